@@ -1,0 +1,1 @@
+//! The CA process: gRPC services, authentication, authorization, issuance, ledger, admin.
