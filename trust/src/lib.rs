@@ -1,1 +1,34 @@
-//! trust
+//! The vocabulary of Banyan: names, keys, certificates, bundles and times, parsed once and true ever after.
+//!
+//! Bytes become types here and nowhere else: a [`SpiffeId`], [`Bundle`], [`csr::VerifiedCsr`] or [`Chain`] that exists
+//! has passed its checks. The crate signs nothing and touches neither files, sockets nor the system's clock; time and
+//! randomness come in through [`Clock`] and [`Randomness`].
+//!
+//! Start at [`spiffe_id`], then [`bundle`] and [`chain`]; CSRs are in [`csr`].
+
+pub mod bundle;
+pub mod certificate;
+pub mod chain;
+// pub mod csr;
+pub mod der;
+pub mod digest;
+pub mod join_token;
+// pub mod key;
+pub mod randomness;
+pub mod root;
+pub mod sequence;
+pub mod serial;
+pub mod spiffe_id;
+pub mod time;
+
+pub use bundle::{Bundle, BundleError};
+pub use certificate::{Certificate, CertificateError};
+pub use chain::{Chain, ChainError, PeerRole};
+pub use digest::{BundleDigest, CertificateId, RootId, SpkiHash};
+// pub use key::{KeyKind, PublicKey, SignatureAlgorithm};
+pub use randomness::{Randomness, SeededRandomness};
+pub use root::{Root, RootError};
+pub use sequence::{Generation, Sequence};
+pub use serial::Serial;
+pub use spiffe_id::{SpiffeId, SpiffeIdError, TrustDomain};
+pub use time::{Clock, ManualClock, Timestamp, Validity};
