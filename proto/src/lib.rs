@@ -1,1 +1,100 @@
-//! proto
+//! Banyan's wire formats: messages, clients and servers of every gRPC service that it speaks.
+//!
+//! This is generated code and what it needs to be safe to use; nothing here decides anything. Conversions to Banyan's
+//! own types live at the edges, in the rooms that serve or call. The sources are `protos/**/*.proto`; after a change run
+//! `cargo xtask codegen`, which writes `src/gen/`. A test compares the two, and nobody needs `protoc`.
+//!
+//! | module | what | who serves it |
+//! |---|---|---|
+//! | [`istio::v1::auth`] | certificate signing as Istio's data planes ask for it | CA |
+//! | [`banyan::agent::v1`] | bundles down, evidence up | CA |
+//! | [`banyan::admin::v1`] | what operators' verbs call | CA |
+//! | [`sds`] | Envoy's secret discovery service | agent |
+//!
+//! Envoy's files are subsets: same packages, names, numbers and types, only the fields that are used.
+//! Messages that can hold a private key or a token print no secret with `Debug` (see `redacted.rs`).
+
+// The only place with allowances for generated code.
+#[expect(missing_docs, reason = "messages are documented in the .proto files, their machinery is not")]
+mod packages {
+    pub mod banyan {
+        pub mod admin {
+            pub mod v1 {
+                include!("gen/banyan.admin.v1.rs");
+            }
+        }
+        pub mod agent {
+            pub mod v1 {
+                include!("gen/banyan.agent.v1.rs");
+            }
+        }
+    }
+    pub mod envoy {
+        pub mod config {
+            pub mod core {
+                pub mod v3 {
+                    include!("gen/envoy.config.core.v3.rs");
+                }
+            }
+        }
+        pub mod extensions {
+            pub mod transport_sockets {
+                pub mod tls {
+                    pub mod v3 {
+                        include!("gen/envoy.extensions.transport_sockets.tls.v3.rs");
+                    }
+                }
+            }
+        }
+        pub mod service {
+            pub mod discovery {
+                pub mod v3 {
+                    include!("gen/envoy.service.discovery.v3.rs");
+                }
+            }
+            pub mod secret {
+                pub mod v3 {
+                    include!("gen/envoy.service.secret.v3.rs");
+                }
+            }
+        }
+    }
+    pub mod google {
+        pub mod rpc {
+            include!("gen/google.rpc.rs");
+        }
+    }
+    pub mod istio {
+        pub mod v1 {
+            pub mod auth {
+                include!("gen/istio.v1.auth.rs");
+            }
+        }
+    }
+}
+mod redacted;
+
+pub use packages::{banyan, envoy, google, istio};
+
+/// Everything that an SDS server or client uses, without Envoy's long paths.
+pub mod sds {
+    pub use crate::envoy::config::core::v3::{
+        ControlPlane, DataSource, Node, TypedExtensionConfig, data_source::Specifier,
+    };
+    pub use crate::envoy::extensions::transport_sockets::tls::v3::{
+        CertificateValidationContext, Secret, SpiffeCertValidatorConfig, TlsCertificate, secret,
+        spiffe_cert_validator_config::TrustDomain,
+    };
+    pub use crate::envoy::service::discovery::v3::{
+        DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Resource,
+    };
+    pub use crate::envoy::service::secret::v3::{
+        secret_discovery_service_client::SecretDiscoveryServiceClient,
+        secret_discovery_service_server::{SecretDiscoveryService, SecretDiscoveryServiceServer},
+    };
+    pub use crate::google::rpc::Status;
+}
+
+/// Descriptors of every message and service here and of what they import, for gRPC server reflection: an encoded
+/// `google.protobuf.FileDescriptorSet` without source positions.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("gen/descriptor.binpb");
