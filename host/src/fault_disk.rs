@@ -1,0 +1,367 @@
+//! A disk that fails on purpose: the fake that stands beside [`Disk`].
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::disk::{AppendFile, Disk};
+use crate::real_disk::RealDisk;
+
+/// What a [`FaultDisk`] can fail and counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is named as the method of `Disk` or `AppendFile` that it stands for")]
+pub enum Operation {
+    Read,
+    Replace,
+    AppendOpen,
+    Append,
+    Sync,
+    Truncate,
+    List,
+    Remove,
+    Rename,
+    CreateDirAll,
+}
+
+/// How an operation fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// An I/O error, and nothing was done.
+    NotStored,
+    /// An I/O error, although everything was done.
+    Stored,
+    /// `ENOSPC`, and nothing was done.
+    DiskFull,
+    /// An append that wrote only this many bytes before its I/O error. Other operations do nothing.
+    Torn(usize),
+    /// The process dies before the operation: it, and every later one, fails without effect.
+    DiesBefore,
+    /// The process dies after the operation: it is done, but it and every later one answer an error.
+    DiesAfter,
+}
+
+/// One planned failure.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    operation: Option<Operation>,
+    path_contains: String,
+    skip: u64,
+    times: u64,
+    how: How,
+}
+
+impl Fault {
+    /// Fails the next operation of this kind, on any path, once.
+    #[must_use]
+    pub fn next(operation: Operation, how: How) -> Self {
+        Self { operation: Some(operation), path_contains: String::new(), skip: 0, times: 1, how }
+    }
+
+    /// Fails the next operation that changes the disk, of whatever kind, on any path, once.
+    #[must_use]
+    pub fn next_change(how: How) -> Self {
+        Self { operation: None, path_contains: String::new(), skip: 0, times: 1, how }
+    }
+
+    /// Only on paths that contain this text.
+    #[must_use]
+    pub fn on(mut self, path_contains: &str) -> Self {
+        path_contains.clone_into(&mut self.path_contains);
+        self
+    }
+
+    /// Lets this many matching operations pass first.
+    #[must_use]
+    pub fn after(mut self, operations: u64) -> Self {
+        self.skip = operations;
+        self
+    }
+
+    /// Fails this many matching operations in a row (default 1).
+    #[must_use]
+    pub fn times(mut self, times: u64) -> Self {
+        self.times = times;
+        self
+    }
+
+    fn matches(&self, operation: Operation, path: &Path) -> bool {
+        let of_kind = match self.operation {
+            Some(kind) => kind == operation,
+            None => !matches!(operation, Operation::Read | Operation::List),
+        };
+        of_kind && path.to_string_lossy().contains(&self.path_contains)
+    }
+}
+
+/// Passes everything to another disk, counts it, and fails what was planned. Clones share plan and counts.
+#[derive(Clone, Debug)]
+pub struct FaultDisk {
+    inner: Arc<dyn Disk>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    faults: Vec<Fault>,
+    done: Vec<(Operation, PathBuf)>,
+    dead: bool,
+    // Append files and how many of their bytes a power cut would leave.
+    synced: Vec<(PathBuf, u64)>,
+}
+
+impl Default for FaultDisk {
+    fn default() -> Self {
+        Self::new(Arc::new(RealDisk))
+    }
+}
+
+impl FaultDisk {
+    /// A disk over `inner` that fails nothing yet.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Disk>) -> Self {
+        Self { inner, state: Arc::default() }
+    }
+
+    /// Plans a failure. Of several that match one operation, the one planned first fires.
+    pub fn plan(&self, fault: Fault) {
+        self.state().faults.push(fault);
+    }
+
+    /// Forgets what was planned and has not fired.
+    pub fn heal(&self) {
+        self.state().faults.clear();
+    }
+
+    /// From now on nothing has an effect and everything fails, as after `kill -9`. What was written stays.
+    /// To start again, open the directory through a new disk.
+    pub fn kill(&self) {
+        self.state().dead = true;
+    }
+
+    /// Whether the process counts as dead, through [`kill`](Self::kill) or a planned death.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.state().dead
+    }
+
+    /// As [`kill`](Self::kill), but bytes that were appended and not synced are lost too.
+    ///
+    /// # Errors
+    /// As the disk below says.
+    pub fn power_cut(&self) -> io::Result<()> {
+        let mut state = self.state();
+        state.dead = true;
+        for (path, len) in state.synced.drain(..) {
+            match self.inner.read(&path) {
+                Ok(contents) if contents.len() as u64 > len => {
+                    self.inner.append_open(&path, 0o600)?.truncate(len)?;
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// How many operations of this kind were asked for on paths that contain the text, failed ones included.
+    #[must_use]
+    pub fn count(&self, operation: Operation, path_contains: &str) -> usize {
+        let state = self.state();
+        let on_path = |path: &Path| path.to_string_lossy().contains(path_contains);
+        state.done.iter().filter(|(kind, path)| *kind == operation && on_path(path)).count()
+    }
+
+    /// Decides about one operation, then does it. `torn` writes only a prefix.
+    fn run<T>(
+        &self,
+        (operation, path): (Operation, &Path),
+        real: impl FnOnce() -> io::Result<T>,
+        torn: impl FnOnce(usize) -> io::Result<()>,
+    ) -> io::Result<T> {
+        let Some(how) = self.state().decide(operation, path)? else { return real() };
+        match how {
+            How::NotStored | How::DiesBefore => Err(injected()),
+            How::DiskFull => Err(io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error())),
+            How::Stored | How::DiesAfter => real().and_then(|_| Err(injected())),
+            How::Torn(len) => torn(len).and_then(|()| Err(injected())),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn decide(&mut self, operation: Operation, path: &Path) -> io::Result<Option<How>> {
+        if self.dead {
+            return Err(injected());
+        }
+        self.done.push((operation, path.to_owned()));
+        for fault in self.faults.iter_mut().filter(|fault| fault.matches(operation, path)) {
+            if fault.skip > 0 {
+                fault.skip -= 1;
+            } else if fault.times > 0 {
+                fault.times -= 1;
+                self.dead = matches!(fault.how, How::DiesBefore | How::DiesAfter);
+                return Ok(Some(fault.how));
+            }
+        }
+        Ok(None)
+    }
+
+    fn set_synced(&mut self, path: &Path, len: u64) {
+        match self.synced.iter_mut().find(|(known, _)| known == path) {
+            Some((_, synced)) => *synced = len,
+            None => self.synced.push((path.to_owned(), len)),
+        }
+    }
+
+    fn renamed(&mut self, from: &Path, to: &Path) {
+        self.synced.retain(|(path, _)| path != to);
+        for (path, _) in self.synced.iter_mut().filter(|(path, _)| path == from) {
+            to.clone_into(path);
+        }
+    }
+}
+
+fn injected() -> io::Error {
+    io::Error::other("injected fault")
+}
+
+fn nothing(_: usize) -> io::Result<()> {
+    Ok(())
+}
+
+impl Disk for FaultDisk {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.run((Operation::Read, path), || self.inner.read(path), nothing)
+    }
+
+    fn replace(&self, path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
+        self.run((Operation::Replace, path), || self.inner.replace(path, contents, mode), nothing)
+    }
+
+    fn append_open(&self, path: &Path, mode: u32) -> io::Result<Box<dyn AppendFile>> {
+        let open = || self.inner.append_open(path, mode);
+        let file = self.run((Operation::AppendOpen, path), open, nothing)?;
+        self.state().set_synced(path, file.len());
+        Ok(Box::new(FaultAppendFile { file, path: path.to_owned(), disk: self.clone() }))
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        self.run((Operation::List, directory), || self.inner.list(directory), nothing)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.run((Operation::Remove, path), || self.inner.remove(path), nothing)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let rename = || self.inner.rename(from, to).inspect(|()| self.state().renamed(from, to));
+        self.run((Operation::Rename, from), rename, nothing)
+    }
+
+    fn create_dir_all(&self, directory: &Path, mode: u32) -> io::Result<()> {
+        let create = || self.inner.create_dir_all(directory, mode);
+        self.run((Operation::CreateDirAll, directory), create, nothing)
+    }
+}
+
+#[derive(Debug)]
+struct FaultAppendFile {
+    file: Box<dyn AppendFile>,
+    path: PathBuf,
+    disk: FaultDisk,
+}
+
+impl AppendFile for FaultAppendFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Self { file, path, disk } = self;
+        let file = std::cell::RefCell::new(file);
+        let torn = |len: usize| file.borrow_mut().append(bytes.get(..len).unwrap_or(bytes));
+        disk.run((Operation::Append, path), || file.borrow_mut().append(bytes), torn)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let Self { file, path, disk } = self;
+        let sync = || file.sync().inspect(|()| disk.state().set_synced(path, file.len()));
+        disk.run((Operation::Sync, path), sync, nothing)
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        let Self { file, path, disk } = self;
+        disk.run((Operation::Truncate, path), || file.truncate(len), nothing)
+    }
+
+    fn len(&self) -> u64 {
+        self.file.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(disk: &FaultDisk, dir: &tempfile::TempDir) -> (PathBuf, Box<dyn AppendFile>) {
+        let path = dir.path().join("log");
+        let file = disk.append_open(&path, 0o600).unwrap();
+        (path, file)
+    }
+
+    #[test]
+    fn each_way_to_fail_leaves_on_the_disk_what_it_says() {
+        for (how, stored, dead) in [
+            (How::NotStored, "", false),
+            (How::Stored, "abcdef", false),
+            (How::DiskFull, "", false),
+            (How::Torn(2), "ab", false),
+            (How::DiesBefore, "", true),
+            (How::DiesAfter, "abcdef", true),
+        ] {
+            let (dir, disk) = (tempfile::tempdir().unwrap(), FaultDisk::default());
+            let (path, mut file) = log(&disk, &dir);
+            disk.plan(Fault::next(Operation::Append, how).on("log"));
+            let error = file.append(b"abcdef").unwrap_err();
+            assert_eq!(error.kind() == io::ErrorKind::StorageFull, how == How::DiskFull, "{how:?}");
+            assert_eq!(RealDisk.read(&path).unwrap(), stored.as_bytes(), "{how:?}");
+            assert_eq!(disk.is_dead(), dead, "{how:?}");
+            assert_eq!(file.append(b"!").is_err(), dead, "{how:?}: only the dead stay silent");
+        }
+    }
+
+    #[test]
+    fn only_the_planned_operations_on_the_planned_path_fail() {
+        let (dir, disk) = (tempfile::tempdir().unwrap(), FaultDisk::default());
+        disk.plan(Fault::next(Operation::Replace, How::NotStored).on("key").after(1).times(2));
+        let write = |name: &str| disk.replace(&dir.path().join(name), b"x", 0o600).is_ok();
+        let seen = [write("other"), write("key"), write("key"), write("other"), write("key"), write("key")];
+        assert_eq!(seen, [true, true, false, true, false, true]);
+        assert_eq!(disk.count(Operation::Replace, "key"), 4);
+        disk.plan(Fault::next_change(How::NotStored));
+        disk.read(&dir.path().join("key")).expect("a read changes nothing");
+        disk.heal();
+        assert!(write("key"));
+    }
+
+    #[test]
+    fn a_power_cut_takes_what_was_not_synced_and_a_kill_does_not() {
+        for (cut, left) in [(true, "synced"), (false, "synced, not synced")] {
+            let (dir, disk) = (tempfile::tempdir().unwrap(), FaultDisk::default());
+            let (path, mut file) = log(&disk, &dir);
+            file.append(b"synced").unwrap();
+            file.sync().unwrap();
+            file.append(b", not synced").unwrap();
+            let moved = dir.path().join("moved");
+            disk.rename(&path, &moved).unwrap();
+            if cut {
+                disk.power_cut().unwrap()
+            } else {
+                disk.kill()
+            }
+            assert!(file.sync().is_err() && disk.read(&moved).is_err());
+            assert_eq!(RealDisk.read(&moved).unwrap(), left.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Durable files of the operating system.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::disk::{AppendFile, Disk};
+
+/// The file system of the machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        fs::read(path)
+    }
+
+    fn replace(&self, path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
+        let temporary = temporary_beside(path)?;
+        let written = write_new(&temporary, contents, mode).and_then(|()| fs::rename(&temporary, path));
+        if let Err(error) = written {
+            // Best effort: the error that matters is the one that stopped the write.
+            let _ = fs::remove_file(&temporary);
+            return Err(error);
+        }
+        sync_parent(path)
+    }
+
+    fn append_open(&self, path: &Path, mode: u32) -> io::Result<Box<dyn AppendFile>> {
+        let file = OpenOptions::new().append(true).create(true).mode(mode).open(path)?;
+        sync_parent(path)?;
+        let len = file.metadata()?.len();
+        Ok(Box::new(RealAppendFile { file, len }))
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut paths = fs::read_dir(directory)?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<io::Result<Vec<_>>>()?;
+        paths.sort_unstable();
+        Ok(paths)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)?;
+        sync_parent(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)?;
+        sync_parent(to)?;
+        if parent(from) != parent(to) { sync_parent(from) } else { Ok(()) }
+    }
+
+    fn create_dir_all(&self, directory: &Path, mode: u32) -> io::Result<()> {
+        if directory.is_dir() {
+            return Ok(());
+        }
+        let above = parent(directory);
+        if above != directory {
+            self.create_dir_all(above, mode)?;
+        }
+        match DirBuilder::new().mode(mode).create(directory) {
+            Ok(()) => sync_parent(directory),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct RealAppendFile {
+    file: File,
+    len: u64,
+}
+
+impl AppendFile for RealAppendFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let written = self.file.write_all(bytes);
+        match &written {
+            Ok(()) => self.len = self.len.saturating_add(bytes.len() as u64),
+            // A prefix may be there; ask, so that `len` does not lie to whoever decides about it.
+            Err(_) => self.len = self.file.metadata().map_or(self.len, |metadata| metadata.len()),
+        }
+        written
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)?;
+        self.len = len;
+        Ok(())
+    }
+
+    fn len(&self) -> u64 {
+        self.len
+    }
+}
+
+/// A name beside `path` that no reader takes for it. One process owns a directory (`DirLock`), so that a leftover
+/// of a crash may be written over.
+fn temporary_beside(path: &Path) -> io::Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidInput, format!("{} names no file", path.display()))
+    })?;
+    let mut hidden = OsString::from(".");
+    hidden.push(name);
+    hidden.push(".tmp");
+    Ok(path.with_file_name(hidden))
+}
+
+fn write_new(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
+    // A leftover of a crash keeps its old mode, and the umask may have cut bits off a new file's.
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    file.write_all(contents)?;
+    file.sync_all()
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) => Path::new("."),
+        None => path,
+    }
+}
+
+/// A new name is durable only once its directory is.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    File::open(parent(path))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replace_leaves_the_new_contents_the_mode_and_no_temporary() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        fs::write(dir.path().join(".state.tmp"), b"leftover of a crash").unwrap();
+        RealDisk.replace(&path, b"one", 0o600).unwrap();
+        RealDisk.replace(&path, b"two", 0o600).unwrap();
+        assert_eq!(RealDisk.read(&path).unwrap(), b"two");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(RealDisk.list(dir.path()).unwrap(), [path]);
+    }
+
+    #[test]
+    fn append_goes_on_after_truncate_and_after_reopening() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut file = RealDisk.append_open(&path, 0o600).unwrap();
+        assert!(file.is_empty());
+        file.append(b"abcdef").unwrap();
+        file.truncate(3).unwrap();
+        file.append(b"X").unwrap();
+        file.sync().unwrap();
+        drop(file);
+        let mut file = RealDisk.append_open(&path, 0o600).unwrap();
+        assert_eq!(file.len(), 4);
+        file.append(b"Y").unwrap();
+        assert_eq!(RealDisk.read(&path).unwrap(), b"abcXY");
+    }
+
+    #[test]
+    fn missing_parents_are_made_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("a/b/c");
+        RealDisk.create_dir_all(&deep, 0o700).unwrap();
+        RealDisk.create_dir_all(&deep, 0o700).unwrap();
+        for made in ["a", "a/b", "a/b/c"] {
+            let mode = fs::metadata(dir.path().join(made)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o700, "{made}");
+        }
+    }
+
+    #[test]
+    fn rename_moves_between_directories_and_remove_says_when_nothing_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("sub/to"));
+        RealDisk.create_dir_all(&dir.path().join("sub"), 0o700).unwrap();
+        RealDisk.replace(&from, b"x", 0o600).unwrap();
+        RealDisk.rename(&from, &to).unwrap();
+        assert_eq!(RealDisk.read(&to).unwrap(), b"x");
+        assert_eq!(RealDisk.remove(&from).unwrap_err().kind(), io::ErrorKind::NotFound);
+        RealDisk.remove(&to).unwrap();
+        assert_eq!(RealDisk.read(&to).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}
