@@ -1,0 +1,234 @@
+//! Public keys, and the signatures they verify.
+//!
+//! A [`PublicKey`] that exists is of a supported kind and size, and its point lies on its curve. A [`SignatureAlgorithm`]
+//! is read together with the key it is meant for, since `ecdsa-with-SHA256` alone does not name the curve.
+
+mod algorithm;
+mod curve;
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::der::{DerError, Reader, oid, tag};
+use crate::digest::SpkiHash;
+
+pub use algorithm::{AlgorithmError, SignatureAlgorithm};
+
+/// Shortest RSA modulus in bits that is taken (NIST SP 800-131A).
+pub const RSA_BITS_MIN: u32 = 2048;
+/// Longest RSA modulus in bits that is taken; what is longer costs the verifier too much.
+pub const RSA_BITS_MAX: u32 = 4096;
+
+/// The one RSA exponent taken, 65537.
+const RSA_EXPONENT: &[u8] = &[0x01, 0x00, 0x01];
+
+/// A public key, checked and kept with its SubjectPublicKeyInfo.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct PublicKey {
+    spki_der: Arc<[u8]>,
+    /// Where the subjectPublicKey's octets start; they reach to the end.
+    key_start: usize,
+    kind: KeyKind,
+}
+
+/// Kind and size of a key.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum KeyKind {
+    /// ECDSA on NIST P-256 (secp256r1).
+    P256,
+    /// ECDSA on NIST P-384 (secp384r1).
+    P384,
+    /// Ed25519 (RFC 8410).
+    Ed25519,
+    /// RSA with exponent 65537.
+    Rsa {
+        /// Length of the modulus, 2048..=4096.
+        bits: u32,
+    },
+}
+
+/// Why a SubjectPublicKeyInfo is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// It is not DER.
+    #[error("the public key is not valid DER: {0}")]
+    Encoding(#[from] DerError),
+    /// The parameters or the key's octets do not have the shape that its algorithm demands.
+    #[error("the public key does not have the shape of its algorithm; elliptic curve points are uncompressed")]
+    Malformed,
+    /// The algorithm is none of ECDSA, Ed25519 and RSA.
+    #[error("the key's algorithm is not supported; use ECDSA on P-256 or P-384, Ed25519, or RSA")]
+    UnsupportedAlgorithm,
+    /// The curve is not P-256 or P-384 by name; curves by explicit parameters are never taken.
+    #[error("the key's curve is not supported; use P-256 or P-384, by name")]
+    UnsupportedCurve,
+    /// The point does not lie on its curve.
+    #[error("the key's point does not lie on its curve")]
+    NotOnCurve,
+    /// The Ed25519 point has a small order, so that anyone can sign for it.
+    #[error("the key's point has a small order; generate a new key")]
+    SmallOrder,
+    /// The RSA modulus is shorter than 2048 bits.
+    #[error("the RSA key has fewer than 2048 bits")]
+    RsaTooShort,
+    /// The RSA modulus is longer than 4096 bits.
+    #[error("the RSA key has more than 4096 bits")]
+    RsaTooLong,
+    /// The RSA exponent is not 65537.
+    #[error("the RSA key's exponent is not 65537")]
+    RsaExponent,
+}
+
+/// Why a signature is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SignatureError {
+    /// The key cannot make signatures of this algorithm.
+    #[error("the signature algorithm does not fit the key")]
+    Mismatch,
+    /// The signature was not made with this key over this message.
+    #[error("the signature does not verify")]
+    Invalid,
+}
+
+impl PublicKey {
+    /// Parses a DER SubjectPublicKeyInfo (RFC 5280 §4.1.2.7).
+    ///
+    /// # Errors
+    /// [`KeyError`] if it is not strict DER, its kind, size or parameters are not supported, or its point is not on
+    /// its curve. Sizes are judged before any arithmetic.
+    pub fn parse(spki_der: &[u8]) -> Result<Self, KeyError> {
+        let mut outer = Reader::new(spki_der);
+        let mut spki = outer.sequence()?;
+        outer.finish()?;
+        let mut algorithm = spki.sequence()?;
+        let name = algorithm.oid()?;
+        let kind = if name == oid::EC_PUBLIC_KEY {
+            curve_kind(&mut algorithm)?
+        } else if name == oid::ED25519 {
+            algorithm.finish().map_err(|_| KeyError::Malformed)?;
+            KeyKind::Ed25519
+        } else if name == oid::RSA_ENCRYPTION {
+            let is_null = algorithm.value(tag::NULL).is_ok_and(<[u8]>::is_empty);
+            if !is_null || !algorithm.is_empty() {
+                return Err(KeyError::Malformed);
+            }
+            // The length is found below, together with the key.
+            KeyKind::Rsa { bits: 0 }
+        } else {
+            return Err(KeyError::UnsupportedAlgorithm);
+        };
+        let key = spki.octets_of_bit_string()?;
+        spki.finish()?;
+        let kind = check_key(kind, key)?;
+        // The bit string is the last value, so that its octets are the tail of the whole.
+        Ok(Self { spki_der: spki_der.into(), key_start: spki_der.len().saturating_sub(key.len()), kind })
+    }
+
+    /// The DER SubjectPublicKeyInfo, as it was parsed.
+    pub fn spki_der(&self) -> &[u8] {
+        &self.spki_der
+    }
+
+    /// The octets of the subjectPublicKey: a point, or a PKCS#1 RSAPublicKey. Key identifiers are hashes of these.
+    pub fn key_octets(&self) -> &[u8] {
+        self.spki_der.get(self.key_start..).unwrap_or_default()
+    }
+
+    /// Kind and size.
+    pub const fn kind(&self) -> KeyKind {
+        self.kind
+    }
+
+    /// SHA-256 of the SubjectPublicKeyInfo.
+    pub fn hash(&self) -> SpkiHash {
+        SpkiHash::of(&self.spki_der)
+    }
+
+    /// Verifies a signature; ECDSA signatures are a DER `SEQUENCE` of r and s.
+    ///
+    /// # Errors
+    /// [`SignatureError::Mismatch`] if the algorithm does not fit the key, [`SignatureError::Invalid`] if the
+    /// signature was not made by it over `message`.
+    pub fn verify(
+        &self,
+        message: &[u8],
+        algorithm: SignatureAlgorithm,
+        signature: &[u8],
+    ) -> Result<(), SignatureError> {
+        if !algorithm.fits(self.kind) {
+            return Err(SignatureError::Mismatch);
+        }
+        ring::signature::UnparsedPublicKey::new(algorithm.verification(), self.key_octets())
+            .verify(message, signature)
+            .map_err(|_| SignatureError::Invalid)
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicKey({:?}, {})", self.kind, self.hash().short())
+    }
+}
+
+impl fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::P256 => f.write_str("P-256"),
+            Self::P384 => f.write_str("P-384"),
+            Self::Ed25519 => f.write_str("Ed25519"),
+            Self::Rsa { bits } => write!(f, "RSA-{bits}"),
+        }
+    }
+}
+
+fn curve_kind(parameters: &mut Reader<'_>) -> Result<KeyKind, KeyError> {
+    match parameters.peek_tag() {
+        Some(tag::OID) => {}
+        // Explicit parameters, which can hide a curve with known logarithms, or "implicit" ones.
+        Some(tag::SEQUENCE | tag::NULL) => return Err(KeyError::UnsupportedCurve),
+        _ => return Err(KeyError::Malformed),
+    }
+    let curve = parameters.oid()?;
+    parameters.finish()?;
+    match curve {
+        oid::P256 => Ok(KeyKind::P256),
+        oid::P384 => Ok(KeyKind::P384),
+        _ => Err(KeyError::UnsupportedCurve),
+    }
+}
+
+fn check_key(kind: KeyKind, key: &[u8]) -> Result<KeyKind, KeyError> {
+    match kind {
+        KeyKind::P256 => curve::check_p256(key).map(|()| kind),
+        KeyKind::P384 => curve::check_p384(key).map(|()| kind),
+        KeyKind::Ed25519 => curve::check_ed25519(key).map(|()| kind),
+        KeyKind::Rsa { .. } => check_rsa(key).map(|bits| KeyKind::Rsa { bits }),
+    }
+}
+
+/// Judges a PKCS#1 RSAPublicKey by its lengths, and returns the modulus's in bits.
+fn check_rsa(key: &[u8]) -> Result<u32, KeyError> {
+    let mut outer = Reader::new(key);
+    let mut fields = outer.sequence()?;
+    outer.finish()?;
+    let modulus = fields.unsigned()?;
+    let exponent = fields.unsigned()?;
+    fields.finish()?;
+    let unused = modulus.first().map_or(0, |first| first.leading_zeros());
+    let bits = u32::try_from(modulus.len()).unwrap_or(u32::MAX).saturating_mul(8).saturating_sub(unused);
+    if bits < RSA_BITS_MIN {
+        return Err(KeyError::RsaTooShort);
+    }
+    if bits > RSA_BITS_MAX {
+        return Err(KeyError::RsaTooLong);
+    }
+    if exponent != RSA_EXPONENT {
+        return Err(KeyError::RsaExponent);
+    }
+    if modulus.last().is_none_or(|last| last & 1 == 0) {
+        return Err(KeyError::Malformed);
+    }
+    Ok(bits)
+}
