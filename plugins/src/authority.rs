@@ -1,0 +1,219 @@
+//! The contract of root authorities: something that owns a root and signs our issuers.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use trust::{RootId, TrustDomain};
+
+use crate::call::{CallContext, Health, Outcome, Ticket};
+use crate::error::PluginError;
+use crate::keys::KeySpec;
+
+/// A root certificate as the authority answered it, in DER, not yet checked.
+pub type RootDer = Vec<u8>;
+
+/// Something that owns a root and signs our issuers: our own key, an imported CA, a remote one.
+///
+/// # Contract
+/// - **Idempotence by request id.** Every call that makes something may be repeated with the same
+///   [`CallContext::request_id`], after any crash of either side, and answers with the same bytes: no second root, no
+///   second key, no second issuer. The same id with other contents is `Denied`. What the answer depends on is stored
+///   durably before the answer is given.
+/// - **Order.** Calls may run at the same time. An issuer is asked of a root that [`roots`](Self::roots) has announced
+///   (staged ones included); `activate` follows when the bundle with that root is proven, or never.
+/// - **Deadlines** belong to the caller, which drops the future when its time is over. An authority must not hold
+///   anything then that a later call needs: the call happened or did not, and repeating it tells.
+/// - **Who checks.** The caller sends every answer through [`checks`](crate::checks); the authority copies nothing
+///   from a CSR but its public key, and checks that the CSR proves possession of it.
+/// - **Who retries.** The caller, by the variants of [`PluginError`]. An authority never sleeps to retry.
+/// - **Capabilities are visible.** What an authority cannot do is `None` here, never an error at run time. The answer
+///   is the same for the life of the instance.
+/// - **Bounds.** An answer is at most [`checks::MAX_ANSWER_LEN`](crate::checks::MAX_ANSWER_LEN) bytes of DER.
+/// - **Panics.** A panic fails the one call; the instance must stay usable.
+#[async_trait]
+pub trait RootAuthority: Send + Sync + Debug {
+    /// What this authority is. Never blocks, always the same answer.
+    fn describe(&self) -> Description;
+
+    /// How it is doing. Makes nothing, changes nothing.
+    async fn check(&self, context: &CallContext) -> Health;
+
+    /// The roots it stands for now, and which of them signs.
+    ///
+    /// Empty only before the first root of an authority that can [stage](Self::staging) one. Between two answers
+    /// roots are added or removed, never both, and never down to nothing; each change raises the generation.
+    ///
+    /// # Errors
+    /// Meanwhile the caller serves from the last set it checked.
+    async fn roots(&self, context: &CallContext) -> Result<RootSet, PluginError>;
+
+    /// Signs an issuer: a CA certificate for the key in the CSR, under the root that the request names.
+    ///
+    /// # Errors
+    /// `Denied` for a root that it does not stand for or that was retired, for a CSR whose signature does not verify,
+    /// for another trust domain than the root's, and when the root ends before the time asked: nothing is shortened
+    /// silently.
+    async fn sign_issuer(
+        &self,
+        context: &CallContext,
+        request: &IssuerRequest,
+    ) -> Result<Outcome<IssuerChain>, PluginError>;
+
+    /// Asks for the answer behind a ticket of [`sign_issuer`](Self::sign_issuer).
+    ///
+    /// # Errors
+    /// `Denied` for a ticket that this authority never gave.
+    async fn poll(&self, context: &CallContext, ticket: &Ticket)
+    -> Result<Outcome<IssuerChain>, PluginError>;
+
+    /// Whether it can make or import a root that is announced before it signs.
+    fn staging(&self) -> Option<&dyn StageRoots> {
+        None
+    }
+
+    /// Whether it can tell by itself that its roots changed. Without it the caller polls.
+    fn watching(&self) -> Option<&dyn WatchRoots> {
+        None
+    }
+
+    /// Whether it can sign another root with its own.
+    fn cross_signing(&self) -> Option<&dyn CrossSign> {
+        None
+    }
+
+    /// Whether it can destroy a root's key.
+    fn retiring(&self) -> Option<&dyn RetireRoots> {
+        None
+    }
+}
+
+/// The capability to make or import a root that is announced before it signs.
+#[async_trait]
+pub trait StageRoots: Send + Sync {
+    /// Makes a root, announces it in [`RootAuthority::roots`], and does not let it sign by default yet.
+    ///
+    /// The root is stored durably, and so is its key, before the answer: the same request id answers with the same
+    /// bytes for ever, until the root is retired; then it is `Denied`.
+    ///
+    /// # Errors
+    /// A call that failed may be repeated with the same id.
+    async fn stage(
+        &self,
+        context: &CallContext,
+        request: &StageRequest,
+    ) -> Result<Outcome<RootDer>, PluginError>;
+
+    /// Makes an announced root the one that [`RootSet::signing`] names. Of the signing one: success, no change.
+    ///
+    /// # Errors
+    /// `Denied` for a root that is not announced.
+    async fn activate(&self, context: &CallContext, root: &RootId) -> Result<(), PluginError>;
+}
+
+/// The capability to tell by itself that the roots changed.
+#[async_trait]
+pub trait WatchRoots: Send + Sync {
+    /// Waits until the root set has another generation than `seen`, and answers with it; at once if it has already.
+    ///
+    /// A level, not an edge: a caller that reopens the wait misses nothing. It waits without the context's deadline.
+    ///
+    /// # Errors
+    /// The caller reopens the wait with backoff, and polls [`RootAuthority::roots`] meanwhile.
+    async fn changed(&self, seen: u64) -> Result<RootSet, PluginError>;
+}
+
+/// The capability to sign another root with an own one, so that holders of the old root trust the new.
+#[async_trait]
+pub trait CrossSign: Send + Sync {
+    /// Signs the subject and key of another root as a CA certificate under an own root.
+    ///
+    /// # Errors
+    /// `Denied` where the own root's path length leaves no room.
+    async fn cross_sign(
+        &self,
+        context: &CallContext,
+        request: &CrossSignRequest,
+    ) -> Result<Outcome<Vec<u8>>, PluginError>;
+}
+
+/// The capability to destroy a root's key.
+#[async_trait]
+pub trait RetireRoots: Send + Sync {
+    /// Destroys the key of a root and announces it no more. Of a retired one: success, no change.
+    ///
+    /// The decision is durable before the key goes, so that a crash between leaves a root that is not announced,
+    /// never one that is announced and cannot sign.
+    ///
+    /// # Errors
+    /// `Denied` for the root that signs, and for one that this authority never had.
+    async fn retire(&self, context: &CallContext, root: &RootId) -> Result<(), PluginError>;
+}
+
+/// What an authority is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// The name of this instance in the configuration, such as `main`.
+    pub name: String,
+    /// The plugin's name in the registry, such as `self-signed`.
+    pub plugin: &'static str,
+    /// The plugin's version.
+    pub version: &'static str,
+    /// Whether nobody else issues under its roots. Without it only time proves that a root's leaves are gone.
+    pub exclusive: bool,
+}
+
+/// The roots that an authority stands for, not yet checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootSet {
+    /// Root certificates in DER, in any order, each once.
+    pub roots: Vec<RootDer>,
+    /// The root that signs by default; none before the first activation.
+    pub signing: Option<RootId>,
+    /// Raised by each change of the two above; never goes back.
+    pub generation: u64,
+}
+
+/// A request for an issuer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuerRequest {
+    /// The root to sign under, as announced.
+    pub root: RootId,
+    /// PKCS#10 in DER: proves possession of the issuer's key. Nothing else in it counts.
+    pub csr_der: Vec<u8>,
+    /// The trust domain whose workloads the issuer will certify.
+    pub trust_domain: TrustDomain,
+    /// How long the issuer must be good for, from now.
+    pub ttl: Duration,
+    /// How many further CAs may stand below the issuer: 0 for one that signs leaves only.
+    pub path_len: u8,
+}
+
+/// An issuer and what stands between it and its root, not yet checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuerChain {
+    /// Certificates in DER: the issuer first, each signed by the next, without the root.
+    pub certificates: Vec<Vec<u8>>,
+}
+
+/// A request for a root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageRequest {
+    /// The trust domain the root stands for.
+    pub trust_domain: TrustDomain,
+    /// How long the root must be good for, from now.
+    pub lifetime: Duration,
+    /// The root's key.
+    pub key: KeySpec,
+}
+
+/// A request for a cross certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CrossSignRequest {
+    /// The own root to sign with.
+    pub signer: RootId,
+    /// The other root, in DER.
+    pub other_root: RootDer,
+    /// How long the cross certificate must be good for, from now.
+    pub ttl: Duration,
+}

@@ -1,0 +1,243 @@
+//! Roots, issuer CSRs and issuers, built to Banyan's profile and signed through a [`KeyBackend`].
+//!
+//! Every field is set here: serial number, validity, names, extensions. From a CSR comes its public key and nothing
+//! else. What was built is parsed back and checked before it is handed out.
+//!
+//! | | root | issuer |
+//! |---|---|---|
+//! | subject | unique: the serial number is in it | the same |
+//! | basic constraints (critical) | CA:TRUE without a path length | CA:TRUE, path length as asked |
+//! | key usage (critical) | keyCertSign, cRLSign | the same |
+//! | URI SAN | `spiffe://<trust domain>` | the same |
+//! | key identifiers | subject | subject, authority |
+//!
+//! rcgen writes the certificate but signs in one go, so it is fed a signer that only records what it should sign; see
+//! [`two_pass`].
+
+mod two_pass;
+
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyIdMethod, KeyUsagePurpose,
+    SanType, SerialNumber,
+};
+use thiserror::Error;
+use trust::certificate::{Certificate, CertificateError};
+use trust::time::Civil;
+use trust::{PublicKey, Root, RootError, Serial, SignatureAlgorithm, Timestamp, TrustDomain, Validity};
+
+use crate::error::{KeyError, PluginError};
+use crate::keys::{KeyBackend, KeyHandle, KeyId, KeySpec};
+use two_pass::{Assembled, Signer, SubjectKey};
+
+/// What a root shall be.
+#[derive(Clone, Debug)]
+pub struct RootProfile {
+    /// The trust domain it stands for.
+    pub trust_domain: TrustDomain,
+    /// Its serial number, which makes its subject unique.
+    pub serial: Serial,
+    /// When it is valid.
+    pub validity: Validity,
+}
+
+/// What an issuer shall be.
+#[derive(Clone, Debug)]
+pub struct IssuerProfile {
+    /// The trust domain whose workloads it certifies.
+    pub trust_domain: TrustDomain,
+    /// Its serial number, which makes its subject unique.
+    pub serial: Serial,
+    /// When it is valid.
+    pub validity: Validity,
+    /// How many further CAs may stand below it.
+    pub path_len: u8,
+}
+
+/// A root with the key that signs for it.
+#[derive(Clone, Copy, Debug)]
+pub struct RootSigner<'a> {
+    /// Where the key is.
+    pub keys: &'a dyn KeyBackend,
+    /// The key's name there.
+    pub key_id: &'a KeyId,
+    /// The root.
+    pub root: &'a Root,
+}
+
+/// Why a certificate or CSR could not be built.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum BuildError {
+    /// The key backend did not sign.
+    #[error("the key backend did not sign: {0}")]
+    Key(#[from] KeyError),
+    /// The times cannot be written in a certificate.
+    #[error(
+        "the validity {not_before} to {not_after} cannot be written in a certificate; use years 1970 to 9999"
+    )]
+    Validity {
+        /// The start asked for.
+        not_before: Timestamp,
+        /// The end asked for.
+        not_after: Timestamp,
+    },
+    /// A kind of key that does not sign here.
+    #[error("a key of this kind does not sign certificates here; use p256, p384 or ed25519")]
+    SignerKey,
+    /// The root's name has parts that would be lost (repeated or multi-valued ones).
+    #[error(
+        "the root's subject cannot be written again without loss; an issuer under it would be a broken chain"
+    )]
+    SubjectLost,
+    /// The encoder refused.
+    #[error("the certificate cannot be encoded: {0}")]
+    Encode(String),
+    /// What was built does not read back as it should.
+    #[error("the certificate that was built does not read back: {0}")]
+    ReadBack(#[from] CertificateError),
+    /// What was built is not a root.
+    #[error("the root that was built does not read back: {0}")]
+    ReadBackRoot(#[from] RootError),
+    /// The signature does not verify: the backend signed with another key.
+    #[error("the key backend's signature does not verify with its own public key")]
+    Signature,
+}
+
+impl From<BuildError> for PluginError {
+    fn from(error: BuildError) -> Self {
+        match error {
+            BuildError::Key(error) => error.into(),
+            other => Self::Permanent { detail: other.to_string() },
+        }
+    }
+}
+
+/// Builds a self-signed root for a key.
+///
+/// # Errors
+/// [`BuildError`]; nothing was stored, and the next call builds another root (ECDSA signatures differ each time).
+pub async fn build_root(
+    keys: &dyn KeyBackend,
+    key: &KeyHandle,
+    profile: &RootProfile,
+) -> Result<Root, BuildError> {
+    let mut params = ca_params("root", &profile.trust_domain, profile.serial, profile.validity)?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let signer = Signer::new(&key.public)?;
+    let tbs = signer.record(|recorder| params.self_signed(recorder).map(|_| ()))?;
+    let der = finish(keys, &key.id, &signer, &tbs).await?;
+    Ok(Root::parse(&der)?)
+}
+
+/// Builds the CSR of an issuer: its public key, and the proof that somebody holds the private half.
+///
+/// It asks for no names: the authority knows the trust domain from the request, and strict readers of CSRs refuse a
+/// SPIFFE id without a path.
+///
+/// # Errors
+/// [`BuildError`].
+pub async fn build_issuer_csr(keys: &dyn KeyBackend, key: &KeyHandle) -> Result<Vec<u8>, BuildError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "Banyan issuer");
+    let signer = Signer::new(&key.public)?;
+    let request_info = signer.record(|recorder| params.serialize_request(recorder).map(|_| ()))?;
+    finish(keys, &key.id, &signer, &request_info).await
+}
+
+/// Signs an issuer for a public key under a root.
+///
+/// # Errors
+/// [`BuildError`]; nothing was stored.
+pub async fn sign_issuer(
+    signer: &RootSigner<'_>,
+    issuer_key: &PublicKey,
+    profile: &IssuerProfile,
+) -> Result<Certificate, BuildError> {
+    let mut params = ca_params("issuer", &profile.trust_domain, profile.serial, profile.validity)?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(profile.path_len));
+    params.use_authority_key_identifier_extension = true;
+
+    let root = signer.root.certificate();
+    let root_key = PublicKey::parse(root.spki_der()).map_err(|_| BuildError::SignerKey)?;
+    let key = Signer::new(&root_key)?;
+    let mut root_params = CertificateParams::default();
+    root_params.distinguished_name = two_pass::subject_of(root)?;
+    root_params.key_identifier_method =
+        KeyIdMethod::PreSpecified(root.extensions().subject_key_id.clone().unwrap_or_default());
+
+    let subject_key = SubjectKey::new(issuer_key);
+    let tbs = key.record(|recorder| {
+        let issuer = rcgen::Issuer::from_params(&root_params, recorder);
+        params.signed_by(&subject_key, &issuer).map(|_| ())
+    })?;
+    let certificate = Certificate::parse(&finish(signer.keys, signer.key_id, &key, &tbs).await?)?;
+    if certificate.issuer_der() != root.subject_der() {
+        return Err(BuildError::SubjectLost);
+    }
+    if certificate.spki_der() != issuer_key.spki_der() {
+        return Err(BuildError::Encode("the public key changed in encoding".to_owned()));
+    }
+    Ok(certificate)
+}
+
+fn ca_params(
+    role: &str,
+    trust_domain: &TrustDomain,
+    serial: Serial,
+    validity: Validity,
+) -> Result<CertificateParams, BuildError> {
+    let mut params = CertificateParams::default();
+    params.serial_number = Some(SerialNumber::from_slice(serial.as_bytes()));
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, format!("Banyan {role} {serial}"));
+    params.subject_alt_names = vec![trust_domain_name(trust_domain)?];
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    set_validity(&mut params, validity)?;
+    Ok(params)
+}
+
+fn trust_domain_name(trust_domain: &TrustDomain) -> Result<SanType, BuildError> {
+    let uri = format!("spiffe://{trust_domain}");
+    Ok(SanType::URI(uri.try_into().map_err(|error: rcgen::Error| BuildError::Encode(error.to_string()))?))
+}
+
+fn set_validity(params: &mut CertificateParams, validity: Validity) -> Result<(), BuildError> {
+    let refused = BuildError::Validity { not_before: validity.not_before(), not_after: validity.not_after() };
+    let writable = |time: Timestamp| (0..=Timestamp::MAX.as_secs()).contains(&time.as_secs());
+    if !writable(validity.not_before()) || !writable(validity.not_after()) {
+        return Err(refused);
+    }
+    for (field, time) in
+        [(&mut params.not_before, validity.not_before()), (&mut params.not_after, validity.not_after())]
+    {
+        let Civil { year, month, day, hour, minute, second } = time.civil();
+        let parts = (i32::try_from(year), u8::try_from(month), u8::try_from(day));
+        let (Ok(year), Ok(month), Ok(day)) = parts else { return Err(refused) };
+        let since_midnight =
+            u64::try_from(hour * 3600 + minute * 60 + second).map_err(|_| refused.clone())?;
+        *field = rcgen::date_time_ymd(year, month, day) + Duration::from_secs(since_midnight);
+    }
+    Ok(())
+}
+
+/// Signs, assembles and verifies: the second pass.
+async fn finish(
+    keys: &dyn KeyBackend,
+    key_id: &KeyId,
+    signer: &Signer<'_>,
+    to_be_signed: &[u8],
+) -> Result<Vec<u8>, BuildError> {
+    let algorithm: SignatureAlgorithm = signer.spec().algorithm();
+    let signature = keys.sign(key_id, to_be_signed, algorithm).await?;
+    signer.public().verify(to_be_signed, algorithm, &signature).map_err(|_| BuildError::Signature)?;
+    Ok(Assembled { to_be_signed, algorithm, signature: &signature }.der())
+}
+
+fn spec_of(key: &PublicKey) -> Result<KeySpec, BuildError> {
+    KeySpec::of(key).ok_or(BuildError::SignerKey)
+}
+
+#[cfg(test)]
+mod tests;

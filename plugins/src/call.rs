@@ -1,0 +1,152 @@
+//! What every call carries and may answer: request ids, deadlines, tickets, health.
+
+use std::fmt;
+use std::time::Duration;
+
+use thiserror::Error;
+use trust::Timestamp;
+
+/// The name of one intention of the caller, the same on every repetition of the call.
+///
+/// The caller stores it durably before the first call, so that a crash between "done" and "recorded" repeats the call
+/// with the same id and gets the same answer: no second root, no second key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(String);
+
+/// A request id that was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("a request id has 1 to 128 characters of A-Z, a-z, 0-9, '-', '_', '.' and ':'")]
+pub struct InvalidRequestId;
+
+impl RequestId {
+    /// Longest request id, in bytes.
+    pub const MAX_LEN: usize = 128;
+
+    /// Takes a request id of 1 to 128 characters of `[A-Za-z0-9._:-]`.
+    ///
+    /// # Errors
+    /// [`InvalidRequestId`] for any other text.
+    pub fn parse(text: &str) -> Result<Self, InvalidRequestId> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+        if text.is_empty() || text.len() > Self::MAX_LEN || !text.bytes().all(allowed) {
+            return Err(InvalidRequestId);
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What comes with every call to an authority.
+#[derive(Clone, Debug)]
+pub struct CallContext {
+    /// The intention this call serves; repeated calls carry the same id.
+    pub request_id: RequestId,
+    /// How long the caller will wait for the answer, counted from the call. The caller drops the future when it is
+    /// over; a plugin uses it to bound its own requests, never to extend the wait.
+    pub deadline: Duration,
+}
+
+impl CallContext {
+    /// A context for one call.
+    pub fn new(request_id: RequestId, deadline: Duration) -> Self {
+        Self { request_id, deadline }
+    }
+}
+
+/// An answer that is there, or one that will be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome<T> {
+    /// The answer.
+    Ready(T),
+    /// The work goes on elsewhere, perhaps for days (an offline root, a human's approval).
+    Pending {
+        /// What to hand to `poll`.
+        ticket: Ticket,
+        /// How long to wait before polling. The caller never polls earlier.
+        retry_after: Duration,
+    },
+}
+
+/// A claim on an answer that is not there yet.
+///
+/// Opaque to the caller, which stores it durably and hands it back after any restart of either side.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket(String);
+
+impl Ticket {
+    /// Wraps the plugin's own name for pending work (at most 4 KiB are kept by callers).
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The plugin's own name for the pending work.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// How an authority or key backend is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Whether it can serve.
+    pub state: HealthState,
+    /// The earliest end of anything it depends on (a root, a token), if it knows one.
+    pub earliest_expiry: Option<Timestamp>,
+    /// What an operator should read, lower case, without secrets; empty when all is well.
+    pub detail: String,
+}
+
+/// Whether something can serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HealthState {
+    /// It serves.
+    Ok,
+    /// It serves, but an operator should look.
+    Degraded,
+    /// It does not serve.
+    Down,
+}
+
+impl Health {
+    /// All is well.
+    pub fn ok() -> Self {
+        Self { state: HealthState::Ok, earliest_expiry: None, detail: String::new() }
+    }
+
+    /// It does not serve, and why.
+    pub fn down(detail: impl Into<String>) -> Self {
+        Self { state: HealthState::Down, earliest_expiry: None, detail: detail.into() }
+    }
+
+    /// The same health, with the earliest end of what it depends on.
+    pub fn until(self, earliest_expiry: Option<Timestamp>) -> Self {
+        Self { earliest_expiry, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_id_is_short_and_plain() {
+        assert_eq!(
+            RequestId::parse("founding-1:root").map(|id| id.to_string()),
+            Ok("founding-1:root".to_owned())
+        );
+        for wrong in ["", "a b", "a/b", "ü", "a\0", &"x".repeat(129)] {
+            assert_eq!(RequestId::parse(wrong), Err(InvalidRequestId), "{wrong:?}");
+        }
+        assert!(RequestId::parse(&"x".repeat(128)).is_ok());
+    }
+}

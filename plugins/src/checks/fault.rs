@@ -1,0 +1,231 @@
+//! What can be wrong with an answer.
+
+use std::fmt;
+
+use thiserror::Error;
+use trust::{CertificateError, RootError, RootId, Timestamp};
+
+/// Why an answer is not safe to use.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Unsafe {
+    /// More than [`MAX_ANSWER_LEN`](super::MAX_ANSWER_LEN).
+    #[error("the answer has {len} bytes; at most 1048576 are looked at")]
+    TooLarge {
+        /// Its length, in bytes of DER.
+        len: usize,
+    },
+    /// A chain of no certificates, or of more than a peer takes.
+    #[error("the chain has {count} certificates; between 1 and 7 are expected below the root")]
+    ChainLength {
+        /// How many there are.
+        count: usize,
+    },
+    /// One certificate is wrong.
+    #[error("{which} {fault}")]
+    Certificate {
+        /// The certificate.
+        which: Which,
+        /// What is wrong with it.
+        fault: Fault,
+    },
+    /// The chain ends in no root that the authority announced.
+    #[error("the chain ends in no root that the authority announced")]
+    UnknownRoot,
+    /// The chain ends in another root than the one asked for.
+    #[error("the chain ends in root {found}, not in root {asked} that was asked for")]
+    OtherRoot {
+        /// The root asked for.
+        asked: RootId,
+        /// The root it ends in.
+        found: RootId,
+    },
+    /// The private key does not belong to the public key.
+    #[error("the key that signs does not match the public key: its signature of a nonce does not verify")]
+    PrivateKeyMismatch,
+    /// A root that is retired and was not staged again on purpose.
+    #[error("root {0} is retired; stage it again on purpose if it shall return")]
+    RetiredRoot(RootId),
+    /// The same root twice.
+    #[error("root {0} is announced twice")]
+    DuplicateRoot(RootId),
+    /// Another certificate for the key and subject of a known root, not added on purpose.
+    #[error(
+        "root {found} has the key and subject of known root {known}; add it on purpose if it is a renewal"
+    )]
+    SameKeyAndSubject {
+        /// The new one.
+        found: RootId,
+        /// The known one.
+        known: RootId,
+    },
+    /// Roots were added and removed in one change.
+    #[error("{added} roots were added and {removed} removed at once; a change does one or the other")]
+    AddedAndRemoved {
+        /// How many are new.
+        added: usize,
+        /// How many are gone.
+        removed: usize,
+    },
+    /// There were roots, and now there are none.
+    #[error("the authority announces no root any more")]
+    NoRootsLeft,
+    /// The signing root is not among those announced.
+    #[error("the signing root {0} is not announced")]
+    SigningNotAnnounced(RootId),
+    /// The generation went back, or stayed while the set changed.
+    #[error("the generation of the root set went from {before} to {after} over a change")]
+    Generation {
+        /// The last one seen.
+        before: u64,
+        /// The one answered now.
+        after: u64,
+    },
+}
+
+/// Which certificate of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The issuer, first in the chain.
+    Issuer,
+    /// A certificate between the issuer and its root; 1 is the one above the issuer.
+    Intermediate(usize),
+    /// A root, by its place in the answer, before it has an id.
+    RootAt(usize),
+    /// A root.
+    Root(RootId),
+}
+
+/// What is wrong with one certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Fault {
+    /// Not one DER certificate.
+    #[error("is no certificate: {0}")]
+    Malformed(CertificateError),
+    /// Not fit to be a root, for a reason that has no variant of its own here.
+    #[error("is no root: {0}")]
+    NotARoot(RootError),
+    /// Its key is not the one in the CSR.
+    #[error("certifies another key than the CSR's")]
+    WrongKey,
+    /// Basic constraints are absent or say that it is no CA.
+    #[error("is not a CA: basic constraints CA:TRUE are missing")]
+    NotCa,
+    /// Basic constraints are not marked critical (RFC 5280 section 4.2.1.9).
+    #[error("has basic constraints that are not critical")]
+    ConstraintsNotCritical,
+    /// Key usage is absent or lacks keyCertSign.
+    #[error("lacks the key usage keyCertSign")]
+    NoCertSign,
+    /// An extended key usage that leaves out workloads' leaves.
+    #[error("has an extended key usage without both serverAuth and clientAuth, so its leaves fail at peers")]
+    ExtendedKeyUsage,
+    /// Too few certificates may stand below it.
+    #[error("has path length {found}, and {needed} is needed")]
+    PathLength {
+        /// What the certificate says.
+        found: u32,
+        /// What must stand below.
+        needed: u32,
+    },
+    /// No subject key identifier.
+    #[error("has no subject key identifier")]
+    NoSubjectKeyId,
+    /// The authority key identifier is absent or is not the signer's.
+    #[error("has an authority key identifier that is not the subject key identifier of its signer")]
+    AuthorityKeyId,
+    /// Not valid yet.
+    #[error("is valid from {0} only")]
+    NotYetValid(Timestamp),
+    /// Ends before the time that was asked for.
+    #[error("ends at {ends}, before {needed} that was asked for")]
+    EndsTooEarly {
+        /// When it ends.
+        ends: Timestamp,
+        /// How long it must last.
+        needed: Timestamp,
+    },
+    /// A signature algorithm that is not taken: SHA-1, MD5, PSS and whatever peers would refuse.
+    #[error("is signed with an algorithm that is not taken (SHA-1, MD5 and odd ones are refused)")]
+    SignatureAlgorithm,
+    /// A key that is not taken: RSA below 2048 bits, odd curves.
+    #[error("has a key that is not taken: {0}")]
+    WeakKey(trust::key::KeyError),
+    /// A critical extension that peers do not know.
+    #[error("has the unknown critical extension {0}")]
+    CriticalExtension(String),
+    /// Name constraints on URIs, which common verifiers refuse altogether.
+    #[error("has name constraints of type URI, which rustls and others refuse")]
+    UriNameConstraints,
+    /// A SPIFFE id of another trust domain.
+    #[error("belongs to another trust domain: {0}")]
+    OtherTrustDomain(String),
+    /// Issuer name or signature do not fit the next certificate.
+    #[error("is not signed by the next certificate of the chain")]
+    NotSignedByNext,
+    /// A self-signed certificate among the intermediates.
+    #[error("is self-signed; the chain comes without its root")]
+    RootInChain,
+}
+
+impl Unsafe {
+    /// A stable word for conditions and metric labels, from a closed set.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "ANSWER_TOO_LARGE",
+            Self::ChainLength { .. } => "CHAIN_LENGTH",
+            Self::Certificate { fault, .. } => fault.reason(),
+            Self::UnknownRoot => "ROOT_UNKNOWN",
+            Self::OtherRoot { .. } => "ROOT_OTHER",
+            Self::PrivateKeyMismatch => "PRIVATE_KEY_MISMATCH",
+            Self::RetiredRoot(_) => "ROOT_RETIRED",
+            Self::DuplicateRoot(_) => "ROOT_DUPLICATE",
+            Self::SameKeyAndSubject { .. } => "ROOT_SAME_KEY_AND_SUBJECT",
+            Self::AddedAndRemoved { .. } => "ROOTS_ADDED_AND_REMOVED",
+            Self::NoRootsLeft => "ROOTS_GONE",
+            Self::SigningNotAnnounced(_) => "SIGNING_ROOT_UNKNOWN",
+            Self::Generation { .. } => "GENERATION_WRONG",
+        }
+    }
+}
+
+impl Fault {
+    /// A stable word for conditions and metric labels, from a closed set.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "CERTIFICATE_MALFORMED",
+            Self::NotARoot(_) => "NOT_A_ROOT",
+            Self::WrongKey => "KEY_NOT_OF_CSR",
+            Self::NotCa => "NOT_A_CA",
+            Self::ConstraintsNotCritical => "CONSTRAINTS_NOT_CRITICAL",
+            Self::NoCertSign => "NO_CERT_SIGN",
+            Self::ExtendedKeyUsage => "EXTENDED_KEY_USAGE",
+            Self::PathLength { .. } => "PATH_LENGTH",
+            Self::NoSubjectKeyId => "NO_SUBJECT_KEY_ID",
+            Self::AuthorityKeyId => "AUTHORITY_KEY_ID",
+            Self::NotYetValid(_) => "NOT_YET_VALID",
+            Self::EndsTooEarly { .. } => "ENDS_TOO_EARLY",
+            Self::SignatureAlgorithm => "SIGNATURE_ALGORITHM",
+            Self::WeakKey(_) => "KEY_WEAK",
+            Self::CriticalExtension(_) => "CRITICAL_EXTENSION",
+            Self::UriNameConstraints => "URI_NAME_CONSTRAINTS",
+            Self::OtherTrustDomain(_) => "OTHER_TRUST_DOMAIN",
+            Self::NotSignedByNext => "NOT_SIGNED_BY_NEXT",
+            Self::RootInChain => "ROOT_IN_CHAIN",
+        }
+    }
+
+    pub(super) fn of(self, which: Which) -> Unsafe {
+        Unsafe::Certificate { which, fault: self }
+    }
+}
+
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Issuer => f.write_str("the issuer"),
+            Self::Intermediate(place) => write!(f, "intermediate {place}"),
+            Self::RootAt(place) => write!(f, "root number {}", place + 1),
+            Self::Root(id) => write!(f, "root {}", id.short()),
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! What the caller re-checks of every answer: a plugin may be down, never wrong.
+//!
+//! Whoever calls a plugin sends its answers through here before it believes them, stores them or signs with them.
+//! The results, [`CheckedRoots`] and [`CheckedIssuer`], have no other constructor. Each wrong answer has a variant of
+//! its own in [`Unsafe`], and each variant a test with such an answer.
+
+mod certificate;
+mod fault;
+mod issuer;
+mod key_proof;
+mod roots;
+
+pub use fault::{Fault, Unsafe, Which};
+pub use issuer::{CheckedIssuer, IssuerExpectation, check_issuer_answer};
+pub use key_proof::{KeyProofError, prove_key};
+pub use roots::{CheckedRoots, RootsExpectation, check_roots};
+
+/// Largest answer of a plugin that is looked at, in bytes of DER. 64 certificates of 8 KiB fit twice.
+pub const MAX_ANSWER_LEN: usize = 1024 * 1024;
+
+fn check_size(certificates: &[Vec<u8>]) -> Result<(), Unsafe> {
+    let len = certificates.iter().map(Vec::len).fold(0, usize::saturating_add);
+    if len > MAX_ANSWER_LEN {
+        return Err(Unsafe::TooLarge { len });
+    }
+    Ok(())
+}
