@@ -3,11 +3,18 @@
 //! Nothing in the product depends on this crate. Each verb is one module; the checks of the house also run as tests.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 
+mod cache;
 mod codegen;
+mod debian;
+mod gate;
+mod house;
+mod peers;
+mod process;
 
 /// Chores of the Banyan repository.
 #[derive(Parser)]
@@ -21,12 +28,44 @@ struct Arguments {
 enum Chore {
     /// Compile proto/protos/**/*.proto into proto/src/gen/.
     Codegen,
+    /// Install third-party parts by name and print the paths of their programs.
+    Peers {
+        /// Names of parts, such as `envoy`.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Install what tests need and run every test of the workspace.
+    Test {
+        /// Arguments for `cargo test`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Check format, lints, documentation, dependencies and the rules of the house.
+    Check,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match run(Arguments::parse().chore) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(chore: Chore) -> anyhow::Result<()> {
     let root = repository_root()?;
-    match Arguments::parse().chore {
+    match chore {
         Chore::Codegen => codegen::write(&root),
+        Chore::Peers { names } => {
+            for program in peers::install(&cache::Cache::from_environment()?, &names)? {
+                println!("{}", program.display());
+            }
+            Ok(())
+        }
+        Chore::Test { arguments } => gate::test(&root, &arguments),
+        Chore::Check => gate::check(&root),
     }
 }
 

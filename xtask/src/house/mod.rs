@@ -1,0 +1,122 @@
+//! The house rules as checks: `house.toml` against the workspace as it is.
+//!
+//! Each check is a function from data to a list of complaints, so that a test can show it failing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+
+mod arrows;
+mod lines;
+mod lock;
+
+/// Rooms and the rooms that they use.
+type Arrows = BTreeMap<String, BTreeSet<String>>;
+
+/// `house.toml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct House {
+    arrows: Arrows,
+    test_arrows: Arrows,
+    rooms: Rooms,
+    files: Files,
+    lock: LockRules,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rooms {
+    used_by_none: BTreeSet<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Files {
+    lines_of_code_max: usize,
+    exempt: Vec<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LockRules {
+    one_line_each: Vec<String>,
+    never: Vec<String>,
+}
+
+/// Checks every rule.
+///
+/// # Errors
+/// If a rule is broken: the text lists every complaint, one a line.
+pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
+    let house = read(root)?;
+    let mut complaints = arrow_complaints(root, &house)?;
+    complaints.extend(lines::too_long(root, &house.files)?);
+    complaints.extend(lock_complaints(root, &house.lock)?);
+    if !complaints.is_empty() {
+        bail!("the house is not in order:\n  {}", complaints.join("\n  "));
+    }
+    Ok(())
+}
+
+fn read(root: &Path) -> anyhow::Result<House> {
+    let path = root.join("house.toml");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("parse {}", path.display()))
+}
+
+fn arrow_complaints(root: &Path, house: &House) -> anyhow::Result<Vec<String>> {
+    let found = arrows::Found::in_workspace(root)?;
+    let mut complaints = arrows::differences("arrows", &house.arrows, &found.arrows);
+    complaints.extend(arrows::differences("test-arrows", &house.test_arrows, &found.test_arrows));
+    complaints.extend(arrows::uses_of(&house.rooms.used_by_none, &found));
+    complaints.extend(arrows::circle(&found));
+    complaints.extend(arrows::unknown_rooms(house, &found));
+    Ok(complaints)
+}
+
+fn lock_complaints(root: &Path, rules: &LockRules) -> anyhow::Result<Vec<String>> {
+    let path = root.join("Cargo.lock");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    lock::complaints(&text, rules).with_context(|| format!("parse {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root_and_house() -> (PathBuf, House) {
+        let root = crate::repository_root().unwrap();
+        let house = read(&root).unwrap();
+        (root, house)
+    }
+
+    #[test]
+    fn rooms_use_each_other_exactly_as_house_toml_says() {
+        let (root, house) = root_and_house();
+        assert_eq!(arrow_complaints(&root, &house).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn no_file_is_too_long() {
+        let (root, house) = root_and_house();
+        assert_eq!(lines::too_long(&root, &house.files).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_lock_file_has_one_tonic_one_rustls_and_one_provider_of_cryptography() {
+        let (root, house) = root_and_house();
+        assert_eq!(lock_complaints(&root, &house.lock).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_unknown_key_in_house_toml_is_refused() {
+        let root = crate::repository_root().unwrap();
+        let text = fs::read_to_string(root.join("house.toml")).unwrap();
+        let misspelt = text.replace("lines_of_code_max", "lines_of_code_maximum");
+        assert!(toml::from_str::<House>(&misspelt).is_err());
+    }
+}

