@@ -1,1 +1,38 @@
-//! rotation
+//! The machine that decides how a trust domain gets its root, keeps it signing, and is able to change it.
+//!
+//! It is pure: [`step`] takes a [`State`], an [`Event`], the time and the [`Policy`], and answers with the next
+//! state and the [`Effect`]s to perform, or with a [`Refusal`] that says what would make the event legal. There is
+//! no clock here, no randomness, no cryptography, no I/O and no logging, so a model checker can walk it.
+//!
+//! Whoever runs the machine stores the next state, with the effects that it still owes, before it performs any of
+//! them, and checks [`invariants`] before it stores. The bytes that are stored are made by [`record`].
+//!
+//! Start at [`State`], then [`Event`] and [`step`].
+#![forbid(unsafe_code)]
+
+mod codec;
+mod der;
+mod done;
+mod effect;
+mod event;
+pub mod invariants;
+mod names;
+mod policy;
+pub mod record;
+mod refusal;
+mod roots;
+mod segments;
+mod state;
+mod step;
+
+pub use der::Der;
+pub use done::{DONE_REQUESTS_MAX, DoneRequests};
+pub use effect::{Effect, PendingEffect};
+pub use event::{Event, PreparedRoot, SignedIssuer};
+pub use names::{AuthorityName, BadName, KeyName, NAME_BYTES_MAX, ReplicaName, RequestId, SegmentId};
+pub use policy::Policy;
+pub use refusal::{Cause, Refusal};
+pub use roots::{IssuerEntry, IssuerRenewal, RootEntry, RootState};
+pub use segments::{Contents, Segment, SegmentState};
+pub use state::{Founding, FoundingStep, Phase, Signer, State, Steady};
+pub use step::{Transition, step};

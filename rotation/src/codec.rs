@@ -1,0 +1,169 @@
+//! How the words of `trust` are written in the record; they know nothing of serde themselves.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serializer, de};
+
+/// A value as its text.
+pub(crate) mod text {
+    use super::*;
+
+    pub(crate) fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub(crate) fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// A value that may be missing, as its text.
+pub(crate) mod optional_text {
+    use super::*;
+
+    pub(crate) fn serialize<T: Display, S: Serializer>(
+        value: &Option<T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => serializer.collect_str(value),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| text.parse().map_err(de::Error::custom)).transpose()
+    }
+}
+
+/// A map whose keys are written as text; a key that comes twice is refused.
+pub(crate) mod text_keys {
+    use std::collections::BTreeMap;
+
+    use serde::Serialize;
+
+    use super::*;
+
+    pub(crate) fn serialize<K: Display, V: Serialize, S: Serializer>(
+        map: &BTreeMap<K, V>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(map.iter().map(|(key, value)| (key.to_string(), value)))
+    }
+
+    pub(crate) fn deserialize<'de, K, V, D>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
+    where
+        K: FromStr<Err: Display> + Ord,
+        V: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        let written = BTreeMap::<String, V>::deserialize(deserializer)?;
+        let mut map = BTreeMap::new();
+        for (key, value) in written {
+            let parsed = key.parse().map_err(de::Error::custom)?;
+            if map.insert(parsed, value).is_some() {
+                return Err(de::Error::custom(format_args!("key {key} comes twice")));
+            }
+        }
+        Ok(map)
+    }
+}
+
+/// The name of the trust domain.
+pub(crate) mod trust_domain {
+    use trust::TrustDomain;
+
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(domain: &TrustDomain, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(domain.as_str())
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TrustDomain, D::Error> {
+        TrustDomain::parse(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+macro_rules! number {
+    ($(#[$doc:meta])* $module:ident, $type:path, $number:ty, $write:expr, $read:expr) => {
+        $(#[$doc])*
+        pub(crate) mod $module {
+            use super::*;
+
+            pub(crate) fn serialize<S: Serializer>(value: &$type, serializer: S) -> Result<S::Ok, S::Error> {
+                serde::Serialize::serialize(&$write(value), serializer)
+            }
+
+            pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<$type, D::Error> {
+                <$number>::deserialize(deserializer).map($read)
+            }
+        }
+    };
+}
+
+number! {
+    /// A time in seconds since the Unix epoch.
+    seconds, trust::Timestamp, i64, |time: &trust::Timestamp| time.as_secs(), trust::Timestamp::from_secs
+}
+number! {
+    /// A bundle's sequence.
+    sequence, trust::Sequence, u64, |sequence: &trust::Sequence| sequence.0, trust::Sequence
+}
+number! {
+    /// The record's generation.
+    generation, trust::Generation, u64, |generation: &trust::Generation| generation.0, trust::Generation
+}
+
+/// A time that may be missing.
+pub(crate) mod optional_seconds {
+    use trust::Timestamp;
+
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(
+        time: &Option<Timestamp>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serde::Serialize::serialize(&time.map(Timestamp::as_secs), serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Timestamp>, D::Error> {
+        Ok(Option::<i64>::deserialize(deserializer)?.map(Timestamp::from_secs))
+    }
+}
+
+/// Times by root.
+pub(crate) mod bounds {
+    use std::collections::BTreeMap;
+
+    use trust::{RootId, Timestamp};
+
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(
+        bounds: &BTreeMap<RootId, Timestamp>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(bounds.iter().map(|(root, time)| (root.to_string(), time.as_secs())))
+    }
+
+    pub(crate) fn deserialize<'de, D>(deserializer: D) -> Result<BTreeMap<RootId, Timestamp>, D::Error>
+    where
+        D: Deserializer<'de>,
+    {
+        let written: BTreeMap<RootId, i64> = text_keys::deserialize(deserializer)?;
+        Ok(written.into_iter().map(|(root, secs)| (root, Timestamp::from_secs(secs))).collect())
+    }
+}

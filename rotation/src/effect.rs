@@ -1,0 +1,79 @@
+//! What is to be done: the machine's wishes, as data.
+
+use serde::{Deserialize, Serialize};
+use trust::{CertificateId, Generation, RootId, Sequence};
+
+use crate::codec;
+use crate::{AuthorityName, RequestId};
+
+/// Something to do outside the machine. Each is answered by the event named at it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// Ask the authority for a new root. Answered by [`RootPrepared`](crate::Event::RootPrepared).
+    StageRoot {
+        /// For which request.
+        request_id: RequestId,
+        /// Whom to ask.
+        authority: AuthorityName,
+    },
+    /// Make a key and have the authority sign an issuer for it. Answered by
+    /// [`IssuerSigned`](crate::Event::IssuerSigned).
+    RequestIssuer {
+        /// For which request.
+        request_id: RequestId,
+        /// Whom to ask.
+        authority: AuthorityName,
+        /// Under which root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+    },
+    /// Serve the bundle of this state. Answered by [`BundlePublished`](crate::Event::BundlePublished).
+    PublishBundle {
+        /// The bundle's sequence.
+        #[serde(with = "codec::sequence")]
+        sequence: Sequence,
+    },
+    /// Sign with this issuer. Answered by [`SignerSwitched`](crate::Event::SignerSwitched).
+    SwitchSigner {
+        /// The root above it.
+        #[serde(with = "codec::text")]
+        root: RootId,
+        /// The issuer.
+        #[serde(with = "codec::text")]
+        issuer: CertificateId,
+    },
+}
+
+impl Effect {
+    /// The effect's name in texts and metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::StageRoot { .. } => "stage_root",
+            Self::RequestIssuer { .. } => "request_issuer",
+            Self::PublishBundle { .. } => "publish_bundle",
+            Self::SwitchSigner { .. } => "switch_signer",
+        }
+    }
+
+    /// The same text whenever this effect is performed, and for no other effect: the key under which a plugin makes
+    /// something once, however often it is asked. It is at most 160 characters of letters, digits, `.`, `_` and `-`.
+    pub fn idempotence_key(&self) -> String {
+        match self {
+            Self::StageRoot { request_id, .. } => format!("{request_id}.root"),
+            Self::RequestIssuer { request_id, .. } => format!("{request_id}.issuer"),
+            Self::PublishBundle { sequence } => format!("{sequence}.bundle"),
+            Self::SwitchSigner { root, issuer } => format!("{root}.{issuer}.signer"),
+        }
+    }
+}
+
+/// An effect that was decided and is not yet reported as done. It is stored with the state that decided it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct PendingEffect {
+    /// Generation of the state that decided it.
+    #[serde(with = "codec::generation")]
+    pub generation: Generation,
+    /// What to do.
+    pub effect: Effect,
+}

@@ -1,0 +1,159 @@
+//! What happened: everything that can move the machine.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use trust::{CertificateId, Generation, Root, RootId, Sequence, Timestamp};
+
+use crate::codec;
+use crate::{AuthorityName, Contents, Der, KeyName, ReplicaName, RequestId, SegmentId};
+
+/// Something that happened. Any event may be given again, at any time: what was done once is not done twice.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// Somebody wants the first root to be made.
+    FoundingRequested {
+        /// Chosen at random by who wants it, and kept while the answer is unknown.
+        request_id: RequestId,
+        /// Who shall make and hold the root.
+        authority: AuthorityName,
+    },
+    /// The authority answered [`StageRoot`](crate::Effect::StageRoot), and its answer passed the checks.
+    RootPrepared {
+        /// The request of the effect.
+        request_id: RequestId,
+        /// What was answered.
+        root: PreparedRoot,
+    },
+    /// Somebody wants a new issuer under a root that signs.
+    IssuerRenewalRequested {
+        /// Chosen at random by who wants it.
+        request_id: RequestId,
+        /// Under which root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+    },
+    /// The authority answered [`RequestIssuer`](crate::Effect::RequestIssuer), and its answer passed the checks.
+    IssuerSigned {
+        /// The request of the effect.
+        request_id: RequestId,
+        /// What was answered.
+        issuer: SignedIssuer,
+    },
+    /// The bundle is out: no request holds a former one.
+    BundlePublished {
+        /// Its sequence.
+        #[serde(with = "codec::sequence")]
+        sequence: Sequence,
+    },
+    /// The issuer signs: no request holds a former signer.
+    SignerSwitched {
+        /// The root above it.
+        #[serde(with = "codec::text")]
+        root: RootId,
+        /// The issuer.
+        #[serde(with = "codec::text")]
+        issuer: CertificateId,
+    },
+    /// A replica started, holds the lock of its ledger, and opens a segment. Its former segments take no row any
+    /// more.
+    SegmentOpened {
+        /// The replica.
+        replica: ReplicaName,
+        /// The new segment; never one that was used before.
+        segment: SegmentId,
+        /// Former segments of this replica whose files were read to the end.
+        read: BTreeSet<SegmentId>,
+    },
+    /// Whatever was released on a snapshot older than `generation` is in this segment's rows, and no older snapshot
+    /// is in use.
+    SegmentSealed {
+        /// The segment.
+        segment: SegmentId,
+        /// Generation of the oldest snapshot in use.
+        #[serde(with = "codec::generation")]
+        generation: Generation,
+    },
+    /// A segment takes no row any more.
+    SegmentClosed {
+        /// The segment.
+        segment: SegmentId,
+        /// Whether all its rows are known.
+        contents: Contents,
+    },
+    /// A replica will need to release leaves that end as late as `until`.
+    HorizonRequested {
+        /// Under which root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+        /// Into which segment.
+        segment: SegmentId,
+        /// Latest end of any such leaf.
+        #[serde(with = "codec::seconds")]
+        until: Timestamp,
+    },
+}
+
+/// A root as its authority handed it over, checked by who received it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct PreparedRoot {
+    /// Its id.
+    #[serde(with = "codec::text")]
+    pub id: RootId,
+    /// The certificate.
+    pub der: Der,
+    /// Last second of the certificate.
+    #[serde(with = "codec::seconds")]
+    pub not_after: Timestamp,
+    /// Whether its authority says that nobody else issues under it.
+    pub exclusive: bool,
+}
+
+impl PreparedRoot {
+    /// Takes a root that was parsed and checked.
+    pub fn of(root: &Root, exclusive: bool) -> Self {
+        Self {
+            id: root.id(),
+            der: Der::from(&root.der()[..]),
+            not_after: root.certificate().validity().not_after(),
+            exclusive,
+        }
+    }
+}
+
+/// An issuer as its authority signed it, checked by who received it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct SignedIssuer {
+    /// Its id.
+    #[serde(with = "codec::text")]
+    pub id: CertificateId,
+    /// The root it chains to.
+    #[serde(with = "codec::text")]
+    pub root: RootId,
+    /// Its certificate first, then any others up to the root, which is not among them.
+    pub chain: Vec<Der>,
+    /// Its private key at the key backend.
+    pub key: KeyName,
+    /// The earliest end in its chain.
+    #[serde(with = "codec::seconds")]
+    pub not_after: Timestamp,
+}
+
+impl Event {
+    /// The event's name in texts and metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::FoundingRequested { .. } => "founding_requested",
+            Self::RootPrepared { .. } => "root_prepared",
+            Self::IssuerRenewalRequested { .. } => "issuer_renewal_requested",
+            Self::IssuerSigned { .. } => "issuer_signed",
+            Self::BundlePublished { .. } => "bundle_published",
+            Self::SignerSwitched { .. } => "signer_switched",
+            Self::SegmentOpened { .. } => "segment_opened",
+            Self::SegmentSealed { .. } => "segment_sealed",
+            Self::SegmentClosed { .. } => "segment_closed",
+            Self::HorizonRequested { .. } => "horizon_requested",
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What must hold of every state, and of every two states that follow each other. Whoever runs the machine checks
+//! both before it stores a state; a violation means a fault in this crate, and the former state stays.
+
+mod one_state;
+mod two_states;
+
+use trust::{CertificateId, Generation, RootId, Sequence, Timestamp};
+
+use crate::{RootState, SegmentId, State};
+
+/// Most roots that a bundle may hold.
+pub const BUNDLE_ROOTS_MAX: usize = 64;
+
+/// Checks one state.
+///
+/// # Errors
+/// The first [`Violation`] found.
+pub fn check(state: &State) -> Result<(), Violation> {
+    one_state::check(state)
+}
+
+/// Checks `next` and that it may follow `former` directly.
+///
+/// # Errors
+/// The first [`Violation`] found.
+pub fn check_next(former: &State, next: &State) -> Result<(), Violation> {
+    check(next)?;
+    two_states::check(former, next)
+}
+
+/// The property that a violation breaks.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Property {
+    /// No leaf is released past the durable horizon.
+    S2,
+    /// The signer is in the bundle, the bundle is never empty, no certificate outlives the one above it.
+    S3,
+    /// States follow the table of transitions; generations, sequences and horizons never go back.
+    S4,
+    /// A change of the bundle either only adds or only removes, and never exceeds its cap.
+    S6,
+    /// A crash leads to the state before or the state after, and no request makes a second root.
+    S8,
+}
+
+/// What can not be.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Violation {
+    /// S2: a segment may release leaves past the root's horizon.
+    #[error("S2: segment {segment} may release leaves until {bound} under root {}, past its horizon", root.short())]
+    BoundPastHorizon {
+        /// The segment.
+        segment: SegmentId,
+        /// The root.
+        root: RootId,
+        /// The segment's bound.
+        bound: Timestamp,
+    },
+    /// S2: a horizon was lowered.
+    #[error("S2: the horizon of root {} or a bound under it was lowered", root.short())]
+    HorizonLowered {
+        /// The root.
+        root: RootId,
+    },
+    /// S2: a horizon was raised while the root does not sign.
+    #[error("S2: the horizon of root {} was raised while it does not sign", root.short())]
+    HorizonRaised {
+        /// The root.
+        root: RootId,
+    },
+    /// S2: a closed segment was opened or extended, or an open one vanished.
+    #[error("S2: segment {segment} was changed against its state")]
+    SegmentRevived {
+        /// The segment.
+        segment: SegmentId,
+    },
+    /// S3: the bundle is empty after the founding, or filled before it.
+    #[error("S3: bundle {sequence} has {roots} roots")]
+    BundleSize {
+        /// The bundle's sequence.
+        sequence: Sequence,
+        /// Its roots.
+        roots: usize,
+    },
+    /// S3: not exactly one root signs.
+    #[error("S3: {signing} roots sign while {phase}")]
+    Signers {
+        /// How many sign.
+        signing: usize,
+        /// The phase.
+        phase: &'static str,
+    },
+    /// S3: a root that is trusted has no issuer that it could sign with.
+    #[error("S3: root {} is {} without an issuer", root.short(), state.as_str())]
+    NoIssuer {
+        /// The root.
+        root: RootId,
+        /// Its state.
+        state: RootState,
+    },
+    /// S3: an issuer has no chain or outlives its root.
+    #[error("S3: issuer {} does not fit its root", issuer.short())]
+    IssuerUnfit {
+        /// The issuer.
+        issuer: CertificateId,
+    },
+    /// S3: leaves could outlive their root.
+    #[error("S3: the horizon of root {} lies past its end", root.short())]
+    HorizonPastRoot {
+        /// The root.
+        root: RootId,
+    },
+    /// S4: the generation did not grow by one.
+    #[error("S4: generation {next} follows {former}")]
+    Generation {
+        /// The former.
+        former: Generation,
+        /// The next.
+        next: Generation,
+    },
+    /// S4: the sequence went back, or does not fit the change of the bundle.
+    #[error("S4: bundle {next} follows {former}, against the change of its roots")]
+    Sequence {
+        /// The former.
+        former: Sequence,
+        /// The next.
+        next: Sequence,
+    },
+    /// S4: a phase follows that may not.
+    #[error("S4: {next} follows {former}")]
+    PhaseOrder {
+        /// The former.
+        former: &'static str,
+        /// The next.
+        next: &'static str,
+    },
+    /// S4: a root changed in a way that no root may.
+    #[error("S4: root {} changed against its state", root.short())]
+    RootChanged {
+        /// The root.
+        root: RootId,
+    },
+    /// S4: the trust domain changed.
+    #[error("S4: the trust domain changed")]
+    TrustDomainChanged,
+    /// S6: a change of the bundle adds and removes.
+    #[error("S6: bundle {sequence} adds and removes roots at once")]
+    MixedChange {
+        /// The bundle's sequence.
+        sequence: Sequence,
+    },
+    /// S6: too many roots.
+    #[error("S6: a bundle of {roots} roots is above the cap of {BUNDLE_ROOTS_MAX}")]
+    BundleTooLarge {
+        /// How many.
+        roots: usize,
+    },
+    /// S8: the founding and its roots or pending effects do not fit each other.
+    #[error("S8: the founding does not fit the roots and pending effects")]
+    FoundingUnfit,
+    /// S8: a pending effect is there twice, of the future, or about something that is not there.
+    #[error("S8: pending effect {effect} does not fit the state")]
+    PendingUnfit {
+        /// The effect's name.
+        effect: &'static str,
+    },
+}
+
+impl Violation {
+    /// The property that is broken.
+    pub const fn property(&self) -> Property {
+        match self {
+            Self::BoundPastHorizon { .. }
+            | Self::HorizonLowered { .. }
+            | Self::HorizonRaised { .. }
+            | Self::SegmentRevived { .. } => Property::S2,
+            Self::BundleSize { .. }
+            | Self::Signers { .. }
+            | Self::NoIssuer { .. }
+            | Self::IssuerUnfit { .. }
+            | Self::HorizonPastRoot { .. } => Property::S3,
+            Self::Generation { .. }
+            | Self::Sequence { .. }
+            | Self::PhaseOrder { .. }
+            | Self::RootChanged { .. }
+            | Self::TrustDomainChanged => Property::S4,
+            Self::MixedChange { .. } | Self::BundleTooLarge { .. } => Property::S6,
+            Self::FoundingUnfit | Self::PendingUnfit { .. } => Property::S8,
+        }
+    }
+}

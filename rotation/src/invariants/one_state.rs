@@ -1,0 +1,136 @@
+//! What must hold of one state.
+
+use trust::{RootId, Sequence};
+
+use super::{BUNDLE_ROOTS_MAX, Violation};
+use crate::{Effect, Founding, FoundingStep, IssuerRenewal, Phase, RootEntry, RootState, State};
+
+pub(super) fn check(state: &State) -> Result<(), Violation> {
+    bundle(state)?;
+    signers(state)?;
+    for (id, entry) in &state.roots {
+        root(id, entry)?;
+    }
+    bounds(state)?;
+    pending(state)?;
+    founding(state)
+}
+
+fn bundle(state: &State) -> Result<(), Violation> {
+    let roots = state.bundle().count();
+    if roots > BUNDLE_ROOTS_MAX {
+        return Err(Violation::BundleTooLarge { roots });
+    }
+    if (state.sequence == Sequence(0)) != (roots == 0) {
+        return Err(Violation::BundleSize { sequence: state.sequence, roots });
+    }
+    Ok(())
+}
+
+fn signers(state: &State) -> Result<(), Violation> {
+    let signing = state.roots.values().filter(|entry| entry.state.may_sign()).count();
+    let expected = match state.phase {
+        Phase::Uninitialised | Phase::Founding(_) => 0,
+        Phase::Steady(_) => 1,
+    };
+    if signing == expected { Ok(()) } else { Err(Violation::Signers { signing, phase: state.phase.name() }) }
+}
+
+fn root(id: &RootId, entry: &RootEntry) -> Result<(), Violation> {
+    let has_issuer = entry.active_issuer.is_some_and(|issuer| entry.issuers.contains_key(&issuer));
+    if entry.state.is_trusted() && !has_issuer {
+        return Err(Violation::NoIssuer { root: *id, state: entry.state });
+    }
+    for (issuer, kept) in &entry.issuers {
+        if kept.chain.is_empty() || kept.not_after > entry.not_after {
+            return Err(Violation::IssuerUnfit { issuer: *issuer });
+        }
+    }
+    if entry.horizon > Some(entry.not_after) {
+        return Err(Violation::HorizonPastRoot { root: *id });
+    }
+    Ok(())
+}
+
+fn bounds(state: &State) -> Result<(), Violation> {
+    for (segment, entry) in &state.segments {
+        for (root, bound) in &entry.bounds {
+            if state.roots.get(root).is_none_or(|entry| entry.horizon < Some(*bound)) {
+                return Err(Violation::BoundPastHorizon {
+                    segment: segment.clone(),
+                    root: *root,
+                    bound: *bound,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn pending(state: &State) -> Result<(), Violation> {
+    for (index, pending) in state.pending.iter().enumerate() {
+        let twice = state.pending.iter().skip(index + 1).any(|other| other.effect == pending.effect);
+        if twice || pending.generation > state.generation || !is_called_for(state, &pending.effect) {
+            return Err(Violation::PendingUnfit { effect: pending.effect.name() });
+        }
+    }
+    // A renewal that nobody is asked to sign would never end.
+    let is_owed = |wish: &IssuerRenewal| {
+        let asked = |effect: &Effect| matches!(effect, Effect::RequestIssuer { request_id, .. } if *request_id == wish.request_id);
+        state.pending.iter().any(|pending| asked(&pending.effect))
+    };
+    if state.roots.values().filter_map(|entry| entry.renewal.as_ref()).all(is_owed) {
+        Ok(())
+    } else {
+        Err(Violation::PendingUnfit { effect: "request_issuer" })
+    }
+}
+
+/// Whether the state says, apart from its list of pending effects, that this one is to be done.
+fn is_called_for(state: &State, effect: &Effect) -> bool {
+    match effect {
+        Effect::StageRoot { request_id, authority } => matches!(
+            &state.phase,
+            Phase::Founding(Founding { request_id: asked, authority: whom, step: FoundingStep::StagingRoot, .. })
+                if asked == request_id && whom == authority
+        ),
+        Effect::RequestIssuer { request_id, root, .. } => {
+            let first = matches!(
+                &state.phase,
+                Phase::Founding(Founding { request_id: asked, step: FoundingStep::RequestingIssuer { root: at }, .. })
+                    if asked == request_id && at == root
+            );
+            let renewal = state.roots.get(root).and_then(|entry| entry.renewal.as_ref());
+            first || renewal.is_some_and(|renewal| renewal.request_id == *request_id)
+        }
+        Effect::PublishBundle { sequence } => *sequence <= state.sequence,
+        Effect::SwitchSigner { root, issuer } => {
+            state.roots.get(root).is_some_and(|entry| entry.active_issuer == Some(*issuer))
+        }
+    }
+}
+
+/// While a founding is under way there is at most its own root, and exactly its next effect is owed.
+fn founding(state: &State) -> Result<(), Violation> {
+    let owed = |wanted: fn(&Effect) -> bool| state.pending.iter().filter(|p| wanted(&p.effect)).count() == 1;
+    let only = |root: &RootId, in_state: RootState| {
+        state.roots.len() == 1 && state.roots.get(root).is_some_and(|entry| entry.state == in_state)
+    };
+    let fits = match &state.phase {
+        Phase::Uninitialised => state.roots.is_empty() && state.pending.is_empty(),
+        Phase::Founding(founding) => match &founding.step {
+            FoundingStep::StagingRoot => {
+                state.roots.is_empty() && owed(|effect| matches!(effect, Effect::StageRoot { .. }))
+            }
+            FoundingStep::RequestingIssuer { root } => {
+                only(root, RootState::Staged) && owed(|effect| matches!(effect, Effect::RequestIssuer { .. }))
+            }
+            FoundingStep::Publishing { root } => {
+                only(root, RootState::Published)
+                    && owed(|effect| matches!(effect, Effect::PublishBundle { .. }))
+            }
+        },
+        Phase::Steady(_) => true,
+    };
+    if fits { Ok(()) } else { Err(Violation::FoundingUnfit) }
+}

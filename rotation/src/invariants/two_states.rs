@@ -1,0 +1,100 @@
+//! What must hold of two states that follow each other.
+
+use std::collections::BTreeSet;
+
+use trust::{RootId, Timestamp};
+
+use super::Violation;
+use crate::{Phase, RootEntry, RootState, Segment, State};
+
+pub(super) fn check(former: &State, next: &State) -> Result<(), Violation> {
+    if next.trust_domain != former.trust_domain {
+        return Err(Violation::TrustDomainChanged);
+    }
+    if next.generation != former.generation.next() {
+        return Err(Violation::Generation { former: former.generation, next: next.generation });
+    }
+    if !may_follow(&former.phase, &next.phase) {
+        return Err(Violation::PhaseOrder { former: former.phase.name(), next: next.phase.name() });
+    }
+    bundle(former, next)?;
+    for (id, before) in &former.roots {
+        root(id, before, next.roots.get(id))?;
+    }
+    segments(former, next)
+}
+
+/// The table of phases.
+fn may_follow(former: &Phase, next: &Phase) -> bool {
+    match (former, next) {
+        (Phase::Uninitialised, Phase::Uninitialised | Phase::Founding(_))
+        | (Phase::Founding(_), Phase::Steady(_))
+        | (Phase::Steady(_), Phase::Steady(_)) => true,
+        (Phase::Founding(before), Phase::Founding(after)) => before.request_id == after.request_id,
+        _ => false,
+    }
+}
+
+/// The table of root states.
+fn may_become(former: RootState, next: RootState) -> bool {
+    use RootState::{Active, Published, Staged};
+    former == next || matches!((former, next), (Staged, Published) | (Published, Active))
+}
+
+fn bundle(former: &State, next: &State) -> Result<(), Violation> {
+    let ids = |state: &State| state.bundle().map(|(id, _)| *id).collect::<BTreeSet<RootId>>();
+    let (before, after) = (ids(former), ids(next));
+    let expected = if before == after { former.sequence } else { former.sequence.next() };
+    if next.sequence != expected {
+        return Err(Violation::Sequence { former: former.sequence, next: next.sequence });
+    }
+    if before.is_subset(&after) || after.is_subset(&before) {
+        Ok(())
+    } else {
+        Err(Violation::MixedChange { sequence: next.sequence })
+    }
+}
+
+fn root(id: &RootId, before: &RootEntry, after: Option<&RootEntry>) -> Result<(), Violation> {
+    let changed = Violation::RootChanged { root: *id };
+    let Some(after) = after else { return Err(changed) };
+    let same =
+        before.der == after.der && before.authority == after.authority && before.not_after == after.not_after;
+    if !same || !may_become(before.state, after.state) {
+        return Err(changed);
+    }
+    if after.horizon < before.horizon {
+        return Err(Violation::HorizonLowered { root: *id });
+    }
+    if after.horizon > before.horizon && !before.state.may_sign() {
+        return Err(Violation::HorizonRaised { root: *id });
+    }
+    Ok(())
+}
+
+fn segments(former: &State, next: &State) -> Result<(), Violation> {
+    for (id, before) in &former.segments {
+        let revived = Violation::SegmentRevived { segment: id.clone() };
+        let Some(after) = next.segments.get(id) else {
+            // One that vanishes was closed before, or is closed by the very event that drops it: its replica
+            // opened another one.
+            let replaced = next.segments.iter().any(|(new, segment)| {
+                segment.replica == before.replica && !former.segments.contains_key(new)
+            });
+            if before.is_closed() || replaced {
+                continue;
+            }
+            return Err(revived);
+        };
+        if before.is_closed() && (!after.is_closed() || after.bounds != before.bounds) {
+            return Err(revived);
+        }
+        lowered_bound(before, after).map_or(Ok(()), |root| Err(Violation::HorizonLowered { root }))?;
+    }
+    Ok(())
+}
+
+fn lowered_bound(before: &Segment, after: &Segment) -> Option<RootId> {
+    let lowered = |(root, bound): &(&RootId, &Timestamp)| after.bounds.get(*root) < Some(*bound);
+    before.bounds.iter().find(lowered).map(|(root, _)| *root)
+}

@@ -1,0 +1,108 @@
+//! The bytes of the stored record: a format version and a checksum before the state.
+//!
+//! ```text
+//! 8 bytes "BANYANST" · u32 format version · u32 CRC-32 of what follows · the state as JSON      (integers big-endian)
+//! ```
+//! A record that cannot be read is an error that says what to do. It is never taken for a missing one: a trust
+//! domain that seems to have no root would get a second one.
+
+use trust::{Generation, TrustDomain};
+
+use crate::State;
+use crate::invariants::{self, Violation};
+
+/// The version that [`encode`] writes. [`decode`] reads it and every former one; there is none yet.
+pub const FORMAT: u32 = 1;
+
+const MAGIC: [u8; 8] = *b"BANYANST";
+
+/// Why a record cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// Written by a newer release.
+    #[error(
+        "the record has format {found}, this release reads up to {FORMAT}: start the release that wrote it, or a newer one"
+    )]
+    Newer {
+        /// Its format.
+        found: u32,
+    },
+    /// Not a record, or damaged.
+    #[error(
+        "the record is damaged ({what}): stop, keep the file, and restore the latest backup of the data directory"
+    )]
+    Damaged {
+        /// What is wrong.
+        what: String,
+    },
+    /// The record reads well and says what can not be.
+    #[error(
+        "the record is not sound ({violation}): stop, keep the file, and restore the latest backup of the data directory"
+    )]
+    Unsound {
+        /// What can not be.
+        violation: Violation,
+    },
+    /// Of another trust domain.
+    #[error("the record is of trust domain {}, configured is {}: correct trust_domain or data_dir in the configuration", found.as_str(), configured.as_str())]
+    OtherTrustDomain {
+        /// Its trust domain.
+        found: TrustDomain,
+        /// The configured one.
+        configured: TrustDomain,
+    },
+    /// The store keeps it under another generation than it says itself.
+    #[error(
+        "the record says generation {inside}, the store says {outside}: stop, keep the file, and restore the latest backup of the data directory"
+    )]
+    OtherGeneration {
+        /// What the record says.
+        inside: Generation,
+        /// What the store says.
+        outside: Generation,
+    },
+    /// The state has no form in bytes.
+    #[error("the state cannot be written: {0}")]
+    Unwritable(serde_json::Error),
+}
+
+/// Writes a state.
+///
+/// # Errors
+/// [`RecordError::Unwritable`], which no state of this crate leads to.
+pub fn encode(state: &State) -> Result<Vec<u8>, RecordError> {
+    let body = serde_json::to_vec(state).map_err(RecordError::Unwritable)?;
+    let mut record = Vec::with_capacity(body.len() + 16);
+    record.extend_from_slice(&MAGIC);
+    record.extend_from_slice(&FORMAT.to_be_bytes());
+    record.extend_from_slice(&crc32fast::hash(&body).to_be_bytes());
+    record.extend_from_slice(&body);
+    Ok(record)
+}
+
+/// Reads a state back, and checks that it is sound.
+///
+/// # Errors
+/// A [`RecordError`] that says what to do. Whoever holds a former state goes on serving it meanwhile.
+pub fn decode(record: &[u8]) -> Result<State, RecordError> {
+    let damaged = |what: &str| RecordError::Damaged { what: what.to_owned() };
+    let (magic, rest) = record.split_first_chunk().ok_or_else(|| damaged("too short"))?;
+    if *magic != MAGIC {
+        return Err(damaged("it does not start as a record"));
+    }
+    let (format, rest) = rest.split_first_chunk().ok_or_else(|| damaged("too short"))?;
+    let format = u32::from_be_bytes(*format);
+    if format > FORMAT {
+        return Err(RecordError::Newer { found: format });
+    }
+    if format != FORMAT {
+        return Err(damaged("its format never existed"));
+    }
+    let (checksum, body) = rest.split_first_chunk().ok_or_else(|| damaged("too short"))?;
+    if crc32fast::hash(body) != u32::from_be_bytes(*checksum) {
+        return Err(damaged("its checksum is wrong"));
+    }
+    let state: State = serde_json::from_slice(body).map_err(|error| damaged(&error.to_string()))?;
+    invariants::check(&state).map_err(|violation| RecordError::Unsound { violation })?;
+    Ok(state)
+}

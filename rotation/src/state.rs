@@ -1,0 +1,153 @@
+//! The one stored record: which roots there are, what each is to the mesh, and where the machine stands.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use trust::{CertificateId, Generation, RootId, Sequence, Timestamp, TrustDomain};
+
+use crate::codec;
+use crate::{
+    AuthorityName, DoneRequests, PendingEffect, ReplicaName, RequestId, RootEntry, RootState, Segment,
+    SegmentId,
+};
+
+/// The state of one trust domain. Small, ordered and hashable; everything the machine knows is in it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct State {
+    /// Whose roots these are.
+    #[serde(with = "codec::trust_domain")]
+    pub trust_domain: TrustDomain,
+    /// Version of this record: one more at each change. 0 is the state that was never stored.
+    #[serde(with = "codec::generation")]
+    pub generation: Generation,
+    /// Number of the current bundle: one more at each change of its roots. 0 until there is a bundle.
+    #[serde(with = "codec::sequence")]
+    pub sequence: Sequence,
+    /// Where the machine stands.
+    pub phase: Phase,
+    /// Every root that is or was ours. A map, never a pair of old and new: several may be published at once.
+    #[serde(with = "codec::text_keys")]
+    pub roots: BTreeMap<RootId, RootEntry>,
+    /// Every segment of the ledger that may hold a live row.
+    #[serde(with = "codec::text_keys")]
+    pub segments: BTreeMap<SegmentId, Segment>,
+    /// Effects decided and not yet reported as done, in the order they were decided.
+    pub pending: Vec<PendingEffect>,
+    /// Requests that were carried out lately.
+    pub done: DoneRequests,
+}
+
+/// Where the machine stands. Each phase keeps what only it needs.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// No root was ever asked for.
+    Uninitialised,
+    /// First boot: the wish for a root is stored, the root is not signing yet.
+    Founding(Founding),
+    /// One root signs, and nothing about roots is under way.
+    Steady(Steady),
+}
+
+/// The making of the first root. Stored before anything is asked of the authority.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Founding {
+    /// Who wished it. Everything asked of the authority carries this id, so that asking again makes nothing twice.
+    pub request_id: RequestId,
+    /// Who makes and holds the root.
+    pub authority: AuthorityName,
+    /// When it was wished.
+    #[serde(with = "codec::seconds")]
+    pub requested_at: Timestamp,
+    /// How far it got.
+    pub step: FoundingStep,
+}
+
+/// How far a founding got.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FoundingStep {
+    /// The authority was asked for a root.
+    StagingRoot,
+    /// The root is there; the authority was asked to sign an issuer.
+    RequestingIssuer {
+        /// The root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+    },
+    /// Root and issuer are there; the first bundle is being published.
+    Publishing {
+        /// The root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+    },
+}
+
+/// Nothing about roots is under way.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Steady {
+    /// Since when.
+    #[serde(with = "codec::seconds")]
+    pub since: Timestamp,
+}
+
+/// Who signs leaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Signer {
+    /// The root above it.
+    pub root: RootId,
+    /// The issuer itself.
+    pub issuer: CertificateId,
+}
+
+impl State {
+    /// The state before the first event. It is never stored: a record that exists has a generation of 1 or more.
+    pub fn uninitialised(trust_domain: TrustDomain) -> Self {
+        Self {
+            trust_domain,
+            generation: Generation(0),
+            sequence: Sequence(0),
+            phase: Phase::Uninitialised,
+            roots: BTreeMap::new(),
+            segments: BTreeMap::new(),
+            pending: Vec::new(),
+            done: DoneRequests::default(),
+        }
+    }
+
+    /// The roots of the current bundle, by id.
+    pub fn bundle(&self) -> impl Iterator<Item = (&RootId, &RootEntry)> {
+        self.roots.iter().filter(|(_, entry)| entry.state.is_trusted())
+    }
+
+    /// Who signs leaves now; `None` until the founding is over.
+    pub fn signer(&self) -> Option<Signer> {
+        let (root, entry) = self.roots.iter().find(|(_, entry)| entry.state == RootState::Active)?;
+        Some(Signer { root: *root, issuer: entry.active_issuer? })
+    }
+
+    /// Latest end that a leaf under `root` may have when it is released into `segment`: the lesser of the root's
+    /// horizon and the segment's bound. `None` while none may be released: the root does not sign, the segment is
+    /// closed or unknown, or no horizon was asked for yet.
+    pub fn leaf_limit(&self, root: &RootId, segment: &SegmentId) -> Option<Timestamp> {
+        let entry = self.roots.get(root).filter(|entry| entry.state.may_sign())?;
+        let segment = self.segments.get(segment).filter(|segment| !segment.is_closed())?;
+        entry.horizon.min(segment.bounds.get(root).copied())
+    }
+
+    /// The segments of one replica, present and former.
+    pub fn segments_of(&self, replica: &ReplicaName) -> impl Iterator<Item = (&SegmentId, &Segment)> {
+        self.segments.iter().filter(move |(_, segment)| segment.replica == *replica)
+    }
+}
+
+impl Phase {
+    /// The phase's name in texts, metrics and documents.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Uninitialised => "uninitialised",
+            Self::Founding(_) => "founding",
+            Self::Steady(_) => "steady",
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The one function that moves the machine.
+
+mod founding;
+mod horizon;
+mod issuer;
+mod segment;
+
+use trust::{Sequence, Timestamp};
+
+use crate::{Cause, Effect, Event, PendingEffect, Policy, Refusal, State};
+
+/// What an event leads to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Transition {
+    /// The state after it: one generation later, or the same state when the event changed nothing.
+    pub next: State,
+    /// What this event decided to do; all of it is in `next.pending` too.
+    pub effects: Vec<Effect>,
+}
+
+impl Transition {
+    /// Whether there is something to store. An event that was done before changes nothing.
+    pub fn changes(&self, former: &State) -> bool {
+        self.next.generation != former.generation
+    }
+}
+
+/// Takes `event` in `state` at the time `now`.
+///
+/// The same event again, in a state that has it done already, changes nothing and is no refusal.
+///
+/// # Errors
+/// A [`Refusal`] that says why the event is not legal here and what would make it so. Nothing changes then.
+pub fn step(state: &State, event: &Event, now: Timestamp, policy: &Policy) -> Result<Transition, Refusal> {
+    let decided = match event {
+        Event::FoundingRequested { request_id, authority } => {
+            founding::requested(state, request_id, authority, now)
+        }
+        Event::RootPrepared { request_id, root } => founding::root_prepared(state, request_id, root, now),
+        Event::IssuerRenewalRequested { request_id, root } => {
+            issuer::renewal_requested(state, request_id, *root, now)
+        }
+        Event::IssuerSigned { request_id, issuer } => issuer::signed(state, request_id, issuer, now),
+        Event::BundlePublished { sequence } => bundle_published(state, *sequence, now),
+        Event::SignerSwitched { root, issuer } => issuer::switched(state, *root, *issuer),
+        Event::SegmentOpened { replica, segment, read } => {
+            segment::opened(state, &segment::Opened { replica, segment, read }, now, policy)
+        }
+        Event::SegmentSealed { segment, generation } => segment::sealed(state, segment, *generation),
+        Event::SegmentClosed { segment, contents } => segment::closed(state, segment, *contents),
+        Event::HorizonRequested { root, segment, until } => {
+            horizon::requested(state, &horizon::Wish { root, segment, until: *until }, now, policy)
+        }
+    };
+    match decided {
+        Ok(Some(draft)) => Ok(Transition { next: draft.state, effects: draft.effects }),
+        Ok(None) => Ok(Transition { next: state.clone(), effects: Vec::new() }),
+        Err(cause) => Err(Refusal::new(state, event, cause)),
+    }
+}
+
+/// What an event comes to: a draft of the next state, nothing to change, or a reason to refuse.
+type Decision = Result<Option<Draft>, Cause>;
+
+/// A next state in the making.
+struct Draft {
+    state: State,
+    effects: Vec<Effect>,
+}
+
+impl Draft {
+    fn after(former: &State) -> Self {
+        let mut state = former.clone();
+        state.generation = former.generation.next();
+        Self { state, effects: Vec::new() }
+    }
+
+    /// Decides an effect: it stays owed until [`Self::settle`] finds its result.
+    fn owe(&mut self, effect: Effect) {
+        self.state.pending.push(PendingEffect { generation: self.state.generation, effect: effect.clone() });
+        self.effects.push(effect);
+    }
+
+    /// Strikes out the pending effects that are done or overtaken.
+    fn settle(&mut self, is_done: impl Fn(&Effect) -> bool) {
+        self.state.pending.retain(|pending| !is_done(&pending.effect));
+    }
+}
+
+/// A bundle that is out ends the wait for itself and for every former one.
+fn bundle_published(state: &State, sequence: Sequence, now: Timestamp) -> Decision {
+    if sequence > state.sequence {
+        return Err(Cause::UnknownBundle { sequence, latest: state.sequence });
+    }
+    let settled =
+        |effect: &Effect| matches!(effect, Effect::PublishBundle { sequence: owed } if *owed <= sequence);
+    if !state.pending.iter().any(|pending| settled(&pending.effect)) {
+        return Ok(None);
+    }
+    let mut draft = Draft::after(state);
+    draft.settle(settled);
+    founding::bundle_is_out(&mut draft, now);
+    Ok(Some(draft))
+}

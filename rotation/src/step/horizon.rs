@@ -1,0 +1,44 @@
+//! The horizon: how late a leaf may end is on the record before any such leaf is released.
+
+use trust::{RootId, Timestamp};
+
+use super::{Decision, Draft};
+use crate::{Cause, Policy, SegmentId, State};
+
+/// What a replica asks for.
+pub(super) struct Wish<'a> {
+    pub(super) root: &'a RootId,
+    pub(super) segment: &'a SegmentId,
+    pub(super) until: Timestamp,
+}
+
+/// Raises the root's horizon and the segment's bound in one transition, and only while the root may sign: so the
+/// horizon of a root that drains is final, whatever a replica that was cut off still believes.
+pub(super) fn requested(state: &State, wish: &Wish<'_>, now: Timestamp, policy: &Policy) -> Decision {
+    let Wish { root, segment, until } = *wish;
+    let entry = state.roots.get(root).ok_or(Cause::UnknownRoot { root: *root })?;
+    if !entry.state.may_sign() {
+        return Err(Cause::RootMayNotSign { root: *root, state: entry.state });
+    }
+    let holder =
+        state.segments.get(segment).ok_or_else(|| Cause::UnknownSegment { segment: segment.clone() })?;
+    if holder.is_closed() {
+        return Err(Cause::SegmentClosed { segment: segment.clone() });
+    }
+    let bound = holder.bounds.get(root).copied();
+    if bound >= Some(until) && entry.horizon >= Some(until) {
+        return Ok(None);
+    }
+    let limit = policy.horizon_limit(now, entry.not_after);
+    if until > limit {
+        return Err(Cause::HorizonTooFar { until, limit });
+    }
+    let mut draft = Draft::after(state);
+    if let Some(entry) = draft.state.roots.get_mut(root) {
+        entry.horizon = entry.horizon.max(Some(until));
+    }
+    if let Some(holder) = draft.state.segments.get_mut(segment) {
+        holder.bounds.insert(*root, bound.map_or(until, |bound| bound.max(until)));
+    }
+    Ok(Some(draft))
+}

@@ -1,0 +1,118 @@
+//! Issuers: the first one of a root, and its renewals under the same root. Neither changes a bundle.
+
+use trust::{CertificateId, RootId, Timestamp};
+
+use super::{Decision, Draft, founding};
+use crate::{
+    Cause, Effect, FoundingStep, IssuerEntry, IssuerRenewal, Phase, RequestId, RootEntry, SignedIssuer, State,
+};
+
+pub(super) fn renewal_requested(
+    state: &State,
+    request_id: &RequestId,
+    root: RootId,
+    now: Timestamp,
+) -> Decision {
+    let entry = state.roots.get(&root).ok_or(Cause::UnknownRoot { root })?;
+    if let Some(renewal) = &entry.renewal
+        && renewal.request_id == *request_id
+    {
+        return Ok(None);
+    }
+    if state.done.contains(request_id) {
+        return Ok(None);
+    }
+    if is_in_use(state, request_id) {
+        return Err(Cause::RequestIdReused { request_id: request_id.clone() });
+    }
+    if let Some(renewal) = &entry.renewal {
+        return Err(Cause::RenewalUnderWay { request_id: renewal.request_id.clone() });
+    }
+    if !entry.state.may_sign() {
+        return Err(Cause::RootMayNotSign { root, state: entry.state });
+    }
+    let mut draft = Draft::after(state);
+    let authority = entry.authority.clone();
+    if let Some(entry) = draft.state.roots.get_mut(&root) {
+        entry.renewal = Some(IssuerRenewal { request_id: request_id.clone(), requested_at: now });
+    }
+    draft.owe(Effect::RequestIssuer { request_id: request_id.clone(), authority, root });
+    Ok(Some(draft))
+}
+
+pub(super) fn signed(
+    state: &State,
+    request_id: &RequestId,
+    issuer: &SignedIssuer,
+    now: Timestamp,
+) -> Decision {
+    if state.roots.get(&issuer.root).is_some_and(|entry| entry.issuers.contains_key(&issuer.id)) {
+        return Ok(None);
+    }
+    let (asked, first) =
+        who_asked(state, request_id).ok_or(Cause::NotAsked { request_id: request_id.clone() })?;
+    if asked != issuer.root {
+        return Err(Cause::OtherRoot { asked, answered: issuer.root });
+    }
+    let mut draft = Draft::after(state);
+    let entry = draft.state.roots.get_mut(&asked).ok_or(Cause::UnknownRoot { root: asked })?;
+    let added = checked(issuer, entry, now)?;
+    entry.issuers.retain(|_, former| former.not_after >= now);
+    entry.issuers.insert(issuer.id, added);
+    entry.active_issuer = Some(issuer.id);
+    entry.renewal = None;
+    draft.settle(
+        |effect| matches!(effect, Effect::RequestIssuer { request_id: owed, .. } if owed == request_id),
+    );
+    if first {
+        founding::issuer_is_there(&mut draft, asked);
+    } else {
+        draft.settle(|effect| matches!(effect, Effect::SwitchSigner { root, .. } if *root == asked));
+        draft.owe(Effect::SwitchSigner { root: asked, issuer: issuer.id });
+        draft.state.done.remember(request_id.clone());
+    }
+    Ok(Some(draft))
+}
+
+pub(super) fn switched(state: &State, root: RootId, issuer: CertificateId) -> Decision {
+    let entry = state.roots.get(&root).ok_or(Cause::UnknownRoot { root })?;
+    let settled = |effect: &Effect| *effect == Effect::SwitchSigner { root, issuer };
+    if state.pending.iter().any(|pending| settled(&pending.effect)) {
+        let mut draft = Draft::after(state);
+        draft.settle(settled);
+        return Ok(Some(draft));
+    }
+    if entry.issuers.contains_key(&issuer) { Ok(None) } else { Err(Cause::UnknownIssuer { root, issuer }) }
+}
+
+/// The root whose issuer was asked for under this request, and whether it is the root's first.
+fn who_asked(state: &State, request_id: &RequestId) -> Option<(RootId, bool)> {
+    if let Phase::Founding(founding) = &state.phase
+        && founding.request_id == *request_id
+        && let FoundingStep::RequestingIssuer { root } = founding.step
+    {
+        return Some((root, true));
+    }
+    let asked =
+        |entry: &RootEntry| entry.renewal.as_ref().is_some_and(|renewal| renewal.request_id == *request_id);
+    state.roots.iter().find(|(_, entry)| asked(entry)).map(|(root, _)| (*root, false))
+}
+
+fn is_in_use(state: &State, request_id: &RequestId) -> bool {
+    matches!(&state.phase, Phase::Founding(founding) if founding.request_id == *request_id)
+        || who_asked(state, request_id).is_some()
+}
+
+fn checked(issuer: &SignedIssuer, root: &RootEntry, now: Timestamp) -> Result<IssuerEntry, Cause> {
+    let SignedIssuer { chain, key, not_after, .. } = issuer;
+    if chain.is_empty() {
+        return Err(Cause::NoChain);
+    }
+    if *not_after <= now {
+        return Err(Cause::Expired { not_after: *not_after });
+    }
+    if *not_after > root.not_after {
+        return Err(Cause::OutlivesRoot { not_after: *not_after, root_not_after: root.not_after });
+    }
+    Ok(IssuerEntry { chain: chain.clone(), key: key.clone(), not_after: *not_after })
+}
