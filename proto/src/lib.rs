@@ -98,3 +98,34 @@ pub mod sds {
 /// Descriptors of every message and service here and of what they import, for gRPC server reflection: an encoded
 /// `google.protobuf.FileDescriptorSet` without source positions.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("gen/descriptor.binpb");
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use prost::Message;
+    use prost_types::FileDescriptorSet;
+
+    use super::*;
+
+    #[test]
+    fn descriptors_name_every_service_and_hold_all_that_they_import() {
+        let set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).expect("an encoded descriptor set");
+        let files: BTreeSet<&str> = set.file.iter().map(|file| file.name()).collect();
+        let imports = set.file.iter().flat_map(|file| &file.dependency);
+        assert!(imports.clone().count() > 0);
+        for import in imports {
+            assert!(files.contains(import.as_str()), "{import} is missing");
+        }
+        let services = set.file.iter().flat_map(|file| {
+            file.service.iter().map(move |service| format!("{}.{}", file.package(), service.name()))
+        });
+        let served = [
+            banyan::admin::v1::admin_service_server::SERVICE_NAME,
+            banyan::agent::v1::agent_service_server::SERVICE_NAME,
+            envoy::service::secret::v3::secret_discovery_service_server::SERVICE_NAME,
+            istio::v1::auth::istio_certificate_service_server::SERVICE_NAME,
+        ];
+        assert_eq!(services.collect::<BTreeSet<_>>(), served.map(str::to_owned).into());
+    }
+}
