@@ -1,7 +1,7 @@
 //! Who uses whom, as cargo sees it, compared with what is allowed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use cargo_metadata::{DependencyKind, MetadataCommand};
@@ -12,6 +12,8 @@ use super::{Arrows, House};
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) rooms: BTreeSet<String>,
+    /// Path of each room's Cargo.toml.
+    pub(super) manifests: Vec<PathBuf>,
     pub(super) arrows: Arrows,
     /// Those of development dependencies that are not among the others.
     pub(super) test_arrows: Arrows,
@@ -26,7 +28,9 @@ impl Found {
             .exec()
             .context("ask cargo for the workspace's packages")?;
         let rooms = metadata.packages.iter().map(|package| package.name.to_string()).collect();
-        let mut found = Self { rooms, ..Self::default() };
+        let manifests =
+            metadata.packages.iter().map(|package| package.manifest_path.clone().into()).collect();
+        let mut found = Self { rooms, manifests, ..Self::default() };
         for package in &metadata.packages {
             let uses = |tests: bool| -> BTreeSet<String> {
                 let wanted = |kind| matches!(kind, DependencyKind::Development) == tests;

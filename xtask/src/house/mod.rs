@@ -12,6 +12,7 @@ use serde::Deserialize;
 mod arrows;
 mod lines;
 mod lock;
+mod manifests;
 
 /// Rooms and the rooms that they use.
 type Arrows = BTreeMap<String, BTreeSet<String>>;
@@ -53,7 +54,9 @@ struct LockRules {
 /// If a rule is broken: the text lists every complaint, one a line.
 pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
     let house = read(root)?;
-    let mut complaints = arrow_complaints(root, &house)?;
+    let found = arrows::Found::in_workspace(root)?;
+    let mut complaints = arrow_complaints(&house, &found);
+    complaints.extend(manifests::without_lints(&found.manifests)?);
     complaints.extend(lines::too_long(root, &house.files)?);
     complaints.extend(lock_complaints(root, &house.lock)?);
     if !complaints.is_empty() {
@@ -68,14 +71,13 @@ fn read(root: &Path) -> anyhow::Result<House> {
     toml::from_str(&text).with_context(|| format!("parse {}", path.display()))
 }
 
-fn arrow_complaints(root: &Path, house: &House) -> anyhow::Result<Vec<String>> {
-    let found = arrows::Found::in_workspace(root)?;
+fn arrow_complaints(house: &House, found: &arrows::Found) -> Vec<String> {
     let mut complaints = arrows::differences("arrows", &house.arrows, &found.arrows);
     complaints.extend(arrows::differences("test-arrows", &house.test_arrows, &found.test_arrows));
-    complaints.extend(arrows::uses_of(&house.rooms.used_by_none, &found));
-    complaints.extend(arrows::circle(&found));
-    complaints.extend(arrows::unknown_rooms(house, &found));
-    Ok(complaints)
+    complaints.extend(arrows::uses_of(&house.rooms.used_by_none, found));
+    complaints.extend(arrows::circle(found));
+    complaints.extend(arrows::unknown_rooms(house, found));
+    complaints
 }
 
 fn lock_complaints(root: &Path, rules: &LockRules) -> anyhow::Result<Vec<String>> {
@@ -97,7 +99,16 @@ mod tests {
     #[test]
     fn rooms_use_each_other_exactly_as_house_toml_says() {
         let (root, house) = root_and_house();
-        assert_eq!(arrow_complaints(&root, &house).unwrap(), Vec::<String>::new());
+        let found = arrows::Found::in_workspace(&root).unwrap();
+        assert_eq!(arrow_complaints(&house, &found), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_room_has_the_lint_table_of_the_workspace() {
+        let (root, _) = root_and_house();
+        let found = arrows::Found::in_workspace(&root).unwrap();
+        assert!(found.manifests.len() > 10, "{found:?}");
+        assert_eq!(manifests::without_lints(&found.manifests).unwrap(), Vec::<String>::new());
     }
 
     #[test]
