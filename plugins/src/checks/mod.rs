@@ -25,3 +25,10 @@ fn check_size(certificates: &[Vec<u8>]) -> Result<(), Unsafe> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod forge;
+#[cfg(test)]
+mod issuer_tests;
+#[cfg(test)]
+mod roots_tests;
