@@ -1,1 +1,31 @@
-//! rotation/driver
+//! The one task that feeds the machine of `rotation` and obeys it.
+//!
+//! Events come in on a bounded channel. Each is given to `rotation::step`; what comes out is checked, and stored with
+//! a compare-and-swap of the whole record, pending effects included, and an entry of the journal in the same write.
+//! Only then is it anybody's truth: watchers see it, the submitter gets its answer, and the pending effects are
+//! performed, each in a task of its own, so that an authority that hangs holds up nothing else. Their results are
+//! events again. After a restart, or after a write whose outcome is unknown, the same path starts from the record.
+//!
+//! The task decides nothing that `step` could decide. It knows no plugin, no network and no file beyond its store.
+//!
+//! Start at [`start`], then the two ports: [`RecordStore`] and [`Effects`].
+#![forbid(unsafe_code)]
+
+mod driver;
+mod effects;
+mod fake_effects;
+mod fault_store;
+mod handle;
+mod journal;
+mod performer;
+mod redb_store;
+mod store;
+
+pub use driver::{DriverParts, DriverTask, StartError, start};
+pub use effects::{EffectError, Effects, Trouble};
+pub use fake_effects::FakeEffects;
+pub use fault_store::{FaultStore, WriteFault};
+pub use handle::{DriverHandle, QUEUE_EVENTS_MAX, SubmitError};
+pub use journal::{JournalEntry, Outcome};
+pub use redb_store::{JOURNAL_ENTRIES_MAX, OpenError, RedbStore, STORE_FORMAT};
+pub use store::{RecordStore, StoreError, Stored, Write};

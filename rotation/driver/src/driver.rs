@@ -1,0 +1,124 @@
+//! The loop: an event in, a step, a check, a write, and only then the world.
+
+mod keeper;
+
+use std::sync::Arc;
+
+use rotation::record::RecordError;
+use rotation::{Event, PendingEffect, Policy};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use trust::{Clock, TrustDomain};
+
+use self::keeper::{Keeper, UNKNOWN_RELOAD_PAUSE};
+use crate::handle::Submission;
+use crate::performer::Performer;
+use crate::{DriverHandle, EffectError, Effects, QUEUE_EVENTS_MAX, RecordStore, StoreError};
+
+/// What a driver is made of.
+#[derive(Debug)]
+pub struct DriverParts {
+    /// Whose roots it drives.
+    pub trust_domain: TrustDomain,
+    /// Where the record is.
+    pub store: Arc<dyn RecordStore>,
+    /// Who performs effects.
+    pub effects: Arc<dyn Effects>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What the operator chose.
+    pub policy: Policy,
+}
+
+/// Why a driver did not start. Nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store does not give the record.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The record is there and cannot be used.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// The running driver. Dropping it stops the driver without waiting.
+#[derive(Debug)]
+pub struct DriverTask {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl DriverTask {
+    /// Lets the event in progress end, drops the running effects, and waits until all of it is gone. The effects are
+    /// performed again after the next start.
+    pub async fn stop(self) {
+        let Self { stop, task } = self;
+        drop(stop);
+        if let Err(error) = task.await {
+            tracing::error!(%error, "the driver broke off");
+        }
+    }
+}
+
+/// Loads the record and starts the one task that drives it. Effects that were pending are resumed.
+///
+/// # Errors
+/// [`StartError`] when there is a record and it cannot be read or used: that is never taken for a first boot.
+pub async fn start(parts: DriverParts) -> Result<(DriverHandle, DriverTask), StartError> {
+    let DriverParts { trust_domain, store, effects, clock, policy } = parts;
+    let keeper = Keeper::load(trust_domain, store, clock, policy).await?;
+    let mut performer = Performer::new(effects, keeper.watch());
+    let (events, queue) = mpsc::channel(QUEUE_EVENTS_MAX);
+    let handle = DriverHandle { events, state: keeper.watch(), troubles: performer.troubles() };
+    performer.reconcile();
+    let (stop, stopped) = oneshot::channel();
+    let task = tokio::spawn(run(keeper, performer, queue, stopped));
+    Ok((handle, DriverTask { stop, task }))
+}
+
+async fn run(
+    mut keeper: Keeper,
+    mut performer: Performer,
+    mut queue: mpsc::Receiver<Submission>,
+    mut stopped: oneshot::Receiver<()>,
+) {
+    loop {
+        tokio::select! {
+            // A stop comes first; otherwise events and results take turns at random, so that neither starves.
+            _ = &mut stopped => break,
+            submission = queue.recv() => match submission {
+                Some(Submission { event, answer }) => {
+                    // A submitter that no longer waits is no reason to forget what it asked for.
+                    let _ = answer.send(keeper.take(&event).await);
+                }
+                None => break,
+            },
+            (pending, outcome) = performer.next() => finish(&mut keeper, &mut performer, pending, outcome).await,
+            () = tokio::time::sleep(UNKNOWN_RELOAD_PAUSE), if keeper.is_unknown() => keeper.try_reload().await,
+        }
+        performer.reconcile();
+    }
+    queue.close();
+    performer.stop().await;
+}
+
+/// Takes the event that an effect came to. If the machine or the store did not take it, the effect is still pending
+/// and is performed again.
+async fn finish(
+    keeper: &mut Keeper,
+    performer: &mut Performer,
+    pending: PendingEffect,
+    outcome: Result<Event, EffectError>,
+) {
+    let failure = match outcome {
+        Ok(event) => match keeper.take(&event).await {
+            Ok(_) => EffectError::Refused { reason: "its result did not settle it".to_owned() },
+            Err(error @ crate::SubmitError::Refused(_)) => EffectError::Refused { reason: error.to_string() },
+            Err(error) => EffectError::Unavailable { reason: error.to_string() },
+        },
+        Err(error) => error,
+    };
+    if keeper.owes(&pending) {
+        performer.failed(pending, failure);
+    }
+}

@@ -1,0 +1,245 @@
+//! The keeper of the record: it believes its memory only as long as every write had a known outcome.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rotation::record::{self, RecordError};
+use rotation::{Event, PendingEffect, Policy, Refusal, State, Transition, invariants, step};
+use tokio::sync::watch;
+use trust::{Clock, Generation, Timestamp, TrustDomain};
+
+use super::StartError;
+use crate::{JournalEntry, Outcome, RecordStore, StoreError, SubmitError, Write};
+
+/// How long to wait before the record is read again after its content became unknown.
+pub(super) const UNKNOWN_RELOAD_PAUSE: Duration = Duration::from_millis(500);
+
+/// How often an event is judged anew because another writer was first.
+const CONFLICTS_MAX: usize = 8;
+
+/// Holds the state, and what is known about the store.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    trust_domain: TrustDomain,
+    store: Arc<dyn RecordStore>,
+    clock: Arc<dyn Clock>,
+    policy: Policy,
+    /// The last state that was known to be stored.
+    published: watch::Sender<Arc<State>>,
+    /// Whether something else may be stored by now.
+    unknown: bool,
+}
+
+/// What a write came to, once nothing about it is unknown.
+enum Landed {
+    /// It is stored.
+    Stored(Arc<State>),
+    /// Something else is stored; the event has to be judged anew.
+    Overtaken,
+}
+
+impl Keeper {
+    pub(super) async fn load(
+        trust_domain: TrustDomain,
+        store: Arc<dyn RecordStore>,
+        clock: Arc<dyn Clock>,
+        policy: Policy,
+    ) -> Result<Self, StartError> {
+        let state = read(store.as_ref(), &trust_domain).await?;
+        let phase = state.phase.name();
+        tracing::info!(
+            generation = state.generation.0,
+            phase,
+            pending = state.pending.len(),
+            "record loaded"
+        );
+        Ok(Self {
+            trust_domain,
+            store,
+            clock,
+            policy,
+            published: watch::Sender::new(Arc::new(state)),
+            unknown: false,
+        })
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<Arc<State>> {
+        self.published.subscribe()
+    }
+
+    pub(super) const fn is_unknown(&self) -> bool {
+        self.unknown
+    }
+
+    pub(super) fn owes(&self, pending: &PendingEffect) -> bool {
+        self.published.borrow().pending.contains(pending)
+    }
+
+    /// Judges an event, and stores what comes of it.
+    pub(super) async fn take(&mut self, event: &Event) -> Result<Arc<State>, SubmitError> {
+        for _ in 0..CONFLICTS_MAX {
+            let state = self.known().await?;
+            let at = self.clock.now();
+            let transition = match step(&state, event, at, &self.policy) {
+                Ok(transition) if transition.changes(&state) => transition,
+                Ok(_) => {
+                    self.note(&state, event, at, Outcome::Unchanged).await;
+                    return Ok(state);
+                }
+                Err(refusal) => return Err(self.refuse(&state, event, at, refusal).await),
+            };
+            invariants::check_next(&state, &transition.next).map_err(|violation| {
+                tracing::error!(%violation, event = event.name(), "an event would have broken a rule");
+                SubmitError::Violation(violation)
+            })?;
+            match self.write(&state, event, at, transition).await? {
+                Landed::Stored(next) => return Ok(next),
+                Landed::Overtaken => {}
+            }
+        }
+        Err(SubmitError::Contended)
+    }
+
+    /// Reads the record again, if its content is unknown; an error leaves it unknown.
+    pub(super) async fn try_reload(&mut self) {
+        if let Err(error) = self.known().await {
+            tracing::warn!(%error, "the record cannot be read again yet");
+        }
+    }
+
+    /// The state that is stored now, as far as this process can know.
+    async fn known(&mut self) -> Result<Arc<State>, SubmitError> {
+        if self.unknown {
+            let state = read(self.store.as_ref(), &self.trust_domain).await.map_err(|error| match error {
+                StartError::Store(error) => SubmitError::NotStored(error),
+                StartError::Record(error) => SubmitError::Unreadable(Arc::new(error)),
+            })?;
+            self.adopt(state);
+        }
+        Ok(self.published.borrow().clone())
+    }
+
+    fn adopt(&mut self, state: State) -> Arc<State> {
+        self.unknown = false;
+        let state = Arc::new(state);
+        self.published.send_if_modified(|former| {
+            let changed = **former != *state;
+            *former = Arc::clone(&state);
+            changed
+        });
+        state
+    }
+
+    async fn write(
+        &mut self,
+        former: &State,
+        event: &Event,
+        at: Timestamp,
+        transition: Transition,
+    ) -> Result<Landed, SubmitError> {
+        let Transition { next, effects } = transition;
+        let unwritable = |error| SubmitError::Unreadable(Arc::new(error));
+        let record = record::encode(&next).map_err(unwritable)?;
+        let entry = self.entry(former, event, at, Outcome::Changed { effects });
+        let journal = entry.encode().map_err(|error| unwritable(RecordError::Unwritable(error)))?;
+        let write = Write {
+            expected: (former.generation != Generation(0)).then_some(former.generation),
+            generation: next.generation,
+            record: record.clone(),
+            journal,
+        };
+        match self.store.compare_and_swap(write).await {
+            Ok(()) => {
+                log_change(event, &next);
+                Ok(Landed::Stored(self.adopt(next)))
+            }
+            Err(StoreError::Conflict { .. }) => {
+                self.unknown = true;
+                Ok(Landed::Overtaken)
+            }
+            Err(error) => self.settle(former, &next, error).await,
+        }
+    }
+
+    /// After a write that failed: memory counts for nothing, what is stored decides.
+    async fn settle(
+        &mut self,
+        former: &State,
+        attempted: &State,
+        error: StoreError,
+    ) -> Result<Landed, SubmitError> {
+        tracing::error!(%error, generation = attempted.generation.0, "writing the record failed; reading it again");
+        self.unknown = true;
+        let Ok(stored) = self.known().await else {
+            return Err(match error {
+                StoreError::Unknown { .. } => SubmitError::Unknown(error),
+                sure => SubmitError::NotStored(sure),
+            });
+        };
+        if *stored == *attempted {
+            Ok(Landed::Stored(stored))
+        } else if *stored == *former {
+            Err(SubmitError::NotStored(error))
+        } else {
+            Ok(Landed::Overtaken)
+        }
+    }
+
+    async fn refuse(&self, state: &State, event: &Event, at: Timestamp, refusal: Refusal) -> SubmitError {
+        tracing::warn!(%refusal, "event refused");
+        self.note(state, event, at, Outcome::Refused(refusal.clone())).await;
+        SubmitError::Refused(Box::new(refusal))
+    }
+
+    /// Journals an event that changed nothing. The answer is true without it, so a failure is only reported.
+    async fn note(&self, state: &State, event: &Event, at: Timestamp, outcome: Outcome) {
+        let appended = match self.entry(state, event, at, outcome).encode() {
+            Ok(entry) => self.store.append(entry).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = appended {
+            tracing::error!(
+                error,
+                event = event.name(),
+                "an event that changed nothing is missing in the journal"
+            );
+        }
+    }
+
+    fn entry(&self, state: &State, event: &Event, at: Timestamp, outcome: Outcome) -> JournalEntry {
+        JournalEntry {
+            at_secs: at.as_secs(),
+            generation: state.generation.0,
+            policy: self.policy,
+            event: event.clone(),
+            outcome,
+        }
+    }
+}
+
+/// Reads the record. A missing one is the state before the first event; an unreadable one is an error.
+async fn read(store: &dyn RecordStore, trust_domain: &TrustDomain) -> Result<State, StartError> {
+    let Some(stored) = store.load().await? else {
+        return Ok(State::uninitialised(trust_domain.clone()));
+    };
+    let state = record::decode(&stored.record)?;
+    if state.trust_domain != *trust_domain {
+        let (found, configured) = (state.trust_domain, trust_domain.clone());
+        return Err(RecordError::OtherTrustDomain { found, configured }.into());
+    }
+    if state.generation != stored.generation {
+        let (inside, outside) = (state.generation, stored.generation);
+        return Err(RecordError::OtherGeneration { inside, outside }.into());
+    }
+    Ok(state)
+}
+
+/// Horizon steps come all day and say nothing to an operator.
+fn log_change(event: &Event, next: &State) {
+    let (generation, event_name, phase) = (next.generation.0, event.name(), next.phase.name());
+    if matches!(event, Event::HorizonRequested { .. }) {
+        tracing::debug!(generation, event = event_name, phase, "state stored");
+    } else {
+        tracing::info!(generation, event = event_name, phase, "state stored");
+    }
+}

@@ -1,0 +1,84 @@
+//! How the rest of the process talks to the driver.
+
+use std::sync::Arc;
+
+use rotation::invariants::Violation;
+use rotation::record::RecordError;
+use rotation::{Event, Refusal, State};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{StoreError, Trouble};
+
+/// How many events may wait. A full queue makes submitters wait; it drops nothing.
+pub const QUEUE_EVENTS_MAX: usize = 64;
+
+/// Why a submitted event did not lead to a stored state.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SubmitError {
+    /// The machine refused it: the state did not move, and the text says what would be legal.
+    #[error(transparent)]
+    Refused(Box<Refusal>),
+    /// It is not stored, for sure. The former state stays; submit again.
+    #[error("nothing changed: {0}")]
+    NotStored(StoreError),
+    /// It may be stored or not: the store does not answer. The last known state is served on; submit the same event
+    /// again, which does nothing twice.
+    #[error("it is unknown whether the change was stored: {0}")]
+    Unknown(StoreError),
+    /// What is stored cannot be read. The last known state is served on.
+    #[error("nothing changed: {0}")]
+    Unreadable(Arc<RecordError>),
+    /// Other writers were first again and again. Nothing changed; submit again.
+    #[error("nothing changed: other replicas wrote the record at the same time; try again")]
+    Contended,
+    /// The machine would have broken a rule of its own: a fault in this program. Nothing changed.
+    #[error("nothing changed, because the machine broke a rule of its own, which is a fault to report: {0}")]
+    Violation(Violation),
+    /// The driver has stopped. The event may have been the last one that it took.
+    #[error("the driver has stopped; the process is shutting down")]
+    Stopped,
+}
+
+/// A handle to the driver. Clones are the same driver; it stops when the last one is gone.
+#[derive(Debug, Clone)]
+pub struct DriverHandle {
+    pub(crate) events: mpsc::Sender<Submission>,
+    pub(crate) state: watch::Receiver<Arc<State>>,
+    pub(crate) troubles: watch::Receiver<Arc<[Trouble]>>,
+}
+
+/// An event on its way to the driver.
+#[derive(Debug)]
+pub(crate) struct Submission {
+    pub(crate) event: Event,
+    pub(crate) answer: oneshot::Sender<Result<Arc<State>, SubmitError>>,
+}
+
+impl DriverHandle {
+    /// Gives an event to the machine and waits until its outcome is durable: the cost is one write of the store.
+    ///
+    /// Dropping the call after it was queued does not take the event back.
+    ///
+    /// # Errors
+    /// A [`SubmitError`] that is true of what is stored.
+    pub async fn submit(&self, event: Event) -> Result<Arc<State>, SubmitError> {
+        let (answer, outcome) = oneshot::channel();
+        self.events.send(Submission { event, answer }).await.map_err(|_| SubmitError::Stopped)?;
+        outcome.await.map_err(|_| SubmitError::Stopped)?
+    }
+
+    /// The last state that is known to be stored.
+    pub fn state(&self) -> Arc<State> {
+        self.state.borrow().clone()
+    }
+
+    /// Tells of every later state; a slow watcher sees the latest only.
+    pub fn changes(&self) -> watch::Receiver<Arc<State>> {
+        self.state.clone()
+    }
+
+    /// Effects that failed and are tried again, for `status`. Empty when all is well.
+    pub fn troubles(&self) -> watch::Receiver<Arc<[Trouble]>> {
+        self.troubles.clone()
+    }
+}
