@@ -1,0 +1,221 @@
+//! The configuration file `banyan.toml`: read once, checked as a whole, and immutable afterwards.
+//!
+//! [`Config::load`] answers with a configuration that is safe to start from, or with every problem of the file at once,
+//! each with its key and what to write instead. Unknown keys are problems. Durations are texts such as `"24h"` or
+//! `"5m 30s"`. Relative paths start at the directory of the file. No default weakens safety; a key that does so says
+//! `dangerously` in its name.
+//!
+//! Each section is a type of its own, whose accessors say unit, default and bound of each key.
+
+mod identity;
+mod leaf;
+mod listen;
+mod reader;
+mod root;
+
+use std::path::{Path, PathBuf};
+use std::{fmt, io};
+
+use plugins::ConfigProblem;
+use trust::{SpiffeId, TrustDomain};
+
+pub use identity::{AdminConfig, IdentityRule, JwtConfig};
+pub use leaf::{AboveMax, LeafConfig, NameMismatch};
+pub use listen::{LimitsConfig, ListenConfig, LogConfig, LogFormat};
+pub use root::{AuthorityConfig, KeysConfig, Passphrase, RootConfig};
+
+use reader::Section;
+
+/// A checked configuration of one CA server.
+#[derive(Debug, Clone)]
+pub struct Config {
+    trust_domain: TrustDomain,
+    data_dir: PathBuf,
+    replica: String,
+    listen: ListenConfig,
+    root: RootConfig,
+    keys: KeysConfig,
+    leaf: LeafConfig,
+    jwt: Vec<JwtConfig>,
+    admin: AdminConfig,
+    limits: LimitsConfig,
+    log: LogConfig,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("cannot read the configuration file {}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The file is not TOML.
+    #[error("the configuration file is not TOML: {0}")]
+    Syntax(String),
+    /// Keys are missing, unknown or wrong; every one is listed.
+    #[error("{0}")]
+    Problems(Problems),
+}
+
+/// Everything that is wrong with a configuration, one line each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problems(Vec<ConfigProblem>);
+
+impl Problems {
+    /// Each problem, in the order of the file's sections.
+    pub fn iter(&self) -> impl Iterator<Item = &ConfigProblem> {
+        self.0.iter()
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the configuration has {} problem(s):", self.0.len())?;
+        self.0.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+    }
+}
+
+impl Config {
+    /// Reads and checks a file. Opens nothing else: whether key files and key sets are there shows at the start.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with every problem at once.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let directory = path.parent().unwrap_or(Path::new(""));
+        Self::parse(&text, directory)
+    }
+
+    /// Checks the text of a file that lies in `directory`.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with every problem at once.
+    pub fn parse(text: &str, directory: &Path) -> Result<Self, ConfigError> {
+        let file: toml::Table =
+            text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax(error.to_string()))?;
+        let mut problems = Vec::new();
+        let config = read(&file, directory, &mut problems);
+        match config {
+            Some(config) if problems.is_empty() => Ok(config),
+            _ => Err(ConfigError::Problems(Problems(problems))),
+        }
+    }
+
+    /// Name of the mesh whose identities this CA certifies. Required; it can not change later.
+    pub const fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
+
+    /// Directory of everything that must survive a restart, for one server alone. Required; made with mode 0700.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Name of this server among the replicas of the CA: one path segment of its SPIFFE id. Default `ca-1`.
+    pub fn replica(&self) -> &str {
+        &self.replica
+    }
+
+    /// Section `[listen]`: where the server listens.
+    pub const fn listen(&self) -> &ListenConfig {
+        &self.listen
+    }
+
+    /// Sections `[root]` and `[authority.*]`: who holds the root, and how long things live.
+    pub const fn root(&self) -> &RootConfig {
+        &self.root
+    }
+
+    /// Section `[keys]`: where private keys are.
+    pub const fn keys(&self) -> &KeysConfig {
+        &self.keys
+    }
+
+    /// Section `[leaf]`: what leaves look like.
+    pub const fn leaf(&self) -> &LeafConfig {
+        &self.leaf
+    }
+
+    /// Sections `[[jwt]]`: whose tokens are believed.
+    pub fn jwt(&self) -> &[JwtConfig] {
+        &self.jwt
+    }
+
+    /// Section `[admin]`: who may operate the CA.
+    pub const fn admin(&self) -> &AdminConfig {
+        &self.admin
+    }
+
+    /// Section `[limits]`: how much strangers may ask for.
+    pub const fn limits(&self) -> &LimitsConfig {
+        &self.limits
+    }
+
+    /// Section `[log]`: what is logged, and how.
+    pub const fn log(&self) -> &LogConfig {
+        &self.log
+    }
+}
+
+fn read(file: &toml::Table, directory: &Path, problems: &mut Vec<ConfigProblem>) -> Option<Config> {
+    let mut top = Section::open("", file, problems);
+    let trust_domain = top.parsed("trust_domain", "the name of the mesh, such as \"example.org\"", |text| {
+        TrustDomain::parse(text)
+    });
+    let data_dir: Option<PathBuf> =
+        top.required("data_dir", "a directory for this server alone, such as \"/var/lib/banyan\"");
+    let replica = top.parsed_or("replica", "ca-1", "a name of a-z, 0-9, '.', '_', '-'", check_replica);
+    let listen = top.table("listen");
+    let root = top.table("root");
+    let authorities = top.table("authority");
+    let keys = top.table("keys");
+    let leaf = top.table("leaf");
+    let jwt: Vec<toml::Table> =
+        top.optional("jwt", "one section [[jwt]] for each issuer of tokens").unwrap_or_default();
+    let admin = top.table("admin");
+    let limits = top.table("limits");
+    let log = top.table("log");
+    top.close();
+
+    let data_dir = data_dir.map(|path| directory.join(path));
+    let listen = listen::listen(&listen, data_dir.as_deref(), directory, problems);
+    let leaf = leaf::leaf(&leaf, problems);
+    let root = root::root(&root, &authorities, leaf.as_ref(), problems);
+    let keys = root::keys(&keys, directory, problems);
+    let jwt = identity::jwt(&jwt, trust_domain.as_ref(), directory, problems);
+    let admin = identity::admin(&admin, trust_domain.as_ref(), problems);
+    let limits = listen::limits(&limits, problems);
+    let log = listen::log(&log, problems);
+    Some(Config {
+        trust_domain: trust_domain?,
+        data_dir: data_dir?,
+        replica: replica?,
+        listen: listen?,
+        root: root?,
+        keys: keys?,
+        leaf: leaf?,
+        jwt: jwt?,
+        admin: admin?,
+        limits: limits?,
+        log: log?,
+    })
+}
+
+/// A replica's name ends up in a SPIFFE id and in names of segments.
+fn check_replica(text: &str) -> Result<String, &'static str> {
+    let domain = TrustDomain::parse("check").map_err(|_| "internal name")?;
+    let one_segment = !text.contains('/') && SpiffeId::ca(&domain, text).is_ok();
+    let short = text.len() <= 63 && text.starts_with(|first: char| first.is_ascii_alphanumeric());
+    if one_segment && short {
+        return Ok(text.to_owned());
+    }
+    Err("a replica's name is 1 to 63 letters, digits, '.', '_' or '-', and starts with a letter or digit")
+}
+
+#[cfg(test)]
+mod tests;

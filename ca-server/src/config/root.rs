@@ -1,0 +1,206 @@
+//! Sections `[root]`, `[authority.*]` and `[keys]`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use plugins::{ConfigProblem, KeySpec};
+
+use super::leaf::LeafConfig;
+use super::reader::Section;
+
+/// Section `[root]` with the authority it names.
+#[derive(Debug, Clone)]
+pub struct RootConfig {
+    authority: AuthorityConfig,
+    lifetime: Duration,
+    issuer_lifetime: Duration,
+    key: KeySpec,
+    issuer_key: KeySpec,
+}
+
+impl RootConfig {
+    /// The authority that holds the root. Default the section `[authority.main]`; without any such section a
+    /// self-signed root.
+    pub const fn authority(&self) -> &AuthorityConfig {
+        &self.authority
+    }
+
+    /// Life of a root that the CA asks for. Default `3650d`, `1h` to `36500d`.
+    pub const fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
+    /// Life of an issuer. Default `365d`, at least `30m`; at least four times `leaf.ttl_max`, at most `lifetime`.
+    pub const fn issuer_lifetime(&self) -> Duration {
+        self.issuer_lifetime
+    }
+
+    /// Kind of the root's key: `p256` (default), `p384` or `ed25519`.
+    pub const fn key(&self) -> KeySpec {
+        self.key
+    }
+
+    /// Kind of the issuers' keys: `p256` (default) or `p384`.
+    pub const fn issuer_key(&self) -> KeySpec {
+        self.issuer_key
+    }
+}
+
+/// One section `[authority.NAME]`.
+#[derive(Debug, Clone)]
+pub struct AuthorityConfig {
+    name: String,
+    plugin: String,
+    settings: toml::Table,
+}
+
+impl AuthorityConfig {
+    /// The instance's name: the last part of the section's title.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The plugin's name, such as `self-signed`. Required.
+    pub fn plugin(&self) -> &str {
+        &self.plugin
+    }
+
+    /// All other keys; the plugin checks them.
+    pub const fn settings(&self) -> &toml::Table {
+        &self.settings
+    }
+}
+
+/// Section `[keys]`.
+#[derive(Debug, Clone)]
+pub enum KeysConfig {
+    /// `backend = "file"` (default): encrypted files below the data directory.
+    File {
+        /// What opens them. Required.
+        passphrase: Passphrase,
+    },
+    /// `backend = "memory"`: keys die with the process, and the root with them. Needs
+    /// `dangerously_keep_keys_in_memory = true`.
+    Memory,
+}
+
+/// Where the passphrase of the key files is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Passphrase {
+    /// `passphrase_file`: the first line of a file with mode 0600.
+    File(PathBuf),
+    /// `passphrase_env`: an environment variable.
+    Env(String),
+}
+
+pub(super) fn root(
+    table: &toml::Table,
+    authorities: &toml::Table,
+    leaf: Option<&LeafConfig>,
+    problems: &mut Vec<ConfigProblem>,
+) -> Option<RootConfig> {
+    let mut section = Section::open("root", table, problems);
+    let name = section.optional("authority", "the NAME of a section [authority.NAME]");
+    let name: String = name.unwrap_or_else(|| "main".to_owned());
+    let lifetime = section.duration("lifetime", "3650d", ["1h", "36500d"]);
+    let issuer_lifetime = section.duration("issuer_lifetime", "365d", ["30m", "36500d"]);
+    let curves = [("p256", KeySpec::P256), ("p384", KeySpec::P384), ("ed25519", KeySpec::Ed25519)];
+    let key = section.choice("key_type", KeySpec::P256, &curves);
+    let issuer_key = section.choice("issuer_key_type", KeySpec::P256, curves.get(..2).unwrap_or_default());
+    if let (Some(root), Some(issuer)) = (lifetime, issuer_lifetime)
+        && issuer > root
+    {
+        section.problem("issuer_lifetime", "is longer than root.lifetime; write at most that");
+    }
+    if let (Some(issuer), Some(leaf)) = (issuer_lifetime, leaf)
+        && issuer < leaf.ttl_max() * 4
+    {
+        section.problem("issuer_lifetime", "is shorter than four times leaf.ttl_max; write at least that");
+    }
+    let known = authorities.contains_key(&name) || (authorities.is_empty() && name == "main");
+    if !known {
+        section.problem("authority", format_args!("there is no section [authority.{name}]; write one"));
+    }
+    section.close();
+    let mut chosen = None;
+    for (other, table) in authorities {
+        let read = authority(other, table, problems);
+        if *other == name {
+            chosen = read;
+        }
+    }
+    if authorities.is_empty() {
+        let settings = toml::Table::new();
+        chosen = Some(AuthorityConfig { name, plugin: "self-signed".to_owned(), settings });
+    }
+    Some(RootConfig {
+        authority: chosen?,
+        lifetime: lifetime?,
+        issuer_lifetime: issuer_lifetime?,
+        key: key?,
+        issuer_key: issuer_key?,
+    })
+}
+
+fn authority(name: &str, value: &toml::Value, problems: &mut Vec<ConfigProblem>) -> Option<AuthorityConfig> {
+    let field = format!("authority.{name}");
+    let Some(table) = value.as_table() else {
+        problems.push(ConfigProblem::new(&field, format!("is not a table; write [{field}]")));
+        return None;
+    };
+    let mut settings = table.clone();
+    match settings.remove("plugin") {
+        Some(toml::Value::String(plugin)) => {
+            Some(AuthorityConfig { name: name.to_owned(), plugin, settings })
+        }
+        _ => {
+            let problem = "is missing; write the name of a plugin, such as \"self-signed\"";
+            problems.push(ConfigProblem::new(format!("{field}.plugin"), problem));
+            None
+        }
+    }
+}
+
+pub(super) fn keys(
+    table: &toml::Table,
+    directory: &Path,
+    problems: &mut Vec<ConfigProblem>,
+) -> Option<KeysConfig> {
+    let mut section = Section::open("keys", table, problems);
+    let memory = section.choice("backend", false, &[("file", false), ("memory", true)]);
+    let danger: bool = section.optional("dangerously_keep_keys_in_memory", "true or false").unwrap_or(false);
+    let file: Option<PathBuf> = section.optional("passphrase_file", "the path of a file with mode 0600");
+    let env: Option<String> = section.optional("passphrase_env", "the name of an environment variable");
+    let keys = match (memory?, file, env) {
+        (true, None, None) if danger => Some(KeysConfig::Memory),
+        (true, None, None) => {
+            let problem = "must be true for backend = \"memory\": every restart loses the root, and with it the mesh";
+            section.problem("dangerously_keep_keys_in_memory", problem);
+            None
+        }
+        (true, ..) => {
+            section.problem("backend", "keys in memory need no passphrase; remove it, or write \"file\"");
+            None
+        }
+        (false, ..) if danger => {
+            section.problem("dangerously_keep_keys_in_memory", "belongs to backend = \"memory\"; remove it");
+            None
+        }
+        (false, Some(path), None) => {
+            Some(KeysConfig::File { passphrase: Passphrase::File(directory.join(path)) })
+        }
+        (false, None, Some(name)) => Some(KeysConfig::File { passphrase: Passphrase::Env(name) }),
+        (false, None, None) => {
+            let problem = "is missing: the key files need a passphrase; write the path of a file with mode 0600, \
+                           or passphrase_env = \"NAME\" of an environment variable";
+            section.problem("passphrase_file", problem);
+            None
+        }
+        (false, Some(_), Some(_)) => {
+            section.problem("passphrase_env", "stands beside passphrase_file; write one of them");
+            None
+        }
+    };
+    section.close();
+    keys
+}

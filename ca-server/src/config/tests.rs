@@ -1,0 +1,121 @@
+use super::*;
+
+const GOOD: &str = r#"
+trust_domain = "example.org"
+data_dir = "data"
+[keys]
+passphrase_env = "BANYAN_PASSPHRASE"
+"#;
+
+fn problems(text: &str) -> Vec<String> {
+    match Config::parse(text, Path::new("/etc/banyan")) {
+        Err(ConfigError::Problems(problems)) => problems.iter().map(ToString::to_string).collect(),
+        other => panic!("expected problems, got {other:?}"),
+    }
+}
+
+#[test]
+fn a_short_file_gets_documented_defaults() {
+    let config = Config::parse(GOOD, Path::new("/etc/banyan")).unwrap();
+    assert_eq!(config.data_dir(), Path::new("/etc/banyan/data"));
+    assert_eq!(config.replica(), "ca-1");
+    assert_eq!(config.listen().grpc().to_string(), "127.0.0.1:15012");
+    assert_eq!(config.listen().admin_socket(), Path::new("/etc/banyan/data/admin.sock"));
+    assert!(!config.listen().reflection());
+    assert_eq!(config.leaf().ttl_default().as_secs(), 86_400);
+    assert_eq!(config.leaf().above_max(), AboveMax::Cap);
+    assert_eq!(config.leaf().name_mismatch(), NameMismatch::Refuse);
+    assert_eq!(config.root().authority().plugin(), "self-signed");
+    assert_eq!(config.limits().handshake_timeout().as_secs(), 5);
+}
+
+#[test]
+fn every_problem_is_told_at_once_with_its_key_and_what_to_write() {
+    let said = problems(
+        r#"
+trust_domain = "Example.org"
+replcia = "x"
+[listen]
+grpc = "15012"
+[leaf]
+ttl_max = "24"
+skew = "5m"
+above_max = "shrink"
+[limits]
+connections = 0
+[root]
+authority = "vault"
+[[jwt]]
+issuer = "https://issuer.example"
+identity = "spiffe://example.org/banyan/ca/{sub}"
+[admin]
+identities = ["example.org"]
+"#,
+    );
+    for field in [
+        "trust_domain",
+        "data_dir",
+        "replcia",
+        "listen.grpc",
+        "leaf.ttl_max",
+        "leaf.backdate",
+        "leaf.above_max",
+        "limits.connections",
+        "root.authority",
+        "keys.passphrase_file",
+        "jwt[0].jwks_file",
+        "jwt[0].identity",
+        "admin.identities",
+    ] {
+        let found = said.iter().find(|line| line.starts_with(&format!("`{field}`")));
+        assert!(found.is_some(), "{field} is not among {said:#?}");
+    }
+    let wrong_type: Vec<_> = said.iter().filter(|line| line.contains("write")).collect();
+    assert!(wrong_type.len() >= 10, "{said:#?}");
+}
+
+#[test]
+fn file_keys_without_a_passphrase_say_how_to_give_one() {
+    let said = problems("trust_domain = \"example.org\"\ndata_dir = \"d\"");
+    assert_eq!(said.len(), 1, "{said:#?}");
+    assert!(said[0].contains("passphrase_env"), "{said:#?}");
+}
+
+#[test]
+fn keys_in_memory_need_the_dangerous_switch() {
+    let file = |extra: &str| {
+        format!("trust_domain = \"example.org\"\ndata_dir = \"d\"\n[keys]\nbackend = \"memory\"\n{extra}")
+    };
+    assert!(problems(&file(""))[0].contains("dangerously_keep_keys_in_memory"));
+    let config = Config::parse(&file("dangerously_keep_keys_in_memory = true"), Path::new("")).unwrap();
+    assert!(matches!(config.keys(), KeysConfig::Memory));
+}
+
+#[test]
+fn lifetimes_that_do_not_fit_each_other_are_refused() {
+    let leaf = |lines: &str| problems(&format!("{GOOD}[leaf]\n{lines}"));
+    assert!(leaf("ttl_max = \"1h\"\nttl_default = \"2h\"")[0].contains("ttl_min and ttl_max"));
+    assert!(leaf("ttl_min = \"2m\"")[0].contains("twice leaf.backdate"));
+    let root = problems(&format!("{GOOD}[root]\nissuer_lifetime = \"48h\""));
+    assert!(root[0].contains("four times leaf.ttl_max"), "{root:#?}");
+}
+
+#[test]
+fn identity_templates_take_a_claim_as_a_whole_segment() {
+    let jwt = |identity: &str| {
+        format!("{GOOD}[[jwt]]\nissuer = \"i\"\njwks_file = \"k\"\nidentity = \"{identity}\"")
+    };
+    for good in ["kubernetes", "spiffe://example.org/user/{sub}", "spiffe://example.org/{team}/{sub}/x"] {
+        Config::parse(&jwt(good), Path::new("")).unwrap();
+    }
+    for bad in [
+        "spiffe://example.org/user/u-{sub}",
+        "spiffe://example.org/user/{sub",
+        "spiffe://example.org/user/{}",
+        "spiffe://example.org/user",
+        "spiffe://other.org/{sub}",
+        "spiffe://example.org/banyan/{sub}",
+    ] {
+        assert_eq!(problems(&jwt(bad)).len(), 1, "{bad}");
+    }
+}

@@ -1,0 +1,229 @@
+//! What the CA tells a scraper. Labels come from closed sets, or name a root or issuer of the record.
+
+use std::fmt::{self, Write as _};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Upper ends of the latency histogram's buckets, in seconds: 0.1 ms to 10 s.
+const LATENCY_BUCKETS: [f64; 16] = [
+    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
+];
+
+/// The metrics of one server.
+pub(crate) struct Metrics {
+    registry: Registry,
+    issue_seconds: Family<CallerLabel, Histogram, fn() -> Histogram>,
+    refused: Family<ReasonLabel, Counter>,
+    shortened: Family<LimitLabel, Counter>,
+    issued: Counter,
+    refused_all: Counter,
+    live: Live,
+    /// Brings the gauges of [`Live`] up to date before each scrape.
+    refresh: Mutex<Option<Box<dyn Fn(&Live) + Send>>>,
+}
+
+/// Gauges that are read off the server's state at each scrape.
+#[derive(Default)]
+pub(crate) struct Live {
+    /// End of each root, in seconds since the epoch.
+    pub(crate) root_not_after: Family<RootLabel, Gauge>,
+    /// End of each issuer.
+    pub(crate) issuer_not_after: Family<IssuerLabel, Gauge>,
+    /// Latest end that a leaf may have now.
+    pub(crate) horizon: Gauge,
+    /// End of the server's own leaf.
+    pub(crate) own_not_after: Gauge,
+    /// Sequence of the bundle being served.
+    pub(crate) sequence: Gauge,
+    /// Generation of the record being served.
+    pub(crate) generation: Gauge,
+    /// Agents with an open stream.
+    pub(crate) agents_connected: Gauge,
+    /// Agents with an open stream that have not yet taken the newest bundle, by how many sequences they lack.
+    pub(crate) agents_behind: Family<BehindLabel, Gauge>,
+    /// Rows of leaves that may live, by root.
+    pub(crate) live_rows: Family<RootLabel, Gauge>,
+    /// Rows waiting to be written.
+    pub(crate) ledger_queue: Gauge,
+    /// Rows of the last group commit.
+    pub(crate) ledger_batch: Gauge,
+    /// Time of the last group commit.
+    pub(crate) ledger_commit_seconds: Gauge<f64, AtomicU64>,
+}
+
+/// Label `caller`: how the caller of a request proved who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct CallerLabel {
+    pub(crate) caller: &'static str,
+}
+
+/// Label `reason`: the refusal's reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+/// Label `limit`: what made a leaf shorter than asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabel {
+    limit: &'static str,
+}
+
+/// Label `root`: fingerprint of a root of the record.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct RootLabel {
+    pub(crate) root: String,
+}
+
+/// Labels `root` and `issuer`: fingerprints of an issuer of the record and of its root.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct IssuerLabel {
+    pub(crate) root: String,
+    pub(crate) issuer: String,
+}
+
+/// Label `sequences`: `1`, `2` or `more`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct BehindLabel {
+    pub(crate) sequences: &'static str,
+}
+
+impl BehindLabel {
+    /// The label for a subscriber that lacks so many sequences.
+    pub(crate) const fn of(lacking: u64) -> Self {
+        let sequences = match lacking {
+            0 | 1 => "1",
+            2 => "2",
+            _ => "more",
+        };
+        Self { sequences }
+    }
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("banyan");
+        let latency: fn() -> Histogram = || Histogram::new(LATENCY_BUCKETS);
+        let metrics = Self {
+            issue_seconds: Family::new_with_constructor(latency),
+            refused: Family::default(),
+            shortened: Family::default(),
+            issued: Counter::default(),
+            refused_all: Counter::default(),
+            live: Live::default(),
+            refresh: Mutex::new(None),
+            registry: Registry::default(),
+        };
+        let help = "Time to issue one leaf, from the decoded request to the reply";
+        registry.register_with_unit("issue", help, Unit::Seconds, metrics.issue_seconds.clone());
+        registry.register("refused", "Refused requests by reason", metrics.refused.clone());
+        let help = "Leaves that were issued for a shorter life than asked, by what limited them";
+        registry.register("leaves_shortened", help, metrics.shortened.clone());
+        registry.register("leaves_issued", "Leaves issued", metrics.issued.clone());
+        metrics.live.register(&mut registry);
+        Self { registry, ..metrics }
+    }
+
+    /// Sets what brings the gauges up to date.
+    pub(crate) fn refresh_with(&self, refresh: impl Fn(&Live) + Send + 'static) {
+        *self.refresh.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(refresh));
+    }
+
+    /// Counts a leaf that was issued.
+    pub(crate) fn issued(&self, caller: &'static str, took: Duration, limit: Option<&'static str>) {
+        self.issue_seconds.get_or_create(&CallerLabel { caller }).observe(took.as_secs_f64());
+        self.issued.inc();
+        if let Some(limit) = limit {
+            self.shortened.get_or_create(&LimitLabel { limit }).inc();
+        }
+    }
+
+    /// Counts a refusal.
+    pub(crate) fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&ReasonLabel { reason }).inc();
+        self.refused_all.inc();
+    }
+
+    /// Leaves issued and requests refused since the start.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        (self.issued.get(), self.refused_all.get())
+    }
+
+    /// All metrics in the OpenMetrics text format.
+    pub(crate) fn encode(&self) -> String {
+        if let Some(refresh) = &*self.refresh.lock().unwrap_or_else(PoisonError::into_inner) {
+            refresh(&self.live);
+        }
+        let mut text = String::new();
+        if text::encode(&mut text, &self.registry).is_err() {
+            // Writing to a string does not fail; a scraper would take a cut answer for the whole one.
+            text.clear();
+            let _ = writeln!(text, "# EOF");
+        }
+        text
+    }
+}
+
+impl Live {
+    fn register(&self, registry: &mut Registry) {
+        let mut add = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
+        add("horizon_timestamp_seconds", "Latest end that a leaf may have now", &self.horizon);
+        add("own_leaf_not_after_timestamp_seconds", "End of the server's own leaf", &self.own_not_after);
+        add("bundle_sequence", "Sequence of the bundle being served", &self.sequence);
+        add("record_generation", "Generation of the record being served", &self.generation);
+        add("agents_connected", "Agents with an open stream", &self.agents_connected);
+        add("ledger_queue_rows", "Rows waiting to be written", &self.ledger_queue);
+        add("ledger_batch_rows", "Rows of the last group commit", &self.ledger_batch);
+        let help = "Time of the last group commit";
+        registry.register_with_unit("ledger_commit", help, Unit::Seconds, self.ledger_commit_seconds.clone());
+        let help = "End of each root";
+        registry.register("root_not_after_timestamp_seconds", help, self.root_not_after.clone());
+        let help = "End of each issuer";
+        registry.register("issuer_not_after_timestamp_seconds", help, self.issuer_not_after.clone());
+        let help = "Agents that have not taken the newest bundle, by how many sequences they lack";
+        registry.register("agents_behind", help, self.agents_behind.clone());
+        registry.register("ledger_live_rows", "Rows of leaves that may live", self.live_rows.clone());
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scrape_shows_counters_and_fresh_gauges() {
+        let metrics = Metrics::new();
+        metrics.issued("jwt", Duration::from_millis(3), Some("maximum"));
+        metrics.refused("CSR_KEY_WEAK");
+        metrics.refresh_with(|live| {
+            live.sequence.set(7);
+            live.root_not_after.get_or_create(&RootLabel { root: "ab".to_owned() }).set(99);
+        });
+        let text = metrics.encode();
+        for line in [
+            "banyan_issue_seconds_count{caller=\"jwt\"} 1",
+            "banyan_refused_total{reason=\"CSR_KEY_WEAK\"} 1",
+            "banyan_leaves_shortened_total{limit=\"maximum\"} 1",
+            "banyan_bundle_sequence 7",
+            "banyan_root_not_after_timestamp_seconds{root=\"ab\"} 99",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+        assert_eq!(metrics.totals(), (1, 1));
+    }
+}

@@ -1,0 +1,93 @@
+//! The accept loop of every listener.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long the loop rests after an error of `accept`, such as "too many open files": long enough for connections to
+/// end, short enough that nobody notices.
+const REST_AFTER_ERROR: Duration = Duration::from_millis(100);
+
+/// Something that accepts connections.
+pub(crate) trait Listener: Send + 'static {
+    /// A connection, not yet served.
+    type Stream: Send + 'static;
+    /// Waits for the next connection.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Option<SocketAddr>)>> + Send;
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+    async fn accept(&self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
+        let (stream, addr) = Self::accept(self).await?;
+        stream.set_nodelay(true)?;
+        Ok((stream, Some(addr)))
+    }
+}
+
+impl Listener for UnixListener {
+    type Stream = UnixStream;
+    async fn accept(&self) -> io::Result<(UnixStream, Option<SocketAddr>)> {
+        Ok((Self::accept(self).await?.0, None))
+    }
+}
+
+/// What ends the connections of one server, in two steps.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stop {
+    /// No more connections; those there are finish their requests and end.
+    pub(crate) gently: CancellationToken,
+    /// Everything ends now.
+    pub(crate) now: CancellationToken,
+}
+
+/// Accepts until told to stop, and gives each connection to `serve` in a task of `tasks`.
+///
+/// At most `connections` are served at a time; the next waits in the kernel's queue. The permit travels with the task.
+pub(crate) async fn run<L, F>(
+    listener: L,
+    connections: usize,
+    stop: Stop,
+    tasks: TaskTracker,
+    serve: impl Fn(L::Stream, Option<SocketAddr>) -> F,
+) where
+    L: Listener,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let free = Arc::new(Semaphore::new(connections));
+    loop {
+        let Some(permit) = until(&stop, permit(&free)).await else { return };
+        let Some(accepted) = until(&stop, listener.accept()).await else { return };
+        match accepted {
+            Ok((stream, addr)) => {
+                let connection = serve(stream, addr);
+                let now = stop.now.clone();
+                tasks.spawn(async move {
+                    now.run_until_cancelled(connection).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accepting a connection failed");
+                drop(permit);
+                tokio::time::sleep(REST_AFTER_ERROR).await;
+            }
+        }
+    }
+}
+
+async fn permit(free: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    // The semaphore is never closed, so there is always a permit in the end.
+    Arc::clone(free).acquire_owned().await.ok()
+}
+
+async fn until<T>(stop: &Stop, work: impl Future<Output = T>) -> Option<T> {
+    stop.gently.run_until_cancelled(work).await
+}

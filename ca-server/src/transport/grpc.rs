@@ -1,0 +1,173 @@
+//! gRPC over TLS, connection by connection.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Request;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+use super::accept::Stop;
+use super::guard::{Guard, METADATA_BYTES_MAX};
+use super::tls::TlsState;
+use crate::config::LimitsConfig;
+
+/// Time between the server's own pings, and time to answer one. Clients may ping as often as they like.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// Streams that a client opened and reset and that no handler has seen yet; more end the connection (rapid reset).
+const PENDING_RESETS_MAX: usize = 32;
+/// Errors in streams that the server answered with a reset; more end the connection.
+const LOCAL_RESETS_MAX: usize = 256;
+/// Bytes that a client may send ahead, on one stream and on the connection.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Bytes of answers that wait for a slow reader, for each stream.
+const SEND_BUFFER: usize = 256 * 1024;
+/// Room in the header block beyond the metadata that [`Guard`] counts, so that a refusal can be said in gRPC.
+const HEADER_BYTES_MAX: u32 = 2 * METADATA_BYTES_MAX as u32;
+/// Time that requests and streams of a connection past its age have to end.
+const AGE_GRACE: Duration = Duration::from_secs(30);
+
+/// What a handler learns about the connection of its request.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    /// The client's certificates, leaf first, with proof of possession and judged by nobody yet; empty without any.
+    pub(crate) certificates: Arc<[CertificateDer<'static>]>,
+    /// Where the client is; `None` on a Unix socket.
+    pub(crate) addr: Option<SocketAddr>,
+    /// The user at the other end of a Unix socket, as the kernel says.
+    pub(crate) uid: Option<u32>,
+    /// Cancelled when the connection should end: long streams say goodbye then.
+    pub(crate) ending: CancellationToken,
+}
+
+/// What all connections of the TLS port share.
+#[derive(Debug)]
+pub(crate) struct GrpcPort {
+    tls: Arc<TlsState>,
+    handshakes: Semaphore,
+    limits: LimitsConfig,
+    stop: Stop,
+}
+
+impl GrpcPort {
+    pub(crate) fn new(tls: Arc<TlsState>, limits: &LimitsConfig, stop: Stop) -> Self {
+        Self { tls, handshakes: Semaphore::new(limits.handshakes()), limits: limits.clone(), stop }
+    }
+
+    /// Shakes hands and serves one connection to its end.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        stream: TcpStream,
+        addr: Option<SocketAddr>,
+        services: Guard,
+    ) {
+        let Some(tls) = self.shake_hands(stream, addr).await else { return };
+        let certificates = tls.get_ref().1.peer_certificates().unwrap_or_default().into();
+        let peer = Peer { certificates, addr, uid: None, ending: self.stop.gently.child_token() };
+        serve_http2(tls, peer, services, &self.limits).await;
+    }
+
+    /// The time for a handshake includes the wait for a free place, so that slow ones can not starve the rest for long.
+    async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        addr: Option<SocketAddr>,
+    ) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
+        let handshake = async {
+            let _place = self.handshakes.acquire().await.ok()?;
+            Some(TlsAcceptor::from(self.tls.current()).accept(stream).await)
+        };
+        let within = self.limits.handshake_timeout();
+        let ended = self.stop.gently.run_until_cancelled(tokio::time::timeout(within, handshake)).await?;
+        match ended {
+            Ok(Some(Ok(tls))) => Some(tls),
+            Ok(Some(Err(error))) => {
+                tracing::debug!(?addr, %error, "TLS handshake failed");
+                None
+            }
+            Ok(None) => None,
+            Err(_) => {
+                tracing::debug!(?addr, ?within, "TLS handshake took too long");
+                None
+            }
+        }
+    }
+}
+
+/// Serves HTTP/2 on an open connection until the client goes, the connection's age is over, or the server stops.
+pub(crate) async fn serve_http2<IO>(io: IO, peer: Peer, services: Guard, limits: &LimitsConfig)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut builder = Builder::new(TokioExecutor::new()).http2_only();
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams_per_connection())
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(LOCAL_RESETS_MAX)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_ANSWER_WITHIN);
+    let ending = peer.ending.clone();
+    let service = TowerToHyperService::new(WithPeer { peer, services });
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+    let age = tokio::time::sleep(limits.connection_age());
+    tokio::select! {
+        ended = connection.as_mut() => return log_end(ended),
+        () = age => ending.cancel(),
+        () = ending.cancelled() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    match tokio::time::timeout(AGE_GRACE, connection).await {
+        Ok(ended) => log_end(ended),
+        Err(_) => tracing::debug!("connection cut after its grace"),
+    }
+}
+
+fn log_end<E: std::fmt::Display>(ended: Result<(), E>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+/// Tells each request who its connection belongs to.
+#[derive(Clone)]
+struct WithPeer {
+    peer: Peer,
+    services: Guard,
+}
+
+impl<B> Service<Request<B>> for WithPeer
+where
+    Guard: Service<Request<B>>,
+{
+    type Response = <Guard as Service<Request<B>>>::Response;
+    type Error = <Guard as Service<Request<B>>>::Error;
+    type Future = <Guard as Service<Request<B>>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Service::<Request<B>>::poll_ready(&mut self.services, cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        request.extensions_mut().insert(self.peer.clone());
+        self.services.call(request)
+    }
+}

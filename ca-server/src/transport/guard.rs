@@ -1,0 +1,211 @@
+//! What every gRPC request passes before and after its handler: size, load, time, and refusals in one form.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderMap, Request, Response};
+use tokio::sync::Semaphore;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tonic::{Code, Status};
+use tower::Service;
+
+use super::grpc::Peer;
+
+/// Most bytes of metadata in a request: names and values, and 32 for each field as HTTP/2 counts them (RFC 9113 §6.5.2).
+pub(crate) const METADATA_BYTES_MAX: usize = 16 * 1024;
+/// Most bytes of one message from a client.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+
+const FIELD_OVERHEAD: usize = 32;
+const DETAILS_HEADER: &str = "grpc-status-details-bin";
+
+/// Why a request did not reach its handler, or its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turned {
+    /// More than [`METADATA_BYTES_MAX`] of metadata.
+    MetadataTooLarge,
+    /// A message of more than [`MESSAGE_BYTES_MAX`].
+    MessageTooLarge,
+    /// A message that is not what the method takes.
+    MessageMalformed,
+    /// As many requests as the server takes at a time are under way.
+    Overloaded,
+    /// The answer was not ready in time.
+    TimedOut,
+}
+
+/// Writes a refusal of the guard down and puts it into words for the client.
+pub(crate) trait Doorkeeper: Send + Sync + fmt::Debug {
+    /// The answer to a request that was turned away.
+    fn turned_away(&self, turned: Turned, peer: Option<&Peer>) -> Status;
+}
+
+/// The entrance to a set of gRPC services.
+#[derive(Clone, Debug)]
+pub(crate) struct Guard {
+    routes: Routes,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    places: Arc<Semaphore>,
+    within: Duration,
+    doorkeeper: Arc<dyn Doorkeeper>,
+}
+
+impl Guard {
+    /// Lets `in_flight` requests through at a time, each of which must be answered `within` a time; of a stream this
+    /// counts until its first header.
+    pub(crate) fn new(
+        routes: Routes,
+        in_flight: usize,
+        within: Duration,
+        doorkeeper: Arc<dyn Doorkeeper>,
+    ) -> Self {
+        let places = Arc::new(Semaphore::new(in_flight));
+        Self { routes: routes.prepare(), shared: Arc::new(Shared { places, within, doorkeeper }) }
+    }
+}
+
+impl<B> Service<Request<B>> for Guard
+where
+    B: Send + 'static,
+    Routes: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+    <Routes as Service<Request<B>>>::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<Request<B>>::poll_ready(&mut self.routes, cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let shared = Arc::clone(&self.shared);
+        let peer = request.extensions().get::<Peer>().cloned();
+        if metadata_bytes(request.headers()) > METADATA_BYTES_MAX {
+            return Box::pin(async move { Ok(shared.turn_away(Turned::MetadataTooLarge, peer.as_ref())) });
+        }
+        let Ok(place) = Arc::clone(&shared.places).try_acquire_owned() else {
+            return Box::pin(async move { Ok(shared.turn_away(Turned::Overloaded, peer.as_ref())) });
+        };
+        let answer = self.routes.call(request);
+        Box::pin(async move {
+            let answered = tokio::time::timeout(shared.within, answer).await;
+            drop(place);
+            Ok(match answered {
+                Ok(Ok(response)) => shared.in_one_form(response, peer.as_ref()),
+                Ok(Err(never)) => match never {},
+                Err(_) => shared.turn_away(Turned::TimedOut, peer.as_ref()),
+            })
+        })
+    }
+}
+
+impl Shared {
+    fn turn_away(&self, turned: Turned, peer: Option<&Peer>) -> Response<Body> {
+        self.doorkeeper.turned_away(turned, peer).into_http()
+    }
+
+    /// The gRPC library refuses oversized and undecodable messages by itself, with codes that make clients repeat them
+    /// and without a reason. Handlers always give a reason, so a refusal without one is the library's.
+    fn in_one_form(&self, response: Response<Body>, peer: Option<&Peer>) -> Response<Body> {
+        let headers = response.headers();
+        if !headers.contains_key("grpc-status") || headers.contains_key(DETAILS_HEADER) {
+            return response;
+        }
+        match Status::from_header_map(headers).map(|status| status.code()) {
+            Some(Code::OutOfRange) => self.turn_away(Turned::MessageTooLarge, peer),
+            Some(Code::Internal) => self.turn_away(Turned::MessageMalformed, peer),
+            _ => response,
+        }
+    }
+}
+
+fn metadata_bytes(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use axum::routing::post;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Notes(Mutex<Vec<Turned>>);
+
+    impl Doorkeeper for Notes {
+        fn turned_away(&self, turned: Turned, _peer: Option<&Peer>) -> Status {
+            self.0.lock().unwrap().push(turned);
+            Status::failed_precondition("turned away")
+        }
+    }
+
+    fn guard(in_flight: usize, answer: fn() -> Response<Body>) -> (Guard, Arc<Notes>) {
+        let router = axum::Router::new()
+            .route("/now", post(move || async move { answer() }))
+            .route("/never", post(std::future::pending::<()>));
+        let notes = Arc::new(Notes::default());
+        let guard = Guard::new(Routes::from(router), in_flight, Duration::from_secs(10), notes.clone());
+        (guard, notes)
+    }
+
+    fn request(path: &str) -> Request<Body> {
+        Request::post(path).body(Body::empty()).unwrap()
+    }
+
+    fn fine() -> Response<Body> {
+        Response::new(Body::empty())
+    }
+
+    #[tokio::test]
+    async fn metadata_over_its_bound_is_turned_away_and_below_it_passes() {
+        let (guard, notes) = guard(1, fine);
+        for (len, passes) in [(METADATA_BYTES_MAX - 100, true), (METADATA_BYTES_MAX, false)] {
+            let mut request = request("/now");
+            request.headers_mut().insert("x", "v".repeat(len).parse().unwrap());
+            guard.clone().oneshot(request).await.unwrap();
+            assert_eq!(notes.0.lock().unwrap().is_empty(), passes);
+        }
+        assert_eq!(*notes.0.lock().unwrap(), [Turned::MetadataTooLarge]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_too_many_is_turned_away_and_a_slow_one_cut() {
+        let (guard, notes) = guard(1, fine);
+        let slow = tokio::spawn(guard.clone().oneshot(request("/never")));
+        tokio::task::yield_now().await;
+        guard.clone().oneshot(request("/now")).await.unwrap();
+        assert_eq!(*notes.0.lock().unwrap(), [Turned::Overloaded]);
+        slow.await.unwrap().unwrap();
+        assert_eq!(*notes.0.lock().unwrap(), [Turned::Overloaded, Turned::TimedOut]);
+        guard.oneshot(request("/now")).await.unwrap();
+        assert_eq!(notes.0.lock().unwrap().len(), 2, "the place is free again");
+    }
+
+    #[tokio::test]
+    async fn refusals_of_the_library_get_our_form_and_those_with_a_reason_stay() {
+        for (answer, expected) in [
+            ((|| Status::out_of_range("too large").into_http()) as fn() -> _, Some(Turned::MessageTooLarge)),
+            (|| Status::internal("failed to decode").into_http(), Some(Turned::MessageMalformed)),
+            (|| Status::with_details(Code::Internal, "ours", "reason".into()).into_http(), None),
+            (|| Status::unimplemented("no such method").into_http(), None),
+        ] {
+            let (guard, notes) = guard(1, answer);
+            guard.oneshot(request("/now")).await.unwrap();
+            assert_eq!(notes.0.lock().unwrap().first().copied(), expected);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Health and metrics, without TLS: for probes and scrapers, with nothing secret.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/healthz` | 200 while the process works |
+//! | `/readyz` | 200 while requests can be served, else 503 |
+//! | `/metrics` | metrics in the OpenMetrics text format |
+//! | gRPC `grpc.health.v1.Health` | `SERVING` or `NOT_SERVING`, for the server as a whole and for each service |
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse as _;
+use axum::routing::get;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::accept::Stop;
+use crate::metrics::Metrics;
+
+/// Connections of probes and scrapers at a time.
+pub(crate) const PLAIN_CONNECTIONS_MAX: usize = 128;
+/// Time for the header of an HTTP/1 request.
+const HEADER_WITHIN: Duration = Duration::from_secs(5);
+/// A probe needs no more: after this time a connection is asked to end.
+const CONNECTION_AGE: Duration = Duration::from_secs(300);
+const AGE_GRACE: Duration = Duration::from_secs(5);
+
+/// The routes. `ready` says whether requests can be served.
+pub(crate) fn routes(
+    metrics: Arc<Metrics>,
+    ready: watch::Receiver<bool>,
+    health: tonic::service::Routes,
+) -> Router {
+    let readiness = move || async move {
+        if *ready.borrow() { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") }
+    };
+    let scrape = move || async move {
+        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        ([(header::CONTENT_TYPE, kind)], metrics.encode()).into_response()
+    };
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readiness))
+        .route("/metrics", get(scrape))
+        .merge(health.into_axum_router().reset_fallback())
+}
+
+/// Serves one connection in HTTP/1.1 or HTTP/2, whichever the client speaks.
+pub(crate) async fn serve(stream: TcpStream, routes: Router, stop: Stop) {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_WITHIN).max_buf_size(16 * 1024);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(16).max_header_list_size(16 * 1024);
+    let mut connection =
+        pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)));
+    tokio::select! {
+        ended = connection.as_mut() => return log_end(ended),
+        () = tokio::time::sleep(CONNECTION_AGE) => {}
+        () = stop.gently.cancelled() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    if let Ok(ended) = tokio::time::timeout(AGE_GRACE, connection).await {
+        log_end(ended);
+    }
+}
+
+fn log_end<E: std::fmt::Debug>(ended: Result<(), E>) {
+    if let Err(error) = ended {
+        tracing::debug!(?error, "plain connection ended");
+    }
+}

@@ -1,0 +1,105 @@
+//! The TLS side: versions, client certificates, and a fresh configuration at every change of trust.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ServerConfig, ServerSessionMemoryCache};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme, version};
+
+/// How many sessions are remembered for TLS 1.2 resumption.
+const SESSIONS_MAX: usize = 4_096;
+
+/// What a handshake is answered with: the server's own chain and its key.
+pub(crate) struct ServingIdentity {
+    /// Chain in DER, leaf first, without the root.
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    /// The leaf's key. Never shown, never stored.
+    pub(crate) key: PrivateKeyDer<'static>,
+}
+
+/// The TLS configuration in force. Each handshake takes the one of its moment.
+#[derive(Debug)]
+pub(crate) struct TlsState(ArcSwap<ServerConfig>);
+
+impl TlsState {
+    /// Starts with an identity.
+    pub(crate) fn new(identity: ServingIdentity) -> Result<Self, Error> {
+        Ok(Self(ArcSwap::new(server_config(identity)?)))
+    }
+
+    /// Puts another identity in force, with new tickets and a new session cache: no session of before is resumed, so
+    /// nobody rests on trust that is gone.
+    pub(crate) fn renew(&self, identity: ServingIdentity) -> Result<(), Error> {
+        self.0.store(server_config(identity)?);
+        Ok(())
+    }
+
+    pub(crate) fn current(&self) -> Arc<ServerConfig> {
+        self.0.load_full()
+    }
+}
+
+fn server_config(identity: ServingIdentity) -> Result<Arc<ServerConfig>, Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = Arc::new(AnyProvenKey(Arc::clone(&provider)));
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(identity.chain, identity.key)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
+    config.ticketer = rustls::crypto::ring::Ticketer::new()?;
+    Ok(Arc::new(config))
+}
+
+/// Accepts every client certificate whose key the client proves to hold, and clients without one.
+///
+/// Who the client is, is judged later at every call: a refusal in the handshake would have no code, no reason and no
+/// audit record, and a connection outlives what was true when it opened.
+#[derive(Debug)]
+struct AnyProvenKey(Arc<CryptoProvider>);
+
+impl ClientCertVerifier for AnyProvenKey {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
