@@ -55,7 +55,9 @@ pub enum KeyError {
     #[error("the public key is not valid DER: {0}")]
     Encoding(#[from] DerError),
     /// The parameters or the key's octets do not have the shape that its algorithm demands.
-    #[error("the public key does not have the shape of its algorithm; elliptic curve points are uncompressed")]
+    #[error(
+        "the public key does not have the shape of its algorithm; elliptic curve points are uncompressed"
+    )]
     Malformed,
     /// The algorithm is none of ECDSA, Ed25519 and RSA.
     #[error("the key's algorithm is not supported; use ECDSA on P-256 or P-384, Ed25519, or RSA")]
@@ -231,4 +233,104 @@ fn check_rsa(key: &[u8]) -> Result<u32, KeyError> {
         return Err(KeyError::Malformed);
     }
     Ok(bits)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{KeyPair, PublicKeyData as _, SigningKey as _};
+
+    use super::*;
+
+    fn pair(algorithm: &'static rcgen::SignatureAlgorithm) -> (KeyPair, PublicKey) {
+        let pair = KeyPair::generate_for(algorithm).unwrap();
+        let key = PublicKey::parse(&pair.subject_public_key_info()).unwrap();
+        (pair, key)
+    }
+
+    fn pairs() -> [(KeyKind, KeyPair, PublicKey); 3] {
+        [
+            (KeyKind::P256, &rcgen::PKCS_ECDSA_P256_SHA256),
+            (KeyKind::P384, &rcgen::PKCS_ECDSA_P384_SHA384),
+            (KeyKind::Ed25519, &rcgen::PKCS_ED25519),
+        ]
+        .map(|(kind, algorithm)| {
+            let (pair, key) = pair(algorithm);
+            (kind, pair, key)
+        })
+    }
+
+    #[test]
+    fn a_key_keeps_its_bytes_and_its_kind() {
+        for (kind, pair, key) in pairs() {
+            let spki = pair.subject_public_key_info();
+            assert_eq!(key.kind(), kind);
+            assert_eq!(key.spki_der(), spki);
+            assert_eq!(key.key_octets(), pair.der_bytes());
+            assert_eq!(key.hash(), SpkiHash::of(&spki));
+            assert_eq!(PublicKey::parse(key.spki_der()), Ok(key));
+        }
+    }
+
+    #[test]
+    fn a_signature_verifies_with_its_key_message_and_algorithm_only() {
+        for (kind, pair, key) in pairs() {
+            let algorithm = SignatureAlgorithm::preferred(kind);
+            let signature = pair.sign(b"message").unwrap();
+            assert_eq!(key.verify(b"message", algorithm, &signature), Ok(()), "{kind}");
+            assert_eq!(key.verify(b"massage", algorithm, &signature), Err(SignatureError::Invalid), "{kind}");
+            for (other_kind, _, other) in pairs() {
+                let expected =
+                    if other_kind == kind { SignatureError::Invalid } else { SignatureError::Mismatch };
+                assert_eq!(other.verify(b"message", algorithm, &signature), Err(expected), "{kind}");
+            }
+        }
+    }
+
+    #[test]
+    fn algorithms_are_read_back_for_the_keys_they_fit() {
+        let kinds = [KeyKind::P256, KeyKind::P384, KeyKind::Ed25519, KeyKind::Rsa { bits: 2048 }];
+        for kind in kinds {
+            assert!(SignatureAlgorithm::preferred(kind).fits(kind));
+            for algorithm in SignatureAlgorithm::ALL {
+                let found = SignatureAlgorithm::from_der(algorithm.der(), kind);
+                if algorithm.fits(kind) {
+                    assert_eq!(found, Ok(algorithm));
+                } else {
+                    // The same bytes may name an algorithm of another curve.
+                    assert_ne!(found, Ok(algorithm));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn fresh_points_lie_on_their_curve_and_their_neighbours_do_not() {
+        for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384] {
+            for _ in 0..50 {
+                let pair = KeyPair::generate_for(algorithm).unwrap();
+                let spki = pair.subject_public_key_info();
+                assert!(PublicKey::parse(&spki).is_ok(), "{spki:02x?}");
+                for bit in 0..8 {
+                    let mut neighbour = spki.clone();
+                    *neighbour.last_mut().unwrap() ^= 1 << bit;
+                    assert_eq!(PublicKey::parse(&neighbour), Err(KeyError::NotOnCurve), "{neighbour:02x?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_key_changes_or_spoils_it() {
+        for (kind, _, key) in pairs() {
+            for bit in 0..key.spki_der().len() * 8 {
+                let mut flipped = key.spki_der().to_vec();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                // Ed25519 has no check of the point before a signature: another key is all that may come of it.
+                match PublicKey::parse(&flipped) {
+                    Ok(other) => assert!(kind == KeyKind::Ed25519 && other != key, "{kind}: bit {bit}"),
+                    Err(_) => {}
+                }
+            }
+        }
+    }
 }

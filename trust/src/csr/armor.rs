@@ -8,6 +8,9 @@ use super::{CSR_LEN_MAX, CsrError, EncodingFault};
 /// Label of a CSR, and the older one that some tools still write (RFC 7468 §7).
 const LABELS: [&[u8]; 2] = [b"CERTIFICATE REQUEST", b"NEW CERTIFICATE REQUEST"];
 
+/// What may stand between the base64 digits: line ends of either kind, and spaces from pasting.
+const LINE_SPACE: &[u8] = b"\r\n ";
+
 /// Returns the content of the one block in `pem`.
 pub(super) fn decode(pem: &[u8]) -> Result<Vec<u8>, CsrError> {
     if pem.len() > CSR_LEN_MAX {
@@ -26,7 +29,7 @@ fn decode_block(pem: &[u8]) -> Result<Vec<u8>, EncodingFault> {
         return Err(EncodingFault::NotOneBlock);
     }
     let mut base64 = Vec::with_capacity(body.len());
-    base64.extend(body.iter().filter(|byte| !byte.is_ascii_whitespace()));
+    base64.extend(body.iter().filter(|byte| !LINE_SPACE.contains(byte)));
     STANDARD.decode(base64).map_err(|_| EncodingFault::Base64)
 }
 

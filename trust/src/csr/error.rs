@@ -12,7 +12,9 @@ pub enum CsrError {
     #[error("the CSR is larger than 16384 bytes")]
     TooLarge,
     /// A private key stands in it, or in its place.
-    #[error("a private key was sent with the CSR; it must be considered known: generate a new one and send only the CSR")]
+    #[error(
+        "a private key was sent with the CSR; it must be considered known: generate a new one and send only the CSR"
+    )]
     PrivateKeyInside,
     /// It is not one PEM block of strict DER with the structure of a CSR.
     #[error("the CSR is not encoded as it must be: {0}")]

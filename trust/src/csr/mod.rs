@@ -13,7 +13,6 @@ mod extension;
 mod name;
 mod request;
 
-
 use std::net::IpAddr;
 use std::ops::Range;
 

@@ -1,6 +1,8 @@
 //! The structure of a CSR (RFC 2986 §4).
 
-use super::{ATTRIBUTES_MAX, AttributeFault, CsrError, EncodingFault, ParsedCsr, RequestedNames, extension, name};
+use super::{
+    ATTRIBUTES_MAX, AttributeFault, CsrError, EncodingFault, ParsedCsr, RequestedNames, extension, name,
+};
 use crate::der::{self, Reader, oid, tag};
 use crate::key::{PublicKey, SignatureAlgorithm};
 

@@ -10,8 +10,6 @@ pub const P384: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
 pub const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
 /// rsaEncryption, 1.2.840.113549.1.1.1.
 pub const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
-/// id-RSASSA-PSS, 1.2.840.113549.1.1.10.
-pub const RSA_PSS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a];
 
 /// ecdsa-with-SHA1, 1.2.840.10045.4.1.
 pub const ECDSA_SHA1: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x01];
@@ -87,4 +85,26 @@ pub fn dotted(content: &[u8]) -> String {
         arc = 0;
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_are_written_in_dotted_form() {
+        assert_eq!(dotted(RSA_SHA256), "1.2.840.113549.1.1.11");
+        assert_eq!(dotted(KEY_USAGE), "2.5.29.15");
+        assert_eq!(dotted(ED25519), "1.3.101.112");
+        // The first arc is 2, the second above 39.
+        assert_eq!(dotted(&[0x88, 0x37]), "2.999");
+    }
+
+    #[test]
+    fn long_identifiers_are_cut() {
+        for long in [[1; 1_000], [0xff; 1_000], [0x7f; 1_000]] {
+            let text = dotted(&long);
+            assert!(text.ends_with("...") && text.len() <= DOTTED_LEN_MAX, "{text}");
+        }
+    }
 }

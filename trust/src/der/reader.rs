@@ -313,3 +313,6 @@ fn check_bit_string(content: &[u8]) -> Result<(), DerError> {
         _ => Err(DerError::NotCanonical),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -173,3 +173,94 @@ fn trailing_zeros(octet: u8) -> u8 {
     // 0..=8, which fits.
     u8::try_from(octet.trailing_zeros()).unwrap_or(8)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::der::{Reader, oid, walk};
+
+    fn written(write: impl FnOnce(&mut Writer)) -> Vec<u8> {
+        let mut writer = Writer::new();
+        write(&mut writer);
+        writer.into_der()
+    }
+
+    #[test]
+    fn values_are_written_as_x690_has_them() {
+        assert_eq!(written(|w| w.boolean(true)), [1, 1, 0xff]);
+        assert_eq!(written(|w| w.unsigned(&[])), [2, 1, 0]);
+        assert_eq!(written(|w| w.unsigned(&[0, 0, 0])), [2, 1, 0]);
+        assert_eq!(written(|w| w.unsigned(&[0, 0x7f])), [2, 1, 0x7f]);
+        assert_eq!(written(|w| w.unsigned(&[0x80])), [2, 2, 0, 0x80]);
+        assert_eq!(written(|w| w.oid(oid::ED25519)), [6, 3, 0x2b, 0x65, 0x70]);
+        assert_eq!(written(|w| w.bit_string(&[1, 2])), [3, 3, 0, 1, 2]);
+        assert_eq!(written(|w| w.named_bits(0)), [3, 1, 0]);
+        assert_eq!(written(|w| w.named_bits(0b101)), [3, 2, 5, 0xa0]);
+        assert_eq!(written(|w| w.named_bits(1 << 8)), [3, 3, 7, 0, 0x80]);
+        assert_eq!(written(|w| w.context_primitive(6, b"a")), [0x86, 1, b'a']);
+        assert_eq!(written(|w| w.context(0, |w| w.unsigned(&[2]))), [0xa0, 3, 2, 1, 2]);
+        assert_eq!(written(|w| w.set(|w| w.utf8_string("a"))), [0x31, 3, 0x0c, 1, b'a']);
+        assert_eq!(written(|w| w.octet_string_of(Writer::null)), [4, 2, 5, 0]);
+    }
+
+    #[test]
+    fn lengths_grow_by_the_octets_they_need() {
+        for (length, header) in [
+            (127, &[4, 0x7f][..]),
+            (128, &[4, 0x81, 0x80]),
+            (256, &[4, 0x82, 1, 0]),
+            (65_536, &[4, 0x83, 1, 0, 0]),
+        ] {
+            let der = written(|w| w.octet_string(&vec![7; length]));
+            assert_eq!(der.len(), header.len() + length);
+            assert!(der.starts_with(header) && der.ends_with(&[7]));
+        }
+    }
+
+    #[test]
+    fn times_change_form_where_rfc_5280_says() {
+        for (secs, expected) in [
+            (-631_152_001, Some((tag::GENERALIZED_TIME, "19491231235959Z"))),
+            (-631_152_000, Some((tag::UTC_TIME, "500101000000Z"))),
+            (0, Some((tag::UTC_TIME, "700101000000Z"))),
+            (2_524_607_999, Some((tag::UTC_TIME, "491231235959Z"))),
+            (2_524_608_000, Some((tag::GENERALIZED_TIME, "20500101000000Z"))),
+            (Timestamp::MAX.as_secs(), Some((tag::GENERALIZED_TIME, "99991231235959Z"))),
+            (Timestamp::MAX.as_secs() + 1, None),
+            (-62_167_219_201, None),
+        ] {
+            let der = DerTime::new(Timestamp::from_secs(secs)).map(|time| written(|w| w.time(&time)));
+            let expected = expected.map(|(tag, text)| written(|w| w.primitive(tag, text.as_bytes())));
+            assert_eq!(der, expected, "{secs}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(
+            magnitude in prop::collection::vec(any::<u8>(), 0..300),
+            bits in any::<u16>(),
+            octets in prop::collection::vec(any::<u8>(), 0..70_000),
+        ) {
+            let der = written(|w| {
+                w.sequence(|w| {
+                    w.unsigned(&magnitude);
+                    w.named_bits(bits);
+                    w.bit_string(&octets);
+                });
+            });
+            walk(&mut Reader::new(&der)).unwrap();
+            let mut outer = Reader::new(&der);
+            let mut inner = outer.sequence().unwrap();
+            outer.finish().unwrap();
+            let zeros = magnitude.iter().take_while(|octet| **octet == 0).count();
+            let expected = if zeros == magnitude.len() { &[0] } else { &magnitude[zeros..] };
+            prop_assert_eq!(inner.unsigned().unwrap(), expected);
+            prop_assert_eq!(inner.named_bits().unwrap(), bits);
+            prop_assert_eq!(inner.octets_of_bit_string().unwrap(), octets.as_slice());
+            inner.finish().unwrap();
+        }
+    }
+}
