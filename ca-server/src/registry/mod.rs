@@ -1,0 +1,319 @@
+//! The registry: which join tokens were handed out, which agents joined, and what each agent may ask for.
+//!
+//! All of it is in memory and in `registry.redb`; a change is durable before anybody sees it. One writer at a time,
+//! off the async threads. After a failed write nothing more is written until a restart has read the file again: what
+//! is on the disk is unknown then.
+
+mod rows;
+mod store;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+use redb::Database;
+use trust::{SpiffeId, SpkiHash, Timestamp};
+
+pub(crate) use rows::{AgentRow, TokenHash, TokenRow};
+pub use store::RegistryUnreadable;
+
+use store::{Change, Tables};
+
+/// How long a used token may be retried with the same key, for an answer that was lost.
+pub(crate) const RETRY_WITHIN: Duration = Duration::from_secs(300);
+/// Tokens that may be outstanding; used and expired ones are forgotten after a day.
+pub(crate) const TOKENS_MAX: usize = 100_000;
+/// Agents that may be registered.
+pub(crate) const AGENTS_MAX: usize = 100_000;
+
+const FORGET_TOKENS_AFTER: Duration = Duration::from_secs(86_400);
+
+/// The registry of one server. Clones are the same registry.
+#[derive(Clone)]
+pub(crate) struct AgentRegistry(Arc<Inner>);
+
+struct Inner {
+    database: Database,
+    /// Locked for map work only.
+    tables: RwLock<Tables>,
+    /// Held by the one writer while it writes, on a thread that may block.
+    writer: Mutex<()>,
+    broken: AtomicBool,
+}
+
+/// Why the registry did not change.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RegistryError {
+    /// No such token was handed out.
+    #[error("the join token is not known here: make a new one with `banyan token create`")]
+    TokenUnknown,
+    /// Its time is over.
+    #[error("the join token expired at {0}: make a new one with `banyan token create`")]
+    TokenExpired(Timestamp),
+    /// Another key was registered with it, or the time for a retry is over.
+    #[error("the join token was used before: make a new one with `banyan token create`")]
+    TokenUsed,
+    /// The agent may not join again.
+    #[error("agent {0} is banned")]
+    Banned(String),
+    /// The registry is full.
+    #[error("the registry is full ({0}): let old entries expire, or raise its bound")]
+    Full(&'static str),
+    /// A write failed, now or before.
+    #[error("the registry cannot be written; its log line says why: check the disk, then restart this server")]
+    Broken,
+}
+
+impl AgentRegistry {
+    /// Opens the file, or makes it.
+    ///
+    /// # Errors
+    /// A file that exists and cannot be read is never replaced.
+    pub(crate) fn open(path: &Path) -> Result<Self, RegistryUnreadable> {
+        let (database, tables) = store::open(path)?;
+        Ok(Self(Arc::new(Inner {
+            database,
+            tables: RwLock::new(tables),
+            writer: Mutex::new(()),
+            broken: AtomicBool::new(false),
+        })))
+    }
+
+    /// Finds a token, used or not.
+    pub(crate) fn token(&self, hash: &TokenHash) -> Option<TokenRow> {
+        self.read().tokens.get(hash).cloned()
+    }
+
+    /// Finds an agent.
+    pub(crate) fn agent(&self, name: &str) -> Option<AgentRow> {
+        self.read().agents.get(name).cloned()
+    }
+
+    /// Names of all agents, sorted.
+    pub(crate) fn agent_names(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.read().agents.keys().cloned().collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Stores a new token, and forgets old ones.
+    pub(crate) async fn add_token(
+        &self,
+        hash: TokenHash,
+        token: TokenRow,
+        now: Timestamp,
+    ) -> Result<(), RegistryError> {
+        self.change(move |tables| {
+            let old = |row: &&TokenRow| now.since(row.expires) > FORGET_TOKENS_AFTER;
+            let mut change = Change::default();
+            let gone = tables.tokens.iter().filter(|(_, row)| old(row)).map(|(hash, _)| (*hash, None));
+            change.tokens.extend(gone);
+            if tables.tokens.len() - change.tokens.len() >= TOKENS_MAX {
+                return Err(RegistryError::Full("join tokens"));
+            }
+            change.tokens.push((hash, Some(token)));
+            Ok((change, ()))
+        })
+        .await
+    }
+
+    /// Uses a token for a key and registers its agent, in one write. The same key may come again for five minutes.
+    pub(crate) async fn redeem(
+        &self,
+        hash: TokenHash,
+        spki: SpkiHash,
+        now: Timestamp,
+    ) -> Result<(), RegistryError> {
+        self.change(move |tables| {
+            let token = tables.tokens.get(&hash).ok_or(RegistryError::TokenUnknown)?;
+            check_token(token, &spki, now)?;
+            let at = token.used.map_or(now, |(_, at)| at);
+            let used = TokenRow { used: Some((spki, at)), ..token.clone() };
+            let agent = joined(tables, &token.agent, spki, token.identities.clone(), now)?;
+            let agents = vec![(token.agent.clone(), agent)];
+            Ok((Change { tokens: vec![(hash, Some(used))], agents }, ()))
+        })
+        .await
+    }
+
+    /// Registers an agent that proved itself in another way than by a token.
+    pub(crate) async fn register(
+        &self,
+        name: String,
+        spki: SpkiHash,
+        identities: BTreeSet<SpiffeId>,
+        now: Timestamp,
+    ) -> Result<(), RegistryError> {
+        self.change(move |tables| {
+            let agent = joined(tables, &name, spki, identities, now)?;
+            Ok((Change { tokens: Vec::new(), agents: vec![(name, agent)] }, ()))
+        })
+        .await
+    }
+
+    /// Takes an agent's next key; the present one stays good until the agent is seen with the next.
+    pub(crate) async fn rekey(&self, name: &str, from: SpkiHash, to: SpkiHash) -> Result<(), RegistryError> {
+        if self.agent(name).is_some_and(|agent| agent.spki == to && (from != to || agent.former_spki.is_none())) {
+            return Ok(());
+        }
+        let name = name.to_owned();
+        self.change(move |tables| {
+            let Some(agent) = tables.agents.get(&name) else { return Ok((Change::default(), ())) };
+            let former_spki = (from != to).then_some(from);
+            let agent = AgentRow { spki: to, former_spki, ..agent.clone() };
+            Ok((Change { tokens: Vec::new(), agents: vec![(name, agent)] }, ()))
+        })
+        .await
+    }
+
+    async fn change<T: Send + 'static>(
+        &self,
+        decide: impl FnOnce(&Tables) -> Result<(Change, T), RegistryError> + Send + 'static,
+    ) -> Result<T, RegistryError> {
+        let inner = Arc::clone(&self.0);
+        let written = tokio::task::spawn_blocking(move || inner.change(decide)).await;
+        written.unwrap_or(Err(RegistryError::Broken))
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Tables> {
+        self.0.tables.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn change<T>(
+        &self,
+        decide: impl FnOnce(&Tables) -> Result<(Change, T), RegistryError>,
+    ) -> Result<T, RegistryError> {
+        let _turn = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.broken.load(Ordering::Acquire) {
+            return Err(RegistryError::Broken);
+        }
+        let (change, answer) = decide(&self.tables.read().unwrap_or_else(PoisonError::into_inner))?;
+        if let Err(error) = store::write(&self.database, &change) {
+            self.broken.store(true, Ordering::Release);
+            tracing::error!(%error, "the registry could not be written; no agent can join until a restart");
+            return Err(RegistryError::Broken);
+        }
+        self.tables.write().unwrap_or_else(PoisonError::into_inner).apply(change);
+        Ok(answer)
+    }
+}
+
+/// Whether a token may be used for this key now.
+pub(crate) fn check_token(token: &TokenRow, spki: &SpkiHash, now: Timestamp) -> Result<(), RegistryError> {
+    match &token.used {
+        Some((key, at)) if key == spki && now.since(*at) <= RETRY_WITHIN => Ok(()),
+        Some(_) => Err(RegistryError::TokenUsed),
+        None if now > token.expires => Err(RegistryError::TokenExpired(token.expires)),
+        None => Ok(()),
+    }
+}
+
+fn joined(
+    tables: &Tables,
+    name: &str,
+    spki: SpkiHash,
+    identities: BTreeSet<SpiffeId>,
+    now: Timestamp,
+) -> Result<AgentRow, RegistryError> {
+    match tables.agents.get(name) {
+        Some(AgentRow { banned: Some(_), .. }) => Err(RegistryError::Banned(name.to_owned())),
+        None if tables.agents.len() >= AGENTS_MAX => Err(RegistryError::Full("agents")),
+        _ => Ok(AgentRow { spki, former_spki: None, identities, banned: None, registered: now }),
+    }
+}
+
+impl fmt::Debug for AgentRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AgentRegistry").field("agents", &self.read().agents.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+
+    fn token() -> TokenRow {
+        TokenRow {
+            agent: "node-1".to_owned(),
+            identities: BTreeSet::from([SpiffeId::parse("spiffe://example.org/web").unwrap()]),
+            expires: NOW.plus(Duration::from_secs(3_600)),
+            used: None,
+        }
+    }
+
+    fn key(text: &str) -> SpkiHash {
+        SpkiHash::of(text.as_bytes())
+    }
+
+    async fn with_token() -> (tempfile::TempDir, AgentRegistry) {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = AgentRegistry::open(&dir.path().join("registry.redb")).unwrap();
+        registry.add_token([7; 32], token(), NOW).await.unwrap();
+        (dir, registry)
+    }
+
+    #[tokio::test]
+    async fn a_token_makes_one_agent_and_is_retried_only_with_the_same_key_and_soon() {
+        let (_dir, registry) = with_token().await;
+        let later = |secs| NOW.plus(Duration::from_secs(secs));
+        let redeem = |name: &'static str, at| registry.redeem([7; 32], key(name), at);
+        redeem("a", NOW).await.unwrap();
+        assert_eq!(redeem("b", later(1)).await, Err(RegistryError::TokenUsed));
+        redeem("a", later(300)).await.unwrap();
+        assert_eq!(redeem("a", later(301)).await, Err(RegistryError::TokenUsed));
+        let agent = registry.agent("node-1").unwrap();
+        assert!(agent.has_key(&key("a")) && !agent.has_key(&key("b")));
+        let unknown = registry.redeem([8; 32], key("a"), NOW).await;
+        assert_eq!(unknown, Err(RegistryError::TokenUnknown));
+    }
+
+    #[tokio::test]
+    async fn a_token_ends() {
+        let (_dir, registry) = with_token().await;
+        let late = token().expires.plus(Duration::from_secs(1));
+        let refused = registry.redeem([7; 32], key("a"), late).await;
+        assert_eq!(refused, Err(RegistryError::TokenExpired(token().expires)));
+        assert!(registry.agent("node-1").is_none());
+    }
+
+    #[tokio::test]
+    async fn what_was_stored_is_there_after_a_restart() {
+        let (dir, registry) = with_token().await;
+        registry.redeem([7; 32], key("a"), NOW).await.unwrap();
+        registry.rekey("node-1", key("a"), key("b")).await.unwrap();
+        drop(registry);
+        let registry = AgentRegistry::open(&dir.path().join("registry.redb")).unwrap();
+        let agent = registry.agent("node-1").unwrap();
+        assert!(agent.has_key(&key("a")) && agent.has_key(&key("b")));
+        assert_eq!(agent.identities, token().identities);
+        assert_eq!(registry.token(&[7; 32]).unwrap().used, Some((key("a"), NOW)));
+        registry.rekey("node-1", key("b"), key("b")).await.unwrap();
+        assert!(!registry.agent("node-1").unwrap().has_key(&key("a")), "seen with the new key");
+    }
+
+    #[tokio::test]
+    async fn a_damaged_file_is_an_error_and_stays() {
+        let (dir, registry) = with_token().await;
+        drop(registry);
+        let path = dir.path().join("registry.redb");
+        std::fs::write(&path, b"not a database").unwrap();
+        let said = AgentRegistry::open(&path).unwrap_err().to_string();
+        assert!(said.contains("restore the latest backup"), "{said}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"not a database");
+    }
+
+    #[tokio::test]
+    async fn old_tokens_are_forgotten() {
+        let (_dir, registry) = with_token().await;
+        let late = token().expires.plus(FORGET_TOKENS_AFTER).plus(Duration::from_secs(1));
+        registry.add_token([8; 32], token(), late).await.unwrap();
+        assert!(registry.token(&[7; 32]).is_none() && registry.token(&[8; 32]).is_some());
+    }
+}

@@ -1,0 +1,128 @@
+//! What the registry stores: join tokens and agents, as JSON in redb.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use trust::{SpiffeId, SpkiHash, Timestamp};
+
+/// SHA-256 of a join token's secret. The secret itself is stored nowhere.
+pub(crate) type TokenHash = [u8; 32];
+
+/// A join token that was handed out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "TokenForm", into = "TokenForm")]
+pub(crate) struct TokenRow {
+    /// Name of the agent that it makes.
+    pub(crate) agent: String,
+    /// What that agent may ask for.
+    pub(crate) identities: BTreeSet<SpiffeId>,
+    /// Void after this time.
+    pub(crate) expires: Timestamp,
+    /// The key that it was used for, and when.
+    pub(crate) used: Option<(SpkiHash, Timestamp)>,
+}
+
+/// A registered agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "AgentForm", into = "AgentForm")]
+pub(crate) struct AgentRow {
+    /// Its key.
+    pub(crate) spki: SpkiHash,
+    /// The key before that one, until the agent is seen with the new one: an answer may have been lost.
+    pub(crate) former_spki: Option<SpkiHash>,
+    /// What it may ask for.
+    pub(crate) identities: BTreeSet<SpiffeId>,
+    /// Why it is not served any more, if so.
+    pub(crate) banned: Option<String>,
+    /// When it joined last.
+    pub(crate) registered: Timestamp,
+}
+
+impl AgentRow {
+    /// Whether a certificate for this key is the agent's.
+    pub(crate) fn has_key(&self, spki: &SpkiHash) -> bool {
+        self.spki == *spki || self.former_spki.as_ref() == Some(spki)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenForm {
+    agent: String,
+    identities: Vec<String>,
+    expires: i64,
+    used: Option<(String, i64)>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AgentForm {
+    spki: String,
+    former_spki: Option<String>,
+    identities: Vec<String>,
+    banned: Option<String>,
+    registered: i64,
+}
+
+impl From<TokenRow> for TokenForm {
+    fn from(row: TokenRow) -> Self {
+        Self {
+            agent: row.agent,
+            identities: texts(&row.identities),
+            expires: row.expires.as_secs(),
+            used: row.used.map(|(spki, at)| (spki.to_string(), at.as_secs())),
+        }
+    }
+}
+
+impl TryFrom<TokenForm> for TokenRow {
+    type Error = String;
+
+    fn try_from(form: TokenForm) -> Result<Self, String> {
+        let used = form.used.map(|(spki, at)| Ok::<_, String>((hash(&spki)?, Timestamp::from_secs(at))));
+        Ok(Self {
+            agent: form.agent,
+            identities: identities(&form.identities)?,
+            expires: Timestamp::from_secs(form.expires),
+            used: used.transpose()?,
+        })
+    }
+}
+
+impl From<AgentRow> for AgentForm {
+    fn from(row: AgentRow) -> Self {
+        Self {
+            spki: row.spki.to_string(),
+            former_spki: row.former_spki.map(|spki| spki.to_string()),
+            identities: texts(&row.identities),
+            banned: row.banned,
+            registered: row.registered.as_secs(),
+        }
+    }
+}
+
+impl TryFrom<AgentForm> for AgentRow {
+    type Error = String;
+
+    fn try_from(form: AgentForm) -> Result<Self, String> {
+        Ok(Self {
+            spki: hash(&form.spki)?,
+            former_spki: form.former_spki.as_deref().map(hash).transpose()?,
+            identities: identities(&form.identities)?,
+            banned: form.banned,
+            registered: Timestamp::from_secs(form.registered),
+        })
+    }
+}
+
+fn texts(ids: &BTreeSet<SpiffeId>) -> Vec<String> {
+    ids.iter().map(ToString::to_string).collect()
+}
+
+fn identities(texts: &[String]) -> Result<BTreeSet<SpiffeId>, String> {
+    texts.iter().map(|text| SpiffeId::parse(text).map_err(|error| format!("{text:?}: {error}"))).collect()
+}
+
+fn hash(text: &str) -> Result<SpkiHash, String> {
+    text.parse().map_err(|_| format!("{text:?} is no fingerprint"))
+}

@@ -1,0 +1,111 @@
+//! The registry's file: `registry.redb`, one table for tokens and one for agents.
+
+use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::rows::{AgentRow, TokenHash, TokenRow};
+
+const TOKENS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("join_tokens_v1");
+const AGENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("agents_v1");
+
+/// Everything in the registry. It is small, so all of it is in memory too.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Tables {
+    pub(super) tokens: HashMap<TokenHash, TokenRow>,
+    pub(super) agents: HashMap<String, AgentRow>,
+}
+
+/// What one write changes.
+#[derive(Debug, Default)]
+pub(super) struct Change {
+    /// Tokens to store, or to remove.
+    pub(super) tokens: Vec<(TokenHash, Option<TokenRow>)>,
+    /// Agents to store.
+    pub(super) agents: Vec<(String, AgentRow)>,
+}
+
+/// The registry's file could not be opened. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[error("the registry of agents {} cannot be read ({reason}): keep the file and restore the latest backup of the data directory", path.display())]
+pub struct RegistryUnreadable {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// Opens the file, makes it when there is none, and reads all of it.
+pub(super) fn open(path: &Path) -> Result<(Database, Tables), RegistryUnreadable> {
+    let read = || -> Result<(Database, Tables), Box<dyn std::error::Error>> {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let database = Builder::new().set_cache_size(4 << 20).create_with_backend(redb::backends::FileBackend::new(file)?)?;
+        let transaction = database.begin_write()?;
+        transaction.open_table(TOKENS)?;
+        transaction.open_table(AGENTS)?;
+        transaction.commit()?;
+        let tables = load(&database)?;
+        Ok((database, tables))
+    };
+    read().map_err(|error| RegistryUnreadable { path: path.to_owned(), reason: error.to_string() })
+}
+
+fn load(database: &Database) -> Result<Tables, Box<dyn std::error::Error>> {
+    let mut tables = Tables::default();
+    let transaction = database.begin_read()?;
+    for row in transaction.open_table(TOKENS)?.iter()? {
+        let (hash, row) = row?;
+        tables.tokens.insert(*hash.value(), decoded(row.value())?);
+    }
+    for row in transaction.open_table(AGENTS)?.iter()? {
+        let (name, row) = row?;
+        tables.agents.insert(name.value().to_owned(), decoded(row.value())?);
+    }
+    Ok(tables)
+}
+
+/// Stores a change durably, all of it or nothing.
+pub(super) fn write(database: &Database, change: &Change) -> Result<(), Box<dyn std::error::Error>> {
+    let transaction = database.begin_write()?;
+    {
+        let mut tokens = transaction.open_table(TOKENS)?;
+        for (hash, row) in &change.tokens {
+            match row {
+                Some(row) => drop(tokens.insert(hash, encoded(row)?.as_slice())?),
+                None => drop(tokens.remove(hash)?),
+            }
+        }
+        let mut agents = transaction.open_table(AGENTS)?;
+        for (name, row) in &change.agents {
+            agents.insert(name.as_str(), encoded(row)?.as_slice())?;
+        }
+    }
+    Ok(transaction.commit()?)
+}
+
+impl Tables {
+    /// Takes over a change that is durable.
+    pub(super) fn apply(&mut self, change: Change) {
+        for (hash, row) in change.tokens {
+            match row {
+                Some(row) => self.tokens.insert(hash, row),
+                None => self.tokens.remove(&hash),
+            };
+        }
+        self.agents.extend(change.agents);
+    }
+}
+
+fn decoded<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
+    serde_json::from_slice(bytes)
+}
+
+fn encoded<T: Serialize>(row: &T) -> serde_json::Result<Vec<u8>> {
+    serde_json::to_vec(row)
+}
