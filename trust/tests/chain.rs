@@ -1,5 +1,7 @@
 //! Certificates made by another library, judged by roots, bundles and chains.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
+
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, NameConstraints, SanType, date_time_ymd,
@@ -177,7 +179,7 @@ fn what_is_no_bundle_is_refused_with_its_reason() {
     let root_a = root(ca_params("a"));
     let none: [&[u8]; 0] = [];
     assert_eq!(Bundle::from_ders(domain(), Sequence(1), &none), Err(BundleError::Empty));
-    let many = vec![&root_a.der; 65];
+    let many = [&root_a.der; 65];
     assert_eq!(Bundle::from_ders(domain(), Sequence(1), &many), Err(BundleError::TooManyRoots(65)));
     let id = Root::parse(&root_a.der).unwrap().id();
     let twice = [&root_a.der, &root_a.der];
