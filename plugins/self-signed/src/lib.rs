@@ -1,1 +1,294 @@
-//! plugins/self-signed
+//! The root authority that mints its own root.
+//!
+//! Keys are in a key backend, what was made is in a durable [`Book`](book::Book), and the certificates are built by
+//! [`plugins::ca_certificate`]. There is no network and no other state: the book is read anew for each call, so that
+//! after a failed write nothing in memory can disagree with it.
+//!
+//! Start at [`SelfSigned`]; [`SelfSignedPlugin`] lists it in a registry as `self-signed`. It has no settings.
+
+mod book;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use plugins::ca_certificate::{self, IssuerProfile, RootProfile, RootSigner};
+use plugins::{
+    AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, ConfigTable, Description, Health,
+    HealthState, IssuerChain, IssuerRequest, KeyHandle, KeyId, Outcome, PluginError, RequestId, RetireRoots,
+    RootAuthority, RootDer, RootSet, StageRequest, StageRoots, Ticket,
+};
+use tokio::sync::Mutex;
+use trust::csr::ParsedCsr;
+use trust::{PublicKey, Root, RootId, Serial, Validity};
+
+use book::{Book, IssuerEntry, RootEntry};
+
+/// How far before now a root or issuer starts, so that peers whose clocks are behind take it at once.
+pub const BACKDATE: Duration = Duration::from_secs(60);
+
+/// Longest lifetime of a root, 50 years: what goes beyond is a slip of the pen.
+pub const ROOT_LIFETIME_MAX: Duration = Duration::from_secs(50 * 366 * 86_400);
+
+/// An authority whose roots are its own.
+#[derive(Debug)]
+pub struct SelfSigned {
+    deps: AuthorityDeps,
+    /// Whose turn it is to change the book. It guards no data, and readers never wait for it; a call that is dropped
+    /// gives its turn back.
+    turn: Mutex<()>,
+}
+
+/// Lists [`SelfSigned`] in a registry.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SelfSignedPlugin;
+
+impl SelfSigned {
+    /// Opens the authority over its state; touches nothing yet.
+    pub fn new(deps: AuthorityDeps) -> Self {
+        Self { deps, turn: Mutex::new(()) }
+    }
+
+    async fn book(&self) -> Result<Book, PluginError> {
+        Book::load(self.deps.state.as_ref()).await
+    }
+
+    fn validity_for(&self, lifetime: Duration) -> Result<Validity, PluginError> {
+        let now = self.deps.clock.now();
+        Validity::new(now.minus(BACKDATE), now.plus(lifetime))
+            .map_err(|error| PluginError::Denied { reason: error.to_string() })
+    }
+
+    async fn mint(&self, id: &RequestId, request: &StageRequest) -> Result<(KeyHandle, Root), PluginError> {
+        if request.lifetime < BACKDATE || request.lifetime > ROOT_LIFETIME_MAX {
+            return Err(denied(
+                "a root lives between one minute and 50 years; ask for a lifetime in between",
+            ));
+        }
+        let key = self.deps.keys.generate(id, request.key).await?;
+        let profile = RootProfile {
+            trust_domain: request.trust_domain.clone(),
+            serial: Serial::random(self.deps.randomness.as_ref()),
+            validity: self.validity_for(request.lifetime)?,
+        };
+        let root = ca_certificate::build_root(self.deps.keys.as_ref(), &key, &profile).await?;
+        Ok((key, root))
+    }
+
+    async fn sign(&self, root: &RootEntry, request: &IssuerRequest) -> Result<IssuerEntry, PluginError> {
+        let public = csr_key(&request.csr_der)?;
+        let validity = self.issuer_validity(&root.root, request)?;
+        let key_id = key_id(&root.key_id)?;
+        let signer = RootSigner { keys: self.deps.keys.as_ref(), key_id: &key_id, root: &root.root };
+        let profile = IssuerProfile {
+            trust_domain: request.trust_domain.clone(),
+            serial: Serial::random(self.deps.randomness.as_ref()),
+            validity,
+            path_len: request.path_len,
+        };
+        let issuer = ca_certificate::sign_issuer(&signer, &public, &profile).await?;
+        Ok(IssuerEntry::new(request, vec![issuer.der().to_vec()], validity.not_after()))
+    }
+
+    fn issuer_validity(&self, root: &Root, request: &IssuerRequest) -> Result<Validity, PluginError> {
+        let validity = self.validity_for(request.ttl)?;
+        let root_ends = root.certificate().validity().not_after();
+        if validity.not_after() > root_ends {
+            return Err(denied(&format!(
+                "root {} ends at {root_ends}, before the issuer would; ask for less, or stage a new root",
+                root.id().short()
+            )));
+        }
+        let not_before = validity.not_before().max(root.certificate().validity().not_before());
+        Validity::new(not_before, validity.not_after()).map_err(|error| denied(&error.to_string()))
+    }
+}
+
+#[async_trait]
+impl RootAuthority for SelfSigned {
+    fn describe(&self) -> Description {
+        Description {
+            name: self.deps.name.clone(),
+            plugin: "self-signed",
+            version: env!("CARGO_PKG_VERSION"),
+            exclusive: true,
+        }
+    }
+
+    async fn check(&self, _context: &CallContext) -> Health {
+        let book = match self.book().await {
+            Ok(book) => book,
+            Err(error) => return Health::down(error.to_string()),
+        };
+        let keys = self.deps.keys.check().await;
+        let ends = |root: &RootEntry| root.root.certificate().validity().not_after();
+        let earliest = book.announced().map(ends).min();
+        let now = self.deps.clock.now();
+        match earliest.filter(|end| *end <= now) {
+            Some(end) if keys.state == HealthState::Ok => Health {
+                state: HealthState::Degraded,
+                earliest_expiry: earliest,
+                detail: format!("a root ended at {end}; rotate to a new one"),
+            },
+            _ => keys.until(earliest),
+        }
+    }
+
+    async fn roots(&self, _context: &CallContext) -> Result<RootSet, PluginError> {
+        let book = self.book().await?;
+        Ok(RootSet {
+            roots: book.announced().map(|entry| entry.root.der().to_vec()).collect(),
+            signing: book.signing,
+            generation: book.generation,
+        })
+    }
+
+    async fn sign_issuer(
+        &self,
+        context: &CallContext,
+        request: &IssuerRequest,
+    ) -> Result<Outcome<IssuerChain>, PluginError> {
+        let _turn = self.turn.lock().await;
+        let mut book = self.book().await?;
+        if let Some(entry) = book.issuers.get(context.request_id.as_str()) {
+            return match entry.answers(request) {
+                true => Ok(Outcome::Ready(IssuerChain { certificates: entry.chain.clone() })),
+                false => Err(reused(&context.request_id)),
+            };
+        }
+        let root = book.announced_root(&request.root).ok_or_else(|| not_announced(&request.root))?;
+        if root.trust_domain != request.trust_domain {
+            return Err(denied(&format!(
+                "root {} stands for trust domain {}, not {}",
+                request.root.short(),
+                root.trust_domain,
+                request.trust_domain
+            )));
+        }
+        let entry = self.sign(root, request).await?;
+        let chain = entry.chain.clone();
+        book.forget_ended_issuers(self.deps.clock.now());
+        book.issuers.insert(context.request_id.to_string(), entry);
+        book.store(self.deps.state.as_ref()).await?;
+        Ok(Outcome::Ready(IssuerChain { certificates: chain }))
+    }
+
+    async fn poll(
+        &self,
+        _context: &CallContext,
+        _ticket: &Ticket,
+    ) -> Result<Outcome<IssuerChain>, PluginError> {
+        Err(denied("this authority answers at once and never gave a ticket; ask for the issuer again"))
+    }
+
+    fn staging(&self) -> Option<&dyn StageRoots> {
+        Some(self)
+    }
+
+    fn retiring(&self) -> Option<&dyn RetireRoots> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl StageRoots for SelfSigned {
+    async fn stage(
+        &self,
+        context: &CallContext,
+        request: &StageRequest,
+    ) -> Result<Outcome<RootDer>, PluginError> {
+        let _turn = self.turn.lock().await;
+        let mut book = self.book().await?;
+        if let Some(entry) = book.staged_by(&context.request_id) {
+            return match (entry.retired, entry.answers(request)) {
+                (false, true) => Ok(Outcome::Ready(entry.root.der().to_vec())),
+                (true, _) => Err(denied(&format!(
+                    "the root of request {} is retired; stage a new one under a new request id",
+                    context.request_id
+                ))),
+                (false, false) => Err(reused(&context.request_id)),
+            };
+        }
+        let (key, root) = self.mint(&context.request_id, request).await?;
+        let der = root.der().to_vec();
+        book.add_root(RootEntry::new(&context.request_id, request, &key, root));
+        book.store(self.deps.state.as_ref()).await?;
+        Ok(Outcome::Ready(der))
+    }
+
+    async fn activate(&self, _context: &CallContext, root: &RootId) -> Result<(), PluginError> {
+        let _turn = self.turn.lock().await;
+        let mut book = self.book().await?;
+        book.announced_root(root).ok_or_else(|| not_announced(root))?;
+        if book.signing != Some(*root) {
+            book.sign_with(*root);
+            book.store(self.deps.state.as_ref()).await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl RetireRoots for SelfSigned {
+    async fn retire(&self, _context: &CallContext, root: &RootId) -> Result<(), PluginError> {
+        let _turn = self.turn.lock().await;
+        let mut book = self.book().await?;
+        let entry = book.roots.iter().find(|entry| entry.root.id() == *root);
+        let (retired, id) = match entry {
+            Some(entry) => (entry.retired, key_id(&entry.key_id)?),
+            None => return Err(not_announced(root)),
+        };
+        if book.signing == Some(*root) {
+            return Err(denied(&format!("root {} signs; activate another one first", root.short())));
+        }
+        if !retired {
+            book.retire(root);
+            book.store(self.deps.state.as_ref()).await?;
+        }
+        // Said again on every call: a crash may have come between the book and the key.
+        Ok(self.deps.keys.destroy(&id).await?)
+    }
+}
+
+impl AuthorityPlugin for SelfSignedPlugin {
+    fn name(&self) -> &'static str {
+        "self-signed"
+    }
+
+    fn validate(&self, settings: &toml::Table) -> Result<(), Vec<ConfigProblem>> {
+        ConfigTable::new(settings).finish(Some(()))
+    }
+
+    fn open(
+        &self,
+        settings: &toml::Table,
+        deps: AuthorityDeps,
+    ) -> Result<Arc<dyn RootAuthority>, Vec<ConfigProblem>> {
+        self.validate(settings)?;
+        Ok(Arc::new(SelfSigned::new(deps)))
+    }
+}
+
+fn csr_key(csr_der: &[u8]) -> Result<PublicKey, PluginError> {
+    let verified = ParsedCsr::from_der(csr_der).and_then(ParsedCsr::verify);
+    Ok(verified.map_err(|error| denied(&format!("the CSR is refused: {error}")))?.public_key().clone())
+}
+
+fn key_id(text: &str) -> Result<KeyId, PluginError> {
+    KeyId::parse(text).map_err(|error| book::unreadable(&error.to_string()))
+}
+
+fn denied(reason: &str) -> PluginError {
+    PluginError::Denied { reason: reason.to_owned() }
+}
+
+fn reused(request_id: &RequestId) -> PluginError {
+    denied(&format!("request id {request_id} was used for something else; use a new one"))
+}
+
+fn not_announced(root: &RootId) -> PluginError {
+    denied(&format!("root {} is not one of this authority's; see `banyan root list`", root.short()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! The authority to be tried, and the calls that all rules share.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use plugins::checks::{self, CheckedIssuer, CheckedRoots, IssuerExpectation, RootsExpectation};
+use plugins::memory::MemoryKeys;
+use plugins::{
+    CallContext, IssuerChain, IssuerRequest, KeyBackend, KeyHandle, KeySpec, Outcome, PluginError, RequestId,
+    RootAuthority, RootDer, RootSet, StageRequest, StageRoots, ca_certificate,
+};
+use trust::{Clock, PublicKey, RootId, TrustDomain};
+
+use crate::report::{Broken, Verdict, demand, skip, works};
+
+/// How long issuers are asked for.
+pub(super) const ISSUER_TTL: Duration = Duration::from_secs(30 * 86_400);
+/// How long roots are asked for.
+pub(super) const ROOT_LIFETIME: Duration = Duration::from_secs(365 * 86_400);
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A root authority to be tried.
+pub struct Subject {
+    open: Box<dyn Fn() -> Arc<dyn RootAuthority> + Send + Sync>,
+    trust_domain: TrustDomain,
+    clock: Arc<dyn Clock>,
+}
+
+impl Subject {
+    /// Takes what opens the authority (called again, it opens the same one again, as after a restart), the trust
+    /// domain it may issue for, and its clock.
+    pub fn new(
+        open: impl Fn() -> Arc<dyn RootAuthority> + Send + Sync + 'static,
+        trust_domain: TrustDomain,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { open: Box::new(open), trust_domain, clock }
+    }
+}
+
+impl fmt::Debug for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subject").field("trust_domain", &self.trust_domain).finish_non_exhaustive()
+    }
+}
+
+/// One run: an open authority, and keys for the issuers that are asked of it.
+pub(super) struct Trial<'a> {
+    subject: &'a Subject,
+    authority: Arc<dyn RootAuthority>,
+    keys: MemoryKeys,
+}
+
+impl<'a> Trial<'a> {
+    pub(super) fn new(subject: &'a Subject) -> Self {
+        Self { subject, authority: (subject.open)(), keys: MemoryKeys::new() }
+    }
+
+    pub(super) fn authority(&self) -> &dyn RootAuthority {
+        self.authority.as_ref()
+    }
+
+    /// The same authority, opened anew.
+    pub(super) fn reopened(&self) -> Arc<dyn RootAuthority> {
+        (self.subject.open)()
+    }
+
+    pub(super) fn context(&self, name: &str) -> Result<CallContext, Broken> {
+        let id = works("the suite's request id", RequestId::parse(&format!("conformance-{name}")))?;
+        Ok(CallContext::new(id, DEADLINE))
+    }
+
+    pub(super) fn staging(&self) -> Result<&dyn StageRoots, Broken> {
+        self.authority.staging().map_or_else(|| skip("it cannot stage roots"), Ok)
+    }
+
+    pub(super) fn stage_request(&self) -> StageRequest {
+        StageRequest {
+            trust_domain: self.subject.trust_domain.clone(),
+            lifetime: ROOT_LIFETIME,
+            key: KeySpec::P256,
+        }
+    }
+
+    pub(super) async fn stage(&self, name: &str) -> Result<RootDer, Broken> {
+        let outcome = self.staging()?.stage(&self.context(name)?, &self.stage_request()).await;
+        ready(works("stage", outcome)?)
+    }
+
+    /// A root to sign under: a staged one, or the one that signs.
+    pub(super) async fn root(&self, name: &str) -> Result<RootId, Broken> {
+        if self.authority.staging().is_some() {
+            return Ok(RootId::of(&self.stage(name).await?));
+        }
+        let none = || Broken::Failed("no root signs, and none can be staged".to_owned());
+        self.roots().await?.signing.ok_or_else(none)
+    }
+
+    pub(super) async fn roots(&self) -> Result<RootSet, Broken> {
+        works("roots", self.authority.roots(&self.context("roots")?).await)
+    }
+
+    pub(super) fn check_roots(
+        &self,
+        set: &RootSet,
+        before: Option<&CheckedRoots>,
+    ) -> Result<CheckedRoots, Broken> {
+        let now = self.subject.clock.now();
+        let expected = RootsExpectation {
+            trust_domain: &self.subject.trust_domain,
+            path_len: 1,
+            now,
+            covers_until: now.plus(ISSUER_TTL),
+            before,
+            known: &[],
+            retired: &BTreeSet::new(),
+            on_purpose: &BTreeSet::new(),
+        };
+        works("the check of the roots", checks::check_roots(set, &expected))
+    }
+
+    pub(super) async fn issuer_key(&self, name: &str) -> Result<KeyHandle, Broken> {
+        let id = self.context(name)?.request_id;
+        works("the suite's key", self.keys.generate(&id, KeySpec::P256).await)
+    }
+
+    pub(super) async fn issuer_request(
+        &self,
+        root: RootId,
+        key: &KeyHandle,
+    ) -> Result<IssuerRequest, Broken> {
+        let csr_der = works("the suite's CSR", ca_certificate::build_issuer_csr(&self.keys, key).await)?;
+        let trust_domain = self.subject.trust_domain.clone();
+        Ok(IssuerRequest { root, csr_der, trust_domain, ttl: ISSUER_TTL, path_len: 0 })
+    }
+
+    pub(super) async fn sign(
+        &self,
+        name: &str,
+        request: &IssuerRequest,
+    ) -> Result<Result<Outcome<IssuerChain>, PluginError>, Broken> {
+        Ok(self.authority.sign_issuer(&self.context(name)?, request).await)
+    }
+
+    pub(super) async fn check_issuer(
+        &self,
+        root: RootId,
+        key: &PublicKey,
+        chain: &IssuerChain,
+    ) -> Result<CheckedIssuer, Broken> {
+        let announced = self.check_roots(&self.roots().await?, None)?;
+        let now = self.subject.clock.now();
+        let expected = IssuerExpectation {
+            key,
+            trust_domain: &self.subject.trust_domain,
+            root,
+            path_len: 0,
+            now,
+            covers_until: now.plus(ISSUER_TTL),
+            announced: announced.roots(),
+            retired: &BTreeSet::new(),
+        };
+        works("the check of the issuer", checks::check_issuer_answer(chain, &expected))
+    }
+}
+
+/// The answer that is there. One that comes later cannot be tried here.
+pub(super) fn ready<T>(outcome: Outcome<T>) -> Result<T, Broken> {
+    match outcome {
+        Outcome::Ready(answer) => Ok(answer),
+        Outcome::Pending { .. } => skip("it answers later; the suite does not wait"),
+    }
+}
+
+pub(super) fn denied<T: fmt::Debug>(call: &str, result: &Result<T, PluginError>) -> Verdict {
+    let right = matches!(result, Err(PluginError::Denied { .. }));
+    demand(right, format!("{call} must be refused as Denied, and gave {result:?}"))
+}

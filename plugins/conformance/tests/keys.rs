@@ -1,0 +1,143 @@
+//! The key suite passes the honest fake, and finds each lie.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use plugins::memory::MemoryKeys;
+use plugins::{Health, KeyBackend, KeyBackendDescription, KeyError, KeyHandle, KeyId, KeySpec, RequestId};
+use plugins_conformance::keys::{Subject, run};
+use trust::{PublicKey, SignatureAlgorithm};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Lie {
+    ForgetsRequests,
+    OneKeyForAll,
+    SignsSomethingElse,
+    SignsWithItsOwnAlgorithm,
+    UnknownKeyIsTransient,
+    ListsNothing,
+    DestroysNothing,
+    DestroyFailsTheSecondTime,
+    ClaimsToBeDurable,
+    IsDown,
+    TakesAnySpec,
+}
+
+#[derive(Debug)]
+struct Liar {
+    honest: MemoryKeys,
+    lie: Lie,
+    calls: AtomicU64,
+}
+
+impl Liar {
+    fn nth(&self) -> u64 {
+        self.calls.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+#[async_trait]
+impl KeyBackend for Liar {
+    fn describe(&self) -> KeyBackendDescription {
+        KeyBackendDescription { durable: self.lie == Lie::ClaimsToBeDurable, ..self.honest.describe() }
+    }
+
+    async fn generate(&self, request_id: &RequestId, spec: KeySpec) -> Result<KeyHandle, KeyError> {
+        let id = |text: &str| RequestId::parse(text).expect("id");
+        match self.lie {
+            Lie::ForgetsRequests => self.honest.generate(&id(&format!("forgot-{}", self.nth())), spec).await,
+            Lie::OneKeyForAll => self.honest.generate(&id(&format!("all-{spec}")), spec).await,
+            Lie::TakesAnySpec => match self.honest.generate(request_id, spec).await {
+                Err(KeyError::Denied { .. }) => self.honest.generate(request_id, KeySpec::P256).await,
+                made => made,
+            },
+            _ => self.honest.generate(request_id, spec).await,
+        }
+    }
+
+    async fn public(&self, id: &KeyId) -> Result<PublicKey, KeyError> {
+        let found = self.honest.public(id).await;
+        match self.lie {
+            Lie::UnknownKeyIsTransient => {
+                found.map_err(|error| KeyError::Transient { detail: error.to_string() })
+            }
+            _ => found,
+        }
+    }
+
+    async fn sign(
+        &self,
+        id: &KeyId,
+        message: &[u8],
+        algorithm: SignatureAlgorithm,
+    ) -> Result<Vec<u8>, KeyError> {
+        match self.lie {
+            Lie::SignsSomethingElse => self.honest.sign(id, b"something else", algorithm).await,
+            Lie::SignsWithItsOwnAlgorithm => {
+                let spec = KeySpec::of(&self.honest.public(id).await?).expect("a spec");
+                self.honest.sign(id, message, spec.algorithm()).await
+            }
+            _ => self.honest.sign(id, message, algorithm).await,
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<KeyHandle>, KeyError> {
+        if self.lie == Lie::ListsNothing { Ok(Vec::new()) } else { self.honest.list().await }
+    }
+
+    async fn destroy(&self, id: &KeyId) -> Result<(), KeyError> {
+        match self.lie {
+            Lie::DestroysNothing => Ok(()),
+            Lie::DestroyFailsTheSecondTime => {
+                self.honest.public(id).await?;
+                self.honest.destroy(id).await
+            }
+            _ => self.honest.destroy(id).await,
+        }
+    }
+
+    async fn check(&self) -> Health {
+        if self.lie == Lie::IsDown { Health::down("asleep") } else { Health::ok() }
+    }
+}
+
+async fn failed(lie: Lie) -> Vec<&'static str> {
+    let open = move || {
+        Arc::new(Liar { honest: MemoryKeys::new(), lie, calls: AtomicU64::new(0) }) as Arc<dyn KeyBackend>
+    };
+    run(&Subject::new(open)).await.failed()
+}
+
+#[tokio::test]
+async fn the_honest_fake_conforms_and_is_not_asked_for_durability() {
+    let report = run(&Subject::new(|| Arc::new(MemoryKeys::new()))).await;
+    report.assert_conforms();
+    assert_eq!(report.skipped(), ["keys-survive-a-restart", "destroyed-stays-destroyed"]);
+    assert_eq!(report.passed().len(), 16, "{report}");
+}
+
+#[tokio::test]
+async fn each_lie_is_found_by_the_rule_about_it() {
+    for (lie, rule) in [
+        (Lie::ForgetsRequests, "same-request-same-key"),
+        (Lie::ForgetsRequests, "same-request-at-once-same-key"),
+        (Lie::ForgetsRequests, "dropped-call-makes-at-most-one-key"),
+        (Lie::ForgetsRequests, "destroyed-request-makes-no-second-key"),
+        (Lie::OneKeyForAll, "another-request-another-key"),
+        (Lie::SignsSomethingElse, "signature-verifies"),
+        (Lie::SignsSomethingElse, "signatures-at-once-verify"),
+        (Lie::SignsWithItsOwnAlgorithm, "algorithm-must-fit-the-key"),
+        (Lie::UnknownKeyIsTransient, "unknown-key-is-not-found"),
+        (Lie::ListsNothing, "list-has-every-key-in-order"),
+        (Lie::DestroysNothing, "destroyed-key-is-gone"),
+        (Lie::DestroyFailsTheSecondTime, "destroy-is-idempotent"),
+        (Lie::ClaimsToBeDurable, "keys-survive-a-restart"),
+        (Lie::ClaimsToBeDurable, "destroyed-stays-destroyed"),
+        (Lie::IsDown, "check-is-well"),
+        (Lie::TakesAnySpec, "request-keeps-its-spec"),
+    ] {
+        let failed = failed(lie).await;
+        assert!(failed.contains(&rule), "{lie:?} should fail {rule}, and failed {failed:?}");
+    }
+}
