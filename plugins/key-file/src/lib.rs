@@ -8,13 +8,14 @@
 //! What it protects against: somebody who gets the files, or a backup, without the passphrase; files swapped or
 //! renamed among each other. Not against somebody who can read this process's memory.
 //!
-//! Start at [`FileKeys::open`]; [`FileKeysPlugin`] lists it in a registry as `file`; `sealed` holds the cryptography,
-//! `format` the files' contents.
+//! Start at [`FileKeys::open`]; [`FileKeysPlugin`] lists it in a registry as `file`; `shelf` is what is in
+//! memory over what is on disk, `sealed` holds the cryptography, `format` the files' contents.
 
 mod config;
 mod format;
 mod passphrase;
 mod sealed;
+mod shelf;
 mod store;
 
 pub use config::FileKeysPlugin;

@@ -27,7 +27,7 @@ pub struct KdfCost {
 
 impl Default for KdfCost {
     /// The second recommended option of RFC 9106 section 4, with one lane instead of four (it is computed on one
-    /// thread, about half a second).
+    /// thread, a few tenths of a second).
     fn default() -> Self {
         Self { memory_kib: 64 * 1024, passes: 3 }
     }

@@ -1,6 +1,6 @@
 //! The root authority that mints its own root.
 //!
-//! Keys are in a key backend, what was made is in a durable [`Book`](book::Book), and the certificates are built by
+//! Keys are in a key backend, what was made is in a durable book (`book`), and the certificates are built by
 //! [`plugins::ca_certificate`]. There is no network and no other state: the book is read anew for each call, so that
 //! after a failed write nothing in memory can disagree with it.
 //!

@@ -12,7 +12,7 @@
 //! | key identifiers | subject | subject, authority |
 //!
 //! rcgen writes the certificate but signs in one go, so it is fed a signer that only records what it should sign; see
-//! [`two_pass`].
+//! `two_pass`.
 
 mod two_pass;
 

@@ -1,0 +1,289 @@
+//! The authority suite passes an honest authority in memory, and finds each lie.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use plugins::ca_certificate::{IssuerProfile, RootProfile, RootSigner, build_root, sign_issuer};
+use plugins::memory::MemoryKeys;
+use plugins::{
+    CallContext, Description, Health, IssuerChain, IssuerRequest, KeyBackend, KeyId, KeySpec, Outcome,
+    PluginError, RequestId, RetireRoots, RootAuthority, RootDer, RootSet, StageRequest, StageRoots, Ticket,
+};
+use plugins_conformance::authority::{Subject, run};
+use trust::csr::ParsedCsr;
+use trust::{ManualClock, Root, RootId, SeededRandomness, Serial, Timestamp, TrustDomain, Validity};
+
+const NOW: Timestamp = Timestamp::from_secs(1_767_225_600);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Lie {
+    None,
+    SecondRootForARequest,
+    TakesAnyContents,
+    AnnouncesNothing,
+    ActivatesWhatItStages,
+    ActivateDoesNothing,
+    ActivatesTheUnknown,
+    SecondIssuerForARequest,
+    WrongIssuerKey,
+    IssuerShorterThanAsked,
+    ShortensToTheRoot,
+    TrustsAnyCsr,
+    AnyTrustDomain,
+    AnyRoot,
+    AnyTicket,
+    ForgetsOverARestart,
+    RetiresTheSigningRoot,
+    AnnouncesTheRetired,
+    IsDown,
+}
+
+#[derive(Debug, Default)]
+struct Made {
+    roots: BTreeMap<RequestId, (StageRequest, KeyId, Root)>,
+    retired: Vec<RootId>,
+    issuers: BTreeMap<RequestId, (IssuerRequest, IssuerChain)>,
+    signing: Option<RootId>,
+    generation: u64,
+}
+
+/// An authority in memory that keeps the contract, except for one lie. One test's calls never run in parallel, since
+/// its keys and certificates are made without waiting.
+#[derive(Debug)]
+struct Model {
+    lie: Lie,
+    keys: Arc<MemoryKeys>,
+    randomness: Arc<SeededRandomness>,
+    made: Arc<Mutex<Made>>,
+}
+
+fn denied<T>() -> Result<T, PluginError> {
+    Err(PluginError::Denied { reason: "no".to_owned() })
+}
+
+impl Model {
+    fn made<T>(&self, look: impl FnOnce(&mut Made) -> T) -> T {
+        look(&mut self.made.lock().expect("lock"))
+    }
+
+    fn validity(&self, ttl: Duration) -> Validity {
+        Validity::new(NOW.minus(Duration::from_secs(60)), NOW.plus(ttl)).expect("validity")
+    }
+
+    fn root(&self, id: &RootId) -> Option<(StageRequest, KeyId, Root)> {
+        self.made(|made| {
+            let gone = made.retired.contains(id);
+            let mut roots = made.roots.values();
+            if self.lie == Lie::AnyRoot {
+                return roots.next().cloned();
+            }
+            roots.find(|(_, _, root)| root.id() == *id && !gone).cloned()
+        })
+    }
+}
+
+#[async_trait]
+impl RootAuthority for Model {
+    fn describe(&self) -> Description {
+        Description { name: "model".to_owned(), plugin: "model", version: "1", exclusive: true }
+    }
+
+    async fn check(&self, _: &CallContext) -> Health {
+        if self.lie == Lie::IsDown { Health::down("asleep") } else { Health::ok() }
+    }
+
+    async fn roots(&self, _: &CallContext) -> Result<RootSet, PluginError> {
+        let (lie, hidden) = (self.lie, self.lie == Lie::AnnouncesNothing);
+        Ok(self.made(|made| {
+            let live = |root: &Root| lie == Lie::AnnouncesTheRetired || !made.retired.contains(&root.id());
+            let roots = made.roots.values().map(|(_, _, root)| root).filter(|root| !hidden && live(root));
+            RootSet {
+                roots: roots.map(|root| root.der().to_vec()).collect(),
+                signing: made.signing.filter(|_| !hidden),
+                generation: made.generation,
+            }
+        }))
+    }
+
+    async fn sign_issuer(
+        &self,
+        context: &CallContext,
+        request: &IssuerRequest,
+    ) -> Result<Outcome<IssuerChain>, PluginError> {
+        let known = self.made(|made| made.issuers.get(&context.request_id).cloned());
+        if let Some((asked, chain)) = known.filter(|_| self.lie != Lie::SecondIssuerForARequest) {
+            let same = asked == *request || self.lie == Lie::TakesAnyContents;
+            return if same { Ok(Outcome::Ready(chain)) } else { denied() };
+        }
+        let Some((staged, key_id, root)) = self.root(&request.root) else { return denied() };
+        let Ok(csr) = ParsedCsr::from_der(&request.csr_der) else { return denied() };
+        let mut key = csr.public_key().clone();
+        if self.lie != Lie::TrustsAnyCsr && csr.verify().is_err() {
+            return denied();
+        }
+        if self.lie == Lie::WrongIssuerKey {
+            key = self.keys.public(&key_id).await?;
+        }
+        let mut validity = self.validity(request.ttl);
+        if self.lie == Lie::IssuerShorterThanAsked {
+            validity = self.validity(request.ttl / 2);
+        }
+        let root_ends = root.certificate().validity().not_after();
+        if validity.not_after() > root_ends {
+            if self.lie != Lie::ShortensToTheRoot {
+                return denied();
+            }
+            validity = Validity::new(validity.not_before(), root_ends).expect("validity");
+        }
+        if staged.trust_domain != request.trust_domain && self.lie != Lie::AnyTrustDomain {
+            return denied();
+        }
+        let profile = IssuerProfile {
+            trust_domain: request.trust_domain.clone(),
+            serial: Serial::random(self.randomness.as_ref()),
+            validity,
+            path_len: request.path_len,
+        };
+        let signer = RootSigner { keys: self.keys.as_ref(), key_id: &key_id, root: &root };
+        let issuer = sign_issuer(&signer, &key, &profile).await?;
+        let chain = IssuerChain { certificates: vec![issuer.der().to_vec()] };
+        self.made(|made| made.issuers.insert(context.request_id.clone(), (request.clone(), chain.clone())));
+        Ok(Outcome::Ready(chain))
+    }
+
+    async fn poll(&self, _: &CallContext, ticket: &Ticket) -> Result<Outcome<IssuerChain>, PluginError> {
+        match self.lie {
+            Lie::AnyTicket => {
+                Ok(Outcome::Pending { ticket: ticket.clone(), retry_after: Duration::from_secs(60) })
+            }
+            _ => denied(),
+        }
+    }
+
+    fn staging(&self) -> Option<&dyn StageRoots> {
+        Some(self)
+    }
+
+    fn retiring(&self) -> Option<&dyn RetireRoots> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl StageRoots for Model {
+    async fn stage(
+        &self,
+        context: &CallContext,
+        request: &StageRequest,
+    ) -> Result<Outcome<RootDer>, PluginError> {
+        let id = &context.request_id;
+        let known = self.made(|made| made.roots.get(id).cloned());
+        if let Some((asked, _, root)) = known.filter(|_| self.lie != Lie::SecondRootForARequest) {
+            let retired = self.made(|made| made.retired.contains(&root.id()));
+            let same = asked == *request || self.lie == Lie::TakesAnyContents;
+            return if same && !retired { Ok(Outcome::Ready(root.der().to_vec())) } else { denied() };
+        }
+        let key = self.keys.generate(id, KeySpec::P256).await?;
+        let profile = RootProfile {
+            trust_domain: request.trust_domain.clone(),
+            serial: Serial::random(self.randomness.as_ref()),
+            validity: self.validity(request.lifetime),
+        };
+        let root = build_root(self.keys.as_ref(), &key, &profile).await?;
+        let der = root.der().to_vec();
+        self.made(|made| {
+            if self.lie == Lie::ActivatesWhatItStages {
+                made.signing = Some(root.id());
+            }
+            made.roots.insert(id.clone(), (request.clone(), key.id, root));
+            made.generation += 1;
+        });
+        Ok(Outcome::Ready(der))
+    }
+
+    async fn activate(&self, _: &CallContext, root: &RootId) -> Result<(), PluginError> {
+        match self.lie {
+            Lie::ActivateDoesNothing => return Ok(()),
+            Lie::ActivatesTheUnknown => {}
+            _ if self.root(root).is_none() => return denied(),
+            _ => {}
+        }
+        self.made(|made| {
+            if made.signing != Some(*root) {
+                made.signing = Some(*root);
+                made.generation += 1;
+            }
+        });
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl RetireRoots for Model {
+    async fn retire(&self, _: &CallContext, root: &RootId) -> Result<(), PluginError> {
+        let lie = self.lie;
+        self.made(|made| {
+            if made.signing == Some(*root) && lie != Lie::RetiresTheSigningRoot {
+                return denied();
+            }
+            if !made.retired.contains(root) {
+                made.retired.push(*root);
+                made.generation += 1;
+            }
+            Ok(())
+        })
+    }
+}
+
+fn subject(lie: Lie) -> Subject {
+    let made = Arc::new(Mutex::new(Made::default()));
+    let (keys, randomness) = (Arc::new(MemoryKeys::new()), Arc::new(SeededRandomness::new(1)));
+    let open = move || {
+        let made = if lie == Lie::ForgetsOverARestart { Arc::default() } else { made.clone() };
+        let (keys, randomness) = (keys.clone(), randomness.clone());
+        Arc::new(Model { lie, keys, randomness, made }) as Arc<dyn RootAuthority>
+    };
+    let domain = TrustDomain::parse("example.org").expect("domain");
+    Subject::new(open, domain, Arc::new(ManualClock::at(NOW)))
+}
+
+#[tokio::test]
+async fn the_honest_model_conforms() {
+    let report = run(&subject(Lie::None)).await;
+    report.assert_conforms();
+    assert!(report.skipped().is_empty(), "{report}");
+}
+
+#[tokio::test]
+async fn each_lie_is_found_by_the_rule_about_it() {
+    for (lie, rule) in [
+        (Lie::SecondRootForARequest, "stage-same-request-same-root"),
+        (Lie::SecondRootForARequest, "stage-at-once-same-root"),
+        (Lie::SecondRootForARequest, "retired-request-makes-no-second-root"),
+        (Lie::TakesAnyContents, "stage-other-contents-is-denied"),
+        (Lie::TakesAnyContents, "issuer-other-contents-is-denied"),
+        (Lie::AnnouncesNothing, "staged-root-is-announced-and-safe"),
+        (Lie::AnnouncesNothing, "roots-never-empty-again"),
+        (Lie::ActivatesWhatItStages, "staging-activates-nothing"),
+        (Lie::ActivateDoesNothing, "activated-root-signs"),
+        (Lie::ActivatesTheUnknown, "activate-unknown-is-denied"),
+        (Lie::SecondIssuerForARequest, "issuer-same-request-same-bytes"),
+        (Lie::SecondIssuerForARequest, "issuer-at-once-same-bytes"),
+        (Lie::WrongIssuerKey, "issuer-is-safe"),
+        (Lie::IssuerShorterThanAsked, "issuer-is-safe"),
+        (Lie::ShortensToTheRoot, "issuer-outliving-its-root-is-denied"),
+        (Lie::TrustsAnyCsr, "csr-without-possession-is-denied"),
+        (Lie::AnyTrustDomain, "other-trust-domain-is-denied"),
+        (Lie::AnyRoot, "issuer-under-unknown-root-is-denied"),
+        (Lie::AnyTicket, "unknown-ticket-is-denied"),
+        (Lie::ForgetsOverARestart, "answers-survive-a-restart"),
+        (Lie::RetiresTheSigningRoot, "retire-of-signing-root-is-denied"),
+        (Lie::AnnouncesTheRetired, "retired-root-is-gone"),
+        (Lie::IsDown, "check-is-well"),
+    ] {
+        let report = run(&subject(lie)).await;
+        assert!(report.failed().contains(&rule), "{lie:?} should fail {rule}\n{report}");
+    }
+}
