@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// [`AppendFile::append`] are durable only after [`AppendFile::sync`]. When a call returns an error its effect
 /// may or may not be on the disk: the caller must not assume either, and reads back what is there.
 ///
-/// Calls block. Async code calls them from a thread that may block.
+/// One writer at a time writes a path. Calls block. Async code calls them from a thread that may block.
 pub trait Disk: Send + Sync + Debug {
     /// Reads a whole file.
     ///
@@ -43,6 +43,12 @@ pub trait Disk: Send + Sync + Debug {
     /// # Errors
     /// As the operating system says; `NotFound` when there is no such file.
     fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes a directory that is empty.
+    ///
+    /// # Errors
+    /// As the operating system says; `DirectoryNotEmpty` when it is not empty.
+    fn remove_dir(&self, directory: &Path) -> io::Result<()>;
 
     /// Moves a file within one file system, replacing what is at `to`.
     ///

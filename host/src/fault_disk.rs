@@ -19,6 +19,7 @@ pub enum Operation {
     Truncate,
     List,
     Remove,
+    RemoveDir,
     Rename,
     CreateDirAll,
 }
@@ -256,6 +257,10 @@ impl Disk for FaultDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.run((Operation::Remove, path), || self.inner.remove(path), nothing)
+    }
+
+    fn remove_dir(&self, directory: &Path) -> io::Result<()> {
+        self.run((Operation::RemoveDir, directory), || self.inner.remove_dir(directory), nothing)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -48,6 +48,11 @@ impl Disk for RealDisk {
         sync_parent(path)
     }
 
+    fn remove_dir(&self, directory: &Path) -> io::Result<()> {
+        fs::remove_dir(directory)?;
+        sync_parent(directory)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)?;
         sync_parent(to)?;
@@ -189,7 +194,10 @@ mod tests {
         RealDisk.rename(&from, &to).unwrap();
         assert_eq!(RealDisk.read(&to).unwrap(), b"x");
         assert_eq!(RealDisk.remove(&from).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let sub = dir.path().join("sub");
+        assert_eq!(RealDisk.remove_dir(&sub).unwrap_err().kind(), io::ErrorKind::DirectoryNotEmpty);
         RealDisk.remove(&to).unwrap();
+        RealDisk.remove_dir(&sub).unwrap();
         assert_eq!(RealDisk.read(&to).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -1,1 +1,51 @@
-//! ledger
+//! Durable rows of every leaf that may live, and the audit of what was refused.
+//!
+//! A row is durable before its leaf is signed, so that whatever was handed out is counted here. Rows and what happens
+//! to them are records in append-only, checksummed files; one thread writes them, many at a time, and syncs once for
+//! all of them. An index in memory answers what gates ask: how many rows were born before a sequence and have no
+//! proof of it, how many are under a root, and until when.
+//!
+//! Files are `<dir>/<segment>/<number>.log`: a segment is one incarnation of one replica, and is never written by
+//! another. What cannot be read with certainty stops the start; it is never taken for "no rows".
+//!
+//! This crate decides nothing about gates, certificates or callers. Start at [`Ledger`]; formats are in `frame` and
+//! `codec`, the writing in `writer`, the reading in `recovery`.
+#![forbid(unsafe_code)]
+
+mod aggregates;
+mod codec;
+mod compaction;
+mod error;
+mod evidence;
+mod files;
+mod frame;
+mod index;
+mod intent;
+mod ledger;
+pub mod reader;
+mod record;
+mod recovery;
+mod refusals;
+mod row;
+mod segment;
+mod settings;
+mod shared;
+mod stats;
+mod writer;
+
+#[cfg(test)]
+mod testing;
+
+pub use aggregates::{Aggregates, Standing, Tally};
+pub use compaction::Compaction;
+pub use error::{Damage, EvidenceError, LedgerError, OpenError};
+pub use evidence::{Reported, Witness};
+pub use index::{Cursor, Page, RowFilter};
+pub use intent::DurableIntent;
+pub use ledger::Ledger;
+pub use record::{AuditRefusal, Entry, Record, TEXT_BYTES_MAX};
+pub use recovery::{Recovered, RecoveredSegment, TornTail};
+pub use row::{Applied, Ended, Evidence, EvidenceClass, LiveRow, Proof, Row, RowKind};
+pub use segment::{FileId, SegmentId};
+pub use settings::{OpenOptions, Settings};
+pub use stats::LedgerStats;

@@ -1,0 +1,178 @@
+//! Counts over the rows that still hold gates closed, kept up to date with every change.
+
+use std::collections::{BTreeMap, HashMap};
+
+use trust::{RootId, Sequence, Timestamp};
+
+use crate::row::{Applied, EvidenceClass, LiveRow, RowKind};
+
+/// What gates tell rows apart by. Few differ at a time: roots and sequences change with rotations, not with leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Standing {
+    /// The root that the leaves chain to.
+    pub root: RootId,
+    /// Who holds them.
+    pub kind: RowKind,
+    /// Sequence of the bundle they were born under.
+    pub born: Sequence,
+    /// The sequences that their holders are known to have applied, by class of evidence.
+    pub applied: Applied,
+}
+
+impl Standing {
+    /// Where a row stands.
+    #[must_use]
+    pub fn of(live: &LiveRow) -> Self {
+        let row = &live.row;
+        Self { root: row.root, kind: row.kind, born: row.born, applied: live.evidence.applied }
+    }
+
+    /// Whether rows like this one keep the trust gate of sequence `s` closed: they were born before it, and
+    /// their holders are not known to have applied it by evidence of class `at_least` or stronger.
+    #[must_use]
+    pub fn is_unproven(&self, s: Sequence, at_least: EvidenceClass) -> bool {
+        self.born < s && self.applied.by(at_least) < s
+    }
+}
+
+/// How many rows, and when the last of their leaves expires.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// How many.
+    pub rows: u64,
+    /// The latest end of validity among them; `None` when there is none.
+    pub latest_not_after: Option<Timestamp>,
+}
+
+impl Tally {
+    fn add(self, other: Self) -> Self {
+        Self {
+            rows: self.rows + other.rows,
+            latest_not_after: self.latest_not_after.max(other.latest_not_after),
+        }
+    }
+}
+
+/// The counts at one moment, apart from the ledger.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Aggregates {
+    groups: BTreeMap<Standing, Tally>,
+}
+
+impl Aggregates {
+    /// All groups of rows that stand alike.
+    pub fn groups(&self) -> impl Iterator<Item = (&Standing, &Tally)> {
+        self.groups.iter()
+    }
+
+    /// The rows that match.
+    pub fn tally(&self, matches: impl Fn(&Standing) -> bool) -> Tally {
+        let matching = self.groups.iter().filter(|(standing, _)| matches(standing));
+        matching.fold(Tally::default(), |sum, (_, tally)| sum.add(*tally))
+    }
+
+    /// All rows.
+    #[must_use]
+    pub fn all(&self) -> Tally {
+        self.tally(|_| true)
+    }
+
+    /// The rows under a root.
+    #[must_use]
+    pub fn under(&self, root: &RootId) -> Tally {
+        self.tally(|standing| standing.root == *root)
+    }
+
+    /// The rows that keep the trust gate of sequence `s` closed, whatever the class of the evidence.
+    #[must_use]
+    pub fn unproven(&self, s: Sequence) -> Tally {
+        self.unproven_by(s, |_| EvidenceClass::Assumed)
+    }
+
+    /// The rows that keep the trust gate of sequence `s` closed, where policy asks of each kind for evidence of a
+    /// class. Rows born at `s` or later need none.
+    pub fn unproven_by(&self, s: Sequence, at_least: impl Fn(RowKind) -> EvidenceClass) -> Tally {
+        self.tally(|standing| standing.is_unproven(s, at_least(standing.kind)))
+    }
+}
+
+/// The running counts.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    groups: HashMap<Standing, Group>,
+    agents: HashMap<String, u64>,
+}
+
+/// Ends of validity of the rows of a group, with how many have each.
+#[derive(Debug, Default)]
+struct Group {
+    rows: u64,
+    not_after: BTreeMap<Timestamp, u64>,
+}
+
+impl Counts {
+    pub(crate) fn add(&mut self, live: &LiveRow) {
+        if !live.counts() {
+            return;
+        }
+        self.add_standing(live);
+        if let Some(agent) = &live.row.agent {
+            match self.agents.get_mut(agent) {
+                Some(rows) => *rows += 1,
+                None => _ = self.agents.insert(agent.clone(), 1),
+            }
+        }
+    }
+
+    pub(crate) fn remove(&mut self, live: &LiveRow) {
+        if !live.counts() {
+            return;
+        }
+        self.remove_standing(live);
+        if let Some(agent) = &live.row.agent
+            && let Some(rows) = self.agents.get_mut(agent)
+        {
+            *rows = rows.saturating_sub(1);
+            if *rows == 0 {
+                self.agents.remove(agent);
+            }
+        }
+    }
+
+    pub(crate) fn snapshot(&self) -> Aggregates {
+        let tally = |group: &Group| Tally {
+            rows: group.rows,
+            latest_not_after: group.not_after.last_key_value().map(|(at, _)| *at),
+        };
+        Aggregates { groups: self.groups.iter().map(|(standing, group)| (*standing, tally(group))).collect() }
+    }
+
+    pub(crate) fn rows_of(&self, agent: &str) -> u64 {
+        self.agents.get(agent).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn agents(&self) -> usize {
+        self.agents.len()
+    }
+
+    fn add_standing(&mut self, live: &LiveRow) {
+        let group = self.groups.entry(Standing::of(live)).or_default();
+        group.rows += 1;
+        *group.not_after.entry(live.row.not_after).or_default() += 1;
+    }
+
+    fn remove_standing(&mut self, live: &LiveRow) {
+        let standing = Standing::of(live);
+        let Some(group) = self.groups.get_mut(&standing) else { return };
+        group.rows = group.rows.saturating_sub(1);
+        if let Some(count) = group.not_after.get_mut(&live.row.not_after) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                group.not_after.remove(&live.row.not_after);
+            }
+        }
+        if group.rows == 0 {
+            self.groups.remove(&standing);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What happens to a row after it is durable.
+//!
+//! None of these waits for the disk: what is lost in a crash is lost evidence, which only makes gates open later. Each
+//! waits for room when the queue is full.
+
+use trust::{CertificateId, Serial};
+
+use crate::error::{EvidenceError, LedgerError};
+use crate::index::Index;
+use crate::ledger::Ledger;
+use crate::record::Record;
+use crate::row::{Change, Ended, EvidenceClass, LiveRow, Proof};
+use crate::shared::Job;
+
+/// Who speaks about a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Witness<'a> {
+    /// An agent, by its name. It is heard about its own rows only.
+    Agent(&'a str),
+    /// This server, about what it saw itself.
+    Server,
+}
+
+/// Whether a report said anything new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reported {
+    /// It did, and will be written.
+    New,
+    /// All of it was known.
+    Known,
+}
+
+impl Ledger {
+    /// The leaf of a durable intent was signed and verified. For a row of the kind
+    /// [`CsrOnly`](crate::RowKind::CsrOnly) this is also the evidence that the bundle it was born under is delivered with it.
+    ///
+    /// # Errors
+    /// [`LedgerError`]: the row is durable and counts, but the audit cannot be continued.
+    pub async fn issued(&self, serial: Serial, certificate: CertificateId) -> Result<(), LedgerError> {
+        let decide = |index: &Index| {
+            index.get(&serial).ok_or(EvidenceError::UnknownRow(serial))?;
+            Ok(Change { certificate: Some(certificate), ..Change::default() })
+        };
+        match self.change(serial, Record::Issued { serial, certificate }, decide).await {
+            Err(EvidenceError::Ledger(error)) => Err(error),
+            // A row that expired meanwhile needs no certificate.
+            _ => Ok(()),
+        }
+    }
+
+    /// The holder of a leaf is known to trust the bundle of a sequence. Never takes anything back: an older sequence
+    /// is `Known`.
+    ///
+    /// # Errors
+    /// [`EvidenceError`] for rows that are not there, not this agent's, or have ended; nothing changes then.
+    pub async fn ack(
+        &self,
+        by: Witness<'_>,
+        serial: Serial,
+        proof: Proof,
+    ) -> Result<Reported, EvidenceError> {
+        let decide = |index: &Index| {
+            let live = by.about(index, serial)?;
+            let known = live.evidence.applied.by(proof.class) >= proof.applied;
+            Ok(if known { Change::default() } else { Change::proven(proof) })
+        };
+        self.change(serial, Record::Acked { serial, proof }, decide).await
+    }
+
+    /// The holder gave its leaf up, or was seen to exit: the row holds no gate any more.
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack); a row that was released before is `Known`.
+    pub async fn release(&self, by: Witness<'_>, serial: Serial) -> Result<Reported, EvidenceError> {
+        let decide = |index: &Index| match by.about(index, serial) {
+            Err(EvidenceError::Ended(_)) => Ok(Change::default()),
+            Err(error) => Err(error),
+            Ok(_) => Ok(Change::ended(Ended::Released)),
+        };
+        self.change(serial, Record::Released { serial }, decide).await
+    }
+
+    /// A newer leaf took the place of `old` at everyone who held it: `old` holds no gate any more.
+    ///
+    /// The ledger checks what rows can show: both are the same agent's and the same identity's, `by` is not born
+    /// earlier, and its holder applied the bundle it was born under. The caller has checked that the agent does not
+    /// list `old` among the serials that are still held.
+    ///
+    /// # Errors
+    /// [`EvidenceError`] says which of these does not hold; nothing changes then.
+    pub async fn supersede(&self, agent: &str, old: Serial, by: Serial) -> Result<Reported, EvidenceError> {
+        let witness = Witness::Agent(agent);
+        let decide = |index: &Index| {
+            let newer = witness.about(index, by)?;
+            let older = match witness.about(index, old) {
+                Err(EvidenceError::Ended(_)) => return Ok(Change::default()),
+                other => other?,
+            };
+            let same = older.row.identity == newer.row.identity && older.row.kind == newer.row.kind;
+            if old == by || !same || newer.row.born < older.row.born {
+                return Err(EvidenceError::NotSuccessor { old, by });
+            }
+            if newer.evidence.applied.by(EvidenceClass::Applied) < newer.row.born {
+                return Err(EvidenceError::NotApplied { by, kind: newer.row.kind });
+            }
+            Ok(Change::ended(Ended::Superseded { by }))
+        };
+        self.change(old, Record::Superseded { serial: old, by }, decide).await
+    }
+
+    /// Applies what `decide` finds, then queues the record. The index leads and the file follows, so that a compaction
+    /// that reads the index misses nothing that is in a file.
+    async fn change(
+        &self,
+        serial: Serial,
+        record: Record,
+        decide: impl FnOnce(&Index) -> Result<Change, EvidenceError>,
+    ) -> Result<Reported, EvidenceError> {
+        let permit = self.reserve().await?;
+        let not_after = {
+            let mut index = self.shared.index();
+            let change = decide(&index)?;
+            if !index.join(&serial, change) {
+                return Ok(Reported::Known);
+            }
+            index.get(&serial).map(|live| live.row.not_after)
+        };
+        permit.send(Job::Later { entry: self.shared.entry(record), not_after });
+        Ok(Reported::New)
+    }
+}
+
+impl Witness<'_> {
+    /// The row, if this witness is heard about it and it has not ended.
+    fn about(self, index: &Index, serial: Serial) -> Result<&LiveRow, EvidenceError> {
+        let live = index.get(&serial).ok_or(EvidenceError::UnknownRow(serial))?;
+        if let Self::Agent(agent) = self
+            && live.row.agent.as_deref() != Some(agent)
+        {
+            return Err(EvidenceError::NotYours { serial, agent: agent.to_owned() });
+        }
+        if live.counts() { Ok(live) } else { Err(EvidenceError::Ended(serial)) }
+    }
+}

@@ -1,0 +1,270 @@
+//! The ledger as the server sees it: rows in, questions answered. Evidence about rows is in `evidence`.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use tokio::sync::mpsc::{self, OwnedPermit, error::TrySendError};
+use tokio::sync::oneshot;
+use trust::{Serial, Timestamp};
+
+use crate::aggregates::Aggregates;
+use crate::error::{LedgerError, OpenError};
+use crate::index::{Cursor, Page, RowFilter};
+use crate::intent::DurableIntent;
+use crate::record::{AuditRefusal, Record};
+use crate::recovery::{self, Recovered};
+use crate::refusals::{RefusalGate, Suppressed};
+use crate::row::{Ended, LiveRow, Row};
+use crate::segment::{FileId, SegmentId};
+use crate::settings::OpenOptions;
+use crate::shared::{Job, Queue, Shared};
+use crate::stats::LedgerStats;
+use crate::writer::{OpenFile, Writer};
+
+const AGENT_BYTES_MAX: usize = 128;
+
+/// The rows of all leaves that may live, those of this incarnation and of the ones before it.
+///
+/// Share it in an `Arc`. Dropping it writes what is queued and joins the writer's thread, which blocks for about one
+/// commit; [`shutdown`](Self::shutdown) does the same without blocking the runtime.
+#[derive(Debug)]
+pub struct Ledger {
+    pub(crate) shared: Arc<Shared>,
+    segment: SegmentId,
+    /// `None` once it was shut down. Held to clone or take the sender only.
+    queue: Mutex<Option<Queue>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    refusals: RefusalGate,
+    /// Held by the one compaction that runs.
+    pub(crate) compacting: Mutex<()>,
+}
+
+impl Ledger {
+    /// Reads what earlier incarnations left, and opens a segment for this one. Blocks while it reads.
+    ///
+    /// # Errors
+    /// [`OpenError`] when a setting is bad, when the segment was used before, and when any file is not exactly what was
+    /// written, but for a write at the very end of a segment that was cut short: that one is cut off and reported.
+    pub fn open(options: OpenOptions) -> Result<(Self, Recovered), OpenError> {
+        options.settings.check()?;
+        let segment = options.segment.clone();
+        let (recovered, index, closed_files) = recovery::recover(&options)?;
+        let shared = Arc::new(Shared::new(options, index, closed_files));
+        let file = FileId { segment: segment.clone(), number: 1 };
+        let path = file.path(&shared.dir);
+        let file = OpenFile::create(&shared, file).map_err(|source| OpenError::Io {
+            operation: "start",
+            path: path.clone(),
+            source,
+        })?;
+        let (queue, jobs) = mpsc::channel(shared.settings.queue_len);
+        let writer = Writer::new(Arc::clone(&shared), queue.downgrade(), file);
+        let writer = std::thread::Builder::new()
+            .name("ledger-writer".to_owned())
+            .spawn(move || writer.run(jobs))
+            .map_err(|source| OpenError::Io { operation: "start a thread for", path, source })?;
+        let ledger = Self {
+            shared,
+            segment,
+            queue: Mutex::new(Some(queue)),
+            writer: Mutex::new(Some(writer)),
+            refusals: RefusalGate::default(),
+            compacting: Mutex::new(()),
+        };
+        Ok((ledger, recovered))
+    }
+
+    /// The segment of this incarnation.
+    #[must_use]
+    pub fn segment(&self) -> &SegmentId {
+        &self.segment
+    }
+
+    /// Stores the row of a leaf that is to be signed, and answers once it is durable.
+    ///
+    /// The row counts in every aggregate from before it is written, so that no gate opens meanwhile. It leaves them
+    /// again only when it is sure that no leaf of it can be signed. Waits while the queue is full. If the caller
+    /// goes away in the meantime the row is abandoned as soon as it is durable.
+    ///
+    /// # Errors
+    /// [`LedgerError`]; no leaf may be signed then.
+    pub async fn intend(&self, row: Row) -> Result<DurableIntent, LedgerError> {
+        if let Some(len) = row.agent.as_ref().map(String::len).filter(|len| *len > AGENT_BYTES_MAX) {
+            return Err(LedgerError::TooLong { field: "agent name", len, max: AGENT_BYTES_MAX });
+        }
+        let permit = self.reserve().await?;
+        if self.shared.is_closed() {
+            return Err(LedgerError::Closed);
+        }
+        let (at, serial, row) = (self.shared.clock.now(), row.serial, Arc::new(row));
+        if !self.shared.index().insert(Arc::clone(&row)) {
+            return Err(LedgerError::DuplicateSerial(serial));
+        }
+        let (done, durable) = oneshot::channel();
+        permit.send(Job::Intent { at, row, done });
+        // The writer answers every job that it takes; it ends without only if its thread panicked.
+        durable.await.unwrap_or(Err(LedgerError::Closed))
+    }
+
+    /// Notes a refusal for the audit. Never waits: above [`refusals_per_second`](crate::Settings), or when the queue is
+    /// full, the refusal is counted and a summary is written later.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the audit cannot be written at all: the server must serve nothing then.
+    pub fn refused(&self, refusal: AuditRefusal) -> Result<(), LedgerError> {
+        let uptime = self.shared.clock.uptime();
+        if self.refusals.is_due(uptime) {
+            self.summarize()?;
+        }
+        if !self.refusals.admit(uptime, self.shared.settings.refusals_per_second) {
+            self.shared.check_sound()?;
+            self.suppress(1, self.shared.clock.now());
+            return Ok(());
+        }
+        if !self.try_write(Record::Refused(refusal))? {
+            self.suppress(1, self.shared.clock.now());
+        }
+        Ok(())
+    }
+
+    /// A row, unless it was abandoned. It is there until its leaf is past its end for every clock.
+    #[must_use]
+    pub fn find(&self, serial: &Serial) -> Option<LiveRow> {
+        self.shared.index().get(serial).filter(|live| live.ended != Some(Ended::Abandoned)).cloned()
+    }
+
+    /// The counts of this moment. Costs as many steps as there are groups, not rows.
+    #[must_use]
+    pub fn aggregates(&self) -> Aggregates {
+        self.shared.index().aggregates()
+    }
+
+    /// How many rows of an agent count.
+    #[must_use]
+    pub fn rows_of_agent(&self, agent: &str) -> u64 {
+        self.shared.index().rows_of(agent)
+    }
+
+    /// At most `limit` rows that match, those that live longest first, from a cursor of the page before on.
+    #[must_use]
+    pub fn rows(&self, filter: &RowFilter, after: Option<Cursor>, limit: usize) -> Page {
+        self.shared.index().page(filter, after, limit)
+    }
+
+    /// Drops rows whose leaves are past their end by more than twice the skew; answers how many. Call it now and then,
+    /// such as each second; it also writes the summary of refusals that were only counted.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when that summary cannot be queued. The rows are dropped nevertheless.
+    pub fn expire(&self, now: Timestamp) -> Result<u64, LedgerError> {
+        let expired = self.shared.index().expire(now, self.shared.skew);
+        if self.refusals.is_due(self.shared.clock.uptime()) {
+            self.summarize()?;
+        }
+        Ok(expired)
+    }
+
+    /// Takes no further row: a gate rests on the passed bound of this segment, or the server stops. Evidence about rows
+    /// is still taken.
+    pub fn close(&self) {
+        self.shared.close();
+    }
+
+    /// Whether rows can be taken.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self) -> Result<(), LedgerError> {
+        self.shared.check_sound()?;
+        if self.shared.is_closed() { Err(LedgerError::Closed) } else { Ok(()) }
+    }
+
+    /// Numbers for metrics.
+    #[must_use]
+    pub fn stats(&self) -> LedgerStats {
+        let queue = self.queue();
+        let queue_depth = queue.as_ref().map_or(0, |queue| queue.max_capacity() - queue.capacity());
+        drop(queue);
+        let files = self.shared.closed_files().len() + 1;
+        let index = self.shared.index();
+        LedgerStats {
+            queue_depth,
+            files,
+            rows: index.len(),
+            agents: index.agents(),
+            poisoned: self.shared.check_sound().is_err(),
+            ..self.shared.counters.snapshot()
+        }
+    }
+
+    /// Takes no further record, writes what is queued, and waits for the writer to end.
+    pub async fn shutdown(&self) {
+        let Some(writer) = self.stop() else { return };
+        // A panic of the writer was printed when it happened; there is nothing left to do about it here.
+        let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+    }
+
+    /// Waits for room in the queue.
+    pub(crate) async fn reserve(&self) -> Result<OwnedPermit<Job>, LedgerError> {
+        self.shared.check_sound()?;
+        let queue = self.queue().clone().ok_or(LedgerError::Closed)?;
+        queue.reserve_owned().await.map_err(|_| LedgerError::Closed)
+    }
+
+    /// The queue, for callers that may block.
+    pub(crate) fn sender(&self) -> Result<Queue, LedgerError> {
+        self.shared.check_sound()?;
+        self.queue().clone().ok_or(LedgerError::Closed)
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Option<Queue>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a record that is about no row; `false` when there is no room.
+    fn try_write(&self, record: Record) -> Result<bool, LedgerError> {
+        let job = Job::Later { entry: self.shared.entry(record), not_after: None };
+        match self.sender()?.try_send(job) {
+            Ok(()) => Ok(true),
+            Err(TrySendError::Full(_)) => Ok(false),
+            Err(TrySendError::Closed(_)) => Err(LedgerError::Closed),
+        }
+    }
+
+    fn suppress(&self, refusals: u64, since: Timestamp) {
+        self.refusals.suppress(Suppressed { refusals, since });
+        self.shared.counters.refusals_suppressed.fetch_add(refusals, Relaxed);
+    }
+
+    fn summarize(&self) -> Result<(), LedgerError> {
+        let Some(suppressed) = self.refusals.take() else { return Ok(()) };
+        let Suppressed { refusals, since } = suppressed;
+        let written = self.try_write(Record::Suppressed { refusals, since });
+        if !matches!(written, Ok(true)) {
+            // Kept for the next time.
+            self.refusals.suppress(suppressed);
+        }
+        written.map(|_| ())
+    }
+
+    fn stop(&self) -> Option<JoinHandle<()>> {
+        self.close();
+        if self.shared.check_sound().is_ok()
+            && let Err(error) = self.summarize()
+        {
+            tracing::warn!(%error, "the count of suppressed refusals is not in the audit");
+        }
+        self.queue().take();
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        if let Some(writer) = self.stop() {
+            // As in `shutdown`: a panic was printed when it happened.
+            let _ = writer.join();
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Rows: one for every leaf that may live.
+
+use std::sync::Arc;
+
+use trust::{CertificateId, RootId, Sequence, Serial, SpiffeId, SpkiHash, Timestamp};
+
+/// What the ledger knows of a leaf before it is signed. A row never changes; [`Evidence`] about it grows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Serial number of the leaf.
+    pub serial: Serial,
+    /// The key that the leaf certifies.
+    pub spki: SpkiHash,
+    /// The identity that the leaf names.
+    pub identity: SpiffeId,
+    /// Name of the agent that holds the leaf; `None` when no agent reports about it. At most 128 bytes.
+    pub agent: Option<String>,
+    /// The root that the leaf chains to.
+    pub root: RootId,
+    /// The issuer's certificate.
+    pub issuer: CertificateId,
+    /// End of the leaf's validity.
+    pub not_after: Timestamp,
+    /// Sequence of the bundle in the snapshot that the leaf was made from.
+    pub born: Sequence,
+    /// Who holds the leaf, and so what can prove that its holder trusts a root.
+    pub kind: RowKind,
+}
+
+/// Who holds a leaf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RowKind {
+    /// An agent, which acknowledges each bundle that the holder applied.
+    AgentHeld,
+    /// A client that only sends CSRs: its trust came with the leaf, and stays as it was until the next CSR.
+    CsrOnly,
+    /// A holder that gets its bundle over a channel of its own.
+    ChannelTrusted,
+    /// This CA itself: serving and admin leaves.
+    Own,
+    /// An agent's own identity.
+    AgentIdentity,
+}
+
+/// How a holder's trust was proven, weakest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EvidenceClass {
+    /// Only time says so.
+    Assumed,
+    /// The bundle was sent over a channel that has no acknowledgement.
+    Sent,
+    /// Leaf and bundle were in one reply.
+    Delivered,
+    /// The holder said that it applied the bundle.
+    Applied,
+    /// A handshake under the bundle was seen.
+    HandshakeObserved,
+}
+
+/// One piece of evidence: a leaf's holder trusts the bundle of a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// Sequence of the bundle.
+    pub applied: Sequence,
+    /// How that was proven.
+    pub class: EvidenceClass,
+    /// When that was proven.
+    pub at: Timestamp,
+}
+
+/// For each class of evidence, the newest sequence that evidence of this class or a stronger one proves; 0 when
+/// there is none. So a stronger proof of an older bundle is not lost to a weaker one of a newer, nor hides it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Applied([Sequence; EvidenceClass::ALL.len()]);
+
+/// What is proven about a leaf's holder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// The sequences it is known to have applied.
+    pub applied: Applied,
+    /// When the newest piece of evidence came; the epoch when there is none.
+    pub at: Timestamp,
+}
+
+impl EvidenceClass {
+    /// All classes, weakest first.
+    pub const ALL: [Self; 5] =
+        [Self::Assumed, Self::Sent, Self::Delivered, Self::Applied, Self::HandshakeObserved];
+}
+
+impl Applied {
+    /// The newest sequence that evidence of this class or a stronger one proves.
+    #[must_use]
+    pub fn by(&self, at_least: EvidenceClass) -> Sequence {
+        self.levels().find(|(class, _)| *class == at_least).map_or(Sequence(0), |(_, sequence)| sequence)
+    }
+
+    /// The newest sequence of all, and the strongest class that proves it; `None` when nothing is proven.
+    #[must_use]
+    pub fn newest(&self) -> Option<(Sequence, EvidenceClass)> {
+        // `max_by_key` takes the last of equals, and the last is the strongest class.
+        let newest = self.levels().max_by_key(|(_, sequence)| *sequence);
+        newest.map(|(class, sequence)| (sequence, class)).filter(|(sequence, _)| *sequence > Sequence(0))
+    }
+
+    /// Every class with its sequence, weakest first.
+    pub(crate) fn levels(&self) -> impl Iterator<Item = (EvidenceClass, Sequence)> {
+        EvidenceClass::ALL.into_iter().zip(self.0)
+    }
+
+    fn join(&mut self, other: Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine = (*mine).max(theirs);
+        }
+    }
+}
+
+impl Evidence {
+    /// Evidence with these sequences, one for each class.
+    pub(crate) const fn from_levels(levels: [Sequence; EvidenceClass::ALL.len()], at: Timestamp) -> Self {
+        Self { applied: Applied(levels), at }
+    }
+
+    fn join(&mut self, other: Self) {
+        self.applied.join(other.applied);
+        self.at = self.at.max(other.at);
+    }
+}
+
+impl From<Proof> for Evidence {
+    fn from(proof: Proof) -> Self {
+        let level = |class| if class <= proof.class { proof.applied } else { Sequence(0) };
+        Self { applied: Applied(EvidenceClass::ALL.map(level)), at: proof.at }
+    }
+}
+
+/// Why a row counts no longer, although its leaf has not expired. Ordered: the greater one is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ended {
+    /// Its holder gave it up, or was seen to exit.
+    Released,
+    /// Everyone who held it has applied a newer leaf.
+    Superseded {
+        /// Serial of the newer leaf.
+        by: Serial,
+    },
+    /// Its leaf was never handed out.
+    Abandoned,
+}
+
+/// Everything that is known about a leaf that may live. The fields grow and never shrink, whatever order records
+/// are read in: recovery needs no order between files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveRow {
+    /// The row.
+    pub row: Arc<Row>,
+    /// The signed certificate, once it was reported.
+    pub certificate: Option<CertificateId>,
+    /// What its holder trusts.
+    pub evidence: Evidence,
+    /// Why it counts no longer, if so.
+    pub ended: Option<Ended>,
+}
+
+impl LiveRow {
+    /// A row about which nothing is known yet but how it was born.
+    #[must_use]
+    pub fn new(row: Arc<Row>) -> Self {
+        Self { row, certificate: None, evidence: Evidence::default(), ended: None }
+    }
+
+    /// Whether the row still holds gates closed.
+    #[must_use]
+    pub const fn counts(&self) -> bool {
+        self.ended.is_none()
+    }
+
+    /// Takes in what another source knows about the same row.
+    ///
+    /// A signed leaf of a client that only sends CSRs is evidence in itself: the bundle comes in the same reply.
+    pub(crate) fn join(&mut self, change: Change) {
+        self.certificate = self.certificate.or(change.certificate);
+        if self.certificate.is_some() && self.row.kind == RowKind::CsrOnly {
+            let class = EvidenceClass::Delivered;
+            self.evidence.join(Proof { applied: self.row.born, class, at: Timestamp::default() }.into());
+        }
+        self.evidence.join(change.evidence);
+        self.ended = self.ended.max(change.ended);
+    }
+
+    /// What is known beyond the row itself.
+    pub(crate) const fn change(&self) -> Change {
+        Change { certificate: self.certificate, evidence: self.evidence, ended: self.ended }
+    }
+}
+
+/// Knowledge about a row, to be joined with what is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) certificate: Option<CertificateId>,
+    pub(crate) evidence: Evidence,
+    pub(crate) ended: Option<Ended>,
+}
+
+impl Change {
+    pub(crate) fn ended(ended: Ended) -> Self {
+        Self { ended: Some(ended), ..Self::default() }
+    }
+
+    pub(crate) fn proven(proof: Proof) -> Self {
+        Self { evidence: proof.into(), ..Self::default() }
+    }
+
+    pub(crate) fn join(&mut self, other: Self) {
+        self.certificate = self.certificate.or(other.certificate);
+        self.evidence.join(other.evidence);
+        self.ended = self.ended.max(other.ended);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use EvidenceClass::{Applied as AppliedClass, Assumed, HandshakeObserved, Sent};
+
+    #[test]
+    fn evidence_never_gets_weaker_whatever_comes_later() {
+        let proof =
+            |sequence, class| Proof { applied: Sequence(sequence), class, at: Timestamp::from_secs(1) };
+        let proofs = [proof(5, AppliedClass), proof(6, Sent), proof(3, HandshakeObserved), proof(4, Assumed)];
+        let (mut forward, mut backward) = (Evidence::default(), Evidence::default());
+        proofs.iter().for_each(|proof| forward.join((*proof).into()));
+        proofs.iter().rev().for_each(|proof| backward.join((*proof).into()));
+        assert_eq!(forward, backward);
+        let by = |class| forward.applied.by(class).0;
+        assert_eq!([Assumed, Sent, AppliedClass, HandshakeObserved].map(by), [6, 6, 5, 3]);
+        assert_eq!(forward.applied.newest(), Some((Sequence(6), Sent)));
+        assert_eq!(Evidence::default().applied.newest(), None);
+    }
+}

@@ -1,0 +1,97 @@
+//! What the ledger, its writer and its open intents share.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use host::Disk;
+use tokio::sync::{mpsc, oneshot};
+use trust::{Clock, Timestamp};
+
+use crate::error::LedgerError;
+use crate::files::FileUse;
+use crate::index::Index;
+use crate::intent::DurableIntent;
+use crate::record::{Entry, Record};
+use crate::row::Row;
+use crate::settings::{OpenOptions, Settings};
+use crate::stats::Counters;
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) dir: PathBuf,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) settings: Settings,
+    pub(crate) skew: Duration,
+    pub(crate) counters: Counters,
+    /// Held for map operations only; never across an await, and never while a file is touched.
+    index: Mutex<Index>,
+    /// Files that are written no more. Held as briefly.
+    closed_files: Mutex<Vec<FileUse>>,
+    poison: OnceLock<LedgerError>,
+    closed: AtomicBool,
+}
+
+impl Shared {
+    pub(crate) fn new(options: OpenOptions, index: Index, closed_files: Vec<FileUse>) -> Self {
+        let OpenOptions { dir, segment: _, disk, clock, skew, settings } = options;
+        Self {
+            dir,
+            disk,
+            clock,
+            settings,
+            skew,
+            counters: Counters::default(),
+            index: Mutex::new(index),
+            closed_files: Mutex::new(closed_files),
+            poison: OnceLock::new(),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn closed_files(&self) -> MutexGuard<'_, Vec<FileUse>> {
+        self.closed_files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// # Errors
+    /// [`LedgerError::Poisoned`] once a write had an outcome that nobody knows.
+    pub(crate) fn check_sound(&self) -> Result<(), LedgerError> {
+        self.poison.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    /// The first failure is the one that is told.
+    pub(crate) fn poison(&self, error: LedgerError) -> LedgerError {
+        self.poison.get_or_init(|| error).clone()
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn entry(&self, record: Record) -> Entry {
+        Entry { at: self.clock.now(), record }
+    }
+}
+
+/// Something to write.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// A row, and who waits for it to be durable. When it cannot be stored it leaves the index again.
+    Intent { at: Timestamp, row: Arc<Row>, done: oneshot::Sender<Result<DurableIntent, LedgerError>> },
+    /// A record nobody waits for. When it cannot be stored it is written with what comes next.
+    Later { entry: Entry, not_after: Option<Timestamp> },
+    /// Records of a compaction, which waits for all of them.
+    Carried { entries: Vec<Entry>, done: oneshot::Sender<Result<(), LedgerError>> },
+}
+
+pub(crate) type Queue = mpsc::Sender<Job>;

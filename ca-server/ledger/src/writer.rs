@@ -1,0 +1,281 @@
+//! The one thread that writes: it takes whatever waits, writes it at once, syncs once, and wakes everybody.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use host::AppendFile;
+use tokio::sync::mpsc::{Receiver, WeakSender};
+
+use crate::error::LedgerError;
+use crate::files::FileUse;
+use crate::frame;
+use crate::intent::DurableIntent;
+use crate::record::{Entry, Record};
+use crate::segment::FileId;
+use crate::shared::{Job, Shared};
+
+/// Records in one write at most: about 300 KB of ordinary rows.
+const BATCH_MAX: usize = 1_024;
+
+#[derive(Debug)]
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    queue: WeakSender<Job>,
+    file: OpenFile,
+    /// What could not be written and nobody waits for; goes first into the next write. At most `queue_len`.
+    backlog: Vec<Job>,
+    buffer: Vec<u8>,
+    scratch: Vec<u8>,
+}
+
+/// The file that is written.
+#[derive(Debug)]
+pub(crate) struct OpenFile {
+    path: PathBuf,
+    handle: Box<dyn AppendFile>,
+    /// Everything up to here is durable.
+    durable: u64,
+    used: FileUse,
+    /// Its end mark is durable: the next record needs the next file.
+    ended: bool,
+}
+
+impl OpenFile {
+    /// Starts a file: it holds a durable header afterwards. What an attempt before left there is cut off.
+    pub(crate) fn create(shared: &Shared, file: FileId) -> io::Result<Self> {
+        let path = file.path(&shared.dir);
+        let mut handle = shared.disk.append_open(&path, 0o600)?;
+        if !handle.is_empty() {
+            handle.truncate(0)?;
+        }
+        handle.append(&frame::header(&file))?;
+        handle.sync()?;
+        let durable = handle.len();
+        Ok(Self { path, handle, durable, used: FileUse::new(file), ended: false })
+    }
+}
+
+impl Writer {
+    pub(crate) fn new(shared: Arc<Shared>, queue: WeakSender<Job>, file: OpenFile) -> Self {
+        Self { shared, queue, file, backlog: Vec::new(), buffer: Vec::new(), scratch: Vec::new() }
+    }
+
+    /// Runs until every sender is gone and everything is written.
+    pub(crate) fn run(mut self, mut queue: Receiver<Job>) {
+        let mut jobs = Vec::with_capacity(BATCH_MAX);
+        while queue.blocking_recv_many(&mut jobs, BATCH_MAX) > 0 {
+            self.gather(&mut queue, &mut jobs);
+            self.commit(&mut jobs);
+        }
+        self.finish();
+    }
+
+    fn gather(&self, queue: &mut Receiver<Job>, jobs: &mut Vec<Job>) {
+        let window = self.shared.settings.commit_window;
+        if window.is_zero() {
+            return;
+        }
+        std::thread::sleep(window);
+        while jobs.len() < BATCH_MAX
+            && let Ok(job) = queue.try_recv()
+        {
+            jobs.push(job);
+        }
+    }
+
+    fn commit(&mut self, jobs: &mut Vec<Job>) {
+        if let Err(error) = self.shared.check_sound() {
+            return self.refuse(jobs, &error);
+        }
+        let mut batch = std::mem::take(&mut self.backlog);
+        batch.append(jobs);
+        let started = self.shared.clock.uptime();
+        match self.write(&batch) {
+            Ok(records) => {
+                let took = self.shared.clock.uptime().saturating_sub(started);
+                self.shared.counters.committed(records, self.buffer.len() as u64, took);
+                self.note(&batch, records);
+                self.tell(batch);
+                self.roll();
+            }
+            Err(error @ LedgerError::Poisoned { .. }) => self.refuse(&mut batch, &error),
+            Err(error) => self.give_back(batch, &error),
+        }
+    }
+
+    /// Makes the batch durable. Answers how many records it had.
+    fn write(&mut self, batch: &[Job]) -> Result<u64, LedgerError> {
+        self.next_file_if_ended()?;
+        self.buffer.clear();
+        let mut records = 0;
+        for job in batch {
+            records += self.encode(job);
+        }
+        self.append_and_sync()?;
+        Ok(records)
+    }
+
+    fn encode(&mut self, job: &Job) -> u64 {
+        let Self { scratch, buffer, .. } = self;
+        match job {
+            Job::Intent { at, row, .. } => {
+                frame::append(&Entry { at: *at, record: Record::Intent(Arc::clone(row)) }, scratch, buffer);
+                1
+            }
+            Job::Later { entry, .. } => {
+                frame::append(entry, scratch, buffer);
+                1
+            }
+            Job::Carried { entries, .. } => {
+                entries.iter().for_each(|entry| frame::append(entry, scratch, buffer));
+                entries.len() as u64
+            }
+        }
+    }
+
+    /// A failed append is taken back. A failed sync is never tried again: the kernel may have dropped the pages, and
+    /// would then call the next sync a success.
+    fn append_and_sync(&mut self) -> Result<(), LedgerError> {
+        let file = &mut self.file;
+        if let Err(error) = file.handle.append(&self.buffer) {
+            self.shared.counters.writes_failed.fetch_add(1, Relaxed);
+            if let Err(second) = file.handle.truncate(file.durable) {
+                let reason = format!("{error}, and taking the write back failed too: {second}");
+                return Err(self.shared.poison(LedgerError::Poisoned { path: file.path.clone(), reason }));
+            }
+            return Err(failed(file.path.clone(), &error));
+        }
+        if let Err(error) = file.handle.sync() {
+            let reason = format!("sync: {error}");
+            tracing::error!(file = %file.path.display(), %error, "the ledger is poisoned");
+            return Err(self.shared.poison(LedgerError::Poisoned { path: file.path.clone(), reason }));
+        }
+        file.durable = file.handle.len();
+        Ok(())
+    }
+
+    /// Counts what the file is good for.
+    fn note(&mut self, batch: &[Job], records: u64) {
+        let used = &mut self.file.used;
+        used.records += records;
+        for job in batch {
+            match job {
+                Job::Intent { row, .. } => used.mention(row.not_after),
+                Job::Later { not_after, .. } => not_after.iter().for_each(|at| used.mention(*at)),
+                Job::Carried { entries, .. } => {
+                    for entry in entries {
+                        if let Record::Carried(live) = &entry.record {
+                            used.mention(live.row.not_after);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Everything is durable. An answer that nobody waits for any more is dropped, which abandons its intent.
+    fn tell(&self, batch: Vec<Job>) {
+        for job in batch {
+            match job {
+                Job::Intent { row, done, .. } => {
+                    let intent = DurableIntent::new(row, Arc::clone(&self.shared), self.queue.clone());
+                    let _ = done.send(Ok(intent));
+                }
+                Job::Later { .. } => {}
+                Job::Carried { done, .. } => _ = done.send(Ok(())),
+            }
+        }
+    }
+
+    /// Nothing was stored, and later writes may succeed: rows leave the index, for no leaf of theirs can ever be
+    /// signed; records that nobody waits for are kept for the next write.
+    fn give_back(&mut self, batch: Vec<Job>, error: &LedgerError) {
+        tracing::warn!(file = %self.file.path.display(), %error, "the ledger took a write back");
+        let mut lost = 0;
+        for job in batch {
+            match job {
+                Job::Intent { row, done, .. } => {
+                    self.shared.index().forget(&row.serial);
+                    let _ = done.send(Err(error.clone()));
+                }
+                Job::Later { .. } if self.backlog.len() < self.shared.settings.queue_len => {
+                    self.backlog.push(job)
+                }
+                Job::Later { .. } => lost += 1,
+                Job::Carried { done, .. } => _ = done.send(Err(error.clone())),
+            }
+        }
+        self.shared.counters.lost(lost);
+    }
+
+    /// The ledger is poisoned. Rows stay in the index: they may be on the disk, and would be read back from there.
+    fn refuse(&self, batch: &mut Vec<Job>, error: &LedgerError) {
+        for job in batch.drain(..) {
+            match job {
+                Job::Intent { done, .. } => _ = done.send(Err(error.clone())),
+                Job::Later { .. } => self.shared.counters.lost(1),
+                Job::Carried { done, .. } => _ = done.send(Err(error.clone())),
+            }
+        }
+    }
+
+    /// Closes the file when it is full. When that fails the file is used on, and the next commit tries again.
+    fn roll(&mut self) {
+        if self.file.durable < self.shared.settings.file_bytes_max {
+            return;
+        }
+        if let Err(error) = self.end_file().and_then(|()| self.next_file_if_ended()) {
+            tracing::warn!(file = %self.file.path.display(), %error, "the ledger could not go on to a new file");
+        }
+    }
+
+    fn end_file(&mut self) -> Result<(), LedgerError> {
+        let entry = self.shared.entry(Record::End { records: self.file.used.records });
+        self.buffer.clear();
+        frame::append(&entry, &mut self.scratch, &mut self.buffer);
+        self.append_and_sync()?;
+        self.file.used.records += 1;
+        self.file.used.len = self.file.durable;
+        self.file.ended = true;
+        Ok(())
+    }
+
+    fn next_file_if_ended(&mut self) -> Result<(), LedgerError> {
+        if !self.file.ended {
+            return Ok(());
+        }
+        let FileId { segment, number } = self.file.used.file.clone();
+        let next = FileId { segment, number: number.saturating_add(1) };
+        let path = next.path(&self.shared.dir);
+        let file = OpenFile::create(&self.shared, next).map_err(|error| failed(path, &error))?;
+        let before = std::mem::replace(&mut self.file, file);
+        self.shared.closed_files().push(before.used);
+        Ok(())
+    }
+
+    /// The last words of an orderly end. Without them the next start reads the file as one that was killed: fine too.
+    fn finish(&mut self) {
+        if self.shared.check_sound().is_err() {
+            return;
+        }
+        if !self.backlog.is_empty() {
+            self.commit(&mut Vec::new());
+        }
+        self.shared.counters.lost(self.backlog.len() as u64);
+        if self.file.ended || self.shared.check_sound().is_err() {
+            return;
+        }
+        if let Err(error) = self.end_file() {
+            tracing::warn!(file = %self.file.path.display(), %error, "the ledger's file has no end mark");
+        }
+    }
+}
+
+fn failed(path: PathBuf, error: &io::Error) -> LedgerError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => LedgerError::Full { path },
+        _ => LedgerError::WriteFailed { path, reason: error.to_string() },
+    }
+}
