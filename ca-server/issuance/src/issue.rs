@@ -1,0 +1,74 @@
+//! Issuance from an authorized request to a leaf that may be released. The order of the steps is here and nowhere else.
+
+use std::sync::Arc;
+
+use ledger::{Ledger, LedgerError};
+use trust::{CertificateId, Clock, Randomness};
+
+use crate::leaf::IssuedLeaf;
+use crate::prepare::{PrepareError, prepare};
+use crate::profile::LeafProfile;
+use crate::request::AuthorizedRequest;
+use crate::sign::{SignError, sign};
+use crate::snapshot::CountedSnapshot;
+
+/// Issues leaves. Shared by all requests.
+#[derive(Debug, Clone)]
+pub struct Issuer {
+    profile: LeafProfile,
+    ledger: Arc<Ledger>,
+    clock: Arc<dyn Clock>,
+    randomness: Arc<dyn Randomness>,
+}
+
+/// Why no leaf was issued.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// Nothing was stored and nothing signed.
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
+    /// The row is not durable, so nothing was signed; or the result could not be recorded, so nothing is released.
+    #[error("the ledger could not record the leaf: {0}")]
+    Ledger(#[from] LedgerError),
+    /// The row is durable and was abandoned: it stands for no leaf.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+}
+
+impl Issuer {
+    /// Puts the parts together.
+    pub fn new(
+        profile: LeafProfile,
+        ledger: Arc<Ledger>,
+        clock: Arc<dyn Clock>,
+        randomness: Arc<dyn Randomness>,
+    ) -> Self {
+        Self { profile, ledger, clock, randomness }
+    }
+
+    /// The profile in force.
+    pub const fn profile(&self) -> &LeafProfile {
+        &self.profile
+    }
+
+    /// Issues one leaf under the snapshot that the request loaded when it began.
+    ///
+    /// In this order: lifetime, usages and serial; bytes and lint; the row durable; the signature; its verification; the
+    /// result recorded. A future that is dropped half-way leaves at most a row without a leaf: abandoned, or counted as
+    /// live until its end.
+    ///
+    /// # Errors
+    /// [`IssueError`]; in no case does a leaf leave this function without its durable row.
+    pub async fn issue(
+        &self,
+        request: &AuthorizedRequest,
+        snapshot: CountedSnapshot,
+    ) -> Result<IssuedLeaf, IssueError> {
+        let now = self.clock.now();
+        let prepared = prepare(request, &self.profile, snapshot, now, self.randomness.as_ref())?;
+        let intent = self.ledger.intend(prepared.row().clone()).await?;
+        let leaf = sign(prepared, intent, now).await?;
+        self.ledger.issued(leaf.serial(), CertificateId::of(leaf.der())).await?;
+        Ok(leaf)
+    }
+}
