@@ -1,1 +1,57 @@
-//! cli
+//! The command line of Banyan: operators' verbs, the demo and the benchmark.
+//!
+//! It decides nothing about certificates: `serve` and `agent` start the processes, the read verbs ask the admin API.
+//! Start at [`args`] for the words that users type, then [`verbs`]; [`demo`] and [`bench`] are programs of their own.
+//! Exit codes are in [`exit`].
+
+pub mod admin_client;
+pub mod args;
+pub mod bench;
+pub mod demo;
+pub mod exit;
+pub mod logs;
+pub mod output;
+pub mod tls_channel;
+pub mod verbs;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Arguments, Verb};
+use crate::exit::Failure;
+
+/// Parses the command line, runs the verb, and turns its outcome into an exit code.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    install_crypto_provider();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return exit::report(&Failure::Failed(anyhow::anyhow!("cannot start threads: {error}")));
+        }
+    };
+    match runtime.block_on(dispatch(arguments.verb)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => exit::report(&failure),
+    }
+}
+
+/// Makes ring the process's TLS provider; a second call changes nothing.
+pub fn install_crypto_provider() {
+    // An error says that one is installed already, which is what we want.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+async fn dispatch(verb: Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::Serve(options) => verbs::serve::run(&options).await,
+        Verb::Agent(options) => verbs::agent::run(&options).await,
+        Verb::Token(options) => verbs::token::run(&options).await,
+        Verb::Root(options) => verbs::root::run(&options).await,
+        Verb::Status(options) => verbs::status::run(&options).await,
+        Verb::Config(options) => verbs::config::run(&options),
+        Verb::Demo(options) => demo::run(&options).await,
+        Verb::Bench(options) => bench::run(&options).await,
+    }
+}

@@ -1,1 +1,7 @@
-fn main(){}
+//! `banyan`: runs the CA, its agents and every operator's verb.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
+}

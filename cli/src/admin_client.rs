@@ -1,0 +1,75 @@
+//! Connections to the admin API: a Unix socket, or mTLS with an admin identity.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::args::AdminTarget;
+use crate::exit::Failure;
+
+mod mtls;
+
+/// Longest wait for a connection and for an answer.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Connects to the server that the user named, or to the default socket of `banyan.toml` in this directory.
+///
+/// # Errors
+/// [`Failure::Unreachable`] if nobody answers, [`Failure::Configuration`] if the configuration file is wrong.
+pub async fn connect(target: &AdminTarget) -> Result<AdminServiceClient<Channel>, Failure> {
+    if let Some(server) = &target.server {
+        return mtls::connect(server, target).await;
+    }
+    connect_socket(&socket_path(target)?).await
+}
+
+/// Connects to an admin socket.
+///
+/// # Errors
+/// [`Failure::Unreachable`] with what to check.
+pub async fn connect_socket(path: &Path) -> Result<AdminServiceClient<Channel>, Failure> {
+    let unreachable = |detail: String| {
+        Failure::Unreachable(format!(
+            "cannot reach the admin socket {}: {detail}; check that `banyan serve` runs here and that this user may open the socket",
+            path.display()
+        ))
+    };
+    let owned = path.to_owned();
+    let connector = tower::service_fn(move |_| {
+        let path = owned.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    // The address is only a name on a Unix socket; the socket decides where this goes.
+    let endpoint = Endpoint::from_static("http://localhost").connect_timeout(DEADLINE).timeout(DEADLINE);
+    let channel =
+        endpoint.connect_with_connector(connector).await.map_err(|error| unreachable(root_cause(&error)))?;
+    Ok(AdminServiceClient::new(channel))
+}
+
+fn socket_path(target: &AdminTarget) -> Result<PathBuf, Failure> {
+    if let Some(socket) = &target.socket {
+        return Ok(socket.clone());
+    }
+    let file = target.config.clone().unwrap_or_else(|| PathBuf::from("banyan.toml"));
+    if target.config.is_none() && !file.exists() {
+        return Err(Failure::Usage(
+            "say which server: --socket PATH, --config banyan.toml, --server HOST:PORT, or BANYAN_ADMIN_SOCKET"
+                .to_owned(),
+        ));
+    }
+    let config = ca_server::Config::load(&file).map_err(|error| Failure::Configuration(error.to_string()))?;
+    Ok(config.listen().admin_socket().to_owned())
+}
+
+/// The innermost text of an error, which is the one that tells what happened.
+pub fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

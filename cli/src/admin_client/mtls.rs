@@ -1,0 +1,42 @@
+//! The admin API from afar: mTLS with an admin identity.
+
+use std::path::Path;
+
+use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tonic::transport::Channel;
+
+use crate::args::AdminTarget;
+use crate::exit::Failure;
+use crate::tls_channel;
+
+/// Connects to HOST:PORT with the certificate, key and trust bundle that the user named.
+pub(super) async fn connect(
+    server: &str,
+    target: &AdminTarget,
+) -> Result<AdminServiceClient<Channel>, Failure> {
+    let (Some(cert), Some(key), Some(bundle)) = (&target.cert, &target.key, &target.trust_bundle) else {
+        return Err(Failure::Usage("--server needs --cert, --key and --trust-bundle".to_owned()));
+    };
+    let usage = |what: &str, error: String| Failure::Usage(format!("{what}: {error}"));
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(cert)?)
+        .collect::<Result<_, _>>()
+        .map_err(|error| usage("--cert", error.to_string()))?;
+    let key =
+        PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| usage("--key", error.to_string()))?;
+    let roots = tls_channel::roots_from_pem(&read(bundle)?)
+        .map_err(|error| usage("--trust-bundle", format!("{error:#}")))?;
+    let config = tls_channel::client_config(roots, Some((chain, key)))
+        .map_err(|error| usage("--cert and --key", format!("{error:#}")))?;
+    let channel = tls_channel::connect(server, config).await.map_err(|error| {
+        Failure::Unreachable(format!(
+            "cannot reach {server}: {error:#}; check the address and the trust bundle"
+        ))
+    })?;
+    Ok(AdminServiceClient::new(channel))
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(file).map_err(|error| Failure::Usage(format!("cannot read {}: {error}", file.display())))
+}

@@ -1,0 +1,297 @@
+//! The words that users type.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A certificate authority for service meshes whose root can be replaced while everything keeps running.
+#[derive(Debug, Parser)]
+#[command(name = "banyan", version, propagate_version = true)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run the CA server in the foreground
+    Serve(ServeOptions),
+    /// Run an agent in the foreground, or print an Envoy configuration for one
+    Agent(AgentOptions),
+    /// Make join tokens for agents
+    Token(TokenOptions),
+    /// Look at roots
+    Root(RootOptions),
+    /// Show what a server does, in one look
+    Status(StatusOptions),
+    /// Check configuration files
+    Config(ConfigOptions),
+    /// Run a whole mesh on this machine: a CA, agents, and workloads that connect without pause
+    Demo(DemoOptions),
+    /// Measure this machine
+    Bench(BenchOptions),
+}
+
+/// Where the admin API is.
+#[derive(Debug, Args, Clone)]
+pub struct AdminTarget {
+    /// Unix socket of the server's admin API
+    #[arg(long, env = "BANYAN_ADMIN_SOCKET", value_name = "PATH", conflicts_with = "server")]
+    pub socket: Option<PathBuf>,
+    /// Server's configuration file, to read the socket's path from
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["socket", "server"])]
+    pub config: Option<PathBuf>,
+    /// HOST:PORT of the server, with mTLS (needs --cert, --key and --trust-bundle)
+    #[arg(long, value_name = "HOST:PORT", requires_all = ["cert", "key", "trust_bundle"])]
+    pub server: Option<String>,
+    /// PEM file with the certificate chain of an admin identity
+    #[arg(long, value_name = "FILE")]
+    pub cert: Option<PathBuf>,
+    /// PEM file with the private key of an admin identity
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// PEM file with the roots of the trust domain
+    #[arg(long, value_name = "FILE")]
+    pub trust_bundle: Option<PathBuf>,
+}
+
+/// Options of `serve`.
+#[derive(Debug, Args)]
+pub struct ServeOptions {
+    /// Configuration file
+    #[arg(long, short, value_name = "FILE", default_value = "banyan.toml")]
+    pub config: PathBuf,
+}
+
+/// Form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One readable line an event
+    Text,
+    /// One JSON object an event
+    Json,
+}
+
+/// Options of `agent`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct AgentOptions {
+    /// Configuration file
+    #[arg(long, short, value_name = "FILE", default_value = "agent.toml")]
+    pub config: PathBuf,
+    /// Form of the log on standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// Levels of the log by module, in the notation of tracing's environment filter
+    #[arg(long, env = "BANYAN_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+    /// Print something instead of running.
+    #[command(subcommand)]
+    pub print: Option<AgentPrint>,
+}
+
+/// What `agent` can print.
+#[derive(Debug, Subcommand)]
+pub enum AgentPrint {
+    /// Print an Envoy bootstrap that takes its certificate and trust from an agent's socket
+    EnvoyConfig(EnvoyConfigOptions),
+}
+
+/// Options of `agent envoy-config`.
+#[derive(Debug, Args)]
+pub struct EnvoyConfigOptions {
+    /// The agent's SDS socket
+    #[arg(long, value_name = "PATH")]
+    pub socket: PathBuf,
+    /// Name of this Envoy
+    #[arg(long, value_name = "NAME", default_value = "banyan")]
+    pub node: String,
+    /// IP:PORT on which Envoy accepts mTLS
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8443")]
+    pub inbound: SocketAddr,
+    /// IP:PORT of the local application; without it Envoy answers by itself
+    #[arg(long, value_name = "IP:PORT")]
+    pub application: Option<SocketAddr>,
+    /// Listen on LISTEN in plain text and go to PEER with mTLS, expecting its SPIFFE id; may be repeated
+    #[arg(long, value_name = "LISTEN=PEER[,SPIFFE_ID]")]
+    pub outbound: Vec<String>,
+    /// IP:PORT of Envoy's admin interface
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9901")]
+    pub admin: SocketAddr,
+    /// SPIFFE id that callers of the inbound listener must have; may be repeated; without it any of the trust domain
+    #[arg(long, value_name = "SPIFFE_ID")]
+    pub allow: Vec<String>,
+    /// Longest life of a connection, so that no connection outlives the trust it was opened with
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
+    pub max_connection_age: Duration,
+}
+
+/// Options of `token`.
+#[derive(Debug, Args)]
+pub struct TokenOptions {
+    /// What to do with tokens.
+    #[command(subcommand)]
+    pub action: TokenAction,
+}
+
+/// What can be done with tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenAction {
+    /// Make a join token for one agent and print it
+    Create(TokenCreateOptions),
+}
+
+/// Options of `token create`.
+#[derive(Debug, Args)]
+pub struct TokenCreateOptions {
+    /// Name of the agent, such as `node-1`
+    #[arg(long, value_name = "NAME")]
+    pub agent: String,
+    /// SPIFFE id that the agent may ask for; may be repeated
+    #[arg(long = "identity", value_name = "SPIFFE_ID", required = true)]
+    pub identities: Vec<String>,
+    /// How long the token may be used for the first time
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
+    pub ttl: Duration,
+    /// Write the token into this new file (mode 0600) instead of printing it
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Where the admin API is.
+    #[command(flatten)]
+    pub target: AdminTarget,
+}
+
+/// Options of `root`.
+#[derive(Debug, Args)]
+pub struct RootOptions {
+    /// What to show.
+    #[command(subcommand)]
+    pub action: RootAction,
+}
+
+/// What can be shown of roots.
+#[derive(Debug, Subcommand)]
+pub enum RootAction {
+    /// List every root with its state
+    List(RootListOptions),
+}
+
+/// Options of `root list`.
+#[derive(Debug, Args)]
+pub struct RootListOptions {
+    /// Print one JSON object
+    #[arg(long, conflicts_with = "pem")]
+    pub json: bool,
+    /// Print the trusted roots as PEM, as a trust bundle file
+    #[arg(long)]
+    pub pem: bool,
+    /// Where the admin API is.
+    #[command(flatten)]
+    pub target: AdminTarget,
+}
+
+/// Options of `status`.
+#[derive(Debug, Args)]
+pub struct StatusOptions {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Where the admin API is.
+    #[command(flatten)]
+    pub target: AdminTarget,
+}
+
+/// Options of `config`.
+#[derive(Debug, Args)]
+pub struct ConfigOptions {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: ConfigAction,
+}
+
+/// What can be done with configuration files.
+#[derive(Debug, Subcommand)]
+pub enum ConfigAction {
+    /// Check a file without starting anything; lists every problem
+    Check(ConfigCheckOptions),
+}
+
+/// Options of `config check`.
+#[derive(Debug, Args)]
+pub struct ConfigCheckOptions {
+    /// Configuration file
+    #[arg(value_name = "FILE", default_value = "banyan.toml")]
+    pub file: PathBuf,
+    /// It is an agent's configuration
+    #[arg(long)]
+    pub agent: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `demo`.
+#[derive(Debug, Args, Clone)]
+pub struct DemoOptions {
+    /// How many agents, each with one workload [default: 12, or 4 with --envoy]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=64))]
+    pub agents: Option<u16>,
+    /// How long the traffic runs, in seconds
+    #[arg(long, value_name = "S", default_value_t = 45, value_parser = clap::value_parser!(u64).range(5..=3600))]
+    pub seconds: u64,
+    /// Break something in the middle; may be repeated
+    #[arg(long, value_enum)]
+    pub fault: Vec<Fault>,
+    /// Workloads are real Envoys; PATH of the binary if it is not on PATH or installed by `cargo xtask peers envoy`
+    #[arg(long, value_name = "PATH", num_args = 0..=1)]
+    pub envoy: Option<Option<PathBuf>>,
+    /// Print one JSON object as the last line, and no live view
+    #[arg(long)]
+    pub json: bool,
+    /// Keep the temporary directory and say where it is
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// What the demo can break.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Fault {
+    /// Kill the CA with SIGKILL under load, and start it again
+    KillCa,
+}
+
+/// Options of `bench`.
+#[derive(Debug, Args)]
+pub struct BenchOptions {
+    /// What to measure.
+    #[command(subcommand)]
+    pub subject: BenchSubject,
+}
+
+/// What can be measured.
+#[derive(Debug, Subcommand)]
+pub enum BenchSubject {
+    /// Issue certificates over gRPC and TLS, and compare with the bare cryptography
+    Issue(BenchIssueOptions),
+}
+
+/// Options of `bench issue`.
+#[derive(Debug, Args, Clone)]
+pub struct BenchIssueOptions {
+    /// Seconds for each of the measured rows
+    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub seconds: u64,
+    /// Requests in flight
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub in_flight: u16,
+    /// Print one JSON object as the last line
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,162 @@
+//! Clients that ask for certificates as fast as the server answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use hdrhistogram::Histogram;
+use proto::istio::v1::auth::IstioCertificateRequest;
+use proto::istio::v1::auth::istio_certificate_service_client::IstioCertificateServiceClient;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tonic::transport::Channel;
+
+use super::server::BenchServer;
+use super::tokens::Supply;
+
+/// Connections over which kept requests are spread.
+const CONNECTIONS: usize = 4;
+/// Different CSRs; each is used many times, and verified by the server each time.
+const CSRS: usize = 256;
+
+/// What to measure.
+#[derive(Debug)]
+pub struct Job {
+    /// Whether connections are kept.
+    pub connections: Connections,
+    /// Requests in flight.
+    pub in_flight: u16,
+    /// How long requests are counted.
+    pub duration: Duration,
+    /// How long requests run before they are counted.
+    pub warm_up: Duration,
+    /// Tokens to show.
+    pub tokens: Supply,
+}
+
+/// What a request does about its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connections {
+    /// A few connections carry all requests.
+    Kept,
+    /// Every request opens its own, with a full handshake.
+    NewEach,
+}
+
+/// What one row found.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    /// Certificates that came while it was counted.
+    pub certificates: u64,
+    /// Wall time of the counted part.
+    pub wall: Duration,
+    /// CPU time of the server's process meanwhile.
+    pub server_cpu: Duration,
+    /// Median time from request to answer, in microseconds.
+    pub p50_us: u64,
+    /// 99th percentile of the same.
+    pub p99_us: u64,
+    /// Requests in flight.
+    pub in_flight: u16,
+}
+
+/// Runs one row.
+///
+/// # Errors
+/// The first refused or failed request: a benchmark with errors is none.
+pub async fn run(server: &BenchServer, job: Job) -> anyhow::Result<Measured> {
+    let csrs = Arc::new(csrs()?);
+    let mut channels = Vec::new();
+    for _ in 0..CONNECTIONS.min(usize::from(job.in_flight)) {
+        channels.push(server.connector().connect().await?);
+    }
+    let start = Instant::now() + job.warm_up;
+    let window = Window { start, end: start + job.duration };
+    let mut clients = JoinSet::new();
+    for number in 0..usize::from(job.in_flight) {
+        let channel = channels.get(number % channels.len()).context("no connection")?.clone();
+        let source = match job.connections {
+            Connections::Kept => Source::Kept(channel),
+            Connections::NewEach => Source::NewEach(server.connector()),
+        };
+        clients.spawn(client(source, job.tokens.clone(), Arc::clone(&csrs), window));
+    }
+    tokio::time::sleep_until(window.start).await;
+    let cpu_before = server.cpu_time()?;
+    tokio::time::sleep_until(window.end).await;
+    let server_cpu = server.cpu_time()?.saturating_sub(cpu_before);
+    let mut latencies = Histogram::<u64>::new(3)?;
+    while let Some(done) = clients.join_next().await {
+        latencies.add(done??)?;
+    }
+    if latencies.is_empty() {
+        bail!("no certificate was issued while it was counted");
+    }
+    Ok(Measured {
+        certificates: latencies.len(),
+        wall: job.duration,
+        server_cpu,
+        p50_us: latencies.value_at_quantile(0.5),
+        p99_us: latencies.value_at_quantile(0.99),
+        in_flight: job.in_flight,
+    })
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    start: Instant,
+    end: Instant,
+}
+
+enum Source {
+    Kept(Channel),
+    NewEach(super::server::Connector),
+}
+
+async fn client(
+    source: Source,
+    tokens: Supply,
+    csrs: Arc<Vec<String>>,
+    window: Window,
+) -> anyhow::Result<Histogram<u64>> {
+    let mut latencies = Histogram::new(3)?;
+    for csr in csrs.iter().cycle() {
+        let before = Instant::now();
+        if before >= window.end {
+            break;
+        }
+        let token = tokens.next().context("the row used up its tokens; ask for fewer seconds")?;
+        let channel = match &source {
+            Source::Kept(channel) => channel.clone(),
+            Source::NewEach(connector) => connector.connect().await?,
+        };
+        issue(channel, csr, token).await?;
+        let after = Instant::now();
+        if before >= window.start && after < window.end {
+            latencies.record(u64::try_from((after - before).as_micros())?)?;
+        }
+    }
+    Ok(latencies)
+}
+
+async fn issue(channel: Channel, csr: &str, token: &str) -> anyhow::Result<()> {
+    let mut request = tonic::Request::new(IstioCertificateRequest {
+        csr: csr.to_owned(),
+        validity_duration: 3_600,
+        metadata: None,
+    });
+    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);
+    let answer = IstioCertificateServiceClient::new(channel).create_certificate(request).await?;
+    anyhow::ensure!(answer.get_ref().cert_chain.len() >= 2, "the answer has no chain");
+    Ok(())
+}
+
+fn csrs() -> anyhow::Result<Vec<String>> {
+    let make = |_| {
+        let key = rcgen::KeyPair::generate()?;
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        Ok(params.serialize_request(&key)?.pem()?)
+    };
+    (0..CSRS).map(make).collect()
+}

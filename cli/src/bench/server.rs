@@ -1,0 +1,172 @@
+//! The measured server: `banyan serve` in a child process, and what its process has used.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use rustls::ClientConfig;
+use tonic::transport::Channel;
+
+use super::tokens::{AUDIENCE, ISSUER, TokenSource};
+use crate::admin_client;
+use crate::demo::ca::free_address;
+use crate::tls_channel;
+
+const READY_DEADLINE: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(50);
+
+/// A server that runs until it is stopped or dropped.
+#[derive(Debug)]
+pub struct BenchServer {
+    child: tokio::process::Child,
+    process: u32,
+    connector: Connector,
+}
+
+/// Opens connections to the measured server.
+#[derive(Debug, Clone)]
+pub struct Connector {
+    address: SocketAddr,
+    tls: Arc<ClientConfig>,
+}
+
+impl Connector {
+    /// Opens a new connection with a full handshake.
+    ///
+    /// # Errors
+    /// If the server does not accept.
+    pub async fn connect(&self) -> anyhow::Result<Channel> {
+        tls_channel::connect(&self.address.to_string(), Arc::clone(&self.tls)).await
+    }
+}
+
+impl BenchServer {
+    /// Starts the server with an encrypted key file, a durable ledger and one JWT issuer.
+    ///
+    /// # Errors
+    /// If it does not become ready.
+    pub async fn start(directory: &Path, tokens: &TokenSource) -> anyhow::Result<Self> {
+        let address = free_address()?;
+        write_files(directory, address, free_address()?, tokens)?;
+        let log = std::fs::File::create(directory.join("server.log"))?;
+        let mut child = tokio::process::Command::new(std::env::current_exe()?)
+            .args(["serve", "--config"])
+            .arg(directory.join("banyan.toml"))
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()?;
+        let socket = directory.join("admin.sock");
+        let roots = tokio::time::timeout(READY_DEADLINE, wait_for_roots(&mut child, &socket))
+            .await
+            .context("the server was not ready in time")
+            .flatten()
+            .with_context(|| std::fs::read_to_string(directory.join("server.log")).unwrap_or_default())?;
+        let tls = tls_channel::client_config(tls_channel::roots_from_pem(roots.as_bytes())?, None)?;
+        let process = child.id().context("the server ended")?;
+        Ok(Self { child, process, connector: Connector { address, tls } })
+    }
+
+    /// Opens connections to this server.
+    pub fn connector(&self) -> Connector {
+        self.connector.clone()
+    }
+
+    /// CPU time that the server's process has used so far, user and system.
+    ///
+    /// # Errors
+    /// If the process is gone.
+    pub fn cpu_time(&self) -> anyhow::Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process))?;
+        // proc(5): the name in parentheses may hold anything; after it, utime and stime are fields 12 and 13.
+        let (_, fields) = stat.rsplit_once(')').context("unexpected form of /proc/PID/stat")?;
+        let ticks: Vec<u64> =
+            fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
+        let [user, system] = ticks.as_slice() else { bail!("unexpected form of /proc/PID/stat") };
+        let per_second = rustix::param::clock_ticks_per_second();
+        Ok(Duration::from_secs_f64((user + system) as f64 / per_second as f64))
+    }
+
+    /// Largest resident set of the server's process so far, in KiB.
+    ///
+    /// # Errors
+    /// If the process is gone.
+    pub fn peak_rss_kib(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process))?;
+        let line =
+            status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM in /proc")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    }
+
+    /// Stops the server.
+    ///
+    /// # Errors
+    /// If it cannot be killed.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        Ok(self.child.kill().await?)
+    }
+}
+
+async fn wait_for_roots(child: &mut tokio::process::Child, socket: &Path) -> anyhow::Result<String> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            bail!("the server ended with {status}");
+        }
+        if let Ok(mut client) = admin_client::connect_socket(socket).await
+            && let Ok(answer) = client.list_roots(proto::banyan::admin::v1::ListRootsRequest {}).await
+        {
+            let roots = answer.into_inner().roots;
+            if roots.iter().any(|root| root.state == "active") {
+                return Ok(roots.iter().map(|root| trust::certificate::pem_block(&root.der)).collect());
+            }
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn write_files(
+    directory: &Path,
+    address: SocketAddr,
+    plain: SocketAddr,
+    tokens: &TokenSource,
+) -> anyhow::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let passphrase = directory.join("passphrase");
+    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&passphrase)?;
+    std::fs::write(&passphrase, "a passphrase of the benchmark alone")?;
+    std::fs::write(directory.join("jwks.json"), tokens.jwks())?;
+    let directory_text = directory.display();
+    let config = format!(
+        r#"# Written by `banyan bench issue`.
+trust_domain = "bench.banyan"
+data_dir = "{directory_text}/data"
+replica = "ca-1"
+
+[listen]
+grpc = "{address}"
+plain = "{plain}"
+admin_socket = "{directory_text}/admin.sock"
+ip_addresses = ["127.0.0.1"]
+
+[root]
+authority = "main"
+
+[authority.main]
+plugin = "self-signed"
+
+[keys]
+backend = "file"
+passphrase_file = "{directory_text}/passphrase"
+
+[[jwt]]
+issuer = "{ISSUER}"
+audiences = ["{AUDIENCE}"]
+jwks_file = "{directory_text}/jwks.json"
+identity = "kubernetes"
+"#
+    );
+    Ok(std::fs::write(directory.join("banyan.toml"), config)?)
+}

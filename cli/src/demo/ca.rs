@@ -1,0 +1,208 @@
+//! The demo's CA: `banyan serve` as a child process in a temporary directory, so that it can be killed for real.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use proto::banyan::admin::v1::{CreateTokenRequest, StatusRequest, StatusResponse};
+use tokio::process::{Child, Command};
+
+use crate::admin_client;
+
+/// Longest wait for a server to become ready; argon2 and the first root take well under a second.
+const READY_DEADLINE: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(50);
+
+/// The trust domain of the demo.
+pub const TRUST_DOMAIN: &str = "demo.banyan";
+
+/// A CA server in a child process.
+#[derive(Debug)]
+pub struct CaProcess {
+    child: Child,
+    directory: PathBuf,
+    address: SocketAddr,
+    plain: SocketAddr,
+}
+
+/// Lifetimes of the demo: short, so that every workload renews several times while one watches.
+#[derive(Debug, Clone, Copy)]
+pub struct Lifetimes {
+    /// Life of a workload's leaf, in seconds.
+    pub leaf_secs: u64,
+}
+
+impl CaProcess {
+    /// Writes a configuration into `directory` and starts the server with it.
+    ///
+    /// # Errors
+    /// If the server does not become ready; the end of its log is part of the error.
+    pub async fn start(directory: &Path, lifetimes: Lifetimes) -> anyhow::Result<Self> {
+        let address = free_address()?;
+        let plain = free_address()?;
+        let passphrase = directory.join("passphrase");
+        write_private(&passphrase, &hex_secret())?;
+        let config = configuration(directory, address, plain, lifetimes);
+        std::fs::write(directory.join("banyan.toml"), config)
+            .context("cannot write the demo's banyan.toml")?;
+        let child = spawn(directory)?;
+        let mut ca = Self { child, directory: directory.to_owned(), address, plain };
+        ca.wait_ready().await?;
+        Ok(ca)
+    }
+
+    /// HOST:PORT of the gRPC listener.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// HOST:PORT of health and metrics.
+    pub const fn plain_address(&self) -> SocketAddr {
+        self.plain
+    }
+
+    /// The admin socket.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.directory.join("admin.sock")
+    }
+
+    /// Kills the server with SIGKILL: no shutdown, no flush.
+    ///
+    /// # Errors
+    /// If it cannot be killed or waited for.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill().await.context("cannot kill the CA")
+    }
+
+    /// Starts the server again on the same directory and ports.
+    ///
+    /// # Errors
+    /// As [`CaProcess::start`].
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.child = spawn(&self.directory)?;
+        self.wait_ready().await
+    }
+
+    /// Asks for the server's status.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub async fn status(&self) -> anyhow::Result<StatusResponse> {
+        let mut client = admin_client::connect_socket(&self.admin_socket()).await?;
+        Ok(client.status(StatusRequest {}).await?.into_inner())
+    }
+
+    /// Makes a join token for one agent and writes it into a file.
+    ///
+    /// # Errors
+    /// If the server refuses or the file cannot be written.
+    pub async fn create_token(&self, agent: &str, identity: &str, file: &Path) -> anyhow::Result<()> {
+        let mut client = admin_client::connect_socket(&self.admin_socket()).await?;
+        let request = CreateTokenRequest {
+            agent: agent.to_owned(),
+            identities: vec![identity.to_owned()],
+            ttl_seconds: 600,
+        };
+        let answer = client.create_token(request).await?.into_inner();
+        write_private(file, &answer.token)
+    }
+
+    async fn wait_ready(&mut self) -> anyhow::Result<()> {
+        let ready = async {
+            loop {
+                if let Some(status) = self.child.try_wait()? {
+                    bail!("the CA ended with {status}");
+                }
+                if self.status().await.is_ok_and(|status| status.healthy) {
+                    return Ok(());
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        let outcome = tokio::time::timeout(READY_DEADLINE, ready).await;
+        let failed = match outcome {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error,
+            Err(_) => anyhow::anyhow!("the CA was not ready within {READY_DEADLINE:?}"),
+        };
+        Err(failed.context(format!("log of the CA:\n{}", self.log_tail())))
+    }
+
+    fn log_tail(&self) -> String {
+        let log = std::fs::read_to_string(self.directory.join("ca.log")).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        lines.get(lines.len().saturating_sub(15)..).unwrap_or_default().join("\n")
+    }
+}
+
+fn spawn(directory: &Path) -> anyhow::Result<Child> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(directory.join("ca.log"))?;
+    Command::new(program)
+        .args(["serve", "--config"])
+        .arg(directory.join("banyan.toml"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()
+        .context("cannot start `banyan serve`")
+}
+
+fn configuration(directory: &Path, address: SocketAddr, plain: SocketAddr, lifetimes: Lifetimes) -> String {
+    let Lifetimes { leaf_secs } = lifetimes;
+    let directory = directory.display();
+    format!(
+        r#"# Written by `banyan demo`. Lifetimes are short so that renewals can be watched; never copy them.
+trust_domain = "{TRUST_DOMAIN}"
+data_dir = "{directory}/data"
+replica = "ca-1"
+
+[listen]
+grpc = "{address}"
+plain = "{plain}"
+admin_socket = "{directory}/admin.sock"
+
+[root]
+authority = "main"
+
+[authority.main]
+plugin = "self-signed"
+
+[keys]
+backend = "file"
+passphrase_file = "{directory}/passphrase"
+
+[leaf]
+ttl_default = "{leaf_secs}s"
+ttl_max = "{leaf_secs}s"
+ttl_min = "5s"
+backdate = "2s"
+skew = "2s"
+"#
+    )
+}
+
+/// An address that was free a moment ago. The CA needs a fixed one, because it comes back after a kill.
+///
+/// # Errors
+/// If no port is free.
+pub fn free_address() -> anyhow::Result<SocketAddr> {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).context("no free port on 127.0.0.1")?;
+    Ok(listener.local_addr()?)
+}
+
+fn hex_secret() -> String {
+    let bytes: [u8; 24] = trust::randomness::random_bytes(&host::OsRandomness::new());
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut open =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file)?;
+    open.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", file.display()))
+}

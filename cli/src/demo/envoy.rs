@@ -1,0 +1,254 @@
+//! Workloads that are real Envoys: each takes its certificate from its agent, answers over mTLS, and goes to every
+//! other one over mTLS with a new connection for each request. Failures are what Envoy itself counted.
+
+mod stats;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use agent::envoy_config::{self, EnvoyConfig, Inbound, Outbound};
+use anyhow::{Context, anyhow, bail};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
+use trust::SpiffeId;
+
+use self::stats::Stats;
+use super::Counts;
+use super::ca::free_address;
+use super::members::Member;
+use super::traffic::FailureSample;
+
+/// Requests that each Envoy has under way at the same time.
+const IN_FLIGHT: usize = 2;
+/// Longest wait for one answer.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+/// Longest wait until an Envoy serves with its first certificate.
+const READY_DEADLINE: Duration = Duration::from_secs(30);
+/// Longest life of a connection; every request has its own anyway.
+const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(50);
+/// Failures of which the words are kept.
+const SAMPLES_MAX: usize = 20;
+
+/// Running Envoys and the requests that go through them.
+#[derive(Debug)]
+pub struct EnvoyMesh {
+    proxies: Vec<Proxy>,
+    shared: Arc<Shared>,
+    requests: JoinSet<()>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    stop: AtomicBool,
+    answered: AtomicU64,
+    failed: AtomicU64,
+    samples: std::sync::Mutex<Vec<FailureSample>>,
+}
+
+#[derive(Debug)]
+struct Proxy {
+    id: SpiffeId,
+    admin: SocketAddr,
+    /// Plain-text listeners, one for each other proxy.
+    outbound: Vec<Outbound>,
+    child: Child,
+}
+
+/// Where the binary is: the given path, the one installed by `cargo xtask peers envoy`, or one on PATH.
+///
+/// # Errors
+/// If there is none; says how to install one.
+pub fn find_binary(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if let Some(path) = given {
+        anyhow::ensure!(path.is_file(), "there is no Envoy at {}", path.display());
+        return Ok(path.to_owned());
+    }
+    let installed = host::peers::binary("envoy", "envoy");
+    let missing = match installed {
+        Ok(path) => return Ok(path),
+        Err(missing) => missing,
+    };
+    let on_path = std::env::var_os("PATH").and_then(|path| {
+        std::env::split_paths(&path).map(|folder| folder.join("envoy")).find(|file| file.is_file())
+    });
+    on_path.ok_or_else(|| anyhow!("{missing}, or name one with --envoy PATH"))
+}
+
+impl EnvoyMesh {
+    /// Starts one Envoy for each agent, waits until each serves, and lets requests run between every ordered pair.
+    ///
+    /// # Errors
+    /// If one does not come up; the end of its log is part of the error.
+    pub async fn start(binary: &Path, members: &[Member], directory: &Path) -> anyhow::Result<Self> {
+        let inbound: Vec<_> = members.iter().map(|_| free_address()).collect::<Result<_, _>>()?;
+        let mut proxies = Vec::new();
+        for (place, member) in members.iter().enumerate() {
+            let mut outbound = Vec::new();
+            for (other, upstream) in inbound.iter().enumerate().filter(|(other, _)| *other != place) {
+                outbound.push(Outbound {
+                    name: format!("to_{other:02}"),
+                    listen: free_address()?,
+                    peer: *upstream,
+                    peer_identities: members.get(other).map(|member| member.id.clone()).into_iter().collect(),
+                    new_connection_per_request: true,
+                });
+            }
+            let own = inbound.get(place).context("no inbound address")?;
+            proxies.push(Proxy::start(binary, member, *own, outbound, directory)?);
+        }
+        for proxy in &mut proxies {
+            proxy.wait_ready(directory).await?;
+        }
+        let shared = Arc::new(Shared::default());
+        let mut requests = JoinSet::new();
+        for proxy in &proxies {
+            for lane in 0..IN_FLIGHT {
+                requests.spawn(run(proxy.id.clone(), proxy.outbound.clone(), lane, Arc::clone(&shared)));
+            }
+        }
+        Ok(Self { proxies, shared, requests })
+    }
+
+    /// Counters at this moment.
+    ///
+    /// # Errors
+    /// If an Envoy does not answer on its admin interface.
+    pub async fn counts(&self) -> anyhow::Result<Counts> {
+        let mut handshakes = 0;
+        let mut tls_failures = 0;
+        let mut renewals = Vec::new();
+        for proxy in &self.proxies {
+            let stats = Stats::read(proxy.admin).await?;
+            handshakes += stats.client_handshakes();
+            tls_failures += stats.tls_failures();
+            renewals.push(stats.certificate_updates());
+        }
+        let http_failures = self.shared.failed.load(Ordering::Relaxed);
+        let samples = self.shared.samples.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        Ok(Counts {
+            handshakes,
+            // One bad handshake shows at both Envoys and in the answer; the larger number is the honest one.
+            failed: tls_failures.max(http_failures),
+            renewals,
+            pairs: self.proxies.len() * (self.proxies.len() - 1),
+            samples,
+        })
+    }
+
+    /// Lets requests under way finish, reads the last counters, and stops every Envoy.
+    ///
+    /// # Errors
+    /// If an Envoy resumed a session (then it did not prove trust anew each time), or does not answer.
+    pub async fn stop(mut self) -> anyhow::Result<Counts> {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        while self.requests.join_next().await.is_some() {}
+        let counts = self.counts().await?;
+        for proxy in &mut self.proxies {
+            let resumed = Stats::read(proxy.admin).await?.sessions_reused();
+            anyhow::ensure!(resumed == 0, "{} resumed {resumed} TLS sessions", proxy.id);
+            proxy.child.kill().await?;
+        }
+        Ok(counts)
+    }
+}
+
+impl Proxy {
+    fn start(
+        binary: &Path,
+        member: &Member,
+        inbound: SocketAddr,
+        outbound: Vec<Outbound>,
+        directory: &Path,
+    ) -> anyhow::Result<Self> {
+        let admin = free_address()?;
+        let name = member.id.path().replace('/', "-");
+        let config = EnvoyConfig {
+            node: name.clone(),
+            socket: member.socket.clone(),
+            admin: Some(admin),
+            inbound: Some(Inbound { listen: inbound, application: None, allowed_peers: Vec::new() }),
+            outbound: outbound.clone(),
+            connection_age_max: CONNECTION_AGE_MAX,
+        };
+        let file = directory.join(format!("envoy{name}.yaml"));
+        std::fs::write(&file, envoy_config::render(&config))?;
+        let log = std::fs::File::create(directory.join(format!("envoy{name}.log")))?;
+        let child = Command::new(binary)
+            .arg("--config-path")
+            .arg(&file)
+            .args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start {}", binary.display()))?;
+        Ok(Self { id: member.id.clone(), admin, outbound, child })
+    }
+
+    /// Waits until each way out of this proxy carries a request.
+    async fn wait_ready(&mut self, directory: &Path) -> anyhow::Result<()> {
+        let ready = async {
+            for outbound in &self.outbound {
+                while get(outbound.listen).await.is_err() {
+                    if let Some(status) = self.child.try_wait()? {
+                        bail!("Envoy ended with {status}");
+                    }
+                    tokio::time::sleep(POLL).await;
+                }
+            }
+            stats::reset(self.admin).await
+        };
+        let outcome = tokio::time::timeout(READY_DEADLINE, ready).await;
+        let log = directory.join(format!("envoy{}.log", self.id.path().replace('/', "-")));
+        outcome
+            .map_err(|_| anyhow!("Envoy of {} does not reach the others after {READY_DEADLINE:?}", self.id))
+            .flatten()
+            .with_context(|| std::fs::read_to_string(log).unwrap_or_default())
+    }
+}
+
+/// One request after the other, to each other proxy in turn.
+async fn run(id: SpiffeId, outbound: Vec<Outbound>, lane: usize, shared: Arc<Shared>) {
+    for target in outbound.iter().cycle().skip(lane) {
+        if shared.stop.load(Ordering::Relaxed) {
+            return;
+        }
+        shared.answered.fetch_add(1, Ordering::Relaxed);
+        let Err(error) = get(target.listen).await else { continue };
+        shared.failed.fetch_add(1, Ordering::Relaxed);
+        let mut samples = shared.samples.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if samples.len() < SAMPLES_MAX {
+            let server = target.peer_identities.first().map(ToString::to_string).unwrap_or_default();
+            samples.push(FailureSample { client: id.to_string(), server, error: format!("{error:#}") });
+        }
+    }
+}
+
+/// One HTTP request in plain text to a local listener of an Envoy, which carries it on over mTLS.
+async fn get(address: SocketAddr) -> anyhow::Result<()> {
+    let answer = http(address, "GET", "/").await?;
+    let status = answer.lines().next().unwrap_or_default();
+    anyhow::ensure!(status.split(' ').nth(1) == Some("200"), "answer: {}", answer.replace("\r\n", " | "));
+    Ok(())
+}
+
+/// Sends one request without a body and reads the whole answer.
+async fn http(address: SocketAddr, method: &str, path: &str) -> anyhow::Result<String> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let request = format!("{method} {path} HTTP/1.1\r\nhost: mesh\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        anyhow::Ok(answer)
+    };
+    tokio::time::timeout(REQUEST_DEADLINE, exchange).await.map_err(|_| anyhow!("no answer in time"))?
+}

@@ -1,0 +1,88 @@
+//! Envoy's own counters, read from its admin interface.
+
+use std::net::SocketAddr;
+
+use super::http;
+
+/// Counters whose names have `ssl` or tell of secrets, as `name: value` lines.
+#[derive(Debug)]
+pub(super) struct Stats(Vec<(String, u64)>);
+
+/// Endings of counters that tell of a failed handshake, at either side.
+const TLS_FAILURES: [&str; 7] = [
+    ".ssl.connection_error",
+    ".ssl.fail_verify_error",
+    ".ssl.fail_verify_no_cert",
+    ".ssl.fail_verify_san",
+    ".ssl.fail_verify_cert_hash",
+    ".ssl.ocsp_staple_failed",
+    ".upstream_cx_connect_fail",
+];
+
+impl Stats {
+    /// Reads the counters of the Envoy with this admin address.
+    pub(super) async fn read(admin: SocketAddr) -> anyhow::Result<Self> {
+        let answer = http(admin, "GET", "/stats?usedonly").await?;
+        Ok(Self(answer.lines().filter_map(parse).collect()))
+    }
+
+    /// Handshakes completed on connections that this Envoy opened.
+    pub(super) fn client_handshakes(&self) -> u64 {
+        self.sum(|name| name.starts_with("cluster.") && name.ends_with(".ssl.handshake"))
+    }
+
+    /// Handshakes that failed, on connections that it opened or accepted.
+    pub(super) fn tls_failures(&self) -> u64 {
+        self.sum(|name| TLS_FAILURES.iter().any(|ending| name.ends_with(ending)))
+    }
+
+    /// Connections that resumed a TLS session.
+    pub(super) fn sessions_reused(&self) -> u64 {
+        self.sum(|name| name.ends_with(".ssl.session_reused"))
+    }
+
+    /// How often the certificate of the inbound listener was replaced since the counters were set to zero.
+    pub(super) fn certificate_updates(&self) -> u64 {
+        self.sum(|name| name.starts_with("listener.") && name.ends_with(".ssl_context_update_by_sds"))
+    }
+
+    fn sum(&self, wanted: impl Fn(&str) -> bool) -> u64 {
+        self.0.iter().filter(|(name, _)| wanted(name)).map(|(_, value)| value).sum()
+    }
+}
+
+/// Sets every counter of an Envoy to zero, so that failures before it was ready do not count.
+pub(super) async fn reset(admin: SocketAddr) -> anyhow::Result<()> {
+    http(admin, "POST", "/reset_counters").await.map(drop)
+}
+
+fn parse(line: &str) -> Option<(String, u64)> {
+    let (name, value) = line.split_once(": ")?;
+    Some((name.to_owned(), value.trim().parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stats() -> Stats {
+        let text = "cluster.to_a.ssl.handshake: 7\ncluster.to_b.ssl.handshake: 5\n\
+                    listener.127.0.0.1_1.ssl.handshake: 100\ncluster.to_a.ssl.fail_verify_san: 1\n\
+                    listener.127.0.0.1_1.ssl.connection_error: 2\ncluster.to_a.ssl.session_reused: 3\n\
+                    listener.127.0.0.1_1.server_ssl_socket_factory.ssl_context_update_by_sds: 4\n\
+                    cluster.to_a.upstream_cx_length_ms: P0(nan,1)";
+        Stats(text.lines().filter_map(parse).collect())
+    }
+
+    #[test]
+    fn handshakes_are_counted_once_at_the_side_that_opened_the_connection() {
+        assert_eq!(stats().client_handshakes(), 12);
+    }
+
+    #[test]
+    fn failures_of_both_sides_count() {
+        assert_eq!(stats().tls_failures(), 3);
+        assert_eq!(stats().sessions_reused(), 3);
+        assert_eq!(stats().certificate_updates(), 4);
+    }
+}

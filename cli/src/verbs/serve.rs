@@ -1,0 +1,39 @@
+//! `banyan serve`.
+
+use std::sync::Arc;
+
+use ca_server::{Config, HostDeps, Server};
+
+use crate::args::{LogFormat, ServeOptions};
+use crate::exit::Failure;
+use crate::{logs, verbs};
+
+/// Runs the CA until it is asked to stop.
+///
+/// # Errors
+/// [`Failure::Configuration`] if the file is wrong, [`Failure::Failed`] if the server cannot start.
+pub async fn run(options: &ServeOptions) -> Result<(), Failure> {
+    let config = Config::load(&options.config).map_err(|error| Failure::Configuration(error.to_string()))?;
+    logs::start(log_format(config.log().format()), config.log().filter())?;
+    let running = Server::start(config, host_deps()).await.map_err(anyhow::Error::from)?;
+    verbs::stop_requested().await.map_err(anyhow::Error::from)?;
+    tracing::info!("stopping");
+    running.shutdown().await;
+    Ok(())
+}
+
+const fn log_format(format: ca_server::config::LogFormat) -> LogFormat {
+    match format {
+        ca_server::config::LogFormat::Text => LogFormat::Text,
+        ca_server::config::LogFormat::Json => LogFormat::Json,
+    }
+}
+
+/// What the system gives a server.
+fn host_deps() -> HostDeps {
+    HostDeps {
+        clock: Arc::new(host::SystemClock),
+        randomness: Arc::new(host::OsRandomness::new()),
+        disk: Arc::new(host::RealDisk),
+    }
+}

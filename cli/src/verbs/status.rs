@@ -1,0 +1,117 @@
+//! `banyan status`.
+
+use proto::banyan::admin::v1::{StatusRequest, StatusResponse};
+use serde_json::{Value, json};
+
+use crate::args::StatusOptions;
+use crate::exit::{Failure, from_status};
+use crate::{admin_client, output};
+
+/// Runs the verb.
+///
+/// # Errors
+/// [`Failure::Failed`] (exit code 1) if the server says that it is unhealthy, after its status was printed; others if
+/// it is away or refuses.
+pub async fn run(options: &StatusOptions) -> Result<(), Failure> {
+    let mut client = admin_client::connect(&options.target).await?;
+    let status = client.status(StatusRequest {}).await.map_err(|status| from_status(&status))?.into_inner();
+    if options.json {
+        output::json(&as_json(&status))?;
+    } else {
+        output::line(&as_text(&status))?;
+    }
+    if status.healthy {
+        return Ok(());
+    }
+    Err(Failure::Failed(anyhow::anyhow!("the server is not healthy: {}", status.conditions.join("; "))))
+}
+
+fn as_text(status: &StatusResponse) -> String {
+    let ledger = status.ledger.clone().unwrap_or_default();
+    let mut text = format!(
+        "{} {} (replica {}, version {}, up since {})\n\
+         phase {}, bundle sequence {}, digest {}, generation {}\n\
+         active root {}, issuer valid until {}\n\
+         issued {}, refused {}, live leaves {}, not yet proven {}",
+        status.trust_domain,
+        if status.healthy { "healthy" } else { "NOT HEALTHY" },
+        status.replica,
+        status.version,
+        output::time(status.started_at),
+        status.phase,
+        status.sequence,
+        output::hex(status.bundle_digest.get(..8).unwrap_or_default()),
+        status.generation,
+        output::hex(status.active_root.get(..8).unwrap_or_default()),
+        output::time(status.issuer_not_after),
+        status.issued_total,
+        status.refused_total,
+        ledger.live_rows,
+        ledger.unproven_rows,
+    );
+    for condition in &status.conditions {
+        text.push_str(&format!("\n! {condition}"));
+    }
+    if !status.agents.is_empty() {
+        let mut table =
+            output::table(&["AGENT", "CONNECTED", "LAST SEEN", "SEQUENCE", "LEAVES", "NACKS", "LAST NACK"]);
+        for agent in &status.agents {
+            table.add_row([
+                agent.id.clone(),
+                if agent.connected { "yes" } else { "no" }.to_owned(),
+                output::time(agent.last_seen),
+                agent.sequence.to_string(),
+                agent.live_rows.to_string(),
+                agent.nacks.to_string(),
+                agent.last_nack.clone(),
+            ]);
+        }
+        text.push_str(&format!("\n\n{table}"));
+    }
+    text
+}
+
+fn as_json(status: &StatusResponse) -> Value {
+    let ledger = status.ledger.clone().unwrap_or_default();
+    let agents: Vec<_> = status
+        .agents
+        .iter()
+        .map(|agent| {
+            json!({
+                "id": agent.id,
+                "connected": agent.connected,
+                "last_seen": output::time(agent.last_seen),
+                "sequence": agent.sequence,
+                "live_rows": agent.live_rows,
+                "nacks": agent.nacks,
+                "last_nack": agent.last_nack,
+                "build": agent.build,
+            })
+        })
+        .collect();
+    json!({
+        "healthy": status.healthy,
+        "conditions": status.conditions,
+        "trust_domain": status.trust_domain,
+        "replica": status.replica,
+        "version": status.version,
+        "ca_id": status.ca_id,
+        "started_at": output::time(status.started_at),
+        "phase": status.phase,
+        "generation": status.generation,
+        "sequence": status.sequence,
+        "bundle_digest": output::hex(&status.bundle_digest),
+        "active_root": output::hex(&status.active_root),
+        "issuer_not_after": output::time(status.issuer_not_after),
+        "issued_total": status.issued_total,
+        "refused_total": status.refused_total,
+        "ledger": {
+            "segment": ledger.segment,
+            "live_rows": ledger.live_rows,
+            "unproven_rows": ledger.unproven_rows,
+            "files": ledger.files,
+            "bytes": ledger.bytes,
+        },
+        "agents": agents,
+    })
+}
