@@ -115,7 +115,7 @@ impl PreparedRoot {
     pub fn of(root: &Root, exclusive: bool) -> Self {
         Self {
             id: root.id(),
-            der: Der::from(&root.der()[..]),
+            der: Der::from(root.der()),
             not_after: root.certificate().validity().not_after(),
             exclusive,
         }

@@ -31,7 +31,12 @@ impl Transition {
 ///
 /// # Errors
 /// A [`Refusal`] that says why the event is not legal here and what would make it so. Nothing changes then.
-pub fn step(state: &State, event: &Event, now: Timestamp, policy: &Policy) -> Result<Transition, Refusal> {
+pub fn step(
+    state: &State,
+    event: &Event,
+    now: Timestamp,
+    policy: &Policy,
+) -> Result<Transition, Box<Refusal>> {
     let decided = match event {
         Event::FoundingRequested { request_id, authority } => {
             founding::requested(state, request_id, authority, now)
@@ -55,7 +60,7 @@ pub fn step(state: &State, event: &Event, now: Timestamp, policy: &Policy) -> Re
     match decided {
         Ok(Some(draft)) => Ok(Transition { next: draft.state, effects: draft.effects }),
         Ok(None) => Ok(Transition { next: state.clone(), effects: Vec::new() }),
-        Err(cause) => Err(Refusal::new(state, event, cause)),
+        Err(cause) => Err(Box::new(Refusal::new(state, event, cause))),
     }
 }
 

@@ -185,10 +185,10 @@ impl Keeper {
         }
     }
 
-    async fn refuse(&self, state: &State, event: &Event, at: Timestamp, refusal: Refusal) -> SubmitError {
+    async fn refuse(&self, state: &State, event: &Event, at: Timestamp, refusal: Box<Refusal>) -> SubmitError {
         tracing::warn!(%refusal, "event refused");
-        self.note(state, event, at, Outcome::Refused(refusal.clone())).await;
-        SubmitError::Refused(Box::new(refusal))
+        self.note(state, event, at, Outcome::Refused((*refusal).clone())).await;
+        SubmitError::Refused(refusal)
     }
 
     /// Journals an event that changed nothing. The answer is true without it, so a failure is only reported.

@@ -1,0 +1,162 @@
+//! Each rule, broken by hand: the check must name it. A rule whose check is removed makes its line fail.
+
+use rotation::invariants::{Property, check, check_next};
+use rotation::{
+    Contents, Effect, Event, Founding, FoundingStep, PendingEffect, Phase, RootState, SegmentState, State,
+    step,
+};
+use trust::{Generation, Sequence, TrustDomain};
+
+use crate::words::*;
+
+fn with_segment() -> State {
+    let events = [opened("ca", "s1", &[]), horizon("A", "s1", 2_000)];
+    events.iter().fold(founded(), |state, event| step(&state, event, at(1_000), &policy()).unwrap().next)
+}
+
+fn segment_mut(state: &mut State) -> &mut rotation::Segment {
+    state.segments.values_mut().next().unwrap()
+}
+
+fn root_mut(state: &mut State) -> &mut rotation::RootEntry {
+    state.roots.values_mut().next().unwrap()
+}
+
+#[test]
+fn every_rule_of_one_state_is_checked() {
+    type Break = fn(&mut State);
+    let rules: [(Property, &str, Break); 14] = [
+        (Property::S2, "past its horizon", |s| root_mut(s).horizon = Some(at(1_999))),
+        (Property::S2, "past its horizon", |s| root_mut(s).horizon = None),
+        (Property::S3, "1 roots sign", |s| s.phase = Phase::Founding(publishing())),
+        (Property::S3, "0 roots sign", |s| root_mut(s).state = RootState::Published),
+        (Property::S3, "has 0 roots", |s| root_mut(s).state = RootState::Retired),
+        (Property::S3, "has 1 roots", |s| s.sequence = Sequence(0)),
+        (Property::S3, "without an issuer", |s| root_mut(s).active_issuer = Some(issuer("x"))),
+        (Property::S3, "without an issuer", |s| root_mut(s).active_issuer = None),
+        (Property::S3, "does not fit its root", |s| root_mut(s).not_after = at(ISSUER_END - 1)),
+        (Property::S3, "past its end", |s| root_mut(s).horizon = Some(at(ROOT_END + 1))),
+        (Property::S8, "publish_bundle", |s| {
+            let effect = Effect::PublishBundle { sequence: Sequence(2) };
+            s.pending.push(PendingEffect { generation: s.generation, effect });
+        }),
+        (Property::S8, "switch_signer", |s| {
+            let effect = Effect::SwitchSigner { root: root("A"), issuer: issuer("a") };
+            let twice = PendingEffect { generation: s.generation, effect };
+            s.pending.extend([twice.clone(), twice]);
+        }),
+        (Property::S8, "stage_root", |s| {
+            let (request_id, authority) = ("g".parse().unwrap(), "main".parse().unwrap());
+            let effect = Effect::StageRoot { request_id, authority };
+            s.pending.push(PendingEffect { generation: s.generation, effect });
+        }),
+        (Property::S8, "request_issuer", |s| {
+            let (request_id, requested_at) = ("r".parse().unwrap(), at(1_000));
+            root_mut(s).renewal = Some(rotation::IssuerRenewal { request_id, requested_at });
+        }),
+    ];
+    assert_eq!(check(&with_segment()), Ok(()));
+    for (number, (property, text, break_it)) in rules.into_iter().enumerate() {
+        let mut state = with_segment();
+        break_it(&mut state);
+        let violation = check(&state).expect_err(&format!("rule {number} ({text})"));
+        assert_eq!(violation.property(), property, "{violation}");
+        assert!(violation.to_string().contains(text), "{violation} of rule {number} ({text})");
+    }
+}
+
+#[test]
+fn every_rule_of_two_states_is_checked() {
+    type Break = fn(&mut State);
+    let rules: [(Property, &str, Break); 10] = [
+        (Property::S4, "trust domain", |s| s.trust_domain = TrustDomain::parse("other.org").unwrap()),
+        (Property::S4, "generation", |s| s.generation = Generation(s.generation.0 + 1)),
+        (Property::S4, "generation", |s| s.generation = Generation(s.generation.0 - 1)),
+        (Property::S4, "bundle 2 follows 1", |s| s.sequence = Sequence(2)),
+        (Property::S4, "changed against its state", |s| root_mut(s).der = [0_u8].as_slice().into()),
+        (Property::S4, "changed against its state", |s| root_mut(s).authority = "other".parse().unwrap()),
+        (Property::S6, "adds and removes roots", |s| {
+            let entry = root_mut(s).clone();
+            s.segments.clear();
+            s.roots = [(root("B"), entry)].into();
+            s.sequence = Sequence(2);
+        }),
+        (Property::S2, "was lowered", |s| {
+            segment_mut(s).bounds.insert(root("A"), at(1_500));
+        }),
+        (Property::S2, "was lowered", |s| {
+            segment_mut(s).bounds.clear();
+            root_mut(s).horizon = Some(at(1_999));
+        }),
+        (Property::S2, "changed against its state", |s| s.segments.clear()),
+    ];
+    for (number, (property, text, break_it)) in rules.into_iter().enumerate() {
+        let former = with_segment();
+        let mut next = following(&former);
+        assert_eq!(check_next(&former, &next), Ok(()));
+        break_it(&mut next);
+        let violation = check_next(&former, &next).expect_err(&format!("rule {number} ({text})"));
+        assert_eq!(violation.property(), property, "{violation}");
+        assert!(violation.to_string().contains(text), "{violation} of rule {number} ({text})");
+    }
+}
+
+#[test]
+fn a_root_does_not_vanish() {
+    let mut former = with_segment();
+    let staged =
+        rotation::RootEntry { state: RootState::Staged, horizon: None, ..root_mut(&mut former).clone() };
+    former.roots.insert(root("B"), staged);
+    let mut next = following(&former);
+    assert_eq!(check_next(&former, &next), Ok(()));
+    next.roots.remove(&root("B"));
+    assert_eq!(check_next(&former, &next).unwrap_err().property(), Property::S4);
+}
+
+#[test]
+fn a_closed_segment_is_neither_opened_nor_extended() {
+    let mut former = with_segment();
+    segment_mut(&mut former).state = SegmentState::Closed(Contents::Read);
+    let mut opened = following(&former);
+    segment_mut(&mut opened).state = SegmentState::Open;
+    assert_eq!(check_next(&former, &opened).unwrap_err().property(), Property::S2);
+    let mut extended = following(&former);
+    root_mut(&mut extended).horizon = Some(at(2_100));
+    segment_mut(&mut extended).bounds.insert(root("A"), at(2_100));
+    assert_eq!(check_next(&former, &extended).unwrap_err().property(), Property::S2);
+}
+
+/// The same state, one generation later.
+fn following(former: &State) -> State {
+    State { generation: former.generation.next(), ..former.clone() }
+}
+
+#[test]
+fn a_founding_has_no_root_but_its_own() {
+    let mut state = step(&start(), &founding("f"), at(1_000), &policy()).unwrap().next;
+    state.roots = founded().roots;
+    root_mut(&mut state).state = RootState::Staged;
+    assert_eq!(check(&state).unwrap_err().property(), Property::S8);
+    let mut without_effect = step(&start(), &founding("f"), at(1_000), &policy()).unwrap().next;
+    without_effect.pending.clear();
+    assert_eq!(check(&without_effect).unwrap_err().property(), Property::S8);
+}
+
+#[test]
+fn a_horizon_is_not_raised_before_the_root_signs() {
+    let events: [Event; 3] = [founding("f"), prepared("f", "A"), signed("f", "A", "a")];
+    let former =
+        events.iter().fold(start(), |state, event| step(&state, event, at(1_000), &policy()).unwrap().next);
+    let mut next = following(&former);
+    root_mut(&mut next).horizon = Some(at(2_000));
+    assert_eq!(check_next(&former, &next).unwrap_err().property(), Property::S2);
+}
+
+fn publishing() -> Founding {
+    Founding {
+        request_id: "f".parse().unwrap(),
+        authority: "main".parse().unwrap(),
+        requested_at: at(1_000),
+        step: FoundingStep::Publishing { root: root("A") },
+    }
+}

@@ -1,0 +1,13 @@
+//! The machine under test: by script, by random walk, by walking everything, and by breaking it on purpose.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "the words of these tests are well formed, or the test fails"
+)]
+
+mod broken;
+mod explore;
+mod scripts;
+mod stored;
+mod walk;
+mod words;

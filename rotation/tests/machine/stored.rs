@@ -1,0 +1,61 @@
+//! The record's bytes: what was written is read back, and nothing else is.
+
+use rotation::record::{FORMAT, RecordError, decode, encode};
+use rotation::{Contents, State, step};
+
+use crate::words::*;
+
+fn rich() -> State {
+    let events = [
+        opened("ca", "s1", &[]),
+        opened("cb", "t1", &[]),
+        horizon("A", "s1", 2_000),
+        sealed("s1", 6),
+        closed("t1", Contents::Unread),
+        renewal("r1", "A"),
+    ];
+    events.iter().fold(founded(), |state, event| step(&state, event, at(1_000), &policy()).unwrap().next)
+}
+
+#[test]
+fn a_written_state_is_read_back_the_same() {
+    for state in [start(), founded(), rich()] {
+        let bytes = encode(&state).unwrap();
+        assert_eq!(decode(&bytes).unwrap(), state);
+        assert_eq!(encode(&decode(&bytes).unwrap()).unwrap(), bytes, "one state has one form");
+    }
+}
+
+#[test]
+fn every_flipped_bit_and_every_cut_is_noticed() {
+    let bytes = encode(&rich()).unwrap();
+    for index in 0..bytes.len() {
+        for bit in 0..8 {
+            let mut flipped = bytes.clone();
+            flipped[index] ^= 1 << bit;
+            assert!(decode(&flipped).is_err(), "bit {bit} of byte {index}");
+        }
+        assert!(decode(&bytes[..index]).is_err(), "cut at {index}");
+    }
+    assert!(decode(&[&bytes[..], &[0]].concat()).is_err(), "one byte more");
+}
+
+#[test]
+fn a_newer_format_is_told_apart_from_damage_and_says_what_to_do() {
+    let mut bytes = encode(&founded()).unwrap();
+    bytes[8..12].copy_from_slice(&(FORMAT + 1).to_be_bytes());
+    let error = decode(&bytes).unwrap_err();
+    assert!(matches!(error, RecordError::Newer { found } if found == FORMAT + 1));
+    assert!(error.to_string().contains("start the release that wrote it"), "{error}");
+    let error = decode(b"").unwrap_err();
+    assert!(matches!(error, RecordError::Damaged { .. }));
+    assert!(error.to_string().contains("restore the latest backup"), "{error}");
+}
+
+#[test]
+fn a_sound_form_with_an_unsound_state_is_refused() {
+    let mut state = founded();
+    state.roots.values_mut().next().unwrap().active_issuer = None;
+    let error = decode(&encode(&state).unwrap()).unwrap_err();
+    assert!(matches!(error, RecordError::Unsound { .. }), "{error}");
+}
