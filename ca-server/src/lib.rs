@@ -1,11 +1,31 @@
 //! The CA process: gRPC services, authentication, authorization, issuance, ledger, admin.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`config`] | `banyan.toml`, checked as a whole |
+//! | [`boot`] | starts and stops a server; the task that keeps it up |
+//! | `transport` | sockets, TLS, limits |
+//! | `service` | gRPC handlers: each owns the order of steps of its request |
+//! | [`authn`], [`authz`] | who calls, and what they may have |
+//! | [`refusal`] | every way to say no, in one table |
+//! | `registry`, `sessions` | agents and join tokens; who is connected |
+//! | `admin`, `metrics` | what operators see |
+//!
+//! Start at [`Server::start`] for the wiring, and at `service/istio.rs` for the way of one CSR.
 #![forbid(unsafe_code)]
 
+mod admin;
 pub mod authn;
 pub mod authz;
+pub mod boot;
+mod ca;
 pub mod config;
 mod metrics;
 pub mod refusal;
+mod registry;
+mod service;
+mod sessions;
 mod transport;
 
+pub use boot::{BootError, HostDeps, Running, Server};
 pub use config::{Config, ConfigError};

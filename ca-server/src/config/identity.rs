@@ -165,8 +165,7 @@ pub(super) fn admin(
 ) -> Option<AdminConfig> {
     let mut section = Section::open("admin", table, problems);
     let uids = section.optional("uids", "a list of user ids such as [1000]").unwrap_or_default();
-    let texts: Vec<String> =
-        section.optional("identities", "a list of SPIFFE ids").unwrap_or_default();
+    let texts: Vec<String> = section.optional("identities", "a list of SPIFFE ids").unwrap_or_default();
     let mut identities = Vec::new();
     for text in texts {
         match SpiffeId::parse(&text) {

@@ -66,11 +66,18 @@ pub enum ConfigError {
 pub struct Problems(Vec<ConfigProblem>);
 
 impl Problems {
+    /// An error if there is any problem.
+    pub(crate) fn unless_empty(problems: Vec<ConfigProblem>) -> Result<(), Self> {
+        if problems.is_empty() { Ok(()) } else { Err(Self(problems)) }
+    }
+
     /// Each problem, in the order of the file's sections.
     pub fn iter(&self) -> impl Iterator<Item = &ConfigProblem> {
         self.0.iter()
     }
 }
+
+impl std::error::Error for Problems {}
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

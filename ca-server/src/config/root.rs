@@ -30,7 +30,8 @@ impl RootConfig {
         self.lifetime
     }
 
-    /// Life of an issuer. Default `365d`, at least `30m`; at least four times `leaf.ttl_max`, at most `lifetime`.
+    /// Life of an issuer. Default `365d`, at least `30m`; at least four times `leaf.ttl_max`, at most half of
+    /// `lifetime`.
     pub const fn issuer_lifetime(&self) -> Duration {
         self.issuer_lifetime
     }
@@ -108,9 +109,9 @@ pub(super) fn root(
     let key = section.choice("key_type", KeySpec::P256, &curves);
     let issuer_key = section.choice("issuer_key_type", KeySpec::P256, curves.get(..2).unwrap_or_default());
     if let (Some(root), Some(issuer)) = (lifetime, issuer_lifetime)
-        && issuer > root
+        && issuer * 2 > root
     {
-        section.problem("issuer_lifetime", "is longer than root.lifetime; write at most that");
+        section.problem("issuer_lifetime", "is longer than half of root.lifetime; write at most that");
     }
     if let (Some(issuer), Some(leaf)) = (issuer_lifetime, leaf)
         && issuer < leaf.ttl_max() * 4
@@ -174,7 +175,8 @@ pub(super) fn keys(
     let keys = match (memory?, file, env) {
         (true, None, None) if danger => Some(KeysConfig::Memory),
         (true, None, None) => {
-            let problem = "must be true for backend = \"memory\": every restart loses the root, and with it the mesh";
+            let problem =
+                "must be true for backend = \"memory\": every restart loses the root, and with it the mesh";
             section.problem("dangerously_keep_keys_in_memory", problem);
             None
         }

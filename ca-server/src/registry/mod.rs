@@ -4,6 +4,7 @@
 //! off the async threads. After a failed write nothing more is written until a restart has read the file again: what
 //! is on the disk is unknown then.
 
+mod ports;
 mod rows;
 mod store;
 
@@ -20,10 +21,9 @@ use trust::{SpiffeId, SpkiHash, Timestamp};
 pub(crate) use rows::{AgentRow, TokenHash, TokenRow};
 pub use store::RegistryUnreadable;
 
+use crate::authz::JOIN_TOKEN_RETRY;
 use store::{Change, Tables};
 
-/// How long a used token may be retried with the same key, for an answer that was lost.
-pub(crate) const RETRY_WITHIN: Duration = Duration::from_secs(300);
 /// Tokens that may be outstanding; used and expired ones are forgotten after a day.
 pub(crate) const TOKENS_MAX: usize = 100_000;
 /// Agents that may be registered.
@@ -63,7 +63,9 @@ pub(crate) enum RegistryError {
     #[error("the registry is full ({0}): let old entries expire, or raise its bound")]
     Full(&'static str),
     /// A write failed, now or before.
-    #[error("the registry cannot be written; its log line says why: check the disk, then restart this server")]
+    #[error(
+        "the registry cannot be written; its log line says why: check the disk, then restart this server"
+    )]
     Broken,
 }
 
@@ -97,6 +99,11 @@ impl AgentRegistry {
         let mut names: Vec<_> = self.read().agents.keys().cloned().collect();
         names.sort_unstable();
         names
+    }
+
+    /// Whether a write failed, so that no agent can join until a restart.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.0.broken.load(Ordering::Acquire)
     }
 
     /// Stores a new token, and forgets old ones.
@@ -154,21 +161,6 @@ impl AgentRegistry {
         .await
     }
 
-    /// Takes an agent's next key; the present one stays good until the agent is seen with the next.
-    pub(crate) async fn rekey(&self, name: &str, from: SpkiHash, to: SpkiHash) -> Result<(), RegistryError> {
-        if self.agent(name).is_some_and(|agent| agent.spki == to && (from != to || agent.former_spki.is_none())) {
-            return Ok(());
-        }
-        let name = name.to_owned();
-        self.change(move |tables| {
-            let Some(agent) = tables.agents.get(&name) else { return Ok((Change::default(), ())) };
-            let former_spki = (from != to).then_some(from);
-            let agent = AgentRow { spki: to, former_spki, ..agent.clone() };
-            Ok((Change { tokens: Vec::new(), agents: vec![(name, agent)] }, ()))
-        })
-        .await
-    }
-
     async fn change<T: Send + 'static>(
         &self,
         decide: impl FnOnce(&Tables) -> Result<(Change, T), RegistryError> + Send + 'static,
@@ -206,7 +198,7 @@ impl Inner {
 /// Whether a token may be used for this key now.
 pub(crate) fn check_token(token: &TokenRow, spki: &SpkiHash, now: Timestamp) -> Result<(), RegistryError> {
     match &token.used {
-        Some((key, at)) if key == spki && now.since(*at) <= RETRY_WITHIN => Ok(()),
+        Some((key, at)) if key == spki && now.since(*at) <= JOIN_TOKEN_RETRY => Ok(()),
         Some(_) => Err(RegistryError::TokenUsed),
         None if now > token.expires => Err(RegistryError::TokenExpired(token.expires)),
         None => Ok(()),
@@ -223,7 +215,7 @@ fn joined(
     match tables.agents.get(name) {
         Some(AgentRow { banned: Some(_), .. }) => Err(RegistryError::Banned(name.to_owned())),
         None if tables.agents.len() >= AGENTS_MAX => Err(RegistryError::Full("agents")),
-        _ => Ok(AgentRow { spki, former_spki: None, identities, banned: None, registered: now }),
+        _ => Ok(AgentRow { spki, identities, banned: None, registered: now }),
     }
 }
 
@@ -269,7 +261,7 @@ mod tests {
         redeem("a", later(300)).await.unwrap();
         assert_eq!(redeem("a", later(301)).await, Err(RegistryError::TokenUsed));
         let agent = registry.agent("node-1").unwrap();
-        assert!(agent.has_key(&key("a")) && !agent.has_key(&key("b")));
+        assert_eq!(agent.spki, key("a"));
         let unknown = registry.redeem([8; 32], key("a"), NOW).await;
         assert_eq!(unknown, Err(RegistryError::TokenUnknown));
     }
@@ -287,15 +279,12 @@ mod tests {
     async fn what_was_stored_is_there_after_a_restart() {
         let (dir, registry) = with_token().await;
         registry.redeem([7; 32], key("a"), NOW).await.unwrap();
-        registry.rekey("node-1", key("a"), key("b")).await.unwrap();
         drop(registry);
         let registry = AgentRegistry::open(&dir.path().join("registry.redb")).unwrap();
         let agent = registry.agent("node-1").unwrap();
-        assert!(agent.has_key(&key("a")) && agent.has_key(&key("b")));
+        assert_eq!(agent.spki, key("a"));
         assert_eq!(agent.identities, token().identities);
         assert_eq!(registry.token(&[7; 32]).unwrap().used, Some((key("a"), NOW)));
-        registry.rekey("node-1", key("b"), key("b")).await.unwrap();
-        assert!(!registry.agent("node-1").unwrap().has_key(&key("a")), "seen with the new key");
     }
 
     #[tokio::test]

@@ -28,21 +28,12 @@ pub(crate) struct TokenRow {
 pub(crate) struct AgentRow {
     /// Its key.
     pub(crate) spki: SpkiHash,
-    /// The key before that one, until the agent is seen with the new one: an answer may have been lost.
-    pub(crate) former_spki: Option<SpkiHash>,
     /// What it may ask for.
     pub(crate) identities: BTreeSet<SpiffeId>,
     /// Why it is not served any more, if so.
     pub(crate) banned: Option<String>,
     /// When it joined last.
     pub(crate) registered: Timestamp,
-}
-
-impl AgentRow {
-    /// Whether a certificate for this key is the agent's.
-    pub(crate) fn has_key(&self, spki: &SpkiHash) -> bool {
-        self.spki == *spki || self.former_spki.as_ref() == Some(spki)
-    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -58,7 +49,6 @@ struct TokenForm {
 #[serde(deny_unknown_fields)]
 struct AgentForm {
     spki: String,
-    former_spki: Option<String>,
     identities: Vec<String>,
     banned: Option<String>,
     registered: i64,
@@ -93,7 +83,6 @@ impl From<AgentRow> for AgentForm {
     fn from(row: AgentRow) -> Self {
         Self {
             spki: row.spki.to_string(),
-            former_spki: row.former_spki.map(|spki| spki.to_string()),
             identities: texts(&row.identities),
             banned: row.banned,
             registered: row.registered.as_secs(),
@@ -107,7 +96,6 @@ impl TryFrom<AgentForm> for AgentRow {
     fn try_from(form: AgentForm) -> Result<Self, String> {
         Ok(Self {
             spki: hash(&form.spki)?,
-            former_spki: form.former_spki.as_deref().map(hash).transpose()?,
             identities: identities(&form.identities)?,
             banned: form.banned,
             registered: Timestamp::from_secs(form.registered),

@@ -45,7 +45,9 @@ pub(super) fn open(path: &Path) -> Result<(Database, Tables), RegistryUnreadable
     let read = || -> Result<(Database, Tables), Box<dyn std::error::Error>> {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        let database = Builder::new().set_cache_size(4 << 20).create_with_backend(redb::backends::FileBackend::new(file)?)?;
+        let database = Builder::new()
+            .set_cache_size(4 << 20)
+            .create_with_backend(redb::backends::FileBackend::new(file)?)?;
         let transaction = database.begin_write()?;
         transaction.open_table(TOKENS)?;
         transaction.open_table(AGENTS)?;

@@ -68,12 +68,7 @@ impl GrpcPort {
     }
 
     /// Shakes hands and serves one connection to its end.
-    pub(crate) async fn serve(
-        self: Arc<Self>,
-        stream: TcpStream,
-        addr: Option<SocketAddr>,
-        services: Guard,
-    ) {
+    pub(crate) async fn serve(self: Arc<Self>, stream: TcpStream, addr: Option<SocketAddr>, services: Guard) {
         let Some(tls) = self.shake_hands(stream, addr).await else { return };
         let certificates = tls.get_ref().1.peer_certificates().unwrap_or_default().into();
         let peer = Peer { certificates, addr, uid: None, ending: self.stop.gently.child_token() };

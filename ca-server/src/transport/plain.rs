@@ -39,7 +39,11 @@ pub(crate) fn routes(
     health: tonic::service::Routes,
 ) -> Router {
     let readiness = move || async move {
-        if *ready.borrow() { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") }
+        if *ready.borrow() {
+            (StatusCode::OK, "ready\n")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+        }
     };
     let scrape = move || async move {
         let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -1,0 +1,174 @@
+//! What operators see of a running CA: its state in one look, and what is wrong with what to do about it.
+
+use std::time::Duration;
+
+use proto::banyan::admin::v1::{
+    Agent as AgentMessage, Issuer as IssuerMessage, Ledger as LedgerMessage, Root as RootMessage,
+    StatusResponse,
+};
+use rotation::{IssuerEntry, RootEntry, State};
+use trust::{Certificate, CertificateId, RootId, Timestamp};
+
+use crate::ca::Ca;
+use crate::metrics::{BehindLabel, IssuerLabel, Live, RootLabel};
+
+/// An issuer or root that ends within this time is worth a sentence.
+const ENDING_SOON: Duration = Duration::from_secs(30 * 86_400);
+
+/// The whole state in one message.
+pub(crate) fn status(ca: &Ca) -> StatusResponse {
+    let (state, snapshot) = (ca.driver.state(), ca.cell.load());
+    let (issued_total, refused_total) = ca.metrics.totals();
+    let conditions = conditions(ca, &state);
+    StatusResponse {
+        trust_domain: state.trust_domain.to_string(),
+        replica: ca.replica.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at: ca.started_at.as_secs(),
+        generation: state.generation.0,
+        sequence: snapshot.bundle().sequence().0,
+        bundle_digest: snapshot.bundle().digest().as_bytes().to_vec(),
+        phase: state.phase.name().to_owned(),
+        ca_id: ca.id.to_string(),
+        ledger: Some(ledger(ca)),
+        agents: agents(ca),
+        issuer_not_after: snapshot.signer().validity().not_after().as_secs(),
+        issued_total,
+        refused_total,
+        healthy: conditions.is_empty(),
+        conditions,
+        active_root: snapshot.signer().root().as_bytes().to_vec(),
+    }
+}
+
+/// Every root of the record.
+pub(crate) fn roots(ca: &Ca) -> Vec<RootMessage> {
+    let (state, rows) = (ca.driver.state(), ca.ledger.aggregates());
+    let message = |(id, entry): (&RootId, &RootEntry)| {
+        let certificate = Certificate::parse(entry.der.as_bytes()).ok();
+        RootMessage {
+            id: id.as_bytes().to_vec(),
+            state: entry.state.as_str().to_owned(),
+            authority: entry.authority.to_string(),
+            subject: certificate.as_ref().map(Certificate::subject_text).unwrap_or_default(),
+            not_before: certificate.map_or(0, |root| root.validity().not_before().as_secs()),
+            not_after: entry.not_after.as_secs(),
+            horizon: entry.horizon.map_or(0, Timestamp::as_secs),
+            live_rows: rows.under(id).rows,
+            tainted: entry.tainted,
+            der: entry.der.as_bytes().to_vec(),
+            issuers: entry.issuers.iter().map(|issuer| issuer_message(issuer, entry.active_issuer)).collect(),
+        }
+    };
+    state.roots.iter().map(message).collect()
+}
+
+/// Brings the gauges up to date.
+pub(crate) fn gauges(ca: &Ca, live: &Live) {
+    let (state, snapshot, rows) = (ca.driver.state(), ca.cell.load(), ca.ledger.aggregates());
+    live.root_not_after.clear();
+    live.issuer_not_after.clear();
+    live.live_rows.clear();
+    for (id, entry) in &state.roots {
+        let root = id.to_string();
+        let label = RootLabel { root: root.clone() };
+        live.root_not_after.get_or_create(&label).set(entry.not_after.as_secs());
+        live.live_rows.get_or_create(&label).set(signed(rows.under(id).rows));
+        for (issuer, entry) in &entry.issuers {
+            let label = IssuerLabel { root: root.clone(), issuer: issuer.to_string() };
+            live.issuer_not_after.get_or_create(&label).set(entry.not_after.as_secs());
+        }
+    }
+    live.horizon.set(snapshot.horizon().as_secs());
+    live.sequence.set(signed(snapshot.bundle().sequence().0));
+    live.generation.set(signed(snapshot.generation().0));
+    let (connected, lacking) = ca.sessions.connected(snapshot.bundle().sequence());
+    live.agents_connected.set(i64::try_from(connected).unwrap_or(i64::MAX));
+    live.agents_behind.clear();
+    for lacking in lacking {
+        live.agents_behind.get_or_create(&BehindLabel::of(lacking)).inc();
+    }
+    let stats = ca.ledger.stats();
+    live.ledger_queue.set(i64::try_from(stats.queue_depth).unwrap_or(i64::MAX));
+    live.ledger_batch.set(signed(stats.last_batch));
+    live.ledger_commit_seconds.set(stats.last_commit.as_secs_f64());
+}
+
+fn ledger(ca: &Ca) -> LedgerMessage {
+    let (stats, rows) = (ca.ledger.stats(), ca.ledger.aggregates());
+    let sequence = ca.cell.load().bundle().sequence();
+    LedgerMessage {
+        segment: ca.ledger.segment().as_str().to_owned(),
+        live_rows: rows.all().rows,
+        files: stats.files.try_into().unwrap_or(u64::MAX),
+        bytes: stats.bytes,
+        unproven_rows: rows.unproven(sequence).rows,
+    }
+}
+
+fn agents(ca: &Ca) -> Vec<AgentMessage> {
+    let domain = ca.id.trust_domain();
+    let message = |name: String| {
+        let session = ca.sessions.find(&name).unwrap_or_default();
+        let id = trust::SpiffeId::agent(domain, &name).map(|id| id.to_string());
+        AgentMessage {
+            connected: session.streams > 0,
+            last_seen: session.last_seen.as_secs(),
+            sequence: session.sequence.0,
+            live_rows: ca.ledger.rows_of_agent(&name),
+            nacks: session.nacks,
+            last_nack: session.last_nack,
+            build: session.build,
+            id: id.unwrap_or(name),
+        }
+    };
+    ca.registry.agent_names().into_iter().map(message).collect()
+}
+
+fn issuer_message(
+    (id, entry): (&CertificateId, &IssuerEntry),
+    active: Option<CertificateId>,
+) -> IssuerMessage {
+    let certificate = entry.chain.first().and_then(|der| Certificate::parse(der.as_bytes()).ok());
+    IssuerMessage {
+        id: id.as_bytes().to_vec(),
+        subject: certificate.as_ref().map(Certificate::subject_text).unwrap_or_default(),
+        not_before: certificate.map_or(0, |issuer| issuer.validity().not_before().as_secs()),
+        not_after: entry.not_after.as_secs(),
+        active: active == Some(*id),
+    }
+}
+
+/// What is wrong, one sentence each, with what to do.
+fn conditions(ca: &Ca, state: &State) -> Vec<String> {
+    let (now, snapshot) = (ca.clock.now(), ca.cell.load());
+    let mut conditions: Vec<String> = Vec::new();
+    if let Err(error) = ca.ledger.check() {
+        conditions.push(error.to_string());
+    }
+    if ca.registry.is_broken() {
+        let text = "the registry of agents cannot be written: check the disk, then restart this server";
+        conditions.push(text.to_owned());
+    }
+    for trouble in ca.driver.troubles().borrow().iter() {
+        let (what, attempts) = (trouble.pending.effect.name(), trouble.attempts);
+        conditions.push(format!("{what} failed {attempts} times: {}; it is tried again", trouble.last));
+    }
+    let settings = ca.issuer.profile().settings();
+    if snapshot.horizon() < now.plus(settings.ttl_min) {
+        let text = "the horizon is behind, so no leaf can be issued: see the log for why it is not raised";
+        conditions.push(text.to_owned());
+    }
+    let signer_end = snapshot.signer().validity().not_after();
+    if signer_end < now.plus(settings.ttl_max) {
+        conditions.push(format!("the issuer's chain ends at {signer_end}, and cuts leaves short: renew it"));
+    }
+    for (id, entry) in state.bundle().filter(|(_, entry)| entry.not_after < now.plus(ENDING_SOON)) {
+        conditions.push(format!("root {} ends at {}: start a rotation", id.short(), entry.not_after));
+    }
+    conditions
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

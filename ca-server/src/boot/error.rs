@@ -1,0 +1,118 @@
+//! Why a server did not start.
+
+use std::io;
+use std::path::PathBuf;
+
+use host::{DirLockError, LoosePermissions};
+use issuance::profile::ProfileProblem;
+use issuance::request::NotADnsName;
+use plugins::RegistryError;
+use rotation::BadName;
+use rotation_driver::{StartError, SubmitError};
+use trust::SpiffeIdError;
+
+use super::own_leaf::OwnLeafError;
+use super::snapshots::SnapshotError;
+use crate::config::Problems;
+use crate::registry::RegistryUnreadable;
+
+/// Why a server did not start. Each text says what to do next.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BootError {
+    /// Settings of a plugin are wrong.
+    #[error(transparent)]
+    Config(#[from] Problems),
+    /// A plugin could not be opened.
+    #[error("[{section}] {error}")]
+    Plugin {
+        /// The section of the configuration.
+        section: String,
+        /// What is wrong.
+        error: RegistryError,
+    },
+    /// A directory or file could not be made or looked at.
+    #[error("cannot use {}: {source}; check the disk and the permissions, then start again", path.display())]
+    DataDir {
+        /// The path.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Others can read the data directory.
+    #[error(transparent)]
+    Permissions(#[from] LoosePermissions),
+    /// Another process uses the data directory.
+    #[error(transparent)]
+    Locked(#[from] DirLockError),
+    /// There is state, but the record that it belongs to is missing.
+    #[error(
+        "{} is missing, but {} is there: the server ran here before and lost its record; restore the latest backup of \
+         the data directory, or name an empty one to start a new CA that nobody trusts yet",
+        record.display(), found.display()
+    )]
+    RecordLost {
+        /// The record.
+        record: PathBuf,
+        /// What shows that it existed.
+        found: PathBuf,
+    },
+    /// The record's file could not be opened or made.
+    #[error(transparent)]
+    Record(#[from] rotation_driver::OpenError),
+    /// The record could not be used.
+    #[error("the record of roots cannot be used: {0}")]
+    Driver(#[from] StartError),
+    /// The record could not be changed.
+    #[error("the record of roots could not be changed: {0}")]
+    Submit(#[from] SubmitError),
+    /// No root signs in time. What was asked for goes on at the next start.
+    #[error("no root signs yet: {reason}; check the authority, then start again")]
+    NoRoot {
+        /// What holds it up.
+        reason: String,
+    },
+    /// The ledger could not be opened.
+    #[error(transparent)]
+    Ledger(#[from] ledger::OpenError),
+    /// The registry could not be opened.
+    #[error(transparent)]
+    Registry(#[from] RegistryUnreadable),
+    /// The record makes nothing that requests could be served from.
+    #[error("nothing can be served: {0}")]
+    Snapshot(#[from] SnapshotError),
+    /// The server has no leaf to serve with.
+    #[error(transparent)]
+    OwnLeaf(#[from] OwnLeafError),
+    /// The leaf profile does not fit together.
+    #[error("the section [leaf] does not fit together: {}", list(.0))]
+    Profile(Vec<ProfileProblem>),
+    /// A name of the configuration is too long or has odd characters.
+    #[error("a name in the configuration cannot be used: {0}")]
+    Name(#[from] BadName),
+    /// The replica's name makes no SPIFFE id.
+    #[error("the replica's name makes no SPIFFE id: {0}")]
+    Id(#[from] SpiffeIdError),
+    /// A name for the server's own leaf is no DNS name.
+    #[error("listen.dns_names: {0}")]
+    DnsName(#[from] NotADnsName),
+    /// TLS refused the server's own leaf.
+    #[error("TLS cannot use the server's own leaf: {0}")]
+    Tls(#[from] rustls::Error),
+    /// A socket could not be bound.
+    #[error("cannot listen on {address}: {source}; stop what listens there, or configure another address")]
+    Listen {
+        /// The address, or the path of a socket.
+        address: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A step of the start broke off.
+    #[error("a step of the start broke off: {0}; this is a fault to report")]
+    BrokeOff(String),
+}
+
+fn list(problems: &[ProfileProblem]) -> String {
+    let texts: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    texts.join("; ")
+}

@@ -1,0 +1,157 @@
+//! Sockets bound and served.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use proto::banyan::admin::v1::admin_service_server::AdminServiceServer;
+use proto::banyan::agent::v1::agent_service_server::AgentServiceServer;
+use proto::istio::v1::auth::istio_certificate_service_server::IstioCertificateServiceServer;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+use tonic::server::NamedService as _;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use super::BootError;
+use crate::ca::Ca;
+use crate::config::Config;
+use crate::service::admin::Admin;
+use crate::service::agent::Agents;
+use crate::service::istio::IstioCertificates;
+use crate::transport::accept::{self, Stop};
+use crate::transport::grpc::GrpcPort;
+use crate::transport::guard::{Guard, MESSAGE_BYTES_MAX};
+use crate::transport::plain::{self, PLAIN_CONNECTIONS_MAX};
+use crate::transport::tls::TlsState;
+use crate::transport::unix::{self, ADMIN_CONNECTIONS_MAX, SocketFile};
+
+/// Sockets that are bound and not yet served.
+pub(super) struct Sockets {
+    grpc: TcpListener,
+    plain: TcpListener,
+    admin: UnixListener,
+    pub(super) admin_file: SocketFile,
+    pub(super) grpc_addr: SocketAddr,
+    pub(super) plain_addr: SocketAddr,
+}
+
+/// What all listeners share.
+pub(super) struct Serving {
+    pub(super) ca: Arc<Ca>,
+    pub(super) tls: Arc<TlsState>,
+    pub(super) stop: Stop,
+    pub(super) tasks: TaskTracker,
+}
+
+/// Says on the plain port whether requests can be served.
+#[derive(Debug, Clone)]
+pub(super) struct Readiness {
+    ready: watch::Sender<bool>,
+    health: HealthReporter,
+}
+
+impl Sockets {
+    pub(super) async fn bind(config: &Config) -> Result<Self, BootError> {
+        let listen = config.listen();
+        let failed = |address: String| move |source: io::Error| BootError::Listen { address, source };
+        let tcp = async |addr: SocketAddr| {
+            let listener = TcpListener::bind(addr).await.map_err(failed(addr.to_string()))?;
+            let bound = listener.local_addr().map_err(failed(addr.to_string()))?;
+            Ok::<_, BootError>((listener, bound))
+        };
+        let (grpc, grpc_addr) = tcp(listen.grpc()).await?;
+        let (plain, plain_addr) = tcp(listen.plain()).await?;
+        let socket = listen.admin_socket();
+        let (admin, admin_file) = unix::bind(socket).map_err(failed(socket.display().to_string()))?;
+        Ok(Self { grpc, plain, admin, admin_file, grpc_addr, plain_addr })
+    }
+
+    /// Serves all three until stopped; each loop and connection is a task of the tracker.
+    pub(super) fn serve(
+        self,
+        config: &Config,
+        serving: &Serving,
+    ) -> Result<(SocketFile, Readiness), BootError> {
+        let Serving { ca, tls, stop, tasks } = serving;
+        let limits = Arc::new(config.limits().clone());
+        let guard = |routes| {
+            let doorkeeper = Arc::<Ca>::clone(ca);
+            Guard::new(routes, limits.requests_in_flight(), limits.request_timeout(), doorkeeper)
+        };
+        let admin_config = Arc::new(config.admin().clone());
+        let admin = || {
+            let service = Admin::new(Arc::clone(ca), Arc::clone(&admin_config));
+            AdminServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX)
+        };
+
+        let port = Arc::new(GrpcPort::new(Arc::clone(tls), &limits, stop.clone()));
+        let services = guard(tls_routes(ca, config)?.add_service(admin()));
+        tasks.spawn(accept::run(
+            self.grpc,
+            limits.connections(),
+            stop.clone(),
+            tasks.clone(),
+            move |stream, addr| Arc::clone(&port).serve(stream, addr, services.clone()),
+        ));
+
+        let (services, admin_stop) = (guard(Routes::new(admin())), stop.clone());
+        tasks.spawn(accept::run(
+            self.admin,
+            ADMIN_CONNECTIONS_MAX,
+            stop.clone(),
+            tasks.clone(),
+            move |stream, _| unix::serve(stream, services.clone(), Arc::clone(&limits), admin_stop.clone()),
+        ));
+
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let (ready, readiness) = watch::channel(false);
+        let routes = plain::routes(Arc::clone(&ca.metrics), readiness, Routes::new(health_service));
+        let plain_stop = stop.clone();
+        tasks.spawn(accept::run(
+            self.plain,
+            PLAIN_CONNECTIONS_MAX,
+            stop.clone(),
+            tasks.clone(),
+            move |stream, _| plain::serve(stream, routes.clone(), plain_stop.clone()),
+        ));
+        Ok((self.admin_file, Readiness { ready, health }))
+    }
+}
+
+fn tls_routes(ca: &Arc<Ca>, config: &Config) -> Result<Routes, BootError> {
+    let istio = IstioCertificateServiceServer::new(IstioCertificates::new(Arc::clone(ca)));
+    let agents = AgentServiceServer::new(Agents::new(Arc::clone(ca)));
+    let routes = Routes::new(istio.max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(agents.max_decoding_message_size(MESSAGE_BYTES_MAX));
+    if !config.listen().reflection() {
+        return Ok(routes);
+    }
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+    };
+    let failed = |error: tonic_reflection::server::Error| BootError::BrokeOff(error.to_string());
+    // Tools speak one of the two versions.
+    Ok(routes
+        .add_service(reflection().build_v1().map_err(failed)?)
+        .add_service(reflection().build_v1alpha().map_err(failed)?))
+}
+
+impl Readiness {
+    /// Says whether requests can be served, in all forms that the plain port has.
+    pub(super) async fn set(&self, ready: bool) {
+        let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for service in [
+            "",
+            IstioCertificateServiceServer::<IstioCertificates>::NAME,
+            AgentServiceServer::<Agents>::NAME,
+            AdminServiceServer::<Admin>::NAME,
+        ] {
+            self.health.set_service_status(service, status).await;
+        }
+        self.ready.send_replace(ready);
+    }
+}

@@ -1,0 +1,50 @@
+//! The server's own leaf: issued like any other, with a row of its own, for a key that never leaves this process.
+
+use issuance::{AuthorizedRequest, CountedSnapshot, IdentityReserved, IssueError, Issuer, ServingNames};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use trust::{PublicKey, SpiffeId, SpkiHash, Validity};
+
+use crate::transport::tls::ServingIdentity;
+
+/// A leaf to serve with.
+pub(super) struct OwnLeaf {
+    pub(super) identity: ServingIdentity,
+    pub(super) key: SpkiHash,
+    pub(super) validity: Validity,
+}
+
+/// Why the server has no leaf of its own. A former one is served on until its end.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnLeafError {
+    /// No key could be made.
+    #[error("cannot make a key for the server's own leaf: {0}")]
+    Key(#[from] rcgen::Error),
+    /// The key that was made cannot be read.
+    #[error("cannot read the key made for the server's own leaf: {0}")]
+    Public(#[from] trust::key::KeyError),
+    /// The server's id is not that of a CA.
+    #[error(transparent)]
+    Identity(#[from] IdentityReserved),
+    /// It could not be issued.
+    #[error("cannot issue the server's own leaf: {0}")]
+    Issue(#[from] IssueError),
+}
+
+/// Issues a leaf for a new key.
+pub(super) async fn issue(
+    issuer: &Issuer,
+    snapshot: CountedSnapshot,
+    id: &SpiffeId,
+    names: &ServingNames,
+) -> Result<OwnLeaf, OwnLeafError> {
+    let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let public = PublicKey::parse(&pair.subject_public_key_info())?;
+    let key = public.hash();
+    let request = AuthorizedRequest::own(id.clone(), public, names.clone(), None)?;
+    let leaf = issuer.issue(&request, snapshot).await?;
+    let chain = leaf.chain_der().into_iter().map(CertificateDer::from).collect();
+    let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pair.serialize_der()));
+    let validity = leaf.lifetime().validity;
+    Ok(OwnLeaf { identity: ServingIdentity { chain, key: private }, key, validity })
+}

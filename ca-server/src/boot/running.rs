@@ -1,0 +1,77 @@
+//! A server that runs, and how it ends.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use host::DirLock;
+use rotation_driver::DriverTask;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use trust::{Bundle, SpiffeId};
+
+use super::listen::Readiness;
+use crate::ca::Ca;
+use crate::transport::accept::Stop;
+use crate::transport::unix::SocketFile;
+
+/// A running server. Dropping it leaves its tasks to the runtime; [`shutdown`](Self::shutdown) ends them in order.
+#[derive(Debug)]
+pub struct Running {
+    /// Where gRPC over TLS is served.
+    pub grpc_addr: SocketAddr,
+    /// Where health and metrics are served.
+    pub plain_addr: SocketAddr,
+    /// The socket of the admin API.
+    pub admin_socket: PathBuf,
+    pub(super) parts: Parts,
+}
+
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) ca: Arc<Ca>,
+    pub(super) stop: Stop,
+    pub(super) tasks: TaskTracker,
+    pub(super) readiness: Readiness,
+    pub(super) keeper: JoinHandle<()>,
+    pub(super) keeper_stop: CancellationToken,
+    pub(super) driver: DriverTask,
+    pub(super) _admin_file: SocketFile,
+    pub(super) _lock: DirLock,
+}
+
+impl Running {
+    /// The bundle in force.
+    pub fn bundle(&self) -> Bundle {
+        self.parts.ca.cell.load().bundle().clone()
+    }
+
+    /// The id of this replica, as its own certificate names it.
+    pub fn id(&self) -> &SpiffeId {
+        &self.parts.ca.id
+    }
+
+    /// Ends the server: not ready any more, no new connections, time for what is under way, then the rest in order. What
+    /// is still under way after `drain` is cut.
+    pub async fn shutdown(self, drain: Duration) {
+        let Parts { ca, stop, tasks, readiness, keeper, keeper_stop, driver, _admin_file, _lock } =
+            self.parts;
+        readiness.set(false).await;
+        stop.gently.cancel();
+        tasks.close();
+        if tokio::time::timeout(drain, tasks.wait()).await.is_err() {
+            tracing::warn!(connections = tasks.len(), "cutting connections that did not end in time");
+            stop.now.cancel();
+            tasks.wait().await;
+        }
+        keeper_stop.cancel();
+        if let Err(error) = keeper.await {
+            tracing::error!(%error, "the keeper broke off");
+        }
+        driver.stop().await;
+        ca.ledger.shutdown().await;
+        tracing::info!("the CA has stopped");
+    }
+}

@@ -1,0 +1,92 @@
+//! What every handler works with, and the one place where a refusal is written down.
+
+use std::sync::Arc;
+
+use issuance::{Issuer, SnapshotCell};
+use ledger::{AuditRefusal, Ledger};
+use rotation_driver::DriverHandle;
+use tokio::sync::watch;
+use tonic::Status;
+use trust::{Bundle, Clock, Randomness, SpiffeId, Timestamp};
+
+use crate::authn::Authenticator;
+use crate::authz::Authorizer;
+use crate::metrics::Metrics;
+use crate::refusal::{Reason, Refusal};
+use crate::registry::AgentRegistry;
+use crate::sessions::Sessions;
+use crate::transport::grpc::Peer;
+use crate::transport::guard::{Doorkeeper, Turned};
+
+/// One running CA. Everything in it is shared and changes only through its own parts.
+#[derive(Debug)]
+pub(crate) struct Ca {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) randomness: Arc<dyn Randomness>,
+    /// What requests are served from: loaded once by each.
+    pub(crate) cell: Arc<SnapshotCell>,
+    pub(crate) issuer: Issuer,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) registry: AgentRegistry,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) authorizer: Authorizer,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) sessions: Sessions,
+    pub(crate) driver: DriverHandle,
+    /// The bundle in force, for streams.
+    pub(crate) bundles: watch::Receiver<Bundle>,
+    /// The id of this replica.
+    pub(crate) id: SpiffeId,
+    pub(crate) replica: String,
+    pub(crate) started_at: Timestamp,
+}
+
+/// Whom a refusal is about, as far as known.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Refused<'r> {
+    /// Kind of caller; `unknown` before authentication.
+    pub(crate) caller: &'static str,
+    /// Whom the caller proved to be.
+    pub(crate) subject: Option<&'r str>,
+    pub(crate) peer: Option<&'r Peer>,
+}
+
+/// Label of callers that are not authenticated yet.
+pub(crate) const UNKNOWN_CALLER: &str = "unknown";
+
+impl Ca {
+    /// Writes a refusal down, in audit, metrics and log, and makes the answer of it.
+    pub(crate) fn refuse(&self, refusal: Refusal, about: Refused<'_>) -> Status {
+        let reason = refusal.reason().as_str();
+        let mut audit = AuditRefusal::new(reason, about.caller).detail(refusal.text());
+        if let Some(subject) = about.subject {
+            audit = audit.identity(subject);
+        }
+        if let Some(addr) = about.peer.and_then(|peer| peer.addr) {
+            audit = audit.peer(addr);
+        }
+        if let Err(error) = self.ledger.refused(audit) {
+            // Issuance stops by itself: a ledger that takes no audit takes no row.
+            tracing::error!(%error, reason, "a refusal could not be audited");
+        }
+        self.metrics.refused(reason);
+        let peer = about.peer.and_then(|peer| peer.addr);
+        tracing::debug!(reason, caller = about.caller, subject = about.subject, ?peer, "request refused");
+        refusal.into()
+    }
+}
+
+impl Doorkeeper for Ca {
+    fn turned_away(&self, turned: Turned, peer: Option<&Peer>) -> Status {
+        let (reason, text) = match turned {
+            Turned::MetadataTooLarge => (Reason::RequestInvalid, "the metadata is larger than 16 KiB"),
+            Turned::MessageTooLarge => (Reason::RequestInvalid, "the request is larger than 64 KiB"),
+            Turned::MessageMalformed => {
+                (Reason::RequestInvalid, "the request is not a message of this method")
+            }
+            Turned::Overloaded => (Reason::Overloaded, "the server has too many requests under way: retry"),
+            Turned::TimedOut => (Reason::Overloaded, "the request was not answered in time: retry"),
+        };
+        self.refuse(Refusal::new(reason, text), Refused { caller: UNKNOWN_CALLER, subject: None, peer })
+    }
+}

@@ -1,0 +1,45 @@
+//! The registry as authentication and authorization ask it, and its refusals in their words.
+
+use trust::Timestamp;
+
+use super::{AgentRegistry, RegistryError, TokenHash};
+use crate::authn::join_token::{JoinGrant, JoinTokenRefused, JoinTokens, TokenUse};
+use crate::authz::{AgentRecord, Agents, RegistryUnreadable};
+use crate::refusal::{Reason, Refusal};
+
+impl JoinTokens for AgentRegistry {
+    fn find(&self, secret_hash: TokenHash, now: Timestamp) -> Result<JoinGrant, JoinTokenRefused> {
+        let token = self.token(&secret_hash).ok_or(JoinTokenRefused::Unknown)?;
+        if token.used.is_none() && now > token.expires {
+            return Err(JoinTokenRefused::Expired);
+        }
+        Ok(JoinGrant {
+            agent: token.agent,
+            identities: token.identities.into_iter().collect(),
+            used: token.used.map(|(spki, at)| TokenUse { spki, at }),
+        })
+    }
+}
+
+impl Agents for AgentRegistry {
+    fn find(&self, name: &str) -> Result<Option<AgentRecord>, RegistryUnreadable> {
+        Ok(self.agent(name).map(|agent| AgentRecord {
+            spki: agent.spki,
+            identities: agent.identities.into_iter().collect(),
+            banned: agent.banned.is_some(),
+        }))
+    }
+}
+
+impl From<RegistryError> for Refusal {
+    fn from(error: RegistryError) -> Self {
+        let reason = match &error {
+            RegistryError::TokenUnknown => Reason::JoinTokenInvalid,
+            RegistryError::TokenExpired(_) => Reason::JoinTokenExpired,
+            RegistryError::TokenUsed => Reason::JoinTokenUsed,
+            RegistryError::Banned(_) => Reason::AgentBanned,
+            RegistryError::Full(_) | RegistryError::Broken => Reason::RegistryUnavailable,
+        };
+        Self::new(reason, error.to_string())
+    }
+}

@@ -1,0 +1,87 @@
+//! One call: who makes it, as far as known, and how it ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use issuance::{AuthorizedRequest, CountedSnapshot, IssueError, IssuedLeaf};
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Request, Status};
+
+use crate::authn::Caller;
+use crate::ca::{Ca, Refused, UNKNOWN_CALLER};
+use crate::refusal::{Reason, Refusal};
+use crate::transport::grpc::Peer;
+
+/// A call under way.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) ca: Arc<Ca>,
+    pub(super) peer: Option<Peer>,
+    pub(super) metadata: MetadataMap,
+    caller: &'static str,
+    subject: Option<String>,
+    began: Duration,
+}
+
+impl Call {
+    /// Takes a request apart.
+    pub(super) fn of<M>(ca: &Arc<Ca>, request: Request<M>) -> (Self, M) {
+        let (metadata, extensions, message) = request.into_parts();
+        let call = Self {
+            ca: Arc::clone(ca),
+            peer: extensions.get::<Peer>().cloned(),
+            metadata,
+            caller: UNKNOWN_CALLER,
+            subject: None,
+            began: ca.clock.uptime(),
+        };
+        (call, message)
+    }
+
+    /// Judges the call's credentials, now.
+    pub(super) fn authenticate(&mut self, snapshot: &CountedSnapshot) -> Result<Caller, Refusal> {
+        let certificates = self.peer.as_ref().map(|peer| peer.certificates.as_ref()).unwrap_or_default();
+        let caller = self.ca.authenticator.authenticate(certificates, &self.metadata, snapshot)?;
+        self.caller = caller.label();
+        self.subject = Some(caller.subject());
+        Ok(caller)
+    }
+
+    /// Issues a leaf, and counts it.
+    pub(super) async fn issue(
+        &self,
+        request: &AuthorizedRequest,
+        snapshot: CountedSnapshot,
+    ) -> Result<IssuedLeaf, Refusal> {
+        let leaf = self.ca.issuer.issue(request, snapshot).await.map_err(logged)?;
+        let took = self.ca.clock.uptime().saturating_sub(self.began);
+        let lifetime = leaf.lifetime();
+        self.ca.metrics.issued(self.caller, took, lifetime.limit.map(|limit| limit.as_str()));
+        tracing::debug!(
+            identity = %request.identity(),
+            serial = %leaf.serial(),
+            not_after = %lifetime.validity.not_after(),
+            caller = self.caller,
+            "leaf issued"
+        );
+        Ok(leaf)
+    }
+
+    /// Writes a refusal down and makes the answer of it.
+    pub(super) fn refuse(&self, refusal: Refusal) -> Status {
+        let subject = self.subject.as_deref();
+        self.ca.refuse(refusal, Refused { caller: self.caller, subject, peer: self.peer.as_ref() })
+    }
+}
+
+/// What concerns the operator is told in the log, and not to the client.
+fn logged(error: IssueError) -> Refusal {
+    let told = error.to_string();
+    let refusal = Refusal::from(error);
+    let ours =
+        matches!(refusal.reason().code(), Code::FailedPrecondition | Code::Unavailable | Code::Internal);
+    if ours && refusal.reason() != Reason::HorizonBehind {
+        tracing::error!(error = told, reason = refusal.reason().as_str(), "no leaf was issued");
+    }
+    refusal
+}

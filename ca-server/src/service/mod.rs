@@ -1,0 +1,11 @@
+//! The gRPC services: from wire messages to the domain and back.
+//!
+//! A handler owns the order of steps of its request and nothing else: parse (`trust`), authenticate (`authn`), prove
+//! possession, authorize (`authz`), issue (`issuance`), reply. [`call`] keeps what refusals and metrics need to know.
+
+pub(crate) mod admin;
+pub(crate) mod agent;
+mod call;
+pub(crate) mod istio;
+mod uplink;
+mod wire;

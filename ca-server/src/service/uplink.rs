@@ -1,0 +1,209 @@
+//! The stream of one agent: bundles down, evidence up.
+//!
+//! It is driven by its reader: while the agent does not read, nothing is taken from it either, and when it reads again it
+//! gets the newest bundle only. The agent is judged again before every message in either direction. Its evidence goes to
+//! the ledger, which takes it for the agent's own rows and no others.
+
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
+use ledger::{EvidenceClass, EvidenceError, Proof, Witness};
+use proto::banyan::agent::v1 as wire_v1;
+use proto::banyan::agent::v1::agent_message::Message as Said;
+use proto::banyan::agent::v1::server_message::Message as Answer;
+use proto::banyan::agent::v1::{Ack, AgentMessage, Ban, Drain, Hello, Nack, Release, ServerMessage};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+use trust::{Bundle, Sequence, Serial};
+
+use super::call::Call;
+use super::wire;
+use crate::ca::Ca;
+use crate::refusal::{Reason, Refusal, echoed};
+use crate::sessions::OpenSession;
+
+/// How long an agent waits before it connects again after a goodbye, in milliseconds: long enough for a restart to
+/// begin, short enough not to matter.
+const RECONNECT_AFTER_MS: u64 = 500;
+
+struct Uplink {
+    ca: Arc<Ca>,
+    call: Call,
+    agent: String,
+    session: OpenSession,
+    messages: Streaming<AgentMessage>,
+    bundles: watch::Receiver<Bundle>,
+    ending: CancellationToken,
+    ended: bool,
+}
+
+/// Judges the caller and opens the stream.
+pub(super) fn open(
+    mut call: Call,
+    messages: Streaming<AgentMessage>,
+) -> Result<BoxStream<'static, Result<ServerMessage, Status>>, Status> {
+    let agent = judge(&mut call).map_err(|refusal| call.refuse(refusal))?;
+    let ca = Arc::clone(&call.ca);
+    let mut bundles = ca.bundles.clone();
+    bundles.mark_changed();
+    let uplink = Uplink {
+        session: ca.sessions.open(&agent, ca.clock.now()),
+        ending: call.peer.as_ref().map(|peer| peer.ending.clone()).unwrap_or_default(),
+        ca,
+        call,
+        agent,
+        messages,
+        bundles,
+        ended: false,
+    };
+    Ok(stream::unfold(uplink, Uplink::next).boxed())
+}
+
+/// The agent that calls, if it may at this moment.
+fn judge(call: &mut Call) -> Result<String, Refusal> {
+    let snapshot = call.ca.cell.load();
+    let caller = call.authenticate(&snapshot)?;
+    let (agent, _) = call.ca.authorizer.agent(&caller)?;
+    Ok(agent.to_owned())
+}
+
+impl Uplink {
+    /// The next message down; takes messages up until there is one.
+    async fn next(mut self) -> Option<(Result<ServerMessage, Status>, Self)> {
+        while !self.ended {
+            let answer = tokio::select! {
+                () = self.ending.cancelled() => {
+                    self.ended = true;
+                    Some(Answer::Drain(Drain { reconnect_after_ms: RECONNECT_AFTER_MS }))
+                }
+                changed = self.bundles.changed() => {
+                    // The sender lives as long as the server.
+                    changed.ok()?;
+                    let bundle = self.bundles.borrow_and_update().clone();
+                    Some(Answer::Bundle(wire::bundle(&bundle)))
+                }
+                said = self.messages.message() => match said {
+                    Ok(Some(message)) => {
+                        match self.judged() {
+                            Ok(()) => self.hear(message).await,
+                            Err(refusal) => return Some(self.dismiss(refusal)),
+                        }
+                        None
+                    }
+                    // The agent is gone, or its connection is: it comes again and says everything again.
+                    Ok(None) | Err(_) => return None,
+                },
+            };
+            let Some(answer) = answer else { continue };
+            return Some(match self.judged() {
+                Ok(()) => (Ok(ServerMessage { message: Some(answer) }), self),
+                Err(refusal) => self.dismiss(refusal),
+            });
+        }
+        None
+    }
+
+    fn judged(&mut self) -> Result<(), Refusal> {
+        judge(&mut self.call).map(drop)
+    }
+
+    /// Ends the stream, and says why.
+    fn dismiss(mut self, refusal: Refusal) -> (Result<ServerMessage, Status>, Self) {
+        self.ended = true;
+        let banned = refusal.reason() == Reason::AgentBanned;
+        let reason = refusal.text().to_owned();
+        let status = self.call.refuse(refusal);
+        let last = match banned {
+            true => Ok(ServerMessage { message: Some(Answer::Ban(Ban { reason })) }),
+            false => Err(status),
+        };
+        (last, self)
+    }
+
+    async fn hear(&mut self, message: AgentMessage) {
+        let now = self.ca.clock.now();
+        match message.message {
+            Some(Said::Hello(hello)) => self.hello(&hello),
+            Some(Said::Ack(ack)) => self.ack(&ack).await,
+            Some(Said::Nack(nack)) => self.nack(&nack),
+            Some(Said::Release(release)) => self.release(&release).await,
+            Some(Said::Health(_)) => self.session.note(now, |_| {}),
+            // Of a newer agent.
+            None => {}
+        }
+    }
+
+    fn hello(&self, hello: &Hello) {
+        let (now, build) = (self.ca.clock.now(), echoed(&hello.build));
+        let highest = Sequence(hello.highest_sequence);
+        let present = self.bundles.borrow().sequence();
+        if highest > present {
+            tracing::error!(
+                agent = self.agent, seen = %highest, ours = %present,
+                "an agent has seen a newer bundle than this server has: was the data directory restored from a backup?"
+            );
+        }
+        tracing::info!(agent = self.agent, build, held = hello.held_serials.len(), "agent connected");
+        self.session.note(now, |session| {
+            session.build = build;
+            session.sequence = highest.min(present);
+        });
+    }
+
+    async fn ack(&self, ack: &Ack) {
+        let now = self.ca.clock.now();
+        let present = self.bundles.borrow().sequence();
+        let mut newest = Sequence(0);
+        for row in &ack.rows {
+            let applied = Sequence(row.sequence);
+            let (Some(serial), Some(class)) = (Serial::from_bytes(&row.serial), class(row.evidence)) else {
+                continue;
+            };
+            if applied > present {
+                tracing::warn!(agent = self.agent, %serial, %applied, "an agent acknowledges a bundle of the future");
+                continue;
+            }
+            newest = newest.max(applied);
+            let proof = Proof { applied, class, at: now };
+            let taken = self.ca.ledger.ack(Witness::Agent(&self.agent), serial, proof).await;
+            self.note_evidence("ack", serial, taken.map(drop));
+        }
+        self.session.note(now, |session| session.sequence = session.sequence.max(newest));
+    }
+
+    async fn release(&self, release: &Release) {
+        for serial in release.serials.iter().filter_map(|bytes| Serial::from_bytes(bytes)) {
+            let taken = self.ca.ledger.release(Witness::Agent(&self.agent), serial).await;
+            self.note_evidence("release", serial, taken.map(drop));
+        }
+        self.session.note(self.ca.clock.now(), |_| {});
+    }
+
+    fn nack(&self, nack: &Nack) {
+        let reason = echoed(&nack.reason);
+        tracing::warn!(agent = self.agent, sequence = nack.sequence, reason, "a holder refused a secret");
+        self.session.note(self.ca.clock.now(), |session| {
+            session.nacks = session.nacks.saturating_add(1);
+            session.last_nack = reason;
+        });
+    }
+
+    /// Evidence that is not taken moves nothing; level-triggered agents repeat themselves, so it is no alarm.
+    fn note_evidence(&self, what: &'static str, serial: Serial, taken: Result<(), EvidenceError>) {
+        if let Err(error) = taken {
+            tracing::debug!(agent = self.agent, %serial, what, %error, "evidence not taken");
+        }
+    }
+}
+
+fn class(evidence: i32) -> Option<EvidenceClass> {
+    match wire_v1::EvidenceClass::try_from(evidence).ok()? {
+        wire_v1::EvidenceClass::Unspecified => None,
+        wire_v1::EvidenceClass::Sent => Some(EvidenceClass::Sent),
+        wire_v1::EvidenceClass::Delivered => Some(EvidenceClass::Delivered),
+        wire_v1::EvidenceClass::Applied => Some(EvidenceClass::Applied),
+        wire_v1::EvidenceClass::Handshake => Some(EvidenceClass::HandshakeObserved),
+    }
+}

@@ -1,0 +1,21 @@
+//! Domain types as messages.
+
+use issuance::IssuedLeaf;
+use proto::banyan::agent::v1::{Bundle as BundleMessage, IssueResponse};
+use trust::Bundle;
+
+/// A bundle. It has no transition statement: none came before it.
+pub(super) fn bundle(bundle: &Bundle) -> BundleMessage {
+    BundleMessage {
+        trust_domain: bundle.trust_domain().to_string(),
+        sequence: bundle.sequence().0,
+        digest: bundle.digest().as_bytes().to_vec(),
+        roots: bundle.roots().iter().map(|root| root.der().to_vec()).collect(),
+        transition_statement: Vec::new(),
+    }
+}
+
+/// A leaf with the bundle it was born under.
+pub(super) fn issued(leaf: &IssuedLeaf) -> IssueResponse {
+    IssueResponse { chain: leaf.chain_der(), bundle: Some(bundle(leaf.bundle())) }
+}
