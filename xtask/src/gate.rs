@@ -50,12 +50,25 @@ fn format(root: &Path) -> anyhow::Result<()> {
 
 fn lints(root: &Path) -> anyhow::Result<()> {
     let mut clippy = process::cargo(root);
-    process::run(clippy.args(["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))
+    process::run(clippy.args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--keep-going",
+        "--",
+        "--deny",
+        "warnings",
+    ]))
 }
 
 fn documentation(root: &Path) -> anyhow::Result<()> {
     let mut doc = process::cargo(root);
-    process::run(doc.env("RUSTDOCFLAGS", "-Dwarnings").args(["doc", "--workspace", "--no-deps"]))
+    process::run(doc.env("RUSTDOCFLAGS", "-Dwarnings").args([
+        "doc",
+        "--workspace",
+        "--no-deps",
+        "--keep-going",
+    ]))
 }
 
 fn dependencies(root: &Path) -> anyhow::Result<()> {
