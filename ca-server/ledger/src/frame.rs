@@ -147,7 +147,8 @@ fn header_len(file: &FileId, path: &Path, bytes: &[u8]) -> Result<Option<usize>,
     if bytes.starts_with(&expected) {
         return Ok(Some(expected.len()));
     }
-    if expected.starts_with(bytes) || unwritten(bytes) {
+    let written = bytes.len() - bytes.iter().rev().take_while(|byte| **byte == 0).count();
+    if expected.starts_with(bytes.get(..written).unwrap_or(bytes)) {
         return Ok(None);
     }
     match bytes.strip_prefix(MAGIC).and_then(|rest| rest.first_chunk()) {

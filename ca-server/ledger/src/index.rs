@@ -114,6 +114,11 @@ impl Index {
         page
     }
 
+    #[cfg(test)]
+    pub(crate) fn all(&self) -> impl Iterator<Item = &LiveRow> {
+        self.rows.values()
+    }
+
     pub(crate) fn aggregates(&self) -> Aggregates {
         self.counts.snapshot()
     }

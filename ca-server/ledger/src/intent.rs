@@ -45,7 +45,6 @@ impl DurableIntent {
     }
 
     /// Uses the permission: the leaf is signed, and may be handed out.
-    #[must_use]
     pub fn spend(mut self) -> Arc<Row> {
         self.open = None;
         Arc::clone(&self.row)

@@ -35,6 +35,8 @@ mod writer;
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use aggregates::{Aggregates, Standing, Tally};
 pub use compaction::Compaction;

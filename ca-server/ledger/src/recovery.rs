@@ -53,7 +53,6 @@ pub struct TornTail {
 /// Reads all files into an index. Nothing is changed on the disk before all of them were found good.
 pub(crate) fn recover(options: &OpenOptions) -> Result<(Recovered, Index, Vec<FileUse>), OpenError> {
     let OpenOptions { dir, segment, disk, .. } = options;
-    make_directories(options)?;
     let mut recovery = Recovery::default();
     for listed in files::list(disk.as_ref(), dir)? {
         if listed.file.segment == *segment {
@@ -65,6 +64,8 @@ pub(crate) fn recover(options: &OpenOptions) -> Result<(Recovered, Index, Vec<Fi
     for torn in recovery.recovered.segments.values().filter_map(|found| found.torn.as_ref()) {
         cut(disk.as_ref(), torn)?;
     }
+    make_directory(options, ARCHIVE)?;
+    make_directory(options, segment.as_str())?;
     Ok(recovery.finish(options))
 }
 
@@ -126,16 +127,10 @@ impl RecoveredSegment {
     }
 }
 
-fn make_directories(options: &OpenOptions) -> Result<(), OpenError> {
-    let OpenOptions { dir, segment, disk, .. } = options;
-    for path in [dir.clone(), dir.join(ARCHIVE), dir.join(segment.as_str())] {
-        disk.create_dir_all(&path, 0o700).map_err(|source| OpenError::Io {
-            operation: "create the directory",
-            path,
-            source,
-        })?;
-    }
-    Ok(())
+fn make_directory(options: &OpenOptions, name: &str) -> Result<(), OpenError> {
+    let path = options.dir.join(name);
+    let made = options.disk.create_dir_all(&path, 0o700);
+    made.map_err(|source| OpenError::Io { operation: "create the directory", path, source })
 }
 
 fn cut(disk: &dyn Disk, torn: &TornTail) -> Result<(), OpenError> {
