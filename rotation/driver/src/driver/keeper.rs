@@ -185,7 +185,13 @@ impl Keeper {
         }
     }
 
-    async fn refuse(&self, state: &State, event: &Event, at: Timestamp, refusal: Box<Refusal>) -> SubmitError {
+    async fn refuse(
+        &self,
+        state: &State,
+        event: &Event,
+        at: Timestamp,
+        refusal: Box<Refusal>,
+    ) -> SubmitError {
         tracing::warn!(%refusal, "event refused");
         self.note(state, event, at, Outcome::Refused((*refusal).clone())).await;
         SubmitError::Refused(refusal)

@@ -1,0 +1,8 @@
+//! The driver under test: over stores that fail, effects that hang, and restarts at every point.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod effects;
+mod faults;
+mod file;
+mod house;
+mod restarts;
