@@ -1,12 +1,16 @@
 //! `banyan serve`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ca_server::{Config, HostDeps, Server};
 
 use crate::args::{LogFormat, ServeOptions};
 use crate::exit::Failure;
 use crate::{logs, verbs};
+
+/// Longest wait for requests under way when the server is asked to stop.
+const DRAIN: Duration = Duration::from_secs(10);
 
 /// Runs the CA until it is asked to stop.
 ///
@@ -18,7 +22,7 @@ pub async fn run(options: &ServeOptions) -> Result<(), Failure> {
     let running = Server::start(config, host_deps()).await.map_err(anyhow::Error::from)?;
     verbs::stop_requested().await.map_err(anyhow::Error::from)?;
     tracing::info!("stopping");
-    running.shutdown().await;
+    running.shutdown(DRAIN).await;
     Ok(())
 }
 
