@@ -1,1 +1,51 @@
-//! agent
+//! The side of the workload: one agent for each host takes bundles and leaves from the CA and serves them to Envoy.
+//!
+//! It obeys bundles and reports; it knows no rotation and no CA key. Workload keys are made here, live in memory, and
+//! leave only over the local socket, to the user id that the configuration names.
+//!
+//! | step | module |
+//! |---|---|
+//! | configuration is read and checked | [`config`] |
+//! | the right CA is found, the agent joins and renews its own certificate | `first_contact`, `member`, `identity` |
+//! | calls to the CA, over channels that follow every change of trust | `ca_client` |
+//! | bundles down and evidence up, by level | `uplink`, `evidence` |
+//! | one task owns the state: bundles, leaves, holders, streams | `hub` |
+//! | what is durable before anybody is told: bundles, holders | `bundle_store`, `holders` |
+//! | the order in which a holder gets trust and leaves; pure | `install` |
+//! | Envoy's secret discovery service on a Unix socket | `sds` |
+//! | a bootstrap file for an Envoy that uses it | [`envoy_config`] |
+//!
+//! Start at [`Agent::start`], then `hub`; the rule that everything else serves is in `install`.
+
+mod backoff;
+mod bundle_store;
+mod ca_client;
+pub mod config;
+pub mod envoy_config;
+mod evidence;
+#[cfg(test)]
+mod fakes;
+mod first_contact;
+mod holders;
+mod hub;
+mod identity;
+mod install;
+mod key;
+mod leaf;
+mod member;
+mod process;
+mod running;
+mod sds;
+mod secret_name;
+mod status;
+#[cfg(test)]
+mod tests;
+mod uplink;
+
+pub use bundle_store::BundleStoreError;
+pub use config::{AgentConfig, ConfigError};
+pub use holders::HolderFileError;
+pub use identity::IdentityError;
+pub use running::{Agent, HostDeps, Running, StartError};
+pub use sds::socket::SocketError;
+pub use status::{HolderStatus, MemberStatus, Status, WorkloadStatus};

@@ -1,0 +1,210 @@
+//! Calls to the CA, over channels that are built anew at each change of the bundle or of the agent's own certificate.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use proto::banyan::agent::v1 as wire;
+use proto::banyan::agent::v1::agent_service_client::AgentServiceClient;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+use tower::service_fn;
+use trust::{Bundle, Clock};
+
+use crate::leaf::Leaf;
+
+pub(crate) mod tls;
+
+/// Time for TCP and TLS together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for one call; streams have keepalive instead.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest answer that is read: a bundle has at most 512 KiB, a chain far less.
+const MESSAGE_MAX: usize = 1024 * 1024;
+
+pub(crate) type Client = AgentServiceClient<Channel>;
+
+/// Where the CA is.
+#[derive(Clone, Debug)]
+pub(crate) struct CaAddress {
+    /// `host:port`.
+    pub(crate) address: String,
+    /// Name sent in the handshake (SNI); the CA's SPIFFE id is what is verified.
+    pub(crate) server_name: String,
+}
+
+/// The CA as this agent knows it now.
+#[derive(Debug)]
+pub(crate) struct CaClient {
+    address: CaAddress,
+    clock: Arc<dyn Clock>,
+    trust: watch::Receiver<Option<Bundle>>,
+    credential: watch::Receiver<Option<Arc<Leaf>>>,
+    cached: Mutex<Option<Cached>>,
+}
+
+#[derive(Debug)]
+struct Cached {
+    bundle: Bundle,
+    credential: Option<Arc<Leaf>>,
+    channel: Channel,
+}
+
+/// A call that brought nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// There is no bundle yet, so the CA cannot be told from a stranger.
+    #[error("the CA is not known yet: first contact has not been made")]
+    NoTrust,
+    /// There is no live certificate of the agent's own yet.
+    #[error("this agent has no live certificate of its own yet")]
+    NoCredential,
+    /// The channel cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+    /// The address is no address.
+    #[error("the address of the CA cannot be used: {0}")]
+    Address(String),
+    /// The CA, or the way to it, said no.
+    #[error("the CA at {address} answered {}: {}", .status.code(), told(.status))]
+    Refused {
+        /// Where it was asked.
+        address: String,
+        /// What was said.
+        status: Box<Status>,
+    },
+}
+
+impl CallError {
+    /// Whether the CA itself judged the credential and refused it.
+    pub(crate) fn is_unauthenticated(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if status.code() == Code::Unauthenticated)
+    }
+
+    /// Whether the CA could not be reached, or not believed.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Unknown))
+    }
+}
+
+impl CaClient {
+    /// A client that follows the bundle and the credential.
+    pub(crate) fn new(
+        address: CaAddress,
+        clock: Arc<dyn Clock>,
+        trust: watch::Receiver<Option<Bundle>>,
+        credential: watch::Receiver<Option<Arc<Leaf>>>,
+    ) -> Self {
+        Self { address, clock, trust, credential, cached: Mutex::new(None) }
+    }
+
+    /// A client without credential of its own, for a call that carries a token.
+    pub(crate) fn anonymous(&self) -> Result<Client, CallError> {
+        let bundle = self.trust.borrow().clone().ok_or(CallError::NoTrust)?;
+        self.build(bundle, None).map(client)
+    }
+
+    /// A client with the agent's certificate. The channel is shared until the bundle or the certificate changes.
+    pub(crate) fn authenticated(&self) -> Result<Client, CallError> {
+        let bundle = self.trust.borrow().clone().ok_or(CallError::NoTrust)?;
+        let credential = self.credential.borrow().clone().ok_or(CallError::NoCredential)?;
+        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cached) = cached.as_ref() {
+            let same_leaf = cached.credential.as_ref().is_some_and(|leaf| Arc::ptr_eq(leaf, &credential));
+            if same_leaf && cached.bundle == bundle {
+                return Ok(client(cached.channel.clone()));
+            }
+        }
+        let channel = self.build(bundle.clone(), Some(&credential))?;
+        *cached = Some(Cached { bundle, credential: Some(credential), channel: channel.clone() });
+        Ok(client(channel))
+    }
+
+    /// Wraps what a call said.
+    pub(crate) fn refused(&self, status: Status) -> CallError {
+        CallError::Refused { address: self.address.address.clone(), status: Box::new(status) }
+    }
+
+    pub(crate) fn address(&self) -> &CaAddress {
+        &self.address
+    }
+
+    /// Asks for a workload's leaf.
+    pub(crate) async fn issue(
+        &self,
+        request: wire::IssueWorkloadRequest,
+    ) -> Result<wire::IssueResponse, CallError> {
+        let mut client = self.authenticated()?;
+        let call = client.issue_workload(timed(request));
+        Ok(call.await.map_err(|status| self.refused(status))?.into_inner())
+    }
+
+    fn build(&self, bundle: Bundle, credential: Option<&Leaf>) -> Result<Channel, CallError> {
+        let verifier = tls::CaVerifier { bundle, clock: Arc::clone(&self.clock) };
+        channel(&self.address, tls::client_config(Arc::new(verifier), credential)?)
+    }
+}
+
+/// A request with the deadline of a call.
+pub(crate) fn timed<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(CALL_TIMEOUT);
+    request
+}
+
+/// A client on a channel.
+pub(crate) fn client(channel: Channel) -> Client {
+    AgentServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX)
+}
+
+/// A channel that connects when it is first used, and again when the connection is lost.
+pub(crate) fn channel(to: &CaAddress, config: ClientConfig) -> Result<Channel, CallError> {
+    let name = ServerName::try_from(to.server_name.clone())
+        .map_err(|error| CallError::Address(error.to_string()))?;
+    // TLS is the connector's own: the scheme only keeps tonic from adding another.
+    let endpoint = Endpoint::from_shared(format!("http://{}", to.address))
+        .map_err(|error| CallError::Address(error.to_string()))?
+        .user_agent(concat!("banyan-agent/", env!("CARGO_PKG_VERSION")))
+        .map_err(|error| CallError::Address(error.to_string()))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .keep_alive_while_idle(true);
+    let tls = TlsConnector::from(Arc::new(config));
+    let address = to.address.clone();
+    Ok(endpoint.connect_with_connector_lazy(service_fn(move |_| {
+        let (tls, name, address) = (tls.clone(), name.clone(), address.clone());
+        async move {
+            let connect = async {
+                let tcp = TcpStream::connect(resolved(&address).await?.as_slice()).await?;
+                tcp.set_nodelay(true)?;
+                tls.connect(name, tcp).await
+            };
+            tokio::time::timeout(CONNECT_TIMEOUT, connect).await?.map(TokioIo::new)
+        }
+    })))
+}
+
+async fn resolved(address: &str) -> std::io::Result<Vec<SocketAddr>> {
+    Ok(tokio::net::lookup_host(address).await?.collect())
+}
+
+/// The message of a status with the causes below it, which tonic keeps apart.
+fn told(status: &Status) -> String {
+    let mut text = status.message().chars().take(256).collect::<String>();
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text.chars().take(512).collect()
+}

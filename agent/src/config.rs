@@ -1,0 +1,227 @@
+//! `agent.toml`: read, checked, all problems told at once.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use trust::{SpiffeId, TrustDomain};
+
+mod file;
+
+/// Where the agent's right to join comes from. Read anew at every attempt, so that a file may be replaced meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attestation {
+    /// A join token in a file (mode 0600).
+    JoinTokenFile(PathBuf),
+    /// A join token in an environment variable.
+    JoinTokenEnv(String),
+    /// A JWT in a file, as an orchestrator projects it.
+    JwtFile(PathBuf),
+}
+
+/// One entitled process owner and the identity it gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkloadConfig {
+    /// User id of the process at the other end of the socket.
+    pub uid: u32,
+    /// Its identity.
+    pub spiffe_id: SpiffeId,
+    /// Issue the leaf at start rather than when the first holder asks. Default: false.
+    pub prewarm: bool,
+}
+
+/// Bounds of what the socket serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections to the socket. Default: 1024, bound: 1 to 65536. A user id gets at most a quarter of them.
+    pub connections: usize,
+    /// Secret streams of all connections. Default: 4096, bound: 1 to 65536.
+    pub streams: usize,
+    /// Leaves requested from the CA at the same time. Default: 8, bound: 1 to 64.
+    pub issuing: usize,
+}
+
+/// A checked configuration. Made only by [`AgentConfig::parse`] and [`AgentConfig::read`].
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    pub(crate) trust_domain: TrustDomain,
+    pub(crate) ca_address: String,
+    pub(crate) ca_server_name: String,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) socket: PathBuf,
+    pub(crate) socket_mode: u32,
+    pub(crate) attestation: Option<Attestation>,
+    pub(crate) trust_bundle: Option<PathBuf>,
+    pub(crate) leaf_ttl: Option<Duration>,
+    pub(crate) workloads: Vec<WorkloadConfig>,
+    pub(crate) limits: Limits,
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    problems: Vec<String>,
+}
+
+impl AgentConfig {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem in it, or with why the file cannot be read.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
+            problems: vec![format!("cannot read {}: {error}", path.display())],
+        })?;
+        Self::parse(&text)
+    }
+
+    /// Checks the text of a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem in it.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let raw: file::File =
+            toml::from_str(text).map_err(|error| ConfigError { problems: vec![error.to_string()] })?;
+        raw.check().map_err(|problems| ConfigError { problems })
+    }
+
+    /// The trust domain that this agent is of.
+    pub fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
+
+    /// Path of the socket that secrets are served at.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The configured workloads.
+    pub fn workloads(&self) -> &[WorkloadConfig] {
+        &self.workloads
+    }
+
+    /// The identities that a user id may have, the default one first.
+    pub(crate) fn entitlements(&self) -> BTreeMap<u32, Vec<SpiffeId>> {
+        let mut all: BTreeMap<u32, Vec<SpiffeId>> = BTreeMap::new();
+        for workload in &self.workloads {
+            all.entry(workload.uid).or_default().push(workload.spiffe_id.clone());
+        }
+        all
+    }
+}
+
+impl ConfigError {
+    /// The problems, one line each.
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the agent's configuration has problems:")?;
+        self.problems.iter().try_for_each(|problem| write!(f, "\n  - {problem}"))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        trust_domain = "example.org"
+        ca_address = "ca.example.org:15012"
+        state_dir = "/var/lib/banyan-agent"
+        socket = "/run/banyan/agent.sock"
+        join_token_file = "/etc/banyan/token"
+        [leaf]
+        ttl = "1h"
+        [[workload]]
+        uid = 1000
+        spiffe_id = "spiffe://example.org/ns/shop/sa/cart"
+        [[workload]]
+        uid = 1000
+        spiffe_id = "spiffe://example.org/ns/shop/sa/stock"
+        prewarm = true
+    "#;
+
+    #[test]
+    fn a_good_file_is_taken_with_its_defaults() {
+        let config = AgentConfig::parse(GOOD).unwrap();
+        assert_eq!(config.ca_server_name, "ca.example.org");
+        assert_eq!(config.attestation, Some(Attestation::JoinTokenFile("/etc/banyan/token".into())));
+        assert_eq!(config.leaf_ttl, Some(Duration::from_secs(3600)));
+        assert_eq!(config.limits, Limits { connections: 1024, streams: 4096, issuing: 8 });
+        assert_eq!(config.socket_mode, 0o666);
+        let entitled = config.entitlements();
+        assert_eq!(entitled[&1000][0].as_str(), "spiffe://example.org/ns/shop/sa/cart");
+        assert!(config.workloads()[1].prewarm);
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once() {
+        let text = r#"
+            trust_domain = "Example.org"
+            ca_address = "ca.example.org"
+            state_dir = "state"
+            socket = "/run/x"
+            socket_mode = "0777x"
+            join_token_file = "/a"
+            jwt_file = "/b"
+            [leaf]
+            ttl = "never"
+            [limits]
+            streams = 0
+            [[workload]]
+            uid = 1
+            spiffe_id = "spiffe://example.org/banyan/ca/x"
+        "#;
+        let error = AgentConfig::parse(text).unwrap_err();
+        for word in [
+            "trust_domain",
+            "ca_address",
+            "state_dir",
+            "socket_mode",
+            "jwt_file",
+            "ttl",
+            "streams",
+            "reserved",
+        ] {
+            assert!(error.problems().iter().any(|problem| problem.contains(word)), "{word}: {error}");
+        }
+    }
+
+    #[test]
+    fn unknown_fields_are_refused() {
+        let error = AgentConfig::parse(&format!("colour = 1\n{GOOD}")).unwrap_err();
+        assert!(error.to_string().contains("colour"), "{error}");
+        let error = AgentConfig::parse(&format!("{GOOD}\ncolour = 1")).unwrap_err();
+        assert!(error.to_string().contains("colour"), "{error}");
+    }
+
+    #[test]
+    fn another_trust_domain_and_a_repeated_entry_are_refused() {
+        let text = GOOD.replace("sa/stock", "sa/cart");
+        assert!(AgentConfig::parse(&text).unwrap_err().to_string().contains("twice"));
+        let text =
+            GOOD.replace("spiffe://example.org/ns/shop/sa/stock", "spiffe://other.org/ns/shop/sa/stock");
+        assert!(AgentConfig::parse(&text).unwrap_err().to_string().contains("trust domain"));
+    }
+
+    #[test]
+    fn no_way_to_know_the_ca_is_no_problem_when_the_state_may_already_know_it() {
+        let text = GOOD.replace("join_token_file = \"/etc/banyan/token\"", "");
+        assert_eq!(AgentConfig::parse(&text).unwrap().attestation, None);
+    }
+
+    #[test]
+    fn a_jwt_needs_a_trust_bundle_because_it_pins_no_ca() {
+        let text = GOOD.replace("join_token_file", "jwt_file");
+        assert!(AgentConfig::parse(&text).unwrap_err().to_string().contains("trust_bundle"));
+        let text = format!("trust_bundle = \"/etc/banyan/roots.pem\"\n{text}");
+        assert!(AgentConfig::parse(&text).is_ok());
+    }
+}

@@ -1,0 +1,213 @@
+//! The file as it is written, before it is checked.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use trust::{SpiffeId, TrustDomain};
+
+use super::{AgentConfig, Attestation, Limits, WorkloadConfig};
+
+/// Longest path that a Unix socket address takes (`sun_path`, less its final zero).
+const SOCKET_PATH_MAX: usize = 107;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    trust_domain: String,
+    ca_address: String,
+    ca_server_name: Option<String>,
+    state_dir: PathBuf,
+    socket: PathBuf,
+    #[serde(default = "open_to_all")]
+    socket_mode: String,
+    join_token_file: Option<PathBuf>,
+    join_token_env: Option<String>,
+    jwt_file: Option<PathBuf>,
+    trust_bundle: Option<PathBuf>,
+    #[serde(default)]
+    leaf: Leaf,
+    #[serde(default)]
+    limits: RawLimits,
+    #[serde(default, rename = "workload")]
+    workloads: Vec<Workload>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Leaf {
+    ttl: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLimits {
+    connections: Option<usize>,
+    streams: Option<usize>,
+    issuing: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Workload {
+    uid: u32,
+    spiffe_id: String,
+    #[serde(default)]
+    prewarm: bool,
+}
+
+/// Anybody may connect: the peer's user id decides what it gets.
+fn open_to_all() -> String {
+    "0666".to_owned()
+}
+
+impl File {
+    pub(super) fn check(self) -> Result<AgentConfig, Vec<String>> {
+        let mut problems = Vec::new();
+        let trust_domain = TrustDomain::parse(&self.trust_domain)
+            .map_err(|error| problems.push(format!("trust_domain: {error}")))
+            .ok();
+        let host = host_of(&self.ca_address, &mut problems);
+        absolute("state_dir", &self.state_dir, &mut problems);
+        absolute("socket", &self.socket, &mut problems);
+        if self.socket.as_os_str().len() > SOCKET_PATH_MAX {
+            problems.push(format!("socket: the path is longer than {SOCKET_PATH_MAX} bytes"));
+        }
+        let socket_mode = mode(&self.socket_mode, &mut problems);
+        let attestation = self.attestation(&mut problems);
+        let leaf_ttl = self.leaf.ttl.as_deref().and_then(|text| ttl(text, &mut problems));
+        let limits = self.limits.check(&mut problems);
+        let workloads = workloads(&self.workloads, trust_domain.as_ref(), &mut problems);
+        let server_name = self.ca_server_name.unwrap_or(host);
+        if rustls_pki_types::ServerName::try_from(server_name.as_str()).is_err() {
+            problems.push(format!("ca_server_name: `{server_name}` is neither a DNS name nor an address"));
+        }
+        match (trust_domain, problems.is_empty()) {
+            (Some(trust_domain), true) => Ok(AgentConfig {
+                trust_domain,
+                ca_address: self.ca_address,
+                ca_server_name: server_name,
+                state_dir: self.state_dir,
+                socket: self.socket,
+                socket_mode,
+                attestation,
+                trust_bundle: self.trust_bundle,
+                leaf_ttl,
+                workloads,
+                limits,
+            }),
+            _ => Err(problems),
+        }
+    }
+
+    fn attestation(&self, problems: &mut Vec<String>) -> Option<Attestation> {
+        let file = self.join_token_file.clone().map(Attestation::JoinTokenFile);
+        let env = self.join_token_env.clone().map(Attestation::JoinTokenEnv);
+        let jwt = self.jwt_file.clone().map(Attestation::JwtFile);
+        if jwt.is_some() && self.trust_bundle.is_none() {
+            problems
+                .push("jwt_file: a JWT does not say which CA to believe; set trust_bundle too".to_owned());
+        }
+        let mut given = [file, env, jwt].into_iter().flatten();
+        let first = given.next();
+        if given.next().is_some() {
+            problems.push("set only one of join_token_file, join_token_env and jwt_file".to_owned());
+        }
+        first
+    }
+}
+
+impl RawLimits {
+    fn check(&self, problems: &mut Vec<String>) -> Limits {
+        let mut bounded = |name: &str, given: Option<usize>, default: usize, most: usize| {
+            let value = given.unwrap_or(default);
+            if !(1..=most).contains(&value) {
+                problems.push(format!("limits.{name}: {value} is outside 1 to {most}"));
+            }
+            value
+        };
+        Limits {
+            connections: bounded("connections", self.connections, 1024, 65_536),
+            streams: bounded("streams", self.streams, 4096, 65_536),
+            issuing: bounded("issuing", self.issuing, 8, 64),
+        }
+    }
+}
+
+fn host_of(address: &str, problems: &mut Vec<String>) -> String {
+    let parts = address.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0));
+    match parts {
+        Some((host, _)) if !host.is_empty() => host.trim_matches(['[', ']']).to_owned(),
+        _ => {
+            problems.push(format!("ca_address: `{address}` is not `host:port`"));
+            "invalid".to_owned()
+        }
+    }
+}
+
+fn absolute(name: &str, path: &Path, problems: &mut Vec<String>) {
+    if !path.is_absolute() {
+        problems.push(format!("{name}: {} is not an absolute path", path.display()));
+    }
+}
+
+fn mode(text: &str, problems: &mut Vec<String>) -> u32 {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o777 && mode & 0o600 == 0o600 => mode,
+        _ => {
+            problems.push(format!("socket_mode: `{text}` is not an octal mode such as \"0660\" or \"0666\""));
+            0
+        }
+    }
+}
+
+/// Durations are written as a whole number and one unit: `90s`, `5m`, `24h`, `7d`.
+fn ttl(text: &str, problems: &mut Vec<String>) -> Option<Duration> {
+    let parsed = (|| {
+        let unit = text.chars().last()?;
+        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        let scale = match unit {
+            's' => 1,
+            'm' => 60,
+            'h' => 3_600,
+            'd' => 86_400,
+            _ => return None,
+        };
+        number.checked_mul(scale).filter(|secs| (1..=31_622_400).contains(secs)).map(Duration::from_secs)
+    })();
+    if parsed.is_none() {
+        problems
+            .push(format!("leaf.ttl: `{text}` is not a duration of 1s to 366d such as \"90s\" or \"24h\""));
+    }
+    parsed
+}
+
+fn workloads(
+    raw: &[Workload],
+    domain: Option<&TrustDomain>,
+    problems: &mut Vec<String>,
+) -> Vec<WorkloadConfig> {
+    let mut all: Vec<WorkloadConfig> = Vec::new();
+    for (index, workload) in raw.iter().enumerate() {
+        let mut refuse = |why: String| problems.push(format!("workload {}: {why}", index + 1));
+        let spiffe_id = match SpiffeId::parse(&workload.spiffe_id) {
+            Ok(id) => id,
+            Err(error) => {
+                refuse(format!("spiffe_id: {error}"));
+                continue;
+            }
+        };
+        if domain.is_some_and(|domain| domain != spiffe_id.trust_domain()) {
+            refuse(format!("{spiffe_id} is not in this agent's trust domain"));
+        }
+        if spiffe_id.is_reserved() {
+            refuse(format!("{spiffe_id} is below the reserved path /banyan"));
+        }
+        let entry = WorkloadConfig { uid: workload.uid, spiffe_id, prewarm: workload.prewarm };
+        if all.iter().any(|other| other.uid == entry.uid && other.spiffe_id == entry.spiffe_id) {
+            refuse(format!("{} is listed twice for uid {}", entry.spiffe_id, entry.uid));
+        }
+        all.push(entry);
+    }
+    all
+}

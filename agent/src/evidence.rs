@@ -1,0 +1,152 @@
+//! What the agent may claim about its holders. Pure: the CA opens gates on these claims.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::banyan::agent::v1 as wire;
+use trust::{Sequence, Serial};
+
+use crate::holders::Holder;
+
+/// Everything that the CA should know, as a level: after a reconnect all of it is said again.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Evidence {
+    /// Sequence and digest of the bundle in force.
+    pub(crate) bundle: Option<(Sequence, Vec<u8>)>,
+    /// Serials of leaves that somebody may still present, or that wait here with their keys.
+    pub(crate) held: BTreeSet<Serial>,
+    /// What the holders of each leaf have applied.
+    pub(crate) applied: BTreeMap<Serial, Applied>,
+    /// Serials whose keys are gone.
+    pub(crate) released: BTreeSet<Serial>,
+    /// Refusals, numbered.
+    pub(crate) nacks: Vec<(u64, wire::Nack)>,
+    pub(crate) health: wire::Health,
+}
+
+/// A claim about one leaf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Applied {
+    pub(crate) sequence: Sequence,
+    pub(crate) class: wire::EvidenceClass,
+}
+
+/// What all holders of each leaf have applied; the weakest of them counts.
+///
+/// A holder without validation secret takes its trust from elsewhere: it proves no more than that its leaf was
+/// delivered with the bundle it was born with. A leaf that nobody holds is not spoken of.
+pub(crate) fn applied<'a>(holders: impl Iterator<Item = &'a Holder>) -> BTreeMap<Serial, Applied> {
+    let mut weakest: BTreeMap<Serial, Option<Applied>> = BTreeMap::new();
+    for holder in holders {
+        for leaf in holder.may_hold() {
+            let claim = match proven(holder) {
+                Proof::Applied(sequence) => Some((sequence, wire::EvidenceClass::Applied)),
+                Proof::Waiting => None,
+                Proof::NoTrustOfOurs => Some((leaf.born, wire::EvidenceClass::Delivered)),
+            };
+            let claim = claim.map(|(sequence, class)| Applied { sequence, class });
+            weakest.entry(leaf.serial).and_modify(|known| *known = weaker(*known, claim)).or_insert(claim);
+        }
+    }
+    weakest.into_iter().filter_map(|(serial, claim)| Some((serial, claim?))).collect()
+}
+
+/// Sequence that a holder has applied on every validation secret; `None` if it proves nothing.
+pub(crate) fn applied_by(holder: &Holder) -> Option<Sequence> {
+    match proven(holder) {
+        Proof::Applied(sequence) => Some(sequence),
+        Proof::Waiting | Proof::NoTrustOfOurs => None,
+    }
+}
+
+enum Proof {
+    Applied(Sequence),
+    Waiting,
+    NoTrustOfOurs,
+}
+
+fn proven(holder: &Holder) -> Proof {
+    if holder.unproven {
+        return Proof::NoTrustOfOurs;
+    }
+    let secrets = holder.installed.trust.values();
+    let sequences = secrets.map(|secret| secret.applied.as_ref().map_or(Sequence(0), |view| view.proves));
+    match sequences.min() {
+        None if holder.installed.trust_expected => Proof::Waiting,
+        None => Proof::NoTrustOfOurs,
+        Some(Sequence(0)) => Proof::Waiting,
+        Some(sequence) => Proof::Applied(sequence),
+    }
+}
+
+fn weaker(a: Option<Applied>, b: Option<Applied>) -> Option<Applied> {
+    let (a, b) = (a?, b?);
+    Some(if (a.class as i32, a.sequence) <= (b.class as i32, b.sequence) { a } else { b })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::install::{HeldLeaf, SubscriptionId, TrustView};
+    use crate::secret_name::{SecretKind, SecretName};
+    use std::time::Duration;
+    use trust::{RootId, SpiffeId, Timestamp};
+
+    fn leaf(number: u8) -> HeldLeaf {
+        HeldLeaf {
+            serial: Serial::from_bytes(&[0x40 + number; 16]).unwrap(),
+            root: RootId::of(b"root"),
+            not_after: Timestamp::from_secs(9),
+            born: Sequence(1),
+        }
+    }
+
+    fn holder(leaves: &[u8], applied: &[Option<u64>]) -> Holder {
+        let mut holder = Holder::new(1, Duration::ZERO);
+        holder.installed.trust_expected = false;
+        let identity = SpiffeId::parse("spiffe://example.org/a").unwrap();
+        let name = |kind| SecretName { text: "x".to_owned(), kind };
+        holder.subscribe(SubscriptionId(0), name(SecretKind::Leaf(identity)), Duration::ZERO);
+        for number in leaves {
+            holder.installed.leaves.get_mut(&SubscriptionId(0)).unwrap().note(leaf(*number));
+        }
+        for (id, sequence) in (1..).zip(applied) {
+            holder.subscribe(SubscriptionId(id), name(SecretKind::Roots), Duration::ZERO);
+            let view = |sequence: u64| TrustView { proves: Sequence(sequence), roots: BTreeSet::new() };
+            holder.installed.trust.get_mut(&SubscriptionId(id)).unwrap().applied = sequence.map(view);
+        }
+        holder
+    }
+
+    fn claims(holders: &[Holder]) -> Vec<(u8, u64, wire::EvidenceClass)> {
+        let one =
+            |(serial, claim): (Serial, Applied)| (serial.as_bytes()[0] - 0x40, claim.sequence.0, claim.class);
+        applied(holders.iter()).into_iter().map(one).collect()
+    }
+
+    use wire::EvidenceClass::{Applied as Proven, Delivered};
+
+    #[test]
+    fn the_last_validation_secret_of_the_last_holder_counts() {
+        assert_eq!(claims(&[holder(&[1], &[Some(5), Some(3)])]), [(1, 3, Proven)]);
+        assert_eq!(claims(&[holder(&[1], &[Some(5), None])]), []);
+        assert_eq!(
+            claims(&[holder(&[1, 2], &[Some(5)]), holder(&[2], &[Some(4)])]),
+            [(1, 5, Proven), (2, 4, Proven)]
+        );
+        assert_eq!(claims(&[holder(&[1], &[Some(5)]), holder(&[1], &[None])]), []);
+    }
+
+    #[test]
+    fn a_holder_without_validation_secret_proves_no_more_than_delivery() {
+        assert_eq!(claims(&[holder(&[1], &[])]), [(1, 1, Delivered)]);
+        assert_eq!(claims(&[holder(&[1], &[Some(7)]), holder(&[1], &[])]), [(1, 1, Delivered)]);
+        let mut fetched = holder(&[1], &[Some(7)]);
+        fetched.unproven = true;
+        assert_eq!(claims(&[fetched]), [(1, 1, Delivered)]);
+    }
+
+    #[test]
+    fn a_union_that_proves_nothing_is_not_claimed() {
+        assert_eq!(claims(&[holder(&[1], &[Some(0)])]), []);
+    }
+}

@@ -1,0 +1,350 @@
+//! A CA in process: TLS, the agent's service, and a list of misdeeds that it can be told to do.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::Stream;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use proto::banyan::agent::v1 as wire;
+use proto::banyan::agent::v1::agent_message::Message as Up;
+use proto::banyan::agent::v1::agent_service_server::{AgentService, AgentServiceServer};
+use proto::banyan::agent::v1::server_message::Message as Down;
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls_pki_types::{CertificateDer, UnixTime};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use trust::join_token::{JoinSecret, JoinToken};
+use trust::{Bundle, Clock, SeededRandomness, SpiffeId};
+
+use super::{Pki, to_wire};
+use crate::key::PrivateKey;
+
+/// What the CA does wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Misdeed {
+    #[default]
+    None,
+    /// Replies with an empty bundle.
+    EmptyBundle,
+    /// Signs another key than the one asked for.
+    OtherKey,
+    /// Names somebody else.
+    OtherIdentity,
+    /// Replies with the first bundle, whatever was streamed since.
+    OlderBundle,
+    /// Answers nothing but UNAVAILABLE.
+    Away,
+}
+
+/// The CA's state, which tests read and change.
+pub(crate) struct Desk {
+    pub(crate) signer: Arc<Pki>,
+    pub(crate) bundle: Bundle,
+    first_bundle: Bundle,
+    pub(crate) leaf_ttl: Duration,
+    pub(crate) agent_ttl: Duration,
+    pub(crate) misdeed: Misdeed,
+    pub(crate) heard: Vec<Up>,
+    pub(crate) registered: u32,
+    pub(crate) renewed: u32,
+    streams: Vec<mpsc::UnboundedSender<Result<wire::ServerMessage, Status>>>,
+}
+
+/// A running CA.
+pub(crate) struct FakeCa {
+    pub(crate) address: SocketAddr,
+    pub(crate) id: SpiffeId,
+    desk: Arc<Mutex<Desk>>,
+    tasks: JoinSet<()>,
+}
+
+#[derive(Clone)]
+struct Service {
+    desk: Arc<Mutex<Desk>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl FakeCa {
+    pub(crate) async fn start(clock: Arc<dyn Clock>) -> Self {
+        Self::start_as(clock, "spiffe://example.org/banyan/ca/ca-1").await
+    }
+
+    /// A CA that shows this identity.
+    pub(crate) async fn start_as(clock: Arc<dyn Clock>, id: &str) -> Self {
+        let signer = Arc::new(Pki::new("first"));
+        let id = SpiffeId::parse(id).unwrap();
+        let key = PrivateKey::generate().unwrap();
+        let year = Duration::from_secs(86_400 * 300);
+        let chain = signer.leaf(&key.request(None).unwrap(), &id, clock.now(), year);
+        let desk = Desk {
+            bundle: signer.bundle(1),
+            first_bundle: signer.bundle(1),
+            signer,
+            leaf_ttl: Duration::from_secs(3600),
+            agent_ttl: Duration::from_secs(86_400),
+            misdeed: Misdeed::None,
+            heard: Vec::new(),
+            registered: 0,
+            renewed: 0,
+            streams: Vec::new(),
+        };
+        let desk = Arc::new(Mutex::new(desk));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let service = Service { desk: Arc::clone(&desk), clock };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve(listener, tls(&key, &chain), service));
+        Self { address, id, desk, tasks }
+    }
+
+    pub(crate) fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A token that pins the present bundle.
+    pub(crate) fn token(&self) -> String {
+        let secret = JoinSecret::random(&SeededRandomness::new(1));
+        let token = JoinToken::new(self.id.clone(), self.desk().bundle.digest(), secret).unwrap();
+        token.encode().to_string()
+    }
+
+    /// Puts a bundle in force and streams it.
+    pub(crate) fn publish(&self, bundle: Bundle) {
+        let mut desk = self.desk();
+        let message = Down::Bundle(to_wire(&bundle));
+        desk.bundle = bundle;
+        desk.tell(&message);
+    }
+
+    /// Streams anything.
+    pub(crate) fn tell(&self, message: &Down) {
+        self.desk().tell(message);
+    }
+
+    /// Ends every stream.
+    pub(crate) fn hang_up(&self) {
+        self.desk().streams.clear();
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.hang_up();
+        self.tasks.abort_all();
+    }
+}
+
+impl Desk {
+    fn tell(&mut self, message: &Down) {
+        let message = wire::ServerMessage { message: Some(message.clone()) };
+        self.streams.retain(|stream| stream.send(Ok(message.clone())).is_ok());
+    }
+
+    fn reply(&self, chain: Vec<Vec<u8>>) -> wire::IssueResponse {
+        let bundle = match self.misdeed {
+            Misdeed::EmptyBundle => wire::Bundle { roots: Vec::new(), ..to_wire(&self.bundle) },
+            Misdeed::OlderBundle => to_wire(&self.first_bundle),
+            _ => to_wire(&self.bundle),
+        };
+        wire::IssueResponse { chain, bundle: Some(bundle) }
+    }
+
+    /// Rows that the agent last claimed, newest claim for each serial.
+    pub(crate) fn claims(&self) -> std::collections::BTreeMap<Vec<u8>, (u64, wire::EvidenceClass)> {
+        let acks = self.heard.iter().filter_map(|message| match message {
+            Up::Ack(ack) => Some(&ack.rows),
+            _ => None,
+        });
+        acks.flatten().map(|row| (row.serial.clone(), (row.sequence, row.evidence()))).collect()
+    }
+
+    pub(crate) fn released(&self) -> Vec<Vec<u8>> {
+        let releases = self.heard.iter().filter_map(|message| match message {
+            Up::Release(release) => Some(release.serials.clone()),
+            _ => None,
+        });
+        releases.flatten().collect()
+    }
+
+    pub(crate) fn nacks(&self) -> Vec<wire::Nack> {
+        let nacks = self.heard.iter().filter_map(|message| match message {
+            Up::Nack(nack) => Some(nack.clone()),
+            _ => None,
+        });
+        nacks.collect()
+    }
+}
+
+impl Service {
+    fn desk(&self) -> Result<MutexGuard<'_, Desk>, Status> {
+        let desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+        match desk.misdeed {
+            Misdeed::Away => Err(Status::unavailable("away")),
+            _ => Ok(desk),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl AgentService for Service {
+    type ConnectStream = Pin<Box<dyn Stream<Item = Result<wire::ServerMessage, Status>> + Send>>;
+
+    async fn get_bundle(
+        &self,
+        request: Request<wire::GetBundleRequest>,
+    ) -> Result<Response<wire::GetBundleResponse>, Status> {
+        assert!(request.metadata().get("authorization").is_none(), "no secret before the CA is known");
+        let bundle = to_wire(&self.desk()?.bundle);
+        Ok(Response::new(wire::GetBundleResponse { bundle: Some(bundle) }))
+    }
+
+    async fn register(
+        &self,
+        request: Request<wire::RegisterRequest>,
+    ) -> Result<Response<wire::IssueResponse>, Status> {
+        let header = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+        let bearer = header.and_then(|text| text.strip_prefix("Bearer "));
+        bearer.ok_or_else(|| Status::unauthenticated("no token"))?;
+        let id = SpiffeId::parse("spiffe://example.org/banyan/agent/host-1").unwrap();
+        let mut desk = self.desk()?;
+        desk.registered += 1;
+        let chain = desk.signer.leaf(&request.get_ref().csr, &id, self.clock.now(), desk.agent_ttl);
+        Ok(Response::new(desk.reply(chain)))
+    }
+
+    async fn renew_agent(
+        &self,
+        request: Request<wire::RenewAgentRequest>,
+    ) -> Result<Response<wire::IssueResponse>, Status> {
+        let id = SpiffeId::parse("spiffe://example.org/banyan/agent/host-1").unwrap();
+        let mut desk = self.desk()?;
+        desk.renewed += 1;
+        let chain = desk.signer.leaf(&request.get_ref().csr, &id, self.clock.now(), desk.agent_ttl);
+        Ok(Response::new(desk.reply(chain)))
+    }
+
+    async fn issue_workload(
+        &self,
+        request: Request<wire::IssueWorkloadRequest>,
+    ) -> Result<Response<wire::IssueResponse>, Status> {
+        let request = request.into_inner();
+        let desk = self.desk()?;
+        let wanted = match desk.misdeed {
+            Misdeed::OtherIdentity => "spiffe://example.org/ns/a/sa/somebody-else",
+            _ => &request.spiffe_id,
+        };
+        let csr = match desk.misdeed {
+            Misdeed::OtherKey => PrivateKey::generate().unwrap().request(None).unwrap(),
+            _ => request.csr,
+        };
+        let chain =
+            desk.signer.leaf(&csr, &SpiffeId::parse(wanted).unwrap(), self.clock.now(), desk.leaf_ttl);
+        Ok(Response::new(desk.reply(chain)))
+    }
+
+    async fn connect(
+        &self,
+        request: Request<Streaming<wire::AgentMessage>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
+        let (to, from) = mpsc::unbounded_channel();
+        {
+            let mut desk = self.desk()?;
+            let bundle = Down::Bundle(to_wire(&desk.bundle));
+            // A stream that is just made takes a message.
+            let _ = to.send(Ok(wire::ServerMessage { message: Some(bundle) }));
+            desk.streams.push(to);
+        }
+        let (service, mut inbound) = (self.clone(), request.into_inner());
+        tokio::spawn(async move {
+            while let Ok(Some(message)) = inbound.message().await {
+                let mut desk = service.desk.lock().unwrap_or_else(PoisonError::into_inner);
+                desk.heard.extend(message.message);
+            }
+        });
+        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(from))))
+    }
+}
+
+async fn serve(listener: TcpListener, config: ServerConfig, service: Service) {
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let routes = tonic::service::Routes::new(AgentServiceServer::new(service)).prepare();
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok((tcp, _)) = listener.accept().await else { return };
+        let (acceptor, routes) = (acceptor.clone(), routes.clone());
+        connections.spawn(async move {
+            let Ok(tls) = acceptor.accept(tcp).await else { return };
+            let server = auto::Builder::new(TokioExecutor::new());
+            // A connection that breaks is the client's to notice.
+            let _ = server.serve_connection(TokioIo::new(tls), TowerToHyperService::new(routes)).await;
+        });
+    }
+}
+
+fn tls(key: &PrivateKey, chain: &[Vec<u8>]) -> ServerConfig {
+    let provider = Arc::new(ring::default_provider());
+    let chain = chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_client_cert_verifier(Arc::new(AnyClient))
+        .with_single_cert(chain, key.rustls())
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config
+}
+
+/// Takes any client certificate, and none.
+#[derive(Debug)]
+struct AnyClient;
+
+impl ClientCertVerifier for AnyClient {
+    fn root_hint_subjects(&self) -> &[rustls::DistinguishedName] {
+        &[]
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn verify_client_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        let algorithms = ring::default_provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        let algorithms = ring::default_provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        ring::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}

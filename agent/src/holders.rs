@@ -1,0 +1,377 @@
+//! The processes that hold secrets of ours, and the durable account of which leaves they may present.
+//!
+//! A holder goes on with its secrets when the agent restarts, or when its stream ends. So the account survives the
+//! agent: an entry is on the disk BEFORE the leaf that it names is handed over, and it goes only when its process is gone
+//! or has acknowledged something newer.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use host::Disk;
+use serde::{Deserialize, Serialize};
+use trust::{RootId, Sequence, Serial, SpiffeId, Timestamp, TrustDomain};
+
+use crate::install::{HeldLeaf, Installed, LeafSubscription, SubscriptionId, TrustSubscription};
+use crate::process::ProcessId;
+use crate::secret_name::{SecretKind, SecretName};
+
+/// One process that holds secrets of ours.
+#[derive(Debug)]
+pub(crate) struct Holder {
+    pub(crate) uid: u32,
+    pub(crate) installed: Installed,
+    pub(crate) subscriptions: BTreeMap<SubscriptionId, Subscription>,
+    /// Uptime of the agent's machine when it was first seen in this run.
+    pub(crate) seen_at: Duration,
+    /// It fetched a secret without a stream, so nothing tells what it applied.
+    pub(crate) unproven: bool,
+}
+
+/// One secret that a holder subscribes to, or did.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    pub(crate) name: SecretName,
+    /// The stream it is served on; without one it was served on a stream that ended.
+    pub(crate) stream: Option<u64>,
+    /// Uptime when its stream ended.
+    pub(crate) absent_since: Option<Duration>,
+}
+
+/// The account on the disk.
+#[derive(Debug)]
+pub(crate) struct HolderFile {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    boot: String,
+}
+
+/// An account that cannot be read. It is never replaced by an empty one: leaves may be in use that it names.
+#[derive(Debug, thiserror::Error)]
+pub enum HolderFileError {
+    /// The file cannot be read.
+    #[error("the account of holders in {} cannot be read: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The file is there and is not what was written.
+    #[error(
+        "the account of holders in {} is damaged ({what}); remove it once every process that this agent served has been restarted",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    format: u32,
+    boot: String,
+    holders: Vec<StoredHolder>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredHolder {
+    pid: i32,
+    start: u64,
+    uid: u32,
+    unproven: bool,
+    trust: Vec<String>,
+    leaves: Vec<StoredSecret>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredSecret {
+    name: String,
+    identity: String,
+    may_hold: Vec<StoredLeaf>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredLeaf {
+    serial: String,
+    root: String,
+    not_after: i64,
+    born: u64,
+}
+
+/// All holders, by process.
+pub(crate) type Holders = BTreeMap<ProcessId, Holder>;
+
+impl Holder {
+    /// A process that has shown up.
+    pub(crate) fn new(uid: u32, uptime: Duration) -> Self {
+        let installed = Installed { trust_expected: true, ..Installed::default() };
+        Self { uid, installed, subscriptions: BTreeMap::new(), seen_at: uptime, unproven: false }
+    }
+
+    /// Every leaf that this holder may present.
+    pub(crate) fn may_hold(&self) -> impl Iterator<Item = &HeldLeaf> {
+        self.installed.leaves.values().flat_map(|secret| &secret.may_hold)
+    }
+
+    /// Adds a subscription that has no stream.
+    pub(crate) fn subscribe(&mut self, id: SubscriptionId, name: SecretName, uptime: Duration) {
+        match &name.kind {
+            SecretKind::Leaf(identity) => {
+                let secret = LeafSubscription {
+                    identity: identity.clone(),
+                    may_hold: Vec::new(),
+                    installed: None,
+                    in_flight: None,
+                    refused: None,
+                    ready: false,
+                };
+                self.installed.leaves.insert(id, secret);
+            }
+            SecretKind::Roots | SecretKind::All => {
+                self.installed.trust.insert(id, TrustSubscription::default());
+            }
+        }
+        self.subscriptions.insert(id, Subscription { name, stream: None, absent_since: Some(uptime) });
+    }
+
+    /// Forgets a subscription.
+    pub(crate) fn forget(&mut self, id: SubscriptionId) {
+        self.subscriptions.remove(&id);
+        self.installed.trust.remove(&id);
+        self.installed.leaves.remove(&id);
+    }
+
+    /// The stream of a subscription ended.
+    pub(crate) fn detach(&mut self, id: SubscriptionId, uptime: Duration) {
+        if let Some(subscription) = self.subscriptions.get_mut(&id) {
+            subscription.stream = None;
+            subscription.absent_since = Some(uptime);
+        }
+        if let Some(secret) = self.installed.trust.get_mut(&id) {
+            secret.detach();
+        }
+        if let Some(secret) = self.installed.leaves.get_mut(&id) {
+            secret.detach();
+        }
+    }
+
+    /// Says whether something can be pushed to a subscription now.
+    pub(crate) fn set_ready(&mut self, id: SubscriptionId, ready: bool) {
+        if let Some(secret) = self.installed.trust.get_mut(&id) {
+            secret.ready = ready;
+        }
+        if let Some(secret) = self.installed.leaves.get_mut(&id) {
+            secret.ready = ready;
+        }
+    }
+
+    /// Whether any of its streams is up.
+    pub(crate) fn connected(&self) -> bool {
+        self.subscriptions.values().any(|subscription| subscription.stream.is_some())
+    }
+}
+
+impl HolderFile {
+    /// Names the file; reads nothing.
+    pub(crate) fn new(disk: Arc<dyn Disk>, state_dir: &Path, boot: String) -> Self {
+        Self { disk, path: state_dir.join("holders.json"), boot }
+    }
+
+    /// Reads what a former run left; empty after the machine was booted anew, since no process survives that.
+    pub(crate) fn read(
+        &self,
+        trust_domain: &TrustDomain,
+        uptime: Duration,
+        mut next_id: impl FnMut() -> SubscriptionId,
+    ) -> Result<Holders, HolderFileError> {
+        let bytes = match self.disk.read(&self.path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Holders::new()),
+            Err(source) => return Err(HolderFileError::Io { path: self.path.clone(), source }),
+        };
+        let damaged = |what: String| HolderFileError::Damaged { path: self.path.clone(), what };
+        let stored: Stored = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        if stored.format != 1 {
+            return Err(damaged(format!("format {} is unknown", stored.format)));
+        }
+        if stored.boot != self.boot {
+            return Ok(Holders::new());
+        }
+        let mut holders = Holders::new();
+        for holder in stored.holders {
+            let process = ProcessId { pid: holder.pid, start: holder.start };
+            let restored = restore(holder, (trust_domain, uptime), &mut next_id)
+                .ok_or_else(|| damaged(format!("the entry of process {} does not parse", process.pid)))?;
+            holders.insert(process, restored);
+        }
+        Ok(holders)
+    }
+
+    /// The bytes to make durable.
+    pub(crate) fn encode(&self, holders: &Holders) -> Vec<u8> {
+        let one = |(process, holder): (&ProcessId, &Holder)| StoredHolder {
+            pid: process.pid,
+            start: process.start,
+            uid: holder.uid,
+            unproven: holder.unproven,
+            trust: holder.names(|id| holder.installed.trust.contains_key(id)),
+            leaves: holder
+                .installed
+                .leaves
+                .iter()
+                .filter_map(|(id, secret)| store(holder, id, secret))
+                .collect(),
+        };
+        let stored =
+            Stored { format: 1, boot: self.boot.clone(), holders: holders.iter().map(one).collect() };
+        // Plain text and numbers always have a JSON form.
+        serde_json::to_vec_pretty(&stored).unwrap_or_default()
+    }
+
+    pub(crate) fn file(&self) -> (Arc<dyn Disk>, PathBuf) {
+        (Arc::clone(&self.disk), self.path.clone())
+    }
+}
+
+impl Holder {
+    fn names(&self, wanted: impl Fn(&SubscriptionId) -> bool) -> Vec<String> {
+        let all = self.subscriptions.iter().filter(|(id, _)| wanted(id));
+        all.map(|(_, subscription)| subscription.name.text.clone()).collect()
+    }
+}
+
+fn store(holder: &Holder, id: &SubscriptionId, secret: &LeafSubscription) -> Option<StoredSecret> {
+    let leaf = |leaf: &HeldLeaf| StoredLeaf {
+        serial: leaf.serial.to_string(),
+        root: leaf.root.to_string(),
+        not_after: leaf.not_after.as_secs(),
+        born: leaf.born.0,
+    };
+    Some(StoredSecret {
+        name: holder.subscriptions.get(id)?.name.text.clone(),
+        identity: secret.identity.to_string(),
+        may_hold: secret.may_hold.iter().map(leaf).collect(),
+    })
+}
+
+fn restore(
+    stored: StoredHolder,
+    (trust_domain, uptime): (&TrustDomain, Duration),
+    next_id: &mut impl FnMut() -> SubscriptionId,
+) -> Option<Holder> {
+    let mut holder = Holder::new(stored.uid, uptime);
+    holder.unproven = stored.unproven;
+    // It is no newcomer: which validation secrets it has is known.
+    holder.installed.trust_expected = false;
+    for text in stored.trust {
+        let kind = if text == "ALL" { SecretKind::All } else { SecretKind::Roots };
+        holder.subscribe(next_id(), SecretName { text, kind }, uptime);
+    }
+    for secret in stored.leaves {
+        let identity = SpiffeId::parse(&secret.identity).ok()?;
+        (identity.trust_domain() == trust_domain).then_some(())?;
+        let id = next_id();
+        let name = SecretName { text: secret.name, kind: SecretKind::Leaf(identity) };
+        holder.subscribe(id, name, uptime);
+        let may_hold = secret.may_hold.iter().map(restore_leaf).collect::<Option<Vec<_>>>()?;
+        holder.installed.leaves.get_mut(&id)?.may_hold = may_hold;
+    }
+    Some(holder)
+}
+
+fn restore_leaf(stored: &StoredLeaf) -> Option<HeldLeaf> {
+    Some(HeldLeaf {
+        serial: serial(&stored.serial)?,
+        root: stored.root.parse::<RootId>().ok()?,
+        not_after: Timestamp::from_secs(stored.not_after),
+        born: Sequence(stored.born),
+    })
+}
+
+fn serial(hex: &str) -> Option<Serial> {
+    (hex.len() == 2 * Serial::LEN).then_some(())?;
+    Serial::from_bytes(&u128::from_str_radix(hex, 16).ok()?.to_be_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use host::RealDisk;
+
+    fn domain() -> TrustDomain {
+        TrustDomain::parse("example.org").unwrap()
+    }
+
+    fn counter() -> impl FnMut() -> SubscriptionId {
+        let mut next = 0;
+        move || {
+            next += 1;
+            SubscriptionId(next)
+        }
+    }
+
+    fn one_holder() -> (ProcessId, Holder, HeldLeaf) {
+        let identity = SpiffeId::parse("spiffe://example.org/ns/a/sa/b").unwrap();
+        let leaf = HeldLeaf {
+            serial: Serial::from_bytes(&[0x41; 16]).unwrap(),
+            root: RootId::of(b"root"),
+            not_after: Timestamp::from_secs(77),
+            born: Sequence(3),
+        };
+        let mut holder = Holder::new(1000, Duration::ZERO);
+        let name = |text: &str, kind| SecretName { text: text.to_owned(), kind };
+        holder.subscribe(SubscriptionId(1), name("ROOTCA", SecretKind::Roots), Duration::ZERO);
+        holder.subscribe(SubscriptionId(2), name("default", SecretKind::Leaf(identity)), Duration::ZERO);
+        holder.installed.leaves.get_mut(&SubscriptionId(2)).unwrap().note(leaf);
+        (ProcessId { pid: 7, start: 9 }, holder, leaf)
+    }
+
+    #[test]
+    fn the_account_survives_and_says_what_each_holder_may_present() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = HolderFile::new(Arc::new(RealDisk), dir.path(), "boot".to_owned());
+        let (process, holder, leaf) = one_holder();
+        let bytes = file.encode(&Holders::from([(process, holder)]));
+        file.disk.replace(&file.path, &bytes, 0o600).unwrap();
+        let holders = file.read(&domain(), Duration::ZERO, counter()).unwrap();
+        let restored = &holders[&process];
+        assert_eq!(restored.uid, 1000);
+        assert_eq!(restored.may_hold().collect::<Vec<_>>(), [&leaf]);
+        assert_eq!(restored.installed.trust.len(), 1, "the validation secret is still reckoned with");
+        assert!(!restored.installed.trust_expected && !restored.connected());
+    }
+
+    #[test]
+    fn no_holder_survives_a_boot() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = HolderFile::new(Arc::new(RealDisk), dir.path(), "before".to_owned());
+        let (process, holder, _) = one_holder();
+        file.disk.replace(&file.path, &file.encode(&Holders::from([(process, holder)])), 0o600).unwrap();
+        let after = HolderFile::new(Arc::new(RealDisk), dir.path(), "after".to_owned());
+        assert!(after.read(&domain(), Duration::ZERO, counter()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_damaged_account_is_an_error_and_not_an_empty_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = HolderFile::new(Arc::new(RealDisk), dir.path(), "boot".to_owned());
+        let (process, holder, _) = one_holder();
+        let good = String::from_utf8(file.encode(&Holders::from([(process, holder)]))).unwrap();
+        for bad in ["", "{", &good.replace("41414141", "zz"), &good.replace("\"format\": 1", "\"format\": 2")]
+        {
+            std::fs::write(&file.path, bad).unwrap();
+            let error = file.read(&domain(), Duration::ZERO, counter()).unwrap_err();
+            assert!(matches!(error, HolderFileError::Damaged { .. }), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What the hub publishes: evidence for the CA, status for people.
+
+use std::sync::Arc;
+
+use proto::banyan::agent::v1 as wire;
+use trust::Root;
+
+use super::Hub;
+use crate::evidence::{Applied, Evidence, applied, applied_by};
+use crate::status::{HolderStatus, MemberStatus, Status, WorkloadStatus};
+
+impl Hub {
+    pub(super) fn publish(&self) {
+        let evidence = self.evidence();
+        self.parts.publish.evidence.send_if_modified(|published| {
+            let news = **published != evidence;
+            if news {
+                *published = Arc::new(evidence);
+            }
+            news
+        });
+        let status = self.status();
+        self.parts.publish.status.send_if_modified(|published| {
+            let news = **published != status;
+            if news {
+                *published = Arc::new(status);
+            }
+            news
+        });
+    }
+
+    fn evidence(&self) -> Evidence {
+        let bundle = self.parts.store.current();
+        let mut claims = applied(self.holders.values());
+        // The agent trusts the CA by its own bundle, which is in force as soon as it is durable.
+        if let (Some(own), Some(bundle)) = (self.parts.credential.borrow().as_ref(), bundle) {
+            let claim = Applied { sequence: bundle.sequence(), class: wire::EvidenceClass::Applied };
+            claims.insert(own.held().serial, claim);
+        }
+        Evidence {
+            bundle: bundle.map(|bundle| (bundle.sequence(), bundle.digest().as_bytes().to_vec())),
+            held: self.serials.live.keys().copied().collect(),
+            applied: claims,
+            released: self.serials.released.keys().copied().collect(),
+            nacks: self.nacks.recent.iter().cloned().collect(),
+            health: wire::Health {
+                holders: u32::try_from(self.holders.len()).unwrap_or(u32::MAX),
+                workloads: u32::try_from(self.workloads.len()).unwrap_or(u32::MAX),
+                nacks: self.nacks.total,
+            },
+        }
+    }
+
+    fn status(&self) -> Status {
+        let bundle = self.parts.store.current();
+        let own = self.parts.credential.borrow();
+        let member = own.as_ref().map(|leaf| MemberStatus {
+            spiffe_id: leaf.identity().to_string(),
+            serial: leaf.held().serial.to_string(),
+            not_after: leaf.held().not_after,
+        });
+        let workloads = self.workloads.iter().map(|(identity, workload)| {
+            let held = workload.leaf.as_ref().map(|leaf| leaf.held());
+            WorkloadStatus {
+                spiffe_id: identity.to_string(),
+                serial: held.map(|leaf| leaf.serial.to_string()),
+                not_after: held.map(|leaf| leaf.not_after),
+                root: held.map(|leaf| leaf.root),
+                renewals: workload.renewals(),
+                last_error: workload.last_error.clone(),
+            }
+        });
+        let holders = self.holders.iter().map(|(process, holder)| HolderStatus {
+            pid: process.pid,
+            uid: holder.uid,
+            connected: holder.connected(),
+            serials: holder.may_hold().map(|leaf| leaf.serial.to_string()).collect(),
+            applied: applied_by(holder).map(|sequence| sequence.0),
+        });
+        let conditions = self.conditions.iter().map(|(kind, what)| format!("{}: {what}", kind.name()));
+        Status {
+            sequence: self.sequence().0,
+            roots: bundle.map(|bundle| bundle.roots().iter().map(Root::id).collect()).unwrap_or_default(),
+            member,
+            connected: self.connected,
+            workloads: workloads.collect(),
+            holders: holders.collect(),
+            nacks: self.nacks.total,
+            conditions: conditions.collect(),
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Streams of secrets: who opens them, what they subscribe to, and what their acknowledgements mean.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proto::sds::DiscoveryRequest;
+use tokio::sync::mpsc;
+use tonic::{Code, Status as Refusal};
+use trust::SpiffeId;
+
+use super::{Hub, Peer, Pushed};
+use crate::bundle_store;
+use crate::holders::Holder;
+use crate::install::SubscriptionId;
+use crate::process::ProcessId;
+use crate::sds::secret;
+use crate::secret_name::{NameRefused, SecretKind, SecretName};
+
+/// Secrets that one stream may subscribe to.
+const NAMES_MAX: usize = 16;
+/// A secret whose stream ended is reckoned with for this long, while its holder has other streams up: several times
+/// Envoy's longest wait before it reconnects (30 s).
+const ABSENT_MAX: Duration = Duration::from_secs(120);
+/// A leaf waits this long for the first validation secret of a new holder.
+pub(super) const TRUST_WAIT: Duration = Duration::from_secs(1);
+
+/// One stream of secrets.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) holder: ProcessId,
+    uid: u32,
+    pub(super) to: mpsc::Sender<Pushed>,
+    pub(super) secrets: BTreeMap<String, SubscriptionId>,
+    /// Nonce of the last answer; older ones are stale.
+    pub(super) nonce: String,
+    /// What the last answer carried, until it is acknowledged.
+    pub(super) outstanding: Option<SubscriptionId>,
+    pub(super) answers: u64,
+}
+
+impl Hub {
+    pub(super) fn open(&mut self, peer: Peer, to: mpsc::Sender<Pushed>) -> Result<u64, Refusal> {
+        let holder = self.admit(peer)?;
+        if self.streams.len() >= self.parts.config.limits.streams {
+            return Err(Refusal::resource_exhausted("too many streams at this agent: raise limits.streams"));
+        }
+        let number = self.next_id();
+        let stream = Stream {
+            holder,
+            uid: peer.uid,
+            to,
+            secrets: BTreeMap::new(),
+            nonce: String::new(),
+            outstanding: None,
+            answers: 0,
+        };
+        self.streams.insert(number, stream);
+        Ok(number)
+    }
+
+    /// Finds the process behind a connection, and takes it into the holders. The user id decides, and only it.
+    pub(super) fn admit(&mut self, peer: Peer) -> Result<ProcessId, Refusal> {
+        if !self.entitlements.contains_key(&peer.uid) {
+            return Err(Refusal::permission_denied(NameRefused::Nobody.to_string()));
+        }
+        let process = peer.pid.filter(|pid| *pid > 0).and_then(|pid| self.parts.processes.find(pid));
+        let process = process.ok_or_else(|| {
+            Refusal::failed_precondition(
+                "the calling process cannot be seen: run the agent in the same PID namespace, or one above it",
+            )
+        })?;
+        if !self.holders.contains_key(&process) {
+            self.holders.insert(process, Holder::new(peer.uid, self.parts.clock.uptime()));
+            self.watch(process);
+        }
+        Ok(process)
+    }
+
+    pub(super) fn close(&mut self, number: u64) {
+        let Some(stream) = self.streams.remove(&number) else { return };
+        let uptime = self.parts.clock.uptime();
+        if let Some(holder) = self.holders.get_mut(&stream.holder) {
+            stream.secrets.values().for_each(|id| holder.detach(*id, uptime));
+        }
+    }
+
+    /// Handles a request: an acknowledgement, a refusal, a subscription, or something stale.
+    pub(super) fn request(&mut self, number: u64, request: &DiscoveryRequest) {
+        let Some(stream) = self.streams.get_mut(&number) else { return };
+        if !request.response_nonce.is_empty() && request.response_nonce != stream.nonce {
+            tracing::debug!(stream = number, "stale nonce");
+            return;
+        }
+        let answered = match request.response_nonce.is_empty() {
+            true => None,
+            false => stream.outstanding.take(),
+        };
+        if let Some(id) = answered {
+            self.answered(number, id, request);
+        }
+        if let Err(refusal) = self.subscribe(number, request) {
+            if let Some(stream) = self.streams.get(&number) {
+                // If the reader is so slow that even this does not fit, the stream ends without it.
+                let _ = stream.to.try_send(Err(refusal));
+            }
+            self.close(number);
+        }
+    }
+
+    fn answered(&mut self, number: u64, id: SubscriptionId, request: &DiscoveryRequest) {
+        let Some(process) = self.streams.get(&number).map(|stream| stream.holder) else { return };
+        let Some(holder) = self.holders.get_mut(&process) else { return };
+        let refused = request.error_detail.as_ref();
+        let mut about = holder.may_hold().next().map(|leaf| leaf.serial);
+        let mut sequence = self.parts.store.current().map(trust::Bundle::sequence).unwrap_or_default();
+        if let Some(secret) = holder.installed.trust.get_mut(&id) {
+            sequence = secret.in_flight.as_ref().map_or(sequence, |view| view.proves);
+            if refused.is_some() {
+                secret.refuse()
+            } else {
+                secret.acknowledge()
+            }
+            secret.ready = true;
+        }
+        if let Some(secret) = holder.installed.leaves.get_mut(&id) {
+            about = secret.in_flight.map(|leaf| leaf.serial).or(about);
+            if refused.is_some() {
+                secret.refuse()
+            } else {
+                secret.acknowledge()
+            }
+            secret.ready = true;
+            self.holders_dirty = true;
+        }
+        self.mark_ready(number);
+        if let Some(error) = refused {
+            tracing::warn!(pid = process.pid, error = %error.message.escape_debug(), "a holder refused a secret");
+            self.nack(about, sequence, &error.message);
+        }
+    }
+
+    /// After an answer everything on the stream can be pushed to again.
+    fn mark_ready(&mut self, number: u64) {
+        let Some(stream) = self.streams.get(&number) else { return };
+        let Some(holder) = self.holders.get_mut(&stream.holder) else { return };
+        for id in stream.secrets.values() {
+            holder.set_ready(*id, stream.outstanding.is_none());
+        }
+    }
+
+    fn subscribe(&mut self, number: u64, request: &DiscoveryRequest) -> Result<(), Refusal> {
+        if !request.type_url.is_empty() && request.type_url != secret::TYPE_URL {
+            return Err(Refusal::invalid_argument(format!("only {} is served here", secret::TYPE_URL)));
+        }
+        let Some(stream) = self.streams.get(&number) else { return Ok(()) };
+        let (process, uid) = (stream.holder, stream.uid);
+        let wanted: BTreeSet<&String> = request.resource_names.iter().collect();
+        if wanted.len() > NAMES_MAX {
+            return Err(Refusal::invalid_argument(format!("at most {NAMES_MAX} secrets fit on one stream")));
+        }
+        let present: BTreeSet<&String> = stream.secrets.keys().collect();
+        if wanted == present {
+            return Ok(());
+        }
+        let added: Vec<SecretName> =
+            wanted.difference(&present).map(|text| self.name(text, uid)).collect::<Result<_, _>>()?;
+        let removed: Vec<String> = present.difference(&wanted).map(|name| (*name).clone()).collect();
+        let hint = (wanted.len() == 1).then_some(request.version_info.as_str());
+        for name in removed {
+            self.unsubscribe(number, &name);
+        }
+        for name in added {
+            self.attach(number, process, name, hint);
+        }
+        self.holders_dirty = true;
+        Ok(())
+    }
+
+    pub(super) fn name(&self, text: &str, uid: u32) -> Result<SecretName, Refusal> {
+        let entitled: &[SpiffeId] = self.entitlements.get(&uid).map_or(&[], Vec::as_slice);
+        SecretName::parse(text, &self.parts.config.trust_domain, entitled).map_err(|refused| {
+            let code = match refused {
+                NameRefused::Nobody | NameRefused::NotEntitled(_) => Code::PermissionDenied,
+                NameRefused::Unknown(..) => Code::InvalidArgument,
+            };
+            Refusal::new(code, refused.to_string())
+        })
+    }
+
+    fn unsubscribe(&mut self, number: u64, name: &str) {
+        let uptime = self.parts.clock.uptime();
+        let Some(stream) = self.streams.get_mut(&number) else { return };
+        let Some(id) = stream.secrets.remove(name) else { return };
+        if stream.outstanding == Some(id) {
+            stream.outstanding = None;
+        }
+        if let Some(holder) = self.holders.get_mut(&stream.holder) {
+            holder.detach(id, uptime);
+            // Roots that the holder asks for no more hold no leaf back; a leaf it was given may still be in its hands.
+            if holder.installed.trust.contains_key(&id) {
+                holder.forget(id);
+            }
+        }
+        self.mark_ready(number);
+    }
+
+    /// Puts a secret on a stream: one that was served before on a stream that ended, or a new one.
+    fn attach(&mut self, number: u64, process: ProcessId, name: SecretName, hint: Option<&str>) {
+        let fresh = self.next_subscription();
+        let uptime = self.parts.clock.uptime();
+        let applied = hint.and_then(|version| self.applied_by_version(version));
+        let Some(holder) = self.holders.get_mut(&process) else { return };
+        let Some(stream) = self.streams.get_mut(&number) else { return };
+        let absent =
+            holder.subscriptions.iter().find(|(_, known)| known.name == name && known.stream.is_none());
+        let id = absent.map_or(fresh, |(id, _)| *id);
+        if id == fresh {
+            holder.subscribe(id, name.clone(), uptime);
+        }
+        if let Some(subscription) = holder.subscriptions.get_mut(&id) {
+            subscription.stream = Some(number);
+            subscription.absent_since = None;
+        }
+        if let Some(secret) = holder.installed.trust.get_mut(&id) {
+            // On a new stream only what the holder says of itself counts; without a word it gets the newest again.
+            secret.applied = applied;
+            secret.refused = None;
+        }
+        if let Some(secret) = holder.installed.leaves.get_mut(&id) {
+            secret.refused = None;
+        }
+        stream.secrets.insert(name.text, id);
+        self.mark_ready(number);
+    }
+
+    /// The bundle whose version a reconnecting holder says it has; unions are not recognised, and are pushed again.
+    fn applied_by_version(&self, version: &str) -> Option<crate::install::TrustView> {
+        let sequence = secret::sequence_of(version)?;
+        let view = bundle_store::view(self.parts.store.at(sequence)?);
+        (secret::trust_version(&view) == version).then_some(view)
+    }
+
+    /// Lets time do what time does: leaves expire, and secrets that nobody came back for are forgotten.
+    pub(super) fn expire(&mut self) {
+        let (now, uptime) = (self.parts.clock.now(), self.parts.clock.uptime());
+        for holder in self.holders.values_mut() {
+            let connected = holder.connected();
+            if uptime.saturating_sub(holder.seen_at) >= TRUST_WAIT {
+                holder.installed.trust_expected = false;
+            }
+            for secret in holder.installed.leaves.values_mut() {
+                let before = secret.may_hold.len();
+                secret.may_hold.retain(|leaf| leaf.not_after > now);
+                self.holders_dirty |= secret.may_hold.len() != before;
+            }
+            let long_absent = |since: Option<Duration>| {
+                since.is_some_and(|since| uptime.saturating_sub(since) >= ABSENT_MAX)
+            };
+            let forgotten: Vec<SubscriptionId> = holder
+                .subscriptions
+                .iter()
+                .filter(|(id, subscription)| {
+                    let holds =
+                        holder.installed.leaves.get(id).is_some_and(|secret| !secret.may_hold.is_empty());
+                    let counts = match subscription.name.kind {
+                        SecretKind::Leaf(_) => holds,
+                        SecretKind::Roots | SecretKind::All => !connected,
+                    };
+                    !counts && long_absent(subscription.absent_since)
+                })
+                .map(|(id, _)| *id)
+                .collect();
+            self.holders_dirty |= !forgotten.is_empty();
+            forgotten.into_iter().for_each(|id| holder.forget(id));
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Leaves of the configured identities: asked for when somebody wants one, renewed in time, wiped when nobody does.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::banyan::agent::v1 as wire;
+use trust::randomness::random_bytes;
+use trust::{Bundle, Chain, Sequence, Serial, SpiffeId, Timestamp};
+
+use super::Hub;
+use crate::backoff::{Backoff, spread};
+use crate::bundle_store;
+use crate::ca_client::CallError;
+use crate::config::AgentConfig;
+use crate::key::{KeyError, PrivateKey};
+use crate::leaf::{Expected, Jitter, Judgement, Leaf};
+use crate::status::Condition;
+
+/// A one-shot caller that found no leaf is expected back within this time.
+const WANTED: Duration = Duration::from_secs(30);
+
+/// One configured identity.
+#[derive(Debug, Default)]
+pub(super) struct Workload {
+    prewarm: bool,
+    pub(super) leaf: Option<Arc<Leaf>>,
+    /// Whether anybody was ever handed the present leaf.
+    handed_over: bool,
+    renew_at_millis: i64,
+    issuing: bool,
+    backoff: Backoff,
+    /// Uptime before which no attempt is made.
+    not_before: Duration,
+    /// Uptime until which a one-shot caller is expected back.
+    wanted_until: Duration,
+    received: u64,
+    pub(super) last_error: Option<String>,
+}
+
+/// What came of asking for a leaf.
+#[derive(Debug)]
+pub(super) struct Issued {
+    identity: SpiffeId,
+    result: Result<(Arc<PrivateKey>, wire::IssueResponse), IssueError>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum IssueError {
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
+pub(super) fn configured(config: &AgentConfig) -> BTreeMap<SpiffeId, Workload> {
+    let mut all: BTreeMap<SpiffeId, Workload> = BTreeMap::new();
+    for workload in &config.workloads {
+        all.entry(workload.spiffe_id.clone()).or_default().prewarm |= workload.prewarm;
+    }
+    all
+}
+
+impl Workload {
+    /// Leaves received after the first.
+    pub(super) fn renewals(&self) -> u64 {
+        self.received.saturating_sub(1)
+    }
+
+    fn due(&self, now_millis: i64, uptime: Duration) -> bool {
+        let wanting = self.leaf.is_none() || now_millis >= self.renew_at_millis;
+        wanting && !self.issuing && uptime >= self.not_before
+    }
+
+    fn drop_leaf(&mut self) {
+        self.leaf = None;
+        self.handed_over = false;
+    }
+}
+
+impl Hub {
+    /// A one-shot caller wants this leaf.
+    pub(super) fn want(&mut self, identity: &SpiffeId) {
+        let until = self.parts.clock.uptime() + WANTED;
+        if let Some(workload) = self.workloads.get_mut(identity) {
+            workload.wanted_until = until;
+        }
+    }
+
+    /// Somebody was handed the leaf with this serial.
+    pub(super) fn handed_over(&mut self, serial: Serial) {
+        let with = |workload: &&mut Workload| {
+            workload.leaf.as_ref().is_some_and(|leaf| leaf.held().serial == serial)
+        };
+        if let Some(workload) = self.workloads.values_mut().find(with) {
+            workload.handed_over = true;
+        }
+    }
+
+    /// Drops leaves that must not be handed out any more, or that nobody has and nobody wants.
+    ///
+    /// A leaf older than the bundle that nobody holds goes too: the CA would wait for a proof that nobody can give.
+    pub(super) fn shed(&mut self) {
+        let (now, sequence) = (self.parts.clock.now(), self.sequence());
+        let bundle = self.parts.store.current();
+        for (identity, workload) in &mut self.workloads {
+            let Some(leaf) = workload.leaf.as_ref().map(|leaf| leaf.held()) else { continue };
+            let mut holders = self.holders.values();
+            let held = holders.any(|holder| holder.may_hold().any(|other| other.serial == leaf.serial));
+            let wanted = wanted(&self.holders, identity) || workload.wanted_until > self.parts.clock.uptime();
+            let usable = leaf.not_after > now && bundle.is_some_and(|bundle| bundle.contains(&leaf.root));
+            let idle = !held && !wanted && (workload.handed_over || leaf.born < sequence);
+            if !usable || idle {
+                workload.drop_leaf();
+            }
+        }
+        self.account_serials(now);
+    }
+
+    /// A serial that neither a holder nor this agent has any more is released.
+    fn account_serials(&mut self, now: Timestamp) {
+        let own = self.parts.credential.borrow().as_ref().map(|leaf| leaf.held());
+        let waiting =
+            self.workloads.values().filter_map(|workload| workload.leaf.as_ref().map(|leaf| leaf.held()));
+        let held = self.holders.values().flat_map(|holder| holder.may_hold().copied());
+        let present: BTreeMap<Serial, Timestamp> =
+            held.chain(waiting).chain(own).map(|leaf| (leaf.serial, leaf.not_after)).collect();
+        let former = std::mem::replace(&mut self.serials.live, present);
+        for (serial, not_after) in former {
+            if !self.serials.live.contains_key(&serial) {
+                self.serials.released.insert(serial, not_after);
+            }
+        }
+        let live = &self.serials.live;
+        self.serials.released.retain(|serial, not_after| *not_after > now && !live.contains_key(serial));
+    }
+
+    /// Asks the CA for every leaf that is due, a few at a time.
+    pub(super) fn request_leaves(&mut self) {
+        let (now_millis, uptime) = (self.parts.clock.now_millis(), self.parts.clock.uptime());
+        let ready = self.parts.store.current().is_some() && self.parts.credential.borrow().is_some();
+        if !ready || self.conditions.contains_key(&Condition::Banned) {
+            return;
+        }
+        for (identity, workload) in &mut self.workloads {
+            if self.issuing.len() >= self.parts.config.limits.issuing {
+                return;
+            }
+            let wanted =
+                workload.prewarm || workload.wanted_until > uptime || wanted(&self.holders, identity);
+            if !wanted || !workload.due(now_millis, uptime) {
+                continue;
+            }
+            workload.issuing = true;
+            let (client, identity) = (Arc::clone(&self.parts.client), identity.clone());
+            let seconds = self.parts.config.leaf_ttl.map_or(0, |ttl| ttl.as_secs());
+            self.issuing.spawn(async move {
+                let ask = async {
+                    let key = Arc::new(PrivateKey::generate()?);
+                    let csr = key.request(Some(&identity))?;
+                    let request = wire::IssueWorkloadRequest {
+                        csr,
+                        spiffe_id: identity.to_string(),
+                        validity_seconds: i64::try_from(seconds).unwrap_or(i64::MAX),
+                    };
+                    Ok((key, client.issue(request).await?))
+                };
+                Issued { result: ask.await, identity }
+            });
+        }
+    }
+
+    /// Takes what came back: the bundle first, then the leaf under the newest bundle.
+    pub(super) async fn issued(&mut self, issued: Issued) {
+        let outcome = match issued.result {
+            Ok((key, response)) => self.received(&issued.identity, key, response).await,
+            Err(error) => Err(error.to_string()),
+        };
+        let (uptime, randomness) = (self.parts.clock.uptime(), Arc::clone(&self.parts.randomness));
+        let Some(workload) = self.workloads.get_mut(&issued.identity) else { return };
+        workload.issuing = false;
+        match outcome {
+            Ok(leaf) => {
+                workload.renew_at_millis =
+                    leaf.renew_at_millis(Jitter(u32::from_be_bytes(random_bytes(randomness.as_ref()))));
+                workload.leaf = Some(Arc::new(leaf));
+                workload.handed_over = false;
+                workload.received += 1;
+                workload.last_error = None;
+                workload.backoff.reset();
+            }
+            Err(error) => {
+                tracing::warn!(identity = %issued.identity, error, "no leaf; the last good one is served");
+                workload.not_before = uptime + workload.backoff.wait(randomness.as_ref());
+                workload.last_error = Some(error);
+            }
+        }
+    }
+
+    async fn received(
+        &mut self,
+        identity: &SpiffeId,
+        key: Arc<PrivateKey>,
+        response: wire::IssueResponse,
+    ) -> Result<Leaf, String> {
+        let offered = response.bundle.unwrap_or_default();
+        let offered = bundle_store::from_wire(&self.parts.config.trust_domain, &offered);
+        let born = offered.as_ref().map(Bundle::sequence).unwrap_or_default();
+        self.offer(offered).await.map_err(|error| error.to_string())?;
+        let Some(bundle) = self.parts.store.current().cloned() else { return Err("no bundle".to_owned()) };
+        let judgement = Judgement { bundle: &bundle, born, now_millis: self.parts.clock.now_millis() };
+        Leaf::accept(&response.chain, key, Expected::Workload(identity), &judgement).map_err(|refused| {
+            self.refuse_leaf(&response.chain, born, &refused.to_string());
+            refused.to_string()
+        })
+    }
+
+    fn refuse_leaf(&mut self, chain: &[Vec<u8>], born: Sequence, why: &str) {
+        let serial = Chain::parse(chain).ok().and_then(|chain| chain.leaf().serial());
+        self.nack(serial, born, why);
+    }
+
+    /// The CA wants these leaves renewed: each at a random moment of the window.
+    pub(super) fn reissue(&mut self, serials: &[Serial], window: Duration) {
+        let now = self.parts.clock.now_millis();
+        for workload in self.workloads.values_mut() {
+            let named = workload.leaf.as_ref().is_some_and(|leaf| serials.contains(&leaf.held().serial));
+            if named {
+                let wait = spread(window, self.parts.randomness.as_ref()).as_millis();
+                let at = now.saturating_add(i64::try_from(wait).unwrap_or(i64::MAX));
+                workload.renew_at_millis = workload.renew_at_millis.min(at);
+            }
+        }
+    }
+}
+
+/// Whether any stream that is up subscribes to this identity's leaf.
+fn wanted(holders: &crate::holders::Holders, identity: &SpiffeId) -> bool {
+    holders.values().any(|holder| {
+        holder.installed.leaves.iter().any(|(id, secret)| {
+            let up = holder.subscriptions.get(id).is_some_and(|subscription| subscription.stream.is_some());
+            up && secret.identity == *identity
+        })
+    })
+}

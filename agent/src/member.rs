@@ -1,0 +1,202 @@
+//! The agent's membership: joins, renews its own certificate at half of its life, and joins again if it expired.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::banyan::agent::v1 as wire;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::metadata::AsciiMetadataValue;
+use trust::randomness::random_bytes;
+use trust::{Bundle, Clock, Randomness};
+
+use crate::backoff::Backoff;
+use crate::bundle_store;
+use crate::ca_client::{CaClient, CallError, timed};
+use crate::config::AgentConfig;
+use crate::first_contact::{self, FirstContactError};
+use crate::hub::{HubHandle, OfferError};
+use crate::identity::{IdentityError, IdentityFiles};
+use crate::key::{KeyError, PrivateKey};
+use crate::leaf::{Expected, Jitter, Judgement, Leaf, LeafRefused};
+use crate::status::Condition;
+
+/// What the CA is told of this build.
+pub(crate) const BUILD: &str = concat!("banyan-agent ", env!("CARGO_PKG_VERSION"));
+/// How often the clock is looked at: sleeping until a moment would miss a clock that jumps.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The one task that keeps the agent a member.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) config: Arc<AgentConfig>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) randomness: Arc<dyn Randomness>,
+    pub(crate) files: Arc<IdentityFiles>,
+    pub(crate) key: Arc<PrivateKey>,
+    pub(crate) client: Arc<CaClient>,
+    pub(crate) hub: HubHandle,
+    pub(crate) trust: watch::Receiver<Option<Bundle>>,
+    pub(crate) credential: watch::Sender<Option<Arc<Leaf>>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum MemberError {
+    #[error(transparent)]
+    FirstContact(#[from] FirstContactError),
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error(transparent)]
+    Offer(#[from] OfferError),
+    #[error(transparent)]
+    Leaf(#[from] LeafRefused),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Files(#[from] IdentityError),
+    #[error("the token or JWT cannot go into a header")]
+    Header,
+}
+
+impl Member {
+    /// Runs until cancelled. What fails is tried again, ever less often; meanwhile the last good state is served.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let attempts = async {
+            let mut backoff = Backoff::default();
+            let mut step = Step::default();
+            loop {
+                match self.advance(&mut step).await {
+                    Ok(()) => {
+                        backoff.reset();
+                        self.hub.condition(Condition::NotMember, None).await;
+                        self.hub.condition(Condition::RenewalFails, None).await;
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "membership");
+                        self.tell(&error).await;
+                        step.after(&error);
+                        tokio::time::sleep(backoff.wait(self.randomness.as_ref())).await;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = attempts => {}
+        }
+    }
+
+    async fn advance(&self, step: &mut Step) -> Result<(), MemberError> {
+        let live = self.live_credential();
+        match live {
+            Some(leaf) if !step.join_again => {
+                let renew_at = *step.renew_at.get_or_insert_with(|| self.renewal_of(&leaf));
+                if self.clock.now_millis() < renew_at {
+                    tokio::time::sleep(LOOK).await;
+                    return Ok(());
+                }
+                self.renew().await?;
+            }
+            _ => {
+                if step.look_for_ca || self.trust.borrow().is_none() {
+                    let found =
+                        first_contact::bundle(&self.config, self.client.address(), &self.clock).await?;
+                    self.hub.offer(Ok(found)).await?;
+                    step.look_for_ca = false;
+                }
+                self.register().await?;
+            }
+        }
+        *step = Step::default();
+        Ok(())
+    }
+
+    /// The credential, if it still lives; one that expired is dropped before another is presented.
+    fn live_credential(&self) -> Option<Arc<Leaf>> {
+        let now = self.clock.now();
+        self.credential.send_if_modified(|held| {
+            let expired = held.as_ref().is_some_and(|leaf| leaf.held().not_after <= now);
+            if expired {
+                *held = None;
+            }
+            expired
+        });
+        self.credential.borrow().clone()
+    }
+
+    async fn register(&self) -> Result<(), MemberError> {
+        let proof = first_contact::proof(&self.config)?;
+        let csr = self.key.request(None)?;
+        let mut request = timed(wire::RegisterRequest { csr, build: BUILD.to_owned() });
+        let mut bearer =
+            AsciiMetadataValue::try_from(proof.bearer().as_str()).map_err(|_| MemberError::Header)?;
+        bearer.set_sensitive(true);
+        request.metadata_mut().insert("authorization", bearer);
+        let answer = self.client.anonymous()?.register(request).await;
+        let answer = answer.map_err(|status| self.client.refused(status))?;
+        self.accept(answer.into_inner()).await
+    }
+
+    async fn renew(&self) -> Result<(), MemberError> {
+        let csr = self.key.request(None)?;
+        let answer = self.client.authenticated()?.renew_agent(timed(wire::RenewAgentRequest { csr })).await;
+        let answer = answer.map_err(|status| self.client.refused(status))?;
+        self.accept(answer.into_inner()).await
+    }
+
+    /// The bundle first, then the certificate under the newest bundle; durable before it is used.
+    async fn accept(&self, response: wire::IssueResponse) -> Result<(), MemberError> {
+        let offered =
+            bundle_store::from_wire(&self.config.trust_domain, &response.bundle.unwrap_or_default());
+        let born = offered.as_ref().map(Bundle::sequence).unwrap_or_default();
+        self.hub.offer(offered).await?;
+        let bundle = self.trust.borrow().clone().ok_or(CallError::NoTrust)?;
+        let judgement = Judgement { bundle: &bundle, born, now_millis: self.clock.now_millis() };
+        let expected = Expected::Agent(&self.config.trust_domain);
+        let leaf = Leaf::accept(&response.chain, Arc::clone(&self.key), expected, &judgement)?;
+        let (files, pem) = (Arc::clone(&self.files), leaf.chain_pem());
+        // A writer that panicked has not written.
+        let stored = tokio::task::spawn_blocking(move || files.store(&pem)).await;
+        stored.map_err(|error| FirstContactError::Unreadable(error.to_string()))??;
+        tracing::info!(id = %leaf.identity(), serial = %leaf.held().serial, "the agent has a certificate");
+        self.credential.send_replace(Some(Arc::new(leaf)));
+        Ok(())
+    }
+
+    fn renewal_of(&self, leaf: &Leaf) -> i64 {
+        leaf.renew_at_millis(Jitter(u32::from_be_bytes(random_bytes(self.randomness.as_ref()))))
+    }
+
+    async fn tell(&self, error: &MemberError) {
+        let condition = match self.credential.borrow().is_some() {
+            true => Condition::RenewalFails,
+            false => Condition::NotMember,
+        };
+        self.hub.condition(condition, Some(error.to_string())).await;
+    }
+}
+
+/// What is to be done next about membership.
+#[derive(Debug, Default)]
+struct Step {
+    /// When the present certificate is renewed, in milliseconds since the epoch.
+    renew_at: Option<i64>,
+    /// The CA knows our certificate no longer: join again.
+    join_again: bool,
+    /// The CA could not be reached or believed: find its bundle again.
+    look_for_ca: bool,
+}
+
+impl Step {
+    fn after(&mut self, error: &MemberError) {
+        if let MemberError::Call(error) = error {
+            self.join_again |= error.is_unauthenticated();
+            self.look_for_ca |= error.is_unreachable();
+        }
+        if let MemberError::FirstContact(FirstContactError::NoProof) = error {
+            // Nothing to join with: go on with the certificate as long as it lives.
+            self.join_again = false;
+            self.look_for_ca = false;
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Start and end of an agent.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use host::{DirLock, DirLockError, Disk, LoosePermissions, check_private};
+use proto::sds::SecretDiscoveryServiceServer;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use trust::{Clock, Randomness};
+
+use crate::bundle_store::{BundleStore, BundleStoreError};
+use crate::ca_client::{CaAddress, CaClient};
+use crate::config::AgentConfig;
+use crate::evidence::Evidence;
+use crate::holders::{HolderFile, HolderFileError};
+use crate::hub::{Hub, HubHandle, Parts, Publish};
+use crate::identity::{IdentityError, IdentityFiles};
+use crate::install::SubscriptionId;
+use crate::key::PrivateKey;
+use crate::leaf::{Expected, Judgement, Leaf};
+use crate::member::Member;
+use crate::process::{KernelProcesses, Processes};
+use crate::sds::server::SdsService;
+use crate::sds::socket::{Incoming, SocketError};
+use crate::status::Status;
+use crate::uplink::Uplink;
+
+/// Time for connections to end at shutdown.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
+/// Streams on one connection. Envoy opens one for each secret.
+const STREAMS_PER_CONNECTION: u32 = 256;
+/// Largest request: a dozen names and an error text.
+const REQUEST_MAX: usize = 64 * 1024;
+
+/// What an agent takes from the machine.
+#[derive(Clone, Debug)]
+pub struct HostDeps {
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Spreads renewals and retries.
+    pub randomness: Arc<dyn Randomness>,
+    /// Takes every durable write.
+    pub disk: Arc<dyn Disk>,
+}
+
+/// Why an agent does not start. Nothing was changed, and a state that cannot be read is never replaced.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The state directory cannot be made.
+    #[error("state_dir {} cannot be made: {source}", path.display())]
+    StateDir {
+        /// The directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// Others may read the state directory.
+    #[error(transparent)]
+    Loose(#[from] LoosePermissions),
+    /// Another agent uses the state directory.
+    #[error(transparent)]
+    Locked(#[from] DirLockError),
+    /// The stored bundle cannot be used.
+    #[error(transparent)]
+    Bundle(#[from] BundleStoreError),
+    /// The stored account of holders cannot be used.
+    #[error(transparent)]
+    Holders(#[from] HolderFileError),
+    /// The agent's own key or certificate cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The socket cannot be listened at.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+}
+
+/// The agent of a host.
+#[derive(Debug)]
+pub struct Agent;
+
+/// An agent that runs. Dropped, it ends at once; [`Running::shutdown`] ends it in order.
+#[derive(Debug)]
+pub struct Running {
+    socket: PathBuf,
+    status: watch::Receiver<Arc<Status>>,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+    _lock: DirLock,
+}
+
+impl Agent {
+    /// Starts an agent: reads its state, listens at its socket, and goes on in tasks of its own.
+    ///
+    /// It needs no CA to start: what it cannot get yet is a condition in [`Running::status`], and is tried again.
+    ///
+    /// # Errors
+    /// [`StartError`] when the state or the socket cannot be used, with what to do about it.
+    pub async fn start(config: AgentConfig, deps: HostDeps) -> Result<Running, StartError> {
+        start_with(config, deps, Arc::new(KernelProcesses)).await
+    }
+}
+
+impl Running {
+    /// The socket that secrets are served at.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The state as of now.
+    pub fn status(&self) -> Arc<Status> {
+        Arc::clone(&self.status.borrow())
+    }
+
+    /// The state at every change.
+    pub fn changes(&self) -> watch::Receiver<Arc<Status>> {
+        self.status.clone()
+    }
+
+    /// Ends the agent: streams are closed, keys are wiped, and the state stays for the next start. Holders go on with
+    /// what they have.
+    pub async fn shutdown(mut self) {
+        self.stop.cancel();
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(SHUTDOWN_WAIT, ended).await.is_err() {
+            self.tasks.shutdown().await;
+        }
+    }
+}
+
+/// What is read from the state directory.
+struct State {
+    store: BundleStore,
+    holder_file: HolderFile,
+    holders: crate::holders::Holders,
+    last_id: u64,
+    files: IdentityFiles,
+    key: Arc<PrivateKey>,
+    chain: Option<Vec<Vec<u8>>>,
+    lock: DirLock,
+}
+
+pub(crate) async fn start_with(
+    config: AgentConfig,
+    deps: HostDeps,
+    processes: Arc<dyn Processes>,
+) -> Result<Running, StartError> {
+    let config = Arc::new(config);
+    let (settings, host, boot) = (Arc::clone(&config), deps.clone(), processes.boot());
+    // The few small files are read where blocking does no harm.
+    let read = tokio::task::spawn_blocking(move || State::read(&settings, &host, boot)).await;
+    let state = read.map_err(|error| StartError::StateDir {
+        path: config.state_dir.clone(),
+        source: std::io::Error::other(error),
+    })??;
+    let incoming = Incoming::bind(&config.socket, config.socket_mode, config.limits.connections)?;
+    Ok(spawn(config, deps, processes, state, incoming))
+}
+
+impl State {
+    fn read(config: &AgentConfig, deps: &HostDeps, boot: String) -> Result<Self, StartError> {
+        let dir = &config.state_dir;
+        deps.disk
+            .create_dir_all(dir, 0o700)
+            .map_err(|source| StartError::StateDir { path: dir.clone(), source })?;
+        check_private(dir)?;
+        let lock = DirLock::acquire(dir)?;
+        let store = BundleStore::open(Arc::clone(&deps.disk), dir, &config.trust_domain)?;
+        let holder_file = HolderFile::new(Arc::clone(&deps.disk), dir, boot);
+        let mut last_id = 0;
+        let holders = holder_file.read(&config.trust_domain, deps.clock.uptime(), || {
+            last_id += 1;
+            SubscriptionId(last_id)
+        })?;
+        let files = IdentityFiles::new(Arc::clone(&deps.disk), dir);
+        let key = Arc::new(files.key()?);
+        let chain = files.chain(&key, &config.trust_domain, deps.clock.now())?;
+        Ok(Self { store, holder_file, holders, last_id, files, key, chain, lock })
+    }
+
+    /// The agent's own certificate of a former run, if it still stands under the bundle.
+    fn credential(&self, config: &AgentConfig, clock: &dyn Clock) -> Option<Leaf> {
+        let bundle = self.store.current()?;
+        let judgement = Judgement { bundle, born: bundle.sequence(), now_millis: clock.now_millis() };
+        let expected = Expected::Agent(&config.trust_domain);
+        let leaf = Leaf::accept(self.chain.as_ref()?, Arc::clone(&self.key), expected, &judgement);
+        leaf.inspect_err(|error| tracing::warn!(%error, "the stored certificate is not used")).ok()
+    }
+}
+
+fn spawn(
+    config: Arc<AgentConfig>,
+    deps: HostDeps,
+    processes: Arc<dyn Processes>,
+    state: State,
+    incoming: Incoming,
+) -> Running {
+    let credential = state.credential(&config, deps.clock.as_ref()).map(Arc::new);
+    let (trust_tx, trust) = watch::channel(state.store.current().cloned());
+    let (credential_tx, credential) = watch::channel(credential);
+    let (evidence_tx, evidence) = watch::channel(Arc::new(Evidence::default()));
+    let (status_tx, status) = watch::channel(Arc::new(Status::default()));
+    let address =
+        CaAddress { address: config.ca_address.clone(), server_name: config.ca_server_name.clone() };
+    let client = CaClient::new(address, Arc::clone(&deps.clock), trust.clone(), credential.clone());
+    let client = Arc::new(client);
+    let parts = Parts {
+        config: Arc::clone(&config),
+        clock: Arc::clone(&deps.clock),
+        randomness: Arc::clone(&deps.randomness),
+        processes,
+        store: state.store,
+        holder_file: state.holder_file,
+        client: Arc::clone(&client),
+        credential: credential.clone(),
+        publish: Publish { trust: trust_tx, evidence: evidence_tx, status: status_tx },
+    };
+    let (hub, handle) = Hub::new(parts, state.holders, state.last_id);
+    let member = Member {
+        config: Arc::clone(&config),
+        clock: deps.clock,
+        randomness: Arc::clone(&deps.randomness),
+        files: Arc::new(state.files),
+        key: state.key,
+        client: Arc::clone(&client),
+        hub: handle.clone(),
+        trust: trust.clone(),
+        credential: credential_tx,
+    };
+    let uplink = Uplink {
+        trust_domain: config.trust_domain.clone(),
+        randomness: deps.randomness,
+        client,
+        hub: handle.clone(),
+        evidence,
+        trust,
+        credential,
+    };
+    let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+    tasks.spawn(hub.run(stop.clone()));
+    tasks.spawn(member.run(stop.clone()));
+    tasks.spawn(uplink.run(stop.clone()));
+    tasks.spawn(serve(incoming, handle, stop.clone()));
+    tracing::info!(socket = %config.socket.display(), trust_domain = %config.trust_domain, "agent started");
+    Running { socket: config.socket.clone(), status, stop, tasks, _lock: state.lock }
+}
+
+async fn serve(incoming: Incoming, hub: HubHandle, stop: CancellationToken) {
+    let readers = TaskTracker::new();
+    let service = SdsService::new(hub, readers.clone(), stop.clone());
+    let service = SecretDiscoveryServiceServer::new(service).max_decoding_message_size(REQUEST_MAX);
+    let served = tonic::transport::Server::builder()
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .add_service(service)
+        .serve_with_incoming_shutdown(incoming, stop.cancelled())
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the socket is served no longer");
+    }
+    readers.close();
+    readers.wait().await;
+}

@@ -1,0 +1,205 @@
+//! The Unix socket: who is at the other end, and how many of them.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use futures::Stream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{UnixListener, UnixStream};
+use tonic::transport::server::Connected;
+
+use crate::hub::Peer;
+
+/// A socket that cannot be listened at.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen at {}: {source}", path.display())]
+pub struct SocketError {
+    /// The socket.
+    pub path: PathBuf,
+    /// What the operating system said.
+    pub source: io::Error,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct PeerInfo {
+    pub(crate) peer: Option<Peer>,
+}
+
+/// Accepts connections, as many as the bounds allow; one too many is closed at once.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    listener: UnixListener,
+    seats: Arc<Seats>,
+    path: PathBuf,
+}
+
+/// One accepted connection; it gives its seat back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    io: UnixStream,
+    peer: Option<Peer>,
+    seats: Arc<Seats>,
+}
+
+/// Connections in all, and those of each user id: nobody can take the seats of others.
+#[derive(Debug)]
+struct Seats {
+    most: usize,
+    taken: Mutex<HashMap<Option<u32>, usize>>,
+}
+
+impl Incoming {
+    /// Listens at a path, and takes the place of a socket that nobody listens at any more.
+    pub(crate) fn bind(path: &Path, mode: u32, connections: usize) -> Result<Self, SocketError> {
+        let listener = listen(path, mode).map_err(|source| SocketError { path: path.to_owned(), source })?;
+        let seats = Seats { most: connections, taken: Mutex::default() };
+        Ok(Self { listener, seats: Arc::new(seats), path: path.to_owned() })
+    }
+}
+
+impl Stream for Incoming {
+    type Item = io::Result<Connection>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            let Poll::Ready(accepted) = self.listener.poll_accept(context) else { return Poll::Pending };
+            let io = match accepted {
+                Ok((io, _)) => io,
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            };
+            let peer = io.peer_cred().ok().map(|peer| Peer { pid: peer.pid(), uid: peer.uid() });
+            if self.seats.take(peer.map(|peer| peer.uid)) {
+                return Poll::Ready(Some(Ok(Connection { io, peer, seats: Arc::clone(&self.seats) })));
+            }
+            tracing::warn!(?peer, "too many connections: one is closed");
+        }
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        // A socket file that stays behind is replaced at the next start.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Seats {
+    fn take(&self, uid: Option<u32>) -> bool {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = taken.values().sum();
+        let own = taken.entry(uid).or_default();
+        if all >= self.most || *own >= (self.most / 4).max(1) {
+            return false;
+        }
+        *own += 1;
+        true
+    }
+
+    fn give_back(&self, uid: Option<u32>) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = taken.get_mut(&uid) {
+            *own -= 1;
+            if *own == 0 {
+                taken.remove(&uid);
+            }
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.seats.give_back(self.peer.map(|peer| peer.uid));
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = PeerInfo;
+
+    fn connect_info(&self) -> PeerInfo {
+        PeerInfo { peer: self.peer }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+}
+
+fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(io::Error::other(
+                "there is a file that is no socket: remove it, or set another path",
+            ));
+        }
+        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+            return Err(io::Error::other("another process serves there: stop it, or set another path"));
+        }
+        Ok(_) => std::fs::remove_file(path)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_takes_the_seats_of_others() {
+        let seats = Seats { most: 8, taken: Mutex::default() };
+        assert!(seats.take(Some(1)) && seats.take(Some(1)));
+        assert!(!seats.take(Some(1)), "a quarter is the most for one");
+        assert!(seats.take(Some(2)));
+        seats.give_back(Some(1));
+        assert!(seats.take(Some(1)));
+    }
+
+    #[tokio::test]
+    async fn a_socket_in_use_and_a_file_that_is_none_are_left_alone_and_a_stale_one_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        std::fs::write(&path, b"precious").unwrap();
+        assert!(Incoming::bind(&path, 0o666, 8).unwrap_err().to_string().contains("no socket"));
+        std::fs::remove_file(&path).unwrap();
+        let first = Incoming::bind(&path, 0o660, 8).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        assert!(Incoming::bind(&path, 0o666, 8).unwrap_err().to_string().contains("another process"));
+        drop(first);
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        Incoming::bind(&path, 0o666, 8).unwrap();
+    }
+}

@@ -1,0 +1,100 @@
+//! What the agent tells about itself.
+
+use trust::{RootId, Timestamp};
+
+/// A snapshot of the agent's state. Published at every change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Sequence of the bundle in force; 0 before first contact.
+    pub sequence: u64,
+    /// Roots of the bundle in force.
+    pub roots: Vec<RootId>,
+    /// The agent's own certificate.
+    pub member: Option<MemberStatus>,
+    /// Whether the stream to the CA is up.
+    pub connected: bool,
+    /// Every configured identity.
+    pub workloads: Vec<WorkloadStatus>,
+    /// Every process that holds secrets of this agent.
+    pub holders: Vec<HolderStatus>,
+    /// Secrets that holders or this agent refused since it started.
+    pub nacks: u64,
+    /// What is wrong now, and what to do about it; empty when all is well.
+    pub conditions: Vec<String>,
+}
+
+/// The agent's own certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// The agent's SPIFFE id.
+    pub spiffe_id: String,
+    /// Serial number in hexadecimal.
+    pub serial: String,
+    /// End of its life.
+    pub not_after: Timestamp,
+}
+
+/// One identity that this agent serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkloadStatus {
+    /// The identity.
+    pub spiffe_id: String,
+    /// Serial number of its leaf in hexadecimal; `None` before the first one, and after one expired.
+    pub serial: Option<String>,
+    /// End of the leaf's life.
+    pub not_after: Option<Timestamp>,
+    /// Root that the leaf chains to.
+    pub root: Option<RootId>,
+    /// Leaves received after the first one.
+    pub renewals: u64,
+    /// Why the last attempt to get a leaf failed, until one succeeds.
+    pub last_error: Option<String>,
+}
+
+/// One process that holds secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HolderStatus {
+    /// Its process id.
+    pub pid: i32,
+    /// Its user id.
+    pub uid: u32,
+    /// Whether one of its streams is up.
+    pub connected: bool,
+    /// Serial numbers, in hexadecimal, of the leaves that it may present.
+    pub serials: Vec<String>,
+    /// Highest sequence that it has acknowledged on all of its validation secrets; `None` if it proves nothing.
+    pub applied: Option<u64>,
+}
+
+/// What can be wrong for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Condition {
+    /// The agent is no member of the mesh (yet, or any more).
+    NotMember,
+    /// The agent's own certificate lives and could not be renewed.
+    RenewalFails,
+    /// The CA can not be reached; the last good state is served.
+    CaAway,
+    /// The CA sent a bundle that is not to be believed.
+    BundleRefused,
+    /// The disk takes no new bundle.
+    BundleNotStored,
+    /// The disk takes no new account of holders.
+    HoldersNotStored,
+    /// The CA serves this agent no longer.
+    Banned,
+}
+
+impl Condition {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::NotMember => "not a member",
+            Self::RenewalFails => "own certificate not renewed",
+            Self::CaAway => "CA away",
+            Self::BundleRefused => "bundle refused",
+            Self::BundleNotStored => "bundle not stored",
+            Self::HoldersNotStored => "holders not stored",
+            Self::Banned => "banned",
+        }
+    }
+}

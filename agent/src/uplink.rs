@@ -1,0 +1,278 @@
+//! The stream to the CA: bundles down, evidence up.
+//!
+//! By level: what was said is remembered only for the life of one stream, so after a reconnect everything is said again.
+//! A slow stream loses nothing but old states, since each round says what is true then.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::banyan::agent::v1 as wire;
+use proto::banyan::agent::v1::agent_message::Message as Up;
+use proto::banyan::agent::v1::server_message::Message as Down;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Streaming};
+use trust::{Bundle, Randomness, Serial, TrustDomain};
+
+use crate::backoff::{Backoff, spread};
+use crate::bundle_store;
+use crate::ca_client::{CaClient, CallError};
+use crate::evidence::{Applied, Evidence};
+use crate::hub::{Command, HubHandle};
+use crate::leaf::Leaf;
+use crate::member::BUILD;
+use crate::status::Condition;
+
+/// Messages that wait for the wire; then the next round of evidence waits.
+const UP_MAX: usize = 16;
+/// Rows or serials in one message.
+const ROWS_MAX: usize = 1024;
+/// How often the CA hears how the agent is.
+const HEALTH: Duration = Duration::from_secs(30);
+/// After a change of trust or of the own certificate, agents reconnect within this time, not all at once.
+const REBUILD_SPREAD: Duration = Duration::from_secs(2);
+/// A banned agent asks again this often.
+const BANNED_WAIT: Duration = Duration::from_secs(60);
+/// The longest time that a CA may send an agent away for.
+const DRAIN_MAX: Duration = Duration::from_secs(300);
+
+/// The task that keeps the stream up.
+#[derive(Debug)]
+pub(crate) struct Uplink {
+    pub(crate) trust_domain: TrustDomain,
+    pub(crate) randomness: Arc<dyn Randomness>,
+    pub(crate) client: Arc<CaClient>,
+    pub(crate) hub: HubHandle,
+    pub(crate) evidence: watch::Receiver<Arc<Evidence>>,
+    pub(crate) trust: watch::Receiver<Option<Bundle>>,
+    pub(crate) credential: watch::Receiver<Option<Arc<Leaf>>>,
+}
+
+/// Why a stream ended.
+enum End {
+    /// A new bundle or certificate is in force: the next stream rests on it.
+    Rebuild,
+    /// The CA sends us away for a while.
+    Wait(Duration),
+}
+
+/// What was said on this stream.
+#[derive(Default)]
+struct Said {
+    applied: BTreeMap<Serial, Applied>,
+    released: BTreeSet<Serial>,
+    nacks: u64,
+}
+
+impl Uplink {
+    /// Runs until cancelled.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.keep_up() => {}
+        }
+    }
+
+    async fn keep_up(&mut self) {
+        let mut backoff = Backoff::default();
+        loop {
+            let member = self.credential.wait_for(Option::is_some).await.is_ok();
+            let trust = self.trust.wait_for(Option::is_some).await.is_ok();
+            if !member || !trust {
+                return;
+            }
+            let ended = self.one_stream(&mut backoff).await;
+            if self.hub.send(Command::Uplink(false)).await.is_err() {
+                return;
+            }
+            let wait = match ended {
+                Ok(End::Rebuild) => Duration::ZERO,
+                Ok(End::Wait(wait)) => wait,
+                Err(error) => {
+                    tracing::warn!(%error, "the stream to the CA is down");
+                    self.hub.condition(Condition::CaAway, Some(error.to_string())).await;
+                    backoff.wait(self.randomness.as_ref())
+                }
+            };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn one_stream(&mut self, backoff: &mut Backoff) -> Result<End, CallError> {
+        self.trust.mark_unchanged();
+        self.credential.mark_unchanged();
+        let mut client = self.client.authenticated()?;
+        let (up, outbound) = mpsc::channel(UP_MAX);
+        let hello = hello(&self.evidence.borrow_and_update().clone());
+        // The queue is new and empty.
+        let _ = up.try_send(wire::AgentMessage { message: Some(hello) });
+        let answer = client.connect(Request::new(ReceiverStream::new(outbound))).await;
+        let mut down = answer.map_err(|status| self.client.refused(status))?.into_inner();
+        self.up_and_running().await;
+        backoff.reset();
+        let mut said = Said::default();
+        let mut health = tokio::time::interval(HEALTH);
+        // Not polled before the first change.
+        let mut rebuild = Box::pin(tokio::time::sleep(Duration::MAX));
+        self.evidence.mark_changed();
+        loop {
+            tokio::select! {
+                message = next(&mut down) => match message {
+                    Ok(Some(message)) => if let Some(end) = self.obey(message).await { return Ok(end) },
+                    Ok(None) => return Ok(End::Wait(backoff.wait(self.randomness.as_ref()))),
+                    Err(status) => return Err(self.client.refused(*status)),
+                },
+                Ok(()) = self.evidence.changed() => {
+                    let evidence = Arc::clone(&self.evidence.borrow_and_update());
+                    if !say(&up, said.news(&evidence)).await {
+                        return Ok(End::Wait(backoff.wait(self.randomness.as_ref())));
+                    }
+                }
+                _ = health.tick() => {
+                    let report = self.evidence.borrow().health;
+                    say(&up, vec![Up::Health(report)]).await;
+                }
+                Ok(()) = self.trust.changed() => rebuild = self.soon(),
+                Ok(()) = self.credential.changed() => rebuild = self.soon(),
+                () = &mut rebuild => return Ok(End::Rebuild),
+            }
+        }
+    }
+
+    async fn up_and_running(&self) {
+        self.hub.condition(Condition::CaAway, None).await;
+        self.hub.condition(Condition::Banned, None).await;
+        // At shutdown nobody reads it any more.
+        let _ = self.hub.send(Command::Uplink(true)).await;
+    }
+
+    fn soon(&self) -> std::pin::Pin<Box<tokio::time::Sleep>> {
+        Box::pin(tokio::time::sleep(spread(REBUILD_SPREAD, self.randomness.as_ref())))
+    }
+
+    async fn obey(&self, message: wire::ServerMessage) -> Option<End> {
+        match message.message? {
+            Down::Bundle(bundle) => {
+                // A refusal is noted by the hub, and reaches the CA as a Nack.
+                let offered = bundle_store::from_wire(&self.trust_domain, &bundle);
+                let _ = self.hub.offer(offered).await;
+                None
+            }
+            Down::Reissue(hint) => {
+                let serials = hint.serials.iter().filter_map(|serial| Serial::from_bytes(serial)).collect();
+                let spread = Duration::from_millis(hint.spread_ms);
+                let _ = self.hub.send(Command::Reissue { serials, spread }).await;
+                None
+            }
+            Down::Drain(drain) => {
+                tracing::info!(after_ms = drain.reconnect_after_ms, "the CA drains");
+                let wait = Duration::from_millis(drain.reconnect_after_ms).min(DRAIN_MAX);
+                Some(End::Wait(wait + spread(wait / 4, self.randomness.as_ref())))
+            }
+            Down::Ban(ban) => {
+                let reason: String = ban.reason.chars().take(256).collect();
+                let what = format!("{}; ask the CA's operator", reason.escape_debug());
+                self.hub.condition(Condition::Banned, Some(what)).await;
+                Some(End::Wait(BANNED_WAIT))
+            }
+        }
+    }
+}
+
+async fn next(
+    down: &mut Streaming<wire::ServerMessage>,
+) -> Result<Option<wire::ServerMessage>, Box<tonic::Status>> {
+    down.message().await.map_err(Box::new)
+}
+
+/// Queues messages; says whether the stream still takes them.
+async fn say(up: &mpsc::Sender<wire::AgentMessage>, messages: Vec<Up>) -> bool {
+    for message in messages {
+        if up.send(wire::AgentMessage { message: Some(message) }).await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+fn hello(evidence: &Evidence) -> Up {
+    let (sequence, digest) = evidence.bundle.clone().unwrap_or_default();
+    Up::Hello(wire::Hello {
+        build: BUILD.to_owned(),
+        highest_sequence: sequence.0,
+        highest_digest: if sequence.0 == 0 { Vec::new() } else { digest },
+        held_serials: evidence.held.iter().map(|serial| serial.as_bytes().to_vec()).collect(),
+    })
+}
+
+impl Said {
+    /// What is true and was not said on this stream yet; now it is.
+    fn news(&mut self, evidence: &Evidence) -> Vec<Up> {
+        let fresh: Vec<wire::AppliedRow> = evidence
+            .applied
+            .iter()
+            .filter(|(serial, claim)| self.applied.get(*serial) != Some(*claim))
+            .map(|(serial, claim)| wire::AppliedRow {
+                serial: serial.as_bytes().to_vec(),
+                sequence: claim.sequence.0,
+                evidence: claim.class.into(),
+            })
+            .collect();
+        let released: Vec<Vec<u8>> =
+            evidence.released.difference(&self.released).map(|serial| serial.as_bytes().to_vec()).collect();
+        let mut messages: Vec<Up> =
+            fresh.chunks(ROWS_MAX).map(|rows| Up::Ack(wire::Ack { rows: rows.to_vec() })).collect();
+        messages.extend(
+            released.chunks(ROWS_MAX).map(|serials| Up::Release(wire::Release { serials: serials.to_vec() })),
+        );
+        let nacks = evidence.nacks.iter().filter(|(number, _)| *number > self.nacks);
+        messages.extend(nacks.map(|(_, nack)| Up::Nack(nack.clone())));
+        self.applied.clone_from(&evidence.applied);
+        self.released.clone_from(&evidence.released);
+        self.nacks = evidence.health.nacks;
+        messages
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trust::Sequence;
+
+    fn serial(number: u8) -> Serial {
+        Serial::from_bytes(&[0x40 + number; 16]).unwrap()
+    }
+
+    #[test]
+    fn each_stream_hears_everything_once_and_then_only_news() {
+        let claim = |sequence| Applied { sequence: Sequence(sequence), class: wire::EvidenceClass::Applied };
+        let nack = wire::Nack { serial: Vec::new(), sequence: 1, reason: "no".to_owned() };
+        let mut evidence = Evidence {
+            applied: BTreeMap::from([(serial(1), claim(1)), (serial(2), claim(1))]),
+            released: BTreeSet::from([serial(3)]),
+            nacks: vec![(1, nack)],
+            health: wire::Health { holders: 1, workloads: 1, nacks: 1 },
+            ..Evidence::default()
+        };
+        let mut said = Said::default();
+        let kinds = |messages: &[Up]| -> Vec<&str> {
+            messages
+                .iter()
+                .map(|message| match message {
+                    Up::Ack(ack) if ack.rows.len() == 2 => "ack of two",
+                    Up::Ack(_) => "ack of one",
+                    Up::Release(_) => "release",
+                    Up::Nack(_) => "nack",
+                    _ => "other",
+                })
+                .collect()
+        };
+        assert_eq!(kinds(&said.news(&evidence)), ["ack of two", "release", "nack"]);
+        assert_eq!(said.news(&evidence), []);
+        evidence.applied.insert(serial(2), claim(2));
+        assert_eq!(kinds(&said.news(&evidence)), ["ack of one"]);
+        assert_eq!(kinds(&Said::default().news(&evidence)), ["ack of two", "release", "nack"]);
+    }
+}
