@@ -1,5 +1,7 @@
 //! The record in a redb file: one table for it, one for the journal, one for the version of this layout.
 
+#[cfg(test)]
+mod disk_errors;
 mod file;
 
 use std::fmt;
@@ -86,8 +88,12 @@ pub struct RedbStore(Arc<Inner>);
 
 struct Inner {
     path: PathBuf,
+    /// How the file is opened again after an error of the disk.
+    opener: Opener,
     open: Mutex<Option<Database>>,
 }
+
+type Opener = Box<dyn Fn(&Path) -> Result<Database, OpenError> + Send + Sync>;
 
 impl RedbStore {
     /// Opens an existing store, and checks all of it.
@@ -95,8 +101,7 @@ impl RedbStore {
     /// # Errors
     /// [`OpenError`]; a file that exists and cannot be read is never replaced.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let database = file::open(path)?;
-        Ok(Self::with(path, database))
+        Self::open_by(path, Box::new(file::open))
     }
 
     /// Makes a new, empty store with permissions `0600`. The file appears complete or not at all.
@@ -108,8 +113,9 @@ impl RedbStore {
         Self::open(path)
     }
 
-    fn with(path: &Path, database: Database) -> Self {
-        Self(Arc::new(Inner { path: path.to_owned(), open: Mutex::new(Some(database)) }))
+    fn open_by(path: &Path, opener: Opener) -> Result<Self, OpenError> {
+        let open = Mutex::new(Some(opener(path)?));
+        Ok(Self(Arc::new(Inner { path: path.to_owned(), opener, open })))
     }
 
     /// Runs a blocking use of the database off the async threads.
@@ -161,7 +167,7 @@ impl Inner {
 
     fn reopen(&self) -> Result<Database, StoreError> {
         let failed = |reason: String| StoreError::Failed { reason };
-        let database = file::open(&self.path).map_err(|error| failed(error.to_string()))?;
+        let database = (self.opener)(&self.path).map_err(|error| failed(error.to_string()))?;
         confirm(&database).map_err(failed)?;
         Ok(database)
     }

@@ -124,7 +124,7 @@ async fn a_damaged_file_gives_the_record_or_an_error_and_never_something_else() 
     drop(store);
     let bytes = std::fs::read(&path).unwrap();
     let mut refused = 0;
-    for index in (0..320).chain((320..bytes.len()).step_by(97)) {
+    for index in (0..320).chain((320..bytes.len()).step_by(1_021)) {
         let mut damaged = bytes.clone();
         damaged[index] ^= 0x10;
         std::fs::write(&path, &damaged).unwrap();
