@@ -182,7 +182,11 @@ fn outbound_cluster(yaml: &mut Yaml, config: &EnvoyConfig, outbound: &Outbound) 
 /// Own leaf and trusted roots, both from the agent. Written at depth 5, for listeners and clusters alike.
 fn tls_context(yaml: &mut Yaml, peers: &[SpiffeId]) {
     yaml.line(5, "common_tls_context:");
-    yaml.line(6, "tls_params: { tls_minimum_protocol_version: TLSv1_3 }");
+    // Without the second setting an Envoy that opens connections stops at TLS 1.2.
+    yaml.line(
+        6,
+        "tls_params: { tls_minimum_protocol_version: TLSv1_3, tls_maximum_protocol_version: TLSv1_3 }",
+    );
     yaml.line(6, "tls_certificate_sds_secret_configs:");
     sds_secret(yaml, "- ", "default");
     if peers.is_empty() {

@@ -168,7 +168,7 @@ impl Proxy {
         directory: &Path,
     ) -> anyhow::Result<Self> {
         let admin = free_address()?;
-        let name = member.id.path().replace('/', "-");
+        let name = name_of(&member.id);
         let config = EnvoyConfig {
             node: name.clone(),
             socket: member.socket.clone(),
@@ -177,9 +177,9 @@ impl Proxy {
             outbound: outbound.clone(),
             connection_age_max: CONNECTION_AGE_MAX,
         };
-        let file = directory.join(format!("envoy{name}.yaml"));
+        let file = directory.join(format!("envoy-{name}.yaml"));
         std::fs::write(&file, envoy_config::render(&config))?;
-        let log = std::fs::File::create(directory.join(format!("envoy{name}.log")))?;
+        let log = std::fs::File::create(directory.join(format!("envoy-{name}.log")))?;
         let child = Command::new(binary)
             .arg("--config-path")
             .arg(&file)
@@ -207,12 +207,17 @@ impl Proxy {
             stats::reset(self.admin).await
         };
         let outcome = tokio::time::timeout(READY_DEADLINE, ready).await;
-        let log = directory.join(format!("envoy{}.log", self.id.path().replace('/', "-")));
+        let log = directory.join(format!("envoy-{}.log", name_of(&self.id)));
         outcome
             .map_err(|_| anyhow!("Envoy of {} does not reach the others after {READY_DEADLINE:?}", self.id))
             .flatten()
             .with_context(|| std::fs::read_to_string(log).unwrap_or_default())
     }
+}
+
+/// The last segment of an id, such as `w01`.
+fn name_of(id: &SpiffeId) -> String {
+    id.path().rsplit('/').next().unwrap_or_default().to_owned()
 }
 
 /// One request after the other, to each other proxy in turn.
