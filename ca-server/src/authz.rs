@@ -334,3 +334,6 @@ fn not_allowed(text: &str) -> Refusal {
 fn banned() -> Refusal {
     Refusal::new(Reason::AgentBanned, "the agent is banned: ask the operator")
 }
+
+#[cfg(test)]
+mod tests;
