@@ -1,5 +1,6 @@
 //! The ledger as the server sees it: rows in, questions answered. Evidence about rows is in `evidence`.
 
+use std::io;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -60,10 +61,11 @@ impl Ledger {
         })?;
         let (queue, jobs) = mpsc::channel(shared.settings.queue_len);
         let writer = Writer::new(Arc::clone(&shared), queue.downgrade(), file);
-        let writer = std::thread::Builder::new()
-            .name("ledger-writer".to_owned())
-            .spawn(move || writer.run(jobs))
-            .map_err(|source| OpenError::Io { operation: "start a thread for", path, source })?;
+        let writer = start(writer, jobs).map_err(|source| OpenError::Io {
+            operation: "start a thread for",
+            path,
+            source,
+        })?;
         let ledger = Self {
             shared,
             segment,
@@ -171,13 +173,28 @@ impl Ledger {
         self.shared.close();
     }
 
-    /// Whether rows can be taken.
+    /// Whether rows can be taken, as far as the last write tells.
     ///
     /// # Errors
-    /// Why not.
+    /// Why not. Unless it is poisoned or closed the ledger still tries, and is well again after a write that succeeds:
+    /// [`probe`](Self::probe) makes one where nobody asks for a row meanwhile.
     pub fn check(&self) -> Result<(), LedgerError> {
-        self.shared.check_sound()?;
+        self.shared.check_writing()?;
         if self.shared.is_closed() { Err(LedgerError::Closed) } else { Ok(()) }
+    }
+
+    /// Queues a record that says nothing, to see whether writes succeed again; [`check`](Self::check) tells. Does
+    /// nothing while the queue is full: what is in it tells as much.
+    ///
+    /// # Errors
+    /// [`LedgerError::Poisoned`] or [`LedgerError::Closed`]: there will be no write any more.
+    pub fn probe(&self) -> Result<(), LedgerError> {
+        let since = self.shared.clock.now();
+        let entry = self.shared.entry(Record::Suppressed { refusals: 0, since });
+        match self.sender()?.try_send(Job::Probe { entry }) {
+            Ok(()) | Err(TrySendError::Full(_)) => Ok(()),
+            Err(TrySendError::Closed(_)) => Err(LedgerError::Closed),
+        }
     }
 
     /// Numbers for metrics.
@@ -258,6 +275,12 @@ impl Ledger {
         self.queue().take();
         self.writer.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+}
+
+/// Starts the writer's thread, with a runtime of its own to wait on the queue and on timers.
+fn start(writer: Writer, jobs: mpsc::Receiver<Job>) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    std::thread::Builder::new().name("ledger-writer".to_owned()).spawn(move || writer.run(jobs, &runtime))
 }
 
 impl Drop for Ledger {

@@ -61,7 +61,7 @@ pub enum Record {
     Refused(AuditRefusal),
     /// Refusals that were not written one by one, because too many came in one second.
     Suppressed {
-        /// How many.
+        /// How many. None: somebody only tried whether the file can be written.
         refusals: u64,
         /// When the first of them came.
         since: Timestamp,

@@ -31,6 +31,8 @@ pub(crate) struct Shared {
     /// Files that are written no more. Held as briefly.
     closed_files: Mutex<Vec<FileUse>>,
     poison: OnceLock<LedgerError>,
+    /// Why the last write failed, until one succeeds. Held to look and to set only.
+    failing: Mutex<Option<LedgerError>>,
     closed: AtomicBool,
 }
 
@@ -47,6 +49,7 @@ impl Shared {
             index: Mutex::new(index),
             closed_files: Mutex::new(closed_files),
             poison: OnceLock::new(),
+            failing: Mutex::new(None),
             closed: AtomicBool::new(false),
         }
     }
@@ -68,6 +71,18 @@ impl Shared {
     /// The first failure is the one that is told.
     pub(crate) fn poison(&self, error: LedgerError) -> LedgerError {
         self.poison.get_or_init(|| error).clone()
+    }
+
+    /// Notes how the last write ended.
+    pub(crate) fn last_write(&self, failed: Option<&LedgerError>) {
+        *self.failing.lock().unwrap_or_else(PoisonError::into_inner) = failed.cloned();
+    }
+
+    /// # Errors
+    /// Why the last write failed, or why there will be none any more.
+    pub(crate) fn check_writing(&self) -> Result<(), LedgerError> {
+        self.check_sound()?;
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner).clone().map_or(Ok(()), Err)
     }
 
     pub(crate) fn close(&self) {
@@ -92,6 +107,15 @@ pub(crate) enum Job {
     Later { entry: Entry, not_after: Option<Timestamp> },
     /// Records of a compaction, which waits for all of them.
     Carried { entries: Vec<Entry>, done: oneshot::Sender<Result<(), LedgerError>> },
+    /// A record that says nothing, to see whether writes succeed again. When it cannot be stored it is dropped.
+    Probe { entry: Entry },
+}
+
+impl Job {
+    /// Whether somebody waits for it to be durable.
+    pub(crate) const fn is_awaited(&self) -> bool {
+        !matches!(self, Self::Later { .. })
+    }
 }
 
 pub(crate) type Queue = mpsc::Sender<Job>;

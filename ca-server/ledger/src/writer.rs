@@ -5,8 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use std::time::Duration;
+
 use host::AppendFile;
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{Receiver, WeakSender};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::error::LedgerError;
 use crate::files::FileUse;
@@ -16,8 +20,11 @@ use crate::record::{Entry, Record};
 use crate::segment::FileId;
 use crate::shared::{Job, Shared};
 
-/// Records in one write at most: about 300 KB of ordinary rows.
+/// Jobs in one write at most: about 300 KB of ordinary rows.
 const BATCH_MAX: usize = 1_024;
+/// How long records that nobody waits for may wait for a row to share its sync with. A crash loses no more than what
+/// came in this time, and what it loses only makes gates open later.
+const LATER_WAIT_MAX: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -26,8 +33,45 @@ pub(crate) struct Writer {
     file: OpenFile,
     /// What could not be written and nobody waits for; goes first into the next write. At most `queue_len`.
     backlog: Vec<Job>,
+    pace: Pace,
     buffer: Vec<u8>,
     scratch: Vec<u8>,
+}
+
+/// When the last commit started, and whether it served several requests at once.
+#[derive(Debug, Default)]
+struct Pace {
+    busy_since: Option<Instant>,
+}
+
+impl Pace {
+    /// Collects jobs for one commit; `false` when there will be none any more.
+    ///
+    /// Somebody who waits is served at once, unless several were served at once the time before: then commits start
+    /// at least `window` apart. What nobody waits for waits for somebody who does, but not for long.
+    async fn gather(&mut self, queue: &mut Receiver<Job>, jobs: &mut Vec<Job>, window: Duration) -> bool {
+        if queue.recv_many(jobs, BATCH_MAX).await == 0 {
+            return false;
+        }
+        let deadline = Instant::now() + LATER_WAIT_MAX;
+        while jobs.len() < BATCH_MAX && !jobs.iter().any(Job::is_awaited) {
+            let room = BATCH_MAX - jobs.len();
+            if !matches!(timeout_at(deadline, queue.recv_many(jobs, room)).await, Ok(1..)) {
+                break;
+            }
+        }
+        if let Some(since) = self.busy_since.filter(|_| !window.is_zero()) {
+            sleep_until(since + window).await;
+            while jobs.len() < BATCH_MAX
+                && let Ok(job) = queue.try_recv()
+            {
+                jobs.push(job);
+            }
+        }
+        let several = jobs.iter().filter(|job| job.is_awaited()).count() > 1;
+        self.busy_since = several.then(Instant::now);
+        true
+    }
 }
 
 /// The file that is written.
@@ -59,30 +103,24 @@ impl OpenFile {
 
 impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, queue: WeakSender<Job>, file: OpenFile) -> Self {
-        Self { shared, queue, file, backlog: Vec::new(), buffer: Vec::new(), scratch: Vec::new() }
+        Self {
+            shared,
+            queue,
+            file,
+            backlog: Vec::new(),
+            pace: Pace::default(),
+            buffer: Vec::new(),
+            scratch: Vec::new(),
+        }
     }
 
-    /// Runs until every sender is gone and everything is written.
-    pub(crate) fn run(mut self, mut queue: Receiver<Job>) {
+    /// Runs until every sender is gone and everything is written. The runtime is only for waiting.
+    pub(crate) fn run(mut self, mut queue: Receiver<Job>, runtime: &Runtime) {
         let mut jobs = Vec::with_capacity(BATCH_MAX);
-        while queue.blocking_recv_many(&mut jobs, BATCH_MAX) > 0 {
-            self.gather(&mut queue, &mut jobs);
+        while runtime.block_on(self.pace.gather(&mut queue, &mut jobs, self.shared.settings.commit_window)) {
             self.commit(&mut jobs);
         }
         self.finish();
-    }
-
-    fn gather(&self, queue: &mut Receiver<Job>, jobs: &mut Vec<Job>) {
-        let window = self.shared.settings.commit_window;
-        if window.is_zero() {
-            return;
-        }
-        std::thread::sleep(window);
-        while jobs.len() < BATCH_MAX
-            && let Ok(job) = queue.try_recv()
-        {
-            jobs.push(job);
-        }
     }
 
     fn commit(&mut self, jobs: &mut Vec<Job>) {
@@ -94,6 +132,7 @@ impl Writer {
         let started = self.shared.clock.uptime();
         match self.write(&batch) {
             Ok(records) => {
+                self.shared.last_write(None);
                 let took = self.shared.clock.uptime().saturating_sub(started);
                 self.shared.counters.committed(records, self.buffer.len() as u64, took);
                 self.note(&batch, records);
@@ -124,7 +163,7 @@ impl Writer {
                 frame::append(&Entry { at: *at, record: Record::Intent(Arc::clone(row)) }, scratch, buffer);
                 1
             }
-            Job::Later { entry, .. } => {
+            Job::Later { entry, .. } | Job::Probe { entry } => {
                 frame::append(entry, scratch, buffer);
                 1
             }
@@ -163,6 +202,7 @@ impl Writer {
         for job in batch {
             match job {
                 Job::Intent { row, .. } => used.mention(row.not_after),
+                Job::Probe { .. } => {}
                 Job::Later { not_after, .. } => not_after.iter().for_each(|at| used.mention(*at)),
                 Job::Carried { entries, .. } => {
                     for entry in entries {
@@ -183,7 +223,7 @@ impl Writer {
                     let intent = DurableIntent::new(row, Arc::clone(&self.shared), self.queue.clone());
                     let _ = done.send(Ok(intent));
                 }
-                Job::Later { .. } => {}
+                Job::Later { .. } | Job::Probe { .. } => {}
                 Job::Carried { done, .. } => _ = done.send(Ok(())),
             }
         }
@@ -193,6 +233,7 @@ impl Writer {
     /// signed; records that nobody waits for are kept for the next write.
     fn give_back(&mut self, batch: Vec<Job>, error: &LedgerError) {
         tracing::warn!(file = %self.file.path.display(), %error, "the ledger took a write back");
+        self.shared.last_write(Some(error));
         let mut lost = 0;
         for job in batch {
             match job {
@@ -204,6 +245,7 @@ impl Writer {
                     self.backlog.push(job)
                 }
                 Job::Later { .. } => lost += 1,
+                Job::Probe { .. } => {}
                 Job::Carried { done, .. } => _ = done.send(Err(error.clone())),
             }
         }
@@ -216,6 +258,7 @@ impl Writer {
             match job {
                 Job::Intent { done, .. } => _ = done.send(Err(error.clone())),
                 Job::Later { .. } => self.shared.counters.lost(1),
+                Job::Probe { .. } => {}
                 Job::Carried { done, .. } => _ = done.send(Err(error.clone())),
             }
         }

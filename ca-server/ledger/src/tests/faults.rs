@@ -30,6 +30,26 @@ async fn a_failed_append_is_taken_back_and_the_next_row_is_taken() {
 }
 
 #[tokio::test]
+async fn a_ledger_that_cannot_write_says_so_until_a_probe_finds_that_it_can() {
+    let mut bench = Bench::new();
+    let (ledger, disk, _) = bench.start();
+    disk.plan(Fault::next(Operation::Append, How::DiskFull).times(3));
+    ledger.intend(row(1)).await.unwrap_err();
+    assert!(matches!(ledger.check(), Err(LedgerError::Full { .. })));
+    for failed in [2, 3] {
+        ledger.probe().unwrap();
+        until(|| ledger.stats().writes_failed == failed).await;
+        assert!(ledger.check().is_err());
+    }
+    ledger.probe().unwrap();
+    until(|| ledger.check().is_ok()).await;
+    assert_eq!(ledger.stats().records_lost, 0);
+    let tried =
+        bench.entries().iter().filter(|entry| matches!(entry.record, Record::Suppressed { .. })).count();
+    assert_eq!(tried, 1, "a probe that failed leaves nothing behind");
+}
+
+#[tokio::test]
 async fn a_failed_sync_stops_the_ledger_for_good_and_its_row_may_come_back() {
     for how in [How::NotStored, How::Stored] {
         let mut bench = Bench::new();
