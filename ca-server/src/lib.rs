@@ -20,6 +20,9 @@ pub mod authz;
 pub mod boot;
 mod ca;
 pub mod config;
+#[cfg(test)]
+#[path = "../issuance/src/fixture.rs"]
+mod fixture;
 mod metrics;
 pub mod refusal;
 mod registry;

@@ -1,8 +1,5 @@
 //! What callers may have, by the headings "CSR names", "CSR key", "request" and "impersonation".
 
-#[path = "../../issuance/src/fixture.rs"]
-mod fixture;
-
 use std::collections::HashMap;
 
 use ledger::RowKind;
@@ -11,9 +8,9 @@ use tonic::Code;
 use trust::Serial;
 use trust::csr::ParsedCsr;
 
-use self::fixture::{CaMaterial, NOW, csr, csr_of, id, trust_domain};
 use super::*;
 use crate::authn::jwt::TokenClaims;
+use crate::fixture::{CaMaterial, NOW, csr, csr_of, id, trust_domain};
 
 const CART: &str = "/ns/shop/sa/cart";
 

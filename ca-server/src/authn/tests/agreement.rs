@@ -4,8 +4,8 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use trust::join_token::{JoinSecret, JoinToken};
 use trust::{BundleDigest, SeededRandomness, SpkiHash};
 
-use super::fixture::{CaMaterial, id};
 use super::*;
+use crate::fixture::{CaMaterial, id};
 use crate::refusal::Reason;
 
 fn bearer_of(headers: &[&str]) -> Result<Option<String>, Reason> {

@@ -6,8 +6,8 @@ use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, 
 use rustls_pki_types::CertificateDer;
 use trust::{Bundle, Certificate, CertificateId, Sequence, SpkiHash};
 
-use super::fixture::{CaMaterial, id};
 use super::*;
+use crate::fixture::{CaMaterial, id};
 use crate::refusal::Reason;
 
 /// How a client's leaf looks.
@@ -188,7 +188,7 @@ fn a_leaf_of_the_real_template_is_a_caller_with_its_intermediate() {
     let ca = CaMaterial::new();
     let snapshot = SnapshotCell::new(ca.snapshot(1)).load();
     let request =
-        AuthorizedRequest::new(id("/ns/shop/sa/cart"), fixture::csr(), Holder::CsrOnly, None).unwrap();
+        AuthorizedRequest::new(id("/ns/shop/sa/cart"), crate::fixture::csr(), Holder::CsrOnly, None).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::at(NOW));
     let options = ledger::OpenOptions {

@@ -2,8 +2,6 @@
 
 mod agreement;
 mod certificates;
-#[path = "../../../issuance/src/fixture.rs"]
-mod fixture;
 mod tokens;
 
 use std::collections::HashMap;
@@ -20,7 +18,7 @@ use super::join_token::{JoinGrant, JoinTokenRefused};
 use super::jwt::{JwtVerifier, TokenIssuer};
 use super::*;
 use crate::config::Config;
-use fixture::{NOW, trust_domain};
+use crate::fixture::{NOW, trust_domain};
 
 pub(super) const ISSUER: &str = "https://issuer.example";
 
