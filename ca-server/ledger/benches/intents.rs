@@ -23,7 +23,7 @@ struct Setup {
     _dir: tempfile::TempDir,
 }
 
-fn setup() -> Setup {
+fn setup(commit_window: Duration) -> Setup {
     let dir = tempfile::tempdir().unwrap();
     let (ledger, _) = Ledger::open(OpenOptions {
         dir: dir.path().join("ledger"),
@@ -31,7 +31,7 @@ fn setup() -> Setup {
         disk: Arc::new(RealDisk),
         clock: Arc::new(SystemClock),
         skew: Duration::from_secs(60),
-        settings: Settings::default(),
+        settings: Settings { commit_window, ..Settings::default() },
     })
     .unwrap();
     let template = Row {
@@ -73,6 +73,22 @@ impl Setup {
     }
 }
 
+impl Setup {
+    fn print_cpu(&self, window_micros: u64) {
+        self.round();
+        let (commits, cpu, wall) = (self.ledger.stats().commits, cpu_time(), Instant::now());
+        (0..8).for_each(|_| self.round());
+        let pairs = 8.0 * f64::from(u32::try_from(ROUND).unwrap());
+        let (cpu, wall) = ((cpu_time() - cpu).as_secs_f64(), wall.elapsed().as_secs_f64());
+        let commits = self.ledger.stats().commits - commits;
+        println!(
+            "window {window_micros} us: {:.2} us CPU for each pair, {:.0} pairs/s, {commits} commits",
+            cpu / pairs * 1e6,
+            pairs / wall
+        );
+    }
+}
+
 /// User and system time of this process so far.
 fn cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
@@ -80,21 +96,13 @@ fn cpu_time() -> Duration {
 }
 
 fn intents(criterion: &mut Criterion) {
-    let setup = setup();
-    setup.round();
-    let (cpu, wall) = (cpu_time(), Instant::now());
-    (0..8).for_each(|_| setup.round());
-    let pairs = f64::from(u32::try_from(8 * ROUND).unwrap());
-    let (cpu, wall) = ((cpu_time() - cpu).as_secs_f64(), wall.elapsed().as_secs_f64());
-    println!(
-        "intent+issued at {IN_FLIGHT} in flight: {:.2} us CPU, {:.0}/s",
-        cpu / pairs * 1e6,
-        pairs / wall
-    );
-    println!("{:?}", setup.ledger.stats());
-    let mut group = criterion.benchmark_group("ledger");
+    let mut group = criterion.benchmark_group("intent+issued, 32 in flight");
     group.throughput(Throughput::Elements(ROUND)).sample_size(10);
-    group.bench_function("intent+issued, 32 in flight", |bencher| bencher.iter(|| setup.round()));
+    for window_micros in [0, 500] {
+        let setup = setup(Duration::from_micros(window_micros));
+        setup.print_cpu(window_micros);
+        group.bench_function(format!("window {window_micros} us"), |bencher| bencher.iter(|| setup.round()));
+    }
     group.finish();
 }
 
