@@ -139,13 +139,30 @@ fn issuer_message(
     }
 }
 
+/// What keeps this server from issuing leaves, one sentence each, with what to do. While there is anything, the server
+/// is not ready.
+pub(crate) fn obstacles(ca: &Ca) -> Vec<String> {
+    let (now, snapshot) = (ca.clock.now(), ca.cell.load());
+    let shortest = now.plus(ca.issuer.profile().settings().ttl_min);
+    let mut obstacles = Vec::new();
+    if let Err(error) = ca.ledger.check() {
+        obstacles.push(error.to_string());
+    }
+    if snapshot.horizon() < shortest {
+        let text = "the horizon is behind, so no leaf can be issued: see the log for why it is not raised";
+        obstacles.push(text.to_owned());
+    }
+    let signer_end = snapshot.signer().validity().not_after();
+    if signer_end < shortest {
+        obstacles.push(format!("the issuer's chain ends at {signer_end}, too soon for any leaf: renew it"));
+    }
+    obstacles
+}
+
 /// What is wrong, one sentence each, with what to do.
 fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     let (now, snapshot) = (ca.clock.now(), ca.cell.load());
-    let mut conditions: Vec<String> = Vec::new();
-    if let Err(error) = ca.ledger.check() {
-        conditions.push(error.to_string());
-    }
+    let mut conditions = obstacles(ca);
     if ca.registry.is_broken() {
         let text = "the registry of agents cannot be written: check the disk, then restart this server";
         conditions.push(text.to_owned());
@@ -155,12 +172,8 @@ fn conditions(ca: &Ca, state: &State) -> Vec<String> {
         conditions.push(format!("{what} failed {attempts} times: {}; it is tried again", trouble.last));
     }
     let settings = ca.issuer.profile().settings();
-    if snapshot.horizon() < now.plus(settings.ttl_min) {
-        let text = "the horizon is behind, so no leaf can be issued: see the log for why it is not raised";
-        conditions.push(text.to_owned());
-    }
     let signer_end = snapshot.signer().validity().not_after();
-    if signer_end < now.plus(settings.ttl_max) {
+    if (now.plus(settings.ttl_min)..now.plus(settings.ttl_max)).contains(&signer_end) {
         conditions.push(format!("the issuer's chain ends at {signer_end}, and cuts leaves short: renew it"));
     }
     for (id, entry) in state.bundle().filter(|(_, entry)| entry.not_after < now.plus(ENDING_SOON)) {

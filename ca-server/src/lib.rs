@@ -30,5 +30,5 @@ mod service;
 mod sessions;
 mod transport;
 
-pub use boot::{BootError, HostDeps, Running, Server};
+pub use boot::{BootError, Embedding, HostDeps, Running, Server};
 pub use config::{Config, ConfigError};

@@ -17,6 +17,9 @@ use prometheus_client::registry::{Registry, Unit};
 const LATENCY_BUCKETS: [f64; 16] =
     [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
 
+/// Reads the gauges off a server.
+type Refresh = Box<dyn Fn(&Live) + Send>;
+
 /// The metrics of one server.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -27,7 +30,7 @@ pub(crate) struct Metrics {
     refused_all: Counter,
     live: Live,
     /// Brings the gauges of [`Live`] up to date before each scrape.
-    refresh: Mutex<Option<Box<dyn Fn(&Live) + Send>>>,
+    refresh: Mutex<Option<Refresh>>,
 }
 
 /// Gauges that are read off the server's state at each scrape.

@@ -1,4 +1,9 @@
 //! Leaves over real gRPC and TLS, from first contact to the reply that data planes understand.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "clippy takes helpers of tests for product code"
+)]
 
 mod support;
 

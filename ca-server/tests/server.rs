@@ -1,4 +1,5 @@
 //! The server as a process among others: starts, restarts, faults, limits, streams, the plain port.
+#![expect(clippy::unwrap_used, reason = "clippy takes helpers of tests for product code")]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! The one task that keeps a running CA up: it shows each new record to the requests, raises the horizon ahead of them,
-//! renews the server's own leaf and the issuer, and lets the ledger forget.
+//! renews the server's own leaf and the issuer, tells probes whether leaves can be issued, and lets the ledger forget.
 //!
 //! Everything is tested for as a level, each second and at each change of the record: a failed step is tried again, and
 //! what was in force stays in force meanwhile.
@@ -17,8 +17,10 @@ use trust::randomness::random_bytes;
 use trust::{Bundle, Certificate, Generation, Timestamp, Validity};
 
 use super::ca_keys::CaKeys;
+use super::listen::Readiness;
 use super::own_leaf;
 use super::snapshots::Snapshots;
+use crate::admin;
 use crate::authn::jwt::JwtVerifier;
 use crate::ca::Ca;
 use crate::transport::tls::TlsState;
@@ -47,6 +49,8 @@ pub(super) struct Keeper {
     /// Snapshots older than this generation must be gone before the segment counts as sealed at it.
     pub(super) to_seal: Option<Generation>,
     pub(super) ticks: u64,
+    /// What probes are told; nobody else changes it while this task runs.
+    pub(super) readiness: Readiness,
 }
 
 impl Keeper {
@@ -119,6 +123,7 @@ impl Keeper {
         let (key_sets, compact, retry) = (every(KEY_SETS_EVERY), every(COMPACT_EVERY), every(RETRY_EVERY));
         let now = self.ca.clock.now();
         self.raise_horizon(now).await;
+        self.judge_readiness().await;
         if is_past_half(&self.own, now) && retry {
             self.renew_own_leaf().await;
         }
@@ -134,6 +139,23 @@ impl Keeper {
         if compact {
             self.compact().await;
         }
+    }
+
+    /// Says whether leaves can be issued. A ledger that could not write is asked to try again, so that a server that
+    /// nobody sends requests to becomes ready by itself.
+    async fn judge_readiness(&self) {
+        if self.ca.ledger.check().is_err() {
+            // A ledger that takes nothing any more stays an obstacle.
+            let _ = self.ca.ledger.probe();
+        }
+        let obstacles = admin::obstacles(&self.ca);
+        let (was, ready) = (self.readiness.is_set(), obstacles.is_empty());
+        match (was, ready) {
+            (true, false) => tracing::error!(?obstacles, "not ready: no leaf can be issued"),
+            (false, true) => tracing::info!("ready: leaves can be issued"),
+            _ => return,
+        }
+        self.readiness.set(ready).await;
     }
 
     /// Keeps the horizon half a step ahead of the longest leaf.

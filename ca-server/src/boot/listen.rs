@@ -33,15 +33,17 @@ pub(super) struct Sockets {
     grpc: TcpListener,
     plain: TcpListener,
     admin: UnixListener,
-    pub(super) admin_file: SocketFile,
-    pub(super) grpc_addr: SocketAddr,
-    pub(super) plain_addr: SocketAddr,
+    admin_file: SocketFile,
+    grpc_addr: SocketAddr,
+    plain_addr: SocketAddr,
 }
 
-/// What all listeners share.
-pub(super) struct Serving {
-    pub(super) ca: Arc<Ca>,
-    pub(super) tls: Arc<TlsState>,
+/// Sockets that are served, and what ends that.
+pub(super) struct Served {
+    pub(super) grpc_addr: SocketAddr,
+    pub(super) plain_addr: SocketAddr,
+    pub(super) admin_file: SocketFile,
+    pub(super) readiness: Readiness,
     pub(super) stop: Stop,
     pub(super) tasks: TaskTracker,
 }
@@ -73,9 +75,10 @@ impl Sockets {
     pub(super) fn serve(
         self,
         config: &Config,
-        serving: &Serving,
-    ) -> Result<(SocketFile, Readiness), BootError> {
-        let Serving { ca, tls, stop, tasks } = serving;
+        ca: &Arc<Ca>,
+        tls: &Arc<TlsState>,
+    ) -> Result<Served, BootError> {
+        let (stop, tasks) = (Stop::default(), TaskTracker::new());
         let limits = Arc::new(config.limits().clone());
         let guard = |routes| {
             let doorkeeper = Arc::<Ca>::clone(ca);
@@ -117,7 +120,9 @@ impl Sockets {
             tasks.clone(),
             move |stream, _| plain::serve(stream, routes.clone(), plain_stop.clone()),
         ));
-        Ok((self.admin_file, Readiness { ready, health }))
+        let Self { admin_file, grpc_addr, plain_addr, .. } = self;
+        let readiness = Readiness { ready, health };
+        Ok(Served { grpc_addr, plain_addr, admin_file, readiness, stop, tasks })
     }
 }
 
@@ -141,6 +146,11 @@ fn tls_routes(ca: &Arc<Ca>, config: &Config) -> Result<Routes, BootError> {
 }
 
 impl Readiness {
+    /// What was said last.
+    pub(super) fn is_set(&self) -> bool {
+        *self.ready.borrow()
+    }
+
     /// Says whether requests can be served, in all forms that the plain port has.
     pub(super) async fn set(&self, ready: bool) {
         let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };

@@ -10,20 +10,52 @@ use plugin_self_signed::SelfSignedPlugin;
 use plugins::memory::MemoryKeysPlugin;
 use plugins::{AuthorityDeps, ConfigProblem, KeyBackend, Registry, RegistryError, RootAuthority};
 use rotation::{AuthorityName, Event, Phase, Policy, RequestId, State};
-use rotation_driver::{DriverHandle, DriverParts, DriverTask, RedbStore};
+use rotation_driver::{DriverHandle, DriverParts, DriverTask, EffectError, RecordStore, RedbStore, Trouble};
 use trust::randomness::random_bytes;
 
 use super::authority_state::FileState;
 use super::effects::{CaEffects, Shapes};
 use super::layout::{DIR_MODE, Layout};
-use super::{BootError, HostDeps};
+use super::{BootError, Embedding, HostDeps};
 use crate::config::{Config, KeysConfig, Passphrase};
+use crate::registry::AgentRegistry;
 
 /// How long a start waits for the first root. The making goes on at the next start.
 const FOUNDING_WITHIN: Duration = Duration::from_secs(60);
+/// Failed attempts at one step, some three seconds of them, after which the start gives up.
+const FOUNDING_ATTEMPTS: u32 = 4;
+
+/// Root authorities by the name of their section.
+pub(super) type Authorities = BTreeMap<String, Arc<dyn RootAuthority>>;
+
+/// What everything else rests on.
+pub(super) struct Ground {
+    pub(super) keys: Arc<dyn KeyBackend>,
+    pub(super) driver: DriverHandle,
+    pub(super) task: DriverTask,
+    /// Where effects look for what requests are served from; empty until there is something.
+    pub(super) cell: Arc<OnceLock<Arc<SnapshotCell>>>,
+}
+
+/// Opens the record, the keys and the authority, and starts the driver over them.
+pub(super) async fn ground(
+    config: &Config,
+    deps: &HostDeps,
+    layout: &Layout,
+    embedding: &dyn Embedding,
+) -> Result<Ground, BootError> {
+    let store = embedding.record(Arc::new(record(layout, deps).await?));
+    let plugins = Arc::new(plugins(layout, deps, embedding));
+    let keys = keys(config, Arc::clone(&plugins)).await?;
+    let authorities = authority(config, (&plugins, layout, deps), &keys)?;
+    let cell = Arc::new(OnceLock::new());
+    let started = driver(config, (layout, deps), store, (&keys, authorities), Arc::clone(&cell)).await?;
+    let (driver, task) = started;
+    Ok(Ground { keys, driver, task, cell })
+}
 
 /// The plugins of this program.
-pub(super) fn plugins(layout: &Layout, deps: &HostDeps) -> Registry {
+fn plugins(layout: &Layout, deps: &HostDeps, embedding: &dyn Embedding) -> Registry {
     let mut registry = Registry::new();
     registry.add_authority(SelfSignedPlugin);
     registry.add_key_backend(MemoryKeysPlugin);
@@ -33,11 +65,12 @@ pub(super) fn plugins(layout: &Layout, deps: &HostDeps) -> Registry {
         disk: Arc::clone(&deps.disk),
         randomness: Arc::clone(&deps.randomness),
     });
+    embedding.plugins(&mut registry);
     registry
 }
 
 /// Opens the record, or makes it at the first start; nothing else may be made before it.
-pub(super) async fn record(layout: &Layout, deps: &HostDeps) -> Result<RedbStore, BootError> {
+async fn record(layout: &Layout, deps: &HostDeps) -> Result<RedbStore, BootError> {
     let (fresh, path, disk) = (layout.is_fresh()?, layout.record(), Arc::clone(&deps.disk));
     blocking(move || match fresh {
         true => RedbStore::create(disk.as_ref(), &path),
@@ -48,7 +81,7 @@ pub(super) async fn record(layout: &Layout, deps: &HostDeps) -> Result<RedbStore
 }
 
 /// Opens the key backend; stretching a passphrase takes a moment.
-pub(super) async fn keys(config: &Config, registry: Arc<Registry>) -> Result<Arc<dyn KeyBackend>, BootError> {
+async fn keys(config: &Config, registry: Arc<Registry>) -> Result<Arc<dyn KeyBackend>, BootError> {
     let mut settings = toml::Table::new();
     let backend = match config.keys() {
         KeysConfig::Memory => "memory",
@@ -66,11 +99,11 @@ pub(super) async fn keys(config: &Config, registry: Arc<Registry>) -> Result<Arc
 }
 
 /// Opens the configured authority.
-pub(super) fn authority(
+fn authority(
     config: &Config,
     (registry, layout, deps): (&Registry, &Layout, &HostDeps),
     keys: &Arc<dyn KeyBackend>,
-) -> Result<BTreeMap<String, Arc<dyn RootAuthority>>, BootError> {
+) -> Result<Authorities, BootError> {
     let chosen = config.root().authority();
     let directory = layout.authorities().join(chosen.name());
     let state = FileState::open(directory.clone(), Arc::clone(&deps.disk))
@@ -88,11 +121,11 @@ pub(super) fn authority(
 }
 
 /// Starts the driver over the record.
-pub(super) async fn driver(
+async fn driver(
     config: &Config,
     (layout, deps): (&Layout, &HostDeps),
-    store: RedbStore,
-    (keys, authorities): (&Arc<dyn KeyBackend>, BTreeMap<String, Arc<dyn RootAuthority>>),
+    store: Arc<dyn RecordStore>,
+    (keys, authorities): (&Arc<dyn KeyBackend>, Authorities),
     cell: Arc<OnceLock<Arc<SnapshotCell>>>,
 ) -> Result<(DriverHandle, DriverTask), BootError> {
     let requests = layout.requests();
@@ -117,12 +150,27 @@ pub(super) async fn driver(
     };
     let parts = DriverParts {
         trust_domain: config.trust_domain().clone(),
-        store: Arc::new(store),
+        store,
         effects: Arc::new(effects),
         clock: Arc::clone(&deps.clock),
         policy: policy(config),
     };
     Ok(rotation_driver::start(parts).await?)
+}
+
+/// Opens the registry of agents, or makes it before anybody asks for a root: where there is a root, it has been made.
+pub(super) async fn registry(
+    layout: &Layout,
+    deps: &HostDeps,
+    driver: &DriverHandle,
+) -> Result<AgentRegistry, BootError> {
+    let (path, disk) = (layout.registry(), Arc::clone(&deps.disk));
+    let never_founded = matches!(driver.state().phase, Phase::Uninitialised);
+    let opened = blocking(move || match never_founded {
+        true => AgentRegistry::open_or_create(disk.as_ref(), &path),
+        false => AgentRegistry::open(&path),
+    });
+    Ok(opened.await??)
 }
 
 /// The machine's limits as configured.
@@ -152,21 +200,42 @@ pub(super) async fn founded(
     }
     let mut changes = driver.changes();
     let signs = changes.wait_for(|state| matches!(state.phase, Phase::Steady(_)) && state.signer().is_some());
-    match tokio::time::timeout(FOUNDING_WITHIN, signs).await {
-        Ok(Ok(state)) => Ok(Arc::clone(&state)),
-        Ok(Err(_)) => Err(BootError::NoRoot { reason: "the driver stopped".to_owned() }),
-        Err(_) => {
-            let troubles = driver.troubles();
-            let last = troubles.borrow().first().map(|trouble| trouble.last.to_string());
-            Err(BootError::NoRoot { reason: last.unwrap_or_else(|| "the authority works on it".to_owned()) })
+    tokio::select! {
+        signs = signs => match signs {
+            Ok(state) => Ok(Arc::clone(&state)),
+            Err(_) => Err(BootError::NoRoot { reason: "the driver stopped".to_owned() }),
+        },
+        reason = hopeless(driver) => Err(BootError::NoRoot { reason }),
+        () = tokio::time::sleep(FOUNDING_WITHIN) => {
+            Err(BootError::NoRoot { reason: "the authority has not answered yet".to_owned() })
         }
     }
 }
 
+/// Waits until an effect is refused, or has failed so often that an operator should know.
+async fn hopeless(driver: &DriverHandle) -> String {
+    let mut troubles = driver.troubles();
+    let is_hopeless = |trouble: &&Trouble| match trouble.last {
+        EffectError::NotYet { .. } => false,
+        EffectError::Unavailable { .. } => trouble.attempts >= FOUNDING_ATTEMPTS,
+        EffectError::Refused { .. } => true,
+    };
+    let hopeless = troubles.wait_for(|troubles| troubles.iter().any(|trouble| is_hopeless(&trouble))).await;
+    match hopeless {
+        Ok(troubles) => {
+            let trouble = troubles.iter().find(is_hopeless);
+            trouble.map(|trouble| trouble.last.to_string()).unwrap_or_default()
+        }
+        // The driver stopped, which the other branch tells.
+        Err(_) => std::future::pending().await,
+    }
+}
+
 /// Checks the settings of plugins without opening them.
-pub(super) fn plugin_problems(config: &Config) -> Vec<ConfigProblem> {
+pub(super) fn plugin_problems(config: &Config, embedding: &dyn Embedding) -> Vec<ConfigProblem> {
     let mut registry = Registry::new();
     registry.add_authority(SelfSignedPlugin);
+    embedding.plugins(&mut registry);
     let chosen = config.root().authority();
     let checked = registry
         .authority(chosen.plugin())

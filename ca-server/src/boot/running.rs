@@ -12,8 +12,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use trust::{Bundle, SpiffeId};
 
-use super::listen::Readiness;
+use super::assemble::Assembled;
+use super::listen::{Readiness, Served};
 use crate::ca::Ca;
+use crate::config::Config;
 use crate::transport::accept::Stop;
 use crate::transport::unix::SocketFile;
 
@@ -42,6 +44,29 @@ pub(super) struct Parts {
     pub(super) _lock: DirLock,
 }
 
+/// Starts the task that keeps the server up, and says that it is ready.
+pub(super) async fn run(config: &Config, assembled: Assembled, driver: DriverTask, lock: DirLock) -> Running {
+    let Assembled { ca, served, keeper } = assembled;
+    let Served { grpc_addr, plain_addr, admin_file, readiness, stop, tasks } = served;
+    keeper.read_key_sets().await;
+    let keeper_stop = CancellationToken::new();
+    let keeper = tokio::spawn(keeper.run(keeper_stop.clone()));
+    readiness.set(true).await;
+    tracing::info!(%grpc_addr, %plain_addr, id = %ca.id, "the CA serves");
+    let parts = Parts {
+        ca,
+        stop,
+        tasks,
+        readiness,
+        keeper,
+        keeper_stop,
+        driver,
+        _admin_file: admin_file,
+        _lock: lock,
+    };
+    Running { grpc_addr, plain_addr, admin_socket: config.listen().admin_socket().to_owned(), parts }
+}
+
 impl Running {
     /// The bundle in force.
     pub fn bundle(&self) -> Bundle {
@@ -58,6 +83,11 @@ impl Running {
     pub async fn shutdown(self, drain: Duration) {
         let Parts { ca, stop, tasks, readiness, keeper, keeper_stop, driver, _admin_file, _lock } =
             self.parts;
+        // First, for it would call the server ready again.
+        keeper_stop.cancel();
+        if let Err(error) = keeper.await {
+            tracing::error!(%error, "the keeper broke off");
+        }
         readiness.set(false).await;
         stop.gently.cancel();
         tasks.close();
@@ -65,10 +95,6 @@ impl Running {
             tracing::warn!(connections = tasks.len(), "cutting connections that did not end in time");
             stop.now.cancel();
             tasks.wait().await;
-        }
-        keeper_stop.cancel();
-        if let Err(error) = keeper.await {
-            tracing::error!(%error, "the keeper broke off");
         }
         driver.stop().await;
         ca.ledger.shutdown().await;

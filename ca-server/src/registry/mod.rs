@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
+use host::Disk;
 use redb::Database;
 use trust::{SpiffeId, SpkiHash, Timestamp};
 
@@ -70,18 +71,29 @@ pub(crate) enum RegistryError {
 }
 
 impl AgentRegistry {
-    /// Opens the file, or makes it.
+    /// Opens the file.
+    ///
+    /// # Errors
+    /// When it is missing, for its bans and tokens would be forgotten; and when it cannot be read.
+    pub(crate) fn open(path: &Path) -> Result<Self, RegistryUnreadable> {
+        Ok(Self::with(store::open(path)?))
+    }
+
+    /// Opens the file, or makes it for a CA that never had one.
     ///
     /// # Errors
     /// A file that exists and cannot be read is never replaced.
-    pub(crate) fn open(path: &Path) -> Result<Self, RegistryUnreadable> {
-        let (database, tables) = store::open(path)?;
-        Ok(Self(Arc::new(Inner {
+    pub(crate) fn open_or_create(disk: &dyn Disk, path: &Path) -> Result<Self, RegistryUnreadable> {
+        Ok(Self::with(store::open_or_create(disk, path)?))
+    }
+
+    fn with((database, tables): (Database, Tables)) -> Self {
+        Self(Arc::new(Inner {
             database,
             tables: RwLock::new(tables),
             writer: Mutex::new(()),
             broken: AtomicBool::new(false),
-        })))
+        }))
     }
 
     /// Finds a token, used or not.
@@ -227,6 +239,8 @@ impl fmt::Debug for AgentRegistry {
 
 #[cfg(test)]
 mod tests {
+    use host::RealDisk;
+
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
@@ -246,7 +260,8 @@ mod tests {
 
     async fn with_token() -> (tempfile::TempDir, AgentRegistry) {
         let dir = tempfile::tempdir().unwrap();
-        let registry = AgentRegistry::open(&dir.path().join("registry.redb")).unwrap();
+        let path = dir.path().join("registry.redb");
+        let registry = AgentRegistry::open_or_create(&RealDisk, &path).unwrap();
         registry.add_token([7; 32], token(), NOW).await.unwrap();
         (dir, registry)
     }
@@ -296,6 +311,30 @@ mod tests {
         let said = AgentRegistry::open(&path).unwrap_err().to_string();
         assert!(said.contains("restore the latest backup"), "{said}");
         assert_eq!(std::fs::read(&path).unwrap(), b"not a database");
+    }
+
+    #[test]
+    fn a_registry_that_was_lost_is_an_error_and_no_new_one_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("registry.redb");
+        let said = AgentRegistry::open(&path).unwrap_err().to_string();
+        assert!(said.contains("registry.redb") && said.contains("restore the latest backup"), "{said}");
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn every_flipped_bit_of_what_is_stored_is_noticed() {
+        let (dir, registry) = with_token().await;
+        drop(registry);
+        let path = dir.path().join("registry.redb");
+        let good = std::fs::read(&path).unwrap();
+        let at = good.windows(6).rposition(|window| window == b"node-1").unwrap();
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        std::fs::write(&path, &bad).unwrap();
+        assert!(AgentRegistry::open(&path).is_err(), "an agent under another name");
+        std::fs::write(&path, &good).unwrap();
+        assert!(AgentRegistry::open(&path).unwrap().token(&[7; 32]).is_some());
     }
 
     #[tokio::test]

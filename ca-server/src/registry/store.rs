@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;
+use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use host::Disk;
 use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -40,22 +42,50 @@ pub struct RegistryUnreadable {
     pub reason: String,
 }
 
-/// Opens the file, makes it when there is none, and reads all of it.
+/// Opens the file and reads all of it. A file that was altered outside redb is refused and not trusted.
 pub(super) fn open(path: &Path) -> Result<(Database, Tables), RegistryUnreadable> {
     let read = || -> Result<(Database, Tables), Box<dyn std::error::Error>> {
+        let database = builder().open(path)?;
+        let tables = load(&database)?;
+        Ok((database, tables))
+    };
+    read().map_err(|error| unreadable(path, error.as_ref()))
+}
+
+/// As [`open`], but makes the file when there is none: under another name first, so that a crash leaves no file that is
+/// there and not complete.
+pub(super) fn open_or_create(disk: &dyn Disk, path: &Path) -> Result<(Database, Tables), RegistryUnreadable> {
+    let make = || -> Result<(), Box<dyn std::error::Error>> {
+        if path.try_exists()? {
+            return Ok(());
+        }
+        let unfinished = path.with_extension("redb.unfinished");
+        match disk.remove(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        let database = Builder::new()
-            .set_cache_size(4 << 20)
-            .create_with_backend(redb::backends::FileBackend::new(file)?)?;
+        options.read(true).write(true).create_new(true).mode(0o600).open(&unfinished)?;
+        let database = builder().create(&unfinished)?;
         let transaction = database.begin_write()?;
         transaction.open_table(TOKENS)?;
         transaction.open_table(AGENTS)?;
         transaction.commit()?;
-        let tables = load(&database)?;
-        Ok((database, tables))
+        database.close()?;
+        Ok(disk.rename(&unfinished, path)?)
     };
-    read().map_err(|error| RegistryUnreadable { path: path.to_owned(), reason: error.to_string() })
+    make().map_err(|error| unreadable(path, error.as_ref()))?;
+    open(path)
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(4 << 20).set_check_integrity_on_open(true);
+    builder
+}
+
+fn unreadable(path: &Path, error: &dyn std::error::Error) -> RegistryUnreadable {
+    RegistryUnreadable { path: path.to_owned(), reason: error.to_string() }
 }
 
 fn load(database: &Database) -> Result<Tables, Box<dyn std::error::Error>> {

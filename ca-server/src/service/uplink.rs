@@ -74,16 +74,15 @@ impl Uplink {
     async fn next(mut self) -> Option<(Result<ServerMessage, Status>, Self)> {
         while !self.ended {
             let answer = tokio::select! {
-                () = self.ending.cancelled() => {
-                    self.ended = true;
-                    Some(Answer::Drain(Drain { reconnect_after_ms: RECONNECT_AFTER_MS }))
-                }
-                changed = self.bundles.changed() => {
-                    // The sender lives as long as the server.
-                    changed.ok()?;
-                    let bundle = self.bundles.borrow_and_update().clone();
-                    Some(Answer::Bundle(wire::bundle(&bundle)))
-                }
+                () = self.ending.cancelled() => Some(self.goodbye()),
+                changed = self.bundles.changed() => match changed {
+                    Ok(()) => {
+                        let bundle = self.bundles.borrow_and_update().clone();
+                        Some(Answer::Bundle(wire::bundle(&bundle)))
+                    }
+                    // Whoever sends bundles has stopped, and so will the server.
+                    Err(_) => Some(self.goodbye()),
+                },
                 said = self.messages.message() => match said {
                     Ok(Some(message)) => {
                         match self.judged() {
@@ -103,6 +102,11 @@ impl Uplink {
             });
         }
         None
+    }
+
+    fn goodbye(&mut self) -> Answer {
+        self.ended = true;
+        Answer::Drain(Drain { reconnect_after_ms: RECONNECT_AFTER_MS })
     }
 
     fn judged(&mut self) -> Result<(), Refusal> {

@@ -1,5 +1,6 @@
 //! A real server in this process, and clients for it.
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![expect(clippy::unwrap_used, reason = "clippy takes helpers of tests for product code")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

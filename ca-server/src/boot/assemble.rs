@@ -1,0 +1,202 @@
+//! From an open record to a server whose sockets are bound: the ledger and its segment, the first snapshot, the server's
+//! own leaf, and everything that handlers work with.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use issuance::profile::AboveMax as IssueAboveMax;
+use issuance::{Issuer, LeafProfile, ProfileSettings, ServingNames, SnapshotCell};
+use ledger::{Ledger, OpenOptions, Recovered};
+use rotation::{Event, ReplicaName, SegmentId};
+use rotation_driver::DriverHandle;
+use tokio::sync::watch;
+use trust::randomness::random_bytes;
+use trust::{Bundle, SpiffeId};
+
+use super::ca_keys::CaKeys;
+use super::keeper::{self, Keeper};
+use super::layout::Layout;
+use super::listen::{Served, Sockets};
+use super::open::{self, Ground};
+use super::own_leaf::{self, OwnLeaf};
+use super::snapshots::Snapshots;
+use super::{BootError, HostDeps};
+use crate::admin;
+use crate::authn::Authenticator;
+use crate::authn::jwt::{JwtVerifier, TokenIssuer};
+use crate::authz::Authorizer;
+use crate::ca::Ca;
+use crate::config::{AboveMax, Config};
+use crate::metrics::Metrics;
+use crate::registry::AgentRegistry;
+use crate::sessions::Sessions;
+use crate::transport::tls::TlsState;
+
+/// A server that is served already and not yet kept up.
+pub(super) struct Assembled {
+    pub(super) ca: Arc<Ca>,
+    pub(super) served: Served,
+    pub(super) keeper: Keeper,
+}
+
+pub(super) async fn assemble(
+    config: &Config,
+    deps: &HostDeps,
+    layout: &Layout,
+    ground: &Ground,
+) -> Result<Assembled, BootError> {
+    let driver = &ground.driver;
+    let registry = open::registry(layout, deps, driver).await?;
+    open::founded(config, deps, driver).await?;
+    let (ledger, segment) = open_ledger(config, deps, layout, driver).await?;
+    let (policy, now) = (open::policy(config), deps.clock.now());
+    if let Some(event) = keeper::horizon_due(&driver.state(), &policy, &segment, now) {
+        driver.submit(event).await?;
+    }
+    let state = driver.state();
+    let mut snapshots = Snapshots::new(Arc::clone(&ground.keys), segment.clone());
+    let cell = Arc::new(SnapshotCell::new(snapshots.of(&state, now).await?));
+    // Nobody else sets it.
+    let _ = ground.cell.set(Arc::clone(&cell));
+
+    let keys = Arc::new(CaKeys::default());
+    keys.learn(&state);
+    let (clock, randomness) = (Arc::clone(&deps.clock), Arc::clone(&deps.randomness));
+    let issuer = Issuer::new(profile(config)?, Arc::clone(&ledger), clock, randomness);
+    let id = SpiffeId::ca(config.trust_domain(), config.replica())?;
+    let (dns_names, ip_addresses) = (config.listen().dns_names(), config.listen().ip_addresses());
+    let names = ServingNames::new(dns_names.to_vec(), ip_addresses.to_vec())?;
+    let OwnLeaf { identity, key, validity } = own_leaf::issue(&issuer, cell.load(), &id, &names).await?;
+    keys.add(key);
+    let tls = Arc::new(TlsState::new(identity)?);
+
+    let jwt = Arc::new(token_issuers(config));
+    let (bundles, bundle_changes) = watch::channel(cell.load().bundle().clone());
+    let parts = CaParts { cell, issuer, ledger, registry, bundles: bundle_changes, id };
+    let ca = Arc::new(ca(config, deps, driver, (parts, &keys, &jwt)));
+    // Weak: the metrics belong to the CA that they show.
+    let shown = Arc::downgrade(&ca);
+    ca.metrics.refresh_with(move |live| {
+        if let Some(ca) = shown.upgrade() {
+            admin::gauges(&ca, live);
+        }
+    });
+    let served = Sockets::bind(config).await?.serve(config, &ca, &tls)?;
+    let keeper = Keeper {
+        ca: Arc::clone(&ca),
+        driver: driver.clone(),
+        policy,
+        segment,
+        snapshots,
+        tls,
+        bundles,
+        keys,
+        jwt,
+        names,
+        own: validity,
+        to_seal: Some(state.generation),
+        ticks: 0,
+        readiness: served.readiness.clone(),
+    };
+    Ok(Assembled { ca, served, keeper })
+}
+
+struct CaParts {
+    cell: Arc<SnapshotCell>,
+    issuer: Issuer,
+    ledger: Arc<Ledger>,
+    registry: AgentRegistry,
+    bundles: watch::Receiver<Bundle>,
+    id: SpiffeId,
+}
+
+fn ca(
+    config: &Config,
+    deps: &HostDeps,
+    driver: &DriverHandle,
+    (parts, keys, jwt): (CaParts, &Arc<CaKeys>, &Arc<JwtVerifier>),
+) -> Ca {
+    let CaParts { cell, issuer, ledger, registry, bundles, id } = parts;
+    let agents = Arc::new(registry.clone());
+    Ca {
+        authenticator: Authenticator::new(
+            Arc::clone(jwt),
+            Arc::<Ledger>::clone(&ledger),
+            Arc::<AgentRegistry>::clone(&agents),
+            Arc::clone(&deps.clock),
+        ),
+        authorizer: Authorizer::new(
+            config.trust_domain().clone(),
+            config.leaf().name_mismatch(),
+            Arc::<CaKeys>::clone(keys),
+            agents,
+        ),
+        clock: Arc::clone(&deps.clock),
+        randomness: Arc::clone(&deps.randomness),
+        cell,
+        issuer,
+        ledger,
+        registry,
+        metrics: Arc::new(Metrics::new()),
+        sessions: Sessions::default(),
+        driver: driver.clone(),
+        bundles,
+        id,
+        replica: config.replica().to_owned(),
+        started_at: deps.clock.now(),
+    }
+}
+
+/// Reads the ledger and opens a segment of this incarnation, in the ledger first and then in the record: what the record
+/// says of former segments rests on their having been read.
+async fn open_ledger(
+    config: &Config,
+    deps: &HostDeps,
+    layout: &Layout,
+    driver: &DriverHandle,
+) -> Result<(Arc<Ledger>, SegmentId), BootError> {
+    let tag: [u8; 8] = random_bytes(deps.randomness.as_ref());
+    let name = format!("{}-{:016x}", config.replica(), u64::from_be_bytes(tag));
+    let segment = SegmentId::parse(&name)?;
+    let options = OpenOptions {
+        dir: layout.ledger(),
+        segment: ledger::SegmentId::parse(&name)?,
+        disk: Arc::clone(&deps.disk),
+        clock: Arc::clone(&deps.clock),
+        skew: config.leaf().skew(),
+        settings: ledger::Settings::default(),
+    };
+    let (ledger, recovered) = open::blocking(move || Ledger::open(options)).await??;
+    let opened = Event::SegmentOpened {
+        replica: ReplicaName::parse(config.replica())?,
+        segment: segment.clone(),
+        read: read_segments(&recovered)?,
+    };
+    driver.submit(opened).await?;
+    tracing::info!(%segment, rows = recovered.rows, "ledger open");
+    Ok((Arc::new(ledger), segment))
+}
+
+fn read_segments(recovered: &Recovered) -> Result<BTreeSet<SegmentId>, rotation::BadName> {
+    recovered.segments.keys().map(|segment| SegmentId::parse(segment.as_str())).collect()
+}
+
+fn profile(config: &Config) -> Result<LeafProfile, BootError> {
+    let leaf = config.leaf();
+    let settings = ProfileSettings {
+        ttl_default: leaf.ttl_default(),
+        ttl_max: leaf.ttl_max(),
+        ttl_min: leaf.ttl_min(),
+        backdate: leaf.backdate(),
+        above_max: match leaf.above_max() {
+            AboveMax::Cap => IssueAboveMax::Cap,
+            AboveMax::Refuse => IssueAboveMax::Refuse,
+        },
+    };
+    LeafProfile::new(settings).map_err(BootError::Profile)
+}
+
+fn token_issuers(config: &Config) -> JwtVerifier {
+    let issuers = config.jwt().iter().map(TokenIssuer::new).collect();
+    JwtVerifier::new(issuers, config.trust_domain().clone(), config.leaf().skew())
+}

@@ -1,0 +1,22 @@
+//! What a program that embeds the server adds to it.
+
+use std::sync::Arc;
+
+use plugins::Registry;
+use rotation_driver::RecordStore;
+
+/// What a program that embeds the server adds to it. `banyan serve` adds nothing: `()` is that.
+pub trait Embedding: Send + Sync {
+    /// Lists further plugins. One with the name of a built-in stands in its place.
+    fn plugins(&self, registry: &mut Registry) {
+        let _ = registry;
+    }
+
+    /// Stands between the driver and the file of the record. What is answered must keep the promises of
+    /// [`RecordStore`].
+    fn record(&self, store: Arc<dyn RecordStore>) -> Arc<dyn RecordStore> {
+        store
+    }
+}
+
+impl Embedding for () {}
