@@ -42,8 +42,6 @@ pub(crate) struct Live {
     pub(crate) issuer_not_after: Family<IssuerLabel, Gauge>,
     /// Latest end that a leaf may have now.
     pub(crate) horizon: Gauge,
-    /// End of the server's own leaf.
-    pub(crate) own_not_after: Gauge,
     /// Sequence of the bundle being served.
     pub(crate) sequence: Gauge,
     /// Generation of the record being served.
@@ -179,7 +177,6 @@ impl Live {
     fn register(&self, registry: &mut Registry) {
         let mut add = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
         add("horizon_timestamp_seconds", "Latest end that a leaf may have now", &self.horizon);
-        add("own_leaf_not_after_timestamp_seconds", "End of the server's own leaf", &self.own_not_after);
         add("bundle_sequence", "Sequence of the bundle being served", &self.sequence);
         add("record_generation", "Generation of the record being served", &self.generation);
         add("agents_connected", "Agents with an open stream", &self.agents_connected);
