@@ -250,7 +250,7 @@ fn through_two_rotations_the_order_holds_in_every_state_and_the_holder_gets_to_t
 
 #[test]
 fn a_second_validation_secret_on_a_stream_of_its_own_changes_nothing_about_the_order() {
-    let states = explore(&World::start(2, 1, 4));
+    let states = explore(&World::start(2, 1, 3));
     assert!(states > 1_000, "only {states} states: the model lost its faults");
 }
 
