@@ -130,9 +130,10 @@ async fn without_a_durable_row_nothing_is_released_and_the_operator_is_told() {
     let identity = agent(&running, "node-1", &[WEB]).await;
     let mut client = AgentServiceClient::new(channel(&running, Some(identity)).await);
     let pair = KeyPair::generate().unwrap();
-    disk.plan(Fault::next(Operation::Append, How::DiskFull).on("ledger").times(1));
+    disk.plan(Fault::next(Operation::Append, How::DiskFull).on("ledger").times(1_000));
     let refused = workload(&mut client, WEB, &pair).await.unwrap_err();
     assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "LEDGER_STOPPED"));
+    disk.heal();
     // There is space again: the server goes on by itself.
     workload(&mut client, WEB, &pair).await.unwrap();
     disk.plan(Fault::next(Operation::Sync, How::Stored).on("ledger"));
