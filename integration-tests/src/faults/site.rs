@@ -1,0 +1,143 @@
+//! A place where servers run, one after the other.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use ca_server::{BootError, Config, HostDeps, Running, Server};
+use host::{Disk, OsRandomness, RealDisk, SystemClock};
+use trust::Clock;
+
+use super::{Outfit, SOON};
+
+const CONFIG: &str = "ca.toml";
+
+/// A data directory, a passphrase and a configuration, removed when dropped.
+#[derive(Debug)]
+pub struct Site {
+    directory: tempfile::TempDir,
+}
+
+impl Site {
+    /// Makes a site; `extra` goes to the end of the configuration.
+    ///
+    /// # Errors
+    /// When files cannot be written.
+    pub fn new(extra: &str) -> anyhow::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let passphrase = directory.path().join("passphrase");
+        std::fs::write(&passphrase, "correct horse battery staple")?;
+        std::fs::set_permissions(&passphrase, std::fs::Permissions::from_mode(0o600))?;
+        let config = format!(
+            "trust_domain = \"example.org\"\ndata_dir = \"data\"\n[keys]\npassphrase_file = \"passphrase\"\n\
+             [listen]\ngrpc = \"127.0.0.1:0\"\nplain = \"127.0.0.1:0\"\ndns_names = [\"localhost\"]\n{extra}"
+        );
+        std::fs::write(directory.path().join(CONFIG), config)?;
+        Ok(Self { directory })
+    }
+
+    /// The configuration file.
+    pub fn config_path(&self) -> PathBuf {
+        self.directory.path().join(CONFIG)
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// A directory beside the data directory, for backups.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The configuration.
+    ///
+    /// # Errors
+    /// When `extra` was no good.
+    pub fn config(&self) -> anyhow::Result<Config> {
+        Ok(Config::load(&self.config_path())?)
+    }
+
+    /// Starts a server without faults. A former server of this process may still be letting go of its files: the start
+    /// is tried again while the directory or a file of it is in use.
+    ///
+    /// # Errors
+    /// When the server does not start.
+    pub async fn start(&self) -> anyhow::Result<Running> {
+        let tries = async {
+            loop {
+                match self.start_once().await? {
+                    Err(error) if error.to_string().contains("in use by") => {
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                    started => return anyhow::Ok(started?),
+                }
+            }
+        };
+        tokio::time::timeout(SOON, tries).await.context("no start in time")?
+    }
+
+    /// Starts a server without faults, once.
+    ///
+    /// # Errors
+    /// Outside when the configuration is no good, inside as the server says.
+    pub async fn start_once(&self) -> anyhow::Result<Result<Running, BootError>> {
+        self.start_with(Arc::new(RealDisk), Arc::new(SystemClock), &Outfit::default()).await
+    }
+
+    /// How many roots the authority has ever made.
+    ///
+    /// # Errors
+    /// When its book cannot be read.
+    pub fn roots_made(&self) -> anyhow::Result<usize> {
+        let book = std::fs::read(self.data().join("authority/main/self-signed"))?;
+        let book: serde_json::Value = serde_json::from_slice(&book)?;
+        book.get("roots").and_then(serde_json::Value::as_array).map(Vec::len).context("a book without roots")
+    }
+
+    /// Starts a server in this process.
+    ///
+    /// # Errors
+    /// Outside when the configuration is no good, inside as the server says.
+    pub async fn start_with(
+        &self,
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        outfit: &Outfit,
+    ) -> anyhow::Result<Result<Running, BootError>> {
+        let deps = HostDeps { clock, randomness: Arc::new(OsRandomness::new()), disk };
+        let outfit = outfit.for_data_dir(&self.data(), &deps);
+        Ok(Box::pin(Server::start_with(self.config()?, deps, &outfit)).await)
+    }
+
+    /// Stops a server in order.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn stop(running: Running) -> anyhow::Result<()> {
+        let stopped = tokio::time::timeout(SOON, running.shutdown(Duration::from_secs(2))).await;
+        stopped.context("the server did not stop in time")
+    }
+
+    /// Copies a directory.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+        std::fs::create_dir(to)?;
+        std::fs::set_permissions(to, std::fs::metadata(from)?.permissions())?;
+        for entry in std::fs::read_dir(from)? {
+            let entry = entry?;
+            let (kind, target) = (entry.file_type()?, to.join(entry.file_name()));
+            if kind.is_dir() {
+                Self::copy(&entry.path(), &target)?;
+            } else if kind.is_file() {
+                std::fs::copy(entry.path(), target)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,60 @@
+//! A small mesh on this machine: a real CA, real agents, and real Envoys or foreign clients beside them.
+//!
+//! [`MeshCa`] is a CA behind a [`Gate`] that can be shut, [`TestAgent`] an agent with its own home, [`Subscriber`] one
+//! stream of secrets, [`Envoy`] a proxy in a process of its own. [`LyingCa`] does what no real CA does, [`TokenIssuer`]
+//! makes JWTs, and [`Tool`] runs programs of other projects.
+
+mod agent;
+mod ca;
+mod envoy;
+mod gate;
+mod issuer;
+mod liar;
+mod pki;
+mod rows;
+mod subscriber;
+mod tool;
+
+pub use agent::TestAgent;
+pub use ca::{MeshCa, Registered};
+pub use envoy::{Envoy, Route};
+pub use gate::Gate;
+pub use issuer::TokenIssuer;
+pub use liar::{Face, Lie, LyingCa};
+pub use pki::Pki;
+pub use rows::Rows;
+pub use subscriber::{Subscriber, certificates, secret};
+pub use tool::{Tool, run};
+
+use std::time::Duration;
+
+/// The trust domain of every test mesh.
+pub const TRUST_DOMAIN: &str = "example.org";
+/// Longest wait for something that should happen soon, on a machine that is busy.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// Waits until a condition holds, asking every few milliseconds.
+///
+/// # Errors
+/// When it does not hold in time; the error names it.
+pub async fn eventually<F: Future<Output = bool>>(
+    what: &str,
+    mut holds: impl FnMut() -> F,
+) -> anyhow::Result<()> {
+    let poll = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, poll).await.map_err(|_| anyhow::anyhow!("not in time: {what}"))
+}
+
+/// Writes a file that only its owner may read.
+///
+/// # Errors
+/// As the operating system says.
+pub fn write_private(path: &std::path::Path, contents: &str) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::write(path, contents)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+}

@@ -1,0 +1,222 @@
+//! A real CA in this process.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use ca_server::{Config, HostDeps, Running, Server};
+use host::{OsRandomness, RealDisk, SystemClock};
+use hyper_util::rt::TokioIo;
+use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
+use proto::banyan::admin::v1::{CreateTokenRequest, StatusRequest, StatusResponse};
+use proto::banyan::agent::v1::agent_service_client::AgentServiceClient;
+use proto::banyan::agent::v1::{IssueResponse, IssueWorkloadRequest, RegisterRequest};
+use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
+use trust::Clock;
+
+use super::{Gate, Rows, SOON, TRUST_DOMAIN};
+
+/// A CA with keys in memory, a directory of its own, and a [`Gate`] that agents come through.
+#[derive(Debug)]
+pub struct MeshCa {
+    directory: tempfile::TempDir,
+    running: Running,
+    gate: Gate,
+}
+
+/// A leaf that the CA gave, with the key it is for.
+#[derive(Debug)]
+pub struct Registered {
+    /// DER, leaf first.
+    pub chain: Vec<Vec<u8>>,
+    /// The leaf's key.
+    pub key: KeyPair,
+}
+
+impl MeshCa {
+    /// Starts a CA; `listen` goes into the section `[listen]`, `extra` to the end of the configuration.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start(listen: &str, extra: &str) -> anyhow::Result<Self> {
+        Self::start_with(listen, extra, &[], Arc::new(SystemClock)).await
+    }
+
+    /// As [`start`](Self::start), with files beside the configuration and another clock.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start_with(
+        listen: &str,
+        extra: &str,
+        files: &[(&str, &str)],
+        clock: Arc<dyn Clock>,
+    ) -> anyhow::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        for (name, contents) in files {
+            std::fs::write(directory.path().join(name), contents)?;
+        }
+        let text = format!(
+            "trust_domain = \"{TRUST_DOMAIN}\"\ndata_dir = \"data\"\n\
+             [keys]\nbackend = \"memory\"\ndangerously_keep_keys_in_memory = true\n\
+             [listen]\ngrpc = \"127.0.0.1:0\"\nplain = \"127.0.0.1:0\"\ndns_names = [\"localhost\"]\n\
+             ip_addresses = [\"127.0.0.1\"]\n{listen}\n{extra}"
+        );
+        let config = Config::parse(&text, directory.path())?;
+        let deps = HostDeps { clock, randomness: Arc::new(OsRandomness::new()), disk: Arc::new(RealDisk) };
+        let running = Box::pin(Server::start(config, deps)).await?;
+        let gate = Gate::before(running.grpc_addr).await?;
+        Ok(Self { directory, running, gate })
+    }
+
+    /// The server.
+    pub const fn running(&self) -> &Running {
+        &self.running
+    }
+
+    /// The way that agents come.
+    pub const fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// The directory of the configuration.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Writes the bundle's roots into a file.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub fn write_roots(&self) -> anyhow::Result<PathBuf> {
+        let path = self.directory.path().join("roots.pem");
+        std::fs::write(&path, self.running.bundle().pem().as_bytes())?;
+        Ok(path)
+    }
+
+    /// The server's state as operators see it.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn status(&self) -> anyhow::Result<StatusResponse> {
+        Ok(self.admin().status(StatusRequest {}).await?.into_inner())
+    }
+
+    /// Makes a join token.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn token(&self, agent: &str, identities: &[&str]) -> anyhow::Result<String> {
+        let request = CreateTokenRequest {
+            agent: agent.to_owned(),
+            identities: identities.iter().map(|id| (*id).to_owned()).collect(),
+            ttl_seconds: 0,
+        };
+        Ok(self.admin().create_token(request).await?.into_inner().token)
+    }
+
+    /// Every row as the files of the ledger tell it.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub fn rows(&self) -> anyhow::Result<Rows> {
+        Rows::read(&self.directory.path().join("data/ledger"))
+    }
+
+    /// Registers an agent by hand and asks for the leaf of its workload.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn workload_leaf(&self, agent: &str, identity: &str) -> anyhow::Result<Registered> {
+        let (token, pair) = (self.token(agent, &[identity]).await?, KeyPair::generate()?);
+        let mut request =
+            tonic::Request::new(RegisterRequest { csr: csr(&pair)?.0, build: "test".to_owned() });
+        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);
+        let mut client = AgentServiceClient::new(self.channel(None, &[&rustls::version::TLS13]).await?);
+        let answer = client.register(request).await?.into_inner();
+        let own = Registered { chain: answer.chain, key: pair };
+        let mut client = AgentServiceClient::new(self.channel(Some(&own), &[&rustls::version::TLS13]).await?);
+        let key = KeyPair::generate()?;
+        let request = IssueWorkloadRequest {
+            csr: csr(&key)?.0,
+            spiffe_id: identity.to_owned(),
+            validity_seconds: 0,
+        };
+        let IssueResponse { chain, .. } = client.issue_workload(request).await?.into_inner();
+        Ok(Registered { chain, key })
+    }
+
+    /// A channel that trusts the bundle, in these versions of TLS.
+    ///
+    /// # Errors
+    /// When the handshake fails.
+    pub async fn channel(
+        &self,
+        identity: Option<&Registered>,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> anyhow::Result<Channel> {
+        let mut roots = RootCertStore::empty();
+        for root in self.running.bundle().roots() {
+            roots.add(CertificateDer::from(root.der().to_vec()))?;
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)?
+            .with_root_certificates(roots);
+        let mut config = match identity {
+            Some(Registered { chain, key }) => {
+                let chain = chain.iter().cloned().map(CertificateDer::from).collect();
+                let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+                builder.with_client_auth_cert(chain, key)?
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let connector = TlsConnector::from(Arc::new(config));
+        let (addr, name): (SocketAddr, _) = (self.running.grpc_addr, ServerName::try_from("localhost")?);
+        let connect = service_fn(move |_| {
+            let (connector, name) = (connector.clone(), name.clone());
+            async move {
+                let tcp = TcpStream::connect(addr).await?;
+                Ok::<_, std::io::Error>(TokioIo::new(connector.connect(name, tcp).await?))
+            }
+        });
+        let endpoint = Endpoint::from_static("https://localhost").timeout(SOON);
+        Ok(endpoint.connect_with_connector(connect).await?)
+    }
+
+    /// Ends the server in order.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        let ended = self.running.shutdown(Duration::from_secs(1));
+        tokio::time::timeout(SOON, ended).await.context("the CA does not end")
+    }
+
+    fn admin(&self) -> AdminServiceClient<Channel> {
+        let path = self.running.admin_socket.clone();
+        let connect = service_fn(move |_| {
+            let path = path.clone();
+            async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
+        });
+        let endpoint = Endpoint::from_static("http://admin").timeout(SOON);
+        AdminServiceClient::new(endpoint.connect_with_connector_lazy(connect))
+    }
+}
+
+/// A CSR without subject and names, in DER and in PEM.
+pub(super) fn csr(pair: &KeyPair) -> anyhow::Result<(Vec<u8>, String)> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    let request = params.serialize_request(pair)?;
+    Ok((request.der().to_vec(), request.pem()?))
+}
