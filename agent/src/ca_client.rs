@@ -52,7 +52,7 @@ pub(crate) struct CaClient {
 #[derive(Debug)]
 struct Cached {
     bundle: Bundle,
-    credential: Option<Arc<Leaf>>,
+    credential: Arc<Leaf>,
     channel: Channel,
 }
 
@@ -115,14 +115,12 @@ impl CaClient {
         let bundle = self.trust.borrow().clone().ok_or(CallError::NoTrust)?;
         let credential = self.credential.borrow().clone().ok_or(CallError::NoCredential)?;
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(cached) = cached.as_ref() {
-            let same_leaf = cached.credential.as_ref().is_some_and(|leaf| Arc::ptr_eq(leaf, &credential));
-            if same_leaf && cached.bundle == bundle {
-                return Ok(client(cached.channel.clone()));
-            }
+        let fits = |cached: &&Cached| Arc::ptr_eq(&cached.credential, &credential) && cached.bundle == bundle;
+        if let Some(cached) = cached.as_ref().filter(fits) {
+            return Ok(client(cached.channel.clone()));
         }
         let channel = self.build(bundle.clone(), Some(&credential))?;
-        *cached = Some(Cached { bundle, credential: Some(credential), channel: channel.clone() });
+        *cached = Some(Cached { bundle, credential, channel: channel.clone() });
         Ok(client(channel))
     }
 

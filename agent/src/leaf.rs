@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use trust::{Bundle, Chain, ChainError, PeerRole, Sequence, SpiffeId, Timestamp, TrustDomain, Validity};
+use trust::{Bundle, Chain, ChainError, PeerRole, Sequence, SpiffeId, Timestamp, TrustDomain};
 use zeroize::Zeroizing;
 
 use crate::install::HeldLeaf;
@@ -76,10 +76,6 @@ impl Leaf {
 
     pub(crate) fn chain(&self) -> &Chain {
         &self.chain
-    }
-
-    pub(crate) fn validity(&self) -> Validity {
-        self.chain.leaf().validity()
     }
 
     pub(crate) fn chain_pem(&self) -> String {

@@ -36,7 +36,7 @@ async fn a_row_stays_held_over_a_restart_until_the_holder_acknowledges_newer() {
     let status = bench.agent().status();
     assert_eq!(
         status.holders[0].serials,
-        [first.version_info.clone()],
+        std::slice::from_ref(&first.version_info),
         "the holder lives, and so does its row"
     );
     let mut leaf = bench.subscribe("default").await;
