@@ -12,7 +12,7 @@ use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::admin::v1::{CreateTokenRequest, ListRootsRequest, StatusRequest, StatusResponse};
 use proto::banyan::agent::v1::agent_service_client::AgentServiceClient;
 use proto::banyan::agent::v1::{IssueWorkloadRequest, RegisterRequest};
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use tokio::net::{TcpStream, UnixStream};
@@ -220,7 +220,10 @@ pub fn reason(status: &Status) -> String {
 }
 
 fn csr(pair: &KeyPair) -> Result<Vec<u8>, Status> {
-    let request = CertificateParams::default().serialize_request(pair).map_err(defect)?;
+    let mut params = CertificateParams::default();
+    // By default it names rcgen.
+    params.distinguished_name = DistinguishedName::new();
+    let request = params.serialize_request(pair).map_err(defect)?;
     Ok(request.der().to_vec())
 }
 
