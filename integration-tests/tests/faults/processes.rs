@@ -1,0 +1,92 @@
+//! Two processes on one directory, and a disk that takes nothing from a process.
+
+use std::path::Path;
+
+use integration_tests::faults::{ChildCa, Durable, Member, Site, eventually, reason};
+use trust::RootId;
+
+fn spawn(site: &Site) -> ChildCa {
+    ChildCa::spawn(Path::new(env!("CARGO_BIN_EXE_ca_under_test")), site).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_process_on_a_directory_is_refused_and_names_the_first() {
+    let site = Site::new("").unwrap();
+    let mut first = spawn(&site);
+    let door = first.door().await.unwrap();
+    let pid = first.pid().unwrap();
+    let before = door.status().await.unwrap();
+
+    let (status, said) = spawn(&site).ended().await.unwrap();
+    assert_eq!(status.code(), Some(1));
+    for part in [&format!("process {pid}"), "stop that process", &site.data().display().to_string()] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let inside = site.start_once().await.unwrap().unwrap_err().to_string();
+    assert!(inside.contains(&format!("process {pid}")), "{inside}");
+
+    // The first one does not notice.
+    Member::join(&door, "agent").await.unwrap().issue().await.unwrap();
+    let after = door.status().await.unwrap();
+    assert_eq!((after.generation, after.active_root), (before.generation, before.active_root));
+}
+
+/// The kernel refuses every write to a file: those of the ledger, the record, the registry and the keys alike.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_whose_disk_takes_nothing_releases_nothing_says_so_and_recovers() {
+    let site = Site::new("").unwrap();
+    let mut ca = spawn(&site);
+    let door = ca.door().await.unwrap();
+    let root = RootId::from_bytes(&door.status().await.unwrap().active_root).unwrap();
+    let mut member = Member::join(&door, "agent").await.unwrap();
+    let mut released = vec![member.own_leaf(), member.issue().await.unwrap()];
+    assert!(door.is_ready().await);
+
+    ca.refuse_writes(true).unwrap();
+    for _ in 0..3 {
+        let refused = member.issue().await.unwrap_err();
+        assert!(
+            ["LEDGER_WRITE_FAILED", "LEDGER_STOPPED"].contains(&reason(&refused).as_str()),
+            "{refused:?}"
+        );
+    }
+    let refused = door.token("other", "spiffe://example.org/other").await.unwrap_err();
+    assert_eq!(reason(&refused), "REGISTRY_UNAVAILABLE", "{refused:?}");
+    eventually("probes are told", || async { !door.is_ready().await }).await.unwrap();
+    let conditions = door.status().await.unwrap().conditions;
+    let said = |text: &str| conditions.iter().any(|condition| condition.contains(text));
+    assert!(said("ledger") && said("registry"), "{conditions:?}");
+
+    // The ledger recovers by itself, the registry says that it needs a restart.
+    ca.refuse_writes(false).unwrap();
+    eventually("ready again", || door.is_ready()).await.unwrap();
+    released.push(member.issue().await.unwrap());
+    let conditions = door.status().await.unwrap().conditions;
+    assert!(conditions.iter().any(|condition| condition.contains("restart this server")), "{conditions:?}");
+    ca.kill().await.unwrap();
+    let durable = Durable::read(&site.data()).await.unwrap();
+    durable.covers(&released).unwrap();
+
+    let mut ca = spawn(&site);
+    let (grpc, plain) = ca.ready().await.unwrap();
+    door.moved(grpc, plain);
+    let status = door.status().await.unwrap();
+    assert_eq!(RootId::from_bytes(&status.active_root), Some(root));
+    assert!(status.healthy, "{:?}", status.conditions);
+    member.issue().await.unwrap();
+    Member::join(&door, "other").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_start_whose_disk_takes_nothing_says_what_to_check_and_leaves_no_half_of_a_ca() {
+    let site = Site::new("").unwrap();
+    let ca = spawn(&site);
+    ca.refuse_writes(true).unwrap();
+    let (status, said) = ca.ended().await.unwrap();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("check"), "{said}");
+    let mut ca = spawn(&site);
+    let door = ca.door().await.unwrap();
+    Member::join(&door, "agent").await.unwrap().issue().await.unwrap();
+    assert_eq!(site.roots_made().unwrap(), 1);
+}
