@@ -25,8 +25,8 @@ pub(super) fn requested(state: &State, wish: &Wish<'_>, now: Timestamp, policy: 
     if holder.is_closed() {
         return Err(Cause::SegmentClosed { segment: segment.clone() });
     }
-    let bound = holder.bounds.get(root).copied();
-    if bound >= Some(until) && entry.horizon >= Some(until) {
+    // The root's horizon is never below a segment's bound (S2), so this one says all.
+    if holder.bounds.get(root).is_some_and(|bound| *bound >= until) {
         return Ok(None);
     }
     let limit = policy.horizon_limit(now, entry.not_after);
@@ -38,7 +38,7 @@ pub(super) fn requested(state: &State, wish: &Wish<'_>, now: Timestamp, policy: 
         entry.horizon = entry.horizon.max(Some(until));
     }
     if let Some(holder) = draft.state.segments.get_mut(segment) {
-        holder.bounds.insert(*root, bound.map_or(until, |bound| bound.max(until)));
+        holder.bounds.insert(*root, until);
     }
     Ok(Some(draft))
 }
