@@ -326,9 +326,8 @@ mod tests {
                 let mut flipped = key.spki_der().to_vec();
                 flipped[bit / 8] ^= 1 << (bit % 8);
                 // Ed25519 has no check of the point before a signature: another key is all that may come of it.
-                match PublicKey::parse(&flipped) {
-                    Ok(other) => assert!(kind == KeyKind::Ed25519 && other != key, "{kind}: bit {bit}"),
-                    Err(_) => {}
+                if let Ok(other) = PublicKey::parse(&flipped) {
+                    assert!(kind == KeyKind::Ed25519 && other != key, "{kind}: bit {bit}");
                 }
             }
         }

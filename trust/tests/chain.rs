@@ -141,7 +141,7 @@ fn a_renewed_root_with_the_same_key_carries_the_chain_when_the_former_expired() 
 fn chains_out_of_order_are_not_built() {
     let Mesh { root, middle, leaf } = mesh();
     assert_eq!(Chain::parse::<Vec<u8>>(&[]), Err(ChainError::Length(0)));
-    assert_eq!(Chain::parse(&vec![&leaf.der; 9]), Err(ChainError::Length(9)));
+    assert_eq!(Chain::parse(&[&leaf.der; 9]), Err(ChainError::Length(9)));
     assert_eq!(Chain::parse(&[&leaf.der, &leaf.der]), Err(ChainError::OutOfPlace(1)));
     assert_eq!(Chain::parse(&[&leaf.der, &root.der]), Err(ChainError::OutOfPlace(1)));
     assert_eq!(Chain::parse(&[&leaf.der, &middle.der, &root.der]), Err(ChainError::OutOfPlace(2)));
