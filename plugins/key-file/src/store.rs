@@ -43,8 +43,8 @@ pub enum OpenError {
     /// The passphrase cannot be had.
     #[error(transparent)]
     Passphrase(#[from] PassphraseError),
-    /// The passphrase is not the one the store was made with.
-    #[error("the passphrase does not open the key store {}; give the one it was made with", directory.display())]
+    /// The passphrase is not the one the store was made with, or the header is damaged: the two look alike.
+    #[error("the passphrase does not open the key store {}: give the one it was made with; if it is that one, restore {HEADER} from a backup", directory.display())]
     WrongPassphrase {
         /// The store.
         directory: PathBuf,
@@ -67,7 +67,7 @@ pub enum OpenError {
         detail: String,
     },
     /// The operating system refused.
-    #[error("cannot {operation} {}: {source}", path.display())]
+    #[error("cannot {operation} {}: {source}; check the disk and the permissions, then start again", path.display())]
     Io {
         /// `read`, `write` or `list`.
         operation: &'static str,

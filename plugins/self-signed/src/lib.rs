@@ -53,6 +53,20 @@ impl SelfSigned {
         Book::load(self.deps.state.as_ref()).await
     }
 
+    /// Whether each root that may sign has its key.
+    async fn has_keys(&self, book: &Book) -> Result<(), PluginError> {
+        for entry in book.announced() {
+            let key = self.deps.keys.public(&key_id(&entry.key_id)?).await;
+            key.map_err(|error| PluginError::Permanent {
+                detail: format!(
+                    "the key of root {} cannot be had ({error}); restore the keys from the latest backup",
+                    entry.root.id().short()
+                ),
+            })?;
+        }
+        Ok(())
+    }
+
     fn validity_for(&self, lifetime: Duration) -> Result<Validity, PluginError> {
         let now = self.deps.clock.now();
         Validity::new(now.minus(BACKDATE), now.plus(lifetime))
@@ -120,6 +134,9 @@ impl RootAuthority for SelfSigned {
             Ok(book) => book,
             Err(error) => return Health::down(error.to_string()),
         };
+        if let Err(error) = self.has_keys(&book).await {
+            return Health::down(error.to_string());
+        }
         let keys = self.deps.keys.check().await;
         let ends = |root: &RootEntry| root.root.certificate().validity().not_after();
         let earliest = book.announced().map(ends).min();
