@@ -167,6 +167,9 @@ fn conditions(ca: &Ca, state: &State) -> Vec<String> {
         let text = "the registry of agents cannot be written: check the disk, then restart this server";
         conditions.push(text.to_owned());
     }
+    for (name, trouble) in ca.authority_troubles.borrow().iter() {
+        conditions.push(format!("the root authority {name} is not well, leaves are issued on: {trouble}"));
+    }
     for trouble in ca.driver.troubles().borrow().iter() {
         let (what, attempts) = (trouble.pending.effect.name(), trouble.attempts);
         conditions.push(format!("{what} failed {attempts} times: {}; it is tried again", trouble.last));

@@ -11,6 +11,7 @@ use trust::{Bundle, Clock, Randomness, SpiffeId, Timestamp};
 
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
+use crate::boot::AuthorityTroubles;
 use crate::metrics::Metrics;
 use crate::refusal::{Reason, Refusal};
 use crate::registry::AgentRegistry;
@@ -35,6 +36,8 @@ pub(crate) struct Ca {
     pub(crate) driver: DriverHandle,
     /// The bundle in force, for streams.
     pub(crate) bundles: watch::Receiver<Bundle>,
+    /// What is wrong with root authorities.
+    pub(crate) authority_troubles: watch::Receiver<AuthorityTroubles>,
     /// The id of this replica.
     pub(crate) id: SpiffeId,
     pub(crate) replica: String,

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use trust::randomness::random_bytes;
 use trust::{Bundle, SpiffeId};
 
+use super::authority_health::{self, AuthorityTroubles};
 use super::ca_keys::CaKeys;
 use super::keeper::{self, Keeper};
 use super::layout::Layout;
@@ -72,7 +73,8 @@ pub(super) async fn assemble(
 
     let jwt = Arc::new(token_issuers(config));
     let (bundles, bundle_changes) = watch::channel(cell.load().bundle().clone());
-    let parts = CaParts { cell, issuer, ledger, registry, bundles: bundle_changes, id };
+    let (told, authority_troubles) = watch::channel(AuthorityTroubles::new());
+    let parts = CaParts { cell, issuer, ledger, registry, bundles: bundle_changes, authority_troubles, id };
     let ca = Arc::new(ca(config, deps, driver, (parts, &keys, &jwt)));
     // Weak: the metrics belong to the CA that they show.
     let shown = Arc::downgrade(&ca);
@@ -82,6 +84,8 @@ pub(super) async fn assemble(
         }
     });
     let served = Sockets::bind(config).await?.serve(config, &ca, &tls)?;
+    let checks = authority_health::watch(ground.authorities.clone(), told);
+    served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(checks));
     let keeper = Keeper {
         ca: Arc::clone(&ca),
         driver: driver.clone(),
@@ -107,6 +111,7 @@ struct CaParts {
     ledger: Arc<Ledger>,
     registry: AgentRegistry,
     bundles: watch::Receiver<Bundle>,
+    authority_troubles: watch::Receiver<AuthorityTroubles>,
     id: SpiffeId,
 }
 
@@ -116,7 +121,7 @@ fn ca(
     driver: &DriverHandle,
     (parts, keys, jwt): (CaParts, &Arc<CaKeys>, &Arc<JwtVerifier>),
 ) -> Ca {
-    let CaParts { cell, issuer, ledger, registry, bundles, id } = parts;
+    let CaParts { cell, issuer, ledger, registry, bundles, authority_troubles, id } = parts;
     let agents = Arc::new(registry.clone());
     Ca {
         authenticator: Authenticator::new(
@@ -141,6 +146,7 @@ fn ca(
         sessions: Sessions::default(),
         driver: driver.clone(),
         bundles,
+        authority_troubles,
         id,
         replica: config.replica().to_owned(),
         started_at: deps.clock.now(),

@@ -124,7 +124,8 @@ impl Keeper {
         let now = self.ca.clock.now();
         self.raise_horizon(now).await;
         self.judge_readiness().await;
-        if is_past_half(&self.own, now) && retry {
+        // With an expired leaf no client connects at all: that is tried each second.
+        if is_past_half(&self.own, now) && (retry || !self.own.contains(now)) {
             self.renew_own_leaf().await;
         }
         if retry {

@@ -6,6 +6,7 @@
 //! reason to make a new root.
 
 mod assemble;
+mod authority_health;
 mod authority_state;
 mod ca_keys;
 mod effects;
@@ -25,6 +26,7 @@ use host::{Disk, OsRandomness, RealDisk, SystemClock};
 use trust::{Clock, Randomness};
 
 pub use crate::registry::RegistryUnreadable;
+pub(crate) use authority_health::AuthorityTroubles;
 pub use embedding::Embedding;
 pub use error::BootError;
 pub use own_leaf::OwnLeafError;

@@ -30,6 +30,7 @@ pub(super) type Authorities = BTreeMap<String, Arc<dyn RootAuthority>>;
 
 /// What everything else rests on.
 pub(super) struct Ground {
+    pub(super) authorities: Authorities,
     pub(super) keys: Arc<dyn KeyBackend>,
     pub(super) driver: DriverHandle,
     pub(super) task: DriverTask,
@@ -49,9 +50,10 @@ pub(super) async fn ground(
     let keys = keys(config, Arc::clone(&plugins)).await?;
     let authorities = authority(config, (&plugins, layout, deps), &keys)?;
     let cell = Arc::new(OnceLock::new());
-    let started = driver(config, (layout, deps), store, (&keys, authorities), Arc::clone(&cell)).await?;
+    let started =
+        driver(config, (layout, deps), store, (&keys, authorities.clone()), Arc::clone(&cell)).await?;
     let (driver, task) = started;
-    Ok(Ground { keys, driver, task, cell })
+    Ok(Ground { authorities, keys, driver, task, cell })
 }
 
 /// The plugins of this program.
@@ -166,11 +168,14 @@ pub(super) async fn registry(
 ) -> Result<AgentRegistry, BootError> {
     let (path, disk) = (layout.registry(), Arc::clone(&deps.disk));
     let never_founded = matches!(driver.state().phase, Phase::Uninitialised);
-    let opened = blocking(move || match never_founded {
-        true => AgentRegistry::open_or_create(disk.as_ref(), &path),
-        false => AgentRegistry::open(&path),
+    let opened = blocking(move || {
+        if never_founded {
+            let made = AgentRegistry::create_if_missing(disk.as_ref(), &path);
+            made.map_err(|source| BootError::DataDir { path: path.clone(), source })?;
+        }
+        AgentRegistry::open(&path).map_err(BootError::from)
     });
-    Ok(opened.await??)
+    opened.await?
 }
 
 /// The machine's limits as configured.

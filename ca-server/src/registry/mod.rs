@@ -10,6 +10,7 @@ mod store;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
@@ -79,12 +80,12 @@ impl AgentRegistry {
         Ok(Self::with(store::open(path)?))
     }
 
-    /// Opens the file, or makes it for a CA that never had one.
+    /// Makes the file for a CA that never had one; a file that exists is left alone.
     ///
     /// # Errors
-    /// A file that exists and cannot be read is never replaced.
-    pub(crate) fn open_or_create(disk: &dyn Disk, path: &Path) -> Result<Self, RegistryUnreadable> {
-        Ok(Self::with(store::open_or_create(disk, path)?))
+    /// As the operating system says. No file is there then that is not complete.
+    pub(crate) fn create_if_missing(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+        store::create_if_missing(disk, path)
     }
 
     fn with((database, tables): (Database, Tables)) -> Self {
@@ -261,7 +262,8 @@ mod tests {
     async fn with_token() -> (tempfile::TempDir, AgentRegistry) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("registry.redb");
-        let registry = AgentRegistry::open_or_create(&RealDisk, &path).unwrap();
+        AgentRegistry::create_if_missing(&RealDisk, &path).unwrap();
+        let registry = AgentRegistry::open(&path).unwrap();
         registry.add_token([7; 32], token(), NOW).await.unwrap();
         (dir, registry)
     }

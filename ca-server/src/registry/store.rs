@@ -52,30 +52,30 @@ pub(super) fn open(path: &Path) -> Result<(Database, Tables), RegistryUnreadable
     read().map_err(|error| unreadable(path, error.as_ref()))
 }
 
-/// As [`open`], but makes the file when there is none: under another name first, so that a crash leaves no file that is
-/// there and not complete.
-pub(super) fn open_or_create(disk: &dyn Disk, path: &Path) -> Result<(Database, Tables), RegistryUnreadable> {
-    let make = || -> Result<(), Box<dyn std::error::Error>> {
-        if path.try_exists()? {
-            return Ok(());
-        }
-        let unfinished = path.with_extension("redb.unfinished");
-        match disk.remove(&unfinished) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true).mode(0o600).open(&unfinished)?;
-        let database = builder().create(&unfinished)?;
-        let transaction = database.begin_write()?;
-        transaction.open_table(TOKENS)?;
-        transaction.open_table(AGENTS)?;
-        transaction.commit()?;
-        database.close()?;
-        Ok(disk.rename(&unfinished, path)?)
-    };
-    make().map_err(|error| unreadable(path, error.as_ref()))?;
-    open(path)
+/// Makes the file when there is none: under another name first, so that a crash leaves no file that is there and not
+/// complete.
+pub(super) fn create_if_missing(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    if path.try_exists()? {
+        return Ok(());
+    }
+    let unfinished = path.with_extension("redb.unfinished");
+    match disk.remove(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true).mode(0o600).open(&unfinished)?;
+    lay_out(&unfinished).map_err(io::Error::other)?;
+    disk.rename(&unfinished, path)
+}
+
+fn lay_out(path: &Path) -> Result<(), redb::Error> {
+    let database = builder().create(path)?;
+    let transaction = database.begin_write()?;
+    transaction.open_table(TOKENS)?;
+    transaction.open_table(AGENTS)?;
+    transaction.commit()?;
+    Ok(database.close()?)
 }
 
 fn builder() -> Builder {
