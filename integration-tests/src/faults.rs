@@ -4,6 +4,7 @@
 //! killed. [`Outfit`] puts faults into a server in this process. [`Member`] asks for leaves as an agent does, and
 //! [`Durable`] reads what a server that is gone left on the disk.
 
+mod ahead;
 mod authority;
 mod child;
 mod durable;
@@ -12,6 +13,7 @@ mod outfit;
 mod record;
 mod site;
 
+pub use ahead::AheadClock;
 pub use authority::{AuthorityMode, AuthoritySwitch};
 pub use child::ChildCa;
 pub use durable::Durable;

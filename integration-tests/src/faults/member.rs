@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ca_server::Running;
+use host::SystemClock;
 use hyper_util::rt::TokioIo;
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::admin::v1::{CreateTokenRequest, ListRootsRequest, StatusRequest, StatusResponse};
 use proto::banyan::agent::v1::agent_service_client::AgentServiceClient;
 use proto::banyan::agent::v1::{IssueWorkloadRequest, RegisterRequest};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tonic::metadata::MetadataValue;
@@ -22,7 +24,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use tonic_types::StatusExt as _;
 use tower::service_fn;
-use trust::Certificate;
+use trust::{Certificate, Clock};
 
 /// Longest wait for one answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -37,6 +39,7 @@ pub struct Door {
     plain: Arc<Mutex<SocketAddr>>,
     admin_socket: PathBuf,
     roots: Arc<Mutex<RootCertStore>>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Door {
@@ -54,7 +57,14 @@ impl Door {
     /// A door that trusts nobody yet.
     pub(crate) fn at(grpc: SocketAddr, plain: SocketAddr, admin_socket: PathBuf) -> Self {
         let (grpc, plain) = (Arc::new(Mutex::new(grpc)), Arc::new(Mutex::new(plain)));
-        Self { grpc, plain, admin_socket, roots: Arc::new(Mutex::new(RootCertStore::empty())) }
+        let roots = Arc::new(Mutex::new(RootCertStore::empty()));
+        Self { grpc, plain, admin_socket, roots, clock: Arc::new(SystemClock) }
+    }
+
+    /// The same door for clients with another clock.
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, ..self }
     }
 
     /// Learns where the server is after another start.
@@ -132,7 +142,8 @@ impl Door {
     fn channel(&self, identity: Option<(Vec<Vec<u8>>, &KeyPair)>) -> anyhow::Result<Channel> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let builder = ClientConfig::builder_with_provider(provider)
+        let time = Arc::new(Time(Arc::clone(&self.clock)));
+        let builder = ClientConfig::builder_with_details(provider, time)
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_root_certificates(roots);
         let mut config = match identity {
@@ -156,6 +167,16 @@ impl Door {
         });
         let endpoint = Endpoint::from_static("https://localhost").timeout(ANSWER_WITHIN);
         Ok(endpoint.connect_with_connector_lazy(connect))
+    }
+}
+
+#[derive(Debug)]
+struct Time(Arc<dyn Clock>);
+
+impl TimeProvider for Time {
+    fn current_time(&self) -> Option<UnixTime> {
+        let secs = u64::try_from(self.0.now().as_secs()).ok()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(secs)))
     }
 }
 

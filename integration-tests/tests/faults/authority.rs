@@ -1,0 +1,69 @@
+//! Leaves are issued while the root authority is away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use host::RealDisk;
+use integration_tests::faults::{
+    AheadClock, AuthorityMode, AuthoritySwitch, Door, Member, Outfit, Site, eventually,
+};
+
+/// An issuer that ends in half an hour, and leaves that fit four times into it.
+const SHORT: &str = "[root]\nissuer_lifetime = \"30m\"\n[leaf]\nttl_default = \"7m\"\nttl_max = \"7m\"";
+
+async fn away(mode: AuthorityMode) {
+    let (site, switch) = (Site::new(SHORT).unwrap(), AuthoritySwitch::new(AuthorityMode::Works));
+    let outfit = Outfit { authority: Some(switch.clone()), ..Outfit::default() };
+    let clock = Arc::new(AheadClock::default());
+    let start = || site.start_with(Arc::new(RealDisk), Arc::<AheadClock>::clone(&clock), &outfit);
+    let running = start().await.unwrap().unwrap();
+    let door = Door::of(&running).unwrap().with_clock(Arc::<AheadClock>::clone(&clock));
+    let (asked, before) = (switch.asked(), door.status().await.unwrap());
+
+    // Past half of its life the issuer is to be renewed, by an authority that is away.
+    switch.turn(mode);
+    clock.set_ahead(Duration::from_secs(16 * 60));
+    let caught_up = || async { Member::join(&door, "any").await.is_ok() };
+    eventually("horizon and serving leaf have caught up with the clock", caught_up).await.unwrap();
+    let mut member = Member::join(&door, "agent").await.unwrap();
+    eventually("the authority is asked", || std::future::ready(switch.asked() > asked)).await.unwrap();
+    for _ in 0..20 {
+        member.issue().await.unwrap();
+    }
+    assert!(door.is_ready().await);
+    let status = door.status().await.unwrap();
+    assert_eq!(status.issuer_not_after, before.issuer_not_after);
+
+    // Nothing of the start needs it either.
+    Site::stop(running).await.unwrap();
+    let running = start().await.unwrap().unwrap();
+    let door = Door::of(&running).unwrap().with_clock(Arc::<AheadClock>::clone(&clock));
+    Member::join(&door, "other").await.unwrap().issue().await.unwrap();
+    if mode == AuthorityMode::Down {
+        let told = || async {
+            let conditions = door.status().await.unwrap().conditions;
+            conditions.iter().any(|said| said.contains("the authority is down"))
+        };
+        eventually("operators are told", told).await.unwrap();
+    }
+
+    // When it is back, the renewal that waited is done.
+    switch.turn(AuthorityMode::Works);
+    let renewed = || async { door.status().await.unwrap().issuer_not_after > before.issuer_not_after };
+    eventually("the issuer is renewed", renewed).await.unwrap();
+    let after = door.status().await.unwrap();
+    assert_eq!(after.active_root, before.active_root);
+    Member::join(&door, "third").await.unwrap().issue().await.unwrap();
+    Site::stop(running).await.unwrap();
+    assert_eq!(site.roots_made().unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leaves_are_issued_while_the_authority_hangs() {
+    away(AuthorityMode::Hangs).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leaves_are_issued_while_the_authority_is_down() {
+    away(AuthorityMode::Down).await;
+}

@@ -1,0 +1,108 @@
+//! Writes that fail while the server serves: what clients, probes and operators are told, and how it ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ca_server::Running;
+use host::{Fault, FaultDisk, How, Operation, SystemClock};
+use integration_tests::faults::{AheadClock, Door, Durable, Leaf, Member, Outfit, Site, eventually, reason};
+
+struct Serving {
+    site: Site,
+    disk: FaultDisk,
+    running: Running,
+    door: Door,
+    member: Member,
+    released: Vec<Leaf>,
+}
+
+impl Serving {
+    async fn start() -> Self {
+        let (site, disk) = (Site::new("").unwrap(), FaultDisk::default());
+        let started =
+            site.start_with(Arc::new(disk.clone()), Arc::new(SystemClock), &Outfit::default()).await;
+        let running = started.unwrap().unwrap();
+        let door = Door::of(&running).unwrap();
+        let mut member = Member::join(&door, "agent").await.unwrap();
+        let released = vec![member.own_leaf(), member.issue().await.unwrap()];
+        assert!(door.is_ready().await);
+        Self { site, disk, running, door, member, released }
+    }
+
+    /// Whether the server, started again, is the same CA and covers what it released.
+    async fn ends(self) {
+        let root = self.running.bundle().roots()[0].id();
+        Site::stop(self.running).await.unwrap();
+        Durable::read(&self.site.data()).await.unwrap().covers(&self.released).unwrap();
+        let running = self.site.start().await.unwrap();
+        assert_eq!(running.bundle().roots()[0].id(), root);
+        let door = Door::of(&running).unwrap();
+        Member::join(&door, "later").await.unwrap().issue().await.unwrap();
+        assert!(door.is_ready().await);
+        Site::stop(running).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_stops_issuance_and_readiness_and_both_come_back_by_themselves() {
+    let mut serving = Serving::start().await;
+    serving.disk.plan(Fault::next(Operation::Append, How::DiskFull).on("ledger").times(u64::MAX));
+    let refused = serving.member.issue().await.unwrap_err();
+    assert_eq!(reason(&refused), "LEDGER_STOPPED", "{refused:?}");
+    eventually("probes are told", || async { !serving.door.is_ready().await }).await.unwrap();
+    let conditions = serving.door.status().await.unwrap().conditions;
+    assert!(conditions.iter().any(|said| said.contains("free some")), "{conditions:?}");
+
+    serving.disk.heal();
+    eventually("ready again, without a request", || serving.door.is_ready()).await.unwrap();
+    serving.released.push(serving.member.issue().await.unwrap());
+    assert!(serving.door.status().await.unwrap().healthy);
+    serving.ends().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_sync_stops_issuance_for_good_and_says_to_restart() {
+    let mut serving = Serving::start().await;
+    serving.disk.plan(Fault::next(Operation::Sync, How::NotStored).on("ledger"));
+    let refused = serving.member.issue().await.unwrap_err();
+    assert_eq!(reason(&refused), "LEDGER_STOPPED", "{refused:?}");
+    eventually("probes are told", || async { !serving.door.is_ready().await }).await.unwrap();
+    serving.disk.heal();
+    // The disk works again, but nobody knows what is on it.
+    let refused = serving.member.issue().await.unwrap_err();
+    assert_eq!(reason(&refused), "LEDGER_STOPPED", "{refused:?}");
+    let conditions = serving.door.status().await.unwrap().conditions;
+    assert!(conditions.iter().any(|said| said.contains("restart this server")), "{conditions:?}");
+    assert!(!serving.door.is_ready().await);
+    serving.ends().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_leaf_is_given_beyond_a_horizon_that_cannot_be_raised() {
+    let site = Site::new("[leaf]\nttl_max = \"1h\"\nttl_default = \"1h\"").unwrap();
+    let (outfit, clock) = (Outfit::default(), Arc::new(AheadClock::default()));
+    let started =
+        site.start_with(Arc::new(FaultDisk::default()), Arc::<AheadClock>::clone(&clock), &outfit).await;
+    let running = started.unwrap().unwrap();
+    let door = Door::of(&running).unwrap();
+    let mut released = vec![Member::join(&door, "first").await.unwrap().own_leaf()];
+
+    outfit.record.refuse(true);
+    // A quarter of an hour behind the horizon that the start has stored for leaves of an hour, less the shortest leaf.
+    clock.set_ahead(Duration::from_secs(73 * 60));
+    let refused = Member::join(&door, "second").await.unwrap_err();
+    assert_eq!(reason(&refused), "HORIZON_BEHIND", "{refused:?}");
+    eventually("probes are told", || async { !door.is_ready().await }).await.unwrap();
+    let conditions = door.status().await.unwrap().conditions;
+    assert!(conditions.iter().any(|said| said.contains("horizon")), "{conditions:?}");
+
+    outfit.record.refuse(false);
+    eventually("ready again", || door.is_ready()).await.unwrap();
+    // The server's own leaf is of the clock that is ahead by now, or will be soon.
+    let ahead = door.clone().with_clock(Arc::<AheadClock>::clone(&clock));
+    let joined = || async { Member::join(&ahead, "third").await.is_ok() };
+    eventually("clients with the same clock are served", joined).await.unwrap();
+    released.push(Member::join(&ahead, "fourth").await.unwrap().own_leaf());
+    Site::stop(running).await.unwrap();
+    Durable::read(&site.data()).await.unwrap().covers(&released).unwrap();
+}

@@ -1,0 +1,214 @@
+//! State that exists and cannot be read, and state of which a part is gone.
+
+use std::path::{Path, PathBuf};
+
+use integration_tests::faults::{Door, Durable, Leaf, Member, Site, eventually};
+use trust::RootId;
+
+/// A site where a server ran, and what it had.
+struct Used {
+    site: Site,
+    root: RootId,
+    released: Vec<Leaf>,
+    backup: PathBuf,
+}
+
+impl Used {
+    async fn new() -> Self {
+        let site = Site::new("").unwrap();
+        let running = site.start().await.unwrap();
+        let door = Door::of(&running).unwrap();
+        let mut member = Member::join(&door, "agent").await.unwrap();
+        let released = vec![member.own_leaf(), member.issue().await.unwrap()];
+        let root = running.bundle().roots()[0].id();
+        Site::stop(running).await.unwrap();
+        Durable::read(&site.data()).await.unwrap().covers(&released).unwrap();
+        let backup = site.beside("backup");
+        Site::copy(&site.data(), &backup).unwrap();
+        Self { site, root, released, backup }
+    }
+
+    fn put_back(&self) {
+        std::fs::remove_dir_all(self.site.data()).unwrap();
+        Site::copy(&self.backup, &self.site.data()).unwrap();
+    }
+
+    /// A start on the damaged directory. If it does not fail, the server must be the same CA.
+    async fn said(&self, what: &str) -> Option<String> {
+        match self.site.start_once().await.unwrap() {
+            Err(error) => Some(error.to_string()),
+            Ok(running) => {
+                let root = running.bundle().roots()[0].id();
+                Site::stop(running).await.unwrap();
+                assert_eq!(root, self.root, "{what}: another root");
+                None
+            }
+        }
+    }
+
+    /// The directory as it was makes the CA that it was.
+    async fn is_itself_again(&self, what: &str) {
+        self.put_back();
+        let running = self.site.start().await.unwrap();
+        let (roots, door) = (running.bundle(), Door::of(&running).unwrap());
+        assert_eq!(roots.roots().iter().map(|root| root.id()).collect::<Vec<_>>(), [self.root], "{what}");
+        Member::join(&door, "agent").await.unwrap().issue().await.unwrap();
+        Site::stop(running).await.unwrap();
+        Durable::read(&self.site.data()).await.unwrap().covers(&self.released).unwrap();
+        self.put_back();
+    }
+}
+
+/// The first file below a directory whose path ends so.
+fn find(directory: &Path, end: &str) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let mut found: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    found.sort();
+    found.into_iter().find_map(|path| match path.is_dir() {
+        true => find(&path, end),
+        false => path.to_string_lossy().ends_with(end).then_some(path),
+    })
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Damage {
+    Flip(usize),
+    /// One bit of every byte.
+    Garble,
+    Halve,
+    Empty,
+    Delete,
+}
+
+fn damage(path: &Path, damage: Damage) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let len = bytes.len();
+    match damage {
+        Damage::Flip(percent) => bytes[(len - 1) * percent / 100] ^= 0x10,
+        Damage::Garble => bytes.iter_mut().for_each(|byte| *byte ^= 0x10),
+        Damage::Halve => bytes.truncate(len / 2),
+        Damage::Empty => bytes.clear(),
+        Damage::Delete => return std::fs::remove_file(path).unwrap(),
+    }
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// Each file, and whether a part of its bytes may be meaningless (free pages of a database).
+const FILES: [(&str, bool); 5] = [
+    ("record.redb", true),
+    ("registry.redb", true),
+    ("keys/store.json", false),
+    (".key", false),
+    (".log", false),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_damaged_file_is_named_with_what_to_do_and_never_replaced() {
+    let used = Used::new().await;
+    let all = [Damage::Garble, Damage::Halve, Damage::Empty, Damage::Delete];
+    for (file, has_free_space) in FILES {
+        let flips = [0, 30, 60, 90].map(Damage::Flip);
+        for kind in all.into_iter().chain(flips) {
+            let what = format!("{file} {kind:?}");
+            let path = find(&used.site.data(), file).unwrap();
+            damage(&path, kind);
+            let damaged = std::fs::read(&path).ok();
+            let said = used.said(&what).await;
+            // The root's key is needed for the next issuer only.
+            let lost_key = file == ".key" && matches!(kind, Damage::Delete);
+            let may_start = match kind {
+                Damage::Flip(_) => has_free_space,
+                // A segment whose last write was cut short, or that is gone: the record knows it and counts it as full.
+                Damage::Halve | Damage::Empty | Damage::Delete => file == ".log",
+                Damage::Garble => false,
+            } || lost_key;
+            match said {
+                Some(said) => {
+                    let named = path.file_name().unwrap().to_string_lossy();
+                    let named = said.contains(&*named) || (said.contains("key") && file.contains("key"));
+                    assert!(named && said.contains("restore"), "{what}: {said}");
+                    assert_eq!(std::fs::read(&path).ok(), damaged, "{what}: it was touched");
+                }
+                None => assert!(may_start, "{what}: it started"),
+            }
+            used.put_back();
+        }
+    }
+    used.is_itself_again("all files put back").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_lost_a_part_makes_no_new_root() {
+    let used = Used::new().await;
+    let data = used.site.data();
+    for (part, must_say) in [
+        ("record.redb", "restore"),
+        ("keys", "restore"),
+        ("registry.redb", "restore"),
+        ("authority", ""),
+        ("ledger", ""),
+    ] {
+        let path = data.join(part);
+        if path.is_dir() {
+            std::fs::remove_dir_all(&path).unwrap()
+        } else {
+            std::fs::remove_file(&path).unwrap()
+        }
+        match used.said(part).await {
+            Some(said) => assert!(said.contains(must_say), "{part}: {said}"),
+            None => assert!(must_say.is_empty(), "{part} is gone, and nobody noticed"),
+        }
+        used.is_itself_again(part).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_key_is_told_at_the_start_or_as_soon_as_the_server_serves() {
+    let used = Used::new().await;
+    let keys = std::fs::read_dir(used.site.data().join("keys")).unwrap().map(|entry| entry.unwrap().path());
+    let keys: Vec<PathBuf> =
+        keys.filter(|path| path.extension().is_some_and(|suffix| suffix == "key")).collect();
+    assert_eq!(keys.len(), 2, "the root's and the issuer's");
+    let mut started = 0;
+    for key in keys {
+        damage(&key, Damage::Delete);
+        match used.site.start_once().await.unwrap() {
+            Err(error) => assert!(error.to_string().contains("restore"), "{error}"),
+            Ok(running) => {
+                started += 1;
+                let door = Door::of(&running).unwrap();
+                Member::join(&door, "agent").await.unwrap().issue().await.unwrap();
+                let told = || async {
+                    let conditions = door.status().await.unwrap().conditions;
+                    conditions.iter().any(|said| said.contains("key") && said.contains("restore"))
+                };
+                eventually("operators are told", told).await.unwrap();
+                Site::stop(running).await.unwrap();
+            }
+        }
+        used.is_itself_again("the key put back").await;
+    }
+    assert_eq!(started, 1, "without the root's key leaves are issued, without the issuer's nothing is");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_whose_book_is_damaged_is_told_and_leaves_are_issued_on() {
+    let used = Used::new().await;
+    let path = used.site.data().join("authority/main/self-signed");
+    for kind in [Damage::Garble, Damage::Halve, Damage::Flip(0)] {
+        damage(&path, kind);
+        let damaged = std::fs::read(&path).unwrap();
+        let running = used.site.start().await.unwrap();
+        let door = Door::of(&running).unwrap();
+        Member::join(&door, "agent").await.unwrap().issue().await.unwrap();
+        let told = || async {
+            let conditions = door.status().await.unwrap().conditions;
+            conditions.iter().any(|said| said.contains("authority") && said.contains("restore"))
+        };
+        eventually("operators are told", told).await.unwrap();
+        Site::stop(running).await.unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), damaged, "{kind:?}: it was touched");
+        used.put_back();
+    }
+    used.is_itself_again("the book put back").await;
+}
