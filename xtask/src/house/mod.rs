@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 
 mod arrows;
+mod docs;
 mod lines;
 mod lock;
 mod manifests;
@@ -58,6 +59,7 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
     let mut complaints = arrow_complaints(&house, &found);
     complaints.extend(manifests::without_lints(&found.manifests)?);
     complaints.extend(lines::too_long(root, &house.files)?);
+    complaints.extend(docs::dangling(root)?);
     complaints.extend(lock_complaints(root, &house.lock)?);
     if !complaints.is_empty() {
         bail!("the house is not in order:\n  {}", complaints.join("\n  "));
@@ -115,6 +117,12 @@ mod tests {
     fn no_file_is_too_long() {
         let (root, house) = root_and_house();
         assert_eq!(lines::too_long(&root, &house.files).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn documents_name_only_code_that_is_there() {
+        let (root, _) = root_and_house();
+        assert_eq!(docs::dangling(&root).unwrap(), Vec::<String>::new());
     }
 
     #[test]
