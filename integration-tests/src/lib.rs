@@ -3,6 +3,10 @@
 //! | module | what |
 //! |---|---|
 //! | [`faults`] | CAs that crash and disks that fail |
+//! | [`mesh`] | a CA, agents and Envoys that work together |
+//! | [`strangers`] | a CA and hostile clients, and what their requests leave behind |
 #![forbid(unsafe_code)]
 
 pub mod faults;
+pub mod mesh;
+pub mod strangers;

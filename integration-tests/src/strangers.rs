@@ -1,0 +1,55 @@
+//! A CA and the strangers that call it: real TLS and gRPC, forgeries of everything that can be sent, and what a request
+//! left behind.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`ca`] | a CA on a temporary directory, which can be stopped and started again |
+//! | [`clock`] | the machine's clock, which tests may put forward |
+//! | [`client`] | TLS and gRPC clients with any certificate, and what refusals say |
+//! | [`istio`] | calls of Istio's CSR service, every part of which a test may spoil |
+//! | [`join`] | join tokens and agents |
+//! | [`tokens`] | an issuer of JSON Web Tokens |
+//! | [`csr`], [`certificate`] | forgeries of CSRs and of client certificates |
+//! | [`traces`] | rows, audit records and counters |
+//!
+//! Whether the CA is right is for the tests to say. Start at [`ca::TestCa::start`].
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a harness may panic as the test that uses it may"
+)]
+
+pub mod ca;
+pub mod certificate;
+pub mod client;
+pub mod clock;
+pub mod csr;
+pub mod istio;
+pub mod join;
+pub mod tokens;
+pub mod traces;
+
+use std::time::Duration;
+
+pub use ca::{CaOptions, TestCa};
+pub use client::{Credential, Refused, TestClient};
+
+/// The trust domain of every test.
+pub const TRUST_DOMAIN: &str = "example.org";
+/// The workload that good requests are for.
+pub const CART: &str = "spiffe://example.org/ns/shop/sa/cart";
+/// Longest wait for what should happen at once, on a slow and busy machine.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// Waits until a condition holds.
+///
+/// # Panics
+/// When it does not within [`SOON`].
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let poll = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(SOON, poll).await.is_ok(), "not in time: {what}");
+}

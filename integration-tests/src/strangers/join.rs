@@ -1,0 +1,75 @@
+//! Join tokens and agents.
+
+use hyper_util::rt::TokioIo;
+use proto::banyan::admin::v1::CreateTokenRequest;
+use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
+use proto::banyan::agent::v1::RegisterRequest;
+use proto::banyan::agent::v1::agent_service_client::AgentServiceClient;
+use tokio::net::UnixStream;
+use tonic::Request;
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::strangers::ca::TestCa;
+use crate::strangers::client::{Credential, Refused, TestClient};
+use crate::strangers::csr::CsrDraft;
+
+impl TestCa {
+    /// A client of the admin API on its Unix socket.
+    ///
+    /// # Panics
+    /// When the socket does not answer.
+    pub async fn admin(&self) -> AdminServiceClient<Channel> {
+        let path = self.admin_socket().to_owned();
+        let connector = tower::service_fn(move |_| {
+            let path = path.clone();
+            async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
+        });
+        let channel = Endpoint::from_static("http://admin").connect_with_connector(connector).await;
+        AdminServiceClient::new(channel.expect("the admin socket answers"))
+    }
+
+    /// A join token for an agent that may have these identities issued.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn join_token(&self, agent: &str, identities: &[&str]) -> String {
+        let request = CreateTokenRequest {
+            agent: agent.to_owned(),
+            identities: identities.iter().map(|&identity| identity.to_owned()).collect(),
+            ttl_seconds: 0,
+        };
+        let answer = self.admin().await.create_token(request).await;
+        answer.expect("a join token is made").into_inner().token
+    }
+
+    /// Registers an agent with a new join token; answers with what it shows from then on.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn join(&self, agent: &str, identities: &[&str]) -> Credential {
+        let token = self.join_token(agent, identities).await;
+        let client = TestClient::connect(self).await;
+        client.register(&token).await.expect("an agent with a new join token is registered")
+    }
+}
+
+impl TestClient {
+    /// Registers an agent with a new key.
+    ///
+    /// # Errors
+    /// The refusal.
+    ///
+    /// # Panics
+    /// When the token is no text for a header.
+    pub async fn register(&self, token: &str) -> Result<Credential, Refused> {
+        let draft = CsrDraft::new().without_names();
+        let message = RegisterRequest { csr: draft.der(), build: "test".to_owned() };
+        let mut request = Request::new(message);
+        let value = MetadataValue::try_from(format!("Bearer {token}")).unwrap();
+        request.metadata_mut().insert("authorization", value);
+        let answer = AgentServiceClient::new(self.channel.clone()).register(request).await;
+        let chain = answer.map_err(|status| Refused::of(&status))?.into_inner().chain;
+        Ok(Credential::new(chain, &draft.key))
+    }
+}
