@@ -1,7 +1,7 @@
 //! The command line of Banyan: operators' verbs, the demo and the benchmark.
 //!
 //! It decides nothing about certificates: `serve` and `agent` start the processes, the read verbs ask the admin API.
-//! Start at [`args`] for the words that users type, then [`verbs`]; [`demo`] and [`bench`] are programs of their own.
+//! Start at [`args`] for the words that users type, then [`verbs`]; [`demo`] and [`mod@bench`] are programs of their own.
 //! Exit codes are in [`exit`].
 
 pub mod admin_client;
