@@ -23,7 +23,7 @@ pub use issuer::TokenIssuer;
 pub use liar::{Face, Lie, LyingCa};
 pub use pki::Pki;
 pub use rows::Rows;
-pub use subscriber::{Subscriber, certificates, secret};
+pub use subscriber::{Subscriber, certificates, serial};
 pub use tool::{Tool, run};
 
 use std::time::Duration;

@@ -74,6 +74,13 @@ impl TestAgent {
         self
     }
 
+    /// Asks for leaves of this life, such as `1h`. Call it after what says how to join.
+    #[must_use]
+    pub fn with_leaf_ttl(mut self, ttl: &str) -> Self {
+        let _ = writeln!(self.config, "[leaf]\nttl = \"{ttl}\"");
+        self
+    }
+
     /// Serves this identity to this user.
     #[must_use]
     pub fn with_own_workload(self, id: &str) -> Self {
@@ -103,8 +110,10 @@ impl TestAgent {
             randomness: Arc::new(OsRandomness::new()),
             disk: Arc::new(RealDisk),
         };
-        let config = AgentConfig::parse(&self.config)
-            .map_err(|error| StartError::StateDir { path: self.path(""), source: std::io::Error::other(error) })?;
+        let config = AgentConfig::parse(&self.config).map_err(|error| StartError::StateDir {
+            path: self.path(""),
+            source: std::io::Error::other(error),
+        })?;
         Agent::start(config, deps).await
     }
 

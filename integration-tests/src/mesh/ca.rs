@@ -145,11 +145,8 @@ impl MeshCa {
         let own = Registered { chain: answer.chain, key: pair };
         let mut client = AgentServiceClient::new(self.channel(Some(&own), &[&rustls::version::TLS13]).await?);
         let key = KeyPair::generate()?;
-        let request = IssueWorkloadRequest {
-            csr: csr(&key)?.0,
-            spiffe_id: identity.to_owned(),
-            validity_seconds: 0,
-        };
+        let request =
+            IssueWorkloadRequest { csr: csr(&key)?.0, spiffe_id: identity.to_owned(), validity_seconds: 0 };
         let IssueResponse { chain, .. } = client.issue_workload(request).await?.into_inner();
         Ok(Registered { chain, key })
     }

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
+use trust::{Certificate, Serial};
 
 use super::SOON;
 
@@ -37,7 +38,8 @@ impl Subscriber {
     pub async fn open(socket: &Path, name: &str) -> anyhow::Result<Self> {
         let (name, (up, requests)) = (name.to_owned(), mpsc::channel(16));
         let mut client = SecretDiscoveryServiceClient::new(connect(socket).await?);
-        up.send(DiscoveryRequest { resource_names: vec![name.clone()], ..DiscoveryRequest::default() }).await?;
+        up.send(DiscoveryRequest { resource_names: vec![name.clone()], ..DiscoveryRequest::default() })
+            .await?;
         let down = client.stream_secrets(ReceiverStream::new(requests)).await?.into_inner();
         Ok(Self { name, up, down })
     }
@@ -107,10 +109,7 @@ async fn connect(socket: &Path) -> anyhow::Result<Channel> {
 }
 
 /// The one secret of an answer.
-///
-/// # Errors
-/// When it is not exactly one.
-pub fn secret(answer: &DiscoveryResponse) -> anyhow::Result<Secret> {
+fn secret(answer: &DiscoveryResponse) -> anyhow::Result<Secret> {
     let [resource] = answer.resources.as_slice() else { bail!("{} resources", answer.resources.len()) };
     Ok(Secret::decode(resource.value.as_slice())?)
 }
@@ -128,4 +127,14 @@ pub fn certificates(answer: &DiscoveryResponse) -> anyhow::Result<Vec<Vec<u8>>> 
         bail!("the secret is not inline")
     };
     Ok(pem::parse_many(text)?.into_iter().map(pem::Pem::into_contents).collect())
+}
+
+/// Serial number of the leaf in an answer.
+///
+/// # Errors
+/// When there is none, or not one that a CA of Banyan draws.
+pub fn serial(answer: &DiscoveryResponse) -> anyhow::Result<Serial> {
+    let chain = certificates(answer)?;
+    let leaf = Certificate::parse(chain.first().context("an empty chain")?)?;
+    leaf.serial().context("a foreign serial number")
 }

@@ -34,9 +34,9 @@ impl Tool {
             Self::Openssl => {
                 let folders = std::env::var_os("PATH").context("PATH is not set")?;
                 let mut files = std::env::split_paths(&folders).map(|folder| folder.join("openssl"));
-                files.find(|file| file.is_file()).context(
-                    "openssl is not on PATH: install the operating system's package `openssl`",
-                )?
+                files
+                    .find(|file| file.is_file())
+                    .context("openssl is not on PATH: install the operating system's package `openssl`")?
             }
         })
     }

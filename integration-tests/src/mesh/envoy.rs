@@ -1,0 +1,213 @@
+//! A real Envoy in a process of its own, with the configuration that the agent's crate writes.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use agent::envoy_config::{self, EnvoyConfig, Inbound, Outbound};
+use anyhow::{Context as _, bail};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::process::Child;
+use trust::SpiffeId;
+
+use super::{SOON, Tool};
+
+/// Longest wait for one answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(50);
+/// Longer than any test: connections that end are the tests' own doing.
+const CONNECTION_AGE_MAX: Duration = Duration::from_secs(600);
+
+/// A way out of an Envoy: to a peer that must have one of these identities.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The peer's inbound listener.
+    pub peer: SocketAddr,
+    /// Identities that are let pass; empty lets pass whom the roots vouch for.
+    pub identities: Vec<SpiffeId>,
+}
+
+/// A running Envoy, killed when dropped.
+#[derive(Debug)]
+pub struct Envoy {
+    child: Child,
+    admin: SocketAddr,
+    inbound: SocketAddr,
+    outbound: Vec<SocketAddr>,
+    log: PathBuf,
+}
+
+impl Envoy {
+    /// Starts one below an agent's socket, and waits until its admin page answers. Each request has a connection of its
+    /// own. Files go into `directory`.
+    ///
+    /// # Errors
+    /// When Envoy is not installed, or does not start; its log is part of the error.
+    pub async fn start(
+        name: &str,
+        directory: &Path,
+        socket: PathBuf,
+        routes: &[Route],
+    ) -> anyhow::Result<Self> {
+        let (admin, inbound) = (free_address()?, free_address()?);
+        let mut outbound = Vec::new();
+        for (at, route) in routes.iter().enumerate() {
+            outbound.push(Outbound {
+                name: format!("peer_{at}"),
+                listen: free_address()?,
+                peer: route.peer,
+                peer_identities: route.identities.clone(),
+                new_connection_per_request: true,
+            });
+        }
+        let config = EnvoyConfig {
+            node: name.to_owned(),
+            socket,
+            admin: Some(admin),
+            inbound: Some(Inbound { listen: inbound, application: None, allowed_peers: Vec::new() }),
+            outbound: outbound.clone(),
+            connection_age_max: CONNECTION_AGE_MAX,
+        };
+        let (file, log) = (directory.join(format!("{name}.yaml")), directory.join(format!("{name}.log")));
+        std::fs::write(&file, envoy_config::render(&config))?;
+        let child = Tool::Envoy
+            .command()?
+            .arg("--config-path")
+            .arg(&file)
+            .args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&log)?)
+            .kill_on_drop(true)
+            .spawn()?;
+        let outbound = outbound.into_iter().map(|outbound| outbound.listen).collect();
+        let mut envoy = Self { child, admin, inbound, outbound, log };
+        envoy.wait_until_up().await?;
+        Ok(envoy)
+    }
+
+    /// Where peers knock.
+    pub const fn inbound(&self) -> SocketAddr {
+        self.inbound
+    }
+
+    /// Its process id, as the agent sees it.
+    pub fn pid(&self) -> Option<i32> {
+        self.child.id().and_then(|pid| i32::try_from(pid).ok())
+    }
+
+    /// Sends one request over the route with this number; answers with the HTTP status and the body.
+    ///
+    /// # Errors
+    /// When there is no such route, or no answer.
+    pub async fn get(&self, route: usize) -> anyhow::Result<(u16, String)> {
+        http(*self.outbound.get(route).context("no such route")?, "GET", "/").await
+    }
+
+    /// Sends requests until one is answered with 200. After that, every one must be.
+    ///
+    /// # Errors
+    /// When none is in time; Envoy's log is part of the error.
+    pub async fn until_answered(&self, route: usize) -> anyhow::Result<()> {
+        let answered = async {
+            while !self.get(route).await.is_ok_and(|(status, _)| status == 200) {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        let outcome = tokio::time::timeout(SOON, answered).await;
+        outcome.with_context(|| format!("no answer over route {route}: {}", self.words()))?;
+        // What failed before the first certificate was there does not count.
+        http(self.admin, "POST", "/reset_counters").await.map(drop)
+    }
+
+    /// Envoy's counters that are not zero.
+    ///
+    /// # Errors
+    /// When the admin page does not answer.
+    pub async fn counters(&self) -> anyhow::Result<BTreeMap<String, u64>> {
+        let (_, page) = http(self.admin, "GET", "/stats?usedonly").await?;
+        let parse = |line: &str| {
+            let (name, value) = line.split_once(": ")?;
+            Some((name.to_owned(), value.trim().parse().ok()?))
+        };
+        Ok(page.lines().filter_map(parse).collect())
+    }
+
+    /// The sum of counters whose names end so.
+    ///
+    /// # Errors
+    /// When the admin page does not answer.
+    pub async fn count(&self, ending: &str) -> anyhow::Result<u64> {
+        let counters = self.counters().await?;
+        Ok(counters.iter().filter(|(name, _)| name.ends_with(ending)).map(|(_, value)| value).sum())
+    }
+
+    /// Handshakes that failed, at either side, for whatever reason.
+    ///
+    /// # Errors
+    /// When the admin page does not answer.
+    pub async fn tls_failures(&self) -> anyhow::Result<u64> {
+        let mut all = 0;
+        for ending in [
+            ".ssl.connection_error",
+            ".ssl.fail_verify_error",
+            ".ssl.fail_verify_no_cert",
+            ".ssl.fail_verify_san",
+            ".upstream_cx_connect_fail",
+        ] {
+            all += self.count(ending).await?;
+        }
+        Ok(all)
+    }
+
+    /// Kills it, as a crash does.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub async fn kill(mut self) -> anyhow::Result<()> {
+        Ok(self.child.kill().await?)
+    }
+
+    async fn wait_until_up(&mut self) -> anyhow::Result<()> {
+        let up = async {
+            loop {
+                if let Some(status) = self.child.try_wait()? {
+                    bail!("Envoy ended with {status}");
+                }
+                if http(self.admin, "GET", "/server_info").await.is_ok() {
+                    return Ok(());
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        let outcome = tokio::time::timeout(SOON, up).await.context("Envoy does not start").flatten();
+        outcome.with_context(|| self.words())
+    }
+
+    fn words(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+/// An address that was free a moment ago: Envoys must know each other's before they start.
+fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+/// One request without a body; answers with status and body.
+async fn http(address: SocketAddr, method: &str, path: &str) -> anyhow::Result<(u16, String)> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let request = format!("{method} {path} HTTP/1.1\r\nhost: mesh\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+        let status = head.split(' ').nth(1).context("no status")?.parse()?;
+        anyhow::Ok((status, body.to_owned()))
+    };
+    tokio::time::timeout(ANSWER_WITHIN, exchange).await.context("no answer in time")?
+}
