@@ -85,7 +85,7 @@ fn pointer(text: &str) -> Option<Pointer<'_>> {
         None => (text, None),
     };
     let is_source = file.ends_with(".rs") || file.ends_with(".proto");
-    let is_path = !file.contains(|c: char| c.is_whitespace() || "*<>{}".contains(c));
+    let is_path = file.contains('/') && !file.contains(|c: char| c.is_whitespace() || "*<>{}".contains(c));
     (is_source && is_path).then_some(Pointer { text, file, name })
 }
 
@@ -146,8 +146,7 @@ mod tests {
 
     #[test]
     fn blocks_patterns_and_other_words_are_no_pointers() {
-        let text =
-            "```\n`room/src/window.rs`\n```\n`*.rs` `banyan.toml` room/src/window.rs `serve --config x`\n";
+        let text = "```\n`room/src/window.rs`\n```\n`*.rs` `a.rs:b` `banyan.toml` room/src/window.rs `serve --config x`\n";
         assert_eq!(pointers(text), []);
     }
 }
