@@ -162,6 +162,7 @@ impl Door {
             let addr = *grpc.lock().unwrap_or_else(PoisonError::into_inner);
             async move {
                 let tcp = TcpStream::connect(addr).await?;
+                tcp.set_nodelay(true)?;
                 Ok::<_, std::io::Error>(TokioIo::new(connector.connect(name, tcp).await?))
             }
         });

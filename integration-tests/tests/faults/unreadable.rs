@@ -103,6 +103,16 @@ const FILES: [(&str, bool); 5] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_leaf_without_a_row_would_be_noticed() {
+    let (used, other) = (Used::new().await, Used::new().await);
+    let durable = Durable::read(&used.site.data()).await.unwrap();
+    let said = durable.covers(&other.released).unwrap_err().to_string();
+    assert!(said.contains("has no row"), "{said}");
+    let twice = [used.released.clone(), used.released].concat();
+    assert!(durable.covers(&twice).unwrap_err().to_string().contains("released twice"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_damaged_file_is_named_with_what_to_do_and_never_replaced() {
     let used = Used::new().await;
     let all = [Damage::Garble, Damage::Halve, Damage::Empty, Damage::Delete];
