@@ -191,7 +191,14 @@ impl Hub {
             }
             Err(error) => {
                 tracing::warn!(identity = %issued.identity, error, "no leaf; the last good one is served");
-                workload.not_before = uptime + workload.backoff.wait(randomness.as_ref());
+                let wait = match &workload.leaf {
+                    Some(leaf) => {
+                        let left = leaf.held().not_after.since(self.parts.clock.now());
+                        workload.backoff.wait_before_end(left, randomness.as_ref())
+                    }
+                    None => workload.backoff.wait(randomness.as_ref()),
+                };
+                workload.not_before = uptime + wait;
                 workload.last_error = Some(error);
             }
         }

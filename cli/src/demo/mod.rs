@@ -106,24 +106,24 @@ async fn scenario(options: &DemoOptions, directory: &Path) -> anyhow::Result<Out
     Ok(Outcome::new(options, agents, seconds, counts, &status))
 }
 
-/// Lets the traffic run for as long as asked, and breaks what shall be broken at a third of the time.
+/// Lets the traffic run for as long as asked, and breaks what shall be broken, evenly spread over the time.
 async fn drive(
     options: &DemoOptions,
     ca: &mut CaProcess,
     load: &mut Load,
     view: &mut view::View,
 ) -> anyhow::Result<()> {
-    let end = Instant::now() + Duration::from_secs(options.seconds);
-    let mut faults = options.fault.clone();
-    let fault_at = Instant::now() + Duration::from_secs(options.seconds) / 3;
+    let start = Instant::now();
+    let end = start + Duration::from_secs(options.seconds);
+    let between = Duration::from_secs(options.seconds) / (u32::try_from(options.fault.len())? + 2);
+    let mut faults = options.fault.iter().zip(1..).peekable();
     let mut tick = tokio::time::interval(TICK);
     while Instant::now() < end {
         tick.tick().await;
         view.draw(&load.counts().await?);
-        if Instant::now() >= fault_at {
-            match faults.pop() {
-                Some(Fault::KillCa) => kill_ca(ca, load, view).await?,
-                None => {}
+        if let Some((fault, _)) = faults.next_if(|(_, place)| Instant::now() >= start + between * *place) {
+            match fault {
+                Fault::KillCa => kill_ca(ca, load, view).await?,
             }
         }
     }
