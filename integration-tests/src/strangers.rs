@@ -7,6 +7,7 @@
 //! | [`clock`] | the machine's clock, which tests may put forward |
 //! | [`client`] | TLS and gRPC clients with any certificate, and what refusals say |
 //! | [`istio`] | calls of Istio's CSR service, every part of which a test may spoil |
+//! | [`raw`] | requests that no generated client would send |
 //! | [`join`] | join tokens and agents |
 //! | [`tokens`] | an issuer of JSON Web Tokens |
 //! | [`csr`], [`certificate`] | forgeries of CSRs and of client certificates |
@@ -26,6 +27,7 @@ pub mod clock;
 pub mod csr;
 pub mod istio;
 pub mod join;
+pub mod raw;
 pub mod tokens;
 pub mod traces;
 

@@ -1,0 +1,111 @@
+//! Numbers: connections, streams, requests under way, and the time that one request has.
+
+use std::time::Duration;
+
+use integration_tests::strangers::client::Tls;
+use integration_tests::strangers::istio::Attempt;
+use integration_tests::strangers::{CaOptions, Refused, SOON, TestCa, TestClient, eventually};
+use tokio::task::JoinSet;
+use tonic::Code;
+
+use crate::while_a_good_client_is_served;
+
+/// Longer than anything takes that is not held up.
+const A_WHILE: Duration = Duration::from_millis(500);
+
+/// Calls that never send their message.
+fn hold(client: &TestClient, calls: usize) -> JoinSet<Refused> {
+    let hold = |_| {
+        let client = client.clone();
+        async move { client.create_without_a_message().await }
+    };
+    (0..calls).map(hold).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_are_bounded_and_one_that_ends_makes_room() {
+    let ca = TestCa::start(CaOptions::with("[limits]\nconnections = 8\n")).await;
+    while_a_good_client_is_served(&ca, async {
+        let mut idle = Vec::new();
+        for _ in 0..7 {
+            idle.push(Tls::default().handshake(&ca).await.unwrap());
+        }
+        let one_more = Tls::default();
+        let mut one_more = Box::pin(one_more.handshake(&ca));
+        let held_up = tokio::time::timeout(A_WHILE, one_more.as_mut()).await;
+        assert!(held_up.is_err(), "the ninth connection waits");
+        idle.pop();
+        tokio::time::timeout(SOON, one_more).await.expect("there is room now").unwrap();
+    })
+    .await;
+    ca.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hundreds_of_idle_connections_hold_up_nobody() {
+    let ca = TestCa::start(CaOptions::default()).await;
+    while_a_good_client_is_served(&ca, async {
+        let mut idle = Vec::new();
+        for _ in 0..300 {
+            idle.push(Tls::default().handshake(&ca).await.unwrap());
+        }
+        TestClient::connect(&ca).await.create_good(&ca).await;
+    })
+    .await;
+    ca.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_of_one_connection_are_bounded_and_other_connections_do_not_notice() {
+    let ca = TestCa::start(CaOptions::with("[limits]\nstreams_per_connection = 4\n")).await;
+    let greedy = TestClient::connect(&ca).await;
+    while_a_good_client_is_served(&ca, async {
+        let held = hold(&greedy, 4);
+        let waits = async || tokio::time::timeout(A_WHILE, greedy.create_good(&ca)).await.is_err();
+        eventually("a fifth request on the connection waits", waits).await;
+        drop(held);
+        greedy.create_good(&ca).await;
+    })
+    .await;
+    assert_eq!(greedy.connections(), 1);
+    ca.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_does_not_come_to_its_end_is_ended_by_the_deadline() {
+    let ca = TestCa::start(CaOptions::with("[limits]\nrequest_timeout = \"2s\"\n")).await;
+    let slow = TestClient::connect(&ca).await;
+    while_a_good_client_is_served(&ca, async {
+        let held = tokio::time::timeout(SOON, hold(&slow, 10).join_all()).await;
+        for refused in held.expect("all are ended") {
+            assert_eq!((refused.code, refused.reason.as_str()), (Code::ResourceExhausted, "OVERLOADED"));
+            assert!(refused.retry_after.is_some());
+        }
+        slow.create_good(&ca).await;
+    })
+    .await;
+    assert_eq!(slow.connections(), 1);
+    ca.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_requests_than_the_server_takes_are_asked_to_come_again() {
+    let limits = "[limits]\nrequests_in_flight = 4\nrequest_timeout = \"5s\"\n";
+    let ca = TestCa::start(CaOptions::with(limits)).await;
+    let (greedy, client) = (TestClient::connect(&ca).await, TestClient::connect(&ca).await);
+    client.create_good(&ca).await;
+    let assert_overloaded = |refused: &Refused| {
+        let seen = (refused.code, refused.reason.as_str(), refused.retry_after.is_some());
+        assert_eq!(seen, (Code::ResourceExhausted, "OVERLOADED", true));
+    };
+    // Twice as many as there is room for: half of them are answered at once, the others are under way from then on.
+    let mut held = hold(&greedy, 8);
+    for _ in 0..4 {
+        assert_overloaded(&held.join_next().await.unwrap().unwrap());
+    }
+    assert_overloaded(&client.create(&Attempt::good(&ca)).await.unwrap_err());
+    held.join_all().await.iter().for_each(assert_overloaded);
+    client.create_good(&ca).await;
+    assert_eq!(client.connections(), 1);
+    ca.stop().await;
+}
