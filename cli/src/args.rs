@@ -226,10 +226,10 @@ pub enum ConfigAction {
 /// Options of `config check`.
 #[derive(Debug, Args)]
 pub struct ConfigCheckOptions {
-    /// Configuration file
-    #[arg(value_name = "FILE", default_value = "banyan.toml")]
-    pub file: PathBuf,
-    /// It is an agent's configuration
+    /// Configuration file [default: banyan.toml, or agent.toml with --agent]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Check an agent's configuration, not a server's
     #[arg(long)]
     pub agent: bool,
     /// Print one JSON object

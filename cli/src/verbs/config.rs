@@ -1,5 +1,7 @@
 //! `banyan config check`.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use crate::args::{ConfigAction, ConfigCheckOptions, ConfigOptions};
@@ -17,18 +19,44 @@ pub fn run(options: &ConfigOptions) -> Result<(), Failure> {
 }
 
 fn check(options: &ConfigCheckOptions) -> Result<(), Failure> {
+    let usual = if options.agent { "agent.toml" } else { "banyan.toml" };
+    let file = options.file.as_deref().unwrap_or(Path::new(usual));
     let outcome = if options.agent {
-        agent::AgentConfig::read(&options.file).map(drop).map_err(|error| error.to_string())
+        agent::AgentConfig::read(file).map(drop).map_err(|error| error.to_string())
     } else {
-        ca_server::Config::load(&options.file).map(drop).map_err(|error| error.to_string())
+        check_server(file)
     };
     if options.json {
         let problems: Vec<_> = outcome.as_ref().err().map(|text| text.lines().collect()).unwrap_or_default();
-        output::json(&json!({ "file": options.file, "valid": outcome.is_ok(), "problems": problems }))?;
+        output::json(&json!({ "file": file, "valid": outcome.is_ok(), "problems": problems }))?;
     }
     match outcome {
         Ok(()) if options.json => Ok(()),
-        Ok(()) => output::line(&format!("{} is valid", options.file.display())),
+        Ok(()) => output::line(&format!("{} is valid", file.display())),
         Err(problems) => Err(Failure::Configuration(problems)),
+    }
+}
+
+/// The file, and what it says to plugins.
+fn check_server(file: &Path) -> Result<(), String> {
+    let config = ca_server::Config::load(file).map_err(|error| error.to_string())?;
+    ca_server::Server::check(&config).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_plugin_does_not_know_is_a_problem_of_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("banyan.toml");
+        let text = "trust_domain = \"example.org\"\ndata_dir = \"ca\"\n[keys]\npassphrase_env = \"P\"\n\
+                    [authority.main]\nplugin = \"self-signed\"\n";
+        std::fs::write(&file, text).unwrap();
+        assert_eq!(check_server(&file), Ok(()));
+        std::fs::write(&file, format!("{text}colour = 1\n")).unwrap();
+        let problems = check_server(&file).unwrap_err();
+        assert!(problems.contains("authority.main.colour"), "{problems}");
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ca_server::{Config, HostDeps, Server};
+use ca_server::{BootError, Config, HostDeps, Server};
 
 use crate::args::{LogFormat, ServeOptions};
 use crate::exit::Failure;
@@ -19,11 +19,18 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub async fn run(options: &ServeOptions) -> Result<(), Failure> {
     let config = Config::load(&options.config).map_err(|error| Failure::Configuration(error.to_string()))?;
     logs::start(log_format(config.log().format()), config.log().filter())?;
-    let running = Server::start(config, host_deps()).await.map_err(anyhow::Error::from)?;
+    let running = Server::start(config, host_deps()).await.map_err(not_started)?;
     verbs::stop_requested().await.map_err(anyhow::Error::from)?;
     tracing::info!("stopping");
     running.shutdown(DRAIN).await;
     Ok(())
+}
+
+fn not_started(error: BootError) -> Failure {
+    match error {
+        BootError::Config(problems) => Failure::Configuration(problems.to_string()),
+        other => Failure::Failed(other.into()),
+    }
 }
 
 const fn log_format(format: ca_server::config::LogFormat) -> LogFormat {
