@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// Durable files.
 ///
-/// When a call returns `Ok`, its effect survives a power cut, with one exception: bytes given to
-/// [`AppendFile::append`] are durable only after [`AppendFile::sync`]. When a call returns an error its effect
+/// When a call returns `Ok`, its effect survives a power cut, with one exception: what is done to an [`AppendFile`] is
+/// durable only after [`AppendFile::sync`]. When a call returns an error its effect
 /// may or may not be on the disk: the caller must not assume either, and reads back what is there.
 ///
 /// One writer at a time writes a path. Calls block. Async code calls them from a thread that may block.
@@ -64,28 +64,40 @@ pub trait Disk: Send + Sync + Debug {
 }
 
 /// A file open for appending. One writer holds it.
+///
+/// Its length is where the next append goes. Behind that there are zeros once [`reserve`](Self::reserve) was called:
+/// whoever reads the file, or opens it anew, finds them in it. [`truncate`](Self::truncate) to the length drops them.
 pub trait AppendFile: Send + Debug {
-    /// Writes all bytes at the end. They are durable only after [`sync`](Self::sync).
+    /// Writes all bytes at the end, over the zeros that were reserved and beyond. They are durable only after
+    /// [`sync`](Self::sync). Before it a power cut leaves any of their sectors (512 bytes of the file) and not the others.
     ///
     /// # Errors
     /// As the operating system says; any prefix of the bytes may then be in the file. [`truncate`](Self::truncate)
     /// to the length before takes it back.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
 
-    /// Makes everything appended so far durable (`fdatasync`).
+    /// Writes zeros behind the end until there are `bytes` of them; the length stays. Appends over them change no
+    /// metadata of the file, which makes their sync cheaper. The zeros are durable with the next [`sync`](Self::sync).
+    ///
+    /// # Errors
+    /// As the operating system says, such as for want of space. Nothing is lost: appends go on as without it.
+    fn reserve(&mut self, bytes: u64) -> io::Result<()>;
+
+    /// Makes everything appended and reserved so far durable (`fdatasync`).
     ///
     /// # Errors
     /// As the operating system says. The kernel may have dropped the unwritten pages: a later `Ok` proves nothing
     /// about bytes appended before the error, so never call it again to find out.
     fn sync(&mut self) -> io::Result<()>;
 
-    /// Cuts the file to `len` bytes; the next append continues there.
+    /// Cuts the file to `len` bytes, reserved zeros included; the next append continues there. Durable with the next
+    /// [`sync`](Self::sync).
     ///
     /// # Errors
     /// As the operating system says.
     fn truncate(&mut self, len: u64) -> io::Result<()>;
 
-    /// Length of the file in bytes, as far as this handle wrote it or found it.
+    /// Length of the file in bytes without reserved zeros, as far as this handle wrote it or found it.
     fn len(&self) -> u64;
 
     /// Whether the file holds no byte.

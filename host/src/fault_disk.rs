@@ -15,6 +15,7 @@ pub enum Operation {
     Replace,
     AppendOpen,
     Append,
+    Reserve,
     Sync,
     Truncate,
     List,
@@ -106,9 +107,21 @@ struct State {
     faults: Vec<Fault>,
     done: Vec<(Operation, PathBuf)>,
     dead: bool,
-    // Append files and how many of their bytes a power cut would leave.
-    synced: Vec<(PathBuf, u64)>,
+    // Append files and what a power cut would leave of them.
+    synced: Vec<(PathBuf, Synced)>,
 }
+
+/// How an append file was when it was synced last.
+#[derive(Clone, Copy, Debug)]
+struct Synced {
+    /// Its length.
+    len: u64,
+    /// Where the zeros behind that ended.
+    reserved: u64,
+}
+
+/// A power cut leaves a sector as it was, or as it was to be.
+const SECTOR: u64 = 512;
 
 impl Default for FaultDisk {
     fn default() -> Self {
@@ -145,22 +158,37 @@ impl FaultDisk {
         self.state().dead
     }
 
-    /// As [`kill`](Self::kill), but bytes that were appended and not synced are lost too.
+    /// As [`kill`](Self::kill), but what was done to append files and not synced is lost too. Reserved zeros that were
+    /// synced are there, also where they had been written over or cut off since.
     ///
     /// # Errors
     /// As the disk below says.
     pub fn power_cut(&self) -> io::Result<()> {
+        self.power_cut_that_keeps(|_| false)
+    }
+
+    /// As [`power_cut`](Self::power_cut), but of the sectors that were written and not synced some reached the disk, as
+    /// `keeps` says of each by its number in its file. The sector that holds the end of what was synced counts too.
+    ///
+    /// # Errors
+    /// As the disk below says.
+    pub fn power_cut_that_keeps(&self, keeps: impl Fn(u64) -> bool) -> io::Result<()> {
         let mut state = self.state();
         state.dead = true;
-        for (path, len) in state.synced.drain(..) {
-            match self.inner.read(&path) {
-                Ok(contents) if contents.len() as u64 > len => {
-                    self.inner.append_open(&path, 0o600)?.truncate(len)?;
-                }
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        for (path, synced) in state.synced.drain(..) {
+            let contents = match self.inner.read(&path) {
+                Ok(contents) => contents,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
-            }
+            };
+            let Some(behind) = usize::try_from(synced.len).ok().and_then(|len| contents.get(len..)) else {
+                // Cut to less than was synced, which is taken for durable.
+                continue;
+            };
+            let left = left_behind(behind, synced, &keeps);
+            let mut file = self.inner.append_open(&path, 0o600)?;
+            file.truncate(synced.len)?;
+            file.append(&left)?;
         }
         Ok(())
     }
@@ -212,10 +240,10 @@ impl State {
         Ok(None)
     }
 
-    fn set_synced(&mut self, path: &Path, len: u64) {
+    fn set_synced(&mut self, path: &Path, now: Synced) {
         match self.synced.iter_mut().find(|(known, _)| known == path) {
-            Some((_, synced)) => *synced = len,
-            None => self.synced.push((path.to_owned(), len)),
+            Some((_, synced)) => *synced = now,
+            None => self.synced.push((path.to_owned(), now)),
         }
     }
 
@@ -225,6 +253,22 @@ impl State {
             to.clone_into(path);
         }
     }
+}
+
+/// What a power cut leaves of the bytes `behind` the synced ones.
+fn left_behind(behind: &[u8], synced: Synced, keeps: impl Fn(u64) -> bool) -> Vec<u8> {
+    let zeros = usize::try_from(synced.reserved.saturating_sub(synced.len)).unwrap_or(usize::MAX);
+    let (mut left, mut end) = (behind.to_vec(), zeros);
+    left.resize(behind.len().max(zeros), 0);
+    for (index, byte) in left.iter_mut().enumerate() {
+        if !keeps((synced.len + index as u64) / SECTOR) {
+            *byte = 0;
+        } else if index < behind.len() {
+            end = end.max(index + 1);
+        }
+    }
+    left.truncate(end);
+    left
 }
 
 fn injected() -> io::Error {
@@ -247,8 +291,9 @@ impl Disk for FaultDisk {
     fn append_open(&self, path: &Path, mode: u32) -> io::Result<Box<dyn AppendFile>> {
         let open = || self.inner.append_open(path, mode);
         let file = self.run((Operation::AppendOpen, path), open, nothing)?;
-        self.state().set_synced(path, file.len());
-        Ok(Box::new(FaultAppendFile { file, path: path.to_owned(), disk: self.clone() }))
+        let reserved = file.len();
+        self.state().set_synced(path, Synced { len: reserved, reserved });
+        Ok(Box::new(FaultAppendFile { file, reserved, path: path.to_owned(), disk: self.clone() }))
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
@@ -277,27 +322,42 @@ impl Disk for FaultDisk {
 #[derive(Debug)]
 struct FaultAppendFile {
     file: Box<dyn AppendFile>,
+    /// Where the zeros end that were reserved.
+    reserved: u64,
     path: PathBuf,
     disk: FaultDisk,
 }
 
 impl AppendFile for FaultAppendFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Self { file, path, disk } = self;
+        let Self { file, path, disk, .. } = self;
         let file = std::cell::RefCell::new(file);
         let torn = |len: usize| file.borrow_mut().append(bytes.get(..len).unwrap_or(bytes));
         disk.run((Operation::Append, path), || file.borrow_mut().append(bytes), torn)
     }
 
+    fn reserve(&mut self, bytes: u64) -> io::Result<()> {
+        let Self { file, reserved, path, disk } = self;
+        let end = file.len().saturating_add(bytes);
+        let reserve = || file.reserve(bytes).inspect(|()| *reserved = (*reserved).max(end));
+        disk.run((Operation::Reserve, path), reserve, nothing)
+    }
+
     fn sync(&mut self) -> io::Result<()> {
-        let Self { file, path, disk } = self;
-        let sync = || file.sync().inspect(|()| disk.state().set_synced(path, file.len()));
+        let Self { file, reserved, path, disk } = self;
+        let sync = || {
+            file.sync()?;
+            let len = file.len();
+            disk.state().set_synced(path, Synced { len, reserved: (*reserved).max(len) });
+            Ok(())
+        };
         disk.run((Operation::Sync, path), sync, nothing)
     }
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {
-        let Self { file, path, disk } = self;
-        disk.run((Operation::Truncate, path), || file.truncate(len), nothing)
+        let Self { file, reserved, path, disk } = self;
+        let truncate = || file.truncate(len).inspect(|()| *reserved = len);
+        disk.run((Operation::Truncate, path), truncate, nothing)
     }
 
     fn len(&self) -> u64 {
@@ -368,5 +428,63 @@ mod tests {
             assert!(file.sync().is_err() && disk.read(&moved).is_err());
             assert_eq!(RealDisk.read(&moved).unwrap(), left.as_bytes());
         }
+    }
+
+    #[test]
+    fn a_power_cut_leaves_reserved_zeros_as_they_were_synced_and_any_of_the_sectors_written_since() {
+        let sector = usize::try_from(SECTOR).unwrap();
+        for (keeps, reserved) in
+            [([false, false], true), ([true, false], true), ([false, true], true), ([false, true], false)]
+        {
+            let (dir, disk) = (tempfile::tempdir().unwrap(), FaultDisk::default());
+            let (path, mut file) = log(&disk, &dir);
+            file.append(b"synced").unwrap();
+            if reserved {
+                file.reserve(4 * SECTOR).unwrap();
+            }
+            file.sync().unwrap();
+            file.append(&[7; 700]).unwrap();
+            disk.power_cut_that_keeps(|number| keeps.get(usize::try_from(number).unwrap()) == Some(&true))
+                .unwrap();
+            let read = RealDisk.read(&path).unwrap();
+            assert_eq!(read.len(), if reserved { 6 + 4 * sector } else { 706 });
+            assert_eq!(&read[..6], b"synced");
+            for (range, kept) in [(6..sector, keeps[0]), (sector..706, keeps[1]), (706..read.len(), false)] {
+                assert!(
+                    read[range.clone()].iter().all(|byte| *byte == if kept { 7 } else { 0 }),
+                    "{range:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_power_cut_brings_back_reserved_zeros_that_were_cut_off_and_takes_those_that_were_not_synced() {
+        let (dir, disk) = (tempfile::tempdir().unwrap(), FaultDisk::default());
+        let (path, mut file) = log(&disk, &dir);
+        file.append(b"synced").unwrap();
+        file.reserve(100).unwrap();
+        file.sync().unwrap();
+        file.truncate(6).unwrap();
+        disk.power_cut().unwrap();
+        assert_eq!(RealDisk.read(&path).unwrap().len(), 106);
+        let disk = FaultDisk::default();
+        let mut file = disk.append_open(&path, 0o600).unwrap();
+        file.reserve(100).unwrap();
+        disk.power_cut().unwrap();
+        assert_eq!(RealDisk.read(&path).unwrap().len(), 106);
+    }
+
+    #[test]
+    fn reserving_is_an_operation_of_its_own() {
+        let (dir, disk) = (tempfile::tempdir().unwrap(), FaultDisk::default());
+        let (path, mut file) = log(&disk, &dir);
+        disk.plan(Fault::next(Operation::Reserve, How::DiskFull));
+        assert_eq!(file.reserve(100).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        file.append(b"x").unwrap();
+        assert_eq!((file.len(), RealDisk.read(&path).unwrap().len()), (1, 1));
+        file.reserve(100).unwrap();
+        assert_eq!((file.len(), RealDisk.read(&path).unwrap().len()), (1, 101));
+        assert_eq!(disk.count(Operation::Reserve, "log"), 2);
     }
 }

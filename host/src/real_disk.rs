@@ -3,10 +3,13 @@
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::disk::{AppendFile, Disk};
+
+/// What is reserved is written from here.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// The file system of the machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,10 +32,10 @@ impl Disk for RealDisk {
     }
 
     fn append_open(&self, path: &Path, mode: u32) -> io::Result<Box<dyn AppendFile>> {
-        let file = OpenOptions::new().append(true).create(true).mode(mode).open(path)?;
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(mode).open(path)?;
         sync_parent(path)?;
         let len = file.metadata()?.len();
-        Ok(Box::new(RealAppendFile { file, len }))
+        Ok(Box::new(RealAppendFile { file, len, reserved: len }))
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
@@ -79,17 +82,27 @@ impl Disk for RealDisk {
 struct RealAppendFile {
     file: File,
     len: u64,
+    /// Up to here the file has blocks: bytes, then zeros.
+    reserved: u64,
 }
 
 impl AppendFile for RealAppendFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let written = self.file.write_all(bytes);
-        match &written {
-            Ok(()) => self.len = self.len.saturating_add(bytes.len() as u64),
-            // A prefix may be there; ask, so that `len` does not lie to whoever decides about it.
-            Err(_) => self.len = self.file.metadata().map_or(self.len, |metadata| metadata.len()),
+        self.file.write_all_at(bytes, self.len)?;
+        self.len = self.len.saturating_add(bytes.len() as u64);
+        self.reserved = self.reserved.max(self.len);
+        Ok(())
+    }
+
+    fn reserve(&mut self, bytes: u64) -> io::Result<()> {
+        let end = self.len.saturating_add(bytes);
+        if let Err(error) = write_zeros(&self.file, self.reserved, end) {
+            // Best effort, so that what is scarce is not spent on zeros. Those that stay do no harm.
+            let _ = self.file.set_len(self.reserved);
+            return Err(error);
         }
-        written
+        self.reserved = self.reserved.max(end);
+        Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -98,13 +111,25 @@ impl AppendFile for RealAppendFile {
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {
         self.file.set_len(len)?;
-        self.len = len;
+        (self.len, self.reserved) = (len, len);
         Ok(())
     }
 
     fn len(&self) -> u64 {
         self.len
     }
+}
+
+/// Real zeros: blocks that are only promised (`fallocate`) would cost a change of metadata when they are first written.
+fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
+    let mut at = from;
+    while at < to {
+        let part =
+            usize::try_from(to - at).map_or(ZEROS.as_slice(), |left| ZEROS.get(..left).unwrap_or(&ZEROS));
+        file.write_all_at(part, at)?;
+        at += part.len() as u64;
+    }
+    Ok(())
 }
 
 /// A name beside `path` that no reader takes for it. One process owns a directory (`DirLock`), so that a leftover
@@ -171,6 +196,27 @@ mod tests {
         assert_eq!(file.len(), 4);
         file.append(b"Y").unwrap();
         assert_eq!(RealDisk.read(&path).unwrap(), b"abcXY");
+    }
+
+    #[test]
+    fn appends_go_over_what_was_reserved_and_the_length_does_not_count_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut file = RealDisk.append_open(&path, 0o600).unwrap();
+        file.append(b"ab").unwrap();
+        file.reserve(100_000).unwrap();
+        file.append(b"cd").unwrap();
+        file.reserve(10).unwrap();
+        assert_eq!(file.len(), 4);
+        let read = RealDisk.read(&path).unwrap();
+        assert_eq!((&read[..4], read.len()), (b"abcd".as_slice(), 100_002));
+        assert!(read[4..].iter().all(|byte| *byte == 0));
+        file.append(&[7; 100_000]).unwrap();
+        assert_eq!(RealDisk.read(&path).unwrap().len(), 100_004, "what does not fit makes the file longer");
+        file.reserve(5).unwrap();
+        file.truncate(3).unwrap();
+        file.append(b"X").unwrap();
+        assert_eq!(RealDisk.read(&path).unwrap(), b"abcX");
     }
 
     #[test]
