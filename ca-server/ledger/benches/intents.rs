@@ -1,7 +1,7 @@
 //! What a row costs: 32 requests in flight, each an intent and, once it is durable, its issued record.
 //!
 //! Before the benches it prints the CPU time of the whole process for each such pair, which the wall clock cannot
-//! show: most of that is spent waiting for the disk.
+//! show: most of that is spent waiting for the disk. It also prints how long an intent takes that comes alone.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a bench stops at the first surprise")]
 
@@ -74,6 +74,21 @@ impl Setup {
 }
 
 impl Setup {
+    fn print_alone(&self) {
+        let random = OsRandomness::new();
+        let mut took: Vec<Duration> = (0..2_000)
+            .map(|_| {
+                let row = Row { serial: Serial::random(&random), ..self.template.clone() };
+                let started = Instant::now();
+                self.runtime.block_on(self.ledger.intend(row)).unwrap().spend();
+                started.elapsed()
+            })
+            .collect();
+        took.sort_unstable();
+        let (p50, p99) = (took.get(1_000).unwrap(), took.get(1_980).unwrap());
+        println!("alone: p50 {p50:?}, p99 {p99:?} for an intent");
+    }
+
     fn print_cpu(&self, window_micros: u64) {
         self.round();
         let (commits, cpu, wall) = (self.ledger.stats().commits, cpu_time(), Instant::now());
@@ -101,6 +116,7 @@ fn intents(criterion: &mut Criterion) {
     for window_micros in [0, 500] {
         let setup = setup(Duration::from_micros(window_micros));
         setup.print_cpu(window_micros);
+        setup.print_alone();
         group.bench_function(format!("window {window_micros} us"), |bencher| bencher.iter(|| setup.round()));
     }
     group.finish();

@@ -1,7 +1,8 @@
 //! Bytes of a payload: `kind u8 · version of the kind u8 · time i64 · body · 0xa5`.
 //!
 //! Integers are little-endian, a text is its length as u16 and its bytes, an option is 0 or 1 and the value.
-//! The last byte is never zero, so that a page that never reached the disk is told from a record that did.
+//! The last byte is never zero, nor one bit away from it, so that a record whose end never reached the disk is told
+//! from one that did.
 
 use std::sync::Arc;
 

@@ -1,7 +1,10 @@
-//! Bytes of a file: a header, then records as `length u32 · crc32 of the payload u32 · payload`.
+//! Bytes of a file: a header, then records as `length u32 · crc32 of the payload u32 · payload`, then zeros while the
+//! file is written.
 //!
-//! The length word carries 16 bits and their complement. So a flipped bit in a length is seen as damage, and never
-//! taken for a record that goes on beyond the end of the file, which is how a write that was cut short looks.
+//! The length word carries the complement of 16 bits and then these bits, high bytes first: whether the record is the
+//! first of a commit, two zeros, and 13 bits of length. So a flipped bit in a length is seen as damage, and never taken
+//! for a record that goes on beyond the end of the file, which is how a write that was cut short looks; and the first
+//! byte of a record is never zero, nor one bit away from it.
 
 use std::path::Path;
 
@@ -9,10 +12,14 @@ use crate::codec::{self, DecodeError};
 use crate::error::Damage;
 use crate::record::{Entry, Record};
 use crate::segment::FileId;
+use crate::tail::{is_torn, is_unwritten};
 
 const MAGIC: &[u8; 8] = b"BANYANLG";
 const FORMAT: u16 = 1;
 const FRAME_HEADER: usize = 8;
+const LENGTH_WORD: usize = 4;
+const LEN_MAX: u16 = (1 << 13) - 1;
+const STARTS_COMMIT: u16 = 1 << 15;
 
 /// What a file starts with. It names the file's place, so that a file in a wrong place is noticed.
 pub(crate) fn header(file: &FileId) -> Vec<u8> {
@@ -26,14 +33,15 @@ pub(crate) fn header(file: &FileId) -> Vec<u8> {
     bytes
 }
 
-/// Appends one record. `scratch` is a buffer to reuse.
+/// Appends one record to `out`, the bytes of one commit. `scratch` is a buffer to reuse.
 pub(crate) fn append(entry: &Entry, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
     scratch.clear();
     codec::encode(entry, scratch);
-    // The texts of a record are bounded far below 64 KiB together.
-    let len = u16::try_from(scratch.len()).unwrap_or(u16::MAX);
-    out.extend_from_slice(&len.to_le_bytes());
-    out.extend_from_slice(&(!len).to_le_bytes());
+    // The texts of a record are bounded to less than 5 KiB together.
+    let len = u16::try_from(scratch.len()).unwrap_or(LEN_MAX).min(LEN_MAX);
+    let word = if out.is_empty() { len | STARTS_COMMIT } else { len };
+    out.extend_from_slice(&(!word).to_be_bytes());
+    out.extend_from_slice(&word.to_be_bytes());
     out.extend_from_slice(&crc32fast::hash(scratch).to_le_bytes());
     out.extend_from_slice(scratch);
 }
@@ -52,11 +60,12 @@ pub(crate) struct Scan {
     pub(crate) records: u64,
     /// Length up to the end of the last whole record.
     pub(crate) whole: u64,
-    /// Bytes behind it, of a write that was cut short.
+    /// Bytes behind it, of a write that was cut short. None when there are only zeros.
     pub(crate) torn: u64,
 }
 
-/// Reads a file and shows every record to `visit`. `last` says that it is the last of its segment: only that may end in a write that was cut short.
+/// Reads a file and shows every record to `visit`. `last` says that it is the last of its segment: only that may end in
+/// a write that was cut short. Zeros may follow the last record of the last file, and the end mark of any.
 ///
 /// # Errors
 /// [`Damage`] for every other file that is not exactly what was written.
@@ -71,19 +80,21 @@ pub(crate) fn scan(
         |offset: usize, what| Damage::Corrupt { path: path.to_owned(), offset: offset as u64, what };
     let mut scan = Scan::default();
     let Some(mut offset) = header_len(file, path, bytes)? else {
-        scan.torn = bytes.len() as u64;
+        scan.torn = if is_unwritten(bytes) { 0 } else { bytes.len() as u64 };
         return if last { Ok(scan) } else { Err(corrupt(0, "the file ends within its header")) };
     };
     let mut ended = false;
-    while let Some(rest) = bytes.get(offset..).filter(|rest| !rest.is_empty()) {
+    while let Some(rest) = bytes.get(offset..).filter(|rest| !is_unwritten(rest)) {
         let payload = match frame(rest) {
-            Frame::Whole(payload) => payload,
-            Frame::Torn if last && !ended => {
+            Ok(frame) => frame.payload,
+            Err(bad) if is_torn(bytes, offset, bad.len) => {
+                if ended || !last {
+                    return Err(corrupt(offset, "a record is cut short where none may be"));
+                }
                 scan.torn = rest.len() as u64;
                 break;
             }
-            Frame::Torn => return Err(corrupt(offset, "a record is cut short where none may be")),
-            Frame::Damaged(what) => return Err(corrupt(offset, what)),
+            Err(bad) => return Err(corrupt(offset, bad.what)),
         };
         let entry = codec::decode(payload).map_err(|error| match error {
             DecodeError::Newer => Damage::NewerVersion { path: path.to_owned(), offset: offset as u64 },
@@ -109,36 +120,40 @@ pub(crate) fn scan(
     Ok(scan)
 }
 
-enum Frame<'a> {
-    Whole(&'a [u8]),
-    Torn,
-    Damaged(&'static str),
+struct Frame<'a> {
+    payload: &'a [u8],
+    starts_commit: bool,
 }
 
-fn frame(rest: &[u8]) -> Frame<'_> {
-    if rest.get(4..).is_none_or(unwritten) {
-        return Frame::Torn;
-    }
-    let Some((&[a, b, c, d], behind)) = rest.split_first_chunk() else { return Frame::Torn };
-    let len = u16::from_le_bytes([a, b]);
-    if !len != u16::from_le_bytes([c, d]) {
-        return Frame::Damaged("the length of a record does not check");
-    }
-    let Some((crc, behind)) = behind.split_first_chunk() else { return Frame::Torn };
-    let Some(payload) = behind.get(..usize::from(len)) else { return Frame::Torn };
-    if crc32fast::hash(payload) == u32::from_le_bytes(*crc) {
-        Frame::Whole(payload)
-    } else if payload.ends_with(&[0]) && behind.get(payload.len()..).is_none_or(unwritten) {
-        // The file was made longer, but its last pages never reached the disk: no record ends with a zero byte.
-        Frame::Torn
-    } else {
-        Frame::Damaged("the checksum of a record does not hold")
-    }
+/// Bytes that are no whole record.
+struct Bad {
+    /// How many bytes it has, as far as that is known.
+    len: usize,
+    what: &'static str,
 }
 
-/// Whether nothing but zeros follows: pages that the file system had promised and that never reached the disk.
-fn unwritten(rest: &[u8]) -> bool {
-    rest.iter().all(|byte| *byte == 0)
+/// The record at the front of these bytes.
+fn frame(rest: &[u8]) -> Result<Frame<'_>, Bad> {
+    let bad = |len, what| Bad { len, what };
+    let no_length = || bad(LENGTH_WORD, "the length of a record does not check");
+    let (&[a, b, c, d], behind) = rest.split_first_chunk().ok_or_else(no_length)?;
+    let word = u16::from_be_bytes([c, d]);
+    let len = word & !STARTS_COMMIT;
+    if !word != u16::from_be_bytes([a, b]) || len > LEN_MAX {
+        return Err(no_length());
+    }
+    let no_checksum = || bad(FRAME_HEADER + usize::from(len), "the checksum of a record does not hold");
+    let (crc, behind) = behind.split_first_chunk().ok_or_else(no_checksum)?;
+    let payload = behind.get(..usize::from(len)).ok_or_else(no_checksum)?;
+    if crc32fast::hash(payload) != u32::from_le_bytes(*crc) {
+        return Err(no_checksum());
+    }
+    Ok(Frame { payload, starts_commit: word & STARTS_COMMIT != 0 })
+}
+
+/// Whether a whole record stands at the front of these bytes that is the first of its commit.
+pub(crate) fn starts_commit(rest: &[u8]) -> bool {
+    frame(rest).is_ok_and(|frame| frame.starts_commit)
 }
 
 /// The length of a whole header, `None` for one that was cut short.

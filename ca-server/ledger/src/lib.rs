@@ -8,8 +8,11 @@
 //! Files are `<dir>/<segment>/<number>.log`: a segment is one incarnation of one replica, and is never written by
 //! another. What cannot be read with certainty stops the start; it is never taken for "no rows".
 //!
+//! The file that is written has zeros behind its records, so that a commit overwrites them and changes no metadata
+//! (`docs/decisions/0014-zeros-ahead-of-the-ledger.md`). They are cut off when the file is closed, or at the next start.
+//!
 //! This crate decides nothing about gates, certificates or callers. Start at [`Ledger`]; formats are in `frame` and
-//! `codec`, the writing in `writer`, the reading in `recovery`.
+//! `codec`, what a crash leaves in `tail`, the writing in `writer`, the reading in `recovery`.
 #![forbid(unsafe_code)]
 
 mod aggregates;
@@ -31,6 +34,7 @@ mod segment;
 mod settings;
 mod shared;
 mod stats;
+mod tail;
 mod writer;
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub struct FileRecords {
     pub path: PathBuf,
     /// Its records, in the order they were written.
     pub entries: Vec<Entry>,
-    /// Bytes behind them of a write that was cut short, or is going on.
+    /// Bytes behind them of a write that was cut short, or is going on. None when there are only zeros.
     pub torn: u64,
 }
 
@@ -41,10 +41,19 @@ pub fn read<'a>(
     Ok(all.into_iter().map(move |listed| read_file(disk, listed)))
 }
 
+/// A file that is written meanwhile may be seen with a later commit and without an earlier one, whose place was read
+/// before it was written. At the next look that one is there; damage is where it was.
 fn read_file(disk: &dyn Disk, listed: Listed) -> Result<FileRecords, Damage> {
     let Listed { file, path, last } = listed;
-    let bytes = disk.read(&path).map_err(|error| files::unreadable(&path, &error))?;
-    let mut entries = Vec::new();
-    let scan = frame::scan(&Source { file: &file, path: &path }, &bytes, last, |entry| entries.push(entry))?;
-    Ok(FileRecords { file, path, entries, torn: scan.torn })
+    let mut before = None;
+    loop {
+        let bytes = disk.read(&path).map_err(|error| files::unreadable(&path, &error))?;
+        let mut entries = Vec::new();
+        let source = Source { file: &file, path: &path };
+        match frame::scan(&source, &bytes, last, |entry| entries.push(entry)) {
+            Ok(scan) => return Ok(FileRecords { file, path, entries, torn: scan.torn }),
+            Err(damage) if last && before.as_ref() != Some(&damage) => before = Some(damage),
+            Err(damage) => return Err(damage),
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Reading what earlier incarnations left.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use host::Disk;
 use trust::{RootId, Serial, Timestamp};
@@ -46,7 +46,7 @@ pub struct TornTail {
     pub path: PathBuf,
     /// Where it was cut.
     pub offset: u64,
-    /// How many bytes were cut off.
+    /// How many bytes were cut off, with the zeros behind them that were written ahead.
     pub bytes: u64,
 }
 
@@ -62,7 +62,11 @@ pub(crate) fn recover(options: &OpenOptions) -> Result<(Recovered, Index, Vec<Fi
         recovery.read(disk.as_ref(), &listed)?;
     }
     for torn in recovery.recovered.segments.values().filter_map(|found| found.torn.as_ref()) {
-        cut(disk.as_ref(), torn)?;
+        let TornTail { path, offset, bytes } = torn;
+        tracing::warn!(file = %path.display(), offset, bytes, "cutting off a write that was cut short");
+    }
+    for (path, offset) in &recovery.to_cut {
+        cut(disk.as_ref(), path, *offset)?;
     }
     make_directory(options, ARCHIVE)?;
     make_directory(options, segment.as_str())?;
@@ -75,6 +79,8 @@ struct Recovery {
     index: Index,
     /// Each file, with the rows that it mentions without telling when they end.
     files: Vec<(FileUse, Vec<Serial>)>,
+    /// Files with something behind their records, and where that begins.
+    to_cut: Vec<(PathBuf, u64)>,
 }
 
 impl Recovery {
@@ -98,6 +104,9 @@ impl Recovery {
         found.records += records;
         if torn > 0 {
             found.torn = Some(TornTail { path: path.clone(), offset: whole, bytes: torn });
+        }
+        if whole < bytes.len() as u64 {
+            self.to_cut.push((path.clone(), whole));
         }
         self.files.push((used, mentions));
         Ok(())
@@ -133,12 +142,10 @@ fn make_directory(options: &OpenOptions, name: &str) -> Result<(), OpenError> {
     made.map_err(|source| OpenError::Io { operation: "create the directory", path, source })
 }
 
-fn cut(disk: &dyn Disk, torn: &TornTail) -> Result<(), OpenError> {
-    let TornTail { path, offset, bytes } = torn;
-    tracing::warn!(file = %path.display(), offset, bytes, "cutting off a write that was cut short");
+fn cut(disk: &dyn Disk, path: &Path, offset: u64) -> Result<(), OpenError> {
     let cut = disk.append_open(path, 0o600).and_then(|mut file| {
-        file.truncate(*offset)?;
+        file.truncate(offset)?;
         file.sync()
     });
-    cut.map_err(|source| OpenError::Io { operation: "cut", path: path.clone(), source })
+    cut.map_err(|source| OpenError::Io { operation: "cut", path: path.to_owned(), source })
 }

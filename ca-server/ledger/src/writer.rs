@@ -25,6 +25,8 @@ const BATCH_MAX: usize = 1_024;
 /// How long records that nobody waits for may wait for a row to share its sync with. A crash loses no more than what
 /// came in this time, and what it loses only makes gates open later.
 const LATER_WAIT_MAX: Duration = Duration::from_millis(10);
+/// Zeros written ahead of the records at a time: enough for about 3,000 ordinary rows.
+const AHEAD_BYTES: u64 = 1 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -81,6 +83,8 @@ pub(crate) struct OpenFile {
     handle: Box<dyn AppendFile>,
     /// Everything up to here is durable.
     durable: u64,
+    /// A commit that reaches beyond this writes zeros ahead first.
+    ahead: u64,
     used: FileUse,
     /// Its end mark is durable: the next record needs the next file.
     ended: bool,
@@ -97,7 +101,28 @@ impl OpenFile {
         handle.append(&frame::header(&file))?;
         handle.sync()?;
         let durable = handle.len();
-        Ok(Self { path, handle, durable, used: FileUse::new(file), ended: false })
+        Ok(Self { path, handle, durable, ahead: durable, used: FileUse::new(file), ended: false })
+    }
+
+    /// Sees to it that the next `bytes` go over zeros that are there already, so that most commits change no metadata of
+    /// the file. The zeros become durable with the commit. Without them the commit makes the file longer, as it does
+    /// at the end of a full file; after a failure so do those that follow, for as many bytes as were asked for.
+    fn write_ahead(&mut self, bytes: u64, file_bytes_max: u64) {
+        let room = AHEAD_BYTES.min(file_bytes_max.saturating_sub(self.durable));
+        if self.durable.saturating_add(bytes) <= self.ahead || bytes > room {
+            return;
+        }
+        self.ahead = self.durable.saturating_add(room);
+        if let Err(error) = self.handle.reserve(room) {
+            tracing::debug!(file = %self.path.display(), %error, "no zeros are written ahead, commits take longer");
+        }
+    }
+
+    /// Cuts off the zeros that were written ahead. Those that stay after a failure are cut off at the next start.
+    fn drop_ahead(&mut self) {
+        if let Err(error) = self.handle.truncate(self.durable) {
+            tracing::debug!(file = %self.path.display(), %error, "zeros stay behind the end mark");
+        }
     }
 }
 
@@ -178,6 +203,7 @@ impl Writer {
     /// would then call the next sync a success.
     fn append_and_sync(&mut self) -> Result<(), LedgerError> {
         let file = &mut self.file;
+        file.write_ahead(self.buffer.len() as u64, self.shared.settings.file_bytes_max);
         if let Err(error) = file.handle.append(&self.buffer) {
             self.shared.counters.writes_failed.fetch_add(1, Relaxed);
             if let Err(second) = file.handle.truncate(file.durable) {
@@ -279,6 +305,7 @@ impl Writer {
         self.buffer.clear();
         frame::append(&entry, &mut self.scratch, &mut self.buffer);
         self.append_and_sync()?;
+        self.file.drop_ahead();
         self.file.used.records += 1;
         self.file.used.len = self.file.durable;
         self.file.ended = true;

@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use super::{Bench, issue};
+use super::{Bench, issue, written_len};
 use crate::error::{Damage, OpenError};
 use crate::settings::Settings;
 
-/// Two files of the first incarnation, full ones of the same size: the first with an end mark.
+/// Two files of the first incarnation: a full one with its end mark, and one with zeros written ahead.
 async fn written() -> Bench {
     let mut bench = Bench::with(Settings { file_bytes_max: 1 << 10, ..Settings::default() });
     let (ledger, disk, _) = bench.start();
@@ -25,7 +25,7 @@ async fn every_flipped_bit_in_every_file_stops_the_start_and_names_the_file() {
     for number in [1, 2] {
         let path = bench.file(1, number);
         let sound = fs::read(&path).unwrap();
-        for byte in 0..sound.len() {
+        for byte in 0..written_len(&sound) {
             let mut flipped = sound.clone();
             flipped[byte] ^= 1 << (byte % 8);
             fs::write(&path, &flipped).unwrap();
@@ -43,7 +43,8 @@ async fn every_flipped_bit_in_every_file_stops_the_start_and_names_the_file() {
 async fn a_file_cut_anywhere_is_torn_if_it_is_the_last_and_damaged_if_it_is_not() {
     let mut bench = written().await;
     let (first, last) = (bench.file(1, 1), bench.file(1, 2));
-    let sound = fs::read(&last).unwrap();
+    let mut sound = fs::read(&last).unwrap();
+    sound.truncate(written_len(&sound));
     for len in 0..sound.len() {
         fs::write(&last, &sound[..len]).unwrap();
         let (ledger, _, recovered) = bench.start();
@@ -63,16 +64,20 @@ async fn a_file_cut_anywhere_is_torn_if_it_is_the_last_and_damaged_if_it_is_not(
 }
 
 #[tokio::test]
-async fn pages_that_never_reached_the_disk_are_a_torn_tail() {
+async fn zeros_behind_whole_records_are_no_write_and_behind_part_of_one_a_torn_one() {
     let mut bench = written().await;
     let last = bench.file(1, 2);
-    let sound = fs::read(&last).unwrap();
+    let mut sound = fs::read(&last).unwrap();
+    sound.truncate(written_len(&sound));
     for kept in 0..=sound.len() {
         let mut zeroed = sound[..kept].to_vec();
         zeroed.resize(sound.len() + 700, 0);
         fs::write(&last, &zeroed).unwrap();
         let (_, _, recovered) = bench.start();
-        assert!(recovered.segments.values().next().unwrap().torn.is_some(), "{kept}");
+        let torn = recovered.segments.values().next().unwrap().torn.is_some();
+        let left = fs::read(&last).unwrap();
+        assert_eq!(torn, left != sound[..kept], "{kept}");
+        assert!(sound[..kept].starts_with(&left), "{kept}");
     }
 }
 
@@ -81,9 +86,10 @@ async fn records_of_a_newer_version_stop_the_start_and_say_so() {
     let mut bench = written().await;
     let last = bench.file(1, 2);
     let mut bytes = fs::read(&last).unwrap();
+    bytes.truncate(written_len(&bytes));
     let payload = [99, 1, 0xa5];
-    bytes.extend_from_slice(&3u16.to_le_bytes());
-    bytes.extend_from_slice(&(!3u16).to_le_bytes());
+    bytes.extend_from_slice(&(!3u16).to_be_bytes());
+    bytes.extend_from_slice(&3u16.to_be_bytes());
     bytes.extend_from_slice(&crc32fast::hash(&payload).to_le_bytes());
     bytes.extend_from_slice(&payload);
     fs::write(&last, &bytes).unwrap();

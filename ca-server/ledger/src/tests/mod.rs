@@ -1,5 +1,6 @@
 //! The ledger as a whole, on a disk that fails on purpose.
 
+mod ahead;
 mod compaction;
 mod damage;
 mod evidence;
@@ -80,6 +81,11 @@ impl Bench {
 fn entries(dir: &Path) -> Vec<Entry> {
     let files: Result<Vec<_>, _> = reader::read(&host::RealDisk, dir).unwrap().collect();
     files.unwrap().into_iter().flat_map(|file| file.entries).collect()
+}
+
+/// How much of a file's bytes is no zeros written ahead: no record ends with a zero.
+fn written_len(bytes: &[u8]) -> usize {
+    bytes.len() - bytes.iter().rev().take_while(|byte| **byte == 0).count()
 }
 
 /// Everything that recovery must bring back.
