@@ -168,7 +168,7 @@ impl Keeper {
         }
     }
 
-    /// A new leaf for the server, and with it new tickets: sessions of before are not resumed.
+    /// A new leaf for the server's own handshakes.
     async fn renew_own_leaf(&mut self) {
         let (ca, snapshot) = (&self.ca, self.ca.cell.load());
         let leaf = match own_leaf::issue(&ca.issuer, snapshot, &ca.id, &self.names).await {

@@ -121,7 +121,7 @@ where
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_ANSWER_WITHIN);
     let ending = peer.ending.clone();
-    let service = TowerToHyperService::new(WithPeer { peer, services });
+    let service = TowerToHyperService::new(WithPeer { peer, services: services.for_connection() });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     let age = tokio::time::sleep(limits.connection_age());
     tokio::select! {

@@ -1,6 +1,7 @@
 //! What every gRPC request passes before and after its handler: size, load, time, and refusals in one form.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -11,10 +12,12 @@ use std::time::Duration;
 use http::{HeaderMap, Request, Response};
 use tokio::sync::Semaphore;
 use tonic::body::Body;
+use tonic::codegen::Bytes;
 use tonic::service::Routes;
 use tonic::{Code, Status};
 use tower::Service;
 
+use super::body::{READERS_PER_CONNECTION, gather};
 use super::grpc::Peer;
 
 /// Most bytes of metadata in a request: names and values, and 32 for each field as HTTP/2 counts them (RFC 9113 §6.5.2).
@@ -51,41 +54,47 @@ pub(crate) trait Doorkeeper: Send + Sync + fmt::Debug {
 pub(crate) struct Guard {
     routes: Routes,
     shared: Arc<Shared>,
+    readers: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
 struct Shared {
-    places: Arc<Semaphore>,
+    places: Semaphore,
     within: Duration,
     doorkeeper: Arc<dyn Doorkeeper>,
 }
 
 impl Guard {
-    /// Lets `in_flight` requests through at a time, each of which must be answered `within` a time; of a stream this
-    /// counts until its first header.
+    /// Lets `in_flight` requests through at a time, each of which must be answered `within` a time, its message included;
+    /// of a stream this counts until its first header.
     pub(crate) fn new(
         routes: Routes,
         in_flight: usize,
         within: Duration,
         doorkeeper: Arc<dyn Doorkeeper>,
     ) -> Self {
-        let places = Arc::new(Semaphore::new(in_flight));
-        Self { routes: routes.prepare(), shared: Arc::new(Shared { places, within, doorkeeper }) }
+        let places = Semaphore::new(in_flight);
+        let shared = Arc::new(Shared { places, within, doorkeeper });
+        Self { routes: routes.prepare(), shared, readers: Arc::new(Semaphore::new(READERS_PER_CONNECTION)) }
+    }
+
+    /// The same entrance for one more connection, which reads messages in places of its own.
+    pub(crate) fn for_connection(&self) -> Self {
+        Self { readers: Arc::new(Semaphore::new(READERS_PER_CONNECTION)), ..self.clone() }
     }
 }
 
 impl<B> Service<Request<B>> for Guard
 where
-    B: Send + 'static,
-    Routes: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
-    <Routes as Service<Request<B>>>::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Service::<Request<B>>::poll_ready(&mut self.routes, cx)
+        Service::<Request<Body>>::poll_ready(&mut self.routes, cx)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
@@ -94,16 +103,22 @@ where
         if metadata_bytes(request.headers()) > METADATA_BYTES_MAX {
             return Box::pin(async move { Ok(shared.turn_away(Turned::MetadataTooLarge, peer.as_ref())) });
         }
-        let Ok(place) = Arc::clone(&shared.places).try_acquire_owned() else {
-            return Box::pin(async move { Ok(shared.turn_away(Turned::Overloaded, peer.as_ref())) });
-        };
-        let answer = self.routes.call(request);
+        // The clone stays; the one that said it is ready is called.
+        let next = self.routes.clone();
+        let mut routes = std::mem::replace(&mut self.routes, next);
+        let readers = Arc::clone(&self.readers);
         Box::pin(async move {
-            let answered = tokio::time::timeout(shared.within, answer).await;
-            drop(place);
-            Ok(match answered {
+            let answered = tokio::time::timeout(shared.within, async {
+                let request = gather(request, &readers).await?;
+                let _place = shared.places.try_acquire().map_err(|_| Turned::Overloaded)?;
+                match routes.call(request).await {
+                    Ok(response) => Ok(response),
+                    Err(never) => match never {},
+                }
+            });
+            Ok(match answered.await {
                 Ok(Ok(response)) => shared.in_one_form(response, peer.as_ref()),
-                Ok(Err(never)) => match never {},
+                Ok(Err(turned)) => shared.turn_away(turned, peer.as_ref()),
                 Err(_) => shared.turn_away(Turned::TimedOut, peer.as_ref()),
             })
         })
@@ -139,6 +154,8 @@ mod tests {
     use std::sync::Mutex;
 
     use axum::routing::post;
+    use http_body::Frame;
+    use http_body_util::StreamBody;
     use tower::ServiceExt as _;
 
     use super::*;
@@ -193,6 +210,25 @@ mod tests {
         assert_eq!(*notes.0.lock().unwrap(), [Turned::Overloaded, Turned::TimedOut]);
         guard.oneshot(request("/now")).await.unwrap();
         assert_eq!(notes.0.lock().unwrap().len(), 2, "the place is free again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_without_a_message_hold_up_only_their_own_connection() {
+        let (guard, notes) = guard(1, fine);
+        let silent = || {
+            let body = Body::new(StreamBody::new(futures::stream::pending::<Result<Frame<Bytes>, Status>>()));
+            Request::post("/now").body(body).unwrap()
+        };
+        let stranger = guard.for_connection();
+        let mut waiting = tokio::task::JoinSet::new();
+        for _ in 0..100 {
+            waiting.spawn(stranger.clone().oneshot(silent()));
+        }
+        tokio::task::yield_now().await;
+        guard.for_connection().oneshot(request("/now")).await.unwrap();
+        assert!(notes.0.lock().unwrap().is_empty(), "another connection's request found a place");
+        while waiting.join_next().await.is_some() {}
+        assert_eq!(*notes.0.lock().unwrap(), [Turned::TimedOut; 100]);
     }
 
     #[tokio::test]

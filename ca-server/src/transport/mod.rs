@@ -11,6 +11,7 @@
 //! the section `[limits]` of the configuration.
 
 pub(crate) mod accept;
+pub(crate) mod body;
 pub(crate) mod grpc;
 pub(crate) mod guard;
 pub(crate) mod plain;

@@ -7,11 +7,8 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{ServerConfig, ServerSessionMemoryCache};
+use rustls::server::{NoServerSessionStorage, ServerConfig};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme, version};
-
-/// How many sessions are remembered for TLS 1.2 resumption.
-const SESSIONS_MAX: usize = 4_096;
 
 /// What a handshake is answered with: the server's own chain and its key.
 pub(crate) struct ServingIdentity {
@@ -31,8 +28,7 @@ impl TlsState {
         Ok(Self(ArcSwap::new(server_config(identity)?)))
     }
 
-    /// Puts another identity in force, with new tickets and a new session cache: no session of before is resumed, so
-    /// nobody rests on trust that is gone.
+    /// Puts another identity in force for the handshakes to come.
     pub(crate) fn renew(&self, identity: ServingIdentity) -> Result<(), Error> {
         self.0.store(server_config(identity)?);
         Ok(())
@@ -43,6 +39,8 @@ impl TlsState {
     }
 }
 
+/// No session is ever resumed: a resumed one would rest on what was trusted when it began, and a ticket would carry the
+/// client's whole chain.
 fn server_config(identity: ServingIdentity) -> Result<Arc<ServerConfig>, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Arc::new(AnyProvenKey(Arc::clone(&provider)));
@@ -51,8 +49,8 @@ fn server_config(identity: ServingIdentity) -> Result<Arc<ServerConfig>, Error> 
         .with_client_cert_verifier(verifier)
         .with_single_cert(identity.chain, identity.key)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
-    config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
-    config.ticketer = rustls::crypto::ring::Ticketer::new()?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
 }
 
