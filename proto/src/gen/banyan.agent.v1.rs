@@ -2,7 +2,7 @@
 /// Asks for a bundle.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetBundleRequest {
-    /// SHA-256 of the pinned bundle, 32 bytes; empty asks for the current one.
+    /// SHA-256 of the pinned bundle, 32 bytes, refused if that is not the current one; empty takes whichever is current.
     #[prost(bytes = "vec", tag = "1")]
     pub digest: ::prost::alloc::vec::Vec<u8>,
 }
@@ -492,7 +492,7 @@ pub mod agent_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// The current bundle, or the former one with a digest that a join token pins. Needs no credential: the caller checks the digest.
+        /// The current bundle. Needs no credential: the caller checks it against the digest that its join token pins.
         pub async fn get_bundle(
             &mut self,
             request: impl tonic::IntoRequest<super::GetBundleRequest>,
@@ -626,7 +626,7 @@ pub mod agent_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with AgentServiceServer.
     #[async_trait]
     pub trait AgentService: std::marker::Send + std::marker::Sync + 'static {
-        /// The current bundle, or the former one with a digest that a join token pins. Needs no credential: the caller checks the digest.
+        /// The current bundle. Needs no credential: the caller checks it against the digest that its join token pins.
         async fn get_bundle(
             &self,
             request: tonic::Request<super::GetBundleRequest>,
