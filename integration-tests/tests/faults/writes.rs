@@ -11,10 +11,11 @@ use rotation_driver::WriteFault;
 use trust::RootId;
 
 /// What changes a disk.
-const CHANGES: [Operation; 9] = [
+const CHANGES: [Operation; 10] = [
     Operation::Replace,
     Operation::AppendOpen,
     Operation::Append,
+    Operation::Reserve,
     Operation::Sync,
     Operation::Truncate,
     Operation::Remove,
