@@ -33,8 +33,8 @@ pub struct Settings {
     /// Records that may wait to be written; who brings one more waits for room. Default 4,096, 1 to 1,048,576.
     pub queue_len: usize,
     /// While rows come several at a time, commits start at least this far apart; a row that comes alone is
-    /// written at once. Default zero: what came while it wrote before is batch enough. A longer window costs latency
-    /// and saves CPU time on disks whose sync is fast. At most 100 ms.
+    /// written at once. Default 2 ms: with a fast disk, rows do not gather by themselves, and each would pay a sync and
+    /// two switches between threads of its own (docs/performance.md). At most 100 ms; zero for none.
     pub commit_window: Duration,
     /// A file that has grown to this size is closed. Default 64 MiB, 1 KiB to 1 GiB (files are read whole).
     pub file_bytes_max: u64,
@@ -50,7 +50,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             queue_len: 4_096,
-            commit_window: Duration::ZERO,
+            commit_window: Duration::from_millis(2),
             file_bytes_max: 64 << 20,
             compact_below_percent: 25,
             retention: Duration::from_secs(7 * 86_400),
