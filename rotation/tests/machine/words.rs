@@ -16,6 +16,9 @@ pub(crate) fn policy() -> Policy {
         skew: Duration::from_secs(10),
         leaf_lifetime_max: Duration::from_secs(1_000),
         horizon_step_max: Duration::from_secs(500),
+        settle: Duration::from_secs(30),
+        leaf_lifetime_min: Duration::from_secs(600),
+        withdrawal_max: Duration::from_secs(3_600),
     }
 }
 
