@@ -10,7 +10,7 @@ mod verbs;
 
 use std::collections::BTreeMap;
 
-use trust::{Sequence, Timestamp};
+use trust::{RootId, Sequence, Timestamp};
 
 use crate::{
     AuthorityName, Cause, Effect, Event, PendingEffect, Phase, Policy, PreparedRoot, Refusal, RequestId,
@@ -133,14 +133,6 @@ fn bundle_published(state: &State, sequence: Sequence, now: Timestamp) -> Decisi
 
 /// A root for whoever asked for one: the founding or the rotation.
 fn root_prepared(state: &State, request_id: &RequestId, root: &PreparedRoot, now: Timestamp) -> Decision {
-    let asked = match &state.phase {
-        Phase::Founding(founding) => Some(&founding.request_id),
-        phase => phase.rotation().map(|rotation| &rotation.request_id),
-    };
-    let was_asked = asked == Some(request_id) || state.done.contains(request_id);
-    if was_asked && state.roots.contains_key(&root.id) {
-        return Ok(None);
-    }
     match &state.phase {
         Phase::Founding(founding) if founding.request_id == *request_id => {
             founding::root_prepared(state, founding, root, now)
@@ -148,8 +140,23 @@ fn root_prepared(state: &State, request_id: &RequestId, root: &PreparedRoot, now
         Phase::Staging(staging) if staging.rotation.request_id == *request_id => {
             staging::root_prepared(state, staging, root, now)
         }
-        _ => Err(Cause::NotAsked { request_id: request_id.clone() }),
+        phase => {
+            let under_way = phase.rotation().is_some_and(|rotation| rotation.request_id == *request_id);
+            let was_asked = under_way || state.done.contains(request_id);
+            if was_asked && state.roots.contains_key(&root.id) {
+                return Ok(None);
+            }
+            Err(Cause::NotAsked { request_id: request_id.clone() })
+        }
     }
+}
+
+/// The authority may say the same again, and nothing else.
+fn answered_before(request_id: &RequestId, former: RootId, root: &PreparedRoot) -> Decision {
+    if former == root.id {
+        return Ok(None);
+    }
+    Err(Cause::AnsweredOtherwise { request_id: request_id.clone(), former: former.to_string() })
 }
 
 /// Takes a new root into the record, untrusted, and has its first issuer signed.

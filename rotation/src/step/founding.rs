@@ -52,8 +52,7 @@ pub(super) fn root_prepared(
 ) -> Decision {
     let Founding { request_id, authority, .. } = founding;
     if let Some(former) = founding.step.root() {
-        let former = former.to_string();
-        return Err(Cause::AnsweredOtherwise { request_id: request_id.clone(), former });
+        return super::answered_before(request_id, former, root);
     }
     let mut draft = Draft::after(state);
     super::stage(&mut draft, (request_id, authority), root, now)?;

@@ -56,8 +56,7 @@ pub(super) fn root_prepared(
 ) -> Decision {
     let Rotation { request_id, authority, .. } = &staging.rotation;
     if let Some(former) = staging.step.root() {
-        let former = former.to_string();
-        return Err(Cause::AnsweredOtherwise { request_id: request_id.clone(), former });
+        return super::answered_before(request_id, former, root);
     }
     let mut draft = Draft::after(state);
     super::stage(&mut draft, (request_id, authority), root, now)?;
