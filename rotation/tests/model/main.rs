@@ -6,7 +6,11 @@
 //!
 //! Loss and delay need no moves of their own: whatever is on its way arrives in some move, late or never. A set
 //! `BANYAN_MODEL_LARGE` walks more.
-#![expect(clippy::unwrap_used, reason = "the words of these tests are well formed, or the test fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the words of these tests are well formed, or the test fails"
+)]
 
 mod mesh;
 mod moves;

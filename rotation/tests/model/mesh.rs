@@ -49,6 +49,8 @@ pub(crate) struct Setting {
     /// Crashes of the replica, and whether they take its segment with them.
     pub(crate) replica_crashes: u8,
     pub(crate) disk_is_lost: bool,
+    /// Whether an operator aborts, rolls back and goes forward again, each once at any time.
+    pub(crate) operator: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -57,13 +59,13 @@ pub(crate) enum Root {
     B,
 }
 
-/// The bundles: 1 is {A}, 2 is {A, B}, 3 is {B}.
+/// The bundles: 1 is {A}, 2 is {A, B}; then comes 3, which is {B}, or after an abort or a rollback 4, which is {A}.
 pub(crate) type Bundle = u8;
 
 pub(crate) fn trusts(bundle: Bundle, root: Root) -> bool {
     match root {
-        Root::A => bundle <= 2,
-        Root::B => bundle >= 2,
+        Root::A => bundle != 3,
+        Root::B => bundle == 2 || bundle == 3,
     }
 }
 

@@ -31,6 +31,7 @@ pub(crate) fn moves(world: &World, setting: &Setting) -> Vec<(String, World)> {
     }
     next.extend(in_force(world, setting).map(|world| ("change in force".to_owned(), world)));
     next.extend(judged(world, setting).map(|world| ("evidence".to_owned(), world)));
+    next.extend(operated(world, setting));
     next.extend(crash(world, setting).map(|world| ("restart of the replica".to_owned(), world)));
     next.extend(tick(world, setting).map(|world| (format!("tick {}", world.tick), world)));
     next.into_iter().map(|(name, next)| (name, with_handshakes(world, setting, next))).collect()
@@ -52,7 +53,11 @@ fn id_of(name: Root) -> RootId {
 }
 
 fn bundle(world: &World) -> u8 {
-    u8::try_from(world.record.sequence.0).unwrap()
+    let with_a = world.record.roots[&root("A")].state.is_trusted();
+    match u8::try_from(world.record.sequence.0).unwrap() {
+        3 if with_a => 4,
+        sequence => sequence,
+    }
 }
 
 /// A request takes a snapshot. Agents ask when their leaf is over or of a root that no longer signs.
@@ -325,6 +330,24 @@ fn evidence(world: &World, setting: &Setting) -> Evidence {
         subscribers: Subscribers::default(),
         foreign: BTreeMap::new(),
     }
+}
+
+/// What an operator asks for, each once: a request id is carried out once.
+fn operated(world: &World, setting: &Setting) -> Vec<(String, World)> {
+    if !setting.operator {
+        return Vec::new();
+    }
+    let id = |text: &str| text.parse().unwrap();
+    let verbs = [
+        Event::AbortRequested { request_id: id("abort") },
+        Event::RollbackRequested { request_id: id("back") },
+        Event::ActivateRequested { request_id: id("forward"), evidence: evidence(world, setting) },
+    ];
+    let moved = verbs.iter().filter_map(|verb| {
+        let record = taken(&world.record, verb, world.tick, &limits(setting))?;
+        Some((verb.name().to_owned(), World { record, ..world.clone() }))
+    });
+    moved.collect()
 }
 
 fn crash(world: &World, setting: &Setting) -> Option<World> {

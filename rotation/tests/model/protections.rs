@@ -20,6 +20,7 @@ const PLAIN: Setting = Setting {
     agent_crashes: 0,
     replica_crashes: 0,
     disk_is_lost: false,
+    operator: false,
 };
 
 fn checked(name: &str, setting: Setting, without: &[Without]) {
@@ -60,6 +61,12 @@ fn gates_keep_every_handshake() {
 fn settle_keeps_handshakes_in_flight() {
     let setting = Setting { handshake: 2, ticks: 5, ..PLAIN };
     checked("handshakes", setting, &[Without::Settle]);
+}
+
+#[test]
+fn an_operator_may_abort_roll_back_and_go_forward_again() {
+    let setting = Setting { operator: true, ticks: 0, ..PLAIN };
+    checked("operator", setting, &[Without::GateT, Without::AckOnApply, Without::GateL]);
 }
 
 #[test]
