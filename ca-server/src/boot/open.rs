@@ -205,7 +205,7 @@ pub(super) async fn founded(
         driver.submit(Event::FoundingRequested { request_id, authority }).await?;
     }
     let mut changes = driver.changes();
-    let signs = changes.wait_for(|state| matches!(state.phase, Phase::Steady(_)) && state.signer().is_some());
+    let signs = changes.wait_for(|state| state.signer().is_some());
     tokio::select! {
         signs = signs => match signs {
             Ok(state) => Ok(Arc::clone(&state)),
