@@ -92,7 +92,7 @@ fn a_lost_segment_counts_as_full_until_a_bound_that_holds() {
         client_leaf: 3,
         client_requests: 1,
         bound: 1,
-        ticks: 3,
+        ticks: 2,
         replica_crashes: 1,
         disk_is_lost: true,
         ..PLAIN
