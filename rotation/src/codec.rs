@@ -167,3 +167,28 @@ pub(crate) mod bounds {
         Ok(written.into_iter().map(|(root, secs)| (root, Timestamp::from_secs(secs))).collect())
     }
 }
+
+/// Generations by segment.
+pub(crate) mod seals {
+    use std::collections::BTreeMap;
+
+    use trust::Generation;
+
+    use super::*;
+    use crate::SegmentId;
+
+    pub(crate) fn serialize<S: Serializer>(
+        seals: &BTreeMap<SegmentId, Generation>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(seals.iter().map(|(segment, generation)| (segment.to_string(), generation.0)))
+    }
+
+    pub(crate) fn deserialize<'de, D>(deserializer: D) -> Result<BTreeMap<SegmentId, Generation>, D::Error>
+    where
+        D: Deserializer<'de>,
+    {
+        let written: BTreeMap<SegmentId, u64> = text_keys::deserialize(deserializer)?;
+        Ok(written.into_iter().map(|(segment, generation)| (segment, Generation(generation))).collect())
+    }
+}

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use trust::{CertificateId, Generation, Root, RootId, Sequence, Timestamp};
 
 use crate::codec;
-use crate::{AuthorityName, Contents, Der, KeyName, ReplicaName, RequestId, SegmentId};
+use crate::{AuthorityName, Contents, Der, Evidence, KeyName, Mode, ReplicaName, RequestId, SegmentId};
 
 /// Something that happened. Any event may be given again, at any time: what was done once is not done twice.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -93,6 +93,50 @@ pub enum Event {
         #[serde(with = "codec::seconds")]
         until: Timestamp,
     },
+    /// Somebody wants a new root to take the place of the one that signs.
+    RotationRequested {
+        /// Chosen at random by who wants it, and kept while the answer is unknown.
+        request_id: RequestId,
+        /// Who shall make and hold the new root.
+        authority: AuthorityName,
+        /// Who lets it sign.
+        mode: Mode,
+    },
+    /// What the ledger and the subscribers say at this time. A gate that this opens is passed, unless the rotation is
+    /// held or waits for an operator.
+    EvidenceReported {
+        /// What they say.
+        evidence: Evidence,
+    },
+    /// An operator lets the new root sign, if the trust gate is open; after a rollback, goes forward again.
+    ActivateRequested {
+        /// Chosen at random by who wants it.
+        request_id: RequestId,
+        /// What the gate is judged by.
+        evidence: Evidence,
+    },
+    /// An operator wants no phase to end by itself.
+    HoldRequested {
+        /// Chosen at random by who wants it.
+        request_id: RequestId,
+    },
+    /// An operator lets phases end again.
+    ResumeRequested {
+        /// Chosen at random by who wants it.
+        request_id: RequestId,
+    },
+    /// An operator gives the rotation up before its root has signed.
+    AbortRequested {
+        /// Chosen at random by who wants it.
+        request_id: RequestId,
+    },
+    /// An operator wants the former root to sign again.
+    RollbackRequested {
+        /// Chosen at random by who wants it.
+        request_id: RequestId,
+    },
+    /// A driver started: what was counted on the uptime of a former one is counted anew.
+    DriverStarted,
 }
 
 /// A root as its authority handed it over, checked by who received it.
@@ -154,6 +198,14 @@ impl Event {
             Self::SegmentSealed { .. } => "segment_sealed",
             Self::SegmentClosed { .. } => "segment_closed",
             Self::HorizonRequested { .. } => "horizon_requested",
+            Self::RotationRequested { .. } => "rotation_requested",
+            Self::EvidenceReported { .. } => "evidence_reported",
+            Self::ActivateRequested { .. } => "activate_requested",
+            Self::HoldRequested { .. } => "hold_requested",
+            Self::ResumeRequested { .. } => "resume_requested",
+            Self::AbortRequested { .. } => "abort_requested",
+            Self::RollbackRequested { .. } => "rollback_requested",
+            Self::DriverStarted => "driver_started",
         }
     }
 }

@@ -2,6 +2,7 @@
 //! both before it stores a state; a violation means a fault in this crate, and the former state stays.
 
 mod one_state;
+mod rotation;
 mod two_states;
 
 use trust::{CertificateId, Generation, RootId, Sequence, Timestamp};
@@ -31,7 +32,9 @@ pub fn check_next(former: &State, next: &State) -> Result<(), Violation> {
 /// The property that a violation breaks.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Property {
-    /// No leaf is released past the durable horizon.
+    /// No handshake fails for trust. The record shows of it that a root signs only after the trust gate.
+    S1,
+    /// A root leaves the bundle only when no leaf of it is alive; no leaf is released past the durable horizon.
     S2,
     /// The signer is in the bundle, the bundle is never empty, no certificate outlives the one above it.
     S3,
@@ -46,6 +49,18 @@ pub enum Property {
 /// What can not be.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Violation {
+    /// S1: a root signs in the place of another without the trust gate.
+    #[error("S1: root {} signs without the trust gate", root.short())]
+    SignerChanged {
+        /// The root.
+        root: RootId,
+    },
+    /// S2: a root left the bundle without the leaf gate.
+    #[error("S2: root {} left the bundle without the leaf gate", root.short())]
+    RootDropped {
+        /// The root.
+        root: RootId,
+    },
     /// S2: a segment may release leaves past the root's horizon.
     #[error("S2: segment {segment} may release leaves until {bound} under root {}, past its horizon", root.short())]
     BoundPastHorizon {
@@ -140,6 +155,12 @@ pub enum Violation {
         /// The root.
         root: RootId,
     },
+    /// S4: the rotation does not fit the roots, the bundle or the pending effects.
+    #[error("S4: {phase} does not fit the roots, the bundle or the pending effects")]
+    RotationUnfit {
+        /// The phase.
+        phase: &'static str,
+    },
     /// S4: the trust domain changed.
     #[error("S4: the trust domain changed")]
     TrustDomainChanged,
@@ -170,7 +191,9 @@ impl Violation {
     /// The property that is broken.
     pub const fn property(&self) -> Property {
         match self {
-            Self::BoundPastHorizon { .. }
+            Self::SignerChanged { .. } => Property::S1,
+            Self::RootDropped { .. }
+            | Self::BoundPastHorizon { .. }
             | Self::HorizonLowered { .. }
             | Self::HorizonRaised { .. }
             | Self::SegmentRevived { .. } => Property::S2,
@@ -183,6 +206,7 @@ impl Violation {
             | Self::Sequence { .. }
             | Self::PhaseOrder { .. }
             | Self::RootChanged { .. }
+            | Self::RotationUnfit { .. }
             | Self::TrustDomainChanged => Property::S4,
             Self::MixedChange { .. } | Self::BundleTooLarge { .. } => Property::S6,
             Self::FoundingUnfit | Self::PendingUnfit { .. } => Property::S8,

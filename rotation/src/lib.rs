@@ -10,13 +10,16 @@
 //! Start at [`State`], then [`Event`] and [`step`].
 #![forbid(unsafe_code)]
 
+mod cause;
 mod codec;
 mod der;
 mod done;
 mod effect;
 mod event;
+pub mod evidence;
 pub mod invariants;
 mod names;
+mod phases;
 mod policy;
 pub mod record;
 mod refusal;
@@ -25,13 +28,16 @@ mod segments;
 mod state;
 mod step;
 
+pub use cause::Cause;
 pub use der::Der;
 pub use done::{DONE_REQUESTS_MAX, DoneRequests};
 pub use effect::{Effect, PendingEffect};
 pub use event::{Event, PreparedRoot, SignedIssuer};
+pub use evidence::Evidence;
 pub use names::{AuthorityName, BadName, KeyName, NAME_BYTES_MAX, ReplicaName, RequestId, SegmentId};
+pub use phases::{BundleChange, Distributing, Draining, Mode, Rotation, Staging, StagingStep, Withdrawing};
 pub use policy::Policy;
-pub use refusal::{Cause, Refusal};
+pub use refusal::Refusal;
 pub use roots::{IssuerEntry, IssuerRenewal, RootEntry, RootState};
 pub use segments::{Contents, Segment, SegmentState};
 pub use state::{Founding, FoundingStep, Phase, Signer, State, Steady};

@@ -5,8 +5,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use trust::Timestamp;
 
-/// Limits of one trust domain. The same for all its replicas.
+/// Limits of one trust domain. The same for all its replicas. Entries of a journal keep the policy they were judged
+/// by; a limit that an old entry does not name had its default then.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Policy {
     /// Bound on the difference between any two wall clocks. Default 60 s.
     pub skew: Duration,
@@ -15,6 +17,13 @@ pub struct Policy {
     /// How far ahead of the longest leaf a horizon may be extended at once. Longer means fewer writes of the record
     /// and a longer wait for the last leaf in a rotation. Default 1 h.
     pub horizon_step_max: Duration,
+    /// Longest handshake in flight: how long a gate's conditions must hold before it opens. Default 30 s.
+    pub settle: Duration,
+    /// Shortest leaf worth issuing: a root with less life left does not sign again. Default 10 min.
+    pub leaf_lifetime_min: Duration,
+    /// How long to wait for those who still trust a root that left the bundle, before the rotation counts as over.
+    /// Default 1 h.
+    pub withdrawal_max: Duration,
 }
 
 impl Default for Policy {
@@ -23,6 +32,9 @@ impl Default for Policy {
             skew: Duration::from_secs(60),
             leaf_lifetime_max: Duration::from_secs(24 * 3_600),
             horizon_step_max: Duration::from_secs(3_600),
+            settle: Duration::from_secs(30),
+            leaf_lifetime_min: Duration::from_secs(600),
+            withdrawal_max: Duration::from_secs(3_600),
         }
     }
 }

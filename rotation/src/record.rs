@@ -11,8 +11,12 @@ use trust::{Generation, TrustDomain};
 use crate::State;
 use crate::invariants::{self, Violation};
 
-/// The version that [`encode`] writes. [`decode`] reads it and every former one; there is none yet.
-pub const FORMAT: u32 = 1;
+/// The version that [`encode`] writes. [`decode`] reads it and every former one.
+///
+/// 1 knew the founding and the steady state; 2 adds the phases of a rotation, and is otherwise the same.
+pub const FORMAT: u32 = 2;
+/// The first version there was.
+const FORMAT_FIRST: u32 = 1;
 
 const MAGIC: [u8; 8] = *b"BANYANST";
 
@@ -95,7 +99,7 @@ pub fn decode(record: &[u8]) -> Result<State, RecordError> {
     if format > FORMAT {
         return Err(RecordError::Newer { found: format });
     }
-    if format != FORMAT {
+    if format < FORMAT_FIRST {
         return Err(damaged("its format never existed"));
     }
     let (checksum, body) = rest.split_first_chunk().ok_or_else(|| damaged("too short"))?;

@@ -35,6 +35,19 @@ impl RootState {
         matches!(self, Self::Active)
     }
 
+    /// The table of root states: whether a root in this state may be in `next` after one event. Staying is always
+    /// allowed; nobody comes back from retirement.
+    pub const fn may_become(self, next: Self) -> bool {
+        match self {
+            Self::Staged => matches!(next, Self::Staged | Self::Published | Self::Retired),
+            Self::Published => matches!(next, Self::Published | Self::Active | Self::Retired),
+            Self::Active => matches!(next, Self::Active | Self::Draining),
+            // Back to active by a rollback, and by going forward after one.
+            Self::Draining => matches!(next, Self::Draining | Self::Active | Self::Retired),
+            Self::Retired => matches!(next, Self::Retired),
+        }
+    }
+
     /// The state's name in texts.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -7,8 +7,8 @@ use trust::{CertificateId, Generation, RootId, Sequence, Timestamp, TrustDomain}
 
 use crate::codec;
 use crate::{
-    AuthorityName, DoneRequests, PendingEffect, ReplicaName, RequestId, RootEntry, RootState, Segment,
-    SegmentId,
+    AuthorityName, Distributing, DoneRequests, Draining, PendingEffect, ReplicaName, RequestId, RootEntry,
+    RootState, Segment, SegmentId, Staging, Withdrawing,
 };
 
 /// The state of one trust domain. Small, ordered and hashable; everything the machine knows is in it.
@@ -47,6 +47,14 @@ pub enum Phase {
     Founding(Founding),
     /// One root signs, and nothing about roots is under way.
     Steady(Steady),
+    /// A rotation was asked for; its root is being made.
+    Staging(Staging),
+    /// The new root is in the bundle, the former one signs.
+    Distributing(Distributing),
+    /// The new root signs, leaves of the former one are alive.
+    Draining(Draining),
+    /// The former root has left the bundle.
+    Withdrawing(Withdrawing),
 }
 
 /// The making of the first root. Stored before anything is asked of the authority.
@@ -148,6 +156,10 @@ impl Phase {
             Self::Uninitialised => "uninitialised",
             Self::Founding(_) => "founding",
             Self::Steady(_) => "steady",
+            Self::Staging(_) => "staging",
+            Self::Distributing(_) => "distributing",
+            Self::Draining(_) => "draining",
+            Self::Withdrawing(_) => "withdrawing",
         }
     }
 }

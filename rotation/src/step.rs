@@ -3,11 +3,19 @@
 mod founding;
 mod horizon;
 mod issuer;
+mod passage;
 mod segment;
+mod staging;
+mod verbs;
 
-use trust::{Sequence, Timestamp};
+use std::collections::BTreeMap;
 
-use crate::{Cause, Effect, Event, PendingEffect, Policy, Refusal, State};
+use trust::{RootId, Sequence, Timestamp};
+
+use crate::{
+    AuthorityName, Cause, Effect, Event, PendingEffect, Phase, Policy, PreparedRoot, Refusal, RequestId,
+    RootEntry, RootState, State,
+};
 
 /// What an event leads to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,11 +45,19 @@ pub fn step(
     now: Timestamp,
     policy: &Policy,
 ) -> Result<Transition, Box<Refusal>> {
-    let decided = match event {
+    match decide(state, event, now, policy) {
+        Ok(Some(draft)) => Ok(Transition { next: draft.state, effects: draft.effects }),
+        Ok(None) => Ok(Transition { next: state.clone(), effects: Vec::new() }),
+        Err(cause) => Err(Box::new(Refusal::new(state, event, cause))),
+    }
+}
+
+fn decide(state: &State, event: &Event, now: Timestamp, policy: &Policy) -> Decision {
+    match event {
         Event::FoundingRequested { request_id, authority } => {
             founding::requested(state, request_id, authority, now)
         }
-        Event::RootPrepared { request_id, root } => founding::root_prepared(state, request_id, root, now),
+        Event::RootPrepared { request_id, root } => root_prepared(state, request_id, root, now),
         Event::IssuerRenewalRequested { request_id, root } => {
             issuer::renewal_requested(state, request_id, *root, now)
         }
@@ -56,11 +72,18 @@ pub fn step(
         Event::HorizonRequested { root, segment, until } => {
             horizon::requested(state, &horizon::Wish { root, segment, until: *until }, now, policy)
         }
-    };
-    match decided {
-        Ok(Some(draft)) => Ok(Transition { next: draft.state, effects: draft.effects }),
-        Ok(None) => Ok(Transition { next: state.clone(), effects: Vec::new() }),
-        Err(cause) => Err(Box::new(Refusal::new(state, event, cause))),
+        Event::RotationRequested { request_id, authority, mode } => {
+            staging::requested(state, &staging::Wish { request_id, authority, mode: *mode }, now)
+        }
+        Event::EvidenceReported { evidence } => passage::evidence_reported(state, evidence, now, policy),
+        Event::ActivateRequested { request_id, evidence } => {
+            verbs::activate(state, (request_id, evidence), now, policy)
+        }
+        Event::HoldRequested { request_id } => verbs::hold(state, request_id, now),
+        Event::ResumeRequested { request_id } => verbs::resume(state, request_id, now),
+        Event::AbortRequested { request_id } => verbs::abort(state, request_id, now),
+        Event::RollbackRequested { request_id } => verbs::rollback(state, request_id, now, policy),
+        Event::DriverStarted => passage::driver_started(state),
     }
 }
 
@@ -106,4 +129,67 @@ fn bundle_published(state: &State, sequence: Sequence, now: Timestamp) -> Decisi
     draft.settle(settled);
     founding::bundle_is_out(&mut draft, now);
     Ok(Some(draft))
+}
+
+/// A root for whoever asked for one: the founding or the rotation.
+fn root_prepared(state: &State, request_id: &RequestId, root: &PreparedRoot, now: Timestamp) -> Decision {
+    match &state.phase {
+        Phase::Founding(founding) if founding.request_id == *request_id => {
+            founding::root_prepared(state, founding, root, now)
+        }
+        Phase::Staging(staging) if staging.rotation.request_id == *request_id => {
+            staging::root_prepared(state, staging, root, now)
+        }
+        phase => {
+            let under_way = phase.rotation().is_some_and(|rotation| rotation.request_id == *request_id);
+            let was_asked = under_way || state.done.contains(request_id);
+            if was_asked && state.roots.contains_key(&root.id) {
+                return Ok(None);
+            }
+            Err(Cause::NotAsked { request_id: request_id.clone() })
+        }
+    }
+}
+
+/// The authority may say the same again, and nothing else.
+fn answered_before(request_id: &RequestId, former: RootId, root: &PreparedRoot) -> Decision {
+    if former == root.id {
+        return Ok(None);
+    }
+    Err(Cause::AnsweredOtherwise { request_id: request_id.clone(), former: former.to_string() })
+}
+
+/// Takes a new root into the record, untrusted, and has its first issuer signed.
+fn stage(
+    draft: &mut Draft,
+    (request_id, authority): (&RequestId, &AuthorityName),
+    root: &PreparedRoot,
+    now: Timestamp,
+) -> Result<(), Cause> {
+    if root.not_after <= now {
+        return Err(Cause::Expired { not_after: root.not_after });
+    }
+    if draft.state.roots.contains_key(&root.id) {
+        return Err(Cause::RootKnown { root: root.id });
+    }
+    draft.state.roots.insert(root.id, staged(root, authority.clone()));
+    draft.settle(|effect| matches!(effect, Effect::StageRoot { request_id: owed, .. } if owed == request_id));
+    let (request_id, authority) = (request_id.clone(), authority.clone());
+    draft.owe(Effect::RequestIssuer { request_id, authority, root: root.id });
+    Ok(())
+}
+
+fn staged(root: &PreparedRoot, authority: AuthorityName) -> RootEntry {
+    RootEntry {
+        state: RootState::Staged,
+        tainted: false,
+        authority,
+        exclusive: root.exclusive,
+        der: root.der.clone(),
+        not_after: root.not_after,
+        horizon: None,
+        issuers: BTreeMap::new(),
+        active_issuer: None,
+        renewal: None,
+    }
 }

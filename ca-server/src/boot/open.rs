@@ -186,6 +186,7 @@ pub(super) fn policy(config: &Config) -> Policy {
         leaf_lifetime_max: config.leaf().ttl_max(),
         // A quarter of a leaf's life: some writes of the record in each, and no long wait for the last leaf.
         horizon_step_max: (config.leaf().ttl_max() / 4).clamp(least, most),
+        ..Policy::default()
     }
 }
 
@@ -204,7 +205,7 @@ pub(super) async fn founded(
         driver.submit(Event::FoundingRequested { request_id, authority }).await?;
     }
     let mut changes = driver.changes();
-    let signs = changes.wait_for(|state| matches!(state.phase, Phase::Steady(_)) && state.signer().is_some());
+    let signs = changes.wait_for(|state| state.signer().is_some());
     tokio::select! {
         signs = signs => match signs {
             Ok(state) => Ok(Arc::clone(&state)),

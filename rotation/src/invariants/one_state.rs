@@ -2,8 +2,10 @@
 
 use trust::{RootId, Sequence};
 
-use super::{BUNDLE_ROOTS_MAX, Violation};
-use crate::{Effect, Founding, FoundingStep, IssuerRenewal, Phase, RootEntry, RootState, State};
+use super::{BUNDLE_ROOTS_MAX, Violation, rotation};
+use crate::{
+    Effect, Founding, FoundingStep, IssuerRenewal, Phase, RootEntry, RootState, Staging, StagingStep, State,
+};
 
 pub(super) fn check(state: &State) -> Result<(), Violation> {
     bundle(state)?;
@@ -13,7 +15,8 @@ pub(super) fn check(state: &State) -> Result<(), Violation> {
     }
     bounds(state)?;
     pending(state)?;
-    founding(state)
+    founding(state)?;
+    rotation::one(state)
 }
 
 fn bundle(state: &State) -> Result<(), Violation> {
@@ -31,7 +34,11 @@ fn signers(state: &State) -> Result<(), Violation> {
     let signing = state.roots.values().filter(|entry| entry.state.may_sign()).count();
     let expected = match state.phase {
         Phase::Uninitialised | Phase::Founding(_) => 0,
-        Phase::Steady(_) => 1,
+        Phase::Steady(_)
+        | Phase::Staging(_)
+        | Phase::Distributing(_)
+        | Phase::Draining(_)
+        | Phase::Withdrawing(_) => 1,
     };
     if signing == expected { Ok(()) } else { Err(Violation::Signers { signing, phase: state.phase.name() }) }
 }
@@ -89,23 +96,34 @@ fn pending(state: &State) -> Result<(), Violation> {
 /// Whether the state says, apart from its list of pending effects, that this one is to be done.
 fn is_called_for(state: &State, effect: &Effect) -> bool {
     match effect {
-        Effect::StageRoot { request_id, authority } => matches!(
-            &state.phase,
-            Phase::Founding(Founding { request_id: asked, authority: whom, step: FoundingStep::StagingRoot, .. })
-                if asked == request_id && whom == authority
-        ),
+        Effect::StageRoot { request_id, authority } => match &state.phase {
+            Phase::Founding(Founding { request_id: asked, authority: whom, step, .. }) => {
+                *step == FoundingStep::StagingRoot && asked == request_id && whom == authority
+            }
+            Phase::Staging(Staging { rotation, step, .. }) => {
+                let asked = rotation.request_id == *request_id && rotation.authority == *authority;
+                *step == StagingStep::StagingRoot && asked
+            }
+            _ => false,
+        },
         Effect::RequestIssuer { request_id, root, .. } => {
-            let first = matches!(
-                &state.phase,
-                Phase::Founding(Founding { request_id: asked, step: FoundingStep::RequestingIssuer { root: at }, .. })
-                    if asked == request_id && at == root
-            );
+            let first = match &state.phase {
+                Phase::Founding(Founding { request_id: asked, step, .. }) => {
+                    *step == FoundingStep::RequestingIssuer { root: *root } && asked == request_id
+                }
+                Phase::Staging(Staging { rotation, step, .. }) => {
+                    *step == StagingStep::RequestingIssuer { root: *root }
+                        && rotation.request_id == *request_id
+                }
+                _ => false,
+            };
             let renewal = state.roots.get(root).and_then(|entry| entry.renewal.as_ref());
             first || renewal.is_some_and(|renewal| renewal.request_id == *request_id)
         }
         Effect::PublishBundle { sequence } => *sequence <= state.sequence,
         Effect::SwitchSigner { root, issuer } => {
-            state.roots.get(root).is_some_and(|entry| entry.active_issuer == Some(*issuer))
+            let entry = state.roots.get(root).filter(|entry| entry.state.may_sign());
+            entry.is_some_and(|entry| entry.active_issuer == Some(*issuer))
         }
     }
 }
@@ -130,7 +148,11 @@ fn founding(state: &State) -> Result<(), Violation> {
                     && owed(|effect| matches!(effect, Effect::PublishBundle { .. }))
             }
         },
-        Phase::Steady(_) => true,
+        Phase::Steady(_)
+        | Phase::Staging(_)
+        | Phase::Distributing(_)
+        | Phase::Draining(_)
+        | Phase::Withdrawing(_) => true,
     };
     if fits { Ok(()) } else { Err(Violation::FoundingUnfit) }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use trust::{RootId, Timestamp};
 
-use super::Violation;
-use crate::{Phase, RootEntry, RootState, Segment, State};
+use super::{Violation, rotation};
+use crate::{Phase, RootEntry, Segment, State};
 
 pub(super) fn check(former: &State, next: &State) -> Result<(), Violation> {
     if next.trust_domain != former.trust_domain {
@@ -21,6 +21,8 @@ pub(super) fn check(former: &State, next: &State) -> Result<(), Violation> {
     for (id, before) in &former.roots {
         root(id, before, next.roots.get(id))?;
     }
+    rotation::signer(former, next)?;
+    rotation::dropped(former, next)?;
     segments(former, next)
 }
 
@@ -28,17 +30,10 @@ pub(super) fn check(former: &State, next: &State) -> Result<(), Violation> {
 fn may_follow(former: &Phase, next: &Phase) -> bool {
     match (former, next) {
         (Phase::Uninitialised, Phase::Uninitialised | Phase::Founding(_))
-        | (Phase::Founding(_), Phase::Steady(_))
-        | (Phase::Steady(_), Phase::Steady(_)) => true,
+        | (Phase::Founding(_), Phase::Steady(_)) => true,
         (Phase::Founding(before), Phase::Founding(after)) => before.request_id == after.request_id,
-        _ => false,
+        _ => rotation::may_follow(former, next),
     }
-}
-
-/// The table of root states.
-fn may_become(former: RootState, next: RootState) -> bool {
-    use RootState::{Active, Published, Staged};
-    former == next || matches!((former, next), (Staged, Published) | (Published, Active))
 }
 
 fn bundle(former: &State, next: &State) -> Result<(), Violation> {
@@ -60,7 +55,7 @@ fn root(id: &RootId, before: &RootEntry, after: Option<&RootEntry>) -> Result<()
     let Some(after) = after else { return Err(changed) };
     let same =
         before.der == after.der && before.authority == after.authority && before.not_after == after.not_after;
-    if !same || !may_become(before.state, after.state) {
+    if !same || !before.state.may_become(after.state) {
         return Err(changed);
     }
     if after.horizon < before.horizon {

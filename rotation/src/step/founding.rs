@@ -7,8 +7,8 @@ use trust::{RootId, Timestamp};
 
 use super::{Decision, Draft};
 use crate::{
-    AuthorityName, Cause, Effect, Founding, FoundingStep, Phase, PreparedRoot, RequestId, RootEntry,
-    RootState, State, Steady,
+    AuthorityName, Cause, Effect, Founding, FoundingStep, Phase, PreparedRoot, RequestId, RootState, State,
+    Steady,
 };
 
 pub(super) fn requested(
@@ -26,8 +26,12 @@ pub(super) fn requested(
             return Err(Cause::RequestIdReused { request_id: request_id.clone() });
         }
         Phase::Founding(_) => return Ok(None),
-        Phase::Steady(_) if state.done.contains(request_id) => return Ok(None),
-        Phase::Steady(_) => return Err(Cause::AlreadyFounded),
+        _ if state.done.contains(request_id) => return Ok(None),
+        Phase::Steady(_)
+        | Phase::Staging(_)
+        | Phase::Distributing(_)
+        | Phase::Draining(_)
+        | Phase::Withdrawing(_) => return Err(Cause::AlreadyFounded),
     }
     let mut draft = Draft::after(state);
     draft.state.phase = Phase::Founding(Founding {
@@ -42,39 +46,16 @@ pub(super) fn requested(
 
 pub(super) fn root_prepared(
     state: &State,
-    request_id: &RequestId,
+    founding: &Founding,
     root: &PreparedRoot,
     now: Timestamp,
 ) -> Decision {
-    let not_asked = || Cause::NotAsked { request_id: request_id.clone() };
-    let founding = match &state.phase {
-        Phase::Founding(founding) if founding.request_id == *request_id => founding,
-        Phase::Steady(_) if state.done.contains(request_id) && state.roots.contains_key(&root.id) => {
-            return Ok(None);
-        }
-        _ => return Err(not_asked()),
-    };
+    let Founding { request_id, authority, .. } = founding;
     if let Some(former) = founding.step.root() {
-        return if former == root.id {
-            Ok(None)
-        } else {
-            Err(Cause::AnsweredOtherwise { request_id: request_id.clone(), former: former.to_string() })
-        };
-    }
-    if root.not_after <= now {
-        return Err(Cause::Expired { not_after: root.not_after });
-    }
-    if state.roots.contains_key(&root.id) {
-        return Err(Cause::RootKnown { root: root.id });
+        return super::answered_before(request_id, former, root);
     }
     let mut draft = Draft::after(state);
-    draft.state.roots.insert(root.id, staged(root, founding.authority.clone()));
-    draft.settle(|effect| matches!(effect, Effect::StageRoot { request_id: owed, .. } if owed == request_id));
-    draft.owe(Effect::RequestIssuer {
-        request_id: request_id.clone(),
-        authority: founding.authority.clone(),
-        root: root.id,
-    });
+    super::stage(&mut draft, (request_id, authority), root, now)?;
     let step = FoundingStep::RequestingIssuer { root: root.id };
     draft.state.phase = Phase::Founding(Founding { step, ..founding.clone() });
     Ok(Some(draft))
@@ -82,11 +63,8 @@ pub(super) fn root_prepared(
 
 /// The first issuer is there: the root is published, and signs once its bundle is out.
 pub(super) fn issuer_is_there(draft: &mut Draft, root: RootId) {
-    if let Some(entry) = draft.state.roots.get_mut(&root) {
-        entry.state = RootState::Published;
-    }
-    draft.state.sequence = draft.state.sequence.next();
-    draft.owe(Effect::PublishBundle { sequence: draft.state.sequence });
+    draft.set_root(root, RootState::Published);
+    draft.change_bundle();
     if let Phase::Founding(founding) = &mut draft.state.phase {
         founding.step = FoundingStep::Publishing { root };
     }
@@ -115,20 +93,5 @@ impl FoundingStep {
             Self::StagingRoot => None,
             Self::RequestingIssuer { root } | Self::Publishing { root } => Some(*root),
         }
-    }
-}
-
-fn staged(root: &PreparedRoot, authority: AuthorityName) -> RootEntry {
-    RootEntry {
-        state: RootState::Staged,
-        tainted: false,
-        authority,
-        exclusive: root.exclusive,
-        der: root.der.clone(),
-        not_after: root.not_after,
-        horizon: None,
-        issuers: std::collections::BTreeMap::new(),
-        active_issuer: None,
-        renewal: None,
     }
 }

@@ -2,9 +2,10 @@
 
 use trust::{CertificateId, RootId, Timestamp};
 
-use super::{Decision, Draft, founding};
+use super::{Decision, Draft, founding, staging};
 use crate::{
-    Cause, Effect, FoundingStep, IssuerEntry, IssuerRenewal, Phase, RequestId, RootEntry, SignedIssuer, State,
+    Cause, Effect, FoundingStep, IssuerEntry, IssuerRenewal, Phase, RequestId, RootEntry, SignedIssuer,
+    StagingStep, State,
 };
 
 pub(super) fn renewal_requested(
@@ -49,7 +50,7 @@ pub(super) fn signed(
     if state.roots.get(&issuer.root).is_some_and(|entry| entry.issuers.contains_key(&issuer.id)) {
         return Ok(None);
     }
-    let (asked, first) =
+    let (asked, whose) =
         who_asked(state, request_id).ok_or(Cause::NotAsked { request_id: request_id.clone() })?;
     if asked != issuer.root {
         return Err(Cause::OtherRoot { asked, answered: issuer.root });
@@ -61,15 +62,21 @@ pub(super) fn signed(
     entry.issuers.insert(issuer.id, added);
     entry.active_issuer = Some(issuer.id);
     entry.renewal = None;
+    let signs = entry.state.may_sign();
     draft.settle(
         |effect| matches!(effect, Effect::RequestIssuer { request_id: owed, .. } if owed == request_id),
     );
-    if first {
-        founding::issuer_is_there(&mut draft, asked);
-    } else {
-        draft.settle(|effect| matches!(effect, Effect::SwitchSigner { root, .. } if *root == asked));
-        draft.owe(Effect::SwitchSigner { root: asked, issuer: issuer.id });
-        draft.state.done.remember(request_id.clone());
+    match whose {
+        Whose::Founding => founding::issuer_is_there(&mut draft, asked),
+        Whose::Rotation => staging::issuer_is_there(&mut draft, asked, now),
+        Whose::Renewal => {
+            // A root that has come to drain meanwhile keeps the new issuer for a rollback.
+            if signs {
+                draft.settle(|effect| matches!(effect, Effect::SwitchSigner { root, .. } if *root == asked));
+                draft.owe(Effect::SwitchSigner { root: asked, issuer: issuer.id });
+            }
+            draft.state.done.remember(request_id.clone());
+        }
     }
     Ok(Some(draft))
 }
@@ -85,22 +92,38 @@ pub(super) fn switched(state: &State, root: RootId, issuer: CertificateId) -> De
     if entry.issuers.contains_key(&issuer) { Ok(None) } else { Err(Cause::UnknownIssuer { root, issuer }) }
 }
 
-/// The root whose issuer was asked for under this request, and whether it is the root's first.
-fn who_asked(state: &State, request_id: &RequestId) -> Option<(RootId, bool)> {
-    if let Phase::Founding(founding) = &state.phase
-        && founding.request_id == *request_id
-        && let FoundingStep::RequestingIssuer { root } = founding.step
-    {
-        return Some((root, true));
+/// What an issuer was asked for.
+enum Whose {
+    Founding,
+    Rotation,
+    Renewal,
+}
+
+/// The root whose issuer was asked for under this request, and what for.
+fn who_asked(state: &State, request_id: &RequestId) -> Option<(RootId, Whose)> {
+    match &state.phase {
+        Phase::Founding(founding) if founding.request_id == *request_id => {
+            if let FoundingStep::RequestingIssuer { root } = founding.step {
+                return Some((root, Whose::Founding));
+            }
+        }
+        Phase::Staging(staging) if staging.rotation.request_id == *request_id => {
+            if let StagingStep::RequestingIssuer { root } = staging.step {
+                return Some((root, Whose::Rotation));
+            }
+        }
+        _ => {}
     }
     let asked =
         |entry: &RootEntry| entry.renewal.as_ref().is_some_and(|renewal| renewal.request_id == *request_id);
-    state.roots.iter().find(|(_, entry)| asked(entry)).map(|(root, _)| (*root, false))
+    state.roots.iter().find(|(_, entry)| asked(entry)).map(|(root, _)| (*root, Whose::Renewal))
 }
 
-fn is_in_use(state: &State, request_id: &RequestId) -> bool {
-    matches!(&state.phase, Phase::Founding(founding) if founding.request_id == *request_id)
-        || who_asked(state, request_id).is_some()
+/// Whether something is under way on this request.
+pub(super) fn is_in_use(state: &State, request_id: &RequestId) -> bool {
+    let founding = matches!(&state.phase, Phase::Founding(founding) if founding.request_id == *request_id);
+    let rotation = state.phase.rotation().is_some_and(|rotation| rotation.request_id == *request_id);
+    founding || rotation || who_asked(state, request_id).is_some()
 }
 
 fn checked(issuer: &SignedIssuer, root: &RootEntry, now: Timestamp) -> Result<IssuerEntry, Cause> {

@@ -2,8 +2,8 @@
 
 use rotation::invariants::{Property, check, check_next};
 use rotation::{
-    Contents, Effect, Event, Founding, FoundingStep, PendingEffect, Phase, RootState, SegmentState, State,
-    step,
+    Contents, Effect, Event, Founding, FoundingStep, Mode, PendingEffect, Phase, RootState, SegmentState,
+    State, step,
 };
 use trust::{Generation, Sequence, TrustDomain};
 
@@ -104,9 +104,9 @@ fn every_rule_of_two_states_is_checked() {
 #[test]
 fn a_root_does_not_vanish() {
     let mut former = with_segment();
-    let staged =
-        rotation::RootEntry { state: RootState::Staged, horizon: None, ..root_mut(&mut former).clone() };
-    former.roots.insert(root("B"), staged);
+    let retired =
+        rotation::RootEntry { state: RootState::Retired, horizon: None, ..root_mut(&mut former).clone() };
+    former.roots.insert(root("B"), retired);
     let mut next = following(&former);
     assert_eq!(check_next(&former, &next), Ok(()));
     next.roots.remove(&root("B"));
@@ -159,4 +159,83 @@ fn publishing() -> Founding {
         requested_at: at(1_000),
         step: FoundingStep::Publishing { root: root("A") },
     }
+}
+
+fn set(state: &mut State, name: &str, to: RootState) {
+    state.roots.get_mut(&root(name)).unwrap().state = to;
+}
+
+fn draining_mut(state: &mut State) -> &mut rotation::Draining {
+    let Phase::Draining(phase) = &mut state.phase else { panic!("not draining") };
+    phase
+}
+
+#[test]
+fn every_rule_of_a_rotation_is_checked() {
+    type Break = fn(&mut State);
+    let staging = || after(signing(), 1_000, &[rotation("r", Mode::Auto), prepared("r", "B")]);
+    let ready = || after(staging(), 1_000, &[hold("h"), signed("r", "B", "b")]);
+    let withdrawing = || after(distributed(Mode::Auto), 1_000, &[abort("x")]);
+    let rules: [(State, Break); 11] = [
+        (after(signing(), 1_000, &[rotation("r", Mode::Auto)]), |s| s.pending.clear()),
+        (staging(), |s| s.pending.clear()),
+        (staging(), |s| set(s, "B", RootState::Retired)),
+        (ready(), |s| s.roots.get_mut(&root("B")).unwrap().active_issuer = None),
+        (distributed(Mode::Auto), |s| s.sequence = Sequence(3)),
+        (distributed(Mode::Auto), |s| set(s, "B", RootState::Retired)),
+        (drained(), |s| draining_mut(s).switched = Generation(s.generation.0 + 1)),
+        (drained(), |s| draining_mut(s).from = root("B")),
+        (drained(), |s| set(s, "A", RootState::Published)),
+        (withdrawing(), |s| set(s, "B", RootState::Published)),
+        (drained(), |s| s.phase = Phase::Steady(rotation::Steady { since: at(1_000) })),
+    ];
+    for (number, (state, break_it)) in rules.into_iter().enumerate() {
+        let mut broken = state.clone();
+        break_it(&mut broken);
+        assert_eq!(check(&state), Ok(()), "rule {number}");
+        let violation = check(&broken).expect_err(&format!("rule {number}"));
+        assert_eq!(violation.property(), Property::S4, "{violation} of rule {number}");
+    }
+}
+
+/// Each pair could be written by a machine without the gate between the two states.
+#[test]
+fn no_state_follows_past_a_closed_gate() {
+    let pass = |state: State, next: State| {
+        let next = State { generation: state.generation.next(), ..next };
+        check_next(&state, &next).map_err(|violation| violation.property())
+    };
+    let events = [reported(evidence(1_130, 2, 10))];
+    let settling = after(distributed(Mode::Auto), 1_100, &[reported(evidence(1_100, 2, 10))]);
+    let switched = after(settling.clone(), 1_130, &events);
+    assert_eq!(pass(settling, switched.clone()), Ok(()));
+    let mut early = switched;
+    draining_mut(&mut early).switched = Generation(13);
+    early.pending[0].generation = Generation(13);
+    assert_eq!(pass(distributed(Mode::Auto), early), Err(Property::S1));
+
+    let settling = after(drained(), 1_130, &[reported(evidence(1_130, 2, 14))]);
+    let gone = after(settling.clone(), 1_160, &[reported(evidence(1_160, 2, 14))]);
+    assert_eq!(pass(settling, gone.clone()), Ok(()));
+    let mut early = gone;
+    let Phase::Withdrawing(phase) = &mut early.phase else { panic!("not withdrawing") };
+    phase.bundle.generation = Generation(18);
+    early.pending[0].generation = Generation(18);
+    assert_eq!(pass(drained(), early), Err(Property::S2));
+
+    let other = after(signing(), 1_000, &[rotation("q", Mode::Auto)]);
+    let one = after(signing(), 1_000, &[rotation("r", Mode::Auto)]);
+    assert_eq!(pass(one.clone(), other), Err(Property::S4), "one rotation at a time");
+    assert_eq!(pass(drained(), one), Err(Property::S4), "no way back to an earlier phase");
+}
+
+#[test]
+fn the_table_of_root_states_has_no_way_back_from_retirement() {
+    use RootState::{Active, Draining, Published, Retired, Staged};
+    let all = [Staged, Published, Active, Draining, Retired];
+    let table: Vec<String> = all
+        .iter()
+        .map(|from| all.map(|to| if from.may_become(to) { 'x' } else { '.' }).iter().collect())
+        .collect();
+    assert_eq!(table, ["xx..x", ".xx.x", "..xx.", "..xxx", "....x"]);
 }

@@ -7,7 +7,11 @@
 
 mod broken;
 mod explore;
+mod gates;
+mod rotations;
+mod script;
 mod scripts;
 mod stored;
+mod verbs;
 mod walk;
 mod words;

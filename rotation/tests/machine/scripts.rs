@@ -1,51 +1,8 @@
 //! Golden scripts: event by event, what the state becomes, or why it does not move.
-use rotation::{Contents, Event, State, invariants, step};
+use rotation::{Contents, Event, step};
 
+use crate::script::Script;
 use crate::words::*;
-
-/// A state that is told events and says what it became.
-struct Script {
-    state: State,
-    now: i64,
-}
-
-impl Script {
-    fn from(state: State) -> Self {
-        Self { state, now: 1_000 }
-    }
-
-    /// The event leads to the state of this line.
-    fn then(mut self, event: Event, expected: &str) -> Self {
-        let transition = step(&self.state, &event, at(self.now), &policy()).unwrap();
-        assert!(transition.changes(&self.state), "{} changed nothing", event.name());
-        invariants::check_next(&self.state, &transition.next).unwrap();
-        let pending: Vec<_> = transition.next.pending.iter().map(|pending| &pending.effect).collect();
-        assert!(transition.effects.iter().all(|effect| pending.contains(&effect)), "what is decided is owed");
-        assert_eq!(line(&transition.next), expected, "after {}", event.name());
-        self.state = transition.next;
-        self
-    }
-
-    /// The event was done before.
-    fn nothing_new(self, event: Event) -> Self {
-        let transition = step(&self.state, &event, at(self.now), &policy()).unwrap();
-        assert_eq!(line(&transition.next), line(&self.state), "after {}", event.name());
-        assert_eq!((&transition.next, transition.effects.len()), (&self.state, 0));
-        self
-    }
-
-    /// The event is refused with this text.
-    fn refuses(self, event: Event, text: &str) -> Self {
-        let refusal = step(&self.state, &event, at(self.now), &policy()).unwrap_err();
-        assert_eq!(refusal.to_string(), text);
-        assert_eq!((refusal.generation, refusal.event.as_str()), (self.state.generation, event.name()));
-        self
-    }
-
-    fn at(self, now: i64) -> Self {
-        Self { now, ..self }
-    }
-}
 
 #[test]
 fn founding_stores_the_wish_first_and_ends_with_one_root_that_signs() {

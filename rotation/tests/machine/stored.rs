@@ -1,7 +1,7 @@
 //! The record's bytes: what was written is read back, and nothing else is.
 
 use rotation::record::{FORMAT, RecordError, decode, encode};
-use rotation::{Contents, State, step};
+use rotation::{Contents, Mode, State, step};
 
 use crate::words::*;
 
@@ -19,7 +19,10 @@ fn rich() -> State {
 
 #[test]
 fn a_written_state_is_read_back_the_same() {
-    for state in [start(), founded(), rich()] {
+    let staging = after(signing(), 1_000, &[rotation("r", Mode::Manual), hold("h")]);
+    let settling = after(distributed(Mode::Auto), 1_100, &[reported(evidence(1_100, 2, 10))]);
+    let withdrawing = after(distributed(Mode::Auto), 1_000, &[abort("x")]);
+    for state in [start(), founded(), rich(), staging, settling, drained(), withdrawing] {
         let bytes = encode(&state).unwrap();
         assert_eq!(decode(&bytes).unwrap(), state);
         assert_eq!(encode(&decode(&bytes).unwrap()).unwrap(), bytes, "one state has one form");
@@ -58,4 +61,17 @@ fn a_sound_form_with_an_unsound_state_is_refused() {
     state.roots.values_mut().next().unwrap().active_issuer = None;
     let error = decode(&encode(&state).unwrap()).unwrap_err();
     assert!(matches!(error, RecordError::Unsound { .. }), "{error}");
+}
+
+/// A record as the release before the first rotation wrote it.
+#[test]
+fn a_record_of_the_first_format_is_read() {
+    let body = r#"{"trust_domain":"example.org","generation":5,"sequence":1,"phase":{"steady":{"since":1000}},"roots":{"559aead08264d5795d3909718cdd05abd49572e84fe55590eef31a88a08fdffd":{"state":"active","tainted":false,"authority":"main","exclusive":true,"der":"41","not_after":100000,"horizon":null,"issuers":{"ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb":{"chain":["61"],"key":"key-a","not_after":50000}},"active_issuer":"ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb","renewal":null}},"segments":{},"pending":[],"done":["f"]}"#;
+    let mut bytes = b"BANYANST".to_vec();
+    bytes.extend(1_u32.to_be_bytes());
+    bytes.extend(crc32fast::hash(body.as_bytes()).to_be_bytes());
+    bytes.extend(body.as_bytes());
+    assert_eq!(decode(&bytes).unwrap(), founded());
+    bytes[8..12].copy_from_slice(&0_u32.to_be_bytes());
+    assert!(matches!(decode(&bytes).unwrap_err(), RecordError::Damaged { .. }));
 }

@@ -1,20 +1,71 @@
 //! Random walks: any events in any order at any time, sane or not.
 
 use proptest::prelude::*;
-use rotation::{Contents, Event, State, invariants, step};
+use rotation::evidence::{Subscribers, Tally};
+use rotation::{Contents, Event, Evidence, Mode, Policy, State, invariants, step};
 
 use crate::words::*;
 
 fn request() -> impl Strategy<Value = &'static str> {
-    prop::sample::select(vec!["f", "g", "r1", "r2", "r3"])
+    prop::sample::select(vec!["f", "g", "r1", "r2", "r3", "h1", "h2", "h3"])
 }
 
 fn root_name() -> impl Strategy<Value = &'static str> {
-    prop::sample::select(vec!["A", "A", "A", "B"])
+    prop::sample::select(vec!["A", "A", "A", "B", "B", "C"])
 }
 
 fn segment() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec!["s1", "s2", "s3", "s4"])
+}
+
+/// Evidence of the time of the step, mostly good.
+fn any_evidence() -> impl Strategy<Value = Evidence> {
+    let seals = prop::collection::btree_map(segment(), 0..60_u64, 1..5);
+    let live = prop::option::weighted(0.2, root_name());
+    (1..6_u64, seals, 0..4_u64, live, prop::bool::weighted(0.1)).prop_map(
+        |(sequence, seals, count, live, waits)| {
+            let count = count.saturating_sub(2);
+            Evidence {
+                read: seals
+                    .iter()
+                    .map(|(segment, seal)| (segment.parse().unwrap(), trust::Generation(*seal)))
+                    .collect(),
+                unproven: Tally { count, latest: (count > 0).then(|| at(1_500)) },
+                live: live.map(|name| (root(name), tally(1, 2_000))).into_iter().collect(),
+                subscribers: Subscribers { unbounded: u64::from(waits), ..Subscribers::default() },
+                ..evidence(0, sequence, 0)
+            }
+        },
+    )
+}
+
+/// The event as it would be at this time.
+fn dated(event: Event, now: i64) -> Event {
+    let date = |evidence: Evidence| {
+        let uptime = std::time::Duration::from_secs(now.unsigned_abs());
+        Evidence { at: at(now), uptime, ..evidence }
+    };
+    match event {
+        Event::EvidenceReported { evidence } => Event::EvidenceReported { evidence: date(evidence) },
+        Event::ActivateRequested { request_id, evidence } => {
+            Event::ActivateRequested { request_id, evidence: date(evidence) }
+        }
+        other => other,
+    }
+}
+
+fn any_verb() -> impl Strategy<Value = Event> {
+    let mode = || prop::sample::select(vec![Mode::Auto, Mode::Auto, Mode::Manual]);
+    prop_oneof![
+        4 => (request(), mode()).prop_map(|(request, mode)| rotation(request, mode)),
+        8 => any_evidence().prop_map(reported),
+        2 => (request(), any_evidence()).prop_map(|(request, evidence)| activate(request, evidence)),
+        1 => request().prop_map(hold),
+        1 => request().prop_map(resume),
+        1 => request().prop_map(abort),
+        1 => request().prop_map(rollback),
+        1 => Just(Event::DriverStarted),
+    ]
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
@@ -25,7 +76,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         request().prop_map(founding),
         (request(), root_name()).prop_map(|(request, root)| prepared(request, root)),
         (request(), root_name(), issuer_name()).prop_map(|(request, root, name)| signed(request, root, name)),
-        (0..3_u64).prop_map(published),
+        (0..6_u64).prop_map(published),
         (root_name(), issuer_name()).prop_map(|(root, name)| switched(root, name)),
         (request(), root_name()).prop_map(|(request, root)| renewal(request, root)),
         (replica(), segment(), prop::collection::vec(segment(), 0..3))
@@ -45,30 +96,51 @@ proptest! {
         from_founded: bool,
         walk in prop::collection::vec((any_event(), 0..3_000_i64), 1..80),
     ) {
-        let mut state: State = if from_founded { founded() } else { start() };
-        for (event, now) in walk {
-            let now = at(now);
-            let before = state.clone();
-            match step(&state, &event, now, &policy()) {
-                Ok(transition) if transition.changes(&state) => {
-                    prop_assert_eq!(invariants::check_next(&state, &transition.next), Ok(()));
-                    state = transition.next;
-                    let again = step(&state, &event, now, &policy());
-                    prop_assert!(
-                        again.as_ref().is_ok_and(|again| again.next == state && again.effects.is_empty()),
-                        "{:?} again came to {:?}", event, again
-                    );
-                }
-                Ok(transition) => {
-                    prop_assert_eq!(&transition.next, &before);
-                    prop_assert!(transition.effects.is_empty());
-                }
-                Err(refusal) => {
-                    prop_assert_eq!(&state, &before);
-                    prop_assert!(!refusal.legal().is_empty());
-                    prop_assert_eq!(step(&state, &event, now, &policy()), Err(refusal));
-                }
+        let state = if from_founded { founded() } else { start() };
+        walked(state, walk)?;
+    }
+
+    #[test]
+    fn no_walk_through_rotations_breaks_a_rule_and_no_event_is_done_twice(
+        from in prop::sample::select(vec![signing(), distributed(Mode::Auto), distributed(Mode::Manual), drained()]),
+        walk in prop::collection::vec((prop_oneof![any_event(), any_verb(), any_verb()], 0..40_i64), 1..120),
+    ) {
+        let mut now = 1_200;
+        let later = |(event, pause): (Event, i64)| {
+            now += pause;
+            (event, now)
+        };
+        walked(from, walk.into_iter().map(later).collect())?;
+    }
+}
+
+fn walked(mut state: State, walk: Vec<(Event, i64)>) -> Result<(), TestCaseError> {
+    let policy = Policy { withdrawal_max: std::time::Duration::from_secs(60), ..policy() };
+    for (event, now) in walk {
+        let (event, now) = (dated(event, now), at(now));
+        let before = state.clone();
+        match step(&state, &event, now, &policy) {
+            Ok(transition) if transition.changes(&state) => {
+                prop_assert_eq!(invariants::check_next(&state, &transition.next), Ok(()));
+                state = transition.next;
+                let again = step(&state, &event, now, &policy);
+                prop_assert!(
+                    again.as_ref().is_ok_and(|again| again.next == state && again.effects.is_empty()),
+                    "{:?} again came to {:?}",
+                    event,
+                    again
+                );
+            }
+            Ok(transition) => {
+                prop_assert_eq!(&transition.next, &before);
+                prop_assert!(transition.effects.is_empty());
+            }
+            Err(refusal) => {
+                prop_assert_eq!(&state, &before);
+                prop_assert!(!refusal.legal().is_empty());
+                prop_assert_eq!(step(&state, &event, now, &policy), Err(refusal));
             }
         }
     }
+    Ok(())
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use rotation::{
-    Contents, Der, Event, FoundingStep, Phase, Policy, PreparedRoot, SegmentState, SignedIssuer, State,
+    Contents, Der, Event, Evidence, FoundingStep, Mode, Phase, Policy, PreparedRoot, SegmentState,
+    SignedIssuer, StagingStep, State,
 };
 use trust::{CertificateId, Generation, RootId, Sequence, Timestamp, TrustDomain};
 
@@ -16,6 +17,9 @@ pub(crate) fn policy() -> Policy {
         skew: Duration::from_secs(10),
         leaf_lifetime_max: Duration::from_secs(1_000),
         horizon_step_max: Duration::from_secs(500),
+        settle: Duration::from_secs(30),
+        leaf_lifetime_min: Duration::from_secs(600),
+        withdrawal_max: Duration::from_secs(3_600),
     }
 }
 
@@ -92,6 +96,82 @@ pub(crate) fn horizon(root_name: &str, segment: &str, until: i64) -> Event {
     Event::HorizonRequested { root: root(root_name), segment: segment.parse().unwrap(), until: at(until) }
 }
 
+pub(crate) fn rotation(request: &str, mode: Mode) -> Event {
+    let (request_id, authority) = (request.parse().unwrap(), "main".parse().unwrap());
+    Event::RotationRequested { request_id, authority, mode }
+}
+
+pub(crate) fn hold(request: &str) -> Event {
+    Event::HoldRequested { request_id: request.parse().unwrap() }
+}
+
+pub(crate) fn resume(request: &str) -> Event {
+    Event::ResumeRequested { request_id: request.parse().unwrap() }
+}
+
+pub(crate) fn abort(request: &str) -> Event {
+    Event::AbortRequested { request_id: request.parse().unwrap() }
+}
+
+pub(crate) fn rollback(request: &str) -> Event {
+    Event::RollbackRequested { request_id: request.parse().unwrap() }
+}
+
+pub(crate) fn activate(request: &str, evidence: Evidence) -> Event {
+    Event::ActivateRequested { request_id: request.parse().unwrap(), evidence }
+}
+
+pub(crate) fn reported(evidence: Evidence) -> Event {
+    Event::EvidenceReported { evidence }
+}
+
+/// A report of the time `now` in which everybody has the bundle `sequence`, no root has a live leaf, and segment
+/// `s1` was read at the seal `read`. Uptime passes as the wall clock does.
+pub(crate) fn evidence(now: i64, sequence: u64, read: u64) -> Evidence {
+    Evidence {
+        at: at(now),
+        uptime: Duration::from_secs(u64::try_from(now).unwrap()),
+        sequence: Sequence(sequence),
+        unproven: rotation::evidence::Tally::default(),
+        waived: 0,
+        live: std::collections::BTreeMap::new(),
+        read: [("s1".parse().unwrap(), Generation(read))].into(),
+        subscribers: rotation::evidence::Subscribers::default(),
+        foreign: std::collections::BTreeMap::new(),
+    }
+}
+
+pub(crate) fn tally(count: u64, latest: i64) -> rotation::evidence::Tally {
+    rotation::evidence::Tally { count, latest: Some(at(latest)) }
+}
+
+/// Tells a state events at a time at which each is legal.
+pub(crate) fn after(state: State, now: i64, events: &[Event]) -> State {
+    events.iter().fold(state, |state, event| {
+        rotation::step(&state, event, at(now), &policy()).expect("an event that is legal").next
+    })
+}
+
+/// Root `A` signs into segment `s1` until 2,000: generation 7.
+pub(crate) fn signing() -> State {
+    after(founded(), 1_000, &[opened("ca", "s1", &[]), horizon("A", "s1", 2_000)])
+}
+
+/// Roots `A` and `B` are in bundle 2, everybody can be seen to have it: generation 12.
+pub(crate) fn distributed(mode: Mode) -> State {
+    let events =
+        [rotation("r", mode), prepared("r", "B"), signed("r", "B", "b"), published(2), sealed("s1", 10)];
+    after(signing(), 1_000, &events)
+}
+
+/// Root `B` signs since generation 14, and its signer is in force: generation 17.
+pub(crate) fn drained() -> State {
+    let state = after(distributed(Mode::Auto), 1_100, &[reported(evidence(1_100, 2, 10))]);
+    let events =
+        [reported(evidence(1_130, 2, 10)), switched("B", "b"), horizon("B", "s1", 2_200), sealed("s1", 14)];
+    after(state, 1_130, &events)
+}
+
 /// The events of a founding without trouble: root `A`, issuer `a`.
 pub(crate) fn founded() -> State {
     let events = [founding("f"), prepared("f", "A"), signed("f", "A", "a"), published(1), switched("A", "a")];
@@ -107,8 +187,25 @@ pub(crate) fn line(state: &State) -> String {
             FoundingStep::StagingRoot => "staging-root",
             FoundingStep::RequestingIssuer { .. } => "requesting-issuer",
             FoundingStep::Publishing { .. } => "publishing",
-        },
-        phase => phase.name(),
+        }
+        .to_owned(),
+        Phase::Staging(staging) => match staging.step {
+            StagingStep::StagingRoot => "staging: root",
+            StagingStep::RequestingIssuer { .. } => "staging: issuer",
+            StagingStep::Ready { .. } => "staging: ready",
+        }
+        .to_owned(),
+        Phase::Distributing(phase) if phase.settling.is_some() => "distributing, settling".to_owned(),
+        Phase::Draining(phase) => {
+            let back = if phase.rolled_back { " back" } else { "" };
+            let settling = if phase.settling.is_some() { ", settling" } else { "" };
+            format!("draining{back}{settling}")
+        }
+        phase => phase.name().to_owned(),
+    };
+    let held = match state.phase.rotation().and_then(|rotation| rotation.held_since) {
+        Some(since) => format!(" held@{}", since.as_secs()),
+        None => String::new(),
     };
     let roots = state.roots.values().map(|root| {
         let horizon = root.horizon.map_or("-".to_owned(), |horizon| horizon.as_secs().to_string());
@@ -134,7 +231,7 @@ pub(crate) fn line(state: &State) -> String {
     let owed =
         state.pending.iter().map(|pending| format!("{}@{}", pending.effect.name(), pending.generation));
     format!(
-        "g{} b{} {phase} | {} | {} | {}",
+        "g{} b{} {phase}{held} | {} | {} | {}",
         state.generation,
         state.sequence,
         joined(roots),

@@ -1,0 +1,300 @@
+//! Why an event is not legal, by what would make it so.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use trust::{CertificateId, Generation, RootId, Sequence, Timestamp};
+
+use crate::codec;
+use crate::evidence::{GateName, Hold};
+use crate::{RequestId, RootState, SegmentId};
+
+/// Why an event is not legal.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// A root was founded before, on another request.
+    #[error("this trust domain has its root")]
+    AlreadyFounded,
+    /// Another founding is under way.
+    #[error("the founding of request {request_id} is under way")]
+    FoundingUnderWay {
+        /// Its request.
+        request_id: RequestId,
+    },
+    /// The request id came before with another wish.
+    #[error("request id {request_id} was used for another wish")]
+    RequestIdReused {
+        /// The id.
+        request_id: RequestId,
+    },
+    /// Nothing was asked under this request id.
+    #[error("nothing was asked under request id {request_id}")]
+    NotAsked {
+        /// The id.
+        request_id: RequestId,
+    },
+    /// The request was answered before, and otherwise.
+    #[error("request {request_id} was answered before with {former}")]
+    AnsweredOtherwise {
+        /// The request.
+        request_id: RequestId,
+        /// What was answered first: the id of a root.
+        former: String,
+    },
+    /// The answer names another root than the one asked about.
+    #[error("the answer is for root {}, asked was root {}", answered.short(), asked.short())]
+    OtherRoot {
+        /// The root asked about.
+        #[serde(with = "codec::text")]
+        asked: RootId,
+        /// The root of the answer.
+        #[serde(with = "codec::text")]
+        answered: RootId,
+    },
+    /// This root is or was ours before.
+    #[error("root {} is known already", root.short())]
+    RootKnown {
+        /// The root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+    },
+    /// The certificate is at its end.
+    #[error("the certificate ended at {not_after}")]
+    Expired {
+        /// Its last second.
+        #[serde(with = "codec::seconds")]
+        not_after: Timestamp,
+    },
+    /// The issuer would outlive its root.
+    #[error("the issuer ends at {not_after}, after its root")]
+    OutlivesRoot {
+        /// Last second of the issuer.
+        #[serde(with = "codec::seconds")]
+        not_after: Timestamp,
+        /// Last second of the root.
+        #[serde(with = "codec::seconds")]
+        root_not_after: Timestamp,
+    },
+    /// The issuer's chain is empty.
+    #[error("the issuer's chain is empty")]
+    NoChain,
+    /// No such root.
+    #[error("root {} is unknown", root.short())]
+    UnknownRoot {
+        /// The root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+    },
+    /// The root may not sign in its state.
+    #[error("root {} is {}", root.short(), state.as_str())]
+    RootMayNotSign {
+        /// The root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+        /// Its state.
+        state: RootState,
+    },
+    /// Another renewal of the issuer is under way.
+    #[error("the renewal of request {request_id} is under way")]
+    RenewalUnderWay {
+        /// Its request.
+        request_id: RequestId,
+    },
+    /// No such bundle.
+    #[error("bundle {sequence} was never decided, the latest is {latest}")]
+    UnknownBundle {
+        /// The sequence.
+        #[serde(with = "codec::sequence")]
+        sequence: Sequence,
+        /// The latest.
+        #[serde(with = "codec::sequence")]
+        latest: Sequence,
+    },
+    /// No such issuer.
+    #[error("issuer {} is unknown under root {}", issuer.short(), root.short())]
+    UnknownIssuer {
+        /// The root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+        /// The issuer.
+        #[serde(with = "codec::text")]
+        issuer: CertificateId,
+    },
+    /// No such segment.
+    #[error("segment {segment} is unknown")]
+    UnknownSegment {
+        /// The segment.
+        segment: SegmentId,
+    },
+    /// The segment id was used before.
+    #[error("segment id {segment} was used before")]
+    SegmentTaken {
+        /// The segment.
+        segment: SegmentId,
+    },
+    /// The segment is closed.
+    #[error("segment {segment} is closed")]
+    SegmentClosed {
+        /// The segment.
+        segment: SegmentId,
+    },
+    /// A snapshot of the future.
+    #[error("generation {generation} is not stored yet")]
+    GenerationAhead {
+        /// The generation.
+        #[serde(with = "codec::generation")]
+        generation: Generation,
+    },
+    /// The horizon would lie too far ahead.
+    #[error("a horizon of {until} is too far ahead")]
+    HorizonTooFar {
+        /// The horizon asked for.
+        #[serde(with = "codec::seconds")]
+        until: Timestamp,
+        /// The latest that may be asked for.
+        #[serde(with = "codec::seconds")]
+        limit: Timestamp,
+    },
+    /// No root signs yet.
+    #[error("this trust domain has no root that signs")]
+    NotFounded,
+    /// Another rotation is under way.
+    #[error("the rotation of request {request_id} is under way")]
+    RotationUnderWay {
+        /// Its request.
+        request_id: RequestId,
+    },
+    /// No rotation is under way.
+    #[error("no rotation is under way")]
+    NoRotation,
+    /// The rotation is held.
+    #[error("the rotation is held since {since}")]
+    Held {
+        /// Since when.
+        #[serde(with = "codec::seconds")]
+        since: Timestamp,
+    },
+    /// The evidence is dated after the step that is to rest on it.
+    #[error("the evidence is of {at}, it is {now} now")]
+    EvidenceAhead {
+        /// Its date.
+        #[serde(with = "codec::seconds")]
+        at: Timestamp,
+        /// The time of the step.
+        #[serde(with = "codec::seconds")]
+        now: Timestamp,
+    },
+    /// The evidence is about another bundle.
+    #[error("the evidence is about bundle {sequence}")]
+    EvidenceStale {
+        /// The bundle that it is about.
+        #[serde(with = "codec::sequence")]
+        sequence: Sequence,
+        /// The bundle that counts.
+        #[serde(with = "codec::sequence")]
+        wanted: Sequence,
+    },
+    /// The gate is closed.
+    #[error("the {gate} gate is closed by {}", listed(holds))]
+    GateClosed {
+        /// Which one.
+        gate: GateName,
+        /// By what.
+        holds: Vec<Hold>,
+        /// When it opens by itself at the latest; `None` when only somebody's word can open it.
+        #[serde(with = "codec::optional_seconds")]
+        opens_at_latest: Option<Timestamp>,
+    },
+    /// There is no root that waits for its activation.
+    #[error("no root waits for its activation")]
+    NothingToActivate,
+    /// Leaves of the new root may be alive, or it is the only one.
+    #[error("the new root has signed")]
+    TooLateToAbort,
+    /// The new root does not sign, or the former one has left the bundle.
+    #[error("there is no switch to take back")]
+    NothingToRollBack,
+    /// It was rolled back before.
+    #[error("the former root signs again already")]
+    RolledBackBefore,
+    /// The root has too little life left to sign.
+    #[error("root {} can sign until {not_after} only", root.short())]
+    LifeTooShort {
+        /// The root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+        /// The last second of a leaf under it.
+        #[serde(with = "codec::seconds")]
+        not_after: Timestamp,
+        /// The shortest leaf worth issuing.
+        min: Duration,
+    },
+}
+
+impl Cause {
+    /// What would make the event legal, or what to do instead.
+    pub fn legal(&self) -> String {
+        match self {
+            Self::AlreadyFounded => "to change the root, start a rotation".to_owned(),
+            Self::FoundingUnderWay { .. } => "wait until it is over: it goes on by itself".to_owned(),
+            Self::RequestIdReused { .. } => "use a new request id for a new wish".to_owned(),
+            Self::NotAsked { .. } => "answers are taken only for pending effects".to_owned(),
+            Self::AnsweredOtherwise { former, .. } => {
+                format!("the authority must answer a repeated request with {former}")
+            }
+            Self::OtherRoot { asked, .. } => format!("the authority must sign under root {asked}"),
+            Self::RootKnown { .. } => "the authority must make a root that is new".to_owned(),
+            Self::Expired { .. } => {
+                "the authority must answer with a certificate that is still valid".to_owned()
+            }
+            Self::OutlivesRoot { root_not_after, .. } => {
+                format!("the issuer must end at {root_not_after} or before")
+            }
+            Self::NoChain => "the chain must start with the issuer's certificate".to_owned(),
+            Self::UnknownRoot { .. } => "name a root of this trust domain".to_owned(),
+            Self::RootMayNotSign { .. } => "name the root that is active".to_owned(),
+            Self::RenewalUnderWay { .. } => "wait until it is over, or repeat its request id".to_owned(),
+            Self::UnknownBundle { latest, .. } => format!("report bundle {latest} or a former one"),
+            Self::UnknownIssuer { .. } => "report the issuer that the effect named".to_owned(),
+            Self::UnknownSegment { .. } => "open the segment first".to_owned(),
+            Self::SegmentTaken { .. } => "open a segment with a new id".to_owned(),
+            Self::SegmentClosed { .. } => {
+                "drop the requests that are in flight and open a segment with a new id".to_owned()
+            }
+            Self::GenerationAhead { .. } => "seal at the generation of a stored snapshot".to_owned(),
+            Self::HorizonTooFar { limit, .. } => format!("ask for {limit} or earlier"),
+            Self::NotFounded => "wait until the founding is over".to_owned(),
+            Self::RotationUnderWay { .. } => {
+                "wait until it is over, repeat its request id, or abort it or roll it back first".to_owned()
+            }
+            Self::NoRotation => "start a rotation first".to_owned(),
+            Self::Held { .. } => "resume it first".to_owned(),
+            Self::EvidenceAhead { .. } => "read the evidence again: the clock was set back".to_owned(),
+            Self::EvidenceStale { wanted, .. } => format!("read the evidence again, about bundle {wanted}"),
+            Self::GateClosed { opens_at_latest: Some(latest), .. } => {
+                format!("it opens by itself at {latest} at the latest")
+            }
+            Self::GateClosed { opens_at_latest: None, .. } => {
+                "it does not open by itself: confirm or remove what has no end".to_owned()
+            }
+            Self::NothingToActivate => {
+                "activate while the new root is being distributed, or after a rollback".to_owned()
+            }
+            Self::TooLateToAbort => {
+                "while both roots are trusted, roll back; after that, start a new rotation".to_owned()
+            }
+            Self::NothingToRollBack => {
+                "abort before the switch; after the withdrawal, start a new rotation".to_owned()
+            }
+            Self::RolledBackBefore => "activate to go forward again".to_owned(),
+            Self::LifeTooShort { min, .. } => {
+                format!("a root needs {} s of life to sign again: go forward", min.as_secs())
+            }
+        }
+    }
+}
+
+fn listed(holds: &[Hold]) -> String {
+    holds.iter().map(Hold::to_string).collect::<Vec<_>>().join(", ")
+}

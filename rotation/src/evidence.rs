@@ -1,0 +1,70 @@
+//! What the machine is told about the mesh, and the gates that rest on it.
+//!
+//! A report counts; it never lists rows. The driver makes it from the ledger and from what subscribers confirmed;
+//! only the functions here draw conclusions from it, the same ones for [`step`](crate::step()) and for whoever
+//! explains why a gate is closed.
+
+mod gates;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use trust::{Generation, RootId, Sequence, Timestamp};
+
+use crate::SegmentId;
+use crate::codec;
+
+pub use gates::{Gate, GateName, Hold, gate, gate_c, gate_l, gate_t};
+
+/// Everything that gates rest on, as it was at one instant.
+///
+/// It is true of that instant or of an earlier one: counts only shrink once the segments that they were read from are
+/// sealed, so a late report opens no gate too early.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Wall-clock time when the reading was over. Whether an end has passed is judged by it.
+    #[serde(with = "codec::seconds")]
+    pub at: Timestamp,
+    /// Uptime at the same instant, on the clock that nobody sets. Settle times are counted on it.
+    pub uptime: Duration,
+    /// The bundle that `unproven` and `subscribers` are about.
+    #[serde(with = "codec::sequence")]
+    pub sequence: Sequence,
+    /// Rows born before that bundle whose holders are not known to have applied it, by evidence of the class that
+    /// policy asks for. Rows that an operator waived are not among them.
+    pub unproven: Tally,
+    /// Rows that would be unproven, had no operator waived them. No gate asks for it; the journal keeps it.
+    pub waived: u64,
+    /// Live rows by root. A root without a live row may be missing.
+    #[serde(with = "codec::text_keys")]
+    pub live: BTreeMap<RootId, Tally>,
+    /// The segments whose rows are counted, each with the generation that it was known to be sealed at before its
+    /// rows were read.
+    #[serde(with = "codec::seals")]
+    pub read: BTreeMap<SegmentId, Generation>,
+    /// Who relies on the bundle without a leaf of ours.
+    pub subscribers: Subscribers,
+    /// For a root under which others issue too: the latest end of any leaf of theirs, as somebody vouched by name.
+    #[serde(with = "codec::bounds")]
+    pub foreign: BTreeMap<RootId, Timestamp>,
+}
+
+/// How many, and when the last of them ends.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Tally {
+    /// How many.
+    pub count: u64,
+    /// The latest end among them; `None` when there are none.
+    #[serde(with = "codec::optional_seconds")]
+    pub latest: Option<Timestamp>,
+}
+
+/// Subscribers that are not known to have the bundle of the report.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Subscribers {
+    /// Those that have it at the latest when their staleness bound is over, counted since the bundle was published.
+    pub bounded: Tally,
+    /// Those that only a confirmation by name proves.
+    pub unbounded: u64,
+}

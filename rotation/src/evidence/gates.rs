@@ -1,0 +1,321 @@
+//! The three gates of a rotation, as pure functions of record, report and policy.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use trust::{Generation, RootId, Timestamp};
+
+use super::Evidence;
+use crate::codec;
+use crate::{
+    Contents, Distributing, Draining, Effect, Phase, Policy, Segment, SegmentId, SegmentState, State,
+    Withdrawing,
+};
+
+/// What a gate comes to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Gate {
+    /// Which one.
+    pub name: GateName,
+    /// What keeps it closed; empty when it is open.
+    pub holds: Vec<Hold>,
+    /// When it opens by itself, whatever else happens; `None` when only somebody's word can open it. It is in the past
+    /// when only work of this process is awaited.
+    pub opens_at_latest: Option<Timestamp>,
+    /// Segments that still might take rows and count as over because their bounds have passed. Whoever lets `settle`
+    /// begin on this judgement closes them in the same write.
+    pub rests_on: BTreeSet<SegmentId>,
+}
+
+/// The gates.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GateName {
+    /// Everybody trusts the root that shall sign.
+    Trust,
+    /// No leaf is alive under the root that shall go.
+    Leaves,
+    /// Nobody trusts the root that has gone.
+    Converged,
+}
+
+/// One thing that keeps a gate closed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Hold {
+    /// Requests are still served from before the change.
+    #[error("the change is not in force yet: {effect} is under way")]
+    NotInForce {
+        /// Name of the effect that is under way.
+        effect: String,
+    },
+    /// A segment may hold rows that are not known.
+    #[error("segment {segment} is not sealed and read since the change, until {until}")]
+    Segment {
+        /// The segment.
+        segment: SegmentId,
+        /// The last of its bounds that matters here.
+        #[serde(with = "codec::seconds")]
+        until: Timestamp,
+    },
+    /// Holders of leaves have not applied the bundle.
+    #[error("{count} leaves whose holders have not applied the bundle, until {}", shown(*until))]
+    Unproven {
+        /// How many leaves.
+        count: u64,
+        /// The latest end among them.
+        #[serde(with = "codec::optional_seconds")]
+        until: Option<Timestamp>,
+    },
+    /// Subscribers have not confirmed the bundle, and their staleness bounds are not over.
+    #[error("{count} subscribers have not confirmed the bundle, until {}", shown(*until))]
+    Subscribers {
+        /// How many.
+        count: u64,
+        /// The latest of their bounds.
+        #[serde(with = "codec::optional_seconds")]
+        until: Option<Timestamp>,
+    },
+    /// Subscribers that have no staleness bound have not confirmed.
+    #[error("{count} subscribers must confirm the bundle by name")]
+    UnboundedSubscribers {
+        /// How many.
+        count: u64,
+    },
+    /// Leaves live under the root that shall go.
+    #[error("{count} leaves are alive under root {}, until {}", root.short(), shown(*until))]
+    Live {
+        /// How many.
+        count: u64,
+        /// The root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+        /// The latest end among them.
+        #[serde(with = "codec::optional_seconds")]
+        until: Option<Timestamp>,
+    },
+    /// Others issue under the root too, so only its horizon counts.
+    #[error("leaves may be alive under root {}, which others share, until {}", root.short(), shown(*until))]
+    Shared {
+        /// The root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+        /// The later of its horizon and of what was vouched for; `None` if nobody vouched.
+        #[serde(with = "codec::optional_seconds")]
+        until: Option<Timestamp>,
+    },
+    /// Everything else is met; handshakes that began before may still be in flight.
+    #[error("handshakes in flight, for {} s more", left.as_secs_f64())]
+    Settling {
+        /// How long.
+        left: Duration,
+    },
+}
+
+/// The gate that the present phase ends at, if it ends at one.
+pub fn gate(state: &State, evidence: &Evidence, policy: &Policy) -> Option<Gate> {
+    match &state.phase {
+        Phase::Distributing(phase) => Some(gate_t(state, phase, evidence, policy)),
+        Phase::Draining(phase) => Some(gate_l(state, phase, evidence, policy)),
+        Phase::Withdrawing(phase) => Some(gate_c(state, phase, evidence, policy)),
+        Phase::Uninitialised | Phase::Founding(_) | Phase::Steady(_) | Phase::Staging(_) => None,
+    }
+}
+
+/// The trust gate: whoever may meet a leaf of the new root trusts it.
+///
+/// `evidence` must be about the bundle of the phase.
+pub fn gate_t(state: &State, phase: &Distributing, evidence: &Evidence, policy: &Policy) -> Gate {
+    let mut judge = Judge { evidence, policy, holds: Vec::new(), rests_on: BTreeSet::new() };
+    judge.in_force(state, |effect| matches!(effect, Effect::PublishBundle { .. }));
+    judge.trust(state, phase.bundle.generation);
+    judge.settled(GateName::Trust, phase.settling)
+}
+
+/// The leaf gate: no leaf under the root that shall go is alive, and none can come.
+pub fn gate_l(state: &State, phase: &Draining, evidence: &Evidence, policy: &Policy) -> Gate {
+    let mut judge = Judge { evidence, policy, holds: Vec::new(), rests_on: BTreeSet::new() };
+    judge.in_force(state, |effect| matches!(effect, Effect::SwitchSigner { .. }));
+    judge.segments(state, phase.switched, |segment| segment.bounds.get(&phase.from).copied());
+    judge.live(state, phase.from);
+    judge.settled(GateName::Leaves, phase.settling)
+}
+
+/// The last gate: nobody trusts the root that has gone, as far as it can be known before a deadline. No connection
+/// depends on it.
+///
+/// `evidence` must be about the bundle of the phase.
+pub fn gate_c(state: &State, phase: &Withdrawing, evidence: &Evidence, policy: &Policy) -> Gate {
+    let mut judge = Judge { evidence, policy, holds: Vec::new(), rests_on: BTreeSet::new() };
+    let deadline = phase.since.plus(policy.withdrawal_max);
+    judge.in_force(state, |effect| matches!(effect, Effect::PublishBundle { .. }));
+    if evidence.at <= deadline {
+        judge.trust(state, phase.bundle.generation);
+    }
+    let latest = judge.latest().map_or(deadline, |latest| latest.min(deadline));
+    Gate {
+        name: GateName::Converged,
+        holds: judge.holds,
+        opens_at_latest: Some(latest),
+        // A bound that comes back after this gate costs nobody a connection.
+        rests_on: BTreeSet::new(),
+    }
+}
+
+impl Gate {
+    /// Whether it is open.
+    pub const fn is_open(&self) -> bool {
+        self.holds.is_empty()
+    }
+
+    /// Whether it is open but for handshakes in flight.
+    pub fn is_met(&self) -> bool {
+        self.holds.iter().all(|hold| matches!(hold, Hold::Settling { .. }))
+    }
+}
+
+impl Hold {
+    /// When it ends by itself at the latest: not at all, or at an end that twice the skew is still to be added to.
+    fn until(&self) -> Until {
+        match self {
+            Self::NotInForce { .. } | Self::Settling { .. } => Until::Soon,
+            Self::Segment { until, .. } => Until::At(*until),
+            Self::Unproven { until, .. }
+            | Self::Subscribers { until, .. }
+            | Self::Live { until, .. }
+            | Self::Shared { until, .. } => until.map_or(Until::Never, Until::At),
+            Self::UnboundedSubscribers { .. } => Until::Never,
+        }
+    }
+}
+
+impl fmt::Display for GateName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Trust => "trust",
+            Self::Leaves => "leaves",
+            Self::Converged => "converged",
+        })
+    }
+}
+
+enum Until {
+    /// Work of this process, or the settle time, which is added anyway.
+    Soon,
+    At(Timestamp),
+    Never,
+}
+
+/// Collects what holds a gate.
+struct Judge<'a> {
+    evidence: &'a Evidence,
+    policy: &'a Policy,
+    holds: Vec<Hold>,
+    rests_on: BTreeSet<SegmentId>,
+}
+
+impl Judge<'_> {
+    fn has_passed(&self, end: Option<Timestamp>) -> bool {
+        end.is_some_and(|end| self.policy.has_passed(end, self.evidence.at))
+    }
+
+    fn in_force(&mut self, state: &State, wanted: impl Fn(&Effect) -> bool) {
+        let owed = state.pending.iter().find(|pending| wanted(&pending.effect));
+        self.holds.extend(owed.map(|owed| Hold::NotInForce { effect: owed.effect.name().to_owned() }));
+    }
+
+    /// The conditions of T and C for a bundle that was decided at `since`.
+    fn trust(&mut self, state: &State, since: Generation) {
+        self.segments(state, since, Segment::last_bound);
+        let rows = self.evidence.unproven;
+        if rows.count > 0 && !self.has_passed(rows.latest) {
+            self.holds.push(Hold::Unproven { count: rows.count, until: rows.latest });
+        }
+        let subscribers = self.evidence.subscribers;
+        if subscribers.bounded.count > 0 && !self.has_passed(subscribers.bounded.latest) {
+            let (count, until) = (subscribers.bounded.count, subscribers.bounded.latest);
+            self.holds.push(Hold::Subscribers { count, until });
+        }
+        if subscribers.unbounded > 0 {
+            self.holds.push(Hold::UnboundedSubscribers { count: subscribers.unbounded });
+        }
+    }
+
+    /// Every segment that may have released under a snapshot older than `since` is read to the end, or over.
+    fn segments(&mut self, state: &State, since: Generation, bound: impl Fn(&Segment) -> Option<Timestamp>) {
+        for (id, segment) in &state.segments {
+            // Without a bound it released nothing; a first one from now on comes with a snapshot younger than
+            // `since`, or not at all under a root that drains.
+            let Some(until) = bound(segment) else { continue };
+            if self.is_read(id, segment, since) {
+                continue;
+            }
+            if !self.has_passed(Some(until)) {
+                self.holds.push(Hold::Segment { segment: id.clone(), until });
+            } else if !segment.is_closed() {
+                self.rests_on.insert(id.clone());
+            }
+        }
+    }
+
+    fn is_read(&self, id: &SegmentId, segment: &Segment, since: Generation) -> bool {
+        let read = self.evidence.read.get(id);
+        match segment.state {
+            SegmentState::Open | SegmentState::Closed(Contents::Unread) => false,
+            SegmentState::Sealed { generation } => {
+                generation >= since && read.is_some_and(|read| *read >= since)
+            }
+            SegmentState::Closed(Contents::Read) => read.is_some(),
+        }
+    }
+
+    fn live(&mut self, state: &State, root: RootId) {
+        let entry = state.roots.get(&root);
+        let horizon = entry.and_then(|entry| entry.horizon);
+        if entry.is_none_or(|entry| !entry.exclusive) {
+            let until = self.evidence.foreign.get(&root).copied().map(|foreign| horizon.max(Some(foreign)));
+            let until = until.flatten();
+            if !self.has_passed(until) {
+                self.holds.push(Hold::Shared { root, until });
+            }
+        } else if let Some(rows) = self.evidence.live.get(&root).filter(|rows| rows.count > 0)
+            && !self.has_passed(rows.latest.or(horizon))
+        {
+            self.holds.push(Hold::Live { count: rows.count, root, until: rows.latest.or(horizon) });
+        }
+    }
+
+    /// The last of the ends that are waited for, by everybody's clock.
+    fn latest(&self) -> Option<Timestamp> {
+        let twice = self.policy.skew.saturating_mul(2);
+        self.holds.iter().try_fold(self.evidence.at, |latest, hold| match hold.until() {
+            Until::Soon => Some(latest),
+            // An end has passed one second after it.
+            Until::At(end) => Some(latest.max(end.plus(twice).plus(Duration::from_secs(1)))),
+            Until::Never => None,
+        })
+    }
+
+    fn settled(mut self, name: GateName, settling: Option<Duration>) -> Gate {
+        let settle = self.policy.settle;
+        let left = match settling {
+            Some(since) if self.holds.is_empty() => {
+                settle.saturating_sub(self.evidence.uptime.saturating_sub(since))
+            }
+            _ => settle,
+        };
+        // Rounded up: wall-clock times are whole seconds here.
+        let rounded = left.saturating_add(Duration::from_millis(999));
+        let opens_at_latest = self.latest().map(|latest| latest.plus(rounded));
+        if settling.is_none() || !left.is_zero() {
+            self.holds.push(Hold::Settling { left });
+        }
+        Gate { name, holds: self.holds, opens_at_latest, rests_on: self.rests_on }
+    }
+}
+
+fn shown(until: Option<Timestamp>) -> String {
+    until.map_or_else(|| "somebody vouches for their end".to_owned(), |until| until.to_string())
+}

@@ -1,0 +1,125 @@
+//! What must hold of a rotation: of each of its states, and of every two that follow each other.
+
+use trust::{RootId, Sequence};
+
+use super::Violation;
+use crate::{BundleChange, Effect, Phase, RootEntry, RootState, StagingStep, State};
+
+/// The roots that a rotation is about are what its phase says, no others are on their way, and what the phase waits
+/// for is owed.
+pub(super) fn one(state: &State) -> Result<(), Violation> {
+    let is = |root: &RootId, wanted: &[RootState]| {
+        state.roots.get(root).is_some_and(|entry| wanted.contains(&entry.state))
+    };
+    let owed = |wanted: fn(&Effect) -> bool| state.pending.iter().filter(|p| wanted(&p.effect)).count() == 1;
+    let latest =
+        |bundle: &BundleChange| bundle.sequence == state.sequence && bundle.generation <= state.generation;
+    use RootState::{Active, Draining, Published, Retired, Staged};
+    let (fits, under_way) = match &state.phase {
+        Phase::Uninitialised | Phase::Founding(_) => return Ok(()),
+        Phase::Steady(_) => (true, None),
+        Phase::Staging(phase) => {
+            let made = match phase.step {
+                StagingStep::StagingRoot => owed(|effect| matches!(effect, Effect::StageRoot { .. })),
+                StagingStep::RequestingIssuer { root } => is(&root, &[Staged]) && asked_for(state, &root),
+                StagingStep::Ready { root } => is(&root, &[Staged]) && has_issuer(state, &root),
+            };
+            (made && is(&phase.from, &[Active]), phase.step.root())
+        }
+        Phase::Distributing(phase) => {
+            // After a rollback the new root has leaves, and still is to sign again.
+            let waits = is(&phase.to, &[Published, Draining]);
+            (waits && is(&phase.from, &[Active]) && latest(&phase.bundle), Some(phase.to))
+        }
+        Phase::Draining(phase) => {
+            let switched = phase.bundle.generation < phase.switched && phase.switched <= state.generation;
+            let fits = is(&phase.from, &[Draining]) && is(&phase.to, &[Active]);
+            (fits && switched && latest(&phase.bundle), Some(phase.from))
+        }
+        Phase::Withdrawing(phase) => {
+            (is(&phase.from, &[Retired]) && is(&phase.to, &[Active]) && latest(&phase.bundle), None)
+        }
+    };
+    let strays = |(id, entry): (&RootId, &RootEntry)| {
+        matches!(entry.state, Staged | Draining) && under_way != Some(*id)
+    };
+    if fits && !state.roots.iter().any(strays) {
+        Ok(())
+    } else {
+        Err(Violation::RotationUnfit { phase: state.phase.name() })
+    }
+}
+
+/// The table of phases, as far as a rotation goes.
+pub(super) fn may_follow(former: &Phase, next: &Phase) -> bool {
+    let same = match (former.rotation(), next.rotation()) {
+        (Some(before), Some(after)) => {
+            before.request_id == after.request_id
+                && before.authority == after.authority
+                && before.mode == after.mode
+        }
+        _ => true,
+    };
+    let in_table = matches!(
+        (former, next),
+        (Phase::Steady(_), Phase::Steady(_) | Phase::Staging(_))
+            | (Phase::Staging(_), Phase::Staging(_) | Phase::Distributing(_) | Phase::Steady(_))
+            | (Phase::Distributing(_), Phase::Distributing(_) | Phase::Draining(_) | Phase::Withdrawing(_))
+            | (Phase::Draining(_), Phase::Draining(_) | Phase::Distributing(_) | Phase::Withdrawing(_))
+            | (Phase::Withdrawing(_), Phase::Withdrawing(_) | Phase::Steady(_))
+    );
+    same && in_table
+}
+
+/// The signer changes from one root to another only through the trust gate, or back by a rollback.
+pub(super) fn signer(former: &State, next: &State) -> Result<(), Violation> {
+    let (Some(before), Some(after)) = (former.signer(), next.signer()) else { return Ok(()) };
+    if before.root == after.root {
+        return Ok(());
+    }
+    let through = match (&former.phase, &next.phase) {
+        (Phase::Distributing(phase), Phase::Draining(_)) => {
+            phase.to == after.root && phase.settling.is_some() && is_out(former, phase.bundle.sequence)
+        }
+        (Phase::Draining(phase), Phase::Draining(back)) => {
+            phase.from == after.root && !phase.rolled_back && back.rolled_back
+        }
+        _ => false,
+    };
+    if through { Ok(()) } else { Err(Violation::SignerChanged { root: after.root }) }
+}
+
+/// A root leaves the bundle only through the leaf gate, or before any leaf of it was allowed.
+pub(super) fn dropped(former: &State, next: &State) -> Result<(), Violation> {
+    for (id, before) in &former.roots {
+        let stays = next.roots.get(id).is_some_and(|after| after.state.is_trusted());
+        if !before.state.is_trusted() || stays {
+            continue;
+        }
+        let through = match (&former.phase, &next.phase) {
+            (Phase::Draining(phase), Phase::Withdrawing(_)) => phase.from == *id && phase.settling.is_some(),
+            (Phase::Distributing(phase), Phase::Withdrawing(_)) => {
+                phase.to == *id && before.horizon.is_none()
+            }
+            _ => false,
+        };
+        if !through {
+            return Err(Violation::RootDropped { root: *id });
+        }
+    }
+    Ok(())
+}
+
+fn asked_for(state: &State, root: &RootId) -> bool {
+    let asked =
+        |effect: &Effect| matches!(effect, Effect::RequestIssuer { root: under, .. } if under == root);
+    state.pending.iter().filter(|pending| asked(&pending.effect)).count() == 1
+}
+
+fn has_issuer(state: &State, root: &RootId) -> bool {
+    state.roots.get(root).is_some_and(|entry| entry.active_issuer.is_some())
+}
+
+fn is_out(state: &State, sequence: Sequence) -> bool {
+    !state.pending.iter().any(|pending| pending.effect == Effect::PublishBundle { sequence })
+}

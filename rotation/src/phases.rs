@@ -1,0 +1,194 @@
+//! The phases of a rotation: from the wish for a new root to the bundle without the old one.
+//!
+//! A phase names the root that signs next (`to`) and the one that drains (`from`); every other root in the record is
+//! no concern of this rotation.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use trust::{Generation, RootId, Sequence, Timestamp};
+
+use crate::codec;
+use crate::{AuthorityName, Phase, RequestId};
+
+/// What a rotation keeps from its first phase to its last.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Rotation {
+    /// Who wished it. What is asked of the authority carries this id, so that asking again makes nothing twice.
+    pub request_id: RequestId,
+    /// Who makes and holds the new root.
+    pub authority: AuthorityName,
+    /// Who lets the new root sign once the trust gate is open.
+    pub mode: Mode,
+    /// When it was wished.
+    #[serde(with = "codec::seconds")]
+    pub requested_at: Timestamp,
+    /// Since when it is held, if it is: no phase ends by itself then.
+    #[serde(with = "codec::optional_seconds")]
+    pub held_since: Option<Timestamp>,
+}
+
+/// Who lets the new root sign once the trust gate is open.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// The machine does, as soon as it may.
+    Auto,
+    /// An operator does, by [`ActivateRequested`](crate::Event::ActivateRequested).
+    Manual,
+}
+
+/// The new root is being made and verified. May last days at an authority that is offline.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Staging {
+    /// The rotation.
+    pub rotation: Rotation,
+    /// The root that signs.
+    #[serde(with = "codec::text")]
+    pub from: RootId,
+    /// How far it got.
+    pub step: StagingStep,
+}
+
+/// How far a staging got.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StagingStep {
+    /// The authority was asked for a root.
+    StagingRoot,
+    /// The root is there; the authority was asked to sign an issuer.
+    RequestingIssuer {
+        /// The root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+    },
+    /// Root and issuer are there; the rotation is held.
+    Ready {
+        /// The root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+    },
+}
+
+/// Both roots are in the bundle, `from` signs. Ends at the trust gate. A canary will stand between this phase and
+/// the next.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Distributing {
+    /// The rotation.
+    pub rotation: Rotation,
+    /// The root that signs.
+    #[serde(with = "codec::text")]
+    pub from: RootId,
+    /// The root that shall sign.
+    #[serde(with = "codec::text")]
+    pub to: RootId,
+    /// The bundle of both.
+    pub bundle: BundleChange,
+    /// When this phase began.
+    #[serde(with = "codec::seconds")]
+    pub since: Timestamp,
+    /// Uptime of the driver at which the gate's conditions were first seen to hold.
+    pub settling: Option<Duration>,
+}
+
+/// Both roots are in the bundle, `to` signs. Ends at the leaf gate.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Draining {
+    /// The rotation.
+    pub rotation: Rotation,
+    /// The root whose leaves are to end.
+    #[serde(with = "codec::text")]
+    pub from: RootId,
+    /// The root that signs.
+    #[serde(with = "codec::text")]
+    pub to: RootId,
+    /// The bundle of both.
+    pub bundle: BundleChange,
+    /// Generation of the record since which `to` signs.
+    #[serde(with = "codec::generation")]
+    pub switched: Generation,
+    /// Whether the former root signs again and the new one drains.
+    pub rolled_back: bool,
+    /// When this phase began.
+    #[serde(with = "codec::seconds")]
+    pub since: Timestamp,
+    /// Uptime of the driver at which the gate's conditions were first seen to hold.
+    pub settling: Option<Duration>,
+}
+
+/// `from` has left the bundle. Ends when nobody trusts it any more, or at a deadline.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Withdrawing {
+    /// The rotation.
+    pub rotation: Rotation,
+    /// The root that is no longer trusted.
+    #[serde(with = "codec::text")]
+    pub from: RootId,
+    /// The root that signs.
+    #[serde(with = "codec::text")]
+    pub to: RootId,
+    /// The bundle without `from`.
+    pub bundle: BundleChange,
+    /// When this phase began.
+    #[serde(with = "codec::seconds")]
+    pub since: Timestamp,
+}
+
+/// A bundle, and the generation of the record that decided it: whoever serves that generation serves that bundle or
+/// a later one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct BundleChange {
+    /// The bundle's sequence.
+    #[serde(with = "codec::sequence")]
+    pub sequence: Sequence,
+    /// The generation.
+    #[serde(with = "codec::generation")]
+    pub generation: Generation,
+}
+
+impl StagingStep {
+    /// The root of this staging, once it was made.
+    pub const fn root(&self) -> Option<RootId> {
+        match self {
+            Self::StagingRoot => None,
+            Self::RequestingIssuer { root } | Self::Ready { root } => Some(*root),
+        }
+    }
+}
+
+impl Phase {
+    /// The rotation that is under way, if one is.
+    pub const fn rotation(&self) -> Option<&Rotation> {
+        match self {
+            Self::Uninitialised | Self::Founding(_) | Self::Steady(_) => None,
+            Self::Staging(staging) => Some(&staging.rotation),
+            Self::Distributing(distributing) => Some(&distributing.rotation),
+            Self::Draining(draining) => Some(&draining.rotation),
+            Self::Withdrawing(withdrawing) => Some(&withdrawing.rotation),
+        }
+    }
+
+    pub(crate) const fn rotation_mut(&mut self) -> Option<&mut Rotation> {
+        match self {
+            Self::Uninitialised | Self::Founding(_) | Self::Steady(_) => None,
+            Self::Staging(staging) => Some(&mut staging.rotation),
+            Self::Distributing(distributing) => Some(&mut distributing.rotation),
+            Self::Draining(draining) => Some(&mut draining.rotation),
+            Self::Withdrawing(withdrawing) => Some(&mut withdrawing.rotation),
+        }
+    }
+
+    /// Where the uptime stands at which a gate's conditions were first seen to hold, in phases that end at a gate
+    /// with a settle time.
+    pub(crate) const fn settling_mut(&mut self) -> Option<&mut Option<Duration>> {
+        match self {
+            Self::Distributing(distributing) => Some(&mut distributing.settling),
+            Self::Draining(draining) => Some(&mut draining.settling),
+            Self::Uninitialised
+            | Self::Founding(_)
+            | Self::Steady(_)
+            | Self::Staging(_)
+            | Self::Withdrawing(_) => None,
+        }
+    }
+}

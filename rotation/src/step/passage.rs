@@ -1,0 +1,167 @@
+//! Through the gates: from one phase of a rotation to the next, by evidence only.
+
+use std::time::Duration;
+
+use trust::{RootId, Timestamp};
+
+use super::{Decision, Draft};
+use crate::evidence::{self, Evidence, Gate};
+use crate::{
+    Cause, Contents, Distributing, Draining, Effect, Mode, Phase, Policy, RootState, Rotation, SegmentState,
+    State, Steady, Withdrawing,
+};
+
+/// Looks at the gate of the present phase. Evidence about a former bundle changes nothing.
+pub(super) fn evidence_reported(
+    state: &State,
+    evidence: &Evidence,
+    now: Timestamp,
+    policy: &Policy,
+) -> Decision {
+    not_ahead(evidence, now)?;
+    match &state.phase {
+        Phase::Distributing(phase) if evidence.sequence == phase.bundle.sequence => {
+            let gate = evidence::gate_t(state, phase, evidence, policy);
+            let free = phase.rotation.mode == Mode::Auto && phase.rotation.held_since.is_none();
+            let pass = |draft: &mut Draft| activate(draft, phase, now);
+            Ok(watched(state, &gate, (phase.settling, evidence.uptime), free.then_some(pass)))
+        }
+        Phase::Draining(phase) => {
+            let gate = evidence::gate_l(state, phase, evidence, policy);
+            // After a rollback too: what drains goes, and the rotation is over.
+            let free = phase.rotation.held_since.is_none();
+            let pass = |draft: &mut Draft| withdraw(draft, &phase.rotation, (phase.from, phase.to), now);
+            Ok(watched(state, &gate, (phase.settling, evidence.uptime), free.then_some(pass)))
+        }
+        Phase::Withdrawing(phase) if evidence.sequence == phase.bundle.sequence => {
+            let gate = evidence::gate_c(state, phase, evidence, policy);
+            let passes = gate.is_open() && phase.rotation.held_since.is_none();
+            Ok(passes.then(|| {
+                let mut draft = Draft::after(state);
+                finish(&mut draft, &phase.rotation, now);
+                draft
+            }))
+        }
+        Phase::Uninitialised
+        | Phase::Founding(_)
+        | Phase::Steady(_)
+        | Phase::Staging(_)
+        | Phase::Distributing(_)
+        | Phase::Withdrawing(_) => Ok(None),
+    }
+}
+
+/// Evidence that its own reader dates after the time of the step mixes two clocks.
+pub(super) fn not_ahead(evidence: &Evidence, now: Timestamp) -> Result<(), Cause> {
+    if evidence.at > now { Err(Cause::EvidenceAhead { at: evidence.at, now }) } else { Ok(()) }
+}
+
+/// Starts, restarts or ends the settle time of a gate.
+///
+/// It starts in the record, together with the end of every segment that counts as over: what is not over between
+/// here and the opening cannot come back unseen.
+fn watched(
+    state: &State,
+    gate: &Gate,
+    (settling, uptime): (Option<Duration>, Duration),
+    pass: Option<impl FnOnce(&mut Draft)>,
+) -> Option<Draft> {
+    let mut draft = Draft::after(state);
+    if !gate.is_met() {
+        settling?;
+        draft.set_settling(None);
+        return Some(draft);
+    }
+    match pass {
+        Some(pass) if gate.is_open() => {
+            draft.close_over(gate);
+            pass(&mut draft);
+        }
+        _ if settling.is_none() => {
+            draft.close_over(gate);
+            draft.set_settling(Some(uptime));
+        }
+        _ => return None,
+    }
+    Some(draft)
+}
+
+/// The trust gate is open: the new root signs, the former one drains.
+pub(super) fn activate(draft: &mut Draft, phase: &Distributing, now: Timestamp) {
+    let Distributing { rotation, from, to, bundle, .. } = phase.clone();
+    draft.switch(from, to);
+    let switched = draft.state.generation;
+    draft.state.phase = Phase::Draining(Draining {
+        rotation,
+        from,
+        to,
+        bundle,
+        switched,
+        rolled_back: false,
+        since: now,
+        settling: None,
+    });
+}
+
+/// No leaf of `from` is alive, or it never signed: it leaves the bundle.
+pub(super) fn withdraw(draft: &mut Draft, rotation: &Rotation, (from, to): (RootId, RootId), now: Timestamp) {
+    draft.retire(from);
+    let bundle = draft.change_bundle();
+    let rotation = rotation.clone();
+    draft.state.phase = Phase::Withdrawing(Withdrawing { rotation, from, to, bundle, since: now });
+}
+
+/// The rotation is over.
+pub(super) fn finish(draft: &mut Draft, rotation: &Rotation, now: Timestamp) {
+    draft.state.phase = Phase::Steady(Steady { since: now });
+    draft.state.done.remember(rotation.request_id.clone());
+}
+
+/// What was counted on the uptime of a former driver counts for nothing.
+pub(super) fn driver_started(state: &State) -> Decision {
+    let mut draft = Draft::after(state);
+    match draft.state.phase.settling_mut() {
+        Some(settling) if settling.is_some() => {
+            *settling = None;
+            Ok(Some(draft))
+        }
+        _ => Ok(None),
+    }
+}
+
+impl Draft {
+    /// Lets `to` sign in the place of `from`.
+    pub(super) fn switch(&mut self, from: RootId, to: RootId) {
+        self.set_root(from, RootState::Draining);
+        self.set_root(to, RootState::Active);
+        self.settle(|effect| matches!(effect, Effect::SwitchSigner { .. }));
+        let issuer = self.state.roots.get(&to).and_then(|entry| entry.active_issuer);
+        if let Some(issuer) = issuer {
+            self.owe(Effect::SwitchSigner { root: to, issuer });
+        }
+    }
+
+    /// Takes a root out of use: nothing is asked for under it any more.
+    pub(super) fn retire(&mut self, root: RootId) {
+        self.settle(|effect| matches!(effect, Effect::RequestIssuer { root: under, .. } if *under == root));
+        if let Some(entry) = self.state.roots.get_mut(&root) {
+            entry.state = RootState::Retired;
+            entry.renewal = None;
+        }
+    }
+
+    fn set_settling(&mut self, to: Option<Duration>) {
+        if let Some(settling) = self.state.phase.settling_mut() {
+            *settling = to;
+        }
+    }
+
+    /// Closes every segment that the gate takes for over.
+    fn close_over(&mut self, gate: &Gate) {
+        for id in &gate.rests_on {
+            if let Some(segment) = self.state.segments.get_mut(id) {
+                segment.state = SegmentState::Closed(Contents::Unread);
+            }
+        }
+    }
+}

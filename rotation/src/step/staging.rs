@@ -1,0 +1,106 @@
+//! The start of a rotation: a new root and its first issuer, asked for and taken; then both roots into the bundle.
+
+use trust::{RootId, Timestamp};
+
+use super::{Decision, Draft};
+use crate::{
+    AuthorityName, BundleChange, Cause, Distributing, Effect, Mode, Phase, PreparedRoot, RequestId,
+    RootState, Rotation, Staging, StagingStep, State,
+};
+
+/// What somebody wishes.
+pub(super) struct Wish<'a> {
+    pub(super) request_id: &'a RequestId,
+    pub(super) authority: &'a AuthorityName,
+    pub(super) mode: Mode,
+}
+
+pub(super) fn requested(state: &State, wish: &Wish<'_>, now: Timestamp) -> Decision {
+    let Wish { request_id, authority, mode } = *wish;
+    if state.done.contains(request_id) {
+        return Ok(None);
+    }
+    if let Some(rotation) = state.phase.rotation() {
+        let other = || Cause::RequestIdReused { request_id: request_id.clone() };
+        return match rotation.request_id == *request_id {
+            true if rotation.authority == *authority && rotation.mode == mode => Ok(None),
+            true => Err(other()),
+            false => Err(Cause::RotationUnderWay { request_id: rotation.request_id.clone() }),
+        };
+    }
+    if !matches!(state.phase, Phase::Steady(_)) {
+        return Err(Cause::NotFounded);
+    }
+    if super::issuer::is_in_use(state, request_id) {
+        return Err(Cause::RequestIdReused { request_id: request_id.clone() });
+    }
+    let from = state.signer().ok_or(Cause::NotFounded)?.root;
+    let mut draft = Draft::after(state);
+    let rotation = Rotation {
+        request_id: request_id.clone(),
+        authority: authority.clone(),
+        mode,
+        requested_at: now,
+        held_since: None,
+    };
+    draft.state.phase = Phase::Staging(Staging { rotation, from, step: StagingStep::StagingRoot });
+    draft.owe(Effect::StageRoot { request_id: request_id.clone(), authority: authority.clone() });
+    Ok(Some(draft))
+}
+
+pub(super) fn root_prepared(
+    state: &State,
+    staging: &Staging,
+    root: &PreparedRoot,
+    now: Timestamp,
+) -> Decision {
+    let Rotation { request_id, authority, .. } = &staging.rotation;
+    if let Some(former) = staging.step.root() {
+        return super::answered_before(request_id, former, root);
+    }
+    let mut draft = Draft::after(state);
+    super::stage(&mut draft, (request_id, authority), root, now)?;
+    let step = StagingStep::RequestingIssuer { root: root.id };
+    draft.state.phase = Phase::Staging(Staging { step, ..staging.clone() });
+    Ok(Some(draft))
+}
+
+/// The first issuer of the new root is there: it is published at once, unless the rotation is held.
+pub(super) fn issuer_is_there(draft: &mut Draft, root: RootId, now: Timestamp) {
+    let Phase::Staging(staging) = &mut draft.state.phase else { return };
+    staging.step = StagingStep::Ready { root };
+    if staging.rotation.held_since.is_none() {
+        distribute(draft, now);
+    }
+}
+
+/// Puts the new root into the bundle, if it is ready.
+pub(super) fn distribute(draft: &mut Draft, now: Timestamp) {
+    let Phase::Staging(Staging { rotation, from, step: StagingStep::Ready { root } }) = &draft.state.phase
+    else {
+        return;
+    };
+    let (rotation, from, to) = (rotation.clone(), *from, *root);
+    draft.set_root(to, RootState::Published);
+    let bundle = draft.change_bundle();
+    draft.state.phase =
+        Phase::Distributing(Distributing { rotation, from, to, bundle, since: now, settling: None });
+}
+
+impl Draft {
+    /// Gives the bundle of the roots as they now are a sequence, and has it published.
+    pub(super) fn change_bundle(&mut self) -> BundleChange {
+        let sequence = self.state.sequence.next();
+        self.state.sequence = sequence;
+        // What is published is the latest bundle, so a former one is not waited for.
+        self.settle(|effect| matches!(effect, Effect::PublishBundle { .. }));
+        self.owe(Effect::PublishBundle { sequence });
+        BundleChange { sequence, generation: self.state.generation }
+    }
+
+    pub(super) fn set_root(&mut self, root: RootId, to: RootState) {
+        if let Some(entry) = self.state.roots.get_mut(&root) {
+            entry.state = to;
+        }
+    }
+}

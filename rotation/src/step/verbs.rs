@@ -1,0 +1,161 @@
+//! What an operator may ask of a rotation. A request id that was carried out is not carried out again.
+
+use trust::{RootId, Timestamp};
+
+use super::{Decision, Draft, passage, staging};
+use crate::evidence::{self, Evidence};
+use crate::{
+    Cause, Distributing, Draining, Effect, Phase, Policy, RequestId, Rotation, Staging, State, Steady,
+};
+
+/// Lets the new root sign by the same gate as the machine would. After a rollback it goes back to the wait for that
+/// gate, since who relies on the bundle may have changed meanwhile.
+pub(super) fn activate(
+    state: &State,
+    (request_id, evidence): (&RequestId, &Evidence),
+    now: Timestamp,
+    policy: &Policy,
+) -> Decision {
+    let Some(rotation) = fresh(state, request_id)? else { return Ok(None) };
+    let mut draft = Draft::after(state);
+    match &state.phase {
+        Phase::Distributing(phase) => {
+            passage::not_ahead(evidence, now)?;
+            free(rotation)?;
+            if evidence.sequence != phase.bundle.sequence {
+                let (sequence, wanted) = (evidence.sequence, phase.bundle.sequence);
+                return Err(Cause::EvidenceStale { sequence, wanted });
+            }
+            let gate = evidence::gate_t(state, phase, evidence, policy);
+            if !gate.is_open() {
+                let (gate, holds, opens_at_latest) = (gate.name, gate.holds, gate.opens_at_latest);
+                return Err(Cause::GateClosed { gate, holds, opens_at_latest });
+            }
+            passage::activate(&mut draft, phase, now);
+        }
+        Phase::Draining(phase) if phase.rolled_back => {
+            free(rotation)?;
+            let Draining { rotation, from, to, bundle, .. } = phase.clone();
+            let (from, to) = (to, from);
+            draft.state.phase =
+                Phase::Distributing(Distributing { rotation, from, to, bundle, since: now, settling: None });
+        }
+        _ => return Err(Cause::NothingToActivate),
+    }
+    Ok(Some(draft.done(request_id)))
+}
+
+/// Holding what is held already is done.
+pub(super) fn hold(state: &State, request_id: &RequestId, now: Timestamp) -> Decision {
+    let Some(rotation) = fresh(state, request_id)? else { return Ok(None) };
+    if rotation.held_since.is_some() {
+        return Ok(None);
+    }
+    let mut draft = Draft::after(state);
+    draft.set_held(Some(now));
+    Ok(Some(draft.done(request_id)))
+}
+
+/// Lets phases end again; a root that became ready meanwhile goes into the bundle.
+pub(super) fn resume(state: &State, request_id: &RequestId, now: Timestamp) -> Decision {
+    let Some(rotation) = fresh(state, request_id)? else { return Ok(None) };
+    if rotation.held_since.is_none() {
+        return Ok(None);
+    }
+    let mut draft = Draft::after(state);
+    draft.set_held(None);
+    staging::distribute(&mut draft, now);
+    Ok(Some(draft.done(request_id)))
+}
+
+/// Gives a rotation up while no leaf of its root exists: a root that never signed leaves the bundle without a gate.
+pub(super) fn abort(state: &State, request_id: &RequestId, now: Timestamp) -> Decision {
+    let Some(rotation) = fresh(state, request_id)? else { return Ok(None) };
+    let mut draft = Draft::after(state);
+    draft.set_held(None);
+    match &state.phase {
+        Phase::Staging(Staging { step, .. }) => {
+            let asked = |effect: &Effect| matches!(effect, Effect::StageRoot { .. });
+            draft.settle(asked);
+            if let Some(root) = step.root() {
+                draft.retire(root);
+            }
+            draft.state.phase = Phase::Steady(Steady { since: now });
+            draft.state.done.remember(rotation.request_id.clone());
+        }
+        Phase::Distributing(phase) if !has_leaves(state, &phase.to) => {
+            let rotation = Rotation { held_since: None, ..rotation.clone() };
+            passage::withdraw(&mut draft, &rotation, (phase.to, phase.from), now);
+        }
+        _ => return Err(Cause::TooLateToAbort),
+    }
+    Ok(Some(draft.done(request_id)))
+}
+
+/// Lets the former root sign again while both are trusted; the new one drains.
+pub(super) fn rollback(state: &State, request_id: &RequestId, now: Timestamp, policy: &Policy) -> Decision {
+    if fresh(state, request_id)?.is_none() {
+        return Ok(None);
+    }
+    let Phase::Draining(phase) = &state.phase else { return Err(Cause::NothingToRollBack) };
+    if phase.rolled_back {
+        return Err(Cause::RolledBackBefore);
+    }
+    let not_after = signs_until(state, &phase.from).ok_or(Cause::UnknownRoot { root: phase.from })?;
+    if not_after.since(now) < policy.leaf_lifetime_min {
+        return Err(Cause::LifeTooShort { root: phase.from, not_after, min: policy.leaf_lifetime_min });
+    }
+    let mut draft = Draft::after(state);
+    draft.switch(phase.to, phase.from);
+    draft.state.phase = Phase::Draining(Draining {
+        from: phase.to,
+        to: phase.from,
+        switched: draft.state.generation,
+        rolled_back: true,
+        since: now,
+        settling: None,
+        ..phase.clone()
+    });
+    Ok(Some(draft.done(request_id)))
+}
+
+/// The rotation that a verb is about; `None` when the verb was carried out before.
+fn fresh<'a>(state: &'a State, request_id: &RequestId) -> Result<Option<&'a Rotation>, Cause> {
+    if state.done.contains(request_id) {
+        return Ok(None);
+    }
+    let rotation = state.phase.rotation().ok_or(Cause::NoRotation)?;
+    if super::issuer::is_in_use(state, request_id) {
+        return Err(Cause::RequestIdReused { request_id: request_id.clone() });
+    }
+    Ok(Some(rotation))
+}
+
+fn free(rotation: &Rotation) -> Result<(), Cause> {
+    rotation.held_since.map_or(Ok(()), |since| Err(Cause::Held { since }))
+}
+
+/// Whether a leaf under this root may ever have been released.
+fn has_leaves(state: &State, root: &RootId) -> bool {
+    state.roots.get(root).is_none_or(|entry| entry.horizon.is_some())
+}
+
+/// The last second at which a leaf under this root may end.
+fn signs_until(state: &State, root: &RootId) -> Option<Timestamp> {
+    let entry = state.roots.get(root)?;
+    let issuer = entry.issuers.get(&entry.active_issuer?)?;
+    Some(issuer.not_after.min(entry.not_after))
+}
+
+impl Draft {
+    fn set_held(&mut self, since: Option<Timestamp>) {
+        if let Some(rotation) = self.state.phase.rotation_mut() {
+            rotation.held_since = since;
+        }
+    }
+
+    fn done(mut self, request_id: &RequestId) -> Self {
+        self.state.done.remember(request_id.clone());
+        self
+    }
+}

@@ -1,0 +1,19 @@
+//! The machine among a small mesh, every order of events: two agents with a proxy each, a client that only sends
+//! CSRs, one replica, requests and handshakes in flight, crashes, delay and loss.
+//!
+//! The record is moved by the real `rotation::step` and nothing else. What the mesh and the driver do by the rules, they
+//! do not do when a protection is taken out; the walk must then meet a handshake that fails.
+//!
+//! Loss and delay need no moves of their own: whatever is on its way arrives in some move, late or never. A set
+//! `BANYAN_MODEL_LARGE` walks more.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the words of these tests are well formed, or the test fails"
+)]
+
+mod mesh;
+mod moves;
+mod protections;
+mod walk;
+mod words;

@@ -1,0 +1,90 @@
+//! Names and times of the model. A tick is a second, starting at 1,000.
+
+use std::time::Duration;
+
+use rotation::{
+    Der, Event, Mode, Phase, Policy, PreparedRoot, RequestId, SegmentId, SignedIssuer, State, invariants,
+    step,
+};
+use trust::{CertificateId, RootId, Sequence, Timestamp, TrustDomain};
+
+/// Later than any walk goes.
+pub(crate) const FAR: i64 = 90;
+
+pub(crate) fn at(tick: i64) -> Timestamp {
+    Timestamp::from_secs(1_000 + tick)
+}
+
+pub(crate) fn root(name: &str) -> RootId {
+    RootId::of(name.as_bytes())
+}
+
+pub(crate) fn segment(number: u8) -> SegmentId {
+    format!("s{number}").parse().unwrap()
+}
+
+pub(crate) fn policy(settle: u64, skew: u64) -> Policy {
+    Policy {
+        skew: Duration::from_secs(skew),
+        leaf_lifetime_max: Duration::from_secs(200),
+        horizon_step_max: Duration::ZERO,
+        settle: Duration::from_secs(settle),
+        leaf_lifetime_min: Duration::ZERO,
+        withdrawal_max: Duration::from_secs(3),
+    }
+}
+
+/// Takes an event in the real machine; `None` if it is refused or changes nothing.
+pub(crate) fn taken(state: &State, event: &Event, tick: i64, policy: &Policy) -> Option<State> {
+    let transition = step(state, event, at(tick), policy).ok()?;
+    if !transition.changes(state) {
+        return None;
+    }
+    let checked = invariants::check_next(state, &transition.next);
+    assert_eq!(checked, Ok(()), "after {event:?}");
+    Some(transition.next)
+}
+
+/// Root A signs into segment 1 until `bound`; B has just been put into bundle 2, which is not out yet.
+pub(crate) fn distributing(bound: i64) -> State {
+    let request = |text: &str| -> RequestId { text.parse().unwrap() };
+    let prepared = |id: &str, name: &str| Event::RootPrepared {
+        request_id: request(id),
+        root: PreparedRoot {
+            id: root(name),
+            der: Der::from(name.as_bytes()),
+            not_after: at(900),
+            exclusive: true,
+        },
+    };
+    let signed = |id: &str, name: &str| Event::IssuerSigned {
+        request_id: request(id),
+        issuer: SignedIssuer {
+            id: CertificateId::of(name.as_bytes()),
+            root: root(name),
+            chain: vec![Der::from(name.as_bytes())],
+            key: name.parse().unwrap(),
+            not_after: at(800),
+        },
+    };
+    let events = [
+        Event::FoundingRequested { request_id: request("f"), authority: "main".parse().unwrap() },
+        prepared("f", "A"),
+        signed("f", "A"),
+        Event::BundlePublished { sequence: Sequence(1) },
+        Event::SignerSwitched { root: root("A"), issuer: CertificateId::of(b"A") },
+        Event::SegmentOpened { replica: "ca".parse().unwrap(), segment: segment(1), read: [].into() },
+        Event::HorizonRequested { root: root("A"), segment: segment(1), until: at(bound) },
+        Event::RotationRequested {
+            request_id: request("r"),
+            authority: "main".parse().unwrap(),
+            mode: Mode::Auto,
+        },
+        prepared("r", "B"),
+        signed("r", "B"),
+    ];
+    let start = State::uninitialised(TrustDomain::parse("example.org").unwrap());
+    let state = events.iter().fold(start, |state, event| taken(&state, event, 0, &policy(1, 0)).unwrap());
+    assert!(matches!(state.phase, Phase::Distributing(_)));
+    state
+}
