@@ -53,7 +53,7 @@ pub struct Measured {
     pub certificates: u64,
     /// Wall time of the counted part.
     pub wall: Duration,
-    /// CPU time of the server's process per certificate, in microseconds: the median of [`SLICE`]s, because others may
+    /// CPU time of the server's process per certificate, in microseconds: the median of half-second slices, since others may
     /// use the machine for a moment.
     pub cpu_us_per_cert: f64,
     /// Median time from request to answer, in microseconds.
