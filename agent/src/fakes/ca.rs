@@ -203,7 +203,7 @@ impl AgentService for Service {
     ) -> Result<Response<wire::GetBundleResponse>, Status> {
         assert!(request.metadata().get("authorization").is_none(), "no secret before the CA is known");
         let bundle = to_wire(&self.desk()?.bundle);
-        Ok(Response::new(wire::GetBundleResponse { bundle: Some(bundle) }))
+        Ok(Response::new(wire::GetBundleResponse { bundle: Some(bundle), transitions: Vec::new() }))
     }
 
     async fn register(

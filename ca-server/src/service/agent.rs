@@ -40,7 +40,7 @@ impl Agents {
             let text = "no bundle with this digest is known here: make a new join token";
             return Err(Refusal::new(Reason::BundleUnknown, text));
         }
-        Ok(GetBundleResponse { bundle: Some(wire::bundle(present.bundle())) })
+        Ok(GetBundleResponse { bundle: Some(wire::bundle(present.bundle())), transitions: Vec::new() })
     }
 
     async fn register(&self, call: &mut Call, message: RegisterRequest) -> Result<IssueResponse, Refusal> {

@@ -11,7 +11,6 @@ pub(super) fn bundle(bundle: &Bundle) -> BundleMessage {
         sequence: bundle.sequence().0,
         digest: bundle.digest().as_bytes().to_vec(),
         roots: bundle.roots().iter().map(|root| root.der().to_vec()).collect(),
-        transition_statement: Vec::new(),
     }
 }
 

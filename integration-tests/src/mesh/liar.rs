@@ -182,7 +182,10 @@ impl AgentService for Service {
         &self,
         _request: Request<wire::GetBundleRequest>,
     ) -> Result<Response<wire::GetBundleResponse>, Status> {
-        Ok(Response::new(wire::GetBundleResponse { bundle: Some(lock(&self.0).bundle.clone()) }))
+        Ok(Response::new(wire::GetBundleResponse {
+            bundle: Some(lock(&self.0).bundle.clone()),
+            transitions: Vec::new(),
+        }))
     }
 
     async fn register(

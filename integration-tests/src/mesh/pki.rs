@@ -87,7 +87,6 @@ pub(super) fn to_wire(bundle: &Bundle) -> wire::Bundle {
         sequence: bundle.sequence().0,
         digest: bundle.digest().as_bytes().to_vec(),
         roots: bundle.roots().iter().map(|root| root.der().to_vec()).collect(),
-        transition_statement: Vec::new(),
     }
 }
 

@@ -18,7 +18,6 @@ fn bundle_of(ca: &MeshCa) -> wire::Bundle {
         sequence: bundle.sequence().0,
         digest: bundle.digest().as_bytes().to_vec(),
         roots: bundle.roots().iter().map(|root| root.der().to_vec()).collect(),
-        transition_statement: Vec::new(),
     }
 }
 

@@ -244,6 +244,481 @@ impl ::prost::Name for CreateTokenResponse {
         "type.googleapis.com/banyan.admin.v1.CreateTokenResponse".into()
     }
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StartRotationRequest {
+    /// Chosen at random by the caller, and kept while the answer is unknown; 1 to 64 characters of letters, digits, '.', '\_', '-'.
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    /// Name of the authority that makes the new root; empty takes the one of the configuration.
+    #[prost(string, tag = "2")]
+    pub authority: ::prost::alloc::string::String,
+    /// "auto" or "manual"; empty takes the one of the configuration.
+    #[prost(string, tag = "3")]
+    pub mode: ::prost::alloc::string::String,
+    /// Asks for nothing and says what it would take.
+    #[prost(bool, tag = "4")]
+    pub dry_run: bool,
+}
+impl ::prost::Name for StartRotationRequest {
+    const NAME: &'static str = "StartRotationRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.StartRotationRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.StartRotationRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StartRotationResponse {
+    #[prost(message, optional, tag = "1")]
+    pub rotation: ::core::option::Option<Rotation>,
+    /// What a rotation that starts now waits for, one sentence each. With dry_run only.
+    #[prost(string, repeated, tag = "2")]
+    pub forecast: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+impl ::prost::Name for StartRotationResponse {
+    const NAME: &'static str = "StartRotationResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.StartRotationResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.StartRotationResponse".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SteerRotationRequest {
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    #[prost(enumeration = "Verb", tag = "2")]
+    pub verb: i32,
+}
+impl ::prost::Name for SteerRotationRequest {
+    const NAME: &'static str = "SteerRotationRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.SteerRotationRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.SteerRotationRequest".into()
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetRotationRequest {}
+impl ::prost::Name for GetRotationRequest {
+    const NAME: &'static str = "GetRotationRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.GetRotationRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.GetRotationRequest".into()
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchRotationRequest {}
+impl ::prost::Name for WatchRotationRequest {
+    const NAME: &'static str = "WatchRotationRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.WatchRotationRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.WatchRotationRequest".into()
+    }
+}
+/// Where a rotation stands. All times are seconds since the Unix epoch, 0 for none.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Rotation {
+    /// "steady" when none is under way; else "staging", "distributing", "draining" or "withdrawing".
+    #[prost(string, tag = "1")]
+    pub phase: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub generation: u64,
+    /// Sequence of the bundle.
+    #[prost(uint64, tag = "3")]
+    pub sequence: u64,
+    /// Request id of the rotation that is under way; empty when none is.
+    #[prost(string, tag = "4")]
+    pub request_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub authority: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub mode: ::prost::alloc::string::String,
+    #[prost(int64, tag = "7")]
+    pub requested_at: i64,
+    #[prost(int64, tag = "8")]
+    pub phase_since: i64,
+    #[prost(int64, tag = "9")]
+    pub held_since: i64,
+    /// Root that signed before; in the steady state the one that signs.
+    #[prost(bytes = "vec", tag = "10")]
+    pub from_root: ::prost::alloc::vec::Vec<u8>,
+    /// Root that signs, or shall; empty while it is being made.
+    #[prost(bytes = "vec", tag = "11")]
+    pub to_root: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bool, tag = "12")]
+    pub rolled_back: bool,
+    /// The gate that this phase ends at; absent where it ends at none.
+    #[prost(message, optional, tag = "13")]
+    pub gate: ::core::option::Option<Gate>,
+    /// Live rows whose holders are known to trust the bundle, of all live rows.
+    #[prost(message, optional, tag = "14")]
+    pub trust: ::core::option::Option<Progress>,
+    /// Live rows under the root that shall stay, of all live rows.
+    #[prost(message, optional, tag = "15")]
+    pub leaves: ::core::option::Option<Progress>,
+    /// Work that fails and is tried again, one sentence each.
+    #[prost(string, repeated, tag = "16")]
+    pub troubles: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The verbs that are legal now, such as "hold".
+    #[prost(string, repeated, tag = "17")]
+    pub legal: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Request ids of rotations that are over, latest last; at most 64.
+    #[prost(string, repeated, tag = "18")]
+    pub done: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+impl ::prost::Name for Rotation {
+    const NAME: &'static str = "Rotation";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.Rotation".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.Rotation".into()
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Progress {
+    #[prost(uint64, tag = "1")]
+    pub done: u64,
+    #[prost(uint64, tag = "2")]
+    pub total: u64,
+}
+impl ::prost::Name for Progress {
+    const NAME: &'static str = "Progress";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.Progress".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.Progress".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Gate {
+    /// "trust", "leaves" or "converged".
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub open: bool,
+    /// One sentence that a refused activation says too.
+    #[prost(string, tag = "3")]
+    pub summary: ::prost::alloc::string::String,
+    /// What keeps it closed, one sentence each.
+    #[prost(string, repeated, tag = "4")]
+    pub holds: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// When it opens by itself, whatever else happens; 0 when only somebody's word can open it.
+    #[prost(int64, tag = "5")]
+    pub opens_at_latest: i64,
+    /// Who holds it, those that hold it longest first; at most 32.
+    #[prost(message, repeated, tag = "6")]
+    pub holders: ::prost::alloc::vec::Vec<Holder>,
+    /// How many leaves and subscribers hold it in all.
+    #[prost(uint64, tag = "7")]
+    pub holders_total: u64,
+    /// When it was judged.
+    #[prost(int64, tag = "8")]
+    pub at: i64,
+    /// What it rested on so far: how many live rows are proven by which evidence class, such as "applied: 24".
+    #[prost(string, repeated, tag = "9")]
+    pub rests_on: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+impl ::prost::Name for Gate {
+    const NAME: &'static str = "Gate";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.Gate".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.Gate".into()
+    }
+}
+/// One leaf or subscriber that holds a gate.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Holder {
+    /// "agent-held", "csr-only", "channel-trusted", "own", "agent-identity" or "subscriber".
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// SPIFFE id of the leaf, or name of the subscriber.
+    #[prost(string, tag = "2")]
+    pub identity: ::prost::alloc::string::String,
+    /// Name of the agent that reports about it; empty when none does.
+    #[prost(string, tag = "3")]
+    pub agent: ::prost::alloc::string::String,
+    #[prost(bytes = "vec", tag = "4")]
+    pub serial: ::prost::alloc::vec::Vec<u8>,
+    /// End of the leaf, or of the staleness bound; 0 for a subscriber that must be confirmed by name.
+    #[prost(int64, tag = "5")]
+    pub until: i64,
+    /// Sequence that it was born under, the newest that it is known to have applied, and the one that the gate asks for.
+    #[prost(uint64, tag = "6")]
+    pub born: u64,
+    #[prost(uint64, tag = "7")]
+    pub applied: u64,
+    #[prost(uint64, tag = "8")]
+    pub wanted: u64,
+    /// Evidence class behind `applied`, such as "applied"; empty when there is no evidence.
+    #[prost(string, tag = "9")]
+    pub evidence: ::prost::alloc::string::String,
+    /// Evidence class that policy asks of its kind.
+    #[prost(string, tag = "10")]
+    pub evidence_wanted: ::prost::alloc::string::String,
+    /// Whether its agent has an open stream, when it last said anything, and its last refusal.
+    #[prost(bool, tag = "11")]
+    pub agent_connected: bool,
+    #[prost(int64, tag = "12")]
+    pub agent_last_seen: i64,
+    #[prost(string, tag = "13")]
+    pub last_nack: ::prost::alloc::string::String,
+    /// The same in one sentence.
+    #[prost(string, tag = "14")]
+    pub text: ::prost::alloc::string::String,
+}
+impl ::prost::Name for Holder {
+    const NAME: &'static str = "Holder";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.Holder".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.Holder".into()
+    }
+}
+/// A relying party without a leaf of this CA.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Subscriber {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// How old a bundle it may have at most, in seconds; 0 when only a confirmation by name proves anything.
+    #[prost(int64, tag = "2")]
+    pub staleness_seconds: i64,
+    /// Newest sequence that was confirmed, by whom, and when.
+    #[prost(uint64, tag = "3")]
+    pub confirmed: u64,
+    #[prost(string, tag = "4")]
+    pub confirmed_by: ::prost::alloc::string::String,
+    #[prost(int64, tag = "5")]
+    pub confirmed_at: i64,
+    #[prost(int64, tag = "6")]
+    pub added_at: i64,
+}
+impl ::prost::Name for Subscriber {
+    const NAME: &'static str = "Subscriber";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.Subscriber".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.Subscriber".into()
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListSubscribersRequest {}
+impl ::prost::Name for ListSubscribersRequest {
+    const NAME: &'static str = "ListSubscribersRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ListSubscribersRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ListSubscribersRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListSubscribersResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub subscribers: ::prost::alloc::vec::Vec<Subscriber>,
+}
+impl ::prost::Name for ListSubscribersResponse {
+    const NAME: &'static str = "ListSubscribersResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ListSubscribersResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ListSubscribersResponse".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AddSubscriberRequest {
+    /// 1 to 128 characters of letters, digits, '.', '\_', '-', '/'.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// 0 to 31536000.
+    #[prost(int64, tag = "2")]
+    pub staleness_seconds: i64,
+}
+impl ::prost::Name for AddSubscriberRequest {
+    const NAME: &'static str = "AddSubscriberRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.AddSubscriberRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.AddSubscriberRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConfirmSubscriberRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Sequence that it has; 0 for the present one.
+    #[prost(uint64, tag = "2")]
+    pub sequence: u64,
+    /// Who says so; empty takes the caller's identity.
+    #[prost(string, tag = "3")]
+    pub by: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ConfirmSubscriberRequest {
+    const NAME: &'static str = "ConfirmSubscriberRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ConfirmSubscriberRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ConfirmSubscriberRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveSubscriberRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+impl ::prost::Name for RemoveSubscriberRequest {
+    const NAME: &'static str = "RemoveSubscriberRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.RemoveSubscriberRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.RemoveSubscriberRequest".into()
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveSubscriberResponse {}
+impl ::prost::Name for RemoveSubscriberResponse {
+    const NAME: &'static str = "RemoveSubscriberResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.RemoveSubscriberResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.RemoveSubscriberResponse".into()
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadJournalRequest {
+    /// Index of the first entry.
+    #[prost(uint64, tag = "1")]
+    pub from: u64,
+    /// At most 1000; 0 for 1000.
+    #[prost(uint32, tag = "2")]
+    pub limit: u32,
+}
+impl ::prost::Name for ReadJournalRequest {
+    const NAME: &'static str = "ReadJournalRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ReadJournalRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ReadJournalRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReadJournalResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub entries: ::prost::alloc::vec::Vec<JournalEntry>,
+    /// Whether there are entries after these.
+    #[prost(bool, tag = "2")]
+    pub more: bool,
+    /// The stored record as JSON, read after the entries; only when there are no more.
+    #[prost(bytes = "vec", tag = "3")]
+    pub record: ::prost::alloc::vec::Vec<u8>,
+}
+impl ::prost::Name for ReadJournalResponse {
+    const NAME: &'static str = "ReadJournalResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ReadJournalResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ReadJournalResponse".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JournalEntry {
+    /// Grows by one; the oldest entries may be gone.
+    #[prost(uint64, tag = "1")]
+    pub index: u64,
+    /// JSON, as docs/rotation.md describes it.
+    #[prost(bytes = "vec", tag = "2")]
+    pub entry: ::prost::alloc::vec::Vec<u8>,
+}
+impl ::prost::Name for JournalEntry {
+    const NAME: &'static str = "JournalEntry";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.JournalEntry".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.JournalEntry".into()
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Verb {
+    Unspecified = 0,
+    /// Lets the new root sign if the trust gate is open; after a rollback, goes forward again.
+    Activate = 1,
+    /// No phase ends by itself any more.
+    Hold = 2,
+    Resume = 3,
+    /// Gives the rotation up before the new root has signed.
+    Abort = 4,
+    /// Lets the former root sign again.
+    Rollback = 5,
+}
+impl Verb {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "VERB_UNSPECIFIED",
+            Self::Activate => "VERB_ACTIVATE",
+            Self::Hold => "VERB_HOLD",
+            Self::Resume => "VERB_RESUME",
+            Self::Abort => "VERB_ABORT",
+            Self::Rollback => "VERB_ROLLBACK",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "VERB_UNSPECIFIED" => Some(Self::Unspecified),
+            "VERB_ACTIVATE" => Some(Self::Activate),
+            "VERB_HOLD" => Some(Self::Hold),
+            "VERB_RESUME" => Some(Self::Resume),
+            "VERB_ABORT" => Some(Self::Abort),
+            "VERB_ROLLBACK" => Some(Self::Rollback),
+            _ => None,
+        }
+    }
+}
 /// Generated client implementations.
 pub mod admin_service_client {
     #![allow(
@@ -683,6 +1158,936 @@ pub mod admin_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "banyan.admin.v1.AdminService";
     impl<T> tonic::server::NamedService for AdminServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Generated client implementations.
+pub mod rotation_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Replaces the root, and answers for it. For the same callers as AdminService.
+    #[derive(Debug, Clone)]
+    pub struct RotationServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> RotationServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> RotationServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            RotationServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Asks for a rotation of the root, or only says what it would take. Repeating a request id does nothing twice.
+        pub async fn start_rotation(
+            &mut self,
+            request: impl tonic::IntoRequest<super::StartRotationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::StartRotationResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.RotationService/StartRotation",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("banyan.admin.v1.RotationService", "StartRotation"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Steers the rotation that is under way. Refused with FAILED_PRECONDITION when it is not legal now; nothing moves then.
+        pub async fn steer_rotation(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SteerRotationRequest>,
+        ) -> std::result::Result<tonic::Response<super::Rotation>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.RotationService/SteerRotation",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("banyan.admin.v1.RotationService", "SteerRotation"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Where the rotation stands, what its gate waits for, who holds it, and when it opens at the latest.
+        pub async fn get_rotation(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetRotationRequest>,
+        ) -> std::result::Result<tonic::Response<super::Rotation>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.RotationService/GetRotation",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("banyan.admin.v1.RotationService", "GetRotation"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// The same, now and at each change.
+        pub async fn watch_rotation(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WatchRotationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Rotation>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.RotationService/WatchRotation",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("banyan.admin.v1.RotationService", "WatchRotation"),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Relying parties without a leaf of this CA, which gates wait for.
+        pub async fn list_subscribers(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListSubscribersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListSubscribersResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.RotationService/ListSubscribers",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("banyan.admin.v1.RotationService", "ListSubscribers"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Adds a subscriber, or changes its staleness bound.
+        pub async fn add_subscriber(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AddSubscriberRequest>,
+        ) -> std::result::Result<tonic::Response<super::Subscriber>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.RotationService/AddSubscriber",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("banyan.admin.v1.RotationService", "AddSubscriber"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Says by name that a subscriber has a bundle.
+        pub async fn confirm_subscriber(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ConfirmSubscriberRequest>,
+        ) -> std::result::Result<tonic::Response<super::Subscriber>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.RotationService/ConfirmSubscriber",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "banyan.admin.v1.RotationService",
+                        "ConfirmSubscriber",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Removes a subscriber: no gate waits for it any more.
+        pub async fn remove_subscriber(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RemoveSubscriberRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveSubscriberResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.RotationService/RemoveSubscriber",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "banyan.admin.v1.RotationService",
+                        "RemoveSubscriber",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// A page of the journal of the record, oldest first, and the record as it stands.
+        pub async fn read_journal(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReadJournalRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReadJournalResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.RotationService/ReadJournal",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("banyan.admin.v1.RotationService", "ReadJournal"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod rotation_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with RotationServiceServer.
+    #[async_trait]
+    pub trait RotationService: std::marker::Send + std::marker::Sync + 'static {
+        /// Asks for a rotation of the root, or only says what it would take. Repeating a request id does nothing twice.
+        async fn start_rotation(
+            &self,
+            request: tonic::Request<super::StartRotationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::StartRotationResponse>,
+            tonic::Status,
+        >;
+        /// Steers the rotation that is under way. Refused with FAILED_PRECONDITION when it is not legal now; nothing moves then.
+        async fn steer_rotation(
+            &self,
+            request: tonic::Request<super::SteerRotationRequest>,
+        ) -> std::result::Result<tonic::Response<super::Rotation>, tonic::Status>;
+        /// Where the rotation stands, what its gate waits for, who holds it, and when it opens at the latest.
+        async fn get_rotation(
+            &self,
+            request: tonic::Request<super::GetRotationRequest>,
+        ) -> std::result::Result<tonic::Response<super::Rotation>, tonic::Status>;
+        /// Server streaming response type for the WatchRotation method.
+        type WatchRotationStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Rotation, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// The same, now and at each change.
+        async fn watch_rotation(
+            &self,
+            request: tonic::Request<super::WatchRotationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::WatchRotationStream>,
+            tonic::Status,
+        >;
+        /// Relying parties without a leaf of this CA, which gates wait for.
+        async fn list_subscribers(
+            &self,
+            request: tonic::Request<super::ListSubscribersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListSubscribersResponse>,
+            tonic::Status,
+        >;
+        /// Adds a subscriber, or changes its staleness bound.
+        async fn add_subscriber(
+            &self,
+            request: tonic::Request<super::AddSubscriberRequest>,
+        ) -> std::result::Result<tonic::Response<super::Subscriber>, tonic::Status>;
+        /// Says by name that a subscriber has a bundle.
+        async fn confirm_subscriber(
+            &self,
+            request: tonic::Request<super::ConfirmSubscriberRequest>,
+        ) -> std::result::Result<tonic::Response<super::Subscriber>, tonic::Status>;
+        /// Removes a subscriber: no gate waits for it any more.
+        async fn remove_subscriber(
+            &self,
+            request: tonic::Request<super::RemoveSubscriberRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveSubscriberResponse>,
+            tonic::Status,
+        >;
+        /// A page of the journal of the record, oldest first, and the record as it stands.
+        async fn read_journal(
+            &self,
+            request: tonic::Request<super::ReadJournalRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReadJournalResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Replaces the root, and answers for it. For the same callers as AdminService.
+    #[derive(Debug)]
+    pub struct RotationServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> RotationServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for RotationServiceServer<T>
+    where
+        T: RotationService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/banyan.admin.v1.RotationService/StartRotation" => {
+                    #[allow(non_camel_case_types)]
+                    struct StartRotationSvc<T: RotationService>(pub Arc<T>);
+                    impl<
+                        T: RotationService,
+                    > tonic::server::UnaryService<super::StartRotationRequest>
+                    for StartRotationSvc<T> {
+                        type Response = super::StartRotationResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::StartRotationRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RotationService>::start_rotation(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = StartRotationSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.RotationService/SteerRotation" => {
+                    #[allow(non_camel_case_types)]
+                    struct SteerRotationSvc<T: RotationService>(pub Arc<T>);
+                    impl<
+                        T: RotationService,
+                    > tonic::server::UnaryService<super::SteerRotationRequest>
+                    for SteerRotationSvc<T> {
+                        type Response = super::Rotation;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SteerRotationRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RotationService>::steer_rotation(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SteerRotationSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.RotationService/GetRotation" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetRotationSvc<T: RotationService>(pub Arc<T>);
+                    impl<
+                        T: RotationService,
+                    > tonic::server::UnaryService<super::GetRotationRequest>
+                    for GetRotationSvc<T> {
+                        type Response = super::Rotation;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetRotationRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RotationService>::get_rotation(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetRotationSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.RotationService/WatchRotation" => {
+                    #[allow(non_camel_case_types)]
+                    struct WatchRotationSvc<T: RotationService>(pub Arc<T>);
+                    impl<
+                        T: RotationService,
+                    > tonic::server::ServerStreamingService<super::WatchRotationRequest>
+                    for WatchRotationSvc<T> {
+                        type Response = super::Rotation;
+                        type ResponseStream = T::WatchRotationStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WatchRotationRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RotationService>::watch_rotation(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WatchRotationSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.RotationService/ListSubscribers" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListSubscribersSvc<T: RotationService>(pub Arc<T>);
+                    impl<
+                        T: RotationService,
+                    > tonic::server::UnaryService<super::ListSubscribersRequest>
+                    for ListSubscribersSvc<T> {
+                        type Response = super::ListSubscribersResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListSubscribersRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RotationService>::list_subscribers(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListSubscribersSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.RotationService/AddSubscriber" => {
+                    #[allow(non_camel_case_types)]
+                    struct AddSubscriberSvc<T: RotationService>(pub Arc<T>);
+                    impl<
+                        T: RotationService,
+                    > tonic::server::UnaryService<super::AddSubscriberRequest>
+                    for AddSubscriberSvc<T> {
+                        type Response = super::Subscriber;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AddSubscriberRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RotationService>::add_subscriber(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AddSubscriberSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.RotationService/ConfirmSubscriber" => {
+                    #[allow(non_camel_case_types)]
+                    struct ConfirmSubscriberSvc<T: RotationService>(pub Arc<T>);
+                    impl<
+                        T: RotationService,
+                    > tonic::server::UnaryService<super::ConfirmSubscriberRequest>
+                    for ConfirmSubscriberSvc<T> {
+                        type Response = super::Subscriber;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ConfirmSubscriberRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RotationService>::confirm_subscriber(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ConfirmSubscriberSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.RotationService/RemoveSubscriber" => {
+                    #[allow(non_camel_case_types)]
+                    struct RemoveSubscriberSvc<T: RotationService>(pub Arc<T>);
+                    impl<
+                        T: RotationService,
+                    > tonic::server::UnaryService<super::RemoveSubscriberRequest>
+                    for RemoveSubscriberSvc<T> {
+                        type Response = super::RemoveSubscriberResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RemoveSubscriberRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RotationService>::remove_subscriber(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RemoveSubscriberSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.RotationService/ReadJournal" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReadJournalSvc<T: RotationService>(pub Arc<T>);
+                    impl<
+                        T: RotationService,
+                    > tonic::server::UnaryService<super::ReadJournalRequest>
+                    for ReadJournalSvc<T> {
+                        type Response = super::ReadJournalResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReadJournalRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RotationService>::read_journal(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReadJournalSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for RotationServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "banyan.admin.v1.RotationService";
+    impl<T> tonic::server::NamedService for RotationServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

@@ -2,7 +2,7 @@
 /// Asks for a bundle.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetBundleRequest {
-    /// SHA-256 of the pinned bundle, 32 bytes, refused if that is not the current one; empty takes whichever is current.
+    /// SHA-256 of a bundle, 32 bytes, refused if this CA knows none with it any more; empty takes the current one.
     #[prost(bytes = "vec", tag = "1")]
     pub digest: ::prost::alloc::vec::Vec<u8>,
 }
@@ -16,11 +16,15 @@ impl ::prost::Name for GetBundleRequest {
         "type.googleapis.com/banyan.agent.v1.GetBundleRequest".into()
     }
 }
-/// A bundle and nothing else.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+/// A bundle, and every change since.
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetBundleResponse {
+    /// The bundle that was asked for.
     #[prost(message, optional, tag = "1")]
     pub bundle: ::core::option::Option<Bundle>,
+    /// The changes from that bundle to the current one, oldest first; none when it is the current one. At most 64.
+    #[prost(message, repeated, tag = "2")]
+    pub transitions: ::prost::alloc::vec::Vec<Transition>,
 }
 impl ::prost::Name for GetBundleResponse {
     const NAME: &'static str = "GetBundleResponse";
@@ -30,6 +34,32 @@ impl ::prost::Name for GetBundleResponse {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/banyan.agent.v1.GetBundleResponse".into()
+    }
+}
+/// A change of the bundle, vouched for by an issuer that the bundle before it trusts.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Transition {
+    /// The bundle after the change.
+    #[prost(message, optional, tag = "1")]
+    pub bundle: ::core::option::Option<Bundle>,
+    /// What is signed (docs/agent-protocol.md): trust domain, sequence and digest before and after, and the time.
+    #[prost(bytes = "vec", tag = "2")]
+    pub statement: ::prost::alloc::vec::Vec<u8>,
+    /// Signature over the statement by the key of the first certificate of `issuer_chain`.
+    #[prost(bytes = "vec", tag = "3")]
+    pub signature: ::prost::alloc::vec::Vec<u8>,
+    /// DER certificates, the issuer first, up to a root of the bundle before, which is not among them.
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    pub issuer_chain: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+}
+impl ::prost::Name for Transition {
+    const NAME: &'static str = "Transition";
+    const PACKAGE: &'static str = "banyan.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.agent.v1.Transition".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.agent.v1.Transition".into()
     }
 }
 /// The trusted roots of one trust domain.
@@ -46,9 +76,6 @@ pub struct Bundle {
     /// DER certificates, sorted by SHA-256 of the DER. Never empty.
     #[prost(bytes = "vec", repeated, tag = "4")]
     pub roots: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
-    /// Statement signed by an issuer of the bundle before it. Empty while no bundle came before.
-    #[prost(bytes = "vec", tag = "5")]
-    pub transition_statement: ::prost::alloc::vec::Vec<u8>,
 }
 impl ::prost::Name for Bundle {
     const NAME: &'static str = "Bundle";
@@ -492,7 +519,8 @@ pub mod agent_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// The current bundle. Needs no credential: the caller checks it against the digest that its join token pins.
+        /// A bundle, and how the current one came out of it. Needs no credential: the caller checks the bundle against the digest that its
+        /// join token pins or that it has itself, and each transition against the bundle before it.
         pub async fn get_bundle(
             &mut self,
             request: impl tonic::IntoRequest<super::GetBundleRequest>,
@@ -540,7 +568,8 @@ pub mod agent_service_client {
                 .insert(GrpcMethod::new("banyan.agent.v1.AgentService", "Register"));
             self.inner.unary(req, path, codec).await
         }
-        /// Renews the agent's own certificate. Credential: the agent's live certificate (mTLS).
+        /// Renews the agent's own certificate. Credential: the agent's certificate (mTLS), which for this call may have expired or
+        /// chain to a root that has gone, as long as its key is the one that the agent is registered with.
         pub async fn renew_agent(
             &mut self,
             request: impl tonic::IntoRequest<super::RenewAgentRequest>,
@@ -626,7 +655,8 @@ pub mod agent_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with AgentServiceServer.
     #[async_trait]
     pub trait AgentService: std::marker::Send + std::marker::Sync + 'static {
-        /// The current bundle. Needs no credential: the caller checks it against the digest that its join token pins.
+        /// A bundle, and how the current one came out of it. Needs no credential: the caller checks the bundle against the digest that its
+        /// join token pins or that it has itself, and each transition against the bundle before it.
         async fn get_bundle(
             &self,
             request: tonic::Request<super::GetBundleRequest>,
@@ -640,7 +670,8 @@ pub mod agent_service_server {
             &self,
             request: tonic::Request<super::RegisterRequest>,
         ) -> std::result::Result<tonic::Response<super::IssueResponse>, tonic::Status>;
-        /// Renews the agent's own certificate. Credential: the agent's live certificate (mTLS).
+        /// Renews the agent's own certificate. Credential: the agent's certificate (mTLS), which for this call may have expired or
+        /// chain to a root that has gone, as long as its key is the one that the agent is registered with.
         async fn renew_agent(
             &self,
             request: tonic::Request<super::RenewAgentRequest>,
