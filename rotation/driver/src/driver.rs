@@ -13,7 +13,7 @@ use trust::{Clock, TrustDomain};
 use self::keeper::{Keeper, UNKNOWN_RELOAD_PAUSE};
 use crate::handle::Submission;
 use crate::performer::Performer;
-use crate::{DriverHandle, EffectError, Effects, QUEUE_EVENTS_MAX, RecordStore, StoreError};
+use crate::{DriverHandle, EffectError, Effects, QUEUE_EVENTS_MAX, RecordStore, StoreError, SubmitError};
 
 /// What a driver is made of.
 #[derive(Debug)]
@@ -39,6 +39,9 @@ pub enum StartError {
     /// The record is there and cannot be used.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// The record cannot be written, or its writer broke a rule.
+    #[error(transparent)]
+    Write(#[from] SubmitError),
 }
 
 /// The running driver. Dropping it stops the driver without waiting.
@@ -66,10 +69,12 @@ impl DriverTask {
 /// [`StartError`] when there is a record and it cannot be read or used: that is never taken for a first boot.
 pub async fn start(parts: DriverParts) -> Result<(DriverHandle, DriverTask), StartError> {
     let DriverParts { trust_domain, store, effects, clock, policy } = parts;
-    let keeper = Keeper::load(trust_domain, store, clock, policy).await?;
+    let mut keeper = Keeper::load(trust_domain, Arc::clone(&store), clock, policy).await?;
+    // What was counted on a former uptime counts for nothing, and nothing is decided before that is stored.
+    keeper.take(&Event::DriverStarted, "").await?;
     let mut performer = Performer::new(effects, keeper.watch());
     let (events, queue) = mpsc::channel(QUEUE_EVENTS_MAX);
-    let handle = DriverHandle { events, state: keeper.watch(), troubles: performer.troubles() };
+    let handle = DriverHandle { events, state: keeper.watch(), troubles: performer.troubles(), store };
     performer.reconcile();
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(run(keeper, performer, queue, stopped));
@@ -87,9 +92,9 @@ async fn run(
             // A stop comes first; otherwise events and results take turns at random, so that neither starves.
             _ = &mut stopped => break,
             submission = queue.recv() => match submission {
-                Some(Submission { event, answer }) => {
+                Some(Submission { event, by, answer }) => {
                     // A submitter that no longer waits is no reason to forget what it asked for.
-                    let _ = answer.send(keeper.take(&event).await);
+                    let _ = answer.send(keeper.take(&event, &by).await);
                 }
                 None => break,
             },
@@ -111,9 +116,9 @@ async fn finish(
     outcome: Result<Event, EffectError>,
 ) {
     let failure = match outcome {
-        Ok(event) => match keeper.take(&event).await {
+        Ok(event) => match keeper.take(&event, "").await {
             Ok(_) => EffectError::Refused { reason: "its result did not settle it".to_owned() },
-            Err(error @ crate::SubmitError::Refused(_)) => EffectError::Refused { reason: error.to_string() },
+            Err(error @ SubmitError::Refused(_)) => EffectError::Refused { reason: error.to_string() },
             Err(error) => EffectError::Unavailable { reason: error.to_string() },
         },
         Err(error) => error,

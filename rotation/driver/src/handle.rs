@@ -7,7 +7,7 @@ use rotation::record::RecordError;
 use rotation::{Event, Refusal, State};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{StoreError, Trouble};
+use crate::{RecordStore, StoreError, Trouble};
 
 /// How many events may wait. A full queue makes submitters wait; it drops nothing.
 pub const QUEUE_EVENTS_MAX: usize = 64;
@@ -45,12 +45,15 @@ pub struct DriverHandle {
     pub(crate) events: mpsc::Sender<Submission>,
     pub(crate) state: watch::Receiver<Arc<State>>,
     pub(crate) troubles: watch::Receiver<Arc<[Trouble]>>,
+    pub(crate) store: Arc<dyn RecordStore>,
 }
 
 /// An event on its way to the driver.
 #[derive(Debug)]
 pub(crate) struct Submission {
     pub(crate) event: Event,
+    /// Who wants it, for the journal.
+    pub(crate) by: String,
     pub(crate) answer: oneshot::Sender<Result<Arc<State>, SubmitError>>,
 }
 
@@ -62,9 +65,27 @@ impl DriverHandle {
     /// # Errors
     /// A [`SubmitError`] that is true of what is stored.
     pub async fn submit(&self, event: Event) -> Result<Arc<State>, SubmitError> {
+        self.submit_by(event, "").await
+    }
+
+    /// As [`submit`](Self::submit), and the journal says who wanted it; empty when it was this process.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub async fn submit_by(&self, event: Event, by: &str) -> Result<Arc<State>, SubmitError> {
         let (answer, outcome) = oneshot::channel();
-        self.events.send(Submission { event, answer }).await.map_err(|_| SubmitError::Stopped)?;
+        let submission = Submission { event, by: by.to_owned(), answer };
+        self.events.send(submission).await.map_err(|_| SubmitError::Stopped)?;
         outcome.await.map_err(|_| SubmitError::Stopped)?
+    }
+
+    /// Reads up to `limit` entries of the journal from index `from` on, oldest first, as
+    /// [`JournalEntry`](crate::JournalEntry) reads them.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`]; nothing changed.
+    pub async fn journal(&self, from: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+        self.store.journal(from, limit).await
     }
 
     /// The last state that is known to be stored.

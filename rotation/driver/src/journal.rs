@@ -17,6 +17,9 @@ pub struct JournalEntry {
     pub event: Event,
     /// What came of it.
     pub outcome: Outcome,
+    /// Who wanted it; empty when it was the server itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub by: String,
 }
 
 /// What came of an event.

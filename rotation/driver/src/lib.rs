@@ -8,7 +8,8 @@
 //!
 //! The task decides nothing that `step` could decide. It knows no plugin, no network and no file beyond its store.
 //!
-//! Start at [`start`], then the two ports: [`RecordStore`] and [`Effects`].
+//! Start at [`start`], then the ports: [`RecordStore`], [`Effects`], and [`EvidenceSource`], which [`report`] reads while a
+//! phase ends at a gate.
 #![forbid(unsafe_code)]
 
 mod driver;
@@ -19,6 +20,7 @@ mod handle;
 mod journal;
 mod performer;
 mod redb_store;
+mod reporter;
 mod store;
 
 pub use driver::{DriverParts, DriverTask, StartError, start};
@@ -28,4 +30,5 @@ pub use fault_store::{FaultStore, WriteFault};
 pub use handle::{DriverHandle, QUEUE_EVENTS_MAX, SubmitError};
 pub use journal::{JournalEntry, Outcome};
 pub use redb_store::{JOURNAL_ENTRIES_MAX, OpenError, RedbStore, STORE_FORMAT};
+pub use reporter::{EvidenceSource, NoEvidence, report};
 pub use store::{RecordStore, StoreError, Stored, Write};

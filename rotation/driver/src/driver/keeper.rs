@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rotation::record::{self, RecordError};
-use rotation::{Event, PendingEffect, Policy, Refusal, State, Transition, invariants, step};
+use rotation::{Event, PendingEffect, Policy, State, Transition, invariants, step};
 use tokio::sync::watch;
 use trust::{Clock, Generation, Timestamp, TrustDomain};
 
@@ -76,23 +76,30 @@ impl Keeper {
     }
 
     /// Judges an event, and stores what comes of it.
-    pub(super) async fn take(&mut self, event: &Event) -> Result<Arc<State>, SubmitError> {
+    pub(super) async fn take(&mut self, event: &Event, by: &str) -> Result<Arc<State>, SubmitError> {
         for _ in 0..CONFLICTS_MAX {
             let state = self.known().await?;
             let at = self.clock.now();
             let transition = match step(&state, event, at, &self.policy) {
                 Ok(transition) if transition.changes(&state) => transition,
                 Ok(_) => {
-                    self.note(&state, event, at, Outcome::Unchanged).await;
+                    if is_news(event) {
+                        self.note(self.entry(&state, (event, by), at, Outcome::Unchanged)).await;
+                    }
                     return Ok(state);
                 }
-                Err(refusal) => return Err(self.refuse(&state, event, at, refusal).await),
+                Err(refusal) => {
+                    tracing::warn!(%refusal, by, "event refused");
+                    let outcome = Outcome::Refused((*refusal).clone());
+                    self.note(self.entry(&state, (event, by), at, outcome)).await;
+                    return Err(SubmitError::Refused(refusal));
+                }
             };
             invariants::check_next(&state, &transition.next).map_err(|violation| {
                 tracing::error!(%violation, event = event.name(), "an event would have broken a rule");
                 SubmitError::Violation(violation)
             })?;
-            match self.write(&state, event, at, transition).await? {
+            match self.write(&state, (event, by), at, transition).await? {
                 Landed::Stored(next) => return Ok(next),
                 Landed::Overtaken => {}
             }
@@ -113,6 +120,7 @@ impl Keeper {
             let state = read(self.store.as_ref(), &self.trust_domain).await.map_err(|error| match error {
                 StartError::Store(error) => SubmitError::NotStored(error),
                 StartError::Record(error) => SubmitError::Unreadable(Arc::new(error)),
+                StartError::Write(error) => error,
             })?;
             self.adopt(state);
         }
@@ -133,14 +141,14 @@ impl Keeper {
     async fn write(
         &mut self,
         former: &State,
-        event: &Event,
+        (event, by): (&Event, &str),
         at: Timestamp,
         transition: Transition,
     ) -> Result<Landed, SubmitError> {
         let Transition { next, effects } = transition;
         let unwritable = |error| SubmitError::Unreadable(Arc::new(error));
         let record = record::encode(&next).map_err(unwritable)?;
-        let entry = self.entry(former, event, at, Outcome::Changed { effects });
+        let entry = self.entry(former, (event, by), at, Outcome::Changed { effects });
         let journal = entry.encode().map_err(|error| unwritable(RecordError::Unwritable(error)))?;
         let write = Write {
             expected: (former.generation != Generation(0)).then_some(former.generation),
@@ -185,40 +193,32 @@ impl Keeper {
         }
     }
 
-    async fn refuse(
-        &self,
-        state: &State,
-        event: &Event,
-        at: Timestamp,
-        refusal: Box<Refusal>,
-    ) -> SubmitError {
-        tracing::warn!(%refusal, "event refused");
-        self.note(state, event, at, Outcome::Refused((*refusal).clone())).await;
-        SubmitError::Refused(refusal)
-    }
-
     /// Journals an event that changed nothing. The answer is true without it, so a failure is only reported.
-    async fn note(&self, state: &State, event: &Event, at: Timestamp, outcome: Outcome) {
-        let appended = match self.entry(state, event, at, outcome).encode() {
-            Ok(entry) => self.store.append(entry).await.map_err(|error| error.to_string()),
+    async fn note(&self, entry: JournalEntry) {
+        let appended = match entry.encode() {
+            Ok(bytes) => self.store.append(bytes).await.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
         if let Err(error) = appended {
-            tracing::error!(
-                error,
-                event = event.name(),
-                "an event that changed nothing is missing in the journal"
-            );
+            let event = entry.event.name();
+            tracing::error!(error, event, "an event that changed nothing is missing in the journal");
         }
     }
 
-    fn entry(&self, state: &State, event: &Event, at: Timestamp, outcome: Outcome) -> JournalEntry {
+    fn entry(
+        &self,
+        state: &State,
+        (event, by): (&Event, &str),
+        at: Timestamp,
+        outcome: Outcome,
+    ) -> JournalEntry {
         JournalEntry {
             at_secs: at.as_secs(),
             generation: state.generation.0,
             policy: self.policy,
             event: event.clone(),
             outcome,
+            by: by.to_owned(),
         }
     }
 }
@@ -238,6 +238,12 @@ async fn read(store: &dyn RecordStore, trust_domain: &TrustDomain) -> Result<Sta
         return Err(RecordError::OtherGeneration { inside, outside }.into());
     }
     Ok(state)
+}
+
+/// Evidence comes all the time, and a start that found nothing to count anew says nothing: both are of interest only
+/// when they move something.
+const fn is_news(event: &Event) -> bool {
+    !matches!(event, Event::EvidenceReported { .. } | Event::DriverStarted)
 }
 
 /// Horizon steps come all day and say nothing to an operator.
