@@ -186,7 +186,9 @@ pub(super) fn policy(config: &Config) -> Policy {
         leaf_lifetime_max: config.leaf().ttl_max(),
         // A quarter of a leaf's life: some writes of the record in each, and no long wait for the last leaf.
         horizon_step_max: (config.leaf().ttl_max() / 4).clamp(least, most),
-        ..Policy::default()
+        settle: config.rotation().settle(),
+        leaf_lifetime_min: config.leaf().ttl_min(),
+        withdrawal_max: config.rotation().withdrawal_max(),
     }
 }
 

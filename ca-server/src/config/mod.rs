@@ -12,6 +12,7 @@ mod leaf;
 mod listen;
 mod reader;
 mod root;
+mod rotation;
 
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
@@ -23,6 +24,7 @@ pub use identity::{AdminConfig, IdentityRule, JwtConfig};
 pub use leaf::{AboveMax, LeafConfig, NameMismatch};
 pub use listen::{LimitsConfig, ListenConfig, LogConfig, LogFormat};
 pub use root::{AuthorityConfig, KeysConfig, Passphrase, RootConfig};
+pub use rotation::RotationConfig;
 
 use reader::Section;
 
@@ -36,6 +38,7 @@ pub struct Config {
     root: RootConfig,
     keys: KeysConfig,
     leaf: LeafConfig,
+    rotation: RotationConfig,
     jwt: Vec<JwtConfig>,
     admin: AdminConfig,
     limits: LimitsConfig,
@@ -148,6 +151,11 @@ impl Config {
         &self.leaf
     }
 
+    /// Section `[rotation]`: how one root takes the place of another.
+    pub const fn rotation(&self) -> &RotationConfig {
+        &self.rotation
+    }
+
     /// Sections `[[jwt]]`: whose tokens are believed.
     pub fn jwt(&self) -> &[JwtConfig] {
         &self.jwt
@@ -182,6 +190,7 @@ fn read(file: &toml::Table, directory: &Path, problems: &mut Vec<ConfigProblem>)
     let authorities = top.table("authority");
     let keys = top.table("keys");
     let leaf = top.table("leaf");
+    let rotation = top.table("rotation");
     let jwt: Vec<toml::Table> =
         top.optional("jwt", "one section [[jwt]] for each issuer of tokens").unwrap_or_default();
     let admin = top.table("admin");
@@ -193,6 +202,8 @@ fn read(file: &toml::Table, directory: &Path, problems: &mut Vec<ConfigProblem>)
     let listen = listen::listen(&listen, data_dir.as_deref(), directory, problems);
     let leaf = leaf::leaf(&leaf, problems);
     let root = root::root(&root, &authorities, leaf.as_ref(), problems);
+    let lifetime = root.as_ref().map(RootConfig::lifetime);
+    let rotation = rotation::rotation(&rotation, lifetime, leaf.as_ref(), problems);
     let keys = root::keys(&keys, directory, problems);
     let jwt = identity::jwt(&jwt, trust_domain.as_ref(), directory, problems);
     let admin = identity::admin(&admin, trust_domain.as_ref(), problems);
@@ -206,6 +217,7 @@ fn read(file: &toml::Table, directory: &Path, problems: &mut Vec<ConfigProblem>)
         root: root?,
         keys: keys?,
         leaf: leaf?,
+        rotation: rotation?,
         jwt: jwt?,
         admin: admin?,
         limits: limits?,

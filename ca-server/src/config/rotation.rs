@@ -1,0 +1,116 @@
+//! Section `[rotation]`: how one root takes the place of another.
+
+use std::time::Duration;
+
+use ledger::{EvidenceClass, RowKind};
+use plugins::ConfigProblem;
+use rotation::Mode;
+
+use super::leaf::LeafConfig;
+use super::reader::Section;
+
+/// Section `[rotation]`.
+#[derive(Debug, Clone)]
+pub struct RotationConfig {
+    mode: Mode,
+    settle: Duration,
+    withdrawal_max: Duration,
+    reissue_per_second: u64,
+    agent_evidence: EvidenceClass,
+    max_root_age: Option<Duration>,
+    return_within: Duration,
+}
+
+impl RotationConfig {
+    /// Who lets a new root sign once the trust gate is open: `"auto"` (default), the server itself, or `"manual"`, an
+    /// operator with `banyan rotate activate`.
+    pub const fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Longest handshake in flight: how long a gate's conditions must hold before it opens. Default `30s`, `1s` to `1h`.
+    pub const fn settle(&self) -> Duration {
+        self.settle
+    }
+
+    /// How long a rotation waits, at its end, for those who still trust the root that left the bundle. Default `1h`,
+    /// `1s` to `90d`.
+    pub const fn withdrawal_max(&self) -> Duration {
+        self.withdrawal_max
+    }
+
+    /// Leaves that agents are asked to renew early, per second. Default 50, 1 to 100,000.
+    pub const fn reissue_per_second(&self) -> u64 {
+        self.reissue_per_second
+    }
+
+    /// Evidence that the trust gate asks for leaves of this kind; whoever cannot give it is waited for until the leaf's
+    /// end. Key `agent_evidence` for leaves behind agents: `"applied"` (default) or `"sent"`, which takes an agent's word
+    /// that it passed a bundle on to a holder that acknowledges nothing.
+    pub const fn evidence(&self, kind: RowKind) -> EvidenceClass {
+        match kind {
+            RowKind::AgentHeld => self.agent_evidence,
+            RowKind::AgentIdentity | RowKind::Own => EvidenceClass::Applied,
+            // Their trust is in the reply that the leaf was in.
+            RowKind::CsrOnly => EvidenceClass::Delivered,
+            // What a channel proves is asked of the channel, which is a subscriber.
+            RowKind::ChannelTrusted => EvidenceClass::Sent,
+        }
+    }
+
+    /// Age at which the signing root is replaced without being asked. Default none; `1h` to `36500d`, less than
+    /// `root.lifetime`.
+    pub const fn max_root_age(&self) -> Option<Duration> {
+        self.max_root_age
+    }
+
+    /// How long after the end of its certificate an agent may still come back with its registered key alone. Default
+    /// `30d`, `0s` to `3650d`.
+    pub const fn return_within(&self) -> Duration {
+        self.return_within
+    }
+}
+
+pub(super) fn rotation(
+    table: &toml::Table,
+    root_lifetime: Option<Duration>,
+    leaf: Option<&LeafConfig>,
+    problems: &mut Vec<ConfigProblem>,
+) -> Option<RotationConfig> {
+    let mut section = Section::open("rotation", table, problems);
+    let mode = section.choice("mode", Mode::Auto, &[("auto", Mode::Auto), ("manual", Mode::Manual)]);
+    let settle = section.duration("settle", "30s", ["1s", "1h"]);
+    let withdrawal_max = section.duration("withdrawal_max", "1h", ["1s", "90d"]);
+    let reissue_per_second = section.count("reissue_per_second", 50, 1..=100_000);
+    let classes = [("applied", EvidenceClass::Applied), ("sent", EvidenceClass::Sent)];
+    let agent_evidence = section.choice("agent_evidence", EvidenceClass::Applied, &classes);
+    let return_within = section.duration("return_within", "30d", ["0s", "3650d"]);
+    let max_root_age = match table.contains_key("max_root_age") {
+        true => section.duration("max_root_age", "1825d", ["1h", "36500d"]).map(Some),
+        false => {
+            // Known, though absent.
+            let _: Option<String> = section.optional("max_root_age", "a duration");
+            Some(None)
+        }
+    };
+    if let (Some(Some(age)), Some(lifetime)) = (max_root_age, root_lifetime)
+        && age >= lifetime
+    {
+        section.problem("max_root_age", "is not less than root.lifetime; write less");
+    }
+    if let (Some(Some(age)), Some(leaf)) = (max_root_age, leaf)
+        && age < leaf.ttl_max() * 4
+    {
+        section.problem("max_root_age", "is shorter than four times leaf.ttl_max; write at least that");
+    }
+    section.close();
+    Some(RotationConfig {
+        mode: mode?,
+        settle: settle?,
+        withdrawal_max: withdrawal_max?,
+        reissue_per_second: reissue_per_second?,
+        agent_evidence: agent_evidence?,
+        max_root_age: max_root_age?,
+        return_within: return_within?,
+    })
+}
