@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use issuance::{Issuer, SnapshotCell};
 use ledger::{AuditRefusal, Ledger};
+use rotation::Policy;
 use rotation_driver::DriverHandle;
 use tokio::sync::watch;
 use tonic::Status;
@@ -11,7 +12,7 @@ use trust::{Bundle, Clock, Randomness, SpiffeId, Timestamp};
 
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
-use crate::boot::AuthorityTroubles;
+use crate::boot::{AuthorityTroubles, EvidenceReader};
 use crate::metrics::Metrics;
 use crate::refusal::{Reason, Refusal};
 use crate::registry::AgentRegistry;
@@ -34,6 +35,10 @@ pub(crate) struct Ca {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) sessions: Sessions,
     pub(crate) driver: DriverHandle,
+    /// What gates rest on.
+    pub(crate) evidence: Arc<EvidenceReader>,
+    /// The machine's limits as configured.
+    pub(crate) policy: Policy,
     /// The bundle in force, for streams.
     pub(crate) bundles: watch::Receiver<Bundle>,
     /// What is wrong with root authorities.

@@ -9,6 +9,7 @@
 //! | [`authn`], [`authz`] | who calls, and what they may have |
 //! | [`refusal`] | every way to say no, in one table |
 //! | `registry`, `sessions` | agents and join tokens; who is connected |
+//! | `reissue` | leaves of a root that drains, asked for at a pace |
 //! | `admin`, `metrics` | what operators see |
 //!
 //! Start at [`Server::start`] for the wiring, and at `service/istio.rs` for the way of one CSR.
@@ -26,6 +27,7 @@ mod fixture;
 mod metrics;
 pub mod refusal;
 mod registry;
+mod reissue;
 mod service;
 mod sessions;
 mod transport;

@@ -1,16 +1,34 @@
-//! The agents that are, or were, connected: what `status` and the metrics say of them. Nothing here is evidence.
+//! The agents that are, or were, connected: what `status` and the metrics say of them, and the way to ask them to renew
+//! leaves. Nothing here is evidence.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use trust::{Sequence, Timestamp};
+use tokio::sync::mpsc;
+use trust::{Sequence, Serial, Timestamp};
 
 /// Most agents that are remembered; one of those that are gone makes room for the next.
 const SESSIONS_MAX: usize = 100_000;
+/// Requests to renew that wait for one stream at most; more are not sent, and come again later.
+const HINTS_MAX: usize = 16;
 
 /// The table of sessions. Clones are the same table.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Sessions(Arc<Mutex<HashMap<String, Session>>>);
+pub(crate) struct Sessions(Arc<Mutex<Table>>);
+
+#[derive(Debug, Default)]
+struct Table {
+    sessions: HashMap<String, Session>,
+    /// The streams that are open, oldest first.
+    lines: HashMap<String, Vec<Line>>,
+    last_line: u64,
+}
+
+#[derive(Debug)]
+struct Line {
+    number: u64,
+    hints: mpsc::Sender<Vec<Serial>>,
+}
 
 /// What is known of one agent since the server started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,44 +52,63 @@ pub(crate) struct Session {
 pub(crate) struct OpenSession {
     sessions: Sessions,
     agent: String,
+    line: u64,
 }
 
 impl Sessions {
-    /// Counts a stream of an agent.
-    pub(crate) fn open(&self, agent: &str, now: Timestamp) -> OpenSession {
+    /// Counts a stream of an agent. Serials of leaves that the agent shall renew come through the receiver.
+    pub(crate) fn open(&self, agent: &str, now: Timestamp) -> (OpenSession, mpsc::Receiver<Vec<Serial>>) {
+        let (hints, receiver) = mpsc::channel(HINTS_MAX);
         let mut table = self.lock();
-        if table.len() >= SESSIONS_MAX && !table.contains_key(agent) {
-            let gone = table.iter().find(|(_, session)| session.streams == 0).map(|(name, _)| name.clone());
-            gone.map(|name| table.remove(&name));
-        }
-        let session = table.entry(agent.to_owned()).or_default();
+        table.make_room(agent);
+        let session = table.sessions.entry(agent.to_owned()).or_default();
         session.streams += 1;
         session.last_seen = now;
-        OpenSession { sessions: self.clone(), agent: agent.to_owned() }
+        table.last_line += 1;
+        let line = table.last_line;
+        table.lines.entry(agent.to_owned()).or_default().push(Line { number: line, hints });
+        (OpenSession { sessions: self.clone(), agent: agent.to_owned(), line }, receiver)
+    }
+
+    /// Asks an agent to renew leaves, on its newest stream; says whether the stream takes it.
+    pub(crate) fn ask_to_renew(&self, agent: &str, serials: Vec<Serial>) -> bool {
+        let table = self.lock();
+        let line = table.lines.get(agent).and_then(|lines| lines.last());
+        line.is_some_and(|line| line.hints.try_send(serials).is_ok())
     }
 
     /// What is known of an agent.
     pub(crate) fn find(&self, agent: &str) -> Option<Session> {
-        self.lock().get(agent).cloned()
+        self.lock().sessions.get(agent).cloned()
     }
 
     /// How many agents are connected, and for each of them that lacks sequences of `newest`, how many.
     pub(crate) fn connected(&self, newest: Sequence) -> (usize, Vec<u64>) {
         let table = self.lock();
-        let connected = || table.values().filter(|session| session.streams > 0);
+        let connected = || table.sessions.values().filter(|session| session.streams > 0);
         let lacking = connected().map(|session| newest.0.saturating_sub(session.sequence.0));
         (connected().count(), lacking.filter(|lacking| *lacking > 0).collect())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Session>> {
+    fn lock(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn make_room(&mut self, agent: &str) {
+        if self.sessions.len() >= SESSIONS_MAX && !self.sessions.contains_key(agent) {
+            let is_gone = |(_, session): &(&String, &Session)| session.streams == 0;
+            let gone = self.sessions.iter().find(is_gone).map(|(name, _)| name.clone());
+            gone.map(|name| self.sessions.remove(&name));
+        }
     }
 }
 
 impl OpenSession {
     /// Notes what the agent said.
     pub(crate) fn note(&self, now: Timestamp, change: impl FnOnce(&mut Session)) {
-        if let Some(session) = self.sessions.lock().get_mut(&self.agent) {
+        if let Some(session) = self.sessions.lock().sessions.get_mut(&self.agent) {
             session.last_seen = session.last_seen.max(now);
             change(session);
         }
@@ -80,8 +117,15 @@ impl OpenSession {
 
 impl Drop for OpenSession {
     fn drop(&mut self) {
-        if let Some(session) = self.sessions.lock().get_mut(&self.agent) {
+        let mut table = self.sessions.lock();
+        if let Some(session) = table.sessions.get_mut(&self.agent) {
             session.streams = session.streams.saturating_sub(1);
+        }
+        if let Some(lines) = table.lines.get_mut(&self.agent) {
+            lines.retain(|line| line.number != self.line);
+            if lines.is_empty() {
+                table.lines.remove(&self.agent);
+            }
         }
     }
 }
@@ -94,12 +138,16 @@ mod tests {
     fn a_session_outlives_its_streams_and_counts_them() {
         let sessions = Sessions::default();
         let now = Timestamp::from_secs(5);
-        let (one, two) = (sessions.open("a", now), sessions.open("a", now));
+        let ((one, _), (two, mut hints)) = (sessions.open("a", now), sessions.open("a", now));
         one.note(Timestamp::from_secs(7), |session| session.sequence = Sequence(2));
         assert_eq!(sessions.connected(Sequence(3)), (1, vec![1]));
         drop(one);
         assert_eq!(sessions.find("a").map(|session| session.streams), Some(1));
+        let serial = Serial::from_bytes(&[7; 16]).unwrap();
+        assert!(sessions.ask_to_renew("a", vec![serial]), "the newest stream takes it");
+        assert_eq!(hints.try_recv(), Ok(vec![serial]));
         drop(two);
+        assert!(!sessions.ask_to_renew("a", vec![serial]), "nobody is there to hear it");
         assert_eq!(sessions.connected(Sequence(3)), (0, vec![]));
         assert_eq!(sessions.find("a").map(|session| session.last_seen), Some(Timestamp::from_secs(7)));
     }

@@ -15,13 +15,14 @@ use trust::{Bundle, SpiffeId};
 
 use super::authority_health::{self, AuthorityTroubles};
 use super::ca_keys::CaKeys;
+use super::evidence::{self, EvidenceReader};
 use super::keeper::{self, Keeper};
 use super::layout::Layout;
 use super::listen::{Served, Sockets};
 use super::open::{self, Ground};
 use super::own_leaf::{self, OwnLeaf};
 use super::snapshots::Snapshots;
-use super::{BootError, HostDeps};
+use super::{BootError, Embedding, HostDeps};
 use crate::admin;
 use crate::authn::Authenticator;
 use crate::authn::jwt::{JwtVerifier, TokenIssuer};
@@ -30,6 +31,7 @@ use crate::ca::Ca;
 use crate::config::{AboveMax, Config};
 use crate::metrics::Metrics;
 use crate::registry::AgentRegistry;
+use crate::reissue::Reissue;
 use crate::sessions::Sessions;
 use crate::transport::tls::TlsState;
 
@@ -44,7 +46,7 @@ pub(super) async fn assemble(
     config: &Config,
     deps: &HostDeps,
     layout: &Layout,
-    ground: &Ground,
+    (ground, embedding): (&Ground, &dyn Embedding),
 ) -> Result<Assembled, BootError> {
     let driver = &ground.driver;
     let registry = open::registry(layout, deps, driver).await?;
@@ -67,14 +69,24 @@ pub(super) async fn assemble(
     let id = SpiffeId::ca(config.trust_domain(), config.replica())?;
     let (dns_names, ip_addresses) = (config.listen().dns_names(), config.listen().ip_addresses());
     let names = ServingNames::new(dns_names.to_vec(), ip_addresses.to_vec())?;
-    let OwnLeaf { identity, key, validity } = own_leaf::issue(&issuer, cell.load(), &id, &names).await?;
+    let OwnLeaf { identity, key, serial, validity } =
+        own_leaf::issue(&issuer, cell.load(), &id, &names).await?;
     keys.add(key);
+    own_leaf::release_others(&ledger, serial).await;
     let tls = Arc::new(TlsState::new(identity)?);
 
     let jwt = Arc::new(token_issuers(config));
     let (bundles, bundle_changes) = watch::channel(cell.load().bundle().clone());
     let (told, authority_troubles) = watch::channel(AuthorityTroubles::new());
-    let parts = CaParts { cell, issuer, ledger, registry, bundles: bundle_changes, authority_troubles, id };
+    let evidence = Arc::new(EvidenceReader::new(evidence::Parts {
+        ledger: Arc::clone(&ledger),
+        clock: Arc::clone(&deps.clock),
+        config: config.rotation().clone(),
+        policy,
+        segment: segment.clone(),
+    }));
+    let parts =
+        CaParts { cell, issuer, ledger, registry, bundles: bundle_changes, authority_troubles, id, evidence };
     let ca = Arc::new(ca(config, deps, driver, (parts, &keys, &jwt)));
     // Weak: the metrics belong to the CA that they show.
     let shown = Arc::downgrade(&ca);
@@ -86,6 +98,11 @@ pub(super) async fn assemble(
     let served = Sockets::bind(config).await?.serve(config, &ca, &tls)?;
     let checks = authority_health::watch(ground.authorities.clone(), told);
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(checks));
+    let evidence = embedding.evidence(Arc::<EvidenceReader>::clone(&ca.evidence));
+    let reporter = rotation_driver::report(driver.clone(), evidence, policy, Arc::clone(&deps.clock));
+    served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(reporter));
+    let reissue = Reissue::new(Arc::clone(&ca), config.rotation().reissue_per_second()).run();
+    served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(reissue));
     let keeper = Keeper {
         ca: Arc::clone(&ca),
         driver: driver.clone(),
@@ -97,6 +114,8 @@ pub(super) async fn assemble(
         keys,
         jwt,
         names,
+        rotation: config.rotation().clone(),
+        authority: config.root().authority().name().to_owned(),
         own: validity,
         to_seal: Some(state.generation),
         ticks: 0,
@@ -113,6 +132,7 @@ struct CaParts {
     bundles: watch::Receiver<Bundle>,
     authority_troubles: watch::Receiver<AuthorityTroubles>,
     id: SpiffeId,
+    evidence: Arc<EvidenceReader>,
 }
 
 fn ca(
@@ -121,7 +141,7 @@ fn ca(
     driver: &DriverHandle,
     (parts, keys, jwt): (CaParts, &Arc<CaKeys>, &Arc<JwtVerifier>),
 ) -> Ca {
-    let CaParts { cell, issuer, ledger, registry, bundles, authority_troubles, id } = parts;
+    let CaParts { cell, issuer, ledger, registry, bundles, authority_troubles, id, evidence } = parts;
     let agents = Arc::new(registry.clone());
     Ca {
         authenticator: Authenticator::new(
@@ -145,6 +165,8 @@ fn ca(
         metrics: Arc::new(Metrics::new()),
         sessions: Sessions::default(),
         driver: driver.clone(),
+        evidence,
+        policy: open::policy(config),
         bundles,
         authority_troubles,
         id,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use plugins::Registry;
-use rotation_driver::RecordStore;
+use rotation_driver::{EvidenceSource, RecordStore};
 
 /// What a program that embeds the server adds to it. `banyan serve` adds nothing: `()` is that.
 pub trait Embedding: Send + Sync {
@@ -16,6 +16,11 @@ pub trait Embedding: Send + Sync {
     /// [`RecordStore`].
     fn record(&self, store: Arc<dyn RecordStore>) -> Arc<dyn RecordStore> {
         store
+    }
+
+    /// Stands between the gates and what is known of the mesh. A rotation is as safe as this evidence is true.
+    fn evidence(&self, source: Arc<dyn EvidenceSource>) -> Arc<dyn EvidenceSource> {
+        source
     }
 }
 

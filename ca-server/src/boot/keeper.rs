@@ -1,5 +1,5 @@
 //! The one task that keeps a running CA up: it shows each new record to the requests, raises the horizon ahead of them,
-//! renews the server's own leaf and the issuer, tells probes whether leaves can be issued, and lets the ledger forget.
+//! renews the server's own leaf and the issuer, asks for a new root when the old one is due, tells probes whether leaves can be issued, and lets the ledger forget.
 //!
 //! Everything is tested for as a level, each second and at each change of the record: a failed step is tried again, and
 //! what was in force stays in force meanwhile.
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use issuance::{ServingNames, SnapshotCell};
-use rotation::{Event, Policy, RequestId, SegmentId, State};
+use rotation::{AuthorityName, Event, Phase, Policy, RequestId, SegmentId, State};
 use rotation_driver::DriverHandle;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
@@ -23,6 +23,7 @@ use super::snapshots::Snapshots;
 use crate::admin;
 use crate::authn::jwt::JwtVerifier;
 use crate::ca::Ca;
+use crate::config::RotationConfig;
 use crate::transport::tls::TlsState;
 
 /// How often levels are tested.
@@ -44,6 +45,9 @@ pub(super) struct Keeper {
     pub(super) keys: Arc<CaKeys>,
     pub(super) jwt: Arc<JwtVerifier>,
     pub(super) names: ServingNames,
+    pub(super) rotation: RotationConfig,
+    /// Name of the authority that makes new roots.
+    pub(super) authority: String,
     /// Life of the leaf being served.
     pub(super) own: Validity,
     /// Snapshots older than this generation must be gone before the segment counts as sealed at it.
@@ -130,6 +134,7 @@ impl Keeper {
         }
         if retry {
             self.renew_issuer(now).await;
+            self.replace_old_root(now).await;
         }
         if let Err(error) = self.ca.ledger.expire(now) {
             tracing::warn!(%error, "the audit's summary could not be written");
@@ -180,6 +185,8 @@ impl Keeper {
             return tracing::error!(%error, "the former leaf is served on");
         }
         self.own = leaf.validity;
+        // Handshakes with the former leaf that are in flight are what gates settle for.
+        own_leaf::release_others(&ca.ledger, leaf.serial).await;
         tracing::info!(not_after = %self.own.not_after(), "the server's own leaf is renewed");
     }
 
@@ -194,6 +201,24 @@ impl Keeper {
         tracing::info!(root = %root.short(), "the issuer is past half of its life: asking for a new one");
         if let Err(error) = self.driver.submit(Event::IssuerRenewalRequested { request_id, root }).await {
             tracing::error!(%error, "a new issuer could not be asked for");
+        }
+    }
+
+    /// Asks for a rotation when the signing root has reached the age that the configuration sets. The request is named
+    /// after the root, so that asking again asks for nothing twice.
+    async fn replace_old_root(&self, now: Timestamp) {
+        let Some(age) = self.rotation.max_root_age() else { return };
+        let state = self.driver.state();
+        let Some(root) = root_due(&state, age, now) else { return };
+        let request_id = RequestId::parse(&format!("age-{}", root.short()));
+        let (Ok(request_id), Ok(authority)) = (request_id, AuthorityName::parse(&self.authority)) else {
+            return;
+        };
+        tracing::info!(root = %root.short(), "the root has reached its age: asking for a rotation");
+        let mode = self.rotation.mode();
+        let asked = Event::RotationRequested { request_id, authority, mode };
+        if let Err(error) = self.driver.submit_by(asked, "schedule").await {
+            tracing::error!(%error, "a rotation could not be asked for");
         }
     }
 
@@ -229,6 +254,14 @@ pub(super) fn horizon_due(
     let wanted = now.plus(policy.leaf_lifetime_max).plus(policy.horizon_step_max / 2).min(limit);
     let due = present.is_none_or(|present| present < wanted);
     due.then(|| Event::HorizonRequested { root, segment: segment.clone(), until: limit })
+}
+
+/// The root that signs, if nothing is under way and it is as old as this.
+fn root_due(state: &State, age: Duration, now: Timestamp) -> Option<trust::RootId> {
+    let Phase::Steady(_) = &state.phase else { return None };
+    let root = state.signer()?.root;
+    let certificate = Certificate::parse(state.roots.get(&root)?.der.as_bytes()).ok()?;
+    (now.since(certificate.validity().not_before()) >= age).then_some(root)
 }
 
 /// The root whose issuer should be renewed.

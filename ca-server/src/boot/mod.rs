@@ -12,6 +12,7 @@ mod ca_keys;
 mod effects;
 mod embedding;
 mod error;
+mod evidence;
 mod keeper;
 mod layout;
 mod listen;
@@ -29,6 +30,7 @@ pub use crate::registry::RegistryUnreadable;
 pub(crate) use authority_health::AuthorityTroubles;
 pub use embedding::Embedding;
 pub use error::BootError;
+pub(crate) use evidence::EvidenceReader;
 pub use own_leaf::OwnLeafError;
 pub use running::Running;
 pub use snapshots::SnapshotError;
@@ -92,7 +94,7 @@ impl Server {
         Problems::unless_empty(open::plugin_problems(&config, embedding))?;
         let layout = Layout::claim(deps.disk.as_ref(), config.data_dir())?;
         let ground = Box::pin(open::ground(&config, &deps, &layout, embedding)).await?;
-        match Box::pin(assemble::assemble(&config, &deps, &layout, &ground)).await {
+        match Box::pin(assemble::assemble(&config, &deps, &layout, (&ground, embedding))).await {
             Ok(assembled) => Ok(running::run(&config, assembled, ground.task, layout.into_lock()).await),
             Err(error) => {
                 // The record is let go before the directory is: the next start may come at once.

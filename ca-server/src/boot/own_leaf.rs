@@ -1,16 +1,21 @@
 //! The server's own leaf: issued like any other, with a row of its own, for a key that never leaves this process.
 
 use issuance::{AuthorizedRequest, CountedSnapshot, IdentityReserved, IssueError, Issuer, ServingNames};
+use ledger::{Ledger, RowFilter, RowKind, Witness};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use trust::{PublicKey, SpiffeId, SpkiHash, Validity};
+use trust::{PublicKey, Serial, SpiffeId, SpkiHash, Validity};
 
 use crate::transport::tls::ServingIdentity;
+
+/// Rows looked at in one turn.
+const PAGE: usize = 256;
 
 /// A leaf to serve with.
 pub(super) struct OwnLeaf {
     pub(super) identity: ServingIdentity,
     pub(super) key: SpkiHash,
+    pub(super) serial: Serial,
     pub(super) validity: Validity,
 }
 
@@ -45,6 +50,25 @@ pub(super) async fn issue(
     let leaf = issuer.issue(&request, snapshot).await?;
     let chain = leaf.chain_der().into_iter().map(CertificateDer::from).collect();
     let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pair.serialize_der()));
-    let validity = leaf.lifetime().validity;
-    Ok(OwnLeaf { identity: ServingIdentity { chain, key: private }, key, validity })
+    let (serial, validity) = (leaf.serial(), leaf.lifetime().validity);
+    Ok(OwnLeaf { identity: ServingIdentity { chain, key: private }, key, serial, validity })
+}
+
+/// Gives up the leaves of this server that it does not serve with: those of former runs, whose keys are gone, and those
+/// that were renewed. Their rows would hold gates until their ends.
+pub(super) async fn release_others(ledger: &Ledger, served: Serial) {
+    let filter = RowFilter { kind: Some(RowKind::Own), ..RowFilter::default() };
+    let mut after = None;
+    loop {
+        let page = ledger.rows(&filter, after, PAGE);
+        for serial in page.rows.iter().map(|live| live.row.serial).filter(|serial| *serial != served) {
+            if let Err(error) = ledger.release(Witness::Server, serial).await {
+                tracing::warn!(%error, %serial, "a former leaf of this server holds gates until its end");
+            }
+        }
+        after = page.next;
+        if after.is_none() {
+            return;
+        }
+    }
 }

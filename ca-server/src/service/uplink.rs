@@ -12,8 +12,10 @@ use ledger::{EvidenceClass, EvidenceError, Proof, Witness};
 use proto::banyan::agent::v1 as wire_v1;
 use proto::banyan::agent::v1::agent_message::Message as Said;
 use proto::banyan::agent::v1::server_message::Message as Answer;
-use proto::banyan::agent::v1::{Ack, AgentMessage, Ban, Drain, Hello, Nack, Release, ServerMessage};
-use tokio::sync::watch;
+use proto::banyan::agent::v1::{
+    Ack, AgentMessage, Ban, Drain, Hello, Nack, ReissueHint, Release, ServerMessage,
+};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use trust::{Bundle, Sequence, Serial};
@@ -28,11 +30,15 @@ use crate::sessions::OpenSession;
 /// begin, short enough not to matter.
 const RECONNECT_AFTER_MS: u64 = 500;
 
+/// Over how long an agent spreads the renewals of one request, in milliseconds. Requests are paced by the second.
+const REISSUE_SPREAD_MS: u64 = 1_000;
+
 struct Uplink {
     ca: Arc<Ca>,
     call: Call,
     agent: String,
     session: OpenSession,
+    hints: mpsc::Receiver<Vec<Serial>>,
     messages: Streaming<AgentMessage>,
     bundles: watch::Receiver<Bundle>,
     ending: CancellationToken,
@@ -48,8 +54,10 @@ pub(super) fn open(
     let ca = Arc::clone(&call.ca);
     let mut bundles = ca.bundles.clone();
     bundles.mark_changed();
+    let (session, hints) = ca.sessions.open(&agent, ca.clock.now());
     let uplink = Uplink {
-        session: ca.sessions.open(&agent, ca.clock.now()),
+        session,
+        hints,
         ending: call.peer.as_ref().map(|peer| peer.ending.clone()).unwrap_or_default(),
         ca,
         call,
@@ -83,6 +91,7 @@ impl Uplink {
                     // Whoever sends bundles has stopped, and so will the server.
                     Err(_) => Some(self.goodbye()),
                 },
+                Some(serials) = self.hints.recv() => Some(renew(&serials)),
                 said = self.messages.message() => match said {
                     Ok(Some(message)) => {
                         match self.judged() {
@@ -200,6 +209,11 @@ impl Uplink {
             tracing::debug!(agent = self.agent, %serial, what, %error, "evidence not taken");
         }
     }
+}
+
+fn renew(serials: &[Serial]) -> Answer {
+    let serials = serials.iter().map(|serial| serial.as_bytes().to_vec()).collect();
+    Answer::Reissue(ReissueHint { serials, spread_ms: REISSUE_SPREAD_MS })
 }
 
 fn class(evidence: i32) -> Option<EvidenceClass> {

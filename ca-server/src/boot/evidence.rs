@@ -1,0 +1,123 @@
+//! What gates rest on, read from the ledger and from what subscribers confirmed.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use ledger::{Aggregates, EvidenceClass, Ledger, RowKind};
+use rotation::{Contents, Effect, Evidence, Phase, Policy, SegmentId, SegmentState, State};
+use rotation_driver::{EvidenceSource, NoEvidence};
+use trust::{Clock, Generation, RootId, Sequence, Timestamp};
+
+use crate::config::RotationConfig;
+
+/// Reads the evidence of one replica.
+#[derive(Debug)]
+pub(crate) struct EvidenceReader {
+    ledger: Arc<Ledger>,
+    clock: Arc<dyn Clock>,
+    config: RotationConfig,
+    policy: Policy,
+    /// The segment that this process writes.
+    segment: SegmentId,
+    /// The bundle in force, and when that was first seen.
+    in_force: Mutex<(Sequence, Timestamp)>,
+}
+
+/// What a reader is made of.
+pub(super) struct Parts {
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) config: RotationConfig,
+    pub(super) policy: Policy,
+    pub(super) segment: SegmentId,
+}
+
+impl EvidenceReader {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { ledger, clock, config, policy, segment } = parts;
+        let in_force = Mutex::new((Sequence(0), Timestamp::default()));
+        Self { ledger, clock, config, policy, segment, in_force }
+    }
+
+    /// The class of evidence that the trust gate asks for leaves of this kind.
+    pub(crate) const fn required(&self, kind: RowKind) -> EvidenceClass {
+        self.config.evidence(kind)
+    }
+
+    /// When the bundle of `state` was first seen in force by this process; `None` while it is not. Staleness bounds
+    /// begin then, so a restart makes them longer, never shorter.
+    pub(crate) fn in_force_since(&self, state: &State) -> Option<Timestamp> {
+        let published = |effect: &Effect| matches!(effect, Effect::PublishBundle { .. });
+        if state.pending.iter().any(|pending| published(&pending.effect)) {
+            return None;
+        }
+        let mut known = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.0 != state.sequence {
+            *known = (state.sequence, self.clock.now());
+        }
+        Some(known.1)
+    }
+
+    /// A replica that runs is not over, whatever its bounds say: it was held up. Its segment is sealed as soon as its
+    /// requests are gone, and until then nothing is said that would close it.
+    fn would_close_itself(&self, state: &State) -> bool {
+        let since = match &state.phase {
+            Phase::Distributing(phase) => phase.bundle.generation,
+            Phase::Draining(phase) => phase.switched,
+            Phase::Withdrawing(phase) => phase.bundle.generation,
+            _ => return false,
+        };
+        let Some(own) = state.segments.get(&self.segment) else { return false };
+        let now = self.clock.now();
+        let unsealed = !matches!(own.state, SegmentState::Sealed { generation } if generation >= since);
+        unsealed && own.bounds.values().any(|bound| self.policy.has_passed(*bound, now))
+    }
+}
+
+#[async_trait]
+impl EvidenceSource for EvidenceReader {
+    async fn read(&self, state: &State) -> Result<Evidence, NoEvidence> {
+        if self.would_close_itself(state) {
+            let reason = "requests of this server began before the change and are not over yet";
+            return Err(NoEvidence { reason: reason.to_owned() });
+        }
+        // Seals first, rows after: what a seal vouches for is in the rows that are read now.
+        let read = seals(state, &self.segment);
+        let rows = self.ledger.aggregates();
+        let sequence = state.sequence;
+        let unproven = rows.unproven_by(sequence, |kind| self.required(kind));
+        let (at, uptime) = (self.clock.now(), self.clock.uptime());
+        Ok(Evidence {
+            at,
+            uptime,
+            sequence,
+            unproven: tally(unproven),
+            waived: 0,
+            live: live(&rows),
+            read,
+            subscribers: rotation::evidence::Subscribers::default(),
+            foreign: BTreeMap::new(),
+        })
+    }
+}
+
+/// The segments whose rows are in this process's ledger: the one that it writes, as far as it is sealed, and former ones
+/// that were read to their ends when it started.
+fn seals(state: &State, own: &SegmentId) -> BTreeMap<SegmentId, Generation> {
+    let sealed = |(id, segment): (&SegmentId, &rotation::Segment)| match segment.state {
+        SegmentState::Sealed { generation } if id == own => Some((id.clone(), generation)),
+        SegmentState::Closed(Contents::Read) => Some((id.clone(), state.generation)),
+        _ => None,
+    };
+    state.segments.iter().filter_map(sealed).collect()
+}
+
+fn live(rows: &Aggregates) -> BTreeMap<RootId, rotation::evidence::Tally> {
+    let roots: Vec<RootId> = rows.groups().map(|(standing, _)| standing.root).collect();
+    roots.into_iter().map(|root| (root, tally(rows.under(&root)))).collect()
+}
+
+fn tally(rows: ledger::Tally) -> rotation::evidence::Tally {
+    rotation::evidence::Tally { count: rows.rows, latest: rows.latest_not_after }
+}
