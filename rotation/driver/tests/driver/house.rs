@@ -28,13 +28,17 @@ impl House {
 
     pub(crate) async fn try_start(&self) -> Result<(DriverHandle, DriverTask), StartError> {
         start(DriverParts {
-            trust_domain: TrustDomain::parse("example.org").unwrap(),
+            trust_domain: self.domain(),
             store: Arc::clone(&self.store),
             effects: Arc::clone(&self.effects) as _,
             clock: Arc::clone(&self.clock) as _,
             policy: Policy::default(),
         })
         .await
+    }
+
+    pub(crate) fn domain(&self) -> TrustDomain {
+        TrustDomain::parse("example.org").unwrap()
     }
 
     /// An event that asks for a horizon so many seconds ahead.

@@ -6,3 +6,4 @@ mod faults;
 mod file;
 mod house;
 mod restarts;
+mod rotations;
