@@ -6,11 +6,11 @@ use proto::banyan::admin::v1::{
     Agent as AgentMessage, Issuer as IssuerMessage, Ledger as LedgerMessage, Root as RootMessage,
     StatusResponse,
 };
-use rotation::{IssuerEntry, RootEntry, State};
+use rotation::{IssuerEntry, Policy, RootEntry, State};
 use trust::{Certificate, CertificateId, RootId, Timestamp};
 
 use crate::ca::Ca;
-use crate::metrics::{BehindLabel, IssuerLabel, Live, RootLabel};
+use crate::metrics::{BehindLabel, IssuerLabel, Live, PhaseLabel, RootLabel};
 
 /// An issuer or root that ends within this time is worth a sentence.
 const ENDING_SOON: Duration = Duration::from_secs(30 * 86_400);
@@ -79,6 +79,11 @@ pub(crate) fn gauges(ca: &Ca, live: &Live) {
             live.issuer_not_after.get_or_create(&label).set(entry.not_after.as_secs());
         }
     }
+    live.phase.clear();
+    live.phase.get_or_create(&PhaseLabel { phase: state.phase.name() }).set(1);
+    live.phase_since.set(state.phase.since().map_or(0, Timestamp::as_secs));
+    live.unproven_rows
+        .set(signed(rows.unproven_by(snapshot.bundle().sequence(), |kind| ca.evidence.required(kind)).rows));
     live.horizon.set(snapshot.horizon().as_secs());
     live.sequence.set(signed(snapshot.bundle().sequence().0));
     live.generation.set(signed(snapshot.generation().0));
@@ -102,7 +107,7 @@ fn ledger(ca: &Ca) -> LedgerMessage {
         live_rows: rows.all().rows,
         files: stats.files.try_into().unwrap_or(u64::MAX),
         bytes: stats.bytes,
-        unproven_rows: rows.unproven(sequence).rows,
+        unproven_rows: rows.unproven_by(sequence, |kind| ca.evidence.required(kind)).rows,
     }
 }
 
@@ -179,10 +184,47 @@ fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     if (now.plus(settings.ttl_min)..now.plus(settings.ttl_max)).contains(&signer_end) {
         conditions.push(format!("the issuer's chain ends at {signer_end}, and cuts leaves short: renew it"));
     }
-    for (id, entry) in state.bundle().filter(|(_, entry)| entry.not_after < now.plus(ENDING_SOON)) {
-        conditions.push(format!("root {} ends at {}: start a rotation", id.short(), entry.not_after));
-    }
+    conditions.extend(endings(state, &ca.policy, now));
+    conditions.extend(waiting(state, ca.evidence.alarm_after(), now));
     conditions
+}
+
+/// Roots that end soon, said early enough that a rotation in which nobody confirms anything still ends before them.
+fn endings(state: &State, policy: &Policy, now: Timestamp) -> Vec<String> {
+    let needed = policy.rotation_at_most();
+    let soon = now.plus(ENDING_SOON.max(needed * 2));
+    let ending = state.bundle().filter(|(_, entry)| entry.not_after < soon);
+    let said = |(id, entry): (&RootId, &RootEntry)| {
+        let (root, end) = (id.short(), entry.not_after);
+        match (state.phase.rotation().is_some(), end < now.plus(needed)) {
+            (false, false) => Some(format!("root {root} ends at {end}: start a rotation")),
+            (false, true) => Some(format!(
+                "root {root} ends at {end}, and a rotation may take {} s if nobody confirms anything: start one now",
+                needed.as_secs()
+            )),
+            (true, true) => Some(format!(
+                "root {root} ends at {end}, and the rotation may last longer than that: `banyan rotate explain` says what \
+                 it waits for"
+            )),
+            (true, false) => None,
+        }
+    };
+    ending.filter_map(said).collect()
+}
+
+/// A phase of a rotation that lasts long.
+fn waiting(state: &State, alarm_after: Duration, now: Timestamp) -> Option<String> {
+    let rotation = state.phase.rotation()?;
+    let since = state.phase.since()?;
+    let (phase, held) = (state.phase.name(), rotation.held_since.is_some());
+    (now.since(since) > alarm_after).then(|| match held {
+        true => {
+            format!("the rotation is held while {phase} since {since}: `banyan rotate resume` lets it go on")
+        }
+        false => {
+            format!("the rotation is {phase} since {since}: `banyan rotate explain` says what it waits for")
+        }
+    })
 }
 
 fn signed(count: u64) -> i64 {

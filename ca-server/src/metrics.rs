@@ -40,6 +40,12 @@ pub(crate) struct Live {
     pub(crate) root_not_after: Family<RootLabel, Gauge>,
     /// End of each issuer.
     pub(crate) issuer_not_after: Family<IssuerLabel, Gauge>,
+    /// 1 for the phase that the record is in.
+    pub(crate) phase: Family<PhaseLabel, Gauge>,
+    /// When that phase began, in seconds since the epoch.
+    pub(crate) phase_since: Gauge,
+    /// Rows whose holders are not known to trust the newest bundle.
+    pub(crate) unproven_rows: Gauge,
     /// Latest end that a leaf may have now.
     pub(crate) horizon: Gauge,
     /// Sequence of the bundle being served.
@@ -82,6 +88,12 @@ struct LimitLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct RootLabel {
     pub(crate) root: String,
+}
+
+/// Label `phase`: a phase of the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct PhaseLabel {
+    pub(crate) phase: &'static str,
 }
 
 /// Labels `root` and `issuer`: fingerprints of an issuer of the record and of its root.
@@ -182,6 +194,11 @@ impl Live {
         add("agents_connected", "Agents with an open stream", &self.agents_connected);
         add("ledger_queue_rows", "Rows waiting to be written", &self.ledger_queue);
         add("ledger_batch_rows", "Rows of the last group commit", &self.ledger_batch);
+        let help = "When the present phase of the record began";
+        add("rotation_phase_since_timestamp_seconds", help, &self.phase_since);
+        let help = "Rows whose holders are not known to trust the newest bundle";
+        add("ledger_unproven_rows", help, &self.unproven_rows);
+        registry.register("rotation_phase", "1 for the phase that the record is in", self.phase.clone());
         let help = "Time of the last group commit";
         registry.register_with_unit("ledger_commit", help, Unit::Seconds, self.ledger_commit_seconds.clone());
         let help = "End of each root";

@@ -168,6 +168,19 @@ impl Phase {
         }
     }
 
+    /// When this phase began; for the making of a root, when the root was asked for.
+    pub const fn since(&self) -> Option<Timestamp> {
+        Some(match self {
+            Self::Uninitialised => return None,
+            Self::Founding(founding) => founding.requested_at,
+            Self::Steady(steady) => steady.since,
+            Self::Staging(staging) => staging.rotation.requested_at,
+            Self::Distributing(distributing) => distributing.since,
+            Self::Draining(draining) => draining.since,
+            Self::Withdrawing(withdrawing) => withdrawing.since,
+        })
+    }
+
     pub(crate) const fn rotation_mut(&mut self) -> Option<&mut Rotation> {
         match self {
             Self::Uninitialised | Self::Founding(_) | Self::Steady(_) => None,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use ledger::{Aggregates, EvidenceClass, Ledger, RowKind};
@@ -43,6 +44,11 @@ impl EvidenceReader {
     /// The class of evidence that the trust gate asks for leaves of this kind.
     pub(crate) const fn required(&self, kind: RowKind) -> EvidenceClass {
         self.config.evidence(kind)
+    }
+
+    /// How long a phase may last before somebody should look.
+    pub(crate) const fn alarm_after(&self) -> Duration {
+        self.config.alarm_after()
     }
 
     /// When the bundle of `state` was first seen in force by this process; `None` while it is not. Staleness bounds

@@ -18,6 +18,7 @@ pub struct RotationConfig {
     reissue_per_second: u64,
     agent_evidence: EvidenceClass,
     max_root_age: Option<Duration>,
+    alarm_after: Duration,
     return_within: Duration,
 }
 
@@ -64,6 +65,11 @@ impl RotationConfig {
         self.max_root_age
     }
 
+    /// How long a phase may last before `status` calls it a condition. Default `36h`, `1m` to `90d`.
+    pub const fn alarm_after(&self) -> Duration {
+        self.alarm_after
+    }
+
     /// How long after the end of its certificate an agent may still come back with its registered key alone. Default
     /// `30d`, `0s` to `3650d`.
     pub const fn return_within(&self) -> Duration {
@@ -84,6 +90,7 @@ pub(super) fn rotation(
     let reissue_per_second = section.count("reissue_per_second", 50, 1..=100_000);
     let classes = [("applied", EvidenceClass::Applied), ("sent", EvidenceClass::Sent)];
     let agent_evidence = section.choice("agent_evidence", EvidenceClass::Applied, &classes);
+    let alarm_after = section.duration("alarm_after", "36h", ["1m", "90d"]);
     let return_within = section.duration("return_within", "30d", ["0s", "3650d"]);
     let max_root_age = match table.contains_key("max_root_age") {
         true => section.duration("max_root_age", "1825d", ["1h", "36500d"]).map(Some),
@@ -111,6 +118,7 @@ pub(super) fn rotation(
         reissue_per_second: reissue_per_second?,
         agent_evidence: agent_evidence?,
         max_root_age: max_root_age?,
+        alarm_after: alarm_after?,
         return_within: return_within?,
     })
 }
