@@ -1,30 +1,36 @@
 //! A small mesh on this machine: a real CA, real agents, and real Envoys or foreign clients beside them.
 //!
 //! [`MeshCa`] is a CA behind a [`Gate`] that can be shut, [`TestAgent`] an agent with its own home, [`Subscriber`] one
-//! stream of secrets, [`Envoy`] a proxy in a process of its own. [`LyingCa`] does what no real CA does, [`TokenIssuer`]
+//! stream of secrets, [`Proxy`] and [`CsrClient`] members that [`Traffic`] lets shake hands, [`Envoy`] a proxy in a process of its own. [`LyingCa`] does what no real CA does, [`TokenIssuer`]
 //! makes JWTs, and [`Tool`] runs programs of other projects.
 
 mod agent;
 mod ca;
+mod csr_client;
 mod envoy;
 mod gate;
 mod issuer;
 mod liar;
 mod pki;
+mod proxy;
 mod rows;
 mod subscriber;
 mod tool;
+mod traffic;
 
 pub use agent::TestAgent;
 pub use ca::{MeshCa, Registered};
+pub use csr_client::CsrClient;
 pub use envoy::{Envoy, Route};
 pub use gate::Gate;
 pub use issuer::TokenIssuer;
 pub use liar::{Face, Lie, LyingCa};
 pub use pki::Pki;
+pub use proxy::{Failed, Holding, Proxy, shake};
 pub use rows::Rows;
 pub use subscriber::{Subscriber, certificates, serial};
 pub use tool::{Tool, run};
+pub use traffic::{Member, Talk, Traffic};
 
 use std::time::Duration;
 

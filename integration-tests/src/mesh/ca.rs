@@ -6,11 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ca_server::{Config, HostDeps, Running, Server};
+use ca_server::{Config, Embedding, HostDeps, Running, Server};
 use host::{OsRandomness, RealDisk, SystemClock};
 use hyper_util::rt::TokioIo;
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
-use proto::banyan::admin::v1::{CreateTokenRequest, StatusRequest, StatusResponse};
+use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
+use proto::banyan::admin::v1::{
+    CreateTokenRequest, GetRotationRequest, Rotation, StartRotationRequest, StatusRequest, StatusResponse,
+    SteerRotationRequest, Verb,
+};
 use proto::banyan::agent::v1::agent_service_client::AgentServiceClient;
 use proto::banyan::agent::v1::{IssueResponse, IssueWorkloadRequest, RegisterRequest};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
@@ -60,6 +64,19 @@ impl MeshCa {
         files: &[(&str, &str)],
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
+        Self::start_embedded((listen, extra), files, clock, &()).await
+    }
+
+    /// As [`start_with`](Self::start_with), embedded in something.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start_embedded(
+        (listen, extra): (&str, &str),
+        files: &[(&str, &str)],
+        clock: Arc<dyn Clock>,
+        embedding: &dyn Embedding,
+    ) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
         for (name, contents) in files {
             std::fs::write(directory.path().join(name), contents)?;
@@ -72,7 +89,7 @@ impl MeshCa {
         );
         let config = Config::parse(&text, directory.path())?;
         let deps = HostDeps { clock, randomness: Arc::new(OsRandomness::new()), disk: Arc::new(RealDisk) };
-        let running = Box::pin(Server::start(config, deps)).await?;
+        let running = Box::pin(Server::start_with(config, deps, embedding)).await?;
         let gate = Gate::before(running.grpc_addr).await?;
         Ok(Self { directory, running, gate })
     }
@@ -160,34 +177,8 @@ impl MeshCa {
         identity: Option<&Registered>,
         versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> anyhow::Result<Channel> {
-        let mut roots = RootCertStore::empty();
-        for root in self.running.bundle().roots() {
-            roots.add(CertificateDer::from(root.der().to_vec()))?;
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions)?
-            .with_root_certificates(roots);
-        let mut config = match identity {
-            Some(Registered { chain, key }) => {
-                let chain = chain.iter().cloned().map(CertificateDer::from).collect();
-                let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-                builder.with_client_auth_cert(chain, key)?
-            }
-            None => builder.with_no_client_auth(),
-        };
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        let connector = TlsConnector::from(Arc::new(config));
-        let (addr, name): (SocketAddr, _) = (self.running.grpc_addr, ServerName::try_from("localhost")?);
-        let connect = service_fn(move |_| {
-            let (connector, name) = (connector.clone(), name.clone());
-            async move {
-                let tcp = TcpStream::connect(addr).await?;
-                Ok::<_, std::io::Error>(TokioIo::new(connector.connect(name, tcp).await?))
-            }
-        });
-        let endpoint = Endpoint::from_static("https://localhost").timeout(SOON);
-        Ok(endpoint.connect_with_connector(connect).await?)
+        let roots: Vec<_> = self.running.bundle().roots().iter().map(|root| root.der().to_vec()).collect();
+        tls_channel(self.running.grpc_addr, &roots, identity, versions).await
     }
 
     /// Ends the server in order.
@@ -199,15 +190,115 @@ impl MeshCa {
         tokio::time::timeout(SOON, ended).await.context("the CA does not end")
     }
 
+    /// Asks for a rotation.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn rotate(&self, request_id: &str) -> anyhow::Result<()> {
+        let request =
+            StartRotationRequest { request_id: request_id.to_owned(), ..StartRotationRequest::default() };
+        self.rotations().start_rotation(request).await?;
+        Ok(())
+    }
+
+    /// Steers the rotation that is under way.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub async fn steer(&self, request_id: &str, verb: Verb) -> Result<Rotation, tonic::Status> {
+        let request = SteerRotationRequest { request_id: request_id.to_owned(), verb: verb.into() };
+        Ok(self.rotations().steer_rotation(request).await?.into_inner())
+    }
+
+    /// Where the rotation stands.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn rotation(&self) -> anyhow::Result<Rotation> {
+        Ok(self.rotations().get_rotation(GetRotationRequest {}).await?.into_inner())
+    }
+
+    /// Waits until the rotation stands as wanted.
+    ///
+    /// # Errors
+    /// When it does not within `most`; the error shows where it stands.
+    pub async fn until_rotation(
+        &self,
+        what: &str,
+        most: Duration,
+        holds: impl Fn(&Rotation) -> bool,
+    ) -> anyhow::Result<Rotation> {
+        let mut last = None;
+        let poll = async {
+            loop {
+                if let Ok(rotation) = self.rotation().await {
+                    if holds(&rotation) {
+                        return rotation;
+                    }
+                    last = Some(rotation);
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let found = tokio::time::timeout(most, poll).await;
+        found.map_err(|_| anyhow::anyhow!("not in time: {what}: {last:#?}"))
+    }
+
+    /// The operators' side of rotations.
+    pub fn rotations(&self) -> RotationServiceClient<Channel> {
+        RotationServiceClient::new(self.admin_channel())
+    }
+
     fn admin(&self) -> AdminServiceClient<Channel> {
+        AdminServiceClient::new(self.admin_channel())
+    }
+
+    fn admin_channel(&self) -> Channel {
         let path = self.running.admin_socket.clone();
         let connect = service_fn(move |_| {
             let path = path.clone();
             async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
         });
         let endpoint = Endpoint::from_static("http://admin").timeout(SOON);
-        AdminServiceClient::new(endpoint.connect_with_connector_lazy(connect))
+        endpoint.connect_with_connector_lazy(connect)
     }
+}
+
+/// A channel to a CA that trusts these roots.
+pub(super) async fn tls_channel(
+    addr: SocketAddr,
+    trusted: &[Vec<u8>],
+    identity: Option<&Registered>,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> anyhow::Result<Channel> {
+    let mut roots = RootCertStore::empty();
+    for root in trusted {
+        roots.add(CertificateDer::from(root.clone()))?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)?
+        .with_root_certificates(roots);
+    let mut config = match identity {
+        Some(Registered { chain, key }) => {
+            let chain = chain.iter().cloned().map(CertificateDer::from).collect();
+            let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+            builder.with_client_auth_cert(chain, key)?
+        }
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let connector = TlsConnector::from(Arc::new(config));
+    let (addr, name): (SocketAddr, _) = (addr, ServerName::try_from("localhost")?);
+    let connect = service_fn(move |_| {
+        let (connector, name) = (connector.clone(), name.clone());
+        async move {
+            let tcp = TcpStream::connect(addr).await?;
+            Ok::<_, std::io::Error>(TokioIo::new(connector.connect(name, tcp).await?))
+        }
+    });
+    let endpoint = Endpoint::from_static("https://localhost").timeout(SOON);
+    Ok(endpoint.connect_with_connector(connect).await?)
 }
 
 /// A CSR without subject and names, in DER and in PEM.

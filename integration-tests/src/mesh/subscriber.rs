@@ -54,6 +54,14 @@ impl Subscriber {
         Ok(message.and_then(|message| message.ok_or_else(|| tonic::Status::cancelled("the stream ended"))))
     }
 
+    /// The next answer, whenever it comes.
+    ///
+    /// # Errors
+    /// When the stream has ended.
+    pub async fn pushed(&mut self) -> anyhow::Result<DiscoveryResponse> {
+        self.down.message().await?.context("the stream ended")
+    }
+
     /// The next answer, acknowledged.
     ///
     /// # Errors
@@ -109,7 +117,7 @@ async fn connect(socket: &Path) -> anyhow::Result<Channel> {
 }
 
 /// The one secret of an answer.
-fn secret(answer: &DiscoveryResponse) -> anyhow::Result<Secret> {
+pub(super) fn secret_of(answer: &DiscoveryResponse) -> anyhow::Result<Secret> {
     let [resource] = answer.resources.as_slice() else { bail!("{} resources", answer.resources.len()) };
     Ok(Secret::decode(resource.value.as_slice())?)
 }
@@ -119,7 +127,7 @@ fn secret(answer: &DiscoveryResponse) -> anyhow::Result<Secret> {
 /// # Errors
 /// When there are none.
 pub fn certificates(answer: &DiscoveryResponse) -> anyhow::Result<Vec<Vec<u8>>> {
-    let source = match secret(answer)?.r#type.context("an empty secret")? {
+    let source = match secret_of(answer)?.r#type.context("an empty secret")? {
         secret::Type::TlsCertificate(certificate) => certificate.certificate_chain,
         secret::Type::ValidationContext(context) => context.trusted_ca,
     };
