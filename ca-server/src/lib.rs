@@ -10,6 +10,7 @@
 //! | [`refusal`] | every way to say no, in one table |
 //! | `registry`, `sessions` | agents and join tokens; who is connected |
 //! | `reissue` | leaves of a root that drains, asked for at a pace |
+//! | `explain`, `forecast` | where a rotation stands, who holds its gate, and what one would wait for |
 //! | `admin`, `metrics` | what operators see |
 //!
 //! Start at [`Server::start`] for the wiring, and at `service/istio.rs` for the way of one CSR.
@@ -21,9 +22,11 @@ pub mod authz;
 pub mod boot;
 mod ca;
 pub mod config;
+mod explain;
 #[cfg(test)]
 #[path = "../issuance/src/fixture.rs"]
 mod fixture;
+mod forecast;
 mod metrics;
 pub mod refusal;
 mod registry;

@@ -219,6 +219,12 @@ reasons! {
     Overloaded = "OVERLOADED", ResourceExhausted, Some(1);
     /// The bundle asked for is not known here.
     BundleUnknown = "BUNDLE_UNKNOWN", FailedPrecondition, None;
+    /// The rotation machine refuses this in its present state.
+    RotationRefused = "ROTATION_REFUSED", FailedPrecondition, None;
+    /// The record could not be written or read, or the outcome is unknown.
+    RecordUnavailable = "RECORD_UNAVAILABLE", Unavailable, Some(2);
+    /// There is no subscriber of this name.
+    SubscriberUnknown = "SUBSCRIBER_UNKNOWN", NotFound, None;
     /// A defect of this server.
     InternalDefect = "INTERNAL_DEFECT", Internal, None;
 }

@@ -20,6 +20,11 @@ impl DoneRequests {
         self.0.contains(request)
     }
 
+    /// Those that are remembered, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &RequestId> {
+        self.0.iter()
+    }
+
     /// How many are remembered; at most [`DONE_REQUESTS_MAX`].
     pub fn len(&self) -> usize {
         self.0.len()

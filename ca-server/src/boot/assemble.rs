@@ -80,6 +80,7 @@ pub(super) async fn assemble(
     let (told, authority_troubles) = watch::channel(AuthorityTroubles::new());
     let evidence = Arc::new(EvidenceReader::new(evidence::Parts {
         ledger: Arc::clone(&ledger),
+        registry: registry.clone(),
         clock: Arc::clone(&deps.clock),
         config: config.rotation().clone(),
         policy,

@@ -11,11 +11,13 @@ use rotation_driver::{EvidenceSource, NoEvidence};
 use trust::{Clock, Generation, RootId, Sequence, Timestamp};
 
 use crate::config::RotationConfig;
+use crate::registry::AgentRegistry;
 
 /// Reads the evidence of one replica.
 #[derive(Debug)]
 pub(crate) struct EvidenceReader {
     ledger: Arc<Ledger>,
+    registry: AgentRegistry,
     clock: Arc<dyn Clock>,
     config: RotationConfig,
     policy: Policy,
@@ -28,6 +30,7 @@ pub(crate) struct EvidenceReader {
 /// What a reader is made of.
 pub(super) struct Parts {
     pub(super) ledger: Arc<Ledger>,
+    pub(super) registry: AgentRegistry,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) config: RotationConfig,
     pub(super) policy: Policy,
@@ -36,9 +39,9 @@ pub(super) struct Parts {
 
 impl EvidenceReader {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { ledger, clock, config, policy, segment } = parts;
+        let Parts { ledger, registry, clock, config, policy, segment } = parts;
         let in_force = Mutex::new((Sequence(0), Timestamp::default()));
-        Self { ledger, clock, config, policy, segment, in_force }
+        Self { ledger, registry, clock, config, policy, segment, in_force }
     }
 
     /// The class of evidence that the trust gate asks for leaves of this kind.
@@ -90,6 +93,7 @@ impl EvidenceSource for EvidenceReader {
         }
         // Seals first, rows after: what a seal vouches for is in the rows that are read now.
         let read = seals(state, &self.segment);
+        let in_force_since = self.in_force_since(state);
         let rows = self.ledger.aggregates();
         let sequence = state.sequence;
         let unproven = rows.unproven_by(sequence, |kind| self.required(kind));
@@ -102,7 +106,7 @@ impl EvidenceSource for EvidenceReader {
             waived: 0,
             live: live(&rows),
             read,
-            subscribers: rotation::evidence::Subscribers::default(),
+            subscribers: self.registry.unconfirmed(sequence, in_force_since.unwrap_or(at)),
             foreign: BTreeMap::new(),
         })
     }

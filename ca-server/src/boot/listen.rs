@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use proto::banyan::admin::v1::admin_service_server::AdminServiceServer;
+use proto::banyan::admin::v1::rotation_service_server::RotationServiceServer;
 use proto::banyan::agent::v1::agent_service_server::AgentServiceServer;
 use proto::istio::v1::auth::istio_certificate_service_server::IstioCertificateServiceServer;
 use tokio::net::{TcpListener, UnixListener};
@@ -18,9 +19,10 @@ use tonic_health::server::HealthReporter;
 use super::BootError;
 use crate::ca::Ca;
 use crate::config::Config;
-use crate::service::admin::Admin;
+use crate::service::admin::{Admin, Operators};
 use crate::service::agent::Agents;
 use crate::service::istio::IstioCertificates;
+use crate::service::rotation::{Defaults, Rotations};
 use crate::transport::accept::{self, Stop};
 use crate::transport::grpc::GrpcPort;
 use crate::transport::guard::{Guard, MESSAGE_BYTES_MAX};
@@ -84,14 +86,19 @@ impl Sockets {
             let doorkeeper = Arc::<Ca>::clone(ca);
             Guard::new(routes, limits.requests_in_flight(), limits.request_timeout(), doorkeeper)
         };
-        let admin_config = Arc::new(config.admin().clone());
-        let admin = || {
-            let service = Admin::new(Arc::clone(ca), Arc::clone(&admin_config));
-            AdminServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX)
+        let operators = Operators::new(Arc::new(config.admin().clone()));
+        let defaults = Arc::new(rotation_defaults(config));
+        let admin = |routes: Routes| {
+            let admin = AdminServiceServer::new(Admin::new(Arc::clone(ca), operators.clone()));
+            let rotations = Rotations::new(Arc::clone(ca), operators.clone(), Arc::clone(&defaults));
+            let rotations = RotationServiceServer::new(rotations);
+            routes
+                .add_service(admin.max_decoding_message_size(MESSAGE_BYTES_MAX))
+                .add_service(rotations.max_decoding_message_size(MESSAGE_BYTES_MAX))
         };
 
         let port = Arc::new(GrpcPort::new(Arc::clone(tls), &limits, stop.clone()));
-        let services = guard(tls_routes(ca, config)?.add_service(admin()));
+        let services = guard(admin(tls_routes(ca, config)?));
         tasks.spawn(accept::run(
             self.grpc,
             limits.connections(),
@@ -100,7 +107,7 @@ impl Sockets {
             move |stream, addr| Arc::clone(&port).serve(stream, addr, services.clone()),
         ));
 
-        let (services, admin_stop) = (guard(Routes::new(admin())), stop.clone());
+        let (services, admin_stop) = (guard(admin(Routes::default())), stop.clone());
         tasks.spawn(accept::run(
             self.admin,
             ADMIN_CONNECTIONS_MAX,
@@ -124,6 +131,11 @@ impl Sockets {
         let readiness = Readiness { ready, health };
         Ok(Served { grpc_addr, plain_addr, admin_file, readiness, stop, tasks })
     }
+}
+
+fn rotation_defaults(config: &Config) -> Defaults {
+    let authority = config.root().authority().name().to_owned();
+    Defaults { authorities: vec![authority.clone()], authority, mode: config.rotation().mode() }
 }
 
 fn tls_routes(ca: &Arc<Ca>, config: &Config) -> Result<Routes, BootError> {
@@ -159,6 +171,7 @@ impl Readiness {
             IstioCertificateServiceServer::<IstioCertificates>::NAME,
             AgentServiceServer::<Agents>::NAME,
             AdminServiceServer::<Admin>::NAME,
+            RotationServiceServer::<Rotations>::NAME,
         ] {
             self.health.set_service_status(service, status).await;
         }

@@ -1,4 +1,5 @@
-//! The registry: which join tokens were handed out, which agents joined, and what each agent may ask for.
+//! The registry: which join tokens were handed out, which agents joined and what each may ask for, and who relies on the
+//! bundle without a leaf.
 //!
 //! All of it is in memory and in `registry.redb`; a change is durable before anybody sees it. One writer at a time,
 //! off the async threads. After a failed write nothing more is written until a restart has read the file again: what
@@ -7,6 +8,7 @@
 mod ports;
 mod rows;
 mod store;
+mod subscribers;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -20,7 +22,7 @@ use host::Disk;
 use redb::Database;
 use trust::{SpiffeId, SpkiHash, Timestamp};
 
-pub(crate) use rows::{AgentRow, TokenHash, TokenRow};
+pub(crate) use rows::{AgentRow, SubscriberRow, TokenHash, TokenRow};
 pub use store::RegistryUnreadable;
 
 use crate::authz::JOIN_TOKEN_RETRY;
@@ -61,6 +63,12 @@ pub(crate) enum RegistryError {
     /// The agent may not join again.
     #[error("agent {0} is banned")]
     Banned(String),
+    /// There is no subscriber of this name.
+    #[error("there is no subscriber {0:?}: `banyan subscriber list` shows those that there are")]
+    SubscriberUnknown(String),
+    /// A confirmation is about a bundle of the future.
+    #[error("bundle {0} was not published yet: confirm the present one or a former one")]
+    BundleOfTheFuture(trust::Sequence),
     /// The registry is full.
     #[error("the registry is full ({0}): let old entries expire, or raise its bound")]
     Full(&'static str),
@@ -154,7 +162,7 @@ impl AgentRegistry {
             let used = TokenRow { used: Some((spki, at)), ..token.clone() };
             let agent = joined(tables, &token.agent, spki, token.identities.clone(), now)?;
             let agents = vec![(token.agent.clone(), agent)];
-            Ok((Change { tokens: vec![(hash, Some(used))], agents }, ()))
+            Ok((Change { tokens: vec![(hash, Some(used))], agents, ..Change::default() }, ()))
         })
         .await
     }
@@ -169,7 +177,7 @@ impl AgentRegistry {
     ) -> Result<(), RegistryError> {
         self.change(move |tables| {
             let agent = joined(tables, &name, spki, identities, now)?;
-            Ok((Change { tokens: Vec::new(), agents: vec![(name, agent)] }, ()))
+            Ok((Change { agents: vec![(name, agent)], ..Change::default() }, ()))
         })
         .await
     }

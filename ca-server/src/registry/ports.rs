@@ -38,6 +38,8 @@ impl From<RegistryError> for Refusal {
             RegistryError::TokenExpired(_) => Reason::JoinTokenExpired,
             RegistryError::TokenUsed => Reason::JoinTokenUsed,
             RegistryError::Banned(_) => Reason::AgentBanned,
+            RegistryError::SubscriberUnknown(_) => Reason::SubscriberUnknown,
+            RegistryError::BundleOfTheFuture(_) => Reason::RequestInvalid,
             RegistryError::Full(_) | RegistryError::Broken => Reason::RegistryUnavailable,
         };
         Self::new(reason, error.to_string())

@@ -1,9 +1,10 @@
-//! What the registry stores: join tokens and agents, as JSON in redb.
+//! What the registry stores: join tokens, agents and subscribers, as JSON in redb.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use trust::{SpiffeId, SpkiHash, Timestamp};
+use trust::{Sequence, SpiffeId, SpkiHash, Timestamp};
 
 /// SHA-256 of a join token's secret. The secret itself is stored nowhere.
 pub(crate) type TokenHash = [u8; 32];
@@ -34,6 +35,59 @@ pub(crate) struct AgentRow {
     pub(crate) banned: Option<String>,
     /// When it joined last.
     pub(crate) registered: Timestamp,
+}
+
+/// A relying party without a leaf of this CA.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "SubscriberForm", into = "SubscriberForm")]
+pub(crate) struct SubscriberRow {
+    /// How old a bundle it may have at most; `None` if only a confirmation by name proves anything.
+    pub(crate) staleness: Option<Duration>,
+    /// When it was added.
+    pub(crate) added: Timestamp,
+    /// What was confirmed last.
+    pub(crate) confirmed: Option<Confirmation>,
+}
+
+/// Somebody's word that a subscriber has a bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Confirmation {
+    /// Sequence of the bundle.
+    pub(crate) sequence: Sequence,
+    /// Whose word.
+    pub(crate) by: String,
+    /// When it was given.
+    pub(crate) at: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SubscriberForm {
+    staleness: Option<u64>,
+    added: i64,
+    confirmed: Option<(u64, String, i64)>,
+}
+
+impl From<SubscriberRow> for SubscriberForm {
+    fn from(row: SubscriberRow) -> Self {
+        let confirmed = row.confirmed.map(|word| (word.sequence.0, word.by, word.at.as_secs()));
+        Self { staleness: row.staleness.map(|life| life.as_secs()), added: row.added.as_secs(), confirmed }
+    }
+}
+
+impl From<SubscriberForm> for SubscriberRow {
+    fn from(form: SubscriberForm) -> Self {
+        let word = |(sequence, by, at)| Confirmation {
+            sequence: Sequence(sequence),
+            by,
+            at: Timestamp::from_secs(at),
+        };
+        Self {
+            staleness: form.staleness.map(Duration::from_secs),
+            added: Timestamp::from_secs(form.added),
+            confirmed: form.confirmed.map(word),
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -1,26 +1,29 @@
-//! The registry's file: `registry.redb`, one table for tokens and one for agents.
+//! The registry's file: `registry.redb`, one table each for tokens, agents and subscribers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use host::Disk;
-use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::rows::{AgentRow, TokenHash, TokenRow};
+use super::rows::{AgentRow, SubscriberRow, TokenHash, TokenRow};
 
 const TOKENS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("join_tokens_v1");
 const AGENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("agents_v1");
+/// Files of the first releases have none; it is made with the first subscriber.
+const SUBSCRIBERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("subscribers_v1");
 
 /// Everything in the registry. It is small, so all of it is in memory too.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Tables {
     pub(super) tokens: HashMap<TokenHash, TokenRow>,
     pub(super) agents: HashMap<String, AgentRow>,
+    pub(super) subscribers: BTreeMap<String, SubscriberRow>,
 }
 
 /// What one write changes.
@@ -30,6 +33,8 @@ pub(super) struct Change {
     pub(super) tokens: Vec<(TokenHash, Option<TokenRow>)>,
     /// Agents to store.
     pub(super) agents: Vec<(String, AgentRow)>,
+    /// Subscribers to store, or to remove.
+    pub(super) subscribers: Vec<(String, Option<SubscriberRow>)>,
 }
 
 /// The registry's file could not be opened. Nothing was changed.
@@ -99,6 +104,16 @@ fn load(database: &Database) -> Result<Tables, Box<dyn std::error::Error>> {
         let (name, row) = row?;
         tables.agents.insert(name.value().to_owned(), decoded(row.value())?);
     }
+    match transaction.open_table(SUBSCRIBERS) {
+        Ok(table) => {
+            for row in table.iter()? {
+                let (name, row) = row?;
+                tables.subscribers.insert(name.value().to_owned(), decoded(row.value())?);
+            }
+        }
+        Err(TableError::TableDoesNotExist(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
     Ok(tables)
 }
 
@@ -117,6 +132,13 @@ pub(super) fn write(database: &Database, change: &Change) -> Result<(), Box<dyn 
         for (name, row) in &change.agents {
             agents.insert(name.as_str(), encoded(row)?.as_slice())?;
         }
+        let mut subscribers = transaction.open_table(SUBSCRIBERS)?;
+        for (name, row) in &change.subscribers {
+            match row {
+                Some(row) => drop(subscribers.insert(name.as_str(), encoded(row)?.as_slice())?),
+                None => drop(subscribers.remove(name.as_str())?),
+            }
+        }
     }
     Ok(transaction.commit()?)
 }
@@ -131,6 +153,12 @@ impl Tables {
             };
         }
         self.agents.extend(change.agents);
+        for (name, row) in change.subscribers {
+            match row {
+                Some(row) => self.subscribers.insert(name, row),
+                None => self.subscribers.remove(&name),
+            };
+        }
     }
 }
 

@@ -35,30 +35,43 @@ const IDENTITIES_MAX: usize = 256;
 #[derive(Clone, Debug)]
 pub(crate) struct Admin {
     ca: Arc<Ca>,
-    allowed: Arc<AdminConfig>,
+    operators: Operators,
 }
 
-impl Admin {
-    pub(crate) const fn new(ca: Arc<Ca>, allowed: Arc<AdminConfig>) -> Self {
-        Self { ca, allowed }
+/// Who may operate this CA.
+#[derive(Clone, Debug)]
+pub(crate) struct Operators(Arc<AdminConfig>);
+
+impl Operators {
+    pub(crate) const fn new(allowed: Arc<AdminConfig>) -> Self {
+        Self(allowed)
     }
 
-    fn allow(&self, call: &mut Call) -> Result<(), Refusal> {
+    /// Lets operators through, and answers with the caller's name as the journal shall have it.
+    pub(super) fn allow(&self, call: &mut Call) -> Result<String, Refusal> {
         let denied = |text: &str| Err(Refusal::new(Reason::CallerNotAllowed, text));
         if let Some(uid) = call.peer.as_ref().and_then(|peer| peer.uid) {
             let own = rustix::process::geteuid().as_raw();
-            let allowed = uid == own || uid == 0 || self.allowed.uids().contains(&uid);
+            let allowed = uid == own || uid == 0 || self.0.uids().contains(&uid);
             return if allowed {
-                Ok(())
+                Ok(format!("uid {uid}"))
             } else {
                 denied("this user is not in [admin] uids of the configuration")
             };
         }
-        let snapshot = self.ca.cell.load();
+        let snapshot = call.ca.cell.load();
         match call.authenticate(&snapshot)?.kind() {
-            CallerKind::Workload { identity, .. } if self.allowed.identities().contains(identity) => Ok(()),
+            CallerKind::Workload { identity, .. } if self.0.identities().contains(identity) => {
+                Ok(identity.to_string())
+            }
             _ => denied("this caller is not in [admin] identities of the configuration"),
         }
+    }
+}
+
+impl Admin {
+    pub(crate) const fn new(ca: Arc<Ca>, operators: Operators) -> Self {
+        Self { ca, operators }
     }
 
     async fn token(&self, message: CreateTokenRequest) -> Result<CreateTokenResponse, Refusal> {
@@ -103,7 +116,7 @@ impl Admin {
 impl AdminService for Admin {
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         let (mut call, _) = Call::of(&self.ca, request);
-        self.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
+        self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
         Ok(Response::new(status(&self.ca)))
     }
 
@@ -112,7 +125,7 @@ impl AdminService for Admin {
         request: Request<ListRootsRequest>,
     ) -> Result<Response<ListRootsResponse>, Status> {
         let (mut call, _) = Call::of(&self.ca, request);
-        self.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
+        self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
         Ok(Response::new(ListRootsResponse { roots: roots(&self.ca) }))
     }
 
@@ -121,7 +134,7 @@ impl AdminService for Admin {
         request: Request<CreateTokenRequest>,
     ) -> Result<Response<CreateTokenResponse>, Status> {
         let (mut call, message) = Call::of(&self.ca, request);
-        self.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
+        self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
         self.token(message).await.map(Response::new).map_err(|refusal| call.refuse(refusal))
     }
 }

@@ -7,5 +7,6 @@ pub(crate) mod admin;
 pub(crate) mod agent;
 mod call;
 pub(crate) mod istio;
+pub(crate) mod rotation;
 mod uplink;
 mod wire;

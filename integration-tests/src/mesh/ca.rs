@@ -195,8 +195,16 @@ impl MeshCa {
     /// # Errors
     /// When the server refuses.
     pub async fn rotate(&self, request_id: &str) -> anyhow::Result<()> {
-        let request =
-            StartRotationRequest { request_id: request_id.to_owned(), ..StartRotationRequest::default() };
+        self.rotate_in_mode(request_id, "auto").await
+    }
+
+    /// Asks for a rotation whose root signs by itself (`auto`) or when an operator says so (`manual`).
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn rotate_in_mode(&self, request_id: &str, mode: &str) -> anyhow::Result<()> {
+        let (request_id, mode) = (request_id.to_owned(), mode.to_owned());
+        let request = StartRotationRequest { request_id, mode, ..StartRotationRequest::default() };
         self.rotations().start_rotation(request).await?;
         Ok(())
     }

@@ -104,6 +104,9 @@ impl Traffic {
 async fn talk(members: Vec<Member>, tally: Arc<Tally>, first: usize) {
     let clock = SystemClock;
     let pairs = members.len() * members.len().saturating_sub(1);
+    if pairs == 0 {
+        return;
+    }
     for turn in (first..).step_by(LANES) {
         let turn_in_round = turn % pairs;
         let (near, other) = (turn_in_round / (members.len() - 1), turn_in_round % (members.len() - 1));

@@ -1,0 +1,317 @@
+//! Where a rotation stands, and for the gate that it waits at: what holds it, who, and when it opens at the latest.
+//!
+//! The judgement is the machine's own ([`rotation::evidence::gate`]), and which verbs are legal is asked of
+//! [`rotation::step`]; here it is only put into words and names.
+
+use std::collections::BTreeMap;
+
+use ledger::{Aggregates, EvidenceClass, LiveRow, RowFilter, RowKind};
+use proto::banyan::admin::v1::{Gate as GateMessage, Holder, Progress, Rotation as RotationMessage};
+use rotation::evidence::{Gate, GateName, gate};
+use rotation::{Cause, Event, Evidence, Phase, RequestId, Rotation, State, step};
+use rotation_driver::EvidenceSource as _;
+use trust::{RootId, Sequence, Timestamp};
+
+use crate::ca::Ca;
+
+/// Holders that are named; the others are counted.
+const HOLDERS_MAX: usize = 32;
+/// Holders that a refused activation names.
+const NAMED_IN_REFUSAL: usize = 5;
+/// Pages of the ledger that are looked through for holders of one kind.
+const PAGES_MAX: usize = 10;
+
+/// Where the rotation stands now.
+pub(crate) async fn rotation(ca: &Ca) -> RotationMessage {
+    let state = ca.driver.state();
+    let evidence = ca.evidence.read(&state).await;
+    let rows = ca.ledger.aggregates();
+    let mut message = standing(&state);
+    message.troubles = troubles(ca);
+    message.legal = legal(ca, &state, evidence.as_ref().ok());
+    let total = rows.all().rows;
+    let unproven = rows.unproven_by(state.sequence, |kind| ca.evidence.required(kind)).rows;
+    message.trust = Some(Progress { done: total.saturating_sub(unproven), total });
+    let stays = state.signer().map(|signer| rows.under(&signer.root).rows);
+    let stays = roots(&state.phase).map_or(stays, |(_, to)| Some(rows.under(&to).rows));
+    message.leaves = Some(Progress { done: stays.unwrap_or_default(), total });
+    match &evidence {
+        Ok(evidence) => {
+            message.gate = gate(&state, evidence, &ca.policy)
+                .map(|gate| gate_message(ca, &state, (&gate, evidence), &rows));
+        }
+        Err(error) => message.troubles.push(error.to_string()),
+    }
+    message
+}
+
+/// What a refused activation says beyond the machine's words: who holds the gate.
+pub(crate) async fn named_holders(ca: &Ca) -> String {
+    let holders = rotation(ca).await.gate.map(|gate| gate.holders).unwrap_or_default();
+    let named: Vec<_> = holders.into_iter().take(NAMED_IN_REFUSAL).map(|holder| holder.text).collect();
+    if named.is_empty() { String::new() } else { format!("; held by {}", named.join("; ")) }
+}
+
+/// The words for a gate, the same that a refused activation says.
+pub(crate) fn summary(gate: &Gate, rotation: &Rotation) -> String {
+    if gate.is_open() {
+        let name = gate.name;
+        return match (rotation.held_since, gate.name, rotation.mode) {
+            (Some(_), ..) => format!("the {name} gate is open; the rotation is held: resume it"),
+            (None, GateName::Trust, rotation::Mode::Manual) => {
+                format!("the {name} gate is open; activate the new root")
+            }
+            _ => format!("the {name} gate is open"),
+        };
+    }
+    let (name, holds, opens_at_latest) = (gate.name, gate.holds.clone(), gate.opens_at_latest);
+    let closed = Cause::GateClosed { gate: name, holds, opens_at_latest };
+    format!("{closed}; {}", closed.legal())
+}
+
+/// The name of a kind of rows, as operators read it.
+pub(crate) const fn kind_name(kind: RowKind) -> &'static str {
+    match kind {
+        RowKind::AgentHeld => "agent-held",
+        RowKind::CsrOnly => "csr-only",
+        RowKind::ChannelTrusted => "channel-trusted",
+        RowKind::Own => "own",
+        RowKind::AgentIdentity => "agent-identity",
+    }
+}
+
+/// All kinds of rows.
+pub(crate) const KINDS: [RowKind; 5] =
+    [RowKind::AgentHeld, RowKind::CsrOnly, RowKind::ChannelTrusted, RowKind::Own, RowKind::AgentIdentity];
+
+const fn class_name(class: EvidenceClass) -> &'static str {
+    match class {
+        EvidenceClass::Assumed => "assumed",
+        EvidenceClass::Sent => "sent",
+        EvidenceClass::Delivered => "delivered",
+        EvidenceClass::Applied => "applied",
+        EvidenceClass::HandshakeObserved => "handshake-observed",
+    }
+}
+
+fn standing(state: &State) -> RotationMessage {
+    let mut message = RotationMessage {
+        phase: state.phase.name().to_owned(),
+        generation: state.generation.0,
+        sequence: state.sequence.0,
+        phase_since: seconds(state.phase.since()),
+        done: state.done.iter().map(ToString::to_string).collect(),
+        ..RotationMessage::default()
+    };
+    if let Some(rotation) = state.phase.rotation() {
+        message.request_id = rotation.request_id.to_string();
+        message.authority = rotation.authority.to_string();
+        message.mode = mode_name(rotation.mode).to_owned();
+        message.requested_at = rotation.requested_at.as_secs();
+        message.held_since = seconds(rotation.held_since);
+    }
+    let signing = state.signer().map(|signer| signer.root.as_bytes().to_vec()).unwrap_or_default();
+    (message.from_root, message.to_root) = match &state.phase {
+        Phase::Staging(staging) => {
+            (signing, staging.step.root().map(|root| root.as_bytes().to_vec()).unwrap_or_default())
+        }
+        phase => match roots(phase) {
+            Some((from, to)) => (from.as_bytes().to_vec(), to.as_bytes().to_vec()),
+            None => (signing, Vec::new()),
+        },
+    };
+    message.rolled_back = matches!(&state.phase, Phase::Draining(phase) if phase.rolled_back);
+    message
+}
+
+/// The root that goes and the one that stays, in phases that have both.
+const fn roots(phase: &Phase) -> Option<(RootId, RootId)> {
+    match phase {
+        Phase::Distributing(phase) => Some((phase.from, phase.to)),
+        Phase::Draining(phase) => Some((phase.from, phase.to)),
+        Phase::Withdrawing(phase) => Some((phase.from, phase.to)),
+        _ => None,
+    }
+}
+
+pub(crate) const fn mode_name(mode: rotation::Mode) -> &'static str {
+    match mode {
+        rotation::Mode::Auto => "auto",
+        rotation::Mode::Manual => "manual",
+    }
+}
+
+fn troubles(ca: &Ca) -> Vec<String> {
+    let troubles = ca.driver.troubles().borrow().clone();
+    let said = troubles.iter().map(|trouble| {
+        let (effect, attempts) = (trouble.pending.effect.name(), trouble.attempts);
+        format!("{effect} was tried {attempts} times: {}; it is tried again", trouble.last)
+    });
+    said.collect()
+}
+
+/// The verbs that would change something now.
+fn legal(ca: &Ca, state: &State, evidence: Option<&Evidence>) -> Vec<String> {
+    let Ok(request_id) = RequestId::parse("would-this-be-legal") else { return Vec::new() };
+    let id = || request_id.clone();
+    let mut verbs = vec![
+        ("hold", Event::HoldRequested { request_id: id() }),
+        ("resume", Event::ResumeRequested { request_id: id() }),
+        ("abort", Event::AbortRequested { request_id: id() }),
+        ("rollback", Event::RollbackRequested { request_id: id() }),
+    ];
+    if let Some(evidence) = evidence.cloned() {
+        verbs.insert(0, ("activate", Event::ActivateRequested { request_id: id(), evidence }));
+    }
+    let now = ca.clock.now();
+    let moves =
+        |event: &Event| step(state, event, now, &ca.policy).is_ok_and(|transition| transition.changes(state));
+    let start = matches!(state.phase, Phase::Steady(_)).then(|| "start".to_owned());
+    let legal = verbs.iter().filter(|(_, event)| moves(event)).map(|(verb, _)| (*verb).to_owned());
+    start.into_iter().chain(legal).collect()
+}
+
+fn gate_message(
+    ca: &Ca,
+    state: &State,
+    (gate, evidence): (&Gate, &Evidence),
+    rows: &Aggregates,
+) -> GateMessage {
+    let mut holders = Vec::new();
+    let mut total = 0;
+    match gate.name {
+        GateName::Leaves => {
+            if let Some((from, _)) = roots(&state.phase) {
+                let filter = RowFilter { root: Some(from), ..RowFilter::default() };
+                total = rows.under(&from).rows;
+                holders = named(ca, &filter, state.sequence);
+            }
+        }
+        GateName::Trust | GateName::Converged => {
+            for kind in KINDS {
+                let unproven = Some((state.sequence, ca.evidence.required(kind)));
+                let filter = RowFilter { kind: Some(kind), unproven, ..RowFilter::default() };
+                holders.extend(named(ca, &filter, state.sequence));
+            }
+            total =
+                evidence.unproven.count + evidence.subscribers.bounded.count + evidence.subscribers.unbounded;
+            holders.extend(subscribers(ca, state, evidence.at));
+        }
+    }
+    // Without an end first: they hold the gate longest.
+    holders.sort_by_key(|holder| std::cmp::Reverse(if holder.until == 0 { i64::MAX } else { holder.until }));
+    holders.truncate(HOLDERS_MAX);
+    let rotation = state.phase.rotation();
+    GateMessage {
+        name: gate.name.to_string(),
+        open: gate.is_open(),
+        summary: rotation.map(|rotation| summary(gate, rotation)).unwrap_or_default(),
+        holds: gate.holds.iter().map(ToString::to_string).collect(),
+        opens_at_latest: seconds(gate.opens_at_latest),
+        holders,
+        holders_total: total,
+        at: evidence.at.as_secs(),
+        rests_on: rests_on(ca, state.sequence, rows),
+    }
+}
+
+/// The rows that match, as holders; those that end last first.
+fn named(ca: &Ca, filter: &RowFilter, wanted: Sequence) -> Vec<Holder> {
+    let mut holders = Vec::new();
+    let mut after = None;
+    for _ in 0..PAGES_MAX {
+        let page = ca.ledger.rows(filter, after, HOLDERS_MAX - holders.len());
+        holders.extend(page.rows.iter().map(|live| holder(ca, live, wanted)));
+        after = page.next;
+        if after.is_none() || holders.len() >= HOLDERS_MAX {
+            break;
+        }
+    }
+    holders
+}
+
+fn holder(ca: &Ca, live: &LiveRow, wanted: Sequence) -> Holder {
+    let row = &live.row;
+    let session = row.agent.as_deref().and_then(|agent| ca.sessions.find(agent)).unwrap_or_default();
+    let newest = live.evidence.applied.newest();
+    let mut holder = Holder {
+        kind: kind_name(row.kind).to_owned(),
+        identity: row.identity.to_string(),
+        agent: row.agent.clone().unwrap_or_default(),
+        serial: row.serial.as_bytes().to_vec(),
+        until: row.not_after.as_secs(),
+        born: row.born.0,
+        applied: newest.map_or(0, |(sequence, _)| sequence.0),
+        wanted: wanted.0,
+        evidence: newest.map(|(_, class)| class_name(class)).unwrap_or_default().to_owned(),
+        evidence_wanted: class_name(ca.evidence.required(row.kind)).to_owned(),
+        agent_connected: session.streams > 0,
+        agent_last_seen: session.last_seen.as_secs(),
+        last_nack: session.last_nack,
+        text: String::new(),
+    };
+    holder.text = in_words(&holder, row.not_after);
+    holder
+}
+
+fn in_words(holder: &Holder, not_after: Timestamp) -> String {
+    let proven = match holder.evidence.as_str() {
+        "" => format!("nothing is known but bundle {} at its birth", holder.born),
+        class => format!("has bundle {} ({class})", holder.applied),
+    };
+    let agent = match (holder.agent.as_str(), holder.agent_connected) {
+        ("", _) => String::new(),
+        (agent, true) => format!(", agent {agent} is connected"),
+        (agent, false) => format!(", agent {agent} is away"),
+    };
+    let refused = match holder.last_nack.as_str() {
+        "" => String::new(),
+        nack => format!(", last refusal: {nack}"),
+    };
+    let (identity, kind) = (&holder.identity, &holder.kind);
+    let (wanted, class) = (holder.wanted, &holder.evidence_wanted);
+    format!("{identity} ({kind}): {proven}, wanted {wanted} ({class}), until {not_after}{agent}{refused}")
+}
+
+fn subscribers(ca: &Ca, state: &State, now: Timestamp) -> impl Iterator<Item = Holder> {
+    let wanted = state.sequence;
+    let since = ca.evidence.in_force_since(state).unwrap_or(now);
+    let missing = ca.registry.subscribers().into_iter().filter(move |(_, row)| !row.has(wanted));
+    missing.take(HOLDERS_MAX).map(move |(name, row)| {
+        let confirmed = row.confirmed.as_ref().map_or(0, |word| word.sequence.0);
+        let until = row.until(since);
+        let text = match until {
+            Some(until) => format!(
+                "subscriber {name}: confirmed bundle {confirmed}, wanted {wanted}, until {until} by its staleness bound"
+            ),
+            None => format!("subscriber {name}: confirmed bundle {confirmed}, wanted {wanted}, by its word only"),
+        };
+        Holder {
+            kind: "subscriber".to_owned(),
+            identity: name,
+            until: seconds(until),
+            applied: confirmed,
+            wanted: wanted.0,
+            text,
+            ..Holder::default()
+        }
+    })
+}
+
+/// How many live rows trust the bundle, by what proves it.
+fn rests_on(ca: &Ca, wanted: Sequence, rows: &Aggregates) -> Vec<String> {
+    let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for (standing, tally) in rows.groups() {
+        let ground = match standing.applied.newest() {
+            _ if standing.is_unproven(wanted, ca.evidence.required(standing.kind)) => "not proven",
+            Some((sequence, class)) if sequence >= wanted => class_name(class),
+            _ => "born with the bundle",
+        };
+        *counts.entry(ground).or_default() += tally.rows;
+    }
+    counts.into_iter().map(|(ground, count)| format!("{ground}: {count}")).collect()
+}
+
+fn seconds(at: Option<Timestamp>) -> i64 {
+    at.map_or(0, Timestamp::as_secs)
+}

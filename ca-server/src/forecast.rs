@@ -1,0 +1,59 @@
+//! What a rotation that starts now would wait for, said before anybody asks for one.
+
+use std::time::Duration;
+
+use ledger::RowKind;
+use rotation::State;
+use trust::Timestamp;
+
+use crate::ca::Ca;
+use crate::explain::{KINDS, kind_name};
+
+/// One sentence for each thing.
+pub(crate) fn of(ca: &Ca, state: &State) -> Vec<String> {
+    let (rows, now) = (ca.ledger.aggregates(), ca.clock.now());
+    let mut said = Vec::new();
+    for kind in KINDS {
+        let tally = rows.tally(|standing| standing.kind == kind);
+        let Some(last) = tally.latest_not_after else { continue };
+        said.push(format!(
+            "{} {} leaves live, the last until {last}: {}",
+            tally.rows,
+            kind_name(kind),
+            waited(kind)
+        ));
+    }
+    for (name, row) in ca.registry.subscribers() {
+        said.push(match row.staleness {
+            Some(bound) => format!("subscriber {name} must confirm, or is waited for {} s", bound.as_secs()),
+            None => format!("subscriber {name} must confirm by its word: `banyan subscriber confirm {name}`"),
+        });
+    }
+    if let Some(entry) = state.signer().and_then(|signer| state.roots.get(&signer.root)) {
+        said.push(format!("the root that signs ends at {}", entry.not_after));
+    }
+    let gate = trust_at_most(ca, rows.all().latest_not_after, now);
+    said.push(format!(
+        "if nobody confirms anything, the new root signs in {} s at the latest",
+        gate.as_secs()
+    ));
+    let most = ca.policy.rotation_at_most();
+    said.push(format!("and the former root's last leaf ends {} s from now at the latest", most.as_secs()));
+    said
+}
+
+const fn waited(kind: RowKind) -> &'static str {
+    match kind {
+        RowKind::AgentHeld | RowKind::AgentIdentity => {
+            "their agents confirm the bundle and renew, or they are waited for"
+        }
+        RowKind::CsrOnly => "each gate waits until the last of them has ended or asked again",
+        RowKind::ChannelTrusted => "they are waited for to their end",
+        RowKind::Own => "this server renews them itself",
+    }
+}
+
+fn trust_at_most(ca: &Ca, last: Option<Timestamp>, now: Timestamp) -> Duration {
+    let left = last.map_or(Duration::ZERO, |last| last.since(now));
+    left + ca.policy.skew * 2 + ca.policy.settle
+}

@@ -1,0 +1,355 @@
+//! `banyan.admin.v1.RotationService`: rotations, subscribers and the journal, for the callers of the admin API.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
+use proto::banyan::admin::v1::rotation_service_server::RotationService;
+use proto::banyan::admin::v1::{
+    AddSubscriberRequest, ConfirmSubscriberRequest, GetRotationRequest, JournalEntry, ListSubscribersRequest,
+    ListSubscribersResponse, ReadJournalRequest, ReadJournalResponse, RemoveSubscriberRequest,
+    RemoveSubscriberResponse, Rotation, StartRotationRequest, StartRotationResponse, SteerRotationRequest,
+    Subscriber, Verb, WatchRotationRequest,
+};
+use rotation::{AuthorityName, Cause, Event, Mode, RequestId, State};
+use rotation_driver::{EvidenceSource as _, StoreError, SubmitError};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+use trust::{Sequence, Timestamp};
+
+use super::admin::Operators;
+use super::call::Call;
+use crate::ca::Ca;
+use crate::explain;
+use crate::forecast;
+use crate::refusal::{Reason, Refusal, echoed};
+use crate::registry::SubscriberRow;
+
+/// Entries of the journal in one answer.
+const JOURNAL_PAGE_MAX: u32 = 1_000;
+/// Longest name of a subscriber, in bytes.
+const SUBSCRIBER_NAME_MAX: usize = 128;
+/// Longest staleness bound.
+const STALENESS_MAX: Duration = Duration::from_secs(31_536_000);
+/// How often a watcher is told of what changes without a change of the record.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// The service.
+#[derive(Clone, Debug)]
+pub(crate) struct Rotations {
+    ca: Arc<Ca>,
+    operators: Operators,
+    defaults: Arc<Defaults>,
+}
+
+/// What a wish for a rotation leaves open.
+#[derive(Debug)]
+pub(crate) struct Defaults {
+    /// Who makes the new root.
+    pub(crate) authority: String,
+    /// Authorities that there are.
+    pub(crate) authorities: Vec<String>,
+    /// Who lets it sign.
+    pub(crate) mode: Mode,
+}
+
+impl Rotations {
+    pub(crate) const fn new(ca: Arc<Ca>, operators: Operators, defaults: Arc<Defaults>) -> Self {
+        Self { ca, operators, defaults }
+    }
+
+    fn wish(&self, message: &StartRotationRequest) -> Result<Event, Refusal> {
+        let authority = match message.authority.as_str() {
+            "" => self.defaults.authority.as_str(),
+            name if self.defaults.authorities.iter().any(|known| known == name) => name,
+            name => {
+                let known = self.defaults.authorities.join(", ");
+                let text = format!("there is no authority \"{}\"; there are: {known}", echoed(name));
+                return Err(invalid(text));
+            }
+        };
+        let mode = match message.mode.as_str() {
+            "" => self.defaults.mode,
+            "auto" => Mode::Auto,
+            "manual" => Mode::Manual,
+            other => return Err(invalid(format!("\"{}\" is no mode: auto or manual", echoed(other)))),
+        };
+        let authority = AuthorityName::parse(authority).map_err(|error| invalid(error.to_string()))?;
+        Ok(Event::RotationRequested { request_id: request_id(&message.request_id)?, authority, mode })
+    }
+
+    async fn start(
+        &self,
+        message: &StartRotationRequest,
+        by: &str,
+    ) -> Result<StartRotationResponse, Refusal> {
+        let event = self.wish(message)?;
+        if message.dry_run {
+            let state = self.ca.driver.state();
+            rotation::step(&state, &event, self.ca.clock.now(), &self.ca.policy).map_err(refused)?;
+            let forecast = forecast::of(&self.ca, &state);
+            return Ok(StartRotationResponse { rotation: Some(explain::rotation(&self.ca).await), forecast });
+        }
+        self.submit(event, by).await?;
+        let rotation = Some(explain::rotation(&self.ca).await);
+        Ok(StartRotationResponse { rotation, forecast: Vec::new() })
+    }
+
+    async fn steer(&self, message: &SteerRotationRequest, by: &str) -> Result<Rotation, Refusal> {
+        let request_id = request_id(&message.request_id)?;
+        let event = match Verb::try_from(message.verb) {
+            Ok(Verb::Activate) => {
+                let evidence = self.ca.evidence.read(&self.ca.driver.state()).await;
+                let evidence =
+                    evidence.map_err(|error| Refusal::new(Reason::RecordUnavailable, error.to_string()))?;
+                Event::ActivateRequested { request_id, evidence }
+            }
+            Ok(Verb::Hold) => Event::HoldRequested { request_id },
+            Ok(Verb::Resume) => Event::ResumeRequested { request_id },
+            Ok(Verb::Abort) => Event::AbortRequested { request_id },
+            Ok(Verb::Rollback) => Event::RollbackRequested { request_id },
+            Ok(Verb::Unspecified) | Err(_) => {
+                return Err(invalid("name a verb: activate, hold, resume, abort or rollback".to_owned()));
+            }
+        };
+        self.submit(event, by).await?;
+        Ok(explain::rotation(&self.ca).await)
+    }
+
+    async fn submit(&self, event: Event, by: &str) -> Result<Arc<State>, Refusal> {
+        let submitted = self.ca.driver.submit_by(event, by).await;
+        match submitted {
+            Ok(state) => Ok(state),
+            Err(SubmitError::Refused(refusal)) => {
+                let names = match refusal.cause {
+                    Cause::GateClosed { .. } => explain::named_holders(&self.ca).await,
+                    _ => String::new(),
+                };
+                Err(Refusal::new(Reason::RotationRefused, format!("{refusal}{names}")))
+            }
+            Err(SubmitError::Violation(violation)) => {
+                Err(Refusal::new(Reason::InternalDefect, violation.to_string()))
+            }
+            Err(error) => Err(Refusal::new(Reason::RecordUnavailable, error.to_string())),
+        }
+    }
+
+    async fn journal(&self, message: &ReadJournalRequest) -> Result<ReadJournalResponse, Refusal> {
+        let limit = match message.limit {
+            0 => JOURNAL_PAGE_MAX,
+            limit => limit.min(JOURNAL_PAGE_MAX),
+        } as usize;
+        // The record first: entries that come meanwhile belong to the next reading.
+        let state = self.ca.driver.state();
+        let read = self.ca.driver.journal(message.from, limit.saturating_add(1)).await;
+        let mut entries =
+            read.map_err(|error: StoreError| Refusal::new(Reason::RecordUnavailable, error.to_string()))?;
+        let more = entries.len() > limit;
+        entries.truncate(limit);
+        let record = match more {
+            true => Vec::new(),
+            false => serde_json::to_vec(state.as_ref())
+                .map_err(|error| Refusal::new(Reason::InternalDefect, error.to_string()))?,
+        };
+        let entries = entries.into_iter().map(|(index, entry)| JournalEntry { index, entry }).collect();
+        Ok(ReadJournalResponse { entries, more, record })
+    }
+
+    async fn add(&self, message: AddSubscriberRequest) -> Result<Subscriber, Refusal> {
+        let name = subscriber_name(message.name)?;
+        let staleness = u64::try_from(message.staleness_seconds).map(Duration::from_secs);
+        let staleness = staleness.ok().filter(|staleness| *staleness <= STALENESS_MAX);
+        let staleness =
+            staleness.ok_or_else(|| invalid("a staleness bound has 0 to 31536000 seconds".to_owned()))?;
+        let staleness = (!staleness.is_zero()).then_some(staleness);
+        let row = self.ca.registry.add_subscriber(name.clone(), staleness, self.ca.clock.now()).await?;
+        tracing::info!(subscriber = name, ?staleness, "subscriber added");
+        Ok(subscriber((name, row)))
+    }
+
+    async fn confirm(&self, message: ConfirmSubscriberRequest, caller: &str) -> Result<Subscriber, Refusal> {
+        let name = subscriber_name(message.name)?;
+        let present = self.ca.driver.state().sequence;
+        let sequence = if message.sequence == 0 { present } else { Sequence(message.sequence) };
+        let by = match message.by.trim() {
+            "" => caller.to_owned(),
+            by => format!("{} ({caller})", echoed(by)),
+        };
+        let now = self.ca.clock.now();
+        let confirmed =
+            self.ca.registry.confirm_subscriber(name.clone(), (sequence, present), by.clone(), now).await?;
+        tracing::info!(subscriber = name, %sequence, by, "subscriber confirmed");
+        Ok(subscriber((name, confirmed)))
+    }
+
+    /// Judges the caller, then does what it asks for, in its name.
+    async fn answer<M, A>(
+        &self,
+        request: Request<M>,
+        work: impl AsyncFnOnce(&Self, M, &str) -> Result<A, Refusal>,
+    ) -> Result<Response<A>, Status> {
+        let (mut call, message) = Call::of(&self.ca, request);
+        let caller = self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
+        let answered = work(self, message, &caller).await;
+        answered.map(Response::new).map_err(|refusal| call.refuse(refusal))
+    }
+}
+
+#[tonic::async_trait]
+impl RotationService for Rotations {
+    async fn start_rotation(
+        &self,
+        request: Request<StartRotationRequest>,
+    ) -> Result<Response<StartRotationResponse>, Status> {
+        self.answer(request, async |this, message, by| this.start(&message, by).await).await
+    }
+
+    async fn steer_rotation(
+        &self,
+        request: Request<SteerRotationRequest>,
+    ) -> Result<Response<Rotation>, Status> {
+        self.answer(request, async |this, message, by| this.steer(&message, by).await).await
+    }
+
+    async fn get_rotation(&self, request: Request<GetRotationRequest>) -> Result<Response<Rotation>, Status> {
+        self.answer(request, async |this, _, _| Ok(explain::rotation(&this.ca).await)).await
+    }
+
+    type WatchRotationStream = BoxStream<'static, Result<Rotation, Status>>;
+
+    async fn watch_rotation(
+        &self,
+        request: Request<WatchRotationRequest>,
+    ) -> Result<Response<Self::WatchRotationStream>, Status> {
+        let (mut call, _) = Call::of(&self.ca, request);
+        self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
+        let mut changes = self.ca.driver.changes();
+        changes.mark_changed();
+        let ending = call.peer.as_ref().map(|peer| peer.ending.clone()).unwrap_or_default();
+        let watcher = Watcher {
+            ca: Arc::clone(&self.ca),
+            call,
+            operators: self.operators.clone(),
+            changes,
+            ending,
+            last: None,
+        };
+        Ok(Response::new(stream::unfold(watcher, Watcher::next).boxed()))
+    }
+
+    async fn list_subscribers(
+        &self,
+        request: Request<ListSubscribersRequest>,
+    ) -> Result<Response<ListSubscribersResponse>, Status> {
+        self.answer(request, async |this, _, _| {
+            let subscribers = this.ca.registry.subscribers().into_iter().map(subscriber).collect();
+            Ok(ListSubscribersResponse { subscribers })
+        })
+        .await
+    }
+
+    async fn add_subscriber(
+        &self,
+        request: Request<AddSubscriberRequest>,
+    ) -> Result<Response<Subscriber>, Status> {
+        self.answer(request, async |this, message, _| this.add(message).await).await
+    }
+
+    async fn confirm_subscriber(
+        &self,
+        request: Request<ConfirmSubscriberRequest>,
+    ) -> Result<Response<Subscriber>, Status> {
+        self.answer(request, async |this, message, by| this.confirm(message, by).await).await
+    }
+
+    async fn remove_subscriber(
+        &self,
+        request: Request<RemoveSubscriberRequest>,
+    ) -> Result<Response<RemoveSubscriberResponse>, Status> {
+        self.answer(request, async |this, message, by| {
+            let name = subscriber_name(message.name)?;
+            this.ca.registry.remove_subscriber(name.clone()).await?;
+            tracing::info!(subscriber = name, by, "subscriber removed");
+            Ok(RemoveSubscriberResponse {})
+        })
+        .await
+    }
+
+    async fn read_journal(
+        &self,
+        request: Request<ReadJournalRequest>,
+    ) -> Result<Response<ReadJournalResponse>, Status> {
+        self.answer(request, async |this, message, _| this.journal(&message).await).await
+    }
+}
+
+/// One watcher. It is driven by its reader: who reads slowly sees the latest only.
+struct Watcher {
+    ca: Arc<Ca>,
+    call: Call,
+    operators: Operators,
+    changes: watch::Receiver<Arc<State>>,
+    ending: CancellationToken,
+    last: Option<Rotation>,
+}
+
+impl Watcher {
+    async fn next(mut self) -> Option<(Result<Rotation, Status>, Self)> {
+        loop {
+            tokio::select! {
+                () = self.ending.cancelled() => return None,
+                changed = self.changes.changed() => if changed.is_err() { return None },
+                () = tokio::time::sleep(WATCH_EVERY) => {}
+            }
+            // A stream outlives the moment it was opened at.
+            if let Err(refusal) = self.operators.allow(&mut self.call) {
+                self.ending.cancel();
+                return Some((Err(self.call.refuse(refusal)), self));
+            }
+            let rotation = explain::rotation(&self.ca).await;
+            if self.last.as_ref() != Some(&rotation) {
+                self.last = Some(rotation.clone());
+                return Some((Ok(rotation), self));
+            }
+        }
+    }
+}
+
+fn subscriber((name, row): (String, SubscriberRow)) -> Subscriber {
+    let (confirmed, confirmed_by, confirmed_at) = row
+        .confirmed
+        .map_or((0, String::new(), 0), |word| (word.sequence.0, word.by, Timestamp::as_secs(word.at)));
+    Subscriber {
+        name,
+        staleness_seconds: row
+            .staleness
+            .map_or(0, |bound| i64::try_from(bound.as_secs()).unwrap_or(i64::MAX)),
+        confirmed,
+        confirmed_by,
+        confirmed_at,
+        added_at: row.added.as_secs(),
+    }
+}
+
+fn subscriber_name(name: String) -> Result<String, Refusal> {
+    let fits = |char: char| char.is_ascii_alphanumeric() || "._-/".contains(char);
+    if name.is_empty() || name.len() > SUBSCRIBER_NAME_MAX || !name.chars().all(fits) {
+        let text = "a subscriber's name has 1 to 128 characters of letters, digits, '.', '_', '-', '/'";
+        return Err(invalid(text.to_owned()));
+    }
+    Ok(name)
+}
+
+fn request_id(text: &str) -> Result<RequestId, Refusal> {
+    RequestId::parse(text).map_err(|error| invalid(format!("the request id: {error}")))
+}
+
+fn refused(refusal: Box<rotation::Refusal>) -> Refusal {
+    Refusal::new(Reason::RotationRefused, refusal.to_string())
+}
+
+fn invalid(text: String) -> Refusal {
+    Refusal::new(Reason::RequestInvalid, text)
+}

@@ -1,0 +1,133 @@
+//! A whole mesh under traffic: a CA with short lives, agents with a proxy each, and clients that only send CSRs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ca_server::Embedding;
+use host::SystemClock;
+
+use super::{CsrClient, Member, MeshCa, Proxy, SOON, Talk, TestAgent, TokenIssuer, Traffic, eventually};
+
+/// Lives and limits that let a rotation happen while a test watches: leaves of 12 s, clocks 2 s apart, settle 1 s.
+const SHORT: &str = "[leaf]\nttl_default = \"12s\"\nttl_max = \"12s\"\nttl_min = \"5s\"\nbackdate = \"2s\"\nskew = \"2s\"\n\
+                     [rotation]\nsettle = \"1s\"\nwithdrawal_max = \"30s\"\n";
+/// Longest time of a rotation that waits for leaves to end: each gate a leaf's life, the horizon's step, twice the skew
+/// and settle.
+const ROTATION_MAX: Duration = Duration::from_secs(120);
+
+/// A mesh that talks.
+#[derive(Debug)]
+pub struct LiveMesh {
+    /// The CA.
+    pub ca: MeshCa,
+    /// Agents, each with the proxy of the same index.
+    pub agents: Vec<TestAgent>,
+    /// Proxies.
+    pub proxies: Vec<Arc<Proxy>>,
+    /// Clients without agent.
+    pub clients: Vec<Arc<CsrClient>>,
+    traffic: Traffic,
+}
+
+impl LiveMesh {
+    /// Starts everything, and waits until all have talked.
+    ///
+    /// # Errors
+    /// When a part does not come up.
+    pub async fn start(agents: usize, clients: usize, embedding: &dyn Embedding) -> anyhow::Result<Self> {
+        let tokens = Arc::new(TokenIssuer::new()?);
+        let extra = format!("{SHORT}{}", TokenIssuer::SECTION);
+        let files = [(TokenIssuer::KEY_SET_FILE, tokens.key_set())];
+        let files: Vec<_> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
+        let ca = MeshCa::start_embedded(("", &extra), &files, Arc::new(SystemClock), embedding).await?;
+        let mut mesh = Self {
+            ca,
+            agents: Vec::new(),
+            proxies: Vec::new(),
+            clients: Vec::new(),
+            traffic: Traffic::among(&[]),
+        };
+        for number in 1..=agents {
+            mesh.join(number).await?;
+        }
+        for number in 1..=clients {
+            let (address, name) = (mesh.ca.gate().address(), format!("csr-{number}"));
+            let roots = mesh.ca.running().bundle().roots().iter().map(|root| root.der().to_vec()).collect();
+            let client = CsrClient::join(address, roots, Arc::clone(&tokens), &name).await?;
+            mesh.clients.push(Arc::new(client));
+        }
+        mesh.traffic = Traffic::among(&mesh.members());
+        let all = mesh.members().len() as u64;
+        eventually("everybody talks", || async { mesh.traffic.handshakes() > all * all }).await?;
+        Ok(mesh)
+    }
+
+    /// All who talk.
+    pub fn members(&self) -> Vec<Member> {
+        let proxies = self.proxies.iter().cloned().map(Member::Proxy);
+        proxies.chain(self.clients.iter().cloned().map(Member::Csr)).collect()
+    }
+
+    /// The name of the agent with this index, as the CA knows it.
+    pub fn agent_name(index: usize) -> String {
+        format!("host-{}", index + 1)
+    }
+
+    /// The identity of the workload with this index.
+    pub fn identity(index: usize) -> String {
+        format!("spiffe://{}/app/{}", super::TRUST_DOMAIN, index + 1)
+    }
+
+    /// Rotates the root and waits until it is over.
+    ///
+    /// # Errors
+    /// When the server refuses, or it takes longer than any rotation may.
+    pub async fn rotate(&self, request_id: &str) -> anyhow::Result<()> {
+        self.ca.rotate(request_id).await?;
+        self.over(request_id).await
+    }
+
+    /// Waits until a rotation is over.
+    ///
+    /// # Errors
+    /// When it takes longer than any rotation may.
+    pub async fn over(&self, request_id: &str) -> anyhow::Result<()> {
+        let over = |rotation: &proto::banyan::admin::v1::Rotation| {
+            rotation.phase == "steady" && rotation.done.iter().any(|done| done == request_id)
+        };
+        self.ca.until_rotation("the rotation is over", ROTATION_MAX, over).await?;
+        Ok(())
+    }
+
+    /// Ends the traffic and everything else.
+    ///
+    /// # Errors
+    /// When a part does not end in time.
+    pub async fn stop(self) -> anyhow::Result<Talk> {
+        let Self { ca, agents, proxies, clients, traffic } = self;
+        let talk = traffic.stop().await?;
+        drop((proxies, clients));
+        for mut agent in agents {
+            agent.stop().await;
+        }
+        tokio::time::timeout(SOON, ca.stop()).await??;
+        Ok(talk)
+    }
+
+    async fn join(&mut self, number: usize) -> anyhow::Result<()> {
+        let (name, identity) = (Self::agent_name(number - 1), Self::identity(number - 1));
+        let agent = TestAgent::of(self.ca.gate().address())?
+            .with_token(&self.ca.token(&name, &[&identity]).await?)?
+            .with_own_workload(&identity)
+            .joined()
+            .await?;
+        let proxy = Arc::new(Proxy::follow(&name, agent.socket()));
+        eventually("the proxy has its leaf", || async {
+            proxy.holding().is_live(trust::Clock::now(&SystemClock))
+        })
+        .await?;
+        self.agents.push(agent);
+        self.proxies.push(proxy);
+        Ok(())
+    }
+}

@@ -1,0 +1,55 @@
+//! Rotations that nobody notices.
+
+use std::collections::BTreeSet;
+
+use integration_tests::mesh::{LiveMesh, Talk};
+use trust::{Clock as _, RootId};
+
+fn assert_nothing_failed(talk: &Talk) {
+    assert!(talk.handshakes > 500, "only {} handshakes", talk.handshakes);
+    assert!(
+        talk.failed.is_empty(),
+        "{} of {} failed: {:#?}",
+        talk.failed.len(),
+        talk.handshakes,
+        talk.failed.first()
+    );
+}
+
+fn trusted(mesh: &LiveMesh) -> Vec<BTreeSet<RootId>> {
+    mesh.proxies.iter().map(|proxy| proxy.holding().trusted().into_iter().collect()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_is_replaced_while_everybody_talks() -> anyhow::Result<()> {
+    let mesh = LiveMesh::start(3, 0, &()).await?;
+    let old = mesh.ca.running().bundle().roots()[0].id();
+    mesh.rotate("one").await?;
+    let new = mesh.ca.running().bundle().roots()[0].id();
+    assert_ne!(old, new);
+    assert!(trusted(&mesh).iter().all(|roots| roots.contains(&new)));
+    assert!(
+        mesh.proxies.iter().all(|proxy| proxy.holding().root() == Some(new)),
+        "every leaf is of the new root"
+    );
+    integration_tests::mesh::eventually("nobody trusts the old root", || async {
+        trusted(&mesh).iter().all(|roots| !roots.contains(&old))
+    })
+    .await?;
+    assert_nothing_failed(&mesh.stop().await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_only_send_csrs_are_waited_for() -> anyhow::Result<()> {
+    let mesh = LiveMesh::start(2, 2, &()).await?;
+    let old = mesh.ca.running().bundle().roots()[0].id();
+    mesh.rotate("one").await?;
+    let now = host::SystemClock.now();
+    for client in &mesh.clients {
+        let holding = client.holding();
+        assert!(holding.is_live(now) && holding.root() != Some(old), "{} is left behind", client.name());
+    }
+    assert_nothing_failed(&mesh.stop().await?);
+    Ok(())
+}
