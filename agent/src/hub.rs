@@ -134,6 +134,8 @@ pub(crate) struct Publish {
     pub(crate) trust: watch::Sender<Option<Bundle>>,
     pub(crate) evidence: watch::Sender<Arc<Evidence>>,
     pub(crate) status: watch::Sender<Arc<Status>>,
+    /// The agent's own certificate, if the CA wants that renewed, and over which time.
+    pub(crate) renewal: watch::Sender<Option<(Serial, Duration)>>,
 }
 
 #[derive(Debug)]

@@ -8,9 +8,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::AsciiMetadataValue;
 use trust::randomness::random_bytes;
-use trust::{Bundle, Clock, Randomness};
+use trust::{Bundle, Clock, Randomness, Serial};
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, spread};
 use crate::bundle_store;
 use crate::ca_client::{CaClient, CallError, timed};
 use crate::config::AgentConfig;
@@ -38,6 +38,8 @@ pub(crate) struct Member {
     pub(crate) hub: HubHandle,
     pub(crate) trust: watch::Receiver<Option<Bundle>>,
     pub(crate) credential: watch::Sender<Option<Arc<Leaf>>>,
+    /// What the CA wants renewed early, and over which time.
+    pub(crate) renewal: watch::Receiver<Option<(Serial, Duration)>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +92,9 @@ impl Member {
         let live = self.live_credential();
         match live {
             Some(leaf) if !step.join_again => {
-                let renew_at = *step.renew_at.get_or_insert_with(|| self.renewal_of(&leaf));
+                let due = *step.renew_at.get_or_insert_with(|| self.renewal_of(&leaf));
+                step.asked = step.asked.or_else(|| self.asked_for(&leaf));
+                let renew_at = step.asked.map_or(due, |asked| asked.min(due));
                 if self.clock.now_millis() < renew_at {
                     tokio::time::sleep(LOOK).await;
                     return Ok(());
@@ -167,6 +171,14 @@ impl Member {
         leaf.renew_at_millis(Jitter(u32::from_be_bytes(random_bytes(self.randomness.as_ref()))))
     }
 
+    /// When the CA wants this certificate renewed, if it does: at a random moment of its window.
+    fn asked_for(&self, leaf: &Leaf) -> Option<i64> {
+        let (serial, window) = (*self.renewal.borrow())?;
+        let wait = spread(window, self.randomness.as_ref()).as_millis();
+        let at = self.clock.now_millis().saturating_add(i64::try_from(wait).unwrap_or(i64::MAX));
+        (serial == leaf.held().serial).then_some(at)
+    }
+
     async fn tell(&self, error: &MemberError) {
         let condition = match self.credential.borrow().is_some() {
             true => Condition::RenewalFails,
@@ -181,6 +193,8 @@ impl Member {
 struct Step {
     /// When the present certificate is renewed, in milliseconds since the epoch.
     renew_at: Option<i64>,
+    /// When the CA wants it renewed, once it has said so.
+    asked: Option<i64>,
     /// The CA knows our certificate no longer: join again.
     join_again: bool,
     /// The CA could not be reached or believed: find its bundle again.

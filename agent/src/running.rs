@@ -203,6 +203,7 @@ fn spawn(
     let (credential_tx, credential) = watch::channel(credential);
     let (evidence_tx, evidence) = watch::channel(Arc::new(Evidence::default()));
     let (status_tx, status) = watch::channel(Arc::new(Status::default()));
+    let (renewal_tx, renewal) = watch::channel(None);
     let address =
         CaAddress { address: config.ca_address.clone(), server_name: config.ca_server_name.clone() };
     let client = CaClient::new(address, Arc::clone(&deps.clock), trust.clone(), credential.clone());
@@ -216,7 +217,7 @@ fn spawn(
         holder_file: state.holder_file,
         client: Arc::clone(&client),
         credential: credential.clone(),
-        publish: Publish { trust: trust_tx, evidence: evidence_tx, status: status_tx },
+        publish: Publish { trust: trust_tx, evidence: evidence_tx, status: status_tx, renewal: renewal_tx },
     };
     let (hub, handle) = Hub::new(parts, state.holders, state.last_id);
     let member = Member {
@@ -229,6 +230,7 @@ fn spawn(
         hub: handle.clone(),
         trust: trust.clone(),
         credential: credential_tx,
+        renewal,
     };
     let uplink = Uplink {
         trust_domain: config.trust_domain.clone(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ledger::{Cursor, Row, RowFilter, RowKind};
-use rotation::{Phase, State};
+use rotation::{Effect, Phase, State};
 use tokio::time::MissedTickBehavior;
 use trust::{RootId, Serial};
 
@@ -80,12 +80,13 @@ impl Reissue {
     }
 }
 
-/// The root whose leaves are to be renewed now. A held rotation asks for none.
+/// The root whose leaves are to be renewed now. A held rotation asks for none; and before the switch is in force a renewal
+/// would only give another leaf of the same root.
 fn draining(state: &State) -> Option<RootId> {
-    match &state.phase {
-        Phase::Draining(phase) if phase.rotation.held_since.is_none() => Some(phase.from),
-        _ => None,
-    }
+    let Phase::Draining(phase) = &state.phase else { return None };
+    let switch = |effect: &Effect| matches!(effect, Effect::SwitchSigner { .. });
+    let in_force = !state.pending.iter().any(|pending| switch(&pending.effect));
+    (in_force && phase.rotation.held_since.is_none()).then_some(phase.from)
 }
 
 /// The agent that can renew this leaf.

@@ -238,6 +238,10 @@ impl Hub {
                 workload.renew_at_millis = workload.renew_at_millis.min(at);
             }
         }
+        let own = self.parts.credential.borrow().as_ref().map(|leaf| leaf.held().serial);
+        if let Some(own) = own.filter(|own| serials.contains(own)) {
+            self.parts.publish.renewal.send_replace(Some((own, window)));
+        }
     }
 }
 

@@ -8,9 +8,8 @@ use host::SystemClock;
 
 use super::{CsrClient, Member, MeshCa, Proxy, SOON, Talk, TestAgent, TokenIssuer, Traffic, eventually};
 
-/// Lives and limits that let a rotation happen while a test watches: leaves of 12 s, clocks 2 s apart, settle 1 s.
-const SHORT: &str = "[leaf]\nttl_default = \"12s\"\nttl_max = \"12s\"\nttl_min = \"5s\"\nbackdate = \"2s\"\nskew = \"2s\"\n\
-                     [rotation]\nsettle = \"1s\"\nwithdrawal_max = \"30s\"\n";
+/// Life of leaves in a mesh that waits for leaves to end.
+const SHORT_LIFE: u64 = 12;
 /// Longest time of a rotation that waits for leaves to end: each gate a leaf's life, the horizon's step, twice the skew
 /// and settle.
 const ROTATION_MAX: Duration = Duration::from_secs(120);
@@ -35,8 +34,20 @@ impl LiveMesh {
     /// # Errors
     /// When a part does not come up.
     pub async fn start(agents: usize, clients: usize, embedding: &dyn Embedding) -> anyhow::Result<Self> {
+        Self::with_leaves_of(SHORT_LIFE, (agents, clients), embedding).await
+    }
+
+    /// As [`start`](Self::start), with leaves that live so many seconds.
+    ///
+    /// # Errors
+    /// When a part does not come up.
+    pub async fn with_leaves_of(
+        life: u64,
+        (agents, clients): (usize, usize),
+        embedding: &dyn Embedding,
+    ) -> anyhow::Result<Self> {
         let tokens = Arc::new(TokenIssuer::new()?);
-        let extra = format!("{SHORT}{}", TokenIssuer::SECTION);
+        let extra = format!("{}{}", limits(life), TokenIssuer::SECTION);
         let files = [(TokenIssuer::KEY_SET_FILE, tokens.key_set())];
         let files: Vec<_> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
         let ca = MeshCa::start_embedded(("", &extra), &files, Arc::new(SystemClock), embedding).await?;
@@ -130,4 +141,12 @@ impl LiveMesh {
         self.proxies.push(proxy);
         Ok(())
     }
+}
+
+/// Limits that let a rotation happen while a test watches: clocks 2 s apart, settle 1 s.
+fn limits(life: u64) -> String {
+    format!(
+        "[leaf]\nttl_default = \"{life}s\"\nttl_max = \"{life}s\"\nttl_min = \"5s\"\nbackdate = \"2s\"\nskew = \"2s\"\n\
+         [rotation]\nsettle = \"1s\"\nwithdrawal_max = \"30s\"\n"
+    )
 }

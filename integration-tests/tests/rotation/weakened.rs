@@ -11,6 +11,9 @@ use rotation::evidence::Tally;
 use rotation::{Evidence, State};
 use rotation_driver::{EvidenceSource, NoEvidence};
 
+/// Leaves that live longer than a rotation in which nobody is waited for, in seconds.
+const LEAF_LIFE: u64 = 24;
+
 /// What the gates are not told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hidden {
@@ -48,7 +51,7 @@ impl Embedding for Hidden {
 
 /// A rotation during which the last proxy takes nothing that it is sent, from the start or from the switch on.
 async fn with_one_frozen(hidden: Hidden) -> anyhow::Result<Talk> {
-    let mesh = LiveMesh::start(3, 0, &hidden).await?;
+    let mesh = LiveMesh::with_leaves_of(LEAF_LIFE, (3, 0), &hidden).await?;
     let frozen = mesh.proxies.last().context("three proxies")?;
     match hidden {
         Hidden::Unproven => {
