@@ -20,6 +20,7 @@ mod handle;
 mod journal;
 mod performer;
 mod redb_store;
+mod replay;
 mod reporter;
 mod store;
 
@@ -30,5 +31,6 @@ pub use fault_store::{FaultStore, WriteFault};
 pub use handle::{DriverHandle, QUEUE_EVENTS_MAX, SubmitError};
 pub use journal::{JournalEntry, Outcome};
 pub use redb_store::{JOURNAL_ENTRIES_MAX, OpenError, RedbStore, STORE_FORMAT};
+pub use replay::{ReplayError, Replayed, is_routine, replay};
 pub use reporter::{EvidenceSource, NoEvidence, report};
 pub use store::{RecordStore, StoreError, Stored, Write};

@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use rotation::evidence::{Subscribers, Tally};
 use rotation::{Event, Evidence, Mode, Phase, Policy, RootState, SegmentState, State};
 use rotation_driver::{
-    DriverHandle, DriverTask, EvidenceSource, FaultStore, NoEvidence, Outcome, WriteFault, report,
+    DriverHandle, DriverTask, EvidenceSource, FaultStore, JournalEntry, NoEvidence, Outcome, WriteFault,
+    replay, report,
 };
 use tokio::task::JoinSet;
 use trust::{Clock, Generation, ManualClock};
@@ -133,9 +134,51 @@ fn is_over(state: &State) -> bool {
 }
 
 async fn assert_journal_replays(house: &House, state: &State) {
-    let changed = |entry: &rotation_driver::JournalEntry| matches!(entry.outcome, Outcome::Changed { .. });
-    let entries = house.journal().await;
-    assert_eq!(entries.iter().filter(|entry| changed(entry)).count() as u64, state.generation.0);
+    let entries = house.store.journal(0, usize::MAX).await.unwrap();
+    assert_eq!(replay(house.domain(), &entries).unwrap().state, *state);
+}
+
+/// The journal of one whole rotation.
+async fn journal_of_a_rotation() -> (House, Vec<(u64, Vec<u8>)>) {
+    let house = House::on(Arc::new(FaultStore::new()));
+    let replica = founded(&house).await;
+    insist(&replica.handle, &wish()).await;
+    until(&replica.handle, |state| is_over(state)).await;
+    replica.stop().await;
+    let entries = house.store.journal(0, usize::MAX).await.unwrap();
+    (house, entries)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_that_was_altered_does_not_replay() {
+    let (house, entries) = journal_of_a_rotation().await;
+    let found = replay(house.domain(), &entries).unwrap();
+    assert_eq!((found.rotations, found.refusals), (1, 0));
+    for index in 0..entries.len() {
+        let mut without = entries.clone();
+        without.remove(index);
+        let last = index + 1 == entries.len();
+        assert!(last || replay(house.domain(), &without).is_err(), "entry {index} is missing unseen");
+        for alter in [forget_effects, other_generation] {
+            let mut altered = entries.clone();
+            let mut entry = JournalEntry::decode(&altered[index].1).unwrap();
+            let before = entry.clone();
+            alter(&mut entry);
+            altered[index].1 = entry.encode().unwrap();
+            let seen = replay(house.domain(), &altered).map(|found| found.state) != Ok(found.state.clone());
+            assert!(seen || entry == before, "entry {index} was altered unseen: {entry:?}");
+        }
+    }
+}
+
+fn forget_effects(entry: &mut JournalEntry) {
+    if let Outcome::Changed { effects } = &mut entry.outcome {
+        effects.clear();
+    }
+}
+
+fn other_generation(entry: &mut JournalEntry) {
+    entry.generation += 1;
 }
 
 #[tokio::test(start_paused = true)]
