@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
+use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 
@@ -21,10 +22,22 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// # Errors
 /// [`Failure::Unreachable`] if nobody answers, [`Failure::Configuration`] if the configuration file is wrong.
 pub async fn connect(target: &AdminTarget) -> Result<AdminServiceClient<Channel>, Failure> {
-    if let Some(server) = &target.server {
-        return mtls::connect(server, target).await;
+    Ok(AdminServiceClient::new(open(target).await?))
+}
+
+/// As [`connect`], for rotations, subscribers and the journal.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn rotations(target: &AdminTarget) -> Result<RotationServiceClient<Channel>, Failure> {
+    Ok(RotationServiceClient::new(open(target).await?))
+}
+
+async fn open(target: &AdminTarget) -> Result<Channel, Failure> {
+    match &target.server {
+        Some(server) => mtls::channel(server, target).await,
+        None => socket_channel(&socket_path(target)?).await,
     }
-    connect_socket(&socket_path(target)?).await
 }
 
 /// Connects to an admin socket.
@@ -32,6 +45,18 @@ pub async fn connect(target: &AdminTarget) -> Result<AdminServiceClient<Channel>
 /// # Errors
 /// [`Failure::Unreachable`] with what to check.
 pub async fn connect_socket(path: &Path) -> Result<AdminServiceClient<Channel>, Failure> {
+    Ok(AdminServiceClient::new(socket_channel(path).await?))
+}
+
+/// As [`connect_socket`], for rotations, subscribers and the journal.
+///
+/// # Errors
+/// As [`connect_socket`].
+pub async fn rotations_at(path: &Path) -> Result<RotationServiceClient<Channel>, Failure> {
+    Ok(RotationServiceClient::new(socket_channel(path).await?))
+}
+
+async fn socket_channel(path: &Path) -> Result<Channel, Failure> {
     let unreachable = |detail: String| {
         Failure::Unreachable(format!(
             "cannot reach the admin socket {}: {detail}; check that `banyan serve` runs here and that this user may open the socket",
@@ -45,9 +70,7 @@ pub async fn connect_socket(path: &Path) -> Result<AdminServiceClient<Channel>, 
     });
     // The address is only a name on a Unix socket; the socket decides where this goes.
     let endpoint = Endpoint::from_static("http://localhost").connect_timeout(DEADLINE).timeout(DEADLINE);
-    let channel =
-        endpoint.connect_with_connector(connector).await.map_err(|error| unreachable(root_cause(&error)))?;
-    Ok(AdminServiceClient::new(channel))
+    endpoint.connect_with_connector(connector).await.map_err(|error| unreachable(root_cause(&error)))
 }
 
 fn socket_path(target: &AdminTarget) -> Result<PathBuf, Failure> {

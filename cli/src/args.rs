@@ -6,6 +6,13 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod rotate;
+
+pub use rotate::{
+    JournalAction, JournalOptions, RotateAction, RotateLookOptions, RotateOptions, RotateStartOptions,
+    RotateSteerOptions, SubscriberAction, SubscriberOptions,
+};
+
 /// A certificate authority for service meshes whose root can be replaced while everything keeps running.
 #[derive(Debug, Parser)]
 #[command(name = "banyan", version, propagate_version = true)]
@@ -26,6 +33,12 @@ pub enum Verb {
     Token(TokenOptions),
     /// Look at roots
     Root(RootOptions),
+    /// Replace the root while everything keeps running, and watch it
+    Rotate(RotateOptions),
+    /// Who relies on the bundle without a leaf of this CA
+    Subscriber(SubscriberOptions),
+    /// What happened to the roots, and on which evidence
+    Journal(JournalOptions),
     /// Show what a server does, in one look
     Status(StatusOptions),
     /// Check configuration files
@@ -181,6 +194,25 @@ pub struct RootOptions {
 pub enum RootAction {
     /// List every root with its state
     List(RootListOptions),
+    /// Show one root with its issuers
+    Show(RootShowOptions),
+}
+
+/// Options of `root show`.
+#[derive(Debug, Args)]
+pub struct RootShowOptions {
+    /// Fingerprint of the root, or its first digits
+    #[arg(value_name = "ROOT")]
+    pub root: String,
+    /// Print one JSON object
+    #[arg(long, conflicts_with = "pem")]
+    pub json: bool,
+    /// Print the root as PEM
+    #[arg(long)]
+    pub pem: bool,
+    /// Where the admin API is.
+    #[command(flatten)]
+    pub target: AdminTarget,
 }
 
 /// Options of `root list`.

@@ -8,6 +8,8 @@
 //! | 3 | the server can not be reached |
 //! | 4 | the server refused; the message says what would be accepted |
 //! | 5 | a configuration file is wrong; every problem is listed |
+//! | 6 | it is unknown whether it was done: repeat it with the same request id, which does nothing twice |
+//! | 130 | Ctrl-C while watching; what is watched goes on |
 
 use std::process::ExitCode;
 
@@ -29,6 +31,12 @@ pub enum Failure {
     /// A configuration file is wrong. Exit code 5.
     #[error("{0}")]
     Configuration(String),
+    /// The answer was lost. Exit code 6.
+    #[error("{0}")]
+    Unknown(String),
+    /// The user stopped watching. Exit code 130.
+    #[error("{0}")]
+    Interrupted(String),
 }
 
 impl Failure {
@@ -40,6 +48,8 @@ impl Failure {
             Self::Unreachable(_) => 3,
             Self::Refused(_) => 4,
             Self::Configuration(_) => 5,
+            Self::Unknown(_) => 6,
+            Self::Interrupted(_) => 130,
         }
     }
 }
@@ -73,8 +83,10 @@ mod tests {
             Failure::Unreachable(String::new()),
             Failure::Refused(String::new()),
             Failure::Configuration(String::new()),
+            Failure::Unknown(String::new()),
+            Failure::Interrupted(String::new()),
         ];
-        assert_eq!(all.map(|failure| failure.code()), [1, 2, 3, 4, 5]);
+        assert_eq!(all.map(|failure| failure.code()), [1, 2, 3, 4, 5, 6, 130]);
     }
 
     #[test]

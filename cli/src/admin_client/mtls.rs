@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tonic::transport::Channel;
@@ -12,10 +11,7 @@ use crate::exit::Failure;
 use crate::tls_channel;
 
 /// Connects to HOST:PORT with the certificate, key and trust bundle that the user named.
-pub(super) async fn connect(
-    server: &str,
-    target: &AdminTarget,
-) -> Result<AdminServiceClient<Channel>, Failure> {
+pub(super) async fn channel(server: &str, target: &AdminTarget) -> Result<Channel, Failure> {
     let (Some(cert), Some(key), Some(bundle)) = (&target.cert, &target.key, &target.trust_bundle) else {
         return Err(Failure::Usage("--server needs --cert, --key and --trust-bundle".to_owned()));
     };
@@ -29,12 +25,11 @@ pub(super) async fn connect(
         .map_err(|error| usage("--trust-bundle", format!("{error:#}")))?;
     let config = tls_channel::client_config(roots, Some((chain, key)))
         .map_err(|error| usage("--cert and --key", format!("{error:#}")))?;
-    let channel = tls_channel::connect(server, config).await.map_err(|error| {
+    tls_channel::connect(server, config).await.map_err(|error| {
         Failure::Unreachable(format!(
             "cannot reach {server}: {error:#}; check the address and the trust bundle"
         ))
-    })?;
-    Ok(AdminServiceClient::new(channel))
+    })
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {

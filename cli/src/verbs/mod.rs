@@ -2,9 +2,12 @@
 
 pub mod agent;
 pub mod config;
+pub mod journal;
 pub mod root;
+pub mod rotate;
 pub mod serve;
 pub mod status;
+pub mod subscriber;
 pub mod token;
 
 /// Waits until the process is asked to stop: SIGTERM or Ctrl-C.

@@ -1,9 +1,9 @@
-//! `banyan root list`.
+//! `banyan root list` and `banyan root show`.
 
 use proto::banyan::admin::v1::{ListRootsRequest, Root};
 use serde_json::{Value, json};
 
-use crate::args::{RootAction, RootListOptions, RootOptions};
+use crate::args::{AdminTarget, RootAction, RootListOptions, RootOptions, RootShowOptions};
 use crate::exit::{Failure, from_status};
 use crate::{admin_client, output};
 
@@ -17,17 +17,12 @@ const TRUSTED: [&str; 3] = ["published", "active", "draining"];
 pub async fn run(options: &RootOptions) -> Result<(), Failure> {
     match &options.action {
         RootAction::List(options) => list(options).await,
+        RootAction::Show(options) => show(options).await,
     }
 }
 
 async fn list(options: &RootListOptions) -> Result<(), Failure> {
-    let mut client = admin_client::connect(&options.target).await?;
-    let roots = client
-        .list_roots(ListRootsRequest {})
-        .await
-        .map_err(|status| from_status(&status))?
-        .into_inner()
-        .roots;
+    let roots = fetch(&options.target).await?;
     if options.pem {
         let trusted = roots.iter().filter(|root| TRUSTED.contains(&root.state.as_str()));
         let pem: String = trusted.map(|root| trust::certificate::pem_block(&root.der)).collect();
@@ -50,6 +45,70 @@ async fn list(options: &RootListOptions) -> Result<(), Failure> {
         ]);
     }
     output::line(&table.to_string())
+}
+
+async fn fetch(target: &AdminTarget) -> Result<Vec<Root>, Failure> {
+    let mut client = admin_client::connect(target).await?;
+    let answer = client.list_roots(ListRootsRequest {}).await.map_err(|status| from_status(&status))?;
+    Ok(answer.into_inner().roots)
+}
+
+async fn show(options: &RootShowOptions) -> Result<(), Failure> {
+    let roots = fetch(&options.target).await?;
+    let root = named(&roots, &options.root)?;
+    if options.pem {
+        return output::line(trust::certificate::pem_block(&root.der).trim_end());
+    }
+    if options.json { output::json(&as_json(root)) } else { output::line(&as_text(root)) }
+}
+
+/// The one root whose fingerprint begins so.
+fn named<'r>(roots: &'r [Root], prefix: &str) -> Result<&'r Root, Failure> {
+    let prefix = prefix.to_ascii_lowercase();
+    let mut found = roots.iter().filter(|root| output::hex(&root.id).starts_with(&prefix));
+    match (found.next(), found.next()) {
+        (Some(root), None) => Ok(root),
+        (None, _) => Err(Failure::Usage(format!(
+            "no root begins with {prefix}: `banyan root list` shows those that there are"
+        ))),
+        (Some(_), Some(_)) => {
+            Err(Failure::Usage(format!("several roots begin with {prefix}: write more digits")))
+        }
+    }
+}
+
+fn as_text(root: &Root) -> String {
+    let meaning = match root.state.as_str() {
+        "staged" => "made and checked, trusted by nobody yet",
+        "published" => "trusted, does not sign",
+        "active" => "trusted, signs",
+        "draining" => "trusted, signs no more, its leaves are alive",
+        _ => "no longer trusted",
+    };
+    let mut text = format!(
+        "root {}\nstate {} ({meaning}){}\nauthority {}\nsubject {}\nvalid from {} to {}\nno leaf under it ends after {}\n\
+         live leaves {}",
+        output::hex(&root.id),
+        root.state,
+        if root.tainted { ", tainted" } else { "" },
+        root.authority,
+        root.subject,
+        output::time(root.not_before),
+        output::time(root.not_after),
+        output::time(root.horizon),
+        root.live_rows,
+    );
+    for issuer in &root.issuers {
+        text.push_str(&format!(
+            "\nissuer {}{}: {}, valid from {} to {}",
+            output::hex(issuer.id.get(..8).unwrap_or_default()),
+            if issuer.active { " (signs)" } else { "" },
+            issuer.subject,
+            output::time(issuer.not_before),
+            output::time(issuer.not_after),
+        ));
+    }
+    text
 }
 
 fn as_json(root: &Root) -> Value {
@@ -78,4 +137,18 @@ fn as_json(root: &Root) -> Value {
         "live_rows": root.live_rows,
         "issuers": issuers,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_is_found_by_the_first_digits_that_only_it_has() {
+        let root = |id: u8| Root { id: vec![id, 1], ..Root::default() };
+        let roots = [root(0xa1), root(0xa2)];
+        assert_eq!(named(&roots, "A1").unwrap().id, [0xa1, 1]);
+        assert!(named(&roots, "a").is_err_and(|error| error.to_string().contains("more digits")));
+        assert!(named(&roots, "b").is_err_and(|error| error.to_string().contains("root list")));
+    }
 }

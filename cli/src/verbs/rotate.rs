@@ -1,0 +1,114 @@
+//! `banyan rotate ...`: asks for a rotation, steers it, and shows where it stands.
+
+pub mod watch;
+pub mod words;
+
+use proto::banyan::admin::v1::{
+    GetRotationRequest, Rotation, StartRotationRequest, SteerRotationRequest, Verb,
+};
+use trust::randomness::random_bytes;
+
+use crate::args::{RotateAction, RotateLookOptions, RotateOptions, RotateStartOptions, RotateSteerOptions};
+use crate::exit::{Failure, from_status};
+use crate::{admin_client, output};
+
+/// Runs the verb.
+///
+/// # Errors
+/// [`Failure`] if the server is away or refuses; [`Failure::Unknown`] if its answer was lost.
+pub async fn run(options: &RotateOptions) -> Result<(), Failure> {
+    match &options.action {
+        RotateAction::Start(options) => start(options).await,
+        RotateAction::Activate(options) => steer(options, Verb::Activate).await,
+        RotateAction::Hold(options) => steer(options, Verb::Hold).await,
+        RotateAction::Resume(options) => steer(options, Verb::Resume).await,
+        RotateAction::Abort(options) => steer(options, Verb::Abort).await,
+        RotateAction::Rollback(options) => steer(options, Verb::Rollback).await,
+        RotateAction::Status(options) => look(options, words::status).await,
+        RotateAction::Explain(options) => look(options, words::explain).await,
+        RotateAction::Watch(options) => watch::follow(&options.target, options.json, None).await,
+    }
+}
+
+async fn start(options: &RotateStartOptions) -> Result<(), Failure> {
+    let request_id = request_id(options.request_id.as_deref());
+    let mode = match (options.auto, options.manual) {
+        (true, _) => "auto",
+        (_, true) => "manual",
+        (false, false) => "",
+    };
+    let request = StartRotationRequest {
+        request_id: request_id.clone(),
+        authority: options.authority.clone().unwrap_or_default(),
+        mode: mode.to_owned(),
+        dry_run: options.dry_run,
+    };
+    let mut client = admin_client::rotations(&options.target).await?;
+    let answer =
+        client.start_rotation(request).await.map_err(|status| lost_or_refused(&status, &request_id))?;
+    let answer = answer.into_inner();
+    let rotation = answer.rotation.unwrap_or_default();
+    if options.dry_run {
+        return match options.json {
+            true => output::json(&serde_json::json!({ "forecast": answer.forecast })),
+            false => output::line(&answer.forecast.join("\n")),
+        };
+    }
+    match options.json {
+        true => output::json(&words::json(&rotation))?,
+        false => output::line(&format!("asked for a rotation, request id {request_id}"))?,
+    }
+    if options.wait {
+        return watch::follow(&options.target, options.json, Some(&request_id)).await;
+    }
+    if !options.json {
+        output::line(
+            "next: `banyan rotate watch` follows it, `banyan rotate explain` says what it waits for",
+        )?;
+    }
+    Ok(())
+}
+
+async fn steer(options: &RotateSteerOptions, verb: Verb) -> Result<(), Failure> {
+    let request_id = request_id(options.request_id.as_deref());
+    let mut client = admin_client::rotations(&options.target).await?;
+    let request = SteerRotationRequest { request_id: request_id.clone(), verb: verb.into() };
+    let answer =
+        client.steer_rotation(request).await.map_err(|status| lost_or_refused(&status, &request_id))?;
+    print(&answer.into_inner(), options.json, words::status)
+}
+
+async fn look(options: &RotateLookOptions, words: fn(&Rotation) -> String) -> Result<(), Failure> {
+    let mut client = admin_client::rotations(&options.target).await?;
+    let answer = client.get_rotation(GetRotationRequest {}).await.map_err(|status| from_status(&status))?;
+    print(&answer.into_inner(), options.json, words)
+}
+
+fn print(rotation: &Rotation, json: bool, words: fn(&Rotation) -> String) -> Result<(), Failure> {
+    if json { output::json(&words::json(rotation)) } else { output::line(&words(rotation)) }
+}
+
+/// The name that the user gave to this wish, or a random one.
+fn request_id(given: Option<&str>) -> String {
+    given.map_or_else(
+        || {
+            let random: [u8; 8] = random_bytes(&host::OsRandomness::new());
+            format!("rotate-{}", output::hex(&random))
+        },
+        str::to_owned,
+    )
+}
+
+/// A wish whose answer was lost may have been granted.
+fn lost_or_refused(status: &tonic::Status, request_id: &str) -> Failure {
+    match status.code() {
+        tonic::Code::Unavailable | tonic::Code::DeadlineExceeded | tonic::Code::Cancelled => {
+            Failure::Unknown(format!(
+                "no answer, so it is unknown whether this was done: {}; repeat it with --request-id {request_id}, which \
+                 does nothing twice",
+                status.message()
+            ))
+        }
+        _ => from_status(status),
+    }
+}

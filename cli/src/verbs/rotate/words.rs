@@ -1,0 +1,269 @@
+//! A rotation in words, and as JSON.
+
+use proto::banyan::admin::v1::{Gate, Holder, Rotation};
+use serde_json::{Value, json};
+
+use crate::output::{self, hex, time};
+
+/// The phases in their order.
+pub const PHASES: [&str; 5] = ["steady", "staging", "distributing", "draining", "withdrawing"];
+
+/// Where it stands, in a few lines.
+pub fn status(rotation: &Rotation) -> String {
+    if rotation.request_id.is_empty() {
+        let last =
+            rotation.done.last().map_or(String::new(), |id| format!(", last request carried out: {id}"));
+        return format!(
+            "no rotation is under way since {}; root {} signs, bundle {}{last}",
+            time(rotation.phase_since),
+            root(&rotation.from_root),
+            rotation.sequence
+        );
+    }
+    let mut text = format!(
+        "{} since {} (request {}, authority {}, mode {})\nfrom root {} to root {}, bundle {}, generation {}",
+        rotation.phase,
+        time(rotation.phase_since),
+        rotation.request_id,
+        rotation.authority,
+        rotation.mode,
+        root(&rotation.from_root),
+        root(&rotation.to_root),
+        rotation.sequence,
+        rotation.generation,
+    );
+    if rotation.rolled_back {
+        text.push_str("\nrolled back: the former root signs again, the new one drains");
+    }
+    if rotation.held_since != 0 {
+        text.push_str(&format!("\nheld since {}", time(rotation.held_since)));
+    }
+    let (trust, leaves) = (rotation.trust.unwrap_or_default(), rotation.leaves.unwrap_or_default());
+    text.push_str(&format!(
+        "\ntrust {}/{} leaves, new leaves {}/{}",
+        trust.done, trust.total, leaves.done, leaves.total
+    ));
+    if let Some(gate) = &rotation.gate {
+        text.push_str(&format!("\n{}", gate.summary));
+    }
+    for trouble in &rotation.troubles {
+        text.push_str(&format!("\n! {trouble}"));
+    }
+    text.push_str(&format!("\nlegal now: {}", rotation.legal.join(", ")));
+    text
+}
+
+/// What the present gate waits for, who holds it, and when it opens.
+pub fn explain(rotation: &Rotation) -> String {
+    let Some(gate) = &rotation.gate else {
+        return format!("{}\nthis phase ends at no gate", status(rotation));
+    };
+    let mut text = status(rotation);
+    for hold in &gate.holds {
+        text.push_str(&format!("\n  held by: {hold}"));
+    }
+    if !gate.open {
+        text.push_str(&format!("\n  opens by itself: {}", opening(gate)));
+    }
+    if !gate.rests_on.is_empty() {
+        text.push_str(&format!("\n  live leaves by evidence: {}", gate.rests_on.join(", ")));
+    }
+    if !gate.holders.is_empty() {
+        text.push_str(&format!("\n{}", holders(gate)));
+    }
+    text
+}
+
+/// When a gate opens at the latest, as a time and from now.
+pub fn opening(gate: &Gate) -> String {
+    match gate.opens_at_latest {
+        0 => "never; somebody must confirm or remove what has no end".to_owned(),
+        at => format!("at {} at the latest, in {} s", time(at), at.saturating_sub(gate.at).max(0)),
+    }
+}
+
+fn holders(gate: &Gate) -> String {
+    let mut table = output::table(&[
+        "HOLDS THE GATE",
+        "KIND",
+        "AGENT",
+        "HAS",
+        "NEEDS",
+        "UNTIL",
+        "AGENT LAST SEEN",
+        "LAST REFUSAL",
+    ]);
+    for holder in &gate.holders {
+        table.add_row([
+            holder.identity.clone(),
+            holder.kind.clone(),
+            if holder.agent.is_empty() { "-".to_owned() } else { holder.agent.clone() },
+            has(holder),
+            format!("bundle {} {}", holder.wanted, holder.evidence_wanted),
+            if holder.until == 0 { "its word".to_owned() } else { time(holder.until) },
+            seen(holder),
+            holder.last_nack.clone(),
+        ]);
+    }
+    let named = gate.holders.len() as u64;
+    let more = gate.holders_total.saturating_sub(named);
+    if more == 0 { table.to_string() } else { format!("{table}\nand {more} more") }
+}
+
+fn has(holder: &Holder) -> String {
+    match holder.evidence.as_str() {
+        "" => format!("born with bundle {}", holder.born),
+        class => format!("bundle {} {class}", holder.applied),
+    }
+}
+
+fn seen(holder: &Holder) -> String {
+    match (holder.agent_connected, holder.agent_last_seen) {
+        (true, _) => "connected".to_owned(),
+        (false, 0) => "-".to_owned(),
+        (false, at) => time(at),
+    }
+}
+
+/// The first digits of a root's fingerprint.
+pub fn root(id: &[u8]) -> String {
+    if id.is_empty() { "(being made)".to_owned() } else { hex(id.get(..4).unwrap_or(id)) }
+}
+
+/// All of it for programs.
+pub fn json(rotation: &Rotation) -> Value {
+    let progress = |progress: Option<proto::banyan::admin::v1::Progress>| {
+        let progress = progress.unwrap_or_default();
+        json!({ "done": progress.done, "total": progress.total })
+    };
+    json!({
+        "phase": rotation.phase,
+        "generation": rotation.generation,
+        "sequence": rotation.sequence,
+        "request_id": rotation.request_id,
+        "authority": rotation.authority,
+        "mode": rotation.mode,
+        "requested_at": time(rotation.requested_at),
+        "phase_since": time(rotation.phase_since),
+        "held_since": time(rotation.held_since),
+        "from_root": hex(&rotation.from_root),
+        "to_root": hex(&rotation.to_root),
+        "rolled_back": rotation.rolled_back,
+        "trust": progress(rotation.trust),
+        "leaves": progress(rotation.leaves),
+        "gate": rotation.gate.as_ref().map(gate_json),
+        "troubles": rotation.troubles,
+        "legal": rotation.legal,
+        "done": rotation.done,
+    })
+}
+
+fn gate_json(gate: &Gate) -> Value {
+    let holder = |holder: &Holder| {
+        json!({
+            "kind": holder.kind,
+            "identity": holder.identity,
+            "agent": holder.agent,
+            "serial": hex(&holder.serial),
+            "until": time(holder.until),
+            "born": holder.born,
+            "applied": holder.applied,
+            "wanted": holder.wanted,
+            "evidence": holder.evidence,
+            "evidence_wanted": holder.evidence_wanted,
+            "agent_connected": holder.agent_connected,
+            "agent_last_seen": time(holder.agent_last_seen),
+            "last_nack": holder.last_nack,
+        })
+    };
+    json!({
+        "name": gate.name,
+        "open": gate.open,
+        "summary": gate.summary,
+        "holds": gate.holds,
+        "opens_at_latest": time(gate.opens_at_latest),
+        "at": time(gate.at),
+        "holders": gate.holders.iter().map(holder).collect::<Vec<_>>(),
+        "holders_total": gate.holders_total,
+        "rests_on": gate.rests_on,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::banyan::admin::v1::Progress;
+
+    use super::*;
+
+    fn waiting() -> Rotation {
+        let holder = Holder {
+            kind: "agent-held".to_owned(),
+            identity: "spiffe://example.org/web".to_owned(),
+            agent: "node-1".to_owned(),
+            until: 1_800_000_060,
+            born: 1,
+            wanted: 2,
+            evidence_wanted: "applied".to_owned(),
+            agent_last_seen: 1_800_000_000,
+            ..Holder::default()
+        };
+        let gate = Gate {
+            name: "trust".to_owned(),
+            summary: "the trust gate is closed by 1 leaves".to_owned(),
+            holds: vec!["1 leaves".to_owned()],
+            opens_at_latest: 1_800_000_070,
+            at: 1_800_000_058,
+            holders: vec![holder],
+            holders_total: 3,
+            ..Gate::default()
+        };
+        Rotation {
+            phase: "distributing".to_owned(),
+            request_id: "r".to_owned(),
+            from_root: vec![0xaa; 32],
+            to_root: vec![0xbb; 32],
+            gate: Some(gate),
+            trust: Some(Progress { done: 2, total: 3 }),
+            leaves: Some(Progress { done: 0, total: 3 }),
+            legal: vec!["hold".to_owned(), "abort".to_owned()],
+            ..Rotation::default()
+        }
+    }
+
+    #[test]
+    fn an_explanation_names_who_holds_the_gate_and_when_it_opens() {
+        let text = explain(&waiting());
+        for part in [
+            "from root aaaaaaaa to root bbbbbbbb",
+            "trust 2/3 leaves",
+            "spiffe://example.org/web",
+            "born with bundle 1",
+            "bundle 2 applied",
+            "at 2027-01-15T08:01:10Z at the latest, in 12 s",
+            "and 2 more",
+            "legal now: hold, abort",
+        ] {
+            assert!(text.contains(part), "{part} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_gate_without_an_end_says_who_must_act() {
+        let mut rotation = waiting();
+        rotation.gate.as_mut().unwrap().opens_at_latest = 0;
+        assert!(explain(&rotation).contains("somebody must confirm or remove"));
+    }
+
+    #[test]
+    fn a_steady_state_says_who_signs_and_what_was_done_last() {
+        let steady = Rotation {
+            phase: "steady".to_owned(),
+            from_root: vec![0xaa; 32],
+            sequence: 3,
+            done: vec!["one".to_owned()],
+            ..Rotation::default()
+        };
+        let text = status(&steady);
+        assert!(text.contains("root aaaaaaaa signs, bundle 3, last request carried out: one"), "{text}");
+    }
+}

@@ -1,0 +1,80 @@
+//! `banyan subscriber ...`: who relies on the bundle without a leaf of this CA.
+
+use proto::banyan::admin::v1::{
+    AddSubscriberRequest, ConfirmSubscriberRequest, ListSubscribersRequest, RemoveSubscriberRequest,
+    Subscriber,
+};
+use serde_json::{Value, json};
+
+use crate::args::{SubscriberAction, SubscriberOptions};
+use crate::exit::{Failure, from_status};
+use crate::{admin_client, output};
+
+/// Runs the verb.
+///
+/// # Errors
+/// [`Failure`] if the server is away or refuses.
+pub async fn run(options: &SubscriberOptions) -> Result<(), Failure> {
+    let mut client = admin_client::rotations(&options.target).await?;
+    let failed = |status: tonic::Status| from_status(&status);
+    let subscriber = match &options.action {
+        SubscriberAction::List => {
+            let listed = client.list_subscribers(ListSubscribersRequest {}).await.map_err(failed)?;
+            return list(&listed.into_inner().subscribers, options.json);
+        }
+        SubscriberAction::Add { name, staleness } => {
+            let seconds = staleness.map_or(0, |bound| i64::try_from(bound.as_secs()).unwrap_or(i64::MAX));
+            let request = AddSubscriberRequest { name: name.clone(), staleness_seconds: seconds };
+            client.add_subscriber(request).await.map_err(failed)?.into_inner()
+        }
+        SubscriberAction::Confirm { name, sequence, by } => {
+            let request =
+                ConfirmSubscriberRequest { name: name.clone(), sequence: *sequence, by: by.clone() };
+            client.confirm_subscriber(request).await.map_err(failed)?.into_inner()
+        }
+        SubscriberAction::Remove { name } => {
+            client.remove_subscriber(RemoveSubscriberRequest { name: name.clone() }).await.map_err(failed)?;
+            return match options.json {
+                true => output::json(&json!({ "removed": name })),
+                false => output::line(&format!("removed {name}: no gate waits for it any more")),
+            };
+        }
+    };
+    if options.json { output::json(&as_json(&subscriber)) } else { list(&[subscriber], false) }
+}
+
+fn list(subscribers: &[Subscriber], json: bool) -> Result<(), Failure> {
+    if json {
+        return output::json(&json!({ "subscribers": subscribers.iter().map(as_json).collect::<Vec<_>>() }));
+    }
+    let mut table = output::table(&["SUBSCRIBER", "STALENESS", "CONFIRMED", "BY", "AT", "ADDED"]);
+    for subscriber in subscribers {
+        table.add_row([
+            subscriber.name.clone(),
+            match subscriber.staleness_seconds {
+                0 => "by its word only".to_owned(),
+                seconds => format!("{seconds} s"),
+            },
+            if subscriber.confirmed == 0 {
+                "-".to_owned()
+            } else {
+                format!("bundle {}", subscriber.confirmed)
+            },
+            subscriber.confirmed_by.clone(),
+            output::time(subscriber.confirmed_at),
+            output::time(subscriber.added_at),
+        ]);
+    }
+    output::line(&table.to_string())
+}
+
+fn as_json(subscriber: &Subscriber) -> Value {
+    json!({
+        "name": subscriber.name,
+        "staleness_seconds": subscriber.staleness_seconds,
+        "confirmed": subscriber.confirmed,
+        "confirmed_by": subscriber.confirmed_by,
+        "confirmed_at": output::time(subscriber.confirmed_at),
+        "added_at": output::time(subscriber.added_at),
+    })
+}
