@@ -275,10 +275,16 @@ pub struct DemoOptions {
     /// How many agents, each with one workload [default: 12, or 4 with --envoy]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=64))]
     pub agents: Option<u16>,
-    /// How long the traffic runs, in seconds
+    /// How often the root is rotated under the traffic
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub rotations: u32,
+    /// Further workloads without agent, which only speak the Istio CSR API
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "envoy", value_parser = clap::value_parser!(u16).range(0..=16))]
+    pub csr_only: u16,
+    /// How long the traffic runs at least, in seconds
     #[arg(long, value_name = "S", default_value_t = 45, value_parser = clap::value_parser!(u64).range(5..=3600))]
     pub seconds: u64,
-    /// Break something in the middle; may be repeated
+    /// Break something during a rotation; may be repeated
     #[arg(long, value_enum)]
     pub fault: Vec<Fault>,
     /// Workloads are real Envoys; PATH of the binary if it is not on PATH or installed by `cargo xtask peers envoy`
@@ -295,8 +301,14 @@ pub struct DemoOptions {
 /// What the demo can break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Fault {
-    /// Kill the CA with SIGKILL under load, and start it again
+    /// Kill the CA with SIGKILL in the middle of a rotation, and start it again
     KillCa,
+    /// Cut one agent off from the CA while the new root is distributed
+    PartitionAgent,
+    /// Freeze one proxy while the new root is distributed: an Envoy with SIGSTOP, a built-in one by not reading
+    FreezeProxy,
+    /// Stop one agent while the new root is distributed, and start it again; its proxy keeps running
+    RestartAgent,
 }
 
 /// Options of `bench`.

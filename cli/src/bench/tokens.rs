@@ -1,4 +1,4 @@
-//! Service-account tokens for the benchmark: an issuer of its own, whose key set the measured server reads.
+//! Service-account tokens for the benchmark and the demo: an issuer of its own, whose key set the server reads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,9 +10,9 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use trust::Clock;
 
-/// Issuer of the benchmark's tokens.
+/// Issuer of the tokens.
 pub const ISSUER: &str = "https://bench.invalid";
-/// Audience that the measured server expects.
+/// Audience that the server expects.
 pub const AUDIENCE: &str = "istio-ca";
 /// Tokens that are signed ahead for each second of a row that shows each one once: more than two cores can use.
 const FRESH_PER_SECOND: u64 = 12_000;
@@ -77,14 +77,27 @@ impl TokenSource {
         Ok(Supply { source: Arc::new(Tokens { tokens, next: AtomicUsize::new(0), fresh }) })
     }
 
+    /// The token of a service account.
+    ///
+    /// # Errors
+    /// If it cannot be signed.
+    pub fn service_account(&self, namespace: &str, name: &str) -> anyhow::Result<String> {
+        self.signed(&format!("system:serviceaccount:{namespace}:{name}"), name)
+    }
+
     fn token(&self, number: u64, fresh: bool) -> anyhow::Result<String> {
+        let subject = format!("system:serviceaccount:bench:w{}", number % REPEATED);
+        self.signed(&subject, &format!("{fresh}-{number}"))
+    }
+
+    fn signed(&self, subject: &str, id: &str) -> anyhow::Result<String> {
         let header = BASE64URL.encode(r#"{"alg":"ES256","kid":"bench","typ":"JWT"}"#);
         let now = self.expires - 7_200;
         let claims = serde_json::json!({
             "iss": ISSUER,
             "aud": [AUDIENCE],
-            "sub": format!("system:serviceaccount:bench:w{}", number % REPEATED),
-            "jti": format!("{fresh}-{number}"),
+            "sub": subject,
+            "jti": id,
             "iat": now,
             "nbf": now,
             "exp": self.expires,

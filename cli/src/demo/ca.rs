@@ -6,10 +6,11 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use proto::banyan::admin::v1::{CreateTokenRequest, StatusRequest, StatusResponse};
+use proto::banyan::admin::v1::{CreateTokenRequest, ListRootsRequest, Root, StatusRequest, StatusResponse};
 use tokio::process::{Child, Command};
 
 use crate::admin_client;
+use crate::bench::tokens::{AUDIENCE, ISSUER, TokenSource};
 
 /// Longest wait for a server to become ready; argon2 and the first root take well under a second.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
@@ -39,7 +40,8 @@ impl CaProcess {
     ///
     /// # Errors
     /// If the server does not become ready; the end of its log is part of the error.
-    pub async fn start(directory: &Path, lifetimes: Lifetimes) -> anyhow::Result<Self> {
+    pub async fn start(directory: &Path, lifetimes: Lifetimes, tokens: &TokenSource) -> anyhow::Result<Self> {
+        std::fs::write(directory.join("jwks.json"), tokens.jwks()).context("cannot write the key set")?;
         let address = free_address()?;
         let plain = free_address()?;
         let passphrase = directory.join("passphrase");
@@ -92,6 +94,15 @@ impl CaProcess {
     pub async fn status(&self) -> anyhow::Result<StatusResponse> {
         let mut client = admin_client::connect_socket(&self.admin_socket()).await?;
         Ok(client.status(StatusRequest {}).await?.into_inner())
+    }
+
+    /// Every root that the record knows.
+    ///
+    /// # Errors
+    /// If the server does not answer.
+    pub async fn roots(&self) -> anyhow::Result<Vec<Root>> {
+        let mut client = admin_client::connect_socket(&self.admin_socket()).await?;
+        Ok(client.list_roots(ListRootsRequest {}).await?.into_inner().roots)
     }
 
     /// Makes a join token for one agent and writes it into a file.
@@ -164,6 +175,7 @@ replica = "ca-1"
 grpc = "{address}"
 plain = "{plain}"
 admin_socket = "{directory}/admin.sock"
+ip_addresses = ["127.0.0.1"]
 
 [root]
 authority = "main"
@@ -181,6 +193,18 @@ ttl_max = "{leaf_secs}s"
 ttl_min = "5s"
 backdate = "2s"
 skew = "2s"
+
+[rotation]
+mode = "auto"
+settle = "2s"
+withdrawal_max = "30s"
+reissue_per_second = 50
+
+[[jwt]]
+issuer = "{ISSUER}"
+audiences = ["{AUDIENCE}"]
+jwks_file = "{directory}/jwks.json"
+identity = "kubernetes"
 "#
     )
 }

@@ -16,7 +16,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
-use trust::SpiffeId;
+use tokio::time::Instant;
+use trust::{Certificate, SpiffeId};
 
 use self::stats::Stats;
 use super::Counts;
@@ -33,6 +34,8 @@ const READY_DEADLINE: Duration = Duration::from_secs(30);
 /// Longest life of a connection; every request has its own anyway.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
+/// How long after it goes on a frozen proxy may still owe answers.
+const AFTER_THAW: Duration = Duration::from_secs(3);
 /// Failures of which the words are kept.
 const SAMPLES_MAX: usize = 20;
 
@@ -49,6 +52,12 @@ struct Shared {
     stop: AtomicBool,
     answered: AtomicU64,
     failed: AtomicU64,
+    /// Requests from or to a frozen proxy that were not answered.
+    frozen_failures: AtomicU64,
+    /// The proxy that is frozen, or was within the last answers' deadline; it cannot answer, so nothing is proven.
+    frozen: std::sync::Mutex<Option<(SpiffeId, Option<Instant>)>>,
+    /// Whether any proxy was ever frozen.
+    froze: AtomicBool,
     samples: std::sync::Mutex<Vec<FailureSample>>,
 }
 
@@ -59,6 +68,8 @@ struct Proxy {
     /// Plain-text listeners, one for each other proxy.
     outbound: Vec<Outbound>,
     child: Child,
+    /// Counters that were read last, for while it is frozen.
+    last: Stats,
 }
 
 /// Where the binary is: the given path, the one installed by `cargo xtask peers envoy`, or one on PATH.
@@ -120,15 +131,19 @@ impl EnvoyMesh {
     ///
     /// # Errors
     /// If an Envoy does not answer on its admin interface.
-    pub async fn counts(&self) -> anyhow::Result<Counts> {
+    pub async fn counts(&mut self) -> anyhow::Result<Counts> {
         let mut handshakes = 0;
         let mut tls_failures = 0;
         let mut renewals = Vec::new();
-        for proxy in &self.proxies {
-            let stats = Stats::read(proxy.admin).await?;
-            handshakes += stats.client_handshakes();
-            tls_failures += stats.tls_failures();
-            renewals.push(stats.certificate_updates());
+        let (frozen, froze) = (self.shared.frozen_now(), self.shared.froze.load(Ordering::Relaxed));
+        for proxy in &mut self.proxies {
+            if frozen.as_ref() != Some(&proxy.id) {
+                proxy.last = Stats::read(proxy.admin).await?;
+            }
+            handshakes += proxy.last.client_handshakes();
+            // Whoever waits for a frozen proxy gives up, which is no failure of trust; a verification that fails is.
+            tls_failures += if froze { proxy.last.verify_failures() } else { proxy.last.tls_failures() };
+            renewals.push(proxy.last.certificate_updates());
         }
         let http_failures = self.shared.failed.load(Ordering::Relaxed);
         let samples = self.shared.samples.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
@@ -136,10 +151,48 @@ impl EnvoyMesh {
             handshakes,
             // One bad handshake shows at both Envoys and in the answer; the larger number is the honest one.
             failed: tls_failures.max(http_failures),
+            expired: self.shared.frozen_failures.load(Ordering::Relaxed),
             renewals,
             pairs: self.proxies.len() * (self.proxies.len() - 1),
             samples,
         })
+    }
+
+    /// Stops the last Envoy where it is (SIGSTOP), or lets it go on (SIGCONT).
+    ///
+    /// # Errors
+    /// If its process is gone.
+    pub fn freeze_last(&mut self, frozen: bool) -> anyhow::Result<()> {
+        let last = self.proxies.last().context("there is no Envoy")?;
+        let pid = last.child.id().context("the Envoy has ended")?;
+        let pid = rustix::process::Pid::from_raw(i32::try_from(pid)?).context("no process id")?;
+        let until = (!frozen).then(|| Instant::now() + AFTER_THAW);
+        *self.shared.frozen.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+            Some((last.id.clone(), until));
+        self.shared.froze.store(true, Ordering::Relaxed);
+        let signal = if frozen { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
+        Ok(rustix::process::kill_process(pid, signal)?)
+    }
+
+    /// Envoys that trust any other root than this, as they say themselves, or that refused a secret.
+    ///
+    /// # Errors
+    /// If an Envoy does not answer.
+    pub async fn not_only(&self, root: &Certificate) -> anyhow::Result<Vec<String>> {
+        let mut places = Vec::new();
+        let wanted = serial_text(root.serial_bytes());
+        for proxy in &self.proxies {
+            let trusted = stats::trusted_serials(proxy.admin).await?;
+            anyhow::ensure!(!trusted.is_empty(), "{} does not say whom it trusts", proxy.id);
+            if trusted.iter().any(|serial| *serial != wanted) {
+                places.push(format!("the trust of the Envoy {}", proxy.id));
+            }
+            let refused = Stats::read(proxy.admin).await?.secrets_refused();
+            if refused > 0 {
+                places.push(format!("the Envoy {}, which refused {refused} secrets", proxy.id));
+            }
+        }
+        Ok(places)
     }
 
     /// Lets requests under way finish, reads the last counters, and stops every Envoy.
@@ -157,6 +210,25 @@ impl EnvoyMesh {
         }
         Ok(counts)
     }
+}
+
+impl Shared {
+    /// The proxy that is frozen now, or was a moment ago.
+    fn frozen_now(&self) -> Option<SpiffeId> {
+        let frozen = self.frozen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (id, until) = frozen.as_ref()?;
+        until.is_none_or(|until| Instant::now() < until).then(|| id.clone())
+    }
+
+    fn concerns_frozen(&self, client: &SpiffeId, target: &Outbound) -> bool {
+        self.frozen_now().is_some_and(|frozen| frozen == *client || target.peer_identities.contains(&frozen))
+    }
+}
+
+/// A serial number as Envoy writes it, without leading zeros.
+fn serial_text(serial: &[u8]) -> String {
+    let hex: String = serial.iter().map(|byte| format!("{byte:02x}")).collect();
+    hex.trim_start_matches('0').to_owned()
 }
 
 impl Proxy {
@@ -190,7 +262,7 @@ impl Proxy {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot start {}", binary.display()))?;
-        Ok(Self { id: member.id.clone(), admin, outbound, child })
+        Ok(Self { id: member.id.clone(), admin, outbound, child, last: Stats::default() })
     }
 
     /// Waits until each way out of this proxy carries a request.
@@ -227,7 +299,12 @@ async fn run(id: SpiffeId, outbound: Vec<Outbound>, lane: usize, shared: Arc<Sha
             return;
         }
         shared.answered.fetch_add(1, Ordering::Relaxed);
+        let began_frozen = shared.concerns_frozen(&id, target);
         let Err(error) = get(target.listen).await else { continue };
+        if began_frozen || shared.concerns_frozen(&id, target) {
+            shared.frozen_failures.fetch_add(1, Ordering::Relaxed);
+            continue;
+        }
         shared.failed.fetch_add(1, Ordering::Relaxed);
         let mut samples = shared.samples.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if samples.len() < SAMPLES_MAX {

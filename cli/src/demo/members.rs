@@ -1,14 +1,15 @@
-//! The demo's agents: each a real agent with its own state directory, socket and join token.
+//! The demo's agents: each a real agent with its own state directory, socket, join token, and way to the CA.
 
 use std::path::{Path, PathBuf};
 
 use agent::{Agent, AgentConfig, Running};
 use anyhow::Context;
-use trust::{SpiffeId, TrustDomain};
+use trust::{RootId, SpiffeId, TrustDomain};
 
 use crate::verbs::agent::host_deps;
 
 use super::ca::{CaProcess, TRUST_DOMAIN};
+use super::gate::Gate;
 
 /// One agent of the mesh.
 #[derive(Debug)]
@@ -17,7 +18,9 @@ pub struct Member {
     pub id: SpiffeId,
     /// Where it serves secrets.
     pub socket: PathBuf,
-    running: Running,
+    config: PathBuf,
+    gate: Gate,
+    running: Option<Running>,
 }
 
 impl Member {
@@ -32,17 +35,54 @@ impl Member {
         let id = workload_id(number)?;
         let token = home.join("token");
         ca.create_token(&name, id.as_str(), &token).await.context("cannot make a join token")?;
-        let socket = home.join("sds.sock");
-        let file = home.join("agent.toml");
-        std::fs::write(&file, configuration(ca, &home, &id))?;
-        let config = AgentConfig::read(&file)?;
-        let running = Agent::start(config, host_deps()).await.with_context(|| format!("agent {name}"))?;
-        Ok(Self { id, socket, running })
+        let (socket, config) = (home.join("sds.sock"), home.join("agent.toml"));
+        let gate = Gate::before(ca.address()).await?;
+        std::fs::write(&config, configuration(&gate, &home, &id))?;
+        let mut member = Self { id, socket, config, gate, running: None };
+        member.run().await.with_context(|| format!("agent {name}"))?;
+        Ok(member)
+    }
+
+    /// Cuts the agent off from the CA, or lets it through again.
+    pub fn partition(&self, cut: bool) {
+        self.gate.set_open(!cut);
+    }
+
+    /// Stops the agent and starts it again on the same state; its proxy goes on with what it has.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.end().await;
+        self.run().await
+    }
+
+    /// The roots of the bundle that the agent has in force.
+    pub fn trusted(&self) -> Vec<RootId> {
+        self.running.as_ref().map(|running| running.status().roots.clone()).unwrap_or_default()
+    }
+
+    /// The root of its workload's leaf, once there is one.
+    pub fn leaf_root(&self) -> Option<RootId> {
+        let status = self.running.as_ref()?.status();
+        status.workloads.first()?.root
     }
 
     /// Stops the agent.
-    pub async fn stop(self) {
-        self.running.shutdown().await;
+    pub async fn stop(mut self) {
+        self.end().await;
+    }
+
+    async fn run(&mut self) -> anyhow::Result<()> {
+        let config = AgentConfig::read(&self.config)?;
+        self.running = Some(Agent::start(config, host_deps()).await?);
+        Ok(())
+    }
+
+    async fn end(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.shutdown().await;
+        }
     }
 }
 
@@ -55,8 +95,8 @@ pub fn workload_id(number: u16) -> anyhow::Result<SpiffeId> {
     Ok(SpiffeId::kubernetes(&domain, "demo", &format!("w{number:02}"))?)
 }
 
-fn configuration(ca: &CaProcess, home: &Path, id: &SpiffeId) -> String {
-    let (address, home) = (ca.address(), home.display());
+fn configuration(gate: &Gate, home: &Path, id: &SpiffeId) -> String {
+    let (address, home) = (gate.address(), home.display());
     let uid = rustix::process::getuid().as_raw();
     format!(
         r#"# Written by `banyan demo`.

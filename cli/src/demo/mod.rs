@@ -1,14 +1,20 @@
-//! `banyan demo`: a whole mesh on this machine, under traffic that never pauses.
+//! `banyan demo`: a whole mesh on this machine, under traffic that never pauses, while its root is replaced.
 //!
 //! A CA in a child process ([`ca`]), real agents in this one ([`members`]), and workloads that open a new mTLS
-//! connection for every ordered pair, again and again: built-in sidecars ([`sidecar`], [`traffic`]) or real Envoys
-//! ([`envoy`]). Leaves live for seconds, so every workload renews several times while one watches. The demo fails if
-//! a single connection fails.
+//! connection for every ordered pair, again and again: built-in sidecars ([`sidecar`], [`traffic`]), clients of the CSR
+//! API ([`csr`]) or real Envoys ([`envoy`]). Leaves live for seconds, so every workload renews several times while one
+//! watches. Meanwhile the root is rotated ([`rotation`]) and things are broken ([`faults`]). The demo fails if a single
+//! connection fails, or if the old root is still anywhere at the end.
 
 pub mod ca;
+pub mod csr;
 pub mod envoy;
+pub mod faults;
+pub mod gate;
 pub mod members;
+pub mod proof;
 pub mod report;
+pub mod rotation;
 pub mod sidecar;
 pub mod tls;
 pub mod traffic;
@@ -18,17 +24,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::time::Instant;
 use trust::Clock;
 
 use self::ca::{CaProcess, Lifetimes};
+use self::csr::Account;
 use self::envoy::EnvoyMesh;
+use self::faults::{Faults, Mesh};
 use self::members::Member;
+use self::proof::{Changeover, Proof};
 use self::report::Outcome;
+use self::rotation::{Rotations, Seen};
 use self::sidecar::Sidecar;
 use self::traffic::{FailureSample, Tally, Traffic};
-use crate::args::{DemoOptions, Fault};
+use crate::args::DemoOptions;
+use crate::bench::tokens::TokenSource;
 use crate::exit::Failure;
 
 /// Agents without `--agents`.
@@ -39,15 +50,19 @@ const ENVOYS: u16 = 4;
 const LEAF_SECS: u64 = 12;
 /// Longest wait until every workload has its first certificate.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
-/// How long the CA stays away after it was killed.
-const CA_AWAY: Duration = Duration::from_secs(3);
+/// Traffic before the first rotation, and between two.
+const BEFORE_ROTATION: Duration = Duration::from_secs(8);
+/// Traffic after the last rotation.
+const AFTER_ROTATION: Duration = Duration::from_secs(5);
+/// Longest time of one rotation: each gate may have to wait for a leaf's life and the horizon's step.
+const ROTATION_MAX: Duration = Duration::from_secs(120);
 /// How often the view is drawn.
 const TICK: Duration = Duration::from_millis(250);
 
 /// Runs the demo and prints what it found.
 ///
 /// # Errors
-/// [`Failure::Failed`] if the mesh does not come up or one connection failed.
+/// [`Failure::Failed`] if the mesh does not come up, one connection failed, or the old root is not gone.
 pub async fn run(options: &DemoOptions) -> Result<(), Failure> {
     let directory = tempfile::Builder::new().prefix("banyan-demo-").tempdir().map_err(anyhow::Error::from)?;
     let outcome = scenario(options, directory.path()).await;
@@ -61,9 +76,20 @@ pub async fn run(options: &DemoOptions) -> Result<(), Failure> {
 }
 
 /// The mesh's workloads, under traffic.
-enum Load {
-    Sidecars { members: Arc<Vec<Sidecar>>, tally: Arc<Tally>, traffic: Traffic },
-    Envoys(EnvoyMesh),
+pub enum Load {
+    /// Built-in proxies and clients of the CSR API.
+    Sidecars {
+        /// The workloads, those with an agent first.
+        members: Arc<Vec<Sidecar>>,
+        /// Counters.
+        tally: Arc<Tally>,
+        /// What lets them talk.
+        traffic: Traffic,
+        /// How many have an agent.
+        with_agent: usize,
+    },
+    /// Real Envoys.
+    Envoys(Box<EnvoyMesh>),
 }
 
 /// Counters of the load at one moment.
@@ -71,8 +97,10 @@ enum Load {
 pub struct Counts {
     /// Connections tried.
     pub handshakes: u64,
-    /// Connections that failed.
+    /// Connections that failed while both sides had a live leaf.
     pub failed: u64,
+    /// Connections that one side could not open or take for want of a live leaf, or because it was frozen.
+    pub expired: u64,
     /// Renewals of each workload.
     pub renewals: Vec<u64>,
     /// Ordered pairs that talked.
@@ -85,17 +113,23 @@ async fn scenario(options: &DemoOptions, directory: &Path) -> anyhow::Result<Out
     let agents = options.agents.unwrap_or(if options.envoy.is_some() { ENVOYS } else { AGENTS });
     let mut view = view::View::new(options.json);
     view.say("starting the CA");
-    let mut ca = CaProcess::start(directory, Lifetimes { leaf_secs: LEAF_SECS }).await?;
+    let tokens = Arc::new(TokenSource::new()?);
+    let mut ca = CaProcess::start(directory, Lifetimes { leaf_secs: LEAF_SECS }, &tokens).await?;
     view.say(&format!("starting {agents} agents"));
     let mut members = Vec::new();
     for number in 1..=agents {
         members.push(Member::start(&ca, directory, number).await?);
     }
-    let mut load = Load::start(options, &members, directory).await?;
+    let accounts = accounts(options, &ca, &tokens).await?;
+    let mut load = Load::start(options, (&members, accounts), directory).await?;
+    let mut changeover = Changeover::begin(&ca, &members).await?;
     view.say("every workload has its certificate; traffic starts");
 
     let started = host::SystemClock.uptime();
-    drive(options, &mut ca, &mut load, &mut view).await?;
+    let mut rotations = Rotations::new(ca.admin_socket(), options.rotations);
+    let mesh = Mesh { ca: &mut ca, members: &mut members, load: &mut load, view: &mut view };
+    drive(options, mesh, &mut rotations, &mut changeover).await?;
+    let proof = Proof::gather(&ca, &members, &load, changeover).await?;
     let seconds = host::SystemClock.uptime().saturating_sub(started).as_secs_f64();
     let counts = load.stop().await?;
     view.end();
@@ -103,55 +137,92 @@ async fn scenario(options: &DemoOptions, directory: &Path) -> anyhow::Result<Out
     for member in members {
         member.stop().await;
     }
-    Ok(Outcome::new(options, agents, seconds, counts, &status))
+    let journal = directory.join("data").join("record.redb");
+    Ok(Outcome::new(options, (agents, seconds), counts, (proof, rotations), (&status, &journal)))
 }
 
-/// Lets the traffic run for as long as asked, and breaks what shall be broken, evenly spread over the time.
+/// What the clients of the CSR API start with.
+async fn accounts(
+    options: &DemoOptions,
+    ca: &CaProcess,
+    tokens: &Arc<TokenSource>,
+) -> anyhow::Result<Vec<Account>> {
+    let roots = ca.roots().await?;
+    let first_roots: String = roots.iter().map(|root| trust::certificate::pem_block(&root.der)).collect();
+    let account = |number: u16| Account {
+        ca: ca.address(),
+        first_roots: first_roots.clone(),
+        tokens: Arc::clone(tokens),
+        name: ("demo", format!("csr{number:02}")),
+    };
+    Ok((1..=options.csr_only).map(account).collect())
+}
+
+/// Lets the traffic run for as long as asked and until all rotations are over, and breaks what shall be broken.
 async fn drive(
     options: &DemoOptions,
-    ca: &mut CaProcess,
-    load: &mut Load,
-    view: &mut view::View,
+    mut mesh: Mesh<'_>,
+    rotations: &mut Rotations,
+    changeover: &mut Changeover,
 ) -> anyhow::Result<()> {
     let start = Instant::now();
-    let end = start + Duration::from_secs(options.seconds);
-    let between = Duration::from_secs(options.seconds) / (u32::try_from(options.fault.len())? + 2);
-    let mut faults = options.fault.iter().zip(1..).peekable();
+    let least = start + Duration::from_secs(options.seconds);
+    let most = least + ROTATION_MAX * options.rotations;
+    let mut faults = Faults::new(&options.fault, options.rotations);
+    let mut next_at = start + BEFORE_ROTATION.min(Duration::from_secs(options.seconds) / 3);
     let mut tick = tokio::time::interval(TICK);
-    while Instant::now() < end {
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
         tick.tick().await;
-        view.draw(&load.counts().await?);
-        if let Some((fault, _)) = faults.next_if(|(_, place)| Instant::now() >= start + between * *place) {
-            match fault {
-                Fault::KillCa => kill_ca(ca, load, view).await?,
+        let now = Instant::now();
+        faults.tend(&mut mesh).await?;
+        if let Seen::Phase(phase) = rotations.look().await {
+            mesh.view.say(&format!("rotation {}: {phase}", rotations.number()));
+            faults.during(rotations.number(), &phase, &mut mesh).await?;
+            next_at = next_at.max(now + BEFORE_ROTATION / 4);
+        }
+        changeover.note(mesh.members);
+        let counts = mesh.load.counts().await?;
+        mesh.view.draw(&counts, rotations.last());
+        if now >= next_at {
+            if rotations.none_wanted() {
+                faults.now(&mut mesh).await?;
+            } else if let Some(number) = rotations.next() {
+                faults.before(number, &mut mesh).await?;
+                rotations.start().await?;
             }
         }
+        let rotated = rotations.none_wanted()
+            || rotations.all_over_since().is_some_and(|since| now >= since + AFTER_ROTATION);
+        if now >= least && rotated && faults.are_over() {
+            return Ok(());
+        }
+        if now >= most {
+            let (over, wanted) = (rotations.completed(), options.rotations);
+            bail!("{over} of {wanted} rotations are over after {most:?}: {}", rotations.explained());
+        }
     }
-    Ok(())
-}
-
-async fn kill_ca(ca: &mut CaProcess, load: &mut Load, view: &mut view::View) -> anyhow::Result<()> {
-    ca.kill().await?;
-    view.say("the CA was killed (SIGKILL)");
-    let back = Instant::now() + CA_AWAY;
-    while Instant::now() < back {
-        tokio::time::sleep(TICK).await;
-        view.draw(&load.counts().await?);
-    }
-    ca.restart().await?;
-    view.say("the CA is back on the same state");
-    Ok(())
 }
 
 impl Load {
-    async fn start(options: &DemoOptions, members: &[Member], directory: &Path) -> anyhow::Result<Self> {
+    async fn start(
+        options: &DemoOptions,
+        (members, accounts): (&[Member], Vec<Account>),
+        directory: &Path,
+    ) -> anyhow::Result<Self> {
         if let Some(path) = &options.envoy {
             let binary = envoy::find_binary(path.as_deref())?;
-            return Ok(Self::Envoys(EnvoyMesh::start(&binary, members, directory).await?));
+            return Ok(Self::Envoys(Box::new(EnvoyMesh::start(&binary, members, directory).await?)));
         }
         let mut sidecars = Vec::new();
         for member in members {
             sidecars.push(Sidecar::start(member.id.clone(), member.socket.clone()).await?);
+        }
+        let with_agent = sidecars.len();
+        for account in accounts {
+            let domain = trust::TrustDomain::parse(ca::TRUST_DOMAIN)?;
+            let id = trust::SpiffeId::kubernetes(&domain, account.name.0, &account.name.1)?;
+            sidecars.push(Sidecar::start_csr_only(id, account).await?);
         }
         for sidecar in &sidecars {
             tokio::time::timeout(READY_DEADLINE, sidecar.ready())
@@ -161,19 +232,38 @@ impl Load {
         let members = Arc::new(sidecars);
         let tally = Arc::new(Tally::default());
         let traffic = Traffic::start(&members, &tally);
-        Ok(Self::Sidecars { members, tally, traffic })
+        Ok(Self::Sidecars { members, tally, traffic, with_agent })
     }
 
-    async fn counts(&mut self) -> anyhow::Result<Counts> {
+    /// Counters at this moment.
+    ///
+    /// # Errors
+    /// If an Envoy that is not frozen does not answer.
+    pub async fn counts(&mut self) -> anyhow::Result<Counts> {
         match self {
             Self::Sidecars { members, tally, .. } => Ok(sidecar_counts(members, tally)),
             Self::Envoys(mesh) => mesh.counts().await,
         }
     }
 
+    /// Freezes the last workload that has an agent, or lets it go on.
+    ///
+    /// # Errors
+    /// If its process is gone.
+    pub fn freeze_last(&mut self, frozen: bool) -> anyhow::Result<()> {
+        match self {
+            Self::Sidecars { members, with_agent, .. } => {
+                let last = with_agent.checked_sub(1).and_then(|place| members.get(place));
+                last.context("there is no workload with an agent")?.freeze(frozen);
+                Ok(())
+            }
+            Self::Envoys(mesh) => mesh.freeze_last(frozen),
+        }
+    }
+
     async fn stop(self) -> anyhow::Result<Counts> {
         match self {
-            Self::Sidecars { members, tally, traffic } => {
+            Self::Sidecars { members, tally, traffic, .. } => {
                 traffic.stop().await;
                 Ok(sidecar_counts(&members, &tally))
             }
@@ -186,6 +276,7 @@ fn sidecar_counts(members: &[Sidecar], tally: &Tally) -> Counts {
     Counts {
         handshakes: tally.handshakes(),
         failed: tally.failed(),
+        expired: tally.expired(),
         renewals: members.iter().map(|member| member.leaves_seen().saturating_sub(1)).collect(),
         pairs: tally.pairs().0,
         samples: tally.samples(),

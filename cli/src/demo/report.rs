@@ -1,11 +1,14 @@
 //! What the demo found, for people and for programs.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::bail;
 use proto::banyan::admin::v1::StatusResponse;
 use serde_json::json;
 
 use super::Counts;
-use super::traffic::FailureSample;
+use super::proof::{Proof, in_words};
+use super::rotation::Rotations;
 use crate::args::{DemoOptions, Fault};
 use crate::exit::Failure;
 use crate::output;
@@ -14,52 +17,70 @@ use crate::output;
 #[derive(Debug)]
 pub struct Outcome {
     agents: u16,
+    csr_only: u16,
     envoy: bool,
+    kept: bool,
     seconds: f64,
-    handshakes: u64,
-    failed: u64,
-    pairs: usize,
-    renewals: Vec<u64>,
+    counts: Counts,
     faults: Vec<Fault>,
-    samples: Vec<FailureSample>,
+    wanted: u32,
+    proof: Proof,
+    rotations: Rotations,
     sequence: u64,
     issued: u64,
+    journal: PathBuf,
 }
 
 impl Outcome {
-    /// Puts the last counters and the CA's status together.
+    /// Puts the last counters, what was proven and the CA's status together.
     pub fn new(
         options: &DemoOptions,
-        agents: u16,
-        seconds: f64,
+        (agents, seconds): (u16, f64),
         counts: Counts,
-        status: &StatusResponse,
+        (proof, rotations): (Proof, Rotations),
+        (status, journal): (&StatusResponse, &Path),
     ) -> Self {
         Self {
             agents,
+            csr_only: options.csr_only,
             envoy: options.envoy.is_some(),
+            kept: options.keep,
             seconds,
-            handshakes: counts.handshakes,
-            failed: counts.failed,
-            pairs: counts.pairs,
-            renewals: counts.renewals,
+            counts,
             faults: options.fault.clone(),
-            samples: counts.samples,
+            wanted: options.rotations,
+            proof,
+            rotations,
             sequence: status.sequence,
             issued: status.issued_total,
+            journal: journal.to_owned(),
         }
     }
 
     /// Whether the run kept its promise.
     ///
     /// # Errors
-    /// If a connection failed, or so little happened that nothing was shown.
+    /// If a connection failed, the old root is not gone, or so little happened that nothing was shown.
     pub fn verdict(&self) -> anyhow::Result<()> {
-        if self.failed > 0 {
-            bail!("{} of {} connections failed", self.failed, self.handshakes);
+        let Counts { handshakes, failed, .. } = self.counts;
+        if failed > 0 {
+            bail!("{failed} of {handshakes} connections failed");
         }
-        if self.handshakes == 0 {
+        if handshakes == 0 {
             bail!("no connection was opened, so nothing was shown");
+        }
+        if self.rotations.completed() < self.wanted {
+            bail!("{} of {} rotations are over", self.rotations.completed(), self.wanted);
+        }
+        if !self.proof.old_root_at.is_empty() {
+            bail!("another root than the new one is still at {}", self.proof.old_root_at.join(", "));
+        }
+        let behind = self.proof.left_behind();
+        if !behind.is_empty() {
+            bail!("these workloads did not change over: {}", behind.join(", "));
+        }
+        if let Err(why) = &self.proof.journal {
+            bail!("{why}");
         }
         Ok(())
     }
@@ -73,19 +94,42 @@ impl Outcome {
     }
 
     fn as_json(&self) -> serde_json::Value {
+        let roots_seen: serde_json::Map<_, _> = self
+            .proof
+            .roots_seen
+            .iter()
+            .map(|(id, seen)| (id.clone(), json!(seen.iter().map(ToString::to_string).collect::<Vec<_>>())))
+            .collect();
+        let phase_seconds: serde_json::Map<_, _> = self
+            .rotations
+            .phase_seconds
+            .iter()
+            .map(|(phase, secs)| (phase.clone(), json!(rounded(*secs))))
+            .collect();
         json!({
-            "handshakes": self.handshakes,
-            "failed": self.failed,
-            "renewals": self.renewals.iter().sum::<u64>(),
-            "seconds": (self.seconds * 10.0).round() / 10.0,
+            "handshakes": self.counts.handshakes,
+            "failed": self.counts.failed,
+            "expired": self.counts.expired,
+            "renewals": self.counts.renewals.iter().sum::<u64>(),
+            "seconds": rounded(self.seconds),
             "agents": self.agents,
+            "csr_only": self.csr_only,
             "envoy": self.envoy,
-            "pairs": self.pairs,
-            "renewals_per_workload_min": self.renewals.iter().min(),
+            "pairs": self.counts.pairs,
+            "renewals_per_workload_min": self.counts.renewals.iter().min(),
             "faults": self.faults.iter().map(|fault| fault_name(*fault)).collect::<Vec<_>>(),
+            "rotations": self.rotations.completed(),
+            "old_root": self.proof.old_root.to_string(),
+            "new_root": self.proof.new_root.to_string(),
+            "phase_seconds": phase_seconds,
+            "old_root_gone": self.wanted > 0 && self.proof.old_root_at.is_empty(),
+            "roots_seen": roots_seen,
+            "rested_on": self.rotations.rested_on,
+            "journal_verified": self.proof.journal.is_ok(),
+            "journal_transitions": self.proof.journal.as_ref().ok(),
             "issued_since_ca_start": self.issued,
             "bundle_sequence": self.sequence,
-            "failures": self.samples,
+            "failures": self.counts.samples,
         })
     }
 
@@ -94,27 +138,82 @@ impl Outcome {
         let mut text = format!(
             "\n{} {kind} opened {} new mTLS connections in {:.0} s over {} ordered pairs: failed {}\n\
              certificates renewed under traffic: {} (each workload at least {})\n",
-            self.agents,
-            self.handshakes,
+            self.agents + self.csr_only,
+            self.counts.handshakes,
             self.seconds,
-            self.pairs,
-            self.failed,
-            self.renewals.iter().sum::<u64>(),
-            self.renewals.iter().min().unwrap_or(&0),
+            self.counts.pairs,
+            self.counts.failed,
+            self.counts.renewals.iter().sum::<u64>(),
+            self.counts.renewals.iter().min().unwrap_or(&0),
         );
+        if self.counts.expired > 0 {
+            let count = self.counts.expired;
+            text.push_str(&format!("not counted, one side had no live leaf or was frozen: {count}\n"));
+        }
         for fault in &self.faults {
             text.push_str(&format!("fault under traffic: {}\n", fault_name(*fault)));
         }
-        for sample in &self.samples {
+        for sample in &self.counts.samples {
             text.push_str(&format!("  failed: {} -> {}: {}\n", sample.client, sample.server, sample.error));
         }
-        text.push_str("next: `banyan demo --fault kill-ca`, `banyan demo --envoy`, or the tour in README.md");
+        if self.wanted > 0 {
+            text.push_str(&self.rotation_text());
+        }
+        text.push_str(
+            "next: `banyan demo --rotations 5`, `banyan demo --fault kill-ca`, `banyan demo --envoy`, or the tour in README.md",
+        );
         text
     }
+
+    fn rotation_text(&self) -> String {
+        let mut text = format!(
+            "root replaced {} times under this traffic: {} -> {}\n",
+            self.rotations.completed(),
+            self.proof.old_root.short(),
+            self.proof.new_root.short()
+        );
+        let phases: Vec<_> =
+            self.rotations.phase_seconds.iter().map(|(phase, secs)| format!("{phase} {secs:.1} s")).collect();
+        text.push_str(&format!("time in phases: {}\n", phases.join(", ")));
+        for ground in &self.rotations.rested_on {
+            text.push_str(&format!("  {ground}\n"));
+        }
+        if let Some((id, seen)) = self.proof.roots_seen.iter().next() {
+            let all = self.proof.roots_seen.len();
+            text.push_str(&format!(
+                "each of {all} workloads changed over, such as {id}: {}\n",
+                in_words(seen)
+            ));
+        }
+        match self.proof.old_root_at.as_slice() {
+            [] => text.push_str(
+                "the old root is nowhere: not in a bundle, not trusted by a proxy, not under a leaf in use\n",
+            ),
+            places => text.push_str(&format!("another root than the new one is at: {}\n", places.join(", "))),
+        }
+        match &self.proof.journal {
+            Ok(transitions) => {
+                text.push_str(&format!("journal verified: {transitions} transitions replayed"))
+            }
+            Err(why) => text.push_str(why),
+        }
+        match self.kept {
+            true => text.push_str(&format!(" ({})\n", self.journal.display())),
+            false => text.push_str(" (keep it with --keep, then `banyan journal show`)\n"),
+        }
+        text
+    }
+}
+
+fn rounded(seconds: f64) -> f64 {
+    (seconds * 10.0).round() / 10.0
 }
 
 const fn fault_name(fault: Fault) -> &'static str {
     match fault {
         Fault::KillCa => "kill-ca",
+        Fault::PartitionAgent => "partition-agent",
+        Fault::FreezeProxy => "freeze-proxy",
+        Fault::RestartAgent => "restart-agent",
     }
 }

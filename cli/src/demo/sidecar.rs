@@ -1,5 +1,6 @@
-//! A workload with a built-in proxy: takes its certificate and trust from an agent over SDS, as Envoy does, and opens
-//! and accepts mTLS connections with them. It stands in for Envoy where a hundred pairs must talk at once.
+//! A workload with a built-in proxy: takes its certificate and trust from an agent over SDS, as Envoy does, or from the
+//! CSR API, and opens and accepts mTLS connections with them. It stands in for Envoy where a hundred pairs must talk at
+//! once.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use host::SystemClock;
 use hyper_util::rt::TokioIo;
 use prost::Message;
 use proto::sds::{
@@ -23,8 +25,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tonic::transport::{Channel, Endpoint};
-use trust::{Certificate, SpiffeId};
+use trust::{Certificate, Clock, RootId, SpiffeId, Validity};
 
+use super::csr::{self, Account};
 use super::tls::{self, TlsPair};
 
 /// Type URL of every SDS secret.
@@ -41,20 +44,31 @@ pub struct Sidecar {
     address: SocketAddr,
     state: Arc<State>,
     ready: watch::Receiver<Option<Arc<TlsPair>>>,
+    frozen: watch::Sender<bool>,
     _tasks: JoinSet<()>,
 }
 
+/// What a workload presents and trusts.
 #[derive(Debug)]
-struct State {
+pub(super) struct State {
     leaf: std::sync::Mutex<Option<Leaf>>,
-    roots: std::sync::Mutex<Option<Arc<RootCertStore>>>,
+    roots: std::sync::Mutex<Option<Trusted>>,
     tls: watch::Sender<Option<Arc<TlsPair>>>,
     leaves_seen: AtomicU64,
+    roots_seen: std::sync::Mutex<Vec<RootId>>,
 }
 
 struct Leaf {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
+    validity: Validity,
+}
+
+#[derive(Debug)]
+struct Trusted {
+    store: Arc<RootCertStore>,
+    ders: Vec<CertificateDer<'static>>,
+    pem: String,
 }
 
 impl std::fmt::Debug for Leaf {
@@ -69,6 +83,29 @@ impl Sidecar {
     /// # Errors
     /// If no port is free.
     pub async fn start(id: SpiffeId, socket: PathBuf) -> anyhow::Result<Self> {
+        Self::run(id, |state, frozen, tasks| {
+            for name in ["ROOTCA", "default"] {
+                tasks.spawn(follow(name, socket.clone(), Arc::clone(state), frozen.subscribe()));
+            }
+        })
+        .await
+    }
+
+    /// Starts a workload that only speaks the CSR API.
+    ///
+    /// # Errors
+    /// If no port is free.
+    pub async fn start_csr_only(id: SpiffeId, account: Account) -> anyhow::Result<Self> {
+        Self::run(id, |state, _, tasks| {
+            tasks.spawn(csr::follow(account, Arc::clone(state)));
+        })
+        .await
+    }
+
+    async fn run(
+        id: SpiffeId,
+        feed: impl FnOnce(&Arc<State>, &watch::Sender<bool>, &mut JoinSet<()>),
+    ) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("no free port for a workload")?;
         let address = listener.local_addr()?;
         let (tls, ready) = watch::channel(None);
@@ -77,13 +114,33 @@ impl Sidecar {
             roots: std::sync::Mutex::default(),
             tls,
             leaves_seen: AtomicU64::new(0),
+            roots_seen: std::sync::Mutex::default(),
         });
-        let mut tasks = JoinSet::new();
-        for name in ["ROOTCA", "default"] {
-            tasks.spawn(follow(name, socket.clone(), Arc::clone(&state)));
-        }
+        let (mut tasks, frozen) = (JoinSet::new(), watch::Sender::new(false));
+        feed(&state, &frozen, &mut tasks);
         tasks.spawn(accept(listener, ready.clone()));
-        Ok(Self { id, address, state, ready, _tasks: tasks })
+        Ok(Self { id, address, state, ready, frozen, _tasks: tasks })
+    }
+
+    /// Frozen, it takes and acknowledges nothing that its agent pushes, and goes on with what it has.
+    pub fn freeze(&self, frozen: bool) {
+        self.frozen.send_replace(frozen);
+    }
+
+    /// Whether its leaf is valid by its clock.
+    pub fn is_live(&self) -> bool {
+        self.state.leaf_validity().is_some_and(|validity| validity.contains(SystemClock.now()))
+    }
+
+    /// The roots that its leaves chained to so far, each once, in their order.
+    pub fn roots_seen(&self) -> Vec<RootId> {
+        lock(&self.state.roots_seen).clone()
+    }
+
+    /// The roots that it trusts now.
+    pub fn trusted(&self) -> Vec<RootId> {
+        let roots = lock(&self.state.roots);
+        roots.iter().flat_map(|trusted| &trusted.ders).map(|der| RootId::of(der)).collect()
     }
 
     /// The identity that the workload should have.
@@ -165,16 +222,21 @@ async fn serve(stream: TcpStream, pair: &TlsPair) -> anyhow::Result<()> {
 }
 
 /// Keeps one secret's stream open for ever: applies what comes, then acknowledges it.
-async fn follow(name: &'static str, socket: PathBuf, state: Arc<State>) {
+async fn follow(name: &'static str, socket: PathBuf, state: Arc<State>, frozen: watch::Receiver<bool>) {
     loop {
-        if let Err(error) = stream_once(name, &socket, &state).await {
+        if let Err(error) = stream_once(name, &socket, &state, frozen.clone()).await {
             tracing::debug!(secret = name, error = %format!("{error:#}"), "SDS stream ended");
         }
         tokio::time::sleep(STREAM_RETRY).await;
     }
 }
 
-async fn stream_once(name: &str, socket: &std::path::Path, state: &State) -> anyhow::Result<()> {
+async fn stream_once(
+    name: &str,
+    socket: &std::path::Path,
+    state: &State,
+    mut frozen: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
     let mut client = SecretDiscoveryServiceClient::new(connect(socket).await?);
     let (requests, outgoing) = tokio::sync::mpsc::channel(4);
     let request = |nonce: &str, version: &str| DiscoveryRequest {
@@ -190,6 +252,7 @@ async fn stream_once(name: &str, socket: &std::path::Path, state: &State) -> any
     let mut incoming = client.stream_secrets(outgoing).await?.into_inner();
     let mut applied = String::new();
     while let Some(response) = incoming.message().await? {
+        frozen.wait_for(|frozen| !frozen).await?;
         let mut answer = request(&response.nonce, &response.version_info);
         match response.resources.iter().try_for_each(|any| state.apply(&any.value)) {
             Ok(()) => applied = response.version_info,
@@ -223,37 +286,82 @@ impl State {
         self.rebuild()
     }
 
+    /// End and start of the present leaf.
+    pub(super) fn leaf_validity(&self) -> Option<Validity> {
+        lock(&self.leaf).as_ref().map(|leaf| leaf.validity)
+    }
+
+    /// The roots that are trusted now, in PEM.
+    pub(super) fn roots_pem(&self) -> Option<String> {
+        lock(&self.roots).as_ref().map(|trusted| trusted.pem.clone())
+    }
+
+    /// Takes leaf and trust of one reply.
+    pub(super) fn take_both(&self, chain: &[u8], key: &[u8], roots: &[u8]) -> anyhow::Result<()> {
+        self.put_roots(roots)?;
+        self.put_leaf(chain, key)?;
+        self.rebuild()
+    }
+
     fn take_leaf(&self, certificate: TlsCertificate) -> anyhow::Result<()> {
         let chain = inline(certificate.certificate_chain).context("certificate chain")?;
         let key = inline(certificate.private_key).context("private key")?;
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(&chain).collect::<Result<_, _>>()?;
+        self.put_leaf(&chain, &key)
+    }
+
+    fn take_roots(&self, context: CertificateValidationContext) -> anyhow::Result<()> {
+        self.put_roots(&inline(context.trusted_ca).context("trusted CA")?)
+    }
+
+    fn put_leaf(&self, chain: &[u8], key: &[u8]) -> anyhow::Result<()> {
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(chain).collect::<Result<_, _>>()?;
         let leaf = Certificate::parse(chain.first().context("the chain is empty")?)?;
-        let key = PrivateKeyDer::from_pem_slice(&key)?;
+        let last = Certificate::parse(chain.last().context("the chain is empty")?)?;
+        let key = PrivateKeyDer::from_pem_slice(key)?;
+        self.note_root(&last);
         let mut slot = lock(&self.leaf);
         let known =
             slot.as_ref().and_then(|held| held.chain.first()).is_some_and(|held| held.as_ref() == leaf.der());
         if !known {
             self.leaves_seen.fetch_add(1, Ordering::Relaxed);
         }
-        *slot = Some(Leaf { chain, key });
+        *slot = Some(Leaf { chain, key, validity: leaf.validity() });
         Ok(())
     }
 
-    fn take_roots(&self, context: CertificateValidationContext) -> anyhow::Result<()> {
-        let pem = inline(context.trusted_ca).context("trusted CA")?;
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(&pem) {
-            roots.add(certificate?)?;
+    /// Notes the trusted root that issued the end of a chain.
+    fn note_root(&self, last: &Certificate) {
+        let roots = lock(&self.roots);
+        let issued = |der: &&CertificateDer<'static>| {
+            Certificate::parse(der).is_ok_and(|root| root.subject_der() == last.issuer_der())
+        };
+        let issuer = roots.iter().flat_map(|trusted| &trusted.ders).find(issued).map(|der| RootId::of(der));
+        let mut seen = lock(&self.roots_seen);
+        let last = seen.last().copied();
+        seen.extend(issuer.filter(|root| last != Some(*root)));
+    }
+
+    fn put_roots(&self, pem: &[u8]) -> anyhow::Result<()> {
+        let mut store = RootCertStore::empty();
+        let ders: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>()?;
+        for certificate in &ders {
+            store.add(certificate.clone())?;
         }
-        if roots.is_empty() {
+        if store.is_empty() {
             bail!("the validation context has no root");
         }
-        *lock(&self.roots) = Some(Arc::new(roots));
+        let pem = String::from_utf8_lossy(pem).into_owned();
+        *lock(&self.roots) = Some(Trusted { store: Arc::new(store), ders, pem });
+        // A leaf that came before its roots is told apart now.
+        let last = lock(&self.leaf).as_ref().and_then(|leaf| Certificate::parse(leaf.chain.last()?).ok());
+        if let Some(last) = last {
+            self.note_root(&last);
+        }
         Ok(())
     }
 
     fn rebuild(&self) -> anyhow::Result<()> {
-        let roots = lock(&self.roots).clone();
+        let roots = lock(&self.roots).as_ref().map(|trusted| Arc::clone(&trusted.store));
         let leaf = lock(&self.leaf);
         if let (Some(leaf), Some(roots)) = (leaf.as_ref(), roots) {
             let pair = TlsPair::new(leaf.chain.clone(), leaf.key.clone_key(), roots)?;

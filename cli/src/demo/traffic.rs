@@ -11,6 +11,8 @@ use super::sidecar::Sidecar;
 
 /// Connections that are being opened at the same time.
 const IN_FLIGHT: usize = 16;
+/// Wait after a connection that one side could not open or take for want of a live leaf.
+const NOT_LIVE_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 /// Failures of which the words are kept; all are counted.
 const SAMPLES_MAX: usize = 20;
 
@@ -19,6 +21,7 @@ const SAMPLES_MAX: usize = 20;
 pub struct Tally {
     handshakes: AtomicU64,
     failed: AtomicU64,
+    expired: AtomicU64,
     samples: Mutex<Vec<FailureSample>>,
     pairs: Mutex<BTreeMap<(usize, usize), u64>>,
 }
@@ -43,6 +46,11 @@ impl Tally {
     /// Connections that failed.
     pub fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Connections of which one side had no live leaf, so that nothing was proven either way.
+    pub fn expired(&self) -> u64 {
+        self.expired.load(Ordering::Relaxed)
     }
 
     /// The first failures, in words.
@@ -99,7 +107,15 @@ async fn run(members: Arc<Vec<Sidecar>>, tally: Arc<Tally>, next: Arc<AtomicUsiz
     while !stop.load(Ordering::Relaxed) {
         let pair = ordered_pair(next.fetch_add(1, Ordering::Relaxed), members.len());
         let (Some(client), Some(server)) = (members.get(pair.0), members.get(pair.1)) else { return };
-        let outcome = client.greet(server).await.map_err(|error| FailureSample {
+        let began_live = client.is_live() && server.is_live();
+        let outcome = client.greet(server).await;
+        if outcome.is_err() && !(began_live && client.is_live() && server.is_live()) {
+            tally.expired.fetch_add(1, Ordering::Relaxed);
+            // Nobody who has no certificate can talk; the others go on.
+            tokio::time::sleep(NOT_LIVE_PAUSE).await;
+            continue;
+        }
+        let outcome = outcome.map_err(|error| FailureSample {
             client: client.id().to_string(),
             server: server.id().to_string(),
             error: format!("{error:#}"),

@@ -3,12 +3,16 @@
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
+use proto::banyan::admin::v1::{Progress, Rotation};
 use tokio::time::Instant;
 
 use super::Counts;
 
 /// How often a plain line is printed where there is no terminal.
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
+
+/// Cells of a bar.
+const BAR: u64 = 12;
 
 /// Draws to standard error, so that standard output holds the outcome alone.
 #[derive(Debug)]
@@ -46,14 +50,14 @@ impl View {
     }
 
     /// Shows the counters.
-    pub fn draw(&mut self, counts: &Counts) {
+    pub fn draw(&mut self, counts: &Counts, rotation: Option<&Rotation>) {
         let line = format!(
             "{:>5.1} s  handshakes {:>7}  failed {}  renewals {:>4}  {}",
             self.elapsed(),
             counts.handshakes,
             counts.failed,
             counts.renewals.iter().sum::<u64>(),
-            counts.renewals.iter().map(|renewals| format!("{renewals} ")).collect::<String>().trim_end(),
+            rotation.map(in_words).unwrap_or_default(),
         );
         match self.mode {
             Mode::Terminal => write(&format!("\r\x1b[K{line}")),
@@ -75,6 +79,18 @@ impl View {
     fn elapsed(&self) -> f64 {
         self.started.elapsed().as_secs_f64()
     }
+}
+
+/// The phase and two bars.
+fn in_words(rotation: &Rotation) -> String {
+    let (trust, leaves) = (rotation.trust.unwrap_or_default(), rotation.leaves.unwrap_or_default());
+    format!("{:<12}  trust {}  new leaves {}", rotation.phase, bar(trust), bar(leaves))
+}
+
+fn bar(progress: Progress) -> String {
+    let filled = (BAR * progress.done.min(progress.total)).checked_div(progress.total).unwrap_or(BAR);
+    let cells: String = (0..BAR).map(|cell| if cell < filled { '#' } else { '.' }).collect();
+    format!("{cells} {}/{}", progress.done, progress.total)
 }
 
 fn write(text: &str) {

@@ -1,11 +1,12 @@
 //! Envoy's own counters, read from its admin interface.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use super::http;
 
 /// Counters whose names have `ssl` or tell of secrets, as `name: value` lines.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Stats(Vec<(String, u64)>);
 
 /// Endings of counters that tell of a failed handshake, at either side.
@@ -36,6 +37,16 @@ impl Stats {
         self.sum(|name| TLS_FAILURES.iter().any(|ending| name.ends_with(ending)))
     }
 
+    /// Handshakes that failed because a certificate did not verify.
+    pub(super) fn verify_failures(&self) -> u64 {
+        self.sum(|name| name.contains(".ssl.fail_verify_"))
+    }
+
+    /// Secrets that this Envoy was sent and did not take.
+    pub(super) fn secrets_refused(&self) -> u64 {
+        self.sum(|name| name.contains("sds.") && name.ends_with(".update_rejected"))
+    }
+
     /// Connections that resumed a TLS session.
     pub(super) fn sessions_reused(&self) -> u64 {
         self.sum(|name| name.ends_with(".ssl.session_reused"))
@@ -49,6 +60,28 @@ impl Stats {
     fn sum(&self, wanted: impl Fn(&str) -> bool) -> u64 {
         self.0.iter().filter(|(name, _)| wanted(name)).map(|(_, value)| value).sum()
     }
+}
+
+/// Serial numbers of the roots that an Envoy trusts now, in lower-case hexadecimal without leading zeros.
+pub(super) async fn trusted_serials(admin: SocketAddr) -> anyhow::Result<BTreeSet<String>> {
+    let answer = http(admin, "GET", "/certs").await?;
+    let body = answer.find('{').and_then(|start| answer.get(start..)).unwrap_or_default();
+    // The answer may come in chunks, whose lengths stand between its lines.
+    let whole: String = body.lines().filter(|line| !is_chunk_length(line)).collect();
+    let certs: serde_json::Value = serde_json::from_str(&whole)?;
+    let of = |cert: &serde_json::Value| {
+        let roots = cert.get("ca_cert").and_then(|roots| roots.as_array().cloned()).unwrap_or_default();
+        let serial = |root: &serde_json::Value| root.get("serial_number")?.as_str().map(str::to_owned);
+        roots.iter().filter_map(serial).collect::<Vec<_>>()
+    };
+    let all = certs.get("certificates").and_then(|all| all.as_array().cloned()).unwrap_or_default();
+    let serials = all.iter().flat_map(of);
+    Ok(serials.map(|serial| serial.to_ascii_lowercase().trim_start_matches('0').to_owned()).collect())
+}
+
+fn is_chunk_length(line: &str) -> bool {
+    let line = line.trim();
+    !line.is_empty() && line.len() <= 8 && line.chars().all(|digit| digit.is_ascii_hexdigit())
 }
 
 /// Sets every counter of an Envoy to zero, so that failures before it was ready do not count.
