@@ -1,8 +1,10 @@
 //! The demo's CA: `banyan serve` as a child process in a temporary directory, so that it can be killed for real.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -15,6 +17,8 @@ use crate::bench::tokens::{AUDIENCE, ISSUER, TokenSource};
 /// Longest wait for a server to become ready; argon2 and the first root take well under a second.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);
+/// How often the kernel is asked for another port.
+const ADDRESS_ATTEMPTS: usize = 100;
 
 /// The trust domain of the demo.
 pub const TRUST_DOMAIN: &str = "demo.banyan";
@@ -209,13 +213,23 @@ identity = "kubernetes"
     )
 }
 
-/// An address that was free a moment ago. The CA needs a fixed one, because it comes back after a kill.
+/// Ports that were given out. The kernel may offer one again, and two Envoys would share it without a word.
+static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
+/// An address that was free a moment ago, and is given out once only. The CA needs a fixed one, because it comes back
+/// after a kill.
 ///
 /// # Errors
 /// If no port is free.
 pub fn free_address() -> anyhow::Result<SocketAddr> {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).context("no free port on 127.0.0.1")?;
-    Ok(listener.local_addr()?)
+    for _ in 0..ADDRESS_ATTEMPTS {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).context("no free port on 127.0.0.1")?;
+        let address = listener.local_addr()?;
+        if GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(address.port()) {
+            return Ok(address);
+        }
+    }
+    bail!("no free port on 127.0.0.1 that was not given out before")
 }
 
 fn hex_secret() -> String {
