@@ -8,7 +8,7 @@ use hyper_util::rt::TokioIo;
 use proto::banyan::agent::v1 as wire;
 use proto::banyan::agent::v1::agent_service_client::AgentServiceClient;
 use rustls::ClientConfig;
-use rustls_pki_types::ServerName;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
@@ -17,6 +17,7 @@ use tonic::{Code, Request, Status};
 use tower::service_fn;
 use trust::{Bundle, Clock};
 
+use crate::key::PrivateKey;
 use crate::leaf::Leaf;
 
 pub(crate) mod tls;
@@ -87,6 +88,12 @@ impl CallError {
         matches!(self, Self::Refused { status, .. } if status.code() == Code::Unauthenticated)
     }
 
+    /// Whether the CA judged the caller, and said no for good.
+    pub(crate) fn is_refusal(&self) -> bool {
+        let for_good = |code| matches!(code, Code::Unauthenticated | Code::PermissionDenied);
+        matches!(self, Self::Refused { status, .. } if for_good(status.code()))
+    }
+
     /// Whether the CA could not be reached, or not believed.
     pub(crate) fn is_unreachable(&self) -> bool {
         matches!(self, Self::Refused { status, .. } if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Unknown))
@@ -119,7 +126,7 @@ impl CaClient {
         if let Some(cached) = cached.as_ref().filter(fits) {
             return Ok(client(cached.channel.clone()));
         }
-        let channel = self.build(bundle.clone(), Some(&credential))?;
+        let channel = self.build(bundle.clone(), Some(tls::presented(&credential)))?;
         *cached = Some(Cached { bundle, credential, channel: channel.clone() });
         Ok(client(channel))
     }
@@ -143,7 +150,18 @@ impl CaClient {
         Ok(call.await.map_err(|status| self.refused(status))?.into_inner())
     }
 
-    fn build(&self, bundle: Bundle, credential: Option<&Leaf>) -> Result<Channel, CallError> {
+    /// A client with a certificate that may have expired, or whose root has gone: only for the one call that takes it.
+    pub(crate) fn returning(&self, chain: &[Vec<u8>], key: &PrivateKey) -> Result<Client, CallError> {
+        let bundle = self.trust.borrow().clone().ok_or(CallError::NoTrust)?;
+        let chain = chain.iter().cloned().map(CertificateDer::from).collect();
+        self.build(bundle, Some((chain, key.rustls()))).map(client)
+    }
+
+    fn build(
+        &self,
+        bundle: Bundle,
+        credential: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    ) -> Result<Channel, CallError> {
         let verifier = tls::CaVerifier { bundle, clock: Arc::clone(&self.clock) };
         channel(&self.address, tls::client_config(Arc::new(verifier), credential)?)
     }

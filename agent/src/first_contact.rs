@@ -1,16 +1,18 @@
-//! The first bundle: how an agent that knows nothing comes to believe the right CA before it sends anything secret.
+//! The right bundle: how an agent that knows nothing, or was away, comes to believe the right CA before it sends anything
+//! secret.
 //!
-//! With a join token, the CA's id and the digest of its bundle are known. The agent connects without believing anybody,
-//! notes the chain that it is shown, asks for the bundle of that digest, and judges chain and bundle against the token.
-//! Only then does it connect again, with the real verifier, and only there goes the token. With a bundle file there
-//! is nothing to find out.
+//! With a join token, the CA's id and the digest of a bundle are known; an agent that was away has a bundle of its own. It
+//! connects without believing anybody, notes the chain that it is shown, asks for the bundle of that digest and the
+//! changes since, judges each change by the bundle before it, and the chain by the last. Only then does it connect
+//! again, with the real verifier, and only there goes the token. With a bundle file there is nothing to find out.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use proto::banyan::agent::v1 as wire;
 use trust::join_token::{JOIN_TOKEN_LEN_MAX, JoinToken};
-use trust::{Bundle, Chain, Clock, PeerRole, Sequence, TrustDomain};
+use trust::transition::Transition;
+use trust::{Bundle, BundleDigest, Chain, Clock, PeerRole, Sequence, SpiffeId, TrustDomain};
 use zeroize::Zeroizing;
 
 use crate::bundle_store;
@@ -20,6 +22,8 @@ use crate::config::{AgentConfig, Attestation};
 
 /// Longest JWT that is read.
 const JWT_LEN_MAX: usize = 16 * 1024;
+/// Changes of the bundle that are followed at once.
+const TRANSITIONS_MAX: usize = 64;
 
 /// What proves the right to join, and whom to show it.
 pub(crate) enum Proof {
@@ -95,32 +99,84 @@ async fn pinned(
             config.trust_domain
         )));
     }
+    let is_the_one = |id: &SpiffeId| match id == token.ca_id() {
+        true => Ok(()),
+        false => Err(format!("`{id}` answered, the token is of `{}`", token.ca_id())),
+    };
+    let domain = &config.trust_domain;
+    led((token.bundle_digest(), None), domain, (address, clock), is_the_one).await
+}
+
+/// Comes from a bundle that was held to the present one, by changes that a CA of each bundle before vouched for.
+pub(crate) async fn forward(
+    held: &Bundle,
+    trust_domain: &TrustDomain,
+    address: &CaAddress,
+    clock: &Arc<dyn Clock>,
+) -> Result<Bundle, FirstContactError> {
+    let is_a_ca = |id: &SpiffeId| match id.is_ca() && id.trust_domain() == trust_domain {
+        true => Ok(()),
+        false => Err(format!("`{id}` answered, which is no CA of `{trust_domain}`")),
+    };
+    led((held.digest(), Some(held)), trust_domain, (address, clock), is_a_ca).await
+}
+
+/// Asks for the bundle with a digest, follows the changes since, and judges whoever answered by the last.
+async fn led(
+    (digest, held): (BundleDigest, Option<&Bundle>),
+    trust_domain: &TrustDomain,
+    (address, clock): (&CaAddress, &Arc<dyn Clock>),
+    is_right: impl Fn(&SpiffeId) -> Result<(), String>,
+) -> Result<Bundle, FirstContactError> {
     let recorder = Arc::new(RecordingVerifier::default());
     let tls = client_config(Arc::clone(&recorder) as _, None).map_err(CallError::from)?;
     let mut client = client(channel(address, tls)?);
-    let request = wire::GetBundleRequest { digest: token.bundle_digest().as_bytes().to_vec() };
+    let request = wire::GetBundleRequest { digest: digest.as_bytes().to_vec() };
     let answer = client.get_bundle(timed(request)).await;
     let answer = answer.map_err(|status| CallError::Refused {
         address: address.address.clone(),
         status: Box::new(status),
     })?;
     let stranger = |what: String| FirstContactError::NotTheCa(what);
-    let offered = answer.into_inner().bundle.unwrap_or_default();
-    let bundle = bundle_store::from_wire(&config.trust_domain, &offered)
-        .map_err(|error| stranger(error.to_string()))?;
-    if bundle.digest() != token.bundle_digest() {
-        return Err(stranger("the CA's bundle is not the one that the token pins".to_owned()));
+    let answer = answer.into_inner();
+    let offered = bundle_store::from_wire(trust_domain, &answer.bundle.unwrap_or_default());
+    let offered = offered.map_err(|error| stranger(error.to_string()))?;
+    if offered.digest() != digest {
+        let pinned_by = if held.is_some() { "this agent has" } else { "the token pins" };
+        return Err(stranger(format!("the CA's bundle is not the one that {pinned_by}")));
     }
+    let start = held.cloned().unwrap_or(offered);
+    let bundle = followed(start, trust_domain, &answer.transitions).map_err(&stranger)?;
     let seen = recorder.seen().ok_or_else(|| stranger("the CA showed no certificate".to_owned()))?;
     let chain = Chain::parse(&seen).map_err(|error| stranger(error.to_string()))?;
     chain
         .verify(&bundle, clock.now(), PeerRole::Server)
         .map_err(|error| stranger(format!("the CA's own certificate does not verify: {error}")))?;
-    match chain.leaf().spiffe_id() {
-        Ok(id) if id == *token.ca_id() => Ok(bundle),
-        Ok(id) => Err(stranger(format!("`{id}` answered, the token is of `{}`", token.ca_id()))),
-        Err(error) => Err(stranger(error.to_string())),
+    let id = chain.leaf().spiffe_id().map_err(|error| stranger(error.to_string()))?;
+    is_right(&id).map_err(stranger)?;
+    Ok(bundle)
+}
+
+/// Goes from a bundle over each change to the last.
+fn followed(
+    start: Bundle,
+    trust_domain: &TrustDomain,
+    transitions: &[wire::Transition],
+) -> Result<Bundle, String> {
+    if transitions.len() > TRANSITIONS_MAX {
+        return Err(format!("{} changes at once; {TRANSITIONS_MAX} are taken", transitions.len()));
     }
+    transitions.iter().try_fold(start, |held, change| {
+        let after = change.bundle.clone().unwrap_or_default();
+        let after = bundle_store::from_wire(trust_domain, &after).map_err(|error| error.to_string())?;
+        let transition = Transition {
+            statement: change.statement.clone(),
+            signature: change.signature.clone(),
+            chain: change.issuer_chain.clone(),
+        };
+        transition.verify(&held, &after).map_err(|error| error.to_string())?;
+        Ok(after)
+    })
 }
 
 /// A file of roots has no sequence: it stands before every bundle of the CA.

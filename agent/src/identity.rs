@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use host::{Disk, LoosePermissions, check_private};
-use trust::{Chain, Timestamp, TrustDomain};
+use trust::{Chain, TrustDomain};
 
 use crate::key::PrivateKey;
 
@@ -63,7 +63,6 @@ impl IdentityFiles {
         &self,
         key: &PrivateKey,
         trust_domain: &TrustDomain,
-        now: Timestamp,
     ) -> Result<Option<Vec<Vec<u8>>>, IdentityError> {
         let text = match self.disk.read(&self.chain) {
             Ok(text) => text,
@@ -81,7 +80,7 @@ impl IdentityFiles {
         if id.trust_domain() != trust_domain || id.agent_name().is_none() {
             return Err(damaged("it is not that of an agent of this trust domain"));
         }
-        Ok((chain.leaf().validity().not_after() > now).then_some(ders))
+        Ok(Some(ders))
     }
 
     /// Makes a chain durable.
@@ -128,19 +127,18 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_counts_only_while_it_lives_and_fits_the_key() {
+    fn a_chain_is_read_whether_it_lives_or_not_and_fits_the_key() {
         let dir = tempfile::tempdir().unwrap();
         let files = IdentityFiles::new(Arc::new(RealDisk), dir.path());
         let (key, pki) = (files.key().unwrap(), Pki::new("one"));
         let domain = TrustDomain::parse("example.org").unwrap();
-        assert!(files.chain(&key, &domain, NOW).unwrap().is_none());
+        assert!(files.chain(&key, &domain).unwrap().is_none());
         let id = SpiffeId::agent(&domain, "a").unwrap();
         let ders = pki.leaf(&key.request(None).unwrap(), &id, NOW, Duration::from_secs(60));
         let chain = Chain::parse(&ders).unwrap();
         files.store(&chain.certificates().map(trust::Certificate::pem).collect::<String>()).unwrap();
-        assert_eq!(files.chain(&key, &domain, NOW).unwrap(), Some(ders));
-        assert_eq!(files.chain(&key, &domain, NOW.plus(Duration::from_secs(60))).unwrap(), None);
+        assert_eq!(files.chain(&key, &domain).unwrap(), Some(ders));
         let other = PrivateKey::generate().unwrap();
-        assert!(matches!(files.chain(&other, &domain, NOW), Err(IdentityError::Damaged { .. })));
+        assert!(matches!(files.chain(&other, &domain), Err(IdentityError::Damaged { .. })));
     }
 }

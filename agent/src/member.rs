@@ -1,6 +1,7 @@
-//! The agent's membership: joins, renews its own certificate at half of its life, and joins again if it expired.
+//! The agent's membership: joins, renews its own certificate at half of its life, comes back with its registered key after
+//! an absence, and joins again if that is refused.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use proto::banyan::agent::v1 as wire;
@@ -37,6 +38,8 @@ pub(crate) struct Member {
     pub(crate) client: Arc<CaClient>,
     pub(crate) hub: HubHandle,
     pub(crate) trust: watch::Receiver<Option<Bundle>>,
+    /// The last certificate that the agent had, whether it lives or not: with its key, the way back.
+    pub(crate) former: Mutex<Option<Vec<Vec<u8>>>>,
     pub(crate) credential: watch::Sender<Option<Arc<Leaf>>>,
     /// What the CA wants renewed early, and over which time.
     pub(crate) renewal: watch::Receiver<Option<(Serial, Duration)>>,
@@ -103,27 +106,67 @@ impl Member {
             }
             _ => {
                 if step.look_for_ca || self.trust.borrow().is_none() {
-                    let found =
-                        first_contact::bundle(&self.config, self.client.address(), &self.clock).await?;
+                    let found = self.find_ca().await?;
                     self.hub.offer(Ok(found)).await?;
                     step.look_for_ca = false;
                 }
-                self.register().await?;
+                if !self.come_back().await? {
+                    self.register().await?;
+                }
             }
         }
         *step = Step::default();
         Ok(())
     }
 
-    /// The credential, if it still lives; one that expired is dropped before another is presented.
+    /// The bundle of today: by the changes since the one that is held, or by what the configuration pins.
+    async fn find_ca(&self) -> Result<Bundle, MemberError> {
+        let (held, domain) = (self.trust.borrow().clone(), &self.config.trust_domain);
+        if let Some(held) = held {
+            match first_contact::forward(&held, domain, self.client.address(), &self.clock).await {
+                Ok(found) => return Ok(found),
+                Err(error) => tracing::warn!(%error, "no way leads from the bundle that is held"),
+            }
+        }
+        Ok(first_contact::bundle(&self.config, self.client.address(), &self.clock).await?)
+    }
+
+    /// Asks for a certificate with the former one, which may have expired: the key is registered. Says whether it was
+    /// given; a refusal is final for that certificate.
+    async fn come_back(&self) -> Result<bool, MemberError> {
+        let former = self.former.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(chain) = former else { return Ok(false) };
+        let csr = self.key.request(None)?;
+        let mut client = self.client.returning(&chain, &self.key)?;
+        let answer = client.renew_agent(timed(wire::RenewAgentRequest { csr })).await;
+        match answer.map_err(|status| self.client.refused(status)) {
+            Ok(answer) => {
+                self.accept(answer.into_inner()).await?;
+                tracing::info!("back with the registered key");
+                Ok(true)
+            }
+            Err(error) if error.is_refusal() => {
+                tracing::warn!(%error, "the former certificate is no way back; joining again");
+                *self.former.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The credential, if it still lives; one that expired, or whose root has gone, is dropped before another is presented.
     fn live_credential(&self) -> Option<Arc<Leaf>> {
-        let now = self.clock.now();
+        let (now, bundle) = (self.clock.now(), self.trust.borrow().clone());
         self.credential.send_if_modified(|held| {
-            let expired = held.as_ref().is_some_and(|leaf| leaf.held().not_after <= now);
-            if expired {
+            let is_over = |leaf: &Arc<Leaf>| {
+                let trusted = bundle.as_ref().is_some_and(|bundle| bundle.contains(&leaf.held().root));
+                leaf.held().not_after <= now || !trusted
+            };
+            let over = held.as_ref().is_some_and(is_over);
+            if over {
                 *held = None;
             }
-            expired
+            over
         });
         self.credential.borrow().clone()
     }
@@ -163,6 +206,7 @@ impl Member {
         let stored = tokio::task::spawn_blocking(move || files.store(&pem)).await;
         stored.map_err(|error| FirstContactError::Unreadable(error.to_string()))??;
         tracing::info!(id = %leaf.identity(), serial = %leaf.held().serial, "the agent has a certificate");
+        *self.former.lock().unwrap_or_else(PoisonError::into_inner) = Some(response.chain);
         self.credential.send_replace(Some(Arc::new(leaf)));
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Start and end of an agent.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use host::{DirLock, DirLockError, Disk, LoosePermissions, check_private};
@@ -177,7 +177,7 @@ impl State {
         })?;
         let files = IdentityFiles::new(Arc::clone(&deps.disk), dir);
         let key = Arc::new(files.key()?);
-        let chain = files.chain(&key, &config.trust_domain, deps.clock.now())?;
+        let chain = files.chain(&key, &config.trust_domain)?;
         Ok(Self { store, holder_file, holders, last_id, files, key, chain, lock })
     }
 
@@ -229,10 +229,12 @@ fn spawn(
         client: Arc::clone(&client),
         hub: handle.clone(),
         trust: trust.clone(),
+        former: Mutex::new(state.chain),
         credential: credential_tx,
         renewal,
     };
     let uplink = Uplink {
+        clock: Arc::clone(&member.clock),
         trust_domain: config.trust_domain.clone(),
         randomness: deps.randomness,
         client,

@@ -14,12 +14,13 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Streaming};
-use trust::{Bundle, Randomness, Serial, TrustDomain};
+use trust::{Bundle, Clock, Randomness, Serial, TrustDomain};
 
 use crate::backoff::{Backoff, spread};
 use crate::bundle_store;
 use crate::ca_client::{CaClient, CallError};
 use crate::evidence::{Applied, Evidence};
+use crate::first_contact;
 use crate::hub::{Command, HubHandle};
 use crate::leaf::Leaf;
 use crate::member::BUILD;
@@ -41,6 +42,7 @@ const DRAIN_MAX: Duration = Duration::from_secs(300);
 /// The task that keeps the stream up.
 #[derive(Debug)]
 pub(crate) struct Uplink {
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) trust_domain: TrustDomain,
     pub(crate) randomness: Arc<dyn Randomness>,
     pub(crate) client: Arc<CaClient>,
@@ -93,7 +95,10 @@ impl Uplink {
                 Err(error) => {
                     tracing::warn!(%error, "the stream to the CA is down");
                     self.hub.condition(Condition::CaAway, Some(error.to_string())).await;
-                    backoff.wait(self.randomness.as_ref())
+                    match error.is_unreachable() && self.find_way().await {
+                        true => Duration::ZERO,
+                        false => backoff.wait(self.randomness.as_ref()),
+                    }
                 }
             };
             tokio::time::sleep(wait).await;
@@ -137,6 +142,25 @@ impl Uplink {
                 Ok(()) = self.trust.changed() => rebuild = self.soon(),
                 Ok(()) = self.credential.changed() => rebuild = self.soon(),
                 () = &mut rebuild => return Ok(End::Rebuild),
+            }
+        }
+    }
+
+    /// Perhaps the bundle changed while nobody listened: looks for the way from the one that is held to the present one.
+    /// Says whether it led on.
+    async fn find_way(&self) -> bool {
+        let Some(held) = self.trust.borrow().clone() else { return false };
+        let found =
+            first_contact::forward(&held, &self.trust_domain, self.client.address(), &self.clock).await;
+        match found {
+            Ok(found) if found.sequence() > held.sequence() => {
+                tracing::info!(from = %held.sequence(), to = %found.sequence(), "the bundle changed meanwhile");
+                self.hub.offer(Ok(found)).await.is_ok()
+            }
+            Ok(_) => false,
+            Err(error) => {
+                tracing::debug!(%error, "no way leads from the bundle that is held");
+                false
             }
         }
     }

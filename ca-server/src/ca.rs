@@ -13,6 +13,7 @@ use trust::{Bundle, Clock, Randomness, SpiffeId, Timestamp};
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
 use crate::boot::{AuthorityTroubles, EvidenceReader};
+use crate::bundles::BundleHistory;
 use crate::metrics::Metrics;
 use crate::refusal::{Reason, Refusal};
 use crate::registry::AgentRegistry;
@@ -37,6 +38,8 @@ pub(crate) struct Ca {
     pub(crate) driver: DriverHandle,
     /// What gates rest on.
     pub(crate) evidence: Arc<EvidenceReader>,
+    /// Bundles of the past.
+    pub(crate) history: BundleHistory,
     /// The machine's limits as configured.
     pub(crate) policy: Policy,
     /// The bundle in force, for streams.

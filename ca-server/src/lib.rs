@@ -8,6 +8,7 @@
 //! | `service` | gRPC handlers: each owns the order of steps of its request |
 //! | [`authn`], [`authz`] | who calls, and what they may have |
 //! | [`refusal`] | every way to say no, in one table |
+//! | `bundles` | bundles of the past, and who vouched for each change |
 //! | `registry`, `sessions` | agents and join tokens; who is connected |
 //! | `reissue` | leaves of a root that drains, asked for at a pace |
 //! | `explain`, `forecast` | where a rotation stands, who holds its gate, and what one would wait for |
@@ -20,6 +21,7 @@ mod admin;
 pub mod authn;
 pub mod authz;
 pub mod boot;
+mod bundles;
 mod ca;
 pub mod config;
 mod explain;

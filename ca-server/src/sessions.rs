@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(sessions.connected(Sequence(3)), (1, vec![1]));
         drop(one);
         assert_eq!(sessions.find("a").map(|session| session.streams), Some(1));
-        let serial = Serial::from_bytes(&[7; 16]).unwrap();
+        let serial = Serial::from_bytes(&[0x47; 16]).unwrap();
         assert!(sessions.ask_to_renew("a", vec![serial]), "the newest stream takes it");
         assert_eq!(hints.try_recv(), Ok(vec![serial]));
         drop(two);

@@ -20,6 +20,7 @@ pub mod sequence;
 pub mod serial;
 pub mod spiffe_id;
 pub mod time;
+pub mod transition;
 
 pub use bundle::{Bundle, BundleError};
 pub use certificate::{Certificate, CertificateError};

@@ -6,7 +6,7 @@ use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use trust::{Bundle, Chain, Clock, PeerRole};
 
 use crate::leaf::Leaf;
@@ -20,7 +20,7 @@ pub(crate) struct TlsError(#[from] Error);
 /// bundle said of the CA.
 pub(crate) fn client_config(
     verifier: Arc<dyn ServerCertVerifier>,
-    credential: Option<&Leaf>,
+    credential: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
 ) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
@@ -28,16 +28,19 @@ pub(crate) fn client_config(
         .dangerous()
         .with_custom_certificate_verifier(verifier);
     let mut config = match credential {
-        Some(leaf) => {
-            let chain = leaf.chain().certificates();
-            let chain = chain.map(|certificate| CertificateDer::from(certificate.der().to_vec())).collect();
-            builder.with_client_auth_cert(chain, leaf.key().rustls())?
-        }
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.resumption = Resumption::disabled();
     Ok(config)
+}
+
+/// What is presented with a leaf.
+pub(crate) fn presented(leaf: &Leaf) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    let chain = leaf.chain().certificates();
+    let chain = chain.map(|certificate| CertificateDer::from(certificate.der().to_vec())).collect();
+    (chain, leaf.key().rustls())
 }
 
 /// Believes only a CA of the bundle's trust domain (`/banyan/ca/...`) whose chain ends in the bundle.

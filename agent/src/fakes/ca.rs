@@ -42,6 +42,8 @@ pub(crate) enum Misdeed {
     OtherIdentity,
     /// Replies with the first bundle, whatever was streamed since.
     OlderBundle,
+    /// Knows no agent: refuses every renewal.
+    Forgetful,
     /// Answers nothing but UNAVAILABLE.
     Away,
 }
@@ -226,6 +228,9 @@ impl AgentService for Service {
     ) -> Result<Response<wire::IssueResponse>, Status> {
         let id = SpiffeId::parse("spiffe://example.org/banyan/agent/host-1").unwrap();
         let mut desk = self.desk()?;
+        if desk.misdeed == Misdeed::Forgetful {
+            return Err(Status::permission_denied("no such agent"));
+        }
         desk.renewed += 1;
         let chain = desk.signer.leaf(&request.get_ref().csr, &id, self.clock.now(), desk.agent_ttl);
         Ok(Response::new(desk.reply(chain)))

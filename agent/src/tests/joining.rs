@@ -70,21 +70,35 @@ async fn the_own_certificate_is_renewed_at_half_of_its_life() {
 }
 
 #[tokio::test]
-async fn an_agent_whose_certificate_expired_joins_again() {
+async fn an_agent_whose_certificate_expired_comes_back_with_its_key_and_needs_no_token() {
+    let mut bench = Bench::joined().await;
+    bench.stop().await;
+    std::fs::remove_file(bench.dir.path().join("token")).unwrap();
+    bench.clock.advance(Duration::from_secs(86_401));
+    bench.start().await;
+    bench.until("a member again", |status| status.member.is_some() && status.connected).await;
+    let desk = bench.ca.desk();
+    assert_eq!((desk.registered, desk.renewed), (1, 1));
+}
+
+#[tokio::test]
+async fn an_agent_that_the_ca_has_forgotten_joins_again() {
     let mut bench = Bench::joined().await;
     bench.stop().await;
     bench.clock.advance(Duration::from_secs(86_401));
+    bench.ca.desk().misdeed = Misdeed::Forgetful;
     bench.start().await;
     bench.until("a member again", |status| status.member.is_some() && status.connected).await;
     assert_eq!(bench.ca.desk().registered, 2);
 }
 
 #[tokio::test]
-async fn an_agent_whose_certificate_expired_and_that_has_no_token_says_what_to_do() {
+async fn an_agent_that_the_ca_has_forgotten_and_that_has_no_token_says_what_to_do() {
     let mut bench = Bench::joined().await;
     bench.stop().await;
     std::fs::remove_file(bench.dir.path().join("token")).unwrap();
     bench.clock.advance(Duration::from_secs(86_401));
+    bench.ca.desk().misdeed = Misdeed::Forgetful;
     bench.start().await;
     bench.until("it says so", |status| status.conditions.iter().any(|text| text.contains("token"))).await;
     bench.write_token(&bench.ca.token());

@@ -44,8 +44,15 @@ async fn a_rotation_adds_trust_then_moves_the_leaf_then_removes_trust() {
     let status = bench.agent().status();
     let serial = status.workloads[0].serial.clone().unwrap();
     let serial: u128 = u128::from_str_radix(&serial, 16).unwrap();
-    let hint = wire::ReissueHint { serials: vec![serial.to_be_bytes().to_vec()], spread_ms: 0 };
+    let own = status.member.clone().unwrap().serial;
+    let own_bytes = u128::from_str_radix(&own, 16).unwrap().to_be_bytes().to_vec();
+    let hint = wire::ReissueHint { serials: vec![serial.to_be_bytes().to_vec(), own_bytes], spread_ms: 0 };
     bench.ca.tell(&Down::Reissue(hint));
+    bench
+        .until("the agent's own certificate is renewed too", |status| {
+            status.member.as_ref().is_some_and(|member| member.serial != own)
+        })
+        .await;
     bench
         .until("a leaf under the new root is there", |status| {
             status.workloads[0].root == Some(new.root().id())

@@ -21,12 +21,13 @@ mod subject;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use issuance::Snapshot;
 use rustls_pki_types::CertificateDer;
 use tonic::metadata::MetadataMap;
 use trust::join_token::JOIN_TOKEN_PREFIX;
-use trust::{Clock, Serial, SpiffeId, SpkiHash};
+use trust::{Certificate, Clock, Serial, SpiffeId, SpkiHash, Timestamp};
 
 use self::join_token::{JoinGrant, JoinTokens};
 use self::jwt::{JwtVerifier, TokenClaims};
@@ -151,6 +152,49 @@ impl Authenticator {
         };
         agreed(holder, bearer).map(Caller)
     }
+}
+
+impl Authenticator {
+    /// As [`authenticate`](Self::authenticate), for an agent that was away: its certificate may have ended at most so long
+    /// ago, may chain to a root that has gone, and its row may be forgotten.
+    ///
+    /// What such a certificate says is not proven by anybody. The handshake has proven its key, and only for the key that
+    /// the agent is registered with is anything allowed: the certificate's signature could prove no more.
+    ///
+    /// # Errors
+    /// The refusal of the certificate where it is no such one.
+    pub fn returning(
+        &self,
+        certificates: &[CertificateDer<'_>],
+        metadata: &MetadataMap,
+        snapshot: &Snapshot,
+        within: Duration,
+    ) -> Result<Caller, Refusal> {
+        self.authenticate(certificates, metadata, snapshot).or_else(|refusal| {
+            let may_return = matches!(
+                refusal.reason(),
+                Reason::CertificateExpired | Reason::CertificateUntrusted | Reason::CertificateNotIssued
+            );
+            let former = certificates.first().filter(|_| may_return);
+            let former = former.and_then(|leaf| Certificate::parse(leaf).ok());
+            let agent = former.and_then(|leaf| former_agent(&leaf, snapshot, (self.clock.now(), within)));
+            agent.map(Caller).ok_or(refusal)
+        })
+    }
+}
+
+/// The agent that a former certificate names.
+fn former_agent(
+    leaf: &Certificate,
+    snapshot: &Snapshot,
+    (now, within): (Timestamp, Duration),
+) -> Option<CallerKind> {
+    let identity = leaf.spiffe_id().ok()?;
+    let name = identity.agent_name()?.to_owned();
+    let ours = identity.trust_domain() == snapshot.bundle().trust_domain();
+    let recent = leaf.validity().not_after().plus(within) >= now;
+    let agent = CallerKind::Agent { name, serial: leaf.serial()?, spki: leaf.spki_hash() };
+    (ours && recent && !leaf.is_ca()).then_some(agent)
 }
 
 /// The one bearer token of a call. Another scheme is a credential that can not be judged, and so a bad one.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use issuance::profile::AboveMax as IssueAboveMax;
 use issuance::{Issuer, LeafProfile, ProfileSettings, ServingNames, SnapshotCell};
 use ledger::{Ledger, OpenOptions, Recovered};
-use rotation::{Event, ReplicaName, SegmentId};
+use rotation::{Effect, Event, ReplicaName, SegmentId, State};
 use rotation_driver::DriverHandle;
 use tokio::sync::watch;
 use trust::randomness::random_bytes;
@@ -27,6 +27,7 @@ use crate::admin;
 use crate::authn::Authenticator;
 use crate::authn::jwt::{JwtVerifier, TokenIssuer};
 use crate::authz::Authorizer;
+use crate::bundles::{BundleHistory, Kept};
 use crate::ca::Ca;
 use crate::config::{AboveMax, Config};
 use crate::metrics::Metrics;
@@ -69,10 +70,12 @@ pub(super) async fn assemble(
     let id = SpiffeId::ca(config.trust_domain(), config.replica())?;
     let (dns_names, ip_addresses) = (config.listen().dns_names(), config.listen().ip_addresses());
     let names = ServingNames::new(dns_names.to_vec(), ip_addresses.to_vec())?;
-    let OwnLeaf { identity, key, serial, validity } =
+    let OwnLeaf { identity, speaker: (chain, own_key), key, serial, validity } =
         own_leaf::issue(&issuer, cell.load(), &id, &names).await?;
     keys.add(key);
     own_leaf::release_others(&ledger, serial).await;
+    ground.voice.set(chain, own_key);
+    keep_present(&ground.bundles, &state, cell.load().bundle()).await;
     let tls = Arc::new(TlsState::new(identity)?);
 
     let jwt = Arc::new(token_issuers(config));
@@ -86,8 +89,17 @@ pub(super) async fn assemble(
         policy,
         segment: segment.clone(),
     }));
-    let parts =
-        CaParts { cell, issuer, ledger, registry, bundles: bundle_changes, authority_troubles, id, evidence };
+    let parts = CaParts {
+        cell,
+        issuer,
+        ledger,
+        registry,
+        bundles: bundle_changes,
+        authority_troubles,
+        id,
+        evidence,
+        history: ground.bundles.clone(),
+    };
     let ca = Arc::new(ca(config, deps, driver, (parts, &keys, &jwt)));
     // Weak: the metrics belong to the CA that they show.
     let shown = Arc::downgrade(&ca);
@@ -111,6 +123,7 @@ pub(super) async fn assemble(
         segment,
         snapshots,
         tls,
+        voice: Arc::clone(&ground.voice),
         bundles,
         keys,
         jwt,
@@ -134,6 +147,19 @@ struct CaParts {
     authority_troubles: watch::Receiver<AuthorityTroubles>,
     id: SpiffeId,
     evidence: Arc<EvidenceReader>,
+    history: BundleHistory,
+}
+
+/// Keeps the present bundle as the first of the past, where a former release kept none. One that is being published
+/// comes with the vouch of that.
+async fn keep_present(history: &BundleHistory, state: &State, bundle: &Bundle) {
+    let owed = |effect: &Effect| matches!(effect, Effect::PublishBundle { .. });
+    if history.has(bundle.sequence()) || state.pending.iter().any(|pending| owed(&pending.effect)) {
+        return;
+    }
+    if let Err(error) = history.keep(Kept { bundle: bundle.clone(), vouch: None }).await {
+        tracing::warn!(%error, "the present bundle is not kept: whoever is away from now on needs a new join token");
+    }
 }
 
 fn ca(
@@ -142,7 +168,8 @@ fn ca(
     driver: &DriverHandle,
     (parts, keys, jwt): (CaParts, &Arc<CaKeys>, &Arc<JwtVerifier>),
 ) -> Ca {
-    let CaParts { cell, issuer, ledger, registry, bundles, authority_troubles, id, evidence } = parts;
+    let CaParts { cell, issuer, ledger, registry, bundles, authority_troubles, id, evidence, history } =
+        parts;
     let agents = Arc::new(registry.clone());
     Ca {
         authenticator: Authenticator::new(
@@ -167,6 +194,7 @@ fn ca(
         sessions: Sessions::default(),
         driver: driver.clone(),
         evidence,
+        history,
         policy: open::policy(config),
         bundles,
         authority_troubles,

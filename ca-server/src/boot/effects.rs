@@ -21,14 +21,17 @@ use plugins::{
 use rotation::{Der, Effect, Event, KeyName, PendingEffect, PreparedRoot, RootState, SignedIssuer, State};
 use rotation_driver::{EffectError, Effects};
 use serde::{Deserialize, Serialize};
-use trust::{Clock, Generation, Randomness, Root, RootId, TrustDomain};
+use trust::{Bundle, Clock, Generation, Randomness, Root, RootId, Sequence, TrustDomain};
 
 use super::layout::FILE_MODE;
+use crate::bundles::{BundleHistory, Kept, Voice};
 
 /// How long a plugin may take for one answer; the driver gives up after a minute.
 const PLUGIN_DEADLINE: Duration = Duration::from_secs(45);
 /// Time left between the end of an issuer and that of its root, so that clocks and delays never cross them.
 const ROOT_MARGIN: Duration = Duration::from_secs(60);
+/// Wait for the server's own leaf, at a start.
+const VOUCH_RETRY: Duration = Duration::from_millis(200);
 /// Issuers sign leaves only.
 const ISSUER_PATH_LEN: u8 = 0;
 /// One issuer stands below a root.
@@ -47,6 +50,8 @@ pub(super) struct CaEffects {
     pub(super) randomness: Arc<dyn Randomness>,
     /// What requests are served from; empty until the server has its first signer.
     pub(super) cell: Arc<OnceLock<Arc<SnapshotCell>>>,
+    pub(super) bundles: BundleHistory,
+    pub(super) voice: Arc<Voice>,
 }
 
 /// What new roots and issuers shall be.
@@ -82,6 +87,7 @@ impl Effects for CaEffects {
                 Ok(Event::IssuerSigned { request_id: request_id.clone(), issuer })
             }
             Effect::PublishBundle { sequence } => {
+                self.vouch(state, *sequence).await?;
                 self.in_force(pending.generation).await;
                 Ok(Event::BundlePublished { sequence: *sequence })
             }
@@ -212,6 +218,29 @@ impl CaEffects {
             return Err(refused("the root is at its end and can sign no issuer: start a rotation"));
         }
         Ok(left.min(self.shapes.issuer_lifetime).as_secs())
+    }
+
+    /// Keeps the bundle with the word of a CA that the bundle before it trusts: whoever is away now comes back by it. The
+    /// gate that waits for this bundle waits for that too, so the word is given while both bundles trust the signer.
+    async fn vouch(&self, state: &State, sequence: Sequence) -> Result<(), EffectError> {
+        if self.bundles.has(sequence) || state.sequence != sequence {
+            return Ok(());
+        }
+        let roots: Vec<_> = state.bundle().map(|(_, entry)| entry.der.as_bytes()).collect();
+        let bundle = Bundle::from_ders(self.trust_domain.clone(), sequence, &roots);
+        let bundle = bundle.map_err(|error| refused(&error.to_string()))?;
+        let before = sequence.0.checked_sub(1).and_then(|former| self.bundles.get(Sequence(former)));
+        let vouch = match &before {
+            // The first of all, or the first that is known.
+            None => None,
+            Some(before) => {
+                let vouch = self.voice.vouch(&before.bundle, &bundle, self.clock.now());
+                // At a start the server's own leaf comes a moment later.
+                let reason = "the server has no leaf yet that the former bundle trusts".to_owned();
+                Some(vouch.ok_or(EffectError::NotYet { reason, retry_after: VOUCH_RETRY })?)
+            }
+        };
+        self.bundles.keep(Kept { bundle, vouch }).await.map_err(|error| unavailable(&error))
     }
 
     /// Waits until requests are served from this generation or a later one, and none from an earlier.

@@ -54,6 +54,11 @@ impl EvidenceReader {
         self.config.alarm_after()
     }
 
+    /// How long after the end of its certificate an agent may still come back.
+    pub(crate) const fn return_within(&self) -> Duration {
+        self.config.return_within()
+    }
+
     /// When the bundle of `state` was first seen in force by this process; `None` while it is not. Staleness bounds
     /// begin then, so a restart makes them longer, never shorter.
     pub(crate) fn in_force_since(&self, state: &State) -> Option<Timestamp> {

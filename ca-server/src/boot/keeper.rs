@@ -22,6 +22,7 @@ use super::own_leaf;
 use super::snapshots::Snapshots;
 use crate::admin;
 use crate::authn::jwt::JwtVerifier;
+use crate::bundles::Voice;
 use crate::ca::Ca;
 use crate::config::RotationConfig;
 use crate::transport::tls::TlsState;
@@ -41,6 +42,7 @@ pub(super) struct Keeper {
     pub(super) segment: SegmentId,
     pub(super) snapshots: Snapshots,
     pub(super) tls: Arc<TlsState>,
+    pub(super) voice: Arc<Voice>,
     pub(super) bundles: watch::Sender<Bundle>,
     pub(super) keys: Arc<CaKeys>,
     pub(super) jwt: Arc<JwtVerifier>,
@@ -185,6 +187,8 @@ impl Keeper {
             return tracing::error!(%error, "the former leaf is served on");
         }
         self.own = leaf.validity;
+        let (chain, key) = leaf.speaker;
+        self.voice.set(chain, key);
         // Handshakes with the former leaf that are in flight are what gates settle for.
         own_leaf::release_others(&ca.ledger, leaf.serial).await;
         tracing::info!(not_after = %self.own.not_after(), "the server's own leaf is renewed");

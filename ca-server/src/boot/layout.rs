@@ -7,6 +7,7 @@
 //! | `keys/` | encrypted private keys | the key backend `file` |
 //! | `authority/<name>/` | what a root authority keeps | [`super::authority_state`] |
 //! | `requests/` | requests for issuers, so that a repeated one has the same bytes | [`super::effects`] |
+//! | `bundles/` | bundles of the past, for whoever was away | [`crate::bundles`] |
 //! | `ledger/` | rows of every leaf that may live | the ledger |
 //! | `registry.redb` | join tokens and agents | the registry |
 
@@ -49,7 +50,15 @@ impl Layout {
         if exists(self.record())? {
             return Ok(false);
         }
-        for path in [self.keys(), self.authorities(), self.requests(), self.ledger(), self.registry()] {
+        let later = [
+            self.keys(),
+            self.authorities(),
+            self.requests(),
+            self.bundles(),
+            self.ledger(),
+            self.registry(),
+        ];
+        for path in later {
             if exists(path.clone())? {
                 return Err(BootError::RecordLost { record: self.record(), found: path });
             }
@@ -71,6 +80,10 @@ impl Layout {
 
     pub(super) fn requests(&self) -> PathBuf {
         self.root.join("requests")
+    }
+
+    pub(super) fn bundles(&self) -> PathBuf {
+        self.root.join("bundles")
     }
 
     pub(super) fn ledger(&self) -> PathBuf {

@@ -17,6 +17,7 @@ use super::authority_state::FileState;
 use super::effects::{CaEffects, Shapes};
 use super::layout::{DIR_MODE, Layout};
 use super::{BootError, Embedding, HostDeps};
+use crate::bundles::{BundleHistory, Voice};
 use crate::config::{Config, KeysConfig, Passphrase};
 use crate::registry::AgentRegistry;
 
@@ -36,6 +37,9 @@ pub(super) struct Ground {
     pub(super) task: DriverTask,
     /// Where effects look for what requests are served from; empty until there is something.
     pub(super) cell: Arc<OnceLock<Arc<SnapshotCell>>>,
+    pub(super) bundles: BundleHistory,
+    /// What vouches for bundles; silent until the server has a leaf of its own.
+    pub(super) voice: Arc<Voice>,
 }
 
 /// Opens the record, the keys and the authority, and starts the driver over them.
@@ -50,10 +54,11 @@ pub(super) async fn ground(
     let keys = keys(config, Arc::clone(&plugins)).await?;
     let authorities = authority(config, (&plugins, layout, deps), &keys)?;
     let cell = Arc::new(OnceLock::new());
-    let started =
-        driver(config, (layout, deps), store, (&keys, authorities.clone()), Arc::clone(&cell)).await?;
+    let (bundles, voice) = (bundles(config, layout, deps).await?, Arc::<Voice>::default());
+    let served = Served { cell: Arc::clone(&cell), bundles: bundles.clone(), voice: Arc::clone(&voice) };
+    let started = driver(config, (layout, deps), store, (&keys, authorities.clone()), served).await?;
     let (driver, task) = started;
-    Ok(Ground { authorities, keys, driver, task, cell })
+    Ok(Ground { authorities, keys, driver, task, cell, bundles, voice })
 }
 
 /// The plugins of this program.
@@ -122,13 +127,35 @@ fn authority(
     Ok(BTreeMap::from([(chosen.name().to_owned(), opened)]))
 }
 
+/// What effects put in force.
+struct Served {
+    cell: Arc<OnceLock<Arc<SnapshotCell>>>,
+    bundles: BundleHistory,
+    voice: Arc<Voice>,
+}
+
+/// Opens the bundles of the past.
+async fn bundles(config: &Config, layout: &Layout, deps: &HostDeps) -> Result<BundleHistory, BootError> {
+    let (path, disk, domain) = (layout.bundles(), Arc::clone(&deps.disk), config.trust_domain().clone());
+    let failed = {
+        let path = path.clone();
+        move |source| BootError::DataDir { path, source }
+    };
+    blocking(move || {
+        disk.create_dir_all(&path, DIR_MODE)?;
+        BundleHistory::open(path, disk, &domain)
+    })
+    .await?
+    .map_err(failed)
+}
+
 /// Starts the driver over the record.
 async fn driver(
     config: &Config,
     (layout, deps): (&Layout, &HostDeps),
     store: Arc<dyn RecordStore>,
     (keys, authorities): (&Arc<dyn KeyBackend>, Authorities),
-    cell: Arc<OnceLock<Arc<SnapshotCell>>>,
+    served: Served,
 ) -> Result<(DriverHandle, DriverTask), BootError> {
     let requests = layout.requests();
     let made = deps.disk.create_dir_all(&requests, DIR_MODE);
@@ -148,7 +175,9 @@ async fn driver(
         disk: Arc::clone(&deps.disk),
         clock: Arc::clone(&deps.clock),
         randomness: Arc::clone(&deps.randomness),
-        cell,
+        cell: served.cell,
+        bundles: served.bundles,
+        voice: served.voice,
     };
     let parts = DriverParts {
         trust_domain: config.trust_domain().clone(),

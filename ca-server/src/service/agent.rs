@@ -36,11 +36,16 @@ impl Agents {
         if !digest.is_empty() && wanted.is_none() {
             return Err(Refusal::new(Reason::RequestInvalid, "a bundle digest has 32 bytes, or none"));
         }
-        if wanted.is_some_and(|wanted| wanted != present.bundle().digest()) {
+        let Some(wanted) = wanted.filter(|wanted| *wanted != present.bundle().digest()) else {
+            let bundle = Some(wire::bundle(present.bundle()));
+            return Ok(GetBundleResponse { bundle, transitions: Vec::new() });
+        };
+        let (from, way) = self.ca.history.way_from(&wanted).ok_or_else(|| {
             let text = "no bundle with this digest is known here: make a new join token";
-            return Err(Refusal::new(Reason::BundleUnknown, text));
-        }
-        Ok(GetBundleResponse { bundle: Some(wire::bundle(present.bundle())), transitions: Vec::new() })
+            Refusal::new(Reason::BundleUnknown, text)
+        })?;
+        let transitions = way.iter().map(|(bundle, vouch)| wire::transition(bundle, vouch)).collect();
+        Ok(GetBundleResponse { bundle: Some(wire::bundle(&from)), transitions })
     }
 
     async fn register(&self, call: &mut Call, message: RegisterRequest) -> Result<IssueResponse, Refusal> {
@@ -67,7 +72,7 @@ impl Agents {
     async fn renew(&self, call: &mut Call, message: RenewAgentRequest) -> Result<IssueResponse, Refusal> {
         let csr = ParsedCsr::from_der(&message.csr)?;
         let snapshot = self.ca.cell.load();
-        let caller = call.authenticate(&snapshot)?;
+        let caller = call.authenticate_returning(&snapshot)?;
         let request = self.ca.authorizer.renew_agent(&caller, csr.verify()?, &snapshot)?;
         Ok(wire::issued(&call.issue(&request, snapshot).await?))
     }

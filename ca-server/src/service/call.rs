@@ -47,6 +47,16 @@ impl Call {
         Ok(caller)
     }
 
+    /// As [`authenticate`](Self::authenticate), for an agent that was away.
+    pub(super) fn authenticate_returning(&mut self, snapshot: &CountedSnapshot) -> Result<Caller, Refusal> {
+        let certificates = self.peer.as_ref().map(|peer| peer.certificates.as_ref()).unwrap_or_default();
+        let within = self.ca.evidence.return_within();
+        let caller = self.ca.authenticator.returning(certificates, &self.metadata, snapshot, within)?;
+        self.caller = caller.label();
+        self.subject = Some(caller.subject());
+        Ok(caller)
+    }
+
     /// Issues a leaf, and counts it.
     pub(super) async fn issue(
         &self,

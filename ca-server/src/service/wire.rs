@@ -1,16 +1,27 @@
 //! Domain types as messages.
 
 use issuance::IssuedLeaf;
-use proto::banyan::agent::v1::{Bundle as BundleMessage, IssueResponse};
+use proto::banyan::agent::v1::{Bundle as BundleMessage, IssueResponse, Transition as TransitionMessage};
 use trust::Bundle;
+use trust::transition::Transition;
 
-/// A bundle. It has no transition statement: none came before it.
+/// A bundle.
 pub(super) fn bundle(bundle: &Bundle) -> BundleMessage {
     BundleMessage {
         trust_domain: bundle.trust_domain().to_string(),
         sequence: bundle.sequence().0,
         digest: bundle.digest().as_bytes().to_vec(),
         roots: bundle.roots().iter().map(|root| root.der().to_vec()).collect(),
+    }
+}
+
+/// A change of the bundle.
+pub(super) fn transition(after: &Bundle, vouch: &Transition) -> TransitionMessage {
+    TransitionMessage {
+        bundle: Some(bundle(after)),
+        statement: vouch.statement.clone(),
+        signature: vouch.signature.clone(),
+        issuer_chain: vouch.chain.clone(),
     }
 }
 

@@ -80,12 +80,26 @@ async fn the_last_good_leaf_is_served_until_it_expires_then_withheld_and_a_new_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agent_whose_own_certificate_expired_meanwhile_asks_for_a_token_and_is_back_with_one()
+async fn an_agent_whose_own_certificate_expired_meanwhile_is_back_with_its_registered_key()
 -> anyhow::Result<()> {
     let (bench, first) = served().await?;
     let Absence { clock, ca, agent, roots: _roots, mut leaf } = bench;
     ca.gate().set_open(false);
     clock.advance(HOUR * 25);
+    agent.until("its certificate is gone", |status| status.member.is_none()).await?;
+    ca.gate().set_open(true);
+    agent.until("a member again", |status| status.member.is_some() && status.connected).await?;
+    assert_ne!(while_time_passes(&clock, leaf.applied()).await?.version_info, first);
+    ca.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_was_away_longer_than_it_may_asks_for_a_token_and_is_back_with_one()
+-> anyhow::Result<()> {
+    let (bench, first) = served().await?;
+    let Absence { clock, ca, agent, roots: _roots, mut leaf } = bench;
+    ca.gate().set_open(false);
+    clock.advance(HOUR * 24 * 32);
     agent.until("its certificate is gone", |status| status.member.is_none()).await?;
     ca.gate().set_open(true);
     agent.until_it_says("banyan token create").await?;

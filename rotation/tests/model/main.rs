@@ -4,8 +4,8 @@
 //! The record is moved by the real `rotation::step` and nothing else. What the mesh and the driver do by the rules, they
 //! do not do when a protection is taken out; the walk must then meet a handshake that fails.
 //!
-//! Loss and delay need no moves of their own: whatever is on its way arrives in some move, late or never. A set
-//! `BANYAN_MODEL_LARGE` walks more.
+//! Loss and delay need no moves of their own: whatever is on its way arrives in some move, late or never. `cargo xtask
+//! model` walks the whole of a larger setting too.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -16,4 +16,5 @@ mod mesh;
 mod moves;
 mod protections;
 mod walk;
+mod whole;
 mod words;

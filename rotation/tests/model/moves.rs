@@ -339,6 +339,8 @@ fn operated(world: &World, setting: &Setting) -> Vec<(String, World)> {
     }
     let id = |text: &str| text.parse().unwrap();
     let verbs = [
+        Event::HoldRequested { request_id: id("hold") },
+        Event::ResumeRequested { request_id: id("resume") },
         Event::AbortRequested { request_id: id("abort") },
         Event::RollbackRequested { request_id: id("back") },
         Event::ActivateRequested { request_id: id("forward"), evidence: evidence(world, setting) },

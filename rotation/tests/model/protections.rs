@@ -5,10 +5,9 @@ use crate::walk::walk;
 
 /// Worlds that a walk may see, so that one that has grown is noticed.
 const MOST: usize = 150_000;
-const MOST_LARGE: usize = 20_000_000;
 
 /// Two proxies, no client, nothing breaks, handshakes take no time.
-const PLAIN: Setting = Setting {
+pub(crate) const PLAIN: Setting = Setting {
     without: Without::Nothing,
     ticks: 2,
     handshake: 0,
@@ -24,10 +23,7 @@ const PLAIN: Setting = Setting {
 };
 
 fn checked(name: &str, setting: Setting, without: &[Without]) {
-    let safe = match std::env::var_os("BANYAN_MODEL_LARGE") {
-        Some(_) => walk(&larger(setting), MOST_LARGE),
-        None => walk(&setting, MOST),
-    };
+    let safe = walk(&setting, MOST);
     println!("{name}: {} worlds, by phase {:?}", safe.worlds, safe.phases);
     if let Some((path, failing)) = safe.failure {
         panic!("{name}: {failing}\n{}", path.join("\n"));
@@ -39,16 +35,6 @@ fn checked(name: &str, setting: Setting, without: &[Without]) {
             broken.failure.unwrap_or_else(|| panic!("{name} without {without:?} fails nowhere"));
         println!("{name} without {without:?}: {} worlds, {} moves: {failing}", broken.worlds, path.len());
         println!("    {}", path.join("; "));
-    }
-}
-
-/// One more of everything that is there.
-fn larger(setting: Setting) -> Setting {
-    Setting {
-        ticks: setting.ticks + 1,
-        client_requests: setting.client_requests + u8::from(setting.client_leaf > 0),
-        agent_crashes: setting.agent_crashes + 1,
-        ..setting
     }
 }
 

@@ -1,6 +1,6 @@
 //! Breadth first, so that the first failure is a shortest one.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use rotation::Phase;
@@ -41,6 +41,46 @@ pub(crate) fn walk(setting: &Setting, most: usize) -> Seen {
         }
     }
     seen
+}
+
+/// What a walk that keeps no way back saw.
+#[derive(Debug, Default)]
+pub(crate) struct Space {
+    pub(crate) worlds: usize,
+    pub(crate) moves: usize,
+    /// Most moves from the start that the walk was away.
+    pub(crate) depth: usize,
+    pub(crate) phases: [usize; 4],
+    /// The first failing handshake that was met.
+    pub(crate) failure: Option<String>,
+}
+
+/// Walks everything, depth first, and remembers of each world only 64 bits: with 100 million worlds two of them share
+/// these by chance once in 3,700 such walks.
+pub(crate) fn exhaust(setting: &Setting, most: usize) -> Space {
+    let first = World::start(setting);
+    let mut seen = HashSet::from([fingerprint(&first)]);
+    let mut stack = vec![vec![first]];
+    let mut space = Space::default();
+    while let Some(level) = stack.last_mut() {
+        let Some(world) = level.pop() else {
+            stack.pop();
+            continue;
+        };
+        space.worlds += 1;
+        space.depth = space.depth.max(stack.len());
+        space.phases[phase(&world)] += 1;
+        assert!(space.worlds <= most, "more than {most} worlds: {setting:?}");
+        if let Some(failing) = world.failing(setting) {
+            space.failure = Some(failing);
+            return space;
+        }
+        let next = moves(&world, setting);
+        space.moves += next.len();
+        stack
+            .push(next.into_iter().map(|(_, world)| world).filter(|w| seen.insert(fingerprint(w))).collect());
+    }
+    space
 }
 
 fn phase(world: &World) -> usize {

@@ -1,5 +1,7 @@
 //! Names and times of the model. A tick is a second, starting at 1,000.
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use rotation::{
@@ -34,6 +36,17 @@ pub(crate) fn policy(settle: u64, skew: u64) -> Policy {
     }
 }
 
+/// Rows of the transition table that were taken: the phase, the event, and the phase after it.
+static REACHED: Mutex<BTreeSet<Row>> = Mutex::new(BTreeSet::new());
+
+/// A row of the transition table.
+pub(crate) type Row = (&'static str, &'static str, &'static str);
+
+/// The rows that were taken since this process started.
+pub(crate) fn reached() -> BTreeSet<Row> {
+    REACHED.lock().unwrap().clone()
+}
+
 /// Takes an event in the real machine; `None` if it is refused or changes nothing.
 pub(crate) fn taken(state: &State, event: &Event, tick: i64, policy: &Policy) -> Option<State> {
     let transition = step(state, event, at(tick), policy).ok()?;
@@ -42,6 +55,7 @@ pub(crate) fn taken(state: &State, event: &Event, tick: i64, policy: &Policy) ->
     }
     let checked = invariants::check_next(state, &transition.next);
     assert_eq!(checked, Ok(()), "after {event:?}");
+    REACHED.lock().unwrap().insert((state.phase.name(), event.name(), transition.next.phase.name()));
     Some(transition.next)
 }
 

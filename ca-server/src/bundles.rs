@@ -1,0 +1,276 @@
+//! Every bundle of the recent past, with who vouched for the change to it: the way back for whoever was away.
+//!
+//! A convenience, not authority: what cannot be read is left out with a warning, and only shortens the way.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use host::Disk;
+use rcgen::{KeyPair, SigningKey as _};
+use serde::{Deserialize, Serialize};
+use trust::transition::{Statement, Transition};
+use trust::{Bundle, BundleDigest, Sequence, Timestamp, TrustDomain};
+
+/// Bundles that are kept. A rotation makes two.
+pub(crate) const BUNDLES_MAX: usize = 64;
+
+const FILE_MODE: u32 = 0o600;
+
+/// The bundles that are kept. Clones are the same.
+#[derive(Clone, Debug)]
+pub(crate) struct BundleHistory(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    directory: PathBuf,
+    disk: Arc<dyn Disk>,
+    kept: RwLock<BTreeMap<Sequence, Kept>>,
+}
+
+/// One bundle, and who vouched for the change to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub(crate) bundle: Bundle,
+    /// `None` for the first that is known.
+    pub(crate) vouch: Option<Transition>,
+}
+
+/// The key of the server's own leaf, as far as it vouches for bundles.
+#[derive(Debug, Default)]
+pub(crate) struct Voice(RwLock<Option<Speaker>>);
+
+#[derive(Debug)]
+struct Speaker {
+    chain: Vec<Vec<u8>>,
+    key: KeyPair,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Form {
+    sequence: u64,
+    roots: Vec<String>,
+    vouch: Option<VouchForm>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VouchForm {
+    statement: String,
+    signature: String,
+    chain: Vec<String>,
+}
+
+impl BundleHistory {
+    /// Reads what was kept.
+    ///
+    /// # Errors
+    /// When the directory cannot be read; a file that cannot is left out.
+    pub(crate) fn open(directory: PathBuf, disk: Arc<dyn Disk>, domain: &TrustDomain) -> io::Result<Self> {
+        let mut kept = BTreeMap::new();
+        for entry in std::fs::read_dir(&directory)? {
+            let path = entry?.path();
+            match read(disk.as_ref(), &path, domain) {
+                Ok(found) => _ = kept.insert(found.bundle.sequence(), found),
+                Err(reason) => tracing::warn!(
+                    file = %path.display(), reason,
+                    "a bundle of the past cannot be read: whoever was away since then needs a new join token"
+                ),
+            }
+        }
+        Ok(Self(Arc::new(Inner { directory, disk, kept: RwLock::new(kept) })))
+    }
+
+    /// Whether this bundle is kept.
+    pub(crate) fn has(&self, sequence: Sequence) -> bool {
+        self.get(sequence).is_some()
+    }
+
+    /// A bundle that is kept.
+    pub(crate) fn get(&self, sequence: Sequence) -> Option<Kept> {
+        self.0.kept.read().unwrap_or_else(PoisonError::into_inner).get(&sequence).cloned()
+    }
+
+    /// Keeps a bundle: on the disk first. The oldest are forgotten.
+    ///
+    /// # Errors
+    /// As the disk says; nothing is kept then.
+    pub(crate) async fn keep(&self, kept: Kept) -> io::Result<()> {
+        let bytes = serde_json::to_vec(&Form::from(&kept)).map_err(io::Error::other)?;
+        let sequence = kept.bundle.sequence();
+        let (disk, path) = (Arc::clone(&self.0.disk), self.path(sequence));
+        let stored = tokio::task::spawn_blocking(move || disk.replace(&path, &bytes, FILE_MODE)).await;
+        stored.map_err(io::Error::other)??;
+        let forgotten = {
+            let mut all = self.0.kept.write().unwrap_or_else(PoisonError::into_inner);
+            all.insert(sequence, kept);
+            if all.len() > BUNDLES_MAX { all.pop_first() } else { None }
+        };
+        if let Some((old, _)) = forgotten {
+            let (disk, path) = (Arc::clone(&self.0.disk), self.path(old));
+            // A file that stays is read and forgotten again.
+            let _ = tokio::task::spawn_blocking(move || disk.remove(&path)).await;
+        }
+        Ok(())
+    }
+
+    /// The bundle with this digest, and every change since, oldest first; `None` if there is no unbroken way from it.
+    pub(crate) fn way_from(&self, digest: &BundleDigest) -> Option<(Bundle, Vec<(Bundle, Transition)>)> {
+        let all = self.0.kept.read().unwrap_or_else(PoisonError::into_inner);
+        let (start, from) = all.iter().rev().find(|(_, kept)| kept.bundle.digest() == *digest)?;
+        let mut expected = start.next();
+        let mut way = Vec::new();
+        for (sequence, kept) in all.range(expected..) {
+            if *sequence != expected {
+                return None;
+            }
+            way.push((kept.bundle.clone(), kept.vouch.clone()?));
+            expected = sequence.next();
+        }
+        Some((from.bundle.clone(), way))
+    }
+
+    fn path(&self, sequence: Sequence) -> PathBuf {
+        self.0.directory.join(format!("{:010}.json", sequence.0))
+    }
+}
+
+impl Voice {
+    /// Speaks with the key of this leaf from now on.
+    pub(crate) fn set(&self, chain: Vec<Vec<u8>>, key: KeyPair) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Speaker { chain, key });
+    }
+
+    /// Vouches for a change; `None` while the server has no leaf of its own, or one that the former bundle does not trust.
+    pub(crate) fn vouch(&self, before: &Bundle, after: &Bundle, at: Timestamp) -> Option<Transition> {
+        let speaker = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let Speaker { chain, key } = speaker.as_ref()?;
+        let statement = Statement::between(before, after, at).encode();
+        let signature = key.sign(&statement).ok()?;
+        let transition = Transition { statement, signature, chain: chain.clone() };
+        // Judged as whoever comes back will judge it.
+        transition.verify(before, after).is_ok().then_some(transition)
+    }
+}
+
+fn read(disk: &dyn Disk, path: &Path, domain: &TrustDomain) -> Result<Kept, String> {
+    let bytes = disk.read(path).map_err(|error| error.to_string())?;
+    let form: Form = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    let ders = decoded(&form.roots)?;
+    let bundle = Bundle::from_ders(domain.clone(), Sequence(form.sequence), &ders);
+    let bundle = bundle.map_err(|error| error.to_string())?;
+    let vouch = form.vouch.map(|vouch| {
+        Ok::<_, String>(Transition {
+            statement: bytes_of(&vouch.statement)?,
+            signature: bytes_of(&vouch.signature)?,
+            chain: decoded(&vouch.chain)?,
+        })
+    });
+    Ok(Kept { bundle, vouch: vouch.transpose()? })
+}
+
+fn decoded(texts: &[String]) -> Result<Vec<Vec<u8>>, String> {
+    texts.iter().map(|text| bytes_of(text)).collect()
+}
+
+fn bytes_of(text: &str) -> Result<Vec<u8>, String> {
+    STANDARD.decode(text).map_err(|error| error.to_string())
+}
+
+impl From<&Kept> for Form {
+    fn from(kept: &Kept) -> Self {
+        let text = |bytes: &[u8]| STANDARD.encode(bytes);
+        let vouch = kept.vouch.as_ref().map(|vouch| VouchForm {
+            statement: text(&vouch.statement),
+            signature: text(&vouch.signature),
+            chain: vouch.chain.iter().map(|der| text(der)).collect(),
+        });
+        let roots = kept.bundle.roots().iter().map(|root| text(root.der())).collect();
+        Self { sequence: kept.bundle.sequence().0, roots, vouch }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use host::{Fault, FaultDisk, How, Operation, RealDisk};
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyUsagePurpose};
+
+    use super::*;
+
+    fn root(name: &str) -> Vec<u8> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    }
+
+    fn kept(sequence: u64, vouched: bool) -> Kept {
+        let domain = TrustDomain::parse("example.org").unwrap();
+        let bundle = Bundle::from_ders(domain, Sequence(sequence), &[root(&format!("root {sequence}"))]);
+        let word = || Transition { statement: vec![1], signature: vec![2], chain: vec![vec![3]] };
+        Kept { bundle: bundle.unwrap(), vouch: vouched.then(word) }
+    }
+
+    #[tokio::test]
+    async fn a_way_leads_from_every_bundle_that_is_kept_and_survives_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let domain = TrustDomain::parse("example.org").unwrap();
+        let open = || BundleHistory::open(dir.path().to_owned(), Arc::new(RealDisk), &domain).unwrap();
+        let history = open();
+        let all: Vec<_> = (1..=3).map(|number| kept(number, number > 1)).collect();
+        for kept in all.clone() {
+            history.keep(kept).await.unwrap();
+        }
+        let history = open();
+        let (from, way) = history.way_from(&all[0].bundle.digest()).unwrap();
+        assert_eq!((from.sequence(), way.len()), (Sequence(1), 2));
+        assert_eq!(way[1].0, all[2].bundle);
+        assert_eq!(history.way_from(&all[2].bundle.digest()).unwrap().1.len(), 0);
+        assert!(history.way_from(&kept(9, false).bundle.digest()).is_none(), "never published here");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_read_breaks_the_way_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let domain = TrustDomain::parse("example.org").unwrap();
+        let open = || BundleHistory::open(dir.path().to_owned(), Arc::new(RealDisk), &domain).unwrap();
+        let all: Vec<_> = (1..=3).map(|number| kept(number, number > 1)).collect();
+        let history = open();
+        for kept in all.clone() {
+            history.keep(kept).await.unwrap();
+        }
+        std::fs::write(dir.path().join("0000000002.json"), b"{").unwrap();
+        let history = open();
+        assert!(history.way_from(&all[0].bundle.digest()).is_none());
+        assert!(history.way_from(&all[2].bundle.digest()).is_some());
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_stored_is_not_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Arc::new(FaultDisk::new(Arc::new(RealDisk)));
+        let domain = TrustDomain::parse("example.org").unwrap();
+        let history = BundleHistory::open(dir.path().to_owned(), disk.clone(), &domain).unwrap();
+        disk.plan(Fault::next(Operation::Replace, How::NotStored));
+        assert!(history.keep(kept(1, false)).await.is_err());
+        assert!(!history.has(Sequence(1)));
+    }
+
+    #[tokio::test]
+    async fn the_oldest_are_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let domain = TrustDomain::parse("example.org").unwrap();
+        let history = BundleHistory::open(dir.path().to_owned(), Arc::new(RealDisk), &domain).unwrap();
+        let most = BUNDLES_MAX as u64;
+        for number in 1..=most + 1 {
+            history.keep(kept(number, true)).await.unwrap();
+        }
+        assert!(!history.has(Sequence(1)) && history.has(Sequence(2)) && history.has(Sequence(most + 1)));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), BUNDLES_MAX);
+    }
+}
