@@ -4,4 +4,5 @@
 
 mod absence;
 mod live;
+mod operator;
 mod weakened;

@@ -1,0 +1,134 @@
+//! What an operator may do to a rotation under traffic, and what is refused with the state unmoved.
+
+use std::time::Duration;
+
+use integration_tests::mesh::{LiveMesh, SOON};
+use proto::banyan::admin::v1::{Rotation, Verb};
+use tonic::Code;
+
+async fn refused(mesh: &LiveMesh, request_id: &str, verb: Verb, words: &[&str]) -> anyhow::Result<()> {
+    let before = mesh.ca.rotation().await?;
+    let status = mesh.ca.steer(request_id, verb).await.expect_err("it is not legal");
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
+    for word in words.iter().chain(&[before.phase.as_str()]) {
+        assert!(status.message().contains(word), "{word} is missing in: {}", status.message());
+    }
+    let after = mesh.ca.rotation().await?;
+    let place =
+        |rotation: &Rotation| (rotation.phase.clone(), rotation.request_id.clone(), rotation.held_since);
+    assert_eq!(place(&before), place(&after), "the state moved");
+    Ok(())
+}
+
+async fn in_phase(mesh: &LiveMesh, phase: &str) -> anyhow::Result<Rotation> {
+    mesh.ca.until_rotation(phase, SOON, |rotation| rotation.phase == phase).await
+}
+
+fn assert_nothing_failed(talk: &integration_tests::mesh::Talk) {
+    assert!(talk.handshakes > 20, "only {} handshakes", talk.handshakes);
+    assert!(talk.failed.is_empty(), "{} failed: {:#?}", talk.failed.len(), talk.failed.first());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_abort_before_the_switch_leaves_the_old_root_alone() -> anyhow::Result<()> {
+    let mesh = LiveMesh::with_leaves_of(3_600, (3, 0), &()).await?;
+    let old = mesh.ca.running().bundle();
+    refused(&mesh, "x", Verb::Abort, &["no rotation", "start a rotation first"]).await?;
+    mesh.ca.rotate_in_mode("one", "manual").await?;
+    in_phase(&mesh, "distributing").await?;
+    let second = mesh.ca.rotate("two").await.expect_err("one at a time");
+    assert!(second.to_string().contains("one"), "{second}");
+    mesh.ca.rotate_in_mode("one", "manual").await?;
+    refused(&mesh, "back", Verb::Rollback, &["no switch to take back", "abort"]).await?;
+    mesh.ca.steer("stop", Verb::Abort).await?;
+    mesh.over("one").await?;
+    let now = mesh.ca.running().bundle();
+    assert_eq!((now.digest(), now.sequence().0), (old.digest(), old.sequence().0 + 2));
+    mesh.ca.steer("stop", Verb::Abort).await?;
+    assert_nothing_failed(&mesh.stop().await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_lets_the_old_root_sign_again_and_the_way_forward_stays_open() -> anyhow::Result<()> {
+    let mesh = LiveMesh::with_leaves_of(3_600, (3, 0), &()).await?;
+    let old = mesh.ca.running().bundle().roots()[0].id();
+    mesh.ca.rotate_in_mode("one", "manual").await?;
+    let open = |rotation: &Rotation| rotation.gate.as_ref().is_some_and(|gate| gate.open);
+    mesh.ca.until_rotation("everybody trusts the new root", SOON, open).await?;
+    mesh.ca.steer("hold", Verb::Hold).await?;
+    refused(&mesh, "early", Verb::Activate, &["held", "resume"]).await?;
+    mesh.ca.steer("resume", Verb::Resume).await?;
+    mesh.ca.steer("go", Verb::Activate).await?;
+    mesh.ca.steer("hold-2", Verb::Hold).await?;
+    refused(&mesh, "late", Verb::Abort, &["has signed", "roll back"]).await?;
+    mesh.ca.steer("back", Verb::Rollback).await?;
+    refused(&mesh, "again", Verb::Rollback, &["already"]).await?;
+    mesh.ca.steer("resume-2", Verb::Resume).await?;
+    mesh.over("one").await?;
+    assert_eq!(mesh.ca.running().bundle().roots()[0].id(), old, "the old root signs");
+    assert!(mesh.proxies.iter().all(|proxy| proxy.holding().root() == Some(old)));
+    refused(&mesh, "after", Verb::Rollback, &["no rotation"]).await?;
+    assert_nothing_failed(&mesh.stop().await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_proxy_is_named_and_waited_for_until_the_time_that_was_said() -> anyhow::Result<()> {
+    let mesh = LiveMesh::with_leaves_of(16, (3, 0), &()).await?;
+    mesh.proxies[2].freeze(true);
+    mesh.ca.rotate("one").await?;
+    let only_the_frozen = |rotation: &Rotation| {
+        let gate = rotation.gate.as_ref();
+        gate.is_some_and(|gate| gate.name == "trust" && gate.holders_total == 1 && gate.holds.len() == 2)
+    };
+    let waiting = mesh.ca.until_rotation("only the frozen one is waited for", SOON, only_the_frozen).await?;
+    let gate = waiting.gate.unwrap_or_default();
+    let holder = &gate.holders[0];
+    assert_eq!((holder.identity.as_str(), holder.agent.as_str()), (LiveMesh::identity(2).as_str(), "host-3"));
+    assert_eq!((holder.evidence_wanted.as_str(), holder.wanted), ("applied", waiting.sequence));
+    assert!(holder.applied < holder.wanted && holder.agent_connected);
+    let early = mesh.ca.steer("early", Verb::Activate).await.expect_err("the gate is closed");
+    for words in [gate.holds[0].as_str(), holder.identity.as_str(), "it opens by itself at"] {
+        assert!(early.message().contains(words), "{words} is missing in: {}", early.message());
+    }
+    let most = u64::try_from(gate.opens_at_latest - gate.at)? + 5;
+    mesh.ca
+        .until_rotation("the gate opens by itself", Duration::from_secs(most), |rotation| {
+            rotation.phase != "distributing"
+        })
+        .await?;
+    mesh.proxies[2].freeze(false);
+    mesh.over("one").await?;
+    assert_nothing_failed(&mesh.stop().await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_is_waited_for_until_somebody_says_that_it_has_the_bundle() -> anyhow::Result<()> {
+    use proto::banyan::admin::v1::{AddSubscriberRequest, ConfirmSubscriberRequest};
+    let mesh = LiveMesh::with_leaves_of(3_600, (2, 0), &()).await?;
+    let mut client = mesh.ca.rotations();
+    let partner = || "partner".to_owned();
+    client.add_subscriber(AddSubscriberRequest { name: partner(), staleness_seconds: 0 }).await?;
+    mesh.ca.rotate("one").await?;
+    let waits = |rotation: &Rotation| {
+        let gate = rotation.gate.as_ref();
+        gate.is_some_and(|gate| {
+            gate.holders_total == 1 && gate.opens_at_latest == 0 && gate.holders.len() == 1
+        })
+    };
+    let waiting = mesh.ca.until_rotation("only the partner is waited for", SOON, waits).await?;
+    assert_eq!(waiting.gate.unwrap_or_default().holders[0].identity, "partner");
+    let future = ConfirmSubscriberRequest { name: partner(), sequence: 99, by: String::new() };
+    assert!(client.confirm_subscriber(future).await.is_err());
+    let word = || ConfirmSubscriberRequest { name: partner(), sequence: 0, by: "ops on call".to_owned() };
+    let confirmed = client.confirm_subscriber(word()).await?.into_inner();
+    assert!(confirmed.confirmed_by.starts_with("ops on call (uid "), "{confirmed:?}");
+    let gone = |rotation: &Rotation| rotation.phase == "withdrawing" || rotation.phase == "steady";
+    mesh.ca.until_rotation("the new root alone is left", SOON, gone).await?;
+    client.confirm_subscriber(word()).await?;
+    mesh.over("one").await?;
+    assert_nothing_failed(&mesh.stop().await?);
+    Ok(())
+}
