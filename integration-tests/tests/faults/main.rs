@@ -4,6 +4,7 @@
 mod authority;
 mod kill;
 mod processes;
+mod rotation;
 mod serving;
 mod unreadable;
 mod writes;
