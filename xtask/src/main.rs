@@ -13,6 +13,7 @@ mod codegen;
 mod debian;
 mod gate;
 mod house;
+mod model;
 mod peers;
 mod process;
 
@@ -40,6 +41,12 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Walk the model of a rotation to its end: states, rows of the transition table, and what each protection prevents.
+    Model {
+        /// Walk the small settings only, as the tests do.
+        #[arg(long)]
+        small: bool,
+    },
     /// Check format, lints, documentation, dependencies and the rules of the house.
     Check,
 }
@@ -65,6 +72,7 @@ fn run(chore: Chore) -> anyhow::Result<()> {
             Ok(())
         }
         Chore::Test { arguments } => gate::test(&root, &arguments),
+        Chore::Model { small } => model::run(&root, small),
         Chore::Check => gate::check(&root),
     }
 }

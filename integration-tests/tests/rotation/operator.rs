@@ -78,16 +78,22 @@ async fn a_frozen_proxy_is_named_and_waited_for_until_the_time_that_was_said() -
     let mesh = LiveMesh::with_leaves_of(16, (3, 0), &()).await?;
     mesh.proxies[2].freeze(true);
     mesh.ca.rotate("one").await?;
+    // Its agent opens a new stream when it renews its own certificate: for a moment it is not connected.
     let only_the_frozen = |rotation: &Rotation| {
         let gate = rotation.gate.as_ref();
-        gate.is_some_and(|gate| gate.name == "trust" && gate.holders_total == 1 && gate.holds.len() == 2)
+        gate.is_some_and(|gate| {
+            gate.name == "trust"
+                && gate.holds.len() == 2
+                && gate.holders_total == 1
+                && gate.holders.iter().all(|holder| holder.agent_connected)
+        })
     };
     let waiting = mesh.ca.until_rotation("only the frozen one is waited for", SOON, only_the_frozen).await?;
     let gate = waiting.gate.unwrap_or_default();
     let holder = &gate.holders[0];
     assert_eq!((holder.identity.as_str(), holder.agent.as_str()), (LiveMesh::identity(2).as_str(), "host-3"));
     assert_eq!((holder.evidence_wanted.as_str(), holder.wanted), ("applied", waiting.sequence));
-    assert!(holder.applied < holder.wanted && holder.agent_connected);
+    assert!(holder.applied < holder.wanted, "{holder:?}");
     let early = mesh.ca.steer("early", Verb::Activate).await.expect_err("the gate is closed");
     for words in [gate.holds[0].as_str(), holder.identity.as_str(), "it opens by itself at"] {
         assert!(early.message().contains(words), "{words} is missing in: {}", early.message());

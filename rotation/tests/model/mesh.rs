@@ -51,6 +51,8 @@ pub(crate) struct Setting {
     pub(crate) disk_is_lost: bool,
     /// Whether an operator aborts, rolls back and goes forward again, each once at any time.
     pub(crate) operator: bool,
+    /// Whether that operator also holds the rotation and resumes it, each once at any time.
+    pub(crate) holds: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

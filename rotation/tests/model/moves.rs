@@ -345,7 +345,8 @@ fn operated(world: &World, setting: &Setting) -> Vec<(String, World)> {
         Event::RollbackRequested { request_id: id("back") },
         Event::ActivateRequested { request_id: id("forward"), evidence: evidence(world, setting) },
     ];
-    let moved = verbs.iter().filter_map(|verb| {
+    let held = |verb: &&Event| matches!(verb, Event::HoldRequested { .. } | Event::ResumeRequested { .. });
+    let moved = verbs.iter().filter(|verb| setting.holds || !held(verb)).filter_map(|verb| {
         let record = taken(&world.record, verb, world.tick, &limits(setting))?;
         Some((verb.name().to_owned(), World { record, ..world.clone() }))
     });

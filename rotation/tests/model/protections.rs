@@ -20,6 +20,7 @@ pub(crate) const PLAIN: Setting = Setting {
     replica_crashes: 0,
     disk_is_lost: false,
     operator: false,
+    holds: false,
 };
 
 fn checked(name: &str, setting: Setting, without: &[Without]) {
