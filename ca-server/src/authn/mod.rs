@@ -27,7 +27,7 @@ use issuance::Snapshot;
 use rustls_pki_types::CertificateDer;
 use tonic::metadata::MetadataMap;
 use trust::join_token::JOIN_TOKEN_PREFIX;
-use trust::{Certificate, Clock, Serial, SpiffeId, SpkiHash, Timestamp};
+use trust::{Bundle, Chain, Clock, PeerRole, Serial, SpiffeId, SpkiHash, Timestamp};
 
 use self::join_token::{JoinGrant, JoinTokens};
 use self::jwt::{JwtVerifier, TokenClaims};
@@ -155,11 +155,9 @@ impl Authenticator {
 }
 
 impl Authenticator {
-    /// As [`authenticate`](Self::authenticate), for an agent that was away: its certificate may have ended at most so long
-    /// ago, may chain to a root that has gone, and its row may be forgotten.
-    ///
-    /// What such a certificate says is not proven by anybody. The handshake has proven its key, and only for the key that
-    /// the agent is registered with is anything allowed: the certificate's signature could prove no more.
+    /// As [`authenticate`](Self::authenticate), for an agent that was away: its certificate may have ended, may chain to a
+    /// root that has gone, and its row may be forgotten. The root must be one that this trust domain ever had, so that the
+    /// end that the certificate names is true; whether its key is still registered is for [`crate::authz`].
     ///
     /// # Errors
     /// The refusal of the certificate where it is no such one.
@@ -168,33 +166,43 @@ impl Authenticator {
         certificates: &[CertificateDer<'_>],
         metadata: &MetadataMap,
         snapshot: &Snapshot,
-        within: Duration,
+        former: &FormerMembers<'_>,
     ) -> Result<Caller, Refusal> {
         self.authenticate(certificates, metadata, snapshot).or_else(|refusal| {
             let may_return = matches!(
                 refusal.reason(),
                 Reason::CertificateExpired | Reason::CertificateUntrusted | Reason::CertificateNotIssued
             );
-            let former = certificates.first().filter(|_| may_return);
-            let former = former.and_then(|leaf| Certificate::parse(leaf).ok());
-            let agent = former.and_then(|leaf| former_agent(&leaf, snapshot, (self.clock.now(), within)));
-            agent.map(Caller).ok_or(refusal)
+            let agent = || former_agent(certificates, former, self.clock.now());
+            may_return.then(agent).flatten().map(Caller).ok_or(refusal)
         })
     }
 }
 
+/// Whose certificate may be over and still bring its agent back.
+pub struct FormerMembers<'a> {
+    /// How long after the end of the certificate.
+    pub within: Duration,
+    /// Every root that the trust domain ever had, as one bundle.
+    pub roots: &'a dyn Fn() -> Option<Bundle>,
+}
+
 /// The agent that a former certificate names.
 fn former_agent(
-    leaf: &Certificate,
-    snapshot: &Snapshot,
-    (now, within): (Timestamp, Duration),
+    certificates: &[CertificateDer<'_>],
+    former: &FormerMembers<'_>,
+    now: Timestamp,
 ) -> Option<CallerKind> {
+    let roots = (former.roots)()?;
+    let chain = Chain::parse(certificates).ok()?;
+    let leaf = chain.leaf();
+    let end = leaf.validity().not_after();
+    chain.verify(&roots, now.min(end), PeerRole::Client).ok()?;
     let identity = leaf.spiffe_id().ok()?;
     let name = identity.agent_name()?.to_owned();
-    let ours = identity.trust_domain() == snapshot.bundle().trust_domain();
-    let recent = leaf.validity().not_after().plus(within) >= now;
+    let ours = identity.trust_domain() == roots.trust_domain() && end.plus(former.within) >= now;
     let agent = CallerKind::Agent { name, serial: leaf.serial()?, spki: leaf.spki_hash() };
-    (ours && recent && !leaf.is_ca()).then_some(agent)
+    ours.then_some(agent)
 }
 
 /// The one bearer token of a call. Another scheme is a credential that can not be judged, and so a bad one.

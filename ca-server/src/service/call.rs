@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use issuance::{AuthorizedRequest, CountedSnapshot, IssueError, IssuedLeaf};
+use rotation::State;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Status};
+use trust::Bundle;
+use trust::bundle::BUNDLE_ROOTS_MAX;
 
-use crate::authn::Caller;
+use crate::authn::{Caller, FormerMembers};
 use crate::ca::{Ca, Refused, UNKNOWN_CALLER};
 use crate::refusal::{Reason, Refusal};
 use crate::transport::grpc::Peer;
@@ -50,8 +53,9 @@ impl Call {
     /// As [`authenticate`](Self::authenticate), for an agent that was away.
     pub(super) fn authenticate_returning(&mut self, snapshot: &CountedSnapshot) -> Result<Caller, Refusal> {
         let certificates = self.peer.as_ref().map(|peer| peer.certificates.as_ref()).unwrap_or_default();
-        let within = self.ca.evidence.return_within();
-        let caller = self.ca.authenticator.returning(certificates, &self.metadata, snapshot, within)?;
+        let roots = || every_root(&self.ca.driver.state());
+        let former = FormerMembers { within: self.ca.evidence.return_within(), roots: &roots };
+        let caller = self.ca.authenticator.returning(certificates, &self.metadata, snapshot, &former)?;
         self.caller = caller.label();
         self.subject = Some(caller.subject());
         Ok(caller)
@@ -94,4 +98,12 @@ fn logged(error: IssueError) -> Refusal {
         tracing::error!(error = told, reason = refusal.reason().as_str(), "no leaf was issued");
     }
     refusal
+}
+
+/// Every root that the record knows, tainted ones aside; of more than a bundle may hold those that end last.
+fn every_root(state: &State) -> Option<Bundle> {
+    let mut believed: Vec<_> = state.roots.values().filter(|root| !root.tainted).collect();
+    believed.sort_by_key(|root| std::cmp::Reverse(root.not_after));
+    let ders: Vec<_> = believed.iter().take(BUNDLE_ROOTS_MAX).map(|root| root.der.as_bytes()).collect();
+    Bundle::from_ders(state.trust_domain.clone(), state.sequence, &ders).ok()
 }

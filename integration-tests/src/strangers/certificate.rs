@@ -68,11 +68,18 @@ impl<'c> Signer<'c> {
     /// # Panics
     /// When the CA's key is not in memory.
     pub async fn forge(&self, forgery: &Forgery) -> Credential {
-        let key = KeyPair::generate().unwrap();
+        self.forge_for(&KeyPair::generate().unwrap(), forgery).await
+    }
+
+    /// Signs a forgery for this key.
+    ///
+    /// # Panics
+    /// As [`forge`](Self::forge).
+    pub async fn forge_for(&self, key: &KeyPair, forgery: &Forgery) -> Credential {
         let leaf = self.certify(forgery, &key.subject_public_key_info()).await;
         let mut chain = vec![leaf, self.certificate.der().to_vec()];
-        chain.extend(std::iter::repeat_n(filler(&key), forgery.fillers));
-        Credential::new(chain, &key)
+        chain.extend(std::iter::repeat_n(filler(key), forgery.fillers));
+        Credential::new(chain, key)
     }
 
     async fn certify(&self, forgery: &Forgery, spki: &[u8]) -> Vec<u8> {

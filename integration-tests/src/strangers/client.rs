@@ -70,6 +70,14 @@ impl Credential {
         Self { chain, key: key.serialize_der() }
     }
 
+    /// The key, to be used for something else too.
+    ///
+    /// # Panics
+    /// Never: it was encoded by the same library.
+    pub fn key_pair(&self) -> KeyPair {
+        KeyPair::try_from(self.key.as_slice()).unwrap()
+    }
+
     fn certified(&self) -> CertifiedKey {
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.clone()));
         let key = rustls::crypto::ring::sign::any_supported_type(&key).unwrap();

@@ -35,7 +35,11 @@ impl CsrDraft {
     /// # Panics
     /// When the machine has no randomness.
     pub fn new() -> Self {
-        let key = KeyPair::generate().unwrap();
+        Self::of(KeyPair::generate().unwrap())
+    }
+
+    /// The same of a key that there is.
+    pub fn of(key: KeyPair) -> Self {
         let draft = Self {
             version: der(|w| w.unsigned(&[0])),
             subject: sequence(&[]),

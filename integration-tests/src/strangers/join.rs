@@ -3,8 +3,9 @@
 use hyper_util::rt::TokioIo;
 use proto::banyan::admin::v1::CreateTokenRequest;
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
-use proto::banyan::agent::v1::RegisterRequest;
 use proto::banyan::agent::v1::agent_service_client::AgentServiceClient;
+use proto::banyan::agent::v1::{IssueWorkloadRequest, RegisterRequest, RenewAgentRequest};
+use rcgen::KeyPair;
 use tokio::net::UnixStream;
 use tonic::Request;
 use tonic::metadata::MetadataValue;
@@ -71,5 +72,28 @@ impl TestClient {
         let answer = AgentServiceClient::new(self.channel.clone()).register(request).await;
         let chain = answer.map_err(|status| Refused::of(&status))?.into_inner().chain;
         Ok(Credential::new(chain, &draft.key))
+    }
+
+    /// Renews an agent's own certificate, for this key.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub async fn renew_agent(&self, key: KeyPair) -> Result<Credential, Refused> {
+        let draft = CsrDraft::of(key).without_names();
+        let message = RenewAgentRequest { csr: draft.der() };
+        let answer = AgentServiceClient::new(self.channel.clone()).renew_agent(message).await;
+        let chain = answer.map_err(|status| Refused::of(&status))?.into_inner().chain;
+        Ok(Credential::new(chain, &draft.key))
+    }
+
+    /// Asks for a leaf as an agent does for a workload.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub async fn issue_workload(&self, identity: &str) -> Result<(), Refused> {
+        let csr = CsrDraft::new().without_names().der();
+        let message = IssueWorkloadRequest { csr, spiffe_id: identity.to_owned(), ..Default::default() };
+        let answer = AgentServiceClient::new(self.channel.clone()).issue_workload(message).await;
+        answer.map(drop).map_err(|status| Refused::of(&status))
     }
 }

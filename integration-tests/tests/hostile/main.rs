@@ -18,6 +18,7 @@ mod judge;
 mod mtls_renewal;
 mod mutations;
 mod request;
+mod returning;
 mod token;
 
 use integration_tests::strangers::{CaOptions, TestCa, TestClient};
