@@ -6,6 +6,7 @@
 
 mod agent;
 mod ca;
+mod clock;
 mod csr_client;
 mod envoy;
 mod gate;
@@ -21,6 +22,7 @@ mod traffic;
 
 pub use agent::TestAgent;
 pub use ca::{MeshCa, Registered};
+pub use clock::ShiftedClock;
 pub use csr_client::CsrClient;
 pub use envoy::{Envoy, Route};
 pub use gate::Gate;

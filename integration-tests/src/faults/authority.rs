@@ -6,9 +6,10 @@ use async_trait::async_trait;
 use plugin_self_signed::SelfSignedPlugin;
 use plugins::{
     AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, Description, Health, IssuerChain,
-    IssuerRequest, Outcome, PluginError, RootAuthority, RootSet, StageRoots, Ticket,
+    IssuerRequest, Outcome, PluginError, RootAuthority, RootSet, StageRequest, StageRoots, Ticket,
 };
 use tokio::sync::watch;
+use trust::RootId;
 
 /// What an authority does when it is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub enum AuthorityMode {
     Hangs,
     /// It answers with an error at once.
     Down,
+    /// It works, but the roots that it makes are none: certificates that may sign nothing.
+    Lies,
 }
 
 /// Turns an authority on and off, and counts how often issuers were asked for. Clones are the same switch; as a plugin it
@@ -51,7 +54,7 @@ impl AuthoritySwitch {
         let mut mode = self.mode.subscribe();
         let found = mode.wait_for(|mode| *mode != AuthorityMode::Hangs).await.map(|mode| *mode);
         match found {
-            Ok(AuthorityMode::Works) => Ok(()),
+            Ok(AuthorityMode::Works | AuthorityMode::Lies) => Ok(()),
             _ => Err(PluginError::Transient { detail: "the authority is down".to_owned() }),
         }
     }
@@ -101,7 +104,33 @@ impl RootAuthority for Switched {
     }
 
     fn staging(&self) -> Option<&dyn StageRoots> {
-        self.inner.staging()
+        self.inner.staging().map(|_| self as &dyn StageRoots)
+    }
+}
+
+#[async_trait]
+impl StageRoots for Switched {
+    async fn stage(
+        &self,
+        context: &CallContext,
+        request: &StageRequest,
+    ) -> Result<Outcome<Vec<u8>>, PluginError> {
+        self.switch.pass().await?;
+        let staging =
+            self.inner.staging().ok_or(PluginError::Permanent { detail: "it stages no roots".to_owned() })?;
+        if *self.switch.mode.borrow() == AuthorityMode::Lies {
+            let lie = rcgen::generate_simple_self_signed(vec!["no.ca.example".to_owned()]);
+            let lie = lie.map_err(|error| PluginError::Transient { detail: error.to_string() })?;
+            return Ok(Outcome::Ready(lie.cert.der().to_vec()));
+        }
+        staging.stage(context, request).await
+    }
+
+    async fn activate(&self, context: &CallContext, root: &RootId) -> Result<(), PluginError> {
+        self.switch.pass().await?;
+        let staging =
+            self.inner.staging().ok_or(PluginError::Permanent { detail: "it stages no roots".to_owned() })?;
+        staging.activate(context, root).await
     }
 }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 use ca_server::Embedding;
 use host::SystemClock;
 
-use super::{CsrClient, Member, MeshCa, Proxy, SOON, Talk, TestAgent, TokenIssuer, Traffic, eventually};
+use super::{
+    CsrClient, Member, MeshCa, Proxy, SOON, ShiftedClock, Talk, TestAgent, TokenIssuer, Traffic, eventually,
+};
 
 /// Life of leaves in a mesh that waits for leaves to end.
 const SHORT_LIFE: u64 = 12;
@@ -19,8 +21,10 @@ const ROTATION_MAX: Duration = Duration::from_secs(120);
 pub struct LiveMesh {
     /// The CA.
     pub ca: MeshCa,
-    /// Agents, each with the proxy of the same index.
+    /// Agents, each with the proxy and the clock of the same index.
     pub agents: Vec<TestAgent>,
+    /// The agents' clocks.
+    pub clocks: Vec<Arc<ShiftedClock>>,
     /// Proxies.
     pub proxies: Vec<Arc<Proxy>>,
     /// Clients without agent.
@@ -54,6 +58,7 @@ impl LiveMesh {
         let mut mesh = Self {
             ca,
             agents: Vec::new(),
+            clocks: Vec::new(),
             proxies: Vec::new(),
             clients: Vec::new(),
             traffic: Traffic::among(&[]),
@@ -115,7 +120,7 @@ impl LiveMesh {
     /// # Errors
     /// When a part does not end in time.
     pub async fn stop(self) -> anyhow::Result<Talk> {
-        let Self { ca, agents, proxies, clients, traffic } = self;
+        let Self { ca, agents, clocks: _, proxies, clients, traffic } = self;
         let talk = traffic.stop().await?;
         drop((proxies, clients));
         for mut agent in agents {
@@ -127,7 +132,9 @@ impl LiveMesh {
 
     async fn join(&mut self, number: usize) -> anyhow::Result<()> {
         let (name, identity) = (Self::agent_name(number - 1), Self::identity(number - 1));
+        let clock = Arc::new(ShiftedClock::default());
         let agent = TestAgent::of(self.ca.gate().address())?
+            .with_clock(Arc::clone(&clock) as Arc<dyn trust::Clock>)
             .with_token(&self.ca.token(&name, &[&identity]).await?)?
             .with_own_workload(&identity)
             .joined()
@@ -138,6 +145,7 @@ impl LiveMesh {
         })
         .await?;
         self.agents.push(agent);
+        self.clocks.push(clock);
         self.proxies.push(proxy);
         Ok(())
     }

@@ -44,8 +44,16 @@ pub struct Holding {
 pub struct Proxy {
     name: String,
     holding: Arc<Mutex<Holding>>,
-    frozen: watch::Sender<bool>,
+    mood: watch::Sender<Mood>,
     _streams: JoinSet<()>,
+}
+
+/// What a proxy does with what is pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mood {
+    Takes,
+    Frozen,
+    Refuses,
 }
 
 /// Why two members could not shake hands.
@@ -96,19 +104,19 @@ impl Proxy {
     /// Follows the secrets `default` and `ROOTCA` of an agent's socket; comes again when the agent does.
     pub fn follow(name: &str, socket: PathBuf) -> Self {
         let holding = Arc::new(Mutex::new(Holding::default()));
-        let frozen = watch::Sender::new(false);
+        let mood = watch::Sender::new(Mood::Takes);
         let mut streams = JoinSet::new();
         for secret in ["ROOTCA", "default"] {
-            let (socket, holding, ice) = (socket.clone(), Arc::clone(&holding), frozen.subscribe());
+            let (socket, holding, mood) = (socket.clone(), Arc::clone(&holding), mood.subscribe());
             streams.spawn(async move {
                 loop {
                     // The agent is away, or comes back; what it pushed last stays in use.
-                    let _ = follow(secret, &socket, &holding, ice.clone()).await;
+                    let _ = follow(secret, &socket, &holding, mood.clone()).await;
                     tokio::time::sleep(RETRY).await;
                 }
             });
         }
-        Self { name: name.to_owned(), holding, frozen, _streams: streams }
+        Self { name: name.to_owned(), holding, mood, _streams: streams }
     }
 
     /// Its name in failures.
@@ -123,7 +131,13 @@ impl Proxy {
 
     /// Frozen, it takes and acknowledges nothing, and goes on with what it has.
     pub fn freeze(&self, frozen: bool) {
-        self.frozen.send_replace(frozen);
+        self.mood.send_replace(if frozen { Mood::Frozen } else { Mood::Takes });
+    }
+
+    /// Refusing, it answers whatever comes with an error, and goes on with what it has. When it ends that it comes anew, as
+    /// one that was mended and restarted.
+    pub fn refuse(&self, refuses: bool) {
+        self.mood.send_replace(if refuses { Mood::Refuses } else { Mood::Takes });
     }
 }
 
@@ -131,13 +145,21 @@ async fn follow(
     name: &str,
     socket: &std::path::Path,
     holding: &Mutex<Holding>,
-    mut frozen: watch::Receiver<bool>,
+    mut mood: watch::Receiver<Mood>,
 ) -> anyhow::Result<()> {
     let mut stream = Subscriber::open(socket, name).await?;
     loop {
-        let answer = stream.pushed().await?;
-        frozen.wait_for(|frozen| !frozen).await?;
-        match take(&answer, holding) {
+        let refused = *mood.borrow_and_update() == Mood::Refuses;
+        let answer = tokio::select! {
+            answer = stream.pushed() => answer?,
+            _ = mood.changed(), if refused => anyhow::bail!("restarted after refusals"),
+        };
+        let mood = *mood.wait_for(|mood| *mood != Mood::Frozen).await?;
+        let taken = match mood {
+            Mood::Refuses => Err(anyhow::anyhow!("this proxy refuses everything")),
+            Mood::Takes | Mood::Frozen => take(&answer, holding),
+        };
+        match taken {
             Ok(()) => stream.ack(&answer).await?,
             Err(error) => stream.nack(&answer, &error.to_string()).await?,
         }

@@ -5,4 +5,5 @@
 mod absence;
 mod live;
 mod operator;
+mod trouble;
 mod weakened;
