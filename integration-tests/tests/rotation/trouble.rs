@@ -1,10 +1,8 @@
 //! What may go wrong in the middle of a rotation: it waits and says why, nobody loses a connection, and when the trouble
 //! is over it goes on by itself.
 
-use std::time::Duration;
-
 use integration_tests::faults::{AuthorityMode, AuthoritySwitch};
-use integration_tests::mesh::{LiveMesh, SOON, Talk, eventually};
+use integration_tests::mesh::{LiveMesh, SOON, Talk};
 use plugins::Registry;
 use proto::banyan::admin::v1::{Rotation, Verb};
 use trust::Clock as _;
