@@ -12,7 +12,7 @@ use trust::{Bundle, Clock, Randomness, SpiffeId, Timestamp};
 
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
-use crate::boot::{AuthorityTroubles, EvidenceReader};
+use crate::boot::{Authorities, AuthorityTroubles, EvidenceReader};
 use crate::bundles::BundleHistory;
 use crate::metrics::Metrics;
 use crate::refusal::{Reason, Refusal};
@@ -44,6 +44,8 @@ pub(crate) struct Ca {
     pub(crate) policy: Policy,
     /// The bundle in force, for streams.
     pub(crate) bundles: watch::Receiver<Bundle>,
+    /// The authorities of the configuration.
+    pub(crate) authorities: Authorities,
     /// What is wrong with root authorities.
     pub(crate) authority_troubles: watch::Receiver<AuthorityTroubles>,
     /// The id of this replica.

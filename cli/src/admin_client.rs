@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
+use proto::banyan::admin::v1::authority_service_client::AuthorityServiceClient;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
@@ -31,6 +32,14 @@ pub async fn connect(target: &AdminTarget) -> Result<AdminServiceClient<Channel>
 /// As [`connect`].
 pub async fn rotations(target: &AdminTarget) -> Result<RotationServiceClient<Channel>, Failure> {
     Ok(RotationServiceClient::new(open(target).await?))
+}
+
+/// As [`connect`], for root authorities.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn authorities(target: &AdminTarget) -> Result<AuthorityServiceClient<Channel>, Failure> {
+    Ok(AuthorityServiceClient::new(open(target).await?))
 }
 
 async fn open(target: &AdminTarget) -> Result<Channel, Failure> {

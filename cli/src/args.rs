@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod authority;
 mod rotate;
 
+pub use authority::{AuthorityAction, AuthorityOptions};
 pub use rotate::{
     JournalAction, JournalOptions, RotateAction, RotateLookOptions, RotateOptions, RotateStartOptions,
     RotateSteerOptions, SubscriberAction, SubscriberOptions,
@@ -33,6 +35,8 @@ pub enum Verb {
     Token(TokenOptions),
     /// Look at roots
     Root(RootOptions),
+    /// Look at root authorities, and ask them how they are
+    Authority(AuthorityOptions),
     /// Replace the root while everything keeps running, and watch it
     Rotate(RotateOptions),
     /// Who relies on the bundle without a leaf of this CA

@@ -152,19 +152,21 @@ pub trait RetireRoots: Send + Sync {
 
 /// What an authority is.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Description {
     /// The name of this instance in the configuration, such as `main`.
     pub name: String,
     /// The plugin's name in the registry, such as `self-signed`.
-    pub plugin: &'static str,
+    pub plugin: String,
     /// The plugin's version.
-    pub version: &'static str,
+    pub version: String,
     /// Whether nobody else issues under its roots. Without it only time proves that a root's leaves are gone.
     pub exclusive: bool,
 }
 
 /// The roots that an authority stands for, not yet checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RootSet {
     /// Root certificates in DER, in any order, each once.
     pub roots: Vec<RootDer>,
@@ -176,6 +178,7 @@ pub struct RootSet {
 
 /// A request for an issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct IssuerRequest {
     /// The root to sign under, as announced.
     pub root: RootId,
@@ -191,6 +194,7 @@ pub struct IssuerRequest {
 
 /// An issuer and what stands between it and its root, not yet checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct IssuerChain {
     /// Certificates in DER: the issuer first, each signed by the next, without the root.
     pub certificates: Vec<Vec<u8>>,
@@ -198,6 +202,7 @@ pub struct IssuerChain {
 
 /// A request for a root.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StageRequest {
     /// The trust domain the root stands for.
     pub trust_domain: TrustDomain,
@@ -209,6 +214,7 @@ pub struct StageRequest {
 
 /// A request for a cross certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CrossSignRequest {
     /// The own root to sign with.
     pub signer: RootId,
@@ -216,4 +222,58 @@ pub struct CrossSignRequest {
     pub other_root: RootDer,
     /// How long the cross certificate must be good for, from now.
     pub ttl: Duration,
+}
+
+impl Description {
+    /// An authority whose roots nobody else issues under.
+    pub fn new(name: impl Into<String>, plugin: impl Into<String>, version: impl Into<String>) -> Self {
+        Self { name: name.into(), plugin: plugin.into(), version: version.into(), exclusive: true }
+    }
+
+    /// The same, where others may issue under its roots too.
+    #[must_use]
+    pub fn shared(self) -> Self {
+        Self { exclusive: false, ..self }
+    }
+}
+
+impl RootSet {
+    /// A set of roots; `generation` is raised by each change of the other two.
+    pub fn new(roots: Vec<RootDer>, signing: Option<RootId>, generation: u64) -> Self {
+        Self { roots, signing, generation }
+    }
+}
+
+impl IssuerRequest {
+    /// A request for an issuer that signs leaves only.
+    pub fn new(root: RootId, csr_der: Vec<u8>, trust_domain: TrustDomain, ttl: Duration) -> Self {
+        Self { root, csr_der, trust_domain, ttl, path_len: 0 }
+    }
+
+    /// The same, for an issuer below which so many further CAs may stand.
+    #[must_use]
+    pub fn with_path_len(self, path_len: u8) -> Self {
+        Self { path_len, ..self }
+    }
+}
+
+impl IssuerChain {
+    /// A chain: the issuer first, each signed by the next, without the root.
+    pub fn new(certificates: Vec<Vec<u8>>) -> Self {
+        Self { certificates }
+    }
+}
+
+impl StageRequest {
+    /// A request for a root.
+    pub fn new(trust_domain: TrustDomain, lifetime: Duration, key: KeySpec) -> Self {
+        Self { trust_domain, lifetime, key }
+    }
+}
+
+impl CrossSignRequest {
+    /// A request for a cross certificate.
+    pub fn new(signer: RootId, other_root: RootDer, ttl: Duration) -> Self {
+        Self { signer, other_root, ttl }
+    }
 }

@@ -48,6 +48,7 @@ impl fmt::Display for RequestId {
 
 /// What comes with every call to an authority.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct CallContext {
     /// The intention this call serves; repeated calls carry the same id.
     pub request_id: RequestId,
@@ -97,6 +98,7 @@ impl Ticket {
 
 /// How an authority or key backend is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Health {
     /// Whether it can serve.
     pub state: HealthState,
@@ -121,6 +123,11 @@ impl Health {
     /// All is well.
     pub fn ok() -> Self {
         Self { state: HealthState::Ok, earliest_expiry: None, detail: String::new() }
+    }
+
+    /// It serves, but an operator should look, and at what.
+    pub fn degraded(detail: impl Into<String>) -> Self {
+        Self { state: HealthState::Degraded, earliest_expiry: None, detail: detail.into() }
     }
 
     /// It does not serve, and why.

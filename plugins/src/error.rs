@@ -11,6 +11,7 @@ use crate::keys::KeyId;
 ///
 /// The core never gives up the present for an error: the old root keeps signing whatever is returned here.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum PluginError {
     /// Asked too often. The caller repeats the call, with the same request id, after `retry_after`.
     #[error("the authority asks to wait {} s before the next request", retry_after.as_secs())]
@@ -64,6 +65,7 @@ impl PluginError {
 
 /// Why a key backend did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum KeyError {
     /// There is no such key, or it was destroyed. Repeating changes nothing.
     #[error("there is no key {id} in this backend")]

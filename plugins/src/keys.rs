@@ -78,6 +78,7 @@ pub trait KeyBackend: Send + Sync + Debug {
 
 /// What a key backend is and can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct KeyBackendDescription {
     /// The plugin's name in the registry, such as `file`.
     pub plugin: &'static str,
@@ -91,11 +92,32 @@ pub struct KeyBackendDescription {
 
 /// A key and its public half.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct KeyHandle {
     /// The name to sign with.
     pub id: KeyId,
     /// The public half.
     pub public: PublicKey,
+}
+
+impl KeyBackendDescription {
+    /// A backend whose keys outlive the process.
+    pub const fn new(plugin: &'static str, version: &'static str, specs: &'static [KeySpec]) -> Self {
+        Self { plugin, version, durable: true, specs }
+    }
+
+    /// The same, whose keys end with the process.
+    #[must_use]
+    pub const fn in_memory(self) -> Self {
+        Self { durable: false, ..self }
+    }
+}
+
+impl KeyHandle {
+    /// A key and its public half.
+    pub const fn new(id: KeyId, public: PublicKey) -> Self {
+        Self { id, public }
+    }
 }
 
 /// The kinds of keys that backends make.

@@ -44,12 +44,7 @@ impl MemoryKeys {
 #[async_trait]
 impl KeyBackend for MemoryKeys {
     fn describe(&self) -> KeyBackendDescription {
-        KeyBackendDescription {
-            plugin: "memory",
-            version: env!("CARGO_PKG_VERSION"),
-            durable: false,
-            specs: &KeySpec::ALL,
-        }
+        KeyBackendDescription::new("memory", env!("CARGO_PKG_VERSION"), &KeySpec::ALL).in_memory()
     }
 
     async fn generate(&self, request_id: &RequestId, spec: KeySpec) -> Result<KeyHandle, KeyError> {

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use thiserror::Error;
-use trust::{Clock, Randomness};
+use trust::{Clock, Randomness, TrustDomain};
 
 use crate::authority::RootAuthority;
 use crate::config::ConfigProblem;
@@ -58,6 +59,7 @@ pub trait KeyBackendPlugin: Send + Sync {
 
 /// What an authority is given to work with.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct AuthorityDeps {
     /// The instance's name in the configuration.
     pub name: String,
@@ -69,6 +71,34 @@ pub struct AuthorityDeps {
     pub randomness: Arc<dyn Randomness>,
     /// What survives a restart; its own, shared with no other instance.
     pub state: Arc<dyn AuthorityState>,
+    /// The trust domain that issuers are asked for.
+    pub trust_domain: TrustDomain,
+    /// Relative paths among the settings are relative to this directory.
+    pub base: PathBuf,
+}
+
+impl AuthorityDeps {
+    /// What an authority called `main` is given: keys and state of its own, of this machine's clock and randomness.
+    /// Relative paths are relative to the working directory.
+    pub fn new(
+        trust_domain: TrustDomain,
+        (keys, state): (Arc<dyn KeyBackend>, Arc<dyn AuthorityState>),
+        (clock, randomness): (Arc<dyn Clock>, Arc<dyn Randomness>),
+    ) -> Self {
+        Self { name: "main".to_owned(), keys, clock, randomness, state, trust_domain, base: PathBuf::new() }
+    }
+
+    /// The same for an instance of this name.
+    #[must_use]
+    pub fn named(self, name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..self }
+    }
+
+    /// The same, with relative paths below this directory.
+    #[must_use]
+    pub fn at(self, base: impl Into<PathBuf>) -> Self {
+        Self { base: base.into(), ..self }
+    }
 }
 
 /// The plugins that this program knows, by name.

@@ -16,6 +16,7 @@ use trust::{Bundle, SpiffeId};
 use super::authority_health::{self, AuthorityTroubles};
 use super::ca_keys::CaKeys;
 use super::evidence::{self, EvidenceReader};
+use super::instances::Authorities;
 use super::keeper::{self, Keeper};
 use super::layout::Layout;
 use super::listen::{Served, Sockets};
@@ -95,6 +96,7 @@ pub(super) async fn assemble(
         ledger,
         registry,
         bundles: bundle_changes,
+        authorities: ground.authorities.clone(),
         authority_troubles,
         id,
         evidence,
@@ -129,7 +131,7 @@ pub(super) async fn assemble(
         jwt,
         names,
         rotation: config.rotation().clone(),
-        authority: config.root().authority().name().to_owned(),
+        authority: config.root().authority().to_owned(),
         own: validity,
         to_seal: Some(state.generation),
         ticks: 0,
@@ -144,6 +146,7 @@ struct CaParts {
     ledger: Arc<Ledger>,
     registry: AgentRegistry,
     bundles: watch::Receiver<Bundle>,
+    authorities: Authorities,
     authority_troubles: watch::Receiver<AuthorityTroubles>,
     id: SpiffeId,
     evidence: Arc<EvidenceReader>,
@@ -168,8 +171,8 @@ fn ca(
     driver: &DriverHandle,
     (parts, keys, jwt): (CaParts, &Arc<CaKeys>, &Arc<JwtVerifier>),
 ) -> Ca {
-    let CaParts { cell, issuer, ledger, registry, bundles, authority_troubles, id, evidence, history } =
-        parts;
+    let CaParts { cell, issuer, ledger, registry, bundles, authorities, authority_troubles, .. } = parts;
+    let CaParts { id, evidence, history, .. } = parts;
     let agents = Arc::new(registry.clone());
     Ca {
         authenticator: Authenticator::new(
@@ -197,6 +200,7 @@ fn ca(
         history,
         policy: open::policy(config),
         bundles,
+        authorities,
         authority_troubles,
         id,
         replica: config.replica().to_owned(),

@@ -9,7 +9,7 @@ use plugins::{CallContext, Health, HealthState, RequestId, RootAuthority};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use super::open::Authorities;
+use super::instances::Authorities;
 
 /// How often each authority is asked.
 const CHECK_EVERY: Duration = Duration::from_secs(30);

@@ -105,11 +105,8 @@ impl CaEffects {
         let context = context(key)?;
         let der = match authority.staging() {
             Some(staging) => {
-                let request = StageRequest {
-                    trust_domain: self.trust_domain.clone(),
-                    lifetime: self.shapes.root_lifetime,
-                    key: self.shapes.root_key,
-                };
+                let Shapes { root_lifetime, root_key, .. } = self.shapes;
+                let request = StageRequest::new(self.trust_domain.clone(), root_lifetime, root_key);
                 ready(staging.stage(&context, &request).await.map_err(plugin)?)?
             }
             None => signing_root(&authority.roots(&context).await.map_err(plugin)?)?,
@@ -126,7 +123,7 @@ impl CaEffects {
             retired: &retired(state),
             on_purpose: &BTreeSet::new(),
         };
-        let answer = RootSet { roots: vec![der], signing: None, generation: 0 };
+        let answer = RootSet::new(vec![der], None, 0);
         let checked = check_roots(&answer, &expected).map_err(PluginError::from).map_err(plugin)?;
         let root = checked.roots().first().ok_or_else(|| refused("the authority answered with no root"))?;
         Ok(PreparedRoot::of(root, authority.describe().exclusive))
@@ -200,13 +197,9 @@ impl CaEffects {
         if stored.root != root.to_string() {
             return Err(refused("the stored request for this issuer names another root"));
         }
-        Ok(IssuerRequest {
-            root,
-            csr_der: stored.csr,
-            trust_domain: self.trust_domain.clone(),
-            ttl: Duration::from_secs(stored.ttl_secs),
-            path_len: ISSUER_PATH_LEN,
-        })
+        let ttl = Duration::from_secs(stored.ttl_secs);
+        let request = IssuerRequest::new(root, stored.csr, self.trust_domain.clone(), ttl);
+        Ok(request.with_path_len(ISSUER_PATH_LEN))
     }
 
     /// The configured life, or what the root has left.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use proto::banyan::admin::v1::admin_service_server::AdminServiceServer;
+use proto::banyan::admin::v1::authority_service_server::AuthorityServiceServer;
 use proto::banyan::admin::v1::rotation_service_server::RotationServiceServer;
 use proto::banyan::agent::v1::agent_service_server::AgentServiceServer;
 use proto::istio::v1::auth::istio_certificate_service_server::IstioCertificateServiceServer;
@@ -21,6 +22,7 @@ use crate::ca::Ca;
 use crate::config::Config;
 use crate::service::admin::{Admin, Operators};
 use crate::service::agent::Agents;
+use crate::service::authority::AuthorityLooks;
 use crate::service::istio::IstioCertificates;
 use crate::service::rotation::{Defaults, Rotations};
 use crate::transport::accept::{self, Stop};
@@ -92,9 +94,13 @@ impl Sockets {
             let admin = AdminServiceServer::new(Admin::new(Arc::clone(ca), operators.clone()));
             let rotations = Rotations::new(Arc::clone(ca), operators.clone(), Arc::clone(&defaults));
             let rotations = RotationServiceServer::new(rotations);
+            let preferred = config.root().authority();
+            let authorities = AuthorityLooks::new(Arc::clone(ca), operators.clone(), preferred);
+            let authorities = AuthorityServiceServer::new(authorities);
             routes
                 .add_service(admin.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(rotations.max_decoding_message_size(MESSAGE_BYTES_MAX))
+                .add_service(authorities.max_decoding_message_size(MESSAGE_BYTES_MAX))
         };
 
         let port = Arc::new(GrpcPort::new(Arc::clone(tls), &limits, stop.clone()));
@@ -134,8 +140,9 @@ impl Sockets {
 }
 
 fn rotation_defaults(config: &Config) -> Defaults {
-    let authority = config.root().authority().name().to_owned();
-    Defaults { authorities: vec![authority.clone()], authority, mode: config.rotation().mode() }
+    let authority = config.root().authority().to_owned();
+    let authorities = config.root().authorities().keys().cloned().collect();
+    Defaults { authorities, authority, mode: config.rotation().mode() }
 }
 
 fn tls_routes(ca: &Arc<Ca>, config: &Config) -> Result<Routes, BootError> {
@@ -172,6 +179,7 @@ impl Readiness {
             AgentServiceServer::<Agents>::NAME,
             AdminServiceServer::<Admin>::NAME,
             RotationServiceServer::<Rotations>::NAME,
+            AuthorityServiceServer::<AuthorityLooks>::NAME,
         ] {
             self.health.set_service_status(service, status).await;
         }

@@ -13,6 +13,7 @@ mod effects;
 mod embedding;
 mod error;
 mod evidence;
+mod instances;
 mod keeper;
 mod layout;
 mod listen;
@@ -31,6 +32,7 @@ pub(crate) use authority_health::AuthorityTroubles;
 pub use embedding::Embedding;
 pub use error::BootError;
 pub(crate) use evidence::EvidenceReader;
+pub(crate) use instances::Authorities;
 pub use own_leaf::OwnLeafError;
 pub use running::Running;
 pub use snapshots::SnapshotError;
@@ -71,7 +73,7 @@ impl Server {
     /// # Errors
     /// Every problem at once.
     pub fn check(config: &Config) -> Result<(), Problems> {
-        Problems::unless_empty(open::plugin_problems(config, &()))
+        Problems::unless_empty(instances::plugin_problems(config, &()))
     }
 
     /// Starts a server; when it answers, requests are served.
@@ -91,7 +93,7 @@ impl Server {
         deps: HostDeps,
         embedding: &dyn Embedding,
     ) -> Result<Running, BootError> {
-        Problems::unless_empty(open::plugin_problems(&config, embedding))?;
+        Problems::unless_empty(instances::plugin_problems(&config, embedding))?;
         let layout = Layout::claim(deps.disk.as_ref(), config.data_dir())?;
         let ground = Box::pin(open::ground(&config, &deps, &layout, embedding)).await?;
         match Box::pin(assemble::assemble(&config, &deps, &layout, (&ground, embedding))).await {

@@ -1,33 +1,26 @@
 //! The first steps of a start: keys, authorities, the record and its driver, the first root.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use issuance::SnapshotCell;
-use plugin_key_file::{FileKeysPlugin, KdfCost};
-use plugin_self_signed::SelfSignedPlugin;
-use plugins::memory::MemoryKeysPlugin;
-use plugins::{AuthorityDeps, ConfigProblem, KeyBackend, Registry, RegistryError, RootAuthority};
+use plugins::KeyBackend;
 use rotation::{AuthorityName, Event, Phase, Policy, RequestId, State};
 use rotation_driver::{DriverHandle, DriverParts, DriverTask, EffectError, RecordStore, RedbStore, Trouble};
 use trust::randomness::random_bytes;
 
-use super::authority_state::FileState;
 use super::effects::{CaEffects, Shapes};
+use super::instances::{self, Authorities, Opener};
 use super::layout::{DIR_MODE, Layout};
 use super::{BootError, Embedding, HostDeps};
 use crate::bundles::{BundleHistory, Voice};
-use crate::config::{Config, KeysConfig, Passphrase};
+use crate::config::Config;
 use crate::registry::AgentRegistry;
 
 /// How long a start waits for the first root. The making goes on at the next start.
 const FOUNDING_WITHIN: Duration = Duration::from_secs(60);
 /// Failed attempts at one step, some three seconds of them, after which the start gives up.
 const FOUNDING_ATTEMPTS: u32 = 4;
-
-/// Root authorities by the name of their section.
-pub(super) type Authorities = BTreeMap<String, Arc<dyn RootAuthority>>;
 
 /// What everything else rests on.
 pub(super) struct Ground {
@@ -50,30 +43,16 @@ pub(super) async fn ground(
     embedding: &dyn Embedding,
 ) -> Result<Ground, BootError> {
     let store = embedding.record(Arc::new(record(layout, deps).await?));
-    let plugins = Arc::new(plugins(layout, deps, embedding));
-    let keys = keys(config, Arc::clone(&plugins)).await?;
-    let authorities = authority(config, (&plugins, layout, deps), &keys)?;
+    let registry = Arc::new(instances::registry(layout, deps, embedding));
+    let keys = instances::keys(config, Arc::clone(&registry)).await?;
+    let opener = Opener { config, registry: &registry, layout, deps, keys: &keys };
+    let authorities = opener.all().await?;
     let cell = Arc::new(OnceLock::new());
     let (bundles, voice) = (bundles(config, layout, deps).await?, Arc::<Voice>::default());
     let served = Served { cell: Arc::clone(&cell), bundles: bundles.clone(), voice: Arc::clone(&voice) };
     let started = driver(config, (layout, deps), store, (&keys, authorities.clone()), served).await?;
     let (driver, task) = started;
     Ok(Ground { authorities, keys, driver, task, cell, bundles, voice })
-}
-
-/// The plugins of this program.
-fn plugins(layout: &Layout, deps: &HostDeps, embedding: &dyn Embedding) -> Registry {
-    let mut registry = Registry::new();
-    registry.add_authority(SelfSignedPlugin);
-    registry.add_key_backend(MemoryKeysPlugin);
-    registry.add_key_backend(FileKeysPlugin {
-        directory: layout.keys(),
-        cost: KdfCost::default(),
-        disk: Arc::clone(&deps.disk),
-        randomness: Arc::clone(&deps.randomness),
-    });
-    embedding.plugins(&mut registry);
-    registry
 }
 
 /// Opens the record, or makes it at the first start; nothing else may be made before it.
@@ -85,46 +64,6 @@ async fn record(layout: &Layout, deps: &HostDeps) -> Result<RedbStore, BootError
     })
     .await?
     .map_err(BootError::from)
-}
-
-/// Opens the key backend; stretching a passphrase takes a moment.
-async fn keys(config: &Config, registry: Arc<Registry>) -> Result<Arc<dyn KeyBackend>, BootError> {
-    let mut settings = toml::Table::new();
-    let backend = match config.keys() {
-        KeysConfig::Memory => "memory",
-        KeysConfig::File { passphrase } => {
-            let (field, value) = match passphrase {
-                Passphrase::File(path) => ("passphrase_file", path.to_string_lossy().into_owned()),
-                Passphrase::Env(name) => ("passphrase_env", name.clone()),
-            };
-            settings.insert(field.to_owned(), value.into());
-            "file"
-        }
-    };
-    let opened = blocking(move || registry.open_key_backend(backend, &settings)).await?;
-    opened.map_err(|error| plugin_problem("keys", error))
-}
-
-/// Opens the configured authority.
-fn authority(
-    config: &Config,
-    (registry, layout, deps): (&Registry, &Layout, &HostDeps),
-    keys: &Arc<dyn KeyBackend>,
-) -> Result<Authorities, BootError> {
-    let chosen = config.root().authority();
-    let directory = layout.authorities().join(chosen.name());
-    let state = FileState::open(directory.clone(), Arc::clone(&deps.disk))
-        .map_err(|source| BootError::DataDir { path: directory, source })?;
-    let deps = AuthorityDeps {
-        name: chosen.name().to_owned(),
-        keys: Arc::clone(keys),
-        clock: Arc::clone(&deps.clock),
-        randomness: Arc::clone(&deps.randomness),
-        state: Arc::new(state),
-    };
-    let opened = registry.open_authority(chosen.plugin(), chosen.settings(), deps);
-    let opened = opened.map_err(|error| plugin_problem(&format!("authority.{}", chosen.name()), error))?;
-    Ok(BTreeMap::from([(chosen.name().to_owned(), opened)]))
 }
 
 /// What effects put in force.
@@ -228,7 +167,7 @@ pub(super) async fn founded(
     driver: &DriverHandle,
 ) -> Result<Arc<State>, BootError> {
     if matches!(driver.state().phase, Phase::Uninitialised) {
-        let name = config.root().authority().name();
+        let name = config.root().authority();
         let id: [u8; 16] = random_bytes(deps.randomness.as_ref());
         let request_id = RequestId::parse(&format!("founding-{:032x}", u128::from_be_bytes(id)))?;
         let authority = AuthorityName::parse(name)?;
@@ -266,32 +205,6 @@ async fn hopeless(driver: &DriverHandle) -> String {
         // The driver stopped, which the other branch tells.
         Err(_) => std::future::pending().await,
     }
-}
-
-/// Checks the settings of plugins without opening them.
-pub(super) fn plugin_problems(config: &Config, embedding: &dyn Embedding) -> Vec<ConfigProblem> {
-    let mut registry = Registry::new();
-    registry.add_authority(SelfSignedPlugin);
-    embedding.plugins(&mut registry);
-    let chosen = config.root().authority();
-    let checked = registry
-        .authority(chosen.plugin())
-        .and_then(|plugin| plugin.validate(chosen.settings()).map_err(RegistryError::Config));
-    let section = format!("authority.{}", chosen.name());
-    match checked {
-        Ok(()) => Vec::new(),
-        Err(RegistryError::Config(problems)) => {
-            let prefixed = |problem: ConfigProblem| {
-                ConfigProblem::new(format!("{section}.{}", problem.field), problem.problem)
-            };
-            problems.into_iter().map(prefixed).collect()
-        }
-        Err(error) => vec![ConfigProblem::new(format!("{section}.plugin"), error.to_string())],
-    }
-}
-
-fn plugin_problem(section: &str, error: RegistryError) -> BootError {
-    BootError::Plugin { section: section.to_owned(), error }
 }
 
 /// Runs what may block on a thread that may.

@@ -23,7 +23,7 @@ use trust::{SpiffeId, TrustDomain};
 pub use identity::{AdminConfig, IdentityRule, JwtConfig};
 pub use leaf::{AboveMax, LeafConfig, NameMismatch};
 pub use listen::{LimitsConfig, ListenConfig, LogConfig, LogFormat};
-pub use root::{AuthorityConfig, KeysConfig, Passphrase, RootConfig};
+pub use root::{AuthorityConfig, KeyBackendConfig, KeysConfig, Passphrase, RootConfig};
 pub use rotation::RotationConfig;
 
 use reader::Section;
@@ -32,6 +32,7 @@ use reader::Section;
 #[derive(Debug, Clone)]
 pub struct Config {
     trust_domain: TrustDomain,
+    directory: PathBuf,
     data_dir: PathBuf,
     replica: String,
     listen: ListenConfig,
@@ -131,6 +132,11 @@ impl Config {
         &self.replica
     }
 
+    /// Where the file lies: relative paths in it are relative to this.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Section `[listen]`: where the server listens.
     pub const fn listen(&self) -> &ListenConfig {
         &self.listen
@@ -211,6 +217,7 @@ fn read(file: &toml::Table, directory: &Path, problems: &mut Vec<ConfigProblem>)
     let log = listen::log(&log, problems);
     Some(Config {
         trust_domain: trust_domain?,
+        directory: directory.to_owned(),
         data_dir: data_dir?,
         replica: replica?,
         listen: listen?,

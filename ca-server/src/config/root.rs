@@ -1,9 +1,11 @@
 //! Sections `[root]`, `[authority.*]` and `[keys]`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use plugins::{ConfigProblem, KeySpec};
+use rotation::AuthorityName;
 
 use super::leaf::LeafConfig;
 use super::reader::Section;
@@ -11,7 +13,8 @@ use super::reader::Section;
 /// Section `[root]` with the authority it names.
 #[derive(Debug, Clone)]
 pub struct RootConfig {
-    authority: AuthorityConfig,
+    authority: String,
+    authorities: BTreeMap<String, AuthorityConfig>,
     lifetime: Duration,
     issuer_lifetime: Duration,
     key: KeySpec,
@@ -19,10 +22,15 @@ pub struct RootConfig {
 }
 
 impl RootConfig {
-    /// The authority that holds the root. Default the section `[authority.main]`; without any such section a
-    /// self-signed root.
-    pub const fn authority(&self) -> &AuthorityConfig {
+    /// Name of the authority that makes roots, unless a rotation names another. Default `main`; without any section
+    /// `[authority.*]` that is a self-signed root.
+    pub fn authority(&self) -> &str {
         &self.authority
+    }
+
+    /// Every section `[authority.*]`, by name.
+    pub const fn authorities(&self) -> &BTreeMap<String, AuthorityConfig> {
+        &self.authorities
     }
 
     /// Life of a root that the CA asks for. Default `3650d`, `1h` to `36500d`.
@@ -53,6 +61,26 @@ pub struct AuthorityConfig {
     name: String,
     plugin: String,
     settings: toml::Table,
+    keys: Option<KeyBackendConfig>,
+}
+
+/// A key backend: `backend`, and its own settings.
+#[derive(Debug, Clone)]
+pub struct KeyBackendConfig {
+    backend: String,
+    settings: toml::Table,
+}
+
+impl KeyBackendConfig {
+    /// The plugin's name, such as `pkcs11`.
+    pub fn backend(&self) -> &str {
+        &self.backend
+    }
+
+    /// All other keys; the plugin checks them.
+    pub const fn settings(&self) -> &toml::Table {
+        &self.settings
+    }
 }
 
 impl AuthorityConfig {
@@ -69,6 +97,11 @@ impl AuthorityConfig {
     /// All other keys; the plugin checks them.
     pub const fn settings(&self) -> &toml::Table {
         &self.settings
+    }
+
+    /// Section `[authority.NAME.keys]`: where this authority's own keys are. Default the backend of `[keys]`.
+    pub const fn keys(&self) -> Option<&KeyBackendConfig> {
+        self.keys.as_ref()
     }
 }
 
@@ -123,19 +156,17 @@ pub(super) fn root(
         section.problem("authority", format_args!("there is no section [authority.{name}]; write one"));
     }
     section.close();
-    let mut chosen = None;
-    for (other, table) in authorities {
-        let read = authority(other, table, problems);
-        if *other == name {
-            chosen = read;
-        }
-    }
+    let mut all: BTreeMap<_, _> = authorities
+        .iter()
+        .filter_map(|(other, table)| Some((other.clone(), authority(other, table, problems)?)))
+        .collect();
     if authorities.is_empty() {
-        let settings = toml::Table::new();
-        chosen = Some(AuthorityConfig { name, plugin: "self-signed".to_owned(), settings });
+        let (plugin, settings) = ("self-signed".to_owned(), toml::Table::new());
+        all.insert(name.clone(), AuthorityConfig { name: name.clone(), plugin, settings, keys: None });
     }
     Some(RootConfig {
-        authority: chosen?,
+        authority: name,
+        authorities: all,
         lifetime: lifetime?,
         issuer_lifetime: issuer_lifetime?,
         key: key?,
@@ -149,14 +180,38 @@ fn authority(name: &str, value: &toml::Value, problems: &mut Vec<ConfigProblem>)
         problems.push(ConfigProblem::new(&field, format!("is not a table; write [{field}]")));
         return None;
     };
+    if let Err(error) = AuthorityName::parse(name) {
+        problems.push(ConfigProblem::new(&field, error.to_string()));
+        return None;
+    }
     let mut settings = table.clone();
+    let keys = match settings.remove("keys") {
+        None => None,
+        Some(keys) => Some(key_backend(&format!("{field}.keys"), &keys, problems)?),
+    };
     match settings.remove("plugin") {
         Some(toml::Value::String(plugin)) => {
-            Some(AuthorityConfig { name: name.to_owned(), plugin, settings })
+            Some(AuthorityConfig { name: name.to_owned(), plugin, settings, keys })
         }
         _ => {
             let problem = "is missing; write the name of a plugin, such as \"self-signed\"";
             problems.push(ConfigProblem::new(format!("{field}.plugin"), problem));
+            None
+        }
+    }
+}
+
+fn key_backend(
+    field: &str,
+    value: &toml::Value,
+    problems: &mut Vec<ConfigProblem>,
+) -> Option<KeyBackendConfig> {
+    let mut settings = value.as_table().cloned().unwrap_or_default();
+    match settings.remove("backend") {
+        Some(toml::Value::String(backend)) => Some(KeyBackendConfig { backend, settings }),
+        _ => {
+            let problem = "is missing; write the name of a key backend, such as \"pkcs11\"";
+            problems.push(ConfigProblem::new(format!("{field}.backend"), problem));
             None
         }
     }

@@ -25,7 +25,7 @@ fn a_short_file_gets_documented_defaults() {
     assert_eq!(config.leaf().ttl_default().as_secs(), 86_400);
     assert_eq!(config.leaf().above_max(), AboveMax::Cap);
     assert_eq!(config.leaf().name_mismatch(), NameMismatch::Refuse);
-    assert_eq!(config.root().authority().plugin(), "self-signed");
+    assert_eq!(config.root().authorities()["main"].plugin(), "self-signed");
     assert_eq!(config.limits().handshake_timeout().as_secs(), 5);
 }
 

@@ -5,6 +5,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod agent;
+pub(crate) mod authority;
 mod call;
 pub(crate) mod istio;
 pub(crate) mod rotation;

@@ -41,7 +41,7 @@ pub enum RotateAction {
 #[derive(Debug, Args)]
 pub struct RotateStartOptions {
     /// Section [authority.NAME] that makes the new root [default: root.authority of the configuration]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long = "to", visible_alias = "authority", value_name = "NAME")]
     pub authority: Option<String>,
     /// The server lets the new root sign as soon as everybody trusts it [default: rotation.mode of the configuration]
     #[arg(long, conflicts_with = "manual")]

@@ -1,6 +1,7 @@
 //! One module a verb.
 
 pub mod agent;
+pub mod authority;
 pub mod config;
 pub mod journal;
 pub mod root;

@@ -87,7 +87,7 @@ impl Model {
 #[async_trait]
 impl RootAuthority for Model {
     fn describe(&self) -> Description {
-        Description { name: "model".to_owned(), plugin: "model", version: "1", exclusive: true }
+        Description::new("model", "model", "1")
     }
 
     async fn check(&self, _: &CallContext) -> Health {
@@ -99,11 +99,8 @@ impl RootAuthority for Model {
         Ok(self.made(|made| {
             let live = |root: &Root| lie == Lie::AnnouncesTheRetired || !made.retired.contains(&root.id());
             let roots = made.roots.values().map(|(_, _, root)| root).filter(|root| !hidden && live(root));
-            RootSet {
-                roots: roots.map(|root| root.der().to_vec()).collect(),
-                signing: made.signing.filter(|_| !hidden),
-                generation: made.generation,
-            }
+            let roots = roots.map(|root| root.der().to_vec()).collect();
+            RootSet::new(roots, made.signing.filter(|_| !hidden), made.generation)
         }))
     }
 
@@ -148,7 +145,7 @@ impl RootAuthority for Model {
         };
         let signer = RootSigner { keys: self.keys.as_ref(), key_id: &key_id, root: &root };
         let issuer = sign_issuer(&signer, &key, &profile).await?;
-        let chain = IssuerChain { certificates: vec![issuer.der().to_vec()] };
+        let chain = IssuerChain::new(vec![issuer.der().to_vec()]);
         self.made(|made| made.issuers.insert(context.request_id.clone(), (request.clone(), chain.clone())));
         Ok(Outcome::Ready(chain))
     }

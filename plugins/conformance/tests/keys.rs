@@ -40,7 +40,9 @@ impl Liar {
 #[async_trait]
 impl KeyBackend for Liar {
     fn describe(&self) -> KeyBackendDescription {
-        KeyBackendDescription { durable: self.lie == Lie::ClaimsToBeDurable, ..self.honest.describe() }
+        let mut description = self.honest.describe();
+        description.durable = self.lie == Lie::ClaimsToBeDurable;
+        description
     }
 
     async fn generate(&self, request_id: &RequestId, spec: KeySpec) -> Result<KeyHandle, KeyError> {

@@ -80,7 +80,7 @@ impl Shelf {
         };
         let public = key.public().clone();
         self.put(id.clone(), Slot::Live(key));
-        Ok(KeyHandle { id, public })
+        Ok(KeyHandle::new(id, public))
     }
 
     fn reload(&self, id: &KeyId) -> Result<Option<Slot>, KeyError> {

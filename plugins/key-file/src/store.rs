@@ -111,12 +111,7 @@ impl FileKeys {
 #[async_trait]
 impl KeyBackend for FileKeys {
     fn describe(&self) -> KeyBackendDescription {
-        KeyBackendDescription {
-            plugin: "file",
-            version: env!("CARGO_PKG_VERSION"),
-            durable: true,
-            specs: &KeySpec::ALL,
-        }
+        KeyBackendDescription::new("file", env!("CARGO_PKG_VERSION"), &KeySpec::ALL)
     }
 
     async fn generate(&self, request_id: &RequestId, spec: KeySpec) -> Result<KeyHandle, KeyError> {
@@ -140,7 +135,7 @@ impl KeyBackend for FileKeys {
     async fn list(&self) -> Result<Vec<KeyHandle>, KeyError> {
         let keys = self.shelf.read();
         let live = keys.iter().filter_map(|(id, slot)| Some((id, slot.live()?)));
-        Ok(live.map(|(id, key)| KeyHandle { id: id.clone(), public: key.public().clone() }).collect())
+        Ok(live.map(|(id, key)| KeyHandle::new(id.clone(), key.public().clone())).collect())
     }
 
     async fn destroy(&self, id: &KeyId) -> Result<(), KeyError> {

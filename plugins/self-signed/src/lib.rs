@@ -121,12 +121,7 @@ impl SelfSigned {
 #[async_trait]
 impl RootAuthority for SelfSigned {
     fn describe(&self) -> Description {
-        Description {
-            name: self.deps.name.clone(),
-            plugin: "self-signed",
-            version: env!("CARGO_PKG_VERSION"),
-            exclusive: true,
-        }
+        Description::new(self.deps.name.clone(), "self-signed", env!("CARGO_PKG_VERSION"))
     }
 
     async fn check(&self, _context: &CallContext) -> Health {
@@ -142,22 +137,17 @@ impl RootAuthority for SelfSigned {
         let earliest = book.announced().map(ends).min();
         let now = self.deps.clock.now();
         match earliest.filter(|end| *end <= now) {
-            Some(end) if keys.state == HealthState::Ok => Health {
-                state: HealthState::Degraded,
-                earliest_expiry: earliest,
-                detail: format!("a root ended at {end}; rotate to a new one"),
-            },
+            Some(end) if keys.state == HealthState::Ok => {
+                Health::degraded(format!("a root ended at {end}; rotate to a new one")).until(earliest)
+            }
             _ => keys.until(earliest),
         }
     }
 
     async fn roots(&self, _context: &CallContext) -> Result<RootSet, PluginError> {
         let book = self.book().await?;
-        Ok(RootSet {
-            roots: book.announced().map(|entry| entry.root.der().to_vec()).collect(),
-            signing: book.signing,
-            generation: book.generation,
-        })
+        let roots = book.announced().map(|entry| entry.root.der().to_vec()).collect();
+        Ok(RootSet::new(roots, book.signing, book.generation))
     }
 
     async fn sign_issuer(
@@ -169,7 +159,7 @@ impl RootAuthority for SelfSigned {
         let mut book = self.book().await?;
         if let Some(entry) = book.issuers.get(context.request_id.as_str()) {
             return match entry.answers(request) {
-                true => Ok(Outcome::Ready(IssuerChain { certificates: entry.chain.clone() })),
+                true => Ok(Outcome::Ready(IssuerChain::new(entry.chain.clone()))),
                 false => Err(reused(&context.request_id)),
             };
         }
@@ -187,7 +177,7 @@ impl RootAuthority for SelfSigned {
         book.forget_ended_issuers(self.deps.clock.now());
         book.issuers.insert(context.request_id.to_string(), entry);
         book.store(self.deps.state.as_ref()).await?;
-        Ok(Outcome::Ready(IssuerChain { certificates: chain }))
+        Ok(Outcome::Ready(IssuerChain::new(chain)))
     }
 
     async fn poll(

@@ -32,13 +32,8 @@ impl World {
     }
 
     fn open(&self) -> Arc<dyn RootAuthority> {
-        let deps = AuthorityDeps {
-            name: "main".to_owned(),
-            keys: self.keys.clone(),
-            clock: self.clock.clone(),
-            randomness: self.randomness.clone(),
-            state: self.state.clone(),
-        };
+        let own = (self.keys.clone() as _, self.state.clone() as _);
+        let deps = AuthorityDeps::new(domain(), own, (self.clock.clone(), self.randomness.clone()));
         SelfSignedPlugin.open(&toml::Table::new(), deps).expect("opens")
     }
 }
@@ -52,7 +47,7 @@ fn context(id: &str) -> CallContext {
 }
 
 fn stage_request() -> StageRequest {
-    StageRequest { trust_domain: domain(), lifetime: YEAR, key: KeySpec::P256 }
+    StageRequest::new(domain(), YEAR, KeySpec::P256)
 }
 
 async fn stage(authority: &dyn RootAuthority, id: &str) -> Result<RootId, PluginError> {
@@ -154,7 +149,7 @@ async fn issuers_that_ended_are_forgotten() {
         let key = world.keys.generate(&context(id).request_id, KeySpec::P256).await.expect("key");
         let csr_der = ca_certificate::build_issuer_csr(world.keys.as_ref(), &key).await.expect("csr");
         let ttl = Duration::from_secs(3600);
-        let request = IssuerRequest { root, csr_der, trust_domain: domain(), ttl, path_len: 0 };
+        let request = IssuerRequest::new(root, csr_der, domain(), ttl);
         authority.sign_issuer(&context(id), &request).await.expect("issuer");
         world.clock.advance(wait);
     }

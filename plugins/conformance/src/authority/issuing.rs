@@ -1,6 +1,6 @@
 //! Issuers.
 
-use plugins::{IssuerRequest, Ticket};
+use plugins::Ticket;
 use rcgen::{CertificateParams, CustomExtension, KeyPair, SanType};
 use trust::certificate::Certificate;
 use trust::{PublicKey, RootId, TrustDomain};
@@ -49,8 +49,8 @@ pub(super) async fn unknown_root_is_denied(trial: &Trial<'_>) -> Verdict {
 pub(super) async fn outliving_root_is_denied(trial: &Trial<'_>) -> Verdict {
     trial.staging()?;
     let root = trial.root("root-a").await?;
-    let request = trial.issuer_request(root, &trial.issuer_key("issuer").await?).await?;
-    let longer = IssuerRequest { ttl: ROOT_LIFETIME * 2, ..request };
+    let mut longer = trial.issuer_request(root, &trial.issuer_key("issuer").await?).await?;
+    longer.ttl = ROOT_LIFETIME * 2;
     denied("an issuer that outlives its root", &trial.sign("issuer-too-long", &longer).await?)
 }
 
@@ -68,7 +68,8 @@ pub(super) async fn csr_gives_nothing_but_its_key(trial: &Trial<'_>) -> Verdict 
     let root = trial.root("root-a").await?;
     let handle = trial.issuer_key("issuer").await?;
     let (csr_der, public) = works("the suite's CSR", greedy_csr())?;
-    let request = IssuerRequest { csr_der, ..trial.issuer_request(root, &handle).await? };
+    let mut request = trial.issuer_request(root, &handle).await?;
+    request.csr_der = csr_der;
     let Ok(outcome) = trial.sign("issuer-greedy", &request).await? else { return Ok(()) };
     let chain = ready(outcome)?;
     let public = works("the suite's key", PublicKey::parse(&public))?;
@@ -84,9 +85,8 @@ pub(super) async fn csr_gives_nothing_but_its_key(trial: &Trial<'_>) -> Verdict 
 
 pub(super) async fn other_trust_domain_is_denied(trial: &Trial<'_>) -> Verdict {
     let root = trial.root("root-a").await?;
-    let request = trial.issuer_request(root, &trial.issuer_key("issuer").await?).await?;
-    let trust_domain = works("the suite's trust domain", TrustDomain::parse("conformance-other.test"))?;
-    let other = IssuerRequest { trust_domain, ..request };
+    let mut other = trial.issuer_request(root, &trial.issuer_key("issuer").await?).await?;
+    other.trust_domain = works("the suite's trust domain", TrustDomain::parse("conformance-other.test"))?;
     denied("an issuer for another trust domain", &trial.sign("issuer-other-domain", &other).await?)
 }
 

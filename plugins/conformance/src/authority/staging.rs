@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use plugins::StageRequest;
 use trust::RootId;
 
 use super::subject::{ROOT_LIFETIME, Trial, denied};
@@ -22,7 +21,8 @@ pub(super) async fn at_once_same_root(trial: &Trial<'_>) -> Verdict {
 
 pub(super) async fn other_contents_is_denied(trial: &Trial<'_>) -> Verdict {
     trial.stage("root-a").await?;
-    let other = StageRequest { lifetime: ROOT_LIFETIME + Duration::from_secs(1), ..trial.stage_request() };
+    let mut other = trial.stage_request();
+    other.lifetime = ROOT_LIFETIME + Duration::from_secs(1);
     let staged = trial.staging()?.stage(&trial.context("root-a")?, &other).await;
     denied("the same request with another lifetime", &staged)
 }

@@ -77,11 +77,7 @@ impl<'a> Trial<'a> {
     }
 
     pub(super) fn stage_request(&self) -> StageRequest {
-        StageRequest {
-            trust_domain: self.subject.trust_domain.clone(),
-            lifetime: ROOT_LIFETIME,
-            key: KeySpec::P256,
-        }
+        StageRequest::new(self.subject.trust_domain.clone(), ROOT_LIFETIME, KeySpec::P256)
     }
 
     pub(super) async fn stage(&self, name: &str) -> Result<RootDer, Broken> {
@@ -133,7 +129,7 @@ impl<'a> Trial<'a> {
     ) -> Result<IssuerRequest, Broken> {
         let csr_der = works("the suite's CSR", ca_certificate::build_issuer_csr(&self.keys, key).await)?;
         let trust_domain = self.subject.trust_domain.clone();
-        Ok(IssuerRequest { root, csr_der, trust_domain, ttl: ISSUER_TTL, path_len: 0 })
+        Ok(IssuerRequest::new(root, csr_der, trust_domain, ISSUER_TTL))
     }
 
     pub(super) async fn sign(

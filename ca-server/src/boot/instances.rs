@@ -1,0 +1,136 @@
+//! The plugins of this program, and the instances that the configuration asks for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use plugin_key_file::{FileKeysPlugin, KdfCost};
+use plugin_self_signed::SelfSignedPlugin;
+use plugins::memory::MemoryKeysPlugin;
+use plugins::{AuthorityDeps, ConfigProblem, KeyBackend, Registry, RegistryError, RootAuthority};
+
+use super::authority_state::FileState;
+use super::layout::Layout;
+use super::open::blocking;
+use super::{BootError, Embedding, HostDeps};
+use crate::config::{AuthorityConfig, Config, KeysConfig, Passphrase};
+
+/// Root authorities by the name of their section.
+pub(crate) type Authorities = BTreeMap<String, Arc<dyn RootAuthority>>;
+
+/// The plugins of this program.
+pub(super) fn registry(layout: &Layout, deps: &HostDeps, embedding: &dyn Embedding) -> Registry {
+    let mut registry = Registry::new();
+    built_in(&mut registry);
+    registry.add_key_backend(FileKeysPlugin {
+        directory: layout.keys(),
+        cost: KdfCost::default(),
+        disk: Arc::clone(&deps.disk),
+        randomness: Arc::clone(&deps.randomness),
+    });
+    embedding.plugins(&mut registry);
+    registry
+}
+
+/// The plugins that need nothing of this process.
+fn built_in(registry: &mut Registry) {
+    registry.add_authority(SelfSignedPlugin);
+    registry.add_key_backend(MemoryKeysPlugin);
+}
+
+/// Opens the key backend; stretching a passphrase takes a moment.
+pub(super) async fn keys(config: &Config, registry: Arc<Registry>) -> Result<Arc<dyn KeyBackend>, BootError> {
+    let mut settings = toml::Table::new();
+    let backend = match config.keys() {
+        KeysConfig::Memory => "memory",
+        KeysConfig::File { passphrase } => {
+            let (field, value) = match passphrase {
+                Passphrase::File(path) => ("passphrase_file", path.to_string_lossy().into_owned()),
+                Passphrase::Env(name) => ("passphrase_env", name.clone()),
+            };
+            settings.insert(field.to_owned(), value.into());
+            "file"
+        }
+    };
+    let opened = blocking(move || registry.open_key_backend(backend, &settings)).await?;
+    opened.map_err(|error| plugin_problem("keys", error))
+}
+
+/// What opens authorities.
+pub(super) struct Opener<'c> {
+    pub(super) config: &'c Config,
+    pub(super) registry: &'c Arc<Registry>,
+    pub(super) layout: &'c Layout,
+    pub(super) deps: &'c HostDeps,
+    pub(super) keys: &'c Arc<dyn KeyBackend>,
+}
+
+impl Opener<'_> {
+    /// Opens every authority of the configuration.
+    pub(super) async fn all(&self) -> Result<Authorities, BootError> {
+        let mut opened = Authorities::new();
+        for (name, authority) in self.config.root().authorities() {
+            opened.insert(name.clone(), self.open(authority).await?);
+        }
+        Ok(opened)
+    }
+
+    async fn open(&self, authority: &AuthorityConfig) -> Result<Arc<dyn RootAuthority>, BootError> {
+        let name = authority.name();
+        let directory = self.layout.authorities().join(name);
+        let state = FileState::open(directory.clone(), Arc::clone(&self.deps.disk))
+            .map_err(|source| BootError::DataDir { path: directory, source })?;
+        let keys = match authority.keys() {
+            None => Arc::clone(self.keys),
+            Some(own) => {
+                let (registry, own) = (Arc::clone(self.registry), own.clone());
+                let opened = blocking(move || registry.open_key_backend(own.backend(), own.settings()));
+                opened.await?.map_err(|error| plugin_problem(&format!("authority.{name}.keys"), error))?
+            }
+        };
+        let clocks = (Arc::clone(&self.deps.clock), Arc::clone(&self.deps.randomness));
+        let deps = AuthorityDeps::new(self.config.trust_domain().clone(), (keys, Arc::new(state)), clocks)
+            .named(name)
+            .at(self.config.directory());
+        let opened = self.registry.open_authority(authority.plugin(), authority.settings(), deps);
+        opened.map_err(|error| plugin_problem(&format!("authority.{name}"), error))
+    }
+}
+
+/// Checks the settings of plugins without opening them.
+pub(super) fn plugin_problems(config: &Config, embedding: &dyn Embedding) -> Vec<ConfigProblem> {
+    let mut registry = Registry::new();
+    built_in(&mut registry);
+    embedding.plugins(&mut registry);
+    config.root().authorities().values().flat_map(|authority| problems_of(authority, &registry)).collect()
+}
+
+fn problems_of(authority: &AuthorityConfig, registry: &Registry) -> Vec<ConfigProblem> {
+    let section = format!("authority.{}", authority.name());
+    let checked = registry
+        .authority(authority.plugin())
+        .and_then(|plugin| plugin.validate(authority.settings()).map_err(RegistryError::Config));
+    let keys = authority.keys().map_or(Ok(()), |keys| {
+        registry
+            .key_backend(keys.backend())
+            .and_then(|plugin| plugin.validate(keys.settings()).map_err(RegistryError::Config))
+    });
+    let told = told(&section, "plugin", checked);
+    told.into_iter().chain(self::told(&format!("{section}.keys"), "backend", keys)).collect()
+}
+
+fn told(section: &str, kind: &str, checked: Result<(), RegistryError>) -> Vec<ConfigProblem> {
+    match checked {
+        Ok(()) => Vec::new(),
+        Err(RegistryError::Config(problems)) => {
+            let prefixed = |problem: ConfigProblem| {
+                ConfigProblem::new(format!("{section}.{}", problem.field), problem.problem)
+            };
+            problems.into_iter().map(prefixed).collect()
+        }
+        Err(error) => vec![ConfigProblem::new(format!("{section}.{kind}"), error.to_string())],
+    }
+}
+
+fn plugin_problem(section: &str, error: RegistryError) -> BootError {
+    BootError::Plugin { section: section.to_owned(), error }
+}

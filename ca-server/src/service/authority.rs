@@ -1,0 +1,128 @@
+//! `banyan.admin.v1.AuthorityService`: how root authorities are, for the callers of the admin API.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use plugins::{CallContext, Health, HealthState, RequestId, RootAuthority, RootSet};
+use proto::banyan::admin::v1::authority_service_server::AuthorityService;
+use proto::banyan::admin::v1::{Authority, AuthorityRoot, ListAuthoritiesRequest, ListAuthoritiesResponse};
+use rotation::State;
+use tonic::{Request, Response, Status};
+use trust::{RootId, Timestamp};
+
+use super::admin::Operators;
+use super::call::Call;
+use crate::ca::Ca;
+use crate::refusal::{Reason, Refusal, echoed};
+
+/// How long an authority may take to answer an operator, whose own call ends after 10 s.
+const ANSWER_WITHIN: Duration = Duration::from_secs(4);
+
+/// The service.
+#[derive(Clone, Debug)]
+pub(crate) struct AuthorityLooks {
+    ca: Arc<Ca>,
+    operators: Operators,
+    preferred: Arc<str>,
+}
+
+impl AuthorityLooks {
+    /// `preferred` is the authority that makes roots unless a rotation names another.
+    pub(crate) fn new(ca: Arc<Ca>, operators: Operators, preferred: &str) -> Self {
+        Self { ca, operators, preferred: Arc::from(preferred) }
+    }
+
+    async fn list(&self, wanted: &str) -> Result<Vec<Authority>, Refusal> {
+        let all = &self.ca.authorities;
+        if !wanted.is_empty() && !all.contains_key(wanted) {
+            let known: Vec<_> = all.keys().map(String::as_str).collect();
+            let text =
+                format!("there is no authority \"{}\"; there are: {}", echoed(wanted), known.join(", "));
+            return Err(Refusal::new(Reason::RequestInvalid, text));
+        }
+        let context = RequestId::parse("operator-look").map(|id| CallContext::new(id, ANSWER_WITHIN));
+        let context = context.map_err(|error| Refusal::new(Reason::InternalDefect, error.to_string()))?;
+        let chosen = all.iter().filter(|(name, _)| wanted.is_empty() || *name == wanted);
+        Ok(join_all(chosen.map(|(name, authority)| self.look(name, authority.as_ref(), &context))).await)
+    }
+
+    async fn look(&self, name: &str, authority: &dyn RootAuthority, context: &CallContext) -> Authority {
+        let began = self.ca.clock.uptime();
+        let health = tokio::time::timeout(ANSWER_WITHIN, authority.check(context)).await;
+        let took = self.ca.clock.uptime().saturating_sub(began);
+        let late = || format!("no answer within {} s", ANSWER_WITHIN.as_secs());
+        let health = health.unwrap_or_else(|_| Health::down(late()));
+        let roots = tokio::time::timeout(ANSWER_WITHIN, authority.roots(context)).await;
+        let state = self.ca.driver.state();
+        let (roots, roots_error) = match roots {
+            Ok(Ok(set)) => (shown(&set, &state), String::new()),
+            Ok(Err(error)) => (Vec::new(), error.to_string()),
+            Err(_) => (Vec::new(), late()),
+        };
+        let description = authority.describe();
+        let signing = state.signer().and_then(|signer| state.roots.get(&signer.root));
+        Authority {
+            name: name.to_owned(),
+            plugin: description.plugin,
+            version: description.version,
+            exclusive: description.exclusive,
+            capabilities: capabilities(authority),
+            health: health_name(health.state).to_owned(),
+            detail: health.detail,
+            latency_micros: i64::try_from(took.as_micros()).unwrap_or(i64::MAX),
+            earliest_expiry: health.earliest_expiry.map_or(0, Timestamp::as_secs),
+            roots,
+            roots_error,
+            signs: signing.is_some_and(|root| root.authority.as_str() == name),
+            preferred: *self.preferred == *name,
+        }
+    }
+}
+
+fn capabilities(authority: &dyn RootAuthority) -> Vec<String> {
+    let shown = [
+        ("stage", authority.staging().is_some()),
+        ("watch", authority.watching().is_some()),
+        ("cross-sign", authority.cross_signing().is_some()),
+        ("retire", authority.retiring().is_some()),
+    ];
+    shown.iter().filter(|(_, can)| *can).map(|(name, _)| (*name).to_owned()).collect()
+}
+
+fn shown(set: &RootSet, state: &State) -> Vec<AuthorityRoot> {
+    let root = |der: &Vec<u8>| {
+        let id = RootId::of(der);
+        let known = state.roots.get(&id);
+        AuthorityRoot {
+            id: id.as_bytes().to_vec(),
+            der: der.clone(),
+            signing: set.signing == Some(id),
+            state: known.map(|entry| entry.state.as_str().to_owned()).unwrap_or_default(),
+        }
+    };
+    set.roots.iter().map(root).collect()
+}
+
+const fn health_name(state: HealthState) -> &'static str {
+    match state {
+        HealthState::Ok => "ok",
+        HealthState::Degraded => "degraded",
+        HealthState::Down => "down",
+    }
+}
+
+#[tonic::async_trait]
+impl AuthorityService for AuthorityLooks {
+    async fn list_authorities(
+        &self,
+        request: Request<ListAuthoritiesRequest>,
+    ) -> Result<Response<ListAuthoritiesResponse>, Status> {
+        let (mut call, message) = Call::of(&self.ca, request);
+        self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
+        let listed = self.list(&message.name).await;
+        listed
+            .map(|authorities| Response::new(ListAuthoritiesResponse { authorities }))
+            .map_err(|refusal| call.refuse(refusal))
+    }
+}
