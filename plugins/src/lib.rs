@@ -12,6 +12,7 @@
 //! Start at [`authority`] to write an authority, at [`keys`] to write a key backend; [`Registry`] is where both are
 //! listed by name, [`ca_certificate`] builds roots and issuers, and [`memory`] and [`state`] hold the fakes.
 
+pub mod answers;
 pub mod authority;
 pub mod ca_certificate;
 pub mod call;
@@ -24,6 +25,7 @@ pub mod registry;
 pub mod ring_keys;
 pub mod state;
 
+pub use answers::AnswerBook;
 pub use authority::{
     CrossSign, CrossSignRequest, Description, IssuerChain, IssuerRequest, RetireRoots, RootAuthority,
     RootDer, RootSet, StageRequest, StageRoots, WatchRoots,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use plugin_file::FilePlugin;
 use plugin_key_file::{FileKeysPlugin, KdfCost};
 use plugin_self_signed::SelfSignedPlugin;
 use plugins::memory::MemoryKeysPlugin;
@@ -34,6 +35,7 @@ pub(super) fn registry(layout: &Layout, deps: &HostDeps, embedding: &dyn Embeddi
 /// The plugins that need nothing of this process.
 fn built_in(registry: &mut Registry) {
     registry.add_authority(SelfSignedPlugin);
+    registry.add_authority(FilePlugin);
     registry.add_key_backend(MemoryKeysPlugin);
 }
 

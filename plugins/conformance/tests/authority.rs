@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use plugins::ca_certificate::{IssuerProfile, RootProfile, RootSigner, build_root, sign_issuer};
+use plugins::ca_certificate::{CaSigner, IssuerProfile, RootProfile, build_root, sign_issuer};
 use plugins::memory::MemoryKeys;
 use plugins::{
     CallContext, Description, Health, IssuerChain, IssuerRequest, KeyBackend, KeyId, KeySpec, Outcome,
@@ -143,7 +143,7 @@ impl RootAuthority for Model {
             validity,
             path_len: request.path_len,
         };
-        let signer = RootSigner { keys: self.keys.as_ref(), key_id: &key_id, root: &root };
+        let signer = CaSigner { keys: self.keys.as_ref(), key_id: &key_id, certificate: root.certificate() };
         let issuer = sign_issuer(&signer, &key, &profile).await?;
         let chain = IssuerChain::new(vec![issuer.der().to_vec()]);
         self.made(|made| made.issuers.insert(context.request_id.clone(), (request.clone(), chain.clone())));

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use plugins::ca_certificate::{self, IssuerProfile, RootProfile, RootSigner};
+use plugins::ca_certificate::{self, CaSigner, IssuerProfile, RootProfile};
 use plugins::{
     AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, ConfigTable, Description, Health,
     HealthState, IssuerChain, IssuerRequest, KeyHandle, KeyId, Outcome, PluginError, RequestId, RetireRoots,
@@ -93,7 +93,8 @@ impl SelfSigned {
         let public = csr_key(&request.csr_der)?;
         let validity = self.issuer_validity(&root.root, request)?;
         let key_id = key_id(&root.key_id)?;
-        let signer = RootSigner { keys: self.deps.keys.as_ref(), key_id: &key_id, root: &root.root };
+        let (keys, certificate) = (self.deps.keys.as_ref(), root.root.certificate());
+        let signer = CaSigner { keys, key_id: &key_id, certificate };
         let profile = IssuerProfile {
             trust_domain: request.trust_domain.clone(),
             serial: Serial::random(self.deps.randomness.as_ref()),

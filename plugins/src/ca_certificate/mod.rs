@@ -25,10 +25,10 @@ use rcgen::{
 use thiserror::Error;
 use trust::certificate::{Certificate, CertificateError};
 use trust::time::Civil;
-use trust::{PublicKey, Root, RootError, Serial, SignatureAlgorithm, Timestamp, TrustDomain, Validity};
+use trust::{PublicKey, Root, RootError, Serial, Timestamp, TrustDomain, Validity};
 
 use crate::error::{KeyError, PluginError};
-use crate::keys::{KeyBackend, KeyHandle, KeyId, KeySpec};
+use crate::keys::{KeyBackend, KeyHandle, KeyId};
 use two_pass::{Assembled, Signer, SubjectKey};
 
 /// What a root shall be.
@@ -55,15 +55,15 @@ pub struct IssuerProfile {
     pub path_len: u8,
 }
 
-/// A root with the key that signs for it.
+/// A CA certificate, a root or an intermediate, with the key that signs for it.
 #[derive(Clone, Copy, Debug)]
-pub struct RootSigner<'a> {
+pub struct CaSigner<'a> {
     /// Where the key is.
     pub keys: &'a dyn KeyBackend,
     /// The key's name there.
     pub key_id: &'a KeyId,
-    /// The root.
-    pub root: &'a Root,
+    /// The certificate.
+    pub certificate: &'a Certificate,
 }
 
 /// Why a certificate or CSR could not be built.
@@ -83,7 +83,9 @@ pub enum BuildError {
         not_after: Timestamp,
     },
     /// A kind of key that does not sign here.
-    #[error("a key of this kind does not sign certificates here; use p256, p384 or ed25519")]
+    #[error(
+        "the key of the signing certificate cannot be read; use p256, p384, ed25519 or RSA of 2048 bits or more"
+    )]
     SignerKey,
     /// The root's name has parts that would be lost (repeated or multi-valued ones).
     #[error(
@@ -124,7 +126,7 @@ pub async fn build_root(
 ) -> Result<Root, BuildError> {
     let mut params = ca_params("root", &profile.trust_domain, profile.serial, profile.validity)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let signer = Signer::new(&key.public)?;
+    let signer = Signer::new(&key.public);
     let tbs = signer.record(|recorder| params.self_signed(recorder).map(|_| ()))?;
     let der = finish(keys, &key.id, &signer, &tbs).await?;
     Ok(Root::parse(&der)?)
@@ -141,17 +143,17 @@ pub async fn build_issuer_csr(keys: &dyn KeyBackend, key: &KeyHandle) -> Result<
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, "Banyan issuer");
-    let signer = Signer::new(&key.public)?;
+    let signer = Signer::new(&key.public);
     let request_info = signer.record(|recorder| params.serialize_request(recorder).map(|_| ()))?;
     finish(keys, &key.id, &signer, &request_info).await
 }
 
-/// Signs an issuer for a public key under a root.
+/// Signs an issuer for a public key under a CA certificate.
 ///
 /// # Errors
 /// [`BuildError`]; nothing was stored.
 pub async fn sign_issuer(
-    signer: &RootSigner<'_>,
+    signer: &CaSigner<'_>,
     issuer_key: &PublicKey,
     profile: &IssuerProfile,
 ) -> Result<Certificate, BuildError> {
@@ -159,21 +161,21 @@ pub async fn sign_issuer(
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(profile.path_len));
     params.use_authority_key_identifier_extension = true;
 
-    let root = signer.root.certificate();
-    let root_key = PublicKey::parse(root.spki_der()).map_err(|_| BuildError::SignerKey)?;
-    let key = Signer::new(&root_key)?;
-    let mut root_params = CertificateParams::default();
-    root_params.distinguished_name = two_pass::subject_of(root)?;
-    root_params.key_identifier_method =
-        KeyIdMethod::PreSpecified(root.extensions().subject_key_id.clone().unwrap_or_default());
+    let above = signer.certificate;
+    let above_key = PublicKey::parse(above.spki_der()).map_err(|_| BuildError::SignerKey)?;
+    let key = Signer::new(&above_key);
+    let mut above_params = CertificateParams::default();
+    above_params.distinguished_name = two_pass::subject_of(above)?;
+    above_params.key_identifier_method =
+        KeyIdMethod::PreSpecified(above.extensions().subject_key_id.clone().unwrap_or_default());
 
     let subject_key = SubjectKey::new(issuer_key);
     let tbs = key.record(|recorder| {
-        let issuer = rcgen::Issuer::from_params(&root_params, recorder);
+        let issuer = rcgen::Issuer::from_params(&above_params, recorder);
         params.signed_by(&subject_key, &issuer).map(|_| ())
     })?;
     let certificate = Certificate::parse(&finish(signer.keys, signer.key_id, &key, &tbs).await?)?;
-    if certificate.issuer_der() != root.subject_der() {
+    if certificate.issuer_der() != above.subject_der() {
         return Err(BuildError::SubjectLost);
     }
     if certificate.spki_der() != issuer_key.spki_der() {
@@ -229,14 +231,10 @@ async fn finish(
     signer: &Signer<'_>,
     to_be_signed: &[u8],
 ) -> Result<Vec<u8>, BuildError> {
-    let algorithm: SignatureAlgorithm = signer.spec().algorithm();
+    let algorithm = signer.algorithm();
     let signature = keys.sign(key_id, to_be_signed, algorithm).await?;
     signer.public().verify(to_be_signed, algorithm, &signature).map_err(|_| BuildError::Signature)?;
     Ok(Assembled { to_be_signed, algorithm, signature: &signature }.der())
-}
-
-fn spec_of(key: &PublicKey) -> Result<KeySpec, BuildError> {
-    KeySpec::of(key).ok_or(BuildError::SignerKey)
 }
 
 #[cfg(test)]

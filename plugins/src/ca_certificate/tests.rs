@@ -1,6 +1,7 @@
 //! Roots and issuers read back as the profile says, under every kind of key.
 
 use super::*;
+use crate::KeySpec;
 use crate::call::RequestId;
 use crate::memory::MemoryKeys;
 use trust::SeededRandomness;
@@ -38,7 +39,8 @@ async fn made(spec: KeySpec) -> Made {
 }
 
 async fn issue(made: &Made, public: &PublicKey) -> Result<Certificate, BuildError> {
-    let signer = RootSigner { keys: &made.keys, key_id: &made.root_key.id, root: &made.root };
+    let signer =
+        CaSigner { keys: &made.keys, key_id: &made.root_key.id, certificate: made.root.certificate() };
     let profile = IssuerProfile {
         trust_domain: domain(),
         serial: Serial::random(&SeededRandomness::new(2)),
@@ -178,7 +180,7 @@ async fn a_root_whose_name_would_be_lost_is_refused() {
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::OrganizationalUnitName, "a");
     params.distinguished_name.push(DnType::OrganizationName, "b");
-    let signer = Signer::new(&public).expect("signer");
+    let signer = Signer::new(&public);
     let tbs = signer.record(|r| params.self_signed(r).map(|_| ())).expect("tbs");
     // The second name's type, 2.5.4.10, becomes 2.5.4.11 in subject and issuer: the unit is there twice.
     let mut twice = tbs.clone();

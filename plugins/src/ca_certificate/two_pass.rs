@@ -10,29 +10,31 @@ use rcgen::{DistinguishedName, DnType, DnValue, PublicKeyData, SigningKey};
 use trust::certificate::Certificate;
 use trust::der::Writer;
 use trust::{KeyKind, PublicKey, SignatureAlgorithm};
+use x509_parser::asn1_rs::Tag;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Name;
 
-use super::{BuildError, spec_of};
+use super::BuildError;
 use crate::keys::KeySpec;
 
 /// The public half of the key that shall sign.
 pub(super) struct Signer<'a> {
     public: &'a PublicKey,
-    spec: KeySpec,
+    algorithm: SignatureAlgorithm,
 }
 
 impl<'a> Signer<'a> {
-    pub(super) fn new(public: &'a PublicKey) -> Result<Self, BuildError> {
-        Ok(Self { public, spec: spec_of(public)? })
+    pub(super) fn new(public: &'a PublicKey) -> Self {
+        let algorithm = KeySpec::of(public).map_or(SignatureAlgorithm::RsaPkcs1Sha256, KeySpec::algorithm);
+        Self { public, algorithm }
     }
 
     pub(super) fn public(&self) -> &PublicKey {
         self.public
     }
 
-    pub(super) fn spec(&self) -> KeySpec {
-        self.spec
+    pub(super) fn algorithm(&self) -> SignatureAlgorithm {
+        self.algorithm
     }
 
     /// Runs the first pass and answers with the bytes to be signed.
@@ -116,7 +118,7 @@ impl Assembled<'_> {
     }
 }
 
-/// A root's subject in rcgen's form.
+/// A CA's subject in rcgen's form, each part in the string type that it has.
 ///
 /// rcgen keeps one value of each attribute type, so a name with repeated or multi-valued parts is refused here, and
 /// whoever builds the certificate compares the bytes once more.
@@ -133,8 +135,18 @@ pub(super) fn subject_of(root: &Certificate) -> Result<DistinguishedName, BuildE
         if subject.get(&kind).is_some() {
             return Err(BuildError::SubjectLost);
         }
-        let text = attribute.as_str().map_err(|_| BuildError::SubjectLost)?.to_owned();
-        subject.push(kind, DnValue::Utf8String(text));
+        let text = attribute.as_str().map_err(|_| BuildError::SubjectLost)?;
+        subject.push(kind, value(attribute.attr_value().tag(), text)?);
     }
     Ok(subject)
+}
+
+fn value(tag: Tag, text: &str) -> Result<DnValue, BuildError> {
+    let lost = |_| BuildError::SubjectLost;
+    match tag {
+        Tag::Utf8String => Ok(DnValue::Utf8String(text.to_owned())),
+        Tag::PrintableString => text.try_into().map(DnValue::PrintableString).map_err(lost),
+        Tag::Ia5String => text.try_into().map(DnValue::Ia5String).map_err(lost),
+        _ => Err(BuildError::SubjectLost),
+    }
 }

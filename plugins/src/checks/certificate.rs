@@ -77,7 +77,7 @@ pub(super) fn check_signed_by(certificate: &Certificate, signer: &Certificate) -
 }
 
 /// Whether the signature on `certificate` is one by the key of `signer`.
-pub(super) fn signature_verifies(certificate: &Certificate, signer: &Certificate) -> bool {
+pub(crate) fn signature_verifies(certificate: &Certificate, signer: &Certificate) -> bool {
     let (Ok(parts), Ok(key)) = (Parts::of(certificate.der()), public_key(signer)) else { return false };
     SignatureAlgorithm::from_der(parts.algorithm, key.kind())
         .is_ok_and(|algorithm| key.verify(parts.to_be_signed, algorithm, parts.signature).is_ok())

@@ -32,3 +32,8 @@ mod forge;
 mod issuer_tests;
 #[cfg(test)]
 mod roots_tests;
+
+/// Whether a certificate was signed by the key of another one, whose subject it names as its issuer.
+pub fn is_signed_by(certificate: &trust::Certificate, signer: &trust::Certificate) -> bool {
+    certificate.issuer_der() == signer.subject_der() && certificate::signature_verifies(certificate, signer)
+}

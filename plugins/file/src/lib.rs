@@ -1,0 +1,232 @@
+//! The root authority of a CA that lies in files, as Istio's `cacerts` or a Kubernetes secret mounted into the pod.
+//!
+//! | layout | certificate | key | certificates above it | roots |
+//! |---|---|---|---|---|
+//! | `istio` | `ca-cert.pem` | `ca-key.pem` | `cert-chain.pem` | `root-cert.pem` |
+//! | `kubernetes` | `tls.crt` (first) | `tls.key` | `tls.crt` (the others) | `ca.crt` |
+//!
+//! The files are read for each call as one snapshot and checked whole: the key fits the certificate, the chain ends in
+//! one of the roots. While they do not pass (half written, swapped one by one), the last snapshot that did is used, and
+//! [`check`](plugins::RootAuthority::check) says so. Keys of every kind that a TLS server may have are taken, RSA too.
+//!
+//! Others may hold the same files, so the authority is not exclusive unless its settings say so: then no count of our own
+//! leaves proves that a root is out of use, only time and somebody's word.
+//!
+//! Start at [`FileAuthority`]; [`FilePlugin`] lists it in a registry as `file`.
+
+mod config;
+mod key;
+mod snapshot;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use plugins::ca_certificate::{CaSigner, IssuerProfile, sign_issuer};
+use plugins::{
+    AnswerBook, AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, Description, Health, IssuerChain,
+    IssuerRequest, Outcome, PluginError, RootAuthority, RootSet, Ticket, WatchRoots,
+};
+use trust::csr::ParsedCsr;
+use trust::{RootId, Serial, Timestamp, Validity};
+
+use config::Settings;
+use snapshot::Snapshot;
+
+/// How far before now an issuer starts, so that peers whose clocks are behind take it at once.
+const BACKDATE: Duration = Duration::from_secs(60);
+/// How often the files are looked at while somebody waits for a change.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// An authority whose certificate and key lie in files.
+#[derive(Debug)]
+pub struct FileAuthority {
+    deps: AuthorityDeps,
+    settings: Settings,
+    last_good: Mutex<Option<Arc<Snapshot>>>,
+    /// Whose turn it is to change the book. It guards no data.
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// Lists [`FileAuthority`] in a registry.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FilePlugin;
+
+/// What the files say now.
+struct Present {
+    snapshot: Arc<Snapshot>,
+    /// Why an older snapshot stands in for the files.
+    stale: Option<String>,
+}
+
+impl FileAuthority {
+    /// Reads the files; the last good snapshot stands in for files that do not pass.
+    async fn present(&self) -> Result<Present, PluginError> {
+        let settings = self.settings.clone();
+        let read = tokio::task::spawn_blocking(move || Snapshot::read(&settings)).await;
+        let read = read.map_err(|error| PluginError::Transient { detail: error.to_string() })?;
+        let mut last_good = self.last_good.lock().unwrap_or_else(PoisonError::into_inner);
+        match (read, last_good.as_ref()) {
+            (Ok(snapshot), _) => {
+                let snapshot = Arc::new(snapshot);
+                *last_good = Some(Arc::clone(&snapshot));
+                Ok(Present { snapshot, stale: None })
+            }
+            (Err(error), Some(good)) => {
+                Ok(Present { snapshot: Arc::clone(good), stale: Some(error.to_string()) })
+            }
+            (Err(error), None) => Err(PluginError::AuthorityDown { detail: error.to_string() }),
+        }
+    }
+
+    async fn sign(
+        &self,
+        snapshot: &Snapshot,
+        request: &IssuerRequest,
+    ) -> Result<(IssuerChain, Timestamp), PluginError> {
+        let csr = ParsedCsr::from_der(&request.csr_der).and_then(ParsedCsr::verify);
+        let csr = csr.map_err(|error| denied(format!("the CSR is refused: {error}")))?;
+        let above = snapshot.certificate();
+        let profile = IssuerProfile {
+            trust_domain: request.trust_domain.clone(),
+            serial: Serial::random(self.deps.randomness.as_ref()),
+            validity: self.validity(snapshot, request)?,
+            path_len: request.path_len,
+        };
+        let signer = CaSigner { keys: snapshot.key(), key_id: snapshot.key().id(), certificate: above };
+        let issuer = sign_issuer(&signer, csr.public_key(), &profile).await?;
+        let chain = [issuer.der().to_vec()].into_iter().chain(snapshot.chain_ders()).collect();
+        Ok((IssuerChain::new(chain), profile.validity.not_after()))
+    }
+
+    fn validity(&self, snapshot: &Snapshot, request: &IssuerRequest) -> Result<Validity, PluginError> {
+        let now = self.deps.clock.now();
+        let (not_before, not_after) = (now.minus(BACKDATE).max(snapshot.valid_from()), now.plus(request.ttl));
+        if not_after > snapshot.valid_until() {
+            return Err(denied(format!(
+                "the certificates in {} end at {}, before the issuer would; put newer ones there",
+                self.settings.directory.display(),
+                snapshot.valid_until()
+            )));
+        }
+        Validity::new(not_before, not_after).map_err(|error| denied(error.to_string()))
+    }
+}
+
+#[async_trait]
+impl RootAuthority for FileAuthority {
+    fn describe(&self) -> Description {
+        let described = Description::new(self.deps.name.clone(), "file", env!("CARGO_PKG_VERSION"));
+        if self.settings.exclusive { described } else { described.shared() }
+    }
+
+    async fn check(&self, _context: &CallContext) -> Health {
+        match self.present().await {
+            Err(error) => Health::down(error.to_string()),
+            Ok(Present { snapshot, stale }) => {
+                let until = Some(snapshot.valid_until());
+                let now = self.deps.clock.now();
+                match stale {
+                    Some(why) => {
+                        Health::degraded(format!("{why}; what was read before is in use")).until(until)
+                    }
+                    None if snapshot.valid_until() <= now => {
+                        Health::down(format!("the certificates ended at {}", snapshot.valid_until()))
+                            .until(until)
+                    }
+                    None => Health::ok().until(until),
+                }
+            }
+        }
+    }
+
+    async fn roots(&self, _context: &CallContext) -> Result<RootSet, PluginError> {
+        let _turn = self.turn.lock().await;
+        let snapshot = self.present().await?.snapshot;
+        let mut book = AnswerBook::load(self.deps.state.as_ref()).await?;
+        if book.announce(&snapshot.root_ders(), Some(snapshot.signing())) {
+            book.store(self.deps.state.as_ref()).await?;
+        }
+        Ok(book.roots())
+    }
+
+    async fn sign_issuer(
+        &self,
+        context: &CallContext,
+        request: &IssuerRequest,
+    ) -> Result<Outcome<IssuerChain>, PluginError> {
+        let _turn = self.turn.lock().await;
+        let mut book = AnswerBook::load(self.deps.state.as_ref()).await?;
+        if let Some(chain) = book.answered(&context.request_id, request)? {
+            return Ok(Outcome::Ready(chain));
+        }
+        if request.trust_domain != self.deps.trust_domain {
+            return Err(denied(format!("this authority stands for {}", self.deps.trust_domain)));
+        }
+        let snapshot = self.present().await?.snapshot;
+        if snapshot.signing() != request.root {
+            return Err(denied(format!(
+                "the files in {} chain to root {}, not to {}",
+                self.settings.directory.display(),
+                snapshot.signing().short(),
+                RootId::short(&request.root)
+            )));
+        }
+        let (chain, ends) = self.sign(&snapshot, request).await?;
+        book.remember((&context.request_id, request), &chain, (self.deps.clock.now(), ends));
+        book.store(self.deps.state.as_ref()).await?;
+        Ok(Outcome::Ready(chain))
+    }
+
+    async fn poll(
+        &self,
+        _context: &CallContext,
+        _ticket: &Ticket,
+    ) -> Result<Outcome<IssuerChain>, PluginError> {
+        let reason = "this authority answers at once and never gave a ticket; ask for the issuer again";
+        Err(denied(reason.to_owned()))
+    }
+
+    fn watching(&self) -> Option<&dyn WatchRoots> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl WatchRoots for FileAuthority {
+    async fn changed(&self, seen: u64) -> Result<RootSet, PluginError> {
+        let watcher = plugins::RequestId::parse("watch").map_err(|error| denied(error.to_string()))?;
+        let context = CallContext::new(watcher, LOOK_EVERY);
+        loop {
+            let set = self.roots(&context).await?;
+            if set.generation != seen {
+                return Ok(set);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+impl AuthorityPlugin for FilePlugin {
+    fn name(&self) -> &'static str {
+        "file"
+    }
+
+    fn validate(&self, settings: &toml::Table) -> Result<(), Vec<ConfigProblem>> {
+        Settings::read(settings, std::path::Path::new("")).map(drop)
+    }
+
+    fn open(
+        &self,
+        settings: &toml::Table,
+        deps: AuthorityDeps,
+    ) -> Result<Arc<dyn RootAuthority>, Vec<ConfigProblem>> {
+        let settings = Settings::read(settings, &deps.base)?;
+        let turn = tokio::sync::Mutex::new(());
+        Ok(Arc::new(FileAuthority { deps, settings, last_good: Mutex::default(), turn }))
+    }
+}
+
+fn denied(reason: String) -> PluginError {
+    PluginError::Denied { reason }
+}
