@@ -9,6 +9,7 @@
 //! | [`istio::v1::auth`] | certificate signing as Istio's data planes ask for it | CA |
 //! | [`banyan::agent::v1`] | bundles down, evidence up | CA |
 //! | [`banyan::admin::v1`] | what operators' verbs call | CA |
+//! | [`banyan::plugin::v1`] | root authorities over the wire | plugins in any language |
 //! | [`sds`] | Envoy's secret discovery service | agent |
 //!
 //! Envoy's files are subsets: same packages, names, numbers and types, only the fields that are used.
@@ -26,6 +27,11 @@ mod packages {
         pub mod agent {
             pub mod v1 {
                 include!("gen/banyan.agent.v1.rs");
+            }
+        }
+        pub mod plugin {
+            pub mod v1 {
+                include!("gen/banyan.plugin.v1.rs");
             }
         }
     }

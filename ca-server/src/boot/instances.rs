@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use plugin_file::FilePlugin;
 use plugin_key_file::{FileKeysPlugin, KdfCost};
+use plugin_remote::RemotePlugin;
 use plugin_self_signed::SelfSignedPlugin;
 use plugins::memory::MemoryKeysPlugin;
 use plugins::{AuthorityDeps, ConfigProblem, KeyBackend, Registry, RegistryError, RootAuthority};
@@ -36,6 +37,7 @@ pub(super) fn registry(layout: &Layout, deps: &HostDeps, embedding: &dyn Embeddi
 fn built_in(registry: &mut Registry) {
     registry.add_authority(SelfSignedPlugin);
     registry.add_authority(FilePlugin);
+    registry.add_authority(RemotePlugin);
     registry.add_key_backend(MemoryKeysPlugin);
 }
 
