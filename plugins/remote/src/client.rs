@@ -1,7 +1,6 @@
 //! The caller's side.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -162,7 +161,10 @@ impl RemoteAuthority {
             {
                 *self.client.lock().await = None;
             }
-            answered.map(Response::into_inner).map_err(|status| error(&status))
+            answered.map(Response::into_inner).map_err(|status| match status.code() {
+                tonic::Code::Cancelled | tonic::Code::DeadlineExceeded => late(),
+                _ => error(&status),
+            })
         };
         tokio::time::timeout(deadline, work).await.map_err(|_| late())?
     }
@@ -333,12 +335,5 @@ impl RetireRoots for RemoteAuthority {
         let (request_id, root) = (context.request_id.to_string(), root.as_bytes().to_vec());
         let message = wire::RetireRootRequest { request_id, root };
         self.call(context, message, async |c, m| c.retire_root(m).await).await.map(drop)
-    }
-}
-
-impl RemoteAuthority {
-    /// As a shared authority, for those who hold it in several places.
-    pub fn shared(self) -> Arc<dyn RootAuthority> {
-        Arc::new(self)
     }
 }
