@@ -7,9 +7,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod authority;
+mod plugin;
 mod rotate;
 
 pub use authority::{AuthorityAction, AuthorityOptions};
+pub use plugin::{PluginAction, PluginCheckOptions, PluginOptions};
 pub use rotate::{
     JournalAction, JournalOptions, RotateAction, RotateLookOptions, RotateOptions, RotateStartOptions,
     RotateSteerOptions, SubscriberAction, SubscriberOptions,
@@ -37,6 +39,8 @@ pub enum Verb {
     Root(RootOptions),
     /// Look at root authorities, and ask them how they are
     Authority(AuthorityOptions),
+    /// Try a plugin against the contract of root authorities
+    Plugin(PluginOptions),
     /// Replace the root while everything keeps running, and watch it
     Rotate(RotateOptions),
     /// Who relies on the bundle without a leaf of this CA

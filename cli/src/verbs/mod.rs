@@ -4,6 +4,7 @@ pub mod agent;
 pub mod authority;
 pub mod config;
 pub mod journal;
+pub mod plugin;
 pub mod root;
 pub mod rotate;
 pub mod serve;

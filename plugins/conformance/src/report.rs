@@ -40,6 +40,11 @@ impl Report {
         self.named(Result::is_ok)
     }
 
+    /// Every rule with what came of it, in the order they were tried.
+    pub fn verdicts(&self) -> impl Iterator<Item = (&'static str, &Verdict)> {
+        self.verdicts.iter().map(|(name, verdict)| (*name, verdict))
+    }
+
     /// Ends a test.
     ///
     /// # Panics

@@ -26,6 +26,7 @@ pub struct Subject {
     open: Box<dyn Fn() -> Arc<dyn RootAuthority> + Send + Sync>,
     trust_domain: TrustDomain,
     clock: Arc<dyn Clock>,
+    run: String,
 }
 
 impl Subject {
@@ -36,7 +37,15 @@ impl Subject {
         trust_domain: TrustDomain,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { open: Box::new(open), trust_domain, clock }
+        Self { open: Box::new(open), trust_domain, clock, run: "conformance".to_owned() }
+    }
+}
+
+impl Subject {
+    /// The same, for an authority that remembers earlier runs: request ids begin with this, which must be new.
+    #[must_use]
+    pub fn run_named(self, run: impl Into<String>) -> Self {
+        Self { run: run.into(), ..self }
     }
 }
 
@@ -68,7 +77,7 @@ impl<'a> Trial<'a> {
     }
 
     pub(super) fn context(&self, name: &str) -> Result<CallContext, Broken> {
-        let id = works("the suite's request id", RequestId::parse(&format!("conformance-{name}")))?;
+        let id = works("the suite's request id", RequestId::parse(&format!("{}-{name}", self.subject.run)))?;
         Ok(CallContext::new(id, DEADLINE))
     }
 
