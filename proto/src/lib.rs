@@ -128,8 +128,10 @@ mod tests {
         });
         let served = [
             banyan::admin::v1::admin_service_server::SERVICE_NAME,
+            banyan::admin::v1::authority_service_server::SERVICE_NAME,
             banyan::admin::v1::rotation_service_server::SERVICE_NAME,
             banyan::agent::v1::agent_service_server::SERVICE_NAME,
+            banyan::plugin::v1::root_authority_service_server::SERVICE_NAME,
             envoy::service::secret::v3::secret_discovery_service_server::SERVICE_NAME,
             istio::v1::auth::istio_certificate_service_server::SERVICE_NAME,
         ];
