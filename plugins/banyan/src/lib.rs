@@ -1,0 +1,1 @@
+//! The root authority of another Banyan: this CA is one tier below it.

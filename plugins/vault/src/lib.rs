@@ -1,0 +1,1 @@
+//! The root authority of a PKI secrets engine: OpenBao and Vault.
