@@ -20,6 +20,7 @@ pub(crate) const ENVOY: &str = "envoy";
 pub(crate) const PYTHON: &str = "python";
 pub(crate) const GRPCURL: &str = "grpcurl";
 pub(crate) const CARGO_DENY: &str = "cargo-deny";
+pub(crate) const STEP_CA: &str = "step-ca";
 
 /// Every part, by name.
 pub(crate) const PEERS: &[Peer] = &[
@@ -58,6 +59,13 @@ pub(crate) const PEERS: &[Peer] = &[
         program: "grpcurl",
         needs: &[],
         recipe: Recipe::Go { module: "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4" },
+    },
+    // An online CA that issues intermediates by a template of its provisioner.
+    Peer {
+        name: STEP_CA,
+        program: "step-ca",
+        needs: &[],
+        recipe: Recipe::Go { module: "github.com/smallstep/certificates/cmd/step-ca@v0.30.2" },
     },
     // Checks of licences, sources and bans.
     Peer {
