@@ -1,50 +1,29 @@
-//! JSON over HTTP/1.1 for plugins that call a remote CA: bounded in size and time, with TLS by a named set of roots, and
-//! errors that are already [`PluginError`]s.
+//! JSON over HTTP/1.1 for plugins that call a remote CA: reqwest, bounded in size and time, with TLS by a named set of
+//! roots, and errors that are already [`PluginError`]s.
 //!
 //! One connection for each call: external calls are rare, and a connection that is opened anew sees a server whose
-//! certificate or address changed. Nothing of a request but its path is ever in an error.
+//! certificate or address changed. Nothing of a request but its path is ever in an error. Proxies of the environment are
+//! not used: who reads the credentials is said in the configuration and nowhere else.
 
-use std::io;
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+mod address;
+mod tls;
+
+use std::error::Error;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use plugins::PluginError;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use reqwest::header::{self, HeaderMap, HeaderValue};
+use reqwest::{Client, Response, Url, redirect, retry};
+pub use reqwest::{Method, StatusCode};
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+
+pub use address::Address;
+pub use tls::TlsFiles;
 
 /// Longest answer that is read.
 const ANSWER_MAX: usize = 1024 * 1024;
 /// Redirects that are followed.
 const REDIRECTS_MAX: u32 = 2;
-
-/// Where a server is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
-    https: bool,
-    host: String,
-    port: u16,
-}
-
-/// What a server may show, and what is shown to it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// Roots that its certificate must chain to, in PEM. Required for `https`.
-    pub ca: Option<PathBuf>,
-    /// Own certificate chain and key, in PEM.
-    pub identity: Option<(PathBuf, PathBuf)>,
-}
 
 /// A server that is called.
 #[derive(Clone, Debug)]
@@ -55,7 +34,7 @@ pub struct Server {
     pub tls: TlsFiles,
 }
 
-/// One call.
+/// One call. It has no `Debug`: its headers and its body may be secret.
 #[derive(Clone)]
 pub struct Call {
     method: Method,
@@ -75,41 +54,6 @@ pub struct Answer {
     pub body: Value,
 }
 
-impl Address {
-    /// Reads `https://HOST:PORT`, or `http://HOST:PORT` of a loopback address: anything else in the clear would show
-    /// credentials to the network.
-    ///
-    /// # Errors
-    /// What to write instead.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || "is no address; write https://HOST:PORT".to_owned();
-        let (https, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
-            (Some(rest), _) => (true, rest),
-            (None, Some(rest)) => (false, rest),
-            (None, None) => return Err(wrong()),
-        };
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let (host, port) = rest.rsplit_once(':').ok_or_else(wrong)?;
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let port = port.parse().map_err(|_| wrong())?;
-        if host.is_empty() || host.contains('/') {
-            return Err(wrong());
-        }
-        let loopback = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-        if !https && !loopback {
-            return Err("shows credentials to the network; write https://HOST:PORT".to_owned());
-        }
-        Ok(Self { https, host: host.to_owned(), port })
-    }
-}
-
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let scheme = if self.https { "https" } else { "http" };
-        write!(f, "{scheme}://{}:{}", self.host, self.port)
-    }
-}
-
 impl Call {
     /// A call without a body. The path begins with `/`.
     pub fn new(method: Method, path: impl Into<String>) -> Self {
@@ -126,12 +70,17 @@ impl Call {
         Self { body: Some(body), ..Self::new(Method::POST, path) }
     }
 
+    /// The path, as given.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// The same, with a header. It is marked as sensitive: no log shows it.
     ///
     /// # Errors
     /// When the value is no header's; the value is not repeated.
     pub fn with_secret(mut self, name: &'static str, value: &str) -> Result<Self, PluginError> {
-        let mut value: http::HeaderValue = value.parse().map_err(|_| PluginError::Misconfigured {
+        let mut value: HeaderValue = value.parse().map_err(|_| PluginError::Misconfigured {
             field: name.to_owned(),
             detail: "holds characters that no header may have; is there a line break in the file?".to_owned(),
         })?;
@@ -154,119 +103,109 @@ impl Server {
         tokio::time::timeout(within, self.follow(call)).await.map_err(|_| late())?
     }
 
-    /// Follows redirects of a standby to its leader, on the same terms of TLS.
+    /// Follows redirects of a standby to its leader, on the same terms of TLS: to the same kind of address, which must
+    /// show a certificate of the same roots. Only there are the credentials sent again.
     async fn follow(&self, call: &Call) -> Result<Answer, PluginError> {
-        let mut address = self.address.clone();
+        let client = self.client().await?;
+        let mut target = self.address.url(&call.path).map_err(|problem| PluginError::Permanent {
+            detail: format!("{} cannot be asked for {}: {problem}", self.address, call.path),
+        })?;
         for _ in 0..=REDIRECTS_MAX {
-            let (answer, location) = self.once(&address, call).await?;
-            let target = location.filter(|_| answer.status.is_redirection());
-            let Some(target) = target else { return Ok(answer) };
-            let (host, _) = split(&target);
-            let next = Address::parse(host).map_err(|problem| PluginError::AuthorityDown {
-                detail: format!("{address} redirects to {host}, which {problem}"),
-            })?;
-            if next.https != self.address.https {
-                let detail = format!("{address} redirects to {next}, which is less protected");
-                return Err(PluginError::AuthorityDown { detail });
+            let response = self.once(&client, &target, call).await?;
+            match leader(&response) {
+                None => return self.read(response, call).await,
+                Some(next) => target = self.acceptable(&target, &next)?,
             }
-            address = next;
         }
         Err(PluginError::AuthorityDown { detail: format!("{} redirects without end", self.address) })
     }
 
-    async fn once(&self, address: &Address, call: &Call) -> Result<(Answer, Option<String>), PluginError> {
-        let down = |what: String| PluginError::AuthorityDown { detail: format!("{address}: {what}") };
-        let stream = TcpStream::connect((address.host.as_str(), address.port)).await;
-        let stream = stream.map_err(|error| down(error.to_string()))?;
-        stream.set_nodelay(true).map_err(|error| down(error.to_string()))?;
-        if !address.https {
-            return exchange(stream, address, call).await;
+    async fn once(&self, client: &Client, target: &Url, call: &Call) -> Result<Response, PluginError> {
+        let mut request = client.request(call.method.clone(), target.clone()).headers(call.headers.clone());
+        if let Some(body) = &call.body {
+            request = request.json(body);
         }
-        let config = Arc::new(self.tls.client_config().map_err(&down)?);
-        let name = ServerName::try_from(address.host.clone()).map_err(|error| down(error.to_string()))?;
-        let stream = TlsConnector::from(config).connect(name, stream).await;
-        let stream = stream.map_err(|error| down(format!("TLS: {}", cause(&error))))?;
-        exchange(stream, address, call).await
-    }
-}
-
-impl TlsFiles {
-    fn client_config(&self) -> Result<ClientConfig, String> {
-        let ca = self.ca.as_ref().ok_or("an https address needs ca_file")?;
-        let mut roots = RootCertStore::empty();
-        for root in certificates(ca)? {
-            roots.add(root).map_err(|error| format!("{}: {error}", ca.display()))?;
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots);
-        match &self.identity {
-            None => Ok(config.with_no_client_auth()),
-            Some((cert, key)) => {
-                let own = PrivateKeyDer::from_pem_slice(&read(key)?)
-                    .map_err(|error| format!("{}: {error}", key.display()))?;
-                let config = config.with_client_auth_cert(certificates(cert)?, own);
-                config.map_err(|error| format!("{}: {error}", cert.display()))
+        request.send().await.map_err(|error| {
+            let detail = format!("{}: {}", Address::of(target), cause(&error));
+            if error.is_connect() {
+                PluginError::AuthorityDown { detail }
+            } else {
+                PluginError::Transient { detail: format!("{detail}, when asked for {}", path_of(call)) }
             }
+        })
+    }
+
+    fn acceptable(&self, from: &Url, location: &str) -> Result<Url, PluginError> {
+        let from_address = Address::of(from);
+        let refused = |what: String| PluginError::AuthorityDown {
+            detail: format!("{from_address} redirects to {what}"),
+        };
+        let next = from.join(location).map_err(|error| refused(format!("no address ({error})")))?;
+        let to = Address::of(&next);
+        let checked =
+            Address::parse(&to.to_string()).map_err(|problem| refused(format!("{to}, which {problem}")))?;
+        if checked.is_https() != self.address.is_https() {
+            return Err(refused(format!("{to}, which is less protected")));
         }
+        Ok(next)
+    }
+
+    async fn read(&self, mut response: Response, call: &Call) -> Result<Answer, PluginError> {
+        let (status, address) = (response.status(), &self.address);
+        let text = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let retry_after = text.and_then(|text| text.parse().ok()).map(Duration::from_secs);
+        let path = path_of(call);
+        let too_long = || PluginError::Permanent {
+            detail: format!("{address}{path}: the answer is longer than {} KiB", ANSWER_MAX / 1024),
+        };
+        let mut bytes = Vec::new();
+        let broken = |error: reqwest::Error| PluginError::Transient {
+            detail: format!("{address}{path}: the answer breaks off: {}", cause(&error)),
+        };
+        while let Some(chunk) = response.chunk().await.map_err(broken)? {
+            if bytes.len() + chunk.len() > ANSWER_MAX {
+                return Err(too_long());
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        Ok(Answer { status, retry_after, body })
+    }
+
+    async fn client(&self) -> Result<Client, PluginError> {
+        let down = |what: String| PluginError::AuthorityDown { detail: format!("{}: {what}", self.address) };
+        let (tls, https) = (self.tls.clone(), self.address.is_https());
+        let config = tokio::task::spawn_blocking(move || tls.client_config(https)).await;
+        let config = config.map_err(|error| down(error.to_string()))?.map_err(&down)?;
+        Client::builder()
+            .tls_backend_preconfigured(config)
+            .https_only(https)
+            .http1_only()
+            .no_proxy()
+            .referer(false)
+            .redirect(redirect::Policy::none())
+            .retry(retry::never())
+            .pool_max_idle_per_host(0)
+            .user_agent(concat!("banyan/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| down(cause(&error)))
     }
 }
 
-async fn exchange(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    address: &Address,
-    call: &Call,
-) -> Result<(Answer, Option<String>), PluginError> {
-    let broken = |error: &dyn std::error::Error| PluginError::Transient {
-        detail: format!("{address}{}: {}", split(&call.path).0, cause(error)),
-    };
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| broken(&e))?;
-    let driven = tokio::spawn(connection);
-    let body = call.body.as_ref().map(ToString::to_string).unwrap_or_default();
-    let mut request = Request::builder()
-        .method(call.method.clone())
-        .uri(&call.path)
-        .header(header::HOST, format!("{}:{}", address.host, address.port))
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(Full::new(Bytes::from(body)))
-        .map_err(|error| broken(&error))?;
-    request.headers_mut().extend(call.headers.clone());
-    let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
-    let (head, body) = response.into_parts();
-    let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let retry_after = text(header::RETRY_AFTER).and_then(|text| text.parse().ok()).map(Duration::from_secs);
-    let location = text(header::LOCATION);
-    let bytes = Limited::new(body, ANSWER_MAX).collect().await.map_err(|error| PluginError::Permanent {
-        detail: format!("{address}{}: the answer is longer than 1 MiB or breaks off: {error}", call.path),
-    })?;
-    driven.abort();
-    let body = serde_json::from_slice(&bytes.to_bytes()).unwrap_or(Value::Null);
-    Ok((Answer { status: head.status, retry_after, body }, location))
+/// Where a redirect leads that keeps the method and the body.
+fn leader(response: &Response) -> Option<String> {
+    let keeps = [StatusCode::TEMPORARY_REDIRECT, StatusCode::PERMANENT_REDIRECT].contains(&response.status());
+    let location = response.headers().get(header::LOCATION).filter(|_| keeps)?;
+    location.to_str().ok().map(str::to_owned)
 }
 
-/// An address or path, and what stands behind it.
-fn split(url: &str) -> (&str, &str) {
-    let after_scheme = url.find("://").map_or(0, |at| at + 3);
-    let end = url.get(after_scheme..).and_then(|rest| rest.find(['/', '?'])).map(|at| at + after_scheme);
-    match end {
-        Some(at) if after_scheme > 0 => url.split_at(at),
-        _ => url.split_once('?').unwrap_or((url, "")),
-    }
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
-    found.map_err(|error| format!("{}: {error}", path.display()))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|error: io::Error| format!("{}: {error}", path.display()))
+/// The path of a call without its query.
+fn path_of(call: &Call) -> &str {
+    call.path.split('?').next().unwrap_or_default()
 }
 
 /// The innermost reason, which the outer ones only wrap.
-fn cause(error: &dyn std::error::Error) -> String {
+fn cause(error: &dyn Error) -> String {
     let mut last = error;
     while let Some(source) = last.source() {
         last = source;
@@ -280,16 +219,6 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-
-    #[test]
-    fn addresses_in_the_clear_stay_on_this_machine() {
-        for good in ["https://vault.example:8200", "http://127.0.0.1:8200/", "http://[::1]:1", "http://localhost:1"] {
-            assert!(Address::parse(good).is_ok(), "{good}");
-        }
-        for wrong in ["vault:8200", "https://vault", "https://:1", "http://10.0.0.1:8200", "http://vault:1"] {
-            assert!(Address::parse(wrong).is_err(), "{wrong}");
-        }
-    }
 
     async fn answering(answer: Vec<u8>) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -320,12 +249,15 @@ mod tests {
         let mut long = b"HTTP/1.1 200 OK\r\ncontent-length: 104857600\r\n\r\n".to_vec();
         long.resize(long.len() + 2 * ANSWER_MAX, b'x');
         let call = Call::get("/v1/x").with_secret("x-vault-token", "s.secret").unwrap();
-        for (answer, within) in [(long, SOON), (b"HTTP/1.1".to_vec(), SOON), (Vec::new(), Duration::from_millis(300))] {
+        for (answer, within) in
+            [(long, SOON), (b"HTTP/1.1".to_vec(), SOON), (Vec::new(), Duration::from_millis(300))]
+        {
             let server = answering(answer).await;
             let error = server.call(&call, within).await.unwrap_err();
             assert!(!format!("{error} {error:?}").contains("s.secret"), "{error:?}");
         }
-        let nobody = Server { address: Address::parse("http://127.0.0.1:1").unwrap(), tls: TlsFiles::default() };
+        let nobody =
+            Server { address: Address::parse("http://127.0.0.1:1").unwrap(), tls: TlsFiles::default() };
         assert!(matches!(nobody.call(&call, SOON).await, Err(PluginError::AuthorityDown { .. })));
         assert!(Call::get("/").with_secret("x-vault-token", "a\nb").is_err());
     }
@@ -340,7 +272,10 @@ mod tests {
         assert_eq!(standby.call(&Call::get("/v1/x"), SOON).await.unwrap().status, StatusCode::OK);
         let round = answering(redirect(&standby.address)).await;
         assert!(round.call(&Call::get("/v1/x"), SOON).await.is_ok(), "two steps are few enough");
-        let away = answering(b"HTTP/1.1 307 T\r\nlocation: http://10.1.1.1:8200/v1\r\ncontent-length: 0\r\n\r\n".to_vec()).await;
+        let away = answering(
+            b"HTTP/1.1 307 T\r\nlocation: http://10.1.1.1:8200/v1\r\ncontent-length: 0\r\n\r\n".to_vec(),
+        )
+        .await;
         let refused = away.call(&Call::get("/v1/x"), SOON).await.unwrap_err();
         assert!(refused.to_string().contains("redirects to http://10.1.1.1:8200"), "{refused}");
     }
