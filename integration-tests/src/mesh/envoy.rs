@@ -163,6 +163,16 @@ impl Envoy {
         Ok(all)
     }
 
+    /// Stops it where it is (SIGSTOP), or lets it run on.
+    ///
+    /// # Errors
+    /// When it has ended, and as the operating system says.
+    pub fn freeze(&self, frozen: bool) -> anyhow::Result<()> {
+        let pid = self.pid().and_then(rustix::process::Pid::from_raw).context("Envoy has ended")?;
+        let signal = if frozen { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
+        Ok(rustix::process::kill_process(pid, signal)?)
+    }
+
     /// Kills it, as a crash does.
     ///
     /// # Errors

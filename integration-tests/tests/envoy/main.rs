@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod evidence;
+mod frozen;
 mod restart;
 mod traffic;
 
