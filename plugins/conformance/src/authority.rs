@@ -15,7 +15,7 @@ use subject::Trial;
 /// Tries every rule. Rules of a capability that the authority does not show are skipped.
 pub async fn run(subject: &Subject) -> Report {
     let trial = Trial::new(subject);
-    let mut report = Report::default();
+    let mut report = trial.report();
     report.rule("describe-is-constant", describe_is_constant(trial.authority()));
     report.rule("check-is-well", check_is_well(&trial).await);
     report.rule("stage-same-request-same-root", staging::same_request_same_root(&trial).await);
@@ -40,7 +40,7 @@ pub async fn run(subject: &Subject) -> Report {
     report.rule("retired-root-is-gone", retiring::root_is_gone(&trial).await);
     report.rule("retired-request-makes-no-second-root", retiring::request_makes_no_second_root(&trial).await);
     report.rule("roots-never-empty-again", roots_never_empty_again(&trial).await);
-    report
+    report.ended()
 }
 
 fn describe_is_constant(authority: &dyn RootAuthority) -> Verdict {

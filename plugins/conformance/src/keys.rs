@@ -6,18 +6,34 @@ use std::sync::Arc;
 use plugins::{HealthState, KeyBackend, KeyError, KeyHandle, KeyId, KeySpec, RequestId};
 use trust::SignatureAlgorithm;
 
-use crate::report::{Broken, Report, Verdict, demand, refused, skip, works};
+use crate::report::{Broken, Gaps, Report, Verdict, demand, refused, skip, works};
 
 /// A key backend to be tried.
 pub struct Subject {
     open: Box<dyn Fn() -> Arc<dyn KeyBackend> + Send + Sync>,
+    variant: Option<String>,
+    gaps: Gaps,
 }
 
 impl Subject {
     /// Takes what opens the backend. Called again, it opens the same store again, as after a restart; a backend that
     /// does not claim to be durable may open an empty one.
     pub fn new(open: impl Fn() -> Arc<dyn KeyBackend> + Send + Sync + 'static) -> Self {
-        Self { open: Box::new(open) }
+        Self { open: Box::new(open), variant: None, gaps: Gaps::new() }
+    }
+
+    /// The same, tried in one of several ways of setting it up, which the report is named after.
+    #[must_use]
+    pub fn variant(self, variant: impl Into<String>) -> Self {
+        Self { variant: Some(variant.into()), ..self }
+    }
+
+    /// The same, which is known to break a rule for a reason. The rule is tried all the same: a gap that is none is a
+    /// failure.
+    #[must_use]
+    pub fn gap(mut self, rule: &str, reason: &str) -> Self {
+        self.gaps.insert(rule.to_owned(), reason.to_owned());
+        self
     }
 }
 
@@ -31,7 +47,8 @@ impl fmt::Debug for Subject {
 pub async fn run(subject: &Subject) -> Report {
     let keys = (subject.open)();
     let keys = keys.as_ref();
-    let mut report = Report::default();
+    let plugin = format!("key-{}", keys.describe().plugin);
+    let mut report = Report::about(&plugin, subject.variant.as_deref(), &subject.gaps);
     report.rule("describe-is-constant", describe_is_constant(keys));
     report.rule("key-has-the-spec-asked-for", key_has_the_spec_asked_for(keys).await);
     report.rule("same-request-same-key", same_request_same_key(keys).await);
@@ -50,7 +67,7 @@ pub async fn run(subject: &Subject) -> Report {
     report.rule("check-is-well", check_is_well(keys).await);
     report.rule("keys-survive-a-restart", keys_survive_a_restart(subject).await);
     report.rule("destroyed-stays-destroyed", destroyed_stays_destroyed(subject).await);
-    report
+    report.ended()
 }
 
 fn describe_is_constant(keys: &dyn KeyBackend) -> Verdict {

@@ -7,6 +7,9 @@
 //! # }
 //! ```
 //!
+//! A rule that a plugin is known to break is declared with its reason (`Subject::gap`). With
+//! `BANYAN_CONFORMANCE_REPORT_DIR` set, [`Report::assert_conforms`] leaves each report there as a file.
+//!
 //! Each rule has a name; the [`Report`] lists which failed, and why, and which could not be tried. The suite needs an
 //! empty store at first and opens it several times, as restarts do.
 //!
@@ -16,4 +19,4 @@ pub mod authority;
 pub mod keys;
 mod report;
 
-pub use report::{Broken, Report, Verdict};
+pub use report::{Broken, REPORT_DIR, Report, Verdict};

@@ -13,7 +13,7 @@ use plugins::{
 };
 use trust::{Clock, PublicKey, RootId, TrustDomain};
 
-use crate::report::{Broken, Verdict, demand, skip, works};
+use crate::report::{Broken, Gaps, Report, Verdict, demand, skip, works};
 
 /// How long issuers are asked for.
 pub(super) const ISSUER_TTL: Duration = Duration::from_secs(30 * 86_400);
@@ -27,6 +27,8 @@ pub struct Subject {
     trust_domain: TrustDomain,
     clock: Arc<dyn Clock>,
     run: String,
+    variant: Option<String>,
+    gaps: Gaps,
 }
 
 impl Subject {
@@ -37,15 +39,28 @@ impl Subject {
         trust_domain: TrustDomain,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { open: Box::new(open), trust_domain, clock, run: "conformance".to_owned() }
+        let run = "conformance".to_owned();
+        Self { open: Box::new(open), trust_domain, clock, run, variant: None, gaps: Gaps::new() }
     }
-}
 
-impl Subject {
     /// The same, for an authority that remembers earlier runs: request ids begin with this, which must be new.
     #[must_use]
     pub fn run_named(self, run: impl Into<String>) -> Self {
         Self { run: run.into(), ..self }
+    }
+
+    /// The same, tried in one of several ways of setting it up, which the report is named after.
+    #[must_use]
+    pub fn variant(self, variant: impl Into<String>) -> Self {
+        Self { variant: Some(variant.into()), ..self }
+    }
+
+    /// The same, which is known to break a rule for a reason. The rule is tried all the same: a gap that is none is a
+    /// failure.
+    #[must_use]
+    pub fn gap(mut self, rule: &str, reason: &str) -> Self {
+        self.gaps.insert(rule.to_owned(), reason.to_owned());
+        self
     }
 }
 
@@ -65,6 +80,12 @@ pub(super) struct Trial<'a> {
 impl<'a> Trial<'a> {
     pub(super) fn new(subject: &'a Subject) -> Self {
         Self { subject, authority: (subject.open)(), keys: MemoryKeys::new() }
+    }
+
+    /// An empty report about the authority.
+    pub(super) fn report(&self) -> Report {
+        let Subject { variant, gaps, .. } = self.subject;
+        Report::about(&self.authority.describe().plugin, variant.as_deref(), gaps)
     }
 
     pub(super) fn authority(&self) -> &dyn RootAuthority {
