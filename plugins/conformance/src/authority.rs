@@ -36,6 +36,7 @@ pub async fn run(subject: &Subject) -> Report {
     report.rule("other-trust-domain-is-denied", issuing::other_trust_domain_is_denied(&trial).await);
     report.rule("unknown-ticket-is-denied", issuing::unknown_ticket_is_denied(&trial).await);
     report.rule("answers-survive-a-restart", restart::answers_survive(&trial).await);
+    report.rule("pending-survives-a-restart", restart::pending_survives(&trial).await);
     report.rule("retire-of-signing-root-is-denied", retiring::of_signing_root_is_denied(&trial).await);
     report.rule("retired-root-is-gone", retiring::root_is_gone(&trial).await);
     report.rule("retired-request-makes-no-second-root", retiring::request_makes_no_second_root(&trial).await);

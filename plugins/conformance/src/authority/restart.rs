@@ -1,7 +1,9 @@
 //! What was answered before a restart is answered after it.
 
+use plugins::Outcome;
+
 use super::subject::{Trial, ready};
-use crate::report::{Verdict, demand, works};
+use crate::report::{Verdict, demand, skip, works};
 
 pub(super) async fn answers_survive(trial: &Trial<'_>) -> Verdict {
     let root = trial.root("root-a").await?;
@@ -20,4 +22,25 @@ pub(super) async fn answers_survive(trial: &Trial<'_>) -> Verdict {
         demand(staged == ready(works("stage after a restart", again)?)?, "a restart made a second root")?;
     }
     Ok(())
+}
+
+/// A ticket is good for whoever comes after a restart, and leads to one issuer.
+pub(super) async fn pending_survives(trial: &Trial<'_>) -> Verdict {
+    let root = trial.root("root-a").await?;
+    let request = trial.issuer_request(root, &trial.issuer_key("issuer-pending").await?).await?;
+    let first = trial.ask(trial.authority(), "issuer-pending", &request).await?;
+    let Outcome::Pending { ticket, .. } = first else { return skip("it answers at once") };
+    let reopened = trial.reopened();
+    // By now the answer may be there, which is as good.
+    if let Outcome::Pending { ticket: again, .. } =
+        trial.ask(reopened.as_ref(), "issuer-pending", &request).await?
+    {
+        demand(again == ticket, "after a restart the same request has another ticket")?;
+    }
+    let polled = reopened.poll(&trial.context("issuer-pending")?, &ticket).await;
+    works("poll after a restart", polled)?;
+    let issuer = ready(works("sign_issuer", trial.sign("issuer-pending", &request).await?)?)?;
+    let again = trial.reopened().poll(&trial.context("issuer-pending")?, &ticket).await;
+    let again = ready(works("poll of what was answered", again)?)?;
+    demand(issuer == again, "the ticket leads to another issuer than the request")
 }

@@ -29,6 +29,7 @@ pub struct Subject {
     run: String,
     variant: Option<String>,
     gaps: Gaps,
+    answers_within: Option<Duration>,
 }
 
 impl Subject {
@@ -40,7 +41,22 @@ impl Subject {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let run = "conformance".to_owned();
-        Self { open: Box::new(open), trust_domain, clock, run, variant: None, gaps: Gaps::new() }
+        Self {
+            open: Box::new(open),
+            trust_domain,
+            clock,
+            run,
+            variant: None,
+            gaps: Gaps::new(),
+            answers_within: None,
+        }
+    }
+
+    /// The same, for an authority that answers later, such as one that waits for people: the suite asks again as the
+    /// authority says, for at most so long. Without it, rules that meet such an answer are skipped.
+    #[must_use]
+    pub fn answering_within(self, longest: Duration) -> Self {
+        Self { answers_within: Some(longest), ..self }
     }
 
     /// The same, for an authority that remembers earlier runs: request ids begin with this, which must be new.
@@ -111,8 +127,17 @@ impl<'a> Trial<'a> {
     }
 
     pub(super) async fn stage(&self, name: &str) -> Result<RootDer, Broken> {
-        let outcome = self.staging()?.stage(&self.context(name)?, &self.stage_request()).await;
-        ready(works("stage", outcome)?)
+        let (context, request) = (self.context(name)?, self.stage_request());
+        let mut wait = self.wait();
+        loop {
+            let outcome = works("stage", self.staging()?.stage(&context, &request).await)?;
+            match outcome {
+                Outcome::Pending { retry_after, .. } if wait.allows(retry_after) => {
+                    tokio::time::sleep(retry_after).await;
+                }
+                outcome => return ready(outcome),
+            }
+        }
     }
 
     /// A root to sign under: a staged one, or the one that signs.
@@ -167,7 +192,31 @@ impl<'a> Trial<'a> {
         name: &str,
         request: &IssuerRequest,
     ) -> Result<Result<Outcome<IssuerChain>, PluginError>, Broken> {
-        Ok(self.authority.sign_issuer(&self.context(name)?, request).await)
+        let context = self.context(name)?;
+        let mut signed = self.authority.sign_issuer(&context, request).await;
+        let mut wait = self.wait();
+        while let Ok(Outcome::Pending { ticket, retry_after }) = &signed {
+            if !wait.allows(*retry_after) {
+                break;
+            }
+            tokio::time::sleep(*retry_after).await;
+            signed = self.authority.poll(&context, ticket).await;
+        }
+        Ok(signed)
+    }
+
+    /// Asks for an issuer once, and does not wait.
+    pub(super) async fn ask(
+        &self,
+        authority: &dyn RootAuthority,
+        name: &str,
+        request: &IssuerRequest,
+    ) -> Result<Outcome<IssuerChain>, Broken> {
+        works("sign_issuer", authority.sign_issuer(&self.context(name)?, request).await)
+    }
+
+    fn wait(&self) -> Wait {
+        Wait { left: self.subject.answers_within.unwrap_or_default() }
     }
 
     pub(super) async fn check_issuer(
@@ -192,11 +241,25 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// The answer that is there. One that comes later cannot be tried here.
+/// How long an answer is still waited for.
+struct Wait {
+    left: Duration,
+}
+
+impl Wait {
+    fn allows(&mut self, pause: Duration) -> bool {
+        let enough = self.left > pause;
+        // An authority that names no pause at all must not be asked for ever.
+        self.left = self.left.saturating_sub(pause.max(Duration::from_millis(1)));
+        enough
+    }
+}
+
+/// The answer that is there. One that comes later is no answer here.
 pub(super) fn ready<T>(outcome: Outcome<T>) -> Result<T, Broken> {
     match outcome {
         Outcome::Ready(answer) => Ok(answer),
-        Outcome::Pending { .. } => skip("it answers later; the suite does not wait"),
+        Outcome::Pending { .. } => skip("it answers later than the suite waits"),
     }
 }
 
