@@ -54,9 +54,9 @@ fn install_one(cache: &Cache, peer: &Peer) -> anyhow::Result<PathBuf> {
             }
             tools
         }
-        Recipe::Python { .. } | Recipe::Go { .. } => {
+        Recipe::Python { .. } | Recipe::Go { .. } | Recipe::GoModule { .. } => {
             let place = cache.peer(peer.name);
-            keep_current(&place, &format!("{:?}\n", peer.recipe), peer.program, make)?;
+            keep_current(&place, &peer.recipe.fingerprint()?, peer.program, make)?;
             place
         }
     };

