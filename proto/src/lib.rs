@@ -10,9 +10,11 @@
 //! | [`banyan::agent::v1`] | bundles down, evidence up | CA |
 //! | [`banyan::admin::v1`] | what operators' verbs call | CA |
 //! | [`banyan::plugin::v1`] | root authorities over the wire | plugins in any language |
+//! | [`spire::api::server::svid::v1`] | an intermediate below a SPIRE server | a SPIRE server |
+//! | [`workload`] | a process's own identity, from the agent of its machine | a SPIRE agent, or any other of SPIFFE |
 //! | [`sds`] | Envoy's secret discovery service | agent |
 //!
-//! Envoy's files are subsets: same packages, names, numbers and types, only the fields that are used.
+//! Envoy's, SPIRE's and SPIFFE's files are subsets: same packages, names, numbers and types, only the fields that are used.
 //! Messages that can hold a private key or a token print no secret with `Debug` (see `redacted.rs`).
 
 // The only place with allowances for generated code.
@@ -77,10 +79,25 @@ mod packages {
             }
         }
     }
+    pub mod spire {
+        pub mod api {
+            pub mod server {
+                pub mod svid {
+                    pub mod v1 {
+                        include!("gen/spire.api.server.svid.v1.rs");
+                    }
+                }
+            }
+        }
+    }
+    /// The standard's file names no package.
+    pub mod workload {
+        include!("gen/_.rs");
+    }
 }
 mod redacted;
 
-pub use packages::{banyan, envoy, google, istio};
+pub use packages::{banyan, envoy, google, istio, spire, workload};
 
 /// Everything that an SDS server or client uses, without Envoy's long paths.
 pub mod sds {
@@ -124,7 +141,10 @@ mod tests {
             assert!(files.contains(import.as_str()), "{import} is missing");
         }
         let services = set.file.iter().flat_map(|file| {
-            file.service.iter().map(move |service| format!("{}.{}", file.package(), service.name()))
+            file.service.iter().map(move |service| match file.package() {
+                "" => service.name().to_owned(),
+                package => format!("{package}.{}", service.name()),
+            })
         });
         let served = [
             banyan::admin::v1::admin_service_server::SERVICE_NAME,
@@ -134,6 +154,8 @@ mod tests {
             banyan::plugin::v1::root_authority_service_server::SERVICE_NAME,
             envoy::service::secret::v3::secret_discovery_service_server::SERVICE_NAME,
             istio::v1::auth::istio_certificate_service_server::SERVICE_NAME,
+            spire::api::server::svid::v1::svid_server::SERVICE_NAME,
+            workload::spiffe_workload_api_server::SERVICE_NAME,
         ];
         assert_eq!(services.collect::<BTreeSet<_>>(), served.map(str::to_owned).into());
     }

@@ -8,6 +8,7 @@ use std::fmt::{Debug, Formatter, Result};
 use crate::banyan::admin::v1::CreateTokenResponse;
 use crate::envoy::config::core::v3::{DataSource, data_source::Specifier};
 use crate::envoy::service::discovery::v3::{DiscoveryResponse, Resource};
+use crate::workload::X509svid;
 
 impl Debug for CreateTokenResponse {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
@@ -16,6 +17,16 @@ impl Debug for CreateTokenResponse {
             .field("expires_at", &self.expires_at)
             .field("agent_id", &self.agent_id)
             .finish()
+    }
+}
+
+impl Debug for X509svid {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("X509svid")
+            .field("spiffe_id", &self.spiffe_id)
+            .field("x509_svid", &Hidden(self.x509_svid.len()))
+            .field("x509_svid_key", &Hidden(self.x509_svid_key.len()))
+            .finish_non_exhaustive()
     }
 }
 

@@ -10,7 +10,8 @@ const SOURCES: &str = "proto/protos";
 const OUTPUT: &str = "proto/src/gen";
 
 /// Types whose `Debug` is written by hand in `proto/src/redacted.rs`, since they can hold a key or a token.
-const REDACTED: [&str; 5] = [
+const REDACTED: [&str; 6] = [
+    ".X509SVID",
     ".banyan.admin.v1.CreateTokenResponse",
     ".envoy.config.core.v3.DataSource",
     ".envoy.config.core.v3.DataSource.specifier",
