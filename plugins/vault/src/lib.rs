@@ -1,1 +1,309 @@
 //! The root authority of a PKI secrets engine: OpenBao and Vault.
+//!
+//! The mount's default issuer signs (or the one that the settings name). It may be a root, or an intermediate whose
+//! chain, root included, is in the mount. Each root that once signed is announced as long as its issuer is in the mount,
+//! so whoever rotates the root there, by hand or by another program, finds old and new beside each other here.
+//!
+//! With `mint_roots` the authority makes new roots in the mount by itself, activates them by making them the default
+//! issuer, and, where the mount is its own (`exclusive`), deletes their keys in the end. The keys never leave the server.
+//!
+//! From a CSR comes its public key and nothing else: names, path length and end are said in the request, and what comes
+//! back is checked before it is kept. Tokens and secrets are read again at each use; a token is renewed before it ends,
+//! and made anew by a login where there is one.
+//!
+//! | file | what |
+//! |---|---|
+//! | `config`, `credentials` | the settings; tokens, secrets and logins |
+//! | `session`, `reply` | calls with a token that is good; what refusals mean |
+//! | `mount` | the PKI engine's requests |
+//! | `roots` | what is remembered of roots |
+//! | `minting` | new roots, and the end of old ones |
+//!
+//! Start at [`VaultAuthority`]; [`VaultPlugin`] lists it in a registry as `vault`.
+
+mod config;
+mod credentials;
+mod minting;
+mod mount;
+mod reply;
+mod roots;
+mod session;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use plugins::checks::{IssuerExpectation, check_issuer_answer};
+use plugins::{
+    AnswerBook, AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, Description, Health, IssuerChain,
+    IssuerRequest, Outcome, PluginError, RequestId, RetireRoots, RootAuthority, RootSet, StageRoots, Ticket,
+    WatchRoots,
+};
+use trust::csr::ParsedCsr;
+use trust::{PublicKey, Serial, Timestamp};
+
+use config::Settings;
+use mount::{Issuer, Listed, Mount, Subject};
+use reply::{denied, misconfigured};
+use roots::{Retired, Roots};
+use session::Session;
+
+/// How often the mount is looked at while somebody waits for a change.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// An authority whose roots are in a PKI secrets engine.
+#[derive(Debug)]
+pub struct VaultAuthority {
+    deps: AuthorityDeps,
+    settings: Settings,
+    mount: Mount,
+    /// Whose turn it is to change what is remembered. It guards no data; a call that is dropped gives it back.
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// Lists [`VaultAuthority`] in a registry.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct VaultPlugin;
+
+/// What the mount holds now, and what is announced of it.
+struct Present {
+    listed: Vec<Listed>,
+    /// The issuer that signs by default in the mount.
+    signing: Option<Issuer>,
+    roots: Roots,
+    set: RootSet,
+}
+
+impl Present {
+    fn holds(&self, issuer: &str) -> bool {
+        self.listed.iter().any(|listed| listed.id == issuer)
+    }
+}
+
+impl VaultAuthority {
+    /// The mount's issuers, and a reference to the one that signs.
+    async fn issuers(&self, within: Duration) -> Result<(Vec<Listed>, Option<String>), PluginError> {
+        let listed = self.mount.list(within).await?;
+        let default = listed.iter().find(|listed| listed.is_default).map(|listed| listed.id.clone());
+        let reference = self.settings.issuer.clone().or(default);
+        Ok((listed, reference))
+    }
+
+    /// Reads the mount, and writes down what is new. To be called by whose turn it is.
+    async fn present(&self, within: Duration) -> Result<Present, PluginError> {
+        let state = self.deps.state.as_ref();
+        let (listed, reference) = self.issuers(within).await?;
+        let mut roots = Roots::load(state).await?;
+        let mut book = AnswerBook::load(state).await?;
+        let named = |id: &String| listed.iter().any(|one| one.id == *id && roots.unfinished(&one.name));
+        let signing = match reference.filter(|id| !named(id)) {
+            Some(reference) => Some(self.mount.issuer(&reference, within).await?),
+            None => None,
+        };
+        if signing.as_ref().is_some_and(|issuer| roots.learn(issuer)) {
+            roots.store(state).await?;
+        }
+        let living = roots.living(|issuer| listed.iter().any(|listed| listed.id == issuer))?;
+        if living.is_empty() && !(self.settings.mint_roots && book.roots().roots.is_empty()) {
+            return Err(self.no_issuer());
+        }
+        let signs = |issuer: &&Issuer| {
+            roots.get(&issuer.root.id()).is_some_and(|known| !known.waits && known.retired == Retired::No)
+        };
+        let root = signing.as_ref().filter(signs).map(|issuer| issuer.root.id());
+        if book.announce(&living, root) {
+            book.store(state).await?;
+        }
+        Ok(Present { listed, signing, roots, set: book.roots() })
+    }
+
+    async fn sign(
+        &self,
+        context: &CallContext,
+        request: &IssuerRequest,
+    ) -> Result<(IssuerChain, Timestamp), PluginError> {
+        let csr = ParsedCsr::from_der(&request.csr_der).and_then(ParsedCsr::verify);
+        let csr = csr.map_err(|error| denied(format!("the CSR is refused: {error}")))?;
+        let present = self.present(context.deadline).await?;
+        let known = present.roots.get(&request.root).filter(|known| known.retired == Retired::No);
+        let Some(known) = known.filter(|known| present.holds(&known.issuer)) else {
+            let (path, root) = (self.mount.path(), request.root.short());
+            return Err(denied(format!(
+                "no issuer of {path} stands for root {root}; ask for one that is announced"
+            )));
+        };
+        let issuer = self.mount.issuer(&known.issuer, context.deadline).await?;
+        let not_after = self.deps.clock.now().plus(request.ttl);
+        if issuer.not_after() < not_after {
+            let ends = issuer.not_after();
+            return Err(denied(format!(
+                "the issuer in {} ends at {ends}, before the new one would",
+                self.mount.path()
+            )));
+        }
+        let subject = Subject {
+            common_name: format!("Banyan issuer {}", Serial::random(self.deps.randomness.as_ref())),
+            trust_domain: &request.trust_domain,
+            not_after,
+        };
+        let asked = (request.csr_der.as_slice(), request.path_len);
+        let signed = self.mount.sign(&issuer, asked, &subject, context.deadline).await?;
+        let above = issuer.chain.iter().map(|certificate| certificate.der().to_vec());
+        let chain = IssuerChain::new([signed].into_iter().chain(above).collect());
+        self.check_chain(&chain, csr.public_key(), (request, &issuer, not_after))?;
+        Ok((chain, not_after))
+    }
+
+    /// Checks what is about to be kept: an answer that is remembered is given again for ever.
+    fn check_chain(
+        &self,
+        chain: &IssuerChain,
+        key: &PublicKey,
+        (request, issuer, not_after): (&IssuerRequest, &Issuer, Timestamp),
+    ) -> Result<(), PluginError> {
+        let expected = IssuerExpectation {
+            key,
+            trust_domain: &request.trust_domain,
+            root: request.root,
+            path_len: request.path_len,
+            now: self.deps.clock.now(),
+            covers_until: not_after,
+            announced: std::slice::from_ref(&issuer.root),
+            retired: &BTreeSet::new(),
+        };
+        check_issuer_answer(chain, &expected)?;
+        Ok(())
+    }
+
+    async fn health(&self, within: Duration) -> Result<Health, PluginError> {
+        if let Some(why) = self.mount.session().unfit(within).await? {
+            return Ok(Health::down(why));
+        }
+        let (_, reference) = self.issuers(within).await?;
+        let Some(reference) = reference else {
+            return match self.settings.mint_roots {
+                true => Ok(Health::degraded(format!(
+                    "{} has no issuer yet; a rotation makes one",
+                    self.mount.path()
+                ))),
+                false => Err(self.no_issuer()),
+            };
+        };
+        let ends = self.mount.issuer(&reference, within).await?.not_after();
+        if ends <= self.deps.clock.now() {
+            return Ok(Health::down(format!("the issuer in {} ended at {ends}", self.mount.path()))
+                .until(Some(ends)));
+        }
+        match self.mount.session().token_end().await {
+            Some(token) if token.soon => {
+                let place = self.mount.session().place();
+                let detail =
+                    format!("{place} ends at {} and cannot be renewed; put a new one there", token.at);
+                Ok(Health::degraded(detail).until(Some(ends.min(token.at))))
+            }
+            Some(token) => Ok(Health::ok().until(Some(ends.min(token.at)))),
+            None => Ok(Health::ok().until(Some(ends))),
+        }
+    }
+
+    fn no_issuer(&self) -> PluginError {
+        let detail = format!(
+            "{} has no issuer that signs; make or import a root there and make it the default, or set mint_roots",
+            self.mount.path()
+        );
+        misconfigured("mount", &detail)
+    }
+}
+
+#[async_trait]
+impl RootAuthority for VaultAuthority {
+    fn describe(&self) -> Description {
+        let described = Description::new(self.deps.name.clone(), "vault", env!("CARGO_PKG_VERSION"));
+        if self.settings.exclusive { described } else { described.shared() }
+    }
+
+    async fn check(&self, context: &CallContext) -> Health {
+        self.health(context.deadline).await.unwrap_or_else(|error| Health::down(error.to_string()))
+    }
+
+    async fn roots(&self, context: &CallContext) -> Result<RootSet, PluginError> {
+        let _turn = self.turn.lock().await;
+        Ok(self.present(context.deadline).await?.set)
+    }
+
+    async fn sign_issuer(
+        &self,
+        context: &CallContext,
+        request: &IssuerRequest,
+    ) -> Result<Outcome<IssuerChain>, PluginError> {
+        let _turn = self.turn.lock().await;
+        let book = AnswerBook::load(self.deps.state.as_ref()).await?;
+        if let Some(chain) = book.answered(&context.request_id, request)? {
+            return Ok(Outcome::Ready(chain));
+        }
+        if request.trust_domain != self.deps.trust_domain {
+            return Err(denied(format!("this authority stands for {}", self.deps.trust_domain)));
+        }
+        let (chain, ends) = self.sign(context, request).await?;
+        // Read again: signing may have announced something.
+        let mut book = AnswerBook::load(self.deps.state.as_ref()).await?;
+        book.remember((&context.request_id, request), &chain, (self.deps.clock.now(), ends));
+        book.store(self.deps.state.as_ref()).await?;
+        Ok(Outcome::Ready(chain))
+    }
+
+    async fn poll(&self, _: &CallContext, _: &Ticket) -> Result<Outcome<IssuerChain>, PluginError> {
+        Err(denied(
+            "this authority answers at once and never gave a ticket; ask for the issuer again".to_owned(),
+        ))
+    }
+
+    fn staging(&self) -> Option<&dyn StageRoots> {
+        self.settings.mint_roots.then_some(self)
+    }
+
+    fn watching(&self) -> Option<&dyn WatchRoots> {
+        Some(self)
+    }
+
+    fn retiring(&self) -> Option<&dyn RetireRoots> {
+        (self.settings.mint_roots && self.settings.exclusive).then_some(self)
+    }
+}
+
+#[async_trait]
+impl WatchRoots for VaultAuthority {
+    async fn changed(&self, seen: u64) -> Result<RootSet, PluginError> {
+        let watcher = RequestId::parse("watch").map_err(|error| denied(error.to_string()))?;
+        let context = CallContext::new(watcher, LOOK_EVERY * 2);
+        loop {
+            let set = self.roots(&context).await?;
+            if set.generation != seen {
+                return Ok(set);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+impl AuthorityPlugin for VaultPlugin {
+    fn name(&self) -> &'static str {
+        "vault"
+    }
+
+    fn validate(&self, settings: &toml::Table) -> Result<(), Vec<ConfigProblem>> {
+        Settings::read(settings, std::path::Path::new("")).map(drop)
+    }
+
+    fn open(
+        &self,
+        settings: &toml::Table,
+        deps: AuthorityDeps,
+    ) -> Result<Arc<dyn RootAuthority>, Vec<ConfigProblem>> {
+        let settings = Settings::read(settings, &deps.base)?;
+        let session = Session::new(&settings, Arc::clone(&deps.clock));
+        let mount = Mount::new(session, &settings.mount);
+        Ok(Arc::new(VaultAuthority { deps, settings, mount, turn: tokio::sync::Mutex::new(()) }))
+    }
+}
