@@ -10,6 +10,7 @@ use rotation::{IssuerEntry, Policy, RootEntry, State};
 use trust::{Certificate, CertificateId, RootId, Timestamp};
 
 use crate::ca::Ca;
+use crate::explain;
 use crate::metrics::{BehindLabel, IssuerLabel, Live, PhaseLabel, RootLabel};
 
 /// An issuer or root that ends within this time is worth a sentence.
@@ -43,24 +44,34 @@ pub(crate) fn status(ca: &Ca) -> StatusResponse {
 
 /// Every root of the record.
 pub(crate) fn roots(ca: &Ca) -> Vec<RootMessage> {
-    let (state, rows) = (ca.driver.state(), ca.ledger.aggregates());
-    let message = |(id, entry): (&RootId, &RootEntry)| {
-        let certificate = Certificate::parse(entry.der.as_bytes()).ok();
-        RootMessage {
-            id: id.as_bytes().to_vec(),
-            state: entry.state.as_str().to_owned(),
-            authority: entry.authority.to_string(),
-            subject: certificate.as_ref().map(Certificate::subject_text).unwrap_or_default(),
-            not_before: certificate.map_or(0, |root| root.validity().not_before().as_secs()),
-            not_after: entry.not_after.as_secs(),
-            horizon: entry.horizon.map_or(0, Timestamp::as_secs),
-            live_rows: rows.under(id).rows,
-            tainted: entry.tainted,
-            der: entry.der.as_bytes().to_vec(),
-            issuers: entry.issuers.iter().map(|issuer| issuer_message(issuer, entry.active_issuer)).collect(),
-        }
-    };
-    state.roots.iter().map(message).collect()
+    let state = ca.driver.state();
+    state.roots.iter().map(|(id, entry)| root(ca, id, entry)).collect()
+}
+
+/// One root of the record.
+pub(crate) fn root(ca: &Ca, id: &RootId, entry: &RootEntry) -> RootMessage {
+    let certificate = Certificate::parse(entry.der.as_bytes()).ok();
+    let foreign = ca.evidence.foreign(id, entry);
+    let foreign_until = foreign.as_ref().map_or(0, |(_, until)| until.as_secs());
+    let (vouched_by, vouched_since) =
+        foreign.map(|(word, _)| (word.by, word.since.as_secs())).unwrap_or_default();
+    RootMessage {
+        id: id.as_bytes().to_vec(),
+        state: entry.state.as_str().to_owned(),
+        authority: entry.authority.to_string(),
+        subject: certificate.as_ref().map(Certificate::subject_text).unwrap_or_default(),
+        not_before: certificate.map_or(0, |root| root.validity().not_before().as_secs()),
+        not_after: entry.not_after.as_secs(),
+        horizon: entry.horizon.map_or(0, Timestamp::as_secs),
+        live_rows: ca.ledger.aggregates().under(id).rows,
+        tainted: entry.tainted,
+        der: entry.der.as_bytes().to_vec(),
+        issuers: entry.issuers.iter().map(|issuer| issuer_message(issuer, entry.active_issuer)).collect(),
+        shared: !entry.exclusive,
+        vouched_by,
+        vouched_since,
+        foreign_until,
+    }
 }
 
 /// Brings the gauges up to date.
@@ -179,6 +190,7 @@ fn conditions(ca: &Ca, state: &State) -> Vec<String> {
         let (what, attempts) = (trouble.pending.effect.name(), trouble.attempts);
         conditions.push(format!("{what} failed {attempts} times: {}; it is tried again", trouble.last));
     }
+    conditions.extend(explain::unanswered(ca, state));
     let settings = ca.issuer.profile().settings();
     let signer_end = snapshot.signer().validity().not_after();
     if (now.plus(settings.ttl_min)..now.plus(settings.ttl_max)).contains(&signer_end) {

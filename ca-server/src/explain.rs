@@ -4,6 +4,7 @@
 //! [`rotation::step`]; here it is only put into words and names.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ledger::{Aggregates, EvidenceClass, LiveRow, RowFilter, RowKind};
 use proto::banyan::admin::v1::{Gate as GateMessage, Holder, Progress, Rotation as RotationMessage};
@@ -18,6 +19,8 @@ use crate::ca::Ca;
 const HOLDERS_MAX: usize = 32;
 /// Holders that a refused activation names.
 const NAMED_IN_REFUSAL: usize = 5;
+/// How long an authority may take before it is said that it has not answered.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 /// Pages of the ledger that are looked through for holders of one kind.
 const PAGES_MAX: usize = 10;
 
@@ -28,6 +31,7 @@ pub(crate) async fn rotation(ca: &Ca) -> RotationMessage {
     let rows = ca.ledger.aggregates();
     let mut message = standing(&state);
     message.troubles = troubles(ca);
+    message.troubles.extend(unanswered(ca, &state));
     message.legal = legal(ca, &state, evidence.as_ref().ok());
     let total = rows.all().rows;
     let unproven = rows.unproven_by(state.sequence, |kind| ca.evidence.required(kind)).rows;
@@ -150,6 +154,22 @@ fn troubles(ca: &Ca) -> Vec<String> {
     said.collect()
 }
 
+/// What an authority was asked for and neither gave nor refused: an attempt fails only when its deadline is over.
+pub(crate) fn unanswered(ca: &Ca, state: &State) -> Option<String> {
+    let Phase::Staging(_) = &state.phase else { return None };
+    let (rotation, since) = (state.phase.rotation()?, state.phase.since()?);
+    let late = ca.clock.now().since(since) > ANSWERS_WITHIN;
+    if !late || !ca.driver.troubles().borrow().is_empty() {
+        return None;
+    }
+    let owed = state.pending.first()?.effect.name();
+    let name = &rotation.authority;
+    Some(format!(
+        "{owed} was asked of authority {name}, staging since {since}, and has no answer yet: `banyan authority check \
+         {name}` says how it is; leaves are issued on, and the rotation goes on by itself"
+    ))
+}
+
 /// The verbs that would change something now.
 fn legal(ca: &Ca, state: &State, evidence: Option<&Evidence>) -> Vec<String> {
     let Ok(request_id) = RequestId::parse("would-this-be-legal") else { return Vec::new() };
@@ -185,6 +205,9 @@ fn gate_message(
                 let filter = RowFilter { root: Some(from), ..RowFilter::default() };
                 total = rows.under(&from).rows;
                 holders = named(ca, &filter, state.sequence);
+                let shared = shared(ca, state, &from);
+                total += u64::from(shared.is_some());
+                holders.extend(shared);
             }
         }
         GateName::Trust | GateName::Converged => {
@@ -271,6 +294,37 @@ fn in_words(holder: &Holder, not_after: Timestamp) -> String {
     let (identity, kind) = (&holder.identity, &holder.kind);
     let (wanted, class) = (holder.wanted, &holder.evidence_wanted);
     format!("{identity} ({kind}): {proven}, wanted {wanted} ({class}), until {not_after}{agent}{refused}")
+}
+
+/// Others who issue under a root, as one holder of its leaf gate.
+fn shared(ca: &Ca, state: &State, root: &RootId) -> Option<Holder> {
+    let entry = state.roots.get(root).filter(|entry| !entry.exclusive)?;
+    let (id, authority) = (root.short(), entry.authority.as_str());
+    let (until, text) = match (ca.evidence.foreign(root, entry), ca.evidence.foreign_leaf_max(authority)) {
+        (Some((word, until)), _) => {
+            let text = format!(
+                "others issued under root {id} until {}, as {} vouched; their last leaf ends at {until}",
+                word.since, word.by
+            );
+            (until.as_secs(), text)
+        }
+        (None, Some(_)) => {
+            let text = format!(
+                "others issue under root {id} too: turn them off, then say so with `banyan root vouch {id} --by NAME`"
+            );
+            (0, text)
+        }
+        (None, None) => {
+            let text = format!(
+                "others issue under root {id} too: write the longest life of their leaves as foreign_leaf_max into \
+                 section [authority.{authority}] and restart this server, turn them off, then say so with \
+                 `banyan root vouch {id} --by NAME`"
+            );
+            (0, text)
+        }
+    };
+    let (kind, identity) = ("shared-root".to_owned(), root.to_string());
+    Some(Holder { kind, identity, until, text, ..Holder::default() })
 }
 
 fn subscribers(ca: &Ca, state: &State, now: Timestamp) -> impl Iterator<Item = Holder> {

@@ -31,6 +31,14 @@ pub(crate) fn of(ca: &Ca, state: &State) -> Vec<String> {
     }
     if let Some(entry) = state.signer().and_then(|signer| state.roots.get(&signer.root)) {
         said.push(format!("the root that signs ends at {}", entry.not_after));
+        if !entry.exclusive {
+            said.push(
+                "others issue under the root that signs: leaves of theirs are not counted, so whoever holds one should \
+                 be a subscriber (`banyan subscriber add`), and the root goes only when somebody vouches that they have \
+                 stopped (`banyan root vouch`)"
+                    .to_owned(),
+            );
+        }
     }
     let gate = trust_at_most(ca, rows.all().latest_not_after, now);
     said.push(format!(

@@ -204,6 +204,28 @@ pub enum RootAction {
     List(RootListOptions),
     /// Show one root with its issuers
     Show(RootShowOptions),
+    /// Say that nobody else issues under a root that others shared; its leaf gate waits for that word
+    Vouch(RootVouchOptions),
+}
+
+/// Options of `root vouch`.
+#[derive(Debug, Args)]
+pub struct RootVouchOptions {
+    /// Fingerprint of the root, or its first digits
+    #[arg(value_name = "ROOT")]
+    pub root: String,
+    /// Who says so, for whoever asks later
+    #[arg(long, value_name = "WHO")]
+    pub by: String,
+    /// For how long nobody else has issued under it [default: from now on]
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
+    pub quiet_for: Duration,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Where the admin API is.
+    #[command(flatten)]
+    pub target: AdminTarget,
 }
 
 /// Options of `root show`.

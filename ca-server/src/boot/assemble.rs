@@ -1,8 +1,9 @@
 //! From an open record to a server whose sockets are bound: the ledger and its segment, the first snapshot, the server's
 //! own leaf, and everything that handlers work with.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use issuance::profile::AboveMax as IssueAboveMax;
 use issuance::{Issuer, LeafProfile, ProfileSettings, ServingNames, SnapshotCell};
@@ -87,6 +88,7 @@ pub(super) async fn assemble(
         registry: registry.clone(),
         clock: Arc::clone(&deps.clock),
         config: config.rotation().clone(),
+        foreign_leaf_max: foreign_leaf_max(config),
         policy,
         segment: segment.clone(),
     }));
@@ -255,6 +257,11 @@ fn profile(config: &Config) -> Result<LeafProfile, BootError> {
         },
     };
     LeafProfile::new(settings).map_err(BootError::Profile)
+}
+
+fn foreign_leaf_max(config: &Config) -> BTreeMap<String, Duration> {
+    let declared = config.root().authorities().iter();
+    declared.filter_map(|(name, authority)| Some((name.clone(), authority.foreign_leaf_max()?))).collect()
 }
 
 fn token_issuers(config: &Config) -> JwtVerifier {

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ledger::{Aggregates, EvidenceClass, Ledger, RowKind};
-use rotation::{Contents, Effect, Evidence, Phase, Policy, SegmentId, SegmentState, State};
+use rotation::{Contents, Effect, Evidence, Phase, Policy, RootEntry, SegmentId, SegmentState, State};
 use rotation_driver::{EvidenceSource, NoEvidence};
 use trust::{Clock, Generation, RootId, Sequence, Timestamp};
 
 use crate::config::RotationConfig;
-use crate::registry::AgentRegistry;
+use crate::registry::{AgentRegistry, VouchedRow};
 
 /// Reads the evidence of one replica.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(crate) struct EvidenceReader {
     registry: AgentRegistry,
     clock: Arc<dyn Clock>,
     config: RotationConfig,
+    /// Longest lives of leaves that others issue, by authority.
+    foreign_leaf_max: BTreeMap<String, Duration>,
     policy: Policy,
     /// The segment that this process writes.
     segment: SegmentId,
@@ -33,15 +35,16 @@ pub(super) struct Parts {
     pub(super) registry: AgentRegistry,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) config: RotationConfig,
+    pub(super) foreign_leaf_max: BTreeMap<String, Duration>,
     pub(super) policy: Policy,
     pub(super) segment: SegmentId,
 }
 
 impl EvidenceReader {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { ledger, registry, clock, config, policy, segment } = parts;
+        let Parts { ledger, registry, clock, config, foreign_leaf_max, policy, segment } = parts;
         let in_force = Mutex::new((Sequence(0), Timestamp::default()));
-        Self { ledger, registry, clock, config, policy, segment, in_force }
+        Self { ledger, registry, clock, config, foreign_leaf_max, policy, segment, in_force }
     }
 
     /// The class of evidence that the trust gate asks for leaves of this kind.
@@ -71,6 +74,29 @@ impl EvidenceReader {
             *known = (state.sequence, self.clock.now());
         }
         Some(known.1)
+    }
+
+    /// Longest life of a leaf that others issue under roots of this authority, as configured.
+    pub(crate) fn foreign_leaf_max(&self, authority: &str) -> Option<Duration> {
+        self.foreign_leaf_max.get(authority).copied()
+    }
+
+    /// What was said of others who issue under a root, and the latest end of any leaf of theirs; `None` while nobody
+    /// vouched that they stopped, or no longest life is configured.
+    pub(crate) fn foreign(&self, root: &RootId, entry: &RootEntry) -> Option<(VouchedRow, Timestamp)> {
+        if entry.exclusive {
+            return None;
+        }
+        let longest = self.foreign_leaf_max(entry.authority.as_str())?;
+        let word = self.registry.vouched(root)?;
+        // No leaf is of use after its root.
+        let until = word.since.plus(longest).min(entry.not_after);
+        Some((word, until))
+    }
+
+    fn foreign_ends(&self, state: &State) -> BTreeMap<RootId, Timestamp> {
+        let end = |(root, entry): (&RootId, &RootEntry)| Some((*root, self.foreign(root, entry)?.1));
+        state.roots.iter().filter_map(end).collect()
     }
 
     /// A replica that runs is not over, whatever its bounds say: it was held up. Its segment is sealed as soon as its
@@ -112,7 +138,7 @@ impl EvidenceSource for EvidenceReader {
             live: live(&rows),
             read,
             subscribers: self.registry.unconfirmed(sequence, in_force_since.unwrap_or(at)),
-            foreign: BTreeMap::new(),
+            foreign: self.foreign_ends(state),
         })
     }
 }

@@ -62,6 +62,7 @@ pub struct AuthorityConfig {
     plugin: String,
     settings: toml::Table,
     keys: Option<KeyBackendConfig>,
+    foreign_leaf_max: Option<Duration>,
 }
 
 /// A key backend: `backend`, and its own settings.
@@ -84,6 +85,10 @@ impl KeyBackendConfig {
 }
 
 impl AuthorityConfig {
+    fn plain(name: &str, plugin: String, settings: toml::Table) -> Self {
+        Self { name: name.to_owned(), plugin, settings, keys: None, foreign_leaf_max: None }
+    }
+
     /// The instance's name: the last part of the section's title.
     pub fn name(&self) -> &str {
         &self.name
@@ -102,6 +107,12 @@ impl AuthorityConfig {
     /// Section `[authority.NAME.keys]`: where this authority's own keys are. Default the backend of `[keys]`.
     pub const fn keys(&self) -> Option<&KeyBackendConfig> {
         self.keys.as_ref()
+    }
+
+    /// `foreign_leaf_max`: the longest life of a leaf that others issue under this authority's roots, if it is not
+    /// exclusive. Default none, and then no leaf gate of such a root opens; `1s` to `3650d`.
+    pub const fn foreign_leaf_max(&self) -> Option<Duration> {
+        self.foreign_leaf_max
     }
 }
 
@@ -162,7 +173,7 @@ pub(super) fn root(
         .collect();
     if authorities.is_empty() {
         let (plugin, settings) = ("self-signed".to_owned(), toml::Table::new());
-        all.insert(name.clone(), AuthorityConfig { name: name.clone(), plugin, settings, keys: None });
+        all.insert(name.clone(), AuthorityConfig::plain(&name, plugin, settings));
     }
     Some(RootConfig {
         authority: name,
@@ -189,9 +200,17 @@ fn authority(name: &str, value: &toml::Value, problems: &mut Vec<ConfigProblem>)
         None => None,
         Some(keys) => Some(key_backend(&format!("{field}.keys"), &keys, problems)?),
     };
+    let foreign_leaf_max = match settings.remove("foreign_leaf_max") {
+        None => None,
+        Some(life) => {
+            let one = toml::Table::from_iter([("foreign_leaf_max".to_owned(), life)]);
+            let mut section = Section::open(&field, &one, problems);
+            Some(section.duration("foreign_leaf_max", "2160h", ["1s", "3650d"])?)
+        }
+    };
     match settings.remove("plugin") {
         Some(toml::Value::String(plugin)) => {
-            Some(AuthorityConfig { name: name.to_owned(), plugin, settings, keys })
+            Some(AuthorityConfig { keys, foreign_leaf_max, ..AuthorityConfig::plain(name, plugin, settings) })
         }
         _ => {
             let problem = "is missing; write the name of a plugin, such as \"self-signed\"";

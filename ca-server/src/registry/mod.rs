@@ -9,6 +9,7 @@ mod ports;
 mod rows;
 mod store;
 mod subscribers;
+mod vouched;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -22,7 +23,7 @@ use host::Disk;
 use redb::Database;
 use trust::{SpiffeId, SpkiHash, Timestamp};
 
-pub(crate) use rows::{AgentRow, SubscriberRow, TokenHash, TokenRow};
+pub(crate) use rows::{AgentRow, SubscriberRow, TokenHash, TokenRow, VouchedRow};
 pub use store::RegistryUnreadable;
 
 use crate::authz::JOIN_TOKEN_RETRY;

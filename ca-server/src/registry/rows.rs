@@ -1,4 +1,4 @@
-//! What the registry stores: join tokens, agents and subscribers, as JSON in redb.
+//! What the registry stores: join tokens, agents, subscribers and words about shared roots, as JSON in redb.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -58,6 +58,38 @@ pub(crate) struct Confirmation {
     pub(crate) by: String,
     /// When it was given.
     pub(crate) at: Timestamp,
+}
+
+/// Somebody's word that nobody else issues under a root any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "VouchedForm", into = "VouchedForm")]
+pub(crate) struct VouchedRow {
+    /// Since when.
+    pub(crate) since: Timestamp,
+    /// Whose word.
+    pub(crate) by: String,
+    /// When it was given.
+    pub(crate) at: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VouchedForm {
+    since: i64,
+    by: String,
+    at: i64,
+}
+
+impl From<VouchedRow> for VouchedForm {
+    fn from(row: VouchedRow) -> Self {
+        Self { since: row.since.as_secs(), by: row.by, at: row.at.as_secs() }
+    }
+}
+
+impl From<VouchedForm> for VouchedRow {
+    fn from(form: VouchedForm) -> Self {
+        Self { since: Timestamp::from_secs(form.since), by: form.by, at: Timestamp::from_secs(form.at) }
+    }
 }
 
 #[derive(Serialize, Deserialize)]

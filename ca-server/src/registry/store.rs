@@ -1,4 +1,4 @@
-//! The registry's file: `registry.redb`, one table each for tokens, agents and subscribers.
+//! The registry's file: `registry.redb`, one table each for tokens, agents, subscribers and words about shared roots.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::OpenOptions;
@@ -10,13 +10,16 @@ use host::Disk;
 use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use trust::RootId;
 
-use super::rows::{AgentRow, SubscriberRow, TokenHash, TokenRow};
+use super::rows::{AgentRow, SubscriberRow, TokenHash, TokenRow, VouchedRow};
 
 const TOKENS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("join_tokens_v1");
 const AGENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("agents_v1");
 /// Files of the first releases have none; it is made with the first subscriber.
 const SUBSCRIBERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("subscribers_v1");
+/// As for subscribers: made with the first word. By fingerprint.
+const VOUCHED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("vouched_roots_v1");
 
 /// Everything in the registry. It is small, so all of it is in memory too.
 #[derive(Debug, Default, Clone)]
@@ -24,6 +27,7 @@ pub(super) struct Tables {
     pub(super) tokens: HashMap<TokenHash, TokenRow>,
     pub(super) agents: HashMap<String, AgentRow>,
     pub(super) subscribers: BTreeMap<String, SubscriberRow>,
+    pub(super) vouched: BTreeMap<RootId, VouchedRow>,
 }
 
 /// What one write changes.
@@ -35,6 +39,8 @@ pub(super) struct Change {
     pub(super) agents: Vec<(String, AgentRow)>,
     /// Subscribers to store, or to remove.
     pub(super) subscribers: Vec<(String, Option<SubscriberRow>)>,
+    /// Words to store.
+    pub(super) vouched: Vec<(RootId, VouchedRow)>,
 }
 
 /// The registry's file could not be opened. Nothing was changed.
@@ -114,6 +120,17 @@ fn load(database: &Database) -> Result<Tables, Box<dyn std::error::Error>> {
         Err(TableError::TableDoesNotExist(_)) => {}
         Err(error) => return Err(error.into()),
     }
+    match transaction.open_table(VOUCHED) {
+        Ok(table) => {
+            for row in table.iter()? {
+                let (root, row) = row?;
+                let root = root.value().parse().map_err(|_| format!("{:?} is no root", root.value()))?;
+                tables.vouched.insert(root, decoded(row.value())?);
+            }
+        }
+        Err(TableError::TableDoesNotExist(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
     Ok(tables)
 }
 
@@ -139,6 +156,10 @@ pub(super) fn write(database: &Database, change: &Change) -> Result<(), Box<dyn 
                 None => drop(subscribers.remove(name.as_str())?),
             }
         }
+        let mut vouched = transaction.open_table(VOUCHED)?;
+        for (root, row) in &change.vouched {
+            vouched.insert(root.to_string().as_str(), encoded(row)?.as_slice())?;
+        }
     }
     Ok(transaction.commit()?)
 }
@@ -153,6 +174,7 @@ impl Tables {
             };
         }
         self.agents.extend(change.agents);
+        self.vouched.extend(change.vouched);
         for (name, row) in change.subscribers {
             match row {
                 Some(row) => self.subscribers.insert(name, row),

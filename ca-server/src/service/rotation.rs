@@ -9,8 +9,8 @@ use proto::banyan::admin::v1::rotation_service_server::RotationService;
 use proto::banyan::admin::v1::{
     AddSubscriberRequest, ConfirmSubscriberRequest, GetRotationRequest, JournalEntry, ListSubscribersRequest,
     ListSubscribersResponse, ReadJournalRequest, ReadJournalResponse, RemoveSubscriberRequest,
-    RemoveSubscriberResponse, Rotation, StartRotationRequest, StartRotationResponse, SteerRotationRequest,
-    Subscriber, Verb, WatchRotationRequest,
+    RemoveSubscriberResponse, Root as RootMessage, Rotation, StartRotationRequest, StartRotationResponse,
+    SteerRotationRequest, Subscriber, Verb, VouchRootRequest, WatchRotationRequest,
 };
 use rotation::{AuthorityName, Cause, Event, Mode, RequestId, State};
 use rotation_driver::{EvidenceSource as _, StoreError, SubmitError};
@@ -21,6 +21,7 @@ use trust::{Sequence, Timestamp};
 
 use super::admin::Operators;
 use super::call::Call;
+use crate::admin;
 use crate::ca::Ca;
 use crate::explain;
 use crate::forecast;
@@ -173,15 +174,37 @@ impl Rotations {
         let name = subscriber_name(message.name)?;
         let present = self.ca.driver.state().sequence;
         let sequence = if message.sequence == 0 { present } else { Sequence(message.sequence) };
-        let by = match message.by.trim() {
-            "" => caller.to_owned(),
-            by => format!("{} ({caller})", echoed(by)),
-        };
+        let by = named(&message.by, caller);
         let now = self.ca.clock.now();
         let confirmed =
             self.ca.registry.confirm_subscriber(name.clone(), (sequence, present), by.clone(), now).await?;
         tracing::info!(subscriber = name, %sequence, by, "subscriber confirmed");
         Ok(subscriber((name, confirmed)))
+    }
+
+    async fn vouch(&self, message: VouchRootRequest, caller: &str) -> Result<RootMessage, Refusal> {
+        let (state, now) = (self.ca.driver.state(), self.ca.clock.now());
+        let found = state.roots.iter().find(|(id, _)| id.as_bytes().as_slice() == message.root);
+        let (id, entry) = found.ok_or_else(|| invalid("the record knows no such root".to_owned()))?;
+        if entry.exclusive {
+            let text = format!("root {} is this CA's alone: nobody's word is asked for", id.short());
+            return Err(invalid(text));
+        }
+        let authority = entry.authority.as_str();
+        if self.ca.evidence.foreign_leaf_max(authority).is_none() {
+            let text = format!(
+                "the longest life of leaves that others issue is not known: write foreign_leaf_max into section \
+                 [authority.{authority}], restart this server, and say it again"
+            );
+            return Err(invalid(text));
+        }
+        let quiet = u64::try_from(message.quiet_seconds).map(Duration::from_secs);
+        let quiet = quiet.map_err(|_| invalid("nobody can have been quiet since the future".to_owned()))?;
+        let by = named(&message.by, caller);
+        let since = now.minus(quiet);
+        let word = self.ca.registry.vouch(*id, since, (by, now)).await?;
+        tracing::info!(root = %id, since = %word.since, by = word.by, "nobody else issues under a shared root any more");
+        Ok(admin::root(&self.ca, id, entry))
     }
 
     /// Judges the caller, then does what it asks for, in its name.
@@ -277,6 +300,10 @@ impl RotationService for Rotations {
         .await
     }
 
+    async fn vouch_root(&self, request: Request<VouchRootRequest>) -> Result<Response<RootMessage>, Status> {
+        self.answer(request, async |this, message, by| this.vouch(message, by).await).await
+    }
+
     async fn read_journal(
         &self,
         request: Request<ReadJournalRequest>,
@@ -340,6 +367,14 @@ fn subscriber_name(name: String) -> Result<String, Refusal> {
         return Err(invalid(text.to_owned()));
     }
     Ok(name)
+}
+
+/// Whose word it is: the name that was given, and always the caller's.
+fn named(by: &str, caller: &str) -> String {
+    match by.trim() {
+        "" => caller.to_owned(),
+        by => format!("{} ({caller})", echoed(by)),
+    }
 }
 
 fn request_id(text: &str) -> Result<RequestId, Refusal> {

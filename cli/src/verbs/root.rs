@@ -1,9 +1,9 @@
-//! `banyan root list` and `banyan root show`.
+//! `banyan root list`, `banyan root show` and `banyan root vouch`.
 
-use proto::banyan::admin::v1::{ListRootsRequest, Root};
+use proto::banyan::admin::v1::{ListRootsRequest, Root, VouchRootRequest};
 use serde_json::{Value, json};
 
-use crate::args::{AdminTarget, RootAction, RootListOptions, RootOptions, RootShowOptions};
+use crate::args::{AdminTarget, RootAction, RootListOptions, RootOptions, RootShowOptions, RootVouchOptions};
 use crate::exit::{Failure, from_status};
 use crate::{admin_client, output};
 
@@ -18,6 +18,7 @@ pub async fn run(options: &RootOptions) -> Result<(), Failure> {
     match &options.action {
         RootAction::List(options) => list(options).await,
         RootAction::Show(options) => show(options).await,
+        RootAction::Vouch(options) => vouch(options).await,
     }
 }
 
@@ -62,6 +63,18 @@ async fn show(options: &RootShowOptions) -> Result<(), Failure> {
     if options.json { output::json(&as_json(root)) } else { output::line(&as_text(root)) }
 }
 
+async fn vouch(options: &RootVouchOptions) -> Result<(), Failure> {
+    let roots = fetch(&options.target).await?;
+    let request = VouchRootRequest {
+        root: named(&roots, &options.root)?.id.clone(),
+        quiet_seconds: i64::try_from(options.quiet_for.as_secs()).unwrap_or(i64::MAX),
+        by: options.by.clone(),
+    };
+    let mut client = admin_client::rotations(&options.target).await?;
+    let root = client.vouch_root(request).await.map_err(|status| from_status(&status))?.into_inner();
+    if options.json { output::json(&as_json(&root)) } else { output::line(&as_text(&root)) }
+}
+
 /// The one root whose fingerprint begins so.
 fn named<'r>(roots: &'r [Root], prefix: &str) -> Result<&'r Root, Failure> {
     let prefix = prefix.to_ascii_lowercase();
@@ -98,6 +111,16 @@ fn as_text(root: &Root) -> String {
         output::time(root.horizon),
         root.live_rows,
     );
+    if root.shared {
+        text.push_str(&match root.vouched_by.as_str() {
+            "" => "\nshared: others may issue under it, and nobody vouched that they stopped".to_owned(),
+            by => format!(
+                "\nshared: nobody else has issued under it since {}, as {by} vouched; their last leaf ends at {}",
+                output::time(root.vouched_since),
+                output::time(root.foreign_until)
+            ),
+        });
+    }
     for issuer in &root.issuers {
         text.push_str(&format!(
             "\nissuer {}{}: {}, valid from {} to {}",
@@ -135,6 +158,10 @@ fn as_json(root: &Root) -> Value {
         "not_after": output::time(root.not_after),
         "horizon": output::time(root.horizon),
         "live_rows": root.live_rows,
+        "shared": root.shared,
+        "vouched_by": root.vouched_by,
+        "vouched_since": output::time(root.vouched_since),
+        "foreign_until": output::time(root.foreign_until),
         "issuers": issuers,
     })
 }

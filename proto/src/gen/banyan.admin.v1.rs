@@ -271,6 +271,16 @@ pub struct Root {
     pub der: ::prost::alloc::vec::Vec<u8>,
     #[prost(message, repeated, tag = "11")]
     pub issuers: ::prost::alloc::vec::Vec<Issuer>,
+    /// Whether others issue under it too. Then who vouched that they stopped, since when, and the latest end of any leaf of
+    /// theirs; empty and 0 while nobody did.
+    #[prost(bool, tag = "12")]
+    pub shared: bool,
+    #[prost(string, tag = "13")]
+    pub vouched_by: ::prost::alloc::string::String,
+    #[prost(int64, tag = "14")]
+    pub vouched_since: i64,
+    #[prost(int64, tag = "15")]
+    pub foreign_until: i64,
 }
 impl ::prost::Name for Root {
     const NAME: &'static str = "Root";
@@ -552,10 +562,10 @@ impl ::prost::Name for Gate {
 /// One leaf or subscriber that holds a gate.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Holder {
-    /// "agent-held", "csr-only", "channel-trusted", "own", "agent-identity" or "subscriber".
+    /// "agent-held", "csr-only", "channel-trusted", "own", "agent-identity", "subscriber" or "shared-root".
     #[prost(string, tag = "1")]
     pub kind: ::prost::alloc::string::String,
-    /// SPIFFE id of the leaf, or name of the subscriber.
+    /// SPIFFE id of the leaf, name of the subscriber, or fingerprint of the root.
     #[prost(string, tag = "2")]
     pub identity: ::prost::alloc::string::String,
     /// Name of the agent that reports about it; empty when none does.
@@ -720,6 +730,28 @@ impl ::prost::Name for RemoveSubscriberResponse {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/banyan.admin.v1.RemoveSubscriberResponse".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VouchRootRequest {
+    /// SHA-256 of the root's DER.
+    #[prost(bytes = "vec", tag = "1")]
+    pub root: ::prost::alloc::vec::Vec<u8>,
+    /// For how many seconds nobody else has issued under it; 0 for none since now.
+    #[prost(int64, tag = "2")]
+    pub quiet_seconds: i64,
+    /// Who says so; empty takes the caller's identity.
+    #[prost(string, tag = "3")]
+    pub by: ::prost::alloc::string::String,
+}
+impl ::prost::Name for VouchRootRequest {
+    const NAME: &'static str = "VouchRootRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.VouchRootRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.VouchRootRequest".into()
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1556,6 +1588,29 @@ pub mod rotation_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Says by name that nobody else issues under a root any more, and since when. Only a root whose authority is not
+        /// exclusive asks for that; its leaf gate waits for the word, and then for the longest life of such a leaf.
+        pub async fn vouch_root(
+            &mut self,
+            request: impl tonic::IntoRequest<super::VouchRootRequest>,
+        ) -> std::result::Result<tonic::Response<super::Root>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.RotationService/VouchRoot",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("banyan.admin.v1.RotationService", "VouchRoot"));
+            self.inner.unary(req, path, codec).await
+        }
         /// A page of the journal of the record, oldest first, and the record as it stands.
         pub async fn read_journal(
             &mut self,
@@ -1656,6 +1711,12 @@ pub mod rotation_service_server {
             tonic::Response<super::RemoveSubscriberResponse>,
             tonic::Status,
         >;
+        /// Says by name that nobody else issues under a root any more, and since when. Only a root whose authority is not
+        /// exclusive asks for that; its leaf gate waits for the word, and then for the longest life of such a leaf.
+        async fn vouch_root(
+            &self,
+            request: tonic::Request<super::VouchRootRequest>,
+        ) -> std::result::Result<tonic::Response<super::Root>, tonic::Status>;
         /// A page of the journal of the record, oldest first, and the record as it stands.
         async fn read_journal(
             &self,
@@ -2095,6 +2156,51 @@ pub mod rotation_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RemoveSubscriberSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.RotationService/VouchRoot" => {
+                    #[allow(non_camel_case_types)]
+                    struct VouchRootSvc<T: RotationService>(pub Arc<T>);
+                    impl<
+                        T: RotationService,
+                    > tonic::server::UnaryService<super::VouchRootRequest>
+                    for VouchRootSvc<T> {
+                        type Response = super::Root;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::VouchRootRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RotationService>::vouch_root(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = VouchRootSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

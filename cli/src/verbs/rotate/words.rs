@@ -8,6 +8,9 @@ use crate::output::{self, hex, time};
 /// The phases in their order.
 pub const PHASES: [&str; 5] = ["steady", "staging", "distributing", "draining", "withdrawing"];
 
+/// Kind of the holder that stands for others who issue under a root.
+const SHARED_ROOT: &str = "shared-root";
+
 /// Where it stands, in a few lines.
 pub fn status(rotation: &Rotation) -> String {
     if rotation.request_id.is_empty() {
@@ -68,6 +71,10 @@ pub fn explain(rotation: &Rotation) -> String {
     if !gate.rests_on.is_empty() {
         text.push_str(&format!("\n  live leaves by evidence: {}", gate.rests_on.join(", ")));
     }
+    // What a table has no columns for, in the server's words.
+    for holder in gate.holders.iter().filter(|holder| holder.kind == SHARED_ROOT) {
+        text.push_str(&format!("\n  {}", holder.text));
+    }
     if !gate.holders.is_empty() {
         text.push_str(&format!("\n{}", holders(gate)));
     }
@@ -99,7 +106,7 @@ fn holders(gate: &Gate) -> String {
             holder.kind.clone(),
             if holder.agent.is_empty() { "-".to_owned() } else { holder.agent.clone() },
             has(holder),
-            format!("bundle {} {}", holder.wanted, holder.evidence_wanted),
+            needs(holder),
             if holder.until == 0 { "its word".to_owned() } else { time(holder.until) },
             seen(holder),
             holder.last_nack.clone(),
@@ -110,8 +117,16 @@ fn holders(gate: &Gate) -> String {
     if more == 0 { table.to_string() } else { format!("{table}\nand {more} more") }
 }
 
+fn needs(holder: &Holder) -> String {
+    match holder.kind.as_str() {
+        SHARED_ROOT => "the end of others' leaves".to_owned(),
+        _ => format!("bundle {} {}", holder.wanted, holder.evidence_wanted),
+    }
+}
+
 fn has(holder: &Holder) -> String {
     match holder.evidence.as_str() {
+        "" if holder.kind == SHARED_ROOT => "-".to_owned(),
         "" => format!("born with bundle {}", holder.born),
         class => format!("bundle {} {class}", holder.applied),
     }
