@@ -82,6 +82,11 @@ pub trait RootAuthority: Send + Sync + Debug {
         None
     }
 
+    /// Whether it is a CA of the same kind one tier above, whose rotations this CA follows.
+    fn tier(&self) -> Option<&dyn UpperTier> {
+        None
+    }
+
     /// Whether it can destroy a root's key.
     fn retiring(&self) -> Option<&dyn RetireRoots> {
         None
@@ -148,6 +153,54 @@ pub trait RetireRoots: Send + Sync {
     /// # Errors
     /// `Denied` for the root that signs, and for one that this authority never had.
     async fn retire(&self, context: &CallContext, root: &RootId) -> Result<(), PluginError>;
+}
+
+/// The capability of a CA one tier above: its rotations are followed step by step, and its gates wait for what is
+/// reported to it.
+#[async_trait]
+pub trait UpperTier: Send + Sync {
+    /// What the tier above stands for. Without `seen` at once; else waits until its record has another generation.
+    ///
+    /// A level, not an edge: a caller that reopens the wait misses nothing. It waits without a deadline, and its future may
+    /// be dropped at any await.
+    ///
+    /// # Errors
+    /// The caller asks again with backoff, and steers nothing meanwhile.
+    async fn upper(&self, seen: Option<u64>) -> Result<UpperState, PluginError>;
+
+    /// Tells the tier above what its gates may rest on. The latest report counts; it is told again after any restart.
+    ///
+    /// # Errors
+    /// The caller reports again with backoff; until then the tier above takes nothing for proven.
+    async fn report(&self, context: &CallContext, report: &TierReport) -> Result<(), PluginError>;
+}
+
+/// What a tier above stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UpperState {
+    /// Sequence of its bundle.
+    pub sequence: u64,
+    /// The bundle's roots in DER, each once.
+    pub roots: Vec<RootDer>,
+    /// The root that signs there.
+    pub signing: RootId,
+    /// Generation of its record that all of this was read from; never goes back.
+    pub generation: u64,
+}
+
+/// What a CA tells the tier above.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TierReport {
+    /// Generation of the [`UpperState`] that it acts on.
+    pub seen_generation: u64,
+    /// Sequence of the bundle above that everybody here and below has applied; 0 while that is not proven.
+    pub applied_sequence: u64,
+    /// Roots above under which nobody here or below issues or lives.
+    pub unused: Vec<RootId>,
+    /// Who is waited for here and below, in words for operators; at most 16.
+    pub waits_for: Vec<String>,
 }
 
 /// What an authority is.
@@ -241,6 +294,47 @@ impl RootSet {
     /// A set of roots; `generation` is raised by each change of the other two.
     pub fn new(roots: Vec<RootDer>, signing: Option<RootId>, generation: u64) -> Self {
         Self { roots, signing, generation }
+    }
+}
+
+impl UpperState {
+    /// What a tier above stands for, as its record of this generation has it.
+    pub fn new(sequence: u64, roots: Vec<RootDer>, signing: RootId, generation: u64) -> Self {
+        Self { sequence, roots, signing, generation }
+    }
+}
+
+impl TierReport {
+    /// Most names in a report.
+    pub const WAITS_FOR_MAX: usize = 16;
+    /// Longest name in a report, in bytes.
+    pub const WAITS_FOR_LEN_MAX: usize = 512;
+
+    /// A report about the state of this generation, which proves nothing yet.
+    pub fn about(seen_generation: u64) -> Self {
+        Self { seen_generation, ..Self::default() }
+    }
+
+    /// The same, when everybody here and below has applied this bundle.
+    #[must_use]
+    pub fn applied(self, sequence: u64) -> Self {
+        Self { applied_sequence: sequence, ..self }
+    }
+
+    /// The same, with the roots that nobody here or below uses.
+    #[must_use]
+    pub fn unused(self, unused: Vec<RootId>) -> Self {
+        Self { unused, ..self }
+    }
+
+    /// The same, with who is waited for: so many, and so much of each name, as a report holds.
+    #[must_use]
+    pub fn waits_for(self, names: impl IntoIterator<Item = String>) -> Self {
+        let short = |mut name: String| {
+            name.truncate(name.floor_char_boundary(Self::WAITS_FOR_LEN_MAX));
+            name
+        };
+        Self { waits_for: names.into_iter().take(Self::WAITS_FOR_MAX).map(short).collect(), ..self }
     }
 }
 

@@ -28,7 +28,7 @@ pub mod state;
 pub use answers::AnswerBook;
 pub use authority::{
     CrossSign, CrossSignRequest, Description, IssuerChain, IssuerRequest, RetireRoots, RootAuthority,
-    RootDer, RootSet, StageRequest, StageRoots, WatchRoots,
+    RootDer, RootSet, StageRequest, StageRoots, TierReport, UpperState, UpperTier, WatchRoots,
 };
 pub use call::{CallContext, Health, HealthState, Outcome, RequestId, Ticket};
 pub use checks::Unsafe;

@@ -6,6 +6,7 @@
 use std::fmt::{Debug, Formatter, Result};
 
 use crate::banyan::admin::v1::CreateTokenResponse;
+use crate::banyan::tier::v1::AddTierResponse;
 use crate::envoy::config::core::v3::{DataSource, data_source::Specifier};
 use crate::envoy::service::discovery::v3::{DiscoveryResponse, Resource};
 use crate::workload::X509svid;
@@ -16,6 +17,15 @@ impl Debug for CreateTokenResponse {
             .field("token", &Hidden(self.token.len()))
             .field("expires_at", &self.expires_at)
             .field("agent_id", &self.agent_id)
+            .finish()
+    }
+}
+
+impl Debug for AddTierResponse {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("AddTierResponse")
+            .field("name", &self.name)
+            .field("token", &Hidden(self.token.len()))
             .finish()
     }
 }

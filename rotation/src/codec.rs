@@ -79,6 +79,29 @@ pub(crate) mod text_keys {
     }
 }
 
+/// A set whose members are written as text.
+pub(crate) mod text_set {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    pub(crate) fn serialize<T: Display, S: Serializer>(
+        set: &BTreeSet<T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(set.iter().map(ToString::to_string))
+    }
+
+    pub(crate) fn deserialize<'de, T, D>(deserializer: D) -> Result<BTreeSet<T>, D::Error>
+    where
+        T: FromStr<Err: Display> + Ord,
+        D: Deserializer<'de>,
+    {
+        let written = Vec::<String>::deserialize(deserializer)?;
+        written.iter().map(|text| text.parse().map_err(de::Error::custom)).collect()
+    }
+}
+
 /// The name of the trust domain.
 pub(crate) mod trust_domain {
     use trust::TrustDomain;

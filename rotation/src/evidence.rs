@@ -6,7 +6,7 @@
 
 mod gates;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,10 @@ pub struct Evidence {
     /// For a root under which others issue too: the latest end of any leaf of theirs, as somebody vouched by name.
     #[serde(with = "codec::bounds")]
     pub foreign: BTreeMap<RootId, Timestamp>,
+    /// Shared roots that their owner has let go: by its own gates nobody else issues or lives under them any more, so
+    /// counts of our own rows decide. Entries of former releases have none.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty", with = "codec::text_set")]
+    pub let_go: BTreeSet<RootId>,
 }
 
 /// How many, and when the last of them ends.

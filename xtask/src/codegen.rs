@@ -10,13 +10,14 @@ const SOURCES: &str = "proto/protos";
 const OUTPUT: &str = "proto/src/gen";
 
 /// Types whose `Debug` is written by hand in `proto/src/redacted.rs`, since they can hold a key or a token.
-const REDACTED: [&str; 6] = [
+const REDACTED: [&str; 7] = [
     ".X509SVID",
     ".banyan.admin.v1.CreateTokenResponse",
     ".envoy.config.core.v3.DataSource",
     ".envoy.config.core.v3.DataSource.specifier",
     ".envoy.service.discovery.v3.DiscoveryResponse",
     ".envoy.service.discovery.v3.Resource",
+    ".banyan.tier.v1.AddTierResponse",
 ];
 
 /// Writes the checked-in code anew.

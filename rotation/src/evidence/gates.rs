@@ -274,7 +274,8 @@ impl Judge<'_> {
     fn live(&mut self, state: &State, root: RootId) {
         let entry = state.roots.get(&root);
         let horizon = entry.and_then(|entry| entry.horizon);
-        if entry.is_none_or(|entry| !entry.exclusive) {
+        let alone = entry.is_some_and(|entry| entry.exclusive) || self.evidence.let_go.contains(&root);
+        if !alone {
             let until = self.evidence.foreign.get(&root).copied().map(|foreign| horizon.max(Some(foreign)));
             let until = until.flatten();
             if !self.has_passed(until) {

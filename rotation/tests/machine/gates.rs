@@ -80,6 +80,31 @@ fn under_a_shared_root_no_count_of_our_own_proves_anything() {
 }
 
 #[test]
+fn a_shared_root_that_its_owner_has_let_go_is_judged_by_our_own_rows() {
+    let mut state = drained();
+    state.roots.get_mut(&root("A")).unwrap().exclusive = false;
+    let with = |name: &str, live: &str| Evidence {
+        let_go: [root(name)].into(),
+        live: [(root(live), tally(2, 1_900))].into(),
+        ..evidence(1_200, 2, 14)
+    };
+    assert!(gate(&state, &with("A", "B"), &policy()).unwrap().is_met());
+    assert!(seen(&state, &with("A", "A")).0[0].contains("2 leaves are alive"), "own rows still count");
+    assert!(seen(&state, &with("B", "B")).0[0].contains("which others share"), "another root was let go");
+}
+
+#[test]
+fn evidence_of_a_former_release_reads_as_nothing_let_go() {
+    let plain = evidence(1_200, 2, 14);
+    let text = serde_json::to_string(&plain).unwrap();
+    assert!(!text.contains("let_go"), "{text}");
+    assert_eq!(serde_json::from_str::<Evidence>(&text).unwrap(), plain);
+    let told = Evidence { let_go: [root("A")].into(), ..plain };
+    let text = serde_json::to_string(&told).unwrap();
+    assert_eq!(serde_json::from_str::<Evidence>(&text).unwrap(), told);
+}
+
+#[test]
 fn a_segment_that_counts_as_over_is_closed_before_the_settle_time_begins() {
     let dead = after(distributed(Mode::Auto), 1_000, &[opened("cb", "t1", &[]), horizon("A", "t1", 1_800)]);
     let script = Script::from(dead)

@@ -138,6 +138,7 @@ pub(crate) fn evidence(now: i64, sequence: u64, read: u64) -> Evidence {
         read: [("s1".parse().unwrap(), Generation(read))].into(),
         subscribers: rotation::evidence::Subscribers::default(),
         foreign: std::collections::BTreeMap::new(),
+        let_go: std::collections::BTreeSet::new(),
     }
 }
 

@@ -329,6 +329,7 @@ fn evidence(world: &World, setting: &Setting) -> Evidence {
         read: read.collect(),
         subscribers: Subscribers::default(),
         foreign: BTreeMap::new(),
+        let_go: std::collections::BTreeSet::new(),
     }
 }
 

@@ -37,6 +37,7 @@ impl EvidenceSource for Calm {
             read: state.segments.iter().filter_map(seal).collect(),
             subscribers: Subscribers::default(),
             foreign: BTreeMap::new(),
+            let_go: std::collections::BTreeSet::new(),
         })
     }
 }
