@@ -5,6 +5,7 @@
 //! makes JWTs, and [`Tool`] runs programs of other projects.
 
 mod agent;
+mod authorities;
 mod ca;
 mod clock;
 mod csr_client;
@@ -21,20 +22,21 @@ mod tool;
 mod traffic;
 
 pub use agent::TestAgent;
-pub use ca::{MeshCa, Registered};
+pub use authorities::{Cacerts, PythonAuthority};
+pub use ca::{MeshCa, Registered, admin_channel, tls_channel};
 pub use clock::ShiftedClock;
 pub use csr_client::CsrClient;
 pub use envoy::{Envoy, Route};
 pub use gate::Gate;
 pub use issuer::TokenIssuer;
 pub use liar::{Face, Lie, LyingCa};
-pub use live::LiveMesh;
+pub use live::{LiveMesh, MeshPlan};
 pub use pki::Pki;
 pub use proxy::{Failed, Holding, Proxy, shake};
 pub use rows::Rows;
 pub use subscriber::{Subscriber, certificates, serial};
 pub use tool::{Tool, run};
-pub use traffic::{Member, Talk, Traffic};
+pub use traffic::{Guest, Member, Talk, Traffic};
 
 use std::time::Duration;
 

@@ -10,10 +10,11 @@ use ca_server::{Config, Embedding, HostDeps, Running, Server};
 use host::{OsRandomness, RealDisk, SystemClock};
 use hyper_util::rt::TokioIo;
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
+use proto::banyan::admin::v1::authority_service_client::AuthorityServiceClient;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::{
-    CreateTokenRequest, GetRotationRequest, Rotation, StartRotationRequest, StatusRequest, StatusResponse,
-    SteerRotationRequest, Verb,
+    Authority, CreateTokenRequest, GetRotationRequest, ListAuthoritiesRequest, ListRootsRequest, Root,
+    Rotation, StartRotationRequest, StatusRequest, StatusResponse, SteerRotationRequest, Verb,
 };
 use proto::banyan::agent::v1::agent_service_client::AgentServiceClient;
 use proto::banyan::agent::v1::{IssueResponse, IssueWorkloadRequest, RegisterRequest};
@@ -127,6 +128,14 @@ impl MeshCa {
         Ok(self.admin().status(StatusRequest {}).await?.into_inner())
     }
 
+    /// Every root that the record knows.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn roots(&self) -> anyhow::Result<Vec<Root>> {
+        Ok(self.admin().list_roots(ListRootsRequest {}).await?.into_inner().roots)
+    }
+
     /// Makes a join token.
     ///
     /// # Errors
@@ -209,6 +218,26 @@ impl MeshCa {
         Ok(())
     }
 
+    /// Asks for a rotation to another authority.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn rotate_to(&self, request_id: &str, authority: &str) -> anyhow::Result<()> {
+        let (request_id, authority) = (request_id.to_owned(), authority.to_owned());
+        let request = StartRotationRequest { request_id, authority, ..StartRotationRequest::default() };
+        self.rotations().start_rotation(request).await?;
+        Ok(())
+    }
+
+    /// Every authority as operators see it now.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn authorities(&self) -> anyhow::Result<Vec<Authority>> {
+        let mut client = AuthorityServiceClient::new(self.admin_channel());
+        Ok(client.list_authorities(ListAuthoritiesRequest::default()).await?.into_inner().authorities)
+    }
+
     /// Steers the rotation that is under way.
     ///
     /// # Errors
@@ -262,18 +291,26 @@ impl MeshCa {
     }
 
     fn admin_channel(&self) -> Channel {
-        let path = self.running.admin_socket.clone();
-        let connect = service_fn(move |_| {
-            let path = path.clone();
-            async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
-        });
-        let endpoint = Endpoint::from_static("http://admin").timeout(SOON);
-        endpoint.connect_with_connector_lazy(connect)
+        admin_channel(&self.running.admin_socket)
     }
 }
 
+/// A channel to the admin API behind this socket.
+pub fn admin_channel(socket: &Path) -> Channel {
+    let path = socket.to_owned();
+    let connect = service_fn(move |_| {
+        let path = path.clone();
+        async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
+    });
+    let endpoint = Endpoint::from_static("http://admin").timeout(SOON);
+    endpoint.connect_with_connector_lazy(connect)
+}
+
 /// A channel to a CA that trusts these roots.
-pub(super) async fn tls_channel(
+///
+/// # Errors
+/// When the handshake fails.
+pub async fn tls_channel(
     addr: SocketAddr,
     trusted: &[Vec<u8>],
     identity: Option<&Registered>,

@@ -16,6 +16,19 @@ const SHORT_LIFE: u64 = 12;
 /// and settle.
 const ROTATION_MAX: Duration = Duration::from_secs(120);
 
+/// What a mesh shall be.
+#[derive(Clone, Debug, Default)]
+pub struct MeshPlan {
+    /// Life of leaves, in seconds.
+    pub life: u64,
+    /// Agents, each with a proxy.
+    pub agents: usize,
+    /// Clients without agent.
+    pub clients: usize,
+    /// Further sections of the CA's configuration.
+    pub sections: String,
+}
+
 /// A mesh that talks.
 #[derive(Debug)]
 pub struct LiveMesh {
@@ -50,8 +63,17 @@ impl LiveMesh {
         (agents, clients): (usize, usize),
         embedding: &dyn Embedding,
     ) -> anyhow::Result<Self> {
+        Self::of(&MeshPlan { life, agents, clients, sections: String::new() }, embedding).await
+    }
+
+    /// Starts what was planned, and waits until all have talked.
+    ///
+    /// # Errors
+    /// When a part does not come up.
+    pub async fn of(plan: &MeshPlan, embedding: &dyn Embedding) -> anyhow::Result<Self> {
+        let MeshPlan { life, agents, clients, ref sections } = *plan;
         let tokens = Arc::new(TokenIssuer::new()?);
-        let extra = format!("{}{}", limits(life), TokenIssuer::SECTION);
+        let extra = format!("{}{}{sections}", limits(life), TokenIssuer::SECTION);
         let files = [(TokenIssuer::KEY_SET_FILE, tokens.key_set())];
         let files: Vec<_> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
         let ca = MeshCa::start_embedded(("", &extra), &files, Arc::new(SystemClock), embedding).await?;

@@ -25,6 +25,37 @@ pub enum Member {
     Proxy(Arc<Proxy>),
     /// A client that only sends CSRs.
     Csr(Arc<CsrClient>),
+    /// A member whose leaves are not of this CA.
+    Guest(Arc<Guest>),
+}
+
+/// A member whose leaves are not of this CA: it holds what a test gives it.
+#[derive(Debug)]
+pub struct Guest {
+    name: String,
+    holding: Mutex<Holding>,
+}
+
+impl Guest {
+    /// One that holds this.
+    pub fn new(name: &str, holding: Holding) -> Self {
+        Self { name: name.to_owned(), holding: Mutex::new(holding) }
+    }
+
+    /// Its name in failures.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it presents and trusts now.
+    pub fn holding(&self) -> Holding {
+        self.holding.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on it holds this.
+    pub fn hold(&self, holding: Holding) {
+        *self.holding.lock().unwrap_or_else(PoisonError::into_inner) = holding;
+    }
 }
 
 /// What came of the traffic.
@@ -55,6 +86,7 @@ impl Member {
         match self {
             Self::Proxy(proxy) => proxy.name(),
             Self::Csr(client) => client.name(),
+            Self::Guest(guest) => guest.name(),
         }
     }
 
@@ -62,6 +94,7 @@ impl Member {
         match self {
             Self::Proxy(proxy) => proxy.holding(),
             Self::Csr(client) => client.holding(),
+            Self::Guest(guest) => guest.holding(),
         }
     }
 }

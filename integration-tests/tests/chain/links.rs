@@ -1,0 +1,90 @@
+//! The chain: every kind of authority hands over to the next, and no handshake fails.
+
+use std::time::{Duration, Instant};
+
+use integration_tests::mesh::{Cacerts, LiveMesh, MeshPlan, PythonAuthority, eventually};
+use proto::banyan::admin::v1::Rotation;
+use trust::RootId;
+
+/// Leaves that outlive the chain: nobody waits for their ends, all are renewed early.
+const LIFE: u64 = 3_600;
+/// Longest time of one link.
+const LINK_MAX: Duration = Duration::from_secs(60);
+
+/// Rotates to an authority; prints how long each phase took, and answers with the root that signs then.
+async fn link(mesh: &LiveMesh, authority: &str) -> anyhow::Result<RootId> {
+    let request_id = format!("to-{authority}");
+    let before = mesh.ca.running().bundle().roots()[0].id();
+    let began = Instant::now();
+    mesh.ca.rotate_to(&request_id, authority).await?;
+    let mut phases: Vec<(String, Duration)> = Vec::new();
+    let mut entered = (String::from("staging"), began);
+    loop {
+        let rotation = mesh.ca.rotation().await?;
+        if rotation.phase != entered.0 {
+            phases.push((entered.0.clone(), entered.1.elapsed()));
+            entered = (rotation.phase.clone(), Instant::now());
+        }
+        if is_over(&rotation, &request_id) {
+            break;
+        }
+        anyhow::ensure!(began.elapsed() < LINK_MAX, "not over in time: {rotation:#?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let told: Vec<_> =
+        phases.iter().map(|(phase, took)| format!("{phase} {:.1} s", took.as_secs_f64())).collect();
+    println!("{authority}: {:.1} s ({})", began.elapsed().as_secs_f64(), told.join(", "));
+    let after = signs(mesh, authority).await?;
+    assert_ne!(after, before, "{authority} has a root of its own");
+    Ok(after)
+}
+
+fn is_over(rotation: &Rotation, request_id: &str) -> bool {
+    rotation.phase == "steady" && rotation.done.iter().any(|done| done == request_id)
+}
+
+/// The one root that is trusted now, once everybody has a leaf of it and trusts nothing else; it must be this authority's.
+async fn signs(mesh: &LiveMesh, authority: &str) -> anyhow::Result<RootId> {
+    let bundle = mesh.ca.running().bundle();
+    assert_eq!(bundle.roots().len(), 1);
+    let root = bundle.roots()[0].id();
+    let authorities = mesh.ca.authorities().await?;
+    let signing: Vec<_> =
+        authorities.iter().filter(|known| known.signs).map(|known| known.name.as_str()).collect();
+    assert_eq!(signing, [authority]);
+    eventually("everybody is on the new root alone", || async {
+        mesh.proxies.iter().all(|proxy| {
+            let holding = proxy.holding();
+            holding.root() == Some(root) && holding.trusted() == [root]
+        })
+    })
+    .await?;
+    Ok(root)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_root_goes_from_authority_to_authority_and_no_handshake_fails() -> anyhow::Result<()> {
+    let (cacerts, python) = (Cacerts::make().await?, PythonAuthority::started().await?);
+    let sections = [
+        "[authority.main]\nplugin = \"self-signed\"\n".to_owned(),
+        cacerts.section("cacerts", "exclusive = true"),
+        python.section("python"),
+        "[authority.last]\nplugin = \"self-signed\"\n".to_owned(),
+    ];
+    let plan = MeshPlan { life: LIFE, agents: 3, clients: 0, sections: sections.concat() };
+    let mesh = LiveMesh::of(&plan, &()).await?;
+    let began = Instant::now();
+    let mut roots = vec![signs(&mesh, "main").await?];
+    for authority in ["cacerts", "python", "last"] {
+        roots.push(link(&mesh, authority).await?);
+    }
+    roots.sort_unstable();
+    roots.dedup();
+    assert_eq!(roots.len(), 4, "no root came twice");
+    let took = began.elapsed();
+    let talk = mesh.stop().await?;
+    println!("{} handshakes, {} failed, {:.1} s", talk.handshakes, talk.failed.len(), took.as_secs_f64());
+    assert!(talk.handshakes > 500, "only {} handshakes", talk.handshakes);
+    assert!(talk.failed.is_empty(), "{:#?}", talk.failed.first());
+    Ok(())
+}
