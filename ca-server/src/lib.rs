@@ -29,6 +29,7 @@ mod explain;
 #[path = "../issuance/src/fixture.rs"]
 mod fixture;
 mod forecast;
+mod metered;
 mod metrics;
 pub mod refusal;
 mod registry;

@@ -13,6 +13,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::metered::AuthorityCalls;
+
 /// Upper ends of the latency histogram's buckets, in seconds: 0.1 ms to 10 s.
 const LATENCY_BUCKETS: [f64; 16] =
     [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
@@ -122,7 +124,8 @@ impl BehindLabel {
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    /// With the counters of calls to authorities, which were opened before.
+    pub(crate) fn new(authorities: &AuthorityCalls) -> Self {
         let mut registry = Registry::with_prefix("banyan");
         let latency: fn() -> Histogram = || Histogram::new(LATENCY_BUCKETS);
         let metrics = Self {
@@ -142,6 +145,7 @@ impl Metrics {
         registry.register("leaves_shortened", help, metrics.shortened.clone());
         registry.register("leaves_issued", "Leaves issued", metrics.issued.clone());
         metrics.live.register(&mut registry);
+        authorities.register(&mut registry);
         Self { registry, ..metrics }
     }
 
@@ -223,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_scrape_shows_counters_and_fresh_gauges() {
-        let metrics = Metrics::new();
+        let metrics = Metrics::new(&AuthorityCalls::default());
         metrics.issued("jwt", Duration::from_millis(3), Some("maximum"));
         metrics.refused("CSR_KEY_WEAK");
         metrics.refresh_with(|live| {

@@ -18,7 +18,7 @@ use proto::banyan::agent::v1::{
 use proto::istio::v1::auth::IstioCertificateRequest;
 use proto::istio::v1::auth::istio_certificate_service_client::IstioCertificateServiceClient;
 use rcgen::KeyPair;
-use support::{Place, SOON, admin, agent, bearer, channel, eventually, reason, stop, workload};
+use support::{Place, SOON, admin, agent, bearer, channel, eventually, http_get, reason, stop, workload};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -291,15 +291,6 @@ async fn the_admin_api_is_closed_on_the_tls_port_unless_configured() {
         }
     }
     stop(running).await;
-}
-
-async fn http_get(running: &ca_server::Running, path: &str) -> String {
-    let mut stream = TcpStream::connect(running.plain_addr).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,6 +24,7 @@ use super::listen::{Served, Sockets};
 use super::open::{self, Ground};
 use super::own_leaf::{self, OwnLeaf};
 use super::snapshots::Snapshots;
+use super::upkeep::{Upkeep, Wishes};
 use super::{BootError, Embedding, HostDeps};
 use crate::admin;
 use crate::authn::Authenticator;
@@ -32,6 +33,7 @@ use crate::authz::Authorizer;
 use crate::bundles::{BundleHistory, Kept};
 use crate::ca::Ca;
 use crate::config::{AboveMax, Config};
+use crate::metered::AuthorityCalls;
 use crate::metrics::Metrics;
 use crate::registry::AgentRegistry;
 use crate::reissue::Reissue;
@@ -108,6 +110,9 @@ pub(super) async fn assemble(
     // Weak: the metrics belong to the CA that they show.
     let shown = Arc::downgrade(&ca);
     ca.metrics.refresh_with(move |live| {
+        below,
+        above,
+        calls: ground.calls.clone(),
         if let Some(ca) = shown.upgrade() {
             admin::gauges(&ca, live);
         }
@@ -123,6 +128,23 @@ pub(super) async fn assemble(
     let keeper = Keeper {
         ca: Arc::clone(&ca),
         driver: driver.clone(),
+    let upkeep = Upkeep {
+        authorities: ground.authorities.clone(),
+        driver: driver.clone(),
+        mode: config.rotation().mode(),
+        wishes: Wishes {
+            follow: config.rotation().follow_authority(),
+            destroy: config.root().destroy_retired_keys(),
+        },
+    };
+    served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(upkeep.run()));
+    for watch in watches {
+        served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(watch));
+    }
+    for (name, upper) in &ca.above.0 {
+        let follow = follower::follow(Arc::clone(&ca), name.clone(), upper.clone());
+        served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(follow));
+    }
         policy,
         segment,
         snapshots,
@@ -158,6 +180,20 @@ struct CaParts {
 /// Keeps the present bundle as the first of the past, where a former release kept none. One that is being published
 /// comes with the vouch of that.
 async fn keep_present(history: &BundleHistory, state: &State, bundle: &Bundle) {
+    below: Arc<Below>,
+    above: Above,
+    calls: AuthorityCalls,
+}
+
+/// What tiers above will have said, and the tasks that listen to them.
+fn above(authorities: &Authorities) -> (Above, Vec<impl Future<Output = ()> + Send + 'static>) {
+    let (mut above, mut watches) = (Above::default(), Vec::new());
+    for (name, authority) in authorities.iter().filter(|(_, authority)| authority.tier().is_some()) {
+        let (told, upper) = watch::channel(None);
+        above.0.insert(name.clone(), upper);
+        watches.push(follower::watch(Arc::clone(authority), told));
+    }
+    (above, watches)
     let owed = |effect: &Effect| matches!(effect, Effect::PublishBundle { .. });
     if history.has(bundle.sequence()) || state.pending.iter().any(|pending| owed(&pending.effect)) {
         return;
@@ -174,7 +210,7 @@ fn ca(
     (parts, keys, jwt): (CaParts, &Arc<CaKeys>, &Arc<JwtVerifier>),
 ) -> Ca {
     let CaParts { cell, issuer, ledger, registry, bundles, authorities, authority_troubles, .. } = parts;
-    let CaParts { id, evidence, history, .. } = parts;
+    let CaParts { id, evidence, history, below, above, calls, .. } = parts;
     let agents = Arc::new(registry.clone());
     Ca {
         authenticator: Authenticator::new(
@@ -195,7 +231,7 @@ fn ca(
         issuer,
         ledger,
         registry,
-        metrics: Arc::new(Metrics::new()),
+        metrics: Arc::new(Metrics::new(&calls)),
         sessions: Sessions::default(),
         driver: driver.clone(),
         evidence,

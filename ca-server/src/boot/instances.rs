@@ -14,7 +14,8 @@ use super::authority_state::FileState;
 use super::layout::Layout;
 use super::open::blocking;
 use super::{BootError, Embedding, HostDeps};
-use crate::config::{AuthorityConfig, Config, KeysConfig, Passphrase};
+use crate::metered::{AuthorityCalls, Metered};
+use crate::config::{AuthorityConfig, Config, KeyBackendConfig, KeysConfig, Passphrase};
 
 /// Root authorities by the name of their section.
 pub(crate) type Authorities = BTreeMap<String, Arc<dyn RootAuthority>>;
@@ -87,6 +88,7 @@ impl Opener<'_> {
             None => Arc::clone(self.keys),
             Some(own) => {
                 let (registry, own) = (Arc::clone(self.registry), own.clone());
+    pub(super) calls: &'c AuthorityCalls,
                 let opened = blocking(move || registry.open_key_backend(own.backend(), own.settings()));
                 opened.await?.map_err(|error| plugin_problem(&format!("authority.{name}.keys"), error))?
             }
@@ -96,7 +98,8 @@ impl Opener<'_> {
             .named(name)
             .at(self.config.directory());
         let opened = self.registry.open_authority(authority.plugin(), authority.settings(), deps);
-        opened.map_err(|error| plugin_problem(&format!("authority.{name}"), error))
+        let opened = opened.map_err(|error| plugin_problem(&format!("authority.{name}"), error))?;
+        Ok(Arc::new(Metered::new(name, opened, self.calls.clone(), Arc::clone(&self.deps.clock))))
     }
 }
 

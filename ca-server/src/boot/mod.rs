@@ -21,6 +21,8 @@ mod open;
 mod own_leaf;
 mod running;
 mod snapshots;
+mod tickets;
+mod upkeep;
 
 use std::sync::Arc;
 

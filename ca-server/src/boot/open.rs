@@ -15,6 +15,7 @@ use super::layout::{DIR_MODE, Layout};
 use super::{BootError, Embedding, HostDeps};
 use crate::bundles::{BundleHistory, Voice};
 use crate::config::Config;
+use crate::metered::AuthorityCalls;
 use crate::registry::AgentRegistry;
 
 /// How long a start waits for the first root. The making goes on at the next start.
@@ -26,6 +27,8 @@ const FOUNDING_ATTEMPTS: u32 = 4;
 pub(super) struct Ground {
     pub(super) authorities: Authorities,
     pub(super) keys: Arc<dyn KeyBackend>,
+    /// Counters of calls to the authorities.
+    pub(super) calls: AuthorityCalls,
     pub(super) driver: DriverHandle,
     pub(super) task: DriverTask,
     /// Where effects look for what requests are served from; empty until there is something.
@@ -45,14 +48,15 @@ pub(super) async fn ground(
     let store = embedding.record(Arc::new(record(layout, deps).await?));
     let registry = Arc::new(instances::registry(layout, deps, embedding));
     let keys = instances::keys(config, Arc::clone(&registry)).await?;
-    let opener = Opener { config, registry: &registry, layout, deps, keys: &keys };
+    let calls = AuthorityCalls::default();
+    let opener = Opener { config, registry: &registry, layout, deps, keys: &keys, calls: &calls };
     let authorities = opener.all().await?;
     let cell = Arc::new(OnceLock::new());
     let (bundles, voice) = (bundles(config, layout, deps).await?, Arc::<Voice>::default());
     let served = Served { cell: Arc::clone(&cell), bundles: bundles.clone(), voice: Arc::clone(&voice) };
     let started = driver(config, (layout, deps), store, (&keys, authorities.clone()), served).await?;
     let (driver, task) = started;
-    Ok(Ground { authorities, keys, driver, task, cell, bundles, voice })
+    Ok(Ground { authorities, keys, calls, driver, task, cell, bundles, voice })
 }
 
 /// Opens the record, or makes it at the first start; nothing else may be made before it.

@@ -19,6 +19,7 @@ pub struct RootConfig {
     issuer_lifetime: Duration,
     key: KeySpec,
     issuer_key: KeySpec,
+    destroy_retired_keys: bool,
 }
 
 impl RootConfig {
@@ -52,6 +53,12 @@ impl RootConfig {
     /// Kind of the issuers' keys: `p256` (default) or `p384`.
     pub const fn issuer_key(&self) -> KeySpec {
         self.issuer_key
+    }
+
+    /// Whether the key of a root is destroyed at its authority, if nobody else issues under it, once the rotation away
+    /// from it is over. Default false: it stays until somebody removes it.
+    pub const fn destroy_retired_keys(&self) -> bool {
+        self.destroy_retired_keys
     }
 }
 
@@ -164,6 +171,7 @@ pub(super) fn root(
     }
     let known = authorities.contains_key(&name) || (authorities.is_empty() && name == "main");
     if !known {
+    let destroy_retired_keys = section.optional("destroy_retired_keys", "true or false").unwrap_or(false);
         section.problem("authority", format_args!("there is no section [authority.{name}]; write one"));
     }
     section.close();
@@ -184,6 +192,7 @@ pub(super) fn root(
         issuer_key: issuer_key?,
     })
 }
+        destroy_retired_keys,
 
 fn authority(name: &str, value: &toml::Value, problems: &mut Vec<ConfigProblem>) -> Option<AuthorityConfig> {
     let field = format!("authority.{name}");

@@ -20,6 +20,7 @@ pub struct RotationConfig {
     max_root_age: Option<Duration>,
     alarm_after: Duration,
     return_within: Duration,
+    follow_authority: bool,
 }
 
 impl RotationConfig {
@@ -75,6 +76,12 @@ impl RotationConfig {
     pub const fn return_within(&self) -> Duration {
         self.return_within
     }
+
+    /// Whether a rotation begins by itself when the authority of the signing root names another one that signs, as a file
+    /// that was replaced or a PKI engine whose root was rotated. Default true; false leaves it to an operator.
+    pub const fn follow_authority(&self) -> bool {
+        self.follow_authority
+    }
 }
 
 pub(super) fn rotation(
@@ -92,6 +99,7 @@ pub(super) fn rotation(
     let agent_evidence = section.choice("agent_evidence", EvidenceClass::Applied, &classes);
     let alarm_after = section.duration("alarm_after", "36h", ["1m", "90d"]);
     let return_within = section.duration("return_within", "30d", ["0s", "3650d"]);
+    let follow_authority = section.optional("follow_authority", "true or false").unwrap_or(true);
     let max_root_age = match table.contains_key("max_root_age") {
         true => section.duration("max_root_age", "1825d", ["1h", "36500d"]).map(Some),
         false => {
@@ -120,5 +128,6 @@ pub(super) fn rotation(
         max_root_age: max_root_age?,
         alarm_after: alarm_after?,
         return_within: return_within?,
+        follow_authority,
     })
 }

@@ -47,7 +47,8 @@ impl Place {
         place
     }
 
-    fn with_keys(keys: &str, extra: &str) -> Self {
+    /// With a section `[keys]`.
+    pub(crate) fn with_keys(keys: &str, extra: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = format!(
             "trust_domain = \"example.org\"\ndata_dir = \"data\"\n{keys}\n[listen]\ngrpc = \"127.0.0.1:0\"\n\
@@ -144,13 +145,28 @@ fn roots(bundle: &Bundle) -> RootCertStore {
 
 /// A channel to the admin socket.
 pub(crate) async fn admin(running: &Running) -> AdminServiceClient<Channel> {
+    AdminServiceClient::new(admin_channel(running).await)
+}
+
+/// A channel to the admin socket, for every service of operators.
+pub(crate) async fn admin_channel(running: &Running) -> Channel {
     let path = running.admin_socket.clone();
     let connect = service_fn(move |_| {
         let path = path.clone();
         async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
     });
-    let channel = Endpoint::from_static("http://admin").connect_with_connector(connect).await.unwrap();
-    AdminServiceClient::new(channel)
+    Endpoint::from_static("http://admin").connect_with_connector(connect).await.unwrap()
+}
+
+/// What the plain port answers to a GET.
+pub(crate) async fn http_get(running: &Running, path: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = TcpStream::connect(running.plain_addr).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
 }
 
 /// A CSR that asks for nothing, in DER, and its PEM.
