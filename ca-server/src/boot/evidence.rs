@@ -1,6 +1,6 @@
 //! What gates rest on, read from the ledger and from what subscribers confirmed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -139,6 +139,7 @@ impl EvidenceSource for EvidenceReader {
             read,
             subscribers: self.registry.unconfirmed(sequence, in_force_since.unwrap_or(at)),
             foreign: self.foreign_ends(state),
+            let_go: BTreeSet::new(),
         })
     }
 }
