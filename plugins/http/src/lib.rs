@@ -279,4 +279,25 @@ mod tests {
         let refused = away.call(&Call::get("/v1/x"), SOON).await.unwrap_err();
         assert!(refused.to_string().contains("redirects to http://10.1.1.1:8200"), "{refused}");
     }
+
+    #[test]
+    fn credentials_go_only_where_the_terms_are_the_same() {
+        let server = Server {
+            address: Address::parse("https://standby.example:8200").unwrap(),
+            tls: TlsFiles::default(),
+        };
+        let from = server.address.url("/v1/x?list=true").unwrap();
+        let to = |location| server.acceptable(&from, location).map(|url| url.to_string());
+        assert_eq!(to("https://leader.example:8200/v1/x").unwrap(), "https://leader.example:8200/v1/x");
+        assert_eq!(to("/v1/y").unwrap(), "https://standby.example:8200/v1/y");
+        for (location, words) in [
+            ("http://127.0.0.1:8200/v1/x", "less protected"),
+            ("http://leader.example:8200/v1/x", "shows credentials"),
+            ("ftp://leader.example/v1/x", "shows credentials"),
+            ("https://", "no address"),
+        ] {
+            let refused = to(location).unwrap_err().to_string();
+            assert!(refused.contains(words), "{location}: {refused}");
+        }
+    }
 }

@@ -51,6 +51,8 @@ use session::Session;
 
 /// How often the mount is looked at while somebody waits for a change.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// What an issuer lasts beyond the time asked for, so that it still lasts that long when its answer is late.
+const ANSWER_TIME: Duration = Duration::from_secs(60);
 
 /// An authority whose roots are in a PKI secrets engine.
 #[derive(Debug)]
@@ -134,14 +136,15 @@ impl VaultAuthority {
             )));
         };
         let issuer = self.mount.issuer(&known.issuer, context.deadline).await?;
-        let not_after = self.deps.clock.now().plus(request.ttl);
-        if issuer.not_after() < not_after {
+        let wanted = self.deps.clock.now().plus(request.ttl);
+        if issuer.not_after() < wanted {
             let ends = issuer.not_after();
             return Err(denied(format!(
                 "the issuer in {} ends at {ends}, before the new one would",
                 self.mount.path()
             )));
         }
+        let not_after = wanted.plus(ANSWER_TIME).min(issuer.not_after());
         let subject = Subject {
             common_name: format!("Banyan issuer {}", Serial::random(self.deps.randomness.as_ref())),
             trust_domain: &request.trust_domain,
@@ -151,7 +154,7 @@ impl VaultAuthority {
         let signed = self.mount.sign(&issuer, asked, &subject, context.deadline).await?;
         let above = issuer.chain.iter().map(|certificate| certificate.der().to_vec());
         let chain = IssuerChain::new([signed].into_iter().chain(above).collect());
-        self.check_chain(&chain, csr.public_key(), (request, &issuer, not_after))?;
+        self.check_chain(&chain, csr.public_key(), (request, &issuer, wanted))?;
         Ok((chain, not_after))
     }
 
@@ -160,7 +163,7 @@ impl VaultAuthority {
         &self,
         chain: &IssuerChain,
         key: &PublicKey,
-        (request, issuer, not_after): (&IssuerRequest, &Issuer, Timestamp),
+        (request, issuer, wanted): (&IssuerRequest, &Issuer, Timestamp),
     ) -> Result<(), PluginError> {
         let expected = IssuerExpectation {
             key,
@@ -168,7 +171,7 @@ impl VaultAuthority {
             root: request.root,
             path_len: request.path_len,
             now: self.deps.clock.now(),
-            covers_until: not_after,
+            covers_until: wanted,
             announced: std::slice::from_ref(&issuer.root),
             retired: &BTreeSet::new(),
         };

@@ -50,7 +50,8 @@ async fn a_mount_of_its_own_passes_the_suite_with_every_ability() {
     let bao = minting_bao().await;
     let own = Own::new();
     let clock = Arc::clone(&own.clock);
-    let report = run(&Subject::new(move || own.open(&bao, &settings()), domain(), clock)).await;
+    let subject = Subject::new(move || own.open(&bao, &settings()), domain(), clock).variant("minting");
+    let report = run(&subject).await;
     report.assert_conforms();
     assert!(report.skipped().iter().all(|rule| rule.contains("pending")), "it answers at once\n{report}");
 }
