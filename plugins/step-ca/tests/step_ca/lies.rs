@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex};
 
 use plugins::{PluginError, RootAuthority, Unsafe};
-use rcgen::KeyPair;
+use rcgen::{BasicConstraints, Issuer, KeyPair, PublicKeyData, SanType};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use trust::RootId;
+use trust::{Certificate, RootId};
 
-use crate::server::Pki;
+use crate::server::{Pki, ca_params};
 use crate::{DAY, asked, context, fresh, id};
 
 /// Answers of a server that speaks in the clear: status line and body, by path.
@@ -18,7 +18,7 @@ type Answers = Arc<Mutex<Vec<(&'static str, &'static str, Value)>>>;
 /// The P-256 point of a CSR.
 struct CsrKey(Vec<u8>);
 
-impl rcgen::PublicKeyData for CsrKey {
+impl PublicKeyData for CsrKey {
     fn der_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -72,10 +72,20 @@ impl Liar {
     }
 }
 
+/// A CA of path length 0 for somebody's key, as the documented template makes it, of the intermediate of a PKI.
+fn issuer(pki: &Pki, key: &impl PublicKeyData) -> String {
+    let mut params = ca_params("Banyan issuer", BasicConstraints::Constrained(0));
+    params.subject_alt_names = vec![SanType::URI("spiffe://example.org".try_into().unwrap())];
+    let above = Certificate::parse(pki.intermediate.der()).unwrap().subject_text();
+    let above = above.strip_prefix("CN=").unwrap();
+    let above = ca_params(above, BasicConstraints::Unconstrained);
+    params.signed_by(key, &Issuer::from_params(&above, &pki.intermediate_key)).unwrap().pem()
+}
+
 async fn answer(mut stream: TcpStream, answers: Answers) {
     let mut request = [0; 16_384];
     let len = stream.read(&mut request).await.unwrap_or_default();
-    let request = String::from_utf8_lossy(&request[..len]).into_owned();
+    let request = String::from_utf8_lossy(request.get(..len).unwrap_or_default()).into_owned();
     let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
     let found = answers.lock().unwrap().iter().find(|(known, ..)| *known == path).cloned();
     let (_, status, body) = found.unwrap_or(("", "404 Not Found", json!({})));
@@ -91,7 +101,7 @@ async fn an_issuer_for_another_key_or_of_another_root_is_not_safe() {
     let liar = Liar::start().await;
     let (_home, authority) = liar.opened();
     let stranger = KeyPair::generate().unwrap();
-    liar.says(&pki, &[pki.issuer(&stranger).unwrap().pem(), pki.intermediate.pem()]);
+    liar.says(&pki, &[issuer(&pki, &stranger), pki.intermediate.pem()]);
     let error = asked(authority.as_ref(), id(&pki), DAY).await.unwrap_err();
     let PluginError::Unsafe(problem) = &error else { panic!("{error:?}") };
     assert_eq!(problem.reason(), "KEY_NOT_OF_CSR");
@@ -102,9 +112,9 @@ async fn an_issuer_for_another_key_or_of_another_root_is_not_safe() {
     let spki = key.public_key().spki_der();
     let key = CsrKey(spki[spki.len() - 65..].to_vec());
     for chain in [
-        vec![other.issuer(&key).unwrap().pem(), other.intermediate.pem(), other.root.pem()],
-        vec![other.issuer(&key).unwrap().pem(), pki.intermediate.pem()],
-        vec![pki.issuer(&key).unwrap().pem()],
+        vec![issuer(&other, &key), other.intermediate.pem(), other.root.pem()],
+        vec![issuer(&other, &key), pki.intermediate.pem()],
+        vec![issuer(&pki, &key)],
     ] {
         liar.says(&pki, &chain);
         let error = authority.sign_issuer(&context("other"), &request).await.unwrap_err();
@@ -113,7 +123,7 @@ async fn an_issuer_for_another_key_or_of_another_root_is_not_safe() {
     liar.says(&pki, &[pki.root.pem()]);
     let error = authority.sign_issuer(&context("root"), &request).await.unwrap_err();
     assert!(matches!(error, PluginError::Unsafe(Unsafe::ChainLength { count: 0 })), "{error:?}");
-    liar.says(&pki, &[pki.issuer(&key).unwrap().pem(), pki.intermediate.pem()]);
+    liar.says(&pki, &[issuer(&pki, &key), pki.intermediate.pem()]);
     assert!(authority.sign_issuer(&context("good"), &request).await.is_ok(), "the truth is taken");
 }
 

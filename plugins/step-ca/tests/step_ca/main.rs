@@ -18,8 +18,8 @@ use plugins::{
 };
 use plugins_conformance::authority::{Subject, run};
 use rcgen::KeyPair;
-use server::{Pki, Setup, StepCaProcess, documented_template};
-use trust::{Certificate, RootId, TrustDomain};
+use server::{Pki, Setup, StepCaProcess, documented, documented_template, public_jwk};
+use trust::{Certificate, Clock as _, ManualClock, RootId, TrustDomain};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -82,7 +82,9 @@ async fn it_passes_the_suite() {
     let step = StepCaProcess::start(&Setup::of(Pki::new("mesh", 1).unwrap())).unwrap();
     let (section, state) = (step.section(), Arc::new(MemoryState::new()));
     let open = move || opened(&section, Arc::clone(&state));
-    let report = run(&Subject::new(open, domain(), Arc::new(SystemClock))).await;
+    // The suite counts lives from now; a step-ca's clock goes on meanwhile.
+    let now = ManualClock::at(SystemClock.now());
+    let report = run(&Subject::new(open, domain(), Arc::new(now))).await;
     report.assert_conforms();
     for rule in ["issuer-is-safe", "issuer-at-once-same-bytes", "answers-survive-a-restart", "check-is-well"]
     {
@@ -110,6 +112,20 @@ async fn an_issuer_is_what_the_documented_template_says() {
     let validity = issuer.validity();
     let life = validity.not_after().since(validity.not_before());
     assert_eq!(life, 30 * DAY + Duration::from_secs(60));
+}
+
+#[test]
+fn the_documented_commands_make_the_public_half_of_their_key() {
+    let home = tempfile::tempdir().unwrap();
+    let script = documented("```sh\n");
+    let ran =
+        std::process::Command::new("sh").args(["-ec", &script]).current_dir(home.path()).output().unwrap();
+    assert!(ran.status.success(), "install openssl: {}", String::from_utf8_lossy(&ran.stderr));
+    let key = fs::read_to_string(home.path().join("banyan-provisioner.key")).unwrap();
+    let public = fs::read_to_string(home.path().join("banyan-public.json")).unwrap();
+    let public: serde_json::Value = serde_json::from_str(&public).unwrap();
+    // What every other test puts into ca.json.
+    assert_eq!(public, public_jwk(&KeyPair::from_pem(&key).unwrap()));
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PublicKeyData, SanType,
+    PublicKeyData as _,
 };
 
 /// Name of the provisioner.
@@ -24,9 +24,7 @@ pub(crate) struct Pki {
     pub(crate) root: Certificate,
     pub(crate) intermediate: Certificate,
     root_key: KeyPair,
-    intermediate_key: KeyPair,
-    /// The intermediate's.
-    name: String,
+    pub(crate) intermediate_key: KeyPair,
 }
 
 /// How a step-ca is set up.
@@ -48,24 +46,15 @@ pub(crate) struct StepCaProcess {
 }
 
 impl Pki {
-    /// Signs a CA of path length 0 for somebody's key, as the documented template would.
-    pub(crate) fn issuer(&self, key: &impl PublicKeyData) -> anyhow::Result<Certificate> {
-        let mut params = ca_params("Banyan issuer", BasicConstraints::Constrained(0));
-        params.subject_alt_names = vec![SanType::URI("spiffe://example.org".try_into()?)];
-        let above = ca_params(&self.name, BasicConstraints::Unconstrained);
-        Ok(params.signed_by(key, &Issuer::from_params(&above, &self.intermediate_key))?)
-    }
-
     /// A PKI of this name whose intermediate has this path length.
     pub(crate) fn new(name: &str, path_len: u8) -> anyhow::Result<Self> {
         let (root_key, intermediate_key) = (KeyPair::generate()?, KeyPair::generate()?);
         let root_params = ca_params(&format!("{name} root"), BasicConstraints::Unconstrained);
         let root = root_params.self_signed(&root_key)?;
-        let name = format!("{name} intermediate");
-        let params = ca_params(&name, BasicConstraints::Constrained(path_len));
+        let params = ca_params(&format!("{name} intermediate"), BasicConstraints::Constrained(path_len));
         let intermediate =
             params.signed_by(&intermediate_key, &Issuer::from_params(&root_params, &root_key))?;
-        Ok(Self { root, intermediate, root_key, intermediate_key, name })
+        Ok(Self { root, intermediate, root_key, intermediate_key })
     }
 }
 
@@ -199,12 +188,18 @@ impl Drop for StepCaProcess {
 
 /// The template that the documentation tells operators to use.
 pub(crate) fn documented_template() -> String {
+    documented("```gotemplate\n")
+}
+
+/// The first block of the documentation that opens so.
+pub(crate) fn documented(opening: &str) -> String {
     let page = include_str!("../../../../docs/plugins/step-ca.md");
-    let block = page.split("```gotemplate\n").nth(1).and_then(|rest| rest.split("```").next());
+    let block = page.split(opening).nth(1).and_then(|rest| rest.split("```").next());
     block.unwrap_or_default().to_owned()
 }
 
-fn ca_params(name: &str, path_len: BasicConstraints) -> CertificateParams {
+/// What every CA of a [`Pki`] is made of.
+pub(crate) fn ca_params(name: &str, path_len: BasicConstraints) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(path_len);
@@ -216,7 +211,7 @@ fn ca_params(name: &str, path_len: BasicConstraints) -> CertificateParams {
 }
 
 /// The public half as `step crypto jwk create` writes it: its id is the RFC 7638 thumbprint.
-fn public_jwk(key: &KeyPair) -> serde_json::Value {
+pub(crate) fn public_jwk(key: &KeyPair) -> serde_json::Value {
     use base64::Engine as _;
     let encode = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
     let spki = key.subject_public_key_info();
