@@ -91,6 +91,13 @@ pub enum KeyError {
         /// What happened.
         detail: String,
     },
+    /// More calls are waiting than the backend takes. Nothing was done; the caller repeats the call, with the same
+    /// request id, after `retry_after`.
+    #[error("the key backend is busy and asks to wait {} ms before the next call", retry_after.as_millis())]
+    Busy {
+        /// How long to wait.
+        retry_after: Duration,
+    },
     /// The backend cannot be reached or is locked. The caller repeats slowly and raises an alarm.
     #[error("the key backend is down: {detail}")]
     BackendDown {
@@ -111,6 +118,7 @@ impl From<KeyError> for PluginError {
         match error {
             KeyError::Denied { reason } => Self::Denied { reason },
             KeyError::Transient { detail } => Self::Transient { detail },
+            KeyError::Busy { retry_after } => Self::RateLimited { retry_after },
             KeyError::BackendDown { .. } => Self::AuthorityDown { detail },
             KeyError::NotFound { .. } | KeyError::Unsupported { .. } | KeyError::Permanent { .. } => {
                 Self::Permanent { detail }
