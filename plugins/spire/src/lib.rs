@@ -1,1 +1,205 @@
-//! The root authority of a SPIRE server, as an upstream authority of this CA.
+//! The root authority of a SPIRE server: this CA is a downstream CA below it, in the same trust domain.
+//!
+//! The server is asked with an X509-SVID of an entry that is marked as downstream. The SVID comes from the Workload API
+//! of a SPIRE agent, or from files that somebody keeps fresh, and is read anew for each call.
+//!
+//! SPIRE never says which of its authorities signs. So that is found out by use: a look asks for an intermediate of one
+//! minute for a key that was thrown away before the first call, and takes the root that the answer chains to. One look
+//! tells the whole set of roots too.
+//!
+//! What SPIRE decides: names and path length of the intermediate (it has none, so others could stand below it), and how
+//! long its own authority lasts. An intermediate that would be shorter than asked is refused here, with the setting of
+//! the server that makes it longer. Others issue under the same roots, so the authority is never exclusive.
+//!
+//! Start at [`SpireAuthority`]; [`SpirePlugin`] lists it in a registry as `spire`.
+
+mod channel;
+mod config;
+mod identity;
+mod server;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use plugins::ca_certificate::build_issuer_csr;
+use plugins::memory::MemoryKeys;
+use plugins::{
+    AnswerBook, AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, Description, Health, IssuerChain,
+    IssuerRequest, KeyBackend as _, KeySpec, Outcome, PluginError, RequestId, RootAuthority, RootSet, Ticket,
+    WatchRoots,
+};
+use tokio::sync::{Mutex, OnceCell};
+use trust::csr::ParsedCsr;
+use trust::{RootId, Timestamp};
+
+use config::Settings;
+use server::{Downstream, new_downstream_ca};
+
+/// How long the intermediate of a look lasts; its key is gone already.
+const LOOK_TTL_SECS: i32 = 60;
+/// Asked for beyond what the caller wants, for clocks that differ and the time that the answer takes.
+const TTL_MARGIN: Duration = Duration::from_secs(300);
+
+/// An authority that is a SPIRE server.
+#[derive(Debug)]
+pub struct SpireAuthority {
+    deps: AuthorityDeps,
+    settings: Settings,
+    /// A CSR whose key nobody has.
+    look_csr: OnceCell<Vec<u8>>,
+    /// Whose turn it is to change the book. It guards no data.
+    turn: Mutex<()>,
+}
+
+/// Lists [`SpireAuthority`] in a registry.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SpirePlugin;
+
+impl SpireAuthority {
+    /// Asks the server which roots there are, and which signs.
+    async fn look(&self, within: Duration) -> Result<Downstream, PluginError> {
+        let csr = self.look_csr.get_or_try_init(csr_without_key).await?;
+        new_downstream_ca((&self.settings, &self.deps), (csr.clone(), LOOK_TTL_SECS), within).await
+    }
+
+    /// Asks for an intermediate as it was requested, or says why it is not.
+    async fn ask(
+        &self,
+        request: &IssuerRequest,
+        within: Duration,
+    ) -> Result<(IssuerChain, Timestamp), PluginError> {
+        let csr = ParsedCsr::from_der(&request.csr_der).and_then(ParsedCsr::verify);
+        csr.map_err(|error| denied(format!("the CSR is refused: {error}")))?;
+        let ttl = i32::try_from(request.ttl.saturating_add(TTL_MARGIN).as_secs())
+            .map_err(|_| denied("SPIRE signs nothing for longer than 68 years".to_owned()))?;
+        let needed = self.deps.clock.now().plus(request.ttl);
+        let asked = (request.csr_der.clone(), ttl);
+        let answer = new_downstream_ca((&self.settings, &self.deps), asked, within).await?;
+        if !answer.signers.contains(&request.root) {
+            let signs = answer.signers.first().map_or_else(|| "none that it announces".to_owned(), short);
+            return Err(denied(format!(
+                "{} signs under root {signs} now, not under {}; `spire-server localauthority x509 show` prints its \
+                 authorities, and one that is prepared signs after `spire-server localauthority x509 activate`",
+                self.settings.server,
+                short(&request.root)
+            )));
+        }
+        if answer.ends < needed {
+            return Err(denied(format!(
+                "{} ends what it signs at {}, with its own authority, and {needed} was asked for; set `ca_ttl` in the \
+                 server's configuration to at least twice the lifetime of an issuer here, then prepare and activate a \
+                 new authority with `spire-server localauthority x509`",
+                self.settings.server, answer.ends
+            )));
+        }
+        Ok((IssuerChain::new(answer.chain), answer.ends))
+    }
+}
+
+#[async_trait]
+impl RootAuthority for SpireAuthority {
+    fn describe(&self) -> Description {
+        Description::new(self.deps.name.clone(), "spire", env!("CARGO_PKG_VERSION")).shared()
+    }
+
+    async fn check(&self, context: &CallContext) -> Health {
+        match self.look(context.deadline).await {
+            Err(error) => Health::down(error.to_string()),
+            Ok(answer) => Health::ok().until(answer.root_ends),
+        }
+    }
+
+    async fn roots(&self, context: &CallContext) -> Result<RootSet, PluginError> {
+        let _turn = self.turn.lock().await;
+        let answer = self.look(context.deadline).await?;
+        let mut book = AnswerBook::load(self.deps.state.as_ref()).await?;
+        if book.announce(&answer.roots, answer.signers.first().copied()) {
+            book.store(self.deps.state.as_ref()).await?;
+        }
+        Ok(book.roots())
+    }
+
+    async fn sign_issuer(
+        &self,
+        context: &CallContext,
+        request: &IssuerRequest,
+    ) -> Result<Outcome<IssuerChain>, PluginError> {
+        let _turn = self.turn.lock().await;
+        let mut book = AnswerBook::load(self.deps.state.as_ref()).await?;
+        if let Some(chain) = book.answered(&context.request_id, request)? {
+            return Ok(Outcome::Ready(chain));
+        }
+        if request.trust_domain != self.deps.trust_domain {
+            return Err(denied(format!("this authority stands for {}", self.deps.trust_domain)));
+        }
+        let (chain, ends) = self.ask(request, context.deadline).await?;
+        book.remember((&context.request_id, request), &chain, (self.deps.clock.now(), ends));
+        book.store(self.deps.state.as_ref()).await?;
+        Ok(Outcome::Ready(chain))
+    }
+
+    async fn poll(
+        &self,
+        _context: &CallContext,
+        _ticket: &Ticket,
+    ) -> Result<Outcome<IssuerChain>, PluginError> {
+        let reason = "this authority answers at once and never gave a ticket; ask for the issuer again";
+        Err(denied(reason.to_owned()))
+    }
+
+    fn watching(&self) -> Option<&dyn WatchRoots> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl WatchRoots for SpireAuthority {
+    async fn changed(&self, seen: u64) -> Result<RootSet, PluginError> {
+        let watcher = RequestId::parse("watch").map_err(|error| denied(error.to_string()))?;
+        let context = CallContext::new(watcher, self.settings.look_every.max(Duration::from_secs(10)));
+        loop {
+            let set = self.roots(&context).await?;
+            if set.generation != seen {
+                return Ok(set);
+            }
+            tokio::time::sleep(self.settings.look_every).await;
+        }
+    }
+}
+
+impl AuthorityPlugin for SpirePlugin {
+    fn name(&self) -> &'static str {
+        "spire"
+    }
+
+    fn validate(&self, settings: &toml::Table) -> Result<(), Vec<ConfigProblem>> {
+        Settings::read(settings, std::path::Path::new("")).map(drop)
+    }
+
+    fn open(
+        &self,
+        settings: &toml::Table,
+        deps: AuthorityDeps,
+    ) -> Result<Arc<dyn RootAuthority>, Vec<ConfigProblem>> {
+        let settings = Settings::read(settings, &deps.base)?;
+        let (look_csr, turn) = (OnceCell::new(), Mutex::new(()));
+        Ok(Arc::new(SpireAuthority { deps, settings, look_csr, turn }))
+    }
+}
+
+/// A CSR whose key is gone when it is there.
+async fn csr_without_key() -> Result<Vec<u8>, PluginError> {
+    let keys = MemoryKeys::new();
+    let name = RequestId::parse("look").map_err(|error| denied(error.to_string()))?;
+    let key = keys.generate(&name, KeySpec::P256).await?;
+    Ok(build_issuer_csr(&keys, &key).await?)
+}
+
+fn short(root: &RootId) -> String {
+    RootId::short(root).to_string()
+}
+
+fn denied(reason: String) -> PluginError {
+    PluginError::Denied { reason }
+}
