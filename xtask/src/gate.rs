@@ -14,7 +14,7 @@ use crate::{house, process};
 pub(crate) fn test(root: &Path, arguments: &[String]) -> anyhow::Result<()> {
     debian::ensure(&[&OPENSSL, &CURL, &PYTHON_VENV])?;
     let cache = Cache::from_environment()?;
-    peers::install(&cache, &[table::ENVOY, table::PYTHON, table::GRPCURL, table::STEP_CA])?;
+    peers::install(&cache, &[table::ENVOY, table::PYTHON, table::GRPCURL, table::OPENBAO, table::STEP_CA])?;
     let mut tests = process::cargo(root);
     process::run_shown(tests.args(["test", "--workspace", "--no-fail-fast"]).args(arguments))
 }

@@ -8,6 +8,7 @@ use plugin_key_file::{FileKeysPlugin, KdfCost};
 use plugin_remote::RemotePlugin;
 use plugin_self_signed::SelfSignedPlugin;
 use plugin_step_ca::StepCaPlugin;
+use plugin_vault::VaultPlugin;
 use plugins::memory::MemoryKeysPlugin;
 use plugins::{AuthorityDeps, ConfigProblem, KeyBackend, Registry, RegistryError, RootAuthority};
 
@@ -40,6 +41,7 @@ fn built_in(registry: &mut Registry) {
     registry.add_authority(SelfSignedPlugin);
     registry.add_authority(FilePlugin);
     registry.add_authority(RemotePlugin);
+    registry.add_authority(VaultPlugin);
     registry.add_authority(StepCaPlugin);
     registry.add_key_backend(MemoryKeysPlugin);
 }
