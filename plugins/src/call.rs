@@ -141,9 +141,30 @@ impl Health {
     }
 }
 
+/// Longest foreign text that is shown, in characters.
+const SHOWN_MAX: usize = 512;
+
+/// A text of a plugin as logs, journals and operators may see it: short, on one line, and never a private key.
+///
+/// Whoever shows a [`Health::detail`] or an error of an authority sends it through here first.
+pub fn shown(text: &str) -> String {
+    if text.contains("PRIVATE KEY") {
+        return "(the plugin's text holds a private key and is not shown)".to_owned();
+    }
+    let short = text.chars().take(SHOWN_MAX);
+    short.map(|char| if char.is_control() { ' ' } else { char }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn foreign_texts_are_short_and_hold_no_key() {
+        assert_eq!(shown("a\nb\u{1b}[31m"), "a b [31m");
+        assert_eq!(shown(&"x".repeat(9_999)).len(), SHOWN_MAX);
+        assert!(!shown("-----BEGIN PRIVATE KEY-----\nMC4").contains("MC4"));
+    }
 
     #[test]
     fn a_request_id_is_short_and_plain() {

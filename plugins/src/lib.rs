@@ -7,6 +7,19 @@
 //!
 //! A plugin may be down, never wrong: the caller sends every answer through [`checks`] before it believes it.
 //!
+//! # Versions
+//! A plugin that compiles against one version and passes the suite does so against the next ones of the same major
+//! version:
+//! - Traits get new methods only with a default that says "cannot"; a capability is a trait of its own, shown by such a
+//!   method.
+//! - Structs and the enums of errors and faults are `non_exhaustive`: they grow, and are made by their `new`.
+//! - What a variant of an error asks of the caller never changes.
+//! - The suite may get new rules; the notes of a release name them.
+//!
+//! There is no call to revoke an issuer: peers do not ask anybody whether one is revoked, so a root whose issuer is not to be
+//! trusted is rotated away from. Work that people do is no capability either: every call that makes something may answer
+//! [`Outcome::Pending`].
+//!
 //! What is not here: plugins themselves (one crate each), the phases of a rotation, files and clocks.
 //!
 //! Start at [`authority`] to write an authority, at [`keys`] to write a key backend; [`Registry`] is where both are

@@ -1,5 +1,6 @@
 //! The rules of root authorities.
 
+mod hostile;
 mod issuing;
 mod restart;
 mod retiring;
@@ -28,14 +29,18 @@ pub async fn run(subject: &Subject) -> Report {
     report.rule("issuer-is-safe", issuing::issuer_is_safe(&trial).await);
     report.rule("issuer-same-request-same-bytes", issuing::same_request_same_bytes(&trial).await);
     report.rule("issuer-at-once-same-bytes", issuing::at_once_same_bytes(&trial).await);
+    report.rule("issuer-dropped-call-same-bytes", hostile::dropped_call_same_bytes(&trial).await);
+    report.rule("issuers-at-once-are-apart", hostile::issuers_at_once_are_apart(&trial).await);
     report.rule("issuer-other-contents-is-denied", issuing::other_contents_is_denied(&trial).await);
     report.rule("issuer-under-unknown-root-is-denied", issuing::unknown_root_is_denied(&trial).await);
     report.rule("issuer-outliving-its-root-is-denied", issuing::outliving_root_is_denied(&trial).await);
+    report.rule("issuer-for-no-csr-is-denied", hostile::no_csr_is_denied(&trial).await);
     report.rule("csr-without-possession-is-denied", issuing::without_possession_is_denied(&trial).await);
     report.rule("csr-gives-nothing-but-its-key", issuing::csr_gives_nothing_but_its_key(&trial).await);
     report.rule("other-trust-domain-is-denied", issuing::other_trust_domain_is_denied(&trial).await);
     report.rule("unknown-ticket-is-denied", issuing::unknown_ticket_is_denied(&trial).await);
     report.rule("answers-survive-a-restart", restart::answers_survive(&trial).await);
+    report.rule("signed-but-not-recorded-is-signed-once", hostile::lost_answer_is_signed_once(&trial).await);
     report.rule("pending-survives-a-restart", restart::pending_survives(&trial).await);
     report.rule("retire-of-signing-root-is-denied", retiring::of_signing_root_is_denied(&trial).await);
     report.rule("retired-root-is-gone", retiring::root_is_gone(&trial).await);

@@ -13,7 +13,10 @@ use plugins::{
 };
 use plugins_conformance::authority::{Subject, run};
 use trust::csr::ParsedCsr;
-use trust::{ManualClock, Root, RootId, SeededRandomness, Serial, Timestamp, TrustDomain, Validity};
+use trust::der::Reader;
+use trust::{
+    ManualClock, PublicKey, Root, RootId, SeededRandomness, Serial, Timestamp, TrustDomain, Validity,
+};
 
 const NOW: Timestamp = Timestamp::from_secs(1_767_225_600);
 
@@ -38,6 +41,12 @@ enum Lie {
     RetiresTheSigningRoot,
     AnnouncesTheRetired,
     IsDown,
+    ChangesItsVersion,
+    CopiesTheCsr,
+    StaysBusyAfterADrop,
+    MixesUpCallers,
+    NonsenseIsTransient,
+    NewTicketAfterARestart,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +56,9 @@ struct Made {
     issuers: BTreeMap<RequestId, (IssuerRequest, IssuerChain)>,
     signing: Option<RootId>,
     generation: u64,
+    busy: Vec<RequestId>,
+    last_asked: Option<IssuerRequest>,
+    calls: u64,
 }
 
 /// An authority in memory that keeps the contract, except for one lie. One test's calls never run in parallel, since
@@ -87,7 +99,11 @@ impl Model {
 #[async_trait]
 impl RootAuthority for Model {
     fn describe(&self) -> Description {
-        Description::new("model", "model", "1")
+        let version = self.made(|made| {
+            made.calls += u64::from(self.lie == Lie::ChangesItsVersion);
+            made.calls.to_string()
+        });
+        Description::new("model", "model", version)
     }
 
     async fn check(&self, _: &CallContext) -> Health {
@@ -109,17 +125,53 @@ impl RootAuthority for Model {
         context: &CallContext,
         request: &IssuerRequest,
     ) -> Result<Outcome<IssuerChain>, PluginError> {
-        let known = self.made(|made| made.issuers.get(&context.request_id).cloned());
+        let (id, mut request) = (&context.request_id, request.clone());
+        if self.lie == Lie::NewTicketAfterARestart {
+            let ticket = self.made(|made| {
+                made.calls += 1;
+                Ticket::new(made.calls.to_string())
+            });
+            return Ok(Outcome::Pending { ticket, retry_after: Duration::from_secs(60) });
+        }
+        if self.lie == Lie::StaysBusyAfterADrop {
+            if self.made(|made| made.busy.contains(id)) {
+                return Err(PluginError::Transient { detail: "busy".to_owned() });
+            }
+            self.made(|made| made.busy.push(id.clone()));
+            tokio::task::yield_now().await;
+            self.made(|made| made.busy.retain(|busy| busy != id));
+        }
+        if self.lie == Lie::MixesUpCallers {
+            self.made(|made| made.last_asked = Some(request.clone()));
+            tokio::task::yield_now().await;
+            request = self.made(|made| made.last_asked.clone()).unwrap_or(request);
+        }
+        let request = &request;
+        let known = self.made(|made| made.issuers.get(id).cloned());
         if let Some((asked, chain)) = known.filter(|_| self.lie != Lie::SecondIssuerForARequest) {
             let same = asked == *request || self.lie == Lie::TakesAnyContents;
             return if same { Ok(Outcome::Ready(chain)) } else { denied() };
         }
         let Some((staged, key_id, root)) = self.root(&request.root) else { return denied() };
-        let Ok(csr) = ParsedCsr::from_der(&request.csr_der) else { return denied() };
-        let mut key = csr.public_key().clone();
-        if self.lie != Lie::TrustsAnyCsr && csr.verify().is_err() {
-            return denied();
-        }
+        let mut path_len = request.path_len;
+        let mut key = match ParsedCsr::from_der(&request.csr_der) {
+            Ok(csr) => {
+                let key = csr.public_key().clone();
+                if self.lie != Lie::TrustsAnyCsr && csr.verify().is_err() {
+                    return denied();
+                }
+                key
+            }
+            Err(_) if self.lie == Lie::CopiesTheCsr => {
+                path_len = 5;
+                let Some(key) = key_of(&request.csr_der) else { return denied() };
+                key
+            }
+            Err(_) if self.lie == Lie::NonsenseIsTransient => {
+                return Err(PluginError::Transient { detail: "what was that?".to_owned() });
+            }
+            Err(_) => return denied(),
+        };
         if self.lie == Lie::WrongIssuerKey {
             key = self.keys.public(&key_id).await?;
         }
@@ -141,12 +193,12 @@ impl RootAuthority for Model {
             trust_domain: request.trust_domain.clone(),
             serial: Serial::random(self.randomness.as_ref()),
             validity,
-            path_len: request.path_len,
+            path_len,
         };
         let signer = CaSigner { keys: self.keys.as_ref(), key_id: &key_id, certificate: root.certificate() };
         let issuer = sign_issuer(&signer, &key, &profile).await?;
         let chain = IssuerChain::new(vec![issuer.der().to_vec()]);
-        self.made(|made| made.issuers.insert(context.request_id.clone(), (request.clone(), chain.clone())));
+        self.made(|made| made.issuers.insert(id.clone(), (request.clone(), chain.clone())));
         Ok(Outcome::Ready(chain))
     }
 
@@ -234,6 +286,13 @@ impl RetireRoots for Model {
     }
 }
 
+/// The key in a CSR that the strict reader refuses.
+fn key_of(csr: &[u8]) -> Option<PublicKey> {
+    let mut info = Reader::new(csr).sequence().ok()?.sequence().ok()?;
+    let (_version, _subject) = (info.element().ok()?, info.element().ok()?);
+    PublicKey::parse(info.element().ok()?.raw).ok()
+}
+
 fn subject(lie: Lie) -> Subject {
     let made = Arc::new(Mutex::new(Made::default()));
     let (keys, randomness) = (Arc::new(MemoryKeys::new()), Arc::new(SeededRandomness::new(1)));
@@ -249,38 +308,65 @@ fn subject(lie: Lie) -> Subject {
 #[tokio::test]
 async fn the_honest_model_conforms() {
     let report = run(&subject(Lie::None)).await;
-    report.assert_conforms();
+    assert!(report.failed().is_empty(), "{report}");
     assert!(report.skipped().is_empty(), "{report}");
 }
 
+const LIES: &[(Lie, &str)] = &[
+    (Lie::SecondRootForARequest, "stage-same-request-same-root"),
+    (Lie::SecondRootForARequest, "stage-at-once-same-root"),
+    (Lie::SecondRootForARequest, "retired-request-makes-no-second-root"),
+    (Lie::TakesAnyContents, "stage-other-contents-is-denied"),
+    (Lie::TakesAnyContents, "issuer-other-contents-is-denied"),
+    (Lie::AnnouncesNothing, "staged-root-is-announced-and-safe"),
+    (Lie::AnnouncesNothing, "roots-never-empty-again"),
+    (Lie::ActivatesWhatItStages, "staging-activates-nothing"),
+    (Lie::ActivateDoesNothing, "activated-root-signs"),
+    (Lie::ActivatesTheUnknown, "activate-unknown-is-denied"),
+    (Lie::SecondIssuerForARequest, "issuer-same-request-same-bytes"),
+    (Lie::SecondIssuerForARequest, "issuer-at-once-same-bytes"),
+    (Lie::WrongIssuerKey, "issuer-is-safe"),
+    (Lie::IssuerShorterThanAsked, "issuer-is-safe"),
+    (Lie::ShortensToTheRoot, "issuer-outliving-its-root-is-denied"),
+    (Lie::TrustsAnyCsr, "csr-without-possession-is-denied"),
+    (Lie::AnyTrustDomain, "other-trust-domain-is-denied"),
+    (Lie::AnyRoot, "issuer-under-unknown-root-is-denied"),
+    (Lie::AnyTicket, "unknown-ticket-is-denied"),
+    (Lie::ForgetsOverARestart, "answers-survive-a-restart"),
+    (Lie::RetiresTheSigningRoot, "retire-of-signing-root-is-denied"),
+    (Lie::AnnouncesTheRetired, "retired-root-is-gone"),
+    (Lie::IsDown, "check-is-well"),
+    (Lie::ChangesItsVersion, "describe-is-constant"),
+    (Lie::CopiesTheCsr, "csr-gives-nothing-but-its-key"),
+    (Lie::StaysBusyAfterADrop, "issuer-dropped-call-same-bytes"),
+    (Lie::StaysBusyAfterADrop, "signed-but-not-recorded-is-signed-once"),
+    (Lie::MixesUpCallers, "issuers-at-once-are-apart"),
+    (Lie::NonsenseIsTransient, "issuer-for-no-csr-is-denied"),
+    (Lie::NewTicketAfterARestart, "pending-survives-a-restart"),
+];
+
 #[tokio::test]
 async fn each_lie_is_found_by_the_rule_about_it() {
-    for (lie, rule) in [
-        (Lie::SecondRootForARequest, "stage-same-request-same-root"),
-        (Lie::SecondRootForARequest, "stage-at-once-same-root"),
-        (Lie::SecondRootForARequest, "retired-request-makes-no-second-root"),
-        (Lie::TakesAnyContents, "stage-other-contents-is-denied"),
-        (Lie::TakesAnyContents, "issuer-other-contents-is-denied"),
-        (Lie::AnnouncesNothing, "staged-root-is-announced-and-safe"),
-        (Lie::AnnouncesNothing, "roots-never-empty-again"),
-        (Lie::ActivatesWhatItStages, "staging-activates-nothing"),
-        (Lie::ActivateDoesNothing, "activated-root-signs"),
-        (Lie::ActivatesTheUnknown, "activate-unknown-is-denied"),
-        (Lie::SecondIssuerForARequest, "issuer-same-request-same-bytes"),
-        (Lie::SecondIssuerForARequest, "issuer-at-once-same-bytes"),
-        (Lie::WrongIssuerKey, "issuer-is-safe"),
-        (Lie::IssuerShorterThanAsked, "issuer-is-safe"),
-        (Lie::ShortensToTheRoot, "issuer-outliving-its-root-is-denied"),
-        (Lie::TrustsAnyCsr, "csr-without-possession-is-denied"),
-        (Lie::AnyTrustDomain, "other-trust-domain-is-denied"),
-        (Lie::AnyRoot, "issuer-under-unknown-root-is-denied"),
-        (Lie::AnyTicket, "unknown-ticket-is-denied"),
-        (Lie::ForgetsOverARestart, "answers-survive-a-restart"),
-        (Lie::RetiresTheSigningRoot, "retire-of-signing-root-is-denied"),
-        (Lie::AnnouncesTheRetired, "retired-root-is-gone"),
-        (Lie::IsDown, "check-is-well"),
-    ] {
+    for (lie, rule) in LIES.iter().copied() {
         let report = run(&subject(lie)).await;
         assert!(report.failed().contains(&rule), "{lie:?} should fail {rule}\n{report}");
+    }
+}
+
+#[tokio::test]
+async fn every_rule_has_a_plugin_that_breaks_it() {
+    let report = run(&subject(Lie::None)).await;
+    let told = |rule: &str| LIES.iter().any(|(_, told)| *told == rule);
+    let rules: Vec<_> = report.verdicts().map(|(rule, _)| rule).collect();
+    let never_broken: Vec<_> = rules.iter().filter(|rule| !told(rule)).collect();
+    assert!(never_broken.is_empty(), "add a lie for each of {never_broken:?}");
+    assert!(LIES.iter().all(|(_, rule)| rules.contains(rule)), "a lie is about a rule that is gone");
+}
+
+#[tokio::test]
+async fn every_rule_is_explained() {
+    let page = include_str!("../../../docs/plugins/conformance.md");
+    for (rule, _) in run(&subject(Lie::None)).await.verdicts() {
+        assert!(page.contains(&format!("`{rule}`")), "docs/plugins/conformance.md does not tell of {rule}");
     }
 }

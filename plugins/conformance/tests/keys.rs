@@ -22,6 +22,8 @@ enum Lie {
     ClaimsToBeDurable,
     IsDown,
     TakesAnySpec,
+    ChangesItsMind,
+    MakesOneSpecOnly,
 }
 
 #[derive(Debug)]
@@ -42,6 +44,9 @@ impl KeyBackend for Liar {
     fn describe(&self) -> KeyBackendDescription {
         let mut description = self.honest.describe();
         description.durable = self.lie == Lie::ClaimsToBeDurable;
+        if self.lie == Lie::ChangesItsMind && self.nth() % 2 == 1 {
+            description.version = "another";
+        }
         description
     }
 
@@ -50,6 +55,7 @@ impl KeyBackend for Liar {
         match self.lie {
             Lie::ForgetsRequests => self.honest.generate(&id(&format!("forgot-{}", self.nth())), spec).await,
             Lie::OneKeyForAll => self.honest.generate(&id(&format!("all-{spec}")), spec).await,
+            Lie::MakesOneSpecOnly => self.honest.generate(request_id, KeySpec::P256).await,
             Lie::TakesAnySpec => match self.honest.generate(request_id, spec).await {
                 Err(KeyError::Denied { .. }) => self.honest.generate(request_id, KeySpec::P256).await,
                 made => made,
@@ -119,27 +125,40 @@ async fn the_honest_fake_conforms_and_is_not_asked_for_durability() {
     assert_eq!(report.passed().len(), 16, "{report}");
 }
 
+const LIES: &[(Lie, &str)] = &[
+    (Lie::ForgetsRequests, "same-request-same-key"),
+    (Lie::ForgetsRequests, "same-request-at-once-same-key"),
+    (Lie::ForgetsRequests, "dropped-call-makes-at-most-one-key"),
+    (Lie::ForgetsRequests, "destroyed-request-makes-no-second-key"),
+    (Lie::OneKeyForAll, "another-request-another-key"),
+    (Lie::SignsSomethingElse, "signature-verifies"),
+    (Lie::SignsSomethingElse, "signatures-at-once-verify"),
+    (Lie::SignsWithItsOwnAlgorithm, "algorithm-must-fit-the-key"),
+    (Lie::UnknownKeyIsTransient, "unknown-key-is-not-found"),
+    (Lie::ListsNothing, "list-has-every-key-in-order"),
+    (Lie::DestroysNothing, "destroyed-key-is-gone"),
+    (Lie::DestroyFailsTheSecondTime, "destroy-is-idempotent"),
+    (Lie::ClaimsToBeDurable, "keys-survive-a-restart"),
+    (Lie::ClaimsToBeDurable, "destroyed-stays-destroyed"),
+    (Lie::IsDown, "check-is-well"),
+    (Lie::TakesAnySpec, "request-keeps-its-spec"),
+    (Lie::ChangesItsMind, "describe-is-constant"),
+    (Lie::MakesOneSpecOnly, "key-has-the-spec-asked-for"),
+];
+
 #[tokio::test]
 async fn each_lie_is_found_by_the_rule_about_it() {
-    for (lie, rule) in [
-        (Lie::ForgetsRequests, "same-request-same-key"),
-        (Lie::ForgetsRequests, "same-request-at-once-same-key"),
-        (Lie::ForgetsRequests, "dropped-call-makes-at-most-one-key"),
-        (Lie::ForgetsRequests, "destroyed-request-makes-no-second-key"),
-        (Lie::OneKeyForAll, "another-request-another-key"),
-        (Lie::SignsSomethingElse, "signature-verifies"),
-        (Lie::SignsSomethingElse, "signatures-at-once-verify"),
-        (Lie::SignsWithItsOwnAlgorithm, "algorithm-must-fit-the-key"),
-        (Lie::UnknownKeyIsTransient, "unknown-key-is-not-found"),
-        (Lie::ListsNothing, "list-has-every-key-in-order"),
-        (Lie::DestroysNothing, "destroyed-key-is-gone"),
-        (Lie::DestroyFailsTheSecondTime, "destroy-is-idempotent"),
-        (Lie::ClaimsToBeDurable, "keys-survive-a-restart"),
-        (Lie::ClaimsToBeDurable, "destroyed-stays-destroyed"),
-        (Lie::IsDown, "check-is-well"),
-        (Lie::TakesAnySpec, "request-keeps-its-spec"),
-    ] {
+    for (lie, rule) in LIES.iter().copied() {
         let failed = failed(lie).await;
         assert!(failed.contains(&rule), "{lie:?} should fail {rule}, and failed {failed:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_rule_has_a_backend_that_breaks_it_and_is_explained() {
+    let page = include_str!("../../../docs/plugins/conformance.md");
+    for (rule, _) in run(&Subject::new(|| Arc::new(MemoryKeys::new()))).await.verdicts() {
+        assert!(LIES.iter().any(|(_, told)| *told == rule), "add a lie for {rule}");
+        assert!(page.contains(&format!("`{rule}`")), "docs/plugins/conformance.md does not tell of {rule}");
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use plugins::call::shown;
 use plugins::{
     AuthorityDeps, CallContext, CrossSign, CrossSignRequest, Description, Health, IssuerChain, IssuerRequest,
     Outcome, PluginError, RetireRoots, RootAuthority, RootDer, RootSet, StageRequest, StageRoots, Ticket,
@@ -32,6 +33,8 @@ const REPEATS_MAX: u32 = 1_000;
 /// An authority in another process.
 pub struct RemoteAuthority {
     name: String,
+    /// What the plugin calls itself; empty without a first handshake.
+    plugin: String,
     trust_domain: TrustDomain,
     endpoint: Endpoint,
     tls: Option<TlsFiles>,
@@ -54,6 +57,7 @@ pub async fn handshake(
 ) -> Result<RemoteAuthority, PluginError> {
     let mut remote = RemoteAuthority {
         name: authority.to_owned(),
+        plugin: String::new(),
         trust_domain: trust_domain.clone(),
         endpoint: endpoint.clone(),
         tls: None,
@@ -64,6 +68,7 @@ pub async fn handshake(
     };
     let (client, answer) = remote.greet().await?;
     (remote.capabilities, remote.shared) = (answer.capabilities, answer.shared);
+    remote.plugin = shown(&answer.name);
     remote.client = Mutex::new(Some(client));
     Ok(remote)
 }
@@ -80,6 +85,7 @@ impl RemoteAuthority {
             .map(|(process, socket)| Supervisor::new(deps.name.clone(), process, socket, deps.base.clone()));
         Self {
             name: deps.name.clone(),
+            plugin: String::new(),
             trust_domain: deps.trust_domain.clone(),
             endpoint,
             tls,
@@ -88,6 +94,11 @@ impl RemoteAuthority {
             supervisor,
             client: Mutex::default(),
         }
+    }
+
+    /// What the plugin calls itself, when it was asked by [`handshake`].
+    pub fn plugin_name(&self) -> &str {
+        &self.plugin
     }
 
     /// What the plugin can do, as its handshake or its settings say.

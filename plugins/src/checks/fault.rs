@@ -7,12 +7,19 @@ use trust::{CertificateError, RootError, RootId, Timestamp};
 
 /// Why an answer is not safe to use.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum Unsafe {
     /// More than [`MAX_ANSWER_LEN`](super::MAX_ANSWER_LEN).
     #[error("the answer has {len} bytes; at most 1048576 are looked at")]
     TooLarge {
         /// Its length, in bytes of DER.
         len: usize,
+    },
+    /// It does not fit the protocol that it came by, so there is nothing to check.
+    #[error("the answer does not fit the protocol: {detail}")]
+    Malformed {
+        /// What is wrong.
+        detail: String,
     },
     /// A chain of no certificates, or of more than a peer takes.
     #[error("the chain has {count} certificates; between 1 and 7 are expected below the root")]
@@ -97,6 +104,7 @@ pub enum Which {
 
 /// What is wrong with one certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum Fault {
     /// Not one DER certificate.
     #[error("is no certificate: {0}")]
@@ -172,6 +180,7 @@ impl Unsafe {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::TooLarge { .. } => "ANSWER_TOO_LARGE",
+            Self::Malformed { .. } => "ANSWER_MALFORMED",
             Self::ChainLength { .. } => "CHAIN_LENGTH",
             Self::Certificate { fault, .. } => fault.reason(),
             Self::UnknownRoot => "ROOT_UNKNOWN",

@@ -192,15 +192,25 @@ impl<'a> Trial<'a> {
         name: &str,
         request: &IssuerRequest,
     ) -> Result<Result<Outcome<IssuerChain>, PluginError>, Broken> {
+        self.sign_at(self.authority(), name, request).await
+    }
+
+    /// Asks one that was opened anew.
+    pub(super) async fn sign_at(
+        &self,
+        authority: &dyn RootAuthority,
+        name: &str,
+        request: &IssuerRequest,
+    ) -> Result<Result<Outcome<IssuerChain>, PluginError>, Broken> {
         let context = self.context(name)?;
-        let mut signed = self.authority.sign_issuer(&context, request).await;
+        let mut signed = authority.sign_issuer(&context, request).await;
         let mut wait = self.wait();
         while let Ok(Outcome::Pending { ticket, retry_after }) = &signed {
             if !wait.allows(*retry_after) {
                 break;
             }
             tokio::time::sleep(*retry_after).await;
-            signed = self.authority.poll(&context, ticket).await;
+            signed = authority.poll(&context, ticket).await;
         }
         Ok(signed)
     }
