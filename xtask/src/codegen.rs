@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use protox::prost::Message;
 
+use crate::protocol_page;
+
 const SOURCES: &str = "proto/protos";
 const OUTPUT: &str = "proto/src/gen";
 
@@ -26,7 +28,11 @@ pub(crate) fn write(root: &Path) -> anyhow::Result<()> {
     if output.exists() {
         fs::remove_dir_all(&output).with_context(|| format!("clear {}", output.display()))?;
     }
-    generate(&root.join(SOURCES), &output)
+    generate(&root.join(SOURCES), &output)?;
+    let page = root.join(protocol_page::PAGE);
+    let text = protocol_page::page(&root.join(SOURCES))?;
+    fs::create_dir_all(root.join("docs/plugins")).context("create docs/plugins")?;
+    fs::write(&page, text).with_context(|| format!("write {}", page.display()))
 }
 
 fn generate(sources: &Path, output: &Path) -> anyhow::Result<()> {

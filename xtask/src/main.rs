@@ -14,8 +14,11 @@ mod debian;
 mod gate;
 mod house;
 mod model;
+mod new_plugin;
 mod peers;
+mod plugins;
 mod process;
+mod protocol_page;
 
 /// Chores of the Banyan repository.
 #[derive(Parser)]
@@ -27,13 +30,26 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Compile proto/protos/**/*.proto into proto/src/gen/.
+    /// Compile proto/protos/**/*.proto into proto/src/gen/, and write the reference of the plugin protocol.
     Codegen,
     /// Install third-party parts by name and print the paths of their programs.
     Peers {
         /// Names of parts, such as `envoy`.
         #[arg(required = true)]
         names: Vec<String>,
+    },
+    /// Try every built-in plugin against its real counterpart, and show each rule of the suite for each.
+    Plugins {
+        /// Names of built-ins, such as `vault`; all without any.
+        names: Vec<String>,
+    },
+    /// Make a root authority that compiles and passes the suite, to be filled in.
+    NewPlugin {
+        /// Its name in `plugin = "..."`, such as `acme`.
+        name: String,
+        /// Make it in this new folder, outside of the repository.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
     },
     /// Install what tests need and run every test of the workspace.
     Test {
@@ -71,6 +87,8 @@ fn run(chore: Chore) -> anyhow::Result<()> {
             }
             Ok(())
         }
+        Chore::Plugins { names } => plugins::run(&root, &names),
+        Chore::NewPlugin { name, out } => new_plugin::run(&root, &name, out.as_deref()),
         Chore::Test { arguments } => gate::test(&root, &arguments),
         Chore::Model { small } => model::run(&root, small),
         Chore::Check => gate::check(&root),
