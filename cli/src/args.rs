@@ -7,10 +7,12 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod authority;
+mod ceremony;
 mod plugin;
 mod rotate;
 
 pub use authority::{AuthorityAction, AuthorityOptions};
+pub use ceremony::{CeremonyAction, CeremonyOptions};
 pub use plugin::{PluginAction, PluginCheckOptions, PluginOptions};
 pub use rotate::{
     JournalAction, JournalOptions, RotateAction, RotateLookOptions, RotateOptions, RotateStartOptions,
@@ -39,6 +41,8 @@ pub enum Verb {
     Root(RootOptions),
     /// Look at root authorities, and ask them how they are
     Authority(AuthorityOptions),
+    /// What waits for an offline root: carry it there, and bring back what is signed
+    Ceremony(CeremonyOptions),
     /// Try a plugin against the contract of root authorities
     Plugin(PluginOptions),
     /// Replace the root while everything keeps running, and watch it

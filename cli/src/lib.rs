@@ -50,6 +50,7 @@ async fn dispatch(verb: Verb) -> Result<(), Failure> {
         Verb::Token(options) => verbs::token::run(&options).await,
         Verb::Root(options) => verbs::root::run(&options).await,
         Verb::Authority(options) => verbs::authority::run(&options).await,
+        Verb::Ceremony(options) => verbs::ceremony::run(&options),
         Verb::Plugin(options) => verbs::plugin::run(&options).await,
         Verb::Rotate(options) => verbs::rotate::run(&options).await,
         Verb::Subscriber(options) => verbs::subscriber::run(&options).await,

@@ -15,7 +15,7 @@ use issuance::SnapshotCell;
 use plugins::ca_certificate::build_issuer_csr;
 use plugins::checks::{IssuerExpectation, RootsExpectation, check_issuer_answer, check_roots, prove_key};
 use plugins::{
-    CallContext, IssuerRequest, KeyBackend, KeySpec, Outcome, PluginError, RequestId, RootAuthority, RootSet,
+    CallContext, IssuerRequest, KeyBackend, KeySpec, PluginError, RequestId, RootAuthority, RootSet,
     StageRequest,
 };
 use rotation::{Der, Effect, Event, KeyName, PendingEffect, PreparedRoot, RootState, SignedIssuer, State};
@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use trust::{Bundle, Clock, Generation, Randomness, Root, RootId, Sequence, TrustDomain};
 
 use super::layout::FILE_MODE;
+use super::tickets::Tickets;
 use crate::bundles::{BundleHistory, Kept, Voice};
 
 /// How long a plugin may take for one answer; the driver gives up after a minute.
@@ -107,7 +108,9 @@ impl CaEffects {
             Some(staging) => {
                 let Shapes { root_lifetime, root_key, .. } = self.shapes;
                 let request = StageRequest::new(self.trust_domain.clone(), root_lifetime, root_key);
-                ready(staging.stage(&context, &request).await.map_err(plugin)?)?
+                self.tickets().due(key).await?;
+                let staged = staging.stage(&context, &request).await.map_err(plugin)?;
+                self.tickets().settle((key, authority.as_ref(), &context), staged).await?
             }
             None => signing_root(&authority.roots(&context).await.map_err(plugin)?)?,
         };
@@ -142,7 +145,16 @@ impl CaEffects {
         let handle = handle.map_err(PluginError::from).map_err(plugin)?;
         let announced = roots_of(state, |state| state != RootState::Retired);
         let request = self.stored_request(key, &announced, root, &handle).await?;
-        let answer = ready(authority.sign_issuer(&context, &request).await.map_err(plugin)?)?;
+        let signed = match self.tickets().due(key).await? {
+            Some(ticket) => match authority.poll(&context, &ticket).await {
+                // It forgot the ticket. Asked under the same request id it makes nothing twice.
+                Err(PluginError::Denied { .. }) => authority.sign_issuer(&context, &request).await,
+                polled => polled,
+            },
+            None => authority.sign_issuer(&context, &request).await,
+        };
+        let signed = signed.map_err(plugin)?;
+        let answer = self.tickets().settle((key, authority.as_ref(), &context), signed).await?;
         let now = self.clock.now();
         let expected = IssuerExpectation {
             key: &handle.public,
@@ -244,6 +256,11 @@ impl CaEffects {
         }
     }
 
+    /// Claims on answers that come later.
+    fn tickets(&self) -> Tickets<'_> {
+        Tickets { directory: &self.requests, disk: &self.disk, clock: self.clock.as_ref() }
+    }
+
     fn authority(&self, name: &str) -> Result<&Arc<dyn RootAuthority>, EffectError> {
         self.authorities.get(name).ok_or_else(|| {
             refused(&format!("there is no section [authority.{name}] in the configuration; put it back"))
@@ -271,16 +288,6 @@ impl CaEffects {
 fn context(key: &str) -> Result<CallContext, EffectError> {
     let request_id = RequestId::parse(key).map_err(|error| refused(&error.to_string()))?;
     Ok(CallContext::new(request_id, PLUGIN_DEADLINE))
-}
-
-fn ready<T>(outcome: Outcome<T>) -> Result<T, EffectError> {
-    match outcome {
-        Outcome::Ready(answer) => Ok(answer),
-        // Asking again with the same request id gives the same answer, so the ticket need not be kept.
-        Outcome::Pending { retry_after, .. } => {
-            Err(EffectError::NotYet { reason: "the authority works on it".to_owned(), retry_after })
-        }
-    }
 }
 
 fn signing_root(set: &RootSet) -> Result<Vec<u8>, EffectError> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use plugin_file::FilePlugin;
 use plugin_key_file::{FileKeysPlugin, KdfCost};
+use plugin_manual::ManualPlugin;
 use plugin_remote::RemotePlugin;
 use plugin_self_signed::SelfSignedPlugin;
 use plugin_step_ca::StepCaPlugin;
@@ -41,6 +42,7 @@ fn built_in(registry: &mut Registry) {
     registry.add_authority(SelfSignedPlugin);
     registry.add_authority(FilePlugin);
     registry.add_authority(RemotePlugin);
+    registry.add_authority(ManualPlugin);
     registry.add_authority(VaultPlugin);
     registry.add_authority(StepCaPlugin);
     registry.add_key_backend(MemoryKeysPlugin);

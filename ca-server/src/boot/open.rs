@@ -186,8 +186,38 @@ pub(super) async fn founded(
             Err(_) => Err(BootError::NoRoot { reason: "the driver stopped".to_owned() }),
         },
         reason = hopeless(driver) => Err(BootError::NoRoot { reason }),
-        () = tokio::time::sleep(FOUNDING_WITHIN) => {
+        () = patience(driver) => {
             Err(BootError::NoRoot { reason: "the authority has not answered yet".to_owned() })
+        }
+    }
+}
+
+/// Ends when nothing has come for so long that something must be wrong. An authority that says what it waits for is waited
+/// for, however long: perhaps a person signs offline. What it says is told at once, and again now and then.
+async fn patience(driver: &DriverHandle) {
+    let mut troubles = driver.troubles();
+    let mut told = None;
+    loop {
+        let waits = troubles.borrow_and_update().iter().find_map(|trouble| match &trouble.last {
+            EffectError::NotYet { reason, .. } => Some(reason.clone()),
+            _ => None,
+        });
+        if let Some(reason) = &waits
+            && waits != told
+        {
+            tracing::warn!(reason, "no root yet: this server waits, and serves once it has one");
+            told.clone_from(&waits);
+        }
+        let (quiet, changed) = (tokio::time::sleep(FOUNDING_WITHIN), troubles.changed());
+        tokio::select! {
+            () = quiet => match &waits {
+                Some(_) => told = None,
+                None => return,
+            },
+            changed = changed => if changed.is_err() {
+                // The driver stopped, which another branch tells.
+                return std::future::pending().await;
+            },
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod authority;
+pub mod ceremony;
 pub mod config;
 pub mod journal;
 pub mod plugin;

@@ -9,7 +9,7 @@ use plugins::{KeySpec, RequestId};
 use thiserror::Error;
 use trust::csr::{ParsedCsr, VerifiedCsr};
 use trust::digest::sha256;
-use trust::{Root, RootId, Timestamp, TrustDomain};
+use trust::{Root, Timestamp, TrustDomain};
 
 use crate::commands;
 
@@ -300,21 +300,11 @@ fn wrong(why: &str) -> NotACeremony {
     NotACeremony(why.to_owned())
 }
 
-/// The digest of a root, for the book.
+/// Certificates and CSRs as the book keeps them.
 pub(crate) fn encode(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
 pub(crate) fn decode(text: &str) -> Result<Vec<u8>, String> {
     STANDARD.decode(text).map_err(|error| error.to_string())
-}
-
-/// The id of the root that an issuer is wanted under.
-impl Wanted {
-    pub(crate) fn root_id(&self) -> Option<RootId> {
-        match self {
-            Self::Root { .. } => None,
-            Self::Issuer(issuer) => Some(issuer.root.id()),
-        }
-    }
 }

@@ -24,7 +24,7 @@ pub struct Answer {
 pub enum Refused {
     /// A private key travelled with it.
     #[error(
-        "it holds a PRIVATE KEY, which must never leave the offline machine: nothing of it is used; delete it, and treat \
+        "it holds a private key, which must never leave the offline machine: nothing of it is used; delete it, and treat \
          that key as disclosed"
     )]
     PrivateKey,

@@ -1,0 +1,56 @@
+//! The words of `banyan ceremony`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// Options of `ceremony`.
+#[derive(Debug, Args)]
+pub struct CeremonyOptions {
+    /// What to do with ceremonies.
+    #[command(subcommand)]
+    pub action: CeremonyAction,
+    /// Print one JSON object
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Directory of the authority, with outbox and inbox
+    #[arg(long, global = true, value_name = "DIR", conflicts_with_all = ["config", "authority"])]
+    pub directory: Option<PathBuf>,
+    /// Server's configuration file, to read the directory from
+    #[arg(long, global = true, value_name = "FILE", default_value = "banyan.toml")]
+    pub config: PathBuf,
+    /// Section [authority.NAME] [default: the only one with plugin "manual"]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub authority: Option<String>,
+}
+
+/// What can be done with ceremonies.
+#[derive(Debug, Subcommand)]
+pub enum CeremonyAction {
+    /// List what waits for the offline root
+    List,
+    /// Show one as it goes out, and what is wrong with an answer that was brought
+    Show {
+        /// Name of the ceremony, such as issuer-3f9a1c22d07b
+        name: String,
+    },
+    /// Write one into a file to carry away, and print its fingerprints and commands
+    Export {
+        /// Name of the ceremony
+        name: String,
+        /// New file to write
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Judge an answer as the server will, print what it is, and put it into the inbox
+    Import {
+        /// PEM file that came back
+        file: PathBuf,
+        /// Name of the ceremony [default: the file's name without its end]
+        #[arg(long, value_name = "NAME")]
+        ceremony: Option<String>,
+        /// Judge and print only
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
