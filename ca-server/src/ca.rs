@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::refusal::{Reason, Refusal};
 use crate::registry::AgentRegistry;
 use crate::sessions::Sessions;
+use crate::tier::{Above, Below};
 use crate::transport::grpc::Peer;
 use crate::transport::guard::{Doorkeeper, Turned};
 
@@ -48,6 +49,10 @@ pub(crate) struct Ca {
     pub(crate) authorities: Authorities,
     /// What is wrong with root authorities.
     pub(crate) authority_troubles: watch::Receiver<AuthorityTroubles>,
+    /// CAs one tier below, and what they reported.
+    pub(crate) below: Arc<Below>,
+    /// What CAs one tier above said last.
+    pub(crate) above: Above,
     /// The id of this replica.
     pub(crate) id: SpiffeId,
     pub(crate) replica: String,

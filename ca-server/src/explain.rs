@@ -14,6 +14,7 @@ use rotation_driver::EvidenceSource as _;
 use trust::{RootId, Sequence, Timestamp};
 
 use crate::ca::Ca;
+use crate::tier::below::Tier;
 
 /// Holders that are named; the others are counted.
 const HOLDERS_MAX: usize = 32;
@@ -21,6 +22,8 @@ const HOLDERS_MAX: usize = 32;
 const NAMED_IN_REFUSAL: usize = 5;
 /// How long an authority may take before it is said that it has not answered.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+/// Kind of a holder that stands for others who issue under a root.
+pub(crate) const SHARED_ROOT: &str = "shared-root";
 /// Pages of the ledger that are looked through for holders of one kind.
 const PAGES_MAX: usize = 10;
 
@@ -205,6 +208,9 @@ fn gate_message(
                 let filter = RowFilter { root: Some(from), ..RowFilter::default() };
                 total = rows.under(&from).rows;
                 holders = named(ca, &filter, state.sequence);
+                let tiers: Vec<_> = tiers_under(ca, &from, state, evidence.at).collect();
+                total += tiers.len() as u64;
+                holders.extend(tiers);
                 let shared = shared(ca, state, &from);
                 total += u64::from(shared.is_some());
                 holders.extend(shared);
@@ -219,6 +225,7 @@ fn gate_message(
             total =
                 evidence.unproven.count + evidence.subscribers.bounded.count + evidence.subscribers.unbounded;
             holders.extend(subscribers(ca, state, evidence.at));
+            holders.extend(tiers_without(ca, state.sequence, evidence.at));
         }
     }
     // Without an end first: they hold the gate longest.
@@ -296,10 +303,55 @@ fn in_words(holder: &Holder, not_after: Timestamp) -> String {
     format!("{identity} ({kind}): {proven}, wanted {wanted} ({class}), until {not_after}{agent}{refused}")
 }
 
+/// Tiers below that are not known to have a bundle.
+fn tiers_without(ca: &Ca, wanted: Sequence, now: Timestamp) -> impl Iterator<Item = Holder> {
+    let tiers = ca.below.tiers().into_iter().filter(move |tier| tier.lacks(wanted));
+    tiers.filter_map(move |tier| {
+        let until = tier.until(&ca.policy, now)?;
+        Some(Holder { wanted: wanted.0, ..tier_holder(&tier, until) })
+    })
+}
+
+/// Tiers below that may use a root.
+fn tiers_under(ca: &Ca, root: &RootId, state: &State, now: Timestamp) -> impl Iterator<Item = Holder> {
+    let tiers = ca.below.tiers().into_iter();
+    tiers.filter_map(move |tier| Some(tier_holder(&tier, tier.under(root, state, (&ca.policy, now))?)))
+}
+
+fn tier_holder(tier: &Tier, until: Timestamp) -> Holder {
+    let name = &tier.name;
+    let said = match &tier.told {
+        None => "has reported nothing to this process".to_owned(),
+        Some(told) if told.report.waits_for.is_empty() => {
+            format!("reported at {}, and is not there yet", told.at)
+        }
+        Some(told) => format!("waits for {}", told.report.waits_for.join("; ")),
+    };
+    Holder {
+        kind: "tier".to_owned(),
+        identity: name.clone(),
+        until: until.as_secs(),
+        applied: tier.told.as_ref().map_or(0, |told| told.report.applied_sequence),
+        agent_last_seen: tier.told.as_ref().map_or(0, |told| told.at.as_secs()),
+        text: format!("tier {name}: {said}; its last issuer ends at {until}"),
+        ..Holder::default()
+    }
+}
+
 /// Others who issue under a root, as one holder of its leaf gate.
 fn shared(ca: &Ca, state: &State, root: &RootId) -> Option<Holder> {
     let entry = state.roots.get(root).filter(|entry| !entry.exclusive)?;
     let (id, authority) = (root.short(), entry.authority.as_str());
+    if ca.above.has(authority) {
+        if ca.above.let_go(state).contains(root) {
+            return None;
+        }
+        let text = format!(
+            "root {id} is still in the bundle of the tier above: it leaves here when nobody there or at other tiers needs it"
+        );
+        let (kind, identity) = (SHARED_ROOT.to_owned(), root.to_string());
+        return Some(Holder { kind, identity, text, ..Holder::default() });
+    }
     let (until, text) = match (ca.evidence.foreign(root, entry), ca.evidence.foreign_leaf_max(authority)) {
         (Some((word, until)), _) => {
             let text = format!(
@@ -323,7 +375,7 @@ fn shared(ca: &Ca, state: &State, root: &RootId) -> Option<Holder> {
             (0, text)
         }
     };
-    let (kind, identity) = ("shared-root".to_owned(), root.to_string());
+    let (kind, identity) = (SHARED_ROOT.to_owned(), root.to_string());
     Some(Holder { kind, identity, until, text, ..Holder::default() })
 }
 

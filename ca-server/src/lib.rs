@@ -36,6 +36,7 @@ mod registry;
 mod reissue;
 mod service;
 mod sessions;
+mod tier;
 mod transport;
 
 pub use boot::{BootError, Embedding, HostDeps, Running, Server};

@@ -225,6 +225,16 @@ reasons! {
     RecordUnavailable = "RECORD_UNAVAILABLE", Unavailable, Some(2);
     /// There is no subscriber of this name.
     SubscriberUnknown = "SUBSCRIBER_UNKNOWN", NotFound, None;
+    /// The bearer token is of no tier below.
+    TierTokenInvalid = "TIER_TOKEN_INVALID", Unauthenticated, None;
+    /// There is no tier of this name.
+    TierUnknown = "TIER_UNKNOWN", NotFound, None;
+    /// A tier may not begin while a rotation is under way.
+    TierWaits = "TIER_WAITS", ResourceExhausted, Some(2);
+    /// No issuer is signed for this request.
+    IssuerRefused = "ISSUER_REFUSED", FailedPrecondition, None;
+    /// The root authority does not answer.
+    AuthorityUnavailable = "AUTHORITY_UNAVAILABLE", Unavailable, Some(5);
     /// A defect of this server.
     InternalDefect = "INTERNAL_DEFECT", Internal, None;
 }

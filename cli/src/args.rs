@@ -10,6 +10,7 @@ mod authority;
 mod ceremony;
 mod plugin;
 mod rotate;
+mod tier;
 
 pub use authority::{AuthorityAction, AuthorityOptions};
 pub use ceremony::{CeremonyAction, CeremonyOptions};
@@ -18,6 +19,7 @@ pub use rotate::{
     JournalAction, JournalOptions, RotateAction, RotateLookOptions, RotateOptions, RotateStartOptions,
     RotateSteerOptions, SubscriberAction, SubscriberOptions,
 };
+pub use tier::{TierAction, TierOptions};
 
 /// A certificate authority for service meshes whose root can be replaced while everything keeps running.
 #[derive(Debug, Parser)]
@@ -49,6 +51,8 @@ pub enum Verb {
     Rotate(RotateOptions),
     /// Who relies on the bundle without a leaf of this CA
     Subscriber(SubscriberOptions),
+    /// CAs one tier below, which issue under the root of this one
+    Tier(TierOptions),
     /// What happened to the roots, and on which evidence
     Journal(JournalOptions),
     /// Show what a server does, in one look

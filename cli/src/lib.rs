@@ -54,6 +54,7 @@ async fn dispatch(verb: Verb) -> Result<(), Failure> {
         Verb::Plugin(options) => verbs::plugin::run(&options).await,
         Verb::Rotate(options) => verbs::rotate::run(&options).await,
         Verb::Subscriber(options) => verbs::subscriber::run(&options).await,
+        Verb::Tier(options) => verbs::tier::run(&options).await,
         Verb::Journal(options) => verbs::journal::run(&options).await,
         Verb::Status(options) => verbs::status::run(&options).await,
         Verb::Config(options) => verbs::config::run(&options),

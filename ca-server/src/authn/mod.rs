@@ -206,7 +206,7 @@ fn former_agent(
 }
 
 /// The one bearer token of a call. Another scheme is a credential that can not be judged, and so a bad one.
-fn bearer(metadata: &MetadataMap) -> Result<Option<&str>, Refusal> {
+pub(crate) fn bearer(metadata: &MetadataMap) -> Result<Option<&str>, Refusal> {
     let unsupported = || {
         let text = "send at most one authorization header, and `Bearer <token>` in it";
         Refusal::new(Reason::TokenSchemeUnsupported, text)

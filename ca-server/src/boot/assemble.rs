@@ -38,6 +38,7 @@ use crate::metrics::Metrics;
 use crate::registry::AgentRegistry;
 use crate::reissue::Reissue;
 use crate::sessions::Sessions;
+use crate::tier::{Above, Below, follower};
 use crate::transport::tls::TlsState;
 
 /// A server that is served already and not yet kept up.
@@ -85,7 +86,11 @@ pub(super) async fn assemble(
     let jwt = Arc::new(token_issuers(config));
     let (bundles, bundle_changes) = watch::channel(cell.load().bundle().clone());
     let (told, authority_troubles) = watch::channel(AuthorityTroubles::new());
+    let below = Arc::new(Below::new(registry.clone()));
+    let (above, watches) = above(&ground.authorities);
     let evidence = Arc::new(EvidenceReader::new(evidence::Parts {
+        below: Arc::clone(&below),
+        above: above.clone(),
         ledger: Arc::clone(&ledger),
         registry: registry.clone(),
         clock: Arc::clone(&deps.clock),
@@ -105,14 +110,14 @@ pub(super) async fn assemble(
         id,
         evidence,
         history: ground.bundles.clone(),
+        below,
+        above,
+        calls: ground.calls.clone(),
     };
     let ca = Arc::new(ca(config, deps, driver, (parts, &keys, &jwt)));
     // Weak: the metrics belong to the CA that they show.
     let shown = Arc::downgrade(&ca);
     ca.metrics.refresh_with(move |live| {
-        below,
-        above,
-        calls: ground.calls.clone(),
         if let Some(ca) = shown.upgrade() {
             admin::gauges(&ca, live);
         }
@@ -123,11 +128,6 @@ pub(super) async fn assemble(
     let evidence = embedding.evidence(Arc::<EvidenceReader>::clone(&ca.evidence));
     let reporter = rotation_driver::report(driver.clone(), evidence, policy, Arc::clone(&deps.clock));
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(reporter));
-    let reissue = Reissue::new(Arc::clone(&ca), config.rotation().reissue_per_second()).run();
-    served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(reissue));
-    let keeper = Keeper {
-        ca: Arc::clone(&ca),
-        driver: driver.clone(),
     let upkeep = Upkeep {
         authorities: ground.authorities.clone(),
         driver: driver.clone(),
@@ -145,6 +145,11 @@ pub(super) async fn assemble(
         let follow = follower::follow(Arc::clone(&ca), name.clone(), upper.clone());
         served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(follow));
     }
+    let reissue = Reissue::new(Arc::clone(&ca), config.rotation().reissue_per_second()).run();
+    served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(reissue));
+    let keeper = Keeper {
+        ca: Arc::clone(&ca),
+        driver: driver.clone(),
         policy,
         segment,
         snapshots,
@@ -175,11 +180,6 @@ struct CaParts {
     id: SpiffeId,
     evidence: Arc<EvidenceReader>,
     history: BundleHistory,
-}
-
-/// Keeps the present bundle as the first of the past, where a former release kept none. One that is being published
-/// comes with the vouch of that.
-async fn keep_present(history: &BundleHistory, state: &State, bundle: &Bundle) {
     below: Arc<Below>,
     above: Above,
     calls: AuthorityCalls,
@@ -194,6 +194,11 @@ fn above(authorities: &Authorities) -> (Above, Vec<impl Future<Output = ()> + Se
         watches.push(follower::watch(Arc::clone(authority), told));
     }
     (above, watches)
+}
+
+/// Keeps the present bundle as the first of the past, where a former release kept none. One that is being published
+/// comes with the vouch of that.
+async fn keep_present(history: &BundleHistory, state: &State, bundle: &Bundle) {
     let owed = |effect: &Effect| matches!(effect, Effect::PublishBundle { .. });
     if history.has(bundle.sequence()) || state.pending.iter().any(|pending| owed(&pending.effect)) {
         return;
@@ -240,6 +245,8 @@ fn ca(
         bundles,
         authorities,
         authority_troubles,
+        below,
+        above,
         id,
         replica: config.replica().to_owned(),
         started_at: deps.clock.now(),

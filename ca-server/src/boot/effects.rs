@@ -16,7 +16,7 @@ use plugins::ca_certificate::build_issuer_csr;
 use plugins::checks::{IssuerExpectation, RootsExpectation, check_issuer_answer, check_roots, prove_key};
 use plugins::{
     CallContext, IssuerRequest, KeyBackend, KeySpec, PluginError, RequestId, RootAuthority, RootSet,
-    StageRequest,
+    StageRequest, UpperState,
 };
 use rotation::{Der, Effect, Event, KeyName, PendingEffect, PreparedRoot, RootState, SignedIssuer, State};
 use rotation_driver::{EffectError, Effects};
@@ -33,6 +33,8 @@ const PLUGIN_DEADLINE: Duration = Duration::from_secs(45);
 const ROOT_MARGIN: Duration = Duration::from_secs(60);
 /// Wait for the server's own leaf, at a start.
 const VOUCH_RETRY: Duration = Duration::from_millis(200);
+/// Wait for the end of a rotation at the tier above.
+const TIER_RETRY: Duration = Duration::from_secs(1);
 /// Issuers sign leaves only.
 const ISSUER_PATH_LEN: u8 = 0;
 /// One issuer stands below a root.
@@ -111,6 +113,9 @@ impl CaEffects {
                 self.tickets().due(key).await?;
                 let staged = staging.stage(&context, &request).await.map_err(plugin)?;
                 self.tickets().settle((key, authority.as_ref(), &context), staged).await?
+            }
+            None if let Some(tier) = authority.tier() => {
+                root_above(state, &tier.upper(None).await.map_err(plugin)?)?
             }
             None => signing_root(&authority.roots(&context).await.map_err(plugin)?)?,
         };
@@ -294,6 +299,19 @@ fn signing_root(set: &RootSet) -> Result<Vec<u8>, EffectError> {
     let is_signing = |der: &&Vec<u8>| set.signing == Some(RootId::of(der));
     let root = set.roots.iter().find(is_signing).cloned();
     root.ok_or_else(|| refused("the authority names no signing root"))
+}
+
+/// The root of a tier above that is new here. The first root of all is the one that signs there, while it is the only one:
+/// whoever begins in the middle of a rotation would trust one of two.
+fn root_above(state: &State, upper: &UpperState) -> Result<Vec<u8>, EffectError> {
+    if state.roots.is_empty() && upper.roots.len() > 1 {
+        let reason = "a rotation is under way at the tier above; this tier begins when it is over".to_owned();
+        return Err(EffectError::NotYet { reason, retry_after: TIER_RETRY });
+    }
+    let new = || upper.roots.iter().filter(|der| !state.roots.contains_key(&RootId::of(der)));
+    let signing = new().find(|der| RootId::of(der) == upper.signing);
+    let root = signing.or_else(|| new().next()).cloned();
+    root.ok_or_else(|| refused("the tier above has no new root: start the rotation there"))
 }
 
 fn roots_of(state: &State, wanted: impl Fn(RootState) -> bool) -> Vec<Root> {

@@ -1,6 +1,6 @@
 //! What gates rest on, read from the ledger and from what subscribers confirmed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use trust::{Clock, Generation, RootId, Sequence, Timestamp};
 
 use crate::config::RotationConfig;
 use crate::registry::{AgentRegistry, VouchedRow};
+use crate::tier::{Above, Below};
 
 /// Reads the evidence of one replica.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(crate) struct EvidenceReader {
     config: RotationConfig,
     /// Longest lives of leaves that others issue, by authority.
     foreign_leaf_max: BTreeMap<String, Duration>,
+    below: Arc<Below>,
+    above: Above,
     policy: Policy,
     /// The segment that this process writes.
     segment: SegmentId,
@@ -36,15 +39,18 @@ pub(super) struct Parts {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) config: RotationConfig,
     pub(super) foreign_leaf_max: BTreeMap<String, Duration>,
+    pub(super) below: Arc<Below>,
+    pub(super) above: Above,
     pub(super) policy: Policy,
     pub(super) segment: SegmentId,
 }
 
 impl EvidenceReader {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { ledger, registry, clock, config, foreign_leaf_max, policy, segment } = parts;
+        let Parts { ledger, registry, clock, config, foreign_leaf_max, below, above, policy, segment } =
+            parts;
         let in_force = Mutex::new((Sequence(0), Timestamp::default()));
-        Self { ledger, registry, clock, config, foreign_leaf_max, policy, segment, in_force }
+        Self { ledger, registry, clock, config, foreign_leaf_max, below, above, policy, segment, in_force }
     }
 
     /// The class of evidence that the trust gate asks for leaves of this kind.
@@ -128,18 +134,25 @@ impl EvidenceSource for EvidenceReader {
         let rows = self.ledger.aggregates();
         let sequence = state.sequence;
         let unproven = rows.unproven_by(sequence, |kind| self.required(kind));
+        let let_go = self.above.let_go(state);
         let (at, uptime) = (self.clock.now(), self.clock.uptime());
+        let mut live = live(&rows);
+        self.below.add_live(&mut live, state, (&self.policy, at));
+        let mut subscribers = self.registry.unconfirmed(sequence, in_force_since.unwrap_or(at));
+        let tiers = self.below.unproven(sequence, (&self.policy, at));
+        subscribers.bounded.count += tiers.count;
+        subscribers.bounded.latest = subscribers.bounded.latest.max(tiers.latest);
         Ok(Evidence {
             at,
             uptime,
             sequence,
             unproven: tally(unproven),
             waived: 0,
-            live: live(&rows),
+            live,
             read,
-            subscribers: self.registry.unconfirmed(sequence, in_force_since.unwrap_or(at)),
+            subscribers,
             foreign: self.foreign_ends(state),
-            let_go: BTreeSet::new(),
+            let_go,
         })
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use plugin_banyan::BanyanPlugin;
 use plugin_file::FilePlugin;
 use plugin_key_file::{FileKeysPlugin, KdfCost};
 use plugin_manual::ManualPlugin;
@@ -42,6 +43,7 @@ fn built_in(registry: &mut Registry) {
     registry.add_authority(SelfSignedPlugin);
     registry.add_authority(FilePlugin);
     registry.add_authority(RemotePlugin);
+    registry.add_authority(BanyanPlugin);
     registry.add_authority(ManualPlugin);
     registry.add_authority(VaultPlugin);
     registry.add_authority(StepCaPlugin);

@@ -212,6 +212,10 @@ impl Keeper {
     /// after the root, so that asking again asks for nothing twice.
     async fn replace_old_root(&self, now: Timestamp) {
         let Some(age) = self.rotation.max_root_age() else { return };
+        if self.ca.above.has(&self.authority) {
+            // New roots are made at the tier above, by its own age.
+            return;
+        }
         let state = self.driver.state();
         let Some(root) = root_due(&state, age, now) else { return };
         let request_id = RequestId::parse(&format!("age-{}", root.short()));

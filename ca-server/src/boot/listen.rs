@@ -8,6 +8,8 @@ use proto::banyan::admin::v1::admin_service_server::AdminServiceServer;
 use proto::banyan::admin::v1::authority_service_server::AuthorityServiceServer;
 use proto::banyan::admin::v1::rotation_service_server::RotationServiceServer;
 use proto::banyan::agent::v1::agent_service_server::AgentServiceServer;
+use proto::banyan::tier::v1::tier_admin_service_server::TierAdminServiceServer;
+use proto::banyan::tier::v1::tier_service_server::TierServiceServer;
 use proto::istio::v1::auth::istio_certificate_service_server::IstioCertificateServiceServer;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
@@ -25,6 +27,7 @@ use crate::service::agent::Agents;
 use crate::service::authority::AuthorityLooks;
 use crate::service::istio::IstioCertificates;
 use crate::service::rotation::{Defaults, Rotations};
+use crate::service::tier::{TierAdmin, Tiers};
 use crate::transport::accept::{self, Stop};
 use crate::transport::grpc::GrpcPort;
 use crate::transport::guard::{Guard, MESSAGE_BYTES_MAX};
@@ -97,7 +100,9 @@ impl Sockets {
             let preferred = config.root().authority();
             let authorities = AuthorityLooks::new(Arc::clone(ca), operators.clone(), preferred);
             let authorities = AuthorityServiceServer::new(authorities);
+            let tiers = TierAdminServiceServer::new(TierAdmin::new(Arc::clone(ca), operators.clone()));
             routes
+                .add_service(tiers.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(admin.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(rotations.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(authorities.max_decoding_message_size(MESSAGE_BYTES_MAX))
@@ -148,8 +153,10 @@ fn rotation_defaults(config: &Config) -> Defaults {
 fn tls_routes(ca: &Arc<Ca>, config: &Config) -> Result<Routes, BootError> {
     let istio = IstioCertificateServiceServer::new(IstioCertificates::new(Arc::clone(ca)));
     let agents = AgentServiceServer::new(Agents::new(Arc::clone(ca)));
+    let tiers = TierServiceServer::new(Tiers::new(Arc::clone(ca)));
     let routes = Routes::new(istio.max_decoding_message_size(MESSAGE_BYTES_MAX))
-        .add_service(agents.max_decoding_message_size(MESSAGE_BYTES_MAX));
+        .add_service(agents.max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(tiers.max_decoding_message_size(MESSAGE_BYTES_MAX));
     if !config.listen().reflection() {
         return Ok(routes);
     }
@@ -180,6 +187,8 @@ impl Readiness {
             AdminServiceServer::<Admin>::NAME,
             RotationServiceServer::<Rotations>::NAME,
             AuthorityServiceServer::<AuthorityLooks>::NAME,
+            TierServiceServer::<Tiers>::NAME,
+            TierAdminServiceServer::<TierAdmin>::NAME,
         ] {
             self.health.set_service_status(service, status).await;
         }

@@ -9,6 +9,7 @@ mod ports;
 mod rows;
 mod store;
 mod subscribers;
+mod tiers;
 mod vouched;
 
 use std::collections::BTreeSet;
@@ -25,6 +26,7 @@ use trust::{SpiffeId, SpkiHash, Timestamp};
 
 pub(crate) use rows::{AgentRow, SubscriberRow, TokenHash, TokenRow, VouchedRow};
 pub use store::RegistryUnreadable;
+pub(crate) use tiers::{TierIssuer, TierRow};
 
 use crate::authz::JOIN_TOKEN_RETRY;
 use store::{Change, Tables};
@@ -70,6 +72,15 @@ pub(crate) enum RegistryError {
     /// A confirmation is about a bundle of the future.
     #[error("bundle {0} was not published yet: confirm the present one or a former one")]
     BundleOfTheFuture(trust::Sequence),
+    /// There is a tier of this name.
+    #[error("there is a tier {0:?}: choose another name, or remove it first")]
+    TierExists(String),
+    /// There is no tier of this name.
+    #[error("there is no tier {0:?}: `banyan tier list` shows those that there are")]
+    TierUnknown(String),
+    /// A tier used a request id for two issuers.
+    #[error("request id {0:?} was used for an issuer under another root: use a new one")]
+    TierRequestReused(String),
     /// The registry is full.
     #[error("the registry is full ({0}): let old entries expire, or raise its bound")]
     Full(&'static str),

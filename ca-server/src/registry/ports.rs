@@ -39,7 +39,9 @@ impl From<RegistryError> for Refusal {
             RegistryError::TokenUsed => Reason::JoinTokenUsed,
             RegistryError::Banned(_) => Reason::AgentBanned,
             RegistryError::SubscriberUnknown(_) => Reason::SubscriberUnknown,
-            RegistryError::BundleOfTheFuture(_) => Reason::RequestInvalid,
+            RegistryError::BundleOfTheFuture(_) | RegistryError::TierExists(_) => Reason::RequestInvalid,
+            RegistryError::TierUnknown(_) => Reason::TierUnknown,
+            RegistryError::TierRequestReused(_) => Reason::IssuerRefused,
             RegistryError::Full(_) | RegistryError::Broken => Reason::RegistryUnavailable,
         };
         Self::new(reason, error.to_string())

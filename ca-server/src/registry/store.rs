@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use trust::RootId;
 
 use super::rows::{AgentRow, SubscriberRow, TokenHash, TokenRow, VouchedRow};
+use super::tiers::TierRow;
 
 const TOKENS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("join_tokens_v1");
 const AGENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("agents_v1");
@@ -20,6 +21,8 @@ const AGENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("agents_v1
 const SUBSCRIBERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("subscribers_v1");
 /// As for subscribers: made with the first word. By fingerprint.
 const VOUCHED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("vouched_roots_v1");
+/// As for subscribers: made with the first tier.
+const TIERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tiers_v1");
 
 /// Everything in the registry. It is small, so all of it is in memory too.
 #[derive(Debug, Default, Clone)]
@@ -28,6 +31,7 @@ pub(super) struct Tables {
     pub(super) agents: HashMap<String, AgentRow>,
     pub(super) subscribers: BTreeMap<String, SubscriberRow>,
     pub(super) vouched: BTreeMap<RootId, VouchedRow>,
+    pub(super) tiers: BTreeMap<String, TierRow>,
 }
 
 /// What one write changes.
@@ -41,6 +45,8 @@ pub(super) struct Change {
     pub(super) subscribers: Vec<(String, Option<SubscriberRow>)>,
     /// Words to store.
     pub(super) vouched: Vec<(RootId, VouchedRow)>,
+    /// Tiers to store, or to remove.
+    pub(super) tiers: Vec<(String, Option<TierRow>)>,
 }
 
 /// The registry's file could not be opened. Nothing was changed.
@@ -131,6 +137,16 @@ fn load(database: &Database) -> Result<Tables, Box<dyn std::error::Error>> {
         Err(TableError::TableDoesNotExist(_)) => {}
         Err(error) => return Err(error.into()),
     }
+    match transaction.open_table(TIERS) {
+        Ok(table) => {
+            for row in table.iter()? {
+                let (name, row) = row?;
+                tables.tiers.insert(name.value().to_owned(), decoded(row.value())?);
+            }
+        }
+        Err(TableError::TableDoesNotExist(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
     Ok(tables)
 }
 
@@ -160,6 +176,13 @@ pub(super) fn write(database: &Database, change: &Change) -> Result<(), Box<dyn 
         for (root, row) in &change.vouched {
             vouched.insert(root.to_string().as_str(), encoded(row)?.as_slice())?;
         }
+        let mut tiers = transaction.open_table(TIERS)?;
+        for (name, row) in &change.tiers {
+            match row {
+                Some(row) => drop(tiers.insert(name.as_str(), encoded(row)?.as_slice())?),
+                None => drop(tiers.remove(name.as_str())?),
+            }
+        }
     }
     Ok(transaction.commit()?)
 }
@@ -175,6 +198,12 @@ impl Tables {
         }
         self.agents.extend(change.agents);
         self.vouched.extend(change.vouched);
+        for (name, row) in change.tiers {
+            match row {
+                Some(row) => self.tiers.insert(name, row),
+                None => self.tiers.remove(&name),
+            };
+        }
         for (name, row) in change.subscribers {
             match row {
                 Some(row) => self.subscribers.insert(name, row),

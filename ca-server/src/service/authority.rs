@@ -85,6 +85,7 @@ fn capabilities(authority: &dyn RootAuthority) -> Vec<String> {
         ("stage", authority.staging().is_some()),
         ("watch", authority.watching().is_some()),
         ("cross-sign", authority.cross_signing().is_some()),
+        ("tier", authority.tier().is_some()),
         ("retire", authority.retiring().is_some()),
     ];
     shown.iter().filter(|(_, can)| *can).map(|(name, _)| (*name).to_owned()).collect()

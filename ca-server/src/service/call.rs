@@ -61,6 +61,12 @@ impl Call {
         Ok(caller)
     }
 
+    /// Notes who calls, as some other credential than a member's proved it.
+    pub(super) fn identified(&mut self, caller: &'static str, subject: &str) {
+        self.caller = caller;
+        self.subject = Some(subject.to_owned());
+    }
+
     /// Issues a leaf, and counts it.
     pub(super) async fn issue(
         &self,

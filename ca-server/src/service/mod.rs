@@ -9,5 +9,6 @@ pub(crate) mod authority;
 mod call;
 pub(crate) mod istio;
 pub(crate) mod rotation;
+pub(crate) mod tier;
 mod uplink;
 mod wire;

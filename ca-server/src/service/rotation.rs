@@ -87,6 +87,7 @@ impl Rotations {
         by: &str,
     ) -> Result<StartRotationResponse, Refusal> {
         let event = self.wish(message)?;
+        self.nothing_new_above(&event)?;
         if message.dry_run {
             let state = self.ca.driver.state();
             rotation::step(&state, &event, self.ca.clock.now(), &self.ca.policy).map_err(refused)?;
@@ -98,8 +99,37 @@ impl Rotations {
         Ok(StartRotationResponse { rotation, forecast: Vec::new() })
     }
 
+    /// A rotation to a root of the tier above begins there.
+    fn nothing_new_above(&self, event: &Event) -> Result<(), Refusal> {
+        let (state, above) = (self.ca.driver.state(), &self.ca.above);
+        let Event::RotationRequested { request_id, authority, .. } = event else { return Ok(()) };
+        let Some(upper) = above.upper(authority.as_str()) else { return Ok(()) };
+        let known = state.done.contains(request_id) || state.phase.rotation().is_some();
+        if known || !upper.new_roots(&state).is_empty() {
+            return Ok(());
+        }
+        let text = "the tier above has no new root: start the rotation there, and it is followed here";
+        Err(Refusal::new(Reason::RotationRefused, text))
+    }
+
+    /// What follows the tier above is not steered here.
+    fn not_followed(&self, verb: Verb) -> Result<(), Refusal> {
+        let state = self.ca.driver.state();
+        match self.ca.above.followed(&state) {
+            Some(authority) if matches!(verb, Verb::Activate | Verb::Abort | Verb::Rollback) => {
+                let phase = state.phase.name();
+                let text = format!(
+                    "refused while {phase}: this rotation follows the tier above (authority {authority}); do it there"
+                );
+                Err(Refusal::new(Reason::RotationRefused, text))
+            }
+            _ => Ok(()),
+        }
+    }
+
     async fn steer(&self, message: &SteerRotationRequest, by: &str) -> Result<Rotation, Refusal> {
         let request_id = request_id(&message.request_id)?;
+        self.not_followed(message.verb())?;
         let event = match Verb::try_from(message.verb) {
             Ok(Verb::Activate) => {
                 let evidence = self.ca.evidence.read(&self.ca.driver.state()).await;

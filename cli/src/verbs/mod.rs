@@ -11,6 +11,7 @@ pub mod rotate;
 pub mod serve;
 pub mod status;
 pub mod subscriber;
+pub mod tier;
 pub mod token;
 
 /// Waits until the process is asked to stop: SIGTERM or Ctrl-C.

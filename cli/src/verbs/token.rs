@@ -54,7 +54,8 @@ async fn create(options: &TokenCreateOptions) -> Result<(), Failure> {
     }
 }
 
-fn write_secret(file: &Path, secret: &str) -> Result<(), Failure> {
+/// Writes a secret into a new file that only its owner may read.
+pub(super) fn write_secret(file: &Path, secret: &str) -> Result<(), Failure> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let written = std::fs::OpenOptions::new()

@@ -1,0 +1,414 @@
+//! `banyan.tier.v1`: CAs one tier below, and what operators do about them.
+//!
+//! An issuer of a tier is counted durably before it is signed, and the record is looked at again after that: so no gate can
+//! open between the look and the count.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
+use plugins::checks::{IssuerExpectation, check_issuer_answer};
+use plugins::{CallContext, IssuerRequest, Outcome, PluginError, RequestId, TierReport};
+use proto::banyan::tier::v1 as wire;
+use proto::banyan::tier::v1::tier_admin_service_server::TierAdminService;
+use proto::banyan::tier::v1::tier_service_server::TierService;
+use rotation::{Phase, RootState, State};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+use trust::csr::ParsedCsr;
+use trust::digest::sha256;
+use trust::randomness::random_bytes;
+use trust::{PublicKey, Root, RootId, Sequence, Timestamp};
+
+use super::admin::Operators;
+use super::call::Call;
+use crate::authn;
+use crate::ca::Ca;
+use crate::refusal::{Reason, Refusal, echoed};
+use crate::registry::TierIssuer;
+use crate::tier::below::Tier;
+
+/// How every token of a tier begins.
+const TOKEN_PREFIX: &str = "btt1.";
+/// Longest name of a tier, in bytes.
+const NAME_MAX: usize = 64;
+/// Longest life of a tier's issuer.
+const TTL_MAX: Duration = Duration::from_secs(36_500 * 86_400);
+/// CAs that may stand below a tier's issuer.
+const PATH_LEN_MAX: u32 = 8;
+/// An issuer counts so much longer than it was asked for; its real end counts once it is known.
+const MARGIN: Duration = Duration::from_secs(60);
+/// How long an authority may take.
+const SIGN_WITHIN: Duration = Duration::from_secs(30);
+/// Roots in one report.
+const UNUSED_MAX: usize = 64;
+/// How often a watching tier is judged again.
+const JUDGE_EVERY: Duration = Duration::from_secs(2);
+
+/// What tiers below call.
+#[derive(Clone, Debug)]
+pub(crate) struct Tiers {
+    ca: Arc<Ca>,
+}
+
+/// What operators call.
+#[derive(Clone, Debug)]
+pub(crate) struct TierAdmin {
+    ca: Arc<Ca>,
+    operators: Operators,
+}
+
+/// A request for an issuer, parsed.
+struct Wish {
+    id: String,
+    request: IssuerRequest,
+    key: PublicKey,
+}
+
+impl Tiers {
+    pub(crate) const fn new(ca: Arc<Ca>) -> Self {
+        Self { ca }
+    }
+
+    async fn sign(
+        &self,
+        tier: &str,
+        message: wire::SignIssuerRequest,
+    ) -> Result<wire::SignIssuerResponse, Refusal> {
+        let (ca, wish) = (&self.ca, self.wish(message)?);
+        let root = wish.request.root;
+        let former = ca.below.tier(tier);
+        let newcomer = former.is_none_or(|tier| tier.until(&ca.policy, ca.clock.now()).is_none());
+        may_sign(&ca.driver.state(), &root, newcomer)?;
+        let now = ca.clock.now();
+        let issuer = TierIssuer { root, ends: now.plus(wish.request.ttl).plus(MARGIN) };
+        let is_new = ca.registry.count_issuer(tier.to_owned(), wish.id.clone(), issuer, now).await?;
+        if is_new {
+            // What it reported was about itself without this issuer.
+            ca.below.forget(tier);
+        }
+        let signed = match may_sign(&ca.driver.state(), &root, newcomer) {
+            Ok(()) => self.signed(tier, &wish, issuer).await,
+            Err(refusal) => Err(refusal),
+        };
+        let surely_none =
+            |refusal: &Refusal| matches!(refusal.reason(), Reason::IssuerRefused | Reason::TierWaits);
+        if is_new && signed.as_ref().err().is_some_and(surely_none) {
+            ca.registry.discount_issuer(tier.to_owned(), wish.id).await?;
+        }
+        signed
+    }
+
+    /// Asks the authority of the root, under an id that belongs to this tier and its request.
+    async fn signed(
+        &self,
+        tier: &str,
+        wish: &Wish,
+        counted: TierIssuer,
+    ) -> Result<wire::SignIssuerResponse, Refusal> {
+        let (ca, state) = (&self.ca, self.ca.driver.state());
+        let root = wish.request.root;
+        let entry = state.roots.get(&root).ok_or_else(|| unknown_root(&root))?;
+        let authority = ca.authorities.get(entry.authority.as_str());
+        let authority = authority
+            .ok_or_else(|| refused(format!("authority {} is not configured here", entry.authority)))?;
+        let digest = sha256(format!("{tier}\n{}", wish.id).as_bytes());
+        let id: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = RequestId::parse(&format!("tier.{id}"));
+        let id = id.map_err(|error| Refusal::new(Reason::InternalDefect, error.to_string()))?;
+        let context = CallContext::new(id, SIGN_WITHIN);
+        let asked = tokio::time::timeout(SIGN_WITHIN, authority.sign_issuer(&context, &wish.request)).await;
+        let late = || Refusal::new(Reason::AuthorityUnavailable, "the root authority did not answer in time");
+        let later = |wait: Duration| wire::SignIssuerResponse {
+            chain: Vec::new(),
+            retry_after_seconds: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX).max(1),
+        };
+        let answer = match asked.map_err(|_| late())? {
+            Ok(Outcome::Ready(answer)) => answer,
+            Ok(Outcome::Pending { retry_after, .. }) | Err(PluginError::RateLimited { retry_after }) => {
+                return Ok(later(retry_after));
+            }
+            Err(error) if error.may_be_repeated() => {
+                return Err(Refusal::new(Reason::AuthorityUnavailable, error.to_string()));
+            }
+            Err(error) => return Err(refused(error.to_string())),
+        };
+        let announced = Root::parse(entry.der.as_bytes()).map_err(|error| refused(error.to_string()))?;
+        let now = ca.clock.now();
+        let retired = state.roots.iter().filter(|(_, entry)| entry.state == RootState::Retired);
+        let expected = IssuerExpectation {
+            key: &wish.key,
+            trust_domain: &state.trust_domain,
+            root,
+            path_len: wish.request.path_len,
+            now,
+            covers_until: now,
+            announced: &[announced],
+            retired: &retired.map(|(id, _)| *id).collect(),
+        };
+        let checked = check_issuer_answer(&answer, &expected);
+        let checked =
+            checked.map_err(|error| Refusal::new(Reason::AuthorityUnavailable, error.to_string()))?;
+        let ends = checked.not_after();
+        if ends > counted.ends {
+            let issuer = TierIssuer { root, ends };
+            ca.registry.count_issuer(tier.to_owned(), wish.id.clone(), issuer, now).await?;
+        }
+        tracing::info!(tier, root = %root.short(), not_after = %ends, "issuer signed for a tier below");
+        Ok(wire::SignIssuerResponse { chain: answer.certificates, retry_after_seconds: 0 })
+    }
+
+    fn wish(&self, message: wire::SignIssuerRequest) -> Result<Wish, Refusal> {
+        let id = RequestId::parse(&message.request_id).map_err(|error| invalid(error.to_string()))?;
+        let domain = self.ca.id.trust_domain();
+        if message.trust_domain != domain.as_str() {
+            let other = echoed(&message.trust_domain);
+            return Err(refused(format!("this CA is of trust domain {domain}, not of \"{other}\"")));
+        }
+        let root = RootId::from_bytes(&message.root).ok_or_else(|| invalid("`root` is no SHA-256"))?;
+        let ttl = u64::try_from(message.ttl_seconds).map(Duration::from_secs);
+        let ttl = ttl.ok().filter(|ttl| !ttl.is_zero() && *ttl <= TTL_MAX);
+        let ttl = ttl.ok_or_else(|| invalid("an issuer lives for 1 second to 36500 days"))?;
+        let path_len = u8::try_from(message.path_len.min(PATH_LEN_MAX)).unwrap_or_default();
+        if u32::from(path_len) != message.path_len {
+            return Err(invalid("at most 8 CAs may stand below an issuer"));
+        }
+        let key = ParsedCsr::from_der(&message.csr).and_then(ParsedCsr::verify)?.public_key().clone();
+        let request = IssuerRequest::new(root, message.csr, domain.clone(), ttl).with_path_len(path_len);
+        Ok(Wish { id: id.to_string(), request, key })
+    }
+
+    fn hear(&self, tier: &str, message: wire::TierReport) -> Result<(), Refusal> {
+        let (state, now) = (self.ca.driver.state(), self.ca.clock.now());
+        if message.seen_generation > state.generation.0 {
+            return Err(invalid(
+                "the report is about a state of the future: was this server restored from a backup?",
+            ));
+        }
+        if message.unused.len() > UNUSED_MAX || message.waits_for.len() > TierReport::WAITS_FOR_MAX {
+            return Err(invalid("a report names at most 64 roots and 16 that are waited for"));
+        }
+        let unused: Option<Vec<_>> = message.unused.iter().map(|id| RootId::from_bytes(id)).collect();
+        let unused = unused.ok_or_else(|| invalid("`unused` names what is no SHA-256"))?;
+        let plain =
+            |text: String| text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
+        let report = TierReport::about(message.seen_generation)
+            .applied(message.applied_sequence)
+            .unused(unused)
+            .waits_for(message.waits_for.into_iter().map(plain));
+        self.ca.below.tell(tier, report, now);
+        Ok(())
+    }
+}
+
+/// The tier that calls, if it may at this moment.
+fn judge(call: &mut Call) -> Result<String, Refusal> {
+    let missing = || Refusal::new(Reason::CredentialMissing, "send the token of a tier as bearer token");
+    let token = authn::bearer(&call.metadata)?.ok_or_else(missing)?;
+    let found = call.ca.registry.tier_of(&sha256(token.as_bytes()));
+    let unknown = || {
+        let text = "the token is of no tier here: make one with `banyan tier add`";
+        Refusal::new(Reason::TierTokenInvalid, text)
+    };
+    let name = found.ok_or_else(unknown)?;
+    call.identified("tier", &name);
+    Ok(name)
+}
+
+/// A root that is not on its way out; and a tier that has no issuer yet begins only while all roots of the bundle are old
+/// friends: it begins with the one root that signs, so its members would not trust the others.
+fn may_sign(state: &State, root: &RootId, newcomer: bool) -> Result<(), Refusal> {
+    let entry = state.roots.get(root).ok_or_else(|| unknown_root(root))?;
+    if !matches!(entry.state, RootState::Published | RootState::Active) {
+        let (root, is) = (root.short(), entry.state.as_str());
+        return Err(refused(format!("root {root} is {is} here: ask under the root that signs")));
+    }
+    if newcomer && matches!(state.phase, Phase::Distributing(_) | Phase::Draining(_)) {
+        let text = "a rotation is under way here: a new tier begins when it is over, by itself";
+        return Err(Refusal::new(Reason::TierWaits, text));
+    }
+    Ok(())
+}
+
+/// What tiers are told of a record; `None` before the first root signs.
+fn upper_state(state: &State) -> Option<wire::UpperState> {
+    let signing = state.signer()?.root;
+    Some(wire::UpperState {
+        trust_domain: state.trust_domain.to_string(),
+        sequence: state.sequence.0,
+        roots: state.bundle().map(|(_, entry)| entry.der.as_bytes().to_vec()).collect(),
+        signing: signing.as_bytes().to_vec(),
+        generation: state.generation.0,
+    })
+}
+
+#[tonic::async_trait]
+impl TierService for Tiers {
+    type WatchRootsStream = BoxStream<'static, Result<wire::UpperState, Status>>;
+
+    async fn watch_roots(
+        &self,
+        request: Request<wire::WatchRootsRequest>,
+    ) -> Result<Response<Self::WatchRootsStream>, Status> {
+        let (mut call, _) = Call::of(&self.ca, request);
+        judge(&mut call).map_err(|refusal| call.refuse(refusal))?;
+        let mut changes = self.ca.driver.changes();
+        changes.mark_changed();
+        let ending = call.peer.as_ref().map(|peer| peer.ending.clone()).unwrap_or_default();
+        let watcher = Watcher { call, changes, ending, last: None };
+        Ok(Response::new(stream::unfold(watcher, Watcher::next).boxed()))
+    }
+
+    async fn sign_issuer(
+        &self,
+        request: Request<wire::SignIssuerRequest>,
+    ) -> Result<Response<wire::SignIssuerResponse>, Status> {
+        let (mut call, message) = Call::of(&self.ca, request);
+        let tier = judge(&mut call).map_err(|refusal| call.refuse(refusal))?;
+        let signed = self.sign(&tier, message).await;
+        signed.map(Response::new).map_err(|refusal| call.refuse(refusal))
+    }
+
+    async fn report(
+        &self,
+        request: Request<wire::TierReport>,
+    ) -> Result<Response<wire::ReportResponse>, Status> {
+        let (mut call, message) = Call::of(&self.ca, request);
+        let heard = judge(&mut call).and_then(|tier| self.hear(&tier, message));
+        heard.map(|()| Response::new(wire::ReportResponse {})).map_err(|refusal| call.refuse(refusal))
+    }
+}
+
+/// One watching tier. Who reads slowly sees the latest only.
+struct Watcher {
+    call: Call,
+    changes: watch::Receiver<Arc<State>>,
+    ending: CancellationToken,
+    last: Option<(Sequence, RootId)>,
+}
+
+impl Watcher {
+    async fn next(mut self) -> Option<(Result<wire::UpperState, Status>, Self)> {
+        loop {
+            tokio::select! {
+                () = self.ending.cancelled() => return None,
+                changed = self.changes.changed() => if changed.is_err() { return None },
+                () = tokio::time::sleep(JUDGE_EVERY) => {}
+            }
+            // A stream outlives the moment it was opened at.
+            if let Err(refusal) = judge(&mut self.call) {
+                self.ending = CancellationToken::new();
+                self.ending.cancel();
+                return Some((Err(self.call.refuse(refusal)), self));
+            }
+            let state = self.changes.borrow_and_update().clone();
+            let place = state.signer().map(|signer| (state.sequence, signer.root));
+            if let Some(told) = upper_state(&state).filter(|_| place != self.last) {
+                self.last = place;
+                return Some((Ok(told), self));
+            }
+        }
+    }
+}
+
+impl TierAdmin {
+    pub(crate) const fn new(ca: Arc<Ca>, operators: Operators) -> Self {
+        Self { ca, operators }
+    }
+
+    async fn add(&self, name: String, by: &str) -> Result<wire::AddTierResponse, Refusal> {
+        let name = checked(name)?;
+        let secret: [u8; 32] = random_bytes(self.ca.randomness.as_ref());
+        let token = format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(secret));
+        self.ca.registry.add_tier(name.clone(), sha256(token.as_bytes()), self.ca.clock.now()).await?;
+        tracing::info!(tier = name, by, "tier added");
+        Ok(wire::AddTierResponse { name, token })
+    }
+
+    /// Judges the caller, then does what it asks for, in its name.
+    async fn answer<M, A>(
+        &self,
+        request: Request<M>,
+        work: impl AsyncFnOnce(&Self, M, &str) -> Result<A, Refusal>,
+    ) -> Result<Response<A>, Status> {
+        let (mut call, message) = Call::of(&self.ca, request);
+        let caller = self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
+        let answered = work(self, message, &caller).await;
+        answered.map(Response::new).map_err(|refusal| call.refuse(refusal))
+    }
+}
+
+#[tonic::async_trait]
+impl TierAdminService for TierAdmin {
+    async fn add_tier(
+        &self,
+        request: Request<wire::AddTierRequest>,
+    ) -> Result<Response<wire::AddTierResponse>, Status> {
+        self.answer(request, async |this, message, by| this.add(message.name, by).await).await
+    }
+
+    async fn list_tiers(
+        &self,
+        request: Request<wire::ListTiersRequest>,
+    ) -> Result<Response<wire::ListTiersResponse>, Status> {
+        self.answer(request, async |this, _, _| {
+            let tiers = this.ca.below.tiers().into_iter().map(|tier| shown(&this.ca, tier)).collect();
+            Ok(wire::ListTiersResponse { tiers })
+        })
+        .await
+    }
+
+    async fn remove_tier(
+        &self,
+        request: Request<wire::RemoveTierRequest>,
+    ) -> Result<Response<wire::RemoveTierResponse>, Status> {
+        self.answer(request, async |this, message, by| {
+            let name = checked(message.name)?;
+            this.ca.registry.remove_tier(name.clone()).await?;
+            this.ca.below.forget(&name);
+            tracing::warn!(tier = name, by, "tier removed: nothing waits for it any more");
+            Ok(wire::RemoveTierResponse {})
+        })
+        .await
+    }
+}
+
+fn shown(ca: &Ca, tier: Tier) -> wire::Tier {
+    let now = ca.clock.now();
+    let (live, until) = (tier.live(&ca.policy, now).count(), tier.until(&ca.policy, now));
+    let added_at = tier.row.added.as_secs();
+    let (reported_at, report) = tier.told.map(|told| (told.at.as_secs(), told.report)).unwrap_or_default();
+    wire::Tier {
+        name: tier.name,
+        added_at,
+        live_issuers: u64::try_from(live).unwrap_or(u64::MAX),
+        issuers_until: until.map_or(0, Timestamp::as_secs),
+        reported_at,
+        applied_sequence: report.applied_sequence,
+        waits_for: report.waits_for,
+    }
+}
+
+fn checked(name: String) -> Result<String, Refusal> {
+    let fits = |char: char| char.is_ascii_alphanumeric() || "._-".contains(char);
+    if name.is_empty() || name.len() > NAME_MAX || !name.chars().all(fits) {
+        return Err(invalid("a tier's name has 1 to 64 characters of letters, digits, '.', '_', '-'"));
+    }
+    Ok(name)
+}
+
+fn unknown_root(root: &RootId) -> Refusal {
+    refused(format!("root {} is not known here: ask under the root that signs", root.short()))
+}
+
+fn refused(text: impl AsRef<str>) -> Refusal {
+    Refusal::new(Reason::IssuerRefused, text)
+}
+
+fn invalid(text: impl AsRef<str>) -> Refusal {
+    Refusal::new(Reason::RequestInvalid, text)
+}

@@ -1,0 +1,187 @@
+//! Follows a tier above: takes over its new roots, lets them sign when they sign there, gives up and goes back when it does,
+//! and reports what its gates wait for. It decides nothing that the machine here would not allow an operator.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use plugins::{CallContext, RequestId as PluginRequestId, RootAuthority, TierReport, UpperState};
+use rotation::{AuthorityName, Event, Evidence, Mode, RequestId, State, step};
+use rotation_driver::EvidenceSource as _;
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+use super::steer::{Step, steer};
+use super::{Upper, report};
+use crate::ca::Ca;
+use crate::explain;
+
+/// How often record and evidence are looked at.
+const TICK: Duration = Duration::from_millis(500);
+/// How often an unchanged report is sent again, and how long one may take; in ticks, and as time.
+const REPORT_EVERY: u32 = 6;
+const REPORT_WITHIN: Duration = Duration::from_secs(5);
+/// Wait before the tier above is asked again after an error; doubled each time.
+const RETRY: Duration = Duration::from_millis(250);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// Who asks for it, in the journal.
+const BY: &str = "tier above";
+
+/// Keeps `told` at what the tier above stands for, until it is dropped.
+pub(crate) async fn watch(authority: Arc<dyn RootAuthority>, told: watch::Sender<Option<UpperState>>) {
+    let Some(tier) = authority.tier() else { return };
+    let name = authority.describe().name;
+    let (mut seen, mut pause, mut well) = (None, RETRY, true);
+    loop {
+        match tier.upper(seen).await {
+            Ok(state) => {
+                if !well {
+                    tracing::info!(authority = name, "the tier above answers again");
+                }
+                (pause, well) = (RETRY, true);
+                // The first answer is of a call of its own; whatever comes later is waited for.
+                seen = Some(state.generation);
+                told.send_replace(Some(state));
+            }
+            Err(error) => {
+                if well {
+                    tracing::warn!(authority = name, %error, "the tier above does not answer; leaves are issued without it");
+                }
+                well = false;
+                tokio::time::sleep(pause).await;
+                pause = pause.saturating_mul(2).min(RETRY_MAX);
+            }
+        }
+    }
+}
+
+/// Steers and reports, until it is dropped.
+pub(crate) async fn follow(ca: Arc<Ca>, name: String, upper: watch::Receiver<Option<UpperState>>) {
+    let Some(authority) = ca.authorities.get(&name).map(Arc::clone) else { return };
+    let mut follower = Follower { ca, authority, name, last: None, ticks: 0 };
+    let (mut changes, mut upper) = (follower.ca.driver.changes(), upper);
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            changed = changes.changed() => if changed.is_err() { return },
+            changed = upper.changed() => if changed.is_err() { return },
+        }
+        changes.mark_unchanged();
+        let present = upper.borrow_and_update().as_ref().and_then(Upper::of);
+        if let Some(present) = present {
+            follower.look(&present).await;
+        }
+    }
+}
+
+struct Follower {
+    ca: Arc<Ca>,
+    authority: Arc<dyn RootAuthority>,
+    name: String,
+    /// The report that the tier above has.
+    last: Option<TierReport>,
+    /// Since it was sent, or since an attempt failed.
+    ticks: u32,
+}
+
+impl Follower {
+    async fn look(&mut self, upper: &Upper) {
+        let state = self.ca.driver.state();
+        let evidence = self.ca.evidence.read(&state).await.ok();
+        self.steer(&state, upper, evidence.as_ref()).await;
+        let report = report::compose(&state, upper, evidence.as_ref(), &self.ca.policy);
+        let names = self.waits_for(&state, upper, &report).await;
+        self.report(report.waits_for(names)).await;
+    }
+
+    /// Submits what is asked for, if the machine takes it: what it refuses now is asked for again when it may.
+    async fn steer(&self, state: &State, upper: &Upper, evidence: Option<&Evidence>) {
+        let step_wanted = steer(state, upper, &self.name);
+        let Some(event) = self.event(step_wanted, state, upper, evidence) else { return };
+        let (now, policy) = (self.ca.clock.now(), &self.ca.policy);
+        if !step(state, &event, now, policy).is_ok_and(|transition| transition.changes(state)) {
+            return;
+        }
+        tracing::info!(
+            authority = self.name,
+            generation = upper.generation,
+            ?step_wanted,
+            "following the tier above"
+        );
+        if let Err(error) = self.ca.driver.submit_by(event, BY).await {
+            tracing::warn!(authority = self.name, %error, "the tier above could not be followed now; it is tried again");
+        }
+    }
+
+    fn event(
+        &self,
+        wanted: Step,
+        state: &State,
+        upper: &Upper,
+        evidence: Option<&Evidence>,
+    ) -> Option<Event> {
+        // One id for each wish in each state: a wish that was carried out is not taken for the next one.
+        let id = |verb: &str| {
+            let text = format!("tier-{verb}-{}-{}", upper.generation, state.generation);
+            RequestId::parse(&text).ok()
+        };
+        Some(match wanted {
+            Step::Rest => return None,
+            Step::Rotate(root) => Event::RotationRequested {
+                request_id: RequestId::parse(&format!("tier-{}-{}", root.short(), upper.generation)).ok()?,
+                authority: AuthorityName::parse(&self.name).ok()?,
+                mode: Mode::Manual,
+            },
+            Step::Abort => Event::AbortRequested { request_id: id("abort")? },
+            Step::Rollback => Event::RollbackRequested { request_id: id("rollback")? },
+            Step::Activate => {
+                Event::ActivateRequested { request_id: id("activate")?, evidence: evidence.cloned()? }
+            }
+            Step::Forward => {
+                Event::ActivateRequested { request_id: id("forward")?, evidence: evidence.cloned()? }
+            }
+        })
+    }
+
+    /// Who is waited for here and below, in words.
+    async fn waits_for(&self, state: &State, upper: &Upper, report: &TierReport) -> Vec<String> {
+        let done = report.applied_sequence == upper.sequence
+            && upper.roots.iter().all(|root| *root == upper.signing || report.unused.contains(root));
+        if done {
+            return Vec::new();
+        }
+        let rotation = explain::rotation(&self.ca).await;
+        let holders = rotation.gate.map(|gate| gate.holders).unwrap_or_default();
+        // What this tier waits for above is no news there.
+        let holders = holders.into_iter().filter(|holder| holder.kind != explain::SHARED_ROOT);
+        let mut names: Vec<_> =
+            rotation.troubles.into_iter().chain(holders.map(|holder| holder.text)).collect();
+        if names.is_empty() {
+            names.push(format!("it is {} with bundle {} of its own", state.phase.name(), state.sequence));
+        }
+        names
+    }
+
+    async fn report(&mut self, report: TierReport) {
+        self.ticks = self.ticks.saturating_add(1);
+        let due = self.ticks >= REPORT_EVERY;
+        if !due && self.last.as_ref() == Some(&report) {
+            return;
+        }
+        let Some(tier) = self.authority.tier() else { return };
+        let Ok(request_id) = PluginRequestId::parse("tier-report") else { return };
+        let context = CallContext::new(request_id, REPORT_WITHIN);
+        let told = tokio::time::timeout(REPORT_WITHIN, tier.report(&context, &report)).await;
+        self.ticks = 0;
+        match told {
+            Ok(Ok(())) => self.last = Some(report),
+            // As if it had been told: it comes again with the next change, or in a few ticks.
+            Ok(Err(error)) => {
+                tracing::debug!(authority = self.name, %error, "the report was not taken; it is sent again");
+                self.last = Some(report);
+            }
+            Err(_) => self.last = Some(report),
+        }
+    }
+}

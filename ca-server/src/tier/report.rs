@@ -1,0 +1,64 @@
+//! What may be told to the tier above: what its gates rest on must be true of everybody here and below, for as long as
+//! its state is the one that was seen. Pure.
+
+use std::collections::BTreeSet;
+
+use plugins::TierReport;
+use rotation::evidence::{gate_l, gate_t};
+use rotation::{Evidence, Phase, Policy, RootState, State};
+use trust::RootId;
+
+use super::Upper;
+
+/// The report on this record and evidence; without evidence it proves nothing.
+pub(crate) fn compose(
+    state: &State,
+    upper: &Upper,
+    evidence: Option<&Evidence>,
+    policy: &Policy,
+) -> TierReport {
+    let report = TierReport::about(upper.generation);
+    let Some(evidence) = evidence else { return report };
+    let applied = if has_applied(state, upper, evidence, policy) { upper.sequence } else { 0 };
+    let unused = upper.roots.iter().filter(|root| is_unused(state, root, evidence, policy));
+    report.applied(applied).unused(unused.copied().collect())
+}
+
+/// Whether everybody here trusts the bundle above: it is the bundle here, and was waited for. Settling is left to the tier
+/// above, which counts its own.
+fn has_applied(state: &State, upper: &Upper, evidence: &Evidence, policy: &Policy) -> bool {
+    let own: BTreeSet<RootId> = state.bundle().map(|(id, _)| *id).collect();
+    own == upper.roots
+        && match &state.phase {
+            Phase::Steady(_) | Phase::Staging(_) | Phase::Draining(_) => true,
+            Phase::Distributing(phase) => {
+                evidence.sequence == phase.bundle.sequence && gate_t(state, phase, evidence, policy).is_met()
+            }
+            Phase::Uninitialised | Phase::Founding(_) | Phase::Withdrawing(_) => false,
+        }
+}
+
+/// Whether nobody here or below issues or lives under this root, nor will before another state of the tier above is seen.
+fn is_unused(state: &State, root: &RootId, evidence: &Evidence, policy: &Policy) -> bool {
+    // Rows of our own, and issuers of tiers below that may be in use.
+    let rows = evidence.live.get(root).copied().unwrap_or_default();
+    let nobody_lives =
+        rows.count == 0 || rows.latest.is_some_and(|latest| policy.has_passed(latest, evidence.at));
+    let Some(entry) = state.roots.get(root) else { return nobody_lives };
+    match entry.state {
+        RootState::Active => false,
+        RootState::Staged | RootState::Published => entry.horizon.is_none() && nobody_lives,
+        RootState::Retired => nobody_lives,
+        RootState::Draining => match &state.phase {
+            Phase::Draining(phase) if phase.from == *root => {
+                let mut alone = evidence.clone();
+                alone.let_go.insert(*root);
+                gate_l(state, phase, &alone, policy).is_met()
+            }
+            _ => false,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,36 @@
+//! The suite of root authorities, over a real tier above.
+
+use std::sync::Arc;
+
+use host::{OsRandomness, SystemClock};
+use integration_tests::mesh::{TRUST_DOMAIN, write_private};
+use plugin_banyan::BanyanPlugin;
+use plugins::memory::MemoryKeys;
+use plugins::state::MemoryState;
+use plugins::{AuthorityDeps, AuthorityPlugin as _, AuthorityState};
+use plugins_conformance::authority::{Subject, run};
+use trust::TrustDomain;
+
+use crate::site::Site;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_plugin_passes_the_suite_over_a_real_tier_above() -> anyhow::Result<()> {
+    let top = Site::top().await?;
+    let home = tempfile::tempdir()?;
+    write_private(&home.path().join("token"), &top.add_tier("suite").await?)?;
+    std::fs::write(home.path().join("ca.pem"), top.bundle().pem().as_bytes())?;
+    let settings: toml::Table =
+        format!("address = '{}'\nca_file = 'ca.pem'\ntoken_file = 'token'", top.address()).parse()?;
+    let domain = TrustDomain::parse(TRUST_DOMAIN)?;
+    let state: Arc<dyn AuthorityState> = Arc::new(MemoryState::new());
+    let (base, of) = (home.path().to_owned(), domain.clone());
+    let open = move || {
+        let own = (Arc::new(MemoryKeys::new()) as _, Arc::clone(&state));
+        let time = (Arc::new(SystemClock) as _, Arc::new(OsRandomness::new()) as _);
+        let deps = AuthorityDeps::new(of.clone(), own, time).named("upper").at(base.clone());
+        BanyanPlugin.open(&settings, deps).unwrap()
+    };
+    let report = run(&Subject::new(open, domain, Arc::new(SystemClock))).await;
+    report.assert_conforms();
+    Ok(())
+}

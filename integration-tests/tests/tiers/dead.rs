@@ -1,0 +1,58 @@
+//! A tier that is dead, and one that should never have been.
+
+use proto::banyan::admin::v1::Rotation;
+
+use crate::site::{Mesh, Site};
+
+fn waits_for(tier: &'static str) -> impl Fn(&Rotation) -> bool {
+    move |rotation| {
+        let gate = rotation.gate.as_ref();
+        gate.is_some_and(|gate| {
+            gate.holders.len() == 1 && gate.holders.iter().all(|holder| holder.identity == tier)
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_tier_is_waited_for_until_its_issuer_ends_or_somebody_removes_it() -> anyhow::Result<()> {
+    let mut top = Site::top().await?;
+    let mut dead = Site::below(&top, "dead").await?;
+    let alive = Site::below(&top, "alive").await?;
+    let old = top.root();
+    dead.down().await?;
+    let mesh = Mesh::over(&[&top, &alive]).await?;
+    top.rotate("one", "auto").await?;
+    let waiting = top.until("only the dead tier is waited for", waits_for("dead")).await?;
+    let gate = waiting.gate.unwrap();
+    let until = gate.holders.first().unwrap().until;
+    assert!((1_500..1_900).contains(&(until - gate.at)), "its issuer lives for 30 minutes: {gate:?}");
+    // The end, twice the skew, a second until it has passed, and settle.
+    assert_eq!(gate.opens_at_latest, until + 2 * 2 + 1 + 1, "{gate:?}");
+    assert_eq!(alive.rotation().await?.phase, "distributing", "and everybody else waits with it");
+    // What is waited for is durable.
+    top.down().await?;
+    top.up().await?;
+    top.until("only the dead tier is waited for, again", waits_for("dead")).await?;
+    top.remove_tier("dead").await?;
+    top.until("over", |rotation| rotation.phase == "steady").await?;
+    let new = top.root();
+    assert_ne!(old, new);
+    alive.settled(new).await?;
+    mesh.lives_under(new).await?;
+    mesh.stop().await?;
+    let back = dead.up().await;
+    assert!(back.is_ok(), "it serves what it has: {back:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tier_with_a_void_token_or_under_a_strange_root_does_not_begin() -> anyhow::Result<()> {
+    let (top, other) = (Site::top().await?, Site::top().await?);
+    let void = Site::try_below(&top, &other.add_tier("elsewhere").await?, &top).await;
+    let told = void.err().map(|error| format!("{error:#}")).unwrap_or_default();
+    assert!(told.contains("token_file") && told.contains("banyan tier add"), "{told}");
+    let stranger = Site::try_below(&top, &top.add_tier("east").await?, &other).await;
+    let told = stranger.err().map(|error| format!("{error:#}")).unwrap_or_default();
+    assert!(told.contains("cannot connect to the tier above"), "{told}");
+    Ok(())
+}

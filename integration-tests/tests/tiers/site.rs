@@ -1,0 +1,257 @@
+//! One CA of several in tiers, restartable in its place, and a mesh over all of them.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use ca_server::{Config, HostDeps, Running, Server};
+use host::SystemClock;
+use hyper_util::rt::TokioIo;
+use integration_tests::mesh::{
+    Member, Proxy, SOON, TRUST_DOMAIN, Talk, TestAgent, Traffic, eventually, write_private,
+};
+use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
+use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
+use proto::banyan::admin::v1::{
+    CreateTokenRequest, GetRotationRequest, Rotation, StartRotationRequest, SteerRotationRequest, Verb,
+};
+use proto::banyan::tier::v1::tier_admin_service_client::TierAdminServiceClient;
+use proto::banyan::tier::v1::{AddTierRequest, RemoveTierRequest};
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
+use trust::{Bundle, Clock as _, RootId};
+
+/// Longest time of a rotation through all tiers: leaves are renewed early, so nobody waits for one to end.
+const ROTATION_MAX: Duration = Duration::from_secs(120);
+/// Leaves outlive a test; clocks are 2 s apart.
+const LIMITS: &str = "[leaf]\nttl_default = \"300s\"\nttl_max = \"300s\"\nttl_min = \"5s\"\nbackdate = \"2s\"\n\
+                      skew = \"2s\"\n[rotation]\nsettle = \"1s\"\nwithdrawal_max = \"30s\"\n";
+
+/// A CA in a place of its own.
+pub(crate) struct Site {
+    home: tempfile::TempDir,
+    /// What follows the section `[listen]`.
+    extra: String,
+    address: SocketAddr,
+    running: Option<Running>,
+}
+
+impl Site {
+    /// A CA with a root of its own.
+    pub(crate) async fn top() -> anyhow::Result<Self> {
+        Self::start(tempfile::tempdir()?, "").await
+    }
+
+    /// A CA one tier below another.
+    pub(crate) async fn below(upper: &Self, name: &str) -> anyhow::Result<Self> {
+        Self::try_below(upper, &upper.add_tier(name).await?, upper).await
+    }
+
+    /// A CA below another, with this token, that believes the roots of a third.
+    pub(crate) async fn try_below(upper: &Self, token: &str, believed: &Self) -> anyhow::Result<Self> {
+        let (home, address) = (tempfile::tempdir()?, upper.address);
+        write_private(&home.path().join("upper.token"), token)?;
+        std::fs::write(home.path().join("upper.pem"), believed.bundle().pem().as_bytes())?;
+        let extra = format!(
+            "[root]\nauthority = \"upper\"\nissuer_lifetime = \"30m\"\n[authority.upper]\nplugin = \"banyan\"\n\
+             address = \"{address}\"\nca_file = \"upper.pem\"\ntoken_file = \"upper.token\"\n"
+        );
+        Self::start(home, &extra).await
+    }
+
+    async fn start(home: tempfile::TempDir, extra: &str) -> anyhow::Result<Self> {
+        let passphrase = home.path().join("passphrase");
+        std::fs::write(&passphrase, "correct horse battery staple")?;
+        std::fs::set_permissions(&passphrase, std::fs::Permissions::from_mode(0o600))?;
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut site = Self { home, extra: extra.to_owned(), address, running: None };
+        site.up().await?;
+        Ok(site)
+    }
+
+    /// Starts the server on its data and, after the first start, its port.
+    pub(crate) async fn up(&mut self) -> anyhow::Result<()> {
+        let Self { extra, address, .. } = self;
+        let text = format!(
+            "trust_domain = \"{TRUST_DOMAIN}\"\ndata_dir = \"data\"\n[keys]\npassphrase_file = \"passphrase\"\n\
+             [listen]\ngrpc = \"{address}\"\nplain = \"127.0.0.1:0\"\ndns_names = [\"localhost\"]\n\
+             ip_addresses = [\"127.0.0.1\"]\n{extra}{LIMITS}"
+        );
+        let config = Config::parse(&text, self.home.path())?;
+        let running = Box::pin(Server::start(config, HostDeps::system())).await?;
+        self.address = running.grpc_addr;
+        self.running = Some(running);
+        Ok(())
+    }
+
+    /// Stops the server.
+    pub(crate) async fn down(&mut self) -> anyhow::Result<()> {
+        let running = self.running.take().context("it is down")?;
+        tokio::time::timeout(SOON, running.shutdown(Duration::from_secs(1))).await.context("it does not end")
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn running(&self) -> &Running {
+        self.running.as_ref().expect("the server is up")
+    }
+
+    pub(crate) fn bundle(&self) -> Bundle {
+        self.running().bundle()
+    }
+
+    /// The only root of the bundle.
+    pub(crate) fn root(&self) -> RootId {
+        let bundle = self.bundle();
+        assert_eq!(bundle.roots().len(), 1, "one root is trusted");
+        bundle.roots().first().unwrap().id()
+    }
+
+    fn channel(&self) -> Channel {
+        let path = self.running().admin_socket.clone();
+        let connect = service_fn(move |_| {
+            let path = path.clone();
+            async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
+        });
+        Endpoint::from_static("http://admin").timeout(SOON).connect_with_connector_lazy(connect)
+    }
+
+    fn tiers(&self) -> TierAdminServiceClient<Channel> {
+        TierAdminServiceClient::new(self.channel())
+    }
+
+    /// Adds a tier and answers with its token.
+    pub(crate) async fn add_tier(&self, name: &str) -> anyhow::Result<String> {
+        let added = self.tiers().add_tier(AddTierRequest { name: name.to_owned() }).await?.into_inner();
+        assert!(!format!("{added:?}").contains(&added.token), "a token is not shown");
+        Ok(added.token)
+    }
+
+    pub(crate) async fn remove_tier(&self, name: &str) -> anyhow::Result<()> {
+        self.tiers().remove_tier(RemoveTierRequest { name: name.to_owned() }).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn rotate(&self, request_id: &str, mode: &str) -> Result<(), tonic::Status> {
+        let (request_id, mode) = (request_id.to_owned(), mode.to_owned());
+        let request = StartRotationRequest { request_id, mode, ..StartRotationRequest::default() };
+        RotationServiceClient::new(self.channel()).start_rotation(request).await.map(drop)
+    }
+
+    pub(crate) async fn steer(&self, request_id: &str, verb: Verb) -> Result<(), tonic::Status> {
+        let request = SteerRotationRequest { request_id: request_id.to_owned(), verb: verb.into() };
+        RotationServiceClient::new(self.channel()).steer_rotation(request).await.map(drop)
+    }
+
+    pub(crate) async fn rotation(&self) -> anyhow::Result<Rotation> {
+        let mut client = RotationServiceClient::new(self.channel());
+        Ok(client.get_rotation(GetRotationRequest {}).await?.into_inner())
+    }
+
+    /// Waits until the rotation stands as wanted; the error shows where it stands.
+    pub(crate) async fn until(
+        &self,
+        what: &str,
+        holds: impl Fn(&Rotation) -> bool,
+    ) -> anyhow::Result<Rotation> {
+        let mut last = None;
+        let poll = async {
+            loop {
+                if let Ok(rotation) = self.rotation().await {
+                    if holds(&rotation) {
+                        return rotation;
+                    }
+                    last = Some(rotation);
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let found = tokio::time::timeout(ROTATION_MAX, poll).await;
+        found.map_err(|_| anyhow::anyhow!("not in time: {what}: {last:#?}"))
+    }
+
+    pub(crate) async fn in_phase(&self, phase: &str) -> anyhow::Result<Rotation> {
+        self.until(phase, |rotation| rotation.phase == phase).await
+    }
+
+    /// Waits until this tier is steady with this root alone.
+    pub(crate) async fn settled(&self, root: RootId) -> anyhow::Result<()> {
+        let alone = |rotation: &Rotation| {
+            let roots: Vec<_> = self.bundle().roots().iter().map(trust::Root::id).collect();
+            rotation.phase == "steady" && roots == [root]
+        };
+        self.until("steady on the one root", alone).await.map(drop)
+    }
+}
+
+/// Members of all tiers that talk to each other.
+pub(crate) struct Mesh {
+    agents: Vec<TestAgent>,
+    pub(crate) proxies: Vec<Arc<Proxy>>,
+    traffic: Option<Traffic>,
+}
+
+impl Mesh {
+    /// One member at each site, in this order; all talk when it answers.
+    pub(crate) async fn over(sites: &[&Site]) -> anyhow::Result<Self> {
+        let mut mesh = Self { agents: Vec::new(), proxies: Vec::new(), traffic: None };
+        for (number, site) in sites.iter().enumerate() {
+            mesh.join(site, number).await?;
+        }
+        let members: Vec<_> = mesh.proxies.iter().cloned().map(Member::Proxy).collect();
+        let (traffic, enough) = (Traffic::among(&members), (members.len() * members.len()) as u64);
+        eventually("everybody talks", || async { traffic.handshakes() > enough }).await?;
+        mesh.traffic = Some(traffic);
+        Ok(mesh)
+    }
+
+    pub(crate) fn identity(number: usize) -> String {
+        format!("spiffe://{TRUST_DOMAIN}/app/{number}")
+    }
+
+    async fn join(&mut self, site: &Site, number: usize) -> anyhow::Result<()> {
+        let (name, identity) = (format!("host-{number}"), Self::identity(number));
+        let request =
+            CreateTokenRequest { agent: name.clone(), identities: vec![identity.clone()], ttl_seconds: 0 };
+        let token = AdminServiceClient::new(site.channel()).create_token(request).await?.into_inner().token;
+        let agent =
+            TestAgent::of(site.address())?.with_token(&token)?.with_own_workload(&identity).joined().await?;
+        let proxy = Arc::new(Proxy::follow(&name, agent.socket()));
+        eventually("the proxy has its leaf", || async { proxy.holding().is_live(SystemClock.now()) }).await?;
+        self.agents.push(agent);
+        self.proxies.push(proxy);
+        Ok(())
+    }
+
+    /// Handshakes so far.
+    pub(crate) fn handshakes(&self) -> u64 {
+        self.traffic.as_ref().map_or(0, Traffic::handshakes)
+    }
+
+    /// Every proxy has a leaf of this root and trusts nothing else.
+    pub(crate) async fn lives_under(&self, root: RootId) -> anyhow::Result<()> {
+        eventually("everybody lives under the one root", || async {
+            self.proxies.iter().all(|proxy| {
+                let holding = proxy.holding();
+                holding.root() == Some(root) && holding.trusted() == [root]
+            })
+        })
+        .await
+    }
+
+    /// Ends the traffic, in which nothing may have failed.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        let Talk { handshakes, failed } = self.traffic.take().context("it talks")?.stop().await?;
+        for agent in &mut self.agents {
+            agent.stop().await;
+        }
+        assert!(handshakes > 50, "only {handshakes} handshakes");
+        assert!(failed.is_empty(), "{} of {handshakes} failed: {:#?}", failed.len(), failed.first());
+        Ok(())
+    }
+}
