@@ -9,6 +9,7 @@ use plugin_key_file::{FileKeysPlugin, KdfCost};
 use plugin_manual::ManualPlugin;
 use plugin_remote::RemotePlugin;
 use plugin_self_signed::SelfSignedPlugin;
+use plugin_spire::SpirePlugin;
 use plugin_step_ca::StepCaPlugin;
 use plugin_vault::VaultPlugin;
 use plugins::memory::MemoryKeysPlugin;
@@ -47,6 +48,7 @@ fn built_in(registry: &mut Registry) {
     registry.add_authority(ManualPlugin);
     registry.add_authority(VaultPlugin);
     registry.add_authority(StepCaPlugin);
+    registry.add_authority(SpirePlugin);
     registry.add_key_backend(MemoryKeysPlugin);
 }
 
