@@ -7,12 +7,13 @@ use anyhow::bail;
 use crate::cache::Cache;
 use crate::debian::{self, CURL, OPENSSL, PYTHON_VENV};
 use crate::peers::{self, table};
+use crate::plugins::SOFTHSM;
 use crate::{house, process};
 
 /// Installs what tests talk to, then runs every test of the workspace, documentation examples included.
 /// `arguments` go to `cargo test`.
 pub(crate) fn test(root: &Path, arguments: &[String]) -> anyhow::Result<()> {
-    debian::ensure(&[&OPENSSL, &CURL, &PYTHON_VENV])?;
+    debian::ensure(&[&OPENSSL, &CURL, &PYTHON_VENV, &SOFTHSM])?;
     let cache = Cache::from_environment()?;
     peers::install(&cache, &[table::ENVOY, table::PYTHON, table::GRPCURL, table::OPENBAO, table::STEP_CA])?;
     let mut tests = process::cargo(root);

@@ -30,7 +30,8 @@ pub(crate) struct BuiltIn {
     pub(crate) packages: &'static [&'static Package],
 }
 
-const SOFTHSM: Package = Package { name: "softhsm2", proof: &["softhsm2-util", "--version"] };
+/// SoftHSM, a token of PKCS#11 in files.
+pub(crate) const SOFTHSM: Package = Package { name: "softhsm2", proof: &["softhsm2-util", "--version"] };
 
 const fn built_in(name: &'static str, room: &'static str, peers: &'static [&'static str]) -> BuiltIn {
     BuiltIn { name, room, feature: None, peers, packages: &[] }
