@@ -6,6 +6,8 @@ use integration_tests::mesh::{Cacerts, LiveMesh, MeshPlan, PythonAuthority, even
 use proto::banyan::admin::v1::Rotation;
 use trust::RootId;
 
+use crate::parts::{Human, OpenBao, SoftHsm};
+
 /// Leaves that outlive the chain: nobody waits for their ends, all are renewed early.
 const LIFE: u64 = 3_600;
 /// Longest time of one link.
@@ -62,27 +64,55 @@ async fn signs(mesh: &LiveMesh, authority: &str) -> anyhow::Result<RootId> {
     Ok(root)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_root_goes_from_authority_to_authority_and_no_handshake_fails() -> anyhow::Result<()> {
+/// Names the folder of the token to the child.
+const TOKEN: &str = "BANYAN_TEST_CHAIN_TOKEN";
+const NAME: &str = "links::the_root_goes_from_authority_to_authority_and_no_handshake_fails";
+
+/// The module of the token reads its place from the environment of its process, so the test runs once more in a child.
+#[test]
+fn the_root_goes_from_authority_to_authority_and_no_handshake_fails() -> anyhow::Result<()> {
+    if let Some(folder) = std::env::var_os(TOKEN) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        return runtime.block_on(chain(&SoftHsm::at(folder.into())));
+    }
+    let folder = tempfile::tempdir()?;
+    let token = SoftHsm::make(folder.path())?;
+    let child = std::process::Command::new(std::env::current_exe()?)
+        .args([NAME, "--exact", "--nocapture"])
+        .env(TOKEN, folder.path())
+        .env("SOFTHSM2_CONF", token.conf())
+        .output()?;
+    let said = String::from_utf8_lossy(&child.stdout);
+    println!("{said}{}", String::from_utf8_lossy(&child.stderr));
+    assert!(child.status.success() && said.contains("1 passed"), "{}", child.status);
+    Ok(())
+}
+
+async fn chain(token: &SoftHsm) -> anyhow::Result<()> {
     let (cacerts, python) = (Cacerts::make().await?, PythonAuthority::started().await?);
+    let (bao, human) = (OpenBao::start().await?, Human::begin()?);
     let sections = [
         "[authority.main]\nplugin = \"self-signed\"\n".to_owned(),
         cacerts.section("cacerts", "exclusive = true"),
+        bao.section("openbao"),
+        token.section("token")?,
         python.section("python"),
+        human.section("offline"),
         "[authority.last]\nplugin = \"self-signed\"\n".to_owned(),
     ];
     let plan = MeshPlan { life: LIFE, agents: 3, clients: 0, sections: sections.concat() };
     let mesh = LiveMesh::of(&plan, &()).await?;
     let began = Instant::now();
     let mut roots = vec![signs(&mesh, "main").await?];
-    for authority in ["cacerts", "python", "last"] {
+    for authority in ["cacerts", "openbao", "token", "python", "offline", "last"] {
         roots.push(link(&mesh, authority).await?);
     }
     roots.sort_unstable();
     roots.dedup();
-    assert_eq!(roots.len(), 4, "no root came twice");
+    assert_eq!(roots.len(), 7, "no root came twice");
     let took = began.elapsed();
     let talk = mesh.stop().await?;
+    human.stopped().await?;
     println!("{} handshakes, {} failed, {:.1} s", talk.handshakes, talk.failed.len(), took.as_secs_f64());
     assert!(talk.handshakes > 500, "only {} handshakes", talk.handshakes);
     assert!(talk.failed.is_empty(), "{:#?}", talk.failed.first());

@@ -5,5 +5,5 @@
 
 mod links;
 mod migration;
-mod throughput;
+mod parts;
 mod trouble;
