@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use plugins::call::shown;
 use plugins::{CallContext, Health, HealthState, RequestId, RootAuthority};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
@@ -38,7 +39,7 @@ async fn trouble(authority: &Arc<dyn RootAuthority>, context: &CallContext) -> O
     let health = tokio::time::timeout(CHECK_WITHIN, authority.check(context)).await;
     let health =
         health.unwrap_or_else(|_| Health::down(format!("no answer within {} s", CHECK_WITHIN.as_secs())));
-    (health.state != HealthState::Ok).then_some(health.detail)
+    (health.state != HealthState::Ok).then(|| shown(&health.detail))
 }
 
 fn note(troubles: &mut AuthorityTroubles, name: &str, trouble: Option<String>) -> bool {

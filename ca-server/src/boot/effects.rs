@@ -13,7 +13,10 @@ use async_trait::async_trait;
 use host::Disk;
 use issuance::SnapshotCell;
 use plugins::ca_certificate::build_issuer_csr;
-use plugins::checks::{IssuerExpectation, RootsExpectation, check_issuer_answer, check_roots, prove_key};
+use plugins::call::shown;
+use plugins::checks::{
+    IssuerExpectation, RootsExpectation, Unsafe, check_issuer_answer, check_roots, prove_key,
+};
 use plugins::{
     CallContext, IssuerRequest, KeyBackend, KeySpec, PluginError, RequestId, RootAuthority, RootSet,
     StageRequest, UpperState,
@@ -296,9 +299,13 @@ fn context(key: &str) -> Result<CallContext, EffectError> {
 }
 
 fn signing_root(set: &RootSet) -> Result<Vec<u8>, EffectError> {
-    let is_signing = |der: &&Vec<u8>| set.signing == Some(RootId::of(der));
+    if set.roots.is_empty() {
+        return Err(plugin(Unsafe::NoRootsLeft.into()));
+    }
+    let Some(signing) = set.signing else { return Err(refused("the authority names no signing root")) };
+    let is_signing = |der: &&Vec<u8>| RootId::of(der) == signing;
     let root = set.roots.iter().find(is_signing).cloned();
-    root.ok_or_else(|| refused("the authority names no signing root"))
+    root.ok_or_else(|| plugin(Unsafe::SigningNotAnnounced(signing).into()))
 }
 
 /// The root of a tier above that is new here. The first root of all is the one that signs there, while it is the only one:
@@ -326,12 +333,15 @@ fn retired(state: &State) -> BTreeSet<RootId> {
 }
 
 fn plugin(error: PluginError) -> EffectError {
+    let said = shown(&error.to_string());
     match &error {
         PluginError::RateLimited { retry_after } => {
-            EffectError::NotYet { reason: error.to_string(), retry_after: *retry_after }
+            EffectError::NotYet { reason: said, retry_after: *retry_after }
         }
-        error if error.may_be_repeated() => unavailable(error),
-        error => refused(&error.to_string()),
+        // Operators and alarms find it by this word and the reason, which is one of a closed set.
+        PluginError::Unsafe(fault) => refused(&format!("PluginInvalid{{{}}}: {said}", fault.reason())),
+        error if error.may_be_repeated() => unavailable(&said),
+        _ => refused(&said),
     }
 }
 
