@@ -251,8 +251,10 @@ mod tests {
     #[test]
     fn a_new_plugin_is_in_order_compiles_and_passes_the_suite() {
         let scratch = scratch_copy();
+        let complaints = || house::check(scratch.path()).map_err(|error| error.to_string());
+        let before = complaints();
         run(scratch.path(), "big-ca", None).unwrap();
-        house::check(scratch.path()).unwrap();
+        assert_eq!(complaints(), before, "a new plugin brings no disorder");
         let mut tests = process::cargo(scratch.path());
         process::run(tests.args(["test", "--offline", "--quiet", "--package", "plugin-big-ca"])).unwrap();
     }
