@@ -11,7 +11,7 @@ use plugins::memory::MemoryKeys;
 use plugins::state::MemoryState;
 use plugins::{AuthorityDeps, AuthorityPlugin, PluginError, RootAuthority};
 use plugins_conformance::authority::{Subject, run as try_rules};
-use plugins_conformance::{Broken, Report};
+use plugins_conformance::{Broken, REPORT_DIR, Report};
 use serde_json::{Value, json};
 use trust::TrustDomain;
 use trust::randomness::random_bytes;
@@ -46,12 +46,14 @@ async fn check(options: &PluginCheckOptions) -> Result<(), Failure> {
     let open = opener(settings, trust_domain.clone())?;
     let tag: [u8; 8] = random_bytes(&OsRandomness::default());
     let subject = Subject::new(open, trust_domain, Arc::new(SystemClock));
-    let report = try_rules(&subject.run_named(format!("check-{:016x}", u64::from_be_bytes(tag)))).await;
+    let subject = subject.run_named(format!("check-{:016x}", u64::from_be_bytes(tag)));
+    let report = try_rules(&subject.variant(plugin.plugin_name())).await;
     show(options, &report)?;
+    leave(&report)?;
     match report.failed().as_slice() {
         [] => Ok(()),
         failed => Err(Failure::Failed(anyhow::anyhow!(
-            "{} rules are broken: {}; docs/plugins/rules.md explains each",
+            "{} rules are broken: {}; docs/plugins/conformance.md explains each",
             failed.len(),
             failed.join(", ")
         ))),
@@ -76,6 +78,15 @@ fn opener(
     Ok(move || open().unwrap_or_else(|_| Arc::clone(&first)))
 }
 
+/// Leaves the report in the directory that the environment names, as tests do.
+fn leave(report: &Report) -> Result<(), Failure> {
+    let Some(directory) = std::env::var_os(REPORT_DIR).filter(|value| !value.is_empty()) else {
+        return Ok(());
+    };
+    let left = report.export(Path::new(&directory));
+    left.map(drop).map_err(|error| Failure::Failed(anyhow::anyhow!("{REPORT_DIR}: {error}")))
+}
+
 fn show(options: &PluginCheckOptions, report: &Report) -> Result<(), Failure> {
     if !options.json {
         return output::line(report.to_string().trim_end());
@@ -88,6 +99,7 @@ fn show(options: &PluginCheckOptions, report: &Report) -> Result<(), Failure> {
         }
     };
     output::json(&json!({
+        "subject": report.subject(),
         "passed": report.passed().len(),
         "failed": report.failed().len(),
         "skipped": report.skipped().len(),
