@@ -209,7 +209,9 @@ reasons! {
     LedgerStopped = "LEDGER_STOPPED", FailedPrecondition, None;
     /// One write of the ledger failed and was taken back.
     LedgerWriteFailed = "LEDGER_WRITE_FAILED", Unavailable, Some(2);
-    /// The key backend is busy or away.
+    /// More leaves are asked for than the key backend signs.
+    KeyBackendBusy = "KEY_BACKEND_BUSY", ResourceExhausted, Some(1);
+    /// The key backend is away.
     KeyBackendUnavailable = "KEY_BACKEND_UNAVAILABLE", Unavailable, Some(5);
     /// The key backend refuses, or its key or issuer is wrong; an operator must act.
     KeyBackendRefused = "KEY_BACKEND_REFUSED", FailedPrecondition, None;
@@ -279,6 +281,10 @@ impl From<IdentityReserved> for Refusal {
 
 impl From<IssueError> for Refusal {
     fn from(error: IssueError) -> Self {
+        if let IssueError::Sign(SignError::Key(KeyError::Busy { retry_after })) = &error {
+            let text = "more leaves are asked for than the server's key signs; come again";
+            return Self { retry_after: Some(*retry_after), ..Self::new(Reason::KeyBackendBusy, text) };
+        }
         let reason = match &error {
             IssueError::Prepare(PrepareError::Lifetime(refused)) => lifetime_reason(refused),
             IssueError::Prepare(PrepareError::OtherTrustDomain) => Reason::IdentityNotEntitled,
@@ -379,6 +385,16 @@ mod tests {
         assert_eq!(retry.retry_delay, Some(Duration::from_secs(1)));
         let denied = Status::from(Refusal::new(Reason::KeyBlocked, "blocked"));
         assert!(denied.get_details_retry_info().is_none());
+    }
+
+    #[test]
+    fn a_busy_key_backend_is_resource_exhausted_with_its_own_wait() {
+        let retry_after = Duration::from_millis(2_500);
+        let busy = IssueError::Sign(SignError::Key(KeyError::Busy { retry_after }));
+        let status = Status::from(Refusal::from(busy));
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(status.get_details_error_info().unwrap().reason, "KEY_BACKEND_BUSY");
+        assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(retry_after));
     }
 
     #[test]

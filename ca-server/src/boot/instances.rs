@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use host::SystemClock;
 use plugin_banyan::BanyanPlugin;
 use plugin_file::FilePlugin;
 use plugin_key_file::{FileKeysPlugin, KdfCost};
 use plugin_manual::ManualPlugin;
+use plugin_pkcs11::Pkcs11Plugin;
 use plugin_remote::RemotePlugin;
 use plugin_self_signed::SelfSignedPlugin;
 use plugin_spire::SpirePlugin;
@@ -14,21 +16,27 @@ use plugin_step_ca::StepCaPlugin;
 use plugin_vault::VaultPlugin;
 use plugins::memory::MemoryKeysPlugin;
 use plugins::{AuthorityDeps, ConfigProblem, KeyBackend, Registry, RegistryError, RootAuthority};
+use trust::Clock;
 
 use super::authority_state::FileState;
 use super::layout::Layout;
 use super::open::blocking;
 use super::{BootError, Embedding, HostDeps};
-use crate::metered::{AuthorityCalls, Metered};
 use crate::config::{AuthorityConfig, Config, KeyBackendConfig, KeysConfig, Passphrase};
+use crate::metered::{AuthorityCalls, Metered};
 
 /// Root authorities by the name of their section.
 pub(crate) type Authorities = BTreeMap<String, Arc<dyn RootAuthority>>;
 
 /// The plugins of this program.
-pub(super) fn registry(layout: &Layout, deps: &HostDeps, embedding: &dyn Embedding) -> Registry {
+pub(super) fn registry(
+    config: &Config,
+    layout: &Layout,
+    deps: &HostDeps,
+    embedding: &dyn Embedding,
+) -> Registry {
     let mut registry = Registry::new();
-    built_in(&mut registry);
+    built_in(&mut registry, config, Arc::clone(&deps.clock));
     registry.add_key_backend(FileKeysPlugin {
         directory: layout.keys(),
         cost: KdfCost::default(),
@@ -39,34 +47,39 @@ pub(super) fn registry(layout: &Layout, deps: &HostDeps, embedding: &dyn Embeddi
     registry
 }
 
-/// The plugins that need nothing of this process.
-fn built_in(registry: &mut Registry) {
+/// The plugins that need nothing of the data directory.
+fn built_in(registry: &mut Registry, config: &Config, clock: Arc<dyn Clock>) {
     registry.add_authority(SelfSignedPlugin);
     registry.add_authority(FilePlugin);
     registry.add_authority(RemotePlugin);
-    registry.add_authority(BanyanPlugin);
-    registry.add_authority(ManualPlugin);
     registry.add_authority(VaultPlugin);
+    registry.add_authority(ManualPlugin);
     registry.add_authority(StepCaPlugin);
     registry.add_authority(SpirePlugin);
+    registry.add_authority(BanyanPlugin);
     registry.add_key_backend(MemoryKeysPlugin);
+    registry.add_key_backend(Pkcs11Plugin { base: config.directory().to_owned(), clock });
 }
 
 /// Opens the key backend; stretching a passphrase takes a moment.
 pub(super) async fn keys(config: &Config, registry: Arc<Registry>) -> Result<Arc<dyn KeyBackend>, BootError> {
     let mut settings = toml::Table::new();
     let backend = match config.keys() {
-        KeysConfig::Memory => "memory",
+        KeysConfig::Memory => "memory".to_owned(),
+        KeysConfig::Plugin(own) => {
+            settings = own.settings().clone();
+            own.backend().to_owned()
+        }
         KeysConfig::File { passphrase } => {
             let (field, value) = match passphrase {
                 Passphrase::File(path) => ("passphrase_file", path.to_string_lossy().into_owned()),
                 Passphrase::Env(name) => ("passphrase_env", name.clone()),
             };
             settings.insert(field.to_owned(), value.into());
-            "file"
+            "file".to_owned()
         }
     };
-    let opened = blocking(move || registry.open_key_backend(backend, &settings)).await?;
+    let opened = blocking(move || registry.open_key_backend(&backend, &settings)).await?;
     opened.map_err(|error| plugin_problem("keys", error))
 }
 
@@ -77,6 +90,7 @@ pub(super) struct Opener<'c> {
     pub(super) layout: &'c Layout,
     pub(super) deps: &'c HostDeps,
     pub(super) keys: &'c Arc<dyn KeyBackend>,
+    pub(super) calls: &'c AuthorityCalls,
 }
 
 impl Opener<'_> {
@@ -98,7 +112,6 @@ impl Opener<'_> {
             None => Arc::clone(self.keys),
             Some(own) => {
                 let (registry, own) = (Arc::clone(self.registry), own.clone());
-    pub(super) calls: &'c AuthorityCalls,
                 let opened = blocking(move || registry.open_key_backend(own.backend(), own.settings()));
                 opened.await?.map_err(|error| plugin_problem(&format!("authority.{name}.keys"), error))?
             }
@@ -116,9 +129,18 @@ impl Opener<'_> {
 /// Checks the settings of plugins without opening them.
 pub(super) fn plugin_problems(config: &Config, embedding: &dyn Embedding) -> Vec<ConfigProblem> {
     let mut registry = Registry::new();
-    built_in(&mut registry);
+    built_in(&mut registry, config, Arc::new(SystemClock));
     embedding.plugins(&mut registry);
-    config.root().authorities().values().flat_map(|authority| problems_of(authority, &registry)).collect()
+    let keys = match config.keys() {
+        KeysConfig::Plugin(own) => told("keys", "backend", checked_keys(own, &registry)),
+        KeysConfig::File { .. } | KeysConfig::Memory => Vec::new(),
+    };
+    let authorities = config.root().authorities().values();
+    authorities.flat_map(|authority| problems_of(authority, &registry)).chain(keys).collect()
+}
+
+fn checked_keys(keys: &KeyBackendConfig, registry: &Registry) -> Result<(), RegistryError> {
+    registry.key_backend(keys.backend())?.validate(keys.settings()).map_err(RegistryError::Config)
 }
 
 fn problems_of(authority: &AuthorityConfig, registry: &Registry) -> Vec<ConfigProblem> {
@@ -126,11 +148,7 @@ fn problems_of(authority: &AuthorityConfig, registry: &Registry) -> Vec<ConfigPr
     let checked = registry
         .authority(authority.plugin())
         .and_then(|plugin| plugin.validate(authority.settings()).map_err(RegistryError::Config));
-    let keys = authority.keys().map_or(Ok(()), |keys| {
-        registry
-            .key_backend(keys.backend())
-            .and_then(|plugin| plugin.validate(keys.settings()).map_err(RegistryError::Config))
-    });
+    let keys = authority.keys().map_or(Ok(()), |keys| checked_keys(keys, registry));
     let told = told(&section, "plugin", checked);
     told.into_iter().chain(self::told(&format!("{section}.keys"), "backend", keys)).collect()
 }

@@ -46,7 +46,7 @@ pub(super) async fn ground(
     embedding: &dyn Embedding,
 ) -> Result<Ground, BootError> {
     let store = embedding.record(Arc::new(record(layout, deps).await?));
-    let registry = Arc::new(instances::registry(layout, deps, embedding));
+    let registry = Arc::new(instances::registry(config, layout, deps, embedding));
     let keys = instances::keys(config, Arc::clone(&registry)).await?;
     let calls = AuthorityCalls::default();
     let opener = Opener { config, registry: &registry, layout, deps, keys: &keys, calls: &calls };

@@ -134,6 +134,8 @@ pub enum KeysConfig {
     /// `backend = "memory"`: keys die with the process, and the root with them. Needs
     /// `dangerously_keep_keys_in_memory = true`.
     Memory,
+    /// Any other `backend`, such as `pkcs11`, with all other keys of the section; the plugin checks them.
+    Plugin(KeyBackendConfig),
 }
 
 /// Where the passphrase of the key files is.
@@ -169,9 +171,9 @@ pub(super) fn root(
     {
         section.problem("issuer_lifetime", "is shorter than four times leaf.ttl_max; write at least that");
     }
+    let destroy_retired_keys = section.optional("destroy_retired_keys", "true or false").unwrap_or(false);
     let known = authorities.contains_key(&name) || (authorities.is_empty() && name == "main");
     if !known {
-    let destroy_retired_keys = section.optional("destroy_retired_keys", "true or false").unwrap_or(false);
         section.problem("authority", format_args!("there is no section [authority.{name}]; write one"));
     }
     section.close();
@@ -190,9 +192,9 @@ pub(super) fn root(
         issuer_lifetime: issuer_lifetime?,
         key: key?,
         issuer_key: issuer_key?,
+        destroy_retired_keys,
     })
 }
-        destroy_retired_keys,
 
 fn authority(name: &str, value: &toml::Value, problems: &mut Vec<ConfigProblem>) -> Option<AuthorityConfig> {
     let field = format!("authority.{name}");
@@ -250,6 +252,13 @@ pub(super) fn keys(
     directory: &Path,
     problems: &mut Vec<ConfigProblem>,
 ) -> Option<KeysConfig> {
+    if table
+        .get("backend")
+        .and_then(toml::Value::as_str)
+        .is_some_and(|name| !["file", "memory"].contains(&name))
+    {
+        return key_backend("keys", &table.clone().into(), problems).map(KeysConfig::Plugin);
+    }
     let mut section = Section::open("keys", table, problems);
     let memory = section.choice("backend", false, &[("file", false), ("memory", true)]);
     let danger: bool = section.optional("dangerously_keep_keys_in_memory", "true or false").unwrap_or(false);

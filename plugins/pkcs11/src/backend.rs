@@ -79,6 +79,7 @@ impl Pkcs11Keys {
             clock,
             standing: Mutex::<Standing>::default(),
             destroyed: AtomicU64::new(0),
+            known: Mutex::default(),
         });
         let specs = match Worker::new(Arc::clone(&token)).run(|desk| desk.specs()) {
             Ok(specs) => specs,

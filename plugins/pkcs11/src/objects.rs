@@ -106,7 +106,7 @@ impl Desk<'_> {
         let (is_destroyed, whole) = (self.is_destroyed(id)?, whole(id));
         let private = self.objects(ObjectClass::PRIVATE_KEY, &whole)?;
         if private.is_empty() && !is_destroyed {
-            return Ok(());
+            return self.token.may_lack(id);
         }
         if !is_destroyed {
             self.session.create_object(&[
@@ -123,6 +123,7 @@ impl Desk<'_> {
         for object in private.into_iter().chain(public) {
             self.session.destroy_object(object)?;
         }
+        self.token.forget(id);
         Ok(())
     }
 
@@ -141,7 +142,7 @@ impl Desk<'_> {
         let private = self.objects(ObjectClass::PRIVATE_KEY, &whole(id))?;
         let [private] = private.as_slice() else {
             return match private.len() {
-                0 => Ok(None),
+                0 => self.token.may_lack(id).map(|()| None),
                 several => Err(wrong(id, &format!("has {several} private keys"))),
             };
         };
@@ -149,7 +150,9 @@ impl Desk<'_> {
         let [public] = public.as_slice() else {
             return Err(wrong(id, &format!("has {} public keys", public.len())));
         };
-        self.found(id, *private, *public).map(Some)
+        let found = self.found(id, *private, *public)?;
+        self.token.learn(id);
+        Ok(Some(found))
     }
 
     fn found(&self, id: &KeyId, private: ObjectHandle, public: ObjectHandle) -> Result<Found, Trouble> {
@@ -200,6 +203,7 @@ impl Desk<'_> {
         let found = self.found(id, private, public)?;
         self.session.update_attributes(public, std::slice::from_ref(&finished))?;
         self.session.update_attributes(private, &[finished])?;
+        self.token.learn(id);
         Ok(found)
     }
 

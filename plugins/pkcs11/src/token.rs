@@ -1,5 +1,6 @@
 //! One token: how it is found, logged in to, and what is known of how it does.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,7 +12,7 @@ use cryptoki::mechanism::MechanismType;
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::{Slot, TokenInfo};
 use cryptoki::types::AuthPin;
-use plugins::KeyError;
+use plugins::{KeyError, KeyId};
 use trust::Clock;
 
 use crate::module::{Calls, Module};
@@ -43,6 +44,9 @@ pub(crate) struct Token {
     pub(crate) standing: Mutex<Standing>,
     /// Grows with every key that is destroyed: handles that were found before are looked for again.
     pub(crate) destroyed: AtomicU64,
+    /// Keys that were found on it. One that is not found any more, and was not destroyed, says that the token is gone:
+    /// modules answer a search on such a token with nothing.
+    pub(crate) known: Mutex<BTreeSet<KeyId>>,
 }
 
 /// What is known of a token.
@@ -188,6 +192,24 @@ impl Token {
     /// A number that grows with every key that is destroyed.
     pub(crate) fn destroyed(&self) -> u64 {
         self.destroyed.load(Ordering::Acquire)
+    }
+
+    /// Notes that a key is on it.
+    pub(crate) fn learn(&self, id: &KeyId) {
+        lock(&self.known).insert(id.clone());
+    }
+
+    /// Notes that a key was destroyed.
+    pub(crate) fn forget(&self, id: &KeyId) {
+        lock(&self.known).remove(id);
+    }
+
+    /// Whether a key that is not found may be taken for one that is not there.
+    pub(crate) fn may_lack(&self, id: &KeyId) -> Result<(), Trouble> {
+        match lock(&self.known).contains(id) {
+            false => Ok(()),
+            true => Err(Trouble::Lost(format!("key {id} was there and is not found"))),
+        }
     }
 
     /// Makes every thread forget its handles.

@@ -147,6 +147,12 @@ fn a_pulled_token_is_down_with_what_to_do_and_comes_back_by_itself() {
         keys.sign(&key.id, b"message", ALGORITHM).await.expect("signs");
         let other = keys.generate(&request("b"), KeySpec::P256).await.expect("key");
         hsm.pull();
+        for answer in join_all((0..8).map(|_| keys.sign(&key.id, b"message", ALGORITHM))).await {
+            assert!(
+                !matches!(answer, Err(KeyError::NotFound { .. } | KeyError::Permanent { .. })),
+                "{answer:?}"
+            );
+        }
         // Neither of these may say that there is no such key.
         let fresh = hsm.open("mesh", "threads = 1");
         for answer in [fresh.public(&other.id).await.err(), fresh.destroy(&other.id).await.err()] {
