@@ -1,9 +1,10 @@
 //! The chain: every kind of authority hands over to the next, and no handshake fails.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use integration_tests::mesh::{Cacerts, LiveMesh, MeshPlan, PythonAuthority, eventually};
 use proto::banyan::admin::v1::Rotation;
+use tokio::time::Instant;
 use trust::RootId;
 
 use crate::parts::{Human, OpenBao, SoftHsm};
