@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use host::{RealDisk, SystemClock};
@@ -63,8 +64,18 @@ async fn a_first_start_says_what_to_carry_and_serves_once_it_is_brought() -> any
         offline.bring(&name, &issuer)
     };
     let serve = async {
-        running = Some(start().await??);
-        anyhow::Ok(())
+        loop {
+            match start().await? {
+                // The former start is still letting go of its files.
+                Err(error) if error.to_string().contains("in use by") => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                started => {
+                    running = Some(started?);
+                    return anyhow::Ok(());
+                }
+            }
+        }
     };
     tokio::try_join!(carry, serve)?;
     let running = running.context("it serves")?;

@@ -176,8 +176,8 @@ impl ManualAuthority {
         let mut waiting: Vec<Ceremony> = Vec::new();
         for is_root in [true, false] {
             let of_kind = book.entries.iter().filter(|entry| entry.is_root() == is_root);
-            let unanswered = of_kind.filter(|entry| entry.answer.is_none()).filter(recent);
-            waiting.extend(unanswered.last().map(|entry| entry.ceremony.clone()));
+            let mut unanswered = of_kind.filter(|entry| entry.answer.is_none()).filter(recent);
+            waiting.extend(unanswered.next_back().map(|entry| entry.ceremony.clone()));
         }
         let (folder, known, now) = (self.folder(), book.known(), self.deps.clock.now());
         let told = blocking(move || waiting.iter().map(|one| tell(&folder, one, &known, now)).collect());
