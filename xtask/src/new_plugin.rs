@@ -138,7 +138,7 @@ fn listed(root: &Path, name: &Name) -> anyhow::Result<Vec<(PathBuf, String)>> {
         "plugin-remote = [\"plugin-self",
         &format!("{room} = [\"plugins-conformance\"]"),
     )?;
-    edits.into_list("house.toml", "ca-server = [", room)?;
+    edits.within("house.toml", "ca-server = [", room)?;
     edits.after("ca-server/Cargo.toml", "plugin-remote.workspace", &format!("{room}.workspace = true"))?;
     let instances = "ca-server/src/boot/instances.rs";
     edits.after(instances, "use plugin_remote::", &format!("use plugin_{snake}::{kind}Plugin;"))?;
@@ -174,7 +174,7 @@ impl Edits<'_> {
     }
 
     /// Adds a name to the list in the line that starts so.
-    fn into_list(&mut self, path: &str, start: &str, name: &str) -> anyhow::Result<()> {
+    fn within(&mut self, path: &str, start: &str, name: &str) -> anyhow::Result<()> {
         self.at(path, start, |line| {
             let (head, list) = line.split_once('[').unwrap_or((line, ""));
             let mut names: Vec<&str> =
