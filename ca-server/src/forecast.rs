@@ -29,9 +29,23 @@ pub(crate) fn of(ca: &Ca, state: &State) -> Vec<String> {
             None => format!("subscriber {name} must confirm by its word: `banyan subscriber confirm {name}`"),
         });
     }
+    let mut last_issuer = None;
+    for tier in ca.below.tiers() {
+        let Some(until) = tier.until(&ca.policy, now) else { continue };
+        last_issuer = last_issuer.max(Some(until));
+        let name = &tier.name;
+        said.push(format!(
+            "tier {name} must report each step, or is waited for until its last issuer ends at {until}"
+        ));
+    }
     if let Some(entry) = state.signer().and_then(|signer| state.roots.get(&signer.root)) {
         said.push(format!("the root that signs ends at {}", entry.not_after));
-        if !entry.exclusive {
+        if ca.above.has(entry.authority.as_str()) {
+            said.push(
+                "it is a root of the tier above, whose rotations are followed here: start them there"
+                    .to_owned(),
+            );
+        } else if !entry.exclusive {
             said.push(
                 "others issue under the root that signs: leaves of theirs are not counted, so whoever holds one should \
                  be a subscriber (`banyan subscriber add`), and the root goes only when somebody vouches that they have \
@@ -40,12 +54,13 @@ pub(crate) fn of(ca: &Ca, state: &State) -> Vec<String> {
             );
         }
     }
-    let gate = trust_at_most(ca, rows.all().latest_not_after, now);
+    let gate = trust_at_most(ca, rows.all().latest_not_after.max(last_issuer), now);
     said.push(format!(
         "if nobody confirms anything, the new root signs in {} s at the latest",
         gate.as_secs()
     ));
-    let most = ca.policy.rotation_at_most();
+    let tiers = last_issuer.map_or(Duration::ZERO, |last| trust_at_most(ca, Some(last), now));
+    let most = ca.policy.rotation_at_most().max(tiers.saturating_mul(2));
     said.push(format!("and the former root's last leaf ends {} s from now at the latest", most.as_secs()));
     said
 }
