@@ -10,6 +10,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use trust::{Root, Timestamp};
 
@@ -156,9 +157,12 @@ fn read_text(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
+/// Tells writes apart: one whose call was dropped may still go on beside the next.
+static WRITES: AtomicU64 = AtomicU64::new(0);
+
 fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
+    name.push(format!(".{}-{}.new", std::process::id(), WRITES.fetch_add(1, Ordering::Relaxed)));
     let new = path.with_file_name(name);
     let mut file = File::options().write(true).create(true).truncate(true).mode(0o644).open(&new)?;
     file.write_all(contents)?;
