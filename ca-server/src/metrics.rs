@@ -60,6 +60,8 @@ pub(crate) struct Live {
     pub(crate) agents_behind: Family<BehindLabel, Gauge>,
     /// Rows of leaves that may live, by root.
     pub(crate) live_rows: Family<RootLabel, Gauge>,
+    /// Signatures and other calls that wait for a place in the key backend of `[keys]`.
+    pub(crate) key_backend_waiting: Gauge,
     /// Rows waiting to be written.
     pub(crate) ledger_queue: Gauge,
     /// Rows of the last group commit.
@@ -196,6 +198,8 @@ impl Live {
         add("bundle_sequence", "Sequence of the bundle being served", &self.sequence);
         add("record_generation", "Generation of the record being served", &self.generation);
         add("agents_connected", "Agents with an open stream", &self.agents_connected);
+        let help = "Calls that wait for a place in the key backend of the issuers";
+        add("key_backend_waiting_calls", help, &self.key_backend_waiting);
         add("ledger_queue_rows", "Rows waiting to be written", &self.ledger_queue);
         add("ledger_batch_rows", "Rows of the last group commit", &self.ledger_batch);
         let help = "When the present phase of the record began";

@@ -74,6 +74,11 @@ pub trait KeyBackend: Send + Sync + Debug {
 
     /// How the backend is doing. Signs nothing, changes nothing, and answers within seconds.
     async fn check(&self) -> Health;
+
+    /// How many calls wait for a place in the backend, for metrics; none where calls never wait. Never blocks.
+    fn waiting(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// What a key backend is and can do.

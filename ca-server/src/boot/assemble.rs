@@ -116,11 +116,13 @@ pub(super) async fn assemble(
     };
     let ca = Arc::new(ca(config, deps, driver, (parts, &keys, &jwt)));
     // Weak: the metrics belong to the CA that they show.
-    let shown = Arc::downgrade(&ca);
+    let (shown, issuer_keys) = (Arc::downgrade(&ca), Arc::clone(&ground.keys));
     ca.metrics.refresh_with(move |live| {
         if let Some(ca) = shown.upgrade() {
             admin::gauges(&ca, live);
         }
+        live.key_backend_waiting
+            .set(issuer_keys.waiting().and_then(|calls| calls.try_into().ok()).unwrap_or(0));
     });
     let served = Sockets::bind(config).await?.serve(config, &ca, &tls)?;
     let checks = authority_health::watch(ground.authorities.clone(), told);

@@ -98,11 +98,6 @@ impl Pkcs11Keys {
         let description = KeyBackendDescription::new("pkcs11", env!("CARGO_PKG_VERSION"), specs);
         Ok(Self { name, description, pool })
     }
-
-    /// How many calls wait for a thread.
-    pub fn waiting(&self) -> usize {
-        self.pool.waiting()
-    }
 }
 
 impl Desk<'_> {
@@ -117,6 +112,10 @@ impl Desk<'_> {
 impl KeyBackend for Pkcs11Keys {
     fn describe(&self) -> KeyBackendDescription {
         self.description.clone()
+    }
+
+    fn waiting(&self) -> Option<usize> {
+        Some(self.pool.waiting())
     }
 
     async fn generate(&self, request_id: &RequestId, spec: KeySpec) -> Result<KeyHandle, KeyError> {
