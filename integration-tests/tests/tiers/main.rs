@@ -6,3 +6,4 @@ mod dead;
 mod follow;
 mod operator;
 mod site;
+mod weakened;

@@ -1,7 +1,8 @@
 //! What operators do at the top is followed below, and refused there.
 
-use proto::banyan::admin::v1::Verb;
+use proto::banyan::admin::v1::{Rotation, Verb};
 use tonic::Code;
+use trust::RootId;
 
 use crate::site::{Mesh, Site};
 
@@ -32,23 +33,58 @@ async fn an_abort_at_the_top_is_followed_and_the_verbs_belong_to_the_top() -> an
     mesh.stop().await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_rollback_at_the_top_is_followed_and_so_is_the_way_forward() -> anyhow::Result<()> {
+/// A top and a tier below, both draining the old root, with the top held.
+async fn both_draining() -> anyhow::Result<(Site, Site, Mesh)> {
     let top = Site::top().await?;
     let below = Site::below(&top, "below").await?;
-    let old = top.root();
     let mesh = Mesh::over(&[&top, &below]).await?;
-    top.rotate("one", "auto").await?;
+    top.rotate("one", "manual").await?;
+    activate_when_open(&top, "go").await?;
     // Held, the old root stays in the bundle above, and so it does below.
-    top.in_phase("draining").await?;
     top.steer("hold", Verb::Hold).await?;
     below.in_phase("draining").await?;
+    Ok((top, below, mesh))
+}
+
+async fn activate_when_open(top: &Site, request_id: &str) -> anyhow::Result<()> {
+    let open = |rotation: &Rotation| {
+        rotation.phase == "distributing" && rotation.gate.as_ref().is_some_and(|gate| gate.open)
+    };
+    top.until("everybody trusts the new root", open).await?;
+    Ok(top.steer(request_id, Verb::Activate).await?)
+}
+
+fn rolled_back(rotation: &Rotation) -> bool {
+    rotation.phase == "draining" && rotation.rolled_back
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_at_the_top_is_followed() -> anyhow::Result<()> {
+    let (top, below, mesh) = both_draining().await?;
+    let old = RootId::from_bytes(&top.rotation().await?.from_root).unwrap();
     top.steer("back", Verb::Rollback).await?;
-    below.until("rolled back", |rotation| rotation.phase == "draining" && rotation.rolled_back).await?;
+    below.until("rolled back", rolled_back).await?;
     top.steer("resume", Verb::Resume).await?;
     for site in [&top, &below] {
         site.settled(old).await?;
     }
     mesh.lives_under(old).await?;
+    mesh.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_way_forward_after_a_rollback_is_followed() -> anyhow::Result<()> {
+    let (top, below, mesh) = both_draining().await?;
+    let new = RootId::from_bytes(&top.rotation().await?.to_root).unwrap();
+    top.steer("back", Verb::Rollback).await?;
+    below.until("rolled back", rolled_back).await?;
+    top.steer("resume", Verb::Resume).await?;
+    // The leaf gate takes a second at least, so the new root is still there.
+    top.steer("forward", Verb::Activate).await?;
+    activate_when_open(&top, "go-2").await?;
+    for site in [&top, &below] {
+        site.settled(new).await?;
+    }
+    mesh.lives_under(new).await?;
     mesh.stop().await
 }

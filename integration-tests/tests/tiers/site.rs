@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ca_server::{Config, HostDeps, Running, Server};
+use ca_server::{Config, Embedding, HostDeps, Running, Server};
 use host::SystemClock;
 use hyper_util::rt::TokioIo;
 use integration_tests::mesh::{
@@ -36,13 +36,19 @@ pub(crate) struct Site {
     /// What follows the section `[listen]`.
     extra: String,
     address: SocketAddr,
+    embedding: Arc<dyn Embedding + Send + Sync>,
     running: Option<Running>,
 }
 
 impl Site {
     /// A CA with a root of its own.
     pub(crate) async fn top() -> anyhow::Result<Self> {
-        Self::start(tempfile::tempdir()?, "").await
+        Self::top_in(Arc::new(())).await
+    }
+
+    /// As [`top`](Self::top), embedded in something.
+    pub(crate) async fn top_in(embedding: Arc<dyn Embedding + Send + Sync>) -> anyhow::Result<Self> {
+        Self::start(tempfile::tempdir()?, "", embedding).await
     }
 
     /// A CA one tier below another.
@@ -59,15 +65,19 @@ impl Site {
             "[root]\nauthority = \"upper\"\nissuer_lifetime = \"30m\"\n[authority.upper]\nplugin = \"banyan\"\n\
              address = \"{address}\"\nca_file = \"upper.pem\"\ntoken_file = \"upper.token\"\n"
         );
-        Self::start(home, &extra).await
+        Self::start(home, &extra, Arc::new(())).await
     }
 
-    async fn start(home: tempfile::TempDir, extra: &str) -> anyhow::Result<Self> {
+    async fn start(
+        home: tempfile::TempDir,
+        extra: &str,
+        embedding: Arc<dyn Embedding + Send + Sync>,
+    ) -> anyhow::Result<Self> {
         let passphrase = home.path().join("passphrase");
         std::fs::write(&passphrase, "correct horse battery staple")?;
         std::fs::set_permissions(&passphrase, std::fs::Permissions::from_mode(0o600))?;
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut site = Self { home, extra: extra.to_owned(), address, running: None };
+        let mut site = Self { home, extra: extra.to_owned(), address, embedding, running: None };
         site.up().await?;
         Ok(site)
     }
@@ -81,7 +91,8 @@ impl Site {
              ip_addresses = [\"127.0.0.1\"]\n{extra}{LIMITS}"
         );
         let config = Config::parse(&text, self.home.path())?;
-        let running = Box::pin(Server::start(config, HostDeps::system())).await?;
+        let running =
+            Box::pin(Server::start_with(config, HostDeps::system(), self.embedding.as_ref())).await?;
         self.address = running.grpc_addr;
         self.running = Some(running);
         Ok(())
@@ -245,13 +256,19 @@ impl Mesh {
     }
 
     /// Ends the traffic, in which nothing may have failed.
-    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
-        let Talk { handshakes, failed } = self.traffic.take().context("it talks")?.stop().await?;
-        for agent in &mut self.agents {
-            agent.stop().await;
-        }
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        let Talk { handshakes, failed } = self.talk().await?;
         assert!(handshakes > 50, "only {handshakes} handshakes");
         assert!(failed.is_empty(), "{} of {handshakes} failed: {:#?}", failed.len(), failed.first());
         Ok(())
+    }
+
+    /// Ends the traffic, and says what came of it.
+    pub(crate) async fn talk(mut self) -> anyhow::Result<Talk> {
+        let talk = self.traffic.take().context("it talks")?.stop().await?;
+        for agent in &mut self.agents {
+            agent.stop().await;
+        }
+        Ok(talk)
     }
 }
