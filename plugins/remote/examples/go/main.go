@@ -1,10 +1,6 @@
-// A root authority for Banyan in Go: its own root, kept in one directory.
-//
-//	go run . DIRECTORY SOCKET
-//
-// What it makes is in DIRECTORY: one JSON file, replaced atomically before every answer, keys included. They are not
-// encrypted: this is an example. pluginv1 is generated from proto/protos/banyan/plugin/v1/plugin.proto by protoc-gen-go
-// and protoc-gen-go-grpc.
+// A root authority for Banyan in Go: its own root, kept in one directory: go run . DIRECTORY SOCKET
+// DIRECTORY has one JSON file, replaced before every answer, keys included and not encrypted: this is an example.
+// pluginv1 is generated from proto/protos/banyan/plugin/v1/plugin.proto by protoc-gen-go and protoc-gen-go-grpc.
 package main
 
 import (
@@ -34,18 +30,11 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-type root struct {
-	Request, Asked, Domain string
-	Der, Key               []byte
-}
-
-type issuer struct{ Asked, Der []byte }
-
 type book struct {
 	Generation uint64
 	Signing    []byte
-	Roots      []root
-	Issuers    map[string]issuer
+	Roots      map[string][2][]byte // by id in hexadecimal: certificate and key
+	Answers    map[string][2][]byte // by request id: what was asked, and the certificate
 }
 
 type plugin struct {
@@ -58,7 +47,7 @@ type plugin struct {
 func over[T any](p *plugin, f func(*book) (T, error)) (answer T, err error) {
 	p.turn.Lock()
 	defer p.turn.Unlock()
-	b, path := &book{Issuers: map[string]issuer{}}, filepath.Join(p.directory, "book.json")
+	b, path := &book{Roots: map[string][2][]byte{}, Answers: map[string][2][]byte{}}, filepath.Join(p.directory, "book.json")
 	before, err := os.ReadFile(path)
 	if err == nil {
 		err = json.Unmarshal(before, b)
@@ -76,46 +65,42 @@ func over[T any](p *plugin, f func(*book) (T, error)) (answer T, err error) {
 	return answer, durable(path, after)
 }
 
-// The file, then the name.
+// The file, then the name. A file that could not be opened fails whatever is done with it.
 func durable(path string, data []byte) error {
-	file, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
+	file, opened := os.OpenFile(path+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	_, written := file.Write(data)
+	if err := errors.Join(opened, written, file.Sync(), file.Close()); err != nil {
 		return err
 	}
-	defer file.Close()
-	_, failed := file.Write(data)
-	if err := errors.Join(failed, file.Sync()); err != nil {
-		return err
-	}
-	failed = os.Rename(path+".tmp", path)
-	directory, err := os.Open(filepath.Dir(path))
-	return errors.Join(failed, err, directory.Sync(), directory.Close())
+	renamed := os.Rename(path+".tmp", path)
+	directory, opened := os.Open(filepath.Dir(path))
+	return errors.Join(renamed, opened, directory.Sync(), directory.Close())
 }
 
-func (b *book) root(id []byte) *root {
-	for i := range b.Roots {
-		if sum := sha256.Sum256(b.Roots[i].Der); bytes.Equal(sum[:], id) {
-			return &b.Roots[i]
-		}
+// The certificate that this request got before, or the one that f makes for it.
+func (b *book) once(id, asked string, f func() ([]byte, error)) ([]byte, error) {
+	if known, found := b.Answers[id]; found && string(known[0]) == asked {
+		return known[1], nil
+	} else if found {
+		return nil, status.Error(codes.AlreadyExists, "this request id was used for something else")
 	}
-	return nil
+	der, err := f()
+	b.Answers[id] = [2][]byte{[]byte(asked), der}
+	return der, err
 }
 
-func template(role, domain string, life time.Duration) *x509.Certificate {
+func template(role, domain string, seconds int64) *x509.Certificate {
 	serial, _ := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
-	now := time.Now()
 	return &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: fmt.Sprintf("Go example %s %x", role, serial)},
-		NotBefore: now.Add(-time.Minute), NotAfter: now.Add(life),
-		IsCA: true, BasicConstraintsValid: true, MaxPathLen: -1,
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-		URIs:     []*url.URL{{Scheme: "spiffe", Host: domain}},
+		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Duration(seconds) * time.Second),
+		IsCA: true, BasicConstraintsValid: true, MaxPathLen: -1, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		URIs: []*url.URL{{Scheme: "spiffe", Host: domain}},
 	}
 }
 
 func (p *plugin) Handshake(_ context.Context, _ *pb.HandshakeRequest) (*pb.HandshakeResponse, error) {
-	can := []string{"stage"}
-	return &pb.HandshakeResponse{Version: 1, Name: "go-example", PluginVersion: "1", Capabilities: can}, nil
+	return &pb.HandshakeResponse{Version: 1, Name: "go-example", PluginVersion: "1", Capabilities: []string{"stage"}}, nil
 }
 
 func (p *plugin) Check(_ context.Context, _ *pb.CheckRequest) (*pb.CheckResponse, error) {
@@ -126,45 +111,36 @@ func (p *plugin) Roots(_ context.Context, _ *pb.RootsRequest) (*pb.RootSet, erro
 	return over(p, func(b *book) (*pb.RootSet, error) {
 		set := &pb.RootSet{Signing: b.Signing, Generation: b.Generation}
 		for _, r := range b.Roots {
-			set.Roots = append(set.Roots, r.Der)
+			set.Roots = append(set.Roots, r[0])
 		}
 		return set, nil
 	})
 }
 
+func (b *book) mint(q *pb.StageRootRequest) ([]byte, error) {
+	if q.KeyType != "p256" {
+		return nil, status.Error(codes.InvalidArgument, "the key type is p256")
+	}
+	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader) // Go's randomness never fails
+	t := template("root", q.TrustDomain, q.LifetimeSeconds)
+	der, failed := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
+	stored, err := x509.MarshalECPrivateKey(key)
+	b.Roots[fmt.Sprintf("%x", sha256.Sum256(der))] = [2][]byte{der, stored}
+	b.Generation++
+	return der, errors.Join(failed, err)
+}
+
 func (p *plugin) StageRoot(_ context.Context, q *pb.StageRootRequest) (*pb.StageRootResponse, error) {
 	return over(p, func(b *book) (*pb.StageRootResponse, error) {
-		answer := func(der []byte) *pb.StageRootResponse {
-			return &pb.StageRootResponse{Outcome: &pb.StageRootResponse_Root{Root: der}}
-		}
-		asked := fmt.Sprintf("%s %d %s", q.TrustDomain, q.LifetimeSeconds, q.KeyType)
-		for _, r := range b.Roots {
-			if r.Request == q.RequestId && r.Asked == asked {
-				return answer(r.Der), nil
-			} else if r.Request == q.RequestId {
-				return nil, status.Error(codes.AlreadyExists, "this request id was used for another root")
-			}
-		}
-		curve, known := map[string]elliptic.Curve{"p256": elliptic.P256(), "p384": elliptic.P384()}[q.KeyType]
-		if !known {
-			return nil, status.Error(codes.InvalidArgument, "key types are p256 and p384")
-		}
-		key, err := ecdsa.GenerateKey(curve, rand.Reader)
-		if err != nil {
-			return nil, err
-		}
-		t := template("root", q.TrustDomain, time.Duration(q.LifetimeSeconds)*time.Second)
-		der, failed := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
-		stored, err := x509.MarshalECPrivateKey(key)
-		b.Roots = append(b.Roots, root{q.RequestId, asked, q.TrustDomain, der, stored})
-		b.Generation++
-		return answer(der), errors.Join(failed, err)
+		asked := fmt.Sprintf("root %s %d %s", q.TrustDomain, q.LifetimeSeconds, q.KeyType)
+		der, err := b.once(q.RequestId, asked, func() ([]byte, error) { return b.mint(q) })
+		return &pb.StageRootResponse{Outcome: &pb.StageRootResponse_Root{Root: der}}, err
 	})
 }
 
 func (p *plugin) ActivateRoot(_ context.Context, q *pb.ActivateRootRequest) (*pb.ActivateRootResponse, error) {
 	return over(p, func(b *book) (*pb.ActivateRootResponse, error) {
-		if b.root(q.Root) == nil {
+		if _, found := b.Roots[fmt.Sprintf("%x", q.Root)]; !found {
 			return nil, status.Error(codes.NotFound, "this plugin has no such root")
 		}
 		if !bytes.Equal(b.Signing, q.Root) {
@@ -175,38 +151,35 @@ func (p *plugin) ActivateRoot(_ context.Context, q *pb.ActivateRootRequest) (*pb
 	})
 }
 
+func (b *book) sign(q *pb.SignIssuerRequest) ([]byte, error) {
+	r, found := b.Roots[fmt.Sprintf("%x", q.Root)]
+	if !found {
+		return nil, status.Error(codes.PermissionDenied, "this plugin has no such root")
+	}
+	csr, refused := x509.ParseCertificateRequest(q.Csr)
+	above, failed := x509.ParseCertificate(r[0])
+	key, err := x509.ParseECPrivateKey(r[1])
+	if refused != nil || csr.CheckSignature() != nil {
+		return nil, status.Error(codes.InvalidArgument, "the CSR does not prove possession of its key")
+	} else if err := errors.Join(failed, err); err != nil {
+		return nil, err
+	} else if above.URIs[0].Host != q.TrustDomain {
+		return nil, status.Error(codes.PermissionDenied, "that root is of another trust domain")
+	}
+	t := template("issuer", q.TrustDomain, q.TtlSeconds)
+	t.MaxPathLen, t.MaxPathLenZero = int(q.PathLen), q.PathLen == 0
+	if t.NotAfter.After(above.NotAfter) {
+		return nil, status.Error(codes.FailedPrecondition, "the root ends before the issuer would")
+	}
+	return x509.CreateCertificate(rand.Reader, t, above, csr.PublicKey, key)
+}
+
 func (p *plugin) SignIssuer(_ context.Context, q *pb.SignIssuerRequest) (*pb.SignIssuerResponse, error) {
 	return over(p, func(b *book) (*pb.SignIssuerResponse, error) {
-		answer := func(der []byte) *pb.SignIssuerResponse {
-			chain := &pb.IssuerChain{Certificates: [][]byte{der}}
-			return &pb.SignIssuerResponse{Outcome: &pb.SignIssuerResponse_Chain{Chain: chain}}
-		}
-		asked := fmt.Appendf(nil, "%x %x %s %d %d", q.Root, sha256.Sum256(q.Csr), q.TrustDomain, q.TtlSeconds, q.PathLen)
-		if known, found := b.Issuers[q.RequestId]; found && bytes.Equal(known.Asked, asked) {
-			return answer(known.Der), nil
-		} else if found {
-			return nil, status.Error(codes.AlreadyExists, "this request id was used for another issuer")
-		}
-		r := b.root(q.Root)
-		csr, err := x509.ParseCertificateRequest(q.Csr)
-		if r == nil || r.Domain != q.TrustDomain {
-			return nil, status.Error(codes.PermissionDenied, "this plugin has no such root for that trust domain")
-		} else if err != nil || csr.CheckSignature() != nil {
-			return nil, status.Error(codes.InvalidArgument, "the CSR does not prove possession of its key")
-		}
-		above, failed := x509.ParseCertificate(r.Der)
-		key, err := x509.ParseECPrivateKey(r.Key)
-		if err := errors.Join(failed, err); err != nil {
-			return nil, err
-		}
-		t := template("issuer", q.TrustDomain, time.Duration(q.TtlSeconds)*time.Second)
-		t.MaxPathLen, t.MaxPathLenZero = int(q.PathLen), q.PathLen == 0
-		if t.NotAfter.After(above.NotAfter) {
-			return nil, status.Error(codes.FailedPrecondition, "the root ends before the issuer would")
-		}
-		der, err := x509.CreateCertificate(rand.Reader, t, above, csr.PublicKey, key)
-		b.Issuers[q.RequestId] = issuer{asked, der}
-		return answer(der), err
+		asked := fmt.Sprintf("%x %x %s %d %d", q.Root, sha256.Sum256(q.Csr), q.TrustDomain, q.TtlSeconds, q.PathLen)
+		der, err := b.once(q.RequestId, asked, func() ([]byte, error) { return b.sign(q) })
+		chain := &pb.IssuerChain{Certificates: [][]byte{der}}
+		return &pb.SignIssuerResponse{Outcome: &pb.SignIssuerResponse_Chain{Chain: chain}}, err
 	})
 }
 
