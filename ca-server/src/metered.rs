@@ -12,9 +12,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use plugins::{
-    CallContext, CrossSign, CrossSignRequest, Description, Health, IssuerChain, IssuerRequest,
-    Outcome, PluginError, RetireRoots, RootAuthority, RootDer, RootSet, StageRequest, StageRoots, Ticket,
-    UpperTier, WatchRoots,
+    CallContext, CrossSign, CrossSignRequest, Description, Health, IssuerChain, IssuerRequest, Outcome,
+    PluginError, RetireRoots, RootAuthority, RootDer, RootSet, StageRequest, StageRoots, Ticket, UpperTier,
+    WatchRoots,
 };
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -65,10 +65,7 @@ struct UnderWay<'m> {
 
 impl Default for AuthorityCalls {
     fn default() -> Self {
-        Self {
-            calls: Family::default(),
-            seconds: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
-        }
+        Self { calls: Family::default(), seconds: Family::new_with_constructor(|| Histogram::new(BUCKETS)) }
     }
 }
 
@@ -101,7 +98,12 @@ impl Metered {
         let mut under_way = UnderWay { of: self, call, since, outcome: "given_up" };
         let answer = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
             let detail = format!("the plugin broke off with a panic: {}", words(panic.as_ref()));
-            tracing::error!(authority = &*self.name, call, detail, "a plugin is broken; report it to its author");
+            tracing::error!(
+                authority = &*self.name,
+                call,
+                detail,
+                "a plugin is broken; report it to its author"
+            );
             Err(PluginError::Transient { detail })
         });
         under_way.outcome = outcome(&answer);

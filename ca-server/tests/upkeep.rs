@@ -34,9 +34,12 @@ fn write_ca(directory: &Path, name: &str) -> RootId {
     params.not_after = rcgen::date_time_ymd(2090, 1, 1);
     let certificate = params.self_signed(&key).unwrap();
     let (cert, key) = (certificate.pem(), key.serialize_pem());
-    for (file, text) in
-        [("ca-cert.pem", &cert), ("ca-key.pem", &key), ("cert-chain.pem", &String::new()), ("root-cert.pem", &cert)]
-    {
+    for (file, text) in [
+        ("ca-cert.pem", &cert),
+        ("ca-key.pem", &key),
+        ("cert-chain.pem", &String::new()),
+        ("root-cert.pem", &cert),
+    ] {
         // As a volume is swapped: one file after the other, each whole.
         let fresh = directory.join(format!("{file}.new"));
         fs::write(&fresh, text).unwrap();

@@ -87,7 +87,8 @@ impl Upkeep {
     fn due(&self, state: &State, name: &str, authority: &dyn RootAuthority, set: &RootSet) -> Vec<Step> {
         let announced = |id: &RootId| set.roots.iter().any(|der| RootId::of(der) == *id);
         let mut steps = Vec::new();
-        if let Some(root) = to_activate(state, name).filter(|root| announced(root) && set.signing != Some(*root))
+        if let Some(root) =
+            to_activate(state, name).filter(|root| announced(root) && set.signing != Some(*root))
             && authority.staging().is_some()
         {
             steps.push(Step::Activate(root));
@@ -137,7 +138,11 @@ impl Upkeep {
         let authority = AuthorityName::parse(name).map_err(|error| error.to_string())?;
         tracing::info!(authority = name, root = %root.short(), "the authority signs with a new root: rotating to it");
         let asked = Event::RotationRequested { request_id, authority, mode: self.mode };
-        self.driver.submit_by(asked, &format!("authority {name}")).await.map(drop).map_err(|error| error.to_string())
+        self.driver
+            .submit_by(asked, &format!("authority {name}"))
+            .await
+            .map(drop)
+            .map_err(|error| error.to_string())
     }
 }
 
