@@ -136,3 +136,19 @@ async fn the_authority_hears_which_root_signs_and_destroys_the_key_of_the_former
         stop(running).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_may_have_key_files_of_its_own() {
+    let place = Place::durable(
+        "[authority.main]\nplugin = \"self-signed\"\n[authority.main.keys]\nbackend = \"file\"\npassphrase_file = \"own\"\n",
+    );
+    support::write_private(&place.path().join("own"), b"another passphrase of its own");
+    let files = |directory: &Path| fs::read_dir(directory).map(Iterator::count).unwrap_or_default();
+    let running = place.start().await.unwrap();
+    let root = sole_root(&running);
+    assert!(files(&place.data().join("authority/main/keys")) > 0, "the root's key is apart");
+    stop(running).await;
+    let running = place.start().await.unwrap();
+    assert_eq!(sole_root(&running), root);
+    stop(running).await;
+}

@@ -1,6 +1,7 @@
 //! The plugins of this program, and the instances that the configuration asks for.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use host::SystemClock;
@@ -15,7 +16,9 @@ use plugin_spire::SpirePlugin;
 use plugin_step_ca::StepCaPlugin;
 use plugin_vault::VaultPlugin;
 use plugins::memory::MemoryKeysPlugin;
-use plugins::{AuthorityDeps, ConfigProblem, KeyBackend, Registry, RegistryError, RootAuthority};
+use plugins::{
+    AuthorityDeps, ConfigProblem, KeyBackend, KeyBackendPlugin as _, Registry, RegistryError, RootAuthority,
+};
 use trust::Clock;
 
 use super::authority_state::FileState;
@@ -24,6 +27,9 @@ use super::open::blocking;
 use super::{BootError, Embedding, HostDeps};
 use crate::config::{AuthorityConfig, Config, KeyBackendConfig, KeysConfig, Passphrase};
 use crate::metered::{AuthorityCalls, Metered};
+
+/// The key backend that needs to know where the data directory is.
+const FILE_KEYS: &str = "file";
 
 /// Root authorities by the name of their section.
 pub(crate) type Authorities = BTreeMap<String, Arc<dyn RootAuthority>>;
@@ -37,14 +43,19 @@ pub(super) fn registry(
 ) -> Registry {
     let mut registry = Registry::new();
     built_in(&mut registry, config, Arc::clone(&deps.clock));
-    registry.add_key_backend(FileKeysPlugin {
-        directory: layout.keys(),
+    registry.add_key_backend(file_keys(layout.keys(), deps));
+    embedding.plugins(&mut registry);
+    registry
+}
+
+/// Encrypted key files in this directory.
+fn file_keys(directory: PathBuf, deps: &HostDeps) -> FileKeysPlugin {
+    FileKeysPlugin {
+        directory,
         cost: KdfCost::default(),
         disk: Arc::clone(&deps.disk),
         randomness: Arc::clone(&deps.randomness),
-    });
-    embedding.plugins(&mut registry);
-    registry
+    }
 }
 
 /// The plugins that need nothing of the data directory.
@@ -76,7 +87,7 @@ pub(super) async fn keys(config: &Config, registry: Arc<Registry>) -> Result<Arc
                 Passphrase::Env(name) => ("passphrase_env", name.clone()),
             };
             settings.insert(field.to_owned(), value.into());
-            "file".to_owned()
+            FILE_KEYS.to_owned()
         }
     };
     let opened = blocking(move || registry.open_key_backend(&backend, &settings)).await?;
@@ -111,9 +122,8 @@ impl Opener<'_> {
         let keys = match authority.keys() {
             None => Arc::clone(self.keys),
             Some(own) => {
-                let (registry, own) = (Arc::clone(self.registry), own.clone());
-                let opened = blocking(move || registry.open_key_backend(own.backend(), own.settings()));
-                opened.await?.map_err(|error| plugin_problem(&format!("authority.{name}.keys"), error))?
+                let opened = self.own_keys(name, own).await?;
+                opened.map_err(|error| plugin_problem(&format!("authority.{name}.keys"), error))?
             }
         };
         let clocks = (Arc::clone(&self.deps.clock), Arc::clone(&self.deps.randomness));
@@ -126,10 +136,32 @@ impl Opener<'_> {
     }
 }
 
+impl Opener<'_> {
+    /// The key backend of one authority. Key files are its own, apart from those of `[keys]`.
+    async fn own_keys(
+        &self,
+        name: &str,
+        own: &KeyBackendConfig,
+    ) -> Result<Result<Arc<dyn KeyBackend>, RegistryError>, BootError> {
+        let mut settings = own.settings().clone();
+        if own.backend() != FILE_KEYS {
+            let (registry, backend) = (Arc::clone(self.registry), own.backend().to_owned());
+            return blocking(move || registry.open_key_backend(&backend, &settings)).await;
+        }
+        if let Some(toml::Value::String(path)) = settings.get_mut("passphrase_file") {
+            *path = self.config.directory().join(&*path).to_string_lossy().into_owned();
+        }
+        let files = file_keys(self.layout.authorities().join(name).join("keys"), self.deps);
+        blocking(move || files.open(&settings).map_err(RegistryError::Config)).await
+    }
+}
+
 /// Checks the settings of plugins without opening them.
 pub(super) fn plugin_problems(config: &Config, embedding: &dyn Embedding) -> Vec<ConfigProblem> {
     let mut registry = Registry::new();
     built_in(&mut registry, config, Arc::new(SystemClock));
+    // Only asked whether settings are in order, so the directory does not matter.
+    registry.add_key_backend(file_keys(PathBuf::new(), &HostDeps::system()));
     embedding.plugins(&mut registry);
     let keys = match config.keys() {
         KeysConfig::Plugin(own) => told("keys", "backend", checked_keys(own, &registry)),
