@@ -119,7 +119,14 @@ impl Envoy {
         };
         let outcome = tokio::time::timeout(SOON, answered).await;
         outcome.with_context(|| format!("no answer over route {route}: {}", self.words()))?;
-        // What failed before the first certificate was there does not count.
+        self.reset_counters().await
+    }
+
+    /// Sets its counters to zero: what failed before both sides had their first certificates does not count.
+    ///
+    /// # Errors
+    /// When the admin page does not answer.
+    pub async fn reset_counters(&self) -> anyhow::Result<()> {
         http(self.admin, "POST", "/reset_counters").await.map(drop)
     }
 
