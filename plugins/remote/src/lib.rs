@@ -1,6 +1,6 @@
 //! Root authorities in other processes and languages: the protocol `banyan.plugin.v1` over a Unix socket or mTLS.
 //!
-//! [`RemoteAuthority`] calls a plugin and keeps the contract of [`RootAuthority`](plugins::RootAuthority) towards the core: deadlines,
+//! [`RemoteAuthority`] calls a plugin and keeps the contract of [`RootAuthority`] towards the core: deadlines,
 //! bounds on every message, errors by what comes next. [`PluginService`] is the other side, for plugins in Rust: it
 //! serves any `RootAuthority`. The specification is `proto/protos/banyan/plugin/v1/plugin.proto`.
 //!
