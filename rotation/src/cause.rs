@@ -196,7 +196,7 @@ pub enum Cause {
         wanted: Sequence,
     },
     /// The gate is closed.
-    #[error("the {gate} gate is closed by {}", listed(holds))]
+    #[error("the {gate} gate is closed: {}", listed(holds))]
     GateClosed {
         /// Which one.
         gate: GateName,

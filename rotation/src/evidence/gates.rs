@@ -61,7 +61,7 @@ pub enum Hold {
         until: Timestamp,
     },
     /// Holders of leaves have not applied the bundle.
-    #[error("{count} leaves whose holders have not applied the bundle, until {}", shown(*until))]
+    #[error("{} not applied the bundle, until {}", holders(*count), shown(*until))]
     Unproven {
         /// How many leaves.
         count: u64,
@@ -70,7 +70,7 @@ pub enum Hold {
         until: Option<Timestamp>,
     },
     /// Subscribers have not confirmed the bundle, and their staleness bounds are not over.
-    #[error("{count} subscribers have not confirmed the bundle, until {}", shown(*until))]
+    #[error("{} not confirmed the bundle, until {}", subscribers(*count, ["has", "have"]), shown(*until))]
     Subscribers {
         /// How many.
         count: u64,
@@ -79,13 +79,13 @@ pub enum Hold {
         until: Option<Timestamp>,
     },
     /// Subscribers that have no staleness bound have not confirmed.
-    #[error("{count} subscribers must confirm the bundle by name")]
+    #[error("{} must confirm the bundle by name", subscribers(*count, ["", ""]).trim_end())]
     UnboundedSubscribers {
         /// How many.
         count: u64,
     },
     /// Leaves live under the root that shall go.
-    #[error("{count} leaves are alive under root {}, until {}", root.short(), shown(*until))]
+    #[error("{} alive under root {}, until {}", leaves(*count), root.short(), shown(*until))]
     Live {
         /// How many.
         count: u64,
@@ -107,7 +107,7 @@ pub enum Hold {
         until: Option<Timestamp>,
     },
     /// Everything else is met; handshakes that began before may still be in flight.
-    #[error("handshakes in flight, for {} s more", left.as_secs_f64())]
+    #[error("handshakes in flight, for {} s more", rounded_up(*left))]
     Settling {
         /// How long.
         left: Duration,
@@ -314,6 +314,31 @@ impl Judge<'_> {
             self.holds.push(Hold::Settling { left });
         }
         Gate { name, holds: self.holds, opens_at_latest, rests_on: self.rests_on }
+    }
+}
+
+const fn rounded_up(left: Duration) -> u64 {
+    left.saturating_add(Duration::from_millis(999)).as_secs()
+}
+
+fn holders(count: u64) -> String {
+    match count {
+        1 => "1 leaf whose holder has".to_owned(),
+        count => format!("{count} leaves whose holders have"),
+    }
+}
+
+fn subscribers(count: u64, [one, many]: [&str; 2]) -> String {
+    match count {
+        1 => format!("1 subscriber {one}"),
+        count => format!("{count} subscribers {many}"),
+    }
+}
+
+fn leaves(count: u64) -> String {
+    match count {
+        1 => "1 leaf is".to_owned(),
+        count => format!("{count} leaves are"),
     }
 }
 

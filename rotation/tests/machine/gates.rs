@@ -27,7 +27,7 @@ fn a_gate_says_what_holds_it_and_when_it_opens_at_the_latest() {
     let waits = Evidence { subscribers, ..base() };
     assert_eq!(seen(&state, &waits), (vec![text.to_owned(), settling.to_owned()], Some(1_551)));
     let subscribers = Subscribers { unbounded: 1, ..Subscribers::default() };
-    let text = "1 subscribers must confirm the bundle by name";
+    let text = "1 subscriber must confirm the bundle by name";
     let waits = Evidence { subscribers, ..base() };
     assert_eq!(seen(&state, &waits), (vec![text.to_owned(), settling.to_owned()], None));
     let unread = Evidence { read: [].into(), ..base() };

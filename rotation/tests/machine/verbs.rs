@@ -13,14 +13,14 @@ fn activation_by_hand_is_judged_by_the_same_gate() {
         .refuses(
             activate("a", unproven),
             "activate_requested refused while distributing at generation 12: the trust gate is \
-             closed by 3 leaves whose holders have not applied the bundle, until \
+             closed: 3 leaves whose holders have not applied the bundle, until \
              1970-01-01T00:31:40Z, handshakes in flight, for 30 s more; it opens by itself at \
              1970-01-01T00:32:31Z at the latest",
         )
         .refuses(
             activate("a", evidence(1_100, 2, 10)),
             "activate_requested refused while distributing at generation 12: the trust gate is \
-             closed by handshakes in flight, for 30 s more; it opens by itself at \
+             closed: handshakes in flight, for 30 s more; it opens by itself at \
              1970-01-01T00:18:50Z at the latest",
         )
         .refuses(
