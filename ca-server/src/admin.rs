@@ -7,6 +7,7 @@ use proto::banyan::admin::v1::{
     StatusResponse,
 };
 use rotation::{IssuerEntry, Policy, RootEntry, State};
+use rotation_driver::EffectError;
 use trust::{Certificate, CertificateId, RootId, Timestamp};
 
 use crate::ca::Ca;
@@ -188,7 +189,14 @@ fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     }
     for trouble in ca.driver.troubles().borrow().iter() {
         let (what, attempts) = (trouble.pending.effect.name(), trouble.attempts);
-        conditions.push(format!("{what} failed {attempts} times: {}; it is tried again", trouble.last));
+        match &trouble.last {
+            EffectError::NotYet { reason, .. } => {
+                if waits_since(state).is_some_and(|since| now.since(since) > ca.evidence.alarm_after()) {
+                    conditions.push(format!("{what} waits: {reason}"));
+                }
+            }
+            last => conditions.push(format!("{what} failed {attempts} times: {last}; it is tried again")),
+        }
     }
     conditions.extend(explain::unanswered(ca, state));
     let settings = ca.issuer.profile().settings();
@@ -199,6 +207,16 @@ fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     conditions.extend(endings(state, &ca.policy, now));
     conditions.extend(waiting(state, ca.evidence.alarm_after(), now));
     conditions
+}
+
+/// Since when an effect that is not done yet may have been waiting.
+fn waits_since(state: &State) -> Option<Timestamp> {
+    let renewals = state.roots.values().filter_map(|entry| entry.renewal.as_ref());
+    let asked = renewals.map(|renewal| renewal.requested_at).min();
+    match state.phase.rotation() {
+        Some(_) => state.phase.since(),
+        None => asked.or_else(|| state.phase.since()),
+    }
 }
 
 /// Roots that end soon, said early enough that a rotation in which nobody confirms anything still ends before them.

@@ -10,7 +10,7 @@ use ledger::{Aggregates, EvidenceClass, LiveRow, RowFilter, RowKind};
 use proto::banyan::admin::v1::{Gate as GateMessage, Holder, Progress, Rotation as RotationMessage};
 use rotation::evidence::{Gate, GateName, gate};
 use rotation::{Cause, Event, Evidence, Phase, RequestId, Rotation, State, step};
-use rotation_driver::EvidenceSource as _;
+use rotation_driver::{EffectError, EvidenceSource as _};
 use trust::{RootId, Sequence, Timestamp};
 
 use crate::ca::Ca;
@@ -152,7 +152,10 @@ fn troubles(ca: &Ca) -> Vec<String> {
     let troubles = ca.driver.troubles().borrow().clone();
     let said = troubles.iter().map(|trouble| {
         let (effect, attempts) = (trouble.pending.effect.name(), trouble.attempts);
-        format!("{effect} was tried {attempts} times: {}; it is tried again", trouble.last)
+        match &trouble.last {
+            EffectError::NotYet { reason, .. } => format!("{effect} waits: {reason}"),
+            last => format!("{effect} was tried {attempts} times: {last}; it is tried again"),
+        }
     });
     said.collect()
 }

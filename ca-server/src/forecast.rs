@@ -54,15 +54,45 @@ pub(crate) fn of(ca: &Ca, state: &State) -> Vec<String> {
             );
         }
     }
+    let mut unbounded = ca.registry.subscribers().into_iter().filter(|(_, row)| row.staleness.is_none());
     let gate = trust_at_most(ca, rows.all().latest_not_after.max(last_issuer), now);
-    said.push(format!(
-        "if nobody confirms anything, the new root signs in {} s at the latest",
-        gate.as_secs()
-    ));
+    let first = unbounded.next();
+    let never = first.is_some();
+    said.push(match first {
+        Some((name, _)) => format!(
+            "the new root never signs by itself: the trust gate stays closed until {name}{} confirms",
+            match unbounded.count() {
+                0 => String::new(),
+                more => format!(", and {more} more without staleness bound,"),
+            }
+        ),
+        None => {
+            format!("if nobody confirms anything, the new root signs in {} s at the latest", gate.as_secs())
+        }
+    });
+    if is_unvouched(ca, state) {
+        said.push(
+            "the former root never leaves by itself: the leaf gate stays closed until somebody vouches for it"
+                .to_owned(),
+        );
+        return said;
+    }
     let tiers = last_issuer.map_or(Duration::ZERO, |last| trust_at_most(ca, Some(last), now));
     let most = ca.policy.rotation_at_most().max(tiers.saturating_mul(2));
-    said.push(format!("and the former root's last leaf ends {} s from now at the latest", most.as_secs()));
+    said.push(match never {
+        true => "the former root's last leaf ends only after that".to_owned(),
+        false => format!("and the former root's last leaf ends {} s from now at the latest", most.as_secs()),
+    });
     said
+}
+
+/// Whether others issue under the root that signs, and nobody has vouched that they stopped.
+fn is_unvouched(ca: &Ca, state: &State) -> bool {
+    let Some(root) = state.signer().map(|signer| signer.root) else { return false };
+    state.roots.get(&root).is_some_and(|entry| {
+        let is_above = ca.above.has(entry.authority.as_str());
+        !entry.exclusive && !is_above && ca.evidence.foreign(&root, entry).is_none()
+    })
 }
 
 const fn waited(kind: RowKind) -> &'static str {

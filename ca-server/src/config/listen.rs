@@ -209,5 +209,5 @@ pub(super) fn log(table: &toml::Table, problems: &mut Vec<ConfigProblem>) -> Opt
     let format = section.choice("format", LogFormat::Text, &words);
     let filter = section.optional("filter", "levels such as \"info,ca_server=debug\"");
     section.close();
-    Some(LogConfig { format: format?, filter: filter.unwrap_or_else(|| "info".to_owned()) })
+    Some(LogConfig { format: format?, filter: filter.unwrap_or_else(|| "info,cryptoki=off".to_owned()) })
 }
