@@ -39,7 +39,7 @@ pub enum Verb {
     Agent(AgentOptions),
     /// Make join tokens for agents
     Token(TokenOptions),
-    /// Look at roots
+    /// Look at roots, and vouch that nobody else issues under a shared one
     Root(RootOptions),
     /// Look at root authorities, and ask them how they are
     Authority(AuthorityOptions),
@@ -116,7 +116,7 @@ pub struct AgentOptions {
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
     /// Levels of the log by module, in the notation of tracing's environment filter
-    #[arg(long, env = "BANYAN_LOG", value_name = "FILTER", default_value = "info")]
+    #[arg(long, env = "BANYAN_LOG", value_name = "FILTER", default_value = "info,cryptoki=off")]
     pub log: String,
     /// Print something instead of running.
     #[command(subcommand)]
@@ -226,7 +226,7 @@ pub struct RootVouchOptions {
     #[arg(long, value_name = "WHO")]
     pub by: String,
     /// For how long nobody else has issued under it [default: from now on]
-    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "0s", hide_default_value = true, value_parser = humantime::parse_duration)]
     pub quiet_for: Duration,
     /// Print one JSON object
     #[arg(long)]

@@ -20,7 +20,7 @@ pub enum PluginAction {
 /// Options of `plugin check`.
 #[derive(Debug, Args)]
 pub struct PluginCheckOptions {
-    /// Where the plugin listens: unix:///path/to/socket
+    /// Where the plugin listens: unix:///path/to/socket, or unix:path from here
     #[arg(long, value_name = "ENDPOINT")]
     pub endpoint: String,
     /// Trust domain that the plugin may issue for

@@ -123,10 +123,10 @@ pub enum SubscriberAction {
         /// Its name
         name: String,
         /// Sequence of the bundle that it has [default: the present one]
-        #[arg(long, value_name = "N", default_value_t = 0)]
+        #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
         sequence: u64,
         /// Who says so, for the journal [default: the caller]
-        #[arg(long, value_name = "WHO", default_value = "")]
+        #[arg(long, value_name = "WHO", default_value = "", hide_default_value = true)]
         by: String,
     },
     /// Remove one: no gate waits for it any more

@@ -51,9 +51,14 @@ fn directory(options: &CeremonyOptions) -> Result<PathBuf, Failure> {
     let config = ca_server::Config::load(&options.config)
         .map_err(|error| Failure::Configuration(error.to_string()))?;
     let manual = config.root().authorities().values().filter(|authority| authority.plugin() == "manual");
+    let manual: Vec<_> = manual.collect();
+    if manual.is_empty() {
+        let text = format!("no authority of this configuration is `manual`: {}", options.config.display());
+        return Err(Failure::Usage(text));
+    }
     let wanted = options.authority.as_deref();
     let found: Vec<_> =
-        manual.filter(|authority| wanted.is_none_or(|name| authority.name() == name)).collect();
+        manual.into_iter().filter(|authority| wanted.is_none_or(|name| authority.name() == name)).collect();
     let [authority] = found.as_slice() else {
         return Err(Failure::Usage(format!(
             "{} sections [authority.NAME] with plugin \"manual\" fit in {}; name one with --authority, or its directory with \

@@ -65,14 +65,26 @@ async fn show(options: &RootShowOptions) -> Result<(), Failure> {
 
 async fn vouch(options: &RootVouchOptions) -> Result<(), Failure> {
     let roots = fetch(&options.target).await?;
+    let known = named(&roots, &options.root)?;
     let request = VouchRootRequest {
-        root: named(&roots, &options.root)?.id.clone(),
+        root: known.id.clone(),
         quiet_seconds: i64::try_from(options.quiet_for.as_secs()).unwrap_or(i64::MAX),
         by: options.by.clone(),
     };
     let mut client = admin_client::rotations(&options.target).await?;
     let root = client.vouch_root(request).await.map_err(|status| from_status(&status))?.into_inner();
-    if options.json { output::json(&as_json(&root)) } else { output::line(&as_text(&root)) }
+    if options.json {
+        return output::json(&as_json(&root));
+    }
+    output::line(&as_text(&root))?;
+    // The latest moment stands, whoever named it: somebody had seen a leaf.
+    if known.vouched_since != 0 && known.vouched_since == root.vouched_since {
+        let (by, since) = (&root.vouched_by, output::time(root.vouched_since));
+        output::line(&format!(
+            "this word changes nothing: a later one stands, by {by}, that nobody else has issued since {since}"
+        ))?;
+    }
+    Ok(())
 }
 
 /// The one root whose fingerprint begins so.
@@ -125,7 +137,7 @@ fn as_text(root: &Root) -> String {
         text.push_str(&format!(
             "\nissuer {}{}: {}, valid from {} to {}",
             output::hex(issuer.id.get(..8).unwrap_or_default()),
-            if issuer.active { " (signs)" } else { "" },
+            if issuer.active && root.state == "active" { " (signs)" } else { "" },
             issuer.subject,
             output::time(issuer.not_before),
             output::time(issuer.not_after),

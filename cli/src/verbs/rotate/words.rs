@@ -224,7 +224,7 @@ mod tests {
         };
         let gate = Gate {
             name: "trust".to_owned(),
-            summary: "the trust gate is closed by 1 leaves".to_owned(),
+            summary: "the trust gate is closed: 1 leaf".to_owned(),
             holds: vec!["1 leaves".to_owned()],
             opens_at_latest: 1_800_000_070,
             at: 1_800_000_058,

@@ -2,7 +2,7 @@
 
 use plugins::Outcome;
 
-use super::subject::{Trial, ready};
+use super::subject::{Trial, ready, same};
 use crate::report::{Verdict, demand, works};
 
 pub(super) async fn answers_survive(trial: &Trial<'_>) -> Verdict {
@@ -13,7 +13,7 @@ pub(super) async fn answers_survive(trial: &Trial<'_>) -> Verdict {
 
     let reopened = trial.reopened();
     let roots_again = works("roots after a restart", reopened.roots(&trial.context("roots")?).await)?;
-    demand(roots == roots_again, "the roots changed over a restart")?;
+    demand(same(roots, roots_again), "the roots changed over a restart")?;
     let again = reopened.sign_issuer(&trial.context("issuer-restart")?, &request).await;
     demand(issuer == ready(works("sign_issuer after a restart", again)?)?, "a restart made a second issuer")?;
     if let Some(staging) = reopened.staging() {

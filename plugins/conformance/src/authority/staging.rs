@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use plugins::RootSet;
 use trust::RootId;
 
-use super::subject::{ROOT_LIFETIME, Trial, denied};
+use super::subject::{ROOT_LIFETIME, Trial, denied, same};
 use crate::report::{Verdict, demand, works};
 
 pub(super) async fn same_request_same_root(trial: &Trial<'_>) -> Verdict {
@@ -49,13 +48,7 @@ pub(super) async fn activated_root_signs(trial: &Trial<'_>) -> Verdict {
     let first = trial.roots().await?;
     demand(first.signing == Some(root), "the activated root is not the signing one")?;
     works("activate again", activate.activate(&trial.context("activate-again")?, &root).await)?;
-    // Roots come in any order.
-    let sorted = |mut set: RootSet| {
-        set.roots.sort();
-        set
-    };
-    let again = trial.roots().await?;
-    demand(sorted(again) == sorted(first), "activating the signing root changed something")
+    demand(same(trial.roots().await?, first), "activating the signing root changed something")
 }
 
 pub(super) async fn activate_unknown_is_denied(trial: &Trial<'_>) -> Verdict {

@@ -267,6 +267,13 @@ impl Wait {
     }
 }
 
+/// Whether two answers tell the same: roots come in any order.
+pub(super) fn same(mut first: RootSet, mut second: RootSet) -> bool {
+    first.roots.sort();
+    second.roots.sort();
+    first == second
+}
+
 /// The answer that is there. One that comes later is no answer here.
 pub(super) fn ready<T>(outcome: Outcome<T>) -> Result<T, Broken> {
     match outcome {
