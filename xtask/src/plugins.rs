@@ -3,6 +3,7 @@
 //! Tests leave the conformance suite's reports in a directory (`BANYAN_CONFORMANCE_REPORT_DIR`); what is shown at the end
 //! is read from there. A built-in without a report has not conformed, whatever its tests say.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -28,36 +29,40 @@ pub(crate) struct BuiltIn {
     pub(crate) peers: &'static [&'static str],
     /// Packages of the operating system, likewise.
     pub(crate) packages: &'static [&'static Package],
+    /// The family of `integration-tests` that shows it in whole systems, if it has one of its own. A feature of the crate is
+    /// one of the family too.
+    pub(crate) family: Option<&'static str>,
 }
 
 /// SoftHSM, a token of PKCS#11 in files.
 pub(crate) const SOFTHSM: Package = Package { name: "softhsm2", proof: &["softhsm2-util", "--version"] };
 
 const fn built_in(name: &'static str, room: &'static str, peers: &'static [&'static str]) -> BuiltIn {
-    BuiltIn { name, room, feature: None, peers, packages: &[] }
+    BuiltIn { name, room, feature: None, peers, packages: &[], family: None }
 }
 
 /// Every built-in.
 pub(crate) const BUILT_INS: &[BuiltIn] = &[
     built_in("self-signed", "plugin-self-signed", &[]),
     built_in("file", "plugin-file", &[]),
-    built_in("remote", "plugin-remote", &["python"]),
+    BuiltIn { family: Some("remote"), ..built_in("remote", "plugin-remote", &["python"]) },
     built_in("vault", "plugin-vault", &["openbao"]),
-    BuiltIn { packages: &[&OPENSSL], ..built_in("manual", "plugin-manual", &[]) },
-    built_in("step-ca", "plugin-step-ca", &["step-ca"]),
+    BuiltIn { packages: &[&OPENSSL], family: Some("manual"), ..built_in("manual", "plugin-manual", &[]) },
+    BuiltIn { family: Some("external"), ..built_in("step-ca", "plugin-step-ca", &["step-ca"]) },
     BuiltIn {
         feature: Some("real-spire"),
+        family: Some("external"),
         ..built_in("spire", "plugin-spire", &["spire-server", "spire-agent"])
     },
-    built_in("banyan", "plugin-banyan", &[]),
+    BuiltIn { family: Some("tiers"), ..built_in("banyan", "plugin-banyan", &[]) },
     // new-plugin: further root authorities come above this line
     built_in("key-memory", "plugins-conformance", &[]),
     built_in("key-file", "plugin-key-file", &[]),
     BuiltIn { packages: &[&SOFTHSM], ..built_in("key-pkcs11", "plugin-pkcs11", &[]) },
 ];
 
-/// Families of whole systems about plugins, as far as they are there.
-const FAMILIES: [&str; 4] = ["remote", "external", "chain", "manual"];
+/// Families of whole systems about many plugins at once; run when no built-in is named.
+const FAMILIES_OF_ALL: [&str; 2] = ["chain", "throughput"];
 
 /// Installs the counterparts, runs the tests, and shows what came of each rule. `names` are built-ins; none means all.
 ///
@@ -81,11 +86,10 @@ pub(crate) fn run(root: &Path, names: &[String]) -> anyhow::Result<()> {
         tests.args(one.feature).env("BANYAN_CONFORMANCE_REPORT_DIR", &reports);
         note(format!("tests of {}", one.room), process::run(&mut tests));
     }
-    let there = |family: &str| root.join("integration-tests/tests").join(family).join("main.rs").is_file();
-    let with_families = wanted.iter().any(|one| one.name == "remote");
-    for family in FAMILIES.into_iter().filter(|family| with_families && there(family)) {
+    for (family, features) in families(&wanted, names.is_empty()) {
         let mut tests = process::cargo(root);
-        tests.args(["test", "--package", "integration-tests", "--test", family]);
+        tests.args(["test", "--no-fail-fast", "--package", "integration-tests", "--test", family]);
+        tests.args(features.iter().flat_map(|feature| ["--features", feature]));
         tests.env("BANYAN_CONFORMANCE_REPORT_DIR", &reports);
         note(format!("integration-tests, family {family}"), process::run(&mut tests));
     }
@@ -113,6 +117,20 @@ fn chosen(names: &[String]) -> anyhow::Result<Vec<&'static BuiltIn>> {
     Ok(BUILT_INS.iter().filter(wanted).collect())
 }
 
+/// The families to run, each once, with the features that its built-ins want.
+fn families(wanted: &[&BuiltIn], all: bool) -> BTreeMap<&'static str, BTreeSet<&'static str>> {
+    let mut families = BTreeMap::<_, BTreeSet<_>>::new();
+    for one in wanted {
+        if let Some(family) = one.family {
+            families.entry(family).or_default().extend(one.feature);
+        }
+    }
+    if all {
+        families.extend(FAMILIES_OF_ALL.map(|family| (family, BTreeSet::new())));
+    }
+    families
+}
+
 fn install(one: &BuiltIn) -> anyhow::Result<()> {
     let mut packages = one.packages.to_vec();
     if one.peers.contains(&"python") {
@@ -136,6 +154,17 @@ fn fresh_directory(root: &Path) -> anyhow::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_family_is_there_and_a_built_in_brings_its_own() {
+        let root = crate::repository_root().unwrap();
+        let all: Vec<_> = BUILT_INS.iter().collect();
+        for (family, _) in families(&all, true) {
+            assert!(root.join("integration-tests/tests").join(family).join("main.rs").is_file(), "{family}");
+        }
+        let spire: Vec<_> = BUILT_INS.iter().filter(|one| one.name == "spire").collect();
+        assert_eq!(families(&spire, false), BTreeMap::from([("external", BTreeSet::from(["real-spire"]))]));
+    }
 
     #[test]
     fn every_plugin_that_has_a_suite_is_a_built_in() {

@@ -4,6 +4,7 @@
 mod conformance;
 mod dead;
 mod follow;
+mod moving;
 mod operator;
 mod site;
 mod weakened;

@@ -1,0 +1,71 @@
+//! A mesh that stands alone moves below a tier, and away from it again.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use integration_tests::mesh::{LiveMesh, MeshPlan, SOON, eventually, write_private};
+use proto::banyan::admin::v1::{Rotation, VouchRootRequest};
+use trust::RootId;
+
+use crate::site::Site;
+
+/// Life of leaves, in seconds: short, since those under a root that others share are waited for to their end.
+const LIFE: u64 = 12;
+
+fn signing(mesh: &LiveMesh) -> anyhow::Result<RootId> {
+    Ok(mesh.ca.running().bundle().roots().first().context("an empty bundle")?.id())
+}
+
+fn assert_every_leaf_is_of(mesh: &LiveMesh, root: RootId) {
+    let held: Vec<_> = mesh.proxies.iter().map(|proxy| proxy.holding().root()).collect();
+    assert!(held.iter().all(|found| *found == Some(root)), "{held:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mesh_moves_below_a_tier_and_away_from_it_while_everybody_talks() -> anyhow::Result<()> {
+    let top = Site::top().await?;
+    let home = tempfile::tempdir()?;
+    let (token, roots) = (home.path().join("token"), home.path().join("upper.pem"));
+    write_private(&token, &top.add_tier("joiner").await?)?;
+    std::fs::write(&roots, top.bundle().pem().as_bytes())?;
+    let sections = format!(
+        "[authority.main]\nplugin = \"self-signed\"\n[authority.upper]\nplugin = \"banyan\"\naddress = \"{}\"\n\
+         ca_file = {roots:?}\ntoken_file = {token:?}\nforeign_leaf_max = \"5s\"\n",
+        top.address()
+    );
+    let mesh = LiveMesh::of(&MeshPlan { life: LIFE, agents: 3, clients: 0, sections }, &()).await?;
+    let first = signing(&mesh)?;
+
+    mesh.ca.rotate_to("onto", "upper").await?;
+    mesh.over("onto").await?;
+    assert_eq!(signing(&mesh)?, top.root());
+    assert_every_leaf_is_of(&mesh, top.root());
+
+    // Below the tier now: its rotations are followed.
+    top.rotate("above", "auto").await?;
+    let over =
+        |rotation: &Rotation| rotation.phase == "steady" && rotation.done.contains(&"above".to_owned());
+    top.until("over", over).await?;
+    let above = top.root();
+    eventually("the lower tier is on the new root above", || async {
+        signing(&mesh).is_ok_and(|now| now == above)
+    })
+    .await?;
+    let steady = |rotation: &Rotation| rotation.phase == "steady";
+    mesh.ca.until_rotation("steady below the new root", Duration::from_secs(60), steady).await?;
+
+    mesh.ca.rotate_to("away", "main").await?;
+    let drains = |rotation: &Rotation| rotation.phase == "draining";
+    mesh.ca.until_rotation("our root signs, and that of the tier drains", SOON, drains).await?;
+    let word = VouchRootRequest { root: above.as_bytes().to_vec(), quiet_seconds: 0, by: "ann".to_owned() };
+    mesh.ca.rotations().vouch_root(word).await?;
+    mesh.over("away").await?;
+    let last = signing(&mesh)?;
+    assert!(last != first && last != above, "a root that is new, and ours");
+    assert_every_leaf_is_of(&mesh, last);
+
+    let talk = mesh.stop().await?;
+    assert!(talk.handshakes > 50, "only {} handshakes", talk.handshakes);
+    assert!(talk.failed.is_empty(), "{} failed: {:#?}", talk.failed.len(), talk.failed.first());
+    Ok(())
+}
