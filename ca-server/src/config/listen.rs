@@ -124,7 +124,7 @@ impl LogConfig {
         self.format
     }
 
-    /// Levels by module, in the notation of `tracing`'s environment filter. Default `info`.
+    /// Levels by module, in the notation of `tracing`'s environment filter. Default `info,cryptoki=off`.
     pub fn filter(&self) -> &str {
         &self.filter
     }
