@@ -162,6 +162,7 @@ pub(crate) fn obstacles(ca: &Ca) -> Vec<String> {
     let (now, snapshot) = (ca.clock.now(), ca.cell.load());
     let shortest = now.plus(ca.issuer.profile().settings().ttl_min);
     let mut obstacles = Vec::new();
+    obstacles.extend(clock(ca));
     if let Err(error) = ca.ledger.check() {
         obstacles.push(error.to_string());
     }
@@ -174,6 +175,19 @@ pub(crate) fn obstacles(ca: &Ca) -> Vec<String> {
         obstacles.push(format!("the issuer's chain ends at {signer_end}, too soon for any leaf: renew it"));
     }
     obstacles
+}
+
+/// A wall clock that is not believed.
+fn clock(ca: &Ca) -> Option<String> {
+    let diverged = ca.clock.agreed().err()?;
+    if diverged.awaits_restart {
+        return Some(format!("{diverged}: until then no leaf is issued and no gate opens"));
+    }
+    let wall = diverged.wall;
+    Some(format!(
+        "{diverged}: no leaf is issued and no gate opens until both agree; if {wall} is wrong set the clock right, if it is \
+         right say so with `banyan clock accept --by NAME --reason TEXT`"
+    ))
 }
 
 /// What is wrong, one sentence each, with what to do.
@@ -198,6 +212,7 @@ fn conditions(ca: &Ca, state: &State) -> Vec<String> {
             last => conditions.push(format!("{what} failed {attempts} times: {last}; it is tried again")),
         }
     }
+    conditions.extend(ca.levels.conditions());
     conditions.extend(explain::unanswered(ca, state));
     let settings = ca.issuer.profile().settings();
     let signer_end = snapshot.signer().validity().not_after();

@@ -12,10 +12,11 @@ use trust::{Bundle, Clock, Randomness, SpiffeId, Timestamp};
 
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
-use crate::boot::{Authorities, AuthorityTroubles, EvidenceReader};
+use crate::boot::{Authorities, AuthorityTroubles, EvidenceReader, GuardedClock};
 use crate::bundles::BundleHistory;
+use crate::levels::Levels;
 use crate::metrics::Metrics;
-use crate::refusal::{Reason, Refusal};
+use crate::refusal::{Reason, Refusal, clock_diverged};
 use crate::registry::AgentRegistry;
 use crate::sessions::Sessions;
 use crate::tier::{Above, Below};
@@ -26,6 +27,8 @@ use crate::transport::guard::{Doorkeeper, Turned};
 #[derive(Debug)]
 pub(crate) struct Ca {
     pub(crate) clock: Arc<dyn Clock>,
+    /// The same clock, and where it is noted.
+    pub(crate) guard: Arc<GuardedClock>,
     pub(crate) randomness: Arc<dyn Randomness>,
     /// What requests are served from: loaded once by each.
     pub(crate) cell: Arc<SnapshotCell>,
@@ -36,6 +39,8 @@ pub(crate) struct Ca {
     pub(crate) authorizer: Authorizer,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) sessions: Sessions,
+    /// What shall be so and is not yet.
+    pub(crate) levels: Levels,
     pub(crate) driver: DriverHandle,
     /// What gates rest on.
     pub(crate) evidence: Arc<EvidenceReader>,
@@ -73,6 +78,11 @@ pub(crate) struct Refused<'r> {
 pub(crate) const UNKNOWN_CALLER: &str = "unknown";
 
 impl Ca {
+    /// What time it is, for what cannot be taken back.
+    pub(crate) fn believed_now(&self) -> Result<Timestamp, Refusal> {
+        self.clock.agreed().map(|agreed| agreed.wall).map_err(|_| clock_diverged())
+    }
+
     /// Writes a refusal down, in audit, metrics and log, and makes the answer of it.
     pub(crate) fn refuse(&self, refusal: Refusal, about: Refused<'_>) -> Status {
         let reason = refusal.reason().as_str();

@@ -12,6 +12,7 @@
 //! | `registry`, `sessions` | agents and join tokens; who is connected |
 //! | `reissue` | leaves of a root that drains, asked for at a pace |
 //! | `explain`, `forecast` | where a rotation stands, who holds its gate, and what one would wait for |
+//! | `levels` | what shall be so and is tried for until it is |
 //! | `admin`, `metrics` | what operators see |
 //!
 //! Start at [`Server::start`] for the wiring, and at `service/istio.rs` for the way of one CSR.
@@ -29,6 +30,7 @@ mod explain;
 #[path = "../issuance/src/fixture.rs"]
 mod fixture;
 mod forecast;
+mod levels;
 mod metered;
 mod metrics;
 pub mod refusal;

@@ -203,6 +203,8 @@ reasons! {
     SignerEnding = "SIGNER_ENDING", FailedPrecondition, None;
     /// The issuer's chain is not valid yet by the server's clock.
     SignerNotYetValid = "SIGNER_NOT_YET_VALID", FailedPrecondition, None;
+    /// The server's wall clock went another way than its uptime: nobody knows what time it is.
+    ClockDiverged = "CLOCK_DIVERGED", Unavailable, Some(5);
     /// The durable horizon has not been raised yet.
     HorizonBehind = "HORIZON_BEHIND", Unavailable, Some(1);
     /// The ledger's disk is full or its segment stopped.
@@ -286,6 +288,7 @@ impl From<IssueError> for Refusal {
             return Self { retry_after: Some(*retry_after), ..Self::new(Reason::KeyBackendBusy, text) };
         }
         let reason = match &error {
+            IssueError::Clock(_) => Reason::ClockDiverged,
             IssueError::Prepare(PrepareError::Lifetime(refused)) => lifetime_reason(refused),
             IssueError::Prepare(PrepareError::OtherTrustDomain) => Reason::IdentityNotEntitled,
             IssueError::Prepare(PrepareError::Date) => Reason::SignerNotYetValid,
@@ -302,6 +305,7 @@ impl From<IssueError> for Refusal {
         };
         // What concerns the operator stays in the server's log.
         match reason {
+            Reason::ClockDiverged => clock_diverged(),
             Reason::LedgerStopped | Reason::LedgerWriteFailed => {
                 Self::new(reason, "the server could not record the leaf; its log says why")
             }
@@ -311,6 +315,11 @@ impl From<IssueError> for Refusal {
             _ => Self::new(reason, error.to_string()),
         }
     }
+}
+
+/// What callers are told while nobody knows what time it is.
+pub(crate) fn clock_diverged() -> Refusal {
+    Refusal::new(Reason::ClockDiverged, "the server's clock was set and is not explained yet: come again")
 }
 
 const fn lifetime_reason(refused: &LifetimeRefused) -> Reason {
@@ -326,6 +335,7 @@ const fn lifetime_reason(refused: &LifetimeRefused) -> Reason {
 const fn ledger_reason(error: &LedgerError) -> Reason {
     match error {
         LedgerError::WriteFailed { .. } => Reason::LedgerWriteFailed,
+        LedgerError::Clock(_) => Reason::ClockDiverged,
         LedgerError::DuplicateSerial(_) | LedgerError::TooLong { .. } => Reason::InternalDefect,
         LedgerError::Full { .. }
         | LedgerError::Poisoned { .. }

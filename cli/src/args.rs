@@ -8,12 +8,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod authority;
 mod ceremony;
+mod clock;
 mod plugin;
 mod rotate;
 mod tier;
 
 pub use authority::{AuthorityAction, AuthorityOptions};
 pub use ceremony::{CeremonyAction, CeremonyOptions};
+pub use clock::{ClockAcceptOptions, ClockAction, ClockOptions};
 pub use plugin::{PluginAction, PluginCheckOptions, PluginOptions};
 pub use rotate::{
     JournalAction, JournalOptions, RotateAction, RotateLookOptions, RotateOptions, RotateStartOptions,
@@ -55,6 +57,8 @@ pub enum Verb {
     Tier(TierOptions),
     /// What happened to the roots, and on which evidence
     Journal(JournalOptions),
+    /// Say that the wall clock is right after it was set
+    Clock(ClockOptions),
     /// Show what a server does, in one look
     Status(StatusOptions),
     /// Check configuration files

@@ -56,6 +56,7 @@ async fn dispatch(verb: Verb) -> Result<(), Failure> {
         Verb::Subscriber(options) => verbs::subscriber::run(&options).await,
         Verb::Tier(options) => verbs::tier::run(&options).await,
         Verb::Journal(options) => verbs::journal::run(&options).await,
+        Verb::Clock(options) => verbs::clock::run(&options).await,
         Verb::Status(options) => verbs::status::run(&options).await,
         Verb::Config(options) => verbs::config::run(&options),
         Verb::Demo(options) => demo::run(&options).await,

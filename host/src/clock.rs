@@ -21,6 +21,12 @@ impl Clock for SystemClock {
     fn uptime(&self) -> Duration {
         duration(clock_gettime(ClockId::Boottime))
     }
+
+    /// The kernel's random name of this boot.
+    fn boot(&self) -> Option<String> {
+        let name = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+    }
 }
 
 fn duration(time: Timespec) -> Duration {
@@ -39,6 +45,12 @@ mod tests {
         let after = SystemClock.now_millis();
         assert!(before / 1_000 <= now && now <= after / 1_000);
         assert!(now > 1_600_000_000, "the wall clock is read, not the time since boot");
+    }
+
+    #[test]
+    fn a_boot_keeps_its_name() {
+        assert!(SystemClock.boot().is_some());
+        assert_eq!(SystemClock.boot(), SystemClock.boot());
     }
 
     #[test]

@@ -135,6 +135,20 @@ pub enum Event {
         /// Chosen at random by who wants it.
         request_id: RequestId,
     },
+    /// An operator said that the wall clock is right although it went another way than uptime. It moves nothing: the
+    /// journal has it.
+    ClockAccepted {
+        /// Who said so.
+        by: String,
+        /// Why.
+        reason: String,
+        /// What the wall clock said.
+        #[serde(with = "codec::seconds")]
+        wall: Timestamp,
+        /// What it should have said by uptime.
+        #[serde(with = "codec::seconds")]
+        expected: Timestamp,
+    },
     /// A driver started: what was counted on the uptime of a former one is counted anew.
     DriverStarted,
 }
@@ -205,6 +219,7 @@ impl Event {
             Self::ResumeRequested { .. } => "resume_requested",
             Self::AbortRequested { .. } => "abort_requested",
             Self::RollbackRequested { .. } => "rollback_requested",
+            Self::ClockAccepted { .. } => "clock_accepted",
             Self::DriverStarted => "driver_started",
         }
     }

@@ -17,6 +17,11 @@ impl Timestamp {
         Self(secs)
     }
 
+    /// Takes milliseconds since the Unix epoch, and drops what is less than a second.
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis.div_euclid(1_000))
+    }
+
     /// Seconds since the Unix epoch.
     pub const fn as_secs(self) -> i64 {
         self.0
@@ -155,18 +160,70 @@ pub trait Clock: Send + Sync + fmt::Debug {
 
     /// Wall-clock time in whole seconds.
     fn now(&self) -> Timestamp {
-        Timestamp(self.now_millis().div_euclid(1_000))
+        Timestamp::from_millis(self.now_millis())
     }
+
+    /// Name of the machine's boot that [`uptime`](Self::uptime) counts from; `None` if that is not known.
+    fn boot(&self) -> Option<String> {
+        None
+    }
+
+    /// The wall clock, if it can be believed. What cannot be taken back rests on this and not on [`now`](Self::now). A
+    /// clock that nobody guards is always believed ([`ClockGuard`](crate::ClockGuard)).
+    ///
+    /// # Errors
+    /// [`ClockDiverged`] while the wall clock is not where the time that nobody sets says it should be.
+    fn agreed(&self) -> Result<Agreed, ClockDiverged> {
+        let wall = self.now();
+        Ok(Agreed { wall, earlier: wall })
+    }
+}
+
+/// A wall clock that can be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Agreed {
+    /// What it says. New leaves begin by it.
+    pub wall: Timestamp,
+    /// What it says, or what the time that nobody sets says, whichever is earlier. Ends have passed by it, so that nothing
+    /// is over unless both clocks say so.
+    pub earlier: Timestamp,
+}
+
+/// A wall clock that cannot be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", said(self))]
+pub struct ClockDiverged {
+    /// What it says.
+    pub wall: Timestamp,
+    /// What it should say.
+    pub expected: Timestamp,
+    /// Whether it was accepted as it is, from the next start on.
+    pub awaits_restart: bool,
+}
+
+fn said(diverged: &ClockDiverged) -> String {
+    let ClockDiverged { wall, expected, awaits_restart } = diverged;
+    if *awaits_restart {
+        return format!("the wall clock was set back and accepted at {wall}: restart this server");
+    }
+    let (off, side) = match wall.since(*expected) {
+        Duration::ZERO => (expected.since(*wall), "behind"),
+        ahead => (ahead, "ahead of"),
+    };
+    format!(
+        "the wall clock says {wall}, {} s {side} {expected}, where uptime says it should be",
+        off.as_secs()
+    )
 }
 
 /// A fake for tests: a clock that moves only when told.
 #[derive(Debug)]
-pub struct ManualClock(Mutex<(i64, Duration)>);
+pub struct ManualClock(Mutex<(i64, Duration)>, Mutex<Option<String>>);
 
 impl ManualClock {
     /// Starts at `now` with an uptime of zero.
     pub fn at(now: Timestamp) -> Self {
-        Self(Mutex::new((now.as_secs().saturating_mul(1_000), Duration::ZERO)))
+        Self(Mutex::new((now.as_secs().saturating_mul(1_000), Duration::ZERO)), Mutex::default())
     }
 
     /// Lets time pass on both clocks.
@@ -174,6 +231,11 @@ impl ManualClock {
         let mut state = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         state.0 = state.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX));
         state.1 = state.1.saturating_add(by);
+    }
+
+    /// Names the boot, as a restart of the machine does.
+    pub fn set_boot(&self, name: &str) {
+        *self.1.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(name.to_owned());
     }
 
     /// Sets the wall clock and leaves the uptime alone, as a clock jump does.
@@ -190,6 +252,10 @@ impl Clock for ManualClock {
 
     fn uptime(&self) -> Duration {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).1
+    }
+
+    fn boot(&self) -> Option<String> {
+        self.1.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ledger::{Ledger, LedgerError};
-use trust::{CertificateId, Clock, Randomness};
+use trust::{CertificateId, Clock, ClockDiverged, Randomness, Timestamp};
 
 use crate::leaf::IssuedLeaf;
 use crate::prepare::{PrepareError, prepare};
@@ -24,6 +24,9 @@ pub struct Issuer {
 /// Why no leaf was issued.
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
+    /// Nobody knows what time it is. Nothing was stored and nothing signed.
+    #[error("no leaf is issued: {0}")]
+    Clock(#[from] ClockDiverged),
     /// Nothing was stored and nothing signed.
     #[error(transparent)]
     Prepare(#[from] PrepareError),
@@ -64,7 +67,21 @@ impl Issuer {
         request: &AuthorizedRequest,
         snapshot: CountedSnapshot,
     ) -> Result<IssuedLeaf, IssueError> {
-        let now = self.clock.now();
+        // Asked here and not once a second: a wall clock may be wrong for a moment only.
+        let now = self.clock.agreed()?.wall;
+        self.issue_at(request, snapshot, now).await
+    }
+
+    /// As [`issue`](Self::issue), at a time that the caller answers for.
+    ///
+    /// # Errors
+    /// As [`issue`](Self::issue).
+    pub async fn issue_at(
+        &self,
+        request: &AuthorizedRequest,
+        snapshot: CountedSnapshot,
+        now: Timestamp,
+    ) -> Result<IssuedLeaf, IssueError> {
         let prepared = prepare(request, &self.profile, snapshot, now, self.randomness.as_ref())?;
         let intent = self.ledger.intend(prepared.row().clone()).await?;
         let leaf = sign(prepared, intent, now).await?;

@@ -37,7 +37,7 @@ pub struct Compaction {
 impl Ledger {
     /// Compacts every closed file that is mostly about expired rows, and deletes what the archive need not keep.
     ///
-    /// Blocks on the disk and on the writer: call it from a thread that may block, such as each hour. Issuance goes on
+    /// Does nothing while the wall clock is not believed. Blocks on the disk and on the writer: call it from a thread that may block, such as each hour. Issuance goes on
     /// meanwhile.
     ///
     /// # Errors
@@ -46,7 +46,7 @@ impl Ledger {
         let _one_at_a_time = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
         self.shared.check_sound()?;
         let mut done = Compaction::default();
-        while let Some(used) = self.next_to_compact() {
+        while let Some(used) = self.next_to_compact()? {
             if !used.carried {
                 done.carried += self.carry(&used)?;
             }
@@ -57,14 +57,14 @@ impl Ledger {
         Ok(done)
     }
 
-    fn next_to_compact(&self) -> Option<FileUse> {
-        let (now, skew) = (self.shared.clock.now(), self.shared.skew);
+    fn next_to_compact(&self) -> Result<Option<FileUse>, LedgerError> {
+        let (now, skew) = (self.shared.clock.agreed()?.earlier, self.shared.skew);
         let percent = u64::from(self.shared.settings.compact_below_percent);
         let is_due = |used: &&FileUse| {
             let live = used.live_at_most(now, skew);
             used.carried || live.saturating_mul(100) <= used.records.saturating_mul(percent)
         };
-        self.shared.closed_files().iter().find(is_due).cloned()
+        Ok(self.shared.closed_files().iter().find(is_due).cloned())
     }
 
     /// Writes again every row that the file says anything about. Its own row may be in another file: what is said here
@@ -135,9 +135,9 @@ impl Ledger {
     }
 
     fn delete_old(&self) -> Result<u64, LedgerError> {
-        let now = self.shared.clock.now();
         let mut deleted = 0;
         for (path, _, archived_at) in files::archived(self.shared.disk.as_ref(), &self.shared.dir)? {
+            let now = self.shared.clock.agreed()?.earlier;
             if now <= archived_at.plus(self.shared.settings.retention) {
                 continue;
             }

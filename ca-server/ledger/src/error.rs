@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use trust::Serial;
+use trust::{ClockDiverged, Serial};
 
 use crate::row::RowKind;
 use crate::segment::SegmentId;
@@ -49,6 +49,9 @@ pub enum LedgerError {
         /// The most that is stored.
         max: usize,
     },
+    /// Nobody knows what time it is, so nothing is dropped for being over.
+    #[error("nothing of the ledger is dropped: {0}")]
+    Clock(#[from] ClockDiverged),
     /// A file that was read for compaction is not as it should be.
     #[error(transparent)]
     Damaged(#[from] Damage),

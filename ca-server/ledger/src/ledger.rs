@@ -154,13 +154,17 @@ impl Ledger {
         self.shared.index().page(filter, after, limit)
     }
 
-    /// Drops rows whose leaves are past their end by more than twice the skew; answers how many. Call it now and then,
-    /// such as each second; it also writes the summary of refusals that were only counted.
+    /// Drops rows whose leaves are past their end by more than twice the skew, by the wall clock and by uptime; answers
+    /// how many: none while the two disagree. Call it now and then, such as each second; it also writes the summary of
+    /// refusals that were only counted.
     ///
     /// # Errors
     /// [`LedgerError`] when that summary cannot be queued. The rows are dropped nevertheless.
-    pub fn expire(&self, now: Timestamp) -> Result<u64, LedgerError> {
-        let expired = self.shared.index().expire(now, self.shared.skew);
+    pub fn expire(&self) -> Result<u64, LedgerError> {
+        let expired = match self.shared.clock.agreed() {
+            Ok(now) => self.shared.index().expire(now.earlier, self.shared.skew),
+            Err(_) => 0,
+        };
         if self.refusals.is_due(self.shared.clock.uptime()) {
             self.summarize()?;
         }

@@ -114,7 +114,10 @@ impl Recovery {
 
     fn finish(mut self, options: &OpenOptions) -> (Recovered, Index, Vec<FileUse>) {
         self.index.replayed();
-        self.index.expire(options.clock.now(), options.skew);
+        // With a wall clock that is not believed all rows stay: the running ledger drops them once it is.
+        if let Ok(now) = options.clock.agreed() {
+            self.index.expire(now.earlier, options.skew);
+        }
         self.recovered.rows = self.index.len() as u64;
         let index = &self.index;
         let resolve = |(mut used, mentions): (FileUse, Vec<Serial>)| {

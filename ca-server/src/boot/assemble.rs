@@ -18,14 +18,14 @@ use super::authority_health::{self, AuthorityTroubles};
 use super::ca_keys::CaKeys;
 use super::evidence::{self, EvidenceReader};
 use super::instances::Authorities;
-use super::keeper::{self, Keeper};
+use super::keeper::{self, Keeper, Own, Under};
 use super::layout::Layout;
 use super::listen::{Served, Sockets};
 use super::open::{self, Ground};
 use super::own_leaf::{self, OwnLeaf};
 use super::snapshots::Snapshots;
 use super::upkeep::{Upkeep, Wishes};
-use super::{BootError, Embedding, HostDeps};
+use super::{BootError, Embedding, GuardedClock, HostDeps};
 use crate::admin;
 use crate::authn::Authenticator;
 use crate::authn::jwt::{JwtVerifier, TokenIssuer};
@@ -33,6 +33,7 @@ use crate::authz::Authorizer;
 use crate::bundles::{BundleHistory, Kept};
 use crate::ca::Ca;
 use crate::config::{AboveMax, Config};
+use crate::levels::Levels;
 use crate::metered::AuthorityCalls;
 use crate::metrics::Metrics;
 use crate::registry::AgentRegistry;
@@ -75,8 +76,12 @@ pub(super) async fn assemble(
     let id = SpiffeId::ca(config.trust_domain(), config.replica())?;
     let (dns_names, ip_addresses) = (config.listen().dns_names(), config.listen().ip_addresses());
     let names = ServingNames::new(dns_names.to_vec(), ip_addresses.to_vec())?;
+    // A wall clock that is not believed keeps nobody from looking at this server: at a start its leaf is issued at the time
+    // that uptime says, which no jump leads.
+    let (snapshot, started_at) = (cell.load(), deps.clock.now());
+    let under = Under::of(&snapshot);
     let OwnLeaf { identity, speaker: (chain, own_key), key, serial, validity } =
-        own_leaf::issue(&issuer, cell.load(), &id, &names).await?;
+        own_leaf::issue(&issuer, snapshot, (&id, &names), started_at).await?;
     keys.add(key);
     own_leaf::release_others(&ledger, serial).await;
     ground.voice.set(chain, own_key);
@@ -100,6 +105,7 @@ pub(super) async fn assemble(
         segment: segment.clone(),
     }));
     let parts = CaParts {
+        guard: Arc::clone(&ground.guard),
         cell,
         issuer,
         ledger,
@@ -163,15 +169,19 @@ pub(super) async fn assemble(
         names,
         rotation: config.rotation().clone(),
         authority: config.root().authority().to_owned(),
-        own: validity,
+        own: Own { validity, under },
         to_seal: Some(state.generation),
         ticks: 0,
+        compaction: None,
+        clock_well: true,
+        is_noted: false,
         readiness: served.readiness.clone(),
     };
     Ok(Assembled { ca, served, keeper })
 }
 
 struct CaParts {
+    guard: Arc<GuardedClock>,
     cell: Arc<SnapshotCell>,
     issuer: Issuer,
     ledger: Arc<Ledger>,
@@ -217,7 +227,7 @@ fn ca(
     (parts, keys, jwt): (CaParts, &Arc<CaKeys>, &Arc<JwtVerifier>),
 ) -> Ca {
     let CaParts { cell, issuer, ledger, registry, bundles, authorities, authority_troubles, .. } = parts;
-    let CaParts { id, evidence, history, below, above, calls, .. } = parts;
+    let CaParts { id, evidence, history, below, above, calls, guard, .. } = parts;
     let agents = Arc::new(registry.clone());
     Ca {
         authenticator: Authenticator::new(
@@ -233,12 +243,14 @@ fn ca(
             agents,
         ),
         clock: Arc::clone(&deps.clock),
+        guard,
         randomness: Arc::clone(&deps.randomness),
         cell,
         issuer,
         ledger,
         registry,
         metrics: Arc::new(Metrics::new(&calls)),
+        levels: Levels::default(),
         sessions: Sessions::default(),
         driver: driver.clone(),
         evidence,

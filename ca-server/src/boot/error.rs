@@ -72,6 +72,17 @@ pub enum BootError {
         /// What holds it up.
         reason: String,
     },
+    /// The moment that a former run noted cannot be read.
+    #[error(
+        "{} cannot be read: {reason}; check with `date` that this machine's clock is right, remove it, then start again",
+        path.display()
+    )]
+    Clock {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// The ledger could not be opened.
     #[error(transparent)]
     Ledger(#[from] ledger::OpenError),

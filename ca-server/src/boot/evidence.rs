@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use ledger::{Aggregates, EvidenceClass, Ledger, RowKind};
 use rotation::{Contents, Effect, Evidence, Phase, Policy, RootEntry, SegmentId, SegmentState, State};
 use rotation_driver::{EvidenceSource, NoEvidence};
-use trust::{Clock, Generation, RootId, Sequence, Timestamp};
+use trust::{Clock, ClockDiverged, Generation, RootId, Sequence, Timestamp};
 
 use crate::config::RotationConfig;
 use crate::registry::{AgentRegistry, VouchedRow};
@@ -75,9 +75,11 @@ impl EvidenceReader {
         if state.pending.iter().any(|pending| published(&pending.effect)) {
             return None;
         }
+        // Counted from a time that is not known it might be over too early.
+        let now = self.clock.agreed().ok()?.wall;
         let mut known = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
         if known.0 != state.sequence {
-            *known = (state.sequence, self.clock.now());
+            *known = (state.sequence, now);
         }
         Some(known.1)
     }
@@ -124,6 +126,8 @@ impl EvidenceReader {
 #[async_trait]
 impl EvidenceSource for EvidenceReader {
     async fn read(&self, state: &State) -> Result<Evidence, NoEvidence> {
+        let unclear = |diverged: ClockDiverged| NoEvidence { reason: diverged.to_string() };
+        self.clock.agreed().map_err(unclear)?;
         if self.would_close_itself(state) {
             let reason = "requests of this server began before the change and are not over yet";
             return Err(NoEvidence { reason: reason.to_owned() });
@@ -135,7 +139,8 @@ impl EvidenceSource for EvidenceReader {
         let sequence = state.sequence;
         let unproven = rows.unproven_by(sequence, |kind| self.required(kind));
         let let_go = self.above.let_go(state);
-        let (at, uptime) = (self.clock.now(), self.clock.uptime());
+        // Taken when the reading is over, and what has ended has ended by both clocks.
+        let (at, uptime) = (self.clock.agreed().map_err(unclear)?.earlier, self.clock.uptime());
         let mut live = live(&rows);
         self.below.add_live(&mut live, state, (&self.policy, at));
         let mut subscribers = self.registry.unconfirmed(sequence, in_force_since.unwrap_or(at));

@@ -1,20 +1,23 @@
 //! The one task that keeps a running CA up: it shows each new record to the requests, raises the horizon ahead of them,
 //! renews the server's own leaf and the issuer, asks for a new root when the old one is due, tells probes whether leaves can be issued, and lets the ledger forget.
 //!
-//! Everything is tested for as a level, each second and at each change of the record: a failed step is tried again, and
-//! what was in force stays in force meanwhile.
+//! Everything is tested for as a level ([`crate::levels`]), each second and at each change of the record: a failed step is tried
+//! again, and what was in force stays in force meanwhile. Nothing here rests on a wall clock that is not believed.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use issuance::{ServingNames, SnapshotCell};
+use issuance::{ServingNames, Snapshot, SnapshotCell};
 use rotation::{AuthorityName, Event, Phase, Policy, RequestId, SegmentId, State};
 use rotation_driver::DriverHandle;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use trust::randomness::random_bytes;
-use trust::{Bundle, Certificate, Generation, Timestamp, Validity};
+use trust::{
+    Agreed, Bundle, Certificate, CertificateId, ClockDiverged, Generation, Sequence, Timestamp, Validity,
+};
 
 use super::ca_keys::CaKeys;
 use super::listen::Readiness;
@@ -25,6 +28,7 @@ use crate::authn::jwt::JwtVerifier;
 use crate::bundles::Voice;
 use crate::ca::Ca;
 use crate::config::RotationConfig;
+use crate::levels::Level;
 use crate::transport::tls::TlsState;
 
 /// How often levels are tested.
@@ -33,6 +37,8 @@ const TICK: Duration = Duration::from_secs(1);
 const KEY_SETS_EVERY: u64 = 5;
 const COMPACT_EVERY: u64 = 3_600;
 const RETRY_EVERY: u64 = 10;
+/// How often the clock is noted for the next start, in ticks.
+const NOTE_EVERY: u64 = 60;
 
 /// What the task works with.
 pub(super) struct Keeper {
@@ -50,11 +56,17 @@ pub(super) struct Keeper {
     pub(super) rotation: RotationConfig,
     /// Name of the authority that makes new roots.
     pub(super) authority: String,
-    /// Life of the leaf being served.
-    pub(super) own: Validity,
+    /// The leaf being served.
+    pub(super) own: Own,
     /// Snapshots older than this generation must be gone before the segment counts as sealed at it.
     pub(super) to_seal: Option<Generation>,
     pub(super) ticks: u64,
+    /// The compaction that runs.
+    pub(super) compaction: Option<JoinHandle<()>>,
+    /// What the log was told of the clock.
+    pub(super) clock_well: bool,
+    /// Whether this process has noted the clock.
+    pub(super) is_noted: bool,
     /// What probes are told; nobody else changes it while this task runs.
     pub(super) readiness: Readiness,
 }
@@ -72,54 +84,78 @@ impl Keeper {
                 () = stop.cancelled() => return,
                 changed = changes.changed() => match changed {
                     Ok(()) => {
-                        let state = changes.borrow_and_update().clone();
-                        self.show(&state).await;
+                        changes.mark_unchanged();
+                        self.reach(true).await;
                     }
                     Err(_) => return tracing::error!("the rotation driver has stopped"),
                 },
-                () = former_gone(&cell, self.to_seal) => self.seal().await,
+                () = former_gone(&cell, self.to_seal_now()) => self.seal().await,
                 _ = ticks.tick() => self.tick().await,
             }
         }
     }
 
-    /// Shows a state of the record to all later requests.
-    async fn show(&mut self, state: &State) {
-        let former = self.ca.cell.load();
+    /// Brings about what a change of the record asks for. With `news` at once, otherwise what failed before waits for its
+    /// pause.
+    async fn reach(&mut self, news: bool) {
+        self.show(news).await;
+        self.keep_own_leaf(news).await;
+    }
+
+    /// Shows the newest state of the record to all later requests.
+    async fn show(&mut self, news: bool) {
+        let (former, mut state) = (self.ca.cell.load(), self.driver.state());
         if state.generation <= former.generation() {
+            return self.ca.levels.reached(Level::Shown);
+        }
+        if !(news || self.is_due(Level::Shown)) {
             return;
         }
-        self.keys.learn(state);
-        let next = match self.snapshots.of(state, self.ca.clock.now()).await {
+        self.keys.learn(&state);
+        if lacks_bound(&state, &self.segment) {
+            // A root that begins to sign: no leaf of it may be released from here before its horizon is on the record.
+            self.raise_horizon().await;
+            state = self.driver.state();
+            if lacks_bound(&state, &self.segment) {
+                return;
+            }
+        }
+        let next = match self.snapshots.of(&state, self.ca.clock.now()).await {
             Ok(next) => next,
-            Err(error) => return tracing::error!(%error, "the former snapshot is served on"),
+            Err(error) => return self.failed(Level::Shown, &error),
         };
         let bundle = next.bundle().clone();
         let new_bundle = bundle != *former.bundle();
         let new_signer = next.signer().issuer() != former.signer().issuer();
         drop(former);
         if let Err(error) = self.ca.cell.swap(next) {
-            return tracing::error!(%error, "the former snapshot is served on");
+            return self.failed(Level::Shown, &error);
         }
+        self.ca.levels.reached(Level::Shown);
         if new_bundle {
             tracing::info!(sequence = %bundle.sequence(), digest = %bundle.digest(), "bundle in force");
             self.bundles.send_replace(bundle);
         }
         if new_bundle || new_signer {
             self.to_seal = Some(state.generation);
-            self.renew_own_leaf().await;
         }
+    }
+
+    /// What is to be sealed, unless that failed a moment ago.
+    fn to_seal_now(&self) -> Option<Generation> {
+        self.to_seal.filter(|_| self.is_due(Level::Sealed))
     }
 
     /// Whatever was released on an older snapshot is in the segment's rows now.
     async fn seal(&mut self) {
-        let Some(generation) = self.to_seal.take() else { return };
+        let Some(generation) = self.to_seal else { return };
         let sealed = Event::SegmentSealed { segment: self.segment.clone(), generation };
-        if let Err(error) = self.driver.submit(sealed).await {
-            tracing::warn!(%error, "the segment could not be sealed");
-            self.to_seal = Some(generation);
-            // The level is tested again at once; a store that does not answer must not make this spin.
-            tokio::time::sleep(TICK).await;
+        match self.driver.submit(sealed).await {
+            Ok(_) => {
+                self.to_seal = None;
+                self.ca.levels.reached(Level::Sealed);
+            }
+            Err(error) => self.failed(Level::Sealed, &error),
         }
     }
 
@@ -127,25 +163,65 @@ impl Keeper {
         self.ticks = self.ticks.wrapping_add(1);
         let every = |ticks: u64| self.ticks.is_multiple_of(ticks);
         let (key_sets, compact, retry) = (every(KEY_SETS_EVERY), every(COMPACT_EVERY), every(RETRY_EVERY));
-        let now = self.ca.clock.now();
-        self.raise_horizon(now).await;
+        let note = every(NOTE_EVERY);
+        let clock = self.judge_clock();
+        if clock.is_ok() {
+            self.raise_horizon().await;
+        }
         self.judge_readiness().await;
-        // With an expired leaf no client connects at all: that is tried each second.
-        if is_past_half(&self.own, now) && (retry || !self.own.contains(now)) {
-            self.renew_own_leaf().await;
+        self.reach(false).await;
+        if let Ok(now) = clock
+            && retry
+        {
+            self.renew_issuer(now.wall).await;
+            self.replace_old_root(now.wall).await;
         }
-        if retry {
-            self.renew_issuer(now).await;
-            self.replace_old_root(now).await;
-        }
-        if let Err(error) = self.ca.ledger.expire(now) {
+        if let Err(error) = self.ca.ledger.expire() {
             tracing::warn!(%error, "the audit's summary could not be written");
         }
         if key_sets {
             self.read_key_sets().await;
         }
         if compact {
-            self.compact().await;
+            self.compact();
+        }
+        if note || !self.is_noted {
+            self.note_clock().await;
+        }
+    }
+
+    fn is_due(&self, level: Level) -> bool {
+        self.ca.levels.is_due(level, self.ca.clock.as_ref())
+    }
+
+    fn failed(&self, level: Level, why: &dyn std::fmt::Display) {
+        self.ca.levels.failed(level, why, self.ca.clock.as_ref());
+    }
+
+    /// Looks at the clock, and tells the log when it begins or ceases to be believed.
+    fn judge_clock(&mut self) -> Result<Agreed, ClockDiverged> {
+        let clock = self.ca.clock.agreed();
+        match (&clock, self.clock_well) {
+            (Err(diverged), true) => tracing::error!(%diverged, "no leaf is issued and no gate opens"),
+            (Ok(_), false) => tracing::info!("the wall clock is believed again"),
+            _ => {}
+        }
+        self.clock_well = clock.is_ok();
+        clock
+    }
+
+    async fn note_clock(&mut self) {
+        if !self.is_due(Level::ClockNoted) {
+            return;
+        }
+        let guard = Arc::clone(&self.ca.guard);
+        let noted = tokio::task::spawn_blocking(move || guard.note()).await;
+        match noted.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+            Ok(()) => {
+                self.is_noted = true;
+                self.ca.levels.reached(Level::ClockNoted);
+            }
+            Err(error) => self.failed(Level::ClockNoted, &error),
         }
     }
 
@@ -166,32 +242,53 @@ impl Keeper {
         self.readiness.set(ready).await;
     }
 
-    /// Keeps the horizon half a step ahead of the longest leaf.
-    async fn raise_horizon(&self, now: Timestamp) {
+    /// Keeps the horizon half a step ahead of the longest leaf. Never by a wall clock that is not believed: what was raised
+    /// stays.
+    async fn raise_horizon(&self) {
+        let Ok(now) = self.ca.clock.agreed() else { return };
         let state = self.driver.state();
-        let Some(event) = horizon_due(&state, &self.policy, &self.segment, now) else { return };
-        if let Err(error) = self.driver.submit(event).await {
-            tracing::error!(%error, "the horizon could not be raised; leaves get shorter until it can");
+        let Some(event) = horizon_due(&state, &self.policy, &self.segment, now.wall) else {
+            return self.ca.levels.reached(Level::Horizon);
+        };
+        if !(self.is_due(Level::Horizon) || lacks_bound(&state, &self.segment)) {
+            return;
+        }
+        match self.driver.submit(event).await {
+            Ok(_) => self.ca.levels.reached(Level::Horizon),
+            Err(error) => self.failed(Level::Horizon, &error),
         }
     }
 
-    /// A new leaf for the server's own handshakes.
-    async fn renew_own_leaf(&mut self) {
-        let (ca, snapshot) = (&self.ca, self.ca.cell.load());
-        let leaf = match own_leaf::issue(&ca.issuer, snapshot, &ca.id, &self.names).await {
+    /// Keeps a leaf for the server's own handshakes: under the bundle and the signer in force, valid now, and not past half
+    /// of its life.
+    async fn keep_own_leaf(&mut self, news: bool) {
+        let Ok(now) = self.ca.clock.agreed() else { return };
+        let snapshot = self.ca.cell.load();
+        let under = Under::of(&snapshot);
+        let valid = self.own.validity.contains(now.wall);
+        if valid && self.own.under == under && !is_past_half(&self.own.validity, now.wall) {
+            return self.ca.levels.reached(Level::OwnLeaf);
+        }
+        // With a leaf that is not valid no client connects at all: that is tried each second.
+        if !(news || !valid || self.is_due(Level::OwnLeaf)) {
+            return;
+        }
+        let ca = &self.ca;
+        let leaf = match own_leaf::issue(&ca.issuer, snapshot, (&ca.id, &self.names), now.wall).await {
             Ok(leaf) => leaf,
-            Err(error) => return tracing::error!(%error, "the former leaf is served on"),
+            Err(error) => return self.failed(Level::OwnLeaf, &error),
         };
         self.keys.add(leaf.key);
         if let Err(error) = self.tls.renew(leaf.identity) {
-            return tracing::error!(%error, "the former leaf is served on");
+            return self.failed(Level::OwnLeaf, &error);
         }
-        self.own = leaf.validity;
+        self.own = Own { validity: leaf.validity, under };
         let (chain, key) = leaf.speaker;
         self.voice.set(chain, key);
         // Handshakes with the former leaf that are in flight are what gates settle for.
         own_leaf::release_others(&ca.ledger, leaf.serial).await;
-        tracing::info!(not_after = %self.own.not_after(), "the server's own leaf is renewed");
+        self.ca.levels.reached(Level::OwnLeaf);
+        tracing::info!(not_after = %self.own.validity.not_after(), "the server's own leaf is renewed");
     }
 
     /// Asks for a new issuer at half of the present one's life.
@@ -239,14 +336,42 @@ impl Keeper {
         }
     }
 
-    async fn compact(&self) {
-        let ledger = Arc::clone(&self.ca.ledger);
-        match tokio::task::spawn_blocking(move || ledger.compact()).await {
-            Ok(Ok(done)) => tracing::debug!(?done, "ledger compacted"),
-            Ok(Err(error)) => tracing::warn!(%error, "the ledger could not be compacted"),
-            Err(error) => tracing::error!(%error, "compaction broke off"),
+    /// Has the ledger compacted, in a task of its own; one at a time.
+    fn compact(&mut self) {
+        if self.compaction.as_ref().is_some_and(|running| !running.is_finished()) {
+            return;
         }
+        let ledger = Arc::clone(&self.ca.ledger);
+        self.compaction = Some(tokio::task::spawn_blocking(move || match ledger.compact() {
+            Ok(done) => tracing::debug!(?done, "ledger compacted"),
+            Err(error) => tracing::warn!(%error, "the ledger could not be compacted"),
+        }));
     }
+}
+
+/// A leaf of the server's own that is served.
+pub(super) struct Own {
+    /// Its life.
+    pub(super) validity: Validity,
+    pub(super) under: Under,
+}
+
+/// What a leaf was issued under.
+#[derive(PartialEq, Eq)]
+pub(super) struct Under {
+    bundle: Sequence,
+    issuer: CertificateId,
+}
+
+impl Under {
+    pub(super) fn of(snapshot: &Snapshot) -> Self {
+        Self { bundle: snapshot.bundle().sequence(), issuer: snapshot.signer().issuer() }
+    }
+}
+
+/// Whether the root that signs has no bound in this segment yet.
+fn lacks_bound(state: &State, segment: &SegmentId) -> bool {
+    state.signer().is_some_and(|signer| state.leaf_limit(&signer.root, segment).is_none())
 }
 
 /// The event that raises the horizon, if it is due.

@@ -9,6 +9,7 @@
 //! | `requests/` | requests for issuers, so that a repeated one has the same bytes | [`super::effects`] |
 //! | `bundles/` | bundles of the past, for whoever was away | [`crate::bundles`] |
 //! | `ledger/` | rows of every leaf that may live | the ledger |
+//! | `clock.json` | a moment that wall clock and uptime agreed on | [`super::clock`] |
 //! | `registry.redb` | join tokens and agents | the registry |
 
 use std::path::{Path, PathBuf};
@@ -88,6 +89,10 @@ impl Layout {
 
     pub(super) fn ledger(&self) -> PathBuf {
         self.root.join("ledger")
+    }
+
+    pub(super) fn clock(&self) -> PathBuf {
+        self.root.join("clock.json")
     }
 
     pub(super) fn registry(&self) -> PathBuf {

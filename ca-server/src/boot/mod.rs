@@ -9,6 +9,7 @@ mod assemble;
 mod authority_health;
 mod authority_state;
 mod ca_keys;
+mod clock;
 mod effects;
 mod embedding;
 mod error;
@@ -31,6 +32,7 @@ use trust::{Clock, Randomness};
 
 pub use crate::registry::RegistryUnreadable;
 pub(crate) use authority_health::AuthorityTroubles;
+pub(crate) use clock::GuardedClock;
 pub use embedding::Embedding;
 pub use error::BootError;
 pub(crate) use evidence::EvidenceReader;
@@ -97,7 +99,10 @@ impl Server {
     ) -> Result<Running, BootError> {
         Problems::unless_empty(instances::plugin_problems(&config, embedding))?;
         let layout = Layout::claim(deps.disk.as_ref(), config.data_dir())?;
-        let ground = Box::pin(open::ground(&config, &deps, &layout, embedding)).await?;
+        let guard = Arc::new(GuardedClock::open(&deps, &layout, config.leaf().skew())?);
+        // Nothing in this server reads a clock that is not guarded.
+        let deps = HostDeps { clock: guard.clock(), ..deps };
+        let ground = Box::pin(open::ground(&config, &deps, &layout, (embedding, guard))).await?;
         match Box::pin(assemble::assemble(&config, &deps, &layout, (&ground, embedding))).await {
             Ok(assembled) => Ok(running::run(&config, assembled, ground.task, layout.into_lock()).await),
             Err(error) => {

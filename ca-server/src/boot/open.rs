@@ -12,7 +12,7 @@ use trust::randomness::random_bytes;
 use super::effects::{CaEffects, Shapes};
 use super::instances::{self, Authorities, Opener};
 use super::layout::{DIR_MODE, Layout};
-use super::{BootError, Embedding, HostDeps};
+use super::{BootError, Embedding, GuardedClock, HostDeps};
 use crate::bundles::{BundleHistory, Voice};
 use crate::config::Config;
 use crate::metered::AuthorityCalls;
@@ -25,6 +25,8 @@ const FOUNDING_ATTEMPTS: u32 = 4;
 
 /// What everything else rests on.
 pub(super) struct Ground {
+    /// The clock, and where it is noted.
+    pub(super) guard: Arc<GuardedClock>,
     pub(super) authorities: Authorities,
     pub(super) keys: Arc<dyn KeyBackend>,
     /// Counters of calls to the authorities.
@@ -43,7 +45,7 @@ pub(super) async fn ground(
     config: &Config,
     deps: &HostDeps,
     layout: &Layout,
-    embedding: &dyn Embedding,
+    (embedding, guard): (&dyn Embedding, Arc<GuardedClock>),
 ) -> Result<Ground, BootError> {
     let store = embedding.record(Arc::new(record(layout, deps).await?));
     let registry = Arc::new(instances::registry(config, layout, deps, embedding));
@@ -56,7 +58,7 @@ pub(super) async fn ground(
     let served = Served { cell: Arc::clone(&cell), bundles: bundles.clone(), voice: Arc::clone(&voice) };
     let started = driver(config, (layout, deps), store, (&keys, authorities.clone()), served).await?;
     let (driver, task) = started;
-    Ok(Ground { authorities, keys, calls, driver, task, cell, bundles, voice })
+    Ok(Ground { guard, authorities, keys, calls, driver, task, cell, bundles, voice })
 }
 
 /// Opens the record, or makes it at the first start; nothing else may be made before it.

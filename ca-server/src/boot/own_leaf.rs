@@ -4,7 +4,7 @@ use issuance::{AuthorizedRequest, CountedSnapshot, IdentityReserved, IssueError,
 use ledger::{Ledger, RowFilter, RowKind, Witness};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use trust::{PublicKey, Serial, SpiffeId, SpkiHash, Validity};
+use trust::{PublicKey, Serial, SpiffeId, SpkiHash, Timestamp, Validity};
 
 use crate::transport::tls::ServingIdentity;
 
@@ -38,18 +38,18 @@ pub enum OwnLeafError {
     Issue(#[from] IssueError),
 }
 
-/// Issues a leaf for a new key.
+/// Issues a leaf for a new key, at a time that the caller answers for.
 pub(super) async fn issue(
     issuer: &Issuer,
     snapshot: CountedSnapshot,
-    id: &SpiffeId,
-    names: &ServingNames,
+    (id, names): (&SpiffeId, &ServingNames),
+    now: Timestamp,
 ) -> Result<OwnLeaf, OwnLeafError> {
     let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let public = PublicKey::parse(&pair.subject_public_key_info())?;
     let key = public.hash();
     let request = AuthorizedRequest::own(id.clone(), public, names.clone(), None)?;
-    let leaf = issuer.issue(&request, snapshot).await?;
+    let leaf = issuer.issue_at(&request, snapshot, now).await?;
     let chain = leaf.chain_der().into_iter().map(CertificateDer::from).collect();
     let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pair.serialize_der()));
     let (serial, validity) = (leaf.serial(), leaf.lifetime().validity);

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use proto::banyan::admin::v1::admin_service_server::AdminService;
 use proto::banyan::admin::v1::{
-    CreateTokenRequest, CreateTokenResponse, ListRootsRequest, ListRootsResponse, StatusRequest,
-    StatusResponse,
+    AcceptClockRequest, AcceptClockResponse, CreateTokenRequest, CreateTokenResponse, ListRootsRequest,
+    ListRootsResponse, StatusRequest, StatusResponse,
 };
 use tonic::{Request, Response, Status};
 use trust::SpiffeId;
@@ -127,6 +127,16 @@ impl AdminService for Admin {
         let (mut call, _) = Call::of(&self.ca, request);
         self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
         Ok(Response::new(ListRootsResponse { roots: roots(&self.ca) }))
+    }
+
+    async fn accept_clock(
+        &self,
+        request: Request<AcceptClockRequest>,
+    ) -> Result<Response<AcceptClockResponse>, Status> {
+        let (mut call, message) = Call::of(&self.ca, request);
+        let caller = self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
+        let accepted = super::clock::accept(&self.ca, message, &caller).await;
+        accepted.map(Response::new).map_err(|refusal| call.refuse(refusal))
     }
 
     async fn create_token(

@@ -7,6 +7,7 @@ pub(crate) mod admin;
 pub(crate) mod agent;
 pub(crate) mod authority;
 mod call;
+mod clock;
 pub(crate) mod istio;
 pub(crate) mod rotation;
 pub(crate) mod tier;

@@ -213,7 +213,7 @@ impl Rotations {
     }
 
     async fn vouch(&self, message: VouchRootRequest, caller: &str) -> Result<RootMessage, Refusal> {
-        let (state, now) = (self.ca.driver.state(), self.ca.clock.now());
+        let (state, now) = (self.ca.driver.state(), self.ca.believed_now()?);
         let found = state.roots.iter().find(|(id, _)| id.as_bytes().as_slice() == message.root);
         let (id, entry) = found.ok_or_else(|| invalid("the record knows no such root".to_owned()))?;
         if entry.exclusive {

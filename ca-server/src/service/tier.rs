@@ -80,11 +80,11 @@ impl Tiers {
         message: wire::SignIssuerRequest,
     ) -> Result<wire::SignIssuerResponse, Refusal> {
         let (ca, wish) = (&self.ca, self.wish(message)?);
+        let now = ca.believed_now()?;
         let root = wish.request.root;
         let former = ca.below.tier(tier);
-        let newcomer = former.is_none_or(|tier| tier.until(&ca.policy, ca.clock.now()).is_none());
+        let newcomer = former.is_none_or(|tier| tier.until(&ca.policy, now).is_none());
         may_sign(&ca.driver.state(), &root, newcomer)?;
-        let now = ca.clock.now();
         let issuer = TierIssuer { root, ends: now.plus(wish.request.ttl).plus(MARGIN) };
         let is_new = ca.registry.count_issuer(tier.to_owned(), wish.id.clone(), issuer, now).await?;
         if is_new {

@@ -2,7 +2,7 @@
 
 use proto::banyan::admin::v1::ReadJournalRequest;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
-use rotation::State;
+use rotation::{Event, State};
 use rotation_driver::{JournalEntry, Outcome, Replayed, is_routine, replay};
 use serde_json::json;
 use tonic::transport::Channel;
@@ -115,14 +115,17 @@ fn show(journal: &Journal, all: bool, json: bool) -> Result<(), Failure> {
             entry.generation.to_string(),
             entry.event.name().to_owned(),
             if entry.by.is_empty() { "the server".to_owned() } else { entry.by.clone() },
-            in_words(&entry.outcome),
+            in_words(&entry),
         ]);
     }
     if json { Ok(()) } else { output::line(&table.to_string()) }
 }
 
-fn in_words(outcome: &Outcome) -> String {
-    match outcome {
+fn in_words(entry: &JournalEntry) -> String {
+    if let Event::ClockAccepted { by, reason, wall, expected } = &entry.event {
+        return format!("the wall clock is right at {wall}, and not {expected}, says {by}: {reason}");
+    }
+    match &entry.outcome {
         Outcome::Changed { effects } if effects.is_empty() => "taken".to_owned(),
         Outcome::Changed { effects } => {
             let effects: Vec<_> = effects.iter().map(|effect| effect.name()).collect();

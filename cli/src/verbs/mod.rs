@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod authority;
 pub mod ceremony;
+pub mod clock;
 pub mod config;
 pub mod journal;
 pub mod plugin;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use host::SystemClock;
 use trust::Clock;
 
-/// The machine's clock, ahead by as much as a test says.
+/// The machine's clocks, ahead by as much as a test says: as if so much time had passed.
 #[derive(Debug, Default)]
 pub struct AheadClock(Mutex<Duration>);
 
@@ -24,6 +24,6 @@ impl Clock for AheadClock {
     }
 
     fn uptime(&self) -> Duration {
-        SystemClock.uptime()
+        SystemClock.uptime().saturating_add(*self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

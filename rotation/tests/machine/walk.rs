@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use rotation::evidence::{Subscribers, Tally};
 use rotation::{Contents, Event, Evidence, Mode, Policy, State, invariants, step};
+use trust::Timestamp;
 
 use crate::words::*;
 
@@ -65,6 +66,12 @@ fn any_verb() -> impl Strategy<Value = Event> {
         1 => request().prop_map(abort),
         1 => request().prop_map(rollback),
         1 => Just(Event::DriverStarted),
+        1 => Just(Event::ClockAccepted {
+            by: "an operator".to_owned(),
+            reason: "a virtual machine that was paused".to_owned(),
+            wall: Timestamp::from_secs(9_000),
+            expected: Timestamp::from_secs(1),
+        }),
     ]
 }
 

@@ -167,7 +167,7 @@ async fn run(operations: Vec<Operation>) {
             Operation::Expire { secs } => {
                 bench.clock.advance(Duration::from_secs(secs));
                 let now = bench.clock.now();
-                ledger.expire(now).unwrap();
+                ledger.expire().unwrap();
                 model.rows.retain(|_, known| now <= known.row.not_after.plus(SKEW * 2));
             }
             Operation::Compact => {
@@ -179,7 +179,7 @@ async fn run(operations: Vec<Operation>) {
                     // What nobody waited for may be lost; a durable row behind it in the queue makes it durable.
                     let barrier = Row { not_after: NOW.minus(SKEW * 10), ..row(1_000 + bench.started) };
                     ledger.intend(barrier).await.unwrap().spend();
-                    ledger.expire(now).unwrap();
+                    ledger.expire().unwrap();
                     disk.power_cut().unwrap();
                 }
                 let before = contents(&ledger);

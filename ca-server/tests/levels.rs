@@ -1,0 +1,139 @@
+//! What a change asks for is a level: a step that fails once right after it is tried again, and said meanwhile.
+#![expect(clippy::unwrap_used, reason = "clippy takes helpers of tests for product code")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use ca_server::{Embedding, HostDeps, Server};
+use plugins::memory::MemoryKeys;
+use plugins::{
+    ConfigProblem, Health, KeyBackend, KeyBackendDescription, KeyBackendPlugin, KeyError, KeyHandle, KeyId,
+    KeySpec, Registry, RequestId,
+};
+use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
+use proto::banyan::admin::v1::{GetRotationRequest, StartRotationRequest, StatusRequest};
+use support::{Place, admin, admin_channel, eventually, stop};
+use trust::{PublicKey, SignatureAlgorithm};
+
+/// A fake: keys in memory that fail when they are first asked for and when they first sign a leaf, but for the first of all.
+#[derive(Debug, Default)]
+struct FailsOnce {
+    keys: MemoryKeys,
+    asked: Mutex<Asked>,
+}
+
+#[derive(Debug, Default)]
+struct Asked {
+    first: Option<KeyId>,
+    /// Keys whose public half was asked for, and failed.
+    public: BTreeSet<KeyId>,
+    /// Keys that have failed to sign after it was given.
+    given: BTreeSet<KeyId>,
+    failed: BTreeSet<KeyId>,
+}
+
+fn away() -> KeyError {
+    KeyError::BackendDown { detail: "away for a moment".to_owned() }
+}
+
+#[async_trait]
+impl KeyBackend for FailsOnce {
+    fn describe(&self) -> KeyBackendDescription {
+        self.keys.describe()
+    }
+
+    async fn generate(&self, request_id: &RequestId, spec: KeySpec) -> Result<KeyHandle, KeyError> {
+        self.keys.generate(request_id, spec).await
+    }
+
+    async fn public(&self, id: &KeyId) -> Result<PublicKey, KeyError> {
+        let fails = {
+            let mut asked = self.asked.lock().unwrap();
+            let first = asked.first.get_or_insert_with(|| id.clone()) == id;
+            let fails = !first && asked.public.insert(id.clone());
+            if !first && !fails {
+                asked.given.insert(id.clone());
+            }
+            fails
+        };
+        if fails { Err(away()) } else { self.keys.public(id).await }
+    }
+
+    async fn sign(
+        &self,
+        id: &KeyId,
+        message: &[u8],
+        algorithm: SignatureAlgorithm,
+    ) -> Result<Vec<u8>, KeyError> {
+        let fails = {
+            let mut asked = self.asked.lock().unwrap();
+            asked.given.contains(id) && asked.failed.insert(id.clone())
+        };
+        if fails { Err(away()) } else { self.keys.sign(id, message, algorithm).await }
+    }
+
+    async fn list(&self) -> Result<Vec<KeyHandle>, KeyError> {
+        self.keys.list().await
+    }
+
+    async fn destroy(&self, id: &KeyId) -> Result<(), KeyError> {
+        self.keys.destroy(id).await
+    }
+
+    async fn check(&self) -> Health {
+        self.keys.check().await
+    }
+}
+
+#[derive(Debug, Default, Clone)]
+struct Fitted(Arc<FailsOnce>);
+
+impl KeyBackendPlugin for Fitted {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    fn validate(&self, _: &toml::Table) -> Result<(), Vec<ConfigProblem>> {
+        Ok(())
+    }
+
+    fn open(&self, _: &toml::Table) -> Result<Arc<dyn KeyBackend>, Vec<ConfigProblem>> {
+        Ok(Arc::<FailsOnce>::clone(&self.0))
+    }
+}
+
+impl Embedding for Fitted {
+    fn plugins(&self, registry: &mut Registry) {
+        registry.add_key_backend(self.clone());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_backend_that_fails_once_right_after_the_switch_delays_it_by_seconds_and_is_said() {
+    let place = Place::new("[rotation]\nsettle = \"1s\"\nwithdrawal_max = \"1s\"\n");
+    let fitted = Fitted::default();
+    let running = Box::pin(Server::start_with(place.config(), HostDeps::system(), &fitted)).await.unwrap();
+    let mut rotations = RotationServiceClient::new(admin_channel(&running).await);
+    let wish = StartRotationRequest { request_id: "one".to_owned(), ..StartRotationRequest::default() };
+    rotations.start_rotation(wish).await.unwrap();
+    let said = Mutex::new(BTreeSet::new());
+    eventually("the rotation is over", async || {
+        let status = admin(&running).await.status(StatusRequest {}).await.unwrap().into_inner();
+        said.lock().unwrap().extend(status.conditions);
+        let rotation = rotations.clone().get_rotation(GetRotationRequest {}).await.unwrap().into_inner();
+        rotation.phase == "steady" && rotation.done.iter().any(|done| done == "one")
+    })
+    .await;
+    // That the new signer's key could not be had is over within milliseconds: the record changed meanwhile.
+    let said = said.into_inner().unwrap();
+    assert!(said.iter().any(|said| said.contains("serves on with its former certificate")), "{said:?}");
+    assert_eq!(fitted.0.asked.lock().unwrap().failed.len(), 1, "the new issuer's key has failed to sign");
+    eventually("all is well", async || {
+        admin(&running).await.status(StatusRequest {}).await.unwrap().into_inner().healthy
+    })
+    .await;
+    stop(running).await;
+}

@@ -1,0 +1,37 @@
+//! The words of `clock`.
+
+use clap::{Args, Subcommand};
+
+use super::AdminTarget;
+
+/// Options of `clock`.
+#[derive(Debug, Args)]
+pub struct ClockOptions {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: ClockAction,
+}
+
+/// What can be said about the clock.
+#[derive(Debug, Subcommand)]
+pub enum ClockAction {
+    /// Say that the wall clock is right although it went another way than the machine's uptime. Look at another clock first
+    Accept(ClockAcceptOptions),
+}
+
+/// Options of `clock accept`.
+#[derive(Debug, Args)]
+pub struct ClockAcceptOptions {
+    /// Who says so, for whoever asks later
+    #[arg(long, value_name = "WHO")]
+    pub by: String,
+    /// Why the clock was set
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Where the admin API is.
+    #[command(flatten)]
+    pub target: AdminTarget,
+}
