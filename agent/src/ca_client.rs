@@ -94,6 +94,11 @@ impl CallError {
         matches!(self, Self::Refused { status, .. } if for_good(status.code()))
     }
 
+    /// Whether the CA wants its bundle stored before it gives a leaf.
+    pub(crate) fn is_behind(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if status.code() == Code::Aborted)
+    }
+
     /// Whether the CA could not be reached, or not believed.
     pub(crate) fn is_unreachable(&self) -> bool {
         matches!(self, Self::Refused { status, .. } if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Unknown))

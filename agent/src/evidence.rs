@@ -6,6 +6,7 @@ use proto::banyan::agent::v1 as wire;
 use trust::{Sequence, Serial};
 
 use crate::holders::Holder;
+use crate::install::HeldLeaf;
 
 /// Everything that the CA should know, as a level: after a reconnect all of it is said again.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -18,6 +19,8 @@ pub(crate) struct Evidence {
     pub(crate) applied: BTreeMap<Serial, Applied>,
     /// Serials whose keys are gone.
     pub(crate) released: BTreeSet<Serial>,
+    /// What is refused now: by the holder of a leaf, or by this agent.
+    pub(crate) refusing: Vec<(Option<Serial>, String)>,
     /// Refusals, numbered.
     pub(crate) nacks: Vec<(u64, wire::Nack)>,
     pub(crate) health: wire::Health,
@@ -32,49 +35,40 @@ pub(crate) struct Applied {
 
 /// What all holders of each leaf have applied; the weakest of them counts.
 ///
-/// A holder without validation secret takes its trust from elsewhere: it proves no more than that its leaf was
-/// delivered with the bundle it was born with. A leaf that nobody holds is not spoken of.
-pub(crate) fn applied<'a>(holders: impl Iterator<Item = &'a Holder>) -> BTreeMap<Serial, Applied> {
+/// A holder without validation secret takes its trust from elsewhere, and proves nothing. A leaf that was promised to
+/// trusting holders and that nobody holds goes only to one that has the newest bundle: that is as good as applied.
+pub(crate) fn applied<'a>(
+    holders: impl Iterator<Item = &'a Holder>,
+    waiting: impl Iterator<Item = HeldLeaf>,
+    newest: Sequence,
+) -> BTreeMap<Serial, Applied> {
     let mut weakest: BTreeMap<Serial, Option<Applied>> = BTreeMap::new();
     for holder in holders {
         for leaf in holder.may_hold() {
-            let claim = match proven(holder) {
-                Proof::Applied(sequence) => Some((sequence, wire::EvidenceClass::Applied)),
-                Proof::Waiting => None,
-                Proof::NoTrustOfOurs => Some((leaf.born, wire::EvidenceClass::Delivered)),
-            };
-            let claim = claim.map(|(sequence, class)| Applied { sequence, class });
+            let claim = applied_by(holder).map(Applied::by_ack);
             weakest.entry(leaf.serial).and_modify(|known| *known = weaker(*known, claim)).or_insert(claim);
         }
+    }
+    for leaf in waiting.filter(|leaf| leaf.promised && newest > Sequence(0)) {
+        weakest.entry(leaf.serial).or_insert(Some(Applied::by_ack(newest)));
     }
     weakest.into_iter().filter_map(|(serial, claim)| Some((serial, claim?))).collect()
 }
 
 /// Sequence that a holder has applied on every validation secret; `None` if it proves nothing.
 pub(crate) fn applied_by(holder: &Holder) -> Option<Sequence> {
-    match proven(holder) {
-        Proof::Applied(sequence) => Some(sequence),
-        Proof::Waiting | Proof::NoTrustOfOurs => None,
-    }
-}
-
-enum Proof {
-    Applied(Sequence),
-    Waiting,
-    NoTrustOfOurs,
-}
-
-fn proven(holder: &Holder) -> Proof {
-    if holder.unproven {
-        return Proof::NoTrustOfOurs;
+    if holder.installed.unproven {
+        return None;
     }
     let secrets = holder.installed.trust.values();
     let sequences = secrets.map(|secret| secret.applied.as_ref().map_or(Sequence(0), |view| view.proves));
-    match sequences.min() {
-        None if holder.installed.trust_expected => Proof::Waiting,
-        None => Proof::NoTrustOfOurs,
-        Some(Sequence(0)) => Proof::Waiting,
-        Some(sequence) => Proof::Applied(sequence),
+    sequences.min().filter(|sequence| *sequence > Sequence(0))
+}
+
+impl Applied {
+    /// By acknowledgements on every validation secret.
+    pub(crate) const fn by_ack(sequence: Sequence) -> Self {
+        Self { sequence, class: wire::EvidenceClass::Applied }
     }
 }
 
@@ -86,7 +80,7 @@ fn weaker(a: Option<Applied>, b: Option<Applied>) -> Option<Applied> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::install::{HeldLeaf, SubscriptionId, TrustView};
+    use crate::install::{SubscriptionId, TrustView};
     use crate::secret_name::{SecretKind, SecretName};
     use std::time::Duration;
     use trust::{RootId, SpiffeId, Timestamp};
@@ -97,6 +91,7 @@ mod tests {
             root: RootId::of(b"root"),
             not_after: Timestamp::from_secs(9),
             born: Sequence(1),
+            promised: true,
         }
     }
 
@@ -120,10 +115,10 @@ mod tests {
     fn claims(holders: &[Holder]) -> Vec<(u8, u64, wire::EvidenceClass)> {
         let one =
             |(serial, claim): (Serial, Applied)| (serial.as_bytes()[0] - 0x40, claim.sequence.0, claim.class);
-        applied(holders.iter()).into_iter().map(one).collect()
+        applied(holders.iter(), std::iter::empty(), Sequence(9)).into_iter().map(one).collect()
     }
 
-    use wire::EvidenceClass::{Applied as Proven, Delivered};
+    use wire::EvidenceClass::Applied as Proven;
 
     #[test]
     fn the_last_validation_secret_of_the_last_holder_counts() {
@@ -137,12 +132,22 @@ mod tests {
     }
 
     #[test]
-    fn a_holder_without_validation_secret_proves_no_more_than_delivery() {
-        assert_eq!(claims(&[holder(&[1], &[])]), [(1, 1, Delivered)]);
-        assert_eq!(claims(&[holder(&[1], &[Some(7)]), holder(&[1], &[])]), [(1, 1, Delivered)]);
+    fn a_holder_without_validation_secret_proves_nothing_and_takes_the_others_word_away() {
+        assert_eq!(claims(&[holder(&[1], &[])]), []);
+        assert_eq!(claims(&[holder(&[1], &[Some(7)]), holder(&[1], &[])]), []);
         let mut fetched = holder(&[1], &[Some(7)]);
-        fetched.unproven = true;
-        assert_eq!(claims(&[fetched]), [(1, 1, Delivered)]);
+        fetched.installed.unproven = true;
+        assert_eq!(claims(&[fetched]), []);
+    }
+
+    #[test]
+    fn a_promised_leaf_that_nobody_holds_is_as_good_as_applied_and_no_other_is() {
+        let waiting = [leaf(1), leaf(2), HeldLeaf { promised: false, ..leaf(3) }];
+        let holders = [holder(&[2], &[None])];
+        let claims = applied(holders.iter(), waiting.into_iter(), Sequence(9));
+        assert_eq!(claims, BTreeMap::from([(leaf(1).serial, Applied::by_ack(Sequence(9)))]));
+        let before_first_contact = applied([].iter(), waiting.into_iter(), Sequence(0));
+        assert!(before_first_contact.is_empty());
     }
 
     #[test]

@@ -26,8 +26,15 @@ pub(crate) struct Holder {
     pub(crate) subscriptions: BTreeMap<SubscriptionId, Subscription>,
     /// Uptime of the agent's machine when it was first seen in this run.
     pub(crate) seen_at: Duration,
-    /// It fetched a secret without a stream, so nothing tells what it applied.
-    pub(crate) unproven: bool,
+}
+
+/// The account of a former run.
+#[derive(Debug)]
+pub(crate) struct Account {
+    pub(crate) holders: Holders,
+    /// Of leaves that end by then this agent says nothing: holders of an account before this one may have them. The end
+    /// of time while it is not known what the CA counts from before; the beginning if nothing is.
+    pub(crate) silent_until: Timestamp,
 }
 
 /// One secret that a holder subscribes to, or did.
@@ -38,6 +45,8 @@ pub(crate) struct Subscription {
     pub(crate) stream: Option<u64>,
     /// Uptime when its stream ended.
     pub(crate) absent_since: Option<Duration>,
+    /// What the holder said when it refused its roots last.
+    pub(crate) refusal: String,
 }
 
 /// The account on the disk.
@@ -77,6 +86,8 @@ pub enum HolderFileError {
 struct Stored {
     format: u32,
     boot: String,
+    #[serde(default)]
+    silent_until: i64,
     holders: Vec<StoredHolder>,
 }
 
@@ -106,6 +117,8 @@ struct StoredLeaf {
     root: String,
     not_after: i64,
     born: u64,
+    #[serde(default)]
+    promised: bool,
 }
 
 /// All holders, by process.
@@ -115,7 +128,7 @@ impl Holder {
     /// A process that has shown up.
     pub(crate) fn new(uid: u32, uptime: Duration) -> Self {
         let installed = Installed { trust_expected: true, ..Installed::default() };
-        Self { uid, installed, subscriptions: BTreeMap::new(), seen_at: uptime, unproven: false }
+        Self { uid, installed, subscriptions: BTreeMap::new(), seen_at: uptime }
     }
 
     /// Every leaf that this holder may present.
@@ -141,7 +154,8 @@ impl Holder {
                 self.installed.trust.insert(id, TrustSubscription::default());
             }
         }
-        self.subscriptions.insert(id, Subscription { name, stream: None, absent_since: Some(uptime) });
+        let (absent_since, refusal) = (Some(uptime), String::new());
+        self.subscriptions.insert(id, Subscription { name, stream: None, absent_since, refusal });
     }
 
     /// Forgets a subscription.
@@ -187,16 +201,18 @@ impl HolderFile {
         Self { disk, path: state_dir.join("holders.json"), boot }
     }
 
-    /// Reads what a former run left; empty after the machine was booted anew, since no process survives that.
+    /// Reads what a former run left; without holders after the machine was booted anew, since no process survives that.
     pub(crate) fn read(
         &self,
         trust_domain: &TrustDomain,
         uptime: Duration,
         mut next_id: impl FnMut() -> SubscriptionId,
-    ) -> Result<Holders, HolderFileError> {
+    ) -> Result<Account, HolderFileError> {
         let bytes = match self.disk.read(&self.path) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Holders::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Account { holders: Holders::new(), silent_until: Timestamp::from_secs(i64::MAX) });
+            }
             Err(source) => return Err(HolderFileError::Io { path: self.path.clone(), source }),
         };
         let damaged = |what: String| HolderFileError::Damaged { path: self.path.clone(), what };
@@ -204,26 +220,27 @@ impl HolderFile {
         if stored.format != 1 {
             return Err(damaged(format!("format {} is unknown", stored.format)));
         }
-        if stored.boot != self.boot {
-            return Ok(Holders::new());
-        }
+        let silent_until = Timestamp::from_secs(stored.silent_until);
         let mut holders = Holders::new();
+        if stored.boot != self.boot {
+            return Ok(Account { holders, silent_until });
+        }
         for holder in stored.holders {
             let process = ProcessId { pid: holder.pid, start: holder.start };
             let restored = restore(holder, (trust_domain, uptime), &mut next_id)
                 .ok_or_else(|| damaged(format!("the entry of process {} does not parse", process.pid)))?;
             holders.insert(process, restored);
         }
-        Ok(holders)
+        Ok(Account { holders, silent_until })
     }
 
     /// The bytes to make durable.
-    pub(crate) fn encode(&self, holders: &Holders) -> Vec<u8> {
+    pub(crate) fn encode(&self, holders: &Holders, silent_until: Timestamp) -> Vec<u8> {
         let one = |(process, holder): (&ProcessId, &Holder)| StoredHolder {
             pid: process.pid,
             start: process.start,
             uid: holder.uid,
-            unproven: holder.unproven,
+            unproven: holder.installed.unproven,
             trust: holder.names(|id| holder.installed.trust.contains_key(id)),
             leaves: holder
                 .installed
@@ -232,8 +249,12 @@ impl HolderFile {
                 .filter_map(|(id, secret)| store(holder, id, secret))
                 .collect(),
         };
-        let stored =
-            Stored { format: 1, boot: self.boot.clone(), holders: holders.iter().map(one).collect() };
+        let stored = Stored {
+            format: 1,
+            boot: self.boot.clone(),
+            silent_until: silent_until.as_secs(),
+            holders: holders.iter().map(one).collect(),
+        };
         // Plain text and numbers always have a JSON form.
         serde_json::to_vec_pretty(&stored).unwrap_or_default()
     }
@@ -256,6 +277,7 @@ fn store(holder: &Holder, id: &SubscriptionId, secret: &LeafSubscription) -> Opt
         root: leaf.root.to_string(),
         not_after: leaf.not_after.as_secs(),
         born: leaf.born.0,
+        promised: leaf.promised,
     };
     Some(StoredSecret {
         name: holder.subscriptions.get(id)?.name.text.clone(),
@@ -270,7 +292,7 @@ fn restore(
     next_id: &mut impl FnMut() -> SubscriptionId,
 ) -> Option<Holder> {
     let mut holder = Holder::new(stored.uid, uptime);
-    holder.unproven = stored.unproven;
+    holder.installed.unproven = stored.unproven;
     // It is no newcomer: which validation secrets it has is known.
     holder.installed.trust_expected = false;
     for text in stored.trust {
@@ -295,6 +317,7 @@ fn restore_leaf(stored: &StoredLeaf) -> Option<HeldLeaf> {
         root: stored.root.parse::<RootId>().ok()?,
         not_after: Timestamp::from_secs(stored.not_after),
         born: Sequence(stored.born),
+        promised: stored.promised,
     })
 }
 
@@ -327,6 +350,7 @@ mod tests {
             root: RootId::of(b"root"),
             not_after: Timestamp::from_secs(77),
             born: Sequence(3),
+            promised: true,
         };
         let mut holder = Holder::new(1000, Duration::ZERO);
         let name = |text: &str, kind| SecretName { text: text.to_owned(), kind };
@@ -341,9 +365,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = HolderFile::new(Arc::new(RealDisk), dir.path(), "boot".to_owned());
         let (process, holder, leaf) = one_holder();
-        let bytes = file.encode(&Holders::from([(process, holder)]));
+        let bytes = file.encode(&Holders::from([(process, holder)]), Timestamp::from_secs(55));
         file.disk.replace(&file.path, &bytes, 0o600).unwrap();
-        let holders = file.read(&domain(), Duration::ZERO, counter()).unwrap();
+        let Account { holders, silent_until } = file.read(&domain(), Duration::ZERO, counter()).unwrap();
+        assert_eq!(silent_until, Timestamp::from_secs(55));
         let restored = &holders[&process];
         assert_eq!(restored.uid, 1000);
         assert_eq!(restored.may_hold().collect::<Vec<_>>(), [&leaf]);
@@ -356,9 +381,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = HolderFile::new(Arc::new(RealDisk), dir.path(), "before".to_owned());
         let (process, holder, _) = one_holder();
-        file.disk.replace(&file.path, &file.encode(&Holders::from([(process, holder)])), 0o600).unwrap();
+        let never = Timestamp::from_secs(i64::MAX);
+        let fresh = file.read(&domain(), Duration::ZERO, counter()).unwrap();
+        assert_eq!(
+            (fresh.holders.len(), fresh.silent_until),
+            (0, never),
+            "nothing is known of a time before"
+        );
+        let bytes = file.encode(&Holders::from([(process, holder)]), Timestamp::default());
+        file.disk.replace(&file.path, &bytes, 0o600).unwrap();
         let after = HolderFile::new(Arc::new(RealDisk), dir.path(), "after".to_owned());
-        assert!(after.read(&domain(), Duration::ZERO, counter()).unwrap().is_empty());
+        assert!(after.read(&domain(), Duration::ZERO, counter()).unwrap().holders.is_empty());
     }
 
     #[test]
@@ -366,7 +399,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = HolderFile::new(Arc::new(RealDisk), dir.path(), "boot".to_owned());
         let (process, holder, _) = one_holder();
-        let good = String::from_utf8(file.encode(&Holders::from([(process, holder)]))).unwrap();
+        let good = file.encode(&Holders::from([(process, holder)]), Timestamp::default());
+        let good = String::from_utf8(good).unwrap();
         for bad in ["", "{", &good.replace("41414141", "zz"), &good.replace("\"format\": 1", "\"format\": 2")]
         {
             std::fs::write(&file.path, bad).unwrap();

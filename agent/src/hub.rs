@@ -22,17 +22,20 @@ use crate::bundle_store::{BundleRefused, BundleStore, Verdict};
 use crate::ca_client::CaClient;
 use crate::config::AgentConfig;
 use crate::evidence::Evidence;
-use crate::holders::{HolderFile, Holders};
+use crate::holders::{Account, HolderFile, Holders};
+use crate::in_flight::InFlight;
 use crate::install::SubscriptionId;
 use crate::leaf::Leaf;
 use crate::process::{ProcessId, Processes};
 use crate::status::{Condition, Status};
 
+mod doubts;
 mod pushes;
 mod report;
 mod streams;
 mod workloads;
 
+use doubts::Doubts;
 use streams::Stream;
 use workloads::{Issued, Workload};
 
@@ -74,6 +77,10 @@ pub(crate) enum Command {
     Condition(Condition, Option<String>),
     /// The stream to the CA is up or down.
     Uplink(bool),
+    /// The CA counts these leaves as this agent's, and was not told of them.
+    Doubt { rows: Vec<(Serial, Timestamp)>, last: bool },
+    /// The agent ends in order.
+    Farewell { reply: oneshot::Sender<()> },
 }
 
 /// A bundle that was not put in force.
@@ -124,6 +131,9 @@ pub(crate) struct Parts {
     pub(crate) store: BundleStore,
     pub(crate) holder_file: HolderFile,
     pub(crate) client: Arc<CaClient>,
+    pub(crate) in_flight: InFlight,
+    /// The agent's own certificate of a former run, until it has another: it may come back with it.
+    pub(crate) former: Option<(Serial, Timestamp)>,
     pub(crate) credential: watch::Receiver<Option<Arc<Leaf>>>,
     pub(crate) publish: Publish,
 }
@@ -150,6 +160,11 @@ pub(crate) struct Hub {
     nacks: Nacks,
     conditions: BTreeMap<Condition, String>,
     connected: bool,
+    doubts: Doubts,
+    /// See [`Account::silent_until`].
+    silent_until: Timestamp,
+    /// The agent ends: it asks for nothing any more.
+    leaving: bool,
     /// The holders in memory differ from those on the disk.
     holders_dirty: bool,
     issuing: JoinSet<Issued>,
@@ -173,9 +188,10 @@ struct Nacks {
 
 impl Hub {
     /// Puts the state of a former run in place.
-    pub(crate) fn new(parts: Parts, holders: Holders, last_id: u64) -> (Self, HubHandle) {
+    pub(crate) fn new(parts: Parts, account: Account, last_id: u64) -> (Self, HubHandle) {
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
         let workloads = workloads::configured(&parts.config);
+        let Account { holders, silent_until } = account;
         let mut hub = Self {
             entitlements: parts.config.entitlements(),
             parts,
@@ -187,7 +203,11 @@ impl Hub {
             nacks: Nacks::default(),
             conditions: BTreeMap::new(),
             connected: false,
-            holders_dirty: false,
+            doubts: Doubts::default(),
+            silent_until,
+            leaving: false,
+            // A first account is on the disk before any leaf is asked for.
+            holders_dirty: true,
             issuing: JoinSet::new(),
             watching: JoinSet::new(),
             last_id,
@@ -245,13 +265,22 @@ impl Hub {
             }
             Command::Reissue { serials, spread } => self.reissue(&serials, spread),
             Command::Condition(condition, what) => self.condition(condition, what),
-            Command::Uplink(up) => self.connected = up,
+            Command::Uplink(up) => {
+                self.connected = up;
+                self.doubts_end();
+            }
+            Command::Doubt { rows, last } => self.doubted(&rows, last),
+            Command::Farewell { reply } => {
+                self.farewell().await;
+                let _ = reply.send(());
+            }
         }
     }
 
     async fn settle(&mut self) {
         self.expire();
         self.shed();
+        self.resolve_doubts();
         self.push().await;
         self.request_leaves();
         if self.holders_dirty {
@@ -265,7 +294,11 @@ impl Hub {
         let judged = offered.and_then(|bundle| self.parts.store.judge(&bundle));
         let newer = match judged {
             Ok(Verdict::Newer(bundle)) => bundle,
-            Ok(Verdict::Same | Verdict::Older) => return Ok(()),
+            Ok(Verdict::Same) => {
+                self.condition(Condition::BundleRefused, None);
+                return Ok(());
+            }
+            Ok(Verdict::Older) => return Ok(()),
             Err(refused) => {
                 tracing::error!(error = %refused, "bundle refused, the last good one stays");
                 self.nack(None, self.sequence(), &refused.to_string());
@@ -292,7 +325,7 @@ impl Hub {
 
     /// Makes the account of holders durable; says whether it is.
     async fn persist_holders(&mut self) -> bool {
-        let bytes = self.parts.holder_file.encode(&self.holders);
+        let bytes = self.parts.holder_file.encode(&self.holders, self.silent_until);
         let stored = replace(self.parts.holder_file.file(), bytes).await;
         self.holders_dirty = stored.is_err();
         let what = stored.err().map(|error| {
@@ -323,11 +356,7 @@ impl Hub {
     fn nack(&mut self, serial: Option<Serial>, sequence: trust::Sequence, reason: &str) {
         let own = || self.parts.credential.borrow().as_ref().map(|leaf| leaf.held().serial);
         let serial = serial.or_else(own).map(|serial| serial.as_bytes().to_vec()).unwrap_or_default();
-        let mut end = reason.len().min(256);
-        while !reason.is_char_boundary(end) {
-            end -= 1;
-        }
-        let reason = reason.get(..end).unwrap_or_default().to_owned();
+        let reason = cut(reason);
         self.nacks.total += 1;
         let nack = wire::Nack { serial, sequence: sequence.0, reason };
         self.nacks.recent.push_back((self.nacks.total, nack));
@@ -368,6 +397,15 @@ impl Hub {
     fn next_subscription(&mut self) -> SubscriptionId {
         SubscriptionId(self.next_id())
     }
+}
+
+/// What the CA is told of a refusal: at most 256 bytes.
+fn cut(reason: &str) -> String {
+    let mut end = reason.len().min(256);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    reason.get(..end).unwrap_or_default().to_owned()
 }
 
 /// Writes a file where blocking does no harm.

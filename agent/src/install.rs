@@ -9,8 +9,9 @@
 //!    may present chains to it.
 //! 3. **Sequences skipped**: the union of what the holder has and the newest, then the leaf, then the newest. One push
 //!    either only adds or only removes.
-//! 4. A leaf is handed over only to a holder that trusts all of the newest bundle. A leaf's row is born with the bundle
-//!    of its day, and the CA counts on it that nobody has that leaf without that bundle.
+//! 4. A leaf is handed over only to a holder that trusts all of the newest bundle on every validation secret it has. A
+//!    leaf that was promised to such holders only never goes to one that takes its trust from elsewhere: the CA counts on
+//!    the promise.
 //! 5. One push at a time per secret: until it is acknowledged the holder may have the former or the new one, and both
 //!    are reckoned with.
 
@@ -36,6 +37,8 @@ pub(crate) struct HeldLeaf {
     pub(crate) not_after: Timestamp,
     /// Sequence of the bundle that came with it.
     pub(crate) born: Sequence,
+    /// Whether the CA has this agent's word that it goes only to holders that acknowledged that bundle.
+    pub(crate) promised: bool,
 }
 
 /// One validation secret of a holder.
@@ -78,6 +81,8 @@ pub(crate) struct Installed {
     pub(crate) leaves: BTreeMap<SubscriptionId, LeafSubscription>,
     /// The holder is so new that its first validation secret may still come; a leaf waits for it.
     pub(crate) trust_expected: bool,
+    /// It fetched a secret without a stream, so nothing tells what it applied.
+    pub(crate) unproven: bool,
 }
 
 /// What every holder should come to.
@@ -108,9 +113,9 @@ pub(crate) fn plan(holder: &Installed, target: &Target<'_>) -> Vec<Push> {
         let view = secret.next(target, &held).filter(|_| secret.ready && secret.in_flight.is_none())?;
         (secret.refused.as_ref() != Some(&view)).then_some(Push::Trust(*id, view))
     });
-    let trusted = holder.trusts(target.bundle);
     let leaves = holder.leaves.iter().filter_map(|(id, secret)| {
-        secret.next(target).filter(|_| trusted && secret.ready).map(|leaf| Push::Leaf(*id, leaf))
+        let leaf = secret.next(target).filter(|_| secret.ready)?;
+        holder.may_have(&leaf, target.bundle).then_some(Push::Leaf(*id, leaf))
     });
     trust.chain(leaves).collect()
 }
@@ -223,11 +228,18 @@ impl LeafSubscription {
 }
 
 impl Installed {
+    /// Whether the holder takes its trust from elsewhere than from this agent, as far as can be seen.
+    pub(crate) fn has_trust_of_its_own(&self) -> bool {
+        self.unproven || (self.trust.is_empty() && !self.trust_expected)
+    }
+
     /// Whether a leaf may be handed to this holder while this bundle is the newest.
-    pub(crate) fn trusts(&self, newest: &TrustView) -> bool {
+    pub(crate) fn may_have(&self, leaf: &HeldLeaf, newest: &TrustView) -> bool {
         let applied =
             |secret: &TrustSubscription| secret.surely().is_some_and(|roots| newest.roots.is_subset(&roots));
-        (!self.trust.is_empty() || !self.trust_expected) && self.trust.values().all(applied)
+        let known = !self.trust.is_empty() || !self.trust_expected;
+        let kept = !(leaf.promised && self.has_trust_of_its_own());
+        known && kept && self.trust.values().all(applied)
     }
 
     fn live_roots(&self, now: Timestamp) -> BTreeSet<RootId> {

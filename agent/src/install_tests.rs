@@ -19,6 +19,7 @@ fn leaf(number: u8, under: u8, born: u64) -> HeldLeaf {
         root: root(under),
         not_after: Timestamp::from_secs(100),
         born: Sequence(born),
+        promised: true,
     }
 }
 
@@ -75,6 +76,7 @@ impl World {
                 trust: trust.iter().map(|id| (*id, secret.clone())).collect(),
                 leaves: leaves.iter().map(|id| (*id, empty_leaf())).collect(),
                 trust_expected: false,
+                unproven: false,
             },
             trust: trust.iter().map(|id| (*id, None)).collect(),
             leaves: leaves.iter().map(|id| (*id, None)).collect(),
@@ -269,6 +271,7 @@ fn one_of_each(applied: Option<TrustView>, held: Option<HeldLeaf>) -> Installed 
         trust: BTreeMap::from([(TRUST[0], trust)]),
         leaves: BTreeMap::from([(LEAVES[0], secret)]),
         trust_expected: false,
+        unproven: false,
     }
 }
 
@@ -323,10 +326,27 @@ fn a_new_holder_waits_for_its_first_validation_secret_but_not_for_ever() {
     let mut holder = one_of_each(None, None);
     holder.trust.clear();
     holder.trust_expected = true;
-    let (newest, new) = (view(1, &[1]), Some(leaf(1, 1, 1)));
+    let unpromised = HeldLeaf { promised: false, ..leaf(1, 1, 1) };
+    let (newest, new) = (view(1, &[1]), Some(unpromised));
     assert_eq!(planned(&holder, &newest, new, 10), []);
     holder.trust_expected = false;
-    assert_eq!(planned(&holder, &newest, new, 10), [Push::Leaf(LEAVES[0], leaf(1, 1, 1))]);
+    assert_eq!(planned(&holder, &newest, new, 10), [Push::Leaf(LEAVES[0], unpromised)]);
+}
+
+#[test]
+fn a_promised_leaf_never_goes_to_a_holder_that_takes_its_trust_from_elsewhere() {
+    let (newest, promised) = (view(1, &[1]), leaf(1, 1, 1));
+    let unpromised = HeldLeaf { promised: false, ..promised };
+    let mut holder = one_of_each(None, None);
+    holder.trust.clear();
+    assert!(holder.has_trust_of_its_own());
+    assert_eq!(planned(&holder, &newest, Some(promised), 10), []);
+    assert_eq!(planned(&holder, &newest, Some(unpromised), 10), [Push::Leaf(LEAVES[0], unpromised)]);
+    let mut fetched = one_of_each(Some(newest.clone()), None);
+    assert_eq!(planned(&fetched, &newest, Some(promised), 10), [Push::Leaf(LEAVES[0], promised)]);
+    fetched.unproven = true;
+    assert_eq!(planned(&fetched, &newest, Some(promised), 10), []);
+    assert_eq!(planned(&fetched, &newest, Some(unpromised), 10), [Push::Leaf(LEAVES[0], unpromised)]);
 }
 
 #[test]

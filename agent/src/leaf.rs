@@ -57,7 +57,8 @@ impl Leaf {
         let now = Timestamp::from_secs(against.now_millis.div_euclid(1_000));
         let root = chain.verify(against.bundle, now, PeerRole::Server)?;
         chain.verify(against.bundle, now, PeerRole::Client)?;
-        let held = HeldLeaf { serial, root, not_after: leaf.validity().not_after(), born: against.born };
+        let (not_after, born, promised) = (leaf.validity().not_after(), against.born, against.promised);
+        let held = HeldLeaf { serial, root, not_after, born, promised };
         let received_millis = against.now_millis;
         Ok(Self { identity, key, chain, held, received_millis })
     }
@@ -119,6 +120,8 @@ pub(crate) struct Judgement<'a> {
     pub(crate) bundle: &'a Bundle,
     /// Sequence of the bundle that came with the leaf.
     pub(crate) born: Sequence,
+    /// Whether the CA has this agent's word about whom the leaf is handed to.
+    pub(crate) promised: bool,
     pub(crate) now_millis: i64,
 }
 
@@ -143,7 +146,8 @@ mod tests {
     }
 
     fn accept(bundle: &Bundle, key: PrivateKey, chain: &[Vec<u8>]) -> Result<Leaf, LeafRefused> {
-        let judgement = Judgement { bundle, born: Sequence(1), now_millis: NOW.as_secs() * 1_000 };
+        let now_millis = NOW.as_secs() * 1_000;
+        let judgement = Judgement { bundle, born: Sequence(1), promised: true, now_millis };
         Leaf::accept(chain, Arc::new(key), Expected::Workload(&id()), &judgement)
     }
 

@@ -29,6 +29,7 @@ mod first_contact;
 mod holders;
 mod hub;
 mod identity;
+mod in_flight;
 mod install;
 mod key;
 mod leaf;

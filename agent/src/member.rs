@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::AsciiMetadataValue;
 use trust::randomness::random_bytes;
-use trust::{Bundle, Clock, Randomness, Serial};
+use trust::{Bundle, Clock, Randomness, Sequence, Serial};
 
 use crate::backoff::{Backoff, spread};
 use crate::bundle_store;
@@ -18,6 +18,7 @@ use crate::config::AgentConfig;
 use crate::first_contact::{self, FirstContactError};
 use crate::hub::{HubHandle, OfferError};
 use crate::identity::{IdentityError, IdentityFiles};
+use crate::in_flight::InFlight;
 use crate::key::{KeyError, PrivateKey};
 use crate::leaf::{Expected, Jitter, Judgement, Leaf, LeafRefused};
 use crate::status::Condition;
@@ -37,6 +38,7 @@ pub(crate) struct Member {
     pub(crate) key: Arc<PrivateKey>,
     pub(crate) client: Arc<CaClient>,
     pub(crate) hub: HubHandle,
+    pub(crate) in_flight: InFlight,
     pub(crate) trust: watch::Receiver<Option<Bundle>>,
     /// The last certificate that the agent had, whether it lives or not: with its key, the way back.
     pub(crate) former: Mutex<Option<Vec<Vec<u8>>>>,
@@ -61,6 +63,15 @@ enum MemberError {
     Files(#[from] IdentityError),
     #[error("the token or JWT cannot go into a header")]
     Header,
+    #[error("the CA wants a newer bundle stored first, and gives none")]
+    NoNewer,
+}
+
+impl MemberError {
+    /// Whether the CA wants its bundle stored before it gives a certificate.
+    fn is_behind(&self) -> bool {
+        matches!(self, Self::Call(error) if error.is_behind())
+    }
 }
 
 impl Member {
@@ -76,6 +87,8 @@ impl Member {
                         self.hub.condition(Condition::NotMember, None).await;
                         self.hub.condition(Condition::RenewalFails, None).await;
                     }
+                    // The bundle changed under way: it is stored, and asked again at once.
+                    Err(error) if error.is_behind() && !step.behind => step.behind = true,
                     Err(error) => {
                         tracing::warn!(%error, "membership");
                         self.tell(&error).await;
@@ -92,6 +105,9 @@ impl Member {
     }
 
     async fn advance(&self, step: &mut Step) -> Result<(), MemberError> {
+        if std::mem::take(&mut step.behind) {
+            self.catch_up().await?;
+        }
         let live = self.live_credential();
         match live {
             Some(leaf) if !step.join_again => {
@@ -102,6 +118,7 @@ impl Member {
                     tokio::time::sleep(LOOK).await;
                     return Ok(());
                 }
+                let _under_way = self.in_flight.begin();
                 self.renew().await?;
             }
             _ => {
@@ -110,6 +127,10 @@ impl Member {
                     self.hub.offer(Ok(found)).await?;
                     step.look_for_ca = false;
                 }
+                if self.stored().0 == Sequence(0) {
+                    self.catch_up().await?;
+                }
+                let _under_way = self.in_flight.begin();
                 if !self.come_back().await? {
                     self.register().await?;
                 }
@@ -131,6 +152,34 @@ impl Member {
         Ok(first_contact::bundle(&self.config, self.client.address(), &self.clock).await?)
     }
 
+    /// The bundle that is on the disk; nothing is in force before it is there.
+    fn stored(&self) -> (Sequence, Vec<u8>) {
+        let bundle = self.trust.borrow();
+        let digest = |bundle: &Bundle| bundle.digest().as_bytes().to_vec();
+        bundle.as_ref().map(|bundle| (bundle.sequence(), digest(bundle))).unwrap_or_default()
+    }
+
+    /// Stores the bundle of today: the CA gives no certificate born at a bundle before that. Roots from a file stand before
+    /// every bundle, and vouch for whoever sends the first.
+    async fn catch_up(&self) -> Result<(), MemberError> {
+        let held = self.trust.borrow().clone().ok_or(CallError::NoTrust)?;
+        let domain = &self.config.trust_domain;
+        let found = match held.sequence() {
+            Sequence(0) => {
+                let request = timed(wire::GetBundleRequest::default());
+                let answer = self.client.anonymous()?.get_bundle(request).await;
+                let answer = answer.map_err(|status| self.client.refused(status))?.into_inner();
+                bundle_store::from_wire(domain, &answer.bundle.unwrap_or_default())
+            }
+            _ => Ok(first_contact::forward(&held, domain, self.client.address(), &self.clock).await?),
+        };
+        self.hub.offer(found).await?;
+        match self.stored().0 > held.sequence() {
+            true => Ok(()),
+            false => Err(MemberError::NoNewer),
+        }
+    }
+
     /// Asks for a certificate with the former one, which may have expired: the key is registered. Says whether it was
     /// given; a refusal is final for that certificate.
     async fn come_back(&self) -> Result<bool, MemberError> {
@@ -138,7 +187,7 @@ impl Member {
         let Some(chain) = former else { return Ok(false) };
         let csr = self.key.request(None)?;
         let mut client = self.client.returning(&chain, &self.key)?;
-        let answer = client.renew_agent(timed(wire::RenewAgentRequest { csr })).await;
+        let answer = client.renew_agent(timed(self.renewal(csr))).await;
         match answer.map_err(|status| self.client.refused(status)) {
             Ok(answer) => {
                 self.accept(answer.into_inner()).await?;
@@ -174,7 +223,9 @@ impl Member {
     async fn register(&self) -> Result<(), MemberError> {
         let proof = first_contact::proof(&self.config)?;
         let csr = self.key.request(None)?;
-        let mut request = timed(wire::RegisterRequest { csr, build: BUILD.to_owned() });
+        let (Sequence(stored_sequence), stored_digest) = self.stored();
+        let build = BUILD.to_owned();
+        let mut request = timed(wire::RegisterRequest { csr, build, stored_sequence, stored_digest });
         let mut bearer =
             AsciiMetadataValue::try_from(proof.bearer().as_str()).map_err(|_| MemberError::Header)?;
         bearer.set_sensitive(true);
@@ -184,9 +235,14 @@ impl Member {
         self.accept(answer.into_inner()).await
     }
 
+    fn renewal(&self, csr: Vec<u8>) -> wire::RenewAgentRequest {
+        let (Sequence(stored_sequence), stored_digest) = self.stored();
+        wire::RenewAgentRequest { csr, stored_sequence, stored_digest }
+    }
+
     async fn renew(&self) -> Result<(), MemberError> {
         let csr = self.key.request(None)?;
-        let answer = self.client.authenticated()?.renew_agent(timed(wire::RenewAgentRequest { csr })).await;
+        let answer = self.client.authenticated()?.renew_agent(timed(self.renewal(csr))).await;
         let answer = answer.map_err(|status| self.client.refused(status))?;
         self.accept(answer.into_inner()).await
     }
@@ -198,7 +254,8 @@ impl Member {
         let born = offered.as_ref().map(Bundle::sequence).unwrap_or_default();
         self.hub.offer(offered).await?;
         let bundle = self.trust.borrow().clone().ok_or(CallError::NoTrust)?;
-        let judgement = Judgement { bundle: &bundle, born, now_millis: self.clock.now_millis() };
+        let now_millis = self.clock.now_millis();
+        let judgement = Judgement { bundle: &bundle, born, promised: true, now_millis };
         let expected = Expected::Agent(&self.config.trust_domain);
         let leaf = Leaf::accept(&response.chain, Arc::clone(&self.key), expected, &judgement)?;
         let (files, pem) = (Arc::clone(&self.files), leaf.chain_pem());
@@ -243,6 +300,8 @@ struct Step {
     join_again: bool,
     /// The CA could not be reached or believed: find its bundle again.
     look_for_ca: bool,
+    /// The CA wants a newer bundle stored first.
+    behind: bool,
 }
 
 impl Step {

@@ -6,19 +6,20 @@ use std::time::Duration;
 
 use host::{DirLock, DirLockError, Disk, LoosePermissions, check_private};
 use proto::sds::SecretDiscoveryServiceServer;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use trust::{Clock, Randomness};
+use trust::{Chain, Clock, Randomness, Serial, Timestamp};
 
 use crate::bundle_store::{BundleStore, BundleStoreError};
 use crate::ca_client::{CaAddress, CaClient};
 use crate::config::AgentConfig;
 use crate::evidence::Evidence;
-use crate::holders::{HolderFile, HolderFileError};
-use crate::hub::{Hub, HubHandle, Parts, Publish};
+use crate::holders::{Account, HolderFile, HolderFileError};
+use crate::hub::{Command, Hub, HubHandle, Parts, Publish};
 use crate::identity::{IdentityError, IdentityFiles};
+use crate::in_flight::InFlight;
 use crate::install::SubscriptionId;
 use crate::key::PrivateKey;
 use crate::leaf::{Expected, Judgement, Leaf};
@@ -29,6 +30,8 @@ use crate::sds::socket::{Incoming, SocketError};
 use crate::status::Status;
 use crate::uplink::Uplink;
 
+/// Time for the CA to hear at shutdown what nobody holds.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// Time for connections to end at shutdown.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
 /// Streams on one connection. Envoy opens one for each secret.
@@ -78,6 +81,13 @@ pub enum StartError {
     Socket(#[from] SocketError),
 }
 
+/// How the stream to the CA is asked to say its last, and says that it did.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Leave {
+    pub(crate) asked: CancellationToken,
+    pub(crate) done: CancellationToken,
+}
+
 /// The agent of a host.
 #[derive(Debug)]
 pub struct Agent;
@@ -87,6 +97,8 @@ pub struct Agent;
 pub struct Running {
     socket: PathBuf,
     status: watch::Receiver<Arc<Status>>,
+    hub: HubHandle,
+    leave: Leave,
     stop: CancellationToken,
     tasks: JoinSet<()>,
     _lock: DirLock,
@@ -120,9 +132,14 @@ impl Running {
         self.status.clone()
     }
 
-    /// Ends the agent: streams are closed, keys are wiped, and the state stays for the next start. Holders go on with
-    /// what they have.
+    /// Ends the agent: the CA is told which leaves nobody holds, streams are closed, keys are wiped, and the state stays for
+    /// the next start. Holders go on with what they have.
     pub async fn shutdown(mut self) {
+        let connected = self.status.borrow().connected;
+        if connected {
+            // Whoever does not hear it asks about those leaves when the agent is back.
+            let _ = tokio::time::timeout(FAREWELL, self.farewell()).await;
+        }
         self.stop.cancel();
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(SHUTDOWN_WAIT, ended).await.is_err() {
@@ -131,11 +148,21 @@ impl Running {
     }
 }
 
+impl Running {
+    async fn farewell(&self) {
+        let (reply, said) = oneshot::channel();
+        if self.hub.send(Command::Farewell { reply }).await.is_ok() && said.await.is_ok() {
+            self.leave.asked.cancel();
+            self.leave.done.cancelled().await;
+        }
+    }
+}
+
 /// What is read from the state directory.
 struct State {
     store: BundleStore,
     holder_file: HolderFile,
-    holders: crate::holders::Holders,
+    account: Account,
     last_id: u64,
     files: IdentityFiles,
     key: Arc<PrivateKey>,
@@ -171,20 +198,27 @@ impl State {
         let store = BundleStore::open(Arc::clone(&deps.disk), dir, &config.trust_domain)?;
         let holder_file = HolderFile::new(Arc::clone(&deps.disk), dir, boot);
         let mut last_id = 0;
-        let holders = holder_file.read(&config.trust_domain, deps.clock.uptime(), || {
+        let account = holder_file.read(&config.trust_domain, deps.clock.uptime(), || {
             last_id += 1;
             SubscriptionId(last_id)
         })?;
         let files = IdentityFiles::new(Arc::clone(&deps.disk), dir);
         let key = Arc::new(files.key()?);
         let chain = files.chain(&key, &config.trust_domain)?;
-        Ok(Self { store, holder_file, holders, last_id, files, key, chain, lock })
+        Ok(Self { store, holder_file, account, last_id, files, key, chain, lock })
+    }
+
+    /// The agent's own certificate of a former run, whether it still stands or not.
+    fn former(&self) -> Option<(Serial, Timestamp)> {
+        let chain = Chain::parse(self.chain.as_ref()?).ok()?;
+        Some((chain.leaf().serial()?, chain.leaf().validity().not_after()))
     }
 
     /// The agent's own certificate of a former run, if it still stands under the bundle.
     fn credential(&self, config: &AgentConfig, clock: &dyn Clock) -> Option<Leaf> {
         let bundle = self.store.current()?;
-        let judgement = Judgement { bundle, born: bundle.sequence(), now_millis: clock.now_millis() };
+        let (born, now_millis) = (bundle.sequence(), clock.now_millis());
+        let judgement = Judgement { bundle, born, promised: true, now_millis };
         let expected = Expected::Agent(&config.trust_domain);
         let leaf = Leaf::accept(self.chain.as_ref()?, Arc::clone(&self.key), expected, &judgement);
         leaf.inspect_err(|error| tracing::warn!(%error, "the stored certificate is not used")).ok()
@@ -208,6 +242,7 @@ fn spawn(
         CaAddress { address: config.ca_address.clone(), server_name: config.ca_server_name.clone() };
     let client = CaClient::new(address, Arc::clone(&deps.clock), trust.clone(), credential.clone());
     let client = Arc::new(client);
+    let (in_flight, former, leave) = (InFlight::default(), state.former(), Leave::default());
     let parts = Parts {
         config: Arc::clone(&config),
         clock: Arc::clone(&deps.clock),
@@ -216,10 +251,12 @@ fn spawn(
         store: state.store,
         holder_file: state.holder_file,
         client: Arc::clone(&client),
+        in_flight: in_flight.clone(),
+        former,
         credential: credential.clone(),
         publish: Publish { trust: trust_tx, evidence: evidence_tx, status: status_tx, renewal: renewal_tx },
     };
-    let (hub, handle) = Hub::new(parts, state.holders, state.last_id);
+    let (hub, handle) = Hub::new(parts, state.account, state.last_id);
     let member = Member {
         config: Arc::clone(&config),
         clock: deps.clock,
@@ -228,6 +265,7 @@ fn spawn(
         key: state.key,
         client: Arc::clone(&client),
         hub: handle.clone(),
+        in_flight,
         trust: trust.clone(),
         former: Mutex::new(state.chain),
         credential: credential_tx,
@@ -242,14 +280,16 @@ fn spawn(
         evidence,
         trust,
         credential,
+        leave: leave.clone(),
     };
     let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
     tasks.spawn(hub.run(stop.clone()));
     tasks.spawn(member.run(stop.clone()));
     tasks.spawn(uplink.run(stop.clone()));
-    tasks.spawn(serve(incoming, handle, stop.clone()));
+    tasks.spawn(serve(incoming, handle.clone(), stop.clone()));
     tracing::info!(socket = %config.socket.display(), trust_domain = %config.trust_domain, "agent started");
-    Running { socket: config.socket.clone(), status, stop, tasks, _lock: state.lock }
+    let socket = config.socket.clone();
+    Running { socket, status, hub: handle, leave, stop, tasks, _lock: state.lock }
 }
 
 async fn serve(incoming: Incoming, hub: HubHandle, stop: CancellationToken) {

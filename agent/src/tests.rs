@@ -25,6 +25,7 @@ use crate::{AgentConfig, HostDeps, Running, Status};
 mod absence;
 mod holding;
 mod joining;
+mod promises;
 mod serving;
 
 /// Longest time that anything may take; tests wait for conditions, never for time.
@@ -37,6 +38,8 @@ struct Bench {
     processes: Arc<FakeProcesses>,
     ca: FakeCa,
     agent: Option<Running>,
+    /// Added to the configuration.
+    more: String,
 }
 
 /// One stream of secrets.
@@ -63,7 +66,7 @@ impl Bench {
         let clock = Arc::new(ManualClock::at(NOW));
         let ca = FakeCa::start(Arc::clone(&clock) as Arc<dyn Clock>).await;
         let dir = tempfile::tempdir().unwrap();
-        let bench = Self { dir, clock, processes: Arc::default(), ca, agent: None };
+        let bench = Self { dir, clock, processes: Arc::default(), ca, agent: None, more: String::new() };
         bench.write_token(&bench.ca.token());
         bench
     }
@@ -101,7 +104,9 @@ impl Bench {
             [[workload]]
             uid = {uid}
             spiffe_id = "spiffe://example.org/ns/a/sa/b"
-            "#
+            {}
+            "#,
+            self.more
         );
         AgentConfig::parse(&text).unwrap()
     }

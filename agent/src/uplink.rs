@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Streaming};
-use trust::{Bundle, Clock, Randomness, Serial, TrustDomain};
+use trust::{Bundle, Clock, Randomness, Serial, Timestamp, TrustDomain};
 
 use crate::backoff::{Backoff, spread};
 use crate::bundle_store;
@@ -24,6 +24,7 @@ use crate::first_contact;
 use crate::hub::{Command, HubHandle};
 use crate::leaf::Leaf;
 use crate::member::BUILD;
+use crate::running::Leave;
 use crate::status::Condition;
 
 /// Messages that wait for the wire; then the next round of evidence waits.
@@ -50,6 +51,7 @@ pub(crate) struct Uplink {
     pub(crate) evidence: watch::Receiver<Arc<Evidence>>,
     pub(crate) trust: watch::Receiver<Option<Bundle>>,
     pub(crate) credential: watch::Receiver<Option<Arc<Leaf>>>,
+    pub(crate) leave: Leave,
 }
 
 /// Why a stream ended.
@@ -58,6 +60,8 @@ enum End {
     Rebuild,
     /// The CA sends us away for a while.
     Wait(Duration),
+    /// The agent ends, and the CA has heard its last.
+    Left,
 }
 
 /// What was said on this stream.
@@ -66,6 +70,8 @@ struct Said {
     applied: BTreeMap<Serial, Applied>,
     released: BTreeSet<Serial>,
     nacks: u64,
+    /// Not said yet on this stream.
+    refusing: Option<Vec<(Option<Serial>, String)>>,
 }
 
 impl Uplink {
@@ -75,6 +81,7 @@ impl Uplink {
             () = stop.cancelled() => {}
             () = self.keep_up() => {}
         }
+        self.leave.done.cancel();
     }
 
     async fn keep_up(&mut self) {
@@ -90,6 +97,7 @@ impl Uplink {
                 return;
             }
             let wait = match ended {
+                Ok(End::Left) => return,
                 Ok(End::Rebuild) => Duration::ZERO,
                 Ok(End::Wait(wait)) => wait,
                 Err(error) => {
@@ -142,6 +150,14 @@ impl Uplink {
                 Ok(()) = self.trust.changed() => rebuild = self.soon(),
                 Ok(()) = self.credential.changed() => rebuild = self.soon(),
                 () = &mut rebuild => return Ok(End::Rebuild),
+                () = self.leave.asked.cancelled() => {
+                    let evidence = Arc::clone(&self.evidence.borrow_and_update());
+                    say(&up, said.news(&evidence)).await;
+                    // The CA ends its side when it has heard all of ours.
+                    drop(up);
+                    while let Ok(Some(_)) = next(&mut down).await {}
+                    return Ok(End::Left);
+                }
             }
         }
     }
@@ -190,6 +206,14 @@ impl Uplink {
                 let _ = self.hub.send(Command::Reissue { serials, spread }).await;
                 None
             }
+            Down::Doubt(doubt) => {
+                let row = |row: &wire::DoubtedRow| {
+                    Some((Serial::from_bytes(&row.serial)?, Timestamp::from_secs(row.not_after)))
+                };
+                let rows = doubt.rows.iter().filter_map(row).collect();
+                let _ = self.hub.send(Command::Doubt { rows, last: doubt.last }).await;
+                None
+            }
             Down::Drain(drain) => {
                 tracing::info!(after_ms = drain.reconnect_after_ms, "the CA drains");
                 let wait = Duration::from_millis(drain.reconnect_after_ms).min(DRAIN_MAX);
@@ -227,7 +251,7 @@ fn hello(evidence: &Evidence) -> Up {
         build: BUILD.to_owned(),
         highest_sequence: sequence.0,
         highest_digest: if sequence.0 == 0 { Vec::new() } else { digest },
-        held_serials: evidence.held.iter().map(|serial| serial.as_bytes().to_vec()).collect(),
+        held_serials: evidence.held.iter().take(ROWS_MAX).map(|serial| serial.as_bytes().to_vec()).collect(),
     })
 }
 
@@ -253,6 +277,14 @@ impl Said {
         );
         let nacks = evidence.nacks.iter().filter(|(number, _)| *number > self.nacks);
         messages.extend(nacks.map(|(_, nack)| Up::Nack(nack.clone())));
+        if self.refusing.as_ref() != Some(&evidence.refusing) {
+            let refused = evidence.refusing.iter().map(|(serial, reason)| wire::Refused {
+                serial: serial.map(|serial| serial.as_bytes().to_vec()).unwrap_or_default(),
+                reason: reason.clone(),
+            });
+            messages.push(Up::Refusals(wire::Refusals { refused: refused.collect() }));
+            self.refusing = Some(evidence.refusing.clone());
+        }
         self.applied.clone_from(&evidence.applied);
         self.released.clone_from(&evidence.released);
         self.nacks = evidence.health.nacks;
@@ -289,14 +321,20 @@ mod tests {
                     Up::Ack(_) => "ack of one",
                     Up::Release(_) => "release",
                     Up::Nack(_) => "nack",
+                    Up::Refusals(all) if all.refused.is_empty() => "nothing refused",
+                    Up::Refusals(_) => "refusals",
                     _ => "other",
                 })
                 .collect()
         };
-        assert_eq!(kinds(&said.news(&evidence)), ["ack of two", "release", "nack"]);
+        let all = ["ack of two", "release", "nack", "nothing refused"];
+        assert_eq!(kinds(&said.news(&evidence)), all);
         assert_eq!(said.news(&evidence), []);
         evidence.applied.insert(serial(2), claim(2));
-        assert_eq!(kinds(&said.news(&evidence)), ["ack of one"]);
-        assert_eq!(kinds(&Said::default().news(&evidence)), ["ack of two", "release", "nack"]);
+        evidence.refusing.push((Some(serial(1)), "no".to_owned()));
+        assert_eq!(kinds(&said.news(&evidence)), ["ack of one", "refusals"]);
+        evidence.refusing.clear();
+        assert_eq!(kinds(&said.news(&evidence)), ["nothing refused"], "the end of a refusal is said too");
+        assert_eq!(kinds(&Said::default().news(&evidence)), all);
     }
 }

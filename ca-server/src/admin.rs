@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use ledger::LiveRow;
 use proto::banyan::admin::v1::{
     Agent as AgentMessage, Issuer as IssuerMessage, Ledger as LedgerMessage, Root as RootMessage,
     StatusResponse,
 };
 use rotation::{IssuerEntry, Policy, RootEntry, State};
 use rotation_driver::EffectError;
-use trust::{Certificate, CertificateId, RootId, Timestamp};
+use trust::{Certificate, CertificateId, RootId, Serial, Timestamp};
 
 use crate::ca::Ca;
 use crate::explain;
@@ -16,6 +17,8 @@ use crate::metrics::{BehindLabel, IssuerLabel, Live, PhaseLabel, RootLabel};
 
 /// An issuer or root that ends within this time is worth a sentence.
 const ENDING_SOON: Duration = Duration::from_secs(30 * 86_400);
+/// Refusals that are named.
+const REFUSING_MAX: usize = 16;
 
 /// The whole state in one message.
 pub(crate) fn status(ca: &Ca) -> StatusResponse {
@@ -94,8 +97,7 @@ pub(crate) fn gauges(ca: &Ca, live: &Live) {
     live.phase.clear();
     live.phase.get_or_create(&PhaseLabel { phase: state.phase.name() }).set(1);
     live.phase_since.set(state.phase.since().map_or(0, Timestamp::as_secs));
-    live.unproven_rows
-        .set(signed(rows.unproven_by(snapshot.bundle().sequence(), |kind| ca.evidence.required(kind)).rows));
+    live.unproven_rows.set(signed(ca.evidence.unproven(snapshot.bundle().sequence(), None).rows()));
     live.horizon.set(snapshot.horizon().as_secs());
     live.sequence.set(signed(snapshot.bundle().sequence().0));
     live.generation.set(signed(snapshot.generation().0));
@@ -119,7 +121,7 @@ fn ledger(ca: &Ca) -> LedgerMessage {
         live_rows: rows.all().rows,
         files: stats.files.try_into().unwrap_or(u64::MAX),
         bytes: stats.bytes,
-        unproven_rows: rows.unproven_by(sequence, |kind| ca.evidence.required(kind)).rows,
+        unproven_rows: ca.evidence.unproven(sequence, None).rows(),
     }
 }
 
@@ -219,9 +221,41 @@ fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     if (now.plus(settings.ttl_min)..now.plus(settings.ttl_max)).contains(&signer_end) {
         conditions.push(format!("the issuer's chain ends at {signer_end}, and cuts leaves short: renew it"));
     }
+    conditions.extend(ca.seen.conditions(snapshot.bundle().sequence()));
+    conditions.extend(refusing(ca, state));
     conditions.extend(endings(state, &ca.policy, now));
     conditions.extend(waiting(state, ca.evidence.alarm_after(), now));
     conditions
+}
+
+/// Agents and holders that refuse the bundle in force and keep their former roots.
+fn refusing(ca: &Ca, state: &State) -> Vec<String> {
+    let wanted = state.sequence;
+    let lacks = |serial: &Serial| {
+        let live = ca.ledger.find(serial).filter(LiveRow::counts);
+        let proven = |live: &LiveRow| live.evidence.applied.by(ca.evidence.required(live.row.kind)) >= wanted;
+        live.filter(|live| !proven(live))
+    };
+    let mut said = Vec::new();
+    for (agent, refused) in ca.sessions.refusing(REFUSING_MAX) {
+        for (serial, reason) in refused {
+            match serial.map(|serial| lacks(&serial)) {
+                None => said.push(format!(
+                    "agent {agent} refuses bundle {wanted} and keeps its former one: {reason}; it gets no leaf until it has \
+                     the bundle, so look at its log and its state directory"
+                )),
+                Some(Some(live)) => said.push(format!(
+                    "a holder of {} behind agent {agent} refuses bundle {wanted} and keeps its former roots: {reason}; look \
+                     at that proxy",
+                    live.row.identity
+                )),
+                // It has the bundle by now, or its leaf is gone.
+                Some(None) => {}
+            }
+        }
+    }
+    said.truncate(REFUSING_MAX);
+    said
 }
 
 /// Since when an effect that is not done yet may have been waiting.

@@ -18,6 +18,7 @@ use crate::levels::Levels;
 use crate::metrics::Metrics;
 use crate::refusal::{Reason, Refusal, clock_diverged};
 use crate::registry::AgentRegistry;
+use crate::seen::Seen;
 use crate::sessions::Sessions;
 use crate::tier::{Above, Below};
 use crate::transport::grpc::Peer;
@@ -41,6 +42,8 @@ pub(crate) struct Ca {
     pub(crate) sessions: Sessions,
     /// What shall be so and is not yet.
     pub(crate) levels: Levels,
+    /// What agents say they have and this server does not know.
+    pub(crate) seen: Seen,
     pub(crate) driver: DriverHandle,
     /// What gates rest on.
     pub(crate) evidence: Arc<EvidenceReader>,

@@ -11,9 +11,10 @@ use proto::banyan::admin::v1::{Gate as GateMessage, Holder, Progress, Rotation a
 use rotation::evidence::{Gate, GateName, gate};
 use rotation::{Cause, Event, Evidence, Phase, RequestId, Rotation, State, step};
 use rotation_driver::{EffectError, EvidenceSource as _};
-use trust::{RootId, Sequence, Timestamp};
+use trust::{RootId, Sequence, Serial, Timestamp};
 
 use crate::ca::Ca;
+use crate::own_trust;
 use crate::tier::below::Tier;
 
 /// Holders that are named; the others are counted.
@@ -37,7 +38,7 @@ pub(crate) async fn rotation(ca: &Ca) -> RotationMessage {
     message.troubles.extend(unanswered(ca, &state));
     message.legal = legal(ca, &state, evidence.as_ref().ok());
     let total = rows.all().rows;
-    let unproven = rows.unproven_by(state.sequence, |kind| ca.evidence.required(kind)).rows;
+    let unproven = ca.evidence.unproven(state.sequence, None).rows();
     message.trust = Some(Progress { done: total.saturating_sub(unproven), total });
     let stays = state.signer().map(|signer| rows.under(&signer.root).rows);
     let stays = roots(&state.phase).map_or(stays, |(_, to)| Some(rows.under(&to).rows));
@@ -55,7 +56,7 @@ pub(crate) async fn rotation(ca: &Ca) -> RotationMessage {
 /// What a refused activation says beyond the machine's words: who holds the gate.
 pub(crate) async fn named_holders(ca: &Ca) -> String {
     let holders = rotation(ca).await.gate.map(|gate| gate.holders).unwrap_or_default();
-    let named: Vec<_> = holders.into_iter().take(NAMED_IN_REFUSAL).map(|holder| holder.text).collect();
+    let named: Vec<_> = holders.into_iter().take(NAMED_IN_REFUSAL).map(own_trust::in_short).collect();
     if named.is_empty() { String::new() } else { format!("; held by {}", named.join("; ")) }
 }
 
@@ -91,7 +92,7 @@ pub(crate) const fn kind_name(kind: RowKind) -> &'static str {
 pub(crate) const KINDS: [RowKind; 5] =
     [RowKind::AgentHeld, RowKind::CsrOnly, RowKind::ChannelTrusted, RowKind::Own, RowKind::AgentIdentity];
 
-const fn class_name(class: EvidenceClass) -> &'static str {
+pub(crate) const fn class_name(class: EvidenceClass) -> &'static str {
     match class {
         EvidenceClass::Assumed => "assumed",
         EvidenceClass::Sent => "sent",
@@ -222,11 +223,15 @@ fn gate_message(
         GateName::Trust | GateName::Converged => {
             for kind in KINDS {
                 let unproven = Some((state.sequence, ca.evidence.required(kind)));
-                let filter = RowFilter { kind: Some(kind), unproven, ..RowFilter::default() };
+                let own_trust = Some(false);
+                let filter = RowFilter { kind: Some(kind), own_trust, unproven, ..RowFilter::default() };
                 holders.extend(named(ca, &filter, state.sequence));
             }
-            total =
-                evidence.unproven.count + evidence.subscribers.bounded.count + evidence.subscribers.unbounded;
+            holders.extend(own_trust::holders(ca, state.sequence, evidence.own_trust.latest, HOLDERS_MAX));
+            total = evidence.unproven.count
+                + evidence.own_trust.count
+                + evidence.subscribers.bounded.count
+                + evidence.subscribers.unbounded;
             holders.extend(subscribers(ca, state, evidence.at));
             holders.extend(tiers_without(ca, state.sequence, evidence.at));
         }
@@ -244,7 +249,7 @@ fn gate_message(
         holders,
         holders_total: total,
         at: evidence.at.as_secs(),
-        rests_on: rests_on(ca, state.sequence, rows),
+        rests_on: rests_on(ca, state, evidence, rows),
     }
 }
 
@@ -267,6 +272,8 @@ fn holder(ca: &Ca, live: &LiveRow, wanted: Sequence) -> Holder {
     let row = &live.row;
     let session = row.agent.as_deref().and_then(|agent| ca.sessions.find(agent)).unwrap_or_default();
     let newest = live.evidence.applied.newest();
+    let about = |serial: Option<Serial>| serial.is_none_or(|serial| serial == row.serial);
+    let refused = session.refusing.into_iter().find(|(serial, _)| about(*serial)).map(|(_, reason)| reason);
     let mut holder = Holder {
         kind: kind_name(row.kind).to_owned(),
         identity: row.identity.to_string(),
@@ -280,8 +287,9 @@ fn holder(ca: &Ca, live: &LiveRow, wanted: Sequence) -> Holder {
         evidence_wanted: class_name(ca.evidence.required(row.kind)).to_owned(),
         agent_connected: session.streams > 0,
         agent_last_seen: session.last_seen.as_secs(),
-        last_nack: session.last_nack,
+        last_nack: refused.unwrap_or_default(),
         text: String::new(),
+        own_trust: false,
     };
     holder.text = in_words(&holder, row.not_after);
     holder
@@ -289,7 +297,7 @@ fn holder(ca: &Ca, live: &LiveRow, wanted: Sequence) -> Holder {
 
 fn in_words(holder: &Holder, not_after: Timestamp) -> String {
     let proven = match holder.evidence.as_str() {
-        "" => format!("nothing is known but bundle {} at its birth", holder.born),
+        "" => format!("nothing is known but that it was issued at bundle {}", holder.born),
         class => format!("has bundle {} ({class})", holder.applied),
     };
     let agent = match (holder.agent.as_str(), holder.agent_connected) {
@@ -299,7 +307,7 @@ fn in_words(holder: &Holder, not_after: Timestamp) -> String {
     };
     let refused = match holder.last_nack.as_str() {
         "" => String::new(),
-        nack => format!(", last refusal: {nack}"),
+        nack => format!(", refuses it: {nack}"),
     };
     let (identity, kind) = (&holder.identity, &holder.kind);
     let (wanted, class) = (holder.wanted, &holder.evidence_wanted);
@@ -408,7 +416,8 @@ fn subscribers(ca: &Ca, state: &State, now: Timestamp) -> impl Iterator<Item = H
 }
 
 /// How many live rows trust the bundle, by what proves it.
-fn rests_on(ca: &Ca, wanted: Sequence, rows: &Aggregates) -> Vec<String> {
+fn rests_on(ca: &Ca, state: &State, evidence: &Evidence, rows: &Aggregates) -> Vec<String> {
+    let wanted = state.sequence;
     let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
     for (standing, tally) in rows.groups() {
         let ground = match standing.applied.newest() {
@@ -418,6 +427,17 @@ fn rests_on(ca: &Ca, wanted: Sequence, rows: &Aggregates) -> Vec<String> {
         };
         *counts.entry(ground).or_default() += tally.rows;
     }
+    let own = evidence.own_trust;
+    let is_assumed = own.latest.is_some_and(|at| ca.policy.has_passed(at, evidence.at));
+    let assumed = if is_assumed { own.count } else { 0 };
+    let vouched = ca.evidence.unproven(wanted, None).vouched;
+    for (ground, count) in [("a subscriber's word", vouched), ("own trust, assumed", assumed)] {
+        if count > 0 {
+            _ = counts.insert(ground, count);
+            counts.entry("not proven").and_modify(|rows| *rows = rows.saturating_sub(count));
+        }
+    }
+    counts.retain(|_, count| *count > 0);
     counts.into_iter().map(|(ground, count)| format!("{ground}: {count}")).collect()
 }
 

@@ -8,13 +8,17 @@ use trust::Timestamp;
 
 use crate::ca::Ca;
 use crate::explain::{KINDS, kind_name};
+use crate::own_trust;
+
+/// Holders with trust of their own that are named.
+const NAMED_MAX: usize = 16;
 
 /// One sentence for each thing.
 pub(crate) fn of(ca: &Ca, state: &State) -> Vec<String> {
     let (rows, now) = (ca.ledger.aggregates(), ca.clock.now());
     let mut said = Vec::new();
     for kind in KINDS {
-        let tally = rows.tally(|standing| standing.kind == kind);
+        let tally = rows.tally(|standing| standing.kind == kind && !standing.own_trust);
         let Some(last) = tally.latest_not_after else { continue };
         said.push(format!(
             "{} {} leaves live, the last until {last}: {}",
@@ -23,6 +27,8 @@ pub(crate) fn of(ca: &Ca, state: &State) -> Vec<String> {
             waited(kind)
         ));
     }
+    let own_trust = own_trust::forecast(ca, NAMED_MAX);
+    said.extend(own_trust.said);
     for (name, row) in ca.registry.subscribers() {
         said.push(match row.staleness {
             Some(bound) => format!("subscriber {name} must confirm, or is waited for {} s", bound.as_secs()),
@@ -57,7 +63,7 @@ pub(crate) fn of(ca: &Ca, state: &State) -> Vec<String> {
     let mut unbounded = ca.registry.subscribers().into_iter().filter(|(_, row)| row.staleness.is_none());
     let gate = trust_at_most(ca, rows.all().latest_not_after.max(last_issuer), now);
     let first = unbounded.next();
-    let never = first.is_some();
+    let never = first.is_some() || own_trust.never;
     said.push(match first {
         Some((name, _)) => format!(
             "the new root never signs by itself: the trust gate stays closed until {name}{} confirms",
@@ -66,6 +72,11 @@ pub(crate) fn of(ca: &Ca, state: &State) -> Vec<String> {
                 more => format!(", and {more} more without staleness bound,"),
             }
         ),
+        None if own_trust.never => {
+            "the new root never signs by itself: the trust gate stays closed until a subscriber's word covers those that take \
+             no validation secret from their agents"
+                .to_owned()
+        }
         None => {
             format!("if nobody confirms anything, the new root signs in {} s at the latest", gate.as_secs())
         }

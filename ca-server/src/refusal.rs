@@ -221,6 +221,10 @@ reasons! {
     NotReady = "NOT_READY", Unavailable, Some(1);
     /// Too many requests at once.
     Overloaded = "OVERLOADED", ResourceExhausted, Some(1);
+    /// The agent has not stored the bundle in force yet.
+    BundleNotStored = "BUNDLE_NOT_STORED", Aborted, None;
+    /// The agent has other roots than this server under the sequence that it has stored.
+    BundleDiffers = "BUNDLE_DIFFERS", FailedPrecondition, None;
     /// The bundle asked for is not known here.
     BundleUnknown = "BUNDLE_UNKNOWN", FailedPrecondition, None;
     /// The rotation machine refuses this in its present state.

@@ -30,6 +30,9 @@ struct Line {
     hints: mpsc::Sender<Vec<Serial>>,
 }
 
+/// What is refused, and by whom: the holder of a leaf, or without one the agent itself.
+pub(crate) type Refusing = Vec<(Option<Serial>, String)>;
+
 /// What is known of one agent since the server started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Session {
@@ -43,6 +46,8 @@ pub(crate) struct Session {
     pub(crate) nacks: u64,
     /// The last of them.
     pub(crate) last_nack: String,
+    /// What its holders refuse now, by a leaf that each may present; without one it is the agent itself.
+    pub(crate) refusing: Refusing,
     /// Its build, as it says.
     pub(crate) build: String,
 }
@@ -80,6 +85,22 @@ impl Sessions {
     /// What is known of an agent.
     pub(crate) fn find(&self, agent: &str) -> Option<Session> {
         self.lock().sessions.get(agent).cloned()
+    }
+
+    /// Agents that are connected and refuse something now, with what each refuses; at most `limit`, by name.
+    pub(crate) fn refusing(&self, limit: usize) -> Vec<(String, Refusing)> {
+        let table = self.lock();
+        let refuse = |(_, session): &(&String, &Session)| session.streams > 0 && !session.refusing.is_empty();
+        let mut refusing: Vec<_> = table
+            .sessions
+            .iter()
+            .filter(refuse)
+            .map(|(name, session)| (name.clone(), session.refusing.clone()))
+            .collect();
+        drop(table);
+        refusing.sort();
+        refusing.truncate(limit);
+        refusing
     }
 
     /// How many agents are connected, and for each of them that lacks sequences of `newest`, how many.

@@ -17,7 +17,9 @@ use proto::istio::v1::auth::istio_certificate_service_client::IstioCertificateSe
 use rcgen::KeyPair;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
-use support::{Identity, Place, admin, agent, bearer, channel, csr, reason, stop, token, workload};
+use support::{
+    Identity, Place, admin, agent, bearer, channel, csr, reason, registration, stop, token, workload,
+};
 use tonic::Code;
 use trust::{Certificate, Chain, Clock as _, PeerRole};
 
@@ -159,7 +161,7 @@ async fn an_agent_may_join_by_jwt_and_asks_for_that_identity_only() {
     let token = issuer.token(&claims("system:serviceaccount:shop:cart"));
     let pair = KeyPair::generate().unwrap();
     let mut client = AgentServiceClient::new(channel(&running, None).await);
-    let message = RegisterRequest { csr: csr(&pair).0, build: "test".to_owned() };
+    let message = registration(&running, &pair);
     let answer = client.register(bearer(message, &token)).await.unwrap().into_inner();
     let mut client = AgentServiceClient::new(channel(&running, Some(Identity::of(&answer, &pair))).await);
     let key = KeyPair::generate().unwrap();
@@ -176,8 +178,7 @@ async fn a_token_is_retried_with_the_same_key_and_refused_with_another() {
     let token = token(&running, "node-1", &[WEB]).await;
     let mut client = AgentServiceClient::new(channel(&running, None).await);
     let [first, other] = [(); 2].map(|()| KeyPair::generate().unwrap());
-    let register =
-        |pair: &KeyPair| bearer(RegisterRequest { csr: csr(pair).0, build: String::new() }, &token);
+    let register = |pair: &KeyPair| bearer(registration(&running, pair), &token);
     client.register(register(&first)).await.unwrap();
     client.register(register(&first)).await.unwrap();
     let refused = client.register(register(&other)).await.unwrap_err();
@@ -191,13 +192,18 @@ async fn an_agent_renews_its_own_leaf_for_its_own_key() {
     let running = place.start().await.unwrap();
     let (pair, token) = (KeyPair::generate().unwrap(), token(&running, "node-1", &[WEB]).await);
     let mut client = AgentServiceClient::new(channel(&running, None).await);
-    let message = RegisterRequest { csr: csr(&pair).0, build: String::new() };
+    let message = registration(&running, &pair);
     let answer = client.register(bearer(message, &token)).await.unwrap().into_inner();
     let mut client = AgentServiceClient::new(channel(&running, Some(Identity::of(&answer, &pair))).await);
-    let renewed = client.renew_agent(RenewAgentRequest { csr: csr(&pair).0 }).await.unwrap().into_inner();
+    let RegisterRequest { stored_sequence, stored_digest, .. } = registration(&running, &pair);
+    let renewal = |pair: &KeyPair| {
+        let stored_digest = stored_digest.clone();
+        RenewAgentRequest { csr: csr(pair).0, stored_sequence, stored_digest }
+    };
+    let renewed = client.renew_agent(renewal(&pair)).await.unwrap().into_inner();
     assert_ne!(renewed.chain[0], answer.chain[0]);
     let other = KeyPair::generate().unwrap();
-    let refused = client.renew_agent(RenewAgentRequest { csr: csr(&other).0 }).await.unwrap_err();
+    let refused = client.renew_agent(renewal(&other)).await.unwrap_err();
     assert_eq!(reason(&refused), "AGENT_UNKNOWN");
     stop(running).await;
 }

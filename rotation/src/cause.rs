@@ -276,7 +276,7 @@ impl Cause {
                 format!("it opens by itself at {latest} at the latest")
             }
             Self::GateClosed { opens_at_latest: None, .. } => {
-                "it does not open by itself: confirm or remove what has no end".to_owned()
+                "it does not open by itself: confirm, cover or remove what has no end".to_owned()
             }
             Self::NothingToActivate => {
                 "activate while the new root is being distributed, or after a rollback".to_owned()

@@ -31,9 +31,14 @@ pub struct Evidence {
     /// The bundle that `unproven` and `subscribers` are about.
     #[serde(with = "codec::sequence")]
     pub sequence: Sequence,
-    /// Rows born before that bundle whose holders are not known to have applied it, by evidence of the class that
-    /// policy asks for. Rows that an operator waived are not among them.
+    /// Rows whose holders are not known to have applied that bundle, by evidence of the class that policy asks for. Rows
+    /// that an operator waived are not among them, nor those in `own_trust`.
     pub unproven: Tally,
+    /// Such rows whose holders take their trust from elsewhere than from their agents, and for which nobody else has given
+    /// a word. Their successors are the same again, so no end of theirs counts: `latest` is the time at which policy
+    /// assumes their trust, `None` if it never does. Entries of former releases have none.
+    #[serde(default, skip_serializing_if = "Tally::is_empty")]
+    pub own_trust: Tally,
     /// Rows that would be unproven, had no operator waived them. No gate asks for it; the journal keeps it.
     pub waived: u64,
     /// Live rows by root. A root without a live row may be missing.
@@ -62,6 +67,13 @@ pub struct Tally {
     /// The latest end among them; `None` when there are none.
     #[serde(with = "codec::optional_seconds")]
     pub latest: Option<Timestamp>,
+}
+
+impl Tally {
+    /// Whether there is nothing.
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
 }
 
 /// Subscribers that are not known to have the bundle of the report.

@@ -59,6 +59,10 @@ pub(crate) struct Desk {
     pub(crate) heard: Vec<Up>,
     pub(crate) registered: u32,
     pub(crate) renewed: u32,
+    /// Requests for leaves of workloads that were answered with a leaf: whether they came with a promise.
+    pub(crate) promises: Vec<bool>,
+    /// Requests that were refused because the bundle was not stored.
+    pub(crate) behind: u32,
     streams: Vec<mpsc::UnboundedSender<Result<wire::ServerMessage, Status>>>,
 }
 
@@ -98,6 +102,8 @@ impl FakeCa {
             heard: Vec::new(),
             registered: 0,
             renewed: 0,
+            promises: Vec::new(),
+            behind: 0,
             streams: Vec::new(),
         };
         let desk = Arc::new(Mutex::new(desk));
@@ -150,6 +156,19 @@ impl Desk {
         self.streams.retain(|stream| stream.send(Ok(message.clone())).is_ok());
     }
 
+    /// As the real one: no leaf born at a bundle that the agent has not stored.
+    fn judge_stored(&mut self, sequence: u64, digest: &[u8]) -> Result<(), Status> {
+        let present = &self.bundle;
+        if sequence < present.sequence().0 {
+            self.behind += 1;
+            return Err(Status::aborted("store the bundle first"));
+        }
+        match sequence == present.sequence().0 && digest != present.digest().as_bytes().as_slice() {
+            true => Err(Status::failed_precondition("another bundle")),
+            false => Ok(()),
+        }
+    }
+
     fn reply(&self, chain: Vec<Vec<u8>>) -> wire::IssueResponse {
         let bundle = match self.misdeed {
             Misdeed::EmptyBundle => wire::Bundle { roots: Vec::new(), ..to_wire(&self.bundle) },
@@ -166,6 +185,14 @@ impl Desk {
             _ => None,
         });
         acks.flatten().map(|row| (row.serial.clone(), (row.sequence, row.evidence()))).collect()
+    }
+
+    /// What was said last to be refused.
+    pub(crate) fn refusals(&self) -> Option<Vec<wire::Refused>> {
+        self.heard.iter().rev().find_map(|message| match message {
+            Up::Refusals(refusals) => Some(refusals.refused.clone()),
+            _ => None,
+        })
     }
 
     pub(crate) fn released(&self) -> Vec<Vec<u8>> {
@@ -217,6 +244,7 @@ impl AgentService for Service {
         bearer.ok_or_else(|| Status::unauthenticated("no token"))?;
         let id = SpiffeId::parse("spiffe://example.org/banyan/agent/host-1").unwrap();
         let mut desk = self.desk()?;
+        desk.judge_stored(request.get_ref().stored_sequence, &request.get_ref().stored_digest)?;
         desk.registered += 1;
         let chain = desk.signer.leaf(&request.get_ref().csr, &id, self.clock.now(), desk.agent_ttl);
         Ok(Response::new(desk.reply(chain)))
@@ -231,6 +259,7 @@ impl AgentService for Service {
         if desk.misdeed == Misdeed::Forgetful {
             return Err(Status::permission_denied("no such agent"));
         }
+        desk.judge_stored(request.get_ref().stored_sequence, &request.get_ref().stored_digest)?;
         desk.renewed += 1;
         let chain = desk.signer.leaf(&request.get_ref().csr, &id, self.clock.now(), desk.agent_ttl);
         Ok(Response::new(desk.reply(chain)))
@@ -241,7 +270,9 @@ impl AgentService for Service {
         request: Request<wire::IssueWorkloadRequest>,
     ) -> Result<Response<wire::IssueResponse>, Status> {
         let request = request.into_inner();
-        let desk = self.desk()?;
+        let mut desk = self.desk()?;
+        desk.judge_stored(request.stored_sequence, &request.stored_digest)?;
+        desk.promises.push(request.only_to_trusting);
         let wanted = match desk.misdeed {
             Misdeed::OtherIdentity => "spiffe://example.org/ns/a/sa/somebody-else",
             _ => &request.spiffe_id,
@@ -260,6 +291,8 @@ impl AgentService for Service {
         request: Request<Streaming<wire::AgentMessage>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
         let (to, from) = mpsc::unbounded_channel();
+        // A strong one would keep the stream up that the test hangs up.
+        let hung_up = to.downgrade();
         {
             let mut desk = self.desk()?;
             let bundle = Down::Bundle(to_wire(&desk.bundle));
@@ -273,6 +306,9 @@ impl AgentService for Service {
                 let mut desk = service.desk.lock().unwrap_or_else(PoisonError::into_inner);
                 desk.heard.extend(message.message);
             }
+            let mut desk = service.desk.lock().unwrap_or_else(PoisonError::into_inner);
+            let hung_up = hung_up.upgrade();
+            desk.streams.retain(|stream| !hung_up.as_ref().is_some_and(|gone| stream.same_channel(gone)));
         });
         Ok(Response::new(Box::pin(UnboundedReceiverStream::new(from))))
     }

@@ -157,7 +157,7 @@ impl Hub {
             return Err(Refusal::unavailable("no bundle yet: the agent has not reached its CA"));
         };
         if let Some(holder) = self.holders.get_mut(&process) {
-            holder.unproven = true;
+            holder.installed.unproven = true;
         }
         let SecretKind::Leaf(identity) = &name.kind else {
             let answer = self.trust_secret(&name, &bundle);
@@ -168,10 +168,15 @@ impl Hub {
         let now = self.parts.clock.now();
         let leaf = leaf.filter(|leaf| leaf.not_after > now && bundle.roots.contains(&leaf.root));
         let leaf = leaf.ok_or_else(|| Refusal::unavailable("no live leaf yet: try again in a second"))?;
-        let held_back = self
-            .holders
-            .get(&process)
-            .is_some_and(|holder| !holder.installed.trust.is_empty() && !holder.installed.trusts(&bundle));
+        // What was promised to holders that acknowledge is not for one that cannot: another leaf is asked for.
+        if leaf.promised {
+            return Err(Refusal::unavailable(
+                "a leaf for callers without a stream is on its way: try again in a second",
+            ));
+        }
+        let held_back = self.holders.get(&process).is_some_and(|holder| {
+            !holder.installed.trust.is_empty() && !holder.installed.may_have(&leaf, &bundle)
+        });
         if held_back {
             return Err(Refusal::unavailable(
                 "this process must first apply the newest bundle: try again in a second",

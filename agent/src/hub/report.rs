@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use proto::banyan::agent::v1 as wire;
-use trust::Root;
+use trust::{Root, Serial};
 
 use super::Hub;
 use crate::evidence::{Applied, Evidence, applied, applied_by};
-use crate::status::{HolderStatus, MemberStatus, Status, WorkloadStatus};
+use crate::status::{Condition, HolderStatus, MemberStatus, Status, WorkloadStatus};
+
+/// Refusals that the CA is told of at most.
+const REFUSING_MAX: usize = 64;
 
 impl Hub {
     pub(super) fn publish(&self) {
@@ -31,17 +34,19 @@ impl Hub {
 
     fn evidence(&self) -> Evidence {
         let bundle = self.parts.store.current();
-        let mut claims = applied(self.holders.values());
+        let waiting =
+            self.workloads.values().filter_map(|workload| workload.leaf.as_ref().map(|leaf| leaf.held()));
+        let mut claims = applied(self.holders.values(), waiting, self.sequence());
         // The agent trusts the CA by its own bundle, which is in force as soon as it is durable.
         if let (Some(own), Some(bundle)) = (self.parts.credential.borrow().as_ref(), bundle) {
-            let claim = Applied { sequence: bundle.sequence(), class: wire::EvidenceClass::Applied };
-            claims.insert(own.held().serial, claim);
+            claims.insert(own.held().serial, Applied::by_ack(bundle.sequence()));
         }
         Evidence {
             bundle: bundle.map(|bundle| (bundle.sequence(), bundle.digest().as_bytes().to_vec())),
             held: self.serials.live.keys().copied().collect(),
             applied: claims,
             released: self.serials.released.keys().copied().collect(),
+            refusing: self.refusing(),
             nacks: self.nacks.recent.iter().cloned().collect(),
             health: wire::Health {
                 holders: u32::try_from(self.holders.len()).unwrap_or(u32::MAX),
@@ -49,6 +54,18 @@ impl Hub {
                 nacks: self.nacks.total,
             },
         }
+    }
+
+    /// What is refused now: the bundle by this agent, and roots by holders that may present a leaf.
+    fn refusing(&self) -> Vec<(Option<Serial>, String)> {
+        let own = self.conditions.get(&Condition::BundleRefused).map(|what| (None, super::cut(what)));
+        let by_holders = self.holders.values().flat_map(|holder| {
+            let refused =
+                holder.installed.trust.iter().find(|(_, secret)| secret.refused.is_some()).map(|(id, _)| id);
+            let said = refused.and_then(|id| holder.subscriptions.get(id)).map(|known| &known.refusal);
+            holder.may_hold().filter_map(move |leaf| Some((Some(leaf.serial), said?.clone())))
+        });
+        own.into_iter().chain(by_holders).take(REFUSING_MAX).collect()
     }
 
     fn status(&self) -> Status {

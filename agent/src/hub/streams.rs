@@ -133,6 +133,11 @@ impl Hub {
             self.holders_dirty = true;
         }
         self.mark_ready(number);
+        if let (Some(error), Some(holder)) = (refused, self.holders.get_mut(&process))
+            && let Some(subscription) = holder.subscriptions.get_mut(&id)
+        {
+            subscription.refusal = super::cut(&error.message);
+        }
         if let Some(error) = refused {
             tracing::warn!(pid = process.pid, error = %error.message.escape_debug(), "a holder refused a secret");
             self.nack(about, sequence, &error.message);

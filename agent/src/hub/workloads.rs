@@ -11,14 +11,18 @@ use trust::{Bundle, Chain, Sequence, Serial, SpiffeId, Timestamp};
 use super::Hub;
 use crate::backoff::{Backoff, spread};
 use crate::bundle_store;
-use crate::ca_client::CallError;
+use crate::ca_client::{CaClient, CallError};
 use crate::config::AgentConfig;
+use crate::first_contact::{self, FirstContactError};
+use crate::in_flight::UnderWay;
 use crate::key::{KeyError, PrivateKey};
 use crate::leaf::{Expected, Jitter, Judgement, Leaf};
 use crate::status::Condition;
 
 /// A one-shot caller that found no leaf is expected back within this time.
 const WANTED: Duration = Duration::from_secs(30);
+/// A leaf that was asked for without a promise is replaced by a promised one, once nobody needs it so, after this time.
+const PROMISE_AGAIN: Duration = Duration::from_secs(10);
 
 /// One configured identity.
 #[derive(Debug, Default)]
@@ -34,6 +38,8 @@ pub(super) struct Workload {
     not_before: Duration,
     /// Uptime until which a one-shot caller is expected back.
     wanted_until: Duration,
+    /// Uptime at which the present leaf came.
+    came_at: Duration,
     received: u64,
     pub(super) last_error: Option<String>,
 }
@@ -41,8 +47,20 @@ pub(super) struct Workload {
 /// What came of asking for a leaf.
 #[derive(Debug)]
 pub(super) struct Issued {
-    identity: SpiffeId,
+    asked: Asked,
     result: Result<(Arc<PrivateKey>, wire::IssueResponse), IssueError>,
+    /// Kept until the leaf is in its place.
+    _under_way: UnderWay,
+}
+
+/// What was asked for.
+#[derive(Clone, Debug)]
+struct Asked {
+    identity: SpiffeId,
+    /// Whether it was promised that the leaf goes only to holders that acknowledged.
+    promised: bool,
+    /// The bundle that was stored then.
+    stored: Bundle,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +69,9 @@ enum IssueError {
     Key(#[from] KeyError),
     #[error(transparent)]
     Call(#[from] CallError),
+    /// The CA has a newer bundle than was stored when it was asked; this is what the way to it led to.
+    #[error("the CA has a newer bundle, and no way leads there from the one that is stored: {}", .0.as_ref().err().map(ToString::to_string).unwrap_or_default())]
+    Behind(Result<Bundle, FirstContactError>),
 }
 
 pub(super) fn configured(config: &AgentConfig) -> BTreeMap<SpiffeId, Workload> {
@@ -67,12 +88,18 @@ impl Workload {
         self.received.saturating_sub(1)
     }
 
-    fn due(&self, now_millis: i64, uptime: Duration) -> bool {
-        let wanting = self.leaf.is_none() || now_millis >= self.renew_at_millis;
+    /// Whether to ask now, for a leaf that may be promised to trusting holders or for one that may not.
+    fn due(&self, promise: bool, now_millis: i64, uptime: Duration) -> bool {
+        let wanting = match self.leaf.as_ref().map(|leaf| leaf.held().promised) {
+            None => true,
+            Some(true) if !promise => true,
+            Some(false) if promise && uptime >= self.came_at + PROMISE_AGAIN => true,
+            Some(_) => now_millis >= self.renew_at_millis,
+        };
         wanting && !self.issuing && uptime >= self.not_before
     }
 
-    fn drop_leaf(&mut self) {
+    pub(super) fn drop_leaf(&mut self) {
         self.leaf = None;
         self.handed_over = false;
     }
@@ -120,11 +147,15 @@ impl Hub {
     /// A serial that neither a holder nor this agent has any more is released.
     fn account_serials(&mut self, now: Timestamp) {
         let own = self.parts.credential.borrow().as_ref().map(|leaf| leaf.held());
+        if own.is_some() {
+            self.parts.former = None;
+        }
+        let own = own.map(|leaf| (leaf.serial, leaf.not_after)).or(self.parts.former);
         let waiting =
             self.workloads.values().filter_map(|workload| workload.leaf.as_ref().map(|leaf| leaf.held()));
         let held = self.holders.values().flat_map(|holder| holder.may_hold().copied());
         let present: BTreeMap<Serial, Timestamp> =
-            held.chain(waiting).chain(own).map(|leaf| (leaf.serial, leaf.not_after)).collect();
+            held.chain(waiting).map(|leaf| (leaf.serial, leaf.not_after)).chain(own).collect();
         let former = std::mem::replace(&mut self.serials.live, present);
         for (serial, not_after) in former {
             if !self.serials.live.contains_key(&serial) {
@@ -136,48 +167,57 @@ impl Hub {
     }
 
     /// Asks the CA for every leaf that is due, a few at a time.
+    ///
+    /// While a holder that takes its trust from elsewhere wants the leaf, it is asked for without a promise, and one leaf
+    /// serves everybody.
     pub(super) fn request_leaves(&mut self) {
         let (now_millis, uptime) = (self.parts.clock.now_millis(), self.parts.clock.uptime());
-        let ready = self.parts.store.current().is_some() && self.parts.credential.borrow().is_some();
-        if !ready || self.conditions.contains_key(&Condition::Banned) {
+        let stored = self.parts.store.current().filter(|_| self.parts.credential.borrow().is_some()).cloned();
+        let Some(stored) = stored.filter(|_| !self.leaving) else { return };
+        if self.conditions.contains_key(&Condition::Banned) {
             return;
         }
         for (identity, workload) in &mut self.workloads {
             if self.issuing.len() >= self.parts.config.limits.issuing {
                 return;
             }
-            let wanted =
-                workload.prewarm || workload.wanted_until > uptime || wanted(&self.holders, identity);
-            if !wanted || !workload.due(now_millis, uptime) {
+            let once = workload.wanted_until > uptime;
+            let promised = !once && !is_own_trust(&self.holders, identity);
+            let wanted = workload.prewarm || once || wanted(&self.holders, identity);
+            if !wanted || !workload.due(promised, now_millis, uptime) {
                 continue;
             }
             workload.issuing = true;
-            let (client, identity) = (Arc::clone(&self.parts.client), identity.clone());
-            let seconds = self.parts.config.leaf_ttl.map_or(0, |ttl| ttl.as_secs());
+            let asked = Asked { identity: identity.clone(), promised, stored: stored.clone() };
+            let under_way = self.parts.in_flight.begin();
+            let (client, config) = (Arc::clone(&self.parts.client), Arc::clone(&self.parts.config));
+            let clock = Arc::clone(&self.parts.clock);
             self.issuing.spawn(async move {
-                let ask = async {
-                    let key = Arc::new(PrivateKey::generate()?);
-                    let csr = key.request(Some(&identity))?;
-                    let request = wire::IssueWorkloadRequest {
-                        csr,
-                        spiffe_id: identity.to_string(),
-                        validity_seconds: i64::try_from(seconds).unwrap_or(i64::MAX),
-                    };
-                    Ok((key, client.issue(request).await?))
-                };
-                Issued { result: ask.await, identity }
+                let result = ask(&client, &config, &asked, &clock).await;
+                Issued { result, asked, _under_way: under_way }
             });
         }
     }
 
     /// Takes what came back: the bundle first, then the leaf under the newest bundle.
     pub(super) async fn issued(&mut self, issued: Issued) {
-        let outcome = match issued.result {
-            Ok((key, response)) => self.received(&issued.identity, key, response).await,
+        let Issued { asked, result, _under_way } = issued;
+        let outcome = match result {
+            Ok((key, response)) => self.received(&asked, key, response).await,
+            Err(IssueError::Behind(found)) => match self.caught_up(&asked, found).await {
+                // It is stored now: asked again at once.
+                Ok(()) => {
+                    if let Some(workload) = self.workloads.get_mut(&asked.identity) {
+                        workload.issuing = false;
+                    }
+                    return;
+                }
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error.to_string()),
         };
         let (uptime, randomness) = (self.parts.clock.uptime(), Arc::clone(&self.parts.randomness));
-        let Some(workload) = self.workloads.get_mut(&issued.identity) else { return };
+        let Some(workload) = self.workloads.get_mut(&asked.identity) else { return };
         workload.issuing = false;
         match outcome {
             Ok(leaf) => {
@@ -185,12 +225,13 @@ impl Hub {
                     leaf.renew_at_millis(Jitter(u32::from_be_bytes(random_bytes(randomness.as_ref()))));
                 workload.leaf = Some(Arc::new(leaf));
                 workload.handed_over = false;
+                workload.came_at = uptime;
                 workload.received += 1;
                 workload.last_error = None;
                 workload.backoff.reset();
             }
             Err(error) => {
-                tracing::warn!(identity = %issued.identity, error, "no leaf; the last good one is served");
+                tracing::warn!(identity = %asked.identity, error, "no leaf; the last good one is served");
                 let wait = match &workload.leaf {
                     Some(leaf) => {
                         let left = leaf.held().not_after.since(self.parts.clock.now());
@@ -204,9 +245,25 @@ impl Hub {
         }
     }
 
+    /// Puts the bundle in force that the CA wants stored, unless the stream has brought it meanwhile.
+    async fn caught_up(
+        &mut self,
+        asked: &Asked,
+        found: Result<Bundle, FirstContactError>,
+    ) -> Result<(), String> {
+        if self.sequence() <= asked.stored.sequence() {
+            let found = found.map_err(|error| IssueError::Behind(Err(error)).to_string())?;
+            self.offer(Ok(found)).await.map_err(|error| error.to_string())?;
+        }
+        match self.sequence() > asked.stored.sequence() {
+            true => Ok(()),
+            false => Err("the CA wants a newer bundle stored first, and gives none".to_owned()),
+        }
+    }
+
     async fn received(
         &mut self,
-        identity: &SpiffeId,
+        asked: &Asked,
         key: Arc<PrivateKey>,
         response: wire::IssueResponse,
     ) -> Result<Leaf, String> {
@@ -215,11 +272,14 @@ impl Hub {
         let born = offered.as_ref().map(Bundle::sequence).unwrap_or_default();
         self.offer(offered).await.map_err(|error| error.to_string())?;
         let Some(bundle) = self.parts.store.current().cloned() else { return Err("no bundle".to_owned()) };
-        let judgement = Judgement { bundle: &bundle, born, now_millis: self.parts.clock.now_millis() };
-        Leaf::accept(&response.chain, key, Expected::Workload(identity), &judgement).map_err(|refused| {
-            self.refuse_leaf(&response.chain, born, &refused.to_string());
-            refused.to_string()
-        })
+        let now_millis = self.parts.clock.now_millis();
+        let judgement = Judgement { bundle: &bundle, born, promised: asked.promised, now_millis };
+        Leaf::accept(&response.chain, key, Expected::Workload(&asked.identity), &judgement).map_err(
+            |refused| {
+                self.refuse_leaf(&response.chain, born, &refused.to_string());
+                refused.to_string()
+            },
+        )
     }
 
     fn refuse_leaf(&mut self, chain: &[Vec<u8>], born: Sequence, why: &str) {
@@ -243,6 +303,46 @@ impl Hub {
             self.parts.publish.renewal.send_replace(Some((own, window)));
         }
     }
+}
+
+/// Asks the CA once; where it has a newer bundle, also for the way to that.
+async fn ask(
+    client: &CaClient,
+    config: &AgentConfig,
+    asked: &Asked,
+    clock: &Arc<dyn trust::Clock>,
+) -> Result<(Arc<PrivateKey>, wire::IssueResponse), IssueError> {
+    let key = Arc::new(PrivateKey::generate()?);
+    let csr = key.request(Some(&asked.identity))?;
+    let seconds = config.leaf_ttl.map_or(0, |ttl| ttl.as_secs());
+    let request = wire::IssueWorkloadRequest {
+        csr,
+        spiffe_id: asked.identity.to_string(),
+        validity_seconds: i64::try_from(seconds).unwrap_or(i64::MAX),
+        stored_sequence: asked.stored.sequence().0,
+        stored_digest: asked.stored.digest().as_bytes().to_vec(),
+        only_to_trusting: asked.promised,
+    };
+    match client.issue(request).await {
+        Ok(response) => Ok((key, response)),
+        Err(error) if error.is_behind() => {
+            tracing::debug!(stored = %asked.stored.sequence(), "the CA has a newer bundle");
+            let found =
+                first_contact::forward(&asked.stored, &config.trust_domain, client.address(), clock).await;
+            Err(IssueError::Behind(found))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether a holder that takes its trust from elsewhere subscribes to this identity's leaf, or may have one.
+fn is_own_trust(holders: &crate::holders::Holders, identity: &SpiffeId) -> bool {
+    holders.values().filter(|holder| holder.installed.has_trust_of_its_own()).any(|holder| {
+        holder.installed.leaves.iter().any(|(id, secret)| {
+            let up = holder.subscriptions.get(id).is_some_and(|subscription| subscription.stream.is_some());
+            (up || !secret.may_hold.is_empty()) && secret.identity == *identity
+        })
+    })
 }
 
 /// Whether any stream that is up subscribes to this identity's leaf.

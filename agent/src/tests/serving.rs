@@ -154,7 +154,7 @@ async fn a_slow_reader_gets_only_the_newest() {
 }
 
 #[tokio::test]
-async fn a_fetched_leaf_proves_no_more_than_its_delivery() {
+async fn a_fetched_leaf_is_asked_for_without_a_promise_and_proves_nothing() {
     let bench = Bench::joined().await;
     let mut client = bench.sds().await;
     let ask = |name: &str| DiscoveryRequest {
@@ -169,11 +169,10 @@ async fn a_fetched_leaf_proves_no_more_than_its_delivery() {
     bench.until("the leaf is there", |status| status.workloads[0].serial.is_some()).await;
     let answer = client.fetch_secrets(ask("default")).await.unwrap().into_inner();
     let serial = Certificate::parse(&certificates_of(&answer)[0]).unwrap().serial().unwrap();
-    bench
-        .until_heard("delivery is claimed", |desk| {
-            desk.claims().get(serial.as_bytes().as_slice()) == Some(&(1, wire::EvidenceClass::Delivered))
-        })
-        .await;
+    assert_eq!(bench.ca.desk().promises, [false]);
+    bench.until("the caller is a holder", |status| !status.holders.is_empty()).await;
+    let claims = bench.ca.desk().claims();
+    assert!(!claims.contains_key(serial.as_bytes().as_slice()), "{claims:?}");
     assert_eq!(certificates_of(&client.fetch_secrets(ask("ROOTCA")).await.unwrap().into_inner()).len(), 1);
     assert_eq!(code_of(client.fetch_secrets(ask("nonsense")).await), Code::InvalidArgument);
 }

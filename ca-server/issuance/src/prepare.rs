@@ -95,6 +95,7 @@ pub fn prepare(
         not_after: validity.not_after(),
         born: snapshot.bundle().sequence(),
         kind: request.kind(),
+        word: request.word(),
     };
     Ok(Prepared { tbs, row, lifetime, snapshot })
 }

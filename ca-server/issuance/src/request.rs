@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ledger::RowKind;
+use ledger::{RowKind, Word};
 use trust::csr::VerifiedCsr;
 use trust::{PublicKey, SpiffeId};
 
@@ -21,6 +21,7 @@ pub struct AuthorizedRequest {
     public_key: PublicKey,
     kind: RowKind,
     agent: Option<String>,
+    word: Word,
     ttl: Option<Duration>,
     names: ServingNames,
 }
@@ -71,7 +72,8 @@ impl AuthorizedRequest {
             Holder::BehindAgent(agent) => (RowKind::AgentHeld, Some(agent)),
         };
         let public_key = csr.public_key().clone();
-        Ok(Self { identity, public_key, kind, agent, ttl, names: ServingNames::default() })
+        let names = ServingNames::default();
+        Ok(Self { identity, public_key, kind, agent, word: Word::None, ttl, names })
     }
 
     /// The CA's request for its own serving leaf; the only leaf with DNS and IP names.
@@ -87,7 +89,14 @@ impl AuthorizedRequest {
         if !identity.is_ca() {
             return Err(IdentityReserved { identity });
         }
-        Ok(Self { identity, public_key, kind: RowKind::Own, agent: None, ttl, names })
+        let (kind, agent, word) = (RowKind::Own, None, Word::None);
+        Ok(Self { identity, public_key, kind, agent, word, ttl, names })
+    }
+
+    /// The same, with what its agent said of the leaf's holders in advance.
+    #[must_use]
+    pub fn with_word(self, word: Word) -> Self {
+        Self { word, ..self }
     }
 
     /// The identity to issue.
@@ -108,6 +117,11 @@ impl AuthorizedRequest {
     /// The agent whose row it is, if it is an agent's.
     pub fn agent(&self) -> Option<&str> {
         self.agent.as_deref()
+    }
+
+    /// What its agent said of the leaf's holders in advance.
+    pub const fn word(&self) -> Word {
+        self.word
     }
 
     /// The life asked for.

@@ -44,6 +44,7 @@ fn setup(commit_window: Duration) -> Setup {
         not_after: SystemClock.now().plus(Duration::from_secs(86_400)),
         born: Sequence(3),
         kind: RowKind::AgentHeld,
+        word: ledger::Word::None,
     };
     // One worker, as one core of a server would have.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();

@@ -1,8 +1,8 @@
 //! Counts over the rows that still hold gates closed, kept up to date with every change.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use trust::{RootId, Sequence, Timestamp};
+use trust::{RootId, Sequence, Serial, SpiffeId, Timestamp};
 
 use crate::row::{Applied, EvidenceClass, LiveRow, RowKind};
 
@@ -17,6 +17,8 @@ pub struct Standing {
     pub born: Sequence,
     /// The sequences that their holders are known to have applied, by class of evidence.
     pub applied: Applied,
+    /// Whether a holder takes its trust from elsewhere than from its agent.
+    pub own_trust: bool,
 }
 
 impl Standing {
@@ -24,14 +26,16 @@ impl Standing {
     #[must_use]
     pub fn of(live: &LiveRow) -> Self {
         let row = &live.row;
-        Self { root: row.root, kind: row.kind, born: row.born, applied: live.evidence.applied }
+        let (root, kind, born, own_trust) = (row.root, row.kind, row.born, live.is_own_trust());
+        Self { root, kind, born, applied: live.evidence.applied, own_trust }
     }
 
-    /// Whether rows like this one keep the trust gate of sequence `s` closed: they were born before it, and
-    /// their holders are not known to have applied it by evidence of class `at_least` or stronger.
+    /// Whether rows like this one keep the trust gate of sequence `s` closed: their holders are not known to have
+    /// applied it by evidence of class `at_least` or stronger, nor by how their leaves came to them.
     #[must_use]
     pub fn is_unproven(&self, s: Sequence, at_least: EvidenceClass) -> bool {
-        self.born < s && self.applied.by(at_least) < s
+        let proven_by_birth = self.kind.is_proven_by_birth() && self.born >= s;
+        !proven_by_birth && self.applied.by(at_least) < s
     }
 }
 
@@ -60,6 +64,17 @@ pub struct Aggregates {
 }
 
 impl Aggregates {
+    /// The counts of these rows.
+    pub(crate) fn of<'a>(rows: impl Iterator<Item = &'a LiveRow>) -> Self {
+        let mut groups = BTreeMap::<Standing, Tally>::new();
+        for live in rows.filter(|live| live.counts()) {
+            let one = Tally { rows: 1, latest_not_after: Some(live.row.not_after) };
+            let tally = groups.entry(Standing::of(live)).or_default();
+            *tally = tally.add(one);
+        }
+        Self { groups }
+    }
+
     /// All groups of rows that stand alike.
     pub fn groups(&self) -> impl Iterator<Item = (&Standing, &Tally)> {
         self.groups.iter()
@@ -90,7 +105,7 @@ impl Aggregates {
     }
 
     /// The rows that keep the trust gate of sequence `s` closed, where policy asks of each kind for evidence of a
-    /// class. Rows born at `s` or later need none.
+    /// class. Rows born at `s` or later need none where leaf and bundle come in one reply.
     pub fn unproven_by(&self, s: Sequence, at_least: impl Fn(RowKind) -> EvidenceClass) -> Tally {
         self.tally(|standing| standing.is_unproven(s, at_least(standing.kind)))
     }
@@ -100,7 +115,9 @@ impl Aggregates {
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     groups: HashMap<Standing, Group>,
-    agents: HashMap<String, u64>,
+    agents: HashMap<String, BTreeSet<Serial>>,
+    /// Rows whose holders take their trust from elsewhere. Few: each is named to operators.
+    own_trust: BTreeMap<SpiffeId, BTreeSet<Serial>>,
 }
 
 /// Ends of validity of the rows of a group, with how many have each.
@@ -116,11 +133,15 @@ impl Counts {
             return;
         }
         self.add_standing(live);
+        let serial = live.row.serial;
         if let Some(agent) = &live.row.agent {
             match self.agents.get_mut(agent) {
-                Some(rows) => *rows += 1,
-                None => _ = self.agents.insert(agent.clone(), 1),
+                Some(rows) => _ = rows.insert(serial),
+                None => _ = self.agents.insert(agent.clone(), BTreeSet::from([serial])),
             }
+        }
+        if live.is_own_trust() {
+            self.own_trust.entry(live.row.identity.clone()).or_default().insert(serial);
         }
     }
 
@@ -132,10 +153,29 @@ impl Counts {
         if let Some(agent) = &live.row.agent
             && let Some(rows) = self.agents.get_mut(agent)
         {
-            *rows = rows.saturating_sub(1);
-            if *rows == 0 {
+            rows.remove(&live.row.serial);
+            if rows.is_empty() {
                 self.agents.remove(agent);
             }
+        }
+        if live.is_own_trust()
+            && let Some(rows) = self.own_trust.get_mut(&live.row.identity)
+        {
+            rows.remove(&live.row.serial);
+            if rows.is_empty() {
+                self.own_trust.remove(&live.row.identity);
+            }
+        }
+    }
+
+    /// Takes the place of what was known of a row.
+    pub(crate) fn replace(&mut self, old: &LiveRow, new: &LiveRow) {
+        if old.counts() && new.counts() {
+            self.remove_standing(old);
+            self.add_standing(new);
+        } else {
+            self.remove(old);
+            self.add(new);
         }
     }
 
@@ -148,7 +188,15 @@ impl Counts {
     }
 
     pub(crate) fn rows_of(&self, agent: &str) -> u64 {
-        self.agents.get(agent).copied().unwrap_or(0)
+        self.serials_of(agent).map_or(0, |rows| rows.len() as u64)
+    }
+
+    pub(crate) fn serials_of(&self, agent: &str) -> Option<&BTreeSet<Serial>> {
+        self.agents.get(agent)
+    }
+
+    pub(crate) const fn own_trust(&self) -> &BTreeMap<SpiffeId, BTreeSet<Serial>> {
+        &self.own_trust
     }
 
     pub(crate) fn agents(&self) -> usize {

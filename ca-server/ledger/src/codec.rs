@@ -9,9 +9,11 @@ use std::sync::Arc;
 use trust::{CertificateId, RootId, Sequence, Serial, SpiffeId, SpkiHash, Timestamp};
 
 use crate::record::{AuditRefusal, Entry, Record};
-use crate::row::{Ended, Evidence, EvidenceClass, LiveRow, Proof, Row, RowKind};
+use crate::row::{Ended, Evidence, EvidenceClass, LiveRow, Proof, Row, RowKind, Word};
 
 const VERSION: u8 = 1;
+/// Version of the kinds that hold a row. In version 1 a row had no word about its holders.
+const ROW_VERSION: u8 = 2;
 const END_MARK: u8 = 0xa5;
 
 /// Why a payload whose checksum holds was not understood.
@@ -37,7 +39,7 @@ pub(crate) fn encode(entry: &Entry, out: &mut Vec<u8>) {
         Record::Carried(_) => 9,
         Record::End { .. } => 10,
     };
-    out.extend_from_slice(&[kind, VERSION]);
+    out.extend_from_slice(&[kind, newest_version(kind)]);
     put_time(out, entry.at);
     match &entry.record {
         Record::Intent(row) => put_row(out, row),
@@ -73,12 +75,12 @@ pub(crate) fn encode(entry: &Entry, out: &mut Vec<u8>) {
 pub(crate) fn decode(payload: &[u8]) -> Result<Entry, DecodeError> {
     let mut input = Input(payload);
     let (kind, version) = (input.byte()?, input.byte()?);
-    if !(1..=10).contains(&kind) || version != VERSION {
+    if !(1..=10).contains(&kind) || !(VERSION..=newest_version(kind)).contains(&version) {
         return Err(DecodeError::Newer);
     }
     let at = input.time()?;
     let record = match kind {
-        1 => Record::Intent(Arc::new(input.row()?)),
+        1 => Record::Intent(Arc::new(input.row(version)?)),
         2 => Record::Issued { serial: input.serial()?, certificate: input.certificate()? },
         3 => Record::Abandoned { serial: input.serial()?, reason: input.text()? },
         4 => Record::Acked { serial: input.serial()?, proof: input.proof()? },
@@ -86,13 +88,20 @@ pub(crate) fn decode(payload: &[u8]) -> Result<Entry, DecodeError> {
         6 => Record::Superseded { serial: input.serial()?, by: input.serial()? },
         7 => Record::Refused(input.refusal()?),
         8 => Record::Suppressed { refusals: input.u64()?, since: input.time()? },
-        9 => Record::Carried(input.live_row()?),
+        9 => Record::Carried(input.live_row(version)?),
         _ => Record::End { records: input.u64()? },
     };
     if input.0 != [END_MARK] {
         return Err(DecodeError::Malformed);
     }
     Ok(Entry { at, record })
+}
+
+const fn newest_version(kind: u8) -> u8 {
+    match kind {
+        1 | 9 => ROW_VERSION,
+        _ => VERSION,
+    }
 }
 
 fn put_time(out: &mut Vec<u8>, time: Timestamp) {
@@ -130,6 +139,14 @@ fn put_row(out: &mut Vec<u8>, row: &Row) {
         RowKind::Own => 3,
         RowKind::AgentIdentity => 4,
     });
+    match row.word {
+        Word::None => out.push(0),
+        Word::Trusting(sequence) => {
+            out.push(1);
+            out.extend_from_slice(&sequence.0.to_le_bytes());
+        }
+        Word::OwnTrust => out.push(2),
+    }
 }
 
 fn put_proof(out: &mut Vec<u8>, proof: &Proof) {
@@ -227,7 +244,7 @@ impl<'a> Input<'a> {
         CertificateId::from_bytes(self.take(32)?).ok_or(DecodeError::Malformed)
     }
 
-    fn row(&mut self) -> Result<Row, DecodeError> {
+    fn row(&mut self, version: u8) -> Result<Row, DecodeError> {
         Ok(Row {
             serial: self.serial()?,
             spki: SpkiHash::from_bytes(self.take(32)?).ok_or(DecodeError::Malformed)?,
@@ -245,7 +262,17 @@ impl<'a> Input<'a> {
                 4 => RowKind::AgentIdentity,
                 _ => return Err(DecodeError::Newer),
             },
+            word: if version < ROW_VERSION { Word::None } else { self.word()? },
         })
+    }
+
+    fn word(&mut self) -> Result<Word, DecodeError> {
+        match self.byte()? {
+            0 => Ok(Word::None),
+            1 => Ok(Word::Trusting(Sequence(self.u64()?))),
+            2 => Ok(Word::OwnTrust),
+            _ => Err(DecodeError::Newer),
+        }
     }
 
     fn proof(&mut self) -> Result<Proof, DecodeError> {
@@ -271,9 +298,9 @@ impl<'a> Input<'a> {
         Ok(Evidence::from_levels(levels, self.time()?))
     }
 
-    fn live_row(&mut self) -> Result<LiveRow, DecodeError> {
+    fn live_row(&mut self, version: u8) -> Result<LiveRow, DecodeError> {
         Ok(LiveRow {
-            row: Arc::new(self.row()?),
+            row: Arc::new(self.row(version)?),
             certificate: self.option(Self::certificate)?,
             evidence: self.evidence()?,
             ended: match self.byte()? {
@@ -315,6 +342,27 @@ mod tests {
             for len in 0..bytes.len() {
                 assert!(decode(&bytes[..len]).is_err());
             }
+        }
+    }
+
+    #[test]
+    fn a_row_of_the_first_format_is_read_and_says_nothing_of_its_holders() {
+        let encoded = |record: &Record| {
+            let mut bytes = Vec::new();
+            encode(&Entry { at: Timestamp::from_secs(1), record: record.clone() }, &mut bytes);
+            bytes
+        };
+        let row = Arc::new(testing::row(1));
+        // The word ends the row, which ends an intent but for the end mark, and begins what is carried.
+        let word_at = encoded(&Record::Intent(Arc::clone(&row))).len() - 2;
+        for (record, kind) in
+            [(Record::Intent(Arc::clone(&row)), 1), (Record::Carried(LiveRow::new(Arc::clone(&row))), 9)]
+        {
+            let mut bytes = encoded(&record);
+            assert_eq!(bytes[..2], [kind, ROW_VERSION]);
+            bytes[1] = VERSION;
+            bytes.remove(word_at);
+            assert_eq!(decode(&bytes).unwrap().record, record);
         }
     }
 

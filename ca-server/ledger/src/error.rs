@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use trust::{ClockDiverged, Serial};
 
-use crate::row::RowKind;
 use crate::segment::SegmentId;
 
 /// Why a running ledger did not take a record.
@@ -76,24 +75,6 @@ pub enum EvidenceError {
     /// The row has ended, or its successor has.
     #[error("the row of serial {0} has ended: report about its successor")]
     Ended(Serial),
-    /// The successor is no later leaf of the same identity at the same agent.
-    #[error(
-        "serial {by} does not succeed {old}: it must be a later leaf of the same identity at the same agent"
-    )]
-    NotSuccessor {
-        /// The older row.
-        old: Serial,
-        /// The row that was named as its successor.
-        by: Serial,
-    },
-    /// Nobody has said that the successor was applied.
-    #[error("the successor {by} of kind {kind:?} is not applied by its holder: acknowledge it first")]
-    NotApplied {
-        /// The row that was named as the successor.
-        by: Serial,
-        /// Its kind.
-        kind: RowKind,
-    },
     /// The evidence could not be written.
     #[error(transparent)]
     Ledger(#[from] LedgerError),

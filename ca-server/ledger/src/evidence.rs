@@ -9,7 +9,7 @@ use crate::error::{EvidenceError, LedgerError};
 use crate::index::Index;
 use crate::ledger::Ledger;
 use crate::record::Record;
-use crate::row::{Change, Ended, EvidenceClass, LiveRow, Proof};
+use crate::row::{Change, Ended, LiveRow, Proof};
 use crate::shared::Job;
 
 /// Who speaks about a row.
@@ -78,34 +78,6 @@ impl Ledger {
             Ok(_) => Ok(Change::ended(Ended::Released)),
         };
         self.change(serial, Record::Released { serial }, decide).await
-    }
-
-    /// A newer leaf took the place of `old` at everyone who held it: `old` holds no gate any more.
-    ///
-    /// The ledger checks what rows can show: both are the same agent's and the same identity's, `by` is not born
-    /// earlier, and its holder applied the bundle it was born under. The caller has checked that the agent does not
-    /// list `old` among the serials that are still held.
-    ///
-    /// # Errors
-    /// [`EvidenceError`] says which of these does not hold; nothing changes then.
-    pub async fn supersede(&self, agent: &str, old: Serial, by: Serial) -> Result<Reported, EvidenceError> {
-        let witness = Witness::Agent(agent);
-        let decide = |index: &Index| {
-            let newer = witness.about(index, by)?;
-            let older = match witness.about(index, old) {
-                Err(EvidenceError::Ended(_)) => return Ok(Change::default()),
-                other => other?,
-            };
-            let same = older.row.identity == newer.row.identity && older.row.kind == newer.row.kind;
-            if old == by || !same || newer.row.born < older.row.born {
-                return Err(EvidenceError::NotSuccessor { old, by });
-            }
-            if newer.evidence.applied.by(EvidenceClass::Applied) < newer.row.born {
-                return Err(EvidenceError::NotApplied { by, kind: newer.row.kind });
-            }
-            Ok(Change::ended(Ended::Superseded { by }))
-        };
-        self.change(old, Record::Superseded { serial: old, by }, decide).await
     }
 
     /// Applies what `decide` finds, then queues the record. The index leads and the file follows, so that a compaction

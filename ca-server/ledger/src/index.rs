@@ -23,6 +23,8 @@ pub struct RowFilter {
     pub kind: Option<RowKind>,
     /// Only rows of this agent.
     pub agent: Option<String>,
+    /// Only rows whose holders take their trust from elsewhere, or only others.
+    pub own_trust: Option<bool>,
     /// Only rows that keep the trust gate of this sequence closed for lack of evidence of this class.
     pub unproven: Option<(Sequence, EvidenceClass)>,
     /// Also rows that were released or superseded, which hold no gate.
@@ -77,8 +79,7 @@ impl Index {
         if joined == *live {
             return false;
         }
-        self.counts.remove(live);
-        self.counts.add(&joined);
+        self.counts.replace(live, &joined);
         *live = joined;
         true
     }
@@ -129,6 +130,11 @@ impl Index {
 
     pub(crate) fn agents(&self) -> usize {
         self.counts.agents()
+    }
+
+    /// The counts, with the serials behind some of them.
+    pub(crate) const fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -185,6 +191,7 @@ impl RowFilter {
             && self.root.is_none_or(|root| root == row.root)
             && self.kind.is_none_or(|kind| kind == row.kind)
             && self.agent.as_ref().is_none_or(|agent| row.agent.as_ref() == Some(agent))
+            && self.own_trust.is_none_or(|own_trust| own_trust == live.is_own_trust())
             && self.unproven.is_none_or(unproven)
     }
 }

@@ -35,6 +35,7 @@ mod settings;
 mod shared;
 mod stats;
 mod tail;
+mod whose;
 mod writer;
 
 #[cfg(test)]
@@ -51,7 +52,7 @@ pub use intent::DurableIntent;
 pub use ledger::Ledger;
 pub use record::{AuditRefusal, Entry, Record, TEXT_BYTES_MAX};
 pub use recovery::{Recovered, RecoveredSegment, TornTail};
-pub use row::{Applied, Ended, Evidence, EvidenceClass, LiveRow, Proof, Row, RowKind};
+pub use row::{Applied, Ended, Evidence, EvidenceClass, LiveRow, Proof, Row, RowKind, Word};
 pub use segment::{FileId, SegmentId};
 pub use settings::{OpenOptions, Settings};
 pub use stats::LedgerStats;

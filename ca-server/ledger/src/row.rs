@@ -25,6 +25,22 @@ pub struct Row {
     pub born: Sequence,
     /// Who holds the leaf, and so what can prove that its holder trusts a root.
     pub kind: RowKind,
+    /// What was said of its holders' trust before the leaf was signed.
+    pub word: Word,
+}
+
+/// What is said of the trust of a leaf's holders before there are any. It is in the row, so it is durable before the
+/// signature and counts from the first moment on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Word {
+    /// Nothing: the row is of a kind of which no agent speaks, or of a release in which none did.
+    #[default]
+    None,
+    /// The agent hands the leaf only to holders that have acknowledged at least the bundle of this sequence, on every
+    /// validation secret that they use, and until then nobody holds it. For an agent's own leaf: it has stored it.
+    Trusting(Sequence),
+    /// Some holder takes the leaf from its agent and no validation secret, so nothing tells what it trusts.
+    OwnTrust,
 }
 
 /// Who holds a leaf.
@@ -40,6 +56,18 @@ pub enum RowKind {
     Own,
     /// An agent's own identity.
     AgentIdentity,
+}
+
+impl RowKind {
+    /// Whether a leaf born with a bundle proves that its holder trusts it: leaf and bundle come in one reply, and whoever
+    /// asked installs both itself. An agent may refuse a bundle and renew, so its leaves prove nothing by birth.
+    #[must_use]
+    pub const fn is_proven_by_birth(self) -> bool {
+        match self {
+            Self::CsrOnly | Self::Own => true,
+            Self::AgentHeld | Self::AgentIdentity | Self::ChannelTrusted => false,
+        }
+    }
 }
 
 /// How a holder's trust was proven, weakest first.
@@ -163,10 +191,22 @@ pub struct LiveRow {
 }
 
 impl LiveRow {
-    /// A row about which nothing is known yet but how it was born.
+    /// A row about which nothing is known yet but how it was born, and what was said then.
     #[must_use]
     pub fn new(row: Arc<Row>) -> Self {
-        Self { row, certificate: None, evidence: Evidence::default(), ended: None }
+        let evidence = match row.word {
+            Word::Trusting(applied) => {
+                Proof { applied, class: EvidenceClass::Applied, at: Timestamp::default() }.into()
+            }
+            Word::None | Word::OwnTrust => Evidence::default(),
+        };
+        Self { row, certificate: None, evidence, ended: None }
+    }
+
+    /// Whether some holder of the leaf takes its trust from elsewhere than from its agent.
+    #[must_use]
+    pub fn is_own_trust(&self) -> bool {
+        self.row.word == Word::OwnTrust
     }
 
     /// Whether the row still holds gates closed.

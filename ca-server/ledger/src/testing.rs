@@ -5,7 +5,7 @@ use std::sync::Arc;
 use trust::{CertificateId, RootId, Sequence, Serial, SpiffeId, SpkiHash, Timestamp};
 
 use crate::record::{AuditRefusal, Record};
-use crate::row::{Ended, EvidenceClass, LiveRow, Proof, Row, RowKind};
+use crate::row::{Ended, EvidenceClass, LiveRow, Proof, Row, RowKind, Word};
 
 pub(crate) const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
@@ -35,6 +35,7 @@ pub(crate) fn row(number: u64) -> Row {
         not_after: Timestamp::from_secs(NOW.as_secs() + 3_600),
         born: Sequence(1),
         kind: RowKind::AgentHeld,
+        word: Word::None,
     }
 }
 
@@ -55,6 +56,8 @@ pub(crate) fn one_of_each() -> Vec<Record> {
         .detail("a CSR of 1\u{0}7 KiB");
     vec![
         Record::Intent(Arc::new(row(1))),
+        Record::Intent(Arc::new(Row { word: Word::Trusting(Sequence(7)), ..row(2) })),
+        Record::Intent(Arc::new(Row { word: Word::OwnTrust, ..row(3) })),
         Record::Issued { serial: serial(1), certificate: certificate(7) },
         Record::Abandoned { serial: serial(1), reason: "signer_failed".to_owned() },
         Record::Acked { serial: serial(1), proof: applied(4) },

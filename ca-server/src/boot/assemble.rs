@@ -38,6 +38,7 @@ use crate::metered::AuthorityCalls;
 use crate::metrics::Metrics;
 use crate::registry::AgentRegistry;
 use crate::reissue::Reissue;
+use crate::seen::Seen;
 use crate::sessions::Sessions;
 use crate::tier::{Above, Below, follower};
 use crate::transport::tls::TlsState;
@@ -252,6 +253,7 @@ fn ca(
         metrics: Arc::new(Metrics::new(&calls)),
         levels: Levels::default(),
         sessions: Sessions::default(),
+        seen: Seen::default(),
         driver: driver.clone(),
         evidence,
         history,

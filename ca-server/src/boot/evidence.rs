@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ledger::{Aggregates, EvidenceClass, Ledger, RowKind};
+use ledger::{Aggregates, EvidenceClass, Ledger, RowKind, Standing};
 use rotation::{Contents, Effect, Evidence, Phase, Policy, RootEntry, SegmentId, SegmentState, State};
 use rotation_driver::{EvidenceSource, NoEvidence};
 use trust::{Clock, ClockDiverged, Generation, RootId, Sequence, Timestamp};
@@ -30,6 +30,24 @@ pub(crate) struct EvidenceReader {
     segment: SegmentId,
     /// The bundle in force, and when that was first seen.
     in_force: Mutex<(Sequence, Timestamp)>,
+}
+
+/// Rows that are not known to trust a bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unproven {
+    /// Those whose word or end is waited for.
+    pub(crate) lacking: ledger::Tally,
+    /// Those of holders with trust of their own that nobody has vouched for.
+    pub(crate) own_trust: rotation::evidence::Tally,
+    /// Those of such holders that a subscriber's word stands for: they count as proven.
+    pub(crate) vouched: u64,
+}
+
+impl Unproven {
+    /// How many keep the gate closed.
+    pub(crate) const fn rows(&self) -> u64 {
+        self.lacking.rows + self.own_trust.count
+    }
 }
 
 /// What a reader is made of.
@@ -102,6 +120,41 @@ impl EvidenceReader {
         Some((word, until))
     }
 
+    /// The rows that are not known to trust a bundle, which is in force since a time.
+    pub(crate) fn unproven(&self, sequence: Sequence, in_force_since: Option<Timestamp>) -> Unproven {
+        let covered = self.registry.covered();
+        let (rows, by_identity) = self.ledger.aggregates_with(covered.keys());
+        let lacks = |row: &Standing| row.is_unproven(sequence, self.required(row.kind));
+        let own = rows.tally(|row| row.own_trust && lacks(row));
+        let assumed = in_force_since.or_else(|| self.config.own_trust_after().map(|_| self.clock.now()));
+        let assumed = assumed.zip(self.config.own_trust_after()).map(|(since, after)| since.plus(after));
+        let mut unproven = Unproven {
+            lacking: rows.tally(|row| !row.own_trust && lacks(row)),
+            own_trust: rotation::evidence::Tally {
+                count: own.rows,
+                latest: assumed.filter(|_| own.rows > 0),
+            },
+            vouched: 0,
+        };
+        for (identity, rows) in &by_identity {
+            let count = rows.tally(|row| row.own_trust && lacks(row)).rows;
+            let words = covered.get(identity).into_iter().flatten();
+            if count > 0 && words.clone().all(|(_, row)| row.has(sequence)) {
+                unproven.vouched += count;
+                unproven.own_trust.count = unproven.own_trust.count.saturating_sub(count);
+            }
+        }
+        if unproven.own_trust.count == 0 {
+            unproven.own_trust.latest = None;
+        }
+        unproven
+    }
+
+    /// Time after which the trust of holders with trust of their own is assumed.
+    pub(crate) const fn own_trust_after(&self) -> Option<Duration> {
+        self.config.own_trust_after()
+    }
+
     fn foreign_ends(&self, state: &State) -> BTreeMap<RootId, Timestamp> {
         let end = |(root, entry): (&RootId, &RootEntry)| Some((*root, self.foreign(root, entry)?.1));
         state.roots.iter().filter_map(end).collect()
@@ -135,9 +188,9 @@ impl EvidenceSource for EvidenceReader {
         // Seals first, rows after: what a seal vouches for is in the rows that are read now.
         let read = seals(state, &self.segment);
         let in_force_since = self.in_force_since(state);
-        let rows = self.ledger.aggregates();
         let sequence = state.sequence;
-        let unproven = rows.unproven_by(sequence, |kind| self.required(kind));
+        let unproven = self.unproven(sequence, in_force_since);
+        let rows = self.ledger.aggregates();
         let let_go = self.above.let_go(state);
         // Taken when the reading is over, and what has ended has ended by both clocks.
         let (at, uptime) = (self.clock.agreed().map_err(unclear)?.earlier, self.clock.uptime());
@@ -151,7 +204,8 @@ impl EvidenceSource for EvidenceReader {
             at,
             uptime,
             sequence,
-            unproven: tally(unproven),
+            unproven: tally(unproven.lacking),
+            own_trust: unproven.own_trust,
             waived: 0,
             live,
             read,

@@ -21,6 +21,7 @@ pub struct RotationConfig {
     alarm_after: Duration,
     return_within: Duration,
     follow_authority: bool,
+    own_trust_after: Option<Duration>,
 }
 
 impl RotationConfig {
@@ -77,6 +78,13 @@ impl RotationConfig {
         self.return_within
     }
 
+    /// Time after which a holder that takes its leaf from an agent and no validation secret is *assumed* to trust a new bundle,
+    /// counted from when the bundle is in force. Default none: only a subscriber's word that covers it opens the gate; `1m`
+    /// to `90d`.
+    pub const fn own_trust_after(&self) -> Option<Duration> {
+        self.own_trust_after
+    }
+
     /// Whether a rotation begins by itself when the authority of the signing root names another one that signs, as a file
     /// that was replaced or a PKI engine whose root was rotated. Default true; false leaves it to an operator.
     pub const fn follow_authority(&self) -> bool {
@@ -108,6 +116,14 @@ pub(super) fn rotation(
             Some(None)
         }
     };
+    let own_trust_after = match table.contains_key("own_trust_after") {
+        true => section.duration("own_trust_after", "24h", ["1m", "90d"]).map(Some),
+        false => {
+            // Known, though absent.
+            let _: Option<String> = section.optional("own_trust_after", "a duration");
+            Some(None)
+        }
+    };
     if let (Some(Some(age)), Some(lifetime)) = (max_root_age, root_lifetime)
         && age >= lifetime
     {
@@ -129,5 +145,6 @@ pub(super) fn rotation(
         alarm_after: alarm_after?,
         return_within: return_within?,
         follow_authority,
+        own_trust_after: own_trust_after?,
     })
 }

@@ -39,7 +39,7 @@ pub(crate) struct AgentRow {
 
 /// A relying party without a leaf of this CA.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "SubscriberForm", into = "SubscriberForm")]
+#[serde(try_from = "SubscriberForm", into = "SubscriberForm")]
 pub(crate) struct SubscriberRow {
     /// How old a bundle it may have at most; `None` if only a confirmation by name proves anything.
     pub(crate) staleness: Option<Duration>,
@@ -47,6 +47,8 @@ pub(crate) struct SubscriberRow {
     pub(crate) added: Timestamp,
     /// What was confirmed last.
     pub(crate) confirmed: Option<Confirmation>,
+    /// Identities whose holders take their trust from what this subscriber is: its word is theirs.
+    pub(crate) covers: BTreeSet<SpiffeId>,
 }
 
 /// Somebody's word that a subscriber has a bundle.
@@ -98,27 +100,37 @@ struct SubscriberForm {
     staleness: Option<u64>,
     added: i64,
     confirmed: Option<(u64, String, i64)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    covers: Vec<String>,
 }
 
 impl From<SubscriberRow> for SubscriberForm {
     fn from(row: SubscriberRow) -> Self {
         let confirmed = row.confirmed.map(|word| (word.sequence.0, word.by, word.at.as_secs()));
-        Self { staleness: row.staleness.map(|life| life.as_secs()), added: row.added.as_secs(), confirmed }
+        Self {
+            staleness: row.staleness.map(|life| life.as_secs()),
+            added: row.added.as_secs(),
+            confirmed,
+            covers: texts(&row.covers),
+        }
     }
 }
 
-impl From<SubscriberForm> for SubscriberRow {
-    fn from(form: SubscriberForm) -> Self {
+impl TryFrom<SubscriberForm> for SubscriberRow {
+    type Error = String;
+
+    fn try_from(form: SubscriberForm) -> Result<Self, String> {
         let word = |(sequence, by, at)| Confirmation {
             sequence: Sequence(sequence),
             by,
             at: Timestamp::from_secs(at),
         };
-        Self {
+        Ok(Self {
             staleness: form.staleness.map(Duration::from_secs),
             added: Timestamp::from_secs(form.added),
             confirmed: form.confirmed.map(word),
-        }
+            covers: identities(&form.covers)?,
+        })
     }
 }
 

@@ -1,10 +1,11 @@
 //! Subscribers: who relies on the bundle without a leaf of this CA, such as a mounted file of roots or a place where the
 //! bundle is published. Gates wait for their word, or for the end of their staleness bound.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rotation::evidence::{Subscribers, Tally};
-use trust::{Sequence, Timestamp};
+use trust::{Sequence, SpiffeId, Timestamp};
 
 use super::rows::Confirmation;
 use super::store::Change;
@@ -19,20 +20,27 @@ impl AgentRegistry {
         self.read().subscribers.iter().map(|(name, row)| (name.clone(), row.clone())).collect()
     }
 
-    /// Adds a subscriber, or changes the bound of one that is there; what it confirmed stays.
+    /// Adds a subscriber, or changes the bound of one that is there, and whom it covers if any are named. What it
+    /// confirmed stays, unless it covers somebody now whom that word was not about.
     pub(crate) async fn add_subscriber(
         &self,
         name: String,
         staleness: Option<Duration>,
+        covers: BTreeSet<SpiffeId>,
         now: Timestamp,
     ) -> Result<SubscriberRow, RegistryError> {
         self.change(move |tables| {
             let row = match tables.subscribers.get(&name) {
-                Some(known) => SubscriberRow { staleness, ..known.clone() },
+                Some(known) => {
+                    let more = !covers.is_subset(&known.covers);
+                    let confirmed = known.confirmed.clone().filter(|_| !more);
+                    let covers = if covers.is_empty() { known.covers.clone() } else { covers };
+                    SubscriberRow { staleness, covers, confirmed, added: known.added }
+                }
                 None if tables.subscribers.len() >= SUBSCRIBERS_MAX => {
                     return Err(RegistryError::Full("subscribers"));
                 }
-                None => SubscriberRow { staleness, added: now, confirmed: None },
+                None => SubscriberRow { staleness, covers, added: now, confirmed: None },
             };
             let subscribers = vec![(name, Some(row.clone()))];
             Ok((Change { subscribers, ..Change::default() }, row))
@@ -72,6 +80,18 @@ impl AgentRegistry {
             Ok((Change { subscribers: vec![(name, None)], ..Change::default() }, ()))
         })
         .await
+    }
+
+    /// Whom subscribers cover, and by whom each is covered.
+    pub(crate) fn covered(&self) -> BTreeMap<SpiffeId, Vec<(String, SubscriberRow)>> {
+        let tables = self.read();
+        let mut covered: BTreeMap<SpiffeId, Vec<(String, SubscriberRow)>> = BTreeMap::new();
+        for (name, row) in &tables.subscribers {
+            for identity in &row.covers {
+                covered.entry(identity.clone()).or_default().push((name.clone(), row.clone()));
+            }
+        }
+        covered
     }
 
     /// The subscribers that are not known to have a bundle, as gates count them.
@@ -118,8 +138,9 @@ mod tests {
         AgentRegistry::create_if_missing(&RealDisk, &path).unwrap();
         let registry = AgentRegistry::open(&path).unwrap();
         let hour = Duration::from_secs(3_600);
-        registry.add_subscriber("mount".to_owned(), Some(hour), NOW).await.unwrap();
-        registry.add_subscriber("partner".to_owned(), None, NOW).await.unwrap();
+        let nobody = BTreeSet::new;
+        registry.add_subscriber("mount".to_owned(), Some(hour), nobody(), NOW).await.unwrap();
+        registry.add_subscriber("partner".to_owned(), None, nobody(), NOW).await.unwrap();
         let word = |sequence| {
             let present = (Sequence(sequence), Sequence(2));
             registry.confirm_subscriber("partner".to_owned(), present, "uid 0".to_owned(), NOW)
@@ -138,5 +159,28 @@ mod tests {
         assert_eq!(registry.unconfirmed(Sequence(2), NOW), Subscribers::default());
         let gone = registry.remove_subscriber("mount".to_owned()).await;
         assert_eq!(gone, Err(RegistryError::SubscriberUnknown("mount".to_owned())));
+    }
+    #[tokio::test]
+    async fn a_word_is_about_those_who_were_covered_when_it_was_given_and_no_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("registry.redb");
+        AgentRegistry::create_if_missing(&RealDisk, &path).unwrap();
+        let registry = AgentRegistry::open(&path).unwrap();
+        let id = |text: &str| SpiffeId::parse(text).unwrap();
+        let (one, two) = (id("spiffe://example.org/one"), id("spiffe://example.org/two"));
+        let add = |covers: &[&SpiffeId]| {
+            let covers = covers.iter().map(|id| (*id).clone()).collect();
+            registry.add_subscriber("file".to_owned(), None, covers, NOW)
+        };
+        add(&[&one, &two]).await.unwrap();
+        let word = (Sequence(2), Sequence(2));
+        registry.confirm_subscriber("file".to_owned(), word, "ops".to_owned(), NOW).await.unwrap();
+        let (fewer, same) = (add(&[&one]).await.unwrap(), add(&[]).await.unwrap());
+        assert!(fewer.has(Sequence(2)) && same.has(Sequence(2)) && same.covers.contains(&one));
+        assert!(!add(&[&one, &two]).await.unwrap().has(Sequence(2)), "the word was not about two");
+        drop(registry);
+        let covered = AgentRegistry::open(&path).unwrap().covered();
+        assert_eq!(covered.keys().collect::<Vec<_>>(), [&one, &two]);
+        assert_eq!(covered[&two][0].0, "file");
     }
 }

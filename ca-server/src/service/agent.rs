@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::stream::BoxStream;
+use issuance::Snapshot;
+use ledger::Word;
 use proto::banyan::agent::v1::agent_service_server::AgentService;
 use proto::banyan::agent::v1::{
     AgentMessage, GetBundleRequest, GetBundleResponse, IssueResponse, IssueWorkloadRequest, RegisterRequest,
@@ -11,13 +13,14 @@ use proto::banyan::agent::v1::{
 };
 use tonic::{Request, Response, Status, Streaming};
 use trust::csr::ParsedCsr;
-use trust::{BundleDigest, SpiffeId};
+use trust::{BundleDigest, Sequence, SpiffeId};
 
 use super::call::Call;
 use super::{uplink, wire};
 use crate::authz::{Registration, requested_ttl};
 use crate::ca::Ca;
 use crate::refusal::{Reason, Refusal, echoed};
+use crate::seen::{Judgement, Stored};
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -48,6 +51,34 @@ impl Agents {
         Ok(GetBundleResponse { bundle: Some(wire::bundle(&from)), transitions })
     }
 
+    /// The word that what an agent has stored is for a leaf that is born now: no agent gets a leaf born at a bundle that it
+    /// has not acknowledged as stored.
+    fn stored(&self, agent: &str, stored: Stored, snapshot: &Snapshot) -> Result<Word, Refusal> {
+        let present = snapshot.bundle().sequence();
+        if stored.sequence == Sequence(0) {
+            let text = "the request does not say which bundle the agent has stored: upgrade the agent to the release of \
+                        this server";
+            return Err(Refusal::new(Reason::BundleNotStored, text));
+        }
+        if let Judgement::Other(ours) = self.ca.seen.note(agent, stored, snapshot.bundle(), &self.ca.history)
+        {
+            let sequence = stored.sequence;
+            let text = format!(
+                "the agent has other roots stored as bundle {sequence} than this server published ({ours}): the server's \
+                 operator must look at `banyan status`"
+            );
+            return Err(Refusal::new(Reason::BundleDiffers, text));
+        }
+        if stored.sequence < present {
+            let text = format!(
+                "bundle {present} is in force and the agent has stored {}: store it first (GetBundle), then ask again",
+                stored.sequence
+            );
+            return Err(Refusal::new(Reason::BundleNotStored, text));
+        }
+        Ok(Word::Trusting(stored.sequence.min(present)))
+    }
+
     async fn register(&self, call: &mut Call, message: RegisterRequest) -> Result<IssueResponse, Refusal> {
         let csr = ParsedCsr::from_der(&message.csr)?;
         let snapshot = self.ca.cell.load();
@@ -56,6 +87,8 @@ impl Agents {
         let now = self.ca.clock.now();
         let registration = self.ca.authorizer.register(&caller, csr, now, &snapshot)?;
         let Registration { request, agent, identities, token } = registration;
+        let stored = Stored::new(message.stored_sequence, &message.stored_digest);
+        let request = request.with_word(self.stored(&agent, stored, &snapshot)?);
         let spki = request.public_key().hash();
         match token {
             Some(token) => self.ca.registry.redeem(token, spki, now).await?,
@@ -74,6 +107,9 @@ impl Agents {
         let snapshot = self.ca.cell.load();
         let caller = call.authenticate_returning(&snapshot)?;
         let request = self.ca.authorizer.renew_agent(&caller, csr.verify()?, &snapshot)?;
+        let stored = Stored::new(message.stored_sequence, &message.stored_digest);
+        let agent = request.agent().unwrap_or_default().to_owned();
+        let request = request.with_word(self.stored(&agent, stored, &snapshot)?);
         Ok(wire::issued(&call.issue(&request, snapshot).await?))
     }
 
@@ -88,6 +124,10 @@ impl Agents {
         })?;
         let ttl = requested_ttl(message.validity_seconds);
         let request = self.ca.authorizer.behind_agent(&caller, identity, csr, (ttl, &snapshot))?;
+        let stored = Stored::new(message.stored_sequence, &message.stored_digest);
+        let agent = request.agent().unwrap_or_default().to_owned();
+        let word = self.stored(&agent, stored, &snapshot)?;
+        let request = request.with_word(if message.only_to_trusting { word } else { Word::OwnTrust });
         Ok(wire::issued(&call.issue(&request, snapshot).await?))
     }
 }

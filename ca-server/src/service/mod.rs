@@ -10,6 +10,7 @@ mod call;
 mod clock;
 pub(crate) mod istio;
 pub(crate) mod rotation;
+mod subscribers;
 pub(crate) mod tier;
 mod uplink;
 mod wire;

@@ -17,23 +17,19 @@ use rotation_driver::{EvidenceSource as _, StoreError, SubmitError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
-use trust::{Sequence, Timestamp};
+use trust::Sequence;
 
 use super::admin::Operators;
 use super::call::Call;
+use super::subscribers;
 use crate::admin;
 use crate::ca::Ca;
 use crate::explain;
 use crate::forecast;
 use crate::refusal::{Reason, Refusal, echoed};
-use crate::registry::SubscriberRow;
 
 /// Entries of the journal in one answer.
 const JOURNAL_PAGE_MAX: u32 = 1_000;
-/// Longest name of a subscriber, in bytes.
-const SUBSCRIBER_NAME_MAX: usize = 128;
-/// Longest staleness bound.
-const STALENESS_MAX: Duration = Duration::from_secs(31_536_000);
 /// How often a watcher is told of what changes without a change of the record.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
@@ -189,19 +185,11 @@ impl Rotations {
     }
 
     async fn add(&self, message: AddSubscriberRequest) -> Result<Subscriber, Refusal> {
-        let name = subscriber_name(message.name)?;
-        let staleness = u64::try_from(message.staleness_seconds).map(Duration::from_secs);
-        let staleness = staleness.ok().filter(|staleness| *staleness <= STALENESS_MAX);
-        let staleness =
-            staleness.ok_or_else(|| invalid("a staleness bound has 0 to 31536000 seconds".to_owned()))?;
-        let staleness = (!staleness.is_zero()).then_some(staleness);
-        let row = self.ca.registry.add_subscriber(name.clone(), staleness, self.ca.clock.now()).await?;
-        tracing::info!(subscriber = name, ?staleness, "subscriber added");
-        Ok(subscriber((name, row)))
+        subscribers::add(&self.ca, message).await
     }
 
     async fn confirm(&self, message: ConfirmSubscriberRequest, caller: &str) -> Result<Subscriber, Refusal> {
-        let name = subscriber_name(message.name)?;
+        let name = subscribers::name(message.name)?;
         let present = self.ca.driver.state().sequence;
         let sequence = if message.sequence == 0 { present } else { Sequence(message.sequence) };
         let by = named(&message.by, caller);
@@ -209,7 +197,7 @@ impl Rotations {
         let confirmed =
             self.ca.registry.confirm_subscriber(name.clone(), (sequence, present), by.clone(), now).await?;
         tracing::info!(subscriber = name, %sequence, by, "subscriber confirmed");
-        Ok(subscriber((name, confirmed)))
+        Ok(subscribers::shown((name, confirmed)))
     }
 
     async fn vouch(&self, message: VouchRootRequest, caller: &str) -> Result<RootMessage, Refusal> {
@@ -297,7 +285,7 @@ impl RotationService for Rotations {
         request: Request<ListSubscribersRequest>,
     ) -> Result<Response<ListSubscribersResponse>, Status> {
         self.answer(request, async |this, _, _| {
-            let subscribers = this.ca.registry.subscribers().into_iter().map(subscriber).collect();
+            let subscribers = this.ca.registry.subscribers().into_iter().map(subscribers::shown).collect();
             Ok(ListSubscribersResponse { subscribers })
         })
         .await
@@ -322,7 +310,7 @@ impl RotationService for Rotations {
         request: Request<RemoveSubscriberRequest>,
     ) -> Result<Response<RemoveSubscriberResponse>, Status> {
         self.answer(request, async |this, message, by| {
-            let name = subscriber_name(message.name)?;
+            let name = subscribers::name(message.name)?;
             this.ca.registry.remove_subscriber(name.clone()).await?;
             tracing::info!(subscriber = name, by, "subscriber removed");
             Ok(RemoveSubscriberResponse {})
@@ -374,31 +362,6 @@ impl Watcher {
     }
 }
 
-fn subscriber((name, row): (String, SubscriberRow)) -> Subscriber {
-    let (confirmed, confirmed_by, confirmed_at) = row
-        .confirmed
-        .map_or((0, String::new(), 0), |word| (word.sequence.0, word.by, Timestamp::as_secs(word.at)));
-    Subscriber {
-        name,
-        staleness_seconds: row
-            .staleness
-            .map_or(0, |bound| i64::try_from(bound.as_secs()).unwrap_or(i64::MAX)),
-        confirmed,
-        confirmed_by,
-        confirmed_at,
-        added_at: row.added.as_secs(),
-    }
-}
-
-fn subscriber_name(name: String) -> Result<String, Refusal> {
-    let fits = |char: char| char.is_ascii_alphanumeric() || "._-/".contains(char);
-    if name.is_empty() || name.len() > SUBSCRIBER_NAME_MAX || !name.chars().all(fits) {
-        let text = "a subscriber's name has 1 to 128 characters of letters, digits, '.', '_', '-', '/'";
-        return Err(invalid(text.to_owned()));
-    }
-    Ok(name)
-}
-
 /// Whose word it is: the name that was given, and always the caller's.
 fn named(by: &str, caller: &str) -> String {
     match by.trim() {
@@ -415,6 +378,6 @@ fn refused(refusal: Box<rotation::Refusal>) -> Refusal {
     Refusal::new(Reason::RotationRefused, refusal.to_string())
 }
 
-fn invalid(text: String) -> Refusal {
+pub(super) fn invalid(text: String) -> Refusal {
     Refusal::new(Reason::RequestInvalid, text)
 }

@@ -1,9 +1,12 @@
 //! The stream of one agent: bundles down, evidence up.
 //!
+//! An agent that was restarted is asked about leaves that its `Hello` did not name: it releases those whose keys are gone.
+//!
 //! It is driven by its reader: while the agent does not read, nothing is taken from it either, and when it reads again it
 //! gets the newest bundle only. The agent is judged again before every message in either direction. Its evidence goes to
 //! the ledger, which takes it for the agent's own rows and no others.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
@@ -13,17 +16,19 @@ use proto::banyan::agent::v1 as wire_v1;
 use proto::banyan::agent::v1::agent_message::Message as Said;
 use proto::banyan::agent::v1::server_message::Message as Answer;
 use proto::banyan::agent::v1::{
-    Ack, AgentMessage, Ban, Drain, Hello, Nack, ReissueHint, Release, ServerMessage,
+    Ack, AgentMessage, Ban, Doubt, DoubtedRow, Drain, Hello, Nack, Refusals, ReissueHint, Release,
+    ServerMessage,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
-use trust::{Bundle, Sequence, Serial};
+use trust::{Bundle, Sequence, Serial, Timestamp};
 
 use super::call::Call;
 use super::wire;
 use crate::ca::Ca;
 use crate::refusal::{Reason, Refusal, echoed};
+use crate::seen::{Judgement, Stored};
 use crate::sessions::OpenSession;
 
 /// How long an agent waits before it connects again after a goodbye, in milliseconds: long enough for a restart to
@@ -32,6 +37,11 @@ const RECONNECT_AFTER_MS: u64 = 500;
 
 /// Over how long an agent spreads the renewals of one request, in milliseconds. Requests are paced by the second.
 const REISSUE_SPREAD_MS: u64 = 1_000;
+
+/// Leaves that an agent is asked about in one message.
+const DOUBTED_MAX: usize = 1_024;
+/// Refusals of one agent that are kept.
+const REFUSING_MAX: usize = 64;
 
 struct Uplink {
     ca: Arc<Ca>,
@@ -42,7 +52,15 @@ struct Uplink {
     messages: Streaming<AgentMessage>,
     bundles: watch::Receiver<Bundle>,
     ending: CancellationToken,
+    /// What is still to be asked.
+    doubts: Option<Doubts>,
     ended: bool,
+}
+
+/// Leaves that the agent did not name, as far as it was not asked about them yet.
+struct Doubts {
+    known: BTreeSet<Serial>,
+    after: Option<Serial>,
 }
 
 /// Judges the caller and opens the stream.
@@ -64,6 +82,7 @@ pub(super) fn open(
         agent,
         messages,
         bundles,
+        doubts: None,
         ended: false,
     };
     Ok(stream::unfold(uplink, Uplink::next).boxed())
@@ -81,6 +100,9 @@ impl Uplink {
     /// The next message down; takes messages up until there is one.
     async fn next(mut self) -> Option<(Result<ServerMessage, Status>, Self)> {
         while !self.ended {
+            if let Some(doubt) = self.doubt() {
+                return Some((Ok(ServerMessage { message: Some(doubt) }), self));
+            }
             let answer = tokio::select! {
                 () = self.ending.cancelled() => Some(self.goodbye()),
                 changed = self.bundles.changed() => match changed {
@@ -139,6 +161,7 @@ impl Uplink {
         let now = self.ca.clock.now();
         match message.message {
             Some(Said::Hello(hello)) => self.hello(&hello),
+            Some(Said::Refusals(refusals)) => self.refusals(refusals),
             Some(Said::Ack(ack)) => self.ack(&ack).await,
             Some(Said::Nack(nack)) => self.nack(&nack),
             Some(Said::Release(release)) => self.release(&release).await,
@@ -148,14 +171,18 @@ impl Uplink {
         }
     }
 
-    fn hello(&self, hello: &Hello) {
+    fn hello(&mut self, hello: &Hello) {
         let (now, build) = (self.ca.clock.now(), echoed(&hello.build));
         let highest = Sequence(hello.highest_sequence);
-        let present = self.bundles.borrow().sequence();
-        if highest > present {
+        let present = self.bundles.borrow().clone();
+        let stored = Stored::new(hello.highest_sequence, &hello.highest_digest);
+        let unknown = highest > Sequence(0)
+            && self.ca.seen.note(&self.agent, stored, &present, &self.ca.history) != Judgement::Known;
+        let present = present.sequence();
+        if unknown {
             tracing::error!(
                 agent = self.agent, seen = %highest, ours = %present,
-                "an agent has seen a newer bundle than this server has: was the data directory restored from a backup?"
+                "an agent has a bundle that this server does not know: was the data directory restored from a backup?"
             );
         }
         tracing::info!(agent = self.agent, build, held = hello.held_serials.len(), "agent connected");
@@ -163,6 +190,31 @@ impl Uplink {
             session.build = build;
             session.sequence = highest.min(present);
         });
+        let known = hello.held_serials.iter().filter_map(|serial| Serial::from_bytes(serial)).collect();
+        self.doubts = Some(Doubts { known, after: None });
+    }
+
+    /// The next leaves to ask about; the last page says that it is.
+    fn doubt(&mut self) -> Option<Answer> {
+        let mut doubts = self.doubts.take()?;
+        let rows = self.ca.ledger.rows_beyond(&self.agent, &doubts.known, doubts.after, DOUBTED_MAX);
+        let last = rows.len() < DOUBTED_MAX;
+        if !last {
+            doubts.after = rows.last().map(|(serial, _)| *serial);
+            self.doubts = Some(doubts);
+        }
+        let row = |(serial, not_after): &(Serial, Timestamp)| DoubtedRow {
+            serial: serial.as_bytes().to_vec(),
+            not_after: not_after.as_secs(),
+        };
+        Some(Answer::Doubt(Doubt { rows: rows.iter().map(row).collect(), last }))
+    }
+
+    fn refusals(&self, refusals: Refusals) {
+        let refused = refusals.refused.into_iter().take(REFUSING_MAX);
+        let refusing = refused.map(|refused| (Serial::from_bytes(&refused.serial), echoed(&refused.reason)));
+        let refusing = refusing.collect();
+        self.session.note(self.ca.clock.now(), |session| session.refusing = refusing);
     }
 
     async fn ack(&self, ack: &Ack) {

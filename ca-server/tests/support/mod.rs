@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use proto::banyan::admin::v1::CreateTokenRequest;
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::agent::v1::agent_service_client::AgentServiceClient;
-use proto::banyan::agent::v1::{IssueResponse, IssueWorkloadRequest, RegisterRequest};
+use proto::banyan::agent::v1::{GetBundleRequest, IssueResponse, IssueWorkloadRequest, RegisterRequest};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -197,9 +197,20 @@ pub(crate) async fn token(running: &Running, agent: &str, identities: &[&str]) -
 pub(crate) async fn agent(running: &Running, name: &str, identities: &[&str]) -> Identity {
     let (pair, token) = (KeyPair::generate().unwrap(), token(running, name, identities).await);
     let mut client = AgentServiceClient::new(channel(running, None).await);
-    let message = RegisterRequest { csr: csr(&pair).0, build: "test".to_owned() };
+    let message = registration(running, &pair);
     let answer = client.register(bearer(message, &token)).await.unwrap().into_inner();
     Identity::of(&answer, &pair)
+}
+
+/// What an agent with this key says that has stored the bundle in force.
+pub(crate) fn registration(running: &Running, pair: &KeyPair) -> RegisterRequest {
+    let bundle = running.bundle();
+    RegisterRequest {
+        csr: csr(pair).0,
+        build: "test".to_owned(),
+        stored_sequence: bundle.sequence().0,
+        stored_digest: bundle.digest().as_bytes().to_vec(),
+    }
 }
 
 /// Has an agent ask for a workload's leaf.
@@ -208,8 +219,16 @@ pub(crate) async fn workload(
     spiffe_id: &str,
     pair: &KeyPair,
 ) -> Result<IssueResponse, Status> {
-    let spiffe_id = spiffe_id.to_owned();
-    let message = IssueWorkloadRequest { csr: csr(pair).0, spiffe_id, validity_seconds: 0 };
+    let stored =
+        client.get_bundle(GetBundleRequest::default()).await?.into_inner().bundle.unwrap_or_default();
+    let message = IssueWorkloadRequest {
+        csr: csr(pair).0,
+        spiffe_id: spiffe_id.to_owned(),
+        validity_seconds: 0,
+        stored_sequence: stored.sequence,
+        stored_digest: stored.digest,
+        only_to_trusting: true,
+    };
     client.issue_workload(message).await.map(tonic::Response::into_inner)
 }
 

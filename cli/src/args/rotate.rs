@@ -110,13 +110,16 @@ pub struct SubscriberOptions {
 pub enum SubscriberAction {
     /// List who relies on the bundle without a leaf of this CA
     List,
-    /// Add one, or change its staleness bound
+    /// Add one, or change its staleness bound and whom it covers
     Add {
         /// Such as `mesh-a/istio-ca-root-cert` or `partner.example`
         name: String,
         /// It has the newest bundle after this time at the latest; without it only its word counts
         #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
         staleness: Option<Duration>,
+        /// Holders behind agents whose roots come from what this is, such as a file: its word is theirs; may be repeated
+        #[arg(long, value_name = "SPIFFE_ID")]
+        covers: Vec<String>,
     },
     /// Say that one has the bundle
     Confirm {

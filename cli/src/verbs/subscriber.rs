@@ -22,9 +22,10 @@ pub async fn run(options: &SubscriberOptions) -> Result<(), Failure> {
             let listed = client.list_subscribers(ListSubscribersRequest {}).await.map_err(failed)?;
             return list(&listed.into_inner().subscribers, options.json);
         }
-        SubscriberAction::Add { name, staleness } => {
+        SubscriberAction::Add { name, staleness, covers } => {
             let seconds = staleness.map_or(0, |bound| i64::try_from(bound.as_secs()).unwrap_or(i64::MAX));
-            let request = AddSubscriberRequest { name: name.clone(), staleness_seconds: seconds };
+            let (name, covers) = (name.clone(), covers.clone());
+            let request = AddSubscriberRequest { name, staleness_seconds: seconds, covers };
             client.add_subscriber(request).await.map_err(failed)?.into_inner()
         }
         SubscriberAction::Confirm { name, sequence, by } => {
@@ -47,7 +48,7 @@ fn list(subscribers: &[Subscriber], json: bool) -> Result<(), Failure> {
     if json {
         return output::json(&json!({ "subscribers": subscribers.iter().map(as_json).collect::<Vec<_>>() }));
     }
-    let mut table = output::table(&["SUBSCRIBER", "STALENESS", "CONFIRMED", "BY", "AT", "ADDED"]);
+    let mut table = output::table(&["SUBSCRIBER", "STALENESS", "CONFIRMED", "BY", "AT", "ADDED", "COVERS"]);
     for subscriber in subscribers {
         table.add_row([
             subscriber.name.clone(),
@@ -63,6 +64,7 @@ fn list(subscribers: &[Subscriber], json: bool) -> Result<(), Failure> {
             subscriber.confirmed_by.clone(),
             output::time(subscriber.confirmed_at),
             output::time(subscriber.added_at),
+            subscriber.covers.join("\n"),
         ]);
     }
     output::line(&table.to_string())
@@ -76,5 +78,6 @@ fn as_json(subscriber: &Subscriber) -> Value {
         "confirmed_by": subscriber.confirmed_by,
         "confirmed_at": output::time(subscriber.confirmed_at),
         "added_at": output::time(subscriber.added_at),
+        "covers": subscriber.covers,
     })
 }

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::admin::v1::{CreateTokenRequest, ListRootsRequest, StatusRequest, StatusResponse};
 use proto::banyan::agent::v1::agent_service_client::AgentServiceClient;
-use proto::banyan::agent::v1::{IssueWorkloadRequest, RegisterRequest};
+use proto::banyan::agent::v1::{GetBundleRequest, IssueWorkloadRequest, RegisterRequest};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore};
@@ -203,11 +203,13 @@ impl Member {
 
     async fn join_with(door: &Door, token: &str, identity: String) -> Result<Self, Status> {
         let pair = KeyPair::generate().map_err(defect)?;
-        let message = RegisterRequest { csr: csr(&pair)?, build: "test".to_owned() };
+        let mut stranger = AgentServiceClient::new(door.channel(None).map_err(defect)?);
+        let (stored_sequence, stored_digest) = stored(&mut stranger).await?;
+        let build = "test".to_owned();
+        let message = RegisterRequest { csr: csr(&pair)?, build, stored_sequence, stored_digest };
         let mut request = Request::new(message);
         let value = MetadataValue::try_from(format!("Bearer {token}")).map_err(defect)?;
         request.metadata_mut().insert("authorization", value);
-        let mut stranger = AgentServiceClient::new(door.channel(None).map_err(defect)?);
         let answer = stranger.register(request).await?.into_inner();
         let leaf = leaf(&answer.chain)?;
         let channel = door.channel(Some((answer.chain, &pair))).map_err(defect)?;
@@ -226,13 +228,24 @@ impl Member {
     /// # Errors
     /// As the server refuses, or when it is away.
     pub async fn issue(&mut self) -> Result<Leaf, Status> {
+        let (stored_sequence, stored_digest) = stored(&mut self.client).await?;
         let message = IssueWorkloadRequest {
             csr: csr(&self.workload)?,
             spiffe_id: self.identity.clone(),
             validity_seconds: 0,
+            stored_sequence,
+            stored_digest,
+            only_to_trusting: true,
         };
         leaf(&self.client.issue_workload(message).await?.into_inner().chain)
     }
+}
+
+/// Sequence and digest of the bundle in force, as an agent has them that stored it.
+async fn stored(client: &mut AgentServiceClient<Channel>) -> Result<(u64, Vec<u8>), Status> {
+    let bundle =
+        client.get_bundle(GetBundleRequest::default()).await?.into_inner().bundle.unwrap_or_default();
+    Ok((bundle.sequence, bundle.digest))
 }
 
 /// The machine reason of a refusal; empty if there is none.

@@ -163,16 +163,28 @@ impl MeshCa {
     /// When the server refuses.
     pub async fn workload_leaf(&self, agent: &str, identity: &str) -> anyhow::Result<Registered> {
         let (token, pair) = (self.token(agent, &[identity]).await?, KeyPair::generate()?);
-        let mut request =
-            tonic::Request::new(RegisterRequest { csr: csr(&pair)?.0, build: "test".to_owned() });
+        let bundle = self.running.bundle();
+        let (stored_sequence, stored_digest) = (bundle.sequence().0, bundle.digest().as_bytes().to_vec());
+        let mut request = tonic::Request::new(RegisterRequest {
+            csr: csr(&pair)?.0,
+            build: "test".to_owned(),
+            stored_sequence,
+            stored_digest: stored_digest.clone(),
+        });
         request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);
         let mut client = AgentServiceClient::new(self.channel(None, &[&rustls::version::TLS13]).await?);
         let answer = client.register(request).await?.into_inner();
         let own = Registered { chain: answer.chain, key: pair };
         let mut client = AgentServiceClient::new(self.channel(Some(&own), &[&rustls::version::TLS13]).await?);
         let key = KeyPair::generate()?;
-        let request =
-            IssueWorkloadRequest { csr: csr(&key)?.0, spiffe_id: identity.to_owned(), validity_seconds: 0 };
+        let request = IssueWorkloadRequest {
+            csr: csr(&key)?.0,
+            spiffe_id: identity.to_owned(),
+            validity_seconds: 0,
+            stored_sequence,
+            stored_digest,
+            only_to_trusting: true,
+        };
         let IssueResponse { chain, .. } = client.issue_workload(request).await?.into_inner();
         Ok(Registered { chain, key })
     }

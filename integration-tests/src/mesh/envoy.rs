@@ -18,6 +18,8 @@ use super::{SOON, Tool};
 /// Longest wait for one answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(50);
+/// Name of the file with roots of an Envoy's own.
+const ROOTS: &str = "own_roots.yaml";
 /// Longer than any test: connections that end are the tests' own doing.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(600);
 
@@ -63,16 +65,47 @@ impl Envoy {
                 new_connection_per_request: true,
             });
         }
-        let config = EnvoyConfig {
-            node: name.to_owned(),
-            socket,
-            admin: Some(admin),
-            inbound: Some(Inbound { listen: inbound, application: None, allowed_peers: Vec::new() }),
-            outbound: outbound.clone(),
-            connection_age_max: CONNECTION_AGE_MAX,
-        };
+        let config = config(name, socket, (admin, inbound), outbound.clone());
+        let outbound = outbound.into_iter().map(|outbound| outbound.listen).collect();
+        Self::launch(name, directory, &envoy_config::render(&config), (admin, inbound, outbound)).await
+    }
+
+    /// Starts one that takes its certificate from the agent and its roots from a file of this PEM, without ways out.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn with_own_roots(
+        name: &str,
+        directory: &Path,
+        socket: PathBuf,
+        roots: &str,
+    ) -> anyhow::Result<Self> {
+        let (admin, inbound) = (free_address()?, free_address()?);
+        write_roots(directory, roots)?;
+        let rendered = envoy_config::render(&config(name, socket, (admin, inbound), Vec::new()));
+        let yaml = with_roots_from(&rendered, &directory.join(ROOTS))?;
+        Self::launch(name, directory, &yaml, (admin, inbound, Vec::new())).await
+    }
+
+    /// Puts other roots into the file of an Envoy with roots of its own, and waits until it has loaded them.
+    ///
+    /// # Errors
+    /// When the file cannot be written, or is not loaded in time.
+    pub async fn change_own_roots(&self, directory: &Path, roots: &str) -> anyhow::Result<()> {
+        let loaded = async || self.count(".ssl_context_update_by_sds").await;
+        let before = loaded().await?;
+        write_roots(directory, roots)?;
+        super::eventually("the file is loaded", async || loaded().await.is_ok_and(|now| now > before)).await
+    }
+
+    async fn launch(
+        name: &str,
+        directory: &Path,
+        yaml: &str,
+        (admin, inbound, outbound): (SocketAddr, SocketAddr, Vec<SocketAddr>),
+    ) -> anyhow::Result<Self> {
         let (file, log) = (directory.join(format!("{name}.yaml")), directory.join(format!("{name}.log")));
-        std::fs::write(&file, envoy_config::render(&config))?;
+        std::fs::write(&file, yaml)?;
         let child = Tool::Envoy
             .command()?
             .arg("--config-path")
@@ -83,7 +116,6 @@ impl Envoy {
             .stderr(std::fs::File::create(&log)?)
             .kill_on_drop(true)
             .spawn()?;
-        let outbound = outbound.into_iter().map(|outbound| outbound.listen).collect();
         let mut envoy = Self { child, admin, inbound, outbound, log };
         envoy.wait_until_up().await?;
         Ok(envoy)
@@ -207,6 +239,58 @@ impl Envoy {
     fn words(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
+}
+
+fn config(
+    name: &str,
+    socket: PathBuf,
+    (admin, inbound): (SocketAddr, SocketAddr),
+    outbound: Vec<Outbound>,
+) -> EnvoyConfig {
+    EnvoyConfig {
+        node: name.to_owned(),
+        socket,
+        admin: Some(admin),
+        inbound: Some(Inbound { listen: inbound, application: None, allowed_peers: Vec::new() }),
+        outbound,
+        connection_age_max: CONNECTION_AGE_MAX,
+    }
+}
+
+/// The file of roots, which Envoy watches: it is replaced by a rename.
+fn write_roots(directory: &Path, roots: &str) -> anyhow::Result<()> {
+    let pem = roots.replace('\n', "\\n");
+    let secret = format!(
+        "resources:\n- \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret\n  name: own_roots\n  \
+         validation_context:\n    trusted_ca: {{ inline_string: \"{pem}\" }}\n"
+    );
+    let fresh = directory.join("roots.fresh");
+    std::fs::write(&fresh, secret)?;
+    Ok(std::fs::rename(fresh, directory.join(ROOTS))?)
+}
+
+/// The configuration with the agent's validation secret taken out, and a file in its place.
+fn with_roots_from(yaml: &str, file: &Path) -> anyhow::Result<String> {
+    const TAKEN_OUT: &str = "validation_context_sds_secret_config:";
+    let depth = |line: &str| line.len() - line.trim_start().len();
+    let (mut out, mut below) = (Vec::new(), None);
+    for line in yaml.lines() {
+        if below.is_some_and(|above| depth(line) > above) {
+            continue;
+        }
+        below = (line.trim() == TAKEN_OUT).then(|| depth(line));
+        out.push(line.to_owned());
+        if let Some(above) = below {
+            let pad = " ".repeat(above + 2);
+            out.push(format!("{pad}name: own_roots"));
+            let path = file.display();
+            out.push(format!(
+                "{pad}sds_config: {{ resource_api_version: V3, path_config_source: {{ path: \"{path}\" }} }}"
+            ));
+        }
+    }
+    anyhow::ensure!(out.len() < yaml.lines().count(), "nothing was taken out of the configuration");
+    Ok(out.join("\n"))
 }
 
 /// An address that was free a moment ago: Envoys must know each other's before they start.

@@ -4,7 +4,7 @@ use hyper_util::rt::TokioIo;
 use proto::banyan::admin::v1::CreateTokenRequest;
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::agent::v1::agent_service_client::AgentServiceClient;
-use proto::banyan::agent::v1::{IssueWorkloadRequest, RegisterRequest, RenewAgentRequest};
+use proto::banyan::agent::v1::{GetBundleRequest, IssueWorkloadRequest, RegisterRequest, RenewAgentRequest};
 use rcgen::KeyPair;
 use tokio::net::UnixStream;
 use tonic::Request;
@@ -65,7 +65,9 @@ impl TestClient {
     /// When the token is no text for a header.
     pub async fn register(&self, token: &str) -> Result<Credential, Refused> {
         let draft = CsrDraft::new().without_names();
-        let message = RegisterRequest { csr: draft.der(), build: "test".to_owned() };
+        let (stored_sequence, stored_digest) = self.stored().await?;
+        let build = "test".to_owned();
+        let message = RegisterRequest { csr: draft.der(), build, stored_sequence, stored_digest };
         let mut request = Request::new(message);
         let value = MetadataValue::try_from(format!("Bearer {token}")).unwrap();
         request.metadata_mut().insert("authorization", value);
@@ -74,13 +76,22 @@ impl TestClient {
         Ok(Credential::new(chain, &draft.key))
     }
 
+    /// Sequence and digest of the bundle in force, as an agent has them that stored it.
+    async fn stored(&self) -> Result<(u64, Vec<u8>), Refused> {
+        let answer =
+            AgentServiceClient::new(self.channel.clone()).get_bundle(GetBundleRequest::default()).await;
+        let bundle = answer.map_err(|status| Refused::of(&status))?.into_inner().bundle.unwrap_or_default();
+        Ok((bundle.sequence, bundle.digest))
+    }
+
     /// Renews an agent's own certificate, for this key.
     ///
     /// # Errors
     /// The refusal.
     pub async fn renew_agent(&self, key: KeyPair) -> Result<Credential, Refused> {
         let draft = CsrDraft::of(key).without_names();
-        let message = RenewAgentRequest { csr: draft.der() };
+        let (stored_sequence, stored_digest) = self.stored().await?;
+        let message = RenewAgentRequest { csr: draft.der(), stored_sequence, stored_digest };
         let answer = AgentServiceClient::new(self.channel.clone()).renew_agent(message).await;
         let chain = answer.map_err(|status| Refused::of(&status))?.into_inner().chain;
         Ok(Credential::new(chain, &draft.key))
@@ -92,7 +103,15 @@ impl TestClient {
     /// The refusal.
     pub async fn issue_workload(&self, identity: &str) -> Result<(), Refused> {
         let csr = CsrDraft::new().without_names().der();
-        let message = IssueWorkloadRequest { csr, spiffe_id: identity.to_owned(), ..Default::default() };
+        let (stored_sequence, stored_digest) = self.stored().await?;
+        let message = IssueWorkloadRequest {
+            csr,
+            spiffe_id: identity.to_owned(),
+            validity_seconds: 0,
+            stored_sequence,
+            stored_digest,
+            only_to_trusting: true,
+        };
         let answer = AgentServiceClient::new(self.channel.clone()).issue_workload(message).await;
         answer.map(drop).map_err(|status| Refused::of(&status))
     }

@@ -130,7 +130,7 @@ impl Both {
         let said = client.start_rotation(request).await?.into_inner().forecast;
         assert!(said.iter().any(|text| text.contains("others issue under the root that signs")), "{said:#?}");
         let name = || "istio-mesh".to_owned();
-        client.add_subscriber(AddSubscriberRequest { name: name(), staleness_seconds: 0 }).await?;
+        client.add_subscriber(AddSubscriberRequest { name: name(), ..Default::default() }).await?;
         ca.rotate_to("own", "own").await?;
         let waits = |rotation: &Rotation| {
             let gate = rotation.gate.as_ref().filter(|gate| gate.name == "trust");

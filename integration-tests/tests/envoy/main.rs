@@ -3,6 +3,7 @@
 
 mod evidence;
 mod frozen;
+mod own_trust;
 mod restart;
 mod traffic;
 

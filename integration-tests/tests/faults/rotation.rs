@@ -81,7 +81,7 @@ async fn a_rotation_goes_on_after_a_kill_in_any_phase() -> anyhow::Result<()> {
     let mut member = Member::join(&door, "agent-1").await?;
     member.issue().await?;
     let name = || "mount".to_owned();
-    admin(&site)?.add_subscriber(AddSubscriberRequest { name: name(), staleness_seconds: 0 }).await?;
+    admin(&site)?.add_subscriber(AddSubscriberRequest { name: name(), ..Default::default() }).await?;
     for (turn, phase) in ["staging", "distributing", "draining", "withdrawing"].into_iter().enumerate() {
         let mut client = admin(&site)?;
         let request_id = format!("kill-while-{phase}");

@@ -116,7 +116,7 @@ async fn a_subscriber_is_waited_for_until_somebody_says_that_it_has_the_bundle()
     let mesh = LiveMesh::with_leaves_of(3_600, (2, 0), &()).await?;
     let mut client = mesh.ca.rotations();
     let partner = || "partner".to_owned();
-    client.add_subscriber(AddSubscriberRequest { name: partner(), staleness_seconds: 0 }).await?;
+    client.add_subscriber(AddSubscriberRequest { name: partner(), ..Default::default() }).await?;
     mesh.ca.rotate("one").await?;
     let waits = |rotation: &Rotation| {
         let gate = rotation.gate.as_ref();

@@ -617,7 +617,8 @@ pub struct Holder {
     pub agent: ::prost::alloc::string::String,
     #[prost(bytes = "vec", tag = "4")]
     pub serial: ::prost::alloc::vec::Vec<u8>,
-    /// End of the leaf, or of the staleness bound; 0 for a subscriber that must be confirmed by name.
+    /// End of the leaf, or of the staleness bound; 0 for one that no time ends: a subscriber that must be confirmed by name, or a holder
+    /// with trust of its own.
     #[prost(int64, tag = "5")]
     pub until: i64,
     /// Sequence that it was born under, the newest that it is known to have applied, and the one that the gate asks for.
@@ -633,7 +634,7 @@ pub struct Holder {
     /// Evidence class that policy asks of its kind.
     #[prost(string, tag = "10")]
     pub evidence_wanted: ::prost::alloc::string::String,
-    /// Whether its agent has an open stream, when it last said anything, and its last refusal.
+    /// Whether its agent has an open stream, when it last said anything, and what the holder or the agent refuses now.
     #[prost(bool, tag = "11")]
     pub agent_connected: bool,
     #[prost(int64, tag = "12")]
@@ -643,6 +644,9 @@ pub struct Holder {
     /// The same in one sentence.
     #[prost(string, tag = "14")]
     pub text: ::prost::alloc::string::String,
+    /// Whether it takes the leaf from its agent and no validation secret, so that nothing tells what it trusts.
+    #[prost(bool, tag = "15")]
+    pub own_trust: bool,
 }
 impl ::prost::Name for Holder {
     const NAME: &'static str = "Holder";
@@ -671,6 +675,9 @@ pub struct Subscriber {
     pub confirmed_at: i64,
     #[prost(int64, tag = "6")]
     pub added_at: i64,
+    /// Identities whose holders take their trust from what this subscriber is: its word is theirs.
+    #[prost(string, repeated, tag = "7")]
+    pub covers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 impl ::prost::Name for Subscriber {
     const NAME: &'static str = "Subscriber";
@@ -717,6 +724,9 @@ pub struct AddSubscriberRequest {
     /// 0 to 31536000.
     #[prost(int64, tag = "2")]
     pub staleness_seconds: i64,
+    /// SPIFFE ids of holders whose trust its word is about, at most 256; none leaves those that it has.
+    #[prost(string, repeated, tag = "3")]
+    pub covers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 impl ::prost::Name for AddSubscriberRequest {
     const NAME: &'static str = "AddSubscriberRequest";

@@ -96,6 +96,12 @@ pub struct RegisterRequest {
     /// Build of the agent, for the operator's eyes.
     #[prost(string, tag = "2")]
     pub build: ::prost::alloc::string::String,
+    /// The bundle that the agent has stored durably, and its digest. Refused with BUNDLE_NOT_STORED if it is older than the one in force,
+    /// with BUNDLE_DIFFERS if this CA knows other roots under that sequence.
+    #[prost(uint64, tag = "3")]
+    pub stored_sequence: u64,
+    #[prost(bytes = "vec", tag = "4")]
+    pub stored_digest: ::prost::alloc::vec::Vec<u8>,
 }
 impl ::prost::Name for RegisterRequest {
     const NAME: &'static str = "RegisterRequest";
@@ -113,6 +119,11 @@ pub struct RenewAgentRequest {
     /// PKCS#10 request in DER.
     #[prost(bytes = "vec", tag = "1")]
     pub csr: ::prost::alloc::vec::Vec<u8>,
+    /// As in RegisterRequest.
+    #[prost(uint64, tag = "2")]
+    pub stored_sequence: u64,
+    #[prost(bytes = "vec", tag = "3")]
+    pub stored_digest: ::prost::alloc::vec::Vec<u8>,
 }
 impl ::prost::Name for RenewAgentRequest {
     const NAME: &'static str = "RenewAgentRequest";
@@ -136,6 +147,15 @@ pub struct IssueWorkloadRequest {
     /// Wanted lifetime in seconds; 0 asks for the server's default.
     #[prost(int64, tag = "3")]
     pub validity_seconds: i64,
+    /// As in RegisterRequest.
+    #[prost(uint64, tag = "4")]
+    pub stored_sequence: u64,
+    #[prost(bytes = "vec", tag = "5")]
+    pub stored_digest: ::prost::alloc::vec::Vec<u8>,
+    /// The agent's word about this leaf: it is handed only to holders that have acknowledged at least the bundle of the answer on
+    /// every validation secret that they use, and until then nobody holds it. Without it, some holder takes its trust from elsewhere.
+    #[prost(bool, tag = "6")]
+    pub only_to_trusting: bool,
 }
 impl ::prost::Name for IssueWorkloadRequest {
     const NAME: &'static str = "IssueWorkloadRequest";
@@ -170,7 +190,7 @@ impl ::prost::Name for IssueResponse {
 /// Agent to CA.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentMessage {
-    #[prost(oneof = "agent_message::Message", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "agent_message::Message", tags = "1, 2, 3, 4, 5, 6")]
     pub message: ::core::option::Option<agent_message::Message>,
 }
 /// Nested message and enum types in `AgentMessage`.
@@ -187,6 +207,8 @@ pub mod agent_message {
         Release(super::Release),
         #[prost(message, tag = "5")]
         Health(super::Health),
+        #[prost(message, tag = "6")]
+        Refusals(super::Refusals),
     }
 }
 impl ::prost::Name for AgentMessage {
@@ -210,7 +232,8 @@ pub struct Hello {
     pub highest_sequence: u64,
     #[prost(bytes = "vec", tag = "3")]
     pub highest_digest: ::prost::alloc::vec::Vec<u8>,
-    /// Serials of every leaf that a holder of this agent may still use.
+    /// Serials of leaves that a holder of this agent may still use, or that wait at the agent; at most 1024, since the CA asks about
+    /// the others (Doubt).
     #[prost(bytes = "vec", repeated, tag = "4")]
     pub held_serials: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
@@ -258,6 +281,42 @@ impl ::prost::Name for AppliedRow {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/banyan.agent.v1.AppliedRow".into()
+    }
+}
+/// Everything that is refused now: the whole list, which takes the place of the one before. Empty when nothing is.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Refusals {
+    #[prost(message, repeated, tag = "1")]
+    pub refused: ::prost::alloc::vec::Vec<Refused>,
+}
+impl ::prost::Name for Refusals {
+    const NAME: &'static str = "Refusals";
+    const PACKAGE: &'static str = "banyan.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.agent.v1.Refusals".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.agent.v1.Refusals".into()
+    }
+}
+/// A holder that keeps its former roots because it refused the bundle, or the agent that did.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Refused {
+    /// A leaf that the holder may present; empty when the agent itself refuses.
+    #[prost(bytes = "vec", tag = "1")]
+    pub serial: ::prost::alloc::vec::Vec<u8>,
+    /// What was said, at most 256 bytes.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+}
+impl ::prost::Name for Refused {
+    const NAME: &'static str = "Refused";
+    const PACKAGE: &'static str = "banyan.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.agent.v1.Refused".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.agent.v1.Refused".into()
     }
 }
 /// A holder refused a secret, or a leaf could not be used.
@@ -318,14 +377,14 @@ impl ::prost::Name for Health {
     }
 }
 /// CA to agent.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ServerMessage {
-    #[prost(oneof = "server_message::Message", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "server_message::Message", tags = "1, 2, 3, 4, 5")]
     pub message: ::core::option::Option<server_message::Message>,
 }
 /// Nested message and enum types in `ServerMessage`.
 pub mod server_message {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Message {
         #[prost(message, tag = "1")]
         Bundle(super::Bundle),
@@ -335,6 +394,8 @@ pub mod server_message {
         Drain(super::Drain),
         #[prost(message, tag = "4")]
         Ban(super::Ban),
+        #[prost(message, tag = "5")]
+        Doubt(super::Doubt),
     }
 }
 impl ::prost::Name for ServerMessage {
@@ -345,6 +406,45 @@ impl ::prost::Name for ServerMessage {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/banyan.agent.v1.ServerMessage".into()
+    }
+}
+/// Leaves of this agent that its Hello did not name. The agent releases those that neither it nor any holder has, as soon as every
+/// request for a leaf is over that it had under way when it was asked.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Doubt {
+    #[prost(message, repeated, tag = "1")]
+    pub rows: ::prost::alloc::vec::Vec<DoubtedRow>,
+    /// Whether these are the last.
+    #[prost(bool, tag = "2")]
+    pub last: bool,
+}
+impl ::prost::Name for Doubt {
+    const NAME: &'static str = "Doubt";
+    const PACKAGE: &'static str = "banyan.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.agent.v1.Doubt".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.agent.v1.Doubt".into()
+    }
+}
+/// One leaf.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DoubtedRow {
+    #[prost(bytes = "vec", tag = "1")]
+    pub serial: ::prost::alloc::vec::Vec<u8>,
+    /// End of its life, in seconds since the Unix epoch.
+    #[prost(int64, tag = "2")]
+    pub not_after: i64,
+}
+impl ::prost::Name for DoubtedRow {
+    const NAME: &'static str = "DoubtedRow";
+    const PACKAGE: &'static str = "banyan.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.agent.v1.DoubtedRow".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.agent.v1.DoubtedRow".into()
     }
 }
 /// Please renew these leaves, spread evenly over the window.

@@ -69,6 +69,15 @@ pub enum Hold {
         #[serde(with = "codec::optional_seconds")]
         until: Option<Timestamp>,
     },
+    /// Holders take their leaves from agents, and their trust from elsewhere.
+    #[error("{}, which nobody has vouched for{}", own_trust(*count), assumed(*until))]
+    OwnTrust {
+        /// How many leaves.
+        count: u64,
+        /// When policy assumes their trust; `None` if it never does.
+        #[serde(with = "codec::optional_seconds")]
+        until: Option<Timestamp>,
+    },
     /// Subscribers have not confirmed the bundle, and their staleness bounds are not over.
     #[error("{} not confirmed the bundle, until {}", subscribers(*count, ["has", "have"]), shown(*until))]
     Subscribers {
@@ -183,6 +192,7 @@ impl Hold {
             Self::NotInForce { .. } | Self::Settling { .. } => Until::Soon,
             Self::Segment { until, .. } => Until::At(*until),
             Self::Unproven { until, .. }
+            | Self::OwnTrust { until, .. }
             | Self::Subscribers { until, .. }
             | Self::Live { until, .. }
             | Self::Shared { until, .. } => until.map_or(Until::Never, Until::At),
@@ -232,6 +242,10 @@ impl Judge<'_> {
         let rows = self.evidence.unproven;
         if rows.count > 0 && !self.has_passed(rows.latest) {
             self.holds.push(Hold::Unproven { count: rows.count, until: rows.latest });
+        }
+        let own = self.evidence.own_trust;
+        if !own.is_empty() && !self.has_passed(own.latest) {
+            self.holds.push(Hold::OwnTrust { count: own.count, until: own.latest });
         }
         let subscribers = self.evidence.subscribers;
         if subscribers.bounded.count > 0 && !self.has_passed(subscribers.bounded.latest) {
@@ -326,6 +340,17 @@ fn holders(count: u64) -> String {
         1 => "1 leaf whose holder has".to_owned(),
         count => format!("{count} leaves whose holders have"),
     }
+}
+
+fn own_trust(count: u64) -> String {
+    match count {
+        1 => "1 leaf is held with trust of its holder's own".to_owned(),
+        count => format!("{count} leaves are held with trust of their holders' own"),
+    }
+}
+
+fn assumed(until: Option<Timestamp>) -> String {
+    until.map_or_else(|| ", and no time ends that".to_owned(), |until| format!(", and is assumed at {until}"))
 }
 
 fn subscribers(count: u64, [one, many]: [&str; 2]) -> String {

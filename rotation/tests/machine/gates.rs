@@ -1,6 +1,6 @@
 //! What each gate is closed by, when it opens by itself, and what it closes behind itself.
 
-use rotation::evidence::{Gate, Hold, Subscribers, gate};
+use rotation::evidence::{Gate, Hold, Subscribers, Tally, gate};
 use rotation::{Contents, Evidence, Mode, SegmentState, State};
 
 use crate::script::Script;
@@ -22,6 +22,14 @@ fn a_gate_says_what_holds_it_and_when_it_opens_at_the_latest() {
     let rows = Evidence { unproven: tally(3, 1_900), waived: 1, ..base() };
     let text = "3 leaves whose holders have not applied the bundle, until 1970-01-01T00:31:40Z";
     assert_eq!(seen(&state, &rows), (vec![text.to_owned(), settling.to_owned()], Some(1_951)));
+    let own = Evidence { own_trust: Tally { count: 2, latest: None }, unproven: tally(1, 1_900), ..base() };
+    let unproven = "1 leaf whose holder has not applied the bundle, until 1970-01-01T00:31:40Z".to_owned();
+    let text = "2 leaves are held with trust of their holders' own, which nobody has vouched for, and no time ends that";
+    assert_eq!(seen(&state, &own), (vec![unproven, text.to_owned(), settling.to_owned()], None));
+    let own = Evidence { own_trust: tally(1, 1_500), ..base() };
+    let text = "1 leaf is held with trust of its holder's own, which nobody has vouched for, and is assumed at \
+                1970-01-01T00:25:00Z";
+    assert_eq!(seen(&state, &own), (vec![text.to_owned(), settling.to_owned()], Some(1_551)));
     let subscribers = Subscribers { bounded: tally(2, 1_500), unbounded: 0 };
     let text = "2 subscribers have not confirmed the bundle, until 1970-01-01T00:25:00Z";
     let waits = Evidence { subscribers, ..base() };
@@ -45,6 +53,10 @@ fn an_end_counts_as_passed_after_twice_the_skew_and_not_a_second_before() {
     };
     let by_rows: fn(&mut Evidence) = |evidence| evidence.unproven = tally(1, 1_900);
     assert_eq!([1_920, 1_921].map(|now| held(now, by_rows)), [true, false]);
+    let never: fn(&mut Evidence) = |evidence| evidence.own_trust = Tally { count: 1, latest: None };
+    assert_eq!([1_921, 900_000].map(|now| held(now, never)), [true, true], "its successor is the same again");
+    let by_own_trust: fn(&mut Evidence) = |evidence| evidence.own_trust = tally(1, 1_900);
+    assert_eq!([1_920, 1_921].map(|now| held(now, by_own_trust)), [true, false]);
     let by_subscribers: fn(&mut Evidence) = |evidence| evidence.subscribers.bounded = tally(1, 1_900);
     assert_eq!([1_920, 1_921].map(|now| held(now, by_subscribers)), [true, false]);
     let by_segment: fn(&mut Evidence) = |evidence| evidence.read.clear();

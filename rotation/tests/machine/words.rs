@@ -133,6 +133,7 @@ pub(crate) fn evidence(now: i64, sequence: u64, read: u64) -> Evidence {
         uptime: Duration::from_secs(u64::try_from(now).unwrap()),
         sequence: Sequence(sequence),
         unproven: rotation::evidence::Tally::default(),
+        own_trust: rotation::evidence::Tally::default(),
         waived: 0,
         live: std::collections::BTreeMap::new(),
         read: [("s1".parse().unwrap(), Generation(read))].into(),

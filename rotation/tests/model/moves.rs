@@ -324,6 +324,7 @@ fn evidence(world: &World, setting: &Setting) -> Evidence {
         uptime: Duration::from_secs(world.tick.unsigned_abs()),
         sequence: Sequence(u64::from(now)),
         unproven: tally(&mut world.rows.iter().filter(counted).filter(unproven)),
+        own_trust: Tally::default(),
         waived: 0,
         live: [Root::A, Root::B].map(|name| (id_of(name), live(name))).into(),
         read: read.collect(),

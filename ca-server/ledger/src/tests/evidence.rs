@@ -5,27 +5,96 @@ use trust::Sequence;
 use super::{Bench, issue};
 use crate::error::EvidenceError;
 use crate::evidence::{Reported, Witness};
-use crate::row::{EvidenceClass, Row, RowKind};
+use crate::row::{EvidenceClass, Row, RowKind, Word};
 use crate::testing::{applied, certificate, row, serial};
 
 const A: Witness<'_> = Witness::Agent("a");
 
 #[tokio::test]
-async fn a_row_born_before_s_holds_the_gate_until_its_holder_applied_s() {
+async fn a_row_behind_an_agent_holds_the_gate_until_its_holder_applied_s_whenever_it_was_born() {
     let mut bench = Bench::new();
     let (ledger, ..) = bench.start();
     issue(&ledger, 1).await;
     ledger.intend(Row { born: Sequence(2), ..row(2) }).await.unwrap().spend();
+    let identity = Row { kind: RowKind::AgentIdentity, born: Sequence(2), ..row(3) };
+    ledger.intend(identity).await.unwrap().spend();
     let unproven = |s| ledger.aggregates().unproven(Sequence(s)).rows;
-    assert_eq!([1, 2, 3].map(unproven), [0, 1, 2]);
+    assert_eq!([1, 2, 3].map(unproven), [3, 3, 3], "an agent may refuse a bundle and renew");
     ledger.ack(A, serial(1), applied(2)).await.unwrap();
-    assert_eq!([1, 2, 3].map(unproven), [0, 0, 2]);
+    assert_eq!([1, 2, 3].map(unproven), [2, 2, 3]);
     let handshakes = |_| EvidenceClass::HandshakeObserved;
-    assert_eq!(ledger.aggregates().unproven_by(Sequence(2), handshakes).rows, 1);
-    ledger.ack(A, serial(1), applied(3)).await.unwrap();
-    ledger.ack(A, serial(2), applied(3)).await.unwrap();
+    assert_eq!(ledger.aggregates().unproven_by(Sequence(2), handshakes).rows, 3);
+    for number in 1..=3 {
+        ledger.ack(A, serial(number), applied(3)).await.unwrap();
+    }
     assert_eq!([1, 2, 3].map(unproven), [0, 0, 0]);
-    assert_eq!(ledger.aggregates().under(&row(1).root).rows, 2, "proof of trust ends no row");
+    assert_eq!(ledger.aggregates().under(&row(1).root).rows, 3, "proof of trust ends no row");
+}
+
+#[tokio::test]
+async fn only_a_client_that_installs_leaf_and_bundle_itself_is_proven_by_birth() {
+    let mut bench = Bench::new();
+    let (ledger, ..) = bench.start();
+    for (number, kind) in (1..).zip([
+        RowKind::CsrOnly,
+        RowKind::Own,
+        RowKind::AgentHeld,
+        RowKind::AgentIdentity,
+        RowKind::ChannelTrusted,
+    ]) {
+        ledger.intend(Row { kind, born: Sequence(2), ..row(number) }).await.unwrap().spend();
+        let counts = ledger.aggregates();
+        let unproven = |s| counts.unproven(Sequence(s)).rows;
+        let of_birth = u64::from(kind.is_proven_by_birth());
+        assert_eq!((unproven(2), unproven(3)), (number.saturating_sub(2), number), "{kind:?}");
+        assert_eq!(of_birth, u64::from(number <= 2));
+    }
+}
+
+#[tokio::test]
+async fn a_word_given_in_advance_counts_from_the_first_moment_and_over_a_restart() {
+    let mut bench = Bench::new();
+    let (ledger, ..) = bench.start();
+    let word = |word, number| Row { word, born: Sequence(2), ..row(number) };
+    ledger.intend(word(Word::Trusting(Sequence(2)), 1)).await.unwrap().spend();
+    ledger.intend(word(Word::OwnTrust, 2)).await.unwrap().spend();
+    let check = |ledger: &crate::Ledger| {
+        let counts = ledger.aggregates();
+        assert_eq!([2, 3].map(|s| counts.unproven(Sequence(s)).rows), [1, 2]);
+        let own =
+            |s| counts.tally(|row| row.own_trust && row.is_unproven(Sequence(s), EvidenceClass::Applied));
+        assert_eq!((own(2).rows, own(3).rows), (1, 1));
+        let named: Vec<_> = ledger.own_trust(9).iter().map(|live| live.row.serial).collect();
+        assert_eq!(named, [serial(2)]);
+        let identity = row(2).identity;
+        let (all, of) = ledger.aggregates_with([&identity].into_iter());
+        assert_eq!((all, of[&identity].all().rows), (counts, 1));
+    };
+    check(&ledger);
+    drop(ledger);
+    let (ledger, ..) = bench.start();
+    check(&ledger);
+    ledger.release(A, serial(2)).await.unwrap();
+    assert!(ledger.own_trust(9).is_empty());
+    assert!(ledger.aggregates_with([&row(2).identity].into_iter()).1.is_empty());
+}
+
+#[tokio::test]
+async fn rows_that_an_agent_does_not_know_are_listed_page_by_page_and_none_of_others() {
+    let mut bench = Bench::new();
+    let (ledger, ..) = bench.start();
+    for number in 1..=9 {
+        let agent = Some(if number == 5 { "b" } else { "a" }.to_owned());
+        ledger.intend(Row { agent, ..row(number) }).await.unwrap().spend();
+    }
+    ledger.release(A, serial(9)).await.unwrap();
+    let known = [serial(1), serial(7)].into();
+    let page = |after| -> Vec<_> {
+        ledger.rows_beyond("a", &known, after, 3).into_iter().map(|(serial, _)| serial).collect()
+    };
+    assert_eq!(page(None), [2, 3, 4].map(serial));
+    assert_eq!(page(Some(serial(4))), [6, 8].map(serial));
+    assert!(page(Some(serial(8))).is_empty() && ledger.rows_beyond("c", &known, None, 3).is_empty());
 }
 
 #[tokio::test]
@@ -53,30 +122,6 @@ async fn an_agent_is_heard_about_its_own_live_rows_only_and_takes_nothing_back()
     assert_eq!(ledger.release(A, serial(1)).await, Ok(Reported::Known));
     assert_eq!(ledger.ack(A, serial(1), applied(6)).await, Err(EvidenceError::Ended(serial(1))));
     assert_eq!(ledger.aggregates().all().rows, 1);
-}
-
-#[tokio::test]
-async fn a_successor_takes_over_only_when_its_holder_applied_it() {
-    let mut bench = Bench::new();
-    let (ledger, ..) = bench.start();
-    issue(&ledger, 1).await;
-    ledger.intend(Row { born: Sequence(2), ..row(2) }).await.unwrap().spend();
-    let other = trust::SpiffeId::parse("spiffe://example.org/other").unwrap();
-    ledger.intend(Row { identity: other, ..row(3) }).await.unwrap().spend();
-    let refused = async |old, by| ledger.supersede("a", serial(old), serial(by)).await.unwrap_err();
-    assert!(matches!(refused(1, 2).await, EvidenceError::NotApplied { .. }));
-    ledger.ack(A, serial(1), applied(2)).await.unwrap();
-    ledger.ack(A, serial(2), applied(2)).await.unwrap();
-    ledger.ack(A, serial(3), applied(2)).await.unwrap();
-    for (old, by) in [(1, 1), (1, 3), (2, 1)] {
-        assert!(matches!(refused(old, by).await, EvidenceError::NotSuccessor { .. }), "{old} by {by}");
-    }
-    assert!(ledger.supersede("b", serial(1), serial(2)).await.is_err());
-    assert_eq!(ledger.aggregates().all().rows, 3);
-    assert_eq!(ledger.supersede("a", serial(1), serial(2)).await, Ok(Reported::New));
-    assert_eq!(ledger.supersede("a", serial(1), serial(2)).await, Ok(Reported::Known));
-    assert_eq!(ledger.aggregates().all().rows, 2);
-    assert!(matches!(refused(2, 1).await, EvidenceError::Ended(_)), "no circle of successors");
 }
 
 #[tokio::test]

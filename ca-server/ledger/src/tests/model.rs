@@ -11,17 +11,16 @@ use super::{Bench, SKEW, contents};
 use crate::aggregates::Tally;
 use crate::evidence::Witness;
 use crate::ledger::Ledger;
-use crate::row::{EvidenceClass, Proof, Row, RowKind};
+use crate::row::{EvidenceClass, Proof, Row, RowKind, Word};
 use crate::settings::Settings;
 use crate::testing::{NOW, root, row, serial};
 
 #[derive(Clone, Debug)]
 enum Operation {
-    Intend { number: u64, root: u8, born: u64, life: u64, agent: bool },
+    Intend { number: u64, root: u8, born: u64, life: u64, agent: bool, word: Word },
     Abandon { number: u64 },
     Ack { number: u64, sequence: u64, class: EvidenceClass },
     Release { number: u64 },
-    Supersede { old: u64, by: u64 },
     Expire { secs: u64 },
     Compact,
     Restart,
@@ -31,14 +30,19 @@ enum Operation {
 fn operations() -> impl Strategy<Value = Vec<Operation>> {
     let number = || 0..40u64;
     let class = prop::sample::select(EvidenceClass::ALL.to_vec());
-    let intend = (number(), 1..3u8, 1..4u64, 1..5_000u64, any::<bool>())
-        .prop_map(|(number, root, born, life, agent)| Operation::Intend { number, root, born, life, agent });
+    let word = prop_oneof![
+        Just(Word::None),
+        (1..4u64).prop_map(|sequence| Word::Trusting(Sequence(sequence))),
+        Just(Word::OwnTrust),
+    ];
+    let intend = (number(), 1..3u8, 1..4u64, 1..5_000u64, any::<bool>(), word).prop_map(
+        |(number, root, born, life, agent, word)| Operation::Intend { number, root, born, life, agent, word },
+    );
     let operation = prop_oneof![
         8 => intend,
         1 => number().prop_map(|number| Operation::Abandon { number }),
         6 => (number(), 1..5u64, class).prop_map(|(number, sequence, class)| Operation::Ack { number, sequence, class }),
         2 => number().prop_map(|number| Operation::Release { number }),
-        3 => (number(), number()).prop_map(|(old, by)| Operation::Supersede { old, by }),
         1 => (1..2_000u64).prop_map(|secs| Operation::Expire { secs }),
         1 => Just(Operation::Compact),
         1 => Just(Operation::Restart),
@@ -81,24 +85,30 @@ fn agrees(ledger: &Ledger, model: &Model) {
     }
     for s in 1..6 {
         for class in EvidenceClass::ALL {
-            let slow = tally(&|known| known.row.born < Sequence(s) && !known.reached(s, class));
+            let slow = tally(&|known| {
+                let by_birth = known.row.kind == RowKind::Own && known.row.born >= Sequence(s);
+                !by_birth && !known.reached(s, class)
+            });
             assert_eq!(counts.unproven_by(Sequence(s), |_| class), slow, "{s} {class:?}");
         }
     }
     let agents = model.rows.values().filter(|known| !known.ended && known.row.agent.is_some()).count();
     assert_eq!(ledger.rows_of_agent("a"), agents as u64);
+    let own = model.rows.values().filter(|known| !known.ended && known.row.word == Word::OwnTrust).count();
+    assert_eq!(ledger.own_trust(usize::MAX).len(), own);
     assert_eq!(ledger.shared.index().len(), model.rows.len());
 }
 
 async fn apply(operation: &Operation, ledger: &Ledger, model: &mut Model, now: Timestamp) {
     match *operation {
-        Operation::Intend { number, root: under, born, life, agent } => {
+        Operation::Intend { number, root: under, born, life, agent, word } => {
             let row = Row {
                 root: root(under),
                 born: Sequence(born),
                 not_after: now.plus(Duration::from_secs(life)),
                 agent: agent.then(|| "a".to_owned()),
                 kind: if agent { RowKind::AgentHeld } else { RowKind::Own },
+                word,
                 ..row(number)
             };
             let taken = model.rows.contains_key(&row.serial);
@@ -109,7 +119,11 @@ async fn apply(operation: &Operation, ledger: &Ledger, model: &mut Model, now: T
             assert_eq!(intent.is_err(), taken);
             if let Ok(intent) = intent {
                 intent.spend();
-                model.rows.insert(row.serial, Known { row, proofs: Vec::new(), ended: false });
+                let proofs = match word {
+                    Word::Trusting(applied) => vec![(applied.0, EvidenceClass::Applied)],
+                    _ => Vec::new(),
+                };
+                model.rows.insert(row.serial, Known { row, proofs, ended: false });
             }
         }
         Operation::Abandon { number } => {
@@ -133,22 +147,6 @@ async fn apply(operation: &Operation, ledger: &Ledger, model: &mut Model, now: T
                 model.rows.get_mut(&serial(number)).unwrap().ended = true;
             } else {
                 assert!(!model.rows.contains_key(&serial(number)));
-            }
-        }
-        Operation::Supersede { old, by } => {
-            let taken = ledger.supersede("a", serial(old), serial(by)).await.is_ok();
-            let held =
-                |number| model.rows.get(&serial(number)).filter(|known: &&Known| known.row.agent.is_some());
-            let legal = match (held(old), held(by)) {
-                (Some(older), Some(newer)) if !newer.ended => {
-                    let applied = newer.reached(newer.row.born.0, EvidenceClass::Applied);
-                    older.ended || (old != by && newer.row.born >= older.row.born && applied)
-                }
-                _ => false,
-            };
-            assert_eq!(taken, legal);
-            if taken {
-                model.rows.get_mut(&serial(old)).unwrap().ended = true;
             }
         }
         Operation::Expire { .. } | Operation::Compact | Operation::Restart | Operation::Kill => {}

@@ -1,7 +1,7 @@
 //! Family "mTLS renewal".
 
 use issuance::{AuthorizedRequest, Holder, SnapshotCell};
-use ledger::{Ended, Row, RowKind};
+use ledger::{Ended, Row, RowKind, Word};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
 use rustls_pki_types::CertificateDer;
 use trust::{Bundle, Certificate, CertificateId, Sequence, SpkiHash};
@@ -76,6 +76,7 @@ fn row_of(leaf: &CertificateDer<'_>) -> LiveRow {
         not_after: leaf.validity().not_after(),
         born: Sequence(1),
         kind: RowKind::CsrOnly,
+        word: Word::None,
     }))
 }
 

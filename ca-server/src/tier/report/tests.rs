@@ -108,6 +108,7 @@ fn evidence() -> Evidence {
         uptime: Duration::from_secs(100),
         sequence: Sequence(2),
         unproven: Tally::default(),
+        own_trust: Tally::default(),
         waived: 0,
         live: BTreeMap::new(),
         read: BTreeMap::new(),

@@ -72,7 +72,8 @@ pub fn explain(rotation: &Rotation) -> String {
         text.push_str(&format!("\n  live leaves by evidence: {}", gate.rests_on.join(", ")));
     }
     // What a table has no columns for, in the server's words.
-    for holder in gate.holders.iter().filter(|holder| holder.kind == SHARED_ROOT) {
+    let in_full = |holder: &&Holder| holder.kind == SHARED_ROOT || holder.own_trust;
+    for holder in gate.holders.iter().filter(in_full) {
         text.push_str(&format!("\n  {}", holder.text));
     }
     if !gate.holders.is_empty() {
@@ -84,7 +85,7 @@ pub fn explain(rotation: &Rotation) -> String {
 /// When a gate opens at the latest, as a time and from now.
 pub fn opening(gate: &Gate) -> String {
     match gate.opens_at_latest {
-        0 => "never; somebody must confirm or remove what has no end".to_owned(),
+        0 => "never; somebody must confirm, cover or remove what has no end".to_owned(),
         at => format!("at {} at the latest, in {} s", time(at), at.saturating_sub(gate.at).max(0)),
     }
 }
@@ -98,7 +99,7 @@ fn holders(gate: &Gate) -> String {
         "NEEDS",
         "UNTIL",
         "AGENT LAST SEEN",
-        "LAST REFUSAL",
+        "REFUSES",
     ]);
     for holder in &gate.holders {
         table.add_row([
@@ -107,7 +108,11 @@ fn holders(gate: &Gate) -> String {
             if holder.agent.is_empty() { "-".to_owned() } else { holder.agent.clone() },
             has(holder),
             needs(holder),
-            if holder.until == 0 { "its word".to_owned() } else { time(holder.until) },
+            match holder.until {
+                0 if holder.own_trust => "a word for it".to_owned(),
+                0 => "its word".to_owned(),
+                until => time(until),
+            },
             seen(holder),
             holder.last_nack.clone(),
         ]);
@@ -127,6 +132,7 @@ fn needs(holder: &Holder) -> String {
 fn has(holder: &Holder) -> String {
     match holder.evidence.as_str() {
         "" if holder.kind == SHARED_ROOT => "-".to_owned(),
+        "" if holder.own_trust => "trust of its own".to_owned(),
         "" => format!("born with bundle {}", holder.born),
         class => format!("bundle {} {class}", holder.applied),
     }
@@ -189,6 +195,8 @@ fn gate_json(gate: &Gate) -> Value {
             "agent_connected": holder.agent_connected,
             "agent_last_seen": time(holder.agent_last_seen),
             "last_nack": holder.last_nack,
+            "own_trust": holder.own_trust,
+            "text": holder.text,
         })
     };
     json!({
@@ -266,7 +274,19 @@ mod tests {
     fn a_gate_without_an_end_says_who_must_act() {
         let mut rotation = waiting();
         rotation.gate.as_mut().unwrap().opens_at_latest = 0;
-        assert!(explain(&rotation).contains("somebody must confirm or remove"));
+        assert!(explain(&rotation).contains("somebody must confirm, cover or remove"));
+    }
+
+    #[test]
+    fn a_holder_with_trust_of_its_own_is_named_with_what_to_do_and_without_an_end() {
+        let mut rotation = waiting();
+        let holder = rotation.gate.as_mut().unwrap().holders.first_mut().unwrap();
+        (holder.own_trust, holder.until, holder.text) =
+            (true, 0, "takes no validation secret: do this".to_owned());
+        let text = explain(&rotation);
+        for part in ["trust of its own", "a word for it", "takes no validation secret: do this"] {
+            assert!(text.contains(part), "{part} is missing in\n{text}");
+        }
     }
 
     #[test]

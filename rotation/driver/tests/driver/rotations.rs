@@ -32,6 +32,7 @@ impl EvidenceSource for Calm {
             uptime: self.0.uptime(),
             sequence: state.sequence,
             unproven: Tally::default(),
+            own_trust: Tally::default(),
             waived: 0,
             live: BTreeMap::new(),
             read: state.segments.iter().filter_map(seal).collect(),

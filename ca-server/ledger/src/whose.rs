@@ -1,0 +1,55 @@
+//! Rows by whose they are: an agent's, and those of an identity whose holders take their trust from elsewhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use trust::{Serial, SpiffeId, Timestamp};
+
+use crate::aggregates::Aggregates;
+use crate::ledger::Ledger;
+use crate::row::LiveRow;
+
+impl Ledger {
+    /// Serials and ends of rows that count as an agent's and are not among those that it says it knows: at most `limit`,
+    /// in the order of serials, after one that a former page ended with.
+    #[must_use]
+    pub fn rows_beyond(
+        &self,
+        agent: &str,
+        known: &BTreeSet<Serial>,
+        after: Option<Serial>,
+        limit: usize,
+    ) -> Vec<(Serial, Timestamp)> {
+        let index = self.shared.index();
+        let Some(serials) = index.counts().serials_of(agent) else { return Vec::new() };
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let unknown = serials.range((from, Bound::Unbounded)).filter(|serial| !known.contains(*serial));
+        let rows = unknown.filter_map(|serial| Some((*serial, index.get(serial)?.row.not_after)));
+        rows.take(limit).collect()
+    }
+
+    /// Rows that count and whose holders take their trust from elsewhere, by identity; at most `limit`.
+    #[must_use]
+    pub fn own_trust(&self, limit: usize) -> Vec<LiveRow> {
+        let index = self.shared.index();
+        let serials = index.counts().own_trust().values().flatten();
+        serials.filter_map(|serial| index.get(serial)).take(limit).cloned().collect()
+    }
+
+    /// The counts of this moment, and of the same moment those of rows whose holders take their trust from elsewhere, for
+    /// each of these identities that has any.
+    #[must_use]
+    pub fn aggregates_with<'a>(
+        &self,
+        identities: impl Iterator<Item = &'a SpiffeId>,
+    ) -> (Aggregates, BTreeMap<SpiffeId, Aggregates>) {
+        let index = self.shared.index();
+        let own = index.counts().own_trust();
+        let by_identity = identities.filter_map(|identity| {
+            let rows = own.get(identity)?.iter().filter_map(|serial| index.get(serial));
+            Some((identity.clone(), Aggregates::of(rows)))
+        });
+        let by_identity = by_identity.collect();
+        (index.aggregates(), by_identity)
+    }
+}

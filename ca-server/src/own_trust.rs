@@ -1,0 +1,149 @@
+//! Holders that take their leaves from an agent and their trust from elsewhere: who they are, what is missing, and what can be
+//! done about it. No time proves anything of them: their next leaf says as little as this one.
+
+use std::collections::BTreeMap;
+
+use ledger::LiveRow;
+use proto::banyan::admin::v1::Holder;
+use trust::{Sequence, SpiffeId, Timestamp};
+
+use crate::ca::Ca;
+use crate::explain::{class_name, kind_name};
+use crate::registry::SubscriberRow;
+
+/// Rows that are looked through for those to be named.
+const LOOKED_THROUGH_MAX: usize = 4_096;
+
+type Covered = BTreeMap<SpiffeId, Vec<(String, SubscriberRow)>>;
+
+/// Those that keep the trust gate of a bundle closed, as holders of it; at most `limit`. `assumed` is when policy assumes
+/// their trust.
+pub(crate) fn holders(ca: &Ca, wanted: Sequence, assumed: Option<Timestamp>, limit: usize) -> Vec<Holder> {
+    let covered = ca.registry.covered();
+    let holds = |live: &LiveRow| {
+        let unproven = live.evidence.applied.by(ca.evidence.required(live.row.kind)) < wanted;
+        unproven && !is_vouched(&covered, &live.row.identity, wanted)
+    };
+    let rows = ca.ledger.own_trust(LOOKED_THROUGH_MAX);
+    rows.iter()
+        .filter(|live| holds(live))
+        .take(limit)
+        .map(|live| holder(ca, live, wanted, assumed, &covered))
+        .collect()
+}
+
+/// What a refusal says of a holder: refusals are short, and must still say what to do.
+pub(crate) fn in_short(holder: Holder) -> String {
+    match holder.own_trust {
+        true => format!(
+            "{} (agent {}) takes no validation secret from its agent: `banyan subscriber add NAME --covers {}`, see \
+             `banyan rotate explain`",
+            holder.identity, holder.agent, holder.identity
+        ),
+        false => holder.text,
+    }
+}
+
+/// What a rotation that starts now would wait for, one sentence for each identity; at most `limit` are named.
+pub(crate) fn forecast(ca: &Ca, limit: usize) -> Forecast {
+    let covered = ca.registry.covered();
+    let mut agents: BTreeMap<SpiffeId, String> = BTreeMap::new();
+    for live in ca.ledger.own_trust(LOOKED_THROUGH_MAX) {
+        agents.insert(live.row.identity.clone(), live.row.agent.clone().unwrap_or_default());
+    }
+    let identities = agents.len();
+    let open = agents.keys().any(|identity| !covered.contains_key(identity));
+    let never = open && ca.evidence.own_trust_after().is_none();
+    let named = agents.iter().take(limit).map(|(identity, agent)| {
+        let missing =
+            format!("{identity} (agent-held, agent {agent}) takes no validation secret from its agent");
+        match covered.get(identity) {
+            Some(by) => format!("{missing}: {} must confirm for it", names(by)),
+            None => format!("{missing}, and no time opens the trust gate over it: {}", advice(identity)),
+        }
+    });
+    let more = identities.saturating_sub(limit);
+    let rest =
+        (more > 0).then(|| format!("{more} more identities are held with trust of their holders' own"));
+    let assumed = ca.evidence.own_trust_after().filter(|_| identities > 0).map(|after| {
+        format!(
+            "holders with trust of their own that nobody covers are assumed to trust the new root after {} s \
+             (rotation.own_trust_after)",
+            after.as_secs()
+        )
+    });
+    Forecast { said: named.chain(rest).chain(assumed).collect(), never }
+}
+
+/// What is known before a rotation starts.
+#[derive(Debug)]
+pub(crate) struct Forecast {
+    pub(crate) said: Vec<String>,
+    /// Whether the trust gate opens by no time of its own.
+    pub(crate) never: bool,
+}
+
+fn is_vouched(covered: &Covered, identity: &SpiffeId, wanted: Sequence) -> bool {
+    covered.get(identity).is_some_and(|by| by.iter().all(|(_, row)| row.has(wanted)))
+}
+
+fn holder(
+    ca: &Ca,
+    live: &LiveRow,
+    wanted: Sequence,
+    assumed: Option<Timestamp>,
+    covered: &Covered,
+) -> Holder {
+    let row = &live.row;
+    let agent = row.agent.clone().unwrap_or_default();
+    let session = ca.sessions.find(&agent).unwrap_or_default();
+    let way = match covered.get(&row.identity) {
+        Some(by) => {
+            let names = names(by);
+            format!(
+                "{names} must confirm for it: once its file holds what `banyan root list --pem` prints, \
+                 `banyan subscriber confirm {}`",
+                by.first().map(|(name, _)| name.as_str()).unwrap_or_default()
+            )
+        }
+        None => advice(&row.identity),
+    };
+    let ends = match assumed {
+        Some(at) => format!("its trust is assumed at {at}"),
+        None => "no time opens the gate over it".to_owned(),
+    };
+    let kind = kind_name(row.kind);
+    Holder {
+        kind: kind.to_owned(),
+        identity: row.identity.to_string(),
+        agent: agent.clone(),
+        serial: row.serial.as_bytes().to_vec(),
+        until: assumed.map_or(0, Timestamp::as_secs),
+        born: row.born.0,
+        applied: live.evidence.applied.newest().map_or(0, |(sequence, _)| sequence.0),
+        wanted: wanted.0,
+        evidence_wanted: class_name(ca.evidence.required(row.kind)).to_owned(),
+        agent_connected: session.streams > 0,
+        agent_last_seen: session.last_seen.as_secs(),
+        own_trust: true,
+        text: format!(
+            "{} ({kind}, agent {agent}): takes its certificate from its agent and no validation secret, so nothing tells \
+             whether it trusts bundle {wanted}; {ends}: {way}",
+            row.identity
+        ),
+        ..Holder::default()
+    }
+}
+
+/// What can be done: two ways, and both can be followed.
+fn advice(identity: &SpiffeId) -> String {
+    format!(
+        "let it take its roots from the agent (SDS secret ROOTCA), or name who answers for its roots with `banyan subscriber \
+         add NAME --covers {identity}`, and once they hold what `banyan root list --pem` prints, `banyan subscriber confirm NAME`"
+    )
+}
+
+fn names(by: &[(String, SubscriberRow)]) -> String {
+    let names: Vec<_> = by.iter().map(|(name, _)| name.as_str()).collect();
+    format!("subscriber {}", names.join(" and "))
+}

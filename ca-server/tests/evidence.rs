@@ -1,0 +1,325 @@
+//! What agents say of trust, and what gates make of it: over real sockets, with agents made by hand.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "clippy takes helpers of tests for product code"
+)]
+
+mod support;
+
+use ca_server::Running;
+use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
+use proto::banyan::admin::v1::{
+    AddSubscriberRequest, ConfirmSubscriberRequest, GetRotationRequest, Holder, Rotation,
+    StartRotationRequest, StatusRequest, SteerRotationRequest, Verb,
+};
+use proto::banyan::agent::v1::agent_message::Message as Up;
+use proto::banyan::agent::v1::agent_service_client::AgentServiceClient;
+use proto::banyan::agent::v1::server_message::Message as Down;
+use proto::banyan::agent::v1::{
+    Ack, AgentMessage, AppliedRow, Doubt, EvidenceClass, Hello, IssueResponse, IssueWorkloadRequest,
+    Refusals, Refused, Release, RenewAgentRequest, ServerMessage,
+};
+use rcgen::KeyPair;
+use support::{
+    Identity, Place, SOON, admin, admin_channel, bearer, channel, csr, eventually, reason, registration,
+    stop, token,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
+use trust::{Bundle, Certificate};
+
+const WEB: &str = "spiffe://example.org/web";
+/// Gates that open as soon as they may, and leaves that outlive a test.
+const QUICK: &str = "[rotation]\nsettle = \"1s\"\nwithdrawal_max = \"1s\"\n";
+
+/// An agent that says what it is told to say.
+struct HandMade {
+    client: AgentServiceClient<Channel>,
+    pair: KeyPair,
+    own: Vec<u8>,
+    /// What it says that it has stored.
+    stored: (u64, Vec<u8>),
+}
+
+/// Its stream.
+struct Line {
+    up: mpsc::Sender<AgentMessage>,
+    down: Streaming<ServerMessage>,
+}
+
+impl HandMade {
+    async fn join(running: &Running, name: &str) -> Self {
+        let (pair, token) = (KeyPair::generate().unwrap(), token(running, name, &[WEB]).await);
+        let mut stranger = AgentServiceClient::new(channel(running, None).await);
+        let answer =
+            stranger.register(bearer(registration(running, &pair), &token)).await.unwrap().into_inner();
+        let client = AgentServiceClient::new(channel(running, Some(Identity::of(&answer, &pair))).await);
+        Self { client, pair, own: serial(&answer), stored: stored(&running.bundle()) }
+    }
+
+    async fn issue(&mut self, only_to_trusting: bool) -> Result<Vec<u8>, Status> {
+        let (stored_sequence, stored_digest) = self.stored.clone();
+        let request = IssueWorkloadRequest {
+            csr: csr(&KeyPair::generate().unwrap()).0,
+            spiffe_id: WEB.to_owned(),
+            validity_seconds: 0,
+            stored_sequence,
+            stored_digest,
+            only_to_trusting,
+        };
+        self.client.issue_workload(request).await.map(|answer| serial(answer.get_ref()))
+    }
+
+    async fn renew(&mut self) -> Result<Vec<u8>, Status> {
+        let (stored_sequence, stored_digest) = self.stored.clone();
+        let request = RenewAgentRequest { csr: csr(&self.pair).0, stored_sequence, stored_digest };
+        self.client.renew_agent(request).await.map(|answer| serial(answer.get_ref()))
+    }
+
+    async fn connect(&mut self, held: &[&Vec<u8>]) -> Line {
+        let (up, outbound) = mpsc::channel(16);
+        let hello = Hello {
+            build: "hand-made".to_owned(),
+            highest_sequence: self.stored.0,
+            highest_digest: self.stored.1.clone(),
+            held_serials: held.iter().map(|serial| (*serial).clone()).collect(),
+        };
+        let line = up.clone();
+        line.send(AgentMessage { message: Some(Up::Hello(hello)) }).await.unwrap();
+        let down = self.client.connect(ReceiverStream::new(outbound)).await.unwrap().into_inner();
+        Line { up, down }
+    }
+}
+
+impl Line {
+    async fn say(&self, message: Up) {
+        self.up.send(AgentMessage { message: Some(message) }).await.unwrap();
+    }
+
+    async fn next(&mut self) -> Down {
+        let message = tokio::time::timeout(SOON, self.down.message()).await.expect("a message in time");
+        message.unwrap().expect("the stream goes on").message.expect("a known message")
+    }
+
+    async fn doubt(&mut self) -> Doubt {
+        loop {
+            if let Down::Doubt(doubt) = self.next().await {
+                return doubt;
+            }
+        }
+    }
+
+    async fn ack(&self, serials: &[&Vec<u8>], sequence: u64) {
+        let row = |serial: &&Vec<u8>| AppliedRow {
+            serial: (*serial).clone(),
+            sequence,
+            evidence: EvidenceClass::Applied.into(),
+        };
+        self.say(Up::Ack(Ack { rows: serials.iter().map(row).collect() })).await;
+    }
+}
+
+fn serial(answer: &IssueResponse) -> Vec<u8> {
+    Certificate::parse(&answer.chain[0]).unwrap().serial().unwrap().as_bytes().to_vec()
+}
+
+fn stored(bundle: &Bundle) -> (u64, Vec<u8>) {
+    (bundle.sequence().0, bundle.digest().as_bytes().to_vec())
+}
+
+async fn rotate(running: &Running) {
+    let mut rotations = RotationServiceClient::new(admin_channel(running).await);
+    let request = StartRotationRequest { request_id: "one".to_owned(), ..Default::default() };
+    rotations.start_rotation(request).await.unwrap();
+    eventually("the bundle of both roots", || std::future::ready(running.bundle().roots().len() == 2)).await;
+}
+
+async fn rotation(running: &Running) -> Rotation {
+    let mut rotations = RotationServiceClient::new(admin_channel(running).await);
+    rotations.get_rotation(GetRotationRequest {}).await.unwrap().into_inner()
+}
+
+/// The holders of the gate, once there are so many.
+async fn holders(running: &Running, count: usize) -> Vec<Holder> {
+    let last = std::sync::Mutex::new(Vec::new());
+    let named = async || {
+        let gate = rotation(running).await.gate.unwrap_or_default();
+        let there = gate.name == "trust" && gate.holders.len() == count;
+        *last.lock().unwrap() = gate.holders;
+        there
+    };
+    let poll = async {
+        while !named().await {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let outcome = tokio::time::timeout(SOON, poll).await;
+    let last = last.into_inner().unwrap();
+    assert!(outcome.is_ok(), "{last:#?}");
+    last
+}
+
+async fn conditions(running: &Running) -> Vec<String> {
+    admin(running).await.status(StatusRequest {}).await.unwrap().into_inner().conditions
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_leaf_born_at_a_bundle_goes_to_an_agent_that_has_not_stored_it() {
+    let place = Place::new(QUICK);
+    let running = place.start().await.unwrap();
+    let mut agent = HandMade::join(&running, "node-1").await;
+    agent.issue(true).await.unwrap();
+    agent.renew().await.unwrap();
+    rotate(&running).await;
+    for refused in [agent.issue(true).await, agent.issue(false).await, agent.renew().await] {
+        let refused = refused.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Aborted, "BUNDLE_NOT_STORED"));
+        assert!(refused.message().contains("store it first"), "{}", refused.message());
+    }
+    let behind = std::mem::take(&mut agent.stored);
+    let refused = agent.issue(true).await.unwrap_err();
+    assert!(refused.message().contains("upgrade the agent"), "{}", refused.message());
+    agent.stored = (running.bundle().sequence().0, behind.1);
+    let refused = agent.issue(true).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "BUNDLE_DIFFERS"));
+    let said = conditions(&running).await;
+    assert!(
+        said.iter().any(|text| text.contains("agent node-1 has other roots stored as bundle 2")),
+        "{said:?}"
+    );
+    agent.stored = stored(&running.bundle());
+    agent.issue(true).await.unwrap();
+    agent.renew().await.unwrap();
+    let said = conditions(&running).await;
+    assert!(!said.iter().any(|text| text.contains("other roots stored")), "{said:?}");
+    stop(running).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_refuses_the_bundle_holds_the_gate_by_name_until_it_has_it() {
+    let place = Place::new(QUICK);
+    let running = place.start().await.unwrap();
+    let mut agent = HandMade::join(&running, "node-1").await;
+    let leaf = agent.issue(true).await.unwrap();
+    let own = agent.own.clone();
+    let mut line = agent.connect(&[&own, &leaf]).await;
+    assert_eq!(line.doubt().await, Doubt { rows: Vec::new(), last: true }, "it named all that it has");
+    rotate(&running).await;
+    line.say(Up::Refusals(Refusals {
+        refused: vec![Refused { serial: Vec::new(), reason: "it came with other roots".to_owned() }],
+    }))
+    .await;
+    let refuses = |said: &[String]| {
+        said.iter()
+            .any(|text| text.contains("agent node-1 refuses bundle 2") && text.contains("with other roots"))
+    };
+    eventually("the refusal is a condition", async || refuses(&conditions(&running).await)).await;
+    let held = holders(&running, 2).await;
+    assert!(held.iter().all(|holder| holder.agent == "node-1" && holder.last_nack.contains("other roots")));
+    assert!(
+        held.iter().all(|holder| holder.until > 0 && !holder.own_trust),
+        "their leaves end by themselves"
+    );
+    assert_eq!(reason(&agent.renew().await.unwrap_err()), "BUNDLE_NOT_STORED", "and it gets no others");
+    line.ack(&[&own, &leaf], 2).await;
+    line.say(Up::Refusals(Refusals::default())).await;
+    eventually("the new root signs", async || rotation(&running).await.phase != "distributing").await;
+    assert!(!refuses(&conditions(&running).await));
+    stop(running).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_with_trust_of_its_own_is_named_and_only_a_word_that_covers_it_opens_the_gate() {
+    let place = Place::new(QUICK);
+    let running = place.start().await.unwrap();
+    let mut agent = HandMade::join(&running, "node-1").await;
+    let leaf = agent.issue(false).await.unwrap();
+    let mut rotations = RotationServiceClient::new(admin_channel(&running).await);
+    let dry = StartRotationRequest { request_id: "dry".to_owned(), dry_run: true, ..Default::default() };
+    let forecast = rotations.start_rotation(dry).await.unwrap().into_inner().forecast;
+    let says = |words: &str| forecast.iter().any(|text| text.contains(words));
+    assert!(
+        says("spiffe://example.org/web (agent-held, agent node-1) takes no validation secret"),
+        "{forecast:#?}"
+    );
+    assert!(says("the new root never signs by itself"), "{forecast:#?}");
+    rotate(&running).await;
+    // Everybody else is there, and the holder has a later leaf: that changes nothing.
+    agent.stored = stored(&running.bundle());
+    let own = agent.own.clone();
+    let mut line = agent.connect(&[&own, &leaf]).await;
+    line.doubt().await;
+    let later = agent.issue(false).await.unwrap();
+    line.ack(&[&own], 2).await;
+    line.say(Up::Release(Release { serials: vec![leaf] })).await;
+    let held = holders(&running, 1).await;
+    assert_eq!(
+        (held[0].identity.as_str(), held[0].agent.as_str(), held[0].serial.clone()),
+        (WEB, "node-1", later)
+    );
+    assert!(held[0].own_trust && held[0].until == 0, "{held:#?}");
+    assert_eq!(rotation(&running).await.gate.unwrap_or_default().opens_at_latest, 0);
+    let early = SteerRotationRequest { request_id: "early".to_owned(), verb: Verb::Activate.into() };
+    let refused = rotations.steer_rotation(early).await.unwrap_err();
+    for words in
+        [WEB, "no validation secret", "banyan subscriber add NAME --covers", "it does not open by itself"]
+    {
+        assert!(refused.message().contains(words), "{words} is missing in: {}", refused.message());
+    }
+    let covers = vec![WEB.to_owned()];
+    let file = || "file".to_owned();
+    let request = AddSubscriberRequest { name: file(), covers, ..Default::default() };
+    rotations.add_subscriber(request).await.unwrap();
+    let held = holders(&running, 2).await;
+    assert!(held.iter().any(|holder| holder.text.contains("banyan subscriber confirm file")), "{held:#?}");
+    rotations
+        .confirm_subscriber(ConfirmSubscriberRequest { name: file(), ..Default::default() })
+        .await
+        .unwrap();
+    eventually("the new root signs", async || rotation(&running).await.phase != "distributing").await;
+    stop(running).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_may_assume_the_trust_of_such_holders_after_a_time() {
+    let place = Place::new(&format!("{QUICK}own_trust_after = \"1h\"\n"));
+    let running = place.start().await.unwrap();
+    let mut agent = HandMade::join(&running, "node-1").await;
+    agent.issue(false).await.unwrap();
+    rotate(&running).await;
+    let held = holders(&running, 2).await;
+    let holder = held.iter().find(|holder| holder.own_trust).unwrap();
+    assert!(holder.text.contains("its trust is assumed at"), "{}", holder.text);
+    let gate = rotation(&running).await.gate.unwrap_or_default();
+    assert!(gate.opens_at_latest > gate.at, "{gate:#?}");
+    stop(running).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leaves_that_an_agent_does_not_name_are_asked_about_and_end_by_its_word_alone() {
+    let place = Place::new(QUICK);
+    let running = place.start().await.unwrap();
+    let mut agent = HandMade::join(&running, "node-1").await;
+    let (kept, lost) = (agent.issue(true).await.unwrap(), agent.issue(true).await.unwrap());
+    let mut other = HandMade::join(&running, "node-2").await;
+    other.issue(true).await.unwrap();
+    let own = agent.own.clone();
+    let mut line = agent.connect(&[&own, &kept]).await;
+    let doubt = line.doubt().await;
+    let asked: Vec<_> = doubt.rows.iter().map(|row| row.serial.clone()).collect();
+    assert_eq!((asked, doubt.last), (vec![lost.clone()], true));
+    let live = async || {
+        let status = admin(&running).await.status(StatusRequest {}).await.unwrap().into_inner();
+        status.ledger.unwrap_or_default().live_rows
+    };
+    let before = live().await;
+    line.say(Up::Release(Release { serials: vec![lost] })).await;
+    eventually("the lost one has ended", async || live().await == before - 1).await;
+    let mut again = agent.connect(&[&own, &kept]).await;
+    assert!(again.doubt().await.rows.is_empty());
+    stop(running).await;
+}
