@@ -218,6 +218,42 @@ pub enum Cause {
     /// It was rolled back before.
     #[error("the former root signs again already")]
     RolledBackBefore,
+    /// Agents hold bundles that this record never published.
+    #[error(
+        "agent {agent} holds bundle {seen}, which this server never published (its latest is {latest}){}: the data \
+         directory was restored from a backup that is older than the mesh", others(*agents)
+    )]
+    BundleUnknown {
+        /// The agent with the highest sequence.
+        agent: String,
+        /// That sequence.
+        #[serde(with = "codec::sequence")]
+        seen: Sequence,
+        /// The latest of this record.
+        #[serde(with = "codec::sequence")]
+        latest: Sequence,
+        /// How many agents say such things.
+        agents: usize,
+    },
+    /// The record cannot go on above this sequence.
+    #[error("bundle {above} is no place to go on above")]
+    NotAbove {
+        /// What was asked for.
+        #[serde(with = "codec::sequence")]
+        above: Sequence,
+        /// The least that is legal.
+        #[serde(with = "codec::sequence")]
+        least: Sequence,
+    },
+    /// No more agents can be dismissed.
+    #[error("{} agents are dismissed already", crate::DISMISSED_MAX)]
+    TooManyDismissed,
+    /// The word of this agent counts.
+    #[error("agent {agent} is not dismissed")]
+    NotDismissed {
+        /// The agent.
+        agent: String,
+    },
     /// The root has too little life left to sign.
     #[error("root {} can sign until {not_after} only", root.short())]
     LifeTooShort {
@@ -288,10 +324,30 @@ impl Cause {
                 "abort before the switch; after the withdrawal, start a new rotation".to_owned()
             }
             Self::RolledBackBefore => "activate to go forward again".to_owned(),
+            Self::BundleUnknown { seen, agent, .. } => format!(
+                "`banyan state continue --above {seen} --by NAME --reason TEXT` goes on above all that was seen; if the \
+                 agent is wrong, `banyan state dismiss {agent} --by NAME --reason TEXT`; `banyan state show` says more"
+            ),
+            Self::NotAbove { least, .. } => format!(
+                "name {least} or more, as `banyan state show` says; if an agent says a number that cannot be, dismiss \
+                 it with `banyan state dismiss AGENT`"
+            ),
+            Self::TooManyDismissed => {
+                "ban the agents that say what is not so, then let their word count again".to_owned()
+            }
+            Self::NotDismissed { .. } => "`banyan state show` names those that are".to_owned(),
             Self::LifeTooShort { min, .. } => {
                 format!("a root needs {} s of life to sign again: go forward", min.as_secs())
             }
         }
+    }
+}
+
+fn others(agents: usize) -> String {
+    match agents {
+        0 | 1 => String::new(),
+        2 => ", and so does one other agent".to_owned(),
+        agents => format!(", and so do {} other agents", agents - 1),
     }
 }
 

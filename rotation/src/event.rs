@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use trust::{CertificateId, Generation, Root, RootId, Sequence, Timestamp};
+use trust::{BundleDigest, CertificateId, Generation, Root, RootId, Sequence, Timestamp};
 
 use crate::codec;
 use crate::{AuthorityName, Contents, Der, Evidence, KeyName, Mode, ReplicaName, RequestId, SegmentId};
@@ -149,6 +149,43 @@ pub enum Event {
         #[serde(with = "codec::seconds")]
         expected: Timestamp,
     },
+    /// An agent that proved itself holds a bundle that this record never published.
+    BundleSighted {
+        /// The agent's name.
+        agent: String,
+        /// The sequence that it says.
+        #[serde(with = "codec::sequence")]
+        sequence: Sequence,
+        /// The digest, if it says one.
+        #[serde(with = "codec::optional_text")]
+        digest: Option<BundleDigest>,
+    },
+    /// An operator lets the record go on above everything that was seen: it was restored from a backup.
+    ContinueRequested {
+        /// Chosen at random by who wants it.
+        request_id: RequestId,
+        /// The next bundle has a sequence greater than this.
+        #[serde(with = "codec::sequence")]
+        above: Sequence,
+        /// Why, for whoever reads the journal.
+        reason: String,
+    },
+    /// An operator says that the word of an agent about bundles is wrong, or does not matter.
+    SightingDismissed {
+        /// Chosen at random by who wants it.
+        request_id: RequestId,
+        /// The agent.
+        agent: String,
+        /// Why, for whoever reads the journal.
+        reason: String,
+    },
+    /// An operator takes that back.
+    SightingHeeded {
+        /// Chosen at random by who wants it.
+        request_id: RequestId,
+        /// The agent.
+        agent: String,
+    },
     /// A driver started: what was counted on the uptime of a former one is counted anew.
     DriverStarted,
 }
@@ -220,6 +257,10 @@ impl Event {
             Self::AbortRequested { .. } => "abort_requested",
             Self::RollbackRequested { .. } => "rollback_requested",
             Self::ClockAccepted { .. } => "clock_accepted",
+            Self::BundleSighted { .. } => "bundle_sighted",
+            Self::ContinueRequested { .. } => "continue_requested",
+            Self::SightingDismissed { .. } => "sighting_dismissed",
+            Self::SightingHeeded { .. } => "sighting_heeded",
             Self::DriverStarted => "driver_started",
         }
     }

@@ -164,6 +164,12 @@ pub enum Violation {
     /// S4: the trust domain changed.
     #[error("S4: the trust domain changed")]
     TrustDomainChanged,
+    /// S4: the bundle or the signer changed while agents hold bundles that this record never published.
+    #[error("S4: bundle {sequence} came while agents hold bundles that this record never published")]
+    Fenced {
+        /// The bundle's sequence.
+        sequence: Sequence,
+    },
     /// S6: a change of the bundle adds and removes.
     #[error("S6: bundle {sequence} adds and removes roots at once")]
     MixedChange {
@@ -204,6 +210,7 @@ impl Violation {
             | Self::HorizonPastRoot { .. } => Property::S3,
             Self::Generation { .. }
             | Self::Sequence { .. }
+            | Self::Fenced { .. }
             | Self::PhaseOrder { .. }
             | Self::RootChanged { .. }
             | Self::RotationUnfit { .. }

@@ -25,6 +25,7 @@ pub mod record;
 mod refusal;
 mod roots;
 mod segments;
+mod sightings;
 mod state;
 mod step;
 
@@ -40,5 +41,6 @@ pub use policy::Policy;
 pub use refusal::Refusal;
 pub use roots::{IssuerEntry, IssuerRenewal, RootEntry, RootState};
 pub use segments::{Contents, Segment, SegmentState};
+pub use sightings::{DISMISSED_MAX, SIGHTINGS_MAX, Sighting, Sightings};
 pub use state::{Founding, FoundingStep, Phase, Signer, State, Steady};
 pub use step::{Transition, step};

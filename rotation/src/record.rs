@@ -1,7 +1,7 @@
 //! The bytes of the stored record: a format version and a checksum before the state.
 //!
 //! ```text
-//! 8 bytes "BANYANST" · u32 format version · u32 CRC-32 of what follows · the state as JSON      (integers big-endian)
+//! 8 bytes "BANYANST" · u32 format version · u32 CRC-32 of version and state · the state as JSON      (integers big-endian)
 //! ```
 //! A record that cannot be read is an error that says what to do. It is never taken for a missing one: a trust
 //! domain that seems to have no root would get a second one.
@@ -13,10 +13,13 @@ use crate::invariants::{self, Violation};
 
 /// The version that [`encode`] writes. [`decode`] reads it and every former one.
 ///
-/// 1 knew the founding and the steady state; 2 adds the phases of a rotation, and is otherwise the same.
-pub const FORMAT: u32 = 2;
+/// 1 knew the founding and the steady state; 2 adds the phases of a rotation, 3 what agents hold that the record never
+/// published, and a checksum that covers the version too. Each is otherwise the same as the one before.
+pub const FORMAT: u32 = 3;
 /// The first version there was.
 const FORMAT_FIRST: u32 = 1;
+/// The first version whose checksum covers the version.
+const FORMAT_COVERED: u32 = 3;
 
 const MAGIC: [u8; 8] = *b"BANYANST";
 
@@ -79,7 +82,7 @@ pub fn encode(state: &State) -> Result<Vec<u8>, RecordError> {
     let mut record = Vec::with_capacity(body.len() + 16);
     record.extend_from_slice(&MAGIC);
     record.extend_from_slice(&FORMAT.to_be_bytes());
-    record.extend_from_slice(&crc32fast::hash(&body).to_be_bytes());
+    record.extend_from_slice(&checksum_of(FORMAT, &body).to_be_bytes());
     record.extend_from_slice(&body);
     Ok(record)
 }
@@ -103,10 +106,19 @@ pub fn decode(record: &[u8]) -> Result<State, RecordError> {
         return Err(damaged("its format never existed"));
     }
     let (checksum, body) = rest.split_first_chunk().ok_or_else(|| damaged("too short"))?;
-    if crc32fast::hash(body) != u32::from_be_bytes(*checksum) {
+    if checksum_of(format, body) != u32::from_be_bytes(*checksum) {
         return Err(damaged("its checksum is wrong"));
     }
     let state: State = serde_json::from_slice(body).map_err(|error| damaged(&error.to_string()))?;
     invariants::check(&state).map_err(|violation| RecordError::Unsound { violation })?;
     Ok(state)
+}
+
+fn checksum_of(format: u32, body: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    if format >= FORMAT_COVERED {
+        hasher.update(&format.to_be_bytes());
+    }
+    hasher.update(body);
+    hasher.finalize()
 }

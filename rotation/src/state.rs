@@ -8,7 +8,7 @@ use trust::{CertificateId, Generation, RootId, Sequence, Timestamp, TrustDomain}
 use crate::codec;
 use crate::{
     AuthorityName, Distributing, DoneRequests, Draining, PendingEffect, ReplicaName, RequestId, RootEntry,
-    RootState, Segment, SegmentId, Staging, Withdrawing,
+    RootState, Segment, SegmentId, Sightings, Staging, Withdrawing,
 };
 
 /// The state of one trust domain. Small, ordered and hashable; everything the machine knows is in it.
@@ -35,6 +35,9 @@ pub struct State {
     pub pending: Vec<PendingEffect>,
     /// Requests that were carried out lately.
     pub done: DoneRequests,
+    /// What agents hold that this record never published. While there is any, the bundle does not change.
+    #[serde(default, skip_serializing_if = "Sightings::is_empty")]
+    pub seen: Sightings,
 }
 
 /// Where the machine stands. Each phase keeps what only it needs.
@@ -120,6 +123,7 @@ impl State {
             segments: BTreeMap::new(),
             pending: Vec::new(),
             done: DoneRequests::default(),
+            seen: Sightings::default(),
         }
     }
 

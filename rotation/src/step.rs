@@ -5,6 +5,7 @@ mod horizon;
 mod issuer;
 mod passage;
 mod segment;
+mod sighting;
 mod staging;
 mod verbs;
 
@@ -84,6 +85,16 @@ fn decide(state: &State, event: &Event, now: Timestamp, policy: &Policy) -> Deci
         Event::AbortRequested { request_id } => verbs::abort(state, request_id, now),
         Event::RollbackRequested { request_id } => verbs::rollback(state, request_id, now, policy),
         Event::ClockAccepted { .. } => Ok(None),
+        Event::BundleSighted { agent, sequence, digest } => {
+            sighting::seen(state, &sighting::Word { agent, sequence: *sequence, digest: *digest }, now)
+        }
+        Event::ContinueRequested { request_id, above, .. } => {
+            sighting::go_on(state, (request_id, *above), now, policy)
+        }
+        Event::SightingDismissed { request_id, agent, .. } => {
+            sighting::dismissed(state, (request_id, agent), now)
+        }
+        Event::SightingHeeded { request_id, agent } => sighting::heeded(state, (request_id, agent)),
         Event::DriverStarted => passage::driver_started(state),
     }
 }
@@ -129,6 +140,7 @@ fn bundle_published(state: &State, sequence: Sequence, now: Timestamp) -> Decisi
     let mut draft = Draft::after(state);
     draft.settle(settled);
     founding::bundle_is_out(&mut draft, now);
+    staging::go_on(&mut draft, now);
     Ok(Some(draft))
 }
 

@@ -32,7 +32,7 @@ pub(super) fn one(state: &State) -> Result<(), Violation> {
             (waits && is(&phase.from, &[Active]) && latest(&phase.bundle), Some(phase.to))
         }
         Phase::Draining(phase) => {
-            let switched = phase.bundle.generation < phase.switched && phase.switched <= state.generation;
+            let switched = phase.bundle.generation <= phase.switched && phase.switched <= state.generation;
             let fits = is(&phase.from, &[Draining]) && is(&phase.to, &[Active]);
             (fits && switched && latest(&phase.bundle), Some(phase.from))
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use trust::{RootId, Timestamp};
 
 use super::{Violation, rotation};
-use crate::{Phase, RootEntry, Segment, State};
+use crate::{Contents, Phase, RootEntry, Segment, SegmentId, SegmentState, State};
 
 pub(super) fn check(former: &State, next: &State) -> Result<(), Violation> {
     if next.trust_domain != former.trust_domain {
@@ -18,8 +18,9 @@ pub(super) fn check(former: &State, next: &State) -> Result<(), Violation> {
         return Err(Violation::PhaseOrder { former: former.phase.name(), next: next.phase.name() });
     }
     bundle(former, next)?;
+    unseen(former, next)?;
     for (id, before) in &former.roots {
-        root(id, before, next.roots.get(id))?;
+        root((id, before), next.roots.get(id), goes_on(former, next))?;
     }
     rotation::signer(former, next)?;
     rotation::dropped(former, next)?;
@@ -40,7 +41,7 @@ fn bundle(former: &State, next: &State) -> Result<(), Violation> {
     let ids = |state: &State| state.bundle().map(|(id, _)| *id).collect::<BTreeSet<RootId>>();
     let (before, after) = (ids(former), ids(next));
     let expected = if before == after { former.sequence } else { former.sequence.next() };
-    if next.sequence != expected {
+    if next.sequence != expected && !goes_on(former, next) {
         return Err(Violation::Sequence { former: former.sequence, next: next.sequence });
     }
     if before.is_subset(&after) || after.is_subset(&before) {
@@ -50,7 +51,37 @@ fn bundle(former: &State, next: &State) -> Result<(), Violation> {
     }
 }
 
-fn root(id: &RootId, before: &RootEntry, after: Option<&RootEntry>) -> Result<(), Violation> {
+/// Whether a record that is older than the mesh goes on above what was seen: the same roots in the same states under a
+/// higher number, nothing left open below it, and the rows that were lost counted as full.
+fn goes_on(former: &State, next: &State) -> bool {
+    let states = |state: &State| state.roots.iter().map(|(id, entry)| (*id, entry.state)).collect::<Vec<_>>();
+    let lost = |(id, segment): (&SegmentId, &Segment)| {
+        !former.segments.contains_key(id) && segment.state == SegmentState::Closed(Contents::Unread)
+    };
+    next.sequence > former.sequence
+        && states(former) == states(next)
+        && next.seen.open.is_empty()
+        && next.seen.explained.next() == next.sequence
+        && next.segments.iter().any(lost)
+}
+
+/// While agents hold bundles that this record never published, neither the bundle nor the signer changes.
+fn unseen(former: &State, next: &State) -> Result<(), Violation> {
+    let roots = |state: &State| state.bundle().map(|(id, _)| *id).collect::<BTreeSet<RootId>>();
+    let (before, after) =
+        (former.signer().map(|signer| signer.root), next.signer().map(|signer| signer.root));
+    let changes = roots(former) != roots(next) || before != after;
+    match changes && !former.seen.open.is_empty() && !next.seen.open.is_empty() {
+        true => Err(Violation::Fenced { sequence: next.sequence }),
+        false => Ok(()),
+    }
+}
+
+fn root(
+    (id, before): (&RootId, &RootEntry),
+    after: Option<&RootEntry>,
+    goes_on: bool,
+) -> Result<(), Violation> {
     let changed = Violation::RootChanged { root: *id };
     let Some(after) = after else { return Err(changed) };
     let same =
@@ -61,7 +92,8 @@ fn root(id: &RootId, before: &RootEntry, after: Option<&RootEntry>) -> Result<()
     if after.horizon < before.horizon {
         return Err(Violation::HorizonLowered { root: *id });
     }
-    if after.horizon > before.horizon && !before.state.may_sign() {
+    let may_rise = before.state.may_sign() || (goes_on && before.state.is_trusted());
+    if after.horizon > before.horizon && !may_rise {
         return Err(Violation::HorizonRaised { root: *id });
     }
     Ok(())

@@ -11,6 +11,11 @@ use crate::{
     State, Steady, Withdrawing,
 };
 
+/// Whether phases may end by themselves: nobody holds the rotation, and nobody a bundle that is not known here.
+fn is_free(state: &State, rotation: &Rotation) -> bool {
+    rotation.held_since.is_none() && super::sighting::none_open(state).is_ok()
+}
+
 /// Looks at the gate of the present phase. Evidence about a former bundle changes nothing.
 pub(super) fn evidence_reported(
     state: &State,
@@ -22,20 +27,20 @@ pub(super) fn evidence_reported(
     match &state.phase {
         Phase::Distributing(phase) if evidence.sequence == phase.bundle.sequence => {
             let gate = evidence::gate_t(state, phase, evidence, policy);
-            let free = phase.rotation.mode == Mode::Auto && phase.rotation.held_since.is_none();
+            let free = phase.rotation.mode == Mode::Auto && is_free(state, &phase.rotation);
             let pass = |draft: &mut Draft| activate(draft, phase, now);
             Ok(watched(state, &gate, (phase.settling, evidence.uptime), free.then_some(pass)))
         }
         Phase::Draining(phase) => {
             let gate = evidence::gate_l(state, phase, evidence, policy);
             // After a rollback too: what drains goes, and the rotation is over.
-            let free = phase.rotation.held_since.is_none();
+            let free = is_free(state, &phase.rotation);
             let pass = |draft: &mut Draft| withdraw(draft, &phase.rotation, (phase.from, phase.to), now);
             Ok(watched(state, &gate, (phase.settling, evidence.uptime), free.then_some(pass)))
         }
         Phase::Withdrawing(phase) if evidence.sequence == phase.bundle.sequence => {
             let gate = evidence::gate_c(state, phase, evidence, policy);
-            let passes = gate.is_open() && phase.rotation.held_since.is_none();
+            let passes = gate.is_open() && is_free(state, &phase.rotation);
             Ok(passes.then(|| {
                 let mut draft = Draft::after(state);
                 finish(&mut draft, &phase.rotation, now);
@@ -150,7 +155,7 @@ impl Draft {
         }
     }
 
-    fn set_settling(&mut self, to: Option<Duration>) {
+    pub(super) fn set_settling(&mut self, to: Option<Duration>) {
         if let Some(settling) = self.state.phase.settling_mut() {
             *settling = to;
         }

@@ -31,6 +31,7 @@ pub(super) fn requested(state: &State, wish: &Wish<'_>, now: Timestamp) -> Decis
     if !matches!(state.phase, Phase::Steady(_)) {
         return Err(Cause::NotFounded);
     }
+    super::sighting::none_open(state)?;
     if super::issuer::is_in_use(state, request_id) {
         return Err(Cause::RequestIdReused { request_id: request_id.clone() });
     }
@@ -69,13 +70,21 @@ pub(super) fn root_prepared(
 pub(super) fn issuer_is_there(draft: &mut Draft, root: RootId, now: Timestamp) {
     let Phase::Staging(staging) = &mut draft.state.phase else { return };
     staging.step = StagingStep::Ready { root };
-    if staging.rotation.held_since.is_none() {
+    go_on(draft, now);
+}
+
+/// Puts the new root into the bundle, if it is ready and the rotation is not held.
+pub(super) fn go_on(draft: &mut Draft, now: Timestamp) {
+    if draft.state.phase.rotation().is_some_and(|rotation| rotation.held_since.is_none()) {
         distribute(draft, now);
     }
 }
 
-/// Puts the new root into the bundle, if it is ready.
-pub(super) fn distribute(draft: &mut Draft, now: Timestamp) {
+/// Puts the new root into the bundle, if it is ready and nobody holds a bundle that this record never published.
+fn distribute(draft: &mut Draft, now: Timestamp) {
+    if super::sighting::none_open(&draft.state).is_err() {
+        return;
+    }
     let Phase::Staging(Staging { rotation, from, step: StagingStep::Ready { root } }) = &draft.state.phase
     else {
         return;

@@ -2,7 +2,7 @@
 
 use trust::{RootId, Timestamp};
 
-use super::{Decision, Draft, passage, staging};
+use super::{Decision, Draft, passage, sighting, staging};
 use crate::evidence::{self, Evidence};
 use crate::{
     Cause, Distributing, Draining, Effect, Phase, Policy, RequestId, Rotation, Staging, State, Steady,
@@ -17,6 +17,7 @@ pub(super) fn activate(
     policy: &Policy,
 ) -> Decision {
     let Some(rotation) = fresh(state, request_id)? else { return Ok(None) };
+    sighting::none_open(state)?;
     let mut draft = Draft::after(state);
     match &state.phase {
         Phase::Distributing(phase) => {
@@ -64,7 +65,7 @@ pub(super) fn resume(state: &State, request_id: &RequestId, now: Timestamp) -> D
     }
     let mut draft = Draft::after(state);
     draft.set_held(None);
-    staging::distribute(&mut draft, now);
+    staging::go_on(&mut draft, now);
     Ok(Some(draft.done(request_id)))
 }
 
@@ -84,6 +85,7 @@ pub(super) fn abort(state: &State, request_id: &RequestId, now: Timestamp) -> De
             draft.state.done.remember(rotation.request_id.clone());
         }
         Phase::Distributing(phase) if !has_leaves(state, &phase.to) => {
+            sighting::none_open(state)?;
             let rotation = Rotation { held_since: None, ..rotation.clone() };
             passage::withdraw(&mut draft, &rotation, (phase.to, phase.from), now);
         }
@@ -97,6 +99,7 @@ pub(super) fn rollback(state: &State, request_id: &RequestId, now: Timestamp, po
     if fresh(state, request_id)?.is_none() {
         return Ok(None);
     }
+    sighting::none_open(state)?;
     let Phase::Draining(phase) = &state.phase else { return Err(Cause::NothingToRollBack) };
     if phase.rolled_back {
         return Err(Cause::RolledBackBefore);

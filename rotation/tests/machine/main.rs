@@ -11,6 +11,7 @@ mod gates;
 mod rotations;
 mod script;
 mod scripts;
+mod sightings;
 mod stored;
 mod verbs;
 mod walk;

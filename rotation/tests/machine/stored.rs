@@ -22,7 +22,11 @@ fn a_written_state_is_read_back_the_same() {
     let staging = after(signing(), 1_000, &[rotation("r", Mode::Manual), hold("h")]);
     let settling = after(distributed(Mode::Auto), 1_100, &[reported(evidence(1_100, 2, 10))]);
     let withdrawing = after(distributed(Mode::Auto), 1_000, &[abort("x")]);
-    for state in [start(), founded(), rich(), staging, settling, drained(), withdrawing] {
+    let digest = Some(trust::BundleDigest::of(b"other"));
+    let seen =
+        rotation::Event::BundleSighted { agent: "host/1".to_owned(), sequence: trust::Sequence(9), digest };
+    let seen = after(signing(), 1_000, &[seen]);
+    for state in [start(), founded(), rich(), staging, settling, drained(), withdrawing, seen] {
         let bytes = encode(&state).unwrap();
         assert_eq!(decode(&bytes).unwrap(), state);
         assert_eq!(encode(&decode(&bytes).unwrap()).unwrap(), bytes, "one state has one form");

@@ -1,0 +1,144 @@
+//! A record that is older than what agents hold: no change of the bundle, until an operator lets it go on above all that
+//! was seen.
+
+use std::collections::BTreeMap;
+
+use trust::{BundleDigest, RootId, Sequence, Timestamp};
+
+use super::{Decision, Draft, staging};
+use crate::sightings::{DISMISSED_MAX, Sighting};
+use crate::{
+    BundleChange, Cause, Contents, Phase, Policy, ReplicaName, RequestId, Segment, SegmentId, SegmentState,
+    State,
+};
+
+/// Sequences stay below this: documents with bundles have them as numbers of JSON.
+const SEQUENCE_MAX: u64 = 1 << 53;
+/// Names the owner of rows that were lost with the newer record.
+const LOST: &str = "lost";
+
+/// What an agent holds.
+pub(super) struct Word<'a> {
+    pub(super) agent: &'a str,
+    pub(super) sequence: Sequence,
+    pub(super) digest: Option<BundleDigest>,
+}
+
+/// Refuses what changes the bundle or the signer while agents hold what this record never published.
+pub(super) fn none_open(state: &State) -> Result<(), Cause> {
+    let Some((agent, sighting)) = state.seen.highest() else { return Ok(()) };
+    Err(Cause::BundleUnknown {
+        agent: agent.clone(),
+        seen: sighting.sequence,
+        latest: state.sequence,
+        agents: state.seen.open.len(),
+    })
+}
+
+/// Keeps an agent's word. Whether it contradicts the record is for the reporter to say, who knows digests.
+pub(super) fn seen(state: &State, word: &Word<'_>, now: Timestamp) -> Decision {
+    if state.signer().is_none() {
+        return Ok(None);
+    }
+    let mut draft = Draft::after(state);
+    let sighting = Sighting { sequence: word.sequence, digest: word.digest, since: now };
+    if !draft.state.seen.note(word.agent, sighting) {
+        return Ok(None);
+    }
+    // What was counted while nobody knew counts for nothing.
+    draft.set_settling(None);
+    Ok(Some(draft))
+}
+
+/// Goes on above `above`: the roots of today get a sequence that nobody has seen, and the rows that were lost with the
+/// newer record count as full for as long as any of them can live.
+pub(super) fn go_on(
+    state: &State,
+    (request_id, above): (&RequestId, Sequence),
+    now: Timestamp,
+    policy: &Policy,
+) -> Decision {
+    if state.done.contains(request_id) {
+        return Ok(None);
+    }
+    if state.signer().is_none() {
+        return Err(Cause::NotFounded);
+    }
+    if super::issuer::is_in_use(state, request_id)
+        || state.phase.rotation().is_some_and(|rotation| rotation.request_id == *request_id)
+    {
+        return Err(Cause::RequestIdReused { request_id: request_id.clone() });
+    }
+    let least = state.seen.highest().map_or(state.sequence, |(_, seen)| seen.sequence.max(state.sequence));
+    if above < least || above.0 >= SEQUENCE_MAX {
+        return Err(Cause::NotAbove { above, least });
+    }
+    let mut draft = Draft::after(state);
+    // So that the bundle gets the next one.
+    draft.state.sequence = above;
+    let bundle = draft.change_bundle();
+    draft.rename_bundle(bundle);
+    draft.set_settling(None);
+    draft.count_lost_rows(now, policy);
+    draft.state.seen.open.clear();
+    draft.state.seen.explained = above;
+    draft.state.done.remember(request_id.clone());
+    Ok(Some(draft))
+}
+
+/// An agent's word about bundles counts no more.
+pub(super) fn dismissed(state: &State, (request_id, agent): (&RequestId, &str), now: Timestamp) -> Decision {
+    if state.done.contains(request_id) || state.seen.dismissed.contains(agent) {
+        return Ok(None);
+    }
+    if state.seen.dismissed.len() >= DISMISSED_MAX {
+        return Err(Cause::TooManyDismissed);
+    }
+    let mut draft = Draft::after(state);
+    draft.state.seen.open.remove(agent);
+    draft.state.seen.dismissed.insert(agent.to_owned());
+    draft.state.done.remember(request_id.clone());
+    staging::go_on(&mut draft, now);
+    Ok(Some(draft))
+}
+
+/// An agent's word counts again.
+pub(super) fn heeded(state: &State, (request_id, agent): (&RequestId, &str)) -> Decision {
+    if state.done.contains(request_id) {
+        return Ok(None);
+    }
+    if !state.seen.dismissed.contains(agent) {
+        return Err(Cause::NotDismissed { agent: agent.to_owned() });
+    }
+    let mut draft = Draft::after(state);
+    draft.state.seen.dismissed.remove(agent);
+    draft.state.done.remember(request_id.clone());
+    Ok(Some(draft))
+}
+
+impl Draft {
+    /// Whatever the present phase says of its bundle is about the same roots under the new number.
+    fn rename_bundle(&mut self, to: BundleChange) {
+        match &mut self.state.phase {
+            Phase::Distributing(phase) => phase.bundle = to,
+            Phase::Draining(phase) => (phase.bundle, phase.switched) = (to, to.generation),
+            Phase::Withdrawing(phase) => phase.bundle = to,
+            Phase::Uninitialised | Phase::Founding(_) | Phase::Steady(_) | Phase::Staging(_) => {}
+        }
+    }
+
+    /// A segment that was never seen, of which nothing is known but when the last of its leaves must have ended.
+    fn count_lost_rows(&mut self, now: Timestamp, policy: &Policy) {
+        let latest = now.plus(policy.leaf_lifetime_max);
+        let mut bounds: BTreeMap<RootId, Timestamp> = BTreeMap::new();
+        for (id, entry) in self.state.roots.iter_mut().filter(|(_, entry)| entry.state.is_trusted()) {
+            let until = latest.min(entry.not_after);
+            entry.horizon = entry.horizon.max(Some(until));
+            bounds.insert(*id, until);
+        }
+        let name = format!("{LOST}-{}", self.state.sequence);
+        let (Ok(replica), Ok(segment)) = (ReplicaName::parse(LOST), SegmentId::parse(&name)) else { return };
+        let state = SegmentState::Closed(Contents::Unread);
+        self.state.segments.insert(segment, Segment { replica, state, bounds });
+    }
+}
