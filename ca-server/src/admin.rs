@@ -7,13 +7,15 @@ use proto::banyan::admin::v1::{
     Agent as AgentMessage, Issuer as IssuerMessage, Ledger as LedgerMessage, Root as RootMessage,
     StatusResponse,
 };
-use rotation::{IssuerEntry, Policy, RootEntry, State};
+use rotation::{Contents, IssuerEntry, Policy, RootEntry, Segment, SegmentId, SegmentState, State};
 use rotation_driver::EffectError;
 use trust::{Certificate, CertificateId, RootId, Serial, Timestamp};
 
 use crate::ca::Ca;
 use crate::explain;
+use crate::findings::Look;
 use crate::metrics::{BehindLabel, IssuerLabel, Live, PhaseLabel, RootLabel};
+use crate::seen;
 
 /// An issuer or root that ends within this time is worth a sentence.
 const ENDING_SOON: Duration = Duration::from_secs(30 * 86_400);
@@ -168,6 +170,9 @@ pub(crate) fn obstacles(ca: &Ca) -> Vec<String> {
     if let Err(error) = ca.ledger.check() {
         obstacles.push(error.to_string());
     }
+    obstacles.extend(ca.findings.of(Look::Ground));
+    // Leaves go on: agents judge them by the bundle that they hold.
+    obstacles.extend(seen::sentence(&ca.driver.state()));
     if snapshot.horizon() < shortest {
         let text = "the horizon is behind, so no leaf can be issued: see the log for why it is not raised";
         obstacles.push(text.to_owned());
@@ -197,9 +202,13 @@ fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     let (now, snapshot) = (ca.clock.now(), ca.cell.load());
     let mut conditions = obstacles(ca);
     if ca.registry.is_broken() {
-        let text = "the registry of agents cannot be written: check the disk, then restart this server";
+        let text = "the registry of agents cannot be written, so no agent can join: free space on the disk, or see the log for \
+                    what is wrong with it; it is tried again every few seconds";
         conditions.push(text.to_owned());
     }
+    conditions.extend(ca.findings.of(Look::Files));
+    conditions.extend(ca.findings.of(Look::KeySets));
+    conditions.extend(unread(state, &ca.policy, now));
     for (name, trouble) in ca.authority_troubles.borrow().iter() {
         conditions.push(format!("the root authority {name} is not well, leaves are issued on: {trouble}"));
     }
@@ -221,7 +230,6 @@ fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     if (now.plus(settings.ttl_min)..now.plus(settings.ttl_max)).contains(&signer_end) {
         conditions.push(format!("the issuer's chain ends at {signer_end}, and cuts leaves short: renew it"));
     }
-    conditions.extend(ca.seen.conditions(snapshot.bundle().sequence()));
     conditions.extend(refusing(ca, state));
     conditions.extend(endings(state, &ca.policy, now));
     conditions.extend(waiting(state, ca.evidence.alarm_after(), now));
@@ -256,6 +264,24 @@ fn refusing(ca: &Ca, state: &State) -> Vec<String> {
     }
     said.truncate(REFUSING_MAX);
     said
+}
+
+/// Rows of leaves that may live, of which nothing is known: their files are gone or damaged.
+fn unread(state: &State, policy: &Policy, now: Timestamp) -> Vec<String> {
+    let unread =
+        state.segments.iter().filter(|(_, segment)| segment.state == SegmentState::Closed(Contents::Unread));
+    let said = |(id, segment): (&SegmentId, &Segment)| {
+        let until = segment.last_bound().filter(|bound| !policy.has_passed(*bound, now))?;
+        Some(format!(
+            "rows of leaves in segment {id} are not known, so gates of a rotation count it as full until {until}: if its \
+             files under ledger/{id} are in a backup, stop this server, put them back and start it"
+        ))
+    };
+    // What a restored record went on without is waited for, and cannot be put back.
+    unread
+        .filter(|(_, segment)| segment.replica.as_str() != rotation::LOST_REPLICA)
+        .filter_map(said)
+        .collect()
 }
 
 /// Since when an effect that is not done yet may have been waiting.

@@ -95,6 +95,12 @@ impl BundleHistory {
         self.0.kept.read().unwrap_or_else(PoisonError::into_inner).get(&sequence).cloned()
     }
 
+    /// The newest that is kept of those before a sequence.
+    pub(crate) fn before(&self, sequence: Sequence) -> Option<Kept> {
+        let all = self.0.kept.read().unwrap_or_else(PoisonError::into_inner);
+        all.range(..sequence).next_back().map(|(_, kept)| kept.clone())
+    }
+
     /// Keeps a bundle: on the disk first. The oldest are forgotten.
     ///
     /// # Errors
@@ -122,14 +128,12 @@ impl BundleHistory {
     pub(crate) fn way_from(&self, digest: &BundleDigest) -> Option<(Bundle, Vec<(Bundle, Transition)>)> {
         let all = self.0.kept.read().unwrap_or_else(PoisonError::into_inner);
         let (start, from) = all.iter().rev().find(|(_, kept)| kept.bundle.digest() == *digest)?;
-        let mut expected = start.next();
-        let mut way = Vec::new();
-        for (sequence, kept) in all.range(expected..) {
-            if *sequence != expected {
-                return None;
-            }
-            way.push((kept.bundle.clone(), kept.vouch.clone()?));
-            expected = sequence.next();
+        let (mut before, mut way) = (from.bundle.digest(), Vec::new());
+        for (_, kept) in all.range(start.next()..) {
+            // Sequences may jump, where a restored record went on above what it had lost; statements may not.
+            let vouch = kept.vouch.clone().filter(|vouch| vouch.begins_with() == Some(before))?;
+            before = kept.bundle.digest();
+            way.push((kept.bundle.clone(), vouch));
         }
         Some((from.bundle.clone(), way))
     }
@@ -209,11 +213,25 @@ mod tests {
         params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
     }
 
-    fn kept(sequence: u64, vouched: bool) -> Kept {
+    fn kept(sequence: u64, before: Option<&Kept>) -> Kept {
         let domain = TrustDomain::parse("example.org").unwrap();
-        let bundle = Bundle::from_ders(domain, Sequence(sequence), &[root(&format!("root {sequence}"))]);
-        let word = || Transition { statement: vec![1], signature: vec![2], chain: vec![vec![3]] };
-        Kept { bundle: bundle.unwrap(), vouch: vouched.then(word) }
+        let bundle =
+            Bundle::from_ders(domain, Sequence(sequence), &[root(&format!("root {sequence}"))]).unwrap();
+        let vouch = before.map(|before| Transition {
+            statement: Statement::between(&before.bundle, &bundle, Timestamp::from_secs(1)).encode(),
+            signature: vec![2],
+            chain: vec![vec![3]],
+        });
+        Kept { bundle, vouch }
+    }
+
+    /// Bundles with these sequences, each vouched for by the one before it.
+    fn line(sequences: impl IntoIterator<Item = u64>) -> Vec<Kept> {
+        sequences.into_iter().fold(Vec::new(), |mut line, sequence| {
+            let next = kept(sequence, line.last());
+            line.push(next);
+            line
+        })
     }
 
     #[tokio::test]
@@ -222,7 +240,7 @@ mod tests {
         let domain = TrustDomain::parse("example.org").unwrap();
         let open = || BundleHistory::open(dir.path().to_owned(), Arc::new(RealDisk), &domain).unwrap();
         let history = open();
-        let all: Vec<_> = (1..=3).map(|number| kept(number, number > 1)).collect();
+        let all = line(1..=3);
         for kept in all.clone() {
             history.keep(kept).await.unwrap();
         }
@@ -231,7 +249,21 @@ mod tests {
         assert_eq!((from.sequence(), way.len()), (Sequence(1), 2));
         assert_eq!(way[1].0, all[2].bundle);
         assert_eq!(history.way_from(&all[2].bundle.digest()).unwrap().1.len(), 0);
-        assert!(history.way_from(&kept(9, false).bundle.digest()).is_none(), "never published here");
+        assert!(history.way_from(&kept(9, None).bundle.digest()).is_none(), "never published here");
+    }
+
+    #[tokio::test]
+    async fn a_way_leads_over_numbers_that_a_restored_record_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let domain = TrustDomain::parse("example.org").unwrap();
+        let history = BundleHistory::open(dir.path().to_owned(), Arc::new(RealDisk), &domain).unwrap();
+        let all = line([3, 7, 8]);
+        for kept in all.clone() {
+            history.keep(kept).await.unwrap();
+        }
+        let (from, way) = history.way_from(&all[0].bundle.digest()).unwrap();
+        assert_eq!((from.sequence(), way.len()), (Sequence(3), 2));
+        assert_eq!(history.before(Sequence(7)).map(|kept| kept.bundle.sequence()), Some(Sequence(3)));
     }
 
     #[tokio::test]
@@ -239,7 +271,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let domain = TrustDomain::parse("example.org").unwrap();
         let open = || BundleHistory::open(dir.path().to_owned(), Arc::new(RealDisk), &domain).unwrap();
-        let all: Vec<_> = (1..=3).map(|number| kept(number, number > 1)).collect();
+        let all = line(1..=3);
         let history = open();
         for kept in all.clone() {
             history.keep(kept).await.unwrap();
@@ -257,7 +289,7 @@ mod tests {
         let domain = TrustDomain::parse("example.org").unwrap();
         let history = BundleHistory::open(dir.path().to_owned(), disk.clone(), &domain).unwrap();
         disk.plan(Fault::next(Operation::Replace, How::NotStored));
-        assert!(history.keep(kept(1, false)).await.is_err());
+        assert!(history.keep(kept(1, None)).await.is_err());
         assert!(!history.has(Sequence(1)));
     }
 
@@ -267,8 +299,8 @@ mod tests {
         let domain = TrustDomain::parse("example.org").unwrap();
         let history = BundleHistory::open(dir.path().to_owned(), Arc::new(RealDisk), &domain).unwrap();
         let most = BUNDLES_MAX as u64;
-        for number in 1..=most + 1 {
-            history.keep(kept(number, true)).await.unwrap();
+        for kept in line(1..=most + 1) {
+            history.keep(kept).await.unwrap();
         }
         assert!(!history.has(Sequence(1)) && history.has(Sequence(2)) && history.has(Sequence(most + 1)));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), BUNDLES_MAX);

@@ -14,6 +14,7 @@ use crate::authn::Authenticator;
 use crate::authz::Authorizer;
 use crate::boot::{Authorities, AuthorityTroubles, EvidenceReader, GuardedClock};
 use crate::bundles::BundleHistory;
+use crate::findings::Findings;
 use crate::levels::Levels;
 use crate::metrics::Metrics;
 use crate::refusal::{Reason, Refusal, clock_diverged};
@@ -42,7 +43,7 @@ pub(crate) struct Ca {
     pub(crate) sessions: Sessions,
     /// What shall be so and is not yet.
     pub(crate) levels: Levels,
-    /// What agents say they have and this server does not know.
+    /// What agents hold that the record never published, on its way into the record.
     pub(crate) seen: Seen,
     pub(crate) driver: DriverHandle,
     /// What gates rest on.
@@ -57,6 +58,8 @@ pub(crate) struct Ca {
     pub(crate) authorities: Authorities,
     /// What is wrong with root authorities.
     pub(crate) authority_troubles: watch::Receiver<AuthorityTroubles>,
+    /// What was found wrong with files.
+    pub(crate) findings: Findings,
     /// CAs one tier below, and what they reported.
     pub(crate) below: Arc<Below>,
     /// What CAs one tier above said last.

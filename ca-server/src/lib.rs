@@ -10,9 +10,11 @@
 //! | [`refusal`] | every way to say no, in one table |
 //! | `bundles` | bundles of the past, and who vouched for each change |
 //! | `registry`, `sessions` | agents and join tokens; who is connected |
+//! | `seen` | what agents hold that the record never published |
 //! | `reissue` | leaves of a root that drains, asked for at a pace |
 //! | `explain`, `forecast` | where a rotation stands, who holds its gate, and what one would wait for |
 //! | `levels` | what shall be so and is tried for until it is |
+//! | `findings` | what was found wrong with files when they were looked at last |
 //! | `admin`, `metrics` | what operators see |
 //!
 //! Start at [`Server::start`] for the wiring, and at `service/istio.rs` for the way of one CSR.
@@ -26,6 +28,7 @@ mod bundles;
 mod ca;
 pub mod config;
 mod explain;
+mod findings;
 #[cfg(test)]
 #[path = "../issuance/src/fixture.rs"]
 mod fixture;

@@ -12,9 +12,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use plugins::{
-    CallContext, CrossSign, CrossSignRequest, Description, Health, IssuerChain, IssuerRequest, Outcome,
-    PluginError, RetireRoots, RootAuthority, RootDer, RootSet, StageRequest, StageRoots, Ticket, UpperTier,
-    WatchRoots,
+    AuthorityState, CallContext, CrossSign, CrossSignRequest, Description, Health, IssuerChain,
+    IssuerRequest, Outcome, PluginError, RetireRoots, RootAuthority, RootDer, RootSet, StageRequest,
+    StageRoots, Ticket, UpperTier, WatchRoots,
 };
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -51,6 +51,7 @@ struct TimeLabels {
 pub(crate) struct Metered {
     name: Arc<str>,
     inner: Arc<dyn RootAuthority>,
+    state: Option<Arc<dyn AuthorityState>>,
     calls: AuthorityCalls,
     clock: Arc<dyn Clock>,
 }
@@ -86,7 +87,12 @@ impl Metered {
         calls: AuthorityCalls,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { name: Arc::from(name), inner, calls, clock }
+        Self { name: Arc::from(name), inner, state: None, calls, clock }
+    }
+
+    /// The same, of an authority that keeps its state here: it is not well when that is gone.
+    pub(crate) fn over(self, state: Arc<dyn AuthorityState>) -> Self {
+        Self { state: Some(state), ..self }
     }
 
     async fn counted<T>(
@@ -149,6 +155,11 @@ impl RootAuthority for Metered {
     }
 
     async fn check(&self, context: &CallContext) -> Health {
+        if let Some(state) = &self.state
+            && let Err(gone) = state.check().await
+        {
+            return Health::down(gone.detail);
+        }
         let answered = self.counted("check", async { Ok(self.inner.check(context).await) }).await;
         answered.unwrap_or_else(|error| Health::down(error.to_string()))
     }

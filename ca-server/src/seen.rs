@@ -1,21 +1,31 @@
-//! Bundles that agents say they have, compared with those of this server. One that this server does not know was published by
-//! a server that knew more: the data directory is older than the mesh.
+//! What agents have seen: the only way to find out that this server's record is older than the mesh.
+//!
+//! An agent that proved itself says which bundle it holds. One that this record never published (a higher sequence, or a
+//! sequence of ours with another digest) means that the data directory went back in time, or that the agent errs. The
+//! word goes into the record, where it keeps bundle and signer as they are until an operator decides
+//! ([`rotation::Sightings`]); here it is judged, and brought there at a bounded rate.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use rotation::{Event, SIGHTINGS_MAX, State};
+use tokio::sync::Notify;
 use trust::{Bundle, BundleDigest, Sequence};
 
-use crate::bundles::BundleHistory;
+use crate::ca::Ca;
 
-/// Agents whose claims are kept at most; one that has a claim already always has its place.
-const CLAIMS_MAX: usize = 1_024;
-/// Agents that one look names.
-const NAMED_MAX: usize = 8;
+/// Time between two rounds of writing down what was heard: nobody makes this server write more often.
+const ROUND: Duration = Duration::from_secs(1);
+/// Agents named in one sentence.
+const NAMED_MAX: usize = 3;
 
-/// What agents claim to have and this server does not know. Clones are the same.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Seen(Arc<Mutex<BTreeMap<String, Claim>>>);
+/// What was heard and is not in the record yet.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    waiting: Mutex<BTreeMap<String, Stored>>,
+    wake: Notify,
+}
 
 /// A bundle that an agent says it has stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,19 +39,12 @@ pub(crate) struct Stored {
 /// What is to be thought of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Judgement {
-    /// It is a bundle of this server, or one so old that it is not kept.
+    /// This record published it, or went on above it, or it is so old that it is not kept.
     Known,
-    /// This server has published no bundle of this sequence yet.
+    /// This record has published no bundle of this sequence yet.
     Newer,
-    /// This server has published other roots under this sequence.
+    /// This record has published other roots under this sequence.
     Other(BundleDigest),
-}
-
-/// A claim that is not of this server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Claim {
-    pub(crate) stored: Stored,
-    pub(crate) judgement: Judgement,
 }
 
 impl Stored {
@@ -51,126 +54,184 @@ impl Stored {
     }
 }
 
-impl Seen {
-    /// Judges what an agent says it has, and notes it: the one place that every such word goes through, from `Hello` and
-    /// from requests alike. What is known takes a former claim of that agent back.
-    pub(crate) fn note(
-        &self,
-        agent: &str,
-        stored: Stored,
-        present: &Bundle,
-        history: &BundleHistory,
-    ) -> Judgement {
-        let judgement = judge(stored, present, history);
-        let mut claims = self.lock();
-        match judgement {
-            Judgement::Known => _ = claims.remove(agent),
-            _ if claims.len() >= CLAIMS_MAX && !claims.contains_key(agent) => {}
-            _ => _ = claims.insert(agent.to_owned(), Claim { stored, judgement }),
+impl Ca {
+    /// Judges what an agent that proved itself says it has stored, and notes what this record never published: the one
+    /// place that every such word goes through, from `Hello`, acknowledgements and requests alike.
+    pub(crate) fn hear(&self, agent: &str, stored: Stored) -> Judgement {
+        let state = self.driver.state();
+        let judgement = judge(stored, &state, |sequence| digest_of(self, &state, sequence));
+        // A known sequence without a digest proves nothing either way.
+        let tells = match judgement {
+            Judgement::Known => false,
+            Judgement::Newer => true,
+            Judgement::Other(_) => stored.digest.is_some(),
+        };
+        if tells && !state.seen.dismissed.contains(agent) {
+            self.seen.note(agent, stored, &state);
         }
         judgement
     }
-
-    /// What is claimed now, by agent.
-    pub(crate) fn claims(&self) -> BTreeMap<String, Claim> {
-        self.lock().clone()
-    }
-
-    /// The same in sentences.
-    pub(crate) fn conditions(&self, present: Sequence) -> Vec<String> {
-        let claims = self.claims();
-        let more = claims.len().saturating_sub(NAMED_MAX);
-        let named = claims.iter().take(NAMED_MAX).map(|(agent, claim)| {
-            let sequence = claim.stored.sequence;
-            let theirs = claim.stored.digest.map(|digest| digest.to_string()).unwrap_or_default();
-            match claim.judgement {
-                Judgement::Other(ours) => format!(
-                    "agent {agent} has other roots stored as bundle {sequence} ({theirs}) than this server published \
-                     ({ours}): was the data directory restored from a backup? The agent gets no leaf until it has this \
-                     server's bundle"
-                ),
-                _ => format!(
-                    "agent {agent} has stored bundle {sequence} ({theirs}), and this server is at {present}: was the data \
-                     directory restored from a backup?"
-                ),
-            }
-        });
-        let rest =
-            (more > 0).then(|| format!("{more} more agents have bundles that this server does not know"));
-        named.chain(rest).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Claim>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-fn judge(stored: Stored, present: &Bundle, history: &BundleHistory) -> Judgement {
-    let ours = match stored.sequence == present.sequence() {
-        true => Some(present.digest()),
-        false => history.get(stored.sequence).map(|kept| kept.bundle.digest()),
-    };
-    match (ours, stored.digest) {
-        (Some(ours), digest) if digest != Some(ours) => Judgement::Other(ours),
-        (None, _) if stored.sequence > present.sequence() => Judgement::Newer,
+/// Above its latest the record published none; below, it has forgotten the oldest, and what it went on above is explained.
+fn judge(stored: Stored, state: &State, ours: impl FnOnce(Sequence) -> Option<BundleDigest>) -> Judgement {
+    if stored.sequence <= state.seen.explained {
+        return Judgement::Known;
+    }
+    if stored.sequence > state.sequence {
+        return Judgement::Newer;
+    }
+    match ours(stored.sequence) {
+        Some(ours) if stored.digest != Some(ours) => Judgement::Other(ours),
         _ => Judgement::Known,
     }
 }
 
+fn digest_of(ca: &Ca, state: &State, sequence: Sequence) -> Option<BundleDigest> {
+    let served = ca.cell.load().bundle().clone();
+    if served.sequence() == sequence {
+        return Some(served.digest());
+    }
+    if let Some(kept) = ca.history.get(sequence) {
+        return Some(kept.bundle.digest());
+    }
+    (sequence == state.sequence).then(|| latest_digest(state)).flatten()
+}
+
+/// The digest of the record's latest bundle.
+pub(crate) fn latest_digest(state: &State) -> Option<BundleDigest> {
+    let roots: Vec<_> = state.bundle().map(|(_, entry)| entry.der.as_bytes()).collect();
+    let bundle = Bundle::from_ders(state.trust_domain.clone(), state.sequence, &roots);
+    bundle.ok().map(|bundle| bundle.digest())
+}
+
+impl Seen {
+    fn note(&self, agent: &str, stored: Stored, state: &State) {
+        let known = state.seen.open.get(agent).is_some_and(|known| known.sequence >= stored.sequence);
+        if known {
+            return;
+        }
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = waiting.get(agent).map(|before| before.sequence);
+        // Of more agents than are kept, the others say so again at their next connection.
+        let fits = before.map_or(waiting.len() < SIGHTINGS_MAX, |before| before < stored.sequence);
+        if !fits {
+            return;
+        }
+        waiting.insert(agent.to_owned(), stored);
+        drop(waiting);
+        self.wake.notify_one();
+    }
+
+    fn take(&self) -> BTreeMap<String, Stored> {
+        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn put_back(&self, agent: String, stored: Stored) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).entry(agent).or_insert(stored);
+        self.wake.notify_one();
+    }
+}
+
+/// Brings what was heard into the record, until it is dropped. What could not be stored is tried again.
+pub(crate) async fn keep(ca: Arc<Ca>) {
+    loop {
+        ca.seen.wake.notified().await;
+        for (agent, stored) in ca.seen.take() {
+            let Stored { sequence, digest } = stored;
+            tracing::error!(
+                agent, %sequence, ours = %ca.driver.state().sequence,
+                "an agent holds a bundle that this server never published: no bundle changes until an operator decides"
+            );
+            let event = Event::BundleSighted { agent: agent.clone(), sequence, digest };
+            if let Err(error) = ca.driver.submit_by(event, "agents").await {
+                tracing::error!(%error, agent, "what an agent holds could not be written down; it is tried again");
+                ca.seen.put_back(agent, stored);
+            }
+        }
+        tokio::time::sleep(ROUND).await;
+    }
+}
+
+/// What agents hold that this record never published, as one sentence with what to do.
+pub(crate) fn sentence(state: &State) -> Option<String> {
+    let (highest, most) = state.seen.highest()?;
+    let digest = |digest: Option<BundleDigest>| match digest {
+        Some(digest) => format!(" (digest {})", digest.short()),
+        None => String::new(),
+    };
+    let named: Vec<_> = state
+        .seen
+        .open
+        .iter()
+        .take(NAMED_MAX)
+        .map(|(agent, seen)| format!("agent {agent} holds bundle {}{}", seen.sequence, digest(seen.digest)))
+        .collect();
+    let others = match state.seen.open.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        others => format!(", and {others} more agents hold others"),
+    };
+    Some(format!(
+        "{}{others}, which this server never published: its latest is bundle {}{}. The data directory was restored from \
+         an older backup; neither bundle nor signer changes until `banyan state continue --above {} --by NAME --reason \
+         TEXT`; or if what the agent says is wrong, `banyan state dismiss {highest} --by NAME --reason TEXT`; first read \
+         `banyan state show`",
+        named.join(", "),
+        state.sequence,
+        digest(latest_digest(state)),
+        most.sequence
+    ))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use host::RealDisk;
     use trust::TrustDomain;
 
     use super::*;
-    use crate::bundles::Kept;
 
-    fn bundle(sequence: u64, name: &str) -> Bundle {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut params = rcgen::CertificateParams::default();
-        params.distinguished_name.push(rcgen::DnType::CommonName, name);
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let der = params.self_signed(&key).unwrap().der().to_vec();
-        let domain = TrustDomain::parse("example.org").unwrap();
-        Bundle::from_ders(domain, Sequence(sequence), &[der]).unwrap()
+    fn state(sequence: u64, explained: u64) -> State {
+        let mut state = State::uninitialised(TrustDomain::parse("example.org").unwrap());
+        state.sequence = Sequence(sequence);
+        state.seen.explained = Sequence(explained);
+        state
     }
 
-    #[tokio::test]
-    async fn what_this_server_did_not_publish_is_told_until_the_agent_has_something_it_did() {
-        let dir = tempfile::tempdir().unwrap();
-        let domain = TrustDomain::parse("example.org").unwrap();
-        let disk = Arc::new(RealDisk);
-        let history = BundleHistory::open(dir.path().to_owned(), disk, &domain).unwrap();
-        let (former, present) = (bundle(2, "former"), bundle(3, "present"));
-        history.keep(Kept { bundle: former.clone(), vouch: None }).await.unwrap();
+    fn digest(text: &str) -> Option<BundleDigest> {
+        Some(BundleDigest::of(text.as_bytes()))
+    }
+
+    #[test]
+    fn only_what_was_never_published_is_unknown() {
+        let judged = |sequence, digest, ours| {
+            judge(Stored { sequence: Sequence(sequence), digest }, &state(5, 2), |_| ours)
+        };
+        let (a, b) = (digest("a"), digest("b"));
+        assert_eq!(judged(5, a, a), Judgement::Known, "equal");
+        assert_eq!(judged(4, a, a), Judgement::Known, "one behind");
+        assert_eq!(judged(0, None, None), Judgement::Known, "holds none yet");
+        assert_eq!(judged(3, a, None), Judgement::Known, "forgotten here");
+        assert_eq!(judged(6, a, None), Judgement::Newer);
+        assert_eq!(judged(6, None, None), Judgement::Newer);
+        assert_eq!(
+            judged(4, b, a),
+            Judgement::Other(BundleDigest::of(b"a")),
+            "a sequence of ours with other roots"
+        );
+        assert_eq!(judged(5, None, a), Judgement::Other(BundleDigest::of(b"a")), "no digest proves nothing");
+        assert_eq!(judged(2, b, a), Judgement::Known, "explained");
+    }
+
+    #[test]
+    fn what_waits_is_bounded_and_a_word_that_is_recorded_waits_no_more() {
         let seen = Seen::default();
-        let note = |stored| seen.note("a", stored, &present, &history);
-        let of = |bundle: &Bundle| Stored::new(bundle.sequence().0, bundle.digest().as_bytes());
-        assert_eq!(note(of(&present)), Judgement::Known);
-        assert_eq!(note(of(&former)), Judgement::Known);
-        assert_eq!(note(Stored::new(1, &[7; 32])), Judgement::Known, "too old to be kept");
-        assert_eq!(note(of(&bundle(3, "twin"))), Judgement::Other(present.digest()));
-        assert_eq!(note(of(&bundle(2, "twin"))), Judgement::Other(former.digest()));
-        assert_eq!(note(Stored::new(3, &[])), Judgement::Other(present.digest()), "no digest proves nothing");
-        assert!(seen.conditions(Sequence(3))[0].contains("agent a has other roots stored as bundle 3"));
-        assert_eq!(note(of(&bundle(4, "next"))), Judgement::Newer);
-        assert!(seen.conditions(Sequence(3))[0].contains("has stored bundle 4"));
-        assert_eq!(note(of(&present)), Judgement::Known);
-        assert!(seen.conditions(Sequence(3)).is_empty());
-    }
-
-    #[tokio::test]
-    async fn claims_are_bounded() {
-        let dir = tempfile::tempdir().unwrap();
-        let domain = TrustDomain::parse("example.org").unwrap();
-        let history = BundleHistory::open(dir.path().to_owned(), Arc::new(RealDisk), &domain).unwrap();
-        let (seen, present) = (Seen::default(), bundle(3, "present"));
-        for number in 0..CLAIMS_MAX + 5 {
-            seen.note(&format!("agent-{number}"), Stored::new(9, &[7; 32]), &present, &history);
+        let stored = |sequence| Stored { sequence: Sequence(sequence), digest: None };
+        for number in 0..=SIGHTINGS_MAX {
+            seen.note(&format!("a{number}"), stored(7), &state(5, 0));
         }
-        assert_eq!(seen.claims().len(), CLAIMS_MAX);
-        assert_eq!(seen.conditions(Sequence(3)).len(), NAMED_MAX + 1);
+        seen.note("a0", stored(9), &state(5, 0));
+        seen.note("a0", stored(8), &state(5, 0));
+        let waiting = seen.take();
+        assert_eq!((waiting.len(), waiting.get("a0")), (SIGHTINGS_MAX, Some(&stored(9))));
+        assert!(seen.take().is_empty());
     }
 }

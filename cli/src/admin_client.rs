@@ -7,6 +7,7 @@ use hyper_util::rt::TokioIo;
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::admin::v1::authority_service_client::AuthorityServiceClient;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
+use proto::banyan::admin::v1::state_service_client::StateServiceClient;
 use proto::banyan::tier::v1::tier_admin_service_client::TierAdminServiceClient;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
@@ -41,6 +42,14 @@ pub async fn rotations(target: &AdminTarget) -> Result<RotationServiceClient<Cha
 /// As [`connect`].
 pub async fn authorities(target: &AdminTarget) -> Result<AuthorityServiceClient<Channel>, Failure> {
     Ok(AuthorityServiceClient::new(open(target).await?))
+}
+
+/// As [`connect`], for a record that is older than the mesh.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn states(target: &AdminTarget) -> Result<StateServiceClient<Channel>, Failure> {
+    Ok(StateServiceClient::new(open(target).await?))
 }
 
 /// As [`connect`], for tiers below.

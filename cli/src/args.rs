@@ -11,6 +11,7 @@ mod ceremony;
 mod clock;
 mod plugin;
 mod rotate;
+mod state;
 mod tier;
 
 pub use authority::{AuthorityAction, AuthorityOptions};
@@ -21,6 +22,7 @@ pub use rotate::{
     JournalAction, JournalOptions, RotateAction, RotateLookOptions, RotateOptions, RotateStartOptions,
     RotateSteerOptions, SubscriberAction, SubscriberOptions,
 };
+pub use state::{StateAction, StateOptions};
 pub use tier::{TierAction, TierOptions};
 
 /// A certificate authority for service meshes whose root can be replaced while everything keeps running.
@@ -55,6 +57,8 @@ pub enum Verb {
     Subscriber(SubscriberOptions),
     /// CAs one tier below, which issue under the root of this one
     Tier(TierOptions),
+    /// A data directory that was restored from an older backup, and the way on
+    State(StateOptions),
     /// What happened to the roots, and on which evidence
     Journal(JournalOptions),
     /// Say that the wall clock is right after it was set
@@ -306,6 +310,9 @@ pub struct ConfigCheckOptions {
     /// Check an agent's configuration, not a server's
     #[arg(long)]
     pub agent: bool,
+    /// Check the form alone, and not what the file names on this machine
+    #[arg(long)]
+    pub offline: bool,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

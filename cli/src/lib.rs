@@ -55,6 +55,7 @@ async fn dispatch(verb: Verb) -> Result<(), Failure> {
         Verb::Rotate(options) => verbs::rotate::run(&options).await,
         Verb::Subscriber(options) => verbs::subscriber::run(&options).await,
         Verb::Tier(options) => verbs::tier::run(&options).await,
+        Verb::State(options) => verbs::state::run(&options).await,
         Verb::Journal(options) => verbs::journal::run(&options).await,
         Verb::Clock(options) => verbs::clock::run(&options).await,
         Verb::Status(options) => verbs::status::run(&options).await,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -23,6 +23,13 @@ pub trait AuthorityPlugin: Send + Sync {
     /// # Errors
     /// Every problem at once; unknown fields are problems.
     fn validate(&self, settings: &toml::Table) -> Result<(), Vec<ConfigProblem>>;
+
+    /// Looks at what the settings name on this machine (files, folders, modules), without opening or changing anything;
+    /// for `banyan config check`. Called with settings that [`validate`](Self::validate) takes; `base` is the directory
+    /// that relative paths are relative to. Files under keys that end in `_file` are looked at by the caller.
+    fn preflight(&self, _settings: &toml::Table, _base: &Path) -> Vec<ConfigProblem> {
+        Vec::new()
+    }
 
     /// Reads the settings and opens an instance. Calls nobody: whether the authority answers is for
     /// [`RootAuthority::check`] to say.
@@ -48,6 +55,11 @@ pub trait KeyBackendPlugin: Send + Sync {
     /// # Errors
     /// Every problem at once; unknown fields are problems.
     fn validate(&self, settings: &toml::Table) -> Result<(), Vec<ConfigProblem>>;
+
+    /// As [`AuthorityPlugin::preflight`].
+    fn preflight(&self, _settings: &toml::Table) -> Vec<ConfigProblem> {
+        Vec::new()
+    }
 
     /// Reads the settings and opens the backend. May take seconds (a passphrase is stretched), so call it where
     /// blocking is allowed.

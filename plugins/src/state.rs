@@ -28,6 +28,15 @@ pub trait AuthorityState: Send + Sync + Debug {
     /// # Errors
     /// When it is not certain that the bytes are durable: the outcome is unknown, read again.
     async fn put(&self, name: &StateName, contents: &[u8]) -> Result<(), StateError>;
+
+    /// Whether everything that was ever put is still there.
+    ///
+    /// # Errors
+    /// What is gone, and what to do. [`get`](Self::get) and [`put`](Self::put) fail then too: what was lost is never taken
+    /// for what never was.
+    async fn check(&self) -> Result<(), StateError> {
+        Ok(())
+    }
 }
 
 /// Why state could not be read or stored.

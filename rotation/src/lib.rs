@@ -41,6 +41,6 @@ pub use policy::Policy;
 pub use refusal::Refusal;
 pub use roots::{IssuerEntry, IssuerRenewal, RootEntry, RootState};
 pub use segments::{Contents, Segment, SegmentState};
-pub use sightings::{DISMISSED_MAX, SIGHTINGS_MAX, Sighting, Sightings};
+pub use sightings::{DISMISSED_MAX, LOST_REPLICA, SIGHTINGS_MAX, Sighting, Sightings};
 pub use state::{Founding, FoundingStep, Phase, Signer, State, Steady};
 pub use step::{Transition, step};

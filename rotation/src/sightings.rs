@@ -17,6 +17,9 @@ pub const SIGHTINGS_MAX: usize = 64;
 /// Agents whose word counts no more.
 pub const DISMISSED_MAX: usize = 256;
 
+/// Names the owner of rows that were lost with a newer record.
+pub const LOST_REPLICA: &str = "lost";
+
 /// What agents hold that this record never published.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Sightings {

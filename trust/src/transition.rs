@@ -113,6 +113,11 @@ fn bundle(bytes: &[u8]) -> Option<((Sequence, BundleDigest), &[u8])> {
 }
 
 impl Transition {
+    /// Digest of the bundle that the statement begins with; `None` if it cannot be read. Nothing is believed yet.
+    pub fn begins_with(&self) -> Option<BundleDigest> {
+        Statement::decode(&self.statement).map(|statement| statement.before.1)
+    }
+
     /// Judges whether this leads from the bundle that is held to `after`.
     ///
     /// The same roots may stand under several sequences, as after a rotation that was given up: what counts is that the

@@ -50,18 +50,30 @@ struct IssuerKey {
 
 /// Why a key set file was not taken. The last good set, if there is one, stays in force.
 #[derive(Debug, thiserror::Error)]
-#[error("the key set {} was not taken: {fault}; the last good one stays in force", path.display())]
+#[error("the key set {} of token issuer {issuer} was not taken: {fault}; {}", path.display(), consequence(*in_force))]
 pub struct KeySetRefused {
     path: PathBuf,
+    issuer: String,
+    /// Whether a set was taken before.
+    in_force: bool,
     #[source]
     fault: KeySetFault,
+}
+
+/// What goes on meanwhile, and what to do.
+const fn consequence(in_force: bool) -> &'static str {
+    if in_force {
+        "the keys that were read before stay in force; mend the file, it is read again every few seconds"
+    } else {
+        "none was read before, so every token of this issuer is refused; mend the file, it is read again every few seconds"
+    }
 }
 
 /// What is wrong with a key set file.
 #[derive(Debug, thiserror::Error)]
 pub enum KeySetFault {
     /// It can not be read.
-    #[error("it can not be read: {0}")]
+    #[error("it cannot be read: {0}")]
     Unreadable(#[from] std::io::Error),
     /// It is larger than [`KEY_SET_LEN_MAX`] or has more than [`KEYS_MAX`] keys.
     #[error("it is larger than 262144 bytes or has more than 64 keys")]
@@ -86,8 +98,10 @@ impl KeySetFile {
     }
 
     /// Takes the file's present content, `read` by the caller; says whether the keys changed.
-    pub(super) fn take(&self, read: std::io::Result<Vec<u8>>) -> Result<bool, KeySetRefused> {
-        let refused = |fault| KeySetRefused { path: self.path.clone(), fault };
+    pub(super) fn take(&self, issuer: &str, read: std::io::Result<Vec<u8>>) -> Result<bool, KeySetRefused> {
+        let in_force = self.present.load().is_some();
+        let refused =
+            |fault| KeySetRefused { path: self.path.clone(), issuer: issuer.to_owned(), in_force, fault };
         let bytes = read.map_err(|error| refused(error.into()))?;
         let digest = sha256(&bytes);
         if self.present.load().as_ref().is_some_and(|present| present.digest == digest) {
@@ -120,6 +134,14 @@ impl KeySet {
         };
         self.keys.iter().filter(fits).map(|key| &key.key)
     }
+}
+
+/// Whether the content of a file would be taken.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn check(bytes: &[u8]) -> Result<(), KeySetFault> {
+    parse(bytes).map(drop)
 }
 
 fn parse(bytes: &[u8]) -> Result<Vec<IssuerKey>, KeySetFault> {

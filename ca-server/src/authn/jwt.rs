@@ -98,7 +98,7 @@ impl JwtVerifier {
     pub fn reload(&self, read: impl Fn(&std::path::Path) -> std::io::Result<Vec<u8>>) -> Vec<KeySetRefused> {
         let mut refused = Vec::new();
         for issuer in &self.issuers {
-            match issuer.keys.take(read(issuer.keys.path())) {
+            match issuer.keys.take(&issuer.issuer, read(issuer.keys.path())) {
                 Ok(true) => tracing::info!(issuer = issuer.issuer, "token issuer's key set taken"),
                 Ok(false) => {}
                 Err(error) => refused.push(error),

@@ -17,6 +17,7 @@ use trust::{Bundle, SpiffeId};
 use super::authority_health::{self, AuthorityTroubles};
 use super::ca_keys::CaKeys;
 use super::evidence::{self, EvidenceReader};
+use super::footing::Footing;
 use super::instances::Authorities;
 use super::keeper::{self, Keeper, Own, Under};
 use super::layout::Layout;
@@ -33,12 +34,13 @@ use crate::authz::Authorizer;
 use crate::bundles::{BundleHistory, Kept};
 use crate::ca::Ca;
 use crate::config::{AboveMax, Config};
+use crate::findings::Findings;
 use crate::levels::Levels;
 use crate::metered::AuthorityCalls;
 use crate::metrics::Metrics;
 use crate::registry::AgentRegistry;
 use crate::reissue::Reissue;
-use crate::seen::Seen;
+use crate::seen::{self, Seen};
 use crate::sessions::Sessions;
 use crate::tier::{Above, Below, follower};
 use crate::transport::tls::TlsState;
@@ -154,8 +156,13 @@ pub(super) async fn assemble(
         let follow = follower::follow(Arc::clone(&ca), name.clone(), upper.clone());
         served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(follow));
     }
+    let sightings = seen::keep(Arc::clone(&ca));
+    served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(sightings));
     let reissue = Reissue::new(Arc::clone(&ca), config.rotation().reissue_per_second()).run();
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(reissue));
+    let looked = Footing::of(layout, ca.ledger.segment().as_str());
+    let footing =
+        looked.map_err(|source| BootError::DataDir { path: config.data_dir().to_owned(), source })?;
     let keeper = Keeper {
         ca: Arc::clone(&ca),
         driver: driver.clone(),
@@ -171,6 +178,7 @@ pub(super) async fn assemble(
         rotation: config.rotation().clone(),
         authority: config.root().authority().to_owned(),
         own: Own { validity, under },
+        footing: Arc::new(footing),
         to_seal: Some(state.generation),
         ticks: 0,
         compaction: None,
@@ -261,6 +269,7 @@ fn ca(
         bundles,
         authorities,
         authority_troubles,
+        findings: Findings::default(),
         below,
         above,
         id,

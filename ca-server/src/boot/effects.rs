@@ -242,7 +242,7 @@ impl CaEffects {
         let roots: Vec<_> = state.bundle().map(|(_, entry)| entry.der.as_bytes()).collect();
         let bundle = Bundle::from_ders(self.trust_domain.clone(), sequence, &roots);
         let bundle = bundle.map_err(|error| refused(&error.to_string()))?;
-        let before = sequence.0.checked_sub(1).and_then(|former| self.bundles.get(Sequence(former)));
+        let before = self.bundles.before(sequence);
         let vouch = match &before {
             // The first of all, or the first that is known.
             None => None,

@@ -42,6 +42,17 @@ pub enum BootError {
     /// Others can read the data directory.
     #[error(transparent)]
     Permissions(#[from] LoosePermissions),
+    /// Others can read or change files in the data directory.
+    #[error(
+        "files in the data directory are not private, and may have been read or changed:\n  {}\nif nobody else had reason \
+         to touch them, `chmod -R go= {}` closes all of them", lines(loose), directory.display()
+    )]
+    Loose {
+        /// The data directory.
+        directory: PathBuf,
+        /// Each file.
+        loose: Vec<LoosePermissions>,
+    },
     /// Another process uses the data directory.
     #[error(transparent)]
     Locked(#[from] DirLockError),
@@ -121,6 +132,16 @@ pub enum BootError {
     /// A step of the start broke off.
     #[error("a step of the start broke off: {0}; this is a fault to report")]
     BrokeOff(String),
+}
+
+/// The first few, one line each.
+fn lines(loose: &[LoosePermissions]) -> String {
+    const SHOWN: usize = 10;
+    let mut lines: Vec<_> = loose.iter().take(SHOWN).map(ToString::to_string).collect();
+    if loose.len() > SHOWN {
+        lines.push(format!("and {} more", loose.len() - SHOWN));
+    }
+    lines.join("\n  ")
 }
 
 fn list(problems: &[ProfileProblem]) -> String {

@@ -1,6 +1,6 @@
 //! The plugins of this program, and the instances that the configuration asks for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,7 +17,8 @@ use plugin_step_ca::StepCaPlugin;
 use plugin_vault::VaultPlugin;
 use plugins::memory::MemoryKeysPlugin;
 use plugins::{
-    AuthorityDeps, ConfigProblem, KeyBackend, KeyBackendPlugin as _, Registry, RegistryError, RootAuthority,
+    AuthorityDeps, AuthorityState, ConfigProblem, KeyBackend, KeyBackendPlugin as _, Registry, RegistryError,
+    RootAuthority,
 };
 use trust::Clock;
 
@@ -102,6 +103,8 @@ pub(super) struct Opener<'c> {
     pub(super) deps: &'c HostDeps,
     pub(super) keys: &'c Arc<dyn KeyBackend>,
     pub(super) calls: &'c AuthorityCalls,
+    /// Authorities that roots of the record come from.
+    pub(super) in_use: &'c BTreeSet<String>,
 }
 
 impl Opener<'_> {
@@ -117,8 +120,9 @@ impl Opener<'_> {
     async fn open(&self, authority: &AuthorityConfig) -> Result<Arc<dyn RootAuthority>, BootError> {
         let name = authority.name();
         let directory = self.layout.authorities().join(name);
-        let state = FileState::open(directory.clone(), Arc::clone(&self.deps.disk))
-            .map_err(|source| BootError::DataDir { path: directory, source })?;
+        let state =
+            FileState::open(directory.clone(), Arc::clone(&self.deps.disk), self.in_use.contains(name))
+                .map_err(|source| BootError::DataDir { path: directory, source })?;
         let keys = match authority.keys() {
             None => Arc::clone(self.keys),
             Some(own) => {
@@ -127,12 +131,15 @@ impl Opener<'_> {
             }
         };
         let clocks = (Arc::clone(&self.deps.clock), Arc::clone(&self.deps.randomness));
-        let deps = AuthorityDeps::new(self.config.trust_domain().clone(), (keys, Arc::new(state)), clocks)
+        let state: Arc<dyn AuthorityState> = Arc::new(state);
+        let book = Arc::clone(&state);
+        let deps = AuthorityDeps::new(self.config.trust_domain().clone(), (keys, state), clocks)
             .named(name)
             .at(self.config.directory());
         let opened = self.registry.open_authority(authority.plugin(), authority.settings(), deps);
         let opened = opened.map_err(|error| plugin_problem(&format!("authority.{name}"), error))?;
-        Ok(Arc::new(Metered::new(name, opened, self.calls.clone(), Arc::clone(&self.deps.clock))))
+        let metered = Metered::new(name, opened, self.calls.clone(), Arc::clone(&self.deps.clock));
+        Ok(Arc::new(metered.over(book)))
     }
 }
 
@@ -156,13 +163,19 @@ impl Opener<'_> {
     }
 }
 
-/// Checks the settings of plugins without opening them.
-pub(super) fn plugin_problems(config: &Config, embedding: &dyn Embedding) -> Vec<ConfigProblem> {
+/// The plugins of this program, to be asked whether settings are in order, and not to be opened.
+pub(super) fn known(config: &Config, embedding: &dyn Embedding) -> Registry {
     let mut registry = Registry::new();
     built_in(&mut registry, config, Arc::new(SystemClock));
-    // Only asked whether settings are in order, so the directory does not matter.
+    // Nothing is opened, so the directory does not matter.
     registry.add_key_backend(file_keys(PathBuf::new(), &HostDeps::system()));
     embedding.plugins(&mut registry);
+    registry
+}
+
+/// Checks the settings of plugins without opening them.
+pub(super) fn plugin_problems(config: &Config, embedding: &dyn Embedding) -> Vec<ConfigProblem> {
+    let registry = known(config, embedding);
     let keys = match config.keys() {
         KeysConfig::Plugin(own) => told("keys", "backend", checked_keys(own, &registry)),
         KeysConfig::File { .. } | KeysConfig::Memory => Vec::new(),

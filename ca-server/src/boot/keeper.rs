@@ -20,6 +20,7 @@ use trust::{
 };
 
 use super::ca_keys::CaKeys;
+use super::footing::Footing;
 use super::listen::Readiness;
 use super::own_leaf;
 use super::snapshots::Snapshots;
@@ -28,12 +29,13 @@ use crate::authn::jwt::JwtVerifier;
 use crate::bundles::Voice;
 use crate::ca::Ca;
 use crate::config::RotationConfig;
+use crate::findings::Look;
 use crate::levels::Level;
 use crate::transport::tls::TlsState;
 
 /// How often levels are tested.
 const TICK: Duration = Duration::from_secs(1);
-/// How often key sets of token issuers are read again, the ledger compacted, and failed steps tried again; in ticks.
+/// How often key sets of token issuers are read again and files looked at, the ledger compacted, and failed steps tried again; in ticks.
 const KEY_SETS_EVERY: u64 = 5;
 const COMPACT_EVERY: u64 = 3_600;
 const RETRY_EVERY: u64 = 10;
@@ -58,6 +60,8 @@ pub(super) struct Keeper {
     pub(super) authority: String,
     /// The leaf being served.
     pub(super) own: Own,
+    /// The files that this server stands on.
+    pub(super) footing: Arc<Footing>,
     /// Snapshots older than this generation must be gone before the segment counts as sealed at it.
     pub(super) to_seal: Option<Generation>,
     pub(super) ticks: u64,
@@ -181,6 +185,8 @@ impl Keeper {
         }
         if key_sets {
             self.read_key_sets().await;
+            self.look_at_files().await;
+            self.mend_registry().await;
         }
         if compact {
             self.compact();
@@ -331,8 +337,22 @@ impl Keeper {
     pub(super) async fn read_key_sets(&self) {
         let jwt = Arc::clone(&self.jwt);
         let read = tokio::task::spawn_blocking(move || jwt.reload(|path| std::fs::read(path))).await;
-        for refused in read.unwrap_or_default() {
-            tracing::warn!(error = %refused, "key set not taken");
+        let refused = read.unwrap_or_default().iter().map(ToString::to_string).collect();
+        self.ca.findings.set(Look::KeySets, refused);
+    }
+
+    /// Looks whether the files that this server stands on are still there.
+    async fn look_at_files(&self) {
+        let footing = Arc::clone(&self.footing);
+        let Ok(missing) = tokio::task::spawn_blocking(move || footing.look()).await else { return };
+        self.ca.findings.set(Look::Ground, missing.ground);
+        self.ca.findings.set(Look::Files, missing.files);
+    }
+
+    /// A registry that could not be written is opened again as soon as it can be.
+    async fn mend_registry(&self) {
+        if self.ca.registry.is_broken() && self.ca.registry.reopen().await {
+            tracing::info!("the registry can be written again");
         }
     }
 
@@ -392,6 +412,10 @@ pub(super) fn horizon_due(
 /// The root that signs, if nothing is under way and it is as old as this.
 fn root_due(state: &State, age: Duration, now: Timestamp) -> Option<trust::RootId> {
     let Phase::Steady(_) = &state.phase else { return None };
+    if state.seen.highest().is_some() {
+        // It would be refused until an operator has decided.
+        return None;
+    }
     let root = state.signer()?.root;
     let certificate = Certificate::parse(state.roots.get(&root)?.der.as_bytes()).ok()?;
     (now.since(certificate.validity().not_before()) >= age).then_some(root)

@@ -14,7 +14,7 @@
 
 use std::path::{Path, PathBuf};
 
-use host::{DirLock, Disk, check_private};
+use host::{DirLock, Disk, LoosePermissions, check_private};
 
 use super::BootError;
 
@@ -37,7 +37,11 @@ impl Layout {
         disk.create_dir_all(root, DIR_MODE).map_err(failed)?;
         check_private(root)?;
         let lock = DirLock::acquire(root)?;
-        Ok(Self { root: root.to_owned(), lock })
+        let loose = loose_below(root);
+        match loose.is_empty() {
+            true => Ok(Self { root: root.to_owned(), lock }),
+            false => Err(BootError::Loose { directory: root.to_owned(), loose }),
+        }
     }
 
     /// Whether no server ever started here.
@@ -105,6 +109,34 @@ impl Layout {
     }
 }
 
+/// Everything below a directory that others could read or change, or that is not this user's.
+pub(super) fn loose_below(directory: &Path) -> Vec<LoosePermissions> {
+    let unreadable = |source| LoosePermissions::Unreadable { path: directory.to_owned(), source };
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) => return vec![unreadable(error)],
+    };
+    let mut loose = Vec::new();
+    for entry in entries {
+        let found = entry.and_then(|entry| entry.file_type().map(|kind| (entry.path(), kind)));
+        let (path, kind) = match found {
+            Ok(found) => found,
+            Err(error) => {
+                loose.push(unreadable(error));
+                continue;
+            }
+        };
+        // Sockets are made anew at each start. Where a link leads, the check follows.
+        if kind.is_file() || kind.is_dir() || kind.is_symlink() {
+            loose.extend(check_private(&path).err());
+        }
+        if kind.is_dir() {
+            loose.extend(loose_below(&path));
+        }
+    }
+    loose
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
@@ -133,6 +165,33 @@ mod tests {
         assert!(said.contains("restore"), "{said}");
         std::fs::write(layout.record(), b"").unwrap();
         assert!(!layout.is_fresh().unwrap());
+    }
+
+    #[test]
+    fn every_file_below_that_others_can_read_is_named_with_the_command_that_helps() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("data");
+        let layout = Layout::claim(&RealDisk, &root).unwrap();
+        let private = |path: &Path, mode| {
+            std::fs::write(path, b"x").unwrap();
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        RealDisk.create_dir_all(&layout.bundles(), 0o700).unwrap();
+        RealDisk.create_dir_all(&layout.ledger().join("seg"), 0o700).unwrap();
+        private(&layout.record(), 0o666);
+        private(&layout.registry(), 0o640);
+        private(&layout.bundles().join("0000000001.json"), 0o644);
+        private(&layout.ledger().join("seg/00000001.log"), 0o604);
+        private(&layout.requests(), 0o600);
+        drop(layout);
+        let said = Layout::claim(&RealDisk, &root).unwrap_err().to_string();
+        for named in
+            ["record.redb", "registry.redb", "0000000001.json", "00000001.log", "mode 0666", "chmod 0600"]
+        {
+            assert!(said.contains(named), "{named} is missing in {said}");
+        }
+        assert!(said.contains(&format!("chmod -R go= {}", root.display())), "{said}");
+        assert!(!said.contains("requests"), "{said}");
     }
 
     #[test]

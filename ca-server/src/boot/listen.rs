@@ -7,6 +7,7 @@ use std::sync::Arc;
 use proto::banyan::admin::v1::admin_service_server::AdminServiceServer;
 use proto::banyan::admin::v1::authority_service_server::AuthorityServiceServer;
 use proto::banyan::admin::v1::rotation_service_server::RotationServiceServer;
+use proto::banyan::admin::v1::state_service_server::StateServiceServer;
 use proto::banyan::agent::v1::agent_service_server::AgentServiceServer;
 use proto::banyan::tier::v1::tier_admin_service_server::TierAdminServiceServer;
 use proto::banyan::tier::v1::tier_service_server::TierServiceServer;
@@ -27,6 +28,7 @@ use crate::service::agent::Agents;
 use crate::service::authority::AuthorityLooks;
 use crate::service::istio::IstioCertificates;
 use crate::service::rotation::{Defaults, Rotations};
+use crate::service::state::States;
 use crate::service::tier::{TierAdmin, Tiers};
 use crate::transport::accept::{self, Stop};
 use crate::transport::grpc::GrpcPort;
@@ -101,7 +103,9 @@ impl Sockets {
             let authorities = AuthorityLooks::new(Arc::clone(ca), operators.clone(), preferred);
             let authorities = AuthorityServiceServer::new(authorities);
             let tiers = TierAdminServiceServer::new(TierAdmin::new(Arc::clone(ca), operators.clone()));
+            let states = StateServiceServer::new(States::new(Arc::clone(ca), operators.clone()));
             routes
+                .add_service(states.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(tiers.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(admin.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(rotations.max_decoding_message_size(MESSAGE_BYTES_MAX))
@@ -187,6 +191,7 @@ impl Readiness {
             AdminServiceServer::<Admin>::NAME,
             RotationServiceServer::<Rotations>::NAME,
             AuthorityServiceServer::<AuthorityLooks>::NAME,
+            StateServiceServer::<States>::NAME,
             TierServiceServer::<Tiers>::NAME,
             TierAdminServiceServer::<TierAdmin>::NAME,
         ] {

@@ -14,12 +14,14 @@ mod effects;
 mod embedding;
 mod error;
 mod evidence;
+mod footing;
 mod instances;
 mod keeper;
 mod layout;
 mod listen;
 mod open;
 mod own_leaf;
+mod preflight;
 mod running;
 mod snapshots;
 mod tickets;
@@ -78,6 +80,17 @@ impl Server {
     /// Every problem at once.
     pub fn check(config: &Config) -> Result<(), Problems> {
         Problems::unless_empty(instances::plugin_problems(config, &()))
+    }
+
+    /// Looks at what a server of this configuration would find on this machine: files, folders, permissions, modules and
+    /// ports. Makes and changes nothing.
+    ///
+    /// # Errors
+    /// Every problem at once, those of [`check`](Self::check) too.
+    pub fn inspect(config: &Config) -> Result<(), Problems> {
+        let mut problems = instances::plugin_problems(config, &());
+        problems.extend(preflight::problems(config, &instances::known(config, &())));
+        Problems::unless_empty(problems)
     }
 
     /// Starts a server; when it answers, requests are served.

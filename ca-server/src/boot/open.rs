@@ -1,11 +1,12 @@
 //! The first steps of a start: keys, authorities, the record and its driver, the first root.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use issuance::SnapshotCell;
 use plugins::KeyBackend;
-use rotation::{AuthorityName, Event, Phase, Policy, RequestId, State};
+use rotation::{AuthorityName, Event, Phase, Policy, RequestId, RootState, State};
 use rotation_driver::{DriverHandle, DriverParts, DriverTask, EffectError, RecordStore, RedbStore, Trouble};
 use trust::randomness::random_bytes;
 
@@ -51,7 +52,9 @@ pub(super) async fn ground(
     let registry = Arc::new(instances::registry(config, layout, deps, embedding));
     let keys = instances::keys(config, Arc::clone(&registry)).await?;
     let calls = AuthorityCalls::default();
-    let opener = Opener { config, registry: &registry, layout, deps, keys: &keys, calls: &calls };
+    let in_use = in_use(store.as_ref()).await;
+    let opener =
+        Opener { config, registry: &registry, layout, deps, keys: &keys, calls: &calls, in_use: &in_use };
     let authorities = opener.all().await?;
     let cell = Arc::new(OnceLock::new());
     let (bundles, voice) = (bundles(config, layout, deps).await?, Arc::<Voice>::default());
@@ -59,6 +62,15 @@ pub(super) async fn ground(
     let started = driver(config, (layout, deps), store, (&keys, authorities.clone()), served).await?;
     let (driver, task) = started;
     Ok(Ground { guard, authorities, keys, calls, driver, task, cell, bundles, voice })
+}
+
+/// The authorities that roots of the record come from: what they keep must be there. Of a record that cannot be read the
+/// driver says so.
+async fn in_use(store: &dyn RecordStore) -> BTreeSet<String> {
+    let Ok(Some(stored)) = store.load().await else { return BTreeSet::new() };
+    let Ok(state) = rotation::record::decode(&stored.record) else { return BTreeSet::new() };
+    let in_use = state.roots.values().filter(|entry| entry.state != RootState::Retired);
+    in_use.map(|entry| entry.authority.to_string()).collect()
 }
 
 /// Opens the record, or makes it at the first start; nothing else may be made before it.

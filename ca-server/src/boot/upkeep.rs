@@ -132,7 +132,9 @@ impl Upkeep {
     async fn follow(&self, root: RootId, name: &str) -> Result<(), String> {
         let request_id = rotation::RequestId::parse(&format!("notice-{}", root.short()));
         let request_id = request_id.map_err(|error| error.to_string())?;
-        if self.driver.state().done.contains(&request_id) {
+        let state = self.driver.state();
+        // While agents hold what this record never published it would be refused, until an operator has decided.
+        if state.done.contains(&request_id) || state.seen.highest().is_some() {
             return Ok(());
         }
         let authority = AuthorityName::parse(name).map_err(|error| error.to_string())?;

@@ -2,8 +2,8 @@
 //! bundle without a leaf.
 //!
 //! All of it is in memory and in `registry.redb`; a change is durable before anybody sees it. One writer at a time,
-//! off the async threads. After a failed write nothing more is written until a restart has read the file again: what
-//! is on the disk is unknown then.
+//! off the async threads. After a failed write nothing more is written until the file has been opened and read again: what
+//! is on the disk is unknown then. The keeper tries that every few seconds.
 
 mod ports;
 mod rows;
@@ -15,7 +15,7 @@ mod vouched;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
@@ -43,11 +43,11 @@ const FORGET_TOKENS_AFTER: Duration = Duration::from_secs(86_400);
 pub(crate) struct AgentRegistry(Arc<Inner>);
 
 struct Inner {
-    database: Database,
+    path: PathBuf,
     /// Locked for map work only.
     tables: RwLock<Tables>,
-    /// Held by the one writer while it writes, on a thread that may block.
-    writer: Mutex<()>,
+    /// Held by the one writer while it writes, on a thread that may block; `None` while the file cannot be opened again.
+    database: Mutex<Option<Database>>,
     broken: AtomicBool,
 }
 
@@ -86,7 +86,7 @@ pub(crate) enum RegistryError {
     Full(&'static str),
     /// A write failed, now or before.
     #[error(
-        "the registry cannot be written; its log line says why: check the disk, then restart this server"
+        "the registry cannot be written: free space on the disk of the CA, or see its log; it is tried again every few seconds"
     )]
     Broken,
 }
@@ -97,7 +97,7 @@ impl AgentRegistry {
     /// # Errors
     /// When it is missing, for its bans and tokens would be forgotten; and when it cannot be read.
     pub(crate) fn open(path: &Path) -> Result<Self, RegistryUnreadable> {
-        Ok(Self::with(store::open(path)?))
+        Ok(Self::with(path, store::open(path)?))
     }
 
     /// Makes the file for a CA that never had one; a file that exists is left alone.
@@ -108,11 +108,11 @@ impl AgentRegistry {
         store::create_if_missing(disk, path)
     }
 
-    fn with((database, tables): (Database, Tables)) -> Self {
+    fn with(path: &Path, (database, tables): (Database, Tables)) -> Self {
         Self(Arc::new(Inner {
-            database,
+            path: path.to_owned(),
             tables: RwLock::new(tables),
-            writer: Mutex::new(()),
+            database: Mutex::new(Some(database)),
             broken: AtomicBool::new(false),
         }))
     }
@@ -134,9 +134,15 @@ impl AgentRegistry {
         names
     }
 
-    /// Whether a write failed, so that no agent can join until a restart.
+    /// Whether a write failed, so that no agent can join until the file was opened again.
     pub(crate) fn is_broken(&self) -> bool {
         self.0.broken.load(Ordering::Acquire)
+    }
+
+    /// Opens the file again after a failed write, and reads all of it; says whether it can be written now.
+    pub(crate) async fn reopen(&self) -> bool {
+        let inner = Arc::clone(&self.0);
+        tokio::task::spawn_blocking(move || inner.reopen()).await.unwrap_or(false)
     }
 
     /// Stores a new token, and forgets old ones.
@@ -213,18 +219,42 @@ impl Inner {
         &self,
         decide: impl FnOnce(&Tables) -> Result<(Change, T), RegistryError>,
     ) -> Result<T, RegistryError> {
-        let _turn = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.broken.load(Ordering::Acquire) {
+        let database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(database) = database.as_ref().filter(|_| !self.broken.load(Ordering::Acquire)) else {
             return Err(RegistryError::Broken);
-        }
+        };
         let (change, answer) = decide(&self.tables.read().unwrap_or_else(PoisonError::into_inner))?;
-        if let Err(error) = store::write(&self.database, &change) {
+        if let Err(error) = store::write(database, &change) {
             self.broken.store(true, Ordering::Release);
-            tracing::error!(%error, "the registry could not be written; no agent can join until a restart");
+            tracing::error!(%error, "the registry could not be written; no agent can join until it can");
             return Err(RegistryError::Broken);
         }
         self.tables.write().unwrap_or_else(PoisonError::into_inner).apply(change);
         Ok(answer)
+    }
+
+    /// What is on the disk counts, and not what is in memory: the write that failed may have been stored.
+    fn reopen(&self) -> bool {
+        let mut database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        // The file is locked by whoever has it open.
+        drop(database.take());
+        let opened =
+            store::open(&self.path).map_err(|error| error.to_string()).and_then(|(opened, tables)| {
+                store::write(&opened, &Change::default()).map_err(|error| error.to_string())?;
+                Ok((opened, tables))
+            });
+        match opened {
+            Ok((opened, tables)) => {
+                *database = Some(opened);
+                *self.tables.write().unwrap_or_else(PoisonError::into_inner) = tables;
+                self.broken.store(false, Ordering::Release);
+                true
+            }
+            Err(error) => {
+                tracing::debug!(error, "the registry cannot be opened again yet");
+                false
+            }
+        }
     }
 }
 
@@ -357,6 +387,31 @@ mod tests {
         assert!(AgentRegistry::open(&path).is_err(), "an agent under another name");
         std::fs::write(&path, &good).unwrap();
         assert!(AgentRegistry::open(&path).unwrap().token(&[7; 32]).is_some());
+    }
+
+    #[tokio::test]
+    async fn after_a_failed_write_the_file_counts_and_it_is_written_again_without_a_restart() {
+        let (_dir, registry) = with_token().await;
+        registry.0.broken.store(true, Ordering::Release);
+        assert_eq!(registry.redeem([7; 32], key("a"), NOW).await, Err(RegistryError::Broken));
+        registry.0.tables.write().unwrap().agents.clear();
+        assert!(registry.reopen().await && !registry.is_broken());
+        registry.redeem([7; 32], key("a"), NOW).await.unwrap();
+        assert_eq!(registry.agent("node-1").unwrap().spki, key("a"));
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_cannot_be_opened_again_stays_broken_and_answers_from_memory() {
+        let (dir, registry) = with_token().await;
+        let path = dir.path().join("registry.redb");
+        registry.0.broken.store(true, Ordering::Release);
+        std::fs::rename(&path, dir.path().join("away")).unwrap();
+        assert!(!registry.reopen().await && registry.is_broken());
+        assert!(registry.token(&[7; 32]).is_some());
+        assert_eq!(registry.redeem([7; 32], key("a"), NOW).await, Err(RegistryError::Broken));
+        std::fs::rename(dir.path().join("away"), &path).unwrap();
+        assert!(registry.reopen().await);
+        registry.redeem([7; 32], key("a"), NOW).await.unwrap();
     }
 
     #[tokio::test]

@@ -60,8 +60,7 @@ impl Agents {
                         this server";
             return Err(Refusal::new(Reason::BundleNotStored, text));
         }
-        if let Judgement::Other(ours) = self.ca.seen.note(agent, stored, snapshot.bundle(), &self.ca.history)
-        {
+        if let Judgement::Other(ours) = self.ca.hear(agent, stored) {
             let sequence = stored.sequence;
             let text = format!(
                 "the agent has other roots stored as bundle {sequence} than this server published ({ours}): the server's \

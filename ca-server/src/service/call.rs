@@ -73,6 +73,10 @@ impl Call {
         request: &AuthorizedRequest,
         snapshot: CountedSnapshot,
     ) -> Result<IssuedLeaf, Refusal> {
+        if self.ca.findings.no_ground() {
+            let text = "this CA cannot keep what it issues: its operator must look at `banyan status`";
+            return Err(Refusal::new(Reason::LedgerStopped, text));
+        }
         let leaf = self.ca.issuer.issue(request, snapshot).await.map_err(logged)?;
         let took = self.ca.clock.uptime().saturating_sub(self.began);
         let lifetime = leaf.lifetime();

@@ -10,6 +10,7 @@ mod call;
 mod clock;
 pub(crate) mod istio;
 pub(crate) mod rotation;
+pub(crate) mod state;
 mod subscribers;
 pub(crate) mod tier;
 mod uplink;

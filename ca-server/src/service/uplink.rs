@@ -28,7 +28,7 @@ use super::call::Call;
 use super::wire;
 use crate::ca::Ca;
 use crate::refusal::{Reason, Refusal, echoed};
-use crate::seen::{Judgement, Stored};
+use crate::seen::Stored;
 use crate::sessions::OpenSession;
 
 /// How long an agent waits before it connects again after a goodbye, in milliseconds: long enough for a restart to
@@ -174,17 +174,8 @@ impl Uplink {
     fn hello(&mut self, hello: &Hello) {
         let (now, build) = (self.ca.clock.now(), echoed(&hello.build));
         let highest = Sequence(hello.highest_sequence);
-        let present = self.bundles.borrow().clone();
-        let stored = Stored::new(hello.highest_sequence, &hello.highest_digest);
-        let unknown = highest > Sequence(0)
-            && self.ca.seen.note(&self.agent, stored, &present, &self.ca.history) != Judgement::Known;
-        let present = present.sequence();
-        if unknown {
-            tracing::error!(
-                agent = self.agent, seen = %highest, ours = %present,
-                "an agent has a bundle that this server does not know: was the data directory restored from a backup?"
-            );
-        }
+        let present = self.bundles.borrow().sequence();
+        self.ca.hear(&self.agent, Stored::new(hello.highest_sequence, &hello.highest_digest));
         tracing::info!(agent = self.agent, build, held = hello.held_serials.len(), "agent connected");
         self.session.note(now, |session| {
             session.build = build;
@@ -227,7 +218,7 @@ impl Uplink {
                 continue;
             };
             if applied > present {
-                tracing::warn!(agent = self.agent, %serial, %applied, "an agent acknowledges a bundle of the future");
+                self.ca.hear(&self.agent, Stored::new(row.sequence, &[]));
                 continue;
             }
             newest = newest.max(applied);

@@ -24,7 +24,7 @@ fn check(options: &ConfigCheckOptions) -> Result<(), Failure> {
     let outcome = if options.agent {
         agent::AgentConfig::read(file).map(drop).map_err(|error| error.to_string())
     } else {
-        check_server(file)
+        check_server(file, options.offline)
     };
     if options.json {
         let problems: Vec<_> = outcome.as_ref().err().map(|text| text.lines().collect()).unwrap_or_default();
@@ -37,10 +37,12 @@ fn check(options: &ConfigCheckOptions) -> Result<(), Failure> {
     }
 }
 
-/// The file, and what it says to plugins.
-fn check_server(file: &Path) -> Result<(), String> {
+/// The file, what it says to plugins, and unless `offline` what it names on this machine.
+fn check_server(file: &Path, offline: bool) -> Result<(), String> {
     let config = ca_server::Config::load(file).map_err(|error| error.to_string())?;
-    ca_server::Server::check(&config).map_err(|error| error.to_string())
+    let checked =
+        if offline { ca_server::Server::check(&config) } else { ca_server::Server::inspect(&config) };
+    checked.map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -54,9 +56,23 @@ mod tests {
         let text = "trust_domain = \"example.org\"\ndata_dir = \"ca\"\n[keys]\npassphrase_env = \"P\"\n\
                     [authority.main]\nplugin = \"self-signed\"\n";
         std::fs::write(&file, text).unwrap();
-        assert_eq!(check_server(&file), Ok(()));
+        assert_eq!(check_server(&file, true), Ok(()));
         std::fs::write(&file, format!("{text}colour = 1\n")).unwrap();
-        let problems = check_server(&file).unwrap_err();
+        let problems = check_server(&file, true).unwrap_err();
         assert!(problems.contains("authority.main.colour"), "{problems}");
+    }
+
+    #[test]
+    fn what_the_file_names_is_looked_at_unless_only_the_form_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("banyan.toml");
+        let text = "trust_domain = \"example.org\"\ndata_dir = \"ca\"\n[keys]\npassphrase_file = \"gone\"\n";
+        std::fs::write(&file, text).unwrap();
+        assert_eq!(check_server(&file, true), Ok(()));
+        let problems = check_server(&file, false).unwrap_err();
+        assert!(
+            problems.contains("keys.passphrase_file") && problems.contains("gone is missing"),
+            "{problems}"
+        );
     }
 }

@@ -10,6 +10,7 @@ pub mod plugin;
 pub mod root;
 pub mod rotate;
 pub mod serve;
+pub mod state;
 pub mod status;
 pub mod subscriber;
 pub mod tier;

@@ -89,7 +89,7 @@ fn print(rotation: &Rotation, json: bool, words: fn(&Rotation) -> String) -> Res
 }
 
 /// The name that the user gave to this wish, or a random one.
-fn request_id(given: Option<&str>) -> String {
+pub(super) fn request_id(given: Option<&str>) -> String {
     given.map_or_else(
         || {
             let random: [u8; 8] = random_bytes(&host::OsRandomness::new());
@@ -100,7 +100,7 @@ fn request_id(given: Option<&str>) -> String {
 }
 
 /// A wish whose answer was lost may have been granted.
-fn lost_or_refused(status: &tonic::Status, request_id: &str) -> Failure {
+pub(super) fn lost_or_refused(status: &tonic::Status, request_id: &str) -> Failure {
     match status.code() {
         tonic::Code::Unavailable | tonic::Code::DeadlineExceeded | tonic::Code::Cancelled => {
             Failure::Unknown(format!(

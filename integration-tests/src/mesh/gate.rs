@@ -11,6 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 pub struct Gate {
     address: SocketAddr,
     open: watch::Sender<bool>,
+    target: watch::Sender<SocketAddr>,
     task: JoinHandle<()>,
 }
 
@@ -23,13 +24,19 @@ impl Gate {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (open, watched) = watch::channel(true);
-        let task = tokio::spawn(keep(listener, target, watched));
-        Ok(Self { address, open, task })
+        let (target, targeted) = watch::channel(target);
+        let task = tokio::spawn(keep(listener, targeted, watched));
+        Ok(Self { address, open, target, task })
     }
 
     /// Where to knock.
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Leads to another address from the next connection on, as after a restart of what stands behind it.
+    pub fn lead_to(&self, target: SocketAddr) {
+        self.target.send_replace(target);
     }
 
     /// Opens or shuts it.
@@ -44,11 +51,12 @@ impl Drop for Gate {
     }
 }
 
-async fn keep(listener: TcpListener, target: SocketAddr, open: watch::Receiver<bool>) {
+async fn keep(listener: TcpListener, target: watch::Receiver<SocketAddr>, open: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     loop {
         let Ok((inbound, _)) = listener.accept().await else { return };
         while connections.try_join_next().is_some() {}
+        let target = *target.borrow();
         connections.spawn(pass(inbound, target, open.clone()));
     }
 }

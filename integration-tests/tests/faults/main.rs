@@ -4,6 +4,7 @@
 mod authority;
 mod kill;
 mod processes;
+mod restored;
 mod rotation;
 mod serving;
 mod unreadable;

@@ -216,6 +216,12 @@ impl AuthorityPlugin for FilePlugin {
         Settings::read(settings, std::path::Path::new("")).map(drop)
     }
 
+    fn preflight(&self, settings: &toml::Table, base: &std::path::Path) -> Vec<ConfigProblem> {
+        let Ok(settings) = Settings::read(settings, base) else { return Vec::new() };
+        let unfit = Snapshot::read(&settings).err();
+        unfit.map(|unfit| ConfigProblem::new("directory", unfit.to_string())).into_iter().collect()
+    }
+
     fn open(
         &self,
         settings: &toml::Table,

@@ -8,6 +8,7 @@ use plugins::{ConfigProblem, ConfigTable, KeyBackend, KeyBackendPlugin};
 use trust::Clock;
 
 use crate::backend::{OpenError, Pkcs11Keys, Pkcs11Options};
+use crate::module::Module;
 use crate::pin::PinSource;
 use crate::token::TokenName;
 
@@ -80,8 +81,30 @@ impl KeyBackendPlugin for Pkcs11Plugin {
         self.read(settings).map(|_| ())
     }
 
+    fn preflight(&self, settings: &toml::Table) -> Vec<ConfigProblem> {
+        let Ok(options) = self.read(settings) else { return Vec::new() };
+        let loads = Module::load(&options.module);
+        loads
+            .err()
+            .map(|said| ConfigProblem::new("module", module_unusable(&options.module, &said)))
+            .into_iter()
+            .collect()
+    }
+
     fn open(&self, settings: &toml::Table) -> Result<Arc<dyn KeyBackend>, Vec<ConfigProblem>> {
         Ok(Arc::new(self.open_keys(settings)?))
+    }
+}
+
+fn module_unusable(path: &Path, said: &str) -> String {
+    match path.try_exists() {
+        Ok(false) => {
+            format!("{} is missing: install the token's module, or correct the path", path.display())
+        }
+        _ => format!(
+            "{} cannot be loaded ({said}): name the vendor's PKCS#11 module for this machine",
+            path.display()
+        ),
     }
 }
 
@@ -185,6 +208,20 @@ mod tests {
         let text = "module = 'a'\ntoken = 'b'\nslot = 1\npin_file = 'c'\npin_env = 'D'\nthreads = 0\nqueue = 70000\n\
                     timeout = '2m'\npin = '1234'";
         assert_eq!(problems(text), ["token", "pin_env", "threads", "queue", "timeout", "pin"]);
+    }
+
+    #[test]
+    fn a_module_that_is_missing_or_no_module_is_told_before_a_start() {
+        let dir = tempfile::tempdir().expect("dir");
+        let look = |module: &Path| {
+            let text = format!("module = '{}'\ntoken = 'mesh'\npin_env = 'P'", module.display());
+            plugin().preflight(&text.parse().expect("toml"))
+        };
+        let path = dir.path().join("hsm.so");
+        assert!(look(&path)[0].problem.contains("is missing"));
+        std::fs::write(&path, "text").expect("written");
+        let told = look(&path);
+        assert!(told[0].field == "module" && told[0].problem.contains("cannot be loaded"), "{told:?}");
     }
 
     #[test]

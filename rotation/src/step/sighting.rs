@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use trust::{BundleDigest, RootId, Sequence, Timestamp};
 
 use super::{Decision, Draft, staging};
-use crate::sightings::{DISMISSED_MAX, Sighting};
+use crate::sightings::{DISMISSED_MAX, LOST_REPLICA, Sighting};
 use crate::{
     BundleChange, Cause, Contents, Phase, Policy, ReplicaName, RequestId, Segment, SegmentId, SegmentState,
     State,
@@ -14,8 +14,6 @@ use crate::{
 
 /// Sequences stay below this: documents with bundles have them as numbers of JSON.
 const SEQUENCE_MAX: u64 = 1 << 53;
-/// Names the owner of rows that were lost with the newer record.
-const LOST: &str = "lost";
 
 /// What an agent holds.
 pub(super) struct Word<'a> {
@@ -136,8 +134,10 @@ impl Draft {
             entry.horizon = entry.horizon.max(Some(until));
             bounds.insert(*id, until);
         }
-        let name = format!("{LOST}-{}", self.state.sequence);
-        let (Ok(replica), Ok(segment)) = (ReplicaName::parse(LOST), SegmentId::parse(&name)) else { return };
+        let name = format!("{LOST_REPLICA}-{}", self.state.sequence);
+        let (Ok(replica), Ok(segment)) = (ReplicaName::parse(LOST_REPLICA), SegmentId::parse(&name)) else {
+            return;
+        };
         let state = SegmentState::Closed(Contents::Unread);
         self.state.segments.insert(segment, Segment { replica, state, bounds });
     }

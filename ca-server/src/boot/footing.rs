@@ -1,0 +1,147 @@
+//! Whether the files that a running server stands on are still there.
+//!
+//! A file that is deleted while it is open takes writes without an error, and loses all of them. So paths are looked at
+//! again and again: what is written through must be the same file as at the start, what is only read by the next start
+//! must exist.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::layout::Layout;
+
+/// The places, as they were at the start.
+#[derive(Debug, Clone)]
+pub(super) struct Footing {
+    places: Vec<Place>,
+}
+
+#[derive(Debug, Clone)]
+struct Place {
+    path: PathBuf,
+    /// Device and number of the file; `None` where another one does as well.
+    same: Option<(u64, u64)>,
+    ground: bool,
+    consequence: &'static str,
+}
+
+/// What was found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Missing {
+    /// What is written now may be lost.
+    pub(super) ground: Vec<String>,
+    /// What the next start will miss.
+    pub(super) files: Vec<String>,
+}
+
+const STOP: &str = "stop this server and restore the latest backup of the data directory";
+const PUT_BACK: &str = "put it back from the latest backup of the data directory";
+
+impl Footing {
+    /// Notes the places of a server that has opened all of them.
+    pub(super) fn of(layout: &Layout, segment: &str) -> io::Result<Self> {
+        let written = [
+            (layout.record(), "what is decided about roots is not kept"),
+            (layout.ledger(), "leaves that are issued have no row, so that no rotation waits for them"),
+            (
+                layout.ledger().join(segment),
+                "leaves that are issued have no row, so that no rotation waits for them",
+            ),
+        ];
+        let mut places = Vec::new();
+        for (path, consequence) in written {
+            places.push(Place { same: Some(number(&path)?), path, ground: true, consequence });
+        }
+        let registry = layout.registry();
+        let consequence = "agents that join now, and tokens that are made, are forgotten at the next start";
+        places.push(Place { same: Some(number(&registry)?), path: registry, ground: false, consequence });
+        let read = [
+            (layout.keys(), "the next start cannot open the keys"),
+            (layout.authorities(), "root authorities cannot sign"),
+            (layout.requests(), "a request for an issuer that is under way cannot be repeated"),
+            (layout.bundles(), "agents that were away cannot come back by themselves"),
+        ];
+        for (path, consequence) in read {
+            if path.try_exists()? {
+                places.push(Place { path, same: None, ground: false, consequence });
+            }
+        }
+        Ok(Self { places })
+    }
+
+    /// Looks at all of them.
+    pub(super) fn look(&self) -> Missing {
+        let mut missing = Missing::default();
+        for place in &self.places {
+            let Some(text) = place.look() else { continue };
+            if place.ground { missing.ground.push(text) } else { missing.files.push(text) }
+        }
+        missing
+    }
+}
+
+impl Place {
+    fn look(&self) -> Option<String> {
+        let found = number(&self.path);
+        let what = match (&found, self.same) {
+            (Ok(found), Some(same)) if *found != same => "was replaced while this server runs".to_owned(),
+            (Ok(_), _) => return None,
+            (Err(error), _) if error.kind() == io::ErrorKind::NotFound => {
+                "was deleted while this server runs".to_owned()
+            }
+            (Err(error), _) => format!("cannot be looked at ({error})"),
+        };
+        let remedy = if self.same.is_some() { STOP } else { PUT_BACK };
+        Some(format!("{} {what}: {}; {remedy}", self.path.display(), self.consequence))
+    }
+}
+
+fn number(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = std::fs::metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use host::RealDisk;
+
+    use super::*;
+
+    fn laid_out() -> (tempfile::TempDir, Layout, Footing) {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::claim(&RealDisk, &dir.path().join("data")).unwrap();
+        for made in [layout.ledger().join("seg"), layout.keys(), layout.authorities(), layout.bundles()] {
+            std::fs::create_dir_all(made).unwrap();
+        }
+        std::fs::write(layout.record(), b"r").unwrap();
+        std::fs::write(layout.registry(), b"r").unwrap();
+        let footing = Footing::of(&layout, "seg").unwrap();
+        (dir, layout, footing)
+    }
+
+    #[test]
+    fn what_is_written_through_must_be_the_same_file_and_the_rest_must_be_there() {
+        let (_dir, layout, footing) = laid_out();
+        assert_eq!(footing.look(), Missing::default());
+        std::fs::remove_dir_all(layout.keys()).unwrap();
+        std::fs::remove_dir_all(layout.authorities()).unwrap();
+        std::fs::create_dir(layout.authorities()).unwrap();
+        let missing = footing.look();
+        assert!(missing.ground.is_empty());
+        assert_eq!(missing.files.len(), 1, "one that was put back will do: {:?}", missing.files);
+        assert!(missing.files[0].contains("keys") && missing.files[0].contains("latest backup"));
+    }
+
+    #[test]
+    fn a_ledger_or_record_that_is_gone_leaves_no_ground_even_when_another_stands_in_its_place() {
+        let (_dir, layout, footing) = laid_out();
+        std::fs::remove_dir_all(layout.ledger()).unwrap();
+        assert_eq!(footing.look().ground.len(), 2, "the folder and the segment");
+        std::fs::create_dir_all(layout.ledger().join("seg")).unwrap();
+        assert_eq!(footing.look().ground.len(), 2, "rows go to the files that were deleted");
+        let (_dir, layout, footing) = laid_out();
+        std::fs::rename(layout.record(), layout.record().with_extension("away")).unwrap();
+        std::fs::write(layout.record(), b"r").unwrap();
+        assert!(footing.look().ground[0].contains("was replaced while this server runs"));
+    }
+}

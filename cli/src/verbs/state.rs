@@ -1,0 +1,155 @@
+//! `banyan state ...`: a data directory that was restored from an older backup, and the way on.
+
+use std::fmt::Write as _;
+
+use proto::banyan::admin::v1::{
+    ContinueStateRequest, DismissAgentWordRequest, HeedAgentWordRequest, RecordState, ShowStateRequest,
+    Sighting,
+};
+use serde_json::{Value, json};
+
+use super::rotate::{lost_or_refused, request_id};
+use crate::args::{StateAction, StateOptions};
+use crate::exit::Failure;
+use crate::{admin_client, output};
+
+/// Runs the verb.
+///
+/// # Errors
+/// [`Failure`] if the server is away or refuses; [`Failure::Unknown`] if its answer was lost.
+pub async fn run(options: &StateOptions) -> Result<(), Failure> {
+    let mut client = admin_client::states(&options.target).await?;
+    let id = request_id(options.request_id.as_deref());
+    let failed = |status: tonic::Status| lost_or_refused(&status, &id);
+    let (state, done) = match &options.action {
+        StateAction::Show => {
+            let shown = client.show_state(ShowStateRequest {}).await.map_err(failed)?;
+            (shown.into_inner(), None)
+        }
+        StateAction::Continue { above, by, reason } => {
+            let (request_id, by, reason) = (id.clone(), by.clone(), reason.clone());
+            let request = ContinueStateRequest { request_id, above: *above, by, reason };
+            let state = client.continue_state(request).await.map_err(failed)?.into_inner();
+            let done = went_on(&state);
+            (state, Some(done))
+        }
+        StateAction::Dismiss { agent, by, reason } => {
+            let (request_id, by, reason) = (id.clone(), by.clone(), reason.clone());
+            let request = DismissAgentWordRequest { request_id, agent: agent.clone(), by, reason };
+            let done =
+                format!("what agent {agent} says of bundles counts no more; `banyan state heed` undoes it");
+            (client.dismiss_agent_word(request).await.map_err(failed)?.into_inner(), Some(done))
+        }
+        StateAction::Heed { agent, by } => {
+            let request =
+                HeedAgentWordRequest { request_id: id.clone(), agent: agent.clone(), by: by.clone() };
+            let done =
+                format!("what agent {agent} says of bundles counts again, from its next connection on");
+            (client.heed_agent_word(request).await.map_err(failed)?.into_inner(), Some(done))
+        }
+    };
+    match (options.json, done) {
+        (true, _) => output::json(&as_json(&state)),
+        (false, Some(done)) => output::line(&done),
+        (false, None) => output::line(&shown(&state)),
+    }
+}
+
+fn shown(state: &RecordState) -> String {
+    let mut text =
+        format!("latest bundle: {} (digest {})\n", state.sequence, output::hex(&state.bundle_digest));
+    if state.explained > 0 {
+        // Writing into a string cannot fail, here and below.
+        let _ = writeln!(text, "it went on above bundle {} after a restore", state.explained);
+    }
+    if !state.dismissed.is_empty() {
+        let _ =
+            writeln!(text, "agents whose word about bundles counts no more: {}", state.dismissed.join(", "));
+    }
+    let Some(highest) = state.sightings.iter().map(|seen| seen.sequence).max() else {
+        text.push_str("no agent holds a bundle that this server never published");
+        return text;
+    };
+    let mut table = output::table(&["AGENT", "HOLDS", "DIGEST", "HEARD", "CONNECTED"]);
+    for seen in &state.sightings {
+        let connected = if seen.connected { "yes" } else { "no" };
+        let digest = output::hex(seen.digest.get(..8).unwrap_or(&seen.digest));
+        table.add_row([
+            seen.agent.clone(),
+            format!("bundle {}", seen.sequence),
+            digest,
+            output::time(seen.since),
+            connected.to_owned(),
+        ]);
+    }
+    let _ = writeln!(text, "these agents hold bundles that this server never published:\n{table}");
+    let roots: Vec<_> = state.roots.iter().map(|root| output::hex(root)).collect();
+    let _ = write!(
+        text,
+        "So the data directory was restored from an older backup, and neither bundle nor signer changes. The way on:\n\
+         1. If a newer backup can be had, stop the server and restore that instead.\n\
+         2. banyan state continue --above {highest} --by NAME --reason TEXT\n\
+         \x20  publishes as bundle {} the roots {}.\n\
+         \x20  Leaves under any other root are refused from then on. If another root had begun to sign after the backup was \
+         made, wait with this until {}, when the last of them has ended.\n\
+         3. An agent that cannot connect afterwards (its log says so) trusts none of these roots: `banyan token create \
+         --agent NAME`, and move its bundle.json away.\n\
+         If what an agent says cannot be so: banyan state dismiss AGENT --by NAME --reason TEXT",
+        highest + 1,
+        roots.join(", "),
+        output::time(state.lost_until),
+    );
+    text
+}
+
+fn went_on(state: &RecordState) -> String {
+    format!(
+        "bundle {} is published with the roots of today. Leaves that were issued after the backup have no row: gates of a \
+         rotation wait until {}, when the last of them has ended. `banyan status` says whether agents take the bundle; one \
+         that cannot connect any more needs a new join token",
+        state.sequence,
+        output::time(state.lost_until)
+    )
+}
+
+fn as_json(state: &RecordState) -> Value {
+    let sighting = |seen: &Sighting| {
+        json!({
+            "agent": seen.agent,
+            "sequence": seen.sequence,
+            "digest": output::hex(&seen.digest),
+            "since": output::time(seen.since),
+            "connected": seen.connected,
+        })
+    };
+    json!({
+        "sequence": state.sequence,
+        "bundle_digest": output::hex(&state.bundle_digest),
+        "sightings": state.sightings.iter().map(sighting).collect::<Vec<_>>(),
+        "dismissed": state.dismissed,
+        "went_on_above": state.explained,
+        "roots": state.roots.iter().map(|root| output::hex(root)).collect::<Vec<_>>(),
+        "lost_leaves_until": output::time(state.lost_until),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_seen_is_shown_with_a_way_out_that_fits_it() {
+        let seen =
+            |agent: &str, sequence| Sighting { agent: agent.to_owned(), sequence, ..Sighting::default() };
+        let state = RecordState {
+            sequence: 3,
+            sightings: vec![seen("a", 4), seen("b", 6)],
+            roots: vec![vec![0xab; 32]],
+            ..RecordState::default()
+        };
+        let text = shown(&state);
+        assert!(text.contains("continue --above 6 ") && text.contains("as bundle 7 "), "{text}");
+        let text = shown(&RecordState { sequence: 3, ..RecordState::default() });
+        assert!(text.contains("no agent holds") && !text.contains("continue"), "{text}");
+    }
+}

@@ -1,0 +1,209 @@
+//! A data directory restored from a backup that is older than the mesh: said, fenced, and led on, while everybody talks.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ca_server::Running;
+use integration_tests::faults::Site;
+use integration_tests::mesh::{
+    Gate, Member, Proxy, TRUST_DOMAIN, TestAgent, Traffic, admin_channel, eventually,
+};
+use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
+use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
+use proto::banyan::admin::v1::state_service_client::StateServiceClient;
+use proto::banyan::admin::v1::{
+    ContinueStateRequest, CreateTokenRequest, DismissAgentWordRequest, GetRotationRequest, RecordState,
+    Rotation, ShowStateRequest, StartRotationRequest, StatusRequest, StatusResponse,
+};
+
+/// Short lives: a rotation waits for leaves whose rows were lost.
+const LIMITS: &str = "[leaf]\nttl_default = \"20s\"\nttl_max = \"20s\"\nttl_min = \"5s\"\nbackdate = \"2s\"\nskew = \"2s\"\n\
+                      [rotation]\nsettle = \"1s\"\nwithdrawal_max = \"30s\"\n";
+/// Each gate a leaf's life, the horizon's step and twice the skew, on a machine that is busy.
+const ROTATION_MAX: Duration = Duration::from_secs(240);
+
+/// A CA that can be stopped, restored and started again, and agents that find it at the same address.
+struct Mesh {
+    site: Site,
+    gate: Gate,
+    running: Option<Running>,
+    agents: Vec<TestAgent>,
+    proxies: Vec<Arc<Proxy>>,
+}
+
+impl Mesh {
+    async fn start(agents: usize) -> anyhow::Result<Self> {
+        let site = Site::new(LIMITS)?;
+        let running = site.start().await?;
+        let gate = Gate::before(running.grpc_addr).await?;
+        let mut mesh = Self { site, gate, running: Some(running), agents: Vec::new(), proxies: Vec::new() };
+        for number in 1..=agents {
+            let (name, identity) =
+                (format!("host-{number}"), format!("spiffe://{TRUST_DOMAIN}/app/{number}"));
+            let request = CreateTokenRequest {
+                agent: name.clone(),
+                identities: vec![identity.clone()],
+                ttl_seconds: 0,
+            };
+            let token =
+                AdminServiceClient::new(mesh.channel()).create_token(request).await?.into_inner().token;
+            let agent = TestAgent::of(mesh.gate.address())?.with_token(&token)?.with_own_workload(&identity);
+            let agent = agent.joined().await?;
+            mesh.proxies.push(Arc::new(Proxy::follow(&name, agent.socket())));
+            mesh.agents.push(agent);
+        }
+        Ok(mesh)
+    }
+
+    fn channel(&self) -> tonic::transport::Channel {
+        admin_channel(&self.running.as_ref().unwrap().admin_socket)
+    }
+
+    fn states(&self) -> StateServiceClient<tonic::transport::Channel> {
+        StateServiceClient::new(self.channel())
+    }
+
+    async fn status(&self) -> anyhow::Result<StatusResponse> {
+        Ok(AdminServiceClient::new(self.channel()).status(StatusRequest {}).await?.into_inner())
+    }
+
+    async fn rotate(&self, request_id: &str, mode: &str) -> Result<(), tonic::Status> {
+        let (request_id, mode) = (request_id.to_owned(), mode.to_owned());
+        let request = StartRotationRequest { request_id, mode, ..StartRotationRequest::default() };
+        RotationServiceClient::new(self.channel()).start_rotation(request).await.map(drop)
+    }
+
+    async fn rotation(&self) -> anyhow::Result<Rotation> {
+        let mut client = RotationServiceClient::new(self.channel());
+        Ok(client.get_rotation(GetRotationRequest {}).await?.into_inner())
+    }
+
+    async fn show(&self) -> anyhow::Result<RecordState> {
+        Ok(self.states().show_state(ShowStateRequest {}).await?.into_inner())
+    }
+
+    async fn stop_ca(&mut self) -> anyhow::Result<()> {
+        Site::stop(self.running.take().unwrap()).await
+    }
+
+    async fn start_ca(&mut self) -> anyhow::Result<()> {
+        let running = self.site.start().await?;
+        self.gate.lead_to(running.grpc_addr);
+        self.running = Some(running);
+        Ok(())
+    }
+
+    async fn until_agents_hold(&self, sequence: u64) -> anyhow::Result<()> {
+        for agent in &self.agents {
+            agent.until("the bundle is stored", |status| status.sequence >= sequence).await?;
+        }
+        Ok(())
+    }
+
+    fn put_back(&self, backup: &Path) -> anyhow::Result<()> {
+        std::fs::remove_dir_all(self.site.data())?;
+        Site::copy(backup, &self.site.data())
+    }
+
+    /// A backup at bundle 1, a rotation to bundle 2, and the backup put back.
+    async fn goes_back_in_time(&mut self) -> anyhow::Result<()> {
+        let backup = self.site.beside("backup");
+        self.stop_ca().await?;
+        Site::copy(&self.site.data(), &backup)?;
+        self.start_ca().await?;
+        self.rotate("lost", "manual").await?;
+        self.until_agents_hold(2).await?;
+        self.stop_ca().await?;
+        self.put_back(&backup)?;
+        self.start_ca().await
+    }
+
+    async fn until_it_names(&self, words: &str) -> anyhow::Result<String> {
+        eventually("it is not healthy and says why", || async {
+            let status = self.status().await.ok();
+            status.is_some_and(|status| {
+                !status.healthy && status.conditions.iter().any(|text| text.contains(words))
+            })
+        })
+        .await?;
+        let status = self.status().await?;
+        Ok(status.conditions.into_iter().find(|text| text.contains(words)).unwrap_or_default())
+    }
+}
+
+fn go_on(above: u64) -> ContinueStateRequest {
+    let (request_id, by) = ("go-on".to_owned(), "ada".to_owned());
+    ContinueStateRequest { request_id, above, by, reason: "restored after a lost disk".to_owned() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_server_changes_nothing_until_it_goes_on_above_what_agents_saw() -> anyhow::Result<()> {
+    let mut mesh = Mesh::start(2).await?;
+    let traffic = Traffic::among(&mesh.proxies.iter().cloned().map(Member::Proxy).collect::<Vec<_>>());
+    eventually("they talk", || async { traffic.handshakes() > 10 }).await?;
+    mesh.goes_back_in_time().await?;
+
+    let told = mesh.until_it_names("holds bundle 2").await?;
+    assert!(told.contains("host-") && told.contains("banyan state continue --above 2"), "{told}");
+    assert!(told.contains("latest is bundle 1 (digest "), "{told}");
+    let refused = mesh.rotate("early", "auto").await.unwrap_err();
+    assert!(refused.message().contains("banyan state continue --above 2"), "{refused}");
+    assert!(mesh.states().continue_state(go_on(1)).await.is_err(), "that is where it was");
+
+    // A restart forgets nothing, even if nobody says it again.
+    mesh.gate.set_open(false);
+    mesh.stop_ca().await?;
+    mesh.start_ca().await?;
+    assert!(!mesh.status().await?.healthy);
+    mesh.gate.set_open(true);
+
+    let state = mesh.states().continue_state(go_on(2)).await?.into_inner();
+    assert_eq!((state.sequence, state.sightings.len(), state.explained), (3, 0, 2));
+    mesh.until_agents_hold(3).await?;
+    mesh.rotate("whole", "auto").await?;
+    let over = async {
+        loop {
+            let rotation = mesh.rotation().await?;
+            if rotation.phase == "steady" && rotation.done.iter().any(|done| done == "whole") {
+                return anyhow::Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(ROTATION_MAX, over).await??;
+    mesh.until_agents_hold(5).await?;
+    let status = mesh.status().await?;
+    assert_eq!((status.sequence, status.healthy), (5, true), "{:?}", status.conditions);
+    let talk = traffic.stop().await?;
+    assert!(talk.handshakes > 100, "only {} handshakes", talk.handshakes);
+    assert!(talk.failed.is_empty(), "{} failed: {:#?}", talk.failed.len(), talk.failed.first());
+    mesh.stop_ca().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_agent_that_lies_is_dismissed_and_stops_nothing_from_then_on() -> anyhow::Result<()> {
+    let mut mesh = Mesh::start(1).await?;
+    mesh.goes_back_in_time().await?;
+    mesh.until_it_names("holds bundle 2").await?;
+    let dismiss = DismissAgentWordRequest {
+        request_id: "d".to_owned(),
+        agent: "host-1".to_owned(),
+        by: "ada".to_owned(),
+        reason: "a machine that is not ours".to_owned(),
+    };
+    let nobody = DismissAgentWordRequest { by: String::new(), ..dismiss.clone() };
+    assert!(mesh.states().dismiss_agent_word(nobody).await.is_err(), "somebody must stand for it");
+    mesh.states().dismiss_agent_word(dismiss).await?;
+    let shown = mesh.show().await?;
+    assert_eq!((shown.sightings.len(), shown.dismissed), (0, vec!["host-1".to_owned()]));
+    mesh.gate.set_open(false);
+    mesh.gate.set_open(true);
+    eventually("it says so again", || async {
+        mesh.status().await.is_ok_and(|status| status.agents.iter().any(|agent| agent.connected))
+    })
+    .await?;
+    assert!(mesh.status().await?.healthy);
+    mesh.rotate("next", "manual").await?;
+    mesh.stop_ca().await
+}
