@@ -126,10 +126,15 @@ impl BundleStore {
             return Err(BundleRefused::OtherTrustDomain { ours, other });
         }
         let known = self.history.iter().find(|bundle| bundle.sequence() == offered.sequence());
-        if known.is_some_and(|bundle| bundle.digest() != offered.digest()) {
+        let other = known.is_some_and(|bundle| bundle.digest() != offered.digest());
+        if other && offered.sequence() > Sequence(0) {
             return Err(BundleRefused::Ambiguous(offered.sequence()));
         }
         Ok(match self.current().map(Bundle::sequence) {
+            // A file of roots, which the operator may replace as long as no CA has been met.
+            Some(Sequence(0)) if offered.sequence() == Sequence(0) && other => {
+                Verdict::Newer(offered.clone())
+            }
             Some(current) if offered.sequence() == current => Verdict::Same,
             Some(current) if offered.sequence() < current => Verdict::Older,
             _ => Verdict::Newer(offered.clone()),
@@ -139,6 +144,7 @@ impl BundleStore {
     /// The history with one bundle more, and the bytes to make durable before [`Self::adopt`]ing it.
     pub(crate) fn staged(&self, newer: &Bundle) -> (Vec<Bundle>, Vec<u8>) {
         let mut history = self.history.clone();
+        history.retain(|bundle| bundle.sequence() != newer.sequence());
         history.push(newer.clone());
         let surplus = history.len().saturating_sub(HISTORY_MAX);
         history.drain(..surplus);

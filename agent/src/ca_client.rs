@@ -172,6 +172,15 @@ impl CaClient {
     }
 }
 
+/// A client without credential that believes these roots.
+pub(crate) fn believing(
+    bundle: Bundle,
+    (address, clock): (&CaAddress, &Arc<dyn Clock>),
+) -> Result<Client, CallError> {
+    let verifier = tls::CaVerifier { bundle, clock: Arc::clone(clock) };
+    channel(address, tls::client_config(Arc::new(verifier), None)?).map(client)
+}
+
 /// A request with the deadline of a call.
 pub(crate) fn timed<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);

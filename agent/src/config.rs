@@ -34,10 +34,13 @@ pub struct WorkloadConfig {
 /// Bounds of what the socket serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections to the socket. Default: 1024, bound: 1 to 65536. A user id gets at most a quarter of them.
+    /// Connections to the socket. Default: 1024, bound: 1 to 65536. Of these three bounds half is shared out among the user
+    /// ids that have a workload, and the other half goes to whoever comes first.
     pub connections: usize,
     /// Secret streams of all connections. Default: 4096, bound: 1 to 65536.
     pub streams: usize,
+    /// Processes that hold secrets. Default: 1024, bound: 1 to 65536.
+    pub processes: usize,
     /// Leaves requested from the CA at the same time. Default: 8, bound: 1 to 64.
     pub issuing: usize,
 }
@@ -154,7 +157,7 @@ mod tests {
         assert_eq!(config.ca_server_name, "ca.example.org");
         assert_eq!(config.attestation, Some(Attestation::JoinTokenFile("/etc/banyan/token".into())));
         assert_eq!(config.leaf_ttl, Some(Duration::from_secs(3600)));
-        assert_eq!(config.limits, Limits { connections: 1024, streams: 4096, issuing: 8 });
+        assert_eq!(config.limits, Limits { connections: 1024, streams: 4096, processes: 1024, issuing: 8 });
         assert_eq!(config.socket_mode, 0o666);
         let entitled = config.entitlements();
         assert_eq!(entitled[&1000][0].as_str(), "spiffe://example.org/ns/shop/sa/cart");

@@ -140,8 +140,8 @@ impl FakeProcesses {
 }
 
 impl Processes for FakeProcesses {
-    fn find(&self, pid: i32) -> Option<ProcessId> {
-        (!*self.sender(pid).borrow()).then_some(ProcessId { pid, start: 1 })
+    fn find(&self, pid: i32) -> std::io::Result<Option<ProcessId>> {
+        Ok((!*self.sender(pid).borrow()).then_some(ProcessId { pid, start: 1 }))
     }
 
     fn gone(&self, process: ProcessId) -> BoxFuture<'static, ()> {

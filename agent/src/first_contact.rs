@@ -6,7 +6,7 @@
 //! changes since, judges each change by the bundle before it, and the chain by the last. Only then does it connect
 //! again, with the real verifier, and only there goes the token. With a bundle file there is nothing to find out.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use proto::banyan::agent::v1 as wire;
@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::bundle_store;
 use crate::ca_client::tls::{RecordingVerifier, client_config};
-use crate::ca_client::{CaAddress, CallError, channel, client, timed};
+use crate::ca_client::{CaAddress, CallError, believing, channel, client, timed};
 use crate::config::{AgentConfig, Attestation};
 
 /// Longest JWT that is read.
@@ -50,6 +50,46 @@ pub(crate) enum FirstContactError {
     /// Whoever answers at the CA's address is not the CA of the token, or not any more.
     #[error("{0}; is this the CA that made the token? If it is, make a new token with `banyan token create`")]
     NotTheCa(String),
+    /// The bundle that is held is not of this CA's past, and the configuration names nothing else to go by.
+    #[error(
+        "{why}, so no way leads from bundle {held} that this agent holds to the CA's present one: give the agent a new join token, or \
+         a trust_bundle with what `banyan root list --pem` prints on the CA"
+    )]
+    NoWay {
+        /// The bundle that is held.
+        held: Sequence,
+        /// What the CA answered.
+        why: String,
+    },
+    /// The file of roots does not trust the CA that answers.
+    #[error(
+        "trust_bundle {} does not trust the CA that answers at {address} ({why}): the file is older than the CA's roots, or this is \
+         another CA; replace it with what `banyan root list --pem` prints on the CA", path.display()
+    )]
+    FileDisagrees {
+        /// The file.
+        path: PathBuf,
+        /// Where the CA was asked.
+        address: String,
+        /// What the verifier said.
+        why: String,
+    },
+    /// The CA's bundles do not go on from the ones that this agent has had.
+    #[error(
+        "the CA at {address} is at bundle {found}, and this agent has had bundle {held} with other roots: the CA was set up anew, was \
+         restored from a backup, or is another one. If that is meant, stop this agent, move {} away, start it with a new join \
+         token, and restart the processes that it served", state_dir.display()
+    )]
+    WentBack {
+        /// Where the CA was asked.
+        address: String,
+        /// Its bundle.
+        found: Sequence,
+        /// The bundle that is held.
+        held: Sequence,
+        /// What would have to go.
+        state_dir: PathBuf,
+    },
     /// The CA cannot be reached.
     #[error(transparent)]
     Call(#[from] CallError),
@@ -84,6 +124,84 @@ pub(crate) async fn bundle(
         Proof::Token(_, token) => pinned(&token, config, address, clock).await,
         Proof::Jwt(_) => Err(FirstContactError::NoPin),
     }
+}
+
+/// Finds the present bundle for an agent that has one: by the changes since, or where no such way leads, by what the
+/// configuration pins today. A file of roots that was taken before first contact is read again: nothing rests on it yet.
+pub(crate) async fn present(
+    held: &Bundle,
+    config: &AgentConfig,
+    address: &CaAddress,
+    clock: &Arc<dyn Clock>,
+) -> Result<Bundle, FirstContactError> {
+    if held.sequence() == Sequence(0) {
+        return bundle(config, address, clock).await;
+    }
+    let why = match forward(held, &config.trust_domain, address, clock).await {
+        Ok(found) => return Ok(found),
+        Err(FirstContactError::Call(error)) if error.is_unreachable() => return Err(error.into()),
+        Err(FirstContactError::NotTheCa(why)) => why,
+        Err(error) => error.to_string(),
+    };
+    let pinned = match &config.trust_bundle {
+        Some(path) => by_file(path, config, (address, clock)).await,
+        None => bundle(config, address, clock).await,
+    };
+    let found = pinned.map_err(|error| match error {
+        FirstContactError::NoProof | FirstContactError::NoPin => {
+            FirstContactError::NoWay { held: held.sequence(), why }
+        }
+        error => error,
+    })?;
+    let goes_on = found.sequence() > held.sequence() || found == *held;
+    goes_on.then_some(found.clone()).ok_or_else(|| FirstContactError::WentBack {
+        address: address.address.clone(),
+        found: found.sequence(),
+        held: held.sequence(),
+        state_dir: config.state_dir.clone(),
+    })
+}
+
+/// Asks the CA for its bundle, believing the roots of the file.
+async fn by_file(
+    path: &Path,
+    config: &AgentConfig,
+    (address, clock): (&CaAddress, &Arc<dyn Clock>),
+) -> Result<Bundle, FirstContactError> {
+    let roots = from_file(path, &config.trust_domain)?;
+    let mut client = believing(roots, (address, clock))?;
+    let answer = client.get_bundle(timed(wire::GetBundleRequest::default())).await;
+    let answer = answer.map_err(|status| {
+        let refused = CallError::Refused { address: address.address.clone(), status: Box::new(status) };
+        // It was reached just now, without belief.
+        match refused.is_unreachable() {
+            true => FirstContactError::FileDisagrees {
+                path: path.to_owned(),
+                address: address.address.clone(),
+                why: refused.to_string(),
+            },
+            false => refused.into(),
+        }
+    })?;
+    let offered = answer.into_inner().bundle.unwrap_or_default();
+    bundle_store::from_wire(&config.trust_domain, &offered)
+        .map_err(|error| FirstContactError::NotTheCa(error.to_string()))
+}
+
+/// What is to be said of a file of roots beside the bundle that is held, if anything.
+pub(crate) fn file_beside(held: &Bundle, config: &AgentConfig) -> Option<String> {
+    let path = config.trust_bundle.as_ref().filter(|_| held.sequence() > Sequence(0))?;
+    let known = |roots: &Bundle| roots.roots().iter().any(|root| held.contains(&root.id()));
+    let said = match from_file(path, &config.trust_domain) {
+        Ok(roots) if known(&roots) => return None,
+        Ok(_) => format!("trust_bundle {} has no root in common with it", path.display()),
+        Err(error) => error.to_string(),
+    };
+    Some(format!(
+        "this agent goes by bundle {}, which it holds, and {said}: the file counts only where no way leads from the bundle; replace \
+         it with what `banyan root list --pem` prints on the CA",
+        held.sequence()
+    ))
 }
 
 async fn pinned(

@@ -13,7 +13,7 @@ use host::Disk;
 use proto::banyan::agent::v1 as wire;
 use proto::sds::{DiscoveryRequest, DiscoveryResponse};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic::Status as Refusal;
 use trust::{Bundle, Clock, Randomness, Serial, SpiffeId, Timestamp};
@@ -169,6 +169,7 @@ pub(crate) struct Hub {
     holders_dirty: bool,
     issuing: JoinSet<Issued>,
     watching: JoinSet<ProcessId>,
+    watches: BTreeMap<ProcessId, AbortHandle>,
     last_id: u64,
 }
 
@@ -210,6 +211,7 @@ impl Hub {
             holders_dirty: true,
             issuing: JoinSet::new(),
             watching: JoinSet::new(),
+            watches: BTreeMap::new(),
             last_id,
         };
         let held = hub.holders.values().flat_map(|holder| holder.may_hold());
@@ -279,6 +281,7 @@ impl Hub {
 
     async fn settle(&mut self) {
         self.expire();
+        self.drop_idle();
         self.shed();
         self.resolve_doubts();
         self.push().await;
@@ -367,13 +370,21 @@ impl Hub {
 
     fn watch(&mut self, process: ProcessId) {
         let gone = self.parts.processes.gone(process);
-        self.watching.spawn(async move {
+        let watch = self.watching.spawn(async move {
             gone.await;
             process
         });
+        self.watches.insert(process, watch);
+    }
+
+    fn unwatch(&mut self, process: ProcessId) {
+        if let Some(watch) = self.watches.remove(&process) {
+            watch.abort();
+        }
     }
 
     fn gone(&mut self, process: ProcessId) {
+        self.unwatch(process);
         let streams: Vec<u64> =
             self.streams.iter().filter(|(_, stream)| stream.holder == process).map(|(id, _)| *id).collect();
         for stream in streams {

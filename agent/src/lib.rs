@@ -34,10 +34,12 @@ mod install;
 mod key;
 mod leaf;
 mod member;
+mod open_files;
 mod process;
 mod running;
 mod sds;
 mod secret_name;
+mod shares;
 mod status;
 #[cfg(test)]
 mod tests;

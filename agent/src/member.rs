@@ -65,6 +65,8 @@ enum MemberError {
     Header,
     #[error("the CA wants a newer bundle stored first, and gives none")]
     NoNewer,
+    #[error("{0}; and it cannot join again: {1}")]
+    NoWayBack(CallError, FirstContactError),
 }
 
 impl MemberError {
@@ -80,17 +82,25 @@ impl Member {
         let attempts = async {
             let mut backoff = Backoff::default();
             let mut step = Step::default();
+            let mut last = String::new();
+            self.look_at_file();
             loop {
                 match self.advance(&mut step).await {
                     Ok(()) => {
                         backoff.reset();
+                        last.clear();
                         self.hub.condition(Condition::NotMember, None).await;
                         self.hub.condition(Condition::RenewalFails, None).await;
                     }
                     // The bundle changed under way: it is stored, and asked again at once.
                     Err(error) if error.is_behind() && !step.behind => step.behind = true,
                     Err(error) => {
-                        tracing::warn!(%error, "membership");
+                        let said = error.to_string();
+                        match said == last {
+                            true => tracing::debug!(%error, "membership"),
+                            false => tracing::warn!(%error, "membership"),
+                        }
+                        last = said;
                         self.tell(&error).await;
                         step.after(&error);
                         tokio::time::sleep(backoff.wait(self.randomness.as_ref())).await;
@@ -131,8 +141,13 @@ impl Member {
                     self.catch_up().await?;
                 }
                 let _under_way = self.in_flight.begin();
-                if !self.come_back().await? {
-                    self.register().await?;
+                match self.come_back().await? {
+                    Way::Taken => {}
+                    Way::None => self.register().await?,
+                    Way::Refused(refusal) => self.register().await.map_err(|error| match error {
+                        MemberError::FirstContact(error) => MemberError::NoWayBack(refusal, error),
+                        error => error,
+                    })?,
                 }
             }
         }
@@ -142,14 +157,12 @@ impl Member {
 
     /// The bundle of today: by the changes since the one that is held, or by what the configuration pins.
     async fn find_ca(&self) -> Result<Bundle, MemberError> {
-        let (held, domain) = (self.trust.borrow().clone(), &self.config.trust_domain);
-        if let Some(held) = held {
-            match first_contact::forward(&held, domain, self.client.address(), &self.clock).await {
-                Ok(found) => return Ok(found),
-                Err(error) => tracing::warn!(%error, "no way leads from the bundle that is held"),
-            }
-        }
-        Ok(first_contact::bundle(&self.config, self.client.address(), &self.clock).await?)
+        let (config, address) = (&self.config, self.client.address());
+        let held = self.trust.borrow().clone();
+        Ok(match held {
+            Some(held) => first_contact::present(&held, config, address, &self.clock).await?,
+            None => first_contact::bundle(config, address, &self.clock).await?,
+        })
     }
 
     /// The bundle that is on the disk; nothing is in force before it is there.
@@ -180,11 +193,19 @@ impl Member {
         }
     }
 
-    /// Asks for a certificate with the former one, which may have expired: the key is registered. Says whether it was
-    /// given; a refusal is final for that certificate.
-    async fn come_back(&self) -> Result<bool, MemberError> {
+    /// Says at the start if the configured file of roots does not fit the bundle that is held.
+    fn look_at_file(&self) {
+        let held = self.trust.borrow().clone();
+        if let Some(what) = held.and_then(|held| first_contact::file_beside(&held, &self.config)) {
+            tracing::warn!(what, "trust_bundle");
+        }
+    }
+
+    /// Asks for a certificate with the former one, which may have expired: the key is registered. A refusal is of today: a
+    /// ban may be taken back, so the former certificate stays the way that is tried first.
+    async fn come_back(&self) -> Result<Way, MemberError> {
         let former = self.former.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(chain) = former else { return Ok(false) };
+        let Some(chain) = former else { return Ok(Way::None) };
         let csr = self.key.request(None)?;
         let mut client = self.client.returning(&chain, &self.key)?;
         let answer = client.renew_agent(timed(self.renewal(csr))).await;
@@ -192,12 +213,11 @@ impl Member {
             Ok(answer) => {
                 self.accept(answer.into_inner()).await?;
                 tracing::info!("back with the registered key");
-                Ok(true)
+                Ok(Way::Taken)
             }
             Err(error) if error.is_refusal() => {
-                tracing::warn!(%error, "the former certificate is no way back; joining again");
-                *self.former.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                Ok(false)
+                tracing::debug!(%error, "the former certificate is no way back today; joining again");
+                Ok(Way::Refused(error))
             }
             Err(error) => Err(error.into()),
         }
@@ -289,6 +309,16 @@ impl Member {
     }
 }
 
+/// What came of the former certificate.
+enum Way {
+    /// The agent is a member again.
+    Taken,
+    /// There is no former certificate.
+    None,
+    /// The CA does not take it now.
+    Refused(CallError),
+}
+
 /// What is to be done next about membership.
 #[derive(Debug, Default)]
 struct Step {
@@ -310,7 +340,9 @@ impl Step {
             self.join_again |= error.is_unauthenticated();
             self.look_for_ca |= error.is_unreachable();
         }
-        if let MemberError::FirstContact(FirstContactError::NoProof) = error {
+        if let MemberError::FirstContact(FirstContactError::NoProof)
+        | MemberError::NoWayBack(_, FirstContactError::NoProof) = error
+        {
             // Nothing to join with: go on with the certificate as long as it lives.
             self.join_again = false;
             self.look_for_ca = false;

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -24,7 +26,10 @@ pub(crate) struct ProcessId {
 /// What the agent asks the kernel.
 pub(crate) trait Processes: Send + Sync + fmt::Debug {
     /// The process that has this pid now; `None` if there is none that we can see.
-    fn find(&self, pid: i32) -> Option<ProcessId>;
+    ///
+    /// # Errors
+    /// If it could not be looked for, such as for want of a file descriptor.
+    fn find(&self, pid: i32) -> io::Result<Option<ProcessId>>;
 
     /// Completes when the process is gone.
     fn gone(&self, process: ProcessId) -> BoxFuture<'static, ()>;
@@ -38,9 +43,14 @@ pub(crate) trait Processes: Send + Sync + fmt::Debug {
 pub(crate) struct KernelProcesses;
 
 impl Processes for KernelProcesses {
-    fn find(&self, pid: i32) -> Option<ProcessId> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        Some(ProcessId { pid, start: start_of(&stat)? })
+    fn find(&self, pid: i32) -> io::Result<Option<ProcessId>> {
+        match fs::read_to_string(format!("/proc/{pid}/stat")) {
+            Ok(stat) => Ok(start_of(&stat).map(|start| ProcessId { pid, start })),
+            // It may end between the opening and the reading.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn gone(&self, process: ProcessId) -> BoxFuture<'static, ()> {
@@ -74,9 +84,9 @@ fn open(process: ProcessId) -> Opened {
     let Some(pid) = Pid::from_raw(process.pid) else { return Opened::Gone };
     match pidfd_open(pid, PidfdFlags::NONBLOCK) {
         // Looked at after the pidfd is held: if it is still the same process, the pidfd is that process's.
-        Ok(_) if KernelProcesses.find(process.pid) != Some(process) => Opened::Gone,
+        Ok(_) if is_gone(process) => Opened::Gone,
         Ok(pidfd) => watched(pidfd).map_or(Opened::Unwatchable, Opened::Watch),
-        Err(rustix::io::Errno::SRCH) => Opened::Gone,
+        Err(Errno::SRCH) => Opened::Gone,
         Err(_) => Opened::Unwatchable,
     }
 }
@@ -90,9 +100,14 @@ fn watched(pidfd: OwnedFd) -> Option<AsyncFd<OwnedFd>> {
 }
 
 async fn poll(process: ProcessId) {
-    while KernelProcesses.find(process.pid) == Some(process) {
+    while !is_gone(process) {
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// A process that cannot be looked at is not one that has gone.
+fn is_gone(process: ProcessId) -> bool {
+    KernelProcesses.find(process.pid).is_ok_and(|found| found != Some(process))
 }
 
 /// Field 22. The second field is the program's name in parentheses and may itself hold spaces and parentheses.
@@ -122,17 +137,17 @@ mod tests {
     async fn the_end_of_a_process_is_seen_and_not_before() {
         let mut child = tokio::process::Command::new("sleep").arg("600").spawn().unwrap();
         let pid = i32::try_from(child.id().unwrap()).unwrap();
-        let process = KernelProcesses.find(pid).unwrap();
+        let process = KernelProcesses.find(pid).unwrap().unwrap();
         let mut gone = KernelProcesses.gone(process);
         assert!(futures::poll!(gone.as_mut()).is_pending());
         child.kill().await.unwrap();
         tokio::time::timeout(Duration::from_secs(20), gone).await.unwrap();
-        assert_ne!(KernelProcesses.find(pid), Some(process));
+        assert_ne!(KernelProcesses.find(pid).unwrap(), Some(process));
     }
 
     #[tokio::test]
     async fn another_process_with_the_same_pid_is_not_the_one_that_was() {
-        let me = KernelProcesses.find(i32::try_from(std::process::id()).unwrap()).unwrap();
+        let me = KernelProcesses.find(i32::try_from(std::process::id()).unwrap()).unwrap().unwrap();
         let before = ProcessId { start: me.start.wrapping_add(1), ..me };
         tokio::time::timeout(Duration::from_secs(20), KernelProcesses.gone(before)).await.unwrap();
     }

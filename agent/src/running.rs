@@ -24,9 +24,11 @@ use crate::install::SubscriptionId;
 use crate::key::PrivateKey;
 use crate::leaf::{Expected, Judgement, Leaf};
 use crate::member::Member;
+use crate::open_files;
 use crate::process::{KernelProcesses, Processes};
 use crate::sds::server::SdsService;
 use crate::sds::socket::{Incoming, SocketError};
+use crate::shares::Shares;
 use crate::status::Status;
 use crate::uplink::Uplink;
 
@@ -175,7 +177,8 @@ pub(crate) async fn start_with(
     deps: HostDeps,
     processes: Arc<dyn Processes>,
 ) -> Result<Running, StartError> {
-    let config = Arc::new(config);
+    let limits = open_files::fitted(config.limits);
+    let config = Arc::new(AgentConfig { limits, ..config });
     let (settings, host, boot) = (Arc::clone(&config), deps.clone(), processes.boot());
     // The few small files are read where blocking does no harm.
     let read = tokio::task::spawn_blocking(move || State::read(&settings, &host, boot)).await;
@@ -183,7 +186,8 @@ pub(crate) async fn start_with(
         path: config.state_dir.clone(),
         source: std::io::Error::other(error),
     })??;
-    let incoming = Incoming::bind(&config.socket, config.socket_mode, config.limits.connections)?;
+    let connections = Shares::new(config.limits.connections, config.entitlements().into_keys());
+    let incoming = Incoming::bind(&config.socket, config.socket_mode, connections)?;
     Ok(spawn(config, deps, processes, state, incoming))
 }
 
@@ -273,7 +277,7 @@ fn spawn(
     };
     let uplink = Uplink {
         clock: Arc::clone(&member.clock),
-        trust_domain: config.trust_domain.clone(),
+        config: Arc::clone(&config),
         randomness: deps.randomness,
         client,
         hub: handle.clone(),

@@ -23,6 +23,7 @@ use crate::running::start_with;
 use crate::{AgentConfig, HostDeps, Running, Status};
 
 mod absence;
+mod admission;
 mod holding;
 mod joining;
 mod promises;
@@ -83,18 +84,24 @@ impl Bench {
     }
 
     async fn try_start(&self) -> Result<Running, crate::StartError> {
+        self.start_as(&self.text()).await
+    }
+
+    /// Starts an agent with this configuration.
+    async fn start_as(&self, text: &str) -> Result<Running, crate::StartError> {
+        let config = AgentConfig::parse(text).unwrap();
         let deps = HostDeps {
             clock: Arc::clone(&self.clock) as _,
             randomness: Arc::new(SeededRandomness::new(7)),
             disk: Arc::new(host::RealDisk),
         };
-        start_with(self.config(), deps, Arc::clone(&self.processes) as _).await
+        start_with(config, deps, Arc::clone(&self.processes) as _).await
     }
 
-    fn config(&self) -> AgentConfig {
+    fn text(&self) -> String {
         let (dir, address) = (self.dir.path().display(), self.ca.address);
         let uid = rustix::process::geteuid().as_raw();
-        let text = format!(
+        format!(
             r#"
             trust_domain = "example.org"
             ca_address = "{address}"
@@ -107,8 +114,13 @@ impl Bench {
             {}
             "#,
             self.more
-        );
-        AgentConfig::parse(&text).unwrap()
+        )
+    }
+
+    /// As [`text`](Self::text), with a JWT and a file of roots.
+    fn text_by_jwt(&self, roots: &std::path::Path) -> String {
+        let by_jwt = format!("trust_bundle = \"{}\"\njwt_file", roots.display());
+        self.text().replace("join_token_file", &by_jwt)
     }
 
     fn agent(&self) -> &Running {

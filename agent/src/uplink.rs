@@ -14,13 +14,14 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Streaming};
-use trust::{Bundle, Clock, Randomness, Serial, Timestamp, TrustDomain};
+use trust::{Bundle, Clock, Randomness, Serial, Timestamp};
 
 use crate::backoff::{Backoff, spread};
 use crate::bundle_store;
 use crate::ca_client::{CaClient, CallError};
+use crate::config::AgentConfig;
 use crate::evidence::{Applied, Evidence};
-use crate::first_contact;
+use crate::first_contact::{self, FirstContactError};
 use crate::hub::{Command, HubHandle};
 use crate::leaf::Leaf;
 use crate::member::BUILD;
@@ -44,7 +45,7 @@ const DRAIN_MAX: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub(crate) struct Uplink {
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) trust_domain: TrustDomain,
+    pub(crate) config: Arc<AgentConfig>,
     pub(crate) randomness: Arc<dyn Randomness>,
     pub(crate) client: Arc<CaClient>,
     pub(crate) hub: HubHandle,
@@ -102,8 +103,10 @@ impl Uplink {
                 Ok(End::Wait(wait)) => wait,
                 Err(error) => {
                     tracing::warn!(%error, "the stream to the CA is down");
-                    self.hub.condition(Condition::CaAway, Some(error.to_string())).await;
-                    match error.is_unreachable() && self.find_way().await {
+                    if !error.is_unreachable() {
+                        self.hub.condition(Condition::CaAway, Some(error.to_string())).await;
+                    }
+                    match error.is_unreachable() && self.find_way(&error).await {
                         true => Duration::ZERO,
                         false => backoff.wait(self.randomness.as_ref()),
                     }
@@ -163,22 +166,21 @@ impl Uplink {
     }
 
     /// Perhaps the bundle changed while nobody listened: looks for the way from the one that is held to the present one.
-    /// Says whether it led on.
-    async fn find_way(&self) -> bool {
+    /// Says whether it led on; if not, what is wrong is a condition.
+    async fn find_way(&self, trouble: &CallError) -> bool {
         let Some(held) = self.trust.borrow().clone() else { return false };
-        let found =
-            first_contact::forward(&held, &self.trust_domain, self.client.address(), &self.clock).await;
-        match found {
+        let found = first_contact::present(&held, &self.config, self.client.address(), &self.clock).await;
+        let what = match found {
             Ok(found) if found.sequence() > held.sequence() => {
                 tracing::info!(from = %held.sequence(), to = %found.sequence(), "the bundle changed meanwhile");
-                self.hub.offer(Ok(found)).await.is_ok()
+                return self.hub.offer(Ok(found)).await.is_ok();
             }
-            Ok(_) => false,
-            Err(error) => {
-                tracing::debug!(%error, "no way leads from the bundle that is held");
-                false
-            }
-        }
+            // Nothing is to be added to what the call said.
+            Ok(_) | Err(FirstContactError::Call(_)) => trouble.to_string(),
+            Err(error) => format!("{trouble}; {error}"),
+        };
+        self.hub.condition(Condition::CaAway, Some(what)).await;
+        false
     }
 
     async fn up_and_running(&self) {
@@ -196,7 +198,7 @@ impl Uplink {
         match message.message? {
             Down::Bundle(bundle) => {
                 // A refusal is noted by the hub, and reaches the CA as a Nack.
-                let offered = bundle_store::from_wire(&self.trust_domain, &bundle);
+                let offered = bundle_store::from_wire(&self.config.trust_domain, &bundle);
                 let _ = self.hub.offer(offered).await;
                 None
             }

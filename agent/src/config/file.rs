@@ -44,6 +44,7 @@ struct Leaf {
 struct RawLimits {
     connections: Option<usize>,
     streams: Option<usize>,
+    processes: Option<usize>,
     issuing: Option<usize>,
 }
 
@@ -129,6 +130,7 @@ impl RawLimits {
         Limits {
             connections: bounded("connections", self.connections, 1024, 65_536),
             streams: bounded("streams", self.streams, 4096, 65_536),
+            processes: bounded("processes", self.processes, 1024, 65_536),
             issuing: bounded("issuing", self.issuing, 8, 64),
         }
     }

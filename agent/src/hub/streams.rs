@@ -10,11 +10,12 @@ use trust::SpiffeId;
 
 use super::{Hub, Peer, Pushed};
 use crate::bundle_store;
-use crate::holders::Holder;
+use crate::holders::{Holder, Subscription};
 use crate::install::SubscriptionId;
 use crate::process::ProcessId;
 use crate::sds::secret;
 use crate::secret_name::{NameRefused, SecretKind, SecretName};
+use crate::shares::{Shares, counted};
 
 /// Secrets that one stream may subscribe to.
 const NAMES_MAX: usize = 16;
@@ -40,10 +41,11 @@ pub(super) struct Stream {
 
 impl Hub {
     pub(super) fn open(&mut self, peer: Peer, to: mpsc::Sender<Pushed>) -> Result<u64, Refusal> {
+        self.entitled(peer.uid)?;
+        self.share("streams", self.parts.config.limits.streams, peer.uid, |hub| {
+            counted(hub.streams.values().map(|stream| stream.uid))
+        })?;
         let holder = self.admit(peer)?;
-        if self.streams.len() >= self.parts.config.limits.streams {
-            return Err(Refusal::resource_exhausted("too many streams at this agent: raise limits.streams"));
-        }
         let number = self.next_id();
         let stream = Stream {
             holder,
@@ -60,20 +62,71 @@ impl Hub {
 
     /// Finds the process behind a connection, and takes it into the holders. The user id decides, and only it.
     pub(super) fn admit(&mut self, peer: Peer) -> Result<ProcessId, Refusal> {
-        if !self.entitlements.contains_key(&peer.uid) {
-            return Err(Refusal::permission_denied(NameRefused::Nobody.to_string()));
-        }
-        let process = peer.pid.filter(|pid| *pid > 0).and_then(|pid| self.parts.processes.find(pid));
-        let process = process.ok_or_else(|| {
+        self.entitled(peer.uid)?;
+        let found = peer.pid.filter(|pid| *pid > 0).map(|pid| self.parts.processes.find(pid)).transpose();
+        let process = found.map_err(|error| {
+            tracing::warn!(%error, "a calling process cannot be looked at");
+            Refusal::unavailable(format!("the agent cannot look at the calling process: {error}; try again"))
+        })?;
+        let process = process.flatten().ok_or_else(|| {
             Refusal::failed_precondition(
                 "the calling process cannot be seen: run the agent in the same PID namespace, or one above it",
             )
         })?;
         if !self.holders.contains_key(&process) {
+            self.share("processes", self.parts.config.limits.processes, peer.uid, |hub| {
+                counted(hub.holders.values().map(|holder| holder.uid))
+            })?;
             self.holders.insert(process, Holder::new(peer.uid, self.parts.clock.uptime()));
             self.watch(process);
         }
         Ok(process)
+    }
+
+    fn entitled(&self, uid: u32) -> Result<(), Refusal> {
+        let known = self.entitlements.contains_key(&uid);
+        known.then_some(()).ok_or_else(|| Refusal::permission_denied(NameRefused::Nobody.to_string()))
+    }
+
+    /// Whether a user id may take one more of a bound.
+    fn share(
+        &self,
+        what: &str,
+        most: usize,
+        uid: u32,
+        taken: impl FnOnce(&Self) -> BTreeMap<u32, usize>,
+    ) -> Result<(), Refusal> {
+        let (shares, taken) = (Shares::new(most, self.entitlements.keys().copied()), taken(self));
+        if shares.admit(uid, &taken) {
+            return Ok(());
+        }
+        let own = taken.get(&uid).copied().unwrap_or_default();
+        Err(Refusal::resource_exhausted(format!(
+            "user id {uid} has {own} {what} at this agent and {} of limits.{what} = {most} are its share: end some, or raise \
+             limits.{what}",
+            shares.sure()
+        )))
+    }
+
+    /// Looks no more after processes that hold nothing and want nothing: each costs a file.
+    pub(super) fn drop_idle(&mut self) {
+        let streams = self.streams.values().map(|stream| stream.holder);
+        let active: BTreeSet<ProcessId> = streams.collect();
+        let uptime = self.parts.clock.uptime();
+        let long_gone = |subscription: &Subscription| {
+            subscription.absent_since.is_some_and(|since| uptime.saturating_sub(since) >= ABSENT_MAX)
+        };
+        // What trust a process has counts only together with a leaf that it may present.
+        let idle = |(process, holder): &(&ProcessId, &Holder)| {
+            let holds = holder.unproven || holder.may_hold().next().is_some();
+            !holds && !active.contains(process) && holder.subscriptions.values().all(long_gone)
+        };
+        let idle: Vec<ProcessId> = self.holders.iter().filter(idle).map(|(process, _)| *process).collect();
+        for process in idle {
+            self.holders.remove(&process);
+            self.unwatch(process);
+            self.holders_dirty = true;
+        }
     }
 
     pub(super) fn close(&mut self, number: u64) {
@@ -87,11 +140,14 @@ impl Hub {
     /// Handles a request: an acknowledgement, a refusal, a subscription, or something stale.
     pub(super) fn request(&mut self, number: u64, request: &DiscoveryRequest) {
         let Some(stream) = self.streams.get_mut(&number) else { return };
-        if !request.response_nonce.is_empty() && request.response_nonce != stream.nonce {
+        // Before the first answer a nonce can only be of a former stream, perhaps of a former agent: some Envoys open a new
+        // stream with it, and wait for an answer.
+        let of_this_stream = !request.response_nonce.is_empty() && !stream.nonce.is_empty();
+        if of_this_stream && request.response_nonce != stream.nonce {
             tracing::debug!(stream = number, "stale nonce");
             return;
         }
-        let answered = match request.response_nonce.is_empty() {
+        let answered = match !of_this_stream {
             true => None,
             false => stream.outstanding.take(),
         };

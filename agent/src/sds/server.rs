@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::socket::PeerInfo;
 use crate::hub::{Command, HubHandle, Peer, Pushed};
+use crate::secret_name::NameRefused;
 
 /// Answers that wait for a reader: one that is not acknowledged, and a refusal that ends the stream.
 const ANSWERS_MAX: usize = 2;
@@ -109,8 +110,14 @@ async fn read(
 }
 
 fn peer_of<T>(request: &Request<T>) -> Result<Peer, Status> {
-    let known = request.extensions().get::<PeerInfo>().and_then(|info| info.peer);
-    known.ok_or_else(|| Status::permission_denied("the kernel does not say who is calling"))
+    let info = request.extensions().get::<PeerInfo>();
+    let peer = info.and_then(|info| info.peer);
+    let peer = peer.ok_or_else(|| Status::permission_denied("the kernel does not say who is calling"))?;
+    // Refused here, so that it costs the hub nothing.
+    match info.is_some_and(|info| info.stranger) {
+        true => Err(Status::permission_denied(NameRefused::Nobody.to_string())),
+        false => Ok(peer),
+    }
 }
 
 fn stopping() -> Status {

@@ -1,6 +1,6 @@
 //! The Unix socket: who is at the other end, and how many of them.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tonic::transport::server::Connected;
 
 use crate::hub::Peer;
+use crate::shares::Shares;
 
 /// A socket that cannot be listened at.
 #[derive(Debug, thiserror::Error)]
@@ -25,10 +26,15 @@ pub struct SocketError {
     pub source: io::Error,
 }
 
+/// Connections of user ids without a workload, all together: enough to tell them so.
+const STRANGERS_MAX: usize = 16;
+
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct PeerInfo {
     pub(crate) peer: Option<Peer>,
+    /// No workload is configured for its user id, so nothing is served to it.
+    pub(crate) stranger: bool,
 }
 
 /// Accepts connections, as many as the bounds allow; one too many is closed at once.
@@ -47,18 +53,25 @@ pub(crate) struct Connection {
     seats: Arc<Seats>,
 }
 
-/// Connections in all, and those of each user id: nobody can take the seats of others.
+/// Connections of each user id: nobody can take the seats of others.
 #[derive(Debug)]
 struct Seats {
-    most: usize,
-    taken: Mutex<HashMap<Option<u32>, usize>>,
+    shares: Shares,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    by_uid: BTreeMap<u32, usize>,
+    by_strangers: usize,
+    refused: u64,
 }
 
 impl Incoming {
     /// Listens at a path, and takes the place of a socket that nobody listens at any more.
-    pub(crate) fn bind(path: &Path, mode: u32, connections: usize) -> Result<Self, SocketError> {
+    pub(crate) fn bind(path: &Path, mode: u32, connections: Shares) -> Result<Self, SocketError> {
         let listener = listen(path, mode).map_err(|source| SocketError { path: path.to_owned(), source })?;
-        let seats = Seats { most: connections, taken: Mutex::default() };
+        let seats = Seats { shares: connections, taken: Mutex::default() };
         Ok(Self { listener, seats: Arc::new(seats), path: path.to_owned() })
     }
 }
@@ -77,7 +90,6 @@ impl Stream for Incoming {
             if self.seats.take(peer.map(|peer| peer.uid)) {
                 return Poll::Ready(Some(Ok(Connection { io, peer, seats: Arc::clone(&self.seats) })));
             }
-            tracing::warn!(?peer, "too many connections: one is closed");
         }
     }
 }
@@ -92,23 +104,42 @@ impl Drop for Incoming {
 impl Seats {
     fn take(&self, uid: Option<u32>) -> bool {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = taken.values().sum();
-        let own = taken.entry(uid).or_default();
-        if all >= self.most || *own >= (self.most / 4).max(1) {
-            return false;
+        let admitted = match uid.filter(|uid| self.shares.is_entitled(*uid)) {
+            Some(uid) => self.shares.admit(uid, &taken.by_uid),
+            None => taken.by_strangers < STRANGERS_MAX,
+        };
+        match uid.filter(|uid| self.shares.is_entitled(*uid)) {
+            _ if !admitted => {
+                taken.refused += 1;
+                // Whoever knocks without end does not fill the log.
+                if taken.refused.is_power_of_two() {
+                    let refused = taken.refused;
+                    tracing::warn!(
+                        uid,
+                        refused,
+                        "a user id has all connections of its share: one more is closed"
+                    );
+                }
+            }
+            Some(uid) => *taken.by_uid.entry(uid).or_default() += 1,
+            None => taken.by_strangers += 1,
         }
-        *own += 1;
-        true
+        admitted
     }
 
     fn give_back(&self, uid: Option<u32>) {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = taken.get_mut(&uid) {
-            *own -= 1;
-            if *own == 0 {
-                taken.remove(&uid);
-            }
+        let Some(uid) = uid.filter(|uid| self.shares.is_entitled(*uid)) else {
+            taken.by_strangers = taken.by_strangers.saturating_sub(1);
+            return;
+        };
+        if let Some(own) = taken.by_uid.get_mut(&uid) {
+            *own = own.saturating_sub(1);
         }
+    }
+
+    fn is_stranger(&self, uid: Option<u32>) -> bool {
+        !uid.is_some_and(|uid| self.shares.is_entitled(uid))
     }
 }
 
@@ -122,7 +153,7 @@ impl Connected for Connection {
     type ConnectInfo = PeerInfo;
 
     fn connect_info(&self) -> PeerInfo {
-        PeerInfo { peer: self.peer }
+        PeerInfo { peer: self.peer, stranger: self.seats.is_stranger(self.peer.map(|peer| peer.uid)) }
     }
 }
 
@@ -177,14 +208,20 @@ fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
 mod tests {
     use super::*;
 
+    fn shares(most: usize) -> Shares {
+        Shares::new(most, [1, 2].into_iter())
+    }
+
     #[test]
-    fn nobody_takes_the_seats_of_others() {
-        let seats = Seats { most: 8, taken: Mutex::default() };
-        assert!(seats.take(Some(1)) && seats.take(Some(1)));
-        assert!(!seats.take(Some(1)), "a quarter is the most for one");
-        assert!(seats.take(Some(2)));
+    fn nobody_takes_the_seats_of_others_and_who_has_no_workload_takes_none_of_them() {
+        let seats = Seats { shares: shares(8), taken: Mutex::default() };
+        assert_eq!((0..100).filter(|_| seats.take(Some(1))).count(), 6);
+        assert_eq!((50..150).filter(|uid| seats.take(Some(*uid))).count(), STRANGERS_MAX);
+        assert_eq!((0..100).filter(|_| seats.take(Some(2))).count(), 2);
         seats.give_back(Some(1));
         assert!(seats.take(Some(1)));
+        seats.give_back(None);
+        assert!(seats.take(None) && !seats.take(None));
     }
 
     #[tokio::test]
@@ -192,14 +229,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         std::fs::write(&path, b"precious").unwrap();
-        assert!(Incoming::bind(&path, 0o666, 8).unwrap_err().to_string().contains("no socket"));
+        assert!(Incoming::bind(&path, 0o666, shares(8)).unwrap_err().to_string().contains("no socket"));
         std::fs::remove_file(&path).unwrap();
-        let first = Incoming::bind(&path, 0o660, 8).unwrap();
+        let first = Incoming::bind(&path, 0o660, shares(8)).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
-        assert!(Incoming::bind(&path, 0o666, 8).unwrap_err().to_string().contains("another process"));
+        assert!(Incoming::bind(&path, 0o666, shares(8)).unwrap_err().to_string().contains("another process"));
         drop(first);
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
-        Incoming::bind(&path, 0o666, 8).unwrap();
+        Incoming::bind(&path, 0o666, shares(8)).unwrap();
     }
 }

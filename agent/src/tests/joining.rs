@@ -139,23 +139,8 @@ async fn a_bundle_file_that_names_other_roots_lets_nobody_in() {
     let mut bench = Bench::empty().await;
     let path = bench.dir.path().join("roots.pem");
     std::fs::write(&path, Pki::new("other").root().certificate().pem()).unwrap();
-    let text = |roots: &std::path::Path| {
-        format!(
-            "trust_domain = \"example.org\"\nca_address = \"{}\"\nstate_dir = \"{dir}/state\"\nsocket = \"{dir}/s\"\n\
-             jwt_file = \"{dir}/token\"\ntrust_bundle = \"{}\"\n",
-            bench.ca.address,
-            roots.display(),
-            dir = bench.dir.path().display(),
-        )
-    };
-    let start = |text: String| {
-        let deps = HostDeps {
-            clock: Arc::clone(&bench.clock) as _,
-            randomness: Arc::new(SeededRandomness::new(7)),
-            disk: Arc::new(host::RealDisk),
-        };
-        start_with(AgentConfig::parse(&text).unwrap(), deps, Arc::clone(&bench.processes) as _)
-    };
+    let start = async |text: String| bench.start_as(&text).await;
+    let text = |roots: &std::path::Path| bench.text_by_jwt(roots);
     let agent = start(text(&path)).await.unwrap();
     let mut changes = agent.changes();
     let refused =
@@ -163,8 +148,90 @@ async fn a_bundle_file_that_names_other_roots_lets_nobody_in() {
     tokio::time::timeout(SOON, refused).await.unwrap().unwrap();
     assert_eq!(bench.ca.desk().registered, 0);
     agent.shutdown().await;
-    std::fs::remove_dir_all(bench.dir.path().join("state")).unwrap();
     std::fs::write(&path, bench.ca.desk().signer.root().certificate().pem()).unwrap();
-    bench.agent = Some(start(text(&path)).await.unwrap());
+    let agent = start(text(&path)).await.unwrap();
+    bench.agent = Some(agent);
     bench.until("a member by JWT", |status| status.member.is_some() && status.sequence == 1).await;
+}
+
+#[tokio::test]
+async fn an_agent_that_was_refused_comes_back_with_its_key_when_the_ca_takes_it_again() {
+    let mut bench = Bench::joined().await;
+    bench.stop().await;
+    std::fs::remove_file(bench.dir.path().join("token")).unwrap();
+    bench.clock.advance(Duration::from_secs(86_401));
+    bench.ca.desk().misdeed = Misdeed::Forgetful;
+    bench.start().await;
+    let both = |text: &String| text.contains("no such agent") && text.contains("/token");
+    bench.until("it says so", |status| status.conditions.iter().any(both)).await;
+    bench.ca.desk().misdeed = Misdeed::None;
+    bench.until("a member again", |status| status.member.is_some() && status.connected).await;
+    let desk = bench.ca.desk();
+    assert_eq!((desk.registered, desk.renewed), (1, 1));
+}
+
+/// The agent has stopped, and another CA answers where its CA was.
+async fn moved(sequence: u64) -> Bench {
+    let mut bench = Bench::joined().await;
+    bench.stop().await;
+    bench.ca = FakeCa::start(Arc::clone(&bench.clock) as Arc<dyn Clock>).await;
+    let bundle = bench.ca.desk().signer.bundle(sequence);
+    bench.ca.desk().bundle = bundle;
+    bench
+}
+
+#[tokio::test]
+async fn a_new_file_of_roots_counts_where_no_way_leads_from_the_bundle_that_is_held() {
+    let mut bench = moved(5).await;
+    let path = bench.dir.path().join("roots.pem");
+    std::fs::write(&path, bench.ca.desk().signer.root().certificate().pem()).unwrap();
+    bench.agent = Some(bench.start_as(&bench.text_by_jwt(&path)).await.unwrap());
+    bench.until("a member", |status| status.sequence == 5 && status.connected).await;
+}
+
+#[tokio::test]
+async fn a_new_token_counts_where_no_way_leads_from_the_bundle_that_is_held() {
+    let mut bench = moved(5).await;
+    bench.write_token(&bench.ca.token());
+    bench.start().await;
+    bench.until("a member", |status| status.sequence == 5 && status.connected).await;
+}
+
+#[tokio::test]
+async fn an_old_file_of_roots_is_told_so_and_replacing_it_is_enough() {
+    let mut bench = moved(5).await;
+    let path = bench.dir.path().join("roots.pem");
+    std::fs::write(&path, Pki::new("old").root().certificate().pem()).unwrap();
+    bench.agent = Some(bench.start_as(&bench.text_by_jwt(&path)).await.unwrap());
+    let told = |text: &String| text.contains("roots.pem") && text.contains("banyan root list --pem");
+    bench.until("it says so", |status| status.conditions.iter().any(told)).await;
+    assert_eq!(bench.agent().status().sequence, 1, "what is held stays");
+    std::fs::write(&path, bench.ca.desk().signer.root().certificate().pem()).unwrap();
+    bench.until("a member", |status| status.sequence == 5 && status.connected).await;
+}
+
+#[tokio::test]
+async fn without_another_pin_the_agent_says_what_to_give_it() {
+    let mut bench = moved(5).await;
+    std::fs::remove_file(bench.dir.path().join("token")).unwrap();
+    let text = bench.text().replace("join_token_file", "#");
+    bench.agent = Some(bench.start_as(&text).await.unwrap());
+    let told =
+        |text: &String| text.contains("no way leads from bundle 1") && text.contains("a new join token");
+    bench.until("it says so", |status| status.conditions.iter().any(told)).await;
+}
+
+#[tokio::test]
+async fn a_ca_whose_bundles_went_back_is_told_of_and_not_followed() {
+    let mut bench = moved(1).await;
+    bench.write_token(&bench.ca.token());
+    bench.start().await;
+    let told = |text: &String| text.contains("has had bundle 1") && text.contains("state away");
+    bench.until("it says so", |status| status.conditions.iter().any(told)).await;
+    assert_eq!((bench.ca.desk().registered, bench.agent().status().sequence), (0, 1));
+    // What the sentence says to do is enough.
+    bench.stop().await;
+    std::fs::rename(bench.dir.path().join("state"), bench.dir.path().join("away")).unwrap();
+    bench.start().await;
+    bench.until("a member", |status| status.member.is_some() && status.connected).await;
 }

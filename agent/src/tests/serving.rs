@@ -31,6 +31,27 @@ async fn a_leaf_waits_for_the_acknowledgement_of_the_roots_and_then_carries_its_
 }
 
 #[tokio::test]
+async fn a_nonce_of_a_former_agent_opens_a_stream_like_none_and_is_stale_after_the_first_answer() {
+    let bench = Bench::joined().await;
+    let old = |names: &[&str]| DiscoveryRequest {
+        resource_names: names.iter().map(|name| (*name).to_owned()).collect(),
+        response_nonce: "nonce-of-a-former-agent".to_owned(),
+        version_info: "7".to_owned(),
+        ..DiscoveryRequest::default()
+    };
+    let (up, requests) = mpsc::channel(16);
+    up.send(old(&["ROOTCA"])).await.unwrap();
+    let down = bench.sds().await.stream_secrets(ReceiverStream::new(requests)).await.unwrap().into_inner();
+    let mut stream = Subscriber { up, down, names: vec!["ROOTCA".to_owned()] };
+    let first = stream.next().await.unwrap();
+    assert_eq!(secret_of(&first).name, "ROOTCA");
+    stream.up.send(old(&["ROOTCA", "default"])).await.unwrap();
+    assert!(stream.is_quiet().await, "the answer that is out has a nonce of its own");
+    stream.nack(&first, "cannot use this").await;
+    assert!(stream.is_quiet().await, "a refusal is not answered with the same again");
+}
+
+#[tokio::test]
 async fn a_rotation_adds_trust_then_moves_the_leaf_then_removes_trust() {
     let bench = Bench::joined().await;
     let (mut leaf, mut roots) = (bench.subscribe("default").await, bench.subscribe("ROOTCA").await);
