@@ -15,6 +15,7 @@ use crate::ca::Ca;
 use crate::explain;
 use crate::findings::Look;
 use crate::metrics::{BehindLabel, IssuerLabel, Live, PhaseLabel, RootLabel};
+use crate::roster;
 use crate::seen;
 
 /// An issuer or root that ends within this time is worth a sentence.
@@ -27,6 +28,7 @@ pub(crate) fn status(ca: &Ca) -> StatusResponse {
     let (state, snapshot) = (ca.driver.state(), ca.cell.load());
     let (issued_total, refused_total) = ca.metrics.totals();
     let conditions = conditions(ca, &state);
+    let roster = roster::roster(ca);
     StatusResponse {
         trust_domain: state.trust_domain.to_string(),
         replica: ca.replica.clone(),
@@ -38,7 +40,11 @@ pub(crate) fn status(ca: &Ca) -> StatusResponse {
         phase: state.phase.name().to_owned(),
         ca_id: ca.id.to_string(),
         ledger: Some(ledger(ca)),
-        agents: agents(ca),
+        agents: shown(ca, &roster.excerpt),
+        agents_total: roster.total,
+        agents_connected: roster.connected,
+        agents_behind: roster.behind,
+        bans: roster.bans,
         issuer_not_after: snapshot.signer().validity().not_after().as_secs(),
         issued_total,
         refused_total,
@@ -48,10 +54,16 @@ pub(crate) fn status(ca: &Ca) -> StatusResponse {
     }
 }
 
-/// Every root of the record.
-pub(crate) fn roots(ca: &Ca) -> Vec<RootMessage> {
+fn shown(ca: &Ca, names: &[String]) -> Vec<AgentMessage> {
+    let message = |agent| AgentMessage { identities: Vec::new(), ..roster::message(ca, agent) };
+    ca.registry.agents_named(names).into_iter().map(message).collect()
+}
+
+/// Roots of the record by fingerprint, after this one.
+pub(crate) fn roots_after(ca: &Ca, after: Option<RootId>, limit: usize) -> Vec<RootMessage> {
     let state = ca.driver.state();
-    state.roots.iter().map(|(id, entry)| root(ca, id, entry)).collect()
+    let later = state.roots.iter().filter(|(id, _)| after.is_none_or(|after| **id > after));
+    later.take(limit).map(|(id, entry)| root(ca, id, entry)).collect()
 }
 
 /// One root of the record.
@@ -125,25 +137,6 @@ fn ledger(ca: &Ca) -> LedgerMessage {
         bytes: stats.bytes,
         unproven_rows: ca.evidence.unproven(sequence, None).rows(),
     }
-}
-
-fn agents(ca: &Ca) -> Vec<AgentMessage> {
-    let domain = ca.id.trust_domain();
-    let message = |name: String| {
-        let session = ca.sessions.find(&name).unwrap_or_default();
-        let id = trust::SpiffeId::agent(domain, &name).map(|id| id.to_string());
-        AgentMessage {
-            connected: session.streams > 0,
-            last_seen: session.last_seen.as_secs(),
-            sequence: session.sequence.0,
-            live_rows: ca.ledger.rows_of_agent(&name),
-            nacks: session.nacks,
-            last_nack: session.last_nack,
-            build: session.build,
-            id: id.unwrap_or(name),
-        }
-    };
-    ca.registry.agent_names().into_iter().map(message).collect()
 }
 
 fn issuer_message(

@@ -47,6 +47,9 @@ pub trait Agents: Send + Sync + Debug {
     /// # Errors
     /// [`RegistryUnreadable`] if the registry can not be read: then nobody is let in.
     fn find(&self, name: &str) -> Result<Option<AgentRecord>, RegistryUnreadable>;
+
+    /// Notes that this agent proved itself, now.
+    fn saw(&self, name: &str);
 }
 
 /// A registered agent.
@@ -76,6 +79,8 @@ pub struct Registration {
     pub identities: Vec<SpiffeId>,
     /// SHA-256 of the join token's secret, to be used up with this key; `None` if it joins with a JWT.
     pub token: Option<[u8; 32]>,
+    /// Whose JWT it is, if it joins with one.
+    pub caller: Option<String>,
 }
 
 /// Decides what callers may have.
@@ -171,14 +176,14 @@ impl Authorizer {
         snapshot: &Snapshot,
     ) -> Result<Registration, Refusal> {
         let spki = csr.public_key().hash();
-        let (agent, identities, token) = match caller.kind() {
+        let (agent, identities, token, caller) = match caller.kind() {
             CallerKind::JoinToken { grant, secret_hash } => {
                 unused_or_retried(grant, &spki, now)?;
-                (grant.agent.clone(), grant.identities.clone(), Some(*secret_hash))
+                (grant.agent.clone(), grant.identities.clone(), Some(*secret_hash), None)
             }
             CallerKind::Jwt(claims) => {
                 let identity = claims.identity.clone();
-                (agent_name(&identity, &spki), vec![identity], None)
+                (agent_name(&identity, &spki), vec![identity], None, Some(claims.caller()))
             }
             CallerKind::Workload { .. } | CallerKind::Agent { .. } => {
                 return Err(not_allowed("an agent registers with a join token or a JWT"));
@@ -189,7 +194,7 @@ impl Authorizer {
         }
         let identity = self.agent_id(&agent)?;
         let request = self.issue(identity, csr, Holder::Agent, (None, snapshot))?;
-        Ok(Registration { request, agent, identities, token })
+        Ok(Registration { request, agent, identities, token, caller })
     }
 
     /// The registered agent that calls, with its record; also for streams, at every message.
@@ -202,7 +207,10 @@ impl Authorizer {
         };
         match self.find(name)? {
             Some(record) if record.banned => Err(banned()),
-            Some(record) if record.spki == *spki => Ok((name, record)),
+            Some(record) if record.spki == *spki => {
+                self.agents.saw(name);
+                Ok((name, record))
+            }
             _ => {
                 let text = "the agent is not registered with this key: register it with a new join token";
                 Err(Refusal::new(Reason::AgentUnknown, text))
@@ -266,7 +274,7 @@ impl Authorizer {
     }
 }
 
-/// Refuses a request for somebody else's identity: no caller of this server is configured to ask for others.
+/// Refuses a request for somebody else's identity: nothing here knows which pods run on the caller's node.
 ///
 /// # Errors
 /// `IMPERSONATION_REFUSED` unless the field is empty.
@@ -274,7 +282,11 @@ pub fn refuse_impersonation(impersonated: &str) -> Result<(), Refusal> {
     if impersonated.is_empty() {
         return Ok(());
     }
-    let text = format!("impersonation of \"{}\" is not configured here", echoed(impersonated));
+    let text = format!(
+        "this CA issues only for the caller's own identity: ImpersonatedIdentity \"{}\" is refused and no setting allows it; use \
+         sidecars, Banyan's agent, or a ztunnel that asks for itself",
+        echoed(impersonated)
+    );
     Err(Refusal::new(Reason::ImpersonationRefused, text))
 }
 

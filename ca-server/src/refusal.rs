@@ -145,6 +145,8 @@ reasons! {
     TokenSignatureInvalid = "TOKEN_SIGNATURE_INVALID", Unauthenticated, None;
     /// The token has no expiry.
     TokenExpiryMissing = "TOKEN_EXPIRY_MISSING", Unauthenticated, None;
+    /// The token has neither a time of issue nor a first time of use.
+    TokenIssueTimeMissing = "TOKEN_ISSUE_TIME_MISSING", Unauthenticated, None;
     /// The token has expired.
     TokenExpired = "TOKEN_EXPIRED", Unauthenticated, None;
     /// The token is not valid yet.
@@ -193,6 +195,10 @@ reasons! {
     AgentUnknown = "AGENT_UNKNOWN", PermissionDenied, None;
     /// The agent is banned.
     AgentBanned = "AGENT_BANNED", PermissionDenied, None;
+    /// No agent of this name is registered, or the name is not banned, so nothing can be done about it.
+    AgentNotRegistered = "AGENT_NOT_REGISTERED", NotFound, None;
+    /// The caller, or all callers together, have as many agents as they may.
+    RegistrationsExhausted = "REGISTRATIONS_EXHAUSTED", ResourceExhausted, Some(60);
     /// A field of the request is malformed.
     RequestInvalid = "REQUEST_INVALID", InvalidArgument, None;
     /// The requested lifetime is below the minimum.

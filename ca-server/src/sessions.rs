@@ -82,6 +82,34 @@ impl Sessions {
         line.is_some_and(|line| line.hints.try_send(serials).is_ok())
     }
 
+    /// Has an agent judged again on every stream that it has open, now.
+    pub(crate) fn judge_again(&self, agent: &str) {
+        let table = self.lock();
+        let lines = table.lines.get(agent).into_iter().flatten();
+        // A stream whose queue is full is judged with what waits in it.
+        lines.for_each(|line| drop(line.hints.try_send(Vec::new())));
+    }
+
+    /// Whether an agent has an open stream.
+    pub(crate) fn is_connected(&self, agent: &str) -> bool {
+        self.lock().lines.contains_key(agent)
+    }
+
+    /// Forgets an agent that is registered no more, unless it is connected.
+    pub(crate) fn forget(&self, agent: &str) {
+        let mut table = self.lock();
+        if table.sessions.get(agent).is_some_and(|session| session.streams == 0) {
+            table.sessions.remove(agent);
+        }
+    }
+
+    /// For each of these agents whether it is connected, and whether it has this bundle.
+    pub(crate) fn standing(&self, agents: &[String], newest: Sequence) -> Vec<(bool, bool)> {
+        let table = self.lock();
+        let standing = |session: &Session| (session.streams > 0, session.sequence >= newest);
+        agents.iter().map(|agent| table.sessions.get(agent).map(standing).unwrap_or_default()).collect()
+    }
+
     /// What is known of an agent.
     pub(crate) fn find(&self, agent: &str) -> Option<Session> {
         self.lock().sessions.get(agent).cloned()

@@ -88,7 +88,8 @@ fn place(keys: &str, extra: &str) -> Place {
 }
 
 async fn root_ids(running: &ca_server::Running) -> Vec<Vec<u8>> {
-    let roots = admin(running).await.list_roots(ListRootsRequest {}).await.unwrap().into_inner().roots;
+    let roots =
+        admin(running).await.list_roots(ListRootsRequest::default()).await.unwrap().into_inner().roots;
     roots.into_iter().map(|root| root.id).collect()
 }
 

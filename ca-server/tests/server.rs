@@ -29,7 +29,8 @@ use trust::{Certificate, RootId};
 const WEB: &str = "spiffe://example.org/web";
 
 async fn root_ids(running: &ca_server::Running) -> BTreeSet<RootId> {
-    let roots = admin(running).await.list_roots(ListRootsRequest {}).await.unwrap().into_inner().roots;
+    let roots =
+        admin(running).await.list_roots(ListRootsRequest::default()).await.unwrap().into_inner().roots;
     roots.iter().map(|root| RootId::from_bytes(&root.id).unwrap()).collect()
 }
 

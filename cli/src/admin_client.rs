@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
+use proto::banyan::admin::v1::agent_admin_service_client::AgentAdminServiceClient;
 use proto::banyan::admin::v1::authority_service_client::AuthorityServiceClient;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::state_service_client::StateServiceClient;
@@ -34,6 +35,14 @@ pub async fn connect(target: &AdminTarget) -> Result<AdminServiceClient<Channel>
 /// As [`connect`].
 pub async fn rotations(target: &AdminTarget) -> Result<RotationServiceClient<Channel>, Failure> {
     Ok(RotationServiceClient::new(open(target).await?))
+}
+
+/// As [`connect`], for registered agents.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn agents(target: &AdminTarget) -> Result<AgentAdminServiceClient<Channel>, Failure> {
+    Ok(AgentAdminServiceClient::new(open(target).await?))
 }
 
 /// As [`connect`], for root authorities.

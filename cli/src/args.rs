@@ -1,11 +1,11 @@
 //! The words that users type.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod agent;
 mod authority;
 mod ceremony;
 mod clock;
@@ -14,6 +14,7 @@ mod rotate;
 mod state;
 mod tier;
 
+pub use agent::{AgentAction, AgentListOptions, AgentOptions, AgentRuleOptions, EnvoyConfigOptions};
 pub use authority::{AuthorityAction, AuthorityOptions};
 pub use ceremony::{CeremonyAction, CeremonyOptions};
 pub use clock::{ClockAcceptOptions, ClockAction, ClockOptions};
@@ -39,7 +40,7 @@ pub struct Arguments {
 pub enum Verb {
     /// Run the CA server in the foreground
     Serve(ServeOptions),
-    /// Run an agent in the foreground, or print an Envoy configuration for one
+    /// Run an agent in the foreground; look at a server's agents, remove or ban them; print an Envoy configuration
     Agent(AgentOptions),
     /// Make join tokens for agents
     Token(TokenOptions),
@@ -111,60 +112,6 @@ pub enum LogFormat {
     Text,
     /// One JSON object an event
     Json,
-}
-
-/// Options of `agent`.
-#[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
-pub struct AgentOptions {
-    /// Configuration file
-    #[arg(long, short, value_name = "FILE", default_value = "agent.toml")]
-    pub config: PathBuf,
-    /// Form of the log on standard error
-    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
-    pub log_format: LogFormat,
-    /// Levels of the log by module, in the notation of tracing's environment filter
-    #[arg(long, env = "BANYAN_LOG", value_name = "FILTER", default_value = "info,cryptoki=off")]
-    pub log: String,
-    /// Print something instead of running.
-    #[command(subcommand)]
-    pub print: Option<AgentPrint>,
-}
-
-/// What `agent` can print.
-#[derive(Debug, Subcommand)]
-pub enum AgentPrint {
-    /// Print an Envoy bootstrap that takes its certificate and trust from an agent's socket
-    EnvoyConfig(EnvoyConfigOptions),
-}
-
-/// Options of `agent envoy-config`.
-#[derive(Debug, Args)]
-pub struct EnvoyConfigOptions {
-    /// The agent's SDS socket
-    #[arg(long, value_name = "PATH")]
-    pub socket: PathBuf,
-    /// Name of this Envoy
-    #[arg(long, value_name = "NAME", default_value = "banyan")]
-    pub node: String,
-    /// IP:PORT on which Envoy accepts mTLS
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8443")]
-    pub inbound: SocketAddr,
-    /// IP:PORT of the local application; without it Envoy answers by itself
-    #[arg(long, value_name = "IP:PORT")]
-    pub application: Option<SocketAddr>,
-    /// Listen on LISTEN in plain text and go to PEER with mTLS, expecting its SPIFFE id; may be repeated
-    #[arg(long, value_name = "LISTEN=PEER[,SPIFFE_ID]")]
-    pub outbound: Vec<String>,
-    /// IP:PORT of Envoy's admin interface
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9901")]
-    pub admin: SocketAddr,
-    /// SPIFFE id that callers of the inbound listener must have; may be repeated; without it any of the trust domain
-    #[arg(long, value_name = "SPIFFE_ID")]
-    pub allow: Vec<String>,
-    /// Longest life of a connection, so that no connection outlives the trust it was opened with
-    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
-    pub max_connection_age: Duration,
 }
 
 /// Options of `token`.

@@ -118,7 +118,7 @@ impl Hub {
         };
         // What trust a process has counts only together with a leaf that it may present.
         let idle = |(process, holder): &(&ProcessId, &Holder)| {
-            let holds = holder.unproven || holder.may_hold().next().is_some();
+            let holds = holder.installed.unproven || holder.may_hold().next().is_some();
             !holds && !active.contains(process) && holder.subscriptions.values().all(long_gone)
         };
         let idle: Vec<ProcessId> = self.holders.iter().filter(idle).map(|(process, _)| *process).collect();

@@ -7,18 +7,18 @@ use std::sync::{Mutex, PoisonError};
 /// A cache of at most `capacity` entries, in two generations: when the young one is full, the old one is dropped and
 /// the young one grows old. What is used stays, at constant cost.
 #[derive(Debug)]
-pub(super) struct BoundedCache<K, V> {
+pub(crate) struct BoundedCache<K, V> {
     half: usize,
     /// Young and old entries. Locked only for map work, never across an await.
     entries: Mutex<(HashMap<K, V>, HashMap<K, V>)>,
 }
 
 impl<K: Eq + Hash, V: Clone> BoundedCache<K, V> {
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize) -> Self {
         Self { half: (capacity / 2).max(1), entries: Mutex::default() }
     }
 
-    pub(super) fn find(&self, key: K) -> Option<V> {
+    pub(crate) fn find(&self, key: K) -> Option<V> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(value) = entries.0.get(&key) {
             return Some(value.clone());
@@ -28,7 +28,7 @@ impl<K: Eq + Hash, V: Clone> BoundedCache<K, V> {
         Some(value)
     }
 
-    pub(super) fn insert(&self, key: K, value: V) {
+    pub(crate) fn insert(&self, key: K, value: V) {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         self.put(&mut entries, key, value);
     }

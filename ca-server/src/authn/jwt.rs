@@ -46,6 +46,16 @@ pub struct TokenClaims {
     pub issuer: String,
     /// Its subject as the issuer names it.
     pub subject: String,
+    /// The pod that a Kubernetes token is bound to.
+    pub pod: Option<String>,
+}
+
+impl TokenClaims {
+    /// Whose token it is, as far as it tells: what bounds count by.
+    pub fn caller(&self) -> String {
+        let pod = self.pod.as_ref().map(|pod| format!(", pod {pod}")).unwrap_or_default();
+        format!("{} of {}{pod}", self.subject, self.issuer)
+    }
 }
 
 /// One believed issuer.
@@ -160,8 +170,13 @@ impl JwtVerifier {
         let expires = time_claim(&parts.claims, "exp")?.ok_or_else(|| {
             Refusal::new(Reason::TokenExpiryMissing, "the token has no expiry: `exp` is required")
         })?;
-        let issued_at = time_claim(&parts.claims, "iat")?;
-        if issued_at.is_some_and(|issued_at| expires.since(issued_at) > issuer.token_life_max) {
+        let (issued_at, not_before) = (time_claim(&parts.claims, "iat")?, time_claim(&parts.claims, "nbf")?);
+        // Without a beginning there is no life to bound.
+        let begins = issued_at.or(not_before).ok_or_else(|| {
+            let text = "the token does not say when it was issued: `iat` is required, or `nbf`";
+            Refusal::new(Reason::TokenIssueTimeMissing, text)
+        })?;
+        if expires.since(begins) > issuer.token_life_max {
             let text = "the token lives longer than this server allows: get one with a shorter life";
             return Err(Refusal::new(Reason::TokenLifeTooLong, text));
         }
@@ -181,9 +196,10 @@ impl JwtVerifier {
                 identity: identity.ok_or_else(no_subject)?,
                 issuer: issuer.issuer.clone(),
                 subject: subject.to_owned(),
+                pod: subject::pod(&issuer.identity, &parts.claims),
             },
             expires,
-            not_before: time_claim(&parts.claims, "nbf")?.max(issued_at),
+            not_before: not_before.max(issued_at),
             issuer: index,
             keys: keys.digest(),
         })

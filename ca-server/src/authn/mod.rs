@@ -9,7 +9,7 @@
 //! Every credential that is presented must be good, and two must agree. Headers in which proxies forward a client's
 //! certificate are never read. What a caller may do is not decided here, see [`crate::authz`].
 
-mod bounded_cache;
+pub(crate) mod bounded_cache;
 pub mod join_token;
 pub mod jwks;
 pub mod jwt;

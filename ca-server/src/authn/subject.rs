@@ -5,6 +5,9 @@ use trust::{SpiffeId, TrustDomain};
 
 use crate::config::IdentityRule;
 
+/// Longest uid of a pod that is taken for one.
+const POD_UID_LEN_MAX: usize = 64;
+
 /// The identity that the rule makes of these claims; `None` if a claim is missing or malformed, or the result is no
 /// SPIFFE id of this trust domain outside the reserved paths. Nothing is trimmed, decoded or folded.
 pub(super) fn identity(
@@ -17,6 +20,15 @@ pub(super) fn identity(
         IdentityRule::Template(template) => from_template(template, claims),
     }?;
     (identity.trust_domain() == trust_domain && !identity.is_reserved()).then_some(identity)
+}
+
+/// The uid of the pod that a Kubernetes token is bound to, so that the pods of one service account stay apart.
+pub(super) fn pod(rule: &IdentityRule, claims: &Map<String, Value>) -> Option<String> {
+    let kubernetes = claims.get("kubernetes.io").filter(|_| matches!(rule, IdentityRule::Kubernetes))?;
+    let uid = kubernetes.get("pod")?.get("uid")?.as_str()?;
+    let fits = (1..=POD_UID_LEN_MAX).contains(&uid.len())
+        && uid.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    fits.then(|| uid.to_owned())
 }
 
 /// A claim that is a text, not empty.

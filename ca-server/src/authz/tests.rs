@@ -29,6 +29,8 @@ impl Agents for Memory {
         }
         Ok(self.agents.get(name).cloned())
     }
+
+    fn saw(&self, _: &str) {}
 }
 
 impl KeyPolicy for Memory {
@@ -53,7 +55,8 @@ fn with_agent(spki: SpkiHash, banned: bool) -> Memory {
 }
 
 fn jwt(path: &str) -> Caller {
-    let claims = TokenClaims { identity: id(path), issuer: "i".to_owned(), subject: "s".to_owned() };
+    let (issuer, subject) = ("i".to_owned(), "s".to_owned());
+    let claims = TokenClaims { identity: id(path), issuer, subject, pod: None };
     Caller::assumed(CallerKind::Jwt(claims))
 }
 

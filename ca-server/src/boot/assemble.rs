@@ -41,7 +41,6 @@ use crate::metrics::Metrics;
 use crate::registry::AgentRegistry;
 use crate::reissue::Reissue;
 use crate::seen::{self, Seen};
-use crate::sessions::Sessions;
 use crate::tier::{Above, Below, follower};
 use crate::transport::tls::TlsState;
 
@@ -59,7 +58,7 @@ pub(super) async fn assemble(
     (ground, embedding): (&Ground, &dyn Embedding),
 ) -> Result<Assembled, BootError> {
     let driver = &ground.driver;
-    let registry = open::registry(layout, deps, driver).await?;
+    let registry = open::registry(config, layout, deps, driver).await?;
     open::founded(config, deps, driver).await?;
     let (ledger, segment) = open_ledger(config, deps, layout, driver).await?;
     let (policy, now) = (open::policy(config), deps.clock.now());
@@ -158,6 +157,8 @@ pub(super) async fn assemble(
     }
     let sightings = seen::keep(Arc::clone(&ca));
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(sightings));
+    let census = crate::census::run(ca.registry.clone());
+    served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(census));
     let reissue = Reissue::new(Arc::clone(&ca), config.rotation().reissue_per_second()).run();
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(reissue));
     let looked = Footing::of(layout, ca.ledger.segment().as_str());
@@ -257,10 +258,10 @@ fn ca(
         cell,
         issuer,
         ledger,
+        sessions: registry.sessions(),
         registry,
         metrics: Arc::new(Metrics::new(&calls)),
         levels: Levels::default(),
-        sessions: Sessions::default(),
         seen: Seen::default(),
         driver: driver.clone(),
         evidence,

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use proto::banyan::admin::v1::admin_service_server::AdminServiceServer;
+use proto::banyan::admin::v1::agent_admin_service_server::AgentAdminServiceServer;
 use proto::banyan::admin::v1::authority_service_server::AuthorityServiceServer;
 use proto::banyan::admin::v1::rotation_service_server::RotationServiceServer;
 use proto::banyan::admin::v1::state_service_server::StateServiceServer;
@@ -25,6 +26,7 @@ use crate::ca::Ca;
 use crate::config::Config;
 use crate::service::admin::{Admin, Operators};
 use crate::service::agent::Agents;
+use crate::service::agent_admin::AgentAdmin;
 use crate::service::authority::AuthorityLooks;
 use crate::service::istio::IstioCertificates;
 use crate::service::rotation::{Defaults, Rotations};
@@ -102,11 +104,13 @@ impl Sockets {
             let preferred = config.root().authority();
             let authorities = AuthorityLooks::new(Arc::clone(ca), operators.clone(), preferred);
             let authorities = AuthorityServiceServer::new(authorities);
+            let agents = AgentAdminServiceServer::new(AgentAdmin::new(Arc::clone(ca), operators.clone()));
             let tiers = TierAdminServiceServer::new(TierAdmin::new(Arc::clone(ca), operators.clone()));
             let states = StateServiceServer::new(States::new(Arc::clone(ca), operators.clone()));
             routes
                 .add_service(states.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(tiers.max_decoding_message_size(MESSAGE_BYTES_MAX))
+                .add_service(agents.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(admin.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(rotations.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(authorities.max_decoding_message_size(MESSAGE_BYTES_MAX))
@@ -189,6 +193,7 @@ impl Readiness {
             IstioCertificateServiceServer::<IstioCertificates>::NAME,
             AgentServiceServer::<Agents>::NAME,
             AdminServiceServer::<Admin>::NAME,
+            AgentAdminServiceServer::<AgentAdmin>::NAME,
             RotationServiceServer::<Rotations>::NAME,
             AuthorityServiceServer::<AuthorityLooks>::NAME,
             StateServiceServer::<States>::NAME,

@@ -17,7 +17,8 @@ use super::{BootError, Embedding, GuardedClock, HostDeps};
 use crate::bundles::{BundleHistory, Voice};
 use crate::config::Config;
 use crate::metered::AuthorityCalls;
-use crate::registry::AgentRegistry;
+use crate::registry::{AgentRegistry, Membership};
+use crate::sessions::Sessions;
 
 /// How long a start waits for the first root. The making goes on at the next start.
 const FOUNDING_WITHIN: Duration = Duration::from_secs(60);
@@ -148,18 +149,21 @@ async fn driver(
 
 /// Opens the registry of agents, or makes it before anybody asks for a root: where there is a root, it has been made.
 pub(super) async fn registry(
+    config: &Config,
     layout: &Layout,
     deps: &HostDeps,
     driver: &DriverHandle,
 ) -> Result<AgentRegistry, BootError> {
     let (path, disk) = (layout.registry(), Arc::clone(&deps.disk));
+    let (clock, limits) = (Arc::clone(&deps.clock), config.agents().clone());
+    let membership = Membership { clock, limits, sessions: Sessions::default() };
     let never_founded = matches!(driver.state().phase, Phase::Uninitialised);
     let opened = blocking(move || {
         if never_founded {
             let made = AgentRegistry::create_if_missing(disk.as_ref(), &path);
             made.map_err(|source| BootError::DataDir { path: path.clone(), source })?;
         }
-        AgentRegistry::open(&path).map_err(BootError::from)
+        AgentRegistry::open_for(&path, membership).map_err(BootError::from)
     });
     opened.await?
 }

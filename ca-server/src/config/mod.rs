@@ -7,6 +7,7 @@
 //!
 //! Each section is a type of its own, whose accessors say unit, default and bound of each key.
 
+mod agents;
 mod identity;
 mod leaf;
 mod listen;
@@ -20,6 +21,7 @@ use std::{fmt, io};
 use plugins::ConfigProblem;
 use trust::{SpiffeId, TrustDomain};
 
+pub use agents::AgentsConfig;
 pub use identity::{AdminConfig, IdentityRule, JwtConfig};
 pub use leaf::{AboveMax, LeafConfig, NameMismatch};
 pub use listen::{LimitsConfig, ListenConfig, LogConfig, LogFormat};
@@ -40,6 +42,7 @@ pub struct Config {
     keys: KeysConfig,
     leaf: LeafConfig,
     rotation: RotationConfig,
+    agents: AgentsConfig,
     jwt: Vec<JwtConfig>,
     admin: AdminConfig,
     limits: LimitsConfig,
@@ -162,6 +165,11 @@ impl Config {
         &self.rotation
     }
 
+    /// Section `[agents]`: who may be registered, and for how long.
+    pub const fn agents(&self) -> &AgentsConfig {
+        &self.agents
+    }
+
     /// Sections `[[jwt]]`: whose tokens are believed.
     pub fn jwt(&self) -> &[JwtConfig] {
         &self.jwt
@@ -197,6 +205,7 @@ fn read(file: &toml::Table, directory: &Path, problems: &mut Vec<ConfigProblem>)
     let keys = top.table("keys");
     let leaf = top.table("leaf");
     let rotation = top.table("rotation");
+    let agents = top.table("agents");
     let jwt: Vec<toml::Table> =
         top.optional("jwt", "one section [[jwt]] for each issuer of tokens").unwrap_or_default();
     let admin = top.table("admin");
@@ -210,6 +219,7 @@ fn read(file: &toml::Table, directory: &Path, problems: &mut Vec<ConfigProblem>)
     let root = root::root(&root, &authorities, leaf.as_ref(), problems);
     let lifetime = root.as_ref().map(RootConfig::lifetime);
     let rotation = rotation::rotation(&rotation, lifetime, leaf.as_ref(), problems);
+    let agents = agents::agents(&agents, leaf.as_ref(), rotation.as_ref(), problems);
     let keys = root::keys(&keys, directory, problems);
     let jwt = identity::jwt(&jwt, trust_domain.as_ref(), directory, problems);
     let admin = identity::admin(&admin, trust_domain.as_ref(), problems);
@@ -225,6 +235,7 @@ fn read(file: &toml::Table, directory: &Path, problems: &mut Vec<ConfigProblem>)
         keys: keys?,
         leaf: leaf?,
         rotation: rotation?,
+        agents: agents?,
         jwt: jwt?,
         admin: admin?,
         limits: limits?,

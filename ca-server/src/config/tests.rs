@@ -119,3 +119,16 @@ fn identity_templates_take_a_claim_as_a_whole_segment() {
         assert_eq!(problems(&jwt(bad)).len(), 1, "{bad}");
     }
 }
+
+#[test]
+fn no_agent_is_forgotten_while_it_may_come_back() {
+    let parsed = |text: &str| Config::parse(&format!("{GOOD}{text}"), Path::new("/etc/banyan")).unwrap();
+    let day = 86_400;
+    assert_eq!(parsed("").agents().forget_after().as_secs(), 31 * day);
+    let shorter =
+        parsed("[rotation]\nreturn_within = \"1h\"\n[leaf]\nttl_max = \"2h\"\nttl_default = \"1h\"\n");
+    assert_eq!(shorter.agents().forget_after().as_secs(), 3 * 3_600);
+    let said = problems(&format!("{GOOD}[agents]\nforget_after = \"30d\"\nmax = 5\n"));
+    assert!(said[1].contains("agents.forget_after") && said[1].contains("\"31d\""), "{said:?}");
+    assert!(said[0].contains("agents.max") && said[0].contains("10 to 1000000"), "{said:?}");
+}

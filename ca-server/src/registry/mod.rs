@@ -5,14 +5,17 @@
 //! off the async threads. After a failed write nothing more is written until the file has been opened and read again: what
 //! is on the disk is unknown then. The keeper tries that every few seconds.
 
+mod agents;
+mod pace;
 mod ports;
 mod rows;
+mod rulings;
 mod store;
 mod subscribers;
 mod tiers;
 mod vouched;
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,19 +25,22 @@ use std::time::Duration;
 
 use host::Disk;
 use redb::Database;
-use trust::{SpiffeId, SpkiHash, Timestamp};
+use trust::{Clock, SpkiHash, Timestamp};
 
-pub(crate) use rows::{AgentRow, SubscriberRow, TokenHash, TokenRow, VouchedRow};
+pub(crate) use agents::{ListedAgent, Newcomer};
+pub(crate) use rows::{ActRow, AgentRow, BanRow, Seen, SubscriberRow, TokenHash, TokenRow, VouchedRow};
+pub(crate) use rulings::{Ruled, Ruling, Sentence};
 pub use store::RegistryUnreadable;
 pub(crate) use tiers::{TierIssuer, TierRow};
 
 use crate::authz::JOIN_TOKEN_RETRY;
+use crate::config::AgentsConfig;
+use crate::sessions::Sessions;
+use pace::Pace;
 use store::{Change, Tables};
 
 /// Tokens that may be outstanding; used and expired ones are forgotten after a day.
 pub(crate) const TOKENS_MAX: usize = 100_000;
-/// Agents that may be registered.
-pub(crate) const AGENTS_MAX: usize = 100_000;
 
 const FORGET_TOKENS_AFTER: Duration = Duration::from_secs(86_400);
 
@@ -44,11 +50,27 @@ pub(crate) struct AgentRegistry(Arc<Inner>);
 
 struct Inner {
     path: PathBuf,
+    membership: Membership,
+    /// What `served` was, and the uptime, when this process opened the registry.
+    opened: (u64, Duration),
+    /// Agents that were seen since their rows were written. Locked for map work only, after `tables` where both are.
+    seen: Mutex<HashMap<String, Seen>>,
+    /// How fast JWT callers may register new keys.
+    pace: Pace,
     /// Locked for map work only.
     tables: RwLock<Tables>,
     /// Held by the one writer while it writes, on a thread that may block; `None` while the file cannot be opened again.
     database: Mutex<Option<Database>>,
     broken: AtomicBool,
+}
+
+/// What the registry asks about agents, and the bounds that it keeps.
+#[derive(Debug, Clone)]
+pub(crate) struct Membership {
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Who is connected.
+    pub(crate) sessions: Sessions,
+    pub(crate) limits: AgentsConfig,
 }
 
 /// Why the registry did not change.
@@ -64,8 +86,47 @@ pub(crate) enum RegistryError {
     #[error("the join token was used before: make a new one with `banyan token create`")]
     TokenUsed,
     /// The agent may not join again.
-    #[error("agent {0} is banned")]
+    #[error(
+        "the name {0:?} is banned here: ask the CA's operator, who can take it back with `banyan agent unban`"
+    )]
     Banned(String),
+    /// Nobody of this name is registered.
+    #[error("no agent {0:?} is registered: `banyan agent list` shows those that are")]
+    AgentUnknown(String),
+    /// The name is not banned.
+    #[error("{0:?} is not banned: `banyan agent list --banned` shows the names that are")]
+    NotBanned(String),
+    /// One JWT caller has as many agents as it may, and all are connected.
+    #[error(
+        "{caller} has {most} agents, all connected, which is the most for one caller: stop one, or have the CA's operator \
+         raise agents.per_caller"
+    )]
+    CallerFull {
+        /// Whose JWT.
+        caller: String,
+        /// The bound.
+        most: usize,
+    },
+    /// One JWT caller registers new keys faster than it may.
+    #[error(
+        "{caller} registered {most} new agents within the last hour, which is the most for one caller: keep the agent's \
+         state_dir across restarts, or have the CA's operator raise agents.per_caller"
+    )]
+    CallerTooFast {
+        /// Whose JWT.
+        caller: String,
+        /// The bound.
+        most: usize,
+    },
+    /// No place for an agent is left.
+    #[error(
+        "{most} agents are registered, as many as may be: have the CA's operator remove some with `banyan agent remove`, or \
+         raise agents.max"
+    )]
+    AgentsFull {
+        /// The bound that counts for this one.
+        most: usize,
+    },
     /// There is no subscriber of this name.
     #[error("there is no subscriber {0:?}: `banyan subscriber list` shows those that there are")]
     SubscriberUnknown(String),
@@ -96,8 +157,16 @@ impl AgentRegistry {
     ///
     /// # Errors
     /// When it is missing, for its bans and tokens would be forgotten; and when it cannot be read.
+    pub(crate) fn open_for(path: &Path, membership: Membership) -> Result<Self, RegistryUnreadable> {
+        Ok(Self::with(path, store::open(path)?, membership))
+    }
+
+    /// As [`open_for`](Self::open_for), with default bounds and a clock that stands still.
+    #[cfg(test)]
     pub(crate) fn open(path: &Path) -> Result<Self, RegistryUnreadable> {
-        Ok(Self::with(path, store::open(path)?))
+        let clock = Arc::new(trust::ManualClock::at(Timestamp::from_secs(1_800_000_000)));
+        let membership = Membership { clock, sessions: Sessions::default(), limits: AgentsConfig::default() };
+        Self::open_for(path, membership)
     }
 
     /// Makes the file for a CA that never had one; a file that exists is left alone.
@@ -108,9 +177,15 @@ impl AgentRegistry {
         store::create_if_missing(disk, path)
     }
 
-    fn with(path: &Path, (database, tables): (Database, Tables)) -> Self {
+    fn with(path: &Path, (database, tables): (Database, Tables), membership: Membership) -> Self {
+        let opened = (tables.served, membership.clock.uptime());
+        let pace = Pace::new(membership.limits.per_caller());
         Self(Arc::new(Inner {
             path: path.to_owned(),
+            membership,
+            opened,
+            seen: Mutex::default(),
+            pace,
             tables: RwLock::new(tables),
             database: Mutex::new(Some(database)),
             broken: AtomicBool::new(false),
@@ -122,16 +197,9 @@ impl AgentRegistry {
         self.read().tokens.get(hash).cloned()
     }
 
-    /// Finds an agent.
-    pub(crate) fn agent(&self, name: &str) -> Option<AgentRow> {
-        self.read().agents.get(name).cloned()
-    }
-
-    /// Names of all agents, sorted.
-    pub(crate) fn agent_names(&self) -> Vec<String> {
-        let mut names: Vec<_> = self.read().agents.keys().cloned().collect();
-        names.sort_unstable();
-        names
+    /// The connections of agents, as far as they are known.
+    pub(crate) fn sessions(&self) -> Sessions {
+        self.0.membership.sessions.clone()
     }
 
     /// Whether a write failed, so that no agent can join until the file was opened again.
@@ -173,29 +241,16 @@ impl AgentRegistry {
         spki: SpkiHash,
         now: Timestamp,
     ) -> Result<(), RegistryError> {
+        let inner = Arc::clone(&self.0);
         self.change(move |tables| {
             let token = tables.tokens.get(&hash).ok_or(RegistryError::TokenUnknown)?;
             check_token(token, &spki, now)?;
             let at = token.used.map_or(now, |(_, at)| at);
             let used = TokenRow { used: Some((spki, at)), ..token.clone() };
-            let agent = joined(tables, &token.agent, spki, token.identities.clone(), now)?;
-            let agents = vec![(token.agent.clone(), agent)];
+            let (name, identities) = (token.agent.clone(), token.identities.clone());
+            let newcomer = Newcomer { name, spki, identities, caller: None };
+            let agents = inner.joined(tables, newcomer, now)?;
             Ok((Change { tokens: vec![(hash, Some(used))], agents, ..Change::default() }, ()))
-        })
-        .await
-    }
-
-    /// Registers an agent that proved itself in another way than by a token.
-    pub(crate) async fn register(
-        &self,
-        name: String,
-        spki: SpkiHash,
-        identities: BTreeSet<SpiffeId>,
-        now: Timestamp,
-    ) -> Result<(), RegistryError> {
-        self.change(move |tables| {
-            let agent = joined(tables, &name, spki, identities, now)?;
-            Ok((Change { agents: vec![(name, agent)], ..Change::default() }, ()))
         })
         .await
     }
@@ -210,11 +265,15 @@ impl AgentRegistry {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Tables> {
-        self.0.tables.read().unwrap_or_else(PoisonError::into_inner)
+        self.0.read()
     }
 }
 
 impl Inner {
+    fn read(&self) -> RwLockReadGuard<'_, Tables> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn change<T>(
         &self,
         decide: impl FnOnce(&Tables) -> Result<(Change, T), RegistryError>,
@@ -223,8 +282,9 @@ impl Inner {
         let Some(database) = database.as_ref().filter(|_| !self.broken.load(Ordering::Acquire)) else {
             return Err(RegistryError::Broken);
         };
-        let (change, answer) = decide(&self.tables.read().unwrap_or_else(PoisonError::into_inner))?;
-        if let Err(error) = store::write(database, &change) {
+        let (change, answer) = decide(&self.read())?;
+        let written = store::write(database, &self.read(), &change);
+        if let Err(error) = written {
             self.broken.store(true, Ordering::Release);
             tracing::error!(%error, "the registry could not be written; no agent can join until it can");
             return Err(RegistryError::Broken);
@@ -240,7 +300,7 @@ impl Inner {
         drop(database.take());
         let opened =
             store::open(&self.path).map_err(|error| error.to_string()).and_then(|(opened, tables)| {
-                store::write(&opened, &Change::default()).map_err(|error| error.to_string())?;
+                store::write(&opened, &tables, &Change::default()).map_err(|error| error.to_string())?;
                 Ok((opened, tables))
             });
         match opened {
@@ -268,20 +328,6 @@ pub(crate) fn check_token(token: &TokenRow, spki: &SpkiHash, now: Timestamp) -> 
     }
 }
 
-fn joined(
-    tables: &Tables,
-    name: &str,
-    spki: SpkiHash,
-    identities: BTreeSet<SpiffeId>,
-    now: Timestamp,
-) -> Result<AgentRow, RegistryError> {
-    match tables.agents.get(name) {
-        Some(AgentRow { banned: Some(_), .. }) => Err(RegistryError::Banned(name.to_owned())),
-        None if tables.agents.len() >= AGENTS_MAX => Err(RegistryError::Full("agents")),
-        _ => Ok(AgentRow { spki, identities, banned: None, registered: now }),
-    }
-}
-
 impl fmt::Debug for AgentRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AgentRegistry").field("agents", &self.read().agents.len()).finish_non_exhaustive()
@@ -290,7 +336,10 @@ impl fmt::Debug for AgentRegistry {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use host::RealDisk;
+    use trust::SpiffeId;
 
     use super::*;
 
@@ -327,7 +376,7 @@ mod tests {
         assert_eq!(redeem("b", later(1)).await, Err(RegistryError::TokenUsed));
         redeem("a", later(300)).await.unwrap();
         assert_eq!(redeem("a", later(301)).await, Err(RegistryError::TokenUsed));
-        let agent = registry.agent("node-1").unwrap();
+        let (agent, _) = registry.agent("node-1").unwrap();
         assert_eq!(agent.spki, key("a"));
         let unknown = registry.redeem([8; 32], key("a"), NOW).await;
         assert_eq!(unknown, Err(RegistryError::TokenUnknown));
@@ -348,7 +397,7 @@ mod tests {
         registry.redeem([7; 32], key("a"), NOW).await.unwrap();
         drop(registry);
         let registry = AgentRegistry::open(&dir.path().join("registry.redb")).unwrap();
-        let agent = registry.agent("node-1").unwrap();
+        let (agent, _) = registry.agent("node-1").unwrap();
         assert_eq!(agent.spki, key("a"));
         assert_eq!(agent.identities, token().identities);
         assert_eq!(registry.token(&[7; 32]).unwrap().used, Some((key("a"), NOW)));
@@ -397,7 +446,7 @@ mod tests {
         registry.0.tables.write().unwrap().agents.clear();
         assert!(registry.reopen().await && !registry.is_broken());
         registry.redeem([7; 32], key("a"), NOW).await.unwrap();
-        assert_eq!(registry.agent("node-1").unwrap().spki, key("a"));
+        assert_eq!(registry.agent("node-1").unwrap().0.spki, key("a"));
     }
 
     #[tokio::test]

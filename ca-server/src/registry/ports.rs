@@ -23,11 +23,15 @@ impl JoinTokens for AgentRegistry {
 
 impl Agents for AgentRegistry {
     fn find(&self, name: &str) -> Result<Option<AgentRecord>, RegistryUnreadable> {
-        Ok(self.agent(name).map(|agent| AgentRecord {
+        Ok(self.agent(name).map(|(agent, banned)| AgentRecord {
             spki: agent.spki,
             identities: agent.identities.into_iter().collect(),
-            banned: agent.banned.is_some(),
+            banned,
         }))
+    }
+
+    fn saw(&self, name: &str) {
+        Self::saw(self, name);
     }
 }
 
@@ -41,6 +45,10 @@ impl From<RegistryError> for Refusal {
             RegistryError::SubscriberUnknown(_) => Reason::SubscriberUnknown,
             RegistryError::BundleOfTheFuture(_) | RegistryError::TierExists(_) => Reason::RequestInvalid,
             RegistryError::TierUnknown(_) => Reason::TierUnknown,
+            RegistryError::AgentUnknown(_) | RegistryError::NotBanned(_) => Reason::AgentNotRegistered,
+            RegistryError::CallerFull { .. }
+            | RegistryError::CallerTooFast { .. }
+            | RegistryError::AgentsFull { .. } => Reason::RegistrationsExhausted,
             RegistryError::TierRequestReused(_) => Reason::IssuerRefused,
             RegistryError::Full(_) | RegistryError::Broken => Reason::RegistryUnavailable,
         };

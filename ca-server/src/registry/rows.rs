@@ -31,10 +31,89 @@ pub(crate) struct AgentRow {
     pub(crate) spki: SpkiHash,
     /// What it may ask for.
     pub(crate) identities: BTreeSet<SpiffeId>,
-    /// Why it is not served any more, if so.
-    pub(crate) banned: Option<String>,
     /// When it joined last.
     pub(crate) registered: Timestamp,
+    /// Whose JWT it joined with; `None` for a join token.
+    pub(crate) caller: Option<String>,
+    /// When it was last seen, as far as that was written down.
+    pub(crate) seen: Seen,
+}
+
+/// A moment at which an agent was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Seen {
+    /// By the wall clock, for people.
+    pub(crate) at: Timestamp,
+    /// By the seconds that this registry had been served, which is what counts: no clock that is set, and no time in which
+    /// no server ran, makes an agent look absent.
+    pub(crate) served: u64,
+}
+
+/// A name that is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "BanForm", into = "BanForm")]
+pub(crate) struct BanRow {
+    /// Who banned it.
+    pub(crate) by: String,
+    /// Why.
+    pub(crate) reason: String,
+    /// When.
+    pub(crate) at: Timestamp,
+}
+
+/// Something that an operator did about agents.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "ActForm", into = "ActForm")]
+pub(crate) struct ActRow {
+    /// What: `remove`, `ban` or `unban`.
+    pub(crate) verb: String,
+    /// About which name.
+    pub(crate) name: String,
+    /// How many registered agents that were.
+    pub(crate) agents: u64,
+    /// Who did it, why, and when.
+    pub(crate) word: BanRow,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BanForm {
+    by: String,
+    reason: String,
+    at: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ActForm {
+    verb: String,
+    name: String,
+    agents: u64,
+    word: BanRow,
+}
+
+impl From<BanRow> for BanForm {
+    fn from(row: BanRow) -> Self {
+        Self { by: row.by, reason: row.reason, at: row.at.as_secs() }
+    }
+}
+
+impl From<BanForm> for BanRow {
+    fn from(form: BanForm) -> Self {
+        Self { by: form.by, reason: form.reason, at: Timestamp::from_secs(form.at) }
+    }
+}
+
+impl From<ActRow> for ActForm {
+    fn from(row: ActRow) -> Self {
+        Self { verb: row.verb, name: row.name, agents: row.agents, word: row.word }
+    }
+}
+
+impl From<ActForm> for ActRow {
+    fn from(form: ActForm) -> Self {
+        Self { verb: form.verb, name: form.name, agents: form.agents, word: form.word }
+    }
 }
 
 /// A relying party without a leaf of this CA.
@@ -148,8 +227,15 @@ struct TokenForm {
 struct AgentForm {
     spki: String,
     identities: Vec<String>,
+    /// Rows of the first releases have it, always empty: nothing could set it. Bans have a table of their own.
+    #[serde(default, skip_serializing)]
     banned: Option<String>,
     registered: i64,
+    #[serde(default)]
+    caller: Option<String>,
+    /// Wall clock and time served. Rows of the first releases have none: they count from the first server that reads them.
+    #[serde(default)]
+    seen: (i64, u64),
 }
 
 impl From<TokenRow> for TokenForm {
@@ -182,8 +268,10 @@ impl From<AgentRow> for AgentForm {
         Self {
             spki: row.spki.to_string(),
             identities: texts(&row.identities),
-            banned: row.banned,
+            banned: None,
             registered: row.registered.as_secs(),
+            caller: row.caller,
+            seen: (row.seen.at.as_secs(), row.seen.served),
         }
     }
 }
@@ -192,11 +280,15 @@ impl TryFrom<AgentForm> for AgentRow {
     type Error = String;
 
     fn try_from(form: AgentForm) -> Result<Self, String> {
+        if form.banned.is_some() {
+            return Err("an agent's row holds a ban, which no release wrote there".to_owned());
+        }
         Ok(Self {
             spki: hash(&form.spki)?,
             identities: identities(&form.identities)?,
-            banned: form.banned,
             registered: Timestamp::from_secs(form.registered),
+            caller: form.caller,
+            seen: Seen { at: Timestamp::from_secs(form.seen.0), served: form.seen.1 },
         })
     }
 }

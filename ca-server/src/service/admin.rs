@@ -13,11 +13,12 @@ use proto::banyan::admin::v1::{
     ListRootsResponse, StatusRequest, StatusResponse,
 };
 use tonic::{Request, Response, Status};
-use trust::SpiffeId;
 use trust::join_token::{JoinSecret, JoinToken};
+use trust::{RootId, SpiffeId};
 
 use super::call::Call;
-use crate::admin::{roots, status};
+use super::page;
+use crate::admin::{roots_after, status};
 use crate::authn::CallerKind;
 use crate::authz::AGENT_NAME_LEN_MAX;
 use crate::ca::Ca;
@@ -28,6 +29,8 @@ use crate::registry::TokenRow;
 /// Life of a token whose request asks for none, and the longest life.
 const TOKEN_TTL_DEFAULT: Duration = Duration::from_secs(3_600);
 const TOKEN_TTL_MAX: Duration = Duration::from_secs(7 * 86_400);
+/// Roots in one answer: each brings its certificate and its issuers.
+const ROOTS_PAGE_MAX: usize = 100;
 /// Identities in one token.
 const IDENTITIES_MAX: usize = 256;
 
@@ -124,9 +127,14 @@ impl AdminService for Admin {
         &self,
         request: Request<ListRootsRequest>,
     ) -> Result<Response<ListRootsResponse>, Status> {
-        let (mut call, _) = Call::of(&self.ca, request);
+        let (mut call, message) = Call::of(&self.ca, request);
         self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
-        Ok(Response::new(ListRootsResponse { roots: roots(&self.ca) }))
+        let limit = page::limit(message.limit).min(ROOTS_PAGE_MAX);
+        let mut roots = roots_after(&self.ca, RootId::from_bytes(&message.after), limit + 1);
+        let more = roots.len() > limit;
+        roots.truncate(limit);
+        let next = roots.last().filter(|_| more).map(|last| last.id.clone()).unwrap_or_default();
+        Ok(Response::new(ListRootsResponse { roots, next }))
     }
 
     async fn accept_clock(

@@ -20,6 +20,7 @@ use super::{uplink, wire};
 use crate::authz::{Registration, requested_ttl};
 use crate::ca::Ca;
 use crate::refusal::{Reason, Refusal, echoed};
+use crate::registry::Newcomer;
 use crate::seen::{Judgement, Stored};
 
 /// The service.
@@ -85,7 +86,7 @@ impl Agents {
         let csr = csr.verify()?;
         let now = self.ca.clock.now();
         let registration = self.ca.authorizer.register(&caller, csr, now, &snapshot)?;
-        let Registration { request, agent, identities, token } = registration;
+        let Registration { request, agent, identities, token, caller: shown } = registration;
         let stored = Stored::new(message.stored_sequence, &message.stored_digest);
         let request = request.with_word(self.stored(&agent, stored, &snapshot)?);
         let spki = request.public_key().hash();
@@ -93,7 +94,8 @@ impl Agents {
             Some(token) => self.ca.registry.redeem(token, spki, now).await?,
             None => {
                 let identities = BTreeSet::from_iter(identities);
-                self.ca.registry.register(agent.clone(), spki, identities, now).await?;
+                let newcomer = Newcomer { name: agent.clone(), spki, identities, caller: shown };
+                self.ca.registry.register(newcomer, now).await?;
             }
         }
         let leaf = call.issue(&request, snapshot).await?;

@@ -5,13 +5,16 @@
 
 pub(crate) mod admin;
 pub(crate) mod agent;
+pub(crate) mod agent_admin;
 pub(crate) mod authority;
 mod call;
 mod clock;
 pub(crate) mod istio;
+mod page;
 pub(crate) mod rotation;
 pub(crate) mod state;
 mod subscribers;
 pub(crate) mod tier;
 mod uplink;
+mod watcher;
 mod wire;

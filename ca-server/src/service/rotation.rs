@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
-use futures::stream::{self, BoxStream};
+use futures::stream::BoxStream;
 use proto::banyan::admin::v1::rotation_service_server::RotationService;
 use proto::banyan::admin::v1::{
     AddSubscriberRequest, ConfirmSubscriberRequest, GetRotationRequest, JournalEntry, ListSubscribersRequest,
@@ -14,22 +13,20 @@ use proto::banyan::admin::v1::{
 };
 use rotation::{AuthorityName, Cause, Event, Mode, RequestId, State};
 use rotation_driver::{EvidenceSource as _, StoreError, SubmitError};
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use trust::Sequence;
 
 use super::admin::Operators;
 use super::call::Call;
+use super::page;
 use super::subscribers;
+use super::watcher::{self, Watched};
 use crate::admin;
 use crate::ca::Ca;
 use crate::explain;
 use crate::forecast;
 use crate::refusal::{Reason, Refusal, echoed};
 
-/// Entries of the journal in one answer.
-const JOURNAL_PAGE_MAX: u32 = 1_000;
 /// How often a watcher is told of what changes without a change of the record.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
@@ -164,17 +161,15 @@ impl Rotations {
     }
 
     async fn journal(&self, message: &ReadJournalRequest) -> Result<ReadJournalResponse, Refusal> {
-        let limit = match message.limit {
-            0 => JOURNAL_PAGE_MAX,
-            limit => limit.min(JOURNAL_PAGE_MAX),
-        } as usize;
+        let limit = page::limit(message.limit);
         // The record first: entries that come meanwhile belong to the next reading.
         let state = self.ca.driver.state();
         let read = self.ca.driver.journal(message.from, limit.saturating_add(1)).await;
         let mut entries =
             read.map_err(|error: StoreError| Refusal::new(Reason::RecordUnavailable, error.to_string()))?;
-        let more = entries.len() > limit;
-        entries.truncate(limit);
+        let fits = page::fitting(entries.iter().map(|(_, entry)| entry.len())).min(limit);
+        let more = entries.len() > fits;
+        entries.truncate(fits);
         let record = match more {
             true => Vec::new(),
             false => serde_json::to_vec(state.as_ref())
@@ -266,27 +261,21 @@ impl RotationService for Rotations {
     ) -> Result<Response<Self::WatchRotationStream>, Status> {
         let (mut call, _) = Call::of(&self.ca, request);
         self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
-        let mut changes = self.ca.driver.changes();
-        changes.mark_changed();
         let ending = call.peer.as_ref().map(|peer| peer.ending.clone()).unwrap_or_default();
-        let watcher = Watcher {
-            ca: Arc::clone(&self.ca),
-            call,
-            operators: self.operators.clone(),
-            changes,
-            ending,
-            last: None,
-        };
-        Ok(Response::new(stream::unfold(watcher, Watcher::next).boxed()))
+        let watched = WatchedRotation { call, operators: self.operators.clone(), last: None };
+        Ok(Response::new(watcher::watch(watched, self.ca.driver.changes(), ending, WATCH_EVERY)))
     }
 
     async fn list_subscribers(
         &self,
         request: Request<ListSubscribersRequest>,
     ) -> Result<Response<ListSubscribersResponse>, Status> {
-        self.answer(request, async |this, _, _| {
-            let subscribers = this.ca.registry.subscribers().into_iter().map(subscribers::shown).collect();
-            Ok(ListSubscribersResponse { subscribers })
+        self.answer(request, async |this, message, _| {
+            let rows = this.ca.registry.subscribers().into_iter().filter(|(name, _)| *name > message.after);
+            let rows = rows.map(subscribers::shown).collect();
+            let (subscribers, next) =
+                page::cut_messages(rows, message.limit, |last: &Subscriber| last.name.clone());
+            Ok(ListSubscribersResponse { subscribers, next: next.unwrap_or_default() })
         })
         .await
     }
@@ -330,35 +319,28 @@ impl RotationService for Rotations {
     }
 }
 
-/// One watcher. It is driven by its reader: who reads slowly sees the latest only.
-struct Watcher {
-    ca: Arc<Ca>,
+/// A watched rotation.
+struct WatchedRotation {
     call: Call,
     operators: Operators,
-    changes: watch::Receiver<Arc<State>>,
-    ending: CancellationToken,
     last: Option<Rotation>,
 }
 
-impl Watcher {
-    async fn next(mut self) -> Option<(Result<Rotation, Status>, Self)> {
-        loop {
-            tokio::select! {
-                () = self.ending.cancelled() => return None,
-                changed = self.changes.changed() => if changed.is_err() { return None },
-                () = tokio::time::sleep(WATCH_EVERY) => {}
-            }
-            // A stream outlives the moment it was opened at.
-            if let Err(refusal) = self.operators.allow(&mut self.call) {
-                self.ending.cancel();
-                return Some((Err(self.call.refuse(refusal)), self));
-            }
-            let rotation = explain::rotation(&self.ca).await;
-            if self.last.as_ref() != Some(&rotation) {
-                self.last = Some(rotation.clone());
-                return Some((Ok(rotation), self));
-            }
-        }
+impl Watched for WatchedRotation {
+    type Told = Rotation;
+
+    fn judge(&mut self) -> Result<(), Refusal> {
+        self.operators.allow(&mut self.call).map(drop)
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Status {
+        self.call.refuse(refusal)
+    }
+
+    async fn look(&mut self, _: Arc<State>) -> Option<Rotation> {
+        let rotation = explain::rotation(&self.call.ca).await;
+        let news = self.last.as_ref() != Some(&rotation);
+        news.then(|| self.last.insert(rotation).clone())
     }
 }
 

@@ -8,16 +8,13 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use futures::StreamExt as _;
-use futures::stream::{self, BoxStream};
+use futures::stream::BoxStream;
 use plugins::checks::{IssuerExpectation, check_issuer_answer};
 use plugins::{CallContext, IssuerRequest, Outcome, PluginError, RequestId, TierReport};
 use proto::banyan::tier::v1 as wire;
 use proto::banyan::tier::v1::tier_admin_service_server::TierAdminService;
 use proto::banyan::tier::v1::tier_service_server::TierService;
 use rotation::{Phase, RootState, State};
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use trust::csr::ParsedCsr;
 use trust::digest::sha256;
@@ -26,6 +23,7 @@ use trust::{PublicKey, Root, RootId, Sequence, Timestamp};
 
 use super::admin::Operators;
 use super::call::Call;
+use super::watcher::{self, Watched};
 use crate::authn;
 use crate::ca::Ca;
 use crate::refusal::{Reason, Refusal, echoed};
@@ -256,11 +254,9 @@ impl TierService for Tiers {
     ) -> Result<Response<Self::WatchRootsStream>, Status> {
         let (mut call, _) = Call::of(&self.ca, request);
         judge(&mut call).map_err(|refusal| call.refuse(refusal))?;
-        let mut changes = self.ca.driver.changes();
-        changes.mark_changed();
         let ending = call.peer.as_ref().map(|peer| peer.ending.clone()).unwrap_or_default();
-        let watcher = Watcher { call, changes, ending, last: None };
-        Ok(Response::new(stream::unfold(watcher, Watcher::next).boxed()))
+        let watched = WatchedRoots { call, last: None };
+        Ok(Response::new(watcher::watch(watched, self.ca.driver.changes(), ending, JUDGE_EVERY)))
     }
 
     async fn sign_issuer(
@@ -283,35 +279,28 @@ impl TierService for Tiers {
     }
 }
 
-/// One watching tier. Who reads slowly sees the latest only.
-struct Watcher {
+/// The roots as a tier watches them.
+struct WatchedRoots {
     call: Call,
-    changes: watch::Receiver<Arc<State>>,
-    ending: CancellationToken,
     last: Option<(Sequence, RootId)>,
 }
 
-impl Watcher {
-    async fn next(mut self) -> Option<(Result<wire::UpperState, Status>, Self)> {
-        loop {
-            tokio::select! {
-                () = self.ending.cancelled() => return None,
-                changed = self.changes.changed() => if changed.is_err() { return None },
-                () = tokio::time::sleep(JUDGE_EVERY) => {}
-            }
-            // A stream outlives the moment it was opened at.
-            if let Err(refusal) = judge(&mut self.call) {
-                self.ending = CancellationToken::new();
-                self.ending.cancel();
-                return Some((Err(self.call.refuse(refusal)), self));
-            }
-            let state = self.changes.borrow_and_update().clone();
-            let place = state.signer().map(|signer| (state.sequence, signer.root));
-            if let Some(told) = upper_state(&state).filter(|_| place != self.last) {
-                self.last = place;
-                return Some((Ok(told), self));
-            }
-        }
+impl Watched for WatchedRoots {
+    type Told = wire::UpperState;
+
+    fn judge(&mut self) -> Result<(), Refusal> {
+        judge(&mut self.call).map(drop)
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Status {
+        self.call.refuse(refusal)
+    }
+
+    async fn look(&mut self, state: Arc<State>) -> Option<wire::UpperState> {
+        let place = state.signer().map(|signer| (state.sequence, signer.root));
+        let told = upper_state(&state).filter(|_| place != self.last)?;
+        self.last = place;
+        Some(told)
     }
 }
 

@@ -113,7 +113,14 @@ impl Uplink {
                     // Whoever sends bundles has stopped, and so will the server.
                     Err(_) => Some(self.goodbye()),
                 },
-                Some(serials) = self.hints.recv() => Some(renew(&serials)),
+                Some(serials) = self.hints.recv() => match serials.is_empty() {
+                    // Only to be judged again.
+                    true => match self.judged() {
+                        Ok(()) => None,
+                        Err(refusal) => return Some(self.dismiss(refusal)),
+                    },
+                    false => Some(renew(&serials)),
+                },
                 said = self.messages.message() => match said {
                     Ok(Some(message)) => {
                         match self.judged() {

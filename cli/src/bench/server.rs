@@ -116,7 +116,7 @@ async fn wait_for_roots(child: &mut tokio::process::Child, socket: &Path) -> any
             bail!("the server ended with {status}");
         }
         if let Ok(mut client) = admin_client::connect_socket(socket).await
-            && let Ok(answer) = client.list_roots(proto::banyan::admin::v1::ListRootsRequest {}).await
+            && let Ok(answer) = client.list_roots(proto::banyan::admin::v1::ListRootsRequest::default()).await
         {
             let roots = answer.into_inner().roots;
             if roots.iter().any(|root| root.state == "active") {

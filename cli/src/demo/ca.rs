@@ -106,7 +106,7 @@ impl CaProcess {
     /// If the server does not answer.
     pub async fn roots(&self) -> anyhow::Result<Vec<Root>> {
         let mut client = admin_client::connect_socket(&self.admin_socket()).await?;
-        Ok(client.list_roots(ListRootsRequest {}).await?.into_inner().roots)
+        Ok(client.list_roots(ListRootsRequest::default()).await?.into_inner().roots)
     }
 
     /// Makes a join token for one agent and writes it into a file.

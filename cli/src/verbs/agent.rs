@@ -1,4 +1,4 @@
-//! `banyan agent` and `banyan agent envoy-config`.
+//! `banyan agent`, `banyan agent envoy-config`, and what operators do about registered agents.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,17 +7,24 @@ use agent::envoy_config::{self, EnvoyConfig, Inbound, Outbound};
 use agent::{Agent, AgentConfig};
 use trust::SpiffeId;
 
-use crate::args::{AgentOptions, AgentPrint, EnvoyConfigOptions};
+use crate::args::{AgentAction, AgentOptions, EnvoyConfigOptions};
 use crate::exit::Failure;
 use crate::{logs, output, verbs};
 
-/// Runs the agent until it is asked to stop, or prints what was asked for.
+mod registered;
+
+/// Runs the agent until it is asked to stop, or does what else was asked for.
 ///
 /// # Errors
 /// [`Failure::Configuration`] if the file is wrong, [`Failure::Failed`] if the agent cannot start.
 pub async fn run(options: &AgentOptions) -> Result<(), Failure> {
-    if let Some(AgentPrint::EnvoyConfig(options)) = &options.print {
-        return print_envoy_config(options);
+    match &options.action {
+        Some(AgentAction::EnvoyConfig(options)) => return print_envoy_config(options),
+        Some(AgentAction::List(options)) => return registered::list(options).await,
+        Some(AgentAction::Remove(options)) => return registered::remove(options).await,
+        Some(AgentAction::Ban(options)) => return registered::ban(options).await,
+        Some(AgentAction::Unban(options)) => return registered::unban(options).await,
+        None => {}
     }
     let config =
         AgentConfig::read(&options.config).map_err(|error| Failure::Configuration(error.to_string()))?;

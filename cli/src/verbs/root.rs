@@ -50,8 +50,16 @@ async fn list(options: &RootListOptions) -> Result<(), Failure> {
 
 async fn fetch(target: &AdminTarget) -> Result<Vec<Root>, Failure> {
     let mut client = admin_client::connect(target).await?;
-    let answer = client.list_roots(ListRootsRequest {}).await.map_err(|status| from_status(&status))?;
-    Ok(answer.into_inner().roots)
+    let mut roots = Vec::new();
+    let mut asked = ListRootsRequest::default();
+    loop {
+        let answer = client.list_roots(asked).await.map_err(|status| from_status(&status))?.into_inner();
+        roots.extend(answer.roots);
+        if answer.next.is_empty() {
+            return Ok(roots);
+        }
+        asked = ListRootsRequest { after: answer.next, limit: 0 };
+    }
 }
 
 async fn show(options: &RootShowOptions) -> Result<(), Failure> {

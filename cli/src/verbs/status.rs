@@ -52,6 +52,16 @@ fn as_text(status: &StatusResponse) -> String {
     for condition in &status.conditions {
         text.push_str(&format!("\n! {condition}"));
     }
+    if status.agents_total > 0 || status.bans > 0 {
+        text.push_str(&format!(
+            "\nagents {}, connected {}, not known to have the bundle in force {}, banned names {}",
+            status.agents_total, status.agents_connected, status.agents_behind, status.bans
+        ));
+    }
+    let shown = u64::try_from(status.agents.len()).unwrap_or(u64::MAX);
+    if shown < status.agents_total {
+        text.push_str(&format!("; {shown} are shown, `banyan agent list` shows all"));
+    }
     if !status.agents.is_empty() {
         let mut table =
             output::table(&["AGENT", "CONNECTED", "LAST SEEN", "SEQUENCE", "LEAVES", "NACKS", "LAST NACK"]);
@@ -113,5 +123,9 @@ fn as_json(status: &StatusResponse) -> Value {
             "bytes": ledger.bytes,
         },
         "agents": agents,
+        "agents_total": status.agents_total,
+        "agents_connected": status.agents_connected,
+        "agents_behind": status.agents_behind,
+        "bans": status.bans,
     })
 }

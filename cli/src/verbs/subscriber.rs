@@ -19,8 +19,15 @@ pub async fn run(options: &SubscriberOptions) -> Result<(), Failure> {
     let failed = |status: tonic::Status| from_status(&status);
     let subscriber = match &options.action {
         SubscriberAction::List => {
-            let listed = client.list_subscribers(ListSubscribersRequest {}).await.map_err(failed)?;
-            return list(&listed.into_inner().subscribers, options.json);
+            let (mut subscribers, mut asked) = (Vec::new(), ListSubscribersRequest::default());
+            loop {
+                let page = client.list_subscribers(asked).await.map_err(failed)?.into_inner();
+                subscribers.extend(page.subscribers);
+                if page.next.is_empty() {
+                    return list(&subscribers, options.json);
+                }
+                asked = ListSubscribersRequest { after: page.next, limit: 0 };
+            }
         }
         SubscriberAction::Add { name, staleness, covers } => {
             let seconds = staleness.map_or(0, |bound| i64::try_from(bound.as_secs()).unwrap_or(i64::MAX));

@@ -87,7 +87,7 @@ impl Door {
     /// # Errors
     /// When the server does not answer.
     pub async fn trust_listed(&self) -> anyhow::Result<()> {
-        let roots = self.admin().list_roots(ListRootsRequest {}).await?.into_inner().roots;
+        let roots = self.admin().list_roots(ListRootsRequest::default()).await?.into_inner().roots;
         self.trust(roots.into_iter().map(|root| root.der))
     }
 

@@ -133,7 +133,7 @@ impl MeshCa {
     /// # Errors
     /// When the server does not answer.
     pub async fn roots(&self) -> anyhow::Result<Vec<Root>> {
-        Ok(self.admin().list_roots(ListRootsRequest {}).await?.into_inner().roots)
+        Ok(self.admin().list_roots(ListRootsRequest::default()).await?.into_inner().roots)
     }
 
     /// Makes a join token.

@@ -76,7 +76,7 @@ impl Bench {
         let (grpc, _) = ca.ready().await?;
         let pid = ca.pid().context("no process")?;
         let admin = admin_channel(site.config()?.listen().admin_socket());
-        let roots = AdminServiceClient::new(admin.clone()).list_roots(ListRootsRequest {}).await?;
+        let roots = AdminServiceClient::new(admin.clone()).list_roots(ListRootsRequest::default()).await?;
         let roots: Vec<_> = roots.into_inner().roots.into_iter().map(|root| root.der).collect();
         let (done, token) = (Arc::<AtomicU64>::default(), tokens.token("shop", "cart")?);
         let mut load = JoinSet::new();

@@ -182,6 +182,7 @@ pub struct StatusResponse {
     pub ca_id: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "10")]
     pub ledger: ::core::option::Option<Ledger>,
+    /// The registered agents; of many at most 100, those first that lack the bundle in force or are not connected.
     #[prost(message, repeated, tag = "11")]
     pub agents: ::prost::alloc::vec::Vec<Agent>,
     #[prost(int64, tag = "12")]
@@ -197,6 +198,15 @@ pub struct StatusResponse {
     pub conditions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(bytes = "vec", tag = "17")]
     pub active_root: ::prost::alloc::vec::Vec<u8>,
+    /// How many agents are registered, of these connected, of those without the bundle in force, and how many names are banned.
+    #[prost(uint64, tag = "18")]
+    pub agents_total: u64,
+    #[prost(uint64, tag = "19")]
+    pub agents_connected: u64,
+    #[prost(uint64, tag = "20")]
+    pub agents_behind: u64,
+    #[prost(uint64, tag = "21")]
+    pub bans: u64,
 }
 impl ::prost::Name for StatusResponse {
     const NAME: &'static str = "StatusResponse";
@@ -250,6 +260,18 @@ pub struct Agent {
     pub last_nack: ::prost::alloc::string::String,
     #[prost(string, tag = "8")]
     pub build: ::prost::alloc::string::String,
+    /// SPIFFE ids that it may ask for. Not in a status.
+    #[prost(string, repeated, tag = "9")]
+    pub identities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// When it joined last.
+    #[prost(int64, tag = "10")]
+    pub registered_at: i64,
+    /// Whose JWT it joined with; empty for a join token.
+    #[prost(string, tag = "11")]
+    pub joined_as: ::prost::alloc::string::String,
+    /// Whether it is refused.
+    #[prost(bool, tag = "12")]
+    pub banned: bool,
 }
 impl ::prost::Name for Agent {
     const NAME: &'static str = "Agent";
@@ -261,8 +283,15 @@ impl ::prost::Name for Agent {
         "type.googleapis.com/banyan.admin.v1.Agent".into()
     }
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ListRootsRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListRootsRequest {
+    /// Only roots whose fingerprints come after this one; empty begins with the first.
+    #[prost(bytes = "vec", tag = "1")]
+    pub after: ::prost::alloc::vec::Vec<u8>,
+    /// At most 100; 0 for 100.
+    #[prost(uint32, tag = "2")]
+    pub limit: u32,
+}
 impl ::prost::Name for ListRootsRequest {
     const NAME: &'static str = "ListRootsRequest";
     const PACKAGE: &'static str = "banyan.admin.v1";
@@ -277,6 +306,9 @@ impl ::prost::Name for ListRootsRequest {
 pub struct ListRootsResponse {
     #[prost(message, repeated, tag = "1")]
     pub roots: ::prost::alloc::vec::Vec<Root>,
+    /// `after` of the next page; empty when this is the last.
+    #[prost(bytes = "vec", tag = "2")]
+    pub next: ::prost::alloc::vec::Vec<u8>,
 }
 impl ::prost::Name for ListRootsResponse {
     const NAME: &'static str = "ListRootsResponse";
@@ -689,8 +721,15 @@ impl ::prost::Name for Subscriber {
         "type.googleapis.com/banyan.admin.v1.Subscriber".into()
     }
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ListSubscribersRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListSubscribersRequest {
+    /// Only names after this one; empty begins with the first.
+    #[prost(string, tag = "1")]
+    pub after: ::prost::alloc::string::String,
+    /// At most 1000; 0 for 1000.
+    #[prost(uint32, tag = "2")]
+    pub limit: u32,
+}
 impl ::prost::Name for ListSubscribersRequest {
     const NAME: &'static str = "ListSubscribersRequest";
     const PACKAGE: &'static str = "banyan.admin.v1";
@@ -705,6 +744,9 @@ impl ::prost::Name for ListSubscribersRequest {
 pub struct ListSubscribersResponse {
     #[prost(message, repeated, tag = "1")]
     pub subscribers: ::prost::alloc::vec::Vec<Subscriber>,
+    /// `after` of the next page; empty when this is the last.
+    #[prost(string, tag = "2")]
+    pub next: ::prost::alloc::string::String,
 }
 impl ::prost::Name for ListSubscribersResponse {
     const NAME: &'static str = "ListSubscribersResponse";
@@ -813,7 +855,7 @@ pub struct ReadJournalRequest {
     /// Index of the first entry.
     #[prost(uint64, tag = "1")]
     pub from: u64,
-    /// At most 1000; 0 for 1000.
+    /// At most 1000; 0 for 1000. A page ends early at about a megabyte.
     #[prost(uint32, tag = "2")]
     pub limit: u32,
 }
@@ -2728,6 +2770,919 @@ pub mod authority_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "banyan.admin.v1.AuthorityService";
     impl<T> tonic::server::NamedService for AuthorityServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListAgentsRequest {
+    /// Only names after this one; empty begins with the first.
+    #[prost(string, tag = "1")]
+    pub after: ::prost::alloc::string::String,
+    /// At most 1000; 0 for 1000.
+    #[prost(uint32, tag = "2")]
+    pub limit: u32,
+}
+impl ::prost::Name for ListAgentsRequest {
+    const NAME: &'static str = "ListAgentsRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ListAgentsRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ListAgentsRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListAgentsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub agents: ::prost::alloc::vec::Vec<Agent>,
+    /// `after` of the next page; empty when this is the last.
+    #[prost(string, tag = "2")]
+    pub next: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ListAgentsResponse {
+    const NAME: &'static str = "ListAgentsResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ListAgentsResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ListAgentsResponse".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RuleAgentsRequest {
+    /// Name of an agent, or its SPIFFE id. The path of an identity, such as `ns/shop/sa/cart`, means every agent that joined
+    /// with a JWT of that identity.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Who does it, and why. Both are required, and kept.
+    #[prost(string, tag = "2")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    /// Changes nothing, and says what it would do.
+    #[prost(bool, tag = "4")]
+    pub dry_run: bool,
+}
+impl ::prost::Name for RuleAgentsRequest {
+    const NAME: &'static str = "RuleAgentsRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.RuleAgentsRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.RuleAgentsRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RuleAgentsResponse {
+    /// How many registered agents it is about, and the first of them; at most 100.
+    #[prost(uint64, tag = "1")]
+    pub total: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub agents: ::prost::alloc::vec::Vec<Agent>,
+    /// Leaves of these agents that live, their own included, and the latest end of any: they stay valid until then. 0 for none.
+    #[prost(uint64, tag = "3")]
+    pub live_leaves: u64,
+    #[prost(int64, tag = "4")]
+    pub leaves_until: i64,
+    /// Join tokens for this name that can still be used.
+    #[prost(uint64, tag = "5")]
+    pub unused_tokens: u64,
+    /// Whether the name was banned before.
+    #[prost(bool, tag = "6")]
+    pub was_banned: bool,
+}
+impl ::prost::Name for RuleAgentsResponse {
+    const NAME: &'static str = "RuleAgentsResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.RuleAgentsResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.RuleAgentsResponse".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListBansRequest {
+    #[prost(string, tag = "1")]
+    pub after: ::prost::alloc::string::String,
+    /// At most 1000; 0 for 1000.
+    #[prost(uint32, tag = "2")]
+    pub limit: u32,
+}
+impl ::prost::Name for ListBansRequest {
+    const NAME: &'static str = "ListBansRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ListBansRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ListBansRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListBansResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub bans: ::prost::alloc::vec::Vec<Ban>,
+    #[prost(string, tag = "2")]
+    pub next: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ListBansResponse {
+    const NAME: &'static str = "ListBansResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ListBansResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ListBansResponse".into()
+    }
+}
+/// A name that is refused.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Ban {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(int64, tag = "4")]
+    pub at: i64,
+}
+impl ::prost::Name for Ban {
+    const NAME: &'static str = "Ban";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.Ban".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.Ban".into()
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListAgentActsRequest {
+    /// Index of the first act.
+    #[prost(uint64, tag = "1")]
+    pub from: u64,
+    /// At most 1000; 0 for 1000.
+    #[prost(uint32, tag = "2")]
+    pub limit: u32,
+}
+impl ::prost::Name for ListAgentActsRequest {
+    const NAME: &'static str = "ListAgentActsRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ListAgentActsRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ListAgentActsRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListAgentActsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub acts: ::prost::alloc::vec::Vec<AgentAct>,
+    /// `from` of the next page; 0 when this is the last.
+    #[prost(uint64, tag = "2")]
+    pub next: u64,
+}
+impl ::prost::Name for ListAgentActsResponse {
+    const NAME: &'static str = "ListAgentActsResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ListAgentActsResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ListAgentActsResponse".into()
+    }
+}
+/// Something that was done about agents.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AgentAct {
+    /// Grows by one; the oldest acts may be gone.
+    #[prost(uint64, tag = "1")]
+    pub index: u64,
+    #[prost(int64, tag = "2")]
+    pub at: i64,
+    /// "remove", "ban" or "unban".
+    #[prost(string, tag = "3")]
+    pub verb: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub name: ::prost::alloc::string::String,
+    /// Registered agents that it was about.
+    #[prost(uint64, tag = "5")]
+    pub agents: u64,
+    #[prost(string, tag = "6")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub reason: ::prost::alloc::string::String,
+}
+impl ::prost::Name for AgentAct {
+    const NAME: &'static str = "AgentAct";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.AgentAct".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.AgentAct".into()
+    }
+}
+/// Generated client implementations.
+pub mod agent_admin_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Looks at agents, removes them, and bans names.
+    #[derive(Debug, Clone)]
+    pub struct AgentAdminServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> AgentAdminServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> AgentAdminServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            AgentAdminServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// A page of the registered agents, by name.
+        pub async fn list_agents(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListAgentsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAgentsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.AgentAdminService/ListAgents",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("banyan.admin.v1.AgentAdminService", "ListAgents"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes agents out of the registry: their names are free, and their certificates are a credential no more.
+        pub async fn remove_agents(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RuleAgentsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RuleAgentsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.AgentAdminService/RemoveAgents",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("banyan.admin.v1.AgentAdminService", "RemoveAgents"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Refuses a name until it is unbanned: what calls under it, and what wants to join under it.
+        pub async fn ban_agents(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RuleAgentsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RuleAgentsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.AgentAdminService/BanAgents",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("banyan.admin.v1.AgentAdminService", "BanAgents"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes a ban back.
+        pub async fn unban_agents(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RuleAgentsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RuleAgentsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.AgentAdminService/UnbanAgents",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("banyan.admin.v1.AgentAdminService", "UnbanAgents"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// A page of the bans, by name.
+        pub async fn list_bans(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListBansRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListBansResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.AgentAdminService/ListBans",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("banyan.admin.v1.AgentAdminService", "ListBans"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// A page of what was done about agents, oldest first. The newest 1000 are kept.
+        pub async fn list_agent_acts(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListAgentActsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAgentActsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.AgentAdminService/ListAgentActs",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("banyan.admin.v1.AgentAdminService", "ListAgentActs"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod agent_admin_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with AgentAdminServiceServer.
+    #[async_trait]
+    pub trait AgentAdminService: std::marker::Send + std::marker::Sync + 'static {
+        /// A page of the registered agents, by name.
+        async fn list_agents(
+            &self,
+            request: tonic::Request<super::ListAgentsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAgentsResponse>,
+            tonic::Status,
+        >;
+        /// Takes agents out of the registry: their names are free, and their certificates are a credential no more.
+        async fn remove_agents(
+            &self,
+            request: tonic::Request<super::RuleAgentsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RuleAgentsResponse>,
+            tonic::Status,
+        >;
+        /// Refuses a name until it is unbanned: what calls under it, and what wants to join under it.
+        async fn ban_agents(
+            &self,
+            request: tonic::Request<super::RuleAgentsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RuleAgentsResponse>,
+            tonic::Status,
+        >;
+        /// Takes a ban back.
+        async fn unban_agents(
+            &self,
+            request: tonic::Request<super::RuleAgentsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RuleAgentsResponse>,
+            tonic::Status,
+        >;
+        /// A page of the bans, by name.
+        async fn list_bans(
+            &self,
+            request: tonic::Request<super::ListBansRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListBansResponse>,
+            tonic::Status,
+        >;
+        /// A page of what was done about agents, oldest first. The newest 1000 are kept.
+        async fn list_agent_acts(
+            &self,
+            request: tonic::Request<super::ListAgentActsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAgentActsResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Looks at agents, removes them, and bans names.
+    #[derive(Debug)]
+    pub struct AgentAdminServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> AgentAdminServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for AgentAdminServiceServer<T>
+    where
+        T: AgentAdminService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/banyan.admin.v1.AgentAdminService/ListAgents" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListAgentsSvc<T: AgentAdminService>(pub Arc<T>);
+                    impl<
+                        T: AgentAdminService,
+                    > tonic::server::UnaryService<super::ListAgentsRequest>
+                    for ListAgentsSvc<T> {
+                        type Response = super::ListAgentsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListAgentsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AgentAdminService>::list_agents(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListAgentsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.AgentAdminService/RemoveAgents" => {
+                    #[allow(non_camel_case_types)]
+                    struct RemoveAgentsSvc<T: AgentAdminService>(pub Arc<T>);
+                    impl<
+                        T: AgentAdminService,
+                    > tonic::server::UnaryService<super::RuleAgentsRequest>
+                    for RemoveAgentsSvc<T> {
+                        type Response = super::RuleAgentsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RuleAgentsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AgentAdminService>::remove_agents(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RemoveAgentsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.AgentAdminService/BanAgents" => {
+                    #[allow(non_camel_case_types)]
+                    struct BanAgentsSvc<T: AgentAdminService>(pub Arc<T>);
+                    impl<
+                        T: AgentAdminService,
+                    > tonic::server::UnaryService<super::RuleAgentsRequest>
+                    for BanAgentsSvc<T> {
+                        type Response = super::RuleAgentsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RuleAgentsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AgentAdminService>::ban_agents(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = BanAgentsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.AgentAdminService/UnbanAgents" => {
+                    #[allow(non_camel_case_types)]
+                    struct UnbanAgentsSvc<T: AgentAdminService>(pub Arc<T>);
+                    impl<
+                        T: AgentAdminService,
+                    > tonic::server::UnaryService<super::RuleAgentsRequest>
+                    for UnbanAgentsSvc<T> {
+                        type Response = super::RuleAgentsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RuleAgentsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AgentAdminService>::unban_agents(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UnbanAgentsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.AgentAdminService/ListBans" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListBansSvc<T: AgentAdminService>(pub Arc<T>);
+                    impl<
+                        T: AgentAdminService,
+                    > tonic::server::UnaryService<super::ListBansRequest>
+                    for ListBansSvc<T> {
+                        type Response = super::ListBansResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListBansRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AgentAdminService>::list_bans(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListBansSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.AgentAdminService/ListAgentActs" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListAgentActsSvc<T: AgentAdminService>(pub Arc<T>);
+                    impl<
+                        T: AgentAdminService,
+                    > tonic::server::UnaryService<super::ListAgentActsRequest>
+                    for ListAgentActsSvc<T> {
+                        type Response = super::ListAgentActsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListAgentActsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AgentAdminService>::list_agent_acts(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListAgentActsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for AgentAdminServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "banyan.admin.v1.AgentAdminService";
+    impl<T> tonic::server::NamedService for AgentAdminServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

@@ -22,7 +22,12 @@ fn holder(path: &str) -> CertificateHolder {
 }
 
 fn jwt(path: &str) -> CallerKind {
-    CallerKind::Jwt(TokenClaims { identity: id(path), issuer: ISSUER.to_owned(), subject: "s".to_owned() })
+    CallerKind::Jwt(TokenClaims {
+        identity: id(path),
+        issuer: ISSUER.to_owned(),
+        subject: "s".to_owned(),
+        pod: None,
+    })
 }
 
 fn join(agent: &str) -> CallerKind {

@@ -57,6 +57,12 @@ fn every_hostile_token_is_refused_by_name() {
         ("exp is negative", claims(json!({"exp": -1})), Reason::TokenMalformed),
         ("exp is huge", claims(json!({"exp": 1e300})), Reason::TokenMalformed),
         ("lives too long", claims(json!({"exp": now + 90_000})), Reason::TokenLifeTooLong),
+        ("no iat and no nbf", claims(json!({"iat": null, "nbf": null})), Reason::TokenIssueTimeMissing),
+        (
+            "no iat, lives too long",
+            claims(json!({"iat": null, "exp": now + 90_000})),
+            Reason::TokenLifeTooLong,
+        ),
         ("wrong aud", claims(json!({"aud": "other"})), Reason::TokenAudienceMismatch),
         ("wrong auds", claims(json!({"aud": ["other", 1]})), Reason::TokenAudienceMismatch),
         ("no aud", claims(json!({"aud": null})), Reason::TokenAudienceMismatch),

@@ -1,0 +1,111 @@
+//! Agents as operators see them: a page, and for `status` the few of many that are worth a look.
+
+use proto::banyan::admin::v1::Agent as AgentMessage;
+use trust::SpiffeId;
+
+use crate::ca::Ca;
+use crate::registry::ListedAgent;
+
+/// Agents in one answer of `status`.
+pub(crate) const EXCERPT_MAX: usize = 100;
+
+/// All agents in a few numbers.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Roster {
+    pub(crate) total: u64,
+    pub(crate) connected: u64,
+    /// Without the bundle in force.
+    pub(crate) behind: u64,
+    pub(crate) bans: u64,
+    /// At most [`EXCERPT_MAX`] names, sorted: those that are connected and behind come before those that are away, and
+    /// those before the rest.
+    pub(crate) excerpt: Vec<String>,
+}
+
+/// Counts the agents.
+pub(crate) fn roster(ca: &Ca) -> Roster {
+    let (names, bans) = (ca.registry.agent_names(), ca.registry.agents_total().1);
+    let standing = ca.sessions.standing(&names, ca.cell.load().bundle().sequence());
+    counted(names, &standing, bans)
+}
+
+fn counted(names: Vec<String>, standing: &[(bool, bool)], bans: usize) -> Roster {
+    let count = |is: fn(&(bool, bool)) -> bool| number(standing.iter().filter(|one| is(one)).count());
+    let mut roster = Roster {
+        total: number(names.len()),
+        connected: count(|(connected, _)| *connected),
+        behind: count(|(_, current)| !current),
+        bans: number(bans),
+        excerpt: Vec::new(),
+    };
+    let mut ranked: Vec<(u8, String)> = names.into_iter().zip(standing).map(ranked).collect();
+    // Sorted by name before, and the sort is stable.
+    ranked.sort_by_key(|(rank, _)| *rank);
+    ranked.truncate(EXCERPT_MAX);
+    roster.excerpt = ranked.into_iter().map(|(_, name)| name).collect();
+    roster.excerpt.sort_unstable();
+    roster
+}
+
+fn ranked((name, standing): (String, &(bool, bool))) -> (u8, String) {
+    let rank = match standing {
+        (true, false) => 0,
+        (false, _) => 1,
+        (true, true) => 2,
+    };
+    (rank, name)
+}
+
+/// One agent as a message.
+pub(crate) fn message(ca: &Ca, agent: ListedAgent) -> AgentMessage {
+    let ListedAgent { name, row, seen, banned } = agent;
+    let session = ca.sessions.find(&name).unwrap_or_default();
+    let id = SpiffeId::agent(ca.id.trust_domain(), &name).map(|id| id.to_string());
+    AgentMessage {
+        connected: session.streams > 0,
+        last_seen: seen.as_secs(),
+        sequence: session.sequence.0,
+        live_rows: ca.ledger.rows_of_agent(&name),
+        nacks: session.nacks,
+        last_nack: session.last_nack,
+        build: session.build,
+        identities: row.identities.iter().map(ToString::to_string).collect(),
+        registered_at: row.registered.as_secs(),
+        joined_as: row.caller.unwrap_or_default(),
+        banned,
+        id: id.unwrap_or(name),
+    }
+}
+
+fn number(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_agents_those_in_trouble_are_shown_and_all_are_counted() {
+        let names: Vec<String> = (0..60_000).map(|number| format!("node-{number:05}")).collect();
+        let standing: Vec<_> = (0..60_000)
+            .map(|number| match number {
+                50_000 => (true, false),
+                59_999 => (false, false),
+                _ => (true, true),
+            })
+            .collect();
+        let roster = counted(names, &standing, 3);
+        assert_eq!((roster.total, roster.connected, roster.behind, roster.bans), (60_000, 59_999, 2, 3));
+        assert_eq!(roster.excerpt.len(), EXCERPT_MAX);
+        assert_eq!(roster.excerpt.first().map(String::as_str), Some("node-00000"));
+        assert_eq!(&roster.excerpt[98..], ["node-50000", "node-59999"]);
+    }
+
+    #[test]
+    fn a_few_are_all_shown_by_name() {
+        let names = ["a", "b", "c"].map(str::to_owned);
+        let roster = counted(names.to_vec(), &[(true, true), (true, false), (false, false)], 0);
+        assert_eq!(roster.excerpt, names);
+    }
+}

@@ -1,0 +1,111 @@
+//! The words of `banyan agent`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::{AdminTarget, LogFormat};
+
+/// Options of `agent`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct AgentOptions {
+    /// Configuration file
+    #[arg(long, short, value_name = "FILE", default_value = "agent.toml")]
+    pub config: PathBuf,
+    /// Form of the log on standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// Levels of the log by module, in the notation of tracing's environment filter
+    #[arg(long, env = "BANYAN_LOG", value_name = "FILTER", default_value = "info,cryptoki=off")]
+    pub log: String,
+    /// Do something else than run one.
+    #[command(subcommand)]
+    pub action: Option<AgentAction>,
+}
+
+/// What `agent` can do but run one. All but the last ask a server.
+#[derive(Debug, Subcommand)]
+pub enum AgentAction {
+    /// List the agents that are registered at a server, the names that are banned, or what was done about them
+    List(AgentListOptions),
+    /// Take an agent out of the registry: its name is free, and its certificate is a credential no more
+    Remove(AgentRuleOptions),
+    /// Refuse a name: what calls under it, and what wants to join under it
+    Ban(AgentRuleOptions),
+    /// Take a ban back
+    Unban(AgentRuleOptions),
+    /// Print an Envoy bootstrap that takes its certificate and trust from an agent's socket
+    EnvoyConfig(EnvoyConfigOptions),
+}
+
+/// Options of `agent list`.
+#[derive(Debug, Args)]
+pub struct AgentListOptions {
+    /// List the names that are banned, with who did it and why
+    #[arg(long, conflicts_with = "acts")]
+    pub banned: bool,
+    /// List what operators did about agents, oldest first
+    #[arg(long)]
+    pub acts: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Where the admin API is.
+    #[command(flatten)]
+    pub target: AdminTarget,
+}
+
+/// Options of `agent remove`, `agent ban` and `agent unban`.
+#[derive(Debug, Args)]
+pub struct AgentRuleOptions {
+    /// Name or SPIFFE id of the agent. The path of an identity, such as ns/shop/sa/cart, means all that joined with its JWT
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Who does it, for whoever asks later
+    #[arg(long, value_name = "WHO")]
+    pub by: String,
+    /// Why, for whoever asks later
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Change nothing, and say what it would do
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Where the admin API is.
+    #[command(flatten)]
+    pub target: AdminTarget,
+}
+
+/// Options of `agent envoy-config`.
+#[derive(Debug, Args)]
+pub struct EnvoyConfigOptions {
+    /// The agent's SDS socket
+    #[arg(long, value_name = "PATH")]
+    pub socket: PathBuf,
+    /// Name of this Envoy
+    #[arg(long, value_name = "NAME", default_value = "banyan")]
+    pub node: String,
+    /// IP:PORT on which Envoy accepts mTLS
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8443")]
+    pub inbound: SocketAddr,
+    /// IP:PORT of the local application; without it Envoy answers by itself
+    #[arg(long, value_name = "IP:PORT")]
+    pub application: Option<SocketAddr>,
+    /// Listen on LISTEN in plain text and go to PEER with mTLS, expecting its SPIFFE id; may be repeated
+    #[arg(long, value_name = "LISTEN=PEER[,SPIFFE_ID]")]
+    pub outbound: Vec<String>,
+    /// IP:PORT of Envoy's admin interface
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9901")]
+    pub admin: SocketAddr,
+    /// SPIFFE id that callers of the inbound listener must have; may be repeated; without it any of the trust domain
+    #[arg(long, value_name = "SPIFFE_ID")]
+    pub allow: Vec<String>,
+    /// Longest life of a connection, so that no connection outlives the trust it was opened with
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
+    pub max_connection_age: Duration,
+}
