@@ -1,22 +1,22 @@
-//! The entities, and what makes a handshake fail.
+//! A small mesh, and what makes a handshake in it fail.
 
 use rotation::State;
 
+use crate::entities::{Bundle, C, EVERY, Handshake, Leaf, Member, P, Q, Request, Root, Row, Side, Trust};
+use crate::holder;
+use crate::install::Installed;
+use crate::kept::Kept;
 use crate::words::{FAR, distributing};
 
-/// Who holds a leaf: the proxies of two agents, and the client that only sends CSRs.
-pub(crate) const P: usize = 0;
-pub(crate) const Q: usize = 1;
-pub(crate) const C: usize = 2;
-
-/// What is taken out. `None` takes nothing out.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What is taken out. `Nothing` takes nothing out.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Without {
     Nothing,
     GateT,
     AckOnApply,
     GateL,
-    Settle,
+    SettleAtT,
+    SettleAtL,
     RowBeforeSignature,
     BundleBeforeLeaf,
     SegmentBound,
@@ -24,6 +24,50 @@ pub(crate) enum Without {
     Horizon,
     DurableBeforePush,
     HolderBeforeLeaf,
+    /// A row of an agent proves trust by the bundle it was born with.
+    BornIsNoWord,
+    /// A holder without a validation secret of ours is taken for one that trusts.
+    TrustOfItsOwn,
+    /// The agent promises, and hands the leaf to whoever wants it.
+    Promise,
+    /// A leaf goes to an agent that has not stored the bundle.
+    StoredBeforeLeaf,
+    /// The word of an agent counts whatever its bundle of that number holds.
+    Digest,
+    /// The relying party that covers a holder need not confirm.
+    Confirmation,
+    /// The acknowledgement of one validation secret counts for all.
+    EverySecret,
+    /// What was pushed on a stream that was lost is taken for applied.
+    LostIsUnknown,
+    /// A refusal is taken for an answer like any other.
+    RefusedIsNotApplied,
+    /// A validation secret that stayed away is no secret, while another one is there.
+    ForgottenIsUnknown,
+    /// From {A} to {B} at once.
+    Union,
+    /// Rows end by the wall clock.
+    BothClocks,
+    /// Gates are judged while the wall clock is off.
+    ClockFence,
+    /// A replica that starts believes the wall clock that it finds.
+    ClockMark,
+    /// After a restart the agent says that it knows of no leaf whose holder is not back.
+    HelloNamesHolders,
+    /// What the agent does not know yet is over, too.
+    HelloSparesReplies,
+    /// An agent that stops releases every leaf.
+    StopSparesHolders,
+}
+
+/// The bundle that an agent refuses, and what it has instead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Refuses {
+    Nothing,
+    /// It has none but the first.
+    Newer,
+    /// It has another one of the same number.
+    OtherOfThatNumber,
 }
 
 /// A small mesh: who there is, what may go wrong, and how far the walk goes.
@@ -42,13 +86,31 @@ pub(crate) struct Setting {
     pub(crate) client_leaf: i64,
     /// Requests of the client.
     pub(crate) client_requests: u8,
+    /// Ticks that a leaf of the second proxy lives; 0 for longer than the walk.
+    pub(crate) proxy_leaf: i64,
+    /// Validation secrets of the second proxy, each on a stream of its own; with none its trust is its own.
+    pub(crate) secrets: usize,
+    /// Whether that one, with trust of its own, may be without a leaf for a while.
+    pub(crate) lapses: bool,
+    /// Whether a relying party by name covers the second proxy.
+    pub(crate) covered: bool,
+    /// What the second proxy's agent refuses.
+    pub(crate) refuses: Refuses,
     /// Whether the second proxy has no leaf at first.
     pub(crate) joiner: bool,
-    /// Crashes of agents.
+    /// Times that the second proxy loses a stream; and whether it may stay away for so long that it is forgotten.
+    pub(crate) losses: u8,
+    pub(crate) forgets: bool,
+    /// Times that the second proxy refuses what it is given.
+    pub(crate) refusals: u8,
+    /// Crashes of agents, and orderly stops.
     pub(crate) agent_crashes: u8,
+    pub(crate) agent_stops: u8,
     /// Crashes of the replica, and whether they take its segment with them.
     pub(crate) replica_crashes: u8,
     pub(crate) disk_is_lost: bool,
+    /// Ticks that the replica's wall clock steps ahead, once, until it steps back; 0 if it does not.
+    pub(crate) step: i64,
     /// Whether an operator aborts, rolls back and goes forward again, each once at any time.
     pub(crate) operator: bool,
     /// Whether that operator also holds the rotation and resumes it, each once at any time.
@@ -56,159 +118,198 @@ pub(crate) struct Setting {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Root {
-    A,
-    B,
-}
-
-/// The bundles: 1 is {A}, 2 is {A, B}; then comes 3, which is {B}, or after an abort or a rollback 4, which is {A}.
-pub(crate) type Bundle = u8;
-
-pub(crate) fn trusts(bundle: Bundle, root: Root) -> bool {
-    match root {
-        Root::A => bundle != 3,
-        Root::B => bundle == 2 || bundle == 3,
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Leaf {
-    pub(crate) root: Root,
-    pub(crate) end: i64,
-    pub(crate) row: u8,
-}
-
-/// What the peers of a member see of it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Member {
-    pub(crate) trust: Bundle,
-    pub(crate) leaf: Option<Leaf>,
-}
-
-/// A request: what it captured, and how far it got.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Request {
-    pub(crate) generation: u64,
-    pub(crate) bundle: Bundle,
-    pub(crate) root: Root,
-    /// Horizon and bound in force.
-    pub(crate) limit: i64,
-    pub(crate) segment: u8,
-    /// The leaf, once its row is durable.
-    pub(crate) leaf: Option<Leaf>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Row {
-    pub(crate) member: usize,
-    pub(crate) root: Root,
-    pub(crate) end: i64,
-    pub(crate) born: Bundle,
-    pub(crate) applied: Bundle,
-    pub(crate) ended: bool,
-    pub(crate) segment: u8,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Agent {
+    pub(crate) up: bool,
     /// The latest bundle it knows, and the one on its disk.
     pub(crate) seen: Bundle,
     pub(crate) disk: Bundle,
-    /// Whether the proxy is in its holder set, in memory and on disk.
-    pub(crate) knows_holder: bool,
-    pub(crate) holder_on_disk: bool,
-    /// A leaf that is not handed over yet, with the bundle of its reply.
-    pub(crate) leaf: Option<(Leaf, Bundle)>,
-}
-
-/// A handshake that was opened just before its opener changed: the longest of all with that side. Whoever accepts it
-/// joins with what it has at that time.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Handshake {
-    pub(crate) opener: usize,
-    pub(crate) side: Member,
-    /// It is over before this tick.
-    pub(crate) over: i64,
+    /// The newest leaf, in memory.
+    pub(crate) leaf: Option<Leaf>,
+    /// Its proxy, as far as it knows.
+    pub(crate) holder: Kept<Installed>,
+    /// The account on the disk, where it is not always that of the memory.
+    pub(crate) account: Option<Kept<Installed>>,
+    /// Validation secrets that stayed away and are not back, a bit each.
+    pub(crate) forgotten: u8,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct World {
-    pub(crate) record: State,
+    pub(crate) record: Kept<State>,
+    /// The time that nobody sets.
     pub(crate) tick: i64,
+    /// What the replica's wall clock is ahead of it, and how many steps are left.
+    pub(crate) ahead: i64,
+    pub(crate) steps: u8,
+    /// What the replica believes that it is ahead: nothing, unless it forgets at a restart what it noted.
+    pub(crate) believed: i64,
     pub(crate) segment: u8,
     pub(crate) rows: Vec<Row>,
     pub(crate) members: [Member; 3],
     pub(crate) agents: [Agent; 2],
     pub(crate) requests: [Option<Request>; 3],
-    pub(crate) client_requests: u8,
     pub(crate) handshakes: Vec<Handshake>,
+    /// The bundle that the relying party confirmed.
+    pub(crate) confirmed: u8,
+    pub(crate) client_requests: u8,
+    pub(crate) losses: u8,
+    pub(crate) refusals: u8,
     pub(crate) agent_crashes: u8,
+    pub(crate) agent_stops: u8,
     pub(crate) replica_crashes: u8,
+    /// A proxy was given trust that neither only grew nor only shrank.
+    pub(crate) swapped: bool,
 }
 
 impl World {
     pub(crate) fn start(setting: &Setting) -> Self {
-        // What the agents' proxies hold is from a former segment, long read.
-        let ends = [FAR, FAR, setting.client_leaf.min(setting.bound)];
         let mut rows = Vec::new();
-        let mut member = |member: usize| {
-            let absent = if member == C { setting.client_leaf == 0 } else { setting.joiner && member == Q };
-            if absent {
-                return Member { trust: 1, leaf: None };
-            }
-            let (row, end) = (u8::try_from(rows.len()).unwrap(), ends[member]);
-            rows.push(Row {
-                member,
-                root: Root::A,
-                end,
-                born: 1,
-                applied: 1,
-                ended: false,
-                segment: u8::from(member == C),
-            });
-            Member { trust: 1, leaf: Some(Leaf { root: Root::A, end, row }) }
-        };
-        let members = [member(P), member(Q), member(C)];
-        let on_disk = setting.without != Without::HolderBeforeLeaf;
-        let agent = |holder| Agent {
-            seen: 1,
-            disk: 1,
-            knows_holder: holder,
-            holder_on_disk: holder && on_disk,
-            leaf: None,
-        };
+        let members = [P, Q, C].map(|member| joined(setting, member, &mut rows));
         Self {
-            record: distributing(setting.bound),
+            record: Kept::record(distributing(setting.bound)),
             tick: 0,
+            ahead: 0,
+            believed: 0,
+            steps: if setting.step == 0 { 0 } else { 2 },
             segment: 1,
             rows,
             members,
-            agents: [agent(true), agent(!setting.joiner)],
+            agents: [P, Q].map(|proxy| agent(setting, proxy, &members[proxy])),
             requests: [None; 3],
-            client_requests: setting.client_requests,
             handshakes: Vec::new(),
+            confirmed: 1,
+            client_requests: setting.client_requests,
+            losses: setting.losses,
+            refusals: setting.refusals,
             agent_crashes: setting.agent_crashes,
+            agent_stops: setting.agent_stops,
             replica_crashes: setting.replica_crashes,
+            swapped: false,
         }
     }
 
-    /// A pair whose handshake fails for trust while both leaves are valid by the slowest clock (S1).
+    /// The bundle that is decided.
+    pub(crate) fn bundle(&self) -> Bundle {
+        let trusted = |root: &Root| self.record.roots[&root.id()].state.is_trusted();
+        let roots = [Root::A, Root::B].into_iter().filter(trusted).map(Root::bit).sum();
+        Bundle { sequence: u8::try_from(self.record.sequence.0).unwrap(), roots }
+    }
+
+    /// The replica's wall clock.
+    pub(crate) fn wall(&self) -> i64 {
+        self.tick + self.ahead
+    }
+
+    /// What the replica may believe: the earlier of the wall clock and the time that nobody sets since it was noted.
+    pub(crate) fn earlier(&self) -> i64 {
+        self.wall().min(self.tick + self.believed)
+    }
+
+    /// Whether the replica's wall clock is off by more than the clocks of a mesh may be.
+    pub(crate) fn is_off(&self, setting: &Setting) -> bool {
+        (self.ahead - self.believed).abs() > setting.skew
+    }
+
+    /// Whether somebody still knows the leaf of this row.
+    fn is_known(&self, number: usize) -> bool {
+        let has = |leaf: &Option<Leaf>| leaf.is_some_and(|leaf| usize::from(leaf.row) == number);
+        self.members.iter().any(|member| has(&member.leaf))
+            || self.requests.iter().flatten().any(|request| has(&request.leaf))
+            || self.agents.iter().any(|agent| {
+                let accounts = [Some(agent.holder), agent.account];
+                has(&agent.leaf) || accounts.iter().flatten().any(|account| holder::knows(account, number))
+            })
+    }
+
+    /// The number for a new row: rows that are over, and whose leaves nobody knows any more, are not told apart.
+    pub(crate) fn free_row(&self) -> usize {
+        let free = |number: &usize| self.rows[*number].ended && !self.is_known(*number);
+        (0..self.rows.len()).find(free).unwrap_or(self.rows.len())
+    }
+
+    pub(crate) fn forget_rows(&mut self) {
+        while self.rows.last().is_some_and(|row| row.ended) && !self.is_known(self.rows.len() - 1) {
+            self.rows.pop();
+        }
+        for number in 0..self.rows.len() {
+            if self.rows[number].ended && !self.is_known(number) {
+                self.rows[number] = Row::FORGOTTEN;
+            }
+        }
+    }
+
+    /// A pair whose handshake fails for trust while both leaves are valid by the slowest clock (S1), or a proxy whose
+    /// trust was swapped (S6).
     pub(crate) fn failing(&self, setting: &Setting) -> Option<String> {
+        if self.swapped {
+            return Some("one change of a proxy's trust both adds and removes".to_owned());
+        }
         let now = self.tick - 2 * setting.skew;
-        let valid = |member: &Member| member.leaf.filter(|leaf| now <= leaf.end);
-        let fails = |opener: &Member, acceptor: &Member| {
-            let (Some(one), Some(other)) = (valid(opener), valid(acceptor)) else { return false };
-            !trusts(acceptor.trust, one.root) || !trusts(opener.trust, other.root)
+        let fails = |one: &Side, other: &Side| {
+            let valid = now <= one.end && now <= other.end;
+            valid && (other.roots & one.root.bit() == 0 || one.roots & other.root.bit() == 0)
         };
-        let openers = (0..3).map(|member| (member, self.members[member]));
+        let sides = self.members.map(|member| member.side());
+        let side_of = |(member, side): (usize, &Option<Side>)| side.map(|side| (member, side));
+        let openers = sides.iter().enumerate().filter_map(side_of);
         let in_flight = self.handshakes.iter().map(|handshake| (handshake.opener, handshake.side));
         for (opener, side) in openers.chain(in_flight) {
-            for (acceptor, other) in self.members.iter().enumerate() {
-                if acceptor != opener && fails(&side, other) {
-                    return Some(format!("{side:?} of {opener} meets {other:?} of {acceptor}"));
+            for (acceptor, other) in sides.iter().enumerate().filter_map(side_of) {
+                if acceptor != opener && fails(&side, &other) {
+                    let [one, two] = [opener, acceptor].map(|member| ["p", "q", "c"][member]);
+                    return Some(format!("{one} ({side:?}) meets {two} ({other:?})"));
                 }
             }
         }
         None
     }
 }
+
+fn joined(setting: &Setting, member: usize, rows: &mut Vec<Row>) -> Member {
+    // What the agents' proxies hold is from a former segment, long read.
+    let end = match member {
+        C => setting.client_leaf.min(setting.bound),
+        Q if setting.proxy_leaf > 0 => setting.proxy_leaf,
+        _ => FAR,
+    };
+    let other = Bundle { sequence: 2, roots: Root::A.bit() };
+    let refuses = member == Q && setting.refuses == Refuses::OtherOfThatNumber;
+    let has = Trust::of(if refuses { other } else { Bundle::FIRST });
+    let trust = [has, if member == Q && setting.secrets == 2 { has } else { Trust::NONE }];
+    let absent = if member == C { setting.client_leaf == 0 } else { setting.joiner && member == Q };
+    if absent {
+        return Member { trust, leaf: None };
+    }
+    let row = u8::try_from(rows.len()).unwrap();
+    let own = member == Q && setting.secrets == 0;
+    let promised = member != C && !own;
+    rows.push(Row {
+        member,
+        root: Root::A,
+        end,
+        born: 1,
+        applied: u8::from(!own),
+        promised,
+        ended: false,
+        segment: u8::from(member == C),
+    });
+    Member { trust, leaf: Some(Leaf { root: Root::A, end, row, born: 1, promised }) }
+}
+
+fn agent(setting: &Setting, proxy: usize, member: &Member) -> Agent {
+    let Trust { roots, version } = member.trust[0];
+    let has = Bundle { sequence: version, roots };
+    let secrets = if proxy == Q { setting.secrets } else { 1 };
+    let unwritten = setting.without == Without::HolderBeforeLeaf;
+    Agent {
+        up: true,
+        seen: has,
+        disk: has,
+        leaf: member.leaf,
+        holder: Kept::holder(holder::start(secrets, has, member.leaf)),
+        account: unwritten.then(|| Kept::holder(holder::start(secrets, has, None))),
+        forgotten: 0,
+    }
+}
+
+const _: () = assert!(EVERY == Root::A.bit() | Root::B.bit());

@@ -1,12 +1,13 @@
 //! Breadth first, so that the first failure is a shortest one.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 
 use rotation::Phase;
 
+use crate::fingerprint::{Fingerprints, Folded};
 use crate::mesh::{Setting, World};
-use crate::moves::moves;
+use crate::moves::{Move, moves};
 
 /// What a walk saw.
 #[derive(Debug, Default)]
@@ -20,7 +21,8 @@ pub(crate) struct Seen {
 /// Walks until a handshake fails, everything is seen, or `most` worlds were.
 pub(crate) fn walk(setting: &Setting, most: usize) -> Seen {
     let first = World::start(setting);
-    let mut came: HashMap<u64, (u64, String)> = HashMap::from([(fingerprint(&first), (0, String::new()))]);
+    let mut came: HashMap<u64, (u64, Move), Fingerprints> =
+        HashMap::from_iter([(fingerprint(&first), (0, Move::default()))]);
     let mut queue = VecDeque::from([first]);
     let mut seen = Seen::default();
     while let Some(world) = queue.pop_front() {
@@ -59,7 +61,7 @@ pub(crate) struct Space {
 /// these by chance once in 3,700 such walks.
 pub(crate) fn exhaust(setting: &Setting, most: usize) -> Space {
     let first = World::start(setting);
-    let mut seen = HashSet::from([fingerprint(&first)]);
+    let mut seen: HashSet<u64, Fingerprints> = HashSet::from_iter([fingerprint(&first)]);
     let mut stack = vec![vec![first]];
     let mut space = Space::default();
     while let Some(level) = stack.last_mut() {
@@ -92,10 +94,10 @@ fn phase(world: &World) -> usize {
     }
 }
 
-fn path(came: &HashMap<u64, (u64, String)>, mut at: u64) -> Vec<String> {
+fn path(came: &HashMap<u64, (u64, Move), Fingerprints>, mut at: u64) -> Vec<String> {
     let mut path = Vec::new();
     while let Some((from, name)) = came.get(&at).filter(|(from, _)| *from != 0) {
-        path.push(name.clone());
+        path.push(name.to_string());
         at = *from;
     }
     path.reverse();
@@ -103,7 +105,7 @@ fn path(came: &HashMap<u64, (u64, String)>, mut at: u64) -> Vec<String> {
 }
 
 fn fingerprint(world: &World) -> u64 {
-    let mut hasher = DefaultHasher::new();
+    let mut hasher = Folded::default();
     world.hash(&mut hasher);
     hasher.finish()
 }

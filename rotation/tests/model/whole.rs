@@ -1,5 +1,7 @@
 //! Settings with everything in them, walked to their ends: `cargo xtask model`.
 
+use std::thread;
+
 use crate::mesh::Setting;
 use crate::protections::PLAIN;
 use crate::walk::{Space, exhaust};
@@ -7,8 +9,8 @@ use crate::words::{Row, reached};
 
 /// Two agents with a proxy each, a client that only sends CSRs, handshakes and requests in flight, a restart of an agent
 /// and one of the replica.
-const BROKEN: Setting = Setting {
-    ticks: 6,
+const RESTARTS: Setting = Setting {
+    ticks: 4,
     handshake: 1,
     client_leaf: 1,
     client_requests: 1,
@@ -19,7 +21,37 @@ const BROKEN: Setting = Setting {
 
 /// Two agents with a proxy each, handshakes in flight, and an operator who holds, resumes, aborts, rolls back and goes
 /// forward, each once at any time.
-const OPERATED: Setting = Setting { ticks: 4, handshake: 1, operator: true, holds: true, ..PLAIN };
+const OPERATOR: Setting = Setting { ticks: 2, handshake: 1, operator: true, holds: true, ..PLAIN };
+
+/// A proxy with two validation secrets, each on a stream of its own: lost, forgotten, refused, while handshakes are in flight
+/// and its agent restarts.
+const SECRETS: Setting = Setting {
+    ticks: 3,
+    handshake: 1,
+    secrets: 2,
+    losses: 2,
+    forgets: true,
+    refusals: 1,
+    agent_crashes: 1,
+    ..PLAIN
+};
+
+/// A proxy with trust of its own and short leaves, covered by a relying party, with handshakes in flight.
+const COVERED: Setting =
+    Setting { ticks: 4, handshake: 1, secrets: 0, covered: true, proxy_leaf: 1, ..PLAIN };
+
+/// A wall clock that steps ahead and back while the replica restarts and an agent stops in good order; a client with a short
+/// leaf and a request of its own, and handshakes in flight.
+const CLOCK: Setting = Setting {
+    ticks: 3,
+    handshake: 1,
+    client_leaf: 1,
+    client_requests: 1,
+    agent_stops: 1,
+    replica_crashes: 1,
+    step: 5,
+    ..PLAIN
+};
 
 /// Rows of the transition table that no walk takes, and why; `rotation/tests/machine` has a script for each.
 const NOT_WALKED: [(Row, &str); 8] = [
@@ -48,10 +80,24 @@ fn whole(name: &str, setting: &Setting) -> Space {
     space
 }
 
+/// Two at a time; each thread keeps its own values.
+fn all() -> Vec<Space> {
+    let lists: [&[(&str, Setting)]; 2] = [
+        &[("operator", OPERATOR), ("covered", COVERED), ("secrets", SECRETS)],
+        &[("restarts", RESTARTS), ("clock", CLOCK)],
+    ];
+    thread::scope(|scope| {
+        let walks = lists.map(|list| {
+            scope.spawn(move || list.iter().map(|(name, setting)| whole(name, setting)).collect::<Vec<_>>())
+        });
+        walks.into_iter().flat_map(|walk| walk.join().unwrap()).collect()
+    })
+}
+
 #[test]
 #[ignore = "takes minutes: cargo xtask model"]
 fn the_whole_of_a_small_mesh_is_safe() {
-    let spaces = [whole("restarts", &BROKEN), whole("operator", &OPERATED)];
+    let spaces = all();
     let rows = reached();
     println!("rows of the transition table that were taken (phase, event, phase after):");
     for (phase, event, after) in &rows {
@@ -62,10 +108,11 @@ fn the_whole_of_a_small_mesh_is_safe() {
         println!("not taken: {phase} + {event} -> {after}: {why}");
     }
     println!(
-        "FIGURE states {} transitions {} depth {} rows {}",
+        "FIGURE states {} transitions {} depth {} rows {} settings {}",
         spaces.iter().map(|space| space.worlds).sum::<usize>(),
         spaces.iter().map(|space| space.moves).sum::<usize>(),
         spaces.iter().map(|space| space.depth).max().unwrap(),
         rows.len(),
+        spaces.len(),
     );
 }
