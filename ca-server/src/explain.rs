@@ -15,6 +15,7 @@ use trust::{RootId, Sequence, Serial, Timestamp};
 
 use crate::ca::Ca;
 use crate::own_trust;
+use crate::seen;
 use crate::tier::below::Tier;
 
 /// Holders that are named; the others are counted.
@@ -36,6 +37,7 @@ pub(crate) async fn rotation(ca: &Ca) -> RotationMessage {
     let mut message = standing(&state);
     message.troubles = troubles(ca);
     message.troubles.extend(unanswered(ca, &state));
+    message.troubles.extend(state.phase.rotation().and_then(|_| seen::sentence(&state)));
     message.legal = legal(ca, &state, evidence.as_ref().ok());
     let total = rows.all().rows;
     let unproven = ca.evidence.unproven(state.sequence, None).rows();

@@ -14,6 +14,7 @@ mod docs;
 mod lines;
 mod lock;
 mod manifests;
+mod said;
 
 /// Rooms and the rooms that they use.
 type Arrows = BTreeMap<String, BTreeSet<String>>;
@@ -60,6 +61,7 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
     complaints.extend(manifests::without_lints(&found.manifests)?);
     complaints.extend(lines::too_long(root, &house.files)?);
     complaints.extend(docs::dangling(root)?);
+    complaints.extend(said::never_said(root)?);
     complaints.extend(lock_complaints(root, &house.lock)?);
     if !complaints.is_empty() {
         bail!("the house is not in order:\n  {}", complaints.join("\n  "));
@@ -123,6 +125,12 @@ mod tests {
     fn documents_name_only_code_that_is_there() {
         let (root, _) = root_and_house();
         assert_eq!(docs::dangling(&root).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn messages_that_the_operations_page_quotes_are_said_somewhere() {
+        let (root, _) = root_and_house();
+        assert_eq!(said::never_said(&root).unwrap(), Vec::<String>::new());
     }
 
     #[test]

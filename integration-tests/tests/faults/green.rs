@@ -1,0 +1,108 @@
+//! Nothing that is broken looks well: files that are deleted, before a start and under a running server.
+
+use ca_server::Running;
+use integration_tests::faults::{Door, Member, Site};
+use integration_tests::mesh::{admin_channel, eventually};
+use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
+use proto::banyan::admin::v1::authority_service_client::AuthorityServiceClient;
+use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
+use proto::banyan::admin::v1::{
+    Authority, ListAuthoritiesRequest, StartRotationRequest, StatusRequest, StatusResponse,
+};
+
+async fn status(running: &Running) -> StatusResponse {
+    let mut client = AdminServiceClient::new(admin_channel(&running.admin_socket));
+    client.status(StatusRequest {}).await.unwrap().into_inner()
+}
+
+async fn authority(running: &Running) -> Authority {
+    let mut client = AuthorityServiceClient::new(admin_channel(&running.admin_socket));
+    let listed = client.list_authorities(ListAuthoritiesRequest::default()).await.unwrap().into_inner();
+    listed.authorities.into_iter().next().unwrap()
+}
+
+async fn says(running: &Running, words: &str) {
+    eventually(words, || async {
+        let status = status(running).await;
+        !status.healthy && status.conditions.iter().any(|text| text.contains(words))
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_that_lost_its_book_says_so_and_makes_no_second_root() {
+    let site = Site::new("").unwrap();
+    let running = site.start().await.unwrap();
+    let root = running.bundle().roots()[0].id();
+    let away = site.beside("away");
+    std::fs::rename(site.data().join("authority"), &away).unwrap();
+    let looked = authority(&running).await;
+    assert!(looked.health == "down" && looked.detail.contains("was deleted"), "{looked:?}");
+    says(&running, "authority was deleted while this server runs").await;
+    Site::stop(running).await.unwrap();
+
+    let running = site.start().await.unwrap();
+    says(&running, "the root authority main is not well").await;
+    let looked = authority(&running).await;
+    assert!(looked.health == "down" && looked.detail.contains("latest backup"), "{looked:?}");
+    let request = StartRotationRequest { request_id: "new".to_owned(), ..StartRotationRequest::default() };
+    let mut client = RotationServiceClient::new(admin_channel(&running.admin_socket));
+    client.start_rotation(request).await.unwrap();
+    says(&running, "was deleted; nothing is made in its place").await;
+    assert!(!site.data().join("authority/main/self-signed").exists(), "no book in its place");
+    let door = Door::of(&running).unwrap();
+    Member::join(&door, "agent").await.unwrap().issue().await.unwrap();
+    assert_eq!(running.bundle().roots()[0].id(), root, "leaves are issued on under the root of before");
+
+    let _ = std::fs::remove_dir_all(site.data().join("authority"));
+    std::fs::rename(&away, site.data().join("authority")).unwrap();
+    let looked = authority(&running).await;
+    assert_eq!(looked.health, "ok", "put back, without a restart: {looked:?}");
+    Site::stop(running).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_ledger_a_server_issues_nothing_and_says_so_and_the_next_start_counts_the_lost_rows() {
+    let site = Site::new("").unwrap();
+    let running = site.start().await.unwrap();
+    let door = Door::of(&running).unwrap();
+    let mut member = Member::join(&door, "agent").await.unwrap();
+    member.issue().await.unwrap();
+    std::fs::remove_dir_all(site.data().join("ledger")).unwrap();
+    says(&running, "ledger was deleted while this server runs").await;
+    assert!(member.issue().await.is_err(), "its row would not be kept");
+    Site::stop(running).await.unwrap();
+    let running = site.start().await.unwrap();
+    says(&running, "are not known, so gates of a rotation count it as full until").await;
+    Site::stop(running).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_set_that_is_missing_is_told_until_it_is_there() {
+    let jwt = "[[jwt]]\nissuer = \"https://tokens.example.org\"\naudiences = [\"banyan\"]\njwks_file = \"keys.json\"\n\
+               identity = \"kubernetes\"\n";
+    let site = Site::new(jwt).unwrap();
+    let running = site.start().await.unwrap();
+    says(&running, "none was read before, so every token of this issuer is refused").await;
+    let tokens = integration_tests::mesh::TokenIssuer::new().unwrap();
+    std::fs::write(site.beside("keys.json"), tokens.key_set()).unwrap();
+    eventually("it is taken", || async { status(&running).await.healthy }).await.unwrap();
+    std::fs::write(site.beside("keys.json"), "{}").unwrap();
+    says(&running, "the keys that were read before stay in force").await;
+    Site::stop(running).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_that_others_can_write_is_refused_with_every_file_and_what_to_run() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let site = Site::new("").unwrap();
+    Site::stop(site.start().await.unwrap()).await.unwrap();
+    for file in ["record.redb", "registry.redb", "bundles/0000000001.json"] {
+        std::fs::set_permissions(site.data().join(file), std::fs::Permissions::from_mode(0o666)).unwrap();
+    }
+    let said = site.start_once().await.unwrap().unwrap_err().to_string();
+    for words in ["record.redb has mode 0666", "registry.redb", "0000000001.json", "chmod -R go="] {
+        assert!(said.contains(words), "{words} is missing in {said}");
+    }
+}
