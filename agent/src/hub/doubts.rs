@@ -12,29 +12,22 @@ use crate::in_flight::Moment;
 /// Leaves that are asked about at a time at most; the CA asks again after a reconnect.
 const DOUBTS_MAX: usize = 65_536;
 
-/// What was asked.
+/// What was asked on this stream.
 #[derive(Debug, Default)]
 pub(super) struct Doubts {
     open: Vec<(Moment, Serial, Timestamp)>,
-    /// The latest end of what was asked about on this stream, as far as it has come.
-    latest: Timestamp,
+    /// Whether the CA has asked about everything.
+    complete: bool,
 }
 
 impl Hub {
     /// The CA asks about leaves.
     pub(super) fn doubted(&mut self, rows: &[(Serial, Timestamp)], last: bool) {
         let asked = self.parts.in_flight.now();
-        for (serial, not_after) in rows {
-            self.doubts.latest = self.doubts.latest.max(*not_after);
-            if self.doubts.open.len() < DOUBTS_MAX {
-                self.doubts.open.push((asked, *serial, *not_after));
-            }
-        }
-        // All that the CA knows from before this account is known now: what ends later is of this account.
-        if last && self.silent_until == Timestamp::from_secs(i64::MAX) {
-            self.silent_until = self.doubts.latest;
-            self.holders_dirty = true;
-        }
+        let room = DOUBTS_MAX.saturating_sub(self.doubts.open.len());
+        let rows = rows.iter().take(room).map(|(serial, not_after)| (asked, *serial, *not_after));
+        self.doubts.open.extend(rows);
+        self.doubts.complete |= last;
     }
 
     /// The stream ended; on the next one everything is asked again.
@@ -44,6 +37,10 @@ impl Hub {
 
     /// Releases what is certain by now.
     pub(super) fn resolve_doubts(&mut self) {
+        if self.silent_until == Timestamp::from_secs(i64::MAX) {
+            self.begin_account();
+            return;
+        }
         let in_flight = &self.parts.in_flight;
         let (serials, silent_until) = (&mut self.serials, self.silent_until);
         self.doubts.open.retain(|(asked, serial, not_after)| {
@@ -53,6 +50,21 @@ impl Hub {
             }
             !certain
         });
+    }
+
+    /// All that the CA knows and this agent does not is from before this account: what ends later will be of this account.
+    fn begin_account(&mut self) {
+        let is_over = |(asked, ..): &(Moment, Serial, Timestamp)| self.parts.in_flight.are_over(*asked);
+        if !self.doubts.complete || !self.doubts.open.iter().all(is_over) {
+            return;
+        }
+        let of_this = |serial: &Serial| {
+            self.serials.live.contains_key(serial) || self.serials.released.contains_key(serial)
+        };
+        let before = self.doubts.open.iter().filter(|(_, serial, _)| !of_this(serial));
+        self.silent_until = before.map(|(.., not_after)| *not_after).max().unwrap_or_default();
+        self.doubts.open.clear();
+        self.holders_dirty = true;
     }
 
     /// The agent ends in order: what nobody holds is given up, and nothing new is asked for.

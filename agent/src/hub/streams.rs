@@ -22,8 +22,8 @@ const NAMES_MAX: usize = 16;
 /// A secret whose stream ended is reckoned with for this long, while its holder has other streams up: several times
 /// Envoy's longest wait before it reconnects (30 s).
 const ABSENT_MAX: Duration = Duration::from_secs(120);
-/// A leaf waits this long for the first validation secret of a new holder.
-pub(super) const TRUST_WAIT: Duration = Duration::from_secs(1);
+/// A leaf waits this long for the first validation secret of a new holder: a busy Envoy opens its streams one by one.
+pub(super) const TRUST_WAIT: Duration = Duration::from_secs(3);
 
 /// One stream of secrets.
 #[derive(Debug)]

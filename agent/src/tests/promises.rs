@@ -32,7 +32,7 @@ async fn a_holder_without_validation_secret_gets_a_leaf_that_was_not_promised_an
     let mut leaf = bench.subscribe("default").await;
     bench.until("a leaf is there", |status| status.workloads[0].serial.is_some()).await;
     assert!(leaf.is_quiet().await, "its validation secret may still come");
-    bench.clock.advance(Duration::from_secs(1));
+    bench.clock.advance(Duration::from_secs(3));
     let own = leaf.next_acked().await;
     assert_eq!(bench.ca.desk().promises, [true, false]);
     bench.until_heard("the promised one is released", |desk| !desk.released().is_empty()).await;
@@ -130,6 +130,12 @@ async fn unknown_leaves_are_released_unless_holders_of_a_former_account_may_have
     let own = u128::from_str_radix(&own, 16).unwrap().to_be_bytes().to_vec();
     // The first time the CA asks, it asks about what there was before this account of holders.
     bench.ca.tell(&doubt(&[(1, 100)], true));
+    let account = bench.dir.path().join("state/holders.json");
+    let begun = format!("\"silent_until\": {}", NOW.as_secs() + 100);
+    let has_begun = |_: &crate::fakes::ca::Desk| {
+        std::fs::read_to_string(&account).is_ok_and(|text| text.contains(&begun))
+    };
+    bench.until_heard("the account has begun", has_begun).await;
     bench.ca.tell(&doubt(&[(1, 100), (2, 100), (3, 200)], true));
     bench.ca.tell(&Down::Doubt(wire::Doubt {
         rows: vec![wire::DoubtedRow { serial: own.clone(), not_after: NOW.as_secs() + 300 }],

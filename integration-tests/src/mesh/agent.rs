@@ -136,6 +136,18 @@ impl TestAgent {
         Ok(self)
     }
 
+    /// Has a leaf of this identity at hand before anybody asks for it. Call it after what says how to join.
+    #[must_use]
+    pub fn with_prewarmed(mut self, uid: u32, id: &str) -> Self {
+        let _ = write!(self.config, "[[workload]]\nuid = {uid}\nspiffe_id = \"{id}\"\nprewarm = true\n");
+        self
+    }
+
+    /// Ends it without a word, as a crash does: what it had in memory is gone.
+    pub fn crash(&mut self) {
+        self.running = None;
+    }
+
     /// Ends it in order.
     pub async fn stop(&mut self) {
         if let Some(running) = self.running.take() {

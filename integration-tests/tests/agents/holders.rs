@@ -45,15 +45,16 @@ async fn an_answer_with_a_stale_nonce_is_no_evidence_and_the_true_one_is() -> an
     assert_eq!((agent.status()?.nacks, agent.status()?.holders[0].applied), (0, None));
 
     roots.ack(&answer).await?;
-    let first = leaf.applied().await?;
-    let serial = serial(&first)?;
-    let sequence = ca.running().bundle().sequence();
-    eventually("the row is proven", async || {
-        let proof = ca.rows().ok().and_then(|rows| rows.proven.get(&serial).copied());
-        proof == Some((EvidenceClass::Applied, sequence))
-    })
-    .await?;
-    assert_eq!(sequence, Sequence(1));
+    let serial = serial(&leaf.applied().await?)?;
+    ca.rotate_in_mode("one", "manual").await?;
+    let answer = roots.next().await??;
+    roots.ack(&DiscoveryResponse { nonce: "1-999".to_owned(), ..answer.clone() }).await?;
+    assert!(leaf.is_quiet().await);
+    let proof = || ca.rows().ok().and_then(|rows| rows.proven.get(&serial).copied());
+    assert_eq!(proof(), None, "the leaf was promised at bundle 1, and nothing is said of the next");
+    roots.ack(&answer).await?;
+    let proven = || proof() == Some((EvidenceClass::Applied, Sequence(2)));
+    eventually("the row is proven", || std::future::ready(proven())).await?;
     ca.stop().await
 }
 

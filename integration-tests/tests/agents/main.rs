@@ -5,6 +5,7 @@
 mod absence;
 mod files;
 mod first_contact;
+mod gone;
 mod holders;
 mod lies;
 mod socket;
