@@ -13,6 +13,7 @@ use proto::banyan::agent::v1 as wire;
 use proto::banyan::agent::v1::agent_message::Message as Up;
 use proto::banyan::agent::v1::agent_service_server::{AgentService, AgentServiceServer};
 use proto::banyan::agent::v1::server_message::Message as Down;
+use rcgen::{KeyPair, SigningKey as _};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -24,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use trust::join_token::{JoinSecret, JoinToken};
+use trust::transition::{Statement, Transition};
 use trust::{Bundle, Clock, SeededRandomness, SpiffeId};
 
 use super::{Pki, to_wire};
@@ -53,6 +55,8 @@ pub(crate) struct Desk {
     pub(crate) signer: Arc<Pki>,
     pub(crate) bundle: Bundle,
     first_bundle: Bundle,
+    /// The bundle before the present one, and the word that leads from it.
+    former: Option<(Bundle, Transition)>,
     pub(crate) leaf_ttl: Duration,
     pub(crate) agent_ttl: Duration,
     pub(crate) misdeed: Misdeed,
@@ -72,6 +76,8 @@ pub(crate) struct FakeCa {
     pub(crate) id: SpiffeId,
     desk: Arc<Mutex<Desk>>,
     tasks: JoinSet<()>,
+    clock: Arc<dyn Clock>,
+    voice: (KeyPair, Vec<Vec<u8>>),
 }
 
 #[derive(Clone)]
@@ -95,6 +101,7 @@ impl FakeCa {
         let desk = Desk {
             bundle: signer.bundle(1),
             first_bundle: signer.bundle(1),
+            former: None,
             signer,
             leaf_ttl: Duration::from_secs(3600),
             agent_ttl: Duration::from_secs(86_400),
@@ -109,10 +116,11 @@ impl FakeCa {
         let desk = Arc::new(Mutex::new(desk));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let service = Service { desk: Arc::clone(&desk), clock };
+        let service = Service { desk: Arc::clone(&desk), clock: Arc::clone(&clock) };
+        let voice = (KeyPair::from_pem(&key.pem()).unwrap(), chain.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(serve(listener, tls(&key, &chain), service));
-        Self { address, id, desk, tasks }
+        Self { address, id, desk, tasks, clock, voice }
     }
 
     pub(crate) fn desk(&self) -> MutexGuard<'_, Desk> {
@@ -132,6 +140,16 @@ impl FakeCa {
         let message = Down::Bundle(to_wire(&bundle));
         desk.bundle = bundle;
         desk.tell(&message);
+    }
+
+    /// Puts a bundle in force, vouched for by this CA, of which the streams do not hear.
+    pub(crate) fn publish_unheard(&self, bundle: Bundle) {
+        let mut desk = self.desk();
+        let statement = Statement::between(&desk.bundle, &bundle, self.clock.now()).encode();
+        let (key, chain) = &self.voice;
+        let signature = key.sign(&statement).unwrap();
+        let former = std::mem::replace(&mut desk.bundle, bundle);
+        desk.former = Some((former, Transition { statement, signature, chain: chain.clone() }));
     }
 
     /// Streams anything.
@@ -231,8 +249,24 @@ impl AgentService for Service {
         request: Request<wire::GetBundleRequest>,
     ) -> Result<Response<wire::GetBundleResponse>, Status> {
         assert!(request.metadata().get("authorization").is_none(), "no secret before the CA is known");
-        let bundle = to_wire(&self.desk()?.bundle);
-        Ok(Response::new(wire::GetBundleResponse { bundle: Some(bundle), transitions: Vec::new() }))
+        let desk = self.desk()?;
+        let present = to_wire(&desk.bundle);
+        let former = desk.former.as_ref();
+        let asked = |former: &&(Bundle, Transition)| {
+            former.0.digest().as_bytes().as_slice() == request.get_ref().digest
+        };
+        let Some((from, word)) = former.filter(asked) else {
+            let answer = wire::GetBundleResponse { bundle: Some(present), transitions: Vec::new() };
+            return Ok(Response::new(answer));
+        };
+        let change = wire::Transition {
+            bundle: Some(present),
+            statement: word.statement.clone(),
+            signature: word.signature.clone(),
+            issuer_chain: word.chain.clone(),
+        };
+        let answer = wire::GetBundleResponse { bundle: Some(to_wire(from)), transitions: vec![change] };
+        Ok(Response::new(answer))
     }
 
     async fn register(

@@ -150,3 +150,30 @@ async fn unknown_leaves_are_released_unless_holders_of_a_former_account_may_have
     let released: BTreeSet<Vec<u8>> = bench.ca.desk().released().into_iter().collect();
     assert_eq!(released, [unknown(3), unknown(5)].into(), "neither its own nor one of before");
 }
+
+#[tokio::test]
+async fn a_bundle_that_changes_while_a_leaf_is_asked_for_is_stored_first_and_no_renewal_fails() {
+    let bench = Bench::joined().await;
+    let (mut leaf, mut roots) = (bench.subscribe("default").await, bench.subscribe("ROOTCA").await);
+    roots.next_acked().await;
+    leaf.next_acked().await;
+    let (old, new) = (Arc::clone(&bench.ca.desk().signer), Pki::new("second"));
+    bench.ca.publish_unheard(bundle_of(&[&old, &new], 2));
+    bench.clock.advance(Duration::from_secs(2_100));
+    let status = bench.until("the leaf is renewed", |status| status.workloads[0].renewals == 1).await;
+    assert_eq!((status.sequence, status.workloads[0].last_error.clone()), (2, None));
+    assert_eq!(bench.ca.desk().behind, 1, "asked once too early, and once more");
+    assert_eq!(certificates_of(&roots.next_acked().await).len(), 2, "the holder has it before the leaf");
+    leaf.next_acked().await;
+}
+
+#[tokio::test]
+async fn the_agents_own_certificate_is_renewed_over_a_change_of_the_bundle_too() {
+    let bench = Bench::joined().await;
+    let (old, new) = (Arc::clone(&bench.ca.desk().signer), Pki::new("second"));
+    bench.ca.publish_unheard(bundle_of(&[&old, &new], 2));
+    bench.clock.advance(Duration::from_secs(50_000));
+    bench.until_heard("it is renewed", |desk| desk.renewed == 1).await;
+    let status = bench.until("under the new bundle", |status| status.sequence == 2).await;
+    assert_eq!((bench.ca.desk().behind, status.conditions.clone()), (1, Vec::new()));
+}
