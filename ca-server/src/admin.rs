@@ -201,7 +201,6 @@ fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     }
     conditions.extend(ca.findings.of(Look::Files));
     conditions.extend(ca.findings.of(Look::KeySets));
-    conditions.extend(unread(state, &ca.policy, now));
     for (name, trouble) in ca.authority_troubles.borrow().iter() {
         conditions.push(format!("the root authority {name} is not well, leaves are issued on: {trouble}"));
     }
@@ -217,6 +216,7 @@ fn conditions(ca: &Ca, state: &State) -> Vec<String> {
         }
     }
     conditions.extend(ca.levels.conditions());
+    conditions.extend(unread(ca, state, now));
     conditions.extend(explain::unanswered(ca, state));
     let settings = ca.issuer.profile().settings();
     let signer_end = snapshot.signer().validity().not_after();
@@ -259,15 +259,18 @@ fn refusing(ca: &Ca, state: &State) -> Vec<String> {
     said
 }
 
-/// Rows of leaves that may live, of which nothing is known: their files are gone or damaged.
-fn unread(state: &State, policy: &Policy, now: Timestamp) -> Vec<String> {
+/// Rows of leaves that may live, of which nothing is known: their files are gone, were cut short or are others.
+fn unread(ca: &Ca, state: &State, now: Timestamp) -> Vec<String> {
     let unread =
         state.segments.iter().filter(|(_, segment)| segment.state == SegmentState::Closed(Contents::Unread));
     let said = |(id, segment): (&SegmentId, &Segment)| {
-        let until = segment.last_bound().filter(|bound| !policy.has_passed(*bound, now))?;
+        let until = segment.last_bound().filter(|bound| !ca.policy.has_passed(*bound, now))?;
+        let mut faults = ca.ledger.faults().iter();
+        let fault = faults.find(|fault| fault.segment.as_str() == id.as_str());
+        let why = fault.map_or_else(|| "its files are gone".to_owned(), ToString::to_string);
         Some(format!(
-            "rows of leaves in segment {id} are not known, so gates of a rotation count it as full until {until}: if its \
-             files under ledger/{id} are in a backup, stop this server, put them back and start it"
+            "rows of leaves in segment {id} are not known ({why}), so gates of a rotation count it as full until {until}: if \
+             its files under ledger/{id} are in a backup, stop this server, put them back and start it"
         ))
     };
     // What a restored record went on without is waited for, and cannot be put back.

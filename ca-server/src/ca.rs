@@ -17,6 +17,7 @@ use crate::bundles::BundleHistory;
 use crate::findings::Findings;
 use crate::levels::Levels;
 use crate::metrics::Metrics;
+use crate::pace::Pace;
 use crate::refusal::{Reason, Refusal, clock_diverged};
 use crate::registry::AgentRegistry;
 use crate::seen::Seen;
@@ -41,6 +42,8 @@ pub(crate) struct Ca {
     pub(crate) authorizer: Authorizer,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) sessions: Sessions,
+    /// How fast each identity gets leaves.
+    pub(crate) pace: Pace,
     /// What shall be so and is not yet.
     pub(crate) levels: Levels,
     /// What agents hold that the record never published, on its way into the record.

@@ -15,6 +15,7 @@
 //! | `explain`, `forecast` | where a rotation stands, who holds its gate, and what one would wait for |
 //! | `levels` | what shall be so and is tried for until it is |
 //! | `findings` | what was found wrong with files when they were looked at last |
+//! | `pace` | how fast one identity gets leaves |
 //! | `admin`, `metrics` | what operators see |
 //!
 //! Start at [`Server::start`] for the wiring, and at `service/istio.rs` for the way of one CSR.
@@ -38,6 +39,7 @@ mod levels;
 mod metered;
 mod metrics;
 mod own_trust;
+mod pace;
 pub mod refusal;
 mod registry;
 mod reissue;

@@ -225,6 +225,10 @@ reasons! {
     KeyBackendRefused = "KEY_BACKEND_REFUSED", FailedPrecondition, None;
     /// The server has no root yet, or starts or stops.
     NotReady = "NOT_READY", Unavailable, Some(1);
+    /// The identity or the agent has as many live leaves as it may.
+    RowsExhausted = "ROWS_EXHAUSTED", ResourceExhausted, Some(60);
+    /// The identity asks for leaves faster than it may.
+    IdentityTooFast = "IDENTITY_TOO_FAST", ResourceExhausted, Some(1);
     /// Too many requests at once.
     Overloaded = "OVERLOADED", ResourceExhausted, Some(1);
     /// The agent has not stored the bundle in force yet.
@@ -313,6 +317,13 @@ impl From<IssueError> for Refusal {
                 Reason::KeyBackendRefused
             }
         };
+        if let IssueError::Ledger(LedgerError::TooMany { holder, limit, setting }) = &error {
+            let text = format!(
+                "{holder} has {limit} live leaves, as many as it may: let some end, or have the operator raise \
+                 limits.{setting}"
+            );
+            return Self::new(reason, text);
+        }
         // What concerns the operator stays in the server's log.
         match reason {
             Reason::ClockDiverged => clock_diverged(),
@@ -346,6 +357,7 @@ const fn ledger_reason(error: &LedgerError) -> Reason {
     match error {
         LedgerError::WriteFailed { .. } => Reason::LedgerWriteFailed,
         LedgerError::Clock(_) => Reason::ClockDiverged,
+        LedgerError::TooMany { .. } => Reason::RowsExhausted,
         LedgerError::DuplicateSerial(_) | LedgerError::TooLong { .. } => Reason::InternalDefect,
         LedgerError::Full { .. }
         | LedgerError::Poisoned { .. }

@@ -15,8 +15,14 @@ use plugins::{
 };
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::{GetRotationRequest, StartRotationRequest, StatusRequest};
-use support::{Place, admin, admin_channel, eventually, stop};
+use proto::banyan::agent::v1::agent_service_client::AgentServiceClient;
+use rcgen::KeyPair;
+use support::{Place, admin, admin_channel, agent, channel, eventually, reason, stop, workload};
+use tonic::Code;
+use tonic_types::StatusExt as _;
 use trust::{PublicKey, SignatureAlgorithm};
+
+const WEB: &str = "spiffe://example.org/web";
 
 /// A fake: keys in memory that fail when they are first asked for and when they first sign a leaf, but for the first of all.
 #[derive(Debug, Default)]
@@ -131,9 +137,75 @@ async fn a_key_backend_that_fails_once_right_after_the_switch_delays_it_by_secon
     let said = said.into_inner().unwrap();
     assert!(said.iter().any(|said| said.contains("serves on with its former certificate")), "{said:?}");
     assert_eq!(fitted.0.asked.lock().unwrap().failed.len(), 1, "the new issuer's key has failed to sign");
-    eventually("all is well", async || {
-        admin(&running).await.status(StatusRequest {}).await.unwrap().into_inner().healthy
+    let said = conditions(&running).await;
+    assert!(!said.iter().any(|said| said.contains("serves on with its former certificate")), "{said:?}");
+    stop(running).await;
+}
+
+async fn conditions(running: &ca_server::Running) -> Vec<String> {
+    admin(running).await.status(StatusRequest {}).await.unwrap().into_inner().conditions
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_the_ledger_that_was_cut_or_is_gone_is_said_and_gates_wait_for_its_segment() {
+    let place = Place::durable("[rotation]\nsettle = \"1s\"\nwithdrawal_max = \"1s\"\n");
+    let running = place.start().await.unwrap();
+    agent(&running, "node-1", &[WEB]).await;
+    stop(running).await;
+    let entries = std::fs::read_dir(place.data().join("ledger")).unwrap().map(|entry| entry.unwrap().path());
+    let segment = entries.filter(|path| path.is_dir() && !path.ends_with("archive")).next().unwrap();
+    let name = segment.file_name().unwrap().to_str().unwrap().to_owned();
+    let log = segment.join("00000001.log");
+    let sound = std::fs::read(&log).unwrap();
+    std::fs::write(&log, &sound[..sound.len() / 2]).unwrap();
+
+    let running = place.start().await.unwrap();
+    let said = conditions(&running).await;
+    assert!(said.iter().any(|said| said.contains(&name) && said.contains("when it was closed")), "{said:?}");
+    let mut rotations = RotationServiceClient::new(admin_channel(&running).await);
+    let wish = StartRotationRequest { request_id: "one".to_owned(), ..StartRotationRequest::default() };
+    rotations.start_rotation(wish).await.unwrap();
+    eventually("the trust gate waits for the segment", async || {
+        let rotation = rotations.clone().get_rotation(GetRotationRequest {}).await.unwrap().into_inner();
+        rotation.gate.is_some_and(|gate| gate.holds.iter().any(|hold| hold.contains(&name)))
     })
     .await;
+    stop(running).await;
+
+    std::fs::write(&log, &sound).unwrap();
+    let running = place.start().await.unwrap();
+    assert!(!conditions(&running).await.iter().any(|said| said.contains(&name)), "it was mended");
+    stop(running).await;
+
+    std::fs::remove_dir_all(&segment).unwrap();
+    let running = place.start().await.unwrap();
+    let said = conditions(&running).await;
+    assert!(said.iter().any(|said| said.contains(&name) && said.contains("is gone")), "{said:?}");
+    stop(running).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_live_leaf_more_than_an_agent_may_have_is_refused_by_name_and_others_are_not() {
+    let place = Place::new("[limits]\nrows_per_agent = 3\n");
+    let running = place.start().await.unwrap();
+    let mut clients = Vec::new();
+    for name in ["greedy", "modest"] {
+        let identity = agent(&running, name, &[WEB]).await;
+        clients.push(AgentServiceClient::new(channel(&running, Some(identity)).await));
+    }
+    let [greedy, modest] = &mut clients[..] else { panic!() };
+    let mut refused = None;
+    for _ in 0..3 {
+        refused = workload(greedy, WEB, &KeyPair::generate().unwrap()).await.err();
+    }
+    let refused = refused.unwrap();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "ROWS_EXHAUSTED"));
+    let said = refused.message();
+    assert!(
+        said.contains("agent greedy has 3 live leaves") && said.contains("limits.rows_per_agent"),
+        "{said}"
+    );
+    assert!(refused.get_details_retry_info().is_some());
+    workload(modest, WEB, &KeyPair::generate().unwrap()).await.unwrap();
     stop(running).await;
 }

@@ -111,21 +111,18 @@ impl Aggregates {
     }
 }
 
-/// The running counts.
+/// The rows that count, by where they stand; and how many each agent and each identity has.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    groups: HashMap<Standing, Group>,
+    groups: HashMap<Standing, Ends>,
     agents: HashMap<String, BTreeSet<Serial>>,
+    identities: HashMap<SpiffeId, u64>,
     /// Rows whose holders take their trust from elsewhere. Few: each is named to operators.
     own_trust: BTreeMap<SpiffeId, BTreeSet<Serial>>,
 }
 
-/// Ends of validity of the rows of a group, with how many have each.
-#[derive(Debug, Default)]
-struct Group {
-    rows: u64,
-    not_after: BTreeMap<Timestamp, u64>,
-}
+/// Rows by the ends of their validity. So the one that ends last, which holds a gate longest, is found at once.
+pub(crate) type Ends = BTreeSet<(Timestamp, Serial)>;
 
 impl Counts {
     pub(crate) fn add(&mut self, live: &LiveRow) {
@@ -134,6 +131,10 @@ impl Counts {
         }
         self.add_standing(live);
         let serial = live.row.serial;
+        match self.identities.get_mut(&live.row.identity) {
+            Some(rows) => *rows += 1,
+            None => _ = self.identities.insert(live.row.identity.clone(), 1),
+        }
         if let Some(agent) = &live.row.agent {
             match self.agents.get_mut(agent) {
                 Some(rows) => _ = rows.insert(serial),
@@ -150,6 +151,12 @@ impl Counts {
             return;
         }
         self.remove_standing(live);
+        if let Some(rows) = self.identities.get_mut(&live.row.identity) {
+            *rows = rows.saturating_sub(1);
+            if *rows == 0 {
+                self.identities.remove(&live.row.identity);
+            }
+        }
         if let Some(agent) = &live.row.agent
             && let Some(rows) = self.agents.get_mut(agent)
         {
@@ -180,11 +187,16 @@ impl Counts {
     }
 
     pub(crate) fn snapshot(&self) -> Aggregates {
-        let tally = |group: &Group| Tally {
-            rows: group.rows,
-            latest_not_after: group.not_after.last_key_value().map(|(at, _)| *at),
+        let tally = |ends: &Ends| Tally {
+            rows: ends.len() as u64,
+            latest_not_after: ends.last().map(|(not_after, _)| *not_after),
         };
-        Aggregates { groups: self.groups.iter().map(|(standing, group)| (*standing, tally(group))).collect() }
+        Aggregates { groups: self.groups.iter().map(|(standing, ends)| (*standing, tally(ends))).collect() }
+    }
+
+    /// The rows of all groups whose standing matches.
+    pub(crate) fn ends(&self, matches: impl Fn(&Standing) -> bool) -> impl Iterator<Item = &Ends> {
+        self.groups.iter().filter(move |(standing, _)| matches(standing)).map(|(_, ends)| ends)
     }
 
     pub(crate) fn rows_of(&self, agent: &str) -> u64 {
@@ -199,27 +211,29 @@ impl Counts {
         &self.own_trust
     }
 
+    /// An identity that rows have, as they have it.
+    pub(crate) fn known(&self, identity: &SpiffeId) -> Option<&SpiffeId> {
+        self.identities.get_key_value(identity).map(|(known, _)| known)
+    }
+
+    pub(crate) fn rows_as(&self, identity: &SpiffeId) -> u64 {
+        self.identities.get(identity).copied().unwrap_or(0)
+    }
+
     pub(crate) fn agents(&self) -> usize {
         self.agents.len()
     }
 
     fn add_standing(&mut self, live: &LiveRow) {
-        let group = self.groups.entry(Standing::of(live)).or_default();
-        group.rows += 1;
-        *group.not_after.entry(live.row.not_after).or_default() += 1;
+        let ends = self.groups.entry(Standing::of(live)).or_default();
+        ends.insert((live.row.not_after, live.row.serial));
     }
 
     fn remove_standing(&mut self, live: &LiveRow) {
         let standing = Standing::of(live);
-        let Some(group) = self.groups.get_mut(&standing) else { return };
-        group.rows = group.rows.saturating_sub(1);
-        if let Some(count) = group.not_after.get_mut(&live.row.not_after) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                group.not_after.remove(&live.row.not_after);
-            }
-        }
-        if group.rows == 0 {
+        let Some(ends) = self.groups.get_mut(&standing) else { return };
+        ends.remove(&(live.row.not_after, live.row.serial));
+        if ends.is_empty() {
             self.groups.remove(&standing);
         }
     }

@@ -16,6 +16,7 @@ use crate::error::{Damage, LedgerError};
 use crate::files::{self, FileUse};
 use crate::frame::{self, Source};
 use crate::ledger::Ledger;
+use crate::manifest::Manifest;
 use crate::record::{Entry, Record};
 use crate::segment::FileId;
 use crate::shared::Job;
@@ -49,6 +50,7 @@ impl Ledger {
         while let Some(used) = self.next_to_compact()? {
             if !used.carried {
                 done.carried += self.carry(&used)?;
+                self.state_carried(&used)?;
             }
             self.archive(&used.file)?;
             done.archived += 1;
@@ -87,10 +89,21 @@ impl Ledger {
             self.sender()?.blocking_send(job).map_err(|_| LedgerError::Closed)?;
             durable.blocking_recv().unwrap_or(Err(LedgerError::Closed))?;
         }
+        Ok(carried)
+    }
+
+    /// From now on the file may be gone.
+    fn state_carried(&self, used: &FileUse) -> Result<(), LedgerError> {
+        let written = self.shared.state(|manifest| {
+            if let Some(stated) = manifest.files.get_mut(&used.file) {
+                stated.carried = true;
+            }
+        });
+        written.map_err(|error| failed(Manifest::path(&self.shared.dir), &error))?;
         for known in self.shared.closed_files().iter_mut().filter(|known| known.file == used.file) {
             known.carried = true;
         }
-        Ok(carried)
+        Ok(())
     }
 
     fn serials_in(&self, used: &FileUse) -> Result<BTreeSet<Serial>, Damage> {
@@ -116,6 +129,8 @@ impl Ledger {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(from, &error)),
         }
+        let written = self.shared.state(|manifest| manifest.archived(file, &self.segment));
+        written.map_err(|error| failed(Manifest::path(&self.shared.dir), &error))?;
         self.shared.closed_files().retain(|used| used.file != *file);
         self.remove_if_empty(file)
     }

@@ -38,6 +38,16 @@ pub enum LedgerError {
     /// The serial number is taken. Draw another one.
     #[error("serial {0} is in the ledger already: draw another serial number")]
     DuplicateSerial(Serial),
+    /// An identity or an agent has as many live rows as it may.
+    #[error("{holder} has {limit} live leaves, as many as it may: use or release them, or raise {setting}")]
+    TooMany {
+        /// Whose rows they are.
+        holder: String,
+        /// How many it may have.
+        limit: u64,
+        /// The setting that says so.
+        setting: &'static str,
+    },
     /// The row cannot be stored: a text in it is over its bound.
     #[error("a {field} of {len} bytes is too long for the ledger, at most {max}")]
     TooLong {
@@ -143,6 +153,15 @@ pub enum Damage {
         path: PathBuf,
         /// Where in it.
         offset: u64,
+    },
+    /// What is stated about closed files is not what was written.
+    #[error(
+        "{} is damaged; restore it from a backup, or remove it: what closed files were is not known then, and one that was cut \
+         short meanwhile goes unnoticed", path.display()
+    )]
+    Statements {
+        /// The file.
+        path: PathBuf,
     },
     /// The file could not be read.
     #[error("{} cannot be read: {reason}; check the disk and the permissions", path.display())]

@@ -10,7 +10,7 @@ use trust::Timestamp;
 
 use crate::error::Damage;
 use crate::index::is_over;
-use crate::segment::{ARCHIVE, FileId, SegmentId};
+use crate::segment::{ARCHIVE, FileId, MANIFEST, SegmentId};
 
 /// A file that was found.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ pub(crate) fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<Listed>, Damage> {
     let mut files = Vec::new();
     for path in entries(disk, dir)? {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name == ARCHIVE {
+        if name == ARCHIVE || name == MANIFEST {
             continue;
         }
         let Ok(segment) = SegmentId::parse(name) else { return Err(foreign(&path)) };

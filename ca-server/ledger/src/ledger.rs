@@ -13,6 +13,7 @@ use crate::aggregates::Aggregates;
 use crate::error::{LedgerError, OpenError};
 use crate::index::{Cursor, Page, RowFilter};
 use crate::intent::DurableIntent;
+use crate::manifest::SegmentFault;
 use crate::record::{AuditRefusal, Record};
 use crate::recovery::{self, Recovered};
 use crate::refusals::{RefusalGate, Suppressed};
@@ -24,6 +25,8 @@ use crate::stats::LedgerStats;
 use crate::writer::{OpenFile, Writer};
 
 const AGENT_BYTES_MAX: usize = 128;
+/// Rows of a group that are dropped while the index is held.
+const EXPIRE_MAX: usize = 4_096;
 
 /// The rows of all leaves that may live, those of this incarnation and of the ones before it.
 ///
@@ -32,11 +35,13 @@ const AGENT_BYTES_MAX: usize = 128;
 #[derive(Debug)]
 pub struct Ledger {
     pub(crate) shared: Arc<Shared>,
-    segment: SegmentId,
+    pub(crate) segment: SegmentId,
     /// `None` once it was shut down. Held to clone or take the sender only.
     queue: Mutex<Option<Queue>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     refusals: RefusalGate,
+    /// What was found wrong with former segments.
+    faults: Vec<SegmentFault>,
     /// Held by the one compaction that runs.
     pub(crate) compacting: Mutex<()>,
 }
@@ -50,8 +55,8 @@ impl Ledger {
     pub fn open(options: OpenOptions) -> Result<(Self, Recovered), OpenError> {
         options.settings.check()?;
         let segment = options.segment.clone();
-        let (recovered, index, closed_files) = recovery::recover(&options)?;
-        let shared = Arc::new(Shared::new(options, index, closed_files));
+        let (recovered, index, files) = recovery::recover(&options)?;
+        let shared = Arc::new(Shared::new(options, index, files));
         let file = FileId { segment: segment.clone(), number: 1 };
         let path = file.path(&shared.dir);
         let file = OpenFile::create(&shared, file).map_err(|source| OpenError::Io {
@@ -73,6 +78,7 @@ impl Ledger {
             writer: Mutex::new(Some(writer)),
             refusals: RefusalGate::default(),
             compacting: Mutex::new(()),
+            faults: recovered.faults.clone(),
         };
         Ok((ledger, recovered))
     }
@@ -99,10 +105,17 @@ impl Ledger {
         if self.shared.is_closed() {
             return Err(LedgerError::Closed);
         }
-        let (at, serial, row) = (self.shared.clock.now(), row.serial, Arc::new(row));
-        if !self.shared.index().insert(Arc::clone(&row)) {
-            return Err(LedgerError::DuplicateSerial(serial));
-        }
+        let (at, serial) = (self.shared.clock.now(), row.serial);
+        let row = {
+            // Counted and put in under one lock: so many at once are no more than so many.
+            let mut index = self.shared.index();
+            index.has_room(&row, &self.shared.settings)?;
+            let row = index.shared(row);
+            if !index.insert(Arc::clone(&row)) {
+                return Err(LedgerError::DuplicateSerial(serial));
+            }
+            row
+        };
         let (done, durable) = oneshot::channel();
         permit.send(Job::Intent { at, row, done });
         // The writer answers every job that it takes; it ends without only if its thread panicked.
@@ -161,14 +174,39 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`] when that summary cannot be queued. The rows are dropped nevertheless.
     pub fn expire(&self) -> Result<u64, LedgerError> {
-        let expired = match self.shared.clock.agreed() {
-            Ok(now) => self.shared.index().expire(now.earlier, self.shared.skew),
-            Err(_) => 0,
-        };
+        let mut expired = 0;
+        // In pieces, so that nobody waits long for the index; and each by a clock that is believed then.
+        while let Ok(now) = self.shared.clock.agreed() {
+            let piece = self.shared.index().expire(now.earlier, self.shared.skew, EXPIRE_MAX);
+            expired += piece;
+            if piece == 0 {
+                break;
+            }
+        }
         if self.refusals.is_due(self.shared.clock.uptime()) {
             self.summarize()?;
         }
         Ok(expired)
+    }
+
+    /// What was found wrong with former segments at the start.
+    #[must_use]
+    pub fn faults(&self) -> &[SegmentFault] {
+        &self.faults
+    }
+
+    /// Forgets what is stated about segments that matter no more and of which there is no file. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`LedgerError::WriteFailed`]; it is forgotten at a later start.
+    pub fn forget(&self, matters: impl Fn(&SegmentId) -> bool) -> Result<(), LedgerError> {
+        let faulty = |file: &FileId| self.faults.iter().any(|fault| fault.segment == file.segment);
+        let forgotten = self.shared.state(|manifest| {
+            manifest.emptied.retain(&matters);
+            manifest.files.retain(|file, _| matters(&file.segment) || !faulty(file));
+        });
+        let path = || crate::manifest::Manifest::path(&self.shared.dir);
+        forgotten.map_err(|error| LedgerError::WriteFailed { path: path(), reason: error.to_string() })
     }
 
     /// Takes no further row: a gate rests on the passed bound of this segment, or the server stops. Evidence about rows

@@ -6,7 +6,8 @@
 //! proof of it, how many are under a root, and until when.
 //!
 //! Files are `<dir>/<segment>/<number>.log`: a segment is one incarnation of one replica, and is never written by
-//! another. What cannot be read with certainty stops the start; it is never taken for "no rows".
+//! another. What cannot be read with certainty stops the start; it is never taken for "no rows". What a closed file was is
+//! stated apart from it, so that one that is short or gone is a fault of its segment (`manifest`).
 //!
 //! The file that is written has zeros behind its records, so that a commit overwrites them and changes no metadata
 //! (`docs/decisions/0014-zeros-ahead-of-the-ledger.md`). They are cut off when the file is closed, or at the next start.
@@ -25,6 +26,7 @@ mod frame;
 mod index;
 mod intent;
 mod ledger;
+mod manifest;
 pub mod reader;
 mod record;
 mod recovery;
@@ -50,6 +52,7 @@ pub use evidence::{Reported, Witness};
 pub use index::{Cursor, Page, RowFilter};
 pub use intent::DurableIntent;
 pub use ledger::Ledger;
+pub use manifest::SegmentFault;
 pub use record::{AuditRefusal, Entry, Record, TEXT_BYTES_MAX};
 pub use recovery::{Recovered, RecoveredSegment, TornTail};
 pub use row::{Applied, Ended, Evidence, EvidenceClass, LiveRow, Proof, Row, RowKind, Word};

@@ -11,6 +11,9 @@ use crate::error::OpenError;
 /// Name of the directory that compacted files wait in before they are deleted. No segment may have it.
 pub(crate) const ARCHIVE: &str = "archive";
 
+/// Name of the file with what closed files are. No segment may have it either.
+pub(crate) const MANIFEST: &str = "manifest.txt";
+
 const LEN_MAX: usize = 128;
 
 /// A segment: the rows of one incarnation of one replica. Never used twice.
@@ -18,7 +21,8 @@ const LEN_MAX: usize = 128;
 pub struct SegmentId(Arc<str>);
 
 impl SegmentId {
-    /// Takes 1 to 128 letters, digits, `.`, `_` or `-`, the first a letter or a digit; not `archive`.
+    /// Takes 1 to 128 letters, digits, `.`, `_` or `-`, the first a letter or a digit; not `archive` nor
+    /// `manifest.txt`.
     ///
     /// # Errors
     /// [`OpenError::BadSegment`] for anything else, since the id is the name of a directory.
@@ -27,7 +31,8 @@ impl SegmentId {
         let good = (1..=LEN_MAX).contains(&text.len())
             && text.starts_with(|first: char| first.is_ascii_alphanumeric())
             && text.bytes().all(allowed)
-            && text != ARCHIVE;
+            && text != ARCHIVE
+            && text != MANIFEST;
         if good {
             Ok(Self(text.into()))
         } else {
@@ -102,7 +107,7 @@ mod tests {
     #[test]
     fn a_segment_id_is_one_directory_name_and_never_the_archive() {
         assert!(SegmentId::parse("ca-1.0000017").is_ok());
-        for bad in ["", ".", "..", "a/b", "archive", "-a", "ä", &"x".repeat(129)] {
+        for bad in ["", ".", "..", "a/b", "archive", "manifest.txt", "-a", "ä", &"x".repeat(129)] {
             assert!(SegmentId::parse(bad).is_err(), "{bad}");
         }
     }

@@ -44,6 +44,10 @@ pub struct Settings {
     pub retention: Duration,
     /// Refusals written one by one in a second; further ones are only counted. Default 100, at least 1.
     pub refusals_per_second: u32,
+    /// Live rows that one identity may have. Default 10,000, at least 1.
+    pub rows_per_identity: u64,
+    /// Live rows that one agent may have, of all its identities. Default 20,000, at least 1.
+    pub rows_per_agent: u64,
 }
 
 impl Default for Settings {
@@ -55,6 +59,8 @@ impl Default for Settings {
             compact_below_percent: 25,
             retention: Duration::from_secs(7 * 86_400),
             refusals_per_second: 100,
+            rows_per_identity: 10_000,
+            rows_per_agent: 20_000,
         }
     }
 }
@@ -78,6 +84,10 @@ impl Settings {
         }
         if self.refusals_per_second == 0 {
             return bad("refusals_per_second", "0".to_owned(), "at least 1");
+        }
+        let rows = [("rows_per_identity", self.rows_per_identity), ("rows_per_agent", self.rows_per_agent)];
+        if let Some((name, _)) = rows.into_iter().find(|(_, rows)| *rows == 0) {
+            return bad(name, "0".to_owned(), "at least 1");
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! What the ledger, its writer and its open intents share.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -13,7 +14,9 @@ use crate::error::LedgerError;
 use crate::files::FileUse;
 use crate::index::Index;
 use crate::intent::DurableIntent;
+use crate::manifest::Manifest;
 use crate::record::{Entry, Record};
+use crate::recovery::Closed;
 use crate::row::Row;
 use crate::settings::{OpenOptions, Settings};
 use crate::stats::Counters;
@@ -30,6 +33,9 @@ pub(crate) struct Shared {
     index: Mutex<Index>,
     /// Files that are written no more. Held as briefly.
     closed_files: Mutex<Vec<FileUse>>,
+    /// What is stated about closed files, as it is on the disk or will be with the next statement. Held while that file is
+    /// written, by threads that may block.
+    manifest: Mutex<Manifest>,
     poison: OnceLock<LedgerError>,
     /// Why the last write failed, until one succeeds. Held to look and to set only.
     failing: Mutex<Option<LedgerError>>,
@@ -37,7 +43,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(options: OpenOptions, index: Index, closed_files: Vec<FileUse>) -> Self {
+    pub(crate) fn new(options: OpenOptions, index: Index, closed: Closed) -> Self {
         let OpenOptions { dir, segment: _, disk, clock, skew, settings } = options;
         Self {
             dir,
@@ -47,7 +53,8 @@ impl Shared {
             skew,
             counters: Counters::default(),
             index: Mutex::new(index),
-            closed_files: Mutex::new(closed_files),
+            closed_files: Mutex::new(closed.files),
+            manifest: Mutex::new(closed.manifest),
             poison: OnceLock::new(),
             failing: Mutex::new(None),
             closed: AtomicBool::new(false),
@@ -60,6 +67,13 @@ impl Shared {
 
     pub(crate) fn closed_files(&self) -> MutexGuard<'_, Vec<FileUse>> {
         self.closed_files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what is stated about closed files, durably. What could not be written is written with the next statement.
+    pub(crate) fn state(&self, change: impl FnOnce(&mut Manifest)) -> io::Result<()> {
+        let mut manifest = self.manifest.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut manifest);
+        manifest.write(self.disk.as_ref(), &self.dir)
     }
 
     /// # Errors

@@ -16,6 +16,7 @@ use crate::error::LedgerError;
 use crate::files::FileUse;
 use crate::frame;
 use crate::intent::DurableIntent;
+use crate::manifest::Stated;
 use crate::record::{Entry, Record};
 use crate::segment::FileId;
 use crate::shared::{Job, Shared};
@@ -86,6 +87,8 @@ pub(crate) struct OpenFile {
     /// A commit that reaches beyond this writes zeros ahead first.
     ahead: u64,
     used: FileUse,
+    /// Checksum of everything up to there.
+    checksum: crc32fast::Hasher,
     /// Its end mark is durable: the next record needs the next file.
     ended: bool,
 }
@@ -98,10 +101,13 @@ impl OpenFile {
         if !handle.is_empty() {
             handle.truncate(0)?;
         }
-        handle.append(&frame::header(&file))?;
+        let header = frame::header(&file);
+        handle.append(&header)?;
         handle.sync()?;
         let durable = handle.len();
-        Ok(Self { path, handle, durable, ahead: durable, used: FileUse::new(file), ended: false })
+        let mut checksum = crc32fast::Hasher::new();
+        checksum.update(&header);
+        Ok(Self { path, handle, durable, ahead: durable, used: FileUse::new(file), checksum, ended: false })
     }
 
     /// Sees to it that the next `bytes` go over zeros that are there already, so that most commits change no metadata of
@@ -218,6 +224,7 @@ impl Writer {
             return Err(self.shared.poison(LedgerError::Poisoned { path: file.path.clone(), reason }));
         }
         file.durable = file.handle.len();
+        file.checksum.update(&self.buffer);
         Ok(())
     }
 
@@ -309,7 +316,19 @@ impl Writer {
         self.file.used.records += 1;
         self.file.used.len = self.file.durable;
         self.file.ended = true;
+        self.state_file();
         Ok(())
+    }
+
+    /// States what the file is that has its end mark now. When that cannot be written the next statement brings it.
+    fn state_file(&self) {
+        let OpenFile { used, checksum, .. } = &self.file;
+        let (len, records, crc) = (used.len, used.records, checksum.clone().finalize());
+        let stated = Stated { len, records, crc, carried: false };
+        let written = self.shared.state(|manifest| _ = manifest.files.insert(used.file.clone(), stated));
+        if let Err(error) = written {
+            tracing::warn!(file = %self.file.path.display(), %error, "it is not stated yet what this file is");
+        }
     }
 
     fn next_file_if_ended(&mut self) -> Result<(), LedgerError> {

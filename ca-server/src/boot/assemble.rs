@@ -38,6 +38,7 @@ use crate::findings::Findings;
 use crate::levels::Levels;
 use crate::metered::AuthorityCalls;
 use crate::metrics::Metrics;
+use crate::pace::Pace;
 use crate::registry::AgentRegistry;
 use crate::reissue::Reissue;
 use crate::seen::{self, Seen};
@@ -262,6 +263,7 @@ fn ca(
         registry,
         metrics: Arc::new(Metrics::new(&calls)),
         levels: Levels::default(),
+        pace: Pace::new(config.limits().leaves_per_second(), Arc::clone(&deps.clock)),
         seen: Seen::default(),
         driver: driver.clone(),
         evidence,
@@ -296,7 +298,11 @@ async fn open_ledger(
         disk: Arc::clone(&deps.disk),
         clock: Arc::clone(&deps.clock),
         skew: config.leaf().skew(),
-        settings: ledger::Settings::default(),
+        settings: ledger::Settings {
+            rows_per_identity: config.limits().rows_per_identity(),
+            rows_per_agent: config.limits().rows_per_agent(),
+            ..ledger::Settings::default()
+        },
     };
     let (ledger, recovered) = open::blocking(move || Ledger::open(options)).await??;
     let opened = Event::SegmentOpened {
@@ -304,13 +310,21 @@ async fn open_ledger(
         segment: segment.clone(),
         read: read_segments(&recovered)?,
     };
-    driver.submit(opened).await?;
+    let state = driver.submit(opened).await?;
+    let ledger = Arc::new(ledger);
+    let forgetting = Arc::clone(&ledger);
+    let known = move |id: &ledger::SegmentId| {
+        SegmentId::parse(id.as_str()).is_ok_and(|id| state.segments.contains_key(&id))
+    };
+    if let Err(error) = open::blocking(move || forgetting.forget(known)).await? {
+        tracing::warn!(%error, "what is stated about former segments is kept until the next start");
+    }
     tracing::info!(%segment, rows = recovered.rows, "ledger open");
-    Ok((Arc::new(ledger), segment))
+    Ok((ledger, segment))
 }
 
 fn read_segments(recovered: &Recovered) -> Result<BTreeSet<SegmentId>, rotation::BadName> {
-    recovered.segments.keys().map(|segment| SegmentId::parse(segment.as_str())).collect()
+    recovered.whole.iter().map(|segment| SegmentId::parse(segment.as_str())).collect()
 }
 
 fn profile(config: &Config) -> Result<LeafProfile, BootError> {

@@ -59,6 +59,9 @@ pub struct LimitsConfig {
     handshakes: usize,
     streams_per_connection: u32,
     requests_in_flight: usize,
+    rows_per_identity: u64,
+    rows_per_agent: u64,
+    leaves_per_second: u64,
     connection_age: Duration,
     handshake_timeout: Duration,
     request_timeout: Duration,
@@ -84,6 +87,21 @@ impl LimitsConfig {
     /// 100000.
     pub const fn requests_in_flight(&self) -> usize {
         self.requests_in_flight
+    }
+
+    /// Live leaves that one identity may have. Default 10000, 1 to 10000000.
+    pub const fn rows_per_identity(&self) -> u64 {
+        self.rows_per_identity
+    }
+
+    /// Live leaves that one agent may have, of all its identities and its own. Default 20000, 1 to 10000000.
+    pub const fn rows_per_agent(&self) -> u64 {
+        self.rows_per_agent
+    }
+
+    /// Leaves a second for each identity; 20 times as many at once. Default 100, 1 to 1000000.
+    pub const fn leaves_per_second(&self) -> u64 {
+        self.leaves_per_second
     }
 
     /// After this time a connection is asked to end, so that nobody holds on to old trust. Default `1h`, `10s` to `24h`.
@@ -188,6 +206,9 @@ pub(super) fn limits(table: &toml::Table, problems: &mut Vec<ConfigProblem>) -> 
     let handshakes = section.count("handshakes", 256, 1..=10_000);
     let streams = section.count("streams_per_connection", 256, 1..=10_000);
     let requests = section.count("requests_in_flight", 2_048, 1..=100_000);
+    let rows_per_identity = section.count("rows_per_identity", 10_000, 1..=10_000_000);
+    let rows_per_agent = section.count("rows_per_agent", 20_000, 1..=10_000_000);
+    let leaves_per_second = section.count("leaves_per_second", 100, 1..=1_000_000);
     let connection_age = section.duration("connection_age", "1h", ["10s", "24h"]);
     let handshake_timeout = section.duration("handshake_timeout", "5s", ["100ms", "60s"]);
     let request_timeout = section.duration("request_timeout", "10s", ["100ms", "5m"]);
@@ -197,6 +218,9 @@ pub(super) fn limits(table: &toml::Table, problems: &mut Vec<ConfigProblem>) -> 
         handshakes: usize::try_from(handshakes?).ok()?,
         streams_per_connection: u32::try_from(streams?).ok()?,
         requests_in_flight: usize::try_from(requests?).ok()?,
+        rows_per_identity: rows_per_identity?,
+        rows_per_agent: rows_per_agent?,
+        leaves_per_second: leaves_per_second?,
         connection_age: connection_age?,
         handshake_timeout: handshake_timeout?,
         request_timeout: request_timeout?,

@@ -77,6 +77,7 @@ impl Call {
             let text = "this CA cannot keep what it issues: its operator must look at `banyan status`";
             return Err(Refusal::new(Reason::LedgerStopped, text));
         }
+        self.ca.pace.take(request.identity())?;
         let leaf = self.ca.issuer.issue(request, snapshot).await.map_err(logged)?;
         let took = self.ca.clock.uptime().saturating_sub(self.began);
         let lifetime = leaf.lifetime();

@@ -161,6 +161,10 @@ plugin = "self-signed"
 backend = "file"
 passphrase_file = "{directory_text}/passphrase"
 
+[limits]
+rows_per_identity = 10000000
+leaves_per_second = 1000000
+
 [[jwt]]
 issuer = "{ISSUER}"
 audiences = ["{AUDIENCE}"]

@@ -67,7 +67,7 @@ impl Bench {
     async fn start() -> anyhow::Result<Self> {
         let (authority, tokens) = (PythonAuthority::started().await?, TokenIssuer::new()?);
         let site = Site::new(&format!(
-            "{}[authority.main]\nplugin = \"self-signed\"\n{}",
+            "[limits]\nrows_per_identity = 10000000\nleaves_per_second = 1000000\n{}[authority.main]\nplugin = \"self-signed\"\n{}",
             TokenIssuer::SECTION,
             authority.section("python")
         ))?;

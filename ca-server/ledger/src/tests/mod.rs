@@ -1,12 +1,14 @@
 //! The ledger as a whole, on a disk that fails on purpose.
 
 mod ahead;
+mod bounds;
 mod clock;
 mod compaction;
 mod damage;
 mod evidence;
 mod faults;
 mod model;
+mod statements;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
