@@ -12,7 +12,7 @@ use trust::{Clock, Timestamp};
 
 /// Pause after a first failure; doubled after each further one.
 const PAUSE: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
+const PAUSE_MAX: Duration = Duration::from_secs(8);
 
 /// What shall be so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,7 +132,7 @@ mod tests {
             }
             pauses.push(pause);
         }
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30, 30]);
+        assert_eq!(pauses, [1, 2, 4, 8, 8, 8, 8, 8]);
         assert!(levels.is_due(Level::Sealed, &clock), "each for itself");
         let [said] = &levels.conditions()[..] else { panic!() };
         assert!(said.contains("the key is away") && said.contains("8 times"), "{said}");

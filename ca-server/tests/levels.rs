@@ -152,8 +152,9 @@ async fn a_file_of_the_ledger_that_was_cut_or_is_gone_is_said_and_gates_wait_for
     let running = place.start().await.unwrap();
     agent(&running, "node-1", &[WEB]).await;
     stop(running).await;
-    let entries = std::fs::read_dir(place.data().join("ledger")).unwrap().map(|entry| entry.unwrap().path());
-    let segment = entries.filter(|path| path.is_dir() && !path.ends_with("archive")).next().unwrap();
+    let mut entries =
+        std::fs::read_dir(place.data().join("ledger")).unwrap().map(|entry| entry.unwrap().path());
+    let segment = entries.find(|path| path.is_dir() && !path.ends_with("archive")).unwrap();
     let name = segment.file_name().unwrap().to_str().unwrap().to_owned();
     let log = segment.join("00000001.log");
     let sound = std::fs::read(&log).unwrap();

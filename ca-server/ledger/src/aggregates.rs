@@ -65,11 +65,11 @@ pub struct Aggregates {
 
 impl Aggregates {
     /// The counts of these rows.
-    pub(crate) fn of<'a>(rows: impl Iterator<Item = &'a LiveRow>) -> Self {
+    pub(crate) fn of(rows: impl Iterator<Item = LiveRow>) -> Self {
         let mut groups = BTreeMap::<Standing, Tally>::new();
         for live in rows.filter(|live| live.counts()) {
             let one = Tally { rows: 1, latest_not_after: Some(live.row.not_after) };
-            let tally = groups.entry(Standing::of(live)).or_default();
+            let tally = groups.entry(Standing::of(&live)).or_default();
             *tally = tally.add(one);
         }
         Self { groups }
@@ -209,11 +209,6 @@ impl Counts {
 
     pub(crate) const fn own_trust(&self) -> &BTreeMap<SpiffeId, BTreeSet<Serial>> {
         &self.own_trust
-    }
-
-    /// An identity that rows have, as they have it.
-    pub(crate) fn known(&self, identity: &SpiffeId) -> Option<&SpiffeId> {
-        self.identities.get_key_value(identity).map(|(known, _)| known)
     }
 
     pub(crate) fn rows_as(&self, identity: &SpiffeId) -> u64 {

@@ -78,7 +78,7 @@ impl Ledger {
             let entries: Vec<Entry> = {
                 let index = self.shared.index();
                 let rows = chunk.iter().filter_map(|serial| index.get(serial));
-                rows.map(|live| self.shared.entry(Record::Carried(live.clone()))).collect()
+                rows.map(|live| self.shared.entry(Record::Carried(live))).collect()
             };
             if entries.is_empty() {
                 continue;

@@ -95,7 +95,7 @@ impl Ledger {
             if !index.join(&serial, change) {
                 return Ok(Reported::Known);
             }
-            index.get(&serial).map(|live| live.row.not_after)
+            index.not_after(&serial)
         };
         permit.send(Job::Later { entry: self.shared.entry(record), not_after });
         Ok(Reported::New)
@@ -104,7 +104,7 @@ impl Ledger {
 
 impl Witness<'_> {
     /// The row, if this witness is heard about it and it has not ended.
-    fn about(self, index: &Index, serial: Serial) -> Result<&LiveRow, EvidenceError> {
+    fn about(self, index: &Index, serial: Serial) -> Result<LiveRow, EvidenceError> {
         let live = index.get(&serial).ok_or(EvidenceError::UnknownRow(serial))?;
         if let Self::Agent(agent) = self
             && live.row.agent.as_deref() != Some(agent)

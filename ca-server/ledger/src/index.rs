@@ -12,6 +12,7 @@ use crate::error::LedgerError;
 use crate::record::Record;
 use crate::row::{Change, Ended, EvidenceClass, LiveRow, Row, RowKind};
 use crate::settings::Settings;
+use crate::store::Rows;
 
 /// Rows looked at for one page at most, so that nobody holds the index for long.
 const SCAN_MAX: usize = 10_000;
@@ -50,7 +51,7 @@ pub struct Cursor(Timestamp, Serial);
 
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    rows: HashMap<Serial, LiveRow>,
+    rows: Rows,
     /// Rows that count.
     counts: Counts,
     /// Rows that count no longer, until their leaves are over.
@@ -62,7 +63,7 @@ pub(crate) struct Index {
 impl Index {
     /// Puts a new row in; `false` when its serial is taken.
     pub(crate) fn insert(&mut self, row: Arc<Row>) -> bool {
-        if self.rows.contains_key(&row.serial) {
+        if self.rows.contains(&row.serial) {
             return false;
         }
         self.put(LiveRow::new(row));
@@ -87,13 +88,6 @@ impl Index {
         }
     }
 
-    /// The row, with an identity whose text is that of the other rows that have it: a text in each would be a quarter of what
-    /// a row costs.
-    pub(crate) fn shared(&self, row: Row) -> Arc<Row> {
-        let identity = self.counts.known(&row.identity).cloned().unwrap_or(row.identity);
-        Arc::new(Row { identity, ..row })
-    }
-
     /// Takes a row out that was never stored.
     pub(crate) fn forget(&mut self, serial: &Serial) {
         if let Some(live) = self.rows.remove(serial) {
@@ -104,23 +98,28 @@ impl Index {
 
     /// Joins knowledge about a row with what is there; whether that changed anything.
     pub(crate) fn join(&mut self, serial: &Serial, change: Change) -> bool {
-        let Some(live) = self.rows.get_mut(serial) else { return false };
+        let Some(live) = self.rows.get(serial) else { return false };
         let mut joined = live.clone();
         joined.join(change);
-        if joined == *live {
+        if joined == live {
             return false;
         }
-        self.counts.replace(live, &joined);
+        self.counts.replace(&live, &joined);
         if !joined.counts() {
             self.ended.insert((joined.row.not_after, *serial));
         }
-        *live = joined;
+        self.rows.update(&joined);
         true
     }
 
     /// A row, whether it counts or has ended.
-    pub(crate) fn get(&self, serial: &Serial) -> Option<&LiveRow> {
+    pub(crate) fn get(&self, serial: &Serial) -> Option<LiveRow> {
         self.rows.get(serial)
+    }
+
+    /// When the leaf of a row ends.
+    pub(crate) fn not_after(&self, serial: &Serial) -> Option<Timestamp> {
+        self.rows.not_after(serial)
     }
 
     /// Drops the rows whose leaves no clock within `2 * skew` can take for valid, of each group at most `most`. Answers how
@@ -152,7 +151,7 @@ impl Index {
             }
             page.looked_at += 1;
             page.next = Some(Cursor(not_after, serial));
-            page.rows.extend(self.rows.get(&serial).filter(|live| filter.matches(live)).cloned());
+            page.rows.extend(self.rows.get(&serial).filter(|live| filter.matches(live)));
             heads.extend(ways.get_mut(way).and_then(|ends| Some((*ends.next()?, way))));
         }
         page.next = None;
@@ -160,8 +159,8 @@ impl Index {
     }
 
     #[cfg(test)]
-    pub(crate) fn all(&self) -> impl Iterator<Item = &LiveRow> {
-        self.rows.values()
+    pub(crate) fn all(&self) -> impl Iterator<Item = LiveRow> {
+        self.rows.iter()
     }
 
     pub(crate) fn aggregates(&self) -> Aggregates {
@@ -199,7 +198,7 @@ impl Index {
             Record::Abandoned { serial, .. } => (serial, Change::ended(Ended::Abandoned)),
             Record::Refused(_) | Record::Suppressed { .. } | Record::End { .. } => return,
         };
-        if self.rows.contains_key(serial) {
+        if self.rows.contains(serial) {
             self.join(serial, change);
         } else {
             self.early.entry(*serial).or_default().join(change);
@@ -212,8 +211,7 @@ impl Index {
     }
 
     fn meet(&mut self, row: &Arc<Row>, change: Change) {
-        let row = self.shared(Row::clone(row));
-        self.insert(Arc::clone(&row));
+        self.insert(Arc::clone(row));
         self.join(&row.serial, change);
         if let Some(early) = self.early.remove(&row.serial) {
             self.join(&row.serial, early);
@@ -225,7 +223,7 @@ impl Index {
         if !live.counts() {
             self.ended.insert((live.row.not_after, live.row.serial));
         }
-        self.rows.insert(live.row.serial, live);
+        self.rows.insert(&live);
     }
 }
 

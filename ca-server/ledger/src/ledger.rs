@@ -105,17 +105,15 @@ impl Ledger {
         if self.shared.is_closed() {
             return Err(LedgerError::Closed);
         }
-        let (at, serial) = (self.shared.clock.now(), row.serial);
-        let row = {
+        let (at, serial, row) = (self.shared.clock.now(), row.serial, Arc::new(row));
+        {
             // Counted and put in under one lock: so many at once are no more than so many.
             let mut index = self.shared.index();
             index.has_room(&row, &self.shared.settings)?;
-            let row = index.shared(row);
             if !index.insert(Arc::clone(&row)) {
                 return Err(LedgerError::DuplicateSerial(serial));
             }
-            row
-        };
+        }
         let (done, durable) = oneshot::channel();
         permit.send(Job::Intent { at, row, done });
         // The writer answers every job that it takes; it ends without only if its thread panicked.
@@ -146,7 +144,7 @@ impl Ledger {
     /// A row, unless it was abandoned. It is there until its leaf is past its end for every clock.
     #[must_use]
     pub fn find(&self, serial: &Serial) -> Option<LiveRow> {
-        self.shared.index().get(serial).filter(|live| live.ended != Some(Ended::Abandoned)).cloned()
+        self.shared.index().get(serial).filter(|live| live.ended != Some(Ended::Abandoned))
     }
 
     /// The counts of this moment. Costs as many steps as there are groups, not rows.

@@ -36,6 +36,7 @@ mod segment;
 mod settings;
 mod shared;
 mod stats;
+mod store;
 mod tail;
 mod whose;
 mod writer;

@@ -185,8 +185,8 @@ impl Recovery {
         self.recovered.rows = self.index.len() as u64;
         let index = &self.index;
         let resolve = |(mut used, mentions): (FileUse, Vec<Serial>)| {
-            let rows = mentions.iter().filter_map(|serial| index.get(serial));
-            rows.for_each(|live| used.mention(live.row.not_after));
+            let ends = mentions.iter().filter_map(|serial| index.not_after(serial));
+            ends.for_each(|not_after| used.mention(not_after));
             used
         };
         let files = self.files.into_iter().map(resolve).collect();

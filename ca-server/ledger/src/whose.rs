@@ -24,7 +24,7 @@ impl Ledger {
         let Some(serials) = index.counts().serials_of(agent) else { return Vec::new() };
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let unknown = serials.range((from, Bound::Unbounded)).filter(|serial| !known.contains(*serial));
-        let rows = unknown.filter_map(|serial| Some((*serial, index.get(serial)?.row.not_after)));
+        let rows = unknown.filter_map(|serial| Some((*serial, index.not_after(serial)?)));
         rows.take(limit).collect()
     }
 
@@ -33,7 +33,7 @@ impl Ledger {
     pub fn own_trust(&self, limit: usize) -> Vec<LiveRow> {
         let index = self.shared.index();
         let serials = index.counts().own_trust().values().flatten();
-        serials.filter_map(|serial| index.get(serial)).take(limit).cloned().collect()
+        serials.filter_map(|serial| index.get(serial)).take(limit).collect()
     }
 
     /// The counts of this moment, and of the same moment those of rows whose holders take their trust from elsewhere, for

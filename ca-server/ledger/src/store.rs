@@ -1,0 +1,217 @@
+//! The rows in little room.
+//!
+//! A million rows are usual, so a row has a slot of fixed size in a slab, found by its serial through a table of slot numbers:
+//! a table of whole rows would be half empty. What many rows have in common (identity, agent, root, issuer, birth, kind) is kept once,
+//! as the first of them. Rows come out as [`LiveRow`]s made on the spot.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, Hash, Hasher, RandomState};
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use trust::{CertificateId, Serial, SpkiHash, Timestamp};
+
+use crate::row::{Ended, Evidence, LiveRow, Row};
+
+/// Slots are made so many at a time: growing moves none.
+const CHUNK: usize = 1 << 12;
+
+/// Rows by serial.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    slots: Vec<Vec<Option<Slot>>>,
+    /// Slots that are free again.
+    free: Vec<u32>,
+    by_serial: HashTable<u32>,
+    hasher: RandomState,
+    /// What rows have in common, and how many have it.
+    common: HashMap<Common, u32>,
+}
+
+/// What is a row's own.
+#[derive(Debug)]
+struct Slot {
+    serial: Serial,
+    spki: SpkiHash,
+    not_after: Timestamp,
+    common: Common,
+    certificate: Option<CertificateId>,
+    evidence: Evidence,
+    ended: Option<Ended>,
+}
+
+/// A row that stands for all that differ from it in serial, key and end only.
+#[derive(Clone, Debug)]
+struct Common(Arc<Row>);
+
+impl Rows {
+    pub(crate) fn len(&self) -> usize {
+        self.by_serial.len()
+    }
+
+    pub(crate) fn contains(&self, serial: &Serial) -> bool {
+        self.number_of(serial).is_some()
+    }
+
+    pub(crate) fn get(&self, serial: &Serial) -> Option<LiveRow> {
+        self.slot(self.number_of(serial)?).map(Slot::live)
+    }
+
+    /// When a row's leaf ends.
+    pub(crate) fn not_after(&self, serial: &Serial) -> Option<Timestamp> {
+        self.slot(self.number_of(serial)?).map(|slot| slot.not_after)
+    }
+
+    /// Puts a row in whose serial is not there yet.
+    pub(crate) fn insert(&mut self, live: &LiveRow) {
+        let common = self.in_common(&live.row);
+        let slot = Slot {
+            serial: live.row.serial,
+            spki: live.row.spki,
+            not_after: live.row.not_after,
+            common,
+            certificate: live.certificate,
+            evidence: live.evidence,
+            ended: live.ended,
+        };
+        let number = self.free.pop().unwrap_or_else(|| self.next_number());
+        let (hash, Self { by_serial, slots, hasher, .. }) = (self.hasher.hash_one(slot.serial), self);
+        if let Some(place) = place(slots, number) {
+            *place = Some(slot);
+        }
+        by_serial.insert_unique(hash, number, |number| hash_of(slots, hasher, *number));
+    }
+
+    /// Notes what is known of a row by now.
+    pub(crate) fn update(&mut self, live: &LiveRow) {
+        let Some(number) = self.number_of(&live.row.serial) else { return };
+        if let Some(Some(slot)) = place(&mut self.slots, number) {
+            (slot.certificate, slot.evidence, slot.ended) = (live.certificate, live.evidence, live.ended);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, serial: &Serial) -> Option<LiveRow> {
+        let (hash, slots) = (self.hasher.hash_one(serial), &self.slots);
+        let is_it = |number: &u32| look(slots, *number).is_some_and(|slot| slot.serial == *serial);
+        let (number, _) = self.by_serial.find_entry(hash, is_it).ok()?.remove();
+        let slot = place(&mut self.slots, number)?.take()?;
+        self.free.push(number);
+        if let Some(rows) = self.common.get_mut(&slot.common) {
+            *rows = rows.saturating_sub(1);
+            if *rows == 0 {
+                self.common.remove(&slot.common);
+            }
+        }
+        Some(slot.live())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = LiveRow> {
+        self.slots.iter().flatten().flatten().map(Slot::live)
+    }
+
+    fn in_common(&mut self, row: &Arc<Row>) -> Common {
+        let wanted = Common(Arc::clone(row));
+        let common = self.common.get_key_value(&wanted).map_or(wanted, |(known, _)| known.clone());
+        *self.common.entry(common.clone()).or_default() += 1;
+        common
+    }
+
+    fn number_of(&self, serial: &Serial) -> Option<u32> {
+        let is_it = |number: &u32| self.slot(*number).is_some_and(|slot| slot.serial == *serial);
+        self.by_serial.find(self.hasher.hash_one(serial), is_it).copied()
+    }
+
+    fn slot(&self, number: u32) -> Option<&Slot> {
+        look(&self.slots, number)
+    }
+
+    /// Makes a place for one more. Four thousand million rows would fill another machine first.
+    fn next_number(&mut self) -> u32 {
+        if self.slots.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+            self.slots.push(Vec::with_capacity(CHUNK));
+        }
+        let full = (self.slots.len() - 1) * CHUNK;
+        let number = self.slots.last_mut().map_or(0, |chunk| {
+            chunk.push(None);
+            full + chunk.len() - 1
+        });
+        u32::try_from(number).unwrap_or(u32::MAX)
+    }
+}
+
+fn look(slots: &[Vec<Option<Slot>>], number: u32) -> Option<&Slot> {
+    let number = usize::try_from(number).ok()?;
+    slots.get(number / CHUNK)?.get(number % CHUNK)?.as_ref()
+}
+
+fn place(slots: &mut [Vec<Option<Slot>>], number: u32) -> Option<&mut Option<Slot>> {
+    let number = usize::try_from(number).ok()?;
+    slots.get_mut(number / CHUNK)?.get_mut(number % CHUNK)
+}
+
+fn hash_of(slots: &[Vec<Option<Slot>>], hasher: &RandomState, number: u32) -> u64 {
+    look(slots, number).map_or(0, |slot| hasher.hash_one(slot.serial))
+}
+
+impl Slot {
+    fn live(&self) -> LiveRow {
+        let Self { serial, spki, not_after, common, certificate, evidence, ended } = self;
+        let row = Row { serial: *serial, spki: *spki, not_after: *not_after, ..Row::clone(&common.0) };
+        LiveRow { row: Arc::new(row), certificate: *certificate, evidence: *evidence, ended: *ended }
+    }
+}
+
+impl PartialEq for Common {
+    fn eq(&self, other: &Self) -> bool {
+        let Row { serial: _, spki: _, not_after: _, identity, agent, root, issuer, born, kind, word } =
+            &*self.0;
+        let theirs = &*other.0;
+        (identity, agent, root) == (&theirs.identity, &theirs.agent, &theirs.root)
+            && (issuer, born, kind, word) == (&theirs.issuer, &theirs.born, &theirs.kind, &theirs.word)
+    }
+}
+
+impl Eq for Common {}
+
+impl Hash for Common {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.0.identity, &self.0.agent, &self.0.root, self.0.born).hash(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{row, serial};
+
+    #[test]
+    fn slots_are_used_again_and_what_is_common_goes_with_the_last_that_has_it() {
+        let mut rows = Rows::default();
+        let live = |number| LiveRow::new(Arc::new(row(number)));
+        for number in 0..10_000 {
+            rows.insert(&live(number));
+        }
+        assert_eq!((rows.common.len(), rows.slots.len()), (1, 3));
+        for number in (0..10_000).step_by(2) {
+            assert_eq!(rows.remove(&serial(number)), Some(live(number)));
+        }
+        assert_eq!(rows.remove(&serial(0)), None);
+        for number in 10_000..15_000 {
+            rows.insert(&LiveRow::new(Arc::new(Row { agent: None, ..row(number) })));
+        }
+        assert_eq!((rows.len(), rows.common.len(), rows.slots.len()), (10_000, 2, 3));
+        assert_eq!(rows.get(&serial(1)), Some(live(1)));
+        assert_eq!(rows.get(&serial(14_999)).unwrap().row.agent, None);
+        assert_eq!(rows.iter().count(), 10_000);
+        for number in (1..10_000).step_by(2) {
+            rows.remove(&serial(number)).unwrap();
+        }
+        assert_eq!(rows.common.len(), 1);
+    }
+
+    #[test]
+    fn a_row_has_little_room() {
+        assert!(size_of::<Option<Slot>>() <= 176, "{}", size_of::<Option<Slot>>());
+    }
+}
