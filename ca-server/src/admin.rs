@@ -11,10 +11,11 @@ use rotation::{Contents, IssuerEntry, Policy, RootEntry, Segment, SegmentId, Seg
 use rotation_driver::EffectError;
 use trust::{Certificate, CertificateId, RootId, Serial, Timestamp};
 
+use crate::boot::Due;
 use crate::ca::Ca;
 use crate::explain;
 use crate::findings::Look;
-use crate::metrics::{BehindLabel, IssuerLabel, Live, PhaseLabel, RootLabel};
+use crate::metrics::{AuthorityLabel, BehindLabel, IssuerLabel, Live, PhaseLabel, RootLabel};
 use crate::roster;
 use crate::seen;
 
@@ -108,6 +109,10 @@ pub(crate) fn gauges(ca: &Ca, live: &Live) {
             live.issuer_not_after.get_or_create(&label).set(entry.not_after.as_secs());
         }
     }
+    live.authority_drift.clear();
+    for name in ca.authority_drift.borrow().keys() {
+        live.authority_drift.get_or_create(&AuthorityLabel { authority: name.clone() }).set(1);
+    }
     live.phase.clear();
     live.phase.get_or_create(&PhaseLabel { phase: state.phase.name() }).set(1);
     live.phase_since.set(state.phase.since().map_or(0, Timestamp::as_secs));
@@ -172,7 +177,11 @@ pub(crate) fn obstacles(ca: &Ca) -> Vec<String> {
     }
     let signer_end = snapshot.signer().validity().not_after();
     if signer_end < shortest {
-        obstacles.push(format!("the issuer's chain ends at {signer_end}, too soon for any leaf: renew it"));
+        let ended = if signer_end <= now { "has ended" } else { "ends too soon for any leaf" };
+        obstacles.push(format!(
+            "the issuer's chain {ended} ({signer_end}), so no leaf can be issued: `banyan authority check` says how the \
+             authority is, `banyan issuer renew` asks it for a new one"
+        ));
     }
     obstacles
 }
@@ -204,6 +213,8 @@ fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     for (name, trouble) in ca.authority_troubles.borrow().iter() {
         conditions.push(format!("the root authority {name} is not well, leaves are issued on: {trouble}"));
     }
+    conditions.extend(ca.authority_drift.borrow().values().cloned());
+    conditions.extend(held_by_age(ca, state, now));
     for trouble in ca.driver.troubles().borrow().iter() {
         let (what, attempts) = (trouble.pending.effect.name(), trouble.attempts);
         match &trouble.last {
@@ -221,7 +232,9 @@ fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     let settings = ca.issuer.profile().settings();
     let signer_end = snapshot.signer().validity().not_after();
     if (now.plus(settings.ttl_min)..now.plus(settings.ttl_max)).contains(&signer_end) {
-        conditions.push(format!("the issuer's chain ends at {signer_end}, and cuts leaves short: renew it"));
+        conditions.push(format!(
+            "the issuer's chain ends at {signer_end}, and cuts leaves short: `banyan issuer renew`"
+        ));
     }
     conditions.extend(refusing(ca, state));
     conditions.extend(endings(state, &ca.policy, now));
@@ -278,6 +291,16 @@ fn unread(ca: &Ca, state: &State, now: Timestamp) -> Vec<String> {
         .filter(|(_, segment)| segment.replica.as_str() != rotation::LOST_REPLICA)
         .filter_map(said)
         .collect()
+}
+
+/// A root that is old, whose rotation somebody gave up.
+fn held_by_age(ca: &Ca, state: &State, now: Timestamp) -> Option<String> {
+    let Due::Held(root, until) = ca.aging.due(state, now) else { return None };
+    Some(format!(
+        "root {} is older than rotation.max_root_age, and the rotation for that was given up: it is asked for again at {until} \
+         (rotation.retry_aborted_after); `banyan rotate start` begins it now",
+        root.short()
+    ))
 }
 
 /// Since when an effect that is not done yet may have been waiting.

@@ -12,7 +12,7 @@ use trust::{Bundle, Clock, Randomness, SpiffeId, Timestamp};
 
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
-use crate::boot::{Authorities, AuthorityTroubles, EvidenceReader, GuardedClock};
+use crate::boot::{Aging, Authorities, AuthorityTroubles, EvidenceReader, GuardedClock};
 use crate::bundles::BundleHistory;
 use crate::findings::Findings;
 use crate::levels::Levels;
@@ -63,6 +63,10 @@ pub(crate) struct Ca {
     pub(crate) authority_troubles: watch::Receiver<AuthorityTroubles>,
     /// What was found wrong with files.
     pub(crate) findings: Findings,
+    /// What root authorities would give now that is not what signs.
+    pub(crate) authority_drift: watch::Receiver<AuthorityTroubles>,
+    /// When roots are replaced for their age.
+    pub(crate) aging: Aging,
     /// CAs one tier below, and what they reported.
     pub(crate) below: Arc<Below>,
     /// What CAs one tier above said last.

@@ -29,6 +29,7 @@ mod bundles;
 mod ca;
 mod census;
 pub mod config;
+mod drift;
 mod explain;
 mod findings;
 #[cfg(test)]
@@ -47,6 +48,7 @@ mod roster;
 mod seen;
 mod service;
 mod sessions;
+mod target;
 mod tier;
 mod transport;
 

@@ -14,7 +14,7 @@ use futures::FutureExt as _;
 use plugins::{
     AuthorityState, CallContext, CrossSign, CrossSignRequest, Description, Health, IssuerChain,
     IssuerRequest, Outcome, PluginError, RetireRoots, RootAuthority, RootDer, RootSet, StageRequest,
-    StageRoots, Ticket, UpperTier, WatchRoots,
+    StageRoots, Ticket, UpperTier, WatchRoots, WithdrawRequests,
 };
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -133,6 +133,7 @@ fn outcome<T>(answer: &Result<T, PluginError>) -> &'static str {
         Err(PluginError::RateLimited { .. }) => "rate_limited",
         Err(PluginError::Transient { .. }) => "transient",
         Err(PluginError::Denied { .. }) => "denied",
+        Err(PluginError::Outlives { .. }) => "outlives",
         Err(PluginError::AuthorityDown { .. }) => "down",
         Err(PluginError::Misconfigured { .. }) => "misconfigured",
         Err(PluginError::Permanent { .. }) => "permanent",
@@ -202,6 +203,10 @@ impl RootAuthority for Metered {
 
     fn tier(&self) -> Option<&dyn UpperTier> {
         self.inner.tier()
+    }
+
+    fn withdrawing(&self) -> Option<&dyn WithdrawRequests> {
+        self.inner.withdrawing()
     }
 }
 

@@ -58,6 +58,8 @@ pub(crate) struct Live {
     pub(crate) agents_connected: Gauge,
     /// Agents with an open stream that have not yet taken the newest bundle, by how many sequences they lack.
     pub(crate) agents_behind: Family<BehindLabel, Gauge>,
+    /// 1 for each authority that would give something else now than what signs.
+    pub(crate) authority_drift: Family<AuthorityLabel, Gauge>,
     /// Rows of leaves that may live, by root.
     pub(crate) live_rows: Family<RootLabel, Gauge>,
     /// Signatures and other calls that wait for a place in the key backend of `[keys]`.
@@ -86,6 +88,11 @@ struct ReasonLabel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LimitLabel {
     limit: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct AuthorityLabel {
+    pub(crate) authority: String,
 }
 
 /// Label `root`: fingerprint of a root of the record.
@@ -215,6 +222,8 @@ impl Live {
         registry.register("issuer_not_after_timestamp_seconds", help, self.issuer_not_after.clone());
         let help = "Agents that have not taken the newest bundle, by how many sequences they lack";
         registry.register("agents_behind", help, self.agents_behind.clone());
+        let help = "Whether a root authority would give something else now than what signs: 1, or absent";
+        registry.register("authority_drift", help, self.authority_drift.clone());
         registry.register("ledger_live_rows", "Rows of leaves that may live", self.live_rows.clone());
     }
 }

@@ -9,6 +9,7 @@ mod agent;
 mod authority;
 mod ceremony;
 mod clock;
+mod issuer;
 mod plugin;
 mod rotate;
 mod state;
@@ -18,6 +19,7 @@ pub use agent::{AgentAction, AgentListOptions, AgentOptions, AgentRuleOptions, E
 pub use authority::{AuthorityAction, AuthorityOptions};
 pub use ceremony::{CeremonyAction, CeremonyOptions};
 pub use clock::{ClockAcceptOptions, ClockAction, ClockOptions};
+pub use issuer::{IssuerAction, IssuerOptions, IssuerWhich};
 pub use plugin::{PluginAction, PluginCheckOptions, PluginOptions};
 pub use rotate::{
     JournalAction, JournalOptions, RotateAction, RotateLookOptions, RotateOptions, RotateStartOptions,
@@ -46,6 +48,8 @@ pub enum Verb {
     Token(TokenOptions),
     /// Look at roots, and vouch that nobody else issues under a shared one
     Root(RootOptions),
+    /// Renew the certificate that signs leaves, under the root that there is
+    Issuer(IssuerOptions),
     /// Look at root authorities, and ask them how they are
     Authority(AuthorityOptions),
     /// What waits for an offline root: carry it there, and bring back what is signed

@@ -49,6 +49,7 @@ async fn dispatch(verb: Verb) -> Result<(), Failure> {
         Verb::Agent(options) => verbs::agent::run(&options).await,
         Verb::Token(options) => verbs::token::run(&options).await,
         Verb::Root(options) => verbs::root::run(&options).await,
+        Verb::Issuer(options) => verbs::issuer::run(&options).await,
         Verb::Authority(options) => verbs::authority::run(&options).await,
         Verb::Ceremony(options) => verbs::ceremony::run(&options),
         Verb::Plugin(options) => verbs::plugin::run(&options).await,

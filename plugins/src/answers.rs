@@ -4,18 +4,21 @@
 //! a request id gets the same bytes again, the count of changes never goes back, and between two answers roots are
 //! added or removed, never both.
 //!
+//! Only an answer that was judged is remembered ([`JudgedIssuer`]): one that the caller would refuse is never given again.
+//!
 //! [`RootAuthority`]: crate::RootAuthority
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use trust::digest::sha256;
-use trust::{RootId, Timestamp};
+use trust::{PublicKey, Root, RootId, Timestamp};
 
 use crate::authority::{IssuerChain, IssuerRequest, RootDer, RootSet};
 use crate::call::RequestId;
+use crate::checks::{IssuerExpectation, Unsafe, check_issuer_answer};
 use crate::error::PluginError;
 use crate::state::{AuthorityState, StateError, StateName};
 
@@ -28,7 +31,54 @@ pub struct AnswerBook {
     announced: Vec<RootDer>,
     signing: Option<RootId>,
     generation: u64,
+    above: Option<Vec<Vec<u8>>>,
     answers: BTreeMap<String, Answer>,
+}
+
+/// An issuer that is about to be answered, and passed the checks that the caller makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JudgedIssuer {
+    chain: IssuerChain,
+    ends: Timestamp,
+}
+
+impl JudgedIssuer {
+    /// Judges an issuer by what was asked for.
+    ///
+    /// # Errors
+    /// [`Unsafe`], and then it may be neither remembered nor answered.
+    pub fn new(chain: IssuerChain, expected: &IssuerExpectation<'_>) -> Result<Self, Unsafe> {
+        let ends = check_issuer_answer(&chain, expected)?.not_after();
+        Ok(Self { chain, ends })
+    }
+
+    /// Judges an issuer that `root` signed, itself or by what stands between, for a request that is served at `now`.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of_request(
+        chain: IssuerChain,
+        (request, key): (&IssuerRequest, &PublicKey),
+        root: &Root,
+        now: Timestamp,
+    ) -> Result<Self, Unsafe> {
+        let expected = IssuerExpectation {
+            key,
+            trust_domain: &request.trust_domain,
+            root: request.root,
+            path_len: request.path_len,
+            now,
+            covers_until: now.plus(request.ttl),
+            announced: std::slice::from_ref(root),
+            retired: &BTreeSet::new(),
+        };
+        Self::new(chain, &expected)
+    }
+
+    /// The chain to answer with.
+    pub fn into_chain(self) -> IssuerChain {
+        self.chain
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,16 +136,17 @@ impl AnswerBook {
         }
     }
 
-    /// Remembers an answer until `ends`, and forgets those that have ended at `now`: a caller that repeats a request does
-    /// so long before.
+    /// Remembers an answer until it ends, and forgets those that have ended at `now`: a caller that repeats a request
+    /// does so long before.
     pub fn remember(
         &mut self,
         (id, request): (&RequestId, &IssuerRequest),
-        chain: &IssuerChain,
-        (now, ends): (Timestamp, Timestamp),
+        judged: &JudgedIssuer,
+        now: Timestamp,
     ) {
         self.answers.retain(|_, answer| answer.ends > now);
-        let answer = Answer { asked: asked(request), ends, chain: chain.certificates.clone() };
+        let JudgedIssuer { chain, ends } = judged;
+        let answer = Answer { asked: asked(request), ends: *ends, chain: chain.certificates.clone() };
         self.answers.insert(id.to_string(), answer);
     }
 
@@ -120,9 +171,20 @@ impl AnswerBook {
         changed
     }
 
+    /// Takes notice of what stands between issuers and the signing root now. True if that changes; then the book is to be
+    /// stored before it is told.
+    pub fn announce_above(&mut self, above: Vec<Vec<u8>>) -> bool {
+        let changed = self.above.as_ref() != Some(&above);
+        if changed {
+            self.above = Some(above);
+            self.generation += 1;
+        }
+        changed
+    }
+
     /// What is announced.
     pub fn roots(&self) -> RootSet {
-        RootSet::new(self.announced.clone(), self.signing, self.generation)
+        RootSet::new(self.announced.clone(), self.signing, self.generation).with_above(self.above.clone())
     }
 }
 
@@ -155,6 +217,9 @@ struct Form {
     generation: u64,
     signing: Option<String>,
     announced: Vec<String>,
+    /// A former release kept none.
+    #[serde(default)]
+    above: Option<Vec<String>>,
     answers: BTreeMap<String, AnswerForm>,
 }
 
@@ -178,6 +243,7 @@ impl Form {
             generation: book.generation,
             signing: book.signing.map(|id| id.to_string()),
             announced: book.announced.iter().map(text).collect(),
+            above: book.above.as_ref().map(|above| above.iter().map(text).collect()),
             answers: book.answers.iter().map(answer).collect(),
         }
     }
@@ -193,6 +259,7 @@ impl Form {
         };
         Ok(AnswerBook {
             announced: bytes(&self.announced)?,
+            above: self.above.as_deref().map(bytes).transpose()?,
             signing: signing.transpose()?,
             generation: self.generation,
             answers: self.answers.into_iter().map(answer).collect::<Result<_, _>>()?,
@@ -228,19 +295,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn another_intermediate_above_the_issuers_is_a_change() {
+        let (mut book, state) = (AnswerBook::default(), MemoryState::new());
+        assert_eq!(book.roots().above, None, "nobody knows before the first look");
+        assert!(book.announce_above(vec![b"one".to_vec()]));
+        assert!(!book.announce_above(vec![b"one".to_vec()]), "nothing changed");
+        let before = book.roots().generation;
+        assert!(book.announce_above(Vec::new()) && book.roots().generation > before);
+        book.store(&state).await.expect("stored");
+        assert_eq!(AnswerBook::load(&state).await.expect("read"), book);
+    }
+
+    #[tokio::test]
     async fn an_answer_is_the_same_after_a_restart_and_another_request_is_denied() {
         let (state, id) = (MemoryState::new(), RequestId::parse("one").expect("id"));
         let mut book = AnswerBook::load(&state).await.expect("empty");
         let chain = IssuerChain::new(vec![vec![1, 2]]);
         let (now, ends) = (Timestamp::from_secs(5), Timestamp::from_secs(9));
-        book.remember((&id, &request("csr")), &chain, (now, ends));
+        // As if it had been judged: what a book keeps is not looked into here.
+        let judged = JudgedIssuer { chain: chain.clone(), ends };
+        book.remember((&id, &request("csr")), &judged, now);
         book.store(&state).await.expect("stored");
         let mut again = AnswerBook::load(&state).await.expect("read");
         assert_eq!(again, book);
         assert_eq!(again.answered(&id, &request("csr")), Ok(Some(chain.clone())));
         assert!(matches!(again.answered(&id, &request("other")), Err(PluginError::Denied { .. })));
         let later = RequestId::parse("later").expect("id");
-        again.remember((&later, &request("csr")), &chain, (ends, Timestamp::from_secs(99)));
+        let judged = JudgedIssuer { chain, ends: Timestamp::from_secs(99) };
+        again.remember((&later, &request("csr")), &judged, ends);
         assert_eq!(again.answered(&id, &request("csr")), Ok(None), "what ended is forgotten");
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use trust::{RootId, TrustDomain};
 
-use crate::call::{CallContext, Health, Outcome, Ticket};
+use crate::call::{CallContext, Health, Outcome, RequestId, Ticket};
 use crate::error::PluginError;
 use crate::keys::KeySpec;
 
@@ -52,8 +52,9 @@ pub trait RootAuthority: Send + Sync + Debug {
     ///
     /// # Errors
     /// `Denied` for a root that it does not stand for or that was retired, for a CSR whose signature does not verify,
-    /// for another trust domain than the root's, and when the root ends before the time asked: nothing is shortened
-    /// silently.
+    /// and for another trust domain than the root's. [`Outlives`](PluginError::Outlives), or `Denied`, when what stands
+    /// above ends before the time asked: nothing is shortened silently, the caller decides. A refusal is never
+    /// remembered: what the operator mended counts at the next request.
     async fn sign_issuer(
         &self,
         context: &CallContext,
@@ -91,6 +92,28 @@ pub trait RootAuthority: Send + Sync + Debug {
     fn retiring(&self) -> Option<&dyn RetireRoots> {
         None
     }
+
+    /// Whether requests wait at it for people, so that one that nobody wants any more must be taken back.
+    fn withdrawing(&self) -> Option<&dyn WithdrawRequests> {
+        None
+    }
+}
+
+/// The capability to take back a request that people have not answered yet.
+#[async_trait]
+pub trait WithdrawRequests: Send + Sync {
+    /// The requests that wait for people now.
+    ///
+    /// # Errors
+    /// The caller asks again later.
+    async fn open_requests(&self, context: &CallContext) -> Result<Vec<RequestId>, PluginError>;
+
+    /// Takes an unanswered request back: nobody is asked for it any more, and asked again under the same id it begins
+    /// anew. Of one that is answered or unknown: success, no change.
+    ///
+    /// # Errors
+    /// The request still waits then.
+    async fn withdraw(&self, context: &CallContext, request_id: &RequestId) -> Result<(), PluginError>;
 }
 
 /// The capability to make or import a root that is announced before it signs.
@@ -215,6 +238,8 @@ pub struct Description {
     pub version: String,
     /// Whether nobody else issues under its roots. Without it only time proves that a root's leaves are gone.
     pub exclusive: bool,
+    /// Where its certificates come from, in words for operators, such as `the files in /etc/cacerts`; may be empty.
+    pub place: String,
 }
 
 /// The roots that an authority stands for, not yet checked.
@@ -225,8 +250,11 @@ pub struct RootSet {
     pub roots: Vec<RootDer>,
     /// The root that signs by default; none before the first activation.
     pub signing: Option<RootId>,
-    /// Raised by each change of the two above; never goes back.
+    /// Raised by each change of the others; never goes back.
     pub generation: u64,
+    /// What would stand between an issuer that is signed now and the signing root: certificates in DER, each signed by the
+    /// next, empty where the root signs issuers itself. None where the authority cannot tell.
+    pub above: Option<Vec<Vec<u8>>>,
 }
 
 /// A request for an issuer.
@@ -280,7 +308,19 @@ pub struct CrossSignRequest {
 impl Description {
     /// An authority whose roots nobody else issues under.
     pub fn new(name: impl Into<String>, plugin: impl Into<String>, version: impl Into<String>) -> Self {
-        Self { name: name.into(), plugin: plugin.into(), version: version.into(), exclusive: true }
+        Self {
+            name: name.into(),
+            plugin: plugin.into(),
+            version: version.into(),
+            exclusive: true,
+            place: String::new(),
+        }
+    }
+
+    /// The same, with where its certificates come from.
+    #[must_use]
+    pub fn at(self, place: impl Into<String>) -> Self {
+        Self { place: place.into(), ..self }
     }
 
     /// The same, where others may issue under its roots too.
@@ -293,7 +333,13 @@ impl Description {
 impl RootSet {
     /// A set of roots; `generation` is raised by each change of the other two.
     pub fn new(roots: Vec<RootDer>, signing: Option<RootId>, generation: u64) -> Self {
-        Self { roots, signing, generation }
+        Self { roots, signing, generation, above: None }
+    }
+
+    /// The same, with what stands between issuers and the signing root.
+    #[must_use]
+    pub fn with_above(self, above: Option<Vec<Vec<u8>>>) -> Self {
+        Self { above, ..self }
     }
 }
 

@@ -104,7 +104,7 @@ pub struct Health {
     pub state: HealthState,
     /// The earliest end of anything it depends on (a root, a token), if it knows one.
     pub earliest_expiry: Option<Timestamp>,
-    /// What an operator should read, lower case, without secrets; empty when all is well.
+    /// What an operator should read, lower case, without secrets; empty when there is nothing to say.
     pub detail: String,
 }
 
@@ -135,6 +135,11 @@ impl Health {
         Self { state: HealthState::Down, earliest_expiry: None, detail: detail.into() }
     }
 
+    /// The same health, with a note for whoever looks: nothing that needs to be done soon.
+    pub fn noted(self, note: impl Into<String>) -> Self {
+        Self { detail: note.into(), ..self }
+    }
+
     /// The same health, with the earliest end of what it depends on.
     pub fn until(self, earliest_expiry: Option<Timestamp>) -> Self {
         Self { earliest_expiry, ..self }
@@ -144,15 +149,45 @@ impl Health {
 /// Longest foreign text that is shown, in characters.
 const SHOWN_MAX: usize = 512;
 
-/// A text of a plugin as logs, journals and operators may see it: short, on one line, and never a private key.
+/// What stands for a private key in a text that is shown.
+const HIDDEN: &str = "(private key hidden)";
+
+/// A text of a plugin as logs, journals and operators may see it: short, on one line, and never with the contents of a
+/// private key. The name of a kind of key is no secret, and stays.
 ///
 /// Whoever shows a [`Health::detail`] or an error of an authority sends it through here first.
 pub fn shown(text: &str) -> String {
-    if text.contains("PRIVATE KEY") {
-        return "(the plugin's text holds a private key and is not shown)".to_owned();
-    }
-    let short = text.chars().take(SHOWN_MAX);
+    let visible = without_keys(text);
+    let short = visible.chars().take(SHOWN_MAX);
     short.map(|char| if char.is_control() { ' ' } else { char }).collect()
+}
+
+/// The text without what begins as a private key in PEM, up to the end of that block, or of the text.
+fn without_keys(text: &str) -> String {
+    let (mut visible, mut rest) = (String::new(), text);
+    while let Some(begin) = key_begins(rest) {
+        let (before, key) = rest.split_at(begin);
+        visible.push_str(before);
+        visible.push_str(HIDDEN);
+        let after = key.split_once("-----END ").and_then(|(_, end)| end.split_once("-----"));
+        rest = after.map_or("", |(_, after)| after);
+    }
+    visible.push_str(rest);
+    // The end of a block without its beginning: what stands before it may be the key.
+    match visible.split_once("-----END ").is_some_and(|(_, end)| end.contains("PRIVATE KEY-----")) {
+        true => HIDDEN.to_owned(),
+        false => visible,
+    }
+}
+
+/// Where a block that is a private key begins.
+fn key_begins(text: &str) -> Option<usize> {
+    const BEGIN: &str = "-----BEGIN ";
+    text.match_indices(BEGIN).map(|(at, _)| at).find(|at| {
+        let label = text.get(at + BEGIN.len()..).unwrap_or_default();
+        let label = label.split("-----").next().unwrap_or_default();
+        label.contains("PRIVATE KEY")
+    })
 }
 
 #[cfg(test)]
@@ -164,6 +199,17 @@ mod tests {
         assert_eq!(shown("a\nb\u{1b}[31m"), "a b [31m");
         assert_eq!(shown(&"x".repeat(9_999)).len(), SHOWN_MAX);
         assert!(!shown("-----BEGIN PRIVATE KEY-----\nMC4").contains("MC4"));
+        let two = "a -----BEGIN EC PRIVATE KEY-----\nMC4\n-----END EC PRIVATE KEY----- b -----BEGIN PRIVATE KEY-----\nMC5";
+        assert_eq!(shown(two), format!("a {HIDDEN} b {HIDDEN}"));
+        assert_eq!(shown("MC4\n-----END PRIVATE KEY-----"), HIDDEN);
+    }
+
+    #[test]
+    fn the_name_of_a_kind_of_key_is_shown() {
+        let told = "ca-key.pem holds an ENCRYPTED PRIVATE KEY; decrypt it";
+        assert_eq!(shown(told), told);
+        let certificate = "-----BEGIN CERTIFICATE----- of the PRIVATE KEY";
+        assert_eq!(shown(certificate), certificate);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use thiserror::Error;
+use trust::Timestamp;
 
 use crate::checks::Unsafe;
 use crate::keys::KeyId;
@@ -30,6 +31,15 @@ pub enum PluginError {
     Denied {
         /// The authority's reason.
         reason: String,
+    },
+    /// The issuer would outlive what stands above it. The caller may ask again, under another request id, for one that
+    /// ends by `ends`.
+    #[error("{above} ends at {ends}, before the issuer would")]
+    Outlives {
+        /// The certificate that ends first, and where it is.
+        above: String,
+        /// When it ends.
+        ends: Timestamp,
     },
     /// The authority cannot be reached or is sealed. The caller repeats slowly and raises an alarm.
     #[error("the authority is down: {detail}")]

@@ -38,10 +38,11 @@ pub mod registry;
 pub mod ring_keys;
 pub mod state;
 
-pub use answers::AnswerBook;
+pub use answers::{AnswerBook, JudgedIssuer};
 pub use authority::{
     CrossSign, CrossSignRequest, Description, IssuerChain, IssuerRequest, RetireRoots, RootAuthority,
     RootDer, RootSet, StageRequest, StageRoots, TierReport, UpperState, UpperTier, WatchRoots,
+    WithdrawRequests,
 };
 pub use call::{CallContext, Health, HealthState, Outcome, RequestId, Ticket};
 pub use checks::Unsafe;

@@ -101,6 +101,13 @@ pub enum Cause {
         /// Its request.
         request_id: RequestId,
     },
+    /// No renewal of the issuer is under way.
+    #[error("no renewal of the issuer under root {} is under way", root.short())]
+    NoRenewal {
+        /// The root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+    },
     /// No such bundle.
     #[error("bundle {sequence} was never decided, the latest is {latest}")]
     UnknownBundle {
@@ -280,7 +287,11 @@ impl Cause {
                 format!("the authority must answer a repeated request with {former}")
             }
             Self::OtherRoot { asked, .. } => format!("the authority must sign under root {asked}"),
-            Self::RootKnown { .. } => "the authority must make a root that is new".to_owned(),
+            Self::RootKnown { root } => format!(
+                "give the authority another root; if this one was withdrawn and shall return, abort and start with \
+                 --stage-again {}",
+                root.short()
+            ),
             Self::Expired { .. } => {
                 "the authority must answer with a certificate that is still valid".to_owned()
             }
@@ -290,7 +301,10 @@ impl Cause {
             Self::NoChain => "the chain must start with the issuer's certificate".to_owned(),
             Self::UnknownRoot { .. } => "name a root of this trust domain".to_owned(),
             Self::RootMayNotSign { .. } => "name the root that is active".to_owned(),
-            Self::RenewalUnderWay { .. } => "wait until it is over, or repeat its request id".to_owned(),
+            Self::RenewalUnderWay { .. } => {
+                "wait until it is over, or take its place with `banyan issuer renew`".to_owned()
+            }
+            Self::NoRenewal { .. } => "nothing is to be cancelled".to_owned(),
             Self::UnknownBundle { latest, .. } => format!("report bundle {latest} or a former one"),
             Self::UnknownIssuer { .. } => "report the issuer that the effect named".to_owned(),
             Self::UnknownSegment { .. } => "open the segment first".to_owned(),

@@ -26,8 +26,19 @@ pub enum Event {
         /// What was answered.
         root: PreparedRoot,
     },
-    /// Somebody wants a new issuer under a root that signs.
+    /// Somebody wants a new issuer under a root that is trusted.
     IssuerRenewalRequested {
+        /// Chosen at random by who wants it.
+        request_id: RequestId,
+        /// Under which root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+        /// Whether it takes the place of a renewal that is under way.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        replaces: bool,
+    },
+    /// An operator wants the renewal of an issuer that is under way no more.
+    IssuerRenewalCancelled {
         /// Chosen at random by who wants it.
         request_id: RequestId,
         /// Under which root.
@@ -101,6 +112,9 @@ pub enum Event {
         authority: AuthorityName,
         /// Who lets it sign.
         mode: Mode,
+        /// A root that may return although it was withdrawn before, or has the key and the name of a known one.
+        #[serde(default, with = "codec::optional_text", skip_serializing_if = "Option::is_none")]
+        stage_again: Option<RootId>,
     },
     /// What the ledger and the subscribers say at this time. A gate that this opens is passed, unless the rotation is
     /// held or waits for an operator.
@@ -242,6 +256,7 @@ impl Event {
             Self::FoundingRequested { .. } => "founding_requested",
             Self::RootPrepared { .. } => "root_prepared",
             Self::IssuerRenewalRequested { .. } => "issuer_renewal_requested",
+            Self::IssuerRenewalCancelled { .. } => "issuer_renewal_cancelled",
             Self::IssuerSigned { .. } => "issuer_signed",
             Self::BundlePublished { .. } => "bundle_published",
             Self::SignerSwitched { .. } => "signer_switched",

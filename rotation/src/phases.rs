@@ -23,6 +23,10 @@ pub struct Rotation {
     /// When it was wished.
     #[serde(with = "codec::seconds")]
     pub requested_at: Timestamp,
+    /// A root that was named for its return: it may be the new root although it was withdrawn before, or has the key and
+    /// the name of a known one.
+    #[serde(default, with = "codec::optional_text", skip_serializing_if = "Option::is_none")]
+    pub stage_again: Option<RootId>,
     /// Since when it is held, if it is: no phase ends by itself then.
     #[serde(with = "codec::optional_seconds")]
     pub held_since: Option<Timestamp>,

@@ -36,7 +36,7 @@ impl RootState {
     }
 
     /// The table of root states: whether a root in this state may be in `next` after one event. Staying is always
-    /// allowed; nobody comes back from retirement.
+    /// allowed; from retirement a root comes back only as [`RootEntry::may_return`] says.
     pub const fn may_become(self, next: Self) -> bool {
         match self {
             Self::Staged => matches!(next, Self::Staged | Self::Published | Self::Retired),
@@ -44,7 +44,7 @@ impl RootState {
             Self::Active => matches!(next, Self::Active | Self::Draining),
             // Back to active by a rollback, and by going forward after one.
             Self::Draining => matches!(next, Self::Draining | Self::Active | Self::Retired),
-            Self::Retired => matches!(next, Self::Retired),
+            Self::Retired => matches!(next, Self::Retired | Self::Staged),
         }
     }
 
@@ -79,6 +79,10 @@ pub struct RootEntry {
     /// Latest end that any leaf under this root may ever have; `None` while none may be released. Never goes back.
     #[serde(with = "codec::optional_seconds")]
     pub horizon: Option<Timestamp>,
+    /// The horizon that the root had when it was staged, if it signed before: nothing was released under it since while
+    /// the horizon is the same.
+    #[serde(default, with = "codec::optional_seconds", skip_serializing_if = "Option::is_none")]
+    pub staged_horizon: Option<Timestamp>,
     /// Issuers that chain to this root.
     #[serde(with = "codec::text_keys")]
     pub issuers: BTreeMap<CertificateId, IssuerEntry>,
@@ -87,6 +91,22 @@ pub struct RootEntry {
     pub active_issuer: Option<CertificateId>,
     /// The renewal of the issuer that is under way, if one is.
     pub renewal: Option<IssuerRenewal>,
+    /// When an operator last cancelled a renewal, if none was asked for since.
+    #[serde(default, with = "codec::optional_seconds", skip_serializing_if = "Option::is_none")]
+    pub renewal_cancelled_at: Option<Timestamp>,
+}
+
+impl RootEntry {
+    /// Whether a leaf may have been released under this root since it was staged.
+    pub fn signed_since_staged(&self) -> bool {
+        self.horizon != self.staged_horizon
+    }
+
+    /// Whether this root may be staged although it is in the record: one whose rotation was given up before it ever
+    /// signed is as good as unknown; one that signed returns only if it was named for that. A compromised one never does.
+    pub fn may_return(&self, named: bool) -> bool {
+        self.state == RootState::Retired && !self.tainted && (named || self.horizon.is_none())
+    }
 }
 
 /// An intermediate certificate that signs leaves.

@@ -59,8 +59,11 @@ fn decide(state: &State, event: &Event, now: Timestamp, policy: &Policy) -> Deci
             founding::requested(state, request_id, authority, now)
         }
         Event::RootPrepared { request_id, root } => root_prepared(state, request_id, root, now),
-        Event::IssuerRenewalRequested { request_id, root } => {
-            issuer::renewal_requested(state, request_id, *root, now)
+        Event::IssuerRenewalRequested { request_id, root, replaces } => {
+            issuer::renewal_requested(state, (request_id, *replaces), *root, now)
+        }
+        Event::IssuerRenewalCancelled { request_id, root } => {
+            issuer::renewal_cancelled(state, request_id, *root, now)
         }
         Event::IssuerSigned { request_id, issuer } => issuer::signed(state, request_id, issuer, now),
         Event::BundlePublished { sequence } => bundle_published(state, *sequence, now),
@@ -73,8 +76,9 @@ fn decide(state: &State, event: &Event, now: Timestamp, policy: &Policy) -> Deci
         Event::HorizonRequested { root, segment, until } => {
             horizon::requested(state, &horizon::Wish { root, segment, until: *until }, now, policy)
         }
-        Event::RotationRequested { request_id, authority, mode } => {
-            staging::requested(state, &staging::Wish { request_id, authority, mode: *mode }, now)
+        Event::RotationRequested { request_id, authority, mode, stage_again } => {
+            let (mode, stage_again) = (*mode, *stage_again);
+            staging::requested(state, &staging::Wish { request_id, authority, mode, stage_again }, now)
         }
         Event::EvidenceReported { evidence } => passage::evidence_reported(state, evidence, now, policy),
         Event::ActivateRequested { request_id, evidence } => {
@@ -182,17 +186,22 @@ fn stage(
     if root.not_after <= now {
         return Err(Cause::Expired { not_after: root.not_after });
     }
-    if draft.state.roots.contains_key(&root.id) {
+    let named = draft.state.phase.rotation().and_then(|rotation| rotation.stage_again) == Some(root.id);
+    let former = draft.state.roots.get(&root.id);
+    if former.is_some_and(|former| !former.may_return(named)) {
         return Err(Cause::RootKnown { root: root.id });
     }
-    draft.state.roots.insert(root.id, staged(root, authority.clone()));
+    let entry = staged(root, authority.clone(), former);
+    draft.state.roots.insert(root.id, entry);
     draft.settle(|effect| matches!(effect, Effect::StageRoot { request_id: owed, .. } if owed == request_id));
     let (request_id, authority) = (request_id.clone(), authority.clone());
     draft.owe(Effect::RequestIssuer { request_id, authority, root: root.id });
     Ok(())
 }
 
-fn staged(root: &PreparedRoot, authority: AuthorityName) -> RootEntry {
+/// A root that comes back keeps its horizon, which never goes back; it gets an issuer of its own as any other.
+fn staged(root: &PreparedRoot, authority: AuthorityName, former: Option<&RootEntry>) -> RootEntry {
+    let horizon = former.and_then(|former| former.horizon);
     RootEntry {
         state: RootState::Staged,
         tainted: false,
@@ -200,9 +209,11 @@ fn staged(root: &PreparedRoot, authority: AuthorityName) -> RootEntry {
         exclusive: root.exclusive,
         der: root.der.clone(),
         not_after: root.not_after,
-        horizon: None,
+        horizon,
+        staged_horizon: horizon,
         issuers: BTreeMap::new(),
         active_issuer: None,
         renewal: None,
+        renewal_cancelled_at: None,
     }
 }

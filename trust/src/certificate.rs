@@ -213,6 +213,13 @@ impl Certificate {
             .unwrap_or_default()
     }
 
+    /// The issuer's name in the text form of RFC 4514, for people.
+    pub fn issuer_text(&self) -> String {
+        x509_parser::x509::X509Name::from_der(&self.0.issuer)
+            .map(|(_, name)| name.to_string())
+            .unwrap_or_default()
+    }
+
     /// Subject alternative names.
     pub fn names(&self) -> &Names {
         &self.0.names

@@ -12,6 +12,7 @@ pub mod chain;
 mod clock_guard;
 pub mod csr;
 pub mod der;
+pub mod described;
 pub mod digest;
 pub mod join_token;
 pub mod key;

@@ -34,6 +34,9 @@ pub enum RootError {
     /// Issuer and subject differ, or the signature is not its own.
     #[error("the certificate is not self-signed; give the root at the top of the chain")]
     NotSelfSigned,
+    /// Its key or its signature is of a kind that is not taken, so nothing can be said of its signature.
+    #[error("the root {0}")]
+    Unsupported(String),
     /// URI name constraints, which common verifiers refuse.
     #[error("the root has name constraints of type URI, which rustls and others refuse")]
     UriNameConstraints,
@@ -78,7 +81,9 @@ impl Root {
             return Err(RootError::CriticalExtension(oid.clone()));
         }
         if !self_signed(&certificate) {
-            return Err(RootError::NotSelfSigned);
+            let self_issued = certificate.subject_der() == certificate.issuer_der();
+            let unsupported = if self_issued { certificate.unsupported_text() } else { None };
+            return Err(unsupported.map_or(RootError::NotSelfSigned, RootError::Unsupported));
         }
         let anchor = anchor_from_trusted_cert(&CertificateDer::from(certificate.der()))
             .map_err(|error| RootError::Anchor(error.to_string()))?

@@ -75,6 +75,20 @@ impl Signer {
     /// # Errors
     /// [`SignerError`] says which certificate is wrong, counted from the issuer's as 0.
     pub fn verify(parts: SignerParts, bundle: &Bundle, now: Timestamp) -> Result<Self, SignerError> {
+        let root = root_above(&parts.chain, bundle, None)?.id();
+        Self::verify_under(parts, (bundle, root), now)
+    }
+
+    /// As [`verify`](Self::verify), up to this root: a renewed one has the key and the name of the former, and a chain ends
+    /// in both.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    pub fn verify_under(
+        parts: SignerParts,
+        (bundle, root): (&Bundle, RootId),
+        now: Timestamp,
+    ) -> Result<Self, SignerError> {
         let issuer = match parts.chain.as_slice() {
             [issuer, ..] if parts.chain.len() <= INTERMEDIATES_MAX => issuer.clone(),
             other => return Err(SignerError::Length(other.len())),
@@ -94,7 +108,7 @@ impl Signer {
         if let Some(place) = links.into_iter().position(|(below, above)| !is_signed_by(below, above)) {
             return Err(SignerError::Broken(place));
         }
-        let root = root_above(&parts.chain, bundle)?;
+        let root = root_above(&parts.chain, bundle, Some(root))?;
         let validity = common_validity(&parts.chain, root).filter(|validity| validity.contains(now));
         Ok(Self {
             root: root.id(),
@@ -201,11 +215,15 @@ fn is_signed_by(below: &Certificate, above: &Certificate) -> bool {
     parsed.verify_signature(Some(&key)).is_ok()
 }
 
-fn root_above<'b>(chain: &[Certificate], bundle: &'b Bundle) -> Result<&'b Root, SignerError> {
+fn root_above<'b>(
+    chain: &[Certificate],
+    bundle: &'b Bundle,
+    wanted: Option<RootId>,
+) -> Result<&'b Root, SignerError> {
     let top = chain.last().ok_or(SignerError::Length(0))?;
-    bundle
-        .roots()
-        .iter()
+    let roots = bundle.roots().iter();
+    roots
+        .filter(|root| wanted.is_none_or(|wanted| wanted == root.id()))
         .find(|root| is_signed_by(top, root.certificate()) && may_sign_above(root.certificate(), chain.len()))
         .ok_or(SignerError::UnknownRoot)
 }

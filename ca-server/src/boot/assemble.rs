@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use trust::randomness::random_bytes;
 use trust::{Bundle, SpiffeId};
 
+use super::age::Aging;
 use super::authority_health::{self, AuthorityTroubles};
 use super::ca_keys::CaKeys;
 use super::evidence::{self, EvidenceReader};
@@ -83,17 +84,32 @@ pub(super) async fn assemble(
     // that uptime says, which no jump leads.
     let (snapshot, started_at) = (cell.load(), deps.clock.now());
     let under = Under::of(&snapshot);
-    let OwnLeaf { identity, speaker: (chain, own_key), key, serial, validity } =
-        own_leaf::issue(&issuer, snapshot, (&id, &names), started_at).await?;
-    keys.add(key);
-    own_leaf::release_others(&ledger, serial).await;
-    ground.voice.set(chain, own_key);
+    let (tls, validity) = match own_leaf::issue(&issuer, snapshot, (&id, &names), started_at).await {
+        Ok(OwnLeaf { identity, speaker: (chain, own_key), key, serial, validity }) => {
+            keys.add(key);
+            own_leaf::release_others(&ledger, serial).await;
+            ground.voice.set(chain, own_key);
+            (TlsState::new(identity)?, validity)
+        }
+        Err(error) if cell.load().signer().validity().not_after() < now.plus(config.leaf().ttl_min()) => {
+            let ended = cell.load().signer().validity().not_after();
+            tracing::error!(
+                %error,
+                %ended,
+                "the issuer's chain has ended: nothing is issued and no TLS connection is answered until its authority has \
+                 signed a new one; the admin socket, health and metrics are served"
+            );
+            (TlsState::without_identity()?, cell.load().signer().validity())
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let tls = Arc::new(tls);
     keep_present(&ground.bundles, &state, cell.load().bundle()).await;
-    let tls = Arc::new(TlsState::new(identity)?);
 
     let jwt = Arc::new(token_issuers(config));
     let (bundles, bundle_changes) = watch::channel(cell.load().bundle().clone());
     let (told, authority_troubles) = watch::channel(AuthorityTroubles::new());
+    let (drift_told, authority_drift) = watch::channel(AuthorityTroubles::new());
     let below = Arc::new(Below::new(registry.clone()));
     let (above, watches) = above(&ground.authorities);
     let evidence = Arc::new(EvidenceReader::new(evidence::Parts {
@@ -116,6 +132,7 @@ pub(super) async fn assemble(
         bundles: bundle_changes,
         authorities: ground.authorities.clone(),
         authority_troubles,
+        authority_drift,
         id,
         evidence,
         history: ground.bundles.clone(),
@@ -147,6 +164,8 @@ pub(super) async fn assemble(
             follow: config.rotation().follow_authority(),
             destroy: config.root().destroy_retired_keys(),
         },
+        requests: (layout.requests(), Arc::clone(&deps.disk)),
+        drift: drift_told,
     };
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(upkeep.run()));
     for watch in watches {
@@ -200,6 +219,7 @@ struct CaParts {
     bundles: watch::Receiver<Bundle>,
     authorities: Authorities,
     authority_troubles: watch::Receiver<AuthorityTroubles>,
+    authority_drift: watch::Receiver<AuthorityTroubles>,
     id: SpiffeId,
     evidence: Arc<EvidenceReader>,
     history: BundleHistory,
@@ -238,7 +258,7 @@ fn ca(
     (parts, keys, jwt): (CaParts, &Arc<CaKeys>, &Arc<JwtVerifier>),
 ) -> Ca {
     let CaParts { cell, issuer, ledger, registry, bundles, authorities, authority_troubles, .. } = parts;
-    let CaParts { id, evidence, history, below, above, calls, guard, .. } = parts;
+    let CaParts { id, evidence, history, below, above, calls, guard, authority_drift, .. } = parts;
     let agents = Arc::new(registry.clone());
     Ca {
         authenticator: Authenticator::new(
@@ -273,6 +293,11 @@ fn ca(
         authorities,
         authority_troubles,
         findings: Findings::default(),
+        authority_drift,
+        aging: Aging {
+            max_age: config.rotation().max_root_age(),
+            retry_after: config.rotation().retry_aborted_after(),
+        },
         below,
         above,
         id,

@@ -26,20 +26,32 @@ pub(super) async fn watch(authorities: Authorities, troubles: watch::Sender<Auth
     let context = CallContext::new(request_id, CHECK_WITHIN);
     let mut ticks = tokio::time::interval(CHECK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut notes = BTreeMap::new();
     loop {
         ticks.tick().await;
         for (name, authority) in &authorities {
-            let trouble = trouble(authority, &context).await;
+            let health = health(authority, &context).await;
+            noted(&mut notes, name, &health);
+            let trouble = (health.state != HealthState::Ok).then(|| shown(&health.detail));
             troubles.send_if_modified(|troubles| note(troubles, name, trouble));
         }
     }
 }
 
-async fn trouble(authority: &Arc<dyn RootAuthority>, context: &CallContext) -> Option<String> {
+/// What an authority that is well says: it is told once in the log, and whoever asks sees it.
+fn noted(notes: &mut BTreeMap<String, String>, name: &str, health: &Health) {
+    let note = if health.state == HealthState::Ok { shown(&health.detail) } else { String::new() };
+    if notes.get(name).map(String::as_str).unwrap_or_default() != note {
+        if !note.is_empty() {
+            tracing::warn!(authority = name, note, "a root authority has something to say");
+        }
+        notes.insert(name.to_owned(), note);
+    }
+}
+
+async fn health(authority: &Arc<dyn RootAuthority>, context: &CallContext) -> Health {
     let health = tokio::time::timeout(CHECK_WITHIN, authority.check(context)).await;
-    let health =
-        health.unwrap_or_else(|_| Health::down(format!("no answer within {} s", CHECK_WITHIN.as_secs())));
-    (health.state != HealthState::Ok).then(|| shown(&health.detail))
+    health.unwrap_or_else(|_| Health::down(format!("no answer within {} s", CHECK_WITHIN.as_secs())))
 }
 
 fn note(troubles: &mut AuthorityTroubles, name: &str, trouble: Option<String>) -> bool {

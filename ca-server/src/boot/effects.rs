@@ -1,10 +1,10 @@
 //! What the rotation machine wants done, done: roots asked for, issuers signed, bundles and signers put in force.
 //!
 //! Every effect may come again after a crash. A root or key is asked for under the effect's idempotence key; the request
-//! for an issuer is stored before it is sent, since a CSR made anew has another signature and would be another request.
+//! for an issuer is stored before it is sent, since a CSR made anew has another signature and would be another request; one
+//! that was refused is over (`super::requests`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -12,34 +12,28 @@ use std::time::Duration;
 use async_trait::async_trait;
 use host::Disk;
 use issuance::SnapshotCell;
-use plugins::ca_certificate::build_issuer_csr;
 use plugins::call::shown;
-use plugins::checks::{
-    IssuerExpectation, RootsExpectation, Unsafe, check_issuer_answer, check_roots, prove_key,
-};
+use plugins::checks::{RootsExpectation, Unsafe, check_roots};
 use plugins::{
-    CallContext, IssuerRequest, KeyBackend, KeySpec, PluginError, RequestId, RootAuthority, RootSet,
-    StageRequest, UpperState,
+    CallContext, KeyBackend, KeySpec, PluginError, RequestId, RootAuthority, RootSet, StageRequest,
+    UpperState,
 };
-use rotation::{Der, Effect, Event, KeyName, PendingEffect, PreparedRoot, RootState, SignedIssuer, State};
+use rotation::{Effect, Event, PendingEffect, PreparedRoot, RootEntry, RootState, State};
 use rotation_driver::{EffectError, Effects};
-use serde::{Deserialize, Serialize};
 use trust::{Bundle, Clock, Generation, Randomness, Root, RootId, Sequence, TrustDomain};
 
-use super::layout::FILE_MODE;
+use super::issuing::Wanted;
+use super::requests::Requests;
 use super::tickets::Tickets;
 use crate::bundles::{BundleHistory, Kept, Voice};
+use crate::drift;
 
 /// How long a plugin may take for one answer; the driver gives up after a minute.
 const PLUGIN_DEADLINE: Duration = Duration::from_secs(45);
-/// Time left between the end of an issuer and that of its root, so that clocks and delays never cross them.
-const ROOT_MARGIN: Duration = Duration::from_secs(60);
 /// Wait for the server's own leaf, at a start.
 const VOUCH_RETRY: Duration = Duration::from_millis(200);
 /// Wait for the end of a rotation at the tier above.
 const TIER_RETRY: Duration = Duration::from_secs(1);
-/// Issuers sign leaves only.
-const ISSUER_PATH_LEN: u8 = 0;
 /// One issuer stands below a root.
 const ROOT_PATH_LEN: u8 = 1;
 
@@ -66,17 +60,9 @@ pub(super) struct Shapes {
     pub(super) root_lifetime: Duration,
     pub(super) root_key: KeySpec,
     pub(super) issuer_lifetime: Duration,
+    pub(super) issuer_lifetime_min: Duration,
     pub(super) issuer_key: KeySpec,
     pub(super) leaf_lifetime_max: Duration,
-}
-
-/// A request for an issuer as it is stored, so that a repetition sends the same.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StoredRequest {
-    root: String,
-    ttl_secs: u64,
-    csr: Vec<u8>,
 }
 
 #[async_trait]
@@ -89,7 +75,8 @@ impl Effects for CaEffects {
                 Ok(Event::RootPrepared { request_id: request_id.clone(), root })
             }
             Effect::RequestIssuer { request_id, authority, root } => {
-                let issuer = self.request_issuer(state, &key, authority.as_str(), *root).await?;
+                let wanted = Wanted { state, key: &key, name: authority.as_str(), root: *root };
+                let issuer = self.request_issuer(wanted).await?;
                 Ok(Event::IssuerSigned { request_id: request_id.clone(), issuer })
             }
             Effect::PublishBundle { sequence } => {
@@ -106,24 +93,39 @@ impl Effects for CaEffects {
 }
 
 impl CaEffects {
+    /// Asks for a root. A refused attempt is over: the next asks anew, with what is configured then.
     async fn stage_root(&self, state: &State, key: &str, name: &str) -> Result<PreparedRoot, EffectError> {
+        let attempt = self.requests().current(key).await?;
+        match self.staged(state, &attempt.id(key), name).await {
+            Ok(root) => Ok(root),
+            Err(error) => {
+                if matches!(error, EffectError::Refused { .. }) {
+                    self.requests().over(key, &attempt, None).await?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn staged(&self, state: &State, id: &str, name: &str) -> Result<PreparedRoot, EffectError> {
         let authority = self.authority(name)?;
-        let context = context(key)?;
-        let der = match authority.staging() {
-            Some(staging) => {
+        let context = context(id)?;
+        let named = state.phase.rotation().and_then(|rotation| rotation.stage_again);
+        let der = match (authority.staging(), named) {
+            (Some(staging), None) => {
                 let Shapes { root_lifetime, root_key, .. } = self.shapes;
                 let request = StageRequest::new(self.trust_domain.clone(), root_lifetime, root_key);
-                self.tickets().due(key).await?;
+                self.tickets().due(id).await?;
                 let staged = staging.stage(&context, &request).await.map_err(plugin)?;
-                self.tickets().settle((key, authority.as_ref(), &context), staged).await?
+                self.tickets().settle((id, authority.as_ref(), &context), staged).await?
             }
-            None if let Some(tier) = authority.tier() => {
+            (None, None) if let Some(tier) = authority.tier() => {
                 root_above(state, &tier.upper(None).await.map_err(plugin)?)?
             }
-            None => signing_root(&authority.roots(&context).await.map_err(plugin)?)?,
+            _ => self.announced_root(state, (name, authority), named, &context).await?,
         };
         let now = self.clock.now();
-        let known = roots_of(state, |_| true);
+        let known = roots_of(state, |entry| !entry.may_return(false));
         let expected = RootsExpectation {
             trust_domain: &self.trust_domain,
             path_len: ROOT_PATH_LEN,
@@ -132,7 +134,7 @@ impl CaEffects {
             before: None,
             known: &known,
             retired: &retired(state),
-            on_purpose: &BTreeSet::new(),
+            on_purpose: &named.into_iter().collect(),
         };
         let answer = RootSet::new(vec![der], None, 0);
         let checked = check_roots(&answer, &expected).map_err(PluginError::from).map_err(plugin)?;
@@ -140,97 +142,30 @@ impl CaEffects {
         Ok(PreparedRoot::of(root, authority.describe().exclusive))
     }
 
-    async fn request_issuer(
+    /// The root that was named, or the one that the authority signs with, if it may take the place of ours.
+    async fn announced_root(
         &self,
         state: &State,
-        key: &str,
-        name: &str,
-        root: RootId,
-    ) -> Result<SignedIssuer, EffectError> {
-        let authority = self.authority(name)?;
-        let context = context(key)?;
-        let handle = self.keys.generate(&context.request_id, self.shapes.issuer_key).await;
-        let handle = handle.map_err(PluginError::from).map_err(plugin)?;
-        let announced = roots_of(state, |state| state != RootState::Retired);
-        let request = self.stored_request(key, &announced, root, &handle).await?;
-        let signed = match self.tickets().due(key).await? {
-            Some(ticket) => match authority.poll(&context, &ticket).await {
-                // It forgot the ticket. Asked under the same request id it makes nothing twice.
-                Err(PluginError::Denied { .. }) => authority.sign_issuer(&context, &request).await,
-                polled => polled,
-            },
-            None => authority.sign_issuer(&context, &request).await,
-        };
-        let signed = signed.map_err(plugin)?;
-        let answer = self.tickets().settle((key, authority.as_ref(), &context), signed).await?;
-        let now = self.clock.now();
-        let expected = IssuerExpectation {
-            key: &handle.public,
-            trust_domain: &self.trust_domain,
-            root,
-            path_len: ISSUER_PATH_LEN,
-            now,
-            covers_until: now.plus(self.shapes.leaf_lifetime_max),
-            announced: &announced,
-            retired: &retired(state),
-        };
-        let checked = check_issuer_answer(&answer, &expected).map_err(PluginError::from).map_err(plugin)?;
-        prove_key(self.keys.as_ref(), &handle.id, &handle.public, self.randomness.as_ref())
-            .await
-            .map_err(|error| unavailable(&error))?;
-        let issuer =
-            checked.chain().first().ok_or_else(|| refused("the authority answered with no issuer"))?;
-        Ok(SignedIssuer {
-            id: issuer.id(),
-            root,
-            chain: checked.chain().iter().map(|certificate| Der::from(certificate.der())).collect(),
-            key: KeyName::parse(handle.id.as_str()).map_err(|error| refused(&error.to_string()))?,
-            not_after: checked.not_after(),
-        })
-    }
-
-    /// The request as it was sent before, or a new one, stored before it is sent.
-    async fn stored_request(
-        &self,
-        key: &str,
-        announced: &[Root],
-        root: RootId,
-        handle: &plugins::KeyHandle,
-    ) -> Result<IssuerRequest, EffectError> {
-        let path = self.requests.join(format!("{key}.json"));
-        let stored = match self.read(path.clone()).await.map_err(|error| unavailable(&error))? {
-            Some(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
-                refused(&format!("{} cannot be read ({error}): restore it from a backup", path.display()))
-            })?,
-            None => {
-                let csr = build_issuer_csr(self.keys.as_ref(), handle).await;
-                let csr = csr.map_err(|error| unavailable(&error))?;
-                let stored = StoredRequest {
-                    root: root.to_string(),
-                    ttl_secs: self.issuer_ttl(announced, root)?,
-                    csr,
-                };
-                self.store(path, &stored).await?;
-                stored
+        (name, authority): (&str, &Arc<dyn RootAuthority>),
+        named: Option<RootId>,
+        context: &CallContext,
+    ) -> Result<Vec<u8>, EffectError> {
+        let set = authority.roots(context).await.map_err(plugin)?;
+        let whose = drift::Whose { name, place: &authority.describe().place };
+        let der = match named {
+            None => signing_root(&set)?,
+            Some(root) => {
+                let announced = set.roots.iter().find(|der| RootId::of(der) == root).cloned();
+                // Where a root is staged, any that is announced signs issuers; elsewhere the signing one alone does.
+                let signs = authority.staging().is_some() || set.signing == Some(root);
+                let announced = announced.filter(|_| signs);
+                announced.ok_or_else(|| refused(&drift::not_that_root(&whose, root, set.signing)))?
             }
         };
-        if stored.root != root.to_string() {
-            return Err(refused("the stored request for this issuer names another root"));
+        match drift::unfit(state, &whose, &der, named) {
+            Some(reason) => Err(refused(&reason)),
+            None => Ok(der),
         }
-        let ttl = Duration::from_secs(stored.ttl_secs);
-        let request = IssuerRequest::new(root, stored.csr, self.trust_domain.clone(), ttl);
-        Ok(request.with_path_len(ISSUER_PATH_LEN))
-    }
-
-    /// The configured life, or what the root has left.
-    fn issuer_ttl(&self, announced: &[Root], root: RootId) -> Result<u64, EffectError> {
-        let root = announced.iter().find(|known| known.id() == root);
-        let root = root.ok_or_else(|| refused("the root of this issuer is not known"))?;
-        let left = root.certificate().validity().not_after().since(self.clock.now().plus(ROOT_MARGIN));
-        if left.is_zero() {
-            return Err(refused("the root is at its end and can sign no issuer: start a rotation"));
-        }
-        Ok(left.min(self.shapes.issuer_lifetime).as_secs())
     }
 
     /// Keeps the bundle with the word of a CA that the bundle before it trusts: whoever is away now comes back by it. The
@@ -264,36 +199,24 @@ impl CaEffects {
         }
     }
 
+    /// Requests as they were sent.
+    pub(super) fn requests(&self) -> Requests<'_> {
+        Requests { directory: &self.requests, disk: &self.disk }
+    }
+
     /// Claims on answers that come later.
-    fn tickets(&self) -> Tickets<'_> {
+    pub(super) fn tickets(&self) -> Tickets<'_> {
         Tickets { directory: &self.requests, disk: &self.disk, clock: self.clock.as_ref() }
     }
 
-    fn authority(&self, name: &str) -> Result<&Arc<dyn RootAuthority>, EffectError> {
+    pub(super) fn authority(&self, name: &str) -> Result<&Arc<dyn RootAuthority>, EffectError> {
         self.authorities.get(name).ok_or_else(|| {
             refused(&format!("there is no section [authority.{name}] in the configuration; put it back"))
         })
     }
-
-    async fn read(&self, path: PathBuf) -> io::Result<Option<Vec<u8>>> {
-        let disk = Arc::clone(&self.disk);
-        let read = tokio::task::spawn_blocking(move || disk.read(&path)).await.map_err(io::Error::other)?;
-        match read {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn store(&self, path: PathBuf, request: &StoredRequest) -> Result<(), EffectError> {
-        let bytes = serde_json::to_vec(request).map_err(|error| unavailable(&error))?;
-        let disk = Arc::clone(&self.disk);
-        let stored = tokio::task::spawn_blocking(move || disk.replace(&path, &bytes, FILE_MODE)).await;
-        stored.map_err(io::Error::other).and_then(|stored| stored).map_err(|error| unavailable(&error))
-    }
 }
 
-fn context(key: &str) -> Result<CallContext, EffectError> {
+pub(super) fn context(key: &str) -> Result<CallContext, EffectError> {
     let request_id = RequestId::parse(key).map_err(|error| refused(&error.to_string()))?;
     Ok(CallContext::new(request_id, PLUGIN_DEADLINE))
 }
@@ -321,18 +244,19 @@ fn root_above(state: &State, upper: &UpperState) -> Result<Vec<u8>, EffectError>
     root.ok_or_else(|| refused("the tier above has no new root: start the rotation there"))
 }
 
-fn roots_of(state: &State, wanted: impl Fn(RootState) -> bool) -> Vec<Root> {
-    let wanted = state.roots.values().filter(|entry| wanted(entry.state));
+pub(super) fn roots_of(state: &State, wanted: impl Fn(&RootEntry) -> bool) -> Vec<Root> {
+    let wanted = state.roots.values().filter(|entry| wanted(entry));
     // What is in the record was checked before it was stored.
     wanted.filter_map(|entry| Root::parse(entry.der.as_bytes()).ok()).collect()
 }
 
-fn retired(state: &State) -> BTreeSet<RootId> {
-    let retired = state.roots.iter().filter(|(_, entry)| entry.state == RootState::Retired);
-    retired.map(|(id, _)| *id).collect()
+/// Roots that may not come back by themselves. One that never signed is as good as unknown.
+pub(super) fn retired(state: &State) -> BTreeSet<RootId> {
+    let gone = |entry: &RootEntry| entry.state == RootState::Retired && !entry.may_return(false);
+    state.roots.iter().filter(|(_, entry)| gone(entry)).map(|(id, _)| *id).collect()
 }
 
-fn plugin(error: PluginError) -> EffectError {
+pub(super) fn plugin(error: PluginError) -> EffectError {
     let said = shown(&error.to_string());
     match &error {
         PluginError::RateLimited { retry_after } => {
@@ -345,10 +269,10 @@ fn plugin(error: PluginError) -> EffectError {
     }
 }
 
-fn unavailable(error: &dyn std::fmt::Display) -> EffectError {
+pub(super) fn unavailable(error: &dyn std::fmt::Display) -> EffectError {
     EffectError::Unavailable { reason: error.to_string() }
 }
 
-fn refused(reason: &str) -> EffectError {
+pub(super) fn refused(reason: &str) -> EffectError {
     EffectError::Refused { reason: reason.to_owned() }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use issuance::{ServingNames, Snapshot, SnapshotCell};
-use rotation::{AuthorityName, Event, Phase, Policy, RequestId, SegmentId, State};
+use rotation::{AuthorityName, Event, Policy, RequestId, SegmentId, State};
 use rotation_driver::DriverHandle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -19,6 +19,7 @@ use trust::{
     Agreed, Bundle, Certificate, CertificateId, ClockDiverged, Generation, Sequence, Timestamp, Validity,
 };
 
+use super::age::Due;
 use super::ca_keys::CaKeys;
 use super::footing::Footing;
 use super::listen::Readiness;
@@ -41,6 +42,9 @@ const COMPACT_EVERY: u64 = 3_600;
 const RETRY_EVERY: u64 = 10;
 /// How often the clock is noted for the next start, in ticks.
 const NOTE_EVERY: u64 = 60;
+
+/// How long a renewal that an operator cancelled is not asked for again by itself.
+const CANCELLED_HOLDS: Duration = Duration::from_secs(3_600);
 
 /// What the task works with.
 pub(super) struct Keeper {
@@ -306,28 +310,25 @@ impl Keeper {
             return;
         };
         tracing::info!(root = %root.short(), "the issuer is past half of its life: asking for a new one");
-        if let Err(error) = self.driver.submit(Event::IssuerRenewalRequested { request_id, root }).await {
+        let wish = Event::IssuerRenewalRequested { request_id, root, replaces: false };
+        if let Err(error) = self.driver.submit(wish).await {
             tracing::error!(%error, "a new issuer could not be asked for");
         }
     }
 
     /// Asks for a rotation when the signing root has reached the age that the configuration sets. The request is named
-    /// after the root, so that asking again asks for nothing twice.
+    /// after the root and the attempt, so that asking again asks for nothing twice.
     async fn replace_old_root(&self, now: Timestamp) {
-        let Some(age) = self.rotation.max_root_age() else { return };
         if self.ca.above.has(&self.authority) {
             // New roots are made at the tier above, by its own age.
             return;
         }
         let state = self.driver.state();
-        let Some(root) = root_due(&state, age, now) else { return };
-        let request_id = RequestId::parse(&format!("age-{}", root.short()));
-        let (Ok(request_id), Ok(authority)) = (request_id, AuthorityName::parse(&self.authority)) else {
-            return;
-        };
+        let Due::Ask(root, request_id) = self.ca.aging.due(&state, now) else { return };
+        let Ok(authority) = AuthorityName::parse(&self.authority) else { return };
         tracing::info!(root = %root.short(), "the root has reached its age: asking for a rotation");
         let mode = self.rotation.mode();
-        let asked = Event::RotationRequested { request_id, authority, mode };
+        let asked = Event::RotationRequested { request_id, authority, mode, stage_again: None };
         if let Err(error) = self.driver.submit_by(asked, "schedule").await {
             tracing::error!(%error, "a rotation could not be asked for");
         }
@@ -409,27 +410,16 @@ pub(super) fn horizon_due(
     due.then(|| Event::HorizonRequested { root, segment: segment.clone(), until: limit })
 }
 
-/// The root that signs, if nothing is under way and it is as old as this.
-fn root_due(state: &State, age: Duration, now: Timestamp) -> Option<trust::RootId> {
-    let Phase::Steady(_) = &state.phase else { return None };
-    if state.seen.highest().is_some() {
-        // It would be refused until an operator has decided.
-        return None;
-    }
-    let root = state.signer()?.root;
-    let certificate = Certificate::parse(state.roots.get(&root)?.der.as_bytes()).ok()?;
-    (now.since(certificate.validity().not_before()) >= age).then_some(root)
-}
-
 /// The root whose issuer should be renewed.
 fn issuer_due(state: &State, now: Timestamp) -> Option<trust::RootId> {
     let signer = state.signer()?;
     let root = state.roots.get(&signer.root)?;
     let issuer = Certificate::parse(root.issuers.get(&signer.issuer)?.chain.first()?.as_bytes()).ok()?;
     let validity = issuer.validity();
+    let held = root.renewal_cancelled_at.is_some_and(|at| now < at.plus(CANCELLED_HOLDS));
     // Where the root leaves no more room, a new issuer would end no later: only a new root helps.
     let room = root.not_after > validity.not_after().plus(validity.not_after().since(now));
-    (root.renewal.is_none() && room && is_past_half(&validity, now)).then_some(signer.root)
+    (root.renewal.is_none() && !held && room && is_past_half(&validity, now)).then_some(signer.root)
 }
 
 fn is_past_half(validity: &Validity, now: Timestamp) -> bool {

@@ -5,6 +5,7 @@
 //! server's own leaf, the sockets. State that exists and cannot be read ends the start with what to do; it is never a
 //! reason to make a new root.
 
+mod age;
 mod assemble;
 mod authority_health;
 mod authority_state;
@@ -16,12 +17,14 @@ mod error;
 mod evidence;
 mod footing;
 mod instances;
+mod issuing;
 mod keeper;
 mod layout;
 mod listen;
 mod open;
 mod own_leaf;
 mod preflight;
+mod requests;
 mod running;
 mod snapshots;
 mod tickets;
@@ -33,6 +36,7 @@ use host::{Disk, OsRandomness, RealDisk, SystemClock};
 use trust::{Clock, Randomness};
 
 pub use crate::registry::RegistryUnreadable;
+pub(crate) use age::{Aging, Due};
 pub(crate) use authority_health::AuthorityTroubles;
 pub(crate) use clock::GuardedClock;
 pub use embedding::Embedding;

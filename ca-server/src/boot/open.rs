@@ -126,6 +126,7 @@ async fn driver(
             root_lifetime: config.root().lifetime(),
             root_key: config.root().key(),
             issuer_lifetime: config.root().issuer_lifetime(),
+            issuer_lifetime_min: config.root().issuer_lifetime_min(),
             issuer_key: config.root().issuer_key(),
             leaf_lifetime_max: config.leaf().ttl_max(),
         },

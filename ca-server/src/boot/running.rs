@@ -51,7 +51,7 @@ pub(super) async fn run(config: &Config, assembled: Assembled, driver: DriverTas
     keeper.read_key_sets().await;
     let keeper_stop = CancellationToken::new();
     let keeper = tokio::spawn(keeper.run(keeper_stop.clone()));
-    readiness.set(true).await;
+    readiness.set(crate::admin::obstacles(&ca).is_empty()).await;
     tracing::info!(%grpc_addr, %plain_addr, id = %ca.id, "the CA serves");
     let parts = Parts {
         ca,

@@ -6,7 +6,7 @@ use issuance::snapshot::SignerOutsideBundle;
 use issuance::{Signer, SignerError, SignerParts, Snapshot};
 use plugins::{KeyBackend, KeyError, KeyId};
 use rotation::{IssuerEntry, SegmentId, State};
-use trust::{Bundle, BundleError, Certificate, CertificateError, Timestamp};
+use trust::{Bundle, BundleError, Certificate, CertificateError, RootId, Timestamp};
 
 /// Builds snapshots, and keeps the last signer: verifying one costs some signatures, and most changes of the record
 /// leave it as it is.
@@ -65,7 +65,12 @@ impl Snapshots {
             self.signer.take().filter(|kept| kept.issuer() == named.issuer && kept.root() == named.root);
         let signer = match kept {
             Some(kept) => kept,
-            None => Arc::new(self.signer(entry, &bundle, now).await?),
+            None => {
+                let root_ends = state.roots.get(&named.root).map_or(now, |root| root.not_after);
+                // One that has ended is verified as of its end: it signs nothing more, and everything else goes on.
+                let at = now.min(entry.not_after).min(root_ends);
+                Arc::new(self.signer(entry, (&bundle, named.root), at).await?)
+            }
         };
         self.signer = Some(Arc::clone(&signer));
         Ok(Snapshot::new(state.generation, bundle, signer, horizon)?)
@@ -74,7 +79,7 @@ impl Snapshots {
     async fn signer(
         &self,
         entry: &IssuerEntry,
-        bundle: &Bundle,
+        (bundle, root): (&Bundle, RootId),
         now: Timestamp,
     ) -> Result<Signer, SnapshotError> {
         let name = entry.key.as_str();
@@ -83,6 +88,6 @@ impl Snapshots {
         let chain = entry.chain.iter().map(|der| Certificate::parse(der.as_bytes()));
         let chain = chain.collect::<Result<Vec<_>, _>>()?;
         let parts = SignerParts { keys: Arc::clone(&self.keys), key, public, chain };
-        Ok(Signer::verify(parts, bundle, now)?)
+        Ok(Signer::verify_under(parts, (bundle, root), now)?)
     }
 }

@@ -4,15 +4,22 @@
 //! Everything is a level that is tested again: a step that failed or was lost in a crash is taken later, and each step may
 //! be taken twice. A tier above is followed elsewhere (`crate::tier`).
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use host::Disk;
 use plugins::{CallContext, PluginError, RequestId, RootAuthority, RootSet};
 use rotation::{AuthorityName, Effect, Event, Mode, Phase, RootEntry, RootState, State};
 use rotation_driver::DriverHandle;
+use tokio::sync::watch;
 use trust::RootId;
 
+use super::authority_health::AuthorityTroubles;
 use super::instances::Authorities;
+use super::requests::Requests;
+use crate::drift::{self, Whose};
 
 /// How often each authority is asked for its roots, if it does not tell by itself that they changed.
 const ASK_EVERY: Duration = Duration::from_secs(30);
@@ -26,6 +33,10 @@ pub(super) struct Upkeep {
     /// Who lets a root sign that was followed.
     pub(super) mode: Mode,
     pub(super) wishes: Wishes,
+    /// Where requests are that were sent to authorities.
+    pub(super) requests: (PathBuf, Arc<dyn Disk>),
+    /// Where it is told what authorities would give now that is not what signs.
+    pub(super) drift: watch::Sender<AuthorityTroubles>,
 }
 
 /// What the configuration wants.
@@ -38,12 +49,15 @@ pub(super) struct Wishes {
 }
 
 /// One step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
     /// Tell the authority that this root signs.
     Activate(RootId),
-    /// Begin a rotation to this root, which the authority signs with now.
-    Follow(RootId),
+    /// Begin a rotation to this root, which the authority signs with now; a renewed certificate of the root that signs is
+    /// named for it.
+    Follow(RootId, Option<RootId>),
+    /// Get an issuer below what stands above issuers at the authority now.
+    Renew(RootId, rotation::RequestId),
     /// Have the key of this root destroyed.
     Retire(RootId),
 }
@@ -56,6 +70,7 @@ impl Upkeep {
             let state = changes.borrow_and_update().clone();
             let mut signer = None;
             for (name, authority) in &self.authorities {
+                self.withdraw(name, authority.as_ref()).await;
                 if authority.tier().is_some() || !has_roots(&state, name) {
                     continue;
                 }
@@ -77,11 +92,76 @@ impl Upkeep {
         // That it is away is told by its health.
         let set = asked.ok()?;
         for step in self.due(state, name, authority, &set) {
-            if let Err(error) = self.take(step, name, authority).await {
+            if let Err(error) = self.take(step.clone(), name, authority).await {
                 tracing::warn!(authority = name, ?step, error, "a step is not taken yet; it is tried again");
             }
         }
+        let whose = Whose { name, place: &authority.describe().place };
+        self.tell(&whose, authority.staging().is_some(), &set);
         Some(set)
+    }
+
+    /// Tells what the authority would give now that is not what signs.
+    fn tell(&self, whose: &Whose<'_>, stages: bool, set: &RootSet) {
+        let state = self.driver.state();
+        // Where roots are staged, which one signs is told to the authority from here.
+        let mine = stages && set.signing != state.signer().map(|signer| signer.root);
+        let told = if mine { None } else { drift::of(&state, whose, set, self.wishes.follow) };
+        self.drift.send_if_modified(|drifts| {
+            if drifts.get(whose.name) == told.as_ref() {
+                return false;
+            }
+            match told {
+                Some(told) => {
+                    tracing::warn!(authority = whose.name, "{told}");
+                    drifts.insert(whose.name.to_owned(), told);
+                }
+                None => drop(drifts.remove(whose.name)),
+            }
+            true
+        });
+    }
+
+    /// Takes back what people are asked for and nobody wants any more.
+    async fn withdraw(&self, name: &str, authority: &dyn RootAuthority) {
+        let (Some(withdrawing), Some(context)) = (authority.withdrawing(), context("withdraw")) else {
+            return;
+        };
+        let open = tokio::time::timeout(ANSWER_WITHIN, withdrawing.open_requests(&context)).await;
+        let Ok(Ok(open)) = open else { return };
+        // Read after them: whatever was asked for by then, and is still wanted, is owed in this state.
+        let Some(wanted) = self.wanted(name).await else { return };
+        // What tiers below asked for is theirs.
+        let ours = open.iter().filter(|id| !id.as_str().starts_with("tier."));
+        for id in ours.filter(|id| !wanted.contains(id.as_str())) {
+            match tokio::time::timeout(ANSWER_WITHIN, withdrawing.withdraw(&context, id)).await {
+                Ok(Ok(())) => {
+                    tracing::info!(authority = name, request = %id, "a request that nobody wants any more is taken back")
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(authority = name, request = %id, %error, "a request is not taken back yet")
+                }
+                Err(_) => tracing::warn!(authority = name, request = %id, "a request is not taken back yet"),
+            }
+        }
+    }
+
+    /// The ids under which this authority is asked for something now; none if that cannot be told.
+    async fn wanted(&self, name: &str) -> Option<BTreeSet<String>> {
+        let (directory, disk) = &self.requests;
+        let (requests, state) = (Requests { directory, disk }, self.driver.state());
+        let mut wanted = BTreeSet::new();
+        for pending in &state.pending {
+            let asked = match &pending.effect {
+                Effect::StageRoot { authority, .. } | Effect::RequestIssuer { authority, .. } => authority,
+                Effect::PublishBundle { .. } | Effect::SwitchSigner { .. } => continue,
+            };
+            if asked.as_str() == name {
+                let key = pending.effect.idempotence_key();
+                wanted.insert(requests.current(&key).await.ok()?.id(&key));
+            }
+        }
+        Some(wanted)
     }
 
     fn due(&self, state: &State, name: &str, authority: &dyn RootAuthority, set: &RootSet) -> Vec<Step> {
@@ -96,7 +176,14 @@ impl Upkeep {
         if self.wishes.follow
             && let Some(root) = set.signing.filter(|root| to_follow(state, name, root))
         {
-            steps.push(Step::Follow(root));
+            let der = set.roots.iter().find(|der| RootId::of(der) == root);
+            let renewed = der.is_some_and(|der| drift::renews_signer(state, der));
+            steps.push(Step::Follow(root, renewed.then_some(root)));
+        }
+        if self.wishes.follow
+            && let Some((root, id)) = to_renew(state, name, set)
+        {
+            steps.push(Step::Renew(root, id));
         }
         if self.wishes.destroy && authority.retiring().is_some() {
             let unused = to_retire(state, name).into_iter().filter(announced);
@@ -115,7 +202,13 @@ impl Upkeep {
                 let done = tokio::time::timeout(ANSWER_WITHIN, staging.activate(&context, &root)).await;
                 done.map_err(|_| late())?.map_err(|error: PluginError| error.to_string())
             }
-            Step::Follow(root) => self.follow(root, name).await,
+            Step::Follow(root, renewed) => self.follow(root, renewed, name).await,
+            Step::Renew(root, request_id) => {
+                tracing::info!(authority = name, root = %root.short(), "the authority signs issuers below another certificate: asking for a new one");
+                let asked = Event::IssuerRenewalRequested { request_id, root, replaces: false };
+                let submitted = self.driver.submit_by(asked, &format!("authority {name}")).await;
+                submitted.map(drop).map_err(|error| error.to_string())
+            }
             Step::Retire(root) => {
                 let (Some(retiring), Some(context)) = (authority.retiring(), context("retire")) else {
                     return Ok(());
@@ -129,9 +222,8 @@ impl Upkeep {
     }
 
     /// The request is named after the root: one that was given up is not begun again by itself.
-    async fn follow(&self, root: RootId, name: &str) -> Result<(), String> {
-        let request_id = rotation::RequestId::parse(&format!("notice-{}", root.short()));
-        let request_id = request_id.map_err(|error| error.to_string())?;
+    async fn follow(&self, root: RootId, stage_again: Option<RootId>, name: &str) -> Result<(), String> {
+        let Some(request_id) = drift::follow_request(&root) else { return Ok(()) };
         let state = self.driver.state();
         // While agents hold what this record never published it would be refused, until an operator has decided.
         if state.done.contains(&request_id) || state.seen.highest().is_some() {
@@ -139,7 +231,7 @@ impl Upkeep {
         }
         let authority = AuthorityName::parse(name).map_err(|error| error.to_string())?;
         tracing::info!(authority = name, root = %root.short(), "the authority signs with a new root: rotating to it");
-        let asked = Event::RotationRequested { request_id, authority, mode: self.mode };
+        let asked = Event::RotationRequested { request_id, authority, mode: self.mode, stage_again };
         self.driver
             .submit_by(asked, &format!("authority {name}"))
             .await
@@ -179,7 +271,17 @@ fn to_activate(state: &State, name: &str) -> Option<RootId> {
 
 /// Whether the authority of the signing root signs with one that was never heard of, and nothing else is under way.
 fn to_follow(state: &State, name: &str, root: &RootId) -> bool {
-    matches!(state.phase, Phase::Steady(_)) && signs(state, name) && !state.roots.contains_key(root)
+    let is_new = state.roots.get(root).is_none_or(|entry| entry.may_return(false));
+    matches!(state.phase, Phase::Steady(_)) && signs(state, name) && is_new
+}
+
+/// The signing root, if its authority puts issuers below another certificate than the one above the issuer that signs;
+/// and the name of that wish, which is not carried out twice.
+fn to_renew(state: &State, name: &str, set: &RootSet) -> Option<(RootId, rotation::RequestId)> {
+    let root = state.signer().filter(|_| signs(state, name))?.root;
+    let entry = state.roots.get(&root).filter(|_| set.signing == Some(root))?;
+    let id = drift::chain_request(entry, set)?;
+    (entry.renewal.is_none() && !state.done.contains(&id)).then_some((root, id))
 }
 
 /// Roots of this authority that are out of use, unless others issue under them too. A root is retired by the leaf gate,

@@ -17,6 +17,7 @@ pub struct RootConfig {
     authorities: BTreeMap<String, AuthorityConfig>,
     lifetime: Duration,
     issuer_lifetime: Duration,
+    issuer_lifetime_min: Duration,
     key: KeySpec,
     issuer_key: KeySpec,
     destroy_retired_keys: bool,
@@ -43,6 +44,13 @@ impl RootConfig {
     /// `lifetime`.
     pub const fn issuer_lifetime(&self) -> Duration {
         self.issuer_lifetime
+    }
+
+    /// Shortest life of an issuer that is worth asking for. Where what stands above an issuer ends before
+    /// `issuer_lifetime`, the issuer is asked for with what is left, down to this. Default twice `leaf.ttl_max`; at least
+    /// `leaf.ttl_max`, at most `issuer_lifetime`.
+    pub const fn issuer_lifetime_min(&self) -> Duration {
+        self.issuer_lifetime_min
     }
 
     /// Kind of the root's key: `p256` (default), `p384` or `ed25519`.
@@ -171,6 +179,7 @@ pub(super) fn root(
     {
         section.problem("issuer_lifetime", "is shorter than four times leaf.ttl_max; write at least that");
     }
+    let issuer_lifetime_min = issuer_min(&mut section, table, issuer_lifetime, leaf);
     let destroy_retired_keys = section.optional("destroy_retired_keys", "true or false").unwrap_or(false);
     let known = authorities.contains_key(&name) || (authorities.is_empty() && name == "main");
     if !known {
@@ -190,10 +199,33 @@ pub(super) fn root(
         authorities: all,
         lifetime: lifetime?,
         issuer_lifetime: issuer_lifetime?,
+        issuer_lifetime_min: issuer_lifetime_min?,
         key: key?,
         issuer_key: issuer_key?,
         destroy_retired_keys,
     })
+}
+
+/// `issuer_lifetime_min`, whose default and bounds are those of leaves and issuers.
+fn issuer_min(
+    section: &mut Section<'_>,
+    table: &toml::Table,
+    issuer: Option<Duration>,
+    leaf: Option<&LeafConfig>,
+) -> Option<Duration> {
+    let given = table.contains_key("issuer_lifetime_min");
+    let min = section.duration("issuer_lifetime_min", "2d", ["1m", "36500d"])?;
+    let (issuer, leaf) = (issuer?, leaf?.ttl_max());
+    if !given {
+        return Some((leaf * 2).min(issuer));
+    }
+    if min < leaf || min > issuer {
+        section.problem(
+            "issuer_lifetime_min",
+            "is shorter than leaf.ttl_max or longer than root.issuer_lifetime; write a duration between the two",
+        );
+    }
+    Some(min)
 }
 
 fn authority(name: &str, value: &toml::Value, problems: &mut Vec<ConfigProblem>) -> Option<AuthorityConfig> {

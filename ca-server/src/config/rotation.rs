@@ -19,6 +19,7 @@ pub struct RotationConfig {
     agent_evidence: EvidenceClass,
     max_root_age: Option<Duration>,
     alarm_after: Duration,
+    retry_aborted_after: Duration,
     return_within: Duration,
     follow_authority: bool,
     own_trust_after: Option<Duration>,
@@ -67,6 +68,12 @@ impl RotationConfig {
         self.max_root_age
     }
 
+    /// How long after a rotation for the root's age was given up none is asked for again by itself. An operator may start
+    /// one at any time. Default `24h`, `1m` to `365d`.
+    pub const fn retry_aborted_after(&self) -> Duration {
+        self.retry_aborted_after
+    }
+
     /// How long a phase may last before `status` calls it a condition. Default `36h`, `1m` to `90d`.
     pub const fn alarm_after(&self) -> Duration {
         self.alarm_after
@@ -106,6 +113,7 @@ pub(super) fn rotation(
     let classes = [("applied", EvidenceClass::Applied), ("sent", EvidenceClass::Sent)];
     let agent_evidence = section.choice("agent_evidence", EvidenceClass::Applied, &classes);
     let alarm_after = section.duration("alarm_after", "36h", ["1m", "90d"]);
+    let retry_aborted_after = section.duration("retry_aborted_after", "24h", ["1m", "365d"]);
     let return_within = section.duration("return_within", "30d", ["0s", "3650d"]);
     let follow_authority = section.optional("follow_authority", "true or false").unwrap_or(true);
     let max_root_age = match table.contains_key("max_root_age") {
@@ -143,6 +151,7 @@ pub(super) fn rotation(
         agent_evidence: agent_evidence?,
         max_root_age: max_root_age?,
         alarm_after: alarm_after?,
+        retry_aborted_after: retry_aborted_after?,
         return_within: return_within?,
         follow_authority,
         own_trust_after: own_trust_after?,

@@ -6,14 +6,19 @@ use std::time::Duration;
 use futures::future::join_all;
 use plugins::{CallContext, Health, HealthState, RequestId, RootAuthority, RootSet};
 use proto::banyan::admin::v1::authority_service_server::AuthorityService;
-use proto::banyan::admin::v1::{Authority, AuthorityRoot, ListAuthoritiesRequest, ListAuthoritiesResponse};
-use rotation::State;
+use proto::banyan::admin::v1::{
+    Authority, AuthorityRoot, ListAuthoritiesRequest, ListAuthoritiesResponse, RenewIssuerRequest,
+    RenewIssuerResponse,
+};
+use rotation::{Event, State};
+use rotation_driver::SubmitError;
 use tonic::{Request, Response, Status};
 use trust::{RootId, Timestamp};
 
 use super::admin::Operators;
 use super::call::Call;
 use crate::ca::Ca;
+use crate::drift::{self, Whose};
 use crate::refusal::{Reason, Refusal, echoed};
 
 /// How long an authority may take to answer an operator, whose own call ends after 10 s.
@@ -47,6 +52,31 @@ impl AuthorityLooks {
         Ok(join_all(chosen.map(|(name, authority)| self.look(name, authority.as_ref(), &context))).await)
     }
 
+    /// Asks for a new issuer, or cancels what was asked.
+    async fn renew(&self, message: &RenewIssuerRequest, by: &str) -> Result<RenewIssuerResponse, Refusal> {
+        let state = self.ca.driver.state();
+        let invalid = |text: &str| Refusal::new(Reason::RequestInvalid, text);
+        let root = match message.root.as_slice() {
+            [] => state.signer().map(|signer| signer.root).ok_or_else(|| invalid("no root signs yet"))?,
+            bytes => RootId::from_bytes(bytes).ok_or_else(|| invalid("`root` is no SHA-256"))?,
+        };
+        let request_id = rotation::RequestId::parse(&message.request_id);
+        let request_id = request_id.map_err(|error| invalid(&error.to_string()))?;
+        let event = match message.cancel {
+            true => Event::IssuerRenewalCancelled { request_id, root },
+            false => Event::IssuerRenewalRequested { request_id, root, replaces: true },
+        };
+        let next = match self.ca.driver.submit_by(event, by).await {
+            Ok(next) => next,
+            Err(SubmitError::Refused(refusal)) => {
+                return Err(Refusal::new(Reason::RotationRefused, refusal.to_string()));
+            }
+            Err(error) => return Err(Refusal::new(Reason::RecordUnavailable, error.to_string())),
+        };
+        let authority = next.roots.get(&root).map(|entry| entry.authority.to_string()).unwrap_or_default();
+        Ok(RenewIssuerResponse { root: root.as_bytes().to_vec(), authority })
+    }
+
     async fn look(&self, name: &str, authority: &dyn RootAuthority, context: &CallContext) -> Authority {
         let began = self.ca.clock.uptime();
         let health = tokio::time::timeout(ANSWER_WITHIN, authority.check(context)).await;
@@ -55,12 +85,19 @@ impl AuthorityLooks {
         let health = health.unwrap_or_else(|_| Health::down(late()));
         let roots = tokio::time::timeout(ANSWER_WITHIN, authority.roots(context)).await;
         let state = self.ca.driver.state();
-        let (roots, roots_error) = match roots {
-            Ok(Ok(set)) => (shown(&set, &state), String::new()),
-            Ok(Err(error)) => (Vec::new(), error.to_string()),
-            Err(_) => (Vec::new(), late()),
-        };
         let description = authority.describe();
+        let whose = Whose { name, place: &description.place };
+        let (roots, roots_error, drift) = match roots {
+            Ok(Ok(set)) => {
+                let drift = match authority.staging().is_some() || authority.tier().is_some() {
+                    true => None,
+                    false => drift::of(&state, &whose, &set, false),
+                };
+                (shown(&set, &state), String::new(), drift.unwrap_or_default())
+            }
+            Ok(Err(error)) => (Vec::new(), error.to_string(), String::new()),
+            Err(_) => (Vec::new(), late(), String::new()),
+        };
         let signing = state.signer().and_then(|signer| state.roots.get(&signer.root));
         Authority {
             name: name.to_owned(),
@@ -76,6 +113,7 @@ impl AuthorityLooks {
             roots_error,
             signs: signing.is_some_and(|root| root.authority.as_str() == name),
             preferred: *self.preferred == *name,
+            drift,
         }
     }
 }
@@ -125,5 +163,15 @@ impl AuthorityService for AuthorityLooks {
         listed
             .map(|authorities| Response::new(ListAuthoritiesResponse { authorities }))
             .map_err(|refusal| call.refuse(refusal))
+    }
+
+    async fn renew_issuer(
+        &self,
+        request: Request<RenewIssuerRequest>,
+    ) -> Result<Response<RenewIssuerResponse>, Status> {
+        let (mut call, message) = Call::of(&self.ca, request);
+        let by = self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
+        let renewed = self.renew(&message, &by).await;
+        renewed.map(Response::new).map_err(|refusal| call.refuse(refusal))
     }
 }

@@ -14,7 +14,7 @@ use proto::banyan::admin::v1::{
 use rotation::{AuthorityName, Cause, Event, Mode, RequestId, State};
 use rotation_driver::{EvidenceSource as _, StoreError, SubmitError};
 use tonic::{Request, Response, Status};
-use trust::Sequence;
+use trust::{RootId, Sequence};
 
 use super::admin::Operators;
 use super::call::Call;
@@ -23,9 +23,11 @@ use super::subscribers;
 use super::watcher::{self, Watched};
 use crate::admin;
 use crate::ca::Ca;
+use crate::drift;
 use crate::explain;
 use crate::forecast;
 use crate::refusal::{Reason, Refusal, echoed};
+use crate::target;
 
 /// How often a watcher is told of what changes without a change of the record.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -71,7 +73,17 @@ impl Rotations {
             other => return Err(invalid(format!("\"{}\" is no mode: auto or manual", echoed(other)))),
         };
         let authority = AuthorityName::parse(authority).map_err(|error| invalid(error.to_string()))?;
-        Ok(Event::RotationRequested { request_id: request_id(&message.request_id)?, authority, mode })
+        let stage_again = match message.stage_again.as_slice() {
+            [] => None,
+            bytes => Some(
+                RootId::from_bytes(bytes).ok_or_else(|| invalid("`stage_again` is no SHA-256".to_owned()))?,
+            ),
+        };
+        if stage_again.is_some() && message.by.trim().is_empty() {
+            return Err(invalid("say who lets the root return: --by NAME".to_owned()));
+        }
+        let request_id = request_id(&message.request_id)?;
+        Ok(Event::RotationRequested { request_id, authority, mode, stage_again })
     }
 
     async fn start(
@@ -84,12 +96,29 @@ impl Rotations {
         if message.dry_run {
             let state = self.ca.driver.state();
             rotation::step(&state, &event, self.ca.clock.now(), &self.ca.policy).map_err(refused)?;
+            let obstacles = target::obstacles(&self.ca, &state, &event).await;
             let forecast = forecast::of(&self.ca, &state);
-            return Ok(StartRotationResponse { rotation: Some(explain::rotation(&self.ca).await), forecast });
+            let rotation = Some(explain::rotation(&self.ca).await);
+            return Ok(StartRotationResponse {
+                rotation,
+                forecast,
+                obstacles,
+                meaning: self.meaning(&event),
+            });
         }
-        self.submit(event, by).await?;
+        let (meaning, by) = (self.meaning(&event), named(&message.by, by));
+        self.submit(event, &by).await?;
         let rotation = Some(explain::rotation(&self.ca).await);
-        Ok(StartRotationResponse { rotation, forecast: Vec::new() })
+        Ok(StartRotationResponse { rotation, meaning, ..StartRotationResponse::default() })
+    }
+
+    fn meaning(&self, event: &Event) -> String {
+        match event {
+            Event::RotationRequested { stage_again: Some(root), .. } => {
+                drift::meaning(&self.ca.driver.state(), *root)
+            }
+            _ => String::new(),
+        }
     }
 
     /// A rotation to a root of the tier above begins there.

@@ -155,6 +155,7 @@ mod tests {
             authority: "main".parse().unwrap(),
             mode: Mode::Auto,
             requested_at: NOW,
+            stage_again: None,
             held_since: None,
         };
         let bundle = rotation::BundleChange { sequence: Sequence(2), generation: Generation(5) };

@@ -132,6 +132,7 @@ impl Follower {
                 request_id: RequestId::parse(&format!("tier-{}-{}", root.short(), upper.generation)).ok()?,
                 authority: AuthorityName::parse(&self.name).ok()?,
                 mode: Mode::Manual,
+                stage_again: None,
             },
             Step::Abort => Event::AbortRequested { request_id: id("abort")? },
             Step::Rollback => Event::RollbackRequested { request_id: id("rollback")? },

@@ -47,7 +47,7 @@ fn is_unused(state: &State, root: &RootId, evidence: &Evidence, policy: &Policy)
     let Some(entry) = state.roots.get(root) else { return nobody_lives };
     match entry.state {
         RootState::Active => false,
-        RootState::Staged | RootState::Published => entry.horizon.is_none() && nobody_lives,
+        RootState::Staged | RootState::Published => !entry.signed_since_staged() && nobody_lives,
         RootState::Retired => nobody_lives,
         RootState::Draining => match &state.phase {
             Phase::Draining(phase) if phase.from == *root => {

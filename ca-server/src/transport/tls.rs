@@ -7,8 +7,11 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{NoServerSessionStorage, ServerConfig};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme, version};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig, WantsServerCert,
+};
+use rustls::sign::CertifiedKey;
+use rustls::{ConfigBuilder, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme, version};
 
 /// What a handshake is answered with: the server's own chain and its key.
 pub(crate) struct ServingIdentity {
@@ -28,6 +31,12 @@ impl TlsState {
         Ok(Self(ArcSwap::new(server_config(identity)?)))
     }
 
+    /// Starts without an identity: no handshake is answered until there is one.
+    pub(crate) fn without_identity() -> Result<Self, Error> {
+        let config = builder()?.with_cert_resolver(Arc::new(NoIdentity));
+        Ok(Self(ArcSwap::new(finished(config))))
+    }
+
     /// Puts another identity in force for the handshakes to come.
     pub(crate) fn renew(&self, identity: ServingIdentity) -> Result<(), Error> {
         self.0.store(server_config(identity)?);
@@ -42,16 +51,32 @@ impl TlsState {
 /// No session is ever resumed: a resumed one would rest on what was trusted when it began, and a ticket would carry the
 /// client's whole chain.
 fn server_config(identity: ServingIdentity) -> Result<Arc<ServerConfig>, Error> {
+    Ok(finished(builder()?.with_single_cert(identity.chain, identity.key)?))
+}
+
+/// No certificate to answer with.
+#[derive(Debug)]
+struct NoIdentity;
+
+impl ResolvesServerCert for NoIdentity {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+}
+
+fn builder() -> Result<ConfigBuilder<ServerConfig, WantsServerCert>, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Arc::new(AnyProvenKey(Arc::clone(&provider)));
-    let mut config = ServerConfig::builder_with_provider(provider)
+    Ok(ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(identity.chain, identity.key)?;
+        .with_client_cert_verifier(verifier))
+}
+
+fn finished(mut config: ServerConfig) -> Arc<ServerConfig> {
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(Arc::new(config))
+    Arc::new(config)
 }
 
 /// Accepts every client certificate whose key the client proves to hold, and clients without one.

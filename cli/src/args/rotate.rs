@@ -52,6 +52,13 @@ pub struct RotateStartOptions {
     /// Name of this wish: repeated with the same name it asks for nothing twice [default: a random one, which is printed]
     #[arg(long, value_name = "ID")]
     pub request_id: Option<String>,
+    /// Let this root return although it was withdrawn before, or has the key and the name of a known one: its
+    /// fingerprint, or the first digits
+    #[arg(long, value_name = "ROOT", requires = "by")]
+    pub stage_again: Option<String>,
+    /// Who says so, for the journal
+    #[arg(long, value_name = "NAME", requires = "stage_again")]
+    pub by: Option<String>,
     /// Follow the rotation until it is over
     #[arg(long, conflicts_with = "dry_run")]
     pub wait: bool,

@@ -53,13 +53,13 @@ fn list(authorities: &[Authority]) -> Result<(), Failure> {
         table.add_row([
             format!("{}{}", authority.name, if authority.preferred { " (default)" } else { "" }),
             format!("{} {}", authority.plugin, authority.version),
-            authority.health.clone(),
+            health(authority).to_owned(),
             latency(authority),
             output::time(authority.earliest_expiry),
             if authority.signs { "yes" } else { "no" }.to_owned(),
             authority.capabilities.join(" "),
             if authority.exclusive { "no" } else { "yes" }.to_owned(),
-            authority.detail.clone(),
+            detail(authority),
         ]);
     }
     output::line(&table.to_string())
@@ -82,6 +82,19 @@ fn show(authority: &Authority) -> Result<(), Failure> {
         ]);
     }
     output::line(&table.to_string())
+}
+
+/// An authority that would give something else than what signs is no picture of health.
+fn health(authority: &Authority) -> &str {
+    match authority.health.as_str() {
+        "ok" if !authority.drift.is_empty() => "degraded",
+        health => health,
+    }
+}
+
+fn detail(authority: &Authority) -> String {
+    let both = [authority.drift.as_str(), authority.detail.as_str()];
+    both.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 fn latency(authority: &Authority) -> String {
@@ -117,7 +130,8 @@ fn as_json(authority: &Authority) -> Value {
         "version": authority.version,
         "exclusive": authority.exclusive,
         "capabilities": authority.capabilities,
-        "health": authority.health,
+        "health": health(authority),
+        "drift": authority.drift,
         "detail": authority.detail,
         "latency_micros": authority.latency_micros,
         "earliest_expiry": output::time(authority.earliest_expiry),

@@ -5,6 +5,7 @@ pub mod authority;
 pub mod ceremony;
 pub mod clock;
 pub mod config;
+pub mod issuer;
 pub mod journal;
 pub mod plugin;
 pub mod root;

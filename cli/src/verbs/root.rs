@@ -1,6 +1,6 @@
 //! `banyan root list`, `banyan root show` and `banyan root vouch`.
 
-use proto::banyan::admin::v1::{ListRootsRequest, Root, VouchRootRequest};
+use proto::banyan::admin::v1::{ListAuthoritiesRequest, ListRootsRequest, Root, VouchRootRequest};
 use serde_json::{Value, json};
 
 use crate::args::{AdminTarget, RootAction, RootListOptions, RootOptions, RootShowOptions, RootVouchOptions};
@@ -59,6 +59,46 @@ async fn fetch(target: &AdminTarget) -> Result<Vec<Root>, Failure> {
             return Ok(roots);
         }
         asked = ListRootsRequest { after: answer.next, limit: 0 };
+    }
+}
+
+/// The id of the root of the record whose fingerprint begins so.
+///
+/// # Errors
+/// [`Failure`] if there is none, or more than one.
+pub(crate) async fn known(target: &AdminTarget, digits: &str) -> Result<Vec<u8>, Failure> {
+    Ok(named(&fetch(target).await?, digits)?.id.clone())
+}
+
+/// The id of a root whose fingerprint begins so, of those that an authority announces (all if none is named) and those of
+/// the record.
+///
+/// # Errors
+/// [`Failure`] if there is none, or more than one.
+pub(crate) async fn announced(
+    target: &AdminTarget,
+    authority: Option<&str>,
+    digits: &str,
+) -> Result<Vec<u8>, Failure> {
+    let mut ids: Vec<_> = fetch(target).await?.into_iter().map(|root| root.id).collect();
+    let mut client = admin_client::authorities(target).await?;
+    let request = ListAuthoritiesRequest { name: authority.unwrap_or_default().to_owned() };
+    let listed = client.list_authorities(request).await.map_err(|status| from_status(&status))?;
+    ids.extend(listed.into_inner().authorities.into_iter().flat_map(|one| one.roots).map(|root| root.id));
+    ids.sort();
+    ids.dedup();
+    let wanted = digits.to_lowercase();
+    let mut found = ids.into_iter().filter(|id| !wanted.is_empty() && output::hex(id).starts_with(&wanted));
+    match (found.next(), found.next()) {
+        (Some(id), None) => Ok(id),
+        (None, _) => {
+            let text =
+                format!("no authority announces a root {digits}; `banyan authority show NAME` prints them");
+            Err(Failure::Failed(anyhow::anyhow!(text)))
+        }
+        (Some(_), Some(_)) => {
+            Err(Failure::Usage(format!("more than one root begins with {digits}; write more digits")))
+        }
     }
 }
 

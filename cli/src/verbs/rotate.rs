@@ -4,12 +4,13 @@ pub mod watch;
 pub mod words;
 
 use proto::banyan::admin::v1::{
-    GetRotationRequest, Rotation, StartRotationRequest, SteerRotationRequest, Verb,
+    GetRotationRequest, Rotation, StartRotationRequest, StartRotationResponse, SteerRotationRequest, Verb,
 };
 use trust::randomness::random_bytes;
 
 use crate::args::{RotateAction, RotateLookOptions, RotateOptions, RotateStartOptions, RotateSteerOptions};
 use crate::exit::{Failure, from_status};
+use crate::verbs::root;
 use crate::{admin_client, output};
 
 /// Runs the verb.
@@ -42,17 +43,22 @@ async fn start(options: &RotateStartOptions) -> Result<(), Failure> {
         authority: options.authority.clone().unwrap_or_default(),
         mode: mode.to_owned(),
         dry_run: options.dry_run,
+        stage_again: match &options.stage_again {
+            Some(root) => root::announced(&options.target, options.authority.as_deref(), root).await?,
+            None => Vec::new(),
+        },
+        by: options.by.clone().unwrap_or_default(),
     };
     let mut client = admin_client::rotations(&options.target).await?;
     let answer =
         client.start_rotation(request).await.map_err(|status| lost_or_refused(&status, &request_id))?;
     let answer = answer.into_inner();
-    let rotation = answer.rotation.unwrap_or_default();
     if options.dry_run {
-        return match options.json {
-            true => output::json(&serde_json::json!({ "forecast": answer.forecast })),
-            false => output::line(&answer.forecast.join("\n")),
-        };
+        return forecast(&answer, options.json);
+    }
+    let rotation = answer.rotation.unwrap_or_default();
+    if !answer.meaning.is_empty() && !options.json {
+        output::line(&answer.meaning)?;
     }
     match options.json {
         true => output::json(&words::json(&rotation))?,
@@ -67,6 +73,24 @@ async fn start(options: &RotateStartOptions) -> Result<(), Failure> {
         )?;
     }
     Ok(())
+}
+
+/// What a rotation would wait for; a failure if it would not get on at all.
+fn forecast(answer: &StartRotationResponse, json: bool) -> Result<(), Failure> {
+    let StartRotationResponse { forecast, obstacles, meaning, .. } = answer;
+    if json {
+        let all = serde_json::json!({ "forecast": forecast, "obstacles": obstacles, "meaning": meaning });
+        output::json(&all)?;
+    } else {
+        let blocked = obstacles.iter().map(|obstacle| format!("this rotation would not get on: {obstacle}"));
+        let meaning = Some(meaning.clone()).filter(|meaning| !meaning.is_empty());
+        let lines: Vec<_> = blocked.chain(meaning).chain(forecast.iter().cloned()).collect();
+        output::line(&lines.join("\n"))?;
+    }
+    match obstacles.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::Failed(anyhow::anyhow!("the rotation would not get on"))),
+    }
 }
 
 async fn steer(options: &RotateSteerOptions, verb: Verb) -> Result<(), Failure> {
@@ -90,17 +114,17 @@ fn print(rotation: &Rotation, json: bool, words: fn(&Rotation) -> String) -> Res
 
 /// The name that the user gave to this wish, or a random one.
 pub(super) fn request_id(given: Option<&str>) -> String {
-    given.map_or_else(
-        || {
-            let random: [u8; 8] = random_bytes(&host::OsRandomness::new());
-            format!("rotate-{}", output::hex(&random))
-        },
-        str::to_owned,
-    )
+    given.map_or_else(|| random_id("rotate"), str::to_owned)
+}
+
+/// A name for a wish.
+pub(crate) fn random_id(kind: &str) -> String {
+    let random: [u8; 8] = random_bytes(&host::OsRandomness::new());
+    format!("{kind}-{}", output::hex(&random))
 }
 
 /// A wish whose answer was lost may have been granted.
-pub(super) fn lost_or_refused(status: &tonic::Status, request_id: &str) -> Failure {
+pub(crate) fn lost_or_refused(status: &tonic::Status, request_id: &str) -> Failure {
     match status.code() {
         tonic::Code::Unavailable | tonic::Code::DeadlineExceeded | tonic::Code::Cancelled => {
             Failure::Unknown(format!(

@@ -13,6 +13,17 @@ pub(crate) struct Settings {
     pub(crate) layout: Layout,
     /// `exclusive`: whether nobody else issues under these roots. Default false.
     pub(crate) exclusive: bool,
+    /// `further_roots`: what becomes of roots in the file of roots beside the one that signs: `refuse`, `leave_out`, or
+    /// `warn` (default), which leaves them out and says so until somebody decides.
+    pub(crate) further_roots: FurtherRoots,
+}
+
+/// What becomes of roots beside the one that signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FurtherRoots {
+    Warn,
+    LeaveOut,
+    Refuse,
 }
 
 /// What the files are called.
@@ -38,7 +49,19 @@ impl Settings {
                 Layout::Auto
             }
         };
-        fields.finish(directory.map(|path| Self { directory: base.join(path), layout, exclusive }))
+        let further: Option<String> = fields.optional("further_roots");
+        let further_roots = match further.as_deref() {
+            None | Some("warn") => FurtherRoots::Warn,
+            Some("leave_out") => FurtherRoots::LeaveOut,
+            Some("refuse") => FurtherRoots::Refuse,
+            Some(other) => {
+                let problem = format!("\"{other}\" is none; write warn, leave_out or refuse");
+                fields.problem("further_roots", problem);
+                FurtherRoots::Warn
+            }
+        };
+        let settings = |path| Self { directory: base.join(path), layout, exclusive, further_roots };
+        fields.finish(directory.map(settings))
     }
 }
 
@@ -55,12 +78,14 @@ mod tests {
         let settings = read("directory = 'cacerts'").expect("reads");
         assert_eq!(settings.directory, Path::new("/etc/banyan/cacerts"));
         assert_eq!((settings.layout, settings.exclusive), (Layout::Auto, false));
+        assert_eq!(settings.further_roots, FurtherRoots::Warn, "loud by default");
     }
 
     #[test]
     fn every_problem_is_told_at_once() {
-        let problems = read("layout = 'x'\nexclusive = 3\nkey = 'a'").expect_err("four problems");
+        let problems =
+            read("layout = 'x'\nexclusive = 3\nkey = 'a'\nfurther_roots = 'x'").expect_err("five problems");
         let fields: Vec<_> = problems.iter().map(|problem| problem.field.as_str()).collect();
-        assert_eq!(fields, ["directory", "exclusive", "layout", "key"]);
+        assert_eq!(fields, ["directory", "exclusive", "layout", "further_roots", "key"]);
     }
 }

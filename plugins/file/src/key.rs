@@ -12,6 +12,16 @@ use rustls_pki_types::PrivateKeyDer;
 use trust::{KeyKind, PublicKey, SignatureAlgorithm};
 use zeroize::Zeroizing;
 
+/// How a key of the old form says that it is encrypted.
+const ENCRYPTED: &[u8] = b"Proc-Type: 4,ENCRYPTED";
+
+fn encrypted(how: &str) -> String {
+    format!(
+        "the private key is encrypted ({how}), and there is no passphrase for it here; write it decrypted (openssl pkey -in \
+         FILE -out NEW) into a file that only this server may read, or keep the key in a token (docs/plugins/pkcs11.md)"
+    )
+}
+
 /// A key that signs. Its `Debug` shows the public half only.
 pub(crate) struct FileKey {
     key: Arc<dyn SigningKey>,
@@ -22,6 +32,10 @@ pub(crate) struct FileKey {
 impl FileKey {
     /// Reads PKCS#8, PKCS#1 or SEC 1 in PEM.
     pub(crate) fn parse(pem: &[u8]) -> Result<Self, String> {
+        // What follows would say of it that it is no key.
+        if pem.windows(ENCRYPTED.len()).any(|window| window == ENCRYPTED) {
+            return Err(encrypted("Proc-Type: 4,ENCRYPTED"));
+        }
         let blocks = pem::parse_many(pem).map_err(|error| format!("is not PEM ({error})"))?;
         let block = blocks
             .into_iter()
@@ -33,9 +47,14 @@ impl FileKey {
             "PRIVATE KEY" => PrivateKeyDer::Pkcs8(der.as_slice().into()),
             "RSA PRIVATE KEY" => PrivateKeyDer::Pkcs1(der.as_slice().into()),
             "EC PRIVATE KEY" => PrivateKeyDer::Sec1(der.as_slice().into()),
-            other => return Err(format!("holds a \"{other}\"; write a private key that is not encrypted")),
+            other if other.contains("ENCRYPTED") => return Err(encrypted(other)),
+            other => {
+                return Err(format!("holds a \"{other}\"; write PKCS#8, PKCS#1 or SEC 1 (openssl pkey)"));
+            }
         };
-        let key = any_supported_type(&typed).map_err(|error| format!("is no key that signs: {error}"))?;
+        let key = any_supported_type(&typed).map_err(|error| {
+            format!("is no key that signs: {error}; ECDSA on the curves P-256 and P-384, Ed25519 and RSA are taken")
+        })?;
         let spki = key.public_key().ok_or("holds a key without a public half")?;
         let public = PublicKey::parse(&spki).map_err(|error| format!("holds an unfit key: {error}"))?;
         let id = KeyId::parse("in-file").map_err(|error| error.to_string())?;

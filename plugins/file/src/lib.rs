@@ -14,6 +14,8 @@
 //!
 //! Start at [`FileAuthority`]; [`FilePlugin`] lists it in a registry as `file`.
 
+mod blocks;
+mod chain;
 mod config;
 mod key;
 mod snapshot;
@@ -25,10 +27,10 @@ use async_trait::async_trait;
 use plugins::ca_certificate::{CaSigner, IssuerProfile, sign_issuer};
 use plugins::{
     AnswerBook, AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, Description, Health, IssuerChain,
-    IssuerRequest, Outcome, PluginError, RootAuthority, RootSet, Ticket, WatchRoots,
+    IssuerRequest, JudgedIssuer, Outcome, PluginError, RootAuthority, RootSet, Ticket, WatchRoots,
 };
 use trust::csr::ParsedCsr;
-use trust::{RootId, Serial, Timestamp, Validity};
+use trust::{RootId, Serial, Validity};
 
 use config::Settings;
 use snapshot::Snapshot;
@@ -62,8 +64,9 @@ struct Present {
 impl FileAuthority {
     /// Reads the files; the last good snapshot stands in for files that do not pass.
     async fn present(&self) -> Result<Present, PluginError> {
-        let settings = self.settings.clone();
-        let read = tokio::task::spawn_blocking(move || Snapshot::read(&settings)).await;
+        let (settings, domain) = (self.settings.clone(), self.deps.trust_domain.clone());
+        let now = self.deps.clock.now();
+        let read = tokio::task::spawn_blocking(move || Snapshot::read(&settings, &domain, now)).await;
         let read = read.map_err(|error| PluginError::Transient { detail: error.to_string() })?;
         let mut last_good = self.last_good.lock().unwrap_or_else(PoisonError::into_inner);
         match (read, last_good.as_ref()) {
@@ -79,11 +82,7 @@ impl FileAuthority {
         }
     }
 
-    async fn sign(
-        &self,
-        snapshot: &Snapshot,
-        request: &IssuerRequest,
-    ) -> Result<(IssuerChain, Timestamp), PluginError> {
+    async fn sign(&self, snapshot: &Snapshot, request: &IssuerRequest) -> Result<JudgedIssuer, PluginError> {
         let csr = ParsedCsr::from_der(&request.csr_der).and_then(ParsedCsr::verify);
         let csr = csr.map_err(|error| denied(format!("the CSR is refused: {error}")))?;
         let above = snapshot.certificate();
@@ -96,18 +95,16 @@ impl FileAuthority {
         let signer = CaSigner { keys: snapshot.key(), key_id: snapshot.key().id(), certificate: above };
         let issuer = sign_issuer(&signer, csr.public_key(), &profile).await?;
         let chain = [issuer.der().to_vec()].into_iter().chain(snapshot.chain_ders()).collect();
-        Ok((IssuerChain::new(chain), profile.validity.not_after()))
+        let (asked, now) = ((request, csr.public_key()), self.deps.clock.now());
+        Ok(JudgedIssuer::of_request(IssuerChain::new(chain), asked, snapshot.root(), now)?)
     }
 
     fn validity(&self, snapshot: &Snapshot, request: &IssuerRequest) -> Result<Validity, PluginError> {
         let now = self.deps.clock.now();
         let (not_before, not_after) = (now.minus(BACKDATE).max(snapshot.valid_from()), now.plus(request.ttl));
         if not_after > snapshot.valid_until() {
-            return Err(denied(format!(
-                "the certificates in {} end at {}, before the issuer would; put newer ones there",
-                self.settings.directory.display(),
-                snapshot.valid_until()
-            )));
+            let (above, ends) = (snapshot.ends_first(&self.settings.directory), snapshot.valid_until());
+            return Err(PluginError::Outlives { above, ends });
         }
         Validity::new(not_before, not_after).map_err(|error| denied(error.to_string()))
     }
@@ -117,6 +114,7 @@ impl FileAuthority {
 impl RootAuthority for FileAuthority {
     fn describe(&self) -> Description {
         let described = Description::new(self.deps.name.clone(), "file", env!("CARGO_PKG_VERSION"));
+        let described = described.at(format!("the files in {}", self.settings.directory.display()));
         if self.settings.exclusive { described } else { described.shared() }
     }
 
@@ -131,10 +129,14 @@ impl RootAuthority for FileAuthority {
                         Health::degraded(format!("{why}; what was read before is in use")).until(until)
                     }
                     None if snapshot.valid_until() <= now => {
-                        Health::down(format!("the certificates ended at {}", snapshot.valid_until()))
-                            .until(until)
+                        let (first, ended) =
+                            (snapshot.ends_first(&self.settings.directory), snapshot.valid_until());
+                        Health::down(format!("{first} ended at {ended}; put a newer one there")).until(until)
                     }
-                    None => Health::ok().until(until),
+                    None => match snapshot.left_out() {
+                        Some(left_out) => Health::degraded(left_out).until(until),
+                        None => Health::ok().noted(snapshot.skipped().join("; ")).until(until),
+                    },
                 }
             }
         }
@@ -144,7 +146,8 @@ impl RootAuthority for FileAuthority {
         let _turn = self.turn.lock().await;
         let snapshot = self.present().await?.snapshot;
         let mut book = AnswerBook::load(self.deps.state.as_ref()).await?;
-        if book.announce(&snapshot.root_ders(), Some(snapshot.signing())) {
+        let roots = book.announce(&snapshot.root_ders(), Some(snapshot.signing()));
+        if book.announce_above(snapshot.chain_ders().collect()) || roots {
             book.store(self.deps.state.as_ref()).await?;
         }
         Ok(book.roots())
@@ -166,16 +169,17 @@ impl RootAuthority for FileAuthority {
         let snapshot = self.present().await?.snapshot;
         if snapshot.signing() != request.root {
             return Err(denied(format!(
-                "the files in {} chain to root {}, not to {}",
+                "the files in {} lead to root {}, not to root {} that is asked for: put the former CA back there to renew its \
+                 issuer, or rotate to the new root",
                 self.settings.directory.display(),
                 snapshot.signing().short(),
                 RootId::short(&request.root)
             )));
         }
-        let (chain, ends) = self.sign(&snapshot, request).await?;
-        book.remember((&context.request_id, request), &chain, (self.deps.clock.now(), ends));
+        let judged = self.sign(&snapshot, request).await?;
+        book.remember((&context.request_id, request), &judged, self.deps.clock.now());
         book.store(self.deps.state.as_ref()).await?;
-        Ok(Outcome::Ready(chain))
+        Ok(Outcome::Ready(judged.into_chain()))
     }
 
     async fn poll(

@@ -4,12 +4,14 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use plugins::checks::is_signed_by;
+use plugins::checks::check_ca_certificate;
 use thiserror::Error;
-use trust::{Certificate, Root, RootId, Timestamp};
+use trust::{Certificate, PublicKey, Root, RootId, Timestamp, TrustDomain};
 use zeroize::Zeroizing;
 
-use crate::config::{Layout, Settings};
+use crate::blocks::certificates;
+use crate::chain::{Path as Way, Read as Certificates};
+use crate::config::{FurtherRoots, Layout, Settings};
 use crate::key::FileKey;
 
 /// Longest file that is read.
@@ -25,22 +27,30 @@ pub(crate) struct Snapshot {
     chain: Vec<Certificate>,
     roots: Vec<Root>,
     signing: Root,
+    names: &'static Names,
+    /// What was passed over, and is of no harm.
+    skipped: Vec<String>,
+    /// What is left out, and should be looked at.
+    left_out: Option<String>,
 }
 
 /// Why files do not pass.
 #[derive(Debug, Error)]
 pub(crate) enum Unfit {
-    #[error("{}: {source}; is the directory mounted, and may this user read it?", path.display())]
+    #[error("{} is missing; put it there, mount it, or write another path into `directory`", path.display())]
+    Missing { path: PathBuf },
+    #[error("{}: {source}; may this user read it?", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
     #[error("{} is longer than 1 MiB", path.display())]
     TooLong { path: PathBuf },
-    #[error("{} {problem}", path.display())]
+    #[error("{}: {problem}", path.display())]
     Content { path: PathBuf, problem: String },
     #[error("the files in {} change faster than they can be read", directory.display())]
     Unstable { directory: PathBuf },
 }
 
 /// Names of the files of a layout; the chain may be missing.
+#[derive(Debug)]
 struct Names {
     certificate: &'static str,
     key: &'static str,
@@ -66,10 +76,13 @@ struct Contents {
 }
 
 impl Snapshot {
-    /// Reads and checks the files. Blocks.
-    pub(crate) fn read(settings: &Settings) -> Result<Self, Unfit> {
+    /// Reads and checks the files, as they count at `now`. Blocks.
+    pub(crate) fn read(settings: &Settings, domain: &TrustDomain, now: Timestamp) -> Result<Self, Unfit> {
         let mut former: Option<(PathBuf, Contents)> = None;
         for _ in 0..ATTEMPTS {
+            if !settings.directory.exists() {
+                return Err(Unfit::Missing { path: settings.directory.clone() });
+            }
             // Kubelet swaps all files of a volume by one symbolic link: what it points to never changes.
             let directory = fs::canonicalize(settings.directory.join("..data"))
                 .unwrap_or_else(|_| settings.directory.clone());
@@ -82,32 +95,12 @@ impl Snapshot {
             };
             match former {
                 Some((at, same)) if at == directory && same == contents => {
-                    return Self::judge(&settings.directory, names, &contents);
+                    return Judge { settings, domain, now, names }.judge(&contents);
                 }
                 _ => former = Some((directory, contents)),
             }
         }
         Err(Unfit::Unstable { directory: settings.directory.clone() })
-    }
-
-    fn judge(directory: &Path, names: &Names, contents: &Contents) -> Result<Self, Unfit> {
-        let unfit = |name: &str, problem: String| Unfit::Content { path: directory.join(name), problem };
-        let key = FileKey::parse(&contents.key).map_err(|problem| unfit(names.key, problem))?;
-        let own = certificates(&contents.certificate).map_err(|problem| unfit(names.certificate, problem))?;
-        let above = certificates(&contents.chain)
-            .map_err(|problem| unfit(names.chain.unwrap_or_default(), problem))?;
-        let roots = certificates(&contents.roots).map_err(|problem| unfit(names.roots, problem))?;
-        let roots = roots.into_iter().map(Root::from_certificate).collect::<Result<Vec<_>, _>>();
-        let roots = roots.map_err(|error| unfit(names.roots, format!("holds no root: {error}")))?;
-        let problem = |problem: &str| unfit(names.certificate, problem.to_owned());
-        let first = own.first().ok_or_else(|| problem("holds no certificate"))?;
-        if first.spki_der() != key.public().spki_der() {
-            return Err(unfit(names.key, format!("is not the key of {}", names.certificate)));
-        }
-        let (chain, signing) = path(&own, &above, &roots).ok_or_else(|| {
-            problem(&format!("does not lead to a root in {} by way of the chain", names.roots))
-        })?;
-        Ok(Self { key, chain, roots, signing })
     }
 
     pub(crate) const fn key(&self) -> &FileKey {
@@ -128,6 +121,10 @@ impl Snapshot {
         self.roots.iter().map(|root| root.der().to_vec()).collect()
     }
 
+    pub(crate) const fn root(&self) -> &Root {
+        &self.signing
+    }
+
     pub(crate) fn signing(&self) -> RootId {
         self.signing.id()
     }
@@ -140,6 +137,134 @@ impl Snapshot {
     pub(crate) fn valid_until(&self) -> Timestamp {
         let all = self.chain.iter().chain([self.signing.certificate()]);
         all.map(|certificate| certificate.validity().not_after()).min().unwrap_or_default()
+    }
+
+    /// The certificate that ends first, and the file that it is in.
+    pub(crate) fn ends_first(&self, directory: &Path) -> String {
+        let first = |certificate: &&Certificate| certificate.validity().not_after() == self.valid_until();
+        let (subject, name) = match self.chain.iter().position(|one| first(&one)) {
+            Some(place) => {
+                let name = if place == 0 { self.names.certificate } else { self.names.chain() };
+                (self.chain.get(place).map(Certificate::subject_text).unwrap_or_default(), name)
+            }
+            None => (self.signing.certificate().subject_text(), self.names.roots),
+        };
+        format!("\"{subject}\" in {}", directory.join(name).display())
+    }
+
+    /// What was passed over without harm, in words for operators.
+    pub(crate) fn skipped(&self) -> &[String] {
+        &self.skipped
+    }
+
+    /// What is left out and should be looked at.
+    pub(crate) fn left_out(&self) -> Option<&str> {
+        self.left_out.as_deref()
+    }
+}
+
+/// What files are judged by.
+struct Judge<'a> {
+    settings: &'a Settings,
+    domain: &'a TrustDomain,
+    now: Timestamp,
+    names: &'static Names,
+}
+
+impl Judge<'_> {
+    fn unfit(&self, name: &str, problem: String) -> Unfit {
+        Unfit::Content { path: self.settings.directory.join(name), problem }
+    }
+
+    fn judge(&self, contents: &Contents) -> Result<Snapshot, Unfit> {
+        let Self { names, now, .. } = self;
+        let own =
+            certificates(&contents.certificate).map_err(|problem| self.unfit(names.certificate, problem))?;
+        let above = certificates(&contents.chain).map_err(|problem| self.unfit(names.chain(), problem))?;
+        let roots = self.roots(&contents.roots)?;
+        let problem = |problem: String| self.unfit(names.certificate, problem);
+        let first = own.first().ok_or_else(|| problem("holds no certificate".to_owned()))?;
+        // Before the key, whose reader knows no names of what it does not take.
+        if let Err(error) = PublicKey::parse(first.certificate.spki_der()) {
+            return Err(problem(format!(
+                "{} has an {}: {error}",
+                first.told(),
+                first.certificate.key_text()
+            )));
+        }
+        let key = FileKey::parse(&contents.key).map_err(|problem| self.unfit(names.key, problem))?;
+        if first.certificate.spki_der() != key.public().spki_der() {
+            return Err(self.unfit(names.key, format!("is not the key of {}", names.certificate)));
+        }
+        let read =
+            Certificates { own: &own, above: &above, roots: &roots, files: (names.chain(), names.roots) };
+        let Way { chain, root: signing, skipped } = read.path(*now).map_err(problem)?;
+        self.fit(&chain, &signing)?;
+        let left_out = self.left_out(&roots, &signing)?;
+        Ok(Snapshot { key, chain, roots, signing, names, skipped, left_out })
+    }
+
+    fn roots(&self, bytes: &[u8]) -> Result<Vec<Root>, Unfit> {
+        let blocks = certificates(bytes).map_err(|problem| self.unfit(self.names.roots, problem))?;
+        let mut roots: Vec<Root> = Vec::new();
+        for block in &blocks {
+            let root = block.root().map_err(|problem| self.unfit(self.names.roots, problem))?;
+            if !roots.contains(&root) {
+                roots.push(root);
+            }
+        }
+        Ok(roots)
+    }
+
+    /// Each certificate on the way may carry what stands below it, the issuer of this CA first.
+    fn fit(&self, chain: &[Certificate], signing: &Root) -> Result<(), Unfit> {
+        let all = chain.iter().chain([signing.certificate()]);
+        for (place, certificate) in all.enumerate() {
+            let below = u32::try_from(place).unwrap_or(u32::MAX).saturating_add(1);
+            let name = match place {
+                place if place == chain.len() => self.names.roots,
+                0 => self.names.certificate,
+                _ => self.names.chain(),
+            };
+            check_ca_certificate(certificate, self.domain, below)
+                .map_err(|fault| self.unfit(name, format!("\"{}\" {fault}", certificate.subject_text())))?;
+        }
+        Ok(())
+    }
+
+    /// Roots beside the one that signs are never passed over in silence.
+    fn left_out(&self, roots: &[Root], signing: &Root) -> Result<Option<String>, Unfit> {
+        let key =
+            |root: &Root| (root.certificate().spki_der().to_vec(), root.certificate().subject_der().to_vec());
+        let others = roots.iter().filter(|root| key(root) != key(signing));
+        let others: Vec<_> =
+            others.map(|root| format!("\"{}\"", root.certificate().subject_text())).collect();
+        if others.is_empty() || self.settings.further_roots == FurtherRoots::LeaveOut {
+            return Ok(None);
+        }
+        let (path, others) = (self.settings.directory.join(self.names.roots), others.join(", "));
+        let text = format!(
+            "{} holds further roots, which are left out: {others}; workloads do not trust them. A rotation takes a root in; \
+             if they shall not be trusted, remove them, or write further_roots = \"leave_out\"",
+            path.display()
+        );
+        match self.settings.further_roots {
+            FurtherRoots::Refuse => Err(self.unfit(
+                self.names.roots,
+                format!("holds further roots, and further_roots = \"refuse\": {others}; remove them"),
+            )),
+            FurtherRoots::Warn | FurtherRoots::LeaveOut => Ok(Some(text)),
+        }
+    }
+}
+
+impl Names {
+    /// The file of what stands above the certificate that signs.
+    const fn chain(&self) -> &'static str {
+        match self.chain {
+            Some(chain) => chain,
+            None => self.certificate,
+        }
     }
 }
 
@@ -171,7 +296,10 @@ fn names(directory: &Path, wanted: Layout) -> &'static Names {
 }
 
 fn bounded(path: &Path) -> Result<Vec<u8>, Unfit> {
-    let unreadable = |source| Unfit::Unreadable { path: path.to_owned(), source };
+    let unreadable = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => Unfit::Missing { path: path.to_owned() },
+        _ => Unfit::Unreadable { path: path.to_owned(), source },
+    };
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(unreadable)?;
     file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
@@ -179,34 +307,4 @@ fn bounded(path: &Path) -> Result<Vec<u8>, Unfit> {
         return Err(Unfit::TooLong { path: path.to_owned() });
     }
     Ok(bytes)
-}
-
-fn certificates(bytes: &[u8]) -> Result<Vec<Certificate>, String> {
-    let blocks = pem::parse_many(bytes).map_err(|error| format!("is not PEM ({error})"))?;
-    if let Some(key) = blocks.iter().find(|block| block.tag().contains("PRIVATE")) {
-        return Err(format!("holds a {}; certificates alone belong here", key.tag()));
-    }
-    let wanted = blocks.iter().filter(|block| block.tag() == "CERTIFICATE");
-    let read = wanted.map(|block| Certificate::parse(block.contents()).map_err(|error| error.to_string()));
-    read.collect::<Result<_, _>>().map_err(|error| format!("holds a bad certificate: {error}"))
-}
-
-/// From the signing certificate to a root: what stands between, and the root.
-fn path(own: &[Certificate], above: &[Certificate], roots: &[Root]) -> Option<(Vec<Certificate>, Root)> {
-    let first = own.first()?;
-    if let Some(root) = roots.iter().find(|root| root.der() == first.der()) {
-        return Some((Vec::new(), root.clone()));
-    }
-    let mut chain = vec![first.clone()];
-    loop {
-        let last = chain.last()?;
-        let verifies = |above: &Certificate| is_signed_by(last, above);
-        if let Some(root) = roots.iter().find(|root| verifies(root.certificate())) {
-            return Some((chain, root.clone()));
-        }
-        let next = own.iter().skip(1).chain(above).find(|candidate| {
-            verifies(candidate) && !chain.iter().any(|known| known.der() == candidate.der())
-        })?;
-        chain.push(next.clone());
-    }
 }

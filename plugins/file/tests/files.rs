@@ -18,6 +18,11 @@ use plugins_conformance::authority::{Subject, run};
 use rcgen::{BasicConstraints, CertificateParams, DnType, DnValue, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use trust::{ManualClock, RootId, SeededRandomness, Timestamp, TrustDomain};
 
+const ENCRYPTED_KEY: &str =
+    "-----BEGIN ENCRYPTED PRIVATE KEY-----\nc2VjcmV0\n-----END ENCRYPTED PRIVATE KEY-----\n";
+const OLD_ENCRYPTED_KEY: &str = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\n\
+    c2VjcmV0\n-----END RSA PRIVATE KEY-----\n";
+
 /// 2026-06-01, inside the validity of what rcgen makes.
 const NOW: Timestamp = Timestamp::from_secs(1_780_272_000);
 
@@ -178,9 +183,18 @@ async fn files_that_do_not_pass_leave_the_last_good_ones_in_use() {
         ("ca-key.pem", String::new(), "holds no private key"),
         ("ca-cert.pem", half.to_owned(), "ca-cert.pem"),
         ("ca-cert.pem", String::new(), "holds no certificate"),
-        ("root-cert.pem", other.pem.clone(), "does not lead to a root"),
-        ("root-cert.pem", String::new(), "does not lead to a root"),
-        ("root-cert.pem", top.key.serialize_pem(), "certificates alone belong here"),
+        ("root-cert.pem", other.pem.clone(), "neither in cert-chain.pem nor in root-cert.pem"),
+        ("root-cert.pem", String::new(), "leads to no root"),
+        ("root-cert.pem", top.key.serialize_pem(), "a private key (PRIVATE KEY) lies beside"),
+        ("ca-cert.pem", format!("{}{}", ca.pem, ca.key.serialize_pem()), "a private key"),
+        ("ca-key.pem", ENCRYPTED_KEY.to_owned(), "is encrypted (ENCRYPTED PRIVATE KEY)"),
+        ("ca-key.pem", OLD_ENCRYPTED_KEY.to_owned(), "is encrypted (Proc-Type: 4,ENCRYPTED)"),
+        ("root-cert.pem", format!("{}{half}", top.pem), "is cut off"),
+        (
+            "root-cert.pem",
+            format!("{}{}", top.pem, other.pem.replace("CERTIFICATE", "TRUSTED CERTIFICATE")),
+            "a block TRUSTED CERTIFICATE",
+        ),
         ("cert-chain.pem", "x".repeat(1_048_577), "longer than 1 MiB"),
     ] {
         let path = world.directory.join(name);
@@ -188,7 +202,7 @@ async fn files_that_do_not_pass_leave_the_last_good_ones_in_use() {
         fs::write(&path, &text).unwrap();
         let (state, detail) = health(&world).await;
         assert_eq!(state, HealthState::Degraded, "{name}: {detail}");
-        assert!(detail.contains(words), "{name}: {detail}");
+        assert!(detail.contains(words) && detail.contains(name), "{name}: {detail}");
         assert!(!detail.contains("MII"), "nothing of the contents is told: {detail}");
         assert_eq!(signing(&world).await, RootId::of(&top.der), "{name}");
         fs::write(&path, good).unwrap();
@@ -258,4 +272,97 @@ async fn a_change_is_seen_by_who_waits_for_it() {
     write_istio(&world.directory, &new, "", &new.pem);
     let changed = tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap().unwrap().unwrap();
     assert!(changed.generation > seen);
+}
+
+#[tokio::test]
+async fn a_directory_that_is_not_there_is_missing_and_counts_once_it_is() {
+    let top = root("mesh root");
+    let world = world(|_| {});
+    let (state, detail) = health(&world).await;
+    assert_eq!(state, HealthState::Down);
+    let directory = world.directory.display().to_string();
+    assert!(
+        detail.contains(&format!("{directory} is missing")) && detail.contains("`directory`"),
+        "{detail}"
+    );
+    write_istio(&world.directory, &top, "", &top.pem);
+    assert_eq!(health(&world).await, (HealthState::Ok, String::new()));
+    fs::remove_dir_all(&world.directory).unwrap();
+    let (state, detail) = health(&world).await;
+    assert!(state == HealthState::Degraded && detail.contains("is missing"), "{detail}");
+    assert_eq!(signing(&world).await, RootId::of(&top.der), "what was read is in use");
+}
+
+#[tokio::test]
+async fn a_ca_that_cannot_carry_an_issuer_is_refused_by_name_and_a_mended_one_signs_the_same_request() {
+    let top = root("mesh root");
+    let narrow = below(&top, "narrow", KeyPair::generate().unwrap(), 0);
+    let roomy = below(&top, "roomy", KeyPair::generate().unwrap(), 1);
+    let world = world(|directory| write_istio(directory, &narrow, "", &top.pem));
+    let id = RootId::of(&top.der);
+    let refused = asked(world.authority.as_ref(), "one", id).await.unwrap_err().to_string();
+    for words in ["ca-cert.pem", "O=narrow", "path length 0", "pathlen:1"] {
+        assert!(refused.contains(words), "{words}: {refused}");
+    }
+    write_istio(&world.directory, &roomy, "", &top.pem);
+    // The same request, so a refusal that had been remembered would come back.
+    let chain = asked(world.authority.as_ref(), "one", id).await.unwrap();
+    assert_eq!(chain.get(1), Some(&roomy.der));
+}
+
+#[tokio::test]
+async fn what_the_certificates_cannot_cover_is_told_with_the_first_that_ends() {
+    let top = root("mesh root");
+    let ca = below(&top, "mesh", KeyPair::generate().unwrap(), 1);
+    let world = world(|directory| write_istio(directory, &ca, "", &top.pem));
+    let request = {
+        let keys = MemoryKeys::new();
+        let key = keys.generate(&RequestId::parse("issuer").unwrap(), KeySpec::P256).await.unwrap();
+        let csr = ca_certificate::build_issuer_csr(&keys, &key).await.unwrap();
+        IssuerRequest::new(RootId::of(&top.der), csr, domain(), Duration::from_secs(50 * 365 * 86_400))
+    };
+    let refused = world.authority.sign_issuer(&context("long"), &request).await.unwrap_err();
+    let PluginError::Outlives { above, ends } = refused else { panic!("{refused:?}") };
+    assert!(above.contains("O=mesh") && above.contains("ca-cert.pem"), "{above}");
+    // 2036-01-01
+    assert_eq!(ends, Timestamp::from_secs(2_082_758_400));
+}
+
+#[tokio::test]
+async fn further_roots_are_left_out_loudly_or_refused_and_never_in_silence() {
+    let (top, other) = (root("mesh root"), root("other cluster"));
+    let world = world(|directory| write_istio(directory, &top, "", &format!("{}{}", top.pem, other.pem)));
+    let (state, detail) = health(&world).await;
+    assert_eq!(state, HealthState::Degraded);
+    for words in ["root-cert.pem", "O=other cluster", "left out", "further_roots"] {
+        assert!(detail.contains(words), "{words}: {detail}");
+    }
+    let decided = opened(&world.directory, Arc::clone(&world.state), "further_roots = 'leave_out'");
+    assert_eq!(decided.check(&context("check")).await.state, HealthState::Ok);
+    let strict = opened(&world.directory, Arc::clone(&world.state), "further_roots = 'refuse'");
+    let refused = strict.roots(&context("roots")).await.unwrap_err().to_string();
+    assert!(refused.contains("root-cert.pem") && refused.contains("O=other cluster"), "{refused}");
+}
+
+/// A certificate for the same name and key as another one, which ended.
+fn expired_twin(of: &Ca) -> String {
+    let mut params = of.params.clone();
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    params.self_signed(&of.key).unwrap().pem()
+}
+
+#[tokio::test]
+async fn an_expired_twin_beside_a_good_root_is_passed_over_in_any_order() {
+    let top = root("mesh root");
+    let ca = below(&top, "mesh", KeyPair::generate().unwrap(), 1);
+    let twin = expired_twin(&top);
+    for roots in [format!("{twin}{}", top.pem), format!("{}{twin}", top.pem)] {
+        let world = world(|directory| write_istio(directory, &ca, "", &roots));
+        assert_eq!(signing(&world).await, RootId::of(&top.der));
+        let decided = opened(&world.directory, Arc::clone(&world.state), "further_roots = 'leave_out'");
+        let health = decided.check(&context("check")).await;
+        assert_eq!(health.state, HealthState::Ok);
+        assert!(health.detail.contains("is passed over"), "{}", health.detail);
+    }
 }

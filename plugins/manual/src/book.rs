@@ -115,10 +115,33 @@ impl Book {
         self.entries.iter().find(|entry| entry.root().is_some_and(|der| RootId::of(der) == *root))
     }
 
-    /// What is announced.
+    /// What is announced, each root once, though it may have been brought for two ceremonies. Roots sign issuers
+    /// themselves, as far as the book knows.
     pub(crate) fn roots(&self) -> RootSet {
-        let roots = self.entries.iter().filter_map(Entry::root).cloned().collect();
+        let mut roots: Vec<RootDer> = Vec::new();
+        for root in self.entries.iter().filter_map(Entry::root) {
+            if !roots.contains(root) {
+                roots.push(root.clone());
+            }
+        }
         RootSet::new(roots, self.signing, self.generation)
+    }
+
+    /// The name of a request's ceremony, if nothing was brought for it yet.
+    pub(crate) fn unanswered(&self, id: &RequestId) -> Option<String> {
+        let entry = self.entries.iter().find(|entry| entry.ceremony.request_id == *id)?;
+        entry.answer.is_none().then(|| entry.ceremony.name.clone())
+    }
+
+    /// Forgets a ceremony.
+    pub(crate) fn forget(&mut self, name: &str) {
+        self.entries.retain(|entry| entry.ceremony.name != name);
+    }
+
+    /// The root that signs, which nobody may bring as a new one. One that was brought and never signed may be brought
+    /// again: its rotation was given up.
+    pub(crate) fn in_use(&self) -> Vec<Root> {
+        self.known().into_iter().filter(|root| Some(root.id()) == self.signing).collect()
     }
 
     /// The roots that were brought.

@@ -5,6 +5,7 @@
 //! | `outbox/NAME.txt` | the ceremony: what is asked | the authority |
 //! | `inbox/NAME.pem` | the answer | people, or `banyan ceremony import` |
 //! | `done/NAME.txt`, `done/NAME.pem` | both, after the answer was taken | the authority |
+//! | `done/NAME.withdrawn.txt` | a ceremony that was taken back: nobody waits for it any more | the authority |
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
@@ -115,6 +116,20 @@ impl Folder {
             Ok(present) if present == text => Ok(()),
             _ => replace(&path, text.as_bytes()),
         }
+    }
+
+    /// Takes a ceremony back: its text leaves the outbox, and what was brought for it leaves the inbox. Both are kept.
+    pub(crate) fn withdraw(&self, name: &str) -> io::Result<()> {
+        for (path, kept) in [
+            (self.request_path(name), format!("{name}.withdrawn.txt")),
+            (self.answer_path(name), format!("{name}.withdrawn.pem")),
+        ] {
+            match fs::rename(&path, self.done().join(kept)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Puts the files of an answered ceremony aside. Those that are not there any more were put aside before.

@@ -39,7 +39,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use plugins::{
     AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, Description, Health, IssuerChain,
-    IssuerRequest, Outcome, PluginError, RootAuthority, RootDer, RootSet, StageRequest, StageRoots, Ticket,
+    IssuerRequest, Outcome, PluginError, RequestId, RootAuthority, RootDer, RootSet, StageRequest,
+    StageRoots, Ticket, WithdrawRequests,
 };
 use trust::csr::ParsedCsr;
 use trust::{Root, RootId, Timestamp};
@@ -92,7 +93,7 @@ impl ManualAuthority {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(name.to_owned(), self.deps.clock.uptime());
-        let (folder, ceremony, known) = (self.folder(), entry.ceremony.clone(), book.known());
+        let (folder, ceremony, known) = (self.folder(), entry.ceremony.clone(), book.in_use());
         let (answered, now) = (entry.answer.is_some(), self.deps.clock.now());
         let brought = blocking(move || match answered {
             true => Ok(None),
@@ -149,9 +150,8 @@ impl ManualAuthority {
         let root = book.known().into_iter().find(|root| root.id() == request.root).ok_or_else(unknown)?;
         let (now, ends) = (self.deps.clock.now(), root.certificate().validity().not_after());
         if now.plus(request.ttl) > ends {
-            return Err(denied(format!(
-                "the root ends at {ends}, before the issuer would: bring a new root"
-            )));
+            let above = format!("root {} (\"{}\")", root.id().short(), root.certificate().subject_text());
+            return Err(PluginError::Outlives { above, ends });
         }
         let wanted = IssuerWanted {
             root,
@@ -179,7 +179,7 @@ impl ManualAuthority {
             let mut unanswered = of_kind.filter(|entry| entry.answer.is_none()).filter(recent);
             waiting.extend(unanswered.next_back().map(|entry| entry.ceremony.clone()));
         }
-        let (folder, known, now) = (self.folder(), book.known(), self.deps.clock.now());
+        let (folder, known, now) = (self.folder(), book.in_use(), self.deps.clock.now());
         let told = blocking(move || waiting.iter().map(|one| tell(&folder, one, &known, now)).collect());
         told.await
     }
@@ -205,6 +205,7 @@ fn tell(folder: &Folder, ceremony: &Ceremony, known: &[Root], now: Timestamp) ->
 impl RootAuthority for ManualAuthority {
     fn describe(&self) -> Description {
         let described = Description::new(self.deps.name.clone(), "manual", env!("CARGO_PKG_VERSION"));
+        let described = described.at(format!("the ceremonies in {}", self.settings.directory.display()));
         if self.settings.exclusive { described } else { described.shared() }
     }
 
@@ -269,6 +270,31 @@ impl RootAuthority for ManualAuthority {
 
     fn staging(&self) -> Option<&dyn StageRoots> {
         Some(self)
+    }
+
+    fn withdrawing(&self) -> Option<&dyn WithdrawRequests> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl WithdrawRequests for ManualAuthority {
+    async fn open_requests(&self, _context: &CallContext) -> Result<Vec<RequestId>, PluginError> {
+        let book = Book::load(self.deps.state.as_ref()).await?;
+        let open = book.entries.iter().filter(|entry| entry.answer.is_none());
+        Ok(open.map(|entry| entry.ceremony.request_id.clone()).collect())
+    }
+
+    async fn withdraw(&self, _context: &CallContext, request_id: &RequestId) -> Result<(), PluginError> {
+        let _turn = self.turn.lock().await;
+        let mut book = Book::load(self.deps.state.as_ref()).await?;
+        let Some(name) = book.unanswered(request_id) else { return Ok(()) };
+        let (folder, file) = (self.folder(), name.clone());
+        // The files first: while the book has it, whoever looks takes it back again.
+        let withdrawn = blocking(move || folder.withdraw(&file)).await?;
+        withdrawn.map_err(|error| self.no_folder(&error))?;
+        book.forget(&name);
+        book.store(self.deps.state.as_ref()).await
     }
 }
 

@@ -212,7 +212,8 @@ impl fmt::Debug for RemoteAuthority {
 #[async_trait]
 impl RootAuthority for RemoteAuthority {
     fn describe(&self) -> Description {
-        let described = Description::new(self.name.clone(), "remote", env!("CARGO_PKG_VERSION"));
+        let described = Description::new(self.name.clone(), "remote", env!("CARGO_PKG_VERSION"))
+            .at(self.endpoint.place());
         if self.shared { described.shared() } else { described }
     }
 

@@ -84,6 +84,16 @@ pub(crate) struct Process {
     pub(crate) environment: BTreeMap<String, String>,
 }
 
+impl Endpoint {
+    /// Where the plugin is, in words for operators.
+    pub(crate) fn place(&self) -> String {
+        match self {
+            Self::Unix(path) => format!("the plugin at {}", path.display()),
+            Self::Tls { host, port } => format!("the plugin at {host}:{port}"),
+        }
+    }
+}
+
 impl Settings {
     pub(crate) fn read(table: &toml::Table, base: &Path) -> Result<Self, Vec<ConfigProblem>> {
         let mut fields = ConfigTable::new(table);

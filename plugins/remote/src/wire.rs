@@ -12,12 +12,17 @@ use trust::{RootId, Timestamp};
 /// Longest message that is taken: an answer of 1 MiB, and room for what frames it.
 pub(crate) const MESSAGE_MAX: usize = 1024 * 1024 + 64 * 1024;
 const TICKET_MAX: usize = 4 * 1024;
+/// Reason of a refusal that says when what stands above the issuer ends.
+const OUTLIVES: &str = "OUTLIVES";
 /// Wait after RESOURCE_EXHAUSTED without a delay.
 const RETRY_DEFAULT: Duration = Duration::from_secs(1);
 
 /// What a plugin's status means to the caller.
 pub(crate) fn error(status: &Status) -> PluginError {
     let detail = shown(status.message());
+    if let Some(outlives) = outlives(status) {
+        return outlives;
+    }
     match status.code() {
         // What the codec says here about an answer longer than it takes, or one that it cannot read.
         Code::OutOfRange if detail.contains("message length too large") => malformed(&detail),
@@ -38,6 +43,17 @@ pub(crate) fn error(status: &Status) -> PluginError {
     }
 }
 
+/// A refusal that says when what stands above ends.
+fn outlives(status: &Status) -> Option<PluginError> {
+    let info = status.get_details_error_info()?;
+    if status.code() != Code::FailedPrecondition || info.reason != OUTLIVES {
+        return None;
+    }
+    let ends = info.metadata.get("ends")?.parse().ok().map(Timestamp::from_secs)?;
+    let above = info.metadata.get("above").map(|above| shown(above)).unwrap_or_default();
+    Some(PluginError::Outlives { above, ends })
+}
+
 /// The status for an error of an authority that is served.
 pub(crate) fn status(error: &PluginError) -> Status {
     let text = shown(&error.to_string());
@@ -45,6 +61,12 @@ pub(crate) fn status(error: &PluginError) -> Status {
         PluginError::RateLimited { retry_after } => {
             let details = ErrorDetails::with_retry_info(Some(*retry_after));
             return Status::with_error_details(Code::ResourceExhausted, text, details);
+        }
+        PluginError::Outlives { above, ends } => {
+            let metadata = [("ends", ends.as_secs().to_string()), ("above", shown(above))];
+            let metadata = metadata.map(|(name, value)| (name.to_owned(), value));
+            let details = ErrorDetails::with_error_info(OUTLIVES, "banyan.plugin.v1", metadata);
+            return Status::with_error_details(Code::FailedPrecondition, text, details);
         }
         PluginError::Transient { detail } => return Status::aborted(shown(detail)),
         PluginError::AuthorityDown { detail } => return Status::unavailable(shown(detail)),
@@ -61,12 +83,14 @@ pub(crate) fn root_set(set: wire::RootSet) -> Result<RootSet, PluginError> {
         [] => None,
         bytes => Some(RootId::from_bytes(bytes).ok_or_else(|| malformed("`signing` is no SHA-256"))?),
     };
-    Ok(RootSet::new(set.roots, signing, set.generation))
+    let above = set.above.map(|above| above.certificates);
+    Ok(RootSet::new(set.roots, signing, set.generation).with_above(above))
 }
 
 pub(crate) fn set_message(set: RootSet) -> wire::RootSet {
     let signing = set.signing.map(|id| id.as_bytes().to_vec()).unwrap_or_default();
-    wire::RootSet { roots: set.roots, signing, generation: set.generation }
+    let above = set.above.map(|certificates| wire::Above { certificates });
+    wire::RootSet { roots: set.roots, signing, generation: set.generation, above }
 }
 
 pub(crate) fn health(answer: &wire::CheckResponse) -> Health {
@@ -143,6 +167,7 @@ mod tests {
             PluginError::AuthorityDown { detail: text() },
             PluginError::Denied { reason: text() },
             PluginError::Permanent { detail: text() },
+            PluginError::Outlives { above: text(), ends: Timestamp::from_secs(7) },
         ] {
             assert_eq!(error(&status(&sent)), sent);
         }

@@ -15,8 +15,8 @@ use async_trait::async_trait;
 use plugins::ca_certificate::{self, CaSigner, IssuerProfile, RootProfile};
 use plugins::{
     AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, ConfigTable, Description, Health,
-    HealthState, IssuerChain, IssuerRequest, KeyHandle, KeyId, Outcome, PluginError, RequestId, RetireRoots,
-    RootAuthority, RootDer, RootSet, StageRequest, StageRoots, Ticket,
+    HealthState, IssuerChain, IssuerRequest, JudgedIssuer, KeyHandle, KeyId, Outcome, PluginError, RequestId,
+    RetireRoots, RootAuthority, RootDer, RootSet, StageRequest, StageRoots, Ticket,
 };
 use tokio::sync::Mutex;
 use trust::csr::ParsedCsr;
@@ -102,17 +102,17 @@ impl SelfSigned {
             path_len: request.path_len,
         };
         let issuer = ca_certificate::sign_issuer(&signer, &public, &profile).await?;
-        Ok(IssuerEntry::new(request, vec![issuer.der().to_vec()], validity.not_after()))
+        let chain = IssuerChain::new(vec![issuer.der().to_vec()]);
+        let judged = JudgedIssuer::of_request(chain, (request, &public), &root.root, self.deps.clock.now())?;
+        Ok(IssuerEntry::new(request, judged.into_chain().certificates, validity.not_after()))
     }
 
     fn issuer_validity(&self, root: &Root, request: &IssuerRequest) -> Result<Validity, PluginError> {
         let validity = self.validity_for(request.ttl)?;
         let root_ends = root.certificate().validity().not_after();
         if validity.not_after() > root_ends {
-            return Err(denied(&format!(
-                "root {} ends at {root_ends}, before the issuer would; ask for less, or stage a new root",
-                root.id().short()
-            )));
+            let above = format!("root {} (\"{}\")", root.id().short(), root.certificate().subject_text());
+            return Err(PluginError::Outlives { above, ends: root_ends });
         }
         let not_before = validity.not_before().max(root.certificate().validity().not_before());
         Validity::new(not_before, validity.not_after()).map_err(|error| denied(&error.to_string()))
@@ -148,7 +148,8 @@ impl RootAuthority for SelfSigned {
     async fn roots(&self, _context: &CallContext) -> Result<RootSet, PluginError> {
         let book = self.book().await?;
         let roots = book.announced().map(|entry| entry.root.der().to_vec()).collect();
-        Ok(RootSet::new(roots, book.signing, book.generation))
+        // Its roots sign issuers themselves.
+        Ok(RootSet::new(roots, book.signing, book.generation).with_above(Some(Vec::new())))
     }
 
     async fn sign_issuer(

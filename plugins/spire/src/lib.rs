@@ -26,12 +26,12 @@ use plugins::ca_certificate::build_issuer_csr;
 use plugins::memory::MemoryKeys;
 use plugins::{
     AnswerBook, AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, Description, Health, IssuerChain,
-    IssuerRequest, KeyBackend as _, KeySpec, Outcome, PluginError, RequestId, RootAuthority, RootSet, Ticket,
-    WatchRoots,
+    IssuerRequest, JudgedIssuer, KeyBackend as _, KeySpec, Outcome, PluginError, RequestId, RootAuthority,
+    RootSet, Ticket, Unsafe, WatchRoots,
 };
 use tokio::sync::{Mutex, OnceCell};
 use trust::csr::ParsedCsr;
-use trust::{RootId, Timestamp};
+use trust::{Root, RootId};
 
 use config::Settings;
 use server::{Downstream, new_downstream_ca};
@@ -64,13 +64,9 @@ impl SpireAuthority {
     }
 
     /// Asks for an intermediate as it was requested, or says why it is not.
-    async fn ask(
-        &self,
-        request: &IssuerRequest,
-        within: Duration,
-    ) -> Result<(IssuerChain, Timestamp), PluginError> {
+    async fn ask(&self, request: &IssuerRequest, within: Duration) -> Result<JudgedIssuer, PluginError> {
         let csr = ParsedCsr::from_der(&request.csr_der).and_then(ParsedCsr::verify);
-        csr.map_err(|error| denied(format!("the CSR is refused: {error}")))?;
+        let csr = csr.map_err(|error| denied(format!("the CSR is refused: {error}")))?;
         let ttl = i32::try_from(request.ttl.saturating_add(TTL_MARGIN).as_secs())
             .map_err(|_| denied("SPIRE signs nothing for longer than 68 years".to_owned()))?;
         let needed = self.deps.clock.now().plus(request.ttl);
@@ -86,21 +82,26 @@ impl SpireAuthority {
             )));
         }
         if answer.ends < needed {
-            return Err(denied(format!(
-                "{} ends what it signs at {}, with its own authority, and {needed} was asked for; set `ca_ttl` in the \
-                 server's configuration to at least twice the lifetime of an issuer here, then prepare and activate a \
-                 new authority with `spire-server localauthority x509`",
-                self.settings.server, answer.ends
-            )));
+            let above = format!(
+                "the authority of {} (for longer ones set `ca_ttl` in the server's configuration to at least twice \
+                 root.issuer_lifetime, then prepare and activate a new authority with `spire-server localauthority x509`)",
+                self.settings.server
+            );
+            return Err(PluginError::Outlives { above, ends: answer.ends });
         }
-        Ok((IssuerChain::new(answer.chain), answer.ends))
+        let root = answer.roots.iter().find(|der| RootId::of(der) == request.root);
+        let root = root.map(|der| Root::parse(der)).transpose().map_err(|error| denied(error.to_string()))?;
+        let root = root.ok_or(Unsafe::UnknownRoot)?;
+        let (asked, now) = ((request, csr.public_key()), self.deps.clock.now());
+        Ok(JudgedIssuer::of_request(IssuerChain::new(answer.chain), asked, &root, now)?)
     }
 }
 
 #[async_trait]
 impl RootAuthority for SpireAuthority {
     fn describe(&self) -> Description {
-        Description::new(self.deps.name.clone(), "spire", env!("CARGO_PKG_VERSION")).shared()
+        let described = Description::new(self.deps.name.clone(), "spire", env!("CARGO_PKG_VERSION"));
+        described.shared().at(format!("the SPIRE server {}", self.settings.server))
     }
 
     async fn check(&self, context: &CallContext) -> Health {
@@ -133,10 +134,10 @@ impl RootAuthority for SpireAuthority {
         if request.trust_domain != self.deps.trust_domain {
             return Err(denied(format!("this authority stands for {}", self.deps.trust_domain)));
         }
-        let (chain, ends) = self.ask(request, context.deadline).await?;
-        book.remember((&context.request_id, request), &chain, (self.deps.clock.now(), ends));
+        let judged = self.ask(request, context.deadline).await?;
+        book.remember((&context.request_id, request), &judged, self.deps.clock.now());
         book.store(self.deps.state.as_ref()).await?;
-        Ok(Outcome::Ready(chain))
+        Ok(Outcome::Ready(judged.into_chain()))
     }
 
     async fn poll(

@@ -94,14 +94,16 @@ fn check_trust_domain(certificate: &Certificate, trust_domain: &TrustDomain) -> 
 }
 
 fn public_key(certificate: &Certificate) -> Result<PublicKey, Fault> {
-    PublicKey::parse(certificate.spki_der()).map_err(Fault::WeakKey)
+    let unfit = |problem| Fault::WeakKey { key: certificate.key_text(), problem };
+    PublicKey::parse(certificate.spki_der()).map_err(unfit)
 }
 
 /// One that every peer verifies, named alike inside and outside of what is signed.
 fn check_signature_algorithm(certificate: &Certificate) -> Result<(), Fault> {
-    let parts = Parts::of(certificate.der()).map_err(|_| Fault::SignatureAlgorithm)?;
+    let unfit = || Fault::SignatureAlgorithm(certificate.signature_text());
+    let parts = Parts::of(certificate.der()).map_err(|_| unfit())?;
     let taken = SignatureAlgorithm::ALL.iter().any(|algorithm| algorithm.der() == parts.algorithm);
-    if taken && parts.algorithm == parts.algorithm_inside { Ok(()) } else { Err(Fault::SignatureAlgorithm) }
+    if taken && parts.algorithm == parts.algorithm_inside { Ok(()) } else { Err(unfit()) }
 }
 
 /// The three parts of a signed certificate (RFC 5280 section 4.1), as they stand in its DER.

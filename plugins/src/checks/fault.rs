@@ -49,15 +49,20 @@ pub enum Unsafe {
     /// The private key does not belong to the public key.
     #[error("the key that signs does not match the public key: its signature of a nonce does not verify")]
     PrivateKeyMismatch,
-    /// A root that is retired and was not staged again on purpose.
-    #[error("root {0} is retired; stage it again on purpose if it shall return")]
+    /// A root that was withdrawn, and that no operator named for its return.
+    #[error(
+        "root {} was withdrawn before; give the authority another root, or let this one return with `banyan rotate start \
+         --to NAME --stage-again {}`", .0.short(), .0.short()
+    )]
     RetiredRoot(RootId),
     /// The same root twice.
     #[error("root {0} is announced twice")]
     DuplicateRoot(RootId),
-    /// Another certificate for the key and subject of a known root, not added on purpose.
+    /// Another certificate for the key and subject of a known root, which no operator named.
     #[error(
-        "root {found} has the key and subject of known root {known}; add it on purpose if it is a renewal"
+        "root {} has the key and the subject of known root {}; if it is a renewal that you want, take it with `banyan rotate \
+         start --to NAME --stage-again {}`, else give the authority a root with another key",
+        found.short(), known.short(), found.short()
     )]
     SameKeyAndSubject {
         /// The new one.
@@ -90,7 +95,7 @@ pub enum Unsafe {
 }
 
 /// Which certificate of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Which {
     /// The issuer, first in the chain.
     Issuer,
@@ -100,6 +105,8 @@ pub enum Which {
     RootAt(usize),
     /// A root.
     Root(RootId),
+    /// A certificate by its subject.
+    Named(String),
 }
 
 /// What is wrong with one certificate.
@@ -116,19 +123,26 @@ pub enum Fault {
     #[error("certifies another key than the CSR's")]
     WrongKey,
     /// Basic constraints are absent or say that it is no CA.
-    #[error("is not a CA: basic constraints CA:TRUE are missing")]
+    #[error(
+        "is not a CA certificate: basic constraints CA:TRUE are missing; give one that may sign certificates"
+    )]
     NotCa,
     /// Basic constraints are not marked critical (RFC 5280 section 4.2.1.9).
     #[error("has basic constraints that are not critical")]
     ConstraintsNotCritical,
     /// Key usage is absent or lacks keyCertSign.
-    #[error("lacks the key usage keyCertSign")]
+    #[error(
+        "lacks the key usage keyCertSign, so strict peers refuse it; make another one with keyUsage keyCertSign"
+    )]
     NoCertSign,
     /// An extended key usage that leaves out workloads' leaves.
     #[error("has an extended key usage without both serverAuth and clientAuth, so its leaves fail at peers")]
     ExtendedKeyUsage,
     /// Too few certificates may stand below it.
-    #[error("has path length {found}, and {needed} is needed")]
+    #[error(
+        "has path length {found}, and {needed} is needed, since the issuer of this CA stands below it; have it signed with \
+         pathlen:{needed} or more, or without pathlen"
+    )]
     PathLength {
         /// What the certificate says.
         found: u32,
@@ -152,12 +166,20 @@ pub enum Fault {
         /// How long it must last.
         needed: Timestamp,
     },
-    /// A signature algorithm that is not taken: SHA-1, MD5, PSS and whatever peers would refuse.
-    #[error("is signed with an algorithm that is not taken (SHA-1, MD5 and odd ones are refused)")]
-    SignatureAlgorithm,
+    /// A signature algorithm that is not taken: SHA-1, MD5, PSS and whatever peers would refuse; by its name.
+    #[error(
+        "is signed with {0}, an algorithm that peers refuse; sign it with ECDSA on P-256 or P-384, Ed25519, or RSA \
+         (PKCS #1 v1.5), and SHA-256 or SHA-384"
+    )]
+    SignatureAlgorithm(String),
     /// A key that is not taken: RSA below 2048 bits, odd curves.
-    #[error("has a key that is not taken: {0}")]
-    WeakKey(trust::key::KeyError),
+    #[error("has an {key}, which is not taken: {problem}")]
+    WeakKey {
+        /// The key by the name that operators know.
+        key: String,
+        /// Why it is not taken.
+        problem: trust::key::KeyError,
+    },
     /// A critical extension that peers do not know.
     #[error("has the unknown critical extension {0}")]
     CriticalExtension(String),
@@ -213,8 +235,8 @@ impl Fault {
             Self::AuthorityKeyId => "AUTHORITY_KEY_ID",
             Self::NotYetValid(_) => "NOT_YET_VALID",
             Self::EndsTooEarly { .. } => "ENDS_TOO_EARLY",
-            Self::SignatureAlgorithm => "SIGNATURE_ALGORITHM",
-            Self::WeakKey(_) => "KEY_WEAK",
+            Self::SignatureAlgorithm(_) => "SIGNATURE_ALGORITHM",
+            Self::WeakKey { .. } => "KEY_WEAK",
             Self::CriticalExtension(_) => "CRITICAL_EXTENSION",
             Self::UriNameConstraints => "URI_NAME_CONSTRAINTS",
             Self::OtherTrustDomain(_) => "OTHER_TRUST_DOMAIN",
@@ -235,6 +257,7 @@ impl fmt::Display for Which {
             Self::Intermediate(place) => write!(f, "intermediate {place}"),
             Self::RootAt(place) => write!(f, "root number {}", place + 1),
             Self::Root(id) => write!(f, "root {}", id.short()),
+            Self::Named(subject) => write!(f, "the certificate \"{subject}\""),
         }
     }
 }

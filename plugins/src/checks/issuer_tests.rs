@@ -203,7 +203,11 @@ fn weak_signature_algorithms_are_refused() {
     let ecdsa = SignatureAlgorithm::EcdsaP256Sha256.der();
     for (inside, outside) in [(ECDSA_SHA1, ECDSA_SHA1), (ECDSA_SHA1, ecdsa), (ecdsa, ECDSA_SHA1)] {
         let bad = forge::with_algorithm(&good, &world.root_key, inside, outside);
-        assert_eq!(fault(world.check(vec![bad]), Which::Issuer), Fault::SignatureAlgorithm);
+        let refused = fault(world.check(vec![bad]), Which::Issuer);
+        assert!(
+            matches!(&refused, Fault::SignatureAlgorithm(name) if name.starts_with("ECDSA")),
+            "{refused:?}"
+        );
     }
     let same = forge::with_algorithm(&good, &world.root_key, ecdsa, ecdsa);
     assert!(world.check(vec![same]).is_ok(), "the forge itself spoils nothing else");
@@ -215,7 +219,8 @@ fn a_weak_rsa_key_in_the_chain_is_refused() {
     let issuer = world.issuer(&forge::params("issuer"));
     let weak = forge::signed(&forge::params("weak"), &WeakRsa::new(), (&world.root_params, &world.root_key));
     let refused = fault(world.check(vec![issuer, weak]), Which::Intermediate(1));
-    assert_eq!(refused, Fault::WeakKey(trust::key::KeyError::RsaTooShort));
+    let key = "RSA key of 1024 bits".to_owned();
+    assert_eq!(refused, Fault::WeakKey { key, problem: trust::key::KeyError::RsaTooShort });
 }
 
 #[test]

@@ -33,6 +33,19 @@ mod issuer_tests;
 #[cfg(test)]
 mod roots_tests;
 
+/// Checks one CA certificate by itself, as [`check_issuer_answer`] and [`check_roots`] check those of an answer:
+/// whoever holds certificates of its own tells what is wrong with them by it, before anything is asked of them.
+///
+/// # Errors
+/// The first [`Fault`], its validity and its place in a chain apart.
+pub fn check_ca_certificate(
+    certificate: &trust::Certificate,
+    trust_domain: &trust::TrustDomain,
+    path_len: u32,
+) -> Result<(), Fault> {
+    certificate::check_ca(certificate, &certificate::Need { trust_domain, path_len })
+}
+
 /// Whether a certificate was signed by the key of another one, whose subject it names as its issuer.
 pub fn is_signed_by(certificate: &trust::Certificate, signer: &trust::Certificate) -> bool {
     certificate.issuer_der() == signer.subject_der() && certificate::signature_verifies(certificate, signer)

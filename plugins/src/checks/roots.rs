@@ -97,9 +97,10 @@ fn check_root(der: &[u8], place: usize, expected: &RootsExpectation<'_>) -> Resu
     let at = Which::RootAt(place);
     let certificate = Certificate::parse(der).map_err(|error| Fault::Malformed(error).of(at))?;
     let need = Need { trust_domain: expected.trust_domain, path_len: u32::from(expected.path_len) };
-    check_ca(&certificate, &need).map_err(|fault| fault.of(at))?;
-    let root =
-        Root::from_certificate(certificate).map_err(|error: RootError| Fault::NotARoot(error).of(at))?;
+    let named = Which::Named(certificate.subject_text());
+    check_ca(&certificate, &need).map_err(|fault| fault.of(named.clone()))?;
+    let root = Root::from_certificate(certificate)
+        .map_err(|error: RootError| Fault::NotARoot(error).of(named.clone()))?;
     let id = root.id();
     if expected.retired.contains(&id) && !expected.on_purpose.contains(&id) {
         return Err(Unsafe::RetiredRoot(id));

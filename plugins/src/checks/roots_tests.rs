@@ -25,11 +25,8 @@ struct World {
 
 impl World {
     fn check(&self, roots: &[&[u8]], generation: u64) -> Result<CheckedRoots, Unsafe> {
-        self.check_set(&RootSet {
-            roots: roots.iter().map(|der| der.to_vec()).collect(),
-            signing: roots.first().map(|der| RootId::of(der)),
-            generation,
-        })
+        let signing = roots.first().map(|der| RootId::of(der));
+        self.check_set(&RootSet::new(roots.iter().map(|der| der.to_vec()).collect(), signing, generation))
     }
 
     fn check_set(&self, set: &RootSet) -> Result<CheckedRoots, Unsafe> {
@@ -105,7 +102,7 @@ fn a_generation_never_goes_back_and_every_change_raises_it() {
 #[test]
 fn a_signing_root_that_is_not_announced_is_refused() {
     let stranger = RootId::of(b"stranger");
-    let set = RootSet { roots: vec![root("a")], signing: Some(stranger), generation: 1 };
+    let set = RootSet::new(vec![root("a")], Some(stranger), 1);
     assert_eq!(World::default().check_set(&set), Err(Unsafe::SigningNotAnnounced(stranger)));
 }
 

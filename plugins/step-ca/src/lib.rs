@@ -26,10 +26,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use plugins::checks::{Fault, IssuerExpectation, Which, check_issuer_answer};
+use plugins::checks::{Fault, IssuerExpectation, Which};
 use plugins::{
     AnswerBook, AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, Description, Health, IssuerChain,
-    IssuerRequest, Outcome, PluginError, RootAuthority, RootSet, Ticket, Unsafe,
+    IssuerRequest, JudgedIssuer, Outcome, PluginError, RootAuthority, RootSet, Ticket, Unsafe,
 };
 use trust::csr::{ParsedCsr, VerifiedCsr};
 use trust::{Certificate, Timestamp};
@@ -82,7 +82,7 @@ impl StepCaAuthority {
         context: &CallContext,
         request: &IssuerRequest,
         csr: &VerifiedCsr,
-    ) -> Result<(IssuerChain, Timestamp), PluginError> {
+    ) -> Result<JudgedIssuer, PluginError> {
         let now = self.deps.clock.now();
         let not_after = now.plus(request.ttl);
         let present = self.step.present(context.deadline).await?;
@@ -120,8 +120,7 @@ impl StepCaAuthority {
             announced: present.roots(),
             retired: &BTreeSet::new(),
         };
-        check_issuer_answer(&answer, &expected).map_err(advised)?;
-        Ok((answer, not_after))
+        JudgedIssuer::new(answer, &expected).map_err(advised)
     }
 
     /// Whether the step-ca, as it stands, can give what is asked.
@@ -141,10 +140,8 @@ impl StepCaAuthority {
         }
         present.has_room(request.path_len).map_err(denied)?;
         if not_after > present.valid_until() {
-            return Err(denied(format!(
-                "the certificates of {address} end at {}, before the issuer would; renew them there",
-                present.valid_until()
-            )));
+            let above = format!("the chain of {address}");
+            return Err(PluginError::Outlives { above, ends: present.valid_until() });
         }
         Ok(())
     }
@@ -169,6 +166,7 @@ impl StepCaAuthority {
 impl RootAuthority for StepCaAuthority {
     fn describe(&self) -> Description {
         let described = Description::new(self.deps.name.clone(), "step-ca", env!("CARGO_PKG_VERSION"));
+        let described = described.at(format!("the step-ca {}", self.settings.address));
         if self.settings.exclusive { described } else { described.shared() }
     }
 
@@ -180,7 +178,8 @@ impl RootAuthority for StepCaAuthority {
         let present = self.step.present(context.deadline).await?;
         let _turn = self.turn.lock().await;
         let mut book = AnswerBook::load(self.deps.state.as_ref()).await?;
-        if book.announce(&present.root_ders(), Some(present.signing())) {
+        let roots = book.announce(&present.root_ders(), Some(present.signing()));
+        if book.announce_above(present.chain_ders()) || roots {
             book.store(self.deps.state.as_ref()).await?;
         }
         Ok(book.roots())
@@ -201,10 +200,10 @@ impl RootAuthority for StepCaAuthority {
         }
         let csr = ParsedCsr::from_der(&request.csr_der).and_then(ParsedCsr::verify);
         let csr = csr.map_err(|error| denied(format!("the CSR is refused: {error}")))?;
-        let (chain, ends) = self.signed(context, request, &csr).await?;
-        book.remember((&context.request_id, request), &chain, (self.deps.clock.now(), ends));
+        let judged = self.signed(context, request, &csr).await?;
+        book.remember((&context.request_id, request), &judged, self.deps.clock.now());
         book.store(self.deps.state.as_ref()).await?;
-        Ok(Outcome::Ready(chain))
+        Ok(Outcome::Ready(judged.into_chain()))
     }
 
     async fn poll(

@@ -56,6 +56,11 @@ impl Present {
         self.roots.iter().map(|root| root.der().to_vec()).collect()
     }
 
+    /// What stands between an issuer and the root, in DER.
+    pub(crate) fn chain_ders(&self) -> Vec<Vec<u8>> {
+        self.chain.iter().map(|certificate| certificate.der().to_vec()).collect()
+    }
+
     /// The root that signs.
     pub(crate) fn signing(&self) -> RootId {
         self.signing.id()
@@ -101,11 +106,15 @@ fn way(intermediates: &[Certificate], roots: &[Root]) -> Option<(Vec<Certificate
     let mut chain = vec![first.clone()];
     loop {
         let last = chain.last()?;
-        if let Some(root) = roots.iter().find(|root| is_signed_by(last, root.certificate())) {
+        // Of twins the one that lasts longest, in whatever order they come.
+        let end = |certificate: &Certificate| certificate.validity().not_after();
+        let signers = roots.iter().filter(|root| is_signed_by(last, root.certificate()));
+        if let Some(root) = signers.max_by_key(|root| end(root.certificate())) {
             return Some((chain, root.clone()));
         }
         let unused = |candidate: &&Certificate| !chain.iter().any(|known| known.der() == candidate.der());
-        let next = others.iter().filter(unused).find(|candidate| is_signed_by(last, candidate))?;
+        let signers = others.iter().filter(unused).filter(|candidate| is_signed_by(last, candidate));
+        let next = signers.max_by_key(|candidate| end(candidate))?;
         chain.push(next.clone());
     }
 }

@@ -34,14 +34,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use plugins::checks::{IssuerExpectation, check_issuer_answer};
+use plugins::checks::IssuerExpectation;
 use plugins::{
     AnswerBook, AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, Description, Health, IssuerChain,
-    IssuerRequest, Outcome, PluginError, RequestId, RetireRoots, RootAuthority, RootSet, StageRoots, Ticket,
-    WatchRoots,
+    IssuerRequest, JudgedIssuer, Outcome, PluginError, RequestId, RetireRoots, RootAuthority, RootSet,
+    StageRoots, Ticket, WatchRoots,
 };
+use trust::Serial;
 use trust::csr::ParsedCsr;
-use trust::{PublicKey, Serial, Timestamp};
 
 use config::Settings;
 use mount::{Issuer, Listed, Mount, Subject};
@@ -114,7 +114,10 @@ impl VaultAuthority {
             roots.get(&issuer.root.id()).is_some_and(|known| !known.waits && known.retired == Retired::No)
         };
         let root = signing.as_ref().filter(signs).map(|issuer| issuer.root.id());
-        if book.announce(&living, root) {
+        let above = signing.as_ref().filter(|issuer| Some(issuer.root.id()) == root);
+        let above = above.map(|issuer| issuer.chain.iter().map(|one| one.der().to_vec()).collect::<Vec<_>>());
+        let changed = book.announce(&living, root);
+        if above.is_some_and(|above| book.announce_above(above)) || changed {
             book.store(state).await?;
         }
         Ok(Present { listed, signing, roots, set: book.roots() })
@@ -124,7 +127,7 @@ impl VaultAuthority {
         &self,
         context: &CallContext,
         request: &IssuerRequest,
-    ) -> Result<(IssuerChain, Timestamp), PluginError> {
+    ) -> Result<JudgedIssuer, PluginError> {
         let csr = ParsedCsr::from_der(&request.csr_der).and_then(ParsedCsr::verify);
         let csr = csr.map_err(|error| denied(format!("the CSR is refused: {error}")))?;
         let present = self.present(context.deadline).await?;
@@ -138,11 +141,8 @@ impl VaultAuthority {
         let issuer = self.mount.issuer(&known.issuer, context.deadline).await?;
         let wanted = self.deps.clock.now().plus(request.ttl);
         if issuer.not_after() < wanted {
-            let ends = issuer.not_after();
-            return Err(denied(format!(
-                "the issuer in {} ends at {ends}, before the new one would",
-                self.mount.path()
-            )));
+            let above = format!("the issuer {} in {}", issuer.id, self.mount.path());
+            return Err(PluginError::Outlives { above, ends: issuer.not_after() });
         }
         let not_after = wanted.plus(ANSWER_TIME).min(issuer.not_after());
         let subject = Subject {
@@ -154,19 +154,8 @@ impl VaultAuthority {
         let signed = self.mount.sign(&issuer, asked, &subject, context.deadline).await?;
         let above = issuer.chain.iter().map(|certificate| certificate.der().to_vec());
         let chain = IssuerChain::new([signed].into_iter().chain(above).collect());
-        self.check_chain(&chain, csr.public_key(), (request, &issuer, wanted))?;
-        Ok((chain, not_after))
-    }
-
-    /// Checks what is about to be kept: an answer that is remembered is given again for ever.
-    fn check_chain(
-        &self,
-        chain: &IssuerChain,
-        key: &PublicKey,
-        (request, issuer, wanted): (&IssuerRequest, &Issuer, Timestamp),
-    ) -> Result<(), PluginError> {
         let expected = IssuerExpectation {
-            key,
+            key: csr.public_key(),
             trust_domain: &request.trust_domain,
             root: request.root,
             path_len: request.path_len,
@@ -175,8 +164,7 @@ impl VaultAuthority {
             announced: std::slice::from_ref(&issuer.root),
             retired: &BTreeSet::new(),
         };
-        check_issuer_answer(chain, &expected)?;
-        Ok(())
+        Ok(JudgedIssuer::new(chain, &expected)?)
     }
 
     async fn health(&self, within: Duration) -> Result<Health, PluginError> {
@@ -223,6 +211,7 @@ impl VaultAuthority {
 impl RootAuthority for VaultAuthority {
     fn describe(&self) -> Description {
         let described = Description::new(self.deps.name.clone(), "vault", env!("CARGO_PKG_VERSION"));
+        let described = described.at(self.mount.path());
         if self.settings.exclusive { described } else { described.shared() }
     }
 
@@ -248,12 +237,12 @@ impl RootAuthority for VaultAuthority {
         if request.trust_domain != self.deps.trust_domain {
             return Err(denied(format!("this authority stands for {}", self.deps.trust_domain)));
         }
-        let (chain, ends) = self.sign(context, request).await?;
+        let judged = self.sign(context, request).await?;
         // Read again: signing may have announced something.
         let mut book = AnswerBook::load(self.deps.state.as_ref()).await?;
-        book.remember((&context.request_id, request), &chain, (self.deps.clock.now(), ends));
+        book.remember((&context.request_id, request), &judged, self.deps.clock.now());
         book.store(self.deps.state.as_ref()).await?;
-        Ok(Outcome::Ready(chain))
+        Ok(Outcome::Ready(judged.into_chain()))
     }
 
     async fn poll(&self, _: &CallContext, _: &Ticket) -> Result<Outcome<IssuerChain>, PluginError> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plugins::checks::is_signed_by;
+use plugins::checks::{check_ca_certificate, is_signed_by};
 use plugins::{KeySpec, PluginError};
 use serde_json::{Value, json};
 use trust::{Certificate, PublicKey, Root, Timestamp, TrustDomain};
@@ -92,6 +92,9 @@ impl Mount {
         let above = data.get("ca_chain").and_then(Value::as_array).into_iter().flatten().take(CHAIN_MAX);
         let above: Vec<Certificate> =
             above.filter_map(Value::as_str).filter_map(|pem| certificate(pem).ok()).collect();
+        if let Some(fault) = not_taken(&own, &above) {
+            return Err(self.unfit(reference, &fault));
+        }
         let (chain, root) = way_up(own, &above).ok_or_else(|| {
             let what = "its chain leads to no root in the mount; import the certificates above it, the root's too \
                         (`bao write MOUNT/issuers/import/cert pem_bundle=@chain.pem`)";
@@ -218,6 +221,17 @@ fn certificate(text: &str) -> Result<Certificate, String> {
     Certificate::parse(block.contents()).map_err(|error| format!("is malformed: {error}"))
 }
 
+/// A key or signature that is not taken, which would be told as a missing signer.
+fn not_taken(own: &Certificate, above: &[Certificate]) -> Option<String> {
+    let any = TrustDomain::parse("example.org").ok()?;
+    [own].into_iter().chain(above).find_map(|one| {
+        let fault = check_ca_certificate(one, &any, 0).err()?;
+        let is_algorithm = matches!(fault.reason(), "SIGNATURE_ALGORITHM" | "KEY_WEAK");
+        is_algorithm
+            .then(|| format!("\"{}\" {fault}; make a root of a kind that is taken", one.subject_text()))
+    })
+}
+
 /// From an issuer to its root: what stands between, and the root.
 fn way_up(own: Certificate, above: &[Certificate]) -> Option<(Vec<Certificate>, Root)> {
     if let Ok(root) = Root::from_certificate(own.clone()) {
@@ -226,7 +240,9 @@ fn way_up(own: Certificate, above: &[Certificate]) -> Option<(Vec<Certificate>, 
     let mut chain = vec![own];
     while chain.len() < CHAIN_MAX {
         let last = chain.last()?;
-        let signers: Vec<&Certificate> = above.iter().filter(|above| is_signed_by(last, above)).collect();
+        let mut signers: Vec<&Certificate> = above.iter().filter(|above| is_signed_by(last, above)).collect();
+        // Of twins the one that lasts longest, in whatever order they come.
+        signers.sort_by_key(|signer| std::cmp::Reverse(signer.validity().not_after()));
         if let Some(root) = signers.iter().find_map(|signer| Root::from_certificate((*signer).clone()).ok()) {
             return Some((chain, root));
         }

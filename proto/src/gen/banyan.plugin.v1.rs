@@ -102,6 +102,10 @@ pub struct RootSet {
     pub signing: ::prost::alloc::vec::Vec<u8>,
     #[prost(uint64, tag = "3")]
     pub generation: u64,
+    /// What stands between issuers signed now and the signing root; absent where the plugin cannot tell. The CA asks for a
+    /// new issuer when it changes.
+    #[prost(message, optional, tag = "4")]
+    pub above: ::core::option::Option<Above>,
 }
 impl ::prost::Name for RootSet {
     const NAME: &'static str = "RootSet";
@@ -111,6 +115,22 @@ impl ::prost::Name for RootSet {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/banyan.plugin.v1.RootSet".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Above {
+    /// DER, each signed by the next, without the root; none where the root signs issuers itself.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub certificates: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+}
+impl ::prost::Name for Above {
+    const NAME: &'static str = "Above";
+    const PACKAGE: &'static str = "banyan.plugin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.plugin.v1.Above".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.plugin.v1.Above".into()
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

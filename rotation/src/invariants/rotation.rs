@@ -99,7 +99,7 @@ pub(super) fn dropped(former: &State, next: &State) -> Result<(), Violation> {
         let through = match (&former.phase, &next.phase) {
             (Phase::Draining(phase), Phase::Withdrawing(_)) => phase.from == *id && phase.settling.is_some(),
             (Phase::Distributing(phase), Phase::Withdrawing(_)) => {
-                phase.to == *id && before.horizon.is_none()
+                phase.to == *id && !before.signed_since_staged()
             }
             _ => false,
         };

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use trust::{RootId, Timestamp};
 
 use super::{Violation, rotation};
-use crate::{Contents, Phase, RootEntry, Segment, SegmentId, SegmentState, State};
+use crate::{Contents, Phase, RootEntry, RootState, Segment, SegmentId, SegmentState, State};
 
 pub(super) fn check(former: &State, next: &State) -> Result<(), Violation> {
     if next.trust_domain != former.trust_domain {
@@ -19,8 +19,10 @@ pub(super) fn check(former: &State, next: &State) -> Result<(), Violation> {
     }
     bundle(former, next)?;
     unseen(former, next)?;
+    let named = next.phase.rotation().and_then(|rotation| rotation.stage_again);
     for (id, before) in &former.roots {
-        root((id, before), next.roots.get(id), goes_on(former, next))?;
+        let how = Change { named: named == Some(*id), goes_on: goes_on(former, next) };
+        root((id, before), next.roots.get(id), how)?;
     }
     rotation::signer(former, next)?;
     rotation::dropped(former, next)?;
@@ -77,22 +79,34 @@ fn unseen(former: &State, next: &State) -> Result<(), Violation> {
     }
 }
 
+/// What allows a root more than usual.
+#[derive(Clone, Copy)]
+struct Change {
+    /// It was named for its return.
+    named: bool,
+    /// The record goes on above what was seen.
+    goes_on: bool,
+}
+
 fn root(
     (id, before): (&RootId, &RootEntry),
     after: Option<&RootEntry>,
-    goes_on: bool,
+    how: Change,
 ) -> Result<(), Violation> {
     let changed = Violation::RootChanged { root: *id };
     let Some(after) = after else { return Err(changed) };
-    let same =
-        before.der == after.der && before.authority == after.authority && before.not_after == after.not_after;
-    if !same || !before.state.may_become(after.state) {
+    let returns = before.state == RootState::Retired && after.state == RootState::Staged;
+    // Whoever brings a root back may be another authority than before.
+    let same = before.der == after.der
+        && (returns || before.authority == after.authority)
+        && before.not_after == after.not_after;
+    if !same || !before.state.may_become(after.state) || (returns && !before.may_return(how.named)) {
         return Err(changed);
     }
     if after.horizon < before.horizon {
         return Err(Violation::HorizonLowered { root: *id });
     }
-    let may_rise = before.state.may_sign() || (goes_on && before.state.is_trusted());
+    let may_rise = before.state.may_sign() || (how.goes_on && before.state.is_trusted());
     if after.horizon > before.horizon && !may_rise {
         return Err(Violation::HorizonRaised { root: *id });
     }

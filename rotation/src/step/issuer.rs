@@ -10,7 +10,7 @@ use crate::{
 
 pub(super) fn renewal_requested(
     state: &State,
-    request_id: &RequestId,
+    (request_id, replaces): (&RequestId, bool),
     root: RootId,
     now: Timestamp,
 ) -> Decision {
@@ -26,19 +26,60 @@ pub(super) fn renewal_requested(
     if is_in_use(state, request_id) {
         return Err(Cause::RequestIdReused { request_id: request_id.clone() });
     }
-    if let Some(renewal) = &entry.renewal {
+    if let Some(renewal) = entry.renewal.as_ref().filter(|_| !replaces) {
         return Err(Cause::RenewalUnderWay { request_id: renewal.request_id.clone() });
     }
-    if !entry.state.may_sign() {
+    // A root that waits for its activation, or for a rollback, must be able to sign when it is called for.
+    if !entry.state.is_trusted() {
         return Err(Cause::RootMayNotSign { root, state: entry.state });
     }
     let mut draft = Draft::after(state);
     let authority = entry.authority.clone();
+    draft.give_up_renewal(root);
     if let Some(entry) = draft.state.roots.get_mut(&root) {
         entry.renewal = Some(IssuerRenewal { request_id: request_id.clone(), requested_at: now });
+        entry.renewal_cancelled_at = None;
     }
     draft.owe(Effect::RequestIssuer { request_id: request_id.clone(), authority, root });
     Ok(Some(draft))
+}
+
+/// The issuer that signs goes on; another one is asked for later.
+pub(super) fn renewal_cancelled(
+    state: &State,
+    request_id: &RequestId,
+    root: RootId,
+    now: Timestamp,
+) -> Decision {
+    if state.done.contains(request_id) {
+        return Ok(None);
+    }
+    if is_in_use(state, request_id) {
+        return Err(Cause::RequestIdReused { request_id: request_id.clone() });
+    }
+    let entry = state.roots.get(&root).ok_or(Cause::UnknownRoot { root })?;
+    if entry.renewal.is_none() {
+        return Err(Cause::NoRenewal { root });
+    }
+    let mut draft = Draft::after(state);
+    draft.give_up_renewal(root);
+    if let Some(entry) = draft.state.roots.get_mut(&root) {
+        entry.renewal_cancelled_at = Some(now);
+    }
+    draft.state.done.remember(request_id.clone());
+    Ok(Some(draft))
+}
+
+impl Draft {
+    /// Asks no more for the issuer of a renewal that is under way. A late answer is one that nobody asked for.
+    fn give_up_renewal(&mut self, root: RootId) {
+        let renewal = self.state.roots.get_mut(&root).and_then(|entry| entry.renewal.take());
+        let Some(IssuerRenewal { request_id, .. }) = renewal else { return };
+        self.settle(
+            |effect| matches!(effect, Effect::RequestIssuer { request_id: owed, .. } if *owed == request_id),
+        );
+        self.state.done.remember(request_id);
+    }
 }
 
 pub(super) fn signed(

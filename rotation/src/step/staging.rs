@@ -13,17 +13,23 @@ pub(super) struct Wish<'a> {
     pub(super) request_id: &'a RequestId,
     pub(super) authority: &'a AuthorityName,
     pub(super) mode: Mode,
+    pub(super) stage_again: Option<RootId>,
 }
 
 pub(super) fn requested(state: &State, wish: &Wish<'_>, now: Timestamp) -> Decision {
-    let Wish { request_id, authority, mode } = *wish;
+    let Wish { request_id, authority, mode, stage_again } = *wish;
     if state.done.contains(request_id) {
         return Ok(None);
     }
     if let Some(rotation) = state.phase.rotation() {
         let other = || Cause::RequestIdReused { request_id: request_id.clone() };
         return match rotation.request_id == *request_id {
-            true if rotation.authority == *authority && rotation.mode == mode => Ok(None),
+            true if rotation.authority == *authority
+                && rotation.mode == mode
+                && rotation.stage_again == stage_again =>
+            {
+                Ok(None)
+            }
             true => Err(other()),
             false => Err(Cause::RotationUnderWay { request_id: rotation.request_id.clone() }),
         };
@@ -42,6 +48,7 @@ pub(super) fn requested(state: &State, wish: &Wish<'_>, now: Timestamp) -> Decis
         authority: authority.clone(),
         mode,
         requested_at: now,
+        stage_again,
         held_since: None,
     };
     draft.state.phase = Phase::Staging(Staging { rotation, from, step: StagingStep::StagingRoot });

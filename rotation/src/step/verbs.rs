@@ -140,7 +140,7 @@ fn free(rotation: &Rotation) -> Result<(), Cause> {
 
 /// Whether a leaf under this root may ever have been released.
 fn has_leaves(state: &State, root: &RootId) -> bool {
-    state.roots.get(root).is_none_or(|entry| entry.horizon.is_some())
+    state.roots.get(root).is_none_or(|entry| entry.signed_since_staged())
 }
 
 /// The last second at which a leaf under this root may end.

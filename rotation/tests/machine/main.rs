@@ -8,6 +8,7 @@
 mod broken;
 mod explore;
 mod gates;
+mod returns;
 mod rotations;
 mod script;
 mod scripts;

@@ -294,7 +294,8 @@ fn a_root_that_came_before_or_ends_at_once_is_refused() {
         .refuses(
             prepared("r", "A"),
             "root_prepared refused while staging at generation 8: root 559aead0 is known already; \
-             the authority must make a root that is new",
+             give the authority another root; if this one was withdrawn and shall return, abort and start with \
+             --stage-again 559aead0",
         )
         .refuses(
             prepared("q", "B"),

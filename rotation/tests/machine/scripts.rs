@@ -134,7 +134,7 @@ fn a_renewed_issuer_signs_under_the_same_root_and_bundle() {
         .refuses(
             renewal("r2", "A"),
             "issuer_renewal_requested refused while steady at generation 6: the renewal of request r1 is under way; \
-             wait until it is over, or repeat its request id",
+             wait until it is over, or take its place with `banyan issuer renew`",
         )
         .then(signed("r1", "A", "b"), "g7 b1 steady | A active key-b until - | - | switch_signer@7")
         .nothing_new(renewal("r1", "A"))

@@ -73,7 +73,11 @@ pub(crate) fn switched(root_name: &str, name: &str) -> Event {
 }
 
 pub(crate) fn renewal(request: &str, root_name: &str) -> Event {
-    Event::IssuerRenewalRequested { request_id: request.parse().unwrap(), root: root(root_name) }
+    Event::IssuerRenewalRequested {
+        request_id: request.parse().unwrap(),
+        root: root(root_name),
+        replaces: false,
+    }
 }
 
 pub(crate) fn opened(replica: &str, segment: &str, read: &[&str]) -> Event {
@@ -98,7 +102,7 @@ pub(crate) fn horizon(root_name: &str, segment: &str, until: i64) -> Event {
 
 pub(crate) fn rotation(request: &str, mode: Mode) -> Event {
     let (request_id, authority) = (request.parse().unwrap(), "main".parse().unwrap());
-    Event::RotationRequested { request_id, authority, mode }
+    Event::RotationRequested { request_id, authority, mode, stage_again: None }
 }
 
 pub(crate) fn hold(request: &str) -> Event {

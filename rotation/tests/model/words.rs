@@ -93,6 +93,7 @@ pub(crate) fn distributing(bound: i64) -> State {
             request_id: request("r"),
             authority: "main".parse().unwrap(),
             mode: Mode::Auto,
+            stage_again: None,
         },
         prepared("r", "B"),
         signed("r", "B"),

@@ -35,9 +35,11 @@ fn entry(name: &str, state: RootState, horizon: Option<i64>) -> RootEntry {
         der: Der::from(name.as_bytes()),
         not_after: end,
         horizon: horizon.map(Timestamp::from_secs),
+        staged_horizon: None,
         issuers: [(id, issuer)].into(),
         active_issuer: Some(id),
         renewal: None,
+        renewal_cancelled_at: None,
     }
 }
 
@@ -56,6 +58,7 @@ fn rotation() -> Rotation {
         authority: "upper".parse().unwrap(),
         mode: Mode::Manual,
         requested_at: NOW,
+        stage_again: None,
         held_since: None,
     }
 }

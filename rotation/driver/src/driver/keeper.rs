@@ -1,5 +1,6 @@
 //! The keeper of the record: it believes its memory only as long as every write had a known outcome.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,9 @@ use crate::{JournalEntry, Outcome, RecordStore, StoreError, SubmitError, Write};
 
 /// How long to wait before the record is read again after its content became unknown.
 pub(super) const UNKNOWN_RELOAD_PAUSE: Duration = Duration::from_millis(500);
+
+/// How many events that changed nothing are remembered, so that each is journaled once.
+const NOTED_MAX: usize = 16;
 
 /// How often an event is judged anew because another writer was first.
 const CONFLICTS_MAX: usize = 8;
@@ -28,6 +32,9 @@ pub(super) struct Keeper {
     published: watch::Sender<Arc<State>>,
     /// Whether something else may be stored by now.
     unknown: bool,
+    /// The last events that changed nothing and were journaled, for this generation: whoever repeats himself is not
+    /// written down again.
+    noted: (Generation, VecDeque<(Event, String)>),
 }
 
 /// What a write came to, once nothing about it is unknown.
@@ -60,6 +67,7 @@ impl Keeper {
             policy,
             published: watch::Sender::new(Arc::new(state)),
             unknown: false,
+            noted: (Generation(0), VecDeque::new()),
         })
     }
 
@@ -83,15 +91,17 @@ impl Keeper {
             let transition = match step(&state, event, at, &self.policy) {
                 Ok(transition) if transition.changes(&state) => transition,
                 Ok(_) => {
-                    if is_news(event) {
+                    if is_news(event) && self.is_new(&state, event, by) {
                         self.note(self.entry(&state, (event, by), at, Outcome::Unchanged)).await;
                     }
                     return Ok(state);
                 }
                 Err(refusal) => {
                     tracing::warn!(%refusal, by, "event refused");
-                    let outcome = Outcome::Refused((*refusal).clone());
-                    self.note(self.entry(&state, (event, by), at, outcome)).await;
+                    if self.is_new(&state, event, by) {
+                        let outcome = Outcome::Refused((*refusal).clone());
+                        self.note(self.entry(&state, (event, by), at, outcome)).await;
+                    }
                     return Err(SubmitError::Refused(refusal));
                 }
             };
@@ -105,6 +115,23 @@ impl Keeper {
             }
         }
         Err(SubmitError::Contended)
+    }
+
+    /// Whether this event was not journaled yet while the record was as it is: bounded, the oldest is forgotten.
+    fn is_new(&mut self, state: &State, event: &Event, by: &str) -> bool {
+        let (generation, noted) = &mut self.noted;
+        if *generation != state.generation {
+            *generation = state.generation;
+            noted.clear();
+        }
+        if noted.iter().any(|(known, whose)| known == event && whose == by) {
+            return false;
+        }
+        if noted.len() >= NOTED_MAX {
+            noted.pop_front();
+        }
+        noted.push_back((event.clone(), by.to_owned()));
+        true
     }
 
     /// Reads the record again, if its content is unknown; an error leaves it unknown.

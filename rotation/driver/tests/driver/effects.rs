@@ -14,7 +14,10 @@ async fn renewing(house: &House) -> (DriverHandle, rotation_driver::DriverTask) 
     let root = only_root(settled(&handle).await.as_ref());
     handle.submit(opened()).await.unwrap();
     house.effects.hang(Some("request_issuer"));
-    handle.submit(Event::IssuerRenewalRequested { request_id: "r".parse().unwrap(), root }).await.unwrap();
+    handle
+        .submit(Event::IssuerRenewalRequested { request_id: "r".parse().unwrap(), root, replaces: false })
+        .await
+        .unwrap();
     (handle, task)
 }
 

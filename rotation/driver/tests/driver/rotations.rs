@@ -108,6 +108,7 @@ fn wish() -> Event {
         request_id: "wish".parse().unwrap(),
         authority: "main".parse().unwrap(),
         mode: Mode::Auto,
+        stage_again: None,
     }
 }
 

@@ -1,0 +1,46 @@
+//! `banyan issuer renew` and `banyan issuer cancel`: the certificate that signs leaves, under the root that there is.
+
+use proto::banyan::admin::v1::RenewIssuerRequest;
+use serde_json::json;
+
+use super::{root, rotate};
+use crate::args::{IssuerAction, IssuerOptions};
+use crate::exit::Failure;
+use crate::{admin_client, output};
+
+/// Runs the verb.
+///
+/// # Errors
+/// [`Failure`] if the server is away or refuses; [`Failure::Unknown`] if its answer was lost.
+pub async fn run(options: &IssuerOptions) -> Result<(), Failure> {
+    let (which, cancel) = match &options.action {
+        IssuerAction::Renew(which) => (which, false),
+        IssuerAction::Cancel(which) => (which, true),
+    };
+    let request_id = which.request_id.clone().unwrap_or_else(|| rotate::random_id("issuer"));
+    let root = match &which.root {
+        Some(root) => root::known(&options.target, root).await?,
+        None => Vec::new(),
+    };
+    let mut client = admin_client::authorities(&options.target).await?;
+    let request = RenewIssuerRequest { request_id: request_id.clone(), root, cancel };
+    let answer = client.renew_issuer(request).await;
+    let answer = answer.map_err(|status| rotate::lost_or_refused(&status, &request_id))?.into_inner();
+    let (short, authority) = (output::hex(answer.root.get(..4).unwrap_or_default()), answer.authority);
+    if options.json {
+        let root = output::hex(&answer.root);
+        return output::json(
+            &json!({ "request_id": request_id, "root": root, "authority": authority, "cancelled": cancel }),
+        );
+    }
+    output::line(&match cancel {
+        true => format!(
+            "the renewal of the issuer under root {short} is cancelled; the present issuer signs on, and the server asks for \
+             another one after an hour, or at `banyan issuer renew`"
+        ),
+        false => format!(
+            "asked authority {authority} for a new issuer under root {short}, request id {request_id}; `banyan root show \
+             {short}` shows it once it is there, `banyan status` says what holds it up"
+        ),
+    })
+}
