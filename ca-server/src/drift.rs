@@ -33,7 +33,8 @@ pub(crate) fn of(state: &State, whose: &Whose<'_>, set: &RootSet, follows: bool)
     let entry = state.roots.get(&signer.root).filter(|entry| entry.authority.as_str() == whose.name)?;
     let signing = set.signing?;
     if signing != signer.root {
-        return other_root(state, whose, (signing, signer.root), follows);
+        let der = set.roots.iter().find(|der| RootId::of(der) == signing).map(Vec::as_slice);
+        return other_root(state, whose, (signing, der.unwrap_or_default()), (signer.root, follows));
     }
     let above = other_chain(entry, set)?;
     if follows && entry.renewal.is_some() {
@@ -78,6 +79,12 @@ pub(crate) fn renews_signer(state: &State, der: &[u8]) -> bool {
     entry.is_some_and(|entry| !entry.tainted && are_twins(entry.der.as_bytes(), der))
 }
 
+/// A known root with the key and the name of this one.
+fn twin(state: &State, der: &[u8]) -> Option<RootId> {
+    let twin = |entry: &RootEntry| !entry.may_return(false) && are_twins(entry.der.as_bytes(), der);
+    state.roots.iter().find(|(_, entry)| twin(entry)).map(|(id, _)| *id)
+}
+
 fn are_twins(one: &[u8], other: &[u8]) -> bool {
     let (Ok(one), Ok(other)) = (Certificate::parse(one), Certificate::parse(other)) else { return false };
     one.id() != other.id() && one.spki_der() == other.spki_der() && one.subject_der() == other.subject_der()
@@ -86,8 +93,8 @@ fn are_twins(one: &[u8], other: &[u8]) -> bool {
 fn other_root(
     state: &State,
     whose: &Whose<'_>,
-    (signing, here): (RootId, RootId),
-    follows: bool,
+    (signing, der): (RootId, &[u8]),
+    (here, follows): (RootId, bool),
 ) -> Option<String> {
     let known = state.roots.get(&signing);
     if known.is_some_and(|entry| entry.state != RootState::Retired) {
@@ -99,7 +106,7 @@ fn other_root(
     if follows && may_be_followed && matches!(state.phase, Phase::Steady(_) | Phase::Staging(_)) {
         return None;
     }
-    let named = known.is_some_and(|entry| !entry.may_return(false));
+    let named = known.is_some_and(|entry| !entry.may_return(false)) || twin(state, der).is_some();
     let command = command(whose.name, named.then_some(signing));
     Some(format!(
         "{} signs with another root now, {}, than the one that signs here, {}: it does not renew this issuer. To move the mesh \
@@ -147,11 +154,7 @@ pub(crate) fn unfit(state: &State, whose: &Whose<'_>, der: &[u8], named: Option<
     if named == Some(id) {
         return None;
     }
-    let twin = state
-        .roots
-        .iter()
-        .find(|(_, entry)| !entry.may_return(false) && are_twins(entry.der.as_bytes(), der));
-    let (twin, _) = twin?;
+    let twin = twin(state, der)?;
     Some(format!(
         "{told} gives root {short} (\"{subject}\"), a renewed certificate for the key and the name of root {}; if that is what you \
          want, abort, then say {}; else give it a root with another key",

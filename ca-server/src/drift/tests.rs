@@ -84,7 +84,7 @@ async fn an_authority_that_gives_what_signs_is_not_told_of() {
 
 #[tokio::test]
 async fn another_root_is_followed_or_told_with_the_command() {
-    let [a, _, b] = roots().await;
+    let [a, renewed, b] = roots().await;
     let state = founded(&a);
     assert_eq!(of(&state, &WHOSE, &gives(&b, b"above"), true), None, "it is about to be followed");
     let told = of(&state, &WHOSE, &gives(&b, b"above"), false).unwrap();
@@ -98,6 +98,12 @@ async fn another_root_is_followed_or_told_with_the_command() {
     }
     let after = given_up(&state, &b);
     assert!(of(&after, &WHOSE, &gives(&b, b"above"), true).is_some(), "nobody follows what was given up");
+    let after = given_up(&state, &renewed);
+    let told = of(&after, &WHOSE, &gives(&renewed, b"above"), true).unwrap();
+    assert!(
+        told.contains(&format!("--stage-again {}", renewed.id().short())),
+        "a plain start is refused: {told}"
+    );
 }
 
 #[tokio::test]

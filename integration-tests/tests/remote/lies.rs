@@ -62,7 +62,7 @@ const CASES: &[Case] = &[
     case(Lie::IssuerOfOtherRoot, "liar", "PluginInvalid{ROOT_UNKNOWN}"),
     case(Lie::Hangs, "liar", "has no answer yet"),
     case(Lie::CrashesWhileItSigns, "liar", "request_issuer was tried"),
-    case(Lie::TellsItsKey, "liar", "holds a private key and is not shown"),
+    case(Lie::TellsItsKey, "liar", "(private key hidden)"),
 ];
 
 struct WithLiar(LiarPlugin);

@@ -44,6 +44,46 @@ impl ::prost::Name for AcceptClockResponse {
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RenewIssuerRequest {
+    /// As in StartRotationRequest.
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    /// SHA-256 of the root's DER; empty takes the one that signs.
+    #[prost(bytes = "vec", tag = "2")]
+    pub root: ::prost::alloc::vec::Vec<u8>,
+    /// Cancels the renewal that is under way, and asks for nothing.
+    #[prost(bool, tag = "3")]
+    pub cancel: bool,
+}
+impl ::prost::Name for RenewIssuerRequest {
+    const NAME: &'static str = "RenewIssuerRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.RenewIssuerRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.RenewIssuerRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RenewIssuerResponse {
+    /// SHA-256 of the root's DER.
+    #[prost(bytes = "vec", tag = "1")]
+    pub root: ::prost::alloc::vec::Vec<u8>,
+    #[prost(string, tag = "2")]
+    pub authority: ::prost::alloc::string::String,
+}
+impl ::prost::Name for RenewIssuerResponse {
+    const NAME: &'static str = "RenewIssuerResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.RenewIssuerResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.RenewIssuerResponse".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListAuthoritiesRequest {
     /// Only the one of this name; empty means all.
     #[prost(string, tag = "1")]
@@ -112,6 +152,9 @@ pub struct Authority {
     pub signs: bool,
     #[prost(bool, tag = "13")]
     pub preferred: bool,
+    /// What it would give now that is not what signs, with what to do; empty if there is no difference.
+    #[prost(string, tag = "14")]
+    pub drift: ::prost::alloc::string::String,
 }
 impl ::prost::Name for Authority {
     const NAME: &'static str = "Authority";
@@ -448,6 +491,13 @@ pub struct StartRotationRequest {
     /// Asks for nothing and says what it would take.
     #[prost(bool, tag = "4")]
     pub dry_run: bool,
+    /// SHA-256 of a root that may return although it was withdrawn before, or has the key and the name of a known one; empty
+    /// for none.
+    #[prost(bytes = "vec", tag = "5")]
+    pub stage_again: ::prost::alloc::vec::Vec<u8>,
+    /// Who says so, with stage_again.
+    #[prost(string, tag = "6")]
+    pub by: ::prost::alloc::string::String,
 }
 impl ::prost::Name for StartRotationRequest {
     const NAME: &'static str = "StartRotationRequest";
@@ -466,6 +516,12 @@ pub struct StartRotationResponse {
     /// What a rotation that starts now waits for, one sentence each. With dry_run only.
     #[prost(string, repeated, tag = "2")]
     pub forecast: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Why it would not get on, one sentence each, by what its authority answers now. With dry_run only.
+    #[prost(string, repeated, tag = "3")]
+    pub obstacles: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What stage_again means.
+    #[prost(string, tag = "4")]
+    pub meaning: ::prost::alloc::string::String,
 }
 impl ::prost::Name for StartRotationResponse {
     const NAME: &'static str = "StartRotationResponse";
@@ -2586,6 +2642,33 @@ pub mod authority_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Asks for a new issuer under a root that is trusted, in the place of a renewal that is under way; or cancels that one.
+        pub async fn renew_issuer(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RenewIssuerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RenewIssuerResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.AuthorityService/RenewIssuer",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("banyan.admin.v1.AuthorityService", "RenewIssuer"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2607,6 +2690,14 @@ pub mod authority_service_server {
             request: tonic::Request<super::ListAuthoritiesRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListAuthoritiesResponse>,
+            tonic::Status,
+        >;
+        /// Asks for a new issuer under a root that is trusted, in the place of a renewal that is under way; or cancels that one.
+        async fn renew_issuer(
+            &self,
+            request: tonic::Request<super::RenewIssuerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RenewIssuerResponse>,
             tonic::Status,
         >;
     }
@@ -2718,6 +2809,51 @@ pub mod authority_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListAuthoritiesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.AuthorityService/RenewIssuer" => {
+                    #[allow(non_camel_case_types)]
+                    struct RenewIssuerSvc<T: AuthorityService>(pub Arc<T>);
+                    impl<
+                        T: AuthorityService,
+                    > tonic::server::UnaryService<super::RenewIssuerRequest>
+                    for RenewIssuerSvc<T> {
+                        type Response = super::RenewIssuerResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RenewIssuerRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AuthorityService>::renew_issuer(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RenewIssuerSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

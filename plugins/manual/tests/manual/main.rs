@@ -171,7 +171,8 @@ async fn a_text_that_went_out_reads_back_and_damage_is_seen() {
 #[tokio::test]
 async fn a_wrong_root_stays_where_it_is_and_the_wait_goes_on() {
     let world = World::new();
-    world.root("first.root").await;
+    let first = world.root("first.root").await;
+    world.authority.staging().unwrap().activate(&context("activate"), &first).await.unwrap();
     let name = pending(world.stage("one.root").await);
     let good = world.vault.follow(&world.request(&name));
     let request = world.request(&name).display().to_string();
@@ -374,4 +375,37 @@ async fn an_abandoned_ceremony_is_not_complained_about() {
     assert!(!shared.exclusive, "others may issue under an offline root");
     let own = opened(&world.folder, &world.state, Arc::new(SystemClock), "exclusive = true");
     assert!(own.describe().exclusive);
+}
+
+#[tokio::test]
+async fn a_request_that_is_taken_back_leaves_the_outbox_and_may_be_asked_again() {
+    let world = World::new();
+    let root = world.root("one.root").await;
+    let request = issuer_request(root).await;
+    let name = pending(world.sign("one.issuer", &request).await);
+    let withdrawing = world.authority.withdrawing().unwrap();
+    let open = withdrawing.open_requests(&context("look")).await.unwrap();
+    assert_eq!(open, [RequestId::parse("one.issuer").unwrap()], "the root was brought, and waits for nobody");
+    for id in ["one.issuer", "one.issuer", "one.root", "never.asked"] {
+        withdrawing.withdraw(&context("withdraw"), &RequestId::parse(id).unwrap()).await.unwrap();
+    }
+    assert!(!world.request(&name).exists() && Folder::at(&world.folder).waiting().unwrap().is_empty());
+    assert_eq!(world.said().await, "", "nobody is asked for anything");
+    assert!(world.folder.join("done").join(format!("{name}.withdrawn.txt")).exists(), "it is kept");
+    assert_eq!(pending(world.sign("one.issuer", &request).await), name, "asked again it begins anew");
+    assert!(world.request(&name).exists());
+}
+
+#[tokio::test]
+async fn a_root_whose_rotation_was_given_up_may_be_brought_again() {
+    let world = World::new();
+    let first = pending(world.stage("one.root").await);
+    let answer = world.vault.follow(&world.request(&first));
+    bring(&world.folder, &first, &answer);
+    let Outcome::Ready(der) = world.stage("one.root").await else { panic!("{}", world.said().await) };
+    let second = pending(world.stage("two.root").await);
+    bring(&world.folder, &second, &answer);
+    let again = world.stage("two.root").await;
+    assert_eq!(again, Outcome::Ready(der.clone()), "{}", world.said().await);
+    assert_eq!(world.authority.roots(&context("roots")).await.unwrap().roots, [der], "it is announced once");
 }
