@@ -67,3 +67,34 @@ async fn leaves_are_issued_while_the_authority_hangs() {
 async fn leaves_are_issued_while_the_authority_is_down() {
     away(AuthorityMode::Down).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_issuer_has_ended_starts_says_so_and_issues_again_when_the_authority_does() {
+    let (site, switch) = (Site::new(SHORT).unwrap(), AuthoritySwitch::new(AuthorityMode::Works));
+    let outfit = Outfit { authority: Some(switch.clone()), ..Outfit::default() };
+    let clock = Arc::new(AheadClock::default());
+    let start = || site.start_with(Arc::new(RealDisk), Arc::<AheadClock>::clone(&clock), &outfit);
+    Site::stop(start().await.unwrap().unwrap()).await.unwrap();
+
+    // It was off for longer than its issuer lasts, and its authority is away when it comes back.
+    switch.turn(AuthorityMode::Down);
+    clock.set_ahead(Duration::from_secs(40 * 60));
+    let running = start().await.unwrap().unwrap();
+    let door = Door::of(&running).unwrap().with_clock(Arc::<AheadClock>::clone(&clock));
+    let conditions = door.status().await.unwrap().conditions;
+    assert!(conditions.iter().any(|said| said.contains("has ended")), "{conditions:#?}");
+    assert!(!door.is_ready().await);
+    assert!(!running.bundle().roots().is_empty(), "the bundle is there for whoever asks on this machine");
+
+    switch.turn(AuthorityMode::Works);
+    let issues = || async {
+        match Member::join(&door, "late").await {
+            Ok(mut member) => member.issue().await.is_ok(),
+            Err(_) => false,
+        }
+    };
+    eventually("leaves are issued again without a restart", issues).await.unwrap();
+    eventually("it is ready", || door.is_ready()).await.unwrap();
+    Site::stop(running).await.unwrap();
+    assert_eq!(site.roots_made().unwrap(), 1);
+}
