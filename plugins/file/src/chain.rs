@@ -26,7 +26,7 @@ pub(crate) struct Path {
 
 impl Read<'_> {
     /// Finds the way. Of certificates that stand in for each other, one that is valid at `now` goes before one that is not.
-    pub(crate) fn path(&self, now: Timestamp) -> Result<Path, String> {
+    pub(crate) fn path(&self, now: Option<Timestamp>) -> Result<Path, String> {
         let first = &self.own.first().ok_or("holds no certificate")?.certificate;
         let mut path = Path { chain: Vec::new(), root: self.any_root()?.clone(), skipped: Vec::new() };
         if let Some(root) = self.roots.iter().find(|root| root.der() == first.der()) {
@@ -95,11 +95,11 @@ fn unverifiable(below: &Certificate, above: &Certificate) -> Option<String> {
 fn best<'c, C>(
     candidates: &'c [C],
     certificate: impl Fn(&C) -> &Certificate,
-    now: Timestamp,
+    now: Option<Timestamp>,
     skipped: &mut Vec<String>,
 ) -> Option<&'c C> {
     let certificate = &certificate;
-    let is_valid = |one: &&C| certificate(one).validity().contains(now);
+    let is_valid = |one: &&C| now.is_none_or(|now| certificate(one).validity().contains(now));
     let end = |one: &&C| certificate(one).validity().not_after();
     let Some(valid) = candidates.iter().filter(is_valid).max_by_key(end) else {
         return candidates.iter().max_by_key(end);

@@ -33,7 +33,7 @@ use trust::csr::ParsedCsr;
 use trust::{RootId, Serial, Validity};
 
 use config::Settings;
-use snapshot::Snapshot;
+use snapshot::{Snapshot, Standing};
 
 /// How far before now an issuer starts, so that peers whose clocks are behind take it at once.
 const BACKDATE: Duration = Duration::from_secs(60);
@@ -65,8 +65,8 @@ impl FileAuthority {
     /// Reads the files; the last good snapshot stands in for files that do not pass.
     async fn present(&self) -> Result<Present, PluginError> {
         let (settings, domain) = (self.settings.clone(), self.deps.trust_domain.clone());
-        let now = self.deps.clock.now();
-        let read = tokio::task::spawn_blocking(move || Snapshot::read(&settings, &domain, now)).await;
+        let standing = Standing { domain: Some(domain), now: Some(self.deps.clock.now()) };
+        let read = tokio::task::spawn_blocking(move || Snapshot::read(&settings, &standing)).await;
         let read = read.map_err(|error| PluginError::Transient { detail: error.to_string() })?;
         let mut last_good = self.last_good.lock().unwrap_or_else(PoisonError::into_inner);
         match (read, last_good.as_ref()) {
@@ -222,7 +222,7 @@ impl AuthorityPlugin for FilePlugin {
 
     fn preflight(&self, settings: &toml::Table, base: &std::path::Path) -> Vec<ConfigProblem> {
         let Ok(settings) = Settings::read(settings, base) else { return Vec::new() };
-        let unfit = Snapshot::read(&settings).err();
+        let unfit = Snapshot::read(&settings, &Standing::default()).err();
         unfit.map(|unfit| ConfigProblem::new("directory", unfit.to_string())).into_iter().collect()
     }
 

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use plugins::checks::check_ca_certificate;
+use plugins::checks::{Fault, check_ca_certificate};
 use thiserror::Error;
 use trust::{Certificate, PublicKey, Root, RootId, Timestamp, TrustDomain};
 use zeroize::Zeroizing;
@@ -76,8 +76,8 @@ struct Contents {
 }
 
 impl Snapshot {
-    /// Reads and checks the files, as they count at `now`. Blocks.
-    pub(crate) fn read(settings: &Settings, domain: &TrustDomain, now: Timestamp) -> Result<Self, Unfit> {
+    /// Reads and checks the files. Blocks.
+    pub(crate) fn read(settings: &Settings, standing: &Standing) -> Result<Self, Unfit> {
         let mut former: Option<(PathBuf, Contents)> = None;
         for _ in 0..ATTEMPTS {
             if !settings.directory.exists() {
@@ -95,7 +95,7 @@ impl Snapshot {
             };
             match former {
                 Some((at, same)) if at == directory && same == contents => {
-                    return Judge { settings, domain, now, names }.judge(&contents);
+                    return Judge { settings, standing, names }.judge(&contents);
                 }
                 _ => former = Some((directory, contents)),
             }
@@ -163,11 +163,17 @@ impl Snapshot {
     }
 }
 
+/// For whom files are read, and when; neither is known before anything is opened.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Standing {
+    pub(crate) domain: Option<TrustDomain>,
+    pub(crate) now: Option<Timestamp>,
+}
+
 /// What files are judged by.
 struct Judge<'a> {
     settings: &'a Settings,
-    domain: &'a TrustDomain,
-    now: Timestamp,
+    standing: &'a Standing,
     names: &'static Names,
 }
 
@@ -177,7 +183,7 @@ impl Judge<'_> {
     }
 
     fn judge(&self, contents: &Contents) -> Result<Snapshot, Unfit> {
-        let Self { names, now, .. } = self;
+        let Self { names, .. } = self;
         let own =
             certificates(&contents.certificate).map_err(|problem| self.unfit(names.certificate, problem))?;
         let above = certificates(&contents.chain).map_err(|problem| self.unfit(names.chain(), problem))?;
@@ -198,7 +204,7 @@ impl Judge<'_> {
         }
         let read =
             Certificates { own: &own, above: &above, roots: &roots, files: (names.chain(), names.roots) };
-        let Way { chain, root: signing, skipped } = read.path(*now).map_err(problem)?;
+        let Way { chain, root: signing, skipped } = read.path(self.standing.now).map_err(problem)?;
         self.fit(&chain, &signing)?;
         let left_out = self.left_out(&roots, &signing)?;
         Ok(Snapshot { key, chain, roots, signing, names, skipped, left_out })
@@ -226,10 +232,19 @@ impl Judge<'_> {
                 0 => self.names.certificate,
                 _ => self.names.chain(),
             };
-            check_ca_certificate(certificate, self.domain, below)
+            self.can_carry(certificate, below)
                 .map_err(|fault| self.unfit(name, format!("\"{}\" {fault}", certificate.subject_text())))?;
         }
         Ok(())
+    }
+
+    fn can_carry(&self, certificate: &Certificate, below: u32) -> Result<(), Fault> {
+        let Ok(unknown) = TrustDomain::parse("unknown.invalid") else { return Ok(()) };
+        let domain = self.standing.domain.as_ref();
+        match check_ca_certificate(certificate, domain.unwrap_or(&unknown), below) {
+            Err(Fault::OtherTrustDomain(_)) if domain.is_none() => Ok(()),
+            checked => checked,
+        }
     }
 
     /// Roots beside the one that signs are never passed over in silence.
