@@ -22,8 +22,10 @@ use crate::config::{AgentConfig, Attestation};
 
 /// Longest JWT that is read.
 const JWT_LEN_MAX: usize = 16 * 1024;
-/// Changes of the bundle that are followed at once.
+/// Changes of the bundle that are followed in one answer.
 const TRANSITIONS_MAX: usize = 64;
+/// Answers that are asked for on one way; a CA keeps no more changes than that.
+const ANSWERS_MAX: usize = 64;
 
 /// What proves the right to join, and whom to show it.
 pub(crate) enum Proof {
@@ -248,23 +250,18 @@ async fn led(
 ) -> Result<Bundle, FirstContactError> {
     let recorder = Arc::new(RecordingVerifier::default());
     let tls = client_config(Arc::clone(&recorder) as _, None).map_err(CallError::from)?;
-    let mut client = client(channel(address, tls)?);
-    let request = wire::GetBundleRequest { digest: digest.as_bytes().to_vec() };
-    let answer = client.get_bundle(timed(request)).await;
-    let answer = answer.map_err(|status| CallError::Refused {
-        address: address.address.clone(),
-        status: Box::new(status),
-    })?;
+    let client = client(channel(address, tls)?);
     let stranger = |what: String| FirstContactError::NotTheCa(what);
-    let answer = answer.into_inner();
-    let offered = bundle_store::from_wire(trust_domain, &answer.bundle.unwrap_or_default());
-    let offered = offered.map_err(|error| stranger(error.to_string()))?;
-    if offered.digest() != digest {
-        let pinned_by = if held.is_some() { "this agent has" } else { "the token pins" };
-        return Err(stranger(format!("the CA's bundle is not the one that {pinned_by}")));
-    }
-    let start = held.cloned().unwrap_or(offered);
-    let bundle = followed(start, trust_domain, &answer.transitions).map_err(&stranger)?;
+    let ask = |wanted: BundleDigest| {
+        let (mut client, address) = (client.clone(), address.address.clone());
+        let request = wire::GetBundleRequest { digest: wanted.as_bytes().to_vec() };
+        async move {
+            let answer = client.get_bundle(timed(request)).await;
+            let refused = |status| CallError::Refused { address, status: Box::new(status) };
+            Ok(answer.map_err(refused)?.into_inner())
+        }
+    };
+    let bundle = walked((digest, held), trust_domain, ask).await?;
     let seen = recorder.seen().ok_or_else(|| stranger("the CA showed no certificate".to_owned()))?;
     let chain = Chain::parse(&seen).map_err(|error| stranger(error.to_string()))?;
     chain
@@ -273,6 +270,40 @@ async fn led(
     let id = chain.leaf().spiffe_id().map_err(|error| stranger(error.to_string()))?;
     is_right(&id).map_err(stranger)?;
     Ok(bundle)
+}
+
+/// Goes from the bundle with a digest to the present one, answer by answer.
+async fn walked<F>(
+    (digest, held): (BundleDigest, Option<&Bundle>),
+    trust_domain: &TrustDomain,
+    ask: impl Fn(BundleDigest) -> F,
+) -> Result<Bundle, FirstContactError>
+where
+    F: Future<Output = Result<wire::GetBundleResponse, FirstContactError>>,
+{
+    let stranger = |what: String| FirstContactError::NotTheCa(what);
+    let mut reached = held.cloned();
+    for _ in 0..ANSWERS_MAX {
+        let wanted = reached.as_ref().map_or(digest, Bundle::digest);
+        let answer = ask(wanted).await?;
+        let offered = bundle_store::from_wire(trust_domain, &answer.bundle.unwrap_or_default());
+        let offered = offered.map_err(|error| stranger(error.to_string()))?;
+        if offered.digest() != wanted {
+            let pinned_by = if held.is_some() { "this agent has" } else { "the token pins" };
+            return Err(stranger(format!("the CA's bundle is not the one that {pinned_by}")));
+        }
+        let start = reached.take().unwrap_or(offered);
+        let before = start.sequence();
+        let present = followed(start, trust_domain, &answer.transitions).map_err(stranger)?;
+        if !answer.more {
+            return Ok(present);
+        }
+        if present.sequence() <= before {
+            return Err(stranger("the CA's changes of the bundle lead nowhere".to_owned()));
+        }
+        reached = Some(present);
+    }
+    Err(stranger(format!("the present bundle was not reached in {ANSWERS_MAX} answers")))
 }
 
 /// Goes from a bundle over each change to the last.
@@ -329,5 +360,72 @@ impl Proof {
         match self {
             Self::Token(text, _) | Self::Jwt(text) => Zeroizing::new(format!("Bearer {}", text.as_str())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::ready;
+    use std::time::Duration;
+
+    use rcgen::{KeyPair, PublicKeyData as _, SigningKey as _};
+    use trust::PublicKey;
+    use trust::transition::Statement;
+
+    use super::*;
+    use crate::fakes::{NOW, Pki, to_wire};
+
+    /// A change that a CA under `by` vouches for.
+    fn change(by: &Pki, before: &Bundle, after: &Bundle) -> wire::Transition {
+        let key = KeyPair::generate().unwrap();
+        let public = PublicKey::parse(&key.subject_public_key_info()).unwrap();
+        let id = SpiffeId::parse("spiffe://example.org/banyan/ca/ca-1").unwrap();
+        let statement = Statement::between(before, after, NOW).encode();
+        wire::Transition {
+            bundle: Some(to_wire(after)),
+            signature: key.sign(&statement).unwrap(),
+            statement,
+            issuer_chain: by.leaf_for(&public, &id, NOW, Duration::from_secs(3600)),
+        }
+    }
+
+    fn domain() -> TrustDomain {
+        TrustDomain::parse("example.org").unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_way_in_parts_is_followed_to_its_end() {
+        let pkis: Vec<_> = (1..=5).map(|number| Pki::new(&format!("root {number}"))).collect();
+        let bundles: Vec<_> = pkis.iter().zip(1..).map(|(pki, sequence)| pki.bundle(sequence)).collect();
+        let asked = Cell::new(0);
+        let two_at_a_time = |wanted: BundleDigest| {
+            asked.set(asked.get() + 1);
+            let at = bundles.iter().position(|bundle| bundle.digest() == wanted).unwrap();
+            let last = (at + 2).min(bundles.len() - 1);
+            let transitions =
+                (at..last).map(|step| change(&pkis[step], &bundles[step], &bundles[step + 1])).collect();
+            let (bundle, more) = (Some(to_wire(&bundles[at])), last + 1 < bundles.len());
+            ready(Ok(wire::GetBundleResponse { bundle, transitions, more }))
+        };
+        let from = (bundles[0].digest(), Some(&bundles[0]));
+        assert_eq!(walked(from, &domain(), &two_at_a_time).await.unwrap(), bundles[4]);
+        assert_eq!(asked.get(), 2);
+        let pinned = (bundles[0].digest(), None);
+        assert_eq!(walked(pinned, &domain(), &two_at_a_time).await.unwrap(), bundles[4]);
+    }
+
+    #[tokio::test]
+    async fn a_ca_that_promises_more_and_gives_nothing_is_not_followed() {
+        let bundle = Pki::new("root").bundle(1);
+        let asked = Cell::new(0);
+        let nothing = |_| {
+            asked.set(asked.get() + 1);
+            let bundle = Some(to_wire(&bundle));
+            ready(Ok(wire::GetBundleResponse { bundle, transitions: Vec::new(), more: true }))
+        };
+        let refused = walked((bundle.digest(), None), &domain(), nothing).await.unwrap_err();
+        assert!(refused.to_string().contains("lead nowhere"), "{refused}");
+        assert_eq!(asked.get(), 1);
     }
 }

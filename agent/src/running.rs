@@ -276,6 +276,7 @@ fn spawn(
         renewal,
     };
     let uplink = Uplink {
+        comeback: Duration::ZERO,
         clock: Arc::clone(&member.clock),
         config: Arc::clone(&config),
         randomness: deps.randomness,

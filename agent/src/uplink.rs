@@ -53,6 +53,8 @@ pub(crate) struct Uplink {
     pub(crate) trust: watch::Receiver<Option<Bundle>>,
     pub(crate) credential: watch::Receiver<Option<Arc<Leaf>>>,
     pub(crate) leave: Leave,
+    /// Over how long the CA wants its agents to come back, as it said last.
+    pub(crate) comeback: Duration,
 }
 
 /// Why a stream ended.
@@ -106,6 +108,9 @@ impl Uplink {
                     if !error.is_unreachable() {
                         self.hub.condition(Condition::CaAway, Some(error.to_string())).await;
                     }
+                    tokio::time::sleep(spread(self.comeback, self.randomness.as_ref())).await;
+                    // It is said anew on the next stream; until then, failures are spread by the back-off.
+                    self.comeback = Duration::ZERO;
                     match error.is_unreachable() && self.find_way(&error).await {
                         true => Duration::ZERO,
                         false => backoff.wait(self.randomness.as_ref()),
@@ -191,10 +196,14 @@ impl Uplink {
     }
 
     fn soon(&self) -> std::pin::Pin<Box<tokio::time::Sleep>> {
-        Box::pin(tokio::time::sleep(spread(REBUILD_SPREAD, self.randomness.as_ref())))
+        let within = REBUILD_SPREAD.max(self.comeback);
+        Box::pin(tokio::time::sleep(spread(within, self.randomness.as_ref())))
     }
 
-    async fn obey(&self, message: wire::ServerMessage) -> Option<End> {
+    async fn obey(&mut self, message: wire::ServerMessage) -> Option<End> {
+        if message.reconnect_spread_ms > 0 {
+            self.comeback = Duration::from_millis(message.reconnect_spread_ms).min(DRAIN_MAX);
+        }
         match message.message? {
             Down::Bundle(bundle) => {
                 // A refusal is noted by the hub, and reaches the CA as a Nack.
@@ -217,9 +226,14 @@ impl Uplink {
                 None
             }
             Down::Drain(drain) => {
-                tracing::info!(after_ms = drain.reconnect_after_ms, "the CA drains");
+                tracing::info!(
+                    after_ms = drain.reconnect_after_ms,
+                    spread_ms = drain.spread_ms,
+                    "the CA drains"
+                );
                 let wait = Duration::from_millis(drain.reconnect_after_ms).min(DRAIN_MAX);
-                Some(End::Wait(wait + spread(wait / 4, self.randomness.as_ref())))
+                let within = Duration::from_millis(drain.spread_ms).min(DRAIN_MAX).max(wait / 4);
+                Some(End::Wait(wait + spread(within, self.randomness.as_ref())))
             }
             Down::Ban(ban) => {
                 let reason: String = ban.reason.chars().take(256).collect();

@@ -203,6 +203,7 @@ fn clock(ca: &Ca) -> Option<String> {
 fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     let (now, snapshot) = (ca.clock.now(), ca.cell.load());
     let mut conditions = obstacles(ca);
+    conditions.extend(ca.places.shortage.clone());
     if ca.registry.is_broken() {
         let text = "the registry of agents cannot be written, so no agent can join: free space on the disk, or see the log for \
                     what is wrong with it; it is tried again every few seconds";

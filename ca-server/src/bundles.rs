@@ -39,6 +39,28 @@ pub(crate) struct Kept {
     pub(crate) vouch: Option<Transition>,
 }
 
+impl Kept {
+    /// About the bytes that it takes in an answer.
+    fn bytes(&self) -> usize {
+        let roots: usize = self.bundle.roots().iter().map(|root| root.der().len()).sum();
+        let vouch = self.vouch.as_ref().map_or(0, |vouch| {
+            let chain: usize = vouch.chain.iter().map(Vec::len).sum();
+            vouch.statement.len() + vouch.signature.len() + chain
+        });
+        roots + vouch
+    }
+}
+
+/// A part of the way from a bundle of the past towards the present one.
+#[derive(Clone, Debug)]
+pub(crate) struct Way {
+    pub(crate) from: Bundle,
+    /// Each bundle after it, with who vouches for the change to it.
+    pub(crate) changes: Vec<(Bundle, Transition)>,
+    /// The last of them is not the present one.
+    pub(crate) more: bool,
+}
+
 /// The key of the server's own leaf, as far as it vouches for bundles.
 #[derive(Debug, Default)]
 pub(crate) struct Voice(RwLock<Option<Speaker>>);
@@ -124,18 +146,25 @@ impl BundleHistory {
         Ok(())
     }
 
-    /// The bundle with this digest, and every change since, oldest first; `None` if there is no unbroken way from it.
-    pub(crate) fn way_from(&self, digest: &BundleDigest) -> Option<(Bundle, Vec<(Bundle, Transition)>)> {
+    /// The bundle with this digest, and the changes since, oldest first, until they have `bytes`; `None` if there is no
+    /// unbroken way from it to the present one.
+    pub(crate) fn way_from(&self, digest: &BundleDigest, bytes: usize) -> Option<Way> {
         let all = self.0.kept.read().unwrap_or_else(PoisonError::into_inner);
         let (start, from) = all.iter().rev().find(|(_, kept)| kept.bundle.digest() == *digest)?;
-        let (mut before, mut way) = (from.bundle.digest(), Vec::new());
+        let mut before = from.bundle.digest();
+        let mut way = Way { from: from.bundle.clone(), changes: Vec::new(), more: false };
+        let mut taken = 0;
         for (_, kept) in all.range(start.next()..) {
             // Sequences may jump, where a restored record went on above what it had lost; statements may not.
-            let vouch = kept.vouch.clone().filter(|vouch| vouch.begins_with() == Some(before))?;
+            let vouch = kept.vouch.as_ref().filter(|vouch| vouch.begins_with() == Some(before))?;
             before = kept.bundle.digest();
-            way.push((kept.bundle.clone(), vouch));
+            way.more |= !way.changes.is_empty() && taken + kept.bytes() > bytes;
+            if !way.more {
+                taken += kept.bytes();
+                way.changes.push((kept.bundle.clone(), vouch.clone()));
+            }
         }
-        Some((from.bundle.clone(), way))
+        Some(way)
     }
 
     fn path(&self, sequence: Sequence) -> PathBuf {
@@ -205,6 +234,8 @@ mod tests {
 
     use super::*;
 
+    const ALL: usize = usize::MAX;
+
     fn root(name: &str) -> Vec<u8> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -245,11 +276,39 @@ mod tests {
             history.keep(kept).await.unwrap();
         }
         let history = open();
-        let (from, way) = history.way_from(&all[0].bundle.digest()).unwrap();
-        assert_eq!((from.sequence(), way.len()), (Sequence(1), 2));
-        assert_eq!(way[1].0, all[2].bundle);
-        assert_eq!(history.way_from(&all[2].bundle.digest()).unwrap().1.len(), 0);
-        assert!(history.way_from(&kept(9, None).bundle.digest()).is_none(), "never published here");
+        let way = history.way_from(&all[0].bundle.digest(), ALL).unwrap();
+        assert_eq!((way.from.sequence(), way.changes.len(), way.more), (Sequence(1), 2, false));
+        assert_eq!(way.changes[1].0, all[2].bundle);
+        assert_eq!(history.way_from(&all[2].bundle.digest(), ALL).unwrap().changes.len(), 0);
+        assert!(history.way_from(&kept(9, None).bundle.digest(), ALL).is_none(), "never published here");
+    }
+
+    #[tokio::test]
+    async fn a_long_way_comes_in_parts_each_of_which_leads_on_and_is_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let domain = TrustDomain::parse("example.org").unwrap();
+        let history = BundleHistory::open(dir.path().to_owned(), Arc::new(RealDisk), &domain).unwrap();
+        let all = line(1..=60);
+        for kept in all.clone() {
+            history.keep(kept).await.unwrap();
+        }
+        let (mut at, mut parts) = (all[0].bundle.clone(), 0);
+        loop {
+            let way = history.way_from(&at.digest(), 5_000).unwrap();
+            let bytes: usize = way.changes.iter().map(|(bundle, _)| bundle.roots()[0].der().len()).sum();
+            assert!(bytes <= 5_000, "{bytes}");
+            assert_eq!(way.from, at);
+            at = way.changes.last().unwrap().0.clone();
+            parts += 1;
+            if !way.more {
+                break;
+            }
+        }
+        assert_eq!(at, all[59].bundle);
+        assert!((3..60).contains(&parts), "{parts}");
+        // One change that is larger than a part is a part.
+        let way = history.way_from(&all[0].bundle.digest(), 1).unwrap();
+        assert_eq!((way.changes.len(), way.more), (1, true));
     }
 
     #[tokio::test]
@@ -261,8 +320,8 @@ mod tests {
         for kept in all.clone() {
             history.keep(kept).await.unwrap();
         }
-        let (from, way) = history.way_from(&all[0].bundle.digest()).unwrap();
-        assert_eq!((from.sequence(), way.len()), (Sequence(3), 2));
+        let way = history.way_from(&all[0].bundle.digest(), ALL).unwrap();
+        assert_eq!((way.from.sequence(), way.changes.len()), (Sequence(3), 2));
         assert_eq!(history.before(Sequence(7)).map(|kept| kept.bundle.sequence()), Some(Sequence(3)));
     }
 
@@ -278,8 +337,8 @@ mod tests {
         }
         std::fs::write(dir.path().join("0000000002.json"), b"{").unwrap();
         let history = open();
-        assert!(history.way_from(&all[0].bundle.digest()).is_none());
-        assert!(history.way_from(&all[2].bundle.digest()).is_some());
+        assert!(history.way_from(&all[0].bundle.digest(), ALL).is_none());
+        assert!(history.way_from(&all[2].bundle.digest(), ALL).is_some());
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ use crate::authz::Authorizer;
 use crate::boot::{Aging, Authorities, AuthorityTroubles, EvidenceReader, GuardedClock};
 use crate::bundles::BundleHistory;
 use crate::findings::Findings;
+use crate::hush::Hush;
 use crate::levels::Levels;
 use crate::metrics::Metrics;
 use crate::pace::Pace;
@@ -23,6 +24,7 @@ use crate::registry::AgentRegistry;
 use crate::seen::Seen;
 use crate::sessions::Sessions;
 use crate::tier::{Above, Below};
+use crate::transport::files::Places;
 use crate::transport::grpc::Peer;
 use crate::transport::guard::{Doorkeeper, Turned};
 
@@ -41,6 +43,8 @@ pub(crate) struct Ca {
     pub(crate) authenticator: Authenticator,
     pub(crate) authorizer: Authorizer,
     pub(crate) metrics: Arc<Metrics>,
+    /// How many connections the system lets this server have.
+    pub(crate) places: Places,
     pub(crate) sessions: Sessions,
     /// How fast each identity gets leaves.
     pub(crate) pace: Pace,
@@ -48,6 +52,8 @@ pub(crate) struct Ca {
     pub(crate) levels: Levels,
     /// What agents hold that the record never published, on its way into the record.
     pub(crate) seen: Seen,
+    /// Bounds the log lines that callers cause.
+    pub(crate) hush: Hush,
     pub(crate) driver: DriverHandle,
     /// What gates rest on.
     pub(crate) evidence: Arc<EvidenceReader>,
@@ -108,7 +114,9 @@ impl Ca {
         }
         if let Err(error) = self.ledger.refused(audit) {
             // Issuance stops by itself: a ledger that takes no audit takes no row.
-            tracing::error!(%error, reason, "a refusal could not be audited");
+            if let Some(left_out) = self.hush.may_say("not audited", "", self.clock.uptime()) {
+                tracing::error!(%error, reason, left_out, "a refusal could not be audited");
+            }
         }
         self.metrics.refused(reason);
         let peer = about.peer.and_then(|peer| peer.addr);

@@ -36,6 +36,7 @@ mod findings;
 #[path = "../issuance/src/fixture.rs"]
 mod fixture;
 mod forecast;
+mod hush;
 mod levels;
 mod metered;
 mod metrics;

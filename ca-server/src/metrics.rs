@@ -30,6 +30,7 @@ pub(crate) struct Metrics {
     shortened: Family<LimitLabel, Counter>,
     issued: Counter,
     refused_all: Counter,
+    connections_cut: Family<CutLabel, Counter>,
     live: Live,
     /// Brings the gauges of [`Live`] up to date before each scrape.
     refresh: Mutex<Option<Refresh>>,
@@ -81,6 +82,12 @@ pub(crate) struct CallerLabel {
 /// Label `reason`: the refusal's reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
+    reason: &'static str,
+}
+
+/// Label `reason`: why the server ended a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CutLabel {
     reason: &'static str,
 }
 
@@ -143,6 +150,7 @@ impl Metrics {
             shortened: Family::default(),
             issued: Counter::default(),
             refused_all: Counter::default(),
+            connections_cut: Family::default(),
             live: Live::default(),
             refresh: Mutex::new(None),
             registry: Registry::default(),
@@ -150,6 +158,8 @@ impl Metrics {
         let help = "Time to issue one leaf, from the decoded request to the reply";
         registry.register_with_unit("issue", help, Unit::Seconds, metrics.issue_seconds.clone());
         registry.register("refused", "Refused requests by reason", metrics.refused.clone());
+        let help = "Connections that the server ended to protect itself, by reason";
+        registry.register("connections_cut", help, metrics.connections_cut.clone());
         let help = "Leaves that were issued for a shorter life than asked, by what limited them";
         registry.register("leaves_shortened", help, metrics.shortened.clone());
         registry.register("leaves_issued", "Leaves issued", metrics.issued.clone());
@@ -176,6 +186,11 @@ impl Metrics {
     pub(crate) fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&ReasonLabel { reason }).inc();
         self.refused_all.inc();
+    }
+
+    /// Counts a connection that was ended before its client ended it.
+    pub(crate) fn connection_cut(&self, reason: &'static str) {
+        self.connections_cut.get_or_create(&CutLabel { reason }).inc();
     }
 
     /// Leaves issued and requests refused since the start.

@@ -139,6 +139,11 @@ impl Sessions {
         (connected().count(), lacking.filter(|lacking| *lacking > 0).collect())
     }
 
+    /// How many agents are connected.
+    pub(crate) fn connected_agents(&self) -> usize {
+        self.lock().lines.len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -170,7 +170,8 @@ impl FakeCa {
 
 impl Desk {
     fn tell(&mut self, message: &Down) {
-        let message = wire::ServerMessage { message: Some(message.clone()) };
+        let message =
+            wire::ServerMessage { message: Some(message.clone()), ..wire::ServerMessage::default() };
         self.streams.retain(|stream| stream.send(Ok(message.clone())).is_ok());
     }
 
@@ -256,7 +257,7 @@ impl AgentService for Service {
             former.0.digest().as_bytes().as_slice() == request.get_ref().digest
         };
         let Some((from, word)) = former.filter(asked) else {
-            let answer = wire::GetBundleResponse { bundle: Some(present), transitions: Vec::new() };
+            let answer = wire::GetBundleResponse { bundle: Some(present), ..wire::GetBundleResponse::default() };
             return Ok(Response::new(answer));
         };
         let change = wire::Transition {
@@ -265,7 +266,8 @@ impl AgentService for Service {
             signature: word.signature.clone(),
             issuer_chain: word.chain.clone(),
         };
-        let answer = wire::GetBundleResponse { bundle: Some(to_wire(from)), transitions: vec![change] };
+        let (bundle, transitions) = (Some(to_wire(from)), vec![change]);
+        let answer = wire::GetBundleResponse { bundle, transitions, more: false };
         Ok(Response::new(answer))
     }
 
@@ -331,7 +333,8 @@ impl AgentService for Service {
             let mut desk = self.desk()?;
             let bundle = Down::Bundle(to_wire(&desk.bundle));
             // A stream that is just made takes a message.
-            let _ = to.send(Ok(wire::ServerMessage { message: Some(bundle) }));
+            let _ =
+                to.send(Ok(wire::ServerMessage { message: Some(bundle), ..wire::ServerMessage::default() }));
             desk.streams.push(to);
         }
         let (service, mut inbound) = (self.clone(), request.into_inner());

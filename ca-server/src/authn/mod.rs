@@ -125,6 +125,12 @@ impl Authenticator {
         Self { chains: ChainVerifier::new(), jwt, rows, tokens, clock }
     }
 
+    /// Remembers the chain of each of so many connections, so that a busy server does not judge them anew at every call.
+    #[must_use]
+    pub fn for_connections(self, connections: usize) -> Self {
+        Self { chains: ChainVerifier::for_connections(connections), ..self }
+    }
+
     /// Judges the connection's certificates and the call's metadata against the snapshot that the request loaded.
     ///
     /// # Errors

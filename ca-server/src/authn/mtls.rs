@@ -17,7 +17,7 @@ use trust::{
 use super::bounded_cache::BoundedCache;
 use crate::refusal::{Reason, Refusal};
 
-/// Verified chains that are remembered.
+/// Verified chains that are remembered at least.
 const CACHE_ENTRIES: usize = 16 * 1024;
 
 /// Finds the row of a leaf. The ledger is one; tests have others.
@@ -56,6 +56,11 @@ struct VerifiedLeaf {
 impl ChainVerifier {
     pub(super) fn new() -> Self {
         Self { verified: BoundedCache::new(CACHE_ENTRIES) }
+    }
+
+    /// Remembers the chain of each of so many connections. The cache keeps at least half of its entries when it forgets.
+    pub(super) fn for_connections(connections: usize) -> Self {
+        Self { verified: BoundedCache::new(CACHE_ENTRIES.max(connections.saturating_mul(2))) }
     }
 
     pub(super) fn verify(

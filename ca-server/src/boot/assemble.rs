@@ -36,6 +36,7 @@ use crate::bundles::{BundleHistory, Kept};
 use crate::ca::Ca;
 use crate::config::{AboveMax, Config};
 use crate::findings::Findings;
+use crate::hush::Hush;
 use crate::levels::Levels;
 use crate::metered::AuthorityCalls;
 use crate::metrics::Metrics;
@@ -44,6 +45,7 @@ use crate::registry::AgentRegistry;
 use crate::reissue::Reissue;
 use crate::seen::{self, Seen};
 use crate::tier::{Above, Below, follower};
+use crate::transport;
 use crate::transport::tls::TlsState;
 
 /// A server that is served already and not yet kept up.
@@ -266,7 +268,8 @@ fn ca(
             Arc::<Ledger>::clone(&ledger),
             Arc::<AgentRegistry>::clone(&agents),
             Arc::clone(&deps.clock),
-        ),
+        )
+        .for_connections(config.limits().connections()),
         authorizer: Authorizer::new(
             config.trust_domain().clone(),
             config.leaf().name_mismatch(),
@@ -285,6 +288,8 @@ fn ca(
         levels: Levels::default(),
         pace: Pace::new(config.limits().leaves_per_second(), Arc::clone(&deps.clock)),
         seen: Seen::default(),
+        places: transport::files::places(config.limits().connections()),
+        hush: Hush::default(),
         driver: driver.clone(),
         evidence,
         history,

@@ -33,9 +33,10 @@ use crate::service::rotation::{Defaults, Rotations};
 use crate::service::state::States;
 use crate::service::tier::{TierAdmin, Tiers};
 use crate::transport::accept::{self, Stop};
+use crate::transport::crowd::{Crowd, Rules};
 use crate::transport::grpc::GrpcPort;
 use crate::transport::guard::{Guard, MESSAGE_BYTES_MAX};
-use crate::transport::plain::{self, PLAIN_CONNECTIONS_MAX};
+use crate::transport::plain::{self, PLAIN_CONNECTIONS_MAX, PROBE_WITHIN};
 use crate::transport::tls::TlsState;
 use crate::transport::unix::{self, ADMIN_CONNECTIONS_MAX, SocketFile};
 
@@ -116,36 +117,38 @@ impl Sockets {
                 .add_service(authorities.max_decoding_message_size(MESSAGE_BYTES_MAX))
         };
 
+        let crowd = |rules| Crowd::new(rules, Arc::clone(&ca.metrics), stop.gently.clone());
         let port = Arc::new(GrpcPort::new(Arc::clone(tls), &limits, stop.clone()));
         let services = guard(admin(tls_routes(ca, config)?));
         tasks.spawn(accept::run(
             self.grpc,
-            limits.connections(),
+            crowd(Rules::of_strangers(&limits, ca.places.connections)),
             stop.clone(),
             tasks.clone(),
-            move |stream, addr| Arc::clone(&port).serve(stream, addr, services.clone()),
+            move |stream, addr, place| Arc::clone(&port).serve(stream, addr, place, services.clone()),
         ));
 
-        let (services, admin_stop) = (guard(admin(Routes::default())), stop.clone());
+        let services = guard(admin(Routes::default()));
         tasks.spawn(accept::run(
             self.admin,
-            ADMIN_CONNECTIONS_MAX,
+            crowd(Rules::of_operators(ADMIN_CONNECTIONS_MAX)),
             stop.clone(),
             tasks.clone(),
-            move |stream, _| unix::serve(stream, services.clone(), Arc::clone(&limits), admin_stop.clone()),
+            move |stream, _, place| unix::serve(stream, place, services.clone(), Arc::clone(&limits)),
         ));
 
         let (health, health_service) = tonic_health::server::health_reporter();
         let (ready, readiness) = watch::channel(false);
         let routes = plain::routes(Arc::clone(&ca.metrics), readiness, Routes::new(health_service));
-        let plain_stop = stop.clone();
         tasks.spawn(accept::run(
             self.plain,
-            PLAIN_CONNECTIONS_MAX,
+            crowd(Rules::of_probes(PLAIN_CONNECTIONS_MAX, PROBE_WITHIN)),
             stop.clone(),
             tasks.clone(),
-            move |stream, _| plain::serve(stream, routes.clone(), plain_stop.clone()),
+            move |stream, _, place| plain::serve(stream, place, routes.clone()),
         ));
+        let (quiet, ended) = (Arc::clone(ca), stop.gently.clone());
+        tasks.spawn(async move { ended.run_until_cancelled(quiet.hush.tell_at_times(&quiet.clock)).await });
         let Self { admin_file, grpc_addr, plain_addr, .. } = self;
         let readiness = Readiness { ready, health };
         Ok(Served { grpc_addr, plain_addr, admin_file, readiness, stop, tasks })

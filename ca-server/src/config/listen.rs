@@ -56,24 +56,37 @@ impl ListenConfig {
 #[derive(Debug, Clone)]
 pub struct LimitsConfig {
     connections: usize,
+    connections_per_address: usize,
     handshakes: usize,
     streams_per_connection: u32,
+    streams_without_credential: u32,
     requests_in_flight: usize,
     rows_per_identity: u64,
     rows_per_agent: u64,
     leaves_per_second: u64,
+    unsent_bytes: u64,
     connection_age: Duration,
     handshake_timeout: Duration,
+    first_request_timeout: Duration,
+    idle_timeout: Duration,
     request_timeout: Duration,
+    answer_timeout: Duration,
 }
 
 impl LimitsConfig {
-    /// Open TLS connections; further ones wait in the kernel's queue. Default 10000, 1 to 1000000.
+    /// Open TLS connections. When all are taken, those end that have shown no credential and are idle; without any the
+    /// next waits in the kernel's queue. Default 10000, 1 to 1000000.
     pub const fn connections(&self) -> usize {
         self.connections
     }
 
-    /// TLS handshakes at a time. Default 256, 1 to 10000.
+    /// Open TLS connections of one address (IPv6: the first 64 bits). Default 4096, 1 to 1000000.
+    pub const fn connections_per_address(&self) -> usize {
+        self.connections_per_address
+    }
+
+    /// TLS handshakes under way. While half as many are, an address with more than an eighth of them has a fifth of
+    /// `handshake_timeout` for each. Default 256, 1 to 10000.
     pub const fn handshakes(&self) -> usize {
         self.handshakes
     }
@@ -81,6 +94,18 @@ impl LimitsConfig {
     /// Concurrent HTTP/2 streams on one connection. Default 256, 1 to 10000.
     pub const fn streams_per_connection(&self) -> u32 {
         self.streams_per_connection
+    }
+
+    /// The same, on a connection on which nobody has shown a credential yet; more are refused with `RESOURCE_EXHAUSTED`.
+    /// Default 64, 1 to 10000.
+    pub const fn streams_without_credential(&self) -> u32 {
+        self.streams_without_credential
+    }
+
+    /// Bytes of requests under way and of answers that wait to be sent, over all connections. Beyond them the connections
+    /// without a credential end that have most of it; beyond four times as much, others too. Default 67108864, 1048576 to 68719476736.
+    pub const fn unsent_bytes(&self) -> u64 {
+        self.unsent_bytes
     }
 
     /// Unary requests at a time on all connections; more are refused with `RESOURCE_EXHAUSTED`. Default 2048, 1 to
@@ -114,11 +139,30 @@ impl LimitsConfig {
         self.handshake_timeout
     }
 
+    /// Time from the handshake to the first request. Default `20s`, `100ms` to `1h`.
+    pub const fn first_request_timeout(&self) -> Duration {
+        self.first_request_timeout
+    }
+
+    /// Time that a connection may be idle; without a credential at most one minute. Default `15m`, `1s` to `24h`.
+    pub const fn idle_timeout(&self) -> Duration {
+        self.idle_timeout
+    }
+
+    /// Time in which a client takes an answer. Default `20s`, `1s` to `5m`.
+    pub const fn answer_timeout(&self) -> Duration {
+        self.answer_timeout
+    }
+
     /// Time for a unary request, from its header to the answer. Default `10s`, `100ms` to `5m`.
     pub const fn request_timeout(&self) -> Duration {
         self.request_timeout
     }
 }
+
+/// Levels by module, if none are configured. `cryptoki` tells every mechanism that it does not know as an error; what the
+/// others warn of, any client can cause at will.
+pub const DEFAULT_FILTER: &str = "info,cryptoki=off,h2=off,hyper=off,rustls=off";
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,7 +186,7 @@ impl LogConfig {
         self.format
     }
 
-    /// Levels by module, in the notation of `tracing`'s environment filter. Default `info,cryptoki=off`.
+    /// Levels by module, in the notation of `tracing`'s environment filter. Default [`DEFAULT_FILTER`].
     pub fn filter(&self) -> &str {
         &self.filter
     }
@@ -203,27 +247,39 @@ fn dns_names(section: &mut Section<'_>) -> Vec<String> {
 pub(super) fn limits(table: &toml::Table, problems: &mut Vec<ConfigProblem>) -> Option<LimitsConfig> {
     let mut section = Section::open("limits", table, problems);
     let connections = section.count("connections", 10_000, 1..=1_000_000);
+    let per_address = section.count("connections_per_address", 4_096, 1..=1_000_000);
     let handshakes = section.count("handshakes", 256, 1..=10_000);
     let streams = section.count("streams_per_connection", 256, 1..=10_000);
+    let strangers = section.count("streams_without_credential", 64, 1..=10_000);
+    let unsent_bytes = section.count("unsent_bytes", 64 << 20, 1 << 20..=64 << 30);
     let requests = section.count("requests_in_flight", 2_048, 1..=100_000);
     let rows_per_identity = section.count("rows_per_identity", 10_000, 1..=10_000_000);
     let rows_per_agent = section.count("rows_per_agent", 20_000, 1..=10_000_000);
     let leaves_per_second = section.count("leaves_per_second", 100, 1..=1_000_000);
     let connection_age = section.duration("connection_age", "1h", ["10s", "24h"]);
     let handshake_timeout = section.duration("handshake_timeout", "5s", ["100ms", "60s"]);
+    let first_request_timeout = section.duration("first_request_timeout", "20s", ["100ms", "1h"]);
+    let idle_timeout = section.duration("idle_timeout", "15m", ["1s", "24h"]);
+    let answer_timeout = section.duration("answer_timeout", "20s", ["1s", "5m"]);
     let request_timeout = section.duration("request_timeout", "10s", ["100ms", "5m"]);
     section.close();
     Some(LimitsConfig {
         connections: usize::try_from(connections?).ok()?,
+        connections_per_address: usize::try_from(per_address?).ok()?,
         handshakes: usize::try_from(handshakes?).ok()?,
         streams_per_connection: u32::try_from(streams?).ok()?,
+        streams_without_credential: u32::try_from(strangers?).ok()?,
+        unsent_bytes: unsent_bytes?,
         requests_in_flight: usize::try_from(requests?).ok()?,
         rows_per_identity: rows_per_identity?,
         rows_per_agent: rows_per_agent?,
         leaves_per_second: leaves_per_second?,
         connection_age: connection_age?,
         handshake_timeout: handshake_timeout?,
+        first_request_timeout: first_request_timeout?,
+        idle_timeout: idle_timeout?,
         request_timeout: request_timeout?,
+        answer_timeout: answer_timeout?,
     })
 }
 
@@ -233,5 +289,5 @@ pub(super) fn log(table: &toml::Table, problems: &mut Vec<ConfigProblem>) -> Opt
     let format = section.choice("format", LogFormat::Text, &words);
     let filter = section.optional("filter", "levels such as \"info,ca_server=debug\"");
     section.close();
-    Some(LogConfig { format: format?, filter: filter.unwrap_or_else(|| "info,cryptoki=off".to_owned()) })
+    Some(LogConfig { format: format?, filter: filter.unwrap_or_else(|| DEFAULT_FILTER.to_owned()) })
 }

@@ -24,7 +24,7 @@ use trust::{SpiffeId, TrustDomain};
 pub use agents::AgentsConfig;
 pub use identity::{AdminConfig, IdentityRule, JwtConfig};
 pub use leaf::{AboveMax, LeafConfig, NameMismatch};
-pub use listen::{LimitsConfig, ListenConfig, LogConfig, LogFormat};
+pub use listen::{DEFAULT_FILTER, LimitsConfig, ListenConfig, LogConfig, LogFormat};
 pub use root::{AuthorityConfig, KeyBackendConfig, KeysConfig, Passphrase, RootConfig};
 pub use rotation::RotationConfig;
 

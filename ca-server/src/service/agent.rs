@@ -23,6 +23,9 @@ use crate::refusal::{Reason, Refusal, echoed};
 use crate::registry::Newcomer;
 use crate::seen::{Judgement, Stored};
 
+/// Bytes of changes in one answer, which anybody may ask for: the rest comes in further ones.
+const WAY_BYTES: usize = 64 * 1024;
+
 /// The service.
 #[derive(Clone, Debug)]
 pub(crate) struct Agents {
@@ -42,14 +45,14 @@ impl Agents {
         }
         let Some(wanted) = wanted.filter(|wanted| *wanted != present.bundle().digest()) else {
             let bundle = Some(wire::bundle(present.bundle()));
-            return Ok(GetBundleResponse { bundle, transitions: Vec::new() });
+            return Ok(GetBundleResponse { bundle, ..GetBundleResponse::default() });
         };
-        let (from, way) = self.ca.history.way_from(&wanted).ok_or_else(|| {
+        let way = self.ca.history.way_from(&wanted, WAY_BYTES).ok_or_else(|| {
             let text = "no bundle with this digest is known here: make a new join token";
             Refusal::new(Reason::BundleUnknown, text)
         })?;
-        let transitions = way.iter().map(|(bundle, vouch)| wire::transition(bundle, vouch)).collect();
-        Ok(GetBundleResponse { bundle: Some(wire::bundle(&from)), transitions })
+        let transitions = way.changes.iter().map(|(bundle, vouch)| wire::transition(bundle, vouch)).collect();
+        Ok(GetBundleResponse { bundle: Some(wire::bundle(&way.from)), transitions, more: way.more })
     }
 
     /// The word that what an agent has stored is for a leaf that is born now: no agent gets a leaf born at a bundle that it
@@ -99,7 +102,10 @@ impl Agents {
             }
         }
         let leaf = call.issue(&request, snapshot).await?;
-        tracing::info!(agent, build = echoed(&message.build), key = %spki.short(), "agent registered");
+        if let Some(left_out) = self.ca.hush.may_say("registered", &agent, self.ca.clock.uptime()) {
+            let (build, key) = (echoed(&message.build), spki.short());
+            tracing::info!(agent, build, %key, left_out, "agent registered");
+        }
         Ok(wire::issued(&leaf))
     }
 

@@ -45,8 +45,7 @@ impl Call {
     pub(super) fn authenticate(&mut self, snapshot: &CountedSnapshot) -> Result<Caller, Refusal> {
         let certificates = self.peer.as_ref().map(|peer| peer.certificates.as_ref()).unwrap_or_default();
         let caller = self.ca.authenticator.authenticate(certificates, &self.metadata, snapshot)?;
-        self.caller = caller.label();
-        self.subject = Some(caller.subject());
+        self.believe(&caller);
         Ok(caller)
     }
 
@@ -56,15 +55,25 @@ impl Call {
         let roots = || every_root(&self.ca.driver.state());
         let former = FormerMembers { within: self.ca.evidence.return_within(), roots: &roots };
         let caller = self.ca.authenticator.returning(certificates, &self.metadata, snapshot, &former)?;
+        self.believe(&caller);
+        Ok(caller)
+    }
+
+    fn believe(&mut self, caller: &Caller) {
         self.caller = caller.label();
         self.subject = Some(caller.subject());
-        Ok(caller)
+        if let Some(peer) = &self.peer {
+            peer.conduct.believed();
+        }
     }
 
     /// Notes who calls, as some other credential than a member's proved it.
     pub(super) fn identified(&mut self, caller: &'static str, subject: &str) {
         self.caller = caller;
         self.subject = Some(subject.to_owned());
+        if let Some(peer) = &self.peer {
+            peer.conduct.believed();
+        }
     }
 
     /// Issues a leaf, and counts it.
@@ -78,7 +87,7 @@ impl Call {
             return Err(Refusal::new(Reason::LedgerStopped, text));
         }
         self.ca.pace.take(request.identity())?;
-        let leaf = self.ca.issuer.issue(request, snapshot).await.map_err(logged)?;
+        let leaf = self.ca.issuer.issue(request, snapshot).await.map_err(|error| self.logged(error))?;
         let took = self.ca.clock.uptime().saturating_sub(self.began);
         let lifetime = leaf.lifetime();
         self.ca.metrics.issued(self.caller, took, lifetime.limit.map(|limit| limit.as_str()));
@@ -92,23 +101,27 @@ impl Call {
         Ok(leaf)
     }
 
+    /// What concerns the operator is told in the log, and not to the client.
+    fn logged(&self, error: IssueError) -> Refusal {
+        let told = error.to_string();
+        let refusal = Refusal::from(error);
+        let reason = refusal.reason();
+        let ours = matches!(reason.code(), Code::FailedPrecondition | Code::Unavailable | Code::Internal);
+        if ours
+            && reason != Reason::HorizonBehind
+            && let Some(left_out) =
+                self.ca.hush.may_say("not issued", reason.as_str(), self.ca.clock.uptime())
+        {
+            tracing::error!(error = told, reason = reason.as_str(), left_out, "no leaf was issued");
+        }
+        refusal
+    }
+
     /// Writes a refusal down and makes the answer of it.
     pub(super) fn refuse(&self, refusal: Refusal) -> Status {
         let subject = self.subject.as_deref();
         self.ca.refuse(refusal, Refused { caller: self.caller, subject, peer: self.peer.as_ref() })
     }
-}
-
-/// What concerns the operator is told in the log, and not to the client.
-fn logged(error: IssueError) -> Refusal {
-    let told = error.to_string();
-    let refusal = Refusal::from(error);
-    let ours =
-        matches!(refusal.reason().code(), Code::FailedPrecondition | Code::Unavailable | Code::Internal);
-    if ours && refusal.reason() != Reason::HorizonBehind {
-        tracing::error!(error = told, reason = refusal.reason().as_str(), "no leaf was issued");
-    }
-    refusal
 }
 
 /// Every root that the record knows, tainted ones aside; of more than a bundle may hold those that end last.

@@ -34,6 +34,10 @@ use crate::sessions::OpenSession;
 /// How long an agent waits before it connects again after a goodbye, in milliseconds: long enough for a restart to
 /// begin, short enough not to matter.
 const RECONNECT_AFTER_MS: u64 = 500;
+/// New connections that a server takes per second without anybody noticing, and the longest time over which agents are
+/// spread for that.
+const RECONNECTS_PER_SECOND: u64 = 200;
+const SPREAD_MAX_MS: u64 = 240_000;
 
 /// Over how long an agent spreads the renewals of one request, in milliseconds. Requests are paced by the second.
 const REISSUE_SPREAD_MS: u64 = 1_000;
@@ -101,7 +105,7 @@ impl Uplink {
     async fn next(mut self) -> Option<(Result<ServerMessage, Status>, Self)> {
         while !self.ended {
             if let Some(doubt) = self.doubt() {
-                return Some((Ok(ServerMessage { message: Some(doubt) }), self));
+                return Some((Ok(self.message(doubt)), self));
             }
             let answer = tokio::select! {
                 () = self.ending.cancelled() => Some(self.goodbye()),
@@ -135,7 +139,7 @@ impl Uplink {
             };
             let Some(answer) = answer else { continue };
             return Some(match self.judged() {
-                Ok(()) => (Ok(ServerMessage { message: Some(answer) }), self),
+                Ok(()) => (Ok(self.message(answer)), self),
                 Err(refusal) => self.dismiss(refusal),
             });
         }
@@ -144,7 +148,16 @@ impl Uplink {
 
     fn goodbye(&mut self) -> Answer {
         self.ended = true;
-        Answer::Drain(Drain { reconnect_after_ms: RECONNECT_AFTER_MS })
+        Answer::Drain(Drain { reconnect_after_ms: RECONNECT_AFTER_MS, spread_ms: self.spread_ms() })
+    }
+
+    /// Over how long the agents that are connected come back, if all have to.
+    fn spread_ms(&self) -> u64 {
+        spread_of(self.ca.sessions.connected_agents())
+    }
+
+    fn message(&self, answer: Answer) -> ServerMessage {
+        ServerMessage { message: Some(answer), reconnect_spread_ms: self.spread_ms() }
     }
 
     fn judged(&mut self) -> Result<(), Refusal> {
@@ -158,7 +171,7 @@ impl Uplink {
         let reason = refusal.text().to_owned();
         let status = self.call.refuse(refusal);
         let last = match banned {
-            true => Ok(ServerMessage { message: Some(Answer::Ban(Ban { reason })) }),
+            true => Ok(self.message(Answer::Ban(Ban { reason }))),
             false => Err(status),
         };
         (last, self)
@@ -183,7 +196,10 @@ impl Uplink {
         let highest = Sequence(hello.highest_sequence);
         let present = self.bundles.borrow().sequence();
         self.ca.hear(&self.agent, Stored::new(hello.highest_sequence, &hello.highest_digest));
-        tracing::info!(agent = self.agent, build, held = hello.held_serials.len(), "agent connected");
+        if let Some(left_out) = self.may_say("hello") {
+            let held = hello.held_serials.len();
+            tracing::info!(agent = self.agent, build, held, left_out, "agent connected");
+        }
         self.session.note(now, |session| {
             session.build = build;
             session.sequence = highest.min(present);
@@ -246,11 +262,19 @@ impl Uplink {
 
     fn nack(&self, nack: &Nack) {
         let reason = echoed(&nack.reason);
-        tracing::warn!(agent = self.agent, sequence = nack.sequence, reason, "a holder refused a secret");
+        if let Some(left_out) = self.may_say("nack") {
+            let (agent, sequence) = (&self.agent, nack.sequence);
+            tracing::warn!(agent, sequence, reason, left_out, "a holder refused a secret");
+        }
         self.session.note(self.ca.clock.now(), |session| {
             session.nacks = session.nacks.saturating_add(1);
             session.last_nack = reason;
         });
+    }
+
+    /// Whether a line that this agent causes is written, and how many of its kind were not.
+    fn may_say(&self, kind: &'static str) -> Option<u64> {
+        self.ca.hush.may_say(kind, &self.agent, self.ca.clock.uptime())
     }
 
     /// Evidence that is not taken moves nothing; level-triggered agents repeat themselves, so it is no alarm.
@@ -259,6 +283,11 @@ impl Uplink {
             tracing::debug!(agent = self.agent, %serial, what, %error, "evidence not taken");
         }
     }
+}
+
+fn spread_of(agents: usize) -> u64 {
+    let agents = u64::try_from(agents).unwrap_or(u64::MAX);
+    (agents.saturating_mul(1_000) / RECONNECTS_PER_SECOND).min(SPREAD_MAX_MS)
 }
 
 fn renew(serials: &[Serial]) -> Answer {
@@ -273,5 +302,16 @@ fn class(evidence: i32) -> Option<EvidenceClass> {
         wire_v1::EvidenceClass::Delivered => Some(EvidenceClass::Delivered),
         wire_v1::EvidenceClass::Applied => Some(EvidenceClass::Applied),
         wire_v1::EvidenceClass::Handshake => Some(EvidenceClass::HandshakeObserved),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_are_spread_by_how_many_are_connected_and_never_for_longer_than_they_wait() {
+        assert_eq!([0, 1, 200, 10_000].map(spread_of), [0, 5, 1_000, 50_000]);
+        assert_eq!(spread_of(usize::MAX), SPREAD_MAX_MS);
     }
 }

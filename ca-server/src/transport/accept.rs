@@ -11,6 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::crowd::{Crowd, Place};
+
 /// How long the loop rests after an error of `accept`, such as "too many open files": long enough for connections to
 /// end, short enough that nobody notices.
 const REST_AFTER_ERROR: Duration = Duration::from_millis(100);
@@ -51,27 +53,34 @@ pub(crate) struct Stop {
 
 /// Accepts until told to stop, and gives each connection to `serve` in a task of `tasks`.
 ///
-/// At most `connections` are served at a time; the next waits in the kernel's queue. The permit travels with the task.
+/// The crowd says how many are served at a time, and who goes when all places are taken; the next waits in the kernel's
+/// queue for that moment. The permit travels with the task.
 pub(crate) async fn run<L, F>(
     listener: L,
-    connections: usize,
+    crowd: Arc<Crowd>,
     stop: Stop,
     tasks: TaskTracker,
-    serve: impl Fn(L::Stream, Option<SocketAddr>) -> F,
+    serve: impl Fn(L::Stream, Option<SocketAddr>, Place) -> F,
 ) where
     L: Listener,
     F: Future<Output = ()> + Send + 'static,
 {
-    let free = Arc::new(Semaphore::new(connections));
+    let free = Arc::new(Semaphore::new(crowd.places()));
+    tasks.spawn(Arc::clone(&crowd).watch());
     loop {
-        let Some(permit) = until(&stop, permit(&free)).await else { return };
+        let Some(permit) = until(&stop, permit(&free, &crowd)).await else { return };
         let Some(accepted) = until(&stop, listener.accept()).await else { return };
         match accepted {
             Ok((stream, addr)) => {
-                let connection = serve(stream, addr);
-                let now = stop.now.clone();
+                let Some(place) = crowd.admit(addr) else { continue };
+                let (conduct, now) = (Arc::clone(place.conduct()), stop.now.clone());
+                let connection = serve(stream, addr, place);
                 tasks.spawn(async move {
-                    now.run_until_cancelled(connection).await;
+                    tokio::select! {
+                        () = connection => {}
+                        () = now.cancelled() => {}
+                        () = conduct.is_cut() => tracing::debug!(?addr, why = ?conduct.cut_for(), "connection cut"),
+                    }
                     drop(permit);
                 });
             }
@@ -84,9 +93,15 @@ pub(crate) async fn run<L, F>(
     }
 }
 
-async fn permit(free: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+async fn permit(free: &Arc<Semaphore>, crowd: &Crowd) -> Option<OwnedSemaphorePermit> {
+    if let Ok(permit) = Arc::clone(free).try_acquire_owned() {
+        return Some(permit);
+    }
+    crowd.make_room();
     // The semaphore is never closed, so there is always a permit in the end.
-    Arc::clone(free).acquire_owned().await.ok()
+    let permit = Arc::clone(free).acquire_owned().await.ok();
+    crowd.found_room();
+    permit
 }
 
 async fn until<T>(stop: &Stop, work: impl Future<Output = T>) -> Option<T> {

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tonic::body::Body;
 use tonic::codegen::Bytes;
 
+use super::conduct::Exchange;
 use super::guard::{MESSAGE_BYTES_MAX, Turned};
 
 /// Messages that one connection may be sending at a time; further ones wait. Bounds what a connection can make the
@@ -26,7 +27,11 @@ const STREAMING: [&str; 3] = [
 const FRAMING: usize = 6;
 
 /// Reads the message, unless the method takes a stream.
-pub(crate) async fn gather<B>(request: Request<B>, readers: &Semaphore) -> Result<Request<Body>, Turned>
+pub(crate) async fn gather<B>(
+    request: Request<B>,
+    readers: &Semaphore,
+    exchange: Option<&Exchange>,
+) -> Result<Request<Body>, Turned>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -40,7 +45,11 @@ where
     let whole = Limited::new(body, MESSAGE_BYTES_MAX + FRAMING).collect().await.map_err(|error| {
         if error.is::<LengthLimitError>() { Turned::MessageTooLarge } else { Turned::MessageMalformed }
     })?;
-    Ok(Request::from_parts(parts, Body::new(Full::new(whole.to_bytes()))))
+    let whole = whole.to_bytes();
+    if let Some(exchange) = exchange {
+        exchange.hold(whole.len());
+    }
+    Ok(Request::from_parts(parts, Body::new(Full::new(whole))))
 }
 
 #[cfg(test)]
@@ -50,7 +59,7 @@ mod tests {
     async fn gathered(path: &str, len: usize) -> Result<usize, Turned> {
         let body = Full::new(Bytes::from(vec![0; len]));
         let request = Request::post(path).body(body).unwrap();
-        let whole = gather(request, &Semaphore::new(1)).await?;
+        let whole = gather(request, &Semaphore::new(1), None).await?;
         Ok(whole.into_body().collect().await.unwrap().to_bytes().len())
     }
 
@@ -66,6 +75,6 @@ mod tests {
         let request =
             Request::post(STREAMING[0]).body(Body::new(Full::new(Bytes::from_static(b"x")))).unwrap();
         let none = Semaphore::new(0);
-        assert!(gather(request, &none).await.is_ok(), "it waits for no reader's place");
+        assert!(gather(request, &none, None).await.is_ok(), "it waits for no reader's place");
     }
 }

@@ -1,6 +1,8 @@
 //! gRPC over TLS, connection by connection.
 
+use std::io;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,13 +16,18 @@ use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use super::accept::Stop;
+use super::answer::Attended;
+use super::conduct::Conduct;
+use super::crowd::Place;
 use super::guard::{Guard, METADATA_BYTES_MAX};
 use super::tls::TlsState;
+use super::watched::Watched;
 use crate::config::LimitsConfig;
 
 /// Time between the server's own pings, and time to answer one. Clients may ping as often as they like.
@@ -32,7 +39,7 @@ const PENDING_RESETS_MAX: usize = 32;
 const LOCAL_RESETS_MAX: usize = 256;
 /// Bytes that a client may send ahead, on one stream and on the connection.
 const STREAM_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
 /// Bytes of answers that wait for a slow reader, for each stream.
 const SEND_BUFFER: usize = 256 * 1024;
 /// Room in the header block beyond the metadata that [`Guard`] counts, so that a refusal can be said in gRPC.
@@ -51,53 +58,83 @@ pub(crate) struct Peer {
     pub(crate) uid: Option<u32>,
     /// Cancelled when the connection should end: long streams say goodbye then.
     pub(crate) ending: CancellationToken,
+    /// How the connection behaves.
+    pub(crate) conduct: Arc<Conduct>,
+}
+
+impl Peer {
+    /// The client of a connection that the kernel or the handshake tells of.
+    pub(crate) fn new(certificates: Arc<[CertificateDer<'static>]>, conduct: &Arc<Conduct>) -> Self {
+        let (ending, conduct) = (conduct.ending.clone(), Arc::clone(conduct));
+        Self { certificates, addr: None, uid: None, ending, conduct }
+    }
 }
 
 /// What all connections of the TLS port share.
 #[derive(Debug)]
 pub(crate) struct GrpcPort {
     tls: Arc<TlsState>,
-    handshakes: Semaphore,
+    /// Turns at the arithmetic of a handshake: as many as the machine can do at once, so that requests of connections
+    /// that are open wait for few of them.
+    arithmetic: Semaphore,
     limits: LimitsConfig,
     stop: Stop,
 }
 
 impl GrpcPort {
     pub(crate) fn new(tls: Arc<TlsState>, limits: &LimitsConfig, stop: Stop) -> Self {
-        Self { tls, handshakes: Semaphore::new(limits.handshakes()), limits: limits.clone(), stop }
+        let at_once = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Self { tls, arithmetic: Semaphore::new(at_once), limits: limits.clone(), stop }
     }
 
     /// Shakes hands and serves one connection to its end.
-    pub(crate) async fn serve(self: Arc<Self>, stream: TcpStream, addr: Option<SocketAddr>, services: Guard) {
-        let Some(tls) = self.shake_hands(stream, addr).await else { return };
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        stream: TcpStream,
+        addr: Option<SocketAddr>,
+        place: Place,
+        services: Guard,
+    ) {
+        let Some(tls) = self.shake_hands(stream, addr, &place).await else { return };
+        place.shaken();
         let certificates = tls.get_ref().1.peer_certificates().unwrap_or_default().into();
-        let peer = Peer { certificates, addr, uid: None, ending: self.stop.gently.child_token() };
+        let peer = Peer { addr, ..Peer::new(certificates, place.conduct()) };
         serve_http2(tls, peer, services, &self.limits).await;
     }
 
-    /// The time for a handshake includes the wait for a free place, so that slow ones can not starve the rest for long.
     async fn shake_hands(
         &self,
         stream: TcpStream,
         addr: Option<SocketAddr>,
-    ) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
-        let handshake = async {
-            let _place = self.handshakes.acquire().await.ok()?;
-            Some(TlsAcceptor::from(self.tls.current()).accept(stream).await)
-        };
+        place: &Place,
+    ) -> Option<TlsStream<TcpStream>> {
         let within = self.limits.handshake_timeout();
-        let ended = self.stop.gently.run_until_cancelled(tokio::time::timeout(within, handshake)).await?;
-        match ended {
-            Ok(Some(Ok(tls))) => Some(tls),
-            Ok(Some(Err(error))) => {
+        let handshake = tokio::time::timeout(within, self.handshake(stream, place));
+        match self.stop.gently.run_until_cancelled(handshake).await? {
+            Ok(Ok(tls)) => Some(tls),
+            Ok(Err(error)) => {
                 tracing::debug!(?addr, %error, "TLS handshake failed");
                 None
             }
-            Ok(None) => None,
             Err(_) => {
                 tracing::debug!(?addr, ?within, "TLS handshake took too long");
                 None
             }
+        }
+    }
+
+    /// Who has sent no hello takes no turn in the arithmetic. The turn is over while the client's answer is awaited.
+    async fn handshake(&self, stream: TcpStream, place: &Place) -> io::Result<TlsStream<TcpStream>> {
+        let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
+        place.computes(true);
+        let turn = self.arithmetic.acquire().await.map_err(io::Error::other)?;
+        let mut rest = pin!(hello.into_stream(self.tls.current()));
+        let first = std::future::poll_fn(|cx| Poll::Ready(rest.as_mut().poll(cx))).await;
+        drop(turn);
+        place.computes(false);
+        match first {
+            Poll::Ready(done) => done,
+            Poll::Pending => rest.await,
         }
     }
 }
@@ -120,14 +157,16 @@ where
         .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_ANSWER_WITHIN);
-    let ending = peer.ending.clone();
-    let service = TowerToHyperService::new(WithPeer { peer, services: services.for_connection() });
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+    let conduct = Arc::clone(&peer.conduct);
+    let io = TokioIo::new(Watched::http2(io, Arc::clone(&conduct)));
+    let services = WithPeer { peer, services: services.for_connection() };
+    let service = TowerToHyperService::new(Attended::new(Arc::clone(&conduct), services));
+    let mut connection = pin!(builder.serve_connection(io, service));
     let age = tokio::time::sleep(limits.connection_age());
     tokio::select! {
         ended = connection.as_mut() => return log_end(ended),
-        () = age => ending.cancel(),
-        () = ending.cancelled() => {}
+        () = age => conduct.ending.cancel(),
+        () = conduct.ending.cancelled() => {}
     }
     connection.as_mut().graceful_shutdown();
     match tokio::time::timeout(AGE_GRACE, connection).await {

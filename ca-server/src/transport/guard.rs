@@ -18,6 +18,7 @@ use tonic::{Code, Status};
 use tower::Service;
 
 use super::body::{READERS_PER_CONNECTION, gather};
+use super::conduct::Exchange;
 use super::grpc::Peer;
 
 /// Most bytes of metadata in a request: names and values, and 32 for each field as HTTP/2 counts them (RFC 9113 §6.5.2).
@@ -100,6 +101,10 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let shared = Arc::clone(&self.shared);
         let peer = request.extensions().get::<Peer>().cloned();
+        let exchange = request.extensions().get::<Arc<Exchange>>().cloned();
+        if exchange.as_ref().is_some_and(|exchange| exchange.is_too_many()) {
+            return Box::pin(async move { Ok(shared.turn_away(Turned::Overloaded, peer.as_ref())) });
+        }
         if metadata_bytes(request.headers()) > METADATA_BYTES_MAX {
             return Box::pin(async move { Ok(shared.turn_away(Turned::MetadataTooLarge, peer.as_ref())) });
         }
@@ -109,7 +114,7 @@ where
         let readers = Arc::clone(&self.readers);
         Box::pin(async move {
             let answered = tokio::time::timeout(shared.within, async {
-                let request = gather(request, &readers).await?;
+                let request = gather(request, &readers, exchange.as_deref()).await?;
                 let _place = shared.places.try_acquire().map_err(|_| Turned::Overloaded)?;
                 match routes.call(request).await {
                     Ok(response) => Ok(response),
@@ -145,7 +150,8 @@ impl Shared {
     }
 }
 
-fn metadata_bytes(headers: &HeaderMap) -> usize {
+/// Bytes of a request's metadata, as HTTP/2 counts them.
+pub(crate) fn metadata_bytes(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD).sum()
 }
 

@@ -21,11 +21,15 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::accept::Stop;
+use super::answer::Attended;
+use super::crowd::Place;
+use super::watched::Watched;
 use crate::metrics::Metrics;
 
 /// Connections of probes and scrapers at a time.
 pub(crate) const PLAIN_CONNECTIONS_MAX: usize = 128;
+/// Time for a request to come, for its answer to be taken, and for the next one: probes ask at once.
+pub(crate) const PROBE_WITHIN: Duration = Duration::from_secs(10);
 /// Time for the header of an HTTP/1 request.
 const HEADER_WITHIN: Duration = Duration::from_secs(5);
 /// A probe needs no more: after this time a connection is asked to end.
@@ -57,16 +61,19 @@ pub(crate) fn routes(
 }
 
 /// Serves one connection in HTTP/1.1 or HTTP/2, whichever the client speaks.
-pub(crate) async fn serve(stream: TcpStream, routes: Router, stop: Stop) {
+pub(crate) async fn serve(stream: TcpStream, place: Place, routes: Router) {
+    place.shaken();
+    let conduct = place.conduct();
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_WITHIN).max_buf_size(16 * 1024);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(16).max_header_list_size(16 * 1024);
-    let mut connection =
-        pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)));
+    let io = TokioIo::new(Watched::plain(stream, Arc::clone(conduct)));
+    let service = TowerToHyperService::new(Attended::new(Arc::clone(conduct), routes));
+    let mut connection = pin!(builder.serve_connection(io, service));
     tokio::select! {
         ended = connection.as_mut() => return log_end(ended),
         () = tokio::time::sleep(CONNECTION_AGE) => {}
-        () = stop.gently.cancelled() => {}
+        () = conduct.ending.cancelled() => {}
     }
     connection.as_mut().graceful_shutdown();
     if let Ok(ended) = tokio::time::timeout(AGE_GRACE, connection).await {

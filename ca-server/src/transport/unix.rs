@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::net::{UnixListener, UnixStream};
 
-use super::accept::Stop;
+use super::crowd::Place;
 use super::grpc::{Peer, serve_http2};
 use super::guard::Guard;
 use crate::config::LimitsConfig;
@@ -55,13 +55,13 @@ pub(crate) fn bind(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
 }
 
 /// Serves one connection; who is at its other end, the kernel says.
-pub(crate) async fn serve(stream: UnixStream, services: Guard, limits: Arc<LimitsConfig>, stop: Stop) {
+pub(crate) async fn serve(stream: UnixStream, place: Place, services: Guard, limits: Arc<LimitsConfig>) {
     let uid = match stream.peer_cred() {
         Ok(credentials) => credentials.uid(),
         Err(error) => return tracing::warn!(%error, "a client of the admin socket has no credentials"),
     };
-    let peer =
-        Peer { certificates: Arc::new([]), addr: None, uid: Some(uid), ending: stop.gently.child_token() };
+    place.shaken();
+    let peer = Peer { uid: Some(uid), ..Peer::new(Arc::new([]), place.conduct()) };
     serve_http2(stream, peer, services, &limits).await;
 }
 

@@ -19,7 +19,7 @@ pub struct AgentOptions {
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
     /// Levels of the log by module, in the notation of tracing's environment filter
-    #[arg(long, env = "BANYAN_LOG", value_name = "FILTER", default_value = "info,cryptoki=off")]
+    #[arg(long, env = "BANYAN_LOG", value_name = "FILTER", default_value = ca_server::config::DEFAULT_FILTER)]
     pub log: String,
     /// Do something else than run one.
     #[command(subcommand)]

@@ -140,7 +140,7 @@ impl LyingCa {
 
     /// Sends anything to every agent.
     pub fn tell(&self, message: Down) {
-        let message = wire::ServerMessage { message: Some(message) };
+        let message = wire::ServerMessage { message: Some(message), ..wire::ServerMessage::default() };
         lock(&self.desk).streams.retain(|stream| stream.try_send(Ok(message.clone())).is_ok());
     }
 
@@ -184,7 +184,7 @@ impl AgentService for Service {
     ) -> Result<Response<wire::GetBundleResponse>, Status> {
         Ok(Response::new(wire::GetBundleResponse {
             bundle: Some(lock(&self.0).bundle.clone()),
-            transitions: Vec::new(),
+            ..wire::GetBundleResponse::default()
         }))
     }
 
@@ -218,7 +218,10 @@ impl AgentService for Service {
         request: Request<Streaming<wire::AgentMessage>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
         let (to, from) = mpsc::channel(MESSAGES_MAX);
-        let first = wire::ServerMessage { message: Some(Down::Bundle(lock(&self.0).bundle.clone())) };
+        let first = wire::ServerMessage {
+            message: Some(Down::Bundle(lock(&self.0).bundle.clone())),
+            ..wire::ServerMessage::default()
+        };
         to.try_send(Ok(first)).map_err(|error| Status::internal(error.to_string()))?;
         lock(&self.0).streams.push(to);
         let (desk, mut messages) = (Arc::clone(&self.0), request.into_inner());

@@ -22,9 +22,13 @@ pub struct GetBundleResponse {
     /// The bundle that was asked for.
     #[prost(message, optional, tag = "1")]
     pub bundle: ::core::option::Option<Bundle>,
-    /// The changes from that bundle to the current one, oldest first; none when it is the current one. At most 64.
+    /// The changes from that bundle towards the current one, oldest first; none when it is the current one. At most 64, and
+    /// about 64 KiB of them.
     #[prost(message, repeated, tag = "2")]
     pub transitions: ::prost::alloc::vec::Vec<Transition>,
+    /// The last of them does not lead to the current bundle yet: ask again with the digest of the bundle that it leads to.
+    #[prost(bool, tag = "3")]
+    pub more: bool,
 }
 impl ::prost::Name for GetBundleResponse {
     const NAME: &'static str = "GetBundleResponse";
@@ -379,6 +383,10 @@ impl ::prost::Name for Health {
 /// CA to agent.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ServerMessage {
+    /// Over how long agents spread their new connections after this stream ends, be it by a change of trust, by a renewed
+    /// certificate or because the server is gone. The server counts how many are connected. 0 says nothing.
+    #[prost(uint64, tag = "6")]
+    pub reconnect_spread_ms: u64,
     #[prost(oneof = "server_message::Message", tags = "1, 2, 3, 4, 5")]
     pub message: ::core::option::Option<server_message::Message>,
 }
@@ -471,6 +479,9 @@ impl ::prost::Name for ReissueHint {
 pub struct Drain {
     #[prost(uint64, tag = "1")]
     pub reconnect_after_ms: u64,
+    /// Over how long agents spread their new connections after the delay.
+    #[prost(uint64, tag = "2")]
+    pub spread_ms: u64,
 }
 impl ::prost::Name for Drain {
     const NAME: &'static str = "Drain";
