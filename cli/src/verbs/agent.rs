@@ -28,7 +28,7 @@ pub async fn run(options: &AgentOptions) -> Result<(), Failure> {
     }
     let config =
         AgentConfig::read(&options.config).map_err(|error| Failure::Configuration(error.to_string()))?;
-    logs::start(options.log_format, &options.log)?;
+    let _logs = logs::start(options.log_format, &options.log)?;
     let running = Agent::start(config, host_deps()).await.map_err(anyhow::Error::from)?;
     verbs::stop_requested().await.map_err(anyhow::Error::from)?;
     tracing::info!("stopping");

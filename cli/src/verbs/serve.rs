@@ -18,7 +18,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// [`Failure::Configuration`] if the file is wrong, [`Failure::Failed`] if the server cannot start.
 pub async fn run(options: &ServeOptions) -> Result<(), Failure> {
     let config = Config::load(&options.config).map_err(|error| Failure::Configuration(error.to_string()))?;
-    logs::start(log_format(config.log().format()), config.log().filter())?;
+    let _logs = logs::start(log_format(config.log().format()), config.log().filter())?;
     let running = Server::start(config, host_deps()).await.map_err(not_started)?;
     verbs::stop_requested().await.map_err(anyhow::Error::from)?;
     tracing::info!("stopping");
