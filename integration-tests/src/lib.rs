@@ -2,11 +2,13 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`attacks`] | attacks on a server's sockets, and what good clients notice |
 //! | [`faults`] | CAs that crash and disks that fail |
 //! | [`mesh`] | a CA, agents and Envoys that work together |
 //! | [`strangers`] | a CA and hostile clients, and what their requests leave behind |
 #![forbid(unsafe_code)]
 
+pub mod attacks;
 pub mod faults;
 pub mod mesh;
 pub mod strangers;

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 
+mod attacks;
 mod cache;
 mod codegen;
 mod debian;
@@ -63,6 +64,14 @@ enum Chore {
         #[arg(long)]
         small: bool,
     },
+    /// Attack a server of this machine and measure what a good client notices: a table, and one line of JSON.
+    Attacks {
+        /// Parts of names of attacks, such as `flood`; all without any.
+        names: Vec<String>,
+        /// Build without optimisation: quick to build, and slow figures.
+        #[arg(long)]
+        dev: bool,
+    },
     /// Check format, lints, documentation, dependencies and the rules of the house.
     Check,
 }
@@ -91,6 +100,7 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::NewPlugin { name, out } => new_plugin::run(&root, &name, out.as_deref()),
         Chore::Test { arguments } => gate::test(&root, &arguments),
         Chore::Model { small } => model::run(&root, small),
+        Chore::Attacks { names, dev } => attacks::run(&root, &names, dev),
         Chore::Check => gate::check(&root),
     }
 }

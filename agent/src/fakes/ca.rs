@@ -257,7 +257,8 @@ impl AgentService for Service {
             former.0.digest().as_bytes().as_slice() == request.get_ref().digest
         };
         let Some((from, word)) = former.filter(asked) else {
-            let answer = wire::GetBundleResponse { bundle: Some(present), ..wire::GetBundleResponse::default() };
+            let answer =
+                wire::GetBundleResponse { bundle: Some(present), ..wire::GetBundleResponse::default() };
             return Ok(Response::new(answer));
         };
         let change = wire::Transition {

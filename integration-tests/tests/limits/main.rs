@@ -2,6 +2,7 @@
 //! certificates all the time.
 #![expect(clippy::unwrap_used, reason = "clippy takes helpers of tests for product code")]
 
+mod attacks;
 mod load;
 mod sizes;
 mod tls;

@@ -1,0 +1,89 @@
+//! HTTP/2 by hand (RFC 9113, RFC 7541): frames that no library would send.
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+/// The bytes that a client begins with.
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// `END_STREAM` and `END_HEADERS`.
+pub const END_STREAM: u8 = 1;
+/// The header block is whole.
+pub const END_HEADERS: u8 = 4;
+/// An answer to SETTINGS or PING.
+const ACK: u8 = 1;
+
+/// One frame.
+///
+/// # Panics
+/// When the payload is longer than a frame may be.
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let [zero, length @ ..] = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
+    assert_eq!(zero, 0, "a frame of {} bytes", payload.len());
+    [&length[..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// SETTINGS with the window of each stream.
+pub fn settings(window: u32) -> Vec<u8> {
+    frame(4, 0, 0, &[&[0, 4][..], &window.to_be_bytes()].concat())
+}
+
+/// PING.
+pub fn ping() -> Vec<u8> {
+    frame(6, 0, 0, b"not idle")
+}
+
+/// WINDOW_UPDATE of the connection by one byte.
+pub fn window_update() -> Vec<u8> {
+    frame(8, 0, 0, &1_u32.to_be_bytes())
+}
+
+/// A whole request for the bundle, with a header of `filler` bytes.
+pub fn get_bundle(stream: u32, filler: usize) -> Vec<u8> {
+    let mut block = vec![0x83, 0x87];
+    literal(&mut block, &[0x04], b"/banyan.agent.v1.AgentService/GetBundle");
+    literal(&mut block, &[0x01], b"localhost");
+    literal(&mut block, &[0x0f, 0x10], b"application/grpc");
+    literal(&mut block, b"\0\x02te", b"trailers");
+    if filler > 0 {
+        literal(&mut block, b"\0\x08x-filler", &vec![b'v'; filler]);
+    }
+    [frame(1, END_HEADERS, stream, &block), frame(0, END_STREAM, stream, &[0; 5])].concat()
+}
+
+/// A field that is not remembered: its name as it stands, its value without compression.
+fn literal(block: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    block.extend_from_slice(name);
+    // An integer with a prefix of seven bits.
+    if value.len() < 127 {
+        block.push(u8::try_from(value.len()).unwrap_or_default());
+    } else {
+        block.push(127);
+        let mut rest = value.len() - 127;
+        while rest >= 128 {
+            block.push(u8::try_from(rest % 128 + 128).unwrap_or_default());
+            rest /= 128;
+        }
+        block.push(u8::try_from(rest).unwrap_or_default());
+    }
+    block.extend_from_slice(value);
+}
+
+/// What a good peer would answer to the next frame, if anything.
+///
+/// # Errors
+/// When the connection has ended.
+pub async fn reply(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
+    let mut header = [0; 9];
+    reader.read_exact(&mut header).await?;
+    let [long, middle, short, kind, flags, ..] = header;
+    let length = u32::from_be_bytes([0, long, middle, short]);
+    let mut payload = vec![0; usize::try_from(length).unwrap_or_default()];
+    reader.read_exact(&mut payload).await?;
+    Ok(match (kind, flags & ACK) {
+        (4, 0) => Some(frame(4, ACK, 0, &[])),
+        (6, 0) => Some(frame(6, ACK, 0, &payload)),
+        _ => None,
+    })
+}
