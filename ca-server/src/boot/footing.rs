@@ -4,9 +4,11 @@
 //! again and again: what is written through must be the same file as at the start, what is only read by the next start
 //! must exist.
 
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::layout::Layout;
 
@@ -19,8 +21,9 @@ pub(super) struct Footing {
 #[derive(Debug, Clone)]
 struct Place {
     path: PathBuf,
-    /// Device and number of the file; `None` where another one does as well.
-    same: Option<(u64, u64)>,
+    /// The file or folder itself; `None` where another one does as well. It is kept open: while it is, no other one
+    /// gets its number.
+    same: Option<Arc<File>>,
     ground: bool,
     consequence: &'static str,
 }
@@ -50,11 +53,12 @@ impl Footing {
         ];
         let mut places = Vec::new();
         for (path, consequence) in written {
-            places.push(Place { same: Some(number(&path)?), path, ground: true, consequence });
+            places.push(Place { same: Some(Arc::new(File::open(&path)?)), path, ground: true, consequence });
         }
         let registry = layout.registry();
         let consequence = "agents that join now, and tokens that are made, are forgotten at the next start";
-        places.push(Place { same: Some(number(&registry)?), path: registry, ground: false, consequence });
+        let same = Some(Arc::new(File::open(&registry)?));
+        places.push(Place { path: registry, same, ground: false, consequence });
         let read = [
             (layout.keys(), "the next start cannot open the keys"),
             (layout.authorities(), "root authorities cannot sign"),
@@ -82,9 +86,10 @@ impl Footing {
 
 impl Place {
     fn look(&self) -> Option<String> {
-        let found = number(&self.path);
-        let what = match (&found, self.same) {
-            (Ok(found), Some(same)) if *found != same => "was replaced while this server runs".to_owned(),
+        let found = std::fs::metadata(&self.path).map(|found| number(&found));
+        let same = self.same.as_ref().map(|same| same.metadata().map(|same| number(&same)));
+        let what = match (&found, same) {
+            (Ok(found), Some(Ok(same))) if *found != same => "was replaced while this server runs".to_owned(),
             (Ok(_), _) => return None,
             (Err(error), _) if error.kind() == io::ErrorKind::NotFound => {
                 "was deleted while this server runs".to_owned()
@@ -96,9 +101,9 @@ impl Place {
     }
 }
 
-fn number(path: &Path) -> io::Result<(u64, u64)> {
-    let metadata = std::fs::metadata(path)?;
-    Ok((metadata.dev(), metadata.ino()))
+/// Device and number of a file.
+fn number(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
 }
 
 #[cfg(test)]
