@@ -80,7 +80,7 @@ async fn state_that_cannot_be_read_ends_the_start_and_makes_no_new_root() {
     assert!(matches!(refused, BootError::RecordLost { .. }), "{refused:?}");
     assert!(!record.exists());
 
-    std::fs::write(&record, &whole).unwrap();
+    support::write_private(&record, &whole);
     stop(place.start().await.unwrap()).await;
 }
 

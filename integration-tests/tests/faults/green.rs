@@ -74,7 +74,7 @@ async fn without_its_ledger_a_server_issues_nothing_and_says_so_and_the_next_sta
     assert!(member.issue().await.is_err(), "its row would not be kept");
     Site::stop(running).await.unwrap();
     let running = site.start().await.unwrap();
-    says(&running, "are not known, so gates of a rotation count it as full until").await;
+    says(&running, "so gates of a rotation count it as full until").await;
     Site::stop(running).await.unwrap();
 }
 
