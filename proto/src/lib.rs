@@ -154,8 +154,10 @@ mod tests {
         });
         let served = [
             banyan::admin::v1::admin_service_server::SERVICE_NAME,
+            banyan::admin::v1::agent_admin_service_server::SERVICE_NAME,
             banyan::admin::v1::authority_service_server::SERVICE_NAME,
             banyan::admin::v1::rotation_service_server::SERVICE_NAME,
+            banyan::admin::v1::state_service_server::SERVICE_NAME,
             banyan::agent::v1::agent_service_server::SERVICE_NAME,
             banyan::plugin::v1::root_authority_service_server::SERVICE_NAME,
             banyan::tier::v1::tier_admin_service_server::SERVICE_NAME,

@@ -75,8 +75,7 @@ impl Signer {
     /// # Errors
     /// [`SignerError`] says which certificate is wrong, counted from the issuer's as 0.
     pub fn verify(parts: SignerParts, bundle: &Bundle, now: Timestamp) -> Result<Self, SignerError> {
-        let root = root_above(&parts.chain, bundle, None)?.id();
-        Self::verify_under(parts, (bundle, root), now)
+        Self::verify_up_to(parts, (bundle, None), now)
     }
 
     /// As [`verify`](Self::verify), up to this root: a renewed one has the key and the name of the former, and a chain ends
@@ -87,6 +86,14 @@ impl Signer {
     pub fn verify_under(
         parts: SignerParts,
         (bundle, root): (&Bundle, RootId),
+        now: Timestamp,
+    ) -> Result<Self, SignerError> {
+        Self::verify_up_to(parts, (bundle, Some(root)), now)
+    }
+
+    fn verify_up_to(
+        parts: SignerParts,
+        (bundle, wanted): (&Bundle, Option<RootId>),
         now: Timestamp,
     ) -> Result<Self, SignerError> {
         let issuer = match parts.chain.as_slice() {
@@ -108,7 +115,7 @@ impl Signer {
         if let Some(place) = links.into_iter().position(|(below, above)| !is_signed_by(below, above)) {
             return Err(SignerError::Broken(place));
         }
-        let root = root_above(&parts.chain, bundle, Some(root))?;
+        let root = root_above(&parts.chain, bundle, wanted)?;
         let validity = common_validity(&parts.chain, root).filter(|validity| validity.contains(now));
         Ok(Self {
             root: root.id(),
