@@ -11,7 +11,9 @@ use std::path::Path;
 use crate::codec::{self, DecodeError};
 use crate::error::Damage;
 use crate::record::{Entry, Record};
+use crate::row::LiveRow;
 use crate::segment::FileId;
+use crate::shorthand::{Reading, Writing};
 use crate::tail::{is_torn, is_unwritten};
 
 const MAGIC: &[u8; 8] = b"BANYANLG";
@@ -33,17 +35,32 @@ pub(crate) fn header(file: &FileId) -> Vec<u8> {
     bytes
 }
 
-/// Appends one record to `out`, the bytes of one commit. `scratch` is a buffer to reuse.
-pub(crate) fn append(entry: &Entry, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
-    scratch.clear();
-    codec::encode(entry, scratch);
+/// Appends one record to `out`, the bytes of one commit, and before it the terms that it is the first of its file to use.
+pub(crate) fn append(entry: &Entry, writing: &mut Writing, out: &mut Vec<u8>) {
+    let term = match &entry.record {
+        Record::Intent(row) | Record::Carried(LiveRow { row, .. }) => {
+            writing.holder(row, |number, body| put(|payload| codec::encode_term(number, body, payload), out))
+        }
+        _ => None,
+    };
+    put(|payload| codec::encode(entry, term, writing, payload), out);
+}
+
+/// Appends one payload with its length and its checksum.
+fn put(encode: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
+    let (starts_commit, start) = (out.is_empty(), out.len());
+    out.extend_from_slice(&[0; FRAME_HEADER]);
+    encode(out);
+    let Some((header, payload)) = out.get_mut(start..).and_then(|record| record.split_first_chunk_mut())
+    else {
+        return;
+    };
     // The texts of a record are bounded to less than 5 KiB together.
-    let len = u16::try_from(scratch.len()).unwrap_or(LEN_MAX).min(LEN_MAX);
-    let word = if out.is_empty() { len | STARTS_COMMIT } else { len };
-    out.extend_from_slice(&(!word).to_be_bytes());
-    out.extend_from_slice(&word.to_be_bytes());
-    out.extend_from_slice(&crc32fast::hash(scratch).to_le_bytes());
-    out.extend_from_slice(scratch);
+    let len = u16::try_from(payload.len()).unwrap_or(LEN_MAX).min(LEN_MAX);
+    let word = if starts_commit { len | STARTS_COMMIT } else { len };
+    let ([a, b], [c, d]) = ((!word).to_be_bytes(), word.to_be_bytes());
+    let [e, f, g, h] = crc32fast::hash(payload).to_le_bytes();
+    *header = [a, b, c, d, e, f, g, h];
 }
 
 /// A file: what it is, and where it is.
@@ -83,7 +100,8 @@ pub(crate) fn scan(
         scan.torn = if is_unwritten(bytes) { 0 } else { bytes.len() as u64 };
         return if last { Ok(scan) } else { Err(corrupt(0, "the file ends within its header")) };
     };
-    let mut ended = false;
+    let (mut ended, mut reading) = (false, Reading::default());
+    scan.whole = offset as u64;
     while let Some(rest) = bytes.get(offset..).filter(|rest| !is_unwritten(rest)) {
         let payload = match frame(rest) {
             Ok(frame) => frame.payload,
@@ -91,32 +109,36 @@ pub(crate) fn scan(
                 if ended || !last {
                     return Err(corrupt(offset, "a record is cut short where none may be"));
                 }
-                scan.torn = rest.len() as u64;
-                break;
+                scan.torn = bytes.len() as u64 - scan.whole;
+                return Ok(scan);
             }
             Err(bad) => return Err(corrupt(offset, bad.what)),
         };
-        let entry = codec::decode(payload).map_err(|error| match error {
+        let entry = codec::decode(payload, &mut reading).map_err(|error| match error {
             DecodeError::Newer => Damage::NewerVersion { path: path.to_owned(), offset: offset as u64 },
             DecodeError::Malformed => corrupt(offset, "a record with a good checksum makes no sense"),
         })?;
         if ended {
             return Err(corrupt(offset, "records follow the end mark of the file"));
         }
+        let at = offset;
+        offset += FRAME_HEADER + payload.len();
+        let Some(entry) = entry else { continue };
         if let Record::End { records } = entry.record {
             if records != scan.records {
-                return Err(corrupt(offset, "the file has not as many records as its end mark says"));
+                return Err(corrupt(at, "the file has not as many records as its end mark says"));
             }
             ended = true;
         }
         scan.records += 1;
+        scan.whole = offset as u64;
         visit(entry);
-        offset += FRAME_HEADER + payload.len();
     }
     if !ended && !last {
         return Err(corrupt(offset, "the file ends without its end mark, although another follows it"));
     }
-    scan.whole = offset as u64;
+    // Terms come in one write with the row that uses them first.
+    scan.torn = if scan.whole < offset as u64 { bytes.len() as u64 - scan.whole } else { 0 };
     Ok(scan)
 }
 

@@ -12,18 +12,20 @@
 //! The file that is written has zeros behind its records, so that a commit overwrites them and changes no metadata
 //! (`docs/decisions/0014-zeros-ahead-of-the-ledger.md`). They are cut off when the file is closed, or at the next start.
 //!
-//! This crate decides nothing about gates, certificates or callers. Start at [`Ledger`]; formats are in `frame` and
-//! `codec`, what a crash leaves in `tail`, the writing in `writer`, the reading in `recovery`.
+//! This crate decides nothing about gates, certificates or callers. Start at [`Ledger`]; formats are in `frame`,
+//! `codec` and `compact`, what a crash leaves in `tail`, the writing in `writer`, the reading in `recovery`.
 #![forbid(unsafe_code)]
 
 mod aggregates;
 mod codec;
+mod compact;
 mod compaction;
 mod error;
 mod evidence;
 mod files;
 mod frame;
 mod index;
+mod input;
 mod intent;
 mod ledger;
 mod manifest;
@@ -35,6 +37,7 @@ mod row;
 mod segment;
 mod settings;
 mod shared;
+mod shorthand;
 mod stats;
 mod store;
 mod tail;

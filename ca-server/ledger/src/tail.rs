@@ -53,12 +53,13 @@ mod tests {
     use crate::frame::{Scan, Source, scan};
     use crate::record::{AuditRefusal, Entry, Record};
     use crate::segment::{FileId, SegmentId};
+    use crate::shorthand::Writing;
     use crate::testing::{NOW, one_of_each};
 
     fn commit(records: impl IntoIterator<Item = Record>) -> Vec<u8> {
-        let (mut scratch, mut bytes) = (Vec::new(), Vec::new());
+        let (mut writing, mut bytes) = (Writing::default(), Vec::new());
         for record in records {
-            frame::append(&Entry { at: NOW, record }, &mut scratch, &mut bytes);
+            frame::append(&Entry { at: NOW, record }, &mut writing, &mut bytes);
         }
         bytes
     }

@@ -20,13 +20,14 @@ use crate::manifest::Stated;
 use crate::record::{Entry, Record};
 use crate::segment::FileId;
 use crate::shared::{Job, Shared};
+use crate::shorthand::Writing;
 
-/// Jobs in one write at most: about 300 KB of ordinary rows.
+/// Jobs in one write at most: about 150 KB of ordinary rows.
 const BATCH_MAX: usize = 1_024;
 /// How long records that nobody waits for may wait for a row to share its sync with. A crash loses no more than what
 /// came in this time, and what it loses only makes gates open later.
 const LATER_WAIT_MAX: Duration = Duration::from_millis(10);
-/// Zeros written ahead of the records at a time: enough for about 3,000 ordinary rows.
+/// Zeros written ahead of the records at a time: enough for about 7,000 ordinary rows.
 const AHEAD_BYTES: u64 = 1 << 20;
 
 #[derive(Debug)]
@@ -38,7 +39,6 @@ pub(crate) struct Writer {
     backlog: Vec<Job>,
     pace: Pace,
     buffer: Vec<u8>,
-    scratch: Vec<u8>,
 }
 
 /// When the last commit started, and whether it served several requests at once.
@@ -87,6 +87,8 @@ pub(crate) struct OpenFile {
     /// A commit that reaches beyond this writes zeros ahead first.
     ahead: u64,
     used: FileUse,
+    /// What its records may refer to.
+    writing: Writing,
     /// Checksum of everything up to there.
     checksum: crc32fast::Hasher,
     /// Its end mark is durable: the next record needs the next file.
@@ -107,7 +109,8 @@ impl OpenFile {
         let durable = handle.len();
         let mut checksum = crc32fast::Hasher::new();
         checksum.update(&header);
-        Ok(Self { path, handle, durable, ahead: durable, used: FileUse::new(file), checksum, ended: false })
+        let (used, writing) = (FileUse::new(file), Writing::default());
+        Ok(Self { path, handle, durable, ahead: durable, used, writing, checksum, ended: false })
     }
 
     /// Sees to it that the next `bytes` go over zeros that are there already, so that most commits change no metadata of
@@ -134,15 +137,7 @@ impl OpenFile {
 
 impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, queue: WeakSender<Job>, file: OpenFile) -> Self {
-        Self {
-            shared,
-            queue,
-            file,
-            backlog: Vec::new(),
-            pace: Pace::default(),
-            buffer: Vec::new(),
-            scratch: Vec::new(),
-        }
+        Self { shared, queue, file, backlog: Vec::new(), pace: Pace::default(), buffer: Vec::new() }
     }
 
     /// Runs until every sender is gone and everything is written. The runtime is only for waiting.
@@ -183,23 +178,28 @@ impl Writer {
         for job in batch {
             records += self.encode(job);
         }
-        self.append_and_sync()?;
-        Ok(records)
+        let written = self.append_and_sync();
+        match &written {
+            Ok(()) => self.file.writing.keep(),
+            // It was cut off again, or nothing will be written any more.
+            Err(_) => self.file.writing.take_back(),
+        }
+        written.map(|()| records)
     }
 
     fn encode(&mut self, job: &Job) -> u64 {
-        let Self { scratch, buffer, .. } = self;
+        let Self { file: OpenFile { writing, .. }, buffer, .. } = self;
         match job {
             Job::Intent { at, row, .. } => {
-                frame::append(&Entry { at: *at, record: Record::Intent(Arc::clone(row)) }, scratch, buffer);
+                frame::append(&Entry { at: *at, record: Record::Intent(Arc::clone(row)) }, writing, buffer);
                 1
             }
             Job::Later { entry, .. } | Job::Probe { entry } => {
-                frame::append(entry, scratch, buffer);
+                frame::append(entry, writing, buffer);
                 1
             }
             Job::Carried { entries, .. } => {
-                entries.iter().for_each(|entry| frame::append(entry, scratch, buffer));
+                entries.iter().for_each(|entry| frame::append(entry, writing, buffer));
                 entries.len() as u64
             }
         }
@@ -310,7 +310,7 @@ impl Writer {
     fn end_file(&mut self) -> Result<(), LedgerError> {
         let entry = self.shared.entry(Record::End { records: self.file.used.records });
         self.buffer.clear();
-        frame::append(&entry, &mut self.scratch, &mut self.buffer);
+        frame::append(&entry, &mut self.file.writing, &mut self.buffer);
         self.append_and_sync()?;
         self.file.drop_ahead();
         self.file.used.records += 1;

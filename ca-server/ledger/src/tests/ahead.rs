@@ -96,7 +96,7 @@ async fn a_power_cut_may_leave_any_sectors_of_a_commit() {
 async fn a_gap_before_a_later_commit_is_damage() {
     let mut bench = Bench::new();
     let (ledger, disk, _) = bench.start();
-    for number in 0..9 {
+    for number in 0..20 {
         issue(&ledger, number).await;
     }
     disk.kill();
@@ -291,10 +291,10 @@ impl Disk for SeenLate {
 async fn a_reader_that_saw_a_later_commit_before_an_earlier_one_looks_again() {
     let mut bench = Bench::new();
     let (ledger, ..) = bench.start();
-    for number in 0..9 {
+    for number in 0..20 {
         issue(&ledger, number).await;
     }
     let disk = SeenLate::default();
     let found: Result<Vec<_>, _> = reader::read(&disk, &bench.path()).unwrap().collect();
-    assert_eq!(found.unwrap()[0].entries.len(), 9);
+    assert_eq!(found.unwrap()[0].entries.len(), 20);
 }

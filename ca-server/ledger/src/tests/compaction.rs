@@ -22,7 +22,7 @@ async fn compact(ledger: &Arc<Ledger>) -> Result<Compaction, crate::LedgerError>
 
 /// An incarnation whose files are mostly about rows that are over by now, with every kind of leftover among them.
 async fn mostly_expired(disk: &FaultDisk) -> (Bench, Arc<Ledger>) {
-    let settings = Settings { file_bytes_max: 2 << 10, compact_below_percent: 50, ..Settings::default() };
+    let settings = Settings { file_bytes_max: 1 << 10, compact_below_percent: 50, ..Settings::default() };
     let mut bench = Bench::with(settings);
     let (ledger, ..) = bench.start();
     let long = NOW.plus(Duration::from_secs(86_400));
@@ -66,7 +66,7 @@ async fn expired_files_go_to_the_archive_and_then_away_and_the_rows_stay() {
 
 #[tokio::test]
 async fn files_that_are_still_about_live_rows_stay() {
-    let mut bench = Bench::with(Settings { file_bytes_max: 2 << 10, ..Settings::default() });
+    let mut bench = Bench::with(Settings { file_bytes_max: 1 << 10, ..Settings::default() });
     let (ledger, ..) = bench.start();
     for number in 0..40 {
         issue(&ledger, number).await;

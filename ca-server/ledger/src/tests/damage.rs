@@ -10,7 +10,7 @@ use crate::settings::Settings;
 async fn written() -> Bench {
     let mut bench = Bench::with(Settings { file_bytes_max: 1 << 10, ..Settings::default() });
     let (ledger, disk, _) = bench.start();
-    for number in 0..7 {
+    for number in 0..17 {
         issue(&ledger, number).await;
     }
     disk.kill();

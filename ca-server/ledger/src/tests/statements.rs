@@ -21,7 +21,7 @@ fn first() -> SegmentId {
 async fn closed() -> Bench {
     let mut bench = Bench::with(small());
     let (ledger, ..) = bench.start();
-    for number in 0..7 {
+    for number in 0..17 {
         issue(&ledger, number).await;
     }
     drop(ledger);
@@ -95,7 +95,7 @@ async fn a_closed_file_that_is_gone_or_another_is_a_fault() {
 
     let (mut bench, mut twin) = (closed().await, Bench::with(small()));
     let (ledger, ..) = twin.start();
-    for number in 100..107 {
+    for number in 100..117 {
         issue(&ledger, number).await;
     }
     drop(ledger);
