@@ -133,6 +133,29 @@ impl Chain {
     /// # Errors
     /// [`ChainError`] that tells expiry and unknown roots apart from the rest.
     pub fn verify(&self, bundle: &Bundle, now: Timestamp, role: PeerRole) -> Result<RootId, ChainError> {
+        self.verify_among(bundle, None, (now, role))
+    }
+
+    /// As [`verify`](Self::verify), up to this root of the bundle: a renewed root has the key and the name of the former,
+    /// and a chain ends in both.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify); the other roots of the bundle count for nothing.
+    pub fn verify_under(
+        &self,
+        (bundle, root): (&Bundle, RootId),
+        now: Timestamp,
+        role: PeerRole,
+    ) -> Result<(), ChainError> {
+        self.verify_among(bundle, Some(root), (now, role)).map(drop)
+    }
+
+    fn verify_among(
+        &self,
+        bundle: &Bundle,
+        wanted: Option<RootId>,
+        (now, role): (Timestamp, PeerRole),
+    ) -> Result<RootId, ChainError> {
         if self.leaf.is_ca() {
             return Err(ChainError::CaAsLeaf);
         }
@@ -147,7 +170,12 @@ impl Chain {
         let secs = u64::try_from(now.as_secs()).map_err(|_| ChainError::NotValidNow)?;
         let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(secs));
         let anchor_valid = |path: &VerifiedPath<'_>| match anchor_of(bundle, path) {
-            Some(root) if root.certificate().validity().contains(now) => Ok(()),
+            Some(root)
+                if root.certificate().validity().contains(now)
+                    && wanted.is_none_or(|wanted| wanted == root.id()) =>
+            {
+                Ok(())
+            }
             _ => Err(webpki::Error::UnknownIssuer),
         };
         let path = end_entity

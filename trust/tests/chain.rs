@@ -138,6 +138,26 @@ fn a_renewed_root_with_the_same_key_carries_the_chain_when_the_former_expired() 
 }
 
 #[test]
+fn a_chain_ends_in_each_of_two_roots_with_one_key_and_in_no_other() {
+    let key = KeyPair::generate().unwrap();
+    let mut renewed = ca_params("root");
+    renewed.not_after = date_time_ymd(2046, 1, 1);
+    let (former, other) = (ca_params("root"), mesh().root);
+    let former_der = former.self_signed(&key).unwrap().der().to_vec();
+    let renewed_der = renewed.self_signed(&key).unwrap().der().to_vec();
+    let leaf = signed(
+        leaf_params("spiffe://example.org/a"),
+        &Made { der: renewed_der.clone(), issuer: Issuer::new(renewed, key) },
+    );
+    let bundle = Bundle::from_ders(domain(), Sequence(1), &[&former_der, &renewed_der, &other.der]).unwrap();
+    let chain = Chain::parse(&[&leaf.der]).unwrap();
+    let ends_in =
+        |der: &[u8]| chain.verify_under((&bundle, Root::parse(der).unwrap().id()), NOW, PeerRole::Server);
+    assert_eq!((ends_in(&former_der), ends_in(&renewed_der)), (Ok(()), Ok(())));
+    assert!(ends_in(&other.der).is_err(), "the same name alone is not enough");
+}
+
+#[test]
 fn chains_out_of_order_are_not_built() {
     let Mesh { root, middle, leaf } = mesh();
     assert_eq!(Chain::parse::<Vec<u8>>(&[]), Err(ChainError::Length(0)));

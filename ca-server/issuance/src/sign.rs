@@ -117,9 +117,7 @@ fn verify_as_peer(der: &[u8], snapshot: &Snapshot, now: Timestamp) -> Result<(),
     certificates.extend_from_slice(snapshot.signer().chain());
     let chain = Chain::from_certificates(certificates)?;
     for role in [PeerRole::Client, PeerRole::Server] {
-        if chain.verify(snapshot.bundle(), now, role)? != snapshot.signer().root() {
-            return Err(SignError::Peer(ChainError::UnknownRoot));
-        }
+        chain.verify_under((snapshot.bundle(), snapshot.signer().root()), now, role)?;
     }
     Ok(())
 }
