@@ -235,6 +235,28 @@ async fn an_agent_that_refuses_the_bundle_holds_the_gate_by_name_until_it_has_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_acknowledgement_of_other_roots_under_the_same_number_counts_for_nothing() {
+    let place = Place::new(QUICK);
+    let running = place.start().await.unwrap();
+    let mut agent = HandMade::join(&running, "node-1").await;
+    let leaf = agent.issue(true).await.unwrap();
+    let own = agent.own.clone();
+    rotate(&running).await;
+    agent.stored = (2, vec![7; 32]);
+    let mut line = agent.connect(&[&own, &leaf]).await;
+    line.doubt().await;
+    line.ack(&[&own, &leaf], 2).await;
+    // What is said later is heard later.
+    let refused = Refused { serial: Vec::new(), reason: "it came with other roots".to_owned() };
+    line.say(Up::Refusals(Refusals { refused: vec![refused] })).await;
+    let refuses = |said: Vec<String>| said.iter().any(|text| text.contains("agent node-1 refuses bundle 2"));
+    eventually("the refusal is a condition", async || refuses(conditions(&running).await)).await;
+    let held = holders(&running, 2).await;
+    assert!(held.iter().all(|holder| holder.agent == "node-1"), "{held:#?}");
+    stop(running).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_holder_with_trust_of_its_own_is_named_and_only_a_word_that_covers_it_opens_the_gate() {
     let place = Place::new(QUICK);
     let running = place.start().await.unwrap();

@@ -28,7 +28,7 @@ use super::call::Call;
 use super::wire;
 use crate::ca::Ca;
 use crate::refusal::{Reason, Refusal, echoed};
-use crate::seen::Stored;
+use crate::seen::{Judgement, Stored};
 use crate::sessions::OpenSession;
 
 /// How long an agent waits before it connects again after a goodbye, in milliseconds: long enough for a restart to
@@ -58,6 +58,8 @@ struct Uplink {
     ending: CancellationToken,
     /// What is still to be asked.
     doubts: Option<Doubts>,
+    /// The bundle under whose sequence the agent has other roots: up to it the numbers of both sides mean different things.
+    differs: Option<Sequence>,
     ended: bool,
 }
 
@@ -87,6 +89,7 @@ pub(super) fn open(
         messages,
         bundles,
         doubts: None,
+        differs: None,
         ended: false,
     };
     Ok(stream::unfold(uplink, Uplink::next).boxed())
@@ -195,7 +198,9 @@ impl Uplink {
         let (now, build) = (self.ca.clock.now(), echoed(&hello.build));
         let highest = Sequence(hello.highest_sequence);
         let present = self.bundles.borrow().sequence();
-        self.ca.hear(&self.agent, Stored::new(hello.highest_sequence, &hello.highest_digest));
+        let stored = Stored::new(hello.highest_sequence, &hello.highest_digest);
+        let differs = matches!(self.ca.hear(&self.agent, stored), Judgement::Other(_));
+        self.differs = differs.then_some(highest);
         if let Some(left_out) = self.may_say("hello") {
             let held = hello.held_serials.len();
             tracing::info!(agent = self.agent, build, held, left_out, "agent connected");
@@ -242,6 +247,10 @@ impl Uplink {
             };
             if applied > present {
                 self.ca.hear(&self.agent, Stored::new(row.sequence, &[]));
+                continue;
+            }
+            if self.differs.is_some_and(|differs| applied <= differs) {
+                tracing::debug!(agent = self.agent, %serial, %applied, "an acknowledgement of other roots counts for nothing");
                 continue;
             }
             newest = newest.max(applied);
