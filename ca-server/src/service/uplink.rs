@@ -111,6 +111,8 @@ impl Uplink {
                 return Some((Ok(self.message(doubt)), self));
             }
             let answer = tokio::select! {
+                // The bundle goes first, whatever the agent has said by then.
+                biased;
                 () = self.ending.cancelled() => Some(self.goodbye()),
                 changed = self.bundles.changed() => match changed {
                     Ok(()) => {
