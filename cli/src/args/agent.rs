@@ -13,7 +13,8 @@ use super::{AdminTarget, LogFormat};
 #[command(args_conflicts_with_subcommands = true)]
 pub struct AgentOptions {
     /// Configuration file
-    #[arg(long, short, value_name = "FILE", default_value = "agent.toml")]
+    // An id of its own: the verbs below have a `--config` too, which is a server's, and would get this one's default.
+    #[arg(id = "agent_config", long = "config", short, value_name = "FILE", default_value = "agent.toml")]
     pub config: PathBuf,
     /// Form of the log on standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
@@ -108,4 +109,33 @@ pub struct EnvoyConfigOptions {
     /// Longest life of a connection, so that no connection outlives the trust it was opened with
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
     pub max_connection_age: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Arguments, Verb};
+
+    fn parsed(words: &[&str]) -> AgentOptions {
+        let arguments = Arguments::try_parse_from(["banyan", "agent"].iter().chain(words)).unwrap();
+        let Verb::Agent(options) = arguments.verb else { panic!("another verb") };
+        options
+    }
+
+    #[test]
+    fn an_agent_and_what_asks_a_server_about_agents_have_configurations_of_their_own() {
+        assert_eq!(parsed(&[]).config, PathBuf::from("agent.toml"));
+        assert_eq!(parsed(&["--config", "x.toml"]).config, PathBuf::from("x.toml"));
+        let target = |words: &[&str]| match parsed(words).action {
+            Some(AgentAction::List(options)) => options.target,
+            Some(AgentAction::Ban(options)) => options.target,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(target(&["list"]).config, None, "the server's file is found by itself");
+        assert_eq!(target(&["list", "--config", "b.toml"]).config, Some(PathBuf::from("b.toml")));
+        let ban = ["ban", "node-1", "--by", "ann", "--reason", "stolen", "--socket", "s"];
+        assert_eq!(target(&ban).socket, Some(PathBuf::from("s")));
+    }
 }
