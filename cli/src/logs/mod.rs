@@ -1,7 +1,7 @@
 //! Where log lines go, and how many of them.
 //!
-//! Nothing that serves waits for a log: lines go to a bounded [`sink`] that a thread of its own empties to standard
-//! error, and a line of the program that repeats itself without end is bounded by a [`storm`] layer.
+//! Nothing that serves waits for a log: lines go to a bounded `sink` that a thread of its own empties to standard
+//! error, and a line of the program that repeats itself without end is bounded by a `storm` layer.
 
 mod sink;
 mod storm;
