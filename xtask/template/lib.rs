@@ -13,7 +13,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use plugins::{
     AnswerBook, AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, Description, Health, IssuerChain,
-    IssuerRequest, Outcome, PluginError, RootAuthority, RootSet, Ticket,
+    IssuerRequest, JudgedIssuer, Outcome, PluginError, RootAuthority, RootSet, Ticket,
 };
 use tokio::sync::Mutex;
 use trust::RootId;
@@ -80,15 +80,16 @@ impl RootAuthority for AcmeAuthority {
         }
         let csr = ParsedCsr::from_der(&request.csr_der).and_then(ParsedCsr::verify);
         let csr = csr.map_err(|error| denied(format!("the CSR is refused: {error}")))?;
-        let now = self.deps.clock.now();
-        let ends = now.plus(request.ttl);
-        if ends > root.certificate().validity().not_after() {
-            return Err(denied("the root ends before the issuer would; rotate to a longer one".to_owned()));
+        let (now, ends) = (self.deps.clock.now(), root.certificate().validity().not_after());
+        if now.plus(request.ttl) > ends {
+            return Err(PluginError::Outlives { above: format!("root {}", root.id().short()), ends });
         }
         let chain = self.upstream.sign(&root, csr.public_key(), request).await?;
-        book.remember((&context.request_id, request), &chain, (now, ends));
+        // What the caller would refuse is not remembered, so that the next try asks anew.
+        let judged = JudgedIssuer::of_request(chain, (request, csr.public_key()), &root, now)?;
+        book.remember((&context.request_id, request), &judged, now);
         book.store(self.deps.state.as_ref()).await?;
-        Ok(Outcome::Ready(chain))
+        Ok(Outcome::Ready(judged.into_chain()))
     }
 
     async fn poll(
