@@ -55,9 +55,10 @@ pub(crate) fn applied<'a>(
     weakest.into_iter().filter_map(|(serial, claim)| Some((serial, claim?))).collect()
 }
 
-/// Sequence that a holder has applied on every validation secret; `None` if it proves nothing.
+/// Sequence that a holder has applied on every validation secret; `None` if it proves nothing, such as while one of them
+/// stays away: the others say nothing about that one.
 pub(crate) fn applied_by(holder: &Holder) -> Option<Sequence> {
-    if holder.installed.unproven {
+    if holder.installed.unproven || !holder.installed.lost.is_empty() {
         return None;
     }
     let secrets = holder.installed.trust.values();
@@ -148,6 +149,15 @@ mod tests {
         assert_eq!(claims, BTreeMap::from([(leaf(1).serial, Applied::by_ack(Sequence(9)))]));
         let before_first_contact = applied([].iter(), waiting.into_iter(), Sequence(0));
         assert!(before_first_contact.is_empty());
+    }
+
+    #[test]
+    fn a_validation_secret_that_stays_away_is_not_answered_for_by_the_others() {
+        let mut away = holder(&[1], &[Some(7), Some(7)]);
+        assert_eq!(claims(&[away]), [(1, 7, Proven)]);
+        away = holder(&[1], &[Some(8), Some(7)]);
+        away.lose(SubscriptionId(2));
+        assert_eq!(claims(&[away]), []);
     }
 
     #[test]

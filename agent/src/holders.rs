@@ -165,6 +165,17 @@ impl Holder {
         self.installed.leaves.remove(&id);
     }
 
+    /// Nobody came back for a secret, while the holder has others up. What it had of a validation secret it may still
+    /// use, so that one is missed until it is back.
+    pub(crate) fn lose(&mut self, id: SubscriptionId) {
+        if self.installed.trust.contains_key(&id)
+            && let Some(subscription) = self.subscriptions.get(&id)
+        {
+            self.installed.lost.insert(subscription.name.text.clone());
+        }
+        self.forget(id);
+    }
+
     /// The stream of a subscription ended.
     pub(crate) fn detach(&mut self, id: SubscriptionId, uptime: Duration) {
         if let Some(subscription) = self.subscriptions.get_mut(&id) {
@@ -241,7 +252,7 @@ impl HolderFile {
             start: process.start,
             uid: holder.uid,
             unproven: holder.installed.unproven,
-            trust: holder.names(|id| holder.installed.trust.contains_key(id)),
+            trust: holder.validation_secrets(),
             leaves: holder
                 .installed
                 .leaves
@@ -265,9 +276,11 @@ impl HolderFile {
 }
 
 impl Holder {
-    fn names(&self, wanted: impl Fn(&SubscriptionId) -> bool) -> Vec<String> {
-        let all = self.subscriptions.iter().filter(|(id, _)| wanted(id));
-        all.map(|(_, subscription)| subscription.name.text.clone()).collect()
+    /// All that it was ever seen to use and did not give up; those that stay away among them.
+    fn validation_secrets(&self) -> Vec<String> {
+        let served = self.subscriptions.iter().filter(|(id, _)| self.installed.trust.contains_key(id));
+        let served = served.map(|(_, subscription)| &subscription.name.text);
+        served.chain(&self.installed.lost).cloned().collect()
     }
 }
 

@@ -83,6 +83,8 @@ pub(crate) struct Installed {
     pub(crate) trust_expected: bool,
     /// It fetched a secret without a stream, so nothing tells what it applied.
     pub(crate) unproven: bool,
+    /// Names of validation secrets that stay away while the holder has others up: it may go on with what it had of them.
+    pub(crate) lost: BTreeSet<String>,
 }
 
 /// What every holder should come to.
@@ -230,7 +232,7 @@ impl LeafSubscription {
 impl Installed {
     /// Whether the holder takes its trust from elsewhere than from this agent, as far as can be seen.
     pub(crate) fn has_trust_of_its_own(&self) -> bool {
-        self.unproven || (self.trust.is_empty() && !self.trust_expected)
+        self.unproven || !self.lost.is_empty() || (self.trust.is_empty() && !self.trust_expected)
     }
 
     /// Whether a leaf may be handed to this holder while this bundle is the newest.

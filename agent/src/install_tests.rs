@@ -77,6 +77,7 @@ impl World {
                 leaves: leaves.iter().map(|id| (*id, empty_leaf())).collect(),
                 trust_expected: false,
                 unproven: false,
+                lost: BTreeSet::new(),
             },
             trust: trust.iter().map(|id| (*id, None)).collect(),
             leaves: leaves.iter().map(|id| (*id, None)).collect(),
@@ -272,6 +273,7 @@ fn one_of_each(applied: Option<TrustView>, held: Option<HeldLeaf>) -> Installed 
         leaves: BTreeMap::from([(LEAVES[0], secret)]),
         trust_expected: false,
         unproven: false,
+        lost: BTreeSet::new(),
     }
 }
 

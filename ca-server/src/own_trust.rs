@@ -127,8 +127,8 @@ fn holder(
         agent_last_seen: session.last_seen.as_secs(),
         own_trust: true,
         text: format!(
-            "{} ({kind}, agent {agent}): takes its certificate from its agent and no validation secret, so nothing tells \
-             whether it trusts bundle {wanted}; {ends}: {way}",
+            "{} ({kind}, agent {agent}): takes its certificate from its agent and no validation secret, or one that it took \
+             stays away, so nothing tells whether it trusts bundle {wanted}; {ends}: {way}",
             row.identity
         ),
         ..Holder::default()

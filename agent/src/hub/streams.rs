@@ -277,6 +277,7 @@ impl Hub {
         let id = absent.map_or(fresh, |(id, _)| *id);
         if id == fresh {
             holder.subscribe(id, name.clone(), uptime);
+            holder.installed.lost.remove(&name.text);
         }
         if let Some(subscription) = holder.subscriptions.get_mut(&id) {
             subscription.stream = Some(number);
@@ -332,7 +333,7 @@ impl Hub {
                 .map(|(id, _)| *id)
                 .collect();
             self.holders_dirty |= !forgotten.is_empty();
-            forgotten.into_iter().for_each(|id| holder.forget(id));
+            forgotten.into_iter().for_each(|id| holder.lose(id));
         }
     }
 }

@@ -54,6 +54,33 @@ async fn a_holder_without_validation_secret_gets_a_leaf_that_was_not_promised_an
 }
 
 #[tokio::test]
+async fn a_validation_secret_that_stays_away_beside_another_is_missed_until_it_is_back() {
+    let bench = Bench::joined().await;
+    let mut roots = bench.subscribe("ROOTCA").await;
+    let mut all = bench.subscribe("ALL").await;
+    roots.next_acked().await;
+    all.next_acked().await;
+    let mut leaf = bench.subscribe("default").await;
+    let first = serial_of(&leaf.next_acked().await);
+    let applied = Some((1, wire::EvidenceClass::Applied));
+    let proven =
+        |serial: Vec<u8>| move |desk: &crate::fakes::ca::Desk| desk.claims().get(&serial).copied() == applied;
+    bench.until_heard("both are acknowledged", proven(first)).await;
+    assert_eq!(bench.ca.desk().promises, [true]);
+
+    drop(all);
+    assert!(leaf.is_quiet().await, "a stream may break for a moment");
+    bench.clock.advance(Duration::from_secs(120));
+    let own = serial_of(&leaf.next_acked().await);
+    assert_eq!(bench.ca.desk().promises, [true, false], "nobody promises for what is missed");
+    assert!(!bench.ca.desk().claims().contains_key(&own), "the other secret does not answer for it");
+
+    let mut all = bench.subscribe("ALL").await;
+    all.next_acked().await;
+    bench.until_heard("it is back", proven(own)).await;
+}
+
+#[tokio::test]
 async fn a_promised_leaf_that_waits_for_its_holder_is_claimed_for_the_newest_bundle() {
     let bench = Bench::joined().await;
     let (mut leaf, mut roots) = (bench.subscribe("default").await, bench.subscribe("ROOTCA").await);

@@ -186,6 +186,7 @@ pub(crate) fn start(secrets: usize, has: Bundle, leaf: Option<Leaf>) -> Installe
         leaves: BTreeMap::from([(LEAF, subscription)]),
         trust_expected: false,
         unproven: false,
+        lost: BTreeSet::new(),
     }
 }
 
