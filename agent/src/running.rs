@@ -30,7 +30,7 @@ use crate::sds::server::SdsService;
 use crate::sds::socket::{Incoming, SocketError};
 use crate::shares::Shares;
 use crate::status::Status;
-use crate::uplink::Uplink;
+use crate::uplink::{Leave, Uplink};
 
 /// Time for the CA to hear at shutdown what nobody holds.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -81,13 +81,6 @@ pub enum StartError {
     /// The socket cannot be listened at.
     #[error(transparent)]
     Socket(#[from] SocketError),
-}
-
-/// How the stream to the CA is asked to say its last, and says that it did.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Leave {
-    pub(crate) asked: CancellationToken,
-    pub(crate) done: CancellationToken,
 }
 
 /// The agent of a host.

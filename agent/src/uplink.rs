@@ -25,7 +25,6 @@ use crate::first_contact::{self, FirstContactError};
 use crate::hub::{Command, HubHandle};
 use crate::leaf::Leaf;
 use crate::member::BUILD;
-use crate::running::Leave;
 use crate::status::Condition;
 
 /// Messages that wait for the wire; then the next round of evidence waits.
@@ -40,6 +39,13 @@ const REBUILD_SPREAD: Duration = Duration::from_secs(2);
 const BANNED_WAIT: Duration = Duration::from_secs(60);
 /// The longest time that a CA may send an agent away for.
 const DRAIN_MAX: Duration = Duration::from_secs(300);
+
+/// How the stream to the CA is asked to say its last, and says that it did.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Leave {
+    pub(crate) asked: CancellationToken,
+    pub(crate) done: CancellationToken,
+}
 
 /// The task that keeps the stream up.
 #[derive(Debug)]

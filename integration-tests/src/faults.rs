@@ -13,6 +13,7 @@ mod outfit;
 mod record;
 mod site;
 
+pub use crate::support::{SOON, eventually};
 pub use ahead::AheadClock;
 pub use authority::{AuthorityMode, AuthoritySwitch};
 pub use child::ChildCa;
@@ -21,24 +22,3 @@ pub use member::{Door, Leaf, Member, reason};
 pub use outfit::{Fitted, Outfit};
 pub use record::RecordFaults;
 pub use site::Site;
-
-use std::time::Duration;
-
-/// Longest wait for something that should happen soon.
-pub const SOON: Duration = Duration::from_secs(15);
-
-/// Waits until a condition holds, asking every few milliseconds.
-///
-/// # Errors
-/// When it does not hold in time; the error names it.
-pub async fn eventually<F: Future<Output = bool>>(
-    what: &str,
-    mut holds: impl FnMut() -> F,
-) -> anyhow::Result<()> {
-    let poll = async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(SOON, poll).await.map_err(|_| anyhow::anyhow!("not in time: {what}"))
-}

@@ -6,9 +6,11 @@
 //! | [`faults`] | CAs that crash and disks that fail |
 //! | [`mesh`] | a CA, agents and Envoys that work together |
 //! | [`strangers`] | a CA and hostile clients, and what their requests leave behind |
+//! | [`support`] | names, bounded waits and files, for all of them |
 #![forbid(unsafe_code)]
 
 pub mod attacks;
 pub mod faults;
 pub mod mesh;
 pub mod strangers;
+pub mod support;

@@ -31,27 +31,18 @@ pub mod raw;
 pub mod tokens;
 pub mod traces;
 
-use std::time::Duration;
-
 pub use ca::{CaOptions, TestCa};
 pub use client::{Credential, Refused, TestClient};
 
-/// The trust domain of every test.
-pub const TRUST_DOMAIN: &str = "example.org";
+pub use crate::support::{SOON, TRUST_DOMAIN};
+
 /// The workload that good requests are for.
 pub const CART: &str = "spiffe://example.org/ns/shop/sa/cart";
-/// Longest wait for what should happen at once, on a slow and busy machine.
-pub const SOON: Duration = Duration::from_secs(30);
 
 /// Waits until a condition holds.
 ///
 /// # Panics
 /// When it does not within [`SOON`].
-pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    let poll = async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    assert!(tokio::time::timeout(SOON, poll).await.is_ok(), "not in time: {what}");
+pub async fn eventually<F: Future<Output = bool>>(what: &str, holds: impl FnMut() -> F) {
+    crate::support::eventually(what, holds).await.unwrap();
 }

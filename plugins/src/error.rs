@@ -6,7 +6,7 @@ use thiserror::Error;
 use trust::Timestamp;
 
 use crate::checks::Unsafe;
-use crate::keys::KeyId;
+use crate::key_id::KeyId;
 
 /// Why an authority did not answer.
 ///

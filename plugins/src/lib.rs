@@ -32,6 +32,7 @@ pub mod call;
 pub mod checks;
 pub mod config;
 pub mod error;
+mod key_id;
 pub mod keys;
 pub mod memory;
 pub mod registry;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use trust::{SpiffeId, TrustDomain};
 
-use super::{AgentConfig, Attestation, Limits, WorkloadConfig};
+use super::settings::{AgentConfig, Attestation, Limits, WorkloadConfig};
 
 /// Longest path that a Unix socket address takes (`sun_path`, less its final zero).
 const SOCKET_PATH_MAX: usize = 107;

@@ -10,14 +10,16 @@ use std::sync::Arc;
 use trust::Timestamp;
 
 use crate::compact;
+use crate::fields::{
+    DecodeError, WORD_VERSION, class_byte, kind_byte, put_ended, put_option, put_short, put_text, put_time,
+    put_time_from, put_word,
+};
 use crate::input::Input;
 use crate::record::{AuditRefusal, Entry, Record};
-use crate::row::{Ended, Evidence, EvidenceClass, LiveRow, Proof, Row, RowKind, Word};
+use crate::row::{Evidence, LiveRow, Proof, Row};
 use crate::shorthand::{Reading, Writing};
 
 const VERSION: u8 = 1;
-/// Version of the kinds that hold a row, from which on it has a word about its holders.
-pub(crate) const WORD_VERSION: u8 = 2;
 /// Version of the kinds that hold a row, from which on it names a term of its file.
 const TERM_VERSION: u8 = 3;
 /// Version of what is said of a row, from which on the row may be named by its place in the file.
@@ -26,19 +28,10 @@ const PLACE_VERSION: u8 = 2;
 const TERM: u8 = 11;
 const END_MARK: u8 = 0xa5;
 
-/// Why a payload whose checksum holds was not understood.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DecodeError {
-    /// A kind, or a version of a kind, that this program does not know.
-    Newer,
-    /// A known kind whose body makes no sense.
-    Malformed,
-}
-
 /// Appends the payload of a term with its number.
 pub(crate) fn encode_term(number: u32, body: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&[TERM, VERSION]);
-    compact::put_short(out, number.into());
+    put_short(out, number.into());
     out.extend_from_slice(body);
     out.push(END_MARK);
 }
@@ -76,7 +69,7 @@ pub(crate) fn encode(entry: &Entry, term: Option<u32>, writing: &mut Writing, ou
 /// Kind, version and time of a compact record; the time is told from that of the compact record before it.
 fn start(out: &mut Vec<u8>, (kind, version): (u8, u8), entry: &Entry, writing: &mut Writing) -> Timestamp {
     out.extend_from_slice(&[kind, version]);
-    compact::put_time_from(out, writing.at(entry.at), entry.at);
+    put_time_from(out, writing.at(entry.at), entry.at);
     entry.at
 }
 
@@ -174,25 +167,6 @@ const fn newest_version(kind: u8) -> u8 {
     }
 }
 
-fn put_time(out: &mut Vec<u8>, time: Timestamp) {
-    out.extend_from_slice(&time.as_secs().to_le_bytes());
-}
-
-/// Texts are bounded before they get here (names at `intend`, identities by their type, the rest by `escape`).
-/// One that is not is cut, rather than framed wrongly.
-pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
-    let len = u16::try_from(text.len()).unwrap_or(u16::MAX);
-    out.extend_from_slice(&len.to_le_bytes());
-    out.extend(text.bytes().take(usize::from(len)));
-}
-
-pub(crate) fn put_option<T>(out: &mut Vec<u8>, value: Option<T>, put: impl FnOnce(&mut Vec<u8>, T)) {
-    out.push(u8::from(value.is_some()));
-    if let Some(value) = value {
-        put(out, value);
-    }
-}
-
 fn put_row(out: &mut Vec<u8>, row: &Row) {
     out.extend_from_slice(row.serial.as_bytes());
     out.extend_from_slice(row.spki.as_bytes());
@@ -204,37 +178,6 @@ fn put_row(out: &mut Vec<u8>, row: &Row) {
     out.extend_from_slice(&row.born.0.to_le_bytes());
     out.push(kind_byte(row.kind));
     put_word(out, row.word);
-}
-
-pub(crate) const fn kind_byte(kind: RowKind) -> u8 {
-    match kind {
-        RowKind::AgentHeld => 0,
-        RowKind::CsrOnly => 1,
-        RowKind::ChannelTrusted => 2,
-        RowKind::Own => 3,
-        RowKind::AgentIdentity => 4,
-    }
-}
-
-pub(crate) const fn class_byte(class: EvidenceClass) -> u8 {
-    match class {
-        EvidenceClass::Assumed => 1,
-        EvidenceClass::Sent => 2,
-        EvidenceClass::Delivered => 3,
-        EvidenceClass::Applied => 4,
-        EvidenceClass::HandshakeObserved => 5,
-    }
-}
-
-pub(crate) fn put_word(out: &mut Vec<u8>, word: Word) {
-    match word {
-        Word::None => out.push(0),
-        Word::Trusting(sequence) => {
-            out.push(1);
-            out.extend_from_slice(&sequence.0.to_le_bytes());
-        }
-        Word::OwnTrust => out.push(2),
-    }
 }
 
 fn put_proof(out: &mut Vec<u8>, proof: &Proof) {
@@ -256,18 +199,6 @@ fn put_live_row(out: &mut Vec<u8>, live: &LiveRow) {
     put_option(out, live.certificate, |out, id| out.extend_from_slice(id.as_bytes()));
     put_evidence(out, &live.evidence);
     put_ended(out, live.ended);
-}
-
-pub(crate) fn put_ended(out: &mut Vec<u8>, ended: Option<Ended>) {
-    match ended {
-        None => out.push(0),
-        Some(Ended::Released) => out.push(1),
-        Some(Ended::Superseded { by }) => {
-            out.push(2);
-            out.extend_from_slice(by.as_bytes());
-        }
-        Some(Ended::Abandoned) => out.push(3),
-    }
 }
 
 fn put_refusal(out: &mut Vec<u8>, refusal: &AuditRefusal) {

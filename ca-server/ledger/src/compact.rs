@@ -10,30 +10,11 @@ use std::sync::Arc;
 
 use trust::{RootId, Sequence, Serial, SpkiHash, Timestamp};
 
-use crate::codec::{self, DecodeError};
+use crate::fields::{DecodeError, class_byte, put_ended, put_option, put_short, put_time_from, put_word};
 use crate::input::Input;
 use crate::record::{Entry, Record};
 use crate::row::{Evidence, EvidenceClass, LiveRow, Proof, Row};
-use crate::shorthand::{Reading, Term, Writing};
-
-const AUTHORITY: u8 = 0;
-const HOLDER: u8 = 1;
-
-/// The body of the term for a row's root and issuer.
-pub(crate) fn put_authority(out: &mut Vec<u8>, row: &Row) {
-    out.push(AUTHORITY);
-    out.extend_from_slice(row.root.as_bytes());
-    out.extend_from_slice(row.issuer.as_bytes());
-}
-
-/// The body of the term for who holds a row, under an authority.
-pub(crate) fn put_holder(out: &mut Vec<u8>, row: &Row, authority: u32) {
-    out.push(HOLDER);
-    put_short(out, authority.into());
-    codec::put_text(out, row.identity.as_str());
-    codec::put_option(out, row.agent.as_deref(), codec::put_text);
-    out.push(codec::kind_byte(row.kind));
-}
+use crate::shorthand::{AUTHORITY, HOLDER, Reading, Term, Writing};
 
 /// Reads a term and notes it.
 pub(crate) fn term(input: &mut Input<'_>, reading: &mut Reading) -> Result<(), DecodeError> {
@@ -60,17 +41,17 @@ pub(crate) fn put_row(out: &mut Vec<u8>, row: &Row, term: u32, at: Timestamp) {
     put_short(out, term.into());
     put_time_from(out, at, row.not_after);
     put_short(out, row.born.0);
-    codec::put_word(out, row.word);
+    put_word(out, row.word);
 }
 
 /// What is known of a row that is carried.
 pub(crate) fn put_known(out: &mut Vec<u8>, live: &LiveRow, at: Timestamp) {
-    codec::put_option(out, live.certificate, |out, id| out.extend_from_slice(id.as_bytes()));
+    put_option(out, live.certificate, |out, id| out.extend_from_slice(id.as_bytes()));
     for (_, sequence) in live.evidence.applied.levels() {
         put_short(out, sequence.0);
     }
     put_time_from(out, at, live.evidence.at);
-    codec::put_ended(out, live.ended);
+    put_ended(out, live.ended);
 }
 
 pub(crate) fn put_place(out: &mut Vec<u8>, serial: &Serial, writing: &Writing) {
@@ -83,26 +64,8 @@ pub(crate) fn put_place(out: &mut Vec<u8>, serial: &Serial, writing: &Writing) {
 
 pub(crate) fn put_proof(out: &mut Vec<u8>, proof: &Proof, at: Timestamp) {
     put_short(out, proof.applied.0);
-    out.push(codec::class_byte(proof.class));
+    out.push(class_byte(proof.class));
     put_time_from(out, at, proof.at);
-}
-
-/// A number in groups of 7 bits, the lowest first; all but the last have the high bit set.
-pub(crate) fn put_short(out: &mut Vec<u8>, mut value: u64) {
-    loop {
-        let [low, ..] = value.to_le_bytes();
-        value >>= 7;
-        if value == 0 {
-            return out.push(low & 0x7f);
-        }
-        out.push(low | 0x80);
-    }
-}
-
-/// A time as seconds from another on; those before it are folded in between.
-pub(crate) fn put_time_from(out: &mut Vec<u8>, base: Timestamp, time: Timestamp) {
-    let seconds = time.as_secs().wrapping_sub(base.as_secs());
-    put_short(out, ((seconds << 1) ^ (seconds >> 63)).cast_unsigned());
 }
 
 /// Reads what stands behind kind and version of a short form.
@@ -158,27 +121,5 @@ fn place(input: &mut Input<'_>, reading: &Reading) -> Result<Serial, DecodeError
     match input.short()? {
         0 => input.serial(),
         since => reading.row_before(since),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_and_times_read_back_at_every_size_and_never_overflow() {
-        for shift in 0..64 {
-            for value in [1u64 << shift, (1 << shift) - 1, u64::MAX >> shift] {
-                let mut bytes = Vec::new();
-                put_short(&mut bytes, value);
-                assert_eq!(Input(&bytes).short(), Ok(value));
-                let (base, time) = (Timestamp::from_secs(-3), Timestamp::from_secs(value.cast_signed()));
-                bytes.clear();
-                put_time_from(&mut bytes, base, time);
-                assert_eq!(Input(&bytes).time_from(base), Ok(time));
-            }
-        }
-        assert_eq!(Input(&[0xff; 10]).short(), Err(DecodeError::Malformed));
-        assert_eq!(Input(&[0xff; 3]).short(), Err(DecodeError::Malformed));
     }
 }

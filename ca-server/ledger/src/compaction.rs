@@ -15,11 +15,11 @@ use trust::Serial;
 use crate::error::{Damage, LedgerError};
 use crate::files::{self, FileUse};
 use crate::frame::{self, Source};
+use crate::intent::Job;
 use crate::ledger::Ledger;
 use crate::manifest::Manifest;
 use crate::record::{Entry, Record};
 use crate::segment::FileId;
-use crate::shared::Job;
 
 /// Rows carried in one write at most.
 const CARRY_MAX: usize = 512;

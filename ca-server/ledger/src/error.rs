@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use trust::{ClockDiverged, Serial};
 
-use crate::segment::SegmentId;
+use crate::segment::{InvalidSegmentId, SegmentId};
 
 /// Why a running ledger did not take a record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -94,8 +94,8 @@ pub enum EvidenceError {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// A segment id that cannot be the name of a directory.
-    #[error("{0:?} is no segment id: use 1 to 128 letters, digits, '.', '_' or '-', and not \"archive\"")]
-    BadSegment(String),
+    #[error(transparent)]
+    BadSegment(#[from] InvalidSegmentId),
     /// The segment has files already.
     #[error("segment {segment} has files at {} already: open a new segment id at each start", path.display())]
     SegmentInUse {

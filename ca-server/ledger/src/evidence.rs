@@ -7,10 +7,10 @@ use trust::{CertificateId, Serial};
 
 use crate::error::{EvidenceError, LedgerError};
 use crate::index::Index;
+use crate::intent::Job;
 use crate::ledger::Ledger;
 use crate::record::Record;
 use crate::row::{Change, Ended, LiveRow, Proof};
-use crate::shared::Job;
 
 /// Who speaks about a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,8 +8,10 @@
 
 use std::path::Path;
 
-use crate::codec::{self, DecodeError};
+use crate::codec;
+use crate::envelope::{FRAME_HEADER, LEN_MAX, STARTS_COMMIT, frame};
 use crate::error::Damage;
+use crate::fields::DecodeError;
 use crate::record::{Entry, Record};
 use crate::row::LiveRow;
 use crate::segment::FileId;
@@ -18,10 +20,6 @@ use crate::tail::{is_torn, is_unwritten};
 
 const MAGIC: &[u8; 8] = b"BANYANLG";
 const FORMAT: u16 = 1;
-const FRAME_HEADER: usize = 8;
-const LENGTH_WORD: usize = 4;
-const LEN_MAX: u16 = (1 << 13) - 1;
-const STARTS_COMMIT: u16 = 1 << 15;
 
 /// What a file starts with. It names the file's place, so that a file in a wrong place is noticed.
 pub(crate) fn header(file: &FileId) -> Vec<u8> {
@@ -140,42 +138,6 @@ pub(crate) fn scan(
     // Terms come in one write with the row that uses them first.
     scan.torn = if scan.whole < offset as u64 { bytes.len() as u64 - scan.whole } else { 0 };
     Ok(scan)
-}
-
-struct Frame<'a> {
-    payload: &'a [u8],
-    starts_commit: bool,
-}
-
-/// Bytes that are no whole record.
-struct Bad {
-    /// How many bytes it has, as far as that is known.
-    len: usize,
-    what: &'static str,
-}
-
-/// The record at the front of these bytes.
-fn frame(rest: &[u8]) -> Result<Frame<'_>, Bad> {
-    let bad = |len, what| Bad { len, what };
-    let no_length = || bad(LENGTH_WORD, "the length of a record does not check");
-    let (&[a, b, c, d], behind) = rest.split_first_chunk().ok_or_else(no_length)?;
-    let word = u16::from_be_bytes([c, d]);
-    let len = word & !STARTS_COMMIT;
-    if !word != u16::from_be_bytes([a, b]) || len > LEN_MAX {
-        return Err(no_length());
-    }
-    let no_checksum = || bad(FRAME_HEADER + usize::from(len), "the checksum of a record does not hold");
-    let (crc, behind) = behind.split_first_chunk().ok_or_else(no_checksum)?;
-    let payload = behind.get(..usize::from(len)).ok_or_else(no_checksum)?;
-    if crc32fast::hash(payload) != u32::from_le_bytes(*crc) {
-        return Err(no_checksum());
-    }
-    Ok(Frame { payload, starts_commit: word & STARTS_COMMIT != 0 })
-}
-
-/// Whether a whole record stands at the front of these bytes that is the first of its commit.
-pub(crate) fn starts_commit(rest: &[u8]) -> bool {
-    frame(rest).is_ok_and(|frame| frame.starts_commit)
 }
 
 /// The length of a whole header, `None` for one that was cut short.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use trust::{CertificateId, RootId, Sequence, Serial, SpiffeId, SpkiHash, Timestamp};
 
-use crate::codec::{DecodeError, WORD_VERSION};
+use crate::fields::{DecodeError, WORD_VERSION};
 use crate::record::AuditRefusal;
 use crate::row::{Ended, Evidence, EvidenceClass, LiveRow, Proof, Row, RowKind, Word};
 

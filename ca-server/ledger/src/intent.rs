@@ -1,13 +1,37 @@
-//! The proof that a row is durable.
+//! What the writer is asked to write, and the proof that a row is durable.
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc::WeakSender;
-use trust::Serial;
+use tokio::sync::mpsc::{self, WeakSender};
+use tokio::sync::oneshot;
+use trust::{Serial, Timestamp};
 
-use crate::record::{Record, escape};
+use crate::error::LedgerError;
+use crate::record::{Entry, Record, escape};
 use crate::row::{Change, Ended, Row};
-use crate::shared::{Job, Shared};
+use crate::shared::Shared;
+
+/// Something to write.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// A row, and who waits for it to be durable. When it cannot be stored it leaves the index again.
+    Intent { at: Timestamp, row: Arc<Row>, done: oneshot::Sender<Result<DurableIntent, LedgerError>> },
+    /// A record nobody waits for. When it cannot be stored it is written with what comes next.
+    Later { entry: Entry, not_after: Option<Timestamp> },
+    /// Records of a compaction, which waits for all of them.
+    Carried { entries: Vec<Entry>, done: oneshot::Sender<Result<(), LedgerError>> },
+    /// A record that says nothing, to see whether writes succeed again. When it cannot be stored it is dropped.
+    Probe { entry: Entry },
+}
+
+impl Job {
+    /// Whether somebody waits for it to be durable.
+    pub(crate) const fn is_awaited(&self) -> bool {
+        !matches!(self, Self::Later { .. })
+    }
+}
+
+pub(crate) type Queue = mpsc::Sender<Job>;
 
 /// A row that is durable, and so the permission to sign one leaf. Only the ledger makes it, and it is used once.
 ///

@@ -13,6 +13,7 @@ use crate::aggregates::Aggregates;
 use crate::error::{LedgerError, OpenError};
 use crate::index::{Cursor, Page, RowFilter};
 use crate::intent::DurableIntent;
+use crate::intent::{Job, Queue};
 use crate::manifest::SegmentFault;
 use crate::record::{AuditRefusal, Record};
 use crate::recovery::{self, Recovered};
@@ -20,7 +21,7 @@ use crate::refusals::{RefusalGate, Suppressed};
 use crate::row::{Ended, LiveRow, Row};
 use crate::segment::{FileId, SegmentId};
 use crate::settings::OpenOptions;
-use crate::shared::{Job, Queue, Shared};
+use crate::shared::Shared;
 use crate::stats::LedgerStats;
 use crate::writer::{OpenFile, Writer};
 

@@ -6,8 +6,6 @@ use std::sync::Arc;
 
 use trust::Timestamp;
 
-use crate::error::OpenError;
-
 /// Name of the directory that compacted files wait in before they are deleted. No segment may have it.
 pub(crate) const ARCHIVE: &str = "archive";
 
@@ -20,24 +18,25 @@ const LEN_MAX: usize = 128;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentId(Arc<str>);
 
+/// A text that is no segment id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no segment id: use 1 to 128 letters, digits, '.', '_' or '-', and not \"archive\"")]
+pub struct InvalidSegmentId(String);
+
 impl SegmentId {
     /// Takes 1 to 128 letters, digits, `.`, `_` or `-`, the first a letter or a digit; not `archive` nor
     /// `manifest.txt`.
     ///
     /// # Errors
-    /// [`OpenError::BadSegment`] for anything else, since the id is the name of a directory.
-    pub fn parse(text: &str) -> Result<Self, OpenError> {
+    /// [`InvalidSegmentId`] for anything else, since the id is the name of a directory.
+    pub fn parse(text: &str) -> Result<Self, InvalidSegmentId> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         let good = (1..=LEN_MAX).contains(&text.len())
             && text.starts_with(|first: char| first.is_ascii_alphanumeric())
             && text.bytes().all(allowed)
             && text != ARCHIVE
             && text != MANIFEST;
-        if good {
-            Ok(Self(text.into()))
-        } else {
-            Err(OpenError::BadSegment(text.chars().take(LEN_MAX).collect()))
-        }
+        if good { Ok(Self(text.into())) } else { Err(InvalidSegmentId(text.chars().take(LEN_MAX).collect())) }
     }
 
     /// The id as text.

@@ -7,17 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use host::Disk;
-use tokio::sync::{mpsc, oneshot};
-use trust::{Clock, Timestamp};
+use trust::Clock;
 
 use crate::error::LedgerError;
 use crate::files::FileUse;
 use crate::index::Index;
-use crate::intent::DurableIntent;
 use crate::manifest::Manifest;
 use crate::record::{Entry, Record};
 use crate::recovery::Closed;
-use crate::row::Row;
 use crate::settings::{OpenOptions, Settings};
 use crate::stats::Counters;
 
@@ -111,25 +108,3 @@ impl Shared {
         Entry { at: self.clock.now(), record }
     }
 }
-
-/// Something to write.
-#[derive(Debug)]
-pub(crate) enum Job {
-    /// A row, and who waits for it to be durable. When it cannot be stored it leaves the index again.
-    Intent { at: Timestamp, row: Arc<Row>, done: oneshot::Sender<Result<DurableIntent, LedgerError>> },
-    /// A record nobody waits for. When it cannot be stored it is written with what comes next.
-    Later { entry: Entry, not_after: Option<Timestamp> },
-    /// Records of a compaction, which waits for all of them.
-    Carried { entries: Vec<Entry>, done: oneshot::Sender<Result<(), LedgerError>> },
-    /// A record that says nothing, to see whether writes succeed again. When it cannot be stored it is dropped.
-    Probe { entry: Entry },
-}
-
-impl Job {
-    /// Whether somebody waits for it to be durable.
-    pub(crate) const fn is_awaited(&self) -> bool {
-        !matches!(self, Self::Later { .. })
-    }
-}
-
-pub(crate) type Queue = mpsc::Sender<Job>;

@@ -9,14 +9,34 @@ use std::sync::Arc;
 
 use trust::{CertificateId, RootId, Serial, SpiffeId, Timestamp};
 
-use crate::codec::DecodeError;
-use crate::compact;
+use crate::fields::{DecodeError, kind_byte, put_option, put_short, put_text};
 use crate::row::{Row, RowKind};
 
 /// Terms in a file at most, of about 100 bytes of memory each.
 const TERMS_MAX: usize = 1 << 17;
 /// Rows that can be named by their place.
 const ROWS_MAX: usize = 1 << 15;
+
+/// First byte of the body of a term for root and issuer.
+pub(crate) const AUTHORITY: u8 = 0;
+/// First byte of the body of a term for who holds a row.
+pub(crate) const HOLDER: u8 = 1;
+
+/// The body of the term for a row's root and issuer.
+fn put_authority(out: &mut Vec<u8>, row: &Row) {
+    out.push(AUTHORITY);
+    out.extend_from_slice(row.root.as_bytes());
+    out.extend_from_slice(row.issuer.as_bytes());
+}
+
+/// The body of the term for who holds a row, under an authority.
+fn put_holder(out: &mut Vec<u8>, row: &Row, authority: u32) {
+    out.push(HOLDER);
+    put_short(out, authority.into());
+    put_text(out, row.identity.as_str());
+    put_option(out, row.agent.as_deref(), put_text);
+    out.push(kind_byte(row.kind));
+}
 
 /// The account of the writer.
 #[derive(Debug)]
@@ -58,10 +78,10 @@ impl Writing {
     /// puts them into the file. `None` when there is no room for more.
     pub(crate) fn holder(&mut self, row: &Row, mut state: impl FnMut(u32, &[u8])) -> Option<u32> {
         let mut body = Vec::with_capacity(128);
-        compact::put_authority(&mut body, row);
+        put_authority(&mut body, row);
         let authority = self.term(&body, &mut state)?;
         body.clear();
-        compact::put_holder(&mut body, row, authority);
+        put_holder(&mut body, row, authority);
         self.term(&body, &mut state)
     }
 

@@ -6,7 +6,7 @@
 //! record has at least two bits set in its first byte and in its last. And no later commit follows: what stands before
 //! the first record of a commit was durable when that commit began.
 
-use crate::frame;
+use crate::envelope::starts_commit;
 
 /// Disks write this many bytes wholly or not at all, or a multiple of it.
 const SECTOR: usize = 512;
@@ -41,7 +41,7 @@ fn has_gap(bytes: &[u8], offset: usize, len: usize) -> bool {
 
 fn has_later_commit(bytes: &[u8], offset: usize) -> bool {
     let from = offset.saturating_add(1);
-    (from..bytes.len()).any(|at| bytes.get(at..).is_some_and(frame::starts_commit))
+    (from..bytes.len()).any(|at| bytes.get(at..).is_some_and(starts_commit))
 }
 
 #[cfg(test)]
@@ -50,7 +50,7 @@ mod tests {
 
     use super::*;
     use crate::error::Damage;
-    use crate::frame::{Scan, Source, scan};
+    use crate::frame::{self, Scan, Source, scan};
     use crate::record::{AuditRefusal, Entry, Record};
     use crate::segment::{FileId, SegmentId};
     use crate::shorthand::Writing;

@@ -16,10 +16,11 @@ use crate::error::LedgerError;
 use crate::files::FileUse;
 use crate::frame;
 use crate::intent::DurableIntent;
+use crate::intent::Job;
 use crate::manifest::Stated;
 use crate::record::{Entry, Record};
 use crate::segment::FileId;
-use crate::shared::{Job, Shared};
+use crate::shared::Shared;
 use crate::shorthand::Writing;
 
 /// Jobs in one write at most: about 150 KB of ordinary rows.

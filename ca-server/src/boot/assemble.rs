@@ -324,7 +324,7 @@ async fn open_ledger(
     let segment = SegmentId::parse(&name)?;
     let options = OpenOptions {
         dir: layout.ledger(),
-        segment: ledger::SegmentId::parse(&name)?,
+        segment: ledger::SegmentId::parse(&name).map_err(ledger::OpenError::from)?,
         disk: Arc::clone(&deps.disk),
         clock: Arc::clone(&deps.clock),
         skew: config.leaf().skew(),

@@ -9,7 +9,8 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-use super::{Door, SOON, Site};
+use super::{Door, Site};
+use crate::support::SOON;
 
 /// A server in a child process, killed when dropped.
 #[derive(Debug)]

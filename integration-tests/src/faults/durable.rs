@@ -11,7 +11,8 @@ use rotation::{SegmentId, State, record};
 use rotation_driver::{OpenError, RecordStore as _, RedbStore};
 use trust::{RootId, Serial};
 
-use super::{Leaf, SOON};
+use super::Leaf;
+use crate::support::SOON;
 
 /// The record and the ledger of a server that does not run.
 #[derive(Debug)]

@@ -10,7 +10,8 @@ use ca_server::{BootError, Config, HostDeps, Running, Server};
 use host::{Disk, OsRandomness, RealDisk, SystemClock};
 use trust::Clock;
 
-use super::{Outfit, SOON};
+use super::Outfit;
+use crate::support::SOON;
 
 const CONFIG: &str = "ca.toml";
 

@@ -11,7 +11,7 @@ use anyhow::{Context as _, anyhow};
 use host::{OsRandomness, RealDisk, SystemClock};
 use trust::Clock;
 
-use super::{SOON, TRUST_DOMAIN, write_private};
+use crate::support::{SOON, TRUST_DOMAIN, write_private};
 
 /// An agent that can be started again and again on the same state.
 #[derive(Debug)]

@@ -8,7 +8,8 @@ use anyhow::{Context as _, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
-use super::{SOON, Tool, run};
+use super::{Tool, run};
+use crate::support::SOON;
 
 const ROOT: &str = "[req]\ndistinguished_name = dn\nprompt = no\n[dn]\nO = Istio\nCN = Root CA\n[ca]\n\
     basicConstraints = critical, CA:true\nkeyUsage = critical, digitalSignature, keyCertSign, cRLSign\n\

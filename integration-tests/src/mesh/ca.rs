@@ -27,7 +27,8 @@ use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 use trust::Clock;
 
-use super::{Gate, Rows, SOON, TRUST_DOMAIN};
+use super::{Gate, Rows};
+use crate::support::{SOON, TRUST_DOMAIN};
 
 /// A CA with keys in memory, a directory of its own, and a [`Gate`] that agents come through.
 #[derive(Debug)]

@@ -13,7 +13,8 @@ use tokio::net::TcpStream;
 use tokio::process::Child;
 use trust::SpiffeId;
 
-use super::{SOON, Tool};
+use super::Tool;
+use crate::support::SOON;
 
 /// Longest wait for one answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);

@@ -26,7 +26,8 @@ use trust::join_token::{JoinSecret, JoinToken};
 use trust::{Bundle, Sequence, SpiffeId, TrustDomain};
 
 use super::ca::csr;
-use super::{Pki, Registered, TRUST_DOMAIN};
+use super::{Pki, Registered};
+use crate::support::TRUST_DOMAIN;
 
 /// Messages that wait for an agent on one stream.
 const MESSAGES_MAX: usize = 64;

@@ -6,9 +6,8 @@ use std::time::Duration;
 use ca_server::Embedding;
 use host::SystemClock;
 
-use super::{
-    CsrClient, Member, MeshCa, Proxy, SOON, ShiftedClock, Talk, TestAgent, TokenIssuer, Traffic, eventually,
-};
+use super::{CsrClient, Member, MeshCa, Proxy, ShiftedClock, Talk, TestAgent, TokenIssuer, Traffic};
+use crate::support::{SOON, eventually};
 
 /// Life of leaves in a mesh that waits for leaves to end.
 const SHORT_LIFE: u64 = 12;

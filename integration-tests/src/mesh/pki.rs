@@ -11,7 +11,7 @@ use rcgen::{
 use trust::csr::ParsedCsr;
 use trust::{Bundle, Root, Sequence, Serial, TrustDomain};
 
-use super::TRUST_DOMAIN;
+use crate::support::TRUST_DOMAIN;
 
 static SERIALS: AtomicU64 = AtomicU64::new(1);
 

@@ -17,7 +17,7 @@ use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 use trust::{Certificate, Serial};
 
-use super::SOON;
+use crate::support::SOON;
 
 /// Longer than a few ticks of the agent (250 ms each): what does not come within it is held back.
 const QUIET: Duration = Duration::from_millis(900);

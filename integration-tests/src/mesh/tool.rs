@@ -6,7 +6,7 @@ use std::process::Stdio;
 use anyhow::Context as _;
 use tokio::process::Command;
 
-use super::SOON;
+use crate::support::SOON;
 
 /// A program that tests run. One that is missing fails the test, and the error says what installs it.
 #[derive(Debug, Clone, Copy)]

@@ -15,7 +15,7 @@ use trust::{Bundle, SpkiHash};
 
 use crate::strangers::clock::TestClock;
 use crate::strangers::tokens::TokenIssuer;
-use crate::strangers::{SOON, TRUST_DOMAIN};
+use crate::support::{SOON, TRUST_DOMAIN};
 
 /// What a test wants of its CA.
 #[derive(Debug)]

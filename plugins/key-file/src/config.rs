@@ -7,9 +7,10 @@ use host::Disk;
 use plugins::{ConfigProblem, ConfigTable, KeyBackend, KeyBackendPlugin};
 use trust::Randomness;
 
+use crate::open_error::OpenError;
 use crate::passphrase::PassphraseSource;
 use crate::sealed::KdfCost;
-use crate::store::{FileKeys, FileKeysOptions, OpenError};
+use crate::store::{FileKeys, FileKeysOptions};
 
 /// Lists [`FileKeys`] in a registry under the name `file`.
 ///

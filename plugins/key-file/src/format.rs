@@ -12,6 +12,9 @@ use zeroize::Zeroizing;
 use crate::passphrase::Passphrase;
 use crate::sealed::{KdfCost, SALT_LEN, SealError, StoreKey};
 
+/// The name of the header's file.
+pub(crate) const HEADER: &str = "store.json";
+
 /// The version of both formats; another one is refused, never guessed at.
 const VERSION: u8 = 1;
 

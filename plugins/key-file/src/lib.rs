@@ -13,12 +13,14 @@
 
 mod config;
 mod format;
+mod open_error;
 mod passphrase;
 mod sealed;
 mod shelf;
 mod store;
 
 pub use config::FileKeysPlugin;
+pub use open_error::OpenError;
 pub use passphrase::{Passphrase, PassphraseError, PassphraseSource};
 pub use sealed::KdfCost;
-pub use store::{FileKeys, FileKeysOptions, OpenError};
+pub use store::{FileKeys, FileKeysOptions};

@@ -11,12 +11,10 @@ use plugins::ring_keys::RingKey;
 use plugins::{KeyError, KeyHandle, KeyId, KeySpec, RequestId};
 use trust::Randomness;
 
-use crate::format::{KeyFile, Stored};
+use crate::format::{HEADER, KeyFile, Stored};
+use crate::open_error::OpenError;
 use crate::sealed::StoreKey;
-use crate::store::OpenError;
 
-/// The name of the header's file.
-pub(crate) const HEADER: &str = "store.json";
 /// The suffix of key files.
 pub(crate) const SUFFIX: &str = "key";
 

@@ -11,8 +11,6 @@ use trust::csr::{ParsedCsr, VerifiedCsr};
 use trust::digest::sha256;
 use trust::{Root, Timestamp, TrustDomain};
 
-use crate::commands;
-
 /// The first line of a ceremony's file.
 const TITLE: &str = "Banyan ceremony, format 1";
 /// Longest file of a ceremony that is read.
@@ -121,11 +119,6 @@ impl Ceremony {
             Wanted::Root { .. } => "the certificate of a new root".to_owned(),
             Wanted::Issuer(issuer) => format!("an issuer under root {}", issuer.root.id().short()),
         }
-    }
-
-    /// The commands that make the answer with openssl, as a shell takes them.
-    pub fn commands(&self) -> String {
-        commands::of(self)
     }
 
     /// The key to be certified, if a CSR goes out.

@@ -5,10 +5,13 @@ use trust::PublicKey;
 
 use crate::ceremony::{Ceremony, IssuerWanted, Wanted};
 
-pub(crate) fn of(ceremony: &Ceremony) -> String {
-    match &ceremony.wanted {
-        Wanted::Root { key } => root(ceremony, *key),
-        Wanted::Issuer(issuer) => self::issuer(ceremony, issuer),
+impl Ceremony {
+    /// The commands that make the answer with openssl, as a shell takes them.
+    pub fn commands(&self) -> String {
+        match &self.wanted {
+            Wanted::Root { key } => root(self, *key),
+            Wanted::Issuer(wanted) => issuer(self, wanted),
+        }
     }
 }
 

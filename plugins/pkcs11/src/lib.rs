@@ -13,6 +13,7 @@
 mod backend;
 mod config;
 mod encoding;
+mod found;
 mod module;
 mod objects;
 mod pin;

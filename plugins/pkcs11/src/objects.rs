@@ -13,9 +13,9 @@ use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, SessionState};
 use plugins::memory::{destroyed, other_spec};
 use plugins::{KeyError, KeyHandle, KeyId, KeySpec, RequestId};
-use trust::PublicKey;
 
 use crate::encoding::{ec_params, public_key, spec_of, to_be_signed, x509_signature};
+use crate::found::Found;
 use crate::pool::lock;
 use crate::trouble::Trouble;
 use crate::worker::Desk;
@@ -24,14 +24,6 @@ use crate::worker::Desk;
 const UNFINISHED: &[u8] = b"unfinished key";
 /// `CKA_APPLICATION` of what remains of destroyed keys.
 const APPLICATION: &[u8] = b"banyan";
-
-/// A key that was found on the token.
-#[derive(Clone, Debug)]
-pub(crate) struct Found {
-    private: ObjectHandle,
-    spec: KeySpec,
-    pub(crate) public: PublicKey,
-}
 
 impl Desk<'_> {
     /// The key, from memory or from the token.

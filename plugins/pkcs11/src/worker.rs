@@ -6,8 +6,8 @@ use std::sync::Arc;
 use cryptoki::session::Session;
 use plugins::{KeyError, KeyId};
 
+use crate::found::Found;
 use crate::module::Calls;
-use crate::objects::Found;
 use crate::token::Token;
 use crate::trouble::Trouble;
 

@@ -17,10 +17,10 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use trust::{RootId, TrustDomain};
 
-use crate::PROTOCOL_VERSION;
 use crate::channel::connect;
 use crate::config::{Endpoint, Settings, TlsFiles};
 use crate::supervise::Supervisor;
+use crate::version::PROTOCOL_VERSION;
 use crate::wire::{MESSAGE_MAX, error, health, issuer, later, malformed, root_set, seconds};
 
 type Client = RootAuthorityServiceClient<Channel>;

@@ -15,6 +15,7 @@ mod client;
 mod config;
 mod serve;
 mod supervise;
+mod version;
 mod wire;
 
 use std::sync::Arc;
@@ -24,9 +25,7 @@ use plugins::{AuthorityDeps, AuthorityPlugin, ConfigProblem, RootAuthority};
 pub use client::{RemoteAuthority, handshake};
 pub use config::{Endpoint, InvalidEndpoint};
 pub use serve::PluginService;
-
-/// Version of the protocol that is spoken here.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub use version::PROTOCOL_VERSION;
 
 /// Lists [`RemoteAuthority`] in a registry.
 #[derive(Clone, Copy, Debug, Default)]

@@ -16,7 +16,7 @@ use proto::banyan::plugin::v1::root_authority_service_server::{
 use tonic::{Request, Response, Status};
 use trust::{RootId, TrustDomain};
 
-use crate::PROTOCOL_VERSION;
+use crate::version::PROTOCOL_VERSION;
 use crate::wire::{MESSAGE_MAX, health_message, issuer_message, pending, set_message, status};
 
 /// The deadline of calls whose caller says none.

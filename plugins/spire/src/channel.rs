@@ -1,10 +1,7 @@
-//! Connections: to an agent's Unix socket, and to the server by mTLS, where SPIFFE ids are the names that count.
+//! Connections to the server by mTLS, where SPIFFE ids are the names that count.
 
-use std::error::Error as StdError;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use rustls::client::Resumption;
@@ -12,30 +9,17 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 use trust::{Bundle, Chain, ChainError, Clock, PeerRole};
 
 use crate::config::Address;
 use crate::identity::Credential;
+use crate::workload_api::{CONNECT_WITHIN, cause};
 
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// The path of every SPIRE server's own SPIFFE id.
 const SERVER_PATH: &str = "/spire/server";
-
-/// Connects to an agent; the error says to where, and why not.
-pub(crate) async fn unix(path: &Path) -> Result<Channel, String> {
-    let shown = path.display().to_string();
-    let path = path.to_owned();
-    let connector = tower::service_fn(move |_| {
-        let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
-    });
-    let endpoint = Endpoint::from_static("http://localhost").connect_timeout(CONNECT_WITHIN);
-    let connected = endpoint.connect_with_connector(connector).await;
-    connected.map_err(|error| format!("cannot connect to {shown}: {}; is the SPIRE agent up?", cause(&error)))
-}
 
 /// Connects to a server; the error says to where, and why not.
 pub(crate) async fn server(
@@ -130,13 +114,4 @@ impl ServerCertVerifier for SpireServer {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
     }
-}
-
-/// The innermost reason, which the outer ones only wrap.
-pub(crate) fn cause(error: &dyn StdError) -> String {
-    let mut last = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    last.to_string()
 }

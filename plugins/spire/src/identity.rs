@@ -14,8 +14,8 @@ use trust::certificate::Certificate;
 use trust::der::Reader;
 use trust::{Bundle, Sequence, SpiffeId, Timestamp, TrustDomain};
 
-use crate::channel;
 use crate::config::Identity;
+use crate::workload_api;
 
 /// Largest message of an agent that is read.
 const MESSAGE_MAX: usize = 1024 * 1024;
@@ -111,7 +111,7 @@ fn file(path: &Path) -> Result<Vec<u8>, String> {
 
 async fn fetch(socket: &Path, wanted: Option<&SpiffeId>) -> Result<Found, PluginError> {
     let place = format!("the agent at {}", socket.display());
-    let agent = channel::unix(socket).await.map_err(down)?;
+    let agent = workload_api::connect(socket).await.map_err(down)?;
     let mut client = SpiffeWorkloadApiClient::new(agent).max_decoding_message_size(MESSAGE_MAX);
     let mut request = Request::new(X509svidRequest {});
     request.metadata_mut().insert("workload.spiffe.io", MetadataValue::from_static("true"));

@@ -17,6 +17,7 @@ mod channel;
 mod config;
 mod identity;
 mod server;
+mod workload_api;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -14,7 +14,7 @@ use x509_parser::asn1_rs::Tag;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Name;
 
-use super::BuildError;
+use super::build_error::BuildError;
 use crate::keys::KeySpec;
 
 /// The public half of the key that shall sign.

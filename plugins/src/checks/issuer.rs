@@ -7,8 +7,8 @@ use trust::chain::CHAIN_LEN_MAX;
 use trust::{PublicKey, Root, RootId, Timestamp, TrustDomain};
 
 use super::certificate::{Need, check_ca, check_signed_by, check_validity, signature_verifies};
-use super::check_size;
 use super::fault::{Fault, Unsafe, Which};
+use super::size::check_size;
 use crate::authority::IssuerChain;
 
 /// What an issuer was asked to be.

@@ -9,22 +9,13 @@ mod fault;
 mod issuer;
 mod key_proof;
 mod roots;
+mod size;
 
 pub use fault::{Fault, Unsafe, Which};
 pub use issuer::{CheckedIssuer, IssuerExpectation, check_issuer_answer};
 pub use key_proof::{KeyProofError, prove_key};
 pub use roots::{CheckedRoots, RootsExpectation, check_roots};
-
-/// Largest answer of a plugin that is looked at, in bytes of DER. 64 certificates of 8 KiB fit twice.
-pub const MAX_ANSWER_LEN: usize = 1024 * 1024;
-
-fn check_size(certificates: &[Vec<u8>]) -> Result<(), Unsafe> {
-    let len = certificates.iter().map(Vec::len).fold(0, usize::saturating_add);
-    if len > MAX_ANSWER_LEN {
-        return Err(Unsafe::TooLarge { len });
-    }
-    Ok(())
-}
+pub use size::MAX_ANSWER_LEN;
 
 #[cfg(test)]
 mod forge;

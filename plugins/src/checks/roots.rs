@@ -6,8 +6,8 @@ use trust::certificate::Certificate;
 use trust::{Root, RootError, RootId, Timestamp, TrustDomain};
 
 use super::certificate::{Need, check_ca, check_validity};
-use super::check_size;
 use super::fault::{Fault, Unsafe, Which};
+use super::size::check_size;
 use crate::authority::RootSet;
 
 /// What a set of roots must fit to.

@@ -1,19 +1,20 @@
 //! The loop: an event in, a step, a check, a write, and only then the world.
 
 mod keeper;
+mod start_error;
 
 use std::sync::Arc;
 
-use rotation::record::RecordError;
 use rotation::{Event, PendingEffect, Policy};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use trust::{Clock, TrustDomain};
 
 use self::keeper::{Keeper, UNKNOWN_RELOAD_PAUSE};
+pub use self::start_error::StartError;
 use crate::handle::Submission;
 use crate::performer::Performer;
-use crate::{DriverHandle, EffectError, Effects, QUEUE_EVENTS_MAX, RecordStore, StoreError, SubmitError};
+use crate::{DriverHandle, EffectError, Effects, QUEUE_EVENTS_MAX, RecordStore, SubmitError};
 
 /// What a driver is made of.
 #[derive(Debug)]
@@ -28,20 +29,6 @@ pub struct DriverParts {
     pub clock: Arc<dyn Clock>,
     /// What the operator chose.
     pub policy: Policy,
-}
-
-/// Why a driver did not start. Nothing was written.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The store does not give the record.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The record is there and cannot be used.
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    /// The record cannot be written, or its writer broke a rule.
-    #[error(transparent)]
-    Write(#[from] SubmitError),
 }
 
 /// The running driver. Dropping it stops the driver without waiting.

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod disk_errors;
 mod file;
+mod layout;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,72 +13,20 @@ use async_trait::async_trait;
 use host::Disk;
 use redb::{
     Database, Durability, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
-    TableDefinition, WriteTransaction,
+    WriteTransaction,
 };
 use trust::Generation;
 
+use self::layout::{JOURNAL, RECORD};
+pub use self::layout::{OpenError, STORE_FORMAT};
 use crate::{RecordStore, StoreError, Stored, Write};
-
-/// Version of the layout of tables in the file.
-pub const STORE_FORMAT: u64 = 1;
 
 /// Most entries that the journal keeps; the oldest go first. At some 400 bytes each this is 40 MB, years of a quiet
 /// CA and weeks of one that extends its horizon every minute and a half.
 pub const JOURNAL_ENTRIES_MAX: u64 = 100_000;
 
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-const RECORD: TableDefinition<'_, u8, (u64, &[u8])> = TableDefinition::new("record");
-const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal");
-
 /// The one row of the record's table.
 const ROW: u8 = 0;
-
-/// Why a store could not be opened or made. Nothing was changed.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// There is no such file.
-    #[error("{} does not exist; if this replica ran before, restore the latest backup of its data directory", path.display())]
-    Missing {
-        /// The file.
-        path: PathBuf,
-    },
-    /// There is such a file already.
-    #[error("{} exists already; open it instead", path.display())]
-    Exists {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Another process has it open.
-    #[error("{} is in use by another process: stop that process, or give this one a data directory of its own", path.display())]
-    InUse {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Written by a newer release.
-    #[error("{} has layout {found}, this release reads up to {STORE_FORMAT}: start the release that wrote it, or a newer one", path.display())]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its layout.
-        found: u64,
-    },
-    /// It exists and is no store, or a damaged one.
-    #[error("{} exists and cannot be read ({reason}): keep the file, and restore the latest backup of the data directory", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The operating system refused.
-    #[error("cannot use {}: {source}; check that its directory exists and is writable for this user, and that the disk is not full", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What it said.
-        source: std::io::Error,
-    },
-}
 
 /// The store in a file. Each write is one durable commit; two processes never have the same file open.
 ///

@@ -3,7 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{CSR_LEN_MAX, CsrError, EncodingFault};
+use super::error::{CsrError, EncodingFault};
+use super::wanted::CSR_LEN_MAX;
 
 /// Label of a CSR, and the older one that some tools still write (RFC 7468 §7).
 const LABELS: [&[u8]; 2] = [b"CERTIFICATE REQUEST", b"NEW CERTIFICATE REQUEST"];

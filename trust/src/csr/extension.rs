@@ -1,6 +1,8 @@
 //! The extensions that a CSR requests (RFC 2985 §5.4.2).
 
-use super::{CsrError, EXTENSIONS_MAX, ExtensionFault, RequestedNames, name};
+use super::error::{CsrError, ExtensionFault};
+use super::name;
+use super::wanted::{EXTENSIONS_MAX, RequestedNames};
 use crate::der::{Reader, oid, tag};
 
 /// keyCertSign and cRLSign, by their bits in a key usage (RFC 5280 §4.2.1.3).

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::{CsrError, NAMES_MAX, NameFault, RequestedNames};
+use super::error::{CsrError, NameFault};
+use super::wanted::{NAMES_MAX, RequestedNames};
 use crate::der::{self, Reader, oid, tag};
 use crate::spiffe_id::SpiffeId;
 

@@ -1,13 +1,87 @@
 //! The structure of a CSR (RFC 2986 §4).
 
-use super::{
-    ATTRIBUTES_MAX, AttributeFault, CsrError, EncodingFault, ParsedCsr, RequestedNames, extension, name,
-};
+use std::ops::Range;
+
+use super::error::{AttributeFault, CsrError, EncodingFault};
+use super::wanted::{ATTRIBUTES_MAX, CSR_LEN_MAX, RequestedNames};
+use super::{armor, extension, name};
 use crate::der::{self, Reader, oid, tag};
 use crate::key::{PublicKey, SignatureAlgorithm};
 
+/// A CSR whose form is sound; nothing is known yet of who made it.
+#[derive(Debug, Clone)]
+pub struct ParsedCsr {
+    der: Vec<u8>,
+    signed: Range<usize>,
+    signature: Range<usize>,
+    algorithm: SignatureAlgorithm,
+    key: PublicKey,
+    names: RequestedNames,
+}
+
+/// A CSR made by whoever holds the private key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedCsr {
+    key: PublicKey,
+    names: RequestedNames,
+}
+
+impl ParsedCsr {
+    /// Parses exactly one PEM block `CERTIFICATE REQUEST` (or `NEW CERTIFICATE REQUEST`); white space may surround it.
+    ///
+    /// # Errors
+    /// [`CsrError`] for whatever is malformed, unsafe or out of bounds; the CSR's bytes are never part of it.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, CsrError> {
+        parse(armor::decode(pem)?)
+    }
+
+    /// Parses the DER of a CSR, with nothing behind it.
+    ///
+    /// # Errors
+    /// As [`Self::from_pem`].
+    pub fn from_der(der: &[u8]) -> Result<Self, CsrError> {
+        if der.len() > CSR_LEN_MAX {
+            return Err(CsrError::TooLarge);
+        }
+        parse(der.to_vec())
+    }
+
+    /// The key to be certified.
+    pub const fn public_key(&self) -> &PublicKey {
+        &self.key
+    }
+
+    /// The names asked for.
+    pub const fn names(&self) -> &RequestedNames {
+        &self.names
+    }
+
+    /// Demands that the holder of the private key signed this CSR.
+    ///
+    /// # Errors
+    /// [`CsrError::SignatureInvalid`] otherwise.
+    pub fn verify(self) -> Result<VerifiedCsr, CsrError> {
+        let signed = self.der.get(self.signed).unwrap_or_default();
+        let signature = self.der.get(self.signature).unwrap_or_default();
+        self.key.verify(signed, self.algorithm, signature).map_err(|_| CsrError::SignatureInvalid)?;
+        Ok(VerifiedCsr { key: self.key, names: self.names })
+    }
+}
+
+impl VerifiedCsr {
+    /// The key to be certified.
+    pub const fn public_key(&self) -> &PublicKey {
+        &self.key
+    }
+
+    /// The names asked for.
+    pub const fn names(&self) -> &RequestedNames {
+        &self.names
+    }
+}
+
 /// Parses the DER of a CSR.
-pub(super) fn parse(der: Vec<u8>) -> Result<ParsedCsr, CsrError> {
+fn parse(der: Vec<u8>) -> Result<ParsedCsr, CsrError> {
     let mut outer = Reader::new(&der);
     let whole = outer.element()?;
     let mut parts = outer.inside(whole.content)?;

@@ -2,7 +2,7 @@
 
 use ring::signature as ring_signature;
 
-use super::KeyKind;
+use super::kind::KeyKind;
 use crate::der::{DerError, Reader, oid};
 
 /// A signature algorithm, with the curve where there is one.

@@ -3,7 +3,7 @@
 //! The signature check refuses a bad point as well, but only as a bad signature, and not every key that is parsed is
 //! used to verify one. All values here are public: nothing runs in constant time, and no key is derived.
 
-use super::KeyError;
+use super::kind::KeyError;
 
 /// A curve `y² = x³ - 3x + b` over a prime field whose elements are `N` limbs of 64 bits, the lowest first.
 struct Curve<const N: usize> {

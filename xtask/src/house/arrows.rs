@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
-use super::{Arrows, House};
+use super::rules::{Arrows, House};
 
 /// The arrows of the workspace as it is.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::Files;
+use super::rules::Files;
 
 /// Kinds of file that are code, with how a comment starts in them and how it starts and ends over several lines.
 const LANGUAGES: [(&str, Language); 8] = [
@@ -110,7 +110,11 @@ mod tests {
         for name in ["room/src/lib.rs", "room/src/gen/a.rs", "room/notes.md"] {
             fs::write(folder.path().join(name), "code();\n".repeat(5)).unwrap();
         }
-        let rules = |lines_of_code_max| Files { lines_of_code_max, exempt: vec!["room/src/gen".into()] };
+        let rules = |lines_of_code_max| Files {
+            lines_of_code_max,
+            circles_left: 0,
+            exempt: vec!["room/src/gen".into()],
+        };
         let complaints = too_long(folder.path(), &rules(4)).unwrap();
         assert_eq!(complaints, ["room/src/lib.rs has 5 lines of code, more than 4: split it"]);
         assert_eq!(too_long(folder.path(), &rules(5)).unwrap(), Vec::<String>::new());

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use super::LockRules;
+use super::rules::LockRules;
 
 #[derive(Debug, Deserialize)]
 struct Lock {

@@ -2,53 +2,21 @@
 //!
 //! Each check is a function from data to a list of complaints, so that a test can show it failing.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, bail};
-use serde::Deserialize;
 
 mod arrows;
+mod circles;
 mod docs;
 mod lines;
 mod lock;
 mod manifests;
+mod rules;
 mod said;
 
-/// Rooms and the rooms that they use.
-type Arrows = BTreeMap<String, BTreeSet<String>>;
-
-/// `house.toml`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct House {
-    arrows: Arrows,
-    test_arrows: Arrows,
-    rooms: Rooms,
-    files: Files,
-    lock: LockRules,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Rooms {
-    used_by_none: BTreeSet<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Files {
-    lines_of_code_max: usize,
-    exempt: Vec<PathBuf>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LockRules {
-    one_line_each: Vec<String>,
-    never: Vec<String>,
-}
+use rules::{House, LockRules};
 
 /// Checks every rule.
 ///
@@ -60,6 +28,7 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
     let mut complaints = arrow_complaints(&house, &found);
     complaints.extend(manifests::without_lints(&found.manifests)?);
     complaints.extend(lines::too_long(root, &house.files)?);
+    complaints.extend(circles::complaints(root, &found.manifests, &house)?);
     complaints.extend(docs::dangling(root)?);
     complaints.extend(said::never_said(root)?);
     complaints.extend(lock_complaints(root, &house.lock)?);
@@ -92,6 +61,8 @@ fn lock_complaints(root: &Path, rules: &LockRules) -> anyhow::Result<Vec<String>
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     fn root_and_house() -> (PathBuf, House) {
@@ -119,6 +90,14 @@ mod tests {
     fn no_file_is_too_long() {
         let (root, house) = root_and_house();
         assert_eq!(lines::too_long(&root, &house.files).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn no_files_take_from_each_other_in_a_circle() {
+        let (root, house) = root_and_house();
+        let found = arrows::Found::in_workspace(&root).unwrap();
+        let complaints = circles::complaints(&root, &found.manifests, &house).unwrap();
+        assert!(complaints.is_empty(), "{}", complaints.join("\n"));
     }
 
     #[test]

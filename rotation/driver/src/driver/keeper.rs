@@ -9,7 +9,7 @@ use rotation::{Event, PendingEffect, Policy, State, Transition, invariants, step
 use tokio::sync::watch;
 use trust::{Clock, Generation, Timestamp, TrustDomain};
 
-use super::StartError;
+use super::start_error::StartError;
 use crate::{JournalEntry, Outcome, RecordStore, StoreError, SubmitError, Write};
 
 /// How long to wait before the record is read again after its content became unknown.

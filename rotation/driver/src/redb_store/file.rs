@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use host::Disk;
 use redb::{Builder, Database, DatabaseError, ReadableDatabase as _, StorageError, TableError};
 
-use super::{JOURNAL, META, OpenError, RECORD, STORE_FORMAT};
+use super::layout::{JOURNAL, META, OpenError, RECORD, STORE_FORMAT};
 
 /// Memory for cached pages. The record is some kilobytes and the journal is only appended to.
 const CACHE_BYTES: usize = 4 << 20;

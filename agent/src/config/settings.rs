@@ -1,0 +1,58 @@
+//! What an agent is told: made only by reading and checking its file.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use trust::{SpiffeId, TrustDomain};
+
+/// Where the agent's right to join comes from. Read anew at every attempt, so that a file may be replaced meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attestation {
+    /// A join token in a file (mode 0600).
+    JoinTokenFile(PathBuf),
+    /// A join token in an environment variable.
+    JoinTokenEnv(String),
+    /// A JWT in a file, as an orchestrator projects it.
+    JwtFile(PathBuf),
+}
+
+/// One entitled process owner and the identity it gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkloadConfig {
+    /// User id of the process at the other end of the socket.
+    pub uid: u32,
+    /// Its identity.
+    pub spiffe_id: SpiffeId,
+    /// Issue the leaf at start rather than when the first holder asks. Default: false.
+    pub prewarm: bool,
+}
+
+/// Bounds of what the socket serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections to the socket. Default: 1024, bound: 1 to 65536. Of these three bounds half is shared out among the user
+    /// ids that have a workload, and the other half goes to whoever comes first.
+    pub connections: usize,
+    /// Secret streams of all connections. Default: 4096, bound: 1 to 65536.
+    pub streams: usize,
+    /// Processes that hold secrets. Default: 1024, bound: 1 to 65536.
+    pub processes: usize,
+    /// Leaves requested from the CA at the same time. Default: 8, bound: 1 to 64.
+    pub issuing: usize,
+}
+
+/// A checked configuration. Made only by [`AgentConfig::parse`] and [`AgentConfig::read`].
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    pub(crate) trust_domain: TrustDomain,
+    pub(crate) ca_address: String,
+    pub(crate) ca_server_name: String,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) socket: PathBuf,
+    pub(crate) socket_mode: u32,
+    pub(crate) attestation: Option<Attestation>,
+    pub(crate) trust_bundle: Option<PathBuf>,
+    pub(crate) leaf_ttl: Option<Duration>,
+    pub(crate) workloads: Vec<WorkloadConfig>,
+    pub(crate) limits: Limits,
+}

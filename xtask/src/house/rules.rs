@@ -1,0 +1,55 @@
+//! `house.toml` as it is written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// Rooms and the rooms that they use.
+pub(super) type Arrows = BTreeMap<String, BTreeSet<String>>;
+
+/// `house.toml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct House {
+    pub(super) arrows: Arrows,
+    pub(super) test_arrows: Arrows,
+    pub(super) rooms: Rooms,
+    pub(super) files: Files,
+    pub(super) lock: LockRules,
+    /// Files that may take from each other.
+    #[serde(default)]
+    pub(super) pair: Vec<Pair>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rooms {
+    pub(super) used_by_none: BTreeSet<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Files {
+    pub(super) lines_of_code_max: usize,
+    pub(super) exempt: Vec<PathBuf>,
+    /// Circles of files that are still to be taken apart.
+    pub(super) circles_left: usize,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LockRules {
+    pub(super) one_line_each: Vec<String>,
+    pub(super) never: Vec<String>,
+}
+
+/// Two files that are one idea and may take from each other.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pair {
+    /// The two, from the root of the repository.
+    pub(super) files: BTreeSet<PathBuf>,
+    /// Why they are two files and one idea.
+    pub(super) why: String,
+}
