@@ -6,19 +6,11 @@
 
 use trust::{Serial, Timestamp};
 
-use super::Hub;
+use super::state::{Doubts, Hub};
 use crate::in_flight::Moment;
 
 /// Leaves that are asked about at a time at most; the CA asks again after a reconnect.
 const DOUBTS_MAX: usize = 65_536;
-
-/// What was asked on this stream.
-#[derive(Debug, Default)]
-pub(super) struct Doubts {
-    open: Vec<(Moment, Serial, Timestamp)>,
-    /// Whether the CA has asked about everything.
-    complete: bool,
-}
 
 impl Hub {
     /// The CA asks about leaves.

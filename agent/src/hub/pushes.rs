@@ -6,7 +6,9 @@ use proto::sds::{DiscoveryRequest, Secret};
 use tonic::Status as Refusal;
 use trust::SpiffeId;
 
-use super::{Hub, Peer, Pushed};
+use super::command::{Peer, Pushed};
+use super::state::Hub;
+use super::workload::Workload;
 use crate::bundle_store;
 use crate::install::{HeldLeaf, Push, SubscriptionId, Target, TrustView, plan};
 use crate::process::ProcessId;
@@ -65,7 +67,7 @@ impl Hub {
     }
 
     pub(super) fn newest_leaves(&self) -> BTreeMap<SpiffeId, HeldLeaf> {
-        let leaf = |(identity, workload): (&SpiffeId, &super::Workload)| {
+        let leaf = |(identity, workload): (&SpiffeId, &Workload)| {
             Some((identity.clone(), workload.leaf.as_ref()?.held()))
         };
         self.workloads.iter().filter_map(leaf).collect()

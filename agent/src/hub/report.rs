@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proto::banyan::agent::v1 as wire;
 use trust::{Root, Serial};
 
-use super::Hub;
+use super::state::{Hub, cut};
 use crate::evidence::{Applied, Evidence, applied, applied_by};
 use crate::status::{Condition, HolderStatus, MemberStatus, Status, WorkloadStatus};
 
@@ -58,7 +58,7 @@ impl Hub {
 
     /// What is refused now: the bundle by this agent, and roots by holders that may present a leaf.
     fn refusing(&self) -> Vec<(Option<Serial>, String)> {
-        let own = self.conditions.get(&Condition::BundleRefused).map(|what| (None, super::cut(what)));
+        let own = self.conditions.get(&Condition::BundleRefused).map(|what| (None, cut(what)));
         let by_holders = self.holders.values().flat_map(|holder| {
             let refused =
                 holder.installed.trust.iter().find(|(_, secret)| secret.refused.is_some()).map(|(id, _)| id);

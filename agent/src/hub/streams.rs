@@ -8,7 +8,8 @@ use tokio::sync::mpsc;
 use tonic::{Code, Status as Refusal};
 use trust::SpiffeId;
 
-use super::{Hub, Peer, Pushed};
+use super::command::{Peer, Pushed};
+use super::state::{Hub, Stream, cut};
 use crate::bundle_store;
 use crate::holders::{Holder, Subscription};
 use crate::install::SubscriptionId;
@@ -24,20 +25,6 @@ const NAMES_MAX: usize = 16;
 const ABSENT_MAX: Duration = Duration::from_secs(120);
 /// A leaf waits this long for the first validation secret of a new holder: a busy Envoy opens its streams one by one.
 pub(super) const TRUST_WAIT: Duration = Duration::from_secs(3);
-
-/// One stream of secrets.
-#[derive(Debug)]
-pub(super) struct Stream {
-    pub(super) holder: ProcessId,
-    uid: u32,
-    pub(super) to: mpsc::Sender<Pushed>,
-    pub(super) secrets: BTreeMap<String, SubscriptionId>,
-    /// Nonce of the last answer; older ones are stale.
-    pub(super) nonce: String,
-    /// What the last answer carried, until it is acknowledged.
-    pub(super) outstanding: Option<SubscriptionId>,
-    pub(super) answers: u64,
-}
 
 impl Hub {
     pub(super) fn open(&mut self, peer: Peer, to: mpsc::Sender<Pushed>) -> Result<u64, Refusal> {
@@ -192,7 +179,7 @@ impl Hub {
         if let (Some(error), Some(holder)) = (refused, self.holders.get_mut(&process))
             && let Some(subscription) = holder.subscriptions.get_mut(&id)
         {
-            subscription.refusal = super::cut(&error.message);
+            subscription.refusal = cut(&error.message);
         }
         if let Some(error) = refused {
             tracing::warn!(pid = process.pid, error = %error.message.escape_debug(), "a holder refused a secret");

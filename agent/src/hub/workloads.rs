@@ -8,102 +8,19 @@ use proto::banyan::agent::v1 as wire;
 use trust::randomness::random_bytes;
 use trust::{Bundle, Chain, Sequence, Serial, SpiffeId, Timestamp};
 
-use super::Hub;
-use crate::backoff::{Backoff, spread};
+use super::state::Hub;
+use super::workload::{Asked, IssueError, Issued, Workload};
+use crate::backoff::spread;
 use crate::bundle_store;
-use crate::ca_client::{CaClient, CallError};
+use crate::ca_client::CaClient;
 use crate::config::AgentConfig;
 use crate::first_contact::{self, FirstContactError};
-use crate::in_flight::UnderWay;
-use crate::key::{KeyError, PrivateKey};
+use crate::key::PrivateKey;
 use crate::leaf::{Expected, Jitter, Judgement, Leaf};
 use crate::status::Condition;
 
 /// A one-shot caller that found no leaf is expected back within this time.
 const WANTED: Duration = Duration::from_secs(30);
-/// A leaf that was asked for without a promise is replaced by a promised one, once nobody needs it so, after this time.
-const PROMISE_AGAIN: Duration = Duration::from_secs(10);
-
-/// One configured identity.
-#[derive(Debug, Default)]
-pub(super) struct Workload {
-    prewarm: bool,
-    pub(super) leaf: Option<Arc<Leaf>>,
-    /// Whether anybody was ever handed the present leaf.
-    handed_over: bool,
-    renew_at_millis: i64,
-    issuing: bool,
-    backoff: Backoff,
-    /// Uptime before which no attempt is made.
-    not_before: Duration,
-    /// Uptime until which a one-shot caller is expected back.
-    wanted_until: Duration,
-    /// Uptime at which the present leaf came.
-    came_at: Duration,
-    received: u64,
-    pub(super) last_error: Option<String>,
-}
-
-/// What came of asking for a leaf.
-#[derive(Debug)]
-pub(super) struct Issued {
-    asked: Asked,
-    result: Result<(Arc<PrivateKey>, wire::IssueResponse), IssueError>,
-    /// Kept until the leaf is in its place.
-    _under_way: UnderWay,
-}
-
-/// What was asked for.
-#[derive(Clone, Debug)]
-struct Asked {
-    identity: SpiffeId,
-    /// Whether it was promised that the leaf goes only to holders that acknowledged.
-    promised: bool,
-    /// The bundle that was stored then.
-    stored: Bundle,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum IssueError {
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    #[error(transparent)]
-    Call(#[from] CallError),
-    /// The CA has a newer bundle than was stored when it was asked; this is what the way to it led to.
-    #[error("the CA has a newer bundle, and no way leads there from the one that is stored: {}", .0.as_ref().err().map(ToString::to_string).unwrap_or_default())]
-    Behind(Result<Bundle, FirstContactError>),
-}
-
-pub(super) fn configured(config: &AgentConfig) -> BTreeMap<SpiffeId, Workload> {
-    let mut all: BTreeMap<SpiffeId, Workload> = BTreeMap::new();
-    for workload in &config.workloads {
-        all.entry(workload.spiffe_id.clone()).or_default().prewarm |= workload.prewarm;
-    }
-    all
-}
-
-impl Workload {
-    /// Leaves received after the first.
-    pub(super) fn renewals(&self) -> u64 {
-        self.received.saturating_sub(1)
-    }
-
-    /// Whether to ask now, for a leaf that may be promised to trusting holders or for one that may not.
-    fn due(&self, promise: bool, now_millis: i64, uptime: Duration) -> bool {
-        let wanting = match self.leaf.as_ref().map(|leaf| leaf.held().promised) {
-            None => true,
-            Some(true) if !promise => true,
-            Some(false) if promise && uptime >= self.came_at + PROMISE_AGAIN => true,
-            Some(_) => now_millis >= self.renew_at_millis,
-        };
-        wanting && !self.issuing && uptime >= self.not_before
-    }
-
-    pub(super) fn drop_leaf(&mut self) {
-        self.leaf = None;
-        self.handed_over = false;
-    }
-}
 
 impl Hub {
     /// A one-shot caller wants this leaf.

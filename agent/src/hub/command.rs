@@ -1,0 +1,93 @@
+//! What others want of the hub, and how they say it.
+
+use std::time::Duration;
+
+use proto::sds::{DiscoveryRequest, DiscoveryResponse};
+use tokio::sync::{mpsc, oneshot};
+use tonic::Status as Refusal;
+use trust::{Bundle, Serial, Timestamp};
+
+use crate::bundle_store::BundleRefused;
+use crate::status::Condition;
+
+/// Commands that wait at most; senders then wait too.
+const COMMANDS_MAX: usize = 1024;
+
+/// Who is at the other end of a connection, as the kernel says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    pub(crate) pid: Option<i32>,
+    pub(crate) uid: u32,
+}
+
+/// What a stream's reader gets from the hub.
+pub(crate) type Pushed = Result<DiscoveryResponse, Refusal>;
+
+/// What others want of the hub.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// A stream of secrets is opened; the reply is its number.
+    Open { peer: Peer, to: mpsc::Sender<Pushed>, reply: oneshot::Sender<Result<u64, Refusal>> },
+    /// Something came on a stream.
+    Request { stream: u64, request: DiscoveryRequest },
+    /// A stream ended.
+    Close { stream: u64 },
+    /// Secrets are asked for once.
+    Fetch { peer: Peer, request: DiscoveryRequest, reply: oneshot::Sender<Pushed> },
+    /// A bundle came from the CA, or from where it is pinned.
+    Offer { offered: Result<Bundle, BundleRefused>, reply: oneshot::Sender<Result<(), OfferError>> },
+    /// The CA wants leaves renewed, spread over a time.
+    Reissue { serials: Vec<Serial>, spread: Duration },
+    /// Something began or ceased to be wrong.
+    Condition(Condition, Option<String>),
+    /// The stream to the CA is up or down.
+    Uplink(bool),
+    /// The CA counts these leaves as this agent's, and was not told of them.
+    Doubt { rows: Vec<(Serial, Timestamp)>, last: bool },
+    /// The agent ends in order.
+    Farewell { reply: oneshot::Sender<()> },
+}
+
+/// A bundle that was not put in force.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OfferError {
+    /// It is not to be believed.
+    #[error(transparent)]
+    Refused(#[from] BundleRefused),
+    /// It could not be made durable, so nobody is told of it.
+    #[error("the bundle cannot be stored: {0}")]
+    NotDurable(std::io::Error),
+    /// The agent is shutting down.
+    #[error("the agent is shutting down")]
+    Stopped,
+}
+
+/// Sends commands to the hub.
+#[derive(Clone, Debug)]
+pub(crate) struct HubHandle(mpsc::Sender<Command>);
+
+impl HubHandle {
+    /// A handle, and where its commands come.
+    pub(super) fn new() -> (Self, mpsc::Receiver<Command>) {
+        let (sender, commands) = mpsc::channel(COMMANDS_MAX);
+        (Self(sender), commands)
+    }
+
+    /// Sends a command; waits while the hub is busy. An error means that the agent is shutting down.
+    pub(crate) async fn send(&self, command: Command) -> Result<(), OfferError> {
+        self.0.send(command).await.map_err(|_| OfferError::Stopped)
+    }
+
+    /// Offers a bundle, and waits until it is durable and in force, or refused.
+    pub(crate) async fn offer(&self, offered: Result<Bundle, BundleRefused>) -> Result<(), OfferError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Offer { offered, reply }).await?;
+        answer.await.map_err(|_| OfferError::Stopped)?
+    }
+
+    /// Says that something is wrong, or no longer.
+    pub(crate) async fn condition(&self, condition: Condition, what: Option<String>) {
+        // At shutdown nobody reads conditions any more.
+        let _ = self.send(Command::Condition(condition, what)).await;
+    }
+}

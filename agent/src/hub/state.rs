@@ -1,0 +1,153 @@
+//! What the hub knows.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::banyan::agent::v1 as wire;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use trust::{Bundle, Clock, Randomness, Serial, SpiffeId, Timestamp};
+
+use super::command::{Command, HubHandle, Pushed};
+use super::workload::{Issued, Workload, configured};
+use crate::bundle_store::BundleStore;
+use crate::ca_client::CaClient;
+use crate::config::AgentConfig;
+use crate::evidence::Evidence;
+use crate::holders::{Account, HolderFile, Holders};
+use crate::in_flight::{InFlight, Moment};
+use crate::install::SubscriptionId;
+use crate::leaf::Leaf;
+use crate::process::{ProcessId, Processes};
+use crate::status::{Condition, Status};
+
+/// What the hub is made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) config: Arc<AgentConfig>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) randomness: Arc<dyn Randomness>,
+    pub(crate) processes: Arc<dyn Processes>,
+    pub(crate) store: BundleStore,
+    pub(crate) holder_file: HolderFile,
+    pub(crate) client: Arc<CaClient>,
+    pub(crate) in_flight: InFlight,
+    /// The agent's own certificate of a former run, until it has another: it may come back with it.
+    pub(crate) former: Option<(Serial, Timestamp)>,
+    pub(crate) credential: watch::Receiver<Option<Arc<Leaf>>>,
+    pub(crate) publish: Publish,
+}
+
+/// Where the hub publishes.
+#[derive(Debug)]
+pub(crate) struct Publish {
+    pub(crate) trust: watch::Sender<Option<Bundle>>,
+    pub(crate) evidence: watch::Sender<Arc<Evidence>>,
+    pub(crate) status: watch::Sender<Arc<Status>>,
+    /// The agent's own certificate, if the CA wants that renewed, and over which time.
+    pub(crate) renewal: watch::Sender<Option<(Serial, Duration)>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pub(super) parts: Parts,
+    pub(super) entitlements: BTreeMap<u32, Vec<SpiffeId>>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) holders: Holders,
+    pub(super) streams: BTreeMap<u64, Stream>,
+    pub(super) workloads: BTreeMap<SpiffeId, Workload>,
+    pub(super) serials: Serials,
+    pub(super) nacks: Nacks,
+    pub(super) conditions: BTreeMap<Condition, String>,
+    pub(super) connected: bool,
+    pub(super) doubts: Doubts,
+    /// See [`Account::silent_until`].
+    pub(super) silent_until: Timestamp,
+    /// The agent ends: it asks for nothing any more.
+    pub(super) leaving: bool,
+    /// The holders in memory differ from those on the disk.
+    pub(super) holders_dirty: bool,
+    pub(super) issuing: JoinSet<Issued>,
+    pub(super) watching: JoinSet<ProcessId>,
+    pub(super) watches: BTreeMap<ProcessId, AbortHandle>,
+    pub(super) last_id: u64,
+}
+
+/// Serials of leaves that this agent got, and what became of them, until each expires.
+#[derive(Debug, Default)]
+pub(super) struct Serials {
+    pub(super) live: BTreeMap<Serial, Timestamp>,
+    pub(super) released: BTreeMap<Serial, Timestamp>,
+}
+
+/// Refusals, the newest few with their numbers.
+#[derive(Debug, Default)]
+pub(super) struct Nacks {
+    pub(super) total: u64,
+    pub(super) recent: VecDeque<(u64, wire::Nack)>,
+}
+
+/// One stream of secrets.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) holder: ProcessId,
+    pub(super) uid: u32,
+    pub(super) to: mpsc::Sender<Pushed>,
+    pub(super) secrets: BTreeMap<String, SubscriptionId>,
+    /// Nonce of the last answer; older ones are stale.
+    pub(super) nonce: String,
+    /// What the last answer carried, until it is acknowledged.
+    pub(super) outstanding: Option<SubscriptionId>,
+    pub(super) answers: u64,
+}
+
+/// What was asked on this stream.
+#[derive(Debug, Default)]
+pub(super) struct Doubts {
+    pub(super) open: Vec<(Moment, Serial, Timestamp)>,
+    /// Whether the CA has asked about everything.
+    pub(super) complete: bool,
+}
+
+impl Hub {
+    /// Puts the state of a former run in place.
+    pub(crate) fn new(parts: Parts, account: Account, last_id: u64) -> (Self, HubHandle) {
+        let (handle, commands) = HubHandle::new();
+        let workloads = configured(&parts.config);
+        let Account { holders, silent_until } = account;
+        let mut hub = Self {
+            entitlements: parts.config.entitlements(),
+            parts,
+            commands,
+            holders,
+            streams: BTreeMap::new(),
+            workloads,
+            serials: Serials::default(),
+            nacks: Nacks::default(),
+            conditions: BTreeMap::new(),
+            connected: false,
+            doubts: Doubts::default(),
+            silent_until,
+            leaving: false,
+            // A first account is on the disk before any leaf is asked for.
+            holders_dirty: true,
+            issuing: JoinSet::new(),
+            watching: JoinSet::new(),
+            watches: BTreeMap::new(),
+            last_id,
+        };
+        let held = hub.holders.values().flat_map(|holder| holder.may_hold());
+        hub.serials.live = held.map(|leaf| (leaf.serial, leaf.not_after)).collect();
+        (hub, handle)
+    }
+}
+
+/// What the CA is told of a refusal: at most 256 bytes.
+pub(super) fn cut(reason: &str) -> String {
+    let mut end = reason.len().min(256);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    reason.get(..end).unwrap_or_default().to_owned()
+}
