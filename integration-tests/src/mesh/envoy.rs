@@ -21,6 +21,16 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(50);
 /// Name of the file with roots of an Envoy's own.
 const ROOTS: &str = "own_roots.yaml";
+/// Counters of the way to the agent's socket begin so.
+const AGENT: &str = "cluster.banyan_agent.";
+/// Counters of connections that failed end so.
+const FAILURES: [&str; 5] = [
+    ".ssl.connection_error",
+    ".ssl.fail_verify_error",
+    ".ssl.fail_verify_no_cert",
+    ".ssl.fail_verify_san",
+    ".upstream_cx_connect_fail",
+];
 /// Longer than any test: connections that end are the tests' own doing.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(600);
 
@@ -185,22 +195,26 @@ impl Envoy {
         Ok(counters.iter().filter(|(name, _)| name.ends_with(ending)).map(|(_, value)| value).sum())
     }
 
-    /// Handshakes that failed, at either side, for whatever reason.
+    /// Connections with peers that failed, at either side, for whatever reason. The way to the agent's socket is not among
+    /// them: nobody is there while an agent restarts.
     ///
     /// # Errors
     /// When the admin page does not answer.
     pub async fn tls_failures(&self) -> anyhow::Result<u64> {
-        let mut all = 0;
-        for ending in [
-            ".ssl.connection_error",
-            ".ssl.fail_verify_error",
-            ".ssl.fail_verify_no_cert",
-            ".ssl.fail_verify_san",
-            ".upstream_cx_connect_fail",
-        ] {
-            all += self.count(ending).await?;
-        }
-        Ok(all)
+        let counters = self.counters().await?;
+        let failed = counters.iter().filter(|(name, _)| {
+            !name.starts_with(AGENT) && FAILURES.iter().any(|ending| name.ends_with(ending))
+        });
+        Ok(failed.map(|(_, value)| value).sum())
+    }
+
+    /// Waits until it has loaded the leaf that its agent gave it. Counters that were reset since have forgotten it.
+    ///
+    /// # Errors
+    /// When it has not in time.
+    pub async fn until_it_has_its_leaf(&self) -> anyhow::Result<()> {
+        let loaded = async || self.count("sds.default.update_success").await.is_ok_and(|times| times > 0);
+        super::eventually("Envoy has its leaf", loaded).await
     }
 
     /// Stops it where it is (SIGSTOP), or lets it run on.

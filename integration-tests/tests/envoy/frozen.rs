@@ -4,18 +4,18 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use integration_tests::mesh::{Envoy, SOON, eventually};
+use integration_tests::mesh::{Envoy, SOON};
 use proto::banyan::admin::v1::{Rotation, Verb};
 
 use super::{SERVER, agent, pair};
 
 /// The identity of the one that is frozen.
 const IDLE: &str = "spiffe://example.org/ns/shop/sa/idle";
-/// Leaves that end while a test waits, clocks 2 s apart.
-const SHORT: &str = "[leaf]\nttl_default = \"20s\"\nttl_max = \"20s\"\nttl_min = \"8s\"\nbackdate = \"2s\"\nskew = \"2s\"\n\
+/// Leaves that end while a test waits, and not before it has seen what holds the gate; clocks 2 s apart.
+const SHORT: &str = "[leaf]\nttl_default = \"30s\"\nttl_max = \"30s\"\nttl_min = \"8s\"\nbackdate = \"2s\"\nskew = \"2s\"\n\
                      [rotation]\nsettle = \"1s\"\nwithdrawal_max = \"30s\"\n";
-/// How late a gate may open after the time that was said.
-const LATE_MAX: u64 = 5;
+/// How late a gate may be seen open after the time that was said, on a machine that is busy.
+const LATE_MAX: u64 = 15;
 
 /// The gate waits for one holder only, whose agent is connected.
 fn waits_for_one(rotation: &Rotation) -> bool {
@@ -32,10 +32,13 @@ async fn a_frozen_envoy_is_named_and_the_gate_opens_without_it_when_it_was_said(
     let pair = pair(SHORT, &[SERVER]).await?;
     let idle_agent = agent(&pair.ca, "idle", IDLE).await?;
     let idle = Envoy::start("idle", &idle_agent.path(""), idle_agent.socket(), &[]).await?;
-    eventually("the third has a leaf", async || {
-        idle.count(".ssl_context_update_by_sds").await.is_ok_and(|n| n > 0)
-    })
-    .await?;
+    // Who has no leaf yet is nobody to wait for, also if it has the bundle.
+    idle.until_it_has_its_leaf().await?;
+    idle_agent
+        .until("the third has both", |status| {
+            status.holders.iter().any(|holder| holder.applied == Some(1) && holder.serials.len() == 1)
+        })
+        .await?;
     let stop = AtomicBool::new(false);
     let traffic = async {
         let mut answered = 0_u64;
