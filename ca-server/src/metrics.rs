@@ -31,6 +31,7 @@ pub(crate) struct Metrics {
     issued: Counter,
     refused_all: Counter,
     connections_cut: Family<CutLabel, Counter>,
+    unsent_bytes: Family<PortLabel, Gauge>,
     live: Live,
     /// Brings the gauges of [`Live`] up to date before each scrape.
     refresh: Mutex<Option<Refresh>>,
@@ -89,6 +90,12 @@ struct ReasonLabel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CutLabel {
     reason: &'static str,
+}
+
+/// Label `port`: `grpc`, `plain` or `admin`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PortLabel {
+    port: &'static str,
 }
 
 /// Label `limit`: what made a leaf shorter than asked.
@@ -151,6 +158,7 @@ impl Metrics {
             issued: Counter::default(),
             refused_all: Counter::default(),
             connections_cut: Family::default(),
+            unsent_bytes: Family::default(),
             live: Live::default(),
             refresh: Mutex::new(None),
             registry: Registry::default(),
@@ -160,6 +168,8 @@ impl Metrics {
         registry.register("refused", "Refused requests by reason", metrics.refused.clone());
         let help = "Connections that the server ended to protect itself, by reason";
         registry.register("connections_cut", help, metrics.connections_cut.clone());
+        let help = "Bytes of requests under way and of answers that wait to be sent";
+        registry.register("unsent_bytes", help, metrics.unsent_bytes.clone());
         let help = "Leaves that were issued for a shorter life than asked, by what limited them";
         registry.register("leaves_shortened", help, metrics.shortened.clone());
         registry.register("leaves_issued", "Leaves issued", metrics.issued.clone());
@@ -191,6 +201,11 @@ impl Metrics {
     /// Counts a connection that was ended before its client ended it.
     pub(crate) fn connection_cut(&self, reason: &'static str) {
         self.connections_cut.get_or_create(&CutLabel { reason }).inc();
+    }
+
+    /// The gauge of what waits at a port; its crowd keeps account in it.
+    pub(crate) fn unsent_bytes(&self, port: &'static str) -> Gauge {
+        self.unsent_bytes.get_or_create(&PortLabel { port }).clone()
     }
 
     /// Leaves issued and requests refused since the start.

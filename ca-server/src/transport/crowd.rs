@@ -6,10 +6,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +37,8 @@ const PRESSED: u32 = 5;
 /// What holds on one port. Times are in ticks.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
+    /// Name of the port in metrics.
+    pub(crate) port: &'static str,
     /// Connections at a time.
     pub(crate) places: usize,
     /// Handshakes under way, beyond half of which time grows short.
@@ -66,7 +69,8 @@ pub(crate) struct Rules {
 pub(crate) struct Common {
     pub(super) rules: Rules,
     tick: AtomicU32,
-    held: AtomicU64,
+    /// What waits for all of its connections.
+    held: Gauge,
     over: Notify,
     pressed: AtomicBool,
     metrics: Arc<Metrics>,
@@ -100,10 +104,16 @@ pub(crate) fn ticks(time: Duration) -> u32 {
     u32::try_from(time.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u32::MAX).max(1)
 }
 
+/// Bytes as a gauge counts them.
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
 impl Rules {
     /// Those of the TLS port.
     pub(crate) fn of_strangers(limits: &LimitsConfig, places: usize) -> Self {
         Self {
+            port: "grpc",
             places,
             half_open: limits.handshakes(),
             per_network: limits.connections_per_address(),
@@ -123,6 +133,7 @@ impl Rules {
     pub(crate) fn of_probes(places: usize, within: Duration) -> Self {
         let within = ticks(within);
         Self {
+            port: "plain",
             places,
             half_open: places,
             per_network: places,
@@ -141,6 +152,7 @@ impl Rules {
     /// Those of a port that only operators can reach.
     pub(crate) const fn of_operators(places: usize) -> Self {
         Self {
+            port: "admin",
             places,
             half_open: places,
             per_network: places,
@@ -177,18 +189,23 @@ impl Common {
     }
 
     pub(super) fn is_over_budget(&self) -> bool {
-        self.held.load(Relaxed) > self.rules.budget
+        self.held() > self.rules.budget
+    }
+
+    fn held(&self) -> u64 {
+        u64::try_from(self.held.get()).unwrap_or_default()
     }
 
     pub(super) fn hold(&self, bytes: u64) {
-        let before = self.held.fetch_add(bytes, Relaxed);
+        let before = self.held.inc_by(signed(bytes));
+        let before = u64::try_from(before).unwrap_or_default();
         if before <= self.rules.budget && before.saturating_add(bytes) > self.rules.budget {
             self.over.notify_one();
         }
     }
 
     pub(super) fn let_go(&self, bytes: u64) {
-        self.held.fetch_sub(bytes, Relaxed);
+        self.held.dec_by(signed(bytes));
     }
 
     pub(super) fn note(&self, why: Cut) {
@@ -200,13 +217,13 @@ impl Crowd {
     /// Nobody yet. `gently` ends every connection in order.
     pub(crate) fn new(rules: Rules, metrics: Arc<Metrics>, gently: CancellationToken) -> Arc<Self> {
         let common = Common {
-            rules,
             // 0 stands for "never" in some places.
             tick: AtomicU32::new(1),
-            held: AtomicU64::new(0),
+            held: metrics.unsent_bytes(rules.port),
             over: Notify::new(),
             pressed: AtomicBool::new(false),
             metrics,
+            rules,
         };
         Arc::new(Self { common: Arc::new(common), table: Mutex::default(), gently })
     }
@@ -307,7 +324,7 @@ impl Crowd {
         let mut heavy: Vec<_> = table.all.values().filter(|conduct| conduct.held() > 0).collect();
         heavy.sort_by_key(|conduct| (conduct.is_known(), std::cmp::Reverse(conduct.held())));
         let budget = self.common.rules.budget;
-        let mut waiting = self.common.held.load(Relaxed);
+        let mut waiting = self.common.held();
         for conduct in heavy {
             let most = if conduct.is_known() { budget.saturating_mul(KNOWN_SHARE) } else { budget / 4 * 3 };
             if waiting <= most {

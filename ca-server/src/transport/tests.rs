@@ -20,6 +20,7 @@ const IDLE: Duration = Duration::from_secs(60);
 
 fn rules() -> Rules {
     Rules {
+        port: "grpc",
         places: 100,
         half_open: 4,
         per_network: 50,

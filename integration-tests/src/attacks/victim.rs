@@ -149,6 +149,30 @@ impl Victim {
         tokio::time::timeout(SOON, ask).await.with_context(|| format!("{path} is not answered"))?
     }
 
+    /// How many connections it has cut for this reason.
+    ///
+    /// # Errors
+    /// When the plain port does not answer.
+    pub async fn cut_for(&self, reason: &str) -> anyhow::Result<usize> {
+        let name = format!("banyan_connections_cut_total{{reason=\"{reason}\"}}");
+        Ok(usize::try_from(self.metric(&name).await?)?)
+    }
+
+    /// Bytes that wait for the connections of its TLS port, by its own account.
+    ///
+    /// # Errors
+    /// When the plain port does not answer.
+    pub async fn unsent_bytes(&self) -> anyhow::Result<u64> {
+        self.metric("banyan_unsent_bytes{port=\"grpc\"}").await
+    }
+
+    /// A number of the page of metrics; nothing when it is not there.
+    async fn metric(&self, name: &str) -> anyhow::Result<u64> {
+        let page = self.get("/metrics").await?;
+        let found = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(found.map_or(Ok(0), str::parse)?)
+    }
+
     /// Asks the admin API how it is.
     ///
     /// # Errors
