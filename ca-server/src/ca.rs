@@ -6,6 +6,7 @@ use issuance::{Issuer, SnapshotCell};
 use ledger::{AuditRefusal, Ledger};
 use rotation::Policy;
 use rotation_driver::DriverHandle;
+use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 use tonic::Status;
 use trust::{Bundle, Clock, Randomness, SpiffeId, Timestamp};
@@ -25,7 +26,7 @@ use crate::seen::Seen;
 use crate::sessions::Sessions;
 use crate::tier::{Above, Below};
 use crate::transport::files::Places;
-use crate::transport::grpc::Peer;
+use crate::transport::grpc::{Doorman, Peer};
 use crate::transport::guard::{Doorkeeper, Turned};
 
 /// One running CA. Everything in it is shared and changes only through its own parts.
@@ -122,6 +123,12 @@ impl Ca {
         let peer = about.peer.and_then(|peer| peer.addr);
         tracing::debug!(reason, caller = about.caller, subject = about.subject, ?peer, "request refused");
         refusal.into()
+    }
+}
+
+impl Doorman for Ca {
+    fn recognizes(&self, certificates: &[CertificateDer<'static>]) -> bool {
+        self.authenticator.recognizes(certificates, self.cell.load().bundle())
     }
 }
 

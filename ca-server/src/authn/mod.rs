@@ -161,6 +161,12 @@ impl Authenticator {
 }
 
 impl Authenticator {
+    /// Whether a call with this certificate alone would be believed now. The handshake has proven its key.
+    pub(crate) fn recognizes(&self, certificates: &[CertificateDer<'_>], bundle: &Bundle) -> bool {
+        let now = self.clock.now();
+        !certificates.is_empty() && self.chains.verify(certificates, bundle, self.rows.as_ref(), now).is_ok()
+    }
+
     /// As [`authenticate`](Self::authenticate), for an agent that was away: its certificate may have ended, may chain to a
     /// root that has gone, and its row may be forgotten. The root must be one that this trust domain ever had, so that the
     /// end that the certificate names is true; whether its key is still registered is for [`crate::authz`].

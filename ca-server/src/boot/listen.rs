@@ -118,7 +118,7 @@ impl Sockets {
         };
 
         let crowd = |rules| Crowd::new(rules, Arc::clone(&ca.metrics), stop.gently.clone());
-        let port = Arc::new(GrpcPort::new(Arc::clone(tls), &limits, stop.clone()));
+        let port = Arc::new(GrpcPort::new(Arc::clone(tls), Arc::<Ca>::clone(ca), &limits, stop.clone()));
         let services = guard(admin(tls_routes(ca, config)?));
         tasks.spawn(accept::run(
             self.grpc,

@@ -1,5 +1,6 @@
 //! gRPC over TLS, connection by connection.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZero;
@@ -70,10 +71,17 @@ impl Peer {
     }
 }
 
+/// Tells members by what they showed in the handshake.
+pub(crate) trait Doorman: Send + Sync + fmt::Debug {
+    /// Whether these certificates are a good credential now.
+    fn recognizes(&self, certificates: &[CertificateDer<'static>]) -> bool;
+}
+
 /// What all connections of the TLS port share.
 #[derive(Debug)]
 pub(crate) struct GrpcPort {
     tls: Arc<TlsState>,
+    doorman: Arc<dyn Doorman>,
     /// Turns at the arithmetic of a handshake: as many as the machine can do at once, so that requests of connections
     /// that are open wait for few of them.
     arithmetic: Semaphore,
@@ -82,9 +90,14 @@ pub(crate) struct GrpcPort {
 }
 
 impl GrpcPort {
-    pub(crate) fn new(tls: Arc<TlsState>, limits: &LimitsConfig, stop: Stop) -> Self {
+    pub(crate) fn new(
+        tls: Arc<TlsState>,
+        doorman: Arc<dyn Doorman>,
+        limits: &LimitsConfig,
+        stop: Stop,
+    ) -> Self {
         let at_once = std::thread::available_parallelism().map_or(1, NonZero::get);
-        Self { tls, arithmetic: Semaphore::new(at_once), limits: limits.clone(), stop }
+        Self { tls, doorman, arithmetic: Semaphore::new(at_once), limits: limits.clone(), stop }
     }
 
     /// Shakes hands and serves one connection to its end.
@@ -97,7 +110,10 @@ impl GrpcPort {
     ) {
         let Some(tls) = self.shake_hands(stream, addr, &place).await else { return };
         place.shaken();
-        let certificates = tls.get_ref().1.peer_certificates().unwrap_or_default().into();
+        let certificates: Arc<[_]> = tls.get_ref().1.peer_certificates().unwrap_or_default().into();
+        if self.recognizes(&certificates).await {
+            place.conduct().believed();
+        }
         let peer = Peer { addr, ..Peer::new(certificates, place.conduct()) };
         serve_http2(tls, peer, services, &self.limits).await;
     }
@@ -121,6 +137,16 @@ impl GrpcPort {
                 None
             }
         }
+    }
+
+    /// Whether a member has come. It keeps its place from now on, before it has asked for anything.
+    async fn recognizes(&self, certificates: &[CertificateDer<'static>]) -> bool {
+        if certificates.is_empty() {
+            return false;
+        }
+        // The semaphore is never closed.
+        let turn = self.arithmetic.acquire().await;
+        turn.is_ok() && self.doorman.recognizes(certificates)
     }
 
     /// Who has sent no hello takes no turn in the arithmetic. The turn is over while the client's answer is awaited.

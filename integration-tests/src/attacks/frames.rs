@@ -13,6 +13,21 @@ pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 /// An answer to SETTINGS or PING.
 const ACK: u8 = 1;
+/// Kind of frames that say how the other side shall behave.
+pub const SETTINGS: u8 = 4;
+/// Kind of frames that are answered.
+pub const PING: u8 = 6;
+
+/// A frame that came.
+#[derive(Debug)]
+pub struct Frame {
+    /// What it is.
+    pub kind: u8,
+    /// Its flags.
+    pub flags: u8,
+    /// What it carries.
+    pub payload: Vec<u8>,
+}
 
 /// One frame.
 ///
@@ -26,12 +41,12 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 
 /// SETTINGS with the window of each stream.
 pub fn settings(window: u32) -> Vec<u8> {
-    frame(4, 0, 0, &[&[0, 4][..], &window.to_be_bytes()].concat())
+    frame(SETTINGS, 0, 0, &[&[0, 4][..], &window.to_be_bytes()].concat())
 }
 
 /// PING.
 pub fn ping() -> Vec<u8> {
-    frame(6, 0, 0, b"not idle")
+    frame(PING, 0, 0, b"not idle")
 }
 
 /// WINDOW_UPDATE of the connection by one byte.
@@ -75,15 +90,24 @@ fn literal(block: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 /// # Errors
 /// When the connection has ended.
 pub async fn reply(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
+    let Frame { kind, flags, payload } = next(reader).await?;
+    Ok(match (kind, flags & ACK) {
+        (SETTINGS, 0) => Some(frame(SETTINGS, ACK, 0, &[])),
+        (PING, 0) => Some(frame(PING, ACK, 0, &payload)),
+        _ => None,
+    })
+}
+
+/// Reads the next frame.
+///
+/// # Errors
+/// When the connection has ended.
+pub async fn next(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<Frame> {
     let mut header = [0; 9];
     reader.read_exact(&mut header).await?;
     let [long, middle, short, kind, flags, ..] = header;
     let length = u32::from_be_bytes([0, long, middle, short]);
     let mut payload = vec![0; usize::try_from(length).unwrap_or_default()];
     reader.read_exact(&mut payload).await?;
-    Ok(match (kind, flags & ACK) {
-        (4, 0) => Some(frame(4, ACK, 0, &[])),
-        (6, 0) => Some(frame(6, ACK, 0, &payload)),
-        _ => None,
-    })
+    Ok(Frame { kind, flags, payload })
 }
