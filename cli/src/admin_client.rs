@@ -95,7 +95,7 @@ pub async fn rotations_at(path: &Path) -> Result<RotationServiceClient<Channel>,
 async fn socket_channel(path: &Path) -> Result<Channel, Failure> {
     let unreachable = |detail: String| {
         Failure::Unreachable(format!(
-            "cannot reach the admin socket {}: {detail}; check that `banyan serve` runs here and that this user may open the socket",
+            "cannot reach the admin socket {}: {detail}; check that `banyan serve` is running here and that this user may open the socket",
             path.display()
         ))
     };
@@ -116,7 +116,7 @@ fn socket_path(target: &AdminTarget) -> Result<PathBuf, Failure> {
     let file = target.config.clone().unwrap_or_else(|| PathBuf::from("banyan.toml"));
     if target.config.is_none() && !file.exists() {
         return Err(Failure::Usage(
-            "say which server: --socket PATH, --config banyan.toml, --server HOST:PORT, or BANYAN_ADMIN_SOCKET"
+            "no server is named; use --socket PATH, --config banyan.toml, --server HOST:PORT, or BANYAN_ADMIN_SOCKET"
                 .to_owned(),
         ));
     }

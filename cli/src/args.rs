@@ -30,9 +30,12 @@ pub use state::{StateAction, StateOptions};
 pub use target::{AdminTarget, LogFormat};
 pub use tier::{TierAction, TierOptions};
 
+/// Columns of help where the terminal has as many, or where there is none.
+const HELP_COLUMNS_MAX: usize = 80;
+
 /// A certificate authority for service meshes whose root can be replaced while everything keeps running.
 #[derive(Debug, Parser)]
-#[command(name = "banyan", version, propagate_version = true)]
+#[command(name = "banyan", version, propagate_version = true, max_term_width = HELP_COLUMNS_MAX)]
 pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
@@ -44,37 +47,37 @@ pub struct Arguments {
 pub enum Verb {
     /// Run the CA server in the foreground
     Serve(ServeOptions),
-    /// Run an agent in the foreground; look at a server's agents, remove or ban them; print an Envoy configuration
+    /// Run an agent, manage the agents of a server, or print an Envoy configuration
     Agent(AgentOptions),
-    /// Make join tokens for agents
+    /// Create join tokens for agents
     Token(TokenOptions),
-    /// Look at roots, and vouch that nobody else issues under a shared one
+    /// Show roots, and vouch that nobody else issues under a shared one
     Root(RootOptions),
-    /// Renew the certificate that signs leaves, under the root that there is
+    /// Renew the certificate that signs leaves, without changing the root
     Issuer(IssuerOptions),
-    /// Look at root authorities, and ask them how they are
+    /// Show root authorities and check their health
     Authority(AuthorityOptions),
-    /// What waits for an offline root: carry it there, and bring back what is signed
+    /// Carry requests to an offline root, and bring back what it signed
     Ceremony(CeremonyOptions),
-    /// Try a plugin against the contract of root authorities
+    /// Test a plugin against the contract of root authorities
     Plugin(PluginOptions),
     /// Replace the root while everything keeps running, and watch it
     Rotate(RotateOptions),
-    /// Who relies on the bundle without a leaf of this CA
+    /// Who else relies on the bundle? Parties without a leaf of this CA
     Subscriber(SubscriberOptions),
-    /// CAs one tier below, which issue under the root of this one
+    /// Manage CAs that issue under the root of this one
     Tier(TierOptions),
-    /// A data directory that was restored from an older backup, and the way on
+    /// Recover after the data directory was restored from an older backup
     State(StateOptions),
-    /// What happened to the roots, and on which evidence
+    /// Show what happened to the roots, and on which evidence
     Journal(JournalOptions),
-    /// Say that the wall clock is right after it was set
+    /// Confirm that the wall clock is right after it was changed
     Clock(ClockOptions),
-    /// Show what a server does, in one look
+    /// Show the state of a server at a glance
     Status(StatusOptions),
     /// Check configuration files
     Config(ConfigOptions),
-    /// Run a whole mesh on this machine: a CA, agents, and workloads that connect without pause
+    /// Run a whole mesh on this machine, under traffic, and replace its root
     Demo(DemoOptions),
     /// Measure this machine
     Bench(BenchOptions),
@@ -99,7 +102,7 @@ pub struct TokenOptions {
 /// What can be done with tokens.
 #[derive(Debug, Subcommand)]
 pub enum TokenAction {
-    /// Make a join token for one agent and print it
+    /// Create a join token for one agent and print it
     Create(TokenCreateOptions),
 }
 
@@ -112,7 +115,7 @@ pub struct TokenCreateOptions {
     /// SPIFFE id that the agent may ask for; may be repeated
     #[arg(long = "identity", value_name = "SPIFFE_ID", required = true)]
     pub identities: Vec<String>,
-    /// How long the token may be used for the first time
+    /// How long the token can be used
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
     pub ttl: Duration,
     /// Write the token into this new file (mode 0600) instead of printing it
@@ -141,7 +144,7 @@ pub enum RootAction {
     List(RootListOptions),
     /// Show one root with its issuers
     Show(RootShowOptions),
-    /// Say that nobody else issues under a root that others shared; its leaf gate waits for that word
+    /// Vouch that nobody else issues under a shared root any more; the leaf gate of a rotation away from it waits for that
     Vouch(RootVouchOptions),
 }
 
@@ -151,10 +154,10 @@ pub struct RootVouchOptions {
     /// Fingerprint of the root, or its first digits
     #[arg(value_name = "ROOT")]
     pub root: String,
-    /// Who says so, for whoever asks later
+    /// Your name, for the record
     #[arg(long, value_name = "WHO")]
     pub by: String,
-    /// For how long nobody else has issued under it [default: from now on]
+    /// How long ago the others stopped issuing under it [default: now]
     #[arg(long, value_name = "DURATION", default_value = "0s", hide_default_value = true, value_parser = humantime::parse_duration)]
     pub quiet_for: Duration,
     /// Print one JSON object
@@ -174,7 +177,7 @@ pub struct RootShowOptions {
     /// Print one JSON object
     #[arg(long, conflicts_with = "pem")]
     pub json: bool,
-    /// Print the root as PEM
+    /// Print the root in PEM
     #[arg(long)]
     pub pem: bool,
     /// Where the admin API is.
@@ -188,7 +191,7 @@ pub struct RootListOptions {
     /// Print one JSON object
     #[arg(long, conflicts_with = "pem")]
     pub json: bool,
-    /// Print the trusted roots as PEM, as a trust bundle file
+    /// Print the trusted roots in PEM, for use as a trust bundle file
     #[arg(long)]
     pub pem: bool,
     /// Where the admin API is.
@@ -231,7 +234,7 @@ pub struct ConfigCheckOptions {
     /// Check an agent's configuration, not a server's
     #[arg(long)]
     pub agent: bool,
-    /// Check the form alone, and not what the file names on this machine
+    /// Check the syntax only, not the files and ports that it names
     #[arg(long)]
     pub offline: bool,
     /// Print one JSON object
@@ -245,22 +248,22 @@ pub struct DemoOptions {
     /// How many agents, each with one workload [default: 12, or 4 with --envoy]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=64))]
     pub agents: Option<u16>,
-    /// How often the root is rotated under the traffic
+    /// How many times the root is rotated under the traffic
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=100))]
     pub rotations: u32,
-    /// Further workloads without agent, which only speak the Istio CSR API
+    /// Additional workloads without an agent, which only speak the Istio CSR API
     #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "envoy", value_parser = clap::value_parser!(u16).range(0..=16))]
     pub csr_only: u16,
-    /// How long the traffic runs at least, in seconds
+    /// Minimum duration of the traffic, in seconds
     #[arg(long, value_name = "S", default_value_t = 45, value_parser = clap::value_parser!(u64).range(5..=3600))]
     pub seconds: u64,
     /// Break something during a rotation; may be repeated
     #[arg(long, value_enum)]
     pub fault: Vec<Fault>,
-    /// Workloads are real Envoys; PATH of the binary if it is not on PATH or installed by `cargo xtask peers envoy`
+    /// Use real Envoys as workloads; give the PATH of the binary unless it is on PATH or installed by `cargo xtask peers envoy`
     #[arg(long, value_name = "PATH", num_args = 0..=1)]
     pub envoy: Option<Option<PathBuf>>,
-    /// Print one JSON object as the last line, and no live view
+    /// Print one JSON object as the last line, without the live view
     #[arg(long)]
     pub json: bool,
     /// Keep the temporary directory and say where it is
@@ -275,7 +278,7 @@ pub enum Fault {
     KillCa,
     /// Cut one agent off from the CA while the new root is distributed
     PartitionAgent,
-    /// Freeze one proxy while the new root is distributed: an Envoy with SIGSTOP, a built-in one by not reading
+    /// Freeze one proxy while the new root is distributed: an Envoy with SIGSTOP, a built-in one by no longer reading
     FreezeProxy,
     /// Stop one agent while the new root is distributed, and start it again; its proxy keeps running
     RestartAgent,
@@ -308,4 +311,35 @@ pub struct BenchIssueOptions {
     /// Print one JSON object as the last line
     #[arg(long)]
     pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+    use unicode_width::UnicodeWidthStr as _;
+
+    use super::*;
+
+    fn walk(command: &mut clap::Command, path: &str, complaints: &mut Vec<String>) {
+        for help in [command.render_help(), command.render_long_help()] {
+            let help = help.to_string();
+            let wide = help.lines().filter(|line| line.width() > HELP_COLUMNS_MAX);
+            complaints.extend(wide.map(|line| format!("{path}: {line}")));
+        }
+        for below in command.get_subcommands_mut() {
+            let path = format!("{path} {}", below.get_name());
+            walk(below, &path, complaints);
+        }
+    }
+
+    #[test]
+    fn the_help_of_every_verb_fits_eighty_columns() {
+        let mut command = Arguments::command();
+        command.build();
+        let mut complaints = Vec::new();
+        walk(&mut command, "banyan", &mut complaints);
+        complaints.sort();
+        complaints.dedup();
+        assert_eq!(complaints, Vec::<String>::new());
+    }
 }

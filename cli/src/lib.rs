@@ -4,6 +4,9 @@
 //! Start at [`args`] for the words that users type, then [`verbs`]; [`demo`] and [`mod@bench`] are programs of their own.
 //! Exit codes are in [`exit`].
 
+// Both end the program where nobody reads: `output` does not.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod admin_client;
 pub mod args;
 pub mod bench;
@@ -11,6 +14,7 @@ pub mod demo;
 pub mod exit;
 pub mod logs;
 pub mod output;
+pub mod terminal;
 pub mod tls_channel;
 pub mod verbs;
 
@@ -23,18 +27,33 @@ use crate::exit::Failure;
 
 /// Parses the command line, runs the verb, and turns its outcome into an exit code.
 pub fn run() -> ExitCode {
-    let arguments = Arguments::parse();
+    let as_json = exit::wants_json(std::env::args_os());
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(told) if as_json && told.use_stderr() => return exit::report(&usage(&told), true),
+        // Help, and errors with the usage below them.
+        Err(told) => told.exit(),
+    };
     install_crypto_provider();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            return exit::report(&Failure::Failed(anyhow::anyhow!("cannot start threads: {error}")));
+            let failure = Failure::Failed(anyhow::anyhow!("cannot start threads: {error}"));
+            return exit::report(&failure, as_json);
         }
     };
     match runtime.block_on(dispatch(arguments.verb)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => exit::report(&failure),
+        Err(failure) => exit::report(&failure, as_json),
     }
+}
+
+/// What the parser says in its first lines; below them it prints the usage.
+fn usage(told: &clap::Error) -> Failure {
+    let text = told.to_string();
+    let said = text.split("\n\nUsage:").next().unwrap_or_default();
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    Failure::Usage(said.trim_start_matches("error: ").to_owned())
 }
 
 /// Makes ring the process's TLS provider; a second call changes nothing.

@@ -5,6 +5,7 @@
 //! | [`attacks`] | attacks on a server's sockets, and what good clients notice |
 //! | [`faults`] | CAs that crash and disks that fail |
 //! | [`mesh`] | a CA, agents and Envoys that work together |
+//! | [`pty`] | a pseudo-terminal and the emulator that reads it |
 //! | [`strangers`] | a CA and hostile clients, and what their requests leave behind |
 //! | [`support`] | names, bounded waits and files, for all of them |
 #![forbid(unsafe_code)]
@@ -12,5 +13,6 @@
 pub mod attacks;
 pub mod faults;
 pub mod mesh;
+pub mod pty;
 pub mod strangers;
 pub mod support;

@@ -19,7 +19,7 @@ pub struct AgentOptions {
     /// Form of the log on standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-    /// Levels of the log by module, in the notation of tracing's environment filter
+    /// Log levels by module, such as `info,agent=debug` (the filter syntax of tracing)
     #[arg(long, env = "BANYAN_LOG", value_name = "FILTER", default_value = ca_server::config::DEFAULT_FILTER)]
     pub log: String,
     /// Do something else than run one.
@@ -32,11 +32,11 @@ pub struct AgentOptions {
 pub enum AgentAction {
     /// List the agents that are registered at a server, the names that are banned, or what was done about them
     List(AgentListOptions),
-    /// Take an agent out of the registry: its name is free, and its certificate is a credential no more
+    /// Remove an agent from the registry: its name becomes free, and its certificate is no longer accepted
     Remove(AgentRuleOptions),
-    /// Refuse a name: what calls under it, and what wants to join under it
+    /// Refuse a name: calls under it, and joining under it
     Ban(AgentRuleOptions),
-    /// Take a ban back
+    /// Lift a ban
     Unban(AgentRuleOptions),
     /// Print an Envoy bootstrap that takes its certificate and trust from an agent's socket
     EnvoyConfig(EnvoyConfigOptions),
@@ -48,7 +48,7 @@ pub struct AgentListOptions {
     /// List the names that are banned, with who did it and why
     #[arg(long, conflicts_with = "acts")]
     pub banned: bool,
-    /// List what operators did about agents, oldest first
+    /// List what operators did to agents, oldest first
     #[arg(long)]
     pub acts: bool,
     /// Print one JSON object
@@ -62,16 +62,16 @@ pub struct AgentListOptions {
 /// Options of `agent remove`, `agent ban` and `agent unban`.
 #[derive(Debug, Args)]
 pub struct AgentRuleOptions {
-    /// Name or SPIFFE id of the agent. The path of an identity, such as ns/shop/sa/cart, means all that joined with its JWT
+    /// Name or SPIFFE id of the agent. The path of an identity, such as ns/shop/sa/cart, stands for all that joined with its JWT
     #[arg(value_name = "NAME")]
     pub name: String,
-    /// Who does it, for whoever asks later
+    /// Your name, for the record
     #[arg(long, value_name = "WHO")]
     pub by: String,
-    /// Why, for whoever asks later
+    /// Why, for the record
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
-    /// Change nothing, and say what it would do
+    /// Change nothing, and show what would be done
     #[arg(long)]
     pub dry_run: bool,
     /// Print one JSON object
@@ -97,7 +97,7 @@ pub struct EnvoyConfigOptions {
     /// IP:PORT of the local application; without it Envoy answers by itself
     #[arg(long, value_name = "IP:PORT")]
     pub application: Option<SocketAddr>,
-    /// Listen on LISTEN in plain text and go to PEER with mTLS, expecting its SPIFFE id; may be repeated
+    /// Listen on LISTEN in plain text and connect to PEER with mTLS, expecting its SPIFFE id; may be repeated
     #[arg(long, value_name = "LISTEN=PEER[,SPIFFE_ID]")]
     pub outbound: Vec<String>,
     /// IP:PORT of Envoy's admin interface
@@ -106,7 +106,7 @@ pub struct EnvoyConfigOptions {
     /// SPIFFE id that callers of the inbound listener must have; may be repeated; without it any of the trust domain
     #[arg(long, value_name = "SPIFFE_ID")]
     pub allow: Vec<String>,
-    /// Longest life of a connection, so that no connection outlives the trust it was opened with
+    /// Longest lifetime of a connection, so that none outlives the trust it was opened with
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
     pub max_connection_age: Duration,
 }

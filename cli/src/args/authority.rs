@@ -23,7 +23,7 @@ pub struct AuthorityOptions {
 pub enum AuthorityAction {
     /// List every authority with its health, latency, earliest expiry and capabilities
     List,
-    /// Ask one, or all, how they are; exit code 1 if one is down
+    /// Check the health of one, or of all; exit code 1 if one is down
     Check {
         /// Section [authority.NAME] [default: all]
         name: Option<String>,

@@ -13,7 +13,7 @@ pub struct CeremonyOptions {
     /// Print one JSON object
     #[arg(long, global = true)]
     pub json: bool,
-    /// Directory of the authority, with outbox and inbox
+    /// Directory of the authority, which has the outbox and the inbox
     #[arg(long, global = true, value_name = "DIR", conflicts_with_all = ["config", "authority"])]
     pub directory: Option<PathBuf>,
     /// Server's configuration file, to read the directory from
@@ -29,7 +29,7 @@ pub struct CeremonyOptions {
 pub enum CeremonyAction {
     /// List what waits for the offline root
     List,
-    /// Show one as it goes out, and what is wrong with an answer that was brought
+    /// Show one as it is exported, and what is wrong with an answer in the inbox
     Show {
         /// Name of the ceremony, such as issuer-3f9a1c22d07b
         name: String,
@@ -42,14 +42,14 @@ pub enum CeremonyAction {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Judge an answer as the server will, print what it is, and put it into the inbox
+    /// Check an answer as the server will, print what it is, and put it into the inbox
     Import {
         /// PEM file that came back
         file: PathBuf,
-        /// Name of the ceremony [default: the file's name without its end]
+        /// Name of the ceremony [default: the name of the file without its extension]
         #[arg(long, value_name = "NAME")]
         ceremony: Option<String>,
-        /// Judge and print only
+        /// Check and print only
         #[arg(long)]
         dry_run: bool,
     },

@@ -15,17 +15,17 @@ pub struct ClockOptions {
 /// What can be said about the clock.
 #[derive(Debug, Subcommand)]
 pub enum ClockAction {
-    /// Say that the wall clock is right although it went another way than the machine's uptime. Look at another clock first
+    /// Confirm that the wall clock is right although it disagrees with the machine's uptime. Check another clock first
     Accept(ClockAcceptOptions),
 }
 
 /// Options of `clock accept`.
 #[derive(Debug, Args)]
 pub struct ClockAcceptOptions {
-    /// Who says so, for whoever asks later
+    /// Your name, for the record
     #[arg(long, value_name = "WHO")]
     pub by: String,
-    /// Why the clock was set
+    /// Why the clock was changed
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
     /// Print one JSON object

@@ -21,19 +21,19 @@ pub struct IssuerOptions {
 /// What can be done with the issuer, which signs leaves under a root. Neither changes the bundle.
 #[derive(Debug, Subcommand)]
 pub enum IssuerAction {
-    /// Ask for a new issuer now, in the place of a renewal that hangs
+    /// Request a new issuer now, in place of a renewal that is stuck
     Renew(IssuerWhich),
-    /// Cancel the renewal that is under way; it is asked for again after an hour
+    /// Cancel the renewal that is under way; the server tries again after an hour
     Cancel(IssuerWhich),
 }
 
 /// Which issuer.
 #[derive(Debug, Args)]
 pub struct IssuerWhich {
-    /// Fingerprint of the root that it stands below, or its first digits [default: the root that signs]
+    /// Fingerprint of its root, or the first digits [default: the root that signs]
     #[arg(long, value_name = "ROOT")]
     pub root: Option<String>,
-    /// Name of this wish: repeated with the same name it asks for nothing twice [default: a random one]
+    /// Idempotency key for this request [default: a random one]
     #[arg(long, value_name = "ID")]
     pub request_id: Option<String>,
 }

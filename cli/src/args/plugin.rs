@@ -13,14 +13,14 @@ pub struct PluginOptions {
 /// What can be done with plugins.
 #[derive(Debug, Subcommand)]
 pub enum PluginAction {
-    /// Try every rule of the contract on a plugin that listens; exit code 1 if it breaks one
+    /// Test every rule of the contract on a running plugin; exit code 1 if it breaks one
     Check(PluginCheckOptions),
 }
 
 /// Options of `plugin check`.
 #[derive(Debug, Args)]
 pub struct PluginCheckOptions {
-    /// Where the plugin listens: unix:///path/to/socket, or unix:path from here
+    /// Where the plugin listens: unix:///absolute/path, or unix:relative/path
     #[arg(long, value_name = "ENDPOINT")]
     pub endpoint: String,
     /// Trust domain that the plugin may issue for

@@ -17,21 +17,21 @@ pub struct RotateOptions {
 /// What can be done with the root.
 #[derive(Debug, Subcommand)]
 pub enum RotateAction {
-    /// Ask for a new root that takes the place of the one that signs
+    /// Start a rotation to a new root
     Start(RotateStartOptions),
-    /// Let the new root sign, if everybody trusts it; after a rollback, go forward again
+    /// Let the new root sign once everybody trusts it; after a rollback, go forward again
     Activate(RotateSteerOptions),
-    /// Let no phase end by itself
+    /// Pause the rotation: no phase ends until `resume`
     Hold(RotateSteerOptions),
-    /// Let phases end again
+    /// Continue a paused rotation
     Resume(RotateSteerOptions),
-    /// Give the rotation up before the new root has signed
+    /// Give up the rotation, before the new root has signed
     Abort(RotateSteerOptions),
-    /// Let the former root sign again
+    /// Let the old root sign again, while both are still trusted
     Rollback(RotateSteerOptions),
-    /// Show where the rotation stands
+    /// Show the state of the rotation
     Status(RotateLookOptions),
-    /// Show what the present gate waits for, who holds it, and when it opens at the latest
+    /// Show what the rotation is waiting for, whom, and until when at the latest
     Explain(RotateLookOptions),
     /// Follow the rotation until it is over; Ctrl-C leaves it running
     Watch(RotateLookOptions),
@@ -40,29 +40,29 @@ pub enum RotateAction {
 /// Options of `rotate start`.
 #[derive(Debug, Args)]
 pub struct RotateStartOptions {
-    /// Section [authority.NAME] that makes the new root [default: root.authority of the configuration]
+    /// Section [authority.NAME] that makes the new root [default: root.authority in the configuration]
     #[arg(long = "to", visible_alias = "authority", value_name = "NAME")]
     pub authority: Option<String>,
-    /// The server lets the new root sign as soon as everybody trusts it [default: rotation.mode of the configuration]
+    /// Let the new root sign as soon as everybody trusts it [default: rotation.mode in the configuration]
     #[arg(long, conflicts_with = "manual")]
     pub auto: bool,
-    /// The new root signs when an operator says `banyan rotate activate`
+    /// Let the new root sign only at `banyan rotate activate`
     #[arg(long)]
     pub manual: bool,
-    /// Name of this wish: repeated with the same name it asks for nothing twice [default: a random one, which is printed]
+    /// Idempotency key for this request [default: a random one, which is printed]
     #[arg(long, value_name = "ID")]
     pub request_id: Option<String>,
-    /// Let this root return although it was withdrawn before, or has the key and the name of a known one: its
+    /// Accept this root again although it was withdrawn before, or has the key and the name of a known one: its
     /// fingerprint, or the first digits
     #[arg(long, value_name = "ROOT", requires = "by")]
     pub stage_again: Option<String>,
-    /// Who says so, for the journal
+    /// Your name, for the journal
     #[arg(long, value_name = "NAME", requires = "stage_again")]
     pub by: Option<String>,
     /// Follow the rotation until it is over
     #[arg(long, conflicts_with = "dry_run")]
     pub wait: bool,
-    /// Ask for nothing, and say what a rotation would wait for
+    /// Start nothing, and show what a rotation would wait for
     #[arg(long)]
     pub dry_run: bool,
     /// Print JSON: one object, with --wait one for each change
@@ -76,7 +76,7 @@ pub struct RotateStartOptions {
 /// Options of the verbs that steer a rotation.
 #[derive(Debug, Args)]
 pub struct RotateSteerOptions {
-    /// Name of this wish: repeated with the same name it does nothing twice [default: a random one, which is printed]
+    /// Idempotency key for this request [default: a random one, which is printed]
     #[arg(long, value_name = "ID")]
     pub request_id: Option<String>,
     /// Print one JSON object
@@ -115,31 +115,31 @@ pub struct SubscriberOptions {
 /// What can be done with subscribers.
 #[derive(Debug, Subcommand)]
 pub enum SubscriberAction {
-    /// List who relies on the bundle without a leaf of this CA
+    /// List who else relies on the bundle
     List,
-    /// Add one, or change its staleness bound and whom it covers
+    /// Add one, or change its staleness bound and the holders it covers
     Add {
         /// Such as `mesh-a/istio-ca-root-cert` or `partner.example`
         name: String,
-        /// It has the newest bundle after this time at the latest; without it only its word counts
+        /// Time after which it has the newest bundle at the latest; without it, gates wait until it is confirmed
         #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
         staleness: Option<Duration>,
-        /// Holders behind agents whose roots come from what this is, such as a file: its word is theirs; may be repeated
+        /// Holder behind an agent that takes its roots from this party, such as a file; confirmed with it; may be repeated
         #[arg(long, value_name = "SPIFFE_ID")]
         covers: Vec<String>,
     },
-    /// Say that one has the bundle
+    /// Confirm that one has the bundle
     Confirm {
         /// Its name
         name: String,
-        /// Sequence of the bundle that it has [default: the present one]
+        /// Sequence of the bundle that it has [default: the current one]
         #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
         sequence: u64,
-        /// Who says so, for the journal [default: the caller]
+        /// Your name, for the journal [default: the caller]
         #[arg(long, value_name = "WHO", default_value = "", hide_default_value = true)]
         by: String,
     },
-    /// Remove one: no gate waits for it any more
+    /// Remove one; no gate waits for it any more
     Remove {
         /// Its name
         name: String,
@@ -163,15 +163,15 @@ pub struct JournalOptions {
 /// What can be done with the journal.
 #[derive(Debug, Subcommand)]
 pub enum JournalAction {
-    /// Show its entries: every event, who wanted it, what came of it
+    /// Show its entries: every event, who requested it, and the outcome
     Show {
         /// Index of the first entry
         #[arg(long, value_name = "N", default_value_t = 0)]
         from: u64,
-        /// Also what comes by itself all day: horizons and segments
+        /// Include routine entries: horizons and segments
         #[arg(long)]
         all: bool,
     },
-    /// Replay every transition through the machine, and compare the end with the record
+    /// Replay every transition through the state machine, and compare the result with the record
     Verify,
 }

@@ -10,7 +10,7 @@ pub struct StateOptions {
     /// What to do with the record.
     #[command(subcommand)]
     pub action: StateAction,
-    /// Name of this wish: repeated with the same name it does nothing twice [default: a random one]
+    /// Idempotency key for this request [default: a random one]
     #[arg(long, global = true, value_name = "ID")]
     pub request_id: Option<String>,
     /// Print one JSON object
@@ -24,36 +24,36 @@ pub struct StateOptions {
 /// What can be done with the record.
 #[derive(Debug, Subcommand)]
 pub enum StateAction {
-    /// Show which bundles agents hold that this server never published, and what going on would mean
+    /// Show the bundles that agents have and this server never published, and what to do about it
     Show,
-    /// Go on above everything that was seen: the roots of today are published under a number that nobody has
+    /// Continue above everything that was seen: publish the present roots under a number that nobody has
     Continue {
-        /// The next bundle has a greater sequence than this; `state show` says which is the least
-        #[arg(long, value_name = "SEQUENCE")]
+        /// Sequence that the next bundle must exceed; `state show` prints the lowest one possible
+        #[arg(long, value_name = "N")]
         above: u64,
-        /// Who wants it, for the journal
+        /// Your name, for the journal
         #[arg(long, value_name = "WHO")]
         by: String,
         /// Why, for the journal
         #[arg(long, value_name = "TEXT")]
         reason: String,
     },
-    /// Let the word of an agent about bundles count no more: it is wrong, or does not matter
+    /// Ignore what an agent reports about bundles: it is wrong, or does not matter
     Dismiss {
-        /// Name of the agent, as `state show` has it
+        /// Name of the agent, as `state show` prints it
         agent: String,
-        /// Who says so, for the journal
+        /// Your name, for the journal
         #[arg(long, value_name = "WHO")]
         by: String,
         /// Why, for the journal
         #[arg(long, value_name = "TEXT")]
         reason: String,
     },
-    /// Let the word of a dismissed agent count again
+    /// Stop ignoring a dismissed agent
     Heed {
         /// Name of the agent
         agent: String,
-        /// Who says so, for the journal
+        /// Your name, for the journal
         #[arg(long, value_name = "WHO")]
         by: String,
     },

@@ -23,17 +23,17 @@ pub struct TierOptions {
 /// What can be done with tiers.
 #[derive(Debug, Subcommand)]
 pub enum TierAction {
-    /// List the CAs one tier below: their issuers, and what they reported
+    /// List them: their issuers, and what they reported
     List,
-    /// Let a CA issue under the root of this one; its token is shown once
+    /// Let a CA issue under the root of this one; its token is printed once
     Add {
         /// Name of the tier, such as a cluster's
         name: String,
-        /// Write the token to this new file, readable by its owner only [default: standard output]
+        /// Write the token into this new file (mode 0600) [default: standard output]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// Wait for a tier no more: its token is void, and whoever still uses its issuers loses connections in a rotation
+    /// Stop waiting for a tier: its token becomes void, and whoever still uses its issuers loses connections in a rotation
     Remove {
         /// Name of the tier
         name: String,

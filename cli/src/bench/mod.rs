@@ -10,6 +10,7 @@ pub mod report;
 pub mod server;
 pub mod tokens;
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -21,6 +22,7 @@ use self::server::BenchServer;
 use self::tokens::TokenSource;
 use crate::args::{BenchIssueOptions, BenchOptions, BenchSubject};
 use crate::exit::Failure;
+use crate::verbs;
 
 /// Time before each row that is not counted.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -28,18 +30,28 @@ const WARM_UP: Duration = Duration::from_millis(500);
 /// Runs the benchmark.
 ///
 /// # Errors
-/// [`Failure::Failed`] if the server does not start or a request fails.
+/// [`Failure::Failed`] if the server does not start or a request fails, [`Failure::Interrupted`] on Ctrl-C.
 pub async fn run(options: &BenchOptions) -> Result<(), Failure> {
     match &options.subject {
-        BenchSubject::Issue(options) => Ok(issue(options).await?),
+        BenchSubject::Issue(options) => {
+            let directory = tempfile::Builder::new().prefix("banyan-bench-").tempdir();
+            let directory = directory.map_err(anyhow::Error::from)?;
+            tokio::select! {
+                // Signals are watched for before anything is started.
+                biased;
+                stop = verbs::stop_requested() => {
+                    stop.map_err(anyhow::Error::from)?;
+                    Err(Failure::Interrupted("the benchmark was interrupted, and its server is stopped".to_owned()))
+                }
+                outcome = issue(options, directory.path()) => Ok(outcome?),
+            }
+        }
     }
 }
 
-async fn issue(options: &BenchIssueOptions) -> anyhow::Result<()> {
-    let directory = tempfile::Builder::new().prefix("banyan-bench-").tempdir()?;
+async fn issue(options: &BenchIssueOptions, directory: &Path) -> anyhow::Result<()> {
     let tokens = TokenSource::new()?;
-    let server =
-        BenchServer::start(directory.path(), &tokens).await.context("cannot start the measured server")?;
+    let server = BenchServer::start(directory, &tokens).await.context("cannot start the measured server")?;
     let mut floor = Floor::new()?;
     let mut rows = Vec::new();
     floor.sample();

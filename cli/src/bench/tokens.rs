@@ -16,7 +16,7 @@ pub const ISSUER: &str = "https://bench.invalid";
 pub const AUDIENCE: &str = "istio-ca";
 /// Tokens that are signed ahead for each second of a row that shows each one once: more than two cores can use.
 const FRESH_PER_SECOND: u64 = 12_000;
-/// Tokens that come again and again elsewhere.
+/// Tokens that are used again and again elsewhere.
 const REPEATED: u64 = 64;
 
 /// Signs tokens.
@@ -67,7 +67,7 @@ impl TokenSource {
         .to_string()
     }
 
-    /// Tokens for one row of this many seconds: a few that come again and again, or more than it can use, each once.
+    /// Tokens for one row of this many seconds: a few that are used again and again, or more than it can use, each once.
     ///
     /// # Errors
     /// If a token cannot be signed.

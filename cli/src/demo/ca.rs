@@ -40,11 +40,11 @@ pub struct Lifetimes {
 }
 
 impl CaProcess {
-    /// Writes a configuration into `directory` and starts the server with it.
+    /// Writes a configuration into `directory` and starts the server with it, which takes a moment to be ready.
     ///
     /// # Errors
-    /// If the server does not become ready; the end of its log is part of the error.
-    pub async fn start(directory: &Path, lifetimes: Lifetimes, tokens: &TokenSource) -> anyhow::Result<Self> {
+    /// If a file cannot be written or the process cannot be started.
+    pub fn spawn(directory: &Path, lifetimes: Lifetimes, tokens: &TokenSource) -> anyhow::Result<Self> {
         std::fs::write(directory.join("jwks.json"), tokens.jwks()).context("cannot write the key set")?;
         let address = free_address()?;
         let plain = free_address()?;
@@ -54,9 +54,7 @@ impl CaProcess {
         std::fs::write(directory.join("banyan.toml"), config)
             .context("cannot write the demo's banyan.toml")?;
         let child = spawn(directory)?;
-        let mut ca = Self { child, directory: directory.to_owned(), address, plain };
-        ca.wait_ready().await?;
-        Ok(ca)
+        Ok(Self { child, directory: directory.to_owned(), address, plain })
     }
 
     /// HOST:PORT of the gRPC listener.
@@ -85,7 +83,7 @@ impl CaProcess {
     /// Starts the server again on the same directory and ports.
     ///
     /// # Errors
-    /// As [`CaProcess::start`].
+    /// As [`CaProcess::spawn`] and [`CaProcess::wait_ready`].
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.child = spawn(&self.directory)?;
         self.wait_ready().await
@@ -124,7 +122,11 @@ impl CaProcess {
         write_private(file, &answer.token)
     }
 
-    async fn wait_ready(&mut self) -> anyhow::Result<()> {
+    /// Waits until it serves.
+    ///
+    /// # Errors
+    /// If the server does not become ready; the end of its log is part of the error.
+    pub async fn wait_ready(&mut self) -> anyhow::Result<()> {
         let ready = async {
             loop {
                 if let Some(status) = self.child.try_wait()? {
@@ -161,6 +163,8 @@ fn spawn(directory: &Path) -> anyhow::Result<Child> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
+        // Ctrl-C is for the demo, which ends the CA itself.
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()
         .context("cannot start `banyan serve`")

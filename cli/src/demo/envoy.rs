@@ -195,20 +195,28 @@ impl EnvoyMesh {
         Ok(places)
     }
 
-    /// Lets requests under way finish, reads the last counters, and stops every Envoy.
+    /// Lets requests under way finish, and reads the last counters.
     ///
     /// # Errors
     /// If an Envoy resumed a session (then it did not prove trust anew each time), or does not answer.
-    pub async fn stop(mut self) -> anyhow::Result<Counts> {
+    pub async fn stop(&mut self) -> anyhow::Result<Counts> {
         self.shared.stop.store(true, Ordering::Relaxed);
         while self.requests.join_next().await.is_some() {}
         let counts = self.counts().await?;
-        for proxy in &mut self.proxies {
+        for proxy in &self.proxies {
             let resumed = Stats::read(proxy.admin).await?.sessions_reused();
             anyhow::ensure!(resumed == 0, "{} resumed {resumed} TLS sessions", proxy.id);
-            proxy.child.kill().await?;
         }
         Ok(counts)
+    }
+
+    /// Ends every Envoy, and the requests with them.
+    pub async fn end(mut self) {
+        self.requests.shutdown().await;
+        for proxy in &mut self.proxies {
+            // One that is dead already is what is wanted.
+            let _ = proxy.child.kill().await;
+        }
     }
 }
 
@@ -259,6 +267,8 @@ impl Proxy {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
+            // Ctrl-C is for the demo, which ends its Envoys itself.
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot start {}", binary.display()))?;

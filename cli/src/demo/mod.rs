@@ -41,6 +41,7 @@ use self::traffic::{FailureSample, Tally, Traffic};
 use crate::args::DemoOptions;
 use crate::bench::tokens::TokenSource;
 use crate::exit::Failure;
+use crate::{terminal, verbs};
 
 /// Agents without `--agents`.
 const AGENTS: u16 = 12;
@@ -56,23 +57,97 @@ const BEFORE_ROTATION: Duration = Duration::from_secs(8);
 const AFTER_ROTATION: Duration = Duration::from_secs(5);
 /// Longest time of one rotation: each gate may have to wait for a leaf's life and the horizon's step.
 const ROTATION_MAX: Duration = Duration::from_secs(120);
+/// Longest time for everything to stop at the end.
+const CLEAR_WITHIN: Duration = Duration::from_secs(10);
 /// How often the view is drawn.
 const TICK: Duration = Duration::from_millis(250);
 
-/// Runs the demo and prints what it found.
+/// Runs the demo and prints what it found. Whatever ends it, Ctrl-C too, nothing that it started stays behind.
 ///
 /// # Errors
-/// [`Failure::Failed`] if the mesh does not come up, one connection failed, or the old root is not gone.
+/// [`Failure::Failed`] if the mesh does not come up, one connection failed, or the old root is not gone;
+/// [`Failure::Interrupted`] on Ctrl-C.
 pub async fn run(options: &DemoOptions) -> Result<(), Failure> {
     let directory = tempfile::Builder::new().prefix("banyan-demo-").tempdir().map_err(anyhow::Error::from)?;
-    let outcome = scenario(options, directory.path()).await;
-    if options.keep {
-        let kept = directory.keep();
-        eprintln!("kept: {}", kept.display());
+    let mut stage = Stage::default();
+    let ended = tokio::select! {
+        // Signals are watched for before anything is started.
+        biased;
+        stop = interrupted() => {
+            stop.map_err(anyhow::Error::from)?;
+            None
+        }
+        outcome = scenario(options, directory.path(), &mut stage) => Some(outcome),
+    };
+    if ended.is_none() {
+        terminal::error_text("\nstopping the demo\n");
     }
-    let outcome = outcome?;
-    outcome.print(options.json)?;
-    outcome.verdict().map_err(Failure::Failed)
+    stage.clear().await;
+    let left = leave(directory, options.keep);
+    match ended {
+        None => Err(Failure::Interrupted(format!(
+            "the demo was interrupted and has stopped its CA and agents; {left}"
+        ))),
+        Some(outcome) => {
+            if options.keep {
+                terminal::error_text(&format!("{left}\n"));
+            }
+            let outcome = outcome?;
+            outcome.print(options.json)?;
+            outcome.verdict().map_err(Failure::Failed)
+        }
+    }
+}
+
+/// Waits for Ctrl-C, SIGTERM, or the end of the terminal.
+async fn interrupted() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hung_up = signal(SignalKind::hangup())?;
+    tokio::select! {
+        stop = verbs::stop_requested() => stop,
+        _ = hung_up.recv() => Ok(()),
+    }
+}
+
+/// Removes the directory, or keeps it, and says so.
+fn leave(directory: tempfile::TempDir, keep: bool) -> String {
+    let path = directory.path().display().to_string();
+    if keep {
+        let _ = directory.keep();
+        return format!("{path} is kept");
+    }
+    match directory.close() {
+        Ok(()) => format!("{path} is removed"),
+        Err(error) => format!("{path} could not be removed: {error}"),
+    }
+}
+
+/// What was started and must end with the demo.
+#[derive(Default)]
+struct Stage {
+    ca: Option<CaProcess>,
+    members: Vec<Member>,
+    load: Option<Load>,
+}
+
+impl Stage {
+    /// Ends all of it, whatever is there.
+    async fn clear(&mut self) {
+        let all = async {
+            if let Some(load) = self.load.take() {
+                load.end().await;
+            }
+            for member in self.members.drain(..) {
+                member.stop().await;
+            }
+            if let Some(mut ca) = self.ca.take() {
+                // One that is dead already is what is wanted.
+                let _ = ca.kill().await;
+            }
+        };
+        // What does not end in time is killed when it is dropped.
+        let _ = tokio::time::timeout(CLEAR_WITHIN, all).await;
+    }
 }
 
 /// The mesh's workloads, under traffic.
@@ -109,34 +184,32 @@ pub struct Counts {
     pub samples: Vec<FailureSample>,
 }
 
-async fn scenario(options: &DemoOptions, directory: &Path) -> anyhow::Result<Outcome> {
+async fn scenario(options: &DemoOptions, directory: &Path, stage: &mut Stage) -> anyhow::Result<Outcome> {
     let agents = options.agents.unwrap_or(if options.envoy.is_some() { ENVOYS } else { AGENTS });
     let mut view = view::View::new(options.json);
     view.say("starting the CA");
     let tokens = Arc::new(TokenSource::new()?);
-    let mut ca = CaProcess::start(directory, Lifetimes { leaf_secs: LEAF_SECS }, &tokens).await?;
+    let ca = stage.ca.insert(CaProcess::spawn(directory, Lifetimes { leaf_secs: LEAF_SECS }, &tokens)?);
+    ca.wait_ready().await?;
     view.say(&format!("starting {agents} agents"));
-    let mut members = Vec::new();
     for number in 1..=agents {
-        members.push(Member::start(&ca, directory, number).await?);
+        stage.members.push(Member::start(ca, directory, number).await?);
     }
-    let accounts = accounts(options, &ca, &tokens).await?;
-    let mut load = Load::start(options, (&members, accounts), directory).await?;
-    let mut changeover = Changeover::begin(&ca, &members).await?;
+    let accounts = accounts(options, ca, &tokens).await?;
+    let load = stage.load.insert(Load::start(options, (&stage.members, accounts), directory).await?);
+    let mut changeover = Changeover::begin(ca, &stage.members).await?;
     view.say("every workload has its certificate; traffic starts");
 
     let started = host::SystemClock.uptime();
     let mut rotations = Rotations::new(ca.admin_socket(), options.rotations);
-    let mesh = Mesh { ca: &mut ca, members: &mut members, load: &mut load, view: &mut view };
+    let mesh = Mesh { ca, members: &mut stage.members, load, view: &mut view };
     drive(options, mesh, &mut rotations, &mut changeover).await?;
-    let proof = Proof::gather(&ca, &members, &load, changeover).await?;
+    let (ca, load) = (stage.ca.as_ref().context("no CA")?, stage.load.as_mut().context("no traffic")?);
+    let proof = Proof::gather(ca, &stage.members, load, changeover).await?;
     let seconds = host::SystemClock.uptime().saturating_sub(started).as_secs_f64();
     let counts = load.stop().await?;
-    view.end();
+    view.draw(&counts, rotations.last());
     let status = ca.status().await.context("the CA does not answer at the end")?;
-    for member in members {
-        member.stop().await;
-    }
     let journal = directory.join("data").join("record.redb");
     Ok(Outcome::new(options, (agents, seconds), counts, (proof, rotations), (&status, &journal)))
 }
@@ -261,13 +334,22 @@ impl Load {
         }
     }
 
-    async fn stop(self) -> anyhow::Result<Counts> {
+    /// Lets what is under way come to its end, and counts for the last time.
+    async fn stop(&mut self) -> anyhow::Result<Counts> {
         match self {
             Self::Sidecars { members, tally, traffic, .. } => {
                 traffic.stop().await;
-                Ok(sidecar_counts(&members, &tally))
+                Ok(sidecar_counts(members, tally))
             }
             Self::Envoys(mesh) => mesh.stop().await,
+        }
+    }
+
+    /// Ends it as it is.
+    async fn end(self) {
+        match self {
+            Self::Sidecars { traffic, .. } => traffic.end().await,
+            Self::Envoys(mesh) => mesh.end().await,
         }
     }
 }

@@ -90,7 +90,7 @@ impl Outcome {
     /// # Errors
     /// [`Failure`] if standard output is closed.
     pub fn print(&self, json: bool) -> Result<(), Failure> {
-        if json { output::json(&self.as_json()) } else { output::line(&self.as_text()) }
+        if json { output::json(&self.as_json()) } else { output::prose(&self.as_text()) }
     }
 
     fn as_json(&self) -> serde_json::Value {
@@ -160,8 +160,15 @@ impl Outcome {
             text.push_str(&self.rotation_text());
         }
         text.push_str(
-            "next: `banyan demo --rotations 5`, `banyan demo --fault kill-ca`, `banyan demo --envoy`, or the tour in README.md",
+            "next: `banyan demo --rotations 5`, `banyan demo --fault kill-ca`, `banyan demo --envoy`, or the tour in README.md\n",
         );
+        text.push_str(&match self.verdict() {
+            Ok(()) if self.wanted > 0 => {
+                "the demo succeeded: no connection failed, and the old root is gone".to_owned()
+            }
+            Ok(()) => "the demo succeeded: no connection failed".to_owned(),
+            Err(why) => format!("the demo failed: {why}"),
+        });
         text
     }
 

@@ -97,9 +97,14 @@ impl Traffic {
     }
 
     /// Lets connections that are being opened finish, then stops.
-    pub async fn stop(mut self) {
+    pub async fn stop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// Breaks off what is under way.
+    pub async fn end(mut self) {
+        self.tasks.shutdown().await;
     }
 }
 

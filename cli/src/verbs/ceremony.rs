@@ -53,7 +53,7 @@ fn directory(options: &CeremonyOptions) -> Result<PathBuf, Failure> {
     let manual = config.root().authorities().values().filter(|authority| authority.plugin() == "manual");
     let manual: Vec<_> = manual.collect();
     if manual.is_empty() {
-        let text = format!("no authority of this configuration is `manual`: {}", options.config.display());
+        let text = format!("no authority in {} is `manual`", options.config.display());
         return Err(Failure::Usage(text));
     }
     let wanted = options.authority.as_deref();
@@ -61,8 +61,8 @@ fn directory(options: &CeremonyOptions) -> Result<PathBuf, Failure> {
         manual.into_iter().filter(|authority| wanted.is_none_or(|name| authority.name() == name)).collect();
     let [authority] = found.as_slice() else {
         return Err(Failure::Usage(format!(
-            "{} sections [authority.NAME] with plugin \"manual\" fit in {}; name one with --authority, or its directory with \
-             --directory",
+            "{} sections [authority.NAME] with plugin \"manual\" match in {}; select one with --authority, or give its directory \
+             with --directory",
             found.len(),
             options.config.display()
         )));
@@ -77,14 +77,14 @@ fn find<'a>(waiting: &'a [Ceremony], name: &str) -> Result<&'a Ceremony, Failure
     waiting.iter().find(|ceremony| ceremony.name() == name).ok_or_else(|| {
         let names: Vec<_> = waiting.iter().map(Ceremony::name).collect();
         let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        Failure::Failed(anyhow::anyhow!("no ceremony `{name}` waits; waiting: {names}"))
+        Failure::Failed(anyhow::anyhow!("no ceremony `{name}` is waiting; these are: {names}"))
     })
 }
 
 /// What became of it so far, in a few words.
 fn brought(folder: &Folder, ceremony: &Ceremony) -> String {
     match folder.brought(ceremony, &[], SystemClock.now()) {
-        None => "nothing was brought".to_owned(),
+        None => "no answer yet".to_owned(),
         Some(Ok(_)) => "a good answer is in the inbox".to_owned(),
         Some(Err(refused)) => {
             format!("{} is refused: {refused}", folder.answer_path(ceremony.name()).display())
@@ -97,7 +97,7 @@ fn list(options: &CeremonyOptions, folder: &Folder, waiting: &[Ceremony]) -> Res
         let all: Vec<_> = waiting.iter().map(|ceremony| as_json(folder, ceremony)).collect();
         return output::json(&json!({ "ceremonies": all }));
     }
-    let mut table = output::table(&["CEREMONY", "WANTED", "TRUST DOMAIN", "ASKED", "BROUGHT"]);
+    let mut table = output::table(&["CEREMONY", "WANTED", "TRUST DOMAIN", "REQUESTED", "ANSWER"]);
     for ceremony in waiting {
         table.add_row([
             ceremony.name().to_owned(),
@@ -172,8 +172,8 @@ fn import(
     }
     tell(ceremony, &answer)?;
     output::line(&match put {
-        None => "it passes; nothing was put (--dry-run)".to_owned(),
-        Some(path) => format!("put into {}; the server takes it when it looks there next", path.display()),
+        None => "it passes the checks; nothing was written (--dry-run)".to_owned(),
+        Some(path) => format!("written to {}; the server picks it up at its next look", path.display()),
     })
 }
 

@@ -35,10 +35,10 @@ async fn accept(options: &ClockAcceptOptions) -> Result<(), Failure> {
 fn in_words(answer: &AcceptClockResponse) -> String {
     let (wall, expected) = (output::time(answer.wall), output::time(answer.expected));
     match (answer.diverged, answer.restart_needed) {
-        (false, _) => format!("the wall clock is believed already: {wall}"),
-        (true, false) => format!("accepted: {wall}, and no more {expected}; leaves are issued again"),
+        (false, _) => format!("the wall clock was trusted already: {wall}"),
+        (true, false) => format!("accepted: it is {wall}, not {expected}; issuance continues"),
         (true, true) => format!(
-            "accepted: {wall}, and no more {expected}; restart the server now: it reads its ledger anew, and issues leaves again"
+            "accepted: it is {wall}, not {expected}; restart the server now, so that it reads its ledger again and continues to issue"
         ),
     }
 }

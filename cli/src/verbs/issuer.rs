@@ -35,12 +35,12 @@ pub async fn run(options: &IssuerOptions) -> Result<(), Failure> {
     }
     output::line(&match cancel {
         true => format!(
-            "the renewal of the issuer under root {short} is cancelled; the present issuer signs on, and the server asks for \
-             another one after an hour, or at `banyan issuer renew`"
+            "the renewal of the issuer under root {short} is cancelled; the current issuer keeps signing, and the server \
+             tries again after an hour, or at `banyan issuer renew`"
         ),
         false => format!(
-            "asked authority {authority} for a new issuer under root {short}, request id {request_id}; `banyan root show \
-             {short}` shows it once it is there, `banyan status` says what holds it up"
+            "requested a new issuer under root {short} from authority {authority}, request id {request_id}; `banyan root \
+             show {short}` shows it once it has arrived, and `banyan status` says what delays it"
         ),
     })
 }

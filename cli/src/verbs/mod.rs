@@ -20,7 +20,7 @@ pub mod token;
 /// Waits until the process is asked to stop: SIGTERM or Ctrl-C.
 ///
 /// # Errors
-/// An I/O error if signals can not be watched.
+/// An I/O error if signals cannot be watched.
 pub async fn stop_requested() -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;

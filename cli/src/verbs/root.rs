@@ -128,9 +128,7 @@ async fn vouch(options: &RootVouchOptions) -> Result<(), Failure> {
     // The latest moment stands, whoever named it: somebody had seen a leaf.
     if known.vouched_since != 0 && known.vouched_since == root.vouched_since {
         let (by, since) = (&root.vouched_by, output::time(root.vouched_since));
-        output::line(&format!(
-            "this word changes nothing: a later one stands, by {by}, that nobody else has issued since {since}"
-        ))?;
+        output::line(&format!("this command changes nothing: {by} has vouched for a later time, {since}"))?;
     }
     Ok(())
 }
@@ -141,21 +139,21 @@ fn named<'r>(roots: &'r [Root], prefix: &str) -> Result<&'r Root, Failure> {
     let mut found = roots.iter().filter(|root| output::hex(&root.id).starts_with(&prefix));
     match (found.next(), found.next()) {
         (Some(root), None) => Ok(root),
-        (None, _) => Err(Failure::Usage(format!(
-            "no root begins with {prefix}: `banyan root list` shows those that there are"
-        ))),
+        (None, _) => {
+            Err(Failure::Usage(format!("no root begins with {prefix}; `banyan root list` lists all of them")))
+        }
         (Some(_), Some(_)) => {
-            Err(Failure::Usage(format!("several roots begin with {prefix}: write more digits")))
+            Err(Failure::Usage(format!("several roots begin with {prefix}; write more digits")))
         }
     }
 }
 
 fn as_text(root: &Root) -> String {
     let meaning = match root.state.as_str() {
-        "staged" => "made and checked, trusted by nobody yet",
-        "published" => "trusted, does not sign",
+        "staged" => "created and checked, trusted by nobody yet",
+        "published" => "trusted, does not sign yet",
         "active" => "trusted, signs",
-        "draining" => "trusted, signs no more, its leaves are alive",
+        "draining" => "trusted, no longer signs, its leaves are still alive",
         _ => "no longer trusted",
     };
     let mut text = format!(
@@ -173,7 +171,7 @@ fn as_text(root: &Root) -> String {
     );
     if root.shared {
         text.push_str(&match root.vouched_by.as_str() {
-            "" => "\nshared: others may issue under it, and nobody vouched that they stopped".to_owned(),
+            "" => "\nshared: others may issue under it, and nobody has vouched that they stopped".to_owned(),
             by => format!(
                 "\nshared: nobody else has issued under it since {}, as {by} vouched; their last leaf ends at {}",
                 output::time(root.vouched_since),

@@ -62,14 +62,14 @@ async fn start(options: &RotateStartOptions) -> Result<(), Failure> {
     }
     match options.json {
         true => output::json(&words::json(&rotation))?,
-        false => output::line(&format!("asked for a rotation, request id {request_id}"))?,
+        false => output::line(&format!("rotation requested, request id {request_id}"))?,
     }
     if options.wait {
         return watch::follow(&options.target, options.json, Some(&request_id)).await;
     }
     if !options.json {
         output::line(
-            "next: `banyan rotate watch` follows it, `banyan rotate explain` says what it waits for",
+            "next: `banyan rotate watch` follows it, `banyan rotate explain` says what it is waiting for",
         )?;
     }
     Ok(())
@@ -82,14 +82,15 @@ fn forecast(answer: &StartRotationResponse, json: bool) -> Result<(), Failure> {
         let all = serde_json::json!({ "forecast": forecast, "obstacles": obstacles, "meaning": meaning });
         output::json(&all)?;
     } else {
-        let blocked = obstacles.iter().map(|obstacle| format!("this rotation would not get on: {obstacle}"));
+        let blocked =
+            obstacles.iter().map(|obstacle| format!("this rotation would not make progress: {obstacle}"));
         let meaning = Some(meaning.clone()).filter(|meaning| !meaning.is_empty());
         let lines: Vec<_> = blocked.chain(meaning).chain(forecast.iter().cloned()).collect();
         output::line(&lines.join("\n"))?;
     }
     match obstacles.is_empty() {
         true => Ok(()),
-        false => Err(Failure::Failed(anyhow::anyhow!("the rotation would not get on"))),
+        false => Err(Failure::Failed(anyhow::anyhow!("the rotation would not make progress"))),
     }
 }
 
@@ -128,8 +129,8 @@ pub(crate) fn lost_or_refused(status: &tonic::Status, request_id: &str) -> Failu
     match status.code() {
         tonic::Code::Unavailable | tonic::Code::DeadlineExceeded | tonic::Code::Cancelled => {
             Failure::Unknown(format!(
-                "no answer, so it is unknown whether this was done: {}; repeat it with --request-id {request_id}, which \
-                 does nothing twice",
+                "the connection broke before the answer, so it is unknown whether this was done: {}; repeat the command with \
+                 --request-id {request_id}, which is carried out only once",
                 status.message()
             ))
         }

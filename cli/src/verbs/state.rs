@@ -36,15 +36,16 @@ pub async fn run(options: &StateOptions) -> Result<(), Failure> {
         StateAction::Dismiss { agent, by, reason } => {
             let (request_id, by, reason) = (id.clone(), by.clone(), reason.clone());
             let request = DismissAgentWordRequest { request_id, agent: agent.clone(), by, reason };
-            let done =
-                format!("what agent {agent} says of bundles counts no more; `banyan state heed` undoes it");
+            let done = format!(
+                "what agent {agent} reports about bundles is ignored; `banyan state heed` undoes this"
+            );
             (client.dismiss_agent_word(request).await.map_err(failed)?.into_inner(), Some(done))
         }
         StateAction::Heed { agent, by } => {
             let request =
                 HeedAgentWordRequest { request_id: id.clone(), agent: agent.clone(), by: by.clone() };
             let done =
-                format!("what agent {agent} says of bundles counts again, from its next connection on");
+                format!("what agent {agent} reports about bundles counts again, from its next connection on");
             (client.heed_agent_word(request).await.map_err(failed)?.into_inner(), Some(done))
         }
     };
@@ -60,17 +61,17 @@ fn shown(state: &RecordState) -> String {
         format!("latest bundle: {} (digest {})\n", state.sequence, output::hex(&state.bundle_digest));
     if state.explained > 0 {
         // Writing into a string cannot fail, here and below.
-        let _ = writeln!(text, "it went on above bundle {} after a restore", state.explained);
+        let _ = writeln!(text, "it continued above bundle {} after a restore", state.explained);
     }
     if !state.dismissed.is_empty() {
         let _ =
-            writeln!(text, "agents whose word about bundles counts no more: {}", state.dismissed.join(", "));
+            writeln!(text, "agents whose reports about bundles are ignored: {}", state.dismissed.join(", "));
     }
     let Some(highest) = state.sightings.iter().map(|seen| seen.sequence).max() else {
-        text.push_str("no agent holds a bundle that this server never published");
+        text.push_str("no agent has a bundle that this server never published");
         return text;
     };
-    let mut table = output::table(&["AGENT", "HOLDS", "DIGEST", "HEARD", "CONNECTED"]);
+    let mut table = output::table(&["AGENT", "HAS", "DIGEST", "REPORTED", "CONNECTED"]);
     for seen in &state.sightings {
         let connected = if seen.connected { "yes" } else { "no" };
         let digest = output::hex(seen.digest.get(..8).unwrap_or(&seen.digest));
@@ -82,21 +83,21 @@ fn shown(state: &RecordState) -> String {
             connected.to_owned(),
         ]);
     }
-    let _ = writeln!(text, "these agents hold bundles that this server never published:\n{table}");
+    let _ = writeln!(text, "these agents have bundles that this server never published:\n{table}");
     let roots: Vec<_> = state.roots.iter().map(|root| output::hex(root)).collect();
     let _ = write!(
         text,
-        "So the data directory was restored from an older backup, and neither bundle nor signer changes. The way on:\n\
-         1. If a newer backup can be had, stop the server and restore that instead.\n\
+        "The data directory was restored from an older backup, and neither bundle nor signer changes until you decide. What to do:\n\
+         1. If you have a newer backup, stop the server and restore that one instead.\n\
          2. banyan state continue --above {highest} --by NAME --reason TEXT\n\
-         \x20  publishes as bundle {} the roots {}.\n\
-         \x20  Leaves under any other root are refused from then on. If another root had begun to sign after the backup was \
-         made, wait with this until {}, when the last of them has ended.\n\
+         \x20  publishes the roots {} as bundle {}.\n\
+         \x20  Leaves under any other root are refused from then on. If another root began to sign after the backup was \
+         made, wait until {}, when the last of its leaves has ended.\n\
          3. An agent that cannot connect afterwards (its log says so) trusts none of these roots: `banyan token create \
          --agent NAME`, and move its bundle.json away.\n\
-         If what an agent says cannot be so: banyan state dismiss AGENT --by NAME --reason TEXT",
-        highest + 1,
+         If what an agent reports cannot be true: banyan state dismiss AGENT --by NAME --reason TEXT",
         roots.join(", "),
+        highest + 1,
         output::time(state.lost_until),
     );
     text
@@ -104,8 +105,8 @@ fn shown(state: &RecordState) -> String {
 
 fn went_on(state: &RecordState) -> String {
     format!(
-        "bundle {} is published with the roots of today. Leaves that were issued after the backup have no row: gates of a \
-         rotation wait until {}, when the last of them has ended. `banyan status` says whether agents take the bundle; one \
+        "bundle {} is published with the present roots. Leaves that were issued after the backup have no row in the ledger: the \
+         gates of a rotation wait until {}, when the last of them has ended. `banyan status` says whether agents take the bundle; one \
          that cannot connect any more needs a new join token",
         state.sequence,
         output::time(state.lost_until)
@@ -127,7 +128,7 @@ fn as_json(state: &RecordState) -> Value {
         "bundle_digest": output::hex(&state.bundle_digest),
         "sightings": state.sightings.iter().map(sighting).collect::<Vec<_>>(),
         "dismissed": state.dismissed,
-        "went_on_above": state.explained,
+        "went_on_above": output::json_count(state.explained),
         "roots": state.roots.iter().map(|root| output::hex(root)).collect::<Vec<_>>(),
         "lost_leaves_until": output::time(state.lost_until),
     })
@@ -148,8 +149,8 @@ mod tests {
             ..RecordState::default()
         };
         let text = shown(&state);
-        assert!(text.contains("continue --above 6 ") && text.contains("as bundle 7 "), "{text}");
+        assert!(text.contains("continue --above 6 ") && text.contains("as bundle 7."), "{text}");
         let text = shown(&RecordState { sequence: 3, ..RecordState::default() });
-        assert!(text.contains("no agent holds") && !text.contains("continue"), "{text}");
+        assert!(text.contains("no agent has") && !text.contains("continue"), "{text}");
     }
 }

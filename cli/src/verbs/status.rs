@@ -91,7 +91,7 @@ fn as_json(status: &StatusResponse) -> Value {
                 "id": agent.id,
                 "connected": agent.connected,
                 "last_seen": output::time(agent.last_seen),
-                "sequence": agent.sequence,
+                "sequence": output::json_count(agent.sequence),
                 "live_rows": agent.live_rows,
                 "nacks": agent.nacks,
                 "last_nack": agent.last_nack,

@@ -60,7 +60,7 @@ fn list(subscribers: &[Subscriber], json: bool) -> Result<(), Failure> {
         table.add_row([
             subscriber.name.clone(),
             match subscriber.staleness_seconds {
-                0 => "by its word only".to_owned(),
+                0 => "until confirmed".to_owned(),
                 seconds => format!("{seconds} s"),
             },
             if subscriber.confirmed == 0 {
@@ -80,8 +80,8 @@ fn list(subscribers: &[Subscriber], json: bool) -> Result<(), Failure> {
 fn as_json(subscriber: &Subscriber) -> Value {
     json!({
         "name": subscriber.name,
-        "staleness_seconds": subscriber.staleness_seconds,
-        "confirmed": subscriber.confirmed,
+        "staleness_seconds": output::json_count(subscriber.staleness_seconds),
+        "confirmed": output::json_count(subscriber.confirmed),
         "confirmed_by": subscriber.confirmed_by,
         "confirmed_at": output::time(subscriber.confirmed_at),
         "added_at": output::time(subscriber.added_at),

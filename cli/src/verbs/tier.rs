@@ -22,7 +22,7 @@ pub async fn run(options: &TierOptions) -> Result<(), Failure> {
         }
         TierAction::Add { name, out } => {
             if out.as_ref().is_some_and(|file| file.exists()) {
-                let text = "the file for the token exists: name a new one".to_owned();
+                let text = "the file for the token exists; name a new one".to_owned();
                 return Err(Failure::Usage(text));
             }
             let added = client.add_tier(AddTierRequest { name: name.clone() }).await.map_err(failed)?;
@@ -80,7 +80,7 @@ fn as_json(tier: &Tier) -> Value {
         "live_issuers": tier.live_issuers,
         "issuers_until": output::time(tier.issuers_until),
         "reported_at": output::time(tier.reported_at),
-        "applied_sequence": tier.applied_sequence,
+        "applied_sequence": output::json_count(tier.applied_sequence),
         "waits_for": tier.waits_for,
     })
 }

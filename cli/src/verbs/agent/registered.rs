@@ -54,21 +54,26 @@ pub(super) async fn list(options: &AgentListOptions) -> Result<(), Failure> {
 pub(super) async fn remove(options: &AgentRuleOptions) -> Result<(), Failure> {
     let mut client = admin_client::agents(&options.target).await?;
     let ruled = client.remove_agents(request(options)).await.map_err(|status| from_status(&status))?;
-    said(options, ["would remove", "removed"], "its name is free", &ruled.into_inner())
+    said(options, ["would remove", "removed"], "the name is free", &ruled.into_inner())
 }
 
 /// `banyan agent ban`.
 pub(super) async fn ban(options: &AgentRuleOptions) -> Result<(), Failure> {
     let mut client = admin_client::agents(&options.target).await?;
     let ruled = client.ban_agents(request(options)).await.map_err(|status| from_status(&status))?;
-    said(options, ["would ban", "banned"], "`banyan agent unban` takes it back", &ruled.into_inner())
+    said(options, ["would ban", "banned"], "`banyan agent unban` lifts the ban", &ruled.into_inner())
 }
 
 /// `banyan agent unban`.
 pub(super) async fn unban(options: &AgentRuleOptions) -> Result<(), Failure> {
     let mut client = admin_client::agents(&options.target).await?;
     let ruled = client.unban_agents(request(options)).await.map_err(|status| from_status(&status))?;
-    said(options, ["would unban", "unbanned"], "who is registered is served again", &ruled.into_inner())
+    said(
+        options,
+        ["would unban", "unbanned"],
+        "registered agents of this name are served again",
+        &ruled.into_inner(),
+    )
 }
 
 fn request(options: &AgentRuleOptions) -> RuleAgentsRequest {
@@ -111,10 +116,10 @@ fn as_text(options: &AgentRuleOptions, verb: &str, next: &str, ruled: &RuleAgent
     let further =
         ruled.total.saturating_sub(u64::try_from(ruled.agents.len().min(NAMED_MAX)).unwrap_or(u64::MAX));
     if further > 0 {
-        text.push_str(&format!("\n  and {further} further agents"));
+        text.push_str(&format!("\n  and {further} more agents"));
     }
     if ruled.total == 0 {
-        text.push_str("\n  no agent of this name is registered");
+        text.push_str("\n  no agent with this name is registered");
     }
     if ruled.live_leaves > 0 {
         let end = match ruled.leaves_until {
@@ -122,7 +127,7 @@ fn as_text(options: &AgentRuleOptions, verb: &str, next: &str, ruled: &RuleAgent
             until => output::time(until),
         };
         text.push_str(&format!(
-            "\n  {} leaves, their own certificates included, stay valid until {end}, and gates wait for them until then",
+            "\n  {} leaves, including their own certificates, stay valid until {end}, and gates wait for them until then",
             ruled.live_leaves
         ));
     }
@@ -218,7 +223,7 @@ fn as_json(agent: &Agent) -> Value {
         "joined_as": agent.joined_as,
         "banned": agent.banned,
         "identities": agent.identities,
-        "sequence": agent.sequence,
+        "sequence": output::json_count(agent.sequence),
         "live_rows": agent.live_rows,
         "nacks": agent.nacks,
         "last_nack": agent.last_nack,

@@ -1,6 +1,5 @@
 //! Follows a rotation until it is over: redrawn in place on a terminal, plain lines elsewhere.
 
-use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use proto::banyan::admin::v1::{Progress, Rotation, WatchRotationRequest};
@@ -9,29 +8,32 @@ use tonic::Streaming;
 use super::words;
 use crate::args::AdminTarget;
 use crate::exit::Failure;
+use crate::terminal::{self, Live, Size};
 use crate::{admin_client, output};
 
 /// Wait before a server that went away is asked again.
 const RETRY: Duration = Duration::from_secs(1);
 /// Columns of a bar.
 const BAR: usize = 30;
+/// Most holders that are named at once.
+const HOLDERS_MAX: usize = 8;
 
-/// Follows until no rotation is under way. With the id of a wish, the wish must have been carried out to its end.
+/// Follows until no rotation is under way. With the id of a request, the request must have been carried out to its end.
 ///
 /// # Errors
 /// [`Failure::Interrupted`] on Ctrl-C, which leaves the rotation running; [`Failure::Failed`] if the rotation that was
-/// wished for was given up or taken back; others if the server refuses.
-pub async fn follow(target: &AdminTarget, json: bool, wish: Option<&str>) -> Result<(), Failure> {
+/// asked for was given up or taken back; others if the server refuses.
+pub async fn follow(target: &AdminTarget, json: bool, request: Option<&str>) -> Result<(), Failure> {
     tokio::select! {
-        outcome = until_over(target, json, wish) => outcome,
+        outcome = until_over(target, json, request) => outcome,
         _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted(
-            "the rotation goes on on the server; `banyan rotate watch` shows it again, `banyan rotate hold` holds it"
+            "the rotation continues on the server; `banyan rotate watch` follows it again, and `banyan rotate hold` pauses it"
                 .to_owned(),
         )),
     }
 }
 
-async fn until_over(target: &AdminTarget, json: bool, wish: Option<&str>) -> Result<(), Failure> {
+async fn until_over(target: &AdminTarget, json: bool, request: Option<&str>) -> Result<(), Failure> {
     let mut screen = Screen::new(json);
     let mut seen: Option<Rotation> = None;
     loop {
@@ -47,7 +49,12 @@ async fn until_over(target: &AdminTarget, json: bool, wish: Option<&str>) -> Res
             }
         };
         if let Some(last) = ended {
-            return verdict(seen.as_ref(), &last, wish);
+            let came_to = outcome(seen.as_ref(), &last, request);
+            return match (came_to, json) {
+                (Outcome::GivenUp(text), _) => Err(Failure::Failed(anyhow::anyhow!(text))),
+                (Outcome::Over(_), true) => Ok(()),
+                (Outcome::Over(text), false) => output::prose(&text),
+            };
         }
         tokio::time::sleep(RETRY).await;
     }
@@ -59,32 +66,49 @@ async fn open(target: &AdminTarget) -> Result<Streaming<Rotation>, Failure> {
     Ok(answer.map_err(|status| crate::exit::from_status(&status))?.into_inner())
 }
 
-/// What a rotation that is over came to.
-fn verdict(before: Option<&Rotation>, last: &Rotation, wish: Option<&str>) -> Result<(), Failure> {
-    let (Some(before), Some(wish)) = (before, wish) else { return Ok(()) };
-    let carried_out = last.done.iter().any(|done| done == wish);
-    let stayed = !before.to_root.is_empty() && before.to_root == last.from_root && !before.rolled_back;
-    match carried_out && stayed {
-        true => Ok(()),
-        false => Err(Failure::Failed(anyhow::anyhow!(
-            "the rotation {wish} was given up or taken back: root {} signs; `banyan journal show` says who did it",
-            words::root(&last.from_root)
-        ))),
+/// What a rotation that is over came to, in a sentence.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    /// It is over, and nobody asked for more.
+    Over(String),
+    /// It was asked for, and did not come to its end.
+    GivenUp(String),
+}
+
+fn outcome(before: Option<&Rotation>, last: &Rotation, request: Option<&str>) -> Outcome {
+    let signs = words::root(&last.from_root);
+    let Some(before) = before else {
+        return Outcome::Over(format!(
+            "no rotation is under way: root {signs} signs, bundle {}",
+            last.sequence
+        ));
+    };
+    let replaced = !before.to_root.is_empty() && before.to_root == last.from_root && !before.rolled_back;
+    if replaced && request.is_none_or(|request| last.done.iter().any(|done| done == request)) {
+        return Outcome::Over(format!(
+            "the rotation is complete: root {signs} signs, and root {} is no longer trusted, bundle {}",
+            words::root(&before.from_root),
+            last.sequence
+        ));
     }
+    let name = request.map(|request| format!(" {request}")).unwrap_or_default();
+    let text = format!(
+        "the rotation{name} was {}: root {signs} signs; `banyan journal show` says who did it",
+        if before.rolled_back { "rolled back" } else { "aborted or rolled back" }
+    );
+    if request.is_some() { Outcome::GivenUp(text) } else { Outcome::Over(text) }
 }
 
 /// Where changes are shown.
 struct Screen {
     json: bool,
-    terminal: bool,
-    drawn_lines: usize,
+    live: Live,
     last: String,
 }
 
 impl Screen {
     fn new(json: bool) -> Self {
-        let terminal = std::io::stdout().is_terminal();
-        Self { json, terminal: terminal && !json, drawn_lines: 0, last: String::new() }
+        Self { json, live: Live::default(), last: String::new() }
     }
 
     /// Shows changes until the rotation is over, and answers with the last; `None` when the stream broke off before.
@@ -94,13 +118,17 @@ impl Screen {
         seen: &mut Option<Rotation>,
     ) -> Result<Option<Rotation>, Failure> {
         while let Ok(Some(rotation)) = stream.message().await {
-            self.show(&rotation)?;
-            if rotation.phase == "steady" {
+            let over = rotation.phase == words::STEADY;
+            // The sentence at the end says all that there is to say of a rotation that nobody saw.
+            if !over || seen.is_some() || self.json {
+                self.show(&rotation)?;
+            }
+            if over {
                 return Ok(Some(rotation));
             }
             *seen = Some(rotation);
         }
-        self.say("the server went away; trying again")?;
+        self.say("the connection to the server broke off; trying again")?;
         Ok(None)
     }
 
@@ -108,35 +136,32 @@ impl Screen {
         if self.json {
             return output::json(&words::json(rotation));
         }
-        let text = if self.terminal { picture(rotation) } else { line(rotation) };
+        if let Some(size) = terminal::size(std::io::stdout()) {
+            return output::write(&self.live.draw(&picture(rotation, size), size));
+        }
+        let text = line(rotation);
         if text == self.last {
             return Ok(());
         }
-        if self.terminal && self.drawn_lines > 0 {
-            self.write(&format!("\x1b[{}A\x1b[J", self.drawn_lines))?;
-        }
-        self.write(&format!("{text}\n"))?;
-        self.drawn_lines = text.lines().count();
+        output::line(&text)?;
         self.last = text;
         Ok(())
     }
 
     fn say(&mut self, text: &str) -> Result<(), Failure> {
-        self.drawn_lines = 0;
+        if self.json {
+            return Ok(());
+        }
         self.last.clear();
-        if self.json { Ok(()) } else { self.write(&format!("{text}\n")) }
-    }
-
-    fn write(&self, text: &str) -> Result<(), Failure> {
-        let mut out = std::io::stdout().lock();
-        out.write_all(text.as_bytes())
-            .and_then(|()| out.flush())
-            .map_err(|error| Failure::Failed(error.into()))
+        match terminal::size(std::io::stdout()) {
+            Some(size) => output::write(&self.live.say(text, size)),
+            None => output::line(text),
+        }
     }
 }
 
-/// Some lines: phases, two bars, holders, the latest opening.
-fn picture(rotation: &Rotation) -> String {
+/// Some lines: phases, two bars, the gate, troubles, and as many holders as the screen has rows for.
+fn picture(rotation: &Rotation, size: Size) -> String {
     let mark =
         |phase: &&str| if *phase == rotation.phase { format!("[{phase}]") } else { format!(" {phase} ") };
     let phases: Vec<_> = words::PHASES.iter().map(mark).collect();
@@ -146,14 +171,32 @@ fn picture(rotation: &Rotation) -> String {
         bar(rotation.trust.unwrap_or_default()),
         bar(rotation.leaves.unwrap_or_default())
     );
-    if let Some(gate) = &rotation.gate {
+    if rotation.held_since != 0 {
+        text.push_str(&format!("\npaused since {}", output::time(rotation.held_since)));
+    }
+    if let Some(gate) = rotation.gate.as_ref().filter(|gate| !gate.summary.is_empty()) {
         text.push_str(&format!("\n{}", gate.summary));
-        for holder in gate.holders.iter().take(8) {
-            text.push_str(&format!("\n  {}", holder.text));
-        }
     }
     for trouble in &rotation.troubles {
         text.push_str(&format!("\n! {trouble}"));
+    }
+    let Some(gate) = &rotation.gate else { return text };
+    // One row for the cursor, one for how many are left out.
+    let mut free = size.rows.saturating_sub(terminal::wrap(&text, size.columns).len() + 2);
+    let mut named = 0;
+    for holder in gate.holders.iter().take(HOLDERS_MAX) {
+        let line = format!("  {}", holder.text);
+        let rows = terminal::wrap(&line, size.columns).len();
+        if rows > free {
+            break;
+        }
+        free -= rows;
+        named += 1;
+        text.push_str(&format!("\n{line}"));
+    }
+    let further = gate.holders_total.saturating_sub(named);
+    if further > 0 {
+        text.push_str(&format!("\n  and {further} more; `banyan rotate explain` lists them"));
     }
     text
 }
@@ -162,7 +205,7 @@ fn picture(rotation: &Rotation) -> String {
 fn line(rotation: &Rotation) -> String {
     let (trust, leaves) = (rotation.trust.unwrap_or_default(), rotation.leaves.unwrap_or_default());
     let gate = rotation.gate.as_ref().map(|gate| format!(": {}", gate.summary)).unwrap_or_default();
-    let held = if rotation.held_since == 0 { "" } else { " (held)" };
+    let held = if rotation.held_since == 0 { "" } else { " (paused)" };
     format!(
         "{}{held}, trust {}/{}, new leaves {}/{}{gate}",
         rotation.phase, trust.done, trust.total, leaves.done, leaves.total
@@ -178,7 +221,11 @@ fn bar(progress: Progress) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proto::banyan::admin::v1::{Gate, Holder};
+
     use super::*;
+
+    const SIZE: Size = Size { columns: 80, rows: 24 };
 
     fn at(phase: &str) -> Rotation {
         Rotation {
@@ -191,26 +238,53 @@ mod tests {
 
     #[test]
     fn a_picture_marks_the_phase_and_fills_the_bars() {
-        let text = picture(&at("draining"));
+        let text = picture(&at("draining"), SIZE);
         assert!(text.starts_with(" steady > staging > distributing >[draining]> withdrawing \n"), "{text}");
         assert!(text.contains("trust      ###############............... 1/2"), "{text}");
         assert!(text.contains(&format!("new leaves {} 0/0", "#".repeat(30))), "{text}");
     }
 
     #[test]
-    fn a_wish_that_was_taken_back_is_a_failure() {
+    fn a_picture_names_as_many_holders_as_the_screen_takes_and_counts_the_rest() {
+        let holder =
+            Holder { text: "spiffe://example.org/ns/shop/sa/cart waits ".repeat(3), ..Holder::default() };
+        let gate = Gate { holders: vec![holder; 8], holders_total: 9, ..Gate::default() };
+        let rotation = Rotation { gate: Some(gate), ..at("distributing") };
+        for rows in [8, 12, 24] {
+            let text = picture(&rotation, Size { columns: 80, rows });
+            assert!(terminal::wrap(&text, 80).len() < rows, "{text}");
+            assert!(text.ends_with("more; `banyan rotate explain` lists them"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_was_taken_back_is_a_failure() {
         let before = Rotation { to_root: vec![2], ..at("draining") };
         let over = |root: u8, done: &str| Rotation {
             from_root: vec![root],
             done: vec![done.to_owned()],
             ..at("steady")
         };
-        assert!(verdict(Some(&before), &over(2, "wish"), Some("wish")).is_ok());
-        assert!(
-            verdict(Some(&before), &over(1, "wish"), Some("wish")).is_err(),
-            "the former root signs again"
+        let is_over = |last, request| matches!(outcome(Some(&before), &last, request), Outcome::Over(_));
+        assert!(is_over(over(2, "mine"), Some("mine")));
+        assert!(!is_over(over(1, "mine"), Some("mine")), "the former root signs again");
+        assert!(!is_over(over(1, "other"), Some("mine")));
+        assert!(is_over(over(1, "other"), None), "who only watches judges nothing");
+    }
+
+    #[test]
+    fn the_last_sentence_says_what_came_of_it() {
+        let before = Rotation { from_root: vec![1; 4], to_root: vec![2; 4], ..at("withdrawing") };
+        let said = |before: Option<&Rotation>, root: u8| {
+            let last = Rotation { from_root: vec![root; 4], sequence: 4, ..at("steady") };
+            let (Outcome::Over(text) | Outcome::GivenUp(text)) = outcome(before, &last, None);
+            text
+        };
+        assert_eq!(
+            said(Some(&before), 2),
+            "the rotation is complete: root 02020202 signs, and root 01010101 is no longer trusted, bundle 4"
         );
-        assert!(verdict(Some(&before), &over(1, "other"), Some("wish")).is_err());
-        assert!(verdict(None, &over(1, "other"), None).is_ok(), "who only watches judges nothing");
+        assert!(said(Some(&before), 1).contains("was aborted or rolled back: root 01010101 signs"));
+        assert!(said(None, 1).contains("no rotation is under way"));
     }
 }

@@ -5,8 +5,10 @@ use serde_json::{Value, json};
 
 use crate::output::{self, hex, time};
 
+/// The phase in which no rotation is under way.
+pub const STEADY: &str = "steady";
 /// The phases in their order.
-pub const PHASES: [&str; 5] = ["steady", "staging", "distributing", "draining", "withdrawing"];
+pub const PHASES: [&str; 5] = [STEADY, "staging", "distributing", "draining", "withdrawing"];
 
 /// Kind of the holder that stands for others who issue under a root.
 const SHARED_ROOT: &str = "shared-root";
@@ -187,9 +189,9 @@ fn gate_json(gate: &Gate) -> Value {
             "agent": holder.agent,
             "serial": hex(&holder.serial),
             "until": time(holder.until),
-            "born": holder.born,
-            "applied": holder.applied,
-            "wanted": holder.wanted,
+            "born": output::json_count(holder.born),
+            "applied": output::json_count(holder.applied),
+            "wanted": output::json_count(holder.wanted),
             "evidence": holder.evidence,
             "evidence_wanted": holder.evidence_wanted,
             "agent_connected": holder.agent_connected,

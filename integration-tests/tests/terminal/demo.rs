@@ -1,0 +1,94 @@
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use integration_tests::mesh::SOON;
+use integration_tests::pty::Terminal;
+use portable_pty::CommandBuilder;
+
+use super::{SIZES, banyan};
+
+/// Longest time of a demo with few agents on a machine that is busy.
+const DEMO_MAX: Duration = Duration::from_secs(300);
+
+/// A small demo whose temporary directory is in this one.
+fn demo(directory: &Path) -> CommandBuilder {
+    let mut command = banyan(directory, &["demo", "--agents", "2", "--seconds", "5"]);
+    command.env("TMPDIR", directory);
+    command
+}
+
+/// Command lines of processes that name this directory.
+fn processes_of(directory: &Path) -> anyhow::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        // Processes come and go meanwhile.
+        let Ok(line) = fs::read(entry?.path().join("cmdline")) else { continue };
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if line.contains(&directory.display().to_string()) {
+            found.push(line);
+        }
+    }
+    Ok(found)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demo_leaves_no_old_frame_and_ends_with_a_sentence() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let mut terminals = Vec::new();
+    for size in SIZES {
+        terminals.push(Terminal::run(demo(directory.path()), size)?);
+    }
+    for terminal in &mut terminals {
+        assert_eq!(terminal.ended(DEMO_MAX).await?, 0, "{}", terminal.rows().join("\n"));
+        let rows = terminal.rows();
+        let (counters, bars): (Vec<_>, Vec<_>) = (
+            rows.iter().filter(|row| row.contains(" connections, 0 failed, ")).collect(),
+            rows.iter().filter(|row| row.contains("new leaves #")).collect(),
+        );
+        assert_eq!((counters.len(), bars.len()), (1, 1), "{rows:#?}");
+        let text = terminal.text();
+        for needed in [
+            "every workload has its certificate; traffic starts",
+            "rotation 1: draining",
+            "the old root is nowhere: not in a bundle, not trusted by a proxy, not under a leaf in use",
+            "or the tour in README.md",
+        ] {
+            assert!(text.contains(needed), "{needed} is missing\n{rows:#?}");
+        }
+        assert!(
+            text.ends_with("the demo succeeded: no connection failed, and the old root is gone"),
+            "{rows:#?}"
+        );
+    }
+    assert_eq!(fs::read_dir(directory.path())?.count(), 0, "a directory is left");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_ends_all_that_a_demo_started() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let mut terminal = Terminal::run(demo(directory.path()), SIZES[0])?;
+    terminal.until("traffic", SOON, |text| text.contains("0 failed")).await?;
+    assert_eq!(processes_of(directory.path())?.len(), 1, "its CA runs");
+    terminal.press("\x03")?;
+    assert_eq!(terminal.ended(SOON).await?, 130, "{}", terminal.rows().join("\n"));
+    let text = terminal.text();
+    assert!(text.contains("has stopped its CA and agents"), "{text}");
+    assert!(text.ends_with("is removed"), "{text}");
+    assert_eq!(processes_of(directory.path())?, Vec::<String>::new());
+    assert_eq!(fs::read_dir(directory.path())?.count(), 0, "a directory is left");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_while_a_demo_starts_leaves_nothing_either() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let mut terminal = Terminal::run(demo(directory.path()), SIZES[0])?;
+    terminal.until("the first line", SOON, |text| text.contains("starting the CA")).await?;
+    terminal.press("\x03")?;
+    assert_eq!(terminal.ended(SOON).await?, 130, "{}", terminal.rows().join("\n"));
+    assert_eq!(processes_of(directory.path())?, Vec::<String>::new());
+    assert_eq!(fs::read_dir(directory.path())?.count(), 0, "a directory is left");
+    Ok(())
+}
