@@ -49,6 +49,7 @@ mod roster;
 mod seen;
 mod service;
 mod sessions;
+mod spans;
 mod target;
 mod tier;
 mod transport;

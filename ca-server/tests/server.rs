@@ -46,6 +46,22 @@ async fn a_second_server_on_the_same_directory_is_refused_and_the_first_serves_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_taken_port_is_found_before_anything_is_made() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = Place::durable("").with_plain_at(taken.local_addr().unwrap());
+    let refused = place.start().await.unwrap_err();
+    assert!(matches!(refused, BootError::Listen { .. }), "{refused}");
+    assert!(refused.to_string().contains("stop what listens there"), "{refused}");
+    let made: Vec<_> =
+        std::fs::read_dir(place.data()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(made, ["lock"], "nothing but the lock");
+    drop(taken);
+    let running = place.start().await.unwrap();
+    assert_eq!(root_ids(&running).await.len(), 1);
+    stop(running).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restart_keeps_root_agents_and_rows() {
     let place = Place::durable("");
     let running = place.start().await.unwrap();

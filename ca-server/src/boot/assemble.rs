@@ -22,7 +22,7 @@ use super::footing::Footing;
 use super::instances::Authorities;
 use super::keeper::{self, Keeper, Own, Under};
 use super::layout::Layout;
-use super::listen::{Served, Sockets};
+use super::listen::{Addresses, Served, Sockets};
 use super::open::{self, Ground};
 use super::own_leaf::{self, OwnLeaf};
 use super::snapshots::Snapshots;
@@ -60,6 +60,7 @@ pub(super) async fn assemble(
     deps: &HostDeps,
     layout: &Layout,
     (ground, embedding): (&Ground, &dyn Embedding),
+    addresses: Addresses,
 ) -> Result<Assembled, BootError> {
     let driver = &ground.driver;
     let registry = open::registry(config, layout, deps, driver).await?;
@@ -152,7 +153,7 @@ pub(super) async fn assemble(
         live.key_backend_waiting
             .set(issuer_keys.waiting().and_then(|calls| calls.try_into().ok()).unwrap_or(0));
     });
-    let served = Sockets::bind(config).await?.serve(config, &ca, &tls)?;
+    let served = Sockets::listen(config, addresses)?.serve(config, &ca, &tls)?;
     let checks = authority_health::watch(ground.authorities.clone(), told);
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(checks));
     let evidence = embedding.evidence(Arc::<EvidenceReader>::clone(&ca.evidence));

@@ -63,7 +63,7 @@ fn note(troubles: &mut AuthorityTroubles, name: &str, trouble: Option<String>) -
             tracing::warn!(
                 authority = name,
                 trouble,
-                "a root authority is not well; leaves are issued without it"
+                "a root authority is unhealthy; issuance continues without it"
             );
             troubles.insert(name.to_owned(), trouble);
         }

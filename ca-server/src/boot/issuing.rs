@@ -13,6 +13,7 @@ use trust::{Root, RootId, Timestamp};
 
 use super::effects::{CaEffects, context, plugin, refused, retired, roots_of, unavailable};
 use super::requests::{Attempt, Sent};
+use crate::spans;
 
 /// Time left between the end of an issuer and that of what stands above it, so that clocks and delays never cross them.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -99,8 +100,8 @@ impl CaEffects {
         Err(format!(
             "{above} ends at {ends}, which leaves {} for an issuer below it; root.issuer_lifetime_min wants {} at least: put \
              certificates there that last longer, or set root.issuer_lifetime and root.issuer_lifetime_min lower",
-            humantime::format_duration(Duration::from_secs(left.as_secs())),
-            humantime::format_duration(min)
+            spans::in_words(left),
+            spans::in_words(min)
         ))
     }
 

@@ -1,5 +1,6 @@
 //! Sockets bound and served.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use proto::banyan::agent::v1::agent_service_server::AgentServiceServer;
 use proto::banyan::tier::v1::tier_admin_service_server::TierAdminServiceServer;
 use proto::banyan::tier::v1::tier_service_server::TierServiceServer;
 use proto::istio::v1::auth::istio_certificate_service_server::IstioCertificateServiceServer;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tonic::server::NamedService as _;
@@ -40,7 +41,40 @@ use crate::transport::plain::{self, PLAIN_CONNECTIONS_MAX, PROBE_WITHIN};
 use crate::transport::tls::TlsState;
 use crate::transport::unix::{self, ADMIN_CONNECTIONS_MAX, SocketFile};
 
-/// Sockets that are bound and not yet served.
+/// The TCP addresses of a server: taken, so that nobody else gets them, and silent, so that whoever connects is refused
+/// until there is something to serve.
+pub(super) struct Addresses {
+    grpc: TcpSocket,
+    plain: TcpSocket,
+}
+
+/// Connections that the kernel keeps for a listener that has not accepted them yet.
+const BACKLOG: u32 = 1_024;
+
+impl Addresses {
+    /// Takes both.
+    ///
+    /// # Errors
+    /// [`BootError::Listen`] if somebody has one.
+    pub(super) fn reserve(config: &Config) -> Result<Self, BootError> {
+        let bound = |addr: SocketAddr| {
+            let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+            let bound = socket.and_then(|socket| {
+                socket.set_reuseaddr(true)?;
+                socket.bind(addr)?;
+                Ok(socket)
+            });
+            bound.map_err(failed(addr))
+        };
+        Ok(Self { grpc: bound(config.listen().grpc())?, plain: bound(config.listen().plain())? })
+    }
+}
+
+fn failed(address: impl fmt::Display) -> impl FnOnce(io::Error) -> BootError {
+    move |source| BootError::Listen { address: address.to_string(), source }
+}
+
+/// Sockets that listen and are not yet served.
 pub(super) struct Sockets {
     grpc: TcpListener,
     plain: TcpListener,
@@ -68,18 +102,18 @@ pub(super) struct Readiness {
 }
 
 impl Sockets {
-    pub(super) async fn bind(config: &Config) -> Result<Self, BootError> {
+    /// Listens on the addresses that were taken, and on the admin socket.
+    pub(super) fn listen(config: &Config, addresses: Addresses) -> Result<Self, BootError> {
         let listen = config.listen();
-        let failed = |address: String| move |source: io::Error| BootError::Listen { address, source };
-        let tcp = async |addr: SocketAddr| {
-            let listener = TcpListener::bind(addr).await.map_err(failed(addr.to_string()))?;
-            let bound = listener.local_addr().map_err(failed(addr.to_string()))?;
+        let tcp = |socket: TcpSocket, addr: SocketAddr| {
+            let listener = socket.listen(BACKLOG).map_err(failed(addr))?;
+            let bound = listener.local_addr().map_err(failed(addr))?;
             Ok::<_, BootError>((listener, bound))
         };
-        let (grpc, grpc_addr) = tcp(listen.grpc()).await?;
-        let (plain, plain_addr) = tcp(listen.plain()).await?;
+        let (grpc, grpc_addr) = tcp(addresses.grpc, listen.grpc())?;
+        let (plain, plain_addr) = tcp(addresses.plain, listen.plain())?;
         let socket = listen.admin_socket();
-        let (admin, admin_file) = unix::bind(socket).map_err(failed(socket.display().to_string()))?;
+        let (admin, admin_file) = unix::bind(socket).map_err(failed(socket.display()))?;
         Ok(Self { grpc, plain, admin, admin_file, grpc_addr, plain_addr })
     }
 

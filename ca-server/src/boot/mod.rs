@@ -1,6 +1,6 @@
 //! Starts a CA and stops it: every part opened in order, wired, and later closed in order.
 //!
-//! The order of [`Server::start`] is the order of what rests on what: the data directory and its lock, the record, keys
+//! The order of [`Server::start`] is the order of what rests on what: the data directory and its lock, addresses, the record, keys
 //! and authorities, the driver, the registry, a root that signs, the ledger and its segment, the horizon, the first snapshot, the
 //! server's own leaf, the sockets. State that exists and cannot be read ends the start with what to do; it is never a
 //! reason to make a new root.
@@ -48,6 +48,7 @@ pub use running::Running;
 pub use snapshots::SnapshotError;
 
 use layout::Layout;
+use listen::Addresses;
 
 use crate::config::{Config, Problems};
 
@@ -116,11 +117,13 @@ impl Server {
     ) -> Result<Running, BootError> {
         Problems::unless_empty(instances::plugin_problems(&config, embedding))?;
         let layout = Layout::claim(deps.disk.as_ref(), config.data_dir())?;
+        // Before anything is made: what listens there already is often this server's own predecessor.
+        let addresses = Addresses::reserve(&config)?;
         let guard = Arc::new(GuardedClock::open(&deps, &layout, config.leaf().skew())?);
         // Nothing in this server reads a clock that is not guarded.
         let deps = HostDeps { clock: guard.clock(), ..deps };
         let ground = Box::pin(open::ground(&config, &deps, &layout, (embedding, guard))).await?;
-        match Box::pin(assemble::assemble(&config, &deps, &layout, (&ground, embedding))).await {
+        match Box::pin(assemble::assemble(&config, &deps, &layout, (&ground, embedding), addresses)).await {
             Ok(assembled) => Ok(running::run(&config, assembled, ground.task, layout.into_lock()).await),
             Err(error) => {
                 // The record is let go before the directory is: the next start may come at once.

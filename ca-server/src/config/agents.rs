@@ -7,6 +7,7 @@ use plugins::ConfigProblem;
 use super::leaf::LeafConfig;
 use super::reader::Section;
 use super::rotation::RotationConfig;
+use crate::spans;
 
 /// Section `[agents]`.
 #[derive(Debug, Clone)]
@@ -48,15 +49,6 @@ impl AgentsConfig {
     }
 }
 
-/// In the notation of the file, as whole days or hours where it is that.
-fn written(duration: Duration) -> String {
-    match duration.as_secs() {
-        secs if secs % 86_400 == 0 => format!("{}d", secs / 86_400),
-        secs if secs % 3_600 == 0 => format!("{}h", secs / 3_600),
-        secs => format!("{secs}s"),
-    }
-}
-
 #[cfg(test)]
 impl Default for AgentsConfig {
     fn default() -> Self {
@@ -86,7 +78,7 @@ pub(super) fn agents(
     if let Some(Some(given)) = given
         && given < least
     {
-        let least = written(least);
+        let least = spans::in_words(least);
         section.problem(
             "forget_after",
             format_args!(

@@ -5,6 +5,7 @@ use std::time::Duration;
 use plugins::ConfigProblem;
 
 use super::reader::Section;
+use crate::spans;
 
 /// What happens to a wish for a longer life than the maximum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,5 +115,5 @@ pub(super) fn leaf(table: &toml::Table, problems: &mut Vec<ConfigProblem>) -> Op
 }
 
 fn shorter_than_a_day(max: Duration) -> String {
-    humantime::format_duration(max.min(Duration::from_secs(86_400))).to_string()
+    spans::in_words(max.min(Duration::from_secs(86_400)))
 }

@@ -120,7 +120,7 @@ impl Config {
         }
     }
 
-    /// Name of the mesh whose identities this CA certifies. Required; it can not change later.
+    /// Name of the mesh whose identities this CA certifies. Required; it cannot change later.
     pub const fn trust_domain(&self) -> &TrustDomain {
         &self.trust_domain
     }

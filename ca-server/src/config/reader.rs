@@ -6,6 +6,8 @@ use std::time::Duration;
 use plugins::ConfigProblem;
 use serde::de::DeserializeOwned;
 
+use crate::spans;
+
 /// Reads one table. Every key that is asked for counts as known; [`Section::close`] reports the rest.
 pub(super) struct Section<'a> {
     path: String,
@@ -84,11 +86,12 @@ impl<'a> Section<'a> {
     ) -> Option<Duration> {
         let [least, most] = bounds;
         let write = format!("a duration from \"{least}\" to \"{most}\", such as \"{default}\"");
+        let written = self.table.get(key).and_then(toml::Value::as_str).map(str::to_owned);
         let value = self.parsed_or(key, default, &write, humantime::parse_duration)?;
         let limits = [least, most].map(humantime::parse_duration);
         let [Ok(least), Ok(most)] = limits else { return Some(value) };
         if value < least || value > most {
-            let given = humantime::format_duration(value);
+            let given = written.unwrap_or_else(|| spans::in_words(value));
             self.problem(key, format_args!("{given} is out of bounds; write {write}"));
             return None;
         }

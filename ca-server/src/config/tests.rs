@@ -92,6 +92,15 @@ fn keys_in_memory_need_the_dangerous_switch() {
 }
 
 #[test]
+fn a_duration_is_told_as_it_was_written() {
+    let said = problems(&format!("{GOOD}[leaf]\nttl_max = \"100d\""));
+    assert!(
+        said[0].contains(": 100d is out of bounds; write a duration from \"10s\" to \"90d\""),
+        "{said:?}"
+    );
+}
+
+#[test]
 fn lifetimes_that_do_not_fit_each_other_are_refused() {
     let leaf = |lines: &str| problems(&format!("{GOOD}[leaf]\n{lines}"));
     assert!(leaf("ttl_max = \"1h\"\nttl_default = \"2h\"")[0].contains("ttl_min and ttl_max"));

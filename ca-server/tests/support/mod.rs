@@ -57,6 +57,12 @@ impl Place {
         Self { dir, config }
     }
 
+    /// Health and metrics at this address.
+    pub(crate) fn with_plain_at(mut self, address: std::net::SocketAddr) -> Self {
+        self.config = self.config.replace("plain = \"127.0.0.1:0\"", &format!("plain = \"{address}\""));
+        self
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
