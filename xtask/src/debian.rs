@@ -19,6 +19,8 @@ pub(crate) const OPENSSL: Package = Package { name: "openssl", proof: &["openssl
 pub(crate) const CURL: Package = Package { name: "curl", proof: &["curl", "--version"] };
 /// What Go calls for packages that are written in C.
 pub(crate) const C_COMPILER: Package = Package { name: "build-essential", proof: &["cc", "--version"] };
+/// What gives a test a network of its own.
+pub(crate) const IPROUTE: Package = Package { name: "iproute2", proof: &["ip", "-Version"] };
 /// Debian keeps `ensurepip`, without which no virtual environment gets a `pip`, in a package of its own.
 pub(crate) const PYTHON_VENV: Package =
     Package { name: "python3-venv", proof: &["python3", "-c", "import venv, ensurepip"] };

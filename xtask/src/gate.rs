@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::bail;
 
 use crate::cache::Cache;
-use crate::debian::{self, CURL, OPENSSL, PYTHON_VENV};
+use crate::debian::{self, CURL, IPROUTE, OPENSSL, PYTHON_VENV};
 use crate::peers::{self, table};
 use crate::plugins::SOFTHSM;
 use crate::{house, process};
@@ -13,7 +13,7 @@ use crate::{house, process};
 /// Installs what tests talk to, then runs every test of the workspace, documentation examples included.
 /// `arguments` go to `cargo test`.
 pub(crate) fn test(root: &Path, arguments: &[String]) -> anyhow::Result<()> {
-    debian::ensure(&[&OPENSSL, &CURL, &PYTHON_VENV, &SOFTHSM])?;
+    debian::ensure(&[&OPENSSL, &CURL, &PYTHON_VENV, &IPROUTE, &SOFTHSM])?;
     let cache = Cache::from_environment()?;
     peers::install(&cache, &[table::ENVOY, table::PYTHON, table::GRPCURL, table::OPENBAO, table::STEP_CA])?;
     let mut tests = process::cargo(root);

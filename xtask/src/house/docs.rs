@@ -22,10 +22,12 @@ const DECLARES: [&str; 12] = [
     "static ",
 ];
 
-/// Pointers in `README.md` and below `docs/` that lead nowhere.
+/// Pointers in `README.md`, in `CONTRIBUTING.md` and below `docs/` that lead nowhere.
 pub(super) fn dangling(root: &Path) -> anyhow::Result<Vec<String>> {
     let mut complaints = Vec::new();
-    document(root, Path::new("README.md"), &mut complaints)?;
+    for page in ["README.md", "CONTRIBUTING.md"] {
+        document(root, Path::new(page), &mut complaints)?;
+    }
     visit(root, Path::new("docs"), &mut complaints)?;
     complaints.sort();
     Ok(complaints)
