@@ -58,7 +58,7 @@ impl Processes for KernelProcesses {
             match open(process) {
                 Opened::Gone => {}
                 Opened::Watch(pidfd) => {
-                    // A pidfd becomes readable when its process exits. An error means that it can not be watched.
+                    // A pidfd becomes readable when its process exits. An error means that it cannot be watched.
                     if pidfd.readable().await.is_err() {
                         poll(process).await;
                     }

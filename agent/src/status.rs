@@ -73,7 +73,7 @@ pub(crate) enum Condition {
     NotMember,
     /// The agent's own certificate lives and could not be renewed.
     RenewalFails,
-    /// The CA can not be reached; the last good state is served.
+    /// The CA cannot be reached; the last good state is served.
     CaAway,
     /// The CA sent a bundle that is not to be believed.
     BundleRefused,

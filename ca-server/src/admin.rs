@@ -212,7 +212,7 @@ fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     conditions.extend(ca.findings.of(Look::Files));
     conditions.extend(ca.findings.of(Look::KeySets));
     for (name, trouble) in ca.authority_troubles.borrow().iter() {
-        conditions.push(format!("the root authority {name} is not well, leaves are issued on: {trouble}"));
+        conditions.push(format!("root authority {name} is unhealthy, issuance continues: {trouble}"));
     }
     conditions.extend(ca.authority_drift.borrow().values().cloned());
     conditions.extend(held_by_age(ca, state, now));

@@ -45,7 +45,7 @@ pub trait Agents: Send + Sync + Debug {
     /// The agent with this name; `None` if it is not registered.
     ///
     /// # Errors
-    /// [`RegistryUnreadable`] if the registry can not be read: then nobody is let in.
+    /// [`RegistryUnreadable`] if the registry cannot be read: then nobody is let in.
     fn find(&self, name: &str) -> Result<Option<AgentRecord>, RegistryUnreadable>;
 
     /// Notes that this agent proved itself, now.
@@ -65,7 +65,7 @@ pub struct AgentRecord {
 
 /// The registry could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the registry of agents can not be read: {0}")]
+#[error("the registry of agents cannot be read: {0}")]
 pub struct RegistryUnreadable(pub String);
 
 /// A first contact that was allowed: what to register, and the agent's own leaf to issue once that is durable.
@@ -220,11 +220,8 @@ impl Authorizer {
 
     fn find(&self, name: &str) -> Result<Option<AgentRecord>, Refusal> {
         self.agents.find(name).map_err(|error| {
-            tracing::error!(%error, "agents can not be authorized");
-            Refusal::new(
-                Reason::RegistryUnavailable,
-                "the server can not read its registry; its log says why",
-            )
+            tracing::error!(%error, "agents cannot be authorized");
+            Refusal::new(Reason::RegistryUnavailable, "the server cannot read its registry; its log says why")
         })
     }
 

@@ -57,7 +57,7 @@ impl Pace {
         if taken > most {
             let limit = self.per_second;
             let text = format!(
-                "{identity} asks for more than {limit} leaves a second: come again later, or have the operator raise \
+                "{identity} asks for more than {limit} leaves a second; retry in 1 s, or have the operator raise \
                  limits.leaves_per_second"
             );
             return Err(Refusal::new(Reason::IdentityTooFast, text));

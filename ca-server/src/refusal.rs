@@ -1,7 +1,7 @@
 //! Every way in which this server says no: one closed set, one table from reason to gRPC code.
 //!
 //! A client gets the code, a text, and `google.rpc.ErrorInfo` with a stable reason and the domain `banyan`; with a code
-//! that asks to come again (`UNAVAILABLE`, `RESOURCE_EXHAUSTED`) also `google.rpc.RetryInfo`. Audit records and metric
+//! that asks to retry (`UNAVAILABLE`, `RESOURCE_EXHAUSTED`) also `google.rpc.RetryInfo`. Audit records and metric
 //! labels use the same reasons. A permanent fault never has a code that clients answer with a retry at once.
 
 use std::time::Duration;
@@ -47,7 +47,7 @@ impl Refusal {
         &self.text
     }
 
-    /// When the client should come again, if that can help.
+    /// After how long the client should retry, if that can help.
     pub const fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
@@ -78,7 +78,7 @@ macro_rules! reasons {
                 match self { $(Self::$variant => Code::$code,)+ }
             }
 
-            /// Seconds that a client is asked to wait, for codes that ask to come again.
+            /// Seconds that a client is asked to wait, for codes that ask to retry.
             const fn retry_after_secs(self) -> Option<u64> {
                 match self { $(Self::$variant => $retry,)+ }
             }
@@ -298,7 +298,10 @@ impl From<IdentityReserved> for Refusal {
 impl From<IssueError> for Refusal {
     fn from(error: IssueError) -> Self {
         if let IssueError::Sign(SignError::Key(KeyError::Busy { retry_after })) = &error {
-            let text = "more leaves are asked for than the server's key signs; come again";
+            let text = format!(
+                "more leaves are requested than the server's key can sign; retry in {} s",
+                retry_after.as_secs().max(1)
+            );
             return Self { retry_after: Some(*retry_after), ..Self::new(Reason::KeyBackendBusy, text) };
         }
         let reason = match &error {
@@ -319,7 +322,7 @@ impl From<IssueError> for Refusal {
         };
         if let IssueError::Ledger(LedgerError::TooMany { holder, limit, setting }) = &error {
             let text = format!(
-                "{holder} has {limit} live leaves, as many as it may: let some end, or have the operator raise \
+                "{holder} has {limit} live leaves, the maximum; wait until some end, or have the operator raise \
                  limits.{setting}"
             );
             return Self::new(reason, text);
@@ -340,7 +343,7 @@ impl From<IssueError> for Refusal {
 
 /// What callers are told while nobody knows what time it is.
 pub(crate) fn clock_diverged() -> Refusal {
-    Refusal::new(Reason::ClockDiverged, "the server's clock was set and is not explained yet: come again")
+    Refusal::new(Reason::ClockDiverged, "the server's clock was changed and is not trusted yet; retry in 5 s")
 }
 
 const fn lifetime_reason(refused: &LifetimeRefused) -> Reason {

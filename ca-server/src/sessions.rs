@@ -9,7 +9,7 @@ use trust::{Sequence, Serial, Timestamp};
 
 /// Most agents that are remembered; one of those that are gone makes room for the next.
 const SESSIONS_MAX: usize = 100_000;
-/// Requests to renew that wait for one stream at most; more are not sent, and come again later.
+/// Requests to renew that wait for one stream at most; more are not sent, and are due again later.
 const HINTS_MAX: usize = 16;
 
 /// The table of sessions. Clones are the same table.

@@ -43,8 +43,8 @@ pub enum RootError {
     /// A critical extension that verifiers do not know.
     #[error("the root has the unknown critical extension {0}")]
     CriticalExtension(String),
-    /// A verifier of peers can not use it.
-    #[error("the root can not be used as a trust anchor: {0}")]
+    /// A verifier of peers cannot use it.
+    #[error("the root cannot be used as a trust anchor: {0}")]
     Anchor(String),
 }
 

@@ -1,6 +1,6 @@
 //! What each part of issuance costs, and the whole on a real ledger in a temporary directory.
 
-#![expect(clippy::unwrap_used, reason = "a bench that can not be set up must stop")]
+#![expect(clippy::unwrap_used, reason = "a bench that cannot be set up must stop")]
 
 #[path = "../src/fixture.rs"]
 mod fixture;

@@ -15,7 +15,7 @@ const SUBJECT_KEY_ID_LEN: usize = 20;
 
 /// A linted leaf that is not signed yet, with the row that the ledger must hold first.
 ///
-/// It can not be copied, and [`crate::sign::sign`] consumes it together with the proof that its row is durable: one
+/// It cannot be copied, and [`crate::sign::sign`] consumes it together with the proof that its row is durable: one
 /// preparation, one row, at most one signature.
 #[derive(Debug)]
 pub struct Prepared {
@@ -35,7 +35,7 @@ pub enum PrepareError {
     #[error("the identity is of another trust domain")]
     OtherTrustDomain,
     /// A time lies outside the years 0 to 9999.
-    #[error("the leaf's life can not be written as a date: check this machine's clock")]
+    #[error("the leaf's life cannot be written as a date: check this machine's clock")]
     Date,
     /// The lint found a difference.
     #[error(transparent)]

@@ -69,7 +69,7 @@ impl Signer {
     /// Verifies an issuer's chain up to one root of the bundle: names, signatures, CA flags, path lengths, usages and
     /// validity, and that the certificate is for this key.
     ///
-    /// A TLS verifier can not judge a chain without a leaf; [`crate::issue::Issuer`] shows it the first leaf of every
+    /// A TLS verifier cannot judge a chain without a leaf; [`crate::issue::Issuer`] shows it the first leaf of every
     /// snapshot, before that leaf is released.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! The whole path on a real ledger: what is released is durable, verified and what was authorized; else nothing is.
 
-#![expect(clippy::unwrap_used, reason = "a test that can not be set up must fail")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
 
 #[path = "../src/fixture.rs"]
 mod fixture;

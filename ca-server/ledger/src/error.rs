@@ -39,7 +39,7 @@ pub enum LedgerError {
     #[error("serial {0} is in the ledger already: draw another serial number")]
     DuplicateSerial(Serial),
     /// An identity or an agent has as many live rows as it may.
-    #[error("{holder} has {limit} live leaves, as many as it may: use or release them, or raise {setting}")]
+    #[error("{holder} has {limit} live leaves, the maximum: use or release them, or raise {setting}")]
     TooMany {
         /// Whose rows they are.
         holder: String,

@@ -49,7 +49,7 @@ pub enum JoinTokenRefused {
     #[error("the join token has expired")]
     Expired,
     /// The registry could not be read.
-    #[error("the registry of join tokens can not be read: {0}")]
+    #[error("the registry of join tokens cannot be read: {0}")]
     Unreadable(String),
 }
 
@@ -76,10 +76,10 @@ pub(super) fn verify(
             Err(Refusal::new(Reason::JoinTokenExpired, text))
         }
         Err(JoinTokenRefused::Unreadable(detail)) => {
-            tracing::error!(detail, "registry of join tokens can not be read");
+            tracing::error!(detail, "registry of join tokens cannot be read");
             Err(Refusal::new(
                 Reason::RegistryUnavailable,
-                "the server can not read its registry; its log says why",
+                "the server cannot read its registry; its log says why",
             ))
         }
     }

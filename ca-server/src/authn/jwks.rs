@@ -72,7 +72,7 @@ const fn consequence(in_force: bool) -> &'static str {
 /// What is wrong with a key set file.
 #[derive(Debug, thiserror::Error)]
 pub enum KeySetFault {
-    /// It can not be read.
+    /// It cannot be read.
     #[error("it cannot be read: {0}")]
     Unreadable(#[from] std::io::Error),
     /// It is larger than [`KEY_SET_LEN_MAX`] or has more than [`KEYS_MAX`] keys.

@@ -22,7 +22,7 @@ use crate::refusal::{Reason, Refusal, echoed};
 pub const TOKEN_LEN_MAX: usize = 16 * 1024;
 /// Verified tokens that are remembered.
 const CACHE_ENTRIES: usize = 16 * 1024;
-/// Keys that are tried for one token without a key id, so that a token can not buy much arithmetic.
+/// Keys that are tried for one token without a key id, so that a token cannot buy much arithmetic.
 const KEYS_TRIED_MAX: usize = 4;
 /// Header members by which a token would bring its own key, be encrypted or compressed, or demand an extension.
 const HEADERS_REFUSED: &[&str] = &["jwk", "jku", "x5u", "x5c", "crit", "b64", "zip", "enc"];

@@ -34,7 +34,7 @@ use self::jwt::{JwtVerifier, TokenClaims};
 use self::mtls::{CertificateHolder, ChainVerifier, LiveRows};
 use crate::refusal::{Reason, Refusal};
 
-/// Who calls, proven at this call. It can not be made outside this module.
+/// Who calls, proven at this call. It cannot be made outside this module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller(CallerKind);
 
@@ -217,7 +217,7 @@ fn former_agent(
     ours.then_some(agent)
 }
 
-/// The one bearer token of a call. Another scheme is a credential that can not be judged, and so a bad one.
+/// The one bearer token of a call. Another scheme is a credential that cannot be judged, and so a bad one.
 pub(crate) fn bearer(metadata: &MetadataMap) -> Result<Option<&str>, Refusal> {
     let unsupported = || {
         let text = "send at most one authorization header, and `Bearer <token>` in it";

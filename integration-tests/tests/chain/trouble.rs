@@ -1,4 +1,4 @@
-//! An authority that is away in the middle of a rotation: leaves are issued on, operators read what is wrong, and the
+//! An authority that is away in the middle of a rotation: issuance continues, operators read what is wrong, and the
 //! rotation goes on by itself when the authority is back.
 
 use integration_tests::mesh::{Cacerts, LiveMesh, MeshPlan, PythonAuthority, SOON, Talk, eventually};

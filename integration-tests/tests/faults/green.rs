@@ -43,7 +43,7 @@ async fn an_authority_that_lost_its_book_says_so_and_makes_no_second_root() {
     Site::stop(running).await.unwrap();
 
     let running = site.start().await.unwrap();
-    says(&running, "the root authority main is not well").await;
+    says(&running, "root authority main is unhealthy").await;
     let looked = authority(&running).await;
     assert!(looked.health == "down" && looked.detail.contains("latest backup"), "{looked:?}");
     let request = StartRotationRequest { request_id: "new".to_owned(), ..StartRotationRequest::default() };
@@ -53,7 +53,7 @@ async fn an_authority_that_lost_its_book_says_so_and_makes_no_second_root() {
     assert!(!site.data().join("authority/main/self-signed").exists(), "no book in its place");
     let door = Door::of(&running).unwrap();
     Member::join(&door, "agent").await.unwrap().issue().await.unwrap();
-    assert_eq!(running.bundle().roots()[0].id(), root, "leaves are issued on under the root of before");
+    assert_eq!(running.bundle().roots()[0].id(), root, "issuance continues under the former root");
 
     let _ = std::fs::remove_dir_all(site.data().join("authority"));
     std::fs::rename(&away, site.data().join("authority")).unwrap();
