@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use trust::{RootId, Sequence, Serial, SpiffeId, Timestamp};
 
 use crate::row::{Applied, EvidenceClass, LiveRow, RowKind};
+use crate::store::Number;
 
 /// What gates tell rows apart by. Few differ at a time: roots and sequences change with rotations, not with leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -115,42 +116,42 @@ impl Aggregates {
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     groups: HashMap<Standing, Ends>,
-    agents: HashMap<String, BTreeSet<Serial>>,
+    agents: HashMap<String, BTreeSet<Number>>,
     identities: HashMap<SpiffeId, u64>,
     /// Rows whose holders take their trust from elsewhere. Few: each is named to operators.
     own_trust: BTreeMap<SpiffeId, BTreeSet<Serial>>,
 }
 
-/// Rows by the ends of their validity. So the one that ends last, which holds a gate longest, is found at once.
-pub(crate) type Ends = BTreeSet<(Timestamp, Serial)>;
+/// Rows by the ends of their validity. So the one that ends last, which holds a gate longest, is found at once. They are named by
+/// the numbers of their slots: a serial would take four times the room.
+pub(crate) type Ends = BTreeSet<(Timestamp, Number)>;
 
 impl Counts {
-    pub(crate) fn add(&mut self, live: &LiveRow) {
+    pub(crate) fn add(&mut self, number: Number, live: &LiveRow) {
         if !live.counts() {
             return;
         }
-        self.add_standing(live);
-        let serial = live.row.serial;
+        self.add_standing(number, live);
         match self.identities.get_mut(&live.row.identity) {
             Some(rows) => *rows += 1,
             None => _ = self.identities.insert(live.row.identity.clone(), 1),
         }
         if let Some(agent) = &live.row.agent {
             match self.agents.get_mut(agent) {
-                Some(rows) => _ = rows.insert(serial),
-                None => _ = self.agents.insert(agent.clone(), BTreeSet::from([serial])),
+                Some(rows) => _ = rows.insert(number),
+                None => _ = self.agents.insert(agent.clone(), BTreeSet::from([number])),
             }
         }
         if live.is_own_trust() {
-            self.own_trust.entry(live.row.identity.clone()).or_default().insert(serial);
+            self.own_trust.entry(live.row.identity.clone()).or_default().insert(live.row.serial);
         }
     }
 
-    pub(crate) fn remove(&mut self, live: &LiveRow) {
+    pub(crate) fn remove(&mut self, number: Number, live: &LiveRow) {
         if !live.counts() {
             return;
         }
-        self.remove_standing(live);
+        self.remove_standing(number, live);
         if let Some(rows) = self.identities.get_mut(&live.row.identity) {
             *rows = rows.saturating_sub(1);
             if *rows == 0 {
@@ -160,7 +161,7 @@ impl Counts {
         if let Some(agent) = &live.row.agent
             && let Some(rows) = self.agents.get_mut(agent)
         {
-            rows.remove(&live.row.serial);
+            rows.remove(&number);
             if rows.is_empty() {
                 self.agents.remove(agent);
             }
@@ -176,13 +177,13 @@ impl Counts {
     }
 
     /// Takes the place of what was known of a row.
-    pub(crate) fn replace(&mut self, old: &LiveRow, new: &LiveRow) {
+    pub(crate) fn replace(&mut self, number: Number, old: &LiveRow, new: &LiveRow) {
         if old.counts() && new.counts() {
-            self.remove_standing(old);
-            self.add_standing(new);
+            self.remove_standing(number, old);
+            self.add_standing(number, new);
         } else {
-            self.remove(old);
-            self.add(new);
+            self.remove(number, old);
+            self.add(number, new);
         }
     }
 
@@ -200,10 +201,10 @@ impl Counts {
     }
 
     pub(crate) fn rows_of(&self, agent: &str) -> u64 {
-        self.serials_of(agent).map_or(0, |rows| rows.len() as u64)
+        self.numbers_of(agent).map_or(0, |rows| rows.len() as u64)
     }
 
-    pub(crate) fn serials_of(&self, agent: &str) -> Option<&BTreeSet<Serial>> {
+    pub(crate) fn numbers_of(&self, agent: &str) -> Option<&BTreeSet<Number>> {
         self.agents.get(agent)
     }
 
@@ -219,15 +220,15 @@ impl Counts {
         self.agents.len()
     }
 
-    fn add_standing(&mut self, live: &LiveRow) {
+    fn add_standing(&mut self, number: Number, live: &LiveRow) {
         let ends = self.groups.entry(Standing::of(live)).or_default();
-        ends.insert((live.row.not_after, live.row.serial));
+        ends.insert((live.row.not_after, number));
     }
 
-    fn remove_standing(&mut self, live: &LiveRow) {
+    fn remove_standing(&mut self, number: Number, live: &LiveRow) {
         let standing = Standing::of(live);
         let Some(ends) = self.groups.get_mut(&standing) else { return };
-        ends.remove(&(live.row.not_after, live.row.serial));
+        ends.remove(&(live.row.not_after, number));
         if ends.is_empty() {
             self.groups.remove(&standing);
         }

@@ -1,6 +1,6 @@
 //! The rows that may live, in memory: by serial, by end of validity, and counted.
 
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::error::LedgerError;
 use crate::record::Record;
 use crate::row::{Change, Ended, EvidenceClass, LiveRow, Row, RowKind};
 use crate::settings::Settings;
-use crate::store::Rows;
+use crate::store::{Number, Rows};
 
 /// Rows looked at for one page at most, so that nobody holds the index for long.
 const SCAN_MAX: usize = 10_000;
@@ -66,7 +66,7 @@ impl Index {
         if self.rows.contains(&row.serial) {
             return false;
         }
-        self.put(LiveRow::new(row));
+        self.put(&LiveRow::new(row));
         true
     }
 
@@ -90,31 +90,42 @@ impl Index {
 
     /// Takes a row out that was never stored.
     pub(crate) fn forget(&mut self, serial: &Serial) {
-        if let Some(live) = self.rows.remove(serial) {
-            self.counts.remove(&live);
-            self.ended.remove(&(live.row.not_after, *serial));
+        if let Some((number, live)) = self.rows.remove(serial) {
+            self.counts.remove(number, &live);
+            self.ended.remove(&(live.row.not_after, number));
         }
     }
 
     /// Joins knowledge about a row with what is there; whether that changed anything.
     pub(crate) fn join(&mut self, serial: &Serial, change: Change) -> bool {
-        let Some(live) = self.rows.get(serial) else { return false };
+        let Some((number, live)) = self.rows.find(serial) else { return false };
         let mut joined = live.clone();
         joined.join(change);
         if joined == live {
             return false;
         }
-        self.counts.replace(&live, &joined);
+        self.counts.replace(number, &live, &joined);
         if !joined.counts() {
-            self.ended.insert((joined.row.not_after, *serial));
+            self.ended.insert((joined.row.not_after, number));
         }
-        self.rows.update(&joined);
+        self.rows.update(number, &joined);
         true
     }
 
     /// A row, whether it counts or has ended.
     pub(crate) fn get(&self, serial: &Serial) -> Option<LiveRow> {
-        self.rows.get(serial)
+        self.rows.find(serial).map(|(_, live)| live)
+    }
+
+    /// Serials and ends of the rows with these numbers, after one of them; from the first on if that one is over.
+    pub(crate) fn named(
+        &self,
+        numbers: &BTreeSet<Number>,
+        after: Option<Serial>,
+    ) -> impl Iterator<Item = (Serial, Timestamp)> {
+        let after = after.and_then(|serial| self.rows.number_of(&serial));
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        numbers.range((from, Bound::Unbounded)).filter_map(|number| self.rows.end_of(*number))
     }
 
     /// When the leaf of a row ends.
@@ -127,7 +138,7 @@ impl Index {
     pub(crate) fn expire(&mut self, now: Timestamp, skew: Duration, most: usize) -> u64 {
         let over = |ends: &Ends| -> Vec<Serial> {
             let over = ends.iter().take_while(|(not_after, _)| is_over(*not_after, now, skew));
-            over.take(most).map(|(_, serial)| *serial).collect()
+            over.take(most).filter_map(|(_, number)| Some(self.rows.end_of(*number)?.0)).collect()
         };
         let all = self.counts.ends(|_| true).chain([&self.ended]);
         let expired: Vec<_> = all.flat_map(over).collect();
@@ -138,20 +149,25 @@ impl Index {
     /// Only groups that stand as the filter wants are looked at, and of each only as many rows as are shown: an agent alone
     /// is looked for row by row.
     pub(crate) fn page(&self, filter: &RowFilter, after: Option<Cursor>, limit: usize) -> Page {
-        let end = after.map_or(Bound::Unbounded, |Cursor(at, serial)| Bound::Excluded((at, serial)));
+        // Of a row that is over meanwhile those of the same moment are shown again, rather than any left out.
+        let end = after.map_or(Bound::Unbounded, |Cursor(at, serial)| {
+            Bound::Excluded((at, self.rows.number_of(&serial).unwrap_or(Number::MAX)))
+        });
         let ended = filter.ended_too.then_some(&self.ended);
         let groups = self.counts.ends(|standing| filter.stands(standing)).chain(ended);
         let mut ways: Vec<_> = groups.map(|ends| ends.range((Bound::Unbounded, end)).rev()).collect();
         let mut heads: BinaryHeap<_> =
             ways.iter_mut().enumerate().filter_map(|(way, ends)| Some((*ends.next()?, way))).collect();
         let mut page = Page::default();
-        while let Some(((not_after, serial), way)) = heads.pop() {
+        while let Some(((not_after, number), way)) = heads.pop() {
             if page.looked_at >= SCAN_MAX || page.rows.len() >= limit {
                 return page;
             }
             page.looked_at += 1;
-            page.next = Some(Cursor(not_after, serial));
-            page.rows.extend(self.rows.get(&serial).filter(|live| filter.matches(live)));
+            if let Some(live) = self.rows.at(number) {
+                page.next = Some(Cursor(not_after, live.row.serial));
+                page.rows.extend(Some(live).filter(|live| filter.matches(live)));
+            }
             heads.extend(ways.get_mut(way).and_then(|ends| Some((*ends.next()?, way))));
         }
         page.next = None;
@@ -218,12 +234,12 @@ impl Index {
         }
     }
 
-    fn put(&mut self, live: LiveRow) {
-        self.counts.add(&live);
+    fn put(&mut self, live: &LiveRow) {
+        let number = self.rows.insert(live);
+        self.counts.add(number, live);
         if !live.counts() {
-            self.ended.insert((live.row.not_after, live.row.serial));
+            self.ended.insert((live.row.not_after, number));
         }
-        self.rows.insert(&live);
     }
 }
 

@@ -31,6 +31,7 @@ mod input;
 mod intent;
 mod ledger;
 mod manifest;
+mod pool;
 pub mod reader;
 mod record;
 mod recovery;

@@ -163,7 +163,7 @@ impl From<Proof> for Evidence {
 }
 
 /// Why a row counts no longer, although its leaf has not expired. Ordered: the greater one is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Ended {
     /// Its holder gave it up, or was seen to exit.
     Released,

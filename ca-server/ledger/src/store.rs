@@ -1,8 +1,8 @@
 //! The rows in little room.
 //!
 //! A million rows are usual, so a row has a slot of fixed size in a slab, found by its serial through a table of slot numbers:
-//! a table of whole rows would be half empty. What many rows have in common (identity, agent, root, issuer, birth, kind) is kept once,
-//! as the first of them. Rows come out as [`LiveRow`]s made on the spot.
+//! a table of whole rows would be half empty. What many rows have in common is kept once: identity, agent, root, issuer, birth and
+//! kind as the first of them, and what is known of them in a pool. Rows come out as [`LiveRow`]s made on the spot.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash, Hasher, RandomState};
@@ -11,21 +11,27 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use trust::{CertificateId, Serial, SpkiHash, Timestamp};
 
-use crate::row::{Ended, Evidence, LiveRow, Row};
+use crate::pool::Pool;
+use crate::row::{Applied, Ended, Evidence, LiveRow, Row};
 
 /// Slots are made so many at a time: growing moves none.
 const CHUNK: usize = 1 << 12;
+
+/// Where a row is. It stays there until it is removed; then the number is another's.
+pub(crate) type Number = u32;
 
 /// Rows by serial.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
     slots: Vec<Vec<Option<Slot>>>,
     /// Slots that are free again.
-    free: Vec<u32>,
-    by_serial: HashTable<u32>,
+    free: Vec<Number>,
+    by_serial: HashTable<Number>,
     hasher: RandomState,
     /// What rows have in common, and how many have it.
     common: HashMap<Common, u32>,
+    /// What is known of rows.
+    known: Pool<Known>,
 }
 
 /// What is a row's own.
@@ -35,9 +41,20 @@ struct Slot {
     spki: SpkiHash,
     not_after: Timestamp,
     common: Common,
-    certificate: Option<CertificateId>,
-    evidence: Evidence,
+    /// Of the signed certificate, if it is known.
+    certificate: [u8; 32],
+    /// When the newest piece of evidence came.
+    at: Timestamp,
+    /// Its number in the pool.
+    known: u32,
+}
+
+/// What is known of a row, but for what is its own. Few differ at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Known {
+    applied: Applied,
     ended: Option<Ended>,
+    is_issued: bool,
 }
 
 /// A row that stands for all that differ from it in serial, key and end only.
@@ -53,8 +70,20 @@ impl Rows {
         self.number_of(serial).is_some()
     }
 
-    pub(crate) fn get(&self, serial: &Serial) -> Option<LiveRow> {
-        self.slot(self.number_of(serial)?).map(Slot::live)
+    /// A row, and where it is.
+    pub(crate) fn find(&self, serial: &Serial) -> Option<(Number, LiveRow)> {
+        let number = self.number_of(serial)?;
+        self.at(number).map(|live| (number, live))
+    }
+
+    /// The row that is there.
+    pub(crate) fn at(&self, number: Number) -> Option<LiveRow> {
+        self.slot(number).map(|slot| self.live(slot))
+    }
+
+    /// Serial and end of the row that is there.
+    pub(crate) fn end_of(&self, number: Number) -> Option<(Serial, Timestamp)> {
+        self.slot(number).map(|slot| (slot.serial, slot.not_after))
     }
 
     /// When a row's leaf ends.
@@ -62,17 +91,17 @@ impl Rows {
         self.slot(self.number_of(serial)?).map(|slot| slot.not_after)
     }
 
-    /// Puts a row in whose serial is not there yet.
-    pub(crate) fn insert(&mut self, live: &LiveRow) {
+    /// Puts a row in whose serial is not there yet; answers where.
+    pub(crate) fn insert(&mut self, live: &LiveRow) -> Number {
         let common = self.in_common(&live.row);
         let slot = Slot {
             serial: live.row.serial,
             spki: live.row.spki,
             not_after: live.row.not_after,
             common,
-            certificate: live.certificate,
-            evidence: live.evidence,
-            ended: live.ended,
+            certificate: bytes(live.certificate),
+            at: live.evidence.at,
+            known: self.known.take(Known::of(live)),
         };
         let number = self.free.pop().unwrap_or_else(|| self.next_number());
         let (hash, Self { by_serial, slots, hasher, .. }) = (self.hasher.hash_one(slot.serial), self);
@@ -80,34 +109,38 @@ impl Rows {
             *place = Some(slot);
         }
         by_serial.insert_unique(hash, number, |number| hash_of(slots, hasher, *number));
+        number
     }
 
     /// Notes what is known of a row by now.
-    pub(crate) fn update(&mut self, live: &LiveRow) {
-        let Some(number) = self.number_of(&live.row.serial) else { return };
-        if let Some(Some(slot)) = place(&mut self.slots, number) {
-            (slot.certificate, slot.evidence, slot.ended) = (live.certificate, live.evidence, live.ended);
-        }
+    pub(crate) fn update(&mut self, number: Number, live: &LiveRow) {
+        let Some(Some(slot)) = place(&mut self.slots, number) else { return };
+        let known = self.known.take(Known::of(live));
+        self.known.give_back(slot.known);
+        (slot.certificate, slot.at, slot.known) = (bytes(live.certificate), live.evidence.at, known);
     }
 
-    pub(crate) fn remove(&mut self, serial: &Serial) -> Option<LiveRow> {
+    /// Takes a row out; answers where it was.
+    pub(crate) fn remove(&mut self, serial: &Serial) -> Option<(Number, LiveRow)> {
         let (hash, slots) = (self.hasher.hash_one(serial), &self.slots);
         let is_it = |number: &u32| look(slots, *number).is_some_and(|slot| slot.serial == *serial);
         let (number, _) = self.by_serial.find_entry(hash, is_it).ok()?.remove();
         let slot = place(&mut self.slots, number)?.take()?;
+        let live = self.live(&slot);
         self.free.push(number);
+        self.known.give_back(slot.known);
         if let Some(rows) = self.common.get_mut(&slot.common) {
             *rows = rows.saturating_sub(1);
             if *rows == 0 {
                 self.common.remove(&slot.common);
             }
         }
-        Some(slot.live())
+        Some((number, live))
     }
 
     #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = LiveRow> {
-        self.slots.iter().flatten().flatten().map(Slot::live)
+        self.slots.iter().flatten().flatten().map(|slot| self.live(slot))
     }
 
     fn in_common(&mut self, row: &Arc<Row>) -> Common {
@@ -117,12 +150,26 @@ impl Rows {
         common
     }
 
-    fn number_of(&self, serial: &Serial) -> Option<u32> {
+    /// Where a row is.
+    pub(crate) fn number_of(&self, serial: &Serial) -> Option<Number> {
         let is_it = |number: &u32| self.slot(*number).is_some_and(|slot| slot.serial == *serial);
         self.by_serial.find(self.hasher.hash_one(serial), is_it).copied()
     }
 
-    fn slot(&self, number: u32) -> Option<&Slot> {
+    fn live(&self, slot: &Slot) -> LiveRow {
+        let Slot { serial, spki, not_after, common, certificate, at, known } = slot;
+        let row = Row { serial: *serial, spki: *spki, not_after: *not_after, ..Row::clone(&common.0) };
+        let known = self.known.get(*known).unwrap_or(Known {
+            applied: Applied::default(),
+            ended: None,
+            is_issued: false,
+        });
+        let certificate = CertificateId::from_bytes(certificate).filter(|_| known.is_issued);
+        let evidence = Evidence { applied: known.applied, at: *at };
+        LiveRow { row: Arc::new(row), certificate, evidence, ended: known.ended }
+    }
+
+    fn slot(&self, number: Number) -> Option<&Slot> {
         look(&self.slots, number)
     }
 
@@ -154,11 +201,14 @@ fn hash_of(slots: &[Vec<Option<Slot>>], hasher: &RandomState, number: u32) -> u6
     look(slots, number).map_or(0, |slot| hasher.hash_one(slot.serial))
 }
 
-impl Slot {
-    fn live(&self) -> LiveRow {
-        let Self { serial, spki, not_after, common, certificate, evidence, ended } = self;
-        let row = Row { serial: *serial, spki: *spki, not_after: *not_after, ..Row::clone(&common.0) };
-        LiveRow { row: Arc::new(row), certificate: *certificate, evidence: *evidence, ended: *ended }
+fn bytes(certificate: Option<CertificateId>) -> [u8; 32] {
+    certificate.map_or([0; 32], |certificate| *certificate.as_bytes())
+}
+
+impl Known {
+    fn of(live: &LiveRow) -> Self {
+        let LiveRow { row: _, certificate, evidence, ended } = live;
+        Self { applied: evidence.applied, ended: *ended, is_issued: certificate.is_some() }
     }
 }
 
@@ -183,7 +233,8 @@ impl Hash for Common {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{row, serial};
+    use crate::row::Change;
+    use crate::testing::{applied, certificate, row, serial};
 
     #[test]
     fn slots_are_used_again_and_what_is_common_goes_with_the_last_that_has_it() {
@@ -194,24 +245,42 @@ mod tests {
         }
         assert_eq!((rows.common.len(), rows.slots.len()), (1, 3));
         for number in (0..10_000).step_by(2) {
-            assert_eq!(rows.remove(&serial(number)), Some(live(number)));
+            assert_eq!(rows.remove(&serial(number)).unwrap().1, live(number));
         }
         assert_eq!(rows.remove(&serial(0)), None);
         for number in 10_000..15_000 {
             rows.insert(&LiveRow::new(Arc::new(Row { agent: None, ..row(number) })));
         }
         assert_eq!((rows.len(), rows.common.len(), rows.slots.len()), (10_000, 2, 3));
-        assert_eq!(rows.get(&serial(1)), Some(live(1)));
-        assert_eq!(rows.get(&serial(14_999)).unwrap().row.agent, None);
+        assert_eq!(rows.find(&serial(1)).unwrap().1, live(1));
+        assert_eq!(rows.find(&serial(14_999)).unwrap().1.row.agent, None);
         assert_eq!(rows.iter().count(), 10_000);
         for number in (1..10_000).step_by(2) {
             rows.remove(&serial(number)).unwrap();
         }
-        assert_eq!(rows.common.len(), 1);
+        assert_eq!((rows.common.len(), rows.known.len()), (1, 1));
+    }
+
+    #[test]
+    fn what_is_known_of_a_row_comes_out_as_it_went_in() {
+        let mut rows = Rows::default();
+        let mut live = LiveRow::new(Arc::new(row(1)));
+        let number = rows.insert(&live);
+        let changes = [
+            Change { certificate: Some(certificate(7)), ..Change::default() },
+            Change::proven(applied(4)),
+            Change::ended(Ended::Superseded { by: serial(2) }),
+        ];
+        for change in changes {
+            live.join(change);
+            rows.update(number, &live);
+            assert_eq!(rows.at(number).as_ref(), Some(&live));
+        }
+        assert_eq!(rows.known.len(), 1);
     }
 
     #[test]
     fn a_row_has_little_room() {
-        assert!(size_of::<Option<Slot>>() <= 176, "{}", size_of::<Option<Slot>>());
+        assert!(size_of::<Option<Slot>>() <= 112, "{}", size_of::<Option<Slot>>());
     }
 }

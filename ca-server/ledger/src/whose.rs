@@ -1,7 +1,6 @@
 //! Rows by whose they are: an agent's, and those of an identity whose holders take their trust from elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 
 use trust::{Serial, SpiffeId, Timestamp};
 
@@ -11,7 +10,7 @@ use crate::row::LiveRow;
 
 impl Ledger {
     /// Serials and ends of rows that count as an agent's and are not among those that it says it knows: at most `limit`,
-    /// in the order of serials, after one that a former page ended with.
+    /// always in the same order, after one that a former page ended with; from the first on again if that one is over.
     #[must_use]
     pub fn rows_beyond(
         &self,
@@ -21,11 +20,9 @@ impl Ledger {
         limit: usize,
     ) -> Vec<(Serial, Timestamp)> {
         let index = self.shared.index();
-        let Some(serials) = index.counts().serials_of(agent) else { return Vec::new() };
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let unknown = serials.range((from, Bound::Unbounded)).filter(|serial| !known.contains(*serial));
-        let rows = unknown.filter_map(|serial| Some((*serial, index.not_after(serial)?)));
-        rows.take(limit).collect()
+        let Some(numbers) = index.counts().numbers_of(agent) else { return Vec::new() };
+        let rows = index.named(numbers, after);
+        rows.filter(|(serial, _)| !known.contains(serial)).take(limit).collect()
     }
 
     /// Rows that count and whose holders take their trust from elsewhere, by identity; at most `limit`.
