@@ -65,6 +65,11 @@ impl AgentConfig {
 }
 
 impl ConfigError {
+    /// An error, if there are problems.
+    pub(crate) fn unless_empty(problems: Vec<String>) -> Result<(), Self> {
+        if problems.is_empty() { Ok(()) } else { Err(Self { problems }) }
+    }
+
     /// The problems, one line each.
     pub fn problems(&self) -> &[String] {
         &self.problems

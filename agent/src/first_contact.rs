@@ -329,7 +329,7 @@ fn followed(
 }
 
 /// A file of roots has no sequence: it stands before every bundle of the CA.
-fn from_file(path: &Path, trust_domain: &TrustDomain) -> Result<Bundle, FirstContactError> {
+pub(crate) fn from_file(path: &Path, trust_domain: &TrustDomain) -> Result<Bundle, FirstContactError> {
     let unreadable =
         |what: String| FirstContactError::Unreadable(format!("trust_bundle {}: {what}", path.display()));
     let text = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;

@@ -5,7 +5,7 @@
 //!
 //! | step | module |
 //! |---|---|
-//! | configuration is read and checked | [`config`] |
+//! | configuration is read and checked; what it names on this machine is looked at | [`config`], `preflight` |
 //! | the right CA is found, the agent joins and renews its own certificate | `first_contact`, `member`, `identity` |
 //! | calls to the CA, over channels that follow every change of trust | `ca_client` |
 //! | bundles down and evidence up, by level | `uplink`, `evidence` |
@@ -35,6 +35,7 @@ mod key;
 mod leaf;
 mod member;
 mod open_files;
+mod preflight;
 mod process;
 mod running;
 mod sds;

@@ -6,7 +6,8 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use host::check_private;
+use host::{RealDisk, check_private};
+use plugin_key_file::PassphraseSource;
 use plugins::{ConfigProblem, Registry};
 use rustix::fs::Access;
 
@@ -107,17 +108,26 @@ impl Found {
     fn passphrase(&mut self, config: &Config) {
         // An environment variable is that of the server's process, not of this one.
         if let KeysConfig::File { passphrase: Passphrase::File(path) } = config.keys() {
-            self.secret("keys.passphrase_file", path);
+            self.passphrase_file("keys.passphrase_file", path);
         }
     }
 
-    /// A file that only this user may read.
-    fn secret(&mut self, field: &str, path: &Path) {
-        if self.file(field, path)
-            && let Err(loose) = check_private(path)
+    /// A private file with a passphrase that the key files would take. What is read is wiped at once.
+    fn passphrase_file(&mut self, field: &str, path: &Path) {
+        if self.secret(field, path)
+            && let Err(error) = PassphraseSource::File(path.to_owned()).read(&RealDisk)
         {
+            self.tell(field, format!("{}: {error}", path.display()));
+        }
+    }
+
+    /// A file that only this user may read; says whether it is one.
+    fn secret(&mut self, field: &str, path: &Path) -> bool {
+        let loose = self.file(field, path).then(|| check_private(path).err());
+        if let Some(Some(loose)) = &loose {
             self.tell(field, loose.to_string());
         }
+        matches!(loose, Some(None))
     }
 
     /// Says whether there is a file that this user can read, and is not empty.
@@ -155,9 +165,10 @@ impl Found {
             let field = format!("{section}.{key}");
             match value {
                 toml::Value::Table(inner) => self.files(&field, inner, base),
-                toml::Value::String(path) if matches!(key.as_str(), "pin_file" | "passphrase_file") => {
-                    self.secret(&field, &base.join(path));
+                toml::Value::String(path) if key == "passphrase_file" => {
+                    self.passphrase_file(&field, &base.join(path));
                 }
+                toml::Value::String(path) if key == "pin_file" => _ = self.secret(&field, &base.join(path)),
                 toml::Value::String(path) if key.ends_with("_file") => {
                     self.file(&field, &base.join(path));
                 }
@@ -266,7 +277,7 @@ mod tests {
     #[test]
     fn a_place_where_a_server_can_start_has_no_problem() {
         let place = Place::new();
-        place.file("pass", "secret", 0o600);
+        place.file("pass", "correct horse\n", 0o600);
         assert_eq!(place.problems(PASSPHRASE, ""), Vec::<String>::new());
         let data = place.0.path().join("data");
         fs::create_dir(&data).unwrap();
@@ -275,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_passphrase_that_is_missing_empty_or_open_to_others_is_a_problem() {
+    fn a_passphrase_that_a_start_would_refuse_is_a_problem() {
         let place = Place::new();
         let told = |words: &str| {
             let said = place.problems(PASSPHRASE, "");
@@ -287,8 +298,12 @@ mod tests {
         told("pass is missing");
         place.file("pass", "", 0o600);
         told("is empty");
-        place.file("pass", "secret", 0o644);
+        place.file("pass", "correct horse", 0o644);
         told("chmod 0600");
+        place.file("pass", "1234567\n", 0o600);
+        told("has 7 bytes; it takes 8 to 1024");
+        place.file("pass", &"long".repeat(300), 0o600);
+        told("has 1200 bytes");
     }
 
     #[test]
@@ -319,7 +334,7 @@ mod tests {
     #[test]
     fn a_key_set_that_would_not_be_taken_is_a_problem() {
         let place = Place::new();
-        place.file("pass", "secret", 0o600);
+        place.file("pass", "correct horse", 0o600);
         place.file("keys.json", "{\"keys\": []}", 0o644);
         let said = place.problems(PASSPHRASE, JWT);
         assert!(

@@ -21,11 +21,8 @@ pub fn run(options: &ConfigOptions) -> Result<(), Failure> {
 fn check(options: &ConfigCheckOptions) -> Result<(), Failure> {
     let usual = if options.agent { "agent.toml" } else { "banyan.toml" };
     let file = options.file.as_deref().unwrap_or(Path::new(usual));
-    let outcome = if options.agent {
-        agent::AgentConfig::read(file).map(drop).map_err(|error| error.to_string())
-    } else {
-        check_server(file, options.offline)
-    };
+    let outcome =
+        if options.agent { check_agent(file, options.offline) } else { check_server(file, options.offline) };
     if options.json {
         let problems: Vec<_> = outcome.as_ref().err().map(|text| text.lines().collect()).unwrap_or_default();
         output::json(&json!({ "file": file, "valid": outcome.is_ok(), "problems": problems }))?;
@@ -43,6 +40,12 @@ fn check_server(file: &Path, offline: bool) -> Result<(), String> {
     let checked =
         if offline { ca_server::Server::check(&config) } else { ca_server::Server::inspect(&config) };
     checked.map_err(|error| error.to_string())
+}
+
+/// The file, and unless `offline` what it names on this machine.
+fn check_agent(file: &Path, offline: bool) -> Result<(), String> {
+    let config = agent::AgentConfig::read(file).map_err(|error| error.to_string())?;
+    if offline { Ok(()) } else { config.inspect().map_err(|error| error.to_string()) }
 }
 
 #[cfg(test)]
@@ -74,5 +77,18 @@ mod tests {
             problems.contains("keys.passphrase_file") && problems.contains("gone is missing"),
             "{problems}"
         );
+    }
+    #[test]
+    fn an_agents_file_is_looked_at_like_a_servers() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, at) = (folder.path().join("agent.toml"), folder.path().display());
+        let text = format!(
+            "trust_domain = \"example.org\"\nca_address = \"localhost:1\"\nstate_dir = \"{at}/state\"\n\
+             socket = \"{at}/gone/agent.sock\"\njoin_token_file = \"{at}/token\"\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        assert_eq!(check_agent(&file, true), Ok(()));
+        let problems = check_agent(&file, false).unwrap_err();
+        assert!(problems.contains("gone is missing") && problems.contains("token is missing"), "{problems}");
     }
 }
