@@ -90,7 +90,7 @@ impl Metered {
         Self { name: Arc::from(name), inner, state: None, calls, clock }
     }
 
-    /// The same, of an authority that keeps its state here: it is not well when that is gone.
+    /// The same, of an authority that keeps its state here: it is unhealthy when that is gone.
     pub(crate) fn over(self, state: Arc<dyn AuthorityState>) -> Self {
         Self { state: Some(state), ..self }
     }

@@ -46,7 +46,7 @@ pub enum Property {
     S8,
 }
 
-/// What can not be.
+/// What cannot be.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Violation {
     /// S1: a root signs in the place of another without the trust gate.

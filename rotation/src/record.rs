@@ -42,12 +42,12 @@ pub enum RecordError {
         /// What is wrong.
         what: String,
     },
-    /// The record reads well and says what can not be.
+    /// The record reads well and says what cannot be.
     #[error(
         "the record is not sound ({violation}): stop, keep the file, and restore the latest backup of the data directory"
     )]
     Unsound {
-        /// What can not be.
+        /// What cannot be.
         violation: Violation,
     },
     /// Of another trust domain.

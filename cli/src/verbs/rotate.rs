@@ -75,7 +75,7 @@ async fn start(options: &RotateStartOptions) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a rotation would wait for; a failure if it would not get on at all.
+/// What a rotation would wait for; a failure if it would make no progress at all.
 fn forecast(answer: &StartRotationResponse, json: bool) -> Result<(), Failure> {
     let StartRotationResponse { forecast, obstacles, meaning, .. } = answer;
     if json {

@@ -1,5 +1,5 @@
 //! What a bad authority may answer, in the CA's process and over the wire: the rotation waits and says why, the old root
-//! signs on, and when the rotation is given up nothing has changed.
+//! continues to sign, and when the rotation is given up nothing has changed.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -9,7 +9,7 @@
 //!
 //! Two journeys, since a root that failed a check must not have an issuer by then, and since the issuer's key is made only
 //! for a root that is there. Until an answer is there, each call is [`Outcome::Pending`]; the ceremony's name is the
-//! ticket. That may take days and restarts: the book of ceremonies is durable, and the old root signs on.
+//! ticket. That may take days and restarts: the book of ceremonies is durable, and the old root continues to sign.
 //!
 //! What comes back is judged against the book, never against the text that travelled: certificates alone, one for the key
 //! of the CSR, a CA of the asked path length, valid as long as asked, signed under the root that was asked for. What does

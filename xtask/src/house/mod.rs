@@ -15,6 +15,7 @@ mod lock;
 mod manifests;
 mod rules;
 mod said;
+mod words;
 
 use rules::{House, LockRules};
 
@@ -31,6 +32,7 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
     complaints.extend(circles::complaints(root, &found.manifests, &house)?);
     complaints.extend(docs::dangling(root)?);
     complaints.extend(said::never_said(root)?);
+    complaints.extend(words::unwanted(root, &house.words)?);
     complaints.extend(lock_complaints(root, &house.lock)?);
     if !complaints.is_empty() {
         bail!("the house is not in order:\n  {}", complaints.join("\n  "));
@@ -104,6 +106,12 @@ mod tests {
     fn documents_name_only_code_that_is_there() {
         let (root, _) = root_and_house();
         assert_eq!(docs::dangling(&root).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn nothing_is_written_in_a_phrase_that_readers_stumble_over() {
+        let (root, house) = root_and_house();
+        assert_eq!(words::unwanted(&root, &house.words).unwrap(), Vec::<String>::new());
     }
 
     #[test]

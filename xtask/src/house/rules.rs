@@ -16,6 +16,8 @@ pub(super) struct House {
     pub(super) test_arrows: Arrows,
     pub(super) rooms: Rooms,
     pub(super) files: Files,
+    /// Phrases that nobody writes, and what is written instead.
+    pub(super) words: BTreeMap<String, String>,
     pub(super) lock: LockRules,
     /// Files that may take from each other.
     #[serde(default)]
