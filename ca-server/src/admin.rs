@@ -11,6 +11,7 @@ use rotation::{Contents, IssuerEntry, Policy, RootEntry, Segment, SegmentId, Seg
 use rotation_driver::EffectError;
 use trust::{Certificate, CertificateId, RootId, Serial, Timestamp};
 
+use crate::away;
 use crate::boot::Due;
 use crate::ca::Ca;
 use crate::explain;
@@ -238,6 +239,7 @@ fn conditions(ca: &Ca, state: &State) -> Vec<String> {
         ));
     }
     conditions.extend(refusing(ca, state));
+    conditions.extend(away::condition(ca));
     conditions.extend(endings(state, &ca.policy, now));
     conditions.extend(waiting(state, ca.evidence.alarm_after(), now));
     conditions

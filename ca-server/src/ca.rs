@@ -130,6 +130,10 @@ impl Doorman for Ca {
     fn recognizes(&self, certificates: &[CertificateDer<'static>]) -> bool {
         self.authenticator.recognizes(certificates, self.cell.load().bundle())
     }
+
+    fn distrusted(&self) {
+        self.metrics.handshake_distrusted();
+    }
 }
 
 impl Doorkeeper for Ca {

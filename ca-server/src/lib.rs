@@ -24,6 +24,7 @@
 mod admin;
 pub mod authn;
 pub mod authz;
+mod away;
 pub mod boot;
 mod bundles;
 mod ca;

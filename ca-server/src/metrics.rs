@@ -32,6 +32,7 @@ pub(crate) struct Metrics {
     refused_all: Counter,
     connections_cut: Family<CutLabel, Counter>,
     unsent_bytes: Family<PortLabel, Gauge>,
+    distrusted: Counter,
     live: Live,
     /// Brings the gauges of [`Live`] up to date before each scrape.
     refresh: Mutex<Option<Refresh>>,
@@ -159,6 +160,7 @@ impl Metrics {
             refused_all: Counter::default(),
             connections_cut: Family::default(),
             unsent_bytes: Family::default(),
+            distrusted: Counter::default(),
             live: Live::default(),
             refresh: Mutex::new(None),
             registry: Registry::default(),
@@ -170,6 +172,8 @@ impl Metrics {
         registry.register("connections_cut", help, metrics.connections_cut.clone());
         let help = "Bytes of requests under way and of answers that wait to be sent";
         registry.register("unsent_bytes", help, metrics.unsent_bytes.clone());
+        let help = "Handshakes that clients ended because they do not trust this server's certificate";
+        registry.register("handshakes_distrusted", help, metrics.distrusted.clone());
         let help = "Leaves that were issued for a shorter life than asked, by what limited them";
         registry.register("leaves_shortened", help, metrics.shortened.clone());
         registry.register("leaves_issued", "Leaves issued", metrics.issued.clone());
@@ -206,6 +210,21 @@ impl Metrics {
     /// The gauge of what waits at a port; its crowd keeps account in it.
     pub(crate) fn unsent_bytes(&self, port: &'static str) -> Gauge {
         self.unsent_bytes.get_or_create(&PortLabel { port }).clone()
+    }
+
+    /// Counts a client that ended its handshake because it does not trust this server's certificate.
+    pub(crate) fn handshake_distrusted(&self) {
+        self.distrusted.inc();
+    }
+
+    /// How many of those there were since the start.
+    pub(crate) fn distrusting(&self) -> u64 {
+        self.distrusted.get()
+    }
+
+    /// Requests refused for this reason since the start.
+    pub(crate) fn refused_for(&self, reason: &'static str) -> u64 {
+        self.refused.get(&ReasonLabel { reason }).map_or(0, |refused| refused.get())
     }
 
     /// Leaves issued and requests refused since the start.

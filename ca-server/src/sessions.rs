@@ -139,6 +139,11 @@ impl Sessions {
         (connected().count(), lacking.filter(|lacking| *lacking > 0).collect())
     }
 
+    /// Whether any agent has connected since the start.
+    pub(crate) fn any_since_start(&self) -> bool {
+        self.lock().last_line > 0
+    }
+
     /// How many agents are connected.
     pub(crate) fn connected_agents(&self) -> usize {
         self.lock().lines.len()
@@ -202,6 +207,7 @@ mod tests {
         assert_eq!(hints.try_recv(), Ok(vec![serial]));
         drop(two);
         assert!(!sessions.ask_to_renew("a", vec![serial]), "nobody is there to hear it");
+        assert!(sessions.any_since_start() && !Sessions::default().any_since_start());
         assert_eq!(sessions.connected(Sequence(3)), (0, vec![]));
         assert_eq!(sessions.find("a").map(|session| session.last_seen), Some(Timestamp::from_secs(7)));
     }

@@ -252,6 +252,19 @@ pub enum Cause {
         #[serde(with = "codec::sequence")]
         least: Sequence,
     },
+    /// Leaves may live that were issued after the backup, under a root that this record does not know.
+    #[error(
+        "leaves that were issued after the backup may live until {until}, and those under a root that came after it would be \
+             refused at once"
+    )]
+    LostLeavesMayLive {
+        /// What the record shall go on above.
+        #[serde(with = "codec::sequence")]
+        above: Sequence,
+        /// When all of them have ended.
+        #[serde(with = "codec::seconds")]
+        until: Timestamp,
+    },
     /// No more agents can be dismissed.
     #[error("{} agents are dismissed already", crate::DISMISSED_MAX)]
     TooManyDismissed,
@@ -345,6 +358,10 @@ impl Cause {
             Self::NotAbove { least, .. } => format!(
                 "name {least} or more, as `banyan state show` says; if an agent says a number that cannot be, dismiss \
                  it with `banyan state dismiss AGENT`"
+            ),
+            Self::LostLeavesMayLive { above, .. } => format!(
+                "ask again then; or, if no other root had begun to sign after the backup was made, say so with `banyan state \
+                 continue --above {above} --now --by NAME --reason TEXT`"
             ),
             Self::TooManyDismissed => {
                 "ban the agents that say what is not so, then let their word count again".to_owned()

@@ -183,6 +183,10 @@ pub enum Event {
         above: Sequence,
         /// Why, for whoever reads the journal.
         reason: String,
+        /// Whether it has to wait until every leaf that was issued after the backup has ended: going on takes trust from those
+        /// under a root that came after it. `false` says that no such root had begun to sign.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        waits: bool,
     },
     /// An operator says that the word of an agent about bundles is wrong, or does not matter.
     SightingDismissed {

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use trust::{BundleDigest, Sequence, Timestamp};
 
-use crate::codec;
+use crate::{Policy, codec};
 
 /// Agents whose word is kept. The highest sequences stay.
 pub const SIGHTINGS_MAX: usize = 64;
@@ -55,6 +55,13 @@ impl Sightings {
     /// The agent with the highest sequence, and its word; `None` while nothing keeps the bundle from changing.
     pub fn highest(&self) -> Option<(&String, &Sighting)> {
         self.open.iter().max_by_key(|(_, sighting)| sighting.sequence)
+    }
+
+    /// When the last leaf that was issued after the backup has ended by everybody's clock: it was issued before anybody told
+    /// of it here. `None` while nobody has.
+    pub fn lost_leaves_until(&self, policy: &Policy) -> Option<Timestamp> {
+        let heard = self.open.values().map(|seen| seen.since).min()?;
+        Some(heard.plus(policy.leaf_lifetime_max).plus(policy.skew * 2))
     }
 
     /// Takes an agent's word; says whether it is news.

@@ -92,8 +92,9 @@ fn decide(state: &State, event: &Event, now: Timestamp, policy: &Policy) -> Deci
         Event::BundleSighted { agent, sequence, digest } => {
             sighting::seen(state, &sighting::Word { agent, sequence: *sequence, digest: *digest }, now)
         }
-        Event::ContinueRequested { request_id, above, .. } => {
-            sighting::go_on(state, (request_id, *above), now, policy)
+        Event::ContinueRequested { request_id, above, waits, .. } => {
+            let wish = sighting::GoOn { request_id, above: *above, waits: *waits };
+            sighting::go_on(state, &wish, now, policy)
         }
         Event::SightingDismissed { request_id, agent, .. } => {
             sighting::dismissed(state, (request_id, agent), now)

@@ -59,6 +59,21 @@ impl AgentRegistry {
         self.read().agents.keys().cloned().collect()
     }
 
+    /// The time since this process opened the registry, and how many agents may be expected to come: those that were seen not longer
+    /// before it than a certificate of theirs lives.
+    pub(crate) fn expected(&self) -> (Duration, usize) {
+        let (inner, tables) = (&self.0, self.read());
+        let (served, uptime) = inner.opened;
+        let lately = inner.membership.limits.idle_after() + inner.write_seen_every();
+        let is_expected = |(name, row): &(&String, &AgentRow)| {
+            row.seen.served <= served
+                && Duration::from_secs(served - row.seen.served) <= lately
+                && !tables.is_banned(name, row.caller.is_some())
+        };
+        let expected = tables.agents.iter().filter(is_expected).count();
+        (inner.membership.clock.uptime().saturating_sub(uptime), expected)
+    }
+
     /// Agents by name, after this one.
     pub(crate) fn agents_after(&self, after: &str, limit: usize) -> Vec<ListedAgent> {
         let tables = self.read();

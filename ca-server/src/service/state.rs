@@ -37,7 +37,8 @@ impl States {
     async fn go_on(&self, message: ContinueStateRequest, caller: &str) -> Result<RecordState, Refusal> {
         let reason = reason(&message.by, message.reason)?;
         let above = Sequence(message.above);
-        let event = Event::ContinueRequested { request_id: request_id(&message.request_id)?, above, reason };
+        let (request_id, waits) = (request_id(&message.request_id)?, !message.now);
+        let event = Event::ContinueRequested { request_id, above, reason, waits };
         self.submit(event, &message.by, caller).await
     }
 
@@ -86,11 +87,11 @@ impl States {
         }
     }
 
-    /// Whatever was issued after the backup was issued before anybody told of it here.
+    /// When every leaf that was issued after the backup has ended; once the record has gone on, when gates count it so.
     fn lost_until(&self, state: &State) -> Timestamp {
-        let heard = state.seen.open.values().map(|seen| seen.since).min();
-        let since = heard.unwrap_or_else(|| self.ca.clock.now());
-        since.plus(self.ca.policy.leaf_lifetime_max).plus(self.ca.policy.skew * 2)
+        let policy = &self.ca.policy;
+        let counted = || self.ca.clock.now().plus(policy.leaf_lifetime_max).plus(policy.skew * 2);
+        state.seen.lost_leaves_until(policy).unwrap_or_else(counted)
     }
 
     /// Judges the caller, then does what it asks for, in its name.

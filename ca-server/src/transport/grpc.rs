@@ -26,6 +26,7 @@ use super::accept::Stop;
 use super::answer::Attended;
 use super::conduct::Conduct;
 use super::crowd::Place;
+use super::distrust::is_distrust;
 use super::guard::{Guard, METADATA_BYTES_MAX};
 use super::tls::TlsState;
 use super::watched::Watched;
@@ -71,10 +72,13 @@ impl Peer {
     }
 }
 
-/// Tells members by what they showed in the handshake.
+/// Tells members by what they showed in the handshake, and hears of those who went away.
 pub(crate) trait Doorman: Send + Sync + fmt::Debug {
     /// Whether these certificates are a good credential now.
     fn recognizes(&self, certificates: &[CertificateDer<'static>]) -> bool;
+
+    /// A client ended its handshake because it does not trust this server's certificate.
+    fn distrusted(&self);
 }
 
 /// What all connections of the TLS port share.
@@ -129,6 +133,9 @@ impl GrpcPort {
         match self.stop.gently.run_until_cancelled(handshake).await? {
             Ok(Ok(tls)) => Some(tls),
             Ok(Err(error)) => {
+                if is_distrust(&error) {
+                    self.doorman.distrusted();
+                }
                 tracing::debug!(?addr, %error, "TLS handshake failed");
                 None
             }

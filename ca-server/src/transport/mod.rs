@@ -17,6 +17,7 @@ pub(crate) mod answer;
 pub(crate) mod body;
 pub(crate) mod conduct;
 pub(crate) mod crowd;
+pub(crate) mod distrust;
 pub(crate) mod files;
 pub(crate) mod grpc;
 pub(crate) mod guard;

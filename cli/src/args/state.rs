@@ -31,6 +31,9 @@ pub enum StateAction {
         /// Sequence that the next bundle must exceed; `state show` prints the lowest one possible
         #[arg(long, value_name = "N")]
         above: u64,
+        /// Do not wait for leaves under a root that came after the backup: none had begun to sign
+        #[arg(long)]
+        now: bool,
         /// Your name, for the journal
         #[arg(long, value_name = "WHO")]
         by: String,

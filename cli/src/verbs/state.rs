@@ -26,9 +26,9 @@ pub async fn run(options: &StateOptions) -> Result<(), Failure> {
             let shown = client.show_state(ShowStateRequest {}).await.map_err(failed)?;
             (shown.into_inner(), None)
         }
-        StateAction::Continue { above, by, reason } => {
+        StateAction::Continue { above, now, by, reason } => {
             let (request_id, by, reason) = (id.clone(), by.clone(), reason.clone());
-            let request = ContinueStateRequest { request_id, above: *above, by, reason };
+            let request = ContinueStateRequest { request_id, above: *above, by, reason, now: *now };
             let state = client.continue_state(request).await.map_err(failed)?.into_inner();
             let done = went_on(&state);
             (state, Some(done))
@@ -91,8 +91,9 @@ fn shown(state: &RecordState) -> String {
          1. If you have a newer backup, stop the server and restore that one instead.\n\
          2. banyan state continue --above {highest} --by NAME --reason TEXT\n\
          \x20  publishes the roots {} as bundle {}.\n\
-         \x20  Leaves under any other root are refused from then on. If another root began to sign after the backup was \
-         made, wait until {}, when the last of its leaves has ended.\n\
+         \x20  Leaves under any other root are refused from then on, so the server refuses this until {}, when the last leaf \
+         that was issued after the backup has ended. If you know that no other root had begun to sign after the backup was made, \
+         add --now.\n\
          3. An agent that cannot connect afterwards (its log says so) trusts none of these roots: `banyan token create \
          --agent NAME`, and move its bundle.json away.\n\
          If what an agent reports cannot be true: banyan state dismiss AGENT --by NAME --reason TEXT",
@@ -150,6 +151,7 @@ mod tests {
         };
         let text = shown(&state);
         assert!(text.contains("continue --above 6 ") && text.contains("as bundle 7."), "{text}");
+        assert!(text.contains("the server refuses this until") && text.contains("add --now"), "{text}");
         let text = shown(&RecordState { sequence: 3, ..RecordState::default() });
         assert!(text.contains("no agent has") && !text.contains("continue"), "{text}");
     }

@@ -134,7 +134,7 @@ impl Mesh {
 
 fn go_on(above: u64) -> ContinueStateRequest {
     let (request_id, by) = ("go-on".to_owned(), "ada".to_owned());
-    ContinueStateRequest { request_id, above, by, reason: "restored after a lost disk".to_owned() }
+    ContinueStateRequest { request_id, above, by, reason: "restored after a lost disk".to_owned(), now: true }
 }
 
 #[tokio::test(flavor = "multi_thread")]

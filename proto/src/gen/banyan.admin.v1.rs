@@ -3847,6 +3847,9 @@ pub struct ContinueStateRequest {
     pub by: ::prost::alloc::string::String,
     #[prost(string, tag = "4")]
     pub reason: ::prost::alloc::string::String,
+    /// Do not wait until the leaves that were issued after the backup have ended: no root that came after it had begun to sign.
+    #[prost(bool, tag = "5")]
+    pub now: bool,
 }
 impl ::prost::Name for ContinueStateRequest {
     const NAME: &'static str = "ContinueStateRequest";

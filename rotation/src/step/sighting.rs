@@ -22,6 +22,14 @@ pub(super) struct Word<'a> {
     pub(super) digest: Option<BundleDigest>,
 }
 
+/// How a record goes on after a restore.
+pub(super) struct GoOn<'a> {
+    pub(super) request_id: &'a RequestId,
+    pub(super) above: Sequence,
+    /// Not before every leaf that was issued after the backup has ended.
+    pub(super) waits: bool,
+}
+
 /// Refuses what changes the bundle or the signer while agents hold what this record never published.
 pub(super) fn none_open(state: &State) -> Result<(), Cause> {
     let Some((agent, sighting)) = state.seen.highest() else { return Ok(()) };
@@ -52,7 +60,7 @@ pub(super) fn seen(state: &State, word: &Word<'_>, now: Timestamp) -> Decision {
 /// newer record count as full for as long as any of them can live.
 pub(super) fn go_on(
     state: &State,
-    (request_id, above): (&RequestId, Sequence),
+    &GoOn { request_id, above, waits }: &GoOn<'_>,
     now: Timestamp,
     policy: &Policy,
 ) -> Decision {
@@ -70,6 +78,9 @@ pub(super) fn go_on(
     let least = state.seen.highest().map_or(state.sequence, |(_, seen)| seen.sequence.max(state.sequence));
     if above < least || above.0 >= SEQUENCE_MAX {
         return Err(Cause::NotAbove { above, least });
+    }
+    if let Some(until) = state.seen.lost_leaves_until(policy).filter(|until| waits && now <= *until) {
+        return Err(Cause::LostLeavesMayLive { above, until });
     }
     let mut draft = Draft::after(state);
     // So that the bundle gets the next one.

@@ -13,7 +13,12 @@ fn saw(agent: &str, sequence: u64) -> Event {
 
 fn go_on(request: &str, above: u64) -> Event {
     let (request_id, above) = (request.parse().unwrap(), Sequence(above));
-    Event::ContinueRequested { request_id, above, reason: "restored".to_owned() }
+    Event::ContinueRequested { request_id, above, reason: "restored".to_owned(), waits: false }
+}
+
+fn go_on_when_all_have_ended(request: &str, above: u64) -> Event {
+    let (request_id, above) = (request.parse().unwrap(), Sequence(above));
+    Event::ContinueRequested { request_id, above, reason: "restored".to_owned(), waits: true }
 }
 
 fn dismiss(request: &str, agent: &str) -> Event {
@@ -59,6 +64,32 @@ fn a_sequence_that_was_seen_is_never_given_again() {
             "g11 b5 staging: root | A active key-a until 2000 | lost-5 closed-unread 2000, s1 open 2000 | \
              stage_root@11",
         );
+}
+
+#[test]
+fn going_on_waits_for_the_leaves_that_were_issued_after_the_backup_unless_somebody_says_that_no_root_came() {
+    let twice_skew = i64::try_from(policy().skew.as_secs() * 2).unwrap();
+    let over = 1_000 + i64::try_from(policy().leaf_lifetime_max.as_secs()).unwrap() + twice_skew;
+    let text = format!(
+        "continue_requested refused while steady at generation 8: leaves that were issued after the backup may live until {}, and \
+         those under a root that came after it would be refused at once; ask again then; or, if no other root had begun to sign \
+         after the backup was made, say so with `banyan state continue --above 4 --now --by NAME --reason TEXT`",
+        at(over)
+    );
+    let script = || {
+        Script::from(signing())
+            .then(saw("node-1", 4), "g8 b1 steady | A active key-a until 2000 | s1 open 2000 | -")
+    };
+    script()
+        .refuses(go_on_when_all_have_ended("c", 4), &text)
+        .at(over)
+        .refuses(go_on_when_all_have_ended("c", 4), &text);
+    let later = script().at(over + 1).state;
+    let next = step(&later, &go_on_when_all_have_ended("c", 4), at(over + 1), &policy()).unwrap().next;
+    assert_eq!((next.sequence, next.seen.open.len()), (Sequence(5), 0));
+    // Nobody has seen more: no root can lose trust by it.
+    let next = step(&signing(), &go_on_when_all_have_ended("c", 1), at(1_000), &policy()).unwrap().next;
+    assert_eq!(next.sequence, Sequence(2));
 }
 
 #[test]

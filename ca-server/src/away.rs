@@ -1,0 +1,86 @@
+//! Agents that do not come. A server whose roots nobody trusts any more hears nothing, and looks well from inside: its data directory
+//! is older than the mesh by more than one change of roots, so agents end the handshake before they could say so.
+
+use std::time::Duration;
+
+use crate::ca::Ca;
+use crate::refusal::Reason;
+
+/// Agents come back within seconds of a start; the last of many within four minutes.
+const COME_BACK_WITHIN: Duration = Duration::from_secs(300);
+/// As long as this, where clients say that they do not trust this server.
+const TRUST_WITHIN: Duration = Duration::from_secs(10);
+
+/// How things stand since the start.
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    /// Time since the start.
+    since: Duration,
+    /// Agents that were seen not long before it.
+    expected: usize,
+    /// Handshakes that clients ended because they do not trust this server, and requests for the way from a bundle that it does not
+    /// know.
+    distrusting: u64,
+}
+
+/// That no registered agent has come since the start although some should have.
+pub(crate) fn condition(ca: &Ca) -> Option<String> {
+    if ca.sessions.any_since_start() {
+        return None;
+    }
+    let (since, expected) = ca.registry.expected();
+    let distrusting = ca.metrics.distrusting() + ca.metrics.refused_for(Reason::BundleUnknown.as_str());
+    said(Standing { since, expected, distrusting })
+}
+
+fn said(Standing { since, expected, distrusting }: Standing) -> Option<String> {
+    let patience = if distrusting > 0 { TRUST_WITHIN } else { COME_BACK_WITHIN };
+    if expected == 0 || since < patience {
+        return None;
+    }
+    let ago = match since.as_secs() {
+        secs if secs < 120 => format!("{secs} s"),
+        secs => format!("{} min", secs / 60),
+    };
+    let agents = match expected {
+        1 => "1 agent was".to_owned(),
+        many => format!("{many} agents were"),
+    };
+    let head = format!(
+        "no registered agent has connected since this server started {ago} ago, and {agents} seen shortly before"
+    );
+    let restored = "restore a newer backup of the data directory; if there is none, make each agent a new join token (`banyan token \
+                    create`), move its bundle.json away and restart it";
+    Some(match distrusting {
+        0 => format!(
+            "{head}: look at the log of one of them, and whether it reaches this server; if it does not trust this server's \
+             certificate, the data directory is older than the mesh: {restored}"
+        ),
+        many => format!(
+            "{head}; clients refused this server's certificate or its bundles {many} times: the data directory is older than the mesh, \
+             as after an old backup was restored, or agents are led to the wrong server: {restored}"
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn standing(secs: u64, expected: usize, distrusting: u64) -> Option<String> {
+        said(Standing { since: Duration::from_secs(secs), expected, distrusting })
+    }
+
+    #[test]
+    fn agents_that_all_stay_away_are_missed_the_sooner_the_more_they_distrust() {
+        assert_eq!(standing(299, 3, 0), None, "they have time to come back");
+        assert!(standing(300, 3, 0).unwrap().contains("started 5 min ago, and 3 agents were seen"));
+        assert_eq!(standing(9, 3, 8), None);
+        let told = standing(11, 1, 8).unwrap();
+        assert!(
+            told.contains("started 11 s ago, and 1 agent was seen") && told.contains("8 times"),
+            "{told}"
+        );
+        assert_eq!(standing(3_600, 0, 8), None, "strangers alone say nothing: nobody was here before");
+    }
+}
