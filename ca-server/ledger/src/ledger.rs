@@ -1,6 +1,7 @@
 //! The ledger as the server sees it: rows in, questions answered. Evidence about rows is in `evidence`.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -192,6 +193,20 @@ impl Ledger {
     #[must_use]
     pub fn faults(&self) -> &[SegmentFault] {
         &self.faults
+    }
+
+    /// The files as they should be: the one that is written, and the closed ones that matter still.
+    #[must_use]
+    pub fn files(&self) -> (PathBuf, Vec<PathBuf>) {
+        let closed = self.shared.closed_files();
+        let closed = closed.iter().filter(|used| !used.carried).map(|used| used.file.path(&self.shared.dir));
+        (self.shared.written(), closed.collect())
+    }
+
+    /// Says whether somebody took the file away that is written. While it is so nothing is stated about it, so that a copy that
+    /// is put in its place is read at the next start as the file of a server that was killed.
+    pub fn take_away(&self, taken_away: bool) {
+        self.shared.take_away(taken_away);
     }
 
     /// Forgets what is stated about segments that matter no more and of which there is no file. Blocks on the disk.

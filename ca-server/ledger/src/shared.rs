@@ -36,6 +36,10 @@ pub(crate) struct Shared {
     poison: OnceLock<LedgerError>,
     /// Why the last write failed, until one succeeds. Held to look and to set only.
     failing: Mutex<Option<LedgerError>>,
+    /// The file that is written. Held to look and to set only.
+    written: Mutex<PathBuf>,
+    /// Somebody took that file away.
+    taken_away: AtomicBool,
     closed: AtomicBool,
 }
 
@@ -54,6 +58,8 @@ impl Shared {
             manifest: Mutex::new(closed.manifest),
             poison: OnceLock::new(),
             failing: Mutex::new(None),
+            written: Mutex::default(),
+            taken_away: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         }
     }
@@ -94,6 +100,23 @@ impl Shared {
     pub(crate) fn check_writing(&self) -> Result<(), LedgerError> {
         self.check_sound()?;
         self.failing.lock().unwrap_or_else(PoisonError::into_inner).clone().map_or(Ok(()), Err)
+    }
+
+    /// The file that is written from now on.
+    pub(crate) fn writes_to(&self, path: PathBuf) {
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = path;
+    }
+
+    pub(crate) fn written(&self) -> PathBuf {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn take_away(&self, taken_away: bool) {
+        self.taken_away.store(taken_away, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_taken_away(&self) -> bool {
+        self.taken_away.load(Ordering::SeqCst)
     }
 
     pub(crate) fn close(&self) {

@@ -110,6 +110,7 @@ impl OpenFile {
         let durable = handle.len();
         let mut checksum = crc32fast::Hasher::new();
         checksum.update(&header);
+        shared.writes_to(path.clone());
         let (used, writing) = (FileUse::new(file), Writing::default());
         Ok(Self { path, handle, durable, ahead: durable, used, writing, checksum, ended: false })
     }
@@ -298,9 +299,10 @@ impl Writer {
         }
     }
 
-    /// Closes the file when it is full. When that fails the file is used on, and the next commit tries again.
+    /// Closes the file when it is full. When that fails the file is used on, and the next commit tries again. So is one that was
+    /// taken away.
     fn roll(&mut self) {
-        if self.file.durable < self.shared.settings.file_bytes_max {
+        if self.file.durable < self.shared.settings.file_bytes_max || self.shared.is_taken_away() {
             return;
         }
         if let Err(error) = self.end_file().and_then(|()| self.next_file_if_ended()) {
@@ -345,7 +347,8 @@ impl Writer {
         Ok(())
     }
 
-    /// The last words of an orderly end. Without them the next start reads the file as one that was killed: fine too.
+    /// The last words of an orderly end. Without them the next start reads the file as one that was killed: fine too. Of a file that
+    /// was taken away nothing is stated: what is put back in its place may be a little shorter.
     fn finish(&mut self) {
         if self.shared.check_sound().is_err() {
             return;
@@ -354,7 +357,7 @@ impl Writer {
             self.commit(&mut Vec::new());
         }
         self.shared.counters.lost(self.backlog.len() as u64);
-        if self.file.ended || self.shared.check_sound().is_err() {
+        if self.file.ended || self.shared.is_taken_away() || self.shared.check_sound().is_err() {
             return;
         }
         if let Err(error) = self.end_file() {

@@ -203,6 +203,7 @@ pub(super) async fn assemble(
         authority: config.root().authority().to_owned(),
         own: Own { validity, under },
         footing: Arc::new(footing),
+        logs: Arc::default(),
         to_seal: Some(state.generation),
         ticks: 0,
         compaction: None,

@@ -102,7 +102,7 @@ impl Place {
 }
 
 /// Device and number of a file.
-fn number(metadata: &Metadata) -> (u64, u64) {
+pub(super) fn number(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 

@@ -23,6 +23,7 @@ use super::age::Due;
 use super::ca_keys::CaKeys;
 use super::footing::Footing;
 use super::listen::Readiness;
+use super::logs::Logs;
 use super::own_leaf;
 use super::snapshots::Snapshots;
 use crate::admin;
@@ -66,6 +67,8 @@ pub(super) struct Keeper {
     pub(super) own: Own,
     /// The files that this server stands on.
     pub(super) footing: Arc<Footing>,
+    /// The files of the ledger, which follow one another.
+    pub(super) logs: Arc<Logs>,
     /// Snapshots older than this generation must be gone before the segment counts as sealed at it.
     pub(super) to_seal: Option<Generation>,
     pub(super) ticks: u64,
@@ -344,8 +347,10 @@ impl Keeper {
 
     /// Looks whether the files that this server stands on are still there.
     async fn look_at_files(&self) {
-        let footing = Arc::clone(&self.footing);
-        let Ok(missing) = tokio::task::spawn_blocking(move || footing.look()).await else { return };
+        let (footing, logs, ledger) =
+            (Arc::clone(&self.footing), Arc::clone(&self.logs), Arc::clone(&self.ca.ledger));
+        let look = move || logs.look(&ledger, footing.look());
+        let Ok(missing) = tokio::task::spawn_blocking(look).await else { return };
         self.ca.findings.set(Look::Ground, missing.ground);
         self.ca.findings.set(Look::Files, missing.files);
     }

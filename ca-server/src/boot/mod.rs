@@ -21,6 +21,7 @@ mod issuing;
 mod keeper;
 mod layout;
 mod listen;
+mod logs;
 mod open;
 mod own_leaf;
 mod preflight;
