@@ -47,6 +47,8 @@ pub(crate) struct Ca {
     /// How many connections the system lets this server have.
     pub(crate) places: Places,
     pub(crate) sessions: Sessions,
+    /// New connections of agents that this server takes in each second without anybody noticing.
+    pub(crate) reconnects_per_second: u64,
     /// How fast each identity gets leaves.
     pub(crate) pace: Pace,
     /// What shall be so and is not yet.

@@ -290,6 +290,7 @@ fn ca(
         levels: Levels::default(),
         pace: Pace::new(config.limits().leaves_per_second(), Arc::clone(&deps.clock)),
         seen: Seen::default(),
+        reconnects_per_second: config.agents().reconnects_per_second(),
         places: transport::files::places(config.limits().connections()),
         hush: Hush::default(),
         driver: driver.clone(),

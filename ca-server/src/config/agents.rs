@@ -14,6 +14,7 @@ use crate::spans;
 pub struct AgentsConfig {
     max: usize,
     per_caller: usize,
+    reconnects_per_second: u64,
     forget_after: Duration,
     idle_after: Duration,
 }
@@ -28,6 +29,12 @@ impl AgentsConfig {
     /// subject, and with a Kubernetes token its pod too. Default 16, 1 to 100000.
     pub const fn per_caller(&self) -> usize {
         self.per_caller
+    }
+
+    /// New connections of agents for each second, over which the server spreads them when all have to reconnect: at a change of
+    /// trust, and at its own stop. Default 200, 1 to 10000.
+    pub const fn reconnects_per_second(&self) -> u64 {
+        self.reconnects_per_second
     }
 
     /// An agent that was not seen for so long is forgotten. Default, and least: `leaf.ttl_max` and `rotation.return_within`
@@ -45,7 +52,7 @@ impl AgentsConfig {
     #[cfg(test)]
     pub(crate) const fn bounded(max: usize, per_caller: usize) -> Self {
         let (forget_after, idle_after) = (Duration::from_secs(31 * 86_400), Duration::from_secs(86_400));
-        Self { max, per_caller, forget_after, idle_after }
+        Self { max, per_caller, reconnects_per_second: 200, forget_after, idle_after }
     }
 }
 
@@ -65,6 +72,7 @@ pub(super) fn agents(
     let mut section = Section::open("agents", table, problems);
     let max = section.count("max", 100_000, 10..=1_000_000);
     let per_caller = section.count("per_caller", 16, 1..=100_000);
+    let reconnects_per_second = section.count("reconnects_per_second", 200, 1..=10_000);
     let given = match table.contains_key("forget_after") {
         true => section.duration("forget_after", "31d", ["1s", "36500d"]).map(Some),
         false => {
@@ -91,6 +99,7 @@ pub(super) fn agents(
     Some(AgentsConfig {
         max: usize::try_from(max?).ok()?,
         per_caller: usize::try_from(per_caller?).ok()?,
+        reconnects_per_second: reconnects_per_second?,
         forget_after: given?.unwrap_or(least),
         idle_after: leaf.ttl_max(),
     })

@@ -34,9 +34,7 @@ use crate::sessions::OpenSession;
 /// How long an agent waits before it connects again after a goodbye, in milliseconds: long enough for a restart to
 /// begin, short enough not to matter.
 const RECONNECT_AFTER_MS: u64 = 500;
-/// New connections that a server takes per second without anybody noticing, and the longest time over which agents are
-/// spread for that.
-const RECONNECTS_PER_SECOND: u64 = 200;
+/// The longest time over which agents that have to reconnect are spread.
 const SPREAD_MAX_MS: u64 = 240_000;
 
 /// Over how long an agent spreads the renewals of one request, in milliseconds. Requests are paced by the second.
@@ -158,7 +156,7 @@ impl Uplink {
 
     /// Over how long the agents that are connected come back, if all have to.
     fn spread_ms(&self) -> u64 {
-        spread_of(self.ca.sessions.connected_agents())
+        spread_of(self.ca.sessions.connected_agents(), self.ca.reconnects_per_second)
     }
 
     fn message(&self, answer: Answer) -> ServerMessage {
@@ -296,9 +294,9 @@ impl Uplink {
     }
 }
 
-fn spread_of(agents: usize) -> u64 {
+fn spread_of(agents: usize, per_second: u64) -> u64 {
     let agents = u64::try_from(agents).unwrap_or(u64::MAX);
-    (agents.saturating_mul(1_000) / RECONNECTS_PER_SECOND).min(SPREAD_MAX_MS)
+    (agents.saturating_mul(1_000) / per_second.max(1)).min(SPREAD_MAX_MS)
 }
 
 fn renew(serials: &[Serial]) -> Answer {
@@ -322,7 +320,7 @@ mod tests {
 
     #[test]
     fn agents_are_spread_by_how_many_are_connected_and_never_for_longer_than_they_wait() {
-        assert_eq!([0, 1, 200, 10_000].map(spread_of), [0, 5, 1_000, 50_000]);
-        assert_eq!(spread_of(usize::MAX), SPREAD_MAX_MS);
+        assert_eq!([0, 1, 200, 10_000].map(|agents| spread_of(agents, 200)), [0, 5, 1_000, 50_000]);
+        assert_eq!((spread_of(200, 20), spread_of(usize::MAX, 200)), (10_000, SPREAD_MAX_MS));
     }
 }
