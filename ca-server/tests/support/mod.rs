@@ -25,7 +25,7 @@ use tower::service_fn;
 use trust::Bundle;
 
 /// Longest wait for something that should happen at once.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// A data directory with a configuration.
 pub(crate) struct Place {

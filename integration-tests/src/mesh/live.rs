@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ca_server::Embedding;
 use host::SystemClock;
+use trust::RootId;
 
 use super::{CsrClient, Member, MeshCa, Proxy, ShiftedClock, Talk, TestAgent, TokenIssuer, Traffic};
 use crate::support::{SOON, eventually};
@@ -134,6 +135,25 @@ impl LiveMesh {
         };
         self.ca.until_rotation("the rotation is over", ROTATION_MAX, over).await?;
         Ok(())
+    }
+
+    /// Waits until every proxy has a leaf of this root. One whose leaf ended before its agent had the next is waited for.
+    ///
+    /// # Errors
+    /// When one has not in time.
+    pub async fn lives_under(&self, root: RootId) -> anyhow::Result<()> {
+        let proxies = &self.proxies;
+        let all = || async { proxies.iter().all(|proxy| proxy.holding().root() == Some(root)) };
+        eventually("every leaf is of this root", all).await
+    }
+
+    /// Waits until everybody has shaken hands with everybody, several times from now on.
+    ///
+    /// # Errors
+    /// When they have not in time.
+    pub async fn all_meet(&self) -> anyhow::Result<()> {
+        let enough = self.traffic.handshakes() + 100;
+        eventually("everybody meets everybody", || async { self.traffic.handshakes() > enough }).await
     }
 
     /// Ends the traffic and everything else.

@@ -13,7 +13,7 @@ use super::{CLIENT, agent};
 /// The identity with roots of its own.
 const OWN: &str = "spiffe://example.org/ns/shop/sa/own";
 /// Leaves that are renewed while a test waits, clocks 2 s apart.
-const SHORT: &str = "[leaf]\nttl_default = \"20s\"\nttl_max = \"20s\"\nttl_min = \"8s\"\nbackdate = \"2s\"\nskew = \"2s\"\n\
+const SHORT: &str = "[leaf]\nttl_default = \"30s\"\nttl_max = \"30s\"\nttl_min = \"8s\"\nbackdate = \"2s\"\nskew = \"2s\"\n\
                      [rotation]\nsettle = \"1s\"\nwithdrawal_max = \"5s\"\n";
 
 fn roots(ca: &MeshCa) -> String {

@@ -23,7 +23,7 @@ async fn two_envoys_talk_over_mutual_tls_with_secrets_of_their_agents() -> anyho
 #[tokio::test(flavor = "multi_thread")]
 async fn leaves_are_renewed_under_traffic_and_no_request_fails() -> anyhow::Result<()> {
     const RENEWALS: u64 = 2;
-    let leaf = "[leaf]\nttl_default = \"10s\"\nttl_max = \"10s\"\nttl_min = \"8s\"\nbackdate = \"2s\"\nskew = \"2s\"\n";
+    let leaf = "[leaf]\nttl_default = \"20s\"\nttl_max = \"20s\"\nttl_min = \"8s\"\nbackdate = \"2s\"\nskew = \"2s\"\n";
     let pair = pair(leaf, &[SERVER]).await?;
     let stop = AtomicBool::new(false);
     let traffic = async {

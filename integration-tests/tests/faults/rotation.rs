@@ -15,9 +15,9 @@ use rotation::State;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 
-/// Short lives and limits; the wait at the end of a rotation is long enough to be hit.
+/// Short lives and limits; the wait at the end of a rotation lasts until somebody confirms.
 const LIMITS: &str = "[leaf]\nttl_default = \"10s\"\nttl_max = \"10s\"\nttl_min = \"5s\"\nbackdate = \"1s\"\nskew = \"1s\"\n\
-                      [rotation]\nsettle = \"1s\"\nwithdrawal_max = \"3s\"\n";
+                      [rotation]\nsettle = \"1s\"\nwithdrawal_max = \"1h\"\n";
 /// Each gate may wait for a leaf of 10 s, the horizon's step and twice the skew.
 const ROTATION_MAX: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(10);
@@ -104,6 +104,8 @@ async fn a_rotation_goes_on_after_a_kill_in_any_phase() -> anyhow::Result<()> {
             until(&mut client, "distributing again", |rotation| rotation.phase == "distributing").await?;
             client.confirm_subscriber(word(0)).await?;
         }
+        until(&mut client, "the last gate", |rotation| rotation.phase == "withdrawing").await?;
+        client.confirm_subscriber(word(0)).await?;
         let over = |rotation: &Rotation| rotation.phase == "steady" && rotation.done.contains(&request_id);
         until(&mut client, "it goes on by itself", over).await?;
         let record = verified(&mut client).await?;

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use async_trait::async_trait;
 use ca_server::Embedding;
-use integration_tests::mesh::{LiveMesh, SOON, Talk};
+use integration_tests::mesh::{LiveMesh, SOON, Talk, eventually};
 use proto::banyan::admin::v1::{Rotation, Verb};
 use rotation::evidence::Tally;
 use rotation::{Evidence, State};
 use rotation_driver::{EvidenceSource, NoEvidence};
 
-/// Leaves that live longer than a rotation in which nobody is waited for, in seconds.
-const LEAF_LIFE: u64 = 24;
+/// Leaves that outlive the test, in seconds: who is not waited for has one all the while.
+const LEAF_LIFE: u64 = 600;
 
 /// What the gates are not told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,10 +53,16 @@ impl Embedding for Hidden {
 async fn with_one_frozen(hidden: Hidden) -> anyhow::Result<Talk> {
     let mesh = LiveMesh::with_leaves_of(LEAF_LIFE, (3, 0), &hidden).await?;
     let frozen = mesh.proxies.last().context("three proxies")?;
+    let other = mesh.proxies.first().context("three proxies")?;
+    let old = other.holding().root();
     match hidden {
         Hidden::Unproven => {
             frozen.freeze(true);
             mesh.ca.rotate("one").await?;
+            eventually("a leaf of the new root", || async {
+                other.holding().root().is_some_and(|root| Some(root) != old)
+            })
+            .await?;
         }
         Hidden::Live => {
             mesh.ca.rotate_in_mode("one", "manual").await?;
@@ -65,9 +71,13 @@ async fn with_one_frozen(hidden: Hidden) -> anyhow::Result<Talk> {
             frozen.freeze(true);
             let activated = mesh.ca.steer("now", Verb::Activate).await;
             activated.map_err(|status| anyhow::anyhow!("{status}"))?;
+            eventually("the old root is trusted no more", || async {
+                old.is_some_and(|old| !other.holding().trusted().contains(&old))
+            })
+            .await?;
         }
     }
-    mesh.over("one").await?;
+    mesh.all_meet().await?;
     mesh.stop().await
 }
 

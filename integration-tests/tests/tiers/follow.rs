@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use integration_tests::mesh::eventually;
 use proto::banyan::admin::v1::Rotation;
 
 use crate::site::{Mesh, Site};
@@ -54,7 +55,7 @@ async fn a_frozen_proxy_at_the_bottom_is_named_at_the_top_and_waited_for() -> an
     // Settle is 1 s: an open gate would have been passed long before this many handshakes.
     let (before, long) = (mesh.handshakes(), Duration::from_secs(4));
     tokio::time::timeout(long, top.in_phase("draining")).await.expect_err("the gate is closed");
-    assert!(mesh.handshakes() > before + 50, "everybody talks on");
+    eventually("everybody talks on", || async { mesh.handshakes() > before + 50 }).await?;
     assert!(!top.rotation().await?.gate.unwrap().open);
     assert_eq!(bottom.rotation().await?.phase, "distributing");
     frozen.freeze(false);

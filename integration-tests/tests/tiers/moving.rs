@@ -16,11 +16,6 @@ fn signing(mesh: &LiveMesh) -> anyhow::Result<RootId> {
     Ok(mesh.ca.running().bundle().roots().first().context("an empty bundle")?.id())
 }
 
-fn assert_every_leaf_is_of(mesh: &LiveMesh, root: RootId) {
-    let held: Vec<_> = mesh.proxies.iter().map(|proxy| proxy.holding().root()).collect();
-    assert!(held.iter().all(|found| *found == Some(root)), "{held:?}");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mesh_moves_below_a_tier_and_away_from_it_while_everybody_talks() -> anyhow::Result<()> {
     let top = Site::top().await?;
@@ -39,7 +34,7 @@ async fn a_mesh_moves_below_a_tier_and_away_from_it_while_everybody_talks() -> a
     mesh.ca.rotate_to("onto", "upper").await?;
     mesh.over("onto").await?;
     assert_eq!(signing(&mesh)?, top.root());
-    assert_every_leaf_is_of(&mesh, top.root());
+    mesh.lives_under(top.root()).await?;
 
     // Below the tier now: its rotations are followed.
     top.rotate("above", "auto").await?;
@@ -62,7 +57,7 @@ async fn a_mesh_moves_below_a_tier_and_away_from_it_while_everybody_talks() -> a
     mesh.over("away").await?;
     let last = signing(&mesh)?;
     assert!(last != first && last != above, "a root that is new, and ours");
-    assert_every_leaf_is_of(&mesh, last);
+    mesh.lives_under(last).await?;
 
     let talk = mesh.stop().await?;
     assert!(talk.handshakes > 50, "only {} handshakes", talk.handshakes);

@@ -257,12 +257,12 @@ async fn futures_poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     .await
 }
 
-/// Waits for a condition that another thread brings about, at most 10 s.
+/// Waits for a condition that another thread brings about, at most a minute.
 async fn until(condition: impl Fn() -> bool) {
     let reached = async {
         while !condition() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), reached).await.expect("the condition never held");
+    tokio::time::timeout(Duration::from_secs(60), reached).await.expect("the condition never held");
 }

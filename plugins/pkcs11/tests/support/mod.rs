@@ -166,7 +166,7 @@ impl SoftHsm {
     }
 }
 
-/// Asks until there is an answer, for at most a few seconds.
+/// Asks until there is an answer, for at most a minute.
 pub(crate) async fn eventually<T>(ask: impl AsyncFn() -> Option<T>) -> T {
     let asked = async {
         loop {
@@ -176,7 +176,7 @@ pub(crate) async fn eventually<T>(ask: impl AsyncFn() -> Option<T>) -> T {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(15), asked).await.expect("it happened in time")
+    tokio::time::timeout(Duration::from_secs(60), asked).await.expect("it happened in time")
 }
 
 fn module() -> &'static str {
