@@ -72,8 +72,8 @@ pub(crate) enum CallError {
     /// The address is no address.
     #[error("the address of the CA cannot be used: {0}")]
     Address(String),
-    /// The CA, or the way to it, said no.
-    #[error("the CA at {address} answered {}: {}", .status.code(), told(.status))]
+    /// The CA said no, or could not be asked.
+    #[error("{}", said(.address, .status))]
     Refused {
         /// Where it was asked.
         address: String,
@@ -225,6 +225,19 @@ async fn resolved(address: &str) -> std::io::Result<Vec<SocketAddr>> {
     Ok(tokio::net::lookup_host(address).await?.collect())
 }
 
+/// Who failed: the CA that answered, or the way to it.
+fn said(address: &str, status: &Status) -> String {
+    let told = told(status);
+    let Some(source) = std::error::Error::source(status) else {
+        return format!("the CA at {address} answered {}: {told}", status.code());
+    };
+    match (source.is::<tonic::transport::Error>(), status.code()) {
+        (true, _) => format!("the CA at {address} cannot be reached: {told}"),
+        (false, Code::DeadlineExceeded) => format!("the CA at {address} gave no answer: {told}"),
+        (false, _) => format!("the connection to the CA at {address} ended: {told}"),
+    }
+}
+
 /// The message of a status with the causes below it, which tonic keeps apart.
 fn told(status: &Status) -> String {
     let mut text = status.message().chars().take(256).collect::<String>();
@@ -237,4 +250,23 @@ fn told(status: &Status) -> String {
         cause = error.source();
     }
     text.chars().take(512).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_nobody_takes_is_told_as_that_and_not_as_an_answer() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
+        let status = client(channel).get_bundle(wire::GetBundleRequest::default()).await.unwrap_err();
+        let text = said(&address, &status);
+        assert!(text.starts_with(&format!("the CA at {address} cannot be reached: ")), "{text}");
+        assert!(text.contains("Connection refused"), "{text}");
+        let answered = said("ca:1", &Status::unavailable("come again"));
+        assert!(answered.starts_with("the CA at ca:1 answered "), "{answered}");
+    }
 }

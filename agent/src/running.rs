@@ -270,6 +270,7 @@ fn spawn(
     };
     let uplink = Uplink {
         comeback: Duration::ZERO,
+        missed: false,
         clock: Arc::clone(&member.clock),
         config: Arc::clone(&config),
         randomness: deps.randomness,

@@ -61,6 +61,8 @@ pub(crate) struct Uplink {
     pub(crate) leave: Leave,
     /// Over how long the CA wants its agents to come back, as it said last.
     pub(crate) comeback: Duration,
+    /// Whether it was said that there is no connection, so that its return is said too.
+    pub(crate) missed: bool,
 }
 
 /// Why a stream ended.
@@ -69,6 +71,11 @@ enum End {
     Rebuild,
     /// The CA sends us away for a while.
     Wait(Duration),
+    /// The CA closed the stream in order.
+    Closed,
+    /// The connection ended, as it does from time to time: by its age, by a CA that restarts, by a network. Whether the CA is
+    /// away shows when it is asked again.
+    Broken(CallError),
     /// The agent ends, and the CA has heard its last.
     Left,
 }
@@ -109,8 +116,22 @@ impl Uplink {
                 Ok(End::Left) => return,
                 Ok(End::Rebuild) => Duration::ZERO,
                 Ok(End::Wait(wait)) => wait,
-                Err(error) => {
-                    tracing::warn!(%error, "the stream to the CA is down");
+                Ok(End::Closed) => {
+                    tracing::info!("the CA ended the stream; connecting again");
+                    self.missed = true;
+                    backoff.wait(self.randomness.as_ref())
+                }
+                Ok(End::Broken(error)) if !error.is_refusal() => {
+                    tracing::info!(%error, "the connection to the CA ended; connecting again");
+                    self.missed = true;
+                    tokio::time::sleep(spread(self.comeback, self.randomness.as_ref())).await;
+                    self.comeback = Duration::ZERO;
+                    backoff.wait(self.randomness.as_ref())
+                }
+                Ok(End::Broken(error)) | Err(error) => {
+                    // Its condition is told in the log when it is news.
+                    tracing::debug!(%error, "no stream to the CA");
+                    self.missed = true;
                     if !error.is_unreachable() {
                         self.hub.condition(Condition::CaAway, Some(error.to_string())).await;
                     }
@@ -148,8 +169,8 @@ impl Uplink {
             tokio::select! {
                 message = next(&mut down) => match message {
                     Ok(Some(message)) => if let Some(end) = self.obey(message).await { return Ok(end) },
-                    Ok(None) => return Ok(End::Wait(backoff.wait(self.randomness.as_ref()))),
-                    Err(status) => return Err(self.client.refused(*status)),
+                    Ok(None) => return Ok(End::Closed),
+                    Err(status) => return Ok(End::Broken(self.client.refused(*status))),
                 },
                 Ok(()) = self.evidence.changed() => {
                     let evidence = Arc::clone(&self.evidence.borrow_and_update());
@@ -194,7 +215,10 @@ impl Uplink {
         false
     }
 
-    async fn up_and_running(&self) {
+    async fn up_and_running(&mut self) {
+        if std::mem::take(&mut self.missed) {
+            tracing::info!(address = self.client.address().address, "connected again");
+        }
         self.hub.condition(Condition::CaAway, None).await;
         self.hub.condition(Condition::Banned, None).await;
         // At shutdown nobody reads it any more.

@@ -155,7 +155,9 @@ impl Hub {
                 }
             }
             None => {
-                self.conditions.remove(&condition);
+                if self.conditions.remove(&condition).is_some() {
+                    tracing::info!(condition = condition.name(), "no longer");
+                }
             }
         }
     }
