@@ -7,7 +7,7 @@ use proto::banyan::admin::v1::{
     Agent as AgentMessage, Issuer as IssuerMessage, Ledger as LedgerMessage, Root as RootMessage,
     StatusResponse,
 };
-use rotation::{Contents, IssuerEntry, Policy, RootEntry, Segment, SegmentId, SegmentState, State};
+use rotation::{Contents, Effect, IssuerEntry, Policy, RootEntry, Segment, SegmentId, SegmentState, State};
 use rotation_driver::EffectError;
 use trust::{Certificate, CertificateId, RootId, Serial, Timestamp};
 
@@ -52,6 +52,8 @@ pub(crate) fn status(ca: &Ca) -> StatusResponse {
         refused_total,
         healthy: conditions.is_empty(),
         conditions,
+        waiting: persons(ca),
+        ending: explain::ending(&state.phase).to_owned(),
         active_root: snapshot.signer().root().as_bytes().to_vec(),
     }
 }
@@ -212,8 +214,9 @@ fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     }
     conditions.extend(ca.findings.of(Look::Files));
     conditions.extend(ca.findings.of(Look::KeySets));
-    for (name, trouble) in ca.authority_troubles.borrow().iter() {
-        conditions.push(format!("root authority {name} is unhealthy, issuance continues: {trouble}"));
+    for (name, trouble) in ca.authority_troubles.borrow().iter().filter(|(_, trouble)| !trouble.waits) {
+        let text = &trouble.text;
+        conditions.push(format!("root authority {name} is unhealthy, issuance continues: {text}"));
     }
     conditions.extend(ca.authority_drift.borrow().values().cloned());
     conditions.extend(held_by_age(ca, state, now));
@@ -221,7 +224,9 @@ fn conditions(ca: &Ca, state: &State) -> Vec<String> {
         let (what, attempts) = (trouble.pending.effect.name(), trouble.attempts);
         match &trouble.last {
             EffectError::NotYet { reason, .. } => {
-                if waits_since(state).is_some_and(|since| now.since(since) > ca.evidence.alarm_after()) {
+                let late =
+                    waits_since(state).is_some_and(|since| now.since(since) > ca.evidence.alarm_after());
+                if late && !waits_for_person(ca, &trouble.pending.effect) {
                     conditions.push(format!("{what} waits: {reason}"));
                 }
             }
@@ -241,8 +246,26 @@ fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     conditions.extend(refusing(ca, state));
     conditions.extend(away::condition(ca));
     conditions.extend(endings(state, &ca.policy, now));
-    conditions.extend(waiting(state, ca.evidence.alarm_after(), now));
+    let ceremony = state.pending.iter().any(|owed| waits_for_person(ca, &owed.effect));
+    conditions.extend(waiting(state, ca.evidence.alarm_after(), now).filter(|_| !ceremony));
     conditions
+}
+
+/// What waits for a person and is not wrong, one sentence each. When the life of what it is about gets short, that is a
+/// condition of its own.
+fn persons(ca: &Ca) -> Vec<String> {
+    let troubles = ca.authority_troubles.borrow();
+    let waiting = troubles.iter().filter(|(_, trouble)| trouble.waits);
+    waiting.map(|(name, trouble)| format!("authority {name}: {}", trouble.text)).collect()
+}
+
+/// Whether the authority that an effect is owed by waits for a person.
+fn waits_for_person(ca: &Ca, effect: &Effect) -> bool {
+    let authority = match effect {
+        Effect::StageRoot { authority, .. } | Effect::RequestIssuer { authority, .. } => authority,
+        Effect::PublishBundle { .. } | Effect::SwitchSigner { .. } => return false,
+    };
+    ca.authority_troubles.borrow().get(authority.as_str()).is_some_and(|trouble| trouble.waits)
 }
 
 /// Agents and holders that refuse the bundle in force and keep their former roots.

@@ -1,100 +1,240 @@
-//! What a rotation that starts now would wait for, said before anybody asks for one.
+//! What a rotation that starts now would wait for, said before anybody asks for one: for people in sentences, for programs in
+//! numbers. What cannot be known before is said too.
 
 use std::time::Duration;
 
 use ledger::RowKind;
+use plugins::Description;
+use proto::banyan::admin::v1::{LiveLeaves, Outlook};
 use rotation::State;
 use trust::Timestamp;
 
 use crate::ca::Ca;
-use crate::explain::{KINDS, kind_name};
-use crate::own_trust;
+use crate::explain::{self, KINDS, kind_name};
+use crate::{own_trust, roster};
 
-/// Holders with trust of their own that are named.
+/// Holders that are named, of each sort.
 const NAMED_MAX: usize = 16;
 
-/// One sentence for each thing.
-pub(crate) fn of(ca: &Ca, state: &State) -> Vec<String> {
+/// What is known before.
+#[derive(Debug)]
+pub(crate) struct Forecast {
+    /// One sentence for each thing.
+    pub(crate) said: Vec<String>,
+    pub(crate) outlook: Outlook,
+}
+
+/// What a rotation to a root of `target` that starts now would come to.
+pub(crate) fn of(ca: &Ca, state: &State, target: Option<&Description>) -> Forecast {
     let (rows, now) = (ca.ledger.aggregates(), ca.clock.now());
     let mut said = Vec::new();
+    let mut leaves = Vec::new();
     for kind in KINDS {
         let tally = rows.tally(|standing| standing.kind == kind && !standing.own_trust);
         let Some(last) = tally.latest_not_after else { continue };
-        said.push(format!(
-            "{} {} leaves live, the last until {last}: {}",
-            tally.rows,
-            kind_name(kind),
-            waited(kind)
-        ));
+        let (name, count) = (kind_name(kind), tally.rows);
+        let live = if count == 1 { "leaf lives" } else { "leaves live" };
+        said.push(format!("{count} {name} {live}, the last until {last}: {}", waited(kind)));
+        leaves.push(LiveLeaves { kind: name.to_owned(), count, last_ends: last.as_secs() });
     }
-    let own_trust = own_trust::forecast(ca, NAMED_MAX);
-    said.extend(own_trust.said);
-    for (name, row) in ca.registry.subscribers() {
-        said.push(match row.staleness {
-            Some(bound) => format!("subscriber {name} must confirm, or is waited for {} s", bound.as_secs()),
+    let own = own_trust::forecast(ca, NAMED_MAX);
+    said.extend(own.said);
+    let behind = explain::behind(ca, state, now);
+    said.extend(behind.iter().take(NAMED_MAX).map(|holder| format!("behind already: {}", holder.sentence())));
+    said.extend(absent(ca));
+    said.extend(subscribers(ca));
+    let last_issuer = tiers(ca, now, &mut said);
+    said.extend(present_root(ca, state));
+    let exclusive = target.is_none_or(|target| target.exclusive);
+    said.extend(target.and_then(|target| shared(ca, target)));
+    let last = rows.all().latest_not_after.max(last_issuer);
+    let times = Times {
+        signs: (!own.never && unbounded(ca).is_none()).then(|| trust_at_most(ca, last, now)),
+        ends: (!is_unvouched(ca, state)).then(|| {
+            let tiers = last_issuer.map_or(Duration::ZERO, |last| trust_at_most(ca, Some(last), now));
+            ca.policy.rotation_at_most().max(tiers.saturating_mul(2))
+        }),
+    };
+    said.extend(times.in_words(ca));
+    let unknown = unknown(ca, target);
+    said.extend(unknown.iter().map(|text| format!("not known before: {text}")));
+    let outlook = Outlook {
+        signs_within_seconds: times.signs.map(seconds),
+        ends_within_seconds: times.ends.filter(|_| times.signs.is_some()).map(seconds),
+        leaves,
+        behind: behind.iter().map(explain::holder_message).collect(),
+        exclusive,
+        unknown,
+    };
+    Forecast { said, outlook }
+}
+
+/// The latest times, if nobody confirms anything; `None` where only a word ends the wait.
+struct Times {
+    signs: Option<Duration>,
+    ends: Option<Duration>,
+}
+
+impl Times {
+    fn in_words(&self, ca: &Ca) -> Vec<String> {
+        let signs = match (self.signs, unbounded(ca)) {
+            (Some(within), _) => {
+                format!("if nobody confirms anything, the new root signs within {} at the latest", about(within))
+            }
+            (None, Some(names)) => format!(
+                "the new root never signs by itself: the trust gate stays closed until {names} confirms"
+            ),
+            (None, None) => "the new root never signs by itself: the trust gate stays closed until a subscriber's word covers \
+                             those that take no validation secret from their agents"
+                .to_owned(),
+        };
+        let ends = match (self.ends, self.signs) {
+            (None, _) => {
+                "the former root never leaves by itself: the leaf gate stays closed until somebody vouches for it".to_owned()
+            }
+            (Some(_), None) => "the former root's last leaf ends only after that".to_owned(),
+            (Some(within), Some(_)) => {
+                format!("and the former root's last leaf ends within {} from now at the latest", about(within))
+            }
+        };
+        vec![signs, ends]
+    }
+}
+
+/// A length of time as people say it.
+pub(crate) fn about(length: Duration) -> String {
+    let secs = length.as_secs();
+    let rounded = |unit: u64| secs.saturating_add(unit / 2) / unit;
+    match secs {
+        0..120 => format!("{secs} s"),
+        120..5_400 => format!("about {} min", rounded(60)),
+        5_400..172_800 => format!("about {} h", rounded(3_600)),
+        _ => format!("about {} days", rounded(86_400)),
+    }
+}
+
+/// Subscribers without a staleness bound.
+fn unbounded(ca: &Ca) -> Option<String> {
+    let all = ca.registry.subscribers();
+    let mut names = all.iter().filter(|(_, row)| row.staleness.is_none()).map(|(name, _)| name.as_str());
+    let first = names.next()?;
+    Some(match names.count() {
+        0 => first.to_owned(),
+        more => format!("{first}, and {more} more without staleness bound,"),
+    })
+}
+
+fn subscribers(ca: &Ca) -> Vec<String> {
+    let all = ca.registry.subscribers();
+    let mut said: Vec<_> = all
+        .iter()
+        .take(NAMED_MAX)
+        .map(|(name, row)| match row.staleness {
+            Some(bound) => format!("subscriber {name} must confirm, or is waited for {}", about(bound)),
             None => format!("subscriber {name} must confirm by its word: `banyan subscriber confirm {name}`"),
-        });
+        })
+        .collect();
+    if !all.is_empty() {
+        said.push(
+            "each subscriber is asked twice: for the bundle with both roots, and for the one without the former root"
+                .to_owned(),
+        );
     }
-    let mut last_issuer = None;
+    said
+}
+
+/// Agents that are not connected: nothing of theirs can be confirmed before they are.
+fn absent(ca: &Ca) -> Vec<String> {
+    let roster = roster::roster(ca);
+    let away = roster.total.saturating_sub(roster.connected);
+    let agents = ca.registry.agents_named(&roster.excerpt).into_iter();
+    let named = agents.map(|agent| (agent.name.clone(), roster::message(ca, agent)));
+    let mut said: Vec<_> = named
+        .filter(|(_, agent)| !agent.connected)
+        .take(NAMED_MAX)
+        .map(|(name, agent)| match agent.last_seen {
+            0 => format!("behind already: agent {name} is not connected, its leaves are waited for until they end"),
+            seen => format!(
+                "behind already: agent {name} is not connected, last seen {}, its leaves are waited for until they end",
+                Timestamp::from_secs(seen)
+            ),
+        })
+        .collect();
+    let more = away.saturating_sub(u64::try_from(said.len()).unwrap_or(u64::MAX));
+    if more > 0 {
+        said.push(format!("behind already: {more} more agents are not connected"));
+    }
+    said
+}
+
+fn tiers(ca: &Ca, now: Timestamp, said: &mut Vec<String>) -> Option<Timestamp> {
+    let mut last = None;
     for tier in ca.below.tiers() {
         let Some(until) = tier.until(&ca.policy, now) else { continue };
-        last_issuer = last_issuer.max(Some(until));
+        last = last.max(Some(until));
         let name = &tier.name;
         said.push(format!(
             "tier {name} must report each step, or is waited for until its last issuer ends at {until}"
         ));
     }
-    if let Some(entry) = state.signer().and_then(|signer| state.roots.get(&signer.root)) {
-        said.push(format!("the root that signs ends at {}", entry.not_after));
-        if ca.above.has(entry.authority.as_str()) {
-            said.push(
-                "it is a root of the tier above, whose rotations are followed here: start them there"
-                    .to_owned(),
-            );
-        } else if !entry.exclusive {
-            said.push(
-                "others issue under the root that signs: leaves of theirs are not counted, so whoever holds one should \
-                 be a subscriber (`banyan subscriber add`), and the root goes only when somebody vouches that they have \
-                 stopped (`banyan root vouch`)"
-                    .to_owned(),
-            );
-        }
-    }
-    let mut unbounded = ca.registry.subscribers().into_iter().filter(|(_, row)| row.staleness.is_none());
-    let gate = trust_at_most(ca, rows.all().latest_not_after.max(last_issuer), now);
-    let first = unbounded.next();
-    let never = first.is_some() || own_trust.never;
-    said.push(match first {
-        Some((name, _)) => format!(
-            "the new root never signs by itself: the trust gate stays closed until {name}{} confirms",
-            match unbounded.count() {
-                0 => String::new(),
-                more => format!(", and {more} more without staleness bound,"),
-            }
-        ),
-        None if own_trust.never => {
-            "the new root never signs by itself: the trust gate stays closed until a subscriber's word covers those that take \
-             no validation secret from their agents"
-                .to_owned()
-        }
-        None => {
-            format!("if nobody confirms anything, the new root signs in {} s at the latest", gate.as_secs())
-        }
-    });
-    if is_unvouched(ca, state) {
+    last
+}
+
+fn present_root(ca: &Ca, state: &State) -> Vec<String> {
+    let Some(entry) = state.signer().and_then(|signer| state.roots.get(&signer.root)) else {
+        return Vec::new();
+    };
+    let mut said = vec![format!("the root that signs ends at {}", entry.not_after)];
+    if ca.above.has(entry.authority.as_str()) {
         said.push(
-            "the former root never leaves by itself: the leaf gate stays closed until somebody vouches for it"
+            "it is a root of the tier above, whose rotations are followed here: start them there".to_owned(),
+        );
+    } else if !entry.exclusive {
+        said.push(
+            "others issue under the root that signs: leaves of theirs are not counted, so whoever holds one should be a \
+             subscriber (`banyan subscriber add`), and the root goes only when somebody vouches that they have stopped \
+             (`banyan root vouch`)"
                 .to_owned(),
         );
-        return said;
     }
-    let tiers = last_issuer.map_or(Duration::ZERO, |last| trust_at_most(ca, Some(last), now));
-    let most = ca.policy.rotation_at_most().max(tiers.saturating_mul(2));
-    said.push(match never {
-        true => "the former root's last leaf ends only after that".to_owned(),
-        false => format!("and the former root's last leaf ends {} s from now at the latest", most.as_secs()),
-    });
     said
+}
+
+/// A new root that would count as shared for all of its life.
+fn shared(ca: &Ca, target: &Description) -> Option<String> {
+    let name = &target.name;
+    if target.exclusive || ca.above.has(name.as_str()) {
+        return None;
+    }
+    let bound = match ca.evidence.foreign_leaf_max(name.as_str()) {
+        Some(longest) => format!("`banyan root vouch`, and then {}", about(longest)),
+        None => "foreign_leaf_max in that section and `banyan root vouch`".to_owned(),
+    };
+    Some(format!(
+        "the new root will count as shared with others for as long as it lives, since section [authority.{name}] has no \
+         `exclusive = true`: the way off it later needs {bound}. If nobody else issues under it, write `exclusive = true` there \
+         and restart this server before you start"
+    ))
+}
+
+fn unknown(ca: &Ca, target: Option<&Description>) -> Vec<String> {
+    let mut unknown = vec![
+        "who relies on the bundle without a leaf and is no subscriber here: `banyan subscriber add` names them".to_owned(),
+        "whether each proxy can verify the new root: an acknowledgement says that it has it".to_owned(),
+    ];
+    if let Some(target) = target {
+        let name = &target.name;
+        unknown.push(match target.plugin.as_str() {
+            "manual" => format!(
+                "how long the two ceremonies of authority {name} take: all times count from when its root and issuer are there"
+            ),
+            _ => format!("how long authority {name} takes: all times count from when its root and issuer are there"),
+        });
+    }
+    if roster::roster(ca).total > 0 {
+        unknown.push("whether agents that are not connected come back".to_owned());
+    }
+    unknown
 }
 
 /// Whether others issue under the root that signs, and nobody has vouched that they stopped.
@@ -120,4 +260,32 @@ const fn waited(kind: RowKind) -> &'static str {
 fn trust_at_most(ca: &Ca, last: Option<Timestamp>, now: Timestamp) -> Duration {
     let left = last.map_or(Duration::ZERO, |last| last.since(now));
     left + ca.policy.skew * 2 + ca.policy.settle
+}
+
+fn seconds(length: Duration) -> i64 {
+    i64::try_from(length.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_of_time_is_said_as_people_say_it() {
+        let said = |secs| about(Duration::from_secs(secs));
+        assert_eq!(
+            [0, 45, 119, 120, 3_599, 5_400, 86_510, 172_800, 8_640_000].map(said),
+            [
+                "0 s",
+                "45 s",
+                "119 s",
+                "about 2 min",
+                "about 60 min",
+                "about 2 h",
+                "about 24 h",
+                "about 2 days",
+                "about 100 days"
+            ]
+        );
+    }
 }

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use ledger::LiveRow;
-use proto::banyan::admin::v1::Holder;
 use trust::{Sequence, SpiffeId, Timestamp};
 
 use crate::ca::Ca;
-use crate::explain::{class_name, kind_name};
+use crate::explain::{self, Ends, Has, Holder, Leaf, Needs, Who, kind_name};
+use crate::forecast::about;
 use crate::registry::SubscriberRow;
 
 /// Rows that are looked through for those to be named.
@@ -33,14 +33,15 @@ pub(crate) fn holders(ca: &Ca, wanted: Sequence, assumed: Option<Timestamp>, lim
 }
 
 /// What a refusal says of a holder: refusals are short, and must still say what to do.
-pub(crate) fn in_short(holder: Holder) -> String {
-    match holder.own_trust {
+pub(crate) fn in_short(holder: &Holder) -> String {
+    let agent = holder.agent.as_ref().map(|agent| agent.name.as_str()).unwrap_or_default();
+    match holder.is_own_trust() {
         true => format!(
-            "{} (agent {}) takes no validation secret from its agent: `banyan subscriber add NAME --covers {}`, see \
+            "{0} (agent {agent}) takes no validation secret from its agent: `banyan subscriber add NAME --covers {0}`, see \
              `banyan rotate explain`",
-            holder.identity, holder.agent, holder.identity
+            holder.name()
         ),
-        false => holder.text,
+        false => holder.sentence(),
     }
 }
 
@@ -67,9 +68,9 @@ pub(crate) fn forecast(ca: &Ca, limit: usize) -> Forecast {
         (more > 0).then(|| format!("{more} more identities are held with trust of their holders' own"));
     let assumed = ca.evidence.own_trust_after().filter(|_| identities > 0).map(|after| {
         format!(
-            "holders with trust of their own that nobody covers are assumed to trust the new root after {} s \
+            "holders with trust of their own that nobody covers are assumed to trust the new root after {} \
              (rotation.own_trust_after)",
-            after.as_secs()
+            about(after)
         )
     });
     Forecast { said: named.chain(rest).chain(assumed).collect(), never }
@@ -95,8 +96,8 @@ fn holder(
     covered: &Covered,
 ) -> Holder {
     let row = &live.row;
-    let agent = row.agent.clone().unwrap_or_default();
-    let session = ca.sessions.find(&agent).unwrap_or_default();
+    let Leaf { kind, identity, serial, agent, born, refuses, .. } = explain::leaf(ca, live);
+    let assumed = assumed.map(|at| ca.policy.over_at(at));
     let way = match covered.get(&row.identity) {
         Some(by) => {
             let names = names(by);
@@ -112,26 +113,20 @@ fn holder(
         Some(at) => format!("its trust is assumed at {at}"),
         None => "no time opens the gate over it".to_owned(),
     };
-    let kind = kind_name(row.kind);
+    let named = agent.as_ref().map(|agent| agent.name.clone()).unwrap_or_default();
+    let text = format!(
+        "{identity} ({}, agent {named}): takes its certificate from its agent and no validation secret, or one that it took stays \
+         away, so nothing tells whether it trusts bundle {wanted}; {ends}: {way}",
+        kind_name(kind)
+    );
     Holder {
-        kind: kind.to_owned(),
-        identity: row.identity.to_string(),
-        agent: agent.clone(),
-        serial: row.serial.as_bytes().to_vec(),
-        until: assumed.map_or(0, Timestamp::as_secs),
-        born: row.born.0,
-        applied: live.evidence.applied.newest().map_or(0, |(sequence, _)| sequence.0),
-        wanted: wanted.0,
-        evidence_wanted: class_name(ca.evidence.required(row.kind)).to_owned(),
-        agent_connected: session.streams > 0,
-        agent_last_seen: session.last_seen.as_secs(),
-        own_trust: true,
-        text: format!(
-            "{} ({kind}, agent {agent}): takes its certificate from its agent and no validation secret, or one that it took \
-             stays away, so nothing tells whether it trusts bundle {wanted}; {ends}: {way}",
-            row.identity
-        ),
-        ..Holder::default()
+        who: Who::Leaf { kind, identity, serial, own_trust: true },
+        agent,
+        has: Has::OwnTrust { born },
+        needs: Needs::WordFor { sequence: wanted },
+        ends: assumed.map_or(Ends::ByWord, Ends::At),
+        refuses,
+        more: Some(text),
     }
 }
 

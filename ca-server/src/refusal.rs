@@ -4,12 +4,14 @@
 //! that asks to retry (`UNAVAILABLE`, `RESOURCE_EXHAUSTED`) also `google.rpc.RetryInfo`. Audit records and metric
 //! labels use the same reasons. A permanent fault never has a code that clients answer with a retry at once.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use issuance::profile::LifetimeRefused;
 use issuance::{IdentityReserved, IssueError, PrepareError, SignError};
 use ledger::LedgerError;
 use plugins::KeyError;
+use rotation::{Advice, Verb};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use trust::csr::CsrError;
@@ -28,13 +30,20 @@ pub struct Refusal {
     reason: Reason,
     text: String,
     retry_after: Option<Duration>,
+    /// What can be done instead, for programs.
+    advice: Option<Advice>,
 }
 
 impl Refusal {
     /// Refuses with a text that tells the client what to do next. The text is escaped and cut to 512 bytes.
     pub fn new(reason: Reason, text: impl AsRef<str>) -> Self {
         let retry_after = reason.retry_after();
-        Self { reason, text: escaped(text.as_ref(), TEXT_LEN_MAX), retry_after }
+        Self { reason, text: escaped(text.as_ref(), TEXT_LEN_MAX), retry_after, advice: None }
+    }
+
+    /// With what is legal instead: `ErrorInfo` has it as `advice`, and its commands, one a line, as `commands`.
+    pub(crate) fn advising(self, advice: Advice) -> Self {
+        Self { advice: Some(advice).filter(|advice| !advice.is_empty()), ..self }
     }
 
     /// The reason.
@@ -270,10 +279,14 @@ impl Reason {
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
+        let metadata = refusal.advice.iter().flat_map(|advice| {
+            let commands: Vec<_> = advice.verbs.iter().map(Verb::command).collect();
+            [("advice".to_owned(), advice.in_words()), ("commands".to_owned(), commands.join("\n"))]
+        });
         let mut details = ErrorDetails::with_error_info(
             refusal.reason.as_str(),
             ERROR_DOMAIN,
-            std::collections::HashMap::new(),
+            metadata.collect::<HashMap<_, _>>(),
         );
         if let Some(delay) = refusal.retry_after {
             details.set_retry_info(Some(delay));

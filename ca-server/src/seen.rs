@@ -179,7 +179,7 @@ pub(crate) fn sentence(state: &State) -> Option<String> {
         named.join(", "),
         state.sequence,
         digest(latest_digest(state)),
-        most.sequence
+        most.sequence.max(state.sequence)
     ))
 }
 

@@ -264,7 +264,19 @@ async fn a_holder_with_trust_of_its_own_is_named_and_only_a_word_that_covers_it_
     let leaf = agent.issue(false).await.unwrap();
     let mut rotations = RotationServiceClient::new(admin_channel(&running).await);
     let dry = StartRotationRequest { request_id: "dry".to_owned(), dry_run: true, ..Default::default() };
-    let forecast = rotations.start_rotation(dry).await.unwrap().into_inner().forecast;
+    let answer = rotations.start_rotation(dry).await.unwrap().into_inner();
+    let (forecast, outlook) = (answer.forecast, answer.outlook.unwrap());
+    assert_eq!(
+        (outlook.signs_within_seconds, outlook.ends_within_seconds),
+        (None, None),
+        "only a word ends that"
+    );
+    assert!(outlook.exclusive && !outlook.unknown.is_empty(), "{outlook:#?}");
+    let away = "agent node-1 is not connected";
+    assert!(
+        forecast.iter().any(|text| text.starts_with("behind already: ") && text.contains(away)),
+        "{forecast:#?}"
+    );
     let says = |words: &str| forecast.iter().any(|text| text.contains(words));
     assert!(
         says("spiffe://example.org/web (agent-held, agent node-1) takes no validation secret"),

@@ -106,6 +106,8 @@ pub struct Health {
     pub earliest_expiry: Option<Timestamp>,
     /// What an operator should read, lower case, without secrets; empty when there is nothing to say.
     pub detail: String,
+    /// Whether it waits for a person, as `detail` says, and nothing is wrong: an offline root that has a ceremony to hold.
+    pub waits: bool,
 }
 
 /// Whether something can serve.
@@ -122,17 +124,22 @@ pub enum HealthState {
 impl Health {
     /// All is well.
     pub fn ok() -> Self {
-        Self { state: HealthState::Ok, earliest_expiry: None, detail: String::new() }
+        Self { state: HealthState::Ok, earliest_expiry: None, detail: String::new(), waits: false }
+    }
+
+    /// It serves, and waits for a person, and for what. Days may pass: that is no fault.
+    pub fn waiting(detail: impl Into<String>) -> Self {
+        Self { detail: detail.into(), waits: true, ..Self::ok() }
     }
 
     /// It serves, but an operator should look, and at what.
     pub fn degraded(detail: impl Into<String>) -> Self {
-        Self { state: HealthState::Degraded, earliest_expiry: None, detail: detail.into() }
+        Self { state: HealthState::Degraded, detail: detail.into(), ..Self::ok() }
     }
 
     /// It does not serve, and why.
     pub fn down(detail: impl Into<String>) -> Self {
-        Self { state: HealthState::Down, earliest_expiry: None, detail: detail.into() }
+        Self { state: HealthState::Down, detail: detail.into(), ..Self::ok() }
     }
 
     /// The same health, with a note for whoever looks: nothing that needs to be done soon.

@@ -7,7 +7,7 @@ use trust::{CertificateId, Generation, RootId, Sequence, Timestamp};
 
 use crate::codec;
 use crate::evidence::{GateName, Hold};
-use crate::{RequestId, RootState, SegmentId};
+use crate::{Advice, Ending, RequestId, RootState, SegmentId};
 
 /// Why an event is not legal.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
@@ -167,10 +167,13 @@ pub enum Cause {
     #[error("this trust domain has no root that signs")]
     NotFounded,
     /// Another rotation is under way.
-    #[error("the rotation of request {request_id} is under way")]
+    #[error("the rotation of request {request_id} {}", under_way(*ending))]
     RotationUnderWay {
         /// Its request.
         request_id: RequestId,
+        /// What it comes to, if that is certain. Entries of former releases have none.
+        #[serde(default, skip_serializing_if = "Ending::is_completed")]
+        ending: Ending,
     },
     /// No rotation is under way.
     #[error("no rotation is under way")]
@@ -220,7 +223,7 @@ pub enum Cause {
     #[error("the new root has signed")]
     TooLateToAbort,
     /// The new root does not sign, or the former one has left the bundle.
-    #[error("there is no switch to take back")]
+    #[error("there is nothing to roll back")]
     NothingToRollBack,
     /// It was rolled back before.
     #[error("the former root signs again already")]
@@ -289,11 +292,21 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// What would make the event legal, or what to do instead.
-    pub fn legal(&self) -> String {
-        match self {
-            Self::AlreadyFounded => "to change the root, start a rotation".to_owned(),
-            Self::FoundingUnderWay { .. } => "wait until it is over: it goes on by itself".to_owned(),
+    /// What would make the event legal, or what to do instead: in the words of the advice, which is legal in the state that
+    /// refused.
+    pub fn legal(&self, advice: &Advice) -> String {
+        let advised = advice.in_words();
+        match (self.correction(), advised.is_empty()) {
+            (Some(correction), true) => correction,
+            (Some(correction), false) => format!("{correction}; {advised}"),
+            (None, true) => "`banyan rotate status` says what is legal now".to_owned(),
+            (None, false) => advised,
+        }
+    }
+
+    /// How the event itself must be made otherwise.
+    fn correction(&self) -> Option<String> {
+        Some(match self {
             Self::RequestIdReused { .. } => "use a new request id for a new wish".to_owned(),
             Self::NotAsked { .. } => "answers are taken only for pending effects".to_owned(),
             Self::AnsweredOtherwise { former, .. } => {
@@ -301,8 +314,8 @@ impl Cause {
             }
             Self::OtherRoot { asked, .. } => format!("the authority must sign under root {asked}"),
             Self::RootKnown { root } => format!(
-                "give the authority another root; if this one was withdrawn and shall return, abort and start with \
-                 --stage-again {}",
+                "give the authority another root; if this one was withdrawn and shall return, abort, then `banyan rotate \
+                 start --stage-again {} --by NAME`",
                 root.short()
             ),
             Self::Expired { .. } => {
@@ -314,9 +327,6 @@ impl Cause {
             Self::NoChain => "the chain must start with the issuer's certificate".to_owned(),
             Self::UnknownRoot { .. } => "name a root of this trust domain".to_owned(),
             Self::RootMayNotSign { .. } => "name the root that is active".to_owned(),
-            Self::RenewalUnderWay { .. } => {
-                "wait until it is over, or take its place with `banyan issuer renew`".to_owned()
-            }
             Self::NoRenewal { .. } => "nothing is to be cancelled".to_owned(),
             Self::UnknownBundle { latest, .. } => format!("report bundle {latest} or a former one"),
             Self::UnknownIssuer { .. } => "report the issuer that the effect named".to_owned(),
@@ -327,50 +337,45 @@ impl Cause {
             }
             Self::GenerationAhead { .. } => "seal at the generation of a stored snapshot".to_owned(),
             Self::HorizonTooFar { limit, .. } => format!("ask for {limit} or earlier"),
-            Self::NotFounded => "wait until the founding is over".to_owned(),
-            Self::RotationUnderWay { .. } => {
-                "wait until it is over, repeat its request id, or abort it or roll it back first".to_owned()
-            }
-            Self::NoRotation => "start a rotation first".to_owned(),
-            Self::Held { .. } => "resume it first".to_owned(),
             Self::EvidenceAhead { .. } => "read the evidence again: the clock was set back".to_owned(),
             Self::EvidenceStale { wanted, .. } => format!("read the evidence again, about bundle {wanted}"),
-            Self::GateClosed { opens_at_latest: Some(latest), .. } => {
-                format!("it opens by itself at {latest} at the latest")
-            }
             Self::GateClosed { opens_at_latest: None, .. } => {
                 "it does not open by itself: confirm, cover or remove what has no end".to_owned()
             }
-            Self::NothingToActivate => {
-                "activate while the new root is being distributed, or after a rollback".to_owned()
+            Self::BundleUnknown { .. } => "first read `banyan state show`".to_owned(),
+            Self::NotAbove { least, .. } => {
+                format!("name {least} or more, as `banyan state show` says")
             }
-            Self::TooLateToAbort => {
-                "while both roots are trusted, roll back; after that, start a new rotation".to_owned()
-            }
-            Self::NothingToRollBack => {
-                "abort before the switch; after the withdrawal, start a new rotation".to_owned()
-            }
-            Self::RolledBackBefore => "activate to go forward again".to_owned(),
-            Self::BundleUnknown { seen, agent, .. } => format!(
-                "`banyan state continue --above {seen} --by NAME --reason TEXT` goes on above all that was seen; if the \
-                 agent is wrong, `banyan state dismiss {agent} --by NAME --reason TEXT`; `banyan state show` says more"
-            ),
-            Self::NotAbove { least, .. } => format!(
-                "name {least} or more, as `banyan state show` says; if an agent says a number that cannot be, dismiss \
-                 it with `banyan state dismiss AGENT`"
-            ),
-            Self::LostLeavesMayLive { above, .. } => format!(
-                "ask again then; or, if no other root had begun to sign after the backup was made, say so with `banyan state \
-                 continue --above {above} --now --by NAME --reason TEXT`"
-            ),
+            Self::LostLeavesMayLive { .. } => "ask again then".to_owned(),
             Self::TooManyDismissed => {
                 "ban the agents that say what is not so, then let their word count again".to_owned()
             }
             Self::NotDismissed { .. } => "`banyan state show` names those that are".to_owned(),
             Self::LifeTooShort { min, .. } => {
-                format!("a root needs {} s of life to sign again: go forward", min.as_secs())
+                format!("a root needs {} s of life to sign again", min.as_secs())
             }
-        }
+            // Here the advice says it all.
+            Self::AlreadyFounded
+            | Self::FoundingUnderWay { .. }
+            | Self::RenewalUnderWay { .. }
+            | Self::NotFounded
+            | Self::RotationUnderWay { .. }
+            | Self::NoRotation
+            | Self::Held { .. }
+            | Self::GateClosed { opens_at_latest: Some(_), .. }
+            | Self::NothingToActivate
+            | Self::TooLateToAbort
+            | Self::NothingToRollBack
+            | Self::RolledBackBefore => return None,
+        })
+    }
+}
+
+const fn under_way(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Completed => "is under way",
+        Ending::Aborted => "was aborted and is still finishing",
+        Ending::RolledBack => "was rolled back and is still finishing",
     }
 }
 

@@ -59,6 +59,25 @@ pub struct Evidence {
     pub let_go: BTreeSet<RootId>,
 }
 
+impl Evidence {
+    /// A report in which nobody and nothing occurs. It opens no gate: no segment was read.
+    pub fn of_nothing(at: Timestamp, sequence: Sequence) -> Self {
+        Self {
+            at,
+            uptime: Duration::ZERO,
+            sequence,
+            unproven: Tally::default(),
+            own_trust: Tally::default(),
+            waived: 0,
+            live: BTreeMap::new(),
+            read: BTreeMap::new(),
+            subscribers: Subscribers::default(),
+            foreign: BTreeMap::new(),
+            let_go: BTreeSet::new(),
+        }
+    }
+}
+
 /// How many, and when the last of them ends.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Tally {

@@ -10,6 +10,7 @@
 //! Start at [`State`], then [`Event`] and [`step`].
 #![forbid(unsafe_code)]
 
+mod advice;
 mod cause;
 mod codec;
 mod der;
@@ -29,6 +30,7 @@ mod sightings;
 mod state;
 mod step;
 
+pub use advice::{Advice, Saying, Verb, Wait};
 pub use cause::Cause;
 pub use der::Der;
 pub use done::{DONE_REQUESTS_MAX, DoneRequests};
@@ -36,11 +38,13 @@ pub use effect::{Effect, PendingEffect};
 pub use event::{Event, PreparedRoot, SignedIssuer};
 pub use evidence::Evidence;
 pub use names::{AuthorityName, BadName, KeyName, NAME_BYTES_MAX, ReplicaName, RequestId, SegmentId};
-pub use phases::{BundleChange, Distributing, Draining, Mode, Rotation, Staging, StagingStep, Withdrawing};
+pub use phases::{
+    BundleChange, Distributing, Draining, Ending, Mode, Rotation, Staging, StagingStep, Withdrawing,
+};
 pub use policy::Policy;
 pub use refusal::Refusal;
 pub use roots::{IssuerEntry, IssuerRenewal, RootEntry, RootState};
 pub use segments::{Contents, Segment, SegmentState};
 pub use sightings::{DISMISSED_MAX, LOST_REPLICA, SIGHTINGS_MAX, Sighting, Sightings};
 pub use state::{Founding, FoundingStep, Phase, Signer, State, Steady};
-pub use step::{Transition, step};
+pub use step::{Transition, legal, step};

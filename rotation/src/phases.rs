@@ -120,6 +120,27 @@ pub struct Draining {
     pub settling: Option<Duration>,
 }
 
+/// How a rotation ends.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// The new root signs, the former one is gone.
+    #[default]
+    Completed,
+    /// It was given up: the new root, which never signed, is gone.
+    Aborted,
+    /// It was rolled back: the former root signs again, the new one is gone.
+    RolledBack,
+}
+
+impl Ending {
+    /// Whether it ends as it was meant to.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes by reference")]
+    pub(crate) const fn is_completed(&self) -> bool {
+        matches!(self, Self::Completed)
+    }
+}
+
 /// `from` has left the bundle. Ends when nobody trusts it any more, or at a deadline.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Withdrawing {
@@ -136,6 +157,9 @@ pub struct Withdrawing {
     /// When this phase began.
     #[serde(with = "codec::seconds")]
     pub since: Timestamp,
+    /// What it comes to. Records of former releases have none.
+    #[serde(default, skip_serializing_if = "Ending::is_completed")]
+    pub ending: Ending,
 }
 
 /// A bundle, and the generation of the record that decided it: whoever serves that generation serves that bundle or
@@ -170,6 +194,28 @@ impl Phase {
             Self::Draining(draining) => Some(&draining.rotation),
             Self::Withdrawing(withdrawing) => Some(&withdrawing.rotation),
         }
+    }
+
+    /// The root that goes and the one that stays, once both are decided.
+    pub const fn changes(&self) -> Option<(RootId, RootId)> {
+        match self {
+            Self::Uninitialised | Self::Founding(_) | Self::Steady(_) | Self::Staging(_) => None,
+            Self::Distributing(distributing) => Some((distributing.from, distributing.to)),
+            Self::Draining(draining) => Some((draining.from, draining.to)),
+            Self::Withdrawing(withdrawing) => Some((withdrawing.from, withdrawing.to)),
+        }
+    }
+
+    /// What the rotation that is under way is certain to come to, if it is not what was wished for.
+    pub fn given_up(&self) -> Option<Ending> {
+        let ending = match self {
+            Self::Uninitialised | Self::Founding(_) | Self::Steady(_) => return None,
+            Self::Staging(_) | Self::Distributing(_) => Ending::Completed,
+            Self::Draining(draining) if draining.rolled_back => Ending::RolledBack,
+            Self::Draining(_) => Ending::Completed,
+            Self::Withdrawing(withdrawing) => withdrawing.ending,
+        };
+        Some(ending).filter(|ending| *ending != Ending::Completed)
     }
 
     /// When this phase began; for the making of a root, when the root was asked for.

@@ -52,6 +52,11 @@ impl Policy {
         gate.saturating_mul(2)
     }
 
+    /// The first second at which `bound` has passed by everybody's clock.
+    pub fn over_at(&self, bound: Timestamp) -> Timestamp {
+        bound.plus(self.skew.saturating_mul(2)).plus(Duration::from_secs(1))
+    }
+
     /// Whether `bound` has passed by everybody's clock: `now` is later than `bound` and twice the skew.
     pub fn has_passed(&self, bound: Timestamp, now: Timestamp) -> bool {
         now > bound.plus(self.skew.saturating_mul(2))

@@ -1,10 +1,12 @@
 //! Why an event was refused, and what would make it legal. A refusal changes nothing.
 
+use std::mem;
+
 use serde::{Deserialize, Serialize};
 use trust::Generation;
 
 use crate::codec;
-use crate::{Cause, Event, State};
+use crate::{Advice, Cause, Event, State};
 
 /// An event that is not legal in the present state.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
@@ -19,20 +21,31 @@ pub struct Refusal {
     pub event: String,
     /// Why.
     pub cause: Cause,
+    /// What can be done instead, legal in the state that refused. Entries of former releases have none.
+    #[serde(default, skip_serializing_if = "Advice::is_empty")]
+    pub advice: Advice,
 }
 
 impl Refusal {
-    pub(crate) fn new(state: &State, event: &Event, cause: Cause) -> Self {
+    pub(crate) fn new(state: &State, event: &Event, cause: Cause, advice: Advice) -> Self {
         Self {
             phase: state.phase.name().to_owned(),
             generation: state.generation,
             event: event.name().to_owned(),
             cause,
+            advice,
         }
     }
 
     /// What would make the event legal, or what to do instead.
     pub fn legal(&self) -> String {
-        self.cause.legal()
+        self.cause.legal(&self.advice)
+    }
+
+    /// Whether the same was refused for the same reason; what is said about it may differ between releases.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let Self { phase, generation, event, cause, advice: _ } = self;
+        let reason = mem::discriminant(cause) == mem::discriminant(&other.cause);
+        reason && (phase, generation, event) == (&other.phase, &other.generation, &other.event)
     }
 }

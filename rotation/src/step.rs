@@ -1,5 +1,6 @@
 //! The one function that moves the machine.
 
+mod advice;
 mod founding;
 mod horizon;
 mod issuer;
@@ -17,6 +18,8 @@ use crate::{
     AuthorityName, Cause, Effect, Event, PendingEffect, Phase, Policy, PreparedRoot, Refusal, RequestId,
     RootEntry, RootState, State,
 };
+
+pub use advice::legal;
 
 /// What an event leads to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -49,7 +52,10 @@ pub fn step(
     match decide(state, event, now, policy) {
         Ok(Some(draft)) => Ok(Transition { next: draft.state, effects: draft.effects }),
         Ok(None) => Ok(Transition { next: state.clone(), effects: Vec::new() }),
-        Err(cause) => Err(Box::new(Refusal::new(state, event, cause))),
+        Err(cause) => {
+            let advice = advice::Place { state, now, policy }.advice(event, &cause);
+            Err(Box::new(Refusal::new(state, event, cause, advice)))
+        }
     }
 }
 

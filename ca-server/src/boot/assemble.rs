@@ -15,7 +15,7 @@ use trust::randomness::random_bytes;
 use trust::{Bundle, SpiffeId};
 
 use super::age::Aging;
-use super::authority_health::{self, AuthorityTroubles};
+use super::authority_health::{self, AuthorityDrift, AuthorityTroubles};
 use super::ca_keys::CaKeys;
 use super::evidence::{self, EvidenceReader};
 use super::footing::Footing;
@@ -112,7 +112,7 @@ pub(super) async fn assemble(
     let jwt = Arc::new(token_issuers(config));
     let (bundles, bundle_changes) = watch::channel(cell.load().bundle().clone());
     let (told, authority_troubles) = watch::channel(AuthorityTroubles::new());
-    let (drift_told, authority_drift) = watch::channel(AuthorityTroubles::new());
+    let (drift_told, authority_drift) = watch::channel(AuthorityDrift::new());
     let below = Arc::new(Below::new(registry.clone()));
     let (above, watches) = above(&ground.authorities);
     let evidence = Arc::new(EvidenceReader::new(evidence::Parts {
@@ -223,7 +223,7 @@ struct CaParts {
     bundles: watch::Receiver<Bundle>,
     authorities: Authorities,
     authority_troubles: watch::Receiver<AuthorityTroubles>,
-    authority_drift: watch::Receiver<AuthorityTroubles>,
+    authority_drift: watch::Receiver<AuthorityDrift>,
     id: SpiffeId,
     evidence: Arc<EvidenceReader>,
     history: BundleHistory,

@@ -17,8 +17,19 @@ const CHECK_EVERY: Duration = Duration::from_secs(30);
 /// How long one may take to answer.
 const CHECK_WITHIN: Duration = Duration::from_secs(10);
 
-/// What is wrong with authorities, by name; empty when all is well.
-pub(crate) type AuthorityTroubles = BTreeMap<String, String>;
+/// What authorities say that is not only a note, by name; empty when all is well.
+pub(crate) type AuthorityTroubles = BTreeMap<String, AuthorityTrouble>;
+
+/// What each authority would give now that differs from what signs, by its name.
+pub(crate) type AuthorityDrift = BTreeMap<String, String>;
+
+/// What one authority says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AuthorityTrouble {
+    pub(crate) text: String,
+    /// Whether it only waits for a person, and nothing is wrong.
+    pub(crate) waits: bool,
+}
 
 /// Asks until it is dropped.
 pub(super) async fn watch(authorities: Authorities, troubles: watch::Sender<AuthorityTroubles>) {
@@ -32,7 +43,8 @@ pub(super) async fn watch(authorities: Authorities, troubles: watch::Sender<Auth
         for (name, authority) in &authorities {
             let health = health(authority, &context).await;
             noted(&mut notes, name, &health);
-            let trouble = (health.state != HealthState::Ok).then(|| shown(&health.detail));
+            let trouble = (health.state != HealthState::Ok || health.waits)
+                .then(|| AuthorityTrouble { text: shown(&health.detail), waits: health.waits });
             troubles.send_if_modified(|troubles| note(troubles, name, trouble));
         }
     }
@@ -40,7 +52,8 @@ pub(super) async fn watch(authorities: Authorities, troubles: watch::Sender<Auth
 
 /// What an authority that is well says: it is told once in the log, and whoever asks sees it.
 fn noted(notes: &mut BTreeMap<String, String>, name: &str, health: &Health) {
-    let note = if health.state == HealthState::Ok { shown(&health.detail) } else { String::new() };
+    let note =
+        if health.state == HealthState::Ok && !health.waits { shown(&health.detail) } else { String::new() };
     if notes.get(name).map(String::as_str).unwrap_or_default() != note {
         if !note.is_empty() {
             tracing::warn!(authority = name, note, "a root authority has something to say");
@@ -54,15 +67,19 @@ async fn health(authority: &Arc<dyn RootAuthority>, context: &CallContext) -> He
     health.unwrap_or_else(|_| Health::down(format!("no answer within {} s", CHECK_WITHIN.as_secs())))
 }
 
-fn note(troubles: &mut AuthorityTroubles, name: &str, trouble: Option<String>) -> bool {
+fn note(troubles: &mut AuthorityTroubles, name: &str, trouble: Option<AuthorityTrouble>) -> bool {
     if troubles.get(name) == trouble.as_ref() {
         return false;
     }
     match trouble {
+        Some(trouble) if trouble.waits => {
+            tracing::info!(authority = name, waits_for = trouble.text, "a root authority waits for a person");
+            troubles.insert(name.to_owned(), trouble);
+        }
         Some(trouble) => {
             tracing::warn!(
                 authority = name,
-                trouble,
+                trouble = trouble.text,
                 "a root authority is unhealthy; issuance continues without it"
             );
             troubles.insert(name.to_owned(), trouble);
@@ -83,9 +100,10 @@ mod tests {
     fn trouble_is_kept_until_it_is_over() {
         let mut troubles = AuthorityTroubles::new();
         assert!(!note(&mut troubles, "main", None), "well from the start is no news");
-        assert!(note(&mut troubles, "main", Some("away".to_owned())));
-        assert!(!note(&mut troubles, "main", Some("away".to_owned())));
-        assert_eq!(troubles.get("main").map(String::as_str), Some("away"));
+        let away = AuthorityTrouble { text: "away".to_owned(), waits: false };
+        assert!(note(&mut troubles, "main", Some(away.clone())));
+        assert!(!note(&mut troubles, "main", Some(away.clone())));
+        assert_eq!(troubles.get("main"), Some(&away));
         assert!(note(&mut troubles, "main", None) && troubles.is_empty());
     }
 }

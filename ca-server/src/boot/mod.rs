@@ -38,7 +38,7 @@ use trust::{Clock, Randomness};
 
 pub use crate::registry::RegistryUnreadable;
 pub(crate) use age::{Aging, Due};
-pub(crate) use authority_health::AuthorityTroubles;
+pub(crate) use authority_health::{AuthorityDrift, AuthorityTroubles};
 pub(crate) use clock::GuardedClock;
 pub use embedding::Embedding;
 pub use error::BootError;

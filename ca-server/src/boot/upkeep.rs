@@ -16,7 +16,7 @@ use rotation_driver::DriverHandle;
 use tokio::sync::watch;
 use trust::RootId;
 
-use super::authority_health::AuthorityTroubles;
+use super::authority_health::AuthorityDrift;
 use super::instances::Authorities;
 use super::requests::Requests;
 use crate::drift::{self, Whose};
@@ -36,7 +36,7 @@ pub(super) struct Upkeep {
     /// Where requests are that were sent to authorities.
     pub(super) requests: (PathBuf, Arc<dyn Disk>),
     /// Where it is told what authorities would give now that is not what signs.
-    pub(super) drift: watch::Sender<AuthorityTroubles>,
+    pub(super) drift: watch::Sender<AuthorityDrift>,
 }
 
 /// What the configuration wants.

@@ -105,7 +105,7 @@ impl AuthorityLooks {
             version: description.version,
             exclusive: description.exclusive,
             capabilities: capabilities(authority),
-            health: health_name(health.state).to_owned(),
+            health: health_name(&health).to_owned(),
             detail: health.detail,
             latency_micros: i64::try_from(took.as_micros()).unwrap_or(i64::MAX),
             earliest_expiry: health.earliest_expiry.map_or(0, Timestamp::as_secs),
@@ -143,8 +143,9 @@ fn shown(set: &RootSet, state: &State) -> Vec<AuthorityRoot> {
     set.roots.iter().map(root).collect()
 }
 
-const fn health_name(state: HealthState) -> &'static str {
-    match state {
+const fn health_name(health: &Health) -> &'static str {
+    match health.state {
+        HealthState::Ok if health.waits => "waiting",
         HealthState::Ok => "ok",
         HealthState::Degraded => "degraded",
         HealthState::Down => "down",

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::BoxStream;
+use plugins::Description;
 use proto::banyan::admin::v1::rotation_service_server::RotationService;
 use proto::banyan::admin::v1::{
     AddSubscriberRequest, ConfirmSubscriberRequest, GetRotationRequest, JournalEntry, ListSubscribersRequest,
@@ -25,7 +26,7 @@ use crate::admin;
 use crate::ca::Ca;
 use crate::drift;
 use crate::explain;
-use crate::forecast;
+use crate::forecast::{self, Forecast};
 use crate::refusal::{Reason, Refusal, echoed};
 use crate::target;
 
@@ -97,19 +98,26 @@ impl Rotations {
             let state = self.ca.driver.state();
             rotation::step(&state, &event, self.ca.clock.now(), &self.ca.policy).map_err(refused)?;
             let obstacles = target::obstacles(&self.ca, &state, &event).await;
-            let forecast = forecast::of(&self.ca, &state);
+            let target = self.target(&event);
+            let Forecast { said, outlook } = forecast::of(&self.ca, &state, target.as_ref());
             let rotation = Some(explain::rotation(&self.ca).await);
             return Ok(StartRotationResponse {
                 rotation,
-                forecast,
+                forecast: said,
                 obstacles,
                 meaning: self.meaning(&event),
+                outlook: Some(outlook),
             });
         }
         let (meaning, by) = (self.meaning(&event), named(&message.by, by));
         self.submit(event, &by).await?;
         let rotation = Some(explain::rotation(&self.ca).await);
         Ok(StartRotationResponse { rotation, meaning, ..StartRotationResponse::default() })
+    }
+
+    fn target(&self, event: &Event) -> Option<Description> {
+        let Event::RotationRequested { authority, .. } = event else { return None };
+        self.ca.authorities.get(authority.as_str()).map(|authority| authority.describe())
     }
 
     fn meaning(&self, event: &Event) -> String {
@@ -180,7 +188,8 @@ impl Rotations {
                     Cause::GateClosed { .. } => explain::named_holders(&self.ca).await,
                     _ => String::new(),
                 };
-                Err(Refusal::new(Reason::RotationRefused, format!("{refusal}{names}")))
+                let refused = Refusal::new(Reason::RotationRefused, format!("{refusal}{names}"));
+                Err(refused.advising(refusal.advice.clone()))
             }
             Err(SubmitError::Violation(violation)) => {
                 Err(Refusal::new(Reason::InternalDefect, violation.to_string()))
@@ -386,7 +395,7 @@ fn request_id(text: &str) -> Result<RequestId, Refusal> {
 }
 
 fn refused(refusal: Box<rotation::Refusal>) -> Refusal {
-    Refusal::new(Reason::RotationRefused, refusal.to_string())
+    Refusal::new(Reason::RotationRefused, refusal.to_string()).advising(refusal.advice)
 }
 
 pub(super) fn invalid(text: String) -> Refusal {

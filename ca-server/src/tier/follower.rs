@@ -152,12 +152,12 @@ impl Follower {
         if done {
             return Vec::new();
         }
-        let rotation = explain::rotation(&self.ca).await;
-        let holders = rotation.gate.map(|gate| gate.holders).unwrap_or_default();
+        let standing = explain::look(&self.ca).await;
+        let holders = standing.gate.map(|gate| gate.holders).unwrap_or_default();
         // What this tier waits for above is no news there.
-        let holders = holders.into_iter().filter(|holder| holder.kind != explain::SHARED_ROOT);
+        let holders = holders.into_iter().filter(|holder| !matches!(holder.who, explain::Who::Others { .. }));
         let mut names: Vec<_> =
-            rotation.troubles.into_iter().chain(holders.map(|holder| holder.text)).collect();
+            standing.troubles.into_iter().chain(holders.map(|holder| holder.sentence())).collect();
         if names.is_empty() {
             names.push(format!("it is {} with bundle {} of its own", state.phase.name(), state.sequence));
         }

@@ -77,9 +77,14 @@ async fn start(options: &RotateStartOptions) -> Result<(), Failure> {
 
 /// What a rotation would wait for; a failure if it would make no progress at all.
 fn forecast(answer: &StartRotationResponse, json: bool) -> Result<(), Failure> {
-    let StartRotationResponse { forecast, obstacles, meaning, .. } = answer;
+    let StartRotationResponse { forecast, obstacles, meaning, outlook, .. } = answer;
     if json {
-        let all = serde_json::json!({ "forecast": forecast, "obstacles": obstacles, "meaning": meaning });
+        let all = serde_json::json!({
+            "forecast": forecast,
+            "obstacles": obstacles,
+            "meaning": meaning,
+            "outlook": outlook.as_ref().map(words::outlook_json),
+        });
         output::json(&all)?;
     } else {
         let blocked =

@@ -38,7 +38,10 @@ fn as_text(status: &StatusResponse) -> String {
         status.replica,
         status.version,
         output::time(status.started_at),
-        status.phase,
+        match status.ending.as_str() {
+            "" => status.phase.clone(),
+            ending => format!("{} (rotation {ending}, still finishing)", status.phase),
+        },
         status.sequence,
         output::hex(status.bundle_digest.get(..8).unwrap_or_default()),
         status.generation,
@@ -51,6 +54,9 @@ fn as_text(status: &StatusResponse) -> String {
     );
     for condition in &status.conditions {
         text.push_str(&format!("\n! {condition}"));
+    }
+    for waiting in &status.waiting {
+        text.push_str(&format!("\nwaiting for a person: {waiting}"));
     }
     if status.agents_total > 0 || status.bans > 0 {
         text.push_str(&format!(
@@ -102,12 +108,14 @@ fn as_json(status: &StatusResponse) -> Value {
     json!({
         "healthy": status.healthy,
         "conditions": status.conditions,
+        "waiting": status.waiting,
         "trust_domain": status.trust_domain,
         "replica": status.replica,
         "version": status.version,
         "ca_id": status.ca_id,
         "started_at": output::time(status.started_at),
         "phase": status.phase,
+        "ending": status.ending,
         "generation": status.generation,
         "sequence": status.sequence,
         "bundle_digest": output::hex(&status.bundle_digest),

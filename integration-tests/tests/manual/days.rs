@@ -1,17 +1,34 @@
 //! A rotation that waits for people, for days.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use host::RealDisk;
 use integration_tests::faults::{AheadClock, Door, Member, Outfit, Site};
-use integration_tests::mesh::eventually;
+use integration_tests::mesh::{admin_channel, eventually};
+use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
+use proto::banyan::admin::v1::{StatusRequest, StatusResponse};
 
 use super::offline::{OFFLINE, Offline, Operator, SELF_SIGNED};
 
 const LIMITS: &str = "[leaf]\nskew = \"2s\"\nbackdate = \"2s\"\n[rotation]\nsettle = \"1s\"\n";
 const HOUR: u64 = 3_600;
 const DAY: u64 = 24 * HOUR;
+
+/// A ceremony that waits is told, and is no fault.
+async fn waits_and_is_well(socket: &Path, ceremony: &str) -> anyhow::Result<()> {
+    let mut admin = AdminServiceClient::new(admin_channel(socket));
+    let mut last = StatusResponse::default();
+    for _ in 0..600 {
+        last = admin.status(StatusRequest {}).await?.into_inner();
+        if last.healthy && last.waiting.iter().any(|text| text.contains(ceremony)) {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    anyhow::bail!("{ceremony} does not just wait: {:#?} and {:#?}", last.waiting, last.conditions)
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn days_of_waiting_and_a_restart_on_each_do_no_harm() -> anyhow::Result<()> {
@@ -33,6 +50,7 @@ async fn days_of_waiting_and_a_restart_on_each_do_no_harm() -> anyhow::Result<()
         member.issue().await?;
         served += 1;
         operator.until_it_says(&waits_for).await?;
+        waits_and_is_well(&running.admin_socket, &waits_for).await?;
         assert_eq!(offline.waiting(), [waits_for.as_str()], "day {day}: nothing is asked twice");
         assert_eq!(operator.rotation().await?.phase, "staging");
         assert_eq!(running.bundle().roots().len(), 1, "and nobody trusts anything new");

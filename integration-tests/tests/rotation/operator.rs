@@ -39,13 +39,13 @@ fn assert_nothing_failed(talk: &integration_tests::mesh::Talk) {
 async fn an_abort_before_the_switch_leaves_the_old_root_alone() -> anyhow::Result<()> {
     let mesh = LiveMesh::with_leaves_of(3_600, (3, 0), &()).await?;
     let old = mesh.ca.running().bundle();
-    refused(&mesh, "x", Verb::Abort, &["no rotation", "start a rotation first"]).await?;
+    refused(&mesh, "x", Verb::Abort, &["no rotation", "start a rotation with `banyan rotate start`"]).await?;
     mesh.ca.rotate_in_mode("one", "manual").await?;
     in_phase(&mesh, "distributing").await?;
     let second = mesh.ca.rotate("two").await.expect_err("one at a time");
     assert!(second.to_string().contains("one"), "{second}");
     mesh.ca.rotate_in_mode("one", "manual").await?;
-    refused(&mesh, "back", Verb::Rollback, &["no switch to take back", "abort"]).await?;
+    refused(&mesh, "back", Verb::Rollback, &["nothing to roll back", "banyan rotate abort"]).await?;
     mesh.ca.steer("stop", Verb::Abort).await?;
     mesh.over("one").await?;
     let now = mesh.ca.running().bundle();
@@ -69,7 +69,7 @@ async fn a_rollback_lets_the_old_root_sign_again_and_the_way_forward_stays_open(
     mesh.proxies[2].freeze(true);
     mesh.ca.steer("go", Verb::Activate).await?;
     mesh.ca.steer("hold-2", Verb::Hold).await?;
-    refused(&mesh, "late", Verb::Abort, &["has signed", "roll back"]).await?;
+    refused(&mesh, "late", Verb::Abort, &["has signed", "roll it back"]).await?;
     mesh.ca.steer("back", Verb::Rollback).await?;
     refused(&mesh, "again", Verb::Rollback, &["already"]).await?;
     mesh.proxies[2].freeze(false);

@@ -165,7 +165,7 @@ impl ManualAuthority {
     }
 
     /// What is said of the ceremonies that somebody waits for.
-    async fn waiting(&self, book: &Book) -> Result<Vec<String>, PluginError> {
+    async fn waiting(&self, book: &Book) -> Result<Vec<Told>, PluginError> {
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let uptime = self.deps.clock.uptime();
         let recent = |entry: &&Entry| {
@@ -186,9 +186,17 @@ impl ManualAuthority {
 }
 
 /// What to do for a ceremony.
-fn tell(folder: &Folder, ceremony: &Ceremony, known: &[Root], now: Timestamp) -> String {
+struct Told {
+    text: String,
+    /// Whether what was brought is wrong.
+    refused: bool,
+}
+
+fn tell(folder: &Folder, ceremony: &Ceremony, known: &[Root], now: Timestamp) -> Told {
     let (name, inbox) = (ceremony.name(), folder.answer_path(ceremony.name()));
-    match folder.brought(ceremony, known, now) {
+    let brought = folder.brought(ceremony, known, now);
+    let is_refused = matches!(brought, Some(Err(_)));
+    let text = match brought {
         Some(Err(refused)) => format!("{} is refused: {refused}; it is looked at again", inbox.display()),
         // Taken at the next look.
         Some(Ok(_)) => format!("{} is good and will be taken", inbox.display()),
@@ -198,7 +206,8 @@ fn tell(folder: &Folder, ceremony: &Ceremony, known: &[Root], now: Timestamp) ->
             folder.request_path(name).display(),
             inbox.display()
         ),
-    }
+    };
+    Told { text, refused: is_refused }
 }
 
 #[async_trait]
@@ -224,7 +233,14 @@ impl RootAuthority for ManualAuthority {
             Ok(Ok(())) => match self.waiting(&book).await {
                 Err(error) => Health::down(error.to_string()),
                 Ok(waiting) if waiting.is_empty() => Health::ok(),
-                Ok(waiting) => Health::degraded(waiting.join("; ")),
+                Ok(waiting) => {
+                    let refused = waiting.iter().any(|told| told.refused);
+                    let text: Vec<_> = waiting.into_iter().map(|told| told.text).collect();
+                    match refused {
+                        true => Health::degraded(text.join("; ")),
+                        false => Health::waiting(text.join("; ")),
+                    }
+                }
             },
         };
         health.until(ends)

@@ -96,6 +96,7 @@ pub(crate) fn set_message(set: RootSet) -> wire::RootSet {
 pub(crate) fn health(answer: &wire::CheckResponse) -> Health {
     let detail = shown(&answer.detail);
     let health = match answer.state() {
+        wire::HealthState::Ok if answer.waits => Health::waiting(detail),
         wire::HealthState::Ok => Health::ok(),
         wire::HealthState::Degraded => Health::degraded(detail),
         wire::HealthState::Down | wire::HealthState::Unspecified => Health::down(detail),
@@ -112,6 +113,7 @@ pub(crate) fn health_message(health: Health) -> wire::CheckResponse {
     wire::CheckResponse {
         state: state.into(),
         detail: health.detail,
+        waits: health.waits,
         earliest_expiry: health.earliest_expiry.map_or(0, Timestamp::as_secs),
     }
 }

@@ -143,7 +143,7 @@ impl RootAuthorityService for Bad {
     async fn check(&self, _: Request<wire::CheckRequest>) -> Result<Response<wire::CheckResponse>, Status> {
         let detail = "-----BEGIN PRIVATE KEY----- MC4CAQAwBQYDK2VwBCIEI".to_owned();
         let state = wire::HealthState::Degraded.into();
-        Ok(Response::new(wire::CheckResponse { state, detail, earliest_expiry: 0 }))
+        Ok(Response::new(wire::CheckResponse { state, detail, ..wire::CheckResponse::default() }))
     }
 
     async fn roots(&self, _: Request<wire::RootsRequest>) -> Result<Response<wire::RootSet>, Status> {

@@ -250,6 +250,12 @@ pub struct StatusResponse {
     pub agents_behind: u64,
     #[prost(uint64, tag = "21")]
     pub bans: u64,
+    /// What the rotation that is under way is certain to come to, if it is not what was wished for: "aborted" or "rolled back".
+    #[prost(string, tag = "22")]
+    pub ending: ::prost::alloc::string::String,
+    /// What waits for a person and is not wrong, such as a ceremony at an offline root, one sentence each.
+    #[prost(string, repeated, tag = "23")]
+    pub waiting: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 impl ::prost::Name for StatusResponse {
     const NAME: &'static str = "StatusResponse";
@@ -522,6 +528,9 @@ pub struct StartRotationResponse {
     /// What stage_again means.
     #[prost(string, tag = "4")]
     pub meaning: ::prost::alloc::string::String,
+    /// The same as the forecast, in numbers. With dry_run only.
+    #[prost(message, optional, tag = "5")]
+    pub outlook: ::core::option::Option<Outlook>,
 }
 impl ::prost::Name for StartRotationResponse {
     const NAME: &'static str = "StartRotationResponse";
@@ -624,6 +633,9 @@ pub struct Rotation {
     /// Request ids of rotations that are over, latest last; at most 64.
     #[prost(string, repeated, tag = "18")]
     pub done: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What the rotation is certain to come to, if it is not what was wished for: "aborted" or "rolled back".
+    #[prost(string, tag = "19")]
+    pub ending: ::prost::alloc::string::String,
 }
 impl ::prost::Name for Rotation {
     const NAME: &'static str = "Rotation";
@@ -665,7 +677,7 @@ pub struct Gate {
     /// What keeps it closed, one sentence each.
     #[prost(string, repeated, tag = "4")]
     pub holds: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// When it opens by itself, whatever else happens; 0 when only somebody's word can open it.
+    /// When it opens by itself, whatever else happens; 0 when it is open, or when only somebody's word can open it.
     #[prost(int64, tag = "5")]
     pub opens_at_latest: i64,
     /// Who holds it, those that hold it longest first; at most 32.
@@ -680,6 +692,10 @@ pub struct Gate {
     /// What it rested on so far: how many live rows are proven by which evidence class, such as "applied: 24".
     #[prost(string, repeated, tag = "9")]
     pub rests_on: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The word that it waits for: "activate", "confirm", "resume", or "state" for a decision about bundles that agents hold; empty
+    /// while none is.
+    #[prost(string, tag = "10")]
+    pub waits_for: ::prost::alloc::string::String,
 }
 impl ::prost::Name for Gate {
     const NAME: &'static str = "Gate";
@@ -705,7 +721,7 @@ pub struct Holder {
     pub agent: ::prost::alloc::string::String,
     #[prost(bytes = "vec", tag = "4")]
     pub serial: ::prost::alloc::vec::Vec<u8>,
-    /// End of the leaf, or of the staleness bound; 0 for one that no time ends: a subscriber that must be confirmed by name, or a holder
+    /// When it counts no longer, whatever it does: the end of the leaf or of the staleness bound, by everybody's clock; 0 for one that no time ends: a subscriber that must be confirmed by name, or a holder
     /// with trust of its own.
     #[prost(int64, tag = "5")]
     pub until: i64,
@@ -735,6 +751,11 @@ pub struct Holder {
     /// Whether it takes the leaf from its agent and no validation secret, so that nothing tells what it trusts.
     #[prost(bool, tag = "15")]
     pub own_trust: bool,
+    /// What is known of it and what the gate needs of it, as a table has it.
+    #[prost(string, tag = "16")]
+    pub has: ::prost::alloc::string::String,
+    #[prost(string, tag = "17")]
+    pub needs: ::prost::alloc::string::String,
 }
 impl ::prost::Name for Holder {
     const NAME: &'static str = "Holder";
@@ -963,6 +984,58 @@ impl ::prost::Name for JournalEntry {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/banyan.admin.v1.JournalEntry".into()
+    }
+}
+/// What a rotation that starts now comes to at the latest, if nobody confirms anything.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Outlook {
+    /// Seconds until the new root signs, counted from when it is there; absent if only somebody's word lets it sign.
+    #[prost(int64, optional, tag = "1")]
+    pub signs_within_seconds: ::core::option::Option<i64>,
+    /// Seconds until the last leaf of the former root has ended; absent if only somebody's word ends that.
+    #[prost(int64, optional, tag = "2")]
+    pub ends_within_seconds: ::core::option::Option<i64>,
+    /// Live leaves, by kind.
+    #[prost(message, repeated, tag = "3")]
+    pub leaves: ::prost::alloc::vec::Vec<LiveLeaves>,
+    /// Who would hold the trust gate by what is known now: they are behind the bundle in force already; at most 32.
+    #[prost(message, repeated, tag = "4")]
+    pub behind: ::prost::alloc::vec::Vec<Holder>,
+    /// Whether nobody else issues under the new root, as its section of the configuration says.
+    #[prost(bool, tag = "5")]
+    pub exclusive: bool,
+    /// What nobody can know before, one sentence each.
+    #[prost(string, repeated, tag = "6")]
+    pub unknown: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+impl ::prost::Name for Outlook {
+    const NAME: &'static str = "Outlook";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.Outlook".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.Outlook".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LiveLeaves {
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub count: u64,
+    /// The latest end among them.
+    #[prost(int64, tag = "3")]
+    pub last_ends: i64,
+}
+impl ::prost::Name for LiveLeaves {
+    const NAME: &'static str = "LiveLeaves";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.LiveLeaves".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.LiveLeaves".into()
     }
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

@@ -69,6 +69,9 @@ pub struct CheckResponse {
     /// The earliest end of anything it depends on, in seconds since the Unix epoch; 0 if it knows none.
     #[prost(int64, tag = "3")]
     pub earliest_expiry: i64,
+    /// Whether it waits for a person, as `detail` says, and nothing is wrong. With state OK.
+    #[prost(bool, tag = "4")]
+    pub waits: bool,
 }
 impl ::prost::Name for CheckResponse {
     const NAME: &'static str = "CheckResponse";

@@ -117,7 +117,7 @@ impl Replayed {
                 self.state = next.next;
             }
             (Outcome::Unchanged, Ok(next)) if !next.changes(&self.state) => self.unchanged += 1,
-            (Outcome::Refused(said), Err(judged)) if *said == *judged => self.refusals += 1,
+            (Outcome::Refused(said), Err(judged)) if said.is_same(&judged) => self.refusals += 1,
             (said, judged) => return Err(differs(format!("{said:?}"), in_words(judged))),
         }
         Ok(())

@@ -41,7 +41,7 @@ pub enum GateName {
     Converged,
 }
 
-/// One thing that keeps a gate closed.
+/// One thing that keeps a gate closed. Each `until` is the time at which it counts as over, by everybody's clock.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum Hold {
@@ -186,7 +186,7 @@ impl Gate {
 }
 
 impl Hold {
-    /// When it ends by itself at the latest: not at all, or at an end that twice the skew is still to be added to.
+    /// When it ends by itself at the latest.
     fn until(&self) -> Until {
         match self {
             Self::NotInForce { .. } | Self::Settling { .. } => Until::Soon,
@@ -231,6 +231,11 @@ impl Judge<'_> {
         end.is_some_and(|end| self.policy.has_passed(end, self.evidence.at))
     }
 
+    /// When an end counts as passed: what is said of it is the time until which it is waited for.
+    fn counted(&self, end: Option<Timestamp>) -> Option<Timestamp> {
+        end.map(|end| self.policy.over_at(end))
+    }
+
     fn in_force(&mut self, state: &State, wanted: impl Fn(&Effect) -> bool) {
         let owed = state.pending.iter().find(|pending| wanted(&pending.effect));
         self.holds.extend(owed.map(|owed| Hold::NotInForce { effect: owed.effect.name().to_owned() }));
@@ -241,15 +246,15 @@ impl Judge<'_> {
         self.segments(state, since, Segment::last_bound);
         let rows = self.evidence.unproven;
         if rows.count > 0 && !self.has_passed(rows.latest) {
-            self.holds.push(Hold::Unproven { count: rows.count, until: rows.latest });
+            self.holds.push(Hold::Unproven { count: rows.count, until: self.counted(rows.latest) });
         }
         let own = self.evidence.own_trust;
         if !own.is_empty() && !self.has_passed(own.latest) {
-            self.holds.push(Hold::OwnTrust { count: own.count, until: own.latest });
+            self.holds.push(Hold::OwnTrust { count: own.count, until: self.counted(own.latest) });
         }
         let subscribers = self.evidence.subscribers;
         if subscribers.bounded.count > 0 && !self.has_passed(subscribers.bounded.latest) {
-            let (count, until) = (subscribers.bounded.count, subscribers.bounded.latest);
+            let (count, until) = (subscribers.bounded.count, self.counted(subscribers.bounded.latest));
             self.holds.push(Hold::Subscribers { count, until });
         }
         if subscribers.unbounded > 0 {
@@ -267,6 +272,7 @@ impl Judge<'_> {
                 continue;
             }
             if !self.has_passed(Some(until)) {
+                let until = self.policy.over_at(until);
                 self.holds.push(Hold::Segment { segment: id.clone(), until });
             } else if !segment.is_closed() {
                 self.rests_on.insert(id.clone());
@@ -293,22 +299,21 @@ impl Judge<'_> {
             let until = self.evidence.foreign.get(&root).copied().map(|foreign| horizon.max(Some(foreign)));
             let until = until.flatten();
             if !self.has_passed(until) {
-                self.holds.push(Hold::Shared { root, until });
+                self.holds.push(Hold::Shared { root, until: self.counted(until) });
             }
         } else if let Some(rows) = self.evidence.live.get(&root).filter(|rows| rows.count > 0)
             && !self.has_passed(rows.latest.or(horizon))
         {
-            self.holds.push(Hold::Live { count: rows.count, root, until: rows.latest.or(horizon) });
+            let until = self.counted(rows.latest.or(horizon));
+            self.holds.push(Hold::Live { count: rows.count, root, until });
         }
     }
 
     /// The last of the ends that are waited for, by everybody's clock.
     fn latest(&self) -> Option<Timestamp> {
-        let twice = self.policy.skew.saturating_mul(2);
         self.holds.iter().try_fold(self.evidence.at, |latest, hold| match hold.until() {
             Until::Soon => Some(latest),
-            // An end has passed one second after it.
-            Until::At(end) => Some(latest.max(end.plus(twice).plus(Duration::from_secs(1)))),
+            Until::At(end) => Some(latest.max(end)),
             Until::Never => None,
         })
     }

@@ -7,8 +7,8 @@ use trust::{RootId, Timestamp};
 use super::{Decision, Draft};
 use crate::evidence::{self, Evidence, Gate};
 use crate::{
-    Cause, Contents, Distributing, Draining, Effect, Mode, Phase, Policy, RootState, Rotation, SegmentState,
-    State, Steady, Withdrawing,
+    Cause, Contents, Distributing, Draining, Effect, Ending, Mode, Phase, Policy, RootState, Rotation,
+    SegmentState, State, Steady, Withdrawing,
 };
 
 /// Whether phases may end by themselves: nobody holds the rotation, and nobody a bundle that is not known here.
@@ -35,7 +35,9 @@ pub(super) fn evidence_reported(
             let gate = evidence::gate_l(state, phase, evidence, policy);
             // After a rollback too: what drains goes, and the rotation is over.
             let free = is_free(state, &phase.rotation);
-            let pass = |draft: &mut Draft| withdraw(draft, &phase.rotation, (phase.from, phase.to), now);
+            let ending = if phase.rolled_back { Ending::RolledBack } else { Ending::Completed };
+            let goes = Goes { from: phase.from, to: phase.to, ending };
+            let pass = |draft: &mut Draft| withdraw(draft, &phase.rotation, goes, now);
             Ok(watched(state, &gate, (phase.settling, evidence.uptime), free.then_some(pass)))
         }
         Phase::Withdrawing(phase) if evidence.sequence == phase.bundle.sequence => {
@@ -108,12 +110,21 @@ pub(super) fn activate(draft: &mut Draft, phase: &Distributing, now: Timestamp) 
     });
 }
 
-/// No leaf of `from` is alive, or it never signed: it leaves the bundle.
-pub(super) fn withdraw(draft: &mut Draft, rotation: &Rotation, (from, to): (RootId, RootId), now: Timestamp) {
+/// A root that goes, the one that stays, and why.
+#[derive(Clone, Copy)]
+pub(super) struct Goes {
+    pub(super) from: RootId,
+    pub(super) to: RootId,
+    pub(super) ending: Ending,
+}
+
+/// No leaf of the root that goes is alive, or it never signed: it leaves the bundle.
+pub(super) fn withdraw(draft: &mut Draft, rotation: &Rotation, goes: Goes, now: Timestamp) {
+    let Goes { from, to, ending } = goes;
     draft.retire(from);
     let bundle = draft.change_bundle();
     let rotation = rotation.clone();
-    draft.state.phase = Phase::Withdrawing(Withdrawing { rotation, from, to, bundle, since: now });
+    draft.state.phase = Phase::Withdrawing(Withdrawing { rotation, from, to, bundle, since: now, ending });
 }
 
 /// The rotation is over.

@@ -31,7 +31,10 @@ pub(super) fn requested(state: &State, wish: &Wish<'_>, now: Timestamp) -> Decis
                 Ok(None)
             }
             true => Err(other()),
-            false => Err(Cause::RotationUnderWay { request_id: rotation.request_id.clone() }),
+            false => Err(Cause::RotationUnderWay {
+                request_id: rotation.request_id.clone(),
+                ending: state.phase.given_up().unwrap_or_default(),
+            }),
         };
     }
     if !matches!(state.phase, Phase::Steady(_)) {

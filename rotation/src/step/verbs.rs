@@ -5,7 +5,7 @@ use trust::{RootId, Timestamp};
 use super::{Decision, Draft, passage, sighting, staging};
 use crate::evidence::{self, Evidence};
 use crate::{
-    Cause, Distributing, Draining, Effect, Phase, Policy, RequestId, Rotation, Staging, State, Steady,
+    Cause, Distributing, Draining, Effect, Ending, Phase, Policy, RequestId, Rotation, Staging, State, Steady,
 };
 
 /// Lets the new root sign by the same gate as the machine would. After a rollback it goes back to the wait for that
@@ -87,7 +87,14 @@ pub(super) fn abort(state: &State, request_id: &RequestId, now: Timestamp) -> De
         Phase::Distributing(phase) if !has_leaves(state, &phase.to) => {
             sighting::none_open(state)?;
             let rotation = Rotation { held_since: None, ..rotation.clone() };
-            passage::withdraw(&mut draft, &rotation, (phase.to, phase.from), now);
+            let goes = passage::Goes { from: phase.to, to: phase.from, ending: Ending::Aborted };
+            passage::withdraw(&mut draft, &rotation, goes, now);
+        }
+        // Giving up what was given up is done.
+        Phase::Withdrawing(phase) if phase.ending == Ending::Aborted => {
+            if rotation.held_since.is_none() {
+                return Ok(None);
+            }
         }
         _ => return Err(Cause::TooLateToAbort),
     }

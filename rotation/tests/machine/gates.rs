@@ -20,18 +20,18 @@ fn a_gate_says_what_holds_it_and_when_it_opens_at_the_latest() {
     assert_eq!(seen(&state, &base()), open);
     // Twice the skew, one second past it, and the settle time after the end.
     let rows = Evidence { unproven: tally(3, 1_900), waived: 1, ..base() };
-    let text = "3 leaves whose holders have not applied the bundle, until 1970-01-01T00:31:40Z";
+    let text = "3 leaves whose holders have not applied the bundle, until 1970-01-01T00:32:01Z";
     assert_eq!(seen(&state, &rows), (vec![text.to_owned(), settling.to_owned()], Some(1_951)));
     let own = Evidence { own_trust: Tally { count: 2, latest: None }, unproven: tally(1, 1_900), ..base() };
-    let unproven = "1 leaf whose holder has not applied the bundle, until 1970-01-01T00:31:40Z".to_owned();
+    let unproven = "1 leaf whose holder has not applied the bundle, until 1970-01-01T00:32:01Z".to_owned();
     let text = "2 leaves are held with trust of their holders' own, which nobody has vouched for, and no time ends that";
     assert_eq!(seen(&state, &own), (vec![unproven, text.to_owned(), settling.to_owned()], None));
     let own = Evidence { own_trust: tally(1, 1_500), ..base() };
     let text = "1 leaf is held with trust of its holder's own, which nobody has vouched for, and is assumed at \
-                1970-01-01T00:25:00Z";
+                1970-01-01T00:25:21Z";
     assert_eq!(seen(&state, &own), (vec![text.to_owned(), settling.to_owned()], Some(1_551)));
     let subscribers = Subscribers { bounded: tally(2, 1_500), unbounded: 0 };
-    let text = "2 subscribers have not confirmed the bundle, until 1970-01-01T00:25:00Z";
+    let text = "2 subscribers have not confirmed the bundle, until 1970-01-01T00:25:21Z";
     let waits = Evidence { subscribers, ..base() };
     assert_eq!(seen(&state, &waits), (vec![text.to_owned(), settling.to_owned()], Some(1_551)));
     let subscribers = Subscribers { unbounded: 1, ..Subscribers::default() };
@@ -39,7 +39,7 @@ fn a_gate_says_what_holds_it_and_when_it_opens_at_the_latest() {
     let waits = Evidence { subscribers, ..base() };
     assert_eq!(seen(&state, &waits), (vec![text.to_owned(), settling.to_owned()], None));
     let unread = Evidence { read: [].into(), ..base() };
-    let text = "segment s1 is not sealed and read since the change, until 1970-01-01T00:33:20Z";
+    let text = "segment s1 is not sealed and read since the change, until 1970-01-01T00:33:41Z";
     assert_eq!(seen(&state, &unread), (vec![text.to_owned(), settling.to_owned()], Some(2_051)));
 }
 
@@ -68,7 +68,7 @@ fn the_leaf_gate_asks_about_the_root_that_drains_only() {
     let state = drained();
     let with = |name| Evidence { live: [(root(name), tally(2, 1_900))].into(), ..evidence(1_200, 2, 14) };
     assert!(gate(&state, &with("B"), &policy()).unwrap().is_met());
-    let text = format!("2 leaves are alive under root {}, until 1970-01-01T00:31:40Z", root("A").short());
+    let text = format!("2 leaves are alive under root {}, until 1970-01-01T00:32:01Z", root("A").short());
     let settling = "handshakes in flight, for 30 s more".to_owned();
     assert_eq!(seen(&state, &with("A")), (vec![text, settling], Some(1_951)));
     // Sealed for the bundle is not sealed for the switch.

@@ -5,6 +5,7 @@
     reason = "the words of these tests are well formed, or the test fails"
 )]
 
+mod advice;
 mod broken;
 mod explore;
 mod gates;

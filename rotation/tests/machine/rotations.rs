@@ -147,8 +147,7 @@ fn the_same_request_id_starts_one_rotation_and_another_id_none() {
         .refuses(
             rotation("r2", Mode::Auto),
             "rotation_requested refused while staging at generation 8: the rotation of request r \
-             is under way; wait until it is over, repeat its request id, or abort it or roll it \
-             back first",
+             is under way; wait until it is over, or give it up with `banyan rotate abort`",
         )
         .refuses(rotation("r", Mode::Manual), id_used)
         .refuses(
@@ -161,19 +160,17 @@ fn the_same_request_id_starts_one_rotation_and_another_id_none() {
             "hold_requested refused while staging at generation 8: request id r was used for \
              another wish; use a new request id for a new wish",
         );
-    for (state, at) in
+    let instead = ["give it up with `banyan rotate abort`", "roll it back with `banyan rotate rollback`"];
+    for ((state, at), instead) in
         [(distributed(Mode::Auto), "distributing at generation 12"), (drained(), "draining at generation 17")]
+            .into_iter()
+            .zip(instead)
     {
         let text = format!(
-            "rotation_requested refused while {at}: the rotation of request r is under way; {}",
-            instead()
+            "rotation_requested refused while {at}: the rotation of request r is under way; wait until it is over, or {instead}"
         );
         Script::from(state).refuses(rotation("r2", Mode::Auto), &text).nothing_new(rotation("r", Mode::Auto));
     }
-}
-
-fn instead() -> &'static str {
-    "wait until it is over, repeat its request id, or abort it or roll it back first"
 }
 
 #[test]
@@ -181,7 +178,7 @@ fn a_trust_domain_without_a_root_cannot_rotate() {
     Script::from(start()).refuses(
         rotation("r", Mode::Auto),
         "rotation_requested refused while uninitialised at generation 0: this trust domain \
-         has no root that signs; wait until the founding is over",
+         has no root that signs; wait until the first root signs",
     );
 }
 
@@ -294,8 +291,7 @@ fn a_root_that_came_before_or_ends_at_once_is_refused() {
         .refuses(
             prepared("r", "A"),
             "root_prepared refused while staging at generation 8: root 559aead0 is known already; \
-             give the authority another root; if this one was withdrawn and shall return, abort and start with \
-             --stage-again 559aead0",
+             give the authority another root; if this one was withdrawn and shall return, abort, then `banyan rotate start --stage-again 559aead0 --by NAME`; give it up with `banyan rotate abort`",
         )
         .refuses(
             prepared("q", "B"),

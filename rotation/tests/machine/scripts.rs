@@ -42,8 +42,7 @@ fn no_second_root_is_founded() {
         .then(founding("f"), "g1 b0 staging-root | - | - | stage_root@1")
         .refuses(
             founding("g"),
-            "founding_requested refused while founding at generation 1: the founding of request f is under way; \
-             wait until it is over: it goes on by itself",
+            "founding_requested refused while founding at generation 1: the founding of request f is under way; wait until the first root signs",
         )
         .then(prepared("f", "A"), "g2 b0 requesting-issuer | A staged - until - | - | request_issuer@2");
     let id = root("A");
@@ -57,8 +56,7 @@ fn no_second_root_is_founded() {
     Script::from(founded())
         .refuses(
             founding("g"),
-            "founding_requested refused while steady at generation 5: this trust domain has its root; \
-             to change the root, start a rotation",
+            "founding_requested refused while steady at generation 5: this trust domain has its root; start a rotation with `banyan rotate start`",
         )
         .refuses(
             prepared("g", "B"),
@@ -133,8 +131,7 @@ fn a_renewed_issuer_signs_under_the_same_root_and_bundle() {
         .nothing_new(renewal("r1", "A"))
         .refuses(
             renewal("r2", "A"),
-            "issuer_renewal_requested refused while steady at generation 6: the renewal of request r1 is under way; \
-             wait until it is over, or take its place with `banyan issuer renew`",
+            "issuer_renewal_requested refused while steady at generation 6: the renewal of request r1 is under way; wait until it is over, or take its place with `banyan issuer renew --root 559aead0`, or cancel it with `banyan issuer cancel --root 559aead0`",
         )
         .then(signed("r1", "A", "b"), "g7 b1 steady | A active key-b until - | - | switch_signer@7")
         .nothing_new(renewal("r1", "A"))

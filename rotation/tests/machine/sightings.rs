@@ -40,14 +40,16 @@ fn a_sequence_that_was_seen_is_never_given_again() {
             rotation("r", Mode::Auto),
             "rotation_requested refused while steady at generation 8: agent node-1 holds bundle 4, which this server \
              never published (its latest is 1): the data directory was restored from a backup that is older than the \
-             mesh; `banyan state continue --above 4 --by NAME --reason TEXT` goes on above all that was seen; if the \
-             agent is wrong, `banyan state dismiss node-1 --by NAME --reason TEXT`; `banyan state show` says more",
+             mesh; first read `banyan state show`; if no other root had begun to sign after the backup was made, continue above all that was seen \
+             with `banyan state continue --above 4 --now --by NAME --reason TEXT`, or if what agent node-1 says is wrong, disregard it with `banyan state dismiss node-1 --by NAME \
+             --reason TEXT`",
         )
         .refuses(
             go_on("c", 3),
             "continue_requested refused while steady at generation 8: bundle 3 is no place to go on above; name 4 or \
-             more, as `banyan state show` says; if an agent says a number that cannot be, dismiss it with `banyan \
-             state dismiss AGENT`",
+             more, as `banyan state show` says; if no other root had begun to sign after the backup was made, continue above all that was \
+             seen with `banyan state continue --above 4 --now --by NAME --reason TEXT`, or if what agent node-1 says is wrong, disregard it with `banyan state dismiss node-1 --by \
+             NAME --reason TEXT`",
         )
         .then(
             go_on("c", 4),
@@ -72,8 +74,8 @@ fn going_on_waits_for_the_leaves_that_were_issued_after_the_backup_unless_somebo
     let over = 1_000 + i64::try_from(policy().leaf_lifetime_max.as_secs()).unwrap() + twice_skew;
     let text = format!(
         "continue_requested refused while steady at generation 8: leaves that were issued after the backup may live until {}, and \
-         those under a root that came after it would be refused at once; ask again then; or, if no other root had begun to sign \
-         after the backup was made, say so with `banyan state continue --above 4 --now --by NAME --reason TEXT`",
+         those under a root that came after it would be refused at once; ask again then; if no other root had begun to sign \
+         after the backup was made, continue above all that was seen with `banyan state continue --above 4 --now --by NAME --reason TEXT`",
         at(over)
     );
     let script = || {
@@ -128,8 +130,9 @@ fn a_word_that_is_dismissed_counts_no_more_until_it_is_heeded_again() {
 fn no_place(above: u64) -> String {
     format!(
         "continue_requested refused while steady at generation 11: bundle {above} is no place to go on above; name 902 \
-         or more, as `banyan state show` says; if an agent says a number that cannot be, dismiss it with `banyan state \
-         dismiss AGENT`"
+         or more, as `banyan state show` says; if no other root had begun to sign after the backup was made, continue above all that was seen \
+         with `banyan state continue --above 902 --now --by NAME --reason TEXT`, or if what agent liar says is wrong, disregard it with `banyan state dismiss liar --by NAME \
+         --reason TEXT`"
     )
 }
 

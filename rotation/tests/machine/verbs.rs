@@ -13,15 +13,12 @@ fn activation_by_hand_is_judged_by_the_same_gate() {
         .refuses(
             activate("a", unproven),
             "activate_requested refused while distributing at generation 12: the trust gate is \
-             closed: 3 leaves whose holders have not applied the bundle, until \
-             1970-01-01T00:31:40Z, handshakes in flight, for 30 s more; it opens by itself at \
-             1970-01-01T00:32:31Z at the latest",
+             closed: 3 leaves whose holders have not applied the bundle, until 1970-01-01T00:32:01Z, handshakes in flight, for 30 s more; it opens by itself at 1970-01-01T00:32:31Z at the latest, or give it up with `banyan rotate abort`",
         )
         .refuses(
             activate("a", evidence(1_100, 2, 10)),
             "activate_requested refused while distributing at generation 12: the trust gate is \
-             closed: handshakes in flight, for 30 s more; it opens by itself at \
-             1970-01-01T00:18:50Z at the latest",
+             closed: handshakes in flight, for 30 s more; it opens by itself at 1970-01-01T00:18:50Z at the latest, or give it up with `banyan rotate abort`",
         )
         .refuses(
             activate("a", evidence(1_100, 1, 10)),
@@ -54,8 +51,7 @@ fn activation_by_hand_is_judged_by_the_same_gate() {
         .nothing_new(activate("a", evidence(1_200, 2, 10)))
         .refuses(
             activate("b", evidence(1_200, 2, 10)),
-            "activate_requested refused while draining at generation 14: no root waits for its \
-             activation; activate while the new root is being distributed, or after a rollback",
+            "activate_requested refused while draining at generation 14: no root waits for its activation; wait until it is over",
         );
 }
 
@@ -80,7 +76,7 @@ fn a_held_rotation_stays_where_it_is_while_settle_times_pass() {
         .refuses(
             activate("a", evidence(1_200, 2, 10)),
             "activate_requested refused while distributing at generation 14: the rotation is held \
-             since 1970-01-01T00:18:20Z; resume it first",
+             since 1970-01-01T00:18:20Z; let it go on with `banyan rotate resume`",
         )
         .then(
             horizon("A", "s1", 2_500),
@@ -232,8 +228,7 @@ fn an_abort_while_distributing_takes_out_a_root_that_never_signed() {
         .nothing_new(abort("x"))
         .refuses(
             rollback("y"),
-            "rollback_requested refused while withdrawing at generation 13: there is no switch to \
-             take back; abort before the switch; after the withdrawal, start a new rotation",
+            "rollback_requested refused while withdrawing at generation 13: there is nothing to roll back; wait until it is over",
         )
         .then(
             published(3),
@@ -256,8 +251,7 @@ fn an_abort_while_distributing_takes_out_a_root_that_never_signed() {
 fn an_abort_comes_too_late_once_the_new_root_signs() {
     Script::from(drained()).refuses(
         abort("x"),
-        "abort_requested refused while draining at generation 17: the new root has signed; \
-         while both roots are trusted, roll back; after that, start a new rotation",
+        "abort_requested refused while draining at generation 17: the new root has signed; wait until it is over, or roll it back with `banyan rotate rollback`",
     );
 }
 
@@ -274,12 +268,11 @@ fn a_rollback_lets_the_former_root_sign_and_drains_the_new_one() {
         .refuses(
             rollback("y"),
             "rollback_requested refused while draining at generation 18: the former root signs \
-             again already; activate to go forward again",
+             again already; wait until it is over, or go forward again with `banyan rotate activate`",
         )
         .refuses(
             abort("y"),
-            "abort_requested refused while draining at generation 18: the new root has signed; \
-             while both roots are trusted, roll back; after that, start a new rotation",
+            "abort_requested refused while draining at generation 18: the new root has signed; wait until it is over",
         );
     let live = Evidence { live: [(root("B"), tally(2, 2_100))].into(), ..evidence(1_200, 2, 18) };
     Script::from(script.state)
@@ -326,8 +319,7 @@ fn going_forward_after_a_rollback_waits_for_the_trust_gate_again() {
         .nothing_new(activate("fwd", evidence(1_200, 2, 14)))
         .refuses(
             abort("y"),
-            "abort_requested refused while distributing at generation 20: the new root has \
-             signed; while both roots are trusted, roll back; after that, start a new rotation",
+            "abort_requested refused while distributing at generation 20: the new root has signed; wait until it is over",
         )
         .then(
             reported(evidence(1_200, 2, 14)),
@@ -349,8 +341,7 @@ fn a_root_at_its_end_does_not_sign_again() {
     let now = ISSUER_END - 599;
     let draining = after(settling, now - 1, &[reported(evidence(now - 1, 2, 10))]);
     Script::from(draining).at(now).refuses(rollback("x"), "rollback_requested refused while draining at generation 14: root 559aead0 can sign \
-         until 1970-01-01T13:53:20Z only; a root needs 600 s of life to sign again: go \
-         forward").at(now - 1).then(rollback("x"), "g15 b2 draining back | A active key-a until 2000, B draining key-b until - | s1 sealed@10 2000 | switch_signer@15");
+         until 1970-01-01T13:53:20Z only; a root needs 600 s of life to sign again; wait until it is over").at(now - 1).then(rollback("x"), "g15 b2 draining back | A active key-a until 2000, B draining key-b until - | s1 sealed@10 2000 | switch_signer@15");
 }
 
 #[test]
@@ -358,20 +349,17 @@ fn verbs_without_a_rotation_are_refused() {
     for verb in [activate("v", evidence(1_000, 1, 7)), hold("v"), resume("v"), abort("v"), rollback("v")] {
         let name = verb.name();
         let text = format!(
-            "{name} refused while steady at generation 7: no rotation is under way; start a \
-                 rotation first"
+            "{name} refused while steady at generation 7: no rotation is under way; start a rotation with `banyan rotate start`"
         );
         Script::from(signing()).refuses(verb, &text);
     }
     Script::from(after(signing(), 1_000, &[rotation("r", Mode::Auto)]))
         .refuses(
             activate("v", evidence(1_000, 1, 7)),
-            "activate_requested refused while staging at generation 8: no root waits for its \
-             activation; activate while the new root is being distributed, or after a rollback",
+            "activate_requested refused while staging at generation 8: no root waits for its activation; wait until it is over",
         )
         .refuses(
             rollback("v"),
-            "rollback_requested refused while staging at generation 8: there is no switch to take \
-             back; abort before the switch; after the withdrawal, start a new rotation",
+            "rollback_requested refused while staging at generation 8: there is nothing to roll back; wait until it is over, or give it up with `banyan rotate abort`",
         );
 }

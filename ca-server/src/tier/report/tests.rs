@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rotation::evidence::{Subscribers, Tally};
 use rotation::{
-    BundleChange, Der, Distributing, Draining, IssuerEntry, Mode, RootEntry, Rotation, Staging, StagingStep,
-    Steady, Withdrawing,
+    BundleChange, Der, Distributing, Draining, Ending, IssuerEntry, Mode, RootEntry, Rotation, Staging,
+    StagingStep, Steady, Withdrawing,
 };
 use trust::{CertificateId, Generation, Sequence, Timestamp, TrustDomain};
 
@@ -188,6 +188,7 @@ fn a_bundle_is_applied_when_it_is_the_bundle_here_and_was_waited_for() {
         to: root("b"),
         bundle: bundle(),
         since: NOW,
+        ending: Ending::Completed,
     });
     assert_eq!(applied(&[gone, B], withdrawing, &over, &evidence()), 0, "not converged");
     assert_eq!(applied(&[gone, B], steady(), &over, &evidence()), 7);

@@ -162,8 +162,9 @@ impl Screen {
 
 /// Some lines: phases, two bars, the gate, troubles, and as many holders as the screen has rows for.
 fn picture(rotation: &Rotation, size: Size) -> String {
-    let mark =
-        |phase: &&str| if *phase == rotation.phase { format!("[{phase}]") } else { format!(" {phase} ") };
+    let mark = |phase: &&str| {
+        if *phase == rotation.phase { format!("[{}]", words::phase(rotation)) } else { format!(" {phase} ") }
+    };
     let phases: Vec<_> = words::PHASES.iter().map(mark).collect();
     let mut text = format!(
         "{}\ntrust      {}\nnew leaves {}",
@@ -208,7 +209,11 @@ fn line(rotation: &Rotation) -> String {
     let held = if rotation.held_since == 0 { "" } else { " (paused)" };
     format!(
         "{}{held}, trust {}/{}, new leaves {}/{}{gate}",
-        rotation.phase, trust.done, trust.total, leaves.done, leaves.total
+        words::phase(rotation),
+        trust.done,
+        trust.total,
+        leaves.done,
+        leaves.total
     )
 }
 

@@ -1,6 +1,6 @@
 //! A rotation in words, and as JSON.
 
-use proto::banyan::admin::v1::{Gate, Holder, Rotation};
+use proto::banyan::admin::v1::{Gate, Holder, Outlook, Rotation};
 use serde_json::{Value, json};
 
 use crate::output::{self, hex, time};
@@ -26,20 +26,16 @@ pub fn status(rotation: &Rotation) -> String {
         );
     }
     let mut text = format!(
-        "{} since {} (request {}, authority {}, mode {})\nfrom root {} to root {}, bundle {}, generation {}",
-        rotation.phase,
+        "{} since {} (request {}, authority {}, mode {})\n{}, bundle {}, generation {}",
+        phase(rotation),
         time(rotation.phase_since),
         rotation.request_id,
         rotation.authority,
         rotation.mode,
-        root(&rotation.from_root),
-        root(&rotation.to_root),
+        roots(rotation),
         rotation.sequence,
         rotation.generation,
     );
-    if rotation.rolled_back {
-        text.push_str("\nrolled back: the former root signs again, the new one drains");
-    }
     if rotation.held_since != 0 {
         text.push_str(&format!("\nheld since {}", time(rotation.held_since)));
     }
@@ -58,6 +54,29 @@ pub fn status(rotation: &Rotation) -> String {
     text
 }
 
+/// The phase, with what the rotation is certain to come to if that is not what was wished for.
+pub fn phase(rotation: &Rotation) -> String {
+    match rotation.ending.as_str() {
+        "" => rotation.phase.clone(),
+        ending => format!("{} ({ending})", rotation.phase),
+    }
+}
+
+/// Which root goes, and which stays.
+fn roots(rotation: &Rotation) -> String {
+    let (from, to) = (root(&rotation.from_root), root(&rotation.to_root));
+    match (rotation.ending.as_str(), rotation.phase.as_str()) {
+        ("aborted", _) => {
+            format!("aborted: root {from}, which never signed, has left the bundle; root {to} signs")
+        }
+        ("rolled back", "draining") => {
+            format!("rolled back: root {to} signs again, root {from} leaves when its last leaf has ended")
+        }
+        ("rolled back", _) => format!("rolled back: root {from} has left the bundle; root {to} signs"),
+        _ => format!("from root {from} to root {to}"),
+    }
+}
+
 /// What the present gate waits for, who holds it, and when it opens.
 pub fn explain(rotation: &Rotation) -> String {
     let Some(gate) = &rotation.gate else {
@@ -67,8 +86,8 @@ pub fn explain(rotation: &Rotation) -> String {
     for hold in &gate.holds {
         text.push_str(&format!("\n  held by: {hold}"));
     }
-    if !gate.open {
-        text.push_str(&format!("\n  opens by itself: {}", opening(gate)));
+    if let Some(opening) = opening(gate) {
+        text.push_str(&format!("\n  {opening}"));
     }
     if !gate.rests_on.is_empty() {
         text.push_str(&format!("\n  live leaves by evidence: {}", gate.rests_on.join(", ")));
@@ -84,12 +103,24 @@ pub fn explain(rotation: &Rotation) -> String {
     text
 }
 
-/// When a gate opens at the latest, as a time and from now.
-pub fn opening(gate: &Gate) -> String {
-    match gate.opens_at_latest {
-        0 => "never; somebody must confirm, cover or remove what has no end".to_owned(),
-        at => format!("at {} at the latest, in {} s", time(at), at.saturating_sub(gate.at).max(0)),
-    }
+/// When a gate opens at the latest, as a time and from now, or what it waits for instead; nothing of one that is open.
+pub fn opening(gate: &Gate) -> Option<String> {
+    Some(match (gate.waits_for.as_str(), gate.opens_at_latest) {
+        ("resume", _) => "does not open while the rotation is held: `banyan rotate resume`".to_owned(),
+        ("state", _) => "does not open until an operator decides: `banyan state show`".to_owned(),
+        ("activate", _) => "is open: `banyan rotate activate` lets the new root sign".to_owned(),
+        ("confirm", _) | ("", 0) if !gate.open => {
+            "does not open by itself: somebody must confirm, cover or remove what has no end".to_owned()
+        }
+        (_, 0) => return None,
+        (_, at) => {
+            format!(
+                "opens by itself: at {} at the latest, in {} s",
+                time(at),
+                at.saturating_sub(gate.at).max(0)
+            )
+        }
+    })
 }
 
 fn holders(gate: &Gate) -> String {
@@ -108,11 +139,10 @@ fn holders(gate: &Gate) -> String {
             holder.identity.clone(),
             holder.kind.clone(),
             if holder.agent.is_empty() { "-".to_owned() } else { holder.agent.clone() },
-            has(holder),
-            needs(holder),
+            holder.has.clone(),
+            holder.needs.clone(),
             match holder.until {
-                0 if holder.own_trust => "a word for it".to_owned(),
-                0 => "its word".to_owned(),
+                0 => "no time ends it".to_owned(),
                 until => time(until),
             },
             seen(holder),
@@ -122,22 +152,6 @@ fn holders(gate: &Gate) -> String {
     let named = gate.holders.len() as u64;
     let more = gate.holders_total.saturating_sub(named);
     if more == 0 { table.to_string() } else { format!("{table}\nand {more} more") }
-}
-
-fn needs(holder: &Holder) -> String {
-    match holder.kind.as_str() {
-        SHARED_ROOT => "the end of others' leaves".to_owned(),
-        _ => format!("bundle {} {}", holder.wanted, holder.evidence_wanted),
-    }
-}
-
-fn has(holder: &Holder) -> String {
-    match holder.evidence.as_str() {
-        "" if holder.kind == SHARED_ROOT => "-".to_owned(),
-        "" if holder.own_trust => "trust of its own".to_owned(),
-        "" => format!("born with bundle {}", holder.born),
-        class => format!("bundle {} {class}", holder.applied),
-    }
 }
 
 fn seen(holder: &Holder) -> String {
@@ -172,6 +186,7 @@ pub fn json(rotation: &Rotation) -> Value {
         "from_root": hex(&rotation.from_root),
         "to_root": hex(&rotation.to_root),
         "rolled_back": rotation.rolled_back,
+        "ending": rotation.ending,
         "trust": progress(rotation.trust),
         "leaves": progress(rotation.leaves),
         "gate": rotation.gate.as_ref().map(gate_json),
@@ -181,34 +196,54 @@ pub fn json(rotation: &Rotation) -> Value {
     })
 }
 
+/// What a rotation would come to, for programs: lengths in seconds, `null` where only a word ends the wait.
+pub fn outlook_json(outlook: &Outlook) -> Value {
+    let leaves = outlook
+        .leaves
+        .iter()
+        .map(|live| json!({ "kind": live.kind, "count": live.count, "last_ends": time(live.last_ends) }));
+    json!({
+        "signs_within_seconds": outlook.signs_within_seconds,
+        "ends_within_seconds": outlook.ends_within_seconds,
+        "leaves": leaves.collect::<Vec<_>>(),
+        "behind": outlook.behind.iter().map(holder_json).collect::<Vec<_>>(),
+        "exclusive": outlook.exclusive,
+        "unknown": outlook.unknown,
+    })
+}
+
+fn holder_json(holder: &Holder) -> Value {
+    json!({
+        "kind": holder.kind,
+        "identity": holder.identity,
+        "agent": holder.agent,
+        "serial": hex(&holder.serial),
+        "until": time(holder.until),
+        "born": output::json_count(holder.born),
+        "applied": output::json_count(holder.applied),
+        "wanted": output::json_count(holder.wanted),
+        "evidence": holder.evidence,
+        "evidence_wanted": holder.evidence_wanted,
+        "agent_connected": holder.agent_connected,
+        "agent_last_seen": time(holder.agent_last_seen),
+        "last_nack": holder.last_nack,
+        "own_trust": holder.own_trust,
+        "has": holder.has,
+        "needs": holder.needs,
+        "text": holder.text,
+    })
+}
+
 fn gate_json(gate: &Gate) -> Value {
-    let holder = |holder: &Holder| {
-        json!({
-            "kind": holder.kind,
-            "identity": holder.identity,
-            "agent": holder.agent,
-            "serial": hex(&holder.serial),
-            "until": time(holder.until),
-            "born": output::json_count(holder.born),
-            "applied": output::json_count(holder.applied),
-            "wanted": output::json_count(holder.wanted),
-            "evidence": holder.evidence,
-            "evidence_wanted": holder.evidence_wanted,
-            "agent_connected": holder.agent_connected,
-            "agent_last_seen": time(holder.agent_last_seen),
-            "last_nack": holder.last_nack,
-            "own_trust": holder.own_trust,
-            "text": holder.text,
-        })
-    };
     json!({
         "name": gate.name,
         "open": gate.open,
         "summary": gate.summary,
         "holds": gate.holds,
         "opens_at_latest": time(gate.opens_at_latest),
+        "waits_for": gate.waits_for,
         "at": time(gate.at),
-        "holders": gate.holders.iter().map(holder).collect::<Vec<_>>(),
+        "holders": gate.holders.iter().map(holder_json).collect::<Vec<_>>(),
         "holders_total": gate.holders_total,
         "rests_on": gate.rests_on,
     })
@@ -226,9 +261,8 @@ mod tests {
             identity: "spiffe://example.org/web".to_owned(),
             agent: "node-1".to_owned(),
             until: 1_800_000_060,
-            born: 1,
-            wanted: 2,
-            evidence_wanted: "applied".to_owned(),
+            has: "nothing known since its issue at bundle 1".to_owned(),
+            needs: "bundle 2 (applied)".to_owned(),
             agent_last_seen: 1_800_000_000,
             ..Holder::default()
         };
@@ -262,8 +296,8 @@ mod tests {
             "from root aaaaaaaa to root bbbbbbbb",
             "trust 2/3 leaves",
             "spiffe://example.org/web",
-            "born with bundle 1",
-            "bundle 2 applied",
+            "nothing known since its issue at bundle 1",
+            "bundle 2 (applied)",
             "at 2027-01-15T08:01:10Z at the latest, in 12 s",
             "and 2 more",
             "legal now: hold, abort",
@@ -280,13 +314,31 @@ mod tests {
     }
 
     #[test]
+    fn a_rotation_that_was_aborted_or_is_held_says_so_and_nothing_against_it() {
+        let aborted = Rotation { phase: "withdrawing".to_owned(), ending: "aborted".to_owned(), ..waiting() };
+        let text = status(&aborted);
+        assert!(text.starts_with("withdrawing (aborted) since"), "{text}");
+        assert!(
+            text.contains("root aaaaaaaa, which never signed, has left the bundle; root bbbbbbbb signs"),
+            "{text}"
+        );
+        let mut held = waiting();
+        held.held_since = 1_800_000_000;
+        let gate = held.gate.as_mut().unwrap();
+        (gate.opens_at_latest, gate.waits_for) = (0, "resume".to_owned());
+        let text = explain(&held);
+        assert!(text.contains("does not open while the rotation is held"), "{text}");
+        assert!(!text.contains("opens by itself"), "{text}");
+    }
+
+    #[test]
     fn a_holder_with_trust_of_its_own_is_named_with_what_to_do_and_without_an_end() {
         let mut rotation = waiting();
         let holder = rotation.gate.as_mut().unwrap().holders.first_mut().unwrap();
         (holder.own_trust, holder.until, holder.text) =
             (true, 0, "takes no validation secret: do this".to_owned());
         let text = explain(&rotation);
-        for part in ["trust of its own", "a word for it", "takes no validation secret: do this"] {
+        for part in ["no time ends it", "takes no validation secret: do this"] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
     }

@@ -35,7 +35,9 @@ fn opened(
 ) -> Arc<dyn RootAuthority> {
     let own = (Arc::new(MemoryKeys::new()) as _, Arc::clone(state) as _);
     let deps = AuthorityDeps::new(domain(), own, (clock, Arc::new(OsRandomness::new()) as _));
-    let settings = format!("directory = {:?}\nlook_every_secs = 1\n{more}", folder.to_str().unwrap());
+    let whose = if more.contains("exclusive") { "" } else { "exclusive = false" };
+    let folder = folder.to_str().unwrap();
+    let settings = format!("directory = {folder:?}\nlook_every_secs = 1\n{whose}\n{more}");
     ManualPlugin.open(&settings.parse().unwrap(), deps.named("offline")).unwrap()
 }
 
@@ -365,6 +367,11 @@ async fn an_abandoned_ceremony_is_not_complained_about() {
     let second = pending(world.stage("two.root").await);
     let said = world.said().await;
     assert!(said.contains(&second) && !said.contains(&first), "{said}");
+    let waits = world.authority.check(&context("check")).await;
+    assert!(
+        waits.waits && waits.state == HealthState::Ok,
+        "a person is waited for, and nothing is wrong: {waits:?}"
+    );
     world.clock.advance(DAY);
     assert_eq!(
         world.authority.check(&context("check")).await.state,
