@@ -139,12 +139,12 @@ impl Screen {
         if let Some(size) = terminal::size(std::io::stdout()) {
             return output::write(&self.live.draw(&picture(rotation, size), size));
         }
-        let text = line(rotation);
-        if text == self.last {
+        let shape = shape(rotation);
+        if shape == self.last {
             return Ok(());
         }
-        output::line(&text)?;
-        self.last = text;
+        output::line(&line(rotation))?;
+        self.last = shape;
         Ok(())
     }
 
@@ -200,6 +200,14 @@ fn picture(rotation: &Rotation, size: Size) -> String {
         text.push_str(&format!("\n  and {further} more; `banyan rotate explain` lists them"));
     }
     text
+}
+
+/// What a further line must differ in: seconds that pass are no news where nothing is redrawn.
+fn shape(rotation: &Rotation) -> String {
+    let summary = rotation.gate.as_ref().map(|gate| gate.summary.as_str()).unwrap_or_default();
+    let summary: String = summary.chars().filter(|character| !character.is_ascii_digit()).collect();
+    let without_gate = Rotation { gate: None, ..rotation.clone() };
+    format!("{}{summary}", line(&without_gate))
 }
 
 /// The same in one line.
@@ -260,6 +268,19 @@ mod tests {
             assert!(terminal::wrap(&text, 80).len() < rows, "{text}");
             assert!(text.ends_with("more; `banyan rotate explain` lists them"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_line_is_printed_for_what_changes_and_not_for_seconds_that_pass() {
+        let waits = |summary: &str| {
+            let gate = Gate { summary: summary.to_owned(), ..Gate::default() };
+            shape(&Rotation { gate: Some(gate), ..at("distributing") })
+        };
+        assert_eq!(waits("handshakes in flight, for 5 s more"), waits("handshakes in flight, for 4 s more"));
+        assert_ne!(waits("handshakes in flight, for 5 s more"), waits("1 leaf whose holder waits"));
+        assert_ne!(shape(&at("distributing")), shape(&at("draining")));
+        let more = Rotation { trust: Some(Progress { done: 2, total: 2 }), ..at("draining") };
+        assert_ne!(shape(&more), shape(&at("draining")));
     }
 
     #[test]
