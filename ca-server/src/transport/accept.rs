@@ -76,10 +76,12 @@ pub(crate) async fn run<L, F>(
                 let (conduct, now) = (Arc::clone(place.conduct()), stop.now.clone());
                 let connection = serve(stream, addr, place);
                 tasks.spawn(async move {
+                    // One that was cut does nothing more: what it was sent may be much work, and more to keep.
                     tokio::select! {
-                        () = connection => {}
+                        biased;
                         () = now.cancelled() => {}
                         () = conduct.is_cut() => tracing::debug!(?addr, why = ?conduct.cut_for(), "connection cut"),
+                        () = connection => {}
                     }
                     drop(permit);
                 });
