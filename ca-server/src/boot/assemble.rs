@@ -26,6 +26,7 @@ use super::listen::{Addresses, Served, Sockets};
 use super::open::{self, Ground};
 use super::own_leaf::{self, OwnLeaf};
 use super::snapshots::Snapshots;
+use super::unstarted::Unstarted;
 use super::upkeep::{Upkeep, Wishes};
 use super::{BootError, Embedding, GuardedClock, HostDeps};
 use crate::admin;
@@ -53,6 +54,7 @@ pub(super) struct Assembled {
     pub(super) ca: Arc<Ca>,
     pub(super) served: Served,
     pub(super) keeper: Keeper,
+    pub(super) unstarted: Unstarted,
 }
 
 pub(super) async fn assemble(
@@ -154,6 +156,7 @@ pub(super) async fn assemble(
             .set(issuer_keys.waiting().and_then(|calls| calls.try_into().ok()).unwrap_or(0));
     });
     let served = Sockets::listen(config, addresses)?.serve(config, &ca, &tls)?;
+    let unstarted = Unstarted::new(&served.stop);
     let checks = authority_health::watch(ground.authorities.clone(), told);
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(checks));
     let evidence = embedding.evidence(Arc::<EvidenceReader>::clone(&ca.evidence));
@@ -211,7 +214,7 @@ pub(super) async fn assemble(
         is_noted: false,
         readiness: served.readiness.clone(),
     };
-    Ok(Assembled { ca, served, keeper })
+    Ok(Assembled { ca, served, keeper, unstarted })
 }
 
 struct CaParts {

@@ -29,6 +29,7 @@ mod requests;
 mod running;
 mod snapshots;
 mod tickets;
+mod unstarted;
 mod upkeep;
 
 use std::sync::Arc;

@@ -46,13 +46,16 @@ pub(super) struct Parts {
 
 /// Starts the task that keeps the server up, and says that it is ready.
 pub(super) async fn run(config: &Config, assembled: Assembled, driver: DriverTask, lock: DirLock) -> Running {
-    let Assembled { ca, served, keeper } = assembled;
+    let Assembled { ca, served, keeper, unstarted } = assembled;
     let Served { grpc_addr, plain_addr, admin_file, readiness, stop, tasks } = served;
     keeper.read_key_sets().await;
     let keeper_stop = CancellationToken::new();
+    let unkept = keeper_stop.clone().drop_guard();
     let keeper = tokio::spawn(keeper.run(keeper_stop.clone()));
     readiness.set(crate::admin::obstacles(&ca).is_empty()).await;
     tracing::info!(%grpc_addr, %plain_addr, id = %ca.id, "the CA serves");
+    unkept.disarm();
+    unstarted.disarm();
     let parts = Parts {
         ca,
         stop,
