@@ -1,5 +1,6 @@
 //! What operators see of a running CA: its state in one look, and what is wrong with what to do about it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ledger::LiveRow;
@@ -7,15 +8,19 @@ use proto::banyan::admin::v1::{
     Agent as AgentMessage, Issuer as IssuerMessage, Ledger as LedgerMessage, Root as RootMessage,
     StatusResponse,
 };
-use rotation::{Contents, Effect, IssuerEntry, Policy, RootEntry, Segment, SegmentId, SegmentState, State};
+use rotation::{
+    Contents, Effect, FurtherEntry, IssuerEntry, Policy, RootEntry, RootState, Segment, SegmentId,
+    SegmentState, State,
+};
 use rotation_driver::EffectError;
 use trust::{Certificate, CertificateId, RootId, Serial, Timestamp};
 
 use crate::away;
-use crate::boot::Due;
+use crate::boot::{Drift, Due};
 use crate::ca::Ca;
 use crate::explain;
 use crate::findings::Look;
+use crate::further;
 use crate::metrics::{AuthorityLabel, BehindLabel, IssuerLabel, Live, PhaseLabel, RootLabel};
 use crate::roster;
 use crate::seen;
@@ -66,14 +71,19 @@ fn shown(ca: &Ca, names: &[String]) -> Vec<AgentMessage> {
 /// Roots of the record by fingerprint, after this one.
 pub(crate) fn roots_after(ca: &Ca, after: Option<RootId>, limit: usize) -> Vec<RootMessage> {
     let state = ca.driver.state();
-    let later = state.roots.iter().filter(|(id, _)| after.is_none_or(|after| **id > after));
-    later.take(limit).map(|(id, entry)| root(ca, id, entry)).collect()
+    let ours = state.roots.iter().map(|(id, entry)| (*id, root(ca, id, entry)));
+    let others = state.further.iter().filter(|(id, _)| !state.roots.contains_key(*id));
+    let all: BTreeMap<_, _> = ours.chain(others.map(|(id, entry)| (*id, further_root(id, entry)))).collect();
+    let later = all.into_iter().filter(|(id, _)| after.is_none_or(|after| *id > after));
+    later.take(limit).map(|(_, root)| root).collect()
 }
 
 /// One root of the record.
 pub(crate) fn root(ca: &Ca, id: &RootId, entry: &RootEntry) -> RootMessage {
     let certificate = Certificate::parse(entry.der.as_bytes()).ok();
     let foreign = ca.evidence.foreign(id, entry);
+    let state = ca.driver.state();
+    let further = state.further.get(id).into_iter().flat_map(|entry| &entry.by);
     let foreign_until = foreign.as_ref().map_or(0, |(_, until)| until.as_secs());
     let (vouched_by, vouched_since) =
         foreign.map(|(word, _)| (word.by, word.since.as_secs())).unwrap_or_default();
@@ -93,6 +103,25 @@ pub(crate) fn root(ca: &Ca, id: &RootId, entry: &RootEntry) -> RootMessage {
         vouched_by,
         vouched_since,
         foreign_until,
+        further_by: further.map(ToString::to_string).collect(),
+    }
+}
+
+/// A root of others that is trusted: nothing is issued under it here.
+fn further_root(id: &RootId, entry: &FurtherEntry) -> RootMessage {
+    let certificate = Certificate::parse(entry.der.as_bytes()).ok();
+    let by: Vec<_> = entry.by.iter().map(ToString::to_string).collect();
+    RootMessage {
+        id: id.as_bytes().to_vec(),
+        state: RootState::Published.as_str().to_owned(),
+        authority: by.first().cloned().unwrap_or_default(),
+        subject: certificate.as_ref().map(Certificate::subject_text).unwrap_or_default(),
+        not_before: certificate.map_or(0, |root| root.validity().not_before().as_secs()),
+        not_after: entry.not_after.as_secs(),
+        der: entry.der.as_bytes().to_vec(),
+        shared: true,
+        further_by: by,
+        ..RootMessage::default()
     }
 }
 
@@ -218,7 +247,9 @@ fn conditions(ca: &Ca, state: &State) -> Vec<String> {
         let text = &trouble.text;
         conditions.push(format!("root authority {name} is unhealthy, issuance continues: {text}"));
     }
-    conditions.extend(ca.authority_drift.borrow().values().cloned());
+    conditions.extend(ca.authority_drift.borrow().values().flat_map(Drift::sentences).cloned());
+    let configured = |name: &str| ca.authorities.contains_key(name);
+    conditions.extend(further::conditions(state, configured, (now, ENDING_SOON)));
     conditions.extend(held_by_age(ca, state, now));
     for trouble in ca.driver.troubles().borrow().iter() {
         let (what, attempts) = (trouble.pending.effect.name(), trouble.attempts);
@@ -343,7 +374,7 @@ fn waits_since(state: &State) -> Option<Timestamp> {
 fn endings(state: &State, policy: &Policy, now: Timestamp) -> Vec<String> {
     let needed = policy.rotation_at_most();
     let soon = now.plus(ENDING_SOON.max(needed * 2));
-    let ending = state.bundle().filter(|(_, entry)| entry.not_after < soon);
+    let ending = state.own_bundle().filter(|(_, entry)| entry.not_after < soon);
     let said = |(id, entry): (&RootId, &RootEntry)| {
         let (root, end) = (id.short(), entry.not_after);
         match (state.phase.rotation().is_some(), end < now.plus(needed)) {

@@ -13,7 +13,7 @@ use trust::{Bundle, Clock, Randomness, SpiffeId, Timestamp};
 
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
-use crate::boot::{Aging, Authorities, AuthorityDrift, AuthorityTroubles, EvidenceReader, GuardedClock};
+use crate::boot::{Aging, Authorities, AuthorityTroubles, Drifts, EvidenceReader, GuardedClock};
 use crate::bundles::BundleHistory;
 use crate::findings::Findings;
 use crate::hush::Hush;
@@ -73,7 +73,7 @@ pub(crate) struct Ca {
     /// What was found wrong with files.
     pub(crate) findings: Findings,
     /// What root authorities would give now that is not what signs.
-    pub(crate) authority_drift: watch::Receiver<AuthorityDrift>,
+    pub(crate) authority_drift: watch::Receiver<Drifts>,
     /// When roots are replaced for their age.
     pub(crate) aging: Aging,
     /// CAs one tier below, and what they reported.

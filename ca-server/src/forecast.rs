@@ -11,7 +11,7 @@ use trust::Timestamp;
 
 use crate::ca::Ca;
 use crate::explain::{self, KINDS, kind_name};
-use crate::{own_trust, roster};
+use crate::{further, own_trust, roster};
 
 /// Holders that are named, of each sort.
 const NAMED_MAX: usize = 16;
@@ -45,6 +45,7 @@ pub(crate) fn of(ca: &Ca, state: &State, target: Option<&Description>) -> Foreca
     said.extend(subscribers(ca));
     let last_issuer = tiers(ca, now, &mut said);
     said.extend(present_root(ca, state));
+    said.extend(further::forecast(state));
     let exclusive = target.is_none_or(|target| target.exclusive);
     said.extend(target.and_then(|target| shared(ca, target)));
     let last = rows.all().latest_not_after.max(last_issuer);

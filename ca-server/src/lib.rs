@@ -37,6 +37,7 @@ mod findings;
 #[path = "../issuance/src/fixture.rs"]
 mod fixture;
 mod forecast;
+mod further;
 mod hush;
 mod levels;
 mod metered;

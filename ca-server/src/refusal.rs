@@ -4,7 +4,7 @@
 //! that asks to retry (`UNAVAILABLE`, `RESOURCE_EXHAUSTED`) also `google.rpc.RetryInfo`. Audit records and metric
 //! labels use the same reasons. A permanent fault never has a code that clients answer with a retry at once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use issuance::profile::LifetimeRefused;
@@ -32,18 +32,28 @@ pub struct Refusal {
     retry_after: Option<Duration>,
     /// What can be done instead, for programs.
     advice: Option<Advice>,
+    /// Further values for programs.
+    metadata: BTreeMap<&'static str, String>,
 }
 
 impl Refusal {
     /// Refuses with a text that tells the client what to do next. The text is escaped and cut to 512 bytes.
     pub fn new(reason: Reason, text: impl AsRef<str>) -> Self {
         let retry_after = reason.retry_after();
-        Self { reason, text: escaped(text.as_ref(), TEXT_LEN_MAX), retry_after, advice: None }
+        let text = escaped(text.as_ref(), TEXT_LEN_MAX);
+        Self { reason, text, retry_after, advice: None, metadata: BTreeMap::new() }
     }
 
     /// With what is legal instead: `ErrorInfo` has it as `advice`, and its commands, one a line, as `commands`.
     pub(crate) fn advising(self, advice: Advice) -> Self {
         Self { advice: Some(advice).filter(|advice| !advice.is_empty()), ..self }
+    }
+
+    /// The same, with a value for programs in the metadata of `ErrorInfo`.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl AsRef<str>) -> Self {
+        self.metadata.insert(name, escaped(value.as_ref(), TEXT_LEN_MAX));
+        self
     }
 
     /// The reason.
@@ -260,6 +270,8 @@ reasons! {
     TierWaits = "TIER_WAITS", ResourceExhausted, Some(2);
     /// No issuer is signed for this request.
     IssuerRefused = "ISSUER_REFUSED", FailedPrecondition, None;
+    /// What stands above the issuer ends before the issuer would.
+    IssuerOutlives = "ISSUER_OUTLIVES", FailedPrecondition, None;
     /// The root authority does not answer.
     AuthorityUnavailable = "AUTHORITY_UNAVAILABLE", Unavailable, Some(5);
     /// A defect of this server.
@@ -283,6 +295,8 @@ impl From<Refusal> for Status {
             let commands: Vec<_> = advice.verbs.iter().map(Verb::command).collect();
             [("advice".to_owned(), advice.in_words()), ("commands".to_owned(), commands.join("\n"))]
         });
+        let more = refusal.metadata.into_iter().map(|(name, value)| (name.to_owned(), value));
+        let metadata = metadata.chain(more);
         let mut details = ErrorDetails::with_error_info(
             refusal.reason.as_str(),
             ERROR_DOMAIN,

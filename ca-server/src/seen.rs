@@ -100,7 +100,7 @@ fn digest_of(ca: &Ca, state: &State, sequence: Sequence) -> Option<BundleDigest>
 
 /// The digest of the record's latest bundle.
 pub(crate) fn latest_digest(state: &State) -> Option<BundleDigest> {
-    let roots: Vec<_> = state.bundle().map(|(_, entry)| entry.der.as_bytes()).collect();
+    let roots: Vec<_> = state.bundle().into_values().map(|der| der.as_bytes()).collect();
     let bundle = Bundle::from_ders(state.trust_domain.clone(), state.sequence, &roots);
     bundle.ok().map(|bundle| bundle.digest())
 }

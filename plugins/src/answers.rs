@@ -32,6 +32,7 @@ pub struct AnswerBook {
     signing: Option<RootId>,
     generation: u64,
     above: Option<Vec<Vec<u8>>>,
+    further: Vec<RootDer>,
     answers: BTreeMap<String, Answer>,
 }
 
@@ -182,9 +183,24 @@ impl AnswerBook {
         changed
     }
 
+    /// Takes notice of the roots of others that everybody shall trust now. True if that changes; then the book is to be stored
+    /// before it is told.
+    pub fn announce_further(&mut self, further: Vec<RootDer>) -> bool {
+        let changed = self.further != further;
+        if changed {
+            self.further = further;
+            self.generation += 1;
+        }
+        changed
+    }
+
     /// What is announced.
     pub fn roots(&self) -> RootSet {
-        RootSet::new(self.announced.clone(), self.signing, self.generation).with_above(self.above.clone())
+        // A root that is on its way out is announced once more, and as that.
+        let further = self.further.iter().filter(|root| !self.announced.contains(root)).cloned().collect();
+        RootSet::new(self.announced.clone(), self.signing, self.generation)
+            .with_above(self.above.clone())
+            .with_further(further)
     }
 }
 
@@ -220,6 +236,8 @@ struct Form {
     /// A former release kept none.
     #[serde(default)]
     above: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    further: Vec<String>,
     answers: BTreeMap<String, AnswerForm>,
 }
 
@@ -244,6 +262,7 @@ impl Form {
             signing: book.signing.map(|id| id.to_string()),
             announced: book.announced.iter().map(text).collect(),
             above: book.above.as_ref().map(|above| above.iter().map(text).collect()),
+            further: book.further.iter().map(text).collect(),
             answers: book.answers.iter().map(answer).collect(),
         }
     }
@@ -260,6 +279,7 @@ impl Form {
         Ok(AnswerBook {
             announced: bytes(&self.announced)?,
             above: self.above.as_deref().map(bytes).transpose()?,
+            further: bytes(&self.further)?,
             signing: signing.transpose()?,
             generation: self.generation,
             answers: self.answers.into_iter().map(answer).collect::<Result<_, _>>()?,
@@ -304,6 +324,26 @@ mod tests {
         assert!(book.announce_above(Vec::new()) && book.roots().generation > before);
         book.store(&state).await.expect("stored");
         assert_eq!(AnswerBook::load(&state).await.expect("read"), book);
+    }
+
+    #[tokio::test]
+    async fn further_roots_are_kept_and_one_that_is_announced_is_not_told_twice() {
+        let state = MemoryState::new();
+        let mut book = AnswerBook::default();
+        book.announce(&[root("a")], None);
+        let before = book.roots().generation;
+        assert!(book.announce_further(vec![root("b")]) && book.roots().generation > before);
+        assert!(!book.announce_further(vec![root("b")]), "nothing changed");
+        book.store(&state).await.expect("stored");
+        assert_eq!(AnswerBook::load(&state).await.expect("read"), book);
+        // The authority signs with the other one now: what signed goes last, and is named as a further root then.
+        book.announce(&[root("b")], None);
+        book.announce_further(vec![root("a")]);
+        let set = book.roots();
+        assert_eq!((set.roots.len(), set.further.len()), (2, 0));
+        book.announce(&[root("b")], None);
+        let set = book.roots();
+        assert_eq!((set.roots, set.further), (vec![root("b")], vec![root("a")]));
     }
 
     #[tokio::test]

@@ -41,6 +41,8 @@ pub trait RootAuthority: Send + Sync + Debug {
 
     /// The roots it stands for now, and which of them signs.
     ///
+    /// It may name [further roots](RootSet::further), too: roots of others that everybody who trusts its own shall trust.
+    ///
     /// Empty only before the first root of an authority that can [stage](Self::staging) one. Between two answers
     /// roots are added or removed, never both, and never down to nothing; each change raises the generation.
     ///
@@ -210,6 +212,8 @@ pub struct UpperState {
     pub signing: RootId,
     /// Generation of its record that all of this was read from; never goes back.
     pub generation: u64,
+    /// Further roots in its bundle in DER, each once and none of `roots`: under them no tier gets an issuer.
+    pub further: Vec<RootDer>,
 }
 
 /// What a CA tells the tier above.
@@ -255,6 +259,10 @@ pub struct RootSet {
     /// What would stand between an issuer that is signed now and the signing root: certificates in DER, each signed by the
     /// next, empty where the root signs issuers itself. None where the authority cannot tell.
     pub above: Option<Vec<Vec<u8>>>,
+    /// Roots of others in DER, each once and none of `roots`, in any order: everybody shall trust them, and no issuer is asked
+    /// under them. At most [`checks::FURTHER_MAX`](crate::checks::FURTHER_MAX). They may change in any way between two
+    /// answers, which raises the generation; the caller brings additions and removals about one after the other.
+    pub further: Vec<RootDer>,
 }
 
 /// A request for an issuer.
@@ -333,7 +341,7 @@ impl Description {
 impl RootSet {
     /// A set of roots; `generation` is raised by each change of the other two.
     pub fn new(roots: Vec<RootDer>, signing: Option<RootId>, generation: u64) -> Self {
-        Self { roots, signing, generation, above: None }
+        Self { roots, signing, generation, above: None, further: Vec::new() }
     }
 
     /// The same, with what stands between issuers and the signing root.
@@ -341,12 +349,24 @@ impl RootSet {
     pub fn with_above(self, above: Option<Vec<Vec<u8>>>) -> Self {
         Self { above, ..self }
     }
+
+    /// The same, with roots of others that everybody shall trust.
+    #[must_use]
+    pub fn with_further(self, further: Vec<RootDer>) -> Self {
+        Self { further, ..self }
+    }
 }
 
 impl UpperState {
     /// What a tier above stands for, as its record of this generation has it.
     pub fn new(sequence: u64, roots: Vec<RootDer>, signing: RootId, generation: u64) -> Self {
-        Self { sequence, roots, signing, generation }
+        Self { sequence, roots, signing, generation, further: Vec::new() }
+    }
+
+    /// The same, with the further roots of its bundle.
+    #[must_use]
+    pub fn with_further(self, further: Vec<RootDer>) -> Self {
+        Self { further, ..self }
     }
 }
 

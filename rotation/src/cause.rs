@@ -7,7 +7,7 @@ use trust::{CertificateId, Generation, RootId, Sequence, Timestamp};
 
 use crate::codec;
 use crate::evidence::{GateName, Hold};
-use crate::{Advice, Ending, RequestId, RootState, SegmentId};
+use crate::{Advice, AuthorityName, Ending, RequestId, RootState, SegmentId};
 
 /// Why an event is not legal.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
@@ -277,6 +277,28 @@ pub enum Cause {
         /// The agent.
         agent: String,
     },
+    /// A root that is compromised, or was withdrawn before.
+    #[error("root {} was withdrawn before, or is compromised", root.short())]
+    WithdrawnBefore {
+        /// The root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+    },
+    /// No root of this authority signs here, or ever did.
+    #[error("no root of authority {authority} has signed here")]
+    NeverSigned {
+        /// The authority.
+        authority: AuthorityName,
+    },
+    /// Another change of the bundle is on its way.
+    #[error("the bundle is being changed while {phase}")]
+    BundleChanges {
+        /// The phase.
+        phase: String,
+    },
+    /// Too many further roots.
+    #[error("more than {} further roots would be trusted", crate::FURTHER_ROOTS_MAX)]
+    TooManyFurther,
     /// The root has too little life left to sign.
     #[error("root {} can sign until {not_after} only", root.short())]
     LifeTooShort {
@@ -351,6 +373,14 @@ impl Cause {
                 "ban the agents that say what is not so, then let their word count again".to_owned()
             }
             Self::NotDismissed { .. } => "`banyan state show` names those that are".to_owned(),
+            Self::WithdrawnBefore { root } => format!(
+                "let the authority leave it out; if it shall be trusted again, name it there: trust_again = [\"{root}\"]"
+            ),
+            Self::NeverSigned { .. } => "rotate to that authority first".to_owned(),
+            Self::BundleChanges { .. } => {
+                "wait until that is over: it is taken up again by itself".to_owned()
+            }
+            Self::TooManyFurther => "let authorities name fewer".to_owned(),
             Self::LifeTooShort { min, .. } => {
                 format!("a root needs {} s of life to sign again", min.as_secs())
             }

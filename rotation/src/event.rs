@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use trust::{BundleDigest, CertificateId, Generation, Root, RootId, Sequence, Timestamp};
 
 use crate::codec;
-use crate::{AuthorityName, Contents, Der, Evidence, KeyName, Mode, ReplicaName, RequestId, SegmentId};
+use crate::{
+    AuthorityName, Contents, Der, Evidence, FurtherRoot, KeyName, Mode, ReplicaName, RequestId, SegmentId,
+};
 
 /// Something that happened. Any event may be given again, at any time: what was done once is not done twice.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -204,6 +206,24 @@ pub enum Event {
         /// The agent.
         agent: String,
     },
+    /// An authority has everybody here trust roots of others.
+    FurtherRootsAdded {
+        /// The authority.
+        authority: AuthorityName,
+        /// The roots, each checked by who received it.
+        roots: Vec<FurtherRoot>,
+        /// Roots that were named for this: they may be trusted again although they were withdrawn before.
+        #[serde(default, with = "codec::text_set", skip_serializing_if = "BTreeSet::is_empty")]
+        named: BTreeSet<RootId>,
+    },
+    /// An authority no longer names these roots of others.
+    FurtherRootsRemoved {
+        /// The authority.
+        authority: AuthorityName,
+        /// The roots.
+        #[serde(with = "codec::text_set")]
+        roots: BTreeSet<RootId>,
+    },
     /// A driver started: what was counted on the uptime of a former one is counted anew.
     DriverStarted,
 }
@@ -280,6 +300,8 @@ impl Event {
             Self::ContinueRequested { .. } => "continue_requested",
             Self::SightingDismissed { .. } => "sighting_dismissed",
             Self::SightingHeeded { .. } => "sighting_heeded",
+            Self::FurtherRootsAdded { .. } => "further_roots_added",
+            Self::FurtherRootsRemoved { .. } => "further_roots_removed",
             Self::DriverStarted => "driver_started",
         }
     }

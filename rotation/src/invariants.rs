@@ -1,6 +1,7 @@
 //! What must hold of every state, and of every two states that follow each other. Whoever runs the machine checks
 //! both before it stores a state; a violation means a fault in this crate, and the former state stays.
 
+mod further;
 mod one_state;
 mod rotation;
 mod two_states;
@@ -182,6 +183,20 @@ pub enum Violation {
         /// How many.
         roots: usize,
     },
+    /// S4: a further root that nobody names, is compromised, or is there before the first root signs; or too many.
+    #[error("S4: further root {} does not fit the record", root.short())]
+    FurtherUnfit {
+        /// The root.
+        root: RootId,
+    },
+    /// S6: further roots changed together with something else, or while a rotation changes the bundle.
+    #[error("S6: further roots changed with bundle {sequence} while {phase}, together with another change")]
+    FurtherMixed {
+        /// The bundle's sequence.
+        sequence: Sequence,
+        /// The phase.
+        phase: &'static str,
+    },
     /// S8: the founding and its roots or pending effects do not fit each other.
     #[error("S8: the founding does not fit the roots and pending effects")]
     FoundingUnfit,
@@ -214,8 +229,11 @@ impl Violation {
             | Self::PhaseOrder { .. }
             | Self::RootChanged { .. }
             | Self::RotationUnfit { .. }
+            | Self::FurtherUnfit { .. }
             | Self::TrustDomainChanged => Property::S4,
-            Self::MixedChange { .. } | Self::BundleTooLarge { .. } => Property::S6,
+            Self::MixedChange { .. } | Self::BundleTooLarge { .. } | Self::FurtherMixed { .. } => {
+                Property::S6
+            }
             Self::FoundingUnfit | Self::PendingUnfit { .. } => Property::S8,
         }
     }

@@ -18,6 +18,7 @@ mod done;
 mod effect;
 mod event;
 pub mod evidence;
+mod further;
 pub mod invariants;
 mod names;
 mod phases;
@@ -37,6 +38,7 @@ pub use done::{DONE_REQUESTS_MAX, DoneRequests};
 pub use effect::{Effect, PendingEffect};
 pub use event::{Event, PreparedRoot, SignedIssuer};
 pub use evidence::Evidence;
+pub use further::{FURTHER_ROOTS_MAX, FurtherEntry, FurtherRoot};
 pub use names::{AuthorityName, BadName, KeyName, NAME_BYTES_MAX, ReplicaName, RequestId, SegmentId};
 pub use phases::{
     BundleChange, Distributing, Draining, Ending, Mode, Rotation, Staging, StagingStep, Withdrawing,

@@ -7,8 +7,8 @@ use trust::{CertificateId, Generation, RootId, Sequence, Timestamp, TrustDomain}
 
 use crate::codec;
 use crate::{
-    AuthorityName, Distributing, DoneRequests, Draining, PendingEffect, ReplicaName, RequestId, RootEntry,
-    RootState, Segment, SegmentId, Sightings, Staging, Withdrawing,
+    AuthorityName, Der, Distributing, DoneRequests, Draining, Effect, FurtherEntry, PendingEffect,
+    ReplicaName, RequestId, RootEntry, RootState, Segment, SegmentId, Sightings, Staging, Withdrawing,
 };
 
 /// The state of one trust domain. Small, ordered and hashable; everything the machine knows is in it.
@@ -28,6 +28,9 @@ pub struct State {
     /// Every root that is or was ours. A map, never a pair of old and new: several may be published at once.
     #[serde(with = "codec::text_keys")]
     pub roots: BTreeMap<RootId, RootEntry>,
+    /// Roots of others that are trusted because an authority of ours says so; a root may be ours, too.
+    #[serde(default, with = "codec::text_keys", skip_serializing_if = "BTreeMap::is_empty")]
+    pub further: BTreeMap<RootId, FurtherEntry>,
     /// Every segment of the ledger that may hold a live row.
     #[serde(with = "codec::text_keys")]
     pub segments: BTreeMap<SegmentId, Segment>,
@@ -120,6 +123,7 @@ impl State {
             sequence: Sequence(0),
             phase: Phase::Uninitialised,
             roots: BTreeMap::new(),
+            further: BTreeMap::new(),
             segments: BTreeMap::new(),
             pending: Vec::new(),
             done: DoneRequests::default(),
@@ -127,9 +131,20 @@ impl State {
         }
     }
 
-    /// The roots of the current bundle, by id.
-    pub fn bundle(&self) -> impl Iterator<Item = (&RootId, &RootEntry)> {
+    /// The certificates of the current bundle, by the ids of their roots: our own, and further ones.
+    pub fn bundle(&self) -> BTreeMap<RootId, &Der> {
+        let further = self.further.iter().map(|(id, entry)| (*id, &entry.der));
+        self.own_bundle().map(|(id, entry)| (*id, &entry.der)).chain(further).collect()
+    }
+
+    /// Our own roots in the current bundle, by id.
+    pub fn own_bundle(&self) -> impl Iterator<Item = (&RootId, &RootEntry)> {
         self.roots.iter().filter(|(_, entry)| entry.state.is_trusted())
+    }
+
+    /// Whether a bundle was decided that is not out yet.
+    pub(crate) fn publishes(&self) -> bool {
+        self.pending.iter().any(|pending| matches!(pending.effect, Effect::PublishBundle { .. }))
     }
 
     /// Who signs leaves now; `None` until the founding is over.

@@ -2,6 +2,7 @@
 
 mod advice;
 mod founding;
+mod further;
 mod horizon;
 mod issuer;
 mod passage;
@@ -106,6 +107,10 @@ fn decide(state: &State, event: &Event, now: Timestamp, policy: &Policy) -> Deci
             sighting::dismissed(state, (request_id, agent), now)
         }
         Event::SightingHeeded { request_id, agent } => sighting::heeded(state, (request_id, agent)),
+        Event::FurtherRootsAdded { authority, roots, named } => {
+            further::added(state, &further::Told { authority, roots, named }, now)
+        }
+        Event::FurtherRootsRemoved { authority, roots } => further::removed(state, authority, roots),
         Event::DriverStarted => passage::driver_started(state),
     }
 }

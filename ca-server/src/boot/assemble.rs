@@ -2,7 +2,7 @@
 //! own leaf, and everything that handlers work with.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use issuance::profile::AboveMax as IssueAboveMax;
@@ -15,10 +15,11 @@ use trust::randomness::random_bytes;
 use trust::{Bundle, SpiffeId};
 
 use super::age::Aging;
-use super::authority_health::{self, AuthorityDrift, AuthorityTroubles};
+use super::authority_health::{self, AuthorityTroubles};
 use super::ca_keys::CaKeys;
 use super::evidence::{self, EvidenceReader};
 use super::footing::Footing;
+use super::further::FurtherRoots;
 use super::instances::Authorities;
 use super::keeper::{self, Keeper, Own, Under};
 use super::layout::Layout;
@@ -27,7 +28,7 @@ use super::open::{self, Ground};
 use super::own_leaf::{self, OwnLeaf};
 use super::snapshots::Snapshots;
 use super::unstarted::Unstarted;
-use super::upkeep::{Upkeep, Wishes};
+use super::upkeep::{Drifts, Upkeep, Wishes};
 use super::{BootError, Embedding, GuardedClock, HostDeps};
 use crate::admin;
 use crate::authn::Authenticator;
@@ -114,7 +115,7 @@ pub(super) async fn assemble(
     let jwt = Arc::new(token_issuers(config));
     let (bundles, bundle_changes) = watch::channel(cell.load().bundle().clone());
     let (told, authority_troubles) = watch::channel(AuthorityTroubles::new());
-    let (drift_told, authority_drift) = watch::channel(AuthorityDrift::new());
+    let (drift_told, authority_drift) = watch::channel(Drifts::new());
     let below = Arc::new(Below::new(registry.clone()));
     let (above, watches) = above(&ground.authorities);
     let evidence = Arc::new(EvidenceReader::new(evidence::Parts {
@@ -172,6 +173,13 @@ pub(super) async fn assemble(
         },
         requests: (layout.requests(), Arc::clone(&deps.disk)),
         drift: drift_told,
+        further: FurtherRoots {
+            driver: driver.clone(),
+            clock: Arc::clone(&deps.clock),
+            patience: policy.settle,
+            again: trust_again(config),
+            missing: Mutex::default(),
+        },
     };
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(upkeep.run()));
     for watch in watches {
@@ -226,7 +234,7 @@ struct CaParts {
     bundles: watch::Receiver<Bundle>,
     authorities: Authorities,
     authority_troubles: watch::Receiver<AuthorityTroubles>,
-    authority_drift: watch::Receiver<AuthorityDrift>,
+    authority_drift: watch::Receiver<Drifts>,
     id: SpiffeId,
     evidence: Arc<EvidenceReader>,
     history: BundleHistory,
@@ -381,6 +389,11 @@ fn profile(config: &Config) -> Result<LeafProfile, BootError> {
 fn foreign_leaf_max(config: &Config) -> BTreeMap<String, Duration> {
     let declared = config.root().authorities().iter();
     declared.filter_map(|(name, authority)| Some((name.clone(), authority.foreign_leaf_max()?))).collect()
+}
+
+fn trust_again(config: &Config) -> BTreeMap<String, BTreeSet<trust::RootId>> {
+    let named = config.root().authorities().iter();
+    named.map(|(name, authority)| (name.clone(), authority.trust_again().clone())).collect()
 }
 
 fn token_issuers(config: &Config) -> JwtVerifier {

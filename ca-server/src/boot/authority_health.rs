@@ -20,9 +20,6 @@ const CHECK_WITHIN: Duration = Duration::from_secs(10);
 /// What authorities say that is not only a note, by name; empty when all is well.
 pub(crate) type AuthorityTroubles = BTreeMap<String, AuthorityTrouble>;
 
-/// What each authority would give now that differs from what signs, by its name.
-pub(crate) type AuthorityDrift = BTreeMap<String, String>;
-
 /// What one authority says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AuthorityTrouble {

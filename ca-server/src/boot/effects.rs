@@ -174,7 +174,7 @@ impl CaEffects {
         if self.bundles.has(sequence) || state.sequence != sequence {
             return Ok(());
         }
-        let roots: Vec<_> = state.bundle().map(|(_, entry)| entry.der.as_bytes()).collect();
+        let roots: Vec<_> = state.bundle().into_values().map(|der| der.as_bytes()).collect();
         let bundle = Bundle::from_ders(self.trust_domain.clone(), sequence, &roots);
         let bundle = bundle.map_err(|error| refused(&error.to_string()))?;
         let before = self.bundles.before(sequence);

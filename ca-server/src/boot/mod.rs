@@ -16,6 +16,7 @@ mod embedding;
 mod error;
 mod evidence;
 mod footing;
+mod further;
 mod instances;
 mod issuing;
 mod keeper;
@@ -39,7 +40,7 @@ use trust::{Clock, Randomness};
 
 pub use crate::registry::RegistryUnreadable;
 pub(crate) use age::{Aging, Due};
-pub(crate) use authority_health::{AuthorityDrift, AuthorityTroubles};
+pub(crate) use authority_health::AuthorityTroubles;
 pub(crate) use clock::GuardedClock;
 pub use embedding::Embedding;
 pub use error::BootError;
@@ -48,6 +49,7 @@ pub(crate) use instances::Authorities;
 pub use own_leaf::OwnLeafError;
 pub use running::Running;
 pub use snapshots::SnapshotError;
+pub(crate) use upkeep::{Drift, Drifts};
 
 use layout::Layout;
 use listen::Addresses;

@@ -55,7 +55,7 @@ impl Snapshots {
 
     /// Shows a state of the record.
     pub(super) async fn of(&mut self, state: &State, now: Timestamp) -> Result<Snapshot, SnapshotError> {
-        let roots: Vec<_> = state.bundle().map(|(_, entry)| entry.der.as_bytes()).collect();
+        let roots: Vec<_> = state.bundle().into_values().map(|der| der.as_bytes()).collect();
         let bundle = Bundle::from_ders(state.trust_domain.clone(), state.sequence, &roots)?;
         let named = state.signer().ok_or(SnapshotError::NoSigner)?;
         let entry = state.roots.get(&named.root).and_then(|root| root.issuers.get(&named.issuer));

@@ -4,7 +4,7 @@
 //! Everything is a level that is tested again: a step that failed or was lost in a crash is taken later, and each step may
 //! be taken twice. A tier above is followed elsewhere (`crate::tier`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use rotation_driver::DriverHandle;
 use tokio::sync::watch;
 use trust::RootId;
 
-use super::authority_health::AuthorityDrift;
+use super::further::FurtherRoots;
 use super::instances::Authorities;
 use super::requests::Requests;
 use crate::drift::{self, Whose};
@@ -36,7 +36,28 @@ pub(super) struct Upkeep {
     /// Where requests are that were sent to authorities.
     pub(super) requests: (PathBuf, Arc<dyn Disk>),
     /// Where it is told what authorities would give now that is not what signs.
-    pub(super) drift: watch::Sender<AuthorityDrift>,
+    pub(super) drift: watch::Sender<Drifts>,
+    /// Brings further roots about.
+    pub(super) further: FurtherRoots,
+}
+
+/// What authorities would give now that is not what signs or is trusted, by their names.
+pub(crate) type Drifts = BTreeMap<String, Drift>;
+
+/// What one authority would give now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Drift {
+    /// In the place of what signs.
+    pub(crate) signing: Option<String>,
+    /// Beside it, one sentence for each thing that is not so yet.
+    pub(crate) further: Vec<String>,
+}
+
+impl Drift {
+    /// One sentence each.
+    pub(crate) fn sentences(&self) -> impl Iterator<Item = &String> {
+        self.signing.iter().chain(&self.further)
+    }
 }
 
 /// What the configuration wants.
@@ -71,7 +92,7 @@ impl Upkeep {
             let mut signer = None;
             for (name, authority) in &self.authorities {
                 self.withdraw(name, authority.as_ref()).await;
-                if authority.tier().is_some() || !has_roots(&state, name) {
+                if !has_roots(&state, name) {
                     continue;
                 }
                 let set = self.look(&state, (name, authority.as_ref())).await;
@@ -81,7 +102,7 @@ impl Upkeep {
             }
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { return },
-                () = told(signer) => {}
+                () = told(signer, self.further.pause()) => {}
             }
         }
     }
@@ -91,32 +112,44 @@ impl Upkeep {
         let asked = tokio::time::timeout(ANSWER_WITHIN, authority.roots(&context("upkeep")?)).await.ok()?;
         // That it is away is told by its health.
         let set = asked.ok()?;
-        for step in self.due(state, name, authority, &set) {
+        // A tier above is followed elsewhere, but for its further roots.
+        let steps =
+            if authority.tier().is_some() { Vec::new() } else { self.due(state, name, authority, &set) };
+        for step in steps {
             if let Err(error) = self.take(step.clone(), name, authority).await {
                 tracing::warn!(authority = name, ?step, error, "a step is not taken yet; it is tried again");
             }
         }
         let whose = Whose { name, place: &authority.describe().place };
-        self.tell(&whose, authority.staging().is_some(), &set);
+        let further = self.further.keep(&whose, &set).await;
+        self.tell(&whose, (authority, further), &set);
         Some(set)
     }
 
     /// Tells what the authority would give now that is not what signs.
-    fn tell(&self, whose: &Whose<'_>, stages: bool, set: &RootSet) {
+    fn tell(
+        &self,
+        whose: &Whose<'_>,
+        (authority, further): (&dyn RootAuthority, Vec<String>),
+        set: &RootSet,
+    ) {
         let state = self.driver.state();
         // Where roots are staged, which one signs is told to the authority from here.
-        let mine = stages && set.signing != state.signer().map(|signer| signer.root);
-        let told = if mine { None } else { drift::of(&state, whose, set, self.wishes.follow) };
+        let mine = authority.staging().is_some() && set.signing != state.signer().map(|signer| signer.root);
+        let drifts = !mine && authority.tier().is_none();
+        let signing = drifts.then(|| drift::of(&state, whose, set, self.wishes.follow)).flatten();
+        let told = Drift { signing, further };
         self.drift.send_if_modified(|drifts| {
-            if drifts.get(whose.name) == told.as_ref() {
+            let known = drifts.get(whose.name).cloned().unwrap_or_default();
+            if known == told {
                 return false;
             }
-            match told {
-                Some(told) => {
-                    tracing::warn!(authority = whose.name, "{told}");
-                    drifts.insert(whose.name.to_owned(), told);
-                }
-                None => drop(drifts.remove(whose.name)),
+            let news = told.sentences().filter(|one| !known.sentences().any(|known| known == *one));
+            news.for_each(|one| tracing::warn!(authority = whose.name, "{one}"));
+            if told == Drift::default() {
+                drifts.remove(whose.name);
+            } else {
+                drifts.insert(whose.name.to_owned(), told);
             }
             true
         });
@@ -241,7 +274,7 @@ impl Upkeep {
 }
 
 /// Waits until the authority of the signing root says that its roots changed, or it is time to ask again.
-async fn told(signer: Option<(&Arc<dyn RootAuthority>, Option<u64>)>) {
+async fn told(signer: Option<(&Arc<dyn RootAuthority>, Option<u64>)>, pause: Duration) {
     let changed = async {
         match signer.and_then(|(authority, seen)| Some((authority.watching()?, seen?))) {
             // An error is waited out like silence: the watch is opened anew after the next look.
@@ -249,11 +282,12 @@ async fn told(signer: Option<(&Arc<dyn RootAuthority>, Option<u64>)>) {
             _ => std::future::pending().await,
         }
     };
-    let _ = tokio::time::timeout(ASK_EVERY, changed).await;
+    let _ = tokio::time::timeout(ASK_EVERY.min(pause), changed).await;
 }
 
 fn has_roots(state: &State, name: &str) -> bool {
     state.roots.values().any(|root| root.authority.as_str() == name)
+        || state.further.values().any(|root| root.by.iter().any(|by| by.as_str() == name))
 }
 
 /// Whether the root that signs is of this authority.

@@ -1,11 +1,12 @@
 //! Sections `[root]`, `[authority.*]` and `[keys]`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use plugins::{ConfigProblem, KeySpec};
 use rotation::AuthorityName;
+use trust::RootId;
 
 use super::leaf::LeafConfig;
 use super::reader::Section;
@@ -78,6 +79,7 @@ pub struct AuthorityConfig {
     settings: toml::Table,
     keys: Option<KeyBackendConfig>,
     foreign_leaf_max: Option<Duration>,
+    trust_again: BTreeSet<RootId>,
 }
 
 /// A key backend: `backend`, and its own settings.
@@ -101,7 +103,14 @@ impl KeyBackendConfig {
 
 impl AuthorityConfig {
     fn plain(name: &str, plugin: String, settings: toml::Table) -> Self {
-        Self { name: name.to_owned(), plugin, settings, keys: None, foreign_leaf_max: None }
+        Self {
+            name: name.to_owned(),
+            plugin,
+            settings,
+            keys: None,
+            foreign_leaf_max: None,
+            trust_again: BTreeSet::new(),
+        }
     }
 
     /// The instance's name: the last part of the section's title.
@@ -128,6 +137,12 @@ impl AuthorityConfig {
     /// exclusive. Default none, and then no leaf gate of such a root opens; `1s` to `3650d`.
     pub const fn foreign_leaf_max(&self) -> Option<Duration> {
         self.foreign_leaf_max
+    }
+
+    /// `trust_again`: fingerprints (SHA-256 in hexadecimal) of roots that may be trusted again as further roots of this authority
+    /// although they were withdrawn. Default none.
+    pub const fn trust_again(&self) -> &BTreeSet<RootId> {
+        &self.trust_again
     }
 }
 
@@ -251,9 +266,14 @@ fn authority(name: &str, value: &toml::Value, problems: &mut Vec<ConfigProblem>)
             Some(section.duration("foreign_leaf_max", "2160h", ["1s", "3650d"])?)
         }
     };
+    let trust_again = match settings.remove("trust_again") {
+        None => BTreeSet::new(),
+        Some(named) => trust_again(&field, &named, problems)?,
+    };
     match settings.remove("plugin") {
         Some(toml::Value::String(plugin)) => {
-            Some(AuthorityConfig { keys, foreign_leaf_max, ..AuthorityConfig::plain(name, plugin, settings) })
+            let plain = AuthorityConfig::plain(name, plugin, settings);
+            Some(AuthorityConfig { keys, foreign_leaf_max, trust_again, ..plain })
         }
         _ => {
             let problem = "is missing; write the name of a plugin, such as \"self-signed\"";
@@ -261,6 +281,22 @@ fn authority(name: &str, value: &toml::Value, problems: &mut Vec<ConfigProblem>)
             None
         }
     }
+}
+
+fn trust_again(
+    field: &str,
+    named: &toml::Value,
+    problems: &mut Vec<ConfigProblem>,
+) -> Option<BTreeSet<RootId>> {
+    let texts = named.as_array().map(Vec::as_slice).unwrap_or_default();
+    let ids: Option<BTreeSet<_>> = texts.iter().map(|text| text.as_str()?.parse().ok()).collect();
+    let ids = ids.filter(|ids| !ids.is_empty());
+    if ids.is_none() {
+        let problem = "is no list of fingerprints of roots; write [\"SHA-256 as 64 hexadecimal digits\"], as `banyan root list \
+                       --json` prints them";
+        problems.push(ConfigProblem::new(format!("{field}.trust_again"), problem));
+    }
+    ids
 }
 
 fn key_backend(

@@ -10,7 +10,7 @@ use proto::banyan::admin::v1::{
     Authority, AuthorityRoot, ListAuthoritiesRequest, ListAuthoritiesResponse, RenewIssuerRequest,
     RenewIssuerResponse,
 };
-use rotation::{Event, State};
+use rotation::{Event, RootState, State};
 use rotation_driver::SubmitError;
 use tonic::{Request, Response, Status};
 use trust::{RootId, Timestamp};
@@ -19,6 +19,7 @@ use super::admin::Operators;
 use super::call::Call;
 use crate::ca::Ca;
 use crate::drift::{self, Whose};
+use crate::further;
 use crate::refusal::{Reason, Refusal, echoed};
 
 /// How long an authority may take to answer an operator, whose own call ends after 10 s.
@@ -77,6 +78,22 @@ impl AuthorityLooks {
         Ok(RenewIssuerResponse { root: root.as_bytes().to_vec(), authority })
     }
 
+    /// What is not trusted, or no longer named, of the further roots.
+    fn further(
+        &self,
+        state: &State,
+        (whose, authority): (&Whose<'_>, &dyn RootAuthority),
+        set: &RootSet,
+    ) -> Vec<String> {
+        if further::not_in_use(state, authority, set) {
+            let text = "its further roots are trusted once a root of it has signed here";
+            return vec![text.to_owned()];
+        }
+        // What the upkeep is doing about it, and what keeps it from that.
+        let told = self.ca.authority_drift.borrow();
+        told.get(whose.name).map(|told| told.further.clone()).unwrap_or_default()
+    }
+
     async fn look(&self, name: &str, authority: &dyn RootAuthority, context: &CallContext) -> Authority {
         let began = self.ca.clock.uptime();
         let health = tokio::time::timeout(ANSWER_WITHIN, authority.check(context)).await;
@@ -93,7 +110,9 @@ impl AuthorityLooks {
                     true => None,
                     false => drift::of(&state, &whose, &set, false),
                 };
-                (shown(&set, &state), String::new(), drift.unwrap_or_default())
+                let told = self.further(&state, (&whose, authority), &set);
+                let drift: Vec<_> = drift.into_iter().chain(told).collect();
+                (shown(&set, &state), String::new(), drift.join("; "))
             }
             Ok(Err(error)) => (Vec::new(), error.to_string(), String::new()),
             Err(_) => (Vec::new(), late(), String::new()),
@@ -114,6 +133,7 @@ impl AuthorityLooks {
             signs: signing.is_some_and(|root| root.authority.as_str() == name),
             preferred: *self.preferred == *name,
             drift,
+            notes: further::others_draining(&state, name),
         }
     }
 }
@@ -130,17 +150,21 @@ fn capabilities(authority: &dyn RootAuthority) -> Vec<String> {
 }
 
 fn shown(set: &RootSet, state: &State) -> Vec<AuthorityRoot> {
-    let root = |der: &Vec<u8>| {
+    let root = |(der, further): (&Vec<u8>, bool)| {
         let id = RootId::of(der);
-        let known = state.roots.get(&id);
+        let ours = state.roots.get(&id).map(|entry| entry.state.as_str());
+        let trusted = state.further.get(&id).map(|_| RootState::Published.as_str());
+        let known = if further { trusted.or(ours) } else { ours };
         AuthorityRoot {
             id: id.as_bytes().to_vec(),
             der: der.clone(),
             signing: set.signing == Some(id),
-            state: known.map(|entry| entry.state.as_str().to_owned()).unwrap_or_default(),
+            state: known.map(str::to_owned).unwrap_or_default(),
+            further,
         }
     };
-    set.roots.iter().map(root).collect()
+    let own = set.roots.iter().map(|der| (der, false));
+    own.chain(set.further.iter().map(|der| (der, true))).map(root).collect()
 }
 
 const fn health_name(health: &Health) -> &'static str {

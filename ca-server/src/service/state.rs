@@ -82,7 +82,7 @@ impl States {
             sightings: state.seen.open.iter().map(sighting).collect(),
             dismissed: state.seen.dismissed.iter().cloned().collect(),
             explained: state.seen.explained.0,
-            roots: state.bundle().map(|(root, _)| root.as_bytes().to_vec()).collect(),
+            roots: state.bundle().keys().map(|root| root.as_bytes().to_vec()).collect(),
             lost_until: self.lost_until(state).as_secs(),
         }
     }

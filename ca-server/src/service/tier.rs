@@ -93,8 +93,9 @@ impl Tiers {
             Ok(()) => self.signed(tier, &wish, issuer).await,
             Err(refusal) => Err(refusal),
         };
-        let surely_none =
-            |refusal: &Refusal| matches!(refusal.reason(), Reason::IssuerRefused | Reason::TierWaits);
+        let surely_none = |refusal: &Refusal| {
+            matches!(refusal.reason(), Reason::IssuerRefused | Reason::IssuerOutlives | Reason::TierWaits)
+        };
         if is_new && signed.as_ref().err().is_some_and(surely_none) {
             ca.registry.discount_issuer(tier.to_owned(), wish.id).await?;
         }
@@ -133,7 +134,7 @@ impl Tiers {
             Err(error) if error.may_be_repeated() => {
                 return Err(Refusal::new(Reason::AuthorityUnavailable, error.to_string()));
             }
-            Err(error) => return Err(refused(error.to_string())),
+            Err(error) => return Err(never(&error)),
         };
         let announced = Root::parse(entry.der.as_bytes()).map_err(|error| refused(error.to_string()))?;
         let now = ca.clock.now();
@@ -217,6 +218,18 @@ fn judge(call: &mut Call) -> Result<String, Refusal> {
     Ok(name)
 }
 
+/// What an authority will not sign as asked; one that says when what stands above ends is passed on as that, so that the tier
+/// below asks for what is left.
+fn never(error: &PluginError) -> Refusal {
+    let refused = |reason| Refusal::new(reason, error.to_string());
+    match error {
+        PluginError::Outlives { above, ends } => {
+            refused(Reason::IssuerOutlives).with("ends", ends.as_secs().to_string()).with("above", above)
+        }
+        _ => refused(Reason::IssuerRefused),
+    }
+}
+
 /// A root that is not on its way out; and a tier that has no issuer yet begins only while all roots of the bundle are old
 /// friends: it begins with the one root that signs, so its members would not trust the others.
 fn may_sign(state: &State, root: &RootId, newcomer: bool) -> Result<(), Refusal> {
@@ -235,12 +248,16 @@ fn may_sign(state: &State, root: &RootId, newcomer: bool) -> Result<(), Refusal>
 /// What tiers are told of a record; `None` before the first root signs.
 fn upper_state(state: &State) -> Option<wire::UpperState> {
     let signing = state.signer()?.root;
+    // A tier below follows the other roots one by one; these it trusts, and no more.
+    let is_own = |id: &RootId| state.roots.get(id).is_some_and(|ours| ours.state.is_trusted());
+    let further = state.further.iter().filter(|(id, _)| !is_own(id));
     Some(wire::UpperState {
         trust_domain: state.trust_domain.to_string(),
         sequence: state.sequence.0,
-        roots: state.bundle().map(|(_, entry)| entry.der.as_bytes().to_vec()).collect(),
+        roots: state.own_bundle().map(|(_, entry)| entry.der.as_bytes().to_vec()).collect(),
         signing: signing.as_bytes().to_vec(),
         generation: state.generation.0,
+        further: further.map(|(_, entry)| entry.der.as_bytes().to_vec()).collect(),
     })
 }
 
@@ -400,4 +417,24 @@ fn refused(text: impl AsRef<str>) -> Refusal {
 
 fn invalid(text: impl AsRef<str>) -> Refusal {
     Refusal::new(Reason::RequestInvalid, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::StatusExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_for_an_issuer_that_outlives_what_is_above_is_told_apart_and_says_when_that_ends() {
+        let (above, ends) = ("root \"Mesh\"".to_owned(), Timestamp::from_secs(1_800_000_000));
+        let status = Status::from(never(&PluginError::Outlives { above, ends }));
+        assert_eq!(status.code(), tonic::Code::FailedPrecondition);
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!(info.reason, "ISSUER_OUTLIVES");
+        let told = |name: &str| info.metadata.get(name).map(String::as_str);
+        assert_eq!((told("ends"), told("above")), (Some("1800000000"), Some("root \"Mesh\"")));
+        let denied = Status::from(never(&PluginError::Denied { reason: "no".to_owned() }));
+        assert_eq!(denied.get_details_error_info().unwrap().reason, "ISSUER_REFUSED");
+    }
 }

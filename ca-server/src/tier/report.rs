@@ -27,7 +27,7 @@ pub(crate) fn compose(
 /// Whether everybody here trusts the bundle above: it is the bundle here, and was waited for. Settling is left to the tier
 /// above, which counts its own.
 fn has_applied(state: &State, upper: &Upper, evidence: &Evidence, policy: &Policy) -> bool {
-    let own: BTreeSet<RootId> = state.bundle().map(|(id, _)| *id).collect();
+    let own: BTreeSet<RootId> = state.own_bundle().map(|(id, _)| *id).collect();
     own == upper.roots
         && match &state.phase {
             Phase::Steady(_) | Phase::Staging(_) | Phase::Draining(_) => true,

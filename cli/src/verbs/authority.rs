@@ -75,7 +75,12 @@ fn show(authority: &Authority) -> Result<(), Failure> {
         let (not_after, subject) = described(root);
         table.add_row([
             output::hex(&root.id),
-            if root.signing { "yes" } else { "no" }.to_owned(),
+            match (root.signing, root.further) {
+                (true, _) => "yes",
+                (false, true) => "no (further root)",
+                (false, false) => "no",
+            }
+            .to_owned(),
             if root.state.is_empty() { "unknown".to_owned() } else { root.state.clone() },
             not_after,
             subject,
@@ -93,8 +98,8 @@ fn health(authority: &Authority) -> &str {
 }
 
 fn detail(authority: &Authority) -> String {
-    let both = [authority.drift.as_str(), authority.detail.as_str()];
-    both.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ")
+    let all = [&authority.drift, &authority.detail].into_iter().chain(&authority.notes);
+    all.map(String::as_str).filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 fn latency(authority: &Authority) -> String {
@@ -119,6 +124,7 @@ fn as_json(authority: &Authority) -> Value {
         json!({
             "id": output::hex(&root.id),
             "signing": root.signing,
+            "further": root.further,
             "state": root.state,
             "not_after": not_after,
             "subject": subject,
@@ -132,6 +138,7 @@ fn as_json(authority: &Authority) -> Value {
         "capabilities": authority.capabilities,
         "health": health(authority),
         "drift": authority.drift,
+        "notes": authority.notes,
         "detail": authority.detail,
         "latency_micros": authority.latency_micros,
         "earliest_expiry": output::time(authority.earliest_expiry),

@@ -38,7 +38,7 @@ async fn list(options: &RootListOptions) -> Result<(), Failure> {
         table.add_row([
             output::hex(root.id.get(..8).unwrap_or_default()),
             format!("{}{}", root.state, if root.tainted { " (tainted)" } else { "" }),
-            root.authority.clone(),
+            format!("{}{}", root.authority, if is_further(root) { " (further)" } else { "" }),
             output::time(root.not_after),
             output::time(root.horizon),
             root.live_rows.to_string(),
@@ -46,6 +46,11 @@ async fn list(options: &RootListOptions) -> Result<(), Failure> {
         ]);
     }
     output::line(&table.to_string())
+}
+
+/// Whether it is trusted because an authority names it, and has no issuer here.
+fn is_further(root: &Root) -> bool {
+    !root.further_by.is_empty() && root.issuers.is_empty()
 }
 
 async fn fetch(target: &AdminTarget) -> Result<Vec<Root>, Failure> {
@@ -151,6 +156,7 @@ fn named<'r>(roots: &'r [Root], prefix: &str) -> Result<&'r Root, Failure> {
 fn as_text(root: &Root) -> String {
     let meaning = match root.state.as_str() {
         "staged" => "created and checked, trusted by nobody yet",
+        "published" if is_further(root) => "trusted, a root of others",
         "published" => "trusted, does not sign yet",
         "active" => "trusted, signs",
         "draining" => "trusted, no longer signs, its leaves are still alive",
@@ -169,7 +175,13 @@ fn as_text(root: &Root) -> String {
         output::time(root.horizon),
         root.live_rows,
     );
-    if root.shared {
+    if !root.further_by.is_empty() {
+        text.push_str(&format!(
+            "\nfurther root: trusted as long as {} names it; leaves of others under it are not known here",
+            root.further_by.join(" or ")
+        ));
+    }
+    if root.shared && !is_further(root) {
         text.push_str(&match root.vouched_by.as_str() {
             "" => "\nshared: others may issue under it, and nobody has vouched that they stopped".to_owned(),
             by => format!(
@@ -220,6 +232,7 @@ fn as_json(root: &Root) -> Value {
         "vouched_by": root.vouched_by,
         "vouched_since": output::time(root.vouched_since),
         "foreign_until": output::time(root.foreign_until),
+        "further_by": root.further_by,
         "issuers": issuers,
     })
 }

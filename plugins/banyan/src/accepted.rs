@@ -23,6 +23,8 @@ pub(crate) struct Accepted {
     sequence: u64,
     roots: Vec<RootDer>,
     signing: Option<RootId>,
+    /// Roots of others in the bundle.
+    further: Vec<RootDer>,
     /// SHA-256 of the file of the first contact, as it was when this was accepted.
     file: String,
 }
@@ -35,6 +37,9 @@ struct Form {
     sequence: u64,
     roots: Vec<String>,
     signing: Option<String>,
+    /// A former release kept none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    further: Vec<String>,
     file: String,
 }
 
@@ -51,13 +56,17 @@ impl Accepted {
                 form.format
             )));
         }
-        let decoded = form.roots.iter().map(|text| STANDARD.decode(text)).collect::<Result<_, _>>();
+        let decoded = |texts: &[String]| -> Result<Vec<RootDer>, PluginError> {
+            let read = texts.iter().map(|text| STANDARD.decode(text)).collect::<Result<_, _>>();
+            read.map_err(|error| unreadable(&error.to_string()))
+        };
         let signing = form.signing.map(|id| id.parse().map_err(|_| unreadable("a root's id"))).transpose()?;
         Ok(Self {
             changes: form.changes,
             sequence: form.sequence,
-            roots: decoded.map_err(|error| unreadable(&error.to_string()))?,
+            roots: decoded(&form.roots)?,
             signing,
+            further: decoded(&form.further)?,
             file: form.file,
         })
     }
@@ -69,6 +78,7 @@ impl Accepted {
             sequence: self.sequence,
             roots: self.roots.iter().map(|root| STANDARD.encode(root)).collect(),
             signing: self.signing.map(|id| id.to_string()),
+            further: self.further.iter().map(|root| STANDARD.encode(root)).collect(),
             file: self.file.clone(),
         };
         let bytes = serde_json::to_vec(&form)
@@ -85,7 +95,7 @@ impl Accepted {
 
     /// What is announced.
     pub(crate) fn roots(&self) -> RootSet {
-        RootSet::new(self.roots.clone(), self.signing, self.changes)
+        RootSet::new(self.roots.clone(), self.signing, self.changes).with_further(self.further.clone())
     }
 
     /// This after another state of the tier above, which is checked.
@@ -109,7 +119,9 @@ impl Accepted {
             return Err(PluginError::Permanent { detail });
         }
         let distinct: BTreeSet<_> = told.roots.iter().collect();
-        if told.roots.is_empty() || told.roots.len() > ROOTS_MAX || distinct.len() != told.roots.len() {
+        let all = told.roots.len().saturating_add(told.further.len());
+        let apart = distinct.iter().copied().chain(&told.further).collect::<BTreeSet<_>>().len() == all;
+        if told.roots.is_empty() || all > ROOTS_MAX || distinct.len() != told.roots.len() || !apart {
             return Err(malformed("a bundle has 1 to 64 roots, each once"));
         }
         let mut ids = Vec::with_capacity(told.roots.len());
@@ -122,16 +134,19 @@ impl Accepted {
         if told.sequence == self.sequence && !same_roots {
             return Err(malformed("one sequence has two bundles"));
         }
-        let changed = !same_roots || self.signing != Some(signing);
+        let same_further = self.further.iter().collect::<BTreeSet<_>>() == told.further.iter().collect();
+        let changed = !same_roots || !same_further || self.signing != Some(signing);
         let next = Self {
             changes: self.changes + u64::from(changed),
             sequence: told.sequence,
             // The same roots in another order are no other answer.
             roots: if same_roots { self.roots.clone() } else { told.roots.clone() },
             signing: Some(signing),
+            further: if same_further { self.further.clone() } else { told.further.clone() },
             file: file.to_owned(),
         };
         let upper = UpperState::new(told.sequence, told.roots.clone(), signing, told.generation);
+        let upper = upper.with_further(told.further.clone());
         Ok((next, upper))
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::StatusExt as _;
-use trust::Root;
+use trust::{Root, Timestamp};
 
 use crate::accepted::{Accepted, malformed};
 use crate::channel::{connect, first_contact, token};
@@ -29,6 +29,8 @@ const MESSAGE_MAX: usize = 1024 * 1024 + 64 * 1024;
 const TEXT_MAX: usize = 512;
 /// How long the first message of a stream may take.
 const FIRST_WITHIN: Duration = Duration::from_secs(10);
+/// Reason of a refusal that says when what stands above the issuer ends.
+const OUTLIVES: &str = "ISSUER_OUTLIVES";
 /// Wait where the tier above says to wait and not how long.
 const RETRY_DEFAULT: Duration = Duration::from_secs(2);
 
@@ -255,6 +257,9 @@ impl UpperTier for BanyanAuthority {
 /// What a refusal of the tier above means to the caller.
 fn error(status: &Status) -> PluginError {
     let detail = shown(status.message());
+    if let Some(outlives) = outlives(status) {
+        return outlives;
+    }
     match status.code() {
         Code::OutOfRange if detail.contains("message length too large") => malformed(&detail),
         Code::Internal if detail.contains("failed to decode") => malformed(&detail),
@@ -275,6 +280,17 @@ fn error(status: &Status) -> PluginError {
     }
 }
 
+/// A refusal that says when what stands above the issuer ends.
+fn outlives(status: &Status) -> Option<PluginError> {
+    let info = status.get_details_error_info()?;
+    if status.code() != Code::FailedPrecondition || info.reason != OUTLIVES {
+        return None;
+    }
+    let ends = info.metadata.get("ends")?.parse().ok().map(Timestamp::from_secs)?;
+    let above = info.metadata.get("above").map(|above| shown(above)).unwrap_or_default();
+    Some(PluginError::Outlives { above, ends })
+}
+
 /// A foreign text as operators may see it: short, and on one line.
 fn shown(text: &str) -> String {
     text.chars().take(TEXT_MAX).map(|char| if char.is_control() { ' ' } else { char }).collect()
@@ -282,7 +298,18 @@ fn shown(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tonic_types::ErrorDetails;
+
     use super::*;
+
+    #[test]
+    fn a_refusal_for_an_issuer_that_outlives_what_is_above_says_when_that_ends() {
+        let metadata = [("ends", "7"), ("above", "root\u{1b} a")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+        let details = ErrorDetails::with_error_info(OUTLIVES, "banyan", metadata);
+        let status = Status::with_error_details(Code::FailedPrecondition, "why", details);
+        let ends = Timestamp::from_secs(7);
+        assert_eq!(error(&status), PluginError::Outlives { above: "root  a".to_owned(), ends });
+    }
 
     #[test]
     fn refusals_say_what_to_do_next() {

@@ -1,5 +1,6 @@
 //! The rules of root authorities.
 
+mod further;
 mod hostile;
 mod issuing;
 mod restart;
@@ -45,6 +46,8 @@ pub async fn run(subject: &Subject) -> Report {
     report.rule("retire-of-signing-root-is-denied", retiring::of_signing_root_is_denied(&trial).await);
     report.rule("retired-root-is-gone", retiring::root_is_gone(&trial).await);
     report.rule("retired-request-makes-no-second-root", retiring::request_makes_no_second_root(&trial).await);
+    report.rule("further-roots-are-real-and-apart", further::are_real_and_apart(&trial).await);
+    report.rule("further-roots-sign-nothing", further::sign_nothing(&trial).await);
     report.rule("roots-never-empty-again", roots_never_empty_again(&trial).await);
     report.ended()
 }

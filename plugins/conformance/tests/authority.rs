@@ -47,6 +47,8 @@ enum Lie {
     MixesUpCallers,
     NonsenseIsTransient,
     NewTicketAfterARestart,
+    NamesItsOwnAsFurther,
+    SignsUnderAFurtherRoot,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +60,7 @@ struct Made {
     generation: u64,
     busy: Vec<RequestId>,
     last_asked: Option<IssuerRequest>,
+    further: Option<Root>,
     calls: u64,
 }
 
@@ -84,11 +87,28 @@ impl Model {
         Validity::new(NOW.minus(Duration::from_secs(60)), NOW.plus(ttl)).expect("validity")
     }
 
+    /// A root of others, made once.
+    async fn further(&self) -> Result<RootDer, PluginError> {
+        if let Some(root) = self.made(|made| made.further.clone()) {
+            return Ok(root.der().to_vec());
+        }
+        let keys = MemoryKeys::new();
+        let key = keys.generate(&RequestId::parse("other").expect("id"), KeySpec::P256).await?;
+        let profile = RootProfile {
+            trust_domain: TrustDomain::parse("example.org").expect("domain"),
+            serial: Serial::random(self.randomness.as_ref()),
+            validity: self.validity(Duration::from_secs(86_400)),
+        };
+        let root = build_root(&keys, &key, &profile).await?;
+        Ok(self.made(|made| made.further.get_or_insert(root).der().to_vec()))
+    }
+
     fn root(&self, id: &RootId) -> Option<(StageRequest, KeyId, Root)> {
         self.made(|made| {
             let gone = made.retired.contains(id);
             let mut roots = made.roots.values();
-            if self.lie == Lie::AnyRoot {
+            let further = made.further.as_ref().is_some_and(|root| root.id() == *id);
+            if self.lie == Lie::AnyRoot || self.lie == Lie::SignsUnderAFurtherRoot && further {
                 return roots.next().cloned();
             }
             roots.find(|(_, _, root)| root.id() == *id && !gone).cloned()
@@ -112,11 +132,14 @@ impl RootAuthority for Model {
 
     async fn roots(&self, _: &CallContext) -> Result<RootSet, PluginError> {
         let (lie, hidden) = (self.lie, self.lie == Lie::AnnouncesNothing);
+        let further = self.further().await?;
         Ok(self.made(|made| {
             let live = |root: &Root| lie == Lie::AnnouncesTheRetired || !made.retired.contains(&root.id());
             let roots = made.roots.values().map(|(_, _, root)| root).filter(|root| !hidden && live(root));
             let roots = roots.map(|root| root.der().to_vec()).collect();
-            RootSet::new(roots, made.signing.filter(|_| !hidden), made.generation)
+            let own = made.roots.values().next().map(|(_, _, root)| root.der().to_vec());
+            let named = own.filter(|_| lie == Lie::NamesItsOwnAsFurther).unwrap_or(further);
+            RootSet::new(roots, made.signing.filter(|_| !hidden), made.generation).with_further(vec![named])
         }))
     }
 
@@ -343,6 +366,8 @@ const LIES: &[(Lie, &str)] = &[
     (Lie::MixesUpCallers, "issuers-at-once-are-apart"),
     (Lie::NonsenseIsTransient, "issuer-for-no-csr-is-denied"),
     (Lie::NewTicketAfterARestart, "pending-survives-a-restart"),
+    (Lie::NamesItsOwnAsFurther, "further-roots-are-real-and-apart"),
+    (Lie::SignsUnderAFurtherRoot, "further-roots-sign-nothing"),
 ];
 
 #[tokio::test]

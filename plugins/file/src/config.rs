@@ -13,8 +13,8 @@ pub(crate) struct Settings {
     pub(crate) layout: Layout,
     /// `exclusive`: whether nobody else issues under these roots. Default false.
     pub(crate) exclusive: bool,
-    /// `further_roots`: what becomes of roots in the file of roots beside the one that signs: `refuse`, `leave_out`, or
-    /// `warn` (default), which leaves them out and says so until somebody decides.
+    /// `further_roots`: what becomes of roots in the file of roots beside the one that signs: `trust`, `refuse`, `leave_out`,
+    /// or `warn` (default), which leaves them out and says so until somebody decides.
     pub(crate) further_roots: FurtherRoots,
 }
 
@@ -22,6 +22,7 @@ pub(crate) struct Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FurtherRoots {
     Warn,
+    Trust,
     LeaveOut,
     Refuse,
 }
@@ -52,10 +53,11 @@ impl Settings {
         let further: Option<String> = fields.optional("further_roots");
         let further_roots = match further.as_deref() {
             None | Some("warn") => FurtherRoots::Warn,
+            Some("trust") => FurtherRoots::Trust,
             Some("leave_out") => FurtherRoots::LeaveOut,
             Some("refuse") => FurtherRoots::Refuse,
             Some(other) => {
-                let problem = format!("\"{other}\" is none; write warn, leave_out or refuse");
+                let problem = format!("\"{other}\" is none; write warn, trust, leave_out or refuse");
                 fields.problem("further_roots", problem);
                 FurtherRoots::Warn
             }

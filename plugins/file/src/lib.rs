@@ -146,8 +146,10 @@ impl RootAuthority for FileAuthority {
         let _turn = self.turn.lock().await;
         let snapshot = self.present().await?.snapshot;
         let mut book = AnswerBook::load(self.deps.state.as_ref()).await?;
-        let roots = book.announce(&snapshot.root_ders(), Some(snapshot.signing()));
-        if book.announce_above(snapshot.chain_ders().collect()) || roots {
+        let mut changed = book.announce(&[snapshot.root().der().to_vec()], Some(snapshot.signing()));
+        changed |= book.announce_further(snapshot.further_ders());
+        changed |= book.announce_above(snapshot.chain_ders().collect());
+        if changed {
             book.store(self.deps.state.as_ref()).await?;
         }
         Ok(book.roots())

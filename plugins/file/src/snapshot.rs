@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use plugins::checks::{Fault, check_ca_certificate};
+use plugins::checks::{FURTHER_MAX, Fault, check_ca_certificate};
 use thiserror::Error;
 use trust::{Certificate, PublicKey, Root, RootId, Timestamp, TrustDomain};
 use zeroize::Zeroizing;
@@ -25,8 +25,9 @@ pub(crate) struct Snapshot {
     key: FileKey,
     /// The signing certificate, and what stands between it and its root; empty if the root itself signs.
     chain: Vec<Certificate>,
-    roots: Vec<Root>,
     signing: Root,
+    /// Roots of others that everybody shall trust.
+    further: Vec<Root>,
     names: &'static Names,
     /// What was passed over, and is of no harm.
     skipped: Vec<String>,
@@ -117,8 +118,9 @@ impl Snapshot {
         self.chain.iter().map(|certificate| certificate.der().to_vec())
     }
 
-    pub(crate) fn root_ders(&self) -> Vec<Vec<u8>> {
-        self.roots.iter().map(|root| root.der().to_vec()).collect()
+    /// The roots of others that everybody shall trust.
+    pub(crate) fn further_ders(&self) -> Vec<Vec<u8>> {
+        self.further.iter().map(|root| root.der().to_vec()).collect()
     }
 
     pub(crate) const fn root(&self) -> &Root {
@@ -204,10 +206,13 @@ impl Judge<'_> {
         }
         let read =
             Certificates { own: &own, above: &above, roots: &roots, files: (names.chain(), names.roots) };
-        let Way { chain, root: signing, skipped } = read.path(self.standing.now).map_err(problem)?;
+        let Way { chain, root: signing, mut skipped } = read.path(self.standing.now).map_err(problem)?;
         self.fit(&chain, &signing)?;
-        let left_out = self.left_out(&roots, &signing)?;
-        Ok(Snapshot { key, chain, roots, signing, names, skipped, left_out })
+        let others = others(&roots, &signing);
+        let left_out = self.left_out(&others)?;
+        let trusts = self.settings.further_roots == FurtherRoots::Trust;
+        let further = if trusts { self.further(others, &mut skipped)? } else { Vec::new() };
+        Ok(Snapshot { key, chain, signing, further, names, skipped, left_out })
     }
 
     fn roots(&self, bytes: &[u8]) -> Result<Vec<Root>, Unfit> {
@@ -247,20 +252,39 @@ impl Judge<'_> {
         }
     }
 
+    /// Those that are valid: what ended is named and left out.
+    fn further(&self, others: Vec<Root>, skipped: &mut Vec<String>) -> Result<Vec<Root>, Unfit> {
+        let ended = |root: &Root| {
+            self.standing.now.is_some_and(|now| root.certificate().validity().not_after() <= now)
+        };
+        let (gone, mut further): (Vec<_>, Vec<_>) = others.into_iter().partition(ended);
+        // Their order in the file says nothing.
+        further.sort_by_key(Root::id);
+        for root in &gone {
+            let (certificate, name) = (root.certificate(), self.names.roots);
+            let (subject, end) = (certificate.subject_text(), certificate.validity().not_after());
+            skipped.push(format!("\"{subject}\" in {name} ended at {end}, and is passed over"));
+        }
+        if further.len() > FURTHER_MAX {
+            let text = format!("holds {} further roots; at most {FURTHER_MAX} are trusted", further.len());
+            return Err(self.unfit(self.names.roots, text));
+        }
+        Ok(further)
+    }
+
     /// Roots beside the one that signs are never passed over in silence.
-    fn left_out(&self, roots: &[Root], signing: &Root) -> Result<Option<String>, Unfit> {
-        let key =
-            |root: &Root| (root.certificate().spki_der().to_vec(), root.certificate().subject_der().to_vec());
-        let others = roots.iter().filter(|root| key(root) != key(signing));
+    fn left_out(&self, others: &[Root]) -> Result<Option<String>, Unfit> {
+        let decided = matches!(self.settings.further_roots, FurtherRoots::LeaveOut | FurtherRoots::Trust);
         let others: Vec<_> =
-            others.map(|root| format!("\"{}\"", root.certificate().subject_text())).collect();
-        if others.is_empty() || self.settings.further_roots == FurtherRoots::LeaveOut {
+            others.iter().map(|root| format!("\"{}\"", root.certificate().subject_text())).collect();
+        if others.is_empty() || decided {
             return Ok(None);
         }
         let (path, others) = (self.settings.directory.join(self.names.roots), others.join(", "));
         let text = format!(
-            "{} holds further roots, which are left out: {others}; workloads do not trust them. A rotation takes a root in; \
-             if they shall not be trusted, remove them, or write further_roots = \"leave_out\"",
+            "{} holds further roots, which are left out: {others}; workloads do not trust them. To have \
+             them trusted write further_roots = \"trust\" in the section of this authority; if they shall not be trusted, \
+             remove them, or write further_roots = \"leave_out\"",
             path.display()
         );
         match self.settings.further_roots {
@@ -268,9 +292,16 @@ impl Judge<'_> {
                 self.names.roots,
                 format!("holds further roots, and further_roots = \"refuse\": {others}; remove them"),
             )),
-            FurtherRoots::Warn | FurtherRoots::LeaveOut => Ok(Some(text)),
+            FurtherRoots::Warn | FurtherRoots::Trust | FurtherRoots::LeaveOut => Ok(Some(text)),
         }
     }
+}
+
+/// Roots beside the one that signs, and beside other certificates for its key and name.
+fn others(roots: &[Root], signing: &Root) -> Vec<Root> {
+    let key =
+        |root: &Root| (root.certificate().spki_der().to_vec(), root.certificate().subject_der().to_vec());
+    roots.iter().filter(|root| key(root) != key(signing)).cloned().collect()
 }
 
 impl Names {

@@ -334,7 +334,7 @@ async fn further_roots_are_left_out_loudly_or_refused_and_never_in_silence() {
     let world = world(|directory| write_istio(directory, &top, "", &format!("{}{}", top.pem, other.pem)));
     let (state, detail) = health(&world).await;
     assert_eq!(state, HealthState::Degraded);
-    for words in ["root-cert.pem", "O=other cluster", "left out", "further_roots"] {
+    for words in ["root-cert.pem", "O=other cluster", "left out", "further_roots = \"trust\""] {
         assert!(detail.contains(words), "{words}: {detail}");
     }
     let decided = opened(&world.directory, Arc::clone(&world.state), "further_roots = 'leave_out'");
@@ -342,6 +342,44 @@ async fn further_roots_are_left_out_loudly_or_refused_and_never_in_silence() {
     let strict = opened(&world.directory, Arc::clone(&world.state), "further_roots = 'refuse'");
     let refused = strict.roots(&context("roots")).await.unwrap_err().to_string();
     assert!(refused.contains("root-cert.pem") && refused.contains("O=other cluster"), "{refused}");
+}
+
+#[tokio::test]
+async fn further_roots_are_named_for_trust_in_any_order_and_what_is_gone_or_has_ended_is_not() {
+    let (top, other, third) = (root("mesh root"), root("other cluster"), root("third cluster"));
+    let directory = tempfile::tempdir().unwrap();
+    let state = Arc::new(MemoryState::default());
+    let authority = opened(directory.path(), Arc::clone(&state), "further_roots = 'trust'");
+    let ended = expired_twin(&root("old cluster"));
+    let write = |roots: &[&str]| write_istio(directory.path(), &top, "", &roots.concat());
+    let told = async || authority.roots(&context("roots")).await.unwrap();
+    let ids =
+        |ders: &[Vec<u8>]| ders.iter().map(|der| RootId::of(der)).collect::<std::collections::BTreeSet<_>>();
+    write(&[&top.pem, &other.pem, &third.pem, &ended]);
+    let first = told().await;
+    assert_eq!(
+        (ids(&first.roots), ids(&first.further)),
+        (ids(std::slice::from_ref(&top.der)), ids(&[other.der.clone(), third.der.clone()]))
+    );
+    let health = authority.check(&context("check")).await;
+    assert_eq!(health.state, HealthState::Ok, "it is decided: {}", health.detail);
+    assert!(
+        health.detail.contains("O=old cluster") && health.detail.contains("ended at"),
+        "{}",
+        health.detail
+    );
+    write(&[&third.pem, &other.pem, &top.pem]);
+    assert_eq!(told().await, first, "another order is no other answer");
+    write(&[&top.pem, &third.pem]);
+    let next = told().await;
+    assert_eq!(ids(&next.further), ids(std::slice::from_ref(&third.der)));
+    assert!(next.generation > first.generation);
+    let again = opened(directory.path(), state, "further_roots = 'trust'");
+    assert_eq!(again.roots(&context("roots")).await.unwrap(), next, "the same after a restart");
+    let many: Vec<_> = (0..17).map(|n| root(&format!("cluster {n}")).pem).collect();
+    write(&[&[top.pem.as_str()], &many.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
+    let detail = authority.check(&context("check")).await.detail;
+    assert!(detail.contains("holds 17 further roots; at most 16"), "{detail}");
 }
 
 /// A certificate for the same name and key as another one, which ended.

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use plugins::call::shown;
 use plugins::{
     AuthorityDeps, CallContext, CrossSign, CrossSignRequest, Description, Health, IssuerChain, IssuerRequest,
-    Outcome, PluginError, RetireRoots, RootAuthority, RootDer, RootSet, StageRequest, StageRoots, Ticket,
-    WatchRoots,
+    Outcome, PluginError, RequestId, RetireRoots, RootAuthority, RootDer, RootSet, StageRequest, StageRoots,
+    Ticket, WatchRoots, WithdrawRequests,
 };
 use proto::banyan::plugin::v1 as wire;
 use proto::banyan::plugin::v1::root_authority_service_client::RootAuthorityServiceClient;
@@ -21,7 +21,7 @@ use crate::channel::connect;
 use crate::config::{Endpoint, Settings, TlsFiles};
 use crate::supervise::Supervisor;
 use crate::version::PROTOCOL_VERSION;
-use crate::wire::{MESSAGE_MAX, error, health, issuer, later, malformed, root_set, seconds};
+use crate::wire::{MESSAGE_MAX, error, health, issuer, later, malformed, open_requests, root_set, seconds};
 
 type Client = RootAuthorityServiceClient<Channel>;
 
@@ -267,6 +267,10 @@ impl RootAuthority for RemoteAuthority {
     fn retiring(&self) -> Option<&dyn RetireRoots> {
         self.can("retire").then_some(self as &dyn RetireRoots)
     }
+
+    fn withdrawing(&self) -> Option<&dyn WithdrawRequests> {
+        self.can("withdraw").then_some(self as &dyn WithdrawRequests)
+    }
 }
 
 #[async_trait]
@@ -347,5 +351,18 @@ impl RetireRoots for RemoteAuthority {
         let (request_id, root) = (context.request_id.to_string(), root.as_bytes().to_vec());
         let message = wire::RetireRootRequest { request_id, root };
         self.call(context, message, async |c, m| c.retire_root(m).await).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl WithdrawRequests for RemoteAuthority {
+    async fn open_requests(&self, context: &CallContext) -> Result<Vec<RequestId>, PluginError> {
+        let asked = wire::OpenRequestsRequest {};
+        open_requests(self.call(context, asked, async |c, m| c.open_requests(m).await).await?)
+    }
+
+    async fn withdraw(&self, context: &CallContext, request_id: &RequestId) -> Result<(), PluginError> {
+        let message = wire::WithdrawRequestRequest { request_id: request_id.to_string() };
+        self.call(context, message, async |c, m| c.withdraw_request(m).await).await.map(drop)
     }
 }

@@ -7,7 +7,7 @@ use plugins::{ConfigProblem, ConfigTable};
 use thiserror::Error;
 
 /// Capabilities that the protocol knows.
-pub(crate) const CAPABILITIES: [&str; 4] = ["stage", "watch", "cross-sign", "retire"];
+pub(crate) const CAPABILITIES: [&str; 5] = ["stage", "watch", "cross-sign", "retire", "withdraw"];
 
 /// Where a plugin listens.
 #[derive(Clone, Debug, PartialEq, Eq)]

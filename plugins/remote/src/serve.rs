@@ -38,6 +38,7 @@ impl PluginService {
             ("watch", self.0.watching().is_some()),
             ("cross-sign", self.0.cross_signing().is_some()),
             ("retire", self.0.retiring().is_some()),
+            ("withdraw", self.0.withdrawing().is_some()),
         ];
         shown.iter().filter(|(_, can)| *can).map(|(name, _)| (*name).to_owned()).collect()
     }
@@ -205,5 +206,25 @@ impl RootAuthorityService for PluginService {
         let retires = self.0.retiring().ok_or_else(|| lacks("retire roots"))?;
         let done = retires.retire(&context(&message.request_id)?, &root(&message.root)?).await;
         done.map(|()| Response::new(wire::RetireRootResponse {})).map_err(refused)
+    }
+
+    async fn open_requests(
+        &self,
+        _request: Request<wire::OpenRequestsRequest>,
+    ) -> Result<Response<wire::OpenRequestsResponse>, Status> {
+        let withdraws = self.0.withdrawing().ok_or_else(|| lacks("withdraw requests"))?;
+        let open = withdraws.open_requests(&look()?).await.map_err(refused)?;
+        let request_ids = open.iter().map(ToString::to_string).collect();
+        Ok(Response::new(wire::OpenRequestsResponse { request_ids }))
+    }
+
+    async fn withdraw_request(
+        &self,
+        request: Request<wire::WithdrawRequestRequest>,
+    ) -> Result<Response<wire::WithdrawRequestResponse>, Status> {
+        let withdraws = self.0.withdrawing().ok_or_else(|| lacks("withdraw requests"))?;
+        let context = context(&request.get_ref().request_id)?;
+        let done = withdraws.withdraw(&context, &context.request_id).await;
+        done.map(|()| Response::new(wire::WithdrawRequestResponse {})).map_err(refused)
     }
 }

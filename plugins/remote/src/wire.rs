@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use plugins::call::shown;
-use plugins::{Health, HealthState, IssuerChain, Outcome, PluginError, RootSet, Ticket, Unsafe};
+use plugins::{Health, HealthState, IssuerChain, Outcome, PluginError, RequestId, RootSet, Ticket, Unsafe};
 use proto::banyan::plugin::v1 as wire;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -84,13 +84,13 @@ pub(crate) fn root_set(set: wire::RootSet) -> Result<RootSet, PluginError> {
         bytes => Some(RootId::from_bytes(bytes).ok_or_else(|| malformed("`signing` is no SHA-256"))?),
     };
     let above = set.above.map(|above| above.certificates);
-    Ok(RootSet::new(set.roots, signing, set.generation).with_above(above))
+    Ok(RootSet::new(set.roots, signing, set.generation).with_above(above).with_further(set.further))
 }
 
 pub(crate) fn set_message(set: RootSet) -> wire::RootSet {
     let signing = set.signing.map(|id| id.as_bytes().to_vec()).unwrap_or_default();
     let above = set.above.map(|certificates| wire::Above { certificates });
-    wire::RootSet { roots: set.roots, signing, generation: set.generation, above }
+    wire::RootSet { roots: set.roots, signing, generation: set.generation, above, further: set.further }
 }
 
 pub(crate) fn health(answer: &wire::CheckResponse) -> Health {
@@ -148,6 +148,11 @@ pub(crate) fn pending(ticket: &Ticket, retry_after: Duration) -> wire::Pending {
     wire::Pending { ticket: ticket.as_str().to_owned(), retry_after_seconds: seconds(retry_after) }
 }
 
+pub(crate) fn open_requests(answer: wire::OpenRequestsResponse) -> Result<Vec<RequestId>, PluginError> {
+    let parsed = answer.request_ids.iter().map(|id| RequestId::parse(id)).collect::<Result<Vec<_>, _>>();
+    parsed.map_err(|error| malformed(&format!("a request id: {error}")))
+}
+
 pub(crate) fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
@@ -176,8 +181,16 @@ mod tests {
     }
 
     #[test]
+    fn a_set_of_roots_keeps_all_its_parts_over_the_wire() {
+        let set = RootSet::new(vec![vec![1]], Some(RootId::of(&[1])), 7);
+        let set = set.with_above(Some(vec![vec![2]])).with_further(vec![vec![3], vec![4]]);
+        assert_eq!(root_set(set_message(set.clone())), Ok(set));
+    }
+
+    #[test]
     fn answers_that_do_not_fit_are_refused() {
         assert!(issuer(wire::SignIssuerResponse { outcome: None }).is_err());
+        assert!(open_requests(wire::OpenRequestsResponse { request_ids: vec!["a b".to_owned()] }).is_err());
         let short = wire::RootSet { signing: vec![1], ..wire::RootSet::default() };
         assert!(root_set(short).is_err());
         assert!(later::<()>(wire::Pending { ticket: "t".repeat(5_000), retry_after_seconds: 1 }).is_err());

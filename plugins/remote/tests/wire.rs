@@ -2,8 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::stream::{self, BoxStream, StreamExt as _};
@@ -12,8 +12,9 @@ use plugin_self_signed::SelfSignedPlugin;
 use plugins::memory::MemoryKeys;
 use plugins::state::MemoryState;
 use plugins::{
-    AuthorityDeps, AuthorityPlugin, CallContext, HealthState, IssuerRequest, KeySpec, PluginError, RequestId,
-    RootAuthority, StageRequest,
+    AuthorityDeps, AuthorityPlugin, CallContext, Description, Health, HealthState, IssuerChain,
+    IssuerRequest, KeySpec, Outcome, PluginError, RequestId, RootAuthority, RootSet, StageRequest, Ticket,
+    WithdrawRequests,
 };
 use plugins_conformance::authority::{Subject, run};
 use proto::banyan::plugin::v1 as wire;
@@ -211,6 +212,90 @@ impl RootAuthorityService for Bad {
     ) -> Result<Response<wire::RetireRootResponse>, Status> {
         Err(Status::unimplemented("no"))
     }
+
+    async fn open_requests(
+        &self,
+        _: Request<wire::OpenRequestsRequest>,
+    ) -> Result<Response<wire::OpenRequestsResponse>, Status> {
+        Err(Status::unimplemented("no"))
+    }
+
+    async fn withdraw_request(
+        &self,
+        _: Request<wire::WithdrawRequestRequest>,
+    ) -> Result<Response<wire::WithdrawRequestResponse>, Status> {
+        Err(Status::unimplemented("no"))
+    }
+}
+
+/// Stands in for an authority at which requests wait for people: it answers none.
+#[derive(Debug, Default)]
+struct WaitsForPeople(Mutex<Vec<RequestId>>);
+
+#[async_trait::async_trait]
+impl RootAuthority for WaitsForPeople {
+    fn describe(&self) -> Description {
+        Description::new("waits", "waits", "1")
+    }
+
+    async fn check(&self, _: &CallContext) -> Health {
+        Health::ok()
+    }
+
+    async fn roots(&self, _: &CallContext) -> Result<RootSet, PluginError> {
+        Ok(RootSet::new(Vec::new(), None, 0))
+    }
+
+    async fn sign_issuer(
+        &self,
+        context: &CallContext,
+        _: &IssuerRequest,
+    ) -> Result<Outcome<IssuerChain>, PluginError> {
+        self.0.lock().unwrap().push(context.request_id.clone());
+        Ok(Outcome::Pending { ticket: Ticket::new("t"), retry_after: Duration::from_secs(60) })
+    }
+
+    async fn poll(&self, _: &CallContext, _: &Ticket) -> Result<Outcome<IssuerChain>, PluginError> {
+        Err(PluginError::Denied { reason: "no".to_owned() })
+    }
+
+    fn withdrawing(&self) -> Option<&dyn WithdrawRequests> {
+        Some(self)
+    }
+}
+
+#[async_trait::async_trait]
+impl WithdrawRequests for WaitsForPeople {
+    async fn open_requests(&self, _: &CallContext) -> Result<Vec<RequestId>, PluginError> {
+        Ok(self.0.lock().unwrap().clone())
+    }
+
+    async fn withdraw(&self, _: &CallContext, request_id: &RequestId) -> Result<(), PluginError> {
+        self.0.lock().unwrap().retain(|open| open != request_id);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_waits_for_people_is_taken_back_through_the_protocol() {
+    let (_home, socket) = home();
+    let _serving = serve(&socket, Arc::new(WaitsForPeople::default()));
+    let remote = remote(&socket, "'withdraw'");
+    let asked = IssuerRequest::new(RootId::of(b"root"), vec![1], domain(), Duration::from_secs(60));
+    for id in ["one", "two"] {
+        let outcome = remote.sign_issuer(&context(id), &asked).await.unwrap();
+        assert!(matches!(outcome, Outcome::Pending { .. }), "{outcome:?}");
+    }
+    let withdrawing = remote.withdrawing().unwrap();
+    let open = async || withdrawing.open_requests(&context("look")).await;
+    let id = |text: &str| RequestId::parse(text).unwrap();
+    assert_eq!(open().await.unwrap(), [id("one"), id("two")]);
+    withdrawing.withdraw(&context("withdraw"), &id("one")).await.unwrap();
+    withdrawing.withdraw(&context("withdraw"), &id("one")).await.unwrap();
+    assert_eq!(open().await.unwrap(), [id("two")]);
+    // A plugin that does not show it is never asked.
+    let (_home, plain) = with(Evil::NoOutcome).await;
+    assert!(plain.withdrawing().is_none());
 }
 
 async fn with(evil: Evil) -> (tempfile::TempDir, Arc<dyn RootAuthority>) {

@@ -84,6 +84,22 @@ pub enum Unsafe {
     /// The signing root is not among those announced.
     #[error("the signing root {0} is not announced")]
     SigningNotAnnounced(RootId),
+    /// More further roots than are taken.
+    #[error("{count} further roots are named; at most 16 are taken")]
+    TooManyFurther {
+        /// How many there are.
+        count: usize,
+    },
+    /// A further root with the key and subject of a root of our own.
+    #[error(
+        "is another certificate for the key and the name of root {}, which is or was one of our own; leave it out", known.short()
+    )]
+    TwinOfOurs {
+        /// The further root.
+        found: RootId,
+        /// Ours.
+        known: RootId,
+    },
     /// The generation went back, or stayed while the set changed.
     #[error("the generation of the root set went from {before} to {after} over a change")]
     Generation {
@@ -214,6 +230,8 @@ impl Unsafe {
             Self::AddedAndRemoved { .. } => "ROOTS_ADDED_AND_REMOVED",
             Self::NoRootsLeft => "ROOTS_GONE",
             Self::SigningNotAnnounced(_) => "SIGNING_ROOT_UNKNOWN",
+            Self::TooManyFurther { .. } => "TOO_MANY_FURTHER_ROOTS",
+            Self::TwinOfOurs { .. } => "FURTHER_ROOT_IS_A_TWIN",
             Self::Generation { .. } => "GENERATION_WRONG",
         }
     }

@@ -6,12 +6,14 @@
 
 mod certificate;
 mod fault;
+mod further;
 mod issuer;
 mod key_proof;
 mod roots;
 mod size;
 
 pub use fault::{Fault, Unsafe, Which};
+pub use further::{FURTHER_MAX, FurtherExpectation, FurtherFault, check_further};
 pub use issuer::{CheckedIssuer, IssuerExpectation, check_issuer_answer};
 pub use key_proof::{KeyProofError, prove_key};
 pub use roots::{CheckedRoots, RootsExpectation, check_roots};
@@ -19,6 +21,8 @@ pub use size::MAX_ANSWER_LEN;
 
 #[cfg(test)]
 mod forge;
+#[cfg(test)]
+mod further_tests;
 #[cfg(test)]
 mod issuer_tests;
 #[cfg(test)]

@@ -155,6 +155,9 @@ pub struct Authority {
     /// What it would give now that is not what signs, with what to do; empty if there is no difference.
     #[prost(string, tag = "14")]
     pub drift: ::prost::alloc::string::String,
+    /// What is worth knowing of its roots while all is as it should be.
+    #[prost(string, repeated, tag = "15")]
+    pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 impl ::prost::Name for Authority {
     const NAME: &'static str = "Authority";
@@ -179,6 +182,9 @@ pub struct AuthorityRoot {
     /// Its state in the record: staged, published, active, draining or retired; empty while the record does not know it.
     #[prost(string, tag = "4")]
     pub state: ::prost::alloc::string::String,
+    /// Whether it is a root of others that the authority has everybody trust, and signs nothing here.
+    #[prost(bool, tag = "5")]
+    pub further: bool,
 }
 impl ::prost::Name for AuthorityRoot {
     const NAME: &'static str = "AuthorityRoot";
@@ -406,6 +412,9 @@ pub struct Root {
     pub vouched_since: i64,
     #[prost(int64, tag = "15")]
     pub foreign_until: i64,
+    /// Authorities that have it trusted as a root of others; then others issue under it, and nothing may be issued here.
+    #[prost(string, repeated, tag = "16")]
+    pub further_by: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 impl ::prost::Name for Root {
     const NAME: &'static str = "Root";

@@ -30,7 +30,7 @@ pub struct HandshakeResponse {
     pub name: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub plugin_version: ::prost::alloc::string::String,
-    /// Any of "stage", "watch", "cross-sign", "retire".
+    /// Any of "stage", "watch", "cross-sign", "retire", "withdraw".
     #[prost(string, repeated, tag = "4")]
     pub capabilities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// True if others issue under its roots too: then no count of the caller's leaves proves that a root is out of use.
@@ -109,6 +109,11 @@ pub struct RootSet {
     /// new issuer when it changes.
     #[prost(message, optional, tag = "4")]
     pub above: ::core::option::Option<Above>,
+    /// Certificates in DER of roots of others, at most 16, each once and none of the roots above, in any order: everybody shall
+    /// trust them, and no issuer is asked under them. They may change in any way between two answers, and each change raises the
+    /// generation; the CA brings additions and removals about one after the other.
+    #[prost(bytes = "vec", repeated, tag = "5")]
+    pub further: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 impl ::prost::Name for RootSet {
     const NAME: &'static str = "RootSet";
@@ -412,6 +417,61 @@ impl ::prost::Name for RetireRootResponse {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/banyan.plugin.v1.RetireRootResponse".into()
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OpenRequestsRequest {}
+impl ::prost::Name for OpenRequestsRequest {
+    const NAME: &'static str = "OpenRequestsRequest";
+    const PACKAGE: &'static str = "banyan.plugin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.plugin.v1.OpenRequestsRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.plugin.v1.OpenRequestsRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OpenRequestsResponse {
+    /// Ids of requests as the caller gave them.
+    #[prost(string, repeated, tag = "1")]
+    pub request_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+impl ::prost::Name for OpenRequestsResponse {
+    const NAME: &'static str = "OpenRequestsResponse";
+    const PACKAGE: &'static str = "banyan.plugin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.plugin.v1.OpenRequestsResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.plugin.v1.OpenRequestsResponse".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WithdrawRequestRequest {
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+}
+impl ::prost::Name for WithdrawRequestRequest {
+    const NAME: &'static str = "WithdrawRequestRequest";
+    const PACKAGE: &'static str = "banyan.plugin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.plugin.v1.WithdrawRequestRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.plugin.v1.WithdrawRequestRequest".into()
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WithdrawRequestResponse {}
+impl ::prost::Name for WithdrawRequestResponse {
+    const NAME: &'static str = "WithdrawRequestResponse";
+    const PACKAGE: &'static str = "banyan.plugin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.plugin.v1.WithdrawRequestResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.plugin.v1.WithdrawRequestResponse".into()
     }
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -811,6 +871,67 @@ pub mod root_authority_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Capability "withdraw": the requests of SignIssuer and StageRoot that wait for people now.
+        pub async fn open_requests(
+            &mut self,
+            request: impl tonic::IntoRequest<super::OpenRequestsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::OpenRequestsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.plugin.v1.RootAuthorityService/OpenRequests",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "banyan.plugin.v1.RootAuthorityService",
+                        "OpenRequests",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Capability "withdraw": takes an unanswered request back: nobody is asked for it any more, and asked again under the same id
+        /// it begins anew. Of one that is answered or unknown: success, no change.
+        pub async fn withdraw_request(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WithdrawRequestRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::WithdrawRequestResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.plugin.v1.RootAuthorityService/WithdrawRequest",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "banyan.plugin.v1.RootAuthorityService",
+                        "WithdrawRequest",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -906,6 +1027,23 @@ pub mod root_authority_service_server {
             request: tonic::Request<super::RetireRootRequest>,
         ) -> std::result::Result<
             tonic::Response<super::RetireRootResponse>,
+            tonic::Status,
+        >;
+        /// Capability "withdraw": the requests of SignIssuer and StageRoot that wait for people now.
+        async fn open_requests(
+            &self,
+            request: tonic::Request<super::OpenRequestsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::OpenRequestsResponse>,
+            tonic::Status,
+        >;
+        /// Capability "withdraw": takes an unanswered request back: nobody is asked for it any more, and asked again under the same id
+        /// it begins anew. Of one that is answered or unknown: success, no change.
+        async fn withdraw_request(
+            &self,
+            request: tonic::Request<super::WithdrawRequestRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::WithdrawRequestResponse>,
             tonic::Status,
         >;
     }
@@ -1427,6 +1565,101 @@ pub mod root_authority_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RetireRootSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.plugin.v1.RootAuthorityService/OpenRequests" => {
+                    #[allow(non_camel_case_types)]
+                    struct OpenRequestsSvc<T: RootAuthorityService>(pub Arc<T>);
+                    impl<
+                        T: RootAuthorityService,
+                    > tonic::server::UnaryService<super::OpenRequestsRequest>
+                    for OpenRequestsSvc<T> {
+                        type Response = super::OpenRequestsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::OpenRequestsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RootAuthorityService>::open_requests(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = OpenRequestsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.plugin.v1.RootAuthorityService/WithdrawRequest" => {
+                    #[allow(non_camel_case_types)]
+                    struct WithdrawRequestSvc<T: RootAuthorityService>(pub Arc<T>);
+                    impl<
+                        T: RootAuthorityService,
+                    > tonic::server::UnaryService<super::WithdrawRequestRequest>
+                    for WithdrawRequestSvc<T> {
+                        type Response = super::WithdrawRequestResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WithdrawRequestRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RootAuthorityService>::withdraw_request(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WithdrawRequestSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -26,6 +26,9 @@ pub struct UpperState {
     /// Generation of the record that this was read from; never goes back.
     #[prost(uint64, tag = "5")]
     pub generation: u64,
+    /// Further roots of the bundle in DER, none of `roots`: roots of others that everybody trusts, and no tier gets an issuer under.
+    #[prost(bytes = "vec", repeated, tag = "6")]
+    pub further: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 impl ::prost::Name for UpperState {
     const NAME: &'static str = "UpperState";
@@ -346,7 +349,8 @@ pub mod tier_service_client {
             self.inner.server_streaming(req, path, codec).await
         }
         /// Signs an issuer for the key in the CSR under a root that is published or signs. The same request id gets the same
-        /// bytes again; with other contents it is refused.
+        /// bytes again; with other contents it is refused. A refusal of reason ISSUER_OUTLIVES has "ends" (seconds since 1970) and
+        /// "above" in its metadata: what stands above ends before the issuer would, and one that ends by then may be asked for.
         pub async fn sign_issuer(
             &mut self,
             request: impl tonic::IntoRequest<super::SignIssuerRequest>,
@@ -420,7 +424,8 @@ pub mod tier_service_server {
             request: tonic::Request<super::WatchRootsRequest>,
         ) -> std::result::Result<tonic::Response<Self::WatchRootsStream>, tonic::Status>;
         /// Signs an issuer for the key in the CSR under a root that is published or signs. The same request id gets the same
-        /// bytes again; with other contents it is refused.
+        /// bytes again; with other contents it is refused. A refusal of reason ISSUER_OUTLIVES has "ends" (seconds since 1970) and
+        /// "above" in its metadata: what stands above ends before the issuer would, and one that ends by then may be asked for.
         async fn sign_issuer(
             &self,
             request: tonic::Request<super::SignIssuerRequest>,

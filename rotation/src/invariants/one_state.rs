@@ -2,7 +2,7 @@
 
 use trust::{RootId, Sequence};
 
-use super::{BUNDLE_ROOTS_MAX, Violation, rotation};
+use super::{BUNDLE_ROOTS_MAX, Violation, further, rotation};
 use crate::{
     Effect, Founding, FoundingStep, IssuerRenewal, Phase, RootEntry, RootState, Staging, StagingStep, State,
 };
@@ -16,11 +16,12 @@ pub(super) fn check(state: &State) -> Result<(), Violation> {
     bounds(state)?;
     pending(state)?;
     founding(state)?;
+    further::one(state)?;
     rotation::one(state)
 }
 
 fn bundle(state: &State) -> Result<(), Violation> {
-    let roots = state.bundle().count();
+    let roots = state.bundle().len();
     if roots > BUNDLE_ROOTS_MAX {
         return Err(Violation::BundleTooLarge { roots });
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use trust::{RootId, Timestamp};
 
-use super::{Violation, rotation};
+use super::{Violation, further, rotation};
 use crate::{Contents, Phase, RootEntry, RootState, Segment, SegmentId, SegmentState, State};
 
 pub(super) fn check(former: &State, next: &State) -> Result<(), Violation> {
@@ -18,6 +18,7 @@ pub(super) fn check(former: &State, next: &State) -> Result<(), Violation> {
         return Err(Violation::PhaseOrder { former: former.phase.name(), next: next.phase.name() });
     }
     bundle(former, next)?;
+    further::next(former, next)?;
     unseen(former, next)?;
     let named = next.phase.rotation().and_then(|rotation| rotation.stage_again);
     for (id, before) in &former.roots {
@@ -40,10 +41,10 @@ fn may_follow(former: &Phase, next: &Phase) -> bool {
 }
 
 fn bundle(former: &State, next: &State) -> Result<(), Violation> {
-    let ids = |state: &State| state.bundle().map(|(id, _)| *id).collect::<BTreeSet<RootId>>();
     let (before, after) = (ids(former), ids(next));
     let expected = if before == after { former.sequence } else { former.sequence.next() };
-    if next.sequence != expected && !goes_on(former, next) {
+    let numbered_anew = before == after && further::renumbers(former, next);
+    if next.sequence != expected && !numbered_anew && !goes_on(former, next) {
         return Err(Violation::Sequence { former: former.sequence, next: next.sequence });
     }
     if before.is_subset(&after) || after.is_subset(&before) {
@@ -51,6 +52,10 @@ fn bundle(former: &State, next: &State) -> Result<(), Violation> {
     } else {
         Err(Violation::MixedChange { sequence: next.sequence })
     }
+}
+
+fn ids(state: &State) -> BTreeSet<RootId> {
+    state.bundle().into_keys().collect()
 }
 
 /// Whether a record that is older than the mesh goes on above what was seen: the same roots in the same states under a
@@ -69,10 +74,9 @@ fn goes_on(former: &State, next: &State) -> bool {
 
 /// While agents hold bundles that this record never published, neither the bundle nor the signer changes.
 fn unseen(former: &State, next: &State) -> Result<(), Violation> {
-    let roots = |state: &State| state.bundle().map(|(id, _)| *id).collect::<BTreeSet<RootId>>();
     let (before, after) =
         (former.signer().map(|signer| signer.root), next.signer().map(|signer| signer.root));
-    let changes = roots(former) != roots(next) || before != after;
+    let changes = ids(former) != ids(next) || before != after;
     match changes && !former.seen.open.is_empty() && !next.seen.open.is_empty() {
         true => Err(Violation::Fenced { sequence: next.sequence }),
         false => Ok(()),

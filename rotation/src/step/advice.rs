@@ -79,7 +79,11 @@ impl Place<'_> {
             | Cause::HorizonTooFar { .. }
             | Cause::EvidenceAhead { .. }
             | Cause::EvidenceStale { .. }
-            | Cause::NotDismissed { .. } => Advice::default(),
+            | Cause::NotDismissed { .. }
+            | Cause::WithdrawnBefore { .. }
+            | Cause::NeverSigned { .. }
+            | Cause::BundleChanges { .. }
+            | Cause::TooManyFurther => Advice::default(),
         }
     }
 

@@ -90,9 +90,11 @@ pub(super) fn go_on(draft: &mut Draft, now: Timestamp) {
     }
 }
 
-/// Puts the new root into the bundle, if it is ready and nobody holds a bundle that this record never published.
+/// Puts the new root into the bundle, if it is ready, no other bundle is on its way, and nobody holds one that this record
+/// never published.
 fn distribute(draft: &mut Draft, now: Timestamp) {
-    if super::sighting::none_open(&draft.state).is_err() {
+    // A bundle with other further roots goes out first: between two bundles roots are added or removed, never both.
+    if super::sighting::none_open(&draft.state).is_err() || draft.state.publishes() {
         return;
     }
     let Phase::Staging(Staging { rotation, from, step: StagingStep::Ready { root } }) = &draft.state.phase

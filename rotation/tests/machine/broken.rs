@@ -22,10 +22,15 @@ fn root_mut(state: &mut State) -> &mut rotation::RootEntry {
     state.roots.values_mut().next().unwrap()
 }
 
+fn trusted(name: &str) -> rotation::FurtherEntry {
+    let by = ["main".parse().unwrap()].into();
+    rotation::FurtherEntry { der: name.as_bytes().into(), not_after: at(ROOT_END), since: at(1_000), by }
+}
+
 #[test]
 fn every_rule_of_one_state_is_checked() {
     type Break = fn(&mut State);
-    let rules: [(Property, &str, Break); 14] = [
+    let rules: [(Property, &str, Break); 17] = [
         (Property::S2, "past its horizon", |s| root_mut(s).horizon = Some(at(1_999))),
         (Property::S2, "past its horizon", |s| root_mut(s).horizon = None),
         (Property::S3, "1 roots sign", |s| s.phase = Phase::Founding(publishing())),
@@ -36,6 +41,17 @@ fn every_rule_of_one_state_is_checked() {
         (Property::S3, "without an issuer", |s| root_mut(s).active_issuer = None),
         (Property::S3, "does not fit its root", |s| root_mut(s).not_after = at(ISSUER_END - 1)),
         (Property::S3, "past its end", |s| root_mut(s).horizon = Some(at(ROOT_END + 1))),
+        (Property::S4, "does not fit the record", |s| {
+            s.further.insert(root("F"), rotation::FurtherEntry { by: [].into(), ..trusted("F") });
+        }),
+        (Property::S4, "does not fit the record", |s| {
+            root_mut(s).tainted = true;
+            s.further.insert(root("A"), trusted("A"));
+        }),
+        (Property::S4, "does not fit the record", |s| {
+            let names: Vec<_> = (0..=rotation::FURTHER_ROOTS_MAX).map(|n| format!("F{n}")).collect();
+            s.further.extend(names.iter().map(|name| (root(name), trusted(name))));
+        }),
         (Property::S8, "publish_bundle", |s| {
             let effect = Effect::PublishBundle { sequence: Sequence(2) };
             s.pending.push(PendingEffect { generation: s.generation, effect });
@@ -68,7 +84,7 @@ fn every_rule_of_one_state_is_checked() {
 #[test]
 fn every_rule_of_two_states_is_checked() {
     type Break = fn(&mut State);
-    let rules: [(Property, &str, Break); 10] = [
+    let rules: [(Property, &str, Break); 12] = [
         (Property::S4, "trust domain", |s| s.trust_domain = TrustDomain::parse("other.org").unwrap()),
         (Property::S4, "generation", |s| s.generation = Generation(s.generation.0 + 1)),
         (Property::S4, "generation", |s| s.generation = Generation(s.generation.0 - 1)),
@@ -89,6 +105,12 @@ fn every_rule_of_two_states_is_checked() {
             root_mut(s).horizon = Some(at(1_999));
         }),
         (Property::S2, "changed against its state", |s| s.segments.clear()),
+        (Property::S6, "together with another change", |s| {
+            s.further.insert(root("F"), trusted("F"));
+            s.sequence = Sequence(2);
+            s.phase = Phase::Steady(rotation::Steady { since: at(1_001) });
+        }),
+        (Property::S4, "bundle 1 follows 1", |s| drop(s.further.insert(root("F"), trusted("F")))),
     ];
     for (number, (property, text, break_it)) in rules.into_iter().enumerate() {
         let former = with_segment();

@@ -96,7 +96,7 @@ fn successors(world: &World, wishes: &[Event]) -> Vec<World> {
             });
             let mut world = World { state: transition.next, ..world.clone() };
             world.decided.extend(transition.effects);
-            world.trusted.extend(world.state.bundle().map(|(id, _)| *id));
+            world.trusted.extend(world.state.bundle().into_keys());
             if let Event::SegmentOpened { segment, .. } = &event
                 && !world.opened.insert(segment.clone())
             {
@@ -121,7 +121,7 @@ fn resumed(mut state: State) -> State {
 /// Walks everything that can be reached, and says how many states that is.
 fn explore(setting: Setting) -> usize {
     let Setting { start, wishes } = setting;
-    let trusted = start.bundle().map(|(id, _)| *id).collect();
+    let trusted = start.bundle().into_keys().collect();
     let first =
         World { state: start, decided: BTreeSet::new(), trusted, opened: BTreeSet::new(), now: 1_000 };
     let mut seen = HashSet::from([fingerprint(&first)]);

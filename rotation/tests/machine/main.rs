@@ -8,6 +8,7 @@
 mod advice;
 mod broken;
 mod explore;
+mod further;
 mod gates;
 mod returns;
 mod rotations;

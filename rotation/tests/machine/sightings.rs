@@ -198,7 +198,7 @@ fn in_every_phase_the_record_goes_on_and_the_rotation_comes_to_its_end() {
         let next = step(&seen, &go_on("c", 7), at(1_150), &policy()).unwrap().next;
         invariants::check_next(&seen, &next).unwrap();
         assert_eq!(next.sequence, Sequence(8));
-        let trusted: Vec<_> = next.bundle().map(|(_, entry)| entry.horizon).collect();
+        let trusted: Vec<_> = next.own_bundle().map(|(_, entry)| entry.horizon).collect();
         assert_eq!(trusted.len(), 2);
         assert!(
             trusted.iter().all(|horizon| *horizon >= Some(at(2_150))),

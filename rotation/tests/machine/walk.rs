@@ -66,6 +66,9 @@ fn any_verb() -> impl Strategy<Value = Event> {
         1 => request().prop_map(abort),
         1 => request().prop_map(rollback),
         1 => Just(Event::DriverStarted),
+        2 => further_names().prop_map(|names| further("main", &names)),
+        1 => further_names().prop_map(|names| further("other", &names)),
+        2 => further_names().prop_map(|names| no_further("main", &names)),
         1 => Just(Event::ClockAccepted {
             by: "an operator".to_owned(),
             reason: "a virtual machine that was paused".to_owned(),
@@ -73,6 +76,11 @@ fn any_verb() -> impl Strategy<Value = Event> {
             expected: Timestamp::from_secs(1),
         }),
     ]
+}
+
+/// Roots of others; those of the rotations, too.
+fn further_names() -> impl Strategy<Value = Vec<&'static str>> {
+    prop::collection::vec(prop::sample::select(vec!["A", "B", "C", "E", "F"]), 1..3)
 }
 
 fn any_event() -> impl Strategy<Value = Event> {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use rotation::{
-    Contents, Der, Event, Evidence, FoundingStep, Mode, Phase, Policy, PreparedRoot, SegmentState,
-    SignedIssuer, StagingStep, State,
+    Contents, Der, Event, Evidence, FoundingStep, FurtherRoot, Mode, Phase, Policy, PreparedRoot,
+    SegmentState, SignedIssuer, StagingStep, State,
 };
 use trust::{CertificateId, Generation, RootId, Sequence, Timestamp, TrustDomain};
 
@@ -125,6 +125,21 @@ pub(crate) fn activate(request: &str, evidence: Evidence) -> Event {
     Event::ActivateRequested { request_id: request.parse().unwrap(), evidence }
 }
 
+pub(crate) fn further(authority: &str, names: &[&str]) -> Event {
+    let told = |name: &&str| FurtherRoot {
+        id: root(name),
+        der: Der::from(name.as_bytes()),
+        not_after: at(ROOT_END),
+    };
+    let authority = authority.parse().unwrap();
+    Event::FurtherRootsAdded { authority, roots: names.iter().map(told).collect(), named: [].into() }
+}
+
+pub(crate) fn no_further(authority: &str, names: &[&str]) -> Event {
+    let roots = names.iter().map(|name| root(name)).collect();
+    Event::FurtherRootsRemoved { authority: authority.parse().unwrap(), roots }
+}
+
 pub(crate) fn reported(evidence: Evidence) -> Event {
     Event::EvidenceReported { evidence }
 }
@@ -224,6 +239,10 @@ pub(crate) fn line(state: &State) -> String {
             signer.as_deref().unwrap_or("-")
         )
     });
+    let further = state.further.values().map(|entry| {
+        let by: Vec<_> = entry.by.iter().map(|name| name.as_str()).collect();
+        format!("{} further by {}", std::str::from_utf8(entry.der.as_bytes()).unwrap(), by.join("+"))
+    });
     let segments = state.segments.iter().map(|(id, segment)| {
         let kind = match segment.state {
             SegmentState::Open => "open".to_owned(),
@@ -240,7 +259,7 @@ pub(crate) fn line(state: &State) -> String {
         "g{} b{} {phase}{held} | {} | {} | {}",
         state.generation,
         state.sequence,
-        joined(roots),
+        joined(roots.chain(further)),
         joined(segments),
         joined(owed)
     )

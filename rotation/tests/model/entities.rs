@@ -12,12 +12,17 @@ pub(crate) const C: usize = 2;
 
 /// Roots, a bit each.
 pub(crate) type Roots = u8;
-pub(crate) const EVERY: Roots = 3;
+/// Those that sign here.
+pub(crate) const OWN: Roots = 3;
+/// All there are.
+pub(crate) const EVERY: Roots = 7;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum Root {
     A = 1,
     B = 2,
+    /// A root of others, which signs nothing here.
+    F = 4,
 }
 
 impl Root {
@@ -26,15 +31,20 @@ impl Root {
     }
 
     pub(crate) fn id(self) -> RootId {
-        root(if self == Self::A { "A" } else { "B" })
+        root(match self {
+            Self::A => "A",
+            Self::B => "B",
+            Self::F => "F",
+        })
     }
 
     pub(crate) fn of(id: RootId) -> Self {
-        if id == root("A") { Self::A } else { Self::B }
+        [Self::A, Self::F].into_iter().find(|one| one.id() == id).unwrap_or(Self::B)
     }
 }
 
-/// The bundles: 1 is {A}, 2 is {A, B}; then comes 3, which is {B}, or after an abort or a rollback {A}.
+/// The bundles: 1 is {A}, 2 is {A, B}; then comes 3, which is {B}, or after an abort or a rollback {A}. A further root may be
+/// in each of them, and comes or goes with later ones.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Bundle {
     pub(crate) sequence: u8,
@@ -42,10 +52,13 @@ pub(crate) struct Bundle {
 }
 
 impl Bundle {
-    pub(crate) const FIRST: Self = Self { sequence: 1, roots: Root::A as Roots };
+    /// The first, with the further root or without.
+    pub(crate) const fn first(further: bool) -> Self {
+        Self { sequence: 1, roots: Root::A as Roots | if further { Root::F as Roots } else { 0 } }
+    }
 
     pub(crate) fn view(self) -> TrustView {
-        let held = [Root::A, Root::B].into_iter().filter(|root| self.roots & root.bit() != 0);
+        let held = [Root::A, Root::B, Root::F].into_iter().filter(|root| self.roots & root.bit() != 0);
         TrustView { proves: Sequence(u64::from(self.sequence)), roots: held.map(Root::id).collect() }
     }
 }
@@ -69,7 +82,7 @@ impl Trust {
     pub(crate) fn taken(view: &TrustView) -> Self {
         let roots = view.roots.iter().map(|id| Root::of(*id).bit()).sum();
         let proves = u8::try_from(view.proves.0).unwrap();
-        let is_union = roots == EVERY && proves != 2;
+        let is_union = roots & OWN == OWN && proves != 2;
         Self { roots, version: if is_union { 0 } else { proves } }
     }
 }
@@ -138,7 +151,8 @@ pub(crate) struct Side {
 
 impl std::fmt::Debug for Side {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let roots = ["{}", "{A}", "{B}", "{A, B}"][usize::from(self.roots)];
+        let all = ["{}", "{A}", "{B}", "{A, B}", "{F}", "{A, F}", "{B, F}", "{A, B, F}"];
+        let roots = all[usize::from(self.roots)];
         write!(f, "trust {roots} with a leaf of {:?}", self.root)
     }
 }

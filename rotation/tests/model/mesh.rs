@@ -2,7 +2,9 @@
 
 use rotation::State;
 
-use crate::entities::{Bundle, C, EVERY, Handshake, Leaf, Member, P, Q, Request, Root, Row, Side, Trust};
+use crate::entities::{
+    Bundle, C, EVERY, Handshake, Leaf, Member, OWN, P, Q, Request, Root, Row, Side, Trust,
+};
 use crate::holder;
 use crate::install::Installed;
 use crate::kept::Kept;
@@ -58,6 +60,10 @@ pub(crate) enum Without {
     HelloSparesReplies,
     /// An agent that stops releases every leaf.
     StopSparesHolders,
+    /// A further root is gone when a rotation withdraws a root or is given up.
+    FurtherOutlives,
+    /// A further root comes in with whichever change of the bundle is next.
+    FurtherAlone,
 }
 
 /// The bundle that an agent refuses, and what it has instead.
@@ -68,6 +74,25 @@ pub(crate) enum Refuses {
     Newer,
     /// It has another one of the same number.
     OtherOfThatNumber,
+}
+
+/// What the authority says of a root of others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Further {
+    No,
+    /// It is named, and in the bundle from the start.
+    Trusted,
+    /// The same, until it is named no more.
+    Leaves,
+    /// It comes to be named at some time.
+    Comes,
+}
+
+impl Further {
+    /// Whether it is in the bundle from the start.
+    pub(crate) const fn is_trusted(self) -> bool {
+        matches!(self, Self::Trusted | Self::Leaves)
+    }
 }
 
 /// A small mesh: who there is, what may go wrong, and how far the walk goes.
@@ -113,6 +138,8 @@ pub(crate) struct Setting {
     pub(crate) step: i64,
     /// Whether an operator aborts, rolls back and goes forward again, each once at any time.
     pub(crate) operator: bool,
+    /// A further root, which the authority names, then does not, then names again.
+    pub(crate) further: Further,
     /// Whether that operator also holds the rotation and resumes it, each once at any time.
     pub(crate) holds: bool,
 }
@@ -157,7 +184,10 @@ pub(crate) struct World {
     pub(crate) agent_crashes: u8,
     pub(crate) agent_stops: u8,
     pub(crate) replica_crashes: u8,
-    /// A proxy was given trust that neither only grew nor only shrank.
+    /// Whether the authority names the further root, and how often that still changes.
+    pub(crate) named: bool,
+    pub(crate) namings: u8,
+    /// A proxy was given trust that neither only grew nor only shrank, or a bundle was.
     pub(crate) swapped: bool,
 }
 
@@ -166,7 +196,7 @@ impl World {
         let mut rows = Vec::new();
         let members = [P, Q, C].map(|member| joined(setting, member, &mut rows));
         Self {
-            record: Kept::record(distributing(setting.bound)),
+            record: Kept::record(distributing(setting.bound, setting.further.is_trusted())),
             tick: 0,
             ahead: 0,
             believed: 0,
@@ -184,14 +214,15 @@ impl World {
             agent_crashes: setting.agent_crashes,
             agent_stops: setting.agent_stops,
             replica_crashes: setting.replica_crashes,
+            named: setting.further.is_trusted(),
+            namings: u8::from(matches!(setting.further, Further::Leaves | Further::Comes)),
             swapped: false,
         }
     }
 
     /// The bundle that is decided.
     pub(crate) fn bundle(&self) -> Bundle {
-        let trusted = |root: &Root| self.record.roots[&root.id()].state.is_trusted();
-        let roots = [Root::A, Root::B].into_iter().filter(trusted).map(Root::bit).sum();
+        let roots = self.record.bundle().into_keys().map(|id| Root::of(id).bit()).sum();
         Bundle { sequence: u8::try_from(self.record.sequence.0).unwrap(), roots }
     }
 
@@ -242,7 +273,7 @@ impl World {
     /// trust was swapped (S6).
     pub(crate) fn failing(&self, setting: &Setting) -> Option<String> {
         if self.swapped {
-            return Some("one change of a proxy's trust both adds and removes".to_owned());
+            return Some("one change of a proxy's trust, or of the bundle, both adds and removes".to_owned());
         }
         let now = self.tick - 2 * setting.skew;
         let fails = |one: &Side, other: &Side| {
@@ -250,6 +281,14 @@ impl World {
             valid && (other.roots & one.root.bit() == 0 || one.roots & other.root.bit() == 0)
         };
         let sides = self.members.map(|member| member.side());
+        // Whoever has a leaf under the further root is met by everybody, until the authority names that root no more.
+        let turns_away = |side: &Side| side.roots & Root::F.bit() == 0;
+        if setting.further.is_trusted()
+            && self.named
+            && let Some(side) = sides.iter().flatten().find(|side| turns_away(side))
+        {
+            return Some(format!("a member ({side:?}) meets one with a leaf under the further root"));
+        }
         let side_of = |(member, side): (usize, &Option<Side>)| side.map(|side| (member, side));
         let openers = sides.iter().enumerate().filter_map(side_of);
         let in_flight = self.handshakes.iter().map(|handshake| (handshake.opener, handshake.side));
@@ -273,8 +312,9 @@ fn joined(setting: &Setting, member: usize, rows: &mut Vec<Row>) -> Member {
         _ => FAR,
     };
     let other = Bundle { sequence: 2, roots: Root::A.bit() };
+    let first = Bundle::first(setting.further.is_trusted());
     let refuses = member == Q && setting.refuses == Refuses::OtherOfThatNumber;
-    let has = Trust::of(if refuses { other } else { Bundle::FIRST });
+    let has = Trust::of(if refuses { other } else { first });
     let trust = [has, if member == Q && setting.secrets == 2 { has } else { Trust::NONE }];
     let absent = if member == C { setting.client_leaf == 0 } else { setting.joiner && member == Q };
     if absent {
@@ -312,4 +352,4 @@ fn agent(setting: &Setting, proxy: usize, member: &Member) -> Agent {
     }
 }
 
-const _: () = assert!(EVERY == Root::A.bit() | Root::B.bit());
+const _: () = assert!(OWN == Root::A.bit() | Root::B.bit() && EVERY == OWN | Root::F.bit());

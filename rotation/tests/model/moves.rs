@@ -44,7 +44,7 @@ pub(crate) fn moves(world: &World, setting: &Setting) -> Vec<(Move, World)> {
     let mut next = Next { world, setting, all: Vec::new() };
     for member in [P, Q, C] {
         next.add("request by", member, request(world, setting, member, snapshot(world)));
-        let former = former(world).and_then(|former| request(world, setting, member, former));
+        let former = former(world, setting).and_then(|former| request(world, setting, member, former));
         next.add("request, on the bundle before, by", member, former);
         next.add("row for", member, row(world, setting, member));
         next.add("reply to", member, reply(world, setting, member));
@@ -56,10 +56,17 @@ pub(crate) fn moves(world: &World, setting: &Setting) -> Vec<(Move, World)> {
     next.happens("tick", tick(world, setting));
     let mut all = next.all;
     for (_, next) in &mut all {
+        next.swapped |= is_swapped(world.bundle(), next.bundle());
         add_handshakes(world, setting, next);
         next.forget_rows();
     }
     all
+}
+
+/// Whether a change of the bundle both adds and removes.
+const fn is_swapped(before: Bundle, after: Bundle) -> bool {
+    let common = before.roots & after.roots;
+    common != before.roots && common != after.roots
 }
 
 /// What a request captures of its snapshot.
@@ -71,12 +78,12 @@ fn snapshot(world: &World) -> Snapshot {
 
 /// The snapshot before the new root was in the bundle; no request takes it once that bundle is out. Later changes need no
 /// such thing: a request may have been made before them.
-fn former(world: &World) -> Option<Snapshot> {
+fn former(world: &World, setting: &Setting) -> Option<Snapshot> {
     let Phase::Distributing(phase) = &world.record.phase else { return None };
     let owed = |effect: &Effect| matches!(effect, Effect::PublishBundle { .. });
     let is_out = !world.record.pending.iter().any(|pending| owed(&pending.effect));
     let first = phase.bundle.generation.0 - 1;
-    (!is_out).then_some((first, Bundle::FIRST))
+    (!is_out).then_some((first, Bundle::first(setting.further.is_trusted())))
 }
 
 /// A request takes a snapshot. An agent says what it has stored, and gets no leaf if that is not the snapshot's bundle.

@@ -1,6 +1,6 @@
 //! Nothing fails with every protection in place; something does without any one of them.
 
-use crate::mesh::{Refuses, Setting, Without};
+use crate::mesh::{Further, Refuses, Setting, Without};
 use crate::walk::walk;
 
 /// Worlds that a walk may see, so that one that has grown is noticed.
@@ -30,6 +30,7 @@ pub(crate) const PLAIN: Setting = Setting {
     disk_is_lost: false,
     step: 0,
     operator: false,
+    further: Further::No,
     holds: false,
 };
 
@@ -61,6 +62,16 @@ fn broken(name: &str, setting: &Setting, without: &[Without]) {
 #[test]
 fn gates_keep_every_handshake() {
     checked("plain", PLAIN, &[Without::GateT, Without::AckOnApply, Without::GateL]);
+}
+
+#[test]
+fn a_further_root_is_trusted_as_long_as_it_is_named() {
+    let trusted = Setting { further: Further::Trusted, operator: true, ticks: 0, ..PLAIN };
+    checked("further root", trusted, &[Without::FurtherOutlives]);
+    let leaves = Setting { further: Further::Leaves, ticks: 0, ..PLAIN };
+    checked("further root leaves", leaves, &[]);
+    let comes = Setting { further: Further::Comes, ticks: 0, ..PLAIN };
+    checked("further root comes", comes, &[Without::FurtherAlone]);
 }
 
 #[test]

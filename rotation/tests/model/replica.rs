@@ -10,9 +10,9 @@ use crate::entities::{P, Q, Request, Row};
 use crate::evidence::{Counted, counted, end, is_over, report};
 use crate::fingerprint::Fingerprints;
 use crate::kept::Kept;
-use crate::mesh::{Setting, Without, World};
+use crate::mesh::{Further, Setting, Without, World};
 use crate::moves::Next;
-use crate::words::{FAR, at, policy, root, segment, taken};
+use crate::words::{FAR, at, naming, policy, root, segment, taken, trusted_further};
 
 pub(crate) fn moves(next: &mut Next<'_>) {
     let (world, setting) = (next.world, next.setting);
@@ -21,6 +21,7 @@ pub(crate) fn moves(next: &mut Next<'_>) {
     for (name, world) in operated(world, setting) {
         next.happens(name, Some(world));
     }
+    further(next);
     next.happens("the replica restarts", crash(world, setting));
     next.happens("the wall clock steps", step_clock(world, setting));
     next.happens("rows that are over are dropped", expire(world, setting));
@@ -85,6 +86,8 @@ fn in_force(world: &World, setting: &Setting) -> Option<World> {
         Phase::Distributing(phase) => phase.bundle.generation,
         Phase::Draining(phase) => phase.switched,
         Phase::Withdrawing(phase) => phase.bundle.generation,
+        // A bundle with other further roots.
+        _ if setting.further != Further::No => world.record.pending.first()?.generation,
         _ => return None,
     };
     let older = |request: &Request| {
@@ -143,12 +146,45 @@ fn judged(world: &World, setting: &Setting) -> Option<World> {
         let evidence = counted.report(&world.record);
         world.take(&Event::EvidenceReported { evidence }, setting)
     })?;
+    next.record = without_further_rules(world, next.record, setting);
     // A closed segment of a replica that runs: it opens another one.
     let closed = next.record.segments.get(&segment(next.segment)).is_some_and(Segment::is_closed);
     if closed {
         incarnate(&mut next, setting, true);
     }
     Some(next)
+}
+
+/// The authority changes what it says of the further root; and the replica brings it about, as soon as the machine lets it.
+fn further(next: &mut Next<'_>) {
+    let (world, setting) = (next.world, next.setting);
+    if setting.further == Further::No {
+        return;
+    }
+    let changed = world.namings.checked_sub(1);
+    let changed = changed.map(|namings| World { namings, named: !world.named, ..world.clone() });
+    next.happens("the authority changes its further roots", changed);
+    if world.record.further.is_empty() == world.named {
+        let record = world.take(&naming(world.named), setting);
+        next.happens("a further root comes or goes", record.map(|record| World { record, ..world.clone() }));
+    }
+}
+
+/// The record after a rotation has withdrawn a root, where the rules of further roots do not hold.
+fn without_further_rules(world: &World, record: Kept<State>, setting: &Setting) -> Kept<State> {
+    let withdraws = |state: &State| matches!(state.phase, Phase::Withdrawing(_));
+    if withdraws(&world.record) || !withdraws(&record) {
+        return record;
+    }
+    let mut state = (*record).clone();
+    match setting.without {
+        Without::FurtherOutlives => state.further.clear(),
+        Without::FurtherAlone if world.named => {
+            state.further.insert(root("F"), trusted_further());
+        }
+        _ => {}
+    }
+    Kept::record(state)
 }
 
 /// What an operator asks for, each once: a request id is carried out once.
@@ -163,6 +199,7 @@ fn operated(world: &World, setting: &Setting) -> Vec<(&'static str, World)> {
         let record = asked(world, setting, Question::Verb(verb, counted), || {
             world.take(&request(verb, &counted, &world.record), setting)
         })?;
+        let record = without_further_rules(world, record, setting);
         Some((verb, World { record, ..world.clone() }))
     });
     moved.collect()

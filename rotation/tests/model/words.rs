@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use rotation::{
-    Der, Event, Mode, Phase, Policy, PreparedRoot, RequestId, SegmentId, SignedIssuer, State, invariants,
-    step,
+    Der, Event, FurtherEntry, FurtherRoot, Mode, Phase, Policy, PreparedRoot, RequestId, SegmentId,
+    SignedIssuer, State, invariants, step,
 };
 use trust::{CertificateId, RootId, Sequence, Timestamp, TrustDomain};
 
@@ -59,8 +59,29 @@ pub(crate) fn taken(state: &State, event: &Event, tick: i64, policy: &Policy) ->
     Some(transition.next)
 }
 
-/// Root A signs into segment 1 until `bound`; B has just been put into bundle 2, which is not out yet.
-pub(crate) fn distributing(bound: i64) -> State {
+/// A further root, trusted from the start.
+pub(crate) fn trusted_further() -> FurtherEntry {
+    let by = ["main".parse().unwrap()].into();
+    FurtherEntry { der: Der::from(b"F".as_slice()), not_after: at(900), since: at(0), by }
+}
+
+/// The authority names the further root, or does so no more.
+pub(crate) fn naming(is_named: bool) -> Event {
+    let authority = "main".parse().unwrap();
+    let der = Der::from(b"F".as_slice());
+    match is_named {
+        true => Event::FurtherRootsAdded {
+            authority,
+            roots: vec![FurtherRoot { id: root("F"), der, not_after: at(900) }],
+            named: [].into(),
+        },
+        false => Event::FurtherRootsRemoved { authority, roots: [root("F")].into() },
+    }
+}
+
+/// Root A signs into segment 1 until `bound`; B has just been put into bundle 2, which is not out yet. Both bundles may have a
+/// further root.
+pub(crate) fn distributing(bound: i64, further: bool) -> State {
     let request = |text: &str| -> RequestId { text.parse().unwrap() };
     let prepared = |id: &str, name: &str| Event::RootPrepared {
         request_id: request(id),
@@ -99,7 +120,11 @@ pub(crate) fn distributing(bound: i64) -> State {
         signed("r", "B"),
     ];
     let start = State::uninitialised(TrustDomain::parse("example.org").unwrap());
-    let state = events.iter().fold(start, |state, event| taken(&state, event, 0, &policy(1, 0)).unwrap());
+    let mut state = events.iter().fold(start, |state, event| taken(&state, event, 0, &policy(1, 0)).unwrap());
     assert!(matches!(state.phase, Phase::Distributing(_)));
+    if further {
+        state.further.insert(root("F"), trusted_further());
+        assert_eq!(invariants::check(&state), Ok(()));
+    }
     state
 }

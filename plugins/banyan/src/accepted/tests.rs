@@ -34,6 +34,7 @@ fn told(sequence: u64, roots: &[&RootDer], signing: &RootDer) -> wire::UpperStat
         roots: roots.iter().map(|root| (*root).clone()).collect(),
         signing: RootId::of(signing).as_bytes().to_vec(),
         generation: sequence * 10,
+        further: Vec::new(),
     }
 }
 
@@ -53,6 +54,25 @@ async fn changes_are_counted_and_kept_and_a_repetition_is_none() {
     assert_eq!(again.roots(), both.roots());
     let (switched, _) = both.after(&told(2, &[&a, &b], &b), &domain(), "file").expect("the switch");
     assert_eq!((switched.roots().generation, switched.roots().signing), (3, Some(RootId::of(&b))));
+}
+
+#[tokio::test]
+async fn further_roots_of_the_tier_above_are_told_and_kept_and_are_none_to_follow() {
+    let (a, f, state) = (root("a").await, root("f").await, MemoryState::new());
+    let (first, _) = Accepted::default().after(&told(1, &[&a], &a), &domain(), "file").expect("good");
+    let with = wire::UpperState { further: vec![f.clone()], ..told(2, &[&a], &a) };
+    let (next, upper) = first.after(&with, &domain(), "file").expect("good");
+    assert_eq!((upper.roots, upper.further), (vec![a.clone()], vec![f.clone()]));
+    let set = next.roots();
+    assert_eq!(
+        (set.roots, set.further.as_slice(), set.generation),
+        (vec![a.clone()], [f.clone()].as_slice(), 2)
+    );
+    next.store(&state).await.expect("stored");
+    assert_eq!(Accepted::load(&state).await.expect("read"), next);
+    assert_eq!(next.after(&with, &domain(), "file").expect("the same").0, next);
+    let twice = wire::UpperState { further: vec![a.clone()], ..told(3, &[&a], &a) };
+    assert!(next.after(&twice, &domain(), "file").is_err(), "one root in both lists");
 }
 
 #[tokio::test]

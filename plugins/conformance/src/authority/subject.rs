@@ -5,13 +5,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plugins::checks::{self, CheckedIssuer, CheckedRoots, IssuerExpectation, RootsExpectation};
+use plugins::checks::{
+    self, CheckedIssuer, CheckedRoots, FurtherExpectation, FurtherFault, IssuerExpectation, RootsExpectation,
+};
 use plugins::memory::MemoryKeys;
 use plugins::{
     CallContext, IssuerChain, IssuerRequest, KeyBackend, KeyHandle, KeySpec, Outcome, PluginError, RequestId,
     RootAuthority, RootDer, RootSet, StageRequest, StageRoots, ca_certificate,
 };
-use trust::{Clock, PublicKey, RootId, TrustDomain};
+use trust::{Clock, PublicKey, Root, RootId, TrustDomain};
 
 use crate::report::{Broken, Gaps, Report, Verdict, demand, skip, works};
 
@@ -174,6 +176,12 @@ impl<'a> Trial<'a> {
         works("the check of the roots", checks::check_roots(set, &expected))
     }
 
+    pub(super) fn check_further(&self, set: &RootSet) -> Result<(Vec<Root>, Vec<FurtherFault>), Broken> {
+        let Subject { trust_domain, clock, .. } = self.subject;
+        let expected = FurtherExpectation { trust_domain, now: clock.now(), known: &[] };
+        works("the check of the further roots", checks::check_further(set, &expected))
+    }
+
     pub(super) async fn issuer_key(&self, name: &str) -> Result<KeyHandle, Broken> {
         let id = self.context(name)?.request_id;
         works("the suite's key", self.keys.generate(&id, KeySpec::P256).await)
@@ -269,8 +277,10 @@ impl Wait {
 
 /// Whether two answers tell the same: roots come in any order.
 pub(super) fn same(mut first: RootSet, mut second: RootSet) -> bool {
-    first.roots.sort();
-    second.roots.sort();
+    for set in [&mut first, &mut second] {
+        set.roots.sort();
+        set.further.sort();
+    }
     first == second
 }
 

@@ -1,0 +1,62 @@
+//! What must hold of further roots: of each state, and of every two that follow each other.
+
+use trust::RootId;
+
+use super::Violation;
+use crate::{FURTHER_ROOTS_MAX, FurtherEntry, Phase, RootState, State};
+
+/// Each is named by somebody, none is compromised, and there are none before our own first root signs.
+pub(super) fn one(state: &State) -> Result<(), Violation> {
+    let founded = state.roots.values().any(|entry| entry.state.may_sign());
+    let unfit = |(id, entry): &(&RootId, &FurtherEntry)| {
+        !founded || entry.by.is_empty() || state.roots.get(*id).is_some_and(|ours| ours.tainted)
+    };
+    let over = state.further.keys().nth(FURTHER_ROOTS_MAX);
+    match state.further.iter().find(unfit).map(|(id, _)| id).or(over) {
+        Some(root) => Err(Violation::FurtherUnfit { root: *root }),
+        None => Ok(()),
+    }
+}
+
+/// They change by an event of their own, which adds or removes: while no rotation changes the bundle, and no bundle is on
+/// its way. So neither an abort nor the end of a rotation takes one with it.
+pub(super) fn next(former: &State, next: &State) -> Result<(), Violation> {
+    let same_ders = former.further.iter().all(|(id, before)| {
+        next.further.get(id).is_none_or(|after| {
+            (&after.der, after.not_after, after.since) == (&before.der, before.not_after, before.since)
+        })
+    });
+    if former.further.keys().eq(next.further.keys()) && same_ders {
+        return Ok(());
+    }
+    let states = |state: &State| {
+        state.roots.iter().map(|(id, entry)| (*id, entry.state)).collect::<Vec<(RootId, RootState)>>()
+    };
+    let rests = matches!(
+        (&former.phase, &next.phase),
+        (Phase::Steady(_), Phase::Steady(_)) | (Phase::Staging(_), Phase::Staging(_))
+    );
+    let grows = former.further.keys().all(|id| next.further.contains_key(id));
+    let shrinks = next.further.keys().all(|id| former.further.contains_key(id));
+    if same_ders
+        && rests
+        && !former.publishes()
+        && (grows || shrinks)
+        && former.phase == next.phase
+        && states(former) == states(next)
+    {
+        return Ok(());
+    }
+    Err(Violation::FurtherMixed { sequence: next.sequence, phase: next.phase.name() })
+}
+
+/// Whether a rotation numbers a bundle anew that has the same roots as before: the root that it takes in or withdraws is a
+/// further one, too.
+pub(super) fn renumbers(former: &State, next: &State) -> bool {
+    let root = match (&former.phase, &next.phase) {
+        (Phase::Staging(_), Phase::Distributing(phase)) => phase.to,
+        (Phase::Distributing(_) | Phase::Draining(_), Phase::Withdrawing(phase)) => phase.from,
+        _ => return false,
+    };
+    next.further.contains_key(&root) && next.sequence == former.sequence.next()
+}
