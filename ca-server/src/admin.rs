@@ -21,6 +21,7 @@ use crate::ca::Ca;
 use crate::explain;
 use crate::findings::Look;
 use crate::further;
+use crate::leaves;
 use crate::metrics::{AuthorityLabel, BehindLabel, IssuerLabel, Live, PhaseLabel, RootLabel};
 use crate::roster;
 use crate::seen;
@@ -265,6 +266,7 @@ fn conditions(ca: &Ca, state: &State) -> Vec<String> {
         }
     }
     conditions.extend(ca.levels.conditions());
+    conditions.extend(leaves::held_after_all(ca));
     conditions.extend(unread(ca, state, now));
     conditions.extend(explain::unanswered(ca, state));
     let settings = ca.issuer.profile().settings();

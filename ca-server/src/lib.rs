@@ -13,6 +13,7 @@
 //! | `seen` | what agents hold that the record never published |
 //! | `reissue` | leaves of a root that drains, asked for at a pace |
 //! | `explain`, `forecast` | where a rotation stands, who holds its gate, and what one would wait for |
+//! | `leaves` | leaves that may live, as operators see them |
 //! | `levels` | what shall be so and is tried for until it is |
 //! | `findings` | what was found wrong with files when they were looked at last |
 //! | `pace` | how fast one identity gets leaves |
@@ -39,6 +40,7 @@ mod fixture;
 mod forecast;
 mod further;
 mod hush;
+mod leaves;
 mod levels;
 mod metered;
 mod metrics;

@@ -84,7 +84,7 @@ pub(crate) struct Forecast {
     pub(crate) never: bool,
 }
 
-fn is_vouched(covered: &Covered, identity: &SpiffeId, wanted: Sequence) -> bool {
+pub(crate) fn is_vouched(covered: &Covered, identity: &SpiffeId, wanted: Sequence) -> bool {
     covered.get(identity).is_some_and(|by| by.iter().all(|(_, row)| row.has(wanted)))
 }
 

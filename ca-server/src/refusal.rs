@@ -184,6 +184,10 @@ reasons! {
     JoinTokenExpired = "JOIN_TOKEN_EXPIRED", Unauthenticated, None;
     /// The join token was used before, with another key or too long ago.
     JoinTokenUsed = "JOIN_TOKEN_USED", PermissionDenied, None;
+    /// The join token was taken back.
+    JoinTokenRevoked = "JOIN_TOKEN_REVOKED", PermissionDenied, None;
+    /// No join token of this id is known.
+    JoinTokenUnknown = "JOIN_TOKEN_UNKNOWN", NotFound, None;
     /// The registry of agents and tokens could not be read.
     RegistryUnavailable = "REGISTRY_UNAVAILABLE", FailedPrecondition, None;
     /// The client certificate, or its chain, is malformed.
@@ -204,6 +208,8 @@ reasons! {
     CertificateNotIssued = "CERTIFICATE_NOT_ISSUED", Unauthenticated, None;
     /// The client certificate was given up.
     CertificateReleased = "CERTIFICATE_RELEASED", Unauthenticated, None;
+    /// An operator took the client certificate for gone. It was shown, so its row counts again: it may be shown again.
+    CertificateForgotten = "CERTIFICATE_FORGOTTEN", Unauthenticated, None;
     /// The request asks for another's identity.
     ImpersonationRefused = "IMPERSONATION_REFUSED", PermissionDenied, None;
     /// The agent is not entitled to the identity.
@@ -218,6 +224,10 @@ reasons! {
     AgentNotRegistered = "AGENT_NOT_REGISTERED", NotFound, None;
     /// The caller, or all callers together, have as many agents as they may.
     RegistrationsExhausted = "REGISTRATIONS_EXHAUSTED", ResourceExhausted, Some(60);
+    /// No such leaf is alive, so nothing can be done about it.
+    LeafUnknown = "LEAF_UNKNOWN", NotFound, None;
+    /// The leaf is in use as far as this server knows.
+    LeafHeld = "LEAF_HELD", FailedPrecondition, None;
     /// A field of the request is malformed.
     RequestInvalid = "REQUEST_INVALID", InvalidArgument, None;
     /// The requested lifetime is below the minimum.

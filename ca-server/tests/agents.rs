@@ -30,7 +30,7 @@ async fn operator(running: &ca_server::Running) -> AgentAdminServiceClient<Chann
 
 fn about(name: &str) -> RuleAgentsRequest {
     let (by, reason) = ("ann".to_owned(), "its disk was stolen".to_owned());
-    RuleAgentsRequest { name: name.to_owned(), by, reason, dry_run: false }
+    RuleAgentsRequest { name: name.to_owned(), by, reason, dry_run: false, ..Default::default() }
 }
 
 /// Writes agents straight into the registry of a server that does not run.

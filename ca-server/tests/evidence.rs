@@ -299,7 +299,11 @@ async fn a_holder_with_trust_of_its_own_is_named_and_only_a_word_that_covers_it_
     );
     assert!(held[0].own_trust && held[0].until == 0, "{held:#?}");
     assert_eq!(rotation(&running).await.gate.unwrap_or_default().opens_at_latest, 0);
-    let early = SteerRotationRequest { request_id: "early".to_owned(), verb: Verb::Activate.into() };
+    let early = SteerRotationRequest {
+        request_id: "early".to_owned(),
+        verb: Verb::Activate.into(),
+        ..Default::default()
+    };
     let refused = rotations.steer_rotation(early).await.unwrap_err();
     for words in
         [WEB, "no validation secret", "banyan subscriber add NAME --covers", "it does not open by itself"]

@@ -7,13 +7,16 @@ use hyper_util::rt::TokioIo;
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::admin::v1::agent_admin_service_client::AgentAdminServiceClient;
 use proto::banyan::admin::v1::authority_service_client::AuthorityServiceClient;
+use proto::banyan::admin::v1::leaf_service_client::LeafServiceClient;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::state_service_client::StateServiceClient;
+use proto::banyan::admin::v1::token_service_client::TokenServiceClient;
 use proto::banyan::tier::v1::tier_admin_service_client::TierAdminServiceClient;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::args::AdminTarget;
+use crate::config_file;
 use crate::exit::Failure;
 
 mod mtls;
@@ -21,7 +24,7 @@ mod mtls;
 /// Longest wait for a connection and for an answer.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Connects to the server that the user named, or to the default socket of `banyan.toml` in this directory.
+/// Connects to the server that the user named, or to the socket of `banyan.toml` in this directory or in `/etc/banyan`.
 ///
 /// # Errors
 /// [`Failure::Unreachable`] if nobody answers, [`Failure::Configuration`] if the configuration file is wrong.
@@ -43,6 +46,22 @@ pub async fn rotations(target: &AdminTarget) -> Result<RotationServiceClient<Cha
 /// As [`connect`].
 pub async fn agents(target: &AdminTarget) -> Result<AgentAdminServiceClient<Channel>, Failure> {
     Ok(AgentAdminServiceClient::new(open(target).await?))
+}
+
+/// As [`connect`], for leaves that may live.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn leaves(target: &AdminTarget) -> Result<LeafServiceClient<Channel>, Failure> {
+    Ok(LeafServiceClient::new(open(target).await?))
+}
+
+/// As [`connect`], for join tokens.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn tokens(target: &AdminTarget) -> Result<TokenServiceClient<Channel>, Failure> {
+    Ok(TokenServiceClient::new(open(target).await?))
 }
 
 /// As [`connect`], for root authorities.
@@ -113,13 +132,12 @@ fn socket_path(target: &AdminTarget) -> Result<PathBuf, Failure> {
     if let Some(socket) = &target.socket {
         return Ok(socket.clone());
     }
-    let file = target.config.clone().unwrap_or_else(|| PathBuf::from("banyan.toml"));
-    if target.config.is_none() && !file.exists() {
+    let Some(file) = target.config.clone().or_else(|| config_file::found(config_file::SERVER)) else {
         return Err(Failure::Usage(
             "no server is named; use --socket PATH, --config banyan.toml, --server HOST:PORT, or BANYAN_ADMIN_SOCKET"
                 .to_owned(),
         ));
-    }
+    };
     let config = ca_server::Config::load(&file).map_err(|error| Failure::Configuration(error.to_string()))?;
     Ok(config.listen().admin_socket().to_owned())
 }

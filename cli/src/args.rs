@@ -5,22 +5,32 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod about;
 mod agent;
 mod authority;
 mod ceremony;
 mod clock;
+mod issue;
 mod issuer;
+mod leaf;
 mod plugin;
 mod rotate;
 mod state;
 mod target;
 mod tier;
+mod token;
+mod word;
 
-pub use agent::{AgentAction, AgentListOptions, AgentOptions, AgentRuleOptions, EnvoyConfigOptions};
+pub use about::{CompletedShell, CompletionsOptions, ManOptions, VersionOptions};
+pub use agent::{
+    AgentAction, AgentListOptions, AgentOptions, AgentRemoveOptions, AgentRuleOptions, EnvoyConfigOptions,
+};
 pub use authority::{AuthorityAction, AuthorityOptions};
 pub use ceremony::{CeremonyAction, CeremonyOptions};
 pub use clock::{ClockAcceptOptions, ClockAction, ClockOptions};
+pub use issue::IssueOptions;
 pub use issuer::{IssuerAction, IssuerOptions, IssuerWhich};
+pub use leaf::{LeafAction, LeafForgetOptions, LeafListOptions, LeafOptions};
 pub use plugin::{PluginAction, PluginCheckOptions, PluginOptions};
 pub use rotate::{
     JournalAction, JournalOptions, RotateAction, RotateLookOptions, RotateOptions, RotateStartOptions,
@@ -29,6 +39,8 @@ pub use rotate::{
 pub use state::{StateAction, StateOptions};
 pub use target::{AdminTarget, LogFormat};
 pub use tier::{TierAction, TierOptions};
+pub use token::{TokenAction, TokenCreateOptions, TokenListOptions, TokenOptions, TokenRevokeOptions};
+pub use word::{WordOptions, by_or_user};
 
 /// Columns of help where the terminal has as many, or where there is none.
 const HELP_COLUMNS_MAX: usize = 80;
@@ -49,8 +61,10 @@ pub enum Verb {
     Serve(ServeOptions),
     /// Run an agent, manage the agents of a server, or print an Envoy configuration
     Agent(AgentOptions),
-    /// Create join tokens for agents
+    /// Create, list and revoke join tokens for agents
     Token(TokenOptions),
+    /// Show certificates that may be in use, and end the wait for those that nobody holds
+    Leaf(LeafOptions),
     /// Show roots, and vouch that nobody else issues under a shared one
     Root(RootOptions),
     /// Renew the certificate that signs leaves, without changing the root
@@ -73,6 +87,8 @@ pub enum Verb {
     Journal(JournalOptions),
     /// Confirm that the wall clock is right after it was changed
     Clock(ClockOptions),
+    /// Get a certificate for a test, with a token that the CA accepts
+    Issue(IssueOptions),
     /// Show the state of a server at a glance
     Status(StatusOptions),
     /// Check configuration files
@@ -81,52 +97,20 @@ pub enum Verb {
     Demo(DemoOptions),
     /// Measure this machine
     Bench(BenchOptions),
+    /// Show the version of this program, and the commit that it was built from
+    Version(VersionOptions),
+    /// Print a script that completes these words in a shell
+    Completions(CompletionsOptions),
+    /// Write a manual page for each verb
+    Man(ManOptions),
 }
 
 /// Options of `serve`.
 #[derive(Debug, Args)]
 pub struct ServeOptions {
-    /// Configuration file
-    #[arg(long, short, value_name = "FILE", default_value = "banyan.toml")]
-    pub config: PathBuf,
-}
-
-/// Options of `token`.
-#[derive(Debug, Args)]
-pub struct TokenOptions {
-    /// What to do with tokens.
-    #[command(subcommand)]
-    pub action: TokenAction,
-}
-
-/// What can be done with tokens.
-#[derive(Debug, Subcommand)]
-pub enum TokenAction {
-    /// Create a join token for one agent and print it
-    Create(TokenCreateOptions),
-}
-
-/// Options of `token create`.
-#[derive(Debug, Args)]
-pub struct TokenCreateOptions {
-    /// Name of the agent, such as `node-1`
-    #[arg(long, value_name = "NAME")]
-    pub agent: String,
-    /// SPIFFE id that the agent may ask for; may be repeated
-    #[arg(long = "identity", value_name = "SPIFFE_ID", required = true)]
-    pub identities: Vec<String>,
-    /// How long the token can be used
-    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
-    pub ttl: Duration,
-    /// Write the token into this new file (mode 0600) instead of printing it
-    #[arg(long, value_name = "FILE")]
-    pub out: Option<PathBuf>,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
-    /// Where the admin API is.
-    #[command(flatten)]
-    pub target: AdminTarget,
+    /// Configuration file [default: ./banyan.toml, else /etc/banyan/banyan.toml]
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// Options of `root`.
@@ -157,6 +141,9 @@ pub struct RootVouchOptions {
     /// Your name, for the record
     #[arg(long, value_name = "WHO")]
     pub by: String,
+    /// Why, for the journal
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub reason: String,
     /// How long ago the others stopped issuing under it [default: now]
     #[arg(long, value_name = "DURATION", default_value = "0s", hide_default_value = true, value_parser = humantime::parse_duration)]
     pub quiet_for: Duration,
@@ -228,7 +215,7 @@ pub enum ConfigAction {
 /// Options of `config check`.
 #[derive(Debug, Args)]
 pub struct ConfigCheckOptions {
-    /// Configuration file [default: banyan.toml, or agent.toml with --agent]
+    /// Configuration file [default: banyan.toml, or agent.toml with --agent, here or else in /etc/banyan]
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// Check an agent's configuration, not a server's

@@ -10,6 +10,7 @@
 pub mod admin_client;
 pub mod args;
 pub mod bench;
+pub mod config_file;
 pub mod demo;
 pub mod exit;
 pub mod logs;
@@ -67,6 +68,7 @@ async fn dispatch(verb: Verb) -> Result<(), Failure> {
         Verb::Serve(options) => verbs::serve::run(&options).await,
         Verb::Agent(options) => verbs::agent::run(&options).await,
         Verb::Token(options) => verbs::token::run(&options).await,
+        Verb::Leaf(options) => verbs::leaf::run(&options).await,
         Verb::Root(options) => verbs::root::run(&options).await,
         Verb::Issuer(options) => verbs::issuer::run(&options).await,
         Verb::Authority(options) => verbs::authority::run(&options).await,
@@ -78,9 +80,13 @@ async fn dispatch(verb: Verb) -> Result<(), Failure> {
         Verb::State(options) => verbs::state::run(&options).await,
         Verb::Journal(options) => verbs::journal::run(&options).await,
         Verb::Clock(options) => verbs::clock::run(&options).await,
+        Verb::Issue(options) => verbs::issue::run(&options).await,
         Verb::Status(options) => verbs::status::run(&options).await,
         Verb::Config(options) => verbs::config::run(&options),
         Verb::Demo(options) => demo::run(&options).await,
         Verb::Bench(options) => bench::run(&options).await,
+        Verb::Version(options) => verbs::about::version(&options),
+        Verb::Completions(options) => verbs::about::completions(&options),
+        Verb::Man(options) => verbs::about::man(&options),
     }
 }

@@ -17,6 +17,7 @@ impl Debug for CreateTokenResponse {
             .field("token", &Hidden(self.token.len()))
             .field("expires_at", &self.expires_at)
             .field("agent_id", &self.agent_id)
+            .field("id", &self.id)
             .finish()
     }
 }

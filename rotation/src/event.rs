@@ -165,6 +165,17 @@ pub enum Event {
         #[serde(with = "codec::seconds")]
         expected: Timestamp,
     },
+    /// An operator did something outside of this record that a gate may rest on. It moves nothing: the journal has it,
+    /// with who and why.
+    OperatorActed {
+        /// What, in the words of the command line, such as `leaf forget`.
+        verb: String,
+        /// About whom or what: a name, a serial number, a fingerprint.
+        about: String,
+        /// What else belongs to it, such as the sequence that was confirmed.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        detail: String,
+    },
     /// An agent that proved itself holds a bundle that this record never published.
     BundleSighted {
         /// The agent's name.
@@ -296,6 +307,7 @@ impl Event {
             Self::AbortRequested { .. } => "abort_requested",
             Self::RollbackRequested { .. } => "rollback_requested",
             Self::ClockAccepted { .. } => "clock_accepted",
+            Self::OperatorActed { .. } => "operator_acted",
             Self::BundleSighted { .. } => "bundle_sighted",
             Self::ContinueRequested { .. } => "continue_requested",
             Self::SightingDismissed { .. } => "sighting_dismissed",

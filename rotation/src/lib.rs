@@ -10,6 +10,7 @@
 //! Start at [`State`], then [`Event`] and [`step`].
 #![forbid(unsafe_code)]
 
+mod about;
 mod advice;
 mod cause;
 mod codec;
@@ -31,6 +32,7 @@ mod sightings;
 mod state;
 mod step;
 
+pub use about::About;
 pub use advice::{Advice, Saying, Verb, Wait};
 pub use cause::Cause;
 pub use der::Der;

@@ -95,7 +95,7 @@ fn decide(state: &State, event: &Event, now: Timestamp, policy: &Policy) -> Deci
         Event::ResumeRequested { request_id } => verbs::resume(state, request_id, now),
         Event::AbortRequested { request_id } => verbs::abort(state, request_id, now),
         Event::RollbackRequested { request_id } => verbs::rollback(state, request_id, now, policy),
-        Event::ClockAccepted { .. } => Ok(None),
+        Event::ClockAccepted { .. } | Event::OperatorActed { .. } => Ok(None),
         Event::BundleSighted { agent, sequence, digest } => {
             sighting::seen(state, &sighting::Word { agent, sequence: *sequence, digest: *digest }, now)
         }

@@ -16,7 +16,7 @@ use crate::fields::{
 };
 use crate::input::Input;
 use crate::record::{AuditRefusal, Entry, Record};
-use crate::row::{Evidence, LiveRow, Proof, Row};
+use crate::row::{Evidence, Forgotten, LiveRow, Proof, Row};
 use crate::shorthand::{Reading, Writing};
 
 const VERSION: u8 = 1;
@@ -26,6 +26,8 @@ const TERM_VERSION: u8 = 3;
 const PLACE_VERSION: u8 = 2;
 /// Kind of a term: what many rows of the file have in common. It is no record of its own.
 const TERM: u8 = 11;
+/// The newest kind.
+const KIND_LAST: u8 = 12;
 const END_MARK: u8 = 0xa5;
 
 /// Appends the payload of a term with its number.
@@ -86,6 +88,7 @@ fn encode_long(entry: &Entry, out: &mut Vec<u8>) {
         Record::Suppressed { .. } => (8, VERSION),
         Record::Carried(_) => (9, WORD_VERSION),
         Record::End { .. } => (10, VERSION),
+        Record::Turned { .. } => (12, VERSION),
     };
     out.extend_from_slice(&[kind, version]);
     put_time(out, entry.at);
@@ -115,6 +118,10 @@ fn encode_long(entry: &Entry, out: &mut Vec<u8>) {
         }
         Record::Carried(live) => put_live_row(out, live),
         Record::End { records } => out.extend_from_slice(&records.to_le_bytes()),
+        Record::Turned { serial, forgotten } => {
+            out.extend_from_slice(serial.as_bytes());
+            out.push(forgotten.turns());
+        }
     }
 }
 
@@ -122,7 +129,7 @@ fn encode_long(entry: &Entry, out: &mut Vec<u8>) {
 pub(crate) fn decode(payload: &[u8], reading: &mut Reading) -> Result<Option<Entry>, DecodeError> {
     let mut input = Input(payload);
     let (kind, version) = (input.byte()?, input.byte()?);
-    if !(1..=TERM).contains(&kind) || !(VERSION..=newest_version(kind)).contains(&version) {
+    if !(1..=KIND_LAST).contains(&kind) || !(VERSION..=newest_version(kind)).contains(&version) {
         return Err(DecodeError::Newer);
     }
     let mut read = || match (kind, version) {
@@ -154,7 +161,8 @@ fn decode_long(kind: u8, version: u8, input: &mut Input<'_>) -> Result<Entry, De
         7 => Record::Refused(input.refusal()?),
         8 => Record::Suppressed { refusals: input.u64()?, since: input.time()? },
         9 => Record::Carried(input.live_row(version)?),
-        _ => Record::End { records: input.u64()? },
+        10 => Record::End { records: input.u64()? },
+        _ => Record::Turned { serial: input.serial()?, forgotten: Forgotten::from_turns(input.byte()?) },
     };
     Ok(Entry { at, record })
 }
@@ -264,7 +272,7 @@ mod tests {
     #[test]
     fn an_unknown_kind_or_version_was_written_by_a_newer_program() {
         let bytes = long(&Entry { at: Timestamp::from_secs(1), record: Record::End { records: 3 } });
-        for (index, value) in [(0, 12), (0, 0), (1, 2)] {
+        for (index, value) in [(0, 13), (0, 0), (1, 2)] {
             let mut changed = bytes.clone();
             changed[index] = value;
             assert_eq!(read(&changed), Err(DecodeError::Newer));

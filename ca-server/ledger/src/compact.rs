@@ -13,7 +13,7 @@ use trust::{RootId, Sequence, Serial, SpkiHash, Timestamp};
 use crate::fields::{DecodeError, class_byte, put_ended, put_option, put_short, put_time_from, put_word};
 use crate::input::Input;
 use crate::record::{Entry, Record};
-use crate::row::{Evidence, EvidenceClass, LiveRow, Proof, Row};
+use crate::row::{Evidence, EvidenceClass, Forgotten, LiveRow, Proof, Row};
 use crate::shorthand::{AUTHORITY, HOLDER, Reading, Term, Writing};
 
 /// Reads a term and notes it.
@@ -114,7 +114,7 @@ fn live_row(input: &mut Input<'_>, reading: &Reading, at: Timestamp) -> Result<L
         *level = Sequence(input.short()?);
     }
     let evidence = Evidence::from_levels(levels, input.time_from(at)?);
-    Ok(LiveRow { row, certificate, evidence, ended: input.ended()? })
+    Ok(LiveRow { row, certificate, evidence, ended: input.ended()?, forgotten: Forgotten::default() })
 }
 
 fn place(input: &mut Input<'_>, reading: &Reading) -> Result<Serial, DecodeError> {

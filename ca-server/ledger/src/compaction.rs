@@ -19,6 +19,7 @@ use crate::intent::Job;
 use crate::ledger::Ledger;
 use crate::manifest::Manifest;
 use crate::record::{Entry, Record};
+use crate::row::{Forgotten, LiveRow};
 use crate::segment::FileId;
 
 /// Rows carried in one write at most.
@@ -75,21 +76,28 @@ impl Ledger {
         let serials: Vec<Serial> = self.serials_in(used)?.into_iter().collect();
         let mut carried = 0;
         for chunk in serials.chunks(CARRY_MAX) {
-            let entries: Vec<Entry> = {
+            let rows: Vec<LiveRow> = {
                 let index = self.shared.index();
-                let rows = chunk.iter().filter_map(|serial| index.get(serial));
-                rows.map(|live| self.shared.entry(Record::Carried(live))).collect()
+                chunk.iter().filter_map(|serial| index.get(serial)).collect()
             };
-            if entries.is_empty() {
+            if rows.is_empty() {
                 continue;
             }
-            carried += entries.len() as u64;
+            carried += rows.len() as u64;
+            let entries = rows.into_iter().flat_map(|live| self.carried(live)).collect();
             let (done, durable) = oneshot::channel();
             let job = Job::Carried { entries, done };
             self.sender()?.blocking_send(job).map_err(|_| LedgerError::Closed)?;
             durable.blocking_recv().unwrap_or(Err(LedgerError::Closed))?;
         }
         Ok(carried)
+    }
+
+    /// A row with all that is known of it. An operator's word about it is a record of its own.
+    fn carried(&self, live: LiveRow) -> impl Iterator<Item = Entry> {
+        let (serial, forgotten) = (live.row.serial, live.forgotten);
+        let word = (forgotten != Forgotten::default()).then_some(Record::Turned { serial, forgotten });
+        [Record::Carried(live)].into_iter().chain(word).map(|record| self.shared.entry(record))
     }
 
     /// From now on the file may be gone.

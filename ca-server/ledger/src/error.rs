@@ -85,6 +85,9 @@ pub enum EvidenceError {
     /// The row has ended, or its successor has.
     #[error("the row of serial {0} has ended: report about its successor")]
     Ended(Serial),
+    /// An operator said by name that nobody holds the leaf.
+    #[error("the row of serial {0} was forgotten by an operator's word")]
+    Forgotten(Serial),
     /// The evidence could not be written.
     #[error(transparent)]
     Ledger(#[from] LedgerError),

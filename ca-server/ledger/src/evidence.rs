@@ -59,6 +59,17 @@ impl Ledger {
         serial: Serial,
         proof: Proof,
     ) -> Result<Reported, EvidenceError> {
+        match self.acked(by, serial, proof).await {
+            // Whoever speaks of a leaf that nobody was to hold shows that it is held.
+            Err(EvidenceError::Forgotten(_)) => {
+                self.held(by, serial)?;
+                self.acked(by, serial, proof).await
+            }
+            other => other,
+        }
+    }
+
+    async fn acked(&self, by: Witness<'_>, serial: Serial, proof: Proof) -> Result<Reported, EvidenceError> {
         let decide = |index: &Index| {
             let live = by.about(index, serial)?;
             let known = live.evidence.applied.by(proof.class) >= proof.applied;
@@ -74,6 +85,8 @@ impl Ledger {
     pub async fn release(&self, by: Witness<'_>, serial: Serial) -> Result<Reported, EvidenceError> {
         let decide = |index: &Index| match by.about(index, serial) {
             Err(EvidenceError::Ended(_)) => Ok(Change::default()),
+            // So it is gone in fact.
+            Err(EvidenceError::Forgotten(_)) => Ok(Change::ended(Ended::Released)),
             Err(error) => Err(error),
             Ok(_) => Ok(Change::ended(Ended::Released)),
         };
@@ -104,13 +117,22 @@ impl Ledger {
 
 impl Witness<'_> {
     /// The row, if this witness is heard about it and it has not ended.
-    fn about(self, index: &Index, serial: Serial) -> Result<LiveRow, EvidenceError> {
+    pub(crate) fn about(self, index: &Index, serial: Serial) -> Result<LiveRow, EvidenceError> {
+        let live = self.heard_about(index, serial)?;
+        match live.forgotten.stands() {
+            true => Err(EvidenceError::Forgotten(serial)),
+            false => Ok(live),
+        }
+    }
+
+    /// As [`about`](Self::about), of a row that may be forgotten.
+    pub(crate) fn heard_about(self, index: &Index, serial: Serial) -> Result<LiveRow, EvidenceError> {
         let live = index.get(&serial).ok_or(EvidenceError::UnknownRow(serial))?;
         if let Self::Agent(agent) = self
             && live.row.agent.as_deref() != Some(agent)
         {
             return Err(EvidenceError::NotYours { serial, agent: agent.to_owned() });
         }
-        if live.counts() { Ok(live) } else { Err(EvidenceError::Ended(serial)) }
+        if live.ended.is_none() { Ok(live) } else { Err(EvidenceError::Ended(serial)) }
     }
 }

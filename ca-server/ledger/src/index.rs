@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-use trust::{RootId, Sequence, Serial, Timestamp};
+use trust::{RootId, Sequence, Serial, SpiffeId, Timestamp};
 
 use crate::aggregates::{Aggregates, Counts, Ends, Standing};
 use crate::error::LedgerError;
@@ -30,7 +30,9 @@ pub struct RowFilter {
     pub own_trust: Option<bool>,
     /// Only rows that keep the trust gate of this sequence closed for lack of evidence of this class.
     pub unproven: Option<(Sequence, EvidenceClass)>,
-    /// Also rows that were released or superseded, which hold no gate.
+    /// Only rows of this identity. They are looked for row by row.
+    pub identity: Option<SpiffeId>,
+    /// Also rows that were released, superseded or forgotten, which hold no gate.
     pub ended_too: bool,
 }
 
@@ -48,6 +50,22 @@ pub struct Page {
 /// A place among the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor(Timestamp, Serial);
+
+impl Cursor {
+    /// As bytes, for whoever asks for the next page later.
+    #[must_use]
+    pub fn to_bytes(self) -> Vec<u8> {
+        let Self(at, serial) = self;
+        [at.as_secs().to_be_bytes().as_slice(), serial.as_bytes()].concat()
+    }
+
+    /// Reads what [`to_bytes`](Self::to_bytes) wrote.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (at, serial) = bytes.split_first_chunk()?;
+        Some(Self(Timestamp::from_secs(i64::from_be_bytes(*at)), Serial::from_bytes(serial)?))
+    }
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct Index {
@@ -105,8 +123,10 @@ impl Index {
             return false;
         }
         self.counts.replace(number, &live, &joined);
-        if !joined.counts() {
-            self.ended.insert((joined.row.not_after, number));
+        let place = (joined.row.not_after, number);
+        match joined.counts() {
+            true => _ = self.ended.remove(&place),
+            false => _ = self.ended.insert(place),
         }
         self.rows.update(number, &joined);
         true
@@ -126,6 +146,11 @@ impl Index {
         let after = after.and_then(|serial| self.rows.number_of(&serial));
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         numbers.range((from, Bound::Unbounded)).filter_map(|number| self.rows.end_of(*number))
+    }
+
+    /// The rows that an operator called gone, whether they count again or not.
+    pub(crate) fn forgotten(&self) -> impl Iterator<Item = LiveRow> {
+        self.rows.forgotten()
     }
 
     /// When the leaf of a row ends.
@@ -212,6 +237,7 @@ impl Index {
             Record::Released { serial } => (serial, Change::ended(Ended::Released)),
             Record::Superseded { serial, by } => (serial, Change::ended(Ended::Superseded { by: *by })),
             Record::Abandoned { serial, .. } => (serial, Change::ended(Ended::Abandoned)),
+            Record::Turned { serial, forgotten } => (serial, Change::turned(*forgotten)),
             Record::Refused(_) | Record::Suppressed { .. } | Record::End { .. } => return,
         };
         if self.rows.contains(serial) {
@@ -256,6 +282,7 @@ impl RowFilter {
         (self.ended_too || live.counts())
             && live.ended != Some(Ended::Abandoned)
             && self.agent.as_ref().is_none_or(|agent| live.row.agent.as_ref() == Some(agent))
+            && self.identity.as_ref().is_none_or(|identity| live.row.identity == *identity)
             && self.stands(&Standing::of(live))
     }
 }

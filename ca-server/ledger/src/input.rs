@@ -6,7 +6,7 @@ use trust::{CertificateId, RootId, Sequence, Serial, SpiffeId, SpkiHash, Timesta
 
 use crate::fields::{DecodeError, WORD_VERSION};
 use crate::record::AuditRefusal;
-use crate::row::{Ended, Evidence, EvidenceClass, LiveRow, Proof, Row, RowKind, Word};
+use crate::row::{Ended, Evidence, EvidenceClass, Forgotten, LiveRow, Proof, Row, RowKind, Word};
 
 /// What is left to read.
 pub(crate) struct Input<'a>(pub(crate) &'a [u8]);
@@ -127,6 +127,7 @@ impl<'a> Input<'a> {
             certificate: self.option(Self::certificate)?,
             evidence: self.evidence()?,
             ended: self.ended()?,
+            forgotten: Forgotten::default(),
         })
     }
 

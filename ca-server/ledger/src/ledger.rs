@@ -296,7 +296,7 @@ impl Ledger {
     }
 
     /// Queues a record that is about no row; `false` when there is no room.
-    fn try_write(&self, record: Record) -> Result<bool, LedgerError> {
+    pub(crate) fn try_write(&self, record: Record) -> Result<bool, LedgerError> {
         let job = Job::Later { entry: self.shared.entry(record), not_after: None };
         match self.sender()?.try_send(job) {
             Ok(()) => Ok(true),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use trust::{CertificateId, Serial, Timestamp};
 
-use crate::row::{LiveRow, Proof, Row};
+use crate::row::{Forgotten, LiveRow, Proof, Row};
 
 /// Longest text in a record but an identity, in bytes. Longer ones are cut, or refused where they are names.
 pub const TEXT_BYTES_MAX: usize = 256;
@@ -57,6 +57,13 @@ pub enum Record {
         /// The newer one.
         by: Serial,
     },
+    /// An operator said that nobody holds the leaf, or its holder showed that it does. The journal has who and why.
+    Turned {
+        /// The row.
+        serial: Serial,
+        /// What holds from now on.
+        forgotten: Forgotten,
+    },
     /// A request was refused.
     Refused(AuditRefusal),
     /// Refusals that were not written one by one, because too many came in one second.
@@ -86,6 +93,7 @@ impl Record {
             | Self::Abandoned { serial, .. }
             | Self::Acked { serial, .. }
             | Self::Released { serial }
+            | Self::Turned { serial, .. }
             | Self::Superseded { serial, .. } => Some(*serial),
             Self::Refused(_) | Self::Suppressed { .. } | Self::End { .. } => None,
         }

@@ -176,6 +176,43 @@ pub enum Ended {
     Abandoned,
 }
 
+/// Whether an operator said by name that nobody holds a leaf, and whether its holder has shown since that it does.
+///
+/// It counts turns and never goes back: odd while the operator's word stands, even once it was found wrong. So it joins in
+/// any order, as everything else that is known of a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Forgotten(u8);
+
+impl Forgotten {
+    /// Turns that there may be: an operator whose word about one leaf was wrong so often is not believed again.
+    const TURNS_MAX: u8 = 100;
+
+    pub(crate) const fn from_turns(turns: u8) -> Self {
+        Self(turns)
+    }
+
+    pub(crate) const fn turns(self) -> u8 {
+        self.0
+    }
+
+    /// Whether the word that nobody holds the leaf stands.
+    #[must_use]
+    pub const fn stands(self) -> bool {
+        self.0 % 2 == 1
+    }
+
+    /// Whether that word was given and found wrong: the leaf is held after all.
+    #[must_use]
+    pub const fn was_wrong(self) -> bool {
+        self.0 > 0 && !self.stands()
+    }
+
+    /// The turn after this one.
+    pub(crate) const fn next(self) -> Option<Self> {
+        if self.0 < Self::TURNS_MAX { Some(Self(self.0 + 1)) } else { None }
+    }
+}
+
 /// Everything that is known about a leaf that may live. The fields grow and never shrink, whatever order records
 /// are read in: recovery needs no order between files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,6 +225,8 @@ pub struct LiveRow {
     pub evidence: Evidence,
     /// Why it counts no longer, if so.
     pub ended: Option<Ended>,
+    /// What an operator said of it.
+    pub forgotten: Forgotten,
 }
 
 impl LiveRow {
@@ -200,7 +239,7 @@ impl LiveRow {
             }
             Word::None | Word::OwnTrust => Evidence::default(),
         };
-        Self { row, certificate: None, evidence, ended: None }
+        Self { row, certificate: None, evidence, ended: None, forgotten: Forgotten::default() }
     }
 
     /// Whether some holder of the leaf takes its trust from elsewhere than from its agent.
@@ -212,7 +251,7 @@ impl LiveRow {
     /// Whether the row still holds gates closed.
     #[must_use]
     pub const fn counts(&self) -> bool {
-        self.ended.is_none()
+        self.ended.is_none() && !self.forgotten.stands()
     }
 
     /// Takes in what another source knows about the same row.
@@ -226,11 +265,13 @@ impl LiveRow {
         }
         self.evidence.join(change.evidence);
         self.ended = self.ended.max(change.ended);
+        self.forgotten = self.forgotten.max(change.forgotten);
     }
 
     /// What is known beyond the row itself.
     pub(crate) const fn change(&self) -> Change {
-        Change { certificate: self.certificate, evidence: self.evidence, ended: self.ended }
+        let Self { certificate, evidence, ended, forgotten, .. } = self;
+        Change { certificate: *certificate, evidence: *evidence, ended: *ended, forgotten: *forgotten }
     }
 }
 
@@ -240,11 +281,16 @@ pub(crate) struct Change {
     pub(crate) certificate: Option<CertificateId>,
     pub(crate) evidence: Evidence,
     pub(crate) ended: Option<Ended>,
+    pub(crate) forgotten: Forgotten,
 }
 
 impl Change {
     pub(crate) fn ended(ended: Ended) -> Self {
         Self { ended: Some(ended), ..Self::default() }
+    }
+
+    pub(crate) fn turned(forgotten: Forgotten) -> Self {
+        Self { forgotten, ..Self::default() }
     }
 
     pub(crate) fn proven(proof: Proof) -> Self {
@@ -255,6 +301,7 @@ impl Change {
         self.certificate = self.certificate.or(other.certificate);
         self.evidence.join(other.evidence);
         self.ended = self.ended.max(other.ended);
+        self.forgotten = self.forgotten.max(other.forgotten);
     }
 }
 

@@ -4,7 +4,7 @@
 //! a table of whole rows would be half empty. What many rows have in common is kept once: identity, agent, root, issuer, birth and
 //! kind as the first of them, and what is known of them in a pool. Rows come out as [`LiveRow`]s made on the spot.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher as _, Hash, Hasher, RandomState};
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use hashbrown::HashTable;
 use trust::{CertificateId, Serial, SpkiHash, Timestamp};
 
 use crate::pool::Pool;
-use crate::row::{Applied, Ended, Evidence, LiveRow, Row};
+use crate::row::{Applied, Ended, Evidence, Forgotten, LiveRow, Row};
 
 /// Slots are made so many at a time: growing moves none.
 const CHUNK: usize = 1 << 12;
@@ -32,6 +32,8 @@ pub(crate) struct Rows {
     common: HashMap<Common, u32>,
     /// What is known of rows.
     known: Pool<Known>,
+    /// The few rows that an operator said something of.
+    said: BTreeSet<Number>,
 }
 
 /// What is a row's own.
@@ -54,6 +56,7 @@ struct Slot {
 struct Known {
     applied: Applied,
     ended: Option<Ended>,
+    forgotten: Forgotten,
     is_issued: bool,
 }
 
@@ -79,6 +82,11 @@ impl Rows {
     /// The row that is there.
     pub(crate) fn at(&self, number: Number) -> Option<LiveRow> {
         self.slot(number).map(|slot| self.live(slot))
+    }
+
+    /// The rows that an operator said something of.
+    pub(crate) fn forgotten(&self) -> impl Iterator<Item = LiveRow> {
+        self.said.iter().filter_map(|number| self.at(*number))
     }
 
     /// Serial and end of the row that is there.
@@ -118,6 +126,9 @@ impl Rows {
         let known = self.known.take(Known::of(live));
         self.known.give_back(slot.known);
         (slot.certificate, slot.at, slot.known) = (bytes(live.certificate), live.evidence.at, known);
+        if live.forgotten != Forgotten::default() {
+            self.said.insert(number);
+        }
     }
 
     /// Takes a row out; answers where it was.
@@ -128,6 +139,7 @@ impl Rows {
         let slot = place(&mut self.slots, number)?.take()?;
         let live = self.live(&slot);
         self.free.push(number);
+        self.said.remove(&number);
         self.known.give_back(slot.known);
         if let Some(rows) = self.common.get_mut(&slot.common) {
             *rows = rows.saturating_sub(1);
@@ -162,11 +174,13 @@ impl Rows {
         let known = self.known.get(*known).unwrap_or(Known {
             applied: Applied::default(),
             ended: None,
+            forgotten: Forgotten::default(),
             is_issued: false,
         });
         let certificate = CertificateId::from_bytes(certificate).filter(|_| known.is_issued);
         let evidence = Evidence { applied: known.applied, at: *at };
-        LiveRow { row: Arc::new(row), certificate, evidence, ended: known.ended }
+        let (row, Known { ended, forgotten, .. }) = (Arc::new(row), known);
+        LiveRow { row, certificate, evidence, ended, forgotten }
     }
 
     fn slot(&self, number: Number) -> Option<&Slot> {
@@ -207,8 +221,9 @@ fn bytes(certificate: Option<CertificateId>) -> [u8; 32] {
 
 impl Known {
     fn of(live: &LiveRow) -> Self {
-        let LiveRow { row: _, certificate, evidence, ended } = live;
-        Self { applied: evidence.applied, ended: *ended, is_issued: certificate.is_some() }
+        let LiveRow { row: _, certificate, evidence, ended, forgotten } = live;
+        let (applied, is_issued) = (evidence.applied, certificate.is_some());
+        Self { applied, ended: *ended, forgotten: *forgotten, is_issued }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use trust::{CertificateId, RootId, Sequence, Serial, SpiffeId, SpkiHash, Timestamp};
 
 use crate::record::{AuditRefusal, Record};
-use crate::row::{Ended, EvidenceClass, LiveRow, Proof, Row, RowKind, Word};
+use crate::row::{Ended, EvidenceClass, Forgotten, LiveRow, Proof, Row, RowKind, Word};
 
 pub(crate) const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
@@ -45,7 +45,12 @@ pub(crate) fn applied(sequence: u64) -> Proof {
 
 pub(crate) fn one_of_each() -> Vec<Record> {
     let live = |ended, certificate| {
-        let change = crate::row::Change { certificate, evidence: applied(9).into(), ended };
+        let change = crate::row::Change {
+            certificate,
+            evidence: applied(9).into(),
+            ended,
+            forgotten: Forgotten::default(),
+        };
         let mut live = LiveRow::new(Arc::new(Row { agent: None, kind: RowKind::Own, ..row(8) }));
         live.join(change);
         live
@@ -70,6 +75,7 @@ pub(crate) fn one_of_each() -> Vec<Record> {
         Record::Carried(live(Some(Ended::Released), Some(certificate(1)))),
         Record::Carried(live(Some(Ended::Superseded { by: serial(3) }), None)),
         Record::Carried(live(Some(Ended::Abandoned), None)),
+        Record::Turned { serial: serial(1), forgotten: Forgotten::from_turns(1) },
         Record::End { records: 3 },
     ]
 }

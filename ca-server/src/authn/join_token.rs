@@ -15,7 +15,7 @@ pub trait JoinTokens: Send + Sync + Debug {
     /// The grant of a token, used or not.
     ///
     /// # Errors
-    /// [`JoinTokenRefused`]; an unknown secret and a removed token are the same.
+    /// [`JoinTokenRefused`]; an unknown secret and a forgotten token are the same.
     fn find(&self, secret_hash: [u8; 32], now: Timestamp) -> Result<JoinGrant, JoinTokenRefused>;
 }
 
@@ -48,6 +48,9 @@ pub enum JoinTokenRefused {
     /// Its time is over.
     #[error("the join token has expired")]
     Expired,
+    /// An operator took it back.
+    #[error("the join token was revoked")]
+    Revoked,
     /// The registry could not be read.
     #[error("the registry of join tokens cannot be read: {0}")]
     Unreadable(String),
@@ -74,6 +77,11 @@ pub(super) fn verify(
         Err(JoinTokenRefused::Expired) => {
             let text = "the join token has expired: make a new one with `banyan token create`";
             Err(Refusal::new(Reason::JoinTokenExpired, text))
+        }
+        Err(JoinTokenRefused::Revoked) => {
+            let text = "the join token was revoked by an operator of the CA: ask for a new one, made with \
+                        `banyan token create`";
+            Err(Refusal::new(Reason::JoinTokenRevoked, text))
         }
         Err(JoinTokenRefused::Unreadable(detail)) => {
             tracing::error!(detail, "registry of join tokens cannot be read");

@@ -5,7 +5,7 @@
 
 use std::fmt::Debug;
 
-use ledger::{Ended, Ledger, LiveRow};
+use ledger::{Ended, Ledger, LiveRow, Witness};
 use rustls_pki_types::CertificateDer;
 use trust::chain::CHAIN_LEN_MAX;
 use trust::digest::sha256;
@@ -24,11 +24,20 @@ const CACHE_ENTRIES: usize = 16 * 1024;
 pub trait LiveRows: Send + Sync + Debug {
     /// The row with this serial number, if it has not expired.
     fn find(&self, serial: &Serial) -> Option<LiveRow>;
+
+    /// The holder of a leaf showed it that an operator said nobody holds: its row counts again.
+    fn shown(&self, serial: &Serial);
 }
 
 impl LiveRows for Ledger {
     fn find(&self, serial: &Serial) -> Option<LiveRow> {
         Self::find(self, serial)
+    }
+
+    fn shown(&self, serial: &Serial) {
+        if let Err(error) = self.held(Witness::Server, *serial) {
+            tracing::debug!(%serial, %error, "a forgotten leaf was shown, and has ended");
+        }
     }
 }
 
@@ -86,7 +95,15 @@ impl ChainVerifier {
         if !leaf.validity.contains(now) {
             return Err(expired());
         }
-        matches_row(&leaf, rows.find(&leaf.holder.serial))?;
+        let live = rows.find(&leaf.holder.serial);
+        let forgotten = live.as_ref().is_some_and(|live| live.forgotten.stands());
+        matches_row(&leaf, live)?;
+        if forgotten {
+            rows.shown(&leaf.holder.serial);
+            let text = "this certificate was forgotten by an operator of the CA (`banyan leaf forget`), who took it for gone; \
+                        now that it was shown it counts again: try again, and tell the operator";
+            return Err(Refusal::new(Reason::CertificateForgotten, text));
+        }
         Ok(leaf.holder)
     }
 }

@@ -190,6 +190,10 @@ impl EvidenceSource for EvidenceReader {
         let in_force_since = self.in_force_since(state);
         let sequence = state.sequence;
         let unproven = self.unproven(sequence, in_force_since);
+        let lacks = |row: &Standing| row.is_unproven(sequence, self.required(row.kind));
+        let waived = self.ledger.forgotten();
+        let waived = waived.iter().filter(|live| live.forgotten.stands() && lacks(&Standing::of(live)));
+        let waived = u64::try_from(waived.count()).unwrap_or(u64::MAX);
         let rows = self.ledger.aggregates();
         let let_go = self.above.let_go(state);
         // Taken when the reading is over, and what has ended has ended by both clocks.
@@ -206,7 +210,7 @@ impl EvidenceSource for EvidenceReader {
             sequence,
             unproven: tally(unproven.lacking),
             own_trust: unproven.own_trust,
-            waived: 0,
+            waived,
             live,
             read,
             subscribers,

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use proto::banyan::admin::v1::admin_service_server::AdminServiceServer;
 use proto::banyan::admin::v1::agent_admin_service_server::AgentAdminServiceServer;
 use proto::banyan::admin::v1::authority_service_server::AuthorityServiceServer;
+use proto::banyan::admin::v1::leaf_service_server::LeafServiceServer;
 use proto::banyan::admin::v1::rotation_service_server::RotationServiceServer;
 use proto::banyan::admin::v1::state_service_server::StateServiceServer;
+use proto::banyan::admin::v1::token_service_server::TokenServiceServer;
 use proto::banyan::agent::v1::agent_service_server::AgentServiceServer;
 use proto::banyan::tier::v1::tier_admin_service_server::TierAdminServiceServer;
 use proto::banyan::tier::v1::tier_service_server::TierServiceServer;
@@ -30,9 +32,11 @@ use crate::service::agent::Agents;
 use crate::service::agent_admin::AgentAdmin;
 use crate::service::authority::AuthorityLooks;
 use crate::service::istio::IstioCertificates;
+use crate::service::leaf::Leaves;
 use crate::service::rotation::{Defaults, Rotations};
 use crate::service::state::States;
 use crate::service::tier::{TierAdmin, Tiers};
+use crate::service::token::Tokens;
 use crate::transport::accept::{self, Stop};
 use crate::transport::crowd::{Crowd, Rules};
 use crate::transport::grpc::GrpcPort;
@@ -142,7 +146,11 @@ impl Sockets {
             let agents = AgentAdminServiceServer::new(AgentAdmin::new(Arc::clone(ca), operators.clone()));
             let tiers = TierAdminServiceServer::new(TierAdmin::new(Arc::clone(ca), operators.clone()));
             let states = StateServiceServer::new(States::new(Arc::clone(ca), operators.clone()));
+            let leaves = LeafServiceServer::new(Leaves::new(Arc::clone(ca), operators.clone()));
+            let tokens = TokenServiceServer::new(Tokens::new(Arc::clone(ca), operators.clone()));
             routes
+                .add_service(leaves.max_decoding_message_size(MESSAGE_BYTES_MAX))
+                .add_service(tokens.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(states.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(tiers.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(agents.max_decoding_message_size(MESSAGE_BYTES_MAX))
@@ -234,6 +242,8 @@ impl Readiness {
             RotationServiceServer::<Rotations>::NAME,
             AuthorityServiceServer::<AuthorityLooks>::NAME,
             StateServiceServer::<States>::NAME,
+            LeafServiceServer::<Leaves>::NAME,
+            TokenServiceServer::<Tokens>::NAME,
             TierServiceServer::<Tiers>::NAME,
             TierAdminServiceServer::<TierAdmin>::NAME,
         ] {

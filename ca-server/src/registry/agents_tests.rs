@@ -46,7 +46,8 @@ impl Bench {
     async fn by_token(&self, name: &str) -> Result<(), RegistryError> {
         let hash = trust::digest::sha256(name.as_bytes());
         let (now, identities) = (self.clock.now(), BTreeSet::new());
-        let row = TokenRow { agent: name.to_owned(), identities, expires: now.plus(DAY), used: None };
+        let (agent, expires) = (name.to_owned(), now.plus(DAY));
+        let row = TokenRow { agent, identities, expires, used: None, made: None, pins: None, revoked: None };
         self.registry.add_token(hash, row, now).await?;
         self.registry.redeem(hash, SpkiHash::of(name.as_bytes()), now).await
     }

@@ -13,6 +13,7 @@ mod rulings;
 mod store;
 mod subscribers;
 mod tiers;
+mod tokens;
 mod vouched;
 
 use std::collections::HashMap;
@@ -32,6 +33,7 @@ pub(crate) use rows::{ActRow, AgentRow, BanRow, Seen, SubscriberRow, TokenHash, 
 pub(crate) use rulings::{Ruled, Ruling, Sentence};
 pub use store::RegistryUnreadable;
 pub(crate) use tiers::{TierIssuer, TierRow};
+pub(crate) use tokens::id_of;
 
 use crate::authz::JOIN_TOKEN_RETRY;
 use crate::config::AgentsConfig;
@@ -85,6 +87,17 @@ pub(crate) enum RegistryError {
     /// Another key was registered with it, or the time for a retry is over.
     #[error("the join token was used before: make a new one with `banyan token create`")]
     TokenUsed,
+    /// It was taken back.
+    #[error(
+        "the join token was revoked by an operator of the CA: ask for a new one, made with `banyan token create`"
+    )]
+    TokenRevoked,
+    /// No token has this id.
+    #[error("no join token has an id that begins with {0:?}: `banyan token list` shows those that there are")]
+    TokenIdUnknown(String),
+    /// Several tokens have ids that begin so.
+    #[error("several join tokens have ids that begin with {0:?}: write more digits")]
+    TokenIdAmbiguous(String),
     /// The agent may not join again.
     #[error(
         "the name {0:?} is banned here: ask the CA's operator, who can take it back with `banyan agent unban`"
@@ -320,6 +333,9 @@ impl Inner {
 
 /// Whether a token may be used for this key now.
 pub(crate) fn check_token(token: &TokenRow, spki: &SpkiHash, now: Timestamp) -> Result<(), RegistryError> {
+    if token.revoked.is_some() {
+        return Err(RegistryError::TokenRevoked);
+    }
     match &token.used {
         Some((key, at)) if key == spki && now.since(*at) <= JOIN_TOKEN_RETRY => Ok(()),
         Some(_) => Err(RegistryError::TokenUsed),
@@ -351,6 +367,9 @@ mod tests {
             identities: BTreeSet::from([SpiffeId::parse("spiffe://example.org/web").unwrap()]),
             expires: NOW.plus(Duration::from_secs(3_600)),
             used: None,
+            made: None,
+            pins: None,
+            revoked: None,
         }
     }
 

@@ -10,6 +10,9 @@ use crate::refusal::{Reason, Refusal};
 impl JoinTokens for AgentRegistry {
     fn find(&self, secret_hash: TokenHash, now: Timestamp) -> Result<JoinGrant, JoinTokenRefused> {
         let token = self.token(&secret_hash).ok_or(JoinTokenRefused::Unknown)?;
+        if token.revoked.is_some() {
+            return Err(JoinTokenRefused::Revoked);
+        }
         if token.used.is_none() && now > token.expires {
             return Err(JoinTokenRefused::Expired);
         }
@@ -41,6 +44,8 @@ impl From<RegistryError> for Refusal {
             RegistryError::TokenUnknown => Reason::JoinTokenInvalid,
             RegistryError::TokenExpired(_) => Reason::JoinTokenExpired,
             RegistryError::TokenUsed => Reason::JoinTokenUsed,
+            RegistryError::TokenRevoked => Reason::JoinTokenRevoked,
+            RegistryError::TokenIdUnknown(_) | RegistryError::TokenIdAmbiguous(_) => Reason::JoinTokenUnknown,
             RegistryError::Banned(_) => Reason::AgentBanned,
             RegistryError::SubscriberUnknown(_) => Reason::SubscriberUnknown,
             RegistryError::BundleOfTheFuture(_) | RegistryError::TierExists(_) => Reason::RequestInvalid,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use trust::{Sequence, SpiffeId, SpkiHash, Timestamp};
+use trust::{BundleDigest, Sequence, SpiffeId, SpkiHash, Timestamp};
 
 /// SHA-256 of a join token's secret. The secret itself is stored nowhere.
 pub(crate) type TokenHash = [u8; 32];
@@ -21,6 +21,12 @@ pub(crate) struct TokenRow {
     pub(crate) expires: Timestamp,
     /// The key that it was used for, and when.
     pub(crate) used: Option<(SpkiHash, Timestamp)>,
+    /// Who made it and when; tokens of former releases do not say.
+    pub(crate) made: Option<(String, Timestamp)>,
+    /// The bundle that it pins at first contact; tokens of former releases do not say.
+    pub(crate) pins: Option<BundleDigest>,
+    /// Who took it back, why, and when.
+    pub(crate) revoked: Option<BanRow>,
 }
 
 /// A registered agent.
@@ -220,6 +226,12 @@ struct TokenForm {
     identities: Vec<String>,
     expires: i64,
     used: Option<(String, i64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    made: Option<(String, i64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pins: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    revoked: Option<BanRow>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -245,6 +257,9 @@ impl From<TokenRow> for TokenForm {
             identities: texts(&row.identities),
             expires: row.expires.as_secs(),
             used: row.used.map(|(spki, at)| (spki.to_string(), at.as_secs())),
+            made: row.made.map(|(by, at)| (by, at.as_secs())),
+            pins: row.pins.map(|digest| digest.to_string()),
+            revoked: row.revoked,
         }
     }
 }
@@ -259,6 +274,9 @@ impl TryFrom<TokenForm> for TokenRow {
             identities: identities(&form.identities)?,
             expires: Timestamp::from_secs(form.expires),
             used: used.transpose()?,
+            made: form.made.map(|(by, at)| (by, Timestamp::from_secs(at))),
+            pins: form.pins.as_deref().map(digest).transpose()?,
+            revoked: form.revoked,
         })
     }
 }
@@ -299,6 +317,10 @@ fn texts(ids: &BTreeSet<SpiffeId>) -> Vec<String> {
 
 fn identities(texts: &[String]) -> Result<BTreeSet<SpiffeId>, String> {
     texts.iter().map(|text| SpiffeId::parse(text).map_err(|error| format!("{text:?}: {error}"))).collect()
+}
+
+fn digest(text: &str) -> Result<BundleDigest, String> {
+    text.parse().map_err(|_| format!("{text:?} is no digest of a bundle"))
 }
 
 fn hash(text: &str) -> Result<SpkiHash, String> {

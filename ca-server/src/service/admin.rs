@@ -3,9 +3,7 @@
 //! On the Unix socket the kernel says who calls: the server's own user, root, and configured users may. On the TLS port
 //! only workloads with a configured identity may, and without one nobody.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use proto::banyan::admin::v1::admin_service_server::AdminService;
 use proto::banyan::admin::v1::{
@@ -13,26 +11,18 @@ use proto::banyan::admin::v1::{
     ListRootsResponse, StatusRequest, StatusResponse,
 };
 use tonic::{Request, Response, Status};
-use trust::join_token::{JoinSecret, JoinToken};
-use trust::{RootId, SpiffeId};
+use trust::RootId;
 
 use super::call::Call;
 use super::page;
 use crate::admin::{roots_after, status};
 use crate::authn::CallerKind;
-use crate::authz::AGENT_NAME_LEN_MAX;
 use crate::ca::Ca;
 use crate::config::AdminConfig;
-use crate::refusal::{Reason, Refusal, echoed};
-use crate::registry::TokenRow;
+use crate::refusal::{Reason, Refusal};
 
-/// Life of a token whose request asks for none, and the longest life.
-const TOKEN_TTL_DEFAULT: Duration = Duration::from_secs(3_600);
-const TOKEN_TTL_MAX: Duration = Duration::from_secs(7 * 86_400);
 /// Roots in one answer: each brings its certificate and its issuers.
 const ROOTS_PAGE_MAX: usize = 100;
-/// Identities in one token.
-const IDENTITIES_MAX: usize = 256;
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -76,43 +66,6 @@ impl Admin {
     pub(crate) const fn new(ca: Arc<Ca>, operators: Operators) -> Self {
         Self { ca, operators }
     }
-
-    async fn token(&self, message: CreateTokenRequest) -> Result<CreateTokenResponse, Refusal> {
-        let invalid = |text: String| Refusal::new(Reason::RequestInvalid, text);
-        let domain = self.ca.id.trust_domain();
-        let agent_id = SpiffeId::agent(domain, &message.agent);
-        let agent_id =
-            agent_id.ok().filter(|_| message.agent.len() <= AGENT_NAME_LEN_MAX).ok_or_else(|| {
-                invalid(format!(
-                    "\"{}\" is no agent name: write segments of letters, digits, '.', '_', '-'",
-                    echoed(&message.agent)
-                ))
-            })?;
-        let identities = identities(&message.identities, domain)?;
-        let ttl = match u64::try_from(message.ttl_seconds) {
-            Ok(0) => TOKEN_TTL_DEFAULT,
-            Ok(secs) if secs <= TOKEN_TTL_MAX.as_secs() => Duration::from_secs(secs),
-            _ => {
-                return Err(invalid(
-                    "a token lives at most 7 days: ask for 604800 seconds or less".to_owned(),
-                ));
-            }
-        };
-        let now = self.ca.clock.now();
-        let secret = JoinSecret::random(self.ca.randomness.as_ref());
-        let (hash, expires) = (secret.hash(), now.plus(ttl));
-        let digest = self.ca.cell.load().bundle().digest();
-        let token = JoinToken::new(self.ca.id.clone(), digest, secret)
-            .map_err(|error| Refusal::new(Reason::InternalDefect, error.to_string()))?;
-        let row = TokenRow { agent: message.agent.clone(), identities, expires, used: None };
-        self.ca.registry.add_token(hash, row, now).await?;
-        tracing::info!(agent = message.agent, %expires, "join token made");
-        Ok(CreateTokenResponse {
-            token: token.encode().to_string(),
-            expires_at: expires.as_secs(),
-            agent_id: agent_id.to_string(),
-        })
-    }
 }
 
 #[tonic::async_trait]
@@ -152,22 +105,8 @@ impl AdminService for Admin {
         request: Request<CreateTokenRequest>,
     ) -> Result<Response<CreateTokenResponse>, Status> {
         let (mut call, message) = Call::of(&self.ca, request);
-        self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
-        self.token(message).await.map(Response::new).map_err(|refusal| call.refuse(refusal))
+        let caller = self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
+        let made = super::join::create(&self.ca, message, &caller).await;
+        made.map(Response::new).map_err(|refusal| call.refuse(refusal))
     }
-}
-
-fn identities(texts: &[String], domain: &trust::TrustDomain) -> Result<BTreeSet<SpiffeId>, Refusal> {
-    let invalid = |text: String| Refusal::new(Reason::RequestInvalid, text);
-    if texts.is_empty() || texts.len() > IDENTITIES_MAX {
-        return Err(invalid("a token needs 1 to 256 identities that the agent may ask for".to_owned()));
-    }
-    texts
-        .iter()
-        .map(|text| match SpiffeId::parse(text) {
-            Ok(id) if id.trust_domain() == domain && !id.is_reserved() && !id.path().is_empty() => Ok(id),
-            Ok(_) => Err(invalid(format!("\"{}\" is no workload of {domain}", echoed(text)))),
-            Err(error) => Err(invalid(format!("\"{}\" is no SPIFFE id: {error}", echoed(text)))),
-        })
-        .collect()
 }

@@ -1,20 +1,22 @@
 //! `banyan.admin.v1.AgentAdminService`: what operators do about registered agents, for the callers of the admin API.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ledger::RowFilter;
+use ledger::{LiveRow, RowFilter};
 use prost::Message;
 use proto::banyan::admin::v1::agent_admin_service_server::AgentAdminService;
 use proto::banyan::admin::v1::{
     Agent, AgentAct, Ban, ListAgentActsRequest, ListAgentActsResponse, ListAgentsRequest, ListAgentsResponse,
     ListBansRequest, ListBansResponse, RuleAgentsRequest, RuleAgentsResponse,
 };
+use rotation_driver::Word;
 use tonic::{Request, Response, Status};
 use trust::{SpiffeId, Timestamp, TrustDomain};
 
 use super::admin::Operators;
 use super::call::Call;
-use super::page;
+use super::{leaf, page, words};
 use crate::authz::AGENT_NAME_LEN_MAX;
 use crate::ca::Ca;
 use crate::refusal::{Reason, Refusal, echoed};
@@ -27,6 +29,8 @@ const TEXT_LEN_MAX: usize = 256;
 const RULED_MAX: usize = 10_000;
 /// Pages of the ledger that are looked at for the latest end of an agent's leaves.
 const LEDGER_PAGES_MAX: usize = 16;
+/// Leaves that are forgotten with the agents of one removal, at most.
+const FORGOTTEN_MAX: usize = 10_000;
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -69,11 +73,23 @@ impl AgentAdmin {
             let many = format!("{} agents would be removed; name fewer", ruled.agents.len());
             return Err(Refusal::new(Reason::RequestInvalid, many));
         }
+        if asked.forget_leaves && ruling != Ruling::Remove {
+            let text = "leaves are forgotten with a removal alone; `banyan leaf forget` lets single ones go";
+            return Err(Refusal::new(Reason::RequestInvalid, text));
+        }
         // As they are before it.
-        let answer = self.about(&ruled);
+        let mut answer = self.about(&ruled);
+        let leaves = match asked.forget_leaves {
+            true => self.to_forget(&ruled, asked.force)?,
+            false => Vec::new(),
+        };
+        answer.forgotten_leaves = u64::try_from(leaves.len()).unwrap_or(u64::MAX);
         if asked.dry_run {
             return Ok(answer);
         }
+        let word = Word { by: sentence.by.clone(), reason: sentence.reason.clone() };
+        let detail = format!("{} agents, {} leaves forgotten", ruled.agents.len(), leaves.len());
+        words::journal(&self.ca, &word, &format!("agent {}", ruling.verb()), &name, detail).await?;
         let reason = sentence.reason.clone();
         let ruled = registry.rule(ruling, name.clone(), sentence).await?;
         tracing::warn!(
@@ -87,7 +103,34 @@ impl AgentAdmin {
         for agent in &ruled.agents {
             self.ca.sessions.judge_again(agent);
         }
+        if !leaves.is_empty() {
+            answer.forgotten_leaves = leaf::forget(&self.ca, &leaves, &word).await?;
+        }
         Ok(answer)
+    }
+
+    /// The rows that would count no more with the agents. Of an agent that is connected none is taken for gone, unless
+    /// somebody insists: it can still say itself what is held.
+    fn to_forget(&self, ruled: &Ruled, force: bool) -> Result<Vec<LiveRow>, Refusal> {
+        let connected = ruled.agents.iter().find(|agent| self.ca.sessions.is_connected(agent));
+        if let Some(agent) = connected.filter(|_| !force) {
+            let text = format!(
+                "agent {agent} is connected, and its leaves may be in use: stop it first, or say it again with --force"
+            );
+            return Err(Refusal::new(Reason::LeafHeld, text));
+        }
+        let mut rows = Vec::new();
+        for agent in &ruled.agents {
+            let room = (FORGOTTEN_MAX + 1).saturating_sub(rows.len());
+            let serials = self.ca.ledger.rows_beyond(agent, &BTreeSet::new(), None, room);
+            rows.extend(serials.iter().filter_map(|(serial, _)| self.ca.ledger.find(serial)));
+        }
+        if rows.len() > FORGOTTEN_MAX {
+            let text =
+                format!("more than {FORGOTTEN_MAX} leaves would be forgotten in one call: name fewer agents");
+            return Err(Refusal::new(Reason::RequestInvalid, text));
+        }
+        Ok(rows)
     }
 
     fn about(&self, ruled: &Ruled) -> RuleAgentsResponse {
@@ -105,6 +148,7 @@ impl AgentAdmin {
             leaves_until: until.map_or(0, Timestamp::as_secs),
             unused_tokens: ruled.unused_tokens,
             was_banned: ruled.was_banned,
+            forgotten_leaves: 0,
         }
     }
 

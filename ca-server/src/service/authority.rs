@@ -17,6 +17,7 @@ use trust::{RootId, Timestamp};
 
 use super::admin::Operators;
 use super::call::Call;
+use super::words;
 use crate::ca::Ca;
 use crate::drift::{self, Whose};
 use crate::further;
@@ -67,7 +68,8 @@ impl AuthorityLooks {
             true => Event::IssuerRenewalCancelled { request_id, root },
             false => Event::IssuerRenewalRequested { request_id, root, replaces: true },
         };
-        let next = match self.ca.driver.submit_by(event, by).await {
+        let word = words::word(&message.by, &message.reason, by)?;
+        let next = match self.ca.driver.submit_as(event, word).await {
             Ok(next) => next,
             Err(SubmitError::Refused(refusal)) => {
                 return Err(Refusal::new(Reason::RotationRefused, refusal.to_string()));

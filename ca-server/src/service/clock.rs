@@ -6,6 +6,7 @@ use proto::banyan::admin::v1::{AcceptClockRequest, AcceptClockResponse};
 use rotation::Event;
 use trust::Accepted;
 
+use super::words;
 use crate::ca::Ca;
 use crate::refusal::{Reason, Refusal};
 
@@ -35,7 +36,8 @@ pub(super) async fn accept(
     };
     let (wall, expected) = (diverged.wall, diverged.expected);
     let event = Event::ClockAccepted { by: by.clone(), reason: reason.clone(), wall, expected };
-    let journaled = ca.driver.submit_by(event, caller).await;
+    let word = words::word(&by, &reason, caller)?;
+    let journaled = ca.driver.submit_as(event, word).await;
     journaled.map_err(|error| Refusal::new(Reason::RecordUnavailable, error.to_string()))?;
     let guard = Arc::clone(&ca.guard);
     let accepted = tokio::task::spawn_blocking(move || guard.accept()).await;

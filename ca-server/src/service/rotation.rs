@@ -13,16 +13,16 @@ use proto::banyan::admin::v1::{
     SteerRotationRequest, Subscriber, Verb, VouchRootRequest, WatchRotationRequest,
 };
 use rotation::{AuthorityName, Cause, Event, Mode, RequestId, State};
-use rotation_driver::{EvidenceSource as _, StoreError, SubmitError};
+use rotation_driver::{EvidenceSource as _, StoreError, SubmitError, Word};
 use tonic::{Request, Response, Status};
-use trust::{RootId, Sequence};
+use trust::RootId;
 
 use super::admin::Operators;
 use super::call::Call;
 use super::page;
 use super::subscribers;
 use super::watcher::{self, Watched};
-use crate::admin;
+use super::words;
 use crate::ca::Ca;
 use crate::drift;
 use crate::explain;
@@ -109,8 +109,8 @@ impl Rotations {
                 outlook: Some(outlook),
             });
         }
-        let (meaning, by) = (self.meaning(&event), named(&message.by, by));
-        self.submit(event, &by).await?;
+        let (meaning, word) = (self.meaning(&event), words::word(&message.by, &message.reason, by)?);
+        self.submit(event, word).await?;
         let rotation = Some(explain::rotation(&self.ca).await);
         Ok(StartRotationResponse { rotation, meaning, ..StartRotationResponse::default() })
     }
@@ -175,12 +175,12 @@ impl Rotations {
                 return Err(invalid("name a verb: activate, hold, resume, abort or rollback".to_owned()));
             }
         };
-        self.submit(event, by).await?;
+        self.submit(event, words::word(&message.by, &message.reason, by)?).await?;
         Ok(explain::rotation(&self.ca).await)
     }
 
-    async fn submit(&self, event: Event, by: &str) -> Result<Arc<State>, Refusal> {
-        let submitted = self.ca.driver.submit_by(event, by).await;
+    async fn submit(&self, event: Event, word: Word) -> Result<Arc<State>, Refusal> {
+        let submitted = self.ca.driver.submit_as(event, word).await;
         match submitted {
             Ok(state) => Ok(state),
             Err(SubmitError::Refused(refusal)) => {
@@ -215,47 +215,6 @@ impl Rotations {
         };
         let entries = entries.into_iter().map(|(index, entry)| JournalEntry { index, entry }).collect();
         Ok(ReadJournalResponse { entries, more, record })
-    }
-
-    async fn add(&self, message: AddSubscriberRequest) -> Result<Subscriber, Refusal> {
-        subscribers::add(&self.ca, message).await
-    }
-
-    async fn confirm(&self, message: ConfirmSubscriberRequest, caller: &str) -> Result<Subscriber, Refusal> {
-        let name = subscribers::name(message.name)?;
-        let present = self.ca.driver.state().sequence;
-        let sequence = if message.sequence == 0 { present } else { Sequence(message.sequence) };
-        let by = named(&message.by, caller);
-        let now = self.ca.clock.now();
-        let confirmed =
-            self.ca.registry.confirm_subscriber(name.clone(), (sequence, present), by.clone(), now).await?;
-        tracing::info!(subscriber = name, %sequence, by, "subscriber confirmed");
-        Ok(subscribers::shown((name, confirmed)))
-    }
-
-    async fn vouch(&self, message: VouchRootRequest, caller: &str) -> Result<RootMessage, Refusal> {
-        let (state, now) = (self.ca.driver.state(), self.ca.believed_now()?);
-        let found = state.roots.iter().find(|(id, _)| id.as_bytes().as_slice() == message.root);
-        let (id, entry) = found.ok_or_else(|| invalid("the record knows no such root".to_owned()))?;
-        if entry.exclusive {
-            let text = format!("root {} is this CA's alone: nobody's word is asked for", id.short());
-            return Err(invalid(text));
-        }
-        let authority = entry.authority.as_str();
-        if self.ca.evidence.foreign_leaf_max(authority).is_none() {
-            let text = format!(
-                "the longest life of leaves that others issue is not known: write foreign_leaf_max into section \
-                 [authority.{authority}], restart this server, and say it again"
-            );
-            return Err(invalid(text));
-        }
-        let quiet = u64::try_from(message.quiet_seconds).map(Duration::from_secs);
-        let quiet = quiet.map_err(|_| invalid("nobody can have been quiet since the future".to_owned()))?;
-        let by = named(&message.by, caller);
-        let since = now.minus(quiet);
-        let word = self.ca.registry.vouch(*id, since, (by, now)).await?;
-        tracing::info!(root = %id, since = %word.since, by = word.by, "nobody else issues under a shared root any more");
-        Ok(admin::root(&self.ca, id, entry))
     }
 
     /// Judges the caller, then does what it asks for, in its name.
@@ -322,14 +281,15 @@ impl RotationService for Rotations {
         &self,
         request: Request<AddSubscriberRequest>,
     ) -> Result<Response<Subscriber>, Status> {
-        self.answer(request, async |this, message, _| this.add(message).await).await
+        self.answer(request, async |this, message, by| subscribers::add(&this.ca, message, by).await).await
     }
 
     async fn confirm_subscriber(
         &self,
         request: Request<ConfirmSubscriberRequest>,
     ) -> Result<Response<Subscriber>, Status> {
-        self.answer(request, async |this, message, by| this.confirm(message, by).await).await
+        self.answer(request, async |this, message, by| subscribers::confirm(&this.ca, message, by).await)
+            .await
     }
 
     async fn remove_subscriber(
@@ -337,16 +297,13 @@ impl RotationService for Rotations {
         request: Request<RemoveSubscriberRequest>,
     ) -> Result<Response<RemoveSubscriberResponse>, Status> {
         self.answer(request, async |this, message, by| {
-            let name = subscribers::name(message.name)?;
-            this.ca.registry.remove_subscriber(name.clone()).await?;
-            tracing::info!(subscriber = name, by, "subscriber removed");
-            Ok(RemoveSubscriberResponse {})
+            subscribers::remove(&this.ca, message, by).await.map(|()| RemoveSubscriberResponse {})
         })
         .await
     }
 
     async fn vouch_root(&self, request: Request<VouchRootRequest>) -> Result<Response<RootMessage>, Status> {
-        self.answer(request, async |this, message, by| this.vouch(message, by).await).await
+        self.answer(request, async |this, message, by| subscribers::vouch(&this.ca, message, by).await).await
     }
 
     async fn read_journal(
@@ -379,14 +336,6 @@ impl Watched for WatchedRotation {
         let rotation = explain::rotation(&self.call.ca).await;
         let news = self.last.as_ref() != Some(&rotation);
         news.then(|| self.last.insert(rotation).clone())
-    }
-}
-
-/// Whose word it is: the name that was given, and always the caller's.
-fn named(by: &str, caller: &str) -> String {
-    match by.trim() {
-        "" => caller.to_owned(),
-        by => format!("{} ({caller})", echoed(by)),
     }
 }
 

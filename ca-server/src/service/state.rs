@@ -8,15 +8,16 @@ use proto::banyan::admin::v1::{
     Sighting,
 };
 use rotation::{Event, RequestId, State};
-use rotation_driver::SubmitError;
+use rotation_driver::{SubmitError, Word};
 use tonic::{Request, Response, Status};
 use trust::{Sequence, Timestamp};
 
 use super::admin::Operators;
 use super::call::Call;
+use super::words::word;
 use crate::authz::AGENT_NAME_LEN_MAX;
 use crate::ca::Ca;
-use crate::refusal::{Reason, Refusal, echoed};
+use crate::refusal::{Reason, Refusal};
 use crate::seen;
 
 /// Longest reason, in bytes.
@@ -39,23 +40,24 @@ impl States {
         let above = Sequence(message.above);
         let (request_id, waits) = (request_id(&message.request_id)?, !message.now);
         let event = Event::ContinueRequested { request_id, above, reason, waits };
-        self.submit(event, &message.by, caller).await
+        self.submit(event, word(&message.by, "", caller)?).await
     }
 
     async fn dismiss(&self, message: DismissAgentWordRequest, caller: &str) -> Result<RecordState, Refusal> {
         let (reason, agent) = (reason(&message.by, message.reason)?, agent(message.agent)?);
         let request_id = request_id(&message.request_id)?;
-        self.submit(Event::SightingDismissed { request_id, agent, reason }, &message.by, caller).await
+        self.submit(Event::SightingDismissed { request_id, agent, reason }, word(&message.by, "", caller)?)
+            .await
     }
 
     async fn heed(&self, message: HeedAgentWordRequest, caller: &str) -> Result<RecordState, Refusal> {
         let (request_id, agent) = (request_id(&message.request_id)?, agent(message.agent)?);
-        self.submit(Event::SightingHeeded { request_id, agent }, &message.by, caller).await
+        let word = word(&message.by, &message.reason, caller)?;
+        self.submit(Event::SightingHeeded { request_id, agent }, word).await
     }
 
-    async fn submit(&self, event: Event, by: &str, caller: &str) -> Result<RecordState, Refusal> {
-        let by = format!("{} ({caller})", echoed(by.trim()));
-        match self.ca.driver.submit_by(event, &by).await {
+    async fn submit(&self, event: Event, word: Word) -> Result<RecordState, Refusal> {
+        match self.ca.driver.submit_as(event, word).await {
             Ok(state) => Ok(self.shown(&state)),
             Err(SubmitError::Refused(refusal)) => {
                 Err(Refusal::new(Reason::RotationRefused, refusal.to_string()))

@@ -1,15 +1,21 @@
-//! Subscribers as operators write and read them.
+//! Subscribers as operators write and read them, and the words that gates rest on. Each word is in the journal before it
+//! counts.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use proto::banyan::admin::v1::{AddSubscriberRequest, Subscriber};
-use trust::{SpiffeId, Timestamp};
+use proto::banyan::admin::v1::{
+    AddSubscriberRequest, ConfirmSubscriberRequest, RemoveSubscriberRequest, Root, Subscriber,
+    VouchRootRequest,
+};
+use trust::{Sequence, SpiffeId, Timestamp};
 
 use super::rotation::invalid;
+use super::words;
+use crate::admin;
 use crate::ca::Ca;
 use crate::refusal::{Refusal, echoed};
-use crate::registry::SubscriberRow;
+use crate::registry::{RegistryError, SubscriberRow};
 
 /// Longest name of a subscriber, in bytes.
 const NAME_MAX: usize = 128;
@@ -19,7 +25,8 @@ const STALENESS_MAX: Duration = Duration::from_secs(31_536_000);
 const COVERS_MAX: usize = 256;
 
 /// Adds one, or changes one that is there.
-pub(super) async fn add(ca: &Ca, message: AddSubscriberRequest) -> Result<Subscriber, Refusal> {
+pub(super) async fn add(ca: &Ca, message: AddSubscriberRequest, caller: &str) -> Result<Subscriber, Refusal> {
+    let word = words::word(&message.by, &message.reason, caller)?;
     let name = name(message.name)?;
     let staleness = u64::try_from(message.staleness_seconds).map(Duration::from_secs);
     let staleness = staleness.ok().filter(|staleness| *staleness <= STALENESS_MAX);
@@ -27,9 +34,81 @@ pub(super) async fn add(ca: &Ca, message: AddSubscriberRequest) -> Result<Subscr
         staleness.ok_or_else(|| invalid("a staleness bound has 0 to 31536000 seconds".to_owned()))?;
     let staleness = (!staleness.is_zero()).then_some(staleness);
     let covers = covers(ca, &message.covers)?;
+    let bound =
+        staleness.map_or("by its word only".to_owned(), |bound| format!("staleness {} s", bound.as_secs()));
+    let whom: Vec<_> = covers.iter().map(ToString::to_string).collect();
+    let detail = if whom.is_empty() { bound } else { format!("{bound}, covers {}", whom.join(", ")) };
+    words::journal(ca, &word, "subscriber add", &name, detail).await?;
     let row = ca.registry.add_subscriber(name.clone(), staleness, covers, ca.clock.now()).await?;
     tracing::info!(subscriber = name, ?staleness, covers = row.covers.len(), "subscriber added");
     Ok(shown((name, row)))
+}
+
+/// Takes somebody's word that one has a bundle.
+pub(super) async fn confirm(
+    ca: &Ca,
+    message: ConfirmSubscriberRequest,
+    caller: &str,
+) -> Result<Subscriber, Refusal> {
+    let name = name(message.name)?;
+    let word = words::word(&message.by, &message.reason, caller)?;
+    let present = ca.driver.state().sequence;
+    let sequence = if message.sequence == 0 { present } else { Sequence(message.sequence) };
+    known(ca, &name)?;
+    if sequence > present {
+        return Err(RegistryError::BundleOfTheFuture(sequence).into());
+    }
+    words::journal(ca, &word, "subscriber confirm", &name, format!("bundle {sequence}")).await?;
+    let (by, now) = (word.by, ca.clock.now());
+    let confirmed =
+        ca.registry.confirm_subscriber(name.clone(), (sequence, present), by.clone(), now).await?;
+    tracing::info!(subscriber = name, %sequence, by, "subscriber confirmed");
+    Ok(shown((name, confirmed)))
+}
+
+/// No gate waits for it any more.
+pub(super) async fn remove(ca: &Ca, message: RemoveSubscriberRequest, caller: &str) -> Result<(), Refusal> {
+    let name = name(message.name)?;
+    let word = words::word(&message.by, &message.reason, caller)?;
+    known(ca, &name)?;
+    words::journal(ca, &word, "subscriber remove", &name, "").await?;
+    ca.registry.remove_subscriber(name.clone()).await?;
+    tracing::info!(subscriber = name, by = word.by, "subscriber removed");
+    Ok(())
+}
+
+/// What is not there is not written down either.
+fn known(ca: &Ca, name: &str) -> Result<(), Refusal> {
+    let known = ca.registry.subscribers().iter().any(|(known, _)| known == name);
+    if known { Ok(()) } else { Err(RegistryError::SubscriberUnknown(name.to_owned()).into()) }
+}
+
+/// Takes somebody's word that nobody else issues under a root any more.
+pub(super) async fn vouch(ca: &Ca, message: VouchRootRequest, caller: &str) -> Result<Root, Refusal> {
+    let (state, now) = (ca.driver.state(), ca.believed_now()?);
+    let found = state.roots.iter().find(|(id, _)| id.as_bytes().as_slice() == message.root);
+    let (id, entry) = found.ok_or_else(|| invalid("the record knows no such root".to_owned()))?;
+    if entry.exclusive {
+        let text = format!("root {} is this CA's alone: nobody's word is asked for", id.short());
+        return Err(invalid(text));
+    }
+    let authority = entry.authority.as_str();
+    if ca.evidence.foreign_leaf_max(authority).is_none() {
+        let text = format!(
+            "the longest life of leaves that others issue is not known: write foreign_leaf_max into section \
+             [authority.{authority}], restart this server, and say it again"
+        );
+        return Err(invalid(text));
+    }
+    let quiet = u64::try_from(message.quiet_seconds).map(Duration::from_secs);
+    let quiet = quiet.map_err(|_| invalid("nobody can have been quiet since the future".to_owned()))?;
+    let word = words::word(&message.by, &message.reason, caller)?;
+    let since = now.minus(quiet);
+    words::journal(ca, &word, "root vouch", id.to_string(), format!("nobody else issues since {since}"))
+        .await?;
+    let vouched = ca.registry.vouch(*id, since, (word.by, now)).await?;
+    tracing::info!(root = %id, since = %vouched.since, by = vouched.by, "nobody else issues under a shared root any more");
+    Ok(admin::root(ca, id, entry))
 }
 
 /// Takes a name of the right form.

@@ -24,6 +24,7 @@ use trust::{PublicKey, Root, RootId, Sequence, Timestamp};
 use super::admin::Operators;
 use super::call::Call;
 use super::watcher::{self, Watched};
+use super::words;
 use crate::authn;
 use crate::ca::Ca;
 use crate::refusal::{Reason, Refusal, echoed};
@@ -326,8 +327,10 @@ impl TierAdmin {
         Self { ca, operators }
     }
 
-    async fn add(&self, name: String, by: &str) -> Result<wire::AddTierResponse, Refusal> {
-        let name = checked(name)?;
+    async fn add(&self, message: wire::AddTierRequest, by: &str) -> Result<wire::AddTierResponse, Refusal> {
+        let word = words::word(&message.by, &message.reason, by)?;
+        let name = checked(message.name)?;
+        words::journal(&self.ca, &word, "tier add", &name, "").await?;
         let secret: [u8; 32] = random_bytes(self.ca.randomness.as_ref());
         let token = format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(secret));
         self.ca.registry.add_tier(name.clone(), sha256(token.as_bytes()), self.ca.clock.now()).await?;
@@ -354,7 +357,7 @@ impl TierAdminService for TierAdmin {
         &self,
         request: Request<wire::AddTierRequest>,
     ) -> Result<Response<wire::AddTierResponse>, Status> {
-        self.answer(request, async |this, message, by| this.add(message.name, by).await).await
+        self.answer(request, async |this, message, by| this.add(message, by).await).await
     }
 
     async fn list_tiers(
@@ -373,7 +376,9 @@ impl TierAdminService for TierAdmin {
         request: Request<wire::RemoveTierRequest>,
     ) -> Result<Response<wire::RemoveTierResponse>, Status> {
         self.answer(request, async |this, message, by| {
+            let word = words::word(&message.by, &message.reason, by)?;
             let name = checked(message.name)?;
+            words::journal(&this.ca, &word, "tier remove", &name, "").await?;
             this.ca.registry.remove_tier(name.clone()).await?;
             this.ca.below.forget(&name);
             tracing::warn!(tier = name, by, "tier removed: nothing waits for it any more");

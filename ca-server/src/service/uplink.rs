@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
-use ledger::{EvidenceClass, EvidenceError, Proof, Witness};
+use ledger::{EvidenceClass, EvidenceError, Proof, Reported, Witness};
 use proto::banyan::agent::v1 as wire_v1;
 use proto::banyan::agent::v1::agent_message::Message as Said;
 use proto::banyan::agent::v1::server_message::Message as Answer;
@@ -210,7 +210,19 @@ impl Uplink {
             session.sequence = highest.min(present);
         });
         let known = hello.held_serials.iter().filter_map(|serial| Serial::from_bytes(serial)).collect();
+        self.held_after_all(&known);
         self.doubts = Some(Doubts { known, after: None });
+    }
+
+    /// An agent is believed before an operator who took a leaf of it for gone.
+    fn held_after_all(&self, known: &BTreeSet<Serial>) {
+        let rows = self.ca.ledger.forgotten().into_iter().map(|live| live.row.serial);
+        for serial in rows.filter(|serial| known.contains(serial)) {
+            let held = self.ca.ledger.held(Witness::Agent(&self.agent), serial);
+            if held == Ok(Reported::New) {
+                tracing::warn!(agent = self.agent, %serial, "a leaf that was forgotten by an operator's word is held");
+            }
+        }
     }
 
     /// The next leaves to ask about; the last page says that it is.

@@ -195,6 +195,7 @@ pub(crate) async fn token(running: &Running, agent: &str, identities: &[&str]) -
         agent: agent.to_owned(),
         identities: identities.iter().map(|id| (*id).to_owned()).collect(),
         ttl_seconds: 0,
+        ..Default::default()
     };
     admin(running).await.create_token(request).await.unwrap().into_inner().token
 }

@@ -12,10 +12,10 @@ use super::{AdminTarget, LogFormat};
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct AgentOptions {
-    /// Configuration file
-    // An id of its own: the verbs below have a `--config` too, which is a server's, and would get this one's default.
-    #[arg(id = "agent_config", long = "config", short, value_name = "FILE", default_value = "agent.toml")]
-    pub config: PathBuf,
+    /// Configuration file [default: agent.toml in this directory, else /etc/banyan/agent.toml]
+    // An id of its own: the verbs below have a `--config` too, which is a server's, and would get what was said for this one.
+    #[arg(id = "agent_config", long = "config", short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Form of the log on standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -33,7 +33,7 @@ pub enum AgentAction {
     /// List the agents that are registered at a server, the names that are banned, or what was done about them
     List(AgentListOptions),
     /// Remove an agent from the registry: its name becomes free, and its certificate is no longer accepted
-    Remove(AgentRuleOptions),
+    Remove(AgentRemoveOptions),
     /// Refuse a name: calls under it, and joining under it
     Ban(AgentRuleOptions),
     /// Lift a ban
@@ -57,6 +57,20 @@ pub struct AgentListOptions {
     /// Where the admin API is.
     #[command(flatten)]
     pub target: AdminTarget,
+}
+
+/// Options of `agent remove`.
+#[derive(Debug, Args)]
+pub struct AgentRemoveOptions {
+    /// Whom, by whom, and why.
+    #[command(flatten)]
+    pub rule: AgentRuleOptions,
+    /// No gate waits for the agent's leaves any more, as with `leaf forget`: for a node that is gone
+    #[arg(long)]
+    pub forget_leaves: bool,
+    /// Forget its leaves although it is connected
+    #[arg(long, requires = "forget_leaves")]
+    pub force: bool,
 }
 
 /// Options of `agent remove`, `agent ban` and `agent unban`.
@@ -126,8 +140,8 @@ mod tests {
 
     #[test]
     fn an_agent_and_what_asks_a_server_about_agents_have_configurations_of_their_own() {
-        assert_eq!(parsed(&[]).config, PathBuf::from("agent.toml"));
-        assert_eq!(parsed(&["--config", "x.toml"]).config, PathBuf::from("x.toml"));
+        assert_eq!(parsed(&[]).config, None);
+        assert_eq!(parsed(&["--config", "x.toml"]).config, Some(PathBuf::from("x.toml")));
         let target = |words: &[&str]| match parsed(words).action {
             Some(AgentAction::List(options)) => options.target,
             Some(AgentAction::Ban(options)) => options.target,

@@ -16,9 +16,9 @@ pub struct CeremonyOptions {
     /// Directory of the authority, which has the outbox and the inbox
     #[arg(long, global = true, value_name = "DIR", conflicts_with_all = ["config", "authority"])]
     pub directory: Option<PathBuf>,
-    /// Server's configuration file, to read the directory from
-    #[arg(long, global = true, value_name = "FILE", default_value = "banyan.toml")]
-    pub config: PathBuf,
+    /// Server's configuration file, to read the directory from [default: banyan.toml here, else in /etc/banyan]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Section [authority.NAME] [default: the only one with plugin "manual"]
     #[arg(long, global = true, value_name = "NAME")]
     pub authority: Option<String>,

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::AdminTarget;
+use super::{AdminTarget, WordOptions};
 
 /// Options of `issuer`.
 #[derive(Debug, Args)]
@@ -36,4 +36,7 @@ pub struct IssuerWhich {
     /// Idempotency key for this request [default: a random one]
     #[arg(long, value_name = "ID")]
     pub request_id: Option<String>,
+    /// Who wants it, and why.
+    #[command(flatten)]
+    pub word: WordOptions,
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::AdminTarget;
+use super::{AdminTarget, WordOptions};
 
 /// Options of `rotate`.
 #[derive(Debug, Args)]
@@ -56,9 +56,9 @@ pub struct RotateStartOptions {
     /// fingerprint, or the first digits
     #[arg(long, value_name = "ROOT", requires = "by")]
     pub stage_again: Option<String>,
-    /// Your name, for the journal
-    #[arg(long, value_name = "NAME", requires = "stage_again")]
-    pub by: Option<String>,
+    /// Who wants it, and why.
+    #[command(flatten)]
+    pub word: WordOptions,
     /// Follow the rotation until it is over
     #[arg(long, conflicts_with = "dry_run")]
     pub wait: bool,
@@ -79,6 +79,9 @@ pub struct RotateSteerOptions {
     /// Idempotency key for this request [default: a random one, which is printed]
     #[arg(long, value_name = "ID")]
     pub request_id: Option<String>,
+    /// Who wants it, and why.
+    #[command(flatten)]
+    pub word: WordOptions,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -127,6 +130,9 @@ pub enum SubscriberAction {
         /// Holder behind an agent that takes its roots from this party, such as a file; confirmed with it; may be repeated
         #[arg(long, value_name = "SPIFFE_ID")]
         covers: Vec<String>,
+        /// Who adds it, and why.
+        #[command(flatten)]
+        word: WordOptions,
     },
     /// Confirm that one has the bundle
     Confirm {
@@ -135,14 +141,17 @@ pub enum SubscriberAction {
         /// Sequence of the bundle that it has [default: the current one]
         #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
         sequence: u64,
-        /// Your name, for the journal [default: the caller]
-        #[arg(long, value_name = "WHO", default_value = "", hide_default_value = true)]
-        by: String,
+        /// Who says so, and why.
+        #[command(flatten)]
+        word: WordOptions,
     },
     /// Remove one; no gate waits for it any more
     Remove {
         /// Its name
         name: String,
+        /// Who removes it, and why.
+        #[command(flatten)]
+        word: WordOptions,
     },
 }
 

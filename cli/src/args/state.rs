@@ -59,5 +59,8 @@ pub enum StateAction {
         /// Your name, for the journal
         #[arg(long, value_name = "WHO")]
         by: String,
+        /// Why, for the journal
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        reason: String,
     },
 }

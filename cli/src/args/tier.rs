@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::AdminTarget;
+use super::{AdminTarget, WordOptions};
 
 /// Options of `tier`.
 #[derive(Debug, Args)]
@@ -32,10 +32,16 @@ pub enum TierAction {
         /// Write the token into this new file (mode 0600) [default: standard output]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+        /// Who adds it, and why.
+        #[command(flatten)]
+        word: WordOptions,
     },
     /// Stop waiting for a tier: its token becomes void, and whoever still uses its issuers loses connections in a rotation
     Remove {
         /// Name of the tier
         name: String,
+        /// Who removes it, and why.
+        #[command(flatten)]
+        word: WordOptions,
     },
 }

@@ -117,6 +117,7 @@ impl CaProcess {
             agent: agent.to_owned(),
             identities: vec![identity.to_owned()],
             ttl_seconds: 600,
+            ..Default::default()
         };
         let answer = client.create_token(request).await?.into_inner();
         write_private(file, &answer.token)

@@ -9,7 +9,7 @@ use trust::SpiffeId;
 
 use crate::args::{AgentAction, AgentOptions, EnvoyConfigOptions};
 use crate::exit::Failure;
-use crate::{logs, output, verbs};
+use crate::{config_file, logs, output, verbs};
 
 mod registered;
 
@@ -26,9 +26,10 @@ pub async fn run(options: &AgentOptions) -> Result<(), Failure> {
         Some(AgentAction::Unban(options)) => return registered::unban(options).await,
         None => {}
     }
-    let config =
-        AgentConfig::read(&options.config).map_err(|error| Failure::Configuration(error.to_string()))?;
+    let file = config_file::find(options.config.as_deref(), config_file::AGENT)?;
+    let config = AgentConfig::read(&file).map_err(|error| Failure::Configuration(error.to_string()))?;
     let _logs = logs::start(options.log_format, &options.log)?;
+    tracing::info!(config = %file.display(), commit = verbs::about::COMMIT, "starting");
     let running = Agent::start(config, host_deps()).await.map_err(anyhow::Error::from)?;
     verbs::stop_requested().await.map_err(anyhow::Error::from)?;
     tracing::info!("stopping");

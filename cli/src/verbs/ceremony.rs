@@ -15,7 +15,7 @@ use trust::{Certificate, Clock as _};
 
 use crate::args::{CeremonyAction, CeremonyOptions};
 use crate::exit::Failure;
-use crate::output;
+use crate::{config_file, output};
 
 /// Runs the verb.
 ///
@@ -48,12 +48,12 @@ fn directory(options: &CeremonyOptions) -> Result<PathBuf, Failure> {
     if let Some(directory) = &options.directory {
         return Ok(directory.clone());
     }
-    let config = ca_server::Config::load(&options.config)
-        .map_err(|error| Failure::Configuration(error.to_string()))?;
+    let file = config_file::find(options.config.as_deref(), config_file::SERVER)?;
+    let config = ca_server::Config::load(&file).map_err(|error| Failure::Configuration(error.to_string()))?;
     let manual = config.root().authorities().values().filter(|authority| authority.plugin() == "manual");
     let manual: Vec<_> = manual.collect();
     if manual.is_empty() {
-        let text = format!("no authority in {} is `manual`", options.config.display());
+        let text = format!("no authority in {} is `manual`", file.display());
         return Err(Failure::Usage(text));
     }
     let wanted = options.authority.as_deref();
@@ -64,7 +64,7 @@ fn directory(options: &CeremonyOptions) -> Result<PathBuf, Failure> {
             "{} sections [authority.NAME] with plugin \"manual\" match in {}; select one with --authority, or give its directory \
              with --directory",
             found.len(),
-            options.config.display()
+            file.display()
         )));
     };
     ManualPlugin::directory(authority.settings(), config.directory()).map_err(|problems| {

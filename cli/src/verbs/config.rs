@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::args::{ConfigAction, ConfigCheckOptions, ConfigOptions};
 use crate::exit::Failure;
-use crate::output;
+use crate::{config_file, output};
 
 /// Runs the verb.
 ///
@@ -19,8 +19,9 @@ pub fn run(options: &ConfigOptions) -> Result<(), Failure> {
 }
 
 fn check(options: &ConfigCheckOptions) -> Result<(), Failure> {
-    let usual = if options.agent { "agent.toml" } else { "banyan.toml" };
-    let file = options.file.as_deref().unwrap_or(Path::new(usual));
+    let usual = if options.agent { config_file::AGENT } else { config_file::SERVER };
+    let file = config_file::find(options.file.as_deref(), usual)?;
+    let file = file.as_path();
     let outcome =
         if options.agent { check_agent(file, options.offline) } else { check_server(file, options.offline) };
     if options.json {

@@ -23,7 +23,8 @@ pub async fn run(options: &IssuerOptions) -> Result<(), Failure> {
         None => Vec::new(),
     };
     let mut client = admin_client::authorities(&options.target).await?;
-    let request = RenewIssuerRequest { request_id: request_id.clone(), root, cancel };
+    let (by, reason) = (which.word.by(), which.word.reason());
+    let request = RenewIssuerRequest { request_id: request_id.clone(), root, cancel, by, reason };
     let answer = client.renew_issuer(request).await;
     let answer = answer.map_err(|status| rotate::lost_or_refused(&status, &request_id))?.into_inner();
     let (short, authority) = (output::hex(answer.root.get(..4).unwrap_or_default()), answer.authority);

@@ -99,7 +99,7 @@ pub async fn read(client: &mut RotationServiceClient<Channel>, from: u64) -> Res
 }
 
 fn show(journal: &Journal, all: bool, json: bool) -> Result<(), Failure> {
-    let mut table = output::table(&["ENTRY", "AT", "GENERATION", "EVENT", "BY", "OUTCOME"]);
+    let mut table = output::table(&["ENTRY", "AT", "GENERATION", "EVENT", "ABOUT", "BY", "OUTCOME"]);
     for (index, bytes) in &journal.entries {
         let entry = JournalEntry::decode(bytes).map_err(anyhow::Error::from)?;
         if !all && is_routine(&entry.event) {
@@ -113,7 +113,8 @@ fn show(journal: &Journal, all: bool, json: bool) -> Result<(), Failure> {
             index.to_string(),
             output::time(entry.at_secs),
             entry.generation.to_string(),
-            entry.event.name().to_owned(),
+            event_name(&entry),
+            about(&entry),
             if entry.by.is_empty() { "the server".to_owned() } else { entry.by.clone() },
             in_words(&entry),
         ]);
@@ -121,7 +122,41 @@ fn show(journal: &Journal, all: bool, json: bool) -> Result<(), Failure> {
     if json { Ok(()) } else { output::line(&table.to_string()) }
 }
 
+/// The event, or what an operator did in the words of the command line.
+fn event_name(entry: &JournalEntry) -> String {
+    match &entry.event {
+        Event::OperatorActed { verb, .. } => verb.clone(),
+        other => other.name().to_owned(),
+    }
+}
+
+/// The root, the authority and the request that an entry names; of what an operator did, whom it is about.
+fn about(entry: &JournalEntry) -> String {
+    if let Event::OperatorActed { about, .. } = &entry.event {
+        return about.clone();
+    }
+    let mut about = entry.event.about();
+    if let Outcome::Changed { effects } = &entry.outcome {
+        about = effects.iter().fold(about, |about, effect| about.or_of(effect));
+    }
+    let root = about.root.map(|root| format!("root {}", root.short()));
+    let authority = about.authority.map(|authority| format!("authority {authority}"));
+    let request = about.request_id.map(|request| format!("request {request}"));
+    let named: Vec<_> = [root, authority, request].into_iter().flatten().collect();
+    named.join("\n")
+}
+
 fn in_words(entry: &JournalEntry) -> String {
+    match entry.reason.as_str() {
+        "" => outcome(entry),
+        reason => format!("{}\nbecause: {reason}", outcome(entry)),
+    }
+}
+
+fn outcome(entry: &JournalEntry) -> String {
+    if let Event::OperatorActed { detail, .. } = &entry.event {
+        return if detail.is_empty() { "noted".to_owned() } else { detail.clone() };
+    }
     if let Event::ClockAccepted { by, reason, wall, expected } = &entry.event {
         return format!("the wall clock is right at {wall}, and not {expected}, says {by}: {reason}");
     }
@@ -133,5 +168,54 @@ fn in_words(entry: &JournalEntry) -> String {
         }
         Outcome::Unchanged => "done before".to_owned(),
         Outcome::Refused(refusal) => format!("refused: {}; {}", refusal.cause, refusal.legal()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rotation::{Effect, Policy};
+    use trust::{CertificateId, RootId};
+
+    use super::*;
+
+    fn entry(event: Event, effects: Vec<Effect>) -> JournalEntry {
+        JournalEntry {
+            at_secs: 1_800_000_000,
+            generation: 3,
+            policy: Policy::default(),
+            event,
+            outcome: Outcome::Changed { effects },
+            by: "ann (uid 0)".to_owned(),
+            reason: String::new(),
+        }
+    }
+
+    #[test]
+    fn an_entry_shows_its_root_its_authority_and_its_request() {
+        let root = RootId::of(b"root");
+        let wanted = Event::RotationRequested {
+            request_id: "one".parse().unwrap(),
+            authority: "main".parse().unwrap(),
+            mode: rotation::Mode::Auto,
+            stage_again: None,
+        };
+        assert_eq!(about(&entry(wanted, Vec::new())), "authority main\nrequest one");
+        let switch = Effect::SwitchSigner { root, issuer: CertificateId::of(b"issuer") };
+        let activated = Event::HoldRequested { request_id: "two".parse().unwrap() };
+        assert_eq!(about(&entry(activated, vec![switch])), format!("root {}\nrequest two", root.short()));
+    }
+
+    #[test]
+    fn what_an_operator_did_is_shown_in_the_words_of_the_command_line_with_its_reason() {
+        let acted = Event::OperatorActed {
+            verb: "leaf forget".to_owned(),
+            about: "4a01".to_owned(),
+            detail: "spiffe://example.org/web".to_owned(),
+        };
+        let entry = JournalEntry { reason: "the node burnt down".to_owned(), ..entry(acted, Vec::new()) };
+        let written = JournalEntry::decode(&entry.encode().unwrap()).unwrap();
+        assert_eq!(written, entry);
+        assert_eq!((event_name(&written).as_str(), about(&written).as_str()), ("leaf forget", "4a01"));
+        assert_eq!(in_words(&written), "spiffe://example.org/web\nbecause: the node burnt down");
     }
 }

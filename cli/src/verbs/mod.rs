@@ -1,12 +1,15 @@
 //! One module a verb.
 
+pub mod about;
 pub mod agent;
 pub mod authority;
 pub mod ceremony;
 pub mod clock;
 pub mod config;
+pub mod issue;
 pub mod issuer;
 pub mod journal;
+pub mod leaf;
 pub mod plugin;
 pub mod root;
 pub mod rotate;

@@ -123,6 +123,7 @@ async fn vouch(options: &RootVouchOptions) -> Result<(), Failure> {
         root: known.id.clone(),
         quiet_seconds: i64::try_from(options.quiet_for.as_secs()).unwrap_or(i64::MAX),
         by: options.by.clone(),
+        reason: options.reason.clone(),
     };
     let mut client = admin_client::rotations(&options.target).await?;
     let root = client.vouch_root(request).await.map_err(|status| from_status(&status))?.into_inner();

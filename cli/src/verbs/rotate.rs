@@ -47,7 +47,8 @@ async fn start(options: &RotateStartOptions) -> Result<(), Failure> {
             Some(root) => root::announced(&options.target, options.authority.as_deref(), root).await?,
             None => Vec::new(),
         },
-        by: options.by.clone().unwrap_or_default(),
+        by: options.word.by(),
+        reason: options.word.reason(),
     };
     let mut client = admin_client::rotations(&options.target).await?;
     let answer =
@@ -102,7 +103,8 @@ fn forecast(answer: &StartRotationResponse, json: bool) -> Result<(), Failure> {
 async fn steer(options: &RotateSteerOptions, verb: Verb) -> Result<(), Failure> {
     let request_id = request_id(options.request_id.as_deref());
     let mut client = admin_client::rotations(&options.target).await?;
-    let request = SteerRotationRequest { request_id: request_id.clone(), verb: verb.into() };
+    let (by, reason) = (options.word.by(), options.word.reason());
+    let request = SteerRotationRequest { request_id: request_id.clone(), verb: verb.into(), by, reason };
     let answer =
         client.steer_rotation(request).await.map_err(|status| lost_or_refused(&status, &request_id))?;
     print(&answer.into_inner(), options.json, words::status)

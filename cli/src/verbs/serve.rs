@@ -7,7 +7,7 @@ use ca_server::{BootError, Config, HostDeps, Server};
 
 use crate::args::{LogFormat, ServeOptions};
 use crate::exit::Failure;
-use crate::{logs, verbs};
+use crate::{config_file, logs, verbs};
 
 /// Longest wait for requests under way when the server is asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -17,8 +17,10 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// # Errors
 /// [`Failure::Configuration`] if the file is wrong, [`Failure::Failed`] if the server cannot start.
 pub async fn run(options: &ServeOptions) -> Result<(), Failure> {
-    let config = Config::load(&options.config).map_err(|error| Failure::Configuration(error.to_string()))?;
+    let file = config_file::find(options.config.as_deref(), config_file::SERVER)?;
+    let config = Config::load(&file).map_err(|error| Failure::Configuration(error.to_string()))?;
     let _logs = logs::start(log_format(config.log().format()), config.log().filter())?;
+    tracing::info!(config = %file.display(), commit = verbs::about::COMMIT, "starting");
     let running = Server::start(config, host_deps()).await.map_err(not_started)?;
     verbs::stop_requested().await.map_err(anyhow::Error::from)?;
     tracing::info!("stopping");

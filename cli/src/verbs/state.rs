@@ -41,9 +41,10 @@ pub async fn run(options: &StateOptions) -> Result<(), Failure> {
             );
             (client.dismiss_agent_word(request).await.map_err(failed)?.into_inner(), Some(done))
         }
-        StateAction::Heed { agent, by } => {
-            let request =
-                HeedAgentWordRequest { request_id: id.clone(), agent: agent.clone(), by: by.clone() };
+        StateAction::Heed { agent, by, reason } => {
+            let (request_id, agent_name) = (id.clone(), agent.clone());
+            let (by, reason) = (by.clone(), reason.clone());
+            let request = HeedAgentWordRequest { request_id, agent: agent_name, by, reason };
             let done =
                 format!("what agent {agent} reports about bundles counts again, from its next connection on");
             (client.heed_agent_word(request).await.map_err(failed)?.into_inner(), Some(done))

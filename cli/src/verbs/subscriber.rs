@@ -29,19 +29,22 @@ pub async fn run(options: &SubscriberOptions) -> Result<(), Failure> {
                 asked = ListSubscribersRequest { after: page.next, limit: 0 };
             }
         }
-        SubscriberAction::Add { name, staleness, covers } => {
+        SubscriberAction::Add { name, staleness, covers, word } => {
             let seconds = staleness.map_or(0, |bound| i64::try_from(bound.as_secs()).unwrap_or(i64::MAX));
             let (name, covers) = (name.clone(), covers.clone());
-            let request = AddSubscriberRequest { name, staleness_seconds: seconds, covers };
+            let (by, reason) = (word.by(), word.reason());
+            let request = AddSubscriberRequest { name, staleness_seconds: seconds, covers, by, reason };
             client.add_subscriber(request).await.map_err(failed)?.into_inner()
         }
-        SubscriberAction::Confirm { name, sequence, by } => {
-            let request =
-                ConfirmSubscriberRequest { name: name.clone(), sequence: *sequence, by: by.clone() };
+        SubscriberAction::Confirm { name, sequence, word } => {
+            let (name, by, reason) = (name.clone(), word.by(), word.reason());
+            let request = ConfirmSubscriberRequest { name, sequence: *sequence, by, reason };
             client.confirm_subscriber(request).await.map_err(failed)?.into_inner()
         }
-        SubscriberAction::Remove { name } => {
-            client.remove_subscriber(RemoveSubscriberRequest { name: name.clone() }).await.map_err(failed)?;
+        SubscriberAction::Remove { name, word } => {
+            let request =
+                RemoveSubscriberRequest { name: name.clone(), by: word.by(), reason: word.reason() };
+            client.remove_subscriber(request).await.map_err(failed)?;
             return match options.json {
                 true => output::json(&json!({ "removed": name })),
                 false => output::line(&format!("removed {name}: no gate waits for it any more")),

@@ -20,12 +20,13 @@ pub async fn run(options: &TierOptions) -> Result<(), Failure> {
             let listed = client.list_tiers(ListTiersRequest {}).await.map_err(failed)?.into_inner();
             list(&listed.tiers, options.json)
         }
-        TierAction::Add { name, out } => {
+        TierAction::Add { name, out, word } => {
             if out.as_ref().is_some_and(|file| file.exists()) {
                 let text = "the file for the token exists; name a new one".to_owned();
                 return Err(Failure::Usage(text));
             }
-            let added = client.add_tier(AddTierRequest { name: name.clone() }).await.map_err(failed)?;
+            let request = AddTierRequest { name: name.clone(), by: word.by(), reason: word.reason() };
+            let added = client.add_tier(request).await.map_err(failed)?;
             let token = added.into_inner().token;
             if let Some(file) = out {
                 write_secret(file, &token)?;
@@ -41,8 +42,9 @@ pub async fn run(options: &TierOptions) -> Result<(), Failure> {
                 (false, None) => output::line(&token),
             }
         }
-        TierAction::Remove { name } => {
-            client.remove_tier(RemoveTierRequest { name: name.clone() }).await.map_err(failed)?;
+        TierAction::Remove { name, word } => {
+            let request = RemoveTierRequest { name: name.clone(), by: word.by(), reason: word.reason() };
+            client.remove_tier(request).await.map_err(failed)?;
             match options.json {
                 true => output::json(&json!({ "removed": name })),
                 false => output::line(&format!("removed {name}: no gate waits for it any more")),

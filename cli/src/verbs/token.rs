@@ -1,11 +1,11 @@
-//! `banyan token create`.
+//! `banyan token create|list|revoke`.
 
 use std::path::Path;
 
-use proto::banyan::admin::v1::CreateTokenRequest;
-use serde_json::json;
+use proto::banyan::admin::v1::{CreateTokenRequest, JoinTokenInfo, ListTokensRequest, RevokeTokensRequest};
+use serde_json::{Value, json};
 
-use crate::args::{TokenAction, TokenCreateOptions, TokenOptions};
+use crate::args::{TokenAction, TokenCreateOptions, TokenListOptions, TokenOptions, TokenRevokeOptions};
 use crate::exit::{Failure, from_status};
 use crate::{admin_client, output};
 
@@ -16,6 +16,8 @@ use crate::{admin_client, output};
 pub async fn run(options: &TokenOptions) -> Result<(), Failure> {
     match &options.action {
         TokenAction::Create(options) => create(options).await,
+        TokenAction::List(options) => list(options).await,
+        TokenAction::Revoke(options) => revoke(options).await,
     }
 }
 
@@ -28,6 +30,8 @@ async fn create(options: &TokenCreateOptions) -> Result<(), Failure> {
         agent: options.agent.clone(),
         identities: options.identities.clone(),
         ttl_seconds,
+        by: options.word.by(),
+        reason: options.word.reason(),
     };
     let mut client = admin_client::connect(&options.target).await?;
     let answer = client.create_token(request).await.map_err(|status| from_status(&status))?.into_inner();
@@ -37,6 +41,7 @@ async fn create(options: &TokenCreateOptions) -> Result<(), Failure> {
     if options.json {
         let token = options.out.is_none().then_some(&answer.token);
         return output::json(&json!({
+            "id": answer.id,
             "agent_id": answer.agent_id,
             "expires_at": output::time(answer.expires_at),
             "token": token,
@@ -52,6 +57,108 @@ async fn create(options: &TokenCreateOptions) -> Result<(), Failure> {
         )),
         None => output::line(&answer.token),
     }
+}
+
+async fn list(options: &TokenListOptions) -> Result<(), Failure> {
+    let mut client = admin_client::tokens(&options.target).await?;
+    let agent = options.agent.clone().unwrap_or_default();
+    let mut asked = ListTokensRequest { agent, ..ListTokensRequest::default() };
+    let mut tokens = Vec::new();
+    loop {
+        let page =
+            client.list_tokens(asked.clone()).await.map_err(|status| from_status(&status))?.into_inner();
+        tokens.extend(page.tokens);
+        if page.next.is_empty() {
+            break;
+        }
+        asked.after = page.next;
+    }
+    tokens.retain(|token| !options.unused || token.uses_left > 0);
+    show(&tokens, options.json)
+}
+
+async fn revoke(options: &TokenRevokeOptions) -> Result<(), Failure> {
+    let mut client = admin_client::tokens(&options.target).await?;
+    let (by, reason) = (options.word.by(), options.word.reason());
+    let request = RevokeTokensRequest { ids: options.ids.clone(), by, reason };
+    let answer = client.revoke_tokens(request).await.map_err(|status| from_status(&status))?.into_inner();
+    if options.json {
+        return show(&answer.tokens, true);
+    }
+    for token in &answer.tokens {
+        let after = match token.used_at {
+            0 => "nobody can join with it any more".to_owned(),
+            at => format!(
+                "it was used at {}, and who joined with it stays registered: `banyan agent remove {}` ends that",
+                output::time(at),
+                token.agent
+            ),
+        };
+        output::line(&format!("revoked {} for agent {}: {after}", short(&token.id), token.agent))?;
+    }
+    Ok(())
+}
+
+fn show(tokens: &[JoinTokenInfo], json: bool) -> Result<(), Failure> {
+    if json {
+        return output::json(&json!({ "tokens": tokens.iter().map(as_json).collect::<Vec<_>>() }));
+    }
+    let mut table =
+        output::table(&["TOKEN", "AGENT", "STATE", "EXPIRES", "MADE BY", "MADE AT", "PINS", "FOR"]);
+    for token in tokens {
+        table.add_row([
+            short(&token.id),
+            token.agent.clone(),
+            state(token),
+            output::time(token.expires_at),
+            if token.made_by.is_empty() { "-".to_owned() } else { token.made_by.clone() },
+            output::time(token.made_at),
+            pins(token),
+            token.identities.join("\n"),
+        ]);
+    }
+    output::line(&table.to_string())
+}
+
+fn short(id: &str) -> String {
+    id.get(..16).unwrap_or(id).to_owned()
+}
+
+fn state(token: &JoinTokenInfo) -> String {
+    match token.state.as_str() {
+        "revoked" => format!("revoked by {}", token.revoked_by),
+        "used" => format!("used {}", output::time(token.used_at)),
+        other => other.to_owned(),
+    }
+}
+
+fn pins(token: &JoinTokenInfo) -> String {
+    match (token.bundle_digest.get(..4), token.bundle_in_force) {
+        (None, _) => "-".to_owned(),
+        (Some(digest), true) => output::hex(digest),
+        (Some(digest), false) => format!("{} (a former bundle)", output::hex(digest)),
+    }
+}
+
+fn as_json(token: &JoinTokenInfo) -> Value {
+    let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let time = |secs: i64| (secs != 0).then(|| output::time(secs));
+    json!({
+        "id": token.id,
+        "agent": token.agent,
+        "identities": token.identities,
+        "state": token.state,
+        "uses_left": token.uses_left,
+        "expires_at": time(token.expires_at),
+        "used_at": time(token.used_at),
+        "made_by": some(&token.made_by),
+        "made_at": time(token.made_at),
+        "bundle_digest": some(&output::hex(&token.bundle_digest)),
+        "bundle_in_force": token.bundle_in_force,
+        "revoked_by": some(&token.revoked_by),
+        "revoked_reason": some(&token.revoked_reason),
+        "revoked_at": time(token.revoked_at),
+    })
 }
 
 /// Writes a secret into a new file that only its owner may read.

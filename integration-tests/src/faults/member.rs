@@ -120,6 +120,7 @@ impl Door {
             agent: agent.to_owned(),
             identities: vec![identity.to_owned()],
             ttl_seconds: 0,
+            ..Default::default()
         };
         Ok(self.admin().create_token(request).await?.into_inner().token)
     }

@@ -146,6 +146,7 @@ impl MeshCa {
             agent: agent.to_owned(),
             identities: identities.iter().map(|id| (*id).to_owned()).collect(),
             ttl_seconds: 0,
+            ..Default::default()
         };
         Ok(self.admin().create_token(request).await?.into_inner().token)
     }
@@ -256,7 +257,11 @@ impl MeshCa {
     /// # Errors
     /// The server's refusal.
     pub async fn steer(&self, request_id: &str, verb: Verb) -> Result<Rotation, tonic::Status> {
-        let request = SteerRotationRequest { request_id: request_id.to_owned(), verb: verb.into() };
+        let request = SteerRotationRequest {
+            request_id: request_id.to_owned(),
+            verb: verb.into(),
+            ..Default::default()
+        };
         Ok(self.rotations().steer_rotation(request).await?.into_inner())
     }
 

@@ -39,6 +39,7 @@ impl TestCa {
             agent: agent.to_owned(),
             identities: identities.iter().map(|&identity| identity.to_owned()).collect(),
             ttl_seconds: 0,
+            ..Default::default()
         };
         let answer = self.admin().await.create_token(request).await;
         answer.expect("a join token is made").into_inner().token

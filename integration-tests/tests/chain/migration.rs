@@ -145,14 +145,21 @@ impl Both {
         })
         .await?;
         let by = "ann".to_owned();
-        client.confirm_subscriber(ConfirmSubscriberRequest { name: name(), sequence: 0, by }).await?;
+        client
+            .confirm_subscriber(ConfirmSubscriberRequest {
+                name: name(),
+                sequence: 0,
+                by,
+                ..Default::default()
+            })
+            .await?;
         ca.until_rotation("the new root signs", SOON, |rotation| rotation.phase == "draining").await?;
         Ok(())
     }
 
     async fn vouch(&self, root: RootId) -> Result<i64, tonic::Status> {
         let (root, by) = (root.as_bytes().to_vec(), "ann".to_owned());
-        let request = VouchRootRequest { root, quiet_seconds: 0, by };
+        let request = VouchRootRequest { root, quiet_seconds: 0, by, ..Default::default() };
         let root = self.mesh.ca.rotations().vouch_root(request).await?.into_inner();
         assert!(root.vouched_by.starts_with("ann (uid "), "{root:?}");
         Ok(root.foreign_until)
@@ -259,7 +266,12 @@ async fn a_shared_root_without_a_declared_life_is_not_vouched_for() -> anyhow::R
     let sections = format!("[root]\nauthority = \"istio\"\n{}", cacerts.section("istio", ""));
     let mesh = LiveMesh::of(&MeshPlan { life: LIFE, agents: 2, clients: 0, sections }, &()).await?;
     let root = mesh.ca.running().bundle().roots()[0].id();
-    let request = VouchRootRequest { root: root.as_bytes().to_vec(), quiet_seconds: 0, by: String::new() };
+    let request = VouchRootRequest {
+        root: root.as_bytes().to_vec(),
+        quiet_seconds: 0,
+        by: String::new(),
+        ..Default::default()
+    };
     let refused = mesh.ca.rotations().vouch_root(request).await.expect_err("no life is declared");
     for words in ["foreign_leaf_max", "[authority.istio]", "restart"] {
         assert!(refused.message().contains(words), "{words} is missing in: {}", refused.message());

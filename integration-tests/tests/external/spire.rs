@@ -59,7 +59,7 @@ async fn the_root_of_a_spire_server_replaces_ours_and_is_replaced_under_traffic(
     let drains = |rotation: &Rotation| rotation.phase == "draining";
     mesh.ca.until_rotation("our root signs, and SPIRE's drains", SOON, drains).await?;
     let (by, id) = ("ann".to_owned(), root.id().as_bytes().to_vec());
-    let word = VouchRootRequest { root: id, quiet_seconds: 0, by };
+    let word = VouchRootRequest { root: id, quiet_seconds: 0, by, ..Default::default() };
     mesh.ca.rotations().vouch_root(word).await?;
     mesh.over("away").await?;
     let last = signing(&mesh)?;

@@ -45,6 +45,7 @@ impl Mesh {
                 agent: name.clone(),
                 identities: vec![identity.clone()],
                 ttl_seconds: 0,
+                ..Default::default()
             };
             let token =
                 AdminServiceClient::new(mesh.channel()).create_token(request).await?.into_inner().token;

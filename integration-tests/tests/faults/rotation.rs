@@ -88,7 +88,12 @@ async fn a_rotation_goes_on_after_a_kill_in_any_phase() -> anyhow::Result<()> {
         let request =
             StartRotationRequest { request_id: request_id.clone(), ..StartRotationRequest::default() };
         client.start_rotation(request).await?;
-        let word = |sequence| ConfirmSubscriberRequest { name: name(), sequence, by: String::new() };
+        let word = |sequence| ConfirmSubscriberRequest {
+            name: name(),
+            sequence,
+            by: String::new(),
+            ..Default::default()
+        };
         if turn > 1 {
             until(&mut client, "distributing", |rotation| rotation.phase == "distributing").await?;
             client.confirm_subscriber(word(0)).await?;

@@ -135,9 +135,15 @@ async fn a_subscriber_is_waited_for_until_somebody_says_that_it_has_the_bundle()
     };
     let waiting = mesh.ca.until_rotation("only the partner is waited for", SOON, waits).await?;
     assert_eq!(waiting.gate.unwrap_or_default().holders[0].identity, "partner");
-    let future = ConfirmSubscriberRequest { name: partner(), sequence: 99, by: String::new() };
+    let future =
+        ConfirmSubscriberRequest { name: partner(), sequence: 99, by: String::new(), ..Default::default() };
     assert!(client.confirm_subscriber(future).await.is_err());
-    let word = || ConfirmSubscriberRequest { name: partner(), sequence: 0, by: "ops on call".to_owned() };
+    let word = || ConfirmSubscriberRequest {
+        name: partner(),
+        sequence: 0,
+        by: "ops on call".to_owned(),
+        ..Default::default()
+    };
     let confirmed = client.confirm_subscriber(word()).await?.into_inner();
     assert!(confirmed.confirmed_by.starts_with("ops on call (uid "), "{confirmed:?}");
     let gone = |rotation: &Rotation| rotation.phase == "withdrawing" || rotation.phase == "steady";

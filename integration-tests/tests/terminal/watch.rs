@@ -42,7 +42,7 @@ async fn rotate_watch_leaves_no_old_frame_and_cuts_no_word() -> anyhow::Result<(
         }
         if let Some(name) = PARTNERS.get(place) {
             let (name, by) = ((*name).to_owned(), "ops on call".to_owned());
-            client.confirm_subscriber(ConfirmSubscriberRequest { name, sequence: 0, by }).await?;
+            client.confirm_subscriber(ConfirmSubscriberRequest { name, by, ..Default::default() }).await?;
         }
     }
     for terminal in terminals {

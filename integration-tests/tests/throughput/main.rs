@@ -113,7 +113,7 @@ impl Bench {
             let request_id = format!("stop-{weather:?}-{number}");
             let staging = self.rotations().get_rotation(GetRotationRequest {}).await?.into_inner();
             assert_eq!(staging.phase, "staging", "the authority was waited for all the time");
-            let stop = SteerRotationRequest { request_id, verb: Verb::Abort.into() };
+            let stop = SteerRotationRequest { request_id, verb: Verb::Abort.into(), ..Default::default() };
             self.rotations().steer_rotation(stop).await?;
             match weather {
                 Weather::Dead => self.authority.start().await?,

@@ -52,7 +52,12 @@ async fn a_mesh_moves_below_a_tier_and_away_from_it_while_everybody_talks() -> a
     mesh.ca.rotate_to("away", "main").await?;
     let drains = |rotation: &Rotation| rotation.phase == "draining";
     mesh.ca.until_rotation("our root signs, and that of the tier drains", SOON, drains).await?;
-    let word = VouchRootRequest { root: above.as_bytes().to_vec(), quiet_seconds: 0, by: "ann".to_owned() };
+    let word = VouchRootRequest {
+        root: above.as_bytes().to_vec(),
+        quiet_seconds: 0,
+        by: "ann".to_owned(),
+        ..Default::default()
+    };
     mesh.ca.rotations().vouch_root(word).await?;
     mesh.over("away").await?;
     let last = signing(&mesh)?;

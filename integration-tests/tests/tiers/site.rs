@@ -138,13 +138,17 @@ impl Site {
 
     /// Adds a tier and answers with its token.
     pub(crate) async fn add_tier(&self, name: &str) -> anyhow::Result<String> {
-        let added = self.tiers().add_tier(AddTierRequest { name: name.to_owned() }).await?.into_inner();
+        let added = self
+            .tiers()
+            .add_tier(AddTierRequest { name: name.to_owned(), ..Default::default() })
+            .await?
+            .into_inner();
         assert!(!format!("{added:?}").contains(&added.token), "a token is not shown");
         Ok(added.token)
     }
 
     pub(crate) async fn remove_tier(&self, name: &str) -> anyhow::Result<()> {
-        self.tiers().remove_tier(RemoveTierRequest { name: name.to_owned() }).await?;
+        self.tiers().remove_tier(RemoveTierRequest { name: name.to_owned(), ..Default::default() }).await?;
         Ok(())
     }
 
@@ -155,7 +159,11 @@ impl Site {
     }
 
     pub(crate) async fn steer(&self, request_id: &str, verb: Verb) -> Result<(), tonic::Status> {
-        let request = SteerRotationRequest { request_id: request_id.to_owned(), verb: verb.into() };
+        let request = SteerRotationRequest {
+            request_id: request_id.to_owned(),
+            verb: verb.into(),
+            ..Default::default()
+        };
         RotationServiceClient::new(self.channel()).steer_rotation(request).await.map(drop)
     }
 
@@ -227,8 +235,12 @@ impl Mesh {
 
     async fn join(&mut self, site: &Site, number: usize) -> anyhow::Result<()> {
         let (name, identity) = (format!("host-{number}"), Self::identity(number));
-        let request =
-            CreateTokenRequest { agent: name.clone(), identities: vec![identity.clone()], ttl_seconds: 0 };
+        let request = CreateTokenRequest {
+            agent: name.clone(),
+            identities: vec![identity.clone()],
+            ttl_seconds: 0,
+            ..Default::default()
+        };
         let token = AdminServiceClient::new(site.channel()).create_token(request).await?.into_inner().token;
         let agent =
             TestAgent::of(site.address())?.with_token(&token)?.with_own_workload(&identity).joined().await?;

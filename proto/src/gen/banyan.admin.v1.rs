@@ -54,6 +54,11 @@ pub struct RenewIssuerRequest {
     /// Cancels the renewal that is under way, and asks for nothing.
     #[prost(bool, tag = "3")]
     pub cancel: bool,
+    /// Who wants it, and why: for the journal. Without a name it has the caller alone.
+    #[prost(string, tag = "4")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
 }
 impl ::prost::Name for RenewIssuerRequest {
     const NAME: &'static str = "RenewIssuerRequest";
@@ -460,6 +465,11 @@ pub struct CreateTokenRequest {
     /// Seconds until the token is void; 0 asks for the default, one hour.
     #[prost(int64, tag = "3")]
     pub ttl_seconds: i64,
+    /// Who wants it, and why: for the journal. Without a name it has the caller alone.
+    #[prost(string, tag = "4")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
 }
 impl ::prost::Name for CreateTokenRequest {
     const NAME: &'static str = "CreateTokenRequest";
@@ -481,6 +491,9 @@ pub struct CreateTokenResponse {
     pub expires_at: i64,
     #[prost(string, tag = "3")]
     pub agent_id: ::prost::alloc::string::String,
+    /// What `banyan token list` and `revoke` call it: a digest, which says nothing of the secret.
+    #[prost(string, tag = "4")]
+    pub id: ::prost::alloc::string::String,
 }
 impl ::prost::Name for CreateTokenResponse {
     const NAME: &'static str = "CreateTokenResponse";
@@ -510,9 +523,11 @@ pub struct StartRotationRequest {
     /// for none.
     #[prost(bytes = "vec", tag = "5")]
     pub stage_again: ::prost::alloc::vec::Vec<u8>,
-    /// Who says so, with stage_again.
+    /// Who wants it, and why: for the journal. With stage_again the name is required.
     #[prost(string, tag = "6")]
     pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub reason: ::prost::alloc::string::String,
 }
 impl ::prost::Name for StartRotationRequest {
     const NAME: &'static str = "StartRotationRequest";
@@ -557,6 +572,11 @@ pub struct SteerRotationRequest {
     pub request_id: ::prost::alloc::string::String,
     #[prost(enumeration = "Verb", tag = "2")]
     pub verb: i32,
+    /// Who wants it, and why: for the journal. Without a name it has the caller alone.
+    #[prost(string, tag = "3")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
 }
 impl ::prost::Name for SteerRotationRequest {
     const NAME: &'static str = "SteerRotationRequest";
@@ -855,6 +875,11 @@ pub struct AddSubscriberRequest {
     /// SPIFFE ids of holders whose trust its word is about, at most 256; none leaves those that it has.
     #[prost(string, repeated, tag = "3")]
     pub covers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Who wants it, and why: for the journal. Without a name it has the caller alone.
+    #[prost(string, tag = "4")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
 }
 impl ::prost::Name for AddSubscriberRequest {
     const NAME: &'static str = "AddSubscriberRequest";
@@ -876,6 +901,9 @@ pub struct ConfirmSubscriberRequest {
     /// Who says so; empty takes the caller's identity.
     #[prost(string, tag = "3")]
     pub by: ::prost::alloc::string::String,
+    /// Why, for the journal.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
 }
 impl ::prost::Name for ConfirmSubscriberRequest {
     const NAME: &'static str = "ConfirmSubscriberRequest";
@@ -891,6 +919,11 @@ impl ::prost::Name for ConfirmSubscriberRequest {
 pub struct RemoveSubscriberRequest {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
+    /// Who wants it, and why: for the journal. Without a name it has the caller alone.
+    #[prost(string, tag = "2")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
 }
 impl ::prost::Name for RemoveSubscriberRequest {
     const NAME: &'static str = "RemoveSubscriberRequest";
@@ -925,6 +958,9 @@ pub struct VouchRootRequest {
     /// Who says so; empty takes the caller's identity.
     #[prost(string, tag = "3")]
     pub by: ::prost::alloc::string::String,
+    /// Why, for the journal.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
 }
 impl ::prost::Name for VouchRootRequest {
     const NAME: &'static str = "VouchRootRequest";
@@ -3042,6 +3078,12 @@ pub struct RuleAgentsRequest {
     /// Changes nothing, and says what it would do.
     #[prost(bool, tag = "4")]
     pub dry_run: bool,
+    /// With a removal: lets the live leaves of these agents count no more, as LeafService.ForgetLeaves does. Refused while one
+    /// of them is connected, unless forced.
+    #[prost(bool, tag = "5")]
+    pub forget_leaves: bool,
+    #[prost(bool, tag = "6")]
+    pub force: bool,
 }
 impl ::prost::Name for RuleAgentsRequest {
     const NAME: &'static str = "RuleAgentsRequest";
@@ -3071,6 +3113,9 @@ pub struct RuleAgentsResponse {
     /// Whether the name was banned before.
     #[prost(bool, tag = "6")]
     pub was_banned: bool,
+    /// Leaves that count no more, or with dry_run would.
+    #[prost(uint64, tag = "7")]
+    pub forgotten_leaves: u64,
 }
 impl ::prost::Name for RuleAgentsResponse {
     const NAME: &'static str = "RuleAgentsResponse";
@@ -3904,6 +3949,556 @@ pub mod agent_admin_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListLeavesRequest {
+    /// Only leaves under this root, SHA-256 of its DER; empty for all.
+    #[prost(bytes = "vec", tag = "1")]
+    pub root: ::prost::alloc::vec::Vec<u8>,
+    /// Only leaves of this kind: "agent-held", "csr-only", "channel-trusted", "own" or "agent-identity"; empty for all.
+    #[prost(string, tag = "2")]
+    pub kind: ::prost::alloc::string::String,
+    /// Only leaves behind this agent; its name or its SPIFFE id.
+    #[prost(string, tag = "3")]
+    pub agent: ::prost::alloc::string::String,
+    /// Only leaves of this identity.
+    #[prost(string, tag = "4")]
+    pub identity: ::prost::alloc::string::String,
+    /// Only leaves that hold the present gate of a rotation.
+    #[prost(bool, tag = "5")]
+    pub holding: bool,
+    /// Only leaves that an operator's word called gone, whether they count again or not.
+    #[prost(bool, tag = "6")]
+    pub forgotten: bool,
+    /// `next` of the page before; empty begins with the first.
+    #[prost(bytes = "vec", tag = "7")]
+    pub after: ::prost::alloc::vec::Vec<u8>,
+    /// At most 1000; 0 for 1000.
+    #[prost(uint32, tag = "8")]
+    pub limit: u32,
+}
+impl ::prost::Name for ListLeavesRequest {
+    const NAME: &'static str = "ListLeavesRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ListLeavesRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ListLeavesRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListLeavesResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub leaves: ::prost::alloc::vec::Vec<Leaf>,
+    /// `after` of the next page; empty when this is the last.
+    #[prost(bytes = "vec", tag = "2")]
+    pub next: ::prost::alloc::vec::Vec<u8>,
+}
+impl ::prost::Name for ListLeavesResponse {
+    const NAME: &'static str = "ListLeavesResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ListLeavesResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ListLeavesResponse".into()
+    }
+}
+/// One leaf that may live. All times are seconds since the Unix epoch.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Leaf {
+    #[prost(bytes = "vec", tag = "1")]
+    pub serial: ::prost::alloc::vec::Vec<u8>,
+    #[prost(string, tag = "2")]
+    pub identity: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub kind: ::prost::alloc::string::String,
+    /// Name of the agent that reports about it; empty when none does.
+    #[prost(string, tag = "4")]
+    pub agent: ::prost::alloc::string::String,
+    /// SHA-256 of the DER of the root that it chains to, and of its issuer.
+    #[prost(bytes = "vec", tag = "5")]
+    pub root: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "6")]
+    pub issuer: ::prost::alloc::vec::Vec<u8>,
+    #[prost(int64, tag = "7")]
+    pub not_after: i64,
+    /// Sequence of the bundle that it was born under, the newest that its holder is known to have, and by which evidence class.
+    #[prost(uint64, tag = "8")]
+    pub born: u64,
+    #[prost(uint64, tag = "9")]
+    pub applied: u64,
+    #[prost(string, tag = "10")]
+    pub evidence: ::prost::alloc::string::String,
+    /// The gate of the rotation under way that it holds: "trust", "leaves" or "converged"; empty for none.
+    #[prost(string, tag = "11")]
+    pub holds: ::prost::alloc::string::String,
+    /// Whether its agent is connected, and when it last said anything; 0 for never since the server started.
+    #[prost(bool, tag = "12")]
+    pub agent_connected: bool,
+    #[prost(int64, tag = "13")]
+    pub agent_last_seen: i64,
+    /// "" for one that counts and always did; "forgotten" while an operator's word stands that nobody holds it; "held after all"
+    /// once a holder showed that it does, so that it counts again.
+    #[prost(string, tag = "14")]
+    pub forgotten: ::prost::alloc::string::String,
+    /// Whether its holder takes its trust from elsewhere than from its agent.
+    #[prost(bool, tag = "15")]
+    pub own_trust: bool,
+}
+impl ::prost::Name for Leaf {
+    const NAME: &'static str = "Leaf";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.Leaf".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.Leaf".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForgetLeavesRequest {
+    /// Serial numbers, 1 to 1000.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub serials: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Who says so, and why. Both are required, and kept in the journal.
+    #[prost(string, tag = "2")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    /// Also those whose agents are connected and have not given them up.
+    #[prost(bool, tag = "4")]
+    pub force: bool,
+    /// Changes nothing, and says what it would do.
+    #[prost(bool, tag = "5")]
+    pub dry_run: bool,
+}
+impl ::prost::Name for ForgetLeavesRequest {
+    const NAME: &'static str = "ForgetLeavesRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ForgetLeavesRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ForgetLeavesRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ForgetLeavesResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub leaves: ::prost::alloc::vec::Vec<ForgottenLeaf>,
+    /// The gate of the rotation under way that any of them holds, and how many leaves hold it before and after; empty for none.
+    #[prost(string, tag = "2")]
+    pub gate: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub holds_before: u64,
+    #[prost(uint64, tag = "4")]
+    pub holds_after: u64,
+}
+impl ::prost::Name for ForgetLeavesResponse {
+    const NAME: &'static str = "ForgetLeavesResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ForgetLeavesResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ForgetLeavesResponse".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForgottenLeaf {
+    /// As it was before.
+    #[prost(message, optional, tag = "1")]
+    pub leaf: ::core::option::Option<Leaf>,
+    /// Whether its agent says that it is held, so that only `force` lets it go.
+    #[prost(bool, tag = "2")]
+    pub held: bool,
+    /// Who would break if the word is wrong, and until when: one sentence.
+    #[prost(string, tag = "3")]
+    pub risk: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ForgottenLeaf {
+    const NAME: &'static str = "ForgottenLeaf";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ForgottenLeaf".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ForgottenLeaf".into()
+    }
+}
+/// Generated client implementations.
+pub mod leaf_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Looks at the rows of the ledger, and ends those whose holders are gone.
+    #[derive(Debug, Clone)]
+    pub struct LeafServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> LeafServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> LeafServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            LeafServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// A page of the leaves that may live, those that end last first. The work for one page is bounded: it may have few leaves,
+        /// or none, and yet a next one.
+        pub async fn list_leaves(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListLeavesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListLeavesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.LeafService/ListLeaves",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("banyan.admin.v1.LeafService", "ListLeaves"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lets leaves count no more by somebody's word that nobody holds them, or only says what that would mean.
+        pub async fn forget_leaves(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ForgetLeavesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ForgetLeavesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.LeafService/ForgetLeaves",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("banyan.admin.v1.LeafService", "ForgetLeaves"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod leaf_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with LeafServiceServer.
+    #[async_trait]
+    pub trait LeafService: std::marker::Send + std::marker::Sync + 'static {
+        /// A page of the leaves that may live, those that end last first. The work for one page is bounded: it may have few leaves,
+        /// or none, and yet a next one.
+        async fn list_leaves(
+            &self,
+            request: tonic::Request<super::ListLeavesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListLeavesResponse>,
+            tonic::Status,
+        >;
+        /// Lets leaves count no more by somebody's word that nobody holds them, or only says what that would mean.
+        async fn forget_leaves(
+            &self,
+            request: tonic::Request<super::ForgetLeavesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ForgetLeavesResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Looks at the rows of the ledger, and ends those whose holders are gone.
+    #[derive(Debug)]
+    pub struct LeafServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> LeafServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for LeafServiceServer<T>
+    where
+        T: LeafService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/banyan.admin.v1.LeafService/ListLeaves" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListLeavesSvc<T: LeafService>(pub Arc<T>);
+                    impl<
+                        T: LeafService,
+                    > tonic::server::UnaryService<super::ListLeavesRequest>
+                    for ListLeavesSvc<T> {
+                        type Response = super::ListLeavesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListLeavesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as LeafService>::list_leaves(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListLeavesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.LeafService/ForgetLeaves" => {
+                    #[allow(non_camel_case_types)]
+                    struct ForgetLeavesSvc<T: LeafService>(pub Arc<T>);
+                    impl<
+                        T: LeafService,
+                    > tonic::server::UnaryService<super::ForgetLeavesRequest>
+                    for ForgetLeavesSvc<T> {
+                        type Response = super::ForgetLeavesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ForgetLeavesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as LeafService>::forget_leaves(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ForgetLeavesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for LeafServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "banyan.admin.v1.LeafService";
+    impl<T> tonic::server::NamedService for LeafServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ShowStateRequest {}
 impl ::prost::Name for ShowStateRequest {
@@ -3973,6 +4568,8 @@ pub struct HeedAgentWordRequest {
     pub agent: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
 }
 impl ::prost::Name for HeedAgentWordRequest {
     const NAME: &'static str = "HeedAgentWordRequest";
@@ -4549,6 +5146,502 @@ pub mod state_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "banyan.admin.v1.StateService";
     impl<T> tonic::server::NamedService for StateServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListTokensRequest {
+    /// Only ids after this one; empty begins with the first.
+    #[prost(string, tag = "1")]
+    pub after: ::prost::alloc::string::String,
+    /// At most 1000; 0 for 1000.
+    #[prost(uint32, tag = "2")]
+    pub limit: u32,
+    /// Only tokens for this agent.
+    #[prost(string, tag = "3")]
+    pub agent: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ListTokensRequest {
+    const NAME: &'static str = "ListTokensRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ListTokensRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ListTokensRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListTokensResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub tokens: ::prost::alloc::vec::Vec<JoinTokenInfo>,
+    /// `after` of the next page; empty when this is the last.
+    #[prost(string, tag = "2")]
+    pub next: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ListTokensResponse {
+    const NAME: &'static str = "ListTokensResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ListTokensResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ListTokensResponse".into()
+    }
+}
+/// What is known of a join token; never its secret. All times are seconds since the Unix epoch, 0 for none.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JoinTokenInfo {
+    /// Digest of the secret, in hexadecimal digits.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// Name of the agent that it makes, and the identities that the agent may ask for.
+    #[prost(string, tag = "2")]
+    pub agent: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "3")]
+    pub identities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// "unused", "used", "expired" or "revoked".
+    #[prost(string, tag = "4")]
+    pub state: ::prost::alloc::string::String,
+    #[prost(int64, tag = "5")]
+    pub expires_at: i64,
+    #[prost(int64, tag = "6")]
+    pub used_at: i64,
+    /// Who made it and when; empty and 0 for tokens of former releases.
+    #[prost(string, tag = "7")]
+    pub made_by: ::prost::alloc::string::String,
+    #[prost(int64, tag = "8")]
+    pub made_at: i64,
+    /// How many agents can still join with it: 1 or 0.
+    #[prost(uint32, tag = "9")]
+    pub uses_left: u32,
+    /// Digest of the bundle that it pins at first contact, and whether that bundle is in force.
+    #[prost(bytes = "vec", tag = "10")]
+    pub bundle_digest: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bool, tag = "11")]
+    pub bundle_in_force: bool,
+    /// Who took it back, why, and when.
+    #[prost(string, tag = "12")]
+    pub revoked_by: ::prost::alloc::string::String,
+    #[prost(string, tag = "13")]
+    pub revoked_reason: ::prost::alloc::string::String,
+    #[prost(int64, tag = "14")]
+    pub revoked_at: i64,
+}
+impl ::prost::Name for JoinTokenInfo {
+    const NAME: &'static str = "JoinTokenInfo";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.JoinTokenInfo".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.JoinTokenInfo".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokeTokensRequest {
+    /// Ids, or first digits that only one token has; 1 to 1000.
+    #[prost(string, repeated, tag = "1")]
+    pub ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Who does it, and why: for the journal. Without a name it has the caller alone.
+    #[prost(string, tag = "2")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+impl ::prost::Name for RevokeTokensRequest {
+    const NAME: &'static str = "RevokeTokensRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.RevokeTokensRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.RevokeTokensRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RevokeTokensResponse {
+    /// As they are now.
+    #[prost(message, repeated, tag = "1")]
+    pub tokens: ::prost::alloc::vec::Vec<JoinTokenInfo>,
+}
+impl ::prost::Name for RevokeTokensResponse {
+    const NAME: &'static str = "RevokeTokensResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.RevokeTokensResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.RevokeTokensResponse".into()
+    }
+}
+/// Generated client implementations.
+pub mod token_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Looks at join tokens, and takes them back. AdminService.CreateToken makes them.
+    #[derive(Debug, Clone)]
+    pub struct TokenServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> TokenServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> TokenServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            TokenServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// A page of the tokens that are known, by id. Used and expired ones are forgotten a day after their end.
+        pub async fn list_tokens(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListTokensRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListTokensResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.TokenService/ListTokens",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("banyan.admin.v1.TokenService", "ListTokens"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes tokens back: nobody can join with them any more. Who joined with one stays registered.
+        pub async fn revoke_tokens(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RevokeTokensRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RevokeTokensResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.TokenService/RevokeTokens",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("banyan.admin.v1.TokenService", "RevokeTokens"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod token_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with TokenServiceServer.
+    #[async_trait]
+    pub trait TokenService: std::marker::Send + std::marker::Sync + 'static {
+        /// A page of the tokens that are known, by id. Used and expired ones are forgotten a day after their end.
+        async fn list_tokens(
+            &self,
+            request: tonic::Request<super::ListTokensRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListTokensResponse>,
+            tonic::Status,
+        >;
+        /// Takes tokens back: nobody can join with them any more. Who joined with one stays registered.
+        async fn revoke_tokens(
+            &self,
+            request: tonic::Request<super::RevokeTokensRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RevokeTokensResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Looks at join tokens, and takes them back. AdminService.CreateToken makes them.
+    #[derive(Debug)]
+    pub struct TokenServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> TokenServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for TokenServiceServer<T>
+    where
+        T: TokenService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/banyan.admin.v1.TokenService/ListTokens" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListTokensSvc<T: TokenService>(pub Arc<T>);
+                    impl<
+                        T: TokenService,
+                    > tonic::server::UnaryService<super::ListTokensRequest>
+                    for ListTokensSvc<T> {
+                        type Response = super::ListTokensResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListTokensRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TokenService>::list_tokens(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListTokensSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.TokenService/RevokeTokens" => {
+                    #[allow(non_camel_case_types)]
+                    struct RevokeTokensSvc<T: TokenService>(pub Arc<T>);
+                    impl<
+                        T: TokenService,
+                    > tonic::server::UnaryService<super::RevokeTokensRequest>
+                    for RevokeTokensSvc<T> {
+                        type Response = super::RevokeTokensResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RevokeTokensRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TokenService>::revoke_tokens(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RevokeTokensSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for TokenServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "banyan.admin.v1.TokenService";
+    impl<T> tonic::server::NamedService for TokenServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

@@ -129,6 +129,11 @@ impl ::prost::Name for ReportResponse {
 pub struct AddTierRequest {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
+    /// Who wants it, and why: for the journal. Without a name it has the caller alone.
+    #[prost(string, tag = "2")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
 }
 impl ::prost::Name for AddTierRequest {
     const NAME: &'static str = "AddTierRequest";
@@ -219,6 +224,11 @@ impl ::prost::Name for Tier {
 pub struct RemoveTierRequest {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
+    /// Who wants it, and why: for the journal. Without a name it has the caller alone.
+    #[prost(string, tag = "2")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
 }
 impl ::prost::Name for RemoveTierRequest {
     const NAME: &'static str = "RemoveTierRequest";

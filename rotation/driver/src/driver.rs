@@ -14,7 +14,7 @@ use self::keeper::{Keeper, UNKNOWN_RELOAD_PAUSE};
 pub use self::start_error::StartError;
 use crate::handle::Submission;
 use crate::performer::Performer;
-use crate::{DriverHandle, EffectError, Effects, QUEUE_EVENTS_MAX, RecordStore, SubmitError};
+use crate::{DriverHandle, EffectError, Effects, QUEUE_EVENTS_MAX, RecordStore, SubmitError, Word};
 
 /// What a driver is made of.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub async fn start(parts: DriverParts) -> Result<(DriverHandle, DriverTask), Sta
     let DriverParts { trust_domain, store, effects, clock, policy } = parts;
     let mut keeper = Keeper::load(trust_domain, Arc::clone(&store), clock, policy).await?;
     // What was counted on a former uptime counts for nothing, and nothing is decided before that is stored.
-    keeper.take(&Event::DriverStarted, "").await?;
+    keeper.take(&Event::DriverStarted, &Word::default()).await?;
     let mut performer = Performer::new(effects, keeper.watch());
     let (events, queue) = mpsc::channel(QUEUE_EVENTS_MAX);
     let handle = DriverHandle { events, state: keeper.watch(), troubles: performer.troubles(), store };
@@ -79,9 +79,9 @@ async fn run(
             // A stop comes first; otherwise events and results take turns at random, so that neither starves.
             _ = &mut stopped => break,
             submission = queue.recv() => match submission {
-                Some(Submission { event, by, answer }) => {
+                Some(Submission { event, word, answer }) => {
                     // A submitter that no longer waits is no reason to forget what it asked for.
-                    let _ = answer.send(keeper.take(&event, &by).await);
+                    let _ = answer.send(keeper.take(&event, &word).await);
                 }
                 None => break,
             },
@@ -103,7 +103,7 @@ async fn finish(
     outcome: Result<Event, EffectError>,
 ) {
     let failure = match outcome {
-        Ok(event) => match keeper.take(&event, "").await {
+        Ok(event) => match keeper.take(&event, &Word::default()).await {
             Ok(_) => EffectError::Refused { reason: "its result did not settle it".to_owned() },
             Err(error @ SubmitError::Refused(_)) => EffectError::Refused { reason: error.to_string() },
             Err(error) => EffectError::Unavailable { reason: error.to_string() },

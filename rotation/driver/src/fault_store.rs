@@ -30,6 +30,7 @@ struct Inner {
     writes: u64,
     faults: BTreeMap<u64, WriteFault>,
     failing_loads: u32,
+    failing_appends: u32,
 }
 
 impl FaultStore {
@@ -46,6 +47,11 @@ impl FaultStore {
     /// Lets the next `loads` reads of the record fail.
     pub fn fail_loads(&self, loads: u32) {
         self.lock().failing_loads = loads;
+    }
+
+    /// Lets the next `appends` entries of the journal alone fail.
+    pub fn fail_appends(&self, appends: u32) {
+        self.lock().failing_appends = appends;
     }
 
     /// How many writes of the record were tried.
@@ -107,7 +113,12 @@ impl RecordStore for FaultStore {
     }
 
     async fn append(&self, journal: Vec<u8>) -> Result<(), StoreError> {
-        self.lock().journal.push(journal);
+        let mut inner = self.lock();
+        if inner.failing_appends > 0 {
+            inner.failing_appends -= 1;
+            return Err(StoreError::Failed { reason: "fault on demand".to_owned() });
+        }
+        inner.journal.push(journal);
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use rotation::record::RecordError;
 use rotation::{Event, Refusal, State};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{RecordStore, StoreError, Trouble};
+use crate::{RecordStore, StoreError, Trouble, Word};
 
 /// How many events may wait. A full queue makes submitters wait; it drops nothing.
 pub const QUEUE_EVENTS_MAX: usize = 64;
@@ -52,8 +52,8 @@ pub struct DriverHandle {
 #[derive(Debug)]
 pub(crate) struct Submission {
     pub(crate) event: Event,
-    /// Who wants it, for the journal.
-    pub(crate) by: String,
+    /// Whose wish it is, for the journal.
+    pub(crate) word: Word,
     pub(crate) answer: oneshot::Sender<Result<Arc<State>, SubmitError>>,
 }
 
@@ -73,8 +73,17 @@ impl DriverHandle {
     /// # Errors
     /// As [`submit`](Self::submit).
     pub async fn submit_by(&self, event: Event, by: &str) -> Result<Arc<State>, SubmitError> {
+        self.submit_as(event, by.into()).await
+    }
+
+    /// As [`submit`](Self::submit), and the journal says who wanted it and why. What an operator did outside of the record
+    /// ([`Event::OperatorActed`]) is written each time, and an error says that it is not.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub async fn submit_as(&self, event: Event, word: Word) -> Result<Arc<State>, SubmitError> {
         let (answer, outcome) = oneshot::channel();
-        let submission = Submission { event, by: by.to_owned(), answer };
+        let submission = Submission { event, word, answer };
         self.events.send(submission).await.map_err(|_| SubmitError::Stopped)?;
         outcome.await.map_err(|_| SubmitError::Stopped)?
     }

@@ -20,6 +20,24 @@ pub struct JournalEntry {
     /// Who wanted it; empty when it was the server itself.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub by: String,
+    /// Why, in that person's words; empty when nobody said.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// Whose wish an event is, for the journal.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Word {
+    /// Who wants it; empty when it is the server itself.
+    pub by: String,
+    /// Why; empty when nobody said.
+    pub reason: String,
+}
+
+impl From<&str> for Word {
+    fn from(by: &str) -> Self {
+        Self { by: by.to_owned(), reason: String::new() }
+    }
 }
 
 /// What came of an event.

@@ -29,7 +29,7 @@ pub use effects::{EffectError, Effects, Trouble};
 pub use fake_effects::FakeEffects;
 pub use fault_store::{FaultStore, WriteFault};
 pub use handle::{DriverHandle, QUEUE_EVENTS_MAX, SubmitError};
-pub use journal::{JournalEntry, Outcome};
+pub use journal::{JournalEntry, Outcome, Word};
 pub use redb_store::{JOURNAL_ENTRIES_MAX, OpenError, RedbStore, STORE_FORMAT};
 pub use replay::{ReplayError, Replayed, is_routine, replay};
 pub use reporter::{EvidenceSource, NoEvidence, report};

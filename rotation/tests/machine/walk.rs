@@ -75,6 +75,11 @@ fn any_verb() -> impl Strategy<Value = Event> {
             wall: Timestamp::from_secs(9_000),
             expected: Timestamp::from_secs(1),
         }),
+        1 => Just(Event::OperatorActed {
+            verb: "leaf forget".to_owned(),
+            about: "4a".to_owned(),
+            detail: String::new(),
+        }),
     ]
 }
 

@@ -33,6 +33,8 @@ async fn mostly_expired(disk: &FaultDisk) -> (Bench, Arc<Ledger>) {
     // Said in a later file than the rows it is about.
     ledger.ack(A, serial(0), applied(7)).await.unwrap();
     ledger.release(A, serial(10)).await.unwrap();
+    ledger.forget_leaves(&[serial(20), serial(30)]).await.unwrap();
+    ledger.held(A, serial(30)).unwrap();
     ledger.intend(Row { not_after: long, ..row(40) }).await.unwrap().abandon("signer_failed");
     for number in 50..60 {
         issue(&ledger, number).await;

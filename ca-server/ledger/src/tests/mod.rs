@@ -7,6 +7,7 @@ mod compaction;
 mod damage;
 mod evidence;
 mod faults;
+mod forgotten;
 mod model;
 mod statements;
 

@@ -97,6 +97,7 @@ fn a_join_token_is_judged_by_the_registry_and_by_its_trust_domain() {
     let answers = [
         (Ok(grant.clone()), Ok(grant.clone())),
         (Err(JoinTokenRefused::Expired), Err(Reason::JoinTokenExpired)),
+        (Err(JoinTokenRefused::Revoked), Err(Reason::JoinTokenRevoked)),
         (Err(JoinTokenRefused::Unreadable("torn".to_owned())), Err(Reason::RegistryUnavailable)),
     ];
     for (answer, expected) in answers {

@@ -184,8 +184,17 @@ fn a_remembered_chain_is_judged_again_at_every_call() {
     assert_eq!(judge(&root.bundle(), &memory, NOW), None);
 }
 
-#[test]
-fn a_leaf_of_the_real_template_is_a_caller_with_its_intermediate() {
+/// A leaf that a real issuer made, with everything that judges it.
+struct Issued {
+    chain: Vec<CertificateDer<'static>>,
+    leaf: Serial,
+    bundle: Bundle,
+    ledger: Arc<ledger::Ledger>,
+    runtime: tokio::runtime::Runtime,
+    _dir: tempfile::TempDir,
+}
+
+fn issued() -> Issued {
     let ca = CaMaterial::new();
     let snapshot = SnapshotCell::new(ca.snapshot(1)).load();
     let request =
@@ -206,9 +215,29 @@ fn a_leaf_of_the_real_template_is_a_caller_with_its_intermediate() {
     let issuer = issuance::Issuer::new(profile, ledger.clone(), clock, random);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let leaf = runtime.block_on(issuer.issue(&request, snapshot.clone())).unwrap();
-    let chain: Vec<_> = leaf.chain_der().into_iter().map(CertificateDer::from).collect();
-    let holder = ChainVerifier::new().verify(&chain, snapshot.bundle(), ledger.as_ref(), NOW).unwrap();
-    assert_eq!((holder.serial, holder.identity), (leaf.serial(), id("/ns/shop/sa/cart")));
-    let alone = ChainVerifier::new().verify(&chain[..1], snapshot.bundle(), ledger.as_ref(), NOW);
+    let chain = leaf.chain_der().into_iter().map(|der| CertificateDer::from(der.to_vec())).collect();
+    let (leaf, bundle) = (leaf.serial(), snapshot.bundle().clone());
+    Issued { chain, leaf, bundle, ledger, runtime, _dir: dir }
+}
+
+#[test]
+fn a_leaf_of_the_real_template_is_a_caller_with_its_intermediate() {
+    let Issued { chain, leaf, bundle, ledger, .. } = &issued();
+    let holder = ChainVerifier::new().verify(chain, bundle, ledger.as_ref(), NOW).unwrap();
+    assert_eq!((holder.serial, holder.identity), (*leaf, id("/ns/shop/sa/cart")));
+    let alone = ChainVerifier::new().verify(&chain[..1], bundle, ledger.as_ref(), NOW);
     assert_eq!(alone.unwrap_err().reason(), Reason::CertificateUntrusted);
+}
+
+#[test]
+fn a_forgotten_leaf_is_refused_with_a_text_that_says_so_and_counts_again_once_it_was_shown() {
+    let Issued { chain, leaf, bundle, ledger, runtime, .. } = &issued();
+    let verifier = ChainVerifier::new();
+    runtime.block_on(ledger.forget_leaves(&[*leaf])).unwrap();
+    assert_eq!(ledger.aggregates().all().rows, 0);
+    let refusal = verifier.verify(chain, bundle, ledger.as_ref(), NOW).unwrap_err();
+    assert_eq!(refusal.reason(), Reason::CertificateForgotten);
+    assert!(refusal.text().contains("banyan leaf forget"), "{refusal}");
+    assert_eq!(ledger.aggregates().all().rows, 1, "who shows it holds it");
+    verifier.verify(chain, bundle, ledger.as_ref(), NOW).unwrap();
 }

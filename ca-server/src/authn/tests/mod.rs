@@ -107,9 +107,14 @@ pub(super) fn verifier(keys: &[Value]) -> JwtVerifier {
 pub(super) struct Memory {
     pub(super) rows: Mutex<HashMap<Serial, LiveRow>>,
     pub(super) tokens: Mutex<HashMap<[u8; 32], Result<JoinGrant, JoinTokenRefused>>>,
+    pub(super) shown: Mutex<Vec<Serial>>,
 }
 
 impl LiveRows for Memory {
+    fn shown(&self, serial: &Serial) {
+        self.shown.lock().unwrap().push(*serial);
+    }
+
     fn find(&self, serial: &Serial) -> Option<LiveRow> {
         self.rows.lock().unwrap().get(serial).cloned()
     }

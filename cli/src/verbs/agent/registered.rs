@@ -8,7 +8,7 @@ use proto::banyan::admin::v1::{
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 
-use crate::args::{AgentListOptions, AgentRuleOptions};
+use crate::args::{AgentListOptions, AgentRemoveOptions, AgentRuleOptions};
 use crate::exit::{Failure, from_status};
 use crate::{admin_client, output};
 
@@ -51,10 +51,12 @@ pub(super) async fn list(options: &AgentListOptions) -> Result<(), Failure> {
 }
 
 /// `banyan agent remove`.
-pub(super) async fn remove(options: &AgentRuleOptions) -> Result<(), Failure> {
-    let mut client = admin_client::agents(&options.target).await?;
-    let ruled = client.remove_agents(request(options)).await.map_err(|status| from_status(&status))?;
-    said(options, ["would remove", "removed"], "the name is free", &ruled.into_inner())
+pub(super) async fn remove(options: &AgentRemoveOptions) -> Result<(), Failure> {
+    let AgentRemoveOptions { rule, forget_leaves, force } = options;
+    let mut client = admin_client::agents(&rule.target).await?;
+    let wanted = RuleAgentsRequest { forget_leaves: *forget_leaves, force: *force, ..request(rule) };
+    let ruled = client.remove_agents(wanted).await.map_err(|status| from_status(&status))?;
+    said(rule, ["would remove", "removed"], "the name is free", &ruled.into_inner())
 }
 
 /// `banyan agent ban`.
@@ -82,6 +84,7 @@ fn request(options: &AgentRuleOptions) -> RuleAgentsRequest {
         by: options.by.clone(),
         reason: options.reason.clone(),
         dry_run: options.dry_run,
+        ..RuleAgentsRequest::default()
     }
 }
 
@@ -99,6 +102,7 @@ fn said(
             "first_agents": ruled.agents.iter().map(as_json).collect::<Vec<_>>(),
             "live_leaves": ruled.live_leaves,
             "leaves_until": output::time(ruled.leaves_until),
+            "forgotten_leaves": ruled.forgotten_leaves,
             "unused_tokens": ruled.unused_tokens,
             "was_banned": ruled.was_banned,
         }));
@@ -121,7 +125,13 @@ fn as_text(options: &AgentRuleOptions, verb: &str, next: &str, ruled: &RuleAgent
     if ruled.total == 0 {
         text.push_str("\n  no agent with this name is registered");
     }
-    if ruled.live_leaves > 0 {
+    if ruled.forgotten_leaves > 0 {
+        let forgotten = if options.dry_run { "would be forgotten" } else { "are forgotten" };
+        text.push_str(&format!(
+            "\n  {} leaves {forgotten}: no gate waits for them, and whoever holds one after all may lose connections",
+            ruled.forgotten_leaves
+        ));
+    } else if ruled.live_leaves > 0 {
         let end = match ruled.leaves_until {
             0 => "their ends".to_owned(),
             until => output::time(until),
@@ -130,6 +140,9 @@ fn as_text(options: &AgentRuleOptions, verb: &str, next: &str, ruled: &RuleAgent
             "\n  {} leaves, including their own certificates, stay valid until {end}, and gates wait for them until then",
             ruled.live_leaves
         ));
+        if verb.ends_with("remove") || verb.ends_with("removed") {
+            text.push_str("; if the node is gone for good, --forget-leaves ends that wait");
+        }
     }
     if ruled.unused_tokens > 0 {
         text.push_str(&format!("\n  {} join tokens for this name can still be used", ruled.unused_tokens));

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use trust::{Clock, Generation, Timestamp, TrustDomain};
 
 use super::start_error::StartError;
-use crate::{JournalEntry, Outcome, RecordStore, StoreError, SubmitError, Write};
+use crate::{JournalEntry, Outcome, RecordStore, StoreError, SubmitError, Word, Write};
 
 /// How long to wait before the record is read again after its content became unknown.
 pub(super) const UNKNOWN_RELOAD_PAUSE: Duration = Duration::from_millis(500);
@@ -34,7 +34,7 @@ pub(super) struct Keeper {
     unknown: bool,
     /// The last events that changed nothing and were journaled, for this generation: whoever repeats himself is not
     /// written down again.
-    noted: (Generation, VecDeque<(Event, String)>),
+    noted: (Generation, VecDeque<(Event, Word)>),
 }
 
 /// What a write came to, once nothing about it is unknown.
@@ -84,23 +84,27 @@ impl Keeper {
     }
 
     /// Judges an event, and stores what comes of it.
-    pub(super) async fn take(&mut self, event: &Event, by: &str) -> Result<Arc<State>, SubmitError> {
+    pub(super) async fn take(&mut self, event: &Event, word: &Word) -> Result<Arc<State>, SubmitError> {
         for _ in 0..CONFLICTS_MAX {
             let state = self.known().await?;
             let at = self.clock.now();
             let transition = match step(&state, event, at, &self.policy) {
                 Ok(transition) if transition.changes(&state) => transition,
                 Ok(_) => {
-                    if is_news(event) && self.is_new(&state, event, by) {
-                        self.note(self.entry(&state, (event, by), at, Outcome::Unchanged)).await;
+                    if is_all_journal(event) {
+                        let entry = self.entry(&state, (event, word), at, Outcome::Unchanged);
+                        return self.append(&entry).await.map(|()| state);
+                    }
+                    if is_news(event) && self.is_new(&state, event, word) {
+                        self.note(self.entry(&state, (event, word), at, Outcome::Unchanged)).await;
                     }
                     return Ok(state);
                 }
                 Err(refusal) => {
-                    tracing::warn!(%refusal, by, "event refused");
-                    if self.is_new(&state, event, by) {
+                    tracing::warn!(%refusal, by = word.by, "event refused");
+                    if self.is_new(&state, event, word) {
                         let outcome = Outcome::Refused((*refusal).clone());
-                        self.note(self.entry(&state, (event, by), at, outcome)).await;
+                        self.note(self.entry(&state, (event, word), at, outcome)).await;
                     }
                     return Err(SubmitError::Refused(refusal));
                 }
@@ -109,7 +113,7 @@ impl Keeper {
                 tracing::error!(%violation, event = event.name(), "an event would have broken a rule");
                 SubmitError::Violation(violation)
             })?;
-            match self.write(&state, (event, by), at, transition).await? {
+            match self.write(&state, (event, word), at, transition).await? {
                 Landed::Stored(next) => return Ok(next),
                 Landed::Overtaken => {}
             }
@@ -118,19 +122,19 @@ impl Keeper {
     }
 
     /// Whether this event was not journaled yet while the record was as it is: bounded, the oldest is forgotten.
-    fn is_new(&mut self, state: &State, event: &Event, by: &str) -> bool {
+    fn is_new(&mut self, state: &State, event: &Event, word: &Word) -> bool {
         let (generation, noted) = &mut self.noted;
         if *generation != state.generation {
             *generation = state.generation;
             noted.clear();
         }
-        if noted.iter().any(|(known, whose)| known == event && whose == by) {
+        if noted.iter().any(|(known, whose)| known == event && whose == word) {
             return false;
         }
         if noted.len() >= NOTED_MAX {
             noted.pop_front();
         }
-        noted.push_back((event.clone(), by.to_owned()));
+        noted.push_back((event.clone(), word.clone()));
         true
     }
 
@@ -168,14 +172,14 @@ impl Keeper {
     async fn write(
         &mut self,
         former: &State,
-        (event, by): (&Event, &str),
+        (event, word): (&Event, &Word),
         at: Timestamp,
         transition: Transition,
     ) -> Result<Landed, SubmitError> {
         let Transition { next, effects } = transition;
         let unwritable = |error| SubmitError::Unreadable(Arc::new(error));
         let record = record::encode(&next).map_err(unwritable)?;
-        let entry = self.entry(former, (event, by), at, Outcome::Changed { effects });
+        let entry = self.entry(former, (event, word), at, Outcome::Changed { effects });
         let journal = entry.encode().map_err(|error| unwritable(RecordError::Unwritable(error)))?;
         let write = Write {
             expected: (former.generation != Generation(0)).then_some(former.generation),
@@ -222,20 +226,26 @@ impl Keeper {
 
     /// Journals an event that changed nothing. The answer is true without it, so a failure is only reported.
     async fn note(&self, entry: JournalEntry) {
-        let appended = match entry.encode() {
-            Ok(bytes) => self.store.append(bytes).await.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(error) = appended {
+        if let Err(error) = self.append(&entry).await {
             let event = entry.event.name();
-            tracing::error!(error, event, "an event that changed nothing is missing in the journal");
+            tracing::error!(%error, event, "an event that changed nothing is missing in the journal");
         }
+    }
+
+    /// Journals an event that leaves the record alone.
+    async fn append(&self, entry: &JournalEntry) -> Result<(), SubmitError> {
+        let unwritable = |error| SubmitError::Unreadable(Arc::new(RecordError::Unwritable(error)));
+        let bytes = entry.encode().map_err(unwritable)?;
+        self.store.append(bytes).await.map_err(|error| match error {
+            StoreError::Unknown { .. } => SubmitError::Unknown(error),
+            sure => SubmitError::NotStored(sure),
+        })
     }
 
     fn entry(
         &self,
         state: &State,
-        (event, by): (&Event, &str),
+        (event, word): (&Event, &Word),
         at: Timestamp,
         outcome: Outcome,
     ) -> JournalEntry {
@@ -245,7 +255,8 @@ impl Keeper {
             policy: self.policy,
             event: event.clone(),
             outcome,
-            by: by.to_owned(),
+            by: word.by.clone(),
+            reason: word.reason.clone(),
         }
     }
 }
@@ -271,6 +282,12 @@ async fn read(store: &dyn RecordStore, trust_domain: &TrustDomain) -> Result<Sta
 /// when they move something.
 const fn is_news(event: &Event) -> bool {
     !matches!(event, Event::EvidenceReported { .. } | Event::DriverStarted)
+}
+
+/// What moves nothing and is there for the journal alone. Each counts: the same word twice is two words, and one that is
+/// not written was not given.
+const fn is_all_journal(event: &Event) -> bool {
+    matches!(event, Event::ClockAccepted { .. } | Event::OperatorActed { .. })
 }
 
 /// Horizon steps come all day and say nothing to an operator.

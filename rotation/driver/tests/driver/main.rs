@@ -7,3 +7,4 @@ mod file;
 mod house;
 mod restarts;
 mod rotations;
+mod words;

@@ -1,0 +1,170 @@
+//! Leaves that may live, as operators see them: which gate each holds, and what it would mean to let one go.
+
+use std::collections::BTreeMap;
+
+use ledger::{LiveRow, RowKind, Standing};
+use proto::banyan::admin::v1::{ForgottenLeaf, Leaf};
+use rotation::evidence::GateName;
+use rotation::{Phase, State};
+use trust::{RootId, SpiffeId};
+
+use crate::ca::Ca;
+use crate::explain::{class_name, kind_name};
+use crate::own_trust;
+use crate::registry::SubscriberRow;
+
+/// Leaves that are named in a status.
+const NAMED_MAX: usize = 8;
+
+/// The gate of the rotation under way, and what a row must be to hold it.
+pub(crate) struct Gate<'a> {
+    ca: &'a Ca,
+    state: &'a State,
+    covered: BTreeMap<SpiffeId, Vec<(String, SubscriberRow)>>,
+}
+
+impl<'a> Gate<'a> {
+    /// Of this state.
+    pub(crate) fn of(ca: &'a Ca, state: &'a State) -> Self {
+        Self { ca, state, covered: ca.registry.covered() }
+    }
+
+    /// Its name, if the rotation is at one.
+    pub(crate) fn name(&self) -> Option<GateName> {
+        match &self.state.phase {
+            Phase::Distributing(_) => Some(GateName::Trust),
+            Phase::Draining(_) => Some(GateName::Leaves),
+            Phase::Withdrawing(_) => Some(GateName::Converged),
+            Phase::Uninitialised | Phase::Founding(_) | Phase::Steady(_) | Phase::Staging(_) => None,
+        }
+    }
+
+    /// The root whose leaves the leaf gate waits for.
+    pub(crate) fn draining(&self) -> Option<RootId> {
+        match &self.state.phase {
+            Phase::Draining(phase) => Some(phase.from),
+            _ => None,
+        }
+    }
+
+    /// Whether this row keeps it closed.
+    pub(crate) fn is_held_by(&self, live: &LiveRow) -> bool {
+        live.counts()
+            && match self.name() {
+                None => false,
+                Some(GateName::Leaves) => self.draining() == Some(live.row.root),
+                Some(GateName::Trust | GateName::Converged) => self.lacks_trust(live),
+            }
+    }
+
+    /// How many leaves keep it closed.
+    pub(crate) fn holders(&self) -> u64 {
+        match self.name() {
+            None => 0,
+            Some(GateName::Leaves) => {
+                self.draining().map_or(0, |root| self.ca.ledger.aggregates().under(&root).rows)
+            }
+            Some(GateName::Trust | GateName::Converged) => {
+                self.ca.evidence.unproven(self.state.sequence, None).rows()
+            }
+        }
+    }
+
+    fn lacks_trust(&self, live: &LiveRow) -> bool {
+        let required = self.ca.evidence.required(live.row.kind);
+        let unproven = Standing::of(live).is_unproven(self.state.sequence, required);
+        let vouched = live.is_own_trust()
+            && own_trust::is_vouched(&self.covered, &live.row.identity, self.state.sequence);
+        unproven && !vouched
+    }
+
+    /// A row as a message.
+    pub(crate) fn leaf(&self, live: &LiveRow) -> Leaf {
+        let row = &live.row;
+        let session = row.agent.as_deref().and_then(|agent| self.ca.sessions.find(agent)).unwrap_or_default();
+        let newest = live.evidence.applied.newest();
+        Leaf {
+            serial: row.serial.as_bytes().to_vec(),
+            identity: row.identity.to_string(),
+            kind: kind_name(row.kind).to_owned(),
+            agent: row.agent.clone().unwrap_or_default(),
+            root: row.root.as_bytes().to_vec(),
+            issuer: row.issuer.as_bytes().to_vec(),
+            not_after: row.not_after.as_secs(),
+            born: row.born.0,
+            applied: newest.map_or(0, |(sequence, _)| sequence.0),
+            evidence: newest.map(|(_, class)| class_name(class)).unwrap_or_default().to_owned(),
+            holds: self
+                .name()
+                .filter(|_| self.is_held_by(live))
+                .map(|gate| gate.to_string())
+                .unwrap_or_default(),
+            agent_connected: session.streams > 0,
+            agent_last_seen: session.last_seen.as_secs(),
+            forgotten: forgotten_name(live).to_owned(),
+            own_trust: live.is_own_trust(),
+        }
+    }
+
+    /// What it would mean to let a row go.
+    pub(crate) fn preview(&self, live: &LiveRow) -> ForgottenLeaf {
+        let leaf = self.leaf(live);
+        let held = leaf.agent_connected;
+        ForgottenLeaf { risk: risk(&leaf, live), held, leaf: Some(leaf) }
+    }
+}
+
+fn forgotten_name(live: &LiveRow) -> &'static str {
+    match (live.forgotten.stands(), live.forgotten.was_wrong()) {
+        (true, _) => "forgotten",
+        (_, true) => "held after all",
+        _ => "",
+    }
+}
+
+/// Who would break if nobody waits for a leaf that is held after all, and until when.
+fn risk(leaf: &Leaf, live: &LiveRow) -> String {
+    let (identity, agent, until) = (&leaf.identity, &leaf.agent, live.row.not_after);
+    let whose = match (live.row.kind, agent.as_str()) {
+        (RowKind::AgentIdentity, agent) => format!("this is the own certificate of agent {agent}"),
+        (_, "") => {
+            format!("no agent reports about {identity}, so only its holder knows whether it is in use")
+        }
+        (_, agent) => format!("{identity} is held behind agent {agent}"),
+    };
+    let seen = match (agent.as_str(), leaf.agent_connected, live) {
+        ("", ..) => String::new(),
+        (_, true, _) => ", which is connected and has not given the leaf up".to_owned(),
+        (_, false, _) if leaf.agent_last_seen == 0 => {
+            ", which has not been connected since this server started".to_owned()
+        }
+        (_, false, _) => {
+            let seen = trust::Timestamp::from_secs(leaf.agent_last_seen);
+            format!(", which is not connected (last heard of at {seen})")
+        }
+    };
+    let breaks = match leaf.holds.as_str() {
+        "" => "no gate waits for it now, and none of a later rotation would",
+        "leaves" => "if it is in use, its connections fail once its root is withdrawn",
+        _ => "if it is in use, it may refuse everybody whose certificate is under the new root",
+    };
+    format!("{whose}{seen}; {breaks}; the leaf lives until {until}")
+}
+
+/// Leaves that an operator called gone and that are held after all, one sentence each.
+pub(crate) fn held_after_all(ca: &Ca) -> Vec<String> {
+    let rows = ca.ledger.forgotten();
+    let wrong = rows.iter().filter(|live| live.forgotten.was_wrong() && live.counts());
+    let said = |live: &LiveRow| {
+        let row = &live.row;
+        let by = match &row.agent {
+            Some(agent) => format!("agent {agent} reports it"),
+            None => "its holder used it here".to_owned(),
+        };
+        format!(
+            "forgotten leaf still held: {} of {} was forgotten by an operator's word, and {by}: gates wait for it again until              {}; stop its holder if it shall be gone, or leave it alone until it has a newer certificate",
+            row.serial, row.identity, row.not_after
+        )
+    };
+    wrong.take(NAMED_MAX).map(said).collect()
+}

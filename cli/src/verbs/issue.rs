@@ -1,0 +1,161 @@
+//! `banyan issue`: a certificate for a test, over the same API as any client that only sends CSRs.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use anyhow::Context as _;
+use proto::istio::v1::auth::IstioCertificateRequest;
+use proto::istio::v1::auth::istio_certificate_service_client::IstioCertificateServiceClient;
+use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use serde_json::json;
+use trust::Certificate;
+
+use crate::args::IssueOptions;
+use crate::exit::{Failure, from_status};
+use crate::{output, tls_channel};
+
+/// Longest token that is read, in bytes.
+const TOKEN_BYTES_MAX: u64 = 64 << 10;
+/// The files that are written: key, chain, roots.
+const FILES: [&str; 3] = ["key.pem", "cert-chain.pem", "root-cert.pem"];
+
+/// Runs the verb.
+///
+/// # Errors
+/// [`Failure`] if the CA is away or refuses, or a file is there already.
+pub async fn run(options: &IssueOptions) -> Result<(), Failure> {
+    // Before a certificate is made that could not be kept.
+    prepare(&options.out)?;
+    let token = token(&options.token)?;
+    let key = KeyPair::generate().context("cannot make a key")?;
+    let csr = csr(&key, options.identity.as_deref())?;
+    let roots = fs::read(&options.trust_bundle)
+        .with_context(|| format!("cannot read {}", options.trust_bundle.display()))?;
+    let roots = tls_channel::roots_from_pem(&roots)
+        .with_context(|| format!("{} is no trust bundle", options.trust_bundle.display()))?;
+    let channel = tls_channel::connect(&options.server, tls_channel::client_config(roots, None)?);
+    let channel = channel.await.map_err(|error| unreachable(&options.server, &error))?;
+    let validity_duration = options.ttl.map_or(0, |ttl| i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
+    let mut request = tonic::Request::new(IstioCertificateRequest { csr, validity_duration, metadata: None });
+    let bearer = format!("Bearer {token}").parse().map_err(|_| {
+        Failure::Usage(
+            "the token has characters that no JWT has: name the file that holds it alone".to_owned(),
+        )
+    })?;
+    request.metadata_mut().insert("authorization", bearer);
+    let answer = IstioCertificateServiceClient::new(channel).create_certificate(request).await;
+    let strings = answer.map_err(|status| from_status(&status))?.into_inner().cert_chain;
+    let (roots, chain) = strings.split_last().context("the CA answered with nothing")?;
+    let chain = chain.concat();
+    let contents = [key.serialize_pem(), chain.clone(), roots.clone()];
+    for (name, content) in FILES.iter().zip(&contents) {
+        write_new(&options.out.join(name), content)?;
+    }
+    tell(options, &chain)
+}
+
+/// The directory is there, and none of the files.
+fn prepare(out: &Path) -> Result<(), Failure> {
+    if let Some(taken) = FILES.iter().map(|name| out.join(name)).find(|file| file.exists()) {
+        let text =
+            format!("{} exists and is not overwritten: name a new directory with --out", taken.display());
+        return Err(Failure::Usage(text));
+    }
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(out);
+    Ok(made.with_context(|| format!("cannot make the directory {}", out.display()))?)
+}
+
+fn token(file: &Path) -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = match file.as_os_str() == "-" {
+        true => std::io::stdin().lock().take(TOKEN_BYTES_MAX).read_to_string(&mut text),
+        false => fs::File::open(file).and_then(|open| open.take(TOKEN_BYTES_MAX).read_to_string(&mut text)),
+    };
+    read.with_context(|| format!("cannot read the token from {}", file.display()))?;
+    match text.trim() {
+        "" => Err(Failure::Usage(format!("there is no token in {}", file.display()))),
+        token => Ok(token.to_owned()),
+    }
+}
+
+/// A CSR that names the identity that is wanted, if one is: the CA refuses another one than the token's.
+fn csr(key: &KeyPair, identity: Option<&str>) -> anyhow::Result<String> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    if let Some(identity) = identity {
+        let name = identity.try_into().context("the identity is no SPIFFE id")?;
+        params.subject_alt_names.push(SanType::URI(name));
+    }
+    Ok(params.serialize_request(key)?.pem()?)
+}
+
+fn write_new(file: &Path, content: &str) -> anyhow::Result<()> {
+    let mut open = fs::OpenOptions::new();
+    let opened = open.write(true).create_new(true).mode(0o600).open(file);
+    opened
+        .and_then(|mut open| open.write_all(content.as_bytes()))
+        .with_context(|| format!("cannot write {}", file.display()))
+}
+
+fn unreachable(server: &str, error: &anyhow::Error) -> Failure {
+    Failure::Unreachable(format!(
+        "cannot reach the CA at {server}: {error:#}; check the address, and that --trust-bundle holds its roots"
+    ))
+}
+
+fn tell(options: &IssueOptions, chain: &str) -> Result<(), Failure> {
+    let leaf = CertificateDer::from_pem_slice(chain.as_bytes()).context("the CA's chain is no PEM")?;
+    let leaf = Certificate::parse(&leaf).context("the CA's certificate cannot be read")?;
+    let identity = leaf.spiffe_id().map(|id| id.to_string()).context("the certificate has no SPIFFE id")?;
+    let (serial, until) =
+        (leaf.serial().map(|serial| serial.to_string()).unwrap_or_default(), leaf.validity().not_after());
+    if options.json {
+        return output::json(&json!({
+            "identity": identity,
+            "serial": serial,
+            "not_after": until.to_string(),
+            "out": options.out,
+            "files": FILES,
+        }));
+    }
+    output::line(&format!(
+        "certificate of {identity}, valid until {until}, written to {} ({})\na rotation may wait for it until then; when \
+         nobody uses it any more: banyan leaf forget {serial} --reason \"a test\"",
+        options.out.display(),
+        FILES.join(", ")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn files_are_private_and_none_is_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("new/web");
+        prepare(&out).unwrap();
+        write_new(&out.join("key.pem"), "secret").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&out), mode(&out.join("key.pem"))), (0o700, 0o600));
+        let error = prepare(&out).unwrap_err();
+        assert!(error.code() == 2 && error.to_string().contains("key.pem"), "{error}");
+        assert!(write_new(&out.join("key.pem"), "other").is_err());
+    }
+
+    #[test]
+    fn a_token_is_taken_without_the_line_end_of_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        fs::write(&file, "a.b.c\n").unwrap();
+        assert_eq!(token(&file).unwrap(), "a.b.c");
+        fs::write(&file, "\n").unwrap();
+        assert_eq!(token(&file).unwrap_err().code(), 2);
+    }
+}
