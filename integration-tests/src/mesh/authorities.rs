@@ -54,6 +54,23 @@ impl Cacerts {
         Ok(this)
     }
 
+    /// Has the root signed anew with its key and its name, as when its life is extended, and puts it in the place of the former.
+    /// Answers its DER.
+    ///
+    /// # Errors
+    /// When openssl refuses.
+    pub async fn renew_root(&self) -> anyhow::Result<Vec<u8>> {
+        let (home, directory) = (self.home.path(), self.directory());
+        let line = "req -x509 -new -key root-key.pem -sha256 -days 7300 -config root.conf -extensions ca -out renewed.pem";
+        let mut openssl = Tool::Openssl.command()?;
+        let (done, said) = run(openssl.args(line.split_whitespace()).current_dir(home)).await?;
+        ensure!(done, "openssl {line}: {said}");
+        let renewed = std::fs::read_to_string(home.join("renewed.pem"))?;
+        std::fs::write(directory.join("cert-chain.pem"), format!("{}{renewed}", self.read("ca-cert.pem")?))?;
+        std::fs::rename(home.join("renewed.pem"), directory.join("root-cert.pem"))?;
+        Ok(pem::parse(renewed)?.into_contents())
+    }
+
     /// The directory.
     pub fn directory(&self) -> PathBuf {
         self.home.path().join("cacerts")

@@ -4,6 +4,7 @@
 mod evidence;
 mod frozen;
 mod own_trust;
+mod renewed;
 mod restart;
 mod traffic;
 

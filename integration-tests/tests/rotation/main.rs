@@ -5,5 +5,6 @@
 mod absence;
 mod live;
 mod operator;
+mod renewed;
 mod trouble;
 mod weakened;
