@@ -3,13 +3,15 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use super::counts::Counts;
 use super::frames::{PREFACE, get_bundle, ping, reply, settings, window_update};
+use super::insider::Insider;
 use super::victim::{DoorFuture, Victim};
 
 /// Streams that a connection of [`Attack::ZeroWindow`] opens.
@@ -21,7 +23,7 @@ const FILLER: usize = 14 * 1024;
 /// Largest window of HTTP/2.
 const WINDOW: u32 = i32::MAX as u32;
 
-/// An attack on the sockets of a CA, without any credential.
+/// An attack on the sockets of a CA: without any credential, but for the last three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attack {
     /// Requests whose answers are never taken, on connections that answer every PING.
@@ -40,6 +42,12 @@ pub enum Attack {
     LargeHeaders,
     /// Connections to the plain port that say nothing.
     PlainIdle,
+    /// One JWT that registers agents with ever new keys.
+    Registrations,
+    /// One JWT that asks for leaves.
+    Rows,
+    /// One registered agent that says what a server would log.
+    LogStorm,
 }
 
 /// An attack under way; dropping it ends it.
@@ -49,16 +57,9 @@ pub struct Assault {
     counts: Arc<Counts>,
 }
 
-/// What came of it.
-#[derive(Debug, Default)]
-struct Counts {
-    ended: AtomicUsize,
-    bytes: AtomicU64,
-}
-
 impl Attack {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::ZeroWindow,
         Self::Idle,
         Self::HalfOpen,
@@ -67,6 +68,9 @@ impl Attack {
         Self::WindowUpdates,
         Self::LargeHeaders,
         Self::PlainIdle,
+        Self::Registrations,
+        Self::Rows,
+        Self::LogStorm,
     ];
 
     /// Its name.
@@ -80,6 +84,9 @@ impl Attack {
             Self::WindowUpdates => "WINDOW_UPDATE flood",
             Self::LargeHeaders => "headers of 14 KiB",
             Self::PlainIdle => "silent connections to the plain port",
+            Self::Registrations => "registrations with one JWT",
+            Self::Rows => "leaves with one JWT",
+            Self::LogStorm => "log storm of one agent",
         }
     }
 
@@ -90,6 +97,7 @@ impl Attack {
             Self::Idle => 1_500,
             Self::HalfOpen => 1_000,
             Self::Pings | Self::Settings | Self::WindowUpdates | Self::LargeHeaders => 10,
+            Self::Registrations | Self::Rows | Self::LogStorm => 10,
             Self::PlainIdle => 300,
         }
     }
@@ -98,13 +106,19 @@ impl Attack {
     pub fn begin(self, victim: &Victim, connections: usize, again: bool) -> Assault {
         let counts = Arc::<Counts>::default();
         let mut tasks = JoinSet::new();
+        let insider = victim.insider();
         for _ in 0..connections {
             let (door, plain, grpc) = (victim.door(), victim.plain(), victim.grpc());
-            let counts = Arc::clone(&counts);
+            let (counts, insider) = (Arc::clone(&counts), insider.clone());
             tasks.spawn(async move {
                 loop {
                     // However it ends, it has ended.
-                    let _ = self.connection(&door, (grpc, plain), &counts.bytes).await;
+                    match self {
+                        Self::Registrations | Self::Rows | Self::LogStorm => {
+                            drop(self.by_insider(&insider, &counts).await);
+                        }
+                        _ => drop(self.connection(&door, (grpc, plain), &counts).await),
+                    }
                     counts.ended.fetch_add(1, Ordering::Relaxed);
                     if !again {
                         return;
@@ -120,7 +134,7 @@ impl Attack {
         self,
         door: &(impl Fn() -> DoorFuture + Sync),
         (grpc, plain): (SocketAddr, SocketAddr),
-        bytes: &AtomicU64,
+        counts: &Counts,
     ) -> io::Result<()> {
         match self {
             Self::ZeroWindow => zero_window(door().await?).await,
@@ -131,13 +145,23 @@ impl Attack {
                 stream.write_all(&[0x16, 3, 1, 1, 0]).await?;
                 silence(stream).await
             }
-            Self::Pings => flood(door().await?, |_| ping(), bytes).await,
-            Self::Settings => flood(door().await?, |_| settings(WINDOW), bytes).await,
-            Self::WindowUpdates => flood(door().await?, |_| window_update(), bytes).await,
+            Self::Pings => flood(door().await?, |_| ping(), counts).await,
+            Self::Settings => flood(door().await?, |_| settings(WINDOW), counts).await,
+            Self::WindowUpdates => flood(door().await?, |_| window_update(), counts).await,
             Self::LargeHeaders => {
-                flood(door().await?, |number| get_bundle(number * 2 + 1, FILLER), bytes).await
+                flood(door().await?, |number| get_bundle(number * 2 + 1, FILLER), counts).await
             }
             Self::PlainIdle => silence(TcpStream::connect(plain).await?).await,
+            Self::Registrations | Self::Rows | Self::LogStorm => Err(io::Error::other("needs a credential")),
+        }
+    }
+
+    /// One connection of somebody whom the server knows, until it ends.
+    async fn by_insider(self, insider: &Insider, counts: &Counts) -> anyhow::Result<()> {
+        match self {
+            Self::Registrations => insider.registers(counts).await,
+            Self::Rows => insider.asks(counts).await,
+            _ => insider.storms(counts).await,
         }
     }
 }
@@ -148,9 +172,14 @@ impl Assault {
         self.counts.ended.load(Ordering::Relaxed)
     }
 
-    /// How many bytes were taken from a flood.
+    /// How many bytes were taken from a flood, or messages.
     pub fn bytes(&self) -> u64 {
         self.counts.bytes.load(Ordering::Relaxed)
+    }
+
+    /// How many requests of callers that are known were granted, and how many refused.
+    pub fn answers(&self) -> (u64, u64) {
+        (self.counts.granted.load(Ordering::Relaxed), self.counts.refused.load(Ordering::Relaxed))
     }
 
     /// Ends it.
@@ -178,7 +207,7 @@ async fn zero_window(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Res
 async fn flood(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     frame: impl Fn(u32) -> Vec<u8>,
-    bytes: &AtomicU64,
+    counts: &Counts,
 ) -> io::Result<()> {
     let (reader, mut writer) = tokio::io::split(stream);
     let write = async {
@@ -195,7 +224,7 @@ async fn flood(
                 }
             }
             writer.write_all(&frames).await?;
-            bytes.fetch_add(u64::try_from(frames.len()).unwrap_or_default(), Ordering::Relaxed);
+            counts.taken(u64::try_from(frames.len()).unwrap_or_default());
         }
     };
     tokio::select! {

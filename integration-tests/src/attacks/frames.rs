@@ -2,6 +2,8 @@
 
 use std::io;
 
+use prost::Message as _;
+use proto::sds::DiscoveryRequest;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// The bytes that a client begins with.
@@ -56,15 +58,31 @@ pub fn window_update() -> Vec<u8> {
 
 /// A whole request for the bundle, with a header of `filler` bytes.
 pub fn get_bundle(stream: u32, filler: usize) -> Vec<u8> {
-    let mut block = vec![0x83, 0x87];
-    literal(&mut block, &[0x04], b"/banyan.agent.v1.AgentService/GetBundle");
-    literal(&mut block, &[0x01], b"localhost");
-    literal(&mut block, &[0x0f, 0x10], b"application/grpc");
-    literal(&mut block, b"\0\x02te", b"trailers");
+    let mut block = headers(b"/banyan.agent.v1.AgentService/GetBundle");
     if filler > 0 {
         literal(&mut block, b"\0\x08x-filler", &vec![b'v'; filler]);
     }
     [frame(1, END_HEADERS, stream, &block), frame(0, END_STREAM, stream, &[0; 5])].concat()
+}
+
+/// The beginning of a stream that asks for a secret and stays open.
+pub fn stream_secrets(stream: u32, name: &str) -> Vec<u8> {
+    let block = headers(b"/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets");
+    let request = DiscoveryRequest { resource_names: vec![name.to_owned()], ..DiscoveryRequest::default() };
+    let message = request.encode_to_vec();
+    let length = u32::try_from(message.len()).unwrap_or_default().to_be_bytes();
+    let data = [&[0], &length[..], &message].concat();
+    [frame(1, END_HEADERS, stream, &block), frame(0, 0, stream, &data)].concat()
+}
+
+/// The header block of a gRPC call.
+fn headers(path: &[u8]) -> Vec<u8> {
+    let mut block = vec![0x83, 0x87];
+    literal(&mut block, &[0x04], path);
+    literal(&mut block, &[0x01], b"localhost");
+    literal(&mut block, &[0x0f, 0x10], b"application/grpc");
+    literal(&mut block, b"\0\x02te", b"trailers");
+    block
 }
 
 /// A field that is not remembered: its name as it stands, its value without compression.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -11,7 +12,7 @@ use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::admin::v1::{ListRootsRequest, StatusRequest, StatusResponse};
 use proto::istio::v1::auth::IstioCertificateRequest;
 use proto::istio::v1::auth::istio_certificate_service_client::IstioCertificateServiceClient;
-use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+use rcgen::KeyPair;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -21,6 +22,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::Channel;
 
+use super::insider::{Insider, request_of};
 use crate::faults::{ChildCa, Site};
 use crate::mesh::{SOON, TokenIssuer, admin_channel, tls_channel};
 
@@ -38,7 +40,9 @@ pub enum Files {
 /// A CA in a child process.
 #[derive(Debug)]
 pub struct Victim {
-    _ca: ChildCa,
+    ca: ChildCa,
+    log: Option<Arc<AtomicU64>>,
+    insider: Insider,
     grpc: SocketAddr,
     plain: SocketAddr,
     pid: u32,
@@ -82,7 +86,37 @@ impl Victim {
             .with_root_certificates(store)
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(Self { _ca: ca, grpc, plain, pid, admin, roots, tls: Arc::new(tls), tokens, _site: site })
+        let insider = Insider {
+            grpc,
+            roots: Arc::new(roots.clone()),
+            token: tokens.token("shop", "greedy")?.into(),
+            agent: Arc::default(),
+        };
+        let (log, tls) = (None, Arc::new(tls));
+        Ok(Self { ca, log, insider, grpc, plain, pid, admin, roots, tls, tokens, _site: site })
+    }
+
+    /// Reads the server's log from now on, and counts its bytes.
+    ///
+    /// # Errors
+    /// When somebody does already.
+    pub fn with_log_read(mut self) -> anyhow::Result<Self> {
+        self.log = Some(self.ca.drain_stderr()?);
+        Ok(self)
+    }
+
+    /// Bytes of its log so far; 0 if nobody reads it.
+    pub fn log_bytes(&self) -> u64 {
+        self.log.as_ref().map_or(0, |bytes| bytes.load(Ordering::Relaxed))
+    }
+
+    /// A channel to its admin API.
+    pub fn admin(&self) -> Channel {
+        self.admin.clone()
+    }
+
+    pub(super) fn insider(&self) -> Insider {
+        self.insider.clone()
     }
 
     /// Where gRPC over TLS is served.
@@ -115,9 +149,7 @@ impl Victim {
     /// When it is not served.
     pub async fn good_client(&self) -> anyhow::Result<GoodClient> {
         let channel = tls_channel(self.grpc, &self.roots, None, &[&rustls::version::TLS13]).await?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        let csr = params.serialize_request(&KeyPair::generate()?)?.pem()?;
+        let csr = request_of(&KeyPair::generate()?)?.1;
         let token = self.tokens.token("shop", "cart")?;
         let client = GoodClient { client: IstioCertificateServiceClient::new(channel), csr, token };
         client.ask().await?;
@@ -188,10 +220,7 @@ impl Victim {
     /// # Errors
     /// When it has ended.
     pub fn memory(&self) -> anyhow::Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
-        Ok(kib * 1024)
+        memory_of(self.pid)
     }
 
     /// Open files of its process.
@@ -199,7 +228,7 @@ impl Victim {
     /// # Errors
     /// When it has ended.
     pub fn files(&self) -> anyhow::Result<usize> {
-        Ok(std::fs::read_dir(format!("/proc/{}/fd", self.pid))?.count())
+        files_of(self.pid)
     }
 
     /// CPU time of its process so far.
@@ -213,6 +242,25 @@ impl Victim {
 
 /// A handshake under way.
 pub type DoorFuture = std::pin::Pin<Box<dyn Future<Output = std::io::Result<TlsStream<TcpStream>>> + Send>>;
+
+/// Memory of a process, in bytes.
+///
+/// # Errors
+/// When there is no such process.
+pub fn memory_of(pid: u32) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib * 1024)
+}
+
+/// Open files of a process.
+///
+/// # Errors
+/// When there is no such process.
+pub fn files_of(pid: u32) -> anyhow::Result<usize> {
+    Ok(std::fs::read_dir(format!("/proc/{pid}/fd"))?.count())
+}
 
 /// CPU time of a process so far: a number, or `self`.
 ///

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
@@ -62,6 +64,23 @@ impl ChildCa {
         let door = Door::at(grpc, plain, self.socket.clone());
         door.trust_listed().await?;
         Ok(door)
+    }
+
+    /// Reads what it says on standard error from now on, and counts its bytes.
+    ///
+    /// # Errors
+    /// When somebody reads it already.
+    pub fn drain_stderr(&mut self) -> anyhow::Result<Arc<AtomicU64>> {
+        let mut stderr = self.child.stderr.take().context("standard error is read already")?;
+        let bytes = Arc::<AtomicU64>::default();
+        let counting = Arc::clone(&bytes);
+        tokio::spawn(async move {
+            let mut piece = vec![0; 64 * 1024];
+            while let Ok(read @ 1..) = stderr.read(&mut piece).await {
+                counting.fetch_add(u64::try_from(read).unwrap_or_default(), Ordering::Relaxed);
+            }
+        });
+        Ok(bytes)
     }
 
     /// Its process.
