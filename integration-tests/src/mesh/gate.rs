@@ -1,10 +1,12 @@
 //! A gate in front of a CA: shut, the CA is away for everybody who comes this way.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 
 /// Passes connections on while it is open. Shut, it cuts those that are there and lets none through.
 #[derive(Debug)]
@@ -12,6 +14,7 @@ pub struct Gate {
     address: SocketAddr,
     open: watch::Sender<bool>,
     target: watch::Sender<SocketAddr>,
+    arrivals: Arc<Mutex<Vec<Instant>>>,
     task: JoinHandle<()>,
 }
 
@@ -25,8 +28,9 @@ impl Gate {
         let address = listener.local_addr()?;
         let (open, watched) = watch::channel(true);
         let (target, targeted) = watch::channel(target);
-        let task = tokio::spawn(keep(listener, targeted, watched));
-        Ok(Self { address, open, target, task })
+        let arrivals = Arc::<Mutex<Vec<Instant>>>::default();
+        let task = tokio::spawn(keep(listener, targeted, watched, Arc::clone(&arrivals)));
+        Ok(Self { address, open, target, arrivals, task })
     }
 
     /// Where to knock.
@@ -37,6 +41,11 @@ impl Gate {
     /// Leads to another address from the next connection on, as after a restart of what stands behind it.
     pub fn lead_to(&self, target: SocketAddr) {
         self.target.send_replace(target);
+    }
+
+    /// When each connection came, in their order.
+    pub fn arrivals(&self) -> Vec<Instant> {
+        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Opens or shuts it.
@@ -51,10 +60,16 @@ impl Drop for Gate {
     }
 }
 
-async fn keep(listener: TcpListener, target: watch::Receiver<SocketAddr>, open: watch::Receiver<bool>) {
+async fn keep(
+    listener: TcpListener,
+    target: watch::Receiver<SocketAddr>,
+    open: watch::Receiver<bool>,
+    arrivals: Arc<Mutex<Vec<Instant>>>,
+) {
     let mut connections = JoinSet::new();
     loop {
         let Ok((inbound, _)) = listener.accept().await else { return };
+        arrivals.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
         while connections.try_join_next().is_some() {}
         let target = *target.borrow();
         connections.spawn(pass(inbound, target, open.clone()));

@@ -6,6 +6,7 @@ mod absence;
 mod files;
 mod first_contact;
 mod gone;
+mod herd;
 mod holders;
 mod lies;
 mod socket;

@@ -79,6 +79,34 @@ async fn without_its_ledger_a_server_issues_nothing_and_says_so_and_the_next_sta
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_file_of_the_ledger_that_is_deleted_is_missed_and_put_back_as_the_condition_says() {
+    let site = Site::new("").unwrap();
+    let running = site.start().await.unwrap();
+    let door = Door::of(&running).unwrap();
+    let mut member = Member::join(&door, "agent").await.unwrap();
+    member.issue().await.unwrap();
+    let ledger = site.data().join("ledger");
+    let is_segment = |path: &std::path::PathBuf| path.is_dir() && !path.ends_with("archive");
+    let mut entries = std::fs::read_dir(&ledger).unwrap().map(|entry| entry.unwrap().path());
+    let file = entries.find(is_segment).unwrap().join("00000001.log");
+    std::fs::remove_file(&file).unwrap();
+    says(&running, "00000001.log was deleted while this server runs").await;
+    assert!(member.issue().await.is_err(), "its row would not be kept");
+    let told = status(&running).await.conditions;
+    let told = told.iter().find(|text| text.contains("00000001.log")).unwrap();
+    let command = told.split('`').nth(1).unwrap();
+    assert!(std::process::Command::new("sh").args(["-c", command]).status().unwrap().success(), "{command}");
+    Site::stop(running).await.unwrap();
+
+    let running = site.start().await.unwrap();
+    let now = status(&running).await;
+    assert!(now.healthy, "all rows are known again: {:?}", now.conditions);
+    door.moved(running.grpc_addr, running.plain_addr);
+    member.issue().await.unwrap();
+    Site::stop(running).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_key_set_that_is_missing_is_told_until_it_is_there() {
     let jwt = "[[jwt]]\nissuer = \"https://tokens.example.org\"\naudiences = [\"banyan\"]\njwks_file = \"keys.json\"\n\
                identity = \"kubernetes\"\n";

@@ -80,6 +80,21 @@ impl Mesh {
         Ok(client.get_rotation(GetRotationRequest {}).await?.into_inner())
     }
 
+    /// A whole rotation.
+    async fn rotates(&self, request_id: &str) -> anyhow::Result<()> {
+        self.rotate(request_id, "auto").await?;
+        let over = async {
+            loop {
+                let rotation = self.rotation().await?;
+                if rotation.phase == "steady" && rotation.done.iter().any(|done| done == request_id) {
+                    return anyhow::Ok(());
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(ROTATION_MAX, over).await?
+    }
+
     async fn show(&self) -> anyhow::Result<RecordState> {
         Ok(self.states().show_state(ShowStateRequest {}).await?.into_inner())
     }
@@ -159,26 +174,54 @@ async fn a_restored_server_changes_nothing_until_it_goes_on_above_what_agents_sa
     assert!(!mesh.status().await?.healthy);
     mesh.gate.set_open(true);
 
+    let early = ContinueStateRequest { now: false, ..go_on(2) };
+    let refused = mesh.states().continue_state(early).await.unwrap_err();
+    assert!(refused.message().contains("--above 2 --now"), "{refused}");
     let state = mesh.states().continue_state(go_on(2)).await?.into_inner();
     assert_eq!((state.sequence, state.sightings.len(), state.explained), (3, 0, 2));
     mesh.until_agents_hold(3).await?;
-    mesh.rotate("whole", "auto").await?;
-    let over = async {
-        loop {
-            let rotation = mesh.rotation().await?;
-            if rotation.phase == "steady" && rotation.done.iter().any(|done| done == "whole") {
-                return anyhow::Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    tokio::time::timeout(ROTATION_MAX, over).await??;
+    mesh.rotates("whole").await?;
     mesh.until_agents_hold(5).await?;
     let status = mesh.status().await?;
     assert_eq!((status.sequence, status.healthy), (5, true), "{:?}", status.conditions);
     let talk = traffic.stop().await?;
     assert!(talk.handshakes > 100, "only {} handshakes", talk.handshakes);
     assert!(talk.failed.is_empty(), "{} failed: {:#?}", talk.failed.len(), talk.failed.first());
+    mesh.stop_ca().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_server_that_no_agent_trusts_says_that_none_comes_and_a_new_token_leads_one_back()
+-> anyhow::Result<()> {
+    let mut mesh = Mesh::start(1).await?;
+    let backup = mesh.site.beside("backup");
+    mesh.stop_ca().await?;
+    Site::copy(&mesh.site.data(), &backup)?;
+    mesh.start_ca().await?;
+    mesh.rotates("lost").await?;
+    mesh.until_agents_hold(3).await?;
+    mesh.stop_ca().await?;
+    mesh.put_back(&backup)?;
+    mesh.start_ca().await?;
+    let told = mesh.until_it_names("no registered agent has connected since this server started").await?;
+    assert!(
+        told.contains("1 agent was seen shortly before")
+            && told.contains("refused this server's certificate"),
+        "{told}"
+    );
+
+    let identity = format!("spiffe://{TRUST_DOMAIN}/app/1");
+    let request =
+        CreateTokenRequest { agent: "host-1".to_owned(), identities: vec![identity], ttl_seconds: 0 };
+    let token = AdminServiceClient::new(mesh.channel()).create_token(request).await?.into_inner().token;
+    let agent = mesh.agents.first_mut().unwrap();
+    agent.write_token(&token)?;
+    agent.stop().await;
+    std::fs::rename(agent.path("state/bundle.json"), agent.path("bundle.json"))?;
+    agent.start().await?;
+    agent.until("a member again", |status| status.member.is_some() && status.connected).await?;
+    let conditions = mesh.status().await?.conditions;
+    assert!(!conditions.iter().any(|text| text.contains("no registered agent")), "{conditions:?}");
     mesh.stop_ca().await
 }
 
