@@ -24,6 +24,7 @@ use super::instances::Authorities;
 use super::keeper::{self, Keeper, Own, Under};
 use super::layout::Layout;
 use super::listen::{Addresses, Served, Sockets};
+use super::logs::Logs;
 use super::open::{self, Ground};
 use super::own_leaf::{self, OwnLeaf};
 use super::snapshots::Snapshots;
@@ -214,7 +215,7 @@ pub(super) async fn assemble(
         authority: config.root().authority().to_owned(),
         own: Own { validity, under },
         footing: Arc::new(footing),
-        logs: Arc::default(),
+        logs: Arc::new(Logs::of(&ca.ledger)),
         to_seal: Some(state.generation),
         ticks: 0,
         compaction: None,

@@ -20,6 +20,13 @@ pub(super) struct Logs {
 }
 
 impl Logs {
+    /// Holds the file that is written from the start on.
+    pub(super) fn of(ledger: &Ledger) -> Self {
+        let logs = Self::default();
+        logs.taken_away(&ledger.files().0);
+        logs
+    }
+
     /// Looks at all files, unless directories are missing already: that says more.
     pub(super) fn look(&self, ledger: &Ledger, mut missing: Missing) -> Missing {
         if !missing.ground.is_empty() {
