@@ -238,8 +238,10 @@ impl Under {
     }
 
     async fn stop(self) {
-        if let Self::Ca(assault) = self {
-            assault.stop().await;
+        match self {
+            Self::Ca(assault) => assault.stop().await,
+            // They end when they are dropped.
+            Self::Agent(intruders) => drop(intruders),
         }
     }
 }
