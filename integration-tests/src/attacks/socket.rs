@@ -174,8 +174,12 @@ impl AgentVictim {
         );
         let ca = Victim::start(server, Files::AsHere, "").await?;
         let ids = ["own", "greedy"].map(|name| format!("spiffe://{TRUST_DOMAIN}/app/{name}"));
-        let request =
-            CreateTokenRequest { agent: "host".to_owned(), identities: ids.to_vec(), ttl_seconds: 0 };
+        let request = CreateTokenRequest {
+            agent: "host".to_owned(),
+            identities: ids.to_vec(),
+            ttl_seconds: 0,
+            ..CreateTokenRequest::default()
+        };
         let token = AdminServiceClient::new(ca.admin()).create_token(request).await?.into_inner().token;
         let home = tempfile::tempdir()?;
         // Other users reach the socket.

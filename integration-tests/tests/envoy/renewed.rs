@@ -21,7 +21,7 @@ async fn two_envoys_talk_on_while_a_root_is_renewed_with_its_key_and_name() -> a
         rotation.phase == "steady" && bundle.roots().len() == 1 && bundle.roots()[0].der() == root
     };
     let rotation = pair.ca.until_rotation("the renewed root alone is trusted", ROTATION_MAX, is_over);
-    tokio::pin!(rotation);
+    let mut rotation = Box::pin(rotation);
     let mut answered = 0_u64;
     loop {
         tokio::select! {
@@ -37,6 +37,7 @@ async fn two_envoys_talk_on_while_a_root_is_renewed_with_its_key_and_name() -> a
             }
         }
     }
+    drop(rotation);
     assert_eq!(pair.client.get(0).await?.0, 200, "with the renewed root alone");
     assert!(answered > 20, "{answered}");
     assert_eq!((pair.client.tls_failures().await?, pair.server.tls_failures().await?), (0, 0));

@@ -211,8 +211,12 @@ async fn a_restored_server_that_no_agent_trusts_says_that_none_comes_and_a_new_t
     );
 
     let identity = format!("spiffe://{TRUST_DOMAIN}/app/1");
-    let request =
-        CreateTokenRequest { agent: "host-1".to_owned(), identities: vec![identity], ttl_seconds: 0 };
+    let request = CreateTokenRequest {
+        agent: "host-1".to_owned(),
+        identities: vec![identity],
+        ttl_seconds: 0,
+        ..CreateTokenRequest::default()
+    };
     let token = AdminServiceClient::new(mesh.channel()).create_token(request).await?.into_inner().token;
     let agent = mesh.agents.first_mut().unwrap();
     agent.write_token(&token)?;
