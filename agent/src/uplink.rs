@@ -115,20 +115,24 @@ impl Uplink {
             let wait = match ended {
                 Ok(End::Left) => return,
                 Ok(End::Rebuild) => Duration::ZERO,
-                Ok(End::Wait(wait)) => wait,
+                Ok(End::Wait(wait)) => {
+                    self.missed = true;
+                    wait
+                }
                 Ok(End::Closed) => {
                     tracing::info!("the CA ended the stream; connecting again");
                     self.missed = true;
                     backoff.wait(self.randomness.as_ref())
                 }
-                Ok(End::Broken(error)) if !error.is_refusal() => {
+                // Also a refusal: what was judged is the certificate that the stream began with, and there may be a newer one.
+                Ok(End::Broken(error)) => {
                     tracing::info!(%error, "the connection to the CA ended; connecting again");
                     self.missed = true;
                     tokio::time::sleep(spread(self.comeback, self.randomness.as_ref())).await;
                     self.comeback = Duration::ZERO;
                     backoff.wait(self.randomness.as_ref())
                 }
-                Ok(End::Broken(error)) | Err(error) => {
+                Err(error) => {
                     // Its condition is told in the log when it is news.
                     tracing::debug!(%error, "no stream to the CA");
                     self.missed = true;

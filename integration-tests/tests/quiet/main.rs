@@ -57,7 +57,7 @@ async fn a_rotation_in_which_an_agent_restarts_and_connections_age_logs_no_error
     mesh.rotate("two").await?;
     eventually("a connection ended by its age, and came back", || async {
         let text = lines.text();
-        text.contains("; connecting again") && text.contains("connected again")
+        text.contains("the CA drains") && text.contains("connected again")
     })
     .await?;
     let talk = mesh.stop().await?;
