@@ -83,7 +83,7 @@ async fn a_refusal_moves_nothing_and_is_in_the_journal() {
     let state = settled(&handle).await;
     let stored = store.stored();
     let error = handle.submit(founding("g")).await.unwrap_err();
-    assert!(error.to_string().contains("to change the root, start a rotation"), "{error}");
+    assert!(error.to_string().contains("start a rotation with"), "{error}");
     assert_eq!((handle.state(), store.stored()), (state, stored));
     let last = house.journal().await.pop().unwrap();
     assert!(matches!(last.outcome, Outcome::Refused(_)), "{last:?}");
