@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct DirLock {
     // Held for its lock; never read.
-    _file: File,
+    file: File,
     directory: PathBuf,
 }
 
@@ -67,13 +67,21 @@ impl DirLock {
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
         write_pid(&mut file).map_err(failed)?;
-        Ok(Self { _file: file, directory: directory.to_owned() })
+        Ok(Self { file, directory: directory.to_owned() })
     }
 
     /// The directory that is held.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+}
+
+impl Drop for DirLock {
+    /// A child that was just forked has the file too until it runs its own program: closing it here would not let go.
+    fn drop(&mut self) {
+        // What cannot be let go ends with the process.
+        let _ = self.file.unlock();
     }
 }
 
@@ -105,6 +113,16 @@ mod tests {
         assert!(said.contains("stop that process"), "{said}");
         drop(first);
         DirLock::acquire(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_child_that_was_just_forked_does_not_keep_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = DirLock::acquire(dir.path()).unwrap();
+        let inherited = first.file.try_clone().unwrap();
+        drop(first);
+        DirLock::acquire(dir.path()).unwrap();
+        drop(inherited);
     }
 
     #[test]

@@ -202,7 +202,11 @@ impl Member {
         Self::join_with(door, &token, identity).await
     }
 
-    async fn join_with(door: &Door, token: &str, identity: String) -> Result<Self, Status> {
+    /// Joins with a token for this identity.
+    ///
+    /// # Errors
+    /// As [`join`](Self::join).
+    pub async fn join_with(door: &Door, token: &str, identity: String) -> Result<Self, Status> {
         let pair = KeyPair::generate().map_err(defect)?;
         let mut stranger = AgentServiceClient::new(door.channel(None).map_err(defect)?);
         let (stored_sequence, stored_digest) = stored(&mut stranger).await?;

@@ -42,6 +42,8 @@ async fn a_process_whose_disk_takes_nothing_releases_nothing_says_so_and_recover
     let root = RootId::from_bytes(&door.status().await.unwrap().active_root).unwrap();
     let mut member = Member::join(&door, "agent").await.unwrap();
     let mut released = vec![member.own_leaf(), member.issue().await.unwrap()];
+    let waiting = "spiffe://example.org/waiting";
+    let token = door.token("waiting", waiting).await.unwrap();
     assert!(door.is_ready().await);
 
     ca.refuse_writes(true).unwrap();
@@ -52,7 +54,10 @@ async fn a_process_whose_disk_takes_nothing_releases_nothing_says_so_and_recover
             "{refused:?}"
         );
     }
+    // What an operator says is in the journal, or nothing comes of it.
     let refused = door.token("other", "spiffe://example.org/other").await.unwrap_err();
+    assert_eq!(reason(&refused), "RECORD_UNAVAILABLE", "{refused:?}");
+    let refused = Member::join_with(&door, &token, waiting.to_owned()).await.unwrap_err();
     assert_eq!(reason(&refused), "REGISTRY_UNAVAILABLE", "{refused:?}");
     eventually("probes are told", || async { !door.is_ready().await }).await.unwrap();
     let conditions = door.status().await.unwrap().conditions;

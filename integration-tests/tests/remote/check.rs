@@ -5,11 +5,11 @@ use serde_json::Value;
 
 use crate::process::{Language, PluginProcess, banyan};
 
-/// The object among what was printed.
+/// The first object among what was printed: a failure is another one, on standard error.
 fn object(said: &str) -> anyhow::Result<Value> {
-    let (from, to) = (said.find('{').context("no object")?, said.rfind('}').context("no object")?);
-    let object = said.get(from..=to).context("no object")?;
-    serde_json::from_str(object).with_context(|| said.to_owned())
+    let from = said.find('{').and_then(|from| said.get(from..)).context("no object")?;
+    let mut objects = serde_json::Deserializer::from_str(from).into_iter();
+    objects.next().context("no object")?.with_context(|| said.to_owned())
 }
 
 fn named(report: &Value, verdict: &str) -> Vec<String> {
