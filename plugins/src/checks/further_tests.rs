@@ -32,12 +32,16 @@ fn fault(own: &[&[u8]], wrong: &[u8], known: &[Root]) -> &'static str {
 }
 
 #[test]
-fn a_root_of_others_may_have_no_room_below_it() {
-    let mut params = forge::params("other cluster");
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    let der = forge::root(&params, &ForgeKey::new());
-    let (passed, faults) = check(&[&root("own")], &[&der, &root("third")], &[]).expect("an answer");
+fn a_root_of_others_needs_room_for_one_ca_alone() {
+    let with_room = |room| {
+        let mut params = forge::params("other cluster");
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(room));
+        forge::root(&params, &ForgeKey::new())
+    };
+    let (passed, faults) = check(&[&root("own")], &[&with_room(1), &root("third")], &[]).expect("an answer");
     assert_eq!((passed.len(), faults), (2, Vec::new()));
+    // As everybody who reads a bundle has it.
+    assert_eq!(fault(&[&root("own")], &with_room(0), &[]), "NOT_A_ROOT");
 }
 
 #[test]
@@ -50,10 +54,8 @@ fn each_wrong_one_is_told_by_itself() {
     let own = root("own");
     assert_eq!(fault(&[&own], b"no certificate", &[]), "CERTIFICATE_MALFORMED");
     assert_eq!(fault(&[&own], &spoilt(&|params| params.is_ca = IsCa::ExplicitNoCa), &[]), "NOT_A_CA");
-    assert_eq!(
-        fault(&[&own], &spoilt(&|params| params.not_after = rcgen::date_time_ymd(2025, 12, 1)), &[]),
-        "ENDS_TOO_EARLY"
-    );
+    let ended = spoilt(&|params| forge::set_validity(params, NOW - 7_200, NOW - 3_600));
+    assert_eq!(fault(&[&own], &ended, &[]), "ENDS_TOO_EARLY");
     let other_domain = spoilt(&|params| {
         params.subject_alt_names = vec![SanType::URI("spiffe://other.test".try_into().expect("a name"))];
     });
