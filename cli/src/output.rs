@@ -21,7 +21,7 @@ const NO_TIME: &str = "-";
 /// Prints one JSON object on a line of its own. A text that is empty, or [`time`]'s sign for none, becomes `null`.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn json<T: Serialize>(value: &T) -> Result<(), Failure> {
     let mut value = serde_json::to_value(value).map_err(anyhow::Error::from)?;
     absent_is_null(&mut value);
@@ -40,7 +40,7 @@ fn absent_is_null(value: &mut Value) {
 /// Prints one line.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn line(text: &str) -> Result<(), Failure> {
     write(&format!("{text}\n"))
 }
@@ -48,7 +48,7 @@ pub fn line(text: &str) -> Result<(), Failure> {
 /// Prints text for people, broken between words where standard output is a terminal.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn prose(text: &str) -> Result<(), Failure> {
     match terminal::size(io::stdout()) {
         Some(size) => line(&terminal::wrap(text, size.columns).join("\n")),
