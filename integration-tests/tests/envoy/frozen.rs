@@ -15,7 +15,7 @@ const IDLE: &str = "spiffe://example.org/ns/shop/sa/idle";
 const SHORT: &str = "[leaf]\nttl_default = \"30s\"\nttl_max = \"30s\"\nttl_min = \"8s\"\nbackdate = \"2s\"\nskew = \"2s\"\n\
                      [rotation]\nsettle = \"1s\"\nwithdrawal_max = \"30s\"\n";
 /// How late a gate may be seen open after the time that was said, on a machine that is busy.
-const LATE_MAX: u64 = 15;
+const LATE_MAX: u64 = 5;
 
 /// The gate waits for one holder only, whose agent is connected.
 fn waits_for_one(rotation: &Rotation) -> bool {

@@ -10,7 +10,7 @@ use tonic::Code;
 /// has looked at what holds the gate.
 const FROZEN_LIFE: u64 = 40;
 /// How late a gate may be seen open after the time that was said, on a machine that is busy.
-const LATE_MAX: u64 = 15;
+const LATE_MAX: u64 = 5;
 
 async fn refused(mesh: &LiveMesh, request_id: &str, verb: Verb, words: &[&str]) -> anyhow::Result<()> {
     let before = mesh.ca.rotation().await?;
