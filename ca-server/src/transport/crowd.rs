@@ -318,13 +318,15 @@ impl Crowd {
     }
 
     /// Ends the connections for which most waits, until a quarter of the budget is free. Those that are known wait for a
-    /// bundle all at once when it changes; they go only when far more than the budget waits.
+    /// bundle all at once when it changes; they go only when far more than the budget waits. What belongs to connections
+    /// that were told to end is on its way out, and costs nobody else a place.
     fn spare_memory(&self) {
         let table = self.lock();
-        let mut heavy: Vec<_> = table.all.values().filter(|conduct| conduct.held() > 0).collect();
+        let stays = |conduct: &Conduct| conduct.stage() != Stage::Leaving && conduct.held() > 0;
+        let mut heavy: Vec<_> = table.all.values().filter(|conduct| stays(conduct)).collect();
         heavy.sort_by_key(|conduct| (conduct.is_known(), std::cmp::Reverse(conduct.held())));
         let budget = self.common.rules.budget;
-        let mut waiting = self.common.held();
+        let mut waiting: u64 = heavy.iter().map(|conduct| conduct.held()).sum();
         for conduct in heavy {
             let most = if conduct.is_known() { budget.saturating_mul(KNOWN_SHARE) } else { budget / 4 * 3 };
             if waiting <= most {

@@ -226,6 +226,38 @@ async fn more_than_the_budget_of_unsent_bytes_costs_whoever_holds_most_of_it() {
     big.waited(300_000, more);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_ended_connections_still_hold_costs_nobody_else_a_place() {
+    let (crowd, _) = crowd(rules());
+    tokio::spawn(Arc::clone(&crowd).watch());
+    pass(TICK).await;
+    let (glutton, modest) = (arrived(&crowd, 1), arrived(&crowd, 2));
+    let (big, small) = (asks(&glutton), asks(&modest));
+    let pieces = (small.wait(10_000), big.wait(2_000_000));
+    pass(TICK).await;
+    assert_eq!((is_cut(&glutton), is_cut(&modest)), (Some(Cut::Budget), None));
+    // Its tasks have not come round to ending yet, its connection has.
+    drop(glutton);
+    pass(TICK * 4).await;
+    assert_eq!(is_cut(&modest), None);
+    small.waited(10_000, pieces.0);
+    big.waited(2_000_000, pieces.1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_a_credential_with_many_requests_ends_itself_over_the_budget() {
+    let (crowd, _) = crowd(Rules { stranger_streams: 64, ..rules() });
+    let (glutton, many, few) = (arrived(&crowd, 1), arrived(&crowd, 2), arrived(&crowd, 3));
+    let big = asks(&glutton);
+    let piece = big.wait(2_000_000);
+    let one = (asks(&few), asks(&few));
+    let held: Vec<_> = (0..17).map(|_| asks(&many)).collect();
+    assert_eq!(is_cut(&many), Some(Cut::Budget), "nobody has looked at the crowd");
+    assert_eq!(is_cut(&few), None);
+    big.waited(2_000_000, piece);
+    drop((one, held));
+}
+
 #[tokio::test]
 async fn a_connection_without_a_credential_has_few_streams_until_somebody_is_believed() {
     let (crowd, _) = crowd(rules());

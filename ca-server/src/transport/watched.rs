@@ -135,6 +135,10 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let me = &mut *self;
+        if me.conduct.cut_for().is_some() {
+            // Nothing more of it is heard, not even what has come already.
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         loop {
             if let Some(rest) = &mut me.rest {
                 ready!(rest.as_mut().poll(cx));
