@@ -14,13 +14,16 @@ pub(crate) struct Settings {
     /// `exclusive`: whether nobody else issues under these roots. Default false.
     pub(crate) exclusive: bool,
     /// `further_roots`: what becomes of roots in the file of roots beside the one that signs: `trust`, `refuse`, `leave_out`,
-    /// or `warn` (default), which leaves them out and says so until somebody decides.
+    /// or `warn`, which leaves them out and says so. Without it they are trusted, which is what the file means in Istio, and
+    /// that is said until somebody decides.
     pub(crate) further_roots: FurtherRoots,
 }
 
 /// What becomes of roots beside the one that signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FurtherRoots {
+    /// Nobody has decided: they are trusted, aloud.
+    Undecided,
     Warn,
     Trust,
     LeaveOut,
@@ -52,14 +55,15 @@ impl Settings {
         };
         let further: Option<String> = fields.optional("further_roots");
         let further_roots = match further.as_deref() {
-            None | Some("warn") => FurtherRoots::Warn,
+            None => FurtherRoots::Undecided,
+            Some("warn") => FurtherRoots::Warn,
             Some("trust") => FurtherRoots::Trust,
             Some("leave_out") => FurtherRoots::LeaveOut,
             Some("refuse") => FurtherRoots::Refuse,
             Some(other) => {
                 let problem = format!("\"{other}\" is none; write warn, trust, leave_out or refuse");
                 fields.problem("further_roots", problem);
-                FurtherRoots::Warn
+                FurtherRoots::Refuse
             }
         };
         let settings = |path| Self { directory: base.join(path), layout, exclusive, further_roots };
@@ -80,7 +84,7 @@ mod tests {
         let settings = read("directory = 'cacerts'").expect("reads");
         assert_eq!(settings.directory, Path::new("/etc/banyan/cacerts"));
         assert_eq!((settings.layout, settings.exclusive), (Layout::Auto, false));
-        assert_eq!(settings.further_roots, FurtherRoots::Warn, "loud by default");
+        assert_eq!(settings.further_roots, FurtherRoots::Undecided, "loud by default");
     }
 
     #[test]

@@ -133,8 +133,8 @@ impl RootAuthority for FileAuthority {
                             (snapshot.ends_first(&self.settings.directory), snapshot.valid_until());
                         Health::down(format!("{first} ended at {ended}; put a newer one there")).until(until)
                     }
-                    None => match snapshot.left_out() {
-                        Some(left_out) => Health::degraded(left_out).until(until),
+                    None => match snapshot.undecided() {
+                        Some(undecided) => Health::degraded(undecided).until(until),
                         None => Health::ok().noted(snapshot.skipped().join("; ")).until(until),
                     },
                 }

@@ -31,8 +31,8 @@ pub(crate) struct Snapshot {
     names: &'static Names,
     /// What was passed over, and is of no harm.
     skipped: Vec<String>,
-    /// What is left out, and should be looked at.
-    left_out: Option<String>,
+    /// What nobody has decided, and should be looked at.
+    undecided: Option<String>,
 }
 
 /// Why files do not pass.
@@ -159,9 +159,9 @@ impl Snapshot {
         &self.skipped
     }
 
-    /// What is left out and should be looked at.
-    pub(crate) fn left_out(&self) -> Option<&str> {
-        self.left_out.as_deref()
+    /// What nobody has decided, in words for operators.
+    pub(crate) fn undecided(&self) -> Option<&str> {
+        self.undecided.as_deref()
     }
 }
 
@@ -209,10 +209,12 @@ impl Judge<'_> {
         let Way { chain, root: signing, mut skipped } = read.path(self.standing.now).map_err(problem)?;
         self.fit(&chain, &signing)?;
         let others = others(&roots, &signing);
-        let left_out = self.left_out(&others)?;
-        let trusts = self.settings.further_roots == FurtherRoots::Trust;
-        let further = if trusts { self.further(others, &mut skipped)? } else { Vec::new() };
-        Ok(Snapshot { key, chain, signing, further, names, skipped, left_out })
+        let further = match self.settings.further_roots {
+            FurtherRoots::Trust | FurtherRoots::Undecided => self.further(others.clone(), &mut skipped)?,
+            FurtherRoots::Warn | FurtherRoots::LeaveOut | FurtherRoots::Refuse => Vec::new(),
+        };
+        let undecided = self.undecided(&others, &further)?;
+        Ok(Snapshot { key, chain, signing, further, names, skipped, undecided })
     }
 
     fn roots(&self, bytes: &[u8]) -> Result<Vec<Root>, Unfit> {
@@ -272,29 +274,41 @@ impl Judge<'_> {
         Ok(further)
     }
 
-    /// Roots beside the one that signs are never passed over in silence.
-    fn left_out(&self, others: &[Root]) -> Result<Option<String>, Unfit> {
-        let decided = matches!(self.settings.further_roots, FurtherRoots::LeaveOut | FurtherRoots::Trust);
-        let others: Vec<_> =
-            others.iter().map(|root| format!("\"{}\"", root.certificate().subject_text())).collect();
-        if others.is_empty() || decided {
-            return Ok(None);
-        }
-        let (path, others) = (self.settings.directory.join(self.names.roots), others.join(", "));
-        let text = format!(
-            "{} holds further roots, which are left out: {others}; workloads do not trust them. To have \
-             them trusted write further_roots = \"trust\" in the section of this authority; if they shall not be trusted, \
-             remove them, or write further_roots = \"leave_out\"",
-            path.display()
-        );
-        match self.settings.further_roots {
-            FurtherRoots::Refuse => Err(self.unfit(
-                self.names.roots,
-                format!("holds further roots, and further_roots = \"refuse\": {others}; remove them"),
-            )),
-            FurtherRoots::Warn | FurtherRoots::Trust | FurtherRoots::LeaveOut => Ok(Some(text)),
-        }
+    /// Roots beside the one that signs are neither trusted nor passed over in silence unless somebody decided so.
+    fn undecided(&self, others: &[Root], further: &[Root]) -> Result<Option<String>, Unfit> {
+        let path = self.settings.directory.join(self.names.roots);
+        let path = path.display();
+        let text = match self.settings.further_roots {
+            FurtherRoots::Trust | FurtherRoots::LeaveOut => return Ok(None),
+            FurtherRoots::Undecided if further.is_empty() => return Ok(None),
+            _ if others.is_empty() => return Ok(None),
+            FurtherRoots::Undecided => format!(
+                "{path} holds further roots, and every workload trusts them: {}; nobody has decided that. Write further_roots = \
+                 \"trust\" in the section of this authority to keep it so; if they shall not be trusted, remove them from the \
+                 file, or write further_roots = \"leave_out\"",
+                subjects(further)
+            ),
+            FurtherRoots::Warn => format!(
+                "{path} holds further roots, which are left out: {}; workloads do not trust them. To have \
+                 them trusted write further_roots = \"trust\" in the section of this authority; if they shall not be trusted, \
+                 remove them, or write further_roots = \"leave_out\"",
+                subjects(others)
+            ),
+            FurtherRoots::Refuse => {
+                let others = subjects(others);
+                let text =
+                    format!("holds further roots, and further_roots = \"refuse\": {others}; remove them");
+                return Err(self.unfit(self.names.roots, text));
+            }
+        };
+        Ok(Some(text))
     }
+}
+
+/// Their subjects, in words for operators.
+fn subjects(roots: &[Root]) -> String {
+    let all: Vec<_> = roots.iter().map(|root| format!("\"{}\"", root.certificate().subject_text())).collect();
+    all.join(", ")
 }
 
 /// Roots beside the one that signs, and beside other certificates for its key and name.

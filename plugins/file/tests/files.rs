@@ -329,19 +329,38 @@ async fn what_the_certificates_cannot_cover_is_told_with_the_first_that_ends() {
 }
 
 #[tokio::test]
-async fn further_roots_are_left_out_loudly_or_refused_and_never_in_silence() {
+async fn further_roots_are_trusted_aloud_until_somebody_decides() {
     let (top, other) = (root("mesh root"), root("other cluster"));
     let world = world(|directory| write_istio(directory, &top, "", &format!("{}{}", top.pem, other.pem)));
     let (state, detail) = health(&world).await;
     assert_eq!(state, HealthState::Degraded);
-    for words in ["root-cert.pem", "O=other cluster", "left out", "further_roots = \"trust\""] {
+    for words in
+        ["root-cert.pem", "O=other cluster", "every workload trusts them", "further_roots = \"trust\""]
+    {
         assert!(detail.contains(words), "{words}: {detail}");
     }
-    let decided = opened(&world.directory, Arc::clone(&world.state), "further_roots = 'leave_out'");
-    assert_eq!(decided.check(&context("check")).await.state, HealthState::Ok);
+    let told = world.authority.roots(&context("roots")).await.unwrap();
+    assert_eq!(told.further, std::slice::from_ref(&other.der));
+    // Each word that decides it, and what it decides.
+    for (word, trusted, state) in [
+        ("trust", true, HealthState::Ok),
+        ("leave_out", false, HealthState::Ok),
+        ("warn", false, HealthState::Degraded),
+    ] {
+        let decided =
+            opened(&world.directory, Arc::clone(&world.state), &format!("further_roots = '{word}'"));
+        let health = decided.check(&context("check")).await;
+        assert_eq!(health.state, state, "{word}: {}", health.detail);
+        assert_eq!(health.detail.contains("left out"), word == "warn", "{word}: {}", health.detail);
+        let told = decided.roots(&context("roots")).await.unwrap();
+        assert_eq!(told.further.is_empty(), !trusted, "{word}");
+    }
     let strict = opened(&world.directory, Arc::clone(&world.state), "further_roots = 'refuse'");
     let refused = strict.roots(&context("roots")).await.unwrap_err().to_string();
     assert!(refused.contains("root-cert.pem") && refused.contains("O=other cluster"), "{refused}");
+    // The one that is gone needs no word.
+    write_istio(&world.directory, &top, "", &top.pem);
+    assert_eq!(health(&world).await.0, HealthState::Ok);
 }
 
 #[tokio::test]
