@@ -1,6 +1,6 @@
 //! The one stored record: which roots there are, what each is to the mesh, and where the machine stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use trust::{CertificateId, Generation, RootId, Sequence, Timestamp, TrustDomain};
@@ -135,6 +135,11 @@ impl State {
     pub fn bundle(&self) -> BTreeMap<RootId, &Der> {
         let further = self.further.iter().map(|(id, entry)| (*id, &entry.der));
         self.own_bundle().map(|(id, entry)| (*id, &entry.der)).chain(further).collect()
+    }
+
+    /// The ids of the roots of the current bundle.
+    pub(crate) fn bundle_ids(&self) -> BTreeSet<RootId> {
+        self.bundle().into_keys().collect()
     }
 
     /// Our own roots in the current bundle, by id.

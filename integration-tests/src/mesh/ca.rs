@@ -357,6 +357,7 @@ pub async fn tls_channel(
         let (connector, name) = (connector.clone(), name.clone());
         async move {
             let tcp = TcpStream::connect(addr).await?;
+            tcp.set_nodelay(true)?;
             Ok::<_, std::io::Error>(TokioIo::new(connector.connect(name, tcp).await?))
         }
     });

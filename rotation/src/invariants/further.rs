@@ -49,14 +49,3 @@ pub(super) fn next(former: &State, next: &State) -> Result<(), Violation> {
     }
     Err(Violation::FurtherMixed { sequence: next.sequence, phase: next.phase.name() })
 }
-
-/// Whether a rotation numbers a bundle anew that has the same roots as before: the root that it takes in or withdraws is a
-/// further one, too.
-pub(super) fn renumbers(former: &State, next: &State) -> bool {
-    let root = match (&former.phase, &next.phase) {
-        (Phase::Staging(_), Phase::Distributing(phase)) => phase.to,
-        (Phase::Distributing(_) | Phase::Draining(_), Phase::Withdrawing(phase)) => phase.from,
-        _ => return false,
-    };
-    next.further.contains_key(&root) && next.sequence == former.sequence.next()
-}

@@ -1,7 +1,5 @@
 //! What must hold of two states that follow each other.
 
-use std::collections::BTreeSet;
-
 use trust::{RootId, Timestamp};
 
 use super::{Violation, further, rotation};
@@ -41,10 +39,9 @@ fn may_follow(former: &Phase, next: &Phase) -> bool {
 }
 
 fn bundle(former: &State, next: &State) -> Result<(), Violation> {
-    let (before, after) = (ids(former), ids(next));
+    let (before, after) = (former.bundle_ids(), next.bundle_ids());
     let expected = if before == after { former.sequence } else { former.sequence.next() };
-    let numbered_anew = before == after && further::renumbers(former, next);
-    if next.sequence != expected && !numbered_anew && !goes_on(former, next) {
+    if next.sequence != expected && !goes_on(former, next) {
         return Err(Violation::Sequence { former: former.sequence, next: next.sequence });
     }
     if before.is_subset(&after) || after.is_subset(&before) {
@@ -52,10 +49,6 @@ fn bundle(former: &State, next: &State) -> Result<(), Violation> {
     } else {
         Err(Violation::MixedChange { sequence: next.sequence })
     }
-}
-
-fn ids(state: &State) -> BTreeSet<RootId> {
-    state.bundle().into_keys().collect()
 }
 
 /// Whether a record that is older than the mesh goes on above what was seen: the same roots in the same states under a
@@ -76,7 +69,7 @@ fn goes_on(former: &State, next: &State) -> bool {
 fn unseen(former: &State, next: &State) -> Result<(), Violation> {
     let (before, after) =
         (former.signer().map(|signer| signer.root), next.signer().map(|signer| signer.root));
-    let changes = ids(former) != ids(next) || before != after;
+    let changes = former.bundle_ids() != next.bundle_ids() || before != after;
     match changes && !former.seen.open.is_empty() && !next.seen.open.is_empty() {
         true => Err(Violation::Fenced { sequence: next.sequence }),
         false => Ok(()),

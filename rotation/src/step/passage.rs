@@ -121,8 +121,9 @@ pub(super) struct Goes {
 /// No leaf of the root that goes is alive, or it never signed: it leaves the bundle.
 pub(super) fn withdraw(draft: &mut Draft, rotation: &Rotation, goes: Goes, now: Timestamp) {
     let Goes { from, to, ending } = goes;
+    let before = draft.state.bundle_ids();
     draft.retire(from);
-    let bundle = draft.change_bundle();
+    let bundle = draft.publish(&before);
     let rotation = rotation.clone();
     draft.state.phase = Phase::Withdrawing(Withdrawing { rotation, from, to, bundle, since: now, ending });
 }

@@ -1,5 +1,7 @@
 //! The start of a rotation: a new root and its first issuer, asked for and taken; then both roots into the bundle.
 
+use std::collections::BTreeSet;
+
 use trust::{RootId, Timestamp};
 
 use super::{Decision, Draft};
@@ -102,8 +104,9 @@ fn distribute(draft: &mut Draft, now: Timestamp) {
         return;
     };
     let (rotation, from, to) = (rotation.clone(), *from, *root);
+    let before = draft.state.bundle_ids();
     draft.set_root(to, RootState::Published);
-    let bundle = draft.change_bundle();
+    let bundle = draft.publish(&before);
     draft.state.phase =
         Phase::Distributing(Distributing { rotation, from, to, bundle, since: now, settling: None });
 }
@@ -111,8 +114,21 @@ fn distribute(draft: &mut Draft, now: Timestamp) {
 impl Draft {
     /// Gives the bundle of the roots as they now are a sequence, and has it published.
     pub(super) fn change_bundle(&mut self) -> BundleChange {
-        let sequence = self.state.sequence.next();
-        self.state.sequence = sequence;
+        self.state.sequence = self.state.sequence.next();
+        self.owe_bundle()
+    }
+
+    /// Has the bundle of the roots as they now are published. It keeps its number if it is the one `before`: a root that comes
+    /// or goes may be a further one, too, and then whoever has the bundle has this one.
+    pub(super) fn publish(&mut self, before: &BTreeSet<RootId>) -> BundleChange {
+        if self.state.bundle_ids() != *before {
+            return self.change_bundle();
+        }
+        self.owe_bundle()
+    }
+
+    fn owe_bundle(&mut self) -> BundleChange {
+        let sequence = self.state.sequence;
         // What is published is the latest bundle, so a former one is not waited for.
         self.settle(|effect| matches!(effect, Effect::PublishBundle { .. }));
         self.owe(Effect::PublishBundle { sequence });

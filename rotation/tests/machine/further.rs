@@ -134,15 +134,23 @@ fn a_further_root_becomes_ours_by_a_rotation_and_is_trusted_all_the_time() {
         assert_eq!(bundle(&next), ["A", "F"], "after {}", event.name());
         former = next;
     }
-    assert_eq!(former.sequence, Sequence(3), "a number of its own: the gate waits for everybody to have it");
+    assert_eq!(former.sequence, Sequence(2), "the bundle is the same: whoever has it trusts the new root");
+    // The gate waits for those who have not applied it, and for the bundle to be out.
+    let held =
+        step(&former, &reported(evidence(1_000, 2, former.generation.0)), at(1_000), &policy()).unwrap();
+    assert!(
+        matches!(held.next.phase, Phase::Distributing(_)),
+        "it is not out again yet: {}",
+        line(&held.next)
+    );
     // Given up, it is a further root as before; withdrawn by the leaf gate, too.
     let aborted = step(&former, &abort("x"), at(1_000), &policy()).unwrap().next;
     invariants::check_next(&former, &aborted).unwrap();
-    assert_eq!((bundle(&aborted), aborted.sequence), (["A", "F"].map(str::to_owned).to_vec(), Sequence(4)));
+    assert_eq!((bundle(&aborted), aborted.sequence), (["A", "F"].map(str::to_owned).to_vec(), Sequence(2)));
     // And when nobody names it any more it stays as ours.
     let generation = former.generation.0;
-    let out = after(former, 1_000, &[published(3), sealed("s1", generation)]);
-    let now = |at: i64| reported(evidence(at, 3, generation));
+    let out = after(former, 1_000, &[published(2), sealed("s1", generation)]);
+    let now = |at: i64| reported(evidence(at, 2, generation));
     let signs = after(
         after(out, 1_100, &[now(1_100)]),
         1_130,
@@ -150,9 +158,9 @@ fn a_further_root_becomes_ours_by_a_rotation_and_is_trusted_all_the_time() {
     );
     let generation = signs.generation.0;
     let drained = after(signs, 1_130, &[sealed("s1", generation)]);
-    let gone = |at: i64| reported(evidence(at, 3, generation));
-    let withdrawn = after(after(drained, 2_100, &[gone(2_100)]), 2_130, &[gone(2_130), published(4)]);
-    let over = after(withdrawn, 9_000, &[reported(evidence(9_000, 4, generation))]);
+    let gone = |at: i64| reported(evidence(at, 2, generation));
+    let withdrawn = after(after(drained, 2_100, &[gone(2_100)]), 2_130, &[gone(2_130), published(3)]);
+    let over = after(withdrawn, 9_000, &[reported(evidence(9_000, 3, generation))]);
     assert!(matches!(over.phase, Phase::Steady(_)), "{}", line(&over));
     let unnamed = step(&over, &no_further("main", &["F"]), at(9_000), &policy()).unwrap().next;
     invariants::check_next(&over, &unnamed).unwrap();
