@@ -231,6 +231,16 @@ impl Phase {
         })
     }
 
+    /// The change after which each segment has to be sealed and read before this phase can end.
+    pub const fn decided_at(&self) -> Option<Generation> {
+        match self {
+            Self::Uninitialised | Self::Founding(_) | Self::Steady(_) | Self::Staging(_) => None,
+            Self::Distributing(distributing) => Some(distributing.bundle.generation),
+            Self::Draining(draining) => Some(draining.switched),
+            Self::Withdrawing(withdrawing) => Some(withdrawing.bundle.generation),
+        }
+    }
+
     pub(crate) const fn rotation_mut(&mut self) -> Option<&mut Rotation> {
         match self {
             Self::Uninitialised | Self::Founding(_) | Self::Steady(_) => None,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ledger::{Aggregates, EvidenceClass, Ledger, RowKind, Standing};
-use rotation::{Contents, Effect, Evidence, Phase, Policy, RootEntry, SegmentId, SegmentState, State};
+use rotation::{Contents, Effect, Evidence, Policy, RootEntry, SegmentId, SegmentState, State};
 use rotation_driver::{EvidenceSource, NoEvidence};
 use trust::{Clock, ClockDiverged, Generation, RootId, Sequence, Timestamp};
 
@@ -163,12 +163,7 @@ impl EvidenceReader {
     /// A replica that runs is not over, whatever its bounds say: it was held up. Its segment is sealed as soon as its
     /// requests are gone, and until then nothing is said that would close it.
     fn would_close_itself(&self, state: &State) -> bool {
-        let since = match &state.phase {
-            Phase::Distributing(phase) => phase.bundle.generation,
-            Phase::Draining(phase) => phase.switched,
-            Phase::Withdrawing(phase) => phase.bundle.generation,
-            _ => return false,
-        };
+        let Some(since) = state.phase.decided_at() else { return false };
         let Some(own) = state.segments.get(&self.segment) else { return false };
         let now = self.clock.now();
         let unsealed = !matches!(own.state, SegmentState::Sealed { generation } if generation >= since);

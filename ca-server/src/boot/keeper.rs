@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use issuance::{ServingNames, Snapshot, SnapshotCell};
-use rotation::{AuthorityName, Event, Policy, RequestId, SegmentId, State};
+use rotation::{AuthorityName, Event, Policy, RequestId, SegmentId, SegmentState, State};
 use rotation_driver::DriverHandle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -147,9 +147,17 @@ impl Keeper {
             tracing::info!(sequence = %bundle.sequence(), digest = %bundle.digest(), "bundle in force");
             self.bundles.send_replace(bundle);
         }
-        if new_bundle || new_signer {
+        if new_bundle || new_signer || self.lacks_seal(&state) {
             self.to_seal = Some(state.generation);
         }
+    }
+
+    /// Whether a phase waits for a seal that nobody has begun: it may have changed neither the bundle nor the signer.
+    fn lacks_seal(&self, state: &State) -> bool {
+        let Some(since) = state.phase.decided_at() else { return false };
+        let own = state.segments.get(&self.segment).map(|own| own.state);
+        let sealed = matches!(own, Some(SegmentState::Sealed { generation }) if generation >= since);
+        !sealed && self.to_seal.is_none_or(|due| due < since)
     }
 
     /// What is to be sealed, unless that failed a moment ago.

@@ -6,6 +6,8 @@ use proto::banyan::admin::v1::StartRotationRequest;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use trust::{Root, RootId};
 
+use crate::links::{LIFE, link};
+
 const ROOTS: &str = "root-cert.pem";
 
 /// A workload of the other cluster, which trusts the roots of both.
@@ -82,5 +84,31 @@ async fn a_peer_of_another_cluster_is_trusted_while_the_file_has_its_root_and_no
         talk.handshakes,
         talk.failed.first()
     );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mesh_rotates_to_a_further_root_under_the_bundle_that_everybody_has_and_no_handshake_fails()
+-> anyhow::Result<()> {
+    let (near, far) = (Cacerts::make().await?, Cacerts::make().await?);
+    let both = [near.read(ROOTS)?, far.read(ROOTS)?];
+    std::fs::write(near.directory().join(ROOTS), both.concat())?;
+    let sections = [
+        "[root]\nauthority = \"near\"\n".to_owned(),
+        near.section("near", "exclusive = true\nfurther_roots = \"trust\""),
+        far.section("far", "exclusive = true"),
+    ];
+    let plan = MeshPlan { life: LIFE, agents: 2, clients: 0, sections: sections.concat() };
+    let mesh = LiveMesh::of(&plan, &()).await?;
+    let id = |text: &str| pem::parse(text).map(|block| RootId::of(block.contents()));
+    let (near, far) = (id(&both[0])?, id(&both[1])?);
+    everybody_trusts(&mesh, vec![near, far]).await?;
+    let sequence = || mesh.ca.running().bundle().sequence().0;
+    let before = sequence();
+    assert_eq!(link(&mesh, "far").await?, far);
+    assert_eq!(sequence(), before + 1, "nothing came, and the former root went");
+    let talk = mesh.stop().await?;
+    assert!(talk.handshakes > 20, "only {} handshakes", talk.handshakes);
+    assert!(talk.failed.is_empty(), "{:#?}", talk.failed.first());
     Ok(())
 }

@@ -10,14 +10,13 @@ use trust::RootId;
 use crate::parts::{Human, OpenBao, SoftHsm};
 
 /// Leaves that outlive the chain: nobody waits for their ends, all are renewed early.
-const LIFE: u64 = 3_600;
+pub(crate) const LIFE: u64 = 3_600;
 /// Longest time of one link.
 const LINK_MAX: Duration = Duration::from_secs(60);
 
 /// Rotates to an authority; prints how long each phase took, and answers with the root that signs then.
-async fn link(mesh: &LiveMesh, authority: &str) -> anyhow::Result<RootId> {
+pub(crate) async fn link(mesh: &LiveMesh, authority: &str) -> anyhow::Result<RootId> {
     let request_id = format!("to-{authority}");
-    let before = mesh.ca.running().bundle().roots()[0].id();
     let began = Instant::now();
     mesh.ca.rotate_to(&request_id, authority).await?;
     let mut phases: Vec<(String, Duration)> = Vec::new();
@@ -37,9 +36,7 @@ async fn link(mesh: &LiveMesh, authority: &str) -> anyhow::Result<RootId> {
     let told: Vec<_> =
         phases.iter().map(|(phase, took)| format!("{phase} {:.1} s", took.as_secs_f64())).collect();
     println!("{authority}: {:.1} s ({})", began.elapsed().as_secs_f64(), told.join(", "));
-    let after = signs(mesh, authority).await?;
-    assert_ne!(after, before, "{authority} has a root of its own");
-    Ok(after)
+    signs(mesh, authority).await
 }
 
 fn is_over(rotation: &Rotation, request_id: &str) -> bool {
