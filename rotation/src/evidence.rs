@@ -15,7 +15,7 @@ use trust::{Generation, RootId, Sequence, Timestamp};
 use crate::SegmentId;
 use crate::codec;
 
-pub use gates::{Gate, GateName, Hold, gate, gate_c, gate_l, gate_t};
+pub use gates::{Gate, GateName, Hold, converged_gate, gate, leaf_gate, trust_gate};
 
 /// Everything that gates rest on, as it was at one instant.
 ///

@@ -79,9 +79,11 @@ mod tests {
     #[test]
     fn the_figure_is_what_the_walks_printed() {
         let mut figure = Figure::default();
-        for line in
-            ["plain: 7 worlds", "plain without GateT: 9 worlds, 8 moves: p meets q", "FIGURE states 7 rows 2"]
-        {
+        for line in [
+            "plain: 7 worlds",
+            "plain without TrustGate: 9 worlds, 8 moves: p meets q",
+            "FIGURE states 7 rows 2",
+        ] {
             figure.hear(line);
         }
         let json = figure.json(false).unwrap();

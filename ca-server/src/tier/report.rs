@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use plugins::TierReport;
-use rotation::evidence::{gate_l, gate_t};
+use rotation::evidence::{leaf_gate, trust_gate};
 use rotation::{Evidence, Phase, Policy, RootState, State};
 use trust::RootId;
 
@@ -32,7 +32,8 @@ fn has_applied(state: &State, upper: &Upper, evidence: &Evidence, policy: &Polic
         && match &state.phase {
             Phase::Steady(_) | Phase::Staging(_) | Phase::Draining(_) => true,
             Phase::Distributing(phase) => {
-                evidence.sequence == phase.bundle.sequence && gate_t(state, phase, evidence, policy).is_met()
+                evidence.sequence == phase.bundle.sequence
+                    && trust_gate(state, phase, evidence, policy).is_met()
             }
             Phase::Uninitialised | Phase::Founding(_) | Phase::Withdrawing(_) => false,
         }
@@ -53,7 +54,7 @@ fn is_unused(state: &State, root: &RootId, evidence: &Evidence, policy: &Policy)
             Phase::Draining(phase) if phase.from == *root => {
                 let mut alone = evidence.clone();
                 alone.let_go.insert(*root);
-                gate_l(state, phase, &alone, policy).is_met()
+                leaf_gate(state, phase, &alone, policy).is_met()
             }
             _ => false,
         },

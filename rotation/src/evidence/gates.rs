@@ -126,9 +126,9 @@ pub enum Hold {
 /// The gate that the present phase ends at, if it ends at one.
 pub fn gate(state: &State, evidence: &Evidence, policy: &Policy) -> Option<Gate> {
     match &state.phase {
-        Phase::Distributing(phase) => Some(gate_t(state, phase, evidence, policy)),
-        Phase::Draining(phase) => Some(gate_l(state, phase, evidence, policy)),
-        Phase::Withdrawing(phase) => Some(gate_c(state, phase, evidence, policy)),
+        Phase::Distributing(phase) => Some(trust_gate(state, phase, evidence, policy)),
+        Phase::Draining(phase) => Some(leaf_gate(state, phase, evidence, policy)),
+        Phase::Withdrawing(phase) => Some(converged_gate(state, phase, evidence, policy)),
         Phase::Uninitialised | Phase::Founding(_) | Phase::Steady(_) | Phase::Staging(_) => None,
     }
 }
@@ -136,7 +136,7 @@ pub fn gate(state: &State, evidence: &Evidence, policy: &Policy) -> Option<Gate>
 /// The trust gate: whoever may meet a leaf of the new root trusts it.
 ///
 /// `evidence` must be about the bundle of the phase.
-pub fn gate_t(state: &State, phase: &Distributing, evidence: &Evidence, policy: &Policy) -> Gate {
+pub fn trust_gate(state: &State, phase: &Distributing, evidence: &Evidence, policy: &Policy) -> Gate {
     let mut judge = Judge { evidence, policy, holds: Vec::new(), rests_on: BTreeSet::new() };
     judge.in_force(state, |effect| matches!(effect, Effect::PublishBundle { .. }));
     judge.trust(state, phase.bundle.generation);
@@ -144,7 +144,7 @@ pub fn gate_t(state: &State, phase: &Distributing, evidence: &Evidence, policy: 
 }
 
 /// The leaf gate: no leaf under the root that shall go is alive, and none can come.
-pub fn gate_l(state: &State, phase: &Draining, evidence: &Evidence, policy: &Policy) -> Gate {
+pub fn leaf_gate(state: &State, phase: &Draining, evidence: &Evidence, policy: &Policy) -> Gate {
     let mut judge = Judge { evidence, policy, holds: Vec::new(), rests_on: BTreeSet::new() };
     judge.in_force(state, |effect| matches!(effect, Effect::SwitchSigner { .. }));
     judge.segments(state, phase.switched, |segment| segment.bounds.get(&phase.from).copied());
@@ -156,7 +156,7 @@ pub fn gate_l(state: &State, phase: &Draining, evidence: &Evidence, policy: &Pol
 /// depends on it.
 ///
 /// `evidence` must be about the bundle of the phase.
-pub fn gate_c(state: &State, phase: &Withdrawing, evidence: &Evidence, policy: &Policy) -> Gate {
+pub fn converged_gate(state: &State, phase: &Withdrawing, evidence: &Evidence, policy: &Policy) -> Gate {
     let mut judge = Judge { evidence, policy, holds: Vec::new(), rests_on: BTreeSet::new() };
     let deadline = phase.since.plus(policy.withdrawal_max);
     judge.in_force(state, |effect| matches!(effect, Effect::PublishBundle { .. }));

@@ -26,13 +26,13 @@ pub(super) fn evidence_reported(
     not_ahead(evidence, now)?;
     match &state.phase {
         Phase::Distributing(phase) if evidence.sequence == phase.bundle.sequence => {
-            let gate = evidence::gate_t(state, phase, evidence, policy);
+            let gate = evidence::trust_gate(state, phase, evidence, policy);
             let free = phase.rotation.mode == Mode::Auto && is_free(state, &phase.rotation);
             let pass = |draft: &mut Draft| activate(draft, phase, now);
             Ok(watched(state, &gate, (phase.settling, evidence.uptime), free.then_some(pass)))
         }
         Phase::Draining(phase) => {
-            let gate = evidence::gate_l(state, phase, evidence, policy);
+            let gate = evidence::leaf_gate(state, phase, evidence, policy);
             // After a rollback too: what drains goes, and the rotation is over.
             let free = is_free(state, &phase.rotation);
             let ending = if phase.rolled_back { Ending::RolledBack } else { Ending::Completed };
@@ -41,7 +41,7 @@ pub(super) fn evidence_reported(
             Ok(watched(state, &gate, (phase.settling, evidence.uptime), free.then_some(pass)))
         }
         Phase::Withdrawing(phase) if evidence.sequence == phase.bundle.sequence => {
-            let gate = evidence::gate_c(state, phase, evidence, policy);
+            let gate = evidence::converged_gate(state, phase, evidence, policy);
             let passes = gate.is_open() && is_free(state, &phase.rotation);
             Ok(passes.then(|| {
                 let mut draft = Draft::after(state);

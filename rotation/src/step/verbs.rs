@@ -27,7 +27,7 @@ pub(super) fn activate(
                 let (sequence, wanted) = (evidence.sequence, phase.bundle.sequence);
                 return Err(Cause::EvidenceStale { sequence, wanted });
             }
-            let gate = evidence::gate_t(state, phase, evidence, policy);
+            let gate = evidence::trust_gate(state, phase, evidence, policy);
             if !gate.is_open() {
                 let (gate, holds, opens_at_latest) = (gate.name, gate.holds, gate.opens_at_latest);
                 return Err(Cause::GateClosed { gate, holds, opens_at_latest });

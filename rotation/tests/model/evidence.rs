@@ -105,10 +105,10 @@ pub(crate) fn counted(world: &World, setting: &Setting) -> Counted {
         // Leaf and bundle in one reply, which the client installs itself.
         let by_birth = row.born >= sequence && (row.member == C || without == Without::BornIsNoWord);
         let by_word = row.applied >= sequence || row.member == Q && setting.covered && confirmed;
-        without != Without::GateT && !by_birth && !by_word
+        without != Without::TrustGate && !by_birth && !by_word
     };
     let is_own = |row: &Row| row.member != C && !row.promised;
-    let live = |root: Root| tally(&|row| without != Without::GateL && row.root == root);
+    let live = |root: Root| tally(&|row| without != Without::LeafGate && row.root == root);
     Counted {
         at: world.wall(),
         uptime: world.tick,

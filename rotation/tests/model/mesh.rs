@@ -14,9 +14,9 @@ use crate::words::{FAR, distributing};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Without {
     Nothing,
-    GateT,
+    TrustGate,
     AckOnApply,
-    GateL,
+    LeafGate,
     SettleAtT,
     SettleAtL,
     RowBeforeSignature,

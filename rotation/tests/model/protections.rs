@@ -61,7 +61,7 @@ fn broken(name: &str, setting: &Setting, without: &[Without]) {
 
 #[test]
 fn gates_keep_every_handshake() {
-    checked("plain", PLAIN, &[Without::GateT, Without::AckOnApply, Without::GateL]);
+    checked("plain", PLAIN, &[Without::TrustGate, Without::AckOnApply, Without::LeafGate]);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn settle_keeps_handshakes_in_flight() {
 #[test]
 fn an_operator_may_abort_roll_back_and_go_forward_again() {
     let setting = Setting { operator: true, ticks: 0, ..PLAIN };
-    checked("operator", setting, &[Without::GateT, Without::AckOnApply, Without::GateL]);
+    checked("operator", setting, &[Without::TrustGate, Without::AckOnApply, Without::LeafGate]);
 }
 
 #[test]

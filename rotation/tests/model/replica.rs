@@ -93,7 +93,7 @@ fn in_force(world: &World, setting: &Setting) -> Option<World> {
     let older = |request: &Request| {
         request.leaf.is_none() && request.generation < since.0 && request.segment == world.segment
     };
-    let waits = setting.without != Without::RowBeforeSignature && setting.without != Without::GateT;
+    let waits = setting.without != Without::RowBeforeSignature && setting.without != Without::TrustGate;
     if waits && world.requests.iter().flatten().any(older) {
         return None;
     }
