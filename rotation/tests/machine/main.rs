@@ -16,6 +16,7 @@ mod script;
 mod scripts;
 mod sightings;
 mod stored;
+mod stored_names;
 mod verbs;
 mod walk;
 mod words;
