@@ -35,7 +35,7 @@ impl<'a> Gate<'a> {
             Phase::Distributing(_) => Some(GateName::Trust),
             Phase::Draining(_) => Some(GateName::Leaves),
             Phase::Withdrawing(_) => Some(GateName::Converged),
-            Phase::Uninitialised | Phase::Founding(_) | Phase::Steady(_) | Phase::Staging(_) => None,
+            Phase::Uninitialised | Phase::Bootstrapping(_) | Phase::Steady(_) | Phase::Staging(_) => None,
         }
     }
 

@@ -222,8 +222,8 @@ mod tests {
     #[test]
     fn a_request_id_is_short_and_plain() {
         assert_eq!(
-            RequestId::parse("founding-1:root").map(|id| id.to_string()),
-            Ok("founding-1:root".to_owned())
+            RequestId::parse("bootstrap-1:root").map(|id| id.to_string()),
+            Ok("bootstrap-1:root".to_owned())
         );
         for wrong in ["", "a b", "a/b", "ü", "a\0", &"x".repeat(129)] {
             assert_eq!(RequestId::parse(wrong), Err(InvalidRequestId), "{wrong:?}");

@@ -79,8 +79,8 @@ mod tests {
     #[test]
     fn two_requests_never_share_a_key_id() {
         let id = |text: &str| KeyId::for_request(&RequestId::parse(text).expect("id"));
-        assert_eq!(id("founding"), id("founding"));
-        assert_ne!(id("founding"), id("founding-2"));
-        assert_eq!(KeyId::parse(id("founding").as_str()), Ok(id("founding")));
+        assert_eq!(id("bootstrap"), id("bootstrap"));
+        assert_ne!(id("bootstrap"), id("bootstrap-2"));
+        assert_eq!(KeyId::parse(id("bootstrap").as_str()), Ok(id("bootstrap")));
     }
 }

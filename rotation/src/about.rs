@@ -31,7 +31,7 @@ impl Event {
     /// What this event is about.
     pub const fn about(&self) -> About<'_> {
         let (root, authority, request_id) = match self {
-            Self::FoundingRequested { request_id, authority } => (None, Some(authority), Some(request_id)),
+            Self::BootstrapRequested { request_id, authority } => (None, Some(authority), Some(request_id)),
             Self::RotationRequested { request_id, authority, stage_again, .. } => {
                 (*stage_again, Some(authority), Some(request_id))
             }

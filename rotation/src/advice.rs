@@ -70,7 +70,9 @@ pub struct Saying<'a> {
 #[serde(rename_all = "snake_case")]
 pub enum Wait {
     /// The first root is being made.
-    Founding,
+    // Journals have the first name.
+    #[serde(rename = "founding")]
+    Bootstrap,
     /// The rotation ends by itself.
     Rotation,
     /// The trust gate opens; then the new root can be activated.
@@ -182,7 +184,7 @@ impl Verb {
 impl Wait {
     fn in_words(&self) -> String {
         match self {
-            Self::Founding => "wait until the first root signs".to_owned(),
+            Self::Bootstrap => "wait until the first root signs".to_owned(),
             Self::Rotation | Self::Renewal => "wait until it is over".to_owned(),
             Self::TrustGate { at_latest: None } => {
                 format!("wait until the trust gate is open, then `{}`", Verb::Activate.command())

@@ -9,16 +9,18 @@ use crate::codec;
 use crate::evidence::{GateName, Hold};
 use crate::{Advice, AuthorityName, Ending, RequestId, RootState, SegmentId};
 
-/// Why an event is not legal.
+/// Why an event is not legal. Journals have the names that variants had first.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// A root was founded before, on another request.
+    /// A root was bootstrapped before, on another request.
     #[error("this trust domain has its root")]
-    AlreadyFounded,
-    /// Another founding is under way.
-    #[error("the founding of request {request_id} is under way")]
-    FoundingUnderWay {
+    #[serde(rename = "already_founded")]
+    AlreadyBootstrapped,
+    /// Another bootstrap is under way.
+    #[error("the bootstrap of request {request_id} is under way")]
+    #[serde(rename = "founding_under_way")]
+    BootstrapUnderWay {
         /// Its request.
         request_id: RequestId,
     },
@@ -165,7 +167,8 @@ pub enum Cause {
     },
     /// No root signs yet.
     #[error("this trust domain has no root that signs")]
-    NotFounded,
+    #[serde(rename = "not_founded")]
+    NotBootstrapped,
     /// Another rotation is under way.
     #[error("the rotation of request {request_id} {}", under_way(*ending))]
     RotationUnderWay {
@@ -385,10 +388,10 @@ impl Cause {
                 format!("a root needs {} s of life to sign again", min.as_secs())
             }
             // Here the advice says it all.
-            Self::AlreadyFounded
-            | Self::FoundingUnderWay { .. }
+            Self::AlreadyBootstrapped
+            | Self::BootstrapUnderWay { .. }
             | Self::RenewalUnderWay { .. }
-            | Self::NotFounded
+            | Self::NotBootstrapped
             | Self::RotationUnderWay { .. }
             | Self::NoRotation
             | Self::Held { .. }

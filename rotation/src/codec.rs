@@ -46,6 +46,26 @@ pub(crate) mod optional_text {
     }
 }
 
+/// The name of a phase or of an event. Journals have the names of the first release, so that they can be replayed.
+pub(crate) mod first_name {
+    use super::*;
+
+    /// The present name and the first one, where they differ.
+    const RENAMED: [(&str, &str); 2] =
+        [("bootstrapping", "founding"), ("bootstrap_requested", "founding_requested")];
+
+    pub(crate) fn serialize<S: Serializer>(name: &str, serializer: S) -> Result<S::Ok, S::Error> {
+        let renamed = RENAMED.iter().find(|(present, _)| *present == name);
+        serializer.serialize_str(renamed.map_or(name, |(_, first)| first))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let renamed = RENAMED.iter().find(|(_, first)| *first == name);
+        Ok(renamed.map_or(name, |(present, _)| (*present).to_owned()))
+    }
+}
+
 /// A map whose keys are written as text; a key that comes twice is refused.
 pub(crate) mod text_keys {
     use std::collections::BTreeMap;

@@ -15,7 +15,9 @@ use crate::{
 #[serde(rename_all = "snake_case")]
 pub enum Event {
     /// Somebody wants the first root to be made.
-    FoundingRequested {
+    // Journals have the first name of this event.
+    #[serde(rename = "founding_requested")]
+    BootstrapRequested {
         /// Chosen at random by who wants it, and kept while the answer is unknown.
         request_id: RequestId,
         /// Who shall make and hold the root.
@@ -288,7 +290,7 @@ impl Event {
     /// The event's name in texts and metrics.
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::FoundingRequested { .. } => "founding_requested",
+            Self::BootstrapRequested { .. } => "bootstrap_requested",
             Self::RootPrepared { .. } => "root_prepared",
             Self::IssuerRenewalRequested { .. } => "issuer_renewal_requested",
             Self::IssuerRenewalCancelled { .. } => "issuer_renewal_cancelled",

@@ -90,7 +90,7 @@ pub enum Violation {
         /// The segment.
         segment: SegmentId,
     },
-    /// S3: the bundle is empty after the founding, or filled before it.
+    /// S3: the bundle is empty after the bootstrap, or filled before it.
     #[error("S3: bundle {sequence} has {roots} roots")]
     BundleSize {
         /// The bundle's sequence.
@@ -197,9 +197,9 @@ pub enum Violation {
         /// The phase.
         phase: &'static str,
     },
-    /// S8: the founding and its roots or pending effects do not fit each other.
-    #[error("S8: the founding does not fit the roots and pending effects")]
-    FoundingUnfit,
+    /// S8: the bootstrap and its roots or pending effects do not fit each other.
+    #[error("S8: the bootstrap does not fit the roots and pending effects")]
+    BootstrapUnfit,
     /// S8: a pending effect is there twice, of the future, or about something that is not there.
     #[error("S8: pending effect {effect} does not fit the state")]
     PendingUnfit {
@@ -234,7 +234,7 @@ impl Violation {
             Self::MixedChange { .. } | Self::BundleTooLarge { .. } | Self::FurtherMixed { .. } => {
                 Property::S6
             }
-            Self::FoundingUnfit | Self::PendingUnfit { .. } => Property::S8,
+            Self::BootstrapUnfit | Self::PendingUnfit { .. } => Property::S8,
         }
     }
 }

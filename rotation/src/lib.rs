@@ -50,5 +50,5 @@ pub use refusal::Refusal;
 pub use roots::{IssuerEntry, IssuerRenewal, RootEntry, RootState};
 pub use segments::{Contents, Segment, SegmentState};
 pub use sightings::{DISMISSED_MAX, LOST_REPLICA, SIGHTINGS_MAX, Sighting, Sightings};
-pub use state::{Founding, FoundingStep, Phase, Signer, State, Steady};
+pub use state::{BootstrapStep, Bootstrapping, Phase, Signer, State, Steady};
 pub use step::{Transition, legal, step};

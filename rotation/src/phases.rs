@@ -188,7 +188,7 @@ impl Phase {
     /// The rotation that is under way, if one is.
     pub const fn rotation(&self) -> Option<&Rotation> {
         match self {
-            Self::Uninitialised | Self::Founding(_) | Self::Steady(_) => None,
+            Self::Uninitialised | Self::Bootstrapping(_) | Self::Steady(_) => None,
             Self::Staging(staging) => Some(&staging.rotation),
             Self::Distributing(distributing) => Some(&distributing.rotation),
             Self::Draining(draining) => Some(&draining.rotation),
@@ -199,7 +199,7 @@ impl Phase {
     /// The root that goes and the one that stays, once both are decided.
     pub const fn changes(&self) -> Option<(RootId, RootId)> {
         match self {
-            Self::Uninitialised | Self::Founding(_) | Self::Steady(_) | Self::Staging(_) => None,
+            Self::Uninitialised | Self::Bootstrapping(_) | Self::Steady(_) | Self::Staging(_) => None,
             Self::Distributing(distributing) => Some((distributing.from, distributing.to)),
             Self::Draining(draining) => Some((draining.from, draining.to)),
             Self::Withdrawing(withdrawing) => Some((withdrawing.from, withdrawing.to)),
@@ -209,7 +209,7 @@ impl Phase {
     /// What the rotation that is under way is certain to come to, if it is not what was wished for.
     pub fn given_up(&self) -> Option<Ending> {
         let ending = match self {
-            Self::Uninitialised | Self::Founding(_) | Self::Steady(_) => return None,
+            Self::Uninitialised | Self::Bootstrapping(_) | Self::Steady(_) => return None,
             Self::Staging(_) | Self::Distributing(_) => Ending::Completed,
             Self::Draining(draining) if draining.rolled_back => Ending::RolledBack,
             Self::Draining(_) => Ending::Completed,
@@ -222,7 +222,7 @@ impl Phase {
     pub const fn since(&self) -> Option<Timestamp> {
         Some(match self {
             Self::Uninitialised => return None,
-            Self::Founding(founding) => founding.requested_at,
+            Self::Bootstrapping(bootstrap) => bootstrap.requested_at,
             Self::Steady(steady) => steady.since,
             Self::Staging(staging) => staging.rotation.requested_at,
             Self::Distributing(distributing) => distributing.since,
@@ -234,7 +234,7 @@ impl Phase {
     /// The change after which each segment has to be sealed and read before this phase can end.
     pub const fn decided_at(&self) -> Option<Generation> {
         match self {
-            Self::Uninitialised | Self::Founding(_) | Self::Steady(_) | Self::Staging(_) => None,
+            Self::Uninitialised | Self::Bootstrapping(_) | Self::Steady(_) | Self::Staging(_) => None,
             Self::Distributing(distributing) => Some(distributing.bundle.generation),
             Self::Draining(draining) => Some(draining.switched),
             Self::Withdrawing(withdrawing) => Some(withdrawing.bundle.generation),
@@ -243,7 +243,7 @@ impl Phase {
 
     pub(crate) const fn rotation_mut(&mut self) -> Option<&mut Rotation> {
         match self {
-            Self::Uninitialised | Self::Founding(_) | Self::Steady(_) => None,
+            Self::Uninitialised | Self::Bootstrapping(_) | Self::Steady(_) => None,
             Self::Staging(staging) => Some(&mut staging.rotation),
             Self::Distributing(distributing) => Some(&mut distributing.rotation),
             Self::Draining(draining) => Some(&mut draining.rotation),
@@ -258,7 +258,7 @@ impl Phase {
             Self::Distributing(distributing) => Some(&mut distributing.settling),
             Self::Draining(draining) => Some(&mut draining.settling),
             Self::Uninitialised
-            | Self::Founding(_)
+            | Self::Bootstrapping(_)
             | Self::Steady(_)
             | Self::Staging(_)
             | Self::Withdrawing(_) => None,

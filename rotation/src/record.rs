@@ -13,7 +13,7 @@ use crate::invariants::{self, Violation};
 
 /// The version that [`encode`] writes. [`decode`] reads it and every former one.
 ///
-/// 1 knew the founding and the steady state; 2 adds the phases of a rotation, 3 what agents hold that the record never
+/// 1 knew the bootstrap and the steady state; 2 adds the phases of a rotation, 3 what agents hold that the record never
 /// published, and a checksum that covers the version too; 4 further roots. Each is otherwise the same as the one before.
 pub const FORMAT: u32 = 4;
 /// The first version there was.

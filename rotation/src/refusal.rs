@@ -13,11 +13,13 @@ use crate::{Advice, Cause, Event, State};
 #[error("{event} refused while {phase} at generation {generation}: {cause}; {}", self.legal())]
 pub struct Refusal {
     /// Phase of the state that refused.
+    #[serde(with = "codec::first_name")]
     pub phase: String,
     /// Generation of the state that refused.
     #[serde(with = "codec::generation")]
     pub generation: Generation,
     /// Name of the event.
+    #[serde(with = "codec::first_name")]
     pub event: String,
     /// Why.
     pub cause: Cause,

@@ -50,7 +50,9 @@ pub enum Phase {
     /// No root was ever asked for.
     Uninitialised,
     /// First boot: the wish for a root is stored, the root is not signing yet.
-    Founding(Founding),
+    // Records have the first name of this phase.
+    #[serde(rename = "founding")]
+    Bootstrapping(Bootstrapping),
     /// One root signs, and nothing about roots is under way.
     Steady(Steady),
     /// A rotation was asked for; its root is being made.
@@ -65,7 +67,7 @@ pub enum Phase {
 
 /// The making of the first root. Stored before anything is asked of the authority.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct Founding {
+pub struct Bootstrapping {
     /// Who wished it. Everything asked of the authority carries this id, so that asking again makes nothing twice.
     pub request_id: RequestId,
     /// Who makes and holds the root.
@@ -74,13 +76,13 @@ pub struct Founding {
     #[serde(with = "codec::seconds")]
     pub requested_at: Timestamp,
     /// How far it got.
-    pub step: FoundingStep,
+    pub step: BootstrapStep,
 }
 
-/// How far a founding got.
+/// How far a bootstrap got.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum FoundingStep {
+pub enum BootstrapStep {
     /// The authority was asked for a root.
     StagingRoot,
     /// The root is there; the authority was asked to sign an issuer.
@@ -152,7 +154,7 @@ impl State {
         self.pending.iter().any(|pending| matches!(pending.effect, Effect::PublishBundle { .. }))
     }
 
-    /// Who signs leaves now; `None` until the founding is over.
+    /// Who signs leaves now; `None` until the bootstrap is over.
     pub fn signer(&self) -> Option<Signer> {
         let (root, entry) = self.roots.iter().find(|(_, entry)| entry.state == RootState::Active)?;
         Some(Signer { root: *root, issuer: entry.active_issuer? })
@@ -178,7 +180,7 @@ impl Phase {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Uninitialised => "uninitialised",
-            Self::Founding(_) => "founding",
+            Self::Bootstrapping(_) => "bootstrapping",
             Self::Steady(_) => "steady",
             Self::Staging(_) => "staging",
             Self::Distributing(_) => "distributing",

@@ -1,7 +1,7 @@
 //! The one function that moves the machine.
 
 mod advice;
-mod founding;
+mod bootstrap;
 mod further;
 mod horizon;
 mod issuer;
@@ -62,8 +62,8 @@ pub fn step(
 
 fn decide(state: &State, event: &Event, now: Timestamp, policy: &Policy) -> Decision {
     match event {
-        Event::FoundingRequested { request_id, authority } => {
-            founding::requested(state, request_id, authority, now)
+        Event::BootstrapRequested { request_id, authority } => {
+            bootstrap::requested(state, request_id, authority, now)
         }
         Event::RootPrepared { request_id, root } => root_prepared(state, request_id, root, now),
         Event::IssuerRenewalRequested { request_id, root, replaces } => {
@@ -155,16 +155,16 @@ fn bundle_published(state: &State, sequence: Sequence, now: Timestamp) -> Decisi
     }
     let mut draft = Draft::after(state);
     draft.settle(settled);
-    founding::bundle_is_out(&mut draft, now);
+    bootstrap::bundle_is_out(&mut draft, now);
     staging::go_on(&mut draft, now);
     Ok(Some(draft))
 }
 
-/// A root for whoever asked for one: the founding or the rotation.
+/// A root for whoever asked for one: the bootstrap or the rotation.
 fn root_prepared(state: &State, request_id: &RequestId, root: &PreparedRoot, now: Timestamp) -> Decision {
     match &state.phase {
-        Phase::Founding(founding) if founding.request_id == *request_id => {
-            founding::root_prepared(state, founding, root, now)
+        Phase::Bootstrapping(bootstrap) if bootstrap.request_id == *request_id => {
+            bootstrap::root_prepared(state, bootstrap, root, now)
         }
         Phase::Staging(staging) if staging.rotation.request_id == *request_id => {
             staging::root_prepared(state, staging, root, now)

@@ -93,7 +93,7 @@ mod tests {
         step(state, event, now, &Policy::default()).unwrap().next
     }
 
-    fn founded(root: &Root) -> State {
+    fn bootstrapped(root: &Root) -> State {
         let id: RequestId = "f".parse().unwrap();
         let start = State::uninitialised(TrustDomain::parse("example.org").unwrap());
         let issuer = SignedIssuer {
@@ -104,7 +104,7 @@ mod tests {
             not_after: NOW.plus(DAY * 900),
         };
         [
-            Event::FoundingRequested { request_id: id.clone(), authority: "main".parse().unwrap() },
+            Event::BootstrapRequested { request_id: id.clone(), authority: "main".parse().unwrap() },
             Event::RootPrepared { request_id: id.clone(), root: PreparedRoot::of(root, true) },
             Event::IssuerSigned { request_id: id, issuer },
             Event::BundlePublished { sequence: Sequence(1) },
@@ -117,7 +117,7 @@ mod tests {
     async fn a_rotation_by_age_that_was_given_up_is_asked_for_again_later_and_not_before() {
         let root = root().await;
         let aging = Aging { max_age: Some(DAY * 30), retry_after: DAY };
-        let mut state = founded(&root);
+        let mut state = bootstrapped(&root);
         assert_eq!(aging.due(&state, NOW.plus(DAY)), Due::Nothing, "it is young");
         let mut now = NOW.plus(DAY * 30);
         let mut ids = Vec::new();

@@ -68,7 +68,7 @@ pub(super) async fn assemble(
 ) -> Result<Assembled, BootError> {
     let driver = &ground.driver;
     let registry = open::registry(config, layout, deps, driver).await?;
-    open::founded(config, deps, driver).await?;
+    open::bootstrapped(config, deps, driver).await?;
     let (ledger, segment) = open_ledger(config, deps, layout, driver).await?;
     let (policy, now) = (open::policy(config), deps.clock.now());
     if let Some(event) = keeper::horizon_due(&driver.state(), &policy, &segment, now) {

@@ -21,9 +21,9 @@ use crate::registry::{AgentRegistry, Membership};
 use crate::sessions::Sessions;
 
 /// How long a start waits for the first root. The making goes on at the next start.
-const FOUNDING_WITHIN: Duration = Duration::from_secs(60);
+const BOOTSTRAP_WITHIN: Duration = Duration::from_secs(60);
 /// Failed attempts at one step, some three seconds of them, after which the start gives up.
-const FOUNDING_ATTEMPTS: u32 = 4;
+const BOOTSTRAP_ATTEMPTS: u32 = 4;
 
 /// What everything else rests on.
 pub(super) struct Ground {
@@ -158,9 +158,9 @@ pub(super) async fn registry(
     let (path, disk) = (layout.registry(), Arc::clone(&deps.disk));
     let (clock, limits) = (Arc::clone(&deps.clock), config.agents().clone());
     let membership = Membership { clock, limits, sessions: Sessions::default() };
-    let never_founded = matches!(driver.state().phase, Phase::Uninitialised);
+    let never_bootstrapped = matches!(driver.state().phase, Phase::Uninitialised);
     let opened = blocking(move || {
-        if never_founded {
+        if never_bootstrapped {
             let made = AgentRegistry::create_if_missing(disk.as_ref(), &path);
             made.map_err(|source| BootError::DataDir { path: path.clone(), source })?;
         }
@@ -184,7 +184,7 @@ pub(super) fn policy(config: &Config) -> Policy {
 }
 
 /// Waits until a root signs; asks for the first one if nobody ever did.
-pub(super) async fn founded(
+pub(super) async fn bootstrapped(
     config: &Config,
     deps: &HostDeps,
     driver: &DriverHandle,
@@ -192,10 +192,10 @@ pub(super) async fn founded(
     if matches!(driver.state().phase, Phase::Uninitialised) {
         let name = config.root().authority();
         let id: [u8; 16] = random_bytes(deps.randomness.as_ref());
-        let request_id = RequestId::parse(&format!("founding-{:032x}", u128::from_be_bytes(id)))?;
+        let request_id = RequestId::parse(&format!("bootstrap-{:032x}", u128::from_be_bytes(id)))?;
         let authority = AuthorityName::parse(name)?;
         tracing::info!(authority = name, "first start: asking for a root");
-        driver.submit(Event::FoundingRequested { request_id, authority }).await?;
+        driver.submit(Event::BootstrapRequested { request_id, authority }).await?;
     }
     let mut changes = driver.changes();
     let signs = changes.wait_for(|state| state.signer().is_some());
@@ -227,7 +227,7 @@ async fn patience(driver: &DriverHandle) {
             tracing::warn!(reason, "no root yet: this server waits, and serves once it has one");
             told.clone_from(&waits);
         }
-        let (quiet, changed) = (tokio::time::sleep(FOUNDING_WITHIN), troubles.changed());
+        let (quiet, changed) = (tokio::time::sleep(BOOTSTRAP_WITHIN), troubles.changed());
         tokio::select! {
             () = quiet => match &waits {
                 Some(_) => told = None,
@@ -246,7 +246,7 @@ async fn hopeless(driver: &DriverHandle) -> String {
     let mut troubles = driver.troubles();
     let is_hopeless = |trouble: &&Trouble| match trouble.last {
         EffectError::NotYet { .. } => false,
-        EffectError::Unavailable { .. } => trouble.attempts >= FOUNDING_ATTEMPTS,
+        EffectError::Unavailable { .. } => trouble.attempts >= BOOTSTRAP_ATTEMPTS,
         EffectError::Refused { .. } => true,
     };
     let hopeless = troubles.wait_for(|troubles| troubles.iter().any(|trouble| is_hopeless(&trouble))).await;

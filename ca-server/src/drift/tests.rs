@@ -37,7 +37,7 @@ fn taken(state: &State, event: &Event) -> State {
     step(state, event, NOW, &Policy::default()).unwrap().next
 }
 
-fn founded(root: &Root) -> State {
+fn bootstrapped(root: &Root) -> State {
     let request_id: RequestId = "f".parse().unwrap();
     let issuer = SignedIssuer {
         id: CertificateId::of(b"i"),
@@ -47,7 +47,7 @@ fn founded(root: &Root) -> State {
         not_after: NOW.plus(DAY * 300),
     };
     [
-        Event::FoundingRequested { request_id: request_id.clone(), authority: "istio".parse().unwrap() },
+        Event::BootstrapRequested { request_id: request_id.clone(), authority: "istio".parse().unwrap() },
         Event::RootPrepared { request_id: request_id.clone(), root: PreparedRoot::of(root, false) },
         Event::IssuerSigned { request_id, issuer },
         Event::BundlePublished { sequence: Sequence(1) },
@@ -78,7 +78,7 @@ fn given_up(state: &State, root: &Root) -> State {
 #[tokio::test]
 async fn an_authority_that_gives_what_signs_is_not_told_of() {
     let [a, ..] = roots().await;
-    let state = founded(&a);
+    let state = bootstrapped(&a);
     assert_eq!(of(&state, &WHOSE, &gives(&a, b"above"), true), None);
     assert_eq!(of(&state, &WHOSE, &gives(&a, b"above"), false), None);
 }
@@ -86,7 +86,7 @@ async fn an_authority_that_gives_what_signs_is_not_told_of() {
 #[tokio::test]
 async fn another_root_is_followed_or_told_with_the_command() {
     let [a, renewed, b] = roots().await;
-    let state = founded(&a);
+    let state = bootstrapped(&a);
     assert_eq!(of(&state, &WHOSE, &gives(&b, b"above"), true), None, "it is about to be followed");
     let told = of(&state, &WHOSE, &gives(&b, b"above"), false).unwrap();
     for words in [
@@ -110,7 +110,7 @@ async fn another_root_is_followed_or_told_with_the_command() {
 #[tokio::test]
 async fn another_intermediate_is_told_with_the_command_and_asked_for_once() {
     let [a, ..] = roots().await;
-    let state = founded(&a);
+    let state = bootstrapped(&a);
     let told = of(&state, &WHOSE, &gives(&a, b"new"), true).unwrap();
     assert!(told.contains("`banyan issuer renew`") && told.contains("istio"), "{told}");
     let entry = state.roots.get(&a.id()).unwrap();
@@ -128,7 +128,7 @@ async fn another_intermediate_is_told_with_the_command_and_asked_for_once() {
 #[tokio::test]
 async fn what_cannot_take_the_place_of_the_root_is_told_with_what_can_be_done() {
     let [a, renewed, b] = roots().await;
-    let state = founded(&a);
+    let state = bootstrapped(&a);
     assert!(
         renews_signer(&state, renewed.der())
             && !renews_signer(&state, b.der())

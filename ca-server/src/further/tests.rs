@@ -32,7 +32,7 @@ fn taken(state: State, event: &Event) -> State {
     step(&state, event, NOW, &Policy::default()).unwrap().next
 }
 
-fn founded(root: &Root) -> State {
+fn bootstrapped(root: &Root) -> State {
     let request_id: rotation::RequestId = "f".parse().unwrap();
     let issuer = SignedIssuer {
         id: CertificateId::of(b"i"),
@@ -42,7 +42,7 @@ fn founded(root: &Root) -> State {
         not_after: NOW.plus(DAY * 300),
     };
     [
-        Event::FoundingRequested { request_id: request_id.clone(), authority: "istio".parse().unwrap() },
+        Event::BootstrapRequested { request_id: request_id.clone(), authority: "istio".parse().unwrap() },
         Event::RootPrepared { request_id: request_id.clone(), root: PreparedRoot::of(root, false) },
         Event::IssuerSigned { request_id, issuer },
         Event::BundlePublished { sequence: Sequence(1) },
@@ -78,7 +78,7 @@ fn followed(state: State, set: &RootSet) -> State {
 #[tokio::test]
 async fn what_is_named_is_to_be_added_and_what_is_named_no_more_is_gone() {
     let [own, one, two] = roots([("a", 900), ("bb", 900), ("ccc", 900)]).await;
-    let state = founded(&own);
+    let state = bootstrapped(&own);
     assert_eq!(seen(&state, &names(&own, &[])), Difference::default());
     let both = names(&own, &[&one, &two]);
     assert_eq!(seen(&state, &both).to_add.len(), 2);
@@ -102,7 +102,7 @@ async fn what_is_named_is_to_be_added_and_what_is_named_no_more_is_gone() {
 #[tokio::test]
 async fn a_renewed_root_of_ours_is_refused_and_a_withdrawn_one_comes_back_only_by_name() {
     let [own, twin, gone] = roots([("a", 900), ("a", 1_000), ("bb", 900)]).await;
-    let mut state = founded(&own);
+    let mut state = bootstrapped(&own);
     let refused = seen(&state, &names(&own, &[&twin]));
     assert!(refused.to_add.is_empty() && refused.refused[0].contains("key and the name"), "{refused:?}");
     let mut entry = state.roots[&own.id()].clone();
@@ -122,7 +122,7 @@ async fn a_renewed_root_of_ours_is_refused_and_a_withdrawn_one_comes_back_only_b
 #[tokio::test]
 async fn an_authority_that_never_signed_here_has_nothing_trusted() {
     let [own, other] = roots([("a", 900), ("bb", 900)]).await;
-    let state = founded(&own);
+    let state = bootstrapped(&own);
     let stranger = Whose { name: "spare", place: "" };
     let set = names(&own, &[&other]);
     assert_eq!(compare(&state, &stranger, &set, (&BTreeSet::new(), NOW)), Difference::default());
@@ -131,7 +131,7 @@ async fn an_authority_that_never_signed_here_has_nothing_trusted() {
 #[tokio::test]
 async fn status_tells_of_an_authority_without_section_and_of_an_end() {
     let [own, soon, long] = roots([("a", 900), ("bb", 10), ("ccc", 900)]).await;
-    let state = followed(founded(&own), &names(&own, &[&soon, &long]));
+    let state = followed(bootstrapped(&own), &names(&own, &[&soon, &long]));
     let month = DAY * 30;
     let [ends] = &conditions(&state, |_| true, (NOW, month))[..] else { panic!("one ends") };
     assert!(ends.contains(&soon.id().short().to_string()) && ends.contains("takes its place"), "{ends}");
@@ -140,13 +140,13 @@ async fn status_tells_of_an_authority_without_section_and_of_an_end() {
     assert!(orphans[0].contains("no section [authority.istio]"), "{orphans:?}");
     let said = forecast(&state).unwrap();
     assert!(said.contains("stay trusted") && said.contains("named by istio"), "{said}");
-    assert_eq!(forecast(&founded(&own)), None);
+    assert_eq!(forecast(&bootstrapped(&own)), None);
 }
 
 #[tokio::test]
 async fn another_root_of_the_authority_that_drains_is_named() {
     let [own, next] = roots([("a", 900), ("bb", 900)]).await;
-    let mut state = founded(&own);
+    let mut state = bootstrapped(&own);
     assert!(others_draining(&state, "istio").is_empty());
     let mut former = state.roots[&own.id()].clone();
     (former.state, former.der) = (RootState::Draining, Der::from(next.der()));

@@ -35,7 +35,7 @@ fn has_applied(state: &State, upper: &Upper, evidence: &Evidence, policy: &Polic
                 evidence.sequence == phase.bundle.sequence
                     && trust_gate(state, phase, evidence, policy).is_met()
             }
-            Phase::Uninitialised | Phase::Founding(_) | Phase::Withdrawing(_) => false,
+            Phase::Uninitialised | Phase::Bootstrapping(_) | Phase::Withdrawing(_) => false,
         }
 }
 

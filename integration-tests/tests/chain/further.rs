@@ -76,7 +76,7 @@ async fn a_peer_of_another_cluster_is_trusted_while_the_file_has_its_root_and_no
     write(&format!("{further}{own}"))?;
     everybody_trusts(&mesh, vec![signing, far]).await?;
     let sequence = mesh.ca.running().bundle().sequence().0;
-    assert_eq!(sequence, 4, "founded, added, removed, added: each a bundle of its own");
+    assert_eq!(sequence, 4, "bootstrapped, added, removed, added: each a bundle of its own");
     let talk = mesh.stop().await?;
     assert!(
         talk.handshakes > 20 && talk.failed.is_empty(),

@@ -1,6 +1,6 @@
 //! An offline root: a real server, files that are carried, and the real openssl on the other side.
 
+mod bootstrap;
 mod days;
-mod founding;
 mod live;
 mod offline;

@@ -72,11 +72,11 @@ async fn a_failed_write_of_a_root_makes_no_second_root_or_key() {
     for fault in [PutFault::FailedNotStored, PutFault::FailedButStored] {
         let world = World::new();
         world.state.fail_next_put(fault);
-        let failed = stage(world.open().as_ref(), "founding").await;
+        let failed = stage(world.open().as_ref(), "bootstrap").await;
         assert!(matches!(failed, Err(PluginError::Transient { .. })), "{failed:?}");
         let announced = world.open().roots(&context("roots")).await.expect("roots");
         assert_eq!(announced.roots.len(), usize::from(fault == PutFault::FailedButStored), "{fault:?}");
-        let root = stage(world.open().as_ref(), "founding").await.expect("now it works");
+        let root = stage(world.open().as_ref(), "bootstrap").await.expect("now it works");
         let again = world.open().roots(&context("roots")).await.expect("roots");
         assert_eq!(again.roots.iter().map(|der| RootId::of(der)).collect::<Vec<_>>(), [root]);
         assert_eq!(world.keys.list().await.expect("keys").len(), 1, "{fault:?}");
@@ -108,7 +108,7 @@ async fn a_failed_write_of_an_activation_or_retirement_is_told_and_repeatable() 
 #[tokio::test]
 async fn a_record_that_cannot_be_read_is_an_error_and_never_a_new_root() {
     let world = World::new();
-    stage(world.open().as_ref(), "founding").await.expect("root");
+    stage(world.open().as_ref(), "bootstrap").await.expect("root");
     let name = StateName::parse("self-signed").expect("name");
     let good = world.state.get(&name).await.expect("read").expect("there");
     let text = String::from_utf8(good.clone()).expect("json");
@@ -133,7 +133,7 @@ async fn a_record_that_cannot_be_read_is_an_error_and_never_a_new_root() {
 async fn check_tells_the_first_end_and_a_root_that_ended() {
     let world = World::new();
     let authority = world.open();
-    stage(authority.as_ref(), "founding").await.expect("root");
+    stage(authority.as_ref(), "bootstrap").await.expect("root");
     let health = authority.check(&context("check")).await;
     assert_eq!((health.state, health.earliest_expiry), (HealthState::Ok, Some(NOW.plus(YEAR))));
     world.clock.advance(YEAR);
@@ -144,7 +144,7 @@ async fn check_tells_the_first_end_and_a_root_that_ended() {
 async fn issuers_that_ended_are_forgotten() {
     let world = World::new();
     let authority = world.open();
-    let root = stage(authority.as_ref(), "founding").await.expect("root");
+    let root = stage(authority.as_ref(), "bootstrap").await.expect("root");
     for (id, wait) in [("first", Duration::from_secs(7200)), ("second", Duration::ZERO)] {
         let key = world.keys.generate(&context(id).request_id, KeySpec::P256).await.expect("key");
         let csr_der = ca_certificate::build_issuer_csr(world.keys.as_ref(), &key).await.expect("csr");

@@ -129,7 +129,7 @@ pub fn gate(state: &State, evidence: &Evidence, policy: &Policy) -> Option<Gate>
         Phase::Distributing(phase) => Some(trust_gate(state, phase, evidence, policy)),
         Phase::Draining(phase) => Some(leaf_gate(state, phase, evidence, policy)),
         Phase::Withdrawing(phase) => Some(converged_gate(state, phase, evidence, policy)),
-        Phase::Uninitialised | Phase::Founding(_) | Phase::Steady(_) | Phase::Staging(_) => None,
+        Phase::Uninitialised | Phase::Bootstrapping(_) | Phase::Steady(_) | Phase::Staging(_) => None,
     }
 }
 

@@ -7,9 +7,9 @@ use crate::{FURTHER_ROOTS_MAX, FurtherEntry, Phase, RootState, State};
 
 /// Each is named by somebody, none is compromised, and there are none before our own first root signs.
 pub(super) fn one(state: &State) -> Result<(), Violation> {
-    let founded = state.roots.values().any(|entry| entry.state.may_sign());
+    let bootstrapped = state.roots.values().any(|entry| entry.state.may_sign());
     let unfit = |(id, entry): &(&RootId, &FurtherEntry)| {
-        !founded || entry.by.is_empty() || state.roots.get(*id).is_some_and(|ours| ours.tainted)
+        !bootstrapped || entry.by.is_empty() || state.roots.get(*id).is_some_and(|ours| ours.tainted)
     };
     let over = state.further.keys().nth(FURTHER_ROOTS_MAX);
     match state.further.iter().find(unfit).map(|(id, _)| id).or(over) {

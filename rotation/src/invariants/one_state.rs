@@ -4,7 +4,8 @@ use trust::{RootId, Sequence};
 
 use super::{BUNDLE_ROOTS_MAX, Violation, further, rotation};
 use crate::{
-    Effect, Founding, FoundingStep, IssuerRenewal, Phase, RootEntry, RootState, Staging, StagingStep, State,
+    BootstrapStep, Bootstrapping, Effect, IssuerRenewal, Phase, RootEntry, RootState, Staging, StagingStep,
+    State,
 };
 
 pub(super) fn check(state: &State) -> Result<(), Violation> {
@@ -15,7 +16,7 @@ pub(super) fn check(state: &State) -> Result<(), Violation> {
     }
     bounds(state)?;
     pending(state)?;
-    founding(state)?;
+    bootstrap(state)?;
     further::one(state)?;
     rotation::one(state)
 }
@@ -34,7 +35,7 @@ fn bundle(state: &State) -> Result<(), Violation> {
 fn signers(state: &State) -> Result<(), Violation> {
     let signing = state.roots.values().filter(|entry| entry.state.may_sign()).count();
     let expected = match state.phase {
-        Phase::Uninitialised | Phase::Founding(_) => 0,
+        Phase::Uninitialised | Phase::Bootstrapping(_) => 0,
         Phase::Steady(_)
         | Phase::Staging(_)
         | Phase::Distributing(_)
@@ -98,8 +99,8 @@ fn pending(state: &State) -> Result<(), Violation> {
 fn is_called_for(state: &State, effect: &Effect) -> bool {
     match effect {
         Effect::StageRoot { request_id, authority } => match &state.phase {
-            Phase::Founding(Founding { request_id: asked, authority: whom, step, .. }) => {
-                *step == FoundingStep::StagingRoot && asked == request_id && whom == authority
+            Phase::Bootstrapping(Bootstrapping { request_id: asked, authority: whom, step, .. }) => {
+                *step == BootstrapStep::StagingRoot && asked == request_id && whom == authority
             }
             Phase::Staging(Staging { rotation, step, .. }) => {
                 let asked = rotation.request_id == *request_id && rotation.authority == *authority;
@@ -109,8 +110,8 @@ fn is_called_for(state: &State, effect: &Effect) -> bool {
         },
         Effect::RequestIssuer { request_id, root, .. } => {
             let first = match &state.phase {
-                Phase::Founding(Founding { request_id: asked, step, .. }) => {
-                    *step == FoundingStep::RequestingIssuer { root: *root } && asked == request_id
+                Phase::Bootstrapping(Bootstrapping { request_id: asked, step, .. }) => {
+                    *step == BootstrapStep::RequestingIssuer { root: *root } && asked == request_id
                 }
                 Phase::Staging(Staging { rotation, step, .. }) => {
                     *step == StagingStep::RequestingIssuer { root: *root }
@@ -129,22 +130,22 @@ fn is_called_for(state: &State, effect: &Effect) -> bool {
     }
 }
 
-/// While a founding is under way there is at most its own root, and exactly its next effect is owed.
-fn founding(state: &State) -> Result<(), Violation> {
+/// While a bootstrap is under way there is at most its own root, and exactly its next effect is owed.
+fn bootstrap(state: &State) -> Result<(), Violation> {
     let owed = |wanted: fn(&Effect) -> bool| state.pending.iter().filter(|p| wanted(&p.effect)).count() == 1;
     let only = |root: &RootId, in_state: RootState| {
         state.roots.len() == 1 && state.roots.get(root).is_some_and(|entry| entry.state == in_state)
     };
     let fits = match &state.phase {
         Phase::Uninitialised => state.roots.is_empty() && state.pending.is_empty(),
-        Phase::Founding(founding) => match &founding.step {
-            FoundingStep::StagingRoot => {
+        Phase::Bootstrapping(bootstrap) => match &bootstrap.step {
+            BootstrapStep::StagingRoot => {
                 state.roots.is_empty() && owed(|effect| matches!(effect, Effect::StageRoot { .. }))
             }
-            FoundingStep::RequestingIssuer { root } => {
+            BootstrapStep::RequestingIssuer { root } => {
                 only(root, RootState::Staged) && owed(|effect| matches!(effect, Effect::RequestIssuer { .. }))
             }
-            FoundingStep::Publishing { root } => {
+            BootstrapStep::Publishing { root } => {
                 only(root, RootState::Published)
                     && owed(|effect| matches!(effect, Effect::PublishBundle { .. }))
             }
@@ -155,5 +156,5 @@ fn founding(state: &State) -> Result<(), Violation> {
         | Phase::Draining(_)
         | Phase::Withdrawing(_) => true,
     };
-    if fits { Ok(()) } else { Err(Violation::FoundingUnfit) }
+    if fits { Ok(()) } else { Err(Violation::BootstrapUnfit) }
 }

@@ -16,7 +16,7 @@ pub(super) fn one(state: &State) -> Result<(), Violation> {
         |bundle: &BundleChange| bundle.sequence == state.sequence && bundle.generation <= state.generation;
     use RootState::{Active, Draining, Published, Retired, Staged};
     let (fits, under_way) = match &state.phase {
-        Phase::Uninitialised | Phase::Founding(_) => return Ok(()),
+        Phase::Uninitialised | Phase::Bootstrapping(_) => return Ok(()),
         Phase::Steady(_) => (true, None),
         Phase::Staging(phase) => {
             let made = match phase.step {

@@ -31,9 +31,9 @@ pub(super) fn check(former: &State, next: &State) -> Result<(), Violation> {
 /// The table of phases.
 fn may_follow(former: &Phase, next: &Phase) -> bool {
     match (former, next) {
-        (Phase::Uninitialised, Phase::Uninitialised | Phase::Founding(_))
-        | (Phase::Founding(_), Phase::Steady(_)) => true,
-        (Phase::Founding(before), Phase::Founding(after)) => before.request_id == after.request_id,
+        (Phase::Uninitialised, Phase::Uninitialised | Phase::Bootstrapping(_))
+        | (Phase::Bootstrapping(_), Phase::Steady(_)) => true,
+        (Phase::Bootstrapping(before), Phase::Bootstrapping(after)) => before.request_id == after.request_id,
         _ => rotation::may_follow(former, next),
     }
 }

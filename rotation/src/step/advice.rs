@@ -27,11 +27,13 @@ impl Place<'_> {
     pub(super) fn advice(&self, event: &Event, cause: &Cause) -> Advice {
         let with = |wait: Option<Wait>, verbs: Vec<Verb>| Advice { wait, verbs: self.taken(verbs) };
         match cause {
-            Cause::AlreadyFounded => with(None, vec![Verb::Start]),
-            Cause::FoundingUnderWay { .. } | Cause::NotFounded => with(Some(Wait::Founding), Vec::new()),
+            Cause::AlreadyBootstrapped => with(None, vec![Verb::Start]),
+            Cause::BootstrapUnderWay { .. } | Cause::NotBootstrapped => {
+                with(Some(Wait::Bootstrap), Vec::new())
+            }
             Cause::NoRotation => match self.state.signer() {
                 Some(_) => with(None, self.and_unblocked(vec![Verb::Start])),
-                None => with(Some(Wait::Founding), Vec::new()),
+                None => with(Some(Wait::Bootstrap), Vec::new()),
             },
             Cause::RotationUnderWay { .. } => {
                 with(self.wait(), self.and_unblocked(vec![Verb::Abort, Verb::Rollback]))
@@ -96,7 +98,7 @@ impl Place<'_> {
         let before_switch = match &self.state.phase {
             Phase::Staging(_) | Phase::Distributing(_) => true,
             Phase::Draining(_) | Phase::Withdrawing(_) => false,
-            Phase::Uninitialised | Phase::Founding(_) | Phase::Steady(_) => return None,
+            Phase::Uninitialised | Phase::Bootstrapping(_) | Phase::Steady(_) => return None,
         };
         match (before_switch, rotation.mode) {
             (true, Mode::Manual) => Some(Wait::TrustGate { at_latest: None }),

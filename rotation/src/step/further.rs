@@ -88,7 +88,7 @@ fn bundle_is_free(state: &State) -> Result<(), Cause> {
     sighting::none_open(state)?;
     match &state.phase {
         Phase::Steady(_) | Phase::Staging(_) if !state.publishes() => Ok(()),
-        Phase::Uninitialised | Phase::Founding(_) => Err(Cause::NotFounded),
+        Phase::Uninitialised | Phase::Bootstrapping(_) => Err(Cause::NotBootstrapped),
         Phase::Steady(_)
         | Phase::Staging(_)
         | Phase::Distributing(_)

@@ -2,9 +2,9 @@
 
 use trust::{CertificateId, RootId, Timestamp};
 
-use super::{Decision, Draft, founding, staging};
+use super::{Decision, Draft, bootstrap, staging};
 use crate::{
-    Cause, Effect, FoundingStep, IssuerEntry, IssuerRenewal, Phase, RequestId, RootEntry, SignedIssuer,
+    BootstrapStep, Cause, Effect, IssuerEntry, IssuerRenewal, Phase, RequestId, RootEntry, SignedIssuer,
     StagingStep, State,
 };
 
@@ -108,7 +108,7 @@ pub(super) fn signed(
         |effect| matches!(effect, Effect::RequestIssuer { request_id: owed, .. } if owed == request_id),
     );
     match whose {
-        Whose::Founding => founding::issuer_is_there(&mut draft, asked),
+        Whose::Bootstrap => bootstrap::issuer_is_there(&mut draft, asked),
         Whose::Rotation => staging::issuer_is_there(&mut draft, asked, now),
         Whose::Renewal => {
             // A root that has come to drain meanwhile keeps the new issuer for a rollback.
@@ -135,7 +135,7 @@ pub(super) fn switched(state: &State, root: RootId, issuer: CertificateId) -> De
 
 /// What an issuer was asked for.
 enum Whose {
-    Founding,
+    Bootstrap,
     Rotation,
     Renewal,
 }
@@ -143,9 +143,9 @@ enum Whose {
 /// The root whose issuer was asked for under this request, and what for.
 fn who_asked(state: &State, request_id: &RequestId) -> Option<(RootId, Whose)> {
     match &state.phase {
-        Phase::Founding(founding) if founding.request_id == *request_id => {
-            if let FoundingStep::RequestingIssuer { root } = founding.step {
-                return Some((root, Whose::Founding));
+        Phase::Bootstrapping(bootstrap) if bootstrap.request_id == *request_id => {
+            if let BootstrapStep::RequestingIssuer { root } = bootstrap.step {
+                return Some((root, Whose::Bootstrap));
             }
         }
         Phase::Staging(staging) if staging.rotation.request_id == *request_id => {
@@ -162,9 +162,10 @@ fn who_asked(state: &State, request_id: &RequestId) -> Option<(RootId, Whose)> {
 
 /// Whether something is under way on this request.
 pub(super) fn is_in_use(state: &State, request_id: &RequestId) -> bool {
-    let founding = matches!(&state.phase, Phase::Founding(founding) if founding.request_id == *request_id);
+    let bootstrap =
+        matches!(&state.phase, Phase::Bootstrapping(bootstrap) if bootstrap.request_id == *request_id);
     let rotation = state.phase.rotation().is_some_and(|rotation| rotation.request_id == *request_id);
-    founding || rotation || who_asked(state, request_id).is_some()
+    bootstrap || rotation || who_asked(state, request_id).is_some()
 }
 
 fn checked(issuer: &SignedIssuer, root: &RootEntry, now: Timestamp) -> Result<IssuerEntry, Cause> {

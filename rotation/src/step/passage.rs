@@ -50,7 +50,7 @@ pub(super) fn evidence_reported(
             }))
         }
         Phase::Uninitialised
-        | Phase::Founding(_)
+        | Phase::Bootstrapping(_)
         | Phase::Steady(_)
         | Phase::Staging(_)
         | Phase::Distributing(_)

@@ -68,7 +68,7 @@ pub(super) fn go_on(
         return Ok(None);
     }
     if state.signer().is_none() {
-        return Err(Cause::NotFounded);
+        return Err(Cause::NotBootstrapped);
     }
     if super::issuer::is_in_use(state, request_id)
         || state.phase.rotation().is_some_and(|rotation| rotation.request_id == *request_id)
@@ -132,7 +132,7 @@ impl Draft {
             Phase::Distributing(phase) => phase.bundle = to,
             Phase::Draining(phase) => (phase.bundle, phase.switched) = (to, to.generation),
             Phase::Withdrawing(phase) => phase.bundle = to,
-            Phase::Uninitialised | Phase::Founding(_) | Phase::Steady(_) | Phase::Staging(_) => {}
+            Phase::Uninitialised | Phase::Bootstrapping(_) | Phase::Steady(_) | Phase::Staging(_) => {}
         }
     }
 

@@ -40,13 +40,13 @@ pub(super) fn requested(state: &State, wish: &Wish<'_>, now: Timestamp) -> Decis
         };
     }
     if !matches!(state.phase, Phase::Steady(_)) {
-        return Err(Cause::NotFounded);
+        return Err(Cause::NotBootstrapped);
     }
     super::sighting::none_open(state)?;
     if super::issuer::is_in_use(state, request_id) {
         return Err(Cause::RequestIdReused { request_id: request_id.clone() });
     }
-    let from = state.signer().ok_or(Cause::NotFounded)?.root;
+    let from = state.signer().ok_or(Cause::NotBootstrapped)?.root;
     let mut draft = Draft::after(state);
     let rotation = Rotation {
         request_id: request_id.clone(),

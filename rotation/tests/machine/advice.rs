@@ -34,7 +34,7 @@ fn shape(World { state, .. }: &World) -> String {
         Phase::Distributing(phase) => format!("{}", phase.settling.is_some()),
         Phase::Draining(phase) => format!("{} {}", phase.settling.is_some(), phase.rolled_back),
         Phase::Withdrawing(phase) => format!("{:?}", phase.ending),
-        Phase::Uninitialised | Phase::Founding(_) | Phase::Steady(_) => String::new(),
+        Phase::Uninitialised | Phase::Bootstrapping(_) | Phase::Steady(_) => String::new(),
     };
     let roots: BTreeSet<_> = state
         .roots
@@ -200,7 +200,7 @@ fn said(verb: &Verb, world: &World) -> Event {
 fn after_the_wait(world: &World, wait: &Wait) -> World {
     let activates = |world: &World| moved(world, &said(&Verb::Activate, world)).is_some();
     match wait {
-        Wait::Founding => panic!("these worlds have a root"),
+        Wait::Bootstrap => panic!("these worlds have a root"),
         Wait::Rotation => {
             let over = waited(world.clone(), is_steady);
             assert!(is_steady(&over), "it does not end by itself: {}", line(&over.state));

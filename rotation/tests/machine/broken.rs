@@ -2,8 +2,8 @@
 
 use rotation::invariants::{Property, check, check_next};
 use rotation::{
-    Contents, Effect, Event, Founding, FoundingStep, Mode, PendingEffect, Phase, RootState, SegmentState,
-    State, step,
+    BootstrapStep, Bootstrapping, Contents, Effect, Event, Mode, PendingEffect, Phase, RootState,
+    SegmentState, State, step,
 };
 use trust::{Generation, Sequence, TrustDomain};
 
@@ -11,7 +11,7 @@ use crate::words::*;
 
 fn with_segment() -> State {
     let events = [opened("ca", "s1", &[]), horizon("A", "s1", 2_000)];
-    events.iter().fold(founded(), |state, event| step(&state, event, at(1_000), &policy()).unwrap().next)
+    events.iter().fold(bootstrapped(), |state, event| step(&state, event, at(1_000), &policy()).unwrap().next)
 }
 
 fn segment_mut(state: &mut State) -> &mut rotation::Segment {
@@ -33,7 +33,7 @@ fn every_rule_of_one_state_is_checked() {
     let rules: [(Property, &str, Break); 17] = [
         (Property::S2, "past its horizon", |s| root_mut(s).horizon = Some(at(1_999))),
         (Property::S2, "past its horizon", |s| root_mut(s).horizon = None),
-        (Property::S3, "1 roots sign", |s| s.phase = Phase::Founding(publishing())),
+        (Property::S3, "1 roots sign", |s| s.phase = Phase::Bootstrapping(publishing())),
         (Property::S3, "0 roots sign", |s| root_mut(s).state = RootState::Published),
         (Property::S3, "has 0 roots", |s| root_mut(s).state = RootState::Retired),
         (Property::S3, "has 1 roots", |s| s.sequence = Sequence(0)),
@@ -154,19 +154,19 @@ fn following(former: &State) -> State {
 }
 
 #[test]
-fn a_founding_has_no_root_but_its_own() {
-    let mut state = step(&start(), &founding("f"), at(1_000), &policy()).unwrap().next;
-    state.roots = founded().roots;
+fn a_bootstrap_has_no_root_but_its_own() {
+    let mut state = step(&start(), &bootstrap("f"), at(1_000), &policy()).unwrap().next;
+    state.roots = bootstrapped().roots;
     root_mut(&mut state).state = RootState::Staged;
     assert_eq!(check(&state).unwrap_err().property(), Property::S8);
-    let mut without_effect = step(&start(), &founding("f"), at(1_000), &policy()).unwrap().next;
+    let mut without_effect = step(&start(), &bootstrap("f"), at(1_000), &policy()).unwrap().next;
     without_effect.pending.clear();
     assert_eq!(check(&without_effect).unwrap_err().property(), Property::S8);
 }
 
 #[test]
 fn a_horizon_is_not_raised_before_the_root_signs() {
-    let events: [Event; 3] = [founding("f"), prepared("f", "A"), signed("f", "A", "a")];
+    let events: [Event; 3] = [bootstrap("f"), prepared("f", "A"), signed("f", "A", "a")];
     let former =
         events.iter().fold(start(), |state, event| step(&state, event, at(1_000), &policy()).unwrap().next);
     let mut next = following(&former);
@@ -174,12 +174,12 @@ fn a_horizon_is_not_raised_before_the_root_signs() {
     assert_eq!(check_next(&former, &next).unwrap_err().property(), Property::S2);
 }
 
-fn publishing() -> Founding {
-    Founding {
+fn publishing() -> Bootstrapping {
+    Bootstrapping {
         request_id: "f".parse().unwrap(),
         authority: "main".parse().unwrap(),
         requested_at: at(1_000),
-        step: FoundingStep::Publishing { root: root("A") },
+        step: BootstrapStep::Publishing { root: root("A") },
     }
 }
 

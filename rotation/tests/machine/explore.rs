@@ -54,8 +54,8 @@ struct Setting {
 /// Two replicas boot for the first time; the issuer is renewed soon after.
 fn first_boot() -> Setting {
     let wishes = vec![
-        founding("f"),
-        founding("g"),
+        bootstrap("f"),
+        bootstrap("g"),
         renewal("r", "f1"),
         renewal("r", "g1"),
         opened("ca", "s1", &[]),
@@ -80,7 +80,7 @@ fn segments() -> Setting {
     wishes.extend(
         [("s1", 2_000), ("s1", 2_400), ("s2", 2_400), ("t1", 2_000)].map(|(s, until)| horizon("A", s, until)),
     );
-    Setting { start: founded(), wishes }
+    Setting { start: bootstrapped(), wishes }
 }
 
 fn successors(world: &World, wishes: &[Event]) -> Vec<World> {

@@ -22,7 +22,7 @@ fn cancelled(request: &str) -> Event {
 
 /// A rotation from A to B was carried through: A is withdrawn.
 fn withdrawn() -> State {
-    let mut state = founded_and_rotated();
+    let mut state = bootstrapped_and_rotated();
     let entry = state.roots.get_mut(&root("A")).unwrap();
     assert_eq!(entry.state, RootState::Retired);
     assert!(entry.horizon.is_some(), "it signed");
@@ -30,7 +30,7 @@ fn withdrawn() -> State {
     state
 }
 
-fn founded_and_rotated() -> State {
+fn bootstrapped_and_rotated() -> State {
     let mut state = drained();
     let mut now = 1_500;
     // Time alone opens what is left.
@@ -119,7 +119,7 @@ fn a_return_that_nobody_named_breaks_a_rule() {
 
 #[test]
 fn a_renewal_that_hangs_is_replaced_and_its_late_answer_is_not_taken() {
-    Script::from(founded())
+    Script::from(bootstrapped())
         .then(renewal("r1", "A"), "g6 b1 steady | A active key-a until - renewing | - | request_issuer@6")
         .then(replacing("r2"), "g7 b1 steady | A active key-a until - renewing | - | request_issuer@7")
         .nothing_new(replacing("r2"))
@@ -134,7 +134,7 @@ fn a_renewal_that_hangs_is_replaced_and_its_late_answer_is_not_taken() {
 
 #[test]
 fn a_renewal_can_be_cancelled_once_and_asked_for_again() {
-    Script::from(founded())
+    Script::from(bootstrapped())
         .then(renewal("r1", "A"), "g6 b1 steady | A active key-a until - renewing | - | request_issuer@6")
         .then(cancelled("c1"), "g7 b1 steady | A active key-a until - | - | -")
         .nothing_new(cancelled("c1"))

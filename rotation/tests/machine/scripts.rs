@@ -5,9 +5,9 @@ use crate::script::Script;
 use crate::words::*;
 
 #[test]
-fn founding_stores_the_wish_first_and_ends_with_one_root_that_signs() {
+fn bootstrap_stores_the_wish_first_and_ends_with_one_root_that_signs() {
     Script::from(start())
-        .then(founding("f"), "g1 b0 staging-root | - | - | stage_root@1")
+        .then(bootstrap("f"), "g1 b0 staging-root | - | - | stage_root@1")
         .then(prepared("f", "A"), "g2 b0 requesting-issuer | A staged - until - | - | request_issuer@2")
         .then(signed("f", "A", "a"), "g3 b1 publishing | A published key-a until - | - | publish_bundle@3")
         .then(published(1), "g4 b1 steady | A active key-a until - | - | switch_signer@4")
@@ -15,12 +15,12 @@ fn founding_stores_the_wish_first_and_ends_with_one_root_that_signs() {
 }
 
 #[test]
-fn every_answer_of_a_founding_may_come_again() {
+fn every_answer_of_a_bootstrap_may_come_again() {
     let script = Script::from(start())
-        .then(founding("f"), "g1 b0 staging-root | - | - | stage_root@1")
-        .nothing_new(founding("f"))
+        .then(bootstrap("f"), "g1 b0 staging-root | - | - | stage_root@1")
+        .nothing_new(bootstrap("f"))
         .then(prepared("f", "A"), "g2 b0 requesting-issuer | A staged - until - | - | request_issuer@2")
-        .nothing_new(founding("f"))
+        .nothing_new(bootstrap("f"))
         .nothing_new(prepared("f", "A"))
         .then(signed("f", "A", "a"), "g3 b1 publishing | A published key-a until - | - | publish_bundle@3")
         .nothing_new(prepared("f", "A"))
@@ -29,7 +29,7 @@ fn every_answer_of_a_founding_may_come_again() {
         .then(published(1), "g4 b1 steady | A active key-a until - | - | switch_signer@4")
         .then(switched("A", "a"), "g5 b1 steady | A active key-a until - | - | -");
     script
-        .nothing_new(founding("f"))
+        .nothing_new(bootstrap("f"))
         .nothing_new(prepared("f", "A"))
         .nothing_new(signed("f", "A", "a"))
         .nothing_new(published(1))
@@ -37,26 +37,26 @@ fn every_answer_of_a_founding_may_come_again() {
 }
 
 #[test]
-fn no_second_root_is_founded() {
+fn no_second_root_is_bootstrapped() {
     let script = Script::from(start())
-        .then(founding("f"), "g1 b0 staging-root | - | - | stage_root@1")
+        .then(bootstrap("f"), "g1 b0 staging-root | - | - | stage_root@1")
         .refuses(
-            founding("g"),
-            "founding_requested refused while founding at generation 1: the founding of request f is under way; wait until the first root signs",
+            bootstrap("g"),
+            "bootstrap_requested refused while bootstrapping at generation 1: the bootstrap of request f is under way; wait until the first root signs",
         )
         .then(prepared("f", "A"), "g2 b0 requesting-issuer | A staged - until - | - | request_issuer@2");
     let id = root("A");
     script.refuses(
         prepared("f", "B"),
         &format!(
-            "root_prepared refused while founding at generation 2: request f was answered before with {id}; \
+            "root_prepared refused while bootstrapping at generation 2: request f was answered before with {id}; \
              the authority must answer a repeated request with {id}"
         ),
     );
-    Script::from(founded())
+    Script::from(bootstrapped())
         .refuses(
-            founding("g"),
-            "founding_requested refused while steady at generation 5: this trust domain has its root; start a rotation with `banyan rotate start`",
+            bootstrap("g"),
+            "bootstrap_requested refused while steady at generation 5: this trust domain has its root; start a rotation with `banyan rotate start`",
         )
         .refuses(
             prepared("g", "B"),
@@ -66,12 +66,12 @@ fn no_second_root_is_founded() {
 }
 
 #[test]
-fn a_founding_under_way_is_not_taken_over_by_another_authority() {
+fn a_bootstrap_under_way_is_not_taken_over_by_another_authority() {
     let other =
-        Event::FoundingRequested { request_id: "f".parse().unwrap(), authority: "other".parse().unwrap() };
-    Script::from(start()).then(founding("f"), "g1 b0 staging-root | - | - | stage_root@1").refuses(
+        Event::BootstrapRequested { request_id: "f".parse().unwrap(), authority: "other".parse().unwrap() };
+    Script::from(start()).then(bootstrap("f"), "g1 b0 staging-root | - | - | stage_root@1").refuses(
         other,
-        "founding_requested refused while founding at generation 1: request id f was used for another wish; \
+        "bootstrap_requested refused while bootstrapping at generation 1: request id f was used for another wish; \
          use a new request id for a new wish",
     );
 }
@@ -79,11 +79,11 @@ fn a_founding_under_way_is_not_taken_over_by_another_authority() {
 #[test]
 fn answers_that_no_leaf_could_rest_on_are_refused() {
     let script = Script::from(start())
-        .then(founding("f"), "g1 b0 staging-root | - | - | stage_root@1")
+        .then(bootstrap("f"), "g1 b0 staging-root | - | - | stage_root@1")
         .at(ROOT_END)
         .refuses(
             prepared("f", "A"),
-            "root_prepared refused while founding at generation 1: the certificate ended at 1970-01-02T03:46:40Z; \
+            "root_prepared refused while bootstrapping at generation 1: the certificate ended at 1970-01-02T03:46:40Z; \
              the authority must answer with a certificate that is still valid",
         )
         .at(1_000)
@@ -96,23 +96,23 @@ fn answers_that_no_leaf_could_rest_on_are_refused() {
     script
         .refuses(
             with(|issuer| issuer.not_after = at(ROOT_END + 1)),
-            "issuer_signed refused while founding at generation 2: the issuer ends at 1970-01-02T03:46:41Z, \
+            "issuer_signed refused while bootstrapping at generation 2: the issuer ends at 1970-01-02T03:46:41Z, \
              after its root; the issuer must end at 1970-01-02T03:46:40Z or before",
         )
         .refuses(
             with(|issuer| issuer.not_after = at(1_000)),
-            "issuer_signed refused while founding at generation 2: the certificate ended at 1970-01-01T00:16:40Z; \
+            "issuer_signed refused while bootstrapping at generation 2: the certificate ended at 1970-01-01T00:16:40Z; \
              the authority must answer with a certificate that is still valid",
         )
         .refuses(
             with(|issuer| issuer.chain.clear()),
-            "issuer_signed refused while founding at generation 2: the issuer's chain is empty; \
+            "issuer_signed refused while bootstrapping at generation 2: the issuer's chain is empty; \
              the chain must start with the issuer's certificate",
         )
         .refuses(
             signed("f", "B", "b"),
             &format!(
-                "issuer_signed refused while founding at generation 2: the answer is for root {}, asked was root {}; \
+                "issuer_signed refused while bootstrapping at generation 2: the answer is for root {}, asked was root {}; \
                  the authority must sign under root {}",
                 root("B").short(),
                 root("A").short(),
@@ -123,7 +123,7 @@ fn answers_that_no_leaf_could_rest_on_are_refused() {
 
 #[test]
 fn a_renewed_issuer_signs_under_the_same_root_and_bundle() {
-    Script::from(founded())
+    Script::from(bootstrapped())
         .then(
             renewal("r1", "A"),
             "g6 b1 steady | A active key-a until - renewing | - | request_issuer@6",
@@ -146,7 +146,7 @@ fn a_renewed_issuer_signs_under_the_same_root_and_bundle() {
 
 #[test]
 fn a_switch_that_was_overtaken_is_not_performed() {
-    Script::from(founded())
+    Script::from(bootstrapped())
         .then(renewal("r1", "A"), "g6 b1 steady | A active key-a until - renewing | - | request_issuer@6")
         .then(signed("r1", "A", "b"), "g7 b1 steady | A active key-b until - | - | switch_signer@7")
         .then(
@@ -159,7 +159,7 @@ fn a_switch_that_was_overtaken_is_not_performed() {
 
 #[test]
 fn a_horizon_rises_with_the_bound_of_its_segment_and_never_falls() {
-    Script::from(founded())
+    Script::from(bootstrapped())
         .then(opened("ca", "s1", &[]), "g6 b1 steady | A active key-a until - | s1 open - | -")
         .then(horizon("A", "s1", 2_400), "g7 b1 steady | A active key-a until 2400 | s1 open 2400 | -")
         .nothing_new(horizon("A", "s1", 2_400))
@@ -187,18 +187,18 @@ fn a_horizon_rises_with_the_bound_of_its_segment_and_never_falls() {
 
 #[test]
 fn a_horizon_rises_only_under_a_root_that_signs_and_for_a_segment_that_takes_rows() {
-    let published_only = [founding("f"), prepared("f", "A"), signed("f", "A", "a"), opened("ca", "s1", &[])]
+    let published_only = [bootstrap("f"), prepared("f", "A"), signed("f", "A", "a"), opened("ca", "s1", &[])]
         .iter()
         .fold(start(), |state, event| step(&state, event, at(1_000), &policy()).unwrap().next);
     Script::from(published_only).refuses(
         horizon("A", "s1", 2_000),
         &format!(
-            "horizon_requested refused while founding at generation 4: root {} is published; \
+            "horizon_requested refused while bootstrapping at generation 4: root {} is published; \
              name the root that is active",
             root("A").short()
         ),
     );
-    Script::from(founded())
+    Script::from(bootstrapped())
         .then(opened("ca", "s1", &[]), "g6 b1 steady | A active key-a until - | s1 open - | -")
         .then(
             closed("s1", Contents::Read),
@@ -217,7 +217,7 @@ fn a_horizon_rises_only_under_a_root_that_signs_and_for_a_segment_that_takes_row
 
 #[test]
 fn a_replica_that_starts_closes_its_former_segments_and_what_it_could_not_read_counts_as_full() {
-    let script = Script::from(founded())
+    let script = Script::from(bootstrapped())
         .then(opened("ca", "s1", &[]), "g6 b1 steady | A active key-a until - | s1 open - | -")
         .then(horizon("A", "s1", 2_000), "g7 b1 steady | A active key-a until 2000 | s1 open 2000 | -")
         .then(
@@ -256,7 +256,7 @@ fn a_replica_that_starts_closes_its_former_segments_and_what_it_could_not_read_c
 
 #[test]
 fn a_seal_rises_and_a_closed_segment_stays_closed() {
-    Script::from(founded())
+    Script::from(bootstrapped())
         .then(opened("ca", "s1", &[]), "g6 b1 steady | A active key-a until - | s1 open - | -")
         .refuses(
             sealed("s1", 7),
@@ -281,7 +281,7 @@ fn a_seal_rises_and_a_closed_segment_stays_closed() {
 
 #[test]
 fn results_of_effects_that_were_never_decided_are_refused() {
-    Script::from(founded())
+    Script::from(bootstrapped())
         .refuses(
             published(2),
             "bundle_published refused while steady at generation 5: bundle 2 was never decided, the latest is 1; \
@@ -306,8 +306,9 @@ fn a_leaf_may_end_at_the_lesser_of_horizon_and_bound() {
         horizon("A", "s1", 2_400),
         horizon("A", "t1", 2_000),
     ];
-    let state =
-        events.iter().fold(founded(), |state, event| step(&state, event, at(1_000), &policy()).unwrap().next);
+    let state = events
+        .iter()
+        .fold(bootstrapped(), |state, event| step(&state, event, at(1_000), &policy()).unwrap().next);
     let limit = |segment: &str| state.leaf_limit(&root("A"), &segment.parse().unwrap());
     assert_eq!([limit("s1"), limit("t1"), limit("u1")], [Some(at(2_400)), Some(at(2_000)), None]);
     let ended = step(&state, &closed("t1", Contents::Read), at(1_000), &policy()).unwrap().next;

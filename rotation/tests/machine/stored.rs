@@ -14,7 +14,7 @@ fn rich() -> State {
         closed("t1", Contents::Unread),
         renewal("r1", "A"),
     ];
-    events.iter().fold(founded(), |state, event| step(&state, event, at(1_000), &policy()).unwrap().next)
+    events.iter().fold(bootstrapped(), |state, event| step(&state, event, at(1_000), &policy()).unwrap().next)
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn a_written_state_is_read_back_the_same() {
     let seen =
         rotation::Event::BundleSighted { agent: "host/1".to_owned(), sequence: trust::Sequence(9), digest };
     let seen = after(signing(), 1_000, &[seen]);
-    for state in [start(), founded(), rich(), staging, settling, drained(), withdrawing, seen] {
+    for state in [start(), bootstrapped(), rich(), staging, settling, drained(), withdrawing, seen] {
         let bytes = encode(&state).unwrap();
         assert_eq!(decode(&bytes).unwrap(), state);
         assert_eq!(encode(&decode(&bytes).unwrap()).unwrap(), bytes, "one state has one form");
@@ -49,7 +49,7 @@ fn every_flipped_bit_and_every_cut_is_noticed() {
 
 #[test]
 fn a_newer_format_is_told_apart_from_damage_and_says_what_to_do() {
-    let mut bytes = encode(&founded()).unwrap();
+    let mut bytes = encode(&bootstrapped()).unwrap();
     bytes[8..12].copy_from_slice(&(FORMAT + 1).to_be_bytes());
     let error = decode(&bytes).unwrap_err();
     assert!(matches!(error, RecordError::Newer { found } if found == FORMAT + 1));
@@ -61,7 +61,7 @@ fn a_newer_format_is_told_apart_from_damage_and_says_what_to_do() {
 
 #[test]
 fn a_sound_form_with_an_unsound_state_is_refused() {
-    let mut state = founded();
+    let mut state = bootstrapped();
     state.roots.values_mut().next().unwrap().active_issuer = None;
     let error = decode(&encode(&state).unwrap()).unwrap_err();
     assert!(matches!(error, RecordError::Unsound { .. }), "{error}");
@@ -75,7 +75,7 @@ fn a_record_of_the_first_format_is_read() {
     bytes.extend(1_u32.to_be_bytes());
     bytes.extend(crc32fast::hash(body.as_bytes()).to_be_bytes());
     bytes.extend(body.as_bytes());
-    assert_eq!(decode(&bytes).unwrap(), founded());
+    assert_eq!(decode(&bytes).unwrap(), bootstrapped());
     bytes[8..12].copy_from_slice(&0_u32.to_be_bytes());
     assert!(matches!(decode(&bytes).unwrap_err(), RecordError::Damaged { .. }));
 }

@@ -2,10 +2,10 @@
 
 use rotation::evidence::{GateName, Hold, Subscribers, Tally};
 use rotation::{
-    Advice, BundleChange, Cause, Contents, Distributing, Draining, Effect, Ending, Event, Evidence, Founding,
-    FoundingStep, FurtherEntry, FurtherRoot, IssuerEntry, IssuerRenewal, Mode, PendingEffect, Phase, Policy,
-    PreparedRoot, Refusal, RootEntry, RootState, Rotation, Segment, SegmentState, Sighting, Sightings,
-    SignedIssuer, Staging, StagingStep, State, Steady, Verb, Wait, Withdrawing,
+    Advice, BootstrapStep, Bootstrapping, BundleChange, Cause, Contents, Distributing, Draining, Effect,
+    Ending, Event, Evidence, FurtherEntry, FurtherRoot, IssuerEntry, IssuerRenewal, Mode, PendingEffect,
+    Phase, Policy, PreparedRoot, Refusal, RootEntry, RootState, Rotation, Segment, SegmentState, Sighting,
+    Sightings, SignedIssuer, Staging, StagingStep, State, Steady, Verb, Wait, Withdrawing,
 };
 use serde::de::value::{Error, U64Deserializer};
 use serde::de::{
@@ -13,6 +13,8 @@ use serde::de::{
     Visitor,
 };
 use serde::forward_to_deserialize_any;
+
+use crate::words::*;
 
 /// Is asked for one type, writes down the names that it would read, and reads nothing.
 struct Asked<'a> {
@@ -119,8 +121,8 @@ fn records_and_journals_are_written_with_the_names_of_the_first_release() {
     let names = [
         names_of::<State>("state"),
         names_of::<Phase>("phase"),
-        names_of::<Founding>("bootstrap"),
-        names_of::<FoundingStep>("bootstrap step"),
+        names_of::<Bootstrapping>("bootstrap"),
+        names_of::<BootstrapStep>("bootstrap step"),
         names_of::<Steady>("steady"),
         names_of::<Rotation>("rotation"),
         names_of::<Mode>("mode"),
@@ -160,4 +162,16 @@ fn records_and_journals_are_written_with_the_names_of_the_first_release() {
         names_of::<Wait>("wait"),
     ];
     assert_eq!(names.concat(), include_str!("stored_names.txt"));
+}
+
+#[test]
+fn a_refusal_is_written_with_the_names_of_the_first_release_and_read_with_the_present_ones() {
+    let state = after(start(), 1_000, &[bootstrap("f")]);
+    let refusal = rotation::step(&state, &bootstrap("g"), at(1_000), &policy()).unwrap_err();
+    let written = serde_json::to_value(&refusal).unwrap();
+    assert_eq!(written["phase"], "founding");
+    assert_eq!(written["event"], "founding_requested");
+    let read: Refusal = serde_json::from_value(written).unwrap();
+    assert_eq!((read.phase.as_str(), read.event.as_str()), ("bootstrapping", "bootstrap_requested"));
+    assert_eq!(read, refusal);
 }

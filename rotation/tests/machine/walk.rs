@@ -93,7 +93,7 @@ fn any_event() -> impl Strategy<Value = Event> {
     let contents = || prop::sample::select(vec![Contents::Read, Contents::Unread]);
     let issuer_name = || prop::sample::select(vec!["a", "b", "c"]);
     prop_oneof![
-        request().prop_map(founding),
+        request().prop_map(bootstrap),
         (request(), root_name()).prop_map(|(request, root)| prepared(request, root)),
         (request(), root_name(), issuer_name()).prop_map(|(request, root, name)| signed(request, root, name)),
         (0..6_u64).prop_map(published),
@@ -113,10 +113,10 @@ proptest! {
 
     #[test]
     fn no_walk_breaks_a_rule_and_no_event_is_done_twice(
-        from_founded: bool,
+        from_bootstrapped: bool,
         walk in prop::collection::vec((any_event(), 0..3_000_i64), 1..80),
     ) {
-        let state = if from_founded { founded() } else { start() };
+        let state = if from_bootstrapped { bootstrapped() } else { start() };
         walked(state, walk)?;
     }
 

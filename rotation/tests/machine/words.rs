@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rotation::{
-    Contents, Der, Event, Evidence, FoundingStep, FurtherRoot, Mode, Phase, Policy, PreparedRoot,
+    BootstrapStep, Contents, Der, Event, Evidence, FurtherRoot, Mode, Phase, Policy, PreparedRoot,
     SegmentState, SignedIssuer, StagingStep, State,
 };
 use trust::{CertificateId, Generation, RootId, Sequence, Timestamp, TrustDomain};
@@ -39,8 +39,8 @@ pub(crate) fn issuer(name: &str) -> CertificateId {
     CertificateId::of(name.as_bytes())
 }
 
-pub(crate) fn founding(request: &str) -> Event {
-    Event::FoundingRequested { request_id: request.parse().unwrap(), authority: "main".parse().unwrap() }
+pub(crate) fn bootstrap(request: &str) -> Event {
+    Event::BootstrapRequested { request_id: request.parse().unwrap(), authority: "main".parse().unwrap() }
 }
 
 pub(crate) fn prepared(request: &str, name: &str) -> Event {
@@ -175,7 +175,7 @@ pub(crate) fn after(state: State, now: i64, events: &[Event]) -> State {
 
 /// Root `A` signs into segment `s1` until 2,000: generation 7.
 pub(crate) fn signing() -> State {
-    after(founded(), 1_000, &[opened("ca", "s1", &[]), horizon("A", "s1", 2_000)])
+    after(bootstrapped(), 1_000, &[opened("ca", "s1", &[]), horizon("A", "s1", 2_000)])
 }
 
 /// Roots `A` and `B` are in bundle 2, everybody can be seen to have it: generation 12.
@@ -193,21 +193,22 @@ pub(crate) fn drained() -> State {
     after(state, 1_130, &events)
 }
 
-/// The events of a founding without trouble: root `A`, issuer `a`.
-pub(crate) fn founded() -> State {
-    let events = [founding("f"), prepared("f", "A"), signed("f", "A", "a"), published(1), switched("A", "a")];
+/// The events of a bootstrap without trouble: root `A`, issuer `a`.
+pub(crate) fn bootstrapped() -> State {
+    let events =
+        [bootstrap("f"), prepared("f", "A"), signed("f", "A", "a"), published(1), switched("A", "a")];
     events.iter().fold(start(), |state, event| {
-        rotation::step(&state, event, at(1_000), &policy()).expect("a founding without trouble").next
+        rotation::step(&state, event, at(1_000), &policy()).expect("a bootstrap without trouble").next
     })
 }
 
 /// A state as one line: `generation bundle phase | roots | segments | owed effects`.
 pub(crate) fn line(state: &State) -> String {
     let phase = match &state.phase {
-        Phase::Founding(founding) => match founding.step {
-            FoundingStep::StagingRoot => "staging-root",
-            FoundingStep::RequestingIssuer { .. } => "requesting-issuer",
-            FoundingStep::Publishing { .. } => "publishing",
+        Phase::Bootstrapping(bootstrap) => match bootstrap.step {
+            BootstrapStep::StagingRoot => "staging-root",
+            BootstrapStep::RequestingIssuer { .. } => "requesting-issuer",
+            BootstrapStep::Publishing { .. } => "publishing",
         }
         .to_owned(),
         Phase::Staging(staging) => match staging.step {

@@ -103,7 +103,7 @@ pub(crate) fn distributing(bound: i64, further: bool) -> State {
         },
     };
     let events = [
-        Event::FoundingRequested { request_id: request("f"), authority: "main".parse().unwrap() },
+        Event::BootstrapRequested { request_id: request("f"), authority: "main".parse().unwrap() },
         prepared("f", "A"),
         signed("f", "A"),
         Event::BundlePublished { sequence: Sequence(1) },

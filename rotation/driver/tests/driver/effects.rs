@@ -10,7 +10,7 @@ use crate::house::*;
 
 async fn renewing(house: &House) -> (DriverHandle, rotation_driver::DriverTask) {
     let (handle, task) = house.start().await;
-    handle.submit(founding("f")).await.unwrap();
+    handle.submit(bootstrap("f")).await.unwrap();
     let root = only_root(settled(&handle).await.as_ref());
     handle.submit(opened()).await.unwrap();
     house.effects.hang(Some("request_issuer"));
@@ -51,10 +51,10 @@ async fn an_attempt_without_an_answer_is_given_up_and_made_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_effect_of_a_quiet_founding_is_performed_once() {
+async fn every_effect_of_a_quiet_bootstrap_is_performed_once() {
     let house = House::on(Arc::new(FaultStore::new()));
     let (handle, task) = house.start().await;
-    handle.submit(founding("f")).await.unwrap();
+    handle.submit(bootstrap("f")).await.unwrap();
     let state = settled(&handle).await;
     assert!(house.effects.calls().values().all(|calls| *calls == 1), "{:?}", house.effects.calls());
     assert_eq!(house.effects.calls().len(), 4);

@@ -8,18 +8,18 @@ use rotation_driver::{FaultStore, Outcome, RecordStore as _, StartError, Stored,
 use crate::house::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_founding_survives_a_fault_at_any_of_its_writes() {
+async fn a_bootstrap_survives_a_fault_at_any_of_its_writes() {
     for nth in 0..6 {
         for fault in [WriteFault::FailedNotStored, WriteFault::FailedButStored, WriteFault::Refused] {
             let store = Arc::new(FaultStore::new());
             let house = House::on(store.clone());
             store.fail_write(nth, fault);
             let (handle, task) = house.start().await;
-            let answer = handle.submit(founding("f")).await;
+            let answer = handle.submit(bootstrap("f")).await;
             if nth == 0 && fault != WriteFault::FailedButStored {
                 assert!(matches!(answer, Err(SubmitError::NotStored(_))), "{fault:?}: {answer:?}");
                 assert_eq!((store.stored(), handle.state().generation.0), (None, 0));
-                handle.submit(founding("f")).await.unwrap();
+                handle.submit(bootstrap("f")).await.unwrap();
             } else {
                 assert_eq!(answer.unwrap().generation.0, 1, "write {nth}, {fault:?}");
             }
@@ -47,17 +47,17 @@ async fn while_the_store_does_not_answer_the_outcome_is_called_unknown_and_settl
         house.effects.hang(Some("stage_root"));
         store.fail_write(0, fault);
         store.fail_loads(2);
-        let error = handle.submit(founding("f")).await.unwrap_err();
+        let error = handle.submit(bootstrap("f")).await.unwrap_err();
         assert!(matches!(error, SubmitError::Unknown(_)), "{error}");
         assert_eq!(handle.state().generation.0, 0, "the last known state is served on");
-        let error = handle.submit(founding("g")).await.unwrap_err();
+        let error = handle.submit(bootstrap("g")).await.unwrap_err();
         assert!(matches!(error, SubmitError::NotStored(_)), "{error}");
         // No event is needed for the driver to find out, and to go on with what it owes.
         if stored_after == 1 {
             until(&handle, |state| state.generation.0 == 1).await;
             until_called(&house, "f.root").await;
         }
-        assert_eq!(handle.submit(founding("f")).await.unwrap().generation.0, 1);
+        assert_eq!(handle.submit(bootstrap("f")).await.unwrap().generation.0, 1);
         house.effects.hang(None);
         assert_eq!(house.effects.roots_made(), [only_root(settled(&handle).await.as_ref())]);
         task.stop().await;
@@ -79,15 +79,15 @@ async fn a_refusal_moves_nothing_and_is_in_the_journal() {
     let store = Arc::new(FaultStore::new());
     let house = House::on(store.clone());
     let (handle, task) = house.start().await;
-    handle.submit(founding("f")).await.unwrap();
+    handle.submit(bootstrap("f")).await.unwrap();
     let state = settled(&handle).await;
     let stored = store.stored();
-    let error = handle.submit(founding("g")).await.unwrap_err();
+    let error = handle.submit(bootstrap("g")).await.unwrap_err();
     assert!(error.to_string().contains("start a rotation with"), "{error}");
     assert_eq!((handle.state(), store.stored()), (state, stored));
     let last = house.journal().await.pop().unwrap();
     assert!(matches!(last.outcome, Outcome::Refused(_)), "{last:?}");
-    assert_eq!(last.event, founding("g"));
+    assert_eq!(last.event, bootstrap("g"));
     task.stop().await;
 }
 
@@ -96,7 +96,7 @@ async fn the_journal_replays_to_the_stored_record() {
     let store = Arc::new(FaultStore::new());
     let house = House::on(store.clone());
     let (handle, task) = house.start().await;
-    handle.submit(founding("f")).await.unwrap();
+    handle.submit(bootstrap("f")).await.unwrap();
     let root = only_root(settled(&handle).await.as_ref());
     handle.submit(opened()).await.unwrap();
     handle.submit(house.horizon(root, 3_600)).await.unwrap();
@@ -117,7 +117,7 @@ async fn two_drivers_on_one_record_found_one_root() {
     let (one, other) = (House::on(store.clone()), House::on(store.clone()));
     let (first, first_task) = one.start().await;
     let (second, second_task) = other.start().await;
-    let answers = tokio::join!(first.submit(founding("f")), second.submit(founding("g")));
+    let answers = tokio::join!(first.submit(bootstrap("f")), second.submit(bootstrap("g")));
     assert!(answers.0.is_ok() != answers.1.is_ok(), "{answers:?}");
     let states = tokio::join!(settled(&first), async {
         // The slower one learns of the record when it has something to write.
@@ -136,7 +136,7 @@ async fn a_record_that_cannot_be_used_is_an_error_and_never_a_first_boot() {
     let store = Arc::new(FaultStore::new());
     let house = House::on(store.clone());
     let (handle, task) = house.start().await;
-    handle.submit(founding("f")).await.unwrap();
+    handle.submit(bootstrap("f")).await.unwrap();
     settled(&handle).await;
     task.stop().await;
     let good = store.stored().unwrap();

@@ -29,7 +29,7 @@ async fn what_was_written_is_there_after_a_restart() {
     let path = dir.path().join("record.redb");
     let house = House::on(Arc::new(RedbStore::create(&RealDisk, &path).unwrap()));
     let (handle, task) = house.start().await;
-    handle.submit(founding("f")).await.unwrap();
+    handle.submit(bootstrap("f")).await.unwrap();
     let state = settled(&handle).await;
     task.stop().await;
     let journal = house.journal().await;

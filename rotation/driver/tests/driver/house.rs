@@ -53,8 +53,8 @@ impl House {
     }
 }
 
-pub(crate) fn founding(request: &str) -> Event {
-    Event::FoundingRequested { request_id: request.parse().unwrap(), authority: "main".parse().unwrap() }
+pub(crate) fn bootstrap(request: &str) -> Event {
+    Event::BootstrapRequested { request_id: request.parse().unwrap(), authority: "main".parse().unwrap() }
 }
 
 pub(crate) fn opened() -> Event {

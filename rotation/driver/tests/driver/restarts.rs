@@ -10,12 +10,12 @@ use crate::house::*;
 const EFFECTS: [&str; 4] = ["stage_root", "request_issuer", "publish_bundle", "switch_signer"];
 
 #[tokio::test(start_paused = true)]
-async fn a_founding_that_was_killed_at_any_step_goes_on_and_makes_one_root() {
+async fn a_bootstrap_that_was_killed_at_any_step_goes_on_and_makes_one_root() {
     for killed_at in EFFECTS {
         let house = House::on(Arc::new(FaultStore::new()));
         house.effects.hang(Some(killed_at));
         let (handle, task) = house.start().await;
-        handle.submit(founding("f")).await.unwrap();
+        handle.submit(bootstrap("f")).await.unwrap();
         let wanted = |effect: &rotation::PendingEffect| effect.effect.name() == killed_at;
         until(&handle, |state| state.pending.iter().any(wanted)).await;
         task.stop().await;
@@ -35,7 +35,7 @@ async fn an_answer_that_was_lost_by_the_kill_is_asked_for_again_under_the_same_k
     let house = House::on(store.clone());
     house.effects.hang(Some("stage_root"));
     let (handle, task) = house.start().await;
-    handle.submit(founding("f")).await.unwrap();
+    handle.submit(bootstrap("f")).await.unwrap();
     let after = store.stored();
     house.effects.hang(None);
     settled(&handle).await;
@@ -53,7 +53,7 @@ async fn an_answer_that_was_lost_by_the_kill_is_asked_for_again_under_the_same_k
 async fn a_settled_state_owes_nothing_after_a_restart() {
     let house = House::on(Arc::new(FaultStore::new()));
     let (handle, task) = house.start().await;
-    handle.submit(founding("f")).await.unwrap();
+    handle.submit(bootstrap("f")).await.unwrap();
     settled(&handle).await;
     task.stop().await;
     let calls = house.effects.calls();
@@ -73,7 +73,7 @@ async fn failures_of_an_effect_are_reported_until_it_works() {
     ]);
     let (handle, task) = house.start().await;
     let mut troubles = handle.troubles();
-    handle.submit(founding("f")).await.unwrap();
+    handle.submit(bootstrap("f")).await.unwrap();
     let seen = troubles.wait_for(|troubles| troubles.iter().any(|trouble| trouble.attempts == 2)).await;
     let last = seen.unwrap().first().unwrap().clone();
     assert_eq!(last.last, EffectError::Refused { reason: "wrong key".to_owned() });

@@ -14,7 +14,7 @@ use rotation_driver::{
 use tokio::task::JoinSet;
 use trust::{Clock, Generation, ManualClock};
 
-use crate::house::{House, founding, opened, settled, until};
+use crate::house::{House, bootstrap, opened, settled, until};
 
 /// A mesh that has nothing to wait for.
 #[derive(Debug)]
@@ -123,9 +123,9 @@ async fn insist(handle: &DriverHandle, event: &Event) {
     panic!("{event:?} is never taken");
 }
 
-async fn founded(house: &House) -> Replica {
+async fn bootstrapped(house: &House) -> Replica {
     let replica = Replica::start(house).await;
-    insist(&replica.handle, &founding("first")).await;
+    insist(&replica.handle, &bootstrap("first")).await;
     settled(&replica.handle).await;
     insist(&replica.handle, &opened()).await;
     replica
@@ -144,7 +144,7 @@ async fn assert_journal_replays(house: &House, state: &State) {
 /// The journal of one whole rotation.
 async fn journal_of_a_rotation() -> (House, Vec<(u64, Vec<u8>)>) {
     let house = House::on(Arc::new(FaultStore::new()));
-    let replica = founded(&house).await;
+    let replica = bootstrapped(&house).await;
     insist(&replica.handle, &wish()).await;
     until(&replica.handle, |state| is_over(state)).await;
     replica.stop().await;
@@ -187,7 +187,7 @@ fn other_generation(entry: &mut JournalEntry) {
 #[tokio::test(start_paused = true)]
 async fn a_rotation_goes_from_wish_to_steady_by_evidence_alone() {
     let house = House::on(Arc::new(FaultStore::new()));
-    let replica = founded(&house).await;
+    let replica = bootstrapped(&house).await;
     let old = replica.handle.state().signer().unwrap().root;
     insist(&replica.handle, &wish()).await;
     let state = until(&replica.handle, |state| is_over(state)).await;
@@ -208,19 +208,19 @@ async fn every_write_of_a_rotation_may_fail_in_every_way() {
     let writes = {
         let store = Arc::new(FaultStore::new());
         let house = House::on(Arc::<FaultStore>::clone(&store));
-        let replica = founded(&house).await;
+        let replica = bootstrapped(&house).await;
         insist(&replica.handle, &wish()).await;
         until(&replica.handle, |state| is_over(state)).await;
         replica.stop().await;
         store.writes()
     };
-    assert!(writes > 12, "a founding and a rotation have {writes} writes");
+    assert!(writes > 12, "a bootstrap and a rotation have {writes} writes");
     for nth in 0..writes {
         for fault in [WriteFault::FailedNotStored, WriteFault::FailedButStored, WriteFault::Refused] {
             let store = Arc::new(FaultStore::new());
             store.fail_write(nth, fault);
             let house = House::on(Arc::<FaultStore>::clone(&store));
-            let replica = founded(&house).await;
+            let replica = bootstrapped(&house).await;
             insist(&replica.handle, &wish()).await;
             let state = until(&replica.handle, |state| is_over(state)).await;
             assert_eq!(state.roots.len(), 2, "write {nth}, {fault:?}: no root is made twice");
@@ -236,7 +236,7 @@ async fn a_driver_that_dies_after_any_write_goes_on_where_it_was() {
     loop {
         let store = Arc::new(FaultStore::new());
         let house = House::on(Arc::<FaultStore>::clone(&store));
-        let mut replica = founded(&house).await;
+        let mut replica = bootstrapped(&house).await;
         insist(&replica.handle, &wish()).await;
         let wished = replica.handle.state().generation.0;
         let state =
@@ -259,7 +259,7 @@ async fn a_driver_that_dies_after_any_write_goes_on_where_it_was() {
 #[tokio::test(start_paused = true)]
 async fn settle_is_counted_anew_by_the_driver_that_takes_over() {
     let house = House::on(Arc::new(FaultStore::new()));
-    let replica = founded(&house).await;
+    let replica = bootstrapped(&house).await;
     insist(&replica.handle, &wish()).await;
     let settling =
         |state: &Arc<State>| matches!(&state.phase, Phase::Distributing(phase) if phase.settling.is_some());

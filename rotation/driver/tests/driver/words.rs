@@ -24,7 +24,7 @@ async fn each_word_of_an_operator_is_in_the_journal_with_who_and_why_and_moves_n
     let store = Arc::new(FaultStore::new());
     let house = House::on(store.clone());
     let (handle, task) = house.start().await;
-    handle.submit(founding("f")).await.unwrap();
+    handle.submit(bootstrap("f")).await.unwrap();
     let state = settled(&handle).await;
     for _ in 0..2 {
         handle.submit_as(forgotten(), word()).await.unwrap();

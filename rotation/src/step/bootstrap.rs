@@ -7,8 +7,8 @@ use trust::{RootId, Timestamp};
 
 use super::{Decision, Draft};
 use crate::{
-    AuthorityName, Cause, Effect, Founding, FoundingStep, Phase, PreparedRoot, RequestId, RootState, State,
-    Steady,
+    AuthorityName, BootstrapStep, Bootstrapping, Cause, Effect, Phase, PreparedRoot, RequestId, RootState,
+    State, Steady,
 };
 
 pub(super) fn requested(
@@ -19,26 +19,26 @@ pub(super) fn requested(
 ) -> Decision {
     match &state.phase {
         Phase::Uninitialised => {}
-        Phase::Founding(founding) if founding.request_id != *request_id => {
-            return Err(Cause::FoundingUnderWay { request_id: founding.request_id.clone() });
+        Phase::Bootstrapping(bootstrap) if bootstrap.request_id != *request_id => {
+            return Err(Cause::BootstrapUnderWay { request_id: bootstrap.request_id.clone() });
         }
-        Phase::Founding(founding) if founding.authority != *authority => {
+        Phase::Bootstrapping(bootstrap) if bootstrap.authority != *authority => {
             return Err(Cause::RequestIdReused { request_id: request_id.clone() });
         }
-        Phase::Founding(_) => return Ok(None),
+        Phase::Bootstrapping(_) => return Ok(None),
         _ if state.done.contains(request_id) => return Ok(None),
         Phase::Steady(_)
         | Phase::Staging(_)
         | Phase::Distributing(_)
         | Phase::Draining(_)
-        | Phase::Withdrawing(_) => return Err(Cause::AlreadyFounded),
+        | Phase::Withdrawing(_) => return Err(Cause::AlreadyBootstrapped),
     }
     let mut draft = Draft::after(state);
-    draft.state.phase = Phase::Founding(Founding {
+    draft.state.phase = Phase::Bootstrapping(Bootstrapping {
         request_id: request_id.clone(),
         authority: authority.clone(),
         requested_at: now,
-        step: FoundingStep::StagingRoot,
+        step: BootstrapStep::StagingRoot,
     });
     draft.owe(Effect::StageRoot { request_id: request_id.clone(), authority: authority.clone() });
     Ok(Some(draft))
@@ -46,18 +46,18 @@ pub(super) fn requested(
 
 pub(super) fn root_prepared(
     state: &State,
-    founding: &Founding,
+    bootstrap: &Bootstrapping,
     root: &PreparedRoot,
     now: Timestamp,
 ) -> Decision {
-    let Founding { request_id, authority, .. } = founding;
-    if let Some(former) = founding.step.root() {
+    let Bootstrapping { request_id, authority, .. } = bootstrap;
+    if let Some(former) = bootstrap.step.root() {
         return super::answered_before(request_id, former, root);
     }
     let mut draft = Draft::after(state);
     super::stage(&mut draft, (request_id, authority), root, now)?;
-    let step = FoundingStep::RequestingIssuer { root: root.id };
-    draft.state.phase = Phase::Founding(Founding { step, ..founding.clone() });
+    let step = BootstrapStep::RequestingIssuer { root: root.id };
+    draft.state.phase = Phase::Bootstrapping(Bootstrapping { step, ..bootstrap.clone() });
     Ok(Some(draft))
 }
 
@@ -65,14 +65,14 @@ pub(super) fn root_prepared(
 pub(super) fn issuer_is_there(draft: &mut Draft, root: RootId) {
     draft.set_root(root, RootState::Published);
     draft.change_bundle();
-    if let Phase::Founding(founding) = &mut draft.state.phase {
-        founding.step = FoundingStep::Publishing { root };
+    if let Phase::Bootstrapping(bootstrap) = &mut draft.state.phase {
+        bootstrap.step = BootstrapStep::Publishing { root };
     }
 }
 
 /// The first bundle is out: trust comes before the first signature, so the root may sign from here on.
 pub(super) fn bundle_is_out(draft: &mut Draft, now: Timestamp) {
-    let Phase::Founding(Founding { request_id, step: FoundingStep::Publishing { root }, .. }) =
+    let Phase::Bootstrapping(Bootstrapping { request_id, step: BootstrapStep::Publishing { root }, .. }) =
         &draft.state.phase
     else {
         return;
@@ -86,8 +86,8 @@ pub(super) fn bundle_is_out(draft: &mut Draft, now: Timestamp) {
     draft.state.done.remember(request_id);
 }
 
-impl FoundingStep {
-    /// The root of this founding, once it was made.
+impl BootstrapStep {
+    /// The root of this bootstrap, once it was made.
     pub(crate) const fn root(&self) -> Option<RootId> {
         match self {
             Self::StagingRoot => None,
