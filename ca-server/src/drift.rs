@@ -59,7 +59,7 @@ pub(crate) fn other_chain(entry: &RootEntry, set: &RootSet) -> Option<String> {
     Some(first.map_or_else(|| "the root itself".to_owned(), |one| format!("\"{}\"", one.subject_text())))
 }
 
-/// Names the wish for an issuer below what stands above now: the same while both are the same.
+/// Names the request for an issuer below what stands above now: the same while both are the same.
 pub(crate) fn chain_request(entry: &RootEntry, set: &RootSet) -> Option<RequestId> {
     other_chain(entry, set)?;
     let mut text = entry.active_issuer?.to_string().into_bytes();
@@ -68,7 +68,7 @@ pub(crate) fn chain_request(entry: &RootEntry, set: &RootSet) -> Option<RequestI
     RequestId::parse(&format!("chain-{digest}")).ok()
 }
 
-/// Names the wish to follow an authority to another root.
+/// Names the request to follow an authority to another root.
 pub(crate) fn follow_request(root: &RootId) -> Option<RequestId> {
     RequestId::parse(&format!("notice-{}", root.short())).ok()
 }

@@ -107,8 +107,8 @@ async fn no_gate_opens_and_no_root_goes_by_a_clock_that_jumped() {
     let mut client = AgentServiceClient::new(channel(&running, Some(identity)).await);
     workload(&mut client, WEB, &KeyPair::generate().unwrap()).await.unwrap();
     let mut rotations = RotationServiceClient::new(admin_channel(&running).await);
-    let wish = StartRotationRequest { request_id: "one".to_owned(), ..StartRotationRequest::default() };
-    rotations.start_rotation(wish).await.unwrap();
+    let request = StartRotationRequest { request_id: "one".to_owned(), ..StartRotationRequest::default() };
+    rotations.start_rotation(request).await.unwrap();
     eventually("nobody acknowledges: the trust gate waits for the day", async || {
         let sealed = |gate: Gate| !gate.holds.iter().any(|hold| hold.contains("segment"));
         let rotation = rotation(&running).await;

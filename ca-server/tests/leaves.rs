@@ -103,8 +103,8 @@ async fn leaves_that_nobody_holds_end_by_name_and_the_rotation_goes_on_without_t
     let (client, leaf) = member(&running, "node-1").await;
     drop(client);
     let mut rotations = RotationServiceClient::new(admin_channel(&running).await);
-    let wish = StartRotationRequest { request_id: "one".to_owned(), ..Default::default() };
-    rotations.start_rotation(wish).await.unwrap();
+    let request = StartRotationRequest { request_id: "one".to_owned(), ..Default::default() };
+    rotations.start_rotation(request).await.unwrap();
     let holding = || async {
         let asked = ListLeavesRequest { holding: true, ..Default::default() };
         leaves(&running, asked).await

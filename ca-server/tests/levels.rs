@@ -123,8 +123,8 @@ async fn a_key_backend_that_fails_once_right_after_the_switch_delays_it_by_secon
     let fitted = Fitted::default();
     let running = Box::pin(Server::start_with(place.config(), HostDeps::system(), &fitted)).await.unwrap();
     let mut rotations = RotationServiceClient::new(admin_channel(&running).await);
-    let wish = StartRotationRequest { request_id: "one".to_owned(), ..StartRotationRequest::default() };
-    rotations.start_rotation(wish).await.unwrap();
+    let request = StartRotationRequest { request_id: "one".to_owned(), ..StartRotationRequest::default() };
+    rotations.start_rotation(request).await.unwrap();
     eventually("the rotation is over", async || {
         let rotation = rotations.clone().get_rotation(GetRotationRequest {}).await.unwrap().into_inner();
         rotation.phase == "steady" && rotation.done.iter().any(|done| done == "one")
@@ -158,8 +158,8 @@ async fn a_file_of_the_ledger_that_was_cut_or_is_gone_is_said_and_gates_wait_for
     let said = conditions(&running).await;
     assert!(said.iter().any(|said| said.contains(&name) && said.contains("when it was closed")), "{said:?}");
     let mut rotations = RotationServiceClient::new(admin_channel(&running).await);
-    let wish = StartRotationRequest { request_id: "one".to_owned(), ..StartRotationRequest::default() };
-    rotations.start_rotation(wish).await.unwrap();
+    let request = StartRotationRequest { request_id: "one".to_owned(), ..StartRotationRequest::default() };
+    rotations.start_rotation(request).await.unwrap();
     eventually("the trust gate waits for the segment", async || {
         let rotation = rotations.clone().get_rotation(GetRotationRequest {}).await.unwrap().into_inner();
         rotation.gate.is_some_and(|gate| gate.holds.iter().any(|hold| hold.contains(&name)))

@@ -38,8 +38,8 @@ async fn good_rotations_log_no_error_and_no_warning() {
     let running = place.start().await.unwrap();
     let mut rotations = RotationServiceClient::new(admin_channel(&running).await);
     for name in ["one", "two"] {
-        let wish = StartRotationRequest { request_id: name.to_owned(), ..StartRotationRequest::default() };
-        rotations.start_rotation(wish).await.unwrap();
+        let request = StartRotationRequest { request_id: name.to_owned(), ..StartRotationRequest::default() };
+        rotations.start_rotation(request).await.unwrap();
         eventually("the rotation is over", async || {
             let rotation = rotations.clone().get_rotation(GetRotationRequest {}).await.unwrap().into_inner();
             rotation.phase == "steady" && rotation.done.iter().any(|done| done == name)

@@ -104,8 +104,9 @@ async fn whoever_wants_to_decide_alone_is_not_followed() {
     .await;
     assert_eq!(sole_root(&running), Some(first));
     let mut rotations = RotationServiceClient::new(admin_channel(&running).await);
-    let wish = StartRotationRequest { request_id: "by-hand".to_owned(), ..StartRotationRequest::default() };
-    rotations.start_rotation(wish).await.unwrap();
+    let request =
+        StartRotationRequest { request_id: "by-hand".to_owned(), ..StartRotationRequest::default() };
+    rotations.start_rotation(request).await.unwrap();
     until(&running, "the second root alone", |rotation, _| {
         rotation.phase == "steady" && sole_root(&running) == Some(second)
     })
@@ -119,8 +120,9 @@ async fn the_authority_hears_which_root_signs_and_destroys_the_key_of_the_former
         let place = Place::new(&format!("{QUICK}{extra}"));
         let running = place.start().await.unwrap();
         let mut rotations = RotationServiceClient::new(admin_channel(&running).await);
-        let wish = StartRotationRequest { request_id: "one".to_owned(), ..StartRotationRequest::default() };
-        rotations.start_rotation(wish).await.unwrap();
+        let request =
+            StartRotationRequest { request_id: "one".to_owned(), ..StartRotationRequest::default() };
+        rotations.start_rotation(request).await.unwrap();
         until(&running, "the new root signs, the former one is as was wanted", |rotation, authorities| {
             let roots = &authorities[0].roots;
             rotation.phase == "steady"

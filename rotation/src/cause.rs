@@ -24,8 +24,8 @@ pub enum Cause {
         /// Its request.
         request_id: RequestId,
     },
-    /// The request id came before with another wish.
-    #[error("request id {request_id} was used for another wish")]
+    /// The request id came before with another request.
+    #[error("request id {request_id} was used for another request")]
     RequestIdReused {
         /// The id.
         request_id: RequestId,
@@ -332,7 +332,7 @@ impl Cause {
     /// How the event itself must be made otherwise.
     fn correction(&self) -> Option<String> {
         Some(match self {
-            Self::RequestIdReused { .. } => "use a new request id for a new wish".to_owned(),
+            Self::RequestIdReused { .. } => "use a new request id".to_owned(),
             Self::NotAsked { .. } => "answers are taken only for pending effects".to_owned(),
             Self::AnsweredOtherwise { former, .. } => {
                 format!("the authority must answer a repeated request with {former}")

@@ -1,4 +1,4 @@
-//! What is to be done: the machine's wishes, as data.
+//! What is to be done: the machine's requests, as data.
 
 use serde::{Deserialize, Serialize};
 use trust::{CertificateId, Generation, RootId, Sequence};

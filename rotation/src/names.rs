@@ -76,7 +76,7 @@ macro_rules! name {
 }
 
 name! {
-    /// Id of one wish, chosen by who wishes it: the same id again is the same wish, and is done once.
+    /// Id of one request, chosen by whoever makes it: the same id again is the same request, and is done once.
     RequestId, "request id"
 }
 name! {

@@ -1,4 +1,4 @@
-//! The phases of a rotation: from the wish for a new root to the bundle without the old one.
+//! The phases of a rotation: from the request for a new root to the bundle without the old one.
 //!
 //! A phase names the root that signs next (`to`) and the one that drains (`from`); every other root in the record is
 //! no concern of this rotation.
@@ -14,13 +14,13 @@ use crate::{AuthorityName, Phase, RequestId};
 /// What a rotation keeps from its first phase to its last.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Rotation {
-    /// Who wished it. What is asked of the authority carries this id, so that asking again makes nothing twice.
+    /// Who requested it. What is asked of the authority carries this id, so that asking again makes nothing twice.
     pub request_id: RequestId,
     /// Who makes and holds the new root.
     pub authority: AuthorityName,
     /// Who lets the new root sign once the trust gate is open.
     pub mode: Mode,
-    /// When it was wished.
+    /// When it was requested.
     #[serde(with = "codec::seconds")]
     pub requested_at: Timestamp,
     /// A root that was named for its return: it may be the new root although it was withdrawn before, or has the key and
@@ -206,7 +206,7 @@ impl Phase {
         }
     }
 
-    /// What the rotation that is under way is certain to come to, if it is not what was wished for.
+    /// What the rotation that is under way is certain to come to, if it is not what was asked for.
     pub fn given_up(&self) -> Option<Ending> {
         let ending = match self {
             Self::Uninitialised | Self::Bootstrapping(_) | Self::Steady(_) => return None,

@@ -45,7 +45,7 @@ impl Policy {
         now.plus(self.leaf_lifetime_max).plus(self.horizon_step_max).min(root_not_after)
     }
 
-    /// The longest time from the wish for a new root to the end of the former one's last leaf, if nobody ever confirms
+    /// The longest time from the request for a new root to the end of the former one's last leaf, if nobody ever confirms
     /// anything: both gates open by time alone.
     pub fn rotation_at_most(&self) -> Duration {
         let gate = self.leaf_lifetime_max + self.horizon_step_max + self.skew * 2 + self.settle;

@@ -124,7 +124,7 @@ pub struct IssuerEntry {
 /// A new issuer under the same root, asked for and not yet signed.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct IssuerRenewal {
-    /// Who wished it.
+    /// Who requested it.
     pub request_id: RequestId,
     /// When.
     #[serde(with = "codec::seconds")]

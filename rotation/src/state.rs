@@ -49,7 +49,7 @@ pub struct State {
 pub enum Phase {
     /// No root was ever asked for.
     Uninitialised,
-    /// First boot: the wish for a root is stored, the root is not signing yet.
+    /// First boot: the request for a root is stored, the root is not signing yet.
     // Records have the first name of this phase.
     #[serde(rename = "founding")]
     Bootstrapping(Bootstrapping),
@@ -68,11 +68,11 @@ pub enum Phase {
 /// The making of the first root. Stored before anything is asked of the authority.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Bootstrapping {
-    /// Who wished it. Everything asked of the authority carries this id, so that asking again makes nothing twice.
+    /// Who requested it. Everything asked of the authority carries this id, so that asking again makes nothing twice.
     pub request_id: RequestId,
     /// Who makes and holds the root.
     pub authority: AuthorityName,
-    /// When it was wished.
+    /// When it was requested.
     #[serde(with = "codec::seconds")]
     pub requested_at: Timestamp,
     /// How far it got.

@@ -81,11 +81,11 @@ fn decide(state: &State, event: &Event, now: Timestamp, policy: &Policy) -> Deci
         Event::SegmentSealed { segment, generation } => segment::sealed(state, segment, *generation),
         Event::SegmentClosed { segment, contents } => segment::closed(state, segment, *contents),
         Event::HorizonRequested { root, segment, until } => {
-            horizon::requested(state, &horizon::Wish { root, segment, until: *until }, now, policy)
+            horizon::requested(state, &horizon::Request { root, segment, until: *until }, now, policy)
         }
         Event::RotationRequested { request_id, authority, mode, stage_again } => {
             let (mode, stage_again) = (*mode, *stage_again);
-            staging::requested(state, &staging::Wish { request_id, authority, mode, stage_again }, now)
+            staging::requested(state, &staging::Request { request_id, authority, mode, stage_again }, now)
         }
         Event::EvidenceReported { evidence } => passage::evidence_reported(state, evidence, now, policy),
         Event::ActivateRequested { request_id, evidence } => {
@@ -100,8 +100,8 @@ fn decide(state: &State, event: &Event, now: Timestamp, policy: &Policy) -> Deci
             sighting::seen(state, &sighting::Word { agent, sequence: *sequence, digest: *digest }, now)
         }
         Event::ContinueRequested { request_id, above, waits, .. } => {
-            let wish = sighting::GoOn { request_id, above: *above, waits: *waits };
-            sighting::go_on(state, &wish, now, policy)
+            let request = sighting::GoOn { request_id, above: *above, waits: *waits };
+            sighting::go_on(state, &request, now, policy)
         }
         Event::SightingDismissed { request_id, agent, .. } => {
             sighting::dismissed(state, (request_id, agent), now)

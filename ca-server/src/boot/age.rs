@@ -126,8 +126,8 @@ mod tests {
             assert_eq!(asked, root.id());
             ids.push(request_id.to_string());
             let (authority, mode) = ("main".parse().unwrap(), Mode::Auto);
-            let wish = Event::RotationRequested { request_id, authority, mode, stage_again: None };
-            state = taken(&state, &wish, now);
+            let request = Event::RotationRequested { request_id, authority, mode, stage_again: None };
+            state = taken(&state, &request, now);
             assert_eq!(aging.due(&state, now), Due::Nothing, "it is under way");
             state = taken(
                 &state,

@@ -29,7 +29,7 @@ use super::open::{self, Ground};
 use super::own_leaf::{self, OwnLeaf};
 use super::snapshots::Snapshots;
 use super::unstarted::Unstarted;
-use super::upkeep::{Drifts, Upkeep, Wishes};
+use super::upkeep::{Allowed, Drifts, Upkeep};
 use super::{BootError, Embedding, GuardedClock, HostDeps};
 use crate::admin;
 use crate::authn::Authenticator;
@@ -168,7 +168,7 @@ pub(super) async fn assemble(
         authorities: ground.authorities.clone(),
         driver: driver.clone(),
         mode: config.rotation().mode(),
-        wishes: Wishes {
+        allowed: Allowed {
             follow: config.rotation().follow_authority(),
             destroy: config.root().destroy_retired_keys(),
         },

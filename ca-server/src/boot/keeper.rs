@@ -321,8 +321,8 @@ impl Keeper {
             return;
         };
         tracing::info!(root = %root.short(), "the issuer is past half of its life: asking for a new one");
-        let wish = Event::IssuerRenewalRequested { request_id, root, replaces: false };
-        if let Err(error) = self.driver.submit(wish).await {
+        let request = Event::IssuerRenewalRequested { request_id, root, replaces: false };
+        if let Err(error) = self.driver.submit(request).await {
             tracing::error!(%error, "a new issuer could not be asked for");
         }
     }

@@ -32,7 +32,7 @@ pub(super) struct Upkeep {
     pub(super) driver: DriverHandle,
     /// Who lets a root sign that was followed.
     pub(super) mode: Mode,
-    pub(super) wishes: Wishes,
+    pub(super) allowed: Allowed,
     /// Where requests are that were sent to authorities.
     pub(super) requests: (PathBuf, Arc<dyn Disk>),
     /// Where it is told what authorities would give now that is not what signs.
@@ -60,9 +60,9 @@ impl Drift {
     }
 }
 
-/// What the configuration wants.
+/// What the configuration lets it do by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Wishes {
+pub(super) struct Allowed {
     /// Begin a rotation when the authority of the signing root names another one.
     pub(super) follow: bool,
     /// Destroy keys of roots that are out of use.
@@ -137,7 +137,7 @@ impl Upkeep {
         // Where roots are staged, which one signs is told to the authority from here.
         let mine = authority.staging().is_some() && set.signing != state.signer().map(|signer| signer.root);
         let drifts = !mine && authority.tier().is_none();
-        let signing = drifts.then(|| drift::of(&state, whose, set, self.wishes.follow)).flatten();
+        let signing = drifts.then(|| drift::of(&state, whose, set, self.allowed.follow)).flatten();
         let told = Drift { signing, further };
         self.drift.send_if_modified(|drifts| {
             let known = drifts.get(whose.name).cloned().unwrap_or_default();
@@ -206,19 +206,19 @@ impl Upkeep {
         {
             steps.push(Step::Activate(root));
         }
-        if self.wishes.follow
+        if self.allowed.follow
             && let Some(root) = set.signing.filter(|root| to_follow(state, name, root))
         {
             let der = set.roots.iter().find(|der| RootId::of(der) == root);
             let renewed = der.is_some_and(|der| drift::renews_signer(state, der));
             steps.push(Step::Follow(root, renewed.then_some(root)));
         }
-        if self.wishes.follow
+        if self.allowed.follow
             && let Some((root, id)) = to_renew(state, name, set)
         {
             steps.push(Step::Renew(root, id));
         }
-        if self.wishes.destroy && authority.retiring().is_some() {
+        if self.allowed.destroy && authority.retiring().is_some() {
             let unused = to_retire(state, name).into_iter().filter(announced);
             steps.extend(unused.map(Step::Retire));
         }
@@ -310,7 +310,7 @@ fn to_follow(state: &State, name: &str, root: &RootId) -> bool {
 }
 
 /// The signing root, if its authority puts issuers below another certificate than the one above the issuer that signs;
-/// and the name of that wish, which is not carried out twice.
+/// and the name of that request, which is not carried out twice.
 fn to_renew(state: &State, name: &str, set: &RootSet) -> Option<(RootId, rotation::RequestId)> {
     let root = state.signer().filter(|_| signs(state, name))?.root;
     let entry = state.roots.get(&root).filter(|_| set.signing == Some(root))?;

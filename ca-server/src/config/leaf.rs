@@ -7,7 +7,7 @@ use plugins::ConfigProblem;
 use super::reader::Section;
 use crate::spans;
 
-/// What happens to a wish for a longer life than the maximum.
+/// What happens to a request for a longer life than the maximum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AboveMax {
     /// The leaf gets the maximum.

@@ -66,13 +66,13 @@ fn gives(root: &Root, above: &[u8]) -> RootSet {
 
 /// The rotation that follows the authority, given up in staging.
 fn given_up(state: &State, root: &Root) -> State {
-    let wish = Event::RotationRequested {
+    let request = Event::RotationRequested {
         request_id: follow_request(&root.id()).unwrap(),
         authority: "istio".parse().unwrap(),
         mode: Mode::Auto,
         stage_again: None,
     };
-    taken(&taken(state, &wish), &Event::AbortRequested { request_id: "x".parse().unwrap() })
+    taken(&taken(state, &request), &Event::AbortRequested { request_id: "x".parse().unwrap() })
 }
 
 #[tokio::test]

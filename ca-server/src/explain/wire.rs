@@ -51,7 +51,7 @@ fn standing(state: &State) -> RotationMessage {
     message
 }
 
-/// What the rotation that is under way is certain to come to, if it is not what was wished for.
+/// What the rotation that is under way is certain to come to, if it is not what was asked for.
 pub(crate) fn ending(phase: &Phase) -> &'static str {
     match phase.given_up() {
         None | Some(Ending::Completed) => "",

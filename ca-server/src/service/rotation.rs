@@ -41,7 +41,7 @@ pub(crate) struct Rotations {
     defaults: Arc<Defaults>,
 }
 
-/// What a wish for a rotation leaves open.
+/// What a request for a rotation leaves open.
 #[derive(Debug)]
 pub(crate) struct Defaults {
     /// Who makes the new root.
@@ -57,7 +57,7 @@ impl Rotations {
         Self { ca, operators, defaults }
     }
 
-    fn wish(&self, message: &StartRotationRequest) -> Result<Event, Refusal> {
+    fn event(&self, message: &StartRotationRequest) -> Result<Event, Refusal> {
         let authority = match message.authority.as_str() {
             "" => self.defaults.authority.as_str(),
             name if self.defaults.authorities.iter().any(|known| known == name) => name,
@@ -92,7 +92,7 @@ impl Rotations {
         message: &StartRotationRequest,
         by: &str,
     ) -> Result<StartRotationResponse, Refusal> {
-        let event = self.wish(message)?;
+        let event = self.event(message)?;
         self.nothing_new_above(&event)?;
         if message.dry_run {
             let state = self.ca.driver.state();

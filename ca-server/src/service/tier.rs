@@ -62,7 +62,7 @@ pub(crate) struct TierAdmin {
 }
 
 /// A request for an issuer, parsed.
-struct Wish {
+struct Parsed {
     id: String,
     request: IssuerRequest,
     key: PublicKey,
@@ -78,27 +78,27 @@ impl Tiers {
         tier: &str,
         message: wire::SignIssuerRequest,
     ) -> Result<wire::SignIssuerResponse, Refusal> {
-        let (ca, wish) = (&self.ca, self.wish(message)?);
+        let (ca, parsed) = (&self.ca, self.parsed(message)?);
         let now = ca.believed_now()?;
-        let root = wish.request.root;
+        let root = parsed.request.root;
         let former = ca.below.tier(tier);
         let newcomer = former.is_none_or(|tier| tier.until(&ca.policy, now).is_none());
         may_sign(&ca.driver.state(), &root, newcomer)?;
-        let issuer = TierIssuer { root, ends: now.plus(wish.request.ttl).plus(MARGIN) };
-        let is_new = ca.registry.count_issuer(tier.to_owned(), wish.id.clone(), issuer, now).await?;
+        let issuer = TierIssuer { root, ends: now.plus(parsed.request.ttl).plus(MARGIN) };
+        let is_new = ca.registry.count_issuer(tier.to_owned(), parsed.id.clone(), issuer, now).await?;
         if is_new {
             // What it reported was about itself without this issuer.
             ca.below.forget(tier);
         }
         let signed = match may_sign(&ca.driver.state(), &root, newcomer) {
-            Ok(()) => self.signed(tier, &wish, issuer).await,
+            Ok(()) => self.signed(tier, &parsed, issuer).await,
             Err(refusal) => Err(refusal),
         };
         let surely_none = |refusal: &Refusal| {
             matches!(refusal.reason(), Reason::IssuerRefused | Reason::IssuerOutlives | Reason::TierWaits)
         };
         if is_new && signed.as_ref().err().is_some_and(surely_none) {
-            ca.registry.discount_issuer(tier.to_owned(), wish.id).await?;
+            ca.registry.discount_issuer(tier.to_owned(), parsed.id).await?;
         }
         signed
     }
@@ -107,21 +107,21 @@ impl Tiers {
     async fn signed(
         &self,
         tier: &str,
-        wish: &Wish,
+        parsed: &Parsed,
         counted: TierIssuer,
     ) -> Result<wire::SignIssuerResponse, Refusal> {
         let (ca, state) = (&self.ca, self.ca.driver.state());
-        let root = wish.request.root;
+        let root = parsed.request.root;
         let entry = state.roots.get(&root).ok_or_else(|| unknown_root(&root))?;
         let authority = ca.authorities.get(entry.authority.as_str());
         let authority = authority
             .ok_or_else(|| refused(format!("authority {} is not configured here", entry.authority)))?;
-        let digest = sha256(format!("{tier}\n{}", wish.id).as_bytes());
+        let digest = sha256(format!("{tier}\n{}", parsed.id).as_bytes());
         let id: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         let id = RequestId::parse(&format!("tier.{id}"));
         let id = id.map_err(|error| Refusal::new(Reason::InternalDefect, error.to_string()))?;
         let context = CallContext::new(id, SIGN_WITHIN);
-        let asked = tokio::time::timeout(SIGN_WITHIN, authority.sign_issuer(&context, &wish.request)).await;
+        let asked = tokio::time::timeout(SIGN_WITHIN, authority.sign_issuer(&context, &parsed.request)).await;
         let late = || Refusal::new(Reason::AuthorityUnavailable, "the root authority did not answer in time");
         let later = |wait: Duration| wire::SignIssuerResponse {
             chain: Vec::new(),
@@ -141,10 +141,10 @@ impl Tiers {
         let now = ca.clock.now();
         let retired = state.roots.iter().filter(|(_, entry)| entry.state == RootState::Retired);
         let expected = IssuerExpectation {
-            key: &wish.key,
+            key: &parsed.key,
             trust_domain: &state.trust_domain,
             root,
-            path_len: wish.request.path_len,
+            path_len: parsed.request.path_len,
             now,
             covers_until: now,
             announced: &[announced],
@@ -156,13 +156,13 @@ impl Tiers {
         let ends = checked.not_after();
         if ends > counted.ends {
             let issuer = TierIssuer { root, ends };
-            ca.registry.count_issuer(tier.to_owned(), wish.id.clone(), issuer, now).await?;
+            ca.registry.count_issuer(tier.to_owned(), parsed.id.clone(), issuer, now).await?;
         }
         tracing::info!(tier, root = %root.short(), not_after = %ends, "issuer signed for a tier below");
         Ok(wire::SignIssuerResponse { chain: answer.certificates, retry_after_seconds: 0 })
     }
 
-    fn wish(&self, message: wire::SignIssuerRequest) -> Result<Wish, Refusal> {
+    fn parsed(&self, message: wire::SignIssuerRequest) -> Result<Parsed, Refusal> {
         let id = RequestId::parse(&message.request_id).map_err(|error| invalid(error.to_string()))?;
         let domain = self.ca.id.trust_domain();
         if message.trust_domain != domain.as_str() {
@@ -179,7 +179,7 @@ impl Tiers {
         }
         let key = ParsedCsr::from_der(&message.csr).and_then(ParsedCsr::verify)?.public_key().clone();
         let request = IssuerRequest::new(root, message.csr, domain.clone(), ttl).with_path_len(path_len);
-        Ok(Wish { id: id.to_string(), request, key })
+        Ok(Parsed { id: id.to_string(), request, key })
     }
 
     fn hear(&self, tier: &str, message: wire::TierReport) -> Result<(), Refusal> {

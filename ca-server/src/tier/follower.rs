@@ -121,7 +121,7 @@ impl Follower {
         upper: &Upper,
         evidence: Option<&Evidence>,
     ) -> Option<Event> {
-        // One id for each wish in each state: a wish that was carried out is not taken for the next one.
+        // One id for each request in each state: a request that was carried out is not taken for the next one.
         let id = |verb: &str| {
             let text = format!("tier-{verb}-{}-{}", upper.generation, state.generation);
             RequestId::parse(&text).ok()

@@ -120,18 +120,18 @@ fn print(rotation: &Rotation, json: bool, words: fn(&Rotation) -> String) -> Res
     if json { output::json(&words::json(rotation)) } else { output::line(&words(rotation)) }
 }
 
-/// The name that the user gave to this wish, or a random one.
+/// The name that the user gave to this request, or a random one.
 pub(super) fn request_id(given: Option<&str>) -> String {
     given.map_or_else(|| random_id("rotate"), str::to_owned)
 }
 
-/// A name for a wish.
+/// A name for a request.
 pub(crate) fn random_id(kind: &str) -> String {
     let random: [u8; 8] = random_bytes(&host::OsRandomness::new());
     format!("{kind}-{}", output::hex(&random))
 }
 
-/// A wish whose answer was lost may have been granted.
+/// A request whose answer was lost may have been granted.
 pub(crate) fn lost_or_refused(status: &tonic::Status, request_id: &str) -> Failure {
     match status.code() {
         tonic::Code::Unavailable | tonic::Code::DeadlineExceeded | tonic::Code::Cancelled => {

@@ -52,7 +52,7 @@ pub struct DriverHandle {
 #[derive(Debug)]
 pub(crate) struct Submission {
     pub(crate) event: Event,
-    /// Whose wish it is, for the journal.
+    /// Whose request it is, for the journal.
     pub(crate) word: Word,
     pub(crate) answer: oneshot::Sender<Result<Arc<State>, SubmitError>>,
 }

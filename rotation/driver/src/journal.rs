@@ -25,7 +25,7 @@ pub struct JournalEntry {
     pub reason: String,
 }
 
-/// Whose wish an event is, for the journal.
+/// Who requested an event, for the journal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Word {
     /// Who wants it; empty when it is the server itself.

@@ -84,8 +84,8 @@ fn pending(state: &State) -> Result<(), Violation> {
         }
     }
     // A renewal that nobody is asked to sign would never end.
-    let is_owed = |wish: &IssuerRenewal| {
-        let asked = |effect: &Effect| matches!(effect, Effect::RequestIssuer { request_id, .. } if *request_id == wish.request_id);
+    let is_owed = |request: &IssuerRenewal| {
+        let asked = |effect: &Effect| matches!(effect, Effect::RequestIssuer { request_id, .. } if *request_id == request.request_id);
         state.pending.iter().any(|pending| asked(&pending.effect))
     };
     if state.roots.values().filter_map(|entry| entry.renewal.as_ref()).all(is_owed) {

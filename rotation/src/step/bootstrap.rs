@@ -1,6 +1,6 @@
 //! First boot: from nothing to one root that signs.
 //!
-//! The wish is stored before anything is asked of the authority, so that whoever comes back after a crash asks under
+//! The request is stored before anything is asked of the authority, so that whoever comes back after a crash asks under
 //! the same request id and gets the same root.
 
 use trust::{RootId, Timestamp};

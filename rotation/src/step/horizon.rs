@@ -6,7 +6,7 @@ use super::{Decision, Draft};
 use crate::{Cause, Policy, SegmentId, State};
 
 /// What a replica asks for.
-pub(super) struct Wish<'a> {
+pub(super) struct Request<'a> {
     pub(super) root: &'a RootId,
     pub(super) segment: &'a SegmentId,
     pub(super) until: Timestamp,
@@ -14,8 +14,8 @@ pub(super) struct Wish<'a> {
 
 /// Raises the root's horizon and the segment's bound in one transition, and only while the root may sign: so the
 /// horizon of a root that drains is final, whatever a replica that was cut off still believes.
-pub(super) fn requested(state: &State, wish: &Wish<'_>, now: Timestamp, policy: &Policy) -> Decision {
-    let Wish { root, segment, until } = *wish;
+pub(super) fn requested(state: &State, request: &Request<'_>, now: Timestamp, policy: &Policy) -> Decision {
+    let Request { root, segment, until } = *request;
     let entry = state.roots.get(root).ok_or(Cause::UnknownRoot { root: *root })?;
     if !entry.state.may_sign() {
         return Err(Cause::RootMayNotSign { root: *root, state: entry.state });

@@ -10,16 +10,16 @@ use crate::{
     RootState, Rotation, Staging, StagingStep, State,
 };
 
-/// What somebody wishes.
-pub(super) struct Wish<'a> {
+/// What somebody requests.
+pub(super) struct Request<'a> {
     pub(super) request_id: &'a RequestId,
     pub(super) authority: &'a AuthorityName,
     pub(super) mode: Mode,
     pub(super) stage_again: Option<RootId>,
 }
 
-pub(super) fn requested(state: &State, wish: &Wish<'_>, now: Timestamp) -> Decision {
-    let Wish { request_id, authority, mode, stage_again } = *wish;
+pub(super) fn requested(state: &State, request: &Request<'_>, now: Timestamp) -> Decision {
+    let Request { request_id, authority, mode, stage_again } = *request;
     if state.done.contains(request_id) {
         return Ok(None);
     }

@@ -48,12 +48,12 @@ fn answers(effect: &Effect) -> Vec<Event> {
 /// A small world: where it starts, and what may be asked for at any time in it.
 struct Setting {
     start: State,
-    wishes: Vec<Event>,
+    requests: Vec<Event>,
 }
 
 /// Two replicas boot for the first time; the issuer is renewed soon after.
 fn first_boot() -> Setting {
-    let wishes = vec![
+    let requests = vec![
         bootstrap("f"),
         bootstrap("g"),
         renewal("r", "f1"),
@@ -61,12 +61,12 @@ fn first_boot() -> Setting {
         opened("ca", "s1", &[]),
         horizon("f1", "s1", 2_000),
     ];
-    Setting { start: start(), wishes }
+    Setting { start: start(), requests }
 }
 
 /// A root signs; replicas come and go, and one is told of another's future generation.
 fn segments() -> Setting {
-    let mut wishes = vec![
+    let mut requests = vec![
         opened("ca", "s1", &[]),
         opened("ca", "s2", &[]),
         opened("ca", "s2", &["s1"]),
@@ -77,18 +77,18 @@ fn segments() -> Setting {
         closed("s1", Contents::Read),
         closed("s2", Contents::Unread),
     ];
-    wishes.extend(
+    requests.extend(
         [("s1", 2_000), ("s1", 2_400), ("s2", 2_400), ("t1", 2_000)].map(|(s, until)| horizon("A", s, until)),
     );
-    Setting { start: bootstrapped(), wishes }
+    Setting { start: bootstrapped(), requests }
 }
 
-fn successors(world: &World, wishes: &[Event]) -> Vec<World> {
+fn successors(world: &World, requests: &[Event]) -> Vec<World> {
     let mut next = Vec::new();
     if world.now == 1_000 {
         next.push(World { now: 2_500, ..world.clone() });
     }
-    for event in wishes.iter().cloned().chain(world.decided.iter().flat_map(answers)) {
+    for event in requests.iter().cloned().chain(world.decided.iter().flat_map(answers)) {
         let Ok(transition) = step(&world.state, &event, at(world.now), &policy()) else { continue };
         if transition.changes(&world.state) {
             invariants::check_next(&world.state, &transition.next).unwrap_or_else(|violation| {
@@ -120,7 +120,7 @@ fn resumed(mut state: State) -> State {
 
 /// Walks everything that can be reached, and says how many states that is.
 fn explore(setting: Setting) -> usize {
-    let Setting { start, wishes } = setting;
+    let Setting { start, requests } = setting;
     let trusted = start.bundle().into_keys().collect();
     let first =
         World { state: start, decided: BTreeSet::new(), trusted, opened: BTreeSet::new(), now: 1_000 };
@@ -132,7 +132,7 @@ fn explore(setting: Setting) -> usize {
         let end = resumed(world.state.clone());
         assert_eq!(end.roots.len(), usize::from(!matches!(world.state.phase, Phase::Uninitialised)));
         assert_eq!(matches!(end.phase, Phase::Steady(_)), !end.roots.is_empty(), "{}", line(&end));
-        let fresh = successors(&world, &wishes).into_iter().filter(|next| seen.insert(fingerprint(next)));
+        let fresh = successors(&world, &requests).into_iter().filter(|next| seen.insert(fingerprint(next)));
         queue.extend(fresh);
         assert!(seen.len() < STATES_MAX, "the world has grown beyond {STATES_MAX} states");
     }

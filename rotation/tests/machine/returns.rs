@@ -85,11 +85,11 @@ fn a_withdrawn_root_returns_only_when_it_was_named() {
     let id: RootId = root("A");
     assert!(refused.contains(&format!("--stage-again {}", id.short())), "{refused}");
 
-    let wished = step(&state, &named("r9", "A"), at(now), &policy()).unwrap().next;
-    let other = step(&wished, &prepared("r9", "B"), at(1_000), &policy());
+    let requested = step(&state, &named("r9", "A"), at(now), &policy()).unwrap().next;
+    let other = step(&requested, &prepared("r9", "B"), at(1_000), &policy());
     assert!(other.is_err(), "the name is good for the one root alone");
-    let staged = step(&wished, &prepared("r9", "A"), at(1_000), &policy()).unwrap().next;
-    invariants::check_next(&wished, &staged).unwrap();
+    let staged = step(&requested, &prepared("r9", "A"), at(1_000), &policy()).unwrap().next;
+    invariants::check_next(&requested, &staged).unwrap();
     let entry = staged.roots.get(&id).unwrap();
     assert_eq!((entry.state, entry.horizon), (RootState::Staged, state.roots.get(&id).unwrap().horizon));
     assert!(!entry.signed_since_staged());
@@ -104,17 +104,17 @@ fn a_withdrawn_root_returns_only_when_it_was_named() {
 fn a_compromised_root_never_returns() {
     let mut state = withdrawn();
     state.roots.get_mut(&root("A")).unwrap().tainted = true;
-    let wished = step(&state, &named("r9", "A"), at(4_000_000), &policy()).unwrap().next;
-    assert!(step(&wished, &prepared("r9", "A"), at(1_000), &policy()).is_err());
+    let requested = step(&state, &named("r9", "A"), at(4_000_000), &policy()).unwrap().next;
+    assert!(step(&requested, &prepared("r9", "A"), at(1_000), &policy()).is_err());
 }
 
 #[test]
 fn a_return_that_nobody_named_breaks_a_rule() {
     let state = withdrawn();
-    let wished = step(&state, &rotation("r9", Mode::Auto), at(4_000_000), &policy()).unwrap().next;
-    let mut staged = step(&wished, &prepared("r9", "C"), at(1_000), &policy()).unwrap().next;
+    let requested = step(&state, &rotation("r9", Mode::Auto), at(4_000_000), &policy()).unwrap().next;
+    let mut staged = step(&requested, &prepared("r9", "C"), at(1_000), &policy()).unwrap().next;
     staged.roots.get_mut(&root("A")).unwrap().state = RootState::Staged;
-    assert!(invariants::check_next(&wished, &staged).is_err());
+    assert!(invariants::check_next(&requested, &staged).is_err());
 }
 
 #[test]

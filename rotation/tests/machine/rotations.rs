@@ -142,7 +142,7 @@ fn the_same_request_id_starts_one_rotation_and_another_id_none() {
         .then(rotation("r", Mode::Auto), started)
         .nothing_new(rotation("r", Mode::Auto));
     let id_used = "rotation_requested refused while staging at generation 8: request id r was used for \
-         another wish; use a new request id for a new wish";
+         another request; use a new request id";
     script
         .refuses(
             rotation("r2", Mode::Auto),
@@ -153,12 +153,12 @@ fn the_same_request_id_starts_one_rotation_and_another_id_none() {
         .refuses(
             renewal("r", "A"),
             "issuer_renewal_requested refused while staging at generation 8: request id r was \
-             used for another wish; use a new request id for a new wish",
+             used for another request; use a new request id",
         )
         .refuses(
             hold("r"),
             "hold_requested refused while staging at generation 8: request id r was used for \
-             another wish; use a new request id for a new wish",
+             another request; use a new request id",
         );
     let instead = ["give it up with `banyan rotate abort`", "roll it back with `banyan rotate rollback`"];
     for ((state, at), instead) in

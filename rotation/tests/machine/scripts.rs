@@ -5,7 +5,7 @@ use crate::script::Script;
 use crate::words::*;
 
 #[test]
-fn bootstrap_stores_the_wish_first_and_ends_with_one_root_that_signs() {
+fn bootstrap_stores_the_request_first_and_ends_with_one_root_that_signs() {
     Script::from(start())
         .then(bootstrap("f"), "g1 b0 staging-root | - | - | stage_root@1")
         .then(prepared("f", "A"), "g2 b0 requesting-issuer | A staged - until - | - | request_issuer@2")
@@ -71,8 +71,8 @@ fn a_bootstrap_under_way_is_not_taken_over_by_another_authority() {
         Event::BootstrapRequested { request_id: "f".parse().unwrap(), authority: "other".parse().unwrap() };
     Script::from(start()).then(bootstrap("f"), "g1 b0 staging-root | - | - | stage_root@1").refuses(
         other,
-        "bootstrap_requested refused while bootstrapping at generation 1: request id f was used for another wish; \
-         use a new request id for a new wish",
+        "bootstrap_requested refused while bootstrapping at generation 1: request id f was used for another request; \
+         use a new request id",
     );
 }
 

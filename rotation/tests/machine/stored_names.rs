@@ -173,5 +173,5 @@ fn a_refusal_is_written_with_the_names_of_the_first_release_and_read_with_the_pr
     assert_eq!(written["event"], "founding_requested");
     let read: Refusal = serde_json::from_value(written).unwrap();
     assert_eq!((read.phase.as_str(), read.event.as_str()), ("bootstrapping", "bootstrap_requested"));
-    assert_eq!(read, refusal);
+    assert_eq!(read, *refusal);
 }

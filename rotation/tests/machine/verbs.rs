@@ -41,7 +41,7 @@ fn activation_by_hand_is_judged_by_the_same_gate() {
         .refuses(
             activate("r", evidence(1_200, 2, 10)),
             "activate_requested refused while distributing at generation 13: request id r was \
-             used for another wish; use a new request id for a new wish",
+             used for another request; use a new request id",
         )
         .then(
             activate("a", evidence(1_200, 2, 10)),

@@ -128,8 +128,8 @@ fn raise(world: &mut World, setting: &Setting) {
     if world.record.leaf_limit(&signer.root, &id).is_none() && !world.is_off(setting) {
         let ahead = if signer.root == root("A") { setting.bound } else { FAR };
         let until = at(world.wall() + ahead);
-        let wish = Event::HorizonRequested { root: signer.root, segment: id, until };
-        world.record = world.take(&wish, setting).unwrap_or(world.record);
+        let request = Event::HorizonRequested { root: signer.root, segment: id, until };
+        world.record = world.take(&request, setting).unwrap_or(world.record);
     }
 }
 

@@ -13,7 +13,7 @@ pub const EXTENSIONS_MAX: usize = 16;
 /// Most names of one kind that a CSR requests.
 pub const NAMES_MAX: usize = 64;
 
-/// The names that a CSR asks for. They are wishes: to be compared with the authenticated identity, never copied.
+/// The names that a CSR asks for. They are requests: to be compared with the authenticated identity, never copied.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RequestedNames {
     /// The URI subject alternative name; a CSR with two is refused.

@@ -54,7 +54,7 @@ pub fn status(rotation: &Rotation) -> String {
     text
 }
 
-/// The phase, with what the rotation is certain to come to if that is not what was wished for.
+/// The phase, with what the rotation is certain to come to if that is not what was asked for.
 pub fn phase(rotation: &Rotation) -> String {
     match rotation.ending.as_str() {
         "" => rotation.phase.clone(),

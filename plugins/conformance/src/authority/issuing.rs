@@ -100,7 +100,7 @@ pub(super) async fn unknown_ticket_is_denied(trial: &Trial<'_>) -> Verdict {
     denied("an unknown ticket", &trial.authority().poll(&trial.context("poll")?, &ticket).await)
 }
 
-/// A CSR full of wishes, and its public key.
+/// A CSR full of requests, and its public key.
 fn greedy_csr() -> Result<(Vec<u8>, Vec<u8>), rcgen::Error> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(vec!["greedy.example".to_owned()])?;

@@ -103,9 +103,9 @@ async fn pass_time(clock: Arc<ManualClock>) {
     }
 }
 
-fn wish() -> Event {
+fn request() -> Event {
     Event::RotationRequested {
-        request_id: "wish".parse().unwrap(),
+        request_id: "request".parse().unwrap(),
         authority: "main".parse().unwrap(),
         mode: Mode::Auto,
         stage_again: None,
@@ -145,7 +145,7 @@ async fn assert_journal_replays(house: &House, state: &State) {
 async fn journal_of_a_rotation() -> (House, Vec<(u64, Vec<u8>)>) {
     let house = House::on(Arc::new(FaultStore::new()));
     let replica = bootstrapped(&house).await;
-    insist(&replica.handle, &wish()).await;
+    insist(&replica.handle, &request()).await;
     until(&replica.handle, |state| is_over(state)).await;
     replica.stop().await;
     let entries = house.store.journal(0, usize::MAX).await.unwrap();
@@ -185,11 +185,11 @@ fn other_generation(entry: &mut JournalEntry) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rotation_goes_from_wish_to_steady_by_evidence_alone() {
+async fn a_rotation_goes_from_request_to_steady_by_evidence_alone() {
     let house = House::on(Arc::new(FaultStore::new()));
     let replica = bootstrapped(&house).await;
     let old = replica.handle.state().signer().unwrap().root;
-    insist(&replica.handle, &wish()).await;
+    insist(&replica.handle, &request()).await;
     let state = until(&replica.handle, |state| is_over(state)).await;
     assert_ne!(state.signer().unwrap().root, old);
     assert_eq!(state.roots[&old].state, RootState::Retired);
@@ -209,7 +209,7 @@ async fn every_write_of_a_rotation_may_fail_in_every_way() {
         let store = Arc::new(FaultStore::new());
         let house = House::on(Arc::<FaultStore>::clone(&store));
         let replica = bootstrapped(&house).await;
-        insist(&replica.handle, &wish()).await;
+        insist(&replica.handle, &request()).await;
         until(&replica.handle, |state| is_over(state)).await;
         replica.stop().await;
         store.writes()
@@ -221,7 +221,7 @@ async fn every_write_of_a_rotation_may_fail_in_every_way() {
             store.fail_write(nth, fault);
             let house = House::on(Arc::<FaultStore>::clone(&store));
             let replica = bootstrapped(&house).await;
-            insist(&replica.handle, &wish()).await;
+            insist(&replica.handle, &request()).await;
             let state = until(&replica.handle, |state| is_over(state)).await;
             assert_eq!(state.roots.len(), 2, "write {nth}, {fault:?}: no root is made twice");
             assert_journal_replays(&house, &state).await;
@@ -237,10 +237,11 @@ async fn a_driver_that_dies_after_any_write_goes_on_where_it_was() {
         let store = Arc::new(FaultStore::new());
         let house = House::on(Arc::<FaultStore>::clone(&store));
         let mut replica = bootstrapped(&house).await;
-        insist(&replica.handle, &wish()).await;
-        let wished = replica.handle.state().generation.0;
+        insist(&replica.handle, &request()).await;
+        let requested = replica.handle.state().generation.0;
         let state =
-            until(&replica.handle, |state| is_over(state) || state.generation.0 >= wished + dies_after).await;
+            until(&replica.handle, |state| is_over(state) || state.generation.0 >= requested + dies_after)
+                .await;
         if is_over(&state) {
             assert!(dies_after > 8, "a rotation has more writes than {dies_after}");
             replica.stop().await;
@@ -260,7 +261,7 @@ async fn a_driver_that_dies_after_any_write_goes_on_where_it_was() {
 async fn settle_is_counted_anew_by_the_driver_that_takes_over() {
     let house = House::on(Arc::new(FaultStore::new()));
     let replica = bootstrapped(&house).await;
-    insist(&replica.handle, &wish()).await;
+    insist(&replica.handle, &request()).await;
     let settling =
         |state: &Arc<State>| matches!(&state.phase, Phase::Distributing(phase) if phase.settling.is_some());
     until(&replica.handle, settling).await;
