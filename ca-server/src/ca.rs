@@ -27,7 +27,7 @@ use crate::sessions::Sessions;
 use crate::tier::{Above, Below};
 use crate::transport::files::Places;
 use crate::transport::grpc::{Doorman, Peer};
-use crate::transport::guard::{Doorkeeper, Turned};
+use crate::transport::guard::{Rejection, RejectionHandler};
 
 /// One running CA. Everything in it is shared and changes only through its own parts.
 #[derive(Debug)]
@@ -138,16 +138,18 @@ impl Doorman for Ca {
     }
 }
 
-impl Doorkeeper for Ca {
-    fn turned_away(&self, turned: Turned, peer: Option<&Peer>) -> Status {
-        let (reason, text) = match turned {
-            Turned::MetadataTooLarge => (Reason::RequestInvalid, "the metadata is larger than 16 KiB"),
-            Turned::MessageTooLarge => (Reason::RequestInvalid, "the request is larger than 64 KiB"),
-            Turned::MessageMalformed => {
+impl RejectionHandler for Ca {
+    fn rejected(&self, rejection: Rejection, peer: Option<&Peer>) -> Status {
+        let (reason, text) = match rejection {
+            Rejection::MetadataTooLarge => (Reason::RequestInvalid, "the metadata is larger than 16 KiB"),
+            Rejection::MessageTooLarge => (Reason::RequestInvalid, "the request is larger than 64 KiB"),
+            Rejection::MessageMalformed => {
                 (Reason::RequestInvalid, "the request is not a message of this method")
             }
-            Turned::Overloaded => (Reason::Overloaded, "the server has too many requests under way: retry"),
-            Turned::TimedOut => (Reason::Overloaded, "the request was not answered in time: retry"),
+            Rejection::Overloaded => {
+                (Reason::Overloaded, "the server has too many requests under way: retry")
+            }
+            Rejection::TimedOut => (Reason::Overloaded, "the request was not answered in time: retry"),
         };
         self.refuse(Refusal::new(reason, text), Refused { caller: UNKNOWN_CALLER, subject: None, peer })
     }

@@ -25,7 +25,7 @@ use super::keeper::{self, Keeper, Own, Under};
 use super::layout::Layout;
 use super::listen::{Addresses, Served, Sockets};
 use super::logs::Logs;
-use super::open::{self, Ground};
+use super::open::{self, CoreServices};
 use super::own_leaf::{self, OwnLeaf};
 use super::snapshots::Snapshots;
 use super::unstarted::Unstarted;
@@ -63,10 +63,10 @@ pub(super) async fn assemble(
     config: &Config,
     deps: &HostDeps,
     layout: &Layout,
-    (ground, embedding): (&Ground, &dyn Embedding),
+    (core, embedding): (&CoreServices, &dyn Embedding),
     addresses: Addresses,
 ) -> Result<Assembled, BootError> {
-    let driver = &ground.driver;
+    let driver = &core.driver;
     let registry = open::registry(config, layout, deps, driver).await?;
     open::bootstrapped(config, deps, driver).await?;
     let (ledger, segment) = open_ledger(config, deps, layout, driver).await?;
@@ -75,10 +75,10 @@ pub(super) async fn assemble(
         driver.submit(event).await?;
     }
     let state = driver.state();
-    let mut snapshots = Snapshots::new(Arc::clone(&ground.keys), segment.clone());
+    let mut snapshots = Snapshots::new(Arc::clone(&core.keys), segment.clone());
     let cell = Arc::new(SnapshotCell::new(snapshots.of(&state, now).await?));
     // Nobody else sets it.
-    let _ = ground.cell.set(Arc::clone(&cell));
+    let _ = core.cell.set(Arc::clone(&cell));
 
     let keys = Arc::new(CaKeys::default());
     keys.learn(&state);
@@ -95,7 +95,7 @@ pub(super) async fn assemble(
         Ok(OwnLeaf { identity, speaker: (chain, own_key), key, serial, validity }) => {
             keys.add(key);
             own_leaf::release_others(&ledger, serial).await;
-            ground.voice.set(chain, own_key);
+            core.voice.set(chain, own_key);
             (TlsState::new(identity)?, validity)
         }
         Err(error) if cell.load().signer().validity().not_after() < now.plus(config.leaf().ttl_min()) => {
@@ -111,14 +111,14 @@ pub(super) async fn assemble(
         Err(error) => return Err(error.into()),
     };
     let tls = Arc::new(tls);
-    keep_present(&ground.bundles, &state, cell.load().bundle()).await;
+    keep_present(&core.bundles, &state, cell.load().bundle()).await;
 
     let jwt = Arc::new(token_issuers(config));
     let (bundles, bundle_changes) = watch::channel(cell.load().bundle().clone());
     let (told, authority_troubles) = watch::channel(AuthorityTroubles::new());
     let (drift_told, authority_drift) = watch::channel(Drifts::new());
     let below = Arc::new(Below::new(registry.clone()));
-    let (above, watches) = above(&ground.authorities);
+    let (above, watches) = above(&core.authorities);
     let evidence = Arc::new(EvidenceReader::new(evidence::Parts {
         below: Arc::clone(&below),
         above: above.clone(),
@@ -131,25 +131,25 @@ pub(super) async fn assemble(
         segment: segment.clone(),
     }));
     let parts = CaParts {
-        guard: Arc::clone(&ground.guard),
+        guard: Arc::clone(&core.guard),
         cell,
         issuer,
         ledger,
         registry,
         bundles: bundle_changes,
-        authorities: ground.authorities.clone(),
+        authorities: core.authorities.clone(),
         authority_troubles,
         authority_drift,
         id,
         evidence,
-        history: ground.bundles.clone(),
+        history: core.bundles.clone(),
         below,
         above,
-        calls: ground.calls.clone(),
+        calls: core.calls.clone(),
     };
     let ca = Arc::new(ca(config, deps, driver, (parts, &keys, &jwt)));
     // Weak: the metrics belong to the CA that they show.
-    let (shown, issuer_keys) = (Arc::downgrade(&ca), Arc::clone(&ground.keys));
+    let (shown, issuer_keys) = (Arc::downgrade(&ca), Arc::clone(&core.keys));
     ca.metrics.refresh_with(move |live| {
         if let Some(ca) = shown.upgrade() {
             admin::gauges(&ca, live);
@@ -159,13 +159,13 @@ pub(super) async fn assemble(
     });
     let served = Sockets::listen(config, addresses)?.serve(config, &ca, &tls)?;
     let unstarted = Unstarted::new(&served.stop);
-    let checks = authority_health::watch(ground.authorities.clone(), told);
+    let checks = authority_health::watch(core.authorities.clone(), told);
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(checks));
     let evidence = embedding.evidence(Arc::<EvidenceReader>::clone(&ca.evidence));
     let reporter = rotation_driver::report(driver.clone(), evidence, policy, Arc::clone(&deps.clock));
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(reporter));
     let upkeep = Upkeep {
-        authorities: ground.authorities.clone(),
+        authorities: core.authorities.clone(),
         driver: driver.clone(),
         mode: config.rotation().mode(),
         allowed: Allowed {
@@ -206,7 +206,7 @@ pub(super) async fn assemble(
         segment,
         snapshots,
         tls,
-        voice: Arc::clone(&ground.voice),
+        voice: Arc::clone(&core.voice),
         bundles,
         keys,
         jwt,

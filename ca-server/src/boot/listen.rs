@@ -131,8 +131,8 @@ impl Sockets {
         let (stop, tasks) = (Stop::default(), TaskTracker::new());
         let limits = Arc::new(config.limits().clone());
         let guard = |routes| {
-            let doorkeeper = Arc::<Ca>::clone(ca);
-            Guard::new(routes, limits.requests_in_flight(), limits.request_timeout(), doorkeeper)
+            let rejections = Arc::<Ca>::clone(ca);
+            Guard::new(routes, limits.requests_in_flight(), limits.request_timeout(), rejections)
         };
         let operators = Operators::new(Arc::new(config.admin().clone()));
         let defaults = Arc::new(rotation_defaults(config));

@@ -126,12 +126,12 @@ impl Server {
         let guard = Arc::new(GuardedClock::open(&deps, &layout, config.leaf().skew())?);
         // Nothing in this server reads a clock that is not guarded.
         let deps = HostDeps { clock: guard.clock(), ..deps };
-        let ground = Box::pin(open::ground(&config, &deps, &layout, (embedding, guard))).await?;
-        match Box::pin(assemble::assemble(&config, &deps, &layout, (&ground, embedding), addresses)).await {
-            Ok(assembled) => Ok(running::run(&config, assembled, ground.task, layout.into_lock()).await),
+        let core = Box::pin(open::core_services(&config, &deps, &layout, (embedding, guard))).await?;
+        match Box::pin(assemble::assemble(&config, &deps, &layout, (&core, embedding), addresses)).await {
+            Ok(assembled) => Ok(running::run(&config, assembled, core.task, layout.into_lock()).await),
             Err(error) => {
                 // The record is let go before the directory is: the next start may come at once.
-                ground.task.stop().await;
+                core.task.stop().await;
                 Err(error)
             }
         }

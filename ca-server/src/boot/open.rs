@@ -26,7 +26,7 @@ const BOOTSTRAP_WITHIN: Duration = Duration::from_secs(60);
 const BOOTSTRAP_ATTEMPTS: u32 = 4;
 
 /// What everything else rests on.
-pub(super) struct Ground {
+pub(super) struct CoreServices {
     /// The clock, and where it is noted.
     pub(super) guard: Arc<GuardedClock>,
     pub(super) authorities: Authorities,
@@ -43,12 +43,12 @@ pub(super) struct Ground {
 }
 
 /// Opens the record, the keys and the authority, and starts the driver over them.
-pub(super) async fn ground(
+pub(super) async fn core_services(
     config: &Config,
     deps: &HostDeps,
     layout: &Layout,
     (embedding, guard): (&dyn Embedding, Arc<GuardedClock>),
-) -> Result<Ground, BootError> {
+) -> Result<CoreServices, BootError> {
     let store = embedding.record(Arc::new(record(layout, deps).await?));
     let registry = Arc::new(instances::registry(config, layout, deps, embedding));
     let keys = instances::keys(config, Arc::clone(&registry)).await?;
@@ -62,7 +62,7 @@ pub(super) async fn ground(
     let served = Served { cell: Arc::clone(&cell), bundles: bundles.clone(), voice: Arc::clone(&voice) };
     let started = driver(config, (layout, deps), store, (&keys, authorities.clone()), served).await?;
     let (driver, task) = started;
-    Ok(Ground { guard, authorities, keys, calls, driver, task, cell, bundles, voice })
+    Ok(CoreServices { guard, authorities, keys, calls, driver, task, cell, bundles, voice })
 }
 
 /// The authorities that roots of the record come from: what they keep must be there. Of a record that cannot be read the
@@ -204,8 +204,8 @@ pub(super) async fn bootstrapped(
             Ok(state) => Ok(Arc::clone(&state)),
             Err(_) => Err(BootError::NoRoot { reason: "the driver stopped".to_owned() }),
         },
-        reason = hopeless(driver) => Err(BootError::NoRoot { reason }),
-        () = patience(driver) => {
+        reason = bootstrap_failed(driver) => Err(BootError::NoRoot { reason }),
+        () = bootstrap_timeout(driver) => {
             Err(BootError::NoRoot { reason: "the authority has not answered yet".to_owned() })
         }
     }
@@ -213,7 +213,7 @@ pub(super) async fn bootstrapped(
 
 /// Ends when nothing has come for so long that something must be wrong. An authority that says what it waits for is waited
 /// for, however long: perhaps a person signs offline. What it says is told at once, and again now and then.
-async fn patience(driver: &DriverHandle) {
+async fn bootstrap_timeout(driver: &DriverHandle) {
     let mut troubles = driver.troubles();
     let mut told = None;
     loop {
@@ -242,17 +242,17 @@ async fn patience(driver: &DriverHandle) {
 }
 
 /// Waits until an effect is refused, or has failed so often that an operator should know.
-async fn hopeless(driver: &DriverHandle) -> String {
+async fn bootstrap_failed(driver: &DriverHandle) -> String {
     let mut troubles = driver.troubles();
-    let is_hopeless = |trouble: &&Trouble| match trouble.last {
+    let has_failed = |trouble: &&Trouble| match trouble.last {
         EffectError::NotYet { .. } => false,
         EffectError::Unavailable { .. } => trouble.attempts >= BOOTSTRAP_ATTEMPTS,
         EffectError::Refused { .. } => true,
     };
-    let hopeless = troubles.wait_for(|troubles| troubles.iter().any(|trouble| is_hopeless(&trouble))).await;
-    match hopeless {
+    let failed = troubles.wait_for(|troubles| troubles.iter().any(|trouble| has_failed(&trouble))).await;
+    match failed {
         Ok(troubles) => {
-            let trouble = troubles.iter().find(is_hopeless);
+            let trouble = troubles.iter().find(has_failed);
             trouble.map(|trouble| trouble.last.to_string()).unwrap_or_default()
         }
         // The driver stopped, which the other branch tells.

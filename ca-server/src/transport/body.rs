@@ -12,7 +12,7 @@ use tonic::body::Body;
 use tonic::codegen::Bytes;
 
 use super::conduct::Exchange;
-use super::guard::{MESSAGE_BYTES_MAX, Turned};
+use super::guard::{MESSAGE_BYTES_MAX, Rejection};
 
 /// Messages that one connection may be sending at a time; further ones wait. Bounds what a connection can make the
 /// server keep to four times [`MESSAGE_BYTES_MAX`].
@@ -31,7 +31,7 @@ pub(crate) async fn gather<B>(
     request: Request<B>,
     readers: &Semaphore,
     exchange: Option<&Exchange>,
-) -> Result<Request<Body>, Turned>
+) -> Result<Request<Body>, Rejection>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -40,10 +40,10 @@ where
         return Ok(request.map(Body::new));
     }
     // The semaphore lives as long as its connection and is never closed.
-    let _reader = readers.acquire().await.map_err(|_| Turned::Overloaded)?;
+    let _reader = readers.acquire().await.map_err(|_| Rejection::Overloaded)?;
     let (parts, body) = request.into_parts();
     let whole = Limited::new(body, MESSAGE_BYTES_MAX + FRAMING).collect().await.map_err(|error| {
-        if error.is::<LengthLimitError>() { Turned::MessageTooLarge } else { Turned::MessageMalformed }
+        if error.is::<LengthLimitError>() { Rejection::MessageTooLarge } else { Rejection::MessageMalformed }
     })?;
     let whole = whole.to_bytes();
     if let Some(exchange) = exchange {
@@ -56,7 +56,7 @@ where
 mod tests {
     use super::*;
 
-    async fn gathered(path: &str, len: usize) -> Result<usize, Turned> {
+    async fn gathered(path: &str, len: usize) -> Result<usize, Rejection> {
         let body = Full::new(Bytes::from(vec![0; len]));
         let request = Request::post(path).body(body).unwrap();
         let whole = gather(request, &Semaphore::new(1), None).await?;
@@ -67,7 +67,7 @@ mod tests {
     async fn a_message_within_the_bound_is_handed_on_whole_and_a_longer_one_refused() {
         assert_eq!(gathered("/a/B", 0).await, Ok(0));
         assert_eq!(gathered("/a/B", MESSAGE_BYTES_MAX + FRAMING).await, Ok(MESSAGE_BYTES_MAX + FRAMING));
-        assert_eq!(gathered("/a/B", MESSAGE_BYTES_MAX + FRAMING + 1).await, Err(Turned::MessageTooLarge));
+        assert_eq!(gathered("/a/B", MESSAGE_BYTES_MAX + FRAMING + 1).await, Err(Rejection::MessageTooLarge));
     }
 
     #[tokio::test]

@@ -112,7 +112,7 @@ impl GrpcPort {
         place: Place,
         services: Guard,
     ) {
-        let Some(tls) = self.shake_hands(stream, addr, &place).await else { return };
+        let Some(tls) = self.tls_handshake(stream, addr, &place).await else { return };
         place.shaken();
         let certificates: Arc<[_]> = tls.get_ref().1.peer_certificates().unwrap_or_default().into();
         if self.recognizes(&certificates).await {
@@ -122,7 +122,7 @@ impl GrpcPort {
         serve_http2(tls, peer, services, &self.limits).await;
     }
 
-    async fn shake_hands(
+    async fn tls_handshake(
         &self,
         stream: TcpStream,
         addr: Option<SocketAddr>,

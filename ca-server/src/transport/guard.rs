@@ -31,7 +31,7 @@ const DETAILS_HEADER: &str = "grpc-status-details-bin";
 
 /// Why a request did not reach its handler, or its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Turned {
+pub(crate) enum Rejection {
     /// More than [`METADATA_BYTES_MAX`] of metadata.
     MetadataTooLarge,
     /// A message of more than [`MESSAGE_BYTES_MAX`].
@@ -45,9 +45,9 @@ pub(crate) enum Turned {
 }
 
 /// Writes a refusal of the guard down and puts it into words for the client.
-pub(crate) trait Doorkeeper: Send + Sync + fmt::Debug {
+pub(crate) trait RejectionHandler: Send + Sync + fmt::Debug {
     /// The answer to a request that was turned away.
-    fn turned_away(&self, turned: Turned, peer: Option<&Peer>) -> Status;
+    fn rejected(&self, rejection: Rejection, peer: Option<&Peer>) -> Status;
 }
 
 /// The entrance to a set of gRPC services.
@@ -62,7 +62,7 @@ pub(crate) struct Guard {
 struct Shared {
     places: Semaphore,
     within: Duration,
-    doorkeeper: Arc<dyn Doorkeeper>,
+    rejections: Arc<dyn RejectionHandler>,
 }
 
 impl Guard {
@@ -72,10 +72,10 @@ impl Guard {
         routes: Routes,
         in_flight: usize,
         within: Duration,
-        doorkeeper: Arc<dyn Doorkeeper>,
+        rejections: Arc<dyn RejectionHandler>,
     ) -> Self {
         let places = Semaphore::new(in_flight);
-        let shared = Arc::new(Shared { places, within, doorkeeper });
+        let shared = Arc::new(Shared { places, within, rejections });
         Self { routes: routes.prepare(), shared, readers: Arc::new(Semaphore::new(READERS_PER_CONNECTION)) }
     }
 
@@ -103,10 +103,10 @@ where
         let peer = request.extensions().get::<Peer>().cloned();
         let exchange = request.extensions().get::<Arc<Exchange>>().cloned();
         if exchange.as_ref().is_some_and(|exchange| exchange.is_too_many()) {
-            return Box::pin(async move { Ok(shared.turn_away(Turned::Overloaded, peer.as_ref())) });
+            return Box::pin(async move { Ok(shared.reject(Rejection::Overloaded, peer.as_ref())) });
         }
         if metadata_bytes(request.headers()) > METADATA_BYTES_MAX {
-            return Box::pin(async move { Ok(shared.turn_away(Turned::MetadataTooLarge, peer.as_ref())) });
+            return Box::pin(async move { Ok(shared.reject(Rejection::MetadataTooLarge, peer.as_ref())) });
         }
         // The clone stays; the one that said it is ready is called.
         let next = self.routes.clone();
@@ -115,7 +115,7 @@ where
         Box::pin(async move {
             let answered = tokio::time::timeout(shared.within, async {
                 let request = gather(request, &readers, exchange.as_deref()).await?;
-                let _place = shared.places.try_acquire().map_err(|_| Turned::Overloaded)?;
+                let _place = shared.places.try_acquire().map_err(|_| Rejection::Overloaded)?;
                 match routes.call(request).await {
                     Ok(response) => Ok(response),
                     Err(never) => match never {},
@@ -123,16 +123,16 @@ where
             });
             Ok(match answered.await {
                 Ok(Ok(response)) => shared.in_one_form(response, peer.as_ref()),
-                Ok(Err(turned)) => shared.turn_away(turned, peer.as_ref()),
-                Err(_) => shared.turn_away(Turned::TimedOut, peer.as_ref()),
+                Ok(Err(rejection)) => shared.reject(rejection, peer.as_ref()),
+                Err(_) => shared.reject(Rejection::TimedOut, peer.as_ref()),
             })
         })
     }
 }
 
 impl Shared {
-    fn turn_away(&self, turned: Turned, peer: Option<&Peer>) -> Response<Body> {
-        self.doorkeeper.turned_away(turned, peer).into_http()
+    fn reject(&self, rejection: Rejection, peer: Option<&Peer>) -> Response<Body> {
+        self.rejections.rejected(rejection, peer).into_http()
     }
 
     /// The gRPC library refuses oversized and undecodable messages by itself, with codes that make clients repeat them
@@ -143,8 +143,8 @@ impl Shared {
             return response;
         }
         match Status::from_header_map(headers).map(|status| status.code()) {
-            Some(Code::OutOfRange) => self.turn_away(Turned::MessageTooLarge, peer),
-            Some(Code::Internal) => self.turn_away(Turned::MessageMalformed, peer),
+            Some(Code::OutOfRange) => self.reject(Rejection::MessageTooLarge, peer),
+            Some(Code::Internal) => self.reject(Rejection::MessageMalformed, peer),
             _ => response,
         }
     }
@@ -167,11 +167,11 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Default)]
-    struct Notes(Mutex<Vec<Turned>>);
+    struct Notes(Mutex<Vec<Rejection>>);
 
-    impl Doorkeeper for Notes {
-        fn turned_away(&self, turned: Turned, _peer: Option<&Peer>) -> Status {
-            self.0.lock().unwrap().push(turned);
+    impl RejectionHandler for Notes {
+        fn rejected(&self, rejection: Rejection, _peer: Option<&Peer>) -> Status {
+            self.0.lock().unwrap().push(rejection);
             Status::failed_precondition("turned away")
         }
     }
@@ -202,7 +202,7 @@ mod tests {
             guard.clone().oneshot(request).await.unwrap();
             assert_eq!(notes.0.lock().unwrap().is_empty(), passes);
         }
-        assert_eq!(*notes.0.lock().unwrap(), [Turned::MetadataTooLarge]);
+        assert_eq!(*notes.0.lock().unwrap(), [Rejection::MetadataTooLarge]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -211,9 +211,9 @@ mod tests {
         let slow = tokio::spawn(guard.clone().oneshot(request("/never")));
         tokio::task::yield_now().await;
         guard.clone().oneshot(request("/now")).await.unwrap();
-        assert_eq!(*notes.0.lock().unwrap(), [Turned::Overloaded]);
+        assert_eq!(*notes.0.lock().unwrap(), [Rejection::Overloaded]);
         slow.await.unwrap().unwrap();
-        assert_eq!(*notes.0.lock().unwrap(), [Turned::Overloaded, Turned::TimedOut]);
+        assert_eq!(*notes.0.lock().unwrap(), [Rejection::Overloaded, Rejection::TimedOut]);
         guard.oneshot(request("/now")).await.unwrap();
         assert_eq!(notes.0.lock().unwrap().len(), 2, "the place is free again");
     }
@@ -234,14 +234,17 @@ mod tests {
         guard.for_connection().oneshot(request("/now")).await.unwrap();
         assert!(notes.0.lock().unwrap().is_empty(), "another connection's request found a place");
         while waiting.join_next().await.is_some() {}
-        assert_eq!(*notes.0.lock().unwrap(), [Turned::TimedOut; 100]);
+        assert_eq!(*notes.0.lock().unwrap(), [Rejection::TimedOut; 100]);
     }
 
     #[tokio::test]
     async fn refusals_of_the_library_get_our_form_and_those_with_a_reason_stay() {
         for (answer, expected) in [
-            ((|| Status::out_of_range("too large").into_http()) as fn() -> _, Some(Turned::MessageTooLarge)),
-            (|| Status::internal("failed to decode").into_http(), Some(Turned::MessageMalformed)),
+            (
+                (|| Status::out_of_range("too large").into_http()) as fn() -> _,
+                Some(Rejection::MessageTooLarge),
+            ),
+            (|| Status::internal("failed to decode").into_http(), Some(Rejection::MessageMalformed)),
             (|| Status::with_details(Code::Internal, "ours", "reason".into()).into_http(), None),
             (|| Status::unimplemented("no such method").into_http(), None),
         ] {

@@ -134,7 +134,7 @@ impl Tls {
     /// # Errors
     /// Whatever ends the handshake.
     pub async fn handshake(&self, ca: &TestCa) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
-        shake_hands(self.config(ca), ca.addr()).await
+        tls_handshake(self.config(ca), ca.addr()).await
     }
 }
 
@@ -158,7 +158,7 @@ impl TestClient {
         let connector = tower::service_fn(move |_| {
             counted.fetch_add(1, Ordering::Relaxed);
             let config = Arc::clone(&config);
-            async move { Ok::<_, io::Error>(TokioIo::new(shake_hands(config, addr).await?)) }
+            async move { Ok::<_, io::Error>(TokioIo::new(tls_handshake(config, addr).await?)) }
         });
         let channel = Endpoint::from_static("https://localhost").connect_with_connector(connector).await?;
         Ok(Self { channel, connections })
@@ -195,7 +195,7 @@ impl Refused {
     }
 }
 
-async fn shake_hands(
+async fn tls_handshake(
     config: Arc<ClientConfig>,
     addr: std::net::SocketAddr,
 ) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
