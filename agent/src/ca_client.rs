@@ -60,7 +60,7 @@ struct Cached {
 /// A call that brought nothing.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
-    /// There is no bundle yet, so the CA cannot be told from a stranger.
+    /// There is no bundle yet, so the CA cannot be told from an impostor.
     #[error("the CA is not known yet: first contact has not been made")]
     NoTrust,
     /// There is no live certificate of the agent's own yet.

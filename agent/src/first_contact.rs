@@ -251,7 +251,7 @@ async fn led(
     let recorder = Arc::new(RecordingVerifier::default());
     let tls = client_config(Arc::clone(&recorder) as _, None).map_err(CallError::from)?;
     let client = client(channel(address, tls)?);
-    let stranger = |what: String| FirstContactError::NotTheCa(what);
+    let impostor = |what: String| FirstContactError::NotTheCa(what);
     let ask = |wanted: BundleDigest| {
         let (mut client, address) = (client.clone(), address.address.clone());
         let request = wire::GetBundleRequest { digest: wanted.as_bytes().to_vec() };
@@ -262,13 +262,13 @@ async fn led(
         }
     };
     let bundle = walked((digest, held), trust_domain, ask).await?;
-    let seen = recorder.seen().ok_or_else(|| stranger("the CA showed no certificate".to_owned()))?;
-    let chain = Chain::parse(&seen).map_err(|error| stranger(error.to_string()))?;
+    let seen = recorder.seen().ok_or_else(|| impostor("the CA showed no certificate".to_owned()))?;
+    let chain = Chain::parse(&seen).map_err(|error| impostor(error.to_string()))?;
     chain
         .verify(&bundle, clock.now(), PeerRole::Server)
-        .map_err(|error| stranger(format!("the CA's own certificate does not verify: {error}")))?;
-    let id = chain.leaf().spiffe_id().map_err(|error| stranger(error.to_string()))?;
-    is_right(&id).map_err(stranger)?;
+        .map_err(|error| impostor(format!("the CA's own certificate does not verify: {error}")))?;
+    let id = chain.leaf().spiffe_id().map_err(|error| impostor(error.to_string()))?;
+    is_right(&id).map_err(impostor)?;
     Ok(bundle)
 }
 
@@ -281,29 +281,29 @@ async fn walked<F>(
 where
     F: Future<Output = Result<wire::GetBundleResponse, FirstContactError>>,
 {
-    let stranger = |what: String| FirstContactError::NotTheCa(what);
+    let impostor = |what: String| FirstContactError::NotTheCa(what);
     let mut reached = held.cloned();
     for _ in 0..ANSWERS_MAX {
         let wanted = reached.as_ref().map_or(digest, Bundle::digest);
         let answer = ask(wanted).await?;
         let offered = bundle_store::from_wire(trust_domain, &answer.bundle.unwrap_or_default());
-        let offered = offered.map_err(|error| stranger(error.to_string()))?;
+        let offered = offered.map_err(|error| impostor(error.to_string()))?;
         if offered.digest() != wanted {
             let pinned_by = if held.is_some() { "this agent has" } else { "the token pins" };
-            return Err(stranger(format!("the CA's bundle is not the one that {pinned_by}")));
+            return Err(impostor(format!("the CA's bundle is not the one that {pinned_by}")));
         }
         let start = reached.take().unwrap_or(offered);
         let before = start.sequence();
-        let present = followed(start, trust_domain, &answer.transitions).map_err(stranger)?;
+        let present = followed(start, trust_domain, &answer.transitions).map_err(impostor)?;
         if !answer.more {
             return Ok(present);
         }
         if present.sequence() <= before {
-            return Err(stranger("the CA's changes of the bundle lead nowhere".to_owned()));
+            return Err(impostor("the CA's changes of the bundle lead nowhere".to_owned()));
         }
         reached = Some(present);
     }
-    Err(stranger(format!("the present bundle was not reached in {ANSWERS_MAX} answers")))
+    Err(impostor(format!("the present bundle was not reached in {ANSWERS_MAX} answers")))
 }
 
 /// Goes from a bundle over each change to the last.

@@ -81,6 +81,10 @@ mod tests {
             told.contains("started 11 s ago, and 1 agent was seen") && told.contains("8 times"),
             "{told}"
         );
-        assert_eq!(standing(3_600, 0, 8), None, "strangers alone say nothing: nobody was here before");
+        assert_eq!(
+            standing(3_600, 0, 8),
+            None,
+            "untrusted clients alone say nothing: nobody was here before"
+        );
     }
 }

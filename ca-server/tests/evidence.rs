@@ -54,9 +54,9 @@ struct Line {
 impl HandMade {
     async fn join(running: &Running, name: &str) -> Self {
         let (pair, token) = (KeyPair::generate().unwrap(), token(running, name, &[WEB]).await);
-        let mut stranger = AgentServiceClient::new(channel(running, None).await);
+        let mut untrusted = AgentServiceClient::new(channel(running, None).await);
         let answer =
-            stranger.register(bearer(registration(running, &pair), &token)).await.unwrap().into_inner();
+            untrusted.register(bearer(registration(running, &pair), &token)).await.unwrap().into_inner();
         let client = AgentServiceClient::new(channel(running, Some(Identity::of(&answer, &pair))).await);
         Self { client, pair, own: serial(&answer), stored: stored(&running.bundle()) }
     }

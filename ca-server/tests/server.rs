@@ -229,7 +229,7 @@ async fn the_stream_carries_the_bundle_down_and_evidence_about_own_rows_up() {
     let place = Place::new("");
     let running = place.start().await.unwrap();
     let identity = agent(&running, "node-1", &[WEB]).await;
-    let stranger = agent(&running, "node-2", &[WEB]).await;
+    let outsider = agent(&running, "node-2", &[WEB]).await;
     let mut client = AgentServiceClient::new(channel(&running, Some(identity)).await);
     let issued = workload(&mut client, WEB, &KeyPair::generate().unwrap()).await.unwrap();
     let serial = Certificate::parse(&issued.chain[0]).unwrap().serial().unwrap().as_bytes().to_vec();
@@ -257,7 +257,7 @@ async fn the_stream_carries_the_bundle_down_and_evidence_about_own_rows_up() {
     assert_eq!((seen.build.as_str(), seen.last_nack.as_str()), ("b1", "no\\n"));
 
     // Another agent's word about this row moves nothing.
-    let mut other = AgentServiceClient::new(channel(&running, Some(stranger)).await);
+    let mut other = AgentServiceClient::new(channel(&running, Some(outsider)).await);
     let release = Said::Release(Release { serials: vec![serial] });
     let (other_said, other_up) = tokio::sync::mpsc::channel(8);
     other_said.send(AgentMessage { message: Some(release.clone()) }).await.unwrap();

@@ -6,7 +6,7 @@
 //! | [`faults`] | CAs that crash and disks that fail |
 //! | [`mesh`] | a CA, agents and Envoys that work together |
 //! | [`pty`] | a pseudo-terminal and the emulator that reads it |
-//! | [`strangers`] | a CA and hostile clients, and what their requests leave behind |
+//! | [`untrusted`] | a CA and hostile clients, and what their requests leave behind |
 //! | [`support`] | names, bounded waits and files, for all of them |
 #![forbid(unsafe_code)]
 
@@ -14,5 +14,5 @@ pub mod attacks;
 pub mod faults;
 pub mod mesh;
 pub mod pty;
-pub mod strangers;
 pub mod support;
+pub mod untrusted;

@@ -30,7 +30,7 @@ pub use csr_client::CsrClient;
 pub use envoy::{Envoy, Route};
 pub use gate::Gate;
 pub use issuer::TokenIssuer;
-pub use liar::{Face, Lie, LyingCa};
+pub use liar::{LyingCa, Misbehavior, Presented};
 pub use live::{LiveMesh, MeshPlan};
 pub use pki::Pki;
 pub use proxy::{Failed, Holding, Proxy, shake};

@@ -114,7 +114,7 @@ fn peer_of<T>(request: &Request<T>) -> Result<Peer, Status> {
     let peer = info.and_then(|info| info.peer);
     let peer = peer.ok_or_else(|| Status::permission_denied("the kernel does not say who is calling"))?;
     // Refused here, so that it costs the hub nothing.
-    match info.is_some_and(|info| info.stranger) {
+    match info.is_some_and(|info| info.untrusted) {
         true => Err(Status::permission_denied(NameRefused::Nobody.to_string())),
         false => Ok(peer),
     }

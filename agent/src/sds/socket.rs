@@ -27,14 +27,14 @@ pub struct SocketError {
 }
 
 /// Connections of user ids without a workload, all together: enough to tell them so.
-const STRANGERS_MAX: usize = 16;
+const UNTRUSTED_MAX: usize = 16;
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct PeerInfo {
     pub(crate) peer: Option<Peer>,
     /// No workload is configured for its user id, so nothing is served to it.
-    pub(crate) stranger: bool,
+    pub(crate) untrusted: bool,
 }
 
 /// Accepts connections, as many as the bounds allow; one too many is closed at once.
@@ -63,7 +63,7 @@ struct Seats {
 #[derive(Debug, Default)]
 struct Taken {
     by_uid: BTreeMap<u32, usize>,
-    by_strangers: usize,
+    by_untrusted: usize,
     refused: u64,
 }
 
@@ -106,7 +106,7 @@ impl Seats {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let admitted = match uid.filter(|uid| self.shares.is_entitled(*uid)) {
             Some(uid) => self.shares.admit(uid, &taken.by_uid),
-            None => taken.by_strangers < STRANGERS_MAX,
+            None => taken.by_untrusted < UNTRUSTED_MAX,
         };
         match uid.filter(|uid| self.shares.is_entitled(*uid)) {
             _ if !admitted => {
@@ -122,7 +122,7 @@ impl Seats {
                 }
             }
             Some(uid) => *taken.by_uid.entry(uid).or_default() += 1,
-            None => taken.by_strangers += 1,
+            None => taken.by_untrusted += 1,
         }
         admitted
     }
@@ -130,7 +130,7 @@ impl Seats {
     fn give_back(&self, uid: Option<u32>) {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(uid) = uid.filter(|uid| self.shares.is_entitled(*uid)) else {
-            taken.by_strangers = taken.by_strangers.saturating_sub(1);
+            taken.by_untrusted = taken.by_untrusted.saturating_sub(1);
             return;
         };
         if let Some(own) = taken.by_uid.get_mut(&uid) {
@@ -138,7 +138,7 @@ impl Seats {
         }
     }
 
-    fn is_stranger(&self, uid: Option<u32>) -> bool {
+    fn is_untrusted(&self, uid: Option<u32>) -> bool {
         !uid.is_some_and(|uid| self.shares.is_entitled(uid))
     }
 }
@@ -153,7 +153,7 @@ impl Connected for Connection {
     type ConnectInfo = PeerInfo;
 
     fn connect_info(&self) -> PeerInfo {
-        PeerInfo { peer: self.peer, stranger: self.seats.is_stranger(self.peer.map(|peer| peer.uid)) }
+        PeerInfo { peer: self.peer, untrusted: self.seats.is_untrusted(self.peer.map(|peer| peer.uid)) }
     }
 }
 
@@ -216,7 +216,7 @@ mod tests {
     fn nobody_takes_the_seats_of_others_and_who_has_no_workload_takes_none_of_them() {
         let seats = Seats { shares: shares(8), taken: Mutex::default() };
         assert_eq!((0..100).filter(|_| seats.take(Some(1))).count(), 6);
-        assert_eq!((50..150).filter(|uid| seats.take(Some(*uid))).count(), STRANGERS_MAX);
+        assert_eq!((50..150).filter(|uid| seats.take(Some(*uid))).count(), UNTRUSTED_MAX);
         assert_eq!((0..100).filter(|_| seats.take(Some(2))).count(), 2);
         seats.give_back(Some(1));
         assert!(seats.take(Some(1)));

@@ -22,7 +22,7 @@ while True:
 /// User ids with a workload, and one without.
 const ONE: u32 = 61_001;
 const OTHER: u32 = 61_002;
-const STRANGER: u32 = 61_003;
+const UNTRUSTED: u32 = 61_003;
 
 /// One process of a user, connected to the agent.
 struct Caller {
@@ -112,13 +112,13 @@ async fn one_user_takes_no_stream_that_is_anothers_share() {
 #[tokio::test]
 async fn users_without_a_workload_take_no_connection_of_others_and_are_told_why() {
     let bench = bench("connections = 8").await;
-    let mut strangers = Vec::new();
-    for stranger in STRANGER..STRANGER + 20 {
-        strangers.extend(Caller::of(stranger, &bench).await);
+    let mut callers = Vec::new();
+    for uid in UNTRUSTED..UNTRUSTED + 20 {
+        callers.extend(Caller::of(uid, &bench).await);
     }
-    let refused = strangers[0].open("default").await.map(drop).unwrap_err();
+    let refused = callers[0].open("default").await.map(drop).unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
-    assert_eq!(bench.agent().status().holders.len(), 0, "nobody looks after a stranger's process");
+    assert_eq!(bench.agent().status().holders.len(), 0, "nobody looks after the process of an unknown user");
     let mut greedy = Vec::new();
     for _ in 0..8 {
         greedy.extend(Caller::of(ONE, &bench).await);

@@ -112,8 +112,8 @@ async fn each_name_has_its_form_and_others_end_in_a_clear_error() {
         ("spiffe://other.org", Code::InvalidArgument),
         ("nonsense", Code::InvalidArgument),
     ] {
-        let mut stranger = bench.subscribe(name).await;
-        assert_eq!(code_of(stranger.next().await), code, "{name}");
+        let mut untrusted = bench.subscribe(name).await;
+        assert_eq!(code_of(untrusted.next().await), code, "{name}");
     }
 }
 

@@ -164,7 +164,7 @@ impl Sockets {
         let services = guard(admin(tls_routes(ca, config)?));
         tasks.spawn(accept::run(
             self.grpc,
-            crowd(Rules::of_strangers(&limits, ca.places.connections)),
+            crowd(Rules::of_untrusted(&limits, ca.places.connections)),
             stop.clone(),
             tasks.clone(),
             move |stream, addr, place| Arc::clone(&port).serve(stream, addr, place, services.clone()),

@@ -250,7 +250,7 @@ pub(super) fn limits(table: &toml::Table, problems: &mut Vec<ConfigProblem>) -> 
     let per_address = section.count("connections_per_address", 4_096, 1..=1_000_000);
     let handshakes = section.count("handshakes", 256, 1..=10_000);
     let streams = section.count("streams_per_connection", 256, 1..=10_000);
-    let strangers = section.count("streams_without_credential", 64, 1..=10_000);
+    let untrusted = section.count("streams_without_credential", 64, 1..=10_000);
     let unsent_bytes = section.count("unsent_bytes", 64 << 20, 1 << 20..=64 << 30);
     let requests = section.count("requests_in_flight", 2_048, 1..=100_000);
     let rows_per_identity = section.count("rows_per_identity", 10_000, 1..=10_000_000);
@@ -268,7 +268,7 @@ pub(super) fn limits(table: &toml::Table, problems: &mut Vec<ConfigProblem>) -> 
         connections_per_address: usize::try_from(per_address?).ok()?,
         handshakes: usize::try_from(handshakes?).ok()?,
         streams_per_connection: u32::try_from(streams?).ok()?,
-        streams_without_credential: u32::try_from(strangers?).ok()?,
+        streams_without_credential: u32::try_from(untrusted?).ok()?,
         unsent_bytes: unsent_bytes?,
         requests_in_flight: usize::try_from(requests?).ok()?,
         rows_per_identity: rows_per_identity?,

@@ -180,7 +180,7 @@ impl Config {
         &self.admin
     }
 
-    /// Section `[limits]`: how much strangers may ask for.
+    /// Section `[limits]`: how much untrusted clients may ask for.
     pub const fn limits(&self) -> &LimitsConfig {
         &self.limits
     }

@@ -21,7 +21,7 @@ const HEADER_BYTES_PER_TICK: i64 = 64 * 1024;
 /// What a request counts for beside its metadata.
 const REQUEST_HEADER_BYTES: i64 = 128;
 /// Requests under way with which a connection without a credential ends when the budget is spent.
-const STRANGER_STREAMS_OVER_BUDGET: u32 = 16;
+const UNTRUSTED_STREAMS_OVER_BUDGET: u32 = 16;
 /// Ages of answers that wait, in halves of the deadline; what has the last one is late.
 const AGES: usize = 4;
 
@@ -240,8 +240,8 @@ impl Conduct {
         }
         // The first one is always heard: who comes anew is nobody who made others wait.
         let budget_spent = before > 0 && self.common.is_over_budget();
-        let too_many = !known && (before >= self.common.rules.stranger_streams || budget_spent);
-        if budget_spent && !known && before >= STRANGER_STREAMS_OVER_BUDGET {
+        let too_many = !known && (before >= self.common.rules.untrusted_streams || budget_spent);
+        if budget_spent && !known && before >= UNTRUSTED_STREAMS_OVER_BUDGET {
             // Even a refusal is something to keep, and those who look at the crowd may come late.
             self.cut(Cut::Budget);
         }

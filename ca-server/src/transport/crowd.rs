@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 /// How often connections are looked at, and the unit in which their time is counted.
 pub(crate) const TICK: Duration = Duration::from_millis(250);
 /// An idle connection without a credential goes after this time, if idle ones may stay longer.
-const STRANGER_IDLE: Duration = Duration::from_secs(60);
+const UNTRUSTED_IDLE: Duration = Duration::from_secs(60);
 /// Time that an idle connection has to end in order.
 const GOODBYE: Duration = Duration::from_secs(5);
 /// Part of the places that is cleared at once when all are taken.
@@ -46,7 +46,7 @@ pub(crate) struct Rules {
     /// Connections of one address.
     pub(crate) per_network: usize,
     /// Streams of a connection on which nobody showed a credential.
-    pub(crate) stranger_streams: u32,
+    pub(crate) untrusted_streams: u32,
     /// Bytes that wait for all connections.
     pub(crate) budget: u64,
     /// Time for a handshake.
@@ -55,7 +55,7 @@ pub(crate) struct Rules {
     pub(crate) first_request: u32,
     /// Time that a connection may be idle, and one without a credential.
     pub(crate) idle: u32,
-    pub(crate) stranger_idle: u32,
+    pub(crate) untrusted_idle: u32,
     /// Time in which a client takes an answer.
     pub(crate) answer: u32,
     /// Everybody is known here, and nobody is cut.
@@ -111,18 +111,18 @@ fn signed(bytes: u64) -> i64 {
 
 impl Rules {
     /// Those of the TLS port.
-    pub(crate) fn of_strangers(limits: &LimitsConfig, places: usize) -> Self {
+    pub(crate) fn of_untrusted(limits: &LimitsConfig, places: usize) -> Self {
         Self {
             port: "grpc",
             places,
             half_open: limits.handshakes(),
             per_network: limits.connections_per_address(),
-            stranger_streams: limits.streams_without_credential(),
+            untrusted_streams: limits.streams_without_credential(),
             budget: limits.unsent_bytes(),
             handshake: ticks(limits.handshake_timeout()),
             first_request: ticks(limits.first_request_timeout()),
             idle: ticks(limits.idle_timeout()),
-            stranger_idle: ticks(limits.idle_timeout().min(STRANGER_IDLE)),
+            untrusted_idle: ticks(limits.idle_timeout().min(UNTRUSTED_IDLE)),
             answer: ticks(limits.answer_timeout()),
             all_known: false,
             busy_go_too: false,
@@ -137,12 +137,12 @@ impl Rules {
             places,
             half_open: places,
             per_network: places,
-            stranger_streams: 16,
+            untrusted_streams: 16,
             budget: 16 * 1024 * 1024,
             handshake: within,
             first_request: within,
             idle: within,
-            stranger_idle: within,
+            untrusted_idle: within,
             answer: within,
             all_known: false,
             busy_go_too: true,
@@ -156,12 +156,12 @@ impl Rules {
             places,
             half_open: places,
             per_network: places,
-            stranger_streams: u32::MAX,
+            untrusted_streams: u32::MAX,
             budget: u64::MAX,
             handshake: u32::MAX,
             first_request: u32::MAX,
             idle: u32::MAX,
-            stranger_idle: u32::MAX,
+            untrusted_idle: u32::MAX,
             answer: u32::MAX,
             all_known: true,
             busy_go_too: false,
@@ -303,7 +303,7 @@ impl Crowd {
         };
         for conduct in table.all.values() {
             let (rest, stage) = (conduct.rest(), conduct.stage());
-            let idle = if conduct.is_known() { rules.idle } else { rules.stranger_idle };
+            let idle = if conduct.is_known() { rules.idle } else { rules.untrusted_idle };
             match stage {
                 Stage::Shaking if rest > patience(conduct) => conduct.cut(Cut::HalfOpen),
                 Stage::Silent if rest > rules.first_request => conduct.cut(Cut::Silent),

@@ -225,10 +225,10 @@ mod tests {
             let body = Body::new(StreamBody::new(futures::stream::pending::<Result<Frame<Bytes>, Status>>()));
             Request::post("/now").body(body).unwrap()
         };
-        let stranger = guard.for_connection();
+        let untrusted = guard.for_connection();
         let mut waiting = tokio::task::JoinSet::new();
         for _ in 0..100 {
-            waiting.spawn(stranger.clone().oneshot(silent()));
+            waiting.spawn(untrusted.clone().oneshot(silent()));
         }
         tokio::task::yield_now().await;
         guard.for_connection().oneshot(request("/now")).await.unwrap();

@@ -1,4 +1,4 @@
-//! Sockets: what strangers can reach, and how much of the machine they may take.
+//! Sockets: what untrusted clients can reach, and how much of the machine they may take.
 //!
 //! | listener | speaks | judged by |
 //! |---|---|---|

@@ -24,12 +24,12 @@ fn rules() -> Rules {
         places: 100,
         half_open: 4,
         per_network: 50,
-        stranger_streams: 2,
+        untrusted_streams: 2,
         budget: 1_000_000,
         handshake: ticks(DEADLINE),
         first_request: ticks(DEADLINE),
         idle: ticks(IDLE),
-        stranger_idle: ticks(IDLE / 2),
+        untrusted_idle: ticks(IDLE / 2),
         answer: ticks(DEADLINE),
         all_known: false,
         busy_go_too: false,
@@ -74,32 +74,32 @@ async fn who_asks_for_nothing_is_cut_and_who_asked_may_rest() {
     tokio::spawn(Arc::clone(&crowd).watch());
     let half_open = crowd.admit(Some(client(1))).unwrap();
     let silent = arrived(&crowd, 1);
-    let stranger = arrived(&crowd, 1);
+    let untrusted = arrived(&crowd, 1);
     let known = arrived(&crowd, 1);
-    drop((asks(&stranger), asks(&known)));
+    drop((asks(&untrusted), asks(&known)));
     known.conduct().believed();
     let busy = arrived(&crowd, 1);
     let long = asks(&busy);
 
     pass(DEADLINE * 2).await;
     assert_eq!((is_cut(&half_open), is_cut(&silent)), (Some(Cut::HalfOpen), Some(Cut::Silent)));
-    assert_eq!((is_cut(&stranger), is_cut(&known), is_cut(&busy)), (None, None, None));
+    assert_eq!((is_cut(&untrusted), is_cut(&known), is_cut(&busy)), (None, None, None));
     half_open.conduct().is_cut().await;
     silent.conduct().is_cut().await;
 
     pass(IDLE / 2).await;
-    assert!(stranger.conduct().ending.is_cancelled(), "an idle stranger is asked to end");
+    assert!(untrusted.conduct().ending.is_cancelled(), "an idle untrusted client is asked to end");
     assert!(!known.conduct().ending.is_cancelled(), "a member may rest longer");
     pass(IDLE).await;
     assert!(known.conduct().ending.is_cancelled());
-    assert_eq!(is_cut(&stranger), Some(Cut::Idle), "and is cut when it does not");
+    assert_eq!(is_cut(&untrusted), Some(Cut::Idle), "and is cut when it does not");
     assert!(!busy.conduct().ending.is_cancelled(), "a stream under way is no idle connection");
     drop(long);
     assert!(metrics.encode().contains("connections_cut_total{reason=\"silent\"} 1"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_port_makes_room_at_the_cost_of_idle_strangers_of_the_busiest_address() {
+async fn a_full_port_makes_room_at_the_cost_of_idle_untrusted_clients_of_the_busiest_address() {
     let (crowd, _) = crowd(Rules { places: 8, half_open: 100, ..rules() });
     tokio::spawn(Arc::clone(&crowd).watch());
     let lone = arrived(&crowd, 9);
@@ -158,7 +158,11 @@ async fn an_address_has_a_share_and_ipv6_counts_by_its_first_half() {
     drop(one);
     let three = crowd.admit(v6("2001:db8::3")).unwrap();
     let four = crowd.admit(v6("2001:db8::4")).unwrap();
-    assert_eq!((is_cut(&three), is_cut(&four)), (Some(Cut::Address), None), "idle strangers give way");
+    assert_eq!(
+        (is_cut(&three), is_cut(&four)),
+        (Some(Cut::Address), None),
+        "idle untrusted clients give way"
+    );
     let mapped = crowd.admit(v6("::ffff:192.0.2.1")).unwrap();
     assert_eq!(mapped.conduct().network, Some(super::conduct::Network::of(client(1))));
 }
@@ -214,7 +218,7 @@ async fn more_than_the_budget_of_unsent_bytes_costs_whoever_holds_most_of_it() {
     let pieces = (small.wait(10_000), own.wait(600_000), big.wait(300_000));
     assert!(!asks(&modest).is_too_many());
     let more = big.wait(300_000);
-    assert!(asks(&modest).is_too_many(), "strangers wait for better times");
+    assert!(asks(&modest).is_too_many(), "untrusted clients wait for better times");
     assert!(!asks(&member).is_too_many(), "members do not");
     tokio::task::yield_now().await;
     tokio::task::yield_now().await;
@@ -246,7 +250,7 @@ async fn what_ended_connections_still_hold_costs_nobody_else_a_place() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_without_a_credential_with_many_requests_ends_itself_over_the_budget() {
-    let (crowd, _) = crowd(Rules { stranger_streams: 64, ..rules() });
+    let (crowd, _) = crowd(Rules { untrusted_streams: 64, ..rules() });
     let (glutton, many, few) = (arrived(&crowd, 1), arrived(&crowd, 2), arrived(&crowd, 3));
     let big = asks(&glutton);
     let piece = big.wait(2_000_000);
@@ -329,15 +333,15 @@ async fn a_flood_of_frames_that_ask_for_nothing_ends_the_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn headers_come_from_a_stranger_at_a_bounded_rate_and_from_a_member_at_any() {
+async fn headers_come_from_an_untrusted_client_at_a_bounded_rate_and_from_a_member_at_any() {
     let (crowd, _) = crowd(rules());
     tokio::spawn(Arc::clone(&crowd).watch());
-    let (stranger, member) = (arrived(&crowd, 1), arrived(&crowd, 2));
+    let (untrusted, member) = (arrived(&crowd, 1), arrived(&crowd, 2));
     member.conduct().believed();
     let (mut client, server) = tokio::io::duplex(1024);
-    let mut watched = Watched::http2(server, Arc::clone(stranger.conduct()));
+    let mut watched = Watched::http2(server, Arc::clone(untrusted.conduct()));
     for _ in 0..80 {
-        drop((stranger.conduct().begin(14 * 1024), member.conduct().begin(14 * 1024)));
+        drop((untrusted.conduct().begin(14 * 1024), member.conduct().begin(14 * 1024)));
     }
     client.write_all(&[0; 10]).await.unwrap();
     let mut place = [0; 10];

@@ -18,7 +18,7 @@ use crate::mesh::{SOON, Subscriber, TRUST_DOMAIN, write_private};
 
 /// User ids of attackers: one with a workload, and the first of those without.
 const GREEDY: u32 = 61_001;
-const STRANGER: u32 = 61_011;
+const UNTRUSTED: u32 = 61_011;
 /// Streams that an attacker opens on each connection.
 const STREAMS: u32 = 64;
 
@@ -68,7 +68,7 @@ pub enum SocketAttack {
     /// One user with a workload: 17 connections, each full of streams.
     OneUser,
     /// Four users without a workload, which connect again and again.
-    Strangers,
+    Untrusted,
     /// Processes of one user that hold secrets and sleep.
     Sleepers,
 }
@@ -89,13 +89,13 @@ pub struct Intruders(Child);
 
 impl SocketAttack {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::OneUser, Self::Strangers, Self::Sleepers];
+    pub const ALL: [Self; 3] = [Self::OneUser, Self::Untrusted, Self::Sleepers];
 
     /// Its name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::OneUser => "agent's socket: one user's streams",
-            Self::Strangers => "agent's socket: users without workload",
+            Self::Untrusted => "agent's socket: users without workload",
             Self::Sleepers => "agent's socket: sleeping processes",
         }
     }
@@ -104,7 +104,7 @@ impl SocketAttack {
     pub const fn connections(self) -> usize {
         match self {
             Self::OneUser => 17,
-            Self::Strangers => 4 * 32,
+            Self::Untrusted => 4 * 32,
             Self::Sleepers => 300,
         }
     }
@@ -118,7 +118,7 @@ impl SocketAttack {
             (0..STREAMS).flat_map(|number| stream_secrets(number * 2 + 1, "default")).collect();
         let (uid, many, uids, again, fork, streams) = match self {
             Self::OneUser => (GREEDY, 17, 1, 0, 0, requests),
-            Self::Strangers => (STRANGER, 32, 4, 1, 0, requests),
+            Self::Untrusted => (UNTRUSTED, 32, 4, 1, 0, requests),
             Self::Sleepers => (GREEDY, 300, 1, 0, 1, stream_secrets(1, "default")),
         };
         let words = [PREFACE, &settings(1 << 20), &streams].concat();

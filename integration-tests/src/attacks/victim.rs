@@ -23,7 +23,7 @@ use tokio_rustls::client::TlsStream;
 use tonic::transport::Channel;
 
 use super::insider::{Insider, request_of};
-use crate::faults::{ChildCa, Site};
+use crate::faults::{CaDir, ChildCa};
 use crate::mesh::{SOON, TokenIssuer, admin_channel, tls_channel};
 
 /// How many files the server may open.
@@ -50,7 +50,7 @@ pub struct Victim {
     roots: Vec<Vec<u8>>,
     tls: Arc<ClientConfig>,
     tokens: TokenIssuer,
-    _site: Site,
+    _ca_dir: CaDir,
 }
 
 /// A client with a good token, on a connection of its own.
@@ -68,12 +68,12 @@ impl Victim {
     /// When it does not start.
     pub async fn start(program: &Path, files: Files, more: &str) -> anyhow::Result<Self> {
         let tokens = TokenIssuer::new()?;
-        let site = Site::new(&format!("{}{more}", TokenIssuer::SECTION))?;
-        std::fs::write(site.beside(TokenIssuer::KEY_SET_FILE), tokens.key_set())?;
-        let mut ca = ChildCa::spawn(&limited(program, files, &site)?, &site)?;
+        let ca_dir = CaDir::new(&format!("{}{more}", TokenIssuer::SECTION))?;
+        std::fs::write(ca_dir.beside(TokenIssuer::KEY_SET_FILE), tokens.key_set())?;
+        let mut ca = ChildCa::spawn(&limited(program, files, &ca_dir)?, &ca_dir)?;
         let (grpc, plain) = ca.ready().await?;
         let pid = ca.pid().context("no process")?;
-        let admin = admin_channel(site.config()?.listen().admin_socket());
+        let admin = admin_channel(ca_dir.config()?.listen().admin_socket());
         let roots = AdminServiceClient::new(admin.clone()).list_roots(ListRootsRequest::default()).await?;
         let roots: Vec<_> = roots.into_inner().roots.into_iter().map(|root| root.der).collect();
         let mut store = RootCertStore::empty();
@@ -93,7 +93,7 @@ impl Victim {
             agent: Arc::default(),
         };
         let (log, tls) = (None, Arc::new(tls));
-        Ok(Self { ca, log, insider, grpc, plain, pid, admin, roots, tls, tokens, _site: site })
+        Ok(Self { ca, log, insider, grpc, plain, pid, admin, roots, tls, tokens, _ca_dir: ca_dir })
     }
 
     /// Reads the server's log from now on, and counts its bytes.
@@ -276,13 +276,13 @@ pub fn cpu_of(process: &str) -> anyhow::Result<Duration> {
 }
 
 /// The program, or a script that starts it with fewer files.
-fn limited(program: &Path, files: Files, site: &Site) -> anyhow::Result<PathBuf> {
+fn limited(program: &Path, files: Files, ca_dir: &CaDir) -> anyhow::Result<PathBuf> {
     let limit = match files {
         Files::AsHere => return Ok(program.to_owned()),
         Files::Soft(files) => format!("ulimit -Sn {files}"),
         Files::Hard(files) => format!("ulimit -n {files}"),
     };
-    let script = site.beside("limited");
+    let script = ca_dir.beside("limited");
     std::fs::write(&script, format!("#!/bin/sh\n{limit}\nexec '{}' \"$@\"\n", program.display()))?;
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o700))?;
     Ok(script)

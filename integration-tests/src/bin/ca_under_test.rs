@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use ca_server::config::DEFAULT_FILTER;
 use ca_server::{Config, HostDeps, Server};
 use cli::args::LogFormat;
-use integration_tests::faults::Outfit;
+use integration_tests::faults::FaultPlan;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -28,8 +28,8 @@ async fn run() -> anyhow::Result<()> {
     let (config, deps) = (Config::load(&path)?, HostDeps::system());
     let filter = config.log().filter();
     let _logs = (filter != DEFAULT_FILTER).then(|| cli::logs::start(LogFormat::Text, filter)).transpose()?;
-    let outfit = Outfit::default().for_data_dir(config.data_dir(), &deps);
-    let running = Box::pin(Server::start_with(config, deps, &outfit)).await?;
+    let fault_plan = FaultPlan::default().for_data_dir(config.data_dir(), &deps);
+    let running = Box::pin(Server::start_with(config, deps, &fault_plan)).await?;
     println!("{} {}", running.grpc_addr, running.plain_addr);
     std::future::pending().await
 }

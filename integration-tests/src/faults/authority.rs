@@ -119,9 +119,9 @@ impl StageRoots for Switched {
         let staging =
             self.inner.staging().ok_or(PluginError::Permanent { detail: "it stages no roots".to_owned() })?;
         if *self.switch.mode.borrow() == AuthorityMode::Lies {
-            let lie = rcgen::generate_simple_self_signed(vec!["no.ca.example".to_owned()]);
-            let lie = lie.map_err(|error| PluginError::Transient { detail: error.to_string() })?;
-            return Ok(Outcome::Ready(lie.cert.der().to_vec()));
+            let forged = rcgen::generate_simple_self_signed(vec!["no.ca.example".to_owned()]);
+            let forged = forged.map_err(|error| PluginError::Transient { detail: error.to_string() })?;
+            return Ok(Outcome::Ready(forged.cert.der().to_vec()));
         }
         staging.stage(context, request).await
     }

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-use super::{Door, Site};
+use super::{CaDir, Door};
 use crate::support::SOON;
 
 /// A server in a child process, killed when dropped.
@@ -23,23 +23,23 @@ pub struct ChildCa {
 }
 
 impl ChildCa {
-    /// Starts the program on a site; [`Self::ready`] waits for it.
+    /// Starts the program on the directory of a CA; [`Self::ready`] waits for it.
     ///
     /// # Errors
     /// When the program does not start.
-    pub fn spawn(program: &Path, site: &Site) -> anyhow::Result<Self> {
+    pub fn spawn(program: &Path, ca_dir: &CaDir) -> anyhow::Result<Self> {
         // A write beyond the limit of a file's size is then an error and no signal.
         let mut child = Command::new("sh")
             .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
             .arg(program)
-            .arg(site.config_path())
+            .arg(ca_dir.config_path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
         let stdout = child.stdout.take().context("no standard output")?;
-        let socket = site.config()?.listen().admin_socket().to_owned();
+        let socket = ca_dir.config()?.listen().admin_socket().to_owned();
         Ok(Self { child, lines: BufReader::new(stdout).lines(), socket })
     }
 

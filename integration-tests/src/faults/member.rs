@@ -208,14 +208,14 @@ impl Member {
     /// As [`join`](Self::join).
     pub async fn join_with(door: &Door, token: &str, identity: String) -> Result<Self, Status> {
         let pair = KeyPair::generate().map_err(defect)?;
-        let mut stranger = AgentServiceClient::new(door.channel(None).map_err(defect)?);
-        let (stored_sequence, stored_digest) = stored(&mut stranger).await?;
+        let mut untrusted = AgentServiceClient::new(door.channel(None).map_err(defect)?);
+        let (stored_sequence, stored_digest) = stored(&mut untrusted).await?;
         let build = "test".to_owned();
         let message = RegisterRequest { csr: csr(&pair)?, build, stored_sequence, stored_digest };
         let mut request = Request::new(message);
         let value = MetadataValue::try_from(format!("Bearer {token}")).map_err(defect)?;
         request.metadata_mut().insert("authorization", value);
-        let answer = stranger.register(request).await?.into_inner();
+        let answer = untrusted.register(request).await?.into_inner();
         let leaf = leaf(&answer.chain)?;
         let channel = door.channel(Some((answer.chain, &pair))).map_err(defect)?;
         let workload = KeyPair::generate().map_err(defect)?;

@@ -35,7 +35,7 @@ const CA_ID: &str = "spiffe://example.org/banyan/ca/ca-1";
 
 /// What is wrong with its answers about leaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Lie {
+pub enum Misbehavior {
     /// Nothing.
     #[default]
     None,
@@ -49,7 +49,7 @@ pub enum Lie {
 
 /// What it shows to whoever connects.
 #[derive(Debug)]
-pub struct Face {
+pub struct Presented {
     /// Certificate of the TLS server.
     pub shown: Registered,
     /// The bundle that it says is in force.
@@ -68,7 +68,7 @@ pub struct LyingCa {
 struct Desk {
     pki: Arc<Pki>,
     bundle: wire::Bundle,
-    lie: Lie,
+    misbehavior: Misbehavior,
     registered: u32,
     nacks: Vec<wire::Nack>,
     streams: Vec<mpsc::Sender<Result<wire::ServerMessage, Status>>>,
@@ -86,19 +86,19 @@ impl LyingCa {
         let key = KeyPair::generate()?;
         let chain = pki.leaf(&csr(&key)?.0, CA_ID)?;
         let bundle = Pki::bundle(&[&pki], 1)?;
-        Self::with_face(pki, Face { shown: Registered { chain, key }, bundle }).await
+        Self::presenting(pki, Presented { shown: Registered { chain, key }, bundle }).await
     }
 
     /// A server with any certificate.
     ///
     /// # Errors
     /// When no port is free, or the certificate is no good for a server.
-    pub async fn with_face(pki: Arc<Pki>, face: Face) -> anyhow::Result<Self> {
-        let tls = tls(&face.shown, &pki)?;
+    pub async fn presenting(pki: Arc<Pki>, presented: Presented) -> anyhow::Result<Self> {
+        let tls = tls(&presented.shown, &pki)?;
         let desk = Desk {
             pki,
-            bundle: face.bundle,
-            lie: Lie::None,
+            bundle: presented.bundle,
+            misbehavior: Misbehavior::None,
             registered: 0,
             nacks: Vec::new(),
             streams: Vec::new(),
@@ -129,8 +129,8 @@ impl LyingCa {
     }
 
     /// Lies about leaves from now on.
-    pub fn lie(&self, lie: Lie) {
-        lock(&self.desk).lie = lie;
+    pub fn misbehavior(&self, misbehavior: Misbehavior) {
+        lock(&self.desk).misbehavior = misbehavior;
     }
 
     /// Puts a bundle in force and sends it to every agent.
@@ -161,13 +161,19 @@ impl Service {
         let desk = lock(&self.0);
         let issue = || {
             let other = csr(&KeyPair::generate()?)?.0;
-            let request = if desk.lie == Lie::OtherKey { &other } else { request };
-            desk.pki
-                .leaf(request, if desk.lie == Lie::OtherIdentity { "spiffe://example.org/other" } else { id })
+            let request = if desk.misbehavior == Misbehavior::OtherKey { &other } else { request };
+            desk.pki.leaf(
+                request,
+                if desk.misbehavior == Misbehavior::OtherIdentity {
+                    "spiffe://example.org/other"
+                } else {
+                    id
+                },
+            )
         };
         let chain = issue().map_err(|error| Status::internal(error.to_string()))?;
         let mut bundle = desk.bundle.clone();
-        if desk.lie == Lie::EmptyBundle {
+        if desk.misbehavior == Misbehavior::EmptyBundle {
             bundle.roots.clear();
             bundle.sequence += 1;
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use integration_tests::mesh::{Face, LyingCa, MeshCa, Pki, Subscriber, TestAgent, TokenIssuer};
+use integration_tests::mesh::{LyingCa, MeshCa, Pki, Presented, Subscriber, TestAgent, TokenIssuer};
 use proto::banyan::agent::v1 as wire;
 use trust::join_token::{JoinSecret, JoinToken};
 use trust::{BundleDigest, ManualClock, SpiffeId, Timestamp};
@@ -56,7 +56,7 @@ async fn a_workload_that_poses_as_the_ca_is_told_no_token_and_no_jwt() -> anyhow
     // A true leaf of this mesh, and the true bundle: only the name is not that of a CA.
     let shown = ca.workload_leaf("host-9", WEB).await?;
     let poser =
-        LyingCa::with_face(Arc::new(Pki::new("own")?), Face { shown, bundle: bundle_of(&ca) }).await?;
+        LyingCa::presenting(Arc::new(Pki::new("own")?), Presented { shown, bundle: bundle_of(&ca) }).await?;
 
     let mut by_token = TestAgent::of(poser.address())?
         .with_token(&ca.token("host-1", &[WEB]).await?)?
@@ -81,9 +81,9 @@ async fn a_jwt_joins_the_ca_of_the_bundle_file_and_no_other() -> anyhow::Result<
     let files = [(TokenIssuer::KEY_SET_FILE, key_set.as_str())];
     let ca = MeshCa::start_with("", TokenIssuer::SECTION, &files, Arc::new(host::SystemClock)).await?;
     let jwt = issuer.token("shop", "web")?;
-    let stranger = ca.directory().join("other.pem");
-    std::fs::write(&stranger, Pki::new("other")?.root().certificate().pem())?;
-    let mut wary = TestAgent::of(ca.gate().address())?.with_jwt(&jwt, &stranger)?;
+    let untrusted = ca.directory().join("other.pem");
+    std::fs::write(&untrusted, Pki::new("other")?.root().certificate().pem())?;
+    let mut wary = TestAgent::of(ca.gate().address())?.with_jwt(&jwt, &untrusted)?;
     wary.start().await?;
     wary.until_it_says("UnknownIssuer").await?;
     assert!(ca.status().await?.agents.is_empty());

@@ -1,4 +1,4 @@
-//! A real agent among faults: strangers at its socket, holders that refuse, a CA that is away or lies, a first contact
+//! A real agent among faults: untrusted clients at its socket, holders that refuse, a CA that is away or lies, a first contact
 //! with the wrong one.
 #![forbid(unsafe_code)]
 
@@ -8,7 +8,7 @@ mod first_contact;
 mod gone;
 mod herd;
 mod holders;
-mod lies;
+mod misbehavior;
 mod socket;
 
 use integration_tests::mesh::{MeshCa, TestAgent};

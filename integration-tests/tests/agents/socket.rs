@@ -24,12 +24,12 @@ async fn a_process_of_another_user_is_denied_every_secret_and_causes_no_leaf() -
     let before = ca.status().await?;
 
     let program = agent.path("stranger");
-    std::fs::copy(env!("CARGO_BIN_EXE_sds_stranger"), &program)?;
+    std::fs::copy(env!("CARGO_BIN_EXE_sds_untrusted"), &program)?;
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;
     let names = ["default", "ROOTCA", "ALL", WEB, "spiffe://example.org"];
-    let mut stranger = Command::new(&program);
-    stranger.current_dir("/").arg(agent.socket()).args(names).uid(caller);
-    let (succeeded, said) = run(&mut stranger).await?;
+    let mut untrusted = Command::new(&program);
+    untrusted.current_dir("/").arg(agent.socket()).args(names).uid(caller);
+    let (succeeded, said) = run(&mut untrusted).await?;
     assert!(succeeded, "{said}");
     let expected: Vec<String> = names.iter().map(|name| format!("{name}: PermissionDenied")).collect();
     assert_eq!(said.lines().collect::<Vec<_>>(), expected);

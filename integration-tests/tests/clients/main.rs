@@ -19,7 +19,7 @@ const CART: &str = "spiffe://example.org/ns/shop/sa/cart";
 /// The method that Istio's data planes call.
 const CREATE: &str = "istio.v1.auth.IstioCertificateService/CreateCertificate";
 
-/// A CA, and what a stranger is given to use it: its roots, a token, and the published file.
+/// A CA, and what a new client is given to use it: its roots, a token, and the published file.
 struct Desk {
     ca: MeshCa,
     roots: PathBuf,

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use host::RealDisk;
 use integration_tests::faults::{
-    AheadClock, AuthorityMode, AuthoritySwitch, Door, Member, Outfit, Site, eventually,
+    AheadClock, AuthorityMode, AuthoritySwitch, CaDir, Door, FaultPlan, Member, eventually,
 };
 
 /// An issuer that ends in half an hour, and leaves that fit four times into it.
 const SHORT: &str = "[root]\nissuer_lifetime = \"30m\"\n[leaf]\nttl_default = \"7m\"\nttl_max = \"7m\"";
 
 async fn away(mode: AuthorityMode) {
-    let (site, switch) = (Site::new(SHORT).unwrap(), AuthoritySwitch::new(AuthorityMode::Works));
-    let outfit = Outfit { authority: Some(switch.clone()), ..Outfit::default() };
+    let (ca_dir, switch) = (CaDir::new(SHORT).unwrap(), AuthoritySwitch::new(AuthorityMode::Works));
+    let fault_plan = FaultPlan { authority: Some(switch.clone()), ..FaultPlan::default() };
     let clock = Arc::new(AheadClock::default());
-    let start = || site.start_with(Arc::new(RealDisk), Arc::<AheadClock>::clone(&clock), &outfit);
+    let start = || ca_dir.start_with(Arc::new(RealDisk), Arc::<AheadClock>::clone(&clock), &fault_plan);
     let running = start().await.unwrap().unwrap();
     let door = Door::of(&running).unwrap().with_clock(Arc::<AheadClock>::clone(&clock));
     let (asked, before) = (switch.asked(), door.status().await.unwrap());
@@ -35,7 +35,7 @@ async fn away(mode: AuthorityMode) {
     assert_eq!(status.issuer_not_after, before.issuer_not_after);
 
     // Nothing of the start needs it either.
-    Site::stop(running).await.unwrap();
+    CaDir::stop(running).await.unwrap();
     let running = start().await.unwrap().unwrap();
     let door = Door::of(&running).unwrap().with_clock(Arc::<AheadClock>::clone(&clock));
     Member::join(&door, "other").await.unwrap().issue().await.unwrap();
@@ -54,8 +54,8 @@ async fn away(mode: AuthorityMode) {
     let after = door.status().await.unwrap();
     assert_eq!(after.active_root, before.active_root);
     Member::join(&door, "third").await.unwrap().issue().await.unwrap();
-    Site::stop(running).await.unwrap();
-    assert_eq!(site.roots_made().unwrap(), 1);
+    CaDir::stop(running).await.unwrap();
+    assert_eq!(ca_dir.roots_made().unwrap(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,11 +70,11 @@ async fn leaves_are_issued_while_the_authority_is_down() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_whose_issuer_has_ended_starts_says_so_and_issues_again_when_the_authority_does() {
-    let (site, switch) = (Site::new(SHORT).unwrap(), AuthoritySwitch::new(AuthorityMode::Works));
-    let outfit = Outfit { authority: Some(switch.clone()), ..Outfit::default() };
+    let (ca_dir, switch) = (CaDir::new(SHORT).unwrap(), AuthoritySwitch::new(AuthorityMode::Works));
+    let fault_plan = FaultPlan { authority: Some(switch.clone()), ..FaultPlan::default() };
     let clock = Arc::new(AheadClock::default());
-    let start = || site.start_with(Arc::new(RealDisk), Arc::<AheadClock>::clone(&clock), &outfit);
-    Site::stop(start().await.unwrap().unwrap()).await.unwrap();
+    let start = || ca_dir.start_with(Arc::new(RealDisk), Arc::<AheadClock>::clone(&clock), &fault_plan);
+    CaDir::stop(start().await.unwrap().unwrap()).await.unwrap();
 
     // It was off for longer than its issuer lasts, and its authority is away when it comes back.
     switch.turn(AuthorityMode::Down);
@@ -95,6 +95,6 @@ async fn a_server_whose_issuer_has_ended_starts_says_so_and_issues_again_when_th
     };
     eventually("leaves are issued again without a restart", issues).await.unwrap();
     eventually("it is ready", || door.is_ready()).await.unwrap();
-    Site::stop(running).await.unwrap();
-    assert_eq!(site.roots_made().unwrap(), 1);
+    CaDir::stop(running).await.unwrap();
+    assert_eq!(ca_dir.roots_made().unwrap(), 1);
 }

@@ -1,7 +1,7 @@
 //! Nothing that is broken looks well: files that are deleted, before a start and under a running server.
 
 use ca_server::Running;
-use integration_tests::faults::{Door, Member, Site};
+use integration_tests::faults::{CaDir, Door, Member};
 use integration_tests::mesh::{admin_channel, eventually};
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::admin::v1::authority_service_client::AuthorityServiceClient;
@@ -32,17 +32,17 @@ async fn says(running: &Running, words: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_authority_that_lost_its_book_says_so_and_makes_no_second_root() {
-    let site = Site::new("").unwrap();
-    let running = site.start().await.unwrap();
+    let ca_dir = CaDir::new("").unwrap();
+    let running = ca_dir.start().await.unwrap();
     let root = running.bundle().roots()[0].id();
-    let away = site.beside("away");
-    std::fs::rename(site.data().join("authority"), &away).unwrap();
+    let away = ca_dir.beside("away");
+    std::fs::rename(ca_dir.data().join("authority"), &away).unwrap();
     let looked = authority(&running).await;
     assert!(looked.health == "down" && looked.detail.contains("was deleted"), "{looked:?}");
     says(&running, "authority was deleted while this server runs").await;
-    Site::stop(running).await.unwrap();
+    CaDir::stop(running).await.unwrap();
 
-    let running = site.start().await.unwrap();
+    let running = ca_dir.start().await.unwrap();
     says(&running, "root authority main is unhealthy").await;
     let looked = authority(&running).await;
     assert!(looked.health == "down" && looked.detail.contains("latest backup"), "{looked:?}");
@@ -50,42 +50,42 @@ async fn an_authority_that_lost_its_book_says_so_and_makes_no_second_root() {
     let mut client = RotationServiceClient::new(admin_channel(&running.admin_socket));
     client.start_rotation(request).await.unwrap();
     says(&running, "was deleted; nothing is made in its place").await;
-    assert!(!site.data().join("authority/main/self-signed").exists(), "no book in its place");
+    assert!(!ca_dir.data().join("authority/main/self-signed").exists(), "no book in its place");
     let door = Door::of(&running).unwrap();
     Member::join(&door, "agent").await.unwrap().issue().await.unwrap();
     assert_eq!(running.bundle().roots()[0].id(), root, "issuance continues under the former root");
 
-    let _ = std::fs::remove_dir_all(site.data().join("authority"));
-    std::fs::rename(&away, site.data().join("authority")).unwrap();
+    let _ = std::fs::remove_dir_all(ca_dir.data().join("authority"));
+    std::fs::rename(&away, ca_dir.data().join("authority")).unwrap();
     let looked = authority(&running).await;
     assert_eq!(looked.health, "ok", "put back, without a restart: {looked:?}");
-    Site::stop(running).await.unwrap();
+    CaDir::stop(running).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_its_ledger_a_server_issues_nothing_and_says_so_and_the_next_start_counts_the_lost_rows() {
-    let site = Site::new("").unwrap();
-    let running = site.start().await.unwrap();
+    let ca_dir = CaDir::new("").unwrap();
+    let running = ca_dir.start().await.unwrap();
     let door = Door::of(&running).unwrap();
     let mut member = Member::join(&door, "agent").await.unwrap();
     member.issue().await.unwrap();
-    std::fs::remove_dir_all(site.data().join("ledger")).unwrap();
+    std::fs::remove_dir_all(ca_dir.data().join("ledger")).unwrap();
     says(&running, "ledger was deleted while this server runs").await;
     assert!(member.issue().await.is_err(), "its row would not be kept");
-    Site::stop(running).await.unwrap();
-    let running = site.start().await.unwrap();
+    CaDir::stop(running).await.unwrap();
+    let running = ca_dir.start().await.unwrap();
     says(&running, "so gates of a rotation count it as full until").await;
-    Site::stop(running).await.unwrap();
+    CaDir::stop(running).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_file_of_the_ledger_that_is_deleted_is_missed_and_put_back_as_the_condition_says() {
-    let site = Site::new("").unwrap();
-    let running = site.start().await.unwrap();
+    let ca_dir = CaDir::new("").unwrap();
+    let running = ca_dir.start().await.unwrap();
     let door = Door::of(&running).unwrap();
     let mut member = Member::join(&door, "agent").await.unwrap();
     member.issue().await.unwrap();
-    let ledger = site.data().join("ledger");
+    let ledger = ca_dir.data().join("ledger");
     let is_segment = |path: &std::path::PathBuf| path.is_dir() && !path.ends_with("archive");
     let mut entries = std::fs::read_dir(&ledger).unwrap().map(|entry| entry.unwrap().path());
     let file = entries.find(is_segment).unwrap().join("00000001.log");
@@ -96,40 +96,40 @@ async fn one_file_of_the_ledger_that_is_deleted_is_missed_and_put_back_as_the_co
     let told = told.iter().find(|text| text.contains("00000001.log")).unwrap();
     let command = told.split('`').nth(1).unwrap();
     assert!(std::process::Command::new("sh").args(["-c", command]).status().unwrap().success(), "{command}");
-    Site::stop(running).await.unwrap();
+    CaDir::stop(running).await.unwrap();
 
-    let running = site.start().await.unwrap();
+    let running = ca_dir.start().await.unwrap();
     let now = status(&running).await;
     assert!(now.healthy, "all rows are known again: {:?}", now.conditions);
     door.moved(running.grpc_addr, running.plain_addr);
     member.issue().await.unwrap();
-    Site::stop(running).await.unwrap();
+    CaDir::stop(running).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_set_that_is_missing_is_told_until_it_is_there() {
     let jwt = "[[jwt]]\nissuer = \"https://tokens.example.org\"\naudiences = [\"banyan\"]\njwks_file = \"keys.json\"\n\
                identity = \"kubernetes\"\n";
-    let site = Site::new(jwt).unwrap();
-    let running = site.start().await.unwrap();
+    let ca_dir = CaDir::new(jwt).unwrap();
+    let running = ca_dir.start().await.unwrap();
     says(&running, "none was read before, so every token of this issuer is refused").await;
     let tokens = integration_tests::mesh::TokenIssuer::new().unwrap();
-    std::fs::write(site.beside("keys.json"), tokens.key_set()).unwrap();
+    std::fs::write(ca_dir.beside("keys.json"), tokens.key_set()).unwrap();
     eventually("it is taken", || async { status(&running).await.healthy }).await.unwrap();
-    std::fs::write(site.beside("keys.json"), "{}").unwrap();
+    std::fs::write(ca_dir.beside("keys.json"), "{}").unwrap();
     says(&running, "the keys that were read before stay in force").await;
-    Site::stop(running).await.unwrap();
+    CaDir::stop(running).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_data_directory_that_others_can_write_is_refused_with_every_file_and_what_to_run() {
     use std::os::unix::fs::PermissionsExt as _;
-    let site = Site::new("").unwrap();
-    Site::stop(site.start().await.unwrap()).await.unwrap();
+    let ca_dir = CaDir::new("").unwrap();
+    CaDir::stop(ca_dir.start().await.unwrap()).await.unwrap();
     for file in ["record.redb", "registry.redb", "bundles/0000000001.json"] {
-        std::fs::set_permissions(site.data().join(file), std::fs::Permissions::from_mode(0o666)).unwrap();
+        std::fs::set_permissions(ca_dir.data().join(file), std::fs::Permissions::from_mode(0o666)).unwrap();
     }
-    let said = site.start_once().await.unwrap().unwrap_err().to_string();
+    let said = ca_dir.start_once().await.unwrap().unwrap_err().to_string();
     for words in ["record.redb has mode 0666", "registry.redb", "0000000001.json", "chmod -R go="] {
         assert!(said.contains(words), "{words} is missing in {said}");
     }

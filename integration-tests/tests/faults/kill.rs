@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use integration_tests::faults::{ChildCa, Door, Durable, Leaf, Member, Site, eventually};
+use integration_tests::faults::{CaDir, ChildCa, Door, Durable, Leaf, Member, eventually};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use trust::{Generation, Randomness as _, RootId, SeededRandomness, Sequence};
@@ -60,9 +60,9 @@ fn counts(released: &Released) -> Vec<usize> {
 struct Progress(Generation, Sequence);
 
 /// Checks what a dead server left; answers how far the record had come.
-async fn check(site: &Site, root: RootId, released: &Released) -> Progress {
+async fn check(ca_dir: &CaDir, root: RootId, released: &Released) -> Progress {
     let all: Vec<Leaf> = released.iter().flat_map(|leaves| leaves.lock().unwrap().clone()).collect();
-    let durable = Durable::read(&site.data()).await.unwrap();
+    let durable = Durable::read(&ca_dir.data()).await.unwrap();
     durable.covers(&all).unwrap();
     assert_eq!(durable.roots().into_iter().collect::<Vec<_>>(), [root], "one root, the same one");
     let state = durable.state.unwrap();
@@ -73,8 +73,8 @@ async fn check(site: &Site, root: RootId, released: &Released) -> Progress {
 async fn nothing_released_is_lost_when_the_ca_is_killed_under_load() {
     let (rounds, seed) = (number("BANYAN_ROUNDS", 12), number("BANYAN_SEED", 3));
     println!("seed {seed}");
-    let (random, site) = (SeededRandomness::new(seed), Site::new("").unwrap());
-    let mut ca = ChildCa::spawn(program(), &site).unwrap();
+    let (random, ca_dir) = (SeededRandomness::new(seed), CaDir::new("").unwrap());
+    let mut ca = ChildCa::spawn(program(), &ca_dir).unwrap();
     let door = ca.door().await.unwrap();
     let status = door.status().await.unwrap();
     let root = RootId::from_bytes(&status.active_root).unwrap();
@@ -89,16 +89,16 @@ async fn nothing_released_is_lost_when_the_ca_is_killed_under_load() {
         // Every third time it dies while it starts, the other times while it serves.
         if round % 3 == 2 {
             ca.kill().await.unwrap();
-            ca = ChildCa::spawn(program(), &site).unwrap();
+            ca = ChildCa::spawn(program(), &ca_dir).unwrap();
             tokio::time::sleep(moment(&random, 150)).await;
         } else {
             tokio::time::sleep(moment(&random, 400)).await;
         }
         ca.kill().await.unwrap();
-        let now = check(&site, root, &released).await;
+        let now = check(&ca_dir, root, &released).await;
         assert!(now >= progress, "round {round}: {now:?} after {progress:?}");
         progress = now;
-        ca = ChildCa::spawn(program(), &site).unwrap();
+        ca = ChildCa::spawn(program(), &ca_dir).unwrap();
         let (grpc, plain) = ca.ready().await.unwrap();
         door.moved(grpc, plain);
     }
@@ -112,7 +112,7 @@ async fn nothing_released_is_lost_when_the_ca_is_killed_under_load() {
     let status = door.status().await.unwrap();
     assert!(status.healthy, "{:?}", status.conditions);
     ca.kill().await.unwrap();
-    check(&site, root, &released).await;
+    check(&ca_dir, root, &released).await;
     println!("{:?} leaves in {rounds} rounds", counts(&released));
 }
 
@@ -122,24 +122,24 @@ async fn a_ca_killed_while_it_makes_its_first_root_makes_no_second_one() {
     println!("seed {seed}");
     let random = SeededRandomness::new(seed);
     for _ in 0..4 {
-        let site = Site::new("").unwrap();
+        let ca_dir = CaDir::new("").unwrap();
         let mut promised = None;
         for _ in 0..4 {
-            let ca = ChildCa::spawn(program(), &site).unwrap();
+            let ca = ChildCa::spawn(program(), &ca_dir).unwrap();
             tokio::time::sleep(moment(&random, 200)).await;
             ca.kill().await.unwrap();
-            let roots = Durable::read(&site.data()).await.unwrap().roots();
+            let roots = Durable::read(&ca_dir.data()).await.unwrap().roots();
             assert!(roots.len() <= 1, "{roots:?}");
             if let Some(root) = roots.first() {
                 assert_eq!(*promised.get_or_insert(*root), *root, "a root in the record stays");
             }
         }
-        let mut ca = ChildCa::spawn(program(), &site).unwrap();
+        let mut ca = ChildCa::spawn(program(), &ca_dir).unwrap();
         let door = ca.door().await.unwrap();
         let root = RootId::from_bytes(&door.status().await.unwrap().active_root).unwrap();
         assert_eq!(promised.unwrap_or(root), root);
         Member::join(&door, "agent").await.unwrap().issue().await.unwrap();
         ca.kill().await.unwrap();
-        assert_eq!(site.roots_made().unwrap(), 1);
+        assert_eq!(ca_dir.roots_made().unwrap(), 1);
     }
 }

@@ -2,28 +2,28 @@
 
 use std::path::Path;
 
-use integration_tests::faults::{ChildCa, Durable, Member, Site, eventually, reason};
+use integration_tests::faults::{CaDir, ChildCa, Durable, Member, eventually, reason};
 use proto::banyan::admin::v1::StatusResponse;
 use trust::RootId;
 
-fn spawn(site: &Site) -> ChildCa {
-    ChildCa::spawn(Path::new(env!("CARGO_BIN_EXE_ca_under_test")), site).unwrap()
+fn spawn(ca_dir: &CaDir) -> ChildCa {
+    ChildCa::spawn(Path::new(env!("CARGO_BIN_EXE_ca_under_test")), ca_dir).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_second_process_on_a_directory_is_refused_and_names_the_first() {
-    let site = Site::new("").unwrap();
-    let mut first = spawn(&site);
+    let ca_dir = CaDir::new("").unwrap();
+    let mut first = spawn(&ca_dir);
     let door = first.door().await.unwrap();
     let pid = first.pid().unwrap();
     let before = door.status().await.unwrap();
 
-    let (status, said) = spawn(&site).ended().await.unwrap();
+    let (status, said) = spawn(&ca_dir).ended().await.unwrap();
     assert_eq!(status.code(), Some(1));
-    for part in [&format!("process {pid}"), "stop that process", &site.data().display().to_string()] {
+    for part in [&format!("process {pid}"), "stop that process", &ca_dir.data().display().to_string()] {
         assert!(said.contains(part), "{part}: {said}");
     }
-    let inside = site.start_once().await.unwrap().unwrap_err().to_string();
+    let inside = ca_dir.start_once().await.unwrap().unwrap_err().to_string();
     assert!(inside.contains(&format!("process {pid}")), "{inside}");
 
     // The first one does not notice.
@@ -36,8 +36,8 @@ async fn the_second_process_on_a_directory_is_refused_and_names_the_first() {
 /// The kernel refuses every write to a file: those of the ledger, the record, the registry and the keys alike.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_whose_disk_takes_nothing_releases_nothing_says_so_and_recovers() {
-    let site = Site::new("").unwrap();
-    let mut ca = spawn(&site);
+    let ca_dir = CaDir::new("").unwrap();
+    let mut ca = spawn(&ca_dir);
     let door = ca.door().await.unwrap();
     let root = RootId::from_bytes(&door.status().await.unwrap().active_root).unwrap();
     let mut member = Member::join(&door, "agent").await.unwrap();
@@ -73,10 +73,10 @@ async fn a_process_whose_disk_takes_nothing_releases_nothing_says_so_and_recover
         .unwrap();
     Member::join(&door, "later").await.unwrap();
     ca.kill().await.unwrap();
-    let durable = Durable::read(&site.data()).await.unwrap();
+    let durable = Durable::read(&ca_dir.data()).await.unwrap();
     durable.covers(&released).unwrap();
 
-    let mut ca = spawn(&site);
+    let mut ca = spawn(&ca_dir);
     let (grpc, plain) = ca.ready().await.unwrap();
     door.moved(grpc, plain);
     let status = door.status().await.unwrap();
@@ -88,14 +88,14 @@ async fn a_process_whose_disk_takes_nothing_releases_nothing_says_so_and_recover
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_start_whose_disk_takes_nothing_says_what_to_check_and_leaves_no_half_of_a_ca() {
-    let site = Site::new("").unwrap();
-    let ca = spawn(&site);
+    let ca_dir = CaDir::new("").unwrap();
+    let ca = spawn(&ca_dir);
     ca.refuse_writes(true).unwrap();
     let (status, said) = ca.ended().await.unwrap();
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("check"), "{said}");
-    let mut ca = spawn(&site);
+    let mut ca = spawn(&ca_dir);
     let door = ca.door().await.unwrap();
     Member::join(&door, "agent").await.unwrap().issue().await.unwrap();
-    assert_eq!(site.roots_made().unwrap(), 1);
+    assert_eq!(ca_dir.roots_made().unwrap(), 1);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ca_server::Running;
-use integration_tests::faults::Site;
+use integration_tests::faults::CaDir;
 use integration_tests::mesh::{
     Gate, Member, Proxy, TRUST_DOMAIN, TestAgent, Traffic, admin_channel, eventually,
 };
@@ -25,7 +25,7 @@ const ROTATION_MAX: Duration = Duration::from_secs(240);
 
 /// A CA that can be stopped, restored and started again, and agents that find it at the same address.
 struct Mesh {
-    site: Site,
+    ca_dir: CaDir,
     gate: Gate,
     running: Option<Running>,
     agents: Vec<TestAgent>,
@@ -34,10 +34,10 @@ struct Mesh {
 
 impl Mesh {
     async fn start(agents: usize) -> anyhow::Result<Self> {
-        let site = Site::new(LIMITS)?;
-        let running = site.start().await?;
+        let ca_dir = CaDir::new(LIMITS)?;
+        let running = ca_dir.start().await?;
         let gate = Gate::before(running.grpc_addr).await?;
-        let mut mesh = Self { site, gate, running: Some(running), agents: Vec::new(), proxies: Vec::new() };
+        let mut mesh = Self { ca_dir, gate, running: Some(running), agents: Vec::new(), proxies: Vec::new() };
         for number in 1..=agents {
             let (name, identity) =
                 (format!("host-{number}"), format!("spiffe://{TRUST_DOMAIN}/app/{number}"));
@@ -100,11 +100,11 @@ impl Mesh {
     }
 
     async fn stop_ca(&mut self) -> anyhow::Result<()> {
-        Site::stop(self.running.take().unwrap()).await
+        CaDir::stop(self.running.take().unwrap()).await
     }
 
     async fn start_ca(&mut self) -> anyhow::Result<()> {
-        let running = self.site.start().await?;
+        let running = self.ca_dir.start().await?;
         self.gate.lead_to(running.grpc_addr);
         self.running = Some(running);
         Ok(())
@@ -118,15 +118,15 @@ impl Mesh {
     }
 
     fn put_back(&self, backup: &Path) -> anyhow::Result<()> {
-        std::fs::remove_dir_all(self.site.data())?;
-        Site::copy(backup, &self.site.data())
+        std::fs::remove_dir_all(self.ca_dir.data())?;
+        CaDir::copy(backup, &self.ca_dir.data())
     }
 
     /// A backup at bundle 1, a rotation to bundle 2, and the backup put back.
     async fn goes_back_in_time(&mut self) -> anyhow::Result<()> {
-        let backup = self.site.beside("backup");
+        let backup = self.ca_dir.beside("backup");
         self.stop_ca().await?;
-        Site::copy(&self.site.data(), &backup)?;
+        CaDir::copy(&self.ca_dir.data(), &backup)?;
         self.start_ca().await?;
         self.rotate("lost", "manual").await?;
         self.until_agents_hold(2).await?;
@@ -194,9 +194,9 @@ async fn a_restored_server_changes_nothing_until_it_goes_on_above_what_agents_sa
 async fn a_restored_server_that_no_agent_trusts_says_that_none_comes_and_a_new_token_leads_one_back()
 -> anyhow::Result<()> {
     let mut mesh = Mesh::start(1).await?;
-    let backup = mesh.site.beside("backup");
+    let backup = mesh.ca_dir.beside("backup");
     mesh.stop_ca().await?;
-    Site::copy(&mesh.site.data(), &backup)?;
+    CaDir::copy(&mesh.ca_dir.data(), &backup)?;
     mesh.start_ca().await?;
     mesh.rotates("lost").await?;
     mesh.until_agents_hold(3).await?;

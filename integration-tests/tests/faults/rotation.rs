@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use hyper_util::rt::TokioIo;
-use integration_tests::faults::{ChildCa, Member, SOON, Site};
+use integration_tests::faults::{CaDir, ChildCa, Member, SOON};
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::{
     AddSubscriberRequest, ConfirmSubscriberRequest, GetRotationRequest, ReadJournalRequest, Rotation,
@@ -22,8 +22,8 @@ const LIMITS: &str = "[leaf]\nttl_default = \"10s\"\nttl_max = \"10s\"\nttl_min 
 const ROTATION_MAX: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(10);
 
-fn admin(site: &Site) -> anyhow::Result<RotationServiceClient<Channel>> {
-    let path = site.config()?.listen().admin_socket().to_owned();
+fn admin(ca_dir: &CaDir) -> anyhow::Result<RotationServiceClient<Channel>> {
+    let path = ca_dir.config()?.listen().admin_socket().to_owned();
     let connect = tower::service_fn(move |_| {
         let path = path.clone();
         async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
@@ -74,16 +74,16 @@ async fn verified(client: &mut RotationServiceClient<Channel>) -> anyhow::Result
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_goes_on_after_a_kill_in_any_phase() -> anyhow::Result<()> {
-    let site = Site::new(LIMITS)?;
+    let ca_dir = CaDir::new(LIMITS)?;
     let program = Path::new(env!("CARGO_BIN_EXE_ca_under_test"));
-    let mut ca = ChildCa::spawn(program, &site)?;
+    let mut ca = ChildCa::spawn(program, &ca_dir)?;
     let door = ca.door().await?;
     let mut member = Member::join(&door, "agent-1").await?;
     member.issue().await?;
     let name = || "mount".to_owned();
-    admin(&site)?.add_subscriber(AddSubscriberRequest { name: name(), ..Default::default() }).await?;
+    admin(&ca_dir)?.add_subscriber(AddSubscriberRequest { name: name(), ..Default::default() }).await?;
     for (turn, phase) in ["staging", "distributing", "draining", "withdrawing"].into_iter().enumerate() {
-        let mut client = admin(&site)?;
+        let mut client = admin(&ca_dir)?;
         let request_id = format!("kill-while-{phase}");
         let request =
             StartRotationRequest { request_id: request_id.clone(), ..StartRotationRequest::default() };
@@ -102,9 +102,9 @@ async fn a_rotation_goes_on_after_a_kill_in_any_phase() -> anyhow::Result<()> {
             until(&mut client, phase, |rotation| rotation.phase == phase).await?;
         }
         ca.kill().await?;
-        ca = ChildCa::spawn(program, &site)?;
+        ca = ChildCa::spawn(program, &ca_dir)?;
         ca.door().await?;
-        let mut client = admin(&site)?;
+        let mut client = admin(&ca_dir)?;
         if turn <= 1 {
             until(&mut client, "distributing again", |rotation| rotation.phase == "distributing").await?;
             client.confirm_subscriber(word(0)).await?;
@@ -115,7 +115,7 @@ async fn a_rotation_goes_on_after_a_kill_in_any_phase() -> anyhow::Result<()> {
         until(&mut client, "it goes on by itself", over).await?;
         let record = verified(&mut client).await?;
         assert_eq!(record.roots.len(), turn + 2, "no root is made twice");
-        assert_eq!(site.roots_made()?, turn + 2, "nor at the authority");
+        assert_eq!(ca_dir.roots_made()?, turn + 2, "nor at the authority");
     }
     ca.kill().await
 }

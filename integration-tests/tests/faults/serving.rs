@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use ca_server::Running;
 use host::{Fault, FaultDisk, How, Operation, SystemClock};
-use integration_tests::faults::{AheadClock, Door, Durable, Leaf, Member, Outfit, Site, eventually, reason};
+use integration_tests::faults::{
+    AheadClock, CaDir, Door, Durable, FaultPlan, Leaf, Member, eventually, reason,
+};
 
 struct Serving {
-    site: Site,
+    ca_dir: CaDir,
     disk: FaultDisk,
     running: Running,
     door: Door,
@@ -18,28 +20,28 @@ struct Serving {
 
 impl Serving {
     async fn start() -> Self {
-        let (site, disk) = (Site::new("").unwrap(), FaultDisk::default());
+        let (ca_dir, disk) = (CaDir::new("").unwrap(), FaultDisk::default());
         let started =
-            site.start_with(Arc::new(disk.clone()), Arc::new(SystemClock), &Outfit::default()).await;
+            ca_dir.start_with(Arc::new(disk.clone()), Arc::new(SystemClock), &FaultPlan::default()).await;
         let running = started.unwrap().unwrap();
         let door = Door::of(&running).unwrap();
         let mut member = Member::join(&door, "agent").await.unwrap();
         let released = vec![member.own_leaf(), member.issue().await.unwrap()];
         assert!(door.is_ready().await);
-        Self { site, disk, running, door, member, released }
+        Self { ca_dir, disk, running, door, member, released }
     }
 
     /// Whether the server, started again, is the same CA and covers what it released.
     async fn ends(self) {
         let root = self.running.bundle().roots()[0].id();
-        Site::stop(self.running).await.unwrap();
-        Durable::read(&self.site.data()).await.unwrap().covers(&self.released).unwrap();
-        let running = self.site.start().await.unwrap();
+        CaDir::stop(self.running).await.unwrap();
+        Durable::read(&self.ca_dir.data()).await.unwrap().covers(&self.released).unwrap();
+        let running = self.ca_dir.start().await.unwrap();
         assert_eq!(running.bundle().roots()[0].id(), root);
         let door = Door::of(&running).unwrap();
         Member::join(&door, "later").await.unwrap().issue().await.unwrap();
         assert!(door.is_ready().await);
-        Site::stop(running).await.unwrap();
+        CaDir::stop(running).await.unwrap();
     }
 }
 
@@ -79,15 +81,16 @@ async fn a_failed_sync_stops_issuance_for_good_and_says_to_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_leaf_is_given_beyond_a_horizon_that_cannot_be_raised() {
-    let site = Site::new("[leaf]\nttl_max = \"1h\"\nttl_default = \"1h\"").unwrap();
-    let (outfit, clock) = (Outfit::default(), Arc::new(AheadClock::default()));
-    let started =
-        site.start_with(Arc::new(FaultDisk::default()), Arc::<AheadClock>::clone(&clock), &outfit).await;
+    let ca_dir = CaDir::new("[leaf]\nttl_max = \"1h\"\nttl_default = \"1h\"").unwrap();
+    let (fault_plan, clock) = (FaultPlan::default(), Arc::new(AheadClock::default()));
+    let started = ca_dir
+        .start_with(Arc::new(FaultDisk::default()), Arc::<AheadClock>::clone(&clock), &fault_plan)
+        .await;
     let running = started.unwrap().unwrap();
     let door = Door::of(&running).unwrap();
     let mut released = vec![Member::join(&door, "first").await.unwrap().own_leaf()];
 
-    outfit.record.refuse(true);
+    fault_plan.record.refuse(true);
     // A quarter of an hour behind the horizon that the start has stored for leaves of an hour, less the shortest leaf.
     clock.set_ahead(Duration::from_secs(73 * 60));
     let refused = Member::join(&door, "second").await.unwrap_err();
@@ -96,13 +99,13 @@ async fn no_leaf_is_given_beyond_a_horizon_that_cannot_be_raised() {
     let conditions = door.status().await.unwrap().conditions;
     assert!(conditions.iter().any(|said| said.contains("horizon")), "{conditions:?}");
 
-    outfit.record.refuse(false);
+    fault_plan.record.refuse(false);
     eventually("ready again", || door.is_ready()).await.unwrap();
     // The server's own leaf is of the clock that is ahead by now, or will be soon.
     let ahead = door.clone().with_clock(Arc::<AheadClock>::clone(&clock));
     let joined = || async { Member::join(&ahead, "third").await.is_ok() };
     eventually("clients with the same clock are served", joined).await.unwrap();
     released.push(Member::join(&ahead, "fourth").await.unwrap().own_leaf());
-    Site::stop(running).await.unwrap();
-    Durable::read(&site.data()).await.unwrap().covers(&released).unwrap();
+    CaDir::stop(running).await.unwrap();
+    Durable::read(&ca_dir.data()).await.unwrap().covers(&released).unwrap();
 }

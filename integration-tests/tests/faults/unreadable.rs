@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use integration_tests::faults::{Door, Durable, Leaf, Member, Site, eventually};
+use integration_tests::faults::{CaDir, Door, Durable, Leaf, Member, eventually};
 use trust::RootId;
 
-/// A site where a server ran, and what it had.
+/// A CA's directory where a server ran, and what it had.
 struct Used {
-    site: Site,
+    ca_dir: CaDir,
     root: RootId,
     released: Vec<Leaf>,
     backup: PathBuf,
@@ -15,31 +15,31 @@ struct Used {
 
 impl Used {
     async fn new() -> Self {
-        let site = Site::new("").unwrap();
-        let running = site.start().await.unwrap();
+        let ca_dir = CaDir::new("").unwrap();
+        let running = ca_dir.start().await.unwrap();
         let door = Door::of(&running).unwrap();
         let mut member = Member::join(&door, "agent").await.unwrap();
         let released = vec![member.own_leaf(), member.issue().await.unwrap()];
         let root = running.bundle().roots()[0].id();
-        Site::stop(running).await.unwrap();
-        Durable::read(&site.data()).await.unwrap().covers(&released).unwrap();
-        let backup = site.beside("backup");
-        Site::copy(&site.data(), &backup).unwrap();
-        Self { site, root, released, backup }
+        CaDir::stop(running).await.unwrap();
+        Durable::read(&ca_dir.data()).await.unwrap().covers(&released).unwrap();
+        let backup = ca_dir.beside("backup");
+        CaDir::copy(&ca_dir.data(), &backup).unwrap();
+        Self { ca_dir, root, released, backup }
     }
 
     fn put_back(&self) {
-        std::fs::remove_dir_all(self.site.data()).unwrap();
-        Site::copy(&self.backup, &self.site.data()).unwrap();
+        std::fs::remove_dir_all(self.ca_dir.data()).unwrap();
+        CaDir::copy(&self.backup, &self.ca_dir.data()).unwrap();
     }
 
     /// A start on the damaged directory. If it does not fail, the server must be the same CA.
     async fn said(&self, what: &str) -> Option<String> {
-        match self.site.start_once().await.unwrap() {
+        match self.ca_dir.start_once().await.unwrap() {
             Err(error) => Some(error.to_string()),
             Ok(running) => {
                 let root = running.bundle().roots()[0].id();
-                Site::stop(running).await.unwrap();
+                CaDir::stop(running).await.unwrap();
                 assert_eq!(root, self.root, "{what}: another root");
                 None
             }
@@ -49,12 +49,12 @@ impl Used {
     /// The directory as it was makes the CA that it was.
     async fn is_itself_again(&self, what: &str) {
         self.put_back();
-        let running = self.site.start().await.unwrap();
+        let running = self.ca_dir.start().await.unwrap();
         let (roots, door) = (running.bundle(), Door::of(&running).unwrap());
         assert_eq!(roots.roots().iter().map(|root| root.id()).collect::<Vec<_>>(), [self.root], "{what}");
         Member::join(&door, "agent").await.unwrap().issue().await.unwrap();
-        Site::stop(running).await.unwrap();
-        Durable::read(&self.site.data()).await.unwrap().covers(&self.released).unwrap();
+        CaDir::stop(running).await.unwrap();
+        Durable::read(&self.ca_dir.data()).await.unwrap().covers(&self.released).unwrap();
         self.put_back();
     }
 }
@@ -105,7 +105,7 @@ const FILES: [(&str, bool); 5] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leaf_without_a_row_would_be_noticed() {
     let (used, other) = (Used::new().await, Used::new().await);
-    let durable = Durable::read(&used.site.data()).await.unwrap();
+    let durable = Durable::read(&used.ca_dir.data()).await.unwrap();
     let said = durable.covers(&other.released).unwrap_err().to_string();
     assert!(said.contains("has no row"), "{said}");
     let twice = [used.released.clone(), used.released].concat();
@@ -120,7 +120,7 @@ async fn every_damaged_file_is_named_with_what_to_do_and_never_replaced() {
         let flips = [0, 30, 60, 90].map(Damage::Flip);
         for kind in all.into_iter().chain(flips) {
             let what = format!("{file} {kind:?}");
-            let path = find(&used.site.data(), file).unwrap();
+            let path = find(&used.ca_dir.data(), file).unwrap();
             damage(&path, kind);
             let damaged = std::fs::read(&path).ok();
             let said = used.said(&what).await;
@@ -150,7 +150,7 @@ async fn every_damaged_file_is_named_with_what_to_do_and_never_replaced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_that_lost_a_part_makes_no_new_root() {
     let used = Used::new().await;
-    let data = used.site.data();
+    let data = used.ca_dir.data();
     for (part, must_say) in [
         ("record.redb", "restore"),
         ("keys", "restore"),
@@ -175,14 +175,14 @@ async fn a_directory_that_lost_a_part_makes_no_new_root() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_key_is_told_at_the_start_or_as_soon_as_the_server_serves() {
     let used = Used::new().await;
-    let keys = std::fs::read_dir(used.site.data().join("keys")).unwrap().map(|entry| entry.unwrap().path());
+    let keys = std::fs::read_dir(used.ca_dir.data().join("keys")).unwrap().map(|entry| entry.unwrap().path());
     let keys: Vec<PathBuf> =
         keys.filter(|path| path.extension().is_some_and(|suffix| suffix == "key")).collect();
     assert_eq!(keys.len(), 2, "the root's and the issuer's");
     let mut started = 0;
     for key in keys {
         damage(&key, Damage::Delete);
-        match used.site.start_once().await.unwrap() {
+        match used.ca_dir.start_once().await.unwrap() {
             Err(error) => assert!(error.to_string().contains("restore"), "{error}"),
             Ok(running) => {
                 started += 1;
@@ -193,7 +193,7 @@ async fn a_lost_key_is_told_at_the_start_or_as_soon_as_the_server_serves() {
                     conditions.iter().any(|said| said.contains("key") && said.contains("restore"))
                 };
                 eventually("operators are told", told).await.unwrap();
-                Site::stop(running).await.unwrap();
+                CaDir::stop(running).await.unwrap();
             }
         }
         used.is_itself_again("the key put back").await;
@@ -204,11 +204,11 @@ async fn a_lost_key_is_told_at_the_start_or_as_soon_as_the_server_serves() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_authority_whose_book_is_damaged_is_told_and_leaves_are_issued_on() {
     let used = Used::new().await;
-    let path = used.site.data().join("authority/main/self-signed");
+    let path = used.ca_dir.data().join("authority/main/self-signed");
     for kind in [Damage::Garble, Damage::Halve, Damage::Flip(0)] {
         damage(&path, kind);
         let damaged = std::fs::read(&path).unwrap();
-        let running = used.site.start().await.unwrap();
+        let running = used.ca_dir.start().await.unwrap();
         let door = Door::of(&running).unwrap();
         Member::join(&door, "agent").await.unwrap().issue().await.unwrap();
         let told = || async {
@@ -216,7 +216,7 @@ async fn an_authority_whose_book_is_damaged_is_told_and_leaves_are_issued_on() {
             conditions.iter().any(|said| said.contains("authority") && said.contains("restore"))
         };
         eventually("operators are told", told).await.unwrap();
-        Site::stop(running).await.unwrap();
+        CaDir::stop(running).await.unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), damaged, "{kind:?}: it was touched");
         used.put_back();
     }

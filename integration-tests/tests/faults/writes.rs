@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use host::{Fault, FaultDisk, How, Operation, SystemClock};
-use integration_tests::faults::{Door, Durable, Leaf, Member, Outfit, RecordFaults, Site, reason};
+use integration_tests::faults::{CaDir, Door, Durable, FaultPlan, Leaf, Member, RecordFaults, reason};
 use rotation_driver::WriteFault;
 use trust::RootId;
 
@@ -38,10 +38,10 @@ struct Run {
 }
 
 /// A start, a registration, two leaves, a stop. Ends early when the process dies.
-async fn run(site: &Site, disk: &FaultDisk, outfit: &Outfit) -> Run {
+async fn run(ca_dir: &CaDir, disk: &FaultDisk, fault_plan: &FaultPlan) -> Run {
     let mut run = Run::default();
     let started = tokio::select! {
-        started = site.start_with(Arc::new(disk.clone()), Arc::new(SystemClock), outfit) => started.unwrap(),
+        started = ca_dir.start_with(Arc::new(disk.clone()), Arc::new(SystemClock), fault_plan) => started.unwrap(),
         () = died(disk) => return run,
     };
     let running = match started {
@@ -68,7 +68,7 @@ async fn run(site: &Site, disk: &FaultDisk, outfit: &Outfit) -> Run {
         // What is wrong is told for as long as it lasts; a single fault may be over.
         door.status().await.unwrap();
     }
-    Site::stop(running).await.unwrap();
+    CaDir::stop(running).await.unwrap();
     run
 }
 
@@ -79,7 +79,7 @@ async fn died(disk: &FaultDisk) {
 }
 
 /// What must hold after any fault: everything released is covered, and the next start is the same CA and works.
-async fn works_afterwards(site: &Site, run: &Run, what: &str) {
+async fn works_afterwards(ca_dir: &CaDir, run: &Run, what: &str) {
     if let Some(said) = &run.said {
         let helps = ["check", "again", "restart", "free some"].iter().any(|help| said.contains(help));
         assert!(helps, "{what}: it does not say what to do: {said}");
@@ -88,28 +88,28 @@ async fn works_afterwards(site: &Site, run: &Run, what: &str) {
         let expected = ["LEDGER_WRITE_FAILED", "LEDGER_STOPPED", "REGISTRY_UNAVAILABLE"];
         assert!(expected.contains(&refused.as_str()), "{what}: {refused}");
     }
-    let before = Durable::read(&site.data()).await.unwrap();
+    let before = Durable::read(&ca_dir.data()).await.unwrap();
     before.covers(&run.released).unwrap_or_else(|error| panic!("{what}: {error}"));
 
-    let running = site.start().await.unwrap_or_else(|error| panic!("{what}: {error}"));
+    let running = ca_dir.start().await.unwrap_or_else(|error| panic!("{what}: {error}"));
     let roots: Vec<RootId> = running.bundle().roots().iter().map(|root| root.id()).collect();
     let door = Door::of(&running).unwrap();
     let mut member = Member::join(&door, "later").await.unwrap();
     let released = [run.released.clone(), vec![member.own_leaf(), member.issue().await.unwrap()]].concat();
     let status = door.status().await.unwrap();
     assert!(status.healthy, "{what}: {:?}", status.conditions);
-    Site::stop(running).await.unwrap();
-    let after = Durable::read(&site.data()).await.unwrap();
+    CaDir::stop(running).await.unwrap();
+    let after = Durable::read(&ca_dir.data()).await.unwrap();
     after.covers(&released).unwrap_or_else(|error| panic!("{what}: {error}"));
     assert_eq!(roots, Vec::from_iter(after.roots()), "{what}");
     assert!(before.roots().is_subset(&after.roots()), "{what}: a root was lost");
-    assert_eq!(site.roots_made().unwrap(), 1, "{what}: the authority made another root");
+    assert_eq!(ca_dir.roots_made().unwrap(), 1, "{what}: the authority made another root");
 }
 
 /// How often the disk is changed in a run without faults, and how often something is appended.
 async fn changes_of_a_clean_run() -> (u64, u64) {
-    let (site, disk) = (Site::new("").unwrap(), FaultDisk::default());
-    let run = run(&site, &disk, &Outfit::default()).await;
+    let (ca_dir, disk) = (CaDir::new("").unwrap(), FaultDisk::default());
+    let run = run(&ca_dir, &disk, &FaultPlan::default()).await;
     assert_eq!((run.said.as_deref(), run.refused.len(), run.released.len()), (None, 0, 3));
     for path in ["keys/store.json", ".key", "authority/main", "requests", "record.redb", "registry.redb"] {
         let written = disk.count(Operation::Replace, path) + disk.count(Operation::Rename, path);
@@ -128,12 +128,12 @@ async fn every_change_fails(how: How) {
     };
     let mut felt = 0;
     for nth in 0..count + MORE {
-        let (site, disk) = (Site::new("").unwrap(), FaultDisk::default());
+        let (ca_dir, disk) = (CaDir::new("").unwrap(), FaultDisk::default());
         disk.plan(fault.clone().after(nth));
-        let outfit = Outfit { record: RecordFaults::dying_with(&disk), ..Outfit::default() };
-        let run = run(&site, &disk, &outfit).await;
+        let fault_plan = FaultPlan { record: RecordFaults::dying_with(&disk), ..FaultPlan::default() };
+        let run = run(&ca_dir, &disk, &fault_plan).await;
         felt += u64::from(run.said.is_some() || !run.refused.is_empty() || disk.is_dead());
-        works_afterwards(&site, &run, &format!("{how:?} at change {nth} of {count}")).await;
+        works_afterwards(&ca_dir, &run, &format!("{how:?} at change {nth} of {count}")).await;
     }
     println!(
         "{how:?}: {felt} of {} faults were felt outside; the others were tried again within, or came too late",
@@ -174,22 +174,22 @@ async fn no_death_after_a_write_loses_a_leaf_or_makes_a_second_root() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_failed_write_of_the_record_loses_a_leaf_or_makes_a_second_root() {
-    let (site, outfit) = (Site::new("").unwrap(), Outfit::default());
-    run(&site, &FaultDisk::default(), &outfit).await;
-    let writes = outfit.record.writes();
+    let (ca_dir, fault_plan) = (CaDir::new("").unwrap(), FaultPlan::default());
+    run(&ca_dir, &FaultDisk::default(), &fault_plan).await;
+    let writes = fault_plan.record.writes();
     // Asked for, root prepared, issuer signed, published and switched, segment opened, horizon raised.
     assert!(writes >= 6, "{writes}");
     for fault in [WriteFault::FailedNotStored, WriteFault::FailedButStored, WriteFault::Refused] {
         for nth in 0..writes {
-            let site = Site::new("").unwrap();
-            let outfit = Outfit { record: RecordFaults::at(nth, fault), ..Outfit::default() };
-            let run = run(&site, &FaultDisk::default(), &outfit).await;
+            let ca_dir = CaDir::new("").unwrap();
+            let fault_plan = FaultPlan { record: RecordFaults::at(nth, fault), ..FaultPlan::default() };
+            let run = run(&ca_dir, &FaultDisk::default(), &fault_plan).await;
             let what = format!("{fault:?} at write {nth} of {writes}");
             if fault == WriteFault::FailedButStored {
                 // Read again, it turns out to be stored.
                 assert_eq!((run.said.as_deref(), run.released.len()), (None, 3), "{what}");
             }
-            works_afterwards(&site, &run, &what).await;
+            works_afterwards(&ca_dir, &run, &what).await;
         }
     }
 }

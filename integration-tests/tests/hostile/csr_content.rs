@@ -1,7 +1,7 @@
 //! Family "CSR content".
 
-use integration_tests::strangers::CART;
-use integration_tests::strangers::csr::{
+use integration_tests::untrusted::CART;
+use integration_tests::untrusted::csr::{
     CsrDraft, alternative_names, attribute, der, extension, pem, sequence, uri,
 };
 use trust::der::{Writer, oid};

@@ -1,6 +1,6 @@
 //! Family "CSR encoding".
 
-use integration_tests::strangers::csr::{CsrDraft, labelled, pem};
+use integration_tests::untrusted::csr::{CsrDraft, labelled, pem};
 use rcgen::KeyPair;
 use trust::csr::CSR_LEN_MAX;
 use trust::der::Reader;

@@ -1,8 +1,8 @@
 //! Family "CSR key".
 
-use integration_tests::strangers::csr::{CsrDraft, der, pem, rsa_spki, spki};
-use integration_tests::strangers::istio::Attempt;
-use integration_tests::strangers::{CaOptions, TestCa, TestClient, eventually};
+use integration_tests::untrusted::csr::{CsrDraft, der, pem, rsa_spki, spki};
+use integration_tests::untrusted::istio::Attempt;
+use integration_tests::untrusted::{CaOptions, TestCa, TestClient, eventually};
 use rcgen::PublicKeyData as _;
 use std::time::Duration;
 use tonic::Code;

@@ -1,8 +1,8 @@
 //! Family "CSR names".
 
-use integration_tests::strangers::csr::{CsrDraft, common_name, general_name, uri};
-use integration_tests::strangers::istio::Attempt;
-use integration_tests::strangers::{CART, CaOptions, TestCa, TestClient};
+use integration_tests::untrusted::csr::{CsrDraft, common_name, general_name, uri};
+use integration_tests::untrusted::istio::Attempt;
+use integration_tests::untrusted::{CART, CaOptions, TestCa, TestClient};
 use tonic::Code;
 
 use crate::{Case, judge, judge_family};

@@ -1,6 +1,6 @@
 //! Family "CSR signature".
 
-use integration_tests::strangers::csr::{CsrDraft, der, pem, sequence};
+use integration_tests::untrusted::csr::{CsrDraft, der, pem, sequence};
 use trust::der::{Reader, Writer, oid, tag};
 
 use crate::{Case, fixture, judge_family};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use integration_tests::strangers::istio::Attempt;
-use integration_tests::strangers::{Refused, TestCa, TestClient};
+use integration_tests::untrusted::istio::Attempt;
+use integration_tests::untrusted::{Refused, TestCa, TestClient};
 use tonic::Code;
 
 /// Longest piece of a client's input in a text, in bytes.

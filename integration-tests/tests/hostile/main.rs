@@ -21,7 +21,7 @@ mod request;
 mod returning;
 mod token;
 
-use integration_tests::strangers::{CaOptions, TestCa, TestClient};
+use integration_tests::untrusted::{CaOptions, TestCa, TestClient};
 use judge::{Case, judge};
 
 /// A CSR of another program, as `trust` keeps them: `trust/tests/fixtures/README.md` says how they were made.

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use integration_tests::strangers::certificate::{Forgery, Signer};
-use integration_tests::strangers::client::Tls;
-use integration_tests::strangers::istio::{Attempt, workload};
-use integration_tests::strangers::{CART, CaOptions, Credential, TestCa, TestClient};
+use integration_tests::untrusted::certificate::{Forgery, Signer};
+use integration_tests::untrusted::client::Tls;
+use integration_tests::untrusted::istio::{Attempt, workload};
+use integration_tests::untrusted::{CART, CaOptions, Credential, TestCa, TestClient};
 use tonic::Code;
 
 use crate::Case;
@@ -63,7 +63,7 @@ async fn certificates_that_the_ca_did_not_issue_or_that_ended_are_refused() {
         let credential = issuer.forge(&forgery).await;
         assert_certificate_refused(&ca, heading, credential, reason).await;
     }
-    let mut retired = Signer::stranger(&ca).forge(&Forgery::default()).await;
+    let mut retired = Signer::foreign(&ca).forge(&Forgery::default()).await;
     retired.chain.truncate(1);
     assert_certificate_refused(&ca, "from a retired root", retired, "CERTIFICATE_UNTRUSTED").await;
 

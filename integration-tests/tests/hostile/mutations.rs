@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use integration_tests::strangers::csr::{CsrDraft, pem};
-use integration_tests::strangers::istio::Attempt;
-use integration_tests::strangers::{CaOptions, TestCa, TestClient};
+use integration_tests::untrusted::csr::{CsrDraft, pem};
+use integration_tests::untrusted::istio::Attempt;
+use integration_tests::untrusted::{CaOptions, TestCa, TestClient};
 use tonic::Code;
 use trust::csr::CsrError;
 

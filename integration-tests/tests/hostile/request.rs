@@ -1,8 +1,8 @@
 //! Families "request" and "impersonation".
 
-use integration_tests::strangers::client::Tls;
-use integration_tests::strangers::istio::{Attempt, workload};
-use integration_tests::strangers::{CART, CaOptions, TestCa, TestClient};
+use integration_tests::untrusted::client::Tls;
+use integration_tests::untrusted::istio::{Attempt, workload};
+use integration_tests::untrusted::{CART, CaOptions, TestCa, TestClient};
 use prost_types::value::Kind;
 use tonic::Code;
 
@@ -155,7 +155,7 @@ async fn identity_a_on_a_connection_of_b_is_refused() {
         crate::judge::assert_refused(&ca, &client, case).await;
     }
     let mut renewal = Attempt::anonymous();
-    renewal.csr = integration_tests::strangers::csr::CsrDraft::new().identity(WEB).pem();
+    renewal.csr = integration_tests::untrusted::csr::CsrDraft::new().identity(WEB).pem();
     let renewed = client.create(&renewal).await.unwrap();
     assert_eq!(renewed.leaf.spiffe_id().unwrap().as_str(), WEB);
     assert_eq!(client.connections(), 1);
@@ -167,7 +167,7 @@ async fn a_ca_without_a_readable_key_set_has_no_default_key() {
     let more = "[[jwt]]\nissuer = \"https://away.example\"\njwks_file = \"missing.json\"\nidentity = \"kubernetes\"\n";
     let ca = TestCa::start(CaOptions::with(more)).await;
     let client = TestClient::connect(&ca).await;
-    let away = integration_tests::strangers::tokens::TokenIssuer::new("https://away.example");
+    let away = integration_tests::untrusted::tokens::TokenIssuer::new("https://away.example");
     let attempt = Attempt::anonymous().token(&away.token(CART, ca.clock().as_ref()));
     let case = Case::new("JWKS unreachable", attempt, Code::Unavailable, "KEY_SET_UNAVAILABLE");
     judge(&ca, &client, vec![case]).await;

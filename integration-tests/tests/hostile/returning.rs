@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use integration_tests::mesh::eventually;
-use integration_tests::strangers::certificate::{Forgery, Signer};
-use integration_tests::strangers::client::{Credential, Refused, Tls};
-use integration_tests::strangers::istio::workload;
-use integration_tests::strangers::{CART, CaOptions, TestCa, TestClient};
+use integration_tests::untrusted::certificate::{Forgery, Signer};
+use integration_tests::untrusted::client::{Credential, Refused, Tls};
+use integration_tests::untrusted::istio::workload;
+use integration_tests::untrusted::{CART, CaOptions, TestCa, TestClient};
 use rcgen::KeyPair;
 
 /// Later than an agent's certificate lives.
@@ -28,7 +28,7 @@ async fn advance(ca: &TestCa, by: Duration) {
     ca.clock().advance(by);
     eventually("the CA issues after a leap of the clock", || async {
         let Ok(client) = TestClient::connect_with(ca, &Tls::default()).await else { return false };
-        client.create(&integration_tests::strangers::istio::Attempt::good(ca)).await.is_ok()
+        client.create(&integration_tests::untrusted::istio::Attempt::good(ca)).await.is_ok()
     })
     .await
     .unwrap();
@@ -53,9 +53,9 @@ async fn a_former_certificate_buys_its_own_renewal_and_nothing_else() {
     assert_eq!(reason(leaf), EXPIRED, "a leaf for a workload");
     let of_a_workload = renewed(&ca, &cart, cart.key_pair()).await.unwrap_err();
     assert_eq!(reason(of_a_workload), EXPIRED, "a workload's former certificate");
-    let stranger = KeyPair::generate().unwrap();
-    let forged = issuer.forge_for(&stranger, &agents_own([-600, -10])).await;
-    let forged = renewed(&ca, &forged, stranger).await.unwrap_err();
+    let untrusted = KeyPair::generate().unwrap();
+    let forged = issuer.forge_for(&untrusted, &agents_own([-600, -10])).await;
+    let forged = renewed(&ca, &forged, untrusted).await.unwrap_err();
     assert_eq!(reason(forged), "AGENT_UNKNOWN", "a key that was never registered, well signed");
 
     let back = renewed(&ca, &agent, agent.key_pair()).await.expect("its own renewal");
@@ -72,7 +72,7 @@ async fn whoever_was_away_too_long_needs_a_new_token_whatever_its_certificate_cl
     assert_eq!(too_late.reason, EXPIRED);
     // Whoever has the key can make certificates for it, but none that a root of this CA ever signed.
     for life in [[-600, -10], [-60, 300]] {
-        let claimed = Signer::stranger(&ca).forge_for(&agent.key_pair(), &agents_own(life)).await;
+        let claimed = Signer::foreign(&ca).forge_for(&agent.key_pair(), &agents_own(life)).await;
         for chain in [&claimed.chain[..1], &claimed.chain[..]] {
             let shown = Credential::new(chain.to_vec(), &agent.key_pair());
             let refused = renewed(&ca, &shown, agent.key_pair()).await.unwrap_err();

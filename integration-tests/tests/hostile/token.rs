@@ -1,8 +1,8 @@
 //! Family "token".
 
-use integration_tests::strangers::istio::Attempt;
-use integration_tests::strangers::tokens::{TokenIssuer, base64url, unsigned};
-use integration_tests::strangers::{CART, TestCa};
+use integration_tests::untrusted::istio::Attempt;
+use integration_tests::untrusted::tokens::{TokenIssuer, base64url, unsigned};
+use integration_tests::untrusted::{CART, TestCa};
 use serde_json::{Value, json};
 use tonic::Code;
 use trust::Clock as _;
@@ -83,7 +83,7 @@ async fn claims_that_are_no_good_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_keys_and_forms_that_are_no_good_are_refused() {
     judge_family(async |ca| {
-        let stranger = TokenIssuer::new(ca.tokens().name());
+        let untrusted = TokenIssuer::new(ca.tokens().name());
         let good = ca.tokens().token(CART, ca.clock().as_ref());
         let claims = claims_text(ca);
         let header = |heading, name: &str, value: Value, reason| {
@@ -98,14 +98,14 @@ async fn headers_keys_and_forms_that_are_no_good_are_refused() {
             case("no alg", &bare(r#"{"kid":"k1"}"#), ALGORITHM),
             case("HS256 with a public key", &hs256(ca), ALGORITHM),
             header("alg of another key", "alg", json!("RS256"), KEY),
-            header("jwk header", "jwk", stranger.jwk(), HEADER),
+            header("jwk header", "jwk", untrusted.jwk(), HEADER),
             header("jku header", "jku", json!("https://evil.example/keys"), HEADER),
             header("x5u header", "x5u", json!("https://evil.example/chain"), HEADER),
             header("x5c header", "x5c", json!(["AAAA"]), HEADER),
             header("unknown crit", "crit", json!(["x-unknown"]), HEADER),
             header("unknown kid", "kid", json!("k2"), KEY),
             header("kid that is a number", "kid", json!(1), MALFORMED),
-            case("signed by a stranger", &stranger.token(CART, ca.clock().as_ref()), SIGNATURE),
+            case("signed by a foreign key", &untrusted.token(CART, ca.clock().as_ref()), SIGNATURE),
             case("no signature", &bare(r#"{"alg":"ES256","kid":"k1"}"#), SIGNATURE),
             case("split bomb", &".".repeat(12_000), MALFORMED),
             case("two parts", "a.b", MALFORMED),

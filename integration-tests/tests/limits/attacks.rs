@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use integration_tests::attacks::{Assault, Attack, Files, Victim};
 use integration_tests::mesh::eventually;
-use integration_tests::strangers::SOON;
+use integration_tests::untrusted::SOON;
 use tokio::time::Instant;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ca_under_test");

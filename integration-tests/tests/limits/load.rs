@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use integration_tests::attacks::frames::{PING, PREFACE, SETTINGS, next, ping, settings};
-use integration_tests::strangers::certificate::{Forgery, Signer};
-use integration_tests::strangers::client::Tls;
-use integration_tests::strangers::istio::{Attempt, workload};
-use integration_tests::strangers::{
+use integration_tests::untrusted::certificate::{Forgery, Signer};
+use integration_tests::untrusted::client::Tls;
+use integration_tests::untrusted::istio::{Attempt, workload};
+use integration_tests::untrusted::{
     CART, CaOptions, Credential, Refused, SOON, TestCa, TestClient, eventually,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -70,13 +70,13 @@ async fn whoever_shows_a_live_certificate_in_the_handshake_keeps_a_place_before_
     let (good, _) = workload(&ca, CART).await;
     let forged = Signer::issuer(&ca, &good.chain).forge(&Forgery::default()).await;
     let mut member = served(&ca, good).await;
-    let mut stranger = served(&ca, forged).await;
+    let mut untrusted = served(&ca, forged).await;
     while_a_good_client_is_served(&ca, async {
         let mut crowd = Vec::new();
         for _ in 0..20 {
             crowd.push(Tls::default().handshake(&ca).await.unwrap());
         }
-        let ended = tokio::time::timeout(SOON, stranger.read_to_end(&mut Vec::new())).await;
+        let ended = tokio::time::timeout(SOON, untrusted.read_to_end(&mut Vec::new())).await;
         let _ = ended.expect("what the issuer signed behind the CA's back is no credential");
         member.write_all(&[PREFACE, &settings(1), &ping()].concat()).await.unwrap();
         until(&mut member, PING).await;

@@ -9,7 +9,7 @@ mod tls;
 
 use std::cell::Cell;
 
-use integration_tests::strangers::{TestCa, TestClient};
+use integration_tests::untrusted::{TestCa, TestClient};
 
 /// Does something hostile while a good client, on a connection of before, asks for certificates without pause; none of
 /// its requests may fail, and there is one more at the end.

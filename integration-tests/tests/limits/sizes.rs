@@ -1,8 +1,8 @@
 //! Sizes: CSR, request, metadata, token, compression.
 
-use integration_tests::strangers::csr::CsrDraft;
-use integration_tests::strangers::istio::Attempt;
-use integration_tests::strangers::{CART, CaOptions, Refused, TestCa, TestClient};
+use integration_tests::untrusted::csr::CsrDraft;
+use integration_tests::untrusted::istio::Attempt;
+use integration_tests::untrusted::{CART, CaOptions, Refused, TestCa, TestClient};
 use proto::istio::v1::auth::IstioCertificateRequest;
 use tonic::Code;
 use trust::csr::CSR_LEN_MAX;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use integration_tests::strangers::certificate::{Forgery, Signer};
-use integration_tests::strangers::client::Tls;
-use integration_tests::strangers::istio::{Attempt, workload};
-use integration_tests::strangers::{CART, CaOptions, SOON, TestCa, TestClient};
+use integration_tests::untrusted::certificate::{Forgery, Signer};
+use integration_tests::untrusted::client::Tls;
+use integration_tests::untrusted::istio::{Attempt, workload};
+use integration_tests::untrusted::{CART, CaOptions, SOON, TestCa, TestClient};
 use prost_types::value::Kind;
 use rustls::ProtocolVersion;
 use rustls::version::{TLS12, TLS13};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use host::{RealDisk, SystemClock};
-use integration_tests::faults::{Door, Member, Outfit, Site};
+use integration_tests::faults::{CaDir, Door, FaultPlan, Member};
 use integration_tests::mesh::eventually;
 
 use super::offline::{OFFLINE, Offline};
@@ -39,9 +39,9 @@ async fn a_first_start_says_what_to_carry_and_serves_once_it_is_brought() -> any
     let written = log.clone();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || written.clone());
     let _ = tracing::subscriber::set_global_default(subscriber.finish());
-    let site = Site::new(&format!("[root]\nauthority = \"offline\"\n{OFFLINE}"))?;
-    let (offline, outfit) = (Offline::of(&site)?, Outfit::default());
-    let start = || site.start_with(Arc::new(RealDisk), Arc::new(SystemClock), &outfit);
+    let ca_dir = CaDir::new(&format!("[root]\nauthority = \"offline\"\n{OFFLINE}"))?;
+    let (offline, fault_plan) = (Offline::of(&ca_dir)?, FaultPlan::default());
+    let start = || ca_dir.start_with(Arc::new(RealDisk), Arc::new(SystemClock), &fault_plan);
     let told = async {
         let name = offline.ceremony("root").await?;
         let says =
@@ -82,5 +82,5 @@ async fn a_first_start_says_what_to_carry_and_serves_once_it_is_brought() -> any
     let door = Door::of(&running)?;
     Member::join(&door, "agent").await?.issue().await?;
     assert!(running.bundle().contains(&trust::RootId::of(pem::parse(&root)?.contents())));
-    Site::stop(running).await
+    CaDir::stop(running).await
 }

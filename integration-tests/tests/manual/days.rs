@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use host::RealDisk;
-use integration_tests::faults::{AheadClock, Door, Member, Outfit, Site};
+use integration_tests::faults::{AheadClock, CaDir, Door, FaultPlan, Member};
 use integration_tests::mesh::{admin_channel, eventually};
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::admin::v1::{StatusRequest, StatusResponse};
@@ -32,9 +32,10 @@ async fn waits_and_is_well(socket: &Path, ceremony: &str) -> anyhow::Result<()> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn days_of_waiting_and_a_restart_on_each_do_no_harm() -> anyhow::Result<()> {
-    let site = Site::new(&format!("{LIMITS}{SELF_SIGNED}{OFFLINE}"))?;
-    let (offline, clock, outfit) = (Offline::of(&site)?, Arc::new(AheadClock::default()), Outfit::default());
-    let start = || site.start_with(Arc::new(RealDisk), Arc::<AheadClock>::clone(&clock), &outfit);
+    let ca_dir = CaDir::new(&format!("{LIMITS}{SELF_SIGNED}{OFFLINE}"))?;
+    let (offline, clock, fault_plan) =
+        (Offline::of(&ca_dir)?, Arc::new(AheadClock::default()), FaultPlan::default());
+    let start = || ca_dir.start_with(Arc::new(RealDisk), Arc::<AheadClock>::clone(&clock), &fault_plan);
     let mut running = start().await??;
     let mut served = 0;
     let operator = Operator::at(&running.admin_socket);
@@ -43,7 +44,7 @@ async fn days_of_waiting_and_a_restart_on_each_do_no_harm() -> anyhow::Result<()
     let mut root = String::new();
     for day in 1..=6_u64 {
         clock.set_ahead(Duration::from_secs(day * DAY));
-        Site::stop(running).await?;
+        CaDir::stop(running).await?;
         running = start().await??;
         let door = Door::of(&running)?.with_clock(Arc::<AheadClock>::clone(&clock));
         let mut member = Member::join(&door, &format!("agent-{day}")).await?;
@@ -95,5 +96,5 @@ async fn days_of_waiting_and_a_restart_on_each_do_no_harm() -> anyhow::Result<()
     let root = trust::RootId::of(pem::parse(&root)?.contents());
     assert!(running.bundle().contains(&root) && running.bundle().roots().len() == 1);
     assert_eq!(served, 6);
-    Site::stop(running).await
+    CaDir::stop(running).await
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use ca_server::Running;
 use host::SystemClock;
-use integration_tests::faults::{Door, Site};
+use integration_tests::faults::{CaDir, Door};
 use integration_tests::mesh::{Member, Proxy, SOON, TestAgent, Traffic, eventually};
 use trust::{Certificate, Clock as _, RootId};
 
@@ -16,14 +16,14 @@ const LIMITS: &str = "[leaf]\nttl_default = \"1h\"\nttl_max = \"1h\"\nttl_min = 
                       [rotation]\nsettle = \"1s\"\nwithdrawal_max = \"30s\"\n";
 const ROTATION_MAX: Duration = Duration::from_secs(120);
 
-async fn restarted(site: &Site, running: Running) -> anyhow::Result<Running> {
+async fn restarted(ca_dir: &CaDir, running: Running) -> anyhow::Result<Running> {
     // Where agents expect it.
-    let (port, file) = (running.grpc_addr, site.config_path());
+    let (port, file) = (running.grpc_addr, ca_dir.config_path());
     let config =
         std::fs::read_to_string(&file)?.replace("grpc = \"127.0.0.1:0\"", &format!("grpc = \"{port}\""));
     std::fs::write(file, config)?;
-    Site::stop(running).await?;
-    site.start().await
+    CaDir::stop(running).await?;
+    ca_dir.start().await
 }
 
 async fn over(operator: &Operator, request_id: &str) -> anyhow::Result<()> {
@@ -38,9 +38,9 @@ async fn over(operator: &Operator, request_id: &str) -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_talking_mesh_moves_to_an_offline_root_over_restarts_and_away_again() -> anyhow::Result<()> {
-    let site = Site::new(&format!("ip_addresses = [\"127.0.0.1\"]\n{LIMITS}{SELF_SIGNED}{OFFLINE}"))?;
-    let offline = Offline::of(&site)?;
-    let mut running = site.start().await?;
+    let ca_dir = CaDir::new(&format!("ip_addresses = [\"127.0.0.1\"]\n{LIMITS}{SELF_SIGNED}{OFFLINE}"))?;
+    let offline = Offline::of(&ca_dir)?;
+    let mut running = ca_dir.start().await?;
     let (mut agents, mut proxies) = (Vec::new(), Vec::new());
     for number in 1..=3 {
         let (name, id) = (format!("host-{number}"), format!("spiffe://example.org/app/{number}"));
@@ -61,7 +61,7 @@ async fn a_talking_mesh_moves_to_an_offline_root_over_restarts_and_away_again() 
     operator.rotate("out", "offline").await?;
     let root_ceremony = offline.ceremony("root").await?;
     operator.until_it_says("carry").await?;
-    running = restarted(&site, running).await?;
+    running = restarted(&ca_dir, running).await?;
     operator.until_it_says(&root_ceremony).await?;
     assert_eq!(offline.waiting(), [root_ceremony.as_str()], "a restart asks for nothing twice");
 
@@ -74,7 +74,7 @@ async fn a_talking_mesh_moves_to_an_offline_root_over_restarts_and_away_again() 
     offline.bring(&root_ceremony, &root)?;
 
     let issuer_ceremony = offline.ceremony("issuer").await?;
-    running = restarted(&site, running).await?;
+    running = restarted(&ca_dir, running).await?;
     operator.until_it_says(&issuer_ceremony).await?;
     assert_eq!(offline.waiting(), [issuer_ceremony.as_str()]);
     let issuer = offline.follow(&issuer_ceremony, |commands| commands).await?;
@@ -103,5 +103,5 @@ async fn a_talking_mesh_moves_to_an_offline_root_over_restarts_and_away_again() 
     for agent in &mut agents {
         tokio::time::timeout(SOON, agent.stop()).await?;
     }
-    Site::stop(running).await
+    CaDir::stop(running).await
 }

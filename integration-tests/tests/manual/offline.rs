@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use integration_tests::faults::Site;
+use integration_tests::faults::CaDir;
 use integration_tests::mesh::{SOON, Tool, eventually, run};
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::{GetRotationRequest, Rotation, StartRotationRequest};
@@ -21,8 +21,8 @@ pub(crate) struct Offline {
 }
 
 impl Offline {
-    pub(crate) fn of(site: &Site) -> anyhow::Result<Self> {
-        Ok(Self { vault: tempfile::tempdir()?, folder: site.beside("ceremonies") })
+    pub(crate) fn of(ca_dir: &CaDir) -> anyhow::Result<Self> {
+        Ok(Self { vault: tempfile::tempdir()?, folder: ca_dir.beside("ceremonies") })
     }
 
     /// Names of the ceremonies in the outbox.

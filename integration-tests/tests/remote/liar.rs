@@ -18,7 +18,7 @@ use trust::RootId;
 
 /// What is wrong with what it answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lie {
+pub(crate) enum Misbehavior {
     None,
     RootIsNoCa,
     RootIsExpired,
@@ -39,16 +39,16 @@ pub(crate) enum Lie {
 /// Lists the liar in a registry, as `liar`. Clones tell the same lie.
 #[derive(Debug, Clone)]
 pub(crate) struct LiarPlugin {
-    lie: Arc<watch::Sender<Lie>>,
+    misbehavior: Arc<watch::Sender<Misbehavior>>,
 }
 
 impl LiarPlugin {
     pub(crate) fn new() -> Self {
-        Self { lie: Arc::new(watch::Sender::new(Lie::None)) }
+        Self { misbehavior: Arc::new(watch::Sender::new(Misbehavior::None)) }
     }
 
-    pub(crate) fn tell(&self, lie: Lie) {
-        self.lie.send_replace(lie);
+    pub(crate) fn tell(&self, misbehavior: Misbehavior) {
+        self.misbehavior.send_replace(misbehavior);
     }
 }
 
@@ -69,7 +69,7 @@ impl AuthorityPlugin for LiarPlugin {
     ) -> Result<Arc<dyn RootAuthority>, Vec<ConfigProblem>> {
         let stages = settings.get("stages").and_then(toml::Value::as_bool).unwrap_or(true);
         let inner = SelfSignedPlugin.open(&toml::Table::new(), deps.clone())?;
-        Ok(Arc::new(Liar { inner, deps, stages, lie: Arc::clone(&self.lie) }))
+        Ok(Arc::new(Liar { inner, deps, stages, misbehavior: Arc::clone(&self.misbehavior) }))
     }
 }
 
@@ -78,12 +78,12 @@ struct Liar {
     inner: Arc<dyn RootAuthority>,
     deps: AuthorityDeps,
     stages: bool,
-    lie: Arc<watch::Sender<Lie>>,
+    misbehavior: Arc<watch::Sender<Misbehavior>>,
 }
 
 impl Liar {
-    fn lie(&self) -> Lie {
-        *self.lie.borrow()
+    fn misbehavior(&self) -> Misbehavior {
+        *self.misbehavior.borrow()
     }
 
     fn inner(&self) -> Result<&dyn StageRoots, PluginError> {
@@ -108,8 +108,8 @@ impl Liar {
 
     /// Hangs until another lie is told.
     async fn hang(&self) {
-        let mut lie = self.lie.subscribe();
-        let _ = lie.wait_for(|lie| *lie != Lie::Hangs).await;
+        let mut misbehavior = self.misbehavior.subscribe();
+        let _ = misbehavior.wait_for(|misbehavior| *misbehavior != Misbehavior::Hangs).await;
     }
 }
 
@@ -120,8 +120,8 @@ impl RootAuthority for Liar {
     }
 
     async fn check(&self, context: &CallContext) -> Health {
-        match self.lie() {
-            Lie::TellsItsKey => Health::degraded(SECRET),
+        match self.misbehavior() {
+            Misbehavior::TellsItsKey => Health::degraded(SECRET),
             _ => self.inner.check(context).await,
         }
     }
@@ -132,9 +132,9 @@ impl RootAuthority for Liar {
         }
         let signing = self.own_root("imported").await?;
         let set = self.inner.roots(context).await?;
-        Ok(match self.lie() {
-            Lie::EmptySet => RootSet::new(Vec::new(), None, set.generation + 1),
-            Lie::SigningIsNotAnnounced => {
+        Ok(match self.misbehavior() {
+            Misbehavior::EmptySet => RootSet::new(Vec::new(), None, set.generation + 1),
+            Misbehavior::SigningIsNotAnnounced => {
                 let missing = RootId::of(b"nobody announced it");
                 RootSet::new(set.roots, Some(missing), set.generation + 1)
             }
@@ -148,11 +148,11 @@ impl RootAuthority for Liar {
         request: &IssuerRequest,
     ) -> Result<Outcome<IssuerChain>, PluginError> {
         let mut request = request.clone();
-        match self.lie() {
-            Lie::CrashesWhileItSigns => panic!("a plugin crashes in the middle of a signature"),
-            Lie::IssuerForOtherKey => request.csr_der = other_csr().await?,
-            Lie::IssuerOfOtherRoot => request.root = self.own_root("other-root").await?,
-            Lie::EndlessChain => {
+        match self.misbehavior() {
+            Misbehavior::CrashesWhileItSigns => panic!("a plugin crashes in the middle of a signature"),
+            Misbehavior::IssuerForOtherKey => request.csr_der = other_csr().await?,
+            Misbehavior::IssuerOfOtherRoot => request.root = self.own_root("other-root").await?,
+            Misbehavior::EndlessChain => {
                 let signed = self.inner.sign_issuer(context, &request).await?;
                 let Outcome::Ready(chain) = signed else { return Ok(signed) };
                 let first = chain.certificates.first().cloned().unwrap_or_default();
@@ -188,17 +188,17 @@ impl StageRoots for Liar {
         request: &StageRequest,
     ) -> Result<Outcome<Vec<u8>>, PluginError> {
         let domain = request.trust_domain.to_string();
-        Ok(Outcome::Ready(match self.lie() {
-            Lie::RootIsNoCa => forged(&domain, IsCa::ExplicitNoCa, false)?,
-            Lie::RootIsExpired => forged(&domain, IsCa::Ca(BasicConstraints::Unconstrained), true)?,
-            Lie::RootHasNoRoom => forged(&domain, IsCa::Ca(BasicConstraints::Constrained(0)), false)?,
-            Lie::RootOfOtherDomain => {
+        Ok(Outcome::Ready(match self.misbehavior() {
+            Misbehavior::RootIsNoCa => forged(&domain, IsCa::ExplicitNoCa, false)?,
+            Misbehavior::RootIsExpired => forged(&domain, IsCa::Ca(BasicConstraints::Unconstrained), true)?,
+            Misbehavior::RootHasNoRoom => forged(&domain, IsCa::Ca(BasicConstraints::Constrained(0)), false)?,
+            Misbehavior::RootOfOtherDomain => {
                 forged("other.example", IsCa::Ca(BasicConstraints::Unconstrained), false)?
             }
-            Lie::RootIsNoCertificate => b"no certificate at all".to_vec(),
-            Lie::Huge => vec![0x30; 100 * 1024 * 1024],
-            Lie::TellsItsKey => return Err(PluginError::Denied { reason: SECRET.to_owned() }),
-            Lie::Hangs => {
+            Misbehavior::RootIsNoCertificate => b"no certificate at all".to_vec(),
+            Misbehavior::Huge => vec![0x30; 100 * 1024 * 1024],
+            Misbehavior::TellsItsKey => return Err(PluginError::Denied { reason: SECRET.to_owned() }),
+            Misbehavior::Hangs => {
                 self.hang().await;
                 return Err(PluginError::Transient { detail: "it hung".to_owned() });
             }

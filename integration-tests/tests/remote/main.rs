@@ -4,6 +4,6 @@
 
 mod check;
 mod liar;
-mod lies;
+mod misbehavior;
 mod process;
 mod rotation;

@@ -34,11 +34,11 @@ async fn a_root_that_fails_a_check_is_named_and_given_up_or_made_anew() -> anyho
     let mesh = LiveMesh::with_leaves_of(LONG, (2, 0), &WithAuthority(authority.clone())).await?;
     let old = mesh.ca.running().bundle();
     authority.turn(AuthorityMode::Lies);
-    mesh.ca.rotate("lie").await?;
+    mesh.ca.rotate("misbehavior").await?;
     let told = mesh.ca.until_rotation("the check is named", SOON, has_trouble("stage_root")).await?;
     assert_eq!((told.phase.as_str(), told.to_root.len()), ("staging", 0), "{told:?}");
     mesh.ca.steer("give-up", Verb::Abort).await?;
-    mesh.over("lie").await?;
+    mesh.over("misbehavior").await?;
     assert_eq!(mesh.ca.running().bundle(), old);
 
     mesh.ca.rotate("again").await?;

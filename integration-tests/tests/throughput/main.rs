@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use integration_tests::faults::{ChildCa, Site};
+use integration_tests::faults::{CaDir, ChildCa};
 use integration_tests::mesh::{PythonAuthority, SOON, TokenIssuer, admin_channel, tls_channel};
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
@@ -60,22 +60,22 @@ struct Bench {
     authority: PythonAuthority,
     done: Arc<AtomicU64>,
     load: JoinSet<anyhow::Result<()>>,
-    _site: Site,
+    _ca_dir: CaDir,
 }
 
 impl Bench {
     async fn start() -> anyhow::Result<Self> {
         let (authority, tokens) = (PythonAuthority::started().await?, TokenIssuer::new()?);
-        let site = Site::new(&format!(
+        let ca_dir = CaDir::new(&format!(
             "[limits]\nrows_per_identity = 10000000\nleaves_per_second = 1000000\n{}[authority.main]\nplugin = \"self-signed\"\n{}",
             TokenIssuer::SECTION,
             authority.section("python")
         ))?;
-        std::fs::write(site.beside(TokenIssuer::KEY_SET_FILE), tokens.key_set())?;
-        let mut ca = ChildCa::spawn(Path::new(env!("CARGO_BIN_EXE_ca_under_test")), &site)?;
+        std::fs::write(ca_dir.beside(TokenIssuer::KEY_SET_FILE), tokens.key_set())?;
+        let mut ca = ChildCa::spawn(Path::new(env!("CARGO_BIN_EXE_ca_under_test")), &ca_dir)?;
         let (grpc, _) = ca.ready().await?;
         let pid = ca.pid().context("no process")?;
-        let admin = admin_channel(site.config()?.listen().admin_socket());
+        let admin = admin_channel(ca_dir.config()?.listen().admin_socket());
         let roots = AdminServiceClient::new(admin.clone()).list_roots(ListRootsRequest::default()).await?;
         let roots: Vec<_> = roots.into_inner().roots.into_iter().map(|root| root.der).collect();
         let (done, token) = (Arc::<AtomicU64>::default(), tokens.token("shop", "cart")?);
@@ -84,7 +84,7 @@ impl Bench {
             let channel = tls_channel(grpc, &roots, None, &[&rustls::version::TLS13]).await?;
             load.spawn(ask_on(channel, token.clone(), Arc::clone(&done)));
         }
-        Ok(Self { _ca: ca, pid, admin, authority, done, load, _site: site })
+        Ok(Self { _ca: ca, pid, admin, authority, done, load, _ca_dir: ca_dir })
     }
 
     /// Counts leaves for one slice, in this weather.

@@ -11,11 +11,11 @@ use plugins::{AuthorityDeps, AuthorityPlugin as _, AuthorityState};
 use plugins_conformance::authority::{Subject, run};
 use trust::TrustDomain;
 
-use crate::site::Site;
+use crate::tier_ca::TierCa;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_plugin_passes_the_suite_over_a_real_tier_above() -> anyhow::Result<()> {
-    let top = Site::top().await?;
+    let top = TierCa::top().await?;
     let home = tempfile::tempdir()?;
     write_private(&home.path().join("token"), &top.add_tier("suite").await?)?;
     std::fs::write(home.path().join("ca.pem"), top.bundle().pem().as_bytes())?;

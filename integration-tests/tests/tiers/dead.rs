@@ -2,7 +2,7 @@
 
 use proto::banyan::admin::v1::Rotation;
 
-use crate::site::{Mesh, Site};
+use crate::tier_ca::{Mesh, TierCa};
 
 fn waits_for(tier: &'static str) -> impl Fn(&Rotation) -> bool {
     move |rotation| {
@@ -15,9 +15,9 @@ fn waits_for(tier: &'static str) -> impl Fn(&Rotation) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_tier_is_waited_for_until_its_issuer_ends_or_somebody_removes_it() -> anyhow::Result<()> {
-    let mut top = Site::top().await?;
-    let mut dead = Site::below(&top, "dead").await?;
-    let alive = Site::below(&top, "alive").await?;
+    let mut top = TierCa::top().await?;
+    let mut dead = TierCa::below(&top, "dead").await?;
+    let alive = TierCa::below(&top, "alive").await?;
     let old = top.root();
     dead.down().await?;
     let mesh = Mesh::over(&[&top, &alive]).await?;
@@ -47,12 +47,12 @@ async fn a_dead_tier_is_waited_for_until_its_issuer_ends_or_somebody_removes_it(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tier_with_a_void_token_or_under_a_strange_root_does_not_begin() -> anyhow::Result<()> {
-    let (top, other) = (Site::top().await?, Site::top().await?);
-    let void = Site::try_below(&top, &other.add_tier("elsewhere").await?, &top).await;
+    let (top, other) = (TierCa::top().await?, TierCa::top().await?);
+    let void = TierCa::try_below(&top, &other.add_tier("elsewhere").await?, &top).await;
     let told = void.err().map(|error| format!("{error:#}")).unwrap_or_default();
     assert!(told.contains("token_file") && told.contains("banyan tier add"), "{told}");
-    let stranger = Site::try_below(&top, &top.add_tier("east").await?, &other).await;
-    let told = stranger.err().map(|error| format!("{error:#}")).unwrap_or_default();
+    let untrusted = TierCa::try_below(&top, &top.add_tier("east").await?, &other).await;
+    let told = untrusted.err().map(|error| format!("{error:#}")).unwrap_or_default();
     assert!(told.contains("cannot connect to the tier above"), "{told}");
     Ok(())
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 use integration_tests::mesh::eventually;
 use proto::banyan::admin::v1::Rotation;
 
-use crate::site::{Mesh, Site};
+use crate::tier_ca::{Mesh, TierCa};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_root_is_replaced_at_the_top_while_members_of_three_tiers_talk() -> anyhow::Result<()> {
-    let top = Site::top().await?;
-    let middle = Site::below(&top, "middle").await?;
-    let bottom = Site::below(&middle, "bottom").await?;
+    let top = TierCa::top().await?;
+    let middle = TierCa::below(&top, "middle").await?;
+    let bottom = TierCa::below(&middle, "bottom").await?;
     let old = top.root();
     assert_eq!((middle.root(), bottom.root()), (old, old), "one root in all tiers");
     let mesh = Mesh::over(&[&top, &middle, &bottom, &bottom]).await?;
@@ -20,8 +20,8 @@ async fn a_root_is_replaced_at_the_top_while_members_of_three_tiers_talk() -> an
         .await?;
     let new = top.root();
     assert_ne!(old, new);
-    for site in [&middle, &bottom] {
-        site.settled(new).await?;
+    for ca in [&middle, &bottom] {
+        ca.settled(new).await?;
     }
     mesh.lives_under(new).await?;
     mesh.stop().await
@@ -38,9 +38,9 @@ fn names(words: &str) -> impl Fn(&Rotation) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_proxy_at_the_bottom_is_named_at_the_top_and_waited_for() -> anyhow::Result<()> {
-    let top = Site::top().await?;
-    let middle = Site::below(&top, "middle").await?;
-    let bottom = Site::below(&middle, "bottom").await?;
+    let top = TierCa::top().await?;
+    let middle = TierCa::below(&top, "middle").await?;
+    let bottom = TierCa::below(&middle, "bottom").await?;
     let old = top.root();
     let mesh = Mesh::over(&[&top, &middle, &bottom, &bottom]).await?;
     let frozen = mesh.proxies.last().unwrap();
@@ -62,8 +62,8 @@ async fn a_frozen_proxy_at_the_bottom_is_named_at_the_top_and_waited_for() -> an
     top.until("over", |rotation| rotation.phase == "steady").await?;
     let new = top.root();
     assert_ne!(old, new);
-    for site in [&middle, &bottom] {
-        site.settled(new).await?;
+    for ca in [&middle, &bottom] {
+        ca.settled(new).await?;
     }
     mesh.lives_under(new).await?;
     mesh.stop().await
@@ -71,9 +71,9 @@ async fn a_frozen_proxy_at_the_bottom_is_named_at_the_top_and_waited_for() -> an
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_middle_tier_that_restarts_in_a_rotation_takes_it_up_again() -> anyhow::Result<()> {
-    let top = Site::top().await?;
-    let mut middle = Site::below(&top, "middle").await?;
-    let bottom = Site::below(&middle, "bottom").await?;
+    let top = TierCa::top().await?;
+    let mut middle = TierCa::below(&top, "middle").await?;
+    let bottom = TierCa::below(&middle, "bottom").await?;
     let old = top.root();
     let mesh = Mesh::over(&[&top, &middle, &bottom]).await?;
     top.rotate("one", "auto").await?;
@@ -84,8 +84,8 @@ async fn a_middle_tier_that_restarts_in_a_rotation_takes_it_up_again() -> anyhow
     top.until("over", |rotation| rotation.phase == "steady").await?;
     let new = top.root();
     assert_ne!(old, new);
-    for site in [&middle, &bottom] {
-        site.settled(new).await?;
+    for ca in [&middle, &bottom] {
+        ca.settled(new).await?;
     }
     mesh.lives_under(new).await?;
     mesh.stop().await

@@ -6,5 +6,5 @@ mod dead;
 mod follow;
 mod moving;
 mod operator;
-mod site;
+mod tier_ca;
 mod weakened;

@@ -7,7 +7,7 @@ use integration_tests::mesh::{LiveMesh, MeshPlan, SOON, eventually, write_privat
 use proto::banyan::admin::v1::{Rotation, VouchRootRequest};
 use trust::RootId;
 
-use crate::site::Site;
+use crate::tier_ca::TierCa;
 
 /// Life of leaves, in seconds: short, since those under a root that others share are waited for to their end.
 const LIFE: u64 = 12;
@@ -18,7 +18,7 @@ fn signing(mesh: &LiveMesh) -> anyhow::Result<RootId> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mesh_moves_below_a_tier_and_away_from_it_while_everybody_talks() -> anyhow::Result<()> {
-    let top = Site::top().await?;
+    let top = TierCa::top().await?;
     let home = tempfile::tempdir()?;
     let (token, roots) = (home.path().join("token"), home.path().join("upper.pem"));
     write_private(&token, &top.add_tier("joiner").await?)?;

@@ -4,12 +4,12 @@ use proto::banyan::admin::v1::{Rotation, Verb};
 use tonic::Code;
 use trust::RootId;
 
-use crate::site::{Mesh, Site};
+use crate::tier_ca::{Mesh, TierCa};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_abort_at_the_top_is_followed_and_the_verbs_belong_to_the_top() -> anyhow::Result<()> {
-    let top = Site::top().await?;
-    let below = Site::below(&top, "below").await?;
+    let top = TierCa::top().await?;
+    let below = TierCa::below(&top, "below").await?;
     let old = top.root();
     let mesh = Mesh::over(&[&top, &below]).await?;
     let early = below.rotate("early", "auto").await.expect_err("no new root above");
@@ -26,17 +26,17 @@ async fn an_abort_at_the_top_is_followed_and_the_verbs_belong_to_the_top() -> an
         assert!(refused.message().contains("follows the tier above"), "{refused:?}");
     }
     top.steer("stop", Verb::Abort).await?;
-    for site in [&top, &below] {
-        site.settled(old).await?;
+    for ca in [&top, &below] {
+        ca.settled(old).await?;
     }
     mesh.lives_under(old).await?;
     mesh.stop().await
 }
 
 /// A top and a tier below, both draining the old root, with the top held.
-async fn both_draining() -> anyhow::Result<(Site, Site, Mesh)> {
-    let top = Site::top().await?;
-    let below = Site::below(&top, "below").await?;
+async fn both_draining() -> anyhow::Result<(TierCa, TierCa, Mesh)> {
+    let top = TierCa::top().await?;
+    let below = TierCa::below(&top, "below").await?;
     let mesh = Mesh::over(&[&top, &below]).await?;
     top.rotate("one", "manual").await?;
     activate_when_open(&top, "go").await?;
@@ -46,7 +46,7 @@ async fn both_draining() -> anyhow::Result<(Site, Site, Mesh)> {
     Ok((top, below, mesh))
 }
 
-async fn activate_when_open(top: &Site, request_id: &str) -> anyhow::Result<()> {
+async fn activate_when_open(top: &TierCa, request_id: &str) -> anyhow::Result<()> {
     let open = |rotation: &Rotation| {
         rotation.phase == "distributing" && rotation.gate.as_ref().is_some_and(|gate| gate.open)
     };
@@ -65,8 +65,8 @@ async fn a_rollback_at_the_top_is_followed() -> anyhow::Result<()> {
     top.steer("back", Verb::Rollback).await?;
     below.until("rolled back", rolled_back).await?;
     top.steer("resume", Verb::Resume).await?;
-    for site in [&top, &below] {
-        site.settled(old).await?;
+    for ca in [&top, &below] {
+        ca.settled(old).await?;
     }
     mesh.lives_under(old).await?;
     mesh.stop().await
@@ -82,8 +82,8 @@ async fn the_way_forward_after_a_rollback_is_followed() -> anyhow::Result<()> {
     // The leaf gate takes a second at least, so the new root is still there.
     top.steer("forward", Verb::Activate).await?;
     activate_when_open(&top, "go-2").await?;
-    for site in [&top, &below] {
-        site.settled(new).await?;
+    for ca in [&top, &below] {
+        ca.settled(new).await?;
     }
     mesh.lives_under(new).await?;
     mesh.stop().await

@@ -9,7 +9,7 @@ use rotation::evidence::Subscribers;
 use rotation::{Evidence, State};
 use rotation_driver::{EvidenceSource, NoEvidence};
 
-use crate::site::{Mesh, Site};
+use crate::tier_ca::{Mesh, TierCa};
 
 /// Says that every tier has the bundle.
 #[derive(Debug)]
@@ -32,8 +32,8 @@ impl Embedding for Hides {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_word_of_a_tier_a_proxy_there_fails_when_the_top_signs_anew() -> anyhow::Result<()> {
-    let top = Site::top_in(Arc::new(Hides)).await?;
-    let below = Site::below(&top, "below").await?;
+    let top = TierCa::top_in(Arc::new(Hides)).await?;
+    let below = TierCa::below(&top, "below").await?;
     let old = top.root();
     let mesh = Mesh::over(&[&top, &below, &below]).await?;
     mesh.proxies.last().unwrap().freeze(true);

@@ -21,7 +21,7 @@ use trust::{
 const NOW: Timestamp = Timestamp::from_secs(1_767_225_600);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Lie {
+enum Misbehavior {
     None,
     SecondRootForARequest,
     TakesAnyContents,
@@ -68,7 +68,7 @@ struct Made {
 /// its keys and certificates are made without waiting.
 #[derive(Debug)]
 struct Model {
-    lie: Lie,
+    misbehavior: Misbehavior,
     keys: Arc<MemoryKeys>,
     randomness: Arc<SeededRandomness>,
     made: Arc<Mutex<Made>>,
@@ -108,7 +108,9 @@ impl Model {
             let gone = made.retired.contains(id);
             let mut roots = made.roots.values();
             let further = made.further.as_ref().is_some_and(|root| root.id() == *id);
-            if self.lie == Lie::AnyRoot || self.lie == Lie::SignsUnderAFurtherRoot && further {
+            if self.misbehavior == Misbehavior::AnyRoot
+                || self.misbehavior == Misbehavior::SignsUnderAFurtherRoot && further
+            {
                 return roots.next().cloned();
             }
             roots.find(|(_, _, root)| root.id() == *id && !gone).cloned()
@@ -120,25 +122,27 @@ impl Model {
 impl RootAuthority for Model {
     fn describe(&self) -> Description {
         let version = self.made(|made| {
-            made.calls += u64::from(self.lie == Lie::ChangesItsVersion);
+            made.calls += u64::from(self.misbehavior == Misbehavior::ChangesItsVersion);
             made.calls.to_string()
         });
         Description::new("model", "model", version)
     }
 
     async fn check(&self, _: &CallContext) -> Health {
-        if self.lie == Lie::IsDown { Health::down("asleep") } else { Health::ok() }
+        if self.misbehavior == Misbehavior::IsDown { Health::down("asleep") } else { Health::ok() }
     }
 
     async fn roots(&self, _: &CallContext) -> Result<RootSet, PluginError> {
-        let (lie, hidden) = (self.lie, self.lie == Lie::AnnouncesNothing);
+        let (misbehavior, hidden) = (self.misbehavior, self.misbehavior == Misbehavior::AnnouncesNothing);
         let further = self.further().await?;
         Ok(self.made(|made| {
-            let live = |root: &Root| lie == Lie::AnnouncesTheRetired || !made.retired.contains(&root.id());
+            let live = |root: &Root| {
+                misbehavior == Misbehavior::AnnouncesTheRetired || !made.retired.contains(&root.id())
+            };
             let roots = made.roots.values().map(|(_, _, root)| root).filter(|root| !hidden && live(root));
             let roots = roots.map(|root| root.der().to_vec()).collect();
             let own = made.roots.values().next().map(|(_, _, root)| root.der().to_vec());
-            let named = own.filter(|_| lie == Lie::NamesItsOwnAsFurther).unwrap_or(further);
+            let named = own.filter(|_| misbehavior == Misbehavior::NamesItsOwnAsFurther).unwrap_or(further);
             RootSet::new(roots, made.signing.filter(|_| !hidden), made.generation).with_further(vec![named])
         }))
     }
@@ -149,14 +153,14 @@ impl RootAuthority for Model {
         request: &IssuerRequest,
     ) -> Result<Outcome<IssuerChain>, PluginError> {
         let (id, mut request) = (&context.request_id, request.clone());
-        if self.lie == Lie::NewTicketAfterARestart {
+        if self.misbehavior == Misbehavior::NewTicketAfterARestart {
             let ticket = self.made(|made| {
                 made.calls += 1;
                 Ticket::new(made.calls.to_string())
             });
             return Ok(Outcome::Pending { ticket, retry_after: Duration::from_secs(60) });
         }
-        if self.lie == Lie::StaysBusyAfterADrop {
+        if self.misbehavior == Misbehavior::StaysBusyAfterADrop {
             if self.made(|made| made.busy.contains(id)) {
                 return Err(PluginError::Transient { detail: "busy".to_owned() });
             }
@@ -164,15 +168,17 @@ impl RootAuthority for Model {
             tokio::task::yield_now().await;
             self.made(|made| made.busy.retain(|busy| busy != id));
         }
-        if self.lie == Lie::MixesUpCallers {
+        if self.misbehavior == Misbehavior::MixesUpCallers {
             self.made(|made| made.last_asked = Some(request.clone()));
             tokio::task::yield_now().await;
             request = self.made(|made| made.last_asked.clone()).unwrap_or(request);
         }
         let request = &request;
         let known = self.made(|made| made.issuers.get(id).cloned());
-        if let Some((asked, chain)) = known.filter(|_| self.lie != Lie::SecondIssuerForARequest) {
-            let same = asked == *request || self.lie == Lie::TakesAnyContents;
+        if let Some((asked, chain)) =
+            known.filter(|_| self.misbehavior != Misbehavior::SecondIssuerForARequest)
+        {
+            let same = asked == *request || self.misbehavior == Misbehavior::TakesAnyContents;
             return if same { Ok(Outcome::Ready(chain)) } else { denied() };
         }
         let Some((staged, key_id, root)) = self.root(&request.root) else { return denied() };
@@ -180,36 +186,36 @@ impl RootAuthority for Model {
         let mut key = match ParsedCsr::from_der(&request.csr_der) {
             Ok(csr) => {
                 let key = csr.public_key().clone();
-                if self.lie != Lie::TrustsAnyCsr && csr.verify().is_err() {
+                if self.misbehavior != Misbehavior::TrustsAnyCsr && csr.verify().is_err() {
                     return denied();
                 }
                 key
             }
-            Err(_) if self.lie == Lie::CopiesTheCsr => {
+            Err(_) if self.misbehavior == Misbehavior::CopiesTheCsr => {
                 path_len = 5;
                 let Some(key) = key_of(&request.csr_der) else { return denied() };
                 key
             }
-            Err(_) if self.lie == Lie::NonsenseIsTransient => {
+            Err(_) if self.misbehavior == Misbehavior::NonsenseIsTransient => {
                 return Err(PluginError::Transient { detail: "what was that?".to_owned() });
             }
             Err(_) => return denied(),
         };
-        if self.lie == Lie::WrongIssuerKey {
+        if self.misbehavior == Misbehavior::WrongIssuerKey {
             key = self.keys.public(&key_id).await?;
         }
         let mut validity = self.validity(request.ttl);
-        if self.lie == Lie::IssuerShorterThanAsked {
+        if self.misbehavior == Misbehavior::IssuerShorterThanAsked {
             validity = self.validity(request.ttl / 2);
         }
         let root_ends = root.certificate().validity().not_after();
         if validity.not_after() > root_ends {
-            if self.lie != Lie::ShortensToTheRoot {
+            if self.misbehavior != Misbehavior::ShortensToTheRoot {
                 return denied();
             }
             validity = Validity::new(validity.not_before(), root_ends).expect("validity");
         }
-        if staged.trust_domain != request.trust_domain && self.lie != Lie::AnyTrustDomain {
+        if staged.trust_domain != request.trust_domain && self.misbehavior != Misbehavior::AnyTrustDomain {
             return denied();
         }
         let profile = IssuerProfile {
@@ -226,8 +232,8 @@ impl RootAuthority for Model {
     }
 
     async fn poll(&self, _: &CallContext, ticket: &Ticket) -> Result<Outcome<IssuerChain>, PluginError> {
-        match self.lie {
-            Lie::AnyTicket => {
+        match self.misbehavior {
+            Misbehavior::AnyTicket => {
                 Ok(Outcome::Pending { ticket: ticket.clone(), retry_after: Duration::from_secs(60) })
             }
             _ => denied(),
@@ -252,9 +258,11 @@ impl StageRoots for Model {
     ) -> Result<Outcome<RootDer>, PluginError> {
         let id = &context.request_id;
         let known = self.made(|made| made.roots.get(id).cloned());
-        if let Some((asked, _, root)) = known.filter(|_| self.lie != Lie::SecondRootForARequest) {
+        if let Some((asked, _, root)) =
+            known.filter(|_| self.misbehavior != Misbehavior::SecondRootForARequest)
+        {
             let retired = self.made(|made| made.retired.contains(&root.id()));
-            let same = asked == *request || self.lie == Lie::TakesAnyContents;
+            let same = asked == *request || self.misbehavior == Misbehavior::TakesAnyContents;
             return if same && !retired { Ok(Outcome::Ready(root.der().to_vec())) } else { denied() };
         }
         let key = self.keys.generate(id, KeySpec::P256).await?;
@@ -266,7 +274,7 @@ impl StageRoots for Model {
         let root = build_root(self.keys.as_ref(), &key, &profile).await?;
         let der = root.der().to_vec();
         self.made(|made| {
-            if self.lie == Lie::ActivatesWhatItStages {
+            if self.misbehavior == Misbehavior::ActivatesWhatItStages {
                 made.signing = Some(root.id());
             }
             made.roots.insert(id.clone(), (request.clone(), key.id, root));
@@ -276,9 +284,9 @@ impl StageRoots for Model {
     }
 
     async fn activate(&self, _: &CallContext, root: &RootId) -> Result<(), PluginError> {
-        match self.lie {
-            Lie::ActivateDoesNothing => return Ok(()),
-            Lie::ActivatesTheUnknown => {}
+        match self.misbehavior {
+            Misbehavior::ActivateDoesNothing => return Ok(()),
+            Misbehavior::ActivatesTheUnknown => {}
             _ if self.root(root).is_none() => return denied(),
             _ => {}
         }
@@ -295,9 +303,9 @@ impl StageRoots for Model {
 #[async_trait]
 impl RetireRoots for Model {
     async fn retire(&self, _: &CallContext, root: &RootId) -> Result<(), PluginError> {
-        let lie = self.lie;
+        let misbehavior = self.misbehavior;
         self.made(|made| {
-            if made.signing == Some(*root) && lie != Lie::RetiresTheSigningRoot {
+            if made.signing == Some(*root) && misbehavior != Misbehavior::RetiresTheSigningRoot {
                 return denied();
             }
             if !made.retired.contains(root) {
@@ -316,13 +324,14 @@ fn key_of(csr: &[u8]) -> Option<PublicKey> {
     PublicKey::parse(info.element().ok()?.raw).ok()
 }
 
-fn subject(lie: Lie) -> Subject {
+fn subject(misbehavior: Misbehavior) -> Subject {
     let made = Arc::new(Mutex::new(Made::default()));
     let (keys, randomness) = (Arc::new(MemoryKeys::new()), Arc::new(SeededRandomness::new(1)));
     let open = move || {
-        let made = if lie == Lie::ForgetsOverARestart { Arc::default() } else { made.clone() };
+        let made =
+            if misbehavior == Misbehavior::ForgetsOverARestart { Arc::default() } else { made.clone() };
         let (keys, randomness) = (keys.clone(), randomness.clone());
-        Arc::new(Model { lie, keys, randomness, made }) as Arc<dyn RootAuthority>
+        Arc::new(Model { misbehavior, keys, randomness, made }) as Arc<dyn RootAuthority>
     };
     let domain = TrustDomain::parse("example.org").expect("domain");
     Subject::new(open, domain, Arc::new(ManualClock::at(NOW)))
@@ -330,68 +339,71 @@ fn subject(lie: Lie) -> Subject {
 
 #[tokio::test]
 async fn the_honest_model_conforms() {
-    let report = run(&subject(Lie::None)).await;
+    let report = run(&subject(Misbehavior::None)).await;
     assert!(report.failed().is_empty(), "{report}");
     assert!(report.skipped().is_empty(), "{report}");
 }
 
-const LIES: &[(Lie, &str)] = &[
-    (Lie::SecondRootForARequest, "stage-same-request-same-root"),
-    (Lie::SecondRootForARequest, "stage-at-once-same-root"),
-    (Lie::SecondRootForARequest, "retired-request-makes-no-second-root"),
-    (Lie::TakesAnyContents, "stage-other-contents-is-denied"),
-    (Lie::TakesAnyContents, "issuer-other-contents-is-denied"),
-    (Lie::AnnouncesNothing, "staged-root-is-announced-and-safe"),
-    (Lie::AnnouncesNothing, "roots-never-empty-again"),
-    (Lie::ActivatesWhatItStages, "staging-activates-nothing"),
-    (Lie::ActivateDoesNothing, "activated-root-signs"),
-    (Lie::ActivatesTheUnknown, "activate-unknown-is-denied"),
-    (Lie::SecondIssuerForARequest, "issuer-same-request-same-bytes"),
-    (Lie::SecondIssuerForARequest, "issuer-at-once-same-bytes"),
-    (Lie::WrongIssuerKey, "issuer-is-safe"),
-    (Lie::IssuerShorterThanAsked, "issuer-is-safe"),
-    (Lie::ShortensToTheRoot, "issuer-outliving-its-root-is-denied"),
-    (Lie::TrustsAnyCsr, "csr-without-possession-is-denied"),
-    (Lie::AnyTrustDomain, "other-trust-domain-is-denied"),
-    (Lie::AnyRoot, "issuer-under-unknown-root-is-denied"),
-    (Lie::AnyTicket, "unknown-ticket-is-denied"),
-    (Lie::ForgetsOverARestart, "answers-survive-a-restart"),
-    (Lie::RetiresTheSigningRoot, "retire-of-signing-root-is-denied"),
-    (Lie::AnnouncesTheRetired, "retired-root-is-gone"),
-    (Lie::IsDown, "check-is-well"),
-    (Lie::ChangesItsVersion, "describe-is-constant"),
-    (Lie::CopiesTheCsr, "csr-gives-nothing-but-its-key"),
-    (Lie::StaysBusyAfterADrop, "issuer-dropped-call-same-bytes"),
-    (Lie::StaysBusyAfterADrop, "signed-but-not-recorded-is-signed-once"),
-    (Lie::MixesUpCallers, "issuers-at-once-are-apart"),
-    (Lie::NonsenseIsTransient, "issuer-for-no-csr-is-denied"),
-    (Lie::NewTicketAfterARestart, "pending-survives-a-restart"),
-    (Lie::NamesItsOwnAsFurther, "further-roots-are-real-and-apart"),
-    (Lie::SignsUnderAFurtherRoot, "further-roots-sign-nothing"),
+const MISBEHAVIORS: &[(Misbehavior, &str)] = &[
+    (Misbehavior::SecondRootForARequest, "stage-same-request-same-root"),
+    (Misbehavior::SecondRootForARequest, "stage-at-once-same-root"),
+    (Misbehavior::SecondRootForARequest, "retired-request-makes-no-second-root"),
+    (Misbehavior::TakesAnyContents, "stage-other-contents-is-denied"),
+    (Misbehavior::TakesAnyContents, "issuer-other-contents-is-denied"),
+    (Misbehavior::AnnouncesNothing, "staged-root-is-announced-and-safe"),
+    (Misbehavior::AnnouncesNothing, "roots-never-empty-again"),
+    (Misbehavior::ActivatesWhatItStages, "staging-activates-nothing"),
+    (Misbehavior::ActivateDoesNothing, "activated-root-signs"),
+    (Misbehavior::ActivatesTheUnknown, "activate-unknown-is-denied"),
+    (Misbehavior::SecondIssuerForARequest, "issuer-same-request-same-bytes"),
+    (Misbehavior::SecondIssuerForARequest, "issuer-at-once-same-bytes"),
+    (Misbehavior::WrongIssuerKey, "issuer-is-safe"),
+    (Misbehavior::IssuerShorterThanAsked, "issuer-is-safe"),
+    (Misbehavior::ShortensToTheRoot, "issuer-outliving-its-root-is-denied"),
+    (Misbehavior::TrustsAnyCsr, "csr-without-possession-is-denied"),
+    (Misbehavior::AnyTrustDomain, "other-trust-domain-is-denied"),
+    (Misbehavior::AnyRoot, "issuer-under-unknown-root-is-denied"),
+    (Misbehavior::AnyTicket, "unknown-ticket-is-denied"),
+    (Misbehavior::ForgetsOverARestart, "answers-survive-a-restart"),
+    (Misbehavior::RetiresTheSigningRoot, "retire-of-signing-root-is-denied"),
+    (Misbehavior::AnnouncesTheRetired, "retired-root-is-gone"),
+    (Misbehavior::IsDown, "check-is-well"),
+    (Misbehavior::ChangesItsVersion, "describe-is-constant"),
+    (Misbehavior::CopiesTheCsr, "csr-gives-nothing-but-its-key"),
+    (Misbehavior::StaysBusyAfterADrop, "issuer-dropped-call-same-bytes"),
+    (Misbehavior::StaysBusyAfterADrop, "signed-but-not-recorded-is-signed-once"),
+    (Misbehavior::MixesUpCallers, "issuers-at-once-are-apart"),
+    (Misbehavior::NonsenseIsTransient, "issuer-for-no-csr-is-denied"),
+    (Misbehavior::NewTicketAfterARestart, "pending-survives-a-restart"),
+    (Misbehavior::NamesItsOwnAsFurther, "further-roots-are-real-and-apart"),
+    (Misbehavior::SignsUnderAFurtherRoot, "further-roots-sign-nothing"),
 ];
 
 #[tokio::test]
 async fn each_lie_is_found_by_the_rule_about_it() {
-    for (lie, rule) in LIES.iter().copied() {
-        let report = run(&subject(lie)).await;
-        assert!(report.failed().contains(&rule), "{lie:?} should fail {rule}\n{report}");
+    for (misbehavior, rule) in MISBEHAVIORS.iter().copied() {
+        let report = run(&subject(misbehavior)).await;
+        assert!(report.failed().contains(&rule), "{misbehavior:?} should fail {rule}\n{report}");
     }
 }
 
 #[tokio::test]
 async fn every_rule_has_a_plugin_that_breaks_it() {
-    let report = run(&subject(Lie::None)).await;
-    let told = |rule: &str| LIES.iter().any(|(_, told)| *told == rule);
+    let report = run(&subject(Misbehavior::None)).await;
+    let told = |rule: &str| MISBEHAVIORS.iter().any(|(_, told)| *told == rule);
     let rules: Vec<_> = report.verdicts().map(|(rule, _)| rule).collect();
     let never_broken: Vec<_> = rules.iter().filter(|rule| !told(rule)).collect();
-    assert!(never_broken.is_empty(), "add a lie for each of {never_broken:?}");
-    assert!(LIES.iter().all(|(_, rule)| rules.contains(rule)), "a lie is about a rule that is gone");
+    assert!(never_broken.is_empty(), "add a misbehavior for each of {never_broken:?}");
+    assert!(
+        MISBEHAVIORS.iter().all(|(_, rule)| rules.contains(rule)),
+        "a misbehavior is about a rule that is gone"
+    );
 }
 
 #[tokio::test]
 async fn every_rule_is_explained() {
     let page = include_str!("../../../docs/plugins/conformance.md");
-    for (rule, _) in run(&subject(Lie::None)).await.verdicts() {
+    for (rule, _) in run(&subject(Misbehavior::None)).await.verdicts() {
         assert!(page.contains(&format!("`{rule}`")), "docs/plugins/conformance.md does not tell of {rule}");
     }
 }

@@ -10,7 +10,7 @@ use plugins_conformance::keys::{Subject, run};
 use trust::{PublicKey, SignatureAlgorithm};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Lie {
+enum Misbehavior {
     ForgetsRequests,
     OneKeyForAll,
     SignsSomethingElse,
@@ -29,7 +29,7 @@ enum Lie {
 #[derive(Debug)]
 struct Liar {
     honest: MemoryKeys,
-    lie: Lie,
+    misbehavior: Misbehavior,
     calls: AtomicU64,
 }
 
@@ -43,8 +43,8 @@ impl Liar {
 impl KeyBackend for Liar {
     fn describe(&self) -> KeyBackendDescription {
         let mut description = self.honest.describe();
-        description.durable = self.lie == Lie::ClaimsToBeDurable;
-        if self.lie == Lie::ChangesItsMind && self.nth() % 2 == 1 {
+        description.durable = self.misbehavior == Misbehavior::ClaimsToBeDurable;
+        if self.misbehavior == Misbehavior::ChangesItsMind && self.nth() % 2 == 1 {
             description.version = "another";
         }
         description
@@ -52,11 +52,13 @@ impl KeyBackend for Liar {
 
     async fn generate(&self, request_id: &RequestId, spec: KeySpec) -> Result<KeyHandle, KeyError> {
         let id = |text: &str| RequestId::parse(text).expect("id");
-        match self.lie {
-            Lie::ForgetsRequests => self.honest.generate(&id(&format!("forgot-{}", self.nth())), spec).await,
-            Lie::OneKeyForAll => self.honest.generate(&id(&format!("all-{spec}")), spec).await,
-            Lie::MakesOneSpecOnly => self.honest.generate(request_id, KeySpec::P256).await,
-            Lie::TakesAnySpec => match self.honest.generate(request_id, spec).await {
+        match self.misbehavior {
+            Misbehavior::ForgetsRequests => {
+                self.honest.generate(&id(&format!("forgot-{}", self.nth())), spec).await
+            }
+            Misbehavior::OneKeyForAll => self.honest.generate(&id(&format!("all-{spec}")), spec).await,
+            Misbehavior::MakesOneSpecOnly => self.honest.generate(request_id, KeySpec::P256).await,
+            Misbehavior::TakesAnySpec => match self.honest.generate(request_id, spec).await {
                 Err(KeyError::Denied { .. }) => self.honest.generate(request_id, KeySpec::P256).await,
                 made => made,
             },
@@ -66,8 +68,8 @@ impl KeyBackend for Liar {
 
     async fn public(&self, id: &KeyId) -> Result<PublicKey, KeyError> {
         let found = self.honest.public(id).await;
-        match self.lie {
-            Lie::UnknownKeyIsTransient => {
+        match self.misbehavior {
+            Misbehavior::UnknownKeyIsTransient => {
                 found.map_err(|error| KeyError::Transient { detail: error.to_string() })
             }
             _ => found,
@@ -80,9 +82,9 @@ impl KeyBackend for Liar {
         message: &[u8],
         algorithm: SignatureAlgorithm,
     ) -> Result<Vec<u8>, KeyError> {
-        match self.lie {
-            Lie::SignsSomethingElse => self.honest.sign(id, b"something else", algorithm).await,
-            Lie::SignsWithItsOwnAlgorithm => {
+        match self.misbehavior {
+            Misbehavior::SignsSomethingElse => self.honest.sign(id, b"something else", algorithm).await,
+            Misbehavior::SignsWithItsOwnAlgorithm => {
                 let spec = KeySpec::of(&self.honest.public(id).await?).expect("a spec");
                 self.honest.sign(id, message, spec.algorithm()).await
             }
@@ -91,13 +93,13 @@ impl KeyBackend for Liar {
     }
 
     async fn list(&self) -> Result<Vec<KeyHandle>, KeyError> {
-        if self.lie == Lie::ListsNothing { Ok(Vec::new()) } else { self.honest.list().await }
+        if self.misbehavior == Misbehavior::ListsNothing { Ok(Vec::new()) } else { self.honest.list().await }
     }
 
     async fn destroy(&self, id: &KeyId) -> Result<(), KeyError> {
-        match self.lie {
-            Lie::DestroysNothing => Ok(()),
-            Lie::DestroyFailsTheSecondTime => {
+        match self.misbehavior {
+            Misbehavior::DestroysNothing => Ok(()),
+            Misbehavior::DestroyFailsTheSecondTime => {
                 self.honest.public(id).await?;
                 self.honest.destroy(id).await
             }
@@ -106,13 +108,14 @@ impl KeyBackend for Liar {
     }
 
     async fn check(&self) -> Health {
-        if self.lie == Lie::IsDown { Health::down("asleep") } else { Health::ok() }
+        if self.misbehavior == Misbehavior::IsDown { Health::down("asleep") } else { Health::ok() }
     }
 }
 
-async fn failed(lie: Lie) -> Vec<&'static str> {
+async fn failed(misbehavior: Misbehavior) -> Vec<&'static str> {
     let open = move || {
-        Arc::new(Liar { honest: MemoryKeys::new(), lie, calls: AtomicU64::new(0) }) as Arc<dyn KeyBackend>
+        Arc::new(Liar { honest: MemoryKeys::new(), misbehavior, calls: AtomicU64::new(0) })
+            as Arc<dyn KeyBackend>
     };
     run(&Subject::new(open)).await.failed()
 }
@@ -125,32 +128,32 @@ async fn the_honest_fake_conforms_and_is_not_asked_for_durability() {
     assert_eq!(report.passed().len(), 16, "{report}");
 }
 
-const LIES: &[(Lie, &str)] = &[
-    (Lie::ForgetsRequests, "same-request-same-key"),
-    (Lie::ForgetsRequests, "same-request-at-once-same-key"),
-    (Lie::ForgetsRequests, "dropped-call-makes-at-most-one-key"),
-    (Lie::ForgetsRequests, "destroyed-request-makes-no-second-key"),
-    (Lie::OneKeyForAll, "another-request-another-key"),
-    (Lie::SignsSomethingElse, "signature-verifies"),
-    (Lie::SignsSomethingElse, "signatures-at-once-verify"),
-    (Lie::SignsWithItsOwnAlgorithm, "algorithm-must-fit-the-key"),
-    (Lie::UnknownKeyIsTransient, "unknown-key-is-not-found"),
-    (Lie::ListsNothing, "list-has-every-key-in-order"),
-    (Lie::DestroysNothing, "destroyed-key-is-gone"),
-    (Lie::DestroyFailsTheSecondTime, "destroy-is-idempotent"),
-    (Lie::ClaimsToBeDurable, "keys-survive-a-restart"),
-    (Lie::ClaimsToBeDurable, "destroyed-stays-destroyed"),
-    (Lie::IsDown, "check-is-well"),
-    (Lie::TakesAnySpec, "request-keeps-its-spec"),
-    (Lie::ChangesItsMind, "describe-is-constant"),
-    (Lie::MakesOneSpecOnly, "key-has-the-spec-asked-for"),
+const MISBEHAVIORS: &[(Misbehavior, &str)] = &[
+    (Misbehavior::ForgetsRequests, "same-request-same-key"),
+    (Misbehavior::ForgetsRequests, "same-request-at-once-same-key"),
+    (Misbehavior::ForgetsRequests, "dropped-call-makes-at-most-one-key"),
+    (Misbehavior::ForgetsRequests, "destroyed-request-makes-no-second-key"),
+    (Misbehavior::OneKeyForAll, "another-request-another-key"),
+    (Misbehavior::SignsSomethingElse, "signature-verifies"),
+    (Misbehavior::SignsSomethingElse, "signatures-at-once-verify"),
+    (Misbehavior::SignsWithItsOwnAlgorithm, "algorithm-must-fit-the-key"),
+    (Misbehavior::UnknownKeyIsTransient, "unknown-key-is-not-found"),
+    (Misbehavior::ListsNothing, "list-has-every-key-in-order"),
+    (Misbehavior::DestroysNothing, "destroyed-key-is-gone"),
+    (Misbehavior::DestroyFailsTheSecondTime, "destroy-is-idempotent"),
+    (Misbehavior::ClaimsToBeDurable, "keys-survive-a-restart"),
+    (Misbehavior::ClaimsToBeDurable, "destroyed-stays-destroyed"),
+    (Misbehavior::IsDown, "check-is-well"),
+    (Misbehavior::TakesAnySpec, "request-keeps-its-spec"),
+    (Misbehavior::ChangesItsMind, "describe-is-constant"),
+    (Misbehavior::MakesOneSpecOnly, "key-has-the-spec-asked-for"),
 ];
 
 #[tokio::test]
 async fn each_lie_is_found_by_the_rule_about_it() {
-    for (lie, rule) in LIES.iter().copied() {
-        let failed = failed(lie).await;
-        assert!(failed.contains(&rule), "{lie:?} should fail {rule}, and failed {failed:?}");
+    for (misbehavior, rule) in MISBEHAVIORS.iter().copied() {
+        let failed = failed(misbehavior).await;
+        assert!(failed.contains(&rule), "{misbehavior:?} should fail {rule}, and failed {failed:?}");
     }
 }
 
@@ -158,7 +161,7 @@ async fn each_lie_is_found_by_the_rule_about_it() {
 async fn every_rule_has_a_backend_that_breaks_it_and_is_explained() {
     let page = include_str!("../../../docs/plugins/conformance.md");
     for (rule, _) in run(&Subject::new(|| Arc::new(MemoryKeys::new()))).await.verdicts() {
-        assert!(LIES.iter().any(|(_, told)| *told == rule), "add a lie for {rule}");
+        assert!(MISBEHAVIORS.iter().any(|(_, told)| *told == rule), "add a misbehavior for {rule}");
         assert!(page.contains(&format!("`{rule}`")), "docs/plugins/conformance.md does not tell of {rule}");
     }
 }

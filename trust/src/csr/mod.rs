@@ -1,7 +1,7 @@
 //! Certificate signing requests (PKCS#10, RFC 2986): bytes, then [`ParsedCsr`], then [`VerifiedCsr`].
 //!
 //! Of a CSR the CA uses the public key; what else it asks for is checked here and compared by authorization, and never
-//! copied into a certificate. Parsing does no cryptography, so that a stranger's CSR costs little until the caller is
+//! copied into a certificate. Parsing does no cryptography, so that the CSR of an untrusted client costs little until the caller is
 //! known; [`ParsedCsr::verify`] then demands the proof of possession, and is the only way to a [`VerifiedCsr`].
 //!
 //! Start at [`ParsedCsr::from_pem`]. `request` reads the structure, `extension` and `name` what stands in it, `wanted` is

@@ -1,4 +1,4 @@
-//! Strict DER (X.690): a bounded reader for what strangers send, a writer for what we sign.
+//! Strict DER (X.690): a bounded reader for what untrusted clients send, a writer for what we sign.
 //!
 //! The [`Reader`] takes nothing that BER would and DER would not: lengths and integers are minimal, booleans are 00 or
 //! FF, tags are one byte. It copies nothing, allocates nothing and recurses at most [`DEPTH_MAX`] deep, so its cost is

@@ -1,4 +1,4 @@
-//! CSRs from friends and strangers: which are taken, and why each of the others is refused.
+//! CSRs from trusted and untrusted clients: which are taken, and why each of the others is refused.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,7 +1,7 @@
 //! The plugin against a real step-ca, installed by `cargo xtask peers step-ca`.
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
-mod lies;
+mod misbehavior;
 mod server;
 
 use std::fs;

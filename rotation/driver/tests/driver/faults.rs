@@ -5,16 +5,16 @@ use std::sync::Arc;
 use rotation::record::{decode, encode};
 use rotation_driver::{FaultStore, Outcome, RecordStore as _, StartError, Stored, SubmitError, WriteFault};
 
-use crate::house::*;
+use crate::fixture::*;
 
 #[tokio::test(start_paused = true)]
 async fn a_bootstrap_survives_a_fault_at_any_of_its_writes() {
     for nth in 0..6 {
         for fault in [WriteFault::FailedNotStored, WriteFault::FailedButStored, WriteFault::Refused] {
             let store = Arc::new(FaultStore::new());
-            let house = House::on(store.clone());
+            let fixture = Fixture::on(store.clone());
             store.fail_write(nth, fault);
-            let (handle, task) = house.start().await;
+            let (handle, task) = fixture.start().await;
             let answer = handle.submit(bootstrap("f")).await;
             if nth == 0 && fault != WriteFault::FailedButStored {
                 assert!(matches!(answer, Err(SubmitError::NotStored(_))), "{fault:?}: {answer:?}");
@@ -25,9 +25,9 @@ async fn a_bootstrap_survives_a_fault_at_any_of_its_writes() {
             }
             let state = settled(&handle).await;
             assert_eq!(state.generation.0, 5, "write {nth}, {fault:?}: each change is made once");
-            assert_eq!(house.effects.roots_made(), [only_root(&state)], "write {nth}, {fault:?}");
+            assert_eq!(fixture.effects.roots_made(), [only_root(&state)], "write {nth}, {fault:?}");
             assert_eq!(decode(&store.stored().unwrap().record).unwrap(), *state);
-            let journal = house.journal().await;
+            let journal = fixture.journal().await;
             assert!(
                 journal.iter().all(|entry| matches!(entry.outcome, Outcome::Changed { .. })),
                 "{journal:?}"
@@ -42,9 +42,9 @@ async fn a_bootstrap_survives_a_fault_at_any_of_its_writes() {
 async fn while_the_store_does_not_answer_the_outcome_is_called_unknown_and_settles_later() {
     for (fault, stored_after) in [(WriteFault::FailedNotStored, 0), (WriteFault::FailedButStored, 1)] {
         let store = Arc::new(FaultStore::new());
-        let house = House::on(store.clone());
-        let (handle, task) = house.start().await;
-        house.effects.hang(Some("stage_root"));
+        let fixture = Fixture::on(store.clone());
+        let (handle, task) = fixture.start().await;
+        fixture.effects.hang(Some("stage_root"));
         store.fail_write(0, fault);
         store.fail_loads(2);
         let error = handle.submit(bootstrap("f")).await.unwrap_err();
@@ -55,18 +55,18 @@ async fn while_the_store_does_not_answer_the_outcome_is_called_unknown_and_settl
         // No event is needed for the driver to find out, and to go on with what it owes.
         if stored_after == 1 {
             until(&handle, |state| state.generation.0 == 1).await;
-            until_called(&house, "f.root").await;
+            until_called(&fixture, "f.root").await;
         }
         assert_eq!(handle.submit(bootstrap("f")).await.unwrap().generation.0, 1);
-        house.effects.hang(None);
-        assert_eq!(house.effects.roots_made(), [only_root(settled(&handle).await.as_ref())]);
+        fixture.effects.hang(None);
+        assert_eq!(fixture.effects.roots_made(), [only_root(settled(&handle).await.as_ref())]);
         task.stop().await;
     }
 }
 
-async fn until_called(house: &House, key: &str) {
+async fn until_called(fixture: &Fixture, key: &str) {
     for _ in 0..1_000 {
-        if house.effects.calls().contains_key(key) {
+        if fixture.effects.calls().contains_key(key) {
             return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -77,15 +77,15 @@ async fn until_called(house: &House, key: &str) {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_moves_nothing_and_is_in_the_journal() {
     let store = Arc::new(FaultStore::new());
-    let house = House::on(store.clone());
-    let (handle, task) = house.start().await;
+    let fixture = Fixture::on(store.clone());
+    let (handle, task) = fixture.start().await;
     handle.submit(bootstrap("f")).await.unwrap();
     let state = settled(&handle).await;
     let stored = store.stored();
     let error = handle.submit(bootstrap("g")).await.unwrap_err();
     assert!(error.to_string().contains("start a rotation with"), "{error}");
     assert_eq!((handle.state(), store.stored()), (state, stored));
-    let last = house.journal().await.pop().unwrap();
+    let last = fixture.journal().await.pop().unwrap();
     assert!(matches!(last.outcome, Outcome::Refused(_)), "{last:?}");
     assert_eq!(last.event, bootstrap("g"));
     task.stop().await;
@@ -94,14 +94,14 @@ async fn a_refusal_moves_nothing_and_is_in_the_journal() {
 #[tokio::test(start_paused = true)]
 async fn the_journal_replays_to_the_stored_record() {
     let store = Arc::new(FaultStore::new());
-    let house = House::on(store.clone());
-    let (handle, task) = house.start().await;
+    let fixture = Fixture::on(store.clone());
+    let (handle, task) = fixture.start().await;
     handle.submit(bootstrap("f")).await.unwrap();
     let root = only_root(settled(&handle).await.as_ref());
     handle.submit(opened()).await.unwrap();
-    handle.submit(house.horizon(root, 3_600)).await.unwrap();
+    handle.submit(fixture.horizon(root, 3_600)).await.unwrap();
     let mut state = rotation::State::uninitialised(handle.state().trust_domain.clone());
-    for entry in house.journal().await {
+    for entry in fixture.journal().await {
         assert_eq!(entry.generation(), state.generation);
         let transition = rotation::step(&state, &entry.event, entry.at(), &entry.policy).unwrap();
         assert_eq!(entry.outcome, Outcome::Changed { effects: transition.effects });
@@ -114,7 +114,7 @@ async fn the_journal_replays_to_the_stored_record() {
 #[tokio::test(start_paused = true)]
 async fn two_drivers_on_one_record_found_one_root() {
     let store = Arc::new(FaultStore::new());
-    let (one, other) = (House::on(store.clone()), House::on(store.clone()));
+    let (one, other) = (Fixture::on(store.clone()), Fixture::on(store.clone()));
     let (first, first_task) = one.start().await;
     let (second, second_task) = other.start().await;
     let answers = tokio::join!(first.submit(bootstrap("f")), second.submit(bootstrap("g")));
@@ -134,8 +134,8 @@ async fn two_drivers_on_one_record_found_one_root() {
 #[tokio::test(start_paused = true)]
 async fn a_record_that_cannot_be_used_is_an_error_and_never_a_first_boot() {
     let store = Arc::new(FaultStore::new());
-    let house = House::on(store.clone());
-    let (handle, task) = house.start().await;
+    let fixture = Fixture::on(store.clone());
+    let (handle, task) = fixture.start().await;
     handle.submit(bootstrap("f")).await.unwrap();
     settled(&handle).await;
     task.stop().await;
@@ -155,7 +155,7 @@ async fn a_record_that_cannot_be_used_is_an_error_and_never_a_first_boot() {
         (shifted, "the store says 6"),
     ] {
         store.put(Some(stored.clone()));
-        let error = house.try_start().await.unwrap_err();
+        let error = fixture.try_start().await.unwrap_err();
         assert!(matches!(error, StartError::Record(_)) && error.to_string().contains(text), "{error}");
         assert_eq!(store.load().await.unwrap(), Some(stored), "nothing was written");
     }

@@ -8,7 +8,7 @@ use host::RealDisk;
 use rotation_driver::{OpenError, RecordStore as _, RedbStore, StoreError, Write};
 use trust::Generation;
 
-use crate::house::*;
+use crate::fixture::*;
 
 fn write(expected: Option<u64>, record: &[u8]) -> Write {
     Write {
@@ -27,18 +27,18 @@ fn reason(path: &Path) -> String {
 async fn what_was_written_is_there_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("record.redb");
-    let house = House::on(Arc::new(RedbStore::create(&RealDisk, &path).unwrap()));
-    let (handle, task) = house.start().await;
+    let fixture = Fixture::on(Arc::new(RedbStore::create(&RealDisk, &path).unwrap()));
+    let (handle, task) = fixture.start().await;
     handle.submit(bootstrap("f")).await.unwrap();
     let state = settled(&handle).await;
     task.stop().await;
-    let journal = house.journal().await;
-    drop((handle, house));
+    let journal = fixture.journal().await;
+    drop((handle, fixture));
 
-    let house = House::on(Arc::new(RedbStore::open(&path).unwrap()));
-    let (handle, task) = house.start().await;
+    let fixture = Fixture::on(Arc::new(RedbStore::open(&path).unwrap()));
+    let (handle, task) = fixture.start().await;
     assert_eq!(handle.state(), state);
-    assert_eq!(house.journal().await, journal);
+    assert_eq!(fixture.journal().await, journal);
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     task.stop().await;
 }

@@ -4,7 +4,7 @@
 mod effects;
 mod faults;
 mod file;
-mod house;
+mod fixture;
 mod restarts;
 mod rotations;
 mod words;

@@ -14,7 +14,7 @@ use rotation_driver::{
 use tokio::task::JoinSet;
 use trust::{Clock, Generation, ManualClock};
 
-use crate::house::{House, bootstrap, opened, settled, until};
+use crate::fixture::{Fixture, bootstrap, opened, settled, until};
 
 /// A mesh that has nothing to wait for.
 #[derive(Debug)]
@@ -51,20 +51,20 @@ struct Replica {
 }
 
 impl Replica {
-    async fn start(house: &House) -> Self {
+    async fn start(fixture: &Fixture) -> Self {
         // A start that meets a write that fails is tried again, as a supervisor does.
-        let mut started = house.try_start().await;
+        let mut started = fixture.try_start().await;
         for _ in 0..3 {
             if started.is_err() {
-                started = house.try_start().await;
+                started = fixture.try_start().await;
             }
         }
         let (handle, task) = started.unwrap();
         let mut beside = JoinSet::new();
-        let (clock, source) = (Arc::clone(&house.clock), Arc::new(Calm(Arc::clone(&house.clock))));
+        let (clock, source) = (Arc::clone(&fixture.clock), Arc::new(Calm(Arc::clone(&fixture.clock))));
         beside.spawn(report(handle.clone(), source, Policy::default(), clock));
         beside.spawn(seal(handle.clone()));
-        beside.spawn(pass_time(Arc::clone(&house.clock)));
+        beside.spawn(pass_time(Arc::clone(&fixture.clock)));
         Self { handle, task, beside }
     }
 
@@ -123,8 +123,8 @@ async fn insist(handle: &DriverHandle, event: &Event) {
     panic!("{event:?} is never taken");
 }
 
-async fn bootstrapped(house: &House) -> Replica {
-    let replica = Replica::start(house).await;
+async fn bootstrapped(fixture: &Fixture) -> Replica {
+    let replica = Replica::start(fixture).await;
     insist(&replica.handle, &bootstrap("first")).await;
     settled(&replica.handle).await;
     insist(&replica.handle, &opened()).await;
@@ -136,39 +136,39 @@ fn is_over(state: &State) -> bool {
     matches!(state.phase, Phase::Steady(_)) && retired == 1 && state.pending.is_empty()
 }
 
-async fn assert_journal_replays(house: &House, state: &State) {
-    let entries = house.store.journal(0, usize::MAX).await.unwrap();
-    assert_eq!(replay(house.domain(), &entries).unwrap().state, *state);
+async fn assert_journal_replays(fixture: &Fixture, state: &State) {
+    let entries = fixture.store.journal(0, usize::MAX).await.unwrap();
+    assert_eq!(replay(fixture.domain(), &entries).unwrap().state, *state);
 }
 
 /// The journal of one whole rotation.
-async fn journal_of_a_rotation() -> (House, Vec<(u64, Vec<u8>)>) {
-    let house = House::on(Arc::new(FaultStore::new()));
-    let replica = bootstrapped(&house).await;
+async fn journal_of_a_rotation() -> (Fixture, Vec<(u64, Vec<u8>)>) {
+    let fixture = Fixture::on(Arc::new(FaultStore::new()));
+    let replica = bootstrapped(&fixture).await;
     insist(&replica.handle, &request()).await;
     until(&replica.handle, |state| is_over(state)).await;
     replica.stop().await;
-    let entries = house.store.journal(0, usize::MAX).await.unwrap();
-    (house, entries)
+    let entries = fixture.store.journal(0, usize::MAX).await.unwrap();
+    (fixture, entries)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_journal_that_was_altered_does_not_replay() {
-    let (house, entries) = journal_of_a_rotation().await;
-    let found = replay(house.domain(), &entries).unwrap();
+    let (fixture, entries) = journal_of_a_rotation().await;
+    let found = replay(fixture.domain(), &entries).unwrap();
     assert_eq!((found.rotations, found.refusals), (1, 0));
     for index in 0..entries.len() {
         let mut without = entries.clone();
         without.remove(index);
         let last = index + 1 == entries.len();
-        assert!(last || replay(house.domain(), &without).is_err(), "entry {index} is missing unseen");
+        assert!(last || replay(fixture.domain(), &without).is_err(), "entry {index} is missing unseen");
         for alter in [forget_effects, other_generation] {
             let mut altered = entries.clone();
             let mut entry = JournalEntry::decode(&altered[index].1).unwrap();
             let before = entry.clone();
             alter(&mut entry);
             altered[index].1 = entry.encode().unwrap();
-            let seen = replay(house.domain(), &altered).map(|found| found.state) != Ok(found.state.clone());
+            let seen = replay(fixture.domain(), &altered).map(|found| found.state) != Ok(found.state.clone());
             assert!(seen || entry == before, "entry {index} was altered unseen: {entry:?}");
         }
     }
@@ -186,20 +186,20 @@ fn other_generation(entry: &mut JournalEntry) {
 
 #[tokio::test(start_paused = true)]
 async fn a_rotation_goes_from_request_to_steady_by_evidence_alone() {
-    let house = House::on(Arc::new(FaultStore::new()));
-    let replica = bootstrapped(&house).await;
+    let fixture = Fixture::on(Arc::new(FaultStore::new()));
+    let replica = bootstrapped(&fixture).await;
     let old = replica.handle.state().signer().unwrap().root;
     insist(&replica.handle, &request()).await;
     let state = until(&replica.handle, |state| is_over(state)).await;
     assert_ne!(state.signer().unwrap().root, old);
     assert_eq!(state.roots[&old].state, RootState::Retired);
-    let reports = house.journal().await;
+    let reports = fixture.journal().await;
     let reports = reports.iter().filter(|entry| entry.event.name() == "evidence_reported").count();
     assert_eq!(
         reports, 5,
         "two gates that settle and open, one that opens: only reports that moved something"
     );
-    assert_journal_replays(&house, &state).await;
+    assert_journal_replays(&fixture, &state).await;
     replica.stop().await;
 }
 
@@ -207,8 +207,8 @@ async fn a_rotation_goes_from_request_to_steady_by_evidence_alone() {
 async fn every_write_of_a_rotation_may_fail_in_every_way() {
     let writes = {
         let store = Arc::new(FaultStore::new());
-        let house = House::on(Arc::<FaultStore>::clone(&store));
-        let replica = bootstrapped(&house).await;
+        let fixture = Fixture::on(Arc::<FaultStore>::clone(&store));
+        let replica = bootstrapped(&fixture).await;
         insist(&replica.handle, &request()).await;
         until(&replica.handle, |state| is_over(state)).await;
         replica.stop().await;
@@ -219,12 +219,12 @@ async fn every_write_of_a_rotation_may_fail_in_every_way() {
         for fault in [WriteFault::FailedNotStored, WriteFault::FailedButStored, WriteFault::Refused] {
             let store = Arc::new(FaultStore::new());
             store.fail_write(nth, fault);
-            let house = House::on(Arc::<FaultStore>::clone(&store));
-            let replica = bootstrapped(&house).await;
+            let fixture = Fixture::on(Arc::<FaultStore>::clone(&store));
+            let replica = bootstrapped(&fixture).await;
             insist(&replica.handle, &request()).await;
             let state = until(&replica.handle, |state| is_over(state)).await;
             assert_eq!(state.roots.len(), 2, "write {nth}, {fault:?}: no root is made twice");
-            assert_journal_replays(&house, &state).await;
+            assert_journal_replays(&fixture, &state).await;
             replica.stop().await;
         }
     }
@@ -235,8 +235,8 @@ async fn a_driver_that_dies_after_any_write_goes_on_where_it_was() {
     let mut dies_after = 1;
     loop {
         let store = Arc::new(FaultStore::new());
-        let house = House::on(Arc::<FaultStore>::clone(&store));
-        let mut replica = bootstrapped(&house).await;
+        let fixture = Fixture::on(Arc::<FaultStore>::clone(&store));
+        let mut replica = bootstrapped(&fixture).await;
         insist(&replica.handle, &request()).await;
         let requested = replica.handle.state().generation.0;
         let state =
@@ -248,10 +248,10 @@ async fn a_driver_that_dies_after_any_write_goes_on_where_it_was() {
             return;
         }
         replica.stop().await;
-        replica = Replica::start(&house).await;
+        replica = Replica::start(&fixture).await;
         let state = until(&replica.handle, |state| is_over(state)).await;
         assert_eq!(state.roots.len(), 2, "died after {dies_after}: no root is made twice");
-        assert_journal_replays(&house, &state).await;
+        assert_journal_replays(&fixture, &state).await;
         replica.stop().await;
         dies_after += 1;
     }
@@ -259,14 +259,14 @@ async fn a_driver_that_dies_after_any_write_goes_on_where_it_was() {
 
 #[tokio::test(start_paused = true)]
 async fn settle_is_counted_anew_by_the_driver_that_takes_over() {
-    let house = House::on(Arc::new(FaultStore::new()));
-    let replica = bootstrapped(&house).await;
+    let fixture = Fixture::on(Arc::new(FaultStore::new()));
+    let replica = bootstrapped(&fixture).await;
     insist(&replica.handle, &request()).await;
     let settling =
         |state: &Arc<State>| matches!(&state.phase, Phase::Distributing(phase) if phase.settling.is_some());
     until(&replica.handle, settling).await;
     replica.stop().await;
-    let (handle, task) = house.start().await;
+    let (handle, task) = fixture.start().await;
     assert!(
         !settling(&handle.state()),
         "what the former driver counted is gone before anybody can rest on it"

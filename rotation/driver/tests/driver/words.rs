@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rotation::Event;
 use rotation_driver::{FaultStore, Outcome, RecordStore as _, SubmitError, Word, replay};
 
-use crate::house::*;
+use crate::fixture::*;
 
 fn forgotten() -> Event {
     Event::OperatorActed {
@@ -22,21 +22,22 @@ fn word() -> Word {
 #[tokio::test(start_paused = true)]
 async fn each_word_of_an_operator_is_in_the_journal_with_who_and_why_and_moves_nothing() {
     let store = Arc::new(FaultStore::new());
-    let house = House::on(store.clone());
-    let (handle, task) = house.start().await;
+    let fixture = Fixture::on(store.clone());
+    let (handle, task) = fixture.start().await;
     handle.submit(bootstrap("f")).await.unwrap();
     let state = settled(&handle).await;
     for _ in 0..2 {
         handle.submit_as(forgotten(), word()).await.unwrap();
     }
     assert_eq!(handle.state(), state);
-    let said: Vec<_> = house.journal().await.into_iter().filter(|entry| entry.event == forgotten()).collect();
+    let said: Vec<_> =
+        fixture.journal().await.into_iter().filter(|entry| entry.event == forgotten()).collect();
     assert_eq!(said.len(), 2, "the same word twice is two words");
     for entry in said {
         assert_eq!((entry.by, entry.reason), (word().by, word().reason));
         assert_eq!(entry.outcome, Outcome::Unchanged);
     }
-    let replayed = replay(house.domain(), &store.journal(0, usize::MAX).await.unwrap()).unwrap();
+    let replayed = replay(fixture.domain(), &store.journal(0, usize::MAX).await.unwrap()).unwrap();
     assert_eq!((replayed.state, replayed.unchanged), (state.as_ref().clone(), 2));
     task.stop().await;
 }
@@ -44,12 +45,12 @@ async fn each_word_of_an_operator_is_in_the_journal_with_who_and_why_and_moves_n
 #[tokio::test(start_paused = true)]
 async fn a_word_that_cannot_be_written_down_is_no_word() {
     let store = Arc::new(FaultStore::new());
-    let house = House::on(store.clone());
-    let (handle, task) = house.start().await;
+    let fixture = Fixture::on(store.clone());
+    let (handle, task) = fixture.start().await;
     store.fail_appends(1);
     let error = handle.submit_as(forgotten(), word()).await.unwrap_err();
     assert!(matches!(error, SubmitError::NotStored(_)), "{error}");
     handle.submit_as(forgotten(), word()).await.unwrap();
-    assert_eq!(house.journal().await.len(), 1);
+    assert_eq!(fixture.journal().await.len(), 1);
     task.stop().await;
 }

@@ -18,7 +18,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use trust::TrustDomain;
 
-use crate::liar::{LiarPlugin, Lie, SECRET_PART};
+use crate::liar::{LiarPlugin, Misbehavior, SECRET_PART};
 
 const LONG: u64 = 2 * 3_600;
 
@@ -34,38 +34,38 @@ const LONGEST: Duration = Duration::from_secs(600);
 
 /// A lie, the authority that tells it, and what operators read.
 struct Case {
-    lie: Lie,
+    misbehavior: Misbehavior,
     authority: &'static str,
     words: &'static str,
     /// Over the wire, if that is something else.
     words_remote: Option<&'static str>,
 }
 
-const fn case(lie: Lie, authority: &'static str, words: &'static str) -> Case {
-    Case { lie, authority, words, words_remote: None }
+const fn case(misbehavior: Misbehavior, authority: &'static str, words: &'static str) -> Case {
+    Case { misbehavior, authority, words, words_remote: None }
 }
 
 const CASES: &[Case] = &[
-    case(Lie::RootIsNoCa, "liar", "PluginInvalid{NOT_A_CA}"),
-    case(Lie::RootIsExpired, "liar", "PluginInvalid{ENDS_TOO_EARLY}"),
-    case(Lie::RootHasNoRoom, "liar", "PluginInvalid{PATH_LENGTH}"),
-    case(Lie::RootOfOtherDomain, "liar", "PluginInvalid{OTHER_TRUST_DOMAIN}"),
-    case(Lie::RootIsNoCertificate, "liar", "PluginInvalid{CERTIFICATE_MALFORMED}"),
+    case(Misbehavior::RootIsNoCa, "liar", "PluginInvalid{NOT_A_CA}"),
+    case(Misbehavior::RootIsExpired, "liar", "PluginInvalid{ENDS_TOO_EARLY}"),
+    case(Misbehavior::RootHasNoRoom, "liar", "PluginInvalid{PATH_LENGTH}"),
+    case(Misbehavior::RootOfOtherDomain, "liar", "PluginInvalid{OTHER_TRUST_DOMAIN}"),
+    case(Misbehavior::RootIsNoCertificate, "liar", "PluginInvalid{CERTIFICATE_MALFORMED}"),
     // The wire takes no message of that length, so there is nothing to measure.
     Case {
-        lie: Lie::Huge,
+        misbehavior: Misbehavior::Huge,
         authority: "liar",
         words: "PluginInvalid{ANSWER_TOO_LARGE}",
         words_remote: Some("PluginInvalid{ANSWER_MALFORMED}"),
     },
-    case(Lie::EndlessChain, "liar", "PluginInvalid{CHAIN_LENGTH}"),
-    case(Lie::EmptySet, "imported", "PluginInvalid{ROOTS_GONE}"),
-    case(Lie::SigningIsNotAnnounced, "imported", "PluginInvalid{SIGNING_ROOT_UNKNOWN}"),
-    case(Lie::IssuerForOtherKey, "liar", "PluginInvalid{KEY_NOT_OF_CSR}"),
-    case(Lie::IssuerOfOtherRoot, "liar", "PluginInvalid{ROOT_UNKNOWN}"),
-    case(Lie::Hangs, "liar", "has no answer yet"),
-    case(Lie::CrashesWhileItSigns, "liar", "request_issuer was tried"),
-    case(Lie::TellsItsKey, "liar", "(private key hidden)"),
+    case(Misbehavior::EndlessChain, "liar", "PluginInvalid{CHAIN_LENGTH}"),
+    case(Misbehavior::EmptySet, "imported", "PluginInvalid{ROOTS_GONE}"),
+    case(Misbehavior::SigningIsNotAnnounced, "imported", "PluginInvalid{SIGNING_ROOT_UNKNOWN}"),
+    case(Misbehavior::IssuerForOtherKey, "liar", "PluginInvalid{KEY_NOT_OF_CSR}"),
+    case(Misbehavior::IssuerOfOtherRoot, "liar", "PluginInvalid{ROOT_UNKNOWN}"),
+    case(Misbehavior::Hangs, "liar", "has no answer yet"),
+    case(Misbehavior::CrashesWhileItSigns, "liar", "request_issuer was tried"),
+    case(Misbehavior::TellsItsKey, "liar", "(private key hidden)"),
 ];
 
 struct WithLiar(LiarPlugin);
@@ -122,12 +122,12 @@ async fn lies_are_refused(way: Way) -> anyhow::Result<()> {
     let plan = MeshPlan { life: LONG, agents: 2, clients: 0, sections: sections(way, home.path()) };
     let mesh = LiveMesh::of(&plan, &WithLiar(plugin.clone())).await?;
     let old = mesh.ca.running().bundle();
-    for (number, Case { lie, authority, words, words_remote }) in CASES.iter().enumerate() {
+    for (number, Case { misbehavior, authority, words, words_remote }) in CASES.iter().enumerate() {
         let words = words_remote.filter(|_| way == Way::Remote).unwrap_or(words);
-        let request_id = format!("lie-{number}");
-        plugin.tell(*lie);
+        let request_id = format!("misbehavior-{number}");
+        plugin.tell(*misbehavior);
         start(&mesh, authority, &request_id).await?;
-        let what = format!("{lie:?} {way:?}: {words}");
+        let what = format!("{misbehavior:?} {way:?}: {words}");
         let told = |rotation: &proto::banyan::admin::v1::Rotation| {
             rotation.troubles.iter().any(|trouble| trouble.contains(words))
         };
@@ -143,7 +143,7 @@ async fn lies_are_refused(way: Way) -> anyhow::Result<()> {
         mesh.ca.workload_leaf(&format!("late-{number}"), &LiveMesh::identity(7)).await?;
         assert_eq!(mesh.ca.running().bundle(), old, "{what}");
         mesh.ca.steer(&format!("give-up-{number}"), Verb::Abort).await?;
-        plugin.tell(Lie::None);
+        plugin.tell(Misbehavior::None);
         mesh.over(&request_id).await?;
         assert_eq!(mesh.ca.running().bundle(), old, "{what}: nothing has changed");
     }

@@ -10,13 +10,13 @@ use rotation_driver::{
 use trust::{Clock as _, ManualClock, RootId, Timestamp, TrustDomain};
 
 /// What outlives a driver: the disk, the authority, the clock.
-pub(crate) struct House {
+pub(crate) struct Fixture {
     pub(crate) store: Arc<dyn RecordStore>,
     pub(crate) effects: Arc<FakeEffects>,
     pub(crate) clock: Arc<ManualClock>,
 }
 
-impl House {
+impl Fixture {
     pub(crate) fn on(store: Arc<dyn RecordStore>) -> Self {
         let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000)));
         Self { store, effects: Arc::new(FakeEffects::new(clock.now())), clock }

@@ -8,8 +8,8 @@ use ledger::{AuditRefusal, Record, RowKind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::strangers::ca::TestCa;
-use crate::strangers::eventually;
+use crate::untrusted::ca::TestCa;
+use crate::untrusted::eventually;
 
 /// The ledger as its files have it. The CA's own leaves are left out: it renews them when it likes.
 #[derive(Clone, Debug, Default)]

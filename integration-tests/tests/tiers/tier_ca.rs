@@ -31,7 +31,7 @@ const LIMITS: &str = "[leaf]\nttl_default = \"300s\"\nttl_max = \"300s\"\nttl_mi
                       skew = \"2s\"\n[rotation]\nsettle = \"1s\"\nwithdrawal_max = \"30s\"\n";
 
 /// A CA in a place of its own.
-pub(crate) struct Site {
+pub(crate) struct TierCa {
     home: tempfile::TempDir,
     /// What follows the section `[listen]`.
     extra: String,
@@ -40,7 +40,7 @@ pub(crate) struct Site {
     running: Option<Running>,
 }
 
-impl Site {
+impl TierCa {
     /// A CA with a root of its own.
     pub(crate) async fn top() -> anyhow::Result<Self> {
         Self::top_in(Arc::new(())).await
@@ -77,9 +77,9 @@ impl Site {
         std::fs::write(&passphrase, "correct horse battery staple")?;
         std::fs::set_permissions(&passphrase, std::fs::Permissions::from_mode(0o600))?;
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut site = Self { home, extra: extra.to_owned(), address, embedding, running: None };
-        site.up().await?;
-        Ok(site)
+        let mut ca = Self { home, extra: extra.to_owned(), address, embedding, running: None };
+        ca.up().await?;
+        Ok(ca)
     }
 
     /// Starts the server on its data and, after the first start, its port.
@@ -216,11 +216,11 @@ pub(crate) struct Mesh {
 }
 
 impl Mesh {
-    /// One member at each site, in this order; all talk when it answers.
-    pub(crate) async fn over(sites: &[&Site]) -> anyhow::Result<Self> {
+    /// One member at each ca, in this order; all talk when it answers.
+    pub(crate) async fn over(sites: &[&TierCa]) -> anyhow::Result<Self> {
         let mut mesh = Self { agents: Vec::new(), proxies: Vec::new(), traffic: None };
-        for (number, site) in sites.iter().enumerate() {
-            mesh.join(site, number).await?;
+        for (number, ca) in sites.iter().enumerate() {
+            mesh.join(ca, number).await?;
         }
         let members: Vec<_> = mesh.proxies.iter().cloned().map(Member::Proxy).collect();
         let (traffic, enough) = (Traffic::among(&members), (members.len() * members.len()) as u64);
@@ -233,7 +233,7 @@ impl Mesh {
         format!("spiffe://{TRUST_DOMAIN}/app/{number}")
     }
 
-    async fn join(&mut self, site: &Site, number: usize) -> anyhow::Result<()> {
+    async fn join(&mut self, ca: &TierCa, number: usize) -> anyhow::Result<()> {
         let (name, identity) = (format!("host-{number}"), Self::identity(number));
         let request = CreateTokenRequest {
             agent: name.clone(),
@@ -241,9 +241,9 @@ impl Mesh {
             ttl_seconds: 0,
             ..Default::default()
         };
-        let token = AdminServiceClient::new(site.channel()).create_token(request).await?.into_inner().token;
+        let token = AdminServiceClient::new(ca.channel()).create_token(request).await?.into_inner().token;
         let agent =
-            TestAgent::of(site.address())?.with_token(&token)?.with_own_workload(&identity).joined().await?;
+            TestAgent::of(ca.address())?.with_token(&token)?.with_own_workload(&identity).joined().await?;
         let proxy = Arc::new(Proxy::follow(&name, agent.socket()));
         eventually("the proxy has its leaf", || async { proxy.holding().is_live(SystemClock.now()) }).await?;
         self.agents.push(agent);

@@ -11,9 +11,9 @@ use tonic::Request;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::strangers::ca::TestCa;
-use crate::strangers::client::{Credential, Refused, TestClient};
-use crate::strangers::csr::CsrDraft;
+use crate::untrusted::ca::TestCa;
+use crate::untrusted::client::{Credential, Refused, TestClient};
+use crate::untrusted::csr::CsrDraft;
 
 impl TestCa {
     /// A client of the admin API on its Unix socket.

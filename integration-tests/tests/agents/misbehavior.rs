@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use integration_tests::mesh::{Lie, LyingCa, Pki, Subscriber, TestAgent, certificates, eventually, serial};
+use integration_tests::mesh::{
+    LyingCa, Misbehavior, Pki, Subscriber, TestAgent, certificates, eventually, serial,
+};
 use proto::banyan::agent::v1 as wire;
 use proto::banyan::agent::v1::server_message::Message as Down;
 use trust::Serial;
@@ -83,13 +85,13 @@ async fn a_lower_sequence_changes_nothing_now_and_after_a_restart() -> anyhow::R
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_leaf_is_refused_and_reported_and_the_last_good_one_is_served_on() -> anyhow::Result<()> {
-    for (lie, words) in [
-        (Lie::OtherKey, "another key"),
-        (Lie::OtherIdentity, "spiffe://example.org/other"),
-        (Lie::EmptyBundle, "never empty"),
+    for (misbehavior, words) in [
+        (Misbehavior::OtherKey, "another key"),
+        (Misbehavior::OtherIdentity, "spiffe://example.org/other"),
+        (Misbehavior::EmptyBundle, "never empty"),
     ] {
         let mut bench = trusting().await?;
-        bench.ca.lie(lie);
+        bench.ca.misbehavior(misbehavior);
         let serials = vec![bench.serial.as_bytes().to_vec()];
         let renew = || Down::Reissue(wire::ReissueHint { serials: serials.clone(), spread_ms: 0 });
         bench.ca.tell(renew());
@@ -101,11 +103,11 @@ async fn a_wrong_leaf_is_refused_and_reported_and_the_last_good_one_is_served_on
             bench.ca.nacks().iter().any(|nack| nack.reason.contains(words))
         })
         .await?;
-        assert!(bench.leaf.is_quiet().await, "{lie:?}");
+        assert!(bench.leaf.is_quiet().await, "{misbehavior:?}");
         let mut again = Subscriber::open(&bench.agent.socket(), "default").await?;
-        assert_eq!(serial(&again.applied().await?)?, bench.serial, "{lie:?}");
-        bench.ca.lie(Lie::None);
-        assert_ne!(serial(&bench.leaf.applied().await?)?, bench.serial, "{lie:?}");
+        assert_eq!(serial(&again.applied().await?)?, bench.serial, "{misbehavior:?}");
+        bench.ca.misbehavior(Misbehavior::None);
+        assert_ne!(serial(&bench.leaf.applied().await?)?, bench.serial, "{misbehavior:?}");
     }
     Ok(())
 }

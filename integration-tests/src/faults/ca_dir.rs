@@ -10,19 +10,19 @@ use ca_server::{BootError, Config, HostDeps, Running, Server};
 use host::{Disk, OsRandomness, RealDisk, SystemClock};
 use trust::Clock;
 
-use super::Outfit;
+use super::FaultPlan;
 use crate::support::SOON;
 
 const CONFIG: &str = "ca.toml";
 
 /// A data directory, a passphrase and a configuration, removed when dropped.
 #[derive(Debug)]
-pub struct Site {
+pub struct CaDir {
     directory: tempfile::TempDir,
 }
 
-impl Site {
-    /// Makes a site; `extra` goes to the end of the configuration.
+impl CaDir {
+    /// Makes the directory of a CA; `extra` goes to the end of the configuration.
     ///
     /// # Errors
     /// When files cannot be written.
@@ -86,7 +86,7 @@ impl Site {
     /// # Errors
     /// Outside when the configuration is no good, inside as the server says.
     pub async fn start_once(&self) -> anyhow::Result<Result<Running, BootError>> {
-        self.start_with(Arc::new(RealDisk), Arc::new(SystemClock), &Outfit::default()).await
+        self.start_with(Arc::new(RealDisk), Arc::new(SystemClock), &FaultPlan::default()).await
     }
 
     /// How many roots the authority has ever made.
@@ -107,11 +107,11 @@ impl Site {
         &self,
         disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,
-        outfit: &Outfit,
+        fault_plan: &FaultPlan,
     ) -> anyhow::Result<Result<Running, BootError>> {
         let deps = HostDeps { clock, randomness: Arc::new(OsRandomness::new()), disk };
-        let outfit = outfit.for_data_dir(&self.data(), &deps);
-        Ok(Box::pin(Server::start_with(self.config()?, deps, &outfit)).await)
+        let fault_plan = fault_plan.for_data_dir(&self.data(), &deps);
+        Ok(Box::pin(Server::start_with(self.config()?, deps, &fault_plan)).await)
     }
 
     /// Stops a server in order.

@@ -12,26 +12,26 @@ use super::{AuthoritySwitch, RecordFaults};
 
 /// Faults for a server; none by default.
 #[derive(Debug, Clone, Default)]
-pub struct Outfit {
+pub struct FaultPlan {
     /// Fails writes of the record.
     pub record: RecordFaults,
     /// Stands in for the authority `self-signed`, which then works only while the switch lets it.
     pub authority: Option<AuthoritySwitch>,
 }
 
-/// An outfit for one data directory.
+/// A fault plan for one data directory.
 #[derive(Debug)]
-pub struct Fitted {
-    outfit: Outfit,
+pub struct PlannedFaults {
+    fault_plan: FaultPlan,
     keys: FileKeysPlugin,
 }
 
-impl Outfit {
-    /// The outfit of a server over a data directory.
+impl FaultPlan {
+    /// The fault plan of a server over a data directory.
     #[must_use]
-    pub fn for_data_dir(&self, data: &Path, deps: &HostDeps) -> Fitted {
-        Fitted {
-            outfit: self.clone(),
+    pub fn for_data_dir(&self, data: &Path, deps: &HostDeps) -> PlannedFaults {
+        PlannedFaults {
+            fault_plan: self.clone(),
             keys: FileKeysPlugin {
                 directory: data.join("keys"),
                 // Tests start servers by the hundred; a guess of this passphrase need not be dear.
@@ -43,15 +43,15 @@ impl Outfit {
     }
 }
 
-impl Embedding for Fitted {
+impl Embedding for PlannedFaults {
     fn plugins(&self, registry: &mut Registry) {
         registry.add_key_backend(self.keys.clone());
-        if let Some(switch) = &self.outfit.authority {
+        if let Some(switch) = &self.fault_plan.authority {
             registry.add_authority(switch.clone());
         }
     }
 
     fn record(&self, store: Arc<dyn RecordStore>) -> Arc<dyn RecordStore> {
-        self.outfit.record.before(store)
+        self.fault_plan.record.before(store)
     }
 }

@@ -1,13 +1,13 @@
-//! Client certificates with any part wrong, signed by the CA's own issuer or by a stranger.
+//! Client certificates with any part wrong, signed by the CA's own issuer or by a foreign CA.
 
 use rcgen::{KeyPair, PublicKeyData as _, SigningKey as _};
 use trust::der::{DerTime, Writer, oid};
 use trust::{Certificate, SignatureAlgorithm, SpkiHash, Timestamp};
 
-use crate::strangers::CART;
-use crate::strangers::ca::TestCa;
-use crate::strangers::client::Credential;
-use crate::strangers::csr::{alternative_names, der, extension, sequence, uri};
+use crate::untrusted::CART;
+use crate::untrusted::ca::TestCa;
+use crate::untrusted::client::Credential;
+use crate::untrusted::csr::{alternative_names, der, extension, sequence, uri};
 
 /// A client certificate to be forged. Default: what the CA itself would have issued for [`CART`], but for the row that
 /// only the CA can write.
@@ -31,14 +31,14 @@ impl Default for Forgery {
     }
 }
 
-/// Whoever signs certificates: the CA's issuer with the CA's own key, or a stranger.
+/// Whoever signs certificates: the CA's issuer with the CA's own key, or a foreign CA.
 #[derive(Debug)]
 pub struct Signer<'c> {
     ca: &'c TestCa,
     /// The certificate of the signing key.
     pub certificate: Certificate,
-    /// The stranger's key; none stands for the CA's.
-    stranger: Option<KeyPair>,
+    /// The foreign key; none stands for the CA's.
+    untrusted: Option<KeyPair>,
 }
 
 impl<'c> Signer<'c> {
@@ -47,20 +47,20 @@ impl<'c> Signer<'c> {
     /// # Panics
     /// When there is none in the chain.
     pub fn issuer(ca: &'c TestCa, chain: &[Vec<u8>]) -> Self {
-        Self { ca, certificate: Certificate::parse(&chain[1]).unwrap(), stranger: None }
+        Self { ca, certificate: Certificate::parse(&chain[1]).unwrap(), untrusted: None }
     }
 
     /// A root of nobody's bundle, as one that was retired is.
     ///
     /// # Panics
     /// When it cannot be made.
-    pub fn stranger(ca: &'c TestCa) -> Self {
+    pub fn foreign(ca: &'c TestCa) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::default();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         params.distinguished_name.push(rcgen::DnType::CommonName, "a root of before");
         let root = params.self_signed(&key).unwrap();
-        Self { ca, certificate: Certificate::parse(root.der()).unwrap(), stranger: Some(key) }
+        Self { ca, certificate: Certificate::parse(root.der()).unwrap(), untrusted: Some(key) }
     }
 
     /// Signs a forgery for a new key.
@@ -96,7 +96,7 @@ impl<'c> Signer<'c> {
             spki.to_vec(),
             der(|w| w.context(3, |w| w.raw(&sequence(&extensions(forgery))))),
         ]);
-        let signature = match &self.stranger {
+        let signature = match &self.untrusted {
             Some(key) => key.sign(&tbs).unwrap(),
             None => self.ca.sign_with(self.spki(), &tbs).await,
         };

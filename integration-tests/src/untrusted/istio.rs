@@ -9,10 +9,10 @@ use tonic::Request;
 use tonic::metadata::{AsciiMetadataKey, MetadataValue};
 use trust::Certificate;
 
-use crate::strangers::CART;
-use crate::strangers::ca::TestCa;
-use crate::strangers::client::{Credential, Refused, TestClient};
-use crate::strangers::csr::CsrDraft;
+use crate::untrusted::CART;
+use crate::untrusted::ca::TestCa;
+use crate::untrusted::client::{Credential, Refused, TestClient};
+use crate::untrusted::csr::CsrDraft;
 
 /// Seconds that good requests ask for.
 pub const TTL_SECS: i64 = 120;

@@ -1,4 +1,4 @@
-//! A process that asks an agent for secrets: `sds_stranger SOCKET NAME...`. Prints a line for each name: what it got, or
+//! A process that asks an agent for secrets: `sds_untrusted SOCKET NAME...`. Prints a line for each name: what it got, or
 //! the code of the refusal. Tests run it as another user.
 #![forbid(unsafe_code)]
 
@@ -10,7 +10,7 @@ use integration_tests::mesh::Subscriber;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args_os().skip(1);
-    let socket = arguments.next().map(PathBuf::from).context("usage: sds_stranger SOCKET NAME...")?;
+    let socket = arguments.next().map(PathBuf::from).context("usage: sds_untrusted SOCKET NAME...")?;
     for name in arguments {
         let name = name.into_string().ok().context("a name that is not UTF-8")?;
         match ask(&socket, &name).await {

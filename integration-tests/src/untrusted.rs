@@ -1,4 +1,4 @@
-//! A CA and the strangers that call it: real TLS and gRPC, forgeries of everything that can be sent, and what a request
+//! A CA and the untrusted clients that call it: real TLS and gRPC, forgeries of everything that can be sent, and what a request
 //! left behind.
 //!
 //! | module | what |

@@ -20,7 +20,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::strangers::ca::TestCa;
+use crate::untrusted::ca::TestCa;
 
 /// What a client shows in the handshake: any certificates, with the key of the first.
 #[derive(Clone)]

@@ -13,9 +13,9 @@ use plugins::memory::MemoryKeys;
 use plugins::{ConfigProblem, KeyBackend, KeyBackendPlugin, Registry};
 use trust::{Bundle, SpkiHash};
 
-use crate::strangers::clock::TestClock;
-use crate::strangers::tokens::TokenIssuer;
 use crate::support::{SOON, TRUST_DOMAIN};
+use crate::untrusted::clock::TestClock;
+use crate::untrusted::tokens::TokenIssuer;
 
 /// What a test wants of its CA.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use rcgen::{KeyPair, PublicKeyData as _, SigningKey as _};
 use trust::SignatureAlgorithm;
 use trust::der::{Writer, oid, tag};
 
-use crate::strangers::CART;
+use crate::untrusted::CART;
 
 /// Parts of a CSR in DER (RFC 2986 §4), to be spoiled one by one.
 #[derive(Debug)]
