@@ -1,6 +1,6 @@
 //! Envoy's secret discovery service on a Unix socket.
 //!
-//! This room speaks the protocol; what is served to whom, and in which order, is the hub's.
+//! This module speaks the protocol; what is served to whom, and in which order, is the hub's.
 
 pub(crate) mod secret;
 pub(crate) mod server;

@@ -1,6 +1,6 @@
 //! What touches the machine: the system clock, the system's randomness, durable files.
 //!
-//! Every other room takes these through a trait (`trust::Clock`, `trust::Randomness`, [`Disk`]), so that tests
+//! Every other crate takes these through a trait (`trust::Clock`, `trust::Randomness`, [`Disk`]), so that tests
 //! can hold time still and make any single write fail. This crate decides nothing and parses nothing.
 //!
 //! Start at [`Disk`], which says what is durable when. Its fake, [`FaultDisk`], stands beside it.

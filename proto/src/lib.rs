@@ -1,7 +1,7 @@
 //! Banyan's wire formats: messages, clients and servers of every gRPC service that it speaks.
 //!
 //! This is generated code and what it needs to be safe to use; nothing here decides anything. Conversions to Banyan's
-//! own types live at the edges, in the rooms that serve or call. The sources are `protos/**/*.proto`; after a change run
+//! own types live at the edges, in the crates that serve or call. The sources are `protos/**/*.proto`; after a change run
 //! `cargo xtask codegen`, which writes `src/gen/`. A test compares the two, and nobody needs `protoc`.
 //!
 //! | module | what | who serves it |

@@ -1,6 +1,6 @@
 //! Chores of this repository: `cargo xtask help`.
 //!
-//! Nothing in the product depends on this crate. Each verb is one module; the checks of the house also run as tests.
+//! Nothing in the product depends on this crate. Each verb is one module; the checks of the workspace also run as tests.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -72,7 +72,7 @@ enum Chore {
         #[arg(long)]
         dev: bool,
     },
-    /// Check format, lints, documentation, dependencies and the rules of the house.
+    /// Check format, lints, documentation, dependencies and the rules of the workspace.
     Check,
 }
 

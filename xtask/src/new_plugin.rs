@@ -42,8 +42,8 @@ fn write_inside(root: &Path, name: &Name) -> anyhow::Result<()> {
     for (path, text) in edited {
         write(&root.join(path), &text)?;
     }
-    let Name { text, room, .. } = name;
-    println!("plugins/{text}/ is there, and passes: cargo test -p {room}");
+    let Name { text, package, .. } = name;
+    println!("plugins/{text}/ is there, and passes: cargo test -p {package}");
     println!("next: fill in plugins/{text}/src/upstream.rs and src/config.rs, then docs/plugins/{text}.md");
     println!("`grep -rn 'FILL IN' plugins/{text} docs/plugins/{text}.md` shows every place");
     Ok(())
@@ -85,7 +85,7 @@ struct Name {
     /// `big-ca`.
     text: String,
     /// `plugin-big-ca`.
-    room: String,
+    package: String,
     /// `BigCa`.
     kind: String,
 }
@@ -104,7 +104,7 @@ impl Name {
             format!("{}{rest}", first.to_ascii_uppercase())
         };
         let kind = text.split('-').map(capital).collect();
-        Ok(Self { text: text.to_owned(), room: format!("plugin-{text}"), kind })
+        Ok(Self { text: text.to_owned(), package: format!("plugin-{text}"), kind })
     }
 
     fn put_into(&self, template: &str) -> String {
@@ -119,7 +119,7 @@ impl Name {
 
 /// The files that list plugins, with one more.
 fn listed(root: &Path, name: &Name) -> anyhow::Result<Vec<(PathBuf, String)>> {
-    let Name { text, room, kind } = name;
+    let Name { text, package, kind } = name;
     let snake = text.replace('-', "_");
     let mut edits = Edits { root, files: Vec::new() };
     edits.after(
@@ -127,19 +127,23 @@ fn listed(root: &Path, name: &Name) -> anyhow::Result<Vec<(PathBuf, String)>> {
         "  \"plugins/remote\",",
         &format!("  \"plugins/{text}\", # root authority: FILL IN in three words"),
     )?;
-    edits.after("Cargo.toml", "plugin-remote = {", &format!("{room} = {{ path = \"plugins/{text}\" }}"))?;
     edits.after(
-        "house.toml",
+        "Cargo.toml",
+        "plugin-remote = {",
+        &format!("{package} = {{ path = \"plugins/{text}\" }}"),
+    )?;
+    edits.after(
+        "layering.toml",
         "plugin-remote = [\"plugins\"",
-        &format!("{room} = [\"plugins\", \"trust\"]"),
+        &format!("{package} = [\"plugins\", \"trust\"]"),
     )?;
     edits.after(
-        "house.toml",
+        "layering.toml",
         "plugin-remote = [\"plugin-self",
-        &format!("{room} = [\"plugins-conformance\"]"),
+        &format!("{package} = [\"plugins-conformance\"]"),
     )?;
-    edits.within("house.toml", "ca-server = [", room)?;
-    edits.after("ca-server/Cargo.toml", "plugin-remote.workspace", &format!("{room}.workspace = true"))?;
+    edits.within("layering.toml", "ca-server = [", package)?;
+    edits.after("ca-server/Cargo.toml", "plugin-remote.workspace", &format!("{package}.workspace = true"))?;
     let instances = "ca-server/src/boot/instances.rs";
     edits.after(instances, "use plugin_remote::", &format!("use plugin_{snake}::{kind}Plugin;"))?;
     edits.after(
@@ -147,7 +151,7 @@ fn listed(root: &Path, name: &Name) -> anyhow::Result<Vec<(PathBuf, String)>> {
         "    registry.add_authority(RemotePlugin)",
         &format!("    registry.add_authority({kind}Plugin);"),
     )?;
-    let row = format!("    built_in(\"{text}\", \"{room}\", &[]),");
+    let row = format!("    built_in(\"{text}\", \"{package}\", &[]),");
     edits.before("xtask/src/plugins.rs", "    // new-plugin: further", &row)?;
     edits.after(
         "docs/plugins/README.md",
@@ -215,7 +219,7 @@ mod tests {
     #[test]
     fn a_name_is_put_in_every_form() {
         let name = Name::parse("big-ca").unwrap();
-        assert_eq!((name.room.as_str(), name.kind.as_str()), ("plugin-big-ca", "BigCa"));
+        assert_eq!((name.package.as_str(), name.kind.as_str()), ("plugin-big-ca", "BigCa"));
         let text = name.put_into("plugin_acme acme_conforms plugin = \"acme\" AcmePlugin");
         assert_eq!(text, "plugin_big_ca big_ca_conforms plugin = \"big-ca\" BigCaPlugin");
         for wrong in ["", "-a", "a-", "a--b", "A", "a_b", "9a", &"x".repeat(33)] {
@@ -260,15 +264,15 @@ mod tests {
     }
 
     #[test]
-    fn a_new_plugin_outside_of_the_repository_finds_the_rooms_that_it_needs() {
+    fn a_new_plugin_outside_of_the_repository_finds_the_crates_that_it_needs() {
         let (root, folder) = (crate::repository_root().unwrap(), tempfile::tempdir().unwrap());
         let place = folder.path().join("big-ca");
         run(&root, "big-ca", Some(&place)).unwrap();
         let mut tree = process::cargo(&place);
         let tree = process::output(tree.args(["tree", "--offline", "--edges", "normal,dev", "--depth", "1"]));
         let tree = tree.expect("cargo reads the manifest and the lock file");
-        for room in ["plugins v", "plugins-conformance v", "trust v"] {
-            assert!(tree.contains(room), "{room} is missing in\n{tree}");
+        for package in ["plugins v", "plugins-conformance v", "trust v"] {
+            assert!(tree.contains(package), "{package} is missing in\n{tree}");
         }
     }
 }

@@ -22,7 +22,7 @@ pub(crate) struct BuiltIn {
     /// What its reports begin with: the name of an authority, or `key-` and that of a key backend.
     pub(crate) name: &'static str,
     /// Its crate.
-    pub(crate) room: &'static str,
+    pub(crate) package: &'static str,
     /// A feature of the crate without which the tests with the real counterpart are left out.
     pub(crate) feature: Option<&'static str>,
     /// Parts that its tests talk to.
@@ -37,8 +37,8 @@ pub(crate) struct BuiltIn {
 /// SoftHSM, a token of PKCS#11 in files.
 pub(crate) const SOFTHSM: Package = Package { name: "softhsm2", proof: &["softhsm2-util", "--version"] };
 
-const fn built_in(name: &'static str, room: &'static str, peers: &'static [&'static str]) -> BuiltIn {
-    BuiltIn { name, room, feature: None, peers, packages: &[], family: None }
+const fn built_in(name: &'static str, package: &'static str, peers: &'static [&'static str]) -> BuiltIn {
+    BuiltIn { name, package, feature: None, peers, packages: &[], family: None }
 }
 
 /// Every built-in.
@@ -82,9 +82,11 @@ pub(crate) fn run(root: &Path, names: &[String]) -> anyhow::Result<()> {
     let reports = fresh_directory(root)?;
     for one in &wanted {
         let mut tests = process::cargo(root);
-        tests.args(["test", "--no-fail-fast", "--package", one.room]).args(one.feature.map(|_| "--features"));
+        tests
+            .args(["test", "--no-fail-fast", "--package", one.package])
+            .args(one.feature.map(|_| "--features"));
         tests.args(one.feature).env("BANYAN_CONFORMANCE_REPORT_DIR", &reports);
-        note(format!("tests of {}", one.room), process::run(&mut tests));
+        note(format!("tests of {}", one.package), process::run(&mut tests));
     }
     for (family, features) in families(&wanted, names.is_empty()) {
         let mut tests = process::cargo(root);
@@ -173,10 +175,10 @@ mod tests {
         for entry in fs::read_dir(root.join("plugins")).unwrap() {
             let manifest = entry.unwrap().path().join("Cargo.toml");
             let Ok(text) = fs::read_to_string(&manifest) else { continue };
-            let room: toml::Table = toml::from_str(&text).unwrap();
-            let name = room["package"]["name"].as_str().unwrap().to_owned();
+            let package: toml::Table = toml::from_str(&text).unwrap();
+            let name = package["package"]["name"].as_str().unwrap().to_owned();
             let has_suite = text.contains("plugins-conformance.workspace");
-            if has_suite && !BUILT_INS.iter().any(|one| one.room == name) {
+            if has_suite && !BUILT_INS.iter().any(|one| one.package == name) {
                 complaints.push(name);
             }
         }
@@ -184,11 +186,11 @@ mod tests {
     }
 
     #[test]
-    fn every_built_in_has_a_room_and_known_parts() {
+    fn every_built_in_has_a_crate_and_known_parts() {
         let root = crate::repository_root().unwrap();
         let members = fs::read_to_string(root.join("Cargo.toml")).unwrap();
         for one in BUILT_INS {
-            assert!(members.contains(&format!("\n{} = {{ path", one.room)), "{one:?}");
+            assert!(members.contains(&format!("\n{} = {{ path", one.package)), "{one:?}");
             for peer in one.peers {
                 assert!(peers::table::PEERS.iter().any(|known| known.name == *peer), "{one:?}");
             }

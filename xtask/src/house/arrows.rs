@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
-use super::rules::{Arrows, House};
+use super::rules::{Arrows, Layering};
 
 /// The arrows of the workspace as it is.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    pub(super) rooms: BTreeSet<String>,
-    /// Path of each room's Cargo.toml.
+    pub(super) crates: BTreeSet<String>,
+    /// Path of each crate's Cargo.toml.
     pub(super) manifests: Vec<PathBuf>,
     pub(super) arrows: Arrows,
     /// Those of development dependencies that are not among the others.
@@ -27,15 +27,15 @@ impl Found {
             .no_deps()
             .exec()
             .context("ask cargo for the workspace's packages")?;
-        let rooms = metadata.packages.iter().map(|package| package.name.to_string()).collect();
+        let crates = metadata.packages.iter().map(|package| package.name.to_string()).collect();
         let manifests =
             metadata.packages.iter().map(|package| package.manifest_path.clone().into()).collect();
-        let mut found = Self { rooms, manifests, ..Self::default() };
+        let mut found = Self { crates, manifests, ..Self::default() };
         for package in &metadata.packages {
             let uses = |tests: bool| -> BTreeSet<String> {
                 let wanted = |kind| matches!(kind, DependencyKind::Development) == tests;
                 let names = package.dependencies.iter().filter(|one| wanted(one.kind)).map(|one| &one.name);
-                names.filter(|name| found.rooms.contains(*name)).cloned().collect()
+                names.filter(|name| found.crates.contains(*name)).cloned().collect()
             };
             let (by_code, by_tests) = (uses(false), uses(true));
             let only_tests: BTreeSet<_> = by_tests.difference(&by_code).cloned().collect();
@@ -48,7 +48,7 @@ impl Found {
         Ok(found)
     }
 
-    /// Room -> rooms, whatever for.
+    /// Crate -> crates, whatever for.
     fn all(&self) -> BTreeMap<&str, BTreeSet<&str>> {
         let mut all: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for (from, to) in self.arrows.iter().chain(&self.test_arrows) {
@@ -74,19 +74,19 @@ pub(super) fn differences(table: &str, allowed: &Arrows, found: &Arrows) -> Vec<
     forbidden.chain(unused).collect()
 }
 
-/// Uses of rooms that nobody may use.
+/// Uses of crates that nobody may use.
 pub(super) fn uses_of(ends: &BTreeSet<String>, found: &Found) -> Vec<String> {
     let pairs = found.all().into_iter().flat_map(|(from, all)| all.into_iter().map(move |to| (from, to)));
     pairs
         .filter(|(_, to)| ends.contains(*to))
-        .map(|(from, to)| format!("{from} uses {to}, which no room may use"))
+        .map(|(from, to)| format!("{from} uses {to}, which no crate may use"))
         .collect()
 }
 
 /// A circle, if there is one; cargo itself refuses only those without development dependencies.
 pub(super) fn circle(found: &Found) -> Option<String> {
     let mut left = found.all();
-    // Take away rooms that use nothing that is left, until nothing changes: what stays is in a circle or leads to one.
+    // Take away crates that use nothing that is left, until nothing changes: what stays is in a circle or leads to one.
     loop {
         let before = left.len();
         let names: BTreeSet<&str> = left.keys().copied().collect();
@@ -101,15 +101,15 @@ pub(super) fn circle(found: &Found) -> Option<String> {
     }
 }
 
-/// Names in `house.toml` that are no rooms.
-pub(super) fn unknown_rooms(house: &House, found: &Found) -> Vec<String> {
-    let arrows = house.arrows.iter().chain(&house.test_arrows);
+/// Names in `layering.toml` that are no crates.
+pub(super) fn unknown_crates(layering: &Layering, found: &Found) -> Vec<String> {
+    let arrows = layering.arrows.iter().chain(&layering.test_arrows);
     let named =
-        arrows.flat_map(|(from, to)| std::iter::once(from).chain(to)).chain(&house.rooms.used_by_none);
-    let unknown: BTreeSet<_> = named.filter(|name| !found.rooms.contains(*name)).collect();
+        arrows.flat_map(|(from, to)| std::iter::once(from).chain(to)).chain(&layering.crates.used_by_none);
+    let unknown: BTreeSet<_> = named.filter(|name| !found.crates.contains(*name)).collect();
     unknown
         .into_iter()
-        .map(|name| format!("house.toml names {name}, which is no member of the workspace"))
+        .map(|name| format!("layering.toml names {name}, which is no member of the workspace"))
         .collect()
 }
 
@@ -139,10 +139,10 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_of_the_house_may_not_be_used_even_by_tests() {
+    fn the_ends_of_the_workspace_may_not_be_used_even_by_tests() {
         let ends = BTreeSet::from(["xtask".to_owned()]);
         let found = Found { test_arrows: arrows(&[("cli", &["xtask"])]), ..Found::default() };
-        assert_eq!(uses_of(&ends, &found), ["cli uses xtask, which no room may use"]);
+        assert_eq!(uses_of(&ends, &found), ["cli uses xtask, which no crate may use"]);
     }
 
     #[test]
@@ -155,14 +155,14 @@ mod tests {
     }
 
     #[test]
-    fn a_room_that_is_gone_is_a_complaint() {
+    fn a_crate_that_is_gone_is_a_complaint() {
         let root = crate::repository_root().unwrap();
-        let house = super::super::read(&root).unwrap();
+        let layering = super::super::read(&root).unwrap();
         let mut found = Found::in_workspace(&root).unwrap();
-        assert!(found.rooms.remove("host"));
+        assert!(found.crates.remove("host"));
         assert_eq!(
-            unknown_rooms(&house, &found),
-            ["house.toml names host, which is no member of the workspace"]
+            unknown_crates(&layering, &found),
+            ["layering.toml names host, which is no member of the workspace"]
         );
     }
 }

@@ -11,7 +11,7 @@ use anyhow::Context;
 
 use self::components::Uses;
 use self::modules::Modules;
-use super::rules::{House, Pair};
+use super::rules::{Layering, Pair};
 
 mod components;
 mod modules;
@@ -21,8 +21,12 @@ mod names;
 const PAIRS_MAX: usize = 3;
 
 /// What is wrong with the dependencies between files of these crates.
-pub(super) fn complaints(root: &Path, manifests: &[PathBuf], house: &House) -> anyhow::Result<Vec<String>> {
-    let (pairs, left) = (&house.pair, house.files.circles_left);
+pub(super) fn complaints(
+    root: &Path,
+    manifests: &[PathBuf],
+    layering: &Layering,
+) -> anyhow::Result<Vec<String>> {
+    let (pairs, left) = (&layering.pair, layering.files.circles_left);
     let (mut all, mut seen) = (Vec::new(), BTreeSet::new());
     for manifest in manifests {
         let folder = manifest.parent().context("a manifest lies in a folder")?;
@@ -39,7 +43,7 @@ pub(super) fn complaints(root: &Path, manifests: &[PathBuf], house: &House) -> a
     }
     match all.len() {
         found if found == left => all.clear(),
-        found => all.push(format!("{found} circles of files, and house.toml says circles_left = {left}")),
+        found => all.push(format!("{found} circles of files, and layering.toml says circles_left = {left}")),
     }
     all.extend(pair_complaints(pairs, &seen));
     Ok(all)

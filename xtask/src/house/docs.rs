@@ -120,15 +120,15 @@ mod tests {
     fn faults(document: &str) -> Vec<String> {
         let read = |file: &str| {
             let source = "pub struct Door;\nimpl Door {\n    pub(crate) async fn open_it(&self) {}\n}\n";
-            (file == "room/src/door.rs").then(|| source.to_owned())
+            (file == "one/src/door.rs").then(|| source.to_owned())
         };
         pointers(document).iter().filter_map(|pointer| fault(pointer, &read)).collect()
     }
 
     #[test]
     fn what_is_there_is_no_complaint() {
-        let good = "`room/src/door.rs`, `room/src/door.rs:Door`, `room/src/door.rs:open_it` and \
-                    `room/src/door.rs:Door::open_it`";
+        let good = "`one/src/door.rs`, `one/src/door.rs:Door`, `one/src/door.rs:open_it` and \
+                    `one/src/door.rs:Door::open_it`";
         assert_eq!(pointers(good).len(), 4);
         assert_eq!(faults(good), Vec::<String>::new());
     }
@@ -136,11 +136,11 @@ mod tests {
     #[test]
     fn a_missing_file_a_missing_name_and_a_part_of_a_name_are_complaints() {
         for bad in [
-            "`room/src/window.rs`",
-            "`room/src/door.rs:close`",
-            "`room/src/door.rs:open`",
-            "`room/src/door.rs:Window::open_it`",
-            "`room/src/door.rs:self`",
+            "`one/src/window.rs`",
+            "`one/src/door.rs:close`",
+            "`one/src/door.rs:open`",
+            "`one/src/door.rs:Window::open_it`",
+            "`one/src/door.rs:self`",
         ] {
             assert_eq!(faults(bad).len(), 1, "{bad}");
         }
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn blocks_patterns_and_other_words_are_no_pointers() {
-        let text = "```\n`room/src/window.rs`\n```\n`*.rs` `a.rs:b` `banyan.toml` room/src/window.rs `serve --config x`\n";
+        let text = "```\n`one/src/window.rs`\n```\n`*.rs` `a.rs:b` `banyan.toml` one/src/window.rs `serve --config x`\n";
         assert_eq!(pointers(text), []);
     }
 }

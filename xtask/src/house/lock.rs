@@ -29,7 +29,7 @@ pub(super) fn complaints(lock: &str, rules: &LockRules) -> anyhow::Result<Vec<St
         let found = versions(name);
         let lines: BTreeSet<_> = found.iter().map(|version| compatible_line(version)).collect();
         match lines.len() {
-            0 => complaints.push(format!("no {name} in Cargo.lock: correct house.toml")),
+            0 => complaints.push(format!("no {name} in Cargo.lock: correct layering.toml")),
             1 => {}
             _ => complaints.push(format!("{name} is there as {}: bring them together", found.join(" and "))),
         }

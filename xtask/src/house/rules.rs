@@ -1,20 +1,20 @@
-//! `house.toml` as it is written.
+//! `layering.toml` as it is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
-/// Rooms and the rooms that they use.
+/// Crates and the crates that they use.
 pub(super) type Arrows = BTreeMap<String, BTreeSet<String>>;
 
-/// `house.toml`.
+/// `layering.toml`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct House {
+pub(super) struct Layering {
     pub(super) arrows: Arrows,
     pub(super) test_arrows: Arrows,
-    pub(super) rooms: Rooms,
+    pub(super) crates: Crates,
     pub(super) files: Files,
     /// Phrases that nobody writes, and what is written instead.
     pub(super) words: BTreeMap<String, String>,
@@ -26,7 +26,7 @@ pub(super) struct House {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Rooms {
+pub(super) struct Crates {
     pub(super) used_by_none: BTreeSet<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Phrases of `house.toml` that no source file and no page has, since a reader stumbles over them.
+//! Phrases of `layering.toml` that no source file and no page has, since a reader stumbles over them.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
