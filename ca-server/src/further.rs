@@ -60,7 +60,9 @@ pub(crate) fn compare(
         })
         .collect();
     let mut to_add = Vec::new();
-    for root in passed.iter().filter(|root| !by_it(&root.id())) {
+    // A root of our own that is trusted comes and goes by rotations, whoever else names it.
+    let ours = |id: &RootId| state.roots.get(id).is_some_and(|root| root.state.is_trusted());
+    for root in passed.iter().filter(|root| !by_it(&root.id()) && !ours(&root.id())) {
         match state.roots.get(&root.id()).and_then(|ours| unfit(whose, (root, ours), again)) {
             Some(reason) => refused.push(reason),
             None => to_add.push(FurtherRoot::of(root)),

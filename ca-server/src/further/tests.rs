@@ -100,6 +100,20 @@ async fn what_is_named_is_to_be_added_and_what_is_named_no_more_is_gone() {
 }
 
 #[tokio::test]
+async fn a_root_of_our_own_goes_by_its_rotation_although_the_file_still_has_it() {
+    let [own, next] = roots([("a", 900), ("bb", 900)]).await;
+    let state = followed(bootstrapped(&own), &names(&own, &[&next]));
+    // The next one signs at the authority, and the file has both in either order.
+    let moved = names(&next, &[&own]);
+    assert_eq!(seen(&state, &moved), Difference::default(), "the former one still signs here");
+    let mut withdrawn = state;
+    let entry = withdrawn.roots.get_mut(&own.id()).unwrap();
+    (entry.state, entry.horizon) = (RootState::Retired, Some(NOW));
+    let left = seen(&withdrawn, &moved);
+    assert!(left.to_add.is_empty() && left.refused[0].contains("withdrawn here before"), "{left:?}");
+}
+
+#[tokio::test]
 async fn a_renewed_root_of_ours_is_refused_and_a_withdrawn_one_comes_back_only_by_name() {
     let [own, twin, gone] = roots([("a", 900), ("a", 1_000), ("bb", 900)]).await;
     let mut state = bootstrapped(&own);
