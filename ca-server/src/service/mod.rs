@@ -9,6 +9,7 @@ pub(crate) mod agent_admin;
 pub(crate) mod authority;
 mod call;
 mod clock;
+mod intake;
 pub(crate) mod istio;
 mod join;
 pub(crate) mod leaf;

@@ -25,6 +25,7 @@ use tonic::{Status, Streaming};
 use trust::{Bundle, Sequence, Serial, Timestamp};
 
 use super::call::Call;
+use super::intake::Intake;
 use super::wire;
 use crate::ca::Ca;
 use crate::refusal::{Reason, Refusal, echoed};
@@ -52,6 +53,7 @@ struct Uplink {
     session: OpenSession,
     hints: mpsc::Receiver<Vec<Serial>>,
     messages: Streaming<AgentMessage>,
+    intake: Intake,
     bundles: watch::Receiver<Bundle>,
     ending: CancellationToken,
     /// What is still to be asked.
@@ -85,6 +87,7 @@ pub(super) fn open(
         call,
         agent,
         messages,
+        intake: Intake::new(),
         bundles,
         doubts: None,
         differs: None,
@@ -99,6 +102,17 @@ fn judge(call: &mut Call) -> Result<String, Refusal> {
     let caller = call.authenticate(&snapshot)?;
     let (agent, _) = call.ca.authorizer.agent(&caller)?;
     Ok(agent.to_owned())
+}
+
+/// The next message up, not faster than they are taken.
+async fn heard(
+    intake: &mut Intake,
+    messages: &mut Streaming<AgentMessage>,
+) -> Result<Option<AgentMessage>, Status> {
+    intake.ready().await;
+    let said = messages.message().await;
+    intake.took();
+    said
 }
 
 impl Uplink {
@@ -128,7 +142,7 @@ impl Uplink {
                     },
                     false => Some(renew(&serials)),
                 },
-                said = self.messages.message() => match said {
+                said = heard(&mut self.intake, &mut self.messages) => match said {
                     Ok(Some(message)) => {
                         match self.judged() {
                             Ok(()) => self.hear(message).await,
