@@ -27,6 +27,10 @@ const UNTRUSTED_IDLE: Duration = Duration::from_secs(60);
 const GOODBYE: Duration = Duration::from_secs(5);
 /// Part of the places that is cleared at once when all are taken.
 const CLEARED_AT_ONCE: usize = 64;
+/// Connections that end at one tick for an answer that they did not take: so many, or one of so many. Those that came
+/// together would come back together, and their handshakes would hold up everybody else.
+const LATE_AT_ONCE: usize = 8;
+const LATE_SHARES: usize = 16;
 /// Budgets that may wait for connections that are known.
 const KNOWN_SHARE: u64 = 4;
 /// While half of their places are taken, half-open connections of an address that has more than this part of the places
@@ -301,13 +305,17 @@ impl Crowd {
             Some(count) if *count > share => (rules.handshake / PRESSED).max(1),
             _ => rules.handshake,
         };
+        let mut late = LATE_AT_ONCE.max(table.all.len() / LATE_SHARES);
         for conduct in table.all.values() {
             let (rest, stage) = (conduct.rest(), conduct.stage());
             let idle = if conduct.is_known() { rules.idle } else { rules.untrusted_idle };
             match stage {
                 Stage::Shaking if rest > patience(conduct) => conduct.cut(Cut::HalfOpen),
                 Stage::Silent if rest > rules.first_request => conduct.cut(Cut::Silent),
-                Stage::Open if conduct.is_late() => conduct.cut(Cut::AnswerNotTaken),
+                Stage::Open if late > 0 && conduct.is_late() => {
+                    late -= 1;
+                    conduct.cut(Cut::AnswerNotTaken);
+                }
                 Stage::Open if conduct.is_idle() && rest > idle.saturating_add(ticks(GOODBYE)) => {
                     conduct.cut(Cut::Idle);
                 }

@@ -208,6 +208,23 @@ async fn an_answer_has_at_least_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn those_that_came_together_and_take_no_answer_go_one_after_the_other() {
+    let (crowd, _) = crowd(rules());
+    tokio::spawn(Arc::clone(&crowd).watch());
+    let all: Vec<_> = (0..40).map(|_| arrived(&crowd, 1)).collect();
+    let held: Vec<_> = all.iter().map(|place| (asks(place), asks(place).wait(1))).collect();
+    let cut = || all.iter().filter(|place| is_cut(place) == Some(Cut::AnswerNotTaken)).count();
+    let mut most = 0;
+    for _ in 0..100 {
+        let before = cut();
+        pass(TICK).await;
+        most = most.max(cut() - before);
+    }
+    assert_eq!((cut(), most), (40, 8));
+    drop(held);
+}
+
+#[tokio::test(start_paused = true)]
 async fn more_than_the_budget_of_unsent_bytes_costs_whoever_holds_most_of_it() {
     let (crowd, _) = crowd(rules());
     tokio::spawn(Arc::clone(&crowd).watch());
