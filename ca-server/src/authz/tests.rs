@@ -252,6 +252,11 @@ fn impersonation_is_refused_and_ttl_zero_or_less_is_the_default() {
         (Reason::ImpersonationRefused, Code::PermissionDenied)
     );
     assert!(!refused.text().contains('\n'));
+    for words in
+        ["only for the caller's own identity", "no setting allows it", "ztunnel that asks for itself"]
+    {
+        assert!(refused.text().contains(words), "{words}: {refused}");
+    }
     assert_eq!([0, -1, i64::MIN].map(requested_ttl), [None; 3]);
     assert_eq!(requested_ttl(i64::MAX), Some(Duration::from_secs(9_223_372_036_854_775_807)));
 }

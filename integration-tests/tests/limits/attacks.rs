@@ -27,6 +27,8 @@ enum Until {
     CutFor(&'static str),
     /// A while is over.
     Over(Duration),
+    /// A caller that is known was granted something, and refused more.
+    Refused,
 }
 
 /// Serves good clients, old and new, beside an attack. It goes on until its answer is dropped.
@@ -51,6 +53,7 @@ async fn withstood(
             Until::Ended(all) => assault.ended() >= all,
             Until::CutFor(reason) => victim.cut_for(reason).await? > 0,
             Until::Over(time) => began.elapsed() > time,
+            Until::Refused => matches!(assault.answers(), (1.., 1..)),
         };
         if done {
             return Ok(assault);
@@ -127,12 +130,15 @@ async fn a_soft_limit_of_1024_files_is_raised() -> anyhow::Result<()> {
     let victim = Victim::start(Path::new(PROGRAM), Files::Soft(1_024), limits).await?;
     let status = victim.status().await?;
     ensure!(status.healthy, "{:?}", status.conditions);
-    let mut crowd = Vec::new();
+    let (before, mut crowd) = (victim.memory()?, Vec::new());
     for _ in 0..1_100 {
         crowd.push(tokio::time::timeout(SOON, victim.door()()).await??);
     }
     ensure!(victim.files()? > 1_100, "{} files are open", victim.files()?);
     victim.good_client().await?;
+    victim.status().await?;
+    let grown = victim.memory()?.saturating_sub(before);
+    ensure!(grown < GROWTH_MAX, "{} MiB more", grown / MIB);
     victim.healthz().await
 }
 
@@ -159,6 +165,24 @@ async fn large_headers_without_a_credential_are_read_at_a_bounded_rate() -> anyh
     let taken = MIB + 256 * 1024 * (began.elapsed().as_secs() + 1) + 8 * MIB;
     ensure!(bytes < 4 * taken, "{} MiB were taken from four connections", bytes / MIB);
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_token_at_full_speed_is_refused_registrations_and_leaves_and_nobody_else_is() -> anyhow::Result<()>
+{
+    let victim =
+        Victim::start(Path::new(PROGRAM), Files::AsHere, "[limits]\nleaves_per_second = 20\n").await?;
+    for attack in [Attack::Registrations, Attack::Rows] {
+        withstood(&victim, attack, 4, Until::Refused).await?.stop().await;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_says_what_would_be_logged_at_full_speed_holds_up_nobody() -> anyhow::Result<()> {
+    let victim = Victim::start(Path::new(PROGRAM), Files::AsHere, "").await?;
+    let assault = withstood(&victim, Attack::LogStorm, 4, Until::Over(Duration::from_secs(3))).await?;
+    eventually("much was said", async || assault.bytes() > 1_000).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
