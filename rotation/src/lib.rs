@@ -43,12 +43,13 @@ pub use evidence::Evidence;
 pub use further::{FURTHER_ROOTS_MAX, FurtherEntry, FurtherRoot};
 pub use names::{AuthorityName, BadName, KeyName, NAME_BYTES_MAX, ReplicaName, RequestId, SegmentId};
 pub use phases::{
-    BundleChange, Distributing, Draining, Ending, Mode, Rotation, Staging, StagingStep, Withdrawing,
+    BootstrapStep, Bootstrapping, BundleChange, Distributing, Draining, Ending, Mode, Phase, Rotation,
+    Staging, StagingStep, Steady, Withdrawing,
 };
 pub use policy::Policy;
 pub use refusal::Refusal;
 pub use roots::{IssuerEntry, IssuerRenewal, RootEntry, RootState};
 pub use segments::{Contents, Segment, SegmentState};
 pub use sightings::{DISMISSED_MAX, LOST_REPLICA, SIGHTINGS_MAX, Sighting, Sightings};
-pub use state::{BootstrapStep, Bootstrapping, Phase, Signer, State, Steady};
+pub use state::{Signer, State};
 pub use step::{Transition, legal, step};

@@ -1,4 +1,4 @@
-//! The phases of a rotation: from the request for a new root to the bundle without the old one.
+//! Where the machine stands. The phases of a rotation lead from the request for a new root to the bundle without the old one.
 //!
 //! A phase names the root that signs next (`to`) and the one that drains (`from`); every other root in the record is
 //! no concern of this rotation.
@@ -9,7 +9,71 @@ use serde::{Deserialize, Serialize};
 use trust::{Generation, RootId, Sequence, Timestamp};
 
 use crate::codec;
-use crate::{AuthorityName, Phase, RequestId};
+use crate::{AuthorityName, RequestId};
+
+/// Where the machine stands. Each phase keeps what only it needs.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// No root was ever asked for.
+    Uninitialised,
+    /// First boot: the request for a root is stored, the root is not signing yet.
+    // Records have the first name of this phase.
+    #[serde(rename = "founding")]
+    Bootstrapping(Bootstrapping),
+    /// One root signs, and nothing about roots is under way.
+    Steady(Steady),
+    /// A rotation was asked for; its root is being made.
+    Staging(Staging),
+    /// The new root is in the bundle, the former one signs.
+    Distributing(Distributing),
+    /// The new root signs, leaves of the former one are alive.
+    Draining(Draining),
+    /// The former root has left the bundle.
+    Withdrawing(Withdrawing),
+}
+
+/// The making of the first root. Stored before anything is asked of the authority.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Bootstrapping {
+    /// Who requested it. Everything asked of the authority carries this id, so that asking again makes nothing twice.
+    pub request_id: RequestId,
+    /// Who makes and holds the root.
+    pub authority: AuthorityName,
+    /// When it was requested.
+    #[serde(with = "codec::seconds")]
+    pub requested_at: Timestamp,
+    /// How far it got.
+    pub step: BootstrapStep,
+}
+
+/// How far a bootstrap got.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BootstrapStep {
+    /// The authority was asked for a root.
+    StagingRoot,
+    /// The root is there; the authority was asked to sign an issuer.
+    RequestingIssuer {
+        /// The root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+    },
+    /// Root and issuer are there; the first bundle is being published.
+    Publishing {
+        /// The root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+    },
+}
+
+/// Nothing about roots is under way.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Steady {
+    /// Since when.
+    #[serde(with = "codec::seconds")]
+    pub since: Timestamp,
+}
 
 /// What a rotation keeps from its first phase to its last.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -185,6 +249,19 @@ impl StagingStep {
 }
 
 impl Phase {
+    /// The phase's name in texts, metrics and documents.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Uninitialised => "uninitialised",
+            Self::Bootstrapping(_) => "bootstrapping",
+            Self::Steady(_) => "steady",
+            Self::Staging(_) => "staging",
+            Self::Distributing(_) => "distributing",
+            Self::Draining(_) => "draining",
+            Self::Withdrawing(_) => "withdrawing",
+        }
+    }
+
     /// The rotation that is under way, if one is.
     pub const fn rotation(&self) -> Option<&Rotation> {
         match self {

@@ -7,8 +7,8 @@ use trust::{CertificateId, Generation, RootId, Sequence, Timestamp, TrustDomain}
 
 use crate::codec;
 use crate::{
-    AuthorityName, Der, Distributing, DoneRequests, Draining, Effect, FurtherEntry, PendingEffect,
-    ReplicaName, RequestId, RootEntry, RootState, Segment, SegmentId, Sightings, Staging, Withdrawing,
+    Der, DoneRequests, Effect, FurtherEntry, PendingEffect, Phase, ReplicaName, RootEntry, RootState,
+    Segment, SegmentId, Sightings,
 };
 
 /// The state of one trust domain. Small, ordered and hashable; everything the machine knows is in it.
@@ -41,70 +41,6 @@ pub struct State {
     /// What agents hold that this record never published. While there is any, the bundle does not change.
     #[serde(default, skip_serializing_if = "Sightings::is_empty")]
     pub seen: Sightings,
-}
-
-/// Where the machine stands. Each phase keeps what only it needs.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// No root was ever asked for.
-    Uninitialised,
-    /// First boot: the request for a root is stored, the root is not signing yet.
-    // Records have the first name of this phase.
-    #[serde(rename = "founding")]
-    Bootstrapping(Bootstrapping),
-    /// One root signs, and nothing about roots is under way.
-    Steady(Steady),
-    /// A rotation was asked for; its root is being made.
-    Staging(Staging),
-    /// The new root is in the bundle, the former one signs.
-    Distributing(Distributing),
-    /// The new root signs, leaves of the former one are alive.
-    Draining(Draining),
-    /// The former root has left the bundle.
-    Withdrawing(Withdrawing),
-}
-
-/// The making of the first root. Stored before anything is asked of the authority.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct Bootstrapping {
-    /// Who requested it. Everything asked of the authority carries this id, so that asking again makes nothing twice.
-    pub request_id: RequestId,
-    /// Who makes and holds the root.
-    pub authority: AuthorityName,
-    /// When it was requested.
-    #[serde(with = "codec::seconds")]
-    pub requested_at: Timestamp,
-    /// How far it got.
-    pub step: BootstrapStep,
-}
-
-/// How far a bootstrap got.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BootstrapStep {
-    /// The authority was asked for a root.
-    StagingRoot,
-    /// The root is there; the authority was asked to sign an issuer.
-    RequestingIssuer {
-        /// The root.
-        #[serde(with = "codec::text")]
-        root: RootId,
-    },
-    /// Root and issuer are there; the first bundle is being published.
-    Publishing {
-        /// The root.
-        #[serde(with = "codec::text")]
-        root: RootId,
-    },
-}
-
-/// Nothing about roots is under way.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct Steady {
-    /// Since when.
-    #[serde(with = "codec::seconds")]
-    pub since: Timestamp,
 }
 
 /// Who signs leaves.
@@ -172,20 +108,5 @@ impl State {
     /// The segments of one replica, present and former.
     pub fn segments_of(&self, replica: &ReplicaName) -> impl Iterator<Item = (&SegmentId, &Segment)> {
         self.segments.iter().filter(move |(_, segment)| segment.replica == *replica)
-    }
-}
-
-impl Phase {
-    /// The phase's name in texts, metrics and documents.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Uninitialised => "uninitialised",
-            Self::Bootstrapping(_) => "bootstrapping",
-            Self::Steady(_) => "steady",
-            Self::Staging(_) => "staging",
-            Self::Distributing(_) => "distributing",
-            Self::Draining(_) => "draining",
-            Self::Withdrawing(_) => "withdrawing",
-        }
     }
 }

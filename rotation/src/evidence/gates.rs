@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use trust::{Generation, RootId, Timestamp};
 
-use super::Evidence;
+use super::report::Evidence;
 use crate::codec;
 use crate::{
     Contents, Distributing, Draining, Effect, Phase, Policy, Segment, SegmentId, SegmentState, State,
@@ -241,7 +241,7 @@ impl Judge<'_> {
         self.holds.extend(owed.map(|owed| Hold::NotInForce { effect: owed.effect.name().to_owned() }));
     }
 
-    /// The conditions of T and C for a bundle that was decided at `since`.
+    /// The conditions of the trust gate and of the converged gate for a bundle that was decided at `since`.
     fn trust(&mut self, state: &State, since: Generation) {
         self.segments(state, since, Segment::last_bound);
         let rows = self.evidence.unproven;

@@ -2,7 +2,7 @@
 
 use trust::{RootId, Sequence, Timestamp};
 
-use super::decide;
+use super::decide::decide;
 use crate::advice::{Advice, Saying, Verb, Wait};
 use crate::{AuthorityName, Cause, Event, Evidence, Mode, Phase, Policy, RequestId, Rotation, State};
 

@@ -5,7 +5,8 @@
 
 use trust::{RootId, Timestamp};
 
-use super::{Decision, Draft};
+use super::draft::{Decision, Draft};
+use super::root::{answered_before, stage};
 use crate::{
     AuthorityName, BootstrapStep, Bootstrapping, Cause, Effect, Phase, PreparedRoot, RequestId, RootState,
     State, Steady,
@@ -52,10 +53,10 @@ pub(super) fn root_prepared(
 ) -> Decision {
     let Bootstrapping { request_id, authority, .. } = bootstrap;
     if let Some(former) = bootstrap.step.root() {
-        return super::answered_before(request_id, former, root);
+        return answered_before(request_id, former, root);
     }
     let mut draft = Draft::after(state);
-    super::stage(&mut draft, (request_id, authority), root, now)?;
+    stage(&mut draft, (request_id, authority), root, now)?;
     let step = BootstrapStep::RequestingIssuer { root: root.id };
     draft.state.phase = Phase::Bootstrapping(Bootstrapping { step, ..bootstrap.clone() });
     Ok(Some(draft))

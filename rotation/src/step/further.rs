@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use trust::{RootId, Timestamp};
 
-use super::{Decision, Draft, sighting};
+use super::draft::{Decision, Draft};
+use super::guards;
 use crate::{
     AuthorityName, Cause, FURTHER_ROOTS_MAX, FurtherEntry, FurtherRoot, Phase, RootEntry, RootState, State,
 };
@@ -85,7 +86,7 @@ fn may_be_trusted(
 
 /// One change of the bundle at a time, and none while a rotation changes it.
 fn bundle_is_free(state: &State) -> Result<(), Cause> {
-    sighting::none_open(state)?;
+    guards::none_open(state)?;
     match &state.phase {
         Phase::Steady(_) | Phase::Staging(_) if !state.publishes() => Ok(()),
         Phase::Uninitialised | Phase::Bootstrapping(_) => Err(Cause::NotBootstrapped),

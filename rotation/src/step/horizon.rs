@@ -2,7 +2,7 @@
 
 use trust::{RootId, Timestamp};
 
-use super::{Decision, Draft};
+use super::draft::{Decision, Draft};
 use crate::{Cause, Policy, SegmentId, State};
 
 /// What a replica asks for.

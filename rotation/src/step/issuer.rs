@@ -2,11 +2,10 @@
 
 use trust::{CertificateId, RootId, Timestamp};
 
-use super::{Decision, Draft, bootstrap, staging};
-use crate::{
-    BootstrapStep, Cause, Effect, IssuerEntry, IssuerRenewal, Phase, RequestId, RootEntry, SignedIssuer,
-    StagingStep, State,
-};
+use super::draft::{Decision, Draft};
+use super::guards::{Whose, is_in_use, who_asked};
+use super::{bootstrap, staging};
+use crate::{Cause, Effect, IssuerEntry, IssuerRenewal, RequestId, RootEntry, SignedIssuer, State};
 
 pub(super) fn renewal_requested(
     state: &State,
@@ -131,41 +130,6 @@ pub(super) fn switched(state: &State, root: RootId, issuer: CertificateId) -> De
         return Ok(Some(draft));
     }
     if entry.issuers.contains_key(&issuer) { Ok(None) } else { Err(Cause::UnknownIssuer { root, issuer }) }
-}
-
-/// What an issuer was asked for.
-enum Whose {
-    Bootstrap,
-    Rotation,
-    Renewal,
-}
-
-/// The root whose issuer was asked for under this request, and what for.
-fn who_asked(state: &State, request_id: &RequestId) -> Option<(RootId, Whose)> {
-    match &state.phase {
-        Phase::Bootstrapping(bootstrap) if bootstrap.request_id == *request_id => {
-            if let BootstrapStep::RequestingIssuer { root } = bootstrap.step {
-                return Some((root, Whose::Bootstrap));
-            }
-        }
-        Phase::Staging(staging) if staging.rotation.request_id == *request_id => {
-            if let StagingStep::RequestingIssuer { root } = staging.step {
-                return Some((root, Whose::Rotation));
-            }
-        }
-        _ => {}
-    }
-    let asked =
-        |entry: &RootEntry| entry.renewal.as_ref().is_some_and(|renewal| renewal.request_id == *request_id);
-    state.roots.iter().find(|(_, entry)| asked(entry)).map(|(root, _)| (*root, Whose::Renewal))
-}
-
-/// Whether something is under way on this request.
-pub(super) fn is_in_use(state: &State, request_id: &RequestId) -> bool {
-    let bootstrap =
-        matches!(&state.phase, Phase::Bootstrapping(bootstrap) if bootstrap.request_id == *request_id);
-    let rotation = state.phase.rotation().is_some_and(|rotation| rotation.request_id == *request_id);
-    bootstrap || rotation || who_asked(state, request_id).is_some()
 }
 
 fn checked(issuer: &SignedIssuer, root: &RootEntry, now: Timestamp) -> Result<IssuerEntry, Cause> {

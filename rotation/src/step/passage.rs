@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use trust::{RootId, Timestamp};
 
-use super::{Decision, Draft};
+use super::draft::{Decision, Draft};
+use super::guards;
 use crate::evidence::{self, Evidence, Gate};
 use crate::{
     Cause, Contents, Distributing, Draining, Effect, Ending, Mode, Phase, Policy, RootState, Rotation,
@@ -13,7 +14,7 @@ use crate::{
 
 /// Whether phases may end by themselves: nobody holds the rotation, and nobody a bundle that is not known here.
 fn is_free(state: &State, rotation: &Rotation) -> bool {
-    rotation.held_since.is_none() && super::sighting::none_open(state).is_ok()
+    rotation.held_since.is_none() && guards::none_open(state).is_ok()
 }
 
 /// Looks at the gate of the present phase. Evidence about a former bundle changes nothing.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use trust::{Generation, Timestamp};
 
-use super::{Decision, Draft};
+use super::draft::{Decision, Draft};
 use crate::{Cause, Contents, Policy, ReplicaName, Segment, SegmentId, SegmentState, State};
 
 /// What a starting replica reports.

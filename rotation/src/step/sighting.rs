@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use trust::{BundleDigest, RootId, Sequence, Timestamp};
 
-use super::{Decision, Draft, staging};
+use super::draft::{Decision, Draft};
+use super::{guards, staging};
 use crate::sightings::{DISMISSED_MAX, LOST_REPLICA, Sighting};
 use crate::{
     BundleChange, Cause, Contents, Phase, Policy, ReplicaName, RequestId, Segment, SegmentId, SegmentState,
@@ -28,17 +29,6 @@ pub(super) struct GoOn<'a> {
     pub(super) above: Sequence,
     /// Not before every leaf that was issued after the backup has ended.
     pub(super) waits: bool,
-}
-
-/// Refuses what changes the bundle or the signer while agents hold what this record never published.
-pub(super) fn none_open(state: &State) -> Result<(), Cause> {
-    let Some((agent, sighting)) = state.seen.highest() else { return Ok(()) };
-    Err(Cause::BundleUnknown {
-        agent: agent.clone(),
-        seen: sighting.sequence,
-        latest: state.sequence,
-        agents: state.seen.open.len(),
-    })
 }
 
 /// Keeps an agent's word. Whether it contradicts the record is for the reporter to say, who knows digests.
@@ -70,7 +60,7 @@ pub(super) fn go_on(
     if state.signer().is_none() {
         return Err(Cause::NotBootstrapped);
     }
-    if super::issuer::is_in_use(state, request_id)
+    if guards::is_in_use(state, request_id)
         || state.phase.rotation().is_some_and(|rotation| rotation.request_id == *request_id)
     {
         return Err(Cause::RequestIdReused { request_id: request_id.clone() });

@@ -1,13 +1,13 @@
 //! The start of a rotation: a new root and its first issuer, asked for and taken; then both roots into the bundle.
 
-use std::collections::BTreeSet;
-
 use trust::{RootId, Timestamp};
 
-use super::{Decision, Draft};
+use super::draft::{Decision, Draft};
+use super::guards;
+use super::root::{answered_before, stage};
 use crate::{
-    AuthorityName, BundleChange, Cause, Distributing, Effect, Mode, Phase, PreparedRoot, RequestId,
-    RootState, Rotation, Staging, StagingStep, State,
+    AuthorityName, Cause, Distributing, Effect, Mode, Phase, PreparedRoot, RequestId, RootState, Rotation,
+    Staging, StagingStep, State,
 };
 
 /// What somebody requests.
@@ -42,8 +42,8 @@ pub(super) fn requested(state: &State, request: &Request<'_>, now: Timestamp) ->
     if !matches!(state.phase, Phase::Steady(_)) {
         return Err(Cause::NotBootstrapped);
     }
-    super::sighting::none_open(state)?;
-    if super::issuer::is_in_use(state, request_id) {
+    guards::none_open(state)?;
+    if guards::is_in_use(state, request_id) {
         return Err(Cause::RequestIdReused { request_id: request_id.clone() });
     }
     let from = state.signer().ok_or(Cause::NotBootstrapped)?.root;
@@ -69,10 +69,10 @@ pub(super) fn root_prepared(
 ) -> Decision {
     let Rotation { request_id, authority, .. } = &staging.rotation;
     if let Some(former) = staging.step.root() {
-        return super::answered_before(request_id, former, root);
+        return answered_before(request_id, former, root);
     }
     let mut draft = Draft::after(state);
-    super::stage(&mut draft, (request_id, authority), root, now)?;
+    stage(&mut draft, (request_id, authority), root, now)?;
     let step = StagingStep::RequestingIssuer { root: root.id };
     draft.state.phase = Phase::Staging(Staging { step, ..staging.clone() });
     Ok(Some(draft))
@@ -96,7 +96,7 @@ pub(super) fn go_on(draft: &mut Draft, now: Timestamp) {
 /// never published.
 fn distribute(draft: &mut Draft, now: Timestamp) {
     // A bundle with other further roots goes out first: between two bundles roots are added or removed, never both.
-    if super::sighting::none_open(&draft.state).is_err() || draft.state.publishes() {
+    if guards::none_open(&draft.state).is_err() || draft.state.publishes() {
         return;
     }
     let Phase::Staging(Staging { rotation, from, step: StagingStep::Ready { root } }) = &draft.state.phase
@@ -109,35 +109,4 @@ fn distribute(draft: &mut Draft, now: Timestamp) {
     let bundle = draft.publish(&before);
     draft.state.phase =
         Phase::Distributing(Distributing { rotation, from, to, bundle, since: now, settling: None });
-}
-
-impl Draft {
-    /// Gives the bundle of the roots as they now are a sequence, and has it published.
-    pub(super) fn change_bundle(&mut self) -> BundleChange {
-        self.state.sequence = self.state.sequence.next();
-        self.owe_bundle()
-    }
-
-    /// Has the bundle of the roots as they now are published. It keeps its number if it is the one `before`: a root that comes
-    /// or goes may be a further one, too, and then whoever has the bundle has this one.
-    pub(super) fn publish(&mut self, before: &BTreeSet<RootId>) -> BundleChange {
-        if self.state.bundle_ids() != *before {
-            return self.change_bundle();
-        }
-        self.owe_bundle()
-    }
-
-    fn owe_bundle(&mut self) -> BundleChange {
-        let sequence = self.state.sequence;
-        // What is published is the latest bundle, so a former one is not waited for.
-        self.settle(|effect| matches!(effect, Effect::PublishBundle { .. }));
-        self.owe(Effect::PublishBundle { sequence });
-        BundleChange { sequence, generation: self.state.generation }
-    }
-
-    pub(super) fn set_root(&mut self, root: RootId, to: RootState) {
-        if let Some(entry) = self.state.roots.get_mut(&root) {
-            entry.state = to;
-        }
-    }
 }

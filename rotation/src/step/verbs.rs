@@ -2,7 +2,8 @@
 
 use trust::{RootId, Timestamp};
 
-use super::{Decision, Draft, passage, sighting, staging};
+use super::draft::{Decision, Draft};
+use super::{guards, passage, staging};
 use crate::evidence::{self, Evidence};
 use crate::{
     Cause, Distributing, Draining, Effect, Ending, Phase, Policy, RequestId, Rotation, Staging, State, Steady,
@@ -17,7 +18,7 @@ pub(super) fn activate(
     policy: &Policy,
 ) -> Decision {
     let Some(rotation) = fresh(state, request_id)? else { return Ok(None) };
-    sighting::none_open(state)?;
+    guards::none_open(state)?;
     let mut draft = Draft::after(state);
     match &state.phase {
         Phase::Distributing(phase) => {
@@ -85,7 +86,7 @@ pub(super) fn abort(state: &State, request_id: &RequestId, now: Timestamp) -> De
             draft.state.done.remember(rotation.request_id.clone());
         }
         Phase::Distributing(phase) if !has_leaves(state, &phase.to) => {
-            sighting::none_open(state)?;
+            guards::none_open(state)?;
             let rotation = Rotation { held_since: None, ..rotation.clone() };
             let goes = passage::Goes { from: phase.to, to: phase.from, ending: Ending::Aborted };
             passage::withdraw(&mut draft, &rotation, goes, now);
@@ -106,7 +107,7 @@ pub(super) fn rollback(state: &State, request_id: &RequestId, now: Timestamp, po
     if fresh(state, request_id)?.is_none() {
         return Ok(None);
     }
-    sighting::none_open(state)?;
+    guards::none_open(state)?;
     let Phase::Draining(phase) = &state.phase else { return Err(Cause::NothingToRollBack) };
     if phase.rolled_back {
         return Err(Cause::RolledBackBefore);
@@ -135,7 +136,7 @@ fn fresh<'a>(state: &'a State, request_id: &RequestId) -> Result<Option<&'a Rota
         return Ok(None);
     }
     let rotation = state.phase.rotation().ok_or(Cause::NoRotation)?;
-    if super::issuer::is_in_use(state, request_id) {
+    if guards::is_in_use(state, request_id) {
         return Err(Cause::RequestIdReused { request_id: request_id.clone() });
     }
     Ok(Some(rotation))
