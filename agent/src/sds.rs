@@ -1,6 +1,6 @@
 //! Envoy's secret discovery service on a Unix socket.
 //!
-//! This module speaks the protocol; what is served to whom, and in which order, is the hub's.
+//! An adapter of the hub: it speaks the protocol. What is served to whom, and in which order, is the hub's.
 
 pub(crate) mod secret;
 pub(crate) mod server;

@@ -17,7 +17,7 @@ pub(crate) enum SecretKind {
     Leaf(SpiffeId),
     /// `ROOTCA`, or the SPIFFE id of our trust domain: its roots.
     Roots,
-    /// `ALL`: the roots of each trust domain, for Envoy's SPIFFE validator.
+    /// `ALL`: the roots of each trust domain, with its name.
     All,
 }
 

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use proto::sds::{DiscoveryRequest, DiscoveryResponse};
 use tokio::sync::{mpsc, oneshot};
-use tonic::Status as Refusal;
 use trust::{Bundle, Serial, Timestamp};
 
+use super::subscription::{Heard, Pushed, Refusal};
 use crate::bundle_store::BundleRefused;
 use crate::status::Condition;
 
@@ -20,20 +19,19 @@ pub(crate) struct Peer {
     pub(crate) uid: u32,
 }
 
-/// What a stream's reader gets from the hub.
-pub(crate) type Pushed = Result<DiscoveryResponse, Refusal>;
-
 /// What others want of the hub.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// A stream of secrets is opened; the reply is its number.
+    /// A holder opens a stream; the reply is its number.
     Open { peer: Peer, to: mpsc::Sender<Pushed>, reply: oneshot::Sender<Result<u64, Refusal>> },
     /// Something came on a stream.
-    Request { stream: u64, request: DiscoveryRequest },
+    Heard { stream: u64, heard: Heard },
+    /// Something came on a stream that cannot be understood: it ends with this.
+    Refuse { stream: u64, refusal: Refusal },
     /// A stream ended.
     Close { stream: u64 },
-    /// Secrets are asked for once.
-    Fetch { peer: Peer, request: DiscoveryRequest, reply: oneshot::Sender<Pushed> },
+    /// One thing is asked for once, by name.
+    Fetch { peer: Peer, name: String, reply: oneshot::Sender<Pushed> },
     /// A bundle came from the CA, or from where it is pinned.
     Offer { offered: Result<Bundle, BundleRefused>, reply: oneshot::Sender<Result<(), OfferError>> },
     /// The CA wants leaves renewed, spread over a time.

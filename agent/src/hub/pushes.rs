@@ -1,18 +1,17 @@
-//! From the plan to the wire: what is in order is made durable where it must be, and pushed.
+//! From the plan to the holder: what is in order is made durable where it must be, and pushed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use proto::sds::{DiscoveryRequest, Secret};
-use tonic::Status as Refusal;
 use trust::SpiffeId;
 
-use super::command::{Peer, Pushed};
+use super::command::Peer;
 use super::state::Hub;
+use super::subscription::{Delivery, DeliveryId, Material, Pushed, Refusal, TrustVersion, Why};
 use super::workload::Workload;
 use crate::bundle_store;
 use crate::install::{HeldLeaf, Push, SubscriptionId, Target, TrustView, plan};
 use crate::process::ProcessId;
-use crate::sds::secret;
 use crate::secret_name::{SecretKind, SecretName};
 
 /// One push on its way: to which stream, of which holder.
@@ -92,13 +91,12 @@ impl Hub {
 
     fn dispatch(&mut self, dispatch: &Dispatch) {
         let id = dispatch.push.subscription();
-        let Some((secret, version)) = self.rendered(dispatch) else { return };
+        let Some((name, material)) = self.rendered(dispatch) else { return };
         let Some(stream) = self.streams.get_mut(&dispatch.stream) else { return };
-        stream.answers += 1;
-        stream.nonce = format!("{}-{}", dispatch.stream, stream.answers);
+        stream.deliveries += 1;
         stream.outstanding = Some(id);
-        let answer = secret::response(version, stream.nonce.clone(), &secret);
-        let sent = stream.to.try_send(Ok(answer));
+        let id = DeliveryId { stream: dispatch.stream, number: stream.deliveries };
+        let sent = stream.to.try_send(Ok(Delivery { id: Some(id), name, material }));
         let all: Vec<SubscriptionId> = stream.secrets.values().copied().collect();
         if let Some(holder) = self.holders.get_mut(&dispatch.process) {
             all.iter().for_each(|id| holder.set_ready(*id, false));
@@ -118,61 +116,62 @@ impl Hub {
         if let Push::Leaf(_, leaf) = &dispatch.push {
             self.handed_over(leaf.serial);
         }
-        // One answer waits at most, so a queue that is full belongs to a reader that does not speak the protocol.
+        // One delivery waits at most, so a queue that is full belongs to a reader that does not speak the protocol.
         if sent.is_err() {
             self.close(dispatch.stream);
         }
     }
 
-    fn rendered(&self, dispatch: &Dispatch) -> Option<(Secret, String)> {
+    fn rendered(&self, dispatch: &Dispatch) -> Option<(String, Material)> {
         let holder = self.holders.get(&dispatch.process)?;
         let name = &holder.subscriptions.get(&dispatch.push.subscription())?.name;
-        match &dispatch.push {
-            Push::Trust(_, view) => Some((self.trust_secret(name, view), secret::trust_version(view))),
-            Push::Leaf(_, leaf) => Some((self.leaf_secret(name, leaf)?, leaf.serial.to_string())),
-        }
+        let material = match &dispatch.push {
+            Push::Trust(_, view) => self.trust(name, view),
+            Push::Leaf(_, leaf) => self.leaf(name, leaf)?,
+        };
+        Some((name.text.clone(), material))
     }
 
-    fn trust_secret(&self, name: &SecretName, view: &TrustView) -> Secret {
-        let pem = self.parts.store.pem(&view.roots);
+    fn trust(&self, name: &SecretName, view: &TrustView) -> Material {
+        let (version, pem) = (TrustVersion::of(view), self.parts.store.pem(&view.roots));
         match name.kind {
-            SecretKind::All => secret::all_domains(&name.text, &self.parts.config.trust_domain, pem),
-            SecretKind::Roots | SecretKind::Leaf(_) => secret::roots(&name.text, pem),
+            SecretKind::All => {
+                let trust_domain = self.parts.config.trust_domain.clone();
+                Material::RootsOf { trust_domain, version, pem }
+            }
+            SecretKind::Roots | SecretKind::Leaf(_) => Material::Roots { version, pem },
         }
     }
 
-    fn leaf_secret(&self, name: &SecretName, held: &HeldLeaf) -> Option<Secret> {
+    fn leaf(&self, name: &SecretName, held: &HeldLeaf) -> Option<Material> {
         let SecretKind::Leaf(identity) = &name.kind else { return None };
         let leaf = self.workloads.get(identity)?.leaf.as_ref()?;
-        (leaf.held() == *held).then(|| secret::leaf(&name.text, leaf))
+        (leaf.held() == *held).then(|| Material::Leaf(Arc::clone(leaf)))
     }
 
     /// Answers once, without a stream. Nothing tells what became of the secret, so its holder proves nothing any more.
-    pub(super) async fn fetch(&mut self, peer: Peer, request: &DiscoveryRequest) -> Pushed {
+    pub(super) async fn fetch(&mut self, peer: Peer, text: &str) -> Pushed {
         let process = self.admit(peer)?;
-        let [text] = request.resource_names.as_slice() else {
-            return Err(Refusal::invalid_argument("ask for exactly one secret, or use StreamSecrets"));
-        };
         let name = self.name(text, peer.uid)?;
         let bundle = self.parts.store.current().map(bundle_store::view);
         let Some(bundle) = bundle else {
-            return Err(Refusal::unavailable("no bundle yet: the agent has not reached its CA"));
+            return Err(Refusal::not_now("no bundle yet: the agent has not reached its CA"));
         };
         if let Some(holder) = self.holders.get_mut(&process) {
             holder.installed.unproven = true;
         }
         let SecretKind::Leaf(identity) = &name.kind else {
-            let answer = self.trust_secret(&name, &bundle);
-            return Ok(secret::response(secret::trust_version(&bundle), String::new(), &answer));
+            let material = self.trust(&name, &bundle);
+            return Ok(Delivery { id: None, name: name.text, material });
         };
         self.want(identity);
         let leaf = self.newest_leaves().get(identity).copied();
         let now = self.parts.clock.now();
         let leaf = leaf.filter(|leaf| leaf.not_after > now && bundle.roots.contains(&leaf.root));
-        let leaf = leaf.ok_or_else(|| Refusal::unavailable("no live leaf yet: try again in a second"))?;
+        let leaf = leaf.ok_or_else(|| Refusal::not_now("no live leaf yet: try again in a second"))?;
         // What was promised to holders that acknowledge is not for one that cannot: another leaf is asked for.
         if leaf.promised {
-            return Err(Refusal::unavailable(
+            return Err(Refusal::not_now(
                 "a leaf for callers without a stream is on its way: try again in a second",
             ));
         }
@@ -180,15 +179,15 @@ impl Hub {
             !holder.installed.trust.is_empty() && !holder.installed.may_have(&leaf, &bundle)
         });
         if held_back {
-            return Err(Refusal::unavailable(
+            return Err(Refusal::not_now(
                 "this process must first apply the newest bundle: try again in a second",
             ));
         }
         self.record_fetched(process, &name, leaf).await?;
-        let answer = self.leaf_secret(&name, &leaf);
-        let answer = answer.ok_or_else(|| Refusal::unavailable("the leaf has just changed: try again"))?;
+        let material = self.leaf(&name, &leaf);
+        let material = material.ok_or_else(|| Refusal::not_now("the leaf has just changed: try again"))?;
         self.handed_over(leaf.serial);
-        Ok(secret::response(leaf.serial.to_string(), String::new(), &answer))
+        Ok(Delivery { id: None, name: name.text, material })
     }
 
     async fn record_fetched(
@@ -200,7 +199,7 @@ impl Hub {
         let fresh = self.next_subscription();
         let uptime = self.parts.clock.uptime();
         let Some(holder) = self.holders.get_mut(&process) else {
-            return Err(Refusal::aborted("the calling process has ended"));
+            return Err(Refusal::new(Why::CallerGone, "the calling process has ended"));
         };
         let absent =
             holder.subscriptions.iter().find(|(_, known)| known.name == *name && known.stream.is_none());
@@ -215,7 +214,7 @@ impl Hub {
         if noted {
             self.take_back(process, id, leaf);
         }
-        Err(Refusal::unavailable("the agent's disk takes no writes, so no leaf is handed over"))
+        Err(Refusal::not_now("the agent's disk takes no writes, so no leaf is handed over"))
     }
 }
 

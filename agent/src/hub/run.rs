@@ -62,10 +62,11 @@ impl Hub {
                     self.close(number);
                 }
             }
-            Command::Request { stream, request } => self.request(stream, &request),
+            Command::Heard { stream, heard } => self.heard(stream, &heard),
+            Command::Refuse { stream, refusal } => self.end_with(stream, refusal),
             Command::Close { stream } => self.close(stream),
-            Command::Fetch { peer, request, reply } => {
-                let _ = reply.send(self.fetch(peer, &request).await);
+            Command::Fetch { peer, name, reply } => {
+                let _ = reply.send(self.fetch(peer, &name).await);
             }
             Command::Offer { offered, reply } => {
                 let _ = reply.send(self.offer(offered).await);
@@ -115,7 +116,8 @@ impl Hub {
             }
         };
         let (history, bytes) = self.parts.store.staged(&newer);
-        let stored = replace(self.parts.store.file(), bytes).await;
+        let (disk, path) = self.parts.store.file();
+        let stored = replace(disk, path, bytes).await;
         self.condition(
             Condition::BundleNotStored,
             stored
@@ -134,7 +136,8 @@ impl Hub {
     /// Makes the account of holders durable; says whether it is.
     pub(super) async fn persist_holders(&mut self) -> bool {
         let bytes = self.parts.holder_file.encode(&self.holders, self.silent_until);
-        let stored = replace(self.parts.holder_file.file(), bytes).await;
+        let (disk, path) = self.parts.holder_file.file();
+        let stored = replace(disk, path, bytes).await;
         self.holders_dirty = stored.is_err();
         let what = stored.err().map(|error| {
             format!(
@@ -218,7 +221,7 @@ impl Hub {
 }
 
 /// Writes a file where blocking does no harm.
-async fn replace((disk, path): (Arc<dyn Disk>, PathBuf), bytes: Vec<u8>) -> std::io::Result<()> {
+async fn replace(disk: Arc<dyn Disk>, path: PathBuf, bytes: Vec<u8>) -> std::io::Result<()> {
     let write = move || disk.replace(&path, &bytes, 0o600);
     tokio::task::spawn_blocking(write).await.map_err(std::io::Error::other)?
 }

@@ -9,7 +9,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use trust::{Bundle, Clock, Randomness, Serial, SpiffeId, Timestamp};
 
-use super::command::{Command, HubHandle, Pushed};
+use super::command::{Command, HubHandle};
+use super::subscription::Pushed;
 use super::workload::{Issued, Workload, configured};
 use crate::bundle_store::BundleStore;
 use crate::ca_client::CaClient;
@@ -95,11 +96,10 @@ pub(super) struct Stream {
     pub(super) uid: u32,
     pub(super) to: mpsc::Sender<Pushed>,
     pub(super) secrets: BTreeMap<String, SubscriptionId>,
-    /// Nonce of the last answer; older ones are stale.
-    pub(super) nonce: String,
-    /// What the last answer carried, until it is acknowledged.
+    /// What the last delivery carried, until it is acknowledged.
     pub(super) outstanding: Option<SubscriptionId>,
-    pub(super) answers: u64,
+    /// The number of the last delivery; answers to older ones are stale.
+    pub(super) deliveries: u64,
 }
 
 /// What was asked on this stream.

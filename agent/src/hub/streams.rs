@@ -1,29 +1,27 @@
-//! Streams of secrets: who opens them, what they subscribe to, and what their acknowledgements mean.
+//! Streams of holders: who opens them, what they subscribe to, and what their acknowledgements mean.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use proto::sds::DiscoveryRequest;
 use tokio::sync::mpsc;
-use tonic::{Code, Status as Refusal};
 use trust::SpiffeId;
 
-use super::command::{Peer, Pushed};
+use super::command::Peer;
 use super::state::{Hub, Stream, cut};
+use super::subscription::{DeliveryId, Heard, Pushed, Refusal, TrustVersion, Why};
 use crate::bundle_store;
 use crate::holders::{Holder, Subscription};
-use crate::install::SubscriptionId;
+use crate::install::{SubscriptionId, TrustView};
 use crate::process::ProcessId;
-use crate::sds::secret;
 use crate::secret_name::{NameRefused, SecretKind, SecretName};
 use crate::shares::{Shares, counted};
 
 /// Secrets that one stream may subscribe to.
 const NAMES_MAX: usize = 16;
-/// A secret whose stream ended is reckoned with for this long, while its holder has other streams up: several times
-/// Envoy's longest wait before it reconnects (30 s).
+/// A secret whose stream ended is reckoned with for this long, while its holder has other streams up: several times the
+/// longest wait of a holder before it reconnects (30 s).
 const ABSENT_MAX: Duration = Duration::from_secs(120);
-/// A leaf waits this long for the first validation secret of a new holder: a busy Envoy opens its streams one by one.
+/// A leaf waits this long for the first validation secret of a new holder: a busy one opens its streams one by one.
 pub(super) const TRUST_WAIT: Duration = Duration::from_secs(3);
 
 impl Hub {
@@ -34,15 +32,8 @@ impl Hub {
         })?;
         let holder = self.admit(peer)?;
         let number = self.next_id();
-        let stream = Stream {
-            holder,
-            uid: peer.uid,
-            to,
-            secrets: BTreeMap::new(),
-            nonce: String::new(),
-            outstanding: None,
-            answers: 0,
-        };
+        let stream =
+            Stream { holder, uid: peer.uid, to, secrets: BTreeMap::new(), outstanding: None, deliveries: 0 };
         self.streams.insert(number, stream);
         Ok(number)
     }
@@ -53,10 +44,11 @@ impl Hub {
         let found = peer.pid.filter(|pid| *pid > 0).map(|pid| self.parts.processes.find(pid)).transpose();
         let process = found.map_err(|error| {
             tracing::warn!(%error, "a calling process cannot be looked at");
-            Refusal::unavailable(format!("the agent cannot look at the calling process: {error}; try again"))
+            Refusal::not_now(format!("the agent cannot look at the calling process: {error}; try again"))
         })?;
         let process = process.flatten().ok_or_else(|| {
-            Refusal::failed_precondition(
+            Refusal::new(
+                Why::NotPossible,
                 "the calling process cannot be seen: run the agent in the same PID namespace, or one above it",
             )
         })?;
@@ -72,7 +64,7 @@ impl Hub {
 
     fn entitled(&self, uid: u32) -> Result<(), Refusal> {
         let known = self.entitlements.contains_key(&uid);
-        known.then_some(()).ok_or_else(|| Refusal::permission_denied(NameRefused::Nobody.to_string()))
+        known.then_some(()).ok_or_else(|| Refusal::new(Why::NotPermitted, NameRefused::Nobody.to_string()))
     }
 
     /// Whether a user id may take one more of a bound.
@@ -88,11 +80,12 @@ impl Hub {
             return Ok(());
         }
         let own = taken.get(&uid).copied().unwrap_or_default();
-        Err(Refusal::resource_exhausted(format!(
+        let text = format!(
             "user id {uid} has {own} {what} at this agent and {} of limits.{what} = {most} are its share: end some, or raise \
              limits.{what}",
             shares.sure()
-        )))
+        );
+        Err(Refusal::new(Why::ShareTaken, text))
     }
 
     /// Looks no more after processes that hold nothing and want nothing: each costs a file.
@@ -124,36 +117,39 @@ impl Hub {
         }
     }
 
-    /// Handles a request: an acknowledgement, a refusal, a subscription, or something stale.
-    pub(super) fn request(&mut self, number: u64, request: &DiscoveryRequest) {
+    /// Handles what came: an acknowledgement, a refusal, a subscription, or something stale.
+    pub(super) fn heard(&mut self, number: u64, heard: &Heard) {
         let Some(stream) = self.streams.get_mut(&number) else { return };
-        // Before the first answer a nonce can only be of a former stream, perhaps of a former agent: some Envoys open a new
-        // stream with it, and wait for an answer.
-        let of_this_stream = !request.response_nonce.is_empty() && !stream.nonce.is_empty();
-        if of_this_stream && request.response_nonce != stream.nonce {
-            tracing::debug!(stream = number, "stale nonce");
+        // Before the first delivery an answer can only be to one of a former stream, perhaps of a former agent: some holders
+        // open a new stream with it, and wait for a delivery.
+        let answer = heard.answer.as_ref().filter(|_| stream.deliveries > 0);
+        let last = DeliveryId { stream: number, number: stream.deliveries };
+        if answer.is_some_and(|answer| answer.to != Some(last)) {
+            tracing::debug!(stream = number, "stale answer");
             return;
         }
-        let answered = match !of_this_stream {
-            true => None,
-            false => stream.outstanding.take(),
-        };
-        if let Some(id) = answered {
-            self.answered(number, id, request);
+        if let Some(answer) = answer
+            && let Some(id) = stream.outstanding.take()
+        {
+            self.answered(number, id, answer.refused.as_deref());
         }
-        if let Err(refusal) = self.subscribe(number, request) {
-            if let Some(stream) = self.streams.get(&number) {
-                // If the reader is so slow that even this does not fit, the stream ends without it.
-                let _ = stream.to.try_send(Err(refusal));
-            }
-            self.close(number);
+        if let Err(refusal) = self.subscribe(number, heard) {
+            self.end_with(number, refusal);
         }
     }
 
-    fn answered(&mut self, number: u64, id: SubscriptionId, request: &DiscoveryRequest) {
+    /// Ends a stream, and says why.
+    pub(super) fn end_with(&mut self, number: u64, refusal: Refusal) {
+        if let Some(stream) = self.streams.get(&number) {
+            // If the reader is so slow that even this does not fit, the stream ends without it.
+            let _ = stream.to.try_send(Err(refusal));
+        }
+        self.close(number);
+    }
+
+    fn answered(&mut self, number: u64, id: SubscriptionId, refused: Option<&str>) {
         let Some(process) = self.streams.get(&number).map(|stream| stream.holder) else { return };
         let Some(holder) = self.holders.get_mut(&process) else { return };
-        let refused = request.error_detail.as_ref();
         let mut about = holder.may_hold().next().map(|leaf| leaf.serial);
         let mut sequence = self.parts.store.current().map(trust::Bundle::sequence).unwrap_or_default();
         if let Some(secret) = holder.installed.trust.get_mut(&id) {
@@ -179,11 +175,11 @@ impl Hub {
         if let (Some(error), Some(holder)) = (refused, self.holders.get_mut(&process))
             && let Some(subscription) = holder.subscriptions.get_mut(&id)
         {
-            subscription.refusal = cut(&error.message);
+            subscription.refusal = cut(error);
         }
         if let Some(error) = refused {
-            tracing::warn!(pid = process.pid, error = %error.message.escape_debug(), "a holder refused a secret");
-            self.nack(about, sequence, &error.message);
+            tracing::warn!(pid = process.pid, error = %error.escape_debug(), "a holder refused a secret");
+            self.nack(about, sequence, error);
         }
     }
 
@@ -196,15 +192,12 @@ impl Hub {
         }
     }
 
-    fn subscribe(&mut self, number: u64, request: &DiscoveryRequest) -> Result<(), Refusal> {
-        if !request.type_url.is_empty() && request.type_url != secret::TYPE_URL {
-            return Err(Refusal::invalid_argument(format!("only {} is served here", secret::TYPE_URL)));
-        }
+    fn subscribe(&mut self, number: u64, heard: &Heard) -> Result<(), Refusal> {
         let Some(stream) = self.streams.get(&number) else { return Ok(()) };
         let (process, uid) = (stream.holder, stream.uid);
-        let wanted: BTreeSet<&String> = request.resource_names.iter().collect();
+        let wanted: BTreeSet<&String> = heard.wants.iter().collect();
         if wanted.len() > NAMES_MAX {
-            return Err(Refusal::invalid_argument(format!("at most {NAMES_MAX} secrets fit on one stream")));
+            return Err(Refusal::malformed(format!("at most {NAMES_MAX} secrets fit on one stream")));
         }
         let present: BTreeSet<&String> = stream.secrets.keys().collect();
         if wanted == present {
@@ -213,12 +206,12 @@ impl Hub {
         let added: Vec<SecretName> =
             wanted.difference(&present).map(|text| self.name(text, uid)).collect::<Result<_, _>>()?;
         let removed: Vec<String> = present.difference(&wanted).map(|name| (*name).clone()).collect();
-        let hint = (wanted.len() == 1).then_some(request.version_info.as_str());
+        let has = heard.has.filter(|_| wanted.len() == 1);
         for name in removed {
             self.unsubscribe(number, &name);
         }
         for name in added {
-            self.attach(number, process, name, hint);
+            self.attach(number, process, name, has);
         }
         self.holders_dirty = true;
         Ok(())
@@ -227,11 +220,11 @@ impl Hub {
     pub(super) fn name(&self, text: &str, uid: u32) -> Result<SecretName, Refusal> {
         let entitled: &[SpiffeId] = self.entitlements.get(&uid).map_or(&[], Vec::as_slice);
         SecretName::parse(text, &self.parts.config.trust_domain, entitled).map_err(|refused| {
-            let code = match refused {
-                NameRefused::Nobody | NameRefused::NotEntitled(_) => Code::PermissionDenied,
-                NameRefused::Unknown(..) => Code::InvalidArgument,
+            let why = match refused {
+                NameRefused::Nobody | NameRefused::NotEntitled(_) => Why::NotPermitted,
+                NameRefused::Unknown(..) => Why::Malformed,
             };
-            Refusal::new(code, refused.to_string())
+            Refusal::new(why, refused.to_string())
         })
     }
 
@@ -253,10 +246,10 @@ impl Hub {
     }
 
     /// Puts a secret on a stream: one that was served before on a stream that ended, or a new one.
-    fn attach(&mut self, number: u64, process: ProcessId, name: SecretName, hint: Option<&str>) {
+    fn attach(&mut self, number: u64, process: ProcessId, name: SecretName, has: Option<TrustVersion>) {
         let fresh = self.next_subscription();
         let uptime = self.parts.clock.uptime();
-        let applied = hint.and_then(|version| self.applied_by_version(version));
+        let applied = has.and_then(|version| self.applied_by_version(version));
         let Some(holder) = self.holders.get_mut(&process) else { return };
         let Some(stream) = self.streams.get_mut(&number) else { return };
         let absent =
@@ -283,10 +276,9 @@ impl Hub {
     }
 
     /// The bundle whose version a reconnecting holder says it has; unions are not recognised, and are pushed again.
-    fn applied_by_version(&self, version: &str) -> Option<crate::install::TrustView> {
-        let sequence = secret::sequence_of(version)?;
-        let view = bundle_store::view(self.parts.store.at(sequence)?);
-        (secret::trust_version(&view) == version).then_some(view)
+    fn applied_by_version(&self, version: TrustVersion) -> Option<TrustView> {
+        let view = bundle_store::view(self.parts.store.at(version.proves)?);
+        (TrustVersion::of(&view) == version).then_some(view)
     }
 
     /// Lets time do what time does: leaves expire, and secrets that nobody came back for are forgotten.

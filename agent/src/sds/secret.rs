@@ -1,37 +1,69 @@
-//! Secrets in Envoy's form, and their versions.
+//! Between the hub's deliveries and Envoy's messages: secrets, versions and nonces.
 
 use prost::Message as _;
 use prost_types::Any;
 use proto::sds::{
-    CertificateValidationContext, DataSource, DiscoveryResponse, Secret, Specifier,
+    CertificateValidationContext, DataSource, DiscoveryRequest, DiscoveryResponse, Secret, Specifier,
     SpiffeCertValidatorConfig, TlsCertificate, TrustDomain as SpiffeDomain, TypedExtensionConfig,
     secret::Type,
 };
-use trust::{RootId, Sequence, TrustDomain};
+use trust::{Sequence, TrustDomain};
 
-use crate::install::TrustView;
+use crate::hub::{Answer, Delivery, DeliveryId, Heard, Material, Refusal, TrustVersion};
 use crate::leaf::Leaf;
 
 /// The only type that is served.
-pub(crate) const TYPE_URL: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+const TYPE_URL: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 const SPIFFE_VALIDATOR: &str = "envoy.tls.cert_validator.spiffe";
 const SPIFFE_VALIDATOR_TYPE: &str =
     "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig";
 
+/// What a request says.
+///
+/// # Errors
+/// The refusal of another type than the one that is served.
+pub(crate) fn heard(request: DiscoveryRequest) -> Result<Heard, Refusal> {
+    let DiscoveryRequest { version_info, resource_names, type_url, response_nonce, error_detail, .. } =
+        request;
+    if !type_url.is_empty() && type_url != TYPE_URL {
+        return Err(Refusal::malformed(format!("only {TYPE_URL} is served here")));
+    }
+    let refused = error_detail.map(|error| error.message);
+    let answer = || Answer { to: delivery_of(&response_nonce), refused };
+    let answer = (!response_nonce.is_empty()).then(answer);
+    Ok(Heard { wants: resource_names, has: trust_version_of(&version_info), answer })
+}
+
 /// One answer with one secret.
-pub(crate) fn response(version: String, nonce: String, secret: &Secret) -> DiscoveryResponse {
-    let resources = vec![Any { type_url: TYPE_URL.to_owned(), value: secret.encode_to_vec() }];
+pub(crate) fn response(delivery: &Delivery) -> DiscoveryResponse {
+    let name = &delivery.name;
+    let (secret, version_info) = match &delivery.material {
+        Material::Leaf(held) => (leaf(name, held), held.held().serial.to_string()),
+        Material::Roots { version, pem } => (roots(name, pem.clone()), trust_version(*version)),
+        Material::RootsOf { trust_domain, version, pem } => {
+            (all_domains(name, trust_domain, pem.clone()), trust_version(*version))
+        }
+    };
     DiscoveryResponse {
-        version_info: version,
-        resources,
+        version_info,
+        resources: vec![Any { type_url: TYPE_URL.to_owned(), value: secret.encode_to_vec() }],
         type_url: TYPE_URL.to_owned(),
-        nonce,
+        nonce: delivery.id.map(nonce).unwrap_or_default(),
         control_plane: None,
     }
 }
 
+fn nonce(id: DeliveryId) -> String {
+    format!("{}-{}", id.stream, id.number)
+}
+
+fn delivery_of(nonce: &str) -> Option<DeliveryId> {
+    let (stream, number) = nonce.split_once('-')?;
+    Some(DeliveryId { stream: stream.parse().ok()?, number: number.parse().ok()? })
+}
+
 /// Chain and key, inline.
-pub(crate) fn leaf(name: &str, leaf: &Leaf) -> Secret {
+fn leaf(name: &str, leaf: &Leaf) -> Secret {
     let certificate = TlsCertificate {
         certificate_chain: Some(inline(leaf.chain_pem())),
         private_key: Some(inline(leaf.key_pem().to_string())),
@@ -40,7 +72,7 @@ pub(crate) fn leaf(name: &str, leaf: &Leaf) -> Secret {
 }
 
 /// Roots for Envoy's default validator.
-pub(crate) fn roots(name: &str, pem: String) -> Secret {
+fn roots(name: &str, pem: String) -> Secret {
     validation(
         name,
         CertificateValidationContext { trusted_ca: Some(inline(pem)), custom_validator_config: None },
@@ -48,7 +80,7 @@ pub(crate) fn roots(name: &str, pem: String) -> Secret {
 }
 
 /// Roots by trust domain, for Envoy's SPIFFE validator.
-pub(crate) fn all_domains(name: &str, trust_domain: &TrustDomain, pem: String) -> Secret {
+fn all_domains(name: &str, trust_domain: &TrustDomain, pem: String) -> Secret {
     let domain = SpiffeDomain { name: trust_domain.as_str().to_owned(), trust_bundle: Some(inline(pem)) };
     let config = SpiffeCertValidatorConfig { trust_domains: vec![domain] };
     let typed = Any { type_url: SPIFFE_VALIDATOR_TYPE.to_owned(), value: config.encode_to_vec() };
@@ -59,15 +91,13 @@ pub(crate) fn all_domains(name: &str, trust_domain: &TrustDomain, pem: String) -
     )
 }
 
-/// Version of a validation secret: the sequence that it proves, and a fingerprint of its roots.
-pub(crate) fn trust_version(view: &TrustView) -> String {
-    let ids: Vec<u8> = view.roots.iter().flat_map(|id| *id.as_bytes()).collect();
-    format!("{}-{}", view.proves, RootId::of(&ids))
+fn trust_version(version: TrustVersion) -> String {
+    format!("{}-{}", version.proves, version.fingerprint)
 }
 
-/// The sequence in a version of a validation secret.
-pub(crate) fn sequence_of(version: &str) -> Option<Sequence> {
-    version.split_once('-')?.0.parse().ok().map(Sequence)
+fn trust_version_of(text: &str) -> Option<TrustVersion> {
+    let (proves, fingerprint) = text.split_once('-')?;
+    Some(TrustVersion { proves: Sequence(proves.parse().ok()?), fingerprint: fingerprint.parse().ok()? })
 }
 
 fn validation(name: &str, context: CertificateValidationContext) -> Secret {
@@ -76,4 +106,44 @@ fn validation(name: &str, context: CertificateValidationContext) -> Secret {
 
 fn inline(text: String) -> DataSource {
     DataSource { specifier: Some(Specifier::InlineBytes(text.into_bytes())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use trust::RootId;
+
+    use super::*;
+
+    #[test]
+    fn versions_and_nonces_come_back_as_what_they_were_and_others_are_nothing() {
+        let version = TrustVersion { proves: Sequence(7), fingerprint: RootId::of(b"roots") };
+        let id = DeliveryId { stream: 3, number: 12 };
+        let back = |nonce: &str, version_info: &str| {
+            let (response_nonce, version_info) = (nonce.to_owned(), version_info.to_owned());
+            heard(DiscoveryRequest { response_nonce, version_info, ..DiscoveryRequest::default() })
+        };
+        let said = back(&nonce(id), &trust_version(version)).expect("our type");
+        assert_eq!(said.has, Some(version));
+        assert_eq!(said.answer, Some(Answer { to: Some(id), refused: None }));
+        for foreign in ["x", "3", "3-", "-3", "3-x", "7-00"] {
+            let said = back(foreign, foreign).expect("our type");
+            let to = said.answer.expect("it answers something").to;
+            assert!(said.has.is_none() && to != Some(id), "{foreign}");
+        }
+        assert_eq!(back("", "").expect("our type").answer, None);
+    }
+
+    #[test]
+    fn another_type_is_refused_and_an_error_is_the_refusal_of_a_delivery() {
+        let other = DiscoveryRequest { type_url: "cluster".to_owned(), ..DiscoveryRequest::default() };
+        assert!(heard(other).is_err_and(|refusal| refusal.text.contains(TYPE_URL)));
+        let error = proto::sds::Status { message: "no".to_owned(), ..Default::default() };
+        let nack = DiscoveryRequest {
+            response_nonce: "1-1".to_owned(),
+            error_detail: Some(error),
+            ..DiscoveryRequest::default()
+        };
+        let answer = heard(nack).expect("our type").answer.expect("an answer");
+        assert_eq!(answer.refused.as_deref(), Some("no"));
+    }
 }

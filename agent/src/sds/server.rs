@@ -11,10 +11,11 @@ use proto::sds::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::secret;
 use super::socket::PeerInfo;
-use crate::hub::{Command, HubHandle, Peer, Pushed};
+use crate::hub::{Command, HubHandle, Peer, Pushed, Refusal, Why};
 use crate::secret_name::NameRefused;
 
 /// Answers that wait for a reader: one that is not acknowledged, and a refusal that ends the stream.
@@ -54,7 +55,7 @@ impl SecretDiscoveryService for SdsService {
         let (to, from_hub) = mpsc::channel(ANSWERS_MAX);
         let (reply, opened) = oneshot::channel();
         self.hub.send(Command::Open { peer, to, reply }).await.map_err(|_| stopping())?;
-        let stream = opened.await.map_err(|_| stopping())??;
+        let stream = opened.await.map_err(|_| stopping())?.map_err(status)?;
         let stop = self.stop.child_token();
         let reader = read(stream, request.into_inner(), self.hub.clone(), stop.clone());
         self.readers.spawn(reader);
@@ -74,17 +75,20 @@ impl SecretDiscoveryService for SdsService {
     ) -> Result<Response<DiscoveryResponse>, Status> {
         let peer = peer_of(&request)?;
         let (reply, answer) = oneshot::channel();
-        let request = request.into_inner();
-        self.hub.send(Command::Fetch { peer, request, reply }).await.map_err(|_| stopping())?;
-        answer.await.map_err(|_| stopping())?.map(Response::new)
+        let mut names = request.into_inner().resource_names;
+        let (Some(name), true) = (names.pop(), names.is_empty()) else {
+            return Err(Status::invalid_argument("ask for exactly one secret, or use StreamSecrets"));
+        };
+        self.hub.send(Command::Fetch { peer, name, reply }).await.map_err(|_| stopping())?;
+        answered(answer.await.map_err(|_| stopping())?).map(Response::new)
     }
 }
 
 impl Stream for Answers {
-    type Item = Pushed;
+    type Item = Result<DiscoveryResponse, Status>;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Pushed>> {
-        self.from_hub.poll_recv(context)
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.from_hub.poll_recv(context).map(|next| next.map(answered))
     }
 }
 
@@ -101,7 +105,11 @@ async fn read(
             received = inbound.message() => received,
         };
         let Ok(Some(request)) = received else { break };
-        if hub.send(Command::Request { stream, request }).await.is_err() {
+        let command = match secret::heard(request) {
+            Ok(heard) => Command::Heard { stream, heard },
+            Err(refusal) => Command::Refuse { stream, refusal },
+        };
+        if hub.send(command).await.is_err() {
             return;
         }
     }
@@ -118,6 +126,23 @@ fn peer_of<T>(request: &Request<T>) -> Result<Peer, Status> {
         true => Err(Status::permission_denied(NameRefused::Nobody.to_string())),
         false => Ok(peer),
     }
+}
+
+fn answered(pushed: Pushed) -> Result<DiscoveryResponse, Status> {
+    pushed.map(|delivery| secret::response(&delivery)).map_err(status)
+}
+
+/// A refusal in the words of gRPC.
+fn status(refusal: Refusal) -> Status {
+    let code = match refusal.why {
+        Why::Malformed => Code::InvalidArgument,
+        Why::NotPermitted => Code::PermissionDenied,
+        Why::NotPossible => Code::FailedPrecondition,
+        Why::ShareTaken => Code::ResourceExhausted,
+        Why::NotNow => Code::Unavailable,
+        Why::CallerGone => Code::Aborted,
+    };
+    Status::new(code, refusal.text)
 }
 
 fn stopping() -> Status {

@@ -1,0 +1,114 @@
+//! What a holder wants, what it is handed, and what it says of that: the hub's side of every protocol for holders.
+//!
+//! An adapter (`sds` is one) translates between these and its protocol, and knows nothing else of the hub.
+
+use std::sync::Arc;
+
+use trust::{RootId, Sequence, TrustDomain};
+
+use crate::install::TrustView;
+use crate::leaf::Leaf;
+
+/// One message of a holder on one of its streams.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Heard {
+    /// Names of everything that it wants on this stream from now on.
+    pub(crate) wants: Vec<String>,
+    /// The trust that it says it has already, if it wants one thing only.
+    pub(crate) has: Option<TrustVersion>,
+    /// What it says of a delivery.
+    pub(crate) answer: Option<Answer>,
+}
+
+/// What a holder says of a delivery: it applied it, or it refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// The delivery; none if it names one that never was.
+    pub(crate) to: Option<DeliveryId>,
+    /// Why it did not apply it.
+    pub(crate) refused: Option<String>,
+}
+
+/// Which delivery of which stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DeliveryId {
+    pub(crate) stream: u64,
+    /// Counted from 1 on each stream.
+    pub(crate) number: u64,
+}
+
+/// Something handed to a holder.
+#[derive(Clone, Debug)]
+pub(crate) struct Delivery {
+    /// What the holder's answer refers to; none where no answer can come.
+    pub(crate) id: Option<DeliveryId>,
+    /// The name that it was asked for by.
+    pub(crate) name: String,
+    pub(crate) material: Material,
+}
+
+/// The version of a set of roots: what trusting it proves, and a fingerprint of the roots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TrustVersion {
+    pub(crate) proves: Sequence,
+    pub(crate) fingerprint: RootId,
+}
+
+/// What is handed over.
+#[derive(Clone, Debug)]
+pub(crate) enum Material {
+    /// Chain and key.
+    Leaf(Arc<Leaf>),
+    /// Roots in PEM, of one version.
+    Roots { version: TrustVersion, pem: String },
+    /// The same, said to be those of a trust domain.
+    RootsOf { trust_domain: TrustDomain, version: TrustVersion, pem: String },
+}
+
+/// What a stream's reader, or a caller without a stream, gets from the hub.
+pub(crate) type Pushed = Result<Delivery, Refusal>;
+
+/// Why a holder gets nothing, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) why: Why,
+    pub(crate) text: String,
+}
+
+/// Kinds of refusals, by what the holder can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// It asked for something that is never served: ask otherwise.
+    Malformed,
+    /// It may not have this.
+    NotPermitted,
+    /// The agent's set-up does not allow it.
+    NotPossible,
+    /// It has its share already.
+    ShareTaken,
+    /// Not at this moment: try again.
+    NotNow,
+    /// The caller has ended meanwhile.
+    CallerGone,
+}
+
+impl TrustVersion {
+    pub(crate) fn of(view: &TrustView) -> Self {
+        let ids: Vec<u8> = view.roots.iter().flat_map(|id| *id.as_bytes()).collect();
+        Self { proves: view.proves, fingerprint: RootId::of(&ids) }
+    }
+}
+
+impl Refusal {
+    pub(crate) fn new(why: Why, text: impl Into<String>) -> Self {
+        Self { why, text: text.into() }
+    }
+
+    pub(crate) fn malformed(text: impl Into<String>) -> Self {
+        Self::new(Why::Malformed, text)
+    }
+
+    pub(crate) fn not_now(text: impl Into<String>) -> Self {
+        Self::new(Why::NotNow, text)
+    }
+}
