@@ -167,18 +167,19 @@ impl CaClient {
         bundle: Bundle,
         credential: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
     ) -> Result<Channel, CallError> {
-        let verifier = tls::CaVerifier { bundle, clock: Arc::clone(&self.clock) };
-        channel(&self.address, tls::client_config(Arc::new(verifier), credential)?)
+        let verifier = tls::ca_verifier(bundle, Arc::clone(&self.clock));
+        channel(&self.address, tls::client_config(verifier, credential)?)
     }
 }
 
 /// A client without credential that believes these roots.
 pub(crate) fn believing(
     bundle: Bundle,
-    (address, clock): (&CaAddress, &Arc<dyn Clock>),
+    address: &CaAddress,
+    clock: &Arc<dyn Clock>,
 ) -> Result<Client, CallError> {
-    let verifier = tls::CaVerifier { bundle, clock: Arc::clone(clock) };
-    channel(address, tls::client_config(Arc::new(verifier), None)?).map(client)
+    let verifier = tls::ca_verifier(bundle, Arc::clone(clock));
+    channel(address, tls::client_config(verifier, None)?).map(client)
 }
 
 /// A request with the deadline of a call.

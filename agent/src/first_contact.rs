@@ -16,7 +16,7 @@ use trust::{Bundle, BundleDigest, Chain, Clock, PeerRole, Sequence, SpiffeId, Tr
 use zeroize::Zeroizing;
 
 use crate::bundle_store;
-use crate::ca_client::tls::{RecordingVerifier, client_config};
+use crate::ca_client::tls::{RecordingRule, client_config};
 use crate::ca_client::{CaAddress, CallError, believing, channel, client, timed};
 use crate::config::{AgentConfig, Attestation};
 
@@ -146,7 +146,7 @@ pub(crate) async fn present(
         Err(error) => error.to_string(),
     };
     let pinned = match &config.trust_bundle {
-        Some(path) => by_file(path, config, (address, clock)).await,
+        Some(path) => by_file(path, config, address, clock).await,
         None => bundle(config, address, clock).await,
     };
     let found = pinned.map_err(|error| match error {
@@ -168,10 +168,11 @@ pub(crate) async fn present(
 async fn by_file(
     path: &Path,
     config: &AgentConfig,
-    (address, clock): (&CaAddress, &Arc<dyn Clock>),
+    address: &CaAddress,
+    clock: &Arc<dyn Clock>,
 ) -> Result<Bundle, FirstContactError> {
     let roots = from_file(path, &config.trust_domain)?;
-    let mut client = believing(roots, (address, clock))?;
+    let mut client = believing(roots, address, clock)?;
     let answer = client.get_bundle(timed(wire::GetBundleRequest::default())).await;
     let answer = answer.map_err(|status| {
         let refused = CallError::Refused { address: address.address.clone(), status: Box::new(status) };
@@ -223,8 +224,8 @@ async fn pinned(
         true => Ok(()),
         false => Err(format!("`{id}` answered, the token is of `{}`", token.ca_id())),
     };
-    let domain = &config.trust_domain;
-    led((token.bundle_digest(), None), domain, (address, clock), is_the_one).await
+    let start = Start { digest: token.bundle_digest(), held: None, trust_domain: &config.trust_domain };
+    led(&start, address, clock, is_the_one).await
 }
 
 /// Comes from a bundle that was held to the present one, by changes that a CA of each bundle before vouched for.
@@ -238,18 +239,29 @@ pub(crate) async fn forward(
         true => Ok(()),
         false => Err(format!("`{id}` answered, which is no CA of `{trust_domain}`")),
     };
-    led((held.digest(), Some(held)), trust_domain, (address, clock), is_a_ca).await
+    let start = Start { digest: held.digest(), held: Some(held), trust_domain };
+    led(&start, address, clock, is_a_ca).await
+}
+
+/// Where a way to the present bundle starts.
+struct Start<'a> {
+    /// The bundle that is asked for first.
+    digest: BundleDigest,
+    /// That bundle, if it is at hand.
+    held: Option<&'a Bundle>,
+    trust_domain: &'a TrustDomain,
 }
 
 /// Asks for the bundle with a digest, follows the changes since, and judges whoever answered by the last.
 async fn led(
-    (digest, held): (BundleDigest, Option<&Bundle>),
-    trust_domain: &TrustDomain,
-    (address, clock): (&CaAddress, &Arc<dyn Clock>),
+    start: &Start<'_>,
+    address: &CaAddress,
+    clock: &Arc<dyn Clock>,
     is_right: impl Fn(&SpiffeId) -> Result<(), String>,
 ) -> Result<Bundle, FirstContactError> {
-    let recorder = Arc::new(RecordingVerifier::default());
-    let tls = client_config(Arc::clone(&recorder) as _, None).map_err(CallError::from)?;
+    let recorder = Arc::new(RecordingRule::default());
+    let tls = client_config(trust_tls::server_verifier(Arc::clone(&recorder) as _), None)
+        .map_err(CallError::from)?;
     let client = client(channel(address, tls)?);
     let impostor = |what: String| FirstContactError::NotTheCa(what);
     let ask = |wanted: BundleDigest| {
@@ -261,7 +273,7 @@ async fn led(
             Ok(answer.map_err(refused)?.into_inner())
         }
     };
-    let bundle = walked((digest, held), trust_domain, ask).await?;
+    let bundle = walked(start, ask).await?;
     let seen = recorder.seen().ok_or_else(|| impostor("the CA showed no certificate".to_owned()))?;
     let chain = Chain::parse(&seen).map_err(|error| impostor(error.to_string()))?;
     chain
@@ -273,14 +285,11 @@ async fn led(
 }
 
 /// Goes from the bundle with a digest to the present one, answer by answer.
-async fn walked<F>(
-    (digest, held): (BundleDigest, Option<&Bundle>),
-    trust_domain: &TrustDomain,
-    ask: impl Fn(BundleDigest) -> F,
-) -> Result<Bundle, FirstContactError>
+async fn walked<F>(start: &Start<'_>, ask: impl Fn(BundleDigest) -> F) -> Result<Bundle, FirstContactError>
 where
     F: Future<Output = Result<wire::GetBundleResponse, FirstContactError>>,
 {
+    let Start { digest, held, trust_domain } = *start;
     let impostor = |what: String| FirstContactError::NotTheCa(what);
     let mut reached = held.cloned();
     for _ in 0..ANSWERS_MAX {
@@ -408,11 +417,12 @@ mod tests {
             let (bundle, more) = (Some(to_wire(&bundles[at])), last + 1 < bundles.len());
             ready(Ok(wire::GetBundleResponse { bundle, transitions, more }))
         };
-        let from = (bundles[0].digest(), Some(&bundles[0]));
-        assert_eq!(walked(from, &domain(), &two_at_a_time).await.unwrap(), bundles[4]);
+        let (digest, domain) = (bundles[0].digest(), domain());
+        let from = Start { digest, held: Some(&bundles[0]), trust_domain: &domain };
+        assert_eq!(walked(&from, &two_at_a_time).await.unwrap(), bundles[4]);
         assert_eq!(asked.get(), 2);
-        let pinned = (bundles[0].digest(), None);
-        assert_eq!(walked(pinned, &domain(), &two_at_a_time).await.unwrap(), bundles[4]);
+        let pinned = Start { held: None, ..from };
+        assert_eq!(walked(&pinned, &two_at_a_time).await.unwrap(), bundles[4]);
     }
 
     #[tokio::test]
@@ -424,7 +434,8 @@ mod tests {
             let bundle = Some(to_wire(&bundle));
             ready(Ok(wire::GetBundleResponse { bundle, transitions: Vec::new(), more: true }))
         };
-        let refused = walked((bundle.digest(), None), &domain(), nothing).await.unwrap_err();
+        let start = Start { digest: bundle.digest(), held: None, trust_domain: &domain() };
+        let refused = walked(&start, nothing).await.unwrap_err();
         assert!(refused.to_string().contains("lead nowhere"), "{refused}");
         assert_eq!(asked.get(), 1);
     }

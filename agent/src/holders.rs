@@ -238,7 +238,7 @@ impl HolderFile {
         }
         for holder in stored.holders {
             let process = ProcessId { pid: holder.pid, start: holder.start };
-            let restored = restore(holder, (trust_domain, uptime), &mut next_id)
+            let restored = restore(holder, trust_domain, uptime, &mut next_id)
                 .ok_or_else(|| damaged(format!("the entry of process {} does not parse", process.pid)))?;
             holders.insert(process, restored);
         }
@@ -301,7 +301,8 @@ fn store(holder: &Holder, id: &SubscriptionId, secret: &LeafSubscription) -> Opt
 
 fn restore(
     stored: StoredHolder,
-    (trust_domain, uptime): (&TrustDomain, Duration),
+    trust_domain: &TrustDomain,
+    uptime: Duration,
     next_id: &mut impl FnMut() -> SubscriptionId,
 ) -> Option<Holder> {
     let mut holder = Holder::new(stored.uid, uptime);

@@ -7,93 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::disk::{AppendFile, Disk};
 use crate::real_disk::RealDisk;
 
-/// What a [`FaultDisk`] can fail and counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "each is named as the method of `Disk` or `AppendFile` that it stands for")]
-pub enum Operation {
-    Read,
-    Replace,
-    AppendOpen,
-    Append,
-    Reserve,
-    Sync,
-    Truncate,
-    List,
-    Remove,
-    RemoveDir,
-    Rename,
-    CreateDirAll,
-}
+pub use self::plan::{Fault, How, Operation};
 
-/// How an operation fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
-    /// An I/O error, and nothing was done.
-    NotStored,
-    /// An I/O error, although everything was done.
-    Stored,
-    /// `ENOSPC`, and nothing was done.
-    DiskFull,
-    /// An append that wrote only this many bytes before its I/O error. Other operations do nothing.
-    Torn(usize),
-    /// The process dies before the operation: it, and every later one, fails without effect.
-    DiesBefore,
-    /// The process dies after the operation: it is done, but it and every later one answer an error.
-    DiesAfter,
-}
-
-/// One planned failure.
-#[derive(Clone, Debug)]
-pub struct Fault {
-    operation: Option<Operation>,
-    path_contains: String,
-    skip: u64,
-    times: u64,
-    how: How,
-}
-
-impl Fault {
-    /// Fails the next operation of this kind, on any path, once.
-    #[must_use]
-    pub fn next(operation: Operation, how: How) -> Self {
-        Self { operation: Some(operation), path_contains: String::new(), skip: 0, times: 1, how }
-    }
-
-    /// Fails the next operation that changes the disk, of whatever kind, on any path, once.
-    #[must_use]
-    pub fn next_change(how: How) -> Self {
-        Self { operation: None, path_contains: String::new(), skip: 0, times: 1, how }
-    }
-
-    /// Only on paths that contain this text.
-    #[must_use]
-    pub fn on(mut self, path_contains: &str) -> Self {
-        path_contains.clone_into(&mut self.path_contains);
-        self
-    }
-
-    /// Lets this many matching operations pass first.
-    #[must_use]
-    pub fn after(mut self, operations: u64) -> Self {
-        self.skip = operations;
-        self
-    }
-
-    /// Fails this many matching operations in a row (default 1).
-    #[must_use]
-    pub fn times(mut self, times: u64) -> Self {
-        self.times = times;
-        self
-    }
-
-    fn matches(&self, operation: Operation, path: &Path) -> bool {
-        let of_kind = match self.operation {
-            Some(kind) => kind == operation,
-            None => !matches!(operation, Operation::Read | Operation::List),
-        };
-        of_kind && path.to_string_lossy().contains(&self.path_contains)
-    }
-}
+mod plan;
 
 /// Passes everything to another disk, counts it, and fails what was planned. Clones share plan and counts.
 #[derive(Clone, Debug)]
@@ -204,7 +120,8 @@ impl FaultDisk {
     /// Decides about one operation, then does it. `torn` writes only a prefix.
     fn run<T>(
         &self,
-        (operation, path): (Operation, &Path),
+        operation: Operation,
+        path: &Path,
         real: impl FnOnce() -> io::Result<T>,
         torn: impl FnOnce(usize) -> io::Result<()>,
     ) -> io::Result<T> {
@@ -281,41 +198,41 @@ fn nothing(_: usize) -> io::Result<()> {
 
 impl Disk for FaultDisk {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        self.run((Operation::Read, path), || self.inner.read(path), nothing)
+        self.run(Operation::Read, path, || self.inner.read(path), nothing)
     }
 
     fn replace(&self, path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
-        self.run((Operation::Replace, path), || self.inner.replace(path, contents, mode), nothing)
+        self.run(Operation::Replace, path, || self.inner.replace(path, contents, mode), nothing)
     }
 
     fn append_open(&self, path: &Path, mode: u32) -> io::Result<Box<dyn AppendFile>> {
         let open = || self.inner.append_open(path, mode);
-        let file = self.run((Operation::AppendOpen, path), open, nothing)?;
+        let file = self.run(Operation::AppendOpen, path, open, nothing)?;
         let reserved = file.len();
         self.state().set_synced(path, Synced { len: reserved, reserved });
         Ok(Box::new(FaultAppendFile { file, reserved, path: path.to_owned(), disk: self.clone() }))
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
-        self.run((Operation::List, directory), || self.inner.list(directory), nothing)
+        self.run(Operation::List, directory, || self.inner.list(directory), nothing)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.run((Operation::Remove, path), || self.inner.remove(path), nothing)
+        self.run(Operation::Remove, path, || self.inner.remove(path), nothing)
     }
 
     fn remove_dir(&self, directory: &Path) -> io::Result<()> {
-        self.run((Operation::RemoveDir, directory), || self.inner.remove_dir(directory), nothing)
+        self.run(Operation::RemoveDir, directory, || self.inner.remove_dir(directory), nothing)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let rename = || self.inner.rename(from, to).inspect(|()| self.state().renamed(from, to));
-        self.run((Operation::Rename, from), rename, nothing)
+        self.run(Operation::Rename, from, rename, nothing)
     }
 
     fn create_dir_all(&self, directory: &Path, mode: u32) -> io::Result<()> {
         let create = || self.inner.create_dir_all(directory, mode);
-        self.run((Operation::CreateDirAll, directory), create, nothing)
+        self.run(Operation::CreateDirAll, directory, create, nothing)
     }
 }
 
@@ -333,14 +250,14 @@ impl AppendFile for FaultAppendFile {
         let Self { file, path, disk, .. } = self;
         let file = std::cell::RefCell::new(file);
         let torn = |len: usize| file.borrow_mut().append(bytes.get(..len).unwrap_or(bytes));
-        disk.run((Operation::Append, path), || file.borrow_mut().append(bytes), torn)
+        disk.run(Operation::Append, path, || file.borrow_mut().append(bytes), torn)
     }
 
     fn reserve(&mut self, bytes: u64) -> io::Result<()> {
         let Self { file, reserved, path, disk } = self;
         let end = file.len().saturating_add(bytes);
         let reserve = || file.reserve(bytes).inspect(|()| *reserved = (*reserved).max(end));
-        disk.run((Operation::Reserve, path), reserve, nothing)
+        disk.run(Operation::Reserve, path, reserve, nothing)
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -351,13 +268,13 @@ impl AppendFile for FaultAppendFile {
             disk.state().set_synced(path, Synced { len, reserved: (*reserved).max(len) });
             Ok(())
         };
-        disk.run((Operation::Sync, path), sync, nothing)
+        disk.run(Operation::Sync, path, sync, nothing)
     }
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {
         let Self { file, reserved, path, disk } = self;
         let truncate = || file.truncate(len).inspect(|()| *reserved = len);
-        disk.run((Operation::Truncate, path), truncate, nothing)
+        disk.run(Operation::Truncate, path, truncate, nothing)
     }
 
     fn len(&self) -> u64 {
@@ -366,125 +283,4 @@ impl AppendFile for FaultAppendFile {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn log(disk: &FaultDisk, dir: &tempfile::TempDir) -> (PathBuf, Box<dyn AppendFile>) {
-        let path = dir.path().join("log");
-        let file = disk.append_open(&path, 0o600).unwrap();
-        (path, file)
-    }
-
-    #[test]
-    fn each_way_to_fail_leaves_on_the_disk_what_it_says() {
-        for (how, stored, dead) in [
-            (How::NotStored, "", false),
-            (How::Stored, "abcdef", false),
-            (How::DiskFull, "", false),
-            (How::Torn(2), "ab", false),
-            (How::DiesBefore, "", true),
-            (How::DiesAfter, "abcdef", true),
-        ] {
-            let (dir, disk) = (tempfile::tempdir().unwrap(), FaultDisk::default());
-            let (path, mut file) = log(&disk, &dir);
-            disk.plan(Fault::next(Operation::Append, how).on("log"));
-            let error = file.append(b"abcdef").unwrap_err();
-            assert_eq!(error.kind() == io::ErrorKind::StorageFull, how == How::DiskFull, "{how:?}");
-            assert_eq!(RealDisk.read(&path).unwrap(), stored.as_bytes(), "{how:?}");
-            assert_eq!(disk.is_dead(), dead, "{how:?}");
-            assert_eq!(file.append(b"!").is_err(), dead, "{how:?}: only the dead stay silent");
-        }
-    }
-
-    #[test]
-    fn only_the_planned_operations_on_the_planned_path_fail() {
-        let (dir, disk) = (tempfile::tempdir().unwrap(), FaultDisk::default());
-        disk.plan(Fault::next(Operation::Replace, How::NotStored).on("key").after(1).times(2));
-        let write = |name: &str| disk.replace(&dir.path().join(name), b"x", 0o600).is_ok();
-        let seen = [write("other"), write("key"), write("key"), write("other"), write("key"), write("key")];
-        assert_eq!(seen, [true, true, false, true, false, true]);
-        assert_eq!(disk.count(Operation::Replace, "key"), 4);
-        disk.plan(Fault::next_change(How::NotStored));
-        disk.read(&dir.path().join("key")).expect("a read changes nothing");
-        disk.heal();
-        assert!(write("key"));
-    }
-
-    #[test]
-    fn a_power_cut_takes_what_was_not_synced_and_a_kill_does_not() {
-        for (cut, left) in [(true, "synced"), (false, "synced, not synced")] {
-            let (dir, disk) = (tempfile::tempdir().unwrap(), FaultDisk::default());
-            let (path, mut file) = log(&disk, &dir);
-            file.append(b"synced").unwrap();
-            file.sync().unwrap();
-            file.append(b", not synced").unwrap();
-            let moved = dir.path().join("moved");
-            disk.rename(&path, &moved).unwrap();
-            if cut {
-                disk.power_cut().unwrap()
-            } else {
-                disk.kill()
-            }
-            assert!(file.sync().is_err() && disk.read(&moved).is_err());
-            assert_eq!(RealDisk.read(&moved).unwrap(), left.as_bytes());
-        }
-    }
-
-    #[test]
-    fn a_power_cut_leaves_reserved_zeros_as_they_were_synced_and_any_of_the_sectors_written_since() {
-        let sector = usize::try_from(SECTOR).unwrap();
-        for (keeps, reserved) in
-            [([false, false], true), ([true, false], true), ([false, true], true), ([false, true], false)]
-        {
-            let (dir, disk) = (tempfile::tempdir().unwrap(), FaultDisk::default());
-            let (path, mut file) = log(&disk, &dir);
-            file.append(b"synced").unwrap();
-            if reserved {
-                file.reserve(4 * SECTOR).unwrap();
-            }
-            file.sync().unwrap();
-            file.append(&[7; 700]).unwrap();
-            disk.power_cut_that_keeps(|number| keeps.get(usize::try_from(number).unwrap()) == Some(&true))
-                .unwrap();
-            let read = RealDisk.read(&path).unwrap();
-            assert_eq!(read.len(), if reserved { 6 + 4 * sector } else { 706 });
-            assert_eq!(&read[..6], b"synced");
-            for (range, kept) in [(6..sector, keeps[0]), (sector..706, keeps[1]), (706..read.len(), false)] {
-                assert!(
-                    read[range.clone()].iter().all(|byte| *byte == if kept { 7 } else { 0 }),
-                    "{range:?}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_power_cut_brings_back_reserved_zeros_that_were_cut_off_and_takes_those_that_were_not_synced() {
-        let (dir, disk) = (tempfile::tempdir().unwrap(), FaultDisk::default());
-        let (path, mut file) = log(&disk, &dir);
-        file.append(b"synced").unwrap();
-        file.reserve(100).unwrap();
-        file.sync().unwrap();
-        file.truncate(6).unwrap();
-        disk.power_cut().unwrap();
-        assert_eq!(RealDisk.read(&path).unwrap().len(), 106);
-        let disk = FaultDisk::default();
-        let mut file = disk.append_open(&path, 0o600).unwrap();
-        file.reserve(100).unwrap();
-        disk.power_cut().unwrap();
-        assert_eq!(RealDisk.read(&path).unwrap().len(), 106);
-    }
-
-    #[test]
-    fn reserving_is_an_operation_of_its_own() {
-        let (dir, disk) = (tempfile::tempdir().unwrap(), FaultDisk::default());
-        let (path, mut file) = log(&disk, &dir);
-        disk.plan(Fault::next(Operation::Reserve, How::DiskFull));
-        assert_eq!(file.reserve(100).unwrap_err().kind(), io::ErrorKind::StorageFull);
-        file.append(b"x").unwrap();
-        assert_eq!((file.len(), RealDisk.read(&path).unwrap().len()), (1, 1));
-        file.reserve(100).unwrap();
-        assert_eq!((file.len(), RealDisk.read(&path).unwrap().len()), (1, 101));
-        assert_eq!(disk.count(Operation::Reserve, "log"), 2);
-    }
-}
+mod tests;

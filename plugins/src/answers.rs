@@ -13,17 +13,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
-use trust::digest::sha256;
 use trust::{PublicKey, Root, RootId, Timestamp};
 
 use crate::authority::{IssuerChain, IssuerRequest, RootDer, RootSet};
 use crate::call::RequestId;
 use crate::checks::{IssuerExpectation, Unsafe, check_issuer_answer};
+use crate::document::Document;
 use crate::error::PluginError;
-use crate::state::{AuthorityState, StateError, StateName};
+use crate::state::AuthorityState;
 
-/// Format of the document; another one is refused, never guessed at.
-const FORMAT: u32 = 1;
+const BOOK: Document = Document { name: "answers", format: 1, what: "the authority's record of its answers" };
 
 /// What was announced and answered. Read for each call, changed, and stored before the answer is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,7 +32,35 @@ pub struct AnswerBook {
     generation: u64,
     above: Option<Vec<Vec<u8>>>,
     further: Vec<RootDer>,
-    answers: BTreeMap<String, Answer>,
+    issuers: IssuerAnswers,
+}
+
+/// Which request for an issuer got which answer, by request id, until the issuer ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IssuerAnswers(BTreeMap<String, IssuerAnswer>);
+
+/// What one request for an issuer got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuerAnswer {
+    /// [`IssuerRequest::fingerprint`] of the request.
+    pub asked: String,
+    /// When the issuer ends.
+    pub ends: Timestamp,
+    /// The chain that was answered, in DER.
+    pub chain: Vec<Vec<u8>>,
+}
+
+/// What an authority finds where its roots are, to be announced.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Announcement {
+    /// The roots that there are now.
+    pub roots: Vec<RootDer>,
+    /// The one that signs.
+    pub signing: Option<RootId>,
+    /// What stands between issuers and the signing root; none where it is not known.
+    pub above: Option<Vec<Vec<u8>>>,
+    /// Roots of others that everybody shall trust.
+    pub further: Vec<RootDer>,
 }
 
 /// An issuer that is about to be answered, and passed the checks that the caller makes.
@@ -53,13 +80,20 @@ impl JudgedIssuer {
         Ok(Self { chain, ends })
     }
 
+    /// As if it had been judged: what a book keeps is not looked into there.
+    #[cfg(test)]
+    pub(crate) fn unjudged(chain: IssuerChain, ends: Timestamp) -> Self {
+        Self { chain, ends }
+    }
+
     /// Judges an issuer that `root` signed, itself or by what stands between, for a request that is served at `now`.
     ///
     /// # Errors
     /// As [`new`](Self::new).
     pub fn of_request(
         chain: IssuerChain,
-        (request, key): (&IssuerRequest, &PublicKey),
+        request: &IssuerRequest,
+        key: &PublicKey,
         root: &Root,
         now: Timestamp,
     ) -> Result<Self, Unsafe> {
@@ -82,40 +116,7 @@ impl JudgedIssuer {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Answer {
-    asked: String,
-    ends: Timestamp,
-    chain: Vec<Vec<u8>>,
-}
-
-impl AnswerBook {
-    /// The book as it is stored; empty if there never was one.
-    ///
-    /// # Errors
-    /// When there is a book and it cannot be read: nothing is made in its place.
-    pub async fn load(state: &dyn AuthorityState) -> Result<Self, PluginError> {
-        let Some(bytes) = state.get(&name()?).await.map_err(|error| failed(&error))? else {
-            return Ok(Self::default());
-        };
-        let form: Form = serde_json::from_slice(&bytes).map_err(|error| unreadable(&error.to_string()))?;
-        if form.format != FORMAT {
-            let detail = format!("it has format {}, and this program knows {FORMAT}", form.format);
-            return Err(unreadable(&detail));
-        }
-        form.read().map_err(|detail| unreadable(&detail))
-    }
-
-    /// Stores the book; durable when it returns.
-    ///
-    /// # Errors
-    /// The outcome is unknown then; the next call loads what is there.
-    pub async fn store(&self, state: &dyn AuthorityState) -> Result<(), PluginError> {
-        let bytes = serde_json::to_vec(&Form::of(self))
-            .map_err(|error| PluginError::Permanent { detail: error.to_string() })?;
-        state.put(&name()?, &bytes).await.map_err(|error| failed(&error))
-    }
-
+impl IssuerAnswers {
     /// The answer that this request got before.
     ///
     /// # Errors
@@ -125,15 +126,12 @@ impl AnswerBook {
         id: &RequestId,
         request: &IssuerRequest,
     ) -> Result<Option<IssuerChain>, PluginError> {
-        match self.answers.get(id.as_str()) {
+        match self.0.get(id.as_str()) {
             None => Ok(None),
-            Some(answer) if answer.asked == asked(request) => {
+            Some(answer) if answer.asked == request.fingerprint() => {
                 Ok(Some(IssuerChain::new(answer.chain.clone())))
             }
-            Some(_) => {
-                let reason = format!("request id {id} was used for something else; use a new one");
-                Err(PluginError::Denied { reason })
-            }
+            Some(_) => Err(PluginError::reused(id)),
         }
     }
 
@@ -141,21 +139,82 @@ impl AnswerBook {
     /// does so long before.
     pub fn remember(
         &mut self,
-        (id, request): (&RequestId, &IssuerRequest),
+        id: &RequestId,
+        request: &IssuerRequest,
         judged: &JudgedIssuer,
         now: Timestamp,
     ) {
-        self.answers.retain(|_, answer| answer.ends > now);
+        self.0.retain(|_, answer| answer.ends > now);
         let JudgedIssuer { chain, ends } = judged;
-        let answer = Answer { asked: asked(request), ends: *ends, chain: chain.certificates.clone() };
-        self.answers.insert(id.to_string(), answer);
+        let answer =
+            IssuerAnswer { asked: request.fingerprint(), ends: *ends, chain: chain.certificates.clone() };
+        self.0.insert(id.to_string(), answer);
     }
 
-    /// Takes notice of the roots that there are now. True if that changes what is announced; then the book is to be
-    /// stored before the set is told.
+    /// All of them, by request id.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &IssuerAnswer)> {
+        self.0.iter().map(|(id, answer)| (id.as_str(), answer))
+    }
+}
+
+impl FromIterator<(String, IssuerAnswer)> for IssuerAnswers {
+    fn from_iter<T: IntoIterator<Item = (String, IssuerAnswer)>>(answers: T) -> Self {
+        Self(answers.into_iter().collect())
+    }
+}
+
+impl AnswerBook {
+    /// The book as it is stored; empty if there never was one.
     ///
+    /// # Errors
+    /// When there is a book and it cannot be read: nothing is made in its place.
+    pub async fn load(state: &dyn AuthorityState) -> Result<Self, PluginError> {
+        let Some(form) = BOOK.load::<Form>(state).await? else { return Ok(Self::default()) };
+        form.read().map_err(|detail| BOOK.unreadable(&detail))
+    }
+
+    /// Stores the book; durable when it returns.
+    ///
+    /// # Errors
+    /// The outcome is unknown then; the next call loads what is there.
+    pub async fn store(&self, state: &dyn AuthorityState) -> Result<(), PluginError> {
+        BOOK.store(state, &Form::of(self)).await
+    }
+
+    /// As [`IssuerAnswers::answered`].
+    ///
+    /// # Errors
+    /// `Denied` when the id was used for another request.
+    pub fn answered(
+        &self,
+        id: &RequestId,
+        request: &IssuerRequest,
+    ) -> Result<Option<IssuerChain>, PluginError> {
+        self.issuers.answered(id, request)
+    }
+
+    /// As [`IssuerAnswers::remember`].
+    pub fn remember(
+        &mut self,
+        id: &RequestId,
+        request: &IssuerRequest,
+        judged: &JudgedIssuer,
+        now: Timestamp,
+    ) {
+        self.issuers.remember(id, request, judged, now);
+    }
+
+    /// Takes notice of what there is now. True if that changes what is announced; then the book is to be stored before it
+    /// is told.
+    pub fn announce(&mut self, present: &Announcement) -> bool {
+        let Announcement { roots, signing, above, further } = present;
+        let mut changed = self.announce_roots(roots, *signing);
+        changed |= self.announce_further(further);
+        changed | above.as_ref().is_some_and(|above| self.announce_above(above))
+    }
+
     /// When roots came and others went, those that went are announced once more beside the new ones.
-    pub fn announce(&mut self, present: &[RootDer], signing: Option<RootId>) -> bool {
+    fn announce_roots(&mut self, present: &[RootDer], signing: Option<RootId>) -> bool {
         let mut next: Vec<RootDer> = Vec::new();
         let came = present.iter().any(|root| !self.announced.contains(root));
         let left = if came { self.announced.as_slice() } else { &[] };
@@ -172,23 +231,21 @@ impl AnswerBook {
         changed
     }
 
-    /// Takes notice of what stands between issuers and the signing root now. True if that changes; then the book is to be
-    /// stored before it is told.
-    pub fn announce_above(&mut self, above: Vec<Vec<u8>>) -> bool {
-        let changed = self.above.as_ref() != Some(&above);
+    /// What stands between issuers and the signing root.
+    fn announce_above(&mut self, above: &[Vec<u8>]) -> bool {
+        let changed = self.above.as_deref() != Some(above);
         if changed {
-            self.above = Some(above);
+            self.above = Some(above.to_vec());
             self.generation += 1;
         }
         changed
     }
 
-    /// Takes notice of the roots of others that everybody shall trust now. True if that changes; then the book is to be stored
-    /// before it is told.
-    pub fn announce_further(&mut self, further: Vec<RootDer>) -> bool {
+    /// The roots of others that everybody shall trust.
+    fn announce_further(&mut self, further: &[RootDer]) -> bool {
         let changed = self.further != further;
         if changed {
-            self.further = further;
+            self.further = further.to_vec();
             self.generation += 1;
         }
         changed
@@ -202,28 +259,6 @@ impl AnswerBook {
             .with_above(self.above.clone())
             .with_further(further)
     }
-}
-
-fn asked(request: &IssuerRequest) -> String {
-    let IssuerRequest { root, trust_domain, ttl, path_len, csr_der } = request;
-    let digest: String = sha256(csr_der).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{root} {trust_domain} {}s {path_len} {digest}", ttl.as_secs())
-}
-
-fn name() -> Result<StateName, PluginError> {
-    StateName::parse("answers").map_err(|error| PluginError::Permanent { detail: error.to_string() })
-}
-
-fn unreadable(detail: &str) -> PluginError {
-    PluginError::Permanent {
-        detail: format!(
-            "the authority's record of its answers cannot be read ({detail}); restore the data directory from a backup"
-        ),
-    }
-}
-
-fn failed(error: &StateError) -> PluginError {
-    PluginError::Transient { detail: error.to_string() }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -252,18 +287,18 @@ struct AnswerForm {
 impl Form {
     fn of(book: &AnswerBook) -> Self {
         let text = |bytes: &Vec<u8>| STANDARD.encode(bytes);
-        let answer = |(id, answer): (&String, &Answer)| {
+        let answer = |(id, answer): (&str, &IssuerAnswer)| {
             let chain = answer.chain.iter().map(text).collect();
-            (id.clone(), AnswerForm { asked: answer.asked.clone(), ends: answer.ends.as_secs(), chain })
+            (id.to_owned(), AnswerForm { asked: answer.asked.clone(), ends: answer.ends.as_secs(), chain })
         };
         Self {
-            format: FORMAT,
+            format: BOOK.format,
             generation: book.generation,
             signing: book.signing.map(|id| id.to_string()),
             announced: book.announced.iter().map(text).collect(),
             above: book.above.as_ref().map(|above| above.iter().map(text).collect()),
             further: book.further.iter().map(text).collect(),
-            answers: book.answers.iter().map(answer).collect(),
+            answers: book.issuers.iter().map(answer).collect(),
         }
     }
 
@@ -274,7 +309,7 @@ impl Form {
         let signing = self.signing.map(|id| id.parse::<RootId>().map_err(|error| error.to_string()));
         let answer = |(id, form): (String, AnswerForm)| {
             let ends = Timestamp::from_secs(form.ends);
-            Ok::<_, String>((id, Answer { asked: form.asked, ends, chain: bytes(&form.chain)? }))
+            Ok::<_, String>((id, IssuerAnswer { asked: form.asked, ends, chain: bytes(&form.chain)? }))
         };
         Ok(AnswerBook {
             announced: bytes(&self.announced)?,
@@ -282,7 +317,7 @@ impl Form {
             further: bytes(&self.further)?,
             signing: signing.transpose()?,
             generation: self.generation,
-            answers: self.answers.into_iter().map(answer).collect::<Result<_, _>>()?,
+            issuers: self.answers.into_iter().map(answer).collect::<Result<_, _>>()?,
         })
     }
 }
@@ -306,11 +341,11 @@ mod tests {
     #[test]
     fn roots_are_added_or_removed_never_both() {
         let mut book = AnswerBook::default();
-        assert!(book.announce(&[root("a")], None));
-        assert!(!book.announce(&[root("a")], None), "nothing changed");
-        assert!(book.announce(&[root("b")], Some(RootId::of(b"b"))), "first b comes");
+        assert!(book.announce_roots(&[root("a")], None));
+        assert!(!book.announce_roots(&[root("a")], None), "nothing changed");
+        assert!(book.announce_roots(&[root("b")], Some(RootId::of(b"b"))), "first b comes");
         assert_eq!(book.roots().roots, [root("b"), root("a")]);
-        assert!(book.announce(&[root("b")], Some(RootId::of(b"b"))), "then a goes");
+        assert!(book.announce_roots(&[root("b")], Some(RootId::of(b"b"))), "then a goes");
         assert_eq!((book.roots().roots, book.roots().generation), (vec![root("b")], 3));
     }
 
@@ -318,10 +353,10 @@ mod tests {
     async fn another_intermediate_above_the_issuers_is_a_change() {
         let (mut book, state) = (AnswerBook::default(), MemoryState::new());
         assert_eq!(book.roots().above, None, "nobody knows before the first look");
-        assert!(book.announce_above(vec![b"one".to_vec()]));
-        assert!(!book.announce_above(vec![b"one".to_vec()]), "nothing changed");
+        assert!(book.announce_above(&[b"one".to_vec()]));
+        assert!(!book.announce_above(&[b"one".to_vec()]), "nothing changed");
         let before = book.roots().generation;
-        assert!(book.announce_above(Vec::new()) && book.roots().generation > before);
+        assert!(book.announce_above(&[]) && book.roots().generation > before);
         book.store(&state).await.expect("stored");
         assert_eq!(AnswerBook::load(&state).await.expect("read"), book);
     }
@@ -330,18 +365,18 @@ mod tests {
     async fn further_roots_are_kept_and_one_that_is_announced_is_not_told_twice() {
         let state = MemoryState::new();
         let mut book = AnswerBook::default();
-        book.announce(&[root("a")], None);
+        book.announce_roots(&[root("a")], None);
         let before = book.roots().generation;
-        assert!(book.announce_further(vec![root("b")]) && book.roots().generation > before);
-        assert!(!book.announce_further(vec![root("b")]), "nothing changed");
+        assert!(book.announce_further(&[root("b")]) && book.roots().generation > before);
+        assert!(!book.announce_further(&[root("b")]), "nothing changed");
         book.store(&state).await.expect("stored");
         assert_eq!(AnswerBook::load(&state).await.expect("read"), book);
         // The authority signs with the other one now: what signed goes last, and is named as a further root then.
-        book.announce(&[root("b")], None);
-        book.announce_further(vec![root("a")]);
+        book.announce_roots(&[root("b")], None);
+        book.announce_further(&[root("a")]);
         let set = book.roots();
         assert_eq!((set.roots.len(), set.further.len()), (2, 0));
-        book.announce(&[root("b")], None);
+        book.announce_roots(&[root("b")], None);
         let set = book.roots();
         assert_eq!((set.roots, set.further), (vec![root("b")], vec![root("a")]));
     }
@@ -352,28 +387,31 @@ mod tests {
         let mut book = AnswerBook::load(&state).await.expect("empty");
         let chain = IssuerChain::new(vec![vec![1, 2]]);
         let (now, ends) = (Timestamp::from_secs(5), Timestamp::from_secs(9));
-        // As if it had been judged: what a book keeps is not looked into here.
-        let judged = JudgedIssuer { chain: chain.clone(), ends };
-        book.remember((&id, &request("csr")), &judged, now);
+        let judged = JudgedIssuer::unjudged(chain.clone(), ends);
+        book.remember(&id, &request("csr"), &judged, now);
         book.store(&state).await.expect("stored");
         let mut again = AnswerBook::load(&state).await.expect("read");
         assert_eq!(again, book);
         assert_eq!(again.answered(&id, &request("csr")), Ok(Some(chain.clone())));
         assert!(matches!(again.answered(&id, &request("other")), Err(PluginError::Denied { .. })));
         let later = RequestId::parse("later").expect("id");
-        let judged = JudgedIssuer { chain, ends: Timestamp::from_secs(99) };
-        again.remember((&later, &request("csr")), &judged, ends);
+        let judged = JudgedIssuer::unjudged(chain, Timestamp::from_secs(99));
+        again.remember(&later, &request("csr"), &judged, ends);
         assert_eq!(again.answered(&id, &request("csr")), Ok(None), "what ended is forgotten");
     }
 
     #[tokio::test]
-    async fn a_book_that_cannot_be_read_is_an_error_and_not_an_empty_one() {
+    async fn a_book_of_a_former_release_opens_and_gives_the_same_answers() {
         let state = MemoryState::new();
-        for damage in
-            [&b"{"[..], br#"{"format":2,"generation":0,"signing":null,"announced":[],"answers":{}}"#]
-        {
-            state.put(&name().expect("name"), damage).await.expect("put");
-            assert!(matches!(AnswerBook::load(&state).await, Err(PluginError::Permanent { .. })));
-        }
+        let stored = br#"{"format":1,"generation":3,"signing":null,"announced":["YQ=="],"answers":{"one":{
+            "asked":"454349e422f05297191ead13e21d3db520e5abef52055e4964b82fb213f593a1 example.org 60s 0 c27338c453067b437471afbce792704d816112c6031bb996b62c698ea599ef80",
+            "ends":9,"chain":["AQI="]}}}"#;
+        let name = crate::state::StateName::parse("answers").expect("name");
+        state.put(&name, stored).await.expect("put");
+        let book = AnswerBook::load(&state).await.expect("reads");
+        assert_eq!((book.roots().roots, book.roots().generation), (vec![root("a")], 3));
+        let id = RequestId::parse("one").expect("id");
+        let answered = book.answered(&id, &request("csr"));
+        assert_eq!(answered, Ok(Some(IssuerChain::new(vec![vec![1, 2]]))));
     }
 }

@@ -4,6 +4,8 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use trust::csr::{ParsedCsr, VerifiedCsr};
+use trust::digest::sha256;
 use trust::{RootId, TrustDomain};
 
 use crate::call::{CallContext, Health, Outcome, RequestId, Ticket};
@@ -415,6 +417,22 @@ impl IssuerRequest {
     pub fn with_path_len(self, path_len: u8) -> Self {
         Self { path_len, ..self }
     }
+
+    /// What is the same on each repetition of the request; stored, so its form never changes.
+    pub fn fingerprint(&self) -> String {
+        let Self { root, csr_der, trust_domain, ttl, path_len } = self;
+        let csr: String = sha256(csr_der).iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{root} {trust_domain} {}s {path_len} {csr}", ttl.as_secs())
+    }
+
+    /// Reads the CSR and verifies its signature.
+    ///
+    /// # Errors
+    /// `Denied`, with what is wrong with it.
+    pub fn verified_csr(&self) -> Result<VerifiedCsr, PluginError> {
+        let csr = ParsedCsr::from_der(&self.csr_der).and_then(ParsedCsr::verify);
+        csr.map_err(|error| PluginError::denied(format!("the CSR is refused: {error}")))
+    }
 }
 
 impl IssuerChain {
@@ -428,6 +446,11 @@ impl StageRequest {
     /// A request for a root.
     pub fn new(trust_domain: TrustDomain, lifetime: Duration, key: KeySpec) -> Self {
         Self { trust_domain, lifetime, key }
+    }
+
+    /// What is the same on each repetition of the request; stored, so its form never changes.
+    pub fn fingerprint(&self) -> String {
+        format!("{} {}s {}", self.trust_domain, self.lifetime.as_secs(), self.key)
     }
 }
 

@@ -169,6 +169,15 @@ pub fn shown(text: &str) -> String {
     short.map(|char| if char.is_control() { ' ' } else { char }).collect()
 }
 
+/// The innermost reason of an error, which the outer ones only wrap.
+pub fn cause(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}
+
 /// The text without what begins as a private key in PEM, up to the end of that block, or of the text.
 fn without_keys(text: &str) -> String {
     let (mut visible, mut rest) = (String::new(), text);

@@ -5,8 +5,10 @@ use std::time::Duration;
 use thiserror::Error;
 use trust::Timestamp;
 
+use crate::call::RequestId;
 use crate::checks::Unsafe;
 use crate::key_id::KeyId;
+use crate::state::StateError;
 
 /// Why an authority did not answer.
 ///
@@ -67,6 +69,16 @@ pub enum PluginError {
 }
 
 impl PluginError {
+    /// A refusal for this reason.
+    pub fn denied(reason: impl Into<String>) -> Self {
+        Self::Denied { reason: reason.into() }
+    }
+
+    /// The refusal of a request whose id another request had.
+    pub fn reused(id: &RequestId) -> Self {
+        Self::denied(format!("request id {id} was used for something else; use a new one"))
+    }
+
     /// Whether the same call, repeated later without anybody's help, may succeed.
     pub fn may_be_repeated(&self) -> bool {
         matches!(self, Self::RateLimited { .. } | Self::Transient { .. } | Self::AuthorityDown { .. })
@@ -120,6 +132,12 @@ pub enum KeyError {
         /// What failed, and what to do about it.
         detail: String,
     },
+}
+
+impl From<StateError> for PluginError {
+    fn from(error: StateError) -> Self {
+        Self::Transient { detail: error.to_string() }
+    }
 }
 
 impl From<KeyError> for PluginError {

@@ -23,14 +23,16 @@
 //! What is not here: plugins themselves (one crate each), the phases of a rotation, files and clocks.
 //!
 //! Start at [`authority`] to write an authority, at [`keys`] to write a key backend; [`Registry`] is where both are
-//! listed by name, [`ca_certificate`] builds roots and issuers, and [`memory`] and [`state`] hold the fakes.
+//! listed by name, [`ca_certificate`] builds roots and issuers, and [`memory`] and [`state`] hold the ones that keep all in memory.
 
+pub mod answering;
 pub mod answers;
 pub mod authority;
 pub mod ca_certificate;
 pub mod call;
 pub mod checks;
 pub mod config;
+pub mod document;
 pub mod error;
 mod key_id;
 pub mod keys;
@@ -39,7 +41,8 @@ pub mod registry;
 pub mod ring_keys;
 pub mod state;
 
-pub use answers::{AnswerBook, JudgedIssuer};
+pub use answering::{Answering, LookEvery, watch_by_looking};
+pub use answers::{Announcement, AnswerBook, JudgedIssuer};
 pub use authority::{
     CrossSign, CrossSignRequest, Description, IssuerChain, IssuerRequest, RetireRoots, RootAuthority,
     RootDer, RootSet, StageRequest, StageRoots, TierReport, UpperState, UpperTier, WatchRoots,
@@ -48,6 +51,7 @@ pub use authority::{
 pub use call::{CallContext, Health, HealthState, Outcome, RequestId, Ticket};
 pub use checks::Unsafe;
 pub use config::{ConfigProblem, ConfigTable};
+pub use document::Document;
 pub use error::{KeyError, PluginError};
 pub use keys::{KeyBackend, KeyBackendDescription, KeyHandle, KeyId, KeySpec};
 pub use registry::{AuthorityDeps, AuthorityPlugin, KeyBackendPlugin, Registry, RegistryError};

@@ -1,4 +1,4 @@
-//! The fake key backend: keys in memory, gone with the process. For tests and demos.
+//! Keys in memory, gone with the process: for `banyan plugin check`, demos and tests.
 
 use std::collections::BTreeMap;
 use std::fmt;

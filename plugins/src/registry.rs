@@ -94,8 +94,10 @@ impl AuthorityDeps {
     /// Relative paths are relative to the working directory.
     pub fn new(
         trust_domain: TrustDomain,
-        (keys, state): (Arc<dyn KeyBackend>, Arc<dyn AuthorityState>),
-        (clock, randomness): (Arc<dyn Clock>, Arc<dyn Randomness>),
+        keys: Arc<dyn KeyBackend>,
+        state: Arc<dyn AuthorityState>,
+        clock: Arc<dyn Clock>,
+        randomness: Arc<dyn Randomness>,
     ) -> Self {
         Self { name: "main".to_owned(), keys, clock, randomness, state, trust_domain, base: PathBuf::new() }
     }

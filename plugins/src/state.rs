@@ -1,4 +1,4 @@
-//! The port through which an authority keeps what must survive a restart, and its fake.
+//! The port through which an authority keeps what must survive a restart, and a state in memory that survives none.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
@@ -89,14 +89,16 @@ impl fmt::Display for StateName {
     }
 }
 
-/// The fake: state in memory, with faults on demand. For tests and demos.
+/// State in memory: gone with the process. With the feature `testing` it fails when told to.
 #[derive(Debug, Default)]
 pub struct MemoryState {
     values: Mutex<BTreeMap<StateName, Vec<u8>>>,
+    #[cfg(any(test, feature = "testing"))]
     next_put: Mutex<Option<PutFault>>,
 }
 
 /// How a put of [`MemoryState`] goes wrong.
+#[cfg(any(test, feature = "testing"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutFault {
     /// The put fails and the old bytes stay.
@@ -112,8 +114,16 @@ impl MemoryState {
     }
 
     /// Makes the next put go wrong.
+    #[cfg(any(test, feature = "testing"))]
     pub fn fail_next_put(&self, fault: PutFault) {
         *self.next_put.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
+    }
+}
+
+impl MemoryState {
+    fn store(&self, name: &StateName, contents: &[u8]) {
+        let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        values.insert(name.clone(), contents.to_vec());
     }
 }
 
@@ -124,19 +134,16 @@ impl AuthorityState for MemoryState {
     }
 
     async fn put(&self, name: &StateName, contents: &[u8]) -> Result<(), StateError> {
-        let fault = self.next_put.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if fault != Some(PutFault::FailedNotStored) {
-            let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
-            values.insert(name.clone(), contents.to_vec());
+        #[cfg(any(test, feature = "testing"))]
+        if let Some(fault) = self.next_put.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            if fault == PutFault::FailedButStored {
+                self.store(name, contents);
+            }
+            let detail = "the fake was told to fail".to_owned();
+            return Err(StateError { operation: "store", name: name.to_string(), detail });
         }
-        match fault {
-            None => Ok(()),
-            Some(_) => Err(StateError {
-                operation: "store",
-                name: name.to_string(),
-                detail: "the fake was told to fail".to_owned(),
-            }),
-        }
+        self.store(name, contents);
+        Ok(())
     }
 }
 

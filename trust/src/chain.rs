@@ -133,7 +133,7 @@ impl Chain {
     /// # Errors
     /// [`ChainError`] that tells expiry and unknown roots apart from the rest.
     pub fn verify(&self, bundle: &Bundle, now: Timestamp, role: PeerRole) -> Result<RootId, ChainError> {
-        self.verify_among(bundle, None, (now, role))
+        self.verify_among(bundle, None, now, role)
     }
 
     /// As [`verify`](Self::verify), up to this root of the bundle: a renewed root has the key and the name of the former,
@@ -143,18 +143,20 @@ impl Chain {
     /// As [`verify`](Self::verify); the other roots of the bundle count for nothing.
     pub fn verify_under(
         &self,
-        (bundle, root): (&Bundle, RootId),
+        bundle: &Bundle,
+        root: RootId,
         now: Timestamp,
         role: PeerRole,
     ) -> Result<(), ChainError> {
-        self.verify_among(bundle, Some(root), (now, role)).map(drop)
+        self.verify_among(bundle, Some(root), now, role).map(drop)
     }
 
     fn verify_among(
         &self,
         bundle: &Bundle,
         wanted: Option<RootId>,
-        (now, role): (Timestamp, PeerRole),
+        now: Timestamp,
+        role: PeerRole,
     ) -> Result<RootId, ChainError> {
         if self.leaf.is_ca() {
             return Err(ChainError::CaAsLeaf);

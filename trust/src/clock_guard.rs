@@ -200,7 +200,7 @@ fn millis(duration: Duration) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::ManualClock;
+    use crate::ManualClock;
 
     const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
     const SKEW: Duration = Duration::from_secs(60);

@@ -153,7 +153,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::randomness::SeededRandomness;
+    use crate::SeededRandomness;
 
     fn token() -> JoinToken {
         let ca = SpiffeId::parse("spiffe://example.org/banyan/ca/ca-1").unwrap();

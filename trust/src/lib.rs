@@ -2,7 +2,7 @@
 //!
 //! Bytes become types here and nowhere else: a [`SpiffeId`], [`Bundle`], [`csr::VerifiedCsr`] or [`Chain`] that exists
 //! has passed its checks. The crate signs nothing and touches neither files, sockets nor the system's clock; time and
-//! randomness come in through [`Clock`] and [`Randomness`].
+//! randomness come in through [`Clock`] and [`Randomness`]. Their fakes are there for tests, with the feature `testing`.
 //!
 //! Start at [`spiffe_id`], then [`bundle`] and [`chain`]; CSRs are in [`csr`].
 
@@ -16,8 +16,12 @@ pub mod described;
 pub mod digest;
 pub mod join_token;
 pub mod key;
+#[cfg(any(test, feature = "testing"))]
+mod manual_clock;
 pub mod randomness;
 pub mod root;
+#[cfg(any(test, feature = "testing"))]
+mod seeded_randomness;
 pub mod sequence;
 pub mod serial;
 pub mod spiffe_id;
@@ -30,9 +34,13 @@ pub use chain::{Chain, ChainError, PeerRole};
 pub use clock_guard::{Accepted, ClockGuard, ClockMark};
 pub use digest::{BundleDigest, CertificateId, RootId, SpkiHash};
 pub use key::{KeyKind, PublicKey, SignatureAlgorithm};
-pub use randomness::{Randomness, SeededRandomness};
+#[cfg(any(test, feature = "testing"))]
+pub use manual_clock::ManualClock;
+pub use randomness::Randomness;
 pub use root::{Root, RootError};
+#[cfg(any(test, feature = "testing"))]
+pub use seeded_randomness::SeededRandomness;
 pub use sequence::{Generation, Sequence};
 pub use serial::Serial;
 pub use spiffe_id::{SpiffeId, SpiffeIdError, TrustDomain};
-pub use time::{Agreed, Clock, ClockDiverged, ManualClock, Timestamp, Validity};
+pub use time::{Agreed, Clock, ClockDiverged, Timestamp, Validity};

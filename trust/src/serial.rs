@@ -49,7 +49,7 @@ impl fmt::Debug for Serial {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::randomness::SeededRandomness;
+    use crate::SeededRandomness;
 
     #[test]
     fn serials_are_positive_sixteen_bytes_and_differ() {

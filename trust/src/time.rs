@@ -1,7 +1,6 @@
 //! Times, lifetimes, and the clock as a port.
 
 use std::fmt;
-use std::sync::Mutex;
 use std::time::Duration;
 
 /// A wall-clock time in whole seconds since the Unix epoch; may lie before it.
@@ -216,52 +215,10 @@ fn said(diverged: &ClockDiverged) -> String {
     )
 }
 
-/// A fake for tests: a clock that moves only when told.
-#[derive(Debug)]
-pub struct ManualClock(Mutex<(i64, Duration)>, Mutex<Option<String>>);
-
-impl ManualClock {
-    /// Starts at `now` with an uptime of zero.
-    pub fn at(now: Timestamp) -> Self {
-        Self(Mutex::new((now.as_secs().saturating_mul(1_000), Duration::ZERO)), Mutex::default())
-    }
-
-    /// Lets time pass on both clocks.
-    pub fn advance(&self, by: Duration) {
-        let mut state = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        state.0 = state.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX));
-        state.1 = state.1.saturating_add(by);
-    }
-
-    /// Names the boot, as a restart of the machine does.
-    pub fn set_boot(&self, name: &str) {
-        *self.1.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(name.to_owned());
-    }
-
-    /// Sets the wall clock and leaves the uptime alone, as a clock jump does.
-    pub fn jump_to(&self, now: Timestamp) {
-        let mut state = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        state.0 = now.as_secs().saturating_mul(1_000);
-    }
-}
-
-impl Clock for ManualClock {
-    fn now_millis(&self) -> i64 {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).0
-    }
-
-    fn uptime(&self) -> Duration {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).1
-    }
-
-    fn boot(&self) -> Option<String> {
-        self.1.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ManualClock;
 
     #[test]
     fn known_dates_are_written_in_rfc3339() {

@@ -152,7 +152,7 @@ fn a_chain_ends_in_each_of_two_roots_with_one_key_and_in_no_other() {
     let bundle = Bundle::from_ders(domain(), Sequence(1), &[&former_der, &renewed_der, &other.der]).unwrap();
     let chain = Chain::parse(&[&leaf.der]).unwrap();
     let ends_in =
-        |der: &[u8]| chain.verify_under((&bundle, Root::parse(der).unwrap().id()), NOW, PeerRole::Server);
+        |der: &[u8]| chain.verify_under(&bundle, Root::parse(der).unwrap().id(), NOW, PeerRole::Server);
     assert_eq!((ends_in(&former_der), ends_in(&renewed_der)), (Ok(()), Ok(())));
     assert!(ends_in(&other.der).is_err(), "the same name alone is not enough");
 }

@@ -22,9 +22,9 @@ async fn acme_conforms() {
     let open = {
         let (domain, clock) = (domain.clone(), Arc::clone(&clock));
         move || -> Arc<dyn RootAuthority> {
-            let own = (keys.clone() as _, state.clone() as _);
-            let machine = (Arc::clone(&clock), Arc::new(SeededRandomness::new(1)) as _);
-            AcmePlugin.open(&settings, AuthorityDeps::new(domain.clone(), own, machine)).expect("opens")
+            let (keys, state) = (keys.clone() as _, state.clone() as _);
+            let (clock, randomness) = (Arc::clone(&clock), Arc::new(SeededRandomness::new(1)) as _);
+            AcmePlugin.open(&settings, AuthorityDeps::new(domain.clone(), keys, state, clock, randomness)).expect("opens")
         }
     };
     // FILL IN: a rule that Acme cannot keep is declared here, `.gap("RULE", "reason")`, and in docs/plugins/acme.md.

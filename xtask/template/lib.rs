@@ -12,12 +12,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use plugins::{
-    AnswerBook, AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, Description, Health, IssuerChain,
-    IssuerRequest, JudgedIssuer, Outcome, PluginError, RootAuthority, RootSet, Ticket,
+    Announcement, Answering, AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, Description, Health,
+    IssuerChain, IssuerRequest, JudgedIssuer, Outcome, PluginError, RootAuthority, RootSet, Ticket,
 };
-use tokio::sync::Mutex;
 use trust::RootId;
-use trust::csr::ParsedCsr;
 
 use config::Settings;
 use upstream::Upstream;
@@ -31,8 +29,27 @@ pub struct AcmePlugin;
 pub struct AcmeAuthority {
     deps: AuthorityDeps,
     upstream: Upstream,
-    /// One call at a time looks into the book, asks, and writes what came of it.
-    turn: Mutex<()>,
+    /// One call at a time looks into the book of answers, asks, and writes what came of it.
+    answering: Answering,
+}
+
+impl AcmeAuthority {
+    /// Makes what is asked for, or says why not. What the caller would refuse is not remembered, so that the next try asks
+    /// anew.
+    async fn sign(&self, request: &IssuerRequest) -> Result<JudgedIssuer, PluginError> {
+        let root = self.upstream.root().await?;
+        if request.root != root.id() {
+            let (own, asked) = (root.id().short(), RootId::short(&request.root));
+            return Err(PluginError::denied(format!("the root is {own}, not {asked}")));
+        }
+        let csr = request.verified_csr()?;
+        let (now, ends) = (self.deps.clock.now(), root.certificate().validity().not_after());
+        if now.plus(request.ttl) > ends {
+            return Err(PluginError::Outlives { above: format!("root {}", root.id().short()), ends });
+        }
+        let chain = self.upstream.sign(&root, csr.public_key(), request).await?;
+        Ok(JudgedIssuer::of_request(chain, request, csr.public_key(), &root, now)?)
+    }
 }
 
 #[async_trait]
@@ -51,13 +68,12 @@ impl RootAuthority for AcmeAuthority {
     }
 
     async fn roots(&self, _context: &CallContext) -> Result<RootSet, PluginError> {
-        let _turn = self.turn.lock().await;
-        let root = self.upstream.root().await?;
-        let mut book = AnswerBook::load(self.deps.state.as_ref()).await?;
-        if book.announce(&[root.der().to_vec()], Some(root.id())) {
-            book.store(self.deps.state.as_ref()).await?;
-        }
-        Ok(book.roots())
+        let look = async {
+            let root = self.upstream.root().await?;
+            let (roots, signing) = (vec![root.der().to_vec()], Some(root.id()));
+            Ok(Announcement { roots, signing, ..Announcement::default() })
+        };
+        self.answering.announce(look).await
     }
 
     async fn sign_issuer(
@@ -65,40 +81,12 @@ impl RootAuthority for AcmeAuthority {
         context: &CallContext,
         request: &IssuerRequest,
     ) -> Result<Outcome<IssuerChain>, PluginError> {
-        let _turn = self.turn.lock().await;
-        let mut book = AnswerBook::load(self.deps.state.as_ref()).await?;
-        if let Some(chain) = book.answered(&context.request_id, request)? {
-            return Ok(Outcome::Ready(chain));
-        }
-        if request.trust_domain != self.deps.trust_domain {
-            return Err(denied(format!("this authority stands for {}", self.deps.trust_domain)));
-        }
-        let root = self.upstream.root().await?;
-        if request.root != root.id() {
-            let (own, asked) = (root.id().short(), RootId::short(&request.root));
-            return Err(denied(format!("the root is {own}, not {asked}")));
-        }
-        let csr = ParsedCsr::from_der(&request.csr_der).and_then(ParsedCsr::verify);
-        let csr = csr.map_err(|error| denied(format!("the CSR is refused: {error}")))?;
-        let (now, ends) = (self.deps.clock.now(), root.certificate().validity().not_after());
-        if now.plus(request.ttl) > ends {
-            return Err(PluginError::Outlives { above: format!("root {}", root.id().short()), ends });
-        }
-        let chain = self.upstream.sign(&root, csr.public_key(), request).await?;
-        // What the caller would refuse is not remembered, so that the next try asks anew.
-        let judged = JudgedIssuer::of_request(chain, (request, csr.public_key()), &root, now)?;
-        book.remember((&context.request_id, request), &judged, now);
-        book.store(self.deps.state.as_ref()).await?;
-        Ok(Outcome::Ready(judged.into_chain()))
+        self.answering.issuer(context, request, self.sign(request)).await
     }
 
-    async fn poll(
-        &self,
-        _context: &CallContext,
-        _ticket: &Ticket,
-    ) -> Result<Outcome<IssuerChain>, PluginError> {
+    async fn poll(&self, _: &CallContext, _: &Ticket) -> Result<Outcome<IssuerChain>, PluginError> {
         // FILL IN: if `sign_issuer` ever answers `Pending`, look the ticket up here.
-        Err(denied("this authority answers at once and never gave a ticket; ask for the issuer again".to_owned()))
+        self.answering.no_ticket()
     }
 }
 
@@ -118,10 +106,7 @@ impl AuthorityPlugin for AcmePlugin {
     ) -> Result<Arc<dyn RootAuthority>, Vec<ConfigProblem>> {
         let settings = Settings::read(settings, &deps.base)?;
         let upstream = Upstream::new(settings, &deps);
-        Ok(Arc::new(AcmeAuthority { deps, upstream, turn: Mutex::new(()) }))
+        let answering = Answering::new(&deps);
+        Ok(Arc::new(AcmeAuthority { deps, upstream, answering }))
     }
-}
-
-fn denied(reason: String) -> PluginError {
-    PluginError::Denied { reason }
 }

@@ -16,8 +16,7 @@ use proto::banyan::agent::v1::server_message::Message as Down;
 use rcgen::{KeyPair, SigningKey as _};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::CertificateDer;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -27,6 +26,7 @@ use tonic::{Request, Response, Status, Streaming};
 use trust::join_token::{JoinSecret, JoinToken};
 use trust::transition::{Statement, Transition};
 use trust::{Bundle, Clock, SeededRandomness, SpiffeId};
+use trust_tls::AnyProvenClient;
 
 use super::{Pki, to_wire};
 use crate::key::PrivateKey;
@@ -374,56 +374,9 @@ fn tls(key: &PrivateKey, chain: &[Vec<u8>]) -> ServerConfig {
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
-        .with_client_cert_verifier(Arc::new(AnyClient))
+        .with_client_cert_verifier(Arc::new(AnyProvenClient))
         .with_single_cert(chain, key.rustls())
         .unwrap();
     config.alpn_protocols = vec![b"h2".to_vec()];
     config
-}
-
-/// Takes any client certificate, and none.
-#[derive(Debug)]
-struct AnyClient;
-
-impl ClientCertVerifier for AnyClient {
-    fn root_hint_subjects(&self) -> &[rustls::DistinguishedName] {
-        &[]
-    }
-
-    fn client_auth_mandatory(&self) -> bool {
-        false
-    }
-
-    fn verify_client_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        let algorithms = ring::default_provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        let algorithms = ring::default_provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        ring::default_provider().signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -117,7 +117,7 @@ fn verify_as_peer(der: &[u8], snapshot: &Snapshot, now: Timestamp) -> Result<(),
     certificates.extend_from_slice(snapshot.signer().chain());
     let chain = Chain::from_certificates(certificates)?;
     for role in [PeerRole::Client, PeerRole::Server] {
-        chain.verify_under((snapshot.bundle(), snapshot.signer().root()), now, role)?;
+        chain.verify_under(snapshot.bundle(), snapshot.signer().root(), now, role)?;
     }
     Ok(())
 }

@@ -130,10 +130,11 @@ impl Opener<'_> {
                 opened.map_err(|error| plugin_problem(&format!("authority.{name}.keys"), error))?
             }
         };
-        let clocks = (Arc::clone(&self.deps.clock), Arc::clone(&self.deps.randomness));
+        let (clock, randomness) = (Arc::clone(&self.deps.clock), Arc::clone(&self.deps.randomness));
         let state: Arc<dyn AuthorityState> = Arc::new(state);
         let book = Arc::clone(&state);
-        let deps = AuthorityDeps::new(self.config.trust_domain().clone(), (keys, state), clocks)
+        let trust_domain = self.config.trust_domain().clone();
+        let deps = AuthorityDeps::new(trust_domain, keys, state, clock, randomness)
             .named(name)
             .at(self.config.directory());
         let opened = self.registry.open_authority(authority.plugin(), authority.settings(), deps);

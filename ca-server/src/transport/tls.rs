@@ -3,15 +3,13 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig, WantsServerCert,
 };
 use rustls::sign::CertifiedKey;
-use rustls::{ConfigBuilder, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme, version};
+use rustls::{ConfigBuilder, Error, version};
+use trust_tls::AnyProvenClient;
 
 /// What a handshake is answered with: the server's own chain and its key.
 pub(crate) struct ServingIdentity {
@@ -66,10 +64,11 @@ impl ResolvesServerCert for NoIdentity {
 
 fn builder() -> Result<ConfigBuilder<ServerConfig, WantsServerCert>, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Arc::new(AnyProvenKey(Arc::clone(&provider)));
     Ok(ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
-        .with_client_cert_verifier(verifier))
+        // Who the client is, is judged later at every call: a refusal in the handshake would have no code, no reason and no
+        // audit record, and a connection outlives what was true when it opened.
+        .with_client_cert_verifier(Arc::new(AnyProvenClient)))
 }
 
 fn finished(mut config: ServerConfig) -> Arc<ServerConfig> {
@@ -77,52 +76,4 @@ fn finished(mut config: ServerConfig) -> Arc<ServerConfig> {
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Arc::new(config)
-}
-
-/// Accepts every client certificate whose key the client proves to hold, and clients without one.
-///
-/// Who the client is, is judged later at every call: a refusal in the handshake would have no code, no reason and no
-/// audit record, and a connection outlives what was true when it opened.
-#[derive(Debug)]
-struct AnyProvenKey(Arc<CryptoProvider>);
-
-impl ClientCertVerifier for AnyProvenKey {
-    fn client_auth_mandatory(&self) -> bool {
-        false
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

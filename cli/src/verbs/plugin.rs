@@ -66,9 +66,9 @@ fn opener(
     trust_domain: TrustDomain,
 ) -> Result<impl Fn() -> Arc<dyn RootAuthority> + Send + Sync + 'static, Failure> {
     let deps = move || {
-        let own = (Arc::new(MemoryKeys::new()) as _, Arc::new(MemoryState::new()) as _);
-        let machine = (Arc::new(SystemClock) as _, Arc::new(OsRandomness::default()) as _);
-        AuthorityDeps::new(trust_domain.clone(), own, machine).named("check")
+        let (keys, state) = (Arc::new(MemoryKeys::new()) as _, Arc::new(MemoryState::new()) as _);
+        let (clock, randomness) = (Arc::new(SystemClock) as _, Arc::new(OsRandomness::default()) as _);
+        AuthorityDeps::new(trust_domain.clone(), keys, state, clock, randomness).named("check")
     };
     let open = move || RemotePlugin.open(&settings, deps());
     let first = open().map_err(|problems| {

@@ -78,9 +78,10 @@ impl ca_server::Embedding for WithLiar {
 
 /// Serves the liar on a socket.
 fn served(plugin: &LiarPlugin, stages: bool, socket: &Path) -> anyhow::Result<JoinHandle<()>> {
-    let own = (Arc::new(MemoryKeys::new()) as _, Arc::new(MemoryState::new()) as _);
-    let machine = (Arc::new(SystemClock) as _, Arc::new(OsRandomness::new()) as _);
-    let deps = AuthorityDeps::new(TrustDomain::parse(TRUST_DOMAIN)?, own, machine).named("liar");
+    let (keys, state) = (Arc::new(MemoryKeys::new()) as _, Arc::new(MemoryState::new()) as _);
+    let (clock, randomness) = (Arc::new(SystemClock) as _, Arc::new(OsRandomness::new()) as _);
+    let deps =
+        AuthorityDeps::new(TrustDomain::parse(TRUST_DOMAIN)?, keys, state, clock, randomness).named("liar");
     let mut settings = toml::Table::new();
     settings.insert("stages".to_owned(), stages.into());
     let authority = plugin.open(&settings, deps).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;

@@ -25,9 +25,10 @@ async fn the_plugin_passes_the_suite_over_a_real_tier_above() -> anyhow::Result<
     let state: Arc<dyn AuthorityState> = Arc::new(MemoryState::new());
     let (base, of) = (home.path().to_owned(), domain.clone());
     let open = move || {
-        let own = (Arc::new(MemoryKeys::new()) as _, Arc::clone(&state));
-        let time = (Arc::new(SystemClock) as _, Arc::new(OsRandomness::new()) as _);
-        let deps = AuthorityDeps::new(of.clone(), own, time).named("upper").at(base.clone());
+        let (keys, state) = (Arc::new(MemoryKeys::new()) as _, Arc::clone(&state));
+        let (clock, randomness) = (Arc::new(SystemClock) as _, Arc::new(OsRandomness::new()) as _);
+        let deps =
+            AuthorityDeps::new(of.clone(), keys, state, clock, randomness).named("upper").at(base.clone());
         BanyanPlugin.open(&settings, deps).unwrap()
     };
     let report = run(&Subject::new(open, domain, Arc::new(SystemClock))).await;

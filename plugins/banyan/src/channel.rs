@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use plugins::PluginError;
+use plugins::call::cause;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -119,15 +120,6 @@ pub(crate) async fn connect(
         Ok(Err(error)) => Err(down(cause(&error))),
         Err(_) => Err(down(format!("no answer within {} s", CONNECT_WITHIN.as_secs()))),
     }
-}
-
-/// The innermost reason, which the outer ones only wrap.
-fn cause(error: &dyn std::error::Error) -> String {
-    let mut last = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    last.to_string()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use plugins::call::shown;
 use plugins::{
     AuthorityDeps, CallContext, Description, Health, IssuerChain, IssuerRequest, Outcome, PluginError,
     RootAuthority, RootSet, Ticket, TierReport, UpperState, UpperTier,
@@ -25,8 +26,6 @@ type Client = TierServiceClient<Channel>;
 
 /// Longest answer that is taken.
 const MESSAGE_MAX: usize = 1024 * 1024 + 64 * 1024;
-/// Longest text of the tier above that is shown.
-const TEXT_MAX: usize = 512;
 /// How long the first message of a stream may take.
 const FIRST_WITHIN: Duration = Duration::from_secs(10);
 /// Reason of a refusal that says when what stands above the issuer ends.
@@ -289,11 +288,6 @@ fn outlives(status: &Status) -> Option<PluginError> {
     let ends = info.metadata.get("ends")?.parse().ok().map(Timestamp::from_secs)?;
     let above = info.metadata.get("above").map(|above| shown(above)).unwrap_or_default();
     Some(PluginError::Outlives { above, ends })
-}
-
-/// A foreign text as operators may see it: short, and on one line.
-fn shown(text: &str) -> String {
-    text.chars().take(TEXT_MAX).map(|char| if char.is_control() { ' ' } else { char }).collect()
 }
 
 #[cfg(test)]

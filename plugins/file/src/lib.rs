@@ -26,10 +26,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use plugins::ca_certificate::{CaSigner, IssuerProfile, sign_issuer};
 use plugins::{
-    AnswerBook, AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, Description, Health, IssuerChain,
-    IssuerRequest, JudgedIssuer, Outcome, PluginError, RootAuthority, RootSet, Ticket, WatchRoots,
+    Announcement, Answering, AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, Description, Health,
+    IssuerChain, IssuerRequest, JudgedIssuer, LookEvery, Outcome, PluginError, RootAuthority, RootSet,
+    Ticket, WatchRoots, watch_by_looking,
 };
-use trust::csr::ParsedCsr;
 use trust::{RootId, Serial, Validity};
 
 use config::Settings;
@@ -45,9 +45,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 pub struct FileAuthority {
     deps: AuthorityDeps,
     settings: Settings,
+    answering: Answering,
     last_good: Mutex<Option<Arc<Snapshot>>>,
-    /// Whose turn it is to change the book. It guards no data.
-    turn: tokio::sync::Mutex<()>,
 }
 
 /// Lists [`FileAuthority`] in a registry.
@@ -82,21 +81,30 @@ impl FileAuthority {
         }
     }
 
-    async fn sign(&self, snapshot: &Snapshot, request: &IssuerRequest) -> Result<JudgedIssuer, PluginError> {
-        let csr = ParsedCsr::from_der(&request.csr_der).and_then(ParsedCsr::verify);
-        let csr = csr.map_err(|error| denied(format!("the CSR is refused: {error}")))?;
+    async fn sign(&self, request: &IssuerRequest) -> Result<JudgedIssuer, PluginError> {
+        let snapshot = self.present().await?.snapshot;
+        if snapshot.signing() != request.root {
+            return Err(PluginError::denied(format!(
+                "the files in {} lead to root {}, not to root {} that is asked for: put the former CA back there to renew its \
+                 issuer, or rotate to the new root",
+                self.settings.directory.display(),
+                snapshot.signing().short(),
+                RootId::short(&request.root)
+            )));
+        }
+        let csr = request.verified_csr()?;
         let above = snapshot.certificate();
         let profile = IssuerProfile {
             trust_domain: request.trust_domain.clone(),
             serial: Serial::random(self.deps.randomness.as_ref()),
-            validity: self.validity(snapshot, request)?,
+            validity: self.validity(&snapshot, request)?,
             path_len: request.path_len,
         };
         let signer = CaSigner { keys: snapshot.key(), key_id: snapshot.key().id(), certificate: above };
         let issuer = sign_issuer(&signer, csr.public_key(), &profile).await?;
         let chain = [issuer.der().to_vec()].into_iter().chain(snapshot.chain_ders()).collect();
-        let (asked, now) = ((request, csr.public_key()), self.deps.clock.now());
-        Ok(JudgedIssuer::of_request(IssuerChain::new(chain), asked, snapshot.root(), now)?)
+        let (chain, now) = (IssuerChain::new(chain), self.deps.clock.now());
+        Ok(JudgedIssuer::of_request(chain, request, csr.public_key(), snapshot.root(), now)?)
     }
 
     fn validity(&self, snapshot: &Snapshot, request: &IssuerRequest) -> Result<Validity, PluginError> {
@@ -106,7 +114,7 @@ impl FileAuthority {
             let (above, ends) = (snapshot.ends_first(&self.settings.directory), snapshot.valid_until());
             return Err(PluginError::Outlives { above, ends });
         }
-        Validity::new(not_before, not_after).map_err(|error| denied(error.to_string()))
+        Validity::new(not_before, not_after).map_err(|error| PluginError::denied(error.to_string()))
     }
 }
 
@@ -143,16 +151,16 @@ impl RootAuthority for FileAuthority {
     }
 
     async fn roots(&self, _context: &CallContext) -> Result<RootSet, PluginError> {
-        let _turn = self.turn.lock().await;
-        let snapshot = self.present().await?.snapshot;
-        let mut book = AnswerBook::load(self.deps.state.as_ref()).await?;
-        let mut changed = book.announce(&[snapshot.root().der().to_vec()], Some(snapshot.signing()));
-        changed |= book.announce_further(snapshot.further_ders());
-        changed |= book.announce_above(snapshot.chain_ders().collect());
-        if changed {
-            book.store(self.deps.state.as_ref()).await?;
-        }
-        Ok(book.roots())
+        let look = async {
+            let snapshot = self.present().await?.snapshot;
+            Ok(Announcement {
+                roots: vec![snapshot.root().der().to_vec()],
+                signing: Some(snapshot.signing()),
+                above: Some(snapshot.chain_ders().collect()),
+                further: snapshot.further_ders(),
+            })
+        };
+        self.answering.announce(look).await
     }
 
     async fn sign_issuer(
@@ -160,37 +168,11 @@ impl RootAuthority for FileAuthority {
         context: &CallContext,
         request: &IssuerRequest,
     ) -> Result<Outcome<IssuerChain>, PluginError> {
-        let _turn = self.turn.lock().await;
-        let mut book = AnswerBook::load(self.deps.state.as_ref()).await?;
-        if let Some(chain) = book.answered(&context.request_id, request)? {
-            return Ok(Outcome::Ready(chain));
-        }
-        if request.trust_domain != self.deps.trust_domain {
-            return Err(denied(format!("this authority stands for {}", self.deps.trust_domain)));
-        }
-        let snapshot = self.present().await?.snapshot;
-        if snapshot.signing() != request.root {
-            return Err(denied(format!(
-                "the files in {} lead to root {}, not to root {} that is asked for: put the former CA back there to renew its \
-                 issuer, or rotate to the new root",
-                self.settings.directory.display(),
-                snapshot.signing().short(),
-                RootId::short(&request.root)
-            )));
-        }
-        let judged = self.sign(&snapshot, request).await?;
-        book.remember((&context.request_id, request), &judged, self.deps.clock.now());
-        book.store(self.deps.state.as_ref()).await?;
-        Ok(Outcome::Ready(judged.into_chain()))
+        self.answering.issuer(context, request, self.sign(request)).await
     }
 
-    async fn poll(
-        &self,
-        _context: &CallContext,
-        _ticket: &Ticket,
-    ) -> Result<Outcome<IssuerChain>, PluginError> {
-        let reason = "this authority answers at once and never gave a ticket; ask for the issuer again";
-        Err(denied(reason.to_owned()))
+    async fn poll(&self, _: &CallContext, _: &Ticket) -> Result<Outcome<IssuerChain>, PluginError> {
+        self.answering.no_ticket()
     }
 
     fn watching(&self) -> Option<&dyn WatchRoots> {
@@ -201,15 +183,7 @@ impl RootAuthority for FileAuthority {
 #[async_trait]
 impl WatchRoots for FileAuthority {
     async fn changed(&self, seen: u64) -> Result<RootSet, PluginError> {
-        let watcher = plugins::RequestId::parse("watch").map_err(|error| denied(error.to_string()))?;
-        let context = CallContext::new(watcher, LOOK_EVERY);
-        loop {
-            let set = self.roots(&context).await?;
-            if set.generation != seen {
-                return Ok(set);
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+        watch_by_looking(self, seen, LookEvery { pause: LOOK_EVERY, within: LOOK_EVERY }).await
     }
 }
 
@@ -234,11 +208,7 @@ impl AuthorityPlugin for FilePlugin {
         deps: AuthorityDeps,
     ) -> Result<Arc<dyn RootAuthority>, Vec<ConfigProblem>> {
         let settings = Settings::read(settings, &deps.base)?;
-        let turn = tokio::sync::Mutex::new(());
-        Ok(Arc::new(FileAuthority { deps, settings, last_good: Mutex::default(), turn }))
+        let answering = Answering::new(&deps);
+        Ok(Arc::new(FileAuthority { deps, settings, answering, last_good: Mutex::default() }))
     }
-}
-
-fn denied(reason: String) -> PluginError {
-    PluginError::Denied { reason }
 }

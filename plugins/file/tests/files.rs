@@ -85,10 +85,10 @@ struct World {
 }
 
 fn opened(directory: &Path, state: Arc<MemoryState>, more: &str) -> Arc<dyn RootAuthority> {
-    let own = (Arc::new(MemoryKeys::new()) as _, state as _);
-    let time = (Arc::new(ManualClock::at(NOW)) as _, Arc::new(SeededRandomness::new(1)) as _);
+    let (keys, state) = (Arc::new(MemoryKeys::new()) as _, state as _);
+    let (clock, randomness) = (Arc::new(ManualClock::at(NOW)) as _, Arc::new(SeededRandomness::new(1)) as _);
     let settings = format!("directory = {:?}\n{more}", directory.to_str().unwrap()).parse().unwrap();
-    FilePlugin.open(&settings, AuthorityDeps::new(domain(), own, time)).unwrap()
+    FilePlugin.open(&settings, AuthorityDeps::new(domain(), keys, state, clock, randomness)).unwrap()
 }
 
 fn world(write: impl FnOnce(&Path)) -> World {

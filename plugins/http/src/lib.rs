@@ -8,10 +8,10 @@
 mod address;
 mod tls;
 
-use std::error::Error;
 use std::time::Duration;
 
 use plugins::PluginError;
+use plugins::call::cause;
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Client, Response, Url, redirect, retry};
 pub use reqwest::{Method, StatusCode};
@@ -202,15 +202,6 @@ fn leader(response: &Response) -> Option<String> {
 /// The path of a call without its query.
 fn path_of(call: &Call) -> &str {
     call.path.split('?').next().unwrap_or_default()
-}
-
-/// The innermost reason, which the outer ones only wrap.
-fn cause(error: &dyn Error) -> String {
-    let mut last = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    last.to_string()
 }
 
 #[cfg(test)]

@@ -4,18 +4,16 @@
 //! crash finds the same ceremony, and the same answer.
 
 use plugins::{
-    AuthorityState, IssuerChain, IssuerRequest, KeySpec, PluginError, RequestId, RootDer, RootSet,
-    StageRequest, StateName,
+    AuthorityState, Document, IssuerChain, IssuerRequest, KeySpec, PluginError, RequestId, RootDer, RootSet,
+    StageRequest,
 };
 use serde::{Deserialize, Serialize};
-use trust::digest::sha256;
 use trust::{Certificate, Root, RootId, Timestamp, TrustDomain};
 
-use crate::ceremony::{Ceremony, IssuerWanted, Wanted, decode, encode, hex};
+use crate::ceremony::{Ceremony, IssuerWanted, Wanted, decode, encode};
 use crate::judge::Answer;
 
-/// Format of the document; another one is refused, never guessed at.
-const FORMAT: u32 = 1;
+const BOOK: Document = Document { name: "ceremonies", format: 1, what: "the book of ceremonies" };
 
 /// Every ceremony that counts.
 #[derive(Clone, Debug, Default)]
@@ -50,21 +48,12 @@ impl Entry {
 
 impl Book {
     pub(crate) async fn load(state: &dyn AuthorityState) -> Result<Self, PluginError> {
-        let stored = state.get(&name()?).await;
-        let stored = stored.map_err(|error| PluginError::Transient { detail: error.to_string() })?;
-        let Some(bytes) = stored else { return Ok(Self::default()) };
-        let form: Form = serde_json::from_slice(&bytes).map_err(|error| unreadable(&error.to_string()))?;
-        if form.format != FORMAT {
-            return Err(unreadable(&format!("format {} where {FORMAT} is known", form.format)));
-        }
-        form.read().map_err(|detail| unreadable(&detail))
+        let Some(form) = BOOK.load::<Form>(state).await? else { return Ok(Self::default()) };
+        form.read().map_err(|detail| BOOK.unreadable(&detail))
     }
 
     pub(crate) async fn store(&self, state: &dyn AuthorityState) -> Result<(), PluginError> {
-        let bytes = serde_json::to_vec(&Form::of(self));
-        let bytes = bytes.map_err(|error| PluginError::Permanent { detail: error.to_string() })?;
-        let stored = state.put(&name()?, &bytes).await;
-        stored.map_err(|error| PluginError::Transient { detail: error.to_string() })
+        BOOK.store(state, &Form::of(self)).await
     }
 
     /// The ceremony of a request.
@@ -74,9 +63,7 @@ impl Book {
     pub(crate) fn of_request(&self, id: &RequestId, asked: &str) -> Result<Option<&Entry>, PluginError> {
         let found = self.entries.iter().find(|entry| entry.ceremony.request_id == *id);
         match found {
-            Some(entry) if entry.asked != asked => Err(PluginError::Denied {
-                reason: format!("request id {id} was used for something else; use a new one"),
-            }),
+            Some(entry) if entry.asked != asked => Err(PluginError::reused(id)),
             found => Ok(found),
         }
     }
@@ -152,27 +139,17 @@ impl Book {
 
 /// What is the same on each repetition of a request for a root.
 pub(crate) fn asked_root(request: &StageRequest) -> String {
-    format!("root {} {}s {}", request.trust_domain, request.lifetime.as_secs(), request.key)
+    format!("root {}", request.fingerprint())
 }
 
 /// What is the same on each repetition of a request for an issuer.
 pub(crate) fn asked_issuer(request: &IssuerRequest) -> String {
-    let IssuerRequest { root, trust_domain, ttl, path_len, csr_der, .. } = request;
-    format!("issuer {root} {trust_domain} {}s {path_len} {}", ttl.as_secs(), hex(&sha256(csr_der)))
+    format!("issuer {}", request.fingerprint())
 }
 
 fn has_ended(entry: &Entry, now: Timestamp) -> bool {
     let end = |chain: &Vec<Vec<u8>>| Some(Certificate::parse(chain.first()?).ok()?.validity().not_after());
     !entry.is_root() && entry.answer.as_ref().and_then(end).is_some_and(|end| end <= now)
-}
-
-fn name() -> Result<StateName, PluginError> {
-    StateName::parse("ceremonies").map_err(|error| PluginError::Permanent { detail: error.to_string() })
-}
-
-fn unreadable(detail: &str) -> PluginError {
-    let help = "restore the data directory from a backup";
-    PluginError::Permanent { detail: format!("the book of ceremonies cannot be read ({detail}); {help}") }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -209,7 +186,7 @@ enum WantedForm {
 impl Form {
     fn of(book: &Book) -> Self {
         Self {
-            format: FORMAT,
+            format: BOOK.format,
             generation: book.generation,
             signing: book.signing.map(|id| id.to_string()),
             ceremonies: book.entries.iter().map(EntryForm::of).collect(),

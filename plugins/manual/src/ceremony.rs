@@ -56,14 +56,19 @@ pub(crate) struct IssuerWanted {
 #[error("this is no ceremony of format 1: {0}")]
 pub struct NotACeremony(String);
 
+/// Who asks, for which request, and when.
+pub(crate) struct Asking<'a> {
+    /// The authority's name.
+    pub(crate) authority: &'a str,
+    pub(crate) trust_domain: &'a TrustDomain,
+    pub(crate) request_id: &'a RequestId,
+    pub(crate) at: Timestamp,
+}
+
 impl Ceremony {
-    /// Asks for a root that is good for `lifetime` from `asked_at`.
-    pub(crate) fn for_root(
-        (authority, trust_domain): (&str, &TrustDomain),
-        request_id: &RequestId,
-        asked_at: Timestamp,
-        (lifetime, key): (Duration, KeySpec),
-    ) -> Self {
+    /// Asks for a root that is good for `lifetime` from when it is asked for.
+    pub(crate) fn for_root(asking: &Asking<'_>, lifetime: Duration, key: KeySpec) -> Self {
+        let Asking { authority, trust_domain, request_id, at: asked_at } = *asking;
         Self {
             name: name("root", request_id),
             authority: authority.to_owned(),
@@ -76,14 +81,10 @@ impl Ceremony {
         }
     }
 
-    /// Asks for an issuer that is good for `ttl` from `asked_at`, or by less than a day less where its root ends then:
-    /// days are whole.
-    pub(crate) fn for_issuer(
-        (authority, trust_domain): (&str, &TrustDomain),
-        request_id: &RequestId,
-        asked_at: Timestamp,
-        (ttl, wanted): (Duration, IssuerWanted),
-    ) -> Self {
+    /// Asks for an issuer that is good for `ttl` from when it is asked for, or by less than a day less where its root
+    /// ends then: days are whole.
+    pub(crate) fn for_issuer(asking: &Asking<'_>, ttl: Duration, wanted: IssuerWanted) -> Self {
+        let Asking { authority, trust_domain, request_id, at: asked_at } = *asking;
         let left = wanted.root.certificate().validity().not_after().since(asked_at);
         let days = whole_days(ttl).min(left.as_secs() / DAY).max(1);
         Self {

@@ -42,7 +42,6 @@ use plugins::{
     IssuerRequest, Outcome, PluginError, RequestId, RootAuthority, RootDer, RootSet, StageRequest,
     StageRoots, Ticket, WithdrawRequests,
 };
-use trust::csr::ParsedCsr;
 use trust::{Root, RootId, Timestamp};
 
 pub use ceremony::{Ceremony, NotACeremony};
@@ -50,7 +49,7 @@ pub use folder::{Folder, read_answer};
 pub use judge::{Answer, Refused, judge};
 
 use book::{Book, Entry, asked_issuer, asked_root};
-use ceremony::IssuerWanted;
+use ceremony::{Asking, IssuerWanted};
 use config::Settings;
 
 /// Longer than any caller's pause: what was not asked for in this time nobody waits for.
@@ -127,10 +126,17 @@ impl ManualAuthority {
         Ok(chain.map_or_else(|| self.pending(name), Outcome::Ready))
     }
 
+    fn asking<'a>(&'a self, context: &'a CallContext, at: Timestamp) -> Asking<'a> {
+        let AuthorityDeps { name, trust_domain, .. } = &self.deps;
+        Asking { authority: name, trust_domain, request_id: &context.request_id, at }
+    }
+
     fn for_domain(&self, asked: &trust::TrustDomain) -> Result<(), PluginError> {
         match *asked == self.deps.trust_domain {
             true => Ok(()),
-            false => Err(denied(format!("this authority stands for {}", self.deps.trust_domain))),
+            false => {
+                Err(PluginError::denied(format!("this authority stands for {}", self.deps.trust_domain)))
+            }
         }
     }
 
@@ -142,10 +148,8 @@ impl ManualAuthority {
         book: &Book,
     ) -> Result<Entry, PluginError> {
         self.for_domain(&request.trust_domain)?;
-        ParsedCsr::from_der(&request.csr_der)
-            .and_then(ParsedCsr::verify)
-            .map_err(|error| denied(format!("the CSR is refused: {error}")))?;
-        let unknown = || denied(format!("no ceremony brought root {}", request.root.short()));
+        request.verified_csr()?;
+        let unknown = || PluginError::denied(format!("no ceremony brought root {}", request.root.short()));
         let brought = book.entry_of_root(&request.root).ok_or_else(unknown)?;
         let root = book.known().into_iter().find(|root| root.id() == request.root).ok_or_else(unknown)?;
         let (now, ends) = (self.deps.clock.now(), root.certificate().validity().not_after());
@@ -159,8 +163,7 @@ impl ManualAuthority {
             path_len: request.path_len,
             csr_der: request.csr_der.clone(),
         };
-        let whose = (self.deps.name.as_str(), &self.deps.trust_domain);
-        let ceremony = Ceremony::for_issuer(whose, &context.request_id, now, (request.ttl, wanted));
+        let ceremony = Ceremony::for_issuer(&self.asking(context, now), request.ttl, wanted);
         Ok(Entry { ceremony, asked: asked_issuer(request), answer: None })
     }
 
@@ -280,7 +283,7 @@ impl RootAuthority for ManualAuthority {
         let mut book = Book::load(self.deps.state.as_ref()).await?;
         match book.named(ticket.as_str()) {
             Some(entry) if !entry.is_root() => self.issuer(&mut book, ticket.as_str()).await,
-            _ => Err(denied("no ceremony for an issuer has this name".to_owned())),
+            _ => Err(PluginError::denied("no ceremony for an issuer has this name")),
         }
     }
 
@@ -328,9 +331,8 @@ impl StageRoots for ManualAuthority {
             Some(entry) => entry.ceremony.name.clone(),
             None => {
                 self.for_domain(&request.trust_domain)?;
-                let whose = (self.deps.name.as_str(), &self.deps.trust_domain);
-                let (now, what) = (self.deps.clock.now(), (request.lifetime, request.key));
-                let ceremony = Ceremony::for_root(whose, &context.request_id, now, what);
+                let now = self.deps.clock.now();
+                let ceremony = Ceremony::for_root(&self.asking(context, now), request.lifetime, request.key);
                 let name = ceremony.name.clone();
                 book.note(Entry { ceremony, asked, answer: None }, now);
                 book.store(self.deps.state.as_ref()).await?;
@@ -346,7 +348,7 @@ impl StageRoots for ManualAuthority {
         let _turn = self.turn.lock().await;
         let mut book = Book::load(self.deps.state.as_ref()).await?;
         match book.activate(root) {
-            None => Err(denied(format!("no ceremony brought root {}", root.short()))),
+            None => Err(PluginError::denied(format!("no ceremony brought root {}", root.short()))),
             Some(false) => Ok(()),
             Some(true) => book.store(self.deps.state.as_ref()).await,
         }
@@ -371,10 +373,6 @@ impl AuthorityPlugin for ManualPlugin {
         let turn = tokio::sync::Mutex::new(());
         Ok(Arc::new(ManualAuthority { deps, settings, asked: Mutex::default(), turn }))
     }
-}
-
-fn denied(reason: String) -> PluginError {
-    PluginError::Denied { reason }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, PluginError> {

@@ -56,8 +56,8 @@ impl Pkcs11Plugin {
         let module: Option<PathBuf> = fields.required("module");
         let token = token(&mut fields);
         let pin = pin(&mut fields, &self.base);
-        let threads = count(&mut fields, "threads", (THREADS, THREADS_MAX));
-        let queue = count(&mut fields, "queue", (QUEUE, QUEUE_MAX));
+        let threads = count(&mut fields, "threads", THREADS, THREADS_MAX);
+        let queue = count(&mut fields, "queue", QUEUE, QUEUE_MAX);
         let timeout = timeout(&mut fields);
         let options = module.zip(token).zip(pin).map(|((module, token), pin)| Pkcs11Options {
             module: self.base.join(module),
@@ -151,7 +151,7 @@ fn pin(fields: &mut ConfigTable<'_>, base: &Path) -> Option<PinSource> {
     }
 }
 
-fn count(fields: &mut ConfigTable<'_>, field: &'static str, (default, most): (u32, u32)) -> usize {
+fn count(fields: &mut ConfigTable<'_>, field: &'static str, default: u32, most: u32) -> usize {
     let value = fields.optional(field).unwrap_or(default);
     if !(1..=most).contains(&value) {
         fields.problem(field, format!("{value} is out of bounds; write a number from 1 to {most}"));

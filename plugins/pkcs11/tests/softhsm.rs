@@ -44,8 +44,8 @@ fn a_self_signed_authority_conforms_with_its_root_key_on_the_token() {
         let (state, held) = (Arc::new(MemoryState::new()), Arc::clone(&keys));
         let (ticking, named) = (Arc::clone(&clock), domain.clone());
         let open = move || {
-            let machine = (ticking.clone() as Arc<dyn trust::Clock>, randomness.clone() as _);
-            let deps = AuthorityDeps::new(named.clone(), (held.clone(), state.clone()), machine);
+            let (keys, state) = (held.clone(), state.clone());
+            let deps = AuthorityDeps::new(named.clone(), keys, state, ticking.clone(), randomness.clone());
             Arc::new(SelfSigned::new(deps)) as Arc<dyn RootAuthority>
         };
         assert!(clock.now() > Timestamp::from_secs(0));

@@ -36,9 +36,9 @@ fn domain() -> TrustDomain {
 }
 
 fn deps() -> AuthorityDeps {
-    let own = (Arc::new(MemoryKeys::new()) as _, Arc::new(MemoryState::new()) as _);
-    let time = (Arc::new(ManualClock::at(NOW)) as _, Arc::new(SeededRandomness::new(1)) as _);
-    AuthorityDeps::new(domain(), own, time)
+    let (keys, state) = (Arc::new(MemoryKeys::new()) as _, Arc::new(MemoryState::new()) as _);
+    let (clock, randomness) = (Arc::new(ManualClock::at(NOW)) as _, Arc::new(SeededRandomness::new(1)) as _);
+    AuthorityDeps::new(domain(), keys, state, clock, randomness)
 }
 
 fn listen(path: &Path) -> UnixListenerStream {

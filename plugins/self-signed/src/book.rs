@@ -2,15 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use plugins::{
-    AuthorityState, IssuerRequest, KeyHandle, PluginError, RequestId, StageRequest, StateError, StateName,
-};
+use plugins::answers::{IssuerAnswer, IssuerAnswers};
+use plugins::{AuthorityState, Document, KeyHandle, PluginError, RequestId, StageRequest};
 use serde::{Deserialize, Serialize};
-use trust::digest::sha256;
 use trust::{Root, RootId, Timestamp, TrustDomain};
 
-/// Format of the document; another one is refused, never guessed at.
-const FORMAT: u32 = 1;
+const BOOK: Document =
+    Document { name: "self-signed", format: 1, what: "the authority's record of its roots" };
 
 /// Everything that must survive a restart.
 #[derive(Debug, Default)]
@@ -19,8 +17,7 @@ pub(crate) struct Book {
     pub(crate) signing: Option<RootId>,
     /// In the order they were made. Retired ones stay, so that their request ids make no second root.
     pub(crate) roots: Vec<RootEntry>,
-    /// By request id, until they end.
-    pub(crate) issuers: BTreeMap<String, IssuerEntry>,
+    pub(crate) issuers: IssuerAnswers,
 }
 
 /// A root that was made.
@@ -34,14 +31,6 @@ pub(crate) struct RootEntry {
     asked: String,
 }
 
-/// An issuer that was signed.
-#[derive(Debug)]
-pub(crate) struct IssuerEntry {
-    pub(crate) chain: Vec<Vec<u8>>,
-    ends: Timestamp,
-    asked: String,
-}
-
 impl Book {
     /// The book as it is stored; empty if there never was one.
     ///
@@ -49,17 +38,7 @@ impl Book {
     /// When there is a book that cannot be read: it holds the only knowledge of the roots' keys, so nothing is made
     /// in its place.
     pub(crate) async fn load(state: &dyn AuthorityState) -> Result<Self, PluginError> {
-        let Some(bytes) = state.get(&name()?).await.map_err(|error| failed(&error))? else {
-            return Ok(Self::default());
-        };
-        let stored: StoredBook =
-            serde_json::from_slice(&bytes).map_err(|error| unreadable(&error.to_string()))?;
-        if stored.format != FORMAT {
-            return Err(unreadable(&format!(
-                "it has format {}, and this program knows {FORMAT}",
-                stored.format
-            )));
-        }
+        let Some(stored) = BOOK.load::<StoredBook>(state).await? else { return Ok(Self::default()) };
         stored.read().map_err(|detail| unreadable(&detail))
     }
 
@@ -68,9 +47,7 @@ impl Book {
     /// # Errors
     /// The outcome is unknown then; the next call loads what is there.
     pub(crate) async fn store(&self, state: &dyn AuthorityState) -> Result<(), PluginError> {
-        let bytes = serde_json::to_vec(&StoredBook::write(self))
-            .map_err(|error| PluginError::Permanent { detail: error.to_string() })?;
-        state.put(&name()?, &bytes).await.map_err(|error| failed(&error))
+        BOOK.store(state, &StoredBook::write(self)).await
     }
 
     pub(crate) fn announced(&self) -> impl Iterator<Item = &RootEntry> {
@@ -99,11 +76,6 @@ impl Book {
         self.roots.iter_mut().filter(|entry| entry.root.id() == *root).for_each(|entry| entry.retired = true);
         self.generation += 1;
     }
-
-    /// Keeps the book from growing without end: a caller that repeats a request does so long before the issuer ends.
-    pub(crate) fn forget_ended_issuers(&mut self, now: Timestamp) {
-        self.issuers.retain(|_, entry| entry.ends > now);
-    }
 }
 
 impl RootEntry {
@@ -114,58 +86,19 @@ impl RootEntry {
             key_id: key.id.to_string(),
             retired: false,
             request_id: request_id.to_string(),
-            asked: asked_root(request),
+            asked: request.fingerprint(),
         }
     }
 
     /// Whether this is the answer to such a request.
     pub(crate) fn answers(&self, request: &StageRequest) -> bool {
-        self.asked == asked_root(request)
-    }
-}
-
-impl IssuerEntry {
-    pub(crate) fn new(request: &IssuerRequest, chain: Vec<Vec<u8>>, ends: Timestamp) -> Self {
-        Self { chain, ends, asked: asked_issuer(request) }
-    }
-
-    /// Whether this is the answer to such a request.
-    pub(crate) fn answers(&self, request: &IssuerRequest) -> bool {
-        self.asked == asked_issuer(request)
+        self.asked == request.fingerprint()
     }
 }
 
 /// The error of a book that is there and cannot be read.
 pub(crate) fn unreadable(detail: &str) -> PluginError {
-    PluginError::Permanent {
-        detail: format!(
-            "the authority's record of its roots cannot be read ({detail}); restore the data directory from a backup; \
-             nothing new is made in its place"
-        ),
-    }
-}
-
-fn failed(error: &StateError) -> PluginError {
-    PluginError::Transient { detail: error.to_string() }
-}
-
-fn name() -> Result<StateName, PluginError> {
-    StateName::parse("self-signed").map_err(|error| PluginError::Permanent { detail: error.to_string() })
-}
-
-fn asked_root(request: &StageRequest) -> String {
-    format!("{} {}s {}", request.trust_domain, request.lifetime.as_secs(), request.key)
-}
-
-fn asked_issuer(request: &IssuerRequest) -> String {
-    format!(
-        "{} {} {}s {} {}",
-        request.root,
-        request.trust_domain,
-        request.ttl.as_secs(),
-        request.path_len,
-        hex(&sha256(&request.csr_der))
-    )
+    BOOK.unreadable(detail)
 }
 
 #[derive(Serialize, Deserialize)]
@@ -207,17 +140,17 @@ impl StoredBook {
             retired: entry.retired,
             der: hex(entry.root.der()),
         };
-        let issuer = |entry: &IssuerEntry| StoredIssuer {
-            asked: entry.asked.clone(),
-            ends: entry.ends.as_secs(),
-            chain: entry.chain.iter().map(|der| hex(der)).collect(),
+        let issuer = |(id, answer): (&str, &IssuerAnswer)| {
+            let (asked, ends) = (answer.asked.clone(), answer.ends.as_secs());
+            let chain = answer.chain.iter().map(|der| hex(der)).collect();
+            (id.to_owned(), StoredIssuer { asked, ends, chain })
         };
         Self {
-            format: FORMAT,
+            format: BOOK.format,
             generation: book.generation,
             signing: book.signing.map(|id| id.to_string()),
             roots: book.roots.iter().map(root).collect(),
-            issuers: book.issuers.iter().map(|(id, entry)| (id.clone(), issuer(entry))).collect(),
+            issuers: book.issuers.iter().map(issuer).collect(),
         }
     }
 
@@ -252,9 +185,9 @@ impl StoredRoot {
 }
 
 impl StoredIssuer {
-    fn read(self) -> Result<IssuerEntry, String> {
+    fn read(self) -> Result<IssuerAnswer, String> {
         let chain = self.chain.iter().map(|der| unhex(der)).collect::<Result<_, _>>()?;
-        Ok(IssuerEntry { chain, ends: Timestamp::from_secs(self.ends), asked: self.asked })
+        Ok(IssuerAnswer { chain, ends: Timestamp::from_secs(self.ends), asked: self.asked })
     }
 }
 

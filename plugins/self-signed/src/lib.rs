@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use plugins::answering::no_ticket;
 use plugins::ca_certificate::{self, CaSigner, IssuerProfile, RootProfile};
 use plugins::{
     AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, ConfigTable, Description, Health,
@@ -19,10 +20,9 @@ use plugins::{
     RetireRoots, RootAuthority, RootDer, RootSet, StageRequest, StageRoots, Ticket,
 };
 use tokio::sync::Mutex;
-use trust::csr::ParsedCsr;
-use trust::{PublicKey, Root, RootId, Serial, Validity};
+use trust::{Root, RootId, Serial, Validity};
 
-use book::{Book, IssuerEntry, RootEntry};
+use book::{Book, RootEntry};
 
 /// How far before now a root or issuer starts, so that peers whose clocks are behind take it at once.
 pub const BACKDATE: Duration = Duration::from_secs(60);
@@ -70,12 +70,12 @@ impl SelfSigned {
     fn validity_for(&self, lifetime: Duration) -> Result<Validity, PluginError> {
         let now = self.deps.clock.now();
         Validity::new(now.minus(BACKDATE), now.plus(lifetime))
-            .map_err(|error| PluginError::Denied { reason: error.to_string() })
+            .map_err(|error| PluginError::denied(error.to_string()))
     }
 
     async fn mint(&self, id: &RequestId, request: &StageRequest) -> Result<(KeyHandle, Root), PluginError> {
         if request.lifetime < BACKDATE || request.lifetime > ROOT_LIFETIME_MAX {
-            return Err(denied(
+            return Err(PluginError::denied(
                 "a root lives between one minute and 50 years; ask for a lifetime in between",
             ));
         }
@@ -89,8 +89,9 @@ impl SelfSigned {
         Ok((key, root))
     }
 
-    async fn sign(&self, root: &RootEntry, request: &IssuerRequest) -> Result<IssuerEntry, PluginError> {
-        let public = csr_key(&request.csr_der)?;
+    async fn sign(&self, root: &RootEntry, request: &IssuerRequest) -> Result<JudgedIssuer, PluginError> {
+        let csr = request.verified_csr()?;
+        let public = csr.public_key();
         let validity = self.issuer_validity(&root.root, request)?;
         let key_id = key_id(&root.key_id)?;
         let (keys, certificate) = (self.deps.keys.as_ref(), root.root.certificate());
@@ -101,10 +102,9 @@ impl SelfSigned {
             validity,
             path_len: request.path_len,
         };
-        let issuer = ca_certificate::sign_issuer(&signer, &public, &profile).await?;
+        let issuer = ca_certificate::sign_issuer(&signer, public, &profile).await?;
         let chain = IssuerChain::new(vec![issuer.der().to_vec()]);
-        let judged = JudgedIssuer::of_request(chain, (request, &public), &root.root, self.deps.clock.now())?;
-        Ok(IssuerEntry::new(request, judged.into_chain().certificates, validity.not_after()))
+        Ok(JudgedIssuer::of_request(chain, request, public, &root.root, self.deps.clock.now())?)
     }
 
     fn issuer_validity(&self, root: &Root, request: &IssuerRequest) -> Result<Validity, PluginError> {
@@ -115,7 +115,8 @@ impl SelfSigned {
             return Err(PluginError::Outlives { above, ends: root_ends });
         }
         let not_before = validity.not_before().max(root.certificate().validity().not_before());
-        Validity::new(not_before, validity.not_after()).map_err(|error| denied(&error.to_string()))
+        Validity::new(not_before, validity.not_after())
+            .map_err(|error| PluginError::denied(error.to_string()))
     }
 }
 
@@ -159,35 +160,26 @@ impl RootAuthority for SelfSigned {
     ) -> Result<Outcome<IssuerChain>, PluginError> {
         let _turn = self.turn.lock().await;
         let mut book = self.book().await?;
-        if let Some(entry) = book.issuers.get(context.request_id.as_str()) {
-            return match entry.answers(request) {
-                true => Ok(Outcome::Ready(IssuerChain::new(entry.chain.clone()))),
-                false => Err(reused(&context.request_id)),
-            };
+        if let Some(chain) = book.issuers.answered(&context.request_id, request)? {
+            return Ok(Outcome::Ready(chain));
         }
         let root = book.announced_root(&request.root).ok_or_else(|| not_announced(&request.root))?;
         if root.trust_domain != request.trust_domain {
-            return Err(denied(&format!(
+            return Err(PluginError::denied(format!(
                 "root {} stands for trust domain {}, not {}",
                 request.root.short(),
                 root.trust_domain,
                 request.trust_domain
             )));
         }
-        let entry = self.sign(root, request).await?;
-        let chain = entry.chain.clone();
-        book.forget_ended_issuers(self.deps.clock.now());
-        book.issuers.insert(context.request_id.to_string(), entry);
+        let judged = self.sign(root, request).await?;
+        book.issuers.remember(&context.request_id, request, &judged, self.deps.clock.now());
         book.store(self.deps.state.as_ref()).await?;
-        Ok(Outcome::Ready(IssuerChain::new(chain)))
+        Ok(Outcome::Ready(judged.into_chain()))
     }
 
-    async fn poll(
-        &self,
-        _context: &CallContext,
-        _ticket: &Ticket,
-    ) -> Result<Outcome<IssuerChain>, PluginError> {
-        Err(denied("this authority answers at once and never gave a ticket; ask for the issuer again"))
+    async fn poll(&self, _: &CallContext, _: &Ticket) -> Result<Outcome<IssuerChain>, PluginError> {
+        no_ticket()
     }
 
     fn staging(&self) -> Option<&dyn StageRoots> {
@@ -211,11 +203,11 @@ impl StageRoots for SelfSigned {
         if let Some(entry) = book.staged_by(&context.request_id) {
             return match (entry.retired, entry.answers(request)) {
                 (false, true) => Ok(Outcome::Ready(entry.root.der().to_vec())),
-                (true, _) => Err(denied(&format!(
+                (true, _) => Err(PluginError::denied(format!(
                     "the root of request {} is retired; stage a new one under a new request id",
                     context.request_id
                 ))),
-                (false, false) => Err(reused(&context.request_id)),
+                (false, false) => Err(PluginError::reused(&context.request_id)),
             };
         }
         let (key, root) = self.mint(&context.request_id, request).await?;
@@ -248,7 +240,10 @@ impl RetireRoots for SelfSigned {
             None => return Err(not_announced(root)),
         };
         if book.signing == Some(*root) {
-            return Err(denied(&format!("root {} signs; activate another one first", root.short())));
+            return Err(PluginError::denied(format!(
+                "root {} signs; activate another one first",
+                root.short()
+            )));
         }
         if !retired {
             book.retire(root);
@@ -278,25 +273,15 @@ impl AuthorityPlugin for SelfSignedPlugin {
     }
 }
 
-fn csr_key(csr_der: &[u8]) -> Result<PublicKey, PluginError> {
-    let verified = ParsedCsr::from_der(csr_der).and_then(ParsedCsr::verify);
-    Ok(verified.map_err(|error| denied(&format!("the CSR is refused: {error}")))?.public_key().clone())
-}
-
 fn key_id(text: &str) -> Result<KeyId, PluginError> {
     KeyId::parse(text).map_err(|error| book::unreadable(&error.to_string()))
 }
 
-fn denied(reason: &str) -> PluginError {
-    PluginError::Denied { reason: reason.to_owned() }
-}
-
-fn reused(request_id: &RequestId) -> PluginError {
-    denied(&format!("request id {request_id} was used for something else; use a new one"))
-}
-
 fn not_announced(root: &RootId) -> PluginError {
-    denied(&format!("root {} is not one of this authority's; see `banyan root list`", root.short()))
+    PluginError::denied(format!(
+        "root {} is not one of this authority's; see `banyan root list`",
+        root.short()
+    ))
 }
 
 #[cfg(test)]

@@ -32,8 +32,8 @@ impl World {
     }
 
     fn open(&self) -> Arc<dyn RootAuthority> {
-        let own = (self.keys.clone() as _, self.state.clone() as _);
-        let deps = AuthorityDeps::new(domain(), own, (self.clock.clone(), self.randomness.clone()));
+        let Self { keys, state, clock, randomness } = self.clone();
+        let deps = AuthorityDeps::new(domain(), keys, state, clock, randomness);
         SelfSignedPlugin.open(&toml::Table::new(), deps).expect("opens")
     }
 }
@@ -154,7 +154,7 @@ async fn issuers_that_ended_are_forgotten() {
         world.clock.advance(wait);
     }
     let book = Book::load(world.state.as_ref()).await.expect("book");
-    assert_eq!(book.issuers.keys().collect::<Vec<_>>(), ["second"]);
+    assert_eq!(book.issuers.iter().map(|(id, _)| id).collect::<Vec<_>>(), ["second"]);
 }
 
 #[test]

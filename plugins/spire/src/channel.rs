@@ -4,19 +4,20 @@ use std::io;
 use std::sync::Arc;
 
 use hyper_util::rt::TokioIo;
+use plugins::call::cause;
+use rustls::ClientConfig;
 use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::crypto::ring;
+use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
-use trust::{Bundle, Chain, ChainError, Clock, PeerRole};
+use trust::Clock;
+use trust_tls::{SpiffeServer, server_verifier};
 
 use crate::config::Address;
 use crate::identity::Credential;
-use crate::workload_api::{CONNECT_WITHIN, cause};
+use crate::workload_api::CONNECT_WITHIN;
 
 /// The path of every SPIRE server's own SPIFFE id.
 const SERVER_PATH: &str = "/spire/server";
@@ -46,72 +47,16 @@ pub(crate) async fn server(
 fn client_config(credential: Credential, clock: Arc<dyn Clock>) -> Result<ClientConfig, String> {
     let Credential { id, chain, key, bundle } = credential;
     let provider = Arc::new(ring::default_provider());
-    let verifier = SpireServer { bundle, clock, algorithms: provider.signature_verification_algorithms };
+    // Only `spiffe://TRUST_DOMAIN/spire/server` with a chain to the bundle.
+    let server = SpiffeServer { bundle, clock, is_meant: |id| id.path() == SERVER_PATH };
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_custom_certificate_verifier(server_verifier(Arc::new(server)))
         .with_client_auth_cert(chain, key);
     let mut config = config.map_err(|error| format!("the SVID of {id} and its key: {error}"))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.resumption = Resumption::disabled();
     Ok(config)
-}
-
-/// Believes only `spiffe://TRUST_DOMAIN/spire/server` with a chain to the bundle.
-#[derive(Debug)]
-struct SpireServer {
-    bundle: Bundle,
-    clock: Arc<dyn Clock>,
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl ServerCertVerifier for SpireServer {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let ders: Vec<_> = std::iter::once(end_entity).chain(intermediates).collect();
-        let chain =
-            Chain::parse(&ders).map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
-        // The host name says only where to knock.
-        let id = chain.leaf().spiffe_id();
-        let is_server =
-            id.is_ok_and(|id| id.trust_domain() == self.bundle.trust_domain() && id.path() == SERVER_PATH);
-        if !is_server {
-            return Err(Error::InvalidCertificate(CertificateError::NotValidForName));
-        }
-        match chain.verify(&self.bundle, self.clock.now(), PeerRole::Server) {
-            Ok(_) => Ok(ServerCertVerified::assertion()),
-            Err(ChainError::NotValidNow) => Err(Error::InvalidCertificate(CertificateError::Expired)),
-            Err(_) => Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
 }

@@ -26,12 +26,11 @@ use async_trait::async_trait;
 use plugins::ca_certificate::build_issuer_csr;
 use plugins::memory::MemoryKeys;
 use plugins::{
-    AnswerBook, AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, Description, Health, IssuerChain,
-    IssuerRequest, JudgedIssuer, KeyBackend as _, KeySpec, Outcome, PluginError, RequestId, RootAuthority,
-    RootSet, Ticket, Unsafe, WatchRoots,
+    Announcement, Answering, AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, Description, Health,
+    IssuerChain, IssuerRequest, JudgedIssuer, KeyBackend as _, KeySpec, LookEvery, Outcome, PluginError,
+    RequestId, RootAuthority, RootSet, Ticket, Unsafe, WatchRoots, watch_by_looking,
 };
-use tokio::sync::{Mutex, OnceCell};
-use trust::csr::ParsedCsr;
+use tokio::sync::OnceCell;
 use trust::{Root, RootId};
 
 use config::Settings;
@@ -48,9 +47,8 @@ pub struct SpireAuthority {
     deps: AuthorityDeps,
     settings: Settings,
     /// A CSR whose key nobody has.
+    answering: Answering,
     look_csr: OnceCell<Vec<u8>>,
-    /// Whose turn it is to change the book. It guards no data.
-    turn: Mutex<()>,
 }
 
 /// Lists [`SpireAuthority`] in a registry.
@@ -61,21 +59,20 @@ impl SpireAuthority {
     /// Asks the server which roots there are, and which signs.
     async fn look(&self, within: Duration) -> Result<Downstream, PluginError> {
         let csr = self.look_csr.get_or_try_init(csr_without_key).await?;
-        new_downstream_ca((&self.settings, &self.deps), (csr.clone(), LOOK_TTL_SECS), within).await
+        new_downstream_ca(&self.settings, &self.deps, csr.clone(), LOOK_TTL_SECS, within).await
     }
 
     /// Asks for an intermediate as it was requested, or says why it is not.
     async fn ask(&self, request: &IssuerRequest, within: Duration) -> Result<JudgedIssuer, PluginError> {
-        let csr = ParsedCsr::from_der(&request.csr_der).and_then(ParsedCsr::verify);
-        let csr = csr.map_err(|error| denied(format!("the CSR is refused: {error}")))?;
+        let csr = request.verified_csr()?;
         let ttl = i32::try_from(request.ttl.saturating_add(TTL_MARGIN).as_secs())
-            .map_err(|_| denied("SPIRE signs nothing for longer than 68 years".to_owned()))?;
+            .map_err(|_| PluginError::denied("SPIRE signs nothing for longer than 68 years"))?;
         let needed = self.deps.clock.now().plus(request.ttl);
-        let asked = (request.csr_der.clone(), ttl);
-        let answer = new_downstream_ca((&self.settings, &self.deps), asked, within).await?;
+        let csr_der = request.csr_der.clone();
+        let answer = new_downstream_ca(&self.settings, &self.deps, csr_der, ttl, within).await?;
         if !answer.signers.contains(&request.root) {
             let signs = answer.signers.first().map_or_else(|| "none that it announces".to_owned(), short);
-            return Err(denied(format!(
+            return Err(PluginError::denied(format!(
                 "{} signs under root {signs} now, not under {}; `spire-server localauthority x509 show` prints its \
                  authorities, and one that is prepared signs after `spire-server localauthority x509 activate`",
                 self.settings.server,
@@ -91,10 +88,13 @@ impl SpireAuthority {
             return Err(PluginError::Outlives { above, ends: answer.ends });
         }
         let root = answer.roots.iter().find(|der| RootId::of(der) == request.root);
-        let root = root.map(|der| Root::parse(der)).transpose().map_err(|error| denied(error.to_string()))?;
+        let root = root
+            .map(|der| Root::parse(der))
+            .transpose()
+            .map_err(|error| PluginError::denied(error.to_string()))?;
         let root = root.ok_or(Unsafe::UnknownRoot)?;
-        let (asked, now) = ((request, csr.public_key()), self.deps.clock.now());
-        Ok(JudgedIssuer::of_request(IssuerChain::new(answer.chain), asked, &root, now)?)
+        let (chain, now) = (IssuerChain::new(answer.chain), self.deps.clock.now());
+        Ok(JudgedIssuer::of_request(chain, request, csr.public_key(), &root, now)?)
     }
 }
 
@@ -113,13 +113,11 @@ impl RootAuthority for SpireAuthority {
     }
 
     async fn roots(&self, context: &CallContext) -> Result<RootSet, PluginError> {
-        let _turn = self.turn.lock().await;
-        let answer = self.look(context.deadline).await?;
-        let mut book = AnswerBook::load(self.deps.state.as_ref()).await?;
-        if book.announce(&answer.roots, answer.signers.first().copied()) {
-            book.store(self.deps.state.as_ref()).await?;
-        }
-        Ok(book.roots())
+        let look = async {
+            let Downstream { roots, signers, .. } = self.look(context.deadline).await?;
+            Ok(Announcement { roots, signing: signers.first().copied(), ..Announcement::default() })
+        };
+        self.answering.announce(look).await
     }
 
     async fn sign_issuer(
@@ -127,27 +125,11 @@ impl RootAuthority for SpireAuthority {
         context: &CallContext,
         request: &IssuerRequest,
     ) -> Result<Outcome<IssuerChain>, PluginError> {
-        let _turn = self.turn.lock().await;
-        let mut book = AnswerBook::load(self.deps.state.as_ref()).await?;
-        if let Some(chain) = book.answered(&context.request_id, request)? {
-            return Ok(Outcome::Ready(chain));
-        }
-        if request.trust_domain != self.deps.trust_domain {
-            return Err(denied(format!("this authority stands for {}", self.deps.trust_domain)));
-        }
-        let judged = self.ask(request, context.deadline).await?;
-        book.remember((&context.request_id, request), &judged, self.deps.clock.now());
-        book.store(self.deps.state.as_ref()).await?;
-        Ok(Outcome::Ready(judged.into_chain()))
+        self.answering.issuer(context, request, self.ask(request, context.deadline)).await
     }
 
-    async fn poll(
-        &self,
-        _context: &CallContext,
-        _ticket: &Ticket,
-    ) -> Result<Outcome<IssuerChain>, PluginError> {
-        let reason = "this authority answers at once and never gave a ticket; ask for the issuer again";
-        Err(denied(reason.to_owned()))
+    async fn poll(&self, _: &CallContext, _: &Ticket) -> Result<Outcome<IssuerChain>, PluginError> {
+        self.answering.no_ticket()
     }
 
     fn watching(&self) -> Option<&dyn WatchRoots> {
@@ -158,15 +140,8 @@ impl RootAuthority for SpireAuthority {
 #[async_trait]
 impl WatchRoots for SpireAuthority {
     async fn changed(&self, seen: u64) -> Result<RootSet, PluginError> {
-        let watcher = RequestId::parse("watch").map_err(|error| denied(error.to_string()))?;
-        let context = CallContext::new(watcher, self.settings.look_every.max(Duration::from_secs(10)));
-        loop {
-            let set = self.roots(&context).await?;
-            if set.generation != seen {
-                return Ok(set);
-            }
-            tokio::time::sleep(self.settings.look_every).await;
-        }
+        let pause = self.settings.look_every;
+        watch_by_looking(self, seen, LookEvery { pause, within: pause.max(Duration::from_secs(10)) }).await
     }
 }
 
@@ -185,23 +160,19 @@ impl AuthorityPlugin for SpirePlugin {
         deps: AuthorityDeps,
     ) -> Result<Arc<dyn RootAuthority>, Vec<ConfigProblem>> {
         let settings = Settings::read(settings, &deps.base)?;
-        let (look_csr, turn) = (OnceCell::new(), Mutex::new(()));
-        Ok(Arc::new(SpireAuthority { deps, settings, look_csr, turn }))
+        let (answering, look_csr) = (Answering::new(&deps), OnceCell::new());
+        Ok(Arc::new(SpireAuthority { deps, settings, answering, look_csr }))
     }
 }
 
 /// A CSR whose key is gone when it is there.
 async fn csr_without_key() -> Result<Vec<u8>, PluginError> {
     let keys = MemoryKeys::new();
-    let name = RequestId::parse("look").map_err(|error| denied(error.to_string()))?;
+    let name = RequestId::parse("look").map_err(|error| PluginError::denied(error.to_string()))?;
     let key = keys.generate(&name, KeySpec::P256).await?;
     Ok(build_issuer_csr(&keys, &key).await?)
 }
 
 fn short(root: &RootId) -> String {
     RootId::short(root).to_string()
-}
-
-fn denied(reason: String) -> PluginError {
-    PluginError::Denied { reason }
 }

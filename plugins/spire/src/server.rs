@@ -38,8 +38,10 @@ pub(crate) struct Downstream {
 /// # Errors
 /// [`PluginError`] by what comes next; a refusal tells the command that mends it.
 pub(crate) async fn new_downstream_ca(
-    (settings, deps): (&Settings, &AuthorityDeps),
-    (csr_der, ttl): (Vec<u8>, i32),
+    settings: &Settings,
+    deps: &AuthorityDeps,
+    csr_der: Vec<u8>,
+    ttl: i32,
     within: Duration,
 ) -> Result<Downstream, PluginError> {
     let call = async {

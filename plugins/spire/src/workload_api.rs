@@ -1,10 +1,10 @@
 //! Connections to an agent's Unix socket.
 
-use std::error::Error as StdError;
 use std::path::Path;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use plugins::call::cause;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 
@@ -22,13 +22,4 @@ pub(crate) async fn connect(path: &Path) -> Result<Channel, String> {
     let endpoint = Endpoint::from_static("http://localhost").connect_timeout(CONNECT_WITHIN);
     let connected = endpoint.connect_with_connector(connector).await;
     connected.map_err(|error| format!("cannot connect to {shown}: {}; is the SPIRE agent up?", cause(&error)))
-}
-
-/// The innermost reason, which the outer ones only wrap.
-pub(crate) fn cause(error: &dyn StdError) -> String {
-    let mut last = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    last.to_string()
 }

@@ -28,10 +28,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use plugins::checks::{Fault, IssuerExpectation, Which};
 use plugins::{
-    AnswerBook, AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, Description, Health, IssuerChain,
-    IssuerRequest, JudgedIssuer, Outcome, PluginError, RootAuthority, RootSet, Ticket, Unsafe,
+    Announcement, Answering, AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, Description, Health,
+    IssuerChain, IssuerRequest, JudgedIssuer, Outcome, PluginError, RootAuthority, RootSet, Ticket, Unsafe,
 };
-use trust::csr::{ParsedCsr, VerifiedCsr};
 use trust::{Certificate, Timestamp};
 use zeroize::Zeroizing;
 
@@ -50,9 +49,8 @@ const TEMPLATE: &str = "give the provisioner the template in docs/plugins/step-c
 pub struct StepCaAuthority {
     deps: AuthorityDeps,
     settings: Settings,
+    answering: Answering,
     step: StepCa,
-    /// Whose turn it is to change the book. It guards no data.
-    turn: tokio::sync::Mutex<()>,
 }
 
 /// Lists [`StepCaAuthority`] in a registry.
@@ -81,8 +79,8 @@ impl StepCaAuthority {
         &self,
         context: &CallContext,
         request: &IssuerRequest,
-        csr: &VerifiedCsr,
     ) -> Result<JudgedIssuer, PluginError> {
+        let csr = request.verified_csr()?;
         let now = self.deps.clock.now();
         let not_after = now.plus(request.ttl);
         let present = self.step.present(context.deadline).await?;
@@ -132,13 +130,13 @@ impl StepCaAuthority {
     ) -> Result<(), PluginError> {
         let address = &self.settings.address;
         if present.signing() != request.root {
-            return Err(denied(format!(
+            return Err(PluginError::denied(format!(
                 "{address} signs under root {}, not under {}",
                 present.signing().short(),
                 request.root.short()
             )));
         }
-        present.has_room(request.path_len).map_err(denied)?;
+        present.has_room(request.path_len).map_err(PluginError::denied)?;
         if not_after > present.valid_until() {
             let above = format!("the chain of {address}");
             return Err(PluginError::Outlives { above, ends: present.valid_until() });
@@ -175,14 +173,13 @@ impl RootAuthority for StepCaAuthority {
     }
 
     async fn roots(&self, context: &CallContext) -> Result<RootSet, PluginError> {
-        let present = self.step.present(context.deadline).await?;
-        let _turn = self.turn.lock().await;
-        let mut book = AnswerBook::load(self.deps.state.as_ref()).await?;
-        let roots = book.announce(&present.root_ders(), Some(present.signing()));
-        if book.announce_above(present.chain_ders()) || roots {
-            book.store(self.deps.state.as_ref()).await?;
-        }
-        Ok(book.roots())
+        let look = async {
+            let present = self.step.present(context.deadline).await?;
+            let (roots, above) = (present.root_ders(), Some(present.chain_ders()));
+            let signing = Some(present.signing());
+            Ok(Announcement { roots, signing, above, ..Announcement::default() })
+        };
+        self.answering.announce(look).await
     }
 
     async fn sign_issuer(
@@ -190,29 +187,11 @@ impl RootAuthority for StepCaAuthority {
         context: &CallContext,
         request: &IssuerRequest,
     ) -> Result<Outcome<IssuerChain>, PluginError> {
-        let _turn = self.turn.lock().await;
-        let mut book = AnswerBook::load(self.deps.state.as_ref()).await?;
-        if let Some(chain) = book.answered(&context.request_id, request)? {
-            return Ok(Outcome::Ready(chain));
-        }
-        if request.trust_domain != self.deps.trust_domain {
-            return Err(denied(format!("this authority stands for {}", self.deps.trust_domain)));
-        }
-        let csr = ParsedCsr::from_der(&request.csr_der).and_then(ParsedCsr::verify);
-        let csr = csr.map_err(|error| denied(format!("the CSR is refused: {error}")))?;
-        let judged = self.signed(context, request, &csr).await?;
-        book.remember((&context.request_id, request), &judged, self.deps.clock.now());
-        book.store(self.deps.state.as_ref()).await?;
-        Ok(Outcome::Ready(judged.into_chain()))
+        self.answering.issuer(context, request, self.signed(context, request)).await
     }
 
-    async fn poll(
-        &self,
-        _context: &CallContext,
-        _ticket: &Ticket,
-    ) -> Result<Outcome<IssuerChain>, PluginError> {
-        let reason = "this authority answers at once and never gave a ticket; ask for the issuer again";
-        Err(denied(reason.to_owned()))
+    async fn poll(&self, _: &CallContext, _: &Ticket) -> Result<Outcome<IssuerChain>, PluginError> {
+        self.answering.no_ticket()
     }
 }
 
@@ -231,8 +210,8 @@ impl AuthorityPlugin for StepCaPlugin {
         deps: AuthorityDeps,
     ) -> Result<Arc<dyn RootAuthority>, Vec<ConfigProblem>> {
         let settings = Settings::read(settings, &deps.base)?;
-        let step = StepCa::of(&settings);
-        Ok(Arc::new(StepCaAuthority { deps, settings, step, turn: tokio::sync::Mutex::new(()) }))
+        let (answering, step) = (Answering::new(&deps), StepCa::of(&settings));
+        Ok(Arc::new(StepCaAuthority { deps, settings, answering, step }))
     }
 }
 
@@ -243,7 +222,10 @@ fn named_after(issuer: &Certificate, names: &[String]) -> Result<(), PluginError
         return Ok(());
     }
     let wanted = names.join(", ");
-    Err(denied(format!("the issuer's names are not {wanted} alone, but {:?}; {TEMPLATE}", found.uris)))
+    Err(PluginError::denied(format!(
+        "the issuer's names are not {wanted} alone, but {:?}; {TEMPLATE}",
+        found.uris
+    )))
 }
 
 /// What a template or a life of the step-ca's makes wrong is told with what to change; anything else is not safe.
@@ -260,8 +242,8 @@ fn advised(problem: Unsafe) -> PluginError {
                 | Fault::NoSubjectKeyId
                 | Fault::CriticalExtension(_)
                 | Fault::UriNameConstraints,
-        } => denied(format!("{problem}; {TEMPLATE}")),
-        Unsafe::Certificate { fault: Fault::EndsTooEarly { .. }, .. } => denied(format!(
+        } => PluginError::denied(format!("{problem}; {TEMPLATE}")),
+        Unsafe::Certificate { fault: Fault::EndsTooEarly { .. }, .. } => PluginError::denied(format!(
             "{problem}; take notAfter out of the template, and give the step-ca certificates that last longer"
         )),
         problem => problem.into(),
@@ -271,11 +253,9 @@ fn advised(problem: Unsafe) -> PluginError {
 /// A refusal, with what an operator compares with the provisioner in ca.json.
 fn with_key_id(error: PluginError, key_id: &str) -> PluginError {
     match error {
-        PluginError::Denied { reason } => denied(format!("{reason}; the token names the key id {key_id}")),
+        PluginError::Denied { reason } => {
+            PluginError::denied(format!("{reason}; the token names the key id {key_id}"))
+        }
         error => error,
     }
-}
-
-fn denied(reason: String) -> PluginError {
-    PluginError::Denied { reason }
 }

@@ -34,18 +34,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use plugins::answering::Turn;
 use plugins::checks::IssuerExpectation;
 use plugins::{
-    AnswerBook, AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, Description, Health, IssuerChain,
-    IssuerRequest, JudgedIssuer, Outcome, PluginError, RequestId, RetireRoots, RootAuthority, RootSet,
-    StageRoots, Ticket, WatchRoots,
+    Announcement, Answering, AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, Description, Health,
+    IssuerChain, IssuerRequest, JudgedIssuer, LookEvery, Outcome, PluginError, RetireRoots, RootAuthority,
+    RootSet, StageRoots, Ticket, WatchRoots, watch_by_looking,
 };
 use trust::Serial;
-use trust::csr::ParsedCsr;
 
 use config::Settings;
-use mount::{Issuer, Listed, Mount, Subject};
-use reply::{denied, misconfigured};
+use mount::{Issuer, Listed, Mount, Subject, Wanted};
+use reply::misconfigured;
 use roots::{Retired, Roots};
 use session::Session;
 
@@ -60,8 +60,8 @@ pub struct VaultAuthority {
     deps: AuthorityDeps,
     settings: Settings,
     mount: Mount,
-    /// Whose turn it is to change what is remembered. It guards no data; a call that is dropped gives it back.
-    turn: tokio::sync::Mutex<()>,
+    /// Its turn is also the one to change what is remembered of roots.
+    answering: Answering,
 }
 
 /// Lists [`VaultAuthority`] in a registry.
@@ -92,12 +92,11 @@ impl VaultAuthority {
         Ok((listed, reference))
     }
 
-    /// Reads the mount, and writes down what is new. To be called by whose turn it is.
-    async fn present(&self, within: Duration) -> Result<Present, PluginError> {
+    /// Reads the mount, and writes down what is new.
+    async fn present(&self, turn: &Turn<'_>, within: Duration) -> Result<Present, PluginError> {
         let state = self.deps.state.as_ref();
         let (listed, reference) = self.issuers(within).await?;
         let mut roots = Roots::load(state).await?;
-        let mut book = AnswerBook::load(state).await?;
         let named = |id: &String| listed.iter().any(|one| one.id == *id && roots.unfinished(&one.name));
         let signing = match reference.filter(|id| !named(id)) {
             Some(reference) => Some(self.mount.issuer(&reference, within).await?),
@@ -107,7 +106,7 @@ impl VaultAuthority {
             roots.store(state).await?;
         }
         let living = roots.living(|issuer| listed.iter().any(|listed| listed.id == issuer))?;
-        if living.is_empty() && !(self.settings.mint_roots && book.roots().roots.is_empty()) {
+        if living.is_empty() && !(self.settings.mint_roots && turn.announced().await?.roots.is_empty()) {
             return Err(self.no_issuer());
         }
         let signs = |issuer: &&Issuer| {
@@ -116,42 +115,40 @@ impl VaultAuthority {
         let root = signing.as_ref().filter(signs).map(|issuer| issuer.root.id());
         let above = signing.as_ref().filter(|issuer| Some(issuer.root.id()) == root);
         let above = above.map(|issuer| issuer.chain.iter().map(|one| one.der().to_vec()).collect::<Vec<_>>());
-        let changed = book.announce(&living, root);
-        if above.is_some_and(|above| book.announce_above(above)) || changed {
-            book.store(state).await?;
-        }
-        Ok(Present { listed, signing, roots, set: book.roots() })
+        let found = Announcement { roots: living, signing: root, above, ..Announcement::default() };
+        let set = turn.announce(&found).await?;
+        Ok(Present { listed, signing, roots, set })
     }
 
     async fn sign(
         &self,
+        turn: &Turn<'_>,
         context: &CallContext,
         request: &IssuerRequest,
     ) -> Result<JudgedIssuer, PluginError> {
-        let csr = ParsedCsr::from_der(&request.csr_der).and_then(ParsedCsr::verify);
-        let csr = csr.map_err(|error| denied(format!("the CSR is refused: {error}")))?;
-        let present = self.present(context.deadline).await?;
+        let csr = request.verified_csr()?;
+        let present = self.present(turn, context.deadline).await?;
         let known = present.roots.get(&request.root).filter(|known| known.retired == Retired::No);
         let Some(known) = known.filter(|known| present.holds(&known.issuer)) else {
             let (path, root) = (self.mount.path(), request.root.short());
-            return Err(denied(format!(
+            return Err(PluginError::denied(format!(
                 "no issuer of {path} stands for root {root}; ask for one that is announced"
             )));
         };
         let issuer = self.mount.issuer(&known.issuer, context.deadline).await?;
-        let wanted = self.deps.clock.now().plus(request.ttl);
-        if issuer.not_after() < wanted {
+        let covers_until = self.deps.clock.now().plus(request.ttl);
+        if issuer.not_after() < covers_until {
             let above = format!("the issuer {} in {}", issuer.id, self.mount.path());
             return Err(PluginError::Outlives { above, ends: issuer.not_after() });
         }
-        let not_after = wanted.plus(ANSWER_TIME).min(issuer.not_after());
+        let not_after = covers_until.plus(ANSWER_TIME).min(issuer.not_after());
         let subject = Subject {
             common_name: format!("Banyan issuer {}", Serial::random(self.deps.randomness.as_ref())),
             trust_domain: &request.trust_domain,
             not_after,
         };
-        let asked = (request.csr_der.as_slice(), request.path_len);
-        let signed = self.mount.sign(&issuer, asked, &subject, context.deadline).await?;
+        let wanted = Wanted { csr_der: &request.csr_der, path_len: request.path_len, subject: &subject };
+        let signed = self.mount.sign(&issuer, &wanted, context.deadline).await?;
         let above = issuer.chain.iter().map(|certificate| certificate.der().to_vec());
         let chain = IssuerChain::new([signed].into_iter().chain(above).collect());
         let expected = IssuerExpectation {
@@ -160,7 +157,7 @@ impl VaultAuthority {
             root: request.root,
             path_len: request.path_len,
             now: self.deps.clock.now(),
-            covers_until: wanted,
+            covers_until,
             announced: std::slice::from_ref(&issuer.root),
             retired: &BTreeSet::new(),
         };
@@ -220,8 +217,8 @@ impl RootAuthority for VaultAuthority {
     }
 
     async fn roots(&self, context: &CallContext) -> Result<RootSet, PluginError> {
-        let _turn = self.turn.lock().await;
-        Ok(self.present(context.deadline).await?.set)
+        let turn = self.answering.turn().await;
+        Ok(self.present(&turn, context.deadline).await?.set)
     }
 
     async fn sign_issuer(
@@ -229,26 +226,12 @@ impl RootAuthority for VaultAuthority {
         context: &CallContext,
         request: &IssuerRequest,
     ) -> Result<Outcome<IssuerChain>, PluginError> {
-        let _turn = self.turn.lock().await;
-        let book = AnswerBook::load(self.deps.state.as_ref()).await?;
-        if let Some(chain) = book.answered(&context.request_id, request)? {
-            return Ok(Outcome::Ready(chain));
-        }
-        if request.trust_domain != self.deps.trust_domain {
-            return Err(denied(format!("this authority stands for {}", self.deps.trust_domain)));
-        }
-        let judged = self.sign(context, request).await?;
-        // Read again: signing may have announced something.
-        let mut book = AnswerBook::load(self.deps.state.as_ref()).await?;
-        book.remember((&context.request_id, request), &judged, self.deps.clock.now());
-        book.store(self.deps.state.as_ref()).await?;
-        Ok(Outcome::Ready(judged.into_chain()))
+        let turn = self.answering.turn().await;
+        turn.issuer(context, request, self.sign(&turn, context, request)).await
     }
 
     async fn poll(&self, _: &CallContext, _: &Ticket) -> Result<Outcome<IssuerChain>, PluginError> {
-        Err(denied(
-            "this authority answers at once and never gave a ticket; ask for the issuer again".to_owned(),
-        ))
+        self.answering.no_ticket()
     }
 
     fn staging(&self) -> Option<&dyn StageRoots> {
@@ -267,15 +250,7 @@ impl RootAuthority for VaultAuthority {
 #[async_trait]
 impl WatchRoots for VaultAuthority {
     async fn changed(&self, seen: u64) -> Result<RootSet, PluginError> {
-        let watcher = RequestId::parse("watch").map_err(|error| denied(error.to_string()))?;
-        let context = CallContext::new(watcher, LOOK_EVERY * 2);
-        loop {
-            let set = self.roots(&context).await?;
-            if set.generation != seen {
-                return Ok(set);
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+        watch_by_looking(self, seen, LookEvery { pause: LOOK_EVERY, within: LOOK_EVERY * 2 }).await
     }
 }
 
@@ -296,6 +271,7 @@ impl AuthorityPlugin for VaultPlugin {
         let settings = Settings::read(settings, &deps.base)?;
         let session = Session::new(&settings, Arc::clone(&deps.clock));
         let mount = Mount::new(session, &settings.mount);
-        Ok(Arc::new(VaultAuthority { deps, settings, mount, turn: tokio::sync::Mutex::new(()) }))
+        let answering = Answering::new(&deps);
+        Ok(Arc::new(VaultAuthority { deps, settings, mount, answering }))
     }
 }

@@ -9,7 +9,7 @@ use trust::{RootId, Serial, Timestamp};
 
 use crate::VaultAuthority;
 use crate::mount::{Issuer, Subject, has_key};
-use crate::reply::{denied, misconfigured};
+use crate::reply::misconfigured;
 use crate::roots::{Retired, Roots, name_of};
 
 #[async_trait]
@@ -22,25 +22,23 @@ impl StageRoots for VaultAuthority {
         request: &StageRequest,
     ) -> Result<Outcome<RootDer>, PluginError> {
         let (id, within, state) = (&context.request_id, context.deadline, self.deps.state.as_ref());
-        let _turn = self.turn.lock().await;
+        let _turn = self.answering.turn().await;
         let mut roots = Roots::load(state).await?;
         if let Some(der) = roots.staged(id, request)? {
             return Ok(Outcome::Ready(der));
         }
-        if request.trust_domain != self.deps.trust_domain {
-            return Err(denied(format!("this authority stands for {}", self.deps.trust_domain)));
-        }
+        self.answering.for_domain(&request.trust_domain)?;
         let name = name_of(&self.deps.name, id, request);
         let now = self.deps.clock.now();
         let there = self.mount.list(within).await?.iter().any(|listed| listed.name == name);
         let (staged, until) = if there {
-            (roots.intend(id, request, (&name, false)), now)
+            (roots.intend(id, request, &name, false), now)
         } else {
             let (has_default, follows) = self.mount.defaults(within).await?;
             if follows {
                 return Err(self.default_follows());
             }
-            let staged = roots.intend(id, request, (&name, !has_default));
+            let staged = roots.intend(id, request, &name, !has_default);
             roots.store(state).await?;
             let not_after = now.plus(request.lifetime);
             let subject = Subject {
@@ -60,11 +58,14 @@ impl StageRoots for VaultAuthority {
     }
 
     async fn activate(&self, context: &CallContext, root: &RootId) -> Result<(), PluginError> {
-        let _turn = self.turn.lock().await;
-        let mut present = self.present(context.deadline).await?;
+        let turn = self.answering.turn().await;
+        let mut present = self.present(&turn, context.deadline).await?;
         let known = present.roots.get(root).filter(|known| known.retired == Retired::No).cloned();
         let Some(known) = known.filter(|known| present.holds(&known.issuer)) else {
-            return Err(denied(format!("root {} is not announced; stage it first", root.short())));
+            return Err(PluginError::denied(format!(
+                "root {} is not announced; stage it first",
+                root.short()
+            )));
         };
         let signs = present.signing.as_ref().is_some_and(|issuer| issuer.id == known.issuer);
         if !signs {
@@ -84,10 +85,13 @@ impl StageRoots for VaultAuthority {
 impl RetireRoots for VaultAuthority {
     async fn retire(&self, context: &CallContext, root: &RootId) -> Result<(), PluginError> {
         let state = self.deps.state.as_ref();
-        let _turn = self.turn.lock().await;
-        let mut present = self.present(context.deadline).await?;
+        let turn = self.answering.turn().await;
+        let mut present = self.present(&turn, context.deadline).await?;
         let Some(known) = present.roots.get(root).cloned() else {
-            return Err(denied(format!("root {} never was one of this authority", root.short())));
+            return Err(PluginError::denied(format!(
+                "root {} never was one of this authority",
+                root.short()
+            )));
         };
         if known.retired == Retired::Done {
             return Ok(());
@@ -95,12 +99,15 @@ impl RetireRoots for VaultAuthority {
         if known.retired == Retired::No {
             let default = present.signing.as_ref().is_some_and(|issuer| issuer.root.id() == *root);
             if default || present.set.signing == Some(*root) {
-                return Err(denied(format!("root {} signs; activate another one first", root.short())));
+                return Err(PluginError::denied(format!(
+                    "root {} signs; activate another one first",
+                    root.short()
+                )));
             }
             if !known.own {
                 let reason =
                     format!("the key of root {} is not in the mount; retire it where it is", root.short());
-                return Err(denied(reason));
+                return Err(PluginError::denied(reason));
             }
             set_retired(&mut present.roots, root, Retired::Decided);
             present.roots.store(state).await?;
@@ -115,7 +122,7 @@ impl VaultAuthority {
     /// Checks a root that is about to be kept.
     fn check_root(&self, issuer: &Issuer, until: Timestamp) -> Result<(), PluginError> {
         if !issuer.chain.is_empty() {
-            return Err(denied(format!("issuer {} is not a root", issuer.id)));
+            return Err(PluginError::denied(format!("issuer {} is not a root", issuer.id)));
         }
         let expected = RootsExpectation {
             trust_domain: &self.deps.trust_domain,

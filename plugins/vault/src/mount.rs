@@ -7,7 +7,7 @@ use plugins::{KeySpec, PluginError};
 use serde_json::{Value, json};
 use trust::{Certificate, PublicKey, Root, Timestamp, TrustDomain};
 
-use crate::reply::{Ask, denied, misconfigured};
+use crate::reply::{Ask, misconfigured};
 use crate::session::Session;
 
 /// Longest chain that is followed.
@@ -31,6 +31,13 @@ pub(crate) struct Issuer {
     /// Its certificate first, each signed by the next, without the root; empty if it is the root itself.
     pub(crate) chain: Vec<Certificate>,
     pub(crate) root: Root,
+}
+
+/// What an issuer's certificate is asked to be.
+pub(crate) struct Wanted<'a> {
+    pub(crate) csr_der: &'a [u8],
+    pub(crate) path_len: u8,
+    pub(crate) subject: &'a Subject<'a>,
 }
 
 /// What a certificate is made for.
@@ -107,10 +114,10 @@ impl Mount {
     pub(crate) async fn sign(
         &self,
         issuer: &Issuer,
-        (csr_der, path_len): (&[u8], u8),
-        subject: &Subject<'_>,
+        wanted: &Wanted<'_>,
         within: Duration,
     ) -> Result<Vec<u8>, PluginError> {
+        let Wanted { csr_der, path_len, subject } = *wanted;
         let mut body = subject.fields();
         let csr = pem::encode(&pem::Pem::new("CERTIFICATE REQUEST", csr_der));
         for (field, value) in [
@@ -206,7 +213,7 @@ pub(crate) fn has_key(root: &Root, spec: KeySpec) -> Result<(), PluginError> {
     if found == Some(spec) {
         return Ok(());
     }
-    Err(denied(format!(
+    Err(PluginError::denied(format!(
         "the root {} in the mount has no {spec} key; use a new request id",
         root.id().short()
     )))

@@ -85,9 +85,11 @@ pub(crate) fn judge(ask: &Ask, answer: &Answer) -> Result<Value, PluginError> {
         502..=504 => {
             Err(PluginError::AuthorityDown { detail: format!("{asked}: {} ({})", told(), answer.status) })
         }
-        500 if has("unable to find PKI") => Err(denied(format!("{asked}: {}", told()))),
-        400 | 404 | 405 => Err(denied(format!("{asked}: {}", told()))),
-        403 => Err(denied(format!("{asked} is not permitted; add to the policy: {}", ask.policy()))),
+        500 if has("unable to find PKI") => Err(PluginError::denied(format!("{asked}: {}", told()))),
+        400 | 404 | 405 => Err(PluginError::denied(format!("{asked}: {}", told()))),
+        403 => {
+            Err(PluginError::denied(format!("{asked} is not permitted; add to the policy: {}", ask.policy())))
+        }
         412 | 500..=599 => {
             Err(PluginError::Transient { detail: format!("{asked}: {} ({})", told(), answer.status) })
         }
@@ -137,10 +139,6 @@ pub(crate) fn words(body: &Value) -> String {
         line.push_str(plain);
     }
     line.chars().take(WORDS_MAX).collect()
-}
-
-pub(crate) fn denied(reason: String) -> PluginError {
-    PluginError::Denied { reason }
 }
 
 pub(crate) fn misconfigured(field: &str, detail: &str) -> PluginError {

@@ -7,16 +7,14 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use plugins::{AuthorityState, PluginError, RequestId, StageRequest, StateName};
+use plugins::{AuthorityState, Document, PluginError, RequestId, StageRequest};
 use serde::{Deserialize, Serialize};
 use trust::RootId;
 use trust::digest::sha256;
 
 use crate::mount::Issuer;
-use crate::reply::denied;
 
-/// Format of the document; another one is refused, never guessed at.
-const FORMAT: u32 = 1;
+const RECORD: Document = Document { name: "mount", format: 1, what: "the authority's record of its roots" };
 
 /// What is known of roots. Read for each call, changed, and stored before it is acted upon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,31 +65,18 @@ pub(crate) struct Staged {
 
 impl Default for Roots {
     fn default() -> Self {
-        Self { format: FORMAT, known: BTreeMap::new(), staged: BTreeMap::new() }
+        Self { format: RECORD.format, known: BTreeMap::new(), staged: BTreeMap::new() }
     }
 }
 
 impl Roots {
     pub(crate) async fn load(state: &dyn AuthorityState) -> Result<Self, PluginError> {
-        let stored = state.get(&name()?).await;
-        let stored = stored.map_err(|error| PluginError::Transient { detail: error.to_string() })?;
-        let Some(bytes) = stored else { return Ok(Self::default()) };
-        let roots: Self = serde_json::from_slice(&bytes).map_err(|error| unreadable(&error.to_string()))?;
-        if roots.format != FORMAT {
-            return Err(unreadable(&format!(
-                "it has format {}, and this program knows {FORMAT}",
-                roots.format
-            )));
-        }
-        Ok(roots)
+        Ok(RECORD.load(state).await?.unwrap_or_default())
     }
 
     /// Stores the document; durable when it returns. After an error the next call loads what is there.
     pub(crate) async fn store(&self, state: &dyn AuthorityState) -> Result<(), PluginError> {
-        let bytes =
-            serde_json::to_vec(self).map_err(|error| PluginError::Permanent { detail: error.to_string() })?;
-        let stored = state.put(&name()?, &bytes).await;
-        stored.map_err(|error| PluginError::Transient { detail: error.to_string() })
+        RECORD.store(state, self).await
     }
 
     pub(crate) fn get(&self, root: &RootId) -> Option<&Known> {
@@ -137,12 +122,14 @@ impl Roots {
         request: &StageRequest,
     ) -> Result<Option<Vec<u8>>, PluginError> {
         let Some(staged) = self.staged.get(id.as_str()) else { return Ok(None) };
-        if staged.asked != asked(request) {
-            return Err(denied(format!("request id {id} was used for something else; use a new one")));
+        if staged.asked != request.fingerprint() {
+            return Err(PluginError::reused(id));
         }
         let Some(known) = staged.root.as_ref().and_then(|root| self.known.get(root)) else { return Ok(None) };
         if known.retired != Retired::No {
-            return Err(denied(format!("the root of request {id} was retired; use a new request id")));
+            return Err(PluginError::denied(format!(
+                "the root of request {id} was retired; use a new request id"
+            )));
         }
         known.der().map(Some)
     }
@@ -152,9 +139,10 @@ impl Roots {
         &mut self,
         id: &RequestId,
         request: &StageRequest,
-        (name, first): (&str, bool),
+        name: &str,
+        first: bool,
     ) -> Staged {
-        let new = || Staged { asked: asked(request), name: name.to_owned(), first, root: None };
+        let new = || Staged { asked: request.fingerprint(), name: name.to_owned(), first, root: None };
         self.staged.entry(id.to_string()).or_insert_with(new).clone()
     }
 
@@ -178,12 +166,8 @@ impl Roots {
 
 impl Known {
     fn der(&self) -> Result<Vec<u8>, PluginError> {
-        STANDARD.decode(&self.der).map_err(|error| unreadable(&error.to_string()))
+        STANDARD.decode(&self.der).map_err(|error| RECORD.unreadable(&error.to_string()))
     }
-}
-
-fn asked(request: &StageRequest) -> String {
-    format!("{} {}s {}", request.trust_domain, request.lifetime.as_secs(), request.key)
 }
 
 /// The name in the mount of the root that a request makes: the same after any restart, and another one for another
@@ -194,24 +178,12 @@ pub(crate) fn name_of(authority: &str, id: &RequestId, request: &StageRequest) -
     format!("banyan-{digest}")
 }
 
-fn name() -> Result<StateName, PluginError> {
-    StateName::parse("mount").map_err(|error| PluginError::Permanent { detail: error.to_string() })
-}
-
-fn unreadable(detail: &str) -> PluginError {
-    PluginError::Permanent {
-        detail: format!(
-            "the authority's record of its roots cannot be read ({detail}); restore the data directory from a backup"
-        ),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use plugins::KeySpec;
     use plugins::state::MemoryState;
+    use plugins::{KeySpec, StateName};
     use trust::TrustDomain;
 
     use super::*;
@@ -225,20 +197,20 @@ mod tests {
     async fn an_intent_outlives_a_restart_and_binds_its_id() {
         let (state, id) = (MemoryState::new(), RequestId::parse("one").unwrap());
         let mut roots = Roots::load(&state).await.unwrap();
-        assert!(roots.intend(&id, &request(1), ("banyan-1", true)).first);
+        assert!(roots.intend(&id, &request(1), "banyan-1", true).first);
         assert!(roots.unfinished("banyan-1") && !roots.unfinished("banyan-2"));
         roots.store(&state).await.unwrap();
         let mut again = Roots::load(&state).await.unwrap();
         assert_eq!(again.staged(&id, &request(1)), Ok(None));
         assert!(matches!(again.staged(&id, &request(2)), Err(PluginError::Denied { .. })));
-        assert!(again.intend(&id, &request(1), ("banyan-1", false)).first, "the first intent stays");
+        assert!(again.intend(&id, &request(1), "banyan-1", false).first, "the first intent stays");
     }
 
     #[tokio::test]
     async fn a_record_that_cannot_be_read_is_an_error_and_not_an_empty_one() {
         let state = MemoryState::new();
         for damage in [&b"{"[..], br#"{"format":2,"known":{},"staged":{}}"#] {
-            state.put(&name().unwrap(), damage).await.unwrap();
+            state.put(&StateName::parse("mount").unwrap(), damage).await.unwrap();
             assert!(matches!(Roots::load(&state).await, Err(PluginError::Permanent { .. })));
         }
     }

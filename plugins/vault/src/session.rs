@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::config::Settings;
 use crate::credentials::{Credentials, Login};
-use crate::reply::{Ask, denied, judge, unfit, words};
+use crate::reply::{Ask, judge, unfit, words};
 
 /// What makes calls. Its `Debug` shows no token.
 pub(crate) struct Session {
@@ -200,7 +200,7 @@ impl Session {
         let ask = Ask::write(login.path.clone(), login.body.clone());
         let answer = self.send(&ask, None, within).await?;
         if [StatusCode::BAD_REQUEST, StatusCode::FORBIDDEN].contains(&answer.status) {
-            return Err(denied(format!(
+            return Err(PluginError::denied(format!(
                 "the login at {} failed ({}); check {}, the role there, and that the method is enabled at this path",
                 login.path,
                 words(&answer.body),
@@ -211,7 +211,7 @@ impl Session {
         let auth = answer.body.get("auth").unwrap_or(&Value::Null);
         let token = auth.get("client_token").and_then(Value::as_str).filter(|token| !token.is_empty());
         let token = token.ok_or_else(|| {
-            denied(format!(
+            PluginError::denied(format!(
                 "the login at {} gave no token; does the role ask for more than one step?",
                 login.path
             ))
@@ -254,13 +254,13 @@ impl Session {
         let known = self.send(&Ask::read("auth/token/lookup-self"), Some(token), within).await;
         let gone = known.is_ok_and(|answer| answer.status == StatusCode::FORBIDDEN);
         if gone && matches!(self.credentials, Credentials::Token(_)) {
-            return denied(format!(
+            return PluginError::denied(format!(
                 "{place} is not valid (it ended or was revoked) or lacks the policy `default`; \
                  put a new one there, it is read again at each call"
             ));
         }
         let path = ask.path.split('?').next().unwrap_or_default();
-        denied(format!(
+        PluginError::denied(format!(
             "{} {path} is not permitted to {place}; add to its policy: {}",
             ask.method,
             ask.policy()

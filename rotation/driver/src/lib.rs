@@ -10,11 +10,15 @@
 //!
 //! Start at [`start`], then the ports: [`RecordStore`], [`Effects`], and [`EvidenceSource`], which [`report`] reads while a
 //! phase ends at a gate.
+//!
+//! The feature `testing` adds fakes: effects and a store that fail when told to.
 #![forbid(unsafe_code)]
 
 mod driver;
 mod effects;
+#[cfg(feature = "testing")]
 mod fake_effects;
+#[cfg(feature = "testing")]
 mod fault_store;
 mod handle;
 mod journal;
@@ -26,7 +30,9 @@ mod store;
 
 pub use driver::{DriverParts, DriverTask, StartError, start};
 pub use effects::{EffectError, Effects, Trouble};
+#[cfg(feature = "testing")]
 pub use fake_effects::FakeEffects;
+#[cfg(feature = "testing")]
 pub use fault_store::{FaultStore, WriteFault};
 pub use handle::{DriverHandle, QUEUE_EVENTS_MAX, SubmitError};
 pub use journal::{JournalEntry, Outcome, Word};

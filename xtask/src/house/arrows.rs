@@ -35,7 +35,9 @@ impl Found {
             let uses = |tests: bool| -> BTreeSet<String> {
                 let wanted = |kind| matches!(kind, DependencyKind::Development) == tests;
                 let names = package.dependencies.iter().filter(|one| wanted(one.kind)).map(|one| &one.name);
-                names.filter(|name| found.crates.contains(*name)).cloned().collect()
+                // A crate whose own tests want its feature `testing` uses itself.
+                let others = names.filter(|name| **name != package.name.as_str());
+                others.filter(|name| found.crates.contains(*name)).cloned().collect()
             };
             let (by_code, by_tests) = (uses(false), uses(true));
             let only_tests: BTreeSet<_> = by_tests.difference(&by_code).cloned().collect();

@@ -113,6 +113,7 @@ mod tests {
         let rules = |lines_of_code_max| Files {
             lines_of_code_max,
             circles_left: 0,
+            tuple_arguments_left: 0,
             exempt: vec!["one/src/gen".into()],
         };
         let complaints = too_long(folder.path(), &rules(4)).unwrap();

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 
+mod apart;
 mod arrows;
 mod circles;
 mod docs;
@@ -15,6 +16,9 @@ mod lock;
 mod manifests;
 mod rules;
 mod said;
+mod sources;
+mod tuples;
+mod unused;
 mod words;
 
 use rules::{Layering, LockRules};
@@ -28,8 +32,12 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
     let found = arrows::Found::in_workspace(root)?;
     let mut complaints = arrow_complaints(&layering, &found);
     complaints.extend(manifests::without_lints(&found.manifests)?);
+    complaints.extend(manifests::with_fakes(&found.manifests, &layering.crates.used_by_none)?);
     complaints.extend(lines::too_long(root, &layering.files)?);
     complaints.extend(circles::complaints(root, &found.manifests, &layering)?);
+    complaints.extend(unused::complaints(root, &found.manifests)?);
+    complaints.extend(tuples::complaints(root, &found.manifests, layering.files.tuple_arguments_left)?);
+    complaints.extend(apart::complaints(root, &layering.apart)?);
     complaints.extend(docs::dangling(root)?);
     complaints.extend(said::never_said(root)?);
     complaints.extend(words::unwanted(root, &layering.words)?);
@@ -89,6 +97,14 @@ mod tests {
     }
 
     #[test]
+    fn no_fake_is_shipped() {
+        let (root, layering) = root_and_layering();
+        let found = arrows::Found::in_workspace(&root).unwrap();
+        let complaints = manifests::with_fakes(&found.manifests, &layering.crates.used_by_none).unwrap();
+        assert_eq!(complaints, Vec::<String>::new());
+    }
+
+    #[test]
     fn no_file_is_too_long() {
         let (root, layering) = root_and_layering();
         assert_eq!(lines::too_long(&root, &layering.files).unwrap(), Vec::<String>::new());
@@ -100,6 +116,29 @@ mod tests {
         let found = arrows::Found::in_workspace(&root).unwrap();
         let complaints = circles::complaints(&root, &found.manifests, &layering).unwrap();
         assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+    }
+
+    #[test]
+    fn no_dependency_is_unused() {
+        let (root, _) = root_and_layering();
+        let found = arrows::Found::in_workspace(&root).unwrap();
+        let complaints = unused::complaints(&root, &found.manifests).unwrap();
+        assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+    }
+
+    #[test]
+    fn no_function_groups_arguments_in_a_tuple() {
+        let (root, layering) = root_and_layering();
+        let found = arrows::Found::in_workspace(&root).unwrap();
+        let left = layering.files.tuple_arguments_left;
+        let complaints = tuples::complaints(&root, &found.manifests, left).unwrap();
+        assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+    }
+
+    #[test]
+    fn what_is_to_stay_apart_is_apart() {
+        let (root, layering) = root_and_layering();
+        assert_eq!(apart::complaints(&root, &layering.apart).unwrap(), Vec::<String>::new());
     }
 
     #[test]

@@ -22,6 +22,9 @@ pub(super) struct Layering {
     /// Files that may take from each other.
     #[serde(default)]
     pub(super) pair: Vec<Pair>,
+    /// What folders do not name.
+    #[serde(default)]
+    pub(super) apart: Vec<Apart>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -37,6 +40,8 @@ pub(super) struct Files {
     pub(super) exempt: Vec<PathBuf>,
     /// Circles of files that are still to be taken apart.
     pub(super) circles_left: usize,
+    /// Functions that still group arguments in a tuple, at most.
+    pub(super) tuple_arguments_left: usize,
 }
 
 #[derive(Debug, Deserialize)]
@@ -53,5 +58,16 @@ pub(super) struct Pair {
     /// The two, from the root of the repository.
     pub(super) files: BTreeSet<PathBuf>,
     /// Why they are two files and one idea.
+    pub(super) why: String,
+}
+
+/// What no code in a folder names.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Apart {
+    /// The folder, from the root of the repository.
+    pub(super) folder: PathBuf,
+    pub(super) names: Vec<String>,
+    /// Why, and where it belongs instead.
     pub(super) why: String,
 }

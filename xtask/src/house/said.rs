@@ -25,7 +25,7 @@ pub(super) fn never_said(root: &Path) -> anyhow::Result<Vec<String>> {
     for page in pages(root)? {
         let text = fs::read_to_string(root.join(&page)).with_context(|| format!("read {page}"))?;
         let how = if page == OPERATIONS { Quoted::Whole } else { Quoted::InBackticks };
-        complaints.extend(missing((&page, &text), how, &code));
+        complaints.extend(missing(&page, &text, how, &code));
     }
     Ok(complaints)
 }
@@ -70,7 +70,7 @@ fn joined(source: &str) -> String {
     parts.fold(first, |text, part| text + part.trim_start()).replace('`', "")
 }
 
-fn missing((page, text): (&str, &str), how: Quoted, code: &str) -> Vec<String> {
+fn missing(page: &str, text: &str, how: Quoted, code: &str) -> Vec<String> {
     let mut in_table = false;
     let mut complaints = Vec::new();
     for line in text.lines() {
@@ -128,13 +128,13 @@ mod tests {
     fn a_message_is_found_over_lines_and_around_what_differs() {
         let code = joined("error(\"{} has gone away, \\\n    restore `{}` from a backup\")");
         let page = format!("{HEAD}| … has gone away, restore … from a backup | x | y |\n");
-        assert_eq!(missing(("page", &page), Quoted::Whole, &code), Vec::<String>::new());
+        assert_eq!(missing("page", &page, Quoted::Whole, &code), Vec::<String>::new());
     }
 
     #[test]
     fn a_message_that_nobody_says_is_a_complaint() {
         let page = format!("{HEAD}| has gone away / was never there | x | y |\n\n| other | `table` |\n");
-        let complaints = missing(("page", &page), Quoted::Whole, "has gone away");
+        let complaints = missing("page", &page, Quoted::Whole, "has gone away");
         assert_eq!(complaints.len(), 1);
         assert!(complaints[0].contains("was never there"), "{complaints:?}");
     }
@@ -142,9 +142,8 @@ mod tests {
     #[test]
     fn on_other_pages_backticks_make_a_quote_and_capital_letters_a_name() {
         let code = joined("error(\"tier {} waits for {}\") error(\"setting `mount` is wrong: {}\")");
-        let missing = |cell: &str| {
-            missing(("page", &format!("{HEAD}| {cell} | x | y |\n")), Quoted::InBackticks, &code)
-        };
+        let missing =
+            |cell: &str| missing("page", &format!("{HEAD}| {cell} | x | y |\n"), Quoted::InBackticks, &code);
         assert_eq!(missing("the same, and `tier NAME waits for …`"), Vec::<String>::new());
         assert_eq!(missing("``setting `mount` is wrong: …``"), Vec::<String>::new());
         assert_eq!(missing("`tier NAME never waits for anybody`").len(), 1);

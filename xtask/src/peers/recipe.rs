@@ -70,7 +70,7 @@ impl Recipe {
             }
             Self::Go { module } => go(module, folder),
             Self::GoModule { folder: module, package, cgo } => {
-                go_module((&own_module(module), package, *cgo), &folder.join("bin").join(program))
+                go_module(&own_module(module), package, *cgo, &folder.join("bin").join(program))
             }
             Self::Cargo { package, version } => cargo(package, version, folder),
         }
@@ -110,7 +110,7 @@ fn go(module: &str, folder: &Path) -> anyhow::Result<()> {
     process::run(install.args(["install", "-trimpath", "-ldflags", "-s -w", module]))
 }
 
-fn go_module((module, package, cgo): (&Path, &str, bool), program: &Path) -> anyhow::Result<()> {
+fn go_module(module: &Path, package: &str, cgo: bool, program: &Path) -> anyhow::Result<()> {
     let mut build = go_tool(cgo);
     build.current_dir(module).args(["build", "-mod=readonly", "-trimpath", "-ldflags", "-s -w", "-o"]);
     process::run(build.arg(program).arg(package))

@@ -68,8 +68,8 @@ fn opened(
     state: Arc<MemoryState>,
     clock: Arc<dyn Clock>,
 ) -> Arc<dyn RootAuthority> {
-    let own = (Arc::new(MemoryKeys::new()) as _, state as _);
-    let deps = AuthorityDeps::new(domain(), own, (clock, Arc::new(OsRandomness::new()) as _)).at(base);
+    let keys = Arc::new(MemoryKeys::new());
+    let deps = AuthorityDeps::new(domain(), keys, state, clock, Arc::new(OsRandomness::new())).at(base);
     SpirePlugin.open(&settings.parse().unwrap(), deps).unwrap()
 }
 

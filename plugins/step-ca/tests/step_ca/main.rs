@@ -28,9 +28,11 @@ fn domain() -> TrustDomain {
 }
 
 fn opened(settings: &str, state: Arc<MemoryState>) -> Arc<dyn RootAuthority> {
-    let own = (Arc::new(MemoryKeys::new()) as _, state as _);
-    let machine = (Arc::new(SystemClock) as _, Arc::new(OsRandomness::new()) as _);
-    StepCaPlugin.open(&settings.parse().unwrap(), AuthorityDeps::new(domain(), own, machine)).unwrap()
+    let (keys, state) = (Arc::new(MemoryKeys::new()) as _, state as _);
+    let (clock, randomness) = (Arc::new(SystemClock) as _, Arc::new(OsRandomness::new()) as _);
+    StepCaPlugin
+        .open(&settings.parse().unwrap(), AuthorityDeps::new(domain(), keys, state, clock, randomness))
+        .unwrap()
 }
 
 fn fresh(settings: &str) -> Arc<dyn RootAuthority> {

@@ -57,9 +57,9 @@ impl Own {
 
     fn open(&self, bao: &Bao, more: &str) -> Arc<dyn RootAuthority> {
         let settings = format!("address = '{}'\nca_file = 'ca.pem'\n{more}", bao.address);
-        let keys = (Arc::new(MemoryKeys::new()) as _, Arc::clone(&self.state));
-        let deps =
-            AuthorityDeps::new(domain(), keys, (Arc::clone(&self.clock), Arc::new(OsRandomness::new())));
+        let (keys, state) = (Arc::new(MemoryKeys::new()), Arc::clone(&self.state));
+        let (clock, randomness) = (Arc::clone(&self.clock), Arc::new(OsRandomness::new()));
+        let deps = AuthorityDeps::new(domain(), keys, state, clock, randomness);
         VaultPlugin.open(&settings.parse().unwrap(), deps.at(bao.home.path())).unwrap()
     }
 }
