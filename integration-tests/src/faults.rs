@@ -4,21 +4,14 @@
 //! killed. [`FaultPlan`] puts faults into a server in this process. [`Member`] asks for leaves as an agent does, and
 //! [`Durable`] reads what a server that is gone left on the disk.
 
-mod ahead;
-mod authority;
-mod ca_dir;
 mod child;
 mod durable;
-mod fault_plan;
 mod member;
-mod record;
 
-pub use crate::support::{SOON, eventually};
-pub use ahead::AheadClock;
-pub use authority::{AuthorityMode, AuthoritySwitch};
-pub use ca_dir::CaDir;
+pub use crate::support::{
+    AuthorityMode, AuthoritySwitch, CaDir, FaultPlan, PlannedFaults, RecordFaults, SOON, TestClock,
+    eventually,
+};
 pub use child::ChildCa;
 pub use durable::Durable;
-pub use fault_plan::{FaultPlan, PlannedFaults};
 pub use member::{Door, Leaf, Member, reason};
-pub use record::RecordFaults;

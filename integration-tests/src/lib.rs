@@ -7,7 +7,7 @@
 //! | [`mesh`] | a CA, agents and Envoys that work together |
 //! | [`pty`] | a pseudo-terminal and the emulator that reads it |
 //! | [`untrusted`] | a CA and hostile clients, and what their requests leave behind |
-//! | [`support`] | names, bounded waits and files, for all of them |
+//! | [`support`] | a server's place, its faults and its clock, names, bounded waits and files, for all of them |
 #![forbid(unsafe_code)]
 
 pub mod attacks;

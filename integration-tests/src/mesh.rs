@@ -7,7 +7,6 @@
 mod agent;
 mod authorities;
 mod ca;
-mod clock;
 mod csr_client;
 mod envoy;
 mod gate;
@@ -21,11 +20,10 @@ mod subscriber;
 mod tool;
 mod traffic;
 
-pub use crate::support::{SOON, TRUST_DOMAIN, eventually, write_private};
+pub use crate::support::{SOON, TRUST_DOMAIN, TestClock, eventually, write_private};
 pub use agent::TestAgent;
 pub use authorities::{Cacerts, PythonAuthority};
-pub use ca::{MeshCa, Registered, admin_channel, tls_channel};
-pub use clock::ShiftedClock;
+pub use ca::{MeshCa, Registered, admin_channel, tls_channel, until_rotation};
 pub use csr_client::CsrClient;
 pub use envoy::{Envoy, Route};
 pub use gate::Gate;

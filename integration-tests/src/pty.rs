@@ -27,7 +27,7 @@ impl Terminal {
     ///
     /// # Errors
     /// When there is no terminal to be had, or the program cannot be run.
-    pub fn run(command: CommandBuilder, (columns, rows): (u16, u16)) -> anyhow::Result<Self> {
+    pub fn run(command: CommandBuilder, columns: u16, rows: u16) -> anyhow::Result<Self> {
         let size = PtySize { rows, cols: columns, pixel_width: 0, pixel_height: 0 };
         let pair = native_pty_system().openpty(size)?;
         let child = pair.slave.spawn_command(command)?;

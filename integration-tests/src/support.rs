@@ -1,34 +1,16 @@
-//! What every kind of test stands on: names, bounded waits, files.
+//! What every kind of test stands on: a place for servers ([`CaDir`]), a plan of faults ([`FaultPlan`]), a clock that can be put
+//! wrong ([`TestClock`]), names, bounded waits, files.
 
-use std::time::Duration;
+mod authority;
+mod ca_dir;
+mod clock;
+mod common;
+mod fault_plan;
+mod record;
 
-/// The trust domain of every test.
-pub const TRUST_DOMAIN: &str = "example.org";
-/// Longest wait for something that should happen soon, on a machine that is busy.
-pub const SOON: Duration = Duration::from_secs(60);
-
-/// Waits until a condition holds, asking every few milliseconds.
-///
-/// # Errors
-/// When it does not hold in time; the error names it.
-pub async fn eventually<F: Future<Output = bool>>(
-    what: &str,
-    mut holds: impl FnMut() -> F,
-) -> anyhow::Result<()> {
-    let poll = async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(SOON, poll).await.map_err(|_| anyhow::anyhow!("not in time: {what}"))
-}
-
-/// Writes a file that only its owner may read.
-///
-/// # Errors
-/// As the operating system says.
-pub fn write_private(path: &std::path::Path, contents: &str) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::write(path, contents)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
-}
+pub use authority::{AuthorityMode, AuthoritySwitch};
+pub use ca_dir::{CaDir, CaDirPlan, Keys};
+pub use clock::TestClock;
+pub use common::{SOON, TRUST_DOMAIN, eventually, write_private};
+pub use fault_plan::{FaultPlan, PlannedFaults};
+pub use record::RecordFaults;

@@ -4,7 +4,6 @@
 //! | module | what |
 //! |---|---|
 //! | [`ca`] | a CA on a temporary directory, which can be stopped and started again |
-//! | [`clock`] | the machine's clock, which tests may put forward |
 //! | [`client`] | TLS and gRPC clients with any certificate, and what refusals say |
 //! | [`istio`] | calls of Istio's CSR service, every part of which a test may spoil |
 //! | [`raw`] | requests that no generated client would send |
@@ -23,7 +22,6 @@
 pub mod ca;
 pub mod certificate;
 pub mod client;
-pub mod clock;
 pub mod csr;
 pub mod istio;
 pub mod join;
@@ -34,7 +32,7 @@ pub mod traces;
 pub use ca::{CaOptions, TestCa};
 pub use client::{Credential, Refused, TestClient};
 
-pub use crate::support::{SOON, TRUST_DOMAIN};
+pub use crate::support::{SOON, TRUST_DOMAIN, TestClock};
 
 /// The workload that good requests are for.
 pub const CART: &str = "spiffe://example.org/ns/shop/sa/cart";

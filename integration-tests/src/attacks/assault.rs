@@ -117,7 +117,7 @@ impl Attack {
                         Self::Registrations | Self::Rows | Self::LogStorm => {
                             drop(self.by_insider(&insider, &counts).await);
                         }
-                        _ => drop(self.connection(&door, (grpc, plain), &counts).await),
+                        _ => drop(self.connection(&door, grpc, plain, &counts).await),
                     }
                     counts.ended.fetch_add(1, Ordering::Relaxed);
                     if !again {
@@ -133,7 +133,8 @@ impl Attack {
     async fn connection(
         self,
         door: &(impl Fn() -> DoorFuture + Sync),
-        (grpc, plain): (SocketAddr, SocketAddr),
+        grpc: SocketAddr,
+        plain: SocketAddr,
         counts: &Counts,
     ) -> io::Result<()> {
         match self {

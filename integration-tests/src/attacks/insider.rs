@@ -88,8 +88,9 @@ impl Insider {
     fn registration(
         &self,
         key: &KeyPair,
-        (stored_sequence, stored_digest): &(u64, Vec<u8>),
+        stored: &(u64, Vec<u8>),
     ) -> anyhow::Result<Request<RegisterRequest>> {
+        let (stored_sequence, stored_digest) = stored;
         self.authorized(RegisterRequest {
             csr: request_of(key)?.0,
             build: "insider".to_owned(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ca_server::{Config, Embedding, HostDeps, Running, Server};
+use ca_server::{Embedding, HostDeps, Running};
 use host::{OsRandomness, RealDisk, SystemClock};
 use hyper_util::rt::TokioIo;
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
@@ -28,12 +28,12 @@ use tower::service_fn;
 use trust::Clock;
 
 use super::{Gate, Rows};
-use crate::support::{SOON, TRUST_DOMAIN};
+use crate::support::{CaDir, CaDirPlan, Keys, SOON};
 
 /// A CA with keys in memory, a directory of its own, and a [`Gate`] that agents come through.
 #[derive(Debug)]
 pub struct MeshCa {
-    directory: tempfile::TempDir,
+    ca_dir: CaDir,
     running: Running,
     gate: Gate,
 }
@@ -66,7 +66,7 @@ impl MeshCa {
         files: &[(&str, &str)],
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
-        Self::start_embedded((listen, extra), files, clock, &()).await
+        Self::start_embedded(listen, extra, files, clock, &()).await
     }
 
     /// As [`start_with`](Self::start_with), embedded in something.
@@ -74,26 +74,23 @@ impl MeshCa {
     /// # Errors
     /// When it does not start.
     pub async fn start_embedded(
-        (listen, extra): (&str, &str),
+        listen: &str,
+        extra: &str,
         files: &[(&str, &str)],
         clock: Arc<dyn Clock>,
         embedding: &dyn Embedding,
     ) -> anyhow::Result<Self> {
-        let directory = tempfile::tempdir()?;
-        for (name, contents) in files {
-            std::fs::write(directory.path().join(name), contents)?;
-        }
-        let text = format!(
-            "trust_domain = \"{TRUST_DOMAIN}\"\ndata_dir = \"data\"\n\
-             [keys]\nbackend = \"memory\"\ndangerously_keep_keys_in_memory = true\n\
-             [listen]\ngrpc = \"127.0.0.1:0\"\nplain = \"127.0.0.1:0\"\ndns_names = [\"localhost\"]\n\
-             ip_addresses = [\"127.0.0.1\"]\n{listen}\n{extra}"
-        );
-        let config = Config::parse(&text, directory.path())?;
+        let files = files.iter().map(|(name, contents)| ((*name).to_owned(), (*contents).to_owned()));
+        let ca_dir = CaDir::of(&CaDirPlan {
+            keys: Keys::Memory,
+            listen: format!("ip_addresses = [\"127.0.0.1\"]\n{listen}"),
+            sections: extra.to_owned(),
+            files: files.collect(),
+        })?;
         let deps = HostDeps { clock, randomness: Arc::new(OsRandomness::new()), disk: Arc::new(RealDisk) };
-        let running = Box::pin(Server::start_with(config, deps, embedding)).await?;
+        let running = ca_dir.start_embedded(deps, embedding).await??;
         let gate = Gate::before(running.grpc_addr).await?;
-        Ok(Self { directory, running, gate })
+        Ok(Self { ca_dir, running, gate })
     }
 
     /// The server.
@@ -108,7 +105,7 @@ impl MeshCa {
 
     /// The directory of the configuration.
     pub fn directory(&self) -> &Path {
-        self.directory.path()
+        self.ca_dir.directory()
     }
 
     /// Writes the bundle's roots into a file.
@@ -116,7 +113,7 @@ impl MeshCa {
     /// # Errors
     /// As the operating system says.
     pub fn write_roots(&self) -> anyhow::Result<PathBuf> {
-        let path = self.directory.path().join("roots.pem");
+        let path = self.ca_dir.beside("roots.pem");
         std::fs::write(&path, self.running.bundle().pem().as_bytes())?;
         Ok(path)
     }
@@ -156,7 +153,7 @@ impl MeshCa {
     /// # Errors
     /// When the ledger cannot be read.
     pub fn rows(&self) -> anyhow::Result<Rows> {
-        Rows::read(&self.directory.path().join("data/ledger"))
+        Rows::read(&self.ca_dir.data().join("ledger"))
     }
 
     /// Registers an agent by hand and asks for the leaf of its workload.
@@ -283,20 +280,7 @@ impl MeshCa {
         most: Duration,
         holds: impl Fn(&Rotation) -> bool,
     ) -> anyhow::Result<Rotation> {
-        let mut last = None;
-        let poll = async {
-            loop {
-                if let Ok(rotation) = self.rotation().await {
-                    if holds(&rotation) {
-                        return rotation;
-                    }
-                    last = Some(rotation);
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        let found = tokio::time::timeout(most, poll).await;
-        found.map_err(|_| anyhow::anyhow!("not in time: {what}: {last:#?}"))
+        until_rotation(self.rotations(), what, most, holds).await
     }
 
     /// The operators' side of rotations.
@@ -311,6 +295,33 @@ impl MeshCa {
     fn admin_channel(&self) -> Channel {
         admin_channel(&self.running.admin_socket)
     }
+}
+
+/// Waits until the rotation of a CA stands as wanted.
+///
+/// # Errors
+/// When it does not within `most`; the error shows where it stands.
+pub async fn until_rotation(
+    mut rotations: RotationServiceClient<Channel>,
+    what: &str,
+    most: Duration,
+    holds: impl Fn(&Rotation) -> bool,
+) -> anyhow::Result<Rotation> {
+    let mut last = None;
+    let poll = async {
+        loop {
+            if let Ok(rotation) = rotations.get_rotation(GetRotationRequest {}).await {
+                let rotation = rotation.into_inner();
+                if holds(&rotation) {
+                    return rotation;
+                }
+                last = Some(rotation);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let found = tokio::time::timeout(most, poll).await;
+    found.map_err(|_| anyhow::anyhow!("not in time: {what}: {last:#?}"))
 }
 
 /// A channel to the admin API behind this socket.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use agent::envoy_config::{self, EnvoyConfig, Inbound, Outbound};
@@ -76,9 +77,10 @@ impl Envoy {
                 new_connection_per_request: true,
             });
         }
-        let config = config(name, socket, (admin, inbound), outbound.clone());
+        let config = config(name, socket, admin, inbound, outbound.clone());
         let outbound = outbound.into_iter().map(|outbound| outbound.listen).collect();
-        Self::launch(name, directory, &envoy_config::render(&config), (admin, inbound, outbound)).await
+        let ports = Ports { admin, inbound, outbound };
+        Self::launch(name, directory, &envoy_config::render(&config), ports).await
     }
 
     /// Starts one that takes its certificate from the agent and its roots from a file of this PEM, without ways out.
@@ -93,9 +95,9 @@ impl Envoy {
     ) -> anyhow::Result<Self> {
         let (admin, inbound) = (free_address()?, free_address()?);
         write_roots(directory, roots)?;
-        let rendered = envoy_config::render(&config(name, socket, (admin, inbound), Vec::new()));
+        let rendered = envoy_config::render(&config(name, socket, admin, inbound, Vec::new()));
         let yaml = with_roots_from(&rendered, &directory.join(ROOTS))?;
-        Self::launch(name, directory, &yaml, (admin, inbound, Vec::new())).await
+        Self::launch(name, directory, &yaml, Ports { admin, inbound, outbound: Vec::new() }).await
     }
 
     /// Puts other roots into the file of an Envoy with roots of its own, and waits until it has loaded them.
@@ -113,7 +115,7 @@ impl Envoy {
         name: &str,
         directory: &Path,
         yaml: &str,
-        (admin, inbound, outbound): (SocketAddr, SocketAddr, Vec<SocketAddr>),
+        Ports { admin, inbound, outbound }: Ports,
     ) -> anyhow::Result<Self> {
         let (file, log) = (directory.join(format!("{name}.yaml")), directory.join(format!("{name}.log")));
         std::fs::write(&file, yaml)?;
@@ -148,6 +150,20 @@ impl Envoy {
     /// When there is no such route, or no answer.
     pub async fn get(&self, route: usize) -> anyhow::Result<(u16, String)> {
         http(*self.outbound.get(route).context("no such route")?, "GET", "/").await
+    }
+
+    /// Sends requests on its first route until told to stop, and counts them. Each must be answered with 200.
+    ///
+    /// # Errors
+    /// When one is not.
+    pub async fn get_until(&self, stop: &AtomicBool) -> anyhow::Result<u64> {
+        let mut answered = 0_u64;
+        while !stop.load(Ordering::Relaxed) {
+            let (status, body) = self.get(0).await?;
+            anyhow::ensure!(status == 200, "after {answered} requests: {status} {body}");
+            answered += 1;
+        }
+        Ok(answered)
     }
 
     /// Sends requests until one is answered with 200. After that, every one must be.
@@ -256,10 +272,18 @@ impl Envoy {
     }
 }
 
+/// Where an Envoy listens.
+struct Ports {
+    admin: SocketAddr,
+    inbound: SocketAddr,
+    outbound: Vec<SocketAddr>,
+}
+
 fn config(
     name: &str,
     socket: PathBuf,
-    (admin, inbound): (SocketAddr, SocketAddr),
+    admin: SocketAddr,
+    inbound: SocketAddr,
     outbound: Vec<Outbound>,
 ) -> EnvoyConfig {
     EnvoyConfig {

@@ -7,7 +7,7 @@ use ca_server::Embedding;
 use host::SystemClock;
 use trust::RootId;
 
-use super::{CsrClient, Member, MeshCa, Proxy, ShiftedClock, Talk, TestAgent, TokenIssuer, Traffic};
+use super::{CsrClient, Member, MeshCa, Proxy, Talk, TestAgent, TestClock, TokenIssuer, Traffic};
 use crate::support::{SOON, eventually};
 
 /// Life of leaves in a mesh that waits for leaves to end.
@@ -37,7 +37,7 @@ pub struct LiveMesh {
     /// Agents, each with the proxy and the clock of the same index.
     pub agents: Vec<TestAgent>,
     /// The agents' clocks.
-    pub clocks: Vec<Arc<ShiftedClock>>,
+    pub clocks: Vec<Arc<TestClock>>,
     /// Proxies.
     pub proxies: Vec<Arc<Proxy>>,
     /// Clients without agent.
@@ -51,7 +51,7 @@ impl LiveMesh {
     /// # Errors
     /// When a part does not come up.
     pub async fn start(agents: usize, clients: usize, embedding: &dyn Embedding) -> anyhow::Result<Self> {
-        Self::with_leaves_of(SHORT_LIFE, (agents, clients), embedding).await
+        Self::with_leaves_of(SHORT_LIFE, agents, clients, embedding).await
     }
 
     /// As [`start`](Self::start), with leaves that live so many seconds.
@@ -60,7 +60,8 @@ impl LiveMesh {
     /// When a part does not come up.
     pub async fn with_leaves_of(
         life: u64,
-        (agents, clients): (usize, usize),
+        agents: usize,
+        clients: usize,
         embedding: &dyn Embedding,
     ) -> anyhow::Result<Self> {
         Self::of(&MeshPlan { life, agents, clients, sections: String::new() }, embedding).await
@@ -76,7 +77,7 @@ impl LiveMesh {
         let extra = format!("{}{}{sections}", limits(life), TokenIssuer::SECTION);
         let files = [(TokenIssuer::KEY_SET_FILE, tokens.key_set())];
         let files: Vec<_> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
-        let ca = MeshCa::start_embedded(("", &extra), &files, Arc::new(SystemClock), embedding).await?;
+        let ca = MeshCa::start_embedded("", &extra, &files, Arc::new(SystemClock), embedding).await?;
         let mut mesh = Self {
             ca,
             agents: Vec::new(),
@@ -173,7 +174,7 @@ impl LiveMesh {
 
     async fn join(&mut self, number: usize) -> anyhow::Result<()> {
         let (name, identity) = (Self::agent_name(number - 1), Self::identity(number - 1));
-        let clock = Arc::new(ShiftedClock::default());
+        let clock = Arc::new(TestClock::default());
         let agent = TestAgent::of(self.ca.gate().address())?
             .with_clock(Arc::clone(&clock) as Arc<dyn trust::Clock>)
             .with_token(&self.ca.token(&name, &[&identity]).await?)?

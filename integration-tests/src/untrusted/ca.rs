@@ -1,20 +1,18 @@
 //! A CA on a temporary directory.
 
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ca_server::{BootError, Config, Embedding, HostDeps, Running, Server};
+use ca_server::{BootError, Embedding, HostDeps, Running};
 use host::{Disk, OsRandomness, RealDisk};
 use plugin_key_file::{FileKeysPlugin, KdfCost};
 use plugins::memory::MemoryKeys;
 use plugins::{ConfigProblem, KeyBackend, KeyBackendPlugin, Registry};
 use trust::{Bundle, SpkiHash};
 
-use crate::support::{SOON, TRUST_DOMAIN};
-use crate::untrusted::clock::TestClock;
+use crate::support::{CaDir, CaDirPlan, Keys, SOON, TestClock};
 use crate::untrusted::tokens::TokenIssuer;
 
 /// What a test wants of its CA.
@@ -28,15 +26,6 @@ pub struct CaOptions {
     pub more: String,
     /// The disk below the record, the keys and the ledger.
     pub disk: Arc<dyn Disk>,
-}
-
-/// Where private keys are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keys {
-    /// In memory, which outlives the server: tests can sign with the CA's own keys.
-    Memory,
-    /// In encrypted files, with the least stretching of the passphrase.
-    Files,
 }
 
 impl Default for CaOptions {
@@ -67,7 +56,8 @@ pub struct TestCa {
 /// What survives a restart.
 #[derive(Debug)]
 struct Place {
-    dir: tempfile::TempDir,
+    ca_dir: CaDir,
+    /// Those of the key backend `memory`, which outlive a server: tests can sign with the CA's own keys.
     keys: Arc<MemoryKeys>,
     clock: Arc<TestClock>,
     disk: Arc<dyn Disk>,
@@ -133,7 +123,7 @@ impl TestCa {
 
     /// The data directory.
     pub fn data(&self) -> PathBuf {
-        self.place.dir.path().join("data")
+        self.place.ca_dir.data()
     }
 
     /// Signs with one of the CA's own keys, as DER of a signature with the curve's usual hash.
@@ -155,49 +145,25 @@ async fn stop(running: Running) {
 
 impl Place {
     fn new(options: CaOptions) -> Self {
-        let dir = tempfile::tempdir().unwrap();
         let tokens = TokenIssuer::new("https://issuer.example");
-        let place = Self {
-            dir,
-            keys: Arc::new(MemoryKeys::new()),
-            clock: Arc::new(TestClock::default()),
-            disk: options.disk,
-            tokens,
-        };
-        let keys = match options.keys {
-            Keys::Memory => "backend = \"memory\"\ndangerously_keep_keys_in_memory = true",
-            Keys::Files => "passphrase_file = \"passphrase\"",
-        };
-        let issuer = &place.tokens;
-        let config = format!(
-            "trust_domain = \"{TRUST_DOMAIN}\"\ndata_dir = \"data\"\n[keys]\n{keys}\n[leaf]\n{}\n\
-             [listen]\ngrpc = \"127.0.0.1:0\"\nplain = \"127.0.0.1:0\"\ndns_names = [\"localhost\"]\n\
-             [[jwt]]\nissuer = \"{}\"\njwks_file = \"jwks.json\"\nidentity = \"kubernetes\"\n{}\n",
-            options.leaf,
-            issuer.name(),
-            options.more,
+        let CaOptions { keys, leaf, more, disk } = options;
+        let sections = format!(
+            "[leaf]\n{leaf}\n\
+             [[jwt]]\nissuer = \"{}\"\njwks_file = \"jwks.json\"\nidentity = \"kubernetes\"\n{more}\n",
+            tokens.name(),
         );
-        place.write("banyan.toml", &config);
-        place.write("jwks.json", &issuer.key_set());
-        place.write("passphrase", "correct horse battery staple");
-        place
-    }
-
-    fn write(&self, name: &str, contents: &str) {
-        let path = self.dir.path().join(name);
-        std::fs::write(&path, contents).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let files = vec![("jwks.json".to_owned(), tokens.key_set())];
+        let ca_dir = CaDir::of(&CaDirPlan { keys, sections, files, ..CaDirPlan::default() }).unwrap();
+        Self { ca_dir, keys: Arc::new(MemoryKeys::new()), clock: Arc::default(), disk, tokens }
     }
 
     async fn start(&self) -> Result<Running, BootError> {
-        let text = std::fs::read_to_string(self.dir.path().join("banyan.toml")).unwrap();
-        let config = Config::parse(&text, self.dir.path()).expect("the test's configuration is right");
         let deps = HostDeps {
             clock: Arc::<TestClock>::clone(&self.clock),
             randomness: Arc::new(OsRandomness::new()),
             disk: Arc::clone(&self.disk),
         };
-        Box::pin(Server::start_with(config, deps, self)).await
+        self.ca_dir.start_embedded(deps, self).await.expect("the test's configuration is right")
     }
 }
 
@@ -205,7 +171,7 @@ impl Embedding for Place {
     fn plugins(&self, registry: &mut Registry) {
         registry.add_key_backend(SharedKeys(Arc::clone(&self.keys)));
         registry.add_key_backend(FileKeysPlugin {
-            directory: self.dir.path().join("data/keys"),
+            directory: self.ca_dir.data().join("keys"),
             cost: KdfCost::LEAST,
             disk: Arc::clone(&self.disk),
             randomness: Arc::new(OsRandomness::new()),

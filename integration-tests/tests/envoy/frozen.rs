@@ -40,15 +40,7 @@ async fn a_frozen_envoy_is_named_and_the_gate_opens_without_it_when_it_was_said(
         })
         .await?;
     let stop = AtomicBool::new(false);
-    let traffic = async {
-        let mut answered = 0_u64;
-        while !stop.load(Ordering::Relaxed) {
-            let (status, body) = pair.client.get(0).await?;
-            anyhow::ensure!(status == 200, "after {answered} requests: {status} {body}");
-            answered += 1;
-        }
-        anyhow::Ok(answered)
-    };
+    let traffic = pair.client.get_until(&stop);
     let rotation = async {
         idle.freeze(true)?;
         pair.ca.rotate("one").await?;

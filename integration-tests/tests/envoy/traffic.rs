@@ -26,15 +26,7 @@ async fn leaves_are_renewed_under_traffic_and_no_request_fails() -> anyhow::Resu
     let leaf = "[leaf]\nttl_default = \"20s\"\nttl_max = \"20s\"\nttl_min = \"8s\"\nbackdate = \"2s\"\nskew = \"2s\"\n";
     let pair = pair(leaf, &[SERVER]).await?;
     let stop = AtomicBool::new(false);
-    let traffic = async {
-        let mut answered = 0_u64;
-        while !stop.load(Ordering::Relaxed) {
-            let (status, body) = pair.client.get(0).await?;
-            anyhow::ensure!(status == 200, "after {answered} requests: {status} {body}");
-            answered += 1;
-        }
-        anyhow::Ok(answered)
-    };
+    let traffic = pair.client.get_until(&stop);
     let renewals = async {
         for agent in [&pair.server_agent, &pair.client_agent] {
             let enough = |status: &agent::Status| status.workloads[0].renewals >= RENEWALS;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use host::RealDisk;
 use integration_tests::faults::{
-    AheadClock, AuthorityMode, AuthoritySwitch, CaDir, Door, FaultPlan, Member, eventually,
+    AuthorityMode, AuthoritySwitch, CaDir, Door, FaultPlan, Member, TestClock, eventually,
 };
 
 /// An issuer that ends in half an hour, and leaves that fit four times into it.
@@ -14,10 +14,10 @@ const SHORT: &str = "[root]\nissuer_lifetime = \"30m\"\n[leaf]\nttl_default = \"
 async fn away(mode: AuthorityMode) {
     let (ca_dir, switch) = (CaDir::new(SHORT).unwrap(), AuthoritySwitch::new(AuthorityMode::Works));
     let fault_plan = FaultPlan { authority: Some(switch.clone()), ..FaultPlan::default() };
-    let clock = Arc::new(AheadClock::default());
-    let start = || ca_dir.start_with(Arc::new(RealDisk), Arc::<AheadClock>::clone(&clock), &fault_plan);
+    let clock = Arc::new(TestClock::default());
+    let start = || ca_dir.start_with(Arc::new(RealDisk), Arc::<TestClock>::clone(&clock), &fault_plan);
     let running = start().await.unwrap().unwrap();
-    let door = Door::of(&running).unwrap().with_clock(Arc::<AheadClock>::clone(&clock));
+    let door = Door::of(&running).unwrap().with_clock(Arc::<TestClock>::clone(&clock));
     let (asked, before) = (switch.asked(), door.status().await.unwrap());
 
     // Past half of its life the issuer is to be renewed, by an authority that is away.
@@ -37,7 +37,7 @@ async fn away(mode: AuthorityMode) {
     // Nothing of the start needs it either.
     CaDir::stop(running).await.unwrap();
     let running = start().await.unwrap().unwrap();
-    let door = Door::of(&running).unwrap().with_clock(Arc::<AheadClock>::clone(&clock));
+    let door = Door::of(&running).unwrap().with_clock(Arc::<TestClock>::clone(&clock));
     Member::join(&door, "other").await.unwrap().issue().await.unwrap();
     if mode == AuthorityMode::Down {
         let told = || async {
@@ -72,15 +72,15 @@ async fn leaves_are_issued_while_the_authority_is_down() {
 async fn a_server_whose_issuer_has_ended_starts_says_so_and_issues_again_when_the_authority_does() {
     let (ca_dir, switch) = (CaDir::new(SHORT).unwrap(), AuthoritySwitch::new(AuthorityMode::Works));
     let fault_plan = FaultPlan { authority: Some(switch.clone()), ..FaultPlan::default() };
-    let clock = Arc::new(AheadClock::default());
-    let start = || ca_dir.start_with(Arc::new(RealDisk), Arc::<AheadClock>::clone(&clock), &fault_plan);
+    let clock = Arc::new(TestClock::default());
+    let start = || ca_dir.start_with(Arc::new(RealDisk), Arc::<TestClock>::clone(&clock), &fault_plan);
     CaDir::stop(start().await.unwrap().unwrap()).await.unwrap();
 
     // It was off for longer than its issuer lasts, and its authority is away when it comes back.
     switch.turn(AuthorityMode::Down);
     clock.set_ahead(Duration::from_secs(40 * 60));
     let running = start().await.unwrap().unwrap();
-    let door = Door::of(&running).unwrap().with_clock(Arc::<AheadClock>::clone(&clock));
+    let door = Door::of(&running).unwrap().with_clock(Arc::<TestClock>::clone(&clock));
     let conditions = door.status().await.unwrap().conditions;
     assert!(conditions.iter().any(|said| said.contains("has ended")), "{conditions:#?}");
     assert!(!door.is_ready().await);

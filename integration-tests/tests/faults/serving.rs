@@ -6,7 +6,7 @@ use std::time::Duration;
 use ca_server::Running;
 use host::{Fault, FaultDisk, How, Operation, SystemClock};
 use integration_tests::faults::{
-    AheadClock, CaDir, Door, Durable, FaultPlan, Leaf, Member, eventually, reason,
+    CaDir, Door, Durable, FaultPlan, Leaf, Member, TestClock, eventually, reason,
 };
 
 struct Serving {
@@ -82,10 +82,9 @@ async fn a_failed_sync_stops_issuance_for_good_and_says_to_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_leaf_is_given_beyond_a_horizon_that_cannot_be_raised() {
     let ca_dir = CaDir::new("[leaf]\nttl_max = \"1h\"\nttl_default = \"1h\"").unwrap();
-    let (fault_plan, clock) = (FaultPlan::default(), Arc::new(AheadClock::default()));
-    let started = ca_dir
-        .start_with(Arc::new(FaultDisk::default()), Arc::<AheadClock>::clone(&clock), &fault_plan)
-        .await;
+    let (fault_plan, clock) = (FaultPlan::default(), Arc::new(TestClock::default()));
+    let started =
+        ca_dir.start_with(Arc::new(FaultDisk::default()), Arc::<TestClock>::clone(&clock), &fault_plan).await;
     let running = started.unwrap().unwrap();
     let door = Door::of(&running).unwrap();
     let mut released = vec![Member::join(&door, "first").await.unwrap().own_leaf()];
@@ -102,7 +101,7 @@ async fn no_leaf_is_given_beyond_a_horizon_that_cannot_be_raised() {
     fault_plan.record.refuse(false);
     eventually("ready again", || door.is_ready()).await.unwrap();
     // The server's own leaf is of the clock that is ahead by now, or will be soon.
-    let ahead = door.clone().with_clock(Arc::<AheadClock>::clone(&clock));
+    let ahead = door.clone().with_clock(Arc::<TestClock>::clone(&clock));
     let joined = || async { Member::join(&ahead, "third").await.is_ok() };
     eventually("clients with the same clock are served", joined).await.unwrap();
     released.push(Member::join(&ahead, "fourth").await.unwrap().own_leaf());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use host::RealDisk;
-use integration_tests::faults::{AheadClock, CaDir, Door, FaultPlan, Member};
+use integration_tests::faults::{CaDir, Door, FaultPlan, Member, TestClock};
 use integration_tests::mesh::{admin_channel, eventually};
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::admin::v1::{StatusRequest, StatusResponse};
@@ -34,8 +34,8 @@ async fn waits_and_is_well(socket: &Path, ceremony: &str) -> anyhow::Result<()> 
 async fn days_of_waiting_and_a_restart_on_each_do_no_harm() -> anyhow::Result<()> {
     let ca_dir = CaDir::new(&format!("{LIMITS}{SELF_SIGNED}{OFFLINE}"))?;
     let (offline, clock, fault_plan) =
-        (Offline::of(&ca_dir)?, Arc::new(AheadClock::default()), FaultPlan::default());
-    let start = || ca_dir.start_with(Arc::new(RealDisk), Arc::<AheadClock>::clone(&clock), &fault_plan);
+        (Offline::of(&ca_dir)?, Arc::new(TestClock::default()), FaultPlan::default());
+    let start = || ca_dir.start_with(Arc::new(RealDisk), Arc::<TestClock>::clone(&clock), &fault_plan);
     let mut running = start().await??;
     let mut served = 0;
     let operator = Operator::at(&running.admin_socket);
@@ -46,7 +46,7 @@ async fn days_of_waiting_and_a_restart_on_each_do_no_harm() -> anyhow::Result<()
         clock.set_ahead(Duration::from_secs(day * DAY));
         CaDir::stop(running).await?;
         running = start().await??;
-        let door = Door::of(&running)?.with_clock(Arc::<AheadClock>::clone(&clock));
+        let door = Door::of(&running)?.with_clock(Arc::<TestClock>::clone(&clock));
         let mut member = Member::join(&door, &format!("agent-{day}")).await?;
         member.issue().await?;
         served += 1;
@@ -72,7 +72,7 @@ async fn days_of_waiting_and_a_restart_on_each_do_no_harm() -> anyhow::Result<()
     eventually("the answer is taken and the rotation goes on", distributing).await?;
 
     // Members that confirm nothing: their leaves end.
-    let door = Door::of(&running)?.with_clock(Arc::<AheadClock>::clone(&clock));
+    let door = Door::of(&running)?.with_clock(Arc::<TestClock>::clone(&clock));
     let mut hours = 6 * 24;
     while !operator.is_over("out").await {
         hours += 1;

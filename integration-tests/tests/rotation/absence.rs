@@ -34,7 +34,7 @@ async fn an_agent_that_slept_through_two_rotations_is_a_member_again_without_an_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_join_token_that_pins_a_former_bundle_still_lets_its_agent_in() -> anyhow::Result<()> {
-    let mesh = LiveMesh::with_leaves_of(3_600, (2, 0), &()).await?;
+    let mesh = LiveMesh::with_leaves_of(3_600, 2, 0, &()).await?;
     let token = mesh.ca.token("late", &["spiffe://example.org/late"]).await?;
     mesh.rotate("one").await?;
     let late = TestAgent::of(mesh.ca.gate().address())?

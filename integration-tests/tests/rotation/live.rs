@@ -55,7 +55,7 @@ async fn clients_that_only_send_csrs_are_waited_for() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn leaves_of_an_hour_are_renewed_early_and_nobody_waits_an_hour() -> anyhow::Result<()> {
-    let mesh = LiveMesh::with_leaves_of(3_600, (3, 0), &()).await?;
+    let mesh = LiveMesh::with_leaves_of(3_600, 3, 0, &()).await?;
     mesh.rotate("one").await?;
     let new = mesh.ca.running().bundle().roots()[0].id();
     mesh.lives_under(new).await?;

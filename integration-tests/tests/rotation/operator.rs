@@ -37,7 +37,7 @@ fn assert_nothing_failed(talk: &integration_tests::mesh::Talk) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_abort_before_the_switch_leaves_the_old_root_alone() -> anyhow::Result<()> {
-    let mesh = LiveMesh::with_leaves_of(3_600, (3, 0), &()).await?;
+    let mesh = LiveMesh::with_leaves_of(3_600, 3, 0, &()).await?;
     let old = mesh.ca.running().bundle();
     refused(&mesh, "x", Verb::Abort, &["no rotation", "start a rotation with `banyan rotate start`"]).await?;
     mesh.ca.rotate_in_mode("one", "manual").await?;
@@ -57,7 +57,7 @@ async fn an_abort_before_the_switch_leaves_the_old_root_alone() -> anyhow::Resul
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_lets_the_old_root_sign_again_and_the_way_forward_stays_open() -> anyhow::Result<()> {
-    let mesh = LiveMesh::with_leaves_of(3_600, (3, 0), &()).await?;
+    let mesh = LiveMesh::with_leaves_of(3_600, 3, 0, &()).await?;
     let old = mesh.ca.running().bundle().roots()[0].id();
     mesh.ca.rotate_in_mode("one", "manual").await?;
     let open = |rotation: &Rotation| rotation.gate.as_ref().is_some_and(|gate| gate.open);
@@ -84,7 +84,7 @@ async fn a_rollback_lets_the_old_root_sign_again_and_the_way_forward_stays_open(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_proxy_is_named_and_waited_for_until_the_time_that_was_said() -> anyhow::Result<()> {
-    let mesh = LiveMesh::with_leaves_of(FROZEN_LIFE, (3, 0), &()).await?;
+    let mesh = LiveMesh::with_leaves_of(FROZEN_LIFE, 3, 0, &()).await?;
     mesh.proxies[2].freeze(true);
     mesh.ca.rotate("one").await?;
     // Its agent opens a new stream when it renews its own certificate: for a moment it is not connected.
@@ -122,7 +122,7 @@ async fn a_frozen_proxy_is_named_and_waited_for_until_the_time_that_was_said() -
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscriber_is_waited_for_until_somebody_says_that_it_has_the_bundle() -> anyhow::Result<()> {
     use proto::banyan::admin::v1::{AddSubscriberRequest, ConfirmSubscriberRequest};
-    let mesh = LiveMesh::with_leaves_of(3_600, (2, 0), &()).await?;
+    let mesh = LiveMesh::with_leaves_of(3_600, 2, 0, &()).await?;
     let mut client = mesh.ca.rotations();
     let partner = || "partner".to_owned();
     client.add_subscriber(AddSubscriberRequest { name: partner(), ..Default::default() }).await?;

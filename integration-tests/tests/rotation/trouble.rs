@@ -31,7 +31,7 @@ fn has_trouble(words: &'static str) -> impl Fn(&Rotation) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_root_that_fails_a_check_is_named_and_given_up_or_made_anew() -> anyhow::Result<()> {
     let authority = AuthoritySwitch::new(AuthorityMode::Works);
-    let mesh = LiveMesh::with_leaves_of(LONG, (2, 0), &WithAuthority(authority.clone())).await?;
+    let mesh = LiveMesh::with_leaves_of(LONG, 2, 0, &WithAuthority(authority.clone())).await?;
     let old = mesh.ca.running().bundle();
     authority.turn(AuthorityMode::Lies);
     mesh.ca.rotate("misbehavior").await?;
@@ -52,7 +52,7 @@ async fn a_root_that_fails_a_check_is_named_and_given_up_or_made_anew() -> anyho
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bundle_that_cannot_be_vouched_for_on_the_disk_is_not_taken_for_published() -> anyhow::Result<()> {
-    let mesh = LiveMesh::with_leaves_of(LONG, (2, 0), &()).await?;
+    let mesh = LiveMesh::with_leaves_of(LONG, 2, 0, &()).await?;
     let data = mesh.ca.directory().join("data");
     // Where the next bundle is to be kept stands something that no file can replace.
     let place = data.join("bundles").join("0000000002.json");
@@ -69,7 +69,7 @@ async fn a_bundle_that_cannot_be_vouched_for_on_the_disk_is_not_taken_for_publis
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_that_refuses_is_named_with_its_words_and_waited_for() -> anyhow::Result<()> {
-    let mesh = LiveMesh::with_leaves_of(LONG, (3, 0), &()).await?;
+    let mesh = LiveMesh::with_leaves_of(LONG, 3, 0, &()).await?;
     mesh.proxies[1].refuse(true);
     mesh.ca.rotate("one").await?;
     let refused = |rotation: &Rotation| {
@@ -87,7 +87,7 @@ async fn a_proxy_that_refuses_is_named_with_its_words_and_waited_for() -> anyhow
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_whose_clock_is_an_hour_fast_takes_part() -> anyhow::Result<()> {
-    let mesh = LiveMesh::with_leaves_of(LONG, (3, 0), &()).await?;
+    let mesh = LiveMesh::with_leaves_of(LONG, 3, 0, &()).await?;
     mesh.clocks[2].set_off_by(HOUR);
     mesh.rotate("one").await?;
     assert_nothing_failed(&mesh.stop().await?);
@@ -97,7 +97,7 @@ async fn an_agent_whose_clock_is_an_hour_fast_takes_part() -> anyhow::Result<()>
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_whose_clock_is_an_hour_slow_keeps_its_leaf_and_is_waited_for_by_name() -> anyhow::Result<()>
 {
-    let mesh = LiveMesh::with_leaves_of(LONG, (3, 0), &()).await?;
+    let mesh = LiveMesh::with_leaves_of(LONG, 3, 0, &()).await?;
     mesh.clocks[2].set_off_by(-HOUR);
     mesh.ca.rotate("one").await?;
     let only_the_slow = |rotation: &Rotation| {

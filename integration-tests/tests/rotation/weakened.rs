@@ -51,7 +51,7 @@ impl Embedding for Hidden {
 
 /// A rotation during which the last proxy takes nothing that it is sent, from the start or from the switch on.
 async fn with_one_frozen(hidden: Hidden) -> anyhow::Result<Talk> {
-    let mesh = LiveMesh::with_leaves_of(LEAF_LIFE, (3, 0), &hidden).await?;
+    let mesh = LiveMesh::with_leaves_of(LEAF_LIFE, 3, 0, &hidden).await?;
     let frozen = mesh.proxies.last().context("three proxies")?;
     let other = mesh.proxies.first().context("three proxies")?;
     let old = other.holding().root();

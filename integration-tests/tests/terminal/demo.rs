@@ -36,8 +36,8 @@ fn processes_of(directory: &Path) -> anyhow::Result<Vec<String>> {
 async fn a_demo_leaves_no_old_frame_and_ends_with_a_sentence() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     let mut terminals = Vec::new();
-    for size in SIZES {
-        terminals.push(Terminal::run(demo(directory.path()), size)?);
+    for (columns, rows) in SIZES {
+        terminals.push(Terminal::run(demo(directory.path()), columns, rows)?);
     }
     for terminal in &mut terminals {
         assert_eq!(terminal.ended(DEMO_MAX).await?, 0, "{}", terminal.rows().join("\n"));
@@ -68,7 +68,8 @@ async fn a_demo_leaves_no_old_frame_and_ends_with_a_sentence() -> anyhow::Result
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_ends_all_that_a_demo_started() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
-    let mut terminal = Terminal::run(demo(directory.path()), SIZES[0])?;
+    let (columns, rows) = SIZES[0];
+    let mut terminal = Terminal::run(demo(directory.path()), columns, rows)?;
     terminal.until("traffic", SOON, |text| text.contains("0 failed")).await?;
     assert_eq!(processes_of(directory.path())?.len(), 1, "its CA runs");
     terminal.press("\x03")?;
@@ -84,7 +85,8 @@ async fn ctrl_c_ends_all_that_a_demo_started() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_while_a_demo_starts_leaves_nothing_either() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
-    let mut terminal = Terminal::run(demo(directory.path()), SIZES[0])?;
+    let (columns, rows) = SIZES[0];
+    let mut terminal = Terminal::run(demo(directory.path()), columns, rows)?;
     terminal.until("the first line", SOON, |text| text.contains("starting the CA")).await?;
     terminal.press("\x03")?;
     assert_eq!(terminal.ended(SOON).await?, 130, "{}", terminal.rows().join("\n"));

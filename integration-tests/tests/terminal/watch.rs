@@ -28,8 +28,8 @@ async fn rotate_watch_leaves_no_old_frame_and_cuts_no_word() -> anyhow::Result<(
     let socket = ca.running().admin_socket.display().to_string();
     let watch = ["rotate", "watch", "--socket", &socket];
     let mut terminals = Vec::new();
-    for size in SIZES {
-        terminals.push(Terminal::run(banyan(ca.directory(), &watch), size)?);
+    for (columns, rows) in SIZES {
+        terminals.push(Terminal::run(banyan(ca.directory(), &watch), columns, rows)?);
     }
     let mut terminals = terminals.iter_mut().collect::<Vec<_>>();
     let joined = |text: &str| text.split_whitespace().collect::<String>();
@@ -63,7 +63,8 @@ async fn ctrl_c_ends_watching_and_not_the_rotation() -> anyhow::Result<()> {
     ca.rotate("one").await?;
     let socket = ca.running().admin_socket.display().to_string();
     let words = ["rotate", "watch", "--socket", &socket];
-    let mut terminal = Terminal::run(banyan(ca.directory(), &words), SIZES[0])?;
+    let (columns, rows) = SIZES[0];
+    let mut terminal = Terminal::run(banyan(ca.directory(), &words), columns, rows)?;
     terminal.until("the phases", SOON, |text| text.contains("[distributing]")).await?;
     terminal.press("\x03")?;
     assert_eq!(terminal.ended(SOON).await?, 130);

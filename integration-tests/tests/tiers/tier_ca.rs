@@ -1,16 +1,15 @@
 //! One CA of several in tiers, restartable in its place, and a mesh over all of them.
 
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use ca_server::{Config, Embedding, HostDeps, Running, Server};
 use host::SystemClock;
-use hyper_util::rt::TokioIo;
 use integration_tests::mesh::{
-    Member, Proxy, SOON, TRUST_DOMAIN, Talk, TestAgent, Traffic, eventually, write_private,
+    Member, Proxy, SOON, TRUST_DOMAIN, Talk, TestAgent, Traffic, admin_channel, eventually, until_rotation,
+    write_private,
 };
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
@@ -19,9 +18,7 @@ use proto::banyan::admin::v1::{
 };
 use proto::banyan::tier::v1::tier_admin_service_client::TierAdminServiceClient;
 use proto::banyan::tier::v1::{AddTierRequest, RemoveTierRequest};
-use tokio::net::UnixStream;
-use tonic::transport::{Channel, Endpoint};
-use tower::service_fn;
+use tonic::transport::Channel;
 use trust::{Bundle, Clock as _, RootId};
 
 /// Longest time of a rotation through all tiers: leaves are renewed early, so nobody waits for one to end.
@@ -73,9 +70,7 @@ impl TierCa {
         extra: &str,
         embedding: Arc<dyn Embedding + Send + Sync>,
     ) -> anyhow::Result<Self> {
-        let passphrase = home.path().join("passphrase");
-        std::fs::write(&passphrase, "correct horse battery staple")?;
-        std::fs::set_permissions(&passphrase, std::fs::Permissions::from_mode(0o600))?;
+        write_private(&home.path().join("passphrase"), "correct horse battery staple")?;
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut ca = Self { home, extra: extra.to_owned(), address, embedding, running: None };
         ca.up().await?;
@@ -124,12 +119,7 @@ impl TierCa {
     }
 
     fn channel(&self) -> Channel {
-        let path = self.running().admin_socket.clone();
-        let connect = service_fn(move |_| {
-            let path = path.clone();
-            async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
-        });
-        Endpoint::from_static("http://admin").timeout(SOON).connect_with_connector_lazy(connect)
+        admin_channel(&self.running().admin_socket)
     }
 
     fn tiers(&self) -> TierAdminServiceClient<Channel> {
@@ -178,20 +168,7 @@ impl TierCa {
         what: &str,
         holds: impl Fn(&Rotation) -> bool,
     ) -> anyhow::Result<Rotation> {
-        let mut last = None;
-        let poll = async {
-            loop {
-                if let Ok(rotation) = self.rotation().await {
-                    if holds(&rotation) {
-                        return rotation;
-                    }
-                    last = Some(rotation);
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        let found = tokio::time::timeout(ROTATION_MAX, poll).await;
-        found.map_err(|_| anyhow::anyhow!("not in time: {what}: {last:#?}"))
+        until_rotation(RotationServiceClient::new(self.channel()), what, ROTATION_MAX, holds).await
     }
 
     pub(crate) async fn in_phase(&self, phase: &str) -> anyhow::Result<Rotation> {

@@ -1,17 +1,16 @@
 //! A place where servers run, one after the other.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ca_server::{BootError, Config, HostDeps, Running, Server};
+use ca_server::{BootError, Config, Embedding, HostDeps, Running, Server};
 use host::{Disk, OsRandomness, RealDisk, SystemClock};
 use trust::Clock;
 
-use super::FaultPlan;
-use crate::support::SOON;
+use super::common::{SOON, TRUST_DOMAIN, write_private};
+use super::fault_plan::FaultPlan;
 
 const CONFIG: &str = "ca.toml";
 
@@ -21,20 +20,57 @@ pub struct CaDir {
     directory: tempfile::TempDir,
 }
 
+/// What the directory of a CA is made of. Sockets are free ports of this machine, and the name of the server is `localhost`.
+#[derive(Clone, Debug, Default)]
+pub struct CaDirPlan {
+    /// Where private keys are.
+    pub keys: Keys,
+    /// Further keys of the section `[listen]`.
+    pub listen: String,
+    /// Further sections of the configuration.
+    pub sections: String,
+    /// Files beside the configuration: their names, and what is in them.
+    pub files: Vec<(String, String)>,
+}
+
+/// Where private keys are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keys {
+    /// In encrypted files; with an [`FaultPlan`] their passphrase is stretched least.
+    #[default]
+    Files,
+    /// In the key backend `memory`.
+    Memory,
+}
+
 impl CaDir {
     /// Makes the directory of a CA; `extra` goes to the end of the configuration.
     ///
     /// # Errors
     /// When files cannot be written.
     pub fn new(extra: &str) -> anyhow::Result<Self> {
+        Self::of(&CaDirPlan { sections: extra.to_owned(), ..CaDirPlan::default() })
+    }
+
+    /// Makes what was planned.
+    ///
+    /// # Errors
+    /// When files cannot be written.
+    pub fn of(plan: &CaDirPlan) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
-        let passphrase = directory.path().join("passphrase");
-        std::fs::write(&passphrase, "correct horse battery staple")?;
-        std::fs::set_permissions(&passphrase, std::fs::Permissions::from_mode(0o600))?;
+        let keys = match plan.keys {
+            Keys::Files => "passphrase_file = \"passphrase\"",
+            Keys::Memory => "backend = \"memory\"\ndangerously_keep_keys_in_memory = true",
+        };
+        let CaDirPlan { listen, sections, .. } = plan;
         let config = format!(
-            "trust_domain = \"example.org\"\ndata_dir = \"data\"\n[keys]\npassphrase_file = \"passphrase\"\n\
-             [listen]\ngrpc = \"127.0.0.1:0\"\nplain = \"127.0.0.1:0\"\ndns_names = [\"localhost\"]\n{extra}"
+            "trust_domain = \"{TRUST_DOMAIN}\"\ndata_dir = \"data\"\n[keys]\n{keys}\n\
+             [listen]\ngrpc = \"127.0.0.1:0\"\nplain = \"127.0.0.1:0\"\ndns_names = [\"localhost\"]\n{listen}\n{sections}"
         );
+        write_private(&directory.path().join("passphrase"), "correct horse battery staple")?;
+        for (name, contents) in &plan.files {
+            write_private(&directory.path().join(name), contents)?;
+        }
         std::fs::write(directory.path().join(CONFIG), config)?;
         Ok(Self { directory })
     }
@@ -42,6 +78,11 @@ impl CaDir {
     /// The configuration file.
     pub fn config_path(&self) -> PathBuf {
         self.directory.path().join(CONFIG)
+    }
+
+    /// The directory that everything lies in.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// The data directory.
@@ -111,7 +152,19 @@ impl CaDir {
     ) -> anyhow::Result<Result<Running, BootError>> {
         let deps = HostDeps { clock, randomness: Arc::new(OsRandomness::new()), disk };
         let fault_plan = fault_plan.for_data_dir(&self.data(), &deps);
-        Ok(Box::pin(Server::start_with(self.config()?, deps, &fault_plan)).await)
+        self.start_embedded(deps, &fault_plan).await
+    }
+
+    /// Starts a server in this process, embedded in something.
+    ///
+    /// # Errors
+    /// Outside when the configuration is no good, inside as the server says.
+    pub async fn start_embedded(
+        &self,
+        deps: HostDeps,
+        embedding: &dyn Embedding,
+    ) -> anyhow::Result<Result<Running, BootError>> {
+        Ok(Box::pin(Server::start_with(self.config()?, deps, embedding)).await)
     }
 
     /// Stops a server in order.
