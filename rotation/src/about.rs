@@ -49,7 +49,8 @@ impl Event {
             | Self::RollbackRequested { request_id }
             | Self::ContinueRequested { request_id, .. }
             | Self::SightingDismissed { request_id, .. }
-            | Self::SightingHeeded { request_id, .. } => (None, None, Some(request_id)),
+            | Self::SightingHeeded { request_id, .. }
+            | Self::PruneRequested { request_id, .. } => (None, None, Some(request_id)),
             Self::FurtherRootsAdded { authority, .. } | Self::FurtherRootsRemoved { authority, .. } => {
                 (None, Some(authority), None)
             }

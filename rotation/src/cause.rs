@@ -302,6 +302,32 @@ pub enum Cause {
     /// Too many further roots.
     #[error("more than {} further roots would be trusted", crate::FURTHER_ROOTS_MAX)]
     TooManyFurther,
+    /// The root is no retired one.
+    #[error("root {} is {}", root.short(), state.as_str())]
+    NotRetired {
+        /// The root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+        /// Its state.
+        state: RootState,
+    },
+    /// The root's certificate, or a leaf under it, may still be valid.
+    #[error("the certificate of root {}, or a leaf under it, may still be valid by somebody's clock", root.short())]
+    StillCounts {
+        /// The root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+        /// The first second at which neither is.
+        #[serde(with = "codec::seconds")]
+        from: Timestamp,
+    },
+    /// The root is compromised.
+    #[error("root {} is marked as compromised and stays in the record, so that it never comes back", root.short())]
+    NeverForgotten {
+        /// The root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+    },
     /// The root has too little life left to sign.
     #[error("root {} can sign until {not_after} only", root.short())]
     LifeTooShort {
@@ -384,6 +410,11 @@ impl Cause {
                 "wait until that is over: it is taken up again by itself".to_owned()
             }
             Self::TooManyFurther => "let authorities name fewer".to_owned(),
+            Self::NotRetired { .. } => {
+                "only a retired root can be forgotten; `banyan root list` shows them".to_owned()
+            }
+            Self::StillCounts { from, .. } => format!("it can be forgotten from {from} on"),
+            Self::NeverForgotten { .. } => "leave it out".to_owned(),
             Self::LifeTooShort { min, .. } => {
                 format!("a root needs {} s of life to sign again", min.as_secs())
             }

@@ -237,6 +237,14 @@ pub enum Event {
         #[serde(with = "codec::text_set")]
         roots: BTreeSet<RootId>,
     },
+    /// An operator has the record forget retired roots that nobody can be shown any more.
+    PruneRequested {
+        /// Chosen at random by who wants it.
+        request_id: RequestId,
+        /// The roots.
+        #[serde(with = "codec::text_set")]
+        roots: BTreeSet<RootId>,
+    },
     /// A driver started: what was counted on the uptime of a former one is counted anew.
     DriverStarted,
 }
@@ -316,6 +324,7 @@ impl Event {
             Self::SightingHeeded { .. } => "sighting_heeded",
             Self::FurtherRootsAdded { .. } => "further_roots_added",
             Self::FurtherRootsRemoved { .. } => "further_roots_removed",
+            Self::PruneRequested { .. } => "prune_requested",
             Self::DriverStarted => "driver_started",
         }
     }

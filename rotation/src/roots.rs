@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use trust::{CertificateId, Timestamp};
 
 use crate::codec;
-use crate::{AuthorityName, Der, KeyName, RequestId};
+use crate::{AuthorityName, Der, KeyName, Policy, RequestId};
 
 /// What a root is to the mesh at this time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -100,6 +100,13 @@ impl RootEntry {
     /// Whether a leaf may have been released under this root since it was staged.
     pub fn signed_since_staged(&self) -> bool {
         self.horizon != self.staged_horizon
+    }
+
+    /// The first second at which a retired root may be forgotten: its certificate and every leaf under it are over by
+    /// everybody's clock. `None` while it is not retired, and for one that is compromised, which must stay known.
+    pub fn forgettable_from(&self, policy: &Policy) -> Option<Timestamp> {
+        let last = self.horizon.map_or(self.not_after, |horizon| horizon.max(self.not_after));
+        (self.state == RootState::Retired && !self.tainted).then(|| policy.over_at(last))
     }
 
     /// Whether this root may be staged although it is in the record: one whose rotation was given up before it ever

@@ -9,6 +9,7 @@ mod guards;
 mod horizon;
 mod issuer;
 mod passage;
+mod prune;
 mod root;
 mod segment;
 mod sighting;

@@ -20,7 +20,8 @@ pub(super) fn check(former: &State, next: &State) -> Result<(), Violation> {
     unseen(former, next)?;
     let named = next.phase.rotation().and_then(|rotation| rotation.stage_again);
     for (id, before) in &former.roots {
-        let how = Change { named: named == Some(*id), goes_on: goes_on(former, next) };
+        let how =
+            Change { named: named == Some(*id), goes_on: goes_on(former, next), rests: rests(former, next) };
         root((id, before), next.roots.get(id), how)?;
     }
     rotation::signer(former, next)?;
@@ -83,6 +84,12 @@ struct Change {
     named: bool,
     /// The record goes on above what was seen.
     goes_on: bool,
+    /// Nothing about roots is under way.
+    rests: bool,
+}
+
+fn rests(former: &State, next: &State) -> bool {
+    matches!(former.phase, Phase::Steady(_)) && former.phase == next.phase
 }
 
 fn root(
@@ -91,7 +98,11 @@ fn root(
     how: Change,
 ) -> Result<(), Violation> {
     let changed = Violation::RootChanged { root: *id };
-    let Some(after) = after else { return Err(changed) };
+    let Some(after) = after else {
+        // Only what has left the bundle is ever forgotten, and never a root that must not come back.
+        let forgettable = how.rests && before.state == RootState::Retired && !before.tainted;
+        return if forgettable { Ok(()) } else { Err(changed) };
+    };
     let returns = before.state == RootState::Retired && after.state == RootState::Staged;
     // Whoever brings a root back may be another authority than before.
     let same = before.der == after.der
@@ -124,15 +135,22 @@ fn segments(former: &State, next: &State) -> Result<(), Violation> {
             }
             return Err(revived);
         };
-        if before.is_closed() && (!after.is_closed() || after.bounds != before.bounds) {
+        let kept = |segment: &Segment| {
+            let known = segment.bounds.iter().filter(|(root, _)| next.roots.contains_key(*root));
+            known.map(|(root, bound)| (*root, *bound)).collect::<Vec<_>>()
+        };
+        if before.is_closed() && (!after.is_closed() || kept(after) != kept(before)) {
             return Err(revived);
         }
-        lowered_bound(before, after).map_or(Ok(()), |root| Err(Violation::HorizonLowered { root }))?;
+        lowered_bound(next, before, after).map_or(Ok(()), |root| Err(Violation::HorizonLowered { root }))?;
     }
     Ok(())
 }
 
-fn lowered_bound(before: &Segment, after: &Segment) -> Option<RootId> {
-    let lowered = |(root, bound): &(&RootId, &Timestamp)| after.bounds.get(*root) < Some(*bound);
+/// The bounds of a root that is forgotten go with it.
+fn lowered_bound(next: &State, before: &Segment, after: &Segment) -> Option<RootId> {
+    let lowered = |(root, bound): &(&RootId, &Timestamp)| {
+        after.bounds.get(*root) < Some(*bound) && next.roots.contains_key(*root)
+    };
     before.bounds.iter().find(lowered).map(|(root, _)| *root)
 }

@@ -85,7 +85,10 @@ impl Place<'_> {
             | Cause::WithdrawnBefore { .. }
             | Cause::NeverSigned { .. }
             | Cause::BundleChanges { .. }
-            | Cause::TooManyFurther => Advice::default(),
+            | Cause::TooManyFurther
+            | Cause::NotRetired { .. }
+            | Cause::StillCounts { .. }
+            | Cause::NeverForgotten { .. } => Advice::default(),
         }
     }
 

@@ -3,7 +3,7 @@
 use trust::{Sequence, Timestamp};
 
 use super::draft::{Decision, Draft};
-use super::{bootstrap, further, horizon, issuer, passage, segment, sighting, staging, verbs};
+use super::{bootstrap, further, horizon, issuer, passage, prune, segment, sighting, staging, verbs};
 use crate::{Cause, Effect, Event, Phase, Policy, PreparedRoot, RequestId, State};
 
 /// What `event` comes to in `state`.
@@ -58,6 +58,9 @@ pub(super) fn decide(state: &State, event: &Event, now: Timestamp, policy: &Poli
             further::added(state, &further::Told { authority, roots, named }, now)
         }
         Event::FurtherRootsRemoved { authority, roots } => further::removed(state, authority, roots),
+        Event::PruneRequested { request_id, roots } => {
+            prune::requested(state, (request_id, roots), now, policy)
+        }
         Event::DriverStarted => passage::driver_started(state),
     }
 }

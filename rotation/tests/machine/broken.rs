@@ -124,10 +124,14 @@ fn every_rule_of_two_states_is_checked() {
 }
 
 #[test]
-fn a_root_does_not_vanish() {
+fn a_compromised_root_does_not_vanish() {
     let mut former = with_segment();
-    let retired =
-        rotation::RootEntry { state: RootState::Retired, horizon: None, ..root_mut(&mut former).clone() };
+    let retired = rotation::RootEntry {
+        state: RootState::Retired,
+        tainted: true,
+        horizon: None,
+        ..root_mut(&mut former).clone()
+    };
     former.roots.insert(root("B"), retired);
     let mut next = following(&former);
     assert_eq!(check_next(&former, &next), Ok(()));

@@ -10,6 +10,7 @@ mod broken;
 mod explore;
 mod further;
 mod gates;
+mod prune;
 mod returns;
 mod rotations;
 mod script;

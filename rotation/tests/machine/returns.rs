@@ -21,7 +21,7 @@ fn cancelled(request: &str) -> Event {
 }
 
 /// A rotation from A to B was carried through: A is withdrawn.
-fn withdrawn() -> State {
+pub(crate) fn withdrawn() -> State {
     let mut state = bootstrapped_and_rotated();
     let entry = state.roots.get_mut(&root("A")).unwrap();
     assert_eq!(entry.state, RootState::Retired);
