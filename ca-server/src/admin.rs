@@ -105,6 +105,8 @@ pub(crate) fn root(ca: &Ca, id: &RootId, entry: &RootEntry) -> RootMessage {
         vouched_since,
         foreign_until,
         further_by: further.map(ToString::to_string).collect(),
+        forgettable_from: entry.forgettable_from(&ca.policy).map_or(0, Timestamp::as_secs),
+        keys: entry.issuers.values().map(|issuer| issuer.key.to_string()).collect(),
     }
 }
 

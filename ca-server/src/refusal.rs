@@ -49,6 +49,11 @@ impl Refusal {
         Self { advice: Some(advice).filter(|advice| !advice.is_empty()), ..self }
     }
 
+    /// Refuses with what is wrong, and with what to do about it, which `ErrorInfo` has as `advice`, too.
+    pub(crate) fn advised(reason: Reason, what: impl std::fmt::Display, advice: &str) -> Self {
+        Self::new(reason, format!("{what}; {advice}")).with("advice", advice)
+    }
+
     /// The same, with a value for programs in the metadata of `ErrorInfo`.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl AsRef<str>) -> Self {

@@ -70,12 +70,13 @@ impl AgentAdmin {
         };
         let ruled = registry.preview(ruling, &name, now)?;
         if ruling == Ruling::Remove && ruled.agents.len() > RULED_MAX {
-            let many = format!("{} agents would be removed; name fewer", ruled.agents.len());
-            return Err(Refusal::new(Reason::RequestInvalid, many));
+            let many = format!("{} agents would be removed", ruled.agents.len());
+            return Err(Refusal::advised(Reason::RequestInvalid, many, "name fewer"));
         }
         if asked.forget_leaves && ruling != Ruling::Remove {
-            let text = "leaves are forgotten with a removal alone; `banyan leaf forget` lets single ones go";
-            return Err(Refusal::new(Reason::RequestInvalid, text));
+            let text = "leaves are forgotten with a removal alone";
+            let advice = "`banyan leaf forget` lets single ones go";
+            return Err(Refusal::advised(Reason::RequestInvalid, text, advice));
         }
         // As they are before it.
         let mut answer = self.about(&ruled);

@@ -44,9 +44,9 @@ impl AuthorityLooks {
         let all = &self.ca.authorities;
         if !wanted.is_empty() && !all.contains_key(wanted) {
             let known: Vec<_> = all.keys().map(String::as_str).collect();
-            let text =
-                format!("there is no authority \"{}\"; there are: {}", echoed(wanted), known.join(", "));
-            return Err(Refusal::new(Reason::RequestInvalid, text));
+            let text = format!("there is no authority \"{}\"", echoed(wanted));
+            let advice = format!("name one of these: {}", known.join(", "));
+            return Err(Refusal::advised(Reason::RequestInvalid, text, &advice));
         }
         let context = RequestId::parse("operator-look").map(|id| CallContext::new(id, ANSWER_WITHIN));
         let context = context.map_err(|error| Refusal::new(Reason::InternalDefect, error.to_string()))?;
@@ -72,7 +72,8 @@ impl AuthorityLooks {
         let next = match self.ca.driver.submit_as(event, word).await {
             Ok(next) => next,
             Err(SubmitError::Refused(refusal)) => {
-                return Err(Refusal::new(Reason::RotationRefused, refusal.to_string()));
+                let refused = Refusal::new(Reason::RotationRefused, refusal.to_string());
+                return Err(refused.advising(refusal.advice));
             }
             Err(error) => return Err(Refusal::new(Reason::RecordUnavailable, error.to_string())),
         };

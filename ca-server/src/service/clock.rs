@@ -43,10 +43,8 @@ pub(super) async fn accept(
     let accepted = tokio::task::spawn_blocking(move || guard.accept()).await;
     let accepted = accepted.map_err(|error| Refusal::new(Reason::InternalDefect, error.to_string()))?;
     let accepted = accepted.map_err(|error| {
-        let text = format!(
-            "the clock could not be noted in the data directory: {error}; check the disk, say it again"
-        );
-        Refusal::new(Reason::RecordUnavailable, text)
+        let text = format!("the clock could not be noted in the data directory: {error}");
+        Refusal::advised(Reason::RecordUnavailable, text, "check the disk, then repeat the command")
     })?;
     tracing::warn!(%wall, %expected, by, reason, ?accepted, "an operator accepted the wall clock");
     Ok(AcceptClockResponse {

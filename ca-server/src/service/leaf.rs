@@ -203,17 +203,16 @@ pub(super) async fn forget(ca: &Ca, rows: &[LiveRow], word: &Word) -> Result<u64
 
 /// Whoever is connected can still say what is held, and is believed before an operator is.
 fn still_held(held: &ForgottenLeaf) -> Refusal {
-    let text = format!(
-        "refused: {}; let its agent give it up (stop the workload), stop the agent, or say it again with --force",
-        held.risk
-    );
-    Refusal::new(Reason::LeafHeld, text)
+    let advice =
+        "let its agent give it up (stop the workload), stop the agent, or repeat the command with --force";
+    Refusal::advised(Reason::LeafHeld, format_args!("refused: {}", held.risk), advice)
 }
 
 fn kind(name: &str) -> Result<RowKind, Refusal> {
     KINDS.into_iter().find(|kind| kind_name(*kind) == name).ok_or_else(|| {
         let kinds = KINDS.map(kind_name).join(", ");
-        invalid(format!("\"{}\" is not a kind of leaf; the kinds are {kinds}", echoed(name)))
+        let text = format!("\"{}\" is not a kind of leaf", echoed(name));
+        Refusal::advised(Reason::RequestInvalid, text, &format!("the kinds are {kinds}"))
     })
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod istio;
 mod join;
 pub(crate) mod leaf;
 mod page;
+mod prune;
 pub(crate) mod rotation;
 pub(crate) mod state;
 mod subscribers;

@@ -8,9 +8,9 @@ use plugins::Description;
 use proto::banyan::admin::v1::rotation_service_server::RotationService;
 use proto::banyan::admin::v1::{
     AddSubscriberRequest, ConfirmSubscriberRequest, GetRotationRequest, JournalEntry, ListSubscribersRequest,
-    ListSubscribersResponse, ReadJournalRequest, ReadJournalResponse, RemoveSubscriberRequest,
-    RemoveSubscriberResponse, Root as RootMessage, Rotation, StartRotationRequest, StartRotationResponse,
-    SteerRotationRequest, Subscriber, Verb, VouchRootRequest, WatchRotationRequest,
+    ListSubscribersResponse, PruneRootsRequest, PruneRootsResponse, ReadJournalRequest, ReadJournalResponse,
+    RemoveSubscriberRequest, RemoveSubscriberResponse, Root as RootMessage, Rotation, StartRotationRequest,
+    StartRotationResponse, SteerRotationRequest, Subscriber, Verb, VouchRootRequest, WatchRotationRequest,
 };
 use rotation::{AuthorityName, Cause, Event, Mode, RequestId, State};
 use rotation_driver::{EvidenceSource as _, StoreError, SubmitError, Word};
@@ -20,6 +20,7 @@ use trust::RootId;
 use super::admin::Operators;
 use super::call::Call;
 use super::page;
+use super::prune;
 use super::subscribers;
 use super::watcher::{self, Watched};
 use super::words;
@@ -63,8 +64,9 @@ impl Rotations {
             name if self.defaults.authorities.iter().any(|known| known == name) => name,
             name => {
                 let known = self.defaults.authorities.join(", ");
-                let text = format!("there is no authority \"{}\"; there are: {known}", echoed(name));
-                return Err(invalid(text));
+                let text = format!("there is no authority \"{}\"", echoed(name));
+                let advice = format!("name one of these: {known}");
+                return Err(Refusal::advised(Reason::RequestInvalid, text, &advice));
             }
         };
         let mode = match message.mode.as_str() {
@@ -149,9 +151,9 @@ impl Rotations {
             Some(authority) if matches!(verb, Verb::Activate | Verb::Abort | Verb::Rollback) => {
                 let phase = state.phase.name();
                 let text = format!(
-                    "refused while {phase}: this rotation follows the tier above (authority {authority}); do it there"
+                    "refused while {phase}: this rotation follows the tier above (authority {authority})"
                 );
-                Err(Refusal::new(Reason::RotationRefused, text))
+                Err(Refusal::advised(Reason::RotationRefused, text, "do it there"))
             }
             _ => Ok(()),
         }
@@ -304,6 +306,13 @@ impl RotationService for Rotations {
 
     async fn vouch_root(&self, request: Request<VouchRootRequest>) -> Result<Response<RootMessage>, Status> {
         self.answer(request, async |this, message, by| subscribers::vouch(&this.ca, message, by).await).await
+    }
+
+    async fn prune_roots(
+        &self,
+        request: Request<PruneRootsRequest>,
+    ) -> Result<Response<PruneRootsResponse>, Status> {
+        self.answer(request, async |this, message, by| prune::prune(&this.ca, message, by).await).await
     }
 
     async fn read_journal(

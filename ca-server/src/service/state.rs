@@ -60,7 +60,7 @@ impl States {
         match self.ca.driver.submit_as(event, word).await {
             Ok(state) => Ok(self.shown(&state)),
             Err(SubmitError::Refused(refusal)) => {
-                Err(Refusal::new(Reason::RotationRefused, refusal.to_string()))
+                Err(Refusal::new(Reason::RotationRefused, refusal.to_string()).advising(refusal.advice))
             }
             Err(SubmitError::Violation(violation)) => {
                 Err(Refusal::new(Reason::InternalDefect, violation.to_string()))

@@ -63,6 +63,13 @@ impl Place {
         self
     }
 
+    /// With another configuration from the next start on.
+    pub(crate) fn reconfigured(mut self, from: &str, to: &str) -> Self {
+        assert!(self.config.contains(from), "{}", self.config);
+        self.config = self.config.replace(from, to);
+        self
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }

@@ -420,6 +420,12 @@ pub struct Root {
     /// Authorities that have it trusted as a root of others; then others issue under it, and nothing may be issued here.
     #[prost(string, repeated, tag = "16")]
     pub further_by: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The first second at which a retired root may be forgotten; 0 while it is not retired, and for one that is tainted.
+    #[prost(int64, tag = "17")]
+    pub forgettable_from: i64,
+    /// Names of its issuers' keys at the key backend.
+    #[prost(string, repeated, tag = "18")]
+    pub keys: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 impl ::prost::Name for Root {
     const NAME: &'static str = "Root";
@@ -970,6 +976,52 @@ impl ::prost::Name for VouchRootRequest {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/banyan.admin.v1.VouchRootRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PruneRootsRequest {
+    /// As in StartRotationRequest.
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    /// SHA-256 of each root's DER; empty takes every root that may be forgotten now.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub roots: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Only says what would be forgotten.
+    #[prost(bool, tag = "3")]
+    pub dry_run: bool,
+    /// Who wants it, and why: for the journal. Without a name it has the caller alone.
+    #[prost(string, tag = "4")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
+}
+impl ::prost::Name for PruneRootsRequest {
+    const NAME: &'static str = "PruneRootsRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.PruneRootsRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.PruneRootsRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PruneRootsResponse {
+    /// What was forgotten, or would be, as it was before.
+    #[prost(message, repeated, tag = "1")]
+    pub forgotten: ::prost::alloc::vec::Vec<Root>,
+    /// Of no roots in particular: retired ones that must stay for now, or for good.
+    #[prost(message, repeated, tag = "2")]
+    pub kept: ::prost::alloc::vec::Vec<Root>,
+}
+impl ::prost::Name for PruneRootsResponse {
+    const NAME: &'static str = "PruneRootsResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.PruneRootsResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.PruneRootsResponse".into()
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1959,6 +2011,34 @@ pub mod rotation_service_client {
                 .insert(GrpcMethod::new("banyan.admin.v1.RotationService", "VouchRoot"));
             self.inner.unary(req, path, codec).await
         }
+        /// Forgets retired roots that nobody can be shown any more: their certificates and every leaf under them are over by
+        /// everybody's clock. Refused as a whole if one of them is not; repeating a request id does nothing twice.
+        pub async fn prune_roots(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PruneRootsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PruneRootsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.RotationService/PruneRoots",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("banyan.admin.v1.RotationService", "PruneRoots"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// A page of the journal of the record, oldest first, and the record as it stands.
         pub async fn read_journal(
             &mut self,
@@ -2065,6 +2145,15 @@ pub mod rotation_service_server {
             &self,
             request: tonic::Request<super::VouchRootRequest>,
         ) -> std::result::Result<tonic::Response<super::Root>, tonic::Status>;
+        /// Forgets retired roots that nobody can be shown any more: their certificates and every leaf under them are over by
+        /// everybody's clock. Refused as a whole if one of them is not; repeating a request id does nothing twice.
+        async fn prune_roots(
+            &self,
+            request: tonic::Request<super::PruneRootsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PruneRootsResponse>,
+            tonic::Status,
+        >;
         /// A page of the journal of the record, oldest first, and the record as it stands.
         async fn read_journal(
             &self,
@@ -2549,6 +2638,51 @@ pub mod rotation_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = VouchRootSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.RotationService/PruneRoots" => {
+                    #[allow(non_camel_case_types)]
+                    struct PruneRootsSvc<T: RotationService>(pub Arc<T>);
+                    impl<
+                        T: RotationService,
+                    > tonic::server::UnaryService<super::PruneRootsRequest>
+                    for PruneRootsSvc<T> {
+                        type Response = super::PruneRootsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PruneRootsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RotationService>::prune_roots(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PruneRootsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
