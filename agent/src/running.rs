@@ -52,6 +52,17 @@ pub struct HostDeps {
     pub disk: Arc<dyn Disk>,
 }
 
+impl HostDeps {
+    /// The clock, randomness and disk of the machine that runs it.
+    pub fn of_this_machine() -> Self {
+        Self {
+            clock: Arc::new(host::SystemClock),
+            randomness: Arc::new(host::OsRandomness::new()),
+            disk: Arc::new(host::RealDisk),
+        }
+    }
+}
+
 /// Why an agent does not start. Nothing was changed, and a state that cannot be read is never replaced.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {

@@ -1,9 +1,9 @@
 //! The words that users type.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
+use demo::{BenchOptions, DemoOptions};
 
 mod about;
 mod agent;
@@ -14,6 +14,7 @@ mod issue;
 mod issuer;
 mod leaf;
 mod plugin;
+mod root;
 mod rotate;
 mod state;
 mod target;
@@ -32,6 +33,9 @@ pub use issue::IssueOptions;
 pub use issuer::{IssuerAction, IssuerOptions, IssuerWhich};
 pub use leaf::{LeafAction, LeafForgetOptions, LeafListOptions, LeafOptions};
 pub use plugin::{PluginAction, PluginCheckOptions, PluginOptions};
+pub use root::{
+    RootAction, RootListOptions, RootOptions, RootPruneOptions, RootShowOptions, RootVouchOptions,
+};
 pub use rotate::{
     JournalAction, JournalOptions, RotateAction, RotateLookOptions, RotateOptions, RotateStartOptions,
     RotateSteerOptions, SubscriberAction, SubscriberOptions,
@@ -65,7 +69,7 @@ pub enum Verb {
     Token(TokenOptions),
     /// Show certificates that may be in use, and end the wait for those that nobody holds
     Leaf(LeafOptions),
-    /// Show roots, and vouch that nobody else issues under a shared one
+    /// Show roots, attest that a shared one is exclusive now, and forget old ones
     Root(RootOptions),
     /// Renew the certificate that signs leaves, without changing the root
     Issuer(IssuerOptions),
@@ -113,79 +117,6 @@ pub struct ServeOptions {
     pub config: Option<PathBuf>,
 }
 
-/// Options of `root`.
-#[derive(Debug, Args)]
-pub struct RootOptions {
-    /// What to show.
-    #[command(subcommand)]
-    pub action: RootAction,
-}
-
-/// What can be shown of roots.
-#[derive(Debug, Subcommand)]
-pub enum RootAction {
-    /// List every root with its state
-    List(RootListOptions),
-    /// Show one root with its issuers
-    Show(RootShowOptions),
-    /// Vouch that nobody else issues under a shared root any more; the leaf gate of a rotation away from it waits for that
-    Vouch(RootVouchOptions),
-}
-
-/// Options of `root vouch`.
-#[derive(Debug, Args)]
-pub struct RootVouchOptions {
-    /// Fingerprint of the root, or its first digits
-    #[arg(value_name = "ROOT")]
-    pub root: String,
-    /// Your name, for the record
-    #[arg(long, value_name = "WHO")]
-    pub by: String,
-    /// Why, for the journal
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
-    pub reason: String,
-    /// How long ago the others stopped issuing under it [default: now]
-    #[arg(long, value_name = "DURATION", default_value = "0s", hide_default_value = true, value_parser = humantime::parse_duration)]
-    pub quiet_for: Duration,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
-    /// Where the admin API is.
-    #[command(flatten)]
-    pub target: AdminTarget,
-}
-
-/// Options of `root show`.
-#[derive(Debug, Args)]
-pub struct RootShowOptions {
-    /// Fingerprint of the root, or its first digits
-    #[arg(value_name = "ROOT")]
-    pub root: String,
-    /// Print one JSON object
-    #[arg(long, conflicts_with = "pem")]
-    pub json: bool,
-    /// Print the root in PEM
-    #[arg(long)]
-    pub pem: bool,
-    /// Where the admin API is.
-    #[command(flatten)]
-    pub target: AdminTarget,
-}
-
-/// Options of `root list`.
-#[derive(Debug, Args)]
-pub struct RootListOptions {
-    /// Print one JSON object
-    #[arg(long, conflicts_with = "pem")]
-    pub json: bool,
-    /// Print the trusted roots in PEM, for use as a trust bundle file
-    #[arg(long)]
-    pub pem: bool,
-    /// Where the admin API is.
-    #[command(flatten)]
-    pub target: AdminTarget,
-}
-
 /// Options of `status`.
 #[derive(Debug, Args)]
 pub struct StatusOptions {
@@ -225,77 +156,6 @@ pub struct ConfigCheckOptions {
     #[arg(long)]
     pub offline: bool,
     /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Options of `demo`.
-#[derive(Debug, Args, Clone)]
-pub struct DemoOptions {
-    /// How many agents, each with one workload [default: 12, or 4 with --envoy]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=64))]
-    pub agents: Option<u16>,
-    /// How many times the root is rotated under the traffic
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=100))]
-    pub rotations: u32,
-    /// Additional workloads without an agent, which only speak the Istio CSR API
-    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "envoy", value_parser = clap::value_parser!(u16).range(0..=16))]
-    pub csr_only: u16,
-    /// Minimum duration of the traffic, in seconds
-    #[arg(long, value_name = "S", default_value_t = 45, value_parser = clap::value_parser!(u64).range(5..=3600))]
-    pub seconds: u64,
-    /// Break something during a rotation; may be repeated
-    #[arg(long, value_enum)]
-    pub fault: Vec<Fault>,
-    /// Use real Envoys as workloads; give the PATH of the binary unless it is on PATH or installed by `cargo xtask peers envoy`
-    #[arg(long, value_name = "PATH", num_args = 0..=1)]
-    pub envoy: Option<Option<PathBuf>>,
-    /// Print one JSON object as the last line, without the live view
-    #[arg(long)]
-    pub json: bool,
-    /// Keep the temporary directory and say where it is
-    #[arg(long)]
-    pub keep: bool,
-}
-
-/// What the demo can break.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Fault {
-    /// Kill the CA with SIGKILL in the middle of a rotation, and start it again
-    KillCa,
-    /// Cut one agent off from the CA while the new root is distributed
-    PartitionAgent,
-    /// Freeze one proxy while the new root is distributed: an Envoy with SIGSTOP, a built-in one by no longer reading
-    FreezeProxy,
-    /// Stop one agent while the new root is distributed, and start it again; its proxy keeps running
-    RestartAgent,
-}
-
-/// Options of `bench`.
-#[derive(Debug, Args)]
-pub struct BenchOptions {
-    /// What to measure.
-    #[command(subcommand)]
-    pub subject: BenchSubject,
-}
-
-/// What can be measured.
-#[derive(Debug, Subcommand)]
-pub enum BenchSubject {
-    /// Issue certificates over gRPC and TLS, and compare with the bare cryptography
-    Issue(BenchIssueOptions),
-}
-
-/// Options of `bench issue`.
-#[derive(Debug, Args, Clone)]
-pub struct BenchIssueOptions {
-    /// Seconds for each of the measured rows
-    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
-    pub seconds: u64,
-    /// Requests in flight
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=512))]
-    pub in_flight: u16,
-    /// Print one JSON object as the last line
     #[arg(long)]
     pub json: bool,
 }

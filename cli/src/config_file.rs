@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::exit::Failure;
+use console::exit::Failure;
 
 /// Where packages put configuration files.
 const SYSTEM: &str = "/etc/banyan";

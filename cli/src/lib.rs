@@ -1,30 +1,24 @@
-//! The command line of Banyan: operators' verbs, the demo and the benchmark.
+//! The command line of Banyan: operators' verbs.
 //!
 //! It decides nothing about certificates: `serve` and `agent` start the processes, the read verbs ask the admin API.
-//! Start at [`args`] for the words that users type, then [`verbs`]; [`demo`] and [`mod@bench`] are programs of their own.
-//! Exit codes are in [`exit`].
+//! Start at [`args`] for the words that users type, then [`verbs`]. The demo and the benchmark are a crate of their own, and what
+//! all of them print with is the crate `console`, exit codes too.
 
 // Both end the program where nobody reads: `output` does not.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod admin_client;
 pub mod args;
-pub mod bench;
 pub mod config_file;
-pub mod demo;
-pub mod exit;
 pub mod logs;
-pub mod output;
-pub mod terminal;
-pub mod tls_channel;
 pub mod verbs;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use console::exit::{self, Failure};
 
 use crate::args::{Arguments, Verb};
-use crate::exit::Failure;
 
 /// Parses the command line, runs the verb, and turns its outcome into an exit code.
 pub fn run() -> ExitCode {
@@ -54,7 +48,7 @@ fn usage(told: &clap::Error) -> Failure {
     let text = told.to_string();
     let said = text.split("\n\nUsage:").next().unwrap_or_default();
     let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    Failure::Usage(said.trim_start_matches("error: ").to_owned())
+    Failure::Usage(said.trim_start_matches("error: ").into())
 }
 
 /// Makes ring the process's TLS provider; a second call changes nothing.
@@ -83,8 +77,8 @@ async fn dispatch(verb: Verb) -> Result<(), Failure> {
         Verb::Issue(options) => verbs::issue::run(&options).await,
         Verb::Status(options) => verbs::status::run(&options).await,
         Verb::Config(options) => verbs::config::run(&options),
-        Verb::Demo(options) => demo::run(&options).await,
-        Verb::Bench(options) => bench::run(&options).await,
+        Verb::Demo(options) => demo::mesh::run(&options).await,
+        Verb::Bench(options) => demo::bench::run(&options).await,
         Verb::Version(options) => verbs::about::version(&options),
         Verb::Completions(options) => verbs::about::completions(&options),
         Verb::Man(options) => verbs::about::man(&options),

@@ -2,20 +2,20 @@
 
 use std::path::Path;
 
+use console::exit::{Failure, Told};
+use console::tls_channel;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tonic::transport::Channel;
 
 use crate::args::AdminTarget;
-use crate::exit::Failure;
-use crate::tls_channel;
 
 /// Connects to HOST:PORT with the certificate, key and trust bundle that the user named.
 pub(super) async fn channel(server: &str, target: &AdminTarget) -> Result<Channel, Failure> {
     let (Some(cert), Some(key), Some(bundle)) = (&target.cert, &target.key, &target.trust_bundle) else {
-        return Err(Failure::Usage("--server needs --cert, --key and --trust-bundle".to_owned()));
+        return Err(Failure::Usage("--server needs --cert, --key and --trust-bundle".into()));
     };
-    let usage = |what: &str, error: String| Failure::Usage(format!("{what}: {error}"));
+    let usage = |what: &str, error: String| Failure::Usage(format!("{what}: {error}").into());
     let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(cert)?)
         .collect::<Result<_, _>>()
         .map_err(|error| usage("--cert", error.to_string()))?;
@@ -26,12 +26,12 @@ pub(super) async fn channel(server: &str, target: &AdminTarget) -> Result<Channe
     let config = tls_channel::client_config(roots, Some((chain, key)))
         .map_err(|error| usage("--cert and --key", format!("{error:#}")))?;
     tls_channel::connect(server, config).await.map_err(|error| {
-        Failure::Unreachable(format!(
-            "cannot reach {server}: {error:#}; check the address and the trust bundle"
-        ))
+        let told = Told::new(format!("cannot reach {server}: {error:#}"));
+        Failure::Unreachable(told.advising("check the address and the trust bundle"))
     })
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(file).map_err(|error| Failure::Usage(format!("cannot read {}: {error}", file.display())))
+    std::fs::read(file)
+        .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", file.display()).into()))
 }

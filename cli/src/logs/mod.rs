@@ -9,12 +9,12 @@ mod storm;
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
+use console::exit::Failure;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry};
 
 use crate::args::LogFormat;
-use crate::exit::Failure;
 use sink::Sink;
 use storm::{Storm, StormLayer};
 
@@ -31,7 +31,7 @@ pub struct Logs {
 /// [`Failure::Usage`] if the filter is malformed, [`Failure::Failed`] if there is no thread to be had.
 pub fn start(format: LogFormat, filter: &str) -> Result<Logs, Failure> {
     let filter = EnvFilter::try_new(filter)
-        .map_err(|error| Failure::Usage(format!("log filter {filter}: {error}")))?;
+        .map_err(|error| Failure::Usage(format!("log filter {filter}: {error}").into()))?;
     let storm = Arc::new(Storm::new(Arc::new(host::SystemClock)));
     let told = Arc::clone(&storm);
     let sink = Sink::start(io::stderr(), move |dropped| tell(dropped, &told)).map_err(|error| {

@@ -5,11 +5,11 @@ use std::io::Write as _;
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 use clap_complete::Shell;
+use console::exit::Failure;
+use console::output;
 use serde_json::json;
 
 use crate::args::{Arguments, CompletedShell, CompletionsOptions, ManOptions, VersionOptions};
-use crate::exit::Failure;
-use crate::output;
 
 /// The commit that this program was built from; `unknown` when it was built outside of a checkout and none was named.
 pub const COMMIT: &str = match option_env!("BANYAN_BUILT_FROM") {

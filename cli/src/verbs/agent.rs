@@ -1,15 +1,15 @@
 //! `banyan agent`, `banyan agent envoy-config`, and what operators do about registered agents.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use agent::envoy_config::{self, EnvoyConfig, Inbound, Outbound};
-use agent::{Agent, AgentConfig};
+use agent::{Agent, AgentConfig, HostDeps};
+use console::exit::Failure;
+use console::{output, signals};
 use trust::SpiffeId;
 
 use crate::args::{AgentAction, AgentOptions, EnvoyConfigOptions};
-use crate::exit::Failure;
-use crate::{config_file, logs, output, verbs};
+use crate::{config_file, logs, verbs};
 
 mod registered;
 
@@ -30,20 +30,11 @@ pub async fn run(options: &AgentOptions) -> Result<(), Failure> {
     let config = AgentConfig::read(&file).map_err(|error| Failure::Configuration(error.to_string()))?;
     let _logs = logs::start(options.log_format, &options.log)?;
     tracing::info!(config = %file.display(), commit = verbs::about::COMMIT, "starting");
-    let running = Agent::start(config, host_deps()).await.map_err(anyhow::Error::from)?;
-    verbs::stop_requested().await.map_err(anyhow::Error::from)?;
+    let running = Agent::start(config, HostDeps::of_this_machine()).await.map_err(anyhow::Error::from)?;
+    signals::stop_requested().await.map_err(anyhow::Error::from)?;
     tracing::info!("stopping");
     running.shutdown().await;
     Ok(())
-}
-
-/// What the system gives an agent.
-pub fn host_deps() -> agent::HostDeps {
-    agent::HostDeps {
-        clock: Arc::new(host::SystemClock),
-        randomness: Arc::new(host::OsRandomness::new()),
-        disk: Arc::new(host::RealDisk),
-    }
 }
 
 fn print_envoy_config(options: &EnvoyConfigOptions) -> Result<(), Failure> {
@@ -64,7 +55,8 @@ fn print_envoy_config(options: &EnvoyConfigOptions) -> Result<(), Failure> {
 
 /// Parses `LISTEN=PEER[,SPIFFE_ID]`.
 fn outbound(text: &str) -> Result<Outbound, Failure> {
-    let wrong = || Failure::Usage(format!("--outbound {text}: write LISTEN=PEER or LISTEN=PEER,SPIFFE_ID"));
+    let wrong =
+        || Failure::Usage(format!("--outbound {text}: write LISTEN=PEER or LISTEN=PEER,SPIFFE_ID").into());
     let (listen, target) = text.split_once('=').ok_or_else(wrong)?;
     let (peer, id) = match target.split_once(',') {
         Some((peer, id)) => (peer, Some(spiffe_id(id)?)),
@@ -81,7 +73,7 @@ fn outbound(text: &str) -> Result<Outbound, Failure> {
 }
 
 fn spiffe_id(text: &str) -> Result<SpiffeId, Failure> {
-    SpiffeId::parse(text).map_err(|error| Failure::Usage(format!("{text}: {error}")))
+    SpiffeId::parse(text).map_err(|error| Failure::Usage(format!("{text}: {error}").into()))
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! `banyan authority list|check|show`: the plugins that own roots.
 
+use console::exit::{Failure, from_status};
+use console::output;
 use proto::banyan::admin::v1::{Authority, AuthorityRoot, ListAuthoritiesRequest};
 use serde_json::{Value, json};
 
+use crate::admin_client;
 use crate::args::{AuthorityAction, AuthorityOptions};
-use crate::exit::{Failure, from_status};
-use crate::{admin_client, output};
 
 /// Runs the verb.
 ///

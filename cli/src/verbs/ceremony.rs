@@ -8,14 +8,15 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use console::exit::{Failure, Told};
+use console::output;
 use host::SystemClock;
 use plugin_manual::{Answer, Ceremony, Folder, ManualPlugin, judge, read_answer};
 use serde_json::{Value, json};
 use trust::{Certificate, Clock as _};
 
 use crate::args::{CeremonyAction, CeremonyOptions};
-use crate::exit::Failure;
-use crate::{config_file, output};
+use crate::config_file;
 
 /// Runs the verb.
 ///
@@ -54,18 +55,19 @@ fn directory(options: &CeremonyOptions) -> Result<PathBuf, Failure> {
     let manual: Vec<_> = manual.collect();
     if manual.is_empty() {
         let text = format!("no authority in {} is `manual`", file.display());
-        return Err(Failure::Usage(text));
+        return Err(Failure::Usage(text.into()));
     }
     let wanted = options.authority.as_deref();
     let found: Vec<_> =
         manual.into_iter().filter(|authority| wanted.is_none_or(|name| authority.name() == name)).collect();
     let [authority] = found.as_slice() else {
-        return Err(Failure::Usage(format!(
-            "{} sections [authority.NAME] with plugin \"manual\" match in {}; select one with --authority, or give its directory \
-             with --directory",
+        let told = Told::new(format!(
+            "{} sections [authority.NAME] with plugin \"manual\" match in {}",
             found.len(),
             file.display()
-        )));
+        ));
+        let advice = "select one with --authority, or give its directory with --directory";
+        return Err(Failure::Usage(told.advising(advice)));
     };
     ManualPlugin::directory(authority.settings(), config.directory()).map_err(|problems| {
         let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();

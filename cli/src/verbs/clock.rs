@@ -1,11 +1,12 @@
 //! `banyan clock accept`.
 
+use console::exit::{Failure, from_status};
+use console::output;
 use proto::banyan::admin::v1::{AcceptClockRequest, AcceptClockResponse};
 use serde_json::json;
 
+use crate::admin_client;
 use crate::args::{ClockAcceptOptions, ClockAction, ClockOptions};
-use crate::exit::{Failure, from_status};
-use crate::{admin_client, output};
 
 /// Runs the verb.
 ///

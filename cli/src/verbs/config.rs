@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use console::exit::Failure;
+use console::output;
 use serde_json::json;
 
 use crate::args::{ConfigAction, ConfigCheckOptions, ConfigOptions};
-use crate::exit::Failure;
-use crate::{config_file, output};
+use crate::config_file;
 
 /// Runs the verb.
 ///

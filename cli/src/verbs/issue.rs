@@ -6,6 +6,8 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use anyhow::Context as _;
+use console::exit::{Failure, Told, from_status};
+use console::{output, tls_channel};
 use proto::istio::v1::auth::IstioCertificateRequest;
 use proto::istio::v1::auth::istio_certificate_service_client::IstioCertificateServiceClient;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType};
@@ -15,8 +17,6 @@ use serde_json::json;
 use trust::Certificate;
 
 use crate::args::IssueOptions;
-use crate::exit::{Failure, from_status};
-use crate::{output, tls_channel};
 
 /// Longest token that is read, in bytes.
 const TOKEN_BYTES_MAX: u64 = 64 << 10;
@@ -43,7 +43,8 @@ pub async fn run(options: &IssueOptions) -> Result<(), Failure> {
     let mut request = tonic::Request::new(IstioCertificateRequest { csr, validity_duration, metadata: None });
     let bearer = format!("Bearer {token}").parse().map_err(|_| {
         Failure::Usage(
-            "the token has characters that no JWT has: name the file that holds it alone".to_owned(),
+            Told::new("the token has characters that no JWT has")
+                .advising("name the file that holds it alone"),
         )
     })?;
     request.metadata_mut().insert("authorization", bearer);
@@ -61,9 +62,8 @@ pub async fn run(options: &IssueOptions) -> Result<(), Failure> {
 /// The directory is there, and none of the files.
 fn prepare(out: &Path) -> Result<(), Failure> {
     if let Some(taken) = FILES.iter().map(|name| out.join(name)).find(|file| file.exists()) {
-        let text =
-            format!("{} exists and is not overwritten: name a new directory with --out", taken.display());
-        return Err(Failure::Usage(text));
+        let told = Told::new(format!("{} exists and is not overwritten", taken.display()));
+        return Err(Failure::Usage(told.advising("name a new directory with --out")));
     }
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(out);
     Ok(made.with_context(|| format!("cannot make the directory {}", out.display()))?)
@@ -77,7 +77,7 @@ fn token(file: &Path) -> Result<String, Failure> {
     };
     read.with_context(|| format!("cannot read the token from {}", file.display()))?;
     match text.trim() {
-        "" => Err(Failure::Usage(format!("there is no token in {}", file.display()))),
+        "" => Err(Failure::Usage(format!("there is no token in {}", file.display()).into())),
         token => Ok(token.to_owned()),
     }
 }
@@ -102,9 +102,8 @@ fn write_new(file: &Path, content: &str) -> anyhow::Result<()> {
 }
 
 fn unreachable(server: &str, error: &anyhow::Error) -> Failure {
-    Failure::Unreachable(format!(
-        "cannot reach the CA at {server}: {error:#}; check the address, and that --trust-bundle holds its roots"
-    ))
+    let told = Told::new(format!("cannot reach the CA at {server}: {error:#}"));
+    Failure::Unreachable(told.advising("check the address, and that --trust-bundle holds its roots"))
 }
 
 fn tell(options: &IssueOptions, chain: &str) -> Result<(), Failure> {

@@ -1,12 +1,14 @@
 //! `banyan issuer renew` and `banyan issuer cancel`: the certificate that signs leaves, under the root that there is.
 
+use console::exit::Failure;
+use console::output;
 use proto::banyan::admin::v1::RenewIssuerRequest;
 use serde_json::json;
 
-use super::{root, rotate};
+use super::request::{lost_or_refused, request_id};
+use super::root;
+use crate::admin_client;
 use crate::args::{IssuerAction, IssuerOptions};
-use crate::exit::Failure;
-use crate::{admin_client, output};
 
 /// Runs the verb.
 ///
@@ -17,7 +19,7 @@ pub async fn run(options: &IssuerOptions) -> Result<(), Failure> {
         IssuerAction::Renew(which) => (which, false),
         IssuerAction::Cancel(which) => (which, true),
     };
-    let request_id = which.request_id.clone().unwrap_or_else(|| rotate::random_id("issuer"));
+    let request_id = request_id(which.request_id.as_deref(), "issuer");
     let root = match &which.root {
         Some(root) => root::known(&options.target, root).await?,
         None => Vec::new(),
@@ -26,7 +28,7 @@ pub async fn run(options: &IssuerOptions) -> Result<(), Failure> {
     let (by, reason) = (which.word.by(), which.word.reason());
     let request = RenewIssuerRequest { request_id: request_id.clone(), root, cancel, by, reason };
     let answer = client.renew_issuer(request).await;
-    let answer = answer.map_err(|status| rotate::lost_or_refused(&status, &request_id))?.into_inner();
+    let answer = answer.map_err(|status| lost_or_refused(&status, &request_id))?.into_inner();
     let (short, authority) = (output::hex(answer.root.get(..4).unwrap_or_default()), answer.authority);
     if options.json {
         let root = output::hex(&answer.root);

@@ -1,12 +1,13 @@
 //! `banyan leaf list` and `banyan leaf forget`: certificates that may be in use, and the word that nobody holds one.
 
+use console::exit::{Failure, Told, from_status};
+use console::output;
 use proto::banyan::admin::v1::{ForgetLeavesRequest, ForgetLeavesResponse, Leaf, ListLeavesRequest};
 use serde_json::{Value, json};
 
 use super::root;
+use crate::admin_client;
 use crate::args::{LeafAction, LeafForgetOptions, LeafListOptions, LeafOptions, by_or_user};
-use crate::exit::{Failure, from_status};
-use crate::{admin_client, output};
 
 /// Leaves that an answer for people names.
 const NAMED_MAX: usize = 20;
@@ -108,9 +109,8 @@ fn serial(text: &str) -> Result<Vec<u8>, Failure> {
     let bytes: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
     let serial = bytes.and_then(|bytes| trust::Serial::from_bytes(&bytes));
     serial.map(|serial| serial.as_bytes().to_vec()).ok_or_else(|| {
-        Failure::Usage(format!(
-            "\"{text}\" is no serial number of this CA: write all 32 digits, as `banyan leaf list` prints them"
-        ))
+        let told = Told::new(format!("\"{text}\" is no serial number of this CA"));
+        Failure::Usage(told.advising("write all 32 digits, as `banyan leaf list` prints them"))
     })
 }
 

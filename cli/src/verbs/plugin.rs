@@ -5,6 +5,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use console::exit::Failure;
+use console::output;
 use host::{OsRandomness, SystemClock};
 use plugin_remote::{Endpoint, RemotePlugin, handshake};
 use plugins::memory::MemoryKeys;
@@ -17,8 +19,6 @@ use trust::TrustDomain;
 use trust::randomness::random_bytes;
 
 use crate::args::{PluginAction, PluginCheckOptions, PluginOptions};
-use crate::exit::Failure;
-use crate::output;
 
 /// Runs the verb.
 ///
@@ -32,11 +32,11 @@ pub async fn run(options: &PluginOptions) -> Result<(), Failure> {
 
 async fn check(options: &PluginCheckOptions) -> Result<(), Failure> {
     let endpoint = Endpoint::parse(&options.endpoint, Path::new(""))
-        .map_err(|error| Failure::Usage(format!("--endpoint {}: {error}", options.endpoint)))?;
+        .map_err(|error| Failure::Usage(format!("--endpoint {}: {error}", options.endpoint).into()))?;
     let trust_domain = TrustDomain::parse(&options.trust_domain)
-        .map_err(|error| Failure::Usage(format!("--trust-domain: {error}")))?;
+        .map_err(|error| Failure::Usage(format!("--trust-domain: {error}").into()))?;
     let plugin = handshake(&endpoint, "check", &trust_domain).await.map_err(|error| match error {
-        PluginError::AuthorityDown { detail } => Failure::Unreachable(detail),
+        PluginError::AuthorityDown { detail } => Failure::Unreachable(detail.into()),
         other => Failure::Failed(anyhow::anyhow!("the handshake failed: {other}")),
     })?;
     let mut settings = toml::Table::new();
@@ -73,7 +73,7 @@ fn opener(
     let open = move || RemotePlugin.open(&settings, deps());
     let first = open().map_err(|problems| {
         let told: Vec<_> = problems.iter().map(ToString::to_string).collect();
-        Failure::Usage(told.join("; "))
+        Failure::Usage(told.join("; ").into())
     })?;
     Ok(move || open().unwrap_or_else(|_| Arc::clone(&first)))
 }

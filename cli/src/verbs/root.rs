@@ -1,11 +1,18 @@
-//! `banyan root list`, `banyan root show` and `banyan root vouch`.
+//! `banyan root list|show|vouch|prune`.
 
-use proto::banyan::admin::v1::{ListAuthoritiesRequest, ListRootsRequest, Root, VouchRootRequest};
+use console::exit::{Failure, Told, from_status};
+use console::output;
+use proto::banyan::admin::v1::{
+    ListAuthoritiesRequest, ListRootsRequest, PruneRootsRequest, PruneRootsResponse, Root, VouchRootRequest,
+};
 use serde_json::{Value, json};
 
-use crate::args::{AdminTarget, RootAction, RootListOptions, RootOptions, RootShowOptions, RootVouchOptions};
-use crate::exit::{Failure, from_status};
-use crate::{admin_client, output};
+use crate::admin_client;
+use crate::args::{
+    AdminTarget, RootAction, RootListOptions, RootOptions, RootPruneOptions, RootShowOptions,
+    RootVouchOptions,
+};
+use crate::verbs::request::{lost_or_refused, request_id};
 
 /// States in which a root stands in the bundle.
 const TRUSTED: [&str; 3] = ["published", "active", "draining"];
@@ -19,6 +26,7 @@ pub async fn run(options: &RootOptions) -> Result<(), Failure> {
         RootAction::List(options) => list(options).await,
         RootAction::Show(options) => show(options).await,
         RootAction::Vouch(options) => vouch(options).await,
+        RootAction::Prune(options) => prune(options).await,
     }
 }
 
@@ -32,8 +40,16 @@ async fn list(options: &RootListOptions) -> Result<(), Failure> {
     if options.json {
         return output::json(&json!({ "roots": roots.iter().map(as_json).collect::<Vec<_>>() }));
     }
-    let mut table =
-        output::table(&["ROOT", "STATE", "AUTHORITY", "NOT AFTER", "HORIZON", "LIVE LEAVES", "SUBJECT"]);
+    let mut table = output::table(&[
+        "ROOT",
+        "STATE",
+        "AUTHORITY",
+        "NOT AFTER",
+        "HORIZON",
+        "LIVE LEAVES",
+        "FORGETTABLE FROM",
+        "SUBJECT",
+    ]);
     for root in &roots {
         table.add_row([
             output::hex(root.id.get(..8).unwrap_or_default()),
@@ -42,6 +58,7 @@ async fn list(options: &RootListOptions) -> Result<(), Failure> {
             output::time(root.not_after),
             output::time(root.horizon),
             root.live_rows.to_string(),
+            output::time(root.forgettable_from),
             root.subject.clone(),
         ]);
     }
@@ -101,9 +118,7 @@ pub(crate) async fn announced(
                 format!("no authority announces a root {digits}; `banyan authority show NAME` prints them");
             Err(Failure::Failed(anyhow::anyhow!(text)))
         }
-        (Some(_), Some(_)) => {
-            Err(Failure::Usage(format!("more than one root begins with {digits}; write more digits")))
-        }
+        (Some(_), Some(_)) => Err(ambiguous(digits)),
     }
 }
 
@@ -139,6 +154,59 @@ async fn vouch(options: &RootVouchOptions) -> Result<(), Failure> {
     Ok(())
 }
 
+async fn prune(options: &RootPruneOptions) -> Result<(), Failure> {
+    let request_id = request_id(options.request_id.as_deref(), "prune");
+    let roots = match options.all {
+        true => Vec::new(),
+        false => {
+            let known = fetch(&options.target).await?;
+            let ids = options.roots.iter().map(|digits| named(&known, digits).map(|root| root.id.clone()));
+            ids.collect::<Result<_, _>>()?
+        }
+    };
+    let request = PruneRootsRequest {
+        request_id: request_id.clone(),
+        roots,
+        dry_run: options.dry_run,
+        by: options.word.by(),
+        reason: options.word.reason(),
+    };
+    let mut client = admin_client::rotations(&options.target).await?;
+    let pruned = client.prune_roots(request).await.map_err(|status| lost_or_refused(&status, &request_id))?;
+    let pruned = pruned.into_inner();
+    if !options.json {
+        return output::prose(&pruned_text(&pruned, options.dry_run));
+    }
+    let forgotten: Vec<_> = pruned.forgotten.iter().map(as_json).collect();
+    let kept: Vec<_> = pruned.kept.iter().map(as_json).collect();
+    output::json(&json!({ "dry_run": options.dry_run, "forgotten": forgotten, "kept": kept }))
+}
+
+fn pruned_text(pruned: &PruneRootsResponse, dry_run: bool) -> String {
+    let mut lines = Vec::new();
+    let does = if dry_run { "would be forgotten" } else { "is forgotten" };
+    for root in &pruned.forgotten {
+        let name = output::hex(root.id.get(..8).unwrap_or_default());
+        lines.push(format!("root {name} ({}) {does}", root.subject));
+        if !root.keys.is_empty() {
+            let keys = root.keys.join(", ");
+            lines
+                .push(format!("  keys of its issuers stay in the key backend until you remove them: {keys}"));
+        }
+    }
+    for root in &pruned.kept {
+        let name = output::hex(root.id.get(..8).unwrap_or_default());
+        lines.push(match root.forgettable_from {
+            0 => format!("root {name} stays: it is marked as compromised, and must not come back"),
+            from => format!("root {name} stays: it can be forgotten from {} on", output::time(from)),
+        });
+    }
+    match lines.is_empty() {
+        true => "no root is retired, so there is nothing to forget".to_owned(),
+        false => lines.join("\n"),
+    }
+}
+
 /// The one root whose fingerprint begins so.
 fn named<'r>(roots: &'r [Root], prefix: &str) -> Result<&'r Root, Failure> {
     let prefix = prefix.to_ascii_lowercase();
@@ -146,12 +214,15 @@ fn named<'r>(roots: &'r [Root], prefix: &str) -> Result<&'r Root, Failure> {
     match (found.next(), found.next()) {
         (Some(root), None) => Ok(root),
         (None, _) => {
-            Err(Failure::Usage(format!("no root begins with {prefix}; `banyan root list` lists all of them")))
+            let told = Told::new(format!("no root begins with {prefix}"));
+            Err(Failure::Usage(told.advising("`banyan root list` lists all of them")))
         }
-        (Some(_), Some(_)) => {
-            Err(Failure::Usage(format!("several roots begin with {prefix}; write more digits")))
-        }
+        (Some(_), Some(_)) => Err(ambiguous(&prefix)),
     }
+}
+
+fn ambiguous(digits: &str) -> Failure {
+    Failure::Usage(Told::new(format!("several roots begin with {digits}")).advising("write more digits"))
 }
 
 fn as_text(root: &Root) -> String {
@@ -176,6 +247,10 @@ fn as_text(root: &Root) -> String {
         output::time(root.horizon),
         root.live_rows,
     );
+    if root.forgettable_from != 0 {
+        let from = output::time(root.forgettable_from);
+        text.push_str(&format!("\n`banyan root prune` can forget it from {from} on"));
+    }
     if !root.further_by.is_empty() {
         text.push_str(&format!(
             "\nfurther root: trusted as long as {} names it; leaves of others under it are not known here",
@@ -234,6 +309,8 @@ fn as_json(root: &Root) -> Value {
         "vouched_since": output::time(root.vouched_since),
         "foreign_until": output::time(root.foreign_until),
         "further_by": root.further_by,
+        "forgettable_from": output::time(root.forgettable_from),
+        "keys": root.keys,
         "issuers": issuers,
     })
 }
@@ -241,6 +318,26 @@ fn as_json(root: &Root) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_stays_is_told_with_the_time_at_which_it_can_go_and_what_goes_with_the_keys_that_stay() {
+        let root = |id: u8, from: i64| Root {
+            id: vec![id; 32],
+            forgettable_from: from,
+            keys: vec!["issuer-1".to_owned()],
+            ..Root::default()
+        };
+        let pruned = PruneRootsResponse { forgotten: vec![root(1, 5)], kept: vec![root(2, 60), root(3, 0)] };
+        let text = pruned_text(&pruned, false);
+        assert!(text.contains("0101010101010101 () is forgotten") && text.contains("issuer-1"), "{text}");
+        assert!(
+            text.contains("0202020202020202 stays: it can be forgotten from 1970-01-01T00:01:00Z on"),
+            "{text}"
+        );
+        assert!(text.contains("0303030303030303 stays: it is marked as compromised"), "{text}");
+        assert!(pruned_text(&pruned, true).contains("would be forgotten"));
+        assert!(pruned_text(&PruneRootsResponse::default(), false).contains("nothing to forget"));
+    }
 
     #[test]
     fn a_root_is_found_by_the_first_digits_that_only_it_has() {

@@ -1,17 +1,17 @@
 //! `banyan rotate ...`: asks for a rotation, steers it, and shows where it stands.
 
 pub mod watch;
-pub mod words;
 
+use console::exit::{Failure, from_status};
+use console::{output, rotation as words};
 use proto::banyan::admin::v1::{
     GetRotationRequest, Rotation, StartRotationRequest, StartRotationResponse, SteerRotationRequest, Verb,
 };
-use trust::randomness::random_bytes;
 
+use crate::admin_client;
 use crate::args::{RotateAction, RotateLookOptions, RotateOptions, RotateStartOptions, RotateSteerOptions};
-use crate::exit::{Failure, from_status};
+use crate::verbs::request::{lost_or_refused, request_id};
 use crate::verbs::root;
-use crate::{admin_client, output};
 
 /// Runs the verb.
 ///
@@ -32,7 +32,7 @@ pub async fn run(options: &RotateOptions) -> Result<(), Failure> {
 }
 
 async fn start(options: &RotateStartOptions) -> Result<(), Failure> {
-    let request_id = request_id(options.request_id.as_deref());
+    let request_id = request_id(options.request_id.as_deref(), "rotate");
     let mode = match (options.auto, options.manual) {
         (true, _) => "auto",
         (_, true) => "manual",
@@ -101,7 +101,7 @@ fn forecast(answer: &StartRotationResponse, json: bool) -> Result<(), Failure> {
 }
 
 async fn steer(options: &RotateSteerOptions, verb: Verb) -> Result<(), Failure> {
-    let request_id = request_id(options.request_id.as_deref());
+    let request_id = request_id(options.request_id.as_deref(), "rotate");
     let mut client = admin_client::rotations(&options.target).await?;
     let (by, reason) = (options.word.by(), options.word.reason());
     let request = SteerRotationRequest { request_id: request_id.clone(), verb: verb.into(), by, reason };
@@ -118,29 +118,4 @@ async fn look(options: &RotateLookOptions, words: fn(&Rotation) -> String) -> Re
 
 fn print(rotation: &Rotation, json: bool, words: fn(&Rotation) -> String) -> Result<(), Failure> {
     if json { output::json(&words::json(rotation)) } else { output::line(&words(rotation)) }
-}
-
-/// The name that the user gave to this request, or a random one.
-pub(super) fn request_id(given: Option<&str>) -> String {
-    given.map_or_else(|| random_id("rotate"), str::to_owned)
-}
-
-/// A name for a request.
-pub(crate) fn random_id(kind: &str) -> String {
-    let random: [u8; 8] = random_bytes(&host::OsRandomness::new());
-    format!("{kind}-{}", output::hex(&random))
-}
-
-/// A request whose answer was lost may have been granted.
-pub(crate) fn lost_or_refused(status: &tonic::Status, request_id: &str) -> Failure {
-    match status.code() {
-        tonic::Code::Unavailable | tonic::Code::DeadlineExceeded | tonic::Code::Cancelled => {
-            Failure::Unknown(format!(
-                "the connection broke before the answer, so it is unknown whether this was done: {}; repeat the command with \
-                 --request-id {request_id}, which is carried out only once",
-                status.message()
-            ))
-        }
-        _ => from_status(status),
-    }
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ca_server::{BootError, Config, HostDeps, Server};
+use console::exit::Failure;
+use console::signals;
 
 use crate::args::{LogFormat, ServeOptions};
-use crate::exit::Failure;
 use crate::{config_file, logs, verbs};
 
 /// Longest wait for requests under way when the server is asked to stop.
@@ -22,7 +23,7 @@ pub async fn run(options: &ServeOptions) -> Result<(), Failure> {
     let _logs = logs::start(log_format(config.log().format()), config.log().filter())?;
     tracing::info!(config = %file.display(), commit = verbs::about::COMMIT, "starting");
     let running = Server::start(config, host_deps()).await.map_err(not_started)?;
-    verbs::stop_requested().await.map_err(anyhow::Error::from)?;
+    signals::stop_requested().await.map_err(anyhow::Error::from)?;
     tracing::info!("stopping");
     running.shutdown(DRAIN).await;
     Ok(())

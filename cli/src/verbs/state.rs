@@ -2,16 +2,17 @@
 
 use std::fmt::Write as _;
 
+use console::exit::Failure;
+use console::output;
 use proto::banyan::admin::v1::{
     ContinueStateRequest, DismissAgentWordRequest, HeedAgentWordRequest, RecordState, ShowStateRequest,
     Sighting,
 };
 use serde_json::{Value, json};
 
-use super::rotate::{lost_or_refused, request_id};
+use super::request::{lost_or_refused, request_id};
+use crate::admin_client;
 use crate::args::{StateAction, StateOptions};
-use crate::exit::Failure;
-use crate::{admin_client, output};
 
 /// Runs the verb.
 ///
@@ -19,7 +20,7 @@ use crate::{admin_client, output};
 /// [`Failure`] if the server is away or refuses; [`Failure::Unknown`] if its answer was lost.
 pub async fn run(options: &StateOptions) -> Result<(), Failure> {
     let mut client = admin_client::states(&options.target).await?;
-    let id = request_id(options.request_id.as_deref());
+    let id = request_id(options.request_id.as_deref(), "state");
     let failed = |status: tonic::Status| lost_or_refused(&status, &id);
     let (state, done) = match &options.action {
         StateAction::Show => {

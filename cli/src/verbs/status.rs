@@ -1,11 +1,12 @@
 //! `banyan status`.
 
+use console::exit::{Failure, from_status};
+use console::output;
 use proto::banyan::admin::v1::{StatusRequest, StatusResponse};
 use serde_json::{Value, json};
 
+use crate::admin_client;
 use crate::args::StatusOptions;
-use crate::exit::{Failure, from_status};
-use crate::{admin_client, output};
 
 /// Runs the verb.
 ///

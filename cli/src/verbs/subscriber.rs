@@ -1,14 +1,15 @@
 //! `banyan subscriber ...`: who relies on the bundle without a leaf of this CA.
 
+use console::exit::{Failure, from_status};
+use console::output;
 use proto::banyan::admin::v1::{
     AddSubscriberRequest, ConfirmSubscriberRequest, ListSubscribersRequest, RemoveSubscriberRequest,
     Subscriber,
 };
 use serde_json::{Value, json};
 
+use crate::admin_client;
 use crate::args::{SubscriberAction, SubscriberOptions};
-use crate::exit::{Failure, from_status};
-use crate::{admin_client, output};
 
 /// Runs the verb.
 ///

@@ -1,12 +1,13 @@
 //! `banyan tier ...`: CAs one tier below.
 
+use console::exit::{Failure, Told, from_status};
+use console::output;
 use proto::banyan::tier::v1::{AddTierRequest, ListTiersRequest, RemoveTierRequest, Tier};
 use serde_json::{Value, json};
 
 use super::token::write_secret;
+use crate::admin_client;
 use crate::args::{TierAction, TierOptions};
-use crate::exit::{Failure, from_status};
-use crate::{admin_client, output};
 
 /// Runs the verb.
 ///
@@ -22,8 +23,8 @@ pub async fn run(options: &TierOptions) -> Result<(), Failure> {
         }
         TierAction::Add { name, out, word } => {
             if out.as_ref().is_some_and(|file| file.exists()) {
-                let text = "the file for the token exists; name a new one".to_owned();
-                return Err(Failure::Usage(text));
+                let told = Told::new("the file for the token exists");
+                return Err(Failure::Usage(told.advising("name a new one with --out")));
             }
             let request = AddTierRequest { name: name.clone(), by: word.by(), reason: word.reason() };
             let added = client.add_tier(request).await.map_err(failed)?;

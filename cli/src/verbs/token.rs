@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use console::exit::{Failure, from_status};
+use console::output;
 use proto::banyan::admin::v1::{CreateTokenRequest, JoinTokenInfo, ListTokensRequest, RevokeTokensRequest};
 use serde_json::{Value, json};
 
+use crate::admin_client;
 use crate::args::{TokenAction, TokenCreateOptions, TokenListOptions, TokenOptions, TokenRevokeOptions};
-use crate::exit::{Failure, from_status};
-use crate::{admin_client, output};
 
 /// Runs the verb.
 ///
@@ -24,7 +25,7 @@ pub async fn run(options: &TokenOptions) -> Result<(), Failure> {
 async fn create(options: &TokenCreateOptions) -> Result<(), Failure> {
     let ttl_seconds = i64::try_from(options.ttl.as_secs()).unwrap_or(i64::MAX);
     if ttl_seconds == 0 {
-        return Err(Failure::Usage("--ttl must be at least one second".to_owned()));
+        return Err(Failure::Usage("--ttl must be at least one second".into()));
     }
     let request = CreateTokenRequest {
         agent: options.agent.clone(),

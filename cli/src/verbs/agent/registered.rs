@@ -1,5 +1,7 @@
 //! `banyan agent list|remove|ban|unban`: the agents that are registered at a server.
 
+use console::exit::{Failure, from_status};
+use console::output;
 use proto::banyan::admin::v1::agent_admin_service_client::AgentAdminServiceClient;
 use proto::banyan::admin::v1::{
     Agent, AgentAct, Ban, ListAgentActsRequest, ListAgentsRequest, ListBansRequest, RuleAgentsRequest,
@@ -8,9 +10,8 @@ use proto::banyan::admin::v1::{
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 
+use crate::admin_client;
 use crate::args::{AgentListOptions, AgentRemoveOptions, AgentRuleOptions};
-use crate::exit::{Failure, from_status};
-use crate::{admin_client, output};
 
 type Client = AgentAdminServiceClient<Channel>;
 

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use console::exit::{Failure, Told};
+use console::output;
+use console::rotation as words;
+use console::terminal::{self, Live, Size};
 use proto::banyan::admin::v1::{Progress, Rotation, WatchRotationRequest};
 use tonic::Streaming;
 
-use super::words;
+use crate::admin_client;
 use crate::args::AdminTarget;
-use crate::exit::Failure;
-use crate::terminal::{self, Live, Size};
-use crate::{admin_client, output};
 
 /// Wait before a server that went away is asked again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -27,8 +28,8 @@ pub async fn follow(target: &AdminTarget, json: bool, request: Option<&str>) -> 
     tokio::select! {
         outcome = until_over(target, json, request) => outcome,
         _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted(
-            "the rotation continues on the server; `banyan rotate watch` follows it again, and `banyan rotate hold` pauses it"
-                .to_owned(),
+            Told::new("the rotation continues on the server")
+                .advising("`banyan rotate watch` follows it again, and `banyan rotate hold` pauses it"),
         )),
     }
 }
@@ -63,7 +64,7 @@ async fn until_over(target: &AdminTarget, json: bool, request: Option<&str>) -> 
 async fn open(target: &AdminTarget) -> Result<Streaming<Rotation>, Failure> {
     let mut client = admin_client::rotations(target).await?;
     let answer = client.watch_rotation(WatchRotationRequest {}).await;
-    Ok(answer.map_err(|status| crate::exit::from_status(&status))?.into_inner())
+    Ok(answer.map_err(|status| console::exit::from_status(&status))?.into_inner())
 }
 
 /// What a rotation that is over came to, in a sentence.

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Load;
 use super::ca::CaProcess;
+use super::load::Load;
 use super::members::Member;
 use super::view::View;
-use crate::args::Fault;
+use crate::options::Fault;
 
 /// How long the CA stays away after it was killed.
 const CA_AWAY: Duration = Duration::from_secs(3);

@@ -1,12 +1,12 @@
 //! The benchmark's result, for people and for programs.
 
 use anyhow::Context;
+use console::output;
 use serde_json::{Value, json};
 
 use super::floor::Floor;
 use super::load::Measured;
-use crate::args::BenchIssueOptions;
-use crate::output;
+use crate::options::BenchIssueOptions;
 
 /// Place of the row that the headline figures are of: requests in flight, token seen before.
 const HEADLINE: usize = 1;

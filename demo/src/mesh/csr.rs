@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use console::tls_channel;
 use host::SystemClock;
 use proto::istio::v1::auth::IstioCertificateRequest;
 use proto::istio::v1::auth::istio_certificate_service_client::IstioCertificateServiceClient;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use trust::Clock;
 
-use super::sidecar::State;
-use crate::bench::tokens::TokenSource;
-use crate::tls_channel;
+use super::held::Held;
+use crate::tokens::TokenSource;
 
 /// Wait before a call that failed is made again.
 const RETRY: Duration = Duration::from_millis(250);
@@ -33,7 +33,7 @@ pub struct Account {
 }
 
 /// Gets leaves without end: each in the last third of the one before.
-pub(super) async fn follow(account: Account, state: Arc<State>) {
+pub(super) async fn follow(account: Account, state: Arc<Held>) {
     loop {
         let renew_at = state.leaf_validity().map(|validity| {
             let life = validity.not_after().since(validity.not_before());
@@ -51,7 +51,7 @@ pub(super) async fn follow(account: Account, state: Arc<State>) {
 }
 
 impl Account {
-    async fn ask(&self, state: &State) -> anyhow::Result<()> {
+    async fn ask(&self, state: &Held) -> anyhow::Result<()> {
         let trusted = state.roots_pem().unwrap_or_else(|| self.first_roots.clone());
         let config = tls_channel::client_config(tls_channel::roots_from_pem(trusted.as_bytes())?, None)?;
         let channel = tls_channel::connect(&self.ca.to_string(), config).await?;

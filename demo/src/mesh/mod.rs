@@ -1,20 +1,24 @@
 //! `banyan demo`: a whole mesh on this machine, under traffic that never pauses, while its root is replaced.
 //!
 //! A CA in a child process ([`ca`]), real agents in this one ([`members`]), and workloads that open a new mTLS
-//! connection for every ordered pair, again and again: built-in sidecars ([`sidecar`], [`traffic`]), clients of the CSR
-//! API ([`csr`]) or real Envoys ([`envoy`]). Leaves live for seconds, so every workload renews several times while one
+//! connection for every ordered pair, again and again ([`load`]): built-in sidecars ([`sidecar`], [`traffic`]), clients of
+//! the CSR API ([`csr`]) or real Envoys ([`envoy`]). Leaves live for seconds, so every workload renews several times while one
 //! watches. Meanwhile the root is rotated ([`rotation`]) and things are broken ([`faults`]). The demo fails if a single
 //! connection fails, or if the old root is still anywhere at the end.
 
 pub mod ca;
+pub mod counts;
 pub mod csr;
 pub mod envoy;
 pub mod faults;
 pub mod gate;
+pub mod held;
+pub mod load;
 pub mod members;
 pub mod proof;
 pub mod report;
 pub mod rotation;
+pub mod sds;
 pub mod sidecar;
 pub mod tls;
 pub mod traffic;
@@ -25,23 +29,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use console::exit::Failure;
+use console::{signals, terminal};
 use tokio::time::Instant;
 use trust::Clock;
 
 use self::ca::{CaProcess, Lifetimes};
 use self::csr::Account;
-use self::envoy::EnvoyMesh;
 use self::faults::{Faults, Mesh};
+use self::load::Load;
 use self::members::Member;
 use self::proof::{Changeover, Proof};
 use self::report::Outcome;
 use self::rotation::{Rotations, Seen};
-use self::sidecar::Sidecar;
-use self::traffic::{FailureSample, Tally, Traffic};
-use crate::args::DemoOptions;
-use crate::bench::tokens::TokenSource;
-use crate::exit::Failure;
-use crate::{terminal, verbs};
+use crate::options::DemoOptions;
+use crate::tokens::TokenSource;
 
 /// Agents without `--agents`.
 const AGENTS: u16 = 12;
@@ -49,8 +51,6 @@ const AGENTS: u16 = 12;
 const ENVOYS: u16 = 4;
 /// Life of a workload's leaf; it is renewed at half of it.
 const LEAF_SECS: u64 = 12;
-/// Longest wait until every workload has its first certificate.
-const READY_DEADLINE: Duration = Duration::from_secs(60);
 /// Traffic before the first rotation, and between two.
 const BEFORE_ROTATION: Duration = Duration::from_secs(8);
 /// Traffic after the last rotation.
@@ -85,9 +85,9 @@ pub async fn run(options: &DemoOptions) -> Result<(), Failure> {
     stage.clear().await;
     let left = leave(directory, options.keep);
     match ended {
-        None => Err(Failure::Interrupted(format!(
-            "the demo was interrupted and has stopped its CA and agents; {left}"
-        ))),
+        None => Err(Failure::Interrupted(
+            format!("the demo was interrupted and has stopped its CA and agents; {left}").into(),
+        )),
         Some(outcome) => {
             if options.keep {
                 terminal::error_text(&format!("{left}\n"));
@@ -104,7 +104,7 @@ async fn interrupted() -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut hung_up = signal(SignalKind::hangup())?;
     tokio::select! {
-        stop = verbs::stop_requested() => stop,
+        stop = signals::stop_requested() => stop,
         _ = hung_up.recv() => Ok(()),
     }
 }
@@ -148,40 +148,6 @@ impl Stage {
         // What does not end in time is killed when it is dropped.
         let _ = tokio::time::timeout(CLEAR_WITHIN, all).await;
     }
-}
-
-/// The mesh's workloads, under traffic.
-pub enum Load {
-    /// Built-in proxies and clients of the CSR API.
-    Sidecars {
-        /// The workloads, those with an agent first.
-        members: Arc<Vec<Sidecar>>,
-        /// Counters.
-        tally: Arc<Tally>,
-        /// What lets them talk.
-        traffic: Traffic,
-        /// How many have an agent.
-        with_agent: usize,
-    },
-    /// Real Envoys.
-    Envoys(Box<EnvoyMesh>),
-}
-
-/// Counters of the load at one moment.
-#[derive(Debug, Clone, Default)]
-pub struct Counts {
-    /// Connections tried.
-    pub handshakes: u64,
-    /// Connections that failed while both sides had a live leaf.
-    pub failed: u64,
-    /// Connections that one side could not open or take for want of a live leaf, or because it was frozen.
-    pub expired: u64,
-    /// Renewals of each workload.
-    pub renewals: Vec<u64>,
-    /// Ordered pairs that talked.
-    pub pairs: usize,
-    /// The first failures, in words.
-    pub samples: Vec<FailureSample>,
 }
 
 async fn scenario(options: &DemoOptions, directory: &Path, stage: &mut Stage) -> anyhow::Result<Outcome> {
@@ -274,93 +240,5 @@ async fn drive(
             let (over, wanted) = (rotations.completed(), options.rotations);
             bail!("{over} of {wanted} rotations are over after {most:?}: {}", rotations.explained());
         }
-    }
-}
-
-impl Load {
-    async fn start(
-        options: &DemoOptions,
-        (members, accounts): (&[Member], Vec<Account>),
-        directory: &Path,
-    ) -> anyhow::Result<Self> {
-        if let Some(path) = &options.envoy {
-            let binary = envoy::find_binary(path.as_deref())?;
-            return Ok(Self::Envoys(Box::new(EnvoyMesh::start(&binary, members, directory).await?)));
-        }
-        let mut sidecars = Vec::new();
-        for member in members {
-            sidecars.push(Sidecar::start(member.id.clone(), member.socket.clone()).await?);
-        }
-        let with_agent = sidecars.len();
-        for account in accounts {
-            let domain = trust::TrustDomain::parse(ca::TRUST_DOMAIN)?;
-            let id = trust::SpiffeId::kubernetes(&domain, account.name.0, &account.name.1)?;
-            sidecars.push(Sidecar::start_csr_only(id, account).await?);
-        }
-        for sidecar in &sidecars {
-            tokio::time::timeout(READY_DEADLINE, sidecar.ready())
-                .await
-                .with_context(|| format!("{} has no certificate after {READY_DEADLINE:?}", sidecar.id()))??;
-        }
-        let members = Arc::new(sidecars);
-        let tally = Arc::new(Tally::default());
-        let traffic = Traffic::start(&members, &tally);
-        Ok(Self::Sidecars { members, tally, traffic, with_agent })
-    }
-
-    /// Counters at this moment.
-    ///
-    /// # Errors
-    /// If an Envoy that is not frozen does not answer.
-    pub async fn counts(&mut self) -> anyhow::Result<Counts> {
-        match self {
-            Self::Sidecars { members, tally, .. } => Ok(sidecar_counts(members, tally)),
-            Self::Envoys(mesh) => mesh.counts().await,
-        }
-    }
-
-    /// Freezes the last workload that has an agent, or lets it go on.
-    ///
-    /// # Errors
-    /// If its process is gone.
-    pub fn freeze_last(&mut self, frozen: bool) -> anyhow::Result<()> {
-        match self {
-            Self::Sidecars { members, with_agent, .. } => {
-                let last = with_agent.checked_sub(1).and_then(|place| members.get(place));
-                last.context("there is no workload with an agent")?.freeze(frozen);
-                Ok(())
-            }
-            Self::Envoys(mesh) => mesh.freeze_last(frozen),
-        }
-    }
-
-    /// Lets what is under way come to its end, and counts for the last time.
-    async fn stop(&mut self) -> anyhow::Result<Counts> {
-        match self {
-            Self::Sidecars { members, tally, traffic, .. } => {
-                traffic.stop().await;
-                Ok(sidecar_counts(members, tally))
-            }
-            Self::Envoys(mesh) => mesh.stop().await,
-        }
-    }
-
-    /// Ends it as it is.
-    async fn end(self) {
-        match self {
-            Self::Sidecars { traffic, .. } => traffic.end().await,
-            Self::Envoys(mesh) => mesh.end().await,
-        }
-    }
-}
-
-fn sidecar_counts(members: &[Sidecar], tally: &Tally) -> Counts {
-    Counts {
-        handshakes: tally.handshakes(),
-        failed: tally.failed(),
-        expired: tally.expired(),
-        renewals: members.iter().map(|member| member.leaves_seen().saturating_sub(1)).collect(),
-        pairs: tally.pairs().0,
-        samples: tally.samples(),
     }
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use console::terminal::{self, Live};
 use proto::banyan::admin::v1::{Progress, Rotation};
 use tokio::time::Instant;
 
-use super::Counts;
-use crate::terminal::{self, Live};
+use super::counts::Counts;
 
 /// How often a plain line is printed where there is no terminal.
 const PLAIN_EVERY: Duration = Duration::from_secs(5);

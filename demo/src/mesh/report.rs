@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
+use console::exit::Failure;
+use console::output;
 use proto::banyan::admin::v1::StatusResponse;
 use serde_json::json;
 
-use super::Counts;
+use super::counts::Counts;
 use super::proof::{Proof, in_words};
 use super::rotation::Rotations;
-use crate::args::{DemoOptions, Fault};
-use crate::exit::Failure;
-use crate::output;
+use crate::options::{DemoOptions, Fault};
 
 /// Everything that one run of the demo shows.
 #[derive(Debug)]

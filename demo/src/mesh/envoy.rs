@@ -1,6 +1,7 @@
 //! Workloads that are real Envoys: each takes its certificate from its agent, answers over mTLS, and goes to every
 //! other one over mTLS with a new connection for each request. Failures are what Envoy itself counted.
 
+mod http;
 mod stats;
 
 use std::net::SocketAddr;
@@ -12,23 +13,19 @@ use std::time::Duration;
 
 use agent::envoy_config::{self, EnvoyConfig, Inbound, Outbound};
 use anyhow::{Context, anyhow, bail};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use trust::{Certificate, SpiffeId};
 
+use self::http::get;
 use self::stats::Stats;
-use super::Counts;
-use super::ca::free_address;
+use super::counts::{Counts, FailureSample};
 use super::members::Member;
-use super::traffic::FailureSample;
+use crate::ports::free_address;
 
 /// Requests that each Envoy has under way at the same time.
 const IN_FLIGHT: usize = 2;
-/// Longest wait for one answer.
-const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 /// Longest wait until an Envoy serves with its first certificate.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
 /// Longest life of a connection; every request has its own anyway.
@@ -322,25 +319,4 @@ async fn run(id: SpiffeId, outbound: Vec<Outbound>, lane: usize, shared: Arc<Sha
             samples.push(FailureSample { client: id.to_string(), server, error: format!("{error:#}") });
         }
     }
-}
-
-/// One HTTP request in plain text to a local listener of an Envoy, which carries it on over mTLS.
-async fn get(address: SocketAddr) -> anyhow::Result<()> {
-    let answer = http(address, "GET", "/").await?;
-    let status = answer.lines().next().unwrap_or_default();
-    anyhow::ensure!(status.split(' ').nth(1) == Some("200"), "answer: {}", answer.replace("\r\n", " | "));
-    Ok(())
-}
-
-/// Sends one request without a body and reads the whole answer.
-async fn http(address: SocketAddr, method: &str, path: &str) -> anyhow::Result<String> {
-    let exchange = async {
-        let mut stream = TcpStream::connect(address).await?;
-        let request = format!("{method} {path} HTTP/1.1\r\nhost: mesh\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        anyhow::Ok(answer)
-    };
-    tokio::time::timeout(REQUEST_DEADLINE, exchange).await.map_err(|_| anyhow!("no answer in time"))?
 }

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use console::{admin_socket, tls_channel};
 use rustls::ClientConfig;
 use tonic::transport::Channel;
 
-use super::tokens::{AUDIENCE, ISSUER, TokenSource};
-use crate::admin_client;
-use crate::demo::ca::free_address;
-use crate::tls_channel;
+use crate::ports::free_address;
+use crate::tokens::{AUDIENCE, ISSUER, TokenSource};
 
 const READY_DEADLINE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);
@@ -115,7 +114,7 @@ async fn wait_for_roots(child: &mut tokio::process::Child, socket: &Path) -> any
         if let Some(status) = child.try_wait()? {
             bail!("the server ended with {status}");
         }
-        if let Ok(mut client) = admin_client::connect_socket(socket).await
+        if let Ok(mut client) = admin_socket::connect(socket).await
             && let Ok(answer) = client.list_roots(proto::banyan::admin::v1::ListRootsRequest::default()).await
         {
             let roots = answer.into_inner().roots;

@@ -1,24 +1,21 @@
 //! The demo's CA: `banyan serve` as a child process in a temporary directory, so that it can be killed for real.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use console::admin_socket;
 use proto::banyan::admin::v1::{CreateTokenRequest, ListRootsRequest, Root, StatusRequest, StatusResponse};
 use tokio::process::{Child, Command};
 
-use crate::admin_client;
-use crate::bench::tokens::{AUDIENCE, ISSUER, TokenSource};
+use crate::ports::free_address;
+use crate::tokens::{AUDIENCE, ISSUER, TokenSource};
 
 /// Longest wait for a server to become ready; argon2 and the first root take well under a second.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);
-/// How often the kernel is asked for another port.
-const ADDRESS_ATTEMPTS: usize = 100;
 
 /// The trust domain of the demo.
 pub const TRUST_DOMAIN: &str = "demo.banyan";
@@ -94,7 +91,7 @@ impl CaProcess {
     /// # Errors
     /// If it does not answer.
     pub async fn status(&self) -> anyhow::Result<StatusResponse> {
-        let mut client = admin_client::connect_socket(&self.admin_socket()).await?;
+        let mut client = admin_socket::connect(&self.admin_socket()).await?;
         Ok(client.status(StatusRequest {}).await?.into_inner())
     }
 
@@ -103,7 +100,7 @@ impl CaProcess {
     /// # Errors
     /// If the server does not answer.
     pub async fn roots(&self) -> anyhow::Result<Vec<Root>> {
-        let mut client = admin_client::connect_socket(&self.admin_socket()).await?;
+        let mut client = admin_socket::connect(&self.admin_socket()).await?;
         Ok(client.list_roots(ListRootsRequest::default()).await?.into_inner().roots)
     }
 
@@ -112,7 +109,7 @@ impl CaProcess {
     /// # Errors
     /// If the server refuses or the file cannot be written.
     pub async fn create_token(&self, agent: &str, identity: &str, file: &Path) -> anyhow::Result<()> {
-        let mut client = admin_client::connect_socket(&self.admin_socket()).await?;
+        let mut client = admin_socket::connect(&self.admin_socket()).await?;
         let request = CreateTokenRequest {
             agent: agent.to_owned(),
             identities: vec![identity.to_owned()],
@@ -216,25 +213,6 @@ jwks_file = "{directory}/jwks.json"
 identity = "kubernetes"
 "#
     )
-}
-
-/// Ports that were given out. The kernel may offer one again, and two Envoys would share it without a word.
-static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-
-/// An address that was free a moment ago, and is given out once only. The CA needs a fixed one, because it comes back
-/// after a kill.
-///
-/// # Errors
-/// If no port is free.
-pub fn free_address() -> anyhow::Result<SocketAddr> {
-    for _ in 0..ADDRESS_ATTEMPTS {
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).context("no free port on 127.0.0.1")?;
-        let address = listener.local_addr()?;
-        if GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(address.port()) {
-            return Ok(address);
-        }
-    }
-    bail!("no free port on 127.0.0.1 that was not given out before")
 }
 
 fn hex_secret() -> String {

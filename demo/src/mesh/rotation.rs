@@ -5,11 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
+use console::{admin_socket, rotation as words};
 use proto::banyan::admin::v1::{GetRotationRequest, Rotation, StartRotationRequest};
 use tokio::time::Instant;
-
-use crate::admin_client;
-use crate::verbs::rotate::words;
 
 /// Longest wait for an answer of a CA that may be dead just now.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
@@ -93,7 +91,7 @@ impl Rotations {
     /// # Errors
     /// If the CA refuses or does not answer.
     pub async fn start(&mut self) -> anyhow::Result<()> {
-        let mut client = admin_client::rotations_at(&self.socket).await?;
+        let mut client = admin_socket::rotations(&self.socket).await?;
         let request = StartRotationRequest {
             request_id: format!("demo-{}", self.started + 1),
             ..StartRotationRequest::default()
@@ -107,7 +105,7 @@ impl Rotations {
     /// Looks at the CA, and notes what changed.
     pub async fn look(&mut self) -> Seen {
         let asked = async {
-            let mut client = admin_client::rotations_at(&self.socket).await.ok()?;
+            let mut client = admin_socket::rotations(&self.socket).await.ok()?;
             Some(client.get_rotation(GetRotationRequest {}).await.ok()?.into_inner())
         };
         let Ok(Some(rotation)) = tokio::time::timeout(ANSWER_WITHIN, asked).await else {

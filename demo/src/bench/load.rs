@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use super::server::BenchServer;
-use super::tokens::Supply;
+use crate::tokens::Supply;
 
 /// Connections over which kept requests are spread.
 const CONNECTIONS: usize = 4;

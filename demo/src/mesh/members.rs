@@ -2,11 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use agent::{Agent, AgentConfig, Running};
+use agent::{Agent, AgentConfig, HostDeps, Running};
 use anyhow::Context;
 use trust::{RootId, SpiffeId, TrustDomain};
-
-use crate::verbs::agent::host_deps;
 
 use super::ca::{CaProcess, TRUST_DOMAIN};
 use super::gate::Gate;
@@ -75,7 +73,7 @@ impl Member {
 
     async fn run(&mut self) -> anyhow::Result<()> {
         let config = AgentConfig::read(&self.config)?;
-        self.running = Some(Agent::start(config, host_deps()).await?);
+        self.running = Some(Agent::start(config, HostDeps::of_this_machine()).await?);
         Ok(())
     }
 

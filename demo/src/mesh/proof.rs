@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context;
+use console::{admin_socket, journal};
 use tokio::time::Instant;
 use trust::{Certificate, RootId};
 
-use super::Load;
 use super::ca::CaProcess;
+use super::load::Load;
 use super::members::Member;
-use crate::admin_client;
-use crate::verbs::journal;
 
 /// How long those who lag may take, after the last rotation, to give the old root up.
 const CONVERGED_WITHIN: Duration = Duration::from_secs(20);
@@ -92,7 +91,7 @@ impl Proof {
         if let Load::Sidecars { members, .. } = load {
             roots_seen.extend(members.iter().map(|member| (member.id().to_string(), member.roots_seen())));
         }
-        let mut client = admin_client::rotations_at(&ca.admin_socket()).await?;
+        let mut client = admin_socket::rotations(&ca.admin_socket()).await?;
         let journal = journal::verified(&mut client).await;
         Ok(Self {
             old_root: changeover.old,

@@ -16,11 +16,55 @@
 //! output holds answers alone.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
+use tonic_types::StatusExt as _;
 
 use crate::terminal;
+
+/// Name of the advice among the values of `google.rpc.ErrorInfo`.
+const ADVICE: &str = "advice";
+
+/// What happened, and what to do about it where there is something to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    message: String,
+    advice: Option<String>,
+}
+
+impl Told {
+    /// What happened.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), advice: None }
+    }
+
+    /// The same, with what to do about it.
+    #[must_use]
+    pub fn advising(self, advice: impl Into<String>) -> Self {
+        Self { advice: Some(advice.into()).filter(|advice| !advice.is_empty()), ..self }
+    }
+}
+
+impl From<String> for Told {
+    fn from(message: String) -> Self {
+        Self::new(message)
+    }
+}
+
+impl From<&str> for Told {
+    fn from(message: &str) -> Self {
+        Self::new(message)
+    }
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.advice.as_ref().map_or(Ok(()), |advice| write!(f, "; {advice}"))
+    }
+}
 
 /// Why a verb did not succeed, by what the user can do.
 #[derive(Debug, thiserror::Error)]
@@ -28,32 +72,24 @@ pub enum Failure {
     /// It ran and failed. Exit code 1.
     #[error("{0:#}")]
     Failed(#[from] anyhow::Error),
-    /// It ran and failed, and there is something to do about it. Exit code 1.
-    #[error("{message}; {advice}")]
-    Advised {
-        /// What failed.
-        message: String,
-        /// What to do.
-        advice: String,
-    },
     /// The command line makes no sense in a way that the parser cannot see. Exit code 2.
     #[error("{0}")]
-    Usage(String),
+    Usage(Told),
     /// No connection to the server. Exit code 3.
     #[error("{0}")]
-    Unreachable(String),
+    Unreachable(Told),
     /// The server said no. Exit code 4.
     #[error("{0}")]
-    Refused(String),
+    Refused(Told),
     /// A configuration file is wrong. Exit code 5.
     #[error("{0}")]
     Configuration(String),
     /// The answer was lost. Exit code 6.
     #[error("{0}")]
-    Unknown(String),
+    Unknown(Told),
     /// The user pressed Ctrl-C. Exit code 130.
     #[error("{0}")]
-    Interrupted(String),
+    Interrupted(Told),
     /// Nobody reads standard output any more. Exit code 141, which shells give to a program that a closed pipe ended.
     #[error("nobody reads standard output any more")]
     ReaderGone,
@@ -63,7 +99,7 @@ impl Failure {
     /// The process's exit code.
     pub const fn code(&self) -> u8 {
         match self {
-            Self::Failed(_) | Self::Advised { .. } => 1,
+            Self::Failed(_) => 1,
             Self::Usage(_) => 2,
             Self::Unreachable(_) => 3,
             Self::Refused(_) => 4,
@@ -77,7 +113,7 @@ impl Failure {
     /// The same for programs that read JSON.
     const fn word(&self) -> &'static str {
         match self {
-            Self::Failed(_) | Self::Advised { .. } => "failed",
+            Self::Failed(_) => "failed",
             Self::Usage(_) => "usage",
             Self::Unreachable(_) => "unreachable",
             Self::Refused(_) => "refused",
@@ -88,25 +124,20 @@ impl Failure {
         }
     }
 
-    /// What happened, and what to do. Texts that have both say what happened first, and separate them by a semicolon.
-    fn parts(&self) -> (String, Option<String>) {
-        let text = self.to_string();
-        let parts = match self {
-            Self::Advised { message, advice } => return (message.clone(), Some(advice.clone())),
-            Self::Refused(_) => text.split_once("; "),
-            Self::Usage(_) | Self::Unreachable(_) | Self::Unknown(_) | Self::Interrupted(_) => {
-                text.rsplit_once("; ")
-            }
-            Self::Failed(_) | Self::Configuration(_) | Self::ReaderGone => None,
-        };
-        match parts {
-            Some((message, advice)) => (message.to_owned(), Some(advice.to_owned())),
-            None => (text, None),
+    /// What happened, apart from what to do.
+    fn told(&self) -> Told {
+        match self {
+            Self::Usage(told)
+            | Self::Unreachable(told)
+            | Self::Refused(told)
+            | Self::Unknown(told)
+            | Self::Interrupted(told) => told.clone(),
+            Self::Failed(_) | Self::Configuration(_) | Self::ReaderGone => Told::new(self.to_string()),
         }
     }
 
     fn as_json(&self) -> Value {
-        let (message, advice) = self.parts();
+        let Told { message, advice } = self.told();
         json!({ "error": { "code": self.word(), "message": message, "advice": advice } })
     }
 }
@@ -134,28 +165,42 @@ pub fn report(failure: &Failure, as_json: bool) -> ExitCode {
 /// Turns the status of an admin call into the failure that tells the user what to do.
 pub fn from_status(status: &tonic::Status) -> Failure {
     match status.code() {
-        tonic::Code::Unavailable | tonic::Code::DeadlineExceeded => Failure::Unreachable(format!(
-            "the server does not answer: {}; check that `banyan serve` is running, and try again",
-            status.message()
-        )),
-        _ => Failure::Refused(status.message().to_owned()),
+        tonic::Code::Unavailable | tonic::Code::DeadlineExceeded => Failure::Unreachable(
+            Told::new(format!("the server does not answer: {}", status.message()))
+                .advising("check that `banyan serve` is running, and try again"),
+        ),
+        _ => Failure::Refused(refused(status)),
     }
+}
+
+/// A refusal has its advice in the details, and at the end of its text for who reads that alone.
+fn refused(status: &tonic::Status) -> Told {
+    let info = status.get_error_details().error_info().cloned();
+    let Some(advice) = info.and_then(|mut info| info.metadata.remove(ADVICE)) else {
+        return Told::new(status.message());
+    };
+    let message = status.message().strip_suffix(&format!("; {advice}")).unwrap_or(status.message());
+    Told::new(message).advising(advice)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use tonic_types::ErrorDetails;
+
     use super::*;
 
     #[test]
     fn each_kind_of_failure_has_its_own_code() {
         let all = [
             Failure::Failed(anyhow::anyhow!("x")),
-            Failure::Usage(String::new()),
-            Failure::Unreachable(String::new()),
-            Failure::Refused(String::new()),
+            Failure::Usage("x".into()),
+            Failure::Unreachable("x".into()),
+            Failure::Refused("x".into()),
             Failure::Configuration(String::new()),
-            Failure::Unknown(String::new()),
-            Failure::Interrupted(String::new()),
+            Failure::Unknown("x".into()),
+            Failure::Interrupted("x".into()),
             Failure::ReaderGone,
         ];
         assert_eq!(all.map(|failure| failure.code()), [1, 2, 3, 4, 5, 6, 130, 141]);
@@ -169,15 +214,42 @@ mod tests {
 
     #[test]
     fn a_failure_in_json_tells_what_happened_apart_from_what_to_do() {
-        let refused = Failure::Refused("no rotation is under way; start one first; or wait".to_owned());
-        let told = json!({ "error": {
-            "code": "refused", "message": "no rotation is under way", "advice": "start one first; or wait",
-        } });
-        assert_eq!(refused.as_json(), told);
-        let failed = Failure::Failed(anyhow::anyhow!("not healthy: one; two"));
-        assert_eq!(failed.as_json()["error"]["message"], "not healthy: one; two");
-        assert_eq!(failed.as_json()["error"]["advice"], Value::Null);
+        let told = |failure: Failure| failure.as_json()["error"].clone();
+        let refused = Failure::Refused(Told::new("no; not now").advising("start one; or wait"));
+        assert_eq!(refused.to_string(), "no; not now; start one; or wait");
+        assert_eq!(
+            told(refused),
+            json!({ "code": "refused", "message": "no; not now", "advice": "start one; or wait" })
+        );
+        let plain = told(Failure::Usage("one; two".into()));
+        assert_eq!(plain, json!({ "code": "usage", "message": "one; two", "advice": null }));
+        let failed = told(Failure::Failed(anyhow::anyhow!("not healthy: one; two")));
+        assert_eq!((&failed["message"], &failed["advice"]), (&json!("not healthy: one; two"), &Value::Null));
         assert!(wants_json(["banyan", "status", "--json"]) && !wants_json(["banyan", "status"]));
+    }
+
+    #[test]
+    fn the_advice_of_a_refusal_is_what_the_server_names_as_such_and_no_semicolon_decides() {
+        let status = |text: &str, advice: Option<&str>| {
+            let values = advice.map(|advice| (ADVICE.to_owned(), advice.to_owned()));
+            let details =
+                ErrorDetails::with_error_info("ROTATION_REFUSED", "banyan", HashMap::from_iter(values));
+            tonic::Status::with_error_details(tonic::Code::FailedPrecondition, text, details)
+        };
+        for (text, advice, message) in [
+            (
+                "not now; wait, or abort; then start",
+                Some("abort; then start"),
+                "not now; wait, or abort; then start",
+            ),
+            ("not now: a; b; abort; then start", Some("abort; then start"), "not now: a; b"),
+            ("one; two", None, "one; two"),
+        ] {
+            let told = from_status(&status(text, advice)).as_json();
+            assert_eq!(told["error"]["message"], message, "{text}");
+            assert_eq!(told["error"]["advice"], json!(advice), "{text}");
+        }
+        assert_eq!(from_status(&tonic::Status::not_found("x; y")).as_json()["error"]["message"], "x; y");
     }
 
     #[test]

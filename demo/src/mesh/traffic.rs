@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use serde::Serialize;
 use tokio::task::JoinSet;
 
+use super::counts::FailureSample;
 use super::sidecar::Sidecar;
 
 /// Connections that are being opened at the same time.
@@ -24,17 +24,6 @@ pub struct Tally {
     expired: AtomicU64,
     samples: Mutex<Vec<FailureSample>>,
     pairs: Mutex<BTreeMap<(usize, usize), u64>>,
-}
-
-/// One failed connection.
-#[derive(Debug, Clone, Serialize)]
-pub struct FailureSample {
-    /// SPIFFE id of the side that opened it.
-    pub client: String,
-    /// SPIFFE id of the side that was called.
-    pub server: String,
-    /// What was seen.
-    pub error: String,
 }
 
 impl Tally {

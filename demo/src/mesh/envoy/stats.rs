@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::http;
+use super::http::http;
 
 /// Counters whose names have `ssl` or tell of secrets, as `name: value` lines.
 #[derive(Debug, Default)]

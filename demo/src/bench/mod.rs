@@ -8,21 +8,20 @@ pub mod floor;
 pub mod load;
 pub mod report;
 pub mod server;
-pub mod tokens;
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use console::exit::Failure;
+use console::signals;
 
 use self::floor::Floor;
 use self::load::{Connections, Job, Measured};
 use self::report::Report;
 use self::server::BenchServer;
-use self::tokens::TokenSource;
-use crate::args::{BenchIssueOptions, BenchOptions, BenchSubject};
-use crate::exit::Failure;
-use crate::verbs;
+use crate::options::{BenchIssueOptions, BenchOptions, BenchSubject};
+use crate::tokens::TokenSource;
 
 /// Time before each row that is not counted.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -39,9 +38,9 @@ pub async fn run(options: &BenchOptions) -> Result<(), Failure> {
             tokio::select! {
                 // Signals are watched for before anything is started.
                 biased;
-                stop = verbs::stop_requested() => {
+                stop = signals::stop_requested() => {
                     stop.map_err(anyhow::Error::from)?;
-                    Err(Failure::Interrupted("the benchmark was interrupted, and its server is stopped".to_owned()))
+                    Err(Failure::Interrupted("the benchmark was interrupted, and its server is stopped".into()))
                 }
                 outcome = issue(options, directory.path()) => Ok(outcome?),
             }

@@ -1,0 +1,60 @@
+//! The admin API on this machine: the Unix socket of a server.
+
+use std::path::Path;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
+use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::exit::{Failure, Told};
+
+/// Longest wait for a connection and for an answer.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Connects to an admin socket.
+///
+/// # Errors
+/// [`Failure::Unreachable`] with what to check.
+pub async fn connect(path: &Path) -> Result<AdminServiceClient<Channel>, Failure> {
+    Ok(AdminServiceClient::new(channel(path).await?))
+}
+
+/// As [`connect`], for rotations, subscribers and the journal.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn rotations(path: &Path) -> Result<RotationServiceClient<Channel>, Failure> {
+    Ok(RotationServiceClient::new(channel(path).await?))
+}
+
+/// A channel to an admin socket.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn channel(path: &Path) -> Result<Channel, Failure> {
+    let unreachable = |detail: String| {
+        let told = Told::new(format!("cannot reach the admin socket {}: {detail}", path.display()));
+        let advice = "check that `banyan serve` is running here and that this user may open the socket";
+        Failure::Unreachable(told.advising(advice))
+    };
+    let owned = path.to_owned();
+    let connector = tower::service_fn(move |_| {
+        let path = owned.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    // The address is only a name on a Unix socket; the socket decides where this goes.
+    let endpoint = Endpoint::from_static("http://localhost").connect_timeout(DEADLINE).timeout(DEADLINE);
+    endpoint.connect_with_connector(connector).await.map_err(|error| unreachable(root_cause(&error)))
+}
+
+/// The innermost text of an error, which is the one that tells what happened.
+pub fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

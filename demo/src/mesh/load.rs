@@ -1,0 +1,131 @@
+//! The mesh's workloads and the traffic between them, whichever kind they are.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::ca::TRUST_DOMAIN;
+use super::counts::Counts;
+use super::csr::Account;
+use super::envoy::{self, EnvoyMesh};
+use super::members::Member;
+use super::sidecar::Sidecar;
+use super::traffic::{Tally, Traffic};
+use crate::options::DemoOptions;
+
+/// Longest wait until every workload has its first certificate.
+const READY_DEADLINE: Duration = Duration::from_secs(60);
+
+/// The mesh's workloads, under traffic.
+pub enum Load {
+    /// Built-in proxies and clients of the CSR API.
+    Sidecars {
+        /// The workloads, those with an agent first.
+        members: Arc<Vec<Sidecar>>,
+        /// Counters.
+        tally: Arc<Tally>,
+        /// What lets them talk.
+        traffic: Traffic,
+        /// How many have an agent.
+        with_agent: usize,
+    },
+    /// Real Envoys.
+    Envoys(Box<EnvoyMesh>),
+}
+
+impl Load {
+    /// Starts the workloads and their traffic.
+    ///
+    /// # Errors
+    /// If one gets no certificate in time.
+    pub async fn start(
+        options: &DemoOptions,
+        (members, accounts): (&[Member], Vec<Account>),
+        directory: &Path,
+    ) -> anyhow::Result<Self> {
+        if let Some(path) = &options.envoy {
+            let binary = envoy::find_binary(path.as_deref())?;
+            return Ok(Self::Envoys(Box::new(EnvoyMesh::start(&binary, members, directory).await?)));
+        }
+        let mut sidecars = Vec::new();
+        for member in members {
+            sidecars.push(Sidecar::start(member.id.clone(), member.socket.clone()).await?);
+        }
+        let with_agent = sidecars.len();
+        for account in accounts {
+            let domain = trust::TrustDomain::parse(TRUST_DOMAIN)?;
+            let id = trust::SpiffeId::kubernetes(&domain, account.name.0, &account.name.1)?;
+            sidecars.push(Sidecar::start_csr_only(id, account).await?);
+        }
+        for sidecar in &sidecars {
+            tokio::time::timeout(READY_DEADLINE, sidecar.ready())
+                .await
+                .with_context(|| format!("{} has no certificate after {READY_DEADLINE:?}", sidecar.id()))??;
+        }
+        let members = Arc::new(sidecars);
+        let tally = Arc::new(Tally::default());
+        let traffic = Traffic::start(&members, &tally);
+        Ok(Self::Sidecars { members, tally, traffic, with_agent })
+    }
+
+    /// Counters at this moment.
+    ///
+    /// # Errors
+    /// If an Envoy that is not frozen does not answer.
+    pub async fn counts(&mut self) -> anyhow::Result<Counts> {
+        match self {
+            Self::Sidecars { members, tally, .. } => Ok(sidecar_counts(members, tally)),
+            Self::Envoys(mesh) => mesh.counts().await,
+        }
+    }
+
+    /// Freezes the last workload that has an agent, or lets it go on.
+    ///
+    /// # Errors
+    /// If its process is gone.
+    pub fn freeze_last(&mut self, frozen: bool) -> anyhow::Result<()> {
+        match self {
+            Self::Sidecars { members, with_agent, .. } => {
+                let last = with_agent.checked_sub(1).and_then(|place| members.get(place));
+                last.context("there is no workload with an agent")?.freeze(frozen);
+                Ok(())
+            }
+            Self::Envoys(mesh) => mesh.freeze_last(frozen),
+        }
+    }
+
+    /// Lets what is under way come to its end, and counts for the last time.
+    ///
+    /// # Errors
+    /// If an Envoy does not answer, or resumed a session.
+    pub async fn stop(&mut self) -> anyhow::Result<Counts> {
+        match self {
+            Self::Sidecars { members, tally, traffic, .. } => {
+                traffic.stop().await;
+                Ok(sidecar_counts(members, tally))
+            }
+            Self::Envoys(mesh) => mesh.stop().await,
+        }
+    }
+
+    /// Ends it as it is.
+    pub async fn end(self) {
+        match self {
+            Self::Sidecars { traffic, .. } => traffic.end().await,
+            Self::Envoys(mesh) => mesh.end().await,
+        }
+    }
+}
+
+fn sidecar_counts(members: &[Sidecar], tally: &Tally) -> Counts {
+    Counts {
+        handshakes: tally.handshakes(),
+        failed: tally.failed(),
+        expired: tally.expired(),
+        renewals: members.iter().map(|member| member.leaves_seen().saturating_sub(1)).collect(),
+        pairs: tally.pairs().0,
+        samples: tally.samples(),
+    }
+}

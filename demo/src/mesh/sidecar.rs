@@ -1,0 +1,173 @@
+//! A workload with a built-in proxy: takes its certificate and trust from an agent over SDS, as Envoy does, or from the
+//! CSR API, and opens and accepts mTLS connections with them. It stands in for Envoy where a hundred pairs must talk at
+//! once.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use host::SystemClock;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use trust::{Clock, RootId, SpiffeId};
+
+use super::csr::{self, Account};
+use super::held::Held;
+use super::sds;
+use super::tls::{self, TlsPair};
+
+/// Longest wait for one connection, both directions and the answer included.
+const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);
+
+/// One running workload.
+#[derive(Debug)]
+pub struct Sidecar {
+    id: SpiffeId,
+    address: SocketAddr,
+    held: Arc<Held>,
+    ready: watch::Receiver<Option<Arc<TlsPair>>>,
+    frozen: watch::Sender<bool>,
+    _tasks: JoinSet<()>,
+}
+
+impl Sidecar {
+    /// Starts the workload with this identity below an agent's socket.
+    ///
+    /// # Errors
+    /// If no port is free.
+    pub async fn start(id: SpiffeId, socket: PathBuf) -> anyhow::Result<Self> {
+        Self::run(id, |held, frozen, tasks| {
+            for name in ["ROOTCA", "default"] {
+                tasks.spawn(sds::follow(name, socket.clone(), Arc::clone(held), frozen.subscribe()));
+            }
+        })
+        .await
+    }
+
+    /// Starts a workload that only speaks the CSR API.
+    ///
+    /// # Errors
+    /// If no port is free.
+    pub async fn start_csr_only(id: SpiffeId, account: Account) -> anyhow::Result<Self> {
+        Self::run(id, |held, _, tasks| {
+            tasks.spawn(csr::follow(account, Arc::clone(held)));
+        })
+        .await
+    }
+
+    async fn run(
+        id: SpiffeId,
+        feed: impl FnOnce(&Arc<Held>, &watch::Sender<bool>, &mut JoinSet<()>),
+    ) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("no free port for a workload")?;
+        let address = listener.local_addr()?;
+        let (tls, ready) = watch::channel(None);
+        let held = Arc::new(Held::new(tls));
+        let (mut tasks, frozen) = (JoinSet::new(), watch::Sender::new(false));
+        feed(&held, &frozen, &mut tasks);
+        tasks.spawn(accept(listener, ready.clone()));
+        Ok(Self { id, address, held, ready, frozen, _tasks: tasks })
+    }
+
+    /// Frozen, it takes and acknowledges nothing that its agent pushes, and goes on with what it has.
+    pub fn freeze(&self, frozen: bool) {
+        self.frozen.send_replace(frozen);
+    }
+
+    /// Whether its leaf is valid by its clock.
+    pub fn is_live(&self) -> bool {
+        self.held.leaf_validity().is_some_and(|validity| validity.contains(SystemClock.now()))
+    }
+
+    /// The roots that its leaves chained to so far, each once, in their order.
+    pub fn roots_seen(&self) -> Vec<RootId> {
+        self.held.roots_seen()
+    }
+
+    /// The roots that it trusts now.
+    pub fn trusted(&self) -> Vec<RootId> {
+        self.held.trusted()
+    }
+
+    /// The identity that the workload should have.
+    pub const fn id(&self) -> &SpiffeId {
+        &self.id
+    }
+
+    /// Waits until certificate and trust are there.
+    ///
+    /// # Errors
+    /// If the workload's tasks ended.
+    pub async fn ready(&self) -> anyhow::Result<()> {
+        self.ready.clone().wait_for(Option::is_some).await?;
+        Ok(())
+    }
+
+    /// How many different leaves this workload has used so far.
+    pub fn leaves_seen(&self) -> u64 {
+        self.held.leaves_seen()
+    }
+
+    /// Opens one new mTLS connection to `other` and checks both identities.
+    ///
+    /// # Errors
+    /// What failed, in the words of the side that saw it.
+    pub async fn greet(&self, other: &Self) -> anyhow::Result<()> {
+        tokio::time::timeout(CONNECTION_DEADLINE, self.exchange(other))
+            .await
+            .map_err(|_| anyhow!("no answer within {CONNECTION_DEADLINE:?}"))?
+    }
+
+    async fn exchange(&self, other: &Self) -> anyhow::Result<()> {
+        let pair = self.ready.borrow().clone().context("the workload has no certificate yet")?;
+        let stream = TcpStream::connect(other.address).await.context("connect")?;
+        stream.set_nodelay(true)?;
+        let connector = TlsConnector::from(Arc::clone(&pair.client));
+        let mut stream =
+            connector.connect(tls::server_name(), stream).await.context("handshake, client side")?;
+        let seen = tls::peer_id(stream.get_ref().1.peer_certificates())?;
+        if seen != other.id {
+            bail!("the server is {seen}, expected {}", other.id);
+        }
+        stream.write_all(b"?").await.context("request")?;
+        let mut answer = Vec::new();
+        stream
+            .read_to_end(&mut answer)
+            .await
+            .context("answer; the server may have refused the certificate")?;
+        if answer != self.id.as_str().as_bytes() {
+            bail!("the server took this workload for {}", String::from_utf8_lossy(&answer));
+        }
+        Ok(())
+    }
+}
+
+/// Accepts connections and tells each caller who it is.
+async fn accept(listener: TcpListener, tls: watch::Receiver<Option<Arc<TlsPair>>>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        while connections.try_join_next().is_some() {}
+        let Some(pair) = tls.borrow().clone() else { continue };
+        connections.spawn(async move {
+            // What goes wrong here is seen, and counted once, by the client's side.
+            let _ = tokio::time::timeout(CONNECTION_DEADLINE, serve(stream, &pair)).await;
+        });
+    }
+}
+
+async fn serve(stream: TcpStream, pair: &TlsPair) -> anyhow::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut stream = TlsAcceptor::from(Arc::clone(&pair.server)).accept(stream).await?;
+    let mut question = [0];
+    stream.read_exact(&mut question).await?;
+    let caller = tls::peer_id(stream.get_ref().1.peer_certificates())?;
+    stream.write_all(caller.as_str().as_bytes()).await?;
+    stream.shutdown().await?;
+    Ok(())
+}
