@@ -59,7 +59,7 @@ pub(super) fn decide(state: &State, event: &Event, now: Timestamp, policy: &Poli
         }
         Event::FurtherRootsRemoved { authority, roots } => further::removed(state, authority, roots),
         Event::PruneRequested { request_id, roots } => {
-            prune::requested(state, (request_id, roots), now, policy)
+            prune::requested(state, request_id, roots, now, policy)
         }
         Event::DriverStarted => passage::driver_started(state),
     }

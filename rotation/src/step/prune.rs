@@ -10,7 +10,8 @@ use crate::{Cause, Policy, RequestId, State};
 /// Forgets all of `roots`, or none of them. Only while nothing about roots is under way, so that no phase names one.
 pub(super) fn requested(
     state: &State,
-    (request_id, roots): (&RequestId, &BTreeSet<RootId>),
+    request_id: &RequestId,
+    roots: &BTreeSet<RootId>,
     now: Timestamp,
     policy: &Policy,
 ) -> Decision {

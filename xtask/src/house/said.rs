@@ -13,21 +13,50 @@ const PAGES: [&str; 3] = ["docs/rotation.md", "docs/migrate-from-istiod.md", "RE
 const PLUGIN_PAGES: &str = "docs/plugins";
 /// Tables whose first column quotes messages; `…` stands for what differs, as does a word in capital letters, and ` / `
 /// between alternatives.
-const TABLES: [&str; 4] = ["| it says |", "| condition | means |", "| told as |", "| message |"];
-/// Shorter parts are in every program.
+const TABLES: [&str; 4] = ["| it says |", "| condition |", "| told as |", "| message |"];
+/// The other tables of [`OPERATIONS`]: a new one belongs to one of the two lists.
+const NO_QUOTES: [&str; 6] =
+    ["| path |", "| what happened |", "| you want |", "| name |", "| code |", "| default |"];
+/// Shorter parts of a quote are in every program.
 const PART_MIN: usize = 8;
+/// Fewer quotes than this were found on all pages only if the pages are not read as they are written.
+const QUOTES_MIN: usize = 60;
+/// Folders and files whose messages no operator sees.
+const NOT_SHIPPED: [&str; 8] =
+    ["target", "xtask", "integration-tests", "tests", "benches", "examples", "tests.rs", "gen"];
 
 /// Parts of messages that the page quotes and no source file has.
 pub(super) fn never_said(root: &Path) -> anyhow::Result<Vec<String>> {
     let mut code = String::new();
     collect(root, &mut code)?;
-    let mut complaints = Vec::new();
+    let (mut complaints, mut found) = (Vec::new(), 0);
     for page in pages(root)? {
         let text = fs::read_to_string(root.join(&page)).with_context(|| format!("read {page}"))?;
         let how = if page == OPERATIONS { Quoted::Whole } else { Quoted::InBackticks };
-        complaints.extend(missing(&page, &text, how, &code));
+        if page == OPERATIONS {
+            complaints.extend(unlisted(&page, &text));
+        }
+        let (quotes, unsaid) = missing(&page, &text, how, &code);
+        found += quotes;
+        complaints.extend(unsaid);
+    }
+    if found < QUOTES_MIN {
+        complaints
+            .push(format!("only {found} quotes were found on all pages: is a heading spelled otherwise?"));
     }
     Ok(complaints)
+}
+
+/// Tables that nobody said of whether they quote messages.
+fn unlisted(page: &str, text: &str) -> Vec<String> {
+    let lines = std::iter::once("").chain(text.lines());
+    let heads =
+        lines.zip(text.lines()).filter(|(before, line)| !before.starts_with('|') && line.starts_with('|'));
+    let known = |line: &str| TABLES.iter().chain(&NO_QUOTES).any(|head| line.starts_with(head));
+    let unknown = heads.map(|(_, line)| line).filter(|line| !known(line));
+    unknown
+        .map(|line| format!("{page}: is the first column of \"{line}\" made of quotes? Say so in said.rs"))
+        .collect()
 }
 
 fn pages(root: &Path) -> anyhow::Result<Vec<String>> {
@@ -52,15 +81,20 @@ fn collect(folder: &Path, code: &mut String) -> anyhow::Result<()> {
     for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
         let entry = entry?;
         let (path, name) = (entry.path(), entry.file_name());
-        let skipped = name == "target" || name == "xtask" || name.to_string_lossy().starts_with('.');
+        let skipped = NOT_SHIPPED.iter().any(|not| name == *not) || name.to_string_lossy().starts_with('.');
         if entry.file_type()?.is_dir() && !skipped {
             collect(&path, code)?;
-        } else if path.extension() == Some(OsStr::new("rs")) {
+        } else if path.extension() == Some(OsStr::new("rs")) && !skipped {
             let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-            code.push_str(&joined(&text));
+            code.push_str(&joined(shipped(&text)));
         }
     }
     Ok(())
+}
+
+/// What comes before the tests of a file, which are at its end.
+fn shipped(source: &str) -> &str {
+    source.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default()
 }
 
 /// Texts that go on in the next line, in one line.
@@ -70,8 +104,9 @@ fn joined(source: &str) -> String {
     parts.fold(first, |text, part| text + part.trim_start()).replace('`', "")
 }
 
-fn missing(page: &str, text: &str, how: Quoted, code: &str) -> Vec<String> {
-    let mut in_table = false;
+/// How many parts of quotes the page has, and a complaint for each that no message says.
+fn missing(page: &str, text: &str, how: Quoted, code: &str) -> (usize, Vec<String>) {
+    let (mut in_table, mut found) = (false, 0);
     let mut complaints = Vec::new();
     for line in text.lines() {
         if TABLES.iter().any(|head| line.starts_with(head)) {
@@ -81,15 +116,15 @@ fn missing(page: &str, text: &str, how: Quoted, code: &str) -> Vec<String> {
         } else if in_table && !line.starts_with("|-") {
             let cell = line.trim_start_matches('|').split('|').next().unwrap_or_default();
             for quoted in quotes(cell, how) {
-                complaints.extend(
-                    parts(&quoted)
-                        .filter(|part| !code.contains(*part))
-                        .map(|part| format!("{page} quotes \"{part}\", which no message says")),
-                );
+                let parts = parts(&quoted);
+                found += parts.len();
+                let unsaid = parts.into_iter().filter(|part| !code.contains(*part));
+                complaints
+                    .extend(unsaid.map(|part| format!("{page} quotes \"{part}\", which no message says")));
             }
         }
     }
-    complaints
+    (found, complaints)
 }
 
 /// The quotes of a cell, without backticks.
@@ -113,9 +148,12 @@ fn without_names(quote: &str) -> String {
     quote.split(' ').map(|word| if is_name(word) { "…" } else { word }).collect::<Vec<_>>().join(" ")
 }
 
-fn parts(quoted: &str) -> impl Iterator<Item = &str> {
+/// What of a quote must be said: its long parts, or all of it where every one is short.
+fn parts(quoted: &str) -> Vec<&str> {
     let split = quoted.split('…').flat_map(|part| part.split(" / "));
-    split.map(|part| part.trim_matches([' ', ',', ';', ':'])).filter(|part| part.len() >= PART_MIN)
+    let all: Vec<_> = split.map(|part| part.trim_matches([' ', ',', ';', ':'])).collect();
+    let long: Vec<_> = all.iter().copied().filter(|part| part.len() >= PART_MIN).collect();
+    if long.is_empty() { all.into_iter().filter(|part| !part.is_empty()).collect() } else { long }
 }
 
 #[cfg(test)]
@@ -128,13 +166,13 @@ mod tests {
     fn a_message_is_found_over_lines_and_around_what_differs() {
         let code = joined("error(\"{} has gone away, \\\n    restore `{}` from a backup\")");
         let page = format!("{HEAD}| … has gone away, restore … from a backup | x | y |\n");
-        assert_eq!(missing("page", &page, Quoted::Whole, &code), Vec::<String>::new());
+        assert_eq!(missing("page", &page, Quoted::Whole, &code), (2, Vec::new()));
     }
 
     #[test]
     fn a_message_that_nobody_says_is_a_complaint() {
         let page = format!("{HEAD}| has gone away / was never there | x | y |\n\n| other | `table` |\n");
-        let complaints = missing("page", &page, Quoted::Whole, "has gone away");
+        let (_, complaints) = missing("page", &page, Quoted::Whole, "has gone away");
         assert_eq!(complaints.len(), 1);
         assert!(complaints[0].contains("was never there"), "{complaints:?}");
     }
@@ -142,10 +180,30 @@ mod tests {
     #[test]
     fn on_other_pages_backticks_make_a_quote_and_capital_letters_a_name() {
         let code = joined("error(\"tier {} waits for {}\") error(\"setting `mount` is wrong: {}\")");
-        let missing =
-            |cell: &str| missing("page", &format!("{HEAD}| {cell} | x | y |\n"), Quoted::InBackticks, &code);
+        let missing = |cell: &str| {
+            missing("page", &format!("{HEAD}| {cell} | x | y |\n"), Quoted::InBackticks, &code).1
+        };
         assert_eq!(missing("the same, and `tier NAME waits for …`"), Vec::<String>::new());
         assert_eq!(missing("``setting `mount` is wrong: …``"), Vec::<String>::new());
         assert_eq!(missing("`tier NAME never waits for anybody`").len(), 1);
+    }
+
+    #[test]
+    fn a_table_that_nobody_said_of_whether_it_quotes_is_a_complaint() {
+        let page = format!(
+            "{HEAD}| x | y | z |\n\n| fault | do |\n|---|---|\n| a | b |\n\n| path | what |\n|---|---|\n"
+        );
+        let complaints = unlisted("page", &page);
+        assert!(complaints.len() == 1 && complaints[0].contains("| fault | do |"), "{complaints:?}");
+    }
+
+    #[test]
+    fn what_only_a_test_says_is_said_by_nobody_and_a_short_quote_counts_as_a_whole() {
+        let code = joined(shipped("error(\"gone\")\n#[cfg(test)]\nmod tests {\n    \"never there\" \n}"));
+        let missing =
+            |cell: &str| missing("page", &format!("{HEAD}| {cell} | x | y |\n"), Quoted::Whole, &code).1;
+        assert_eq!(missing("never there").len(), 1);
+        assert_eq!(missing("gone"), Vec::<String>::new());
+        assert_eq!(missing("lost").len(), 1);
     }
 }
