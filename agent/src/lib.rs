@@ -12,11 +12,13 @@
 //! | one task owns the state: bundles, leaves, holders, streams | `hub` |
 //! | what is durable before anybody is told: bundles, holders | `bundle_store`, `holders` |
 //! | the order in which a holder gets trust and leaves; pure | `install` |
+//! | how the agent is, for root and its own user | `local` |
 //! | Envoy's secret discovery service on a Unix socket | `sds` |
 //! | a bootstrap file for an Envoy that uses it | [`envoy_config`] |
 //!
 //! Start at [`Agent::start`], then `hub`; the rule that everything else serves is in `install`.
 
+mod admin;
 mod backoff;
 mod bundle_store;
 mod ca_client;
@@ -33,6 +35,7 @@ mod in_flight;
 mod install;
 mod key;
 mod leaf;
+mod local;
 mod member;
 mod open_files;
 mod preflight;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use host::{DirLock, DirLockError, Disk, LoosePermissions, check_private};
+use proto::banyan::agent::v1::local_service_server::LocalServiceServer;
 use proto::sds::SecretDiscoveryServiceServer;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
@@ -23,6 +24,7 @@ use crate::in_flight::InFlight;
 use crate::install::SubscriptionId;
 use crate::key::PrivateKey;
 use crate::leaf::{Expected, Judgement, Leaf};
+use crate::local::Local;
 use crate::member::Member;
 use crate::open_files;
 use crate::process::{KernelProcesses, Processes};
@@ -296,13 +298,14 @@ fn spawn(
     tasks.spawn(hub.run(stop.clone()));
     tasks.spawn(member.run(stop.clone()));
     tasks.spawn(uplink.run(stop.clone()));
-    tasks.spawn(serve(incoming, handle.clone(), stop.clone()));
+    let local = Local::new(status.clone(), Arc::clone(&config));
+    tasks.spawn(serve(incoming, handle.clone(), local, stop.clone()));
     tracing::info!(socket = %config.socket.display(), trust_domain = %config.trust_domain, "agent started");
     let socket = config.socket.clone();
     Running { socket, status, hub: handle, leave, stop, tasks, _lock: state.lock }
 }
 
-async fn serve(incoming: Incoming, hub: HubHandle, stop: CancellationToken) {
+async fn serve(incoming: Incoming, hub: HubHandle, local: Local, stop: CancellationToken) {
     let readers = TaskTracker::new();
     let service = SdsService::new(hub, readers.clone(), stop.clone());
     let service = SecretDiscoveryServiceServer::new(service).max_decoding_message_size(REQUEST_MAX);
@@ -311,6 +314,7 @@ async fn serve(incoming: Incoming, hub: HubHandle, stop: CancellationToken) {
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .add_service(service)
+        .add_service(LocalServiceServer::new(local).max_decoding_message_size(REQUEST_MAX))
         .serve_with_incoming_shutdown(incoming, stop.cancelled())
         .await;
     if let Err(error) = served {

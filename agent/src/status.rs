@@ -1,18 +1,22 @@
 //! What the agent tells about itself.
 
-use trust::{RootId, Timestamp};
+use trust::{BundleDigest, RootId, Timestamp};
 
 /// A snapshot of the agent's state. Published at every change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     /// Sequence of the bundle in force; 0 before first contact.
     pub sequence: u64,
+    /// Its digest.
+    pub digest: Option<BundleDigest>,
     /// Roots of the bundle in force.
     pub roots: Vec<RootId>,
     /// The agent's own certificate.
     pub member: Option<MemberStatus>,
     /// Whether the stream to the CA is up.
     pub connected: bool,
+    /// Since when it is up, or down.
+    pub connection_since: Timestamp,
     /// Every configured identity.
     pub workloads: Vec<WorkloadStatus>,
     /// Every process that holds secrets of this agent.

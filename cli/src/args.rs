@@ -24,7 +24,8 @@ mod word;
 
 pub use about::{CompletedShell, CompletionsOptions, ManOptions, VersionOptions};
 pub use agent::{
-    AgentAction, AgentListOptions, AgentOptions, AgentRemoveOptions, AgentRuleOptions, EnvoyConfigOptions,
+    AgentAction, AgentListOptions, AgentOptions, AgentRemoveOptions, AgentRuleOptions, AgentStatusOptions,
+    EnvoyConfigOptions,
 };
 pub use authority::{AuthorityAction, AuthorityOptions};
 pub use ceremony::{CeremonyAction, CeremonyOptions};
@@ -69,7 +70,7 @@ pub enum Verb {
     Token(TokenOptions),
     /// Show certificates that may be in use, and end the wait for those that nobody holds
     Leaf(LeafOptions),
-    /// Show roots, attest that a shared one is exclusive now, and forget old ones
+    /// Show roots, forget old ones, and vouch that nobody else issues under a shared one
     Root(RootOptions),
     /// Renew the certificate that signs leaves, without changing the root
     Issuer(IssuerOptions),

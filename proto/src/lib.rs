@@ -7,7 +7,7 @@
 //! | module | what | who serves it |
 //! |---|---|---|
 //! | [`istio::v1::auth`] | certificate signing as Istio's data planes ask for it | CA |
-//! | [`banyan::agent::v1`] | bundles down, evidence up | CA |
+//! | [`banyan::agent::v1`] | bundles down, evidence up; and how an agent is | CA; agent |
 //! | [`banyan::admin::v1`] | what operators' verbs call | CA |
 //! | [`banyan::plugin::v1`] | root authorities over the wire | plugins in any language |
 //! | [`banyan::tier::v1`] | a CA one tier below, and what operators do about it | CA |

@@ -97,9 +97,11 @@ impl Hub {
         let conditions = self.conditions.iter().map(|(kind, what)| format!("{}: {what}", kind.name()));
         Status {
             sequence: self.sequence().0,
+            digest: bundle.map(|bundle| bundle.digest()),
             roots: bundle.map(|bundle| bundle.roots().iter().map(Root::id).collect()).unwrap_or_default(),
             member,
             connected: self.connected,
+            connection_since: self.connection_since,
             workloads: workloads.collect(),
             holders: holders.collect(),
             nacks: self.nacks.total,

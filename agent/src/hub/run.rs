@@ -74,6 +74,9 @@ impl Hub {
             Command::Reissue { serials, spread } => self.reissue(&serials, spread),
             Command::Condition(condition, what) => self.condition(condition, what),
             Command::Uplink(up) => {
+                if up != self.connected {
+                    self.connection_since = self.parts.clock.now();
+                }
                 self.connected = up;
                 self.doubts_end();
             }

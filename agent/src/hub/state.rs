@@ -62,6 +62,8 @@ pub(crate) struct Hub {
     pub(super) nacks: Nacks,
     pub(super) conditions: BTreeMap<Condition, String>,
     pub(super) connected: bool,
+    /// Since when it is up, or down.
+    pub(super) connection_since: Timestamp,
     pub(super) doubts: Doubts,
     /// See [`Account::silent_until`].
     pub(super) silent_until: Timestamp,
@@ -118,6 +120,7 @@ impl Hub {
         let Account { holders, silent_until } = account;
         let mut hub = Self {
             entitlements: parts.config.entitlements(),
+            connection_since: parts.clock.now(),
             parts,
             commands,
             holders,

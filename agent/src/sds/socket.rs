@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tonic::transport::server::Connected;
 
+use crate::admin::{administers, own_uid};
 use crate::hub::Peer;
 use crate::shares::Shares;
 
@@ -28,6 +29,8 @@ pub struct SocketError {
 
 /// Connections of user ids without a workload, all together: enough to tell them so.
 const UNTRUSTED_MAX: usize = 16;
+/// Connections of root and of the agent's own user beyond those: nobody keeps them from asking how the agent is.
+const ADMINISTRATORS_MAX: usize = 4;
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug)]
@@ -57,13 +60,26 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 struct Seats {
     shares: Shares,
+    own_uid: u32,
     taken: Mutex<Taken>,
+}
+
+/// Whose share a connection takes a seat of.
+#[derive(Clone, Copy, Debug)]
+enum Share {
+    /// Of a user id with a workload.
+    Own(u32),
+    /// Of root and the agent's own user, where they have no workload.
+    Administrators,
+    /// Of everybody else.
+    Untrusted,
 }
 
 #[derive(Debug, Default)]
 struct Taken {
     by_uid: BTreeMap<u32, usize>,
     by_untrusted: usize,
+    by_administrators: usize,
     refused: u64,
 }
 
@@ -71,7 +87,7 @@ impl Incoming {
     /// Listens at a path, and takes the place of a socket that nobody listens at any more.
     pub(crate) fn bind(path: &Path, mode: u32, connections: Shares) -> Result<Self, SocketError> {
         let listener = listen(path, mode).map_err(|source| SocketError { path: path.to_owned(), source })?;
-        let seats = Seats { shares: connections, taken: Mutex::default() };
+        let seats = Seats { shares: connections, own_uid: own_uid(), taken: Mutex::default() };
         Ok(Self { listener, seats: Arc::new(seats), path: path.to_owned() })
     }
 }
@@ -104,37 +120,51 @@ impl Drop for Incoming {
 impl Seats {
     fn take(&self, uid: Option<u32>) -> bool {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let admitted = match uid.filter(|uid| self.shares.is_entitled(*uid)) {
-            Some(uid) => self.shares.admit(uid, &taken.by_uid),
-            None => taken.by_untrusted < UNTRUSTED_MAX,
+        let share = self.share_of(uid);
+        let admitted = match share {
+            Share::Own(uid) => self.shares.admit(uid, &taken.by_uid),
+            Share::Administrators => taken.by_administrators < ADMINISTRATORS_MAX,
+            Share::Untrusted => taken.by_untrusted < UNTRUSTED_MAX,
         };
-        match uid.filter(|uid| self.shares.is_entitled(*uid)) {
-            _ if !admitted => {
-                taken.refused += 1;
-                // Whoever knocks without end does not fill the log.
-                if taken.refused.is_power_of_two() {
-                    let refused = taken.refused;
-                    tracing::warn!(
-                        uid,
-                        refused,
-                        "a user id has all connections of its share: one more is closed"
-                    );
-                }
+        if !admitted {
+            taken.refused += 1;
+            // Whoever knocks without end does not fill the log.
+            if taken.refused.is_power_of_two() {
+                let refused = taken.refused;
+                tracing::warn!(
+                    uid,
+                    refused,
+                    "a user id has all connections of its share: one more is closed"
+                );
             }
-            Some(uid) => *taken.by_uid.entry(uid).or_default() += 1,
-            None => taken.by_untrusted += 1,
+            return false;
         }
-        admitted
+        match share {
+            Share::Own(uid) => *taken.by_uid.entry(uid).or_default() += 1,
+            Share::Administrators => taken.by_administrators += 1,
+            Share::Untrusted => taken.by_untrusted += 1,
+        }
+        true
     }
 
     fn give_back(&self, uid: Option<u32>) {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(uid) = uid.filter(|uid| self.shares.is_entitled(*uid)) else {
-            taken.by_untrusted = taken.by_untrusted.saturating_sub(1);
-            return;
-        };
-        if let Some(own) = taken.by_uid.get_mut(&uid) {
-            *own = own.saturating_sub(1);
+        match self.share_of(uid) {
+            Share::Own(uid) => {
+                if let Some(own) = taken.by_uid.get_mut(&uid) {
+                    *own = own.saturating_sub(1);
+                }
+            }
+            Share::Administrators => taken.by_administrators = taken.by_administrators.saturating_sub(1),
+            Share::Untrusted => taken.by_untrusted = taken.by_untrusted.saturating_sub(1),
+        }
+    }
+
+    fn share_of(&self, uid: Option<u32>) -> Share {
+        match uid {
+            Some(uid) if self.shares.is_entitled(uid) => Share::Own(uid),
+            Some(uid) if administers(uid, self.own_uid) => Share::Administrators,
+            Some(_) | None => Share::Untrusted,
         }
     }
 
@@ -214,9 +244,13 @@ mod tests {
 
     #[test]
     fn nobody_takes_the_seats_of_others_and_who_has_no_workload_takes_none_of_them() {
-        let seats = Seats { shares: shares(8), taken: Mutex::default() };
+        let seats = Seats { shares: shares(8), own_uid: 77, taken: Mutex::default() };
         assert_eq!((0..100).filter(|_| seats.take(Some(1))).count(), 6);
-        assert_eq!((50..150).filter(|uid| seats.take(Some(*uid))).count(), UNTRUSTED_MAX);
+        assert_eq!((100..200).filter(|uid| seats.take(Some(*uid))).count(), UNTRUSTED_MAX);
+        assert_eq!(
+            (0..10).filter(|_| seats.take(Some(0)) || seats.take(Some(77))).count(),
+            ADMINISTRATORS_MAX
+        );
         assert_eq!((0..100).filter(|_| seats.take(Some(2))).count(), 2);
         seats.give_back(Some(1));
         assert!(seats.take(Some(1)));

@@ -35,11 +35,18 @@ pub async fn rotations(path: &Path) -> Result<RotationServiceClient<Channel>, Fa
 /// # Errors
 /// As [`connect`].
 pub async fn channel(path: &Path) -> Result<Channel, Failure> {
-    let unreachable = |detail: String| {
+    open(path).await.map_err(|detail| {
         let told = Told::new(format!("cannot reach the admin socket {}: {detail}", path.display()));
         let advice = "check that `banyan serve` is running here and that this user may open the socket";
         Failure::Unreachable(told.advising(advice))
-    };
+    })
+}
+
+/// A channel to any Unix socket.
+///
+/// # Errors
+/// What went wrong, in words.
+pub async fn open(path: &Path) -> Result<Channel, String> {
     let owned = path.to_owned();
     let connector = tower::service_fn(move |_| {
         let path = owned.clone();
@@ -47,7 +54,7 @@ pub async fn channel(path: &Path) -> Result<Channel, Failure> {
     });
     // The address is only a name on a Unix socket; the socket decides where this goes.
     let endpoint = Endpoint::from_static("http://localhost").connect_timeout(DEADLINE).timeout(DEADLINE);
-    endpoint.connect_with_connector(connector).await.map_err(|error| unreachable(root_cause(&error)))
+    endpoint.connect_with_connector(connector).await.map_err(|error| root_cause(&error))
 }
 
 /// The innermost text of an error, which is the one that tells what happened.

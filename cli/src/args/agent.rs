@@ -27,9 +27,11 @@ pub struct AgentOptions {
     pub action: Option<AgentAction>,
 }
 
-/// What `agent` can do but run one. All but the last ask a server.
+/// What `agent` can do but run one. All but the first and the last ask a server.
 #[derive(Debug, Subcommand)]
 pub enum AgentAction {
+    /// Ask the agent of this machine how it is: its CA, its bundle, its certificates, and who holds what
+    Status(AgentStatusOptions),
     /// List the agents that are registered at a server, the names that are banned, or what was done about them
     List(AgentListOptions),
     /// Remove an agent from the registry: its name becomes free, and its certificate is no longer accepted
@@ -40,6 +42,21 @@ pub enum AgentAction {
     Unban(AgentRuleOptions),
     /// Print an Envoy bootstrap that takes its certificate and trust from an agent's socket
     EnvoyConfig(EnvoyConfigOptions),
+}
+
+/// Options of `agent status`.
+#[derive(Debug, Args)]
+pub struct AgentStatusOptions {
+    /// The agent's configuration file, to read the socket's path from
+    /// [default: agent.toml in this directory, else /etc/banyan/agent.toml]
+    #[arg(id = "status_config", long = "config", short, value_name = "FILE", conflicts_with = "socket")]
+    pub config: Option<PathBuf>,
+    /// The socket at which the agent serves secrets
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `agent list`.

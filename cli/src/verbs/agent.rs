@@ -12,6 +12,7 @@ use crate::args::{AgentAction, AgentOptions, EnvoyConfigOptions};
 use crate::{config_file, logs, verbs};
 
 mod registered;
+mod status;
 
 /// Runs the agent until it is asked to stop, or does what else was asked for.
 ///
@@ -19,6 +20,7 @@ mod registered;
 /// [`Failure::Configuration`] if the file is wrong, [`Failure::Failed`] if the agent cannot start.
 pub async fn run(options: &AgentOptions) -> Result<(), Failure> {
     match &options.action {
+        Some(AgentAction::Status(options)) => return status::run(options).await,
         Some(AgentAction::EnvoyConfig(options)) => return print_envoy_config(options),
         Some(AgentAction::List(options)) => return registered::list(options).await,
         Some(AgentAction::Remove(options)) => return registered::remove(options).await,

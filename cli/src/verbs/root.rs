@@ -53,7 +53,7 @@ async fn list(options: &RootListOptions) -> Result<(), Failure> {
     for root in &roots {
         table.add_row([
             output::hex(root.id.get(..8).unwrap_or_default()),
-            format!("{}{}", root.state, if root.tainted { " (tainted)" } else { "" }),
+            format!("{}{}", root.state, if root.tainted { " (compromised)" } else { "" }),
             format!("{}{}", root.authority, if is_further(root) { " (further)" } else { "" }),
             output::time(root.not_after),
             output::time(root.horizon),
@@ -239,7 +239,7 @@ fn as_text(root: &Root) -> String {
          live leaves {}",
         output::hex(&root.id),
         root.state,
-        if root.tainted { ", tainted" } else { "" },
+        if root.tainted { ", compromised" } else { "" },
         root.authority,
         root.subject,
         output::time(root.not_before),

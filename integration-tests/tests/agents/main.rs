@@ -10,6 +10,7 @@ mod herd;
 mod holders;
 mod misbehavior;
 mod socket;
+mod status;
 
 use integration_tests::mesh::{MeshCa, TestAgent};
 
