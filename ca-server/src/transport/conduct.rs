@@ -320,6 +320,11 @@ impl Exchange {
         self.too_many
     }
 
+    /// Whether a caller on its connection was ever believed.
+    pub(crate) fn is_known(&self) -> bool {
+        self.conduct.is_known()
+    }
+
     /// Counts bytes of its message.
     pub(crate) fn hold(&self, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);

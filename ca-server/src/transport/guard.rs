@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{HeaderMap, Request, Response};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic::body::Body;
 use tonic::codegen::Bytes;
 use tonic::service::Routes;
@@ -25,6 +25,10 @@ use super::grpc::Peer;
 pub(crate) const METADATA_BYTES_MAX: usize = 16 * 1024;
 /// Most bytes of one message from a client.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+
+/// Requests that are worked on at a time for a connection on which nobody has shown a good credential: a hundred of them at
+/// once on each of a hundred connections would keep everybody else waiting.
+const UNKNOWN_TURNS: usize = 2;
 
 const FIELD_OVERHEAD: usize = 32;
 const DETAILS_HEADER: &str = "grpc-status-details-bin";
@@ -56,6 +60,8 @@ pub(crate) struct Guard {
     routes: Routes,
     shared: Arc<Shared>,
     readers: Arc<Semaphore>,
+    /// Turns of requests of a connection without a credential.
+    turns: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -76,12 +82,21 @@ impl Guard {
     ) -> Self {
         let places = Semaphore::new(in_flight);
         let shared = Arc::new(Shared { places, within, rejections });
-        Self { routes: routes.prepare(), shared, readers: Arc::new(Semaphore::new(READERS_PER_CONNECTION)) }
+        Self {
+            routes: routes.prepare(),
+            shared,
+            readers: Arc::new(Semaphore::new(READERS_PER_CONNECTION)),
+            turns: Arc::new(Semaphore::new(UNKNOWN_TURNS)),
+        }
     }
 
     /// The same entrance for one more connection, which reads messages in places of its own.
     pub(crate) fn for_connection(&self) -> Self {
-        Self { readers: Arc::new(Semaphore::new(READERS_PER_CONNECTION)), ..self.clone() }
+        Self {
+            readers: Arc::new(Semaphore::new(READERS_PER_CONNECTION)),
+            turns: Arc::new(Semaphore::new(UNKNOWN_TURNS)),
+            ..self.clone()
+        }
     }
 }
 
@@ -102,8 +117,12 @@ where
         let shared = Arc::clone(&self.shared);
         let peer = request.extensions().get::<Peer>().cloned();
         let exchange = request.extensions().get::<Arc<Exchange>>().cloned();
+        let turns = Arc::clone(&self.turns);
         if exchange.as_ref().is_some_and(|exchange| exchange.is_too_many()) {
-            return Box::pin(async move { Ok(shared.reject(Rejection::Overloaded, peer.as_ref())) });
+            return Box::pin(async move {
+                let _turn = turn(&turns, exchange.as_deref()).await;
+                Ok(shared.reject(Rejection::Overloaded, peer.as_ref()))
+            });
         }
         if metadata_bytes(request.headers()) > METADATA_BYTES_MAX {
             return Box::pin(async move { Ok(shared.reject(Rejection::MetadataTooLarge, peer.as_ref())) });
@@ -115,6 +134,7 @@ where
         Box::pin(async move {
             let answered = tokio::time::timeout(shared.within, async {
                 let request = gather(request, &readers, exchange.as_deref()).await?;
+                let _turn = turn(&turns, exchange.as_deref()).await;
                 let _place = shared.places.try_acquire().map_err(|_| Rejection::Overloaded)?;
                 match routes.call(request).await {
                     Ok(response) => Ok(response),
@@ -128,6 +148,13 @@ where
             })
         })
     }
+}
+
+/// Waits for a turn, while nobody on the connection is known. Whoever waited when somebody was believed goes on at once.
+async fn turn<'a>(turns: &'a Semaphore, exchange: Option<&Exchange>) -> Option<SemaphorePermit<'a>> {
+    let exchange = exchange.filter(|exchange| !exchange.is_known())?;
+    // The semaphore is never closed.
+    turns.acquire().await.ok().filter(|_| !exchange.is_known())
 }
 
 impl Shared {

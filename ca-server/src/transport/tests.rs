@@ -3,14 +3,20 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tower::ServiceExt as _;
 
 use super::conduct::{Conduct, Cut, Exchange};
 use super::crowd::{Crowd, Place, Rules, TICK, ticks};
+use super::grpc::Peer;
+use super::guard::{Guard, Rejection, RejectionHandler};
 use super::watched::Watched;
 use crate::metered::AuthorityCalls;
 use crate::metrics::Metrics;
@@ -288,6 +294,47 @@ async fn a_connection_without_a_credential_has_few_streams_until_somebody_is_bel
     place.conduct().believed();
     assert!(!asks(&place).is_too_many());
     drop(held);
+}
+
+#[derive(Debug)]
+struct NobodyIsRejected;
+
+impl RejectionHandler for NobodyIsRejected {
+    fn rejected(&self, rejection: Rejection, _peer: Option<&Peer>) -> tonic::Status {
+        panic!("{rejection:?}")
+    }
+}
+
+#[tokio::test]
+async fn requests_of_a_connection_without_a_credential_take_turns_until_somebody_is_believed() {
+    let (crowd, _) = crowd(Rules { untrusted_streams: 64, ..rules() });
+    let place = arrived(&crowd, 1);
+    let (running, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+    let (begun, ends) = (Arc::clone(&running), Arc::clone(&done));
+    let work = move || async move {
+        begun.fetch_add(1, Relaxed);
+        ends.acquire().await.unwrap().forget();
+    };
+    let routes = Routes::from(axum::Router::new().route("/work", axum::routing::post(work)));
+    let guard = Guard::new(routes, 100, DEADLINE, Arc::new(NobodyIsRejected)).for_connection();
+    let mut all = tokio::task::JoinSet::new();
+    for _ in 0..10 {
+        let mut request = http::Request::post("/work").body(tonic::body::Body::empty()).unwrap();
+        request.extensions_mut().insert(asks(&place));
+        all.spawn(guard.clone().oneshot(request));
+    }
+    let begun = async || {
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
+        running.load(Relaxed)
+    };
+    assert_eq!(begun().await, 2);
+    place.conduct().believed();
+    done.add_permits(2);
+    assert_eq!(begun().await, 10, "whoever waited goes on at once");
+    done.add_permits(8);
+    assert_eq!(all.join_all().await.len(), 10);
 }
 
 #[tokio::test(start_paused = true)]
