@@ -10,6 +10,7 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use ca_server::Running;
 use proto::banyan::admin::v1::authority_service_client::AuthorityServiceClient;
@@ -17,7 +18,7 @@ use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::{
     Authority, GetRotationRequest, ListAuthoritiesRequest, Rotation, StartRotationRequest,
 };
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use support::cacerts::OtherCa;
 use support::{Place, SOON, admin_channel, http_get, stop};
 use trust::RootId;
 
@@ -25,27 +26,9 @@ const QUICK: &str = "[rotation]\nsettle = \"1s\"\nwithdrawal_max = \"1s\"\n";
 
 /// A CA of its own in Istio's layout.
 fn write_ca(directory: &Path, name: &str) -> RootId {
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-    params.not_after = rcgen::date_time_ymd(2090, 1, 1);
-    let certificate = params.self_signed(&key).unwrap();
-    let (cert, key) = (certificate.pem(), key.serialize_pem());
-    for (file, text) in [
-        ("ca-cert.pem", &cert),
-        ("ca-key.pem", &key),
-        ("cert-chain.pem", &String::new()),
-        ("root-cert.pem", &cert),
-    ] {
-        // As a volume is swapped: one file after the other, each whole.
-        let fresh = directory.join(format!("{file}.new"));
-        fs::write(&fresh, text).unwrap();
-        fs::rename(fresh, directory.join(file)).unwrap();
-    }
-    RootId::of(certificate.der())
+    let root = OtherCa::root(name, Duration::from_secs(86_400 * 3_650));
+    root.put(&root, directory);
+    root.id()
 }
 
 async fn until(running: &Running, what: &str, holds: impl Fn(&Rotation, &[Authority]) -> bool) {
@@ -61,7 +44,7 @@ async fn until(running: &Running, what: &str, holds: impl Fn(&Rotation, &[Author
                 return;
             }
             last = Some((rotation, list));
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
     assert!(tokio::time::timeout(SOON * 2, poll).await.is_ok(), "not in time: {what}: {last:#?}");
