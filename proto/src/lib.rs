@@ -161,6 +161,7 @@ mod tests {
             banyan::admin::v1::state_service_server::SERVICE_NAME,
             banyan::admin::v1::token_service_server::SERVICE_NAME,
             banyan::agent::v1::agent_service_server::SERVICE_NAME,
+            banyan::agent::v1::local_service_server::SERVICE_NAME,
             banyan::plugin::v1::root_authority_service_server::SERVICE_NAME,
             banyan::tier::v1::tier_admin_service_server::SERVICE_NAME,
             banyan::tier::v1::tier_service_server::SERVICE_NAME,
