@@ -50,6 +50,7 @@ pub struct Victim {
     roots: Vec<Vec<u8>>,
     tls: Arc<ClientConfig>,
     tokens: TokenIssuer,
+    good_clients: AtomicU64,
     _ca_dir: CaDir,
 }
 
@@ -92,8 +93,21 @@ impl Victim {
             token: tokens.token("shop", "greedy")?.into(),
             agent: Arc::default(),
         };
-        let (log, tls) = (None, Arc::new(tls));
-        Ok(Self { ca, log, insider, grpc, plain, pid, admin, roots, tls, tokens, _ca_dir: ca_dir })
+        let (log, tls, good_clients) = (None, Arc::new(tls), AtomicU64::new(0));
+        Ok(Self {
+            ca,
+            log,
+            insider,
+            grpc,
+            plain,
+            pid,
+            admin,
+            roots,
+            tls,
+            tokens,
+            good_clients,
+            _ca_dir: ca_dir,
+        })
     }
 
     /// Reads the server's log from now on, and counts its bytes.
@@ -143,14 +157,16 @@ impl Victim {
         }
     }
 
-    /// A good client on a new connection, which has been served once.
+    /// A good client on a new connection, which has been served once. Each has an identity of its own, so that many
+    /// together are not too fast for one.
     ///
     /// # Errors
     /// When it is not served.
     pub async fn good_client(&self) -> anyhow::Result<GoodClient> {
         let channel = tls_channel(self.grpc, &self.roots, None, &[&rustls::version::TLS13]).await?;
         let csr = request_of(&KeyPair::generate()?)?.1;
-        let token = self.tokens.token("shop", "cart")?;
+        let nth = self.good_clients.fetch_add(1, Ordering::Relaxed);
+        let token = self.tokens.token("shop", &format!("cart-{nth}"))?;
         let client = GoodClient { client: IstioCertificateServiceClient::new(channel), csr, token };
         client.ask().await?;
         Ok(client)

@@ -10,6 +10,8 @@ use integration_tests::mesh::eventually;
 use integration_tests::untrusted::SOON;
 use tokio::time::Instant;
 
+use crate::good_pace;
+
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ca_under_test");
 const MIB: u64 = 1024 * 1024;
 const GROWTH_MAX: u64 = 128 * MIB;
@@ -42,7 +44,9 @@ async fn withstood(
     let before = victim.memory()?;
     let assault = attack.begin(victim, connections, false);
     let began = Instant::now();
+    let mut pace = good_pace();
     loop {
+        pace.tick().await;
         good.ask().await?;
         somebody_new(victim).await?;
         victim.healthz().await?;
