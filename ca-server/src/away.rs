@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use auth::refusal::Reason;
+
 use crate::ca::Ca;
-use crate::refusal::Reason;
 
 /// Agents come back within seconds of a start; the last of many within four minutes.
 const COME_BACK_WITHIN: Duration = Duration::from_secs(300);

@@ -2,32 +2,32 @@
 
 use std::sync::Arc;
 
+use auth::authn::Authenticator;
+use auth::authz::Authorizer;
+use auth::pace::Pace;
+use auth::refusal::{Reason, Refusal, clock_diverged};
 use issuance::{Issuer, SnapshotCell};
 use ledger::{AuditRefusal, Ledger};
+use registry::AgentRegistry;
+use registry::sessions::Sessions;
 use rotation::Policy;
 use rotation_driver::DriverHandle;
 use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 use tonic::Status;
+use transport::files::Places;
+use transport::grpc::Doorman;
+use transport::{Peer, Rejection, RejectionHandler};
 use trust::{Bundle, Clock, Randomness, SpiffeId, Timestamp};
 
-use crate::authn::Authenticator;
-use crate::authz::Authorizer;
 use crate::boot::{Aging, Authorities, AuthorityTroubles, Drifts, EvidenceReader, GuardedClock};
 use crate::bundles::BundleHistory;
 use crate::findings::Findings;
 use crate::hush::Hush;
 use crate::levels::Levels;
 use crate::metrics::Metrics;
-use crate::pace::Pace;
-use crate::refusal::{Reason, Refusal, clock_diverged};
-use crate::registry::AgentRegistry;
 use crate::seen::Seen;
-use crate::sessions::Sessions;
 use crate::tier::{Above, Below};
-use crate::transport::files::Places;
-use crate::transport::grpc::{Doorman, Peer};
-use crate::transport::guard::{Rejection, RejectionHandler};
 
 /// One running CA. Everything in it is shared and changes only through its own parts.
 #[derive(Debug)]

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
+use registry::AgentRegistry;
 use tokio::time::MissedTickBehavior;
-
-use crate::registry::AgentRegistry;
 
 const EVERY: Duration = Duration::from_secs(60);
 

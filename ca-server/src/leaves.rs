@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ledger::{LiveRow, RowKind, Standing};
 use proto::banyan::admin::v1::{ForgottenLeaf, Leaf};
+use registry::SubscriberRow;
 use rotation::evidence::GateName;
 use rotation::{Phase, State};
 use trust::{RootId, SpiffeId};
@@ -11,7 +12,6 @@ use trust::{RootId, SpiffeId};
 use crate::ca::Ca;
 use crate::explain::{class_name, kind_name};
 use crate::own_trust;
-use crate::registry::SubscriberRow;
 
 /// Leaves that are named in a status.
 const NAMED_MAX: usize = 8;

@@ -13,6 +13,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use transport::Meter;
+
 use crate::metered::AuthorityCalls;
 
 /// Upper ends of the latency histogram's buckets, in seconds: 0.1 ms to 10 s.
@@ -202,16 +204,6 @@ impl Metrics {
         self.refused_all.inc();
     }
 
-    /// Counts a connection that was ended before its client ended it.
-    pub(crate) fn connection_cut(&self, reason: &'static str) {
-        self.connections_cut.get_or_create(&CutLabel { reason }).inc();
-    }
-
-    /// The gauge of what waits at a port; its crowd keeps account in it.
-    pub(crate) fn unsent_bytes(&self, port: &'static str) -> Gauge {
-        self.unsent_bytes.get_or_create(&PortLabel { port }).clone()
-    }
-
     /// Counts a client that ended its handshake because it does not trust this server's certificate.
     pub(crate) fn handshake_distrusted(&self) {
         self.distrusted.inc();
@@ -230,20 +222,6 @@ impl Metrics {
     /// Leaves issued and requests refused since the start.
     pub(crate) fn totals(&self) -> (u64, u64) {
         (self.issued.get(), self.refused_all.get())
-    }
-
-    /// All metrics in the OpenMetrics text format.
-    pub(crate) fn encode(&self) -> String {
-        if let Some(refresh) = &*self.refresh.lock().unwrap_or_else(PoisonError::into_inner) {
-            refresh(&self.live);
-        }
-        let mut text = String::new();
-        if text::encode(&mut text, &self.registry).is_err() {
-            // Writing to a string does not fail; a scraper would take a cut answer for the whole one.
-            text.clear();
-            let _ = writeln!(text, "# EOF");
-        }
-        text
     }
 }
 
@@ -277,6 +255,29 @@ impl Live {
     }
 }
 
+impl Meter for Metrics {
+    fn connection_cut(&self, reason: &'static str) {
+        self.connections_cut.get_or_create(&CutLabel { reason }).inc();
+    }
+
+    fn unsent_bytes(&self, port: &'static str) -> Gauge {
+        self.unsent_bytes.get_or_create(&PortLabel { port }).clone()
+    }
+
+    fn exposition(&self) -> String {
+        if let Some(refresh) = &*self.refresh.lock().unwrap_or_else(PoisonError::into_inner) {
+            refresh(&self.live);
+        }
+        let mut text = String::new();
+        if text::encode(&mut text, &self.registry).is_err() {
+            // Writing to a string does not fail; a scraper would take a cut answer for the whole one.
+            text.clear();
+            let _ = writeln!(text, "# EOF");
+        }
+        text
+    }
+}
+
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Metrics").finish_non_exhaustive()
@@ -296,7 +297,7 @@ mod tests {
             live.sequence.set(7);
             live.root_not_after.get_or_create(&RootLabel { root: "ab".to_owned() }).set(99);
         });
-        let text = metrics.encode();
+        let text = metrics.exposition();
         for line in [
             "banyan_issue_seconds_count{caller=\"jwt\"} 1",
             "banyan_refused_total{reason=\"CSR_KEY_WEAK\"} 1",

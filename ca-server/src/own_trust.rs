@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 
 use ledger::LiveRow;
+use registry::SubscriberRow;
 use trust::{Sequence, SpiffeId, Timestamp};
 
 use crate::ca::Ca;
 use crate::explain::{self, Ends, Has, Holder, Leaf, Needs, Who, kind_name};
 use crate::forecast::about;
-use crate::registry::SubscriberRow;
 
 /// Rows that are looked through for those to be named.
 const LOOKED_THROUGH_MAX: usize = 4_096;

@@ -1,10 +1,10 @@
 //! Agents as operators see them: a page, and for `status` the few of many that are worth a look.
 
 use proto::banyan::admin::v1::Agent as AgentMessage;
+use registry::ListedAgent;
 use trust::SpiffeId;
 
 use crate::ca::Ca;
-use crate::registry::ListedAgent;
 
 /// Agents in one answer of `status`.
 pub(crate) const EXCERPT_MAX: usize = 100;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ca_server::refusal::Reason;
+use auth::refusal::Reason;
 
 #[test]
 fn the_api_document_lists_every_reason_with_its_code_and_no_other() {

@@ -5,12 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use auth::authn::Authenticator;
+use auth::authn::jwt::{JwtVerifier, TokenIssuer};
+use auth::authz::Authorizer;
+use auth::pace::Pace;
 use issuance::profile::AboveMax as IssueAboveMax;
 use issuance::{Issuer, LeafProfile, ProfileSettings, ServingNames, SnapshotCell};
 use ledger::{Ledger, OpenOptions, Recovered};
+use registry::AgentRegistry;
 use rotation::{Effect, Event, ReplicaName, SegmentId, State};
 use rotation_driver::DriverHandle;
 use tokio::sync::watch;
+use transport::tls::TlsState;
 use trust::randomness::random_bytes;
 use trust::{Bundle, SpiffeId};
 
@@ -32,9 +38,6 @@ use super::unstarted::Unstarted;
 use super::upkeep::{Allowed, Drifts, Upkeep};
 use super::{BootError, Embedding, GuardedClock, HostDeps};
 use crate::admin;
-use crate::authn::Authenticator;
-use crate::authn::jwt::{JwtVerifier, TokenIssuer};
-use crate::authz::Authorizer;
 use crate::bundles::{BundleHistory, Kept};
 use crate::ca::Ca;
 use crate::config::{AboveMax, Config};
@@ -43,13 +46,9 @@ use crate::hush::Hush;
 use crate::levels::Levels;
 use crate::metered::AuthorityCalls;
 use crate::metrics::Metrics;
-use crate::pace::Pace;
-use crate::registry::AgentRegistry;
 use crate::reissue::Reissue;
 use crate::seen::{self, Seen};
 use crate::tier::{Above, Below, follower};
-use crate::transport;
-use crate::transport::tls::TlsState;
 
 /// A server that is served already and not yet kept up.
 pub(super) struct Assembled {
@@ -398,6 +397,6 @@ fn trust_again(config: &Config) -> BTreeMap<String, BTreeSet<trust::RootId>> {
 }
 
 fn token_issuers(config: &Config) -> JwtVerifier {
-    let issuers = config.jwt().iter().map(TokenIssuer::new).collect();
+    let issuers = config.jwt().iter().cloned().map(TokenIssuer::new).collect();
     JwtVerifier::new(issuers, config.trust_domain().clone(), config.leaf().skew())
 }

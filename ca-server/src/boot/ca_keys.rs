@@ -3,10 +3,9 @@
 use std::collections::HashSet;
 use std::sync::{PoisonError, RwLock};
 
+use auth::authz::{KeyPolicy, KeyStanding};
 use rotation::State;
 use trust::{Certificate, SpkiHash};
-
-use crate::authz::{KeyPolicy, KeyStanding};
 
 /// Keys of every root and issuer that is or was in the record, and of this server's own leaves. It only grows.
 #[derive(Debug, Default)]

@@ -7,6 +7,7 @@ use host::{DirLockError, LoosePermissions};
 use issuance::profile::ProfileProblem;
 use issuance::request::NotADnsName;
 use plugins::RegistryError;
+use registry::RegistryUnreadable;
 use rotation::BadName;
 use rotation_driver::{StartError, SubmitError};
 use trust::SpiffeIdError;
@@ -14,7 +15,6 @@ use trust::SpiffeIdError;
 use super::own_leaf::OwnLeafError;
 use super::snapshots::SnapshotError;
 use crate::config::Problems;
-use crate::registry::RegistryUnreadable;
 
 /// Why a server did not start. Each text says what to do next.
 #[derive(Debug, thiserror::Error)]

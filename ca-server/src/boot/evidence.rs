@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ledger::{Aggregates, EvidenceClass, Ledger, RowKind, Standing};
+use registry::{AgentRegistry, VouchedRow};
 use rotation::{Contents, Effect, Evidence, Policy, RootEntry, SegmentId, SegmentState, State};
 use rotation_driver::{EvidenceSource, NoEvidence};
 use trust::{Clock, ClockDiverged, Generation, RootId, Sequence, Timestamp};
 
 use crate::config::RotationConfig;
-use crate::registry::{AgentRegistry, VouchedRow};
 use crate::tier::{Above, Below};
 
 /// Reads the evidence of one replica.

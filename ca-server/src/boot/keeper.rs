@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use auth::authn::jwt::JwtVerifier;
 use issuance::{ServingNames, Snapshot, SnapshotCell};
 use rotation::{AuthorityName, Event, Policy, RequestId, SegmentId, SegmentState, State};
 use rotation_driver::DriverHandle;
@@ -14,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
+use transport::tls::TlsState;
 use trust::randomness::random_bytes;
 use trust::{
     Agreed, Bundle, Certificate, CertificateId, ClockDiverged, Generation, Sequence, Timestamp, Validity,
@@ -27,13 +29,11 @@ use super::logs::Logs;
 use super::own_leaf;
 use super::snapshots::Snapshots;
 use crate::admin;
-use crate::authn::jwt::JwtVerifier;
 use crate::bundles::Voice;
 use crate::ca::Ca;
 use crate::config::RotationConfig;
 use crate::findings::Look;
 use crate::levels::Level;
-use crate::transport::tls::TlsState;
 
 /// How often levels are tested.
 const TICK: Duration = Duration::from_secs(1);

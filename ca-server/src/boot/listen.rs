@@ -23,6 +23,14 @@ use tonic::server::NamedService as _;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+use transport::accept::{self, Stop};
+use transport::crowd::Crowd;
+use transport::grpc::GrpcPort;
+use transport::guard::Guard;
+use transport::plain::{self, PLAIN_CONNECTIONS_MAX, PROBE_WITHIN};
+use transport::tls::TlsState;
+use transport::unix::{self, ADMIN_CONNECTIONS_MAX, SocketFile};
+use transport::{MESSAGE_BYTES_MAX, Rules};
 
 use super::BootError;
 use crate::ca::Ca;
@@ -37,13 +45,6 @@ use crate::service::rotation::{Defaults, Rotations};
 use crate::service::state::States;
 use crate::service::tier::{TierAdmin, Tiers};
 use crate::service::token::Tokens;
-use crate::transport::accept::{self, Stop};
-use crate::transport::crowd::{Crowd, Rules};
-use crate::transport::grpc::GrpcPort;
-use crate::transport::guard::{Guard, MESSAGE_BYTES_MAX};
-use crate::transport::plain::{self, PLAIN_CONNECTIONS_MAX, PROBE_WITHIN};
-use crate::transport::tls::TlsState;
-use crate::transport::unix::{self, ADMIN_CONNECTIONS_MAX, SocketFile};
 
 /// The TCP addresses of a server: taken, so that nobody else gets them, and silent, so that whoever connects is refused
 /// until there is something to serve.
@@ -129,10 +130,10 @@ impl Sockets {
         tls: &Arc<TlsState>,
     ) -> Result<Served, BootError> {
         let (stop, tasks) = (Stop::default(), TaskTracker::new());
-        let limits = Arc::new(config.limits().clone());
+        let (limits, bounds) = (Arc::new(config.limits().transport().clone()), config.limits());
         let guard = |routes| {
             let rejections = Arc::<Ca>::clone(ca);
-            Guard::new(routes, limits.requests_in_flight(), limits.request_timeout(), rejections)
+            Guard::new(routes, bounds.requests_in_flight(), bounds.request_timeout(), rejections)
         };
         let operators = Operators::new(Arc::new(config.admin().clone()));
         let defaults = Arc::new(rotation_defaults(config));
@@ -159,7 +160,7 @@ impl Sockets {
                 .add_service(authorities.max_decoding_message_size(MESSAGE_BYTES_MAX))
         };
 
-        let crowd = |rules| Crowd::new(rules, Arc::clone(&ca.metrics), stop.gently.clone());
+        let crowd = |rules| Crowd::new(rules, ca.metrics.clone(), stop.gently.clone());
         let port = Arc::new(GrpcPort::new(Arc::clone(tls), Arc::<Ca>::clone(ca), &limits, stop.clone()));
         let services = guard(admin(tls_routes(ca, config)?));
         tasks.spawn(accept::run(
@@ -181,7 +182,7 @@ impl Sockets {
 
         let (health, health_service) = tonic_health::server::health_reporter();
         let (ready, readiness) = watch::channel(false);
-        let routes = plain::routes(Arc::clone(&ca.metrics), readiness, Routes::new(health_service));
+        let routes = plain::routes(ca.metrics.clone(), readiness, Routes::new(health_service));
         tasks.spawn(accept::run(
             self.plain,
             crowd(Rules::of_probes(PLAIN_CONNECTIONS_MAX, PROBE_WITHIN)),

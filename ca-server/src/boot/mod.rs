@@ -38,7 +38,6 @@ use std::sync::Arc;
 use host::{Disk, OsRandomness, RealDisk, SystemClock};
 use trust::{Clock, Randomness};
 
-pub use crate::registry::RegistryUnreadable;
 pub(crate) use age::{Aging, Due};
 pub(crate) use authority_health::AuthorityTroubles;
 pub(crate) use clock::GuardedClock;
@@ -47,6 +46,7 @@ pub use error::BootError;
 pub(crate) use evidence::EvidenceReader;
 pub(crate) use instances::Authorities;
 pub use own_leaf::OwnLeafError;
+pub use registry::RegistryUnreadable;
 pub use running::Running;
 pub use snapshots::SnapshotError;
 pub(crate) use upkeep::{Drift, Drifts};

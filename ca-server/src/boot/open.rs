@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use issuance::SnapshotCell;
 use plugins::KeyBackend;
+use registry::sessions::Sessions;
+use registry::{AgentRegistry, Membership};
 use rotation::{AuthorityName, Event, Phase, Policy, RequestId, RootState, State};
 use rotation_driver::{DriverHandle, DriverParts, DriverTask, EffectError, RecordStore, RedbStore, Trouble};
 use trust::randomness::random_bytes;
@@ -17,8 +19,6 @@ use super::{BootError, Embedding, GuardedClock, HostDeps};
 use crate::bundles::{BundleHistory, Voice};
 use crate::config::Config;
 use crate::metered::AuthorityCalls;
-use crate::registry::{AgentRegistry, Membership};
-use crate::sessions::Sessions;
 
 /// How long a start waits for the first root. The making goes on at the next start.
 const BOOTSTRAP_WITHIN: Duration = Duration::from_secs(60);
@@ -156,7 +156,7 @@ pub(super) async fn registry(
     driver: &DriverHandle,
 ) -> Result<AgentRegistry, BootError> {
     let (path, disk) = (layout.registry(), Arc::clone(&deps.disk));
-    let (clock, limits) = (Arc::clone(&deps.clock), config.agents().clone());
+    let (clock, limits) = (Arc::clone(&deps.clock), config.agents().limits().clone());
     let membership = Membership { clock, limits, sessions: Sessions::default() };
     let never_bootstrapped = matches!(driver.state().phase, Phase::Uninitialised);
     let opened = blocking(move || {

@@ -4,9 +4,8 @@ use issuance::{AuthorizedRequest, CountedSnapshot, IdentityReserved, IssueError,
 use ledger::{Ledger, RowFilter, RowKind, Witness};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use transport::tls::ServingIdentity;
 use trust::{PublicKey, Serial, SpiffeId, SpkiHash, Timestamp, Validity};
-
-use crate::transport::tls::ServingIdentity;
 
 /// Rows looked at in one turn.
 const PAGE: usize = 256;

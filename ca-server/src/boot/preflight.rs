@@ -6,13 +6,13 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
+use auth::authn::jwks::{self, KEY_SET_LEN_MAX};
 use host::{RealDisk, check_private};
 use plugin_key_file::PassphraseSource;
 use plugins::{ConfigProblem, Registry};
 use rustix::fs::Access;
 
 use super::layout;
-use crate::authn::jwks::{self, KEY_SET_LEN_MAX};
 use crate::config::{Config, KeyBackendConfig, KeysConfig, Passphrase};
 
 /// Longest path of a Unix socket, in bytes: the kernel's `sun_path` without its final zero.
@@ -39,7 +39,7 @@ pub(super) fn problems(config: &Config, registry: &Registry) -> Vec<ConfigProble
         }
     }
     for (at, jwt) in config.jwt().iter().enumerate() {
-        found.key_set(&format!("jwt[{at}].jwks_file"), jwt.jwks_file());
+        found.key_set(&format!("jwt[{at}].jwks_file"), &jwt.jwks_file);
     }
     found.sockets(config);
     found.0

@@ -10,14 +10,14 @@ use rotation_driver::DriverTask;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use transport::accept::Stop;
+use transport::unix::SocketFile;
 use trust::{Bundle, SpiffeId};
 
 use super::assemble::Assembled;
 use super::listen::{Readiness, Served};
 use crate::ca::Ca;
 use crate::config::Config;
-use crate::transport::accept::Stop;
-use crate::transport::unix::SocketFile;
 
 /// A running server. Dropping it leaves its tasks to the runtime; [`shutdown`](Self::shutdown) ends them in order.
 #[derive(Debug)]

@@ -1,8 +1,7 @@
 //! A start that breaks off.
 
 use tokio_util::sync::DropGuard;
-
-use crate::transport::accept::Stop;
+use transport::accept::Stop;
 
 /// Ends the tasks of a server whose start broke off: they would hold its files open.
 #[derive(Debug)]

@@ -1,8 +1,7 @@
 //! Section `[agents]`: who may be registered, and for how long.
 
-use std::time::Duration;
-
 use plugins::ConfigProblem;
+use registry::Limits;
 
 use super::leaf::LeafConfig;
 use super::reader::Section;
@@ -12,54 +11,23 @@ use crate::spans;
 /// Section `[agents]`.
 #[derive(Debug, Clone)]
 pub struct AgentsConfig {
-    max: usize,
-    per_caller: usize,
+    limits: Limits,
     reconnects_per_second: u64,
-    forget_after: Duration,
-    idle_after: Duration,
 }
 
 impl AgentsConfig {
-    /// Agents that may be registered. A tenth is kept for join tokens. Default 100000, 10 to 1000000.
-    pub const fn max(&self) -> usize {
-        self.max
-    }
-
-    /// Agents that one JWT caller may have, and new keys that it may register within an hour. A caller is the token's
-    /// subject, and with a Kubernetes token its pod too. Default 16, 1 to 100000.
-    pub const fn per_caller(&self) -> usize {
-        self.per_caller
+    /// The bounds of the registry. `max` is 100000 by default, 10 to 1000000. `per_caller` is 16, 1 to 100000; a caller is the
+    /// token's subject, and with a Kubernetes token its pod too. `forget_after` is by default, and at least, `leaf.ttl_max`
+    /// and `rotation.return_within` together, within which an agent may come back; at most `36500d`. `idle_after` is
+    /// `leaf.ttl_max`.
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// New connections of agents for each second, over which the server spreads them when all have to reconnect: at a change of
     /// trust, and at its own stop. Default 200, 1 to 10000.
     pub const fn reconnects_per_second(&self) -> u64 {
         self.reconnects_per_second
-    }
-
-    /// An agent that was not seen for so long is forgotten. Default, and least: `leaf.ttl_max` and `rotation.return_within`
-    /// together, within which it may come back. At most `36500d`.
-    pub const fn forget_after(&self) -> Duration {
-        self.forget_after
-    }
-
-    /// An agent that was not seen for so long has no certificate that lives: `leaf.ttl_max`.
-    pub(crate) const fn idle_after(&self) -> Duration {
-        self.idle_after
-    }
-
-    /// With other bounds, for tests.
-    #[cfg(test)]
-    pub(crate) const fn bounded(max: usize, per_caller: usize) -> Self {
-        let (forget_after, idle_after) = (Duration::from_secs(31 * 86_400), Duration::from_secs(86_400));
-        Self { max, per_caller, reconnects_per_second: 200, forget_after, idle_after }
-    }
-}
-
-#[cfg(test)]
-impl Default for AgentsConfig {
-    fn default() -> Self {
-        Self::bounded(100_000, 16)
     }
 }
 
@@ -96,11 +64,11 @@ pub(super) fn agents(
         );
     }
     section.close();
-    Some(AgentsConfig {
+    let limits = Limits {
         max: usize::try_from(max?).ok()?,
         per_caller: usize::try_from(per_caller?).ok()?,
-        reconnects_per_second: reconnects_per_second?,
         forget_after: given?.unwrap_or(least),
         idle_after: leaf.ttl_max(),
-    })
+    };
+    Some(AgentsConfig { limits, reconnects_per_second: reconnects_per_second? })
 }

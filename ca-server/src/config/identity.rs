@@ -1,58 +1,13 @@
 //! Sections `[[jwt]]` and `[admin]`: who is believed, and who may operate.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use auth::authn::jwt::IssuerSettings;
+use auth::authn::subject::IdentityRule;
 use plugins::ConfigProblem;
 use trust::{SpiffeId, TrustDomain};
 
 use super::reader::Section;
-
-/// One section `[[jwt]]`: an issuer of tokens that is believed.
-#[derive(Debug, Clone)]
-pub struct JwtConfig {
-    issuer: String,
-    audiences: Vec<String>,
-    jwks_file: PathBuf,
-    identity: IdentityRule,
-    token_life_max: Duration,
-}
-
-/// How the claims of a token become an identity.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum IdentityRule {
-    /// `"kubernetes"`: `system:serviceaccount:<namespace>:<account>` becomes `/ns/<namespace>/sa/<account>`.
-    Kubernetes,
-    /// `"spiffe://<trust domain>/path/{claim}"`: the path, with one claim as a whole segment at each brace.
-    Template(String),
-}
-
-impl JwtConfig {
-    /// Exact value of the claim `iss`. Required, and no two sections share it.
-    pub fn issuer(&self) -> &str {
-        &self.issuer
-    }
-
-    /// Values of the claim `aud` of which a token must carry one. Default `["istio-ca"]`; never empty.
-    pub fn audiences(&self) -> &[String] {
-        &self.audiences
-    }
-
-    /// File with the issuer's JSON Web Key Set. Required; read again when it changes.
-    pub fn jwks_file(&self) -> &Path {
-        &self.jwks_file
-    }
-
-    /// How a token becomes an identity. Required.
-    pub const fn identity(&self) -> &IdentityRule {
-        &self.identity
-    }
-
-    /// Longest life, from `iat` to `exp`, of a token that is accepted. Default `24h`, `1m` to `8760h`.
-    pub const fn token_life_max(&self) -> Duration {
-        self.token_life_max
-    }
-}
 
 /// Section `[admin]`.
 #[derive(Debug, Clone)]
@@ -73,13 +28,16 @@ impl AdminConfig {
     }
 }
 
+/// Sections `[[jwt]]`: each an issuer of tokens that is believed. `issuer`, `jwks_file` and `identity` are required, and no
+/// two sections share an issuer; `audiences` is `["istio-ca"]` by default and never empty, `token_life_max` is `24h`, `1m`
+/// to `8760h`.
 pub(super) fn jwt(
     tables: &[toml::Table],
     domain: Option<&TrustDomain>,
     directory: &Path,
     problems: &mut Vec<ConfigProblem>,
-) -> Option<Vec<JwtConfig>> {
-    let mut issuers: Vec<JwtConfig> = Vec::new();
+) -> Option<Vec<IssuerSettings>> {
+    let mut issuers: Vec<IssuerSettings> = Vec::new();
     for (at, table) in tables.iter().enumerate() {
         let read = one_jwt(&format!("jwt[{at}]"), table, domain, directory, problems);
         let Some(read) = read else { continue };
@@ -98,7 +56,7 @@ fn one_jwt(
     domain: Option<&TrustDomain>,
     directory: &Path,
     problems: &mut Vec<ConfigProblem>,
-) -> Option<JwtConfig> {
+) -> Option<IssuerSettings> {
     let mut section = Section::open(path, table, problems);
     let issuer: Option<String> = section.required("issuer", "the exact value of the claim \"iss\"");
     if issuer.as_deref() == Some("") {
@@ -115,7 +73,7 @@ fn one_jwt(
     let identity = section.parsed("identity", write, |text| identity_rule(text, domain));
     let token_life_max = section.duration("token_life_max", "24h", ["1m", "8760h"]);
     section.close();
-    Some(JwtConfig {
+    Some(IssuerSettings {
         issuer: issuer?,
         audiences,
         jwks_file: directory.join(jwks_file?),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use auth::authz::NameMismatch;
 use plugins::ConfigProblem;
 
 use super::reader::Section;
@@ -14,15 +15,6 @@ pub enum AboveMax {
     Cap,
     /// The request is refused.
     Refuse,
-}
-
-/// What happens to a CSR that names another identity than the authenticated one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NameMismatch {
-    /// The request is refused.
-    Refuse,
-    /// The CSR's names are ignored; the leaf has the authenticated identity.
-    Ignore,
 }
 
 /// Section `[leaf]`.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use plugins::ConfigProblem;
 use rustls_pki_types::DnsName;
+use transport::Limits;
 
 use super::reader::Section;
 
@@ -55,57 +56,29 @@ impl ListenConfig {
 /// Section `[limits]`.
 #[derive(Debug, Clone)]
 pub struct LimitsConfig {
+    transport: Limits,
     connections: usize,
-    connections_per_address: usize,
-    handshakes: usize,
-    streams_per_connection: u32,
-    streams_without_credential: u32,
     requests_in_flight: usize,
     rows_per_identity: u64,
     rows_per_agent: u64,
     leaves_per_second: u64,
-    unsent_bytes: u64,
-    connection_age: Duration,
-    handshake_timeout: Duration,
-    first_request_timeout: Duration,
-    idle_timeout: Duration,
     request_timeout: Duration,
-    answer_timeout: Duration,
 }
 
 impl LimitsConfig {
+    /// What clients may take. Defaults and bounds: `connections_per_address` 4096, 1 to 1000000; `handshakes`
+    /// 256, 1 to 10000; `streams_per_connection` 256, 1 to 10000; `streams_without_credential` 64, 1 to
+    /// 10000; `unsent_bytes` 67108864, 1048576 to 68719476736; `connection_age` `1h`, `10s` to `24h`;
+    /// `handshake_timeout` `5s`, `100ms` to `60s`; `first_request_timeout` `20s`, `100ms` to `1h`;
+    /// `idle_timeout` `15m`, `1s` to `24h`; `answer_timeout` `20s`, `1s` to `5m`.
+    pub const fn transport(&self) -> &Limits {
+        &self.transport
+    }
+
     /// Open TLS connections. When all are taken, those end that have shown no credential and are idle; without any the
     /// next waits in the kernel's queue. Default 10000, 1 to 1000000.
     pub const fn connections(&self) -> usize {
         self.connections
-    }
-
-    /// Open TLS connections of one address (IPv6: the first 64 bits). Default 4096, 1 to 1000000.
-    pub const fn connections_per_address(&self) -> usize {
-        self.connections_per_address
-    }
-
-    /// TLS handshakes under way. While half as many are, an address with more than an eighth of them has a fifth of
-    /// `handshake_timeout` for each. Default 256, 1 to 10000.
-    pub const fn handshakes(&self) -> usize {
-        self.handshakes
-    }
-
-    /// Concurrent HTTP/2 streams on one connection. Default 256, 1 to 10000.
-    pub const fn streams_per_connection(&self) -> u32 {
-        self.streams_per_connection
-    }
-
-    /// The same, on a connection on which nobody has shown a credential yet; more are refused with `RESOURCE_EXHAUSTED`.
-    /// Default 64, 1 to 10000.
-    pub const fn streams_without_credential(&self) -> u32 {
-        self.streams_without_credential
-    }
-
-    /// Bytes of requests under way and of answers that wait to be sent, over all connections. Beyond them the connections
-    /// without a credential end that have most of it; beyond four times as much, others too. Default 67108864, 1048576 to 68719476736.
-    pub const fn unsent_bytes(&self) -> u64 {
-        self.unsent_bytes
     }
 
     /// Unary requests at a time on all connections; more are refused with `RESOURCE_EXHAUSTED`. Default 2048, 1 to
@@ -127,31 +100,6 @@ impl LimitsConfig {
     /// Leaves a second for each identity; 20 times as many at once. Default 100, 1 to 1000000.
     pub const fn leaves_per_second(&self) -> u64 {
         self.leaves_per_second
-    }
-
-    /// After this time a connection is asked to end, so that nobody holds on to old trust. Default `1h`, `10s` to `24h`.
-    pub const fn connection_age(&self) -> Duration {
-        self.connection_age
-    }
-
-    /// Time for a TLS handshake. Default `5s`, `100ms` to `60s`.
-    pub const fn handshake_timeout(&self) -> Duration {
-        self.handshake_timeout
-    }
-
-    /// Time from the handshake to the first request. Default `20s`, `100ms` to `1h`.
-    pub const fn first_request_timeout(&self) -> Duration {
-        self.first_request_timeout
-    }
-
-    /// Time that a connection may be idle; without a credential at most one minute. Default `15m`, `1s` to `24h`.
-    pub const fn idle_timeout(&self) -> Duration {
-        self.idle_timeout
-    }
-
-    /// Time in which a client takes an answer. Default `20s`, `1s` to `5m`.
-    pub const fn answer_timeout(&self) -> Duration {
-        self.answer_timeout
     }
 
     /// Time for a unary request, from its header to the answer. Default `10s`, `100ms` to `5m`.
@@ -263,23 +211,26 @@ pub(super) fn limits(table: &toml::Table, problems: &mut Vec<ConfigProblem>) -> 
     let answer_timeout = section.duration("answer_timeout", "20s", ["1s", "5m"]);
     let request_timeout = section.duration("request_timeout", "10s", ["100ms", "5m"]);
     section.close();
-    Some(LimitsConfig {
-        connections: usize::try_from(connections?).ok()?,
+    let transport = Limits {
         connections_per_address: usize::try_from(per_address?).ok()?,
         handshakes: usize::try_from(handshakes?).ok()?,
         streams_per_connection: u32::try_from(streams?).ok()?,
         streams_without_credential: u32::try_from(untrusted?).ok()?,
         unsent_bytes: unsent_bytes?,
-        requests_in_flight: usize::try_from(requests?).ok()?,
-        rows_per_identity: rows_per_identity?,
-        rows_per_agent: rows_per_agent?,
-        leaves_per_second: leaves_per_second?,
         connection_age: connection_age?,
         handshake_timeout: handshake_timeout?,
         first_request_timeout: first_request_timeout?,
         idle_timeout: idle_timeout?,
-        request_timeout: request_timeout?,
         answer_timeout: answer_timeout?,
+    };
+    Some(LimitsConfig {
+        transport,
+        connections: usize::try_from(connections?).ok()?,
+        requests_in_flight: usize::try_from(requests?).ok()?,
+        rows_per_identity: rows_per_identity?,
+        rows_per_agent: rows_per_agent?,
+        leaves_per_second: leaves_per_second?,
+        request_timeout: request_timeout?,
     })
 }
 

@@ -18,12 +18,13 @@ mod rotation;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
+use auth::authn::jwt::IssuerSettings;
 use plugins::ConfigProblem;
 use trust::{SpiffeId, TrustDomain};
 
 pub use agents::AgentsConfig;
-pub use identity::{AdminConfig, IdentityRule, JwtConfig};
-pub use leaf::{AboveMax, LeafConfig, NameMismatch};
+pub use identity::AdminConfig;
+pub use leaf::{AboveMax, LeafConfig};
 pub use listen::{DEFAULT_FILTER, LimitsConfig, ListenConfig, LogConfig, LogFormat};
 pub use root::{AuthorityConfig, KeyBackendConfig, KeysConfig, Passphrase, RootConfig};
 pub use rotation::RotationConfig;
@@ -43,7 +44,7 @@ pub struct Config {
     leaf: LeafConfig,
     rotation: RotationConfig,
     agents: AgentsConfig,
-    jwt: Vec<JwtConfig>,
+    jwt: Vec<IssuerSettings>,
     admin: AdminConfig,
     limits: LimitsConfig,
     log: LogConfig,
@@ -171,7 +172,7 @@ impl Config {
     }
 
     /// Sections `[[jwt]]`: whose tokens are believed.
-    pub fn jwt(&self) -> &[JwtConfig] {
+    pub fn jwt(&self) -> &[IssuerSettings] {
         &self.jwt
     }
 

@@ -1,3 +1,5 @@
+use auth::authz::NameMismatch;
+
 use super::*;
 
 const GOOD: &str = r#"
@@ -26,7 +28,7 @@ fn a_short_file_gets_documented_defaults() {
     assert_eq!(config.leaf().above_max(), AboveMax::Cap);
     assert_eq!(config.leaf().name_mismatch(), NameMismatch::Refuse);
     assert_eq!(config.root().authorities()["main"].plugin(), "self-signed");
-    assert_eq!(config.limits().handshake_timeout().as_secs(), 5);
+    assert_eq!(config.limits().transport().handshake_timeout.as_secs(), 5);
 }
 
 #[test]
@@ -133,10 +135,10 @@ fn identity_templates_take_a_claim_as_a_whole_segment() {
 fn no_agent_is_forgotten_while_it_may_come_back() {
     let parsed = |text: &str| Config::parse(&format!("{GOOD}{text}"), Path::new("/etc/banyan")).unwrap();
     let day = 86_400;
-    assert_eq!(parsed("").agents().forget_after().as_secs(), 31 * day);
+    assert_eq!(parsed("").agents().limits().forget_after.as_secs(), 31 * day);
     let shorter =
         parsed("[rotation]\nreturn_within = \"1h\"\n[leaf]\nttl_max = \"2h\"\nttl_default = \"1h\"\n");
-    assert_eq!(shorter.agents().forget_after().as_secs(), 3 * 3_600);
+    assert_eq!(shorter.agents().limits().forget_after.as_secs(), 3 * 3_600);
     let said = problems(&format!("{GOOD}[agents]\nforget_after = \"30d\"\nmax = 5\n"));
     assert!(said[1].contains("agents.forget_after") && said[1].contains("\"31d\""), "{said:?}");
     assert!(said[0].contains("agents.max") && said[0].contains("10 to 1000000"), "{said:?}");

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use auth::authn::CallerKind;
+use auth::refusal::{Reason, Refusal};
 use proto::banyan::admin::v1::admin_service_server::AdminService;
 use proto::banyan::admin::v1::{
     AcceptClockRequest, AcceptClockResponse, CreateTokenRequest, CreateTokenResponse, ListRootsRequest,
@@ -16,10 +18,8 @@ use trust::RootId;
 use super::call::Call;
 use super::page;
 use crate::admin::{roots_after, status};
-use crate::authn::CallerKind;
 use crate::ca::Ca;
 use crate::config::AdminConfig;
-use crate::refusal::{Reason, Refusal};
 
 /// Roots in one answer: each brings its certificate and its issuers.
 const ROOTS_PAGE_MAX: usize = 100;

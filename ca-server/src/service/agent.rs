@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use auth::authz::{Registration, requested_ttl};
+use auth::refusal::{Reason, Refusal, echoed};
 use futures::stream::BoxStream;
 use issuance::Snapshot;
 use ledger::Word;
@@ -11,16 +13,14 @@ use proto::banyan::agent::v1::{
     AgentMessage, GetBundleRequest, GetBundleResponse, IssueResponse, IssueWorkloadRequest, RegisterRequest,
     RenewAgentRequest, ServerMessage,
 };
+use registry::Newcomer;
 use tonic::{Request, Response, Status, Streaming};
 use trust::csr::ParsedCsr;
 use trust::{BundleDigest, Sequence, SpiffeId};
 
 use super::call::Call;
 use super::{uplink, wire};
-use crate::authz::{Registration, requested_ttl};
 use crate::ca::Ca;
-use crate::refusal::{Reason, Refusal, echoed};
-use crate::registry::Newcomer;
 use crate::seen::{Judgement, Stored};
 
 /// Bytes of changes in one answer, which anybody may ask for: the rest comes in further ones.

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use auth::authz::AGENT_NAME_LEN_MAX;
+use auth::refusal::{Reason, Refusal, echoed};
 use ledger::{LiveRow, RowFilter};
 use prost::Message;
 use proto::banyan::admin::v1::agent_admin_service_server::AgentAdminService;
@@ -10,6 +12,7 @@ use proto::banyan::admin::v1::{
     Agent, AgentAct, Ban, ListAgentActsRequest, ListAgentActsResponse, ListAgentsRequest, ListAgentsResponse,
     ListBansRequest, ListBansResponse, RuleAgentsRequest, RuleAgentsResponse,
 };
+use registry::{ActRow, BanRow, Ruled, Ruling, Sentence};
 use rotation_driver::Word;
 use tonic::{Request, Response, Status};
 use trust::{SpiffeId, Timestamp, TrustDomain};
@@ -17,10 +20,7 @@ use trust::{SpiffeId, Timestamp, TrustDomain};
 use super::admin::Operators;
 use super::call::Call;
 use super::{leaf, page, words};
-use crate::authz::AGENT_NAME_LEN_MAX;
 use crate::ca::Ca;
-use crate::refusal::{Reason, Refusal, echoed};
-use crate::registry::{ActRow, BanRow, Ruled, Ruling, Sentence};
 use crate::roster::{EXCERPT_MAX, message};
 
 /// Longest name or reason that is kept, in bytes.

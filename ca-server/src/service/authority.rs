@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use auth::refusal::{Reason, Refusal, echoed};
 use futures::future::join_all;
 use plugins::{CallContext, Health, HealthState, RequestId, RootAuthority, RootSet};
 use proto::banyan::admin::v1::authority_service_server::AuthorityService;
@@ -21,7 +22,6 @@ use super::words;
 use crate::ca::Ca;
 use crate::drift::{self, Whose};
 use crate::further;
-use crate::refusal::{Reason, Refusal, echoed};
 
 /// How long an authority may take to answer an operator, whose own call ends after 10 s.
 const ANSWER_WITHIN: Duration = Duration::from_secs(4);
@@ -73,7 +73,7 @@ impl AuthorityLooks {
             Ok(next) => next,
             Err(SubmitError::Refused(refusal)) => {
                 let refused = Refusal::new(Reason::RotationRefused, refusal.to_string());
-                return Err(refused.advising(refusal.advice));
+                return Err(words::advised(refused, &refusal.advice));
             }
             Err(error) => return Err(Refusal::new(Reason::RecordUnavailable, error.to_string())),
         };

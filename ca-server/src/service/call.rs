@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use auth::authn::{Caller, FormerMembers};
+use auth::refusal::{Reason, Refusal};
 use issuance::{AuthorizedRequest, CountedSnapshot, IssueError, IssuedLeaf};
 use rotation::State;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Status};
+use transport::Peer;
 use trust::Bundle;
 use trust::bundle::BUNDLE_ROOTS_MAX;
 
-use crate::authn::{Caller, FormerMembers};
 use crate::ca::{Ca, Refused, UNKNOWN_CALLER};
-use crate::refusal::{Reason, Refusal};
-use crate::transport::grpc::Peer;
 
 /// A call under way.
 #[derive(Debug)]

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use auth::refusal::{Reason, Refusal};
 use proto::banyan::admin::v1::{AcceptClockRequest, AcceptClockResponse};
 use rotation::Event;
 use trust::Accepted;
 
 use super::words;
 use crate::ca::Ca;
-use crate::refusal::{Reason, Refusal};
 
 /// Longest name or reason, in bytes.
 const TEXT_LEN_MAX: usize = 256;

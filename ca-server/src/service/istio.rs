@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use auth::authz::{refuse_impersonation, requested_ttl};
+use auth::refusal::{Reason, Refusal, echoed};
 use prost_types::Struct;
 use prost_types::value::Kind;
 use proto::istio::v1::auth::istio_certificate_service_server::IstioCertificateService;
@@ -10,9 +12,7 @@ use tonic::{Request, Response, Status};
 use trust::csr::ParsedCsr;
 
 use super::call::Call;
-use crate::authz::{refuse_impersonation, requested_ttl};
 use crate::ca::Ca;
-use crate::refusal::{Reason, Refusal, echoed};
 
 /// The service.
 #[derive(Clone, Debug)]

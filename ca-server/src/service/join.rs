@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use auth::authz::AGENT_NAME_LEN_MAX;
+use auth::refusal::{Reason, Refusal, echoed};
 use proto::banyan::admin::v1::{CreateTokenRequest, CreateTokenResponse};
+use registry::{TokenRow, id_of};
 use trust::SpiffeId;
 use trust::join_token::{JoinSecret, JoinToken};
 
 use super::words;
-use crate::authz::AGENT_NAME_LEN_MAX;
 use crate::ca::Ca;
-use crate::refusal::{Reason, Refusal, echoed};
-use crate::registry::{TokenRow, id_of};
 
 /// Life of a token whose request asks for none, and the longest life.
 const TOKEN_TTL_DEFAULT: Duration = Duration::from_secs(3_600);

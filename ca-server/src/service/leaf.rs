@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use auth::refusal::{Reason, Refusal, echoed};
 use ledger::{Cursor, LiveRow, RowFilter, RowKind};
 use proto::banyan::admin::v1::leaf_service_server::LeafService;
 use proto::banyan::admin::v1::{
@@ -18,7 +19,6 @@ use super::{page, words};
 use crate::ca::Ca;
 use crate::explain::{KINDS, kind_name};
 use crate::leaves::Gate;
-use crate::refusal::{Reason, Refusal, echoed};
 
 /// Leaves that one call names at most.
 const SERIALS_MAX: usize = 1_000;

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use auth::refusal::{Reason, Refusal};
 use proto::banyan::admin::v1::{PruneRootsRequest, PruneRootsResponse, Root as RootMessage};
 use rotation::{Event, RequestId, RootEntry, RootState};
 use rotation_driver::{SubmitError, Word};
 use trust::RootId;
 
-use super::words::word;
+use super::words::{advised, word};
 use crate::admin;
 use crate::ca::Ca;
-use crate::refusal::{Reason, Refusal};
 
 /// Forgets what was named, or all that may be forgotten; with `dry_run` only says what that would be.
 pub(super) async fn prune(
@@ -52,7 +52,7 @@ async fn submit(ca: &Ca, event: Event, word: Word) -> Result<(), Refusal> {
 }
 
 fn refused(refusal: rotation::Refusal) -> Refusal {
-    Refusal::new(Reason::RotationRefused, refusal.to_string()).advising(refusal.advice)
+    advised(Refusal::new(Reason::RotationRefused, refusal.to_string()), &refusal.advice)
 }
 
 fn shown<'a>(ca: &Ca, roots: impl Iterator<Item = (&'a RootId, &'a RootEntry)>) -> Vec<RootMessage> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use auth::refusal::{Reason, Refusal, echoed};
 use futures::stream::BoxStream;
 use plugins::Description;
 use proto::banyan::admin::v1::rotation_service_server::RotationService;
@@ -28,7 +29,6 @@ use crate::ca::Ca;
 use crate::drift;
 use crate::explain;
 use crate::forecast::{self, Forecast};
-use crate::refusal::{Reason, Refusal, echoed};
 use crate::target;
 
 /// How often a watcher is told of what changes without a change of the record.
@@ -191,7 +191,7 @@ impl Rotations {
                     _ => String::new(),
                 };
                 let refused = Refusal::new(Reason::RotationRefused, format!("{refusal}{names}"));
-                Err(refused.advising(refusal.advice.clone()))
+                Err(words::advised(refused, &refusal.advice))
             }
             Err(SubmitError::Violation(violation)) => {
                 Err(Refusal::new(Reason::InternalDefect, violation.to_string()))
@@ -353,7 +353,7 @@ fn request_id(text: &str) -> Result<RequestId, Refusal> {
 }
 
 fn refused(refusal: Box<rotation::Refusal>) -> Refusal {
-    Refusal::new(Reason::RotationRefused, refusal.to_string()).advising(refusal.advice)
+    words::advised(Refusal::new(Reason::RotationRefused, refusal.to_string()), &refusal.advice)
 }
 
 pub(super) fn invalid(text: String) -> Refusal {

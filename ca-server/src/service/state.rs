@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use auth::authz::AGENT_NAME_LEN_MAX;
+use auth::refusal::{Reason, Refusal};
 use proto::banyan::admin::v1::state_service_server::StateService;
 use proto::banyan::admin::v1::{
     ContinueStateRequest, DismissAgentWordRequest, HeedAgentWordRequest, RecordState, ShowStateRequest,
@@ -14,10 +16,8 @@ use trust::{Sequence, Timestamp};
 
 use super::admin::Operators;
 use super::call::Call;
-use super::words::word;
-use crate::authz::AGENT_NAME_LEN_MAX;
+use super::words::{advised, word};
 use crate::ca::Ca;
-use crate::refusal::{Reason, Refusal};
 use crate::seen;
 
 /// Longest reason, in bytes.
@@ -60,7 +60,8 @@ impl States {
         match self.ca.driver.submit_as(event, word).await {
             Ok(state) => Ok(self.shown(&state)),
             Err(SubmitError::Refused(refusal)) => {
-                Err(Refusal::new(Reason::RotationRefused, refusal.to_string()).advising(refusal.advice))
+                let refused = Refusal::new(Reason::RotationRefused, refusal.to_string());
+                Err(advised(refused, &refusal.advice))
             }
             Err(SubmitError::Violation(violation)) => {
                 Err(Refusal::new(Reason::InternalDefect, violation.to_string()))

@@ -4,18 +4,18 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use auth::refusal::{Refusal, echoed};
 use proto::banyan::admin::v1::{
     AddSubscriberRequest, ConfirmSubscriberRequest, RemoveSubscriberRequest, Root, Subscriber,
     VouchRootRequest,
 };
+use registry::{RegistryError, SubscriberRow};
 use trust::{Sequence, SpiffeId, Timestamp};
 
 use super::rotation::invalid;
 use super::words;
 use crate::admin;
 use crate::ca::Ca;
-use crate::refusal::{Refusal, echoed};
-use crate::registry::{RegistryError, SubscriberRow};
 
 /// Longest name of a subscriber, in bytes.
 const NAME_MAX: usize = 128;

@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use auth::authn;
+use auth::refusal::{Reason, Refusal, echoed};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::stream::BoxStream;
@@ -14,6 +16,7 @@ use plugins::{CallContext, IssuerRequest, Outcome, PluginError, RequestId, TierR
 use proto::banyan::tier::v1 as wire;
 use proto::banyan::tier::v1::tier_admin_service_server::TierAdminService;
 use proto::banyan::tier::v1::tier_service_server::TierService;
+use registry::TierIssuer;
 use rotation::{Phase, RootState, State};
 use tonic::{Request, Response, Status};
 use trust::csr::ParsedCsr;
@@ -25,10 +28,7 @@ use super::admin::Operators;
 use super::call::Call;
 use super::watcher::{self, Watched};
 use super::words;
-use crate::authn;
 use crate::ca::Ca;
-use crate::refusal::{Reason, Refusal, echoed};
-use crate::registry::TierIssuer;
 use crate::tier::below::Tier;
 
 /// How every token of a tier begins.

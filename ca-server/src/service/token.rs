@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use auth::refusal::{Reason, Refusal};
 use proto::banyan::admin::v1::token_service_server::TokenService;
 use proto::banyan::admin::v1::{
     JoinTokenInfo, ListTokensRequest, ListTokensResponse, RevokeTokensRequest, RevokeTokensResponse,
 };
+use registry::{BanRow, TokenRow, id_of};
 use tonic::{Request, Response, Status};
 use trust::{BundleDigest, Timestamp};
 
@@ -13,8 +15,6 @@ use super::admin::Operators;
 use super::call::Call;
 use super::{page, words};
 use crate::ca::Ca;
-use crate::refusal::{Reason, Refusal};
-use crate::registry::{BanRow, TokenRow, id_of};
 
 /// Tokens that one call takes back at most.
 const REVOKED_MAX: usize = 1_000;

@@ -9,6 +9,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use auth::refusal::{Reason, Refusal, echoed};
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use ledger::{EvidenceClass, EvidenceError, Proof, Reported, Witness};
@@ -19,6 +20,7 @@ use proto::banyan::agent::v1::{
     Ack, AgentMessage, Ban, Doubt, DoubtedRow, Drain, Hello, Nack, Refusals, ReissueHint, Release,
     ServerMessage,
 };
+use registry::sessions::OpenSession;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -28,9 +30,7 @@ use super::call::Call;
 use super::intake::Intake;
 use super::wire;
 use crate::ca::Ca;
-use crate::refusal::{Reason, Refusal, echoed};
 use crate::seen::{Judgement, Stored};
-use crate::sessions::OpenSession;
 
 /// How long an agent waits before it connects again after a goodbye, in milliseconds: long enough for a restart to
 /// begin, short enough not to matter.

@@ -7,14 +7,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use auth::refusal::Refusal;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use rotation::State;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-
-use crate::refusal::Refusal;
 
 /// What is watched, and by whom.
 pub(super) trait Watched: Send + 'static {
@@ -76,7 +75,7 @@ impl<W: Watched> Watcher<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::refusal::Reason;
+    use auth::refusal::Reason;
     use trust::TrustDomain;
 
     /// Tells the generation, until it may look no more.

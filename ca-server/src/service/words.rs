@@ -1,10 +1,10 @@
 //! What operators say by name, on its way into the journal: who, why, and what about.
 
-use rotation::Event;
+use auth::refusal::{Reason, Refusal, echoed};
+use rotation::{Advice, Event, Verb};
 use rotation_driver::Word;
 
 use crate::ca::Ca;
-use crate::refusal::{Reason, Refusal, echoed};
 
 /// Longest name or reason that is kept, in bytes.
 const TEXT_LEN_MAX: usize = 256;
@@ -42,6 +42,15 @@ pub(super) async fn journal(
         let text = format!("nothing was done, because the journal could not be written: {error}");
         Refusal::new(Reason::RecordUnavailable, text)
     })
+}
+
+/// With what is legal instead, if anything is.
+pub(super) fn advised(refused: Refusal, advice: &Advice) -> Refusal {
+    if advice.is_empty() {
+        return refused;
+    }
+    let commands: Vec<_> = advice.verbs.iter().map(Verb::command).collect();
+    refused.advising(advice.in_words(), &commands)
 }
 
 fn bounded(name: &str, text: &str) -> Result<String, Refusal> {

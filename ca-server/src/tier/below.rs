@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use plugins::TierReport;
+use registry::{AgentRegistry, TierIssuer, TierRow};
 use rotation::evidence::Tally;
 use rotation::{Phase, Policy, State};
 use trust::{RootId, Sequence, Timestamp};
-
-use crate::registry::{AgentRegistry, TierIssuer, TierRow};
 
 /// The tiers below. Reports are in memory only: after a restart nothing counts as proven until it is reported again.
 #[derive(Debug)]
@@ -137,6 +136,8 @@ mod tests {
     use std::time::Duration;
 
     use host::RealDisk;
+    use registry::sessions::Sessions;
+    use registry::{Limits, Membership};
     use rotation::{Draining, Mode, Rotation};
     use trust::{Generation, TrustDomain};
 
@@ -172,11 +173,20 @@ mod tests {
         state
     }
 
+    fn membership() -> Membership {
+        let day = Duration::from_secs(86_400);
+        Membership {
+            clock: std::sync::Arc::new(trust::ManualClock::at(NOW)),
+            sessions: Sessions::default(),
+            limits: Limits { max: 10, per_caller: 10, forget_after: 31 * day, idle_after: day },
+        }
+    }
+
     async fn with_issuer() -> (tempfile::TempDir, Below) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("registry.redb");
         AgentRegistry::create_if_missing(&RealDisk, &path).unwrap();
-        let registry = AgentRegistry::open(&path).unwrap();
+        let registry = AgentRegistry::open_for(&path, membership()).unwrap();
         registry.add_tier("east".to_owned(), [1; 32], NOW).await.unwrap();
         registry.add_tier("idle".to_owned(), [2; 32], NOW).await.unwrap();
         let issuer = TierIssuer { root: root("a"), ends: NOW.plus(Duration::from_secs(1_000)) };

@@ -1,0 +1,263 @@
+//! Authentication: who calls. A [`Caller`] is made here and nowhere else.
+//!
+//! | credential | where | judged by |
+//! |---|---|---|
+//! | a live leaf of this CA | the TLS connection | [`mtls`] |
+//! | a JWT of a configured issuer | `authorization: Bearer ...` | [`jwt`], with keys from [`jwks`] |
+//! | a join token | `authorization: Bearer bjt1....` | [`join_token`] |
+//!
+//! Every credential that is presented must be good, and two must agree. Headers in which proxies forward a client's
+//! certificate are never read. What a caller may do is not decided here, see [`crate::authz`].
+
+pub mod join_token;
+pub mod jwks;
+pub mod jwt;
+mod jwt_ring;
+pub mod mtls;
+mod strict_json;
+pub mod subject;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use issuance::Snapshot;
+use rustls_pki_types::CertificateDer;
+use tonic::metadata::MetadataMap;
+use trust::join_token::JOIN_TOKEN_PREFIX;
+use trust::{Bundle, Chain, Clock, PeerRole, Serial, SpiffeId, SpkiHash, Timestamp};
+
+use self::join_token::{JoinGrant, JoinTokens};
+use self::jwt::{JwtVerifier, TokenClaims};
+use self::mtls::{CertificateHolder, ChainVerifier, LiveRows};
+use crate::refusal::{Reason, Refusal};
+
+/// Who calls, proven at this call. It cannot be made outside this module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller(CallerKind);
+
+/// The kinds of callers, by the credential that counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CallerKind {
+    /// A workload with a live leaf of this CA.
+    Workload {
+        /// Its identity.
+        identity: SpiffeId,
+        /// Serial number of the leaf.
+        serial: Serial,
+        /// The leaf's key.
+        spki: SpkiHash,
+    },
+    /// An agent with its own live leaf.
+    Agent {
+        /// Its name, the path below `/banyan/agent/`.
+        name: String,
+        /// Serial number of the leaf.
+        serial: Serial,
+        /// The leaf's key.
+        spki: SpkiHash,
+    },
+    /// The subject of a token of a configured issuer.
+    Jwt(TokenClaims),
+    /// The bearer of a join token.
+    JoinToken {
+        /// What the token grants.
+        grant: JoinGrant,
+        /// SHA-256 of its secret, under which the registry knows it.
+        secret_hash: [u8; 32],
+    },
+}
+
+impl Caller {
+    /// A caller that tests assume; product code has no way around the credentials.
+    #[cfg(test)]
+    pub(crate) const fn assumed(kind: CallerKind) -> Self {
+        Self(kind)
+    }
+
+    /// Who it is.
+    pub const fn kind(&self) -> &CallerKind {
+        &self.0
+    }
+
+    /// The kind of credential as a metric label.
+    pub const fn label(&self) -> &'static str {
+        match self.0 {
+            CallerKind::Workload { .. } => "mtls",
+            CallerKind::Agent { .. } => "agent",
+            CallerKind::Jwt(_) => "jwt",
+            CallerKind::JoinToken { .. } => "join_token",
+        }
+    }
+
+    /// Whom an audit record names: the identity, or the agent that a join token is for.
+    pub fn subject(&self) -> String {
+        match &self.0 {
+            CallerKind::Workload { identity, .. } => identity.as_str().to_owned(),
+            CallerKind::Agent { name, .. } => format!("agent {name}"),
+            CallerKind::Jwt(claims) => claims.identity.as_str().to_owned(),
+            CallerKind::JoinToken { grant, .. } => format!("join token of agent {}", grant.agent),
+        }
+    }
+}
+
+/// Judges the credentials of every call. Shared by all requests; makes no network call.
+#[derive(Debug)]
+pub struct Authenticator {
+    chains: ChainVerifier,
+    jwt: Arc<JwtVerifier>,
+    rows: Arc<dyn LiveRows>,
+    tokens: Arc<dyn JoinTokens>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Authenticator {
+    /// Puts the parts together.
+    pub fn new(
+        jwt: Arc<JwtVerifier>,
+        rows: Arc<dyn LiveRows>,
+        tokens: Arc<dyn JoinTokens>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { chains: ChainVerifier::new(), jwt, rows, tokens, clock }
+    }
+
+    /// Remembers the chain of each of so many connections, so that a busy server does not judge them anew at every call.
+    #[must_use]
+    pub fn for_connections(self, connections: usize) -> Self {
+        Self { chains: ChainVerifier::for_connections(connections), ..self }
+    }
+
+    /// Judges the connection's certificates and the call's metadata against the snapshot that the request loaded.
+    ///
+    /// # Errors
+    /// The refusal of the first bad credential, also if another one is good; `CREDENTIALS_DISAGREE` if two good ones
+    /// name different callers; `CREDENTIAL_MISSING` if there is none.
+    pub fn authenticate(
+        &self,
+        certificates: &[CertificateDer<'_>],
+        metadata: &MetadataMap,
+        snapshot: &Snapshot,
+    ) -> Result<Caller, Refusal> {
+        let now = self.clock.now();
+        let holder = match certificates {
+            [] => None,
+            chain => Some(self.chains.verify(chain, snapshot.bundle(), self.rows.as_ref(), now)?),
+        };
+        let bearer = match bearer(metadata)? {
+            None => None,
+            Some(token) if token.starts_with(JOIN_TOKEN_PREFIX) => {
+                let domain = snapshot.bundle().trust_domain();
+                let (grant, secret_hash) = join_token::verify(token, self.tokens.as_ref(), domain, now)?;
+                Some(CallerKind::JoinToken { grant, secret_hash })
+            }
+            Some(token) => Some(CallerKind::Jwt(self.jwt.verify(token, now)?)),
+        };
+        agreed(holder, bearer).map(Caller)
+    }
+}
+
+impl Authenticator {
+    /// Whether a call with this certificate alone would be believed now. The handshake has proven its key.
+    pub fn recognizes(&self, certificates: &[CertificateDer<'_>], bundle: &Bundle) -> bool {
+        let now = self.clock.now();
+        !certificates.is_empty() && self.chains.verify(certificates, bundle, self.rows.as_ref(), now).is_ok()
+    }
+
+    /// As [`authenticate`](Self::authenticate), for an agent that was away: its certificate may have ended, may chain to a
+    /// root that has gone, and its row may be forgotten. The root must be one that this trust domain ever had, so that the
+    /// end that the certificate names is true; whether its key is still registered is for [`crate::authz`].
+    ///
+    /// # Errors
+    /// The refusal of the certificate where it is no such one.
+    pub fn returning(
+        &self,
+        certificates: &[CertificateDer<'_>],
+        metadata: &MetadataMap,
+        snapshot: &Snapshot,
+        former: &FormerMembers<'_>,
+    ) -> Result<Caller, Refusal> {
+        self.authenticate(certificates, metadata, snapshot).or_else(|refusal| {
+            let may_return = matches!(
+                refusal.reason(),
+                Reason::CertificateExpired | Reason::CertificateUntrusted | Reason::CertificateNotIssued
+            );
+            let agent = || former_agent(certificates, former, self.clock.now());
+            may_return.then(agent).flatten().map(Caller).ok_or(refusal)
+        })
+    }
+}
+
+/// Whose certificate may be over and still bring its agent back.
+pub struct FormerMembers<'a> {
+    /// How long after the end of the certificate.
+    pub within: Duration,
+    /// Every root that the trust domain ever had, as one bundle.
+    pub roots: &'a dyn Fn() -> Option<Bundle>,
+}
+
+/// The agent that a former certificate names.
+fn former_agent(
+    certificates: &[CertificateDer<'_>],
+    former: &FormerMembers<'_>,
+    now: Timestamp,
+) -> Option<CallerKind> {
+    let roots = (former.roots)()?;
+    let chain = Chain::parse(certificates).ok()?;
+    let leaf = chain.leaf();
+    let end = leaf.validity().not_after();
+    chain.verify(&roots, now.min(end), PeerRole::Client).ok()?;
+    let identity = leaf.spiffe_id().ok()?;
+    let name = identity.agent_name()?.to_owned();
+    let ours = identity.trust_domain() == roots.trust_domain() && end.plus(former.within) >= now;
+    let agent = CallerKind::Agent { name, serial: leaf.serial()?, spki: leaf.spki_hash() };
+    ours.then_some(agent)
+}
+
+/// The one bearer token of a call. Another scheme is a credential that cannot be judged, and so a bad one.
+pub fn bearer(metadata: &MetadataMap) -> Result<Option<&str>, Refusal> {
+    let unsupported = || {
+        let text = "send at most one authorization header, and `Bearer <token>` in it";
+        Refusal::new(Reason::TokenSchemeUnsupported, text)
+    };
+    let mut headers = metadata.get_all("authorization").iter();
+    let Some(header) = headers.next() else { return Ok(None) };
+    if headers.next().is_some() {
+        return Err(unsupported());
+    }
+    let token = header.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
+    token.filter(|token| !token.is_empty()).map(Some).ok_or_else(unsupported)
+}
+
+fn agreed(holder: Option<CertificateHolder>, bearer: Option<CallerKind>) -> Result<CallerKind, Refusal> {
+    match (holder, bearer) {
+        (None, None) => {
+            let text = "authenticate with a client certificate of this CA, a JWT or a join token";
+            Err(Refusal::new(Reason::CredentialMissing, text))
+        }
+        (None, Some(bearer)) => Ok(bearer),
+        (Some(holder), None) => Ok(of_certificate(holder)),
+        (Some(holder), Some(CallerKind::Jwt(claims))) if claims.identity == holder.identity => {
+            Ok(of_certificate(holder))
+        }
+        (Some(holder), Some(CallerKind::JoinToken { grant, secret_hash }))
+            if holder.identity.agent_name() == Some(grant.agent.as_str()) =>
+        {
+            Ok(CallerKind::JoinToken { grant, secret_hash })
+        }
+        (Some(_), Some(_)) => {
+            let text = "the client certificate and the token name different callers: send one of them";
+            Err(Refusal::new(Reason::CredentialsDisagree, text))
+        }
+    }
+}
+
+fn of_certificate(holder: CertificateHolder) -> CallerKind {
+    let CertificateHolder { identity, serial, spki } = holder;
+    match identity.agent_name().map(str::to_owned) {
+        Some(name) => CallerKind::Agent { name, serial, spki },
+        None => CallerKind::Workload { identity, serial, spki },
+    }
+}

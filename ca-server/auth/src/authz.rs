@@ -1,0 +1,356 @@
+//! Authorization: what a caller may have. Turns a [`Caller`] and a verified CSR into an [`AuthorizedRequest`].
+//!
+//! The identity comes from the caller, or for agents from what they are entitled to; of the CSR only the key counts. Names
+//! in a CSR are compared with that identity, never copied.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use issuance::{AuthorizedRequest, Holder, Snapshot};
+use trust::csr::{RequestedNames, VerifiedCsr};
+use trust::{SpiffeId, SpkiHash, Timestamp, TrustDomain};
+
+use crate::authn::join_token::{JoinGrant, TokenUse};
+use crate::authn::{Caller, CallerKind};
+use crate::refusal::{Reason, Refusal, echoed};
+
+/// How long a join token may be used again with the same key, for an answer that was lost.
+pub const JOIN_TOKEN_RETRY: Duration = Duration::from_secs(300);
+/// Longest name of an agent in bytes, as the ledger stores it.
+pub const AGENT_NAME_LEN_MAX: usize = 128;
+/// Bytes of the key's fingerprint in the name of an agent that joins with a JWT.
+const KEY_IN_NAME_LEN: usize = 8;
+
+/// What is known of keys that may not be certified.
+pub trait KeyPolicy: Send + Sync + Debug {
+    /// Where this key stands.
+    fn standing(&self, key: &SpkiHash) -> KeyStanding;
+}
+
+/// What happens to a CSR that names another identity than the authenticated one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameMismatch {
+    /// The request is refused.
+    Refuse,
+    /// The CSR's names are ignored; the leaf has the authenticated identity.
+    Ignore,
+}
+
+/// Where a key stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyStanding {
+    /// It may be certified.
+    Free,
+    /// It is a key of this CA: of a root, an issuer or a server, present or retired.
+    OfCa,
+    /// An operator blocked it.
+    Blocked,
+}
+
+/// Knows the registered agents.
+pub trait Agents: Send + Sync + Debug {
+    /// The agent with this name; `None` if it is not registered.
+    ///
+    /// # Errors
+    /// [`RegistryUnreadable`] if the registry cannot be read: then nobody is let in.
+    fn find(&self, name: &str) -> Result<Option<AgentRecord>, RegistryUnreadable>;
+
+    /// Notes that this agent proved itself, now.
+    fn saw(&self, name: &str);
+}
+
+/// A registered agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentRecord {
+    /// Its own key.
+    pub spki: SpkiHash,
+    /// Identities that it may have issued for its workloads.
+    pub identities: Vec<SpiffeId>,
+    /// Whether an operator banned it.
+    pub banned: bool,
+}
+
+/// The registry could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the registry of agents cannot be read: {0}")]
+pub struct RegistryUnreadable(pub String);
+
+/// A first contact that was allowed: what to register, and the agent's own leaf to issue once that is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// The agent's own leaf.
+    pub request: AuthorizedRequest,
+    /// The agent's name.
+    pub agent: String,
+    /// Identities that it may have issued for its workloads.
+    pub identities: Vec<SpiffeId>,
+    /// SHA-256 of the join token's secret, to be used up with this key; `None` if it joins with a JWT.
+    pub token: Option<[u8; 32]>,
+    /// Whose JWT it is, if it joins with one.
+    pub caller: Option<String>,
+}
+
+/// Decides what callers may have.
+#[derive(Debug)]
+pub struct Authorizer {
+    trust_domain: TrustDomain,
+    name_mismatch: NameMismatch,
+    keys: Arc<dyn KeyPolicy>,
+    agents: Arc<dyn Agents>,
+}
+
+impl Authorizer {
+    /// Puts the parts together.
+    pub fn new(
+        trust_domain: TrustDomain,
+        name_mismatch: NameMismatch,
+        keys: Arc<dyn KeyPolicy>,
+        agents: Arc<dyn Agents>,
+    ) -> Self {
+        Self { trust_domain, name_mismatch, keys, agents }
+    }
+
+    /// A leaf for a workload that asks for itself.
+    ///
+    /// # Errors
+    /// A refusal if the caller is no workload, or key or names of the CSR are not for it.
+    pub fn workload(
+        &self,
+        caller: &Caller,
+        csr: VerifiedCsr,
+        ttl: Option<Duration>,
+        snapshot: &Snapshot,
+    ) -> Result<AuthorizedRequest, Refusal> {
+        let identity = match caller.kind() {
+            CallerKind::Workload { identity, .. } => identity,
+            CallerKind::Jwt(claims) => &claims.identity,
+            CallerKind::Agent { .. } | CallerKind::JoinToken { .. } => {
+                return Err(not_allowed("agents ask through the agent service, for each workload by name"));
+            }
+        };
+        self.issue(identity.clone(), csr, Holder::CsrOnly, (ttl, snapshot))
+    }
+
+    /// A leaf for a workload behind an agent.
+    ///
+    /// # Errors
+    /// A refusal unless the caller is a registered agent that is entitled to the identity.
+    pub fn behind_agent(
+        &self,
+        caller: &Caller,
+        identity: SpiffeId,
+        csr: VerifiedCsr,
+        (ttl, snapshot): (Option<Duration>, &Snapshot),
+    ) -> Result<AuthorizedRequest, Refusal> {
+        let (agent, record) = self.agent(caller)?;
+        if !record.identities.contains(&identity) {
+            let text = format!("the agent is not entitled to \"{}\"", echoed(identity.as_str()));
+            return Err(Refusal::new(Reason::IdentityNotEntitled, text));
+        }
+        self.issue(identity, csr, Holder::BehindAgent(agent.to_owned()), (ttl, snapshot))
+    }
+
+    /// A new leaf for an agent itself, for the key it is registered with.
+    ///
+    /// # Errors
+    /// A refusal unless the caller is a registered agent and the CSR is for its key.
+    pub fn renew_agent(
+        &self,
+        caller: &Caller,
+        csr: VerifiedCsr,
+        snapshot: &Snapshot,
+    ) -> Result<AuthorizedRequest, Refusal> {
+        let (agent, record) = self.agent(caller)?;
+        if csr.public_key().hash() != record.spki {
+            let text =
+                "an agent renews with the key it is registered with; to change it, register with a new token";
+            return Err(Refusal::new(Reason::AgentUnknown, text));
+        }
+        let identity = self.agent_id(agent)?;
+        self.issue(identity, csr, Holder::Agent, (None, snapshot))
+    }
+
+    /// First contact of an agent. With a join token it gets what the token grants; with a JWT it may ask for exactly the
+    /// token's identity, under a name made of that identity and its own key.
+    ///
+    /// # Errors
+    /// A refusal if the credential buys no registration, or was used up by another key or too long ago.
+    pub fn register(
+        &self,
+        caller: &Caller,
+        csr: VerifiedCsr,
+        now: Timestamp,
+        snapshot: &Snapshot,
+    ) -> Result<Registration, Refusal> {
+        let spki = csr.public_key().hash();
+        let (agent, identities, token, caller) = match caller.kind() {
+            CallerKind::JoinToken { grant, secret_hash } => {
+                unused_or_retried(grant, &spki, now)?;
+                (grant.agent.clone(), grant.identities.clone(), Some(*secret_hash), None)
+            }
+            CallerKind::Jwt(claims) => {
+                let identity = claims.identity.clone();
+                (agent_name(&identity, &spki), vec![identity], None, Some(claims.caller()))
+            }
+            CallerKind::Workload { .. } | CallerKind::Agent { .. } => {
+                return Err(not_allowed("an agent registers with a join token or a JWT"));
+            }
+        };
+        if self.find(&agent)?.is_some_and(|record| record.banned) {
+            return Err(banned());
+        }
+        let identity = self.agent_id(&agent)?;
+        let request = self.issue(identity, csr, Holder::Agent, (None, snapshot))?;
+        Ok(Registration { request, agent, identities, token, caller })
+    }
+
+    /// The registered agent that calls, with its record; also for streams, at every message.
+    ///
+    /// # Errors
+    /// A refusal if the caller is no agent, or one that is unknown, banned or has another key.
+    pub fn agent<'c>(&self, caller: &'c Caller) -> Result<(&'c str, AgentRecord), Refusal> {
+        let CallerKind::Agent { name, spki, .. } = caller.kind() else {
+            return Err(not_allowed("only an agent with its own certificate may call this"));
+        };
+        match self.find(name)? {
+            Some(record) if record.banned => Err(banned()),
+            Some(record) if record.spki == *spki => {
+                self.agents.saw(name);
+                Ok((name, record))
+            }
+            _ => {
+                let text = "the agent is not registered with this key: register it with a new join token";
+                Err(Refusal::new(Reason::AgentUnknown, text))
+            }
+        }
+    }
+
+    fn find(&self, name: &str) -> Result<Option<AgentRecord>, Refusal> {
+        self.agents.find(name).map_err(|error| {
+            tracing::error!(%error, "agents cannot be authorized");
+            Refusal::new(Reason::RegistryUnavailable, "the server cannot read its registry; its log says why")
+        })
+    }
+
+    fn agent_id(&self, name: &str) -> Result<SpiffeId, Refusal> {
+        let id = SpiffeId::agent(&self.trust_domain, name).ok().filter(|_| name.len() <= AGENT_NAME_LEN_MAX);
+        id.ok_or_else(|| {
+            let text = "the agent's name would be malformed or longer than 128 bytes: use a join token";
+            Refusal::new(Reason::RequestInvalid, text)
+        })
+    }
+
+    fn issue(
+        &self,
+        identity: SpiffeId,
+        csr: VerifiedCsr,
+        holder: Holder,
+        (ttl, snapshot): (Option<Duration>, &Snapshot),
+    ) -> Result<AuthorizedRequest, Refusal> {
+        if identity.trust_domain() != &self.trust_domain {
+            let text = "the identity is of another trust domain";
+            return Err(Refusal::new(Reason::IdentityNotEntitled, text));
+        }
+        self.key_is_free(&csr.public_key().hash(), snapshot)?;
+        if self.name_mismatch == NameMismatch::Refuse {
+            names_agree(csr.names(), &identity)?;
+        }
+        Ok(AuthorizedRequest::new(identity, csr, holder, ttl)?)
+    }
+
+    fn key_is_free(&self, key: &SpkiHash, snapshot: &Snapshot) -> Result<(), Refusal> {
+        let mut of_ca = snapshot
+            .signer()
+            .chain()
+            .iter()
+            .chain(snapshot.bundle().roots().iter().map(trust::Root::certificate));
+        let standing = match of_ca.any(|certificate| certificate.spki_hash() == *key) {
+            true => KeyStanding::OfCa,
+            false => self.keys.standing(key),
+        };
+        match standing {
+            KeyStanding::Free => Ok(()),
+            KeyStanding::OfCa => Err(Refusal::new(Reason::KeyOfCa, "the CSR is for a key of this CA")),
+            KeyStanding::Blocked => {
+                Err(Refusal::new(Reason::KeyBlocked, "the CSR's key is blocked: generate a new one"))
+            }
+        }
+    }
+}
+
+/// Refuses a request for somebody else's identity: nothing here knows which pods run on the caller's node.
+///
+/// # Errors
+/// `IMPERSONATION_REFUSED` unless the field is empty.
+pub fn refuse_impersonation(impersonated: &str) -> Result<(), Refusal> {
+    if impersonated.is_empty() {
+        return Ok(());
+    }
+    let text = format!(
+        "this CA issues only for the caller's own identity: ImpersonatedIdentity \"{}\" is refused and no setting allows it; use \
+         sidecars, Banyan's agent, or a ztunnel that asks for itself",
+        echoed(impersonated)
+    );
+    Err(Refusal::new(Reason::ImpersonationRefused, text))
+}
+
+/// The life that a request asks for in seconds; zero and less ask for the default, as Istio's clients expect.
+pub fn requested_ttl(seconds: i64) -> Option<Duration> {
+    u64::try_from(seconds).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
+}
+
+/// A CSR may name the caller's identity or nothing. Refused otherwise, since its sender believes to be someone else.
+fn names_agree(names: &RequestedNames, identity: &SpiffeId) -> Result<(), Refusal> {
+    match &names.spiffe_id {
+        Some(named) if named.trust_domain() != identity.trust_domain() => {
+            let text = format!("the CSR names \"{}\", of another trust domain", echoed(named.as_str()));
+            return Err(Refusal::new(Reason::CsrTrustDomainForeign, text));
+        }
+        Some(named) if named != identity => {
+            let text = format!("the CSR names \"{}\", not the caller's identity", echoed(named.as_str()));
+            return Err(Refusal::new(Reason::CsrIdentityMismatch, text));
+        }
+        _ => {}
+    }
+    let extra = !names.dns.is_empty()
+        || !names.ips.is_empty()
+        || !names.emails.is_empty()
+        || names.common_name.is_some();
+    if extra {
+        let text = "the CSR asks for DNS, IP or e-mail names or a common name: leave them out";
+        return Err(Refusal::new(Reason::CsrNameInvalid, text));
+    }
+    Ok(())
+}
+
+fn unused_or_retried(grant: &JoinGrant, spki: &SpkiHash, now: Timestamp) -> Result<(), Refusal> {
+    match grant.used {
+        None => Ok(()),
+        Some(TokenUse { spki: used_by, at }) if used_by == *spki && now <= at.plus(JOIN_TOKEN_RETRY) => {
+            Ok(())
+        }
+        Some(_) => {
+            let text = "the join token was used before: make a new one with `banyan token create`";
+            Err(Refusal::new(Reason::JoinTokenUsed, text))
+        }
+    }
+}
+
+/// `<path of the identity>/<16 digits of the key's fingerprint>`: the members of one service account stay apart.
+fn agent_name(identity: &SpiffeId, spki: &SpkiHash) -> String {
+    let key: String =
+        spki.as_bytes().iter().take(KEY_IN_NAME_LEN).map(|byte| format!("{byte:02x}")).collect();
+    format!("{}/{key}", identity.path().trim_start_matches('/'))
+}
+
+fn not_allowed(text: &str) -> Refusal {
+    Refusal::new(Reason::CallerNotAllowed, text)
+}
+
+fn banned() -> Refusal {
+    Refusal::new(Reason::AgentBanned, "the agent is banned: ask the operator")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,64 @@
+//! The registry as authentication and authorization ask it, and its refusals in their words.
+
+use auth::authn::join_token::{JoinGrant, JoinTokenRefused, JoinTokens, TokenUse};
+use auth::authz::{AgentRecord, Agents, RegistryUnreadable};
+use auth::refusal::{Reason, Refusal};
+use trust::Timestamp;
+
+use crate::error::RegistryError;
+use crate::registry::AgentRegistry;
+use crate::rows::TokenHash;
+
+impl JoinTokens for AgentRegistry {
+    fn find(&self, secret_hash: TokenHash, now: Timestamp) -> Result<JoinGrant, JoinTokenRefused> {
+        let token = self.token(&secret_hash).ok_or(JoinTokenRefused::Unknown)?;
+        if token.revoked.is_some() {
+            return Err(JoinTokenRefused::Revoked);
+        }
+        if token.used.is_none() && now > token.expires {
+            return Err(JoinTokenRefused::Expired);
+        }
+        Ok(JoinGrant {
+            agent: token.agent,
+            identities: token.identities.into_iter().collect(),
+            used: token.used.map(|(spki, at)| TokenUse { spki, at }),
+        })
+    }
+}
+
+impl Agents for AgentRegistry {
+    fn find(&self, name: &str) -> Result<Option<AgentRecord>, RegistryUnreadable> {
+        Ok(self.agent(name).map(|(agent, banned)| AgentRecord {
+            spki: agent.spki,
+            identities: agent.identities.into_iter().collect(),
+            banned,
+        }))
+    }
+
+    fn saw(&self, name: &str) {
+        Self::saw(self, name);
+    }
+}
+
+impl From<RegistryError> for Refusal {
+    fn from(error: RegistryError) -> Self {
+        let reason = match &error {
+            RegistryError::TokenUnknown => Reason::JoinTokenInvalid,
+            RegistryError::TokenExpired(_) => Reason::JoinTokenExpired,
+            RegistryError::TokenUsed => Reason::JoinTokenUsed,
+            RegistryError::TokenRevoked => Reason::JoinTokenRevoked,
+            RegistryError::TokenIdUnknown(_) | RegistryError::TokenIdAmbiguous(_) => Reason::JoinTokenUnknown,
+            RegistryError::Banned(_) => Reason::AgentBanned,
+            RegistryError::SubscriberUnknown(_) => Reason::SubscriberUnknown,
+            RegistryError::BundleOfTheFuture(_) | RegistryError::TierExists(_) => Reason::RequestInvalid,
+            RegistryError::TierUnknown(_) => Reason::TierUnknown,
+            RegistryError::AgentUnknown(_) | RegistryError::NotBanned(_) => Reason::AgentNotRegistered,
+            RegistryError::CallerFull { .. }
+            | RegistryError::CallerTooFast { .. }
+            | RegistryError::AgentsFull { .. } => Reason::RegistrationsExhausted,
+            RegistryError::TierRequestReused(_) => Reason::IssuerRefused,
+            RegistryError::Full(_) | RegistryError::Broken => Reason::RegistryUnavailable,
+        };
+        Self::new(reason, error.to_string())
+    }
+}

@@ -1,0 +1,411 @@
+//! What the registry stores: join tokens, agents, subscribers and words about shared roots, as JSON in redb.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use trust::{BundleDigest, RootId, Sequence, SpiffeId, SpkiHash, Timestamp};
+
+/// SHA-256 of a join token's secret. The secret itself is stored nowhere.
+pub type TokenHash = [u8; 32];
+
+/// A join token that was handed out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "TokenForm", into = "TokenForm")]
+pub struct TokenRow {
+    /// Name of the agent that it makes.
+    pub agent: String,
+    /// What that agent may ask for.
+    pub identities: BTreeSet<SpiffeId>,
+    /// Void after this time.
+    pub expires: Timestamp,
+    /// The key that it was used for, and when.
+    pub used: Option<(SpkiHash, Timestamp)>,
+    /// Who made it and when; tokens of former releases do not say.
+    pub made: Option<(String, Timestamp)>,
+    /// The bundle that it pins at first contact; tokens of former releases do not say.
+    pub pins: Option<BundleDigest>,
+    /// Who took it back, why, and when.
+    pub revoked: Option<BanRow>,
+}
+
+/// A registered agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "AgentForm", into = "AgentForm")]
+pub struct AgentRow {
+    /// Its key.
+    pub spki: SpkiHash,
+    /// What it may ask for.
+    pub identities: BTreeSet<SpiffeId>,
+    /// When it joined last.
+    pub registered: Timestamp,
+    /// Whose JWT it joined with; `None` for a join token.
+    pub caller: Option<String>,
+    /// When it was last seen, as far as that was written down.
+    pub seen: Seen,
+}
+
+/// A moment at which an agent was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Seen {
+    /// By the wall clock, for people.
+    pub at: Timestamp,
+    /// By the seconds that this registry had been served, which is what counts: no clock that is set, and no time in which
+    /// no server ran, makes an agent look absent.
+    pub served: u64,
+}
+
+/// A name that is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "BanForm", into = "BanForm")]
+pub struct BanRow {
+    /// Who banned it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Something that an operator did about agents.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "ActForm", into = "ActForm")]
+pub struct ActRow {
+    /// What: `remove`, `ban` or `unban`.
+    pub verb: String,
+    /// About which name.
+    pub name: String,
+    /// How many registered agents that were.
+    pub agents: u64,
+    /// Who did it, why, and when.
+    pub word: BanRow,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BanForm {
+    by: String,
+    reason: String,
+    at: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ActForm {
+    verb: String,
+    name: String,
+    agents: u64,
+    word: BanRow,
+}
+
+impl From<BanRow> for BanForm {
+    fn from(row: BanRow) -> Self {
+        Self { by: row.by, reason: row.reason, at: row.at.as_secs() }
+    }
+}
+
+impl From<BanForm> for BanRow {
+    fn from(form: BanForm) -> Self {
+        Self { by: form.by, reason: form.reason, at: Timestamp::from_secs(form.at) }
+    }
+}
+
+impl From<ActRow> for ActForm {
+    fn from(row: ActRow) -> Self {
+        Self { verb: row.verb, name: row.name, agents: row.agents, word: row.word }
+    }
+}
+
+impl From<ActForm> for ActRow {
+    fn from(form: ActForm) -> Self {
+        Self { verb: form.verb, name: form.name, agents: form.agents, word: form.word }
+    }
+}
+
+/// A relying party without a leaf of this CA.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "SubscriberForm", into = "SubscriberForm")]
+pub struct SubscriberRow {
+    /// How old a bundle it may have at most; `None` if only a confirmation by name proves anything.
+    pub staleness: Option<Duration>,
+    /// When it was added.
+    pub added: Timestamp,
+    /// What was confirmed last.
+    pub confirmed: Option<Confirmation>,
+    /// Identities whose holders take their trust from what this subscriber is: its word is theirs.
+    pub covers: BTreeSet<SpiffeId>,
+}
+
+/// Somebody's word that a subscriber has a bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confirmation {
+    /// Sequence of the bundle.
+    pub sequence: Sequence,
+    /// Whose word.
+    pub by: String,
+    /// When it was given.
+    pub at: Timestamp,
+}
+
+/// Somebody's word that nobody else issues under a root any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "VouchedForm", into = "VouchedForm")]
+pub struct VouchedRow {
+    /// Since when.
+    pub since: Timestamp,
+    /// Whose word.
+    pub by: String,
+    /// When it was given.
+    pub at: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VouchedForm {
+    since: i64,
+    by: String,
+    at: i64,
+}
+
+impl From<VouchedRow> for VouchedForm {
+    fn from(row: VouchedRow) -> Self {
+        Self { since: row.since.as_secs(), by: row.by, at: row.at.as_secs() }
+    }
+}
+
+impl From<VouchedForm> for VouchedRow {
+    fn from(form: VouchedForm) -> Self {
+        Self { since: Timestamp::from_secs(form.since), by: form.by, at: Timestamp::from_secs(form.at) }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SubscriberForm {
+    staleness: Option<u64>,
+    added: i64,
+    confirmed: Option<(u64, String, i64)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    covers: Vec<String>,
+}
+
+impl From<SubscriberRow> for SubscriberForm {
+    fn from(row: SubscriberRow) -> Self {
+        let confirmed = row.confirmed.map(|word| (word.sequence.0, word.by, word.at.as_secs()));
+        Self {
+            staleness: row.staleness.map(|life| life.as_secs()),
+            added: row.added.as_secs(),
+            confirmed,
+            covers: texts(&row.covers),
+        }
+    }
+}
+
+impl TryFrom<SubscriberForm> for SubscriberRow {
+    type Error = String;
+
+    fn try_from(form: SubscriberForm) -> Result<Self, String> {
+        let word = |(sequence, by, at)| Confirmation {
+            sequence: Sequence(sequence),
+            by,
+            at: Timestamp::from_secs(at),
+        };
+        Ok(Self {
+            staleness: form.staleness.map(Duration::from_secs),
+            added: Timestamp::from_secs(form.added),
+            confirmed: form.confirmed.map(word),
+            covers: identities(&form.covers)?,
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenForm {
+    agent: String,
+    identities: Vec<String>,
+    expires: i64,
+    used: Option<(String, i64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    made: Option<(String, i64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pins: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    revoked: Option<BanRow>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AgentForm {
+    spki: String,
+    identities: Vec<String>,
+    /// Rows of the first releases have it, always empty: nothing could set it. Bans have a table of their own.
+    #[serde(default, skip_serializing)]
+    banned: Option<String>,
+    registered: i64,
+    #[serde(default)]
+    caller: Option<String>,
+    /// Wall clock and time served. Rows of the first releases have none: they count from the first server that reads them.
+    #[serde(default)]
+    seen: (i64, u64),
+}
+
+impl From<TokenRow> for TokenForm {
+    fn from(row: TokenRow) -> Self {
+        Self {
+            agent: row.agent,
+            identities: texts(&row.identities),
+            expires: row.expires.as_secs(),
+            used: row.used.map(|(spki, at)| (spki.to_string(), at.as_secs())),
+            made: row.made.map(|(by, at)| (by, at.as_secs())),
+            pins: row.pins.map(|digest| digest.to_string()),
+            revoked: row.revoked,
+        }
+    }
+}
+
+impl TryFrom<TokenForm> for TokenRow {
+    type Error = String;
+
+    fn try_from(form: TokenForm) -> Result<Self, String> {
+        let used = form.used.map(|(spki, at)| Ok::<_, String>((hash(&spki)?, Timestamp::from_secs(at))));
+        Ok(Self {
+            agent: form.agent,
+            identities: identities(&form.identities)?,
+            expires: Timestamp::from_secs(form.expires),
+            used: used.transpose()?,
+            made: form.made.map(|(by, at)| (by, Timestamp::from_secs(at))),
+            pins: form.pins.as_deref().map(digest).transpose()?,
+            revoked: form.revoked,
+        })
+    }
+}
+
+impl From<AgentRow> for AgentForm {
+    fn from(row: AgentRow) -> Self {
+        Self {
+            spki: row.spki.to_string(),
+            identities: texts(&row.identities),
+            banned: None,
+            registered: row.registered.as_secs(),
+            caller: row.caller,
+            seen: (row.seen.at.as_secs(), row.seen.served),
+        }
+    }
+}
+
+impl TryFrom<AgentForm> for AgentRow {
+    type Error = String;
+
+    fn try_from(form: AgentForm) -> Result<Self, String> {
+        if form.banned.is_some() {
+            return Err("an agent's row holds a ban, which no release wrote there".to_owned());
+        }
+        Ok(Self {
+            spki: hash(&form.spki)?,
+            identities: identities(&form.identities)?,
+            registered: Timestamp::from_secs(form.registered),
+            caller: form.caller,
+            seen: Seen { at: Timestamp::from_secs(form.seen.0), served: form.seen.1 },
+        })
+    }
+}
+
+/// A tier below.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "TierForm", into = "TierForm")]
+pub struct TierRow {
+    /// SHA-256 of its token.
+    pub token: TokenHash,
+    /// When it was added.
+    pub added: Timestamp,
+    /// Its issuers, by the id of the request that asked for them.
+    pub issuers: BTreeMap<String, TierIssuer>,
+}
+
+/// An issuer of a tier. It counts from before it is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TierIssuer {
+    /// The root that it chains to.
+    pub root: RootId,
+    /// Latest end that it may have.
+    pub ends: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TierForm {
+    token: TokenHash,
+    added: i64,
+    issuers: BTreeMap<String, (String, i64)>,
+}
+
+impl From<TierRow> for TierForm {
+    fn from(row: TierRow) -> Self {
+        let issuer =
+            |(id, issuer): (String, TierIssuer)| (id, (issuer.root.to_string(), issuer.ends.as_secs()));
+        Self {
+            token: row.token,
+            added: row.added.as_secs(),
+            issuers: row.issuers.into_iter().map(issuer).collect(),
+        }
+    }
+}
+
+impl TryFrom<TierForm> for TierRow {
+    type Error = String;
+
+    fn try_from(form: TierForm) -> Result<Self, String> {
+        let issuer = |(id, (root, ends)): (String, (String, i64))| {
+            let root = root.parse().map_err(|_| format!("{root:?} is no root"))?;
+            Ok::<_, String>((id, TierIssuer { root, ends: Timestamp::from_secs(ends) }))
+        };
+        Ok(Self {
+            token: form.token,
+            added: Timestamp::from_secs(form.added),
+            issuers: form.issuers.into_iter().map(issuer).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// Who wants to be registered.
+#[derive(Debug)]
+pub struct Newcomer {
+    /// Its name.
+    pub name: String,
+    /// Its key.
+    pub spki: SpkiHash,
+    /// What it may ask for.
+    pub identities: BTreeSet<SpiffeId>,
+    /// Whose JWT it shows; `None` for a join token.
+    pub caller: Option<String>,
+}
+
+/// An agent as operators see it.
+#[derive(Debug, Clone)]
+pub struct ListedAgent {
+    /// Its name.
+    pub name: String,
+    /// What is stored of it.
+    pub row: AgentRow,
+    /// When it was seen last.
+    pub seen: Timestamp,
+    /// Whether its name is banned.
+    pub banned: bool,
+}
+
+fn texts(ids: &BTreeSet<SpiffeId>) -> Vec<String> {
+    ids.iter().map(ToString::to_string).collect()
+}
+
+fn identities(texts: &[String]) -> Result<BTreeSet<SpiffeId>, String> {
+    texts.iter().map(|text| SpiffeId::parse(text).map_err(|error| format!("{text:?}: {error}"))).collect()
+}
+
+fn digest(text: &str) -> Result<BundleDigest, String> {
+    text.parse().map_err(|_| format!("{text:?} is no digest of a bundle"))
+}
+
+fn hash(text: &str) -> Result<SpkiHash, String> {
+    text.parse().map_err(|_| format!("{text:?} is no fingerprint"))
+}

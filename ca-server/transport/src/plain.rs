@@ -1,0 +1,84 @@
+//! Health and metrics, without TLS: for probes and scrapers, with nothing secret.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/healthz` | 200 while the process works |
+//! | `/readyz` | 200 while requests can be served, else 503 |
+//! | `/metrics` | metrics in the OpenMetrics text format |
+//! | gRPC `grpc.health.v1.Health` | `SERVING` or `NOT_SERVING`, for the server as a whole and for each service |
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse as _;
+use axum::routing::get;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use crate::answer::Attended;
+use crate::crowd::Place;
+use crate::meter::Meter;
+use crate::watched::Watched;
+
+/// Connections of probes and scrapers at a time.
+pub const PLAIN_CONNECTIONS_MAX: usize = 128;
+/// Time for a request to come, for its answer to be taken, and for the next one: probes ask at once.
+pub const PROBE_WITHIN: Duration = Duration::from_secs(10);
+/// Time for the header of an HTTP/1 request.
+const HEADER_WITHIN: Duration = Duration::from_secs(5);
+/// A probe needs no more: after this time a connection is asked to end.
+const CONNECTION_AGE: Duration = Duration::from_secs(300);
+const AGE_GRACE: Duration = Duration::from_secs(5);
+
+/// The routes. `ready` says whether requests can be served.
+pub fn routes(meter: Arc<dyn Meter>, ready: watch::Receiver<bool>, health: tonic::service::Routes) -> Router {
+    let readiness = move || async move {
+        if *ready.borrow() {
+            (StatusCode::OK, "ready\n")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+        }
+    };
+    let scrape = move || async move {
+        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        ([(header::CONTENT_TYPE, kind)], meter.exposition()).into_response()
+    };
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readiness))
+        .route("/metrics", get(scrape))
+        .merge(health.into_axum_router().reset_fallback())
+}
+
+/// Serves one connection in HTTP/1.1 or HTTP/2, whichever the client speaks.
+pub async fn serve(stream: TcpStream, place: Place, routes: Router) {
+    place.shaken();
+    let conduct = place.conduct();
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_WITHIN).max_buf_size(16 * 1024);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(16).max_header_list_size(16 * 1024);
+    let io = TokioIo::new(Watched::plain(stream, Arc::clone(conduct)));
+    let service = TowerToHyperService::new(Attended::new(Arc::clone(conduct), routes));
+    let mut connection = pin!(builder.serve_connection(io, service));
+    tokio::select! {
+        ended = connection.as_mut() => return log_end(ended),
+        () = tokio::time::sleep(CONNECTION_AGE) => {}
+        () = conduct.ending.cancelled() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    if let Ok(ended) = tokio::time::timeout(AGE_GRACE, connection).await {
+        log_end(ended);
+    }
+}
+
+fn log_end<E: std::fmt::Debug>(ended: Result<(), E>) {
+    if let Err(error) = ended {
+        tracing::debug!(?error, "plain connection ended");
+    }
+}
