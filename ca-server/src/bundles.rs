@@ -256,6 +256,19 @@ mod tests {
         Kept { bundle, vouch }
     }
 
+    #[test]
+    fn a_kept_bundle_is_written_with_the_names_of_the_first_release() {
+        let first = kept(1, None);
+        let written = serde_json::to_value(Form::from(&kept(2, Some(&first)))).unwrap();
+        let names = |value: &serde_json::Value| -> Vec<String> {
+            value.as_object().unwrap().keys().cloned().collect()
+        };
+        assert_eq!(names(&written), ["roots", "sequence", "vouch"]);
+        assert_eq!(names(&written["vouch"]), ["chain", "signature", "statement"]);
+        let read: Form = serde_json::from_value(written).unwrap();
+        assert_eq!(read.sequence, 2);
+    }
+
     /// Bundles with these sequences, each vouched for by the one before it.
     fn line(sequences: impl IntoIterator<Item = u64>) -> Vec<Kept> {
         sequences.into_iter().fold(Vec::new(), |mut line, sequence| {

@@ -18,6 +18,8 @@ mod rows;
 mod rulings;
 pub mod sessions;
 mod store;
+#[cfg(test)]
+mod stored_tests;
 mod subscribers;
 mod tiers;
 mod tokens;

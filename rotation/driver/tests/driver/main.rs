@@ -7,4 +7,5 @@ mod file;
 mod fixture;
 mod restarts;
 mod rotations;
+mod stored;
 mod words;
