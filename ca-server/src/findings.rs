@@ -1,4 +1,4 @@
-//! What the keeper found wrong with files when it looked last. Levels: `status` tells each for as long as it lasts, and the
+//! What the upkeep found wrong with files when it looked last. Levels: `status` tells each for as long as it lasts, and the
 //! log tells when it begins and ends.
 
 use std::collections::BTreeMap;

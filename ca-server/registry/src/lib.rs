@@ -3,7 +3,7 @@
 //!
 //! All of it is in memory and in `registry.redb`; a change is durable before anybody sees it. One writer at a time,
 //! off the async threads. After a failed write nothing more is written until the file has been opened and read again: what
-//! is on the disk is unknown then. The keeper tries that every few seconds.
+//! is on the disk is unknown then. The upkeep tries that every few seconds.
 //!
 //! What the rows are is in `rows.rs`; who is connected, which nothing durable says, in [`sessions`]. The registry answers what
 //! authentication and authorization ask (`ports.rs`). Start at [`AgentRegistry`].

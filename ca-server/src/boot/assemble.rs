@@ -22,12 +22,12 @@ use trust::{Bundle, SpiffeId};
 
 use super::age::Aging;
 use super::authority_health::{self, AuthorityTroubles};
+use super::authority_upkeep::{Allowed, AuthorityUpkeep, Drifts};
 use super::ca_keys::CaKeys;
 use super::evidence::{self, EvidenceReader};
 use super::footing::Footing;
 use super::further::FurtherRoots;
 use super::instances::Authorities;
-use super::keeper::{self, Keeper, Own, Under};
 use super::layout::Layout;
 use super::listen::{Addresses, Served, Sockets};
 use super::logs::Logs;
@@ -35,7 +35,7 @@ use super::open::{self, CoreServices};
 use super::own_leaf::{self, OwnLeaf};
 use super::snapshots::Snapshots;
 use super::unstarted::Unstarted;
-use super::upkeep::{Allowed, Drifts, Upkeep};
+use super::upkeep::{self, Own, Under, Upkeep};
 use super::{BootError, Embedding, GuardedClock, HostDeps};
 use crate::admin;
 use crate::bundles::{BundleHistory, Kept};
@@ -54,7 +54,7 @@ use crate::tier::{Above, Below, follower};
 pub(super) struct Assembled {
     pub(super) ca: Arc<Ca>,
     pub(super) served: Served,
-    pub(super) keeper: Keeper,
+    pub(super) upkeep: Upkeep,
     pub(super) unstarted: Unstarted,
 }
 
@@ -70,7 +70,7 @@ pub(super) async fn assemble(
     open::bootstrapped(config, deps, driver).await?;
     let (ledger, segment) = open_ledger(config, deps, layout, driver).await?;
     let (policy, now) = (open::policy(config), deps.clock.now());
-    if let Some(event) = keeper::horizon_due(&driver.state(), &policy, &segment, now) {
+    if let Some(event) = upkeep::horizon_due(&driver.state(), &policy, &segment, now) {
         driver.submit(event).await?;
     }
     let state = driver.state();
@@ -163,7 +163,7 @@ pub(super) async fn assemble(
     let evidence = embedding.evidence(Arc::<EvidenceReader>::clone(&ca.evidence));
     let reporter = rotation_driver::report(driver.clone(), evidence, policy, Arc::clone(&deps.clock));
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(reporter));
-    let upkeep = Upkeep {
+    let authority_upkeep = AuthorityUpkeep {
         authorities: core.authorities.clone(),
         driver: driver.clone(),
         mode: config.rotation().mode(),
@@ -181,7 +181,7 @@ pub(super) async fn assemble(
             missing: Mutex::default(),
         },
     };
-    served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(upkeep.run()));
+    served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(authority_upkeep.run()));
     for watch in watches {
         served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(watch));
     }
@@ -198,7 +198,7 @@ pub(super) async fn assemble(
     let looked = Footing::of(layout, ca.ledger.segment().as_str());
     let footing =
         looked.map_err(|source| BootError::DataDir { path: config.data_dir().to_owned(), source })?;
-    let keeper = Keeper {
+    let upkeep = Upkeep {
         ca: Arc::clone(&ca),
         driver: driver.clone(),
         policy,
@@ -222,7 +222,7 @@ pub(super) async fn assemble(
         is_noted: false,
         readiness: served.readiness.clone(),
     };
-    Ok(Assembled { ca, served, keeper, unstarted })
+    Ok(Assembled { ca, served, upkeep, unstarted })
 }
 
 struct CaParts {

@@ -37,8 +37,8 @@ pub(super) struct Parts {
     pub(super) stop: Stop,
     pub(super) tasks: TaskTracker,
     pub(super) readiness: Readiness,
-    pub(super) keeper: JoinHandle<()>,
-    pub(super) keeper_stop: CancellationToken,
+    pub(super) upkeep: JoinHandle<()>,
+    pub(super) upkeep_stop: CancellationToken,
     pub(super) driver: DriverTask,
     pub(super) _admin_file: SocketFile,
     pub(super) _lock: DirLock,
@@ -46,12 +46,12 @@ pub(super) struct Parts {
 
 /// Starts the task that keeps the server up, and says that it is ready.
 pub(super) async fn run(config: &Config, assembled: Assembled, driver: DriverTask, lock: DirLock) -> Running {
-    let Assembled { ca, served, keeper, unstarted } = assembled;
+    let Assembled { ca, served, upkeep, unstarted } = assembled;
     let Served { grpc_addr, plain_addr, admin_file, readiness, stop, tasks } = served;
-    keeper.read_key_sets().await;
-    let keeper_stop = CancellationToken::new();
-    let unkept = keeper_stop.clone().drop_guard();
-    let keeper = tokio::spawn(keeper.run(keeper_stop.clone()));
+    upkeep.read_key_sets().await;
+    let upkeep_stop = CancellationToken::new();
+    let unkept = upkeep_stop.clone().drop_guard();
+    let upkeep = tokio::spawn(upkeep.run(upkeep_stop.clone()));
     readiness.set(crate::admin::obstacles(&ca).is_empty()).await;
     tracing::info!(%grpc_addr, %plain_addr, id = %ca.id, "the CA serves");
     unkept.disarm();
@@ -61,8 +61,8 @@ pub(super) async fn run(config: &Config, assembled: Assembled, driver: DriverTas
         stop,
         tasks,
         readiness,
-        keeper,
-        keeper_stop,
+        upkeep,
+        upkeep_stop,
         driver,
         _admin_file: admin_file,
         _lock: lock,
@@ -84,12 +84,12 @@ impl Running {
     /// Ends the server: not ready any more, no new connections, time for what is under way, then the rest in order. What
     /// is still under way after `drain` is cut.
     pub async fn shutdown(self, drain: Duration) {
-        let Parts { ca, stop, tasks, readiness, keeper, keeper_stop, driver, _admin_file, _lock } =
+        let Parts { ca, stop, tasks, readiness, upkeep, upkeep_stop, driver, _admin_file, _lock } =
             self.parts;
         // First, for it would call the server ready again.
-        keeper_stop.cancel();
-        if let Err(error) = keeper.await {
-            tracing::error!(%error, "the keeper broke off");
+        upkeep_stop.cancel();
+        if let Err(error) = upkeep.await {
+            tracing::error!(%error, "the upkeep task broke off");
         }
         readiness.set(false).await;
         stop.gently.cancel();

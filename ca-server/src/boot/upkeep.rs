@@ -1,335 +1,449 @@
-//! Keeps authorities and the record in step: tells an authority which of its roots signs, follows one whose signing root was
-//! replaced elsewhere, and has keys of roots destroyed that are out of use, where the configuration wants that.
+//! The one task that keeps a running CA up: it shows each new record to the requests, raises the horizon ahead of them,
+//! renews the server's own leaf and the issuer, asks for a new root when the old one is due, tells probes whether leaves can be issued, and lets the ledger forget.
 //!
-//! Everything is a level that is tested again: a step that failed or was lost in a crash is taken later, and each step may
-//! be taken twice. A tier above is followed elsewhere (`crate::tier`).
+//! Everything is tested for as a level ([`crate::levels`]), each second and at each change of the record: a failed step is tried
+//! again, and what was in force stays in force meanwhile. Nothing here rests on a wall clock that is not believed.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use host::Disk;
-use plugins::{CallContext, PluginError, RequestId, RootAuthority, RootSet};
-use rotation::{AuthorityName, Effect, Event, Mode, Phase, RootEntry, RootState, State};
+use auth::authn::jwt::JwtVerifier;
+use issuance::{ServingNames, Snapshot, SnapshotCell};
+use rotation::{AuthorityName, Event, Policy, RequestId, SegmentId, SegmentState, State};
 use rotation_driver::DriverHandle;
 use tokio::sync::watch;
-use trust::RootId;
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use transport::tls::TlsState;
+use trust::randomness::random_bytes;
+use trust::{
+    Agreed, Bundle, Certificate, CertificateId, ClockDiverged, Generation, Sequence, Timestamp, Validity,
+};
 
-use super::further::FurtherRoots;
-use super::instances::Authorities;
-use super::requests::Requests;
-use crate::drift::{self, Whose};
+use super::age::Due;
+use super::ca_keys::CaKeys;
+use super::footing::Footing;
+use super::listen::Readiness;
+use super::logs::Logs;
+use super::own_leaf;
+use super::snapshots::Snapshots;
+use crate::admin;
+use crate::bundles::Voice;
+use crate::ca::Ca;
+use crate::config::RotationConfig;
+use crate::findings::Look;
+use crate::levels::Level;
 
-/// How often each authority is asked for its roots, if it does not tell by itself that they changed.
-const ASK_EVERY: Duration = Duration::from_secs(30);
-/// How long it may take to answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How often levels are tested.
+const TICK: Duration = Duration::from_secs(1);
+/// How often key sets of token issuers are read again and files looked at, the ledger compacted, and failed steps tried again; in ticks.
+const KEY_SETS_EVERY: u64 = 5;
+const COMPACT_EVERY: u64 = 3_600;
+const RETRY_EVERY: u64 = 10;
+/// How often the clock is noted for the next start, in ticks.
+const NOTE_EVERY: u64 = 60;
+
+/// How long a renewal that an operator cancelled is not asked for again by itself.
+const CANCELLED_HOLDS: Duration = Duration::from_secs(3_600);
 
 /// What the task works with.
 pub(super) struct Upkeep {
-    pub(super) authorities: Authorities,
+    pub(super) ca: Arc<Ca>,
     pub(super) driver: DriverHandle,
-    /// Who lets a root sign that was followed.
-    pub(super) mode: Mode,
-    pub(super) allowed: Allowed,
-    /// Where requests are that were sent to authorities.
-    pub(super) requests: (PathBuf, Arc<dyn Disk>),
-    /// Where it is told what authorities would give now that is not what signs.
-    pub(super) drift: watch::Sender<Drifts>,
-    /// Brings further roots about.
-    pub(super) further: FurtherRoots,
-}
-
-/// What authorities would give now that is not what signs or is trusted, by their names.
-pub(crate) type Drifts = BTreeMap<String, Drift>;
-
-/// What one authority would give now.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Drift {
-    /// In the place of what signs.
-    pub(crate) signing: Option<String>,
-    /// Beside it, one sentence for each thing that is not so yet.
-    pub(crate) further: Vec<String>,
-}
-
-impl Drift {
-    /// One sentence each.
-    pub(crate) fn sentences(&self) -> impl Iterator<Item = &String> {
-        self.signing.iter().chain(&self.further)
-    }
-}
-
-/// What the configuration lets it do by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Allowed {
-    /// Begin a rotation when the authority of the signing root names another one.
-    pub(super) follow: bool,
-    /// Destroy keys of roots that are out of use.
-    pub(super) destroy: bool,
-}
-
-/// One step.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
-    /// Tell the authority that this root signs.
-    Activate(RootId),
-    /// Begin a rotation to this root, which the authority signs with now; a renewed certificate of the root that signs is
-    /// named for it.
-    Follow(RootId, Option<RootId>),
-    /// Get an issuer below what stands above issuers at the authority now.
-    Renew(RootId, rotation::RequestId),
-    /// Have the key of this root destroyed.
-    Retire(RootId),
+    pub(super) policy: Policy,
+    pub(super) segment: SegmentId,
+    pub(super) snapshots: Snapshots,
+    pub(super) tls: Arc<TlsState>,
+    pub(super) voice: Arc<Voice>,
+    pub(super) bundles: watch::Sender<Bundle>,
+    pub(super) keys: Arc<CaKeys>,
+    pub(super) jwt: Arc<JwtVerifier>,
+    pub(super) names: ServingNames,
+    pub(super) rotation: RotationConfig,
+    /// Name of the authority that makes new roots.
+    pub(super) authority: String,
+    /// The leaf being served.
+    pub(super) own: Own,
+    /// The files that this server stands on.
+    pub(super) footing: Arc<Footing>,
+    /// The files of the ledger, which follow one another.
+    pub(super) logs: Arc<Logs>,
+    /// Snapshots older than this generation must be gone before the segment counts as sealed at it.
+    pub(super) to_seal: Option<Generation>,
+    pub(super) ticks: u64,
+    /// The compaction that runs.
+    pub(super) compaction: Option<JoinHandle<()>>,
+    /// What the log was told of the clock.
+    pub(super) clock_well: bool,
+    /// Whether this process has noted the clock.
+    pub(super) is_noted: bool,
+    /// What probes are told; nobody else changes it while this task runs.
+    pub(super) readiness: Readiness,
 }
 
 impl Upkeep {
-    /// Works until it is dropped.
-    pub(super) async fn run(self) {
+    /// Works until told to stop.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut changes = self.driver.changes();
+        changes.mark_changed();
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let state = changes.borrow_and_update().clone();
-            let mut signer = None;
-            for (name, authority) in &self.authorities {
-                self.withdraw(name, authority.as_ref()).await;
-                if !has_roots(&state, name) {
-                    continue;
-                }
-                let set = self.look(&state, (name, authority.as_ref())).await;
-                if signs(&state, name) {
-                    signer = Some((authority, set.map(|set| set.generation)));
-                }
-            }
+            let cell = Arc::clone(&self.ca.cell);
             tokio::select! {
-                changed = changes.changed() => if changed.is_err() { return },
-                () = told(signer, self.further.pause()) => {}
+                () = stop.cancelled() => return,
+                changed = changes.changed() => match changed {
+                    Ok(()) => {
+                        changes.mark_unchanged();
+                        self.reach(true).await;
+                    }
+                    Err(_) => return tracing::error!("the rotation driver has stopped"),
+                },
+                () = former_gone(&cell, self.to_seal_now()) => self.seal().await,
+                _ = ticks.tick() => self.tick().await,
             }
         }
     }
 
-    /// Takes the steps that are due at one authority; answers with its roots, if it told them.
-    async fn look(&self, state: &State, (name, authority): (&str, &dyn RootAuthority)) -> Option<RootSet> {
-        let asked = tokio::time::timeout(ANSWER_WITHIN, authority.roots(&context("upkeep")?)).await.ok()?;
-        // That it is away is told by its health.
-        let set = asked.ok()?;
-        // A tier above is followed elsewhere, but for its further roots.
-        let steps =
-            if authority.tier().is_some() { Vec::new() } else { self.due(state, name, authority, &set) };
-        for step in steps {
-            if let Err(error) = self.take(step.clone(), name, authority).await {
-                tracing::warn!(authority = name, ?step, error, "a step is not taken yet; it is tried again");
-            }
-        }
-        let whose = Whose { name, place: &authority.describe().place };
-        let further = self.further.keep(&whose, &set).await;
-        self.tell(&whose, (authority, further), &set);
-        Some(set)
+    /// Brings about what a change of the record asks for. With `news` at once, otherwise what failed before waits for its
+    /// pause.
+    async fn reach(&mut self, news: bool) {
+        self.show(news).await;
+        self.keep_own_leaf(news).await;
     }
 
-    /// Tells what the authority would give now that is not what signs.
-    fn tell(
-        &self,
-        whose: &Whose<'_>,
-        (authority, further): (&dyn RootAuthority, Vec<String>),
-        set: &RootSet,
-    ) {
+    /// Shows the newest state of the record to all later requests.
+    async fn show(&mut self, news: bool) {
+        let (former, mut state) = (self.ca.cell.load(), self.driver.state());
+        if state.generation <= former.generation() {
+            return self.ca.levels.reached(Level::Shown);
+        }
+        if !(news || self.is_due(Level::Shown)) {
+            return;
+        }
+        self.keys.learn(&state);
+        if lacks_bound(&state, &self.segment) {
+            // A root that begins to sign: no leaf of it may be released from here before its horizon is on the record.
+            self.raise_horizon().await;
+            state = self.driver.state();
+            if lacks_bound(&state, &self.segment) {
+                return;
+            }
+        }
+        let next = match self.snapshots.of(&state, self.ca.clock.now()).await {
+            Ok(next) => next,
+            Err(error) => return self.failed(Level::Shown, &error),
+        };
+        let bundle = next.bundle().clone();
+        let new_bundle = bundle != *former.bundle();
+        let new_signer = next.signer().issuer() != former.signer().issuer();
+        drop(former);
+        if let Err(error) = self.ca.cell.swap(next) {
+            return self.failed(Level::Shown, &error);
+        }
+        self.ca.levels.reached(Level::Shown);
+        if new_bundle {
+            tracing::info!(sequence = %bundle.sequence(), digest = %bundle.digest(), "bundle in force");
+            self.bundles.send_replace(bundle);
+        }
+        if new_bundle || new_signer || self.lacks_seal(&state) {
+            self.to_seal = Some(state.generation);
+        }
+    }
+
+    /// Whether a phase waits for a seal that nobody has begun: it may have changed neither the bundle nor the signer.
+    fn lacks_seal(&self, state: &State) -> bool {
+        let Some(since) = state.phase.decided_at() else { return false };
+        let own = state.segments.get(&self.segment).map(|own| own.state);
+        let sealed = matches!(own, Some(SegmentState::Sealed { generation }) if generation >= since);
+        !sealed && self.to_seal.is_none_or(|due| due < since)
+    }
+
+    /// What is to be sealed, unless that failed a moment ago.
+    fn to_seal_now(&self) -> Option<Generation> {
+        self.to_seal.filter(|_| self.is_due(Level::Sealed))
+    }
+
+    /// Whatever was released on an older snapshot is in the segment's rows now.
+    async fn seal(&mut self) {
+        let Some(generation) = self.to_seal else { return };
+        let sealed = Event::SegmentSealed { segment: self.segment.clone(), generation };
+        match self.driver.submit(sealed).await {
+            Ok(_) => {
+                self.to_seal = None;
+                self.ca.levels.reached(Level::Sealed);
+            }
+            Err(error) => self.failed(Level::Sealed, &error),
+        }
+    }
+
+    async fn tick(&mut self) {
+        self.ticks = self.ticks.wrapping_add(1);
+        let every = |ticks: u64| self.ticks.is_multiple_of(ticks);
+        let (key_sets, compact, retry) = (every(KEY_SETS_EVERY), every(COMPACT_EVERY), every(RETRY_EVERY));
+        let note = every(NOTE_EVERY);
+        let clock = self.judge_clock();
+        if clock.is_ok() {
+            self.raise_horizon().await;
+        }
+        self.judge_readiness().await;
+        self.reach(false).await;
+        if let Ok(now) = clock
+            && retry
+        {
+            self.renew_issuer(now.wall).await;
+            self.replace_old_root(now.wall).await;
+        }
+        if let Err(error) = self.ca.ledger.expire() {
+            tracing::warn!(%error, "the audit's summary could not be written");
+        }
+        if key_sets {
+            self.read_key_sets().await;
+            self.look_at_files().await;
+            self.mend_registry().await;
+        }
+        if compact {
+            self.compact();
+        }
+        if note || !self.is_noted {
+            self.note_clock().await;
+        }
+    }
+
+    fn is_due(&self, level: Level) -> bool {
+        self.ca.levels.is_due(level, self.ca.clock.as_ref())
+    }
+
+    fn failed(&self, level: Level, why: &dyn std::fmt::Display) {
+        self.ca.levels.failed(level, why, self.ca.clock.as_ref());
+    }
+
+    /// Looks at the clock, and tells the log when it begins or ceases to be believed.
+    fn judge_clock(&mut self) -> Result<Agreed, ClockDiverged> {
+        let clock = self.ca.clock.agreed();
+        match (&clock, self.clock_well) {
+            (Err(diverged), true) => tracing::error!(%diverged, "no leaf is issued and no gate opens"),
+            (Ok(_), false) => tracing::info!("the wall clock is believed again"),
+            _ => {}
+        }
+        self.clock_well = clock.is_ok();
+        clock
+    }
+
+    async fn note_clock(&mut self) {
+        if !self.is_due(Level::ClockNoted) {
+            return;
+        }
+        let guard = Arc::clone(&self.ca.guard);
+        let noted = tokio::task::spawn_blocking(move || guard.note()).await;
+        match noted.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+            Ok(()) => {
+                self.is_noted = true;
+                self.ca.levels.reached(Level::ClockNoted);
+            }
+            Err(error) => self.failed(Level::ClockNoted, &error),
+        }
+    }
+
+    /// Says whether leaves can be issued. A ledger that could not write is asked to try again, so that a server that
+    /// nobody sends requests to becomes ready by itself.
+    async fn judge_readiness(&self) {
+        if self.ca.ledger.check().is_err() {
+            // A ledger that takes nothing any more stays an obstacle.
+            let _ = self.ca.ledger.probe();
+        }
+        let obstacles = admin::obstacles(&self.ca);
+        let (was, ready) = (self.readiness.is_set(), obstacles.is_empty());
+        match (was, ready) {
+            (true, false) => tracing::error!(?obstacles, "not ready: no leaf can be issued"),
+            (false, true) => tracing::info!("ready: leaves can be issued"),
+            _ => return,
+        }
+        self.readiness.set(ready).await;
+    }
+
+    /// Keeps the horizon half a step ahead of the longest leaf. Never by a wall clock that is not believed: what was raised
+    /// stays.
+    async fn raise_horizon(&self) {
+        let Ok(now) = self.ca.clock.agreed() else { return };
         let state = self.driver.state();
-        // Where roots are staged, which one signs is told to the authority from here.
-        let mine = authority.staging().is_some() && set.signing != state.signer().map(|signer| signer.root);
-        let drifts = !mine && authority.tier().is_none();
-        let signing = drifts.then(|| drift::of(&state, whose, set, self.allowed.follow)).flatten();
-        let told = Drift { signing, further };
-        self.drift.send_if_modified(|drifts| {
-            let known = drifts.get(whose.name).cloned().unwrap_or_default();
-            if known == told {
-                return false;
-            }
-            let news = told.sentences().filter(|one| !known.sentences().any(|known| known == *one));
-            news.for_each(|one| tracing::warn!(authority = whose.name, "{one}"));
-            if told == Drift::default() {
-                drifts.remove(whose.name);
-            } else {
-                drifts.insert(whose.name.to_owned(), told);
-            }
-            true
-        });
+        let Some(event) = horizon_due(&state, &self.policy, &self.segment, now.wall) else {
+            return self.ca.levels.reached(Level::Horizon);
+        };
+        if !(self.is_due(Level::Horizon) || lacks_bound(&state, &self.segment)) {
+            return;
+        }
+        match self.driver.submit(event).await {
+            Ok(_) => self.ca.levels.reached(Level::Horizon),
+            Err(error) => self.failed(Level::Horizon, &error),
+        }
     }
 
-    /// Takes back what people are asked for and nobody wants any more.
-    async fn withdraw(&self, name: &str, authority: &dyn RootAuthority) {
-        let (Some(withdrawing), Some(context)) = (authority.withdrawing(), context("withdraw")) else {
+    /// Keeps a leaf for the server's own handshakes: under the bundle and the signer in force, valid now, and not past half
+    /// of its life.
+    async fn keep_own_leaf(&mut self, news: bool) {
+        let Ok(now) = self.ca.clock.agreed() else { return };
+        let snapshot = self.ca.cell.load();
+        let under = Under::of(&snapshot);
+        let valid = self.own.validity.contains(now.wall);
+        if valid && self.own.under == under && !is_past_half(&self.own.validity, now.wall) {
+            return self.ca.levels.reached(Level::OwnLeaf);
+        }
+        // With a leaf that is not valid no client connects at all: that is tried each second.
+        if !(news || !valid || self.is_due(Level::OwnLeaf)) {
+            return;
+        }
+        let ca = &self.ca;
+        let leaf = match own_leaf::issue(&ca.issuer, snapshot, (&ca.id, &self.names), now.wall).await {
+            Ok(leaf) => leaf,
+            Err(error) => return self.failed(Level::OwnLeaf, &error),
+        };
+        self.keys.add(leaf.key);
+        if let Err(error) = self.tls.renew(leaf.identity) {
+            return self.failed(Level::OwnLeaf, &error);
+        }
+        self.own = Own { validity: leaf.validity, under };
+        let (chain, key) = leaf.speaker;
+        self.voice.set(chain, key);
+        // Handshakes with the former leaf that are in flight are what gates settle for.
+        own_leaf::release_others(&ca.ledger, leaf.serial).await;
+        self.ca.levels.reached(Level::OwnLeaf);
+        tracing::info!(not_after = %self.own.validity.not_after(), "the server's own leaf is renewed");
+    }
+
+    /// Asks for a new issuer at half of the present one's life.
+    async fn renew_issuer(&self, now: Timestamp) {
+        let state = self.driver.state();
+        let Some(root) = issuer_due(&state, now) else { return };
+        let id: [u8; 8] = random_bytes(self.ca.randomness.as_ref());
+        let Ok(request_id) = RequestId::parse(&format!("issuer-{:016x}", u64::from_be_bytes(id))) else {
             return;
         };
-        let open = tokio::time::timeout(ANSWER_WITHIN, withdrawing.open_requests(&context)).await;
-        let Ok(Ok(open)) = open else { return };
-        // Read after them: whatever was asked for by then, and is still wanted, is owed in this state.
-        let Some(wanted) = self.wanted(name).await else { return };
-        // What tiers below asked for is theirs.
-        let ours = open.iter().filter(|id| !id.as_str().starts_with("tier."));
-        for id in ours.filter(|id| !wanted.contains(id.as_str())) {
-            match tokio::time::timeout(ANSWER_WITHIN, withdrawing.withdraw(&context, id)).await {
-                Ok(Ok(())) => {
-                    tracing::info!(authority = name, request = %id, "a request that nobody wants any more is taken back")
-                }
-                Ok(Err(error)) => {
-                    tracing::warn!(authority = name, request = %id, %error, "a request is not taken back yet")
-                }
-                Err(_) => tracing::warn!(authority = name, request = %id, "a request is not taken back yet"),
-            }
+        tracing::info!(root = %root.short(), "the issuer is past half of its life: asking for a new one");
+        let request = Event::IssuerRenewalRequested { request_id, root, replaces: false };
+        if let Err(error) = self.driver.submit(request).await {
+            tracing::error!(%error, "a new issuer could not be asked for");
         }
     }
 
-    /// The ids under which this authority is asked for something now; none if that cannot be told.
-    async fn wanted(&self, name: &str) -> Option<BTreeSet<String>> {
-        let (directory, disk) = &self.requests;
-        let (requests, state) = (Requests { directory, disk }, self.driver.state());
-        let mut wanted = BTreeSet::new();
-        for pending in &state.pending {
-            let asked = match &pending.effect {
-                Effect::StageRoot { authority, .. } | Effect::RequestIssuer { authority, .. } => authority,
-                Effect::PublishBundle { .. } | Effect::SwitchSigner { .. } => continue,
-            };
-            if asked.as_str() == name {
-                let key = pending.effect.idempotence_key();
-                wanted.insert(requests.current(&key).await.ok()?.id(&key));
-            }
+    /// Asks for a rotation when the signing root has reached the age that the configuration sets. The request is named
+    /// after the root and the attempt, so that asking again asks for nothing twice.
+    async fn replace_old_root(&self, now: Timestamp) {
+        if self.ca.above.has(&self.authority) {
+            // New roots are made at the tier above, by its own age.
+            return;
         }
-        Some(wanted)
-    }
-
-    fn due(&self, state: &State, name: &str, authority: &dyn RootAuthority, set: &RootSet) -> Vec<Step> {
-        let announced = |id: &RootId| set.roots.iter().any(|der| RootId::of(der) == *id);
-        let mut steps = Vec::new();
-        if let Some(root) =
-            to_activate(state, name).filter(|root| announced(root) && set.signing != Some(*root))
-            && authority.staging().is_some()
-        {
-            steps.push(Step::Activate(root));
-        }
-        if self.allowed.follow
-            && let Some(root) = set.signing.filter(|root| to_follow(state, name, root))
-        {
-            let der = set.roots.iter().find(|der| RootId::of(der) == root);
-            let renewed = der.is_some_and(|der| drift::renews_signer(state, der));
-            steps.push(Step::Follow(root, renewed.then_some(root)));
-        }
-        if self.allowed.follow
-            && let Some((root, id)) = to_renew(state, name, set)
-        {
-            steps.push(Step::Renew(root, id));
-        }
-        if self.allowed.destroy && authority.retiring().is_some() {
-            let unused = to_retire(state, name).into_iter().filter(announced);
-            steps.extend(unused.map(Step::Retire));
-        }
-        steps
-    }
-
-    async fn take(&self, step: Step, name: &str, authority: &dyn RootAuthority) -> Result<(), String> {
-        let late = || format!("no answer within {} s", ANSWER_WITHIN.as_secs());
-        match step {
-            Step::Activate(root) => {
-                let (Some(staging), Some(context)) = (authority.staging(), context("activate")) else {
-                    return Ok(());
-                };
-                let done = tokio::time::timeout(ANSWER_WITHIN, staging.activate(&context, &root)).await;
-                done.map_err(|_| late())?.map_err(|error: PluginError| error.to_string())
-            }
-            Step::Follow(root, renewed) => self.follow(root, renewed, name).await,
-            Step::Renew(root, request_id) => {
-                tracing::info!(authority = name, root = %root.short(), "the authority signs issuers below another certificate: asking for a new one");
-                let asked = Event::IssuerRenewalRequested { request_id, root, replaces: false };
-                let submitted = self.driver.submit_by(asked, &format!("authority {name}")).await;
-                submitted.map(drop).map_err(|error| error.to_string())
-            }
-            Step::Retire(root) => {
-                let (Some(retiring), Some(context)) = (authority.retiring(), context("retire")) else {
-                    return Ok(());
-                };
-                let done = tokio::time::timeout(ANSWER_WITHIN, retiring.retire(&context, &root)).await;
-                done.map_err(|_| late())?.map_err(|error: PluginError| error.to_string())?;
-                tracing::info!(authority = name, root = %root.short(), "the key of a root out of use is destroyed");
-                Ok(())
-            }
-        }
-    }
-
-    /// The request is named after the root: one that was given up is not begun again by itself.
-    async fn follow(&self, root: RootId, stage_again: Option<RootId>, name: &str) -> Result<(), String> {
-        let Some(request_id) = drift::follow_request(&root) else { return Ok(()) };
         let state = self.driver.state();
-        // While agents hold what this record never published it would be refused, until an operator has decided.
-        if state.done.contains(&request_id) || state.seen.highest().is_some() {
-            return Ok(());
+        let Due::Ask(root, request_id) = self.ca.aging.due(&state, now) else { return };
+        let Ok(authority) = AuthorityName::parse(&self.authority) else { return };
+        tracing::info!(root = %root.short(), "the root has reached its age: asking for a rotation");
+        let mode = self.rotation.mode();
+        let asked = Event::RotationRequested { request_id, authority, mode, stage_again: None };
+        if let Err(error) = self.driver.submit_by(asked, "schedule").await {
+            tracing::error!(%error, "a rotation could not be asked for");
         }
-        let authority = AuthorityName::parse(name).map_err(|error| error.to_string())?;
-        tracing::info!(authority = name, root = %root.short(), "the authority signs with a new root: rotating to it");
-        let asked = Event::RotationRequested { request_id, authority, mode: self.mode, stage_again };
-        self.driver
-            .submit_by(asked, &format!("authority {name}"))
-            .await
-            .map(drop)
-            .map_err(|error| error.to_string())
+    }
+
+    /// Reads the key sets of token issuers again; those that cannot be read stay as they were.
+    pub(super) async fn read_key_sets(&self) {
+        let jwt = Arc::clone(&self.jwt);
+        let read = tokio::task::spawn_blocking(move || jwt.reload(|path| std::fs::read(path))).await;
+        let refused = read.unwrap_or_default().iter().map(ToString::to_string).collect();
+        self.ca.findings.set(Look::KeySets, refused);
+    }
+
+    /// Looks whether the files that this server stands on are still there.
+    async fn look_at_files(&self) {
+        let (footing, logs, ledger) =
+            (Arc::clone(&self.footing), Arc::clone(&self.logs), Arc::clone(&self.ca.ledger));
+        let look = move || logs.look(&ledger, footing.look());
+        let Ok(missing) = tokio::task::spawn_blocking(look).await else { return };
+        self.ca.findings.set(Look::Ground, missing.ground);
+        self.ca.findings.set(Look::Files, missing.files);
+    }
+
+    /// A registry that could not be written is opened again as soon as it can be.
+    async fn mend_registry(&self) {
+        if self.ca.registry.is_broken() && self.ca.registry.reopen().await {
+            tracing::info!("the registry can be written again");
+        }
+    }
+
+    /// Has the ledger compacted, in a task of its own; one at a time.
+    fn compact(&mut self) {
+        if self.compaction.as_ref().is_some_and(|running| !running.is_finished()) {
+            return;
+        }
+        let ledger = Arc::clone(&self.ca.ledger);
+        self.compaction = Some(tokio::task::spawn_blocking(move || match ledger.compact() {
+            Ok(done) => tracing::debug!(?done, "ledger compacted"),
+            Err(error) => tracing::warn!(%error, "the ledger could not be compacted"),
+        }));
     }
 }
 
-/// Waits until the authority of the signing root says that its roots changed, or it is time to ask again.
-async fn told(signer: Option<(&Arc<dyn RootAuthority>, Option<u64>)>, pause: Duration) {
-    let changed = async {
-        match signer.and_then(|(authority, seen)| Some((authority.watching()?, seen?))) {
-            // An error is waited out like silence: the watch is opened anew after the next look.
-            Some((watching, seen)) if watching.changed(seen).await.is_ok() => {}
-            _ => std::future::pending().await,
-        }
-    };
-    let _ = tokio::time::timeout(ASK_EVERY.min(pause), changed).await;
+/// A leaf of the server's own that is served.
+pub(super) struct Own {
+    /// Its life.
+    pub(super) validity: Validity,
+    pub(super) under: Under,
 }
 
-fn has_roots(state: &State, name: &str) -> bool {
-    state.roots.values().any(|root| root.authority.as_str() == name)
-        || state.further.values().any(|root| root.by.iter().any(|by| by.as_str() == name))
+/// What a leaf was issued under.
+#[derive(PartialEq, Eq)]
+pub(super) struct Under {
+    bundle: Sequence,
+    issuer: CertificateId,
 }
 
-/// Whether the root that signs is of this authority.
-fn signs(state: &State, name: &str) -> bool {
-    let root = state.signer().and_then(|signer| state.roots.get(&signer.root));
-    root.is_some_and(|root| root.authority.as_str() == name)
-}
-
-/// The root of this authority that signs, once that is in force.
-fn to_activate(state: &State, name: &str) -> Option<RootId> {
-    let switching = |effect: &Effect| matches!(effect, Effect::SwitchSigner { .. });
-    let in_force = !state.pending.iter().any(|pending| switching(&pending.effect));
-    (in_force && signs(state, name)).then(|| state.signer().map(|signer| signer.root)).flatten()
-}
-
-/// Whether the authority of the signing root signs with one that was never heard of, and nothing else is under way.
-fn to_follow(state: &State, name: &str, root: &RootId) -> bool {
-    let is_new = state.roots.get(root).is_none_or(|entry| entry.may_return(false));
-    matches!(state.phase, Phase::Steady(_)) && signs(state, name) && is_new
-}
-
-/// The signing root, if its authority puts issuers below another certificate than the one above the issuer that signs;
-/// and the name of that request, which is not carried out twice.
-fn to_renew(state: &State, name: &str, set: &RootSet) -> Option<(RootId, rotation::RequestId)> {
-    let root = state.signer().filter(|_| signs(state, name))?.root;
-    let entry = state.roots.get(&root).filter(|_| set.signing == Some(root))?;
-    let id = drift::chain_request(entry, set)?;
-    (entry.renewal.is_none() && !state.done.contains(&id)).then_some((root, id))
-}
-
-/// Roots of this authority that are out of use, unless others issue under them too. A root is retired by the leaf gate,
-/// or before it ever signed, and nobody comes back from that; the rotation that retired it is over.
-fn to_retire(state: &State, name: &str) -> Vec<RootId> {
-    if !matches!(state.phase, Phase::Steady(_)) {
-        return Vec::new();
+impl Under {
+    pub(super) fn of(snapshot: &Snapshot) -> Self {
+        Self { bundle: snapshot.bundle().sequence(), issuer: snapshot.signer().issuer() }
     }
-    let unused = |root: &RootEntry| {
-        root.state == RootState::Retired && root.exclusive && root.authority.as_str() == name
-    };
-    state.roots.iter().filter(|(_, root)| unused(root)).map(|(id, _)| *id).collect()
 }
 
-fn context(call: &str) -> Option<CallContext> {
-    Some(CallContext::new(RequestId::parse(call).ok()?, ANSWER_WITHIN))
+/// Whether the root that signs has no bound in this segment yet.
+fn lacks_bound(state: &State, segment: &SegmentId) -> bool {
+    state.signer().is_some_and(|signer| state.leaf_limit(&signer.root, segment).is_none())
+}
+
+/// The event that raises the horizon, if it is due.
+pub(super) fn horizon_due(
+    state: &State,
+    policy: &Policy,
+    segment: &SegmentId,
+    now: Timestamp,
+) -> Option<Event> {
+    let root = state.signer()?.root;
+    let limit = policy.horizon_limit(now, state.roots.get(&root)?.not_after);
+    let present = state.leaf_limit(&root, segment);
+    let wanted = now.plus(policy.leaf_lifetime_max).plus(policy.horizon_step_max / 2).min(limit);
+    let due = present.is_none_or(|present| present < wanted);
+    due.then(|| Event::HorizonRequested { root, segment: segment.clone(), until: limit })
+}
+
+/// The root whose issuer should be renewed.
+fn issuer_due(state: &State, now: Timestamp) -> Option<trust::RootId> {
+    let signer = state.signer()?;
+    let root = state.roots.get(&signer.root)?;
+    let issuer = Certificate::parse(root.issuers.get(&signer.issuer)?.chain.first()?.as_bytes()).ok()?;
+    let validity = issuer.validity();
+    let held = root.renewal_cancelled_at.is_some_and(|at| now < at.plus(CANCELLED_HOLDS));
+    // Where the root leaves no more room, a new issuer would end no later: only a new root helps.
+    let room = root.not_after > validity.not_after().plus(validity.not_after().since(now));
+    (root.renewal.is_none() && !held && room && is_past_half(&validity, now)).then_some(signer.root)
+}
+
+fn is_past_half(validity: &Validity, now: Timestamp) -> bool {
+    let life = validity.not_after().since(validity.not_before());
+    now >= validity.not_before().plus(life / 2)
+}
+
+/// Never ends while nothing is to be sealed.
+async fn former_gone(cell: &SnapshotCell, generation: Option<Generation>) {
+    match generation {
+        Some(generation) => cell.former_gone(generation).await,
+        None => std::future::pending().await,
+    }
 }

@@ -92,7 +92,7 @@ impl AuthorityLooks {
             let text = "its further roots are trusted once a root of it has signed here";
             return vec![text.to_owned()];
         }
-        // What the upkeep is doing about it, and what keeps it from that.
+        // What the upkeep of authorities is doing about it, and what keeps it from that.
         let told = self.ca.authority_drift.borrow();
         told.get(whose.name).map(|told| told.further.clone()).unwrap_or_default()
     }
