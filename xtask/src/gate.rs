@@ -8,7 +8,7 @@ use crate::cache::Cache;
 use crate::debian::{self, CURL, IPROUTE, OPENSSL, PYTHON_VENV};
 use crate::peers::{self, table};
 use crate::plugins::SOFTHSM;
-use crate::{house, process};
+use crate::{process, rules};
 
 /// Installs what tests talk to, then runs every test of the workspace, documentation examples included.
 /// `arguments` go to `cargo test`.
@@ -27,7 +27,7 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
         ("lints", lints(root)),
         ("documentation", documentation(root)),
         ("dependencies", dependencies(root)),
-        ("house", house::check(root)),
+        ("rules", rules::check(root)),
     ];
     let mut failed = Vec::new();
     for (name, result) in results {

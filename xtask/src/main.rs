@@ -13,13 +13,13 @@ mod cache;
 mod codegen;
 mod debian;
 mod gate;
-mod house;
 mod model;
 mod new_plugin;
 mod peers;
 mod plugins;
 mod process;
 mod protocol_page;
+mod rules;
 
 /// Chores of the Banyan repository.
 #[derive(Parser)]

@@ -214,7 +214,7 @@ impl Edits<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{house, process};
+    use crate::{process, rules};
 
     #[test]
     fn a_name_is_put_in_every_form() {
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn a_new_plugin_is_in_order_compiles_and_passes_the_suite() {
         let scratch = scratch_copy();
-        let complaints = || house::check(scratch.path()).map_err(|error| error.to_string());
+        let complaints = || rules::check(scratch.path()).map_err(|error| error.to_string());
         let before = complaints();
         run(scratch.path(), "big-ca", None).unwrap();
         assert_eq!(complaints(), before, "a new plugin brings no disorder");

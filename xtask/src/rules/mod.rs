@@ -11,17 +11,17 @@ mod apart;
 mod arrows;
 mod circles;
 mod docs;
+mod layering;
 mod lines;
 mod lock;
 mod manifests;
-mod rules;
 mod said;
 mod sources;
 mod tuples;
 mod unused;
 mod words;
 
-use rules::{Layering, LockRules};
+use layering::{Layering, LockRules};
 
 /// Checks every rule.
 ///
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_in_house_toml_is_refused() {
+    fn an_unknown_key_in_layering_toml_is_refused() {
         let root = crate::repository_root().unwrap();
         let text = fs::read_to_string(root.join("layering.toml")).unwrap();
         let misspelt = text.replace("lines_of_code_max", "lines_of_code_maximum");

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fake_in_code_is_a_complaint_and_in_tests_or_at_an_end_of_the_house_it_is_not() {
+    fn a_fake_in_code_is_a_complaint_and_in_tests_or_at_an_end_of_the_workspace_it_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, table: &str| {
             let path = folder.path().join(format!("{name}.toml"));

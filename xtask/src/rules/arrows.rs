@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
-use super::rules::{Arrows, Layering};
+use super::layering::{Arrows, Layering};
 
 /// The arrows of the workspace as it is.
 #[derive(Debug, Default)]

@@ -11,7 +11,7 @@ use anyhow::Context;
 
 use self::components::Uses;
 use self::modules::Modules;
-use super::rules::{Layering, Pair};
+use super::layering::{Layering, Pair};
 
 mod components;
 mod modules;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::rules::Files;
+use super::layering::Files;
 
 /// Kinds of file that are code, with how a comment starts in them and how it starts and ends over several lines.
 const LANGUAGES: [(&str, Language); 8] = [

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::rules::Apart;
+use super::layering::Apart;
 use super::sources;
 
 /// Lines of code that name what is to be kept out of their folder.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use super::rules::LockRules;
+use super::layering::LockRules;
 
 #[derive(Debug, Deserialize)]
 struct Lock {
