@@ -36,7 +36,7 @@ pub struct Inbound {
     pub listen: SocketAddr,
     /// Where the local application listens; `None` lets Envoy answer by itself, with its own name.
     pub application: Option<SocketAddr>,
-    /// Peers that are let in; empty lets in every identity that the roots vouch for.
+    /// Peers that are let in; empty lets in every identity under the roots.
     pub allowed_peers: Vec<SpiffeId>,
 }
 
@@ -49,7 +49,7 @@ pub struct Outbound {
     pub listen: SocketAddr,
     /// The peer's Envoy.
     pub peer: SocketAddr,
-    /// Identities that the peer may have; empty takes every identity that the roots vouch for.
+    /// Identities that the peer may have; empty takes every identity under the roots.
     pub peer_identities: Vec<SpiffeId>,
     /// Open a new connection for each request.
     pub new_connection_per_request: bool,

@@ -228,7 +228,7 @@ async fn pinned(
     led(&start, address, clock, is_the_one).await
 }
 
-/// Comes from a bundle that was held to the present one, by changes that a CA of each bundle before vouched for.
+/// Comes from a bundle that was held to the present one, by changes that a CA of each bundle before signed.
 pub(crate) async fn forward(
     held: &Bundle,
     trust_domain: &TrustDomain,
@@ -385,7 +385,7 @@ mod tests {
     use super::*;
     use crate::fakes::{NOW, Pki, to_wire};
 
-    /// A change that a CA under `by` vouches for.
+    /// A change that a CA under `by` signs.
     fn change(by: &Pki, before: &Bundle, after: &Bundle) -> wire::Transition {
         let key = KeyPair::generate().unwrap();
         let public = PublicKey::parse(&key.subject_public_key_info()).unwrap();

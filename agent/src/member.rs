@@ -173,7 +173,7 @@ impl Member {
     }
 
     /// Stores the bundle of today: the CA gives no certificate born at a bundle before that. Roots from a file stand before
-    /// every bundle, and vouch for whoever sends the first.
+    /// every bundle, and answer for whoever sends the first.
     async fn catch_up(&self) -> Result<(), MemberError> {
         let held = self.trust.borrow().clone().ok_or(CallError::NoTrust)?;
         let domain = &self.config.trust_domain;

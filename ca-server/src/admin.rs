@@ -86,7 +86,7 @@ pub(crate) fn root(ca: &Ca, id: &RootId, entry: &RootEntry) -> RootMessage {
     let state = ca.driver.state();
     let further = state.further.get(id).into_iter().flat_map(|entry| &entry.by);
     let foreign_until = foreign.as_ref().map_or(0, |(_, until)| until.as_secs());
-    let (vouched_by, vouched_since) =
+    let (attested_by, attested_since) =
         foreign.map(|(word, _)| (word.by, word.since.as_secs())).unwrap_or_default();
     RootMessage {
         id: id.as_bytes().to_vec(),
@@ -101,8 +101,8 @@ pub(crate) fn root(ca: &Ca, id: &RootId, entry: &RootEntry) -> RootMessage {
         der: entry.der.as_bytes().to_vec(),
         issuers: entry.issuers.iter().map(|issuer| issuer_message(issuer, entry.active_issuer)).collect(),
         shared: !entry.exclusive,
-        vouched_by,
-        vouched_since,
+        attested_by,
+        attested_since,
         foreign_until,
         further_by: further.map(ToString::to_string).collect(),
         forgettable_from: entry.forgettable_from(&ca.policy).map_or(0, Timestamp::as_secs),

@@ -1,4 +1,4 @@
-//! Every bundle of the recent past, with who vouched for the change to it: the way back for whoever was away.
+//! Every bundle of the recent past, with the signed change to it: the way back for whoever was away.
 //!
 //! A convenience, not authority: what cannot be read is left out with a warning, and only shortens the way.
 
@@ -31,23 +31,23 @@ struct Inner {
     kept: RwLock<BTreeMap<Sequence, Kept>>,
 }
 
-/// One bundle, and who vouched for the change to it.
+/// One bundle, and the signed change to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Kept {
     pub(crate) bundle: Bundle,
     /// `None` for the first that is known.
-    pub(crate) vouch: Option<Transition>,
+    pub(crate) transition: Option<Transition>,
 }
 
 impl Kept {
     /// About the bytes that it takes in an answer.
     fn bytes(&self) -> usize {
         let roots: usize = self.bundle.roots().iter().map(|root| root.der().len()).sum();
-        let vouch = self.vouch.as_ref().map_or(0, |vouch| {
-            let chain: usize = vouch.chain.iter().map(Vec::len).sum();
-            vouch.statement.len() + vouch.signature.len() + chain
+        let transition = self.transition.as_ref().map_or(0, |transition| {
+            let chain: usize = transition.chain.iter().map(Vec::len).sum();
+            transition.statement.len() + transition.signature.len() + chain
         });
-        roots + vouch
+        roots + transition
     }
 }
 
@@ -55,18 +55,18 @@ impl Kept {
 #[derive(Clone, Debug)]
 pub(crate) struct Way {
     pub(crate) from: Bundle,
-    /// Each bundle after it, with who vouches for the change to it.
+    /// Each bundle after it, with the signed change to it.
     pub(crate) changes: Vec<(Bundle, Transition)>,
     /// The last of them is not the present one.
     pub(crate) more: bool,
 }
 
-/// The key of the server's own leaf, as far as it vouches for bundles.
+/// The key of the server's own leaf, as far as it signs changes of the bundle.
 #[derive(Debug, Default)]
-pub(crate) struct Voice(RwLock<Option<Speaker>>);
+pub(crate) struct TransitionSigner(RwLock<Option<SigningLeaf>>);
 
 #[derive(Debug)]
-struct Speaker {
+struct SigningLeaf {
     chain: Vec<Vec<u8>>,
     key: KeyPair,
 }
@@ -76,12 +76,14 @@ struct Speaker {
 struct Form {
     sequence: u64,
     roots: Vec<String>,
-    vouch: Option<VouchForm>,
+    // Files have the first name of this field.
+    #[serde(rename = "vouch")]
+    transition: Option<TransitionForm>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct VouchForm {
+struct TransitionForm {
     statement: String,
     signature: String,
     chain: Vec<String>,
@@ -156,12 +158,13 @@ impl BundleHistory {
         let mut taken = 0;
         for (_, kept) in all.range(start.next()..) {
             // Sequences may jump, where a restored record went on above what it had lost; statements may not.
-            let vouch = kept.vouch.as_ref().filter(|vouch| vouch.begins_with() == Some(before))?;
+            let transition =
+                kept.transition.as_ref().filter(|transition| transition.begins_with() == Some(before))?;
             before = kept.bundle.digest();
             way.more |= !way.changes.is_empty() && taken + kept.bytes() > bytes;
             if !way.more {
                 taken += kept.bytes();
-                way.changes.push((kept.bundle.clone(), vouch.clone()));
+                way.changes.push((kept.bundle.clone(), transition.clone()));
             }
         }
         Some(way)
@@ -172,16 +175,16 @@ impl BundleHistory {
     }
 }
 
-impl Voice {
-    /// Speaks with the key of this leaf from now on.
+impl TransitionSigner {
+    /// Signs with the key of this leaf from now on.
     pub(crate) fn set(&self, chain: Vec<Vec<u8>>, key: KeyPair) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Speaker { chain, key });
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(SigningLeaf { chain, key });
     }
 
-    /// Vouches for a change; `None` while the server has no leaf of its own, or one that the former bundle does not trust.
-    pub(crate) fn vouch(&self, before: &Bundle, after: &Bundle, at: Timestamp) -> Option<Transition> {
-        let speaker = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let Speaker { chain, key } = speaker.as_ref()?;
+    /// Signs a change; `None` while the server has no leaf of its own, or one that the former bundle does not trust.
+    pub(crate) fn sign(&self, before: &Bundle, after: &Bundle, at: Timestamp) -> Option<Transition> {
+        let signing_leaf = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let SigningLeaf { chain, key } = signing_leaf.as_ref()?;
         let statement = Statement::between(before, after, at).encode();
         let signature = key.sign(&statement).ok()?;
         let transition = Transition { statement, signature, chain: chain.clone() };
@@ -196,14 +199,14 @@ fn read(disk: &dyn Disk, path: &Path, domain: &TrustDomain) -> Result<Kept, Stri
     let ders = decoded(&form.roots)?;
     let bundle = Bundle::from_ders(domain.clone(), Sequence(form.sequence), &ders);
     let bundle = bundle.map_err(|error| error.to_string())?;
-    let vouch = form.vouch.map(|vouch| {
+    let transition = form.transition.map(|transition| {
         Ok::<_, String>(Transition {
-            statement: bytes_of(&vouch.statement)?,
-            signature: bytes_of(&vouch.signature)?,
-            chain: decoded(&vouch.chain)?,
+            statement: bytes_of(&transition.statement)?,
+            signature: bytes_of(&transition.signature)?,
+            chain: decoded(&transition.chain)?,
         })
     });
-    Ok(Kept { bundle, vouch: vouch.transpose()? })
+    Ok(Kept { bundle, transition: transition.transpose()? })
 }
 
 fn decoded(texts: &[String]) -> Result<Vec<Vec<u8>>, String> {
@@ -217,13 +220,13 @@ fn bytes_of(text: &str) -> Result<Vec<u8>, String> {
 impl From<&Kept> for Form {
     fn from(kept: &Kept) -> Self {
         let text = |bytes: &[u8]| STANDARD.encode(bytes);
-        let vouch = kept.vouch.as_ref().map(|vouch| VouchForm {
-            statement: text(&vouch.statement),
-            signature: text(&vouch.signature),
-            chain: vouch.chain.iter().map(|der| text(der)).collect(),
+        let transition = kept.transition.as_ref().map(|transition| TransitionForm {
+            statement: text(&transition.statement),
+            signature: text(&transition.signature),
+            chain: transition.chain.iter().map(|der| text(der)).collect(),
         });
         let roots = kept.bundle.roots().iter().map(|root| text(root.der())).collect();
-        Self { sequence: kept.bundle.sequence().0, roots, vouch }
+        Self { sequence: kept.bundle.sequence().0, roots, transition }
     }
 }
 
@@ -248,12 +251,12 @@ mod tests {
         let domain = TrustDomain::parse("example.org").unwrap();
         let bundle =
             Bundle::from_ders(domain, Sequence(sequence), &[root(&format!("root {sequence}"))]).unwrap();
-        let vouch = before.map(|before| Transition {
+        let transition = before.map(|before| Transition {
             statement: Statement::between(&before.bundle, &bundle, Timestamp::from_secs(1)).encode(),
             signature: vec![2],
             chain: vec![vec![3]],
         });
-        Kept { bundle, vouch }
+        Kept { bundle, transition }
     }
 
     #[test]
@@ -269,7 +272,7 @@ mod tests {
         assert_eq!(read.sequence, 2);
     }
 
-    /// Bundles with these sequences, each vouched for by the one before it.
+    /// Bundles with these sequences, the change to each signed.
     fn line(sequences: impl IntoIterator<Item = u64>) -> Vec<Kept> {
         sequences.into_iter().fold(Vec::new(), |mut line, sequence| {
             let next = kept(sequence, line.last());

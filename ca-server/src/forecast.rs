@@ -51,7 +51,7 @@ pub(crate) fn of(ca: &Ca, state: &State, target: Option<&Description>) -> Foreca
     let last = rows.all().latest_not_after.max(last_issuer);
     let times = Times {
         signs: (!own.never && unbounded(ca).is_none()).then(|| trust_at_most(ca, last, now)),
-        ends: (!is_unvouched(ca, state)).then(|| {
+        ends: (!is_unattested(ca, state)).then(|| {
             let tiers = last_issuer.map_or(Duration::ZERO, |last| trust_at_most(ca, Some(last), now));
             ca.policy.rotation_at_most().max(tiers.saturating_mul(2))
         }),
@@ -91,7 +91,7 @@ impl Times {
         };
         let ends = match (self.ends, self.signs) {
             (None, _) => {
-                "the former root never leaves by itself: the leaf gate stays closed until somebody vouches for it".to_owned()
+                "the former root never leaves by itself: the leaf gate stays closed until somebody attests that the others have stopped".to_owned()
             }
             (Some(_), None) => "the former root's last leaf ends only after that".to_owned(),
             (Some(within), Some(_)) => {
@@ -193,8 +193,8 @@ fn present_root(ca: &Ca, state: &State) -> Vec<String> {
     } else if !entry.exclusive {
         said.push(
             "others issue under the root that signs: leaves of theirs are not counted, so whoever holds one should be a \
-             subscriber (`banyan subscriber add`), and the root goes only when somebody vouches that they have stopped \
-             (`banyan root vouch`)"
+             subscriber (`banyan subscriber add`), and the root goes only when somebody attests that they have stopped \
+             (`banyan root attest`)"
                 .to_owned(),
         );
     }
@@ -208,8 +208,8 @@ fn shared(ca: &Ca, target: &Description) -> Option<String> {
         return None;
     }
     let bound = match ca.evidence.foreign_leaf_max(name.as_str()) {
-        Some(longest) => format!("`banyan root vouch`, and then {}", about(longest)),
-        None => "foreign_leaf_max in that section and `banyan root vouch`".to_owned(),
+        Some(longest) => format!("`banyan root attest`, and then {}", about(longest)),
+        None => "foreign_leaf_max in that section and `banyan root attest`".to_owned(),
     };
     Some(format!(
         "the new root will count as shared with others for as long as it lives, since section [authority.{name}] has no \
@@ -238,8 +238,8 @@ fn unknown(ca: &Ca, target: Option<&Description>) -> Vec<String> {
     unknown
 }
 
-/// Whether others issue under the root that signs, and nobody has vouched that they stopped.
-fn is_unvouched(ca: &Ca, state: &State) -> bool {
+/// Whether others issue under the root that signs, and nobody has attested that they stopped.
+fn is_unattested(ca: &Ca, state: &State) -> bool {
     let Some(root) = state.signer().map(|signer| signer.root) else { return false };
     state.roots.get(&root).is_some_and(|entry| {
         let is_above = ca.above.has(entry.authority.as_str());

@@ -73,9 +73,9 @@ impl<'a> Gate<'a> {
     fn lacks_trust(&self, live: &LiveRow) -> bool {
         let required = self.ca.evidence.required(live.row.kind);
         let unproven = Standing::of(live).is_unproven(self.state.sequence, required);
-        let vouched = live.is_own_trust()
-            && own_trust::is_vouched(&self.covered, &live.row.identity, self.state.sequence);
-        unproven && !vouched
+        let confirmed = live.is_own_trust()
+            && own_trust::is_confirmed(&self.covered, &live.row.identity, self.state.sequence);
+        unproven && !confirmed
     }
 
     /// A row as a message.

@@ -5,7 +5,7 @@
 //! | [`config`] | `banyan.toml`, checked as a whole |
 //! | [`boot`] | starts and stops a server; the task that keeps it up |
 //! | `service` | gRPC handlers: each owns the order of steps of its request |
-//! | `bundles` | bundles of the past, and who vouched for each change |
+//! | `bundles` | bundles of the past, and the signature of each change |
 //! | `seen` | what agents hold that the record never published |
 //! | `reissue` | leaves of a root that drains, asked for at a pace |
 //! | `explain`, `forecast` | where a rotation stands, who holds its gate, and what one would wait for |

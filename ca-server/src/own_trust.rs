@@ -22,7 +22,7 @@ pub(crate) fn holders(ca: &Ca, wanted: Sequence, assumed: Option<Timestamp>, lim
     let covered = ca.registry.covered();
     let holds = |live: &LiveRow| {
         let unproven = live.evidence.applied.by(ca.evidence.required(live.row.kind)) < wanted;
-        unproven && !is_vouched(&covered, &live.row.identity, wanted)
+        unproven && !is_confirmed(&covered, &live.row.identity, wanted)
     };
     let rows = ca.ledger.own_trust(LOOKED_THROUGH_MAX);
     rows.iter()
@@ -84,7 +84,7 @@ pub(crate) struct Forecast {
     pub(crate) never: bool,
 }
 
-pub(crate) fn is_vouched(covered: &Covered, identity: &SpiffeId, wanted: Sequence) -> bool {
+pub(crate) fn is_confirmed(covered: &Covered, identity: &SpiffeId, wanted: Sequence) -> bool {
     covered.get(identity).is_some_and(|by| by.iter().all(|(_, row)| row.has(wanted)))
 }
 

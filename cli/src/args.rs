@@ -35,7 +35,7 @@ pub use issuer::{IssuerAction, IssuerOptions, IssuerWhich};
 pub use leaf::{LeafAction, LeafForgetOptions, LeafListOptions, LeafOptions};
 pub use plugin::{PluginAction, PluginCheckOptions, PluginOptions};
 pub use root::{
-    RootAction, RootListOptions, RootOptions, RootPruneOptions, RootShowOptions, RootVouchOptions,
+    RootAction, RootAttestOptions, RootListOptions, RootOptions, RootPruneOptions, RootShowOptions,
 };
 pub use rotate::{
     JournalAction, JournalOptions, RotateAction, RotateLookOptions, RotateOptions, RotateStartOptions,
@@ -70,7 +70,7 @@ pub enum Verb {
     Token(TokenOptions),
     /// Show certificates that may be in use, and end the wait for those that nobody holds
     Leaf(LeafOptions),
-    /// Show roots, forget old ones, and vouch that nobody else issues under a shared one
+    /// Show roots, forget old ones, and attest that nobody else issues under a shared one
     Root(RootOptions),
     /// Renew the certificate that signs leaves, without changing the root
     Issuer(IssuerOptions),

@@ -1,4 +1,4 @@
-//! A change of the bundle, vouched for by a CA that the bundle before it trusts.
+//! A change of the bundle, signed by a CA that the bundle before it trusts.
 //!
 //! Whoever holds a bundle of the past comes to the present one by a chain of these, without asking anybody for new trust.
 //! What a transition proves is that a holder of a CA identity under the older bundle said so; who has stolen the keys

@@ -39,7 +39,7 @@ fn bundle(sequence: u64, roots: &[&Ca]) -> Bundle {
     Bundle::from_ders(TrustDomain::parse("example.org").unwrap(), Sequence(sequence), &ders).unwrap()
 }
 
-fn vouched(by: &Ca, id: &str, before: &Bundle, after: &Bundle) -> Transition {
+fn signed(by: &Ca, id: &str, before: &Bundle, after: &Bundle) -> Transition {
     let mut params = params("leaf");
     params.subject_alt_names = vec![SanType::URI(id.try_into().unwrap())];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -56,12 +56,12 @@ const CA_ID: &str = "spiffe://example.org/banyan/ca/ca-1";
 fn a_ca_of_the_bundle_before_leads_to_the_bundle_after() {
     let (old, new) = (ca("old"), ca("new"));
     let (one, two, three) = (bundle(1, &[&old]), bundle(2, &[&old, &new]), bundle(3, &[&new]));
-    assert_eq!(vouched(&old, CA_ID, &one, &two).verify(&one, &two), Ok(()));
-    assert_eq!(vouched(&new, CA_ID, &two, &three).verify(&two, &three), Ok(()));
+    assert_eq!(signed(&old, CA_ID, &one, &two).verify(&one, &two), Ok(()));
+    assert_eq!(signed(&new, CA_ID, &two, &three).verify(&two, &three), Ok(()));
     let pinned = bundle(0, &[&old]);
-    assert_eq!(vouched(&old, CA_ID, &one, &two).verify(&pinned, &two), Ok(()), "roots from a file");
+    assert_eq!(signed(&old, CA_ID, &one, &two).verify(&pinned, &two), Ok(()), "roots from a file");
     let again = bundle(4, &[&old]);
-    let later = vouched(&old, CA_ID, &again, &bundle(5, &[&old, &new]));
+    let later = signed(&old, CA_ID, &again, &bundle(5, &[&old, &new]));
     assert_eq!(later.verify(&one, &bundle(5, &[&old, &new])), Ok(()), "the same roots under a later number");
 }
 
@@ -69,8 +69,8 @@ fn a_ca_of_the_bundle_before_leads_to_the_bundle_after() {
 fn nobody_else_leads_anywhere() {
     let (old, new) = (ca("old"), ca("new"));
     let (one, two) = (bundle(1, &[&old]), bundle(2, &[&old, &new]));
-    let refused = |by: &Ca, id: &str| vouched(by, id, &one, &two).verify(&one, &two).unwrap_err();
-    assert!(matches!(refused(&new, CA_ID), TransitionRefused::Signer(_)), "the new root vouches for itself");
+    let refused = |by: &Ca, id: &str| signed(by, id, &one, &two).verify(&one, &two).unwrap_err();
+    assert!(matches!(refused(&new, CA_ID), TransitionRefused::Signer(_)), "the new root signs for itself");
     assert_eq!(refused(&old, "spiffe://example.org/web"), TransitionRefused::NotACa);
     assert_eq!(refused(&old, "spiffe://example.org/banyan/agent/a"), TransitionRefused::NotACa);
     assert_eq!(refused(&old, "spiffe://other.org/banyan/ca/ca-1"), TransitionRefused::NotACa);
@@ -80,12 +80,12 @@ fn nobody_else_leads_anywhere() {
 fn a_statement_is_about_exactly_these_two_bundles_and_leads_forward() {
     let (old, new) = (ca("old"), ca("new"));
     let (one, two, three) = (bundle(1, &[&old]), bundle(2, &[&old, &new]), bundle(3, &[&new]));
-    let good = vouched(&old, CA_ID, &one, &two);
+    let good = signed(&old, CA_ID, &one, &two);
     assert_eq!(good.verify(&one, &three), Err(TransitionRefused::OtherBundle));
     assert_eq!(good.verify(&two, &three), Err(TransitionRefused::OtherBundle));
     assert_eq!(good.verify(&one, &bundle(7, &[&old, &new])), Err(TransitionRefused::OtherBundle));
     assert_eq!(good.verify(&bundle(9, &[&old]), &two), Err(TransitionRefused::OtherBundle), "never back");
-    let nowhere = vouched(&old, CA_ID, &one, &bundle(1, &[&old, &new]));
+    let nowhere = signed(&old, CA_ID, &one, &bundle(1, &[&old, &new]));
     assert_eq!(nowhere.verify(&one, &bundle(1, &[&old, &new])), Err(TransitionRefused::NotForward));
 }
 
@@ -93,7 +93,7 @@ fn a_statement_is_about_exactly_these_two_bundles_and_leads_forward() {
 fn no_byte_of_a_transition_can_be_changed() {
     let (old, new) = (ca("old"), ca("new"));
     let (one, two) = (bundle(1, &[&old]), bundle(2, &[&old, &new]));
-    let good = vouched(&old, CA_ID, &one, &two);
+    let good = signed(&old, CA_ID, &one, &two);
     let changed = |change: &dyn Fn(&mut Transition)| {
         let mut altered = good.clone();
         change(&mut altered);

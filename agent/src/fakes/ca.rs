@@ -77,7 +77,7 @@ pub(crate) struct FakeCa {
     desk: Arc<Mutex<Desk>>,
     tasks: JoinSet<()>,
     clock: Arc<dyn Clock>,
-    voice: (KeyPair, Vec<Vec<u8>>),
+    signer: (KeyPair, Vec<Vec<u8>>),
 }
 
 #[derive(Clone)]
@@ -117,10 +117,10 @@ impl FakeCa {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let service = Service { desk: Arc::clone(&desk), clock: Arc::clone(&clock) };
-        let voice = (KeyPair::from_pem(&key.pem()).unwrap(), chain.clone());
+        let signer = (KeyPair::from_pem(&key.pem()).unwrap(), chain.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(serve(listener, tls(&key, &chain), service));
-        Self { address, id, desk, tasks, clock, voice }
+        Self { address, id, desk, tasks, clock, signer }
     }
 
     pub(crate) fn desk(&self) -> MutexGuard<'_, Desk> {
@@ -142,11 +142,11 @@ impl FakeCa {
         desk.tell(&message);
     }
 
-    /// Puts a bundle in force, vouched for by this CA, of which the streams do not hear.
+    /// Puts a bundle in force by a change that this CA signs, of which the streams do not hear.
     pub(crate) fn publish_unheard(&self, bundle: Bundle) {
         let mut desk = self.desk();
         let statement = Statement::between(&desk.bundle, &bundle, self.clock.now()).encode();
-        let (key, chain) = &self.voice;
+        let (key, chain) = &self.signer;
         let signature = key.sign(&statement).unwrap();
         let former = std::mem::replace(&mut desk.bundle, bundle);
         desk.former = Some((former, Transition { statement, signature, chain: chain.clone() }));

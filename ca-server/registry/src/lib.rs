@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod agents;
+mod attested;
 mod error;
 mod pace;
 mod ports;
@@ -23,13 +24,12 @@ mod stored_tests;
 mod subscribers;
 mod tiers;
 mod tokens;
-mod vouched;
 
 pub use error::RegistryError;
 pub use registry::{AgentRegistry, Limits, Membership, TOKENS_MAX, check_token};
 pub use rows::{
-    ActRow, AgentRow, BanRow, ListedAgent, Newcomer, Seen, SubscriberRow, TierIssuer, TierRow, TokenHash,
-    TokenRow, VouchedRow,
+    ActRow, AgentRow, AttestedRow, BanRow, ListedAgent, Newcomer, Seen, SubscriberRow, TierIssuer, TierRow,
+    TokenHash, TokenRow,
 };
 pub use rulings::{Ruled, Ruling, Sentence};
 pub use store::RegistryUnreadable;

@@ -149,8 +149,8 @@ pub struct Confirmation {
 
 /// Somebody's word that nobody else issues under a root any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "VouchedForm", into = "VouchedForm")]
-pub struct VouchedRow {
+#[serde(from = "AttestedForm", into = "AttestedForm")]
+pub struct AttestedRow {
     /// Since when.
     pub since: Timestamp,
     /// Whose word.
@@ -161,20 +161,20 @@ pub struct VouchedRow {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct VouchedForm {
+struct AttestedForm {
     since: i64,
     by: String,
     at: i64,
 }
 
-impl From<VouchedRow> for VouchedForm {
-    fn from(row: VouchedRow) -> Self {
+impl From<AttestedRow> for AttestedForm {
+    fn from(row: AttestedRow) -> Self {
         Self { since: row.since.as_secs(), by: row.by, at: row.at.as_secs() }
     }
 }
 
-impl From<VouchedForm> for VouchedRow {
-    fn from(form: VouchedForm) -> Self {
+impl From<AttestedForm> for AttestedRow {
+    fn from(form: AttestedForm) -> Self {
         Self { since: Timestamp::from_secs(form.since), by: form.by, at: Timestamp::from_secs(form.at) }
     }
 }

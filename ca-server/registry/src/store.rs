@@ -12,14 +12,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use trust::RootId;
 
-use crate::rows::{ActRow, AgentRow, BanRow, SubscriberRow, TierRow, TokenHash, TokenRow, VouchedRow};
+use crate::rows::{ActRow, AgentRow, AttestedRow, BanRow, SubscriberRow, TierRow, TokenHash, TokenRow};
 
 const TOKENS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("join_tokens_v1");
 const AGENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("agents_v1");
 /// Files of the first releases have none; it is made with the first subscriber.
 const SUBSCRIBERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("subscribers_v1");
 /// As for subscribers: made with the first word. By fingerprint.
-const VOUCHED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("vouched_roots_v1");
+const ATTESTED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("vouched_roots_v1");
 /// As for subscribers: made with the first tier.
 const TIERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tiers_v1");
 /// As for subscribers: made with the first ban. By name.
@@ -45,7 +45,7 @@ pub(super) struct Tables {
     /// For how many seconds servers had served this registry when it was last written down.
     pub(super) served: u64,
     pub(super) subscribers: BTreeMap<String, SubscriberRow>,
-    pub(super) vouched: BTreeMap<RootId, VouchedRow>,
+    pub(super) attested: BTreeMap<RootId, AttestedRow>,
     pub(super) tiers: BTreeMap<String, TierRow>,
 }
 
@@ -65,7 +65,7 @@ pub(super) struct Change {
     /// Subscribers to store, or to remove.
     pub(super) subscribers: Vec<(String, Option<SubscriberRow>)>,
     /// Words to store.
-    pub(super) vouched: Vec<(RootId, VouchedRow)>,
+    pub(super) attested: Vec<(RootId, AttestedRow)>,
     /// Tiers to store, or to remove.
     pub(super) tiers: Vec<(String, Option<TierRow>)>,
 }
@@ -140,8 +140,8 @@ fn load(database: &Database) -> Result<Tables, Box<dyn std::error::Error>> {
     tables.subscribers = named(&transaction, SUBSCRIBERS)?;
     tables.tiers = named(&transaction, TIERS)?;
     tables.bans = named(&transaction, BANS)?;
-    for (root, row) in named(&transaction, VOUCHED)? {
-        tables.vouched.insert(root.parse().map_err(|_| format!("{root:?} is no root"))?, row);
+    for (root, row) in named(&transaction, ATTESTED)? {
+        tables.attested.insert(root.parse().map_err(|_| format!("{root:?} is no root"))?, row);
     }
     if let Some(table) = present(transaction.open_table(ACTS))? {
         for row in table.iter()? {
@@ -197,9 +197,9 @@ pub(super) fn write(
     put(&transaction, BANS, &change.bans)?;
     put(&transaction, SUBSCRIBERS, &change.subscribers)?;
     put(&transaction, TIERS, &change.tiers)?;
-    let vouched: Vec<_> =
-        change.vouched.iter().map(|(root, row)| (root.to_string(), Some(row.clone()))).collect();
-    put(&transaction, VOUCHED, &vouched)?;
+    let attested: Vec<_> =
+        change.attested.iter().map(|(root, row)| (root.to_string(), Some(row.clone()))).collect();
+    put(&transaction, ATTESTED, &attested)?;
     if let Some(act) = &change.act {
         let mut acts = transaction.open_table(ACTS)?;
         acts.insert(tables.next_act(), encoded(act)?.as_slice())?;
@@ -253,7 +253,7 @@ impl Tables {
             }
         }
         self.served = change.served.unwrap_or(self.served);
-        self.vouched.extend(change.vouched);
+        self.attested.extend(change.attested);
         applied(&mut self.bans, change.bans);
         applied(&mut self.tiers, change.tiers);
         applied(&mut self.subscribers, change.subscribers);

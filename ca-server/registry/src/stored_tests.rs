@@ -9,7 +9,7 @@ use redb::{Builder, ReadableDatabase as _, ReadableTable as _, TableDefinition, 
 use trust::{BundleDigest, RootId, Sequence, SpiffeId, SpkiHash, Timestamp};
 
 use crate::rows::{
-    ActRow, AgentRow, BanRow, Confirmation, Seen, SubscriberRow, TierIssuer, TierRow, TokenRow, VouchedRow,
+    ActRow, AgentRow, AttestedRow, BanRow, Confirmation, Seen, SubscriberRow, TierIssuer, TierRow, TokenRow,
 };
 use crate::store::{self, Change, Tables};
 
@@ -57,7 +57,7 @@ fn one_of_each() -> Change {
         act: Some(ActRow { verb: "ban".to_owned(), name: "node-2".to_owned(), agents: 1, word: word() }),
         served: Some(60),
         subscribers: vec![("mount".to_owned(), Some(party))],
-        vouched: vec![(root, VouchedRow { since: at(4), by: "eve".to_owned(), at: at(8) })],
+        attested: vec![(root, AttestedRow { since: at(4), by: "eve".to_owned(), at: at(8) })],
         tiers: vec![("east".to_owned(), Some(TierRow { token: [9; 32], added: at(1), issuers }))],
     }
 }
@@ -132,7 +132,7 @@ fn sorted(tables: &Tables) -> impl std::fmt::Debug + '_ {
         &tables.acts,
         tables.served,
         &tables.subscribers,
-        &tables.vouched,
+        &tables.attested,
         &tables.tiers,
     )
 }

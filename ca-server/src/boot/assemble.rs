@@ -91,10 +91,10 @@ pub(super) async fn assemble(
     let (snapshot, started_at) = (cell.load(), deps.clock.now());
     let under = Under::of(&snapshot);
     let (tls, validity) = match own_leaf::issue(&issuer, snapshot, (&id, &names), started_at).await {
-        Ok(OwnLeaf { identity, speaker: (chain, own_key), key, serial, validity }) => {
+        Ok(OwnLeaf { identity, signing_leaf: (chain, own_key), key, serial, validity }) => {
             keys.add(key);
             own_leaf::release_others(&ledger, serial).await;
-            core.voice.set(chain, own_key);
+            core.transition_signer.set(chain, own_key);
             (TlsState::new(identity)?, validity)
         }
         Err(error) if cell.load().signer().validity().not_after() < now.plus(config.leaf().ttl_min()) => {
@@ -205,7 +205,7 @@ pub(super) async fn assemble(
         segment,
         snapshots,
         tls,
-        voice: Arc::clone(&core.voice),
+        transition_signer: Arc::clone(&core.transition_signer),
         bundles,
         keys,
         jwt,
@@ -255,13 +255,13 @@ fn above(authorities: &Authorities) -> (Above, Vec<impl Future<Output = ()> + Se
 }
 
 /// Keeps the present bundle as the first of the past, where a former release kept none. One that is being published
-/// comes with the vouch of that.
+/// comes with the signature of that.
 async fn keep_present(history: &BundleHistory, state: &State, bundle: &Bundle) {
     let owed = |effect: &Effect| matches!(effect, Effect::PublishBundle { .. });
     if history.has(bundle.sequence()) || state.pending.iter().any(|pending| owed(&pending.effect)) {
         return;
     }
-    if let Err(error) = history.keep(Kept { bundle: bundle.clone(), vouch: None }).await {
+    if let Err(error) = history.keep(Kept { bundle: bundle.clone(), transition: None }).await {
         tracing::warn!(%error, "the present bundle is not kept: whoever is away from now on needs a new join token");
     }
 }

@@ -25,13 +25,13 @@ use trust::{Bundle, Clock, Generation, Randomness, Root, RootId, Sequence, Trust
 use super::issuing::Wanted;
 use super::requests::Requests;
 use super::tickets::Tickets;
-use crate::bundles::{BundleHistory, Kept, Voice};
+use crate::bundles::{BundleHistory, Kept, TransitionSigner};
 use crate::drift;
 
 /// How long a plugin may take for one answer; the driver gives up after a minute.
 const PLUGIN_DEADLINE: Duration = Duration::from_secs(45);
 /// Wait for the server's own leaf, at a start.
-const VOUCH_RETRY: Duration = Duration::from_millis(200);
+const SIGN_RETRY: Duration = Duration::from_millis(200);
 /// Wait for the end of a rotation at the tier above.
 const TIER_RETRY: Duration = Duration::from_secs(1);
 /// One issuer stands below a root.
@@ -51,7 +51,7 @@ pub(super) struct CaEffects {
     /// What requests are served from; empty until the server has its first signer.
     pub(super) cell: Arc<OnceLock<Arc<SnapshotCell>>>,
     pub(super) bundles: BundleHistory,
-    pub(super) voice: Arc<Voice>,
+    pub(super) transition_signer: Arc<TransitionSigner>,
 }
 
 /// What new roots and issuers shall be.
@@ -80,7 +80,7 @@ impl Effects for CaEffects {
                 Ok(Event::IssuerSigned { request_id: request_id.clone(), issuer })
             }
             Effect::PublishBundle { sequence } => {
-                self.vouch(state, *sequence).await?;
+                self.sign_transition(state, *sequence).await?;
                 self.in_force(pending.generation).await;
                 Ok(Event::BundlePublished { sequence: *sequence })
             }
@@ -170,7 +170,7 @@ impl CaEffects {
 
     /// Keeps the bundle with the word of a CA that the bundle before it trusts: whoever is away now comes back by it. The
     /// gate that waits for this bundle waits for that too, so the word is given while both bundles trust the signer.
-    async fn vouch(&self, state: &State, sequence: Sequence) -> Result<(), EffectError> {
+    async fn sign_transition(&self, state: &State, sequence: Sequence) -> Result<(), EffectError> {
         if self.bundles.has(sequence) || state.sequence != sequence {
             return Ok(());
         }
@@ -178,17 +178,17 @@ impl CaEffects {
         let bundle = Bundle::from_ders(self.trust_domain.clone(), sequence, &roots);
         let bundle = bundle.map_err(|error| refused(&error.to_string()))?;
         let before = self.bundles.before(sequence);
-        let vouch = match &before {
+        let transition = match &before {
             // The first of all, or the first that is known.
             None => None,
             Some(before) => {
-                let vouch = self.voice.vouch(&before.bundle, &bundle, self.clock.now());
+                let transition = self.transition_signer.sign(&before.bundle, &bundle, self.clock.now());
                 // At a start the server's own leaf comes a moment later.
                 let reason = "the server has no leaf yet that the former bundle trusts".to_owned();
-                Some(vouch.ok_or(EffectError::NotYet { reason, retry_after: VOUCH_RETRY })?)
+                Some(transition.ok_or(EffectError::NotYet { reason, retry_after: SIGN_RETRY })?)
             }
         };
-        self.bundles.keep(Kept { bundle, vouch }).await.map_err(|error| unavailable(&error))
+        self.bundles.keep(Kept { bundle, transition }).await.map_err(|error| unavailable(&error))
     }
 
     /// Waits until requests are served from this generation or a later one, and none from an earlier.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ledger::{Aggregates, EvidenceClass, Ledger, RowKind, Standing};
-use registry::{AgentRegistry, VouchedRow};
+use registry::{AgentRegistry, AttestedRow};
 use rotation::{Contents, Effect, Evidence, Policy, RootEntry, SegmentId, SegmentState, State};
 use rotation_driver::{EvidenceSource, NoEvidence};
 use trust::{Clock, ClockDiverged, Generation, RootId, Sequence, Timestamp};
@@ -37,10 +37,10 @@ pub(crate) struct EvidenceReader {
 pub(crate) struct Unproven {
     /// Those whose word or end is waited for.
     pub(crate) lacking: ledger::Tally,
-    /// Those of holders with trust of their own that nobody has vouched for.
+    /// Those of holders with trust of their own that nobody has confirmed.
     pub(crate) own_trust: rotation::evidence::Tally,
     /// Those of such holders that a subscriber's word stands for: they count as proven.
-    pub(crate) vouched: u64,
+    pub(crate) confirmed: u64,
 }
 
 impl Unproven {
@@ -108,13 +108,13 @@ impl EvidenceReader {
     }
 
     /// What was said of others who issue under a root, and the latest end of any leaf of theirs; `None` while nobody
-    /// vouched that they stopped, or no longest life is configured.
-    pub(crate) fn foreign(&self, root: &RootId, entry: &RootEntry) -> Option<(VouchedRow, Timestamp)> {
+    /// attested that they stopped, or no longest life is configured.
+    pub(crate) fn foreign(&self, root: &RootId, entry: &RootEntry) -> Option<(AttestedRow, Timestamp)> {
         if entry.exclusive {
             return None;
         }
         let longest = self.foreign_leaf_max(entry.authority.as_str())?;
-        let word = self.registry.vouched(root)?;
+        let word = self.registry.attested(root)?;
         // No leaf is of use after its root.
         let until = word.since.plus(longest).min(entry.not_after);
         Some((word, until))
@@ -134,13 +134,13 @@ impl EvidenceReader {
                 count: own.rows,
                 latest: assumed.filter(|_| own.rows > 0),
             },
-            vouched: 0,
+            confirmed: 0,
         };
         for (identity, rows) in &by_identity {
             let count = rows.tally(|row| row.own_trust && lacks(row)).rows;
             let words = covered.get(identity).into_iter().flatten();
             if count > 0 && words.clone().all(|(_, row)| row.has(sequence)) {
-                unproven.vouched += count;
+                unproven.confirmed += count;
                 unproven.own_trust.count = unproven.own_trust.count.saturating_sub(count);
             }
         }
@@ -180,7 +180,7 @@ impl EvidenceSource for EvidenceReader {
             let reason = "requests of this server began before the change and are not over yet";
             return Err(NoEvidence { reason: reason.to_owned() });
         }
-        // Seals first, rows after: what a seal vouches for is in the rows that are read now.
+        // Seals first, rows after: what a seal covers is in the rows that are read now.
         let read = seals(state, &self.segment);
         let in_force_since = self.in_force_since(state);
         let sequence = state.sequence;

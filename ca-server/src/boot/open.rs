@@ -16,7 +16,7 @@ use super::effects::{CaEffects, Shapes};
 use super::instances::{self, Authorities, Opener};
 use super::layout::{DIR_MODE, Layout};
 use super::{BootError, Embedding, GuardedClock, HostDeps};
-use crate::bundles::{BundleHistory, Voice};
+use crate::bundles::{BundleHistory, TransitionSigner};
 use crate::config::Config;
 use crate::metered::AuthorityCalls;
 
@@ -38,8 +38,8 @@ pub(super) struct CoreServices {
     /// Where effects look for what requests are served from; empty until there is something.
     pub(super) cell: Arc<OnceLock<Arc<SnapshotCell>>>,
     pub(super) bundles: BundleHistory,
-    /// What vouches for bundles; silent until the server has a leaf of its own.
-    pub(super) voice: Arc<Voice>,
+    /// What signs changes of the bundle, once the server has a leaf of its own.
+    pub(super) transition_signer: Arc<TransitionSigner>,
 }
 
 /// Opens the record, the keys and the authority, and starts the driver over them.
@@ -58,11 +58,16 @@ pub(super) async fn core_services(
         Opener { config, registry: &registry, layout, deps, keys: &keys, calls: &calls, in_use: &in_use };
     let authorities = opener.all().await?;
     let cell = Arc::new(OnceLock::new());
-    let (bundles, voice) = (bundles(config, layout, deps).await?, Arc::<Voice>::default());
-    let served = Served { cell: Arc::clone(&cell), bundles: bundles.clone(), voice: Arc::clone(&voice) };
+    let (bundles, transition_signer) =
+        (bundles(config, layout, deps).await?, Arc::<TransitionSigner>::default());
+    let served = Served {
+        cell: Arc::clone(&cell),
+        bundles: bundles.clone(),
+        transition_signer: Arc::clone(&transition_signer),
+    };
     let started = driver(config, (layout, deps), store, (&keys, authorities.clone()), served).await?;
     let (driver, task) = started;
-    Ok(CoreServices { guard, authorities, keys, calls, driver, task, cell, bundles, voice })
+    Ok(CoreServices { guard, authorities, keys, calls, driver, task, cell, bundles, transition_signer })
 }
 
 /// The authorities that roots of the record come from: what they keep must be there. Of a record that cannot be read the
@@ -89,7 +94,7 @@ async fn record(layout: &Layout, deps: &HostDeps) -> Result<RedbStore, BootError
 struct Served {
     cell: Arc<OnceLock<Arc<SnapshotCell>>>,
     bundles: BundleHistory,
-    voice: Arc<Voice>,
+    transition_signer: Arc<TransitionSigner>,
 }
 
 /// Opens the bundles of the past.
@@ -136,7 +141,7 @@ async fn driver(
         randomness: Arc::clone(&deps.randomness),
         cell: served.cell,
         bundles: served.bundles,
-        voice: served.voice,
+        transition_signer: served.transition_signer,
     };
     let parts = DriverParts {
         trust_domain: config.trust_domain().clone(),

@@ -13,8 +13,8 @@ const PAGE: usize = 256;
 /// A leaf to serve with.
 pub(super) struct OwnLeaf {
     pub(super) identity: ServingIdentity,
-    /// Chain and key, to vouch for bundles with.
-    pub(super) speaker: (Vec<Vec<u8>>, KeyPair),
+    /// Chain and key, to sign changes of the bundle with.
+    pub(super) signing_leaf: (Vec<Vec<u8>>, KeyPair),
     pub(super) key: SpkiHash,
     pub(super) serial: Serial,
     pub(super) validity: Validity,
@@ -53,7 +53,7 @@ pub(super) async fn issue(
     let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pair.serialize_der()));
     let (serial, validity) = (leaf.serial(), leaf.lifetime().validity);
     let identity = ServingIdentity { chain, key: private };
-    Ok(OwnLeaf { identity, speaker: (leaf.chain_der(), pair), key, serial, validity })
+    Ok(OwnLeaf { identity, signing_leaf: (leaf.chain_der(), pair), key, serial, validity })
 }
 
 /// Gives up the leaves of this server that it does not serve with: those of former runs, whose keys are gone, and those

@@ -29,7 +29,7 @@ use super::logs::Logs;
 use super::own_leaf;
 use super::snapshots::Snapshots;
 use crate::admin;
-use crate::bundles::Voice;
+use crate::bundles::TransitionSigner;
 use crate::ca::Ca;
 use crate::config::RotationConfig;
 use crate::findings::Look;
@@ -55,7 +55,7 @@ pub(super) struct Upkeep {
     pub(super) segment: SegmentId,
     pub(super) snapshots: Snapshots,
     pub(super) tls: Arc<TlsState>,
-    pub(super) voice: Arc<Voice>,
+    pub(super) transition_signer: Arc<TransitionSigner>,
     pub(super) bundles: watch::Sender<Bundle>,
     pub(super) keys: Arc<CaKeys>,
     pub(super) jwt: Arc<JwtVerifier>,
@@ -304,8 +304,8 @@ impl Upkeep {
             return self.failed(Level::OwnLeaf, &error);
         }
         self.own = Own { validity: leaf.validity, under };
-        let (chain, key) = leaf.speaker;
-        self.voice.set(chain, key);
+        let (chain, key) = leaf.signing_leaf;
+        self.transition_signer.set(chain, key);
         // Handshakes with the former leaf that are in flight are what gates settle for.
         own_leaf::release_others(&ca.ledger, leaf.serial).await;
         self.ca.levels.reached(Level::OwnLeaf);

@@ -322,14 +322,14 @@ fn shared(ca: &Ca, state: &State, root: &RootId) -> Option<Holder> {
         (Some((word, until)), _) => {
             let until = ca.policy.over_at(entry.horizon.max(Some(until)).unwrap_or(until));
             let text = format!(
-                "others issued under root {id} until {}, as {} vouched; their last leaf is waited for until {until}",
+                "others issued under root {id} until {}, as {} attested; their last leaf is waited for until {until}",
                 word.since, word.by
             );
             (Ends::At(until), text)
         }
         (None, Some(_)) => {
             let text = format!(
-                "others issue under root {id} too: turn them off, then say so with `banyan root vouch {id} --by NAME`"
+                "others issue under root {id} too: turn them off, then say so with `banyan root attest {id} --by NAME`"
             );
             (Ends::ByWord, text)
         }
@@ -337,7 +337,7 @@ fn shared(ca: &Ca, state: &State, root: &RootId) -> Option<Holder> {
             let text = format!(
                 "others issue under root {id} too: write the longest life of their leaves as foreign_leaf_max into \
                  section [authority.{authority}] and restart this server, turn them off, then say so with \
-                 `banyan root vouch {id} --by NAME`"
+                 `banyan root attest {id} --by NAME`"
             );
             (Ends::ByWord, text)
         }
@@ -382,8 +382,8 @@ fn rests_on(ca: &Ca, state: &State, evidence: &Evidence, rows: &Aggregates) -> V
     let own = evidence.own_trust;
     let is_assumed = own.latest.is_some_and(|at| ca.policy.has_passed(at, evidence.at));
     let assumed = if is_assumed { own.count } else { 0 };
-    let vouched = ca.evidence.unproven(wanted, None).vouched;
-    for (ground, count) in [("a subscriber's word", vouched), ("own trust, assumed", assumed)] {
+    let confirmed = ca.evidence.unproven(wanted, None).confirmed;
+    for (ground, count) in [("a subscriber's word", confirmed), ("own trust, assumed", assumed)] {
         if count > 0 {
             _ = counts.insert(ground, count);
             counts.entry("not proven").and_modify(|rows| *rows = rows.saturating_sub(count));

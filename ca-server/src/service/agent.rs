@@ -51,7 +51,8 @@ impl Agents {
             let text = "no bundle with this digest is known here: make a new join token";
             Refusal::new(Reason::BundleUnknown, text)
         })?;
-        let transitions = way.changes.iter().map(|(bundle, vouch)| wire::transition(bundle, vouch)).collect();
+        let transitions =
+            way.changes.iter().map(|(bundle, transition)| wire::transition(bundle, transition)).collect();
         Ok(GetBundleResponse { bundle: Some(wire::bundle(&way.from)), transitions, more: way.more })
     }
 

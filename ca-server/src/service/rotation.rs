@@ -8,10 +8,11 @@ use futures::stream::BoxStream;
 use plugins::Description;
 use proto::banyan::admin::v1::rotation_service_server::RotationService;
 use proto::banyan::admin::v1::{
-    AddSubscriberRequest, ConfirmSubscriberRequest, GetRotationRequest, JournalEntry, ListSubscribersRequest,
-    ListSubscribersResponse, PruneRootsRequest, PruneRootsResponse, ReadJournalRequest, ReadJournalResponse,
-    RemoveSubscriberRequest, RemoveSubscriberResponse, Root as RootMessage, Rotation, StartRotationRequest,
-    StartRotationResponse, SteerRotationRequest, Subscriber, Verb, VouchRootRequest, WatchRotationRequest,
+    AddSubscriberRequest, AttestRootRequest, ConfirmSubscriberRequest, GetRotationRequest, JournalEntry,
+    ListSubscribersRequest, ListSubscribersResponse, PruneRootsRequest, PruneRootsResponse,
+    ReadJournalRequest, ReadJournalResponse, RemoveSubscriberRequest, RemoveSubscriberResponse,
+    Root as RootMessage, Rotation, StartRotationRequest, StartRotationResponse, SteerRotationRequest,
+    Subscriber, Verb, WatchRotationRequest,
 };
 use rotation::{AuthorityName, Cause, Event, Mode, RequestId, State};
 use rotation_driver::{EvidenceSource as _, StoreError, SubmitError, Word};
@@ -304,8 +305,11 @@ impl RotationService for Rotations {
         .await
     }
 
-    async fn vouch_root(&self, request: Request<VouchRootRequest>) -> Result<Response<RootMessage>, Status> {
-        self.answer(request, async |this, message, by| subscribers::vouch(&this.ca, message, by).await).await
+    async fn attest_root(
+        &self,
+        request: Request<AttestRootRequest>,
+    ) -> Result<Response<RootMessage>, Status> {
+        self.answer(request, async |this, message, by| subscribers::attest(&this.ca, message, by).await).await
     }
 
     async fn prune_roots(

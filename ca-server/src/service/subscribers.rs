@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use auth::refusal::{Refusal, echoed};
 use proto::banyan::admin::v1::{
-    AddSubscriberRequest, ConfirmSubscriberRequest, RemoveSubscriberRequest, Root, Subscriber,
-    VouchRootRequest,
+    AddSubscriberRequest, AttestRootRequest, ConfirmSubscriberRequest, RemoveSubscriberRequest, Root,
+    Subscriber,
 };
 use registry::{RegistryError, SubscriberRow};
 use trust::{Sequence, SpiffeId, Timestamp};
@@ -84,7 +84,7 @@ fn known(ca: &Ca, name: &str) -> Result<(), Refusal> {
 }
 
 /// Takes somebody's word that nobody else issues under a root any more.
-pub(super) async fn vouch(ca: &Ca, message: VouchRootRequest, caller: &str) -> Result<Root, Refusal> {
+pub(super) async fn attest(ca: &Ca, message: AttestRootRequest, caller: &str) -> Result<Root, Refusal> {
     let (state, now) = (ca.driver.state(), ca.believed_now()?);
     let found = state.roots.iter().find(|(id, _)| id.as_bytes().as_slice() == message.root);
     let (id, entry) = found.ok_or_else(|| invalid("the record knows no such root".to_owned()))?;
@@ -106,8 +106,8 @@ pub(super) async fn vouch(ca: &Ca, message: VouchRootRequest, caller: &str) -> R
     let since = now.minus(quiet);
     words::journal(ca, &word, "root vouch", id.to_string(), format!("nobody else issues since {since}"))
         .await?;
-    let vouched = ca.registry.vouch(*id, since, (word.by, now)).await?;
-    tracing::info!(root = %id, since = %vouched.since, by = vouched.by, "nobody else issues under a shared root any more");
+    let attested = ca.registry.attest(*id, since, (word.by, now)).await?;
+    tracing::info!(root = %id, since = %attested.since, by = attested.by, "nobody else issues under a shared root any more");
     Ok(admin::root(ca, id, entry))
 }
 

@@ -16,12 +16,12 @@ pub(super) fn bundle(bundle: &Bundle) -> BundleMessage {
 }
 
 /// A change of the bundle.
-pub(super) fn transition(after: &Bundle, vouch: &Transition) -> TransitionMessage {
+pub(super) fn transition(after: &Bundle, transition: &Transition) -> TransitionMessage {
     TransitionMessage {
         bundle: Some(bundle(after)),
-        statement: vouch.statement.clone(),
-        signature: vouch.signature.clone(),
-        issuer_chain: vouch.chain.clone(),
+        statement: transition.statement.clone(),
+        signature: transition.signature.clone(),
+        issuer_chain: transition.chain.clone(),
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) fn full_word(by: &str, reason: &str, caller: &str) -> Result<Word, Re
 }
 
 /// Writes down what an operator is about to do outside of the record: there is no word without a trace. `verb` is the
-/// command line's.
+/// command by the name that it had first.
 pub(super) async fn journal(
     ca: &Ca,
     word: &Word,

@@ -21,8 +21,10 @@ pub enum RootAction {
     List(RootListOptions),
     /// Show one root with its issuers
     Show(RootShowOptions),
-    /// Vouch that nobody else issues under a shared root any more; the leaf gate of a rotation away from it waits for that
-    Vouch(RootVouchOptions),
+    /// Attest that nobody else issues under a shared root any more; the leaf gate of a rotation away from it waits for that
+    // `vouch` is what it was called first.
+    #[command(alias = "vouch")]
+    Attest(RootAttestOptions),
     /// Have the record forget retired roots whose certificates, and all leaves under them, are over
     Prune(RootPruneOptions),
 }
@@ -53,9 +55,9 @@ pub struct RootPruneOptions {
     pub target: AdminTarget,
 }
 
-/// Options of `root vouch`.
+/// Options of `root attest`.
 #[derive(Debug, Args)]
-pub struct RootVouchOptions {
+pub struct RootAttestOptions {
     /// Fingerprint of the root, or its first digits
     #[arg(value_name = "ROOT")]
     pub root: String,

@@ -69,8 +69,16 @@ fn show(journal: &Journal, all: bool, json: bool) -> Result<(), Failure> {
 /// The event, or what an operator did in the words of the command line.
 fn event_name(entry: &JournalEntry) -> String {
     match &entry.event {
-        Event::OperatorActed { verb, .. } => verb.clone(),
+        Event::OperatorActed { verb, .. } => command(verb),
         other => other.name().to_owned(),
+    }
+}
+
+/// The present name of a command, which the journal has by its first one.
+fn command(verb: &str) -> String {
+    match verb.split_once(' ') {
+        Some(("root", "vouch")) => "root attest".to_owned(),
+        _ => verb.to_owned(),
     }
 }
 

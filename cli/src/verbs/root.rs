@@ -1,16 +1,16 @@
-//! `banyan root list|show|vouch|prune`.
+//! `banyan root list|show|attest|prune`.
 
 use console::exit::{Failure, Told, from_status};
 use console::output;
 use proto::banyan::admin::v1::{
-    ListAuthoritiesRequest, ListRootsRequest, PruneRootsRequest, PruneRootsResponse, Root, VouchRootRequest,
+    AttestRootRequest, ListAuthoritiesRequest, ListRootsRequest, PruneRootsRequest, PruneRootsResponse, Root,
 };
 use serde_json::{Value, json};
 
 use crate::admin_client;
 use crate::args::{
-    AdminTarget, RootAction, RootListOptions, RootOptions, RootPruneOptions, RootShowOptions,
-    RootVouchOptions,
+    AdminTarget, RootAction, RootAttestOptions, RootListOptions, RootOptions, RootPruneOptions,
+    RootShowOptions,
 };
 use crate::verbs::request::{lost_or_refused, request_id};
 
@@ -25,7 +25,7 @@ pub async fn run(options: &RootOptions) -> Result<(), Failure> {
     match &options.action {
         RootAction::List(options) => list(options).await,
         RootAction::Show(options) => show(options).await,
-        RootAction::Vouch(options) => vouch(options).await,
+        RootAction::Attest(options) => attest(options).await,
         RootAction::Prune(options) => prune(options).await,
     }
 }
@@ -131,25 +131,25 @@ async fn show(options: &RootShowOptions) -> Result<(), Failure> {
     if options.json { output::json(&as_json(root)) } else { output::line(&as_text(root)) }
 }
 
-async fn vouch(options: &RootVouchOptions) -> Result<(), Failure> {
+async fn attest(options: &RootAttestOptions) -> Result<(), Failure> {
     let roots = fetch(&options.target).await?;
     let known = named(&roots, &options.root)?;
-    let request = VouchRootRequest {
+    let request = AttestRootRequest {
         root: known.id.clone(),
         quiet_seconds: i64::try_from(options.quiet_for.as_secs()).unwrap_or(i64::MAX),
         by: options.by.clone(),
         reason: options.reason.clone(),
     };
     let mut client = admin_client::rotations(&options.target).await?;
-    let root = client.vouch_root(request).await.map_err(|status| from_status(&status))?.into_inner();
+    let root = client.attest_root(request).await.map_err(|status| from_status(&status))?.into_inner();
     if options.json {
         return output::json(&as_json(&root));
     }
     output::line(&as_text(&root))?;
     // The latest moment stands, whoever named it: somebody had seen a leaf.
-    if known.vouched_since != 0 && known.vouched_since == root.vouched_since {
-        let (by, since) = (&root.vouched_by, output::time(root.vouched_since));
-        output::line(&format!("this command changes nothing: {by} has vouched for a later time, {since}"))?;
+    if known.attested_since != 0 && known.attested_since == root.attested_since {
+        let (by, since) = (&root.attested_by, output::time(root.attested_since));
+        output::line(&format!("this command changes nothing: {by} has attested a later time, {since}"))?;
     }
     Ok(())
 }
@@ -258,11 +258,11 @@ fn as_text(root: &Root) -> String {
         ));
     }
     if root.shared && !is_further(root) {
-        text.push_str(&match root.vouched_by.as_str() {
-            "" => "\nshared: others may issue under it, and nobody has vouched that they stopped".to_owned(),
+        text.push_str(&match root.attested_by.as_str() {
+            "" => "\nshared: others may issue under it, and nobody has attested that they stopped".to_owned(),
             by => format!(
-                "\nshared: nobody else has issued under it since {}, as {by} vouched; their last leaf ends at {}",
-                output::time(root.vouched_since),
+                "\nshared: nobody else has issued under it since {}, as {by} attested; their last leaf ends at {}",
+                output::time(root.attested_since),
                 output::time(root.foreign_until)
             ),
         });
@@ -305,8 +305,8 @@ fn as_json(root: &Root) -> Value {
         "horizon": output::time(root.horizon),
         "live_rows": root.live_rows,
         "shared": root.shared,
-        "vouched_by": root.vouched_by,
-        "vouched_since": output::time(root.vouched_since),
+        "attested_by": root.attested_by,
+        "attested_since": output::time(root.attested_since),
         "foreign_until": output::time(root.foreign_until),
         "further_by": root.further_by,
         "forgettable_from": output::time(root.forgettable_from),

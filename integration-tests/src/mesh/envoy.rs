@@ -40,7 +40,7 @@ const CONNECTION_AGE_MAX: Duration = Duration::from_secs(600);
 pub struct Route {
     /// The peer's inbound listener.
     pub peer: SocketAddr,
-    /// Identities that are let pass; empty lets pass whom the roots vouch for.
+    /// Identities that are let pass; empty lets pass whoever is under the roots.
     pub identities: Vec<SpiffeId>,
 }
 

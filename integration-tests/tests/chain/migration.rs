@@ -8,7 +8,7 @@ use integration_tests::mesh::{
     Cacerts, Guest, Holding, LiveMesh, Member, MeshPlan, SOON, Talk, Traffic, eventually,
 };
 use proto::banyan::admin::v1::{
-    AddSubscriberRequest, ConfirmSubscriberRequest, Rotation, StartRotationRequest, VouchRootRequest,
+    AddSubscriberRequest, AttestRootRequest, ConfirmSubscriberRequest, Rotation, StartRotationRequest,
 };
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -157,11 +157,11 @@ impl Both {
         Ok(())
     }
 
-    async fn vouch(&self, root: RootId) -> Result<i64, tonic::Status> {
+    async fn attest(&self, root: RootId) -> Result<i64, tonic::Status> {
         let (root, by) = (root.as_bytes().to_vec(), "ann".to_owned());
-        let request = VouchRootRequest { root, quiet_seconds: 0, by, ..Default::default() };
-        let root = self.mesh.ca.rotations().vouch_root(request).await?.into_inner();
-        assert!(root.vouched_by.starts_with("ann (uid "), "{root:?}");
+        let request = AttestRootRequest { root, quiet_seconds: 0, by, ..Default::default() };
+        let root = self.mesh.ca.rotations().attest_root(request).await?.into_inner();
+        assert!(root.attested_by.starts_with("ann (uid "), "{root:?}");
         Ok(root.foreign_until)
     }
 
@@ -219,14 +219,14 @@ async fn a_mesh_leaves_the_root_that_it_shares_with_a_fake_istiod_and_no_handsha
     let gate = waiting.gate.unwrap_or_default();
     assert_eq!((gate.open, gate.opens_at_latest), (false, 0), "{gate:#?}");
     let told = gate.holders.iter().find(|holder| holder.kind == "shared-root").map(|holder| &holder.text);
-    assert!(told.is_some_and(|text| text.contains("banyan root vouch")), "{gate:#?}");
+    assert!(told.is_some_and(|text| text.contains("banyan root attest")), "{gate:#?}");
 
     let own = both.mesh.ca.running().bundle().roots().iter().map(Root::id).find(|id| *id != both.old);
-    let refused = both.vouch(own.unwrap_or(both.old)).await.expect_err("the new root is the CA's alone");
+    let refused = both.attest(own.unwrap_or(both.old)).await.expect_err("the new root is the CA's alone");
     assert!(refused.message().contains("this CA's alone"), "{refused:?}");
 
     both.issuing.abort();
-    let until = both.vouch(both.old).await?;
+    let until = both.attest(both.old).await?;
     let last = both.guests.iter().filter_map(|guest| guest.holding().leaf());
     let last = last.map(|leaf| leaf.validity().not_after().as_secs()).max().unwrap_or_default();
     assert!(last <= until, "istiod's last leaf ends at {last}, the gate counts on {until}");
@@ -247,7 +247,7 @@ async fn a_mesh_leaves_the_root_that_it_shares_with_a_fake_istiod_and_no_handsha
 async fn a_false_word_that_the_fake_istiod_was_turned_off_is_seen_by_its_members() -> anyhow::Result<()> {
     let both = Both::start().await?;
     both.rotate_until_old_drains().await?;
-    both.vouch(both.old).await?;
+    both.attest(both.old).await?;
     both.mesh.over("own").await?;
     let broken = || async {
         let [guest, member] = [both.guests[0].holding(), both.mesh.proxies[0].holding()];
@@ -261,23 +261,23 @@ async fn a_false_word_that_the_fake_istiod_was_turned_off_is_seen_by_its_members
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shared_root_without_a_declared_life_is_not_vouched_for() -> anyhow::Result<()> {
+async fn a_shared_root_without_a_declared_life_is_not_attested() -> anyhow::Result<()> {
     let cacerts = Cacerts::make().await?;
     let sections = format!("[root]\nauthority = \"istio\"\n{}", cacerts.section("istio", ""));
     let mesh = LiveMesh::of(&MeshPlan { life: LIFE, agents: 2, clients: 0, sections }, &()).await?;
     let root = mesh.ca.running().bundle().roots()[0].id();
-    let request = VouchRootRequest {
+    let request = AttestRootRequest {
         root: root.as_bytes().to_vec(),
         quiet_seconds: 0,
         by: String::new(),
         ..Default::default()
     };
-    let refused = mesh.ca.rotations().vouch_root(request).await.expect_err("no life is declared");
+    let refused = mesh.ca.rotations().attest_root(request).await.expect_err("no life is declared");
     for words in ["foreign_leaf_max", "[authority.istio]", "restart"] {
         assert!(refused.message().contains(words), "{words} is missing in: {}", refused.message());
     }
     let listed = mesh.ca.roots().await?;
-    assert!(listed[0].shared && listed[0].vouched_by.is_empty(), "{listed:#?}");
+    assert!(listed[0].shared && listed[0].attested_by.is_empty(), "{listed:#?}");
     mesh.stop().await?;
     Ok(())
 }

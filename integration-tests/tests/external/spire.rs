@@ -5,7 +5,7 @@
 
 use anyhow::Context as _;
 use integration_tests::mesh::{LiveMesh, MeshPlan, SOON};
-use proto::banyan::admin::v1::{Rotation, VouchRootRequest};
+use proto::banyan::admin::v1::{AttestRootRequest, Rotation};
 use trust::{Root, RootId};
 
 #[path = "../../../plugins/spire/tests/real/peer.rs"]
@@ -59,8 +59,8 @@ async fn the_root_of_a_spire_server_replaces_ours_and_is_replaced_under_traffic(
     let drains = |rotation: &Rotation| rotation.phase == "draining";
     mesh.ca.until_rotation("our root signs, and SPIRE's drains", SOON, drains).await?;
     let (by, id) = ("ann".to_owned(), root.id().as_bytes().to_vec());
-    let word = VouchRootRequest { root: id, quiet_seconds: 0, by, ..Default::default() };
-    mesh.ca.rotations().vouch_root(word).await?;
+    let word = AttestRootRequest { root: id, quiet_seconds: 0, by, ..Default::default() };
+    mesh.ca.rotations().attest_root(word).await?;
     mesh.over("away").await?;
     let last = signing(&mesh)?;
     server.resume();

@@ -51,7 +51,7 @@ async fn a_root_that_fails_a_check_is_named_and_given_up_or_made_anew() -> anyho
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bundle_that_cannot_be_vouched_for_on_the_disk_is_not_taken_for_published() -> anyhow::Result<()> {
+async fn a_bundle_whose_transition_cannot_be_stored_is_not_taken_for_published() -> anyhow::Result<()> {
     let mesh = LiveMesh::with_leaves_of(LONG, 2, 0, &()).await?;
     let data = mesh.ca.directory().join("data");
     // Where the next bundle is to be kept stands something that no file can replace.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use integration_tests::mesh::{LiveMesh, MeshPlan, SOON, eventually, write_private};
-use proto::banyan::admin::v1::{Rotation, VouchRootRequest};
+use proto::banyan::admin::v1::{AttestRootRequest, Rotation};
 use trust::RootId;
 
 use crate::tier_ca::TierCa;
@@ -52,13 +52,13 @@ async fn a_mesh_moves_below_a_tier_and_away_from_it_while_everybody_talks() -> a
     mesh.ca.rotate_to("away", "main").await?;
     let drains = |rotation: &Rotation| rotation.phase == "draining";
     mesh.ca.until_rotation("our root signs, and that of the tier drains", SOON, drains).await?;
-    let word = VouchRootRequest {
+    let word = AttestRootRequest {
         root: above.as_bytes().to_vec(),
         quiet_seconds: 0,
         by: "ann".to_owned(),
         ..Default::default()
     };
-    mesh.ca.rotations().vouch_root(word).await?;
+    mesh.ca.rotations().attest_root(word).await?;
     mesh.over("away").await?;
     let last = signing(&mesh)?;
     assert!(last != first && last != above, "a root that is new, and ours");

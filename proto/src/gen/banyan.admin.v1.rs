@@ -407,14 +407,14 @@ pub struct Root {
     pub der: ::prost::alloc::vec::Vec<u8>,
     #[prost(message, repeated, tag = "11")]
     pub issuers: ::prost::alloc::vec::Vec<Issuer>,
-    /// Whether others issue under it too. Then who vouched that they stopped, since when, and the latest end of any leaf of
+    /// Whether others issue under it too. Then who attested that they stopped, since when, and the latest end of any leaf of
     /// theirs; empty and 0 while nobody did.
     #[prost(bool, tag = "12")]
     pub shared: bool,
     #[prost(string, tag = "13")]
-    pub vouched_by: ::prost::alloc::string::String,
+    pub attested_by: ::prost::alloc::string::String,
     #[prost(int64, tag = "14")]
-    pub vouched_since: i64,
+    pub attested_since: i64,
     #[prost(int64, tag = "15")]
     pub foreign_until: i64,
     /// Authorities that have it trusted as a root of others; then others issue under it, and nothing may be issued here.
@@ -954,7 +954,7 @@ impl ::prost::Name for RemoveSubscriberResponse {
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct VouchRootRequest {
+pub struct AttestRootRequest {
     /// SHA-256 of the root's DER.
     #[prost(bytes = "vec", tag = "1")]
     pub root: ::prost::alloc::vec::Vec<u8>,
@@ -968,14 +968,14 @@ pub struct VouchRootRequest {
     #[prost(string, tag = "4")]
     pub reason: ::prost::alloc::string::String,
 }
-impl ::prost::Name for VouchRootRequest {
-    const NAME: &'static str = "VouchRootRequest";
+impl ::prost::Name for AttestRootRequest {
+    const NAME: &'static str = "AttestRootRequest";
     const PACKAGE: &'static str = "banyan.admin.v1";
     fn full_name() -> ::prost::alloc::string::String {
-        "banyan.admin.v1.VouchRootRequest".into()
+        "banyan.admin.v1.AttestRootRequest".into()
     }
     fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/banyan.admin.v1.VouchRootRequest".into()
+        "type.googleapis.com/banyan.admin.v1.AttestRootRequest".into()
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1990,9 +1990,9 @@ pub mod rotation_service_client {
         }
         /// Says by name that nobody else issues under a root any more, and since when. Only a root whose authority is not
         /// exclusive asks for that; its leaf gate waits for the word, and then for the longest life of such a leaf.
-        pub async fn vouch_root(
+        pub async fn attest_root(
             &mut self,
-            request: impl tonic::IntoRequest<super::VouchRootRequest>,
+            request: impl tonic::IntoRequest<super::AttestRootRequest>,
         ) -> std::result::Result<tonic::Response<super::Root>, tonic::Status> {
             self.inner
                 .ready()
@@ -2004,11 +2004,13 @@ pub mod rotation_service_client {
                 })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
-                "/banyan.admin.v1.RotationService/VouchRoot",
+                "/banyan.admin.v1.RotationService/AttestRoot",
             );
             let mut req = request.into_request();
             req.extensions_mut()
-                .insert(GrpcMethod::new("banyan.admin.v1.RotationService", "VouchRoot"));
+                .insert(
+                    GrpcMethod::new("banyan.admin.v1.RotationService", "AttestRoot"),
+                );
             self.inner.unary(req, path, codec).await
         }
         /// Forgets retired roots that nobody can be shown any more: their certificates and every leaf under them are over by
@@ -2141,9 +2143,9 @@ pub mod rotation_service_server {
         >;
         /// Says by name that nobody else issues under a root any more, and since when. Only a root whose authority is not
         /// exclusive asks for that; its leaf gate waits for the word, and then for the longest life of such a leaf.
-        async fn vouch_root(
+        async fn attest_root(
             &self,
-            request: tonic::Request<super::VouchRootRequest>,
+            request: tonic::Request<super::AttestRootRequest>,
         ) -> std::result::Result<tonic::Response<super::Root>, tonic::Status>;
         /// Forgets retired roots that nobody can be shown any more: their certificates and every leaf under them are over by
         /// everybody's clock. Refused as a whole if one of them is not; repeating a request id does nothing twice.
@@ -2608,13 +2610,13 @@ pub mod rotation_service_server {
                     };
                     Box::pin(fut)
                 }
-                "/banyan.admin.v1.RotationService/VouchRoot" => {
+                "/banyan.admin.v1.RotationService/AttestRoot" => {
                     #[allow(non_camel_case_types)]
-                    struct VouchRootSvc<T: RotationService>(pub Arc<T>);
+                    struct AttestRootSvc<T: RotationService>(pub Arc<T>);
                     impl<
                         T: RotationService,
-                    > tonic::server::UnaryService<super::VouchRootRequest>
-                    for VouchRootSvc<T> {
+                    > tonic::server::UnaryService<super::AttestRootRequest>
+                    for AttestRootSvc<T> {
                         type Response = super::Root;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
@@ -2622,11 +2624,11 @@ pub mod rotation_service_server {
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::VouchRootRequest>,
+                            request: tonic::Request<super::AttestRootRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
-                                <T as RotationService>::vouch_root(&inner, request).await
+                                <T as RotationService>::attest_root(&inner, request).await
                             };
                             Box::pin(fut)
                         }
@@ -2637,7 +2639,7 @@ pub mod rotation_service_server {
                     let max_encoding_message_size = self.max_encoding_message_size;
                     let inner = self.inner.clone();
                     let fut = async move {
-                        let method = VouchRootSvc(inner);
+                        let method = AttestRootSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -40,7 +40,7 @@ impl ::prost::Name for GetBundleResponse {
         "type.googleapis.com/banyan.agent.v1.GetBundleResponse".into()
     }
 }
-/// A change of the bundle, vouched for by an issuer that the bundle before it trusts.
+/// A change of the bundle, signed under a root that the bundle before it has.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Transition {
     /// The bundle after the change.

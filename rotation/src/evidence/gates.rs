@@ -70,7 +70,7 @@ pub enum Hold {
         until: Option<Timestamp>,
     },
     /// Holders take their leaves from agents, and their trust from elsewhere.
-    #[error("{}, which nobody has vouched for{}", own_trust(*count), assumed(*until))]
+    #[error("{}, which nobody has confirmed{}", own_trust(*count), assumed(*until))]
     OwnTrust {
         /// How many leaves.
         count: u64,
@@ -111,7 +111,7 @@ pub enum Hold {
         /// The root.
         #[serde(with = "codec::text")]
         root: RootId,
-        /// The later of its horizon and of what was vouched for; `None` if nobody vouched.
+        /// The later of its horizon and of what was attested; `None` if nobody attested.
         #[serde(with = "codec::optional_seconds")]
         until: Option<Timestamp>,
     },
@@ -373,5 +373,6 @@ fn leaves(count: u64) -> String {
 }
 
 fn shown(until: Option<Timestamp>) -> String {
-    until.map_or_else(|| "somebody vouches for their end".to_owned(), |until| until.to_string())
+    until
+        .map_or_else(|| "somebody attests that the others have stopped".to_owned(), |until| until.to_string())
 }

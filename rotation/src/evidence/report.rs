@@ -42,7 +42,7 @@ pub struct Evidence {
     pub read: BTreeMap<SegmentId, Generation>,
     /// Who relies on the bundle without a leaf of ours.
     pub subscribers: Subscribers,
-    /// For a root under which others issue too: the latest end of any leaf of theirs, as somebody vouched by name.
+    /// For a root under which others issue too: the latest end of any leaf of theirs, as somebody attested by name.
     #[serde(with = "codec::bounds")]
     pub foreign: BTreeMap<RootId, Timestamp>,
     /// Shared roots that their owner has let go: by its own gates nobody else issues or lives under them any more, so

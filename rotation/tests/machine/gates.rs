@@ -24,10 +24,10 @@ fn a_gate_says_what_holds_it_and_when_it_opens_at_the_latest() {
     assert_eq!(seen(&state, &rows), (vec![text.to_owned(), settling.to_owned()], Some(1_951)));
     let own = Evidence { own_trust: Tally { count: 2, latest: None }, unproven: tally(1, 1_900), ..base() };
     let unproven = "1 leaf whose holder has not applied the bundle, until 1970-01-01T00:32:01Z".to_owned();
-    let text = "2 leaves are held with trust of their holders' own, which nobody has vouched for, and no time ends that";
+    let text = "2 leaves are held with trust of their holders' own, which nobody has confirmed, and no time ends that";
     assert_eq!(seen(&state, &own), (vec![unproven, text.to_owned(), settling.to_owned()], None));
     let own = Evidence { own_trust: tally(1, 1_500), ..base() };
-    let text = "1 leaf is held with trust of its holder's own, which nobody has vouched for, and is assumed at \
+    let text = "1 leaf is held with trust of its holder's own, which nobody has confirmed, and is assumed at \
                 1970-01-01T00:25:21Z";
     assert_eq!(seen(&state, &own), (vec![text.to_owned(), settling.to_owned()], Some(1_551)));
     let subscribers = Subscribers { bounded: tally(2, 1_500), unbounded: 0 };
@@ -80,15 +80,15 @@ fn under_a_shared_root_no_count_of_our_own_proves_anything() {
     let mut state = drained();
     state.roots.get_mut(&root("A")).unwrap().exclusive = false;
     let unknown = seen(&state, &evidence(1_200, 2, 14));
-    assert!(unknown.0[0].contains("which others share, until somebody vouches"), "{unknown:?}");
+    assert!(unknown.0[0].contains("which others share, until somebody attests"), "{unknown:?}");
     assert_eq!(unknown.1, None);
-    let vouched = |now| Evidence { foreign: [(root("A"), at(1_500))].into(), ..evidence(now, 2, 14) };
+    let attested = |now| Evidence { foreign: [(root("A"), at(1_500))].into(), ..evidence(now, 2, 14) };
     assert_eq!(
-        seen(&state, &vouched(1_200)).1,
+        seen(&state, &attested(1_200)).1,
         Some(2_051),
         "the horizon of 2,000 is later than the foreign end"
     );
-    assert!(gate(&state, &vouched(2_021), &policy()).unwrap().is_met());
+    assert!(gate(&state, &attested(2_021), &policy()).unwrap().is_met());
 }
 
 #[test]

@@ -278,7 +278,7 @@ fn confirm(world: &World, setting: &Setting) -> Option<World> {
 }
 
 /// Whether the second proxy, with trust of its own, must renew before time goes on. One that has no leaf for a while is
-/// no member, and may come back with trust that nobody vouched for: no gate can know of it.
+/// no member, and may come back with trust that nobody confirmed: no gate can know of it.
 pub(crate) fn must_renew(world: &World, setting: &Setting) -> bool {
     let ends = world.members[Q].leaf.is_some_and(|leaf| ends_soon(world, setting, leaf));
     ends && !setting.covered && !setting.lapses && has_trust_of_its_own(world, setting, Q)

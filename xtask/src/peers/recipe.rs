@@ -18,7 +18,7 @@ pub(crate) enum Recipe {
         /// Path of a program that a package ships among its modules, to be linked into `bin`.
         program_in_packages: Option<&'static str>,
     },
-    /// A program built from a Go module, whose checksums the Go checksum database vouches for.
+    /// A program built from a Go module, whose checksums are in the Go checksum database.
     Go {
         /// `path@version`.
         module: &'static str,

@@ -4,27 +4,27 @@ use trust::{RootId, Timestamp};
 
 use crate::error::RegistryError;
 use crate::registry::AgentRegistry;
-use crate::rows::VouchedRow;
+use crate::rows::AttestedRow;
 use crate::store::Change;
 
 impl AgentRegistry {
     /// Somebody's word about a root.
-    pub fn vouched(&self, root: &RootId) -> Option<VouchedRow> {
-        self.read().vouched.get(root).cloned()
+    pub fn attested(&self, root: &RootId) -> Option<AttestedRow> {
+        self.read().attested.get(root).cloned()
     }
 
     /// Takes somebody's word that nobody else has issued under a root since a time. A word of an earlier time than one
     /// that was given changes nothing: whoever said the later one had seen a leaf.
-    pub async fn vouch(
+    pub async fn attest(
         &self,
         root: RootId,
         since: Timestamp,
         (by, at): (String, Timestamp),
-    ) -> Result<VouchedRow, RegistryError> {
+    ) -> Result<AttestedRow, RegistryError> {
         self.change(move |tables| {
-            let known = tables.vouched.get(&root).filter(|known| known.since >= since).cloned();
-            let row = known.unwrap_or(VouchedRow { since, by, at });
-            Ok((Change { vouched: vec![(root, row.clone())], ..Change::default() }, row))
+            let known = tables.attested.get(&root).filter(|known| known.since >= since).cloned();
+            let row = known.unwrap_or(AttestedRow { since, by, at });
+            Ok((Change { attested: vec![(root, row.clone())], ..Change::default() }, row))
         })
         .await
     }
@@ -37,22 +37,22 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_latest_time_that_was_vouched_for_stands_and_a_restart_forgets_it_not() {
+    async fn the_latest_time_that_was_attested_stands_and_a_restart_forgets_it_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("registry.redb");
         AgentRegistry::create_if_missing(&RealDisk, &path).unwrap();
         let registry = AgentRegistry::open(&path).unwrap();
         let (root, other) = (RootId::of(b"root"), RootId::of(b"other"));
         let at = Timestamp::from_secs;
-        let word = |secs, by: &str| registry.vouch(root, at(secs), (by.to_owned(), at(900)));
-        assert_eq!(registry.vouched(&root), None);
+        let word = |secs, by: &str| registry.attest(root, at(secs), (by.to_owned(), at(900)));
+        assert_eq!(registry.attested(&root), None);
         word(500, "ann").await.unwrap();
         let later = word(600, "bob").await.unwrap();
         assert_eq!((later.since, later.by.as_str()), (at(600), "bob"));
         assert_eq!(word(400, "ann").await.unwrap(), later);
         drop(registry);
         let registry = AgentRegistry::open(&path).unwrap();
-        assert_eq!(registry.vouched(&root), Some(later));
-        assert_eq!(registry.vouched(&other), None);
+        assert_eq!(registry.attested(&root), Some(later));
+        assert_eq!(registry.attested(&other), None);
     }
 }
