@@ -42,7 +42,7 @@ pub(crate) fn of(ca: &Ca, state: &State, target: Option<&Description>) -> Foreca
     let behind = explain::behind(ca, state, now);
     said.extend(behind.iter().take(NAMED_MAX).map(|holder| format!("behind already: {}", holder.sentence())));
     said.extend(absent(ca));
-    said.extend(subscribers(ca));
+    said.extend(relying_parties(ca));
     let last_issuer = tiers(ca, now, &mut said);
     said.extend(present_root(ca, state));
     said.extend(further::forecast(state));
@@ -85,7 +85,7 @@ impl Times {
             (None, Some(names)) => format!(
                 "the new root never signs by itself: the trust gate stays closed until {names} confirms"
             ),
-            (None, None) => "the new root never signs by itself: the trust gate stays closed until a subscriber's word covers \
+            (None, None) => "the new root never signs by itself: the trust gate stays closed until a relying party's word covers \
                              those that take no validation secret from their agents"
                 .to_owned(),
         };
@@ -114,9 +114,9 @@ pub(crate) fn about(length: Duration) -> String {
     }
 }
 
-/// Subscribers without a staleness bound.
+/// Relying parties without a staleness bound.
 fn unbounded(ca: &Ca) -> Option<String> {
-    let all = ca.registry.subscribers();
+    let all = ca.registry.relying_parties();
     let mut names = all.iter().filter(|(_, row)| row.staleness.is_none()).map(|(name, _)| name.as_str());
     let first = names.next()?;
     Some(match names.count() {
@@ -125,19 +125,21 @@ fn unbounded(ca: &Ca) -> Option<String> {
     })
 }
 
-fn subscribers(ca: &Ca) -> Vec<String> {
-    let all = ca.registry.subscribers();
+fn relying_parties(ca: &Ca) -> Vec<String> {
+    let all = ca.registry.relying_parties();
     let mut said: Vec<_> = all
         .iter()
         .take(NAMED_MAX)
         .map(|(name, row)| match row.staleness {
-            Some(bound) => format!("subscriber {name} must confirm, or is waited for {}", about(bound)),
-            None => format!("subscriber {name} must confirm by its word: `banyan subscriber confirm {name}`"),
+            Some(bound) => format!("relying party {name} must confirm, or is waited for {}", about(bound)),
+            None => format!(
+                "relying party {name} must confirm by its word: `banyan relying-party confirm {name}`"
+            ),
         })
         .collect();
     if !all.is_empty() {
         said.push(
-            "each subscriber is asked twice: for the bundle with both roots, and for the one without the former root"
+            "each relying party is asked twice: for the bundle with both roots, and for the one without the former root"
                 .to_owned(),
         );
     }
@@ -193,7 +195,7 @@ fn present_root(ca: &Ca, state: &State) -> Vec<String> {
     } else if !entry.exclusive {
         said.push(
             "others issue under the root that signs: leaves of theirs are not counted, so whoever holds one should be a \
-             subscriber (`banyan subscriber add`), and the root goes only when somebody attests that they have stopped \
+             relying party (`banyan relying-party add`), and the root goes only when somebody attests that they have stopped \
              (`banyan root attest`)"
                 .to_owned(),
         );
@@ -220,7 +222,7 @@ fn shared(ca: &Ca, target: &Description) -> Option<String> {
 
 fn unknown(ca: &Ca, target: Option<&Description>) -> Vec<String> {
     let mut unknown = vec![
-        "who relies on the bundle without a leaf and is no subscriber here: `banyan subscriber add` names them".to_owned(),
+        "who relies on the bundle without a leaf and is no relying party here: `banyan relying-party add` names them".to_owned(),
         "whether each proxy can verify the new root: an acknowledgement says that it has it".to_owned(),
     ];
     if let Some(target) = target {

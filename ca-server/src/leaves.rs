@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ledger::{LiveRow, RowKind, Standing};
 use proto::banyan::admin::v1::{ForgottenLeaf, Leaf};
-use registry::SubscriberRow;
+use registry::RelyingPartyRow;
 use rotation::evidence::GateName;
 use rotation::{Phase, State};
 use trust::{RootId, SpiffeId};
@@ -20,7 +20,7 @@ const NAMED_MAX: usize = 8;
 pub(crate) struct Gate<'a> {
     ca: &'a Ca,
     state: &'a State,
-    covered: BTreeMap<SpiffeId, Vec<(String, SubscriberRow)>>,
+    covered: BTreeMap<SpiffeId, Vec<(String, RelyingPartyRow)>>,
 }
 
 impl<'a> Gate<'a> {

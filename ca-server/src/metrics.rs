@@ -138,7 +138,7 @@ pub(crate) struct BehindLabel {
 }
 
 impl BehindLabel {
-    /// The label for a subscriber that lacks so many sequences.
+    /// The label for a relying party that lacks so many sequences.
     pub(crate) const fn of(lacking: u64) -> Self {
         let sequences = match lacking {
             0 | 1 => "1",

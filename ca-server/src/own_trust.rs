@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use ledger::LiveRow;
-use registry::SubscriberRow;
+use registry::RelyingPartyRow;
 use trust::{Sequence, SpiffeId, Timestamp};
 
 use crate::ca::Ca;
@@ -14,7 +14,7 @@ use crate::forecast::about;
 /// Rows that are looked through for those to be named.
 const LOOKED_THROUGH_MAX: usize = 4_096;
 
-type Covered = BTreeMap<SpiffeId, Vec<(String, SubscriberRow)>>;
+type Covered = BTreeMap<SpiffeId, Vec<(String, RelyingPartyRow)>>;
 
 /// Those that keep the trust gate of a bundle closed, as holders of it; at most `limit`. `assumed` is when policy assumes
 /// their trust.
@@ -37,7 +37,7 @@ pub(crate) fn in_short(holder: &Holder) -> String {
     let agent = holder.agent.as_ref().map(|agent| agent.name.as_str()).unwrap_or_default();
     match holder.is_own_trust() {
         true => format!(
-            "{0} (agent {agent}) takes no validation secret from its agent: `banyan subscriber add NAME --covers {0}`, see \
+            "{0} (agent {agent}) takes no validation secret from its agent: `banyan relying-party add NAME --covers {0}`, see \
              `banyan rotate explain`",
             holder.name()
         ),
@@ -103,7 +103,7 @@ fn holder(
             let names = names(by);
             format!(
                 "{names} must confirm for it: once its file holds what `banyan root list --pem` prints, \
-                 `banyan subscriber confirm {}`",
+                 `banyan relying-party confirm {}`",
                 by.first().map(|(name, _)| name.as_str()).unwrap_or_default()
             )
         }
@@ -133,12 +133,12 @@ fn holder(
 /// What can be done: two ways, and both can be followed.
 fn advice(identity: &SpiffeId) -> String {
     format!(
-        "let it take its roots from the agent (SDS secret ROOTCA), or name who answers for its roots with `banyan subscriber \
-         add NAME --covers {identity}`, and once they hold what `banyan root list --pem` prints, `banyan subscriber confirm NAME`"
+        "let it take its roots from the agent (SDS secret ROOTCA), or name who answers for its roots with `banyan relying-party \
+         add NAME --covers {identity}`, and once they hold what `banyan root list --pem` prints, `banyan relying-party confirm NAME`"
     )
 }
 
-fn names(by: &[(String, SubscriberRow)]) -> String {
+fn names(by: &[(String, RelyingPartyRow)]) -> String {
     let names: Vec<_> = by.iter().map(|(name, _)| name.as_str()).collect();
-    format!("subscriber {}", names.join(" and "))
+    format!("relying party {}", names.join(" and "))
 }

@@ -11,7 +11,7 @@ mod support;
 use ca_server::Running;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::{
-    AddSubscriberRequest, ConfirmSubscriberRequest, GetRotationRequest, Holder, Rotation,
+    AddRelyingPartyRequest, ConfirmRelyingPartyRequest, GetRotationRequest, Holder, Rotation,
     StartRotationRequest, StatusRequest, SteerRotationRequest, Verb,
 };
 use proto::banyan::agent::v1::agent_message::Message as Up;
@@ -306,18 +306,18 @@ async fn a_holder_with_trust_of_its_own_is_named_and_only_a_word_that_covers_it_
     };
     let refused = rotations.steer_rotation(early).await.unwrap_err();
     for words in
-        [WEB, "no validation secret", "banyan subscriber add NAME --covers", "it does not open by itself"]
+        [WEB, "no validation secret", "banyan relying-party add NAME --covers", "it does not open by itself"]
     {
         assert!(refused.message().contains(words), "{words} is missing in: {}", refused.message());
     }
     let covers = vec![WEB.to_owned()];
     let file = || "file".to_owned();
-    let request = AddSubscriberRequest { name: file(), covers, ..Default::default() };
-    rotations.add_subscriber(request).await.unwrap();
+    let request = AddRelyingPartyRequest { name: file(), covers, ..Default::default() };
+    rotations.add_relying_party(request).await.unwrap();
     let held = holders(&running, 2).await;
-    assert!(held.iter().any(|holder| holder.text.contains("banyan subscriber confirm file")), "{held:#?}");
+    assert!(held.iter().any(|holder| holder.text.contains("banyan relying-party confirm file")), "{held:#?}");
     rotations
-        .confirm_subscriber(ConfirmSubscriberRequest { name: file(), ..Default::default() })
+        .confirm_relying_party(ConfirmRelyingPartyRequest { name: file(), ..Default::default() })
         .await
         .unwrap();
     eventually("the new root signs", async || rotation(&running).await.phase != "distributing").await;

@@ -13,8 +13,8 @@ use proto::banyan::admin::v1::leaf_service_client::LeafServiceClient;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::token_service_client::TokenServiceClient;
 use proto::banyan::admin::v1::{
-    AddSubscriberRequest, ConfirmSubscriberRequest, ForgetLeavesRequest, GetRotationRequest, Leaf,
-    ListLeavesRequest, ListTokensRequest, ReadJournalRequest, RemoveSubscriberRequest, RevokeTokensRequest,
+    AddRelyingPartyRequest, ConfirmRelyingPartyRequest, ForgetLeavesRequest, GetRotationRequest, Leaf,
+    ListLeavesRequest, ListTokensRequest, ReadJournalRequest, RemoveRelyingPartyRequest, RevokeTokensRequest,
     RuleAgentsRequest, StartRotationRequest, StatusRequest,
 };
 use proto::banyan::agent::v1::agent_message::Message as Said;
@@ -254,15 +254,15 @@ async fn the_words_that_gates_rest_on_are_in_the_journal_with_who_and_why() {
     let running = place.start().await.unwrap();
     let mut rotations = RotationServiceClient::new(admin_channel(&running).await);
     let (name, by, why) = (|| "partner".to_owned(), || "ann".to_owned(), || "they called".to_owned());
-    let add = AddSubscriberRequest { name: name(), by: by(), reason: why(), ..Default::default() };
-    rotations.add_subscriber(add).await.unwrap();
-    let confirm = ConfirmSubscriberRequest { name: name(), by: by(), reason: why(), ..Default::default() };
-    rotations.confirm_subscriber(confirm).await.unwrap();
-    let future = ConfirmSubscriberRequest { name: name(), sequence: 99, ..Default::default() };
-    rotations.confirm_subscriber(future).await.unwrap_err();
-    let remove = || RemoveSubscriberRequest { name: name(), by: by(), reason: why() };
-    rotations.remove_subscriber(remove()).await.unwrap();
-    rotations.remove_subscriber(remove()).await.unwrap_err();
+    let add = AddRelyingPartyRequest { name: name(), by: by(), reason: why(), ..Default::default() };
+    rotations.add_relying_party(add).await.unwrap();
+    let confirm = ConfirmRelyingPartyRequest { name: name(), by: by(), reason: why(), ..Default::default() };
+    rotations.confirm_relying_party(confirm).await.unwrap();
+    let future = ConfirmRelyingPartyRequest { name: name(), sequence: 99, ..Default::default() };
+    rotations.confirm_relying_party(future).await.unwrap_err();
+    let remove = || RemoveRelyingPartyRequest { name: name(), by: by(), reason: why() };
+    rotations.remove_relying_party(remove()).await.unwrap();
+    rotations.remove_relying_party(remove()).await.unwrap_err();
     token(&running, "node-1", &[WEB]).await;
     let mut agents = AgentAdminServiceClient::new(admin_channel(&running).await);
     let ban =

@@ -27,7 +27,7 @@ pub async fn connect(target: &AdminTarget) -> Result<AdminServiceClient<Channel>
     Ok(AdminServiceClient::new(open(target).await?))
 }
 
-/// As [`connect`], for rotations, subscribers and the journal.
+/// As [`connect`], for rotations, relying parties and the journal.
 ///
 /// # Errors
 /// As [`connect`].

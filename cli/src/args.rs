@@ -38,8 +38,8 @@ pub use root::{
     RootAction, RootAttestOptions, RootListOptions, RootOptions, RootPruneOptions, RootShowOptions,
 };
 pub use rotate::{
-    JournalAction, JournalOptions, RotateAction, RotateLookOptions, RotateOptions, RotateStartOptions,
-    RotateSteerOptions, SubscriberAction, SubscriberOptions,
+    JournalAction, JournalOptions, RelyingPartyAction, RelyingPartyOptions, RotateAction, RotateLookOptions,
+    RotateOptions, RotateStartOptions, RotateSteerOptions,
 };
 pub use state::{StateAction, StateOptions};
 pub use target::{AdminTarget, LogFormat};
@@ -83,7 +83,7 @@ pub enum Verb {
     /// Replace the root while everything keeps running, and watch it
     Rotate(RotateOptions),
     /// Who else relies on the bundle? Parties without a leaf of this CA
-    Subscriber(SubscriberOptions),
+    RelyingParty(RelyingPartyOptions),
     /// Manage CAs that issue under the root of this one
     Tier(TierOptions),
     /// Recover after the data directory was restored from an older backup

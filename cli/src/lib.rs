@@ -69,7 +69,7 @@ async fn dispatch(verb: Verb) -> Result<(), Failure> {
         Verb::Ceremony(options) => verbs::ceremony::run(&options),
         Verb::Plugin(options) => verbs::plugin::run(&options).await,
         Verb::Rotate(options) => verbs::rotate::run(&options).await,
-        Verb::Subscriber(options) => verbs::subscriber::run(&options).await,
+        Verb::RelyingParty(options) => verbs::relying_party::run(&options).await,
         Verb::Tier(options) => verbs::tier::run(&options).await,
         Verb::State(options) => verbs::state::run(&options).await,
         Verb::Journal(options) => verbs::journal::run(&options).await,

@@ -120,7 +120,7 @@ pub enum Event {
         #[serde(default, with = "codec::optional_text", skip_serializing_if = "Option::is_none")]
         stage_again: Option<RootId>,
     },
-    /// What the ledger and the subscribers say at this time. A gate that this opens is passed, unless the rotation is
+    /// What the ledger and the relying parties say at this time. A gate that this opens is passed, unless the rotation is
     /// held or waits for an operator.
     EvidenceReported {
         /// What they say.

@@ -1,6 +1,6 @@
 //! What the machine is told about the mesh, and the gates that rest on it.
 //!
-//! A report counts; it never lists rows. The driver makes it from the ledger and from what subscribers confirmed;
+//! A report counts; it never lists rows. The driver makes it from the ledger and from what relying parties confirmed;
 //! only the functions here draw conclusions from it, the same ones for [`step`](crate::step()) and for whoever
 //! explains why a gate is closed.
 
@@ -8,4 +8,4 @@ mod gates;
 mod report;
 
 pub use gates::{Gate, GateName, Hold, converged_gate, gate, leaf_gate, trust_gate};
-pub use report::{Evidence, Subscribers, Tally};
+pub use report::{Evidence, RelyingParties, Tally};

@@ -276,8 +276,8 @@ reasons! {
     RotationRefused = "ROTATION_REFUSED", FailedPrecondition, None;
     /// The record could not be written or read, or the outcome is unknown.
     RecordUnavailable = "RECORD_UNAVAILABLE", Unavailable, Some(2);
-    /// There is no subscriber of this name.
-    SubscriberUnknown = "SUBSCRIBER_UNKNOWN", NotFound, None;
+    /// There is no relying party of this name.
+    RelyingPartyUnknown = "RELYING_PARTY_UNKNOWN", NotFound, None;
     /// The bearer token is of no tier below.
     TierTokenInvalid = "TIER_TOKEN_INVALID", Unauthenticated, None;
     /// There is no tier of this name.

@@ -67,9 +67,9 @@ pub enum RegistryError {
         /// The bound that counts for this one.
         most: usize,
     },
-    /// There is no subscriber of this name.
-    #[error("there is no subscriber {0:?}: `banyan subscriber list` shows those that there are")]
-    SubscriberUnknown(String),
+    /// There is no relying party of this name.
+    #[error("there is no relying party {0:?}: `banyan relying-party list` shows those that there are")]
+    RelyingPartyUnknown(String),
     /// A confirmation is about a bundle of the future.
     #[error("bundle {0} was not published yet: confirm the present one or a former one")]
     BundleOfTheFuture(trust::Sequence),

@@ -15,20 +15,20 @@ mod error;
 mod pace;
 mod ports;
 mod registry;
+mod relying_parties;
 mod rows;
 mod rulings;
 pub mod sessions;
 mod store;
 #[cfg(test)]
 mod stored_tests;
-mod subscribers;
 mod tiers;
 mod tokens;
 
 pub use error::RegistryError;
 pub use registry::{AgentRegistry, Limits, Membership, TOKENS_MAX, check_token};
 pub use rows::{
-    ActRow, AgentRow, AttestedRow, BanRow, ListedAgent, Newcomer, Seen, SubscriberRow, TierIssuer, TierRow,
+    ActRow, AgentRow, AttestedRow, BanRow, ListedAgent, Newcomer, RelyingPartyRow, Seen, TierIssuer, TierRow,
     TokenHash, TokenRow,
 };
 pub use rulings::{Ruled, Ruling, Sentence};

@@ -49,7 +49,7 @@ impl From<RegistryError> for Refusal {
             RegistryError::TokenRevoked => Reason::JoinTokenRevoked,
             RegistryError::TokenIdUnknown(_) | RegistryError::TokenIdAmbiguous(_) => Reason::JoinTokenUnknown,
             RegistryError::Banned(_) => Reason::AgentBanned,
-            RegistryError::SubscriberUnknown(_) => Reason::SubscriberUnknown,
+            RegistryError::RelyingPartyUnknown(_) => Reason::RelyingPartyUnknown,
             RegistryError::BundleOfTheFuture(_) | RegistryError::TierExists(_) => Reason::RequestInvalid,
             RegistryError::TierUnknown(_) => Reason::TierUnknown,
             RegistryError::AgentUnknown(_) | RegistryError::NotBanned(_) => Reason::AgentNotRegistered,

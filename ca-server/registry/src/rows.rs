@@ -1,4 +1,4 @@
-//! What the registry stores: join tokens, agents, subscribers and words about shared roots, as JSON in redb.
+//! What the registry stores: join tokens, agents, relying parties and words about shared roots, as JSON in redb.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -124,19 +124,19 @@ impl From<ActForm> for ActRow {
 
 /// A relying party without a leaf of this CA.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "SubscriberForm", into = "SubscriberForm")]
-pub struct SubscriberRow {
+#[serde(try_from = "RelyingPartyForm", into = "RelyingPartyForm")]
+pub struct RelyingPartyRow {
     /// How old a bundle it may have at most; `None` if only a confirmation by name proves anything.
     pub staleness: Option<Duration>,
     /// When it was added.
     pub added: Timestamp,
     /// What was confirmed last.
     pub confirmed: Option<Confirmation>,
-    /// Identities whose holders take their trust from what this subscriber is: its word is theirs.
+    /// Identities whose holders take their trust from what this relying party is: its word is theirs.
     pub covers: BTreeSet<SpiffeId>,
 }
 
-/// Somebody's word that a subscriber has a bundle.
+/// Somebody's word that a relying party has a bundle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confirmation {
     /// Sequence of the bundle.
@@ -181,7 +181,7 @@ impl From<AttestedForm> for AttestedRow {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SubscriberForm {
+struct RelyingPartyForm {
     staleness: Option<u64>,
     added: i64,
     confirmed: Option<(u64, String, i64)>,
@@ -189,8 +189,8 @@ struct SubscriberForm {
     covers: Vec<String>,
 }
 
-impl From<SubscriberRow> for SubscriberForm {
-    fn from(row: SubscriberRow) -> Self {
+impl From<RelyingPartyRow> for RelyingPartyForm {
+    fn from(row: RelyingPartyRow) -> Self {
         let confirmed = row.confirmed.map(|word| (word.sequence.0, word.by, word.at.as_secs()));
         Self {
             staleness: row.staleness.map(|life| life.as_secs()),
@@ -201,10 +201,10 @@ impl From<SubscriberRow> for SubscriberForm {
     }
 }
 
-impl TryFrom<SubscriberForm> for SubscriberRow {
+impl TryFrom<RelyingPartyForm> for RelyingPartyRow {
     type Error = String;
 
-    fn try_from(form: SubscriberForm) -> Result<Self, String> {
+    fn try_from(form: RelyingPartyForm) -> Result<Self, String> {
         let word = |(sequence, by, at)| Confirmation {
             sequence: Sequence(sequence),
             by,

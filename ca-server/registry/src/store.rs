@@ -1,4 +1,4 @@
-//! The registry's file: `registry.redb`, one table each for tokens, agents, subscribers and words about shared roots.
+//! The registry's file: `registry.redb`, one table each for tokens, agents, relying parties and words about shared roots.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fs::OpenOptions;
@@ -12,21 +12,21 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use trust::RootId;
 
-use crate::rows::{ActRow, AgentRow, AttestedRow, BanRow, SubscriberRow, TierRow, TokenHash, TokenRow};
+use crate::rows::{ActRow, AgentRow, AttestedRow, BanRow, RelyingPartyRow, TierRow, TokenHash, TokenRow};
 
 const TOKENS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("join_tokens_v1");
 const AGENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("agents_v1");
-/// Files of the first releases have none; it is made with the first subscriber.
-const SUBSCRIBERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("subscribers_v1");
-/// As for subscribers: made with the first word. By fingerprint.
+/// Files of the first releases have none; it is made with the first relying party.
+const RELYING_PARTIES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("subscribers_v1");
+/// As for relying parties: made with the first word. By fingerprint.
 const ATTESTED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("vouched_roots_v1");
-/// As for subscribers: made with the first tier.
+/// As for relying parties: made with the first tier.
 const TIERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tiers_v1");
-/// As for subscribers: made with the first ban. By name.
+/// As for relying parties: made with the first ban. By name.
 const BANS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("bans_v1");
-/// As for subscribers: made with the first act of an operator.
+/// As for relying parties: made with the first act of an operator.
 const ACTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("agent_acts_v1");
-/// As for subscribers: made when it is first written.
+/// As for relying parties: made when it is first written.
 const SERVED: TableDefinition<'_, &str, u64> = TableDefinition::new("served_v1");
 const SERVED_SECS: &str = "secs";
 /// Acts that are kept.
@@ -44,7 +44,7 @@ pub(super) struct Tables {
     pub(super) acts: VecDeque<(u64, ActRow)>,
     /// For how many seconds servers had served this registry when it was last written down.
     pub(super) served: u64,
-    pub(super) subscribers: BTreeMap<String, SubscriberRow>,
+    pub(super) relying_parties: BTreeMap<String, RelyingPartyRow>,
     pub(super) attested: BTreeMap<RootId, AttestedRow>,
     pub(super) tiers: BTreeMap<String, TierRow>,
 }
@@ -62,8 +62,8 @@ pub(super) struct Change {
     pub(super) act: Option<ActRow>,
     /// The time served so far.
     pub(super) served: Option<u64>,
-    /// Subscribers to store, or to remove.
-    pub(super) subscribers: Vec<(String, Option<SubscriberRow>)>,
+    /// Relying parties to store, or to remove.
+    pub(super) relying_parties: Vec<(String, Option<RelyingPartyRow>)>,
     /// Words to store.
     pub(super) attested: Vec<(RootId, AttestedRow)>,
     /// Tiers to store, or to remove.
@@ -137,7 +137,7 @@ fn load(database: &Database) -> Result<Tables, Box<dyn std::error::Error>> {
         let (name, row) = row?;
         tables.put_agent(name.value().to_owned(), decoded(row.value())?);
     }
-    tables.subscribers = named(&transaction, SUBSCRIBERS)?;
+    tables.relying_parties = named(&transaction, RELYING_PARTIES)?;
     tables.tiers = named(&transaction, TIERS)?;
     tables.bans = named(&transaction, BANS)?;
     for (root, row) in named(&transaction, ATTESTED)? {
@@ -195,7 +195,7 @@ pub(super) fn write(
     }
     put(&transaction, AGENTS, &change.agents)?;
     put(&transaction, BANS, &change.bans)?;
-    put(&transaction, SUBSCRIBERS, &change.subscribers)?;
+    put(&transaction, RELYING_PARTIES, &change.relying_parties)?;
     put(&transaction, TIERS, &change.tiers)?;
     let attested: Vec<_> =
         change.attested.iter().map(|(root, row)| (root.to_string(), Some(row.clone()))).collect();
@@ -256,7 +256,7 @@ impl Tables {
         self.attested.extend(change.attested);
         applied(&mut self.bans, change.bans);
         applied(&mut self.tiers, change.tiers);
-        applied(&mut self.subscribers, change.subscribers);
+        applied(&mut self.relying_parties, change.relying_parties);
     }
 
     fn next_act(&self) -> u64 {

@@ -9,7 +9,7 @@ use redb::{Builder, ReadableDatabase as _, ReadableTable as _, TableDefinition, 
 use trust::{BundleDigest, RootId, Sequence, SpiffeId, SpkiHash, Timestamp};
 
 use crate::rows::{
-    ActRow, AgentRow, AttestedRow, BanRow, Confirmation, Seen, SubscriberRow, TierIssuer, TierRow, TokenRow,
+    ActRow, AgentRow, AttestedRow, BanRow, Confirmation, RelyingPartyRow, Seen, TierIssuer, TierRow, TokenRow,
 };
 use crate::store::{self, Change, Tables};
 
@@ -43,7 +43,7 @@ fn one_of_each() -> Change {
         caller: Some("ns/a/sa/b".to_owned()),
         seen: Seen { at: at(6), served: 60 },
     };
-    let party = SubscriberRow {
+    let party = RelyingPartyRow {
         staleness: Some(Duration::from_secs(3_600)),
         added: at(1),
         confirmed: Some(Confirmation { sequence: Sequence(2), by: "bob".to_owned(), at: at(2) }),
@@ -56,7 +56,7 @@ fn one_of_each() -> Change {
         bans: vec![("node-2".to_owned(), Some(word()))],
         act: Some(ActRow { verb: "ban".to_owned(), name: "node-2".to_owned(), agents: 1, word: word() }),
         served: Some(60),
-        subscribers: vec![("mount".to_owned(), Some(party))],
+        relying_parties: vec![("mount".to_owned(), Some(party))],
         attested: vec![(root, AttestedRow { since: at(4), by: "eve".to_owned(), at: at(8) })],
         tiers: vec![("east".to_owned(), Some(TierRow { token: [9; 32], added: at(1), issuers }))],
     }
@@ -131,7 +131,7 @@ fn sorted(tables: &Tables) -> impl std::fmt::Debug + '_ {
         &tables.bans,
         &tables.acts,
         tables.served,
-        &tables.subscribers,
+        &tables.relying_parties,
         &tables.attested,
         &tables.tiers,
     )
@@ -147,7 +147,7 @@ fn rows_of_the_first_release_are_read() {
     let agent: AgentRow = serde_json::from_str(&agent).unwrap();
     assert_eq!((agent.registered, agent.caller, agent.seen), (at(5), None, Seen::default()));
     let party = r#"{"staleness":3600,"added":1,"confirmed":[2,"bob",2]}"#;
-    let party: SubscriberRow = serde_json::from_str(party).unwrap();
+    let party: RelyingPartyRow = serde_json::from_str(party).unwrap();
     assert_eq!((party.staleness, party.covers.len()), (Some(Duration::from_secs(3_600)), 0));
     assert_eq!(party.confirmed.map(|word| (word.sequence, word.by)), Some((Sequence(2), "bob".to_owned())));
 }

@@ -1,4 +1,4 @@
-//! What gates rest on, read from the ledger and from what subscribers confirmed.
+//! What gates rest on, read from the ledger and from what relying parties confirmed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,7 +39,7 @@ pub(crate) struct Unproven {
     pub(crate) lacking: ledger::Tally,
     /// Those of holders with trust of their own that nobody has confirmed.
     pub(crate) own_trust: rotation::evidence::Tally,
-    /// Those of such holders that a subscriber's word stands for: they count as proven.
+    /// Those of such holders that a relying party's word stands for: they count as proven.
     pub(crate) confirmed: u64,
 }
 
@@ -195,10 +195,10 @@ impl EvidenceSource for EvidenceReader {
         let (at, uptime) = (self.clock.agreed().map_err(unclear)?.earlier, self.clock.uptime());
         let mut live = live(&rows);
         self.below.add_live(&mut live, state, (&self.policy, at));
-        let mut subscribers = self.registry.unconfirmed(sequence, in_force_since.unwrap_or(at));
+        let mut relying_parties = self.registry.unconfirmed(sequence, in_force_since.unwrap_or(at));
         let tiers = self.below.unproven(sequence, (&self.policy, at));
-        subscribers.bounded.count += tiers.count;
-        subscribers.bounded.latest = subscribers.bounded.latest.max(tiers.latest);
+        relying_parties.bounded.count += tiers.count;
+        relying_parties.bounded.latest = relying_parties.bounded.latest.max(tiers.latest);
         Ok(Evidence {
             at,
             uptime,
@@ -208,7 +208,7 @@ impl EvidenceSource for EvidenceReader {
             waived,
             live,
             read,
-            subscribers,
+            relying_parties,
             foreign: self.foreign_ends(state),
             let_go,
         })

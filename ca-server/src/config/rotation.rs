@@ -57,7 +57,7 @@ impl RotationConfig {
             RowKind::AgentIdentity | RowKind::Own => EvidenceClass::Applied,
             // Their trust is in the reply that the leaf was in.
             RowKind::CsrOnly => EvidenceClass::Delivered,
-            // What a channel proves is asked of the channel, which is a subscriber.
+            // What a channel proves is asked of the channel, which is a relying party.
             RowKind::ChannelTrusted => EvidenceClass::Sent,
         }
     }
@@ -86,7 +86,7 @@ impl RotationConfig {
     }
 
     /// Time after which a holder that takes its leaf from an agent and no validation secret is *assumed* to trust a new bundle,
-    /// counted from when the bundle is in force. Default none: only a subscriber's word that covers it opens the gate; `1m`
+    /// counted from when the bundle is in force. Default none: only a relying party's word that covers it opens the gate; `1m`
     /// to `90d`.
     pub const fn own_trust_after(&self) -> Option<Duration> {
         self.own_trust_after

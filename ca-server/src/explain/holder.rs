@@ -31,7 +31,7 @@ pub(crate) enum Who {
         serial: Serial,
         own_trust: bool,
     },
-    Subscriber {
+    RelyingParty {
         name: String,
     },
     Tier {
@@ -153,8 +153,8 @@ impl Holder {
         Self { who, agent, has, needs, ends, refuses, more: None }.while_it_holds(at)
     }
 
-    /// A subscriber that has not confirmed `wanted`; `None` if its time is over.
-    pub(crate) fn of_subscriber(
+    /// A relying party that has not confirmed `wanted`; `None` if its time is over.
+    pub(crate) fn of_relying_party(
         (name, confirmed, until): (String, Sequence, Option<Timestamp>),
         (wanted, round): (Sequence, Round),
         at: Timestamp,
@@ -165,14 +165,14 @@ impl Holder {
         }
         let more = match round {
             Round::Both => {
-                format!("`banyan subscriber confirm {name}`, and once more when the former root has left")
+                format!("`banyan relying-party confirm {name}`, and once more when the former root has left")
             }
             Round::Last => {
-                format!("`banyan subscriber confirm {name}`, the second and last of this rotation")
+                format!("`banyan relying-party confirm {name}`, the second and last of this rotation")
             }
         };
         Self {
-            who: Who::Subscriber { name },
+            who: Who::RelyingParty { name },
             agent: None,
             has: Has::Confirmed { sequence: confirmed },
             needs: Needs::Confirmation { sequence: wanted, round },
@@ -195,7 +195,7 @@ impl Holder {
     pub(crate) const fn kind(&self) -> &'static str {
         match &self.who {
             Who::Leaf { kind, .. } => super::kind_name(*kind),
-            Who::Subscriber { .. } => "subscriber",
+            Who::RelyingParty { .. } => "relying-party",
             Who::Tier { .. } => "tier",
             Who::Others { .. } => super::SHARED_ROOT,
         }
@@ -205,7 +205,7 @@ impl Holder {
     pub(crate) fn name(&self) -> String {
         match &self.who {
             Who::Leaf { identity, .. } => identity.clone(),
-            Who::Subscriber { name } | Who::Tier { name } => name.clone(),
+            Who::RelyingParty { name } | Who::Tier { name } => name.clone(),
             Who::Others { root } => root.to_string(),
         }
     }
@@ -217,12 +217,12 @@ impl Holder {
 
     /// All of it in one sentence.
     pub(crate) fn sentence(&self) -> String {
-        if let (Some(more), false) = (&self.more, matches!(self.who, Who::Subscriber { .. })) {
+        if let (Some(more), false) = (&self.more, matches!(self.who, Who::RelyingParty { .. })) {
             return more.clone();
         }
         let who = match &self.who {
             Who::Leaf { .. } => format!("{} ({})", self.name(), self.kind()),
-            Who::Subscriber { name } => format!("subscriber {name}"),
+            Who::RelyingParty { name } => format!("relying party {name}"),
             Who::Tier { name } => format!("tier {name}"),
             Who::Others { root } => format!("others under root {}", root.short()),
         };

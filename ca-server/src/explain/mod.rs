@@ -212,10 +212,10 @@ fn held_by(
             holders.extend(own_trust::holders(ca, state.sequence, evidence.own_trust.latest, HOLDERS_MAX));
             let total = evidence.unproven.count
                 + evidence.own_trust.count
-                + evidence.subscribers.bounded.count
-                + evidence.subscribers.unbounded;
+                + evidence.relying_parties.bounded.count
+                + evidence.relying_parties.unbounded;
             let round = if gate.name == GateName::Trust { Round::Both } else { Round::Last };
-            holders.extend(subscribers(ca, state, round, at));
+            holders.extend(relying_parties(ca, state, round, at));
             holders.extend(tiers_without(ca, state.sequence, at));
             (holders, total)
         }
@@ -357,13 +357,13 @@ fn others(root: &RootId, ends: Ends, text: String) -> Holder {
     }
 }
 
-fn subscribers(ca: &Ca, state: &State, round: Round, at: Timestamp) -> impl Iterator<Item = Holder> {
+fn relying_parties(ca: &Ca, state: &State, round: Round, at: Timestamp) -> impl Iterator<Item = Holder> {
     let since = ca.evidence.in_force_since(state).unwrap_or(at);
     let wanted = state.sequence;
-    let missing = ca.registry.subscribers().into_iter().filter(move |(_, row)| !row.has(wanted));
+    let missing = ca.registry.relying_parties().into_iter().filter(move |(_, row)| !row.has(wanted));
     missing.take(HOLDERS_MAX).filter_map(move |(name, row)| {
         let confirmed = row.confirmed.as_ref().map_or(Sequence(0), |word| word.sequence);
-        Holder::of_subscriber((name, confirmed, row.until(since)), (wanted, round), at, &ca.policy)
+        Holder::of_relying_party((name, confirmed, row.until(since)), (wanted, round), at, &ca.policy)
     })
 }
 
@@ -383,7 +383,7 @@ fn rests_on(ca: &Ca, state: &State, evidence: &Evidence, rows: &Aggregates) -> V
     let is_assumed = own.latest.is_some_and(|at| ca.policy.has_passed(at, evidence.at));
     let assumed = if is_assumed { own.count } else { 0 };
     let confirmed = ca.evidence.unproven(wanted, None).confirmed;
-    for (ground, count) in [("a subscriber's word", confirmed), ("own trust, assumed", assumed)] {
+    for (ground, count) in [("a relying party's word", confirmed), ("own trust, assumed", assumed)] {
         if count > 0 {
             _ = counts.insert(ground, count);
             counts.entry("not proven").and_modify(|rows| *rows = rows.saturating_sub(count));

@@ -1,4 +1,4 @@
-//! `banyan.admin.v1.RotationService`: rotations, subscribers and the journal, for the callers of the admin API.
+//! `banyan.admin.v1.RotationService`: rotations, relying parties and the journal, for the callers of the admin API.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +8,11 @@ use futures::stream::BoxStream;
 use plugins::Description;
 use proto::banyan::admin::v1::rotation_service_server::RotationService;
 use proto::banyan::admin::v1::{
-    AddSubscriberRequest, AttestRootRequest, ConfirmSubscriberRequest, GetRotationRequest, JournalEntry,
-    ListSubscribersRequest, ListSubscribersResponse, PruneRootsRequest, PruneRootsResponse,
-    ReadJournalRequest, ReadJournalResponse, RemoveSubscriberRequest, RemoveSubscriberResponse,
-    Root as RootMessage, Rotation, StartRotationRequest, StartRotationResponse, SteerRotationRequest,
-    Subscriber, Verb, WatchRotationRequest,
+    AddRelyingPartyRequest, AttestRootRequest, ConfirmRelyingPartyRequest, GetRotationRequest, JournalEntry,
+    ListRelyingPartiesRequest, ListRelyingPartiesResponse, PruneRootsRequest, PruneRootsResponse,
+    ReadJournalRequest, ReadJournalResponse, RelyingParty, RemoveRelyingPartyRequest,
+    RemoveRelyingPartyResponse, Root as RootMessage, Rotation, StartRotationRequest, StartRotationResponse,
+    SteerRotationRequest, Verb, WatchRotationRequest,
 };
 use rotation::{AuthorityName, Cause, Event, Mode, RequestId, State};
 use rotation_driver::{EvidenceSource as _, StoreError, SubmitError, Word};
@@ -23,7 +23,7 @@ use super::admin::Operators;
 use super::call::Call;
 use super::page;
 use super::prune;
-use super::subscribers;
+use super::relying_parties;
 use super::watcher::{self, Watched};
 use super::words;
 use crate::ca::Ca;
@@ -266,41 +266,43 @@ impl RotationService for Rotations {
         Ok(Response::new(watcher::watch(watched, self.ca.driver.changes(), ending, WATCH_EVERY)))
     }
 
-    async fn list_subscribers(
+    async fn list_relying_parties(
         &self,
-        request: Request<ListSubscribersRequest>,
-    ) -> Result<Response<ListSubscribersResponse>, Status> {
+        request: Request<ListRelyingPartiesRequest>,
+    ) -> Result<Response<ListRelyingPartiesResponse>, Status> {
         self.answer(request, async |this, message, _| {
-            let rows = this.ca.registry.subscribers().into_iter().filter(|(name, _)| *name > message.after);
-            let rows = rows.map(subscribers::shown).collect();
-            let (subscribers, next) =
-                page::cut_messages(rows, message.limit, |last: &Subscriber| last.name.clone());
-            Ok(ListSubscribersResponse { subscribers, next: next.unwrap_or_default() })
+            let rows =
+                this.ca.registry.relying_parties().into_iter().filter(|(name, _)| *name > message.after);
+            let rows = rows.map(relying_parties::shown).collect();
+            let (relying_parties, next) =
+                page::cut_messages(rows, message.limit, |last: &RelyingParty| last.name.clone());
+            Ok(ListRelyingPartiesResponse { relying_parties, next: next.unwrap_or_default() })
         })
         .await
     }
 
-    async fn add_subscriber(
+    async fn add_relying_party(
         &self,
-        request: Request<AddSubscriberRequest>,
-    ) -> Result<Response<Subscriber>, Status> {
-        self.answer(request, async |this, message, by| subscribers::add(&this.ca, message, by).await).await
-    }
-
-    async fn confirm_subscriber(
-        &self,
-        request: Request<ConfirmSubscriberRequest>,
-    ) -> Result<Response<Subscriber>, Status> {
-        self.answer(request, async |this, message, by| subscribers::confirm(&this.ca, message, by).await)
+        request: Request<AddRelyingPartyRequest>,
+    ) -> Result<Response<RelyingParty>, Status> {
+        self.answer(request, async |this, message, by| relying_parties::add(&this.ca, message, by).await)
             .await
     }
 
-    async fn remove_subscriber(
+    async fn confirm_relying_party(
         &self,
-        request: Request<RemoveSubscriberRequest>,
-    ) -> Result<Response<RemoveSubscriberResponse>, Status> {
+        request: Request<ConfirmRelyingPartyRequest>,
+    ) -> Result<Response<RelyingParty>, Status> {
+        self.answer(request, async |this, message, by| relying_parties::confirm(&this.ca, message, by).await)
+            .await
+    }
+
+    async fn remove_relying_party(
+        &self,
+        request: Request<RemoveRelyingPartyRequest>,
+    ) -> Result<Response<RemoveRelyingPartyResponse>, Status> {
         self.answer(request, async |this, message, by| {
-            subscribers::remove(&this.ca, message, by).await.map(|()| RemoveSubscriberResponse {})
+            relying_parties::remove(&this.ca, message, by).await.map(|()| RemoveRelyingPartyResponse {})
         })
         .await
     }
@@ -309,7 +311,8 @@ impl RotationService for Rotations {
         &self,
         request: Request<AttestRootRequest>,
     ) -> Result<Response<RootMessage>, Status> {
-        self.answer(request, async |this, message, by| subscribers::attest(&this.ca, message, by).await).await
+        self.answer(request, async |this, message, by| relying_parties::attest(&this.ca, message, by).await)
+            .await
     }
 
     async fn prune_roots(

@@ -22,7 +22,7 @@ pub async fn connect(path: &Path) -> Result<AdminServiceClient<Channel>, Failure
     Ok(AdminServiceClient::new(channel(path).await?))
 }
 
-/// As [`connect`], for rotations, subscribers and the journal.
+/// As [`connect`], for rotations, relying parties and the journal.
 ///
 /// # Errors
 /// As [`connect`].

@@ -1,4 +1,4 @@
-//! The words for rotations, subscribers and the journal.
+//! The words for rotations, relying parties and the journal.
 
 use std::time::Duration;
 
@@ -101,12 +101,12 @@ pub struct RotateLookOptions {
     pub target: AdminTarget,
 }
 
-/// Options of `subscriber`.
+/// Options of `relying-party`.
 #[derive(Debug, Args)]
-pub struct SubscriberOptions {
-    /// What to do with subscribers.
+pub struct RelyingPartyOptions {
+    /// What to do with relying parties.
     #[command(subcommand)]
-    pub action: SubscriberAction,
+    pub action: RelyingPartyAction,
     /// Print one JSON object
     #[arg(long, global = true)]
     pub json: bool,
@@ -115,9 +115,9 @@ pub struct SubscriberOptions {
     pub target: AdminTarget,
 }
 
-/// What can be done with subscribers.
+/// What can be done with relying parties.
 #[derive(Debug, Subcommand)]
-pub enum SubscriberAction {
+pub enum RelyingPartyAction {
     /// List who else relies on the bundle
     List,
     /// Add one, or change its staleness bound and the holders it covers

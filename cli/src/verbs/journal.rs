@@ -77,6 +77,7 @@ fn event_name(entry: &JournalEntry) -> String {
 /// The present name of a command, which the journal has by its first one.
 fn command(verb: &str) -> String {
     match verb.split_once(' ') {
+        Some(("subscriber", rest)) => format!("relying-party {rest}"),
         Some(("root", "vouch")) => "root attest".to_owned(),
         _ => verb.to_owned(),
     }

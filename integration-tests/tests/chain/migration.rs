@@ -8,7 +8,7 @@ use integration_tests::mesh::{
     Cacerts, Guest, Holding, LiveMesh, Member, MeshPlan, SOON, Talk, Traffic, eventually,
 };
 use proto::banyan::admin::v1::{
-    AddSubscriberRequest, AttestRootRequest, ConfirmSubscriberRequest, Rotation, StartRotationRequest,
+    AddRelyingPartyRequest, AttestRootRequest, ConfirmRelyingPartyRequest, Rotation, StartRotationRequest,
 };
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -130,7 +130,7 @@ impl Both {
         let said = client.start_rotation(request).await?.into_inner().forecast;
         assert!(said.iter().any(|text| text.contains("others issue under the root that signs")), "{said:#?}");
         let name = || "istio-mesh".to_owned();
-        client.add_subscriber(AddSubscriberRequest { name: name(), ..Default::default() }).await?;
+        client.add_relying_party(AddRelyingPartyRequest { name: name(), ..Default::default() }).await?;
         ca.rotate_to("own", "own").await?;
         let waits = |rotation: &Rotation| {
             let gate = rotation.gate.as_ref().filter(|gate| gate.name == "trust");
@@ -146,7 +146,7 @@ impl Both {
         .await?;
         let by = "ann".to_owned();
         client
-            .confirm_subscriber(ConfirmSubscriberRequest {
+            .confirm_relying_party(ConfirmRelyingPartyRequest {
                 name: name(),
                 sequence: 0,
                 by,

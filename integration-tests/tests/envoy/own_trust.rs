@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use integration_tests::mesh::{Envoy, MeshCa, Route, SOON};
-use proto::banyan::admin::v1::{AddSubscriberRequest, ConfirmSubscriberRequest, Rotation, Verb};
+use proto::banyan::admin::v1::{AddRelyingPartyRequest, ConfirmRelyingPartyRequest, Rotation, Verb};
 use trust::SpiffeId;
 
 use super::{CLIENT, agent};
@@ -58,16 +58,16 @@ async fn an_envoy_with_roots_of_its_own_is_waited_for_until_somebody_answers_for
         let still = ca.until_rotation("and nothing has changed", SOON, waits_for_a_word).await?;
         anyhow::ensure!(still.phase == "distributing", "{still:?}");
         let early = ca.steer("early", Verb::Activate).await.expect_err("the gate is closed");
-        for words in [OWN, "no validation secret", "banyan subscriber add NAME --covers"] {
+        for words in [OWN, "no validation secret", "banyan relying-party add NAME --covers"] {
             anyhow::ensure!(early.message().contains(words), "{words} is missing in: {}", early.message());
         }
         let (name, covers) = ("own-roots".to_owned(), vec![OWN.to_owned()]);
         let mut operators = ca.rotations();
         operators
-            .add_subscriber(AddSubscriberRequest { name: name.clone(), covers, ..Default::default() })
+            .add_relying_party(AddRelyingPartyRequest { name: name.clone(), covers, ..Default::default() })
             .await?;
         own.change_own_roots(&home, &roots(&ca)).await?;
-        operators.confirm_subscriber(ConfirmSubscriberRequest { name, ..Default::default() }).await?;
+        operators.confirm_relying_party(ConfirmRelyingPartyRequest { name, ..Default::default() }).await?;
         let over = |rotation: &Rotation| rotation.phase == "steady";
         ca.until_rotation("the rotation is over", Duration::from_secs(180), over).await?;
         stop.store(true, Ordering::Relaxed);

@@ -120,12 +120,12 @@ async fn a_frozen_proxy_is_named_and_waited_for_until_the_time_that_was_said() -
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subscriber_is_waited_for_until_somebody_says_that_it_has_the_bundle() -> anyhow::Result<()> {
-    use proto::banyan::admin::v1::{AddSubscriberRequest, ConfirmSubscriberRequest};
+async fn a_relying_party_is_waited_for_until_somebody_says_that_it_has_the_bundle() -> anyhow::Result<()> {
+    use proto::banyan::admin::v1::{AddRelyingPartyRequest, ConfirmRelyingPartyRequest};
     let mesh = LiveMesh::with_leaves_of(3_600, 2, 0, &()).await?;
     let mut client = mesh.ca.rotations();
     let partner = || "partner".to_owned();
-    client.add_subscriber(AddSubscriberRequest { name: partner(), ..Default::default() }).await?;
+    client.add_relying_party(AddRelyingPartyRequest { name: partner(), ..Default::default() }).await?;
     mesh.ca.rotate("one").await?;
     let waits = |rotation: &Rotation| {
         let gate = rotation.gate.as_ref();
@@ -136,19 +136,19 @@ async fn a_subscriber_is_waited_for_until_somebody_says_that_it_has_the_bundle()
     let waiting = mesh.ca.until_rotation("only the partner is waited for", SOON, waits).await?;
     assert_eq!(waiting.gate.unwrap_or_default().holders[0].identity, "partner");
     let future =
-        ConfirmSubscriberRequest { name: partner(), sequence: 99, by: String::new(), ..Default::default() };
-    assert!(client.confirm_subscriber(future).await.is_err());
-    let word = || ConfirmSubscriberRequest {
+        ConfirmRelyingPartyRequest { name: partner(), sequence: 99, by: String::new(), ..Default::default() };
+    assert!(client.confirm_relying_party(future).await.is_err());
+    let word = || ConfirmRelyingPartyRequest {
         name: partner(),
         sequence: 0,
         by: "ops on call".to_owned(),
         ..Default::default()
     };
-    let confirmed = client.confirm_subscriber(word()).await?.into_inner();
+    let confirmed = client.confirm_relying_party(word()).await?.into_inner();
     assert!(confirmed.confirmed_by.starts_with("ops on call (uid "), "{confirmed:?}");
     let gone = |rotation: &Rotation| rotation.phase == "withdrawing" || rotation.phase == "steady";
     mesh.ca.until_rotation("the new root alone is left", SOON, gone).await?;
-    client.confirm_subscriber(word()).await?;
+    client.confirm_relying_party(word()).await?;
     mesh.over("one").await?;
     assert_nothing_failed(&mesh.stop().await?);
     Ok(())

@@ -1,6 +1,6 @@
 use integration_tests::mesh::{MeshCa, SOON};
 use integration_tests::pty::Terminal;
-use proto::banyan::admin::v1::{AddSubscriberRequest, ConfirmSubscriberRequest};
+use proto::banyan::admin::v1::{AddRelyingPartyRequest, ConfirmRelyingPartyRequest};
 
 use super::{SIZES, banyan};
 
@@ -22,7 +22,9 @@ async fn rotate_watch_leaves_no_old_frame_and_cuts_no_word() -> anyhow::Result<(
     let ca = MeshCa::start("", LIMITS).await?;
     let mut client = ca.rotations();
     for name in PARTNERS {
-        client.add_subscriber(AddSubscriberRequest { name: name.to_owned(), ..Default::default() }).await?;
+        client
+            .add_relying_party(AddRelyingPartyRequest { name: name.to_owned(), ..Default::default() })
+            .await?;
     }
     ca.rotate("one").await?;
     let socket = ca.running().admin_socket.display().to_string();
@@ -42,7 +44,9 @@ async fn rotate_watch_leaves_no_old_frame_and_cuts_no_word() -> anyhow::Result<(
         }
         if let Some(name) = PARTNERS.get(place) {
             let (name, by) = ((*name).to_owned(), "ops on call".to_owned());
-            client.confirm_subscriber(ConfirmSubscriberRequest { name, by, ..Default::default() }).await?;
+            client
+                .confirm_relying_party(ConfirmRelyingPartyRequest { name, by, ..Default::default() })
+                .await?;
         }
     }
     for terminal in terminals {
@@ -59,7 +63,7 @@ async fn rotate_watch_leaves_no_old_frame_and_cuts_no_word() -> anyhow::Result<(
 async fn ctrl_c_ends_watching_and_not_the_rotation() -> anyhow::Result<()> {
     let ca = MeshCa::start("", LIMITS).await?;
     let name = PARTNERS[0].to_owned();
-    ca.rotations().add_subscriber(AddSubscriberRequest { name, ..Default::default() }).await?;
+    ca.rotations().add_relying_party(AddRelyingPartyRequest { name, ..Default::default() }).await?;
     ca.rotate("one").await?;
     let socket = ca.running().admin_socket.display().to_string();
     let words = ["rotate", "watch", "--socket", &socket];

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use ca_server::Embedding;
 use integration_tests::mesh::eventually;
-use rotation::evidence::Subscribers;
+use rotation::evidence::RelyingParties;
 use rotation::{Evidence, State};
 use rotation_driver::{EvidenceSource, NoEvidence};
 
@@ -18,7 +18,7 @@ struct Impatient(Arc<dyn EvidenceSource>);
 #[async_trait]
 impl EvidenceSource for Impatient {
     async fn read(&self, state: &State) -> Result<Evidence, NoEvidence> {
-        Ok(Evidence { subscribers: Subscribers::default(), ..self.0.read(state).await? })
+        Ok(Evidence { relying_parties: RelyingParties::default(), ..self.0.read(state).await? })
     }
 }
 

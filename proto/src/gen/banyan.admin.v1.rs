@@ -718,7 +718,7 @@ pub struct Gate {
     /// Who holds it, those that hold it longest first; at most 32.
     #[prost(message, repeated, tag = "6")]
     pub holders: ::prost::alloc::vec::Vec<Holder>,
-    /// How many leaves and subscribers hold it in all.
+    /// How many leaves and relying parties hold it in all.
     #[prost(uint64, tag = "7")]
     pub holders_total: u64,
     /// When it was judged.
@@ -742,13 +742,13 @@ impl ::prost::Name for Gate {
         "type.googleapis.com/banyan.admin.v1.Gate".into()
     }
 }
-/// One leaf or subscriber that holds a gate.
+/// One leaf or relying party that holds a gate.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Holder {
-    /// "agent-held", "csr-only", "channel-trusted", "own", "agent-identity", "subscriber" or "shared-root".
+    /// "agent-held", "csr-only", "channel-trusted", "own", "agent-identity", "relying-party" or "shared-root".
     #[prost(string, tag = "1")]
     pub kind: ::prost::alloc::string::String,
-    /// SPIFFE id of the leaf, name of the subscriber, or fingerprint of the root.
+    /// SPIFFE id of the leaf, name of the relying party, or fingerprint of the root.
     #[prost(string, tag = "2")]
     pub identity: ::prost::alloc::string::String,
     /// Name of the agent that reports about it; empty when none does.
@@ -756,7 +756,7 @@ pub struct Holder {
     pub agent: ::prost::alloc::string::String,
     #[prost(bytes = "vec", tag = "4")]
     pub serial: ::prost::alloc::vec::Vec<u8>,
-    /// When it counts no longer, whatever it does: the end of the leaf or of the staleness bound, by everybody's clock; 0 for one that no time ends: a subscriber that must be confirmed by name, or a holder
+    /// When it counts no longer, whatever it does: the end of the leaf or of the staleness bound, by everybody's clock; 0 for one that no time ends: a relying party that must be confirmed by name, or a holder
     /// with trust of its own.
     #[prost(int64, tag = "5")]
     pub until: i64,
@@ -804,7 +804,7 @@ impl ::prost::Name for Holder {
 }
 /// A relying party without a leaf of this CA.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Subscriber {
+pub struct RelyingParty {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// How old a bundle it may have at most, in seconds; 0 when only a confirmation by name proves anything.
@@ -819,22 +819,22 @@ pub struct Subscriber {
     pub confirmed_at: i64,
     #[prost(int64, tag = "6")]
     pub added_at: i64,
-    /// Identities whose holders take their trust from what this subscriber is: its word is theirs.
+    /// Identities whose holders take their trust from what this relying party is: its word is theirs.
     #[prost(string, repeated, tag = "7")]
     pub covers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-impl ::prost::Name for Subscriber {
-    const NAME: &'static str = "Subscriber";
+impl ::prost::Name for RelyingParty {
+    const NAME: &'static str = "RelyingParty";
     const PACKAGE: &'static str = "banyan.admin.v1";
     fn full_name() -> ::prost::alloc::string::String {
-        "banyan.admin.v1.Subscriber".into()
+        "banyan.admin.v1.RelyingParty".into()
     }
     fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/banyan.admin.v1.Subscriber".into()
+        "type.googleapis.com/banyan.admin.v1.RelyingParty".into()
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ListSubscribersRequest {
+pub struct ListRelyingPartiesRequest {
     /// Only names after this one; empty begins with the first.
     #[prost(string, tag = "1")]
     pub after: ::prost::alloc::string::String,
@@ -842,36 +842,36 @@ pub struct ListSubscribersRequest {
     #[prost(uint32, tag = "2")]
     pub limit: u32,
 }
-impl ::prost::Name for ListSubscribersRequest {
-    const NAME: &'static str = "ListSubscribersRequest";
+impl ::prost::Name for ListRelyingPartiesRequest {
+    const NAME: &'static str = "ListRelyingPartiesRequest";
     const PACKAGE: &'static str = "banyan.admin.v1";
     fn full_name() -> ::prost::alloc::string::String {
-        "banyan.admin.v1.ListSubscribersRequest".into()
+        "banyan.admin.v1.ListRelyingPartiesRequest".into()
     }
     fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/banyan.admin.v1.ListSubscribersRequest".into()
+        "type.googleapis.com/banyan.admin.v1.ListRelyingPartiesRequest".into()
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
-pub struct ListSubscribersResponse {
+pub struct ListRelyingPartiesResponse {
     #[prost(message, repeated, tag = "1")]
-    pub subscribers: ::prost::alloc::vec::Vec<Subscriber>,
+    pub relying_parties: ::prost::alloc::vec::Vec<RelyingParty>,
     /// `after` of the next page; empty when this is the last.
     #[prost(string, tag = "2")]
     pub next: ::prost::alloc::string::String,
 }
-impl ::prost::Name for ListSubscribersResponse {
-    const NAME: &'static str = "ListSubscribersResponse";
+impl ::prost::Name for ListRelyingPartiesResponse {
+    const NAME: &'static str = "ListRelyingPartiesResponse";
     const PACKAGE: &'static str = "banyan.admin.v1";
     fn full_name() -> ::prost::alloc::string::String {
-        "banyan.admin.v1.ListSubscribersResponse".into()
+        "banyan.admin.v1.ListRelyingPartiesResponse".into()
     }
     fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/banyan.admin.v1.ListSubscribersResponse".into()
+        "type.googleapis.com/banyan.admin.v1.ListRelyingPartiesResponse".into()
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct AddSubscriberRequest {
+pub struct AddRelyingPartyRequest {
     /// 1 to 128 characters of letters, digits, '.', '\_', '-', '/'.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
@@ -887,18 +887,18 @@ pub struct AddSubscriberRequest {
     #[prost(string, tag = "5")]
     pub reason: ::prost::alloc::string::String,
 }
-impl ::prost::Name for AddSubscriberRequest {
-    const NAME: &'static str = "AddSubscriberRequest";
+impl ::prost::Name for AddRelyingPartyRequest {
+    const NAME: &'static str = "AddRelyingPartyRequest";
     const PACKAGE: &'static str = "banyan.admin.v1";
     fn full_name() -> ::prost::alloc::string::String {
-        "banyan.admin.v1.AddSubscriberRequest".into()
+        "banyan.admin.v1.AddRelyingPartyRequest".into()
     }
     fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/banyan.admin.v1.AddSubscriberRequest".into()
+        "type.googleapis.com/banyan.admin.v1.AddRelyingPartyRequest".into()
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ConfirmSubscriberRequest {
+pub struct ConfirmRelyingPartyRequest {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// Sequence that it has; 0 for the present one.
@@ -911,18 +911,18 @@ pub struct ConfirmSubscriberRequest {
     #[prost(string, tag = "4")]
     pub reason: ::prost::alloc::string::String,
 }
-impl ::prost::Name for ConfirmSubscriberRequest {
-    const NAME: &'static str = "ConfirmSubscriberRequest";
+impl ::prost::Name for ConfirmRelyingPartyRequest {
+    const NAME: &'static str = "ConfirmRelyingPartyRequest";
     const PACKAGE: &'static str = "banyan.admin.v1";
     fn full_name() -> ::prost::alloc::string::String {
-        "banyan.admin.v1.ConfirmSubscriberRequest".into()
+        "banyan.admin.v1.ConfirmRelyingPartyRequest".into()
     }
     fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/banyan.admin.v1.ConfirmSubscriberRequest".into()
+        "type.googleapis.com/banyan.admin.v1.ConfirmRelyingPartyRequest".into()
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct RemoveSubscriberRequest {
+pub struct RemoveRelyingPartyRequest {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// Who wants it, and why: for the journal. Without a name it has the caller alone.
@@ -931,26 +931,26 @@ pub struct RemoveSubscriberRequest {
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
 }
-impl ::prost::Name for RemoveSubscriberRequest {
-    const NAME: &'static str = "RemoveSubscriberRequest";
+impl ::prost::Name for RemoveRelyingPartyRequest {
+    const NAME: &'static str = "RemoveRelyingPartyRequest";
     const PACKAGE: &'static str = "banyan.admin.v1";
     fn full_name() -> ::prost::alloc::string::String {
-        "banyan.admin.v1.RemoveSubscriberRequest".into()
+        "banyan.admin.v1.RemoveRelyingPartyRequest".into()
     }
     fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/banyan.admin.v1.RemoveSubscriberRequest".into()
+        "type.googleapis.com/banyan.admin.v1.RemoveRelyingPartyRequest".into()
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct RemoveSubscriberResponse {}
-impl ::prost::Name for RemoveSubscriberResponse {
-    const NAME: &'static str = "RemoveSubscriberResponse";
+pub struct RemoveRelyingPartyResponse {}
+impl ::prost::Name for RemoveRelyingPartyResponse {
+    const NAME: &'static str = "RemoveRelyingPartyResponse";
     const PACKAGE: &'static str = "banyan.admin.v1";
     fn full_name() -> ::prost::alloc::string::String {
-        "banyan.admin.v1.RemoveSubscriberResponse".into()
+        "banyan.admin.v1.RemoveRelyingPartyResponse".into()
     }
     fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/banyan.admin.v1.RemoveSubscriberResponse".into()
+        "type.googleapis.com/banyan.admin.v1.RemoveRelyingPartyResponse".into()
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1881,11 +1881,11 @@ pub mod rotation_service_client {
             self.inner.server_streaming(req, path, codec).await
         }
         /// Relying parties without a leaf of this CA, which gates wait for.
-        pub async fn list_subscribers(
+        pub async fn list_relying_parties(
             &mut self,
-            request: impl tonic::IntoRequest<super::ListSubscribersRequest>,
+            request: impl tonic::IntoRequest<super::ListRelyingPartiesRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::ListSubscribersResponse>,
+            tonic::Response<super::ListRelyingPartiesResponse>,
             tonic::Status,
         > {
             self.inner
@@ -1898,72 +1898,75 @@ pub mod rotation_service_client {
                 })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
-                "/banyan.admin.v1.RotationService/ListSubscribers",
-            );
-            let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(
-                    GrpcMethod::new("banyan.admin.v1.RotationService", "ListSubscribers"),
-                );
-            self.inner.unary(req, path, codec).await
-        }
-        /// Adds a subscriber, or changes its staleness bound.
-        pub async fn add_subscriber(
-            &mut self,
-            request: impl tonic::IntoRequest<super::AddSubscriberRequest>,
-        ) -> std::result::Result<tonic::Response<super::Subscriber>, tonic::Status> {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
-            let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/banyan.admin.v1.RotationService/AddSubscriber",
-            );
-            let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(
-                    GrpcMethod::new("banyan.admin.v1.RotationService", "AddSubscriber"),
-                );
-            self.inner.unary(req, path, codec).await
-        }
-        /// Says by name that a subscriber has a bundle.
-        pub async fn confirm_subscriber(
-            &mut self,
-            request: impl tonic::IntoRequest<super::ConfirmSubscriberRequest>,
-        ) -> std::result::Result<tonic::Response<super::Subscriber>, tonic::Status> {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
-            let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/banyan.admin.v1.RotationService/ConfirmSubscriber",
+                "/banyan.admin.v1.RotationService/ListRelyingParties",
             );
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(
                     GrpcMethod::new(
                         "banyan.admin.v1.RotationService",
-                        "ConfirmSubscriber",
+                        "ListRelyingParties",
                     ),
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Removes a subscriber: no gate waits for it any more.
-        pub async fn remove_subscriber(
+        /// Adds a relying party, or changes its staleness bound.
+        pub async fn add_relying_party(
             &mut self,
-            request: impl tonic::IntoRequest<super::RemoveSubscriberRequest>,
+            request: impl tonic::IntoRequest<super::AddRelyingPartyRequest>,
+        ) -> std::result::Result<tonic::Response<super::RelyingParty>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.RotationService/AddRelyingParty",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("banyan.admin.v1.RotationService", "AddRelyingParty"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Says by name that a relying party has a bundle.
+        pub async fn confirm_relying_party(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ConfirmRelyingPartyRequest>,
+        ) -> std::result::Result<tonic::Response<super::RelyingParty>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.RotationService/ConfirmRelyingParty",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "banyan.admin.v1.RotationService",
+                        "ConfirmRelyingParty",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Removes a relying party: no gate waits for it any more.
+        pub async fn remove_relying_party(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RemoveRelyingPartyRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::RemoveSubscriberResponse>,
+            tonic::Response<super::RemoveRelyingPartyResponse>,
             tonic::Status,
         > {
             self.inner
@@ -1976,14 +1979,14 @@ pub mod rotation_service_client {
                 })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
-                "/banyan.admin.v1.RotationService/RemoveSubscriber",
+                "/banyan.admin.v1.RotationService/RemoveRelyingParty",
             );
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(
                     GrpcMethod::new(
                         "banyan.admin.v1.RotationService",
-                        "RemoveSubscriber",
+                        "RemoveRelyingParty",
                     ),
                 );
             self.inner.unary(req, path, codec).await
@@ -2116,29 +2119,29 @@ pub mod rotation_service_server {
             tonic::Status,
         >;
         /// Relying parties without a leaf of this CA, which gates wait for.
-        async fn list_subscribers(
+        async fn list_relying_parties(
             &self,
-            request: tonic::Request<super::ListSubscribersRequest>,
+            request: tonic::Request<super::ListRelyingPartiesRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::ListSubscribersResponse>,
+            tonic::Response<super::ListRelyingPartiesResponse>,
             tonic::Status,
         >;
-        /// Adds a subscriber, or changes its staleness bound.
-        async fn add_subscriber(
+        /// Adds a relying party, or changes its staleness bound.
+        async fn add_relying_party(
             &self,
-            request: tonic::Request<super::AddSubscriberRequest>,
-        ) -> std::result::Result<tonic::Response<super::Subscriber>, tonic::Status>;
-        /// Says by name that a subscriber has a bundle.
-        async fn confirm_subscriber(
+            request: tonic::Request<super::AddRelyingPartyRequest>,
+        ) -> std::result::Result<tonic::Response<super::RelyingParty>, tonic::Status>;
+        /// Says by name that a relying party has a bundle.
+        async fn confirm_relying_party(
             &self,
-            request: tonic::Request<super::ConfirmSubscriberRequest>,
-        ) -> std::result::Result<tonic::Response<super::Subscriber>, tonic::Status>;
-        /// Removes a subscriber: no gate waits for it any more.
-        async fn remove_subscriber(
+            request: tonic::Request<super::ConfirmRelyingPartyRequest>,
+        ) -> std::result::Result<tonic::Response<super::RelyingParty>, tonic::Status>;
+        /// Removes a relying party: no gate waits for it any more.
+        async fn remove_relying_party(
             &self,
-            request: tonic::Request<super::RemoveSubscriberRequest>,
+            request: tonic::Request<super::RemoveRelyingPartyRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::RemoveSubscriberResponse>,
+            tonic::Response<super::RemoveRelyingPartyResponse>,
             tonic::Status,
         >;
         /// Says by name that nobody else issues under a root any more, and since when. Only a root whose authority is not
@@ -2426,25 +2429,28 @@ pub mod rotation_service_server {
                     };
                     Box::pin(fut)
                 }
-                "/banyan.admin.v1.RotationService/ListSubscribers" => {
+                "/banyan.admin.v1.RotationService/ListRelyingParties" => {
                     #[allow(non_camel_case_types)]
-                    struct ListSubscribersSvc<T: RotationService>(pub Arc<T>);
+                    struct ListRelyingPartiesSvc<T: RotationService>(pub Arc<T>);
                     impl<
                         T: RotationService,
-                    > tonic::server::UnaryService<super::ListSubscribersRequest>
-                    for ListSubscribersSvc<T> {
-                        type Response = super::ListSubscribersResponse;
+                    > tonic::server::UnaryService<super::ListRelyingPartiesRequest>
+                    for ListRelyingPartiesSvc<T> {
+                        type Response = super::ListRelyingPartiesResponse;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::ListSubscribersRequest>,
+                            request: tonic::Request<super::ListRelyingPartiesRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
-                                <T as RotationService>::list_subscribers(&inner, request)
+                                <T as RotationService>::list_relying_parties(
+                                        &inner,
+                                        request,
+                                    )
                                     .await
                             };
                             Box::pin(fut)
@@ -2456,7 +2462,7 @@ pub mod rotation_service_server {
                     let max_encoding_message_size = self.max_encoding_message_size;
                     let inner = self.inner.clone();
                     let fut = async move {
-                        let method = ListSubscribersSvc(inner);
+                        let method = ListRelyingPartiesSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -2472,25 +2478,25 @@ pub mod rotation_service_server {
                     };
                     Box::pin(fut)
                 }
-                "/banyan.admin.v1.RotationService/AddSubscriber" => {
+                "/banyan.admin.v1.RotationService/AddRelyingParty" => {
                     #[allow(non_camel_case_types)]
-                    struct AddSubscriberSvc<T: RotationService>(pub Arc<T>);
+                    struct AddRelyingPartySvc<T: RotationService>(pub Arc<T>);
                     impl<
                         T: RotationService,
-                    > tonic::server::UnaryService<super::AddSubscriberRequest>
-                    for AddSubscriberSvc<T> {
-                        type Response = super::Subscriber;
+                    > tonic::server::UnaryService<super::AddRelyingPartyRequest>
+                    for AddRelyingPartySvc<T> {
+                        type Response = super::RelyingParty;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::AddSubscriberRequest>,
+                            request: tonic::Request<super::AddRelyingPartyRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
-                                <T as RotationService>::add_subscriber(&inner, request)
+                                <T as RotationService>::add_relying_party(&inner, request)
                                     .await
                             };
                             Box::pin(fut)
@@ -2502,7 +2508,7 @@ pub mod rotation_service_server {
                     let max_encoding_message_size = self.max_encoding_message_size;
                     let inner = self.inner.clone();
                     let fut = async move {
-                        let method = AddSubscriberSvc(inner);
+                        let method = AddRelyingPartySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -2518,25 +2524,28 @@ pub mod rotation_service_server {
                     };
                     Box::pin(fut)
                 }
-                "/banyan.admin.v1.RotationService/ConfirmSubscriber" => {
+                "/banyan.admin.v1.RotationService/ConfirmRelyingParty" => {
                     #[allow(non_camel_case_types)]
-                    struct ConfirmSubscriberSvc<T: RotationService>(pub Arc<T>);
+                    struct ConfirmRelyingPartySvc<T: RotationService>(pub Arc<T>);
                     impl<
                         T: RotationService,
-                    > tonic::server::UnaryService<super::ConfirmSubscriberRequest>
-                    for ConfirmSubscriberSvc<T> {
-                        type Response = super::Subscriber;
+                    > tonic::server::UnaryService<super::ConfirmRelyingPartyRequest>
+                    for ConfirmRelyingPartySvc<T> {
+                        type Response = super::RelyingParty;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::ConfirmSubscriberRequest>,
+                            request: tonic::Request<super::ConfirmRelyingPartyRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
-                                <T as RotationService>::confirm_subscriber(&inner, request)
+                                <T as RotationService>::confirm_relying_party(
+                                        &inner,
+                                        request,
+                                    )
                                     .await
                             };
                             Box::pin(fut)
@@ -2548,7 +2557,7 @@ pub mod rotation_service_server {
                     let max_encoding_message_size = self.max_encoding_message_size;
                     let inner = self.inner.clone();
                     let fut = async move {
-                        let method = ConfirmSubscriberSvc(inner);
+                        let method = ConfirmRelyingPartySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -2564,25 +2573,28 @@ pub mod rotation_service_server {
                     };
                     Box::pin(fut)
                 }
-                "/banyan.admin.v1.RotationService/RemoveSubscriber" => {
+                "/banyan.admin.v1.RotationService/RemoveRelyingParty" => {
                     #[allow(non_camel_case_types)]
-                    struct RemoveSubscriberSvc<T: RotationService>(pub Arc<T>);
+                    struct RemoveRelyingPartySvc<T: RotationService>(pub Arc<T>);
                     impl<
                         T: RotationService,
-                    > tonic::server::UnaryService<super::RemoveSubscriberRequest>
-                    for RemoveSubscriberSvc<T> {
-                        type Response = super::RemoveSubscriberResponse;
+                    > tonic::server::UnaryService<super::RemoveRelyingPartyRequest>
+                    for RemoveRelyingPartySvc<T> {
+                        type Response = super::RemoveRelyingPartyResponse;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::RemoveSubscriberRequest>,
+                            request: tonic::Request<super::RemoveRelyingPartyRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
-                                <T as RotationService>::remove_subscriber(&inner, request)
+                                <T as RotationService>::remove_relying_party(
+                                        &inner,
+                                        request,
+                                    )
                                     .await
                             };
                             Box::pin(fut)
@@ -2594,7 +2606,7 @@ pub mod rotation_service_server {
                     let max_encoding_message_size = self.max_encoding_message_size;
                     let inner = self.inner.clone();
                     let fut = async move {
-                        let method = RemoveSubscriberSvc(inner);
+                        let method = RemoveRelyingPartySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

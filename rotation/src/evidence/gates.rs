@@ -78,18 +78,22 @@ pub enum Hold {
         #[serde(with = "codec::optional_seconds")]
         until: Option<Timestamp>,
     },
-    /// Subscribers have not confirmed the bundle, and their staleness bounds are not over.
-    #[error("{} not confirmed the bundle, until {}", subscribers(*count, ["has", "have"]), shown(*until))]
-    Subscribers {
+    /// Relying parties have not confirmed the bundle, and their staleness bounds are not over.
+    #[error("{} not confirmed the bundle, until {}", relying_parties(*count, ["has", "have"]), shown(*until))]
+    // Journals have the first name of this hold.
+    #[serde(rename = "subscribers")]
+    RelyingParties {
         /// How many.
         count: u64,
         /// The latest of their bounds.
         #[serde(with = "codec::optional_seconds")]
         until: Option<Timestamp>,
     },
-    /// Subscribers that have no staleness bound have not confirmed.
-    #[error("{} must confirm the bundle by name", subscribers(*count, ["", ""]).trim_end())]
-    UnboundedSubscribers {
+    /// Relying parties that have no staleness bound have not confirmed.
+    #[error("{} must confirm the bundle by name", relying_parties(*count, ["", ""]).trim_end())]
+    // Journals have the first name of this hold.
+    #[serde(rename = "unbounded_subscribers")]
+    UnboundedRelyingParties {
         /// How many.
         count: u64,
     },
@@ -193,10 +197,10 @@ impl Hold {
             Self::Segment { until, .. } => Until::At(*until),
             Self::Unproven { until, .. }
             | Self::OwnTrust { until, .. }
-            | Self::Subscribers { until, .. }
+            | Self::RelyingParties { until, .. }
             | Self::Live { until, .. }
             | Self::Shared { until, .. } => until.map_or(Until::Never, Until::At),
-            Self::UnboundedSubscribers { .. } => Until::Never,
+            Self::UnboundedRelyingParties { .. } => Until::Never,
         }
     }
 }
@@ -252,13 +256,14 @@ impl Judge<'_> {
         if !own.is_empty() && !self.has_passed(own.latest) {
             self.holds.push(Hold::OwnTrust { count: own.count, until: self.counted(own.latest) });
         }
-        let subscribers = self.evidence.subscribers;
-        if subscribers.bounded.count > 0 && !self.has_passed(subscribers.bounded.latest) {
-            let (count, until) = (subscribers.bounded.count, self.counted(subscribers.bounded.latest));
-            self.holds.push(Hold::Subscribers { count, until });
+        let relying_parties = self.evidence.relying_parties;
+        if relying_parties.bounded.count > 0 && !self.has_passed(relying_parties.bounded.latest) {
+            let (count, until) =
+                (relying_parties.bounded.count, self.counted(relying_parties.bounded.latest));
+            self.holds.push(Hold::RelyingParties { count, until });
         }
-        if subscribers.unbounded > 0 {
-            self.holds.push(Hold::UnboundedSubscribers { count: subscribers.unbounded });
+        if relying_parties.unbounded > 0 {
+            self.holds.push(Hold::UnboundedRelyingParties { count: relying_parties.unbounded });
         }
     }
 
@@ -358,10 +363,10 @@ fn assumed(until: Option<Timestamp>) -> String {
     until.map_or_else(|| ", and no time ends that".to_owned(), |until| format!(", and is assumed at {until}"))
 }
 
-fn subscribers(count: u64, [one, many]: [&str; 2]) -> String {
+fn relying_parties(count: u64, [one, many]: [&str; 2]) -> String {
     match count {
-        1 => format!("1 subscriber {one}"),
-        count => format!("{count} subscribers {many}"),
+        1 => format!("1 relying party {one}"),
+        count => format!("{count} relying parties {many}"),
     }
 }
 

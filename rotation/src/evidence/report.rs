@@ -20,7 +20,7 @@ pub struct Evidence {
     pub at: Timestamp,
     /// Uptime at the same instant, on the clock that nobody sets. Settle times are counted on it.
     pub uptime: Duration,
-    /// The bundle that `unproven` and `subscribers` are about.
+    /// The bundle that `unproven` and `relying_parties` are about.
     #[serde(with = "codec::sequence")]
     pub sequence: Sequence,
     /// Rows whose holders are not known to have applied that bundle, by evidence of the class that policy asks for. Rows
@@ -41,7 +41,9 @@ pub struct Evidence {
     #[serde(with = "codec::seals")]
     pub read: BTreeMap<SegmentId, Generation>,
     /// Who relies on the bundle without a leaf of ours.
-    pub subscribers: Subscribers,
+    // Journals have the first name of this field.
+    #[serde(rename = "subscribers")]
+    pub relying_parties: RelyingParties,
     /// For a root under which others issue too: the latest end of any leaf of theirs, as somebody attested by name.
     #[serde(with = "codec::bounds")]
     pub foreign: BTreeMap<RootId, Timestamp>,
@@ -63,7 +65,7 @@ impl Evidence {
             waived: 0,
             live: BTreeMap::new(),
             read: BTreeMap::new(),
-            subscribers: Subscribers::default(),
+            relying_parties: RelyingParties::default(),
             foreign: BTreeMap::new(),
             let_go: BTreeSet::new(),
         }
@@ -87,9 +89,9 @@ impl Tally {
     }
 }
 
-/// Subscribers that are not known to have the bundle of the report.
+/// Relying parties that are not known to have the bundle of the report.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
-pub struct Subscribers {
+pub struct RelyingParties {
     /// Those that have it at the latest when their staleness bound is over, counted since the bundle was published.
     pub bounded: Tally,
     /// Those that only a confirmation by name proves.

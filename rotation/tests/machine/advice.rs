@@ -95,8 +95,8 @@ fn bad(world: &World) -> Evidence {
 }
 
 fn never(world: &World) -> Evidence {
-    let subscribers = rotation::evidence::Subscribers { unbounded: 1, ..Default::default() };
-    Evidence { subscribers, ..good(world) }
+    let relying_parties = rotation::evidence::RelyingParties { unbounded: 1, ..Default::default() };
+    Evidence { relying_parties, ..good(world) }
 }
 
 /// What an operator may ask at any time.

@@ -1,6 +1,6 @@
 //! What each gate is closed by, when it opens by itself, and what it closes behind itself.
 
-use rotation::evidence::{Gate, Hold, Subscribers, Tally, gate};
+use rotation::evidence::{Gate, Hold, RelyingParties, Tally, gate};
 use rotation::{Contents, Evidence, Mode, SegmentState, State};
 
 use crate::script::Script;
@@ -30,13 +30,13 @@ fn a_gate_says_what_holds_it_and_when_it_opens_at_the_latest() {
     let text = "1 leaf is held with trust of its holder's own, which nobody has confirmed, and is assumed at \
                 1970-01-01T00:25:21Z";
     assert_eq!(seen(&state, &own), (vec![text.to_owned(), settling.to_owned()], Some(1_551)));
-    let subscribers = Subscribers { bounded: tally(2, 1_500), unbounded: 0 };
-    let text = "2 subscribers have not confirmed the bundle, until 1970-01-01T00:25:21Z";
-    let waits = Evidence { subscribers, ..base() };
+    let relying_parties = RelyingParties { bounded: tally(2, 1_500), unbounded: 0 };
+    let text = "2 relying parties have not confirmed the bundle, until 1970-01-01T00:25:21Z";
+    let waits = Evidence { relying_parties, ..base() };
     assert_eq!(seen(&state, &waits), (vec![text.to_owned(), settling.to_owned()], Some(1_551)));
-    let subscribers = Subscribers { unbounded: 1, ..Subscribers::default() };
-    let text = "1 subscriber must confirm the bundle by name";
-    let waits = Evidence { subscribers, ..base() };
+    let relying_parties = RelyingParties { unbounded: 1, ..RelyingParties::default() };
+    let text = "1 relying party must confirm the bundle by name";
+    let waits = Evidence { relying_parties, ..base() };
     assert_eq!(seen(&state, &waits), (vec![text.to_owned(), settling.to_owned()], None));
     let unread = Evidence { read: [].into(), ..base() };
     let text = "segment s1 is not sealed and read since the change, until 1970-01-01T00:33:41Z";
@@ -57,8 +57,8 @@ fn an_end_counts_as_passed_after_twice_the_skew_and_not_a_second_before() {
     assert_eq!([1_921, 900_000].map(|now| held(now, never)), [true, true], "its successor is the same again");
     let by_own_trust: fn(&mut Evidence) = |evidence| evidence.own_trust = tally(1, 1_900);
     assert_eq!([1_920, 1_921].map(|now| held(now, by_own_trust)), [true, false]);
-    let by_subscribers: fn(&mut Evidence) = |evidence| evidence.subscribers.bounded = tally(1, 1_900);
-    assert_eq!([1_920, 1_921].map(|now| held(now, by_subscribers)), [true, false]);
+    let by_relying_parties: fn(&mut Evidence) = |evidence| evidence.relying_parties.bounded = tally(1, 1_900);
+    assert_eq!([1_920, 1_921].map(|now| held(now, by_relying_parties)), [true, false]);
     let by_segment: fn(&mut Evidence) = |evidence| evidence.read.clear();
     assert_eq!([2_020, 2_021].map(|now| held(now, by_segment)), [true, false]);
 }
@@ -158,8 +158,8 @@ fn a_closed_segment_counts_by_what_is_known_of_it() {
 
 #[test]
 fn a_condition_that_no_longer_holds_starts_the_settle_time_anew() {
-    let joined = Subscribers { unbounded: 1, ..Subscribers::default() };
-    let waits = Evidence { subscribers: joined, ..evidence(1_120, 2, 10) };
+    let joined = RelyingParties { unbounded: 1, ..RelyingParties::default() };
+    let waits = Evidence { relying_parties: joined, ..evidence(1_120, 2, 10) };
     Script::from(distributed(Mode::Auto))
         .at(1_100)
         .then(

@@ -1,6 +1,6 @@
 //! The names that records and journals are written with: they stay, whatever the code calls the same things.
 
-use rotation::evidence::{GateName, Hold, Subscribers, Tally};
+use rotation::evidence::{GateName, Hold, RelyingParties, Tally};
 use rotation::{
     Advice, BootstrapStep, Bootstrapping, BundleChange, Cause, Contents, Distributing, Draining, Effect,
     Ending, Event, Evidence, FurtherEntry, FurtherRoot, IssuerEntry, IssuerRenewal, Mode, PendingEffect,
@@ -151,7 +151,7 @@ fn records_and_journals_are_written_with_the_names_of_the_first_release() {
         names_of::<SignedIssuer>("signed issuer"),
         names_of::<Evidence>("evidence"),
         names_of::<Tally>("tally"),
-        names_of::<Subscribers>("relying parties"),
+        names_of::<RelyingParties>("relying parties"),
         names_of::<Policy>("policy"),
         names_of::<Refusal>("refusal"),
         names_of::<Cause>("cause"),

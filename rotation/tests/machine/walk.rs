@@ -1,7 +1,7 @@
 //! Random walks: any events in any order at any time, sane or not.
 
 use proptest::prelude::*;
-use rotation::evidence::{Subscribers, Tally};
+use rotation::evidence::{RelyingParties, Tally};
 use rotation::{Contents, Event, Evidence, Mode, Policy, State, invariants, step};
 use trust::Timestamp;
 
@@ -33,7 +33,7 @@ fn any_evidence() -> impl Strategy<Value = Evidence> {
                     .collect(),
                 unproven: Tally { count, latest: (count > 0).then(|| at(1_500)) },
                 live: live.map(|name| (root(name), tally(1, 2_000))).into_iter().collect(),
-                subscribers: Subscribers { unbounded: u64::from(waits), ..Subscribers::default() },
+                relying_parties: RelyingParties { unbounded: u64::from(waits), ..RelyingParties::default() },
                 ..evidence(0, sequence, 0)
             }
         },

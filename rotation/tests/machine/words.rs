@@ -156,7 +156,7 @@ pub(crate) fn evidence(now: i64, sequence: u64, read: u64) -> Evidence {
         waived: 0,
         live: std::collections::BTreeMap::new(),
         read: [("s1".parse().unwrap(), Generation(read))].into(),
-        subscribers: rotation::evidence::Subscribers::default(),
+        relying_parties: rotation::evidence::RelyingParties::default(),
         foreign: std::collections::BTreeMap::new(),
         let_go: std::collections::BTreeSet::new(),
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rotation::evidence::{Subscribers, Tally};
+use rotation::evidence::{RelyingParties, Tally};
 use rotation::{Contents, Evidence, SegmentState, State};
 use trust::{Generation, Sequence};
 
@@ -139,7 +139,7 @@ impl Counted {
             waived: 0,
             live: [(Root::A.id(), self.live[0]), (Root::B.id(), self.live[1])].into(),
             read: read.collect(),
-            subscribers: Subscribers { unbounded, ..Subscribers::default() },
+            relying_parties: RelyingParties { unbounded, ..RelyingParties::default() },
             foreign: BTreeMap::new(),
             let_go: BTreeSet::new(),
         }

@@ -64,15 +64,15 @@ fn holders() -> Vec<Holder> {
         asked().into_iter().filter_map(move |asked| Holder::of_leaf(leaf.clone(), asked, NOW, &policy))
     });
     let ends = [None, Some(at(-121)), Some(at(-60)), Some(at(60))];
-    let subscribers = [0, 1, 2, 3].into_iter().flat_map(|confirmed| {
+    let relying_parties = [0, 1, 2, 3].into_iter().flat_map(|confirmed| {
         ends.into_iter().flat_map(move |until| {
             [Round::Both, Round::Last].into_iter().filter_map(move |round| {
                 let known = ("partner".to_owned(), Sequence(confirmed), until);
-                Holder::of_subscriber(known, (Sequence(2), round), NOW, &policy)
+                Holder::of_relying_party(known, (Sequence(2), round), NOW, &policy)
             })
         })
     });
-    of_leaves.chain(subscribers).collect()
+    of_leaves.chain(relying_parties).collect()
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn a_leaf_of_the_root_that_goes_needs_a_new_one_although_its_holder_has_the_bund
 fn that_a_confirmation_is_asked_for_twice_is_said_both_times() {
     let of = |round| {
         let known = ("partner".to_owned(), Sequence(1), None);
-        Holder::of_subscriber(known, (Sequence(2), round), NOW, &policy()).unwrap()
+        Holder::of_relying_party(known, (Sequence(2), round), NOW, &policy()).unwrap()
     };
     let (both, last) = (of(Round::Both), of(Round::Last));
     assert!(both.sentence().contains("once more when the former root has left"), "{}", both.sentence());

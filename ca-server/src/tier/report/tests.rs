@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rotation::evidence::{Subscribers, Tally};
+use rotation::evidence::{RelyingParties, Tally};
 use rotation::{
     BundleChange, Der, Distributing, Draining, Ending, IssuerEntry, Mode, RootEntry, Rotation, Staging,
     StagingStep, Steady, Withdrawing,
@@ -115,7 +115,7 @@ fn evidence() -> Evidence {
         waived: 0,
         live: BTreeMap::new(),
         read: BTreeMap::new(),
-        subscribers: Subscribers::default(),
+        relying_parties: RelyingParties::default(),
         foreign: BTreeMap::new(),
         let_go: BTreeSet::new(),
     }
@@ -174,8 +174,8 @@ fn a_bundle_is_applied_when_it_is_the_bundle_here_and_was_waited_for() {
     let waits =
         Evidence { unproven: Tally { count: 1, latest: FAR.map(Timestamp::from_secs) }, ..evidence() };
     assert_eq!(applied(&[A, NEW_B], distributing(), &both, &waits), 0, "somebody is waited for");
-    let subscribers = Subscribers { unbounded: 1, ..Subscribers::default() };
-    assert_eq!(applied(&[A, NEW_B], distributing(), &both, &Evidence { subscribers, ..evidence() }), 0);
+    let relying_parties = RelyingParties { unbounded: 1, ..RelyingParties::default() };
+    assert_eq!(applied(&[A, NEW_B], distributing(), &both, &Evidence { relying_parties, ..evidence() }), 0);
     assert_eq!(
         applied(&[A, NEW_B], distributing(), &both, &Evidence { sequence: Sequence(1), ..evidence() }),
         0

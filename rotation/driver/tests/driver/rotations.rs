@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rotation::evidence::{Subscribers, Tally};
+use rotation::evidence::{RelyingParties, Tally};
 use rotation::{Event, Evidence, Mode, Phase, Policy, RootState, SegmentState, State};
 use rotation_driver::{
     DriverHandle, DriverTask, EvidenceSource, FaultStore, JournalEntry, NoEvidence, Outcome, WriteFault,
@@ -36,7 +36,7 @@ impl EvidenceSource for Calm {
             waived: 0,
             live: BTreeMap::new(),
             read: state.segments.iter().filter_map(seal).collect(),
-            subscribers: Subscribers::default(),
+            relying_parties: RelyingParties::default(),
             foreign: BTreeMap::new(),
             let_go: std::collections::BTreeSet::new(),
         })

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rotation::evidence::{GateName, Hold, Subscribers, Tally};
+use rotation::evidence::{GateName, Hold, RelyingParties, Tally};
 use rotation::{Advice, Cause, Effect, Event, Evidence, Policy, Refusal};
 use rotation_driver::{JournalEntry, Outcome};
 use trust::{Generation, RootId, Sequence, Timestamp};
@@ -37,7 +37,7 @@ fn evidence() -> Evidence {
         waived: 3,
         live: BTreeMap::from([(root(), tally(4))]),
         read: BTreeMap::from([("s1".parse().unwrap(), Generation(6))]),
-        subscribers: Subscribers { bounded: tally(5), unbounded: 6 },
+        relying_parties: RelyingParties { bounded: tally(5), unbounded: 6 },
         foreign: BTreeMap::from([(root(), at(80))]),
         let_go: BTreeSet::from([root()]),
         ..Evidence::of_nothing(at(70), Sequence(2))
@@ -49,8 +49,8 @@ fn entries() -> [JournalEntry; 4] {
     let activate = Event::ActivateRequested { request_id: "go".parse().unwrap(), evidence: evidence() };
     let holds = vec![
         Hold::OwnTrust { count: 2, until: None },
-        Hold::Subscribers { count: 5, until: Some(at(90)) },
-        Hold::UnboundedSubscribers { count: 6 },
+        Hold::RelyingParties { count: 5, until: Some(at(90)) },
+        Hold::UnboundedRelyingParties { count: 6 },
         Hold::Shared { root: root(), until: None },
     ];
     let refusal = Refusal {
@@ -101,5 +101,5 @@ fn an_entry_without_a_name_a_reason_and_what_came_later_is_read() {
         ("", "", "bootstrap_requested")
     );
     let Event::EvidenceReported { evidence } = &second.event else { panic!("{:?}", second.event) };
-    assert_eq!((evidence.subscribers.unbounded, evidence.own_trust), (6, Tally::default()));
+    assert_eq!((evidence.relying_parties.unbounded, evidence.own_trust), (6, Tally::default()));
 }

@@ -1,94 +1,94 @@
-//! Subscribers: who relies on the bundle without a leaf of this CA, such as a mounted file of roots or a place where the
+//! Relying parties: who relies on the bundle without a leaf of this CA, such as a mounted file of roots or a place where the
 //! bundle is published. Gates wait for their word, or for the end of their staleness bound.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rotation::evidence::{Subscribers, Tally};
+use rotation::evidence::{RelyingParties, Tally};
 use trust::{Sequence, SpiffeId, Timestamp};
 
 use crate::error::RegistryError;
 use crate::registry::AgentRegistry;
 use crate::rows::Confirmation;
-use crate::rows::SubscriberRow;
+use crate::rows::RelyingPartyRow;
 use crate::store::Change;
 
-/// Subscribers that there may be.
-pub(crate) const SUBSCRIBERS_MAX: usize = 10_000;
+/// Relying parties that there may be.
+pub(crate) const RELYING_PARTIES_MAX: usize = 10_000;
 
 impl AgentRegistry {
-    /// All subscribers, by name.
-    pub fn subscribers(&self) -> Vec<(String, SubscriberRow)> {
-        self.read().subscribers.iter().map(|(name, row)| (name.clone(), row.clone())).collect()
+    /// All relying parties, by name.
+    pub fn relying_parties(&self) -> Vec<(String, RelyingPartyRow)> {
+        self.read().relying_parties.iter().map(|(name, row)| (name.clone(), row.clone())).collect()
     }
 
-    /// Adds a subscriber, or changes the bound of one that is there, and whom it covers if any are named. What it
+    /// Adds a relying party, or changes the bound of one that is there, and whom it covers if any are named. What it
     /// confirmed stays, unless it covers somebody now whom that word was not about.
-    pub async fn add_subscriber(
+    pub async fn add_relying_party(
         &self,
         name: String,
         staleness: Option<Duration>,
         covers: BTreeSet<SpiffeId>,
         now: Timestamp,
-    ) -> Result<SubscriberRow, RegistryError> {
+    ) -> Result<RelyingPartyRow, RegistryError> {
         self.change(move |tables| {
-            let row = match tables.subscribers.get(&name) {
+            let row = match tables.relying_parties.get(&name) {
                 Some(known) => {
                     let more = !covers.is_subset(&known.covers);
                     let confirmed = known.confirmed.clone().filter(|_| !more);
                     let covers = if covers.is_empty() { known.covers.clone() } else { covers };
-                    SubscriberRow { staleness, covers, confirmed, added: known.added }
+                    RelyingPartyRow { staleness, covers, confirmed, added: known.added }
                 }
-                None if tables.subscribers.len() >= SUBSCRIBERS_MAX => {
-                    return Err(RegistryError::Full("subscribers"));
+                None if tables.relying_parties.len() >= RELYING_PARTIES_MAX => {
+                    return Err(RegistryError::Full("relying parties"));
                 }
-                None => SubscriberRow { staleness, covers, added: now, confirmed: None },
+                None => RelyingPartyRow { staleness, covers, added: now, confirmed: None },
             };
-            let subscribers = vec![(name, Some(row.clone()))];
-            Ok((Change { subscribers, ..Change::default() }, row))
+            let relying_parties = vec![(name, Some(row.clone()))];
+            Ok((Change { relying_parties, ..Change::default() }, row))
         })
         .await
     }
 
-    /// Takes somebody's word that a subscriber has a bundle. What was confirmed of a later one stays.
-    pub async fn confirm_subscriber(
+    /// Takes somebody's word that a relying party has a bundle. What was confirmed of a later one stays.
+    pub async fn confirm_relying_party(
         &self,
         name: String,
         (sequence, present): (Sequence, Sequence),
         by: String,
         now: Timestamp,
-    ) -> Result<SubscriberRow, RegistryError> {
+    ) -> Result<RelyingPartyRow, RegistryError> {
         self.change(move |tables| {
-            let known = tables.subscribers.get(&name).cloned();
-            let mut row = known.ok_or_else(|| RegistryError::SubscriberUnknown(name.clone()))?;
+            let known = tables.relying_parties.get(&name).cloned();
+            let mut row = known.ok_or_else(|| RegistryError::RelyingPartyUnknown(name.clone()))?;
             if sequence > present {
                 return Err(RegistryError::BundleOfTheFuture(sequence));
             }
             if row.confirmed.as_ref().is_none_or(|word| word.sequence < sequence) {
                 row.confirmed = Some(Confirmation { sequence, by, at: now });
             }
-            let subscribers = vec![(name, Some(row.clone()))];
-            Ok((Change { subscribers, ..Change::default() }, row))
+            let relying_parties = vec![(name, Some(row.clone()))];
+            Ok((Change { relying_parties, ..Change::default() }, row))
         })
         .await
     }
 
-    /// Removes a subscriber: no gate waits for it any more.
-    pub async fn remove_subscriber(&self, name: String) -> Result<(), RegistryError> {
+    /// Removes a relying party: no gate waits for it any more.
+    pub async fn remove_relying_party(&self, name: String) -> Result<(), RegistryError> {
         self.change(move |tables| {
-            if !tables.subscribers.contains_key(&name) {
-                return Err(RegistryError::SubscriberUnknown(name));
+            if !tables.relying_parties.contains_key(&name) {
+                return Err(RegistryError::RelyingPartyUnknown(name));
             }
-            Ok((Change { subscribers: vec![(name, None)], ..Change::default() }, ()))
+            Ok((Change { relying_parties: vec![(name, None)], ..Change::default() }, ()))
         })
         .await
     }
 
-    /// Whom subscribers cover, and by whom each is covered.
-    pub fn covered(&self) -> BTreeMap<SpiffeId, Vec<(String, SubscriberRow)>> {
+    /// Whom relying parties cover, and by whom each is covered.
+    pub fn covered(&self) -> BTreeMap<SpiffeId, Vec<(String, RelyingPartyRow)>> {
         let tables = self.read();
-        let mut covered: BTreeMap<SpiffeId, Vec<(String, SubscriberRow)>> = BTreeMap::new();
-        for (name, row) in &tables.subscribers {
+        let mut covered: BTreeMap<SpiffeId, Vec<(String, RelyingPartyRow)>> = BTreeMap::new();
+        for (name, row) in &tables.relying_parties {
             for identity in &row.covers {
                 covered.entry(identity.clone()).or_default().push((name.clone(), row.clone()));
             }
@@ -96,11 +96,11 @@ impl AgentRegistry {
         covered
     }
 
-    /// The subscribers that are not known to have a bundle, as gates count them.
-    pub fn unconfirmed(&self, wanted: Sequence, in_force_since: Timestamp) -> Subscribers {
+    /// The relying parties that are not known to have a bundle, as gates count them.
+    pub fn unconfirmed(&self, wanted: Sequence, in_force_since: Timestamp) -> RelyingParties {
         let tables = self.read();
-        let missing = tables.subscribers.values().filter(|row| !row.has(wanted));
-        missing.fold(Subscribers::default(), |mut sum, row| {
+        let missing = tables.relying_parties.values().filter(|row| !row.has(wanted));
+        missing.fold(RelyingParties::default(), |mut sum, row| {
             match row.until(in_force_since) {
                 Some(end) => {
                     let Tally { count, latest } = sum.bounded;
@@ -113,7 +113,7 @@ impl AgentRegistry {
     }
 }
 
-impl SubscriberRow {
+impl RelyingPartyRow {
     /// Whether somebody said that it has this bundle or a later one.
     pub fn has(&self, wanted: Sequence) -> bool {
         self.confirmed.as_ref().is_some_and(|word| word.sequence >= wanted)
@@ -141,26 +141,26 @@ mod tests {
         let registry = AgentRegistry::open(&path).unwrap();
         let hour = Duration::from_secs(3_600);
         let nobody = BTreeSet::new;
-        registry.add_subscriber("mount".to_owned(), Some(hour), nobody(), NOW).await.unwrap();
-        registry.add_subscriber("partner".to_owned(), None, nobody(), NOW).await.unwrap();
+        registry.add_relying_party("mount".to_owned(), Some(hour), nobody(), NOW).await.unwrap();
+        registry.add_relying_party("partner".to_owned(), None, nobody(), NOW).await.unwrap();
         let word = |sequence| {
             let present = (Sequence(sequence), Sequence(2));
-            registry.confirm_subscriber("partner".to_owned(), present, "uid 0".to_owned(), NOW)
+            registry.confirm_relying_party("partner".to_owned(), present, "uid 0".to_owned(), NOW)
         };
         assert_eq!(word(3).await, Err(RegistryError::BundleOfTheFuture(Sequence(3))));
         word(1).await.unwrap();
         let bounded = Tally { count: 1, latest: Some(NOW.plus(hour)) };
-        assert_eq!(registry.unconfirmed(Sequence(2), NOW), Subscribers { bounded, unbounded: 1 });
+        assert_eq!(registry.unconfirmed(Sequence(2), NOW), RelyingParties { bounded, unbounded: 1 });
         word(2).await.unwrap();
         word(1).await.unwrap();
-        assert_eq!(registry.unconfirmed(Sequence(2), NOW), Subscribers { bounded, unbounded: 0 });
+        assert_eq!(registry.unconfirmed(Sequence(2), NOW), RelyingParties { bounded, unbounded: 0 });
         drop(registry);
         let registry = AgentRegistry::open(&path).unwrap();
-        assert_eq!(registry.unconfirmed(Sequence(2), NOW), Subscribers { bounded, unbounded: 0 });
-        registry.remove_subscriber("mount".to_owned()).await.unwrap();
-        assert_eq!(registry.unconfirmed(Sequence(2), NOW), Subscribers::default());
-        let gone = registry.remove_subscriber("mount".to_owned()).await;
-        assert_eq!(gone, Err(RegistryError::SubscriberUnknown("mount".to_owned())));
+        assert_eq!(registry.unconfirmed(Sequence(2), NOW), RelyingParties { bounded, unbounded: 0 });
+        registry.remove_relying_party("mount".to_owned()).await.unwrap();
+        assert_eq!(registry.unconfirmed(Sequence(2), NOW), RelyingParties::default());
+        let gone = registry.remove_relying_party("mount".to_owned()).await;
+        assert_eq!(gone, Err(RegistryError::RelyingPartyUnknown("mount".to_owned())));
     }
     #[tokio::test]
     async fn a_word_is_about_those_who_were_covered_when_it_was_given_and_no_others() {
@@ -172,11 +172,11 @@ mod tests {
         let (one, two) = (id("spiffe://example.org/one"), id("spiffe://example.org/two"));
         let add = |covers: &[&SpiffeId]| {
             let covers = covers.iter().map(|id| (*id).clone()).collect();
-            registry.add_subscriber("file".to_owned(), None, covers, NOW)
+            registry.add_relying_party("file".to_owned(), None, covers, NOW)
         };
         add(&[&one, &two]).await.unwrap();
         let word = (Sequence(2), Sequence(2));
-        registry.confirm_subscriber("file".to_owned(), word, "ops".to_owned(), NOW).await.unwrap();
+        registry.confirm_relying_party("file".to_owned(), word, "ops".to_owned(), NOW).await.unwrap();
         let (fewer, same) = (add(&[&one]).await.unwrap(), add(&[]).await.unwrap());
         assert!(fewer.has(Sequence(2)) && same.has(Sequence(2)) && same.covers.contains(&one));
         assert!(!add(&[&one, &two]).await.unwrap().has(Sequence(2)), "the word was not about two");

@@ -1,4 +1,4 @@
-//! Subscribers as operators write and read them, and the words that gates rest on. Each word is in the journal before it
+//! Relying parties as operators write and read them, and the words that gates rest on. Each word is in the journal before it
 //! counts.
 
 use std::collections::BTreeSet;
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use auth::refusal::{Refusal, echoed};
 use proto::banyan::admin::v1::{
-    AddSubscriberRequest, AttestRootRequest, ConfirmSubscriberRequest, RemoveSubscriberRequest, Root,
-    Subscriber,
+    AddRelyingPartyRequest, AttestRootRequest, ConfirmRelyingPartyRequest, RelyingParty,
+    RemoveRelyingPartyRequest, Root,
 };
-use registry::{RegistryError, SubscriberRow};
+use registry::{RegistryError, RelyingPartyRow};
 use trust::{Sequence, SpiffeId, Timestamp};
 
 use super::rotation::invalid;
@@ -17,15 +17,19 @@ use super::words;
 use crate::admin;
 use crate::ca::Ca;
 
-/// Longest name of a subscriber, in bytes.
+/// Longest name of a relying party, in bytes.
 const NAME_MAX: usize = 128;
 /// Longest staleness bound.
 const STALENESS_MAX: Duration = Duration::from_secs(31_536_000);
-/// Identities that one subscriber covers at most.
+/// Identities that one relying party covers at most.
 const COVERS_MAX: usize = 256;
 
 /// Adds one, or changes one that is there.
-pub(super) async fn add(ca: &Ca, message: AddSubscriberRequest, caller: &str) -> Result<Subscriber, Refusal> {
+pub(super) async fn add(
+    ca: &Ca,
+    message: AddRelyingPartyRequest,
+    caller: &str,
+) -> Result<RelyingParty, Refusal> {
     let word = words::word(&message.by, &message.reason, caller)?;
     let name = name(message.name)?;
     let staleness = u64::try_from(message.staleness_seconds).map(Duration::from_secs);
@@ -39,17 +43,17 @@ pub(super) async fn add(ca: &Ca, message: AddSubscriberRequest, caller: &str) ->
     let whom: Vec<_> = covers.iter().map(ToString::to_string).collect();
     let detail = if whom.is_empty() { bound } else { format!("{bound}, covers {}", whom.join(", ")) };
     words::journal(ca, &word, "subscriber add", &name, detail).await?;
-    let row = ca.registry.add_subscriber(name.clone(), staleness, covers, ca.clock.now()).await?;
-    tracing::info!(subscriber = name, ?staleness, covers = row.covers.len(), "subscriber added");
+    let row = ca.registry.add_relying_party(name.clone(), staleness, covers, ca.clock.now()).await?;
+    tracing::info!(relying_party = name, ?staleness, covers = row.covers.len(), "relying party added");
     Ok(shown((name, row)))
 }
 
 /// Takes somebody's word that one has a bundle.
 pub(super) async fn confirm(
     ca: &Ca,
-    message: ConfirmSubscriberRequest,
+    message: ConfirmRelyingPartyRequest,
     caller: &str,
-) -> Result<Subscriber, Refusal> {
+) -> Result<RelyingParty, Refusal> {
     let name = name(message.name)?;
     let word = words::word(&message.by, &message.reason, caller)?;
     let present = ca.driver.state().sequence;
@@ -61,26 +65,26 @@ pub(super) async fn confirm(
     words::journal(ca, &word, "subscriber confirm", &name, format!("bundle {sequence}")).await?;
     let (by, now) = (word.by, ca.clock.now());
     let confirmed =
-        ca.registry.confirm_subscriber(name.clone(), (sequence, present), by.clone(), now).await?;
-    tracing::info!(subscriber = name, %sequence, by, "subscriber confirmed");
+        ca.registry.confirm_relying_party(name.clone(), (sequence, present), by.clone(), now).await?;
+    tracing::info!(relying_party = name, %sequence, by, "relying party confirmed");
     Ok(shown((name, confirmed)))
 }
 
 /// No gate waits for it any more.
-pub(super) async fn remove(ca: &Ca, message: RemoveSubscriberRequest, caller: &str) -> Result<(), Refusal> {
+pub(super) async fn remove(ca: &Ca, message: RemoveRelyingPartyRequest, caller: &str) -> Result<(), Refusal> {
     let name = name(message.name)?;
     let word = words::word(&message.by, &message.reason, caller)?;
     known(ca, &name)?;
     words::journal(ca, &word, "subscriber remove", &name, "").await?;
-    ca.registry.remove_subscriber(name.clone()).await?;
-    tracing::info!(subscriber = name, by = word.by, "subscriber removed");
+    ca.registry.remove_relying_party(name.clone()).await?;
+    tracing::info!(relying_party = name, by = word.by, "relying party removed");
     Ok(())
 }
 
 /// What is not there is not written down either.
 fn known(ca: &Ca, name: &str) -> Result<(), Refusal> {
-    let known = ca.registry.subscribers().iter().any(|(known, _)| known == name);
-    if known { Ok(()) } else { Err(RegistryError::SubscriberUnknown(name.to_owned()).into()) }
+    let known = ca.registry.relying_parties().iter().any(|(known, _)| known == name);
+    if known { Ok(()) } else { Err(RegistryError::RelyingPartyUnknown(name.to_owned()).into()) }
 }
 
 /// Takes somebody's word that nobody else issues under a root any more.
@@ -115,18 +119,18 @@ pub(super) async fn attest(ca: &Ca, message: AttestRootRequest, caller: &str) ->
 pub(super) fn name(name: String) -> Result<String, Refusal> {
     let fits = |char: char| char.is_ascii_alphanumeric() || "._-/".contains(char);
     if name.is_empty() || name.len() > NAME_MAX || !name.chars().all(fits) {
-        let text = "a subscriber's name has 1 to 128 characters of letters, digits, '.', '_', '-', '/'";
+        let text = "a relying party's name has 1 to 128 characters of letters, digits, '.', '_', '-', '/'";
         return Err(invalid(text.to_owned()));
     }
     Ok(name)
 }
 
 /// As a message.
-pub(super) fn shown((name, row): (String, SubscriberRow)) -> Subscriber {
+pub(super) fn shown((name, row): (String, RelyingPartyRow)) -> RelyingParty {
     let (confirmed, confirmed_by, confirmed_at) = row
         .confirmed
         .map_or((0, String::new(), 0), |word| (word.sequence.0, word.by, Timestamp::as_secs(word.at)));
-    Subscriber {
+    RelyingParty {
         name,
         staleness_seconds: row
             .staleness
@@ -142,7 +146,7 @@ pub(super) fn shown((name, row): (String, SubscriberRow)) -> Subscriber {
 fn covers(ca: &Ca, texts: &[String]) -> Result<BTreeSet<SpiffeId>, Refusal> {
     if texts.len() > COVERS_MAX {
         return Err(invalid(format!(
-            "a subscriber covers at most {COVERS_MAX} identities: add a second one"
+            "a relying party covers at most {COVERS_MAX} identities: add a second one"
         )));
     }
     let one = |text: &String| {
