@@ -23,11 +23,11 @@ use trust::{Bundle, Clock, Randomness, SpiffeId, Timestamp};
 use crate::boot::{Aging, Authorities, AuthorityTroubles, Drifts, EvidenceReader, GuardedClock};
 use crate::bundles::BundleHistory;
 use crate::findings::Findings;
+use crate::hierarchy::{Downstreams, Upstreams};
 use crate::hush::Hush;
 use crate::levels::Levels;
 use crate::metrics::Metrics;
 use crate::seen::Seen;
-use crate::tier::{Above, Below};
 
 /// One running CA. Everything in it is shared and changes only through its own parts.
 #[derive(Debug)]
@@ -76,10 +76,10 @@ pub(crate) struct Ca {
     pub(crate) authority_drift: watch::Receiver<Drifts>,
     /// When roots are replaced for their age.
     pub(crate) aging: Aging,
-    /// CAs one tier below, and what they reported.
-    pub(crate) below: Arc<Below>,
-    /// What CAs one tier above said last.
-    pub(crate) above: Above,
+    /// Downstream CAs, and what they reported.
+    pub(crate) downstreams: Arc<Downstreams>,
+    /// What upstream CAs said last.
+    pub(crate) upstreams: Upstreams,
     /// The id of this replica.
     pub(crate) id: SpiffeId,
     pub(crate) replica: String,

@@ -43,7 +43,7 @@ pub(crate) fn of(ca: &Ca, state: &State, target: Option<&Description>) -> Foreca
     said.extend(behind.iter().take(NAMED_MAX).map(|holder| format!("behind already: {}", holder.sentence())));
     said.extend(absent(ca));
     said.extend(relying_parties(ca));
-    let last_issuer = tiers(ca, now, &mut said);
+    let last_issuer = downstreams(ca, now, &mut said);
     said.extend(present_root(ca, state));
     said.extend(further::forecast(state));
     let exclusive = target.is_none_or(|target| target.exclusive);
@@ -52,8 +52,8 @@ pub(crate) fn of(ca: &Ca, state: &State, target: Option<&Description>) -> Foreca
     let times = Times {
         signs: (!own.never && unbounded(ca).is_none()).then(|| trust_at_most(ca, last, now)),
         ends: (!is_unattested(ca, state)).then(|| {
-            let tiers = last_issuer.map_or(Duration::ZERO, |last| trust_at_most(ca, Some(last), now));
-            ca.policy.rotation_at_most().max(tiers.saturating_mul(2))
+            let downstreams = last_issuer.map_or(Duration::ZERO, |last| trust_at_most(ca, Some(last), now));
+            ca.policy.rotation_at_most().max(downstreams.saturating_mul(2))
         }),
     };
     said.extend(times.in_words(ca));
@@ -170,14 +170,14 @@ fn absent(ca: &Ca) -> Vec<String> {
     said
 }
 
-fn tiers(ca: &Ca, now: Timestamp, said: &mut Vec<String>) -> Option<Timestamp> {
+fn downstreams(ca: &Ca, now: Timestamp, said: &mut Vec<String>) -> Option<Timestamp> {
     let mut last = None;
-    for tier in ca.below.tiers() {
-        let Some(until) = tier.until(&ca.policy, now) else { continue };
+    for downstream in ca.downstreams.downstreams() {
+        let Some(until) = downstream.until(&ca.policy, now) else { continue };
         last = last.max(Some(until));
-        let name = &tier.name;
+        let name = &downstream.name;
         said.push(format!(
-            "tier {name} must report each step, or is waited for until its last issuer ends at {until}"
+            "downstream CA {name} must report each step, or is waited for until its last issuer ends at {until}"
         ));
     }
     last
@@ -188,9 +188,9 @@ fn present_root(ca: &Ca, state: &State) -> Vec<String> {
         return Vec::new();
     };
     let mut said = vec![format!("the root that signs ends at {}", entry.not_after)];
-    if ca.above.has(entry.authority.as_str()) {
+    if ca.upstreams.has(entry.authority.as_str()) {
         said.push(
-            "it is a root of the tier above, whose rotations are followed here: start them there".to_owned(),
+            "it is a root of the upstream CA, whose rotations are followed here: start them there".to_owned(),
         );
     } else if !entry.exclusive {
         said.push(
@@ -206,7 +206,7 @@ fn present_root(ca: &Ca, state: &State) -> Vec<String> {
 /// A new root that would count as shared for all of its life.
 fn shared(ca: &Ca, target: &Description) -> Option<String> {
     let name = &target.name;
-    if target.exclusive || ca.above.has(name.as_str()) {
+    if target.exclusive || ca.upstreams.has(name.as_str()) {
         return None;
     }
     let bound = match ca.evidence.foreign_leaf_max(name.as_str()) {
@@ -244,7 +244,7 @@ fn unknown(ca: &Ca, target: Option<&Description>) -> Vec<String> {
 fn is_unattested(ca: &Ca, state: &State) -> bool {
     let Some(root) = state.signer().map(|signer| signer.root) else { return false };
     state.roots.get(&root).is_some_and(|entry| {
-        let is_above = ca.above.has(entry.authority.as_str());
+        let is_above = ca.upstreams.has(entry.authority.as_str());
         !entry.exclusive && !is_above && ca.evidence.foreign(&root, entry).is_none()
     })
 }

@@ -29,6 +29,7 @@ mod explain;
 mod findings;
 mod forecast;
 mod further;
+mod hierarchy;
 mod hush;
 mod leaves;
 mod levels;
@@ -41,7 +42,6 @@ mod seen;
 mod service;
 mod spans;
 mod target;
-mod tier;
 
 pub use boot::{BootError, Embedding, HostDeps, Running, Server};
 pub use config::{Config, ConfigError};

@@ -14,7 +14,7 @@ use futures::FutureExt as _;
 use plugins::{
     AuthorityState, CallContext, CrossSign, CrossSignRequest, Description, Health, IssuerChain,
     IssuerRequest, Outcome, PluginError, RetireRoots, RootAuthority, RootDer, RootSet, StageRequest,
-    StageRoots, Ticket, UpperTier, WatchRoots, WithdrawRequests,
+    StageRoots, Ticket, UpstreamCa, WatchRoots, WithdrawRequests,
 };
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -201,8 +201,8 @@ impl RootAuthority for Metered {
         self.inner.retiring().map(|_| self as &dyn RetireRoots)
     }
 
-    fn tier(&self) -> Option<&dyn UpperTier> {
-        self.inner.tier()
+    fn upstream(&self) -> Option<&dyn UpstreamCa> {
+        self.inner.upstream()
     }
 
     fn withdrawing(&self) -> Option<&dyn WithdrawRequests> {

@@ -34,7 +34,7 @@ pub(crate) async fn obstacles(ca: &Ca, state: &State, event: &Event) -> Vec<Stri
         Ok(_) => {}
     }
     let mints = authority.staging().is_some() && stage_again.is_none();
-    if !obstacles.is_empty() || mints || authority.tier().is_some() {
+    if !obstacles.is_empty() || mints || authority.upstream().is_some() {
         return obstacles;
     }
     let whose = Whose { name, place: &place };

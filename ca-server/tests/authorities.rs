@@ -16,9 +16,9 @@ use ca_server::Running;
 use proto::banyan::admin::v1::authority_service_client::AuthorityServiceClient;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::{
-    GetRotationRequest, Issuer, ListAuthoritiesRequest, ListRootsRequest, ReadJournalRequest,
-    RenewIssuerRequest, Rotation, StartRotationRequest, StartRotationResponse, StatusRequest,
-    SteerRotationRequest, Verb,
+    DecideRotationRequest, GetRotationRequest, Issuer, ListAuthoritiesRequest, ListRootsRequest,
+    ReadJournalRequest, RenewIssuerRequest, Rotation, StartRotationRequest, StartRotationResponse,
+    StatusRequest, Verb,
 };
 use support::cacerts::OtherCa;
 use support::{Place, admin, admin_channel, eventually, http_get, reason, stop};
@@ -56,8 +56,8 @@ fn wish(request_id: &str, authority: &str) -> StartRotationRequest {
 async fn abort(running: &Running, request_id: &str) {
     let mut rotations = RotationServiceClient::new(admin_channel(running).await);
     let verb = Verb::Abort.into();
-    let abort = SteerRotationRequest { request_id: request_id.to_owned(), verb, ..Default::default() };
-    rotations.steer_rotation(abort).await.unwrap();
+    let abort = DecideRotationRequest { request_id: request_id.to_owned(), verb, ..Default::default() };
+    rotations.decide_rotation(abort).await.unwrap();
 }
 
 async fn until(running: &Running, what: &str, holds: impl Fn(&Rotation) -> bool) {

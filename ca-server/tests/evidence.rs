@@ -11,8 +11,8 @@ mod support;
 use ca_server::Running;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::{
-    AddRelyingPartyRequest, ConfirmRelyingPartyRequest, GetRotationRequest, Holder, Rotation,
-    StartRotationRequest, StatusRequest, SteerRotationRequest, Verb,
+    AddRelyingPartyRequest, ConfirmRelyingPartyRequest, DecideRotationRequest, GetRotationRequest, Holder,
+    Rotation, StartRotationRequest, StatusRequest, Verb,
 };
 use proto::banyan::agent::v1::agent_message::Message as Up;
 use proto::banyan::agent::v1::agent_service_client::AgentServiceClient;
@@ -299,12 +299,12 @@ async fn a_holder_with_trust_of_its_own_is_named_and_only_a_word_that_covers_it_
     );
     assert!(held[0].own_trust && held[0].until == 0, "{held:#?}");
     assert_eq!(rotation(&running).await.gate.unwrap_or_default().opens_at_latest, 0);
-    let early = SteerRotationRequest {
+    let early = DecideRotationRequest {
         request_id: "early".to_owned(),
         verb: Verb::Activate.into(),
         ..Default::default()
     };
-    let refused = rotations.steer_rotation(early).await.unwrap_err();
+    let refused = rotations.decide_rotation(early).await.unwrap_err();
     for words in
         [WEB, "no validation secret", "banyan relying-party add NAME --covers", "it does not open by itself"]
     {

@@ -10,8 +10,8 @@ use ca_server::{HostDeps, Running};
 use host::{OsRandomness, RealDisk, SystemClock};
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::{
-    GetRotationRequest, ListRootsRequest, PruneRootsRequest, PruneRootsResponse, ReadJournalRequest, Root,
-    StartRotationRequest, SteerRotationRequest, Verb,
+    DecideRotationRequest, GetRotationRequest, ListRootsRequest, PruneRootsRequest, PruneRootsResponse,
+    ReadJournalRequest, Root, StartRotationRequest, Verb,
 };
 use support::{Place, admin, admin_channel, eventually, reason, stop};
 use tonic::Status;
@@ -59,8 +59,8 @@ async fn stage_and_abort(running: &Running) {
     };
     eventually("the new root is trusted", async || phase().await == "distributing").await;
     let request_id = "two".to_owned();
-    let abort = SteerRotationRequest { request_id, verb: Verb::Abort.into(), ..Default::default() };
-    client.steer_rotation(abort).await.unwrap();
+    let abort = DecideRotationRequest { request_id, verb: Verb::Abort.into(), ..Default::default() };
+    client.decide_rotation(abort).await.unwrap();
     eventually("the rotation is over", async || phase().await == "steady").await;
 }
 

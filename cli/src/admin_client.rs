@@ -11,7 +11,7 @@ use proto::banyan::admin::v1::leaf_service_client::LeafServiceClient;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::state_service_client::StateServiceClient;
 use proto::banyan::admin::v1::token_service_client::TokenServiceClient;
-use proto::banyan::tier::v1::tier_admin_service_client::TierAdminServiceClient;
+use proto::banyan::downstream::v1::downstream_admin_service_client::DownstreamAdminServiceClient;
 use tonic::transport::Channel;
 
 use crate::args::AdminTarget;
@@ -75,12 +75,12 @@ pub async fn states(target: &AdminTarget) -> Result<StateServiceClient<Channel>,
     Ok(StateServiceClient::new(open(target).await?))
 }
 
-/// As [`connect`], for tiers below.
+/// As [`connect`], for downstream CAs.
 ///
 /// # Errors
 /// As [`connect`].
-pub async fn tiers(target: &AdminTarget) -> Result<TierAdminServiceClient<Channel>, Failure> {
-    Ok(TierAdminServiceClient::new(open(target).await?))
+pub async fn downstreams(target: &AdminTarget) -> Result<DownstreamAdminServiceClient<Channel>, Failure> {
+    Ok(DownstreamAdminServiceClient::new(open(target).await?))
 }
 
 async fn open(target: &AdminTarget) -> Result<Channel, Failure> {

@@ -10,6 +10,7 @@ mod agent;
 mod authority;
 mod ceremony;
 mod clock;
+mod downstream;
 mod issue;
 mod issuer;
 mod leaf;
@@ -18,7 +19,6 @@ mod root;
 mod rotate;
 mod state;
 mod target;
-mod tier;
 mod token;
 mod word;
 
@@ -30,6 +30,7 @@ pub use agent::{
 pub use authority::{AuthorityAction, AuthorityOptions};
 pub use ceremony::{CeremonyAction, CeremonyOptions};
 pub use clock::{ClockAcceptOptions, ClockAction, ClockOptions};
+pub use downstream::{DownstreamAction, DownstreamOptions};
 pub use issue::IssueOptions;
 pub use issuer::{IssuerAction, IssuerOptions, IssuerWhich};
 pub use leaf::{LeafAction, LeafForgetOptions, LeafListOptions, LeafOptions};
@@ -38,12 +39,11 @@ pub use root::{
     RootAction, RootAttestOptions, RootListOptions, RootOptions, RootPruneOptions, RootShowOptions,
 };
 pub use rotate::{
-    JournalAction, JournalOptions, RelyingPartyAction, RelyingPartyOptions, RotateAction, RotateLookOptions,
-    RotateOptions, RotateStartOptions, RotateSteerOptions,
+    JournalAction, JournalOptions, RelyingPartyAction, RelyingPartyOptions, RotateAction,
+    RotateDecideOptions, RotateLookOptions, RotateOptions, RotateStartOptions,
 };
 pub use state::{StateAction, StateOptions};
 pub use target::{AdminTarget, LogFormat};
-pub use tier::{TierAction, TierOptions};
 pub use token::{TokenAction, TokenCreateOptions, TokenListOptions, TokenOptions, TokenRevokeOptions};
 pub use word::{WordOptions, by_or_user};
 
@@ -85,7 +85,7 @@ pub enum Verb {
     /// Who else relies on the bundle? Parties without a leaf of this CA
     RelyingParty(RelyingPartyOptions),
     /// Manage CAs that issue under the root of this one
-    Tier(TierOptions),
+    Downstream(DownstreamOptions),
     /// Recover after the data directory was restored from an older backup
     State(StateOptions),
     /// Show what happened to the roots, and on which evidence

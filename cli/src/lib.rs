@@ -70,7 +70,7 @@ async fn dispatch(verb: Verb) -> Result<(), Failure> {
         Verb::Plugin(options) => verbs::plugin::run(&options).await,
         Verb::Rotate(options) => verbs::rotate::run(&options).await,
         Verb::RelyingParty(options) => verbs::relying_party::run(&options).await,
-        Verb::Tier(options) => verbs::tier::run(&options).await,
+        Verb::Downstream(options) => verbs::downstream::run(&options).await,
         Verb::State(options) => verbs::state::run(&options).await,
         Verb::Journal(options) => verbs::journal::run(&options).await,
         Verb::Clock(options) => verbs::clock::run(&options).await,

@@ -87,8 +87,8 @@ pub trait RootAuthority: Send + Sync + Debug {
         None
     }
 
-    /// Whether it is a CA of the same kind one tier above, whose rotations this CA follows.
-    fn tier(&self) -> Option<&dyn UpperTier> {
+    /// Whether it is an upstream CA of the same kind, whose rotations this CA follows.
+    fn upstream(&self) -> Option<&dyn UpstreamCa> {
         None
     }
 
@@ -182,30 +182,30 @@ pub trait RetireRoots: Send + Sync {
     async fn retire(&self, context: &CallContext, root: &RootId) -> Result<(), PluginError>;
 }
 
-/// The capability of a CA one tier above: its rotations are followed step by step, and its gates wait for what is
+/// The capability of an upstream CA: its rotations are followed step by step, and its gates wait for what is
 /// reported to it.
 #[async_trait]
-pub trait UpperTier: Send + Sync {
-    /// What the tier above stands for. Without `seen` at once; else waits until its record has another generation.
+pub trait UpstreamCa: Send + Sync {
+    /// What the upstream CA stands for. Without `seen` at once; else waits until its record has another generation.
     ///
     /// A level, not an edge: a caller that reopens the wait misses nothing. It waits without a deadline, and its future may
     /// be dropped at any await.
     ///
     /// # Errors
-    /// The caller asks again with backoff, and steers nothing meanwhile.
-    async fn upper(&self, seen: Option<u64>) -> Result<UpperState, PluginError>;
+    /// The caller asks again with backoff, and decides nothing meanwhile.
+    async fn state(&self, seen: Option<u64>) -> Result<UpstreamState, PluginError>;
 
-    /// Tells the tier above what its gates may rest on. The latest report counts; it is told again after any restart.
+    /// Tells the upstream CA what its gates may rest on. The latest report counts; it is told again after any restart.
     ///
     /// # Errors
-    /// The caller reports again with backoff; until then the tier above takes nothing for proven.
-    async fn report(&self, context: &CallContext, report: &TierReport) -> Result<(), PluginError>;
+    /// The caller reports again with backoff; until then the upstream CA takes nothing for proven.
+    async fn report(&self, context: &CallContext, report: &DownstreamReport) -> Result<(), PluginError>;
 }
 
-/// What a tier above stands for.
+/// What an upstream CA stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct UpperState {
+pub struct UpstreamState {
     /// Sequence of its bundle.
     pub sequence: u64,
     /// The bundle's roots in DER, each once.
@@ -214,15 +214,15 @@ pub struct UpperState {
     pub signing: RootId,
     /// Generation of its record that all of this was read from; never goes back.
     pub generation: u64,
-    /// Further roots in its bundle in DER, each once and none of `roots`: under them no tier gets an issuer.
+    /// Further roots in its bundle in DER, each once and none of `roots`: under them no downstream CA gets an issuer.
     pub further: Vec<RootDer>,
 }
 
-/// What a CA tells the tier above.
+/// What a CA tells the upstream CA.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct TierReport {
-    /// Generation of the [`UpperState`] that it acts on.
+pub struct DownstreamReport {
+    /// Generation of the [`UpstreamState`] that it acts on.
     pub seen_generation: u64,
     /// Sequence of the bundle above that everybody here and below has applied; 0 while that is not proven.
     pub applied_sequence: u64,
@@ -359,8 +359,8 @@ impl RootSet {
     }
 }
 
-impl UpperState {
-    /// What a tier above stands for, as its record of this generation has it.
+impl UpstreamState {
+    /// What an upstream CA stands for, as its record of this generation has it.
     pub fn new(sequence: u64, roots: Vec<RootDer>, signing: RootId, generation: u64) -> Self {
         Self { sequence, roots, signing, generation, further: Vec::new() }
     }
@@ -372,7 +372,7 @@ impl UpperState {
     }
 }
 
-impl TierReport {
+impl DownstreamReport {
     /// Most names in a report.
     pub const WAITS_FOR_MAX: usize = 16;
     /// Longest name in a report, in bytes.

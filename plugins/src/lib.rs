@@ -44,8 +44,8 @@ pub mod state;
 pub use answering::{Answering, LookEvery, watch_by_looking};
 pub use answers::{Announcement, AnswerBook, JudgedIssuer};
 pub use authority::{
-    CrossSign, CrossSignRequest, Description, IssuerChain, IssuerRequest, RetireRoots, RootAuthority,
-    RootDer, RootSet, StageRequest, StageRoots, TierReport, UpperState, UpperTier, WatchRoots,
+    CrossSign, CrossSignRequest, Description, DownstreamReport, IssuerChain, IssuerRequest, RetireRoots,
+    RootAuthority, RootDer, RootSet, StageRequest, StageRoots, UpstreamCa, UpstreamState, WatchRoots,
     WithdrawRequests,
 };
 pub use call::{CallContext, Health, HealthState, Outcome, RequestId, Ticket};

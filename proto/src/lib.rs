@@ -10,7 +10,7 @@
 //! | [`banyan::agent::v1`] | bundles down, evidence up; and how an agent is | CA; agent |
 //! | [`banyan::admin::v1`] | what operators' verbs call | CA |
 //! | [`banyan::plugin::v1`] | root authorities over the wire | plugins in any language |
-//! | [`banyan::tier::v1`] | a CA one tier below, and what operators do about it | CA |
+//! | [`banyan::downstream::v1`] | a downstream CA, and what operators do about it | CA |
 //! | [`spire::api::server::svid::v1`] | an intermediate below a SPIRE server | a SPIRE server |
 //! | [`workload`] | a process's own identity, from the agent of its machine | a SPIRE agent, or any other of SPIFFE |
 //! | [`sds`] | Envoy's secret discovery service | agent |
@@ -37,9 +37,9 @@ mod packages {
                 include!("gen/banyan.plugin.v1.rs");
             }
         }
-        pub mod tier {
+        pub mod downstream {
             pub mod v1 {
-                include!("gen/banyan.tier.v1.rs");
+                include!("gen/banyan.downstream.v1.rs");
             }
         }
     }
@@ -163,8 +163,8 @@ mod tests {
             banyan::agent::v1::agent_service_server::SERVICE_NAME,
             banyan::agent::v1::local_service_server::SERVICE_NAME,
             banyan::plugin::v1::root_authority_service_server::SERVICE_NAME,
-            banyan::tier::v1::tier_admin_service_server::SERVICE_NAME,
-            banyan::tier::v1::tier_service_server::SERVICE_NAME,
+            banyan::downstream::v1::downstream_admin_service_server::SERVICE_NAME,
+            banyan::downstream::v1::downstream_service_server::SERVICE_NAME,
             envoy::service::secret::v3::secret_discovery_service_server::SERVICE_NAME,
             istio::v1::auth::istio_certificate_service_server::SERVICE_NAME,
             spire::api::server::svid::v1::svid_server::SERVICE_NAME,

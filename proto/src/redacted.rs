@@ -6,7 +6,7 @@
 use std::fmt::{Debug, Formatter, Result};
 
 use crate::banyan::admin::v1::CreateTokenResponse;
-use crate::banyan::tier::v1::AddTierResponse;
+use crate::banyan::downstream::v1::AddDownstreamResponse;
 use crate::envoy::config::core::v3::{DataSource, data_source::Specifier};
 use crate::envoy::service::discovery::v3::{DiscoveryResponse, Resource};
 use crate::workload::X509svid;
@@ -22,9 +22,9 @@ impl Debug for CreateTokenResponse {
     }
 }
 
-impl Debug for AddTierResponse {
+impl Debug for AddDownstreamResponse {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        f.debug_struct("AddTierResponse")
+        f.debug_struct("AddDownstreamResponse")
             .field("name", &self.name)
             .field("token", &Hidden(self.token.len()))
             .finish()

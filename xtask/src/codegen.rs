@@ -19,7 +19,7 @@ const REDACTED: [&str; 7] = [
     ".envoy.config.core.v3.DataSource.specifier",
     ".envoy.service.discovery.v3.DiscoveryResponse",
     ".envoy.service.discovery.v3.Resource",
-    ".banyan.tier.v1.AddTierResponse",
+    ".banyan.downstream.v1.AddDownstreamResponse",
 ];
 
 /// Writes the checked-in code anew.

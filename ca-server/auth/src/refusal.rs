@@ -278,12 +278,12 @@ reasons! {
     RecordUnavailable = "RECORD_UNAVAILABLE", Unavailable, Some(2);
     /// There is no relying party of this name.
     RelyingPartyUnknown = "RELYING_PARTY_UNKNOWN", NotFound, None;
-    /// The bearer token is of no tier below.
-    TierTokenInvalid = "TIER_TOKEN_INVALID", Unauthenticated, None;
-    /// There is no tier of this name.
-    TierUnknown = "TIER_UNKNOWN", NotFound, None;
-    /// A tier may not begin while a rotation is under way.
-    TierWaits = "TIER_WAITS", ResourceExhausted, Some(2);
+    /// The bearer token is of no downstream CA.
+    DownstreamTokenInvalid = "DOWNSTREAM_TOKEN_INVALID", Unauthenticated, None;
+    /// There is no downstream CA of this name.
+    DownstreamUnknown = "DOWNSTREAM_UNKNOWN", NotFound, None;
+    /// A downstream CA may not begin while a rotation is under way.
+    DownstreamWaits = "DOWNSTREAM_WAITS", ResourceExhausted, Some(2);
     /// No issuer is signed for this request.
     IssuerRefused = "ISSUER_REFUSED", FailedPrecondition, None;
     /// What stands above the issuer ends before the issuer would.

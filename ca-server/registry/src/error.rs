@@ -73,15 +73,15 @@ pub enum RegistryError {
     /// A confirmation is about a bundle of the future.
     #[error("bundle {0} was not published yet: confirm the present one or a former one")]
     BundleOfTheFuture(trust::Sequence),
-    /// There is a tier of this name.
-    #[error("there is a tier {0:?}: choose another name, or remove it first")]
-    TierExists(String),
-    /// There is no tier of this name.
-    #[error("there is no tier {0:?}: `banyan tier list` shows those that there are")]
-    TierUnknown(String),
-    /// A tier used a request id for two issuers.
+    /// There is a downstream CA of this name.
+    #[error("there is a downstream CA {0:?}: choose another name, or remove it first")]
+    DownstreamExists(String),
+    /// There is no downstream CA of this name.
+    #[error("there is no downstream CA {0:?}: `banyan downstream list` shows those that there are")]
+    DownstreamUnknown(String),
+    /// A downstream CA used a request id for two issuers.
     #[error("request id {0:?} was used for an issuer under another root: use a new one")]
-    TierRequestReused(String),
+    DownstreamRequestReused(String),
     /// The registry is full.
     #[error("the registry is full ({0}): let old entries expire, or raise its bound")]
     Full(&'static str),

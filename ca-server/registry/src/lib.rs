@@ -11,6 +11,7 @@
 
 mod agents;
 mod attested;
+mod downstream;
 mod error;
 mod pace;
 mod ports;
@@ -22,14 +23,13 @@ pub mod sessions;
 mod store;
 #[cfg(test)]
 mod stored_tests;
-mod tiers;
 mod tokens;
 
 pub use error::RegistryError;
 pub use registry::{AgentRegistry, Limits, Membership, TOKENS_MAX, check_token};
 pub use rows::{
-    ActRow, AgentRow, AttestedRow, BanRow, ListedAgent, Newcomer, RelyingPartyRow, Seen, TierIssuer, TierRow,
-    TokenHash, TokenRow,
+    ActRow, AgentRow, AttestedRow, BanRow, DownstreamIssuer, DownstreamRow, ListedAgent, Newcomer,
+    RelyingPartyRow, Seen, TokenHash, TokenRow,
 };
 pub use rulings::{Ruled, Ruling, Sentence};
 pub use store::RegistryUnreadable;

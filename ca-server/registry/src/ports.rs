@@ -50,13 +50,15 @@ impl From<RegistryError> for Refusal {
             RegistryError::TokenIdUnknown(_) | RegistryError::TokenIdAmbiguous(_) => Reason::JoinTokenUnknown,
             RegistryError::Banned(_) => Reason::AgentBanned,
             RegistryError::RelyingPartyUnknown(_) => Reason::RelyingPartyUnknown,
-            RegistryError::BundleOfTheFuture(_) | RegistryError::TierExists(_) => Reason::RequestInvalid,
-            RegistryError::TierUnknown(_) => Reason::TierUnknown,
+            RegistryError::BundleOfTheFuture(_) | RegistryError::DownstreamExists(_) => {
+                Reason::RequestInvalid
+            }
+            RegistryError::DownstreamUnknown(_) => Reason::DownstreamUnknown,
             RegistryError::AgentUnknown(_) | RegistryError::NotBanned(_) => Reason::AgentNotRegistered,
             RegistryError::CallerFull { .. }
             | RegistryError::CallerTooFast { .. }
             | RegistryError::AgentsFull { .. } => Reason::RegistrationsExhausted,
-            RegistryError::TierRequestReused(_) => Reason::IssuerRefused,
+            RegistryError::DownstreamRequestReused(_) => Reason::IssuerRefused,
             RegistryError::Full(_) | RegistryError::Broken => Reason::RegistryUnavailable,
         };
         Self::new(reason, error.to_string())

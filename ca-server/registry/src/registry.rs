@@ -1,5 +1,5 @@
 //! The registry as one file and one view in memory: how it is opened, changed and read; join tokens. What is asked of agents,
-//! relying parties and tiers stands beside it.
+//! relying parties and downstreams stands beside it.
 
 use std::collections::HashMap;
 use std::fmt;

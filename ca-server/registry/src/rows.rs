@@ -311,21 +311,21 @@ impl TryFrom<AgentForm> for AgentRow {
     }
 }
 
-/// A tier below.
+/// A downstream CA.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "TierForm", into = "TierForm")]
-pub struct TierRow {
+#[serde(try_from = "DownstreamForm", into = "DownstreamForm")]
+pub struct DownstreamRow {
     /// SHA-256 of its token.
     pub token: TokenHash,
     /// When it was added.
     pub added: Timestamp,
     /// Its issuers, by the id of the request that asked for them.
-    pub issuers: BTreeMap<String, TierIssuer>,
+    pub issuers: BTreeMap<String, DownstreamIssuer>,
 }
 
-/// An issuer of a tier. It counts from before it is signed.
+/// An issuer of a downstream CA. It counts from before it is signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TierIssuer {
+pub struct DownstreamIssuer {
     /// The root that it chains to.
     pub root: RootId,
     /// Latest end that it may have.
@@ -334,16 +334,16 @@ pub struct TierIssuer {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TierForm {
+struct DownstreamForm {
     token: TokenHash,
     added: i64,
     issuers: BTreeMap<String, (String, i64)>,
 }
 
-impl From<TierRow> for TierForm {
-    fn from(row: TierRow) -> Self {
+impl From<DownstreamRow> for DownstreamForm {
+    fn from(row: DownstreamRow) -> Self {
         let issuer =
-            |(id, issuer): (String, TierIssuer)| (id, (issuer.root.to_string(), issuer.ends.as_secs()));
+            |(id, issuer): (String, DownstreamIssuer)| (id, (issuer.root.to_string(), issuer.ends.as_secs()));
         Self {
             token: row.token,
             added: row.added.as_secs(),
@@ -352,13 +352,13 @@ impl From<TierRow> for TierForm {
     }
 }
 
-impl TryFrom<TierForm> for TierRow {
+impl TryFrom<DownstreamForm> for DownstreamRow {
     type Error = String;
 
-    fn try_from(form: TierForm) -> Result<Self, String> {
+    fn try_from(form: DownstreamForm) -> Result<Self, String> {
         let issuer = |(id, (root, ends)): (String, (String, i64))| {
             let root = root.parse().map_err(|_| format!("{root:?} is no root"))?;
-            Ok::<_, String>((id, TierIssuer { root, ends: Timestamp::from_secs(ends) }))
+            Ok::<_, String>((id, DownstreamIssuer { root, ends: Timestamp::from_secs(ends) }))
         };
         Ok(Self {
             token: form.token,

@@ -12,7 +12,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use trust::RootId;
 
-use crate::rows::{ActRow, AgentRow, AttestedRow, BanRow, RelyingPartyRow, TierRow, TokenHash, TokenRow};
+use crate::rows::{
+    ActRow, AgentRow, AttestedRow, BanRow, DownstreamRow, RelyingPartyRow, TokenHash, TokenRow,
+};
 
 const TOKENS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("join_tokens_v1");
 const AGENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("agents_v1");
@@ -20,8 +22,8 @@ const AGENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("agents_v1
 const RELYING_PARTIES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("subscribers_v1");
 /// As for relying parties: made with the first word. By fingerprint.
 const ATTESTED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("vouched_roots_v1");
-/// As for relying parties: made with the first tier.
-const TIERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tiers_v1");
+/// As for relying parties: made with the first downstream CA.
+const DOWNSTREAMS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tiers_v1");
 /// As for relying parties: made with the first ban. By name.
 const BANS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("bans_v1");
 /// As for relying parties: made with the first act of an operator.
@@ -46,7 +48,7 @@ pub(super) struct Tables {
     pub(super) served: u64,
     pub(super) relying_parties: BTreeMap<String, RelyingPartyRow>,
     pub(super) attested: BTreeMap<RootId, AttestedRow>,
-    pub(super) tiers: BTreeMap<String, TierRow>,
+    pub(super) downstreams: BTreeMap<String, DownstreamRow>,
 }
 
 /// What one write changes.
@@ -66,8 +68,8 @@ pub(super) struct Change {
     pub(super) relying_parties: Vec<(String, Option<RelyingPartyRow>)>,
     /// Words to store.
     pub(super) attested: Vec<(RootId, AttestedRow)>,
-    /// Tiers to store, or to remove.
-    pub(super) tiers: Vec<(String, Option<TierRow>)>,
+    /// Downstream CAs to store, or to remove.
+    pub(super) downstreams: Vec<(String, Option<DownstreamRow>)>,
 }
 
 /// The registry's file could not be opened. Nothing was changed.
@@ -138,7 +140,7 @@ fn load(database: &Database) -> Result<Tables, Box<dyn std::error::Error>> {
         tables.put_agent(name.value().to_owned(), decoded(row.value())?);
     }
     tables.relying_parties = named(&transaction, RELYING_PARTIES)?;
-    tables.tiers = named(&transaction, TIERS)?;
+    tables.downstreams = named(&transaction, DOWNSTREAMS)?;
     tables.bans = named(&transaction, BANS)?;
     for (root, row) in named(&transaction, ATTESTED)? {
         tables.attested.insert(root.parse().map_err(|_| format!("{root:?} is no root"))?, row);
@@ -196,7 +198,7 @@ pub(super) fn write(
     put(&transaction, AGENTS, &change.agents)?;
     put(&transaction, BANS, &change.bans)?;
     put(&transaction, RELYING_PARTIES, &change.relying_parties)?;
-    put(&transaction, TIERS, &change.tiers)?;
+    put(&transaction, DOWNSTREAMS, &change.downstreams)?;
     let attested: Vec<_> =
         change.attested.iter().map(|(root, row)| (root.to_string(), Some(row.clone()))).collect();
     put(&transaction, ATTESTED, &attested)?;
@@ -255,7 +257,7 @@ impl Tables {
         self.served = change.served.unwrap_or(self.served);
         self.attested.extend(change.attested);
         applied(&mut self.bans, change.bans);
-        applied(&mut self.tiers, change.tiers);
+        applied(&mut self.downstreams, change.downstreams);
         applied(&mut self.relying_parties, change.relying_parties);
     }
 

@@ -9,7 +9,8 @@ use redb::{Builder, ReadableDatabase as _, ReadableTable as _, TableDefinition, 
 use trust::{BundleDigest, RootId, Sequence, SpiffeId, SpkiHash, Timestamp};
 
 use crate::rows::{
-    ActRow, AgentRow, AttestedRow, BanRow, Confirmation, RelyingPartyRow, Seen, TierIssuer, TierRow, TokenRow,
+    ActRow, AgentRow, AttestedRow, BanRow, Confirmation, DownstreamIssuer, DownstreamRow, RelyingPartyRow,
+    Seen, TokenRow,
 };
 use crate::store::{self, Change, Tables};
 
@@ -49,7 +50,7 @@ fn one_of_each() -> Change {
         confirmed: Some(Confirmation { sequence: Sequence(2), by: "bob".to_owned(), at: at(2) }),
         covers: identities(),
     };
-    let issuers = BTreeMap::from([("one".to_owned(), TierIssuer { root, ends: at(99) })]);
+    let issuers = BTreeMap::from([("one".to_owned(), DownstreamIssuer { root, ends: at(99) })]);
     Change {
         tokens: vec![(BYTES, Some(token))],
         agents: vec![("node-1".to_owned(), Some(agent))],
@@ -58,7 +59,7 @@ fn one_of_each() -> Change {
         served: Some(60),
         relying_parties: vec![("mount".to_owned(), Some(party))],
         attested: vec![(root, AttestedRow { since: at(4), by: "eve".to_owned(), at: at(8) })],
-        tiers: vec![("east".to_owned(), Some(TierRow { token: [9; 32], added: at(1), issuers }))],
+        downstreams: vec![("east".to_owned(), Some(DownstreamRow { token: [9; 32], added: at(1), issuers }))],
     }
 }
 
@@ -133,7 +134,7 @@ fn sorted(tables: &Tables) -> impl std::fmt::Debug + '_ {
         tables.served,
         &tables.relying_parties,
         &tables.attested,
-        &tables.tiers,
+        &tables.downstreams,
     )
 }
 

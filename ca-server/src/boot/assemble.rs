@@ -42,13 +42,13 @@ use crate::bundles::{BundleHistory, Kept};
 use crate::ca::Ca;
 use crate::config::{AboveMax, Config};
 use crate::findings::Findings;
+use crate::hierarchy::{Downstreams, Upstreams, follower};
 use crate::hush::Hush;
 use crate::levels::Levels;
 use crate::metered::AuthorityCalls;
 use crate::metrics::Metrics;
 use crate::reissue::Reissue;
 use crate::seen::{self, Seen};
-use crate::tier::{Above, Below, follower};
 
 /// A server that is served already and not yet kept up.
 pub(super) struct Assembled {
@@ -116,11 +116,11 @@ pub(super) async fn assemble(
     let (bundles, bundle_changes) = watch::channel(cell.load().bundle().clone());
     let (told, authority_troubles) = watch::channel(AuthorityTroubles::new());
     let (drift_told, authority_drift) = watch::channel(Drifts::new());
-    let below = Arc::new(Below::new(registry.clone()));
-    let (above, watches) = above(&core.authorities);
+    let downstreams = Arc::new(Downstreams::new(registry.clone()));
+    let (upstreams, watches) = upstreams(&core.authorities);
     let evidence = Arc::new(EvidenceReader::new(evidence::Parts {
-        below: Arc::clone(&below),
-        above: above.clone(),
+        downstreams: Arc::clone(&downstreams),
+        upstreams: upstreams.clone(),
         ledger: Arc::clone(&ledger),
         registry: registry.clone(),
         clock: Arc::clone(&deps.clock),
@@ -142,8 +142,8 @@ pub(super) async fn assemble(
         id,
         evidence,
         history: core.bundles.clone(),
-        below,
-        above,
+        downstreams,
+        upstreams,
         calls: core.calls.clone(),
     };
     let ca = Arc::new(ca(config, deps, driver, (parts, &keys, &jwt)));
@@ -185,8 +185,8 @@ pub(super) async fn assemble(
     for watch in watches {
         served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(watch));
     }
-    for (name, upper) in &ca.above.0 {
-        let follow = follower::follow(Arc::clone(&ca), name.clone(), upper.clone());
+    for (name, upstream) in &ca.upstreams.0 {
+        let follow = follower::follow(Arc::clone(&ca), name.clone(), upstream.clone());
         served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(follow));
     }
     let sightings = seen::keep(Arc::clone(&ca));
@@ -238,20 +238,20 @@ struct CaParts {
     id: SpiffeId,
     evidence: Arc<EvidenceReader>,
     history: BundleHistory,
-    below: Arc<Below>,
-    above: Above,
+    downstreams: Arc<Downstreams>,
+    upstreams: Upstreams,
     calls: AuthorityCalls,
 }
 
-/// What tiers above will have said, and the tasks that listen to them.
-fn above(authorities: &Authorities) -> (Above, Vec<impl Future<Output = ()> + Send + 'static>) {
-    let (mut above, mut watches) = (Above::default(), Vec::new());
-    for (name, authority) in authorities.iter().filter(|(_, authority)| authority.tier().is_some()) {
-        let (told, upper) = watch::channel(None);
-        above.0.insert(name.clone(), upper);
+/// What upstream CAs will have said, and the tasks that listen to them.
+fn upstreams(authorities: &Authorities) -> (Upstreams, Vec<impl Future<Output = ()> + Send + 'static>) {
+    let (mut upstreams, mut watches) = (Upstreams::default(), Vec::new());
+    for (name, authority) in authorities.iter().filter(|(_, authority)| authority.upstream().is_some()) {
+        let (told, upstream) = watch::channel(None);
+        upstreams.0.insert(name.clone(), upstream);
         watches.push(follower::watch(Arc::clone(authority), told));
     }
-    (above, watches)
+    (upstreams, watches)
 }
 
 /// Keeps the present bundle as the first of the past, where a former release kept none. One that is being published
@@ -273,7 +273,7 @@ fn ca(
     (parts, keys, jwt): (CaParts, &Arc<CaKeys>, &Arc<JwtVerifier>),
 ) -> Ca {
     let CaParts { cell, issuer, ledger, registry, bundles, authorities, authority_troubles, .. } = parts;
-    let CaParts { id, evidence, history, below, above, calls, guard, authority_drift, .. } = parts;
+    let CaParts { id, evidence, history, downstreams, upstreams, calls, guard, authority_drift, .. } = parts;
     let agents = Arc::new(registry.clone());
     Ca {
         authenticator: Authenticator::new(
@@ -317,8 +317,8 @@ fn ca(
             max_age: config.rotation().max_root_age(),
             retry_after: config.rotation().retry_aborted_after(),
         },
-        below,
-        above,
+        downstreams,
+        upstreams,
         id,
         replica: config.replica().to_owned(),
         started_at: deps.clock.now(),

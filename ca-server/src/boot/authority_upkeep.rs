@@ -2,7 +2,7 @@
 //! replaced elsewhere, and has keys of roots destroyed that are out of use, where the configuration wants that.
 //!
 //! Everything is a level that is tested again: a step that failed or was lost in a crash is taken later, and each step may
-//! be taken twice. A tier above is followed elsewhere (`crate::tier`).
+//! be taken twice. An upstream CA is followed elsewhere (`crate::hierarchy`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -112,9 +112,9 @@ impl AuthorityUpkeep {
         let asked = tokio::time::timeout(ANSWER_WITHIN, authority.roots(&context("upkeep")?)).await.ok()?;
         // That it is away is told by its health.
         let set = asked.ok()?;
-        // A tier above is followed elsewhere, but for its further roots.
+        // An upstream CA is followed elsewhere, but for its further roots.
         let steps =
-            if authority.tier().is_some() { Vec::new() } else { self.due(state, name, authority, &set) };
+            if authority.upstream().is_some() { Vec::new() } else { self.due(state, name, authority, &set) };
         for step in steps {
             if let Err(error) = self.take(step.clone(), name, authority).await {
                 tracing::warn!(authority = name, ?step, error, "a step is not taken yet; it is tried again");
@@ -136,7 +136,7 @@ impl AuthorityUpkeep {
         let state = self.driver.state();
         // Where roots are staged, which one signs is told to the authority from here.
         let mine = authority.staging().is_some() && set.signing != state.signer().map(|signer| signer.root);
-        let drifts = !mine && authority.tier().is_none();
+        let drifts = !mine && authority.upstream().is_none();
         let signing = drifts.then(|| drift::of(&state, whose, set, self.allowed.follow)).flatten();
         let told = Drift { signing, further };
         self.drift.send_if_modified(|drifts| {
@@ -164,7 +164,7 @@ impl AuthorityUpkeep {
         let Ok(Ok(open)) = open else { return };
         // Read after them: whatever was asked for by then, and is still wanted, is owed in this state.
         let Some(wanted) = self.wanted(name).await else { return };
-        // What tiers below asked for is theirs.
+        // What downstream CAs asked for is theirs.
         let ours = open.iter().filter(|id| !id.as_str().starts_with("tier."));
         for id in ours.filter(|id| !wanted.contains(id.as_str())) {
             match tokio::time::timeout(ANSWER_WITHIN, withdrawing.withdraw(&context, id)).await {

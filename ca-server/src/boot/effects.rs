@@ -16,7 +16,7 @@ use plugins::call::shown;
 use plugins::checks::{RootsExpectation, Unsafe, check_roots};
 use plugins::{
     CallContext, KeyBackend, KeySpec, PluginError, RequestId, RootAuthority, RootSet, StageRequest,
-    UpperState,
+    UpstreamState,
 };
 use rotation::{Effect, Event, PendingEffect, PreparedRoot, RootEntry, RootState, State};
 use rotation_driver::{EffectError, Effects};
@@ -32,8 +32,8 @@ use crate::drift;
 const PLUGIN_DEADLINE: Duration = Duration::from_secs(45);
 /// Wait for the server's own leaf, at a start.
 const SIGN_RETRY: Duration = Duration::from_millis(200);
-/// Wait for the end of a rotation at the tier above.
-const TIER_RETRY: Duration = Duration::from_secs(1);
+/// Wait for the end of a rotation at the upstream CA.
+const UPSTREAM_RETRY: Duration = Duration::from_secs(1);
 /// One issuer stands below a root.
 const ROOT_PATH_LEN: u8 = 1;
 
@@ -119,8 +119,8 @@ impl CaEffects {
                 let staged = staging.stage(&context, &request).await.map_err(plugin)?;
                 self.tickets().settle((id, authority.as_ref(), &context), staged).await?
             }
-            (None, None) if let Some(tier) = authority.tier() => {
-                root_above(state, &tier.upper(None).await.map_err(plugin)?)?
+            (None, None) if let Some(upstream) = authority.upstream() => {
+                upstream_root(state, &upstream.state(None).await.map_err(plugin)?)?
             }
             _ => self.announced_root(state, (name, authority), named, &context).await?,
         };
@@ -231,17 +231,17 @@ fn signing_root(set: &RootSet) -> Result<Vec<u8>, EffectError> {
     root.ok_or_else(|| plugin(Unsafe::SigningNotAnnounced(signing).into()))
 }
 
-/// The root of a tier above that is new here. The first root of all is the one that signs there, while it is the only one:
+/// The root of an upstream CA that is new here. The first root of all is the one that signs there, while it is the only one:
 /// whoever begins in the middle of a rotation would trust one of two.
-fn root_above(state: &State, upper: &UpperState) -> Result<Vec<u8>, EffectError> {
-    if state.roots.is_empty() && upper.roots.len() > 1 {
-        let reason = "a rotation is under way at the tier above; this tier begins when it is over".to_owned();
-        return Err(EffectError::NotYet { reason, retry_after: TIER_RETRY });
+fn upstream_root(state: &State, upstream: &UpstreamState) -> Result<Vec<u8>, EffectError> {
+    if state.roots.is_empty() && upstream.roots.len() > 1 {
+        let reason = "a rotation is under way at the upstream CA; this CA begins when it is over".to_owned();
+        return Err(EffectError::NotYet { reason, retry_after: UPSTREAM_RETRY });
     }
-    let new = || upper.roots.iter().filter(|der| !state.roots.contains_key(&RootId::of(der)));
-    let signing = new().find(|der| RootId::of(der) == upper.signing);
+    let new = || upstream.roots.iter().filter(|der| !state.roots.contains_key(&RootId::of(der)));
+    let signing = new().find(|der| RootId::of(der) == upstream.signing);
     let root = signing.or_else(|| new().next()).cloned();
-    root.ok_or_else(|| refused("the tier above has no new root: start the rotation there"))
+    root.ok_or_else(|| refused("the upstream CA has no new root: start the rotation there"))
 }
 
 pub(super) fn roots_of(state: &State, wanted: impl Fn(&RootEntry) -> bool) -> Vec<Root> {

@@ -12,7 +12,7 @@ use rotation_driver::{EvidenceSource, NoEvidence};
 use trust::{Clock, ClockDiverged, Generation, RootId, Sequence, Timestamp};
 
 use crate::config::RotationConfig;
-use crate::tier::{Above, Below};
+use crate::hierarchy::{Downstreams, Upstreams};
 
 /// Reads the evidence of one replica.
 #[derive(Debug)]
@@ -23,8 +23,8 @@ pub(crate) struct EvidenceReader {
     config: RotationConfig,
     /// Longest lives of leaves that others issue, by authority.
     foreign_leaf_max: BTreeMap<String, Duration>,
-    below: Arc<Below>,
-    above: Above,
+    downstreams: Arc<Downstreams>,
+    upstreams: Upstreams,
     policy: Policy,
     /// The segment that this process writes.
     segment: SegmentId,
@@ -57,18 +57,38 @@ pub(super) struct Parts {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) config: RotationConfig,
     pub(super) foreign_leaf_max: BTreeMap<String, Duration>,
-    pub(super) below: Arc<Below>,
-    pub(super) above: Above,
+    pub(super) downstreams: Arc<Downstreams>,
+    pub(super) upstreams: Upstreams,
     pub(super) policy: Policy,
     pub(super) segment: SegmentId,
 }
 
 impl EvidenceReader {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { ledger, registry, clock, config, foreign_leaf_max, below, above, policy, segment } =
-            parts;
+        let Parts {
+            ledger,
+            registry,
+            clock,
+            config,
+            foreign_leaf_max,
+            downstreams,
+            upstreams,
+            policy,
+            segment,
+        } = parts;
         let in_force = Mutex::new((Sequence(0), Timestamp::default()));
-        Self { ledger, registry, clock, config, foreign_leaf_max, below, above, policy, segment, in_force }
+        Self {
+            ledger,
+            registry,
+            clock,
+            config,
+            foreign_leaf_max,
+            downstreams,
+            upstreams,
+            policy,
+            segment,
+            in_force,
+        }
     }
 
     /// The class of evidence that the trust gate asks for leaves of this kind.
@@ -190,15 +210,15 @@ impl EvidenceSource for EvidenceReader {
         let waived = waived.iter().filter(|live| live.forgotten.stands() && lacks(&Standing::of(live)));
         let waived = u64::try_from(waived.count()).unwrap_or(u64::MAX);
         let rows = self.ledger.aggregates();
-        let let_go = self.above.let_go(state);
+        let let_go = self.upstreams.let_go(state);
         // Taken when the reading is over, and what has ended has ended by both clocks.
         let (at, uptime) = (self.clock.agreed().map_err(unclear)?.earlier, self.clock.uptime());
         let mut live = live(&rows);
-        self.below.add_live(&mut live, state, (&self.policy, at));
+        self.downstreams.add_live(&mut live, state, (&self.policy, at));
         let mut relying_parties = self.registry.unconfirmed(sequence, in_force_since.unwrap_or(at));
-        let tiers = self.below.unproven(sequence, (&self.policy, at));
-        relying_parties.bounded.count += tiers.count;
-        relying_parties.bounded.latest = relying_parties.bounded.latest.max(tiers.latest);
+        let downstreams = self.downstreams.unproven(sequence, (&self.policy, at));
+        relying_parties.bounded.count += downstreams.count;
+        relying_parties.bounded.latest = relying_parties.bounded.latest.max(downstreams.latest);
         Ok(Evidence {
             at,
             uptime,

@@ -13,8 +13,8 @@ use proto::banyan::admin::v1::rotation_service_server::RotationServiceServer;
 use proto::banyan::admin::v1::state_service_server::StateServiceServer;
 use proto::banyan::admin::v1::token_service_server::TokenServiceServer;
 use proto::banyan::agent::v1::agent_service_server::AgentServiceServer;
-use proto::banyan::tier::v1::tier_admin_service_server::TierAdminServiceServer;
-use proto::banyan::tier::v1::tier_service_server::TierServiceServer;
+use proto::banyan::downstream::v1::downstream_admin_service_server::DownstreamAdminServiceServer;
+use proto::banyan::downstream::v1::downstream_service_server::DownstreamServiceServer;
 use proto::istio::v1::auth::istio_certificate_service_server::IstioCertificateServiceServer;
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::sync::watch;
@@ -39,11 +39,11 @@ use crate::service::admin::{Admin, Operators};
 use crate::service::agent::Agents;
 use crate::service::agent_admin::AgentAdmin;
 use crate::service::authority::AuthorityLooks;
+use crate::service::downstream::{DownstreamAdmin, DownstreamCalls};
 use crate::service::istio::IstioCertificates;
 use crate::service::leaf::Leaves;
 use crate::service::rotation::{Defaults, Rotations};
 use crate::service::state::States;
-use crate::service::tier::{TierAdmin, Tiers};
 use crate::service::token::Tokens;
 
 /// The TCP addresses of a server: taken, so that nobody else gets them, and silent, so that whoever connects is refused
@@ -145,7 +145,8 @@ impl Sockets {
             let authorities = AuthorityLooks::new(Arc::clone(ca), operators.clone(), preferred);
             let authorities = AuthorityServiceServer::new(authorities);
             let agents = AgentAdminServiceServer::new(AgentAdmin::new(Arc::clone(ca), operators.clone()));
-            let tiers = TierAdminServiceServer::new(TierAdmin::new(Arc::clone(ca), operators.clone()));
+            let downstreams =
+                DownstreamAdminServiceServer::new(DownstreamAdmin::new(Arc::clone(ca), operators.clone()));
             let states = StateServiceServer::new(States::new(Arc::clone(ca), operators.clone()));
             let leaves = LeafServiceServer::new(Leaves::new(Arc::clone(ca), operators.clone()));
             let tokens = TokenServiceServer::new(Tokens::new(Arc::clone(ca), operators.clone()));
@@ -153,7 +154,7 @@ impl Sockets {
                 .add_service(leaves.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(tokens.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(states.max_decoding_message_size(MESSAGE_BYTES_MAX))
-                .add_service(tiers.max_decoding_message_size(MESSAGE_BYTES_MAX))
+                .add_service(downstreams.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(agents.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(admin.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(rotations.max_decoding_message_size(MESSAGE_BYTES_MAX))
@@ -207,10 +208,10 @@ fn rotation_defaults(config: &Config) -> Defaults {
 fn tls_routes(ca: &Arc<Ca>, config: &Config) -> Result<Routes, BootError> {
     let istio = IstioCertificateServiceServer::new(IstioCertificates::new(Arc::clone(ca)));
     let agents = AgentServiceServer::new(Agents::new(Arc::clone(ca)));
-    let tiers = TierServiceServer::new(Tiers::new(Arc::clone(ca)));
+    let downstreams = DownstreamServiceServer::new(DownstreamCalls::new(Arc::clone(ca)));
     let routes = Routes::new(istio.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(agents.max_decoding_message_size(MESSAGE_BYTES_MAX))
-        .add_service(tiers.max_decoding_message_size(MESSAGE_BYTES_MAX));
+        .add_service(downstreams.max_decoding_message_size(MESSAGE_BYTES_MAX));
     if !config.listen().reflection() {
         return Ok(routes);
     }
@@ -245,8 +246,8 @@ impl Readiness {
             StateServiceServer::<States>::NAME,
             LeafServiceServer::<Leaves>::NAME,
             TokenServiceServer::<Tokens>::NAME,
-            TierServiceServer::<Tiers>::NAME,
-            TierAdminServiceServer::<TierAdmin>::NAME,
+            DownstreamServiceServer::<DownstreamCalls>::NAME,
+            DownstreamAdminServiceServer::<DownstreamAdmin>::NAME,
         ] {
             self.health.set_service_status(service, status).await;
         }

@@ -330,8 +330,8 @@ impl Upkeep {
     /// Asks for a rotation when the signing root has reached the age that the configuration sets. The request is named
     /// after the root and the attempt, so that asking again asks for nothing twice.
     async fn replace_old_root(&self, now: Timestamp) {
-        if self.ca.above.has(&self.authority) {
-            // New roots are made at the tier above, by its own age.
+        if self.ca.upstreams.has(&self.authority) {
+            // New roots are made at the upstream CA, by its own age.
             return;
         }
         let state = self.driver.state();

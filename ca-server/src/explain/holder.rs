@@ -34,7 +34,7 @@ pub(crate) enum Who {
     RelyingParty {
         name: String,
     },
-    Tier {
+    Downstream {
         name: String,
     },
     /// Others who issue under a root.
@@ -196,7 +196,7 @@ impl Holder {
         match &self.who {
             Who::Leaf { kind, .. } => super::kind_name(*kind),
             Who::RelyingParty { .. } => "relying-party",
-            Who::Tier { .. } => "tier",
+            Who::Downstream { .. } => "downstream",
             Who::Others { .. } => super::SHARED_ROOT,
         }
     }
@@ -205,7 +205,7 @@ impl Holder {
     pub(crate) fn name(&self) -> String {
         match &self.who {
             Who::Leaf { identity, .. } => identity.clone(),
-            Who::RelyingParty { name } | Who::Tier { name } => name.clone(),
+            Who::RelyingParty { name } | Who::Downstream { name } => name.clone(),
             Who::Others { root } => root.to_string(),
         }
     }
@@ -223,7 +223,7 @@ impl Holder {
         let who = match &self.who {
             Who::Leaf { .. } => format!("{} ({})", self.name(), self.kind()),
             Who::RelyingParty { name } => format!("relying party {name}"),
-            Who::Tier { name } => format!("tier {name}"),
+            Who::Downstream { name } => format!("downstream CA {name}"),
             Who::Others { root } => format!("others under root {}", root.short()),
         };
         let (has, needs) = (self.has.in_words(), self.needs.in_words());

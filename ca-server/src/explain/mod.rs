@@ -20,9 +20,9 @@ use rotation_driver::{EffectError, EvidenceSource as _};
 use trust::{RootId, Sequence, Serial, Timestamp};
 
 use crate::ca::Ca;
+use crate::hierarchy::downstream::{Downstream, Told};
 use crate::own_trust;
 use crate::seen;
-use crate::tier::below::{Tier, Told};
 
 pub(crate) use gate::{GateView, Opening};
 pub(crate) use holder::{AgentSeen, Asked, Ends, Has, Holder, Leaf, Needs, Round, Who};
@@ -196,7 +196,8 @@ fn held_by(
         (GateName::Leaves, Some((from, to))) => {
             let filter = RowFilter { root: Some(from), ..RowFilter::default() };
             holders = named(ca, &filter, Asked::Gone { from, to }, at);
-            let others: Vec<_> = tiers_under(ca, &from, state, at).chain(shared(ca, state, &from)).collect();
+            let others: Vec<_> =
+                downstreams_under(ca, &from, state, at).chain(shared(ca, state, &from)).collect();
             let total = rows.under(&from).rows + others.len() as u64;
             holders.extend(others);
             (holders, total)
@@ -216,7 +217,7 @@ fn held_by(
                 + evidence.relying_parties.unbounded;
             let round = if gate.name == GateName::Trust { Round::Both } else { Round::Last };
             holders.extend(relying_parties(ca, state, round, at));
-            holders.extend(tiers_without(ca, state.sequence, at));
+            holders.extend(downstreams_without(ca, state.sequence, at));
             (holders, total)
         }
     }
@@ -231,7 +232,7 @@ pub(crate) fn behind(ca: &Ca, state: &State, at: Timestamp) -> Vec<Holder> {
         let filter = RowFilter { kind, own_trust: Some(false), unproven, ..RowFilter::default() };
         named(ca, &filter, Asked::Bundle { sequence, class }, at)
     });
-    lacking.chain(tiers_without(ca, sequence, at)).take(HOLDERS_MAX).collect()
+    lacking.chain(downstreams_without(ca, sequence, at)).take(HOLDERS_MAX).collect()
 }
 
 /// The rows that match, as holders; those that end last first.
@@ -270,21 +271,26 @@ pub(crate) fn leaf(ca: &Ca, live: &LiveRow) -> Leaf {
     }
 }
 
-/// Tiers below that are not known to have a bundle.
-fn tiers_without(ca: &Ca, wanted: Sequence, now: Timestamp) -> impl Iterator<Item = Holder> {
-    let tiers = ca.below.tiers().into_iter().filter(move |tier| tier.lacks(wanted));
-    tiers.filter_map(move |tier| Some(tier_holder(ca, &tier, tier.until(&ca.policy, now)?)))
+/// Downstream CAs that are not known to have a bundle.
+fn downstreams_without(ca: &Ca, wanted: Sequence, now: Timestamp) -> impl Iterator<Item = Holder> {
+    let downstreams =
+        ca.downstreams.downstreams().into_iter().filter(move |downstream| downstream.lacks(wanted));
+    downstreams.filter_map(move |downstream| {
+        Some(downstream_holder(ca, &downstream, downstream.until(&ca.policy, now)?))
+    })
 }
 
-/// Tiers below that may use a root.
-fn tiers_under(ca: &Ca, root: &RootId, state: &State, now: Timestamp) -> impl Iterator<Item = Holder> {
-    let tiers = ca.below.tiers().into_iter();
-    tiers.filter_map(move |tier| Some(tier_holder(ca, &tier, tier.under(root, state, (&ca.policy, now))?)))
+/// Downstream CAs that may use a root.
+fn downstreams_under(ca: &Ca, root: &RootId, state: &State, now: Timestamp) -> impl Iterator<Item = Holder> {
+    let downstreams = ca.downstreams.downstreams().into_iter();
+    downstreams.filter_map(move |downstream| {
+        Some(downstream_holder(ca, &downstream, downstream.under(root, state, (&ca.policy, now))?))
+    })
 }
 
-fn tier_holder(ca: &Ca, tier: &Tier, last_issuer: Timestamp) -> Holder {
-    let name = &tier.name;
-    let said = match &tier.told {
+fn downstream_holder(ca: &Ca, downstream: &Downstream, last_issuer: Timestamp) -> Holder {
+    let name = &downstream.name;
+    let said = match &downstream.told {
         None => "has reported nothing to this process".to_owned(),
         Some(told) if told.report.waits_for.is_empty() => {
             format!("reported at {}, and is not there yet", told.at)
@@ -295,13 +301,13 @@ fn tier_holder(ca: &Ca, tier: &Tier, last_issuer: Timestamp) -> Holder {
     let reported =
         |told: &Told| Has::Reported { sequence: Sequence(told.report.applied_sequence), at: told.at };
     Holder {
-        who: Who::Tier { name: name.clone() },
+        who: Who::Downstream { name: name.clone() },
         agent: None,
-        has: tier.told.as_ref().map_or(Has::Nothing, reported),
+        has: downstream.told.as_ref().map_or(Has::Nothing, reported),
         needs: Needs::Report,
         ends: Ends::At(until),
         refuses: None,
-        more: Some(format!("tier {name}: {said}; its last issuer is waited for until {until}")),
+        more: Some(format!("downstream CA {name}: {said}; its last issuer is waited for until {until}")),
     }
 }
 
@@ -309,12 +315,12 @@ fn tier_holder(ca: &Ca, tier: &Tier, last_issuer: Timestamp) -> Holder {
 fn shared(ca: &Ca, state: &State, root: &RootId) -> Option<Holder> {
     let entry = state.roots.get(root).filter(|entry| !entry.exclusive)?;
     let (id, authority) = (root.short(), entry.authority.as_str());
-    if ca.above.has(authority) {
-        if ca.above.let_go(state).contains(root) {
+    if ca.upstreams.has(authority) {
+        if ca.upstreams.let_go(state).contains(root) {
             return None;
         }
         let text = format!(
-            "root {id} is still in the bundle of the tier above: it leaves here when nobody there or at other tiers needs it"
+            "root {id} is still in the bundle of the upstream CA: it leaves here when nobody there or at its other downstream CAs needs it"
         );
         return Some(others(root, Ends::ByWord, text));
     }

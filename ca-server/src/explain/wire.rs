@@ -78,7 +78,7 @@ fn gate_message(gate: GateView) -> GateMessage {
 pub(crate) fn holder(holder: &Holder) -> HolderMessage {
     let (serial, own_trust) = match &holder.who {
         Who::Leaf { serial, own_trust, .. } => (serial.as_bytes().to_vec(), *own_trust),
-        Who::RelyingParty { .. } | Who::Tier { .. } | Who::Others { .. } => (Vec::new(), false),
+        Who::RelyingParty { .. } | Who::Downstream { .. } | Who::Others { .. } => (Vec::new(), false),
     };
     let agent = holder.agent.as_ref();
     let reported = match holder.has {

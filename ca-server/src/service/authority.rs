@@ -109,7 +109,7 @@ impl AuthorityLooks {
         let whose = Whose { name, place: &description.place };
         let (roots, roots_error, drift) = match roots {
             Ok(Ok(set)) => {
-                let drift = match authority.staging().is_some() || authority.tier().is_some() {
+                let drift = match authority.staging().is_some() || authority.upstream().is_some() {
                     true => None,
                     false => drift::of(&state, &whose, &set, false),
                 };
@@ -146,7 +146,7 @@ fn capabilities(authority: &dyn RootAuthority) -> Vec<String> {
         ("stage", authority.staging().is_some()),
         ("watch", authority.watching().is_some()),
         ("cross-sign", authority.cross_signing().is_some()),
-        ("tier", authority.tier().is_some()),
+        ("upstream", authority.upstream().is_some()),
         ("retire", authority.retiring().is_some()),
     ];
     shown.iter().filter(|(_, can)| *can).map(|(name, _)| (*name).to_owned()).collect()

@@ -8,11 +8,11 @@ use futures::stream::BoxStream;
 use plugins::Description;
 use proto::banyan::admin::v1::rotation_service_server::RotationService;
 use proto::banyan::admin::v1::{
-    AddRelyingPartyRequest, AttestRootRequest, ConfirmRelyingPartyRequest, GetRotationRequest, JournalEntry,
-    ListRelyingPartiesRequest, ListRelyingPartiesResponse, PruneRootsRequest, PruneRootsResponse,
-    ReadJournalRequest, ReadJournalResponse, RelyingParty, RemoveRelyingPartyRequest,
-    RemoveRelyingPartyResponse, Root as RootMessage, Rotation, StartRotationRequest, StartRotationResponse,
-    SteerRotationRequest, Verb, WatchRotationRequest,
+    AddRelyingPartyRequest, AttestRootRequest, ConfirmRelyingPartyRequest, DecideRotationRequest,
+    GetRotationRequest, JournalEntry, ListRelyingPartiesRequest, ListRelyingPartiesResponse,
+    PruneRootsRequest, PruneRootsResponse, ReadJournalRequest, ReadJournalResponse, RelyingParty,
+    RemoveRelyingPartyRequest, RemoveRelyingPartyResponse, Root as RootMessage, Rotation,
+    StartRotationRequest, StartRotationResponse, Verb, WatchRotationRequest,
 };
 use rotation::{AuthorityName, Cause, Event, Mode, RequestId, State};
 use rotation_driver::{EvidenceSource as _, StoreError, SubmitError, Word};
@@ -132,27 +132,27 @@ impl Rotations {
         }
     }
 
-    /// A rotation to a root of the tier above begins there.
+    /// A rotation to a root of the upstream CA begins there.
     fn nothing_new_above(&self, event: &Event) -> Result<(), Refusal> {
-        let (state, above) = (self.ca.driver.state(), &self.ca.above);
+        let (state, upstreams) = (self.ca.driver.state(), &self.ca.upstreams);
         let Event::RotationRequested { request_id, authority, .. } = event else { return Ok(()) };
-        let Some(upper) = above.upper(authority.as_str()) else { return Ok(()) };
+        let Some(upstream) = upstreams.upstream(authority.as_str()) else { return Ok(()) };
         let known = state.done.contains(request_id) || state.phase.rotation().is_some();
-        if known || !upper.new_roots(&state).is_empty() {
+        if known || !upstream.new_roots(&state).is_empty() {
             return Ok(());
         }
-        let text = "the tier above has no new root: start the rotation there, and it is followed here";
+        let text = "the upstream CA has no new root: start the rotation there, and it is followed here";
         Err(Refusal::new(Reason::RotationRefused, text))
     }
 
-    /// What follows the tier above is not steered here.
+    /// What follows the upstream CA is not decided here.
     fn not_followed(&self, verb: Verb) -> Result<(), Refusal> {
         let state = self.ca.driver.state();
-        match self.ca.above.followed(&state) {
+        match self.ca.upstreams.followed(&state) {
             Some(authority) if matches!(verb, Verb::Activate | Verb::Abort | Verb::Rollback) => {
                 let phase = state.phase.name();
                 let text = format!(
-                    "refused while {phase}: this rotation follows the tier above (authority {authority})"
+                    "refused while {phase}: this rotation follows the upstream CA (authority {authority})"
                 );
                 Err(Refusal::advised(Reason::RotationRefused, text, "do it there"))
             }
@@ -160,7 +160,7 @@ impl Rotations {
         }
     }
 
-    async fn steer(&self, message: &SteerRotationRequest, by: &str) -> Result<Rotation, Refusal> {
+    async fn decide(&self, message: &DecideRotationRequest, by: &str) -> Result<Rotation, Refusal> {
         let request_id = request_id(&message.request_id)?;
         self.not_followed(message.verb())?;
         let event = match Verb::try_from(message.verb) {
@@ -242,11 +242,11 @@ impl RotationService for Rotations {
         self.answer(request, async |this, message, by| this.start(&message, by).await).await
     }
 
-    async fn steer_rotation(
+    async fn decide_rotation(
         &self,
-        request: Request<SteerRotationRequest>,
+        request: Request<DecideRotationRequest>,
     ) -> Result<Response<Rotation>, Status> {
-        self.answer(request, async |this, message, by| this.steer(&message, by).await).await
+        self.answer(request, async |this, message, by| this.decide(&message, by).await).await
     }
 
     async fn get_rotation(&self, request: Request<GetRotationRequest>) -> Result<Response<Rotation>, Status> {

@@ -20,15 +20,15 @@ pub enum RotateAction {
     /// Start a rotation to a new root
     Start(RotateStartOptions),
     /// Let the new root sign once everybody trusts it; after a rollback, go forward again
-    Activate(RotateSteerOptions),
+    Activate(RotateDecideOptions),
     /// Pause the rotation: no phase ends until `resume`
-    Hold(RotateSteerOptions),
+    Hold(RotateDecideOptions),
     /// Continue a paused rotation
-    Resume(RotateSteerOptions),
+    Resume(RotateDecideOptions),
     /// Give up the rotation, before the new root has signed
-    Abort(RotateSteerOptions),
+    Abort(RotateDecideOptions),
     /// Let the old root sign again, while both are still trusted
-    Rollback(RotateSteerOptions),
+    Rollback(RotateDecideOptions),
     /// Show the state of the rotation
     Status(RotateLookOptions),
     /// Show what the rotation is waiting for, whom, and until when at the latest
@@ -73,9 +73,9 @@ pub struct RotateStartOptions {
     pub target: AdminTarget,
 }
 
-/// Options of the verbs that steer a rotation.
+/// Options of the verbs that decide about a rotation.
 #[derive(Debug, Args)]
-pub struct RotateSteerOptions {
+pub struct RotateDecideOptions {
     /// Idempotency key for this request [default: a random one, which is printed]
     #[arg(long, value_name = "ID")]
     pub request_id: Option<String>,

@@ -78,6 +78,7 @@ fn event_name(entry: &JournalEntry) -> String {
 fn command(verb: &str) -> String {
     match verb.split_once(' ') {
         Some(("subscriber", rest)) => format!("relying-party {rest}"),
+        Some(("tier", rest)) => format!("downstream {rest}"),
         Some(("root", "vouch")) => "root attest".to_owned(),
         _ => verb.to_owned(),
     }

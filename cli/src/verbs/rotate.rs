@@ -1,15 +1,15 @@
-//! `banyan rotate ...`: asks for a rotation, steers it, and shows where it stands.
+//! `banyan rotate ...`: asks for a rotation, decides about it, and shows where it stands.
 
 pub mod watch;
 
 use console::exit::{Failure, from_status};
 use console::{output, rotation as words};
 use proto::banyan::admin::v1::{
-    GetRotationRequest, Rotation, StartRotationRequest, StartRotationResponse, SteerRotationRequest, Verb,
+    DecideRotationRequest, GetRotationRequest, Rotation, StartRotationRequest, StartRotationResponse, Verb,
 };
 
 use crate::admin_client;
-use crate::args::{RotateAction, RotateLookOptions, RotateOptions, RotateStartOptions, RotateSteerOptions};
+use crate::args::{RotateAction, RotateDecideOptions, RotateLookOptions, RotateOptions, RotateStartOptions};
 use crate::verbs::request::{lost_or_refused, request_id};
 use crate::verbs::root;
 
@@ -20,11 +20,11 @@ use crate::verbs::root;
 pub async fn run(options: &RotateOptions) -> Result<(), Failure> {
     match &options.action {
         RotateAction::Start(options) => start(options).await,
-        RotateAction::Activate(options) => steer(options, Verb::Activate).await,
-        RotateAction::Hold(options) => steer(options, Verb::Hold).await,
-        RotateAction::Resume(options) => steer(options, Verb::Resume).await,
-        RotateAction::Abort(options) => steer(options, Verb::Abort).await,
-        RotateAction::Rollback(options) => steer(options, Verb::Rollback).await,
+        RotateAction::Activate(options) => decide(options, Verb::Activate).await,
+        RotateAction::Hold(options) => decide(options, Verb::Hold).await,
+        RotateAction::Resume(options) => decide(options, Verb::Resume).await,
+        RotateAction::Abort(options) => decide(options, Verb::Abort).await,
+        RotateAction::Rollback(options) => decide(options, Verb::Rollback).await,
         RotateAction::Status(options) => look(options, words::status).await,
         RotateAction::Explain(options) => look(options, words::explain).await,
         RotateAction::Watch(options) => watch::follow(&options.target, options.json, None).await,
@@ -100,13 +100,13 @@ fn forecast(answer: &StartRotationResponse, json: bool) -> Result<(), Failure> {
     }
 }
 
-async fn steer(options: &RotateSteerOptions, verb: Verb) -> Result<(), Failure> {
+async fn decide(options: &RotateDecideOptions, verb: Verb) -> Result<(), Failure> {
     let request_id = request_id(options.request_id.as_deref(), "rotate");
     let mut client = admin_client::rotations(&options.target).await?;
     let (by, reason) = (options.word.by(), options.word.reason());
-    let request = SteerRotationRequest { request_id: request_id.clone(), verb: verb.into(), by, reason };
+    let request = DecideRotationRequest { request_id: request_id.clone(), verb: verb.into(), by, reason };
     let answer =
-        client.steer_rotation(request).await.map_err(|status| lost_or_refused(&status, &request_id))?;
+        client.decide_rotation(request).await.map_err(|status| lost_or_refused(&status, &request_id))?;
     print(&answer.into_inner(), options.json, words::status)
 }
 

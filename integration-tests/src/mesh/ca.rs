@@ -13,8 +13,8 @@ use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::admin::v1::authority_service_client::AuthorityServiceClient;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::{
-    Authority, CreateTokenRequest, GetRotationRequest, ListAuthoritiesRequest, ListRootsRequest, Root,
-    Rotation, StartRotationRequest, StatusRequest, StatusResponse, SteerRotationRequest, Verb,
+    Authority, CreateTokenRequest, DecideRotationRequest, GetRotationRequest, ListAuthoritiesRequest,
+    ListRootsRequest, Root, Rotation, StartRotationRequest, StatusRequest, StatusResponse, Verb,
 };
 use proto::banyan::agent::v1::agent_service_client::AgentServiceClient;
 use proto::banyan::agent::v1::{IssueResponse, IssueWorkloadRequest, RegisterRequest};
@@ -249,17 +249,17 @@ impl MeshCa {
         Ok(client.list_authorities(ListAuthoritiesRequest::default()).await?.into_inner().authorities)
     }
 
-    /// Steers the rotation that is under way.
+    /// Decides about the rotation that is under way.
     ///
     /// # Errors
     /// The server's refusal.
-    pub async fn steer(&self, request_id: &str, verb: Verb) -> Result<Rotation, tonic::Status> {
-        let request = SteerRotationRequest {
+    pub async fn decide(&self, request_id: &str, verb: Verb) -> Result<Rotation, tonic::Status> {
+        let request = DecideRotationRequest {
             request_id: request_id.to_owned(),
             verb: verb.into(),
             ..Default::default()
         };
-        Ok(self.rotations().steer_rotation(request).await?.into_inner())
+        Ok(self.rotations().decide_rotation(request).await?.into_inner())
     }
 
     /// Where the rotation stands.

@@ -50,7 +50,7 @@ async fn a_frozen_envoy_is_named_and_the_gate_opens_without_it_when_it_was_said(
         let [holder] = gate.holders.as_slice() else { anyhow::bail!("{gate:?}") };
         assert_eq!((holder.identity.as_str(), holder.agent.as_str()), (IDLE, "idle"));
         assert_eq!((holder.evidence_wanted.as_str(), holder.wanted), ("applied", waiting.sequence));
-        let early = pair.ca.steer("early", Verb::Activate).await.expect_err("the gate is closed");
+        let early = pair.ca.decide("early", Verb::Activate).await.expect_err("the gate is closed");
         for words in [gate.holds[0].as_str(), IDLE, "it opens by itself at"] {
             assert!(early.message().contains(words), "{words} is missing in: {}", early.message());
         }

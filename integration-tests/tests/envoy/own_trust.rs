@@ -57,7 +57,7 @@ async fn an_envoy_with_roots_of_its_own_is_waited_for_until_somebody_answers_for
         own_agent.until("its leaf is renewed", |status| status.workloads[0].renewals > renewals).await?;
         let still = ca.until_rotation("and nothing has changed", SOON, waits_for_a_word).await?;
         anyhow::ensure!(still.phase == "distributing", "{still:?}");
-        let early = ca.steer("early", Verb::Activate).await.expect_err("the gate is closed");
+        let early = ca.decide("early", Verb::Activate).await.expect_err("the gate is closed");
         for words in [OWN, "no validation secret", "banyan relying-party add NAME --covers"] {
             anyhow::ensure!(early.message().contains(words), "{words} is missing in: {}", early.message());
         }

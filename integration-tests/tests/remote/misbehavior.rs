@@ -143,7 +143,7 @@ async fn lies_are_refused(way: Way) -> anyhow::Result<()> {
         // Leaves are issued meanwhile, by the old root.
         mesh.ca.workload_leaf(&format!("late-{number}"), &LiveMesh::identity(7)).await?;
         assert_eq!(mesh.ca.running().bundle(), old, "{what}");
-        mesh.ca.steer(&format!("give-up-{number}"), Verb::Abort).await?;
+        mesh.ca.decide(&format!("give-up-{number}"), Verb::Abort).await?;
         plugin.tell(Misbehavior::None);
         mesh.over(&request_id).await?;
         assert_eq!(mesh.ca.running().bundle(), old, "{what}: nothing has changed");

@@ -14,7 +14,7 @@ const LATE_MAX: u64 = 5;
 
 async fn refused(mesh: &LiveMesh, request_id: &str, verb: Verb, words: &[&str]) -> anyhow::Result<()> {
     let before = mesh.ca.rotation().await?;
-    let status = mesh.ca.steer(request_id, verb).await.expect_err("it is not legal");
+    let status = mesh.ca.decide(request_id, verb).await.expect_err("it is not legal");
     assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
     for word in words.iter().chain(&[before.phase.as_str()]) {
         assert!(status.message().contains(word), "{word} is missing in: {}", status.message());
@@ -46,11 +46,11 @@ async fn an_abort_before_the_switch_leaves_the_old_root_alone() -> anyhow::Resul
     assert!(second.to_string().contains("one"), "{second}");
     mesh.ca.rotate_in_mode("one", "manual").await?;
     refused(&mesh, "back", Verb::Rollback, &["nothing to roll back", "banyan rotate abort"]).await?;
-    mesh.ca.steer("stop", Verb::Abort).await?;
+    mesh.ca.decide("stop", Verb::Abort).await?;
     mesh.over("one").await?;
     let now = mesh.ca.running().bundle();
     assert_eq!((now.digest(), now.sequence().0), (old.digest(), old.sequence().0 + 2));
-    mesh.ca.steer("stop", Verb::Abort).await?;
+    mesh.ca.decide("stop", Verb::Abort).await?;
     assert_nothing_failed(&mesh.stop().await?);
     Ok(())
 }
@@ -62,18 +62,18 @@ async fn a_rollback_lets_the_old_root_sign_again_and_the_way_forward_stays_open(
     mesh.ca.rotate_in_mode("one", "manual").await?;
     let open = |rotation: &Rotation| rotation.gate.as_ref().is_some_and(|gate| gate.open);
     mesh.ca.until_rotation("everybody trusts the new root", SOON, open).await?;
-    mesh.ca.steer("hold", Verb::Hold).await?;
+    mesh.ca.decide("hold", Verb::Hold).await?;
     refused(&mesh, "early", Verb::Activate, &["held", "resume"]).await?;
-    mesh.ca.steer("resume", Verb::Resume).await?;
+    mesh.ca.decide("resume", Verb::Resume).await?;
     // It keeps a leaf of the old root, so the switch can be taken back for as long as this takes.
     mesh.proxies[2].freeze(true);
-    mesh.ca.steer("go", Verb::Activate).await?;
-    mesh.ca.steer("hold-2", Verb::Hold).await?;
+    mesh.ca.decide("go", Verb::Activate).await?;
+    mesh.ca.decide("hold-2", Verb::Hold).await?;
     refused(&mesh, "late", Verb::Abort, &["has signed", "roll it back"]).await?;
-    mesh.ca.steer("back", Verb::Rollback).await?;
+    mesh.ca.decide("back", Verb::Rollback).await?;
     refused(&mesh, "again", Verb::Rollback, &["already"]).await?;
     mesh.proxies[2].freeze(false);
-    mesh.ca.steer("resume-2", Verb::Resume).await?;
+    mesh.ca.decide("resume-2", Verb::Resume).await?;
     mesh.over("one").await?;
     assert_eq!(mesh.ca.running().bundle().roots()[0].id(), old, "the old root signs");
     mesh.lives_under(old).await?;
@@ -103,7 +103,7 @@ async fn a_frozen_proxy_is_named_and_waited_for_until_the_time_that_was_said() -
     assert_eq!((holder.identity.as_str(), holder.agent.as_str()), (LiveMesh::identity(2).as_str(), "host-3"));
     assert_eq!((holder.evidence_wanted.as_str(), holder.wanted), ("applied", waiting.sequence));
     assert!(holder.applied < holder.wanted, "{holder:?}");
-    let early = mesh.ca.steer("early", Verb::Activate).await.expect_err("the gate is closed");
+    let early = mesh.ca.decide("early", Verb::Activate).await.expect_err("the gate is closed");
     for words in [gate.holds[0].as_str(), holder.identity.as_str(), "it opens by itself at"] {
         assert!(early.message().contains(words), "{words} is missing in: {}", early.message());
     }

@@ -37,7 +37,7 @@ async fn a_root_that_fails_a_check_is_named_and_given_up_or_made_anew() -> anyho
     mesh.ca.rotate("misbehavior").await?;
     let told = mesh.ca.until_rotation("the check is named", SOON, has_trouble("stage_root")).await?;
     assert_eq!((told.phase.as_str(), told.to_root.len()), ("staging", 0), "{told:?}");
-    mesh.ca.steer("give-up", Verb::Abort).await?;
+    mesh.ca.decide("give-up", Verb::Abort).await?;
     mesh.over("misbehavior").await?;
     assert_eq!(mesh.ca.running().bundle(), old);
 
@@ -60,7 +60,7 @@ async fn a_bundle_whose_transition_cannot_be_stored_is_not_taken_for_published()
     mesh.ca.rotate("one").await?;
     let stuck = mesh.ca.until_rotation("it says so", SOON, has_trouble("publish_bundle")).await?;
     assert_eq!(stuck.phase, "distributing");
-    assert!(mesh.ca.steer("early", Verb::Activate).await.is_err(), "the gate is closed meanwhile");
+    assert!(mesh.ca.decide("early", Verb::Activate).await.is_err(), "the gate is closed meanwhile");
     std::fs::remove_dir_all(&place)?;
     mesh.over("one").await?;
     assert_nothing_failed(&mesh.stop().await?);

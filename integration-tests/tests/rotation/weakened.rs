@@ -69,7 +69,7 @@ async fn with_one_frozen(hidden: Hidden) -> anyhow::Result<Talk> {
             let is_open = |rotation: &Rotation| rotation.gate.as_ref().is_some_and(|gate| gate.open);
             mesh.ca.until_rotation("everybody trusts the new root", SOON, is_open).await?;
             frozen.freeze(true);
-            let activated = mesh.ca.steer("now", Verb::Activate).await;
+            let activated = mesh.ca.decide("now", Verb::Activate).await;
             activated.map_err(|status| anyhow::anyhow!("{status}"))?;
             eventually("the old root is trusted no more", || async {
                 old.is_some_and(|old| !other.holding().trusted().contains(&old))

@@ -14,7 +14,7 @@ use integration_tests::mesh::{PythonAuthority, SOON, TokenIssuer, admin_channel,
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::{
-    GetRotationRequest, ListRootsRequest, Rotation, StartRotationRequest, SteerRotationRequest, Verb,
+    DecideRotationRequest, GetRotationRequest, ListRootsRequest, Rotation, StartRotationRequest, Verb,
 };
 use proto::istio::v1::auth::IstioCertificateRequest;
 use proto::istio::v1::auth::istio_certificate_service_client::IstioCertificateServiceClient;
@@ -113,8 +113,8 @@ impl Bench {
             let request_id = format!("stop-{weather:?}-{number}");
             let staging = self.rotations().get_rotation(GetRotationRequest {}).await?.into_inner();
             assert_eq!(staging.phase, "staging", "the authority was waited for all the time");
-            let stop = SteerRotationRequest { request_id, verb: Verb::Abort.into(), ..Default::default() };
-            self.rotations().steer_rotation(stop).await?;
+            let stop = DecideRotationRequest { request_id, verb: Verb::Abort.into(), ..Default::default() };
+            self.rotations().decide_rotation(stop).await?;
             match weather {
                 Weather::Dead => self.authority.start().await?,
                 _ => self.authority.set_frozen(false)?,

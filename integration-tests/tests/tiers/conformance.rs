@@ -1,4 +1,4 @@
-//! The suite of root authorities, over a real tier above.
+//! The suite of root authorities, over a real upstream CA.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use trust::TrustDomain;
 use crate::tier_ca::TierCa;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_plugin_passes_the_suite_over_a_real_tier_above() -> anyhow::Result<()> {
+async fn the_plugin_passes_the_suite_over_a_real_upstream_ca() -> anyhow::Result<()> {
     let top = TierCa::top().await?;
     let home = tempfile::tempdir()?;
-    write_private(&home.path().join("token"), &top.add_tier("suite").await?)?;
+    write_private(&home.path().join("token"), &top.add_downstream("suite").await?)?;
     std::fs::write(home.path().join("ca.pem"), top.bundle().pem().as_bytes())?;
     let settings: toml::Table =
         format!("address = '{}'\nca_file = 'ca.pem'\ntoken_file = 'token'", top.address()).parse()?;

@@ -1,4 +1,4 @@
-//! A tier that is dead, and one that should never have been.
+//! A downstream CA that is dead, and one that should never have been.
 
 use proto::banyan::admin::v1::Rotation;
 
@@ -14,7 +14,8 @@ fn waits_for(tier: &'static str) -> impl Fn(&Rotation) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_tier_is_waited_for_until_its_issuer_ends_or_somebody_removes_it() -> anyhow::Result<()> {
+async fn a_dead_downstream_ca_is_waited_for_until_its_issuer_ends_or_somebody_removes_it()
+-> anyhow::Result<()> {
     let mut top = TierCa::top().await?;
     let mut dead = TierCa::below(&top, "dead").await?;
     let alive = TierCa::below(&top, "alive").await?;
@@ -22,7 +23,7 @@ async fn a_dead_tier_is_waited_for_until_its_issuer_ends_or_somebody_removes_it(
     dead.down().await?;
     let mesh = Mesh::over(&[&top, &alive]).await?;
     top.rotate("one", "auto").await?;
-    let waiting = top.until("only the dead tier is waited for", waits_for("dead")).await?;
+    let waiting = top.until("only the dead downstream CA is waited for", waits_for("dead")).await?;
     let gate = waiting.gate.unwrap();
     let until = gate.holders.first().unwrap().until;
     assert!((1_500..1_900).contains(&(until - gate.at)), "its issuer lives for 30 minutes: {gate:?}");
@@ -32,8 +33,8 @@ async fn a_dead_tier_is_waited_for_until_its_issuer_ends_or_somebody_removes_it(
     // What is waited for is durable.
     top.down().await?;
     top.up().await?;
-    top.until("only the dead tier is waited for, again", waits_for("dead")).await?;
-    top.remove_tier("dead").await?;
+    top.until("only the dead downstream CA is waited for, again", waits_for("dead")).await?;
+    top.remove_downstream("dead").await?;
     top.until("over", |rotation| rotation.phase == "steady").await?;
     let new = top.root();
     assert_ne!(old, new);
@@ -46,13 +47,13 @@ async fn a_dead_tier_is_waited_for_until_its_issuer_ends_or_somebody_removes_it(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tier_with_a_void_token_or_under_a_strange_root_does_not_begin() -> anyhow::Result<()> {
+async fn a_downstream_ca_with_a_void_token_or_under_a_strange_root_does_not_begin() -> anyhow::Result<()> {
     let (top, other) = (TierCa::top().await?, TierCa::top().await?);
-    let void = TierCa::try_below(&top, &other.add_tier("elsewhere").await?, &top).await;
+    let void = TierCa::try_below(&top, &other.add_downstream("elsewhere").await?, &top).await;
     let told = void.err().map(|error| format!("{error:#}")).unwrap_or_default();
-    assert!(told.contains("token_file") && told.contains("banyan tier add"), "{told}");
-    let untrusted = TierCa::try_below(&top, &top.add_tier("east").await?, &other).await;
+    assert!(told.contains("token_file") && told.contains("banyan downstream add"), "{told}");
+    let untrusted = TierCa::try_below(&top, &top.add_downstream("east").await?, &other).await;
     let told = untrusted.err().map(|error| format!("{error:#}")).unwrap_or_default();
-    assert!(told.contains("cannot connect to the tier above"), "{told}");
+    assert!(told.contains("cannot connect to the upstream CA"), "{told}");
     Ok(())
 }

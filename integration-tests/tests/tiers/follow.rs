@@ -8,7 +8,7 @@ use proto::banyan::admin::v1::Rotation;
 use crate::tier_ca::{Mesh, TierCa};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_root_is_replaced_at_the_top_while_members_of_three_tiers_talk() -> anyhow::Result<()> {
+async fn a_root_is_replaced_at_the_top_while_members_of_three_cas_talk() -> anyhow::Result<()> {
     let top = TierCa::top().await?;
     let middle = TierCa::below(&top, "middle").await?;
     let bottom = TierCa::below(&middle, "bottom").await?;
@@ -27,11 +27,11 @@ async fn a_root_is_replaced_at_the_top_while_members_of_three_tiers_talk() -> an
     mesh.stop().await
 }
 
-/// What the trust gate at the top says of the tier below.
+/// What the trust gate at the top says of the downstream CA.
 fn names(words: &str) -> impl Fn(&Rotation) -> bool {
     move |rotation| {
         let holders = rotation.gate.as_ref().map(|gate| gate.holders.as_slice()).unwrap_or_default();
-        let named = holders.iter().any(|holder| holder.kind == "tier" && holder.text.contains(words));
+        let named = holders.iter().any(|holder| holder.kind == "downstream" && holder.text.contains(words));
         rotation.phase == "distributing" && named
     }
 }
@@ -48,9 +48,9 @@ async fn a_frozen_proxy_at_the_bottom_is_named_at_the_top_and_waited_for() -> an
     top.rotate("one", "auto").await?;
     let named = top.until("the frozen one is named", names(&Mesh::identity(3))).await?;
     let gate = named.gate.unwrap();
-    let holder = gate.holders.iter().find(|holder| holder.kind == "tier").unwrap();
+    let holder = gate.holders.iter().find(|holder| holder.kind == "downstream").unwrap();
     assert_eq!(holder.identity, "middle");
-    assert!(holder.text.contains("tier bottom: waits for"), "{}", holder.text);
+    assert!(holder.text.contains("downstream CA bottom: waits for"), "{}", holder.text);
     assert!(gate.opens_at_latest > gate.at, "it says when it opens by itself");
     // Settle is 1 s: an open gate would have been passed long before this many handshakes.
     let (before, long) = (mesh.handshakes(), Duration::from_secs(4));
@@ -70,7 +70,7 @@ async fn a_frozen_proxy_at_the_bottom_is_named_at_the_top_and_waited_for() -> an
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_middle_tier_that_restarts_in_a_rotation_takes_it_up_again() -> anyhow::Result<()> {
+async fn a_middle_ca_that_restarts_in_a_rotation_takes_it_up_again() -> anyhow::Result<()> {
     let top = TierCa::top().await?;
     let mut middle = TierCa::below(&top, "middle").await?;
     let bottom = TierCa::below(&middle, "bottom").await?;

@@ -1,4 +1,4 @@
-//! A mesh that stands alone moves below a tier, and away from it again.
+//! A mesh that stands alone moves below an upstream CA, and away from it again.
 
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ fn signing(mesh: &LiveMesh) -> anyhow::Result<RootId> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mesh_moves_below_a_tier_and_away_from_it_while_everybody_talks() -> anyhow::Result<()> {
+async fn a_mesh_moves_below_an_upstream_ca_and_away_from_it_while_everybody_talks() -> anyhow::Result<()> {
     let top = TierCa::top().await?;
     let home = tempfile::tempdir()?;
     let (token, roots) = (home.path().join("token"), home.path().join("upper.pem"));
-    write_private(&token, &top.add_tier("joiner").await?)?;
+    write_private(&token, &top.add_downstream("joiner").await?)?;
     std::fs::write(&roots, top.bundle().pem().as_bytes())?;
     let sections = format!(
         "[authority.main]\nplugin = \"self-signed\"\n[authority.upper]\nplugin = \"banyan\"\naddress = \"{}\"\n\
@@ -36,13 +36,13 @@ async fn a_mesh_moves_below_a_tier_and_away_from_it_while_everybody_talks() -> a
     assert_eq!(signing(&mesh)?, top.root());
     mesh.lives_under(top.root()).await?;
 
-    // Below the tier now: its rotations are followed.
+    // Below the upstream CA now: its rotations are followed.
     top.rotate("above", "auto").await?;
     let over =
         |rotation: &Rotation| rotation.phase == "steady" && rotation.done.contains(&"above".to_owned());
     top.until("over", over).await?;
     let above = top.root();
-    eventually("the lower tier is on the new root above", || async {
+    eventually("the lower CA is on the new root above", || async {
         signing(&mesh).is_ok_and(|now| now == above)
     })
     .await?;
@@ -51,7 +51,7 @@ async fn a_mesh_moves_below_a_tier_and_away_from_it_while_everybody_talks() -> a
 
     mesh.ca.rotate_to("away", "main").await?;
     let drains = |rotation: &Rotation| rotation.phase == "draining";
-    mesh.ca.until_rotation("our root signs, and that of the tier drains", SOON, drains).await?;
+    mesh.ca.until_rotation("our root signs, and that of the upstream CA drains", SOON, drains).await?;
     let word = AttestRootRequest {
         root: above.as_bytes().to_vec(),
         quiet_seconds: 0,

@@ -21,11 +21,11 @@ async fn an_abort_at_the_top_is_followed_and_the_verbs_belong_to_the_top() -> an
     .await?;
     below.in_phase("distributing").await?;
     for (id, verb) in [("go", Verb::Activate), ("stop", Verb::Abort), ("back", Verb::Rollback)] {
-        let refused = below.steer(id, verb).await.expect_err("it follows the tier above");
+        let refused = below.decide(id, verb).await.expect_err("it follows the upstream CA");
         assert_eq!(refused.code(), Code::FailedPrecondition);
-        assert!(refused.message().contains("follows the tier above"), "{refused:?}");
+        assert!(refused.message().contains("follows the upstream CA"), "{refused:?}");
     }
-    top.steer("stop", Verb::Abort).await?;
+    top.decide("stop", Verb::Abort).await?;
     for ca in [&top, &below] {
         ca.settled(old).await?;
     }
@@ -33,7 +33,7 @@ async fn an_abort_at_the_top_is_followed_and_the_verbs_belong_to_the_top() -> an
     mesh.stop().await
 }
 
-/// A top and a tier below, both draining the old root, with the top held.
+/// A top and a downstream CA, both draining the old root, with the top held.
 async fn both_draining() -> anyhow::Result<(TierCa, TierCa, Mesh)> {
     let top = TierCa::top().await?;
     let below = TierCa::below(&top, "below").await?;
@@ -41,7 +41,7 @@ async fn both_draining() -> anyhow::Result<(TierCa, TierCa, Mesh)> {
     top.rotate("one", "manual").await?;
     activate_when_open(&top, "go").await?;
     // Held, the old root stays in the bundle above, and so it does below.
-    top.steer("hold", Verb::Hold).await?;
+    top.decide("hold", Verb::Hold).await?;
     below.in_phase("draining").await?;
     Ok((top, below, mesh))
 }
@@ -51,7 +51,7 @@ async fn activate_when_open(top: &TierCa, request_id: &str) -> anyhow::Result<()
         rotation.phase == "distributing" && rotation.gate.as_ref().is_some_and(|gate| gate.open)
     };
     top.until("everybody trusts the new root", open).await?;
-    Ok(top.steer(request_id, Verb::Activate).await?)
+    Ok(top.decide(request_id, Verb::Activate).await?)
 }
 
 fn rolled_back(rotation: &Rotation) -> bool {
@@ -62,9 +62,9 @@ fn rolled_back(rotation: &Rotation) -> bool {
 async fn a_rollback_at_the_top_is_followed() -> anyhow::Result<()> {
     let (top, below, mesh) = both_draining().await?;
     let old = RootId::from_bytes(&top.rotation().await?.from_root).unwrap();
-    top.steer("back", Verb::Rollback).await?;
+    top.decide("back", Verb::Rollback).await?;
     below.until("rolled back", rolled_back).await?;
-    top.steer("resume", Verb::Resume).await?;
+    top.decide("resume", Verb::Resume).await?;
     for ca in [&top, &below] {
         ca.settled(old).await?;
     }
@@ -76,11 +76,11 @@ async fn a_rollback_at_the_top_is_followed() -> anyhow::Result<()> {
 async fn the_way_forward_after_a_rollback_is_followed() -> anyhow::Result<()> {
     let (top, below, mesh) = both_draining().await?;
     let new = RootId::from_bytes(&top.rotation().await?.to_root).unwrap();
-    top.steer("back", Verb::Rollback).await?;
+    top.decide("back", Verb::Rollback).await?;
     below.until("rolled back", rolled_back).await?;
-    top.steer("resume", Verb::Resume).await?;
+    top.decide("resume", Verb::Resume).await?;
     // The leaf gate takes a second at least, so the new root is still there.
-    top.steer("forward", Verb::Activate).await?;
+    top.decide("forward", Verb::Activate).await?;
     activate_when_open(&top, "go-2").await?;
     for ca in [&top, &below] {
         ca.settled(new).await?;

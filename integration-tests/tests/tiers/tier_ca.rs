@@ -14,10 +14,10 @@ use integration_tests::mesh::{
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::{
-    CreateTokenRequest, GetRotationRequest, Rotation, StartRotationRequest, SteerRotationRequest, Verb,
+    CreateTokenRequest, DecideRotationRequest, GetRotationRequest, Rotation, StartRotationRequest, Verb,
 };
-use proto::banyan::tier::v1::tier_admin_service_client::TierAdminServiceClient;
-use proto::banyan::tier::v1::{AddTierRequest, RemoveTierRequest};
+use proto::banyan::downstream::v1::downstream_admin_service_client::DownstreamAdminServiceClient;
+use proto::banyan::downstream::v1::{AddDownstreamRequest, RemoveDownstreamRequest};
 use tonic::transport::Channel;
 use trust::{Bundle, Clock as _, RootId};
 
@@ -48,9 +48,9 @@ impl TierCa {
         Self::start(tempfile::tempdir()?, "", embedding).await
     }
 
-    /// A CA one tier below another.
+    /// A downstream CA of another.
     pub(crate) async fn below(upper: &Self, name: &str) -> anyhow::Result<Self> {
-        Self::try_below(upper, &upper.add_tier(name).await?, upper).await
+        Self::try_below(upper, &upper.add_downstream(name).await?, upper).await
     }
 
     /// A CA below another, with this token, that believes the roots of a third.
@@ -122,23 +122,25 @@ impl TierCa {
         admin_channel(&self.running().admin_socket)
     }
 
-    fn tiers(&self) -> TierAdminServiceClient<Channel> {
-        TierAdminServiceClient::new(self.channel())
+    fn tiers(&self) -> DownstreamAdminServiceClient<Channel> {
+        DownstreamAdminServiceClient::new(self.channel())
     }
 
-    /// Adds a tier and answers with its token.
-    pub(crate) async fn add_tier(&self, name: &str) -> anyhow::Result<String> {
+    /// Adds a downstream CA and answers with its token.
+    pub(crate) async fn add_downstream(&self, name: &str) -> anyhow::Result<String> {
         let added = self
             .tiers()
-            .add_tier(AddTierRequest { name: name.to_owned(), ..Default::default() })
+            .add_downstream(AddDownstreamRequest { name: name.to_owned(), ..Default::default() })
             .await?
             .into_inner();
         assert!(!format!("{added:?}").contains(&added.token), "a token is not shown");
         Ok(added.token)
     }
 
-    pub(crate) async fn remove_tier(&self, name: &str) -> anyhow::Result<()> {
-        self.tiers().remove_tier(RemoveTierRequest { name: name.to_owned(), ..Default::default() }).await?;
+    pub(crate) async fn remove_downstream(&self, name: &str) -> anyhow::Result<()> {
+        self.tiers()
+            .remove_downstream(RemoveDownstreamRequest { name: name.to_owned(), ..Default::default() })
+            .await?;
         Ok(())
     }
 
@@ -148,13 +150,13 @@ impl TierCa {
         RotationServiceClient::new(self.channel()).start_rotation(request).await.map(drop)
     }
 
-    pub(crate) async fn steer(&self, request_id: &str, verb: Verb) -> Result<(), tonic::Status> {
-        let request = SteerRotationRequest {
+    pub(crate) async fn decide(&self, request_id: &str, verb: Verb) -> Result<(), tonic::Status> {
+        let request = DecideRotationRequest {
             request_id: request_id.to_owned(),
             verb: verb.into(),
             ..Default::default()
         };
-        RotationServiceClient::new(self.channel()).steer_rotation(request).await.map(drop)
+        RotationServiceClient::new(self.channel()).decide_rotation(request).await.map(drop)
     }
 
     pub(crate) async fn rotation(&self) -> anyhow::Result<Rotation> {
@@ -175,7 +177,7 @@ impl TierCa {
         self.until(phase, |rotation| rotation.phase == phase).await
     }
 
-    /// Waits until this tier is steady with this root alone.
+    /// Waits until this CA is steady with this root alone.
     pub(crate) async fn settled(&self, root: RootId) -> anyhow::Result<()> {
         let alone = |rotation: &Rotation| {
             let roots: Vec<_> = self.bundle().roots().iter().map(trust::Root::id).collect();

@@ -1,4 +1,4 @@
-//! The same traffic with a top that does not wait for its tiers: it must see what the waiting is for, and whom it would hurt.
+//! The same traffic with a top that does not wait for its downstream CAs: it must see what the waiting is for, and whom it would hurt.
 
 use std::sync::Arc;
 
@@ -31,7 +31,8 @@ impl Embedding for Hides {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_word_of_a_tier_a_proxy_there_fails_when_the_top_signs_anew() -> anyhow::Result<()> {
+async fn without_the_word_of_a_downstream_ca_a_proxy_there_fails_when_the_top_signs_anew()
+-> anyhow::Result<()> {
     let top = TierCa::top_in(Arc::new(Hides)).await?;
     let below = TierCa::below(&top, "below").await?;
     let old = top.root();

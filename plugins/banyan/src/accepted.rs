@@ -1,11 +1,11 @@
-//! What the tier above said last and passed the checks: kept durably, since it is what its certificate is judged by.
+//! What the upstream CA said last and passed the checks: kept durably, since it is what its certificate is judged by.
 
 use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use plugins::{AuthorityState, PluginError, RootDer, RootSet, StateName, UpperState};
-use proto::banyan::tier::v1 as wire;
+use plugins::{AuthorityState, PluginError, RootDer, RootSet, StateName, UpstreamState};
+use proto::banyan::downstream::v1 as wire;
 use serde::{Deserialize, Serialize};
 use trust::{Root, RootId, TrustDomain};
 
@@ -87,7 +87,7 @@ impl Accepted {
         stored.map_err(|error| PluginError::Transient { detail: error.to_string() })
     }
 
-    /// The roots that the certificate of the tier above may chain to; none before the first contact, and after an operator
+    /// The roots that the certificate of the upstream CA may chain to; none before the first contact, and after an operator
     /// changed the file of it: then the file counts, too.
     pub(crate) fn trusted(&self, file: &str) -> (&[RootDer], bool) {
         (&self.roots, self.roots.is_empty() || self.file != file)
@@ -98,22 +98,22 @@ impl Accepted {
         RootSet::new(self.roots.clone(), self.signing, self.changes).with_further(self.further.clone())
     }
 
-    /// This after another state of the tier above, which is checked.
+    /// This after another state of the upstream CA, which is checked.
     pub(crate) fn after(
         &self,
-        told: &wire::UpperState,
+        told: &wire::UpstreamState,
         trust_domain: &TrustDomain,
         file: &str,
-    ) -> Result<(Self, UpperState), PluginError> {
+    ) -> Result<(Self, UpstreamState), PluginError> {
         if told.trust_domain != trust_domain.as_str() {
             let reason = format!(
-                "the tier above is of another trust domain than {trust_domain}; both tiers have the same"
+                "the upstream CA is of another trust domain than {trust_domain}; both CAs have the same"
             );
             return Err(PluginError::Denied { reason });
         }
         if told.sequence < self.sequence {
             let detail = format!(
-                "the tier above went back from bundle {} to {}: was it restored from an old backup?",
+                "the upstream CA went back from bundle {} to {}: was it restored from an old backup?",
                 self.sequence, told.sequence
             );
             return Err(PluginError::Permanent { detail });
@@ -145,9 +145,9 @@ impl Accepted {
             further: if same_further { self.further.clone() } else { told.further.clone() },
             file: file.to_owned(),
         };
-        let upper = UpperState::new(told.sequence, told.roots.clone(), signing, told.generation);
-        let upper = upper.with_further(told.further.clone());
-        Ok((next, upper))
+        let upstream = UpstreamState::new(told.sequence, told.roots.clone(), signing, told.generation);
+        let upstream = upstream.with_further(told.further.clone());
+        Ok((next, upstream))
     }
 }
 
@@ -158,14 +158,14 @@ fn name() -> Result<StateName, PluginError> {
 fn unreadable(detail: &str) -> PluginError {
     PluginError::Permanent {
         detail: format!(
-            "what the tier above said last cannot be read ({detail}); restore the data directory from a backup"
+            "what the upstream CA said last cannot be read ({detail}); restore the data directory from a backup"
         ),
     }
 }
 
 pub(crate) fn malformed(what: &str) -> PluginError {
     let detail =
-        format!("the answer of the tier above does not fit: {what}; are both of versions that go together?");
+        format!("the answer of the upstream CA does not fit: {what}; are both of versions that go together?");
     PluginError::Permanent { detail }
 }
 

@@ -1,4 +1,4 @@
-//! Connections to the tier above: TLS by its roots, and the token of this tier.
+//! Connections to the upstream CA: TLS by its roots, and the token of this CA.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -37,7 +37,7 @@ pub(crate) struct FirstContact {
 pub(crate) fn first_contact(path: &Path) -> Result<FirstContact, PluginError> {
     let wrong = |detail: String| PluginError::Misconfigured {
         field: "ca_file".to_owned(),
-        detail: format!("{}: {detail}; write the roots of the tier above there", path.display()),
+        detail: format!("{}: {detail}; write the roots of the upstream CA there", path.display()),
     };
     let bytes = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
     let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
@@ -65,12 +65,13 @@ pub(crate) fn token(path: &Path) -> Result<MetadataValue<Ascii>, PluginError> {
     let token = text.trim();
     if token.is_empty() || token.len() > TOKEN_LEN_MAX {
         return Err(wrong(
-            "holds no token of a tier; `banyan tier add` at the tier above makes one".to_owned(),
+            "holds no token of a downstream CA; `banyan downstream add` at the upstream CA makes one"
+                .to_owned(),
         ));
     }
     let header = Zeroizing::new(format!("Bearer {token}"));
     let value = MetadataValue::try_from(header.as_str());
-    let mut value = value.map_err(|_| wrong("holds no token of a tier".to_owned()))?;
+    let mut value = value.map_err(|_| wrong("holds no token of a downstream CA".to_owned()))?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -103,7 +104,7 @@ pub(crate) async fn connect(
             Ok::<_, io::Error>(TokioIo::new(tls.connect(name, stream).await?))
         }
     });
-    let endpoint = Endpoint::from_static("https://tier-above")
+    let endpoint = Endpoint::from_static("https://upstream")
         .connect_timeout(CONNECT_WITHIN)
         .http2_keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_EVERY)
@@ -112,7 +113,7 @@ pub(crate) async fn connect(
     let down = |why: String| {
         let (host, port) = (&settings.host, settings.port);
         PluginError::AuthorityDown {
-            detail: format!("cannot connect to the tier above at {host}:{port}: {why}"),
+            detail: format!("cannot connect to the upstream CA at {host}:{port}: {why}"),
         }
     };
     match connected {
@@ -141,6 +142,6 @@ mod tests {
         assert_eq!(value.to_str().expect("text"), "Bearer btt1.secret");
         assert!(!format!("{value:?}").contains("secret"));
         std::fs::write(&path, " \n").expect("written");
-        assert!(token(&path).expect_err("empty").to_string().contains("banyan tier add"));
+        assert!(token(&path).expect_err("empty").to_string().contains("banyan downstream add"));
     }
 }

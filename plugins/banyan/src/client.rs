@@ -1,4 +1,4 @@
-//! The authority: calls to the tier above.
+//! The authority: calls to the upstream CA.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,11 +6,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use plugins::call::shown;
 use plugins::{
-    AuthorityDeps, CallContext, Description, Health, IssuerChain, IssuerRequest, Outcome, PluginError,
-    RootAuthority, RootSet, Ticket, TierReport, UpperState, UpperTier,
+    AuthorityDeps, CallContext, Description, DownstreamReport, Health, IssuerChain, IssuerRequest, Outcome,
+    PluginError, RootAuthority, RootSet, Ticket, UpstreamCa, UpstreamState,
 };
-use proto::banyan::tier::v1 as wire;
-use proto::banyan::tier::v1::tier_service_client::TierServiceClient;
+use proto::banyan::downstream::v1 as wire;
+use proto::banyan::downstream::v1::downstream_service_client::DownstreamServiceClient;
 use rustls_pki_types::CertificateDer;
 use tokio::sync::Mutex;
 use tonic::transport::Channel;
@@ -22,7 +22,7 @@ use crate::accepted::{Accepted, malformed};
 use crate::channel::{connect, first_contact, token};
 use crate::config::Settings;
 
-type Client = TierServiceClient<Channel>;
+type Client = DownstreamServiceClient<Channel>;
 
 /// Longest answer that is taken.
 const MESSAGE_MAX: usize = 1024 * 1024 + 64 * 1024;
@@ -30,10 +30,10 @@ const MESSAGE_MAX: usize = 1024 * 1024 + 64 * 1024;
 const FIRST_WITHIN: Duration = Duration::from_secs(10);
 /// Reason of a refusal that says when what stands above the issuer ends.
 const OUTLIVES: &str = "ISSUER_OUTLIVES";
-/// Wait where the tier above says to wait and not how long.
+/// Wait where the upstream CA says to wait and not how long.
 const RETRY_DEFAULT: Duration = Duration::from_secs(2);
 
-/// A CA one tier above.
+/// An upstream CA.
 pub struct BanyanAuthority {
     settings: Settings,
     deps: AuthorityDeps,
@@ -42,7 +42,7 @@ pub struct BanyanAuthority {
     /// The connection; dropped when it broke, and when other roots count.
     client: Mutex<Option<Client>>,
     /// The stream of states that is waited at.
-    states: Mutex<Option<Streaming<wire::UpperState>>>,
+    states: Mutex<Option<Streaming<wire::UpstreamState>>>,
 }
 
 impl BanyanAuthority {
@@ -91,7 +91,7 @@ impl BanyanAuthority {
         method: impl AsyncFnOnce(&mut Client, Request<M>) -> Result<Response<A>, Status>,
     ) -> Result<A, PluginError> {
         let late = || PluginError::Transient {
-            detail: format!("the tier above did not answer within {} s", deadline.as_secs_f32()),
+            detail: format!("the upstream CA did not answer within {} s", deadline.as_secs_f32()),
         };
         let work = async {
             let request = self.request(message)?;
@@ -111,17 +111,17 @@ impl BanyanAuthority {
         error(status)
     }
 
-    async fn open(&self) -> Result<Streaming<wire::UpperState>, PluginError> {
+    async fn open(&self) -> Result<Streaming<wire::UpstreamState>, PluginError> {
         self.call(FIRST_WITHIN, wire::WatchRootsRequest {}, async |c, m| c.watch_roots(m).await).await
     }
 
     /// Checks and keeps what was said. It counts for nothing before it is durable.
-    async fn accept(&self, told: &wire::UpperState) -> Result<UpperState, PluginError> {
+    async fn accept(&self, told: &wire::UpstreamState) -> Result<UpstreamState, PluginError> {
         let file = first_contact(&self.settings.ca_file)?.digest;
         self.known().await?;
         let mut accepted = self.accepted.lock().await;
         let known = accepted.clone().unwrap_or_default();
-        let (next, upper) = known.after(told, &self.deps.trust_domain, &file)?;
+        let (next, upstream) = known.after(told, &self.deps.trust_domain, &file)?;
         if next != known {
             // Read again after a failure: what is on the disk is unknown then.
             *accepted = None;
@@ -134,14 +134,14 @@ impl BanyanAuthority {
                 *self.client.lock().await = None;
             }
         }
-        Ok(upper)
+        Ok(upstream)
     }
 
-    async fn now(&self) -> Result<UpperState, PluginError> {
+    async fn now(&self) -> Result<UpstreamState, PluginError> {
         let mut states = self.open().await?;
         let first = tokio::time::timeout(FIRST_WITHIN, states.message()).await;
         let late =
-            || PluginError::Transient { detail: "the tier above says nothing of its roots".to_owned() };
+            || PluginError::Transient { detail: "the upstream CA says nothing of its roots".to_owned() };
         match first.map_err(|_| late())? {
             Ok(Some(told)) => self.accept(&told).await,
             Ok(None) => Err(late()),
@@ -168,19 +168,22 @@ impl RootAuthority for BanyanAuthority {
     async fn check(&self, context: &CallContext) -> Health {
         let asked = tokio::time::timeout(context.deadline, self.now()).await;
         match asked {
-            Ok(Ok(upper)) => {
+            Ok(Ok(upstream)) => {
                 let root = |der: &Vec<u8>| Root::parse(der).ok();
-                let ends =
-                    upper.roots.iter().filter_map(root).map(|root| root.certificate().validity().not_after());
+                let ends = upstream
+                    .roots
+                    .iter()
+                    .filter_map(root)
+                    .map(|root| root.certificate().validity().not_after());
                 Health::ok().until(ends.min())
             }
             Ok(Err(error)) => Health::down(error.to_string()),
-            Err(_) => Health::down("the tier above does not answer in time"),
+            Err(_) => Health::down("the upstream CA does not answer in time"),
         }
     }
 
     async fn roots(&self, context: &CallContext) -> Result<RootSet, PluginError> {
-        let late = || PluginError::Transient { detail: "the tier above does not answer in time".to_owned() };
+        let late = || PluginError::Transient { detail: "the upstream CA does not answer in time".to_owned() };
         tokio::time::timeout(context.deadline, self.now()).await.map_err(|_| late())??;
         Ok(self.known().await?.roots())
     }
@@ -211,14 +214,14 @@ impl RootAuthority for BanyanAuthority {
         Err(PluginError::Denied { reason: "this authority gives no tickets: repeat the request".to_owned() })
     }
 
-    fn tier(&self) -> Option<&dyn UpperTier> {
+    fn upstream(&self) -> Option<&dyn UpstreamCa> {
         Some(self)
     }
 }
 
 #[async_trait]
-impl UpperTier for BanyanAuthority {
-    async fn upper(&self, seen: Option<u64>) -> Result<UpperState, PluginError> {
+impl UpstreamCa for BanyanAuthority {
+    async fn state(&self, seen: Option<u64>) -> Result<UpstreamState, PluginError> {
         let Some(seen) = seen else { return self.now().await };
         let mut states = self.states.lock().await;
         loop {
@@ -231,7 +234,7 @@ impl UpperTier for BanyanAuthority {
                 Ok(Some(told)) => return self.accept(&told).await,
                 Ok(None) => {
                     *states = None;
-                    let detail = "the tier above ended the stream of its roots".to_owned();
+                    let detail = "the upstream CA ended the stream of its roots".to_owned();
                     return Err(PluginError::Transient { detail });
                 }
                 Err(status) => {
@@ -242,8 +245,8 @@ impl UpperTier for BanyanAuthority {
         }
     }
 
-    async fn report(&self, context: &CallContext, report: &TierReport) -> Result<(), PluginError> {
-        let message = wire::TierReport {
+    async fn report(&self, context: &CallContext, report: &DownstreamReport) -> Result<(), PluginError> {
+        let message = wire::DownstreamReport {
             seen_generation: report.seen_generation,
             applied_sequence: report.applied_sequence,
             unused: report.unused.iter().map(|id| id.as_bytes().to_vec()).collect(),
@@ -253,7 +256,7 @@ impl UpperTier for BanyanAuthority {
     }
 }
 
-/// What a refusal of the tier above means to the caller.
+/// What a refusal of the upstream CA means to the caller.
 fn error(status: &Status) -> PluginError {
     let detail = shown(status.message());
     if let Some(outlives) = outlives(status) {
@@ -272,7 +275,8 @@ fn error(status: &Status) -> PluginError {
             PluginError::Denied { reason: detail }
         }
         Code::Unimplemented => {
-            let detail = "the server above knows no tiers: it is no Banyan, or an old one".to_owned();
+            let detail =
+                "the server above knows no downstream CAs: it is no Banyan, or an old one".to_owned();
             PluginError::Permanent { detail }
         }
         _ => PluginError::Transient { detail },

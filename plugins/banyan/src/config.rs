@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use plugins::{ConfigProblem, ConfigTable};
 use rustls_pki_types::ServerName;
 
-/// What the section of a tier above says.
+/// What the section of an upstream CA says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     /// `address`: HOST:PORT of the CA above, its `[listen] grpc`. Required.
@@ -15,7 +15,7 @@ pub(crate) struct Settings {
     pub(crate) server_name: ServerName<'static>,
     /// `ca_file`: PEM roots for the first contact; afterwards what it said itself counts. Required.
     pub(crate) ca_file: PathBuf,
-    /// `token_file`: what `banyan tier add` printed there, mode 0600. Read at each call. Required.
+    /// `token_file`: what `banyan downstream add` printed there, mode 0600. Read at each call. Required.
     pub(crate) token_file: PathBuf,
 }
 

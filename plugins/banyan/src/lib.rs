@@ -1,9 +1,9 @@
-//! The root authority of another Banyan: this CA is one tier below it, issues under its roots, and follows its rotations.
+//! The root authority of another Banyan: this CA is downstream of it, issues under its roots, and follows its rotations.
 //!
-//! The CA above is called over `banyan.tier.v1` on its TLS port. What it says of its roots is checked, kept durably, and from
+//! The CA above is called over `banyan.downstream.v1` on its TLS port. What it says of its roots is checked, kept durably, and from
 //! then on is what its server certificate must chain to: a rotation above needs no new file here.
 //!
-//! No root is made here, so nothing is staged: a new root comes by a rotation above ([`UpperTier`](plugins::UpperTier)).
+//! No root is made here, so nothing is staged: a new root comes by a rotation above ([`UpstreamCa`](plugins::UpstreamCa)).
 //!
 //! Start at [`BanyanPlugin`], which lists it in a registry as `banyan`.
 

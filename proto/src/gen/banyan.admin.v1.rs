@@ -573,7 +573,7 @@ impl ::prost::Name for StartRotationResponse {
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct SteerRotationRequest {
+pub struct DecideRotationRequest {
     #[prost(string, tag = "1")]
     pub request_id: ::prost::alloc::string::String,
     #[prost(enumeration = "Verb", tag = "2")]
@@ -584,14 +584,14 @@ pub struct SteerRotationRequest {
     #[prost(string, tag = "4")]
     pub reason: ::prost::alloc::string::String,
 }
-impl ::prost::Name for SteerRotationRequest {
-    const NAME: &'static str = "SteerRotationRequest";
+impl ::prost::Name for DecideRotationRequest {
+    const NAME: &'static str = "DecideRotationRequest";
     const PACKAGE: &'static str = "banyan.admin.v1";
     fn full_name() -> ::prost::alloc::string::String {
-        "banyan.admin.v1.SteerRotationRequest".into()
+        "banyan.admin.v1.DecideRotationRequest".into()
     }
     fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/banyan.admin.v1.SteerRotationRequest".into()
+        "type.googleapis.com/banyan.admin.v1.DecideRotationRequest".into()
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1805,10 +1805,10 @@ pub mod rotation_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Steers the rotation that is under way. Refused with FAILED_PRECONDITION when it is not legal now; nothing moves then.
-        pub async fn steer_rotation(
+        /// Decides about the rotation that is under way. Refused with FAILED_PRECONDITION when it is not legal now; nothing moves then.
+        pub async fn decide_rotation(
             &mut self,
-            request: impl tonic::IntoRequest<super::SteerRotationRequest>,
+            request: impl tonic::IntoRequest<super::DecideRotationRequest>,
         ) -> std::result::Result<tonic::Response<super::Rotation>, tonic::Status> {
             self.inner
                 .ready()
@@ -1820,12 +1820,12 @@ pub mod rotation_service_client {
                 })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
-                "/banyan.admin.v1.RotationService/SteerRotation",
+                "/banyan.admin.v1.RotationService/DecideRotation",
             );
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(
-                    GrpcMethod::new("banyan.admin.v1.RotationService", "SteerRotation"),
+                    GrpcMethod::new("banyan.admin.v1.RotationService", "DecideRotation"),
                 );
             self.inner.unary(req, path, codec).await
         }
@@ -2094,10 +2094,10 @@ pub mod rotation_service_server {
             tonic::Response<super::StartRotationResponse>,
             tonic::Status,
         >;
-        /// Steers the rotation that is under way. Refused with FAILED_PRECONDITION when it is not legal now; nothing moves then.
-        async fn steer_rotation(
+        /// Decides about the rotation that is under way. Refused with FAILED_PRECONDITION when it is not legal now; nothing moves then.
+        async fn decide_rotation(
             &self,
-            request: tonic::Request<super::SteerRotationRequest>,
+            request: tonic::Request<super::DecideRotationRequest>,
         ) -> std::result::Result<tonic::Response<super::Rotation>, tonic::Status>;
         /// Where the rotation stands, what its gate waits for, who holds it, and when it opens at the latest.
         async fn get_rotation(
@@ -2291,13 +2291,13 @@ pub mod rotation_service_server {
                     };
                     Box::pin(fut)
                 }
-                "/banyan.admin.v1.RotationService/SteerRotation" => {
+                "/banyan.admin.v1.RotationService/DecideRotation" => {
                     #[allow(non_camel_case_types)]
-                    struct SteerRotationSvc<T: RotationService>(pub Arc<T>);
+                    struct DecideRotationSvc<T: RotationService>(pub Arc<T>);
                     impl<
                         T: RotationService,
-                    > tonic::server::UnaryService<super::SteerRotationRequest>
-                    for SteerRotationSvc<T> {
+                    > tonic::server::UnaryService<super::DecideRotationRequest>
+                    for DecideRotationSvc<T> {
                         type Response = super::Rotation;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
@@ -2305,11 +2305,11 @@ pub mod rotation_service_server {
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::SteerRotationRequest>,
+                            request: tonic::Request<super::DecideRotationRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
-                                <T as RotationService>::steer_rotation(&inner, request)
+                                <T as RotationService>::decide_rotation(&inner, request)
                                     .await
                             };
                             Box::pin(fut)
@@ -2321,7 +2321,7 @@ pub mod rotation_service_server {
                     let max_encoding_message_size = self.max_encoding_message_size;
                     let inner = self.inner.clone();
                     let fut = async move {
-                        let method = SteerRotationSvc(inner);
+                        let method = DecideRotationSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

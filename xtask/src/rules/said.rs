@@ -179,13 +179,13 @@ mod tests {
 
     #[test]
     fn on_other_pages_backticks_make_a_quote_and_capital_letters_a_name() {
-        let code = joined("error(\"tier {} waits for {}\") error(\"setting `mount` is wrong: {}\")");
+        let code = joined("error(\"downstream CA {} waits for {}\") error(\"setting `mount` is wrong: {}\")");
         let missing = |cell: &str| {
             missing("page", &format!("{HEAD}| {cell} | x | y |\n"), Quoted::InBackticks, &code).1
         };
-        assert_eq!(missing("the same, and `tier NAME waits for …`"), Vec::<String>::new());
+        assert_eq!(missing("the same, and `downstream CA NAME waits for …`"), Vec::<String>::new());
         assert_eq!(missing("``setting `mount` is wrong: …``"), Vec::<String>::new());
-        assert_eq!(missing("`tier NAME never waits for anybody`").len(), 1);
+        assert_eq!(missing("`downstream CA NAME never waits for anybody`").len(), 1);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What is accepted of a tier above.
+//! What is accepted of an upstream CA.
 
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ async fn root(name: &str) -> RootDer {
     build_root(&keys, &key, &profile).await.expect("root").der().to_vec()
 }
 
-fn told(sequence: u64, roots: &[&RootDer], signing: &RootDer) -> wire::UpperState {
-    wire::UpperState {
+fn told(sequence: u64, roots: &[&RootDer], signing: &RootDer) -> wire::UpstreamState {
+    wire::UpstreamState {
         trust_domain: "example.org".to_owned(),
         sequence,
         roots: roots.iter().map(|root| (*root).clone()).collect(),
@@ -43,8 +43,8 @@ async fn changes_are_counted_and_kept_and_a_repetition_is_none() {
     let (a, b, state) = (root("a").await, root("b").await, MemoryState::new());
     let first = Accepted::load(&state).await.expect("nothing yet");
     assert!(first.trusted("file").1, "the first contact is judged by the file");
-    let (one, upper) = first.after(&told(1, &[&a], &a), &domain(), "file").expect("good");
-    assert_eq!((upper.sequence, upper.generation, one.roots().generation), (1, 10, 1));
+    let (one, upstream) = first.after(&told(1, &[&a], &a), &domain(), "file").expect("good");
+    assert_eq!((upstream.sequence, upstream.generation, one.roots().generation), (1, 10, 1));
     one.store(&state).await.expect("stored");
     assert_eq!(Accepted::load(&state).await.expect("read"), one);
     assert!(!one.trusted("file").1 && one.trusted("another file").1, "an operator may change the file");
@@ -57,12 +57,12 @@ async fn changes_are_counted_and_kept_and_a_repetition_is_none() {
 }
 
 #[tokio::test]
-async fn further_roots_of_the_tier_above_are_told_and_kept_and_are_none_to_follow() {
+async fn further_roots_of_the_upstream_ca_are_told_and_kept_and_are_none_to_follow() {
     let (a, f, state) = (root("a").await, root("f").await, MemoryState::new());
     let (first, _) = Accepted::default().after(&told(1, &[&a], &a), &domain(), "file").expect("good");
-    let with = wire::UpperState { further: vec![f.clone()], ..told(2, &[&a], &a) };
-    let (next, upper) = first.after(&with, &domain(), "file").expect("good");
-    assert_eq!((upper.roots, upper.further), (vec![a.clone()], vec![f.clone()]));
+    let with = wire::UpstreamState { further: vec![f.clone()], ..told(2, &[&a], &a) };
+    let (next, upstream) = first.after(&with, &domain(), "file").expect("good");
+    assert_eq!((upstream.roots, upstream.further), (vec![a.clone()], vec![f.clone()]));
     let set = next.roots();
     assert_eq!(
         (set.roots, set.further.as_slice(), set.generation),
@@ -71,7 +71,7 @@ async fn further_roots_of_the_tier_above_are_told_and_kept_and_are_none_to_follo
     next.store(&state).await.expect("stored");
     assert_eq!(Accepted::load(&state).await.expect("read"), next);
     assert_eq!(next.after(&with, &domain(), "file").expect("the same").0, next);
-    let twice = wire::UpperState { further: vec![a.clone()], ..told(3, &[&a], &a) };
+    let twice = wire::UpstreamState { further: vec![a.clone()], ..told(3, &[&a], &a) };
     assert!(next.after(&twice, &domain(), "file").is_err(), "one root in both lists");
 }
 
@@ -80,7 +80,7 @@ async fn what_cannot_be_is_refused() {
     let (a, b) = (root("a").await, root("b").await);
     let (known, _) = Accepted::default().after(&told(5, &[&a], &a), &domain(), "").expect("good");
     let refused =
-        |told: &wire::UpperState| known.after(told, &domain(), "").expect_err("refused").to_string();
+        |told: &wire::UpstreamState| known.after(told, &domain(), "").expect_err("refused").to_string();
     assert!(refused(&told(4, &[&a], &a)).contains("went back from bundle 5 to 4"));
     assert!(refused(&told(5, &[&a, &b], &a)).contains("two bundles"));
     assert!(refused(&told(6, &[&a], &b)).contains("signing root"));
@@ -88,7 +88,7 @@ async fn what_cannot_be_is_refused() {
     assert!(refused(&told(6, &[&a, &a], &a)).contains("each once"));
     let junk = b"junk".to_vec();
     assert!(refused(&told(6, &[&a, &junk], &a)).contains("does not fit"));
-    let other = wire::UpperState { trust_domain: "other.org".to_owned(), ..told(6, &[&a], &a) };
+    let other = wire::UpstreamState { trust_domain: "other.org".to_owned(), ..told(6, &[&a], &a) };
     assert!(refused(&other).contains("another trust domain"));
 }
 

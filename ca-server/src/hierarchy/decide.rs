@@ -1,11 +1,11 @@
-//! What the state of the tier above asks for here. Pure: the same states always ask for the same step.
+//! What the state of the upstream CA asks for here. Pure: the same states always ask for the same step.
 
 use rotation::{Phase, StagingStep, State};
 use trust::RootId;
 
-use super::Upper;
+use super::Upstream;
 
-/// The next step of a rotation that follows the tier above.
+/// The next step of a rotation that follows the upstream CA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Nothing now.
@@ -22,38 +22,38 @@ pub(crate) enum Step {
     Forward,
 }
 
-/// The step for this record, whose roots of this authority belong to the tier above.
-pub(crate) fn steer(state: &State, upper: &Upper, authority: &str) -> Step {
+/// The step for this record, whose roots of this authority belong to the upstream CA.
+pub(crate) fn decide(state: &State, upstream: &Upstream, authority: &str) -> Step {
     let is_theirs =
         |root: &RootId| state.roots.get(root).is_some_and(|entry| entry.authority.as_str() == authority);
     match &state.phase {
         Phase::Steady(_) => {
             let signs = state.signer().is_some_and(|signer| is_theirs(&signer.root));
-            match wanted(state, upper) {
+            match wanted(state, upstream) {
                 Some(root) if signs => Step::Rotate(root),
                 _ => Step::Rest,
             }
         }
         Phase::Staging(phase) if is_theirs(&phase.from) && phase.rotation.authority.as_str() == authority => {
             let there = match phase.step {
-                StagingStep::StagingRoot => wanted(state, upper).is_some(),
+                StagingStep::StagingRoot => wanted(state, upstream).is_some(),
                 StagingStep::RequestingIssuer { root } | StagingStep::Ready { root } => {
-                    upper.roots.contains(&root)
+                    upstream.roots.contains(&root)
                 }
             };
             if there { Step::Rest } else { Step::Abort }
         }
         Phase::Distributing(phase) if is_theirs(&phase.from) && is_theirs(&phase.to) => {
-            if !upper.roots.contains(&phase.to) {
+            if !upstream.roots.contains(&phase.to) {
                 Step::Abort
-            } else if upper.signing == phase.to {
+            } else if upstream.signing == phase.to {
                 Step::Activate
             } else {
                 Step::Rest
             }
         }
         Phase::Draining(phase) if is_theirs(&phase.from) && is_theirs(&phase.to) => {
-            match (upper.signing == phase.from, phase.rolled_back) {
+            match (upstream.signing == phase.from, phase.rolled_back) {
                 (true, false) => Step::Rollback,
                 (true, true) => Step::Forward,
                 (false, _) => Step::Rest,
@@ -64,7 +64,7 @@ pub(crate) fn steer(state: &State, upper: &Upper, authority: &str) -> Step {
 }
 
 /// The new root to take over: the one that signs above if it is new here.
-pub(crate) fn wanted(state: &State, upper: &Upper) -> Option<RootId> {
-    let new = upper.new_roots(state);
-    new.iter().find(|root| **root == upper.signing).or(new.first()).copied()
+pub(crate) fn wanted(state: &State, upstream: &Upstream) -> Option<RootId> {
+    let new = upstream.new_roots(state);
+    new.iter().find(|root| **root == upstream.signing).or(new.first()).copied()
 }

@@ -1,34 +1,34 @@
-//! What may be told to the tier above: what its gates rest on must be true of everybody here and below, for as long as
+//! What may be told to the upstream CA: what its gates rest on must be true of everybody here and below, for as long as
 //! its state is the one that was seen. Pure.
 
 use std::collections::BTreeSet;
 
-use plugins::TierReport;
+use plugins::DownstreamReport;
 use rotation::evidence::{leaf_gate, trust_gate};
 use rotation::{Evidence, Phase, Policy, RootState, State};
 use trust::RootId;
 
-use super::Upper;
+use super::Upstream;
 
 /// The report on this record and evidence; without evidence it proves nothing.
 pub(crate) fn compose(
     state: &State,
-    upper: &Upper,
+    upstream: &Upstream,
     evidence: Option<&Evidence>,
     policy: &Policy,
-) -> TierReport {
-    let report = TierReport::about(upper.generation);
+) -> DownstreamReport {
+    let report = DownstreamReport::about(upstream.generation);
     let Some(evidence) = evidence else { return report };
-    let applied = if has_applied(state, upper, evidence, policy) { upper.sequence } else { 0 };
-    let unused = upper.roots.iter().filter(|root| is_unused(state, root, evidence, policy));
+    let applied = if has_applied(state, upstream, evidence, policy) { upstream.sequence } else { 0 };
+    let unused = upstream.roots.iter().filter(|root| is_unused(state, root, evidence, policy));
     report.applied(applied).unused(unused.copied().collect())
 }
 
-/// Whether everybody here trusts the bundle above: it is the bundle here, and was waited for. Settling is left to the tier
-/// above, which counts its own.
-fn has_applied(state: &State, upper: &Upper, evidence: &Evidence, policy: &Policy) -> bool {
+/// Whether everybody here trusts the bundle above: it is the bundle here, and was waited for. Settling is left to the upstream
+/// CA, which counts its own.
+fn has_applied(state: &State, upstream: &Upstream, evidence: &Evidence, policy: &Policy) -> bool {
     let own: BTreeSet<RootId> = state.own_bundle().map(|(id, _)| *id).collect();
-    own == upper.roots
+    own == upstream.roots
         && match &state.phase {
             Phase::Steady(_) | Phase::Staging(_) | Phase::Draining(_) => true,
             Phase::Distributing(phase) => {
@@ -39,9 +39,9 @@ fn has_applied(state: &State, upper: &Upper, evidence: &Evidence, policy: &Polic
         }
 }
 
-/// Whether nobody here or below issues or lives under this root, nor will before another state of the tier above is seen.
+/// Whether nobody here or below issues or lives under this root, nor will before another state of the upstream CA is seen.
 fn is_unused(state: &State, root: &RootId, evidence: &Evidence, policy: &Policy) -> bool {
-    // Rows of our own, and issuers of tiers below that may be in use.
+    // Rows of our own, and issuers of downstream CAs that may be in use.
     let rows = evidence.live.get(root).copied().unwrap_or_default();
     let nobody_lives =
         rows.count == 0 || rows.latest.is_some_and(|latest| policy.has_passed(latest, evidence.at));

@@ -11,7 +11,7 @@ use rotation::{
 use trust::{CertificateId, Generation, Sequence, Timestamp, TrustDomain};
 
 use super::*;
-use crate::tier::steer::{Step, steer};
+use crate::hierarchy::decide::{Step, decide};
 
 const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
@@ -30,7 +30,7 @@ fn entry(name: &str, state: RootState, horizon: Option<i64>) -> RootEntry {
     RootEntry {
         state,
         tainted: false,
-        authority: "upper".parse().unwrap(),
+        authority: "upstream".parse().unwrap(),
         exclusive: false,
         der: Der::from(name.as_bytes()),
         not_after: end,
@@ -55,7 +55,7 @@ fn state(roots: &[(&str, RootState, Option<i64>)], phase: Phase) -> State {
 fn rotation() -> Rotation {
     Rotation {
         request_id: "tier-x".parse().unwrap(),
-        authority: "upper".parse().unwrap(),
+        authority: "upstream".parse().unwrap(),
         mode: Mode::Manual,
         requested_at: NOW,
         stage_again: None,
@@ -100,9 +100,9 @@ fn draining(from: &str, to: &str, rolled_back: bool) -> Phase {
     })
 }
 
-fn upper(roots: &[&str], signing: &str) -> Upper {
+fn upstream(roots: &[&str], signing: &str) -> Upstream {
     let roots = roots.iter().map(|name| root(name)).collect();
-    Upper { sequence: 7, roots, signing: root(signing), generation: 40 }
+    Upstream { sequence: 7, roots, signing: root(signing), generation: 40 }
 }
 
 fn evidence() -> Evidence {
@@ -127,19 +127,19 @@ const NEW_B: (&str, RootState, Option<i64>) = ("b", RootState::Published, None);
 const OLD_A: (&str, RootState, Option<i64>) = ("a", RootState::Draining, FAR);
 const B: (&str, RootState, Option<i64>) = ("b", RootState::Active, FAR);
 
-fn told(state: &State, upper: &Upper, evidence: &Evidence) -> (u64, Vec<RootId>) {
-    let report = compose(state, upper, Some(evidence), &Policy::default());
+fn told(state: &State, upstream: &Upstream, evidence: &Evidence) -> (u64, Vec<RootId>) {
+    let report = compose(state, upstream, Some(evidence), &Policy::default());
     assert_eq!(report.seen_generation, 40);
     (report.applied_sequence, report.unused)
 }
 
 #[test]
 fn a_rotation_above_is_followed_step_by_step() {
-    let (one, both) = (upper(&["a"], "a"), upper(&["a", "b"], "a"));
-    let (switched, over) = (upper(&["a", "b"], "b"), upper(&["b"], "b"));
+    let (one, both) = (upstream(&["a"], "a"), upstream(&["a", "b"], "a"));
+    let (switched, over) = (upstream(&["a", "b"], "b"), upstream(&["b"], "b"));
     let staged = ("b", RootState::Staged, None);
     let s = |roots: &[_], phase| state(roots, phase);
-    for (state, upper, wanted) in [
+    for (state, upstream, wanted) in [
         (s(&[A], steady()), &one, Step::Rest),
         (s(&[A], steady()), &both, Step::Rotate(root("b"))),
         (s(&[A], steady()), &over, Step::Rotate(root("b"))),
@@ -157,16 +157,16 @@ fn a_rotation_above_is_followed_step_by_step() {
         (s(&[A, ("b", RootState::Draining, FAR)], draining("b", "a", true)), &switched, Step::Forward),
         (s(&[A, ("b", RootState::Draining, FAR)], draining("b", "a", true)), &one, Step::Rest),
     ] {
-        assert_eq!(steer(&state, upper, "upper"), wanted, "{} {upper:?}", state.phase.name());
-        assert_eq!(steer(&state, upper, "other"), Step::Rest, "nothing of another authority is steered");
+        assert_eq!(decide(&state, upstream, "upstream"), wanted, "{} {upstream:?}", state.phase.name());
+        assert_eq!(decide(&state, upstream, "other"), Step::Rest, "nothing of another authority is decided");
     }
 }
 
 #[test]
 fn a_bundle_is_applied_when_it_is_the_bundle_here_and_was_waited_for() {
-    let (one, both, over) = (upper(&["a"], "a"), upper(&["a", "b"], "a"), upper(&["b"], "b"));
-    let applied = |roots: &[_], phase, upper: &Upper, evidence: &Evidence| {
-        told(&state(roots, phase), upper, evidence).0
+    let (one, both, over) = (upstream(&["a"], "a"), upstream(&["a", "b"], "a"), upstream(&["b"], "b"));
+    let applied = |roots: &[_], phase, upstream: &Upstream, evidence: &Evidence| {
+        told(&state(roots, phase), upstream, evidence).0
     };
     assert_eq!(applied(&[A], steady(), &one, &evidence()), 7);
     assert_eq!(applied(&[A], steady(), &both, &evidence()), 0, "the new root is not trusted here");
@@ -198,7 +198,7 @@ fn a_bundle_is_applied_when_it_is_the_bundle_here_and_was_waited_for() {
 
 #[test]
 fn a_root_is_unused_when_it_never_signed_or_its_last_leaf_is_over() {
-    let both = upper(&["a", "b"], "b");
+    let both = upstream(&["a", "b"], "b");
     let unused = |roots: &[_], phase, evidence: &Evidence| told(&state(roots, phase), &both, evidence).1;
     assert_eq!(unused(&[A], steady(), &evidence()), [root("b")], "unknown here");
     assert_eq!(unused(&[A, NEW_B], distributing(), &evidence()), [root("b")], "trusted, and never signed");
@@ -206,7 +206,7 @@ fn a_root_is_unused_when_it_never_signed_or_its_last_leaf_is_over() {
         live: [(root(name), Tally { count: 1, latest: FAR.map(Timestamp::from_secs) })].into(),
         ..evidence()
     };
-    assert!(unused(&[A, NEW_B], distributing(), &lives("b")).is_empty(), "a tier below may use it");
+    assert!(unused(&[A, NEW_B], distributing(), &lives("b")).is_empty(), "a downstream CA may use it");
     assert_eq!(unused(&[OLD_A, B], draining("a", "b", false), &evidence()), [root("a")]);
     assert!(unused(&[OLD_A, B], draining("a", "b", false), &lives("a")).is_empty(), "a leaf lives");
     let was_used = ("b", RootState::Draining, FAR);
@@ -217,11 +217,11 @@ fn a_root_is_unused_when_it_never_signed_or_its_last_leaf_is_over() {
 }
 
 #[test]
-fn further_roots_of_either_tier_are_no_matter_to_a_report() {
+fn further_roots_of_either_side_are_no_matter_to_a_report() {
     let mut state = state(&[A], steady());
-    let by = ["upper".parse().unwrap()].into();
+    let by = ["upstream".parse().unwrap()].into();
     let further = rotation::FurtherEntry { der: Der::from(b"f".as_slice()), not_after: NOW, since: NOW, by };
     state.further.insert(root("f"), further);
-    let told = compose(&state, &upper(&["a"], "a"), Some(&evidence()), &Policy::default());
+    let told = compose(&state, &upstream(&["a"], "a"), Some(&evidence()), &Policy::default());
     assert_eq!((told.applied_sequence, told.unused), (7, Vec::new()));
 }

@@ -1,81 +1,85 @@
-//! What tiers below reported, and what gates count of it: a tier is waited for until it proved something, or until all its
+//! What downstream CAs reported, and what gates count of it: a downstream CA is waited for until it proved something, or until all its
 //! issuers have ended.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use plugins::TierReport;
-use registry::{AgentRegistry, TierIssuer, TierRow};
+use plugins::DownstreamReport;
+use registry::{AgentRegistry, DownstreamIssuer, DownstreamRow};
 use rotation::evidence::Tally;
 use rotation::{Phase, Policy, State};
 use trust::{RootId, Sequence, Timestamp};
 
-/// The tiers below. Reports are in memory only: after a restart nothing counts as proven until it is reported again.
+/// The downstream CAs. Reports are in memory only: after a restart nothing counts as proven until it is reported again.
 #[derive(Debug)]
-pub(crate) struct Below {
+pub(crate) struct Downstreams {
     registry: AgentRegistry,
     reports: Mutex<BTreeMap<String, Told>>,
 }
 
-/// What a tier reported last, and when.
+/// What a downstream CA reported last, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Told {
-    pub(crate) report: TierReport,
+    pub(crate) report: DownstreamReport,
     pub(crate) at: Timestamp,
 }
 
-/// One tier: what it has, and what it said.
+/// One downstream CA: what it has, and what it said.
 #[derive(Clone, Debug)]
-pub(crate) struct Tier {
+pub(crate) struct Downstream {
     pub(crate) name: String,
-    pub(crate) row: TierRow,
+    pub(crate) row: DownstreamRow,
     pub(crate) told: Option<Told>,
 }
 
-impl Below {
+impl Downstreams {
     pub(crate) fn new(registry: AgentRegistry) -> Self {
         Self { registry, reports: Mutex::default() }
     }
 
     /// Takes a report in the place of the former one.
-    pub(crate) fn tell(&self, tier: &str, report: TierReport, at: Timestamp) {
+    pub(crate) fn tell(&self, downstream: &str, report: DownstreamReport, at: Timestamp) {
         let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
-        reports.insert(tier.to_owned(), Told { report, at });
+        reports.insert(downstream.to_owned(), Told { report, at });
     }
 
-    /// What the tier reported counts no longer.
-    pub(crate) fn forget(&self, tier: &str) {
-        self.reports.lock().unwrap_or_else(PoisonError::into_inner).remove(tier);
+    /// What the downstream CA reported counts no longer.
+    pub(crate) fn forget(&self, downstream: &str) {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner).remove(downstream);
     }
 
-    /// Every tier.
-    pub(crate) fn tiers(&self) -> Vec<Tier> {
+    /// Every downstream CA.
+    pub(crate) fn downstreams(&self) -> Vec<Downstream> {
         let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let tier = |(name, row): (String, TierRow)| Tier { told: reports.get(&name).cloned(), name, row };
-        self.registry.tiers().into_iter().map(tier).collect()
+        let downstream = |(name, row): (String, DownstreamRow)| Downstream {
+            told: reports.get(&name).cloned(),
+            name,
+            row,
+        };
+        self.registry.downstreams().into_iter().map(downstream).collect()
     }
 
-    /// The tier of a name.
-    pub(crate) fn tier(&self, name: &str) -> Option<Tier> {
-        self.tiers().into_iter().find(|tier| tier.name == name)
+    /// The downstream CA of a name.
+    pub(crate) fn downstream(&self, name: &str) -> Option<Downstream> {
+        self.downstreams().into_iter().find(|downstream| downstream.name == name)
     }
 
-    /// Tiers that are not known to have the bundle, as the trust gate counts them.
+    /// Downstream CAs that are not known to have the bundle, as the trust gate counts them.
     pub(crate) fn unproven(&self, wanted: Sequence, (policy, now): (&Policy, Timestamp)) -> Tally {
-        let tiers = self.tiers();
-        let lacking = tiers.iter().filter(|tier| tier.lacks(wanted));
-        tally(lacking.filter_map(|tier| tier.until(policy, now)))
+        let downstreams = self.downstreams();
+        let lacking = downstreams.iter().filter(|downstream| downstream.lacks(wanted));
+        tally(lacking.filter_map(|downstream| downstream.until(policy, now)))
     }
 
-    /// Adds the issuers of tiers to live rows by root, as the leaf gate counts them.
+    /// Adds the issuers of downstream CAs to live rows by root, as the leaf gate counts them.
     pub(crate) fn add_live(
         &self,
         live: &mut BTreeMap<RootId, Tally>,
         state: &State,
         (policy, now): (&Policy, Timestamp),
     ) {
-        for tier in self.tiers() {
-            for issuer in tier.live(policy, now).filter(|issuer| tier.uses(&issuer.root, state)) {
+        for downstream in self.downstreams() {
+            for issuer in downstream.live(policy, now).filter(|issuer| downstream.uses(&issuer.root, state)) {
                 let sum = live.entry(issuer.root).or_default();
                 let latest = sum.latest.max(Some(issuer.ends));
                 *sum = Tally { count: sum.count + 1, latest };
@@ -84,13 +88,13 @@ impl Below {
     }
 }
 
-impl Tier {
+impl Downstream {
     /// Its issuers that may be alive by somebody's clock.
     pub(crate) fn live<'t>(
         &'t self,
         policy: &'t Policy,
         now: Timestamp,
-    ) -> impl Iterator<Item = &'t TierIssuer> + 't {
+    ) -> impl Iterator<Item = &'t DownstreamIssuer> + 't {
         self.row.issuers.values().filter(move |issuer| !policy.has_passed(issuer.ends, now))
     }
 
@@ -104,8 +108,8 @@ impl Tier {
         self.told.as_ref().is_none_or(|told| told.report.applied_sequence < wanted.0)
     }
 
-    /// Whether it may use this root. Of a root that drains only a report counts that was made after the switch: before, the
-    /// tier might still have begun to use it.
+    /// Whether it may use this root. Of a root that drains only a report counts that was made after the switch: before, it
+    /// might still have begun to use it.
     pub(crate) fn uses(&self, root: &RootId, state: &State) -> bool {
         let since = match &state.phase {
             Phase::Draining(phase) if phase.from == *root => phase.switched.0,
@@ -182,50 +186,53 @@ mod tests {
         }
     }
 
-    async fn with_issuer() -> (tempfile::TempDir, Below) {
+    async fn with_issuer() -> (tempfile::TempDir, Downstreams) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("registry.redb");
         AgentRegistry::create_if_missing(&RealDisk, &path).unwrap();
         let registry = AgentRegistry::open_for(&path, membership()).unwrap();
-        registry.add_tier("east".to_owned(), [1; 32], NOW).await.unwrap();
-        registry.add_tier("idle".to_owned(), [2; 32], NOW).await.unwrap();
-        let issuer = TierIssuer { root: root("a"), ends: NOW.plus(Duration::from_secs(1_000)) };
+        registry.add_downstream("east".to_owned(), [1; 32], NOW).await.unwrap();
+        registry.add_downstream("idle".to_owned(), [2; 32], NOW).await.unwrap();
+        let issuer = DownstreamIssuer { root: root("a"), ends: NOW.plus(Duration::from_secs(1_000)) };
         registry.count_issuer("east".to_owned(), "one".to_owned(), issuer, NOW).await.unwrap();
-        (dir, Below::new(registry))
+        (dir, Downstreams::new(registry))
     }
 
     #[tokio::test]
-    async fn a_tier_is_waited_for_until_its_report_or_the_end_of_its_issuers() {
-        let (_dir, below) = with_issuer().await;
+    async fn a_downstream_ca_is_waited_for_until_its_report_or_the_end_of_its_issuers() {
+        let (_dir, downstreams) = with_issuer().await;
         let policy = Policy::default();
         let at = |secs| NOW.plus(Duration::from_secs(secs));
-        let unproven = |now| below.unproven(Sequence(3), (&policy, now)).count;
-        assert_eq!(below.unproven(Sequence(3), (&policy, NOW)), Tally { count: 1, latest: Some(at(1_000)) });
+        let unproven = |now| downstreams.unproven(Sequence(3), (&policy, now)).count;
+        assert_eq!(
+            downstreams.unproven(Sequence(3), (&policy, NOW)),
+            Tally { count: 1, latest: Some(at(1_000)) }
+        );
         assert_eq!((unproven(at(1_120)), unproven(at(1_121))), (1, 0), "its end, and twice the skew");
-        below.tell("east", TierReport::about(1).applied(2), NOW);
+        downstreams.tell("east", DownstreamReport::about(1).applied(2), NOW);
         assert_eq!(unproven(NOW), 1, "a former bundle");
-        below.tell("east", TierReport::about(1).applied(3), NOW);
+        downstreams.tell("east", DownstreamReport::about(1).applied(3), NOW);
         assert_eq!(unproven(NOW), 0);
-        below.forget("east");
+        downstreams.forget("east");
         assert_eq!(unproven(NOW), 1, "what is not reported is not proven");
     }
 
     #[tokio::test]
     async fn a_root_is_unused_only_by_a_report_that_saw_the_switch() {
-        let (_dir, below) = with_issuer().await;
+        let (_dir, downstreams) = with_issuer().await;
         let policy = Policy::default();
         let live = |state: &State| {
             let mut live = BTreeMap::new();
-            below.add_live(&mut live, state, (&policy, NOW));
+            downstreams.add_live(&mut live, state, (&policy, NOW));
             live.get(&root("a")).map_or(0, |rows| rows.count)
         };
         let state = draining("a", 9);
         assert_eq!(live(&state), 1);
-        below.tell("east", TierReport::about(9), NOW);
+        downstreams.tell("east", DownstreamReport::about(9), NOW);
         assert_eq!(live(&state), 1, "it did not say so");
-        below.tell("east", TierReport::about(8).unused(vec![root("a")]), NOW);
+        downstreams.tell("east", DownstreamReport::about(8).unused(vec![root("a")]), NOW);
         assert_eq!(live(&state), 1, "it may have begun to use it after that");
-        below.tell("east", TierReport::about(9).unused(vec![root("a")]), NOW);
+        downstreams.tell("east", DownstreamReport::about(9).unused(vec![root("a")]), NOW);
         assert_eq!(live(&state), 0);
     }
 }

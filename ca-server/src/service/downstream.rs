@@ -1,6 +1,6 @@
-//! `banyan.tier.v1`: CAs one tier below, and what operators do about them.
+//! `banyan.downstream.v1`: downstream CAs, and what operators do about them.
 //!
-//! An issuer of a tier is counted durably before it is signed, and the record is looked at again after that: so no gate can
+//! An issuer of a downstream CA is counted durably before it is signed, and the record is looked at again after that: so no gate can
 //! open between the look and the count.
 
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::stream::BoxStream;
 use plugins::checks::{IssuerExpectation, check_issuer_answer};
-use plugins::{CallContext, IssuerRequest, Outcome, PluginError, RequestId, TierReport};
-use proto::banyan::tier::v1 as wire;
-use proto::banyan::tier::v1::tier_admin_service_server::TierAdminService;
-use proto::banyan::tier::v1::tier_service_server::TierService;
-use registry::TierIssuer;
+use plugins::{CallContext, DownstreamReport, IssuerRequest, Outcome, PluginError, RequestId};
+use proto::banyan::downstream::v1 as wire;
+use proto::banyan::downstream::v1::downstream_admin_service_server::DownstreamAdminService;
+use proto::banyan::downstream::v1::downstream_service_server::DownstreamService;
+use registry::DownstreamIssuer;
 use rotation::{Phase, RootState, State};
 use tonic::{Request, Response, Status};
 use trust::csr::ParsedCsr;
@@ -29,15 +29,15 @@ use super::call::Call;
 use super::watcher::{self, Watched};
 use super::words;
 use crate::ca::Ca;
-use crate::tier::below::Tier;
+use crate::hierarchy::downstream::Downstream;
 
-/// How every token of a tier begins.
+/// How every token of a downstream CA begins.
 const TOKEN_PREFIX: &str = "btt1.";
-/// Longest name of a tier, in bytes.
+/// Longest name of a downstream CA, in bytes.
 const NAME_MAX: usize = 64;
-/// Longest life of a tier's issuer.
+/// Longest life of a downstream CA's issuer.
 const TTL_MAX: Duration = Duration::from_secs(36_500 * 86_400);
-/// CAs that may stand below a tier's issuer.
+/// CAs that may stand below a downstream CA's issuer.
 const PATH_LEN_MAX: u32 = 8;
 /// An issuer counts so much longer than it was asked for; its real end counts once it is known.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -45,18 +45,18 @@ const MARGIN: Duration = Duration::from_secs(60);
 const SIGN_WITHIN: Duration = Duration::from_secs(30);
 /// Roots in one report.
 const UNUSED_MAX: usize = 64;
-/// How often a watching tier is judged again.
+/// How often a watching downstream CA is judged again.
 const JUDGE_EVERY: Duration = Duration::from_secs(2);
 
-/// What tiers below call.
+/// What downstream CAs call.
 #[derive(Clone, Debug)]
-pub(crate) struct Tiers {
+pub(crate) struct DownstreamCalls {
     ca: Arc<Ca>,
 }
 
 /// What operators call.
 #[derive(Clone, Debug)]
-pub(crate) struct TierAdmin {
+pub(crate) struct DownstreamAdmin {
     ca: Arc<Ca>,
     operators: Operators,
 }
@@ -68,47 +68,50 @@ struct Parsed {
     key: PublicKey,
 }
 
-impl Tiers {
+impl DownstreamCalls {
     pub(crate) const fn new(ca: Arc<Ca>) -> Self {
         Self { ca }
     }
 
     async fn sign(
         &self,
-        tier: &str,
+        downstream: &str,
         message: wire::SignIssuerRequest,
     ) -> Result<wire::SignIssuerResponse, Refusal> {
         let (ca, parsed) = (&self.ca, self.parsed(message)?);
         let now = ca.believed_now()?;
         let root = parsed.request.root;
-        let former = ca.below.tier(tier);
-        let newcomer = former.is_none_or(|tier| tier.until(&ca.policy, now).is_none());
+        let former = ca.downstreams.downstream(downstream);
+        let newcomer = former.is_none_or(|downstream| downstream.until(&ca.policy, now).is_none());
         may_sign(&ca.driver.state(), &root, newcomer)?;
-        let issuer = TierIssuer { root, ends: now.plus(parsed.request.ttl).plus(MARGIN) };
-        let is_new = ca.registry.count_issuer(tier.to_owned(), parsed.id.clone(), issuer, now).await?;
+        let issuer = DownstreamIssuer { root, ends: now.plus(parsed.request.ttl).plus(MARGIN) };
+        let is_new = ca.registry.count_issuer(downstream.to_owned(), parsed.id.clone(), issuer, now).await?;
         if is_new {
             // What it reported was about itself without this issuer.
-            ca.below.forget(tier);
+            ca.downstreams.forget(downstream);
         }
         let signed = match may_sign(&ca.driver.state(), &root, newcomer) {
-            Ok(()) => self.signed(tier, &parsed, issuer).await,
+            Ok(()) => self.signed(downstream, &parsed, issuer).await,
             Err(refusal) => Err(refusal),
         };
         let surely_none = |refusal: &Refusal| {
-            matches!(refusal.reason(), Reason::IssuerRefused | Reason::IssuerOutlives | Reason::TierWaits)
+            matches!(
+                refusal.reason(),
+                Reason::IssuerRefused | Reason::IssuerOutlives | Reason::DownstreamWaits
+            )
         };
         if is_new && signed.as_ref().err().is_some_and(surely_none) {
-            ca.registry.discount_issuer(tier.to_owned(), parsed.id).await?;
+            ca.registry.discount_issuer(downstream.to_owned(), parsed.id).await?;
         }
         signed
     }
 
-    /// Asks the authority of the root, under an id that belongs to this tier and its request.
+    /// Asks the authority of the root, under an id that belongs to the downstream CA and its request.
     async fn signed(
         &self,
-        tier: &str,
+        downstream: &str,
         parsed: &Parsed,
-        counted: TierIssuer,
+        counted: DownstreamIssuer,
     ) -> Result<wire::SignIssuerResponse, Refusal> {
         let (ca, state) = (&self.ca, self.ca.driver.state());
         let root = parsed.request.root;
@@ -116,7 +119,7 @@ impl Tiers {
         let authority = ca.authorities.get(entry.authority.as_str());
         let authority = authority
             .ok_or_else(|| refused(format!("authority {} is not configured here", entry.authority)))?;
-        let digest = sha256(format!("{tier}\n{}", parsed.id).as_bytes());
+        let digest = sha256(format!("{downstream}\n{}", parsed.id).as_bytes());
         let id: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         let id = RequestId::parse(&format!("tier.{id}"));
         let id = id.map_err(|error| Refusal::new(Reason::InternalDefect, error.to_string()))?;
@@ -155,10 +158,10 @@ impl Tiers {
             checked.map_err(|error| Refusal::new(Reason::AuthorityUnavailable, error.to_string()))?;
         let ends = checked.not_after();
         if ends > counted.ends {
-            let issuer = TierIssuer { root, ends };
-            ca.registry.count_issuer(tier.to_owned(), parsed.id.clone(), issuer, now).await?;
+            let issuer = DownstreamIssuer { root, ends };
+            ca.registry.count_issuer(downstream.to_owned(), parsed.id.clone(), issuer, now).await?;
         }
-        tracing::info!(tier, root = %root.short(), not_after = %ends, "issuer signed for a tier below");
+        tracing::info!(downstream, root = %root.short(), not_after = %ends, "issuer signed for a downstream CA");
         Ok(wire::SignIssuerResponse { chain: answer.certificates, retry_after_seconds: 0 })
     }
 
@@ -182,44 +185,45 @@ impl Tiers {
         Ok(Parsed { id: id.to_string(), request, key })
     }
 
-    fn hear(&self, tier: &str, message: wire::TierReport) -> Result<(), Refusal> {
+    fn hear(&self, downstream: &str, message: wire::DownstreamReport) -> Result<(), Refusal> {
         let (state, now) = (self.ca.driver.state(), self.ca.clock.now());
         if message.seen_generation > state.generation.0 {
             return Err(invalid(
                 "the report is about a state of the future: was this server restored from a backup?",
             ));
         }
-        if message.unused.len() > UNUSED_MAX || message.waits_for.len() > TierReport::WAITS_FOR_MAX {
+        if message.unused.len() > UNUSED_MAX || message.waits_for.len() > DownstreamReport::WAITS_FOR_MAX {
             return Err(invalid("a report names at most 64 roots and 16 that are waited for"));
         }
         let unused: Option<Vec<_>> = message.unused.iter().map(|id| RootId::from_bytes(id)).collect();
         let unused = unused.ok_or_else(|| invalid("`unused` names what is no SHA-256"))?;
         let plain =
             |text: String| text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
-        let report = TierReport::about(message.seen_generation)
+        let report = DownstreamReport::about(message.seen_generation)
             .applied(message.applied_sequence)
             .unused(unused)
             .waits_for(message.waits_for.into_iter().map(plain));
-        self.ca.below.tell(tier, report, now);
+        self.ca.downstreams.tell(downstream, report, now);
         Ok(())
     }
 }
 
-/// The tier that calls, if it may at this moment.
+/// The downstream CA that calls, if it may at this moment.
 fn judge(call: &mut Call) -> Result<String, Refusal> {
-    let missing = || Refusal::new(Reason::CredentialMissing, "send the token of a tier as bearer token");
+    let missing =
+        || Refusal::new(Reason::CredentialMissing, "send the token of a downstream CA as bearer token");
     let token = authn::bearer(&call.metadata)?.ok_or_else(missing)?;
-    let found = call.ca.registry.tier_of(&sha256(token.as_bytes()));
+    let found = call.ca.registry.downstream_of(&sha256(token.as_bytes()));
     let unknown = || {
-        let text = "the token is of no tier here: make one with `banyan tier add`";
-        Refusal::new(Reason::TierTokenInvalid, text)
+        let text = "the token is of no downstream CA here: make one with `banyan downstream add`";
+        Refusal::new(Reason::DownstreamTokenInvalid, text)
     };
     let name = found.ok_or_else(unknown)?;
-    call.identified("tier", &name);
+    call.identified("downstream", &name);
     Ok(name)
 }
 
-/// What an authority will not sign as asked; one that says when what stands above ends is passed on as that, so that the tier
+/// What an authority will not sign as asked; one that says when what stands above ends is passed on as that, so that the downstream CA
 /// below asks for what is left.
 fn never(error: &PluginError) -> Refusal {
     let refused = |reason| Refusal::new(reason, error.to_string());
@@ -231,7 +235,7 @@ fn never(error: &PluginError) -> Refusal {
     }
 }
 
-/// A root that is not on its way out; and a tier that has no issuer yet begins only while all roots of the bundle are old
+/// A root that is not on its way out; and a downstream CA that has no issuer yet begins only while all roots of the bundle are old
 /// friends: it begins with the one root that signs, so its members would not trust the others.
 fn may_sign(state: &State, root: &RootId, newcomer: bool) -> Result<(), Refusal> {
     let entry = state.roots.get(root).ok_or_else(|| unknown_root(root))?;
@@ -240,19 +244,19 @@ fn may_sign(state: &State, root: &RootId, newcomer: bool) -> Result<(), Refusal>
         return Err(refused(format!("root {root} is {is} here: ask under the root that signs")));
     }
     if newcomer && matches!(state.phase, Phase::Distributing(_) | Phase::Draining(_)) {
-        let text = "a rotation is under way here: a new tier begins when it is over, by itself";
-        return Err(Refusal::new(Reason::TierWaits, text));
+        let text = "a rotation is under way here: a new downstream CA begins when it is over, by itself";
+        return Err(Refusal::new(Reason::DownstreamWaits, text));
     }
     Ok(())
 }
 
-/// What tiers are told of a record; `None` before the first root signs.
-fn upper_state(state: &State) -> Option<wire::UpperState> {
+/// What downstream CAs are told of a record; `None` before the first root signs.
+fn upstream_state(state: &State) -> Option<wire::UpstreamState> {
     let signing = state.signer()?.root;
-    // A tier below follows the other roots one by one; these it trusts, and no more.
+    // A downstream CA follows the other roots one by one; these it trusts, and no more.
     let is_own = |id: &RootId| state.roots.get(id).is_some_and(|ours| ours.state.is_trusted());
     let further = state.further.iter().filter(|(id, _)| !is_own(id));
-    Some(wire::UpperState {
+    Some(wire::UpstreamState {
         trust_domain: state.trust_domain.to_string(),
         sequence: state.sequence.0,
         roots: state.own_bundle().map(|(_, entry)| entry.der.as_bytes().to_vec()).collect(),
@@ -263,8 +267,8 @@ fn upper_state(state: &State) -> Option<wire::UpperState> {
 }
 
 #[tonic::async_trait]
-impl TierService for Tiers {
-    type WatchRootsStream = BoxStream<'static, Result<wire::UpperState, Status>>;
+impl DownstreamService for DownstreamCalls {
+    type WatchRootsStream = BoxStream<'static, Result<wire::UpstreamState, Status>>;
 
     async fn watch_roots(
         &self,
@@ -282,29 +286,29 @@ impl TierService for Tiers {
         request: Request<wire::SignIssuerRequest>,
     ) -> Result<Response<wire::SignIssuerResponse>, Status> {
         let (mut call, message) = Call::of(&self.ca, request);
-        let tier = judge(&mut call).map_err(|refusal| call.refuse(refusal))?;
-        let signed = self.sign(&tier, message).await;
+        let downstream = judge(&mut call).map_err(|refusal| call.refuse(refusal))?;
+        let signed = self.sign(&downstream, message).await;
         signed.map(Response::new).map_err(|refusal| call.refuse(refusal))
     }
 
     async fn report(
         &self,
-        request: Request<wire::TierReport>,
+        request: Request<wire::DownstreamReport>,
     ) -> Result<Response<wire::ReportResponse>, Status> {
         let (mut call, message) = Call::of(&self.ca, request);
-        let heard = judge(&mut call).and_then(|tier| self.hear(&tier, message));
+        let heard = judge(&mut call).and_then(|downstream| self.hear(&downstream, message));
         heard.map(|()| Response::new(wire::ReportResponse {})).map_err(|refusal| call.refuse(refusal))
     }
 }
 
-/// The roots as a tier watches them.
+/// The roots as a downstream CA watches them.
 struct WatchedRoots {
     call: Call,
     last: Option<(Sequence, RootId)>,
 }
 
 impl Watched for WatchedRoots {
-    type Told = wire::UpperState;
+    type Told = wire::UpstreamState;
 
     fn judge(&mut self) -> Result<(), Refusal> {
         judge(&mut self.call).map(drop)
@@ -314,28 +318,32 @@ impl Watched for WatchedRoots {
         self.call.refuse(refusal)
     }
 
-    async fn look(&mut self, state: Arc<State>) -> Option<wire::UpperState> {
+    async fn look(&mut self, state: Arc<State>) -> Option<wire::UpstreamState> {
         let place = state.signer().map(|signer| (state.sequence, signer.root));
-        let told = upper_state(&state).filter(|_| place != self.last)?;
+        let told = upstream_state(&state).filter(|_| place != self.last)?;
         self.last = place;
         Some(told)
     }
 }
 
-impl TierAdmin {
+impl DownstreamAdmin {
     pub(crate) const fn new(ca: Arc<Ca>, operators: Operators) -> Self {
         Self { ca, operators }
     }
 
-    async fn add(&self, message: wire::AddTierRequest, by: &str) -> Result<wire::AddTierResponse, Refusal> {
+    async fn add(
+        &self,
+        message: wire::AddDownstreamRequest,
+        by: &str,
+    ) -> Result<wire::AddDownstreamResponse, Refusal> {
         let word = words::word(&message.by, &message.reason, by)?;
         let name = checked(message.name)?;
         words::journal(&self.ca, &word, "tier add", &name, "").await?;
         let secret: [u8; 32] = random_bytes(self.ca.randomness.as_ref());
         let token = format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(secret));
-        self.ca.registry.add_tier(name.clone(), sha256(token.as_bytes()), self.ca.clock.now()).await?;
-        tracing::info!(tier = name, by, "tier added");
-        Ok(wire::AddTierResponse { name, token })
+        self.ca.registry.add_downstream(name.clone(), sha256(token.as_bytes()), self.ca.clock.now()).await?;
+        tracing::info!(downstream = name, by, "downstream CA added");
+        Ok(wire::AddDownstreamResponse { name, token })
     }
 
     /// Judges the caller, then does what it asks for, in its name.
@@ -352,49 +360,56 @@ impl TierAdmin {
 }
 
 #[tonic::async_trait]
-impl TierAdminService for TierAdmin {
-    async fn add_tier(
+impl DownstreamAdminService for DownstreamAdmin {
+    async fn add_downstream(
         &self,
-        request: Request<wire::AddTierRequest>,
-    ) -> Result<Response<wire::AddTierResponse>, Status> {
+        request: Request<wire::AddDownstreamRequest>,
+    ) -> Result<Response<wire::AddDownstreamResponse>, Status> {
         self.answer(request, async |this, message, by| this.add(message, by).await).await
     }
 
-    async fn list_tiers(
+    async fn list_downstreams(
         &self,
-        request: Request<wire::ListTiersRequest>,
-    ) -> Result<Response<wire::ListTiersResponse>, Status> {
+        request: Request<wire::ListDownstreamsRequest>,
+    ) -> Result<Response<wire::ListDownstreamsResponse>, Status> {
         self.answer(request, async |this, _, _| {
-            let tiers = this.ca.below.tiers().into_iter().map(|tier| shown(&this.ca, tier)).collect();
-            Ok(wire::ListTiersResponse { tiers })
+            let downstreams = this
+                .ca
+                .downstreams
+                .downstreams()
+                .into_iter()
+                .map(|downstream| shown(&this.ca, downstream))
+                .collect();
+            Ok(wire::ListDownstreamsResponse { downstreams })
         })
         .await
     }
 
-    async fn remove_tier(
+    async fn remove_downstream(
         &self,
-        request: Request<wire::RemoveTierRequest>,
-    ) -> Result<Response<wire::RemoveTierResponse>, Status> {
+        request: Request<wire::RemoveDownstreamRequest>,
+    ) -> Result<Response<wire::RemoveDownstreamResponse>, Status> {
         self.answer(request, async |this, message, by| {
             let word = words::word(&message.by, &message.reason, by)?;
             let name = checked(message.name)?;
             words::journal(&this.ca, &word, "tier remove", &name, "").await?;
-            this.ca.registry.remove_tier(name.clone()).await?;
-            this.ca.below.forget(&name);
-            tracing::warn!(tier = name, by, "tier removed: nothing waits for it any more");
-            Ok(wire::RemoveTierResponse {})
+            this.ca.registry.remove_downstream(name.clone()).await?;
+            this.ca.downstreams.forget(&name);
+            tracing::warn!(downstream = name, by, "downstream CA removed: nothing waits for it any more");
+            Ok(wire::RemoveDownstreamResponse {})
         })
         .await
     }
 }
 
-fn shown(ca: &Ca, tier: Tier) -> wire::Tier {
+fn shown(ca: &Ca, downstream: Downstream) -> wire::Downstream {
     let now = ca.clock.now();
-    let (live, until) = (tier.live(&ca.policy, now).count(), tier.until(&ca.policy, now));
-    let added_at = tier.row.added.as_secs();
-    let (reported_at, report) = tier.told.map(|told| (told.at.as_secs(), told.report)).unwrap_or_default();
-    wire::Tier {
-        name: tier.name,
+    let (live, until) = (downstream.live(&ca.policy, now).count(), downstream.until(&ca.policy, now));
+    let added_at = downstream.row.added.as_secs();
+    let (reported_at, report) =
+        downstream.told.map(|told| (told.at.as_secs(), told.report)).unwrap_or_default();
+    wire::Downstream {
+        name: downstream.name,
         added_at,
         live_issuers: u64::try_from(live).unwrap_or(u64::MAX),
         issuers_until: until.map_or(0, Timestamp::as_secs),
@@ -407,7 +422,9 @@ fn shown(ca: &Ca, tier: Tier) -> wire::Tier {
 fn checked(name: String) -> Result<String, Refusal> {
     let fits = |char: char| char.is_ascii_alphanumeric() || "._-".contains(char);
     if name.is_empty() || name.len() > NAME_MAX || !name.chars().all(fits) {
-        return Err(invalid("a tier's name has 1 to 64 characters of letters, digits, '.', '_', '-'"));
+        return Err(invalid(
+            "a downstream CA's name has 1 to 64 characters of letters, digits, '.', '_', '-'",
+        ));
     }
     Ok(name)
 }

@@ -3,16 +3,16 @@
 pub struct WatchRootsRequest {}
 impl ::prost::Name for WatchRootsRequest {
     const NAME: &'static str = "WatchRootsRequest";
-    const PACKAGE: &'static str = "banyan.tier.v1";
+    const PACKAGE: &'static str = "banyan.downstream.v1";
     fn full_name() -> ::prost::alloc::string::String {
-        "banyan.tier.v1.WatchRootsRequest".into()
+        "banyan.downstream.v1.WatchRootsRequest".into()
     }
     fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/banyan.tier.v1.WatchRootsRequest".into()
+        "type.googleapis.com/banyan.downstream.v1.WatchRootsRequest".into()
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct UpperState {
+pub struct UpstreamState {
     /// Trust domain and sequence of the bundle, and its roots in DER.
     #[prost(string, tag = "1")]
     pub trust_domain: ::prost::alloc::string::String,
@@ -26,18 +26,18 @@ pub struct UpperState {
     /// Generation of the record that this was read from; never goes back.
     #[prost(uint64, tag = "5")]
     pub generation: u64,
-    /// Further roots of the bundle in DER, none of `roots`: roots of others that everybody trusts, and no tier gets an issuer under.
+    /// Further roots of the bundle in DER, none of `roots`: roots of others that everybody trusts, and no downstream CA gets an issuer under.
     #[prost(bytes = "vec", repeated, tag = "6")]
     pub further: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
-impl ::prost::Name for UpperState {
-    const NAME: &'static str = "UpperState";
-    const PACKAGE: &'static str = "banyan.tier.v1";
+impl ::prost::Name for UpstreamState {
+    const NAME: &'static str = "UpstreamState";
+    const PACKAGE: &'static str = "banyan.downstream.v1";
     fn full_name() -> ::prost::alloc::string::String {
-        "banyan.tier.v1.UpperState".into()
+        "banyan.downstream.v1.UpstreamState".into()
     }
     fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/banyan.tier.v1.UpperState".into()
+        "type.googleapis.com/banyan.downstream.v1.UpstreamState".into()
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -61,12 +61,12 @@ pub struct SignIssuerRequest {
 }
 impl ::prost::Name for SignIssuerRequest {
     const NAME: &'static str = "SignIssuerRequest";
-    const PACKAGE: &'static str = "banyan.tier.v1";
+    const PACKAGE: &'static str = "banyan.downstream.v1";
     fn full_name() -> ::prost::alloc::string::String {
-        "banyan.tier.v1.SignIssuerRequest".into()
+        "banyan.downstream.v1.SignIssuerRequest".into()
     }
     fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/banyan.tier.v1.SignIssuerRequest".into()
+        "type.googleapis.com/banyan.downstream.v1.SignIssuerRequest".into()
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -80,20 +80,20 @@ pub struct SignIssuerResponse {
 }
 impl ::prost::Name for SignIssuerResponse {
     const NAME: &'static str = "SignIssuerResponse";
-    const PACKAGE: &'static str = "banyan.tier.v1";
+    const PACKAGE: &'static str = "banyan.downstream.v1";
     fn full_name() -> ::prost::alloc::string::String {
-        "banyan.tier.v1.SignIssuerResponse".into()
+        "banyan.downstream.v1.SignIssuerResponse".into()
     }
     fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/banyan.tier.v1.SignIssuerResponse".into()
+        "type.googleapis.com/banyan.downstream.v1.SignIssuerResponse".into()
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct TierReport {
-    /// Generation of the UpperState that the caller acts on.
+pub struct DownstreamReport {
+    /// Generation of the UpstreamState that the caller acts on.
     #[prost(uint64, tag = "1")]
     pub seen_generation: u64,
-    /// Sequence of the bundle above that everybody at the caller's tier and below has applied; 0 while not proven.
+    /// Sequence of the bundle above that everybody at the caller and below it has applied; 0 while not proven.
     #[prost(uint64, tag = "2")]
     pub applied_sequence: u64,
     /// SHA-256 of the roots above under which nobody there issues or lives.
@@ -103,30 +103,30 @@ pub struct TierReport {
     #[prost(string, repeated, tag = "4")]
     pub waits_for: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-impl ::prost::Name for TierReport {
-    const NAME: &'static str = "TierReport";
-    const PACKAGE: &'static str = "banyan.tier.v1";
+impl ::prost::Name for DownstreamReport {
+    const NAME: &'static str = "DownstreamReport";
+    const PACKAGE: &'static str = "banyan.downstream.v1";
     fn full_name() -> ::prost::alloc::string::String {
-        "banyan.tier.v1.TierReport".into()
+        "banyan.downstream.v1.DownstreamReport".into()
     }
     fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/banyan.tier.v1.TierReport".into()
+        "type.googleapis.com/banyan.downstream.v1.DownstreamReport".into()
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReportResponse {}
 impl ::prost::Name for ReportResponse {
     const NAME: &'static str = "ReportResponse";
-    const PACKAGE: &'static str = "banyan.tier.v1";
+    const PACKAGE: &'static str = "banyan.downstream.v1";
     fn full_name() -> ::prost::alloc::string::String {
-        "banyan.tier.v1.ReportResponse".into()
+        "banyan.downstream.v1.ReportResponse".into()
     }
     fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/banyan.tier.v1.ReportResponse".into()
+        "type.googleapis.com/banyan.downstream.v1.ReportResponse".into()
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct AddTierRequest {
+pub struct AddDownstreamRequest {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// Who wants it, and why: for the journal. Without a name it has the caller alone.
@@ -135,64 +135,64 @@ pub struct AddTierRequest {
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
 }
-impl ::prost::Name for AddTierRequest {
-    const NAME: &'static str = "AddTierRequest";
-    const PACKAGE: &'static str = "banyan.tier.v1";
+impl ::prost::Name for AddDownstreamRequest {
+    const NAME: &'static str = "AddDownstreamRequest";
+    const PACKAGE: &'static str = "banyan.downstream.v1";
     fn full_name() -> ::prost::alloc::string::String {
-        "banyan.tier.v1.AddTierRequest".into()
+        "banyan.downstream.v1.AddDownstreamRequest".into()
     }
     fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/banyan.tier.v1.AddTierRequest".into()
+        "type.googleapis.com/banyan.downstream.v1.AddDownstreamRequest".into()
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
-pub struct AddTierResponse {
+pub struct AddDownstreamResponse {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// Shown once; only its hash is kept.
     #[prost(string, tag = "2")]
     pub token: ::prost::alloc::string::String,
 }
-impl ::prost::Name for AddTierResponse {
-    const NAME: &'static str = "AddTierResponse";
-    const PACKAGE: &'static str = "banyan.tier.v1";
+impl ::prost::Name for AddDownstreamResponse {
+    const NAME: &'static str = "AddDownstreamResponse";
+    const PACKAGE: &'static str = "banyan.downstream.v1";
     fn full_name() -> ::prost::alloc::string::String {
-        "banyan.tier.v1.AddTierResponse".into()
+        "banyan.downstream.v1.AddDownstreamResponse".into()
     }
     fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/banyan.tier.v1.AddTierResponse".into()
+        "type.googleapis.com/banyan.downstream.v1.AddDownstreamResponse".into()
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ListTiersRequest {}
-impl ::prost::Name for ListTiersRequest {
-    const NAME: &'static str = "ListTiersRequest";
-    const PACKAGE: &'static str = "banyan.tier.v1";
+pub struct ListDownstreamsRequest {}
+impl ::prost::Name for ListDownstreamsRequest {
+    const NAME: &'static str = "ListDownstreamsRequest";
+    const PACKAGE: &'static str = "banyan.downstream.v1";
     fn full_name() -> ::prost::alloc::string::String {
-        "banyan.tier.v1.ListTiersRequest".into()
+        "banyan.downstream.v1.ListDownstreamsRequest".into()
     }
     fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/banyan.tier.v1.ListTiersRequest".into()
+        "type.googleapis.com/banyan.downstream.v1.ListDownstreamsRequest".into()
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
-pub struct ListTiersResponse {
+pub struct ListDownstreamsResponse {
     #[prost(message, repeated, tag = "1")]
-    pub tiers: ::prost::alloc::vec::Vec<Tier>,
+    pub downstreams: ::prost::alloc::vec::Vec<Downstream>,
 }
-impl ::prost::Name for ListTiersResponse {
-    const NAME: &'static str = "ListTiersResponse";
-    const PACKAGE: &'static str = "banyan.tier.v1";
+impl ::prost::Name for ListDownstreamsResponse {
+    const NAME: &'static str = "ListDownstreamsResponse";
+    const PACKAGE: &'static str = "banyan.downstream.v1";
     fn full_name() -> ::prost::alloc::string::String {
-        "banyan.tier.v1.ListTiersResponse".into()
+        "banyan.downstream.v1.ListDownstreamsResponse".into()
     }
     fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/banyan.tier.v1.ListTiersResponse".into()
+        "type.googleapis.com/banyan.downstream.v1.ListDownstreamsResponse".into()
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Tier {
+pub struct Downstream {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     #[prost(int64, tag = "2")]
@@ -210,18 +210,18 @@ pub struct Tier {
     #[prost(string, repeated, tag = "7")]
     pub waits_for: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-impl ::prost::Name for Tier {
-    const NAME: &'static str = "Tier";
-    const PACKAGE: &'static str = "banyan.tier.v1";
+impl ::prost::Name for Downstream {
+    const NAME: &'static str = "Downstream";
+    const PACKAGE: &'static str = "banyan.downstream.v1";
     fn full_name() -> ::prost::alloc::string::String {
-        "banyan.tier.v1.Tier".into()
+        "banyan.downstream.v1.Downstream".into()
     }
     fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/banyan.tier.v1.Tier".into()
+        "type.googleapis.com/banyan.downstream.v1.Downstream".into()
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct RemoveTierRequest {
+pub struct RemoveDownstreamRequest {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// Who wants it, and why: for the journal. Without a name it has the caller alone.
@@ -230,30 +230,30 @@ pub struct RemoveTierRequest {
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
 }
-impl ::prost::Name for RemoveTierRequest {
-    const NAME: &'static str = "RemoveTierRequest";
-    const PACKAGE: &'static str = "banyan.tier.v1";
+impl ::prost::Name for RemoveDownstreamRequest {
+    const NAME: &'static str = "RemoveDownstreamRequest";
+    const PACKAGE: &'static str = "banyan.downstream.v1";
     fn full_name() -> ::prost::alloc::string::String {
-        "banyan.tier.v1.RemoveTierRequest".into()
+        "banyan.downstream.v1.RemoveDownstreamRequest".into()
     }
     fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/banyan.tier.v1.RemoveTierRequest".into()
+        "type.googleapis.com/banyan.downstream.v1.RemoveDownstreamRequest".into()
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct RemoveTierResponse {}
-impl ::prost::Name for RemoveTierResponse {
-    const NAME: &'static str = "RemoveTierResponse";
-    const PACKAGE: &'static str = "banyan.tier.v1";
+pub struct RemoveDownstreamResponse {}
+impl ::prost::Name for RemoveDownstreamResponse {
+    const NAME: &'static str = "RemoveDownstreamResponse";
+    const PACKAGE: &'static str = "banyan.downstream.v1";
     fn full_name() -> ::prost::alloc::string::String {
-        "banyan.tier.v1.RemoveTierResponse".into()
+        "banyan.downstream.v1.RemoveDownstreamResponse".into()
     }
     fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/banyan.tier.v1.RemoveTierResponse".into()
+        "type.googleapis.com/banyan.downstream.v1.RemoveDownstreamResponse".into()
     }
 }
 /// Generated client implementations.
-pub mod tier_service_client {
+pub mod downstream_service_client {
     #![allow(
         unused_variables,
         dead_code,
@@ -263,12 +263,12 @@ pub mod tier_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// What a CA one tier below calls, on the TLS port.
+    /// What a downstream CA calls, on the TLS port.
     #[derive(Debug, Clone)]
-    pub struct TierServiceClient<T> {
+    pub struct DownstreamServiceClient<T> {
         inner: tonic::client::Grpc<T>,
     }
-    impl<T> TierServiceClient<T>
+    impl<T> DownstreamServiceClient<T>
     where
         T: tonic::client::GrpcService<tonic::body::Body>,
         T::Error: Into<StdError>,
@@ -286,7 +286,7 @@ pub mod tier_service_client {
         pub fn with_interceptor<F>(
             inner: T,
             interceptor: F,
-        ) -> TierServiceClient<InterceptedService<T, F>>
+        ) -> DownstreamServiceClient<InterceptedService<T, F>>
         where
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
@@ -300,7 +300,7 @@ pub mod tier_service_client {
                 http::Request<tonic::body::Body>,
             >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
         {
-            TierServiceClient::new(InterceptedService::new(inner, interceptor))
+            DownstreamServiceClient::new(InterceptedService::new(inner, interceptor))
         }
         /// Compress requests with the given encoding.
         ///
@@ -338,7 +338,7 @@ pub mod tier_service_client {
             &mut self,
             request: impl tonic::IntoRequest<super::WatchRootsRequest>,
         ) -> std::result::Result<
-            tonic::Response<tonic::codec::Streaming<super::UpperState>>,
+            tonic::Response<tonic::codec::Streaming<super::UpstreamState>>,
             tonic::Status,
         > {
             self.inner
@@ -351,11 +351,16 @@ pub mod tier_service_client {
                 })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
-                "/banyan.tier.v1.TierService/WatchRoots",
+                "/banyan.downstream.v1.DownstreamService/WatchRoots",
             );
             let mut req = request.into_request();
             req.extensions_mut()
-                .insert(GrpcMethod::new("banyan.tier.v1.TierService", "WatchRoots"));
+                .insert(
+                    GrpcMethod::new(
+                        "banyan.downstream.v1.DownstreamService",
+                        "WatchRoots",
+                    ),
+                );
             self.inner.server_streaming(req, path, codec).await
         }
         /// Signs an issuer for the key in the CSR under a root that is published or signs. The same request id gets the same
@@ -378,17 +383,22 @@ pub mod tier_service_client {
                 })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
-                "/banyan.tier.v1.TierService/SignIssuer",
+                "/banyan.downstream.v1.DownstreamService/SignIssuer",
             );
             let mut req = request.into_request();
             req.extensions_mut()
-                .insert(GrpcMethod::new("banyan.tier.v1.TierService", "SignIssuer"));
+                .insert(
+                    GrpcMethod::new(
+                        "banyan.downstream.v1.DownstreamService",
+                        "SignIssuer",
+                    ),
+                );
             self.inner.unary(req, path, codec).await
         }
         /// What the gates here may rest on. The latest report counts; it is kept in memory only, so it is sent every few seconds.
         pub async fn report(
             &mut self,
-            request: impl tonic::IntoRequest<super::TierReport>,
+            request: impl tonic::IntoRequest<super::DownstreamReport>,
         ) -> std::result::Result<tonic::Response<super::ReportResponse>, tonic::Status> {
             self.inner
                 .ready()
@@ -400,17 +410,19 @@ pub mod tier_service_client {
                 })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
-                "/banyan.tier.v1.TierService/Report",
+                "/banyan.downstream.v1.DownstreamService/Report",
             );
             let mut req = request.into_request();
             req.extensions_mut()
-                .insert(GrpcMethod::new("banyan.tier.v1.TierService", "Report"));
+                .insert(
+                    GrpcMethod::new("banyan.downstream.v1.DownstreamService", "Report"),
+                );
             self.inner.unary(req, path, codec).await
         }
     }
 }
 /// Generated server implementations.
-pub mod tier_service_server {
+pub mod downstream_service_server {
     #![allow(
         unused_variables,
         dead_code,
@@ -419,12 +431,12 @@ pub mod tier_service_server {
         clippy::let_unit_value,
     )]
     use tonic::codegen::*;
-    /// Generated trait containing gRPC methods that should be implemented for use with TierServiceServer.
+    /// Generated trait containing gRPC methods that should be implemented for use with DownstreamServiceServer.
     #[async_trait]
-    pub trait TierService: std::marker::Send + std::marker::Sync + 'static {
+    pub trait DownstreamService: std::marker::Send + std::marker::Sync + 'static {
         /// Server streaming response type for the WatchRoots method.
         type WatchRootsStream: tonic::codegen::tokio_stream::Stream<
-                Item = std::result::Result<super::UpperState, tonic::Status>,
+                Item = std::result::Result<super::UpstreamState, tonic::Status>,
             >
             + std::marker::Send
             + 'static;
@@ -446,19 +458,19 @@ pub mod tier_service_server {
         /// What the gates here may rest on. The latest report counts; it is kept in memory only, so it is sent every few seconds.
         async fn report(
             &self,
-            request: tonic::Request<super::TierReport>,
+            request: tonic::Request<super::DownstreamReport>,
         ) -> std::result::Result<tonic::Response<super::ReportResponse>, tonic::Status>;
     }
-    /// What a CA one tier below calls, on the TLS port.
+    /// What a downstream CA calls, on the TLS port.
     #[derive(Debug)]
-    pub struct TierServiceServer<T> {
+    pub struct DownstreamServiceServer<T> {
         inner: Arc<T>,
         accept_compression_encodings: EnabledCompressionEncodings,
         send_compression_encodings: EnabledCompressionEncodings,
         max_decoding_message_size: Option<usize>,
         max_encoding_message_size: Option<usize>,
     }
-    impl<T> TierServiceServer<T> {
+    impl<T> DownstreamServiceServer<T> {
         pub fn new(inner: T) -> Self {
             Self::from_arc(Arc::new(inner))
         }
@@ -509,9 +521,9 @@ pub mod tier_service_server {
             self
         }
     }
-    impl<T, B> tonic::codegen::Service<http::Request<B>> for TierServiceServer<T>
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for DownstreamServiceServer<T>
     where
-        T: TierService,
+        T: DownstreamService,
         B: Body + std::marker::Send + 'static,
         B::Error: Into<StdError> + std::marker::Send + 'static,
     {
@@ -526,14 +538,14 @@ pub mod tier_service_server {
         }
         fn call(&mut self, req: http::Request<B>) -> Self::Future {
             match req.uri().path() {
-                "/banyan.tier.v1.TierService/WatchRoots" => {
+                "/banyan.downstream.v1.DownstreamService/WatchRoots" => {
                     #[allow(non_camel_case_types)]
-                    struct WatchRootsSvc<T: TierService>(pub Arc<T>);
+                    struct WatchRootsSvc<T: DownstreamService>(pub Arc<T>);
                     impl<
-                        T: TierService,
+                        T: DownstreamService,
                     > tonic::server::ServerStreamingService<super::WatchRootsRequest>
                     for WatchRootsSvc<T> {
-                        type Response = super::UpperState;
+                        type Response = super::UpstreamState;
                         type ResponseStream = T::WatchRootsStream;
                         type Future = BoxFuture<
                             tonic::Response<Self::ResponseStream>,
@@ -545,7 +557,7 @@ pub mod tier_service_server {
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
-                                <T as TierService>::watch_roots(&inner, request).await
+                                <T as DownstreamService>::watch_roots(&inner, request).await
                             };
                             Box::pin(fut)
                         }
@@ -572,11 +584,11 @@ pub mod tier_service_server {
                     };
                     Box::pin(fut)
                 }
-                "/banyan.tier.v1.TierService/SignIssuer" => {
+                "/banyan.downstream.v1.DownstreamService/SignIssuer" => {
                     #[allow(non_camel_case_types)]
-                    struct SignIssuerSvc<T: TierService>(pub Arc<T>);
+                    struct SignIssuerSvc<T: DownstreamService>(pub Arc<T>);
                     impl<
-                        T: TierService,
+                        T: DownstreamService,
                     > tonic::server::UnaryService<super::SignIssuerRequest>
                     for SignIssuerSvc<T> {
                         type Response = super::SignIssuerResponse;
@@ -590,7 +602,7 @@ pub mod tier_service_server {
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
-                                <T as TierService>::sign_issuer(&inner, request).await
+                                <T as DownstreamService>::sign_issuer(&inner, request).await
                             };
                             Box::pin(fut)
                         }
@@ -617,10 +629,12 @@ pub mod tier_service_server {
                     };
                     Box::pin(fut)
                 }
-                "/banyan.tier.v1.TierService/Report" => {
+                "/banyan.downstream.v1.DownstreamService/Report" => {
                     #[allow(non_camel_case_types)]
-                    struct ReportSvc<T: TierService>(pub Arc<T>);
-                    impl<T: TierService> tonic::server::UnaryService<super::TierReport>
+                    struct ReportSvc<T: DownstreamService>(pub Arc<T>);
+                    impl<
+                        T: DownstreamService,
+                    > tonic::server::UnaryService<super::DownstreamReport>
                     for ReportSvc<T> {
                         type Response = super::ReportResponse;
                         type Future = BoxFuture<
@@ -629,11 +643,11 @@ pub mod tier_service_server {
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::TierReport>,
+                            request: tonic::Request<super::DownstreamReport>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
-                                <T as TierService>::report(&inner, request).await
+                                <T as DownstreamService>::report(&inner, request).await
                             };
                             Box::pin(fut)
                         }
@@ -682,7 +696,7 @@ pub mod tier_service_server {
             }
         }
     }
-    impl<T> Clone for TierServiceServer<T> {
+    impl<T> Clone for DownstreamServiceServer<T> {
         fn clone(&self) -> Self {
             let inner = self.inner.clone();
             Self {
@@ -695,13 +709,13 @@ pub mod tier_service_server {
         }
     }
     /// Generated gRPC service name
-    pub const SERVICE_NAME: &str = "banyan.tier.v1.TierService";
-    impl<T> tonic::server::NamedService for TierServiceServer<T> {
+    pub const SERVICE_NAME: &str = "banyan.downstream.v1.DownstreamService";
+    impl<T> tonic::server::NamedService for DownstreamServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
 /// Generated client implementations.
-pub mod tier_admin_service_client {
+pub mod downstream_admin_service_client {
     #![allow(
         unused_variables,
         dead_code,
@@ -713,10 +727,10 @@ pub mod tier_admin_service_client {
     use tonic::codegen::http::Uri;
     /// What operators' verbs call, where the admin API is.
     #[derive(Debug, Clone)]
-    pub struct TierAdminServiceClient<T> {
+    pub struct DownstreamAdminServiceClient<T> {
         inner: tonic::client::Grpc<T>,
     }
-    impl<T> TierAdminServiceClient<T>
+    impl<T> DownstreamAdminServiceClient<T>
     where
         T: tonic::client::GrpcService<tonic::body::Body>,
         T::Error: Into<StdError>,
@@ -734,7 +748,7 @@ pub mod tier_admin_service_client {
         pub fn with_interceptor<F>(
             inner: T,
             interceptor: F,
-        ) -> TierAdminServiceClient<InterceptedService<T, F>>
+        ) -> DownstreamAdminServiceClient<InterceptedService<T, F>>
         where
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
@@ -748,7 +762,9 @@ pub mod tier_admin_service_client {
                 http::Request<tonic::body::Body>,
             >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
         {
-            TierAdminServiceClient::new(InterceptedService::new(inner, interceptor))
+            DownstreamAdminServiceClient::new(
+                InterceptedService::new(inner, interceptor),
+            )
         }
         /// Compress requests with the given encoding.
         ///
@@ -781,11 +797,11 @@ pub mod tier_admin_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        pub async fn add_tier(
+        pub async fn add_downstream(
             &mut self,
-            request: impl tonic::IntoRequest<super::AddTierRequest>,
+            request: impl tonic::IntoRequest<super::AddDownstreamRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::AddTierResponse>,
+            tonic::Response<super::AddDownstreamResponse>,
             tonic::Status,
         > {
             self.inner
@@ -798,68 +814,81 @@ pub mod tier_admin_service_client {
                 })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
-                "/banyan.tier.v1.TierAdminService/AddTier",
-            );
-            let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("banyan.tier.v1.TierAdminService", "AddTier"));
-            self.inner.unary(req, path, codec).await
-        }
-        pub async fn list_tiers(
-            &mut self,
-            request: impl tonic::IntoRequest<super::ListTiersRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::ListTiersResponse>,
-            tonic::Status,
-        > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
-            let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/banyan.tier.v1.TierAdminService/ListTiers",
-            );
-            let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("banyan.tier.v1.TierAdminService", "ListTiers"));
-            self.inner.unary(req, path, codec).await
-        }
-        /// Nothing waits for the tier any more, and its token is void: whoever still uses its issuers loses connections.
-        pub async fn remove_tier(
-            &mut self,
-            request: impl tonic::IntoRequest<super::RemoveTierRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::RemoveTierResponse>,
-            tonic::Status,
-        > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
-            let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/banyan.tier.v1.TierAdminService/RemoveTier",
+                "/banyan.downstream.v1.DownstreamAdminService/AddDownstream",
             );
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(
-                    GrpcMethod::new("banyan.tier.v1.TierAdminService", "RemoveTier"),
+                    GrpcMethod::new(
+                        "banyan.downstream.v1.DownstreamAdminService",
+                        "AddDownstream",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn list_downstreams(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListDownstreamsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListDownstreamsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.downstream.v1.DownstreamAdminService/ListDownstreams",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "banyan.downstream.v1.DownstreamAdminService",
+                        "ListDownstreams",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Nothing waits for the downstream CA any more, and its token is void: whoever still uses its issuers loses connections.
+        pub async fn remove_downstream(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RemoveDownstreamRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveDownstreamResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.downstream.v1.DownstreamAdminService/RemoveDownstream",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "banyan.downstream.v1.DownstreamAdminService",
+                        "RemoveDownstream",
+                    ),
                 );
             self.inner.unary(req, path, codec).await
         }
     }
 }
 /// Generated server implementations.
-pub mod tier_admin_service_server {
+pub mod downstream_admin_service_server {
     #![allow(
         unused_variables,
         dead_code,
@@ -868,39 +897,42 @@ pub mod tier_admin_service_server {
         clippy::let_unit_value,
     )]
     use tonic::codegen::*;
-    /// Generated trait containing gRPC methods that should be implemented for use with TierAdminServiceServer.
+    /// Generated trait containing gRPC methods that should be implemented for use with DownstreamAdminServiceServer.
     #[async_trait]
-    pub trait TierAdminService: std::marker::Send + std::marker::Sync + 'static {
-        async fn add_tier(
+    pub trait DownstreamAdminService: std::marker::Send + std::marker::Sync + 'static {
+        async fn add_downstream(
             &self,
-            request: tonic::Request<super::AddTierRequest>,
-        ) -> std::result::Result<tonic::Response<super::AddTierResponse>, tonic::Status>;
-        async fn list_tiers(
-            &self,
-            request: tonic::Request<super::ListTiersRequest>,
+            request: tonic::Request<super::AddDownstreamRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::ListTiersResponse>,
+            tonic::Response<super::AddDownstreamResponse>,
             tonic::Status,
         >;
-        /// Nothing waits for the tier any more, and its token is void: whoever still uses its issuers loses connections.
-        async fn remove_tier(
+        async fn list_downstreams(
             &self,
-            request: tonic::Request<super::RemoveTierRequest>,
+            request: tonic::Request<super::ListDownstreamsRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::RemoveTierResponse>,
+            tonic::Response<super::ListDownstreamsResponse>,
+            tonic::Status,
+        >;
+        /// Nothing waits for the downstream CA any more, and its token is void: whoever still uses its issuers loses connections.
+        async fn remove_downstream(
+            &self,
+            request: tonic::Request<super::RemoveDownstreamRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveDownstreamResponse>,
             tonic::Status,
         >;
     }
     /// What operators' verbs call, where the admin API is.
     #[derive(Debug)]
-    pub struct TierAdminServiceServer<T> {
+    pub struct DownstreamAdminServiceServer<T> {
         inner: Arc<T>,
         accept_compression_encodings: EnabledCompressionEncodings,
         send_compression_encodings: EnabledCompressionEncodings,
         max_decoding_message_size: Option<usize>,
         max_encoding_message_size: Option<usize>,
     }
-    impl<T> TierAdminServiceServer<T> {
+    impl<T> DownstreamAdminServiceServer<T> {
         pub fn new(inner: T) -> Self {
             Self::from_arc(Arc::new(inner))
         }
@@ -951,9 +983,10 @@ pub mod tier_admin_service_server {
             self
         }
     }
-    impl<T, B> tonic::codegen::Service<http::Request<B>> for TierAdminServiceServer<T>
+    impl<T, B> tonic::codegen::Service<http::Request<B>>
+    for DownstreamAdminServiceServer<T>
     where
-        T: TierAdminService,
+        T: DownstreamAdminService,
         B: Body + std::marker::Send + 'static,
         B::Error: Into<StdError> + std::marker::Send + 'static,
     {
@@ -968,25 +1001,29 @@ pub mod tier_admin_service_server {
         }
         fn call(&mut self, req: http::Request<B>) -> Self::Future {
             match req.uri().path() {
-                "/banyan.tier.v1.TierAdminService/AddTier" => {
+                "/banyan.downstream.v1.DownstreamAdminService/AddDownstream" => {
                     #[allow(non_camel_case_types)]
-                    struct AddTierSvc<T: TierAdminService>(pub Arc<T>);
+                    struct AddDownstreamSvc<T: DownstreamAdminService>(pub Arc<T>);
                     impl<
-                        T: TierAdminService,
-                    > tonic::server::UnaryService<super::AddTierRequest>
-                    for AddTierSvc<T> {
-                        type Response = super::AddTierResponse;
+                        T: DownstreamAdminService,
+                    > tonic::server::UnaryService<super::AddDownstreamRequest>
+                    for AddDownstreamSvc<T> {
+                        type Response = super::AddDownstreamResponse;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::AddTierRequest>,
+                            request: tonic::Request<super::AddDownstreamRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
-                                <T as TierAdminService>::add_tier(&inner, request).await
+                                <T as DownstreamAdminService>::add_downstream(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
                             };
                             Box::pin(fut)
                         }
@@ -997,7 +1034,7 @@ pub mod tier_admin_service_server {
                     let max_encoding_message_size = self.max_encoding_message_size;
                     let inner = self.inner.clone();
                     let fut = async move {
-                        let method = AddTierSvc(inner);
+                        let method = AddDownstreamSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -1013,25 +1050,29 @@ pub mod tier_admin_service_server {
                     };
                     Box::pin(fut)
                 }
-                "/banyan.tier.v1.TierAdminService/ListTiers" => {
+                "/banyan.downstream.v1.DownstreamAdminService/ListDownstreams" => {
                     #[allow(non_camel_case_types)]
-                    struct ListTiersSvc<T: TierAdminService>(pub Arc<T>);
+                    struct ListDownstreamsSvc<T: DownstreamAdminService>(pub Arc<T>);
                     impl<
-                        T: TierAdminService,
-                    > tonic::server::UnaryService<super::ListTiersRequest>
-                    for ListTiersSvc<T> {
-                        type Response = super::ListTiersResponse;
+                        T: DownstreamAdminService,
+                    > tonic::server::UnaryService<super::ListDownstreamsRequest>
+                    for ListDownstreamsSvc<T> {
+                        type Response = super::ListDownstreamsResponse;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::ListTiersRequest>,
+                            request: tonic::Request<super::ListDownstreamsRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
-                                <T as TierAdminService>::list_tiers(&inner, request).await
+                                <T as DownstreamAdminService>::list_downstreams(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
                             };
                             Box::pin(fut)
                         }
@@ -1042,7 +1083,7 @@ pub mod tier_admin_service_server {
                     let max_encoding_message_size = self.max_encoding_message_size;
                     let inner = self.inner.clone();
                     let fut = async move {
-                        let method = ListTiersSvc(inner);
+                        let method = ListDownstreamsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -1058,25 +1099,29 @@ pub mod tier_admin_service_server {
                     };
                     Box::pin(fut)
                 }
-                "/banyan.tier.v1.TierAdminService/RemoveTier" => {
+                "/banyan.downstream.v1.DownstreamAdminService/RemoveDownstream" => {
                     #[allow(non_camel_case_types)]
-                    struct RemoveTierSvc<T: TierAdminService>(pub Arc<T>);
+                    struct RemoveDownstreamSvc<T: DownstreamAdminService>(pub Arc<T>);
                     impl<
-                        T: TierAdminService,
-                    > tonic::server::UnaryService<super::RemoveTierRequest>
-                    for RemoveTierSvc<T> {
-                        type Response = super::RemoveTierResponse;
+                        T: DownstreamAdminService,
+                    > tonic::server::UnaryService<super::RemoveDownstreamRequest>
+                    for RemoveDownstreamSvc<T> {
+                        type Response = super::RemoveDownstreamResponse;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::RemoveTierRequest>,
+                            request: tonic::Request<super::RemoveDownstreamRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
-                                <T as TierAdminService>::remove_tier(&inner, request).await
+                                <T as DownstreamAdminService>::remove_downstream(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
                             };
                             Box::pin(fut)
                         }
@@ -1087,7 +1132,7 @@ pub mod tier_admin_service_server {
                     let max_encoding_message_size = self.max_encoding_message_size;
                     let inner = self.inner.clone();
                     let fut = async move {
-                        let method = RemoveTierSvc(inner);
+                        let method = RemoveDownstreamSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -1125,7 +1170,7 @@ pub mod tier_admin_service_server {
             }
         }
     }
-    impl<T> Clone for TierAdminServiceServer<T> {
+    impl<T> Clone for DownstreamAdminServiceServer<T> {
         fn clone(&self) -> Self {
             let inner = self.inner.clone();
             Self {
@@ -1138,8 +1183,8 @@ pub mod tier_admin_service_server {
         }
     }
     /// Generated gRPC service name
-    pub const SERVICE_NAME: &str = "banyan.tier.v1.TierAdminService";
-    impl<T> tonic::server::NamedService for TierAdminServiceServer<T> {
+    pub const SERVICE_NAME: &str = "banyan.downstream.v1.DownstreamAdminService";
+    impl<T> tonic::server::NamedService for DownstreamAdminServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

@@ -1,4 +1,4 @@
-//! The words of `banyan tier`.
+//! The words of `banyan downstream`.
 
 use std::path::PathBuf;
 
@@ -6,12 +6,12 @@ use clap::{Args, Subcommand};
 
 use super::{AdminTarget, WordOptions};
 
-/// Options of `tier`.
+/// Options of `downstream`.
 #[derive(Debug, Args)]
-pub struct TierOptions {
-    /// What to do with tiers.
+pub struct DownstreamOptions {
+    /// What to do with downstream CAs.
     #[command(subcommand)]
-    pub action: TierAction,
+    pub action: DownstreamAction,
     /// Print one JSON object
     #[arg(long, global = true)]
     pub json: bool,
@@ -20,14 +20,14 @@ pub struct TierOptions {
     pub target: AdminTarget,
 }
 
-/// What can be done with tiers.
+/// What can be done with downstream CAs.
 #[derive(Debug, Subcommand)]
-pub enum TierAction {
+pub enum DownstreamAction {
     /// List them: their issuers, and what they reported
     List,
     /// Let a CA issue under the root of this one; its token is printed once
     Add {
-        /// Name of the tier, such as a cluster's
+        /// Name of the downstream CA, such as a cluster's
         name: String,
         /// Write the token into this new file (mode 0600) [default: standard output]
         #[arg(long, value_name = "FILE")]
@@ -36,9 +36,9 @@ pub enum TierAction {
         #[command(flatten)]
         word: WordOptions,
     },
-    /// Stop waiting for a tier: its token becomes void, and whoever still uses its issuers loses connections in a rotation
+    /// Stop waiting for a downstream CA: its token becomes void, and whoever still uses its issuers loses connections in a rotation
     Remove {
-        /// Name of the tier
+        /// Name of the downstream CA
         name: String,
         /// Who removes it, and why.
         #[command(flatten)]
