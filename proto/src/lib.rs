@@ -13,9 +13,10 @@
 //! | [`banyan::downstream::v1`] | a downstream CA, and what operators do about it | CA |
 //! | [`spire::api::server::svid::v1`] | an intermediate below a SPIRE server | a SPIRE server |
 //! | [`workload`] | a process's own identity, from the agent of its machine | a SPIRE agent, or any other of SPIFFE |
+//! | [`etcdserverpb`], [`mvccpb`] | keys, their changes and their watches | etcd |
 //! | [`sds`] | Envoy's secret discovery service | agent |
 //!
-//! Envoy's, SPIRE's and SPIFFE's files are subsets: same packages, names, numbers and types, only the fields that are used.
+//! Envoy's, SPIRE's, SPIFFE's and etcd's files are subsets: same packages, names, numbers and types, only the fields that are used.
 //! Messages that can hold a private key or a token print no secret with `Debug` (see `redacted.rs`).
 
 // The only place with allowances for generated code.
@@ -73,6 +74,9 @@ mod packages {
             }
         }
     }
+    pub mod etcdserverpb {
+        include!("gen/etcdserverpb.rs");
+    }
     pub mod google {
         pub mod rpc {
             include!("gen/google.rpc.rs");
@@ -84,6 +88,9 @@ mod packages {
                 include!("gen/istio.v1.auth.rs");
             }
         }
+    }
+    pub mod mvccpb {
+        include!("gen/mvccpb.rs");
     }
     pub mod spire {
         pub mod api {
@@ -103,7 +110,7 @@ mod packages {
 }
 mod redacted;
 
-pub use packages::{banyan, envoy, google, istio, spire, workload};
+pub use packages::{banyan, envoy, etcdserverpb, google, istio, mvccpb, spire, workload};
 
 /// Everything that an SDS server or client uses, without Envoy's long paths.
 pub mod sds {
@@ -166,6 +173,9 @@ mod tests {
             banyan::downstream::v1::downstream_admin_service_server::SERVICE_NAME,
             banyan::downstream::v1::downstream_service_server::SERVICE_NAME,
             envoy::service::secret::v3::secret_discovery_service_server::SERVICE_NAME,
+            etcdserverpb::auth_server::SERVICE_NAME,
+            etcdserverpb::kv_server::SERVICE_NAME,
+            etcdserverpb::watch_server::SERVICE_NAME,
             istio::v1::auth::istio_certificate_service_server::SERVICE_NAME,
             spire::api::server::svid::v1::svid_server::SERVICE_NAME,
             workload::spiffe_workload_api_server::SERVICE_NAME,

@@ -9,6 +9,8 @@ use crate::banyan::admin::v1::CreateTokenResponse;
 use crate::banyan::downstream::v1::AddDownstreamResponse;
 use crate::envoy::config::core::v3::{DataSource, data_source::Specifier};
 use crate::envoy::service::discovery::v3::{DiscoveryResponse, Resource};
+use crate::etcdserverpb::{AuthenticateRequest, AuthenticateResponse, PutRequest};
+use crate::mvccpb::KeyValue;
 use crate::workload::X509svid;
 
 impl Debug for CreateTokenResponse {
@@ -37,6 +39,44 @@ impl Debug for X509svid {
             .field("spiffe_id", &self.spiffe_id)
             .field("x509_svid", &Hidden(self.x509_svid.len()))
             .field("x509_svid_key", &Hidden(self.x509_svid_key.len()))
+            .finish_non_exhaustive()
+    }
+}
+
+impl Debug for AuthenticateRequest {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("AuthenticateRequest")
+            .field("name", &self.name)
+            .field("password", &Hidden(self.password.len()))
+            .finish()
+    }
+}
+
+impl Debug for AuthenticateResponse {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("AuthenticateResponse")
+            .field("header", &self.header)
+            .field("token", &Hidden(self.token.len()))
+            .finish()
+    }
+}
+
+impl Debug for PutRequest {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("PutRequest")
+            .field("key", &String::from_utf8_lossy(&self.key))
+            .field("value", &Hidden(self.value.len()))
+            .field("lease", &self.lease)
+            .finish()
+    }
+}
+
+impl Debug for KeyValue {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("KeyValue")
+            .field("key", &String::from_utf8_lossy(&self.key))
+            .field("mod_revision", &self.mod_revision)
+            .field("value", &Hidden(self.value.len()))
             .finish_non_exhaustive()
     }
 }

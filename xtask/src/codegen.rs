@@ -12,7 +12,7 @@ const SOURCES: &str = "proto/protos";
 const OUTPUT: &str = "proto/src/gen";
 
 /// Types whose `Debug` is written by hand in `proto/src/redacted.rs`, since they can hold a key or a token.
-const REDACTED: [&str; 7] = [
+const REDACTED: [&str; 11] = [
     ".X509SVID",
     ".banyan.admin.v1.CreateTokenResponse",
     ".envoy.config.core.v3.DataSource",
@@ -20,6 +20,10 @@ const REDACTED: [&str; 7] = [
     ".envoy.service.discovery.v3.DiscoveryResponse",
     ".envoy.service.discovery.v3.Resource",
     ".banyan.downstream.v1.AddDownstreamResponse",
+    ".etcdserverpb.AuthenticateRequest",
+    ".etcdserverpb.AuthenticateResponse",
+    ".etcdserverpb.PutRequest",
+    ".mvccpb.KeyValue",
 ];
 
 /// Writes the checked-in code anew.

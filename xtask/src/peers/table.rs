@@ -21,6 +21,7 @@ pub(crate) const PYTHON: &str = "python";
 pub(crate) const OPENBAO: &str = "openbao";
 pub(crate) const GRPCURL: &str = "grpcurl";
 pub(crate) const CARGO_DENY: &str = "cargo-deny";
+pub(crate) const ETCD: &str = "etcd";
 pub(crate) const STEP_CA: &str = "step-ca";
 
 /// Every part, by name.
@@ -99,6 +100,13 @@ pub(crate) const PEERS: &[Peer] = &[
             package: "github.com/spiffe/spire/cmd/spire-agent",
             cgo: true,
         },
+    },
+    // A store that several servers share.
+    Peer {
+        name: ETCD,
+        program: "etcd",
+        needs: &[],
+        recipe: Recipe::GoModule { folder: "peers/etcd", package: "go.etcd.io/etcd/server/v3", cgo: false },
     },
     // Checks of licences, sources and bans.
     Peer {
