@@ -1,31 +1,28 @@
 //! What every handler works with, and the one place where a refusal is written down.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use auth::authn::Authenticator;
 use auth::authz::Authorizer;
 use auth::pace::Pace;
-use auth::refusal::{Reason, Refusal, clock_diverged};
+use auth::refusal::{Refusal, clock_diverged};
 use issuance::{Issuer, SnapshotCell};
 use ledger::{AuditRefusal, Ledger};
 use registry::AgentRegistry;
 use registry::sessions::Sessions;
 use rotation::Policy;
 use rotation_driver::DriverHandle;
-use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
-use tonic::Status;
-use transport::files::Places;
-use transport::grpc::Doorman;
-use transport::{Peer, Rejection, RejectionHandler};
 use trust::{Bundle, Clock, Randomness, SpiffeId, Timestamp};
 
-use crate::boot::{Aging, Authorities, AuthorityTroubles, Drifts, EvidenceReader, GuardedClock};
+use crate::boot::{Aging, AuthorityTroubles, Drifts, EvidenceReader, GuardedClock};
 use crate::bundles::BundleHistory;
 use crate::findings::Findings;
 use crate::hierarchy::{Downstreams, Upstreams};
 use crate::hush::Hush;
 use crate::levels::Levels;
+use crate::metered::Authorities;
 use crate::metrics::Metrics;
 use crate::seen::Seen;
 
@@ -44,8 +41,8 @@ pub(crate) struct Ca {
     pub(crate) authenticator: Authenticator,
     pub(crate) authorizer: Authorizer,
     pub(crate) metrics: Arc<Metrics>,
-    /// How many connections the system lets this server have.
-    pub(crate) places: Places,
+    /// Why fewer connections are served than configured.
+    pub(crate) shortage: Option<String>,
     pub(crate) sessions: Sessions,
     /// New connections of agents that this server takes in each second without anybody noticing.
     pub(crate) reconnects_per_second: u64,
@@ -93,7 +90,8 @@ pub(crate) struct Refused<'r> {
     pub(crate) caller: &'static str,
     /// Whom the caller proved to be.
     pub(crate) subject: Option<&'r str>,
-    pub(crate) peer: Option<&'r Peer>,
+    /// Where it is.
+    pub(crate) addr: Option<SocketAddr>,
 }
 
 /// Label of callers that are not authenticated yet.
@@ -105,14 +103,14 @@ impl Ca {
         self.clock.agreed().map(|agreed| agreed.wall).map_err(|_| clock_diverged())
     }
 
-    /// Writes a refusal down, in audit, metrics and log, and makes the answer of it.
-    pub(crate) fn refuse(&self, refusal: Refusal, about: Refused<'_>) -> Status {
+    /// Writes a refusal down, in audit, metrics and log.
+    pub(crate) fn refused(&self, refusal: &Refusal, about: Refused<'_>) {
         let reason = refusal.reason().as_str();
         let mut audit = AuditRefusal::new(reason, about.caller).detail(refusal.text());
         if let Some(subject) = about.subject {
             audit = audit.identity(subject);
         }
-        if let Some(addr) = about.peer.and_then(|peer| peer.addr) {
+        if let Some(addr) = about.addr {
             audit = audit.peer(addr);
         }
         if let Err(error) = self.ledger.refused(audit) {
@@ -122,35 +120,6 @@ impl Ca {
             }
         }
         self.metrics.refused(reason);
-        let peer = about.peer.and_then(|peer| peer.addr);
-        tracing::debug!(reason, caller = about.caller, subject = about.subject, ?peer, "request refused");
-        refusal.into()
-    }
-}
-
-impl Doorman for Ca {
-    fn recognizes(&self, certificates: &[CertificateDer<'static>]) -> bool {
-        self.authenticator.recognizes(certificates, self.cell.load().bundle())
-    }
-
-    fn distrusted(&self) {
-        self.metrics.handshake_distrusted();
-    }
-}
-
-impl RejectionHandler for Ca {
-    fn rejected(&self, rejection: Rejection, peer: Option<&Peer>) -> Status {
-        let (reason, text) = match rejection {
-            Rejection::MetadataTooLarge => (Reason::RequestInvalid, "the metadata is larger than 16 KiB"),
-            Rejection::MessageTooLarge => (Reason::RequestInvalid, "the request is larger than 64 KiB"),
-            Rejection::MessageMalformed => {
-                (Reason::RequestInvalid, "the request is not a message of this method")
-            }
-            Rejection::Overloaded => {
-                (Reason::Overloaded, "the server has too many requests under way: retry")
-            }
-            Rejection::TimedOut => (Reason::Overloaded, "the request was not answered in time: retry"),
-        };
-        self.refuse(Refusal::new(reason, text), Refused { caller: UNKNOWN_CALLER, subject: None, peer })
+        tracing::debug!(reason, caller = about.caller, subject = about.subject, peer = ?about.addr, "request refused");
     }
 }

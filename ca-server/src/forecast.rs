@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use ledger::RowKind;
 use plugins::Description;
-use proto::banyan::admin::v1::{LiveLeaves, Outlook};
 use rotation::State;
 use trust::Timestamp;
 
 use crate::ca::Ca;
-use crate::explain::{self, KINDS, kind_name};
+use crate::explain::{self, Holder, KINDS, kind_name};
+use crate::roster::AgentView;
+use crate::spans::about;
 use crate::{further, own_trust, roster};
 
 /// Holders that are named, of each sort.
@@ -24,6 +25,30 @@ pub(crate) struct Forecast {
     pub(crate) outlook: Outlook,
 }
 
+/// What is known before, for programs.
+#[derive(Debug)]
+pub(crate) struct Outlook {
+    /// When the new root signs at the latest, and when the former root's last leaf ends; `None` where only a word ends the wait.
+    pub(crate) signs_within: Option<Duration>,
+    pub(crate) ends_within: Option<Duration>,
+    /// Leaves that are waited for.
+    pub(crate) leaves: Vec<LiveLeaves>,
+    /// Who lacks the bundle in force already.
+    pub(crate) behind: Vec<Holder>,
+    /// Whether nobody else will issue under the new root.
+    pub(crate) exclusive: bool,
+    /// What cannot be known before.
+    pub(crate) unknown: Vec<String>,
+}
+
+/// Live leaves of one kind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LiveLeaves {
+    pub(crate) kind: RowKind,
+    pub(crate) count: u64,
+    pub(crate) last_ends: Timestamp,
+}
+
 /// What a rotation to a root of `target` that starts now would come to.
 pub(crate) fn of(ca: &Ca, state: &State, target: Option<&Description>) -> Forecast {
     let (rows, now) = (ca.ledger.aggregates(), ca.clock.now());
@@ -35,7 +60,7 @@ pub(crate) fn of(ca: &Ca, state: &State, target: Option<&Description>) -> Foreca
         let (name, count) = (kind_name(kind), tally.rows);
         let live = if count == 1 { "leaf lives" } else { "leaves live" };
         said.push(format!("{count} {name} {live}, the last until {last}: {}", waited(kind)));
-        leaves.push(LiveLeaves { kind: name.to_owned(), count, last_ends: last.as_secs() });
+        leaves.push(LiveLeaves { kind, count, last_ends: last });
     }
     let own = own_trust::forecast(ca, NAMED_MAX);
     said.extend(own.said);
@@ -60,10 +85,10 @@ pub(crate) fn of(ca: &Ca, state: &State, target: Option<&Description>) -> Foreca
     let unknown = unknown(ca, target);
     said.extend(unknown.iter().map(|text| format!("not known before: {text}")));
     let outlook = Outlook {
-        signs_within_seconds: times.signs.map(seconds),
-        ends_within_seconds: times.ends.filter(|_| times.signs.is_some()).map(seconds),
+        signs_within: times.signs,
+        ends_within: times.ends.filter(|_| times.signs.is_some()),
         leaves,
-        behind: behind.iter().map(explain::holder_message).collect(),
+        behind,
         exclusive,
         unknown,
     };
@@ -99,18 +124,6 @@ impl Times {
             }
         };
         vec![signs, ends]
-    }
-}
-
-/// A length of time as people say it.
-pub(crate) fn about(length: Duration) -> String {
-    let secs = length.as_secs();
-    let rounded = |unit: u64| secs.saturating_add(unit / 2) / unit;
-    match secs {
-        0..120 => format!("{secs} s"),
-        120..5_400 => format!("about {} min", rounded(60)),
-        5_400..172_800 => format!("about {} h", rounded(3_600)),
-        _ => format!("about {} days", rounded(86_400)),
     }
 }
 
@@ -151,18 +164,17 @@ fn absent(ca: &Ca) -> Vec<String> {
     let roster = roster::roster(ca);
     let away = roster.total.saturating_sub(roster.connected);
     let agents = ca.registry.agents_named(&roster.excerpt).into_iter();
-    let named = agents.map(|agent| (agent.name.clone(), roster::message(ca, agent)));
-    let mut said: Vec<_> = named
-        .filter(|(_, agent)| !agent.connected)
-        .take(NAMED_MAX)
-        .map(|(name, agent)| match agent.last_seen {
-            0 => format!("behind already: agent {name} is not connected, its leaves are waited for until they end"),
-            seen => format!(
-                "behind already: agent {name} is not connected, last seen {}, its leaves are waited for until they end",
-                Timestamp::from_secs(seen)
-            ),
-        })
-        .collect();
+    let away_by_name = agents.map(|agent| AgentView::of(ca, agent)).filter(|agent| !agent.connected);
+    let said_of = |AgentView { name, last_seen, .. }: AgentView| {
+        let seen = match last_seen == Timestamp::default() {
+            true => String::new(),
+            false => format!(", last seen {last_seen}"),
+        };
+        format!(
+            "behind already: agent {name} is not connected{seen}, its leaves are waited for until they end"
+        )
+    };
+    let mut said: Vec<_> = away_by_name.take(NAMED_MAX).map(said_of).collect();
     let more = away.saturating_sub(u64::try_from(said.len()).unwrap_or(u64::MAX));
     if more > 0 {
         said.push(format!("behind already: {more} more agents are not connected"));
@@ -263,32 +275,4 @@ const fn waited(kind: RowKind) -> &'static str {
 fn trust_at_most(ca: &Ca, last: Option<Timestamp>, now: Timestamp) -> Duration {
     let left = last.map_or(Duration::ZERO, |last| last.since(now));
     left + ca.policy.skew * 2 + ca.policy.settle
-}
-
-fn seconds(length: Duration) -> i64 {
-    i64::try_from(length.as_secs()).unwrap_or(i64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_length_of_time_is_said_as_people_say_it() {
-        let said = |secs| about(Duration::from_secs(secs));
-        assert_eq!(
-            [0, 45, 119, 120, 3_599, 5_400, 86_510, 172_800, 8_640_000].map(said),
-            [
-                "0 s",
-                "45 s",
-                "119 s",
-                "about 2 min",
-                "about 60 min",
-                "about 2 h",
-                "about 24 h",
-                "about 2 days",
-                "about 100 days"
-            ]
-        );
-    }
 }

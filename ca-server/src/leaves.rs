@@ -3,18 +3,36 @@
 use std::collections::BTreeMap;
 
 use ledger::{LiveRow, RowKind, Standing};
-use proto::banyan::admin::v1::{ForgottenLeaf, Leaf};
 use registry::RelyingPartyRow;
 use rotation::evidence::GateName;
 use rotation::{Phase, State};
-use trust::{RootId, SpiffeId};
+use trust::{RootId, SpiffeId, Timestamp};
 
 use crate::ca::Ca;
-use crate::explain::{class_name, kind_name};
 use crate::own_trust;
 
 /// Leaves that are named in a status.
 const NAMED_MAX: usize = 8;
+
+/// A leaf that may live.
+#[derive(Clone, Debug)]
+pub(crate) struct LeafView {
+    /// Its row.
+    pub(crate) live: LiveRow,
+    /// The gate that it holds.
+    pub(crate) holds: Option<GateName>,
+    /// Whether the agent that reports about it is connected, and when that was heard of last; the epoch if never.
+    pub(crate) agent_connected: bool,
+    pub(crate) agent_last_seen: Timestamp,
+}
+
+/// What it would mean to let a leaf go.
+#[derive(Clone, Debug)]
+pub(crate) struct Letting {
+    pub(crate) leaf: LeafView,
+    /// Who would break if it is held after all.
+    pub(crate) risk: String,
+}
 
 /// The gate of the rotation under way, and what a row must be to hold it.
 pub(crate) struct Gate<'a> {
@@ -78,75 +96,63 @@ impl<'a> Gate<'a> {
         unproven && !confirmed
     }
 
-    /// A row as a message.
-    pub(crate) fn leaf(&self, live: &LiveRow) -> Leaf {
-        let row = &live.row;
-        let session = row.agent.as_deref().and_then(|agent| self.ca.sessions.find(agent)).unwrap_or_default();
-        let newest = live.evidence.applied.newest();
-        Leaf {
-            serial: row.serial.as_bytes().to_vec(),
-            identity: row.identity.to_string(),
-            kind: kind_name(row.kind).to_owned(),
-            agent: row.agent.clone().unwrap_or_default(),
-            root: row.root.as_bytes().to_vec(),
-            issuer: row.issuer.as_bytes().to_vec(),
-            not_after: row.not_after.as_secs(),
-            born: row.born.0,
-            applied: newest.map_or(0, |(sequence, _)| sequence.0),
-            evidence: newest.map(|(_, class)| class_name(class)).unwrap_or_default().to_owned(),
-            holds: self
-                .name()
-                .filter(|_| self.is_held_by(live))
-                .map(|gate| gate.to_string())
-                .unwrap_or_default(),
+    /// A row, with what it means now.
+    pub(crate) fn leaf(&self, live: &LiveRow) -> LeafView {
+        let agent = live.row.agent.as_deref();
+        let session = agent.and_then(|agent| self.ca.sessions.find(agent)).unwrap_or_default();
+        LeafView {
+            holds: self.name().filter(|_| self.is_held_by(live)),
             agent_connected: session.streams > 0,
-            agent_last_seen: session.last_seen.as_secs(),
-            forgotten: forgotten_name(live).to_owned(),
-            own_trust: live.is_own_trust(),
+            agent_last_seen: session.last_seen,
+            live: live.clone(),
         }
     }
 
     /// What it would mean to let a row go.
-    pub(crate) fn preview(&self, live: &LiveRow) -> ForgottenLeaf {
+    pub(crate) fn preview(&self, live: &LiveRow) -> Letting {
         let leaf = self.leaf(live);
-        let held = leaf.agent_connected;
-        ForgottenLeaf { risk: risk(&leaf, live), held, leaf: Some(leaf) }
+        Letting { risk: risk(&leaf), leaf }
     }
 }
 
-fn forgotten_name(live: &LiveRow) -> &'static str {
-    match (live.forgotten.stands(), live.forgotten.was_wrong()) {
-        (true, _) => "forgotten",
-        (_, true) => "held after all",
-        _ => "",
+impl LeafView {
+    /// What an operator said of it, and what came of that, in a word.
+    pub(crate) const fn said(&self) -> &'static str {
+        match (self.live.forgotten.stands(), self.live.forgotten.was_wrong()) {
+            (true, _) => "forgotten",
+            (_, true) => "held after all",
+            _ => "",
+        }
     }
 }
 
 /// Who would break if nobody waits for a leaf that is held after all, and until when.
-fn risk(leaf: &Leaf, live: &LiveRow) -> String {
-    let (identity, agent, until) = (&leaf.identity, &leaf.agent, live.row.not_after);
-    let whose = match (live.row.kind, agent.as_str()) {
-        (RowKind::AgentIdentity, agent) => format!("this is the own certificate of agent {agent}"),
-        (_, "") => {
+fn risk(leaf: &LeafView) -> String {
+    let row = &leaf.live.row;
+    let (identity, until) = (&row.identity, row.not_after);
+    let whose = match (row.kind, row.agent.as_deref()) {
+        (RowKind::AgentIdentity, agent) => {
+            format!("this is the own certificate of agent {}", agent.unwrap_or_default())
+        }
+        (_, None) => {
             format!("no agent reports about {identity}, so only its holder knows whether it is in use")
         }
-        (_, agent) => format!("{identity} is held behind agent {agent}"),
+        (_, Some(agent)) => format!("{identity} is held behind agent {agent}"),
     };
-    let seen = match (agent.as_str(), leaf.agent_connected, live) {
-        ("", ..) => String::new(),
+    let seen = match (row.agent.is_some(), leaf.agent_connected, leaf.agent_last_seen) {
+        (false, ..) => String::new(),
         (_, true, _) => ", which is connected and has not given the leaf up".to_owned(),
-        (_, false, _) if leaf.agent_last_seen == 0 => {
+        (_, false, seen) if seen == Timestamp::default() => {
             ", which has not been connected since this server started".to_owned()
         }
-        (_, false, _) => {
-            let seen = trust::Timestamp::from_secs(leaf.agent_last_seen);
-            format!(", which is not connected (last heard of at {seen})")
-        }
+        (_, false, seen) => format!(", which is not connected (last heard of at {seen})"),
     };
-    let breaks = match leaf.holds.as_str() {
-        "" => "no gate waits for it now, and none of a later rotation would",
-        "leaves" => "if it is in use, its connections fail once its root is withdrawn",
-        _ => "if it is in use, it may refuse everybody whose certificate is under the new root",
+    let breaks = match leaf.holds {
+        None => "no gate waits for it now, and none of a later rotation would",
+        Some(GateName::Leaves) => "if it is in use, its connections fail once its root is withdrawn",
+        Some(GateName::Trust | GateName::Converged) => {
+            "if it is in use, it may refuse everybody whose certificate is under the new root"
+        }
     };
     format!("{whose}{seen}; {breaks}; the leaf lives until {until}")
 }

@@ -4,6 +4,7 @@
 //! in them.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -22,6 +23,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use trust::{Clock, RootId};
+
+/// Root authorities by the name of their section.
+pub(crate) type Authorities = BTreeMap<String, Arc<dyn RootAuthority>>;
 
 /// Upper ends of the buckets, in seconds: 1 ms to 60 s.
 const BUCKETS: [f64; 10] = [0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0];

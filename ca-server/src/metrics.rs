@@ -13,8 +13,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use transport::Meter;
-
 use crate::metered::AuthorityCalls;
 
 /// Upper ends of the latency histogram's buckets, in seconds: 0.1 ms to 10 s.
@@ -223,6 +221,30 @@ impl Metrics {
     pub(crate) fn totals(&self) -> (u64, u64) {
         (self.issued.get(), self.refused_all.get())
     }
+
+    /// Counts a connection that the server ended to protect itself.
+    pub(crate) fn connection_cut(&self, reason: &'static str) {
+        self.connections_cut.get_or_create(&CutLabel { reason }).inc();
+    }
+
+    /// Bytes that wait for the connections of a port; the same gauge at each call.
+    pub(crate) fn unsent_bytes(&self, port: &'static str) -> Gauge {
+        self.unsent_bytes.get_or_create(&PortLabel { port }).clone()
+    }
+
+    /// All of them in the OpenMetrics text format.
+    pub(crate) fn exposition(&self) -> String {
+        if let Some(refresh) = &*self.refresh.lock().unwrap_or_else(PoisonError::into_inner) {
+            refresh(&self.live);
+        }
+        let mut text = String::new();
+        if text::encode(&mut text, &self.registry).is_err() {
+            // Writing to a string does not fail; a scraper would take a cut answer for the whole one.
+            text.clear();
+            let _ = writeln!(text, "# EOF");
+        }
+        text
+    }
 }
 
 impl Live {
@@ -252,29 +274,6 @@ impl Live {
         let help = "Whether a root authority would give something else now than what signs: 1, or absent";
         registry.register("authority_drift", help, self.authority_drift.clone());
         registry.register("ledger_live_rows", "Rows of leaves that may live", self.live_rows.clone());
-    }
-}
-
-impl Meter for Metrics {
-    fn connection_cut(&self, reason: &'static str) {
-        self.connections_cut.get_or_create(&CutLabel { reason }).inc();
-    }
-
-    fn unsent_bytes(&self, port: &'static str) -> Gauge {
-        self.unsent_bytes.get_or_create(&PortLabel { port }).clone()
-    }
-
-    fn exposition(&self) -> String {
-        if let Some(refresh) = &*self.refresh.lock().unwrap_or_else(PoisonError::into_inner) {
-            refresh(&self.live);
-        }
-        let mut text = String::new();
-        if text::encode(&mut text, &self.registry).is_err() {
-            // Writing to a string does not fail; a scraper would take a cut answer for the whole one.
-            text.clear();
-            let _ = writeln!(text, "# EOF");
-        }
-        text
     }
 }
 

@@ -1,8 +1,9 @@
 //! Agents as operators see them: a page, and for `status` the few of many that are worth a look.
 
-use proto::banyan::admin::v1::Agent as AgentMessage;
+use std::collections::BTreeSet;
+
 use registry::ListedAgent;
-use trust::SpiffeId;
+use trust::{Sequence, SpiffeId, Timestamp};
 
 use crate::ca::Ca;
 
@@ -20,6 +21,53 @@ pub(crate) struct Roster {
     /// At most [`EXCERPT_MAX`] names, sorted: those that are connected and behind come before those that are away, and
     /// those before the rest.
     pub(crate) excerpt: Vec<String>,
+}
+
+/// One agent, as it is stored and as it is now.
+#[derive(Clone, Debug)]
+pub(crate) struct AgentView {
+    pub(crate) name: String,
+    /// `None` where the name makes no id.
+    pub(crate) id: Option<SpiffeId>,
+    pub(crate) connected: bool,
+    /// When it was seen last; the epoch if never.
+    pub(crate) last_seen: Timestamp,
+    /// The bundle that it has.
+    pub(crate) sequence: Sequence,
+    pub(crate) live_rows: u64,
+    /// Secrets that its holders refused, and why the last of them.
+    pub(crate) nacks: u64,
+    pub(crate) last_nack: String,
+    pub(crate) build: String,
+    /// What it may ask for.
+    pub(crate) identities: BTreeSet<SpiffeId>,
+    pub(crate) registered_at: Timestamp,
+    /// Who it was when it registered without a token.
+    pub(crate) joined_as: Option<String>,
+    pub(crate) banned: bool,
+}
+
+impl AgentView {
+    /// What is known of a registered agent.
+    pub(crate) fn of(ca: &Ca, agent: ListedAgent) -> Self {
+        let ListedAgent { name, row, seen, banned } = agent;
+        let session = ca.sessions.find(&name).unwrap_or_default();
+        Self {
+            id: SpiffeId::agent(ca.id.trust_domain(), &name).ok(),
+            connected: session.streams > 0,
+            last_seen: seen,
+            sequence: session.sequence,
+            live_rows: ca.ledger.rows_of_agent(&name),
+            nacks: session.nacks,
+            last_nack: session.last_nack,
+            build: session.build,
+            identities: row.identities,
+            registered_at: row.registered,
+            joined_as: row.caller,
+            banned,
+            name,
+        }
+    }
 }
 
 /// Counts the agents.
@@ -54,27 +102,6 @@ fn ranked((name, standing): (String, &(bool, bool))) -> (u8, String) {
         (true, true) => 2,
     };
     (rank, name)
-}
-
-/// One agent as a message.
-pub(crate) fn message(ca: &Ca, agent: ListedAgent) -> AgentMessage {
-    let ListedAgent { name, row, seen, banned } = agent;
-    let session = ca.sessions.find(&name).unwrap_or_default();
-    let id = SpiffeId::agent(ca.id.trust_domain(), &name).map(|id| id.to_string());
-    AgentMessage {
-        connected: session.streams > 0,
-        last_seen: seen.as_secs(),
-        sequence: session.sequence.0,
-        live_rows: ca.ledger.rows_of_agent(&name),
-        nacks: session.nacks,
-        last_nack: session.last_nack,
-        build: session.build,
-        identities: row.identities.iter().map(ToString::to_string).collect(),
-        registered_at: row.registered.as_secs(),
-        joined_as: row.caller.unwrap_or_default(),
-        banned,
-        id: id.unwrap_or(name),
-    }
 }
 
 fn number(count: usize) -> u64 {

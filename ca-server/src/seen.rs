@@ -3,20 +3,15 @@
 //! An agent that proved itself says which bundle it holds. One that this record never published (a higher sequence, or a
 //! sequence of ours with another digest) means that the data directory went back in time, or that the agent errs. The
 //! word goes into the record, where it keeps bundle and signer as they are until an operator decides
-//! ([`rotation::Sightings`]); here it is judged, and brought there at a bounded rate.
+//! ([`rotation::Sightings`]); here it is judged and waits; [`crate::hear`] takes it and brings it there.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
-use rotation::{Event, SIGHTINGS_MAX, State};
+use rotation::{SIGHTINGS_MAX, State};
 use tokio::sync::Notify;
 use trust::{Bundle, BundleDigest, Sequence};
 
-use crate::ca::Ca;
-
-/// Time between two rounds of writing down what was heard: nobody makes this server write more often.
-const ROUND: Duration = Duration::from_secs(1);
 /// Agents named in one sentence.
 const NAMED_MAX: usize = 3;
 
@@ -24,7 +19,8 @@ const NAMED_MAX: usize = 3;
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     waiting: Mutex<BTreeMap<String, Stored>>,
-    wake: Notify,
+    /// Told when something waits.
+    pub(crate) wake: Notify,
 }
 
 /// A bundle that an agent says it has stored.
@@ -54,27 +50,12 @@ impl Stored {
     }
 }
 
-impl Ca {
-    /// Judges what an agent that proved itself says it has stored, and notes what this record never published: the one
-    /// place that every such word goes through, from `Hello`, acknowledgements and requests alike.
-    pub(crate) fn hear(&self, agent: &str, stored: Stored) -> Judgement {
-        let state = self.driver.state();
-        let judgement = judge(stored, &state, |sequence| digest_of(self, &state, sequence));
-        // A known sequence without a digest proves nothing either way.
-        let tells = match judgement {
-            Judgement::Known => false,
-            Judgement::Newer => true,
-            Judgement::Other(_) => stored.digest.is_some(),
-        };
-        if tells && !state.seen.dismissed.contains(agent) {
-            self.seen.note(agent, stored, &state);
-        }
-        judgement
-    }
-}
-
 /// Above its latest the record published none; below, it has forgotten the oldest, and what it went on above is explained.
-fn judge(stored: Stored, state: &State, ours: impl FnOnce(Sequence) -> Option<BundleDigest>) -> Judgement {
+pub(crate) fn judge(
+    stored: Stored,
+    state: &State,
+    ours: impl FnOnce(Sequence) -> Option<BundleDigest>,
+) -> Judgement {
     if stored.sequence <= state.seen.explained {
         return Judgement::Known;
     }
@@ -87,17 +68,6 @@ fn judge(stored: Stored, state: &State, ours: impl FnOnce(Sequence) -> Option<Bu
     }
 }
 
-fn digest_of(ca: &Ca, state: &State, sequence: Sequence) -> Option<BundleDigest> {
-    let served = ca.cell.load().bundle().clone();
-    if served.sequence() == sequence {
-        return Some(served.digest());
-    }
-    if let Some(kept) = ca.history.get(sequence) {
-        return Some(kept.bundle.digest());
-    }
-    (sequence == state.sequence).then(|| latest_digest(state)).flatten()
-}
-
 /// The digest of the record's latest bundle.
 pub(crate) fn latest_digest(state: &State) -> Option<BundleDigest> {
     let roots: Vec<_> = state.bundle().into_values().map(|der| der.as_bytes()).collect();
@@ -106,7 +76,8 @@ pub(crate) fn latest_digest(state: &State) -> Option<BundleDigest> {
 }
 
 impl Seen {
-    fn note(&self, agent: &str, stored: Stored, state: &State) {
+    /// Keeps what an agent says until it is in the record, unless that knows it.
+    pub(crate) fn note(&self, agent: &str, stored: Stored, state: &State) {
         let known = state.seen.open.get(agent).is_some_and(|known| known.sequence >= stored.sequence);
         if known {
             return;
@@ -123,33 +94,15 @@ impl Seen {
         self.wake.notify_one();
     }
 
-    fn take(&self) -> BTreeMap<String, Stored> {
+    /// Everything that waits.
+    pub(crate) fn take(&self) -> BTreeMap<String, Stored> {
         std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn put_back(&self, agent: String, stored: Stored) {
+    /// What could not be written down waits again.
+    pub(crate) fn put_back(&self, agent: String, stored: Stored) {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).entry(agent).or_insert(stored);
         self.wake.notify_one();
-    }
-}
-
-/// Brings what was heard into the record, until it is dropped. What could not be stored is tried again.
-pub(crate) async fn keep(ca: Arc<Ca>) {
-    loop {
-        ca.seen.wake.notified().await;
-        for (agent, stored) in ca.seen.take() {
-            let Stored { sequence, digest } = stored;
-            tracing::error!(
-                agent, %sequence, ours = %ca.driver.state().sequence,
-                "an agent holds a bundle that this server never published: no bundle changes until an operator decides"
-            );
-            let event = Event::BundleSighted { agent: agent.clone(), sequence, digest };
-            if let Err(error) = ca.driver.submit_by(event, "agents").await {
-                tracing::error!(%error, agent, "what an agent holds could not be written down; it is tried again");
-                ca.seen.put_back(agent, stored);
-            }
-        }
-        tokio::time::sleep(ROUND).await;
     }
 }
 

@@ -20,6 +20,18 @@ pub(crate) fn in_words(span: Duration) -> String {
     }
 }
 
+/// A length of time as people say it.
+pub(crate) fn about(length: Duration) -> String {
+    let secs = length.as_secs();
+    let rounded = |unit: u64| secs.saturating_add(unit / 2) / unit;
+    match secs {
+        0..120 => format!("{secs} s"),
+        120..5_400 => format!("about {} min", rounded(60)),
+        5_400..172_800 => format!("about {} h", rounded(3_600)),
+        _ => format!("about {} days", rounded(86_400)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,5 +59,24 @@ mod tests {
         assert_eq!(in_words(Duration::from_secs(8_640_000 + 7_201)), "100d 2h");
         assert_eq!(in_words(Duration::from_secs(8_640_001)), "100d");
         assert_eq!(in_words(Duration::from_secs(125)), "2m 5s");
+    }
+
+    #[test]
+    fn a_length_of_time_is_said_as_people_say_it() {
+        let said = |secs| about(Duration::from_secs(secs));
+        assert_eq!(
+            [0, 45, 119, 120, 3_599, 5_400, 86_510, 172_800, 8_640_000].map(said),
+            [
+                "0 s",
+                "45 s",
+                "119 s",
+                "about 2 min",
+                "about 60 min",
+                "about 2 h",
+                "about 24 h",
+                "about 2 days",
+                "about 100 days"
+            ]
+        );
     }
 }

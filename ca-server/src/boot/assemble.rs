@@ -1,54 +1,53 @@
 //! From an open record to a server whose sockets are bound: the ledger and its segment, the first snapshot, the server's
 //! own leaf, and everything that handlers work with.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use auth::authn::Authenticator;
-use auth::authn::jwt::{JwtVerifier, TokenIssuer};
+use auth::authn::jwt::JwtVerifier;
 use auth::authz::Authorizer;
 use auth::pace::Pace;
-use issuance::profile::AboveMax as IssueAboveMax;
-use issuance::{Issuer, LeafProfile, ProfileSettings, ServingNames, SnapshotCell};
+use issuance::{Issuer, ServingNames, SnapshotCell};
 use ledger::{Ledger, OpenOptions, Recovered};
 use registry::AgentRegistry;
 use rotation::{Effect, Event, ReplicaName, SegmentId, State};
 use rotation_driver::DriverHandle;
 use tokio::sync::watch;
-use transport::tls::TlsState;
 use trust::randomness::random_bytes;
 use trust::{Bundle, SpiffeId};
 
 use super::age::Aging;
 use super::authority_health::{self, AuthorityTroubles};
 use super::authority_upkeep::{Allowed, AuthorityUpkeep, Drifts};
+use super::blocking::blocking;
 use super::ca_keys::CaKeys;
 use super::evidence::{self, EvidenceReader};
 use super::footing::Footing;
 use super::further::FurtherRoots;
-use super::instances::Authorities;
 use super::layout::Layout;
-use super::listen::{Addresses, Served, Sockets};
+use super::listen::{Addresses, Served, ServerFront, Sockets};
 use super::logs::Logs;
 use super::open::{self, CoreServices};
 use super::own_leaf::{self, OwnLeaf};
+use super::settings;
 use super::snapshots::Snapshots;
 use super::unstarted::Unstarted;
 use super::upkeep::{self, Own, Under, Upkeep};
 use super::{BootError, Embedding, GuardedClock, HostDeps};
-use crate::admin;
 use crate::bundles::{BundleHistory, Kept};
 use crate::ca::Ca;
-use crate::config::{AboveMax, Config};
+use crate::config::Config;
 use crate::findings::Findings;
+use crate::gauges;
+use crate::hear;
 use crate::hierarchy::{Downstreams, Upstreams, follower};
 use crate::hush::Hush;
 use crate::levels::Levels;
-use crate::metered::AuthorityCalls;
+use crate::metered::{Authorities, AuthorityCalls};
 use crate::metrics::Metrics;
 use crate::reissue::Reissue;
-use crate::seen::{self, Seen};
+use crate::seen::Seen;
 
 /// A server that is served already and not yet kept up.
 pub(super) struct Assembled {
@@ -82,7 +81,7 @@ pub(super) async fn assemble(
     let keys = Arc::new(CaKeys::default());
     keys.learn(&state);
     let (clock, randomness) = (Arc::clone(&deps.clock), Arc::clone(&deps.randomness));
-    let issuer = Issuer::new(profile(config)?, Arc::clone(&ledger), clock, randomness);
+    let issuer = Issuer::new(settings::profile(config)?, Arc::clone(&ledger), clock, randomness);
     let id = SpiffeId::ca(config.trust_domain(), config.replica())?;
     let (dns_names, ip_addresses) = (config.listen().dns_names(), config.listen().ip_addresses());
     let names = ServingNames::new(dns_names.to_vec(), ip_addresses.to_vec())?;
@@ -90,12 +89,12 @@ pub(super) async fn assemble(
     // that uptime says, which no jump leads.
     let (snapshot, started_at) = (cell.load(), deps.clock.now());
     let under = Under::of(&snapshot);
-    let (tls, validity) = match own_leaf::issue(&issuer, snapshot, (&id, &names), started_at).await {
+    let (front, validity) = match own_leaf::issue(&issuer, snapshot, (&id, &names), started_at).await {
         Ok(OwnLeaf { identity, signing_leaf: (chain, own_key), key, serial, validity }) => {
             keys.add(key);
             own_leaf::release_others(&ledger, serial).await;
             core.transition_signer.set(chain, own_key);
-            (TlsState::new(identity)?, validity)
+            (ServerFront::new(identity)?, validity)
         }
         Err(error) if cell.load().signer().validity().not_after() < now.plus(config.leaf().ttl_min()) => {
             let ended = cell.load().signer().validity().not_after();
@@ -105,14 +104,13 @@ pub(super) async fn assemble(
                 "the issuer's chain has ended: nothing is issued and no TLS connection is answered until its authority has \
                  signed a new one; the admin socket, health and metrics are served"
             );
-            (TlsState::without_identity()?, cell.load().signer().validity())
+            (ServerFront::without_identity()?, cell.load().signer().validity())
         }
         Err(error) => return Err(error.into()),
     };
-    let tls = Arc::new(tls);
     keep_present(&core.bundles, &state, cell.load().bundle()).await;
 
-    let jwt = Arc::new(token_issuers(config));
+    let jwt = Arc::new(settings::token_issuers(config));
     let (bundles, bundle_changes) = watch::channel(cell.load().bundle().clone());
     let (told, authority_troubles) = watch::channel(AuthorityTroubles::new());
     let (drift_told, authority_drift) = watch::channel(Drifts::new());
@@ -124,8 +122,8 @@ pub(super) async fn assemble(
         ledger: Arc::clone(&ledger),
         registry: registry.clone(),
         clock: Arc::clone(&deps.clock),
-        config: config.rotation().clone(),
-        foreign_leaf_max: foreign_leaf_max(config),
+        settings: settings::evidence(config),
+        foreign_leaf_max: settings::foreign_leaf_max(config),
         policy,
         segment: segment.clone(),
     }));
@@ -146,17 +144,22 @@ pub(super) async fn assemble(
         upstreams,
         calls: core.calls.clone(),
     };
-    let ca = Arc::new(ca(config, deps, driver, (parts, &keys, &jwt)));
+    let places = transport::files::places(config.limits().connections());
+    let ca = Arc::new(ca(config, deps, driver, (parts, &keys, &jwt, places.shortage)));
     // Weak: the metrics belong to the CA that they show.
     let (shown, issuer_keys) = (Arc::downgrade(&ca), Arc::clone(&core.keys));
     ca.metrics.refresh_with(move |live| {
         if let Some(ca) = shown.upgrade() {
-            admin::gauges(&ca, live);
+            gauges::refresh(&ca, live);
         }
         live.key_backend_waiting
             .set(issuer_keys.waiting().and_then(|calls| calls.try_into().ok()).unwrap_or(0));
     });
-    let served = Sockets::listen(config, addresses)?.serve(config, &ca, &tls)?;
+    let served = Sockets::listen(addresses, config.listen().admin_socket())?.serve(
+        settings::served_as(config, places.connections),
+        &ca,
+        front,
+    )?;
     let unstarted = Unstarted::new(&served.stop);
     let checks = authority_health::watch(core.authorities.clone(), told);
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(checks));
@@ -171,13 +174,13 @@ pub(super) async fn assemble(
             follow: config.rotation().follow_authority(),
             destroy: config.root().destroy_retired_keys(),
         },
-        requests: (layout.requests(), Arc::clone(&deps.disk)),
+        requests: (layout.paths.requests(), Arc::clone(&deps.disk)),
         drift: drift_told,
         further: FurtherRoots {
             driver: driver.clone(),
             clock: Arc::clone(&deps.clock),
             patience: policy.settle,
-            again: trust_again(config),
+            again: settings::trust_again(config),
             missing: Mutex::default(),
         },
     };
@@ -189,13 +192,13 @@ pub(super) async fn assemble(
         let follow = follower::follow(Arc::clone(&ca), name.clone(), upstream.clone());
         served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(follow));
     }
-    let sightings = seen::keep(Arc::clone(&ca));
+    let sightings = hear::keep(Arc::clone(&ca));
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(sightings));
     let census = crate::census::run(ca.registry.clone());
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(census));
     let reissue = Reissue::new(Arc::clone(&ca), config.rotation().reissue_per_second()).run();
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(reissue));
-    let looked = Footing::of(layout, ca.ledger.segment().as_str());
+    let looked = Footing::of(&layout.paths, ca.ledger.segment().as_str());
     let footing =
         looked.map_err(|source| BootError::DataDir { path: config.data_dir().to_owned(), source })?;
     let upkeep = Upkeep {
@@ -204,13 +207,13 @@ pub(super) async fn assemble(
         policy,
         segment,
         snapshots,
-        tls,
+        front: Arc::new(served.front.clone()),
         transition_signer: Arc::clone(&core.transition_signer),
         bundles,
         keys,
         jwt,
         names,
-        rotation: config.rotation().clone(),
+        mode: config.rotation().mode(),
         authority: config.root().authority().to_owned(),
         own: Own { validity, under },
         footing: Arc::new(footing),
@@ -220,7 +223,6 @@ pub(super) async fn assemble(
         compaction: None,
         clock_well: true,
         is_noted: false,
-        readiness: served.readiness.clone(),
     };
     Ok(Assembled { ca, served, upkeep, unstarted })
 }
@@ -270,7 +272,7 @@ fn ca(
     config: &Config,
     deps: &HostDeps,
     driver: &DriverHandle,
-    (parts, keys, jwt): (CaParts, &Arc<CaKeys>, &Arc<JwtVerifier>),
+    (parts, keys, jwt, shortage): (CaParts, &Arc<CaKeys>, &Arc<JwtVerifier>, Option<String>),
 ) -> Ca {
     let CaParts { cell, issuer, ledger, registry, bundles, authorities, authority_troubles, .. } = parts;
     let CaParts { id, evidence, history, downstreams, upstreams, calls, guard, authority_drift, .. } = parts;
@@ -302,7 +304,7 @@ fn ca(
         pace: Pace::new(config.limits().leaves_per_second(), Arc::clone(&deps.clock)),
         seen: Seen::default(),
         reconnects_per_second: config.agents().reconnects_per_second(),
-        places: transport::files::places(config.limits().connections()),
+        shortage,
         hush: Hush::default(),
         driver: driver.clone(),
         evidence,
@@ -337,7 +339,7 @@ async fn open_ledger(
     let name = format!("{}-{:016x}", config.replica(), u64::from_be_bytes(tag));
     let segment = SegmentId::parse(&name)?;
     let options = OpenOptions {
-        dir: layout.ledger(),
+        dir: layout.paths.ledger(),
         segment: ledger::SegmentId::parse(&name).map_err(ledger::OpenError::from)?,
         disk: Arc::clone(&deps.disk),
         clock: Arc::clone(&deps.clock),
@@ -348,7 +350,7 @@ async fn open_ledger(
             ..ledger::Settings::default()
         },
     };
-    let (ledger, recovered) = open::blocking(move || Ledger::open(options)).await??;
+    let (ledger, recovered) = blocking(move || Ledger::open(options)).await??;
     let opened = Event::SegmentOpened {
         replica: ReplicaName::parse(config.replica())?,
         segment: segment.clone(),
@@ -360,7 +362,7 @@ async fn open_ledger(
     let known = move |id: &ledger::SegmentId| {
         SegmentId::parse(id.as_str()).is_ok_and(|id| state.segments.contains_key(&id))
     };
-    if let Err(error) = open::blocking(move || forgetting.forget(known)).await? {
+    if let Err(error) = blocking(move || forgetting.forget(known)).await? {
         tracing::warn!(%error, "what is stated about former segments is kept until the next start");
     }
     tracing::info!(%segment, rows = recovered.rows, "ledger open");
@@ -369,34 +371,4 @@ async fn open_ledger(
 
 fn read_segments(recovered: &Recovered) -> Result<BTreeSet<SegmentId>, rotation::BadName> {
     recovered.whole.iter().map(|segment| SegmentId::parse(segment.as_str())).collect()
-}
-
-fn profile(config: &Config) -> Result<LeafProfile, BootError> {
-    let leaf = config.leaf();
-    let settings = ProfileSettings {
-        ttl_default: leaf.ttl_default(),
-        ttl_max: leaf.ttl_max(),
-        ttl_min: leaf.ttl_min(),
-        backdate: leaf.backdate(),
-        above_max: match leaf.above_max() {
-            AboveMax::Cap => IssueAboveMax::Cap,
-            AboveMax::Refuse => IssueAboveMax::Refuse,
-        },
-    };
-    LeafProfile::new(settings).map_err(BootError::Profile)
-}
-
-fn foreign_leaf_max(config: &Config) -> BTreeMap<String, Duration> {
-    let declared = config.root().authorities().iter();
-    declared.filter_map(|(name, authority)| Some((name.clone(), authority.foreign_leaf_max()?))).collect()
-}
-
-fn trust_again(config: &Config) -> BTreeMap<String, BTreeSet<trust::RootId>> {
-    let named = config.root().authorities().iter();
-    named.map(|(name, authority)| (name.clone(), authority.trust_again().clone())).collect()
-}
-
-fn token_issuers(config: &Config) -> JwtVerifier {
-    let issuers = config.jwt().iter().cloned().map(TokenIssuer::new).collect();
-    JwtVerifier::new(issuers, config.trust_domain().clone(), config.leaf().skew())
 }

@@ -10,7 +10,7 @@ use plugins::{CallContext, Health, HealthState, RequestId, RootAuthority};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use super::instances::Authorities;
+use crate::metered::Authorities;
 
 /// How often each authority is asked.
 const CHECK_EVERY: Duration = Duration::from_secs(30);

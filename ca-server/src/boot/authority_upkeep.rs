@@ -17,9 +17,9 @@ use tokio::sync::watch;
 use trust::RootId;
 
 use super::further::FurtherRoots;
-use super::instances::Authorities;
 use super::requests::Requests;
 use crate::drift::{self, Whose};
+use crate::metered::Authorities;
 
 /// How often each authority is asked for its roots, if it does not tell by itself that they changed.
 const ASK_EVERY: Duration = Duration::from_secs(30);

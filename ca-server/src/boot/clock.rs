@@ -9,8 +9,7 @@ use host::Disk;
 use serde::{Deserialize, Serialize};
 use trust::{Accepted, Clock, ClockGuard, ClockMark};
 
-use super::layout::{FILE_MODE, Layout};
-use super::{BootError, HostDeps};
+use crate::paths::{FILE_MODE, Paths};
 
 /// Version of the file.
 const FORMAT: u32 = 1;
@@ -21,6 +20,19 @@ pub(crate) struct GuardedClock {
     guard: Arc<ClockGuard>,
     disk: Arc<dyn Disk>,
     path: PathBuf,
+}
+
+/// The moment that a former run noted cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{} cannot be read: {reason}; check with `date` that this machine's clock is right, remove it, then start again",
+    path.display()
+)]
+pub struct ClockUnreadable {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong.
+    pub reason: String,
 }
 
 /// The file.
@@ -35,16 +47,24 @@ struct Noted {
 
 impl GuardedClock {
     /// Goes on from what a former run noted. A server that never ran here believes the clock that it finds.
-    pub(super) fn open(deps: &HostDeps, layout: &Layout, skew: Duration) -> Result<Self, BootError> {
-        let (path, disk) = (layout.clock(), Arc::clone(&deps.disk));
+    ///
+    /// # Errors
+    /// When what was noted cannot be read.
+    pub(crate) fn open(
+        clock: Arc<dyn Clock>,
+        disk: Arc<dyn Disk>,
+        paths: &Paths,
+        skew: Duration,
+    ) -> Result<Self, ClockUnreadable> {
+        let path = paths.clock();
         let mark = match disk.read(&path) {
             Ok(bytes) => {
-                Some(noted(&bytes).map_err(|reason| BootError::Clock { path: path.clone(), reason })?)
+                Some(noted(&bytes).map_err(|reason| ClockUnreadable { path: path.clone(), reason })?)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(BootError::Clock { path, reason: error.to_string() }),
+            Err(error) => return Err(ClockUnreadable { path, reason: error.to_string() }),
         };
-        let guard = Arc::new(ClockGuard::new(Arc::clone(&deps.clock), skew, mark.as_ref()));
+        let guard = Arc::new(ClockGuard::new(clock, skew, mark.as_ref()));
         Ok(Self { guard, disk, path })
     }
 
@@ -81,7 +101,7 @@ fn noted(bytes: &[u8]) -> Result<ClockMark, String> {
 
 #[cfg(test)]
 mod tests {
-    use host::{FaultDisk, OsRandomness};
+    use host::FaultDisk;
     use trust::{ManualClock, Timestamp};
 
     use super::*;
@@ -92,15 +112,14 @@ mod tests {
     #[test]
     fn what_was_noted_is_believed_after_a_restart_and_an_operators_word_is_durable() {
         let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::claim(&host::RealDisk, &dir.path().join("data")).unwrap();
+        let paths = Paths::below(dir.path().to_owned());
         let clock = Arc::new(ManualClock::at(NOW));
         clock.set_boot("one");
-        let deps = HostDeps {
-            clock: Arc::<ManualClock>::clone(&clock),
-            randomness: Arc::new(OsRandomness::new()),
-            disk: Arc::new(FaultDisk::default()),
+        let opened = |skew| {
+            let disk = Arc::new(FaultDisk::default());
+            GuardedClock::open(Arc::<ManualClock>::clone(&clock), disk, &paths, skew)
         };
-        let open = || GuardedClock::open(&deps, &layout, Duration::from_secs(60)).unwrap();
+        let open = || opened(Duration::from_secs(60)).unwrap();
         open().note().unwrap();
         clock.jump_to(NOW.minus(DAY));
         let guarded = open();
@@ -108,8 +127,8 @@ mod tests {
         assert_eq!(guarded.accept().unwrap(), Accepted::AfterRestart);
         assert!(guarded.clock().agreed().is_err());
         assert_eq!(open().clock().agreed().unwrap().wall, NOW.minus(DAY));
-        std::fs::write(layout.clock(), b"{}").unwrap();
-        let said = GuardedClock::open(&deps, &layout, Duration::ZERO).unwrap_err().to_string();
+        std::fs::write(paths.clock(), b"{}").unwrap();
+        let said = opened(Duration::ZERO).unwrap_err().to_string();
         assert!(said.contains("clock.json") && said.contains("remove it"), "{said}");
     }
 }

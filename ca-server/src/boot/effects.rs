@@ -4,66 +4,27 @@
 //! for an issuer is stored before it is sent, since a CSR made anew has another signature and would be another request; one
 //! that was refused is over (`super::requests`).
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use host::Disk;
-use issuance::SnapshotCell;
-use plugins::call::shown;
 use plugins::checks::{RootsExpectation, Unsafe, check_roots};
-use plugins::{
-    CallContext, KeyBackend, KeySpec, PluginError, RequestId, RootAuthority, RootSet, StageRequest,
-    UpstreamState,
-};
-use rotation::{Effect, Event, PendingEffect, PreparedRoot, RootEntry, RootState, State};
+use plugins::{CallContext, PluginError, RootAuthority, RootSet, StageRequest, UpstreamState};
+use rotation::{Effect, Event, PendingEffect, PreparedRoot, State};
 use rotation_driver::{EffectError, Effects};
-use trust::{Bundle, Clock, Generation, Randomness, Root, RootId, Sequence, TrustDomain};
+use trust::{Bundle, Generation, RootId, Sequence};
 
 use super::issuing::Wanted;
-use super::requests::Requests;
-use super::tickets::Tickets;
-use crate::bundles::{BundleHistory, Kept, TransitionSigner};
+use super::work::{CaEffects, Shapes, context, plugin, refused, retired, roots_of, unavailable};
+use crate::bundles::Kept;
 use crate::drift;
 
-/// How long a plugin may take for one answer; the driver gives up after a minute.
-const PLUGIN_DEADLINE: Duration = Duration::from_secs(45);
 /// Wait for the server's own leaf, at a start.
 const SIGN_RETRY: Duration = Duration::from_millis(200);
 /// Wait for the end of a rotation at the upstream CA.
 const UPSTREAM_RETRY: Duration = Duration::from_secs(1);
 /// One issuer stands below a root.
 const ROOT_PATH_LEN: u8 = 1;
-
-/// What effects work on.
-#[derive(Debug)]
-pub(super) struct CaEffects {
-    pub(super) trust_domain: TrustDomain,
-    pub(super) authorities: BTreeMap<String, Arc<dyn RootAuthority>>,
-    pub(super) keys: Arc<dyn KeyBackend>,
-    pub(super) shapes: Shapes,
-    pub(super) requests: PathBuf,
-    pub(super) disk: Arc<dyn Disk>,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) randomness: Arc<dyn Randomness>,
-    /// What requests are served from; empty until the server has its first signer.
-    pub(super) cell: Arc<OnceLock<Arc<SnapshotCell>>>,
-    pub(super) bundles: BundleHistory,
-    pub(super) transition_signer: Arc<TransitionSigner>,
-}
-
-/// What new roots and issuers shall be.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Shapes {
-    pub(super) root_lifetime: Duration,
-    pub(super) root_key: KeySpec,
-    pub(super) issuer_lifetime: Duration,
-    pub(super) issuer_lifetime_min: Duration,
-    pub(super) issuer_key: KeySpec,
-    pub(super) leaf_lifetime_max: Duration,
-}
 
 #[async_trait]
 impl Effects for CaEffects {
@@ -198,27 +159,6 @@ impl CaEffects {
             cell.former_gone(generation).await;
         }
     }
-
-    /// Requests as they were sent.
-    pub(super) fn requests(&self) -> Requests<'_> {
-        Requests { directory: &self.requests, disk: &self.disk }
-    }
-
-    /// Claims on answers that come later.
-    pub(super) fn tickets(&self) -> Tickets<'_> {
-        Tickets { directory: &self.requests, disk: &self.disk, clock: self.clock.as_ref() }
-    }
-
-    pub(super) fn authority(&self, name: &str) -> Result<&Arc<dyn RootAuthority>, EffectError> {
-        self.authorities.get(name).ok_or_else(|| {
-            refused(&format!("there is no section [authority.{name}] in the configuration; put it back"))
-        })
-    }
-}
-
-pub(super) fn context(key: &str) -> Result<CallContext, EffectError> {
-    let request_id = RequestId::parse(key).map_err(|error| refused(&error.to_string()))?;
-    Ok(CallContext::new(request_id, PLUGIN_DEADLINE))
 }
 
 fn signing_root(set: &RootSet) -> Result<Vec<u8>, EffectError> {
@@ -242,37 +182,4 @@ fn upstream_root(state: &State, upstream: &UpstreamState) -> Result<Vec<u8>, Eff
     let signing = new().find(|der| RootId::of(der) == upstream.signing);
     let root = signing.or_else(|| new().next()).cloned();
     root.ok_or_else(|| refused("the upstream CA has no new root: start the rotation there"))
-}
-
-pub(super) fn roots_of(state: &State, wanted: impl Fn(&RootEntry) -> bool) -> Vec<Root> {
-    let wanted = state.roots.values().filter(|entry| wanted(entry));
-    // What is in the record was checked before it was stored.
-    wanted.filter_map(|entry| Root::parse(entry.der.as_bytes()).ok()).collect()
-}
-
-/// Roots that may not come back by themselves. One that never signed is as good as unknown.
-pub(super) fn retired(state: &State) -> BTreeSet<RootId> {
-    let gone = |entry: &RootEntry| entry.state == RootState::Retired && !entry.may_return(false);
-    state.roots.iter().filter(|(_, entry)| gone(entry)).map(|(id, _)| *id).collect()
-}
-
-pub(super) fn plugin(error: PluginError) -> EffectError {
-    let said = shown(&error.to_string());
-    match &error {
-        PluginError::RateLimited { retry_after } => {
-            EffectError::NotYet { reason: said, retry_after: *retry_after }
-        }
-        // Operators and alarms find it by this word and the reason, which is one of a closed set.
-        PluginError::Unsafe(fault) => refused(&format!("PluginInvalid{{{}}}: {said}", fault.reason())),
-        error if error.may_be_repeated() => unavailable(&said),
-        _ => refused(&said),
-    }
-}
-
-pub(super) fn unavailable(error: &dyn std::fmt::Display) -> EffectError {
-    EffectError::Unavailable { reason: error.to_string() }
-}
-
-pub(super) fn refused(reason: &str) -> EffectError {
-    EffectError::Refused { reason: reason.to_owned() }
 }

@@ -12,6 +12,8 @@ use rotation::BadName;
 use rotation_driver::{StartError, SubmitError};
 use trust::SpiffeIdError;
 
+use super::clock::ClockUnreadable;
+use super::listen::ListenError;
 use super::own_leaf::OwnLeafError;
 use super::snapshots::SnapshotError;
 use crate::config::Problems;
@@ -84,16 +86,8 @@ pub enum BootError {
         reason: String,
     },
     /// The moment that a former run noted cannot be read.
-    #[error(
-        "{} cannot be read: {reason}; check with `date` that this machine's clock is right, remove it, then start again",
-        path.display()
-    )]
-    Clock {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
+    #[error(transparent)]
+    Clock(#[from] ClockUnreadable),
     /// The ledger could not be opened.
     #[error(transparent)]
     Ledger(#[from] ledger::OpenError),
@@ -121,14 +115,9 @@ pub enum BootError {
     /// TLS refused the server's own leaf.
     #[error("TLS cannot use the server's own leaf: {0}")]
     Tls(#[from] rustls::Error),
-    /// A socket could not be bound.
-    #[error("cannot listen on {address}: {source}; stop what listens there, or configure another address")]
-    Listen {
-        /// The address, or the path of a socket.
-        address: String,
-        /// What the operating system said.
-        source: io::Error,
-    },
+    /// An address is taken, or nothing can be served there.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// A step of the start broke off.
     #[error("a step of the start broke off: {0}; this is a fault to report")]
     BrokeOff(String),

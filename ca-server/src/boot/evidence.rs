@@ -11,7 +11,6 @@ use rotation::{Contents, Effect, Evidence, Policy, RootEntry, SegmentId, Segment
 use rotation_driver::{EvidenceSource, NoEvidence};
 use trust::{Clock, ClockDiverged, Generation, RootId, Sequence, Timestamp};
 
-use crate::config::RotationConfig;
 use crate::hierarchy::{Downstreams, Upstreams};
 
 /// Reads the evidence of one replica.
@@ -20,7 +19,7 @@ pub(crate) struct EvidenceReader {
     ledger: Arc<Ledger>,
     registry: AgentRegistry,
     clock: Arc<dyn Clock>,
-    config: RotationConfig,
+    settings: EvidenceSettings,
     /// Longest lives of leaves that others issue, by authority.
     foreign_leaf_max: BTreeMap<String, Duration>,
     downstreams: Arc<Downstreams>,
@@ -30,6 +29,32 @@ pub(crate) struct EvidenceReader {
     segment: SegmentId,
     /// The bundle in force, and when that was first seen.
     in_force: Mutex<(Sequence, Timestamp)>,
+}
+
+/// What the configuration says of evidence.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EvidenceSettings {
+    /// The class that the trust gate asks for leaves behind agents.
+    pub(crate) agent: EvidenceClass,
+    /// How long a phase may last before somebody should look.
+    pub(crate) alarm_after: Duration,
+    /// How long after the end of its certificate an agent may still come back.
+    pub(crate) return_within: Duration,
+    /// Time after which the trust of holders with trust of their own is assumed.
+    pub(crate) own_trust_after: Option<Duration>,
+}
+
+impl EvidenceSettings {
+    const fn required(&self, kind: RowKind) -> EvidenceClass {
+        match kind {
+            RowKind::AgentHeld => self.agent,
+            RowKind::AgentIdentity | RowKind::Own => EvidenceClass::Applied,
+            // Their trust is in the reply that the leaf was in.
+            RowKind::CsrOnly => EvidenceClass::Delivered,
+            // What a channel proves is asked of the channel, which is a relying party.
+            RowKind::ChannelTrusted => EvidenceClass::Sent,
+        }
+    }
 }
 
 /// Rows that are not known to trust a bundle.
@@ -55,7 +80,7 @@ pub(super) struct Parts {
     pub(super) ledger: Arc<Ledger>,
     pub(super) registry: AgentRegistry,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) config: RotationConfig,
+    pub(super) settings: EvidenceSettings,
     pub(super) foreign_leaf_max: BTreeMap<String, Duration>,
     pub(super) downstreams: Arc<Downstreams>,
     pub(super) upstreams: Upstreams,
@@ -69,7 +94,7 @@ impl EvidenceReader {
             ledger,
             registry,
             clock,
-            config,
+            settings,
             foreign_leaf_max,
             downstreams,
             upstreams,
@@ -81,7 +106,7 @@ impl EvidenceReader {
             ledger,
             registry,
             clock,
-            config,
+            settings,
             foreign_leaf_max,
             downstreams,
             upstreams,
@@ -93,17 +118,17 @@ impl EvidenceReader {
 
     /// The class of evidence that the trust gate asks for leaves of this kind.
     pub(crate) const fn required(&self, kind: RowKind) -> EvidenceClass {
-        self.config.evidence(kind)
+        self.settings.required(kind)
     }
 
     /// How long a phase may last before somebody should look.
     pub(crate) const fn alarm_after(&self) -> Duration {
-        self.config.alarm_after()
+        self.settings.alarm_after
     }
 
     /// How long after the end of its certificate an agent may still come back.
     pub(crate) const fn return_within(&self) -> Duration {
-        self.config.return_within()
+        self.settings.return_within
     }
 
     /// When the bundle of `state` was first seen in force by this process; `None` while it is not. Staleness bounds
@@ -146,8 +171,8 @@ impl EvidenceReader {
         let (rows, by_identity) = self.ledger.aggregates_with(covered.keys());
         let lacks = |row: &Standing| row.is_unproven(sequence, self.required(row.kind));
         let own = rows.tally(|row| row.own_trust && lacks(row));
-        let assumed = in_force_since.or_else(|| self.config.own_trust_after().map(|_| self.clock.now()));
-        let assumed = assumed.zip(self.config.own_trust_after()).map(|(since, after)| since.plus(after));
+        let assumed = in_force_since.or_else(|| self.settings.own_trust_after.map(|_| self.clock.now()));
+        let assumed = assumed.zip(self.settings.own_trust_after).map(|(since, after)| since.plus(after));
         let mut unproven = Unproven {
             lacking: rows.tally(|row| !row.own_trust && lacks(row)),
             own_trust: rotation::evidence::Tally {
@@ -172,7 +197,7 @@ impl EvidenceReader {
 
     /// Time after which the trust of holders with trust of their own is assumed.
     pub(crate) const fn own_trust_after(&self) -> Option<Duration> {
-        self.config.own_trust_after()
+        self.settings.own_trust_after
     }
 
     fn foreign_ends(&self, state: &State) -> BTreeMap<RootId, Timestamp> {

@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::layout::Layout;
+use crate::paths::Paths;
 
 /// The places, as they were at the start.
 #[derive(Debug, Clone)]
@@ -42,12 +42,12 @@ const PUT_BACK: &str = "put it back from the latest backup of the data directory
 
 impl Footing {
     /// Notes the places of a server that has opened all of them.
-    pub(super) fn of(layout: &Layout, segment: &str) -> io::Result<Self> {
+    pub(super) fn of(paths: &Paths, segment: &str) -> io::Result<Self> {
         let written = [
-            (layout.record(), "what is decided about roots is not kept"),
-            (layout.ledger(), "leaves that are issued have no row, so that no rotation waits for them"),
+            (paths.record(), "what is decided about roots is not kept"),
+            (paths.ledger(), "leaves that are issued have no row, so that no rotation waits for them"),
             (
-                layout.ledger().join(segment),
+                paths.ledger().join(segment),
                 "leaves that are issued have no row, so that no rotation waits for them",
             ),
         ];
@@ -55,15 +55,15 @@ impl Footing {
         for (path, consequence) in written {
             places.push(Place { same: Some(Arc::new(File::open(&path)?)), path, ground: true, consequence });
         }
-        let registry = layout.registry();
+        let registry = paths.registry();
         let consequence = "agents that join now, and tokens that are made, are forgotten at the next start";
         let same = Some(Arc::new(File::open(&registry)?));
         places.push(Place { path: registry, same, ground: false, consequence });
         let read = [
-            (layout.keys(), "the next start cannot open the keys"),
-            (layout.authorities(), "root authorities cannot sign"),
-            (layout.requests(), "a request for an issuer that is under way cannot be repeated"),
-            (layout.bundles(), "agents that were away cannot come back by themselves"),
+            (paths.keys(), "the next start cannot open the keys"),
+            (paths.authorities(), "root authorities cannot sign"),
+            (paths.requests(), "a request for an issuer that is under way cannot be repeated"),
+            (paths.bundles(), "agents that were away cannot come back by themselves"),
         ];
         for (path, consequence) in read {
             if path.try_exists()? {
@@ -108,29 +108,27 @@ pub(super) fn number(metadata: &Metadata) -> (u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use host::RealDisk;
-
     use super::*;
 
-    fn laid_out() -> (tempfile::TempDir, Layout, Footing) {
+    fn laid_out() -> (tempfile::TempDir, Paths, Footing) {
         let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::claim(&RealDisk, &dir.path().join("data")).unwrap();
-        for made in [layout.ledger().join("seg"), layout.keys(), layout.authorities(), layout.bundles()] {
+        let paths = Paths::below(dir.path().to_owned());
+        for made in [paths.ledger().join("seg"), paths.keys(), paths.authorities(), paths.bundles()] {
             std::fs::create_dir_all(made).unwrap();
         }
-        std::fs::write(layout.record(), b"r").unwrap();
-        std::fs::write(layout.registry(), b"r").unwrap();
-        let footing = Footing::of(&layout, "seg").unwrap();
-        (dir, layout, footing)
+        std::fs::write(paths.record(), b"r").unwrap();
+        std::fs::write(paths.registry(), b"r").unwrap();
+        let footing = Footing::of(&paths, "seg").unwrap();
+        (dir, paths, footing)
     }
 
     #[test]
     fn what_is_written_through_must_be_the_same_file_and_the_rest_must_be_there() {
-        let (_dir, layout, footing) = laid_out();
+        let (_dir, paths, footing) = laid_out();
         assert_eq!(footing.look(), Missing::default());
-        std::fs::remove_dir_all(layout.keys()).unwrap();
-        std::fs::remove_dir_all(layout.authorities()).unwrap();
-        std::fs::create_dir(layout.authorities()).unwrap();
+        std::fs::remove_dir_all(paths.keys()).unwrap();
+        std::fs::remove_dir_all(paths.authorities()).unwrap();
+        std::fs::create_dir(paths.authorities()).unwrap();
         let missing = footing.look();
         assert!(missing.ground.is_empty());
         assert_eq!(missing.files.len(), 1, "one that was put back will do: {:?}", missing.files);
@@ -139,14 +137,14 @@ mod tests {
 
     #[test]
     fn a_ledger_or_record_that_is_gone_leaves_no_ground_even_when_another_stands_in_its_place() {
-        let (_dir, layout, footing) = laid_out();
-        std::fs::remove_dir_all(layout.ledger()).unwrap();
+        let (_dir, paths, footing) = laid_out();
+        std::fs::remove_dir_all(paths.ledger()).unwrap();
         assert_eq!(footing.look().ground.len(), 2, "the folder and the segment");
-        std::fs::create_dir_all(layout.ledger().join("seg")).unwrap();
+        std::fs::create_dir_all(paths.ledger().join("seg")).unwrap();
         assert_eq!(footing.look().ground.len(), 2, "rows go to the files that were deleted");
-        let (_dir, layout, footing) = laid_out();
-        std::fs::rename(layout.record(), layout.record().with_extension("away")).unwrap();
-        std::fs::write(layout.record(), b"r").unwrap();
+        let (_dir, paths, footing) = laid_out();
+        std::fs::rename(paths.record(), paths.record().with_extension("away")).unwrap();
+        std::fs::write(paths.record(), b"r").unwrap();
         assert!(footing.look().ground[0].contains("was replaced while this server runs"));
     }
 }

@@ -1,6 +1,6 @@
 //! The plugins of this program, and the instances that the configuration asks for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -23,17 +23,14 @@ use plugins::{
 use trust::Clock;
 
 use super::authority_state::FileState;
+use super::blocking::blocking;
 use super::layout::Layout;
-use super::open::blocking;
 use super::{BootError, Embedding, HostDeps};
 use crate::config::{AuthorityConfig, Config, KeyBackendConfig, KeysConfig, Passphrase};
-use crate::metered::{AuthorityCalls, Metered};
+use crate::metered::{Authorities, AuthorityCalls, Metered};
 
 /// The key backend that needs to know where the data directory is.
 const FILE_KEYS: &str = "file";
-
-/// Root authorities by the name of their section.
-pub(crate) type Authorities = BTreeMap<String, Arc<dyn RootAuthority>>;
 
 /// The plugins of this program.
 pub(super) fn registry(
@@ -44,7 +41,7 @@ pub(super) fn registry(
 ) -> Registry {
     let mut registry = Registry::new();
     built_in(&mut registry, config, Arc::clone(&deps.clock));
-    registry.add_key_backend(file_keys(layout.keys(), deps));
+    registry.add_key_backend(file_keys(layout.paths.keys(), deps));
     embedding.plugins(&mut registry);
     registry
 }
@@ -119,7 +116,7 @@ impl Opener<'_> {
 
     async fn open(&self, authority: &AuthorityConfig) -> Result<Arc<dyn RootAuthority>, BootError> {
         let name = authority.name();
-        let directory = self.layout.authorities().join(name);
+        let directory = self.layout.paths.authorities().join(name);
         let state =
             FileState::open(directory.clone(), Arc::clone(&self.deps.disk), self.in_use.contains(name))
                 .map_err(|source| BootError::DataDir { path: directory, source })?;
@@ -159,7 +156,7 @@ impl Opener<'_> {
         if let Some(toml::Value::String(path)) = settings.get_mut("passphrase_file") {
             *path = self.config.directory().join(&*path).to_string_lossy().into_owned();
         }
-        let files = file_keys(self.layout.authorities().join(name).join("keys"), self.deps);
+        let files = file_keys(self.layout.paths.authorities().join(name).join("keys"), self.deps);
         blocking(move || files.open(&settings).map_err(RegistryError::Config)).await
     }
 }

@@ -11,8 +11,8 @@ use rotation::{Der, KeyName, RootState, SignedIssuer, State};
 use rotation_driver::EffectError;
 use trust::{Root, RootId, Timestamp};
 
-use super::effects::{CaEffects, context, plugin, refused, retired, roots_of, unavailable};
 use super::requests::{Attempt, Sent};
+use super::work::{CaEffects, context, plugin, refused, retired, roots_of, unavailable};
 use crate::spans;
 
 /// Time left between the end of an issuer and that of what stands above it, so that clocks and delays never cross them.

@@ -17,16 +17,13 @@ use std::path::{Path, PathBuf};
 use host::{DirLock, Disk, LoosePermissions, check_private};
 
 use super::BootError;
-
-/// Mode of directories in the data directory.
-pub(super) const DIR_MODE: u32 = 0o700;
-/// Mode of files in the data directory.
-pub(super) const FILE_MODE: u32 = 0o600;
+use crate::paths::{DIR_MODE, Paths};
 
 /// A data directory that this process holds.
 #[derive(Debug)]
 pub(super) struct Layout {
-    root: PathBuf,
+    /// What lies where.
+    pub(super) paths: Paths,
     lock: DirLock,
 }
 
@@ -39,7 +36,7 @@ impl Layout {
         let lock = DirLock::acquire(root)?;
         let loose = loose_below(root);
         match loose.is_empty() {
-            true => Ok(Self { root: root.to_owned(), lock }),
+            true => Ok(Self { paths: Paths::below(root.to_owned()), lock }),
             false => Err(BootError::Loose { directory: root.to_owned(), loose }),
         }
     }
@@ -52,55 +49,24 @@ impl Layout {
         let exists = |path: PathBuf| {
             path.try_exists().map_err(|source| BootError::DataDir { path: path.clone(), source })
         };
-        if exists(self.record())? {
+        let paths = &self.paths;
+        if exists(paths.record())? {
             return Ok(false);
         }
         let later = [
-            self.keys(),
-            self.authorities(),
-            self.requests(),
-            self.bundles(),
-            self.ledger(),
-            self.registry(),
+            paths.keys(),
+            paths.authorities(),
+            paths.requests(),
+            paths.bundles(),
+            paths.ledger(),
+            paths.registry(),
         ];
         for path in later {
             if exists(path.clone())? {
-                return Err(BootError::RecordLost { record: self.record(), found: path });
+                return Err(BootError::RecordLost { record: paths.record(), found: path });
             }
         }
         Ok(true)
-    }
-
-    pub(super) fn record(&self) -> PathBuf {
-        self.root.join("record.redb")
-    }
-
-    pub(super) fn keys(&self) -> PathBuf {
-        self.root.join("keys")
-    }
-
-    pub(super) fn authorities(&self) -> PathBuf {
-        self.root.join("authority")
-    }
-
-    pub(super) fn requests(&self) -> PathBuf {
-        self.root.join("requests")
-    }
-
-    pub(super) fn bundles(&self) -> PathBuf {
-        self.root.join("bundles")
-    }
-
-    pub(super) fn ledger(&self) -> PathBuf {
-        self.root.join("ledger")
-    }
-
-    pub(super) fn clock(&self) -> PathBuf {
-        self.root.join("clock.json")
-    }
-
-    pub(super) fn registry(&self) -> PathBuf {
-        self.root.join("registry.redb")
     }
 
     /// The lock, to be held as long as anything writes.
@@ -160,10 +126,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("data");
         let layout = Layout::claim(&RealDisk, &root).unwrap();
-        std::fs::create_dir(layout.keys()).unwrap();
+        std::fs::create_dir(layout.paths.keys()).unwrap();
         let said = layout.is_fresh().unwrap_err().to_string();
         assert!(said.contains("restore"), "{said}");
-        std::fs::write(layout.record(), b"").unwrap();
+        std::fs::write(layout.paths.record(), b"").unwrap();
         assert!(!layout.is_fresh().unwrap());
     }
 
@@ -176,13 +142,13 @@ mod tests {
             std::fs::write(path, b"x").unwrap();
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
         };
-        RealDisk.create_dir_all(&layout.bundles(), 0o700).unwrap();
-        RealDisk.create_dir_all(&layout.ledger().join("seg"), 0o700).unwrap();
-        private(&layout.record(), 0o666);
-        private(&layout.registry(), 0o640);
-        private(&layout.bundles().join("0000000001.json"), 0o644);
-        private(&layout.ledger().join("seg/00000001.log"), 0o604);
-        private(&layout.requests(), 0o600);
+        RealDisk.create_dir_all(&layout.paths.bundles(), 0o700).unwrap();
+        RealDisk.create_dir_all(&layout.paths.ledger().join("seg"), 0o700).unwrap();
+        private(&layout.paths.record(), 0o666);
+        private(&layout.paths.registry(), 0o640);
+        private(&layout.paths.bundles().join("0000000001.json"), 0o644);
+        private(&layout.paths.ledger().join("seg/00000001.log"), 0o604);
+        private(&layout.paths.requests(), 0o600);
         drop(layout);
         let said = Layout::claim(&RealDisk, &root).unwrap_err().to_string();
         for named in

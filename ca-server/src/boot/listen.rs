@@ -3,8 +3,11 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use async_trait::async_trait;
 use proto::banyan::admin::v1::admin_service_server::AdminServiceServer;
 use proto::banyan::admin::v1::agent_admin_service_server::AgentAdminServiceServer;
 use proto::banyan::admin::v1::authority_service_server::AuthorityServiceServer;
@@ -28,18 +31,18 @@ use transport::crowd::Crowd;
 use transport::grpc::GrpcPort;
 use transport::guard::Guard;
 use transport::plain::{self, PLAIN_CONNECTIONS_MAX, PROBE_WITHIN};
-use transport::tls::TlsState;
+use transport::tls::{ServingIdentity, TlsState};
 use transport::unix::{self, ADMIN_CONNECTIONS_MAX, SocketFile};
-use transport::{MESSAGE_BYTES_MAX, Rules};
+use transport::{Limits, MESSAGE_BYTES_MAX, Rules};
 
-use super::BootError;
 use crate::ca::Ca;
-use crate::config::Config;
-use crate::service::admin::{Admin, Operators};
+use crate::front::{Front, NotServed, ServerIdentity};
+use crate::service::admin::{Admin, OperatorSettings, Operators};
 use crate::service::agent::Agents;
 use crate::service::agent_admin::AgentAdmin;
 use crate::service::authority::AuthorityLooks;
 use crate::service::downstream::{DownstreamAdmin, DownstreamCalls};
+use crate::service::entrance::Entrance;
 use crate::service::istio::IstioCertificates;
 use crate::service::leaf::Leaves;
 use crate::service::rotation::{Defaults, Rotations};
@@ -49,8 +52,43 @@ use crate::service::token::Tokens;
 /// The TCP addresses of a server: taken, so that nobody else gets them, and silent, so that whoever connects is refused
 /// until there is something to serve.
 pub(super) struct Addresses {
-    grpc: TcpSocket,
-    plain: TcpSocket,
+    grpc: (TcpSocket, SocketAddr),
+    plain: (TcpSocket, SocketAddr),
+}
+
+/// What is taken of the configuration.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    /// What clients may take of the machine.
+    pub limits: Limits,
+    /// Connections of the TLS port.
+    pub connections: usize,
+    /// Requests at a time on all connections.
+    pub requests_in_flight: usize,
+    /// Time for one request.
+    pub request_timeout: Duration,
+    /// Who may operate.
+    pub operators: OperatorSettings,
+    /// What a request for a rotation leaves open.
+    pub rotations: Defaults,
+    /// Whether gRPC reflection is served on the TLS port.
+    pub reflection: bool,
+}
+
+/// Why nothing is served.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// A socket could not be bound.
+    #[error("cannot listen on {address}: {source}; stop what listens there, or configure another address")]
+    Bind {
+        /// The address, or the path of a socket.
+        address: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The descriptions of the services do not fit together.
+    #[error("gRPC reflection cannot be served: {0}; this is a fault to report")]
+    Reflection(#[from] tonic_reflection::server::Error),
 }
 
 /// Connections that the kernel keeps for a listener that has not accepted them yet.
@@ -60,8 +98,8 @@ impl Addresses {
     /// Takes both.
     ///
     /// # Errors
-    /// [`BootError::Listen`] if somebody has one.
-    pub(super) fn reserve(config: &Config) -> Result<Self, BootError> {
+    /// [`ListenError::Bind`] if somebody has one.
+    pub(super) fn reserve(grpc: SocketAddr, plain: SocketAddr) -> Result<Self, ListenError> {
         let bound = |addr: SocketAddr| {
             let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
             let bound = socket.and_then(|socket| {
@@ -69,14 +107,14 @@ impl Addresses {
                 socket.bind(addr)?;
                 Ok(socket)
             });
-            bound.map_err(failed(addr))
+            bound.map(|socket| (socket, addr)).map_err(failed(addr))
         };
-        Ok(Self { grpc: bound(config.listen().grpc())?, plain: bound(config.listen().plain())? })
+        Ok(Self { grpc: bound(grpc)?, plain: bound(plain)? })
     }
 }
 
-fn failed(address: impl fmt::Display) -> impl FnOnce(io::Error) -> BootError {
-    move |source| BootError::Listen { address: address.to_string(), source }
+fn failed(address: impl fmt::Display) -> impl FnOnce(io::Error) -> ListenError {
+    move |source| ListenError::Bind { address: address.to_string(), source }
 }
 
 /// Sockets that listen and are not yet served.
@@ -94,54 +132,78 @@ pub(super) struct Served {
     pub(super) grpc_addr: SocketAddr,
     pub(super) plain_addr: SocketAddr,
     pub(super) admin_file: SocketFile,
-    pub(super) readiness: Readiness,
+    pub(super) front: ServerFront,
     pub(super) stop: Stop,
     pub(super) tasks: TaskTracker,
 }
 
-/// Says on the plain port whether requests can be served.
+/// What clients meet: the identity of handshakes, and what probes are told.
 #[derive(Debug, Clone)]
-pub(super) struct Readiness {
+pub(super) struct ServerFront {
+    tls: Arc<TlsState>,
     ready: watch::Sender<bool>,
     health: HealthReporter,
+    health_service: Routes,
+}
+
+impl ServerFront {
+    /// Answers handshakes as this identity.
+    pub(super) fn new(identity: ServerIdentity) -> Result<Self, rustls::Error> {
+        TlsState::new(serving(identity)).map(Self::of)
+    }
+
+    /// Answers no handshake until there is an identity.
+    pub(super) fn without_identity() -> Result<Self, rustls::Error> {
+        TlsState::without_identity().map(Self::of)
+    }
+
+    fn of(tls: TlsState) -> Self {
+        let (health, service) = tonic_health::server::health_reporter();
+        let (ready, _) = watch::channel(false);
+        Self { tls: Arc::new(tls), ready, health, health_service: Routes::new(service) }
+    }
+}
+
+fn serving(identity: ServerIdentity) -> ServingIdentity {
+    ServingIdentity { chain: identity.chain, key: identity.key }
 }
 
 impl Sockets {
     /// Listens on the addresses that were taken, and on the admin socket.
-    pub(super) fn listen(config: &Config, addresses: Addresses) -> Result<Self, BootError> {
-        let listen = config.listen();
-        let tcp = |socket: TcpSocket, addr: SocketAddr| {
+    pub(super) fn listen(addresses: Addresses, admin_socket: &Path) -> Result<Self, ListenError> {
+        let tcp = |(socket, addr): (TcpSocket, SocketAddr)| {
             let listener = socket.listen(BACKLOG).map_err(failed(addr))?;
             let bound = listener.local_addr().map_err(failed(addr))?;
-            Ok::<_, BootError>((listener, bound))
+            Ok::<_, ListenError>((listener, bound))
         };
-        let (grpc, grpc_addr) = tcp(addresses.grpc, listen.grpc())?;
-        let (plain, plain_addr) = tcp(addresses.plain, listen.plain())?;
-        let socket = listen.admin_socket();
-        let (admin, admin_file) = unix::bind(socket).map_err(failed(socket.display()))?;
+        let (grpc, grpc_addr) = tcp(addresses.grpc)?;
+        let (plain, plain_addr) = tcp(addresses.plain)?;
+        let (admin, admin_file) = unix::bind(admin_socket).map_err(failed(admin_socket.display()))?;
         Ok(Self { grpc, plain, admin, admin_file, grpc_addr, plain_addr })
     }
 
     /// Serves all three until stopped; each loop and connection is a task of the tracker.
     pub(super) fn serve(
         self,
-        config: &Config,
+        settings: Settings,
         ca: &Arc<Ca>,
-        tls: &Arc<TlsState>,
-    ) -> Result<Served, BootError> {
+        front: ServerFront,
+    ) -> Result<Served, ListenError> {
         let (stop, tasks) = (Stop::default(), TaskTracker::new());
-        let (limits, bounds) = (Arc::new(config.limits().transport().clone()), config.limits());
+        let Settings { limits, connections, requests_in_flight, request_timeout, operators, .. } = settings;
+        let limits = Arc::new(limits);
+        let entrance = Arc::new(Entrance(Arc::clone(ca)));
         let guard = |routes| {
-            let rejections = Arc::<Ca>::clone(ca);
-            Guard::new(routes, bounds.requests_in_flight(), bounds.request_timeout(), rejections)
+            let rejections = Arc::clone(&entrance);
+            Guard::new(routes, requests_in_flight, request_timeout, rejections)
         };
-        let operators = Operators::new(Arc::new(config.admin().clone()));
-        let defaults = Arc::new(rotation_defaults(config));
+        let operators = Operators::new(Arc::new(operators));
+        let defaults = Arc::new(settings.rotations);
         let admin = |routes: Routes| {
             let admin = AdminServiceServer::new(Admin::new(Arc::clone(ca), operators.clone()));
             let rotations = Rotations::new(Arc::clone(ca), operators.clone(), Arc::clone(&defaults));
             let rotations = RotationServiceServer::new(rotations);
-            let preferred = config.root().authority();
+            let preferred = defaults.authority.as_str();
             let authorities = AuthorityLooks::new(Arc::clone(ca), operators.clone(), preferred);
             let authorities = AuthorityServiceServer::new(authorities);
             let agents = AgentAdminServiceServer::new(AgentAdmin::new(Arc::clone(ca), operators.clone()));
@@ -161,12 +223,17 @@ impl Sockets {
                 .add_service(authorities.max_decoding_message_size(MESSAGE_BYTES_MAX))
         };
 
-        let crowd = |rules| Crowd::new(rules, ca.metrics.clone(), stop.gently.clone());
-        let port = Arc::new(GrpcPort::new(Arc::clone(tls), Arc::<Ca>::clone(ca), &limits, stop.clone()));
-        let services = guard(admin(tls_routes(ca, config)?));
+        let crowd = |rules| Crowd::new(rules, Arc::<Entrance>::clone(&entrance), stop.gently.clone());
+        let port = Arc::new(GrpcPort::new(
+            Arc::clone(&front.tls),
+            Arc::<Entrance>::clone(&entrance),
+            &limits,
+            stop.clone(),
+        ));
+        let services = guard(admin(tls_routes(ca, settings.reflection)?));
         tasks.spawn(accept::run(
             self.grpc,
-            crowd(Rules::of_untrusted(&limits, ca.places.connections)),
+            crowd(Rules::of_untrusted(&limits, connections)),
             stop.clone(),
             tasks.clone(),
             move |stream, addr, place| Arc::clone(&port).serve(stream, addr, place, services.clone()),
@@ -181,9 +248,8 @@ impl Sockets {
             move |stream, _, place| unix::serve(stream, place, services.clone(), Arc::clone(&limits)),
         ));
 
-        let (health, health_service) = tonic_health::server::health_reporter();
-        let (ready, readiness) = watch::channel(false);
-        let routes = plain::routes(ca.metrics.clone(), readiness, Routes::new(health_service));
+        let (readiness, health) = (front.ready.subscribe(), front.health_service.clone());
+        let routes = plain::routes(Arc::<Entrance>::clone(&entrance), readiness, health);
         tasks.spawn(accept::run(
             self.plain,
             crowd(Rules::of_probes(PLAIN_CONNECTIONS_MAX, PROBE_WITHIN)),
@@ -194,46 +260,39 @@ impl Sockets {
         let (quiet, ended) = (Arc::clone(ca), stop.gently.clone());
         tasks.spawn(async move { ended.run_until_cancelled(quiet.hush.tell_at_times(&quiet.clock)).await });
         let Self { admin_file, grpc_addr, plain_addr, .. } = self;
-        let readiness = Readiness { ready, health };
-        Ok(Served { grpc_addr, plain_addr, admin_file, readiness, stop, tasks })
+        Ok(Served { grpc_addr, plain_addr, admin_file, front, stop, tasks })
     }
 }
 
-fn rotation_defaults(config: &Config) -> Defaults {
-    let authority = config.root().authority().to_owned();
-    let authorities = config.root().authorities().keys().cloned().collect();
-    Defaults { authorities, authority, mode: config.rotation().mode() }
-}
-
-fn tls_routes(ca: &Arc<Ca>, config: &Config) -> Result<Routes, BootError> {
+fn tls_routes(ca: &Arc<Ca>, reflection: bool) -> Result<Routes, ListenError> {
     let istio = IstioCertificateServiceServer::new(IstioCertificates::new(Arc::clone(ca)));
     let agents = AgentServiceServer::new(Agents::new(Arc::clone(ca)));
     let downstreams = DownstreamServiceServer::new(DownstreamCalls::new(Arc::clone(ca)));
     let routes = Routes::new(istio.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(agents.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(downstreams.max_decoding_message_size(MESSAGE_BYTES_MAX));
-    if !config.listen().reflection() {
+    if !reflection {
         return Ok(routes);
     }
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
     };
-    let failed = |error: tonic_reflection::server::Error| BootError::BrokeOff(error.to_string());
     // Tools speak one of the two versions.
-    Ok(routes
-        .add_service(reflection().build_v1().map_err(failed)?)
-        .add_service(reflection().build_v1alpha().map_err(failed)?))
+    Ok(routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?))
 }
 
-impl Readiness {
-    /// What was said last.
-    pub(super) fn is_set(&self) -> bool {
+#[async_trait]
+impl Front for ServerFront {
+    fn serve_as(&self, identity: ServerIdentity) -> Result<(), NotServed> {
+        self.tls.renew(serving(identity)).map_err(|error| NotServed(error.to_string()))
+    }
+
+    fn is_ready(&self) -> bool {
         *self.ready.borrow()
     }
 
-    /// Says whether requests can be served, in all forms that the plain port has.
-    pub(super) async fn set(&self, ready: bool) {
+    async fn set_ready(&self, ready: bool) {
         let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
         for service in [
             "",

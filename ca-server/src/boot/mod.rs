@@ -10,6 +10,7 @@ mod assemble;
 mod authority_health;
 mod authority_state;
 mod authority_upkeep;
+mod blocking;
 mod ca_keys;
 mod clock;
 mod effects;
@@ -18,6 +19,7 @@ mod error;
 mod evidence;
 mod footing;
 mod further;
+mod host_deps;
 mod instances;
 mod issuing;
 mod layout;
@@ -28,24 +30,24 @@ mod own_leaf;
 mod preflight;
 mod requests;
 mod running;
+mod settings;
 mod snapshots;
 mod tickets;
 mod unstarted;
 mod upkeep;
+mod work;
 
 use std::sync::Arc;
-
-use host::{Disk, OsRandomness, RealDisk, SystemClock};
-use trust::{Clock, Randomness};
 
 pub(crate) use age::{Aging, Due};
 pub(crate) use authority_health::AuthorityTroubles;
 pub(crate) use authority_upkeep::{Drift, Drifts};
+pub use clock::ClockUnreadable;
 pub(crate) use clock::GuardedClock;
 pub use embedding::Embedding;
 pub use error::BootError;
 pub(crate) use evidence::EvidenceReader;
-pub(crate) use instances::Authorities;
+pub use host_deps::HostDeps;
 pub use own_leaf::OwnLeafError;
 pub use registry::RegistryUnreadable;
 pub use running::Running;
@@ -55,28 +57,6 @@ use layout::Layout;
 use listen::Addresses;
 
 use crate::config::{Config, Problems};
-
-/// What a server needs of the machine.
-#[derive(Debug, Clone)]
-pub struct HostDeps {
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// Serial numbers, ids and the secrets of join tokens.
-    pub randomness: Arc<dyn Randomness>,
-    /// Durable files.
-    pub disk: Arc<dyn Disk>,
-}
-
-impl HostDeps {
-    /// The machine itself.
-    pub fn system() -> Self {
-        Self {
-            clock: Arc::new(SystemClock),
-            randomness: Arc::new(OsRandomness::new()),
-            disk: Arc::new(RealDisk),
-        }
-    }
-}
 
 /// The CA server.
 #[derive(Debug, Clone, Copy)]
@@ -122,8 +102,13 @@ impl Server {
         Problems::unless_empty(instances::plugin_problems(&config, embedding))?;
         let layout = Layout::claim(deps.disk.as_ref(), config.data_dir())?;
         // Before anything is made: what listens there already is often this server's own predecessor.
-        let addresses = Addresses::reserve(&config)?;
-        let guard = Arc::new(GuardedClock::open(&deps, &layout, config.leaf().skew())?);
+        let addresses = Addresses::reserve(config.listen().grpc(), config.listen().plain())?;
+        let guard = Arc::new(GuardedClock::open(
+            Arc::clone(&deps.clock),
+            Arc::clone(&deps.disk),
+            &layout.paths,
+            config.leaf().skew(),
+        )?);
         // Nothing in this server reads a clock that is not guarded.
         let deps = HostDeps { clock: guard.clock(), ..deps };
         let core = Box::pin(open::core_services(&config, &deps, &layout, (embedding, guard))).await?;

@@ -12,13 +12,15 @@ use rotation::{AuthorityName, Event, Phase, Policy, RequestId, RootState, State}
 use rotation_driver::{DriverHandle, DriverParts, DriverTask, EffectError, RecordStore, RedbStore, Trouble};
 use trust::randomness::random_bytes;
 
-use super::effects::{CaEffects, Shapes};
-use super::instances::{self, Authorities, Opener};
-use super::layout::{DIR_MODE, Layout};
+use super::blocking::blocking;
+use super::instances::{self, Opener};
+use super::layout::Layout;
+use super::work::{CaEffects, Shapes};
 use super::{BootError, Embedding, GuardedClock, HostDeps};
 use crate::bundles::{BundleHistory, TransitionSigner};
 use crate::config::Config;
-use crate::metered::AuthorityCalls;
+use crate::metered::{Authorities, AuthorityCalls};
+use crate::paths::DIR_MODE;
 
 /// How long a start waits for the first root. The making goes on at the next start.
 const BOOTSTRAP_WITHIN: Duration = Duration::from_secs(60);
@@ -81,7 +83,7 @@ async fn in_use(store: &dyn RecordStore) -> BTreeSet<String> {
 
 /// Opens the record, or makes it at the first start; nothing else may be made before it.
 async fn record(layout: &Layout, deps: &HostDeps) -> Result<RedbStore, BootError> {
-    let (fresh, path, disk) = (layout.is_fresh()?, layout.record(), Arc::clone(&deps.disk));
+    let (fresh, path, disk) = (layout.is_fresh()?, layout.paths.record(), Arc::clone(&deps.disk));
     blocking(move || match fresh {
         true => RedbStore::create(disk.as_ref(), &path),
         false => RedbStore::open(&path),
@@ -99,7 +101,8 @@ struct Served {
 
 /// Opens the bundles of the past.
 async fn bundles(config: &Config, layout: &Layout, deps: &HostDeps) -> Result<BundleHistory, BootError> {
-    let (path, disk, domain) = (layout.bundles(), Arc::clone(&deps.disk), config.trust_domain().clone());
+    let (path, disk, domain) =
+        (layout.paths.bundles(), Arc::clone(&deps.disk), config.trust_domain().clone());
     let failed = {
         let path = path.clone();
         move |source| BootError::DataDir { path, source }
@@ -120,7 +123,7 @@ async fn driver(
     (keys, authorities): (&Arc<dyn KeyBackend>, Authorities),
     served: Served,
 ) -> Result<(DriverHandle, DriverTask), BootError> {
-    let requests = layout.requests();
+    let requests = layout.paths.requests();
     let made = deps.disk.create_dir_all(&requests, DIR_MODE);
     made.map_err(|source| BootError::DataDir { path: requests.clone(), source })?;
     let effects = CaEffects {
@@ -160,7 +163,7 @@ pub(super) async fn registry(
     deps: &HostDeps,
     driver: &DriverHandle,
 ) -> Result<AgentRegistry, BootError> {
-    let (path, disk) = (layout.registry(), Arc::clone(&deps.disk));
+    let (path, disk) = (layout.paths.registry(), Arc::clone(&deps.disk));
     let (clock, limits) = (Arc::clone(&deps.clock), config.agents().limits().clone());
     let membership = Membership { clock, limits, sessions: Sessions::default() };
     let never_bootstrapped = matches!(driver.state().phase, Phase::Uninitialised);
@@ -263,11 +266,4 @@ async fn bootstrap_failed(driver: &DriverHandle) -> String {
         // The driver stopped, which the other branch tells.
         Err(_) => std::future::pending().await,
     }
-}
-
-/// Runs what may block on a thread that may.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, BootError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| BootError::BrokeOff(error.to_string()))
 }

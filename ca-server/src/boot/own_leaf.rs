@@ -4,15 +4,16 @@ use issuance::{AuthorizedRequest, CountedSnapshot, IdentityReserved, IssueError,
 use ledger::{Ledger, RowFilter, RowKind, Witness};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use transport::tls::ServingIdentity;
 use trust::{PublicKey, Serial, SpiffeId, SpkiHash, Timestamp, Validity};
+
+use crate::front::ServerIdentity;
 
 /// Rows looked at in one turn.
 const PAGE: usize = 256;
 
 /// A leaf to serve with.
 pub(super) struct OwnLeaf {
-    pub(super) identity: ServingIdentity,
+    pub(super) identity: ServerIdentity,
     /// Chain and key, to sign changes of the bundle with.
     pub(super) signing_leaf: (Vec<Vec<u8>>, KeyPair),
     pub(super) key: SpkiHash,
@@ -52,7 +53,7 @@ pub(super) async fn issue(
     let chain = leaf.chain_der().into_iter().map(CertificateDer::from).collect();
     let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pair.serialize_der()));
     let (serial, validity) = (leaf.serial(), leaf.lifetime().validity);
-    let identity = ServingIdentity { chain, key: private };
+    let identity = ServerIdentity { chain, key: private };
     Ok(OwnLeaf { identity, signing_leaf: (leaf.chain_der(), pair), key, serial, validity })
 }
 

@@ -14,7 +14,7 @@ use host::Disk;
 use rotation_driver::EffectError;
 use serde::{Deserialize, Serialize};
 
-use super::layout::FILE_MODE;
+use crate::paths::FILE_MODE;
 
 /// The requests of one server.
 #[derive(Clone, Copy, Debug)]

@@ -15,9 +15,10 @@ use transport::unix::SocketFile;
 use trust::{Bundle, SpiffeId};
 
 use super::assemble::Assembled;
-use super::listen::{Readiness, Served};
+use super::listen::{Served, ServerFront};
 use crate::ca::Ca;
 use crate::config::Config;
+use crate::front::Front as _;
 
 /// A running server. Dropping it leaves its tasks to the runtime; [`shutdown`](Self::shutdown) ends them in order.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ pub(super) struct Parts {
     pub(super) ca: Arc<Ca>,
     pub(super) stop: Stop,
     pub(super) tasks: TaskTracker,
-    pub(super) readiness: Readiness,
+    pub(super) front: ServerFront,
     pub(super) upkeep: JoinHandle<()>,
     pub(super) upkeep_stop: CancellationToken,
     pub(super) driver: DriverTask,
@@ -47,26 +48,17 @@ pub(super) struct Parts {
 /// Starts the task that keeps the server up, and says that it is ready.
 pub(super) async fn run(config: &Config, assembled: Assembled, driver: DriverTask, lock: DirLock) -> Running {
     let Assembled { ca, served, upkeep, unstarted } = assembled;
-    let Served { grpc_addr, plain_addr, admin_file, readiness, stop, tasks } = served;
+    let Served { grpc_addr, plain_addr, admin_file, front, stop, tasks } = served;
     upkeep.read_key_sets().await;
     let upkeep_stop = CancellationToken::new();
     let unkept = upkeep_stop.clone().drop_guard();
     let upkeep = tokio::spawn(upkeep.run(upkeep_stop.clone()));
-    readiness.set(crate::admin::obstacles(&ca).is_empty()).await;
+    front.set_ready(crate::conditions::obstacles(&ca).is_empty()).await;
     tracing::info!(%grpc_addr, %plain_addr, id = %ca.id, "the CA serves");
     unkept.disarm();
     unstarted.disarm();
-    let parts = Parts {
-        ca,
-        stop,
-        tasks,
-        readiness,
-        upkeep,
-        upkeep_stop,
-        driver,
-        _admin_file: admin_file,
-        _lock: lock,
-    };
+    let parts =
+        Parts { ca, stop, tasks, front, upkeep, upkeep_stop, driver, _admin_file: admin_file, _lock: lock };
     Running { grpc_addr, plain_addr, admin_socket: config.listen().admin_socket().to_owned(), parts }
 }
 
@@ -84,14 +76,13 @@ impl Running {
     /// Ends the server: not ready any more, no new connections, time for what is under way, then the rest in order. What
     /// is still under way after `drain` is cut.
     pub async fn shutdown(self, drain: Duration) {
-        let Parts { ca, stop, tasks, readiness, upkeep, upkeep_stop, driver, _admin_file, _lock } =
-            self.parts;
+        let Parts { ca, stop, tasks, front, upkeep, upkeep_stop, driver, _admin_file, _lock } = self.parts;
         // First, for it would call the server ready again.
         upkeep_stop.cancel();
         if let Err(error) = upkeep.await {
             tracing::error!(%error, "the upkeep task broke off");
         }
-        readiness.set(false).await;
+        front.set_ready(false).await;
         stop.gently.cancel();
         tasks.close();
         if tokio::time::timeout(drain, tasks.wait()).await.is_err() {

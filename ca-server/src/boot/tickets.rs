@@ -15,7 +15,7 @@ use rotation_driver::EffectError;
 use serde::{Deserialize, Serialize};
 use trust::{Clock, Timestamp};
 
-use super::layout::FILE_MODE;
+use crate::paths::FILE_MODE;
 
 /// Longest ticket that is kept, in bytes.
 const TICKET_MAX: usize = 4_096;

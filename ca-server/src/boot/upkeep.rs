@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use auth::authn::jwt::JwtVerifier;
 use issuance::{ServingNames, Snapshot, SnapshotCell};
-use rotation::{AuthorityName, Event, Policy, RequestId, SegmentId, SegmentState, State};
+use rotation::{AuthorityName, Event, Mode, Policy, RequestId, SegmentId, SegmentState, State};
 use rotation_driver::DriverHandle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use transport::tls::TlsState;
 use trust::randomness::random_bytes;
 use trust::{
     Agreed, Bundle, Certificate, CertificateId, ClockDiverged, Generation, Sequence, Timestamp, Validity,
@@ -24,15 +23,14 @@ use trust::{
 use super::age::Due;
 use super::ca_keys::CaKeys;
 use super::footing::Footing;
-use super::listen::Readiness;
 use super::logs::Logs;
 use super::own_leaf;
 use super::snapshots::Snapshots;
-use crate::admin;
 use crate::bundles::TransitionSigner;
 use crate::ca::Ca;
-use crate::config::RotationConfig;
+use crate::conditions;
 use crate::findings::Look;
+use crate::front::Front;
 use crate::levels::Level;
 
 /// How often levels are tested.
@@ -54,13 +52,15 @@ pub(super) struct Upkeep {
     pub(super) policy: Policy,
     pub(super) segment: SegmentId,
     pub(super) snapshots: Snapshots,
-    pub(super) tls: Arc<TlsState>,
+    /// What clients meet; while this task runs, nobody else changes it.
+    pub(super) front: Arc<dyn Front>,
     pub(super) transition_signer: Arc<TransitionSigner>,
     pub(super) bundles: watch::Sender<Bundle>,
     pub(super) keys: Arc<CaKeys>,
     pub(super) jwt: Arc<JwtVerifier>,
     pub(super) names: ServingNames,
-    pub(super) rotation: RotationConfig,
+    /// Who lets a root sign that is asked for because of its age.
+    pub(super) mode: Mode,
     /// Name of the authority that makes new roots.
     pub(super) authority: String,
     /// The leaf being served.
@@ -78,8 +78,6 @@ pub(super) struct Upkeep {
     pub(super) clock_well: bool,
     /// Whether this process has noted the clock.
     pub(super) is_noted: bool,
-    /// What probes are told; nobody else changes it while this task runs.
-    pub(super) readiness: Readiness,
 }
 
 impl Upkeep {
@@ -253,14 +251,14 @@ impl Upkeep {
             // A ledger that takes nothing any more stays an obstacle.
             let _ = self.ca.ledger.probe();
         }
-        let obstacles = admin::obstacles(&self.ca);
-        let (was, ready) = (self.readiness.is_set(), obstacles.is_empty());
+        let obstacles = conditions::obstacles(&self.ca);
+        let (was, ready) = (self.front.is_ready(), obstacles.is_empty());
         match (was, ready) {
             (true, false) => tracing::error!(?obstacles, "not ready: no leaf can be issued"),
             (false, true) => tracing::info!("ready: leaves can be issued"),
             _ => return,
         }
-        self.readiness.set(ready).await;
+        self.front.set_ready(ready).await;
     }
 
     /// Keeps the horizon half a step ahead of the longest leaf. Never by a wall clock that is not believed: what was raised
@@ -300,7 +298,7 @@ impl Upkeep {
             Err(error) => return self.failed(Level::OwnLeaf, &error),
         };
         self.keys.add(leaf.key);
-        if let Err(error) = self.tls.renew(leaf.identity) {
+        if let Err(error) = self.front.serve_as(leaf.identity) {
             return self.failed(Level::OwnLeaf, &error);
         }
         self.own = Own { validity: leaf.validity, under };
@@ -338,8 +336,7 @@ impl Upkeep {
         let Due::Ask(root, request_id) = self.ca.aging.due(&state, now) else { return };
         let Ok(authority) = AuthorityName::parse(&self.authority) else { return };
         tracing::info!(root = %root.short(), "the root has reached its age: asking for a rotation");
-        let mode = self.rotation.mode();
-        let asked = Event::RotationRequested { request_id, authority, mode, stage_again: None };
+        let asked = Event::RotationRequested { request_id, authority, mode: self.mode, stage_again: None };
         if let Err(error) = self.driver.submit_by(asked, "schedule").await {
             tracing::error!(%error, "a rotation could not be asked for");
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ledger::{EvidenceClass, RowKind};
+use ledger::EvidenceClass;
 use plugins::ConfigProblem;
 use rotation::Mode;
 
@@ -48,18 +48,11 @@ impl RotationConfig {
         self.reissue_per_second
     }
 
-    /// Evidence that the trust gate asks for leaves of this kind; whoever cannot give it is waited for until the leaf's
-    /// end. Key `agent_evidence` for leaves behind agents: `"applied"` (default) or `"sent"`, which takes an agent's word
-    /// that it passed a bundle on to a holder that acknowledges nothing.
-    pub const fn evidence(&self, kind: RowKind) -> EvidenceClass {
-        match kind {
-            RowKind::AgentHeld => self.agent_evidence,
-            RowKind::AgentIdentity | RowKind::Own => EvidenceClass::Applied,
-            // Their trust is in the reply that the leaf was in.
-            RowKind::CsrOnly => EvidenceClass::Delivered,
-            // What a channel proves is asked of the channel, which is a relying party.
-            RowKind::ChannelTrusted => EvidenceClass::Sent,
-        }
+    /// Evidence that the trust gate asks for leaves behind agents; whoever cannot give it is waited for until the leaf's end.
+    /// `"applied"` (default) or `"sent"`, which takes an agent's word that it passed a bundle on to a holder that
+    /// acknowledges nothing.
+    pub const fn agent_evidence(&self) -> EvidenceClass {
+        self.agent_evidence
     }
 
     /// Age at which the signing root is replaced without being asked. Default none; `1h` to `36500d`, less than

@@ -23,6 +23,13 @@ pub(crate) struct GateView {
     pub(crate) rests_on: Vec<String>,
 }
 
+impl GateView {
+    /// Whether nothing keeps it closed.
+    pub(crate) const fn is_open(&self) -> bool {
+        self.holds.is_empty()
+    }
+}
+
 /// What comes of a gate when nobody does anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opening {

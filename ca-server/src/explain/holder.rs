@@ -7,6 +7,8 @@ use ledger::{EvidenceClass, RowKind};
 use rotation::Policy;
 use trust::{RootId, Sequence, Serial, Timestamp};
 
+use super::names::{SHARED_ROOT, class_name, kind_name};
+
 /// One holder of a gate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Holder {
@@ -194,10 +196,10 @@ impl Holder {
     /// What kind of holder it is, in one word.
     pub(crate) const fn kind(&self) -> &'static str {
         match &self.who {
-            Who::Leaf { kind, .. } => super::kind_name(*kind),
+            Who::Leaf { kind, .. } => kind_name(*kind),
             Who::RelyingParty { .. } => "relying-party",
             Who::Downstream { .. } => "downstream",
-            Who::Others { .. } => super::SHARED_ROOT,
+            Who::Others { .. } => SHARED_ROOT,
         }
     }
 
@@ -247,7 +249,7 @@ impl Has {
     pub(crate) fn in_words(&self) -> String {
         match self {
             Self::Issued { born } => format!("nothing known since its issue at bundle {born}"),
-            Self::Bundle { sequence, class } => format!("bundle {sequence} ({})", super::class_name(*class)),
+            Self::Bundle { sequence, class } => format!("bundle {sequence} ({})", class_name(*class)),
             Self::OwnTrust { .. } => "trust of its own".to_owned(),
             Self::LeafUnder { root, .. } => format!("a leaf of root {}", root.short()),
             Self::Confirmed { sequence: Sequence(0) } => "no bundle confirmed yet".to_owned(),
@@ -280,7 +282,7 @@ impl Needs {
     /// As a column of a table has it.
     pub(crate) fn in_words(&self) -> String {
         match self {
-            Self::Bundle { sequence, class } => format!("bundle {sequence} ({})", super::class_name(*class)),
+            Self::Bundle { sequence, class } => format!("bundle {sequence} ({})", class_name(*class)),
             Self::LeafWith { sequence } => format!("a new leaf, with bundle {sequence}"),
             Self::WordFor { sequence } => format!("a word for bundle {sequence}"),
             Self::LeafUnder { root } => format!("a new leaf, of root {}", root.short()),

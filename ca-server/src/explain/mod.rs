@@ -1,32 +1,33 @@
 //! Where a rotation stands, and for the gate that it waits at: what holds it, who, and when it opens at the latest.
 //!
 //! The judgement is the machine's own ([`rotation::evidence::gate`]), and which verbs are legal is asked of
-//! [`rotation::legal`]; here it is only put into words and names. [`gate`] and [`holder`] are what is said, pure; [`wire`] maps it
-//! to messages.
+//! [`rotation::legal`]; here it is only put into words and names. [`gate`] and [`holder`] are what is said, pure.
 
+mod explanation;
 mod gate;
 mod holder;
-mod wire;
+mod leaf;
+mod names;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use ledger::{Aggregates, EvidenceClass, LiveRow, RowFilter, RowKind};
-use proto::banyan::admin::v1::Rotation as RotationMessage;
+use ledger::{Aggregates, RowFilter};
 use rotation::evidence::{Gate, GateName};
-use rotation::{Evidence, Phase, State, Verb};
+use rotation::{Evidence, Phase, State};
 use rotation_driver::{EffectError, EvidenceSource as _};
-use trust::{RootId, Sequence, Serial, Timestamp};
+use trust::{RootId, Sequence, Timestamp};
 
 use crate::ca::Ca;
 use crate::hierarchy::downstream::{Downstream, Told};
 use crate::own_trust;
 use crate::seen;
 
+pub(crate) use explanation::{Done, Explanation};
 pub(crate) use gate::{GateView, Opening};
-pub(crate) use holder::{AgentSeen, Asked, Ends, Has, Holder, Leaf, Needs, Round, Who};
-pub(crate) use wire::{ending, holder as holder_message};
+pub(crate) use holder::{Asked, Ends, Has, Holder, Leaf, Needs, Round, Who};
+pub(crate) use leaf::leaf;
+pub(crate) use names::{KINDS, class_name, kind_name, mode_name};
 
 /// Holders that are named; the others are counted.
 const HOLDERS_MAX: usize = 32;
@@ -34,33 +35,8 @@ const HOLDERS_MAX: usize = 32;
 const NAMED_IN_REFUSAL: usize = 5;
 /// How long an authority may take before it is said that it has not answered.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
-/// Kind of a holder that stands for others who issue under a root.
-const SHARED_ROOT: &str = "shared-root";
 /// Pages of the ledger that are looked through for holders of one kind.
 const PAGES_MAX: usize = 10;
-
-/// How far something got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Done {
-    pub(crate) done: u64,
-    pub(crate) total: u64,
-}
-
-/// Where a rotation stands.
-#[derive(Clone, Debug)]
-pub(crate) struct Explanation {
-    pub(crate) state: Arc<State>,
-    /// Live leaves whose holders are known to trust the bundle.
-    pub(crate) trust: Done,
-    /// Live leaves under the root that stays.
-    pub(crate) leaves: Done,
-    /// Work that fails and is tried again.
-    pub(crate) troubles: Vec<String>,
-    /// The verbs that would change something.
-    pub(crate) legal: Vec<Verb>,
-    /// The gate that the phase ends at.
-    pub(crate) gate: Option<GateView>,
-}
 
 /// Where the rotation stands now.
 pub(crate) async fn look(ca: &Ca) -> Explanation {
@@ -86,48 +62,11 @@ pub(crate) async fn look(ca: &Ca) -> Explanation {
     Explanation { state, trust, leaves, troubles, legal, gate }
 }
 
-/// The same as a message.
-pub(crate) async fn rotation(ca: &Ca) -> RotationMessage {
-    wire::rotation(look(ca).await)
-}
-
 /// What a refused activation says beyond the machine's words: who holds the gate.
 pub(crate) async fn named_holders(ca: &Ca) -> String {
     let holders = look(ca).await.gate.map(|gate| gate.holders).unwrap_or_default();
     let named: Vec<_> = holders.iter().take(NAMED_IN_REFUSAL).map(own_trust::in_short).collect();
     if named.is_empty() { String::new() } else { format!("; held by {}", named.join("; ")) }
-}
-
-/// The name of a kind of rows, as operators read it.
-pub(crate) const fn kind_name(kind: RowKind) -> &'static str {
-    match kind {
-        RowKind::AgentHeld => "agent-held",
-        RowKind::CsrOnly => "csr-only",
-        RowKind::ChannelTrusted => "channel-trusted",
-        RowKind::Own => "own",
-        RowKind::AgentIdentity => "agent-identity",
-    }
-}
-
-/// All kinds of rows.
-pub(crate) const KINDS: [RowKind; 5] =
-    [RowKind::AgentHeld, RowKind::CsrOnly, RowKind::ChannelTrusted, RowKind::Own, RowKind::AgentIdentity];
-
-pub(crate) const fn class_name(class: EvidenceClass) -> &'static str {
-    match class {
-        EvidenceClass::Assumed => "assumed",
-        EvidenceClass::Sent => "sent",
-        EvidenceClass::Delivered => "delivered",
-        EvidenceClass::Applied => "applied",
-        EvidenceClass::HandshakeObserved => "handshake-observed",
-    }
-}
-
-pub(crate) const fn mode_name(mode: rotation::Mode) -> &'static str {
-    match mode {
-        rotation::Mode::Auto => "auto",
-        rotation::Mode::Manual => "manual",
-    }
 }
 
 fn troubles(ca: &Ca) -> Vec<String> {
@@ -250,25 +189,6 @@ fn named(ca: &Ca, filter: &RowFilter, asked: Asked, at: Timestamp) -> Vec<Holder
         }
     }
     holders
-}
-
-/// What is known of a leaf and its holder.
-pub(crate) fn leaf(ca: &Ca, live: &LiveRow) -> Leaf {
-    let row = &live.row;
-    let session = row.agent.as_deref().and_then(|agent| ca.sessions.find(agent)).unwrap_or_default();
-    let about = |serial: Option<Serial>| serial.is_none_or(|serial| serial == row.serial);
-    let refuses = session.refusing.into_iter().find(|(serial, _)| about(*serial)).map(|(_, reason)| reason);
-    let (connected, last_seen) = (session.streams > 0, session.last_seen);
-    Leaf {
-        kind: row.kind,
-        identity: row.identity.to_string(),
-        serial: row.serial,
-        agent: row.agent.clone().map(|name| AgentSeen { name, connected, last_seen }),
-        born: row.born,
-        newest: live.evidence.applied.newest(),
-        not_after: row.not_after,
-        refuses,
-    }
 }
 
 /// Downstream CAs that are not known to have a bundle.

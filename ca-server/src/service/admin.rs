@@ -13,13 +13,12 @@ use proto::banyan::admin::v1::{
     ListRootsResponse, StatusRequest, StatusResponse,
 };
 use tonic::{Request, Response, Status};
-use trust::RootId;
+use trust::{RootId, SpiffeId};
 
 use super::call::Call;
-use super::page;
-use crate::admin::{roots_after, status};
+use super::{page, wire};
 use crate::ca::Ca;
-use crate::config::AdminConfig;
+use crate::{roots, status};
 
 /// Roots in one answer: each brings its certificate and its issuers.
 const ROOTS_PAGE_MAX: usize = 100;
@@ -31,12 +30,21 @@ pub(crate) struct Admin {
     operators: Operators,
 }
 
-/// Who may operate this CA.
+/// Who may operate a CA.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OperatorSettings {
+    /// Users of the admin socket besides the server's own and root.
+    pub uids: Vec<u32>,
+    /// Identities on the TLS port.
+    pub identities: Vec<SpiffeId>,
+}
+
+/// Lets operators through.
 #[derive(Clone, Debug)]
-pub(crate) struct Operators(Arc<AdminConfig>);
+pub(crate) struct Operators(Arc<OperatorSettings>);
 
 impl Operators {
-    pub(crate) const fn new(allowed: Arc<AdminConfig>) -> Self {
+    pub(crate) const fn new(allowed: Arc<OperatorSettings>) -> Self {
         Self(allowed)
     }
 
@@ -45,7 +53,7 @@ impl Operators {
         let denied = |text: &str| Err(Refusal::new(Reason::CallerNotAllowed, text));
         if let Some(uid) = call.peer.as_ref().and_then(|peer| peer.uid) {
             let own = rustix::process::geteuid().as_raw();
-            let allowed = uid == own || uid == 0 || self.0.uids().contains(&uid);
+            let allowed = uid == own || uid == 0 || self.0.uids.contains(&uid);
             return if allowed {
                 Ok(format!("uid {uid}"))
             } else {
@@ -54,7 +62,7 @@ impl Operators {
         }
         let snapshot = call.ca.cell.load();
         match call.authenticate(&snapshot)?.kind() {
-            CallerKind::Workload { identity, .. } if self.0.identities().contains(identity) => {
+            CallerKind::Workload { identity, .. } if self.0.identities.contains(identity) => {
                 Ok(identity.to_string())
             }
             _ => denied("this caller is not in [admin] identities of the configuration"),
@@ -73,7 +81,7 @@ impl AdminService for Admin {
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         let (mut call, _) = Call::of(&self.ca, request);
         self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
-        Ok(Response::new(status(&self.ca)))
+        Ok(Response::new(wire::status(status::of(&self.ca))))
     }
 
     async fn list_roots(
@@ -83,11 +91,11 @@ impl AdminService for Admin {
         let (mut call, message) = Call::of(&self.ca, request);
         self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
         let limit = page::limit(message.limit).min(ROOTS_PAGE_MAX);
-        let mut roots = roots_after(&self.ca, RootId::from_bytes(&message.after), limit + 1);
+        let mut roots = roots::after(&self.ca, RootId::from_bytes(&message.after), limit + 1);
         let more = roots.len() > limit;
         roots.truncate(limit);
-        let next = roots.last().filter(|_| more).map(|last| last.id.clone()).unwrap_or_default();
-        Ok(Response::new(ListRootsResponse { roots, next }))
+        let next = roots.last().filter(|_| more).map(|last| last.id.as_bytes().to_vec()).unwrap_or_default();
+        Ok(Response::new(ListRootsResponse { roots: roots.into_iter().map(wire::root).collect(), next }))
     }
 
     async fn accept_clock(

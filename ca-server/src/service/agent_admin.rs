@@ -19,9 +19,9 @@ use trust::{SpiffeId, Timestamp, TrustDomain};
 
 use super::admin::Operators;
 use super::call::Call;
-use super::{leaf, page, words};
+use super::{leaf, page, wire, words};
 use crate::ca::Ca;
-use crate::roster::{EXCERPT_MAX, message};
+use crate::roster::{AgentView, EXCERPT_MAX};
 
 /// Longest name or reason that is kept, in bytes.
 const TEXT_LEN_MAX: usize = 256;
@@ -47,7 +47,7 @@ impl AgentAdmin {
     fn list(&self, asked: &ListAgentsRequest) -> ListAgentsResponse {
         let limit = page::limit(asked.limit).saturating_add(1);
         let rows = self.ca.registry.agents_after(&asked.after, limit);
-        let agents = rows.into_iter().map(|agent| message(&self.ca, agent)).collect();
+        let agents = rows.into_iter().map(|agent| wire::agent(AgentView::of(&self.ca, agent))).collect();
         // An agent may have many long identities.
         let name = |last: &Agent| SpiffeId::parse(&last.id).ok()?.agent_name().map(str::to_owned);
         let (agents, next) = page::cut_messages(agents, asked.limit, name);
@@ -137,7 +137,8 @@ impl AgentAdmin {
     fn about(&self, ruled: &Ruled) -> RuleAgentsResponse {
         let first = ruled.agents.get(..EXCERPT_MAX).unwrap_or(&ruled.agents);
         let listed = self.ca.registry.agents_named(first);
-        let mut agents: Vec<_> = listed.into_iter().map(|agent| message(&self.ca, agent)).collect();
+        let mut agents: Vec<_> =
+            listed.into_iter().map(|agent| wire::agent(AgentView::of(&self.ca, agent))).collect();
         agents.truncate(page::fitting(agents.iter().map(Message::encoded_len)));
         let counts = ruled.agents.iter().map(|agent| self.ca.ledger.rows_of_agent(agent));
         let live_leaves = counts.sum();

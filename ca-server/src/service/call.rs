@@ -119,8 +119,9 @@ impl Call {
 
     /// Writes a refusal down and makes the answer of it.
     pub(super) fn refuse(&self, refusal: Refusal) -> Status {
-        let subject = self.subject.as_deref();
-        self.ca.refuse(refusal, Refused { caller: self.caller, subject, peer: self.peer.as_ref() })
+        let (subject, addr) = (self.subject.as_deref(), self.peer.as_ref().and_then(|peer| peer.addr));
+        self.ca.refused(&refusal, Refused { caller: self.caller, subject, addr });
+        refusal.into()
     }
 }
 

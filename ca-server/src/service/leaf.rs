@@ -15,7 +15,7 @@ use trust::{RootId, Serial, SpiffeId};
 
 use super::admin::Operators;
 use super::call::Call;
-use super::{page, words};
+use super::{page, wire, words};
 use crate::ca::Ca;
 use crate::explain::{KINDS, kind_name};
 use crate::leaves::Gate;
@@ -54,7 +54,7 @@ impl Leaves {
             let said = live.forgotten.stands() || live.forgotten.was_wrong();
             (!asked.holding || gate.is_held_by(live)) && (!asked.forgotten || said)
         };
-        let leaves = page.rows.iter().filter(wanted).map(|live| gate.leaf(live)).collect();
+        let leaves = page.rows.iter().filter(wanted).map(|live| wire::leaf(&gate.leaf(live))).collect();
         Ok(ListLeavesResponse { leaves, next: page.next.map(Cursor::to_bytes).unwrap_or_default() })
     }
 
@@ -164,7 +164,7 @@ fn preview(ca: &Ca, rows: &[LiveRow]) -> ForgetLeavesResponse {
     let held = rows.iter().filter(|live| gate.is_held_by(live)).count();
     let (before, held) = (gate.holders(), u64::try_from(held).unwrap_or(u64::MAX));
     ForgetLeavesResponse {
-        leaves: rows.iter().map(|live| gate.preview(live)).collect(),
+        leaves: rows.iter().map(|live| wire::letting(&gate.preview(live))).collect(),
         gate: gate.name().filter(|_| held > 0).map(|gate| gate.to_string()).unwrap_or_default(),
         holds_before: before,
         holds_after: before.saturating_sub(held),

@@ -10,6 +10,7 @@ pub(crate) mod authority;
 mod call;
 mod clock;
 pub(crate) mod downstream;
+pub(crate) mod entrance;
 mod intake;
 pub(crate) mod istio;
 mod join;

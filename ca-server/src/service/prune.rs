@@ -8,9 +8,10 @@ use rotation::{Event, RequestId, RootEntry, RootState};
 use rotation_driver::{SubmitError, Word};
 use trust::RootId;
 
+use super::wire;
 use super::words::{advised, word};
-use crate::admin;
 use crate::ca::Ca;
+use crate::roots::RootView;
 
 /// Forgets what was named, or all that may be forgotten; with `dry_run` only says what that would be.
 pub(super) async fn prune(
@@ -56,7 +57,7 @@ fn refused(refusal: rotation::Refusal) -> Refusal {
 }
 
 fn shown<'a>(ca: &Ca, roots: impl Iterator<Item = (&'a RootId, &'a RootEntry)>) -> Vec<RootMessage> {
-    roots.map(|(id, entry)| admin::root(ca, id, entry)).collect()
+    roots.map(|(id, entry)| wire::root(RootView::of(ca, id, entry))).collect()
 }
 
 fn named(ids: &[Vec<u8>]) -> Result<BTreeSet<RootId>, Refusal> {

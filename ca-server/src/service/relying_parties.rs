@@ -12,10 +12,10 @@ use proto::banyan::admin::v1::{
 use registry::{RegistryError, RelyingPartyRow};
 use trust::{Sequence, SpiffeId, Timestamp};
 
-use super::rotation::invalid;
-use super::words;
-use crate::admin;
+use super::wire;
+use super::words::{self, invalid};
 use crate::ca::Ca;
+use crate::roots::RootView;
 
 /// Longest name of a relying party, in bytes.
 const NAME_MAX: usize = 128;
@@ -112,7 +112,7 @@ pub(super) async fn attest(ca: &Ca, message: AttestRootRequest, caller: &str) ->
         .await?;
     let attested = ca.registry.attest(*id, since, (word.by, now)).await?;
     tracing::info!(root = %id, since = %attested.since, by = attested.by, "nobody else issues under a shared root any more");
-    Ok(admin::root(ca, id, entry))
+    Ok(wire::root(RootView::of(ca, id, entry)))
 }
 
 /// Takes a name of the right form.

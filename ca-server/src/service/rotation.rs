@@ -25,7 +25,8 @@ use super::page;
 use super::prune;
 use super::relying_parties;
 use super::watcher::{self, Watched};
-use super::words;
+use super::wire;
+use super::words::{self, invalid};
 use crate::ca::Ca;
 use crate::drift;
 use crate::explain;
@@ -44,14 +45,14 @@ pub(crate) struct Rotations {
 }
 
 /// What a request for a rotation leaves open.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Defaults {
     /// Who makes the new root.
-    pub(crate) authority: String,
+    pub authority: String,
     /// Authorities that there are.
-    pub(crate) authorities: Vec<String>,
+    pub authorities: Vec<String>,
     /// Who lets it sign.
-    pub(crate) mode: Mode,
+    pub mode: Mode,
 }
 
 impl Rotations {
@@ -103,18 +104,18 @@ impl Rotations {
             let obstacles = target::obstacles(&self.ca, &state, &event).await;
             let target = self.target(&event);
             let Forecast { said, outlook } = forecast::of(&self.ca, &state, target.as_ref());
-            let rotation = Some(explain::rotation(&self.ca).await);
+            let rotation = Some(wire::rotation(explain::look(&self.ca).await));
             return Ok(StartRotationResponse {
                 rotation,
                 forecast: said,
                 obstacles,
                 meaning: self.meaning(&event),
-                outlook: Some(outlook),
+                outlook: Some(wire::outlook(&outlook)),
             });
         }
         let (meaning, word) = (self.meaning(&event), words::word(&message.by, &message.reason, by)?);
         self.submit(event, word).await?;
-        let rotation = Some(explain::rotation(&self.ca).await);
+        let rotation = Some(wire::rotation(explain::look(&self.ca).await));
         Ok(StartRotationResponse { rotation, meaning, ..StartRotationResponse::default() })
     }
 
@@ -179,7 +180,7 @@ impl Rotations {
             }
         };
         self.submit(event, words::word(&message.by, &message.reason, by)?).await?;
-        Ok(explain::rotation(&self.ca).await)
+        Ok(wire::rotation(explain::look(&self.ca).await))
     }
 
     async fn submit(&self, event: Event, word: Word) -> Result<Arc<State>, Refusal> {
@@ -250,7 +251,7 @@ impl RotationService for Rotations {
     }
 
     async fn get_rotation(&self, request: Request<GetRotationRequest>) -> Result<Response<Rotation>, Status> {
-        self.answer(request, async |this, _, _| Ok(explain::rotation(&this.ca).await)).await
+        self.answer(request, async |this, _, _| Ok(wire::rotation(explain::look(&this.ca).await))).await
     }
 
     type WatchRotationStream = BoxStream<'static, Result<Rotation, Status>>;
@@ -349,7 +350,7 @@ impl Watched for WatchedRotation {
     }
 
     async fn look(&mut self, _: Arc<State>) -> Option<Rotation> {
-        let rotation = explain::rotation(&self.call.ca).await;
+        let rotation = wire::rotation(explain::look(&self.call.ca).await);
         let news = self.last.as_ref() != Some(&rotation);
         news.then(|| self.last.insert(rotation).clone())
     }
@@ -361,8 +362,4 @@ fn request_id(text: &str) -> Result<RequestId, Refusal> {
 
 fn refused(refusal: Box<rotation::Refusal>) -> Refusal {
     words::advised(Refusal::new(Reason::RotationRefused, refusal.to_string()), &refusal.advice)
-}
-
-pub(super) fn invalid(text: String) -> Refusal {
-    Refusal::new(Reason::RequestInvalid, text)
 }

@@ -20,7 +20,7 @@ pub(super) fn word(by: &str, reason: &str, caller: &str) -> Result<Word, Refusal
 pub(super) fn full_word(by: &str, reason: &str, caller: &str) -> Result<Word, Refusal> {
     for (name, text) in [("by", by), ("reason", reason)] {
         if text.trim().is_empty() {
-            return Err(invalid(name));
+            return Err(unfit(name));
         }
     }
     word(by, reason, caller)
@@ -53,12 +53,17 @@ pub(super) fn advised(refused: Refusal, advice: &Advice) -> Refusal {
     refused.advising(advice.in_words(), &commands)
 }
 
-fn bounded(name: &str, text: &str) -> Result<String, Refusal> {
-    let text = text.trim();
-    if text.len() > TEXT_LEN_MAX { Err(invalid(name)) } else { Ok(echoed(text)) }
+/// A request that makes no sense, with what to write instead.
+pub(super) fn invalid(text: String) -> Refusal {
+    Refusal::new(Reason::RequestInvalid, text)
 }
 
-fn invalid(name: &str) -> Refusal {
+fn bounded(name: &str, text: &str) -> Result<String, Refusal> {
+    let text = text.trim();
+    if text.len() > TEXT_LEN_MAX { Err(unfit(name)) } else { Ok(echoed(text)) }
+}
+
+fn unfit(name: &str) -> Refusal {
     let text = format!(
         "`{name}` must be 1 to {TEXT_LEN_MAX} bytes of text: the journal keeps it for whoever asks later"
     );

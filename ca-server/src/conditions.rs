@@ -1,19 +1,11 @@
-//! What operators see of a running CA: its state in one look, and what is wrong with what to do about it.
+//! What is wrong with a running CA, one sentence each, with what to do: levels, read off what is, and never events.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ledger::LiveRow;
-use proto::banyan::admin::v1::{
-    Agent as AgentMessage, Issuer as IssuerMessage, Ledger as LedgerMessage, Root as RootMessage,
-    StatusResponse,
-};
-use rotation::{
-    Contents, Effect, FurtherEntry, IssuerEntry, Policy, RootEntry, RootState, Segment, SegmentId,
-    SegmentState, State,
-};
+use rotation::{Contents, Effect, Policy, RootEntry, Segment, SegmentId, SegmentState, State};
 use rotation_driver::EffectError;
-use trust::{Certificate, CertificateId, RootId, Serial, Timestamp};
+use trust::{RootId, Serial, Timestamp};
 
 use crate::away;
 use crate::boot::{Drift, Due};
@@ -22,176 +14,12 @@ use crate::explain;
 use crate::findings::Look;
 use crate::further;
 use crate::leaves;
-use crate::metrics::{AuthorityLabel, BehindLabel, IssuerLabel, Live, PhaseLabel, RootLabel};
-use crate::roster;
 use crate::seen;
 
 /// An issuer or root that ends within this time is worth a sentence.
 const ENDING_SOON: Duration = Duration::from_secs(30 * 86_400);
 /// Refusals that are named.
 const REFUSING_MAX: usize = 16;
-
-/// The whole state in one message.
-pub(crate) fn status(ca: &Ca) -> StatusResponse {
-    let (state, snapshot) = (ca.driver.state(), ca.cell.load());
-    let (issued_total, refused_total) = ca.metrics.totals();
-    let conditions = conditions(ca, &state);
-    let roster = roster::roster(ca);
-    StatusResponse {
-        trust_domain: state.trust_domain.to_string(),
-        replica: ca.replica.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        started_at: ca.started_at.as_secs(),
-        generation: state.generation.0,
-        sequence: snapshot.bundle().sequence().0,
-        bundle_digest: snapshot.bundle().digest().as_bytes().to_vec(),
-        phase: state.phase.name().to_owned(),
-        ca_id: ca.id.to_string(),
-        ledger: Some(ledger(ca)),
-        agents: shown(ca, &roster.excerpt),
-        agents_total: roster.total,
-        agents_connected: roster.connected,
-        agents_behind: roster.behind,
-        bans: roster.bans,
-        issuer_not_after: snapshot.signer().validity().not_after().as_secs(),
-        issued_total,
-        refused_total,
-        healthy: conditions.is_empty(),
-        conditions,
-        waiting: persons(ca),
-        ending: explain::ending(&state.phase).to_owned(),
-        active_root: snapshot.signer().root().as_bytes().to_vec(),
-    }
-}
-
-fn shown(ca: &Ca, names: &[String]) -> Vec<AgentMessage> {
-    let message = |agent| AgentMessage { identities: Vec::new(), ..roster::message(ca, agent) };
-    ca.registry.agents_named(names).into_iter().map(message).collect()
-}
-
-/// Roots of the record by fingerprint, after this one.
-pub(crate) fn roots_after(ca: &Ca, after: Option<RootId>, limit: usize) -> Vec<RootMessage> {
-    let state = ca.driver.state();
-    let ours = state.roots.iter().map(|(id, entry)| (*id, root(ca, id, entry)));
-    let others = state.further.iter().filter(|(id, _)| !state.roots.contains_key(*id));
-    let all: BTreeMap<_, _> = ours.chain(others.map(|(id, entry)| (*id, further_root(id, entry)))).collect();
-    let later = all.into_iter().filter(|(id, _)| after.is_none_or(|after| *id > after));
-    later.take(limit).map(|(_, root)| root).collect()
-}
-
-/// One root of the record.
-pub(crate) fn root(ca: &Ca, id: &RootId, entry: &RootEntry) -> RootMessage {
-    let certificate = Certificate::parse(entry.der.as_bytes()).ok();
-    let foreign = ca.evidence.foreign(id, entry);
-    let state = ca.driver.state();
-    let further = state.further.get(id).into_iter().flat_map(|entry| &entry.by);
-    let foreign_until = foreign.as_ref().map_or(0, |(_, until)| until.as_secs());
-    let (attested_by, attested_since) =
-        foreign.map(|(word, _)| (word.by, word.since.as_secs())).unwrap_or_default();
-    RootMessage {
-        id: id.as_bytes().to_vec(),
-        state: entry.state.as_str().to_owned(),
-        authority: entry.authority.to_string(),
-        subject: certificate.as_ref().map(Certificate::subject_text).unwrap_or_default(),
-        not_before: certificate.map_or(0, |root| root.validity().not_before().as_secs()),
-        not_after: entry.not_after.as_secs(),
-        horizon: entry.horizon.map_or(0, Timestamp::as_secs),
-        live_rows: ca.ledger.aggregates().under(id).rows,
-        tainted: entry.tainted,
-        der: entry.der.as_bytes().to_vec(),
-        issuers: entry.issuers.iter().map(|issuer| issuer_message(issuer, entry.active_issuer)).collect(),
-        shared: !entry.exclusive,
-        attested_by,
-        attested_since,
-        foreign_until,
-        further_by: further.map(ToString::to_string).collect(),
-        forgettable_from: entry.forgettable_from(&ca.policy).map_or(0, Timestamp::as_secs),
-        keys: entry.issuers.values().map(|issuer| issuer.key.to_string()).collect(),
-    }
-}
-
-/// A root of others that is trusted: nothing is issued under it here.
-fn further_root(id: &RootId, entry: &FurtherEntry) -> RootMessage {
-    let certificate = Certificate::parse(entry.der.as_bytes()).ok();
-    let by: Vec<_> = entry.by.iter().map(ToString::to_string).collect();
-    RootMessage {
-        id: id.as_bytes().to_vec(),
-        state: RootState::Published.as_str().to_owned(),
-        authority: by.first().cloned().unwrap_or_default(),
-        subject: certificate.as_ref().map(Certificate::subject_text).unwrap_or_default(),
-        not_before: certificate.map_or(0, |root| root.validity().not_before().as_secs()),
-        not_after: entry.not_after.as_secs(),
-        der: entry.der.as_bytes().to_vec(),
-        shared: true,
-        further_by: by,
-        ..RootMessage::default()
-    }
-}
-
-/// Brings the gauges up to date.
-pub(crate) fn gauges(ca: &Ca, live: &Live) {
-    let (state, snapshot, rows) = (ca.driver.state(), ca.cell.load(), ca.ledger.aggregates());
-    live.root_not_after.clear();
-    live.issuer_not_after.clear();
-    live.live_rows.clear();
-    for (id, entry) in &state.roots {
-        let root = id.to_string();
-        let label = RootLabel { root: root.clone() };
-        live.root_not_after.get_or_create(&label).set(entry.not_after.as_secs());
-        live.live_rows.get_or_create(&label).set(signed(rows.under(id).rows));
-        for (issuer, entry) in &entry.issuers {
-            let label = IssuerLabel { root: root.clone(), issuer: issuer.to_string() };
-            live.issuer_not_after.get_or_create(&label).set(entry.not_after.as_secs());
-        }
-    }
-    live.authority_drift.clear();
-    for name in ca.authority_drift.borrow().keys() {
-        live.authority_drift.get_or_create(&AuthorityLabel { authority: name.clone() }).set(1);
-    }
-    live.phase.clear();
-    live.phase.get_or_create(&PhaseLabel { phase: state.phase.name() }).set(1);
-    live.phase_since.set(state.phase.since().map_or(0, Timestamp::as_secs));
-    live.unproven_rows.set(signed(ca.evidence.unproven(snapshot.bundle().sequence(), None).rows()));
-    live.horizon.set(snapshot.horizon().as_secs());
-    live.sequence.set(signed(snapshot.bundle().sequence().0));
-    live.generation.set(signed(snapshot.generation().0));
-    let (connected, lacking) = ca.sessions.connected(snapshot.bundle().sequence());
-    live.agents_connected.set(i64::try_from(connected).unwrap_or(i64::MAX));
-    live.agents_behind.clear();
-    for lacking in lacking {
-        live.agents_behind.get_or_create(&BehindLabel::of(lacking)).inc();
-    }
-    let stats = ca.ledger.stats();
-    live.ledger_queue.set(i64::try_from(stats.queue_depth).unwrap_or(i64::MAX));
-    live.ledger_batch.set(signed(stats.last_batch));
-    live.ledger_commit_seconds.set(stats.last_commit.as_secs_f64());
-}
-
-fn ledger(ca: &Ca) -> LedgerMessage {
-    let (stats, rows) = (ca.ledger.stats(), ca.ledger.aggregates());
-    let sequence = ca.cell.load().bundle().sequence();
-    LedgerMessage {
-        segment: ca.ledger.segment().as_str().to_owned(),
-        live_rows: rows.all().rows,
-        files: stats.files.try_into().unwrap_or(u64::MAX),
-        bytes: stats.bytes,
-        unproven_rows: ca.evidence.unproven(sequence, None).rows(),
-    }
-}
-
-fn issuer_message(
-    (id, entry): (&CertificateId, &IssuerEntry),
-    active: Option<CertificateId>,
-) -> IssuerMessage {
-    let certificate = entry.chain.first().and_then(|der| Certificate::parse(der.as_bytes()).ok());
-    IssuerMessage {
-        id: id.as_bytes().to_vec(),
-        subject: certificate.as_ref().map(Certificate::subject_text).unwrap_or_default(),
-        not_before: certificate.map_or(0, |issuer| issuer.validity().not_before().as_secs()),
-        not_after: entry.not_after.as_secs(),
-        active: active == Some(*id),
-    }
-}
 
 /// What keeps this server from issuing leaves, one sentence each, with what to do. While there is anything, the server
 /// is not ready.
@@ -235,10 +63,10 @@ fn clock(ca: &Ca) -> Option<String> {
 }
 
 /// What is wrong, one sentence each, with what to do.
-fn conditions(ca: &Ca, state: &State) -> Vec<String> {
+pub(crate) fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     let (now, snapshot) = (ca.clock.now(), ca.cell.load());
     let mut conditions = obstacles(ca);
-    conditions.extend(ca.places.shortage.clone());
+    conditions.extend(ca.shortage.clone());
     if ca.registry.is_broken() {
         let text = "the registry of agents cannot be written, so no agent can join: free space on the disk, or see the log for \
                     what is wrong with it; it is tried again every few seconds";
@@ -288,7 +116,7 @@ fn conditions(ca: &Ca, state: &State) -> Vec<String> {
 
 /// What waits for a person and is not wrong, one sentence each. When the life of what it is about gets short, that is a
 /// condition of its own.
-fn persons(ca: &Ca) -> Vec<String> {
+pub(crate) fn persons(ca: &Ca) -> Vec<String> {
     let troubles = ca.authority_troubles.borrow();
     let waiting = troubles.iter().filter(|(_, trouble)| trouble.waits);
     waiting.map(|(name, trouble)| format!("authority {name}: {}", trouble.text)).collect()
@@ -410,8 +238,4 @@ fn waiting(state: &State, alarm_after: Duration, now: Timestamp) -> Option<Strin
             format!("the rotation is {phase} since {since}: `banyan rotate explain` says what it waits for")
         }
     })
-}
-
-fn signed(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }

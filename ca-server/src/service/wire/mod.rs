@@ -1,9 +1,17 @@
-//! Domain types as messages.
+//! Domain types as messages: the one place that knows both.
+
+mod leaves;
+mod rotation;
+mod status;
 
 use issuance::IssuedLeaf;
 use proto::banyan::agent::v1::{Bundle as BundleMessage, IssueResponse, Transition as TransitionMessage};
 use trust::Bundle;
 use trust::transition::Transition;
+
+pub(super) use leaves::{leaf, letting};
+pub(super) use rotation::{outlook, rotation};
+pub(super) use status::{agent, root, status};
 
 /// A bundle.
 pub(super) fn bundle(bundle: &Bundle) -> BundleMessage {

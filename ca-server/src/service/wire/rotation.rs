@@ -1,16 +1,21 @@
-//! The explanation as messages of the admin API.
+//! Where a rotation stands, and what one would come to, as messages.
+
+use std::time::Duration;
 
 use proto::banyan::admin::v1::{
-    Gate as GateMessage, Holder as HolderMessage, Progress, Rotation as RotationMessage,
+    Gate as GateMessage, Holder as HolderMessage, LiveLeaves as LiveLeavesMessage, Outlook as OutlookMessage,
+    Progress, Rotation as RotationMessage,
 };
 use rotation::{Ending, Phase, State, Verb};
 use trust::{RootId, Timestamp};
 
-use super::gate::GateView;
-use super::holder::{Ends, Has, Holder, Needs, Who};
-use super::{Explanation, class_name, mode_name};
+use crate::explain::{
+    Ends, Explanation, GateView, Has, Holder, Needs, Who, class_name, kind_name, mode_name,
+};
+use crate::forecast::{LiveLeaves, Outlook};
 
-pub(super) fn rotation(explained: Explanation) -> RotationMessage {
+/// Where it stands.
+pub(crate) fn rotation(explained: Explanation) -> RotationMessage {
     let Explanation { state, trust, leaves, troubles, legal, gate } = explained;
     RotationMessage {
         trust: Some(Progress { done: trust.done, total: trust.total }),
@@ -75,7 +80,7 @@ fn gate_message(gate: GateView) -> GateMessage {
     }
 }
 
-pub(crate) fn holder(holder: &Holder) -> HolderMessage {
+fn holder(holder: &Holder) -> HolderMessage {
     let (serial, own_trust) = match &holder.who {
         Who::Leaf { serial, own_trust, .. } => (serial.as_bytes().to_vec(), *own_trust),
         Who::RelyingParty { .. } | Who::Downstream { .. } | Who::Others { .. } => (Vec::new(), false),
@@ -115,17 +120,31 @@ pub(crate) fn holder(holder: &Holder) -> HolderMessage {
     }
 }
 
-impl GateView {
-    /// Whether nothing keeps it closed.
-    pub(crate) const fn is_open(&self) -> bool {
-        self.holds.is_empty()
+/// What a rotation would come to.
+pub(crate) fn outlook(outlook: &Outlook) -> OutlookMessage {
+    let leaves = |leaves: &LiveLeaves| LiveLeavesMessage {
+        kind: kind_name(leaves.kind).to_owned(),
+        count: leaves.count,
+        last_ends: leaves.last_ends.as_secs(),
+    };
+    OutlookMessage {
+        signs_within_seconds: outlook.signs_within.map(length),
+        ends_within_seconds: outlook.ends_within.map(length),
+        leaves: outlook.leaves.iter().map(leaves).collect(),
+        behind: outlook.behind.iter().map(holder).collect(),
+        exclusive: outlook.exclusive,
+        unknown: outlook.unknown.clone(),
     }
+}
+
+fn length(length: Duration) -> i64 {
+    i64::try_from(length.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn bytes(root: RootId) -> Vec<u8> {
     root.as_bytes().to_vec()
 }
 
-pub(super) fn seconds(at: Option<Timestamp>) -> i64 {
+fn seconds(at: Option<Timestamp>) -> i64 {
     at.map_or(0, Timestamp::as_secs)
 }
