@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
 use super::counts::Counts;
@@ -20,6 +21,8 @@ const STREAMS: u32 = 256;
 const AT_ONCE: usize = 500;
 /// Bytes of the filler of a large header.
 const FILLER: usize = 14 * 1024;
+/// Threads of an assault.
+const THREADS: usize = 2;
 /// Largest window of HTTP/2.
 const WINDOW: u32 = i32::MAX as u32;
 
@@ -50,11 +53,14 @@ pub enum Attack {
     LogStorm,
 }
 
-/// An attack under way; dropping it ends it.
+/// An attack under way; dropping it ends it. It has threads of its own, as attackers have machines of their own: what it
+/// computes stands in no queue of good clients.
 #[derive(Debug)]
 pub struct Assault {
     tasks: JoinSet<()>,
     counts: Arc<Counts>,
+    /// There until it is dropped.
+    threads: Option<Runtime>,
 }
 
 impl Attack {
@@ -103,14 +109,18 @@ impl Attack {
     }
 
     /// Begins it on so many connections. Each is opened once, or `again` whenever the server has ended it.
-    pub fn begin(self, victim: &Victim, connections: usize, again: bool) -> Assault {
+    ///
+    /// # Errors
+    /// When there are no threads for it.
+    pub fn begin(self, victim: &Victim, connections: usize, again: bool) -> io::Result<Assault> {
+        let threads = Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
         let counts = Arc::<Counts>::default();
         let mut tasks = JoinSet::new();
         let insider = victim.insider();
         for _ in 0..connections {
             let (door, plain, grpc) = (victim.door(), victim.plain(), victim.grpc());
             let (counts, insider) = (Arc::clone(&counts), insider.clone());
-            tasks.spawn(async move {
+            let attacking = async move {
                 loop {
                     // However it ends, it has ended.
                     match self {
@@ -124,9 +134,10 @@ impl Attack {
                         return;
                     }
                 }
-            });
+            };
+            tasks.spawn_on(attacking, threads.handle());
         }
-        Assault { tasks, counts }
+        Ok(Assault { tasks, counts, threads: Some(threads) })
     }
 
     /// One connection, until the server ends it.
@@ -186,6 +197,14 @@ impl Assault {
     /// Ends it.
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
+    }
+}
+
+impl Drop for Assault {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.take() {
+            threads.shutdown_background();
+        }
     }
 }
 

@@ -218,7 +218,7 @@ impl Case {
     async fn begin(self, target: &Target) -> anyhow::Result<Under> {
         match (self, target) {
             (Self::Ca(attack), Target::Ca(victim, _)) => {
-                Ok(Under::Ca(attack.begin(victim, attack.connections(), true)))
+                Ok(Under::Ca(attack.begin(victim, attack.connections(), true)?))
             }
             (Self::Socket(attack), Target::Agent(victim)) => {
                 Ok(Under::Agent(Box::new(attack.begin(victim).await?)))

@@ -42,7 +42,7 @@ async fn withstood(
 ) -> anyhow::Result<Assault> {
     let good = victim.good_client().await?;
     let before = victim.memory()?;
-    let assault = attack.begin(victim, connections, false);
+    let assault = attack.begin(victim, connections, false)?;
     let began = Instant::now();
     let mut pace = good_pace();
     loop {
