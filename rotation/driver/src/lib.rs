@@ -26,6 +26,7 @@ mod performer;
 mod redb_store;
 mod replay;
 mod reporter;
+mod shared_record;
 mod store;
 
 pub use driver::{DriverParts, DriverTask, StartError, start};
@@ -39,4 +40,5 @@ pub use journal::{JournalEntry, Outcome, Word};
 pub use redb_store::{JOURNAL_ENTRIES_MAX, OpenError, RedbStore, STORE_FORMAT};
 pub use replay::{ReplayError, Replayed, is_routine, replay};
 pub use reporter::{EvidenceSource, NoEvidence, report};
+pub use shared_record::SharedRecord;
 pub use store::{RecordStore, StoreError, Stored, Write};

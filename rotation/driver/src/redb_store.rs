@@ -25,6 +25,9 @@ use crate::{RecordStore, StoreError, Stored, Write};
 /// CA and weeks of one that extends its horizon every minute and a half.
 pub const JOURNAL_ENTRIES_MAX: u64 = 100_000;
 
+/// What can be done about an error of the disk.
+const CHECK_THE_DISK: &str = "; check the disk that holds the data directory";
+
 /// The one row of the record's table.
 const ROW: u8 = 0;
 
@@ -105,8 +108,8 @@ impl Inner {
         operation(database).map_err(|fault| {
             let error = match fault {
                 Fault::Conflict(found) => return StoreError::Conflict { found },
-                Fault::Before(reason) => StoreError::Failed { reason },
-                Fault::AtCommit(reason) => StoreError::Unknown { reason },
+                Fault::Before(reason) => StoreError::Failed { reason: reason + CHECK_THE_DISK },
+                Fault::AtCommit(reason) => StoreError::Unknown { reason: reason + CHECK_THE_DISK },
             };
             // After an error of the disk redb's view of the file counts for nothing.
             *open = None;

@@ -37,17 +37,15 @@ pub enum StoreError {
         found: Option<Generation>,
     },
     /// Nothing was read or written, for sure.
-    #[error("the record store failed: {reason}; check the disk that holds the data directory")]
+    #[error("the record store failed: {reason}")]
     Failed {
-        /// What the storage said.
+        /// What the storage said, and what can be done.
         reason: String,
     },
     /// It may be written or not. Only [`RecordStore::load`] tells.
-    #[error(
-        "it is unknown whether the record was written: {reason}; check the disk that holds the data directory"
-    )]
+    #[error("it is unknown whether the record was written: {reason}")]
     Unknown {
-        /// What the storage said.
+        /// What the storage said, and what can be done.
         reason: String,
     },
 }

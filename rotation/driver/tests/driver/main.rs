@@ -7,5 +7,6 @@ mod file;
 mod fixture;
 mod restarts;
 mod rotations;
+mod shared;
 mod stored;
 mod words;
