@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::{AppendFile, Disk};
 use crate::real_disk::RealDisk;
@@ -16,11 +16,14 @@ mod plan;
 pub struct FaultDisk {
     inner: Arc<dyn Disk>,
     state: Arc<Mutex<State>>,
+    healed: Arc<Condvar>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     faults: Vec<Fault>,
+    /// How often it was healed.
+    heals: u64,
     done: Vec<(Operation, PathBuf)>,
     dead: bool,
     // Append files and what a power cut would leave of them.
@@ -49,7 +52,7 @@ impl FaultDisk {
     /// A disk over `inner` that fails nothing yet.
     #[must_use]
     pub fn new(inner: Arc<dyn Disk>) -> Self {
-        Self { inner, state: Arc::default() }
+        Self { inner, state: Arc::default(), healed: Arc::default() }
     }
 
     /// Plans a failure. Of several that match one operation, the one planned first fires.
@@ -57,9 +60,12 @@ impl FaultDisk {
         self.state().faults.push(fault);
     }
 
-    /// Forgets what was planned and has not fired.
+    /// Forgets what was planned and has not fired, and lets go on what waits.
     pub fn heal(&self) {
-        self.state().faults.clear();
+        let mut state = self.state();
+        state.faults.clear();
+        state.heals += 1;
+        self.healed.notify_all();
     }
 
     /// From now on nothing has an effect and everything fails, as after `kill -9`. What was written stays.
@@ -125,12 +131,21 @@ impl FaultDisk {
         real: impl FnOnce() -> io::Result<T>,
         torn: impl FnOnce(usize) -> io::Result<()>,
     ) -> io::Result<T> {
-        let Some(how) = self.state().decide(operation, path)? else { return real() };
+        let (how, heals) = {
+            let mut state = self.state();
+            (state.decide(operation, path)?, state.heals)
+        };
+        let Some(how) = how else { return real() };
         match how {
             How::NotStored | How::DiesBefore => Err(injected()),
             How::DiskFull => Err(io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error())),
             How::Stored | How::DiesAfter => real().and_then(|_| Err(injected())),
             How::Torn(len) => torn(len).and_then(|()| Err(injected())),
+            How::Waits => {
+                let healed = self.healed.wait_while(self.state(), |state| state.heals == heals);
+                drop(healed.unwrap_or_else(PoisonError::into_inner));
+                real()
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use trust::{RootId, Sequence, Serial, SpiffeId, Timestamp};
+use trust::{RootId, Sequence, SpiffeId, Timestamp};
 
 use crate::row::{Applied, EvidenceClass, LiveRow, RowKind};
 use crate::store::Number;
@@ -65,17 +65,6 @@ pub struct Aggregates {
 }
 
 impl Aggregates {
-    /// The counts of these rows.
-    pub(crate) fn of(rows: impl Iterator<Item = LiveRow>) -> Self {
-        let mut groups = BTreeMap::<Standing, Tally>::new();
-        for live in rows.filter(|live| live.counts()) {
-            let one = Tally { rows: 1, latest_not_after: Some(live.row.not_after) };
-            let tally = groups.entry(Standing::of(&live)).or_default();
-            *tally = tally.add(one);
-        }
-        Self { groups }
-    }
-
     /// All groups of rows that stand alike.
     pub fn groups(&self) -> impl Iterator<Item = (&Standing, &Tally)> {
         self.groups.iter()
@@ -115,16 +104,50 @@ impl Aggregates {
 /// The rows that count, by where they stand; and how many each agent and each identity has.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    groups: HashMap<Standing, Ends>,
+    groups: Groups,
     agents: HashMap<String, BTreeSet<Number>>,
     identities: HashMap<SpiffeId, u64>,
-    /// Rows whose holders take their trust from elsewhere. Few: each is named to operators.
-    own_trust: BTreeMap<SpiffeId, BTreeSet<Serial>>,
+    /// Rows whose holders take their trust from elsewhere, by identity.
+    own_trust: BTreeMap<SpiffeId, Groups>,
 }
+
+/// Rows by where they stand.
+#[derive(Debug, Default)]
+pub(crate) struct Groups(BTreeMap<Standing, Ends>);
 
 /// Rows by the ends of their validity. So the one that ends last, which holds a gate longest, is found at once. They are named by
 /// the numbers of their slots: a serial would take four times the room.
 pub(crate) type Ends = BTreeSet<(Timestamp, Number)>;
+
+impl Groups {
+    /// The counts, at the price of as many steps as there are groups.
+    pub(crate) fn snapshot(&self) -> Aggregates {
+        let tally = |ends: &Ends| Tally {
+            rows: ends.len() as u64,
+            latest_not_after: ends.last().map(|(not_after, _)| *not_after),
+        };
+        Aggregates { groups: self.0.iter().map(|(standing, ends)| (*standing, tally(ends))).collect() }
+    }
+
+    /// Where the rows are.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = Number> {
+        self.0.values().flatten().map(|(_, number)| *number)
+    }
+
+    fn add(&mut self, number: Number, live: &LiveRow) {
+        let ends = self.0.entry(Standing::of(live)).or_default();
+        ends.insert((live.row.not_after, number));
+    }
+
+    fn remove(&mut self, number: Number, live: &LiveRow) {
+        let standing = Standing::of(live);
+        let Some(ends) = self.0.get_mut(&standing) else { return };
+        ends.remove(&(live.row.not_after, number));
+        if ends.is_empty() {
+            self.0.remove(&standing);
+        }
+    }
+}
 
 impl Counts {
     pub(crate) fn add(&mut self, number: Number, live: &LiveRow) {
@@ -141,9 +164,6 @@ impl Counts {
                 Some(rows) => _ = rows.insert(number),
                 None => _ = self.agents.insert(agent.clone(), BTreeSet::from([number])),
             }
-        }
-        if live.is_own_trust() {
-            self.own_trust.entry(live.row.identity.clone()).or_default().insert(live.row.serial);
         }
     }
 
@@ -166,14 +186,6 @@ impl Counts {
                 self.agents.remove(agent);
             }
         }
-        if live.is_own_trust()
-            && let Some(rows) = self.own_trust.get_mut(&live.row.identity)
-        {
-            rows.remove(&live.row.serial);
-            if rows.is_empty() {
-                self.own_trust.remove(&live.row.identity);
-            }
-        }
     }
 
     /// Takes the place of what was known of a row.
@@ -188,16 +200,12 @@ impl Counts {
     }
 
     pub(crate) fn snapshot(&self) -> Aggregates {
-        let tally = |ends: &Ends| Tally {
-            rows: ends.len() as u64,
-            latest_not_after: ends.last().map(|(not_after, _)| *not_after),
-        };
-        Aggregates { groups: self.groups.iter().map(|(standing, ends)| (*standing, tally(ends))).collect() }
+        self.groups.snapshot()
     }
 
     /// The rows of all groups whose standing matches.
     pub(crate) fn ends(&self, matches: impl Fn(&Standing) -> bool) -> impl Iterator<Item = &Ends> {
-        self.groups.iter().filter(move |(standing, _)| matches(standing)).map(|(_, ends)| ends)
+        self.groups.0.iter().filter(move |(standing, _)| matches(standing)).map(|(_, ends)| ends)
     }
 
     pub(crate) fn rows_of(&self, agent: &str) -> u64 {
@@ -208,7 +216,7 @@ impl Counts {
         self.agents.get(agent)
     }
 
-    pub(crate) const fn own_trust(&self) -> &BTreeMap<SpiffeId, BTreeSet<Serial>> {
+    pub(crate) const fn own_trust(&self) -> &BTreeMap<SpiffeId, Groups> {
         &self.own_trust
     }
 
@@ -221,16 +229,21 @@ impl Counts {
     }
 
     fn add_standing(&mut self, number: Number, live: &LiveRow) {
-        let ends = self.groups.entry(Standing::of(live)).or_default();
-        ends.insert((live.row.not_after, number));
+        self.groups.add(number, live);
+        if live.is_own_trust() {
+            self.own_trust.entry(live.row.identity.clone()).or_default().add(number, live);
+        }
     }
 
     fn remove_standing(&mut self, number: Number, live: &LiveRow) {
-        let standing = Standing::of(live);
-        let Some(ends) = self.groups.get_mut(&standing) else { return };
-        ends.remove(&(live.row.not_after, number));
-        if ends.is_empty() {
-            self.groups.remove(&standing);
+        self.groups.remove(number, live);
+        if live.is_own_trust()
+            && let Some(groups) = self.own_trust.get_mut(&live.row.identity)
+        {
+            groups.remove(number, live);
+            if groups.0.is_empty() {
+                self.own_trust.remove(&live.row.identity);
+            }
         }
     }
 }

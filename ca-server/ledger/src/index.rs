@@ -1,13 +1,13 @@
 //! The rows that may live, in memory: by serial, by end of validity, and counted.
 
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
 use trust::{RootId, Sequence, Serial, SpiffeId, Timestamp};
 
-use crate::aggregates::{Aggregates, Counts, Ends, Standing};
+use crate::aggregates::{Aggregates, Counts, Ends, Groups, Standing};
 use crate::error::LedgerError;
 use crate::record::Record;
 use crate::row::{Change, Ended, EvidenceClass, LiveRow, Row, RowKind};
@@ -208,6 +208,21 @@ impl Index {
         self.counts.snapshot()
     }
 
+    /// Rows that count and whose holders take their trust from elsewhere, by identity; at most `limit` are looked at.
+    pub(crate) fn own_trust(&self, limit: usize) -> Vec<LiveRow> {
+        let numbers = self.counts.own_trust().values().flat_map(Groups::numbers);
+        numbers.take(limit).filter_map(|number| self.rows.at(number)).collect()
+    }
+
+    /// The counts of such rows, for each of these identities that has any.
+    pub(crate) fn own_trust_of<'a>(
+        &self,
+        identities: impl Iterator<Item = &'a SpiffeId>,
+    ) -> BTreeMap<SpiffeId, Aggregates> {
+        let own = self.counts.own_trust();
+        identities.filter_map(|identity| Some((identity.clone(), own.get(identity)?.snapshot()))).collect()
+    }
+
     pub(crate) fn rows_of(&self, agent: &str) -> u64 {
         self.counts.rows_of(agent)
     }
@@ -295,9 +310,56 @@ pub(crate) fn is_over(not_after: Timestamp, now: Timestamp, skew: Duration) -> b
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{root, row};
+    use crate::aggregates::Tally;
+    use crate::row::Word;
+    use crate::testing::{applied, root, row};
 
     const ROWS: u64 = 200_000;
+
+    #[test]
+    fn what_is_asked_of_a_gate_over_and_over_looks_at_no_more_rows_than_it_names() {
+        let id = |number: u64| SpiffeId::parse(&format!("spiffe://example.org/own/{number}")).unwrap();
+        let mut index = Index::default();
+        for number in 0..ROWS {
+            let until = row(0).not_after.plus(Duration::from_secs(number % 3_600));
+            let (word, identity) = match number % 2 {
+                0 => (Word::OwnTrust, id(number % 4)),
+                _ => (Word::None, id(number % 50)),
+            };
+            let born = Sequence(1 + number % 3);
+            assert!(index.insert(Arc::new(Row { not_after: until, word, identity, born, ..row(number) })));
+        }
+        // What is known of them changes, and some of them end.
+        for number in (0..ROWS).step_by(20) {
+            let change = match number % 40 {
+                0 => Change::proven(applied(4)),
+                _ => Change::ended(Ended::Released),
+            };
+            assert!(index.join(&row(number).serial, change));
+        }
+        let mut expected: BTreeMap<SpiffeId, BTreeMap<Standing, (u64, Timestamp)>> = BTreeMap::new();
+        for live in index.all().filter(|live| live.counts() && live.is_own_trust()) {
+            let known = expected.entry(live.row.identity.clone()).or_default();
+            let tally = known.entry(Standing::of(&live)).or_insert((0, live.row.not_after));
+            *tally = (tally.0 + 1, tally.1.max(live.row.not_after));
+        }
+
+        index.rows.looked_at.set(0);
+        let (all, covered) = (index.aggregates(), [id(0), id(1), id(2), id(9_999)]);
+        let own = index.own_trust_of(covered.iter());
+        assert_eq!(index.rows.looked_at.get(), 0, "counts are kept, not made");
+        let plain = |(standing, tally): (&Standing, &Tally)| {
+            (*standing, (tally.rows, tally.latest_not_after.unwrap()))
+        };
+        let counted: BTreeMap<_, BTreeMap<_, _>> =
+            own.into_iter().map(|(identity, rows)| (identity, rows.groups().map(plain).collect())).collect();
+        assert_eq!(counted, expected);
+        assert_eq!(all.all().rows, ROWS - ROWS / 40);
+        assert_eq!(index.own_trust(64).len(), 64);
+        let unproven = Some((Sequence(5), EvidenceClass::Applied));
+        assert_eq!(index.page(&RowFilter { unproven, ..RowFilter::default() }, None, 32).rows.len(), 32);
+        assert_eq!(index.rows.looked_at.get(), 64 + 32);
+    }
 
     #[test]
     fn who_holds_a_gate_longest_is_found_without_looking_at_the_others() {

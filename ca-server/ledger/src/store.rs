@@ -34,6 +34,9 @@ pub(crate) struct Rows {
     known: Pool<Known>,
     /// The few rows that an operator said something of.
     said: BTreeSet<Number>,
+    /// Slots that were looked at.
+    #[cfg(test)]
+    pub(crate) looked_at: std::cell::Cell<u64>,
 }
 
 /// What is a row's own.
@@ -184,6 +187,8 @@ impl Rows {
     }
 
     fn slot(&self, number: Number) -> Option<&Slot> {
+        #[cfg(test)]
+        self.looked_at.set(self.looked_at.get() + 1);
         look(&self.slots, number)
     }
 

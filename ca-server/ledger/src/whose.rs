@@ -28,25 +28,17 @@ impl Ledger {
     /// Rows that count and whose holders take their trust from elsewhere, by identity; at most `limit`.
     #[must_use]
     pub fn own_trust(&self, limit: usize) -> Vec<LiveRow> {
-        let index = self.shared.index();
-        let serials = index.counts().own_trust().values().flatten();
-        serials.filter_map(|serial| index.get(serial)).take(limit).collect()
+        self.shared.index().own_trust(limit)
     }
 
     /// The counts of this moment, and of the same moment those of rows whose holders take their trust from elsewhere, for
-    /// each of these identities that has any.
+    /// each of these identities that has any. No row is looked at.
     #[must_use]
     pub fn aggregates_with<'a>(
         &self,
         identities: impl Iterator<Item = &'a SpiffeId>,
     ) -> (Aggregates, BTreeMap<SpiffeId, Aggregates>) {
         let index = self.shared.index();
-        let own = index.counts().own_trust();
-        let by_identity = identities.filter_map(|identity| {
-            let rows = own.get(identity)?.iter().filter_map(|serial| index.get(serial));
-            Some((identity.clone(), Aggregates::of(rows)))
-        });
-        let by_identity = by_identity.collect();
-        (index.aggregates(), by_identity)
+        (index.aggregates(), index.own_trust_of(identities))
     }
 }

@@ -22,6 +22,7 @@ use super::authority_health::{self, AuthorityTroubles};
 use super::authority_upkeep::{Allowed, AuthorityUpkeep, Drifts};
 use super::blocking::blocking;
 use super::ca_keys::CaKeys;
+use super::compaction::Compaction;
 use super::evidence::{self, EvidenceReader};
 use super::footing::Footing;
 use super::further::FurtherRoots;
@@ -30,10 +31,11 @@ use super::listen::{Addresses, Served, ServerFront, Sockets};
 use super::logs::Logs;
 use super::open::{self, CoreServices};
 use super::own_leaf::{self, OwnLeaf};
+use super::own_leaf::{Own, Under};
 use super::settings;
 use super::snapshots::Snapshots;
 use super::unstarted::Unstarted;
-use super::upkeep::{self, Own, Under, Upkeep};
+use super::upkeep::{self, Upkeep};
 use super::{BootError, Embedding, GuardedClock, HostDeps};
 use crate::bundles::{BundleHistory, Kept};
 use crate::ca::Ca;
@@ -220,7 +222,7 @@ pub(super) async fn assemble(
         logs: Arc::new(Logs::of(&ca.ledger)),
         to_seal: Some(state.generation),
         ticks: 0,
-        compaction: None,
+        compaction: Compaction::default(),
         clock_well: true,
         is_noted: false,
     };
@@ -283,8 +285,8 @@ fn ca(
             Arc::<Ledger>::clone(&ledger),
             Arc::<AgentRegistry>::clone(&agents),
             Arc::clone(&deps.clock),
-        )
-        .for_connections(config.limits().connections()),
+            config.limits().connections(),
+        ),
         authorizer: Authorizer::new(
             config.trust_domain().clone(),
             config.leaf().name_mismatch(),

@@ -13,6 +13,7 @@ mod authority_upkeep;
 mod blocking;
 mod ca_keys;
 mod clock;
+mod compaction;
 mod effects;
 mod embedding;
 mod error;

@@ -1,10 +1,12 @@
 //! The server's own leaf: issued like any other, with a row of its own, for a key that never leaves this process.
 
-use issuance::{AuthorizedRequest, CountedSnapshot, IdentityReserved, IssueError, Issuer, ServingNames};
+use issuance::{
+    AuthorizedRequest, CountedSnapshot, IdentityReserved, IssueError, Issuer, ServingNames, Snapshot,
+};
 use ledger::{Ledger, RowFilter, RowKind, Witness};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use trust::{PublicKey, Serial, SpiffeId, SpkiHash, Timestamp, Validity};
+use trust::{CertificateId, PublicKey, Sequence, Serial, SpiffeId, SpkiHash, Timestamp, Validity};
 
 use crate::front::ServerIdentity;
 
@@ -36,6 +38,53 @@ pub enum OwnLeafError {
     /// It could not be issued.
     #[error("cannot issue the server's own leaf: {0}")]
     Issue(#[from] IssueError),
+}
+
+/// The leaf that is served.
+#[derive(Debug)]
+pub(super) struct Own {
+    /// Its life.
+    pub(super) validity: Validity,
+    pub(super) under: Under,
+}
+
+/// What a leaf was issued under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Under {
+    bundle: Sequence,
+    issuer: CertificateId,
+}
+
+/// Whether the leaf that is served is to be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Renewal {
+    NotYet,
+    /// It still serves: a renewal that fails is tried again after a pause.
+    Due,
+    /// It is not valid now, so no client connects at all: whatever failed before, it is tried each second.
+    AtOnce,
+}
+
+impl Under {
+    pub(super) fn of(snapshot: &Snapshot) -> Self {
+        Self { bundle: snapshot.bundle().sequence(), issuer: snapshot.signer().issuer() }
+    }
+}
+
+impl Own {
+    /// What is due at a time that is believed, with this bundle and signer in force.
+    pub(super) fn due(&self, under: &Under, now: Timestamp) -> Renewal {
+        match self.validity.contains(now) {
+            false => Renewal::AtOnce,
+            true if self.under != *under || is_past_half(&self.validity, now) => Renewal::Due,
+            true => Renewal::NotYet,
+        }
+    }
+}
+
+pub(super) fn is_past_half(validity: &Validity, now: Timestamp) -> bool {
+    let life = validity.not_after().since(validity.not_before());
+    now >= validity.not_before().plus(life / 2)
 }
 
 /// Issues a leaf for a new key, at a time that the caller answers for.
@@ -72,6 +121,35 @@ pub(super) async fn release_others(ledger: &Ledger, served: Serial) {
         after = page.next;
         if after.is_none() {
             return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_leaf_that_is_not_valid_now_is_replaced_at_once_whichever_way_the_clock_was_set() {
+        let hours = |hours: u64| Timestamp::from_secs(1_800_000_000).plus(Duration::from_secs(hours * 3_600));
+        let under = Under { bundle: Sequence(3), issuer: CertificateId::of(b"issuer") };
+        let own = Own { validity: Validity::new(hours(10), hours(34)).unwrap(), under };
+        for (hour, due) in [
+            (9, Renewal::AtOnce),
+            (10, Renewal::NotYet),
+            (21, Renewal::NotYet),
+            (22, Renewal::Due),
+            (34, Renewal::Due),
+            (35, Renewal::AtOnce),
+        ] {
+            assert_eq!(own.due(&under, hours(hour)), due, "at hour {hour}");
+        }
+        for other in
+            [Under { bundle: Sequence(4), ..under }, Under { issuer: CertificateId::of(b"other"), ..under }]
+        {
+            assert_eq!(own.due(&other, hours(11)), Renewal::Due, "{other:?}");
         }
     }
 }

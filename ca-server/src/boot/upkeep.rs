@@ -8,23 +8,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auth::authn::jwt::JwtVerifier;
-use issuance::{ServingNames, Snapshot, SnapshotCell};
+use issuance::{ServingNames, SnapshotCell};
 use rotation::{AuthorityName, Event, Mode, Policy, RequestId, SegmentId, SegmentState, State};
 use rotation_driver::DriverHandle;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use trust::randomness::random_bytes;
-use trust::{
-    Agreed, Bundle, Certificate, CertificateId, ClockDiverged, Generation, Sequence, Timestamp, Validity,
-};
+use trust::{Agreed, Bundle, Certificate, ClockDiverged, Generation, Timestamp};
 
 use super::age::Due;
 use super::ca_keys::CaKeys;
+use super::compaction::Compaction;
 use super::footing::Footing;
 use super::logs::Logs;
-use super::own_leaf;
+use super::own_leaf::{self, Own, Renewal, Under, is_past_half};
 use super::snapshots::Snapshots;
 use crate::bundles::TransitionSigner;
 use crate::ca::Ca;
@@ -73,7 +71,7 @@ pub(super) struct Upkeep {
     pub(super) to_seal: Option<Generation>,
     pub(super) ticks: u64,
     /// The compaction that runs.
-    pub(super) compaction: Option<JoinHandle<()>>,
+    pub(super) compaction: Compaction,
     /// What the log was told of the clock.
     pub(super) clock_well: bool,
     /// Whether this process has noted the clock.
@@ -202,7 +200,7 @@ impl Upkeep {
             self.mend_registry().await;
         }
         if compact {
-            self.compact();
+            self.compaction.begin(&self.ca.ledger);
         }
         if note || !self.is_noted {
             self.note_clock().await;
@@ -284,13 +282,10 @@ impl Upkeep {
         let Ok(now) = self.ca.clock.agreed() else { return };
         let snapshot = self.ca.cell.load();
         let under = Under::of(&snapshot);
-        let valid = self.own.validity.contains(now.wall);
-        if valid && self.own.under == under && !is_past_half(&self.own.validity, now.wall) {
-            return self.ca.levels.reached(Level::OwnLeaf);
-        }
-        // With a leaf that is not valid no client connects at all: that is tried each second.
-        if !(news || !valid || self.is_due(Level::OwnLeaf)) {
-            return;
+        match self.own.due(&under, now.wall) {
+            Renewal::NotYet => return self.ca.levels.reached(Level::OwnLeaf),
+            Renewal::Due if !news && !self.is_due(Level::OwnLeaf) => return,
+            Renewal::Due | Renewal::AtOnce => {}
         }
         let ca = &self.ca;
         let leaf = match own_leaf::issue(&ca.issuer, snapshot, (&ca.id, &self.names), now.wall).await {
@@ -366,38 +361,6 @@ impl Upkeep {
             tracing::info!("the registry can be written again");
         }
     }
-
-    /// Has the ledger compacted, in a task of its own; one at a time.
-    fn compact(&mut self) {
-        if self.compaction.as_ref().is_some_and(|running| !running.is_finished()) {
-            return;
-        }
-        let ledger = Arc::clone(&self.ca.ledger);
-        self.compaction = Some(tokio::task::spawn_blocking(move || match ledger.compact() {
-            Ok(done) => tracing::debug!(?done, "ledger compacted"),
-            Err(error) => tracing::warn!(%error, "the ledger could not be compacted"),
-        }));
-    }
-}
-
-/// A leaf of the server's own that is served.
-pub(super) struct Own {
-    /// Its life.
-    pub(super) validity: Validity,
-    pub(super) under: Under,
-}
-
-/// What a leaf was issued under.
-#[derive(PartialEq, Eq)]
-pub(super) struct Under {
-    bundle: Sequence,
-    issuer: CertificateId,
-}
-
-impl Under {
-    pub(super) fn of(snapshot: &Snapshot) -> Self {
-        Self { bundle: snapshot.bundle().sequence(), issuer: snapshot.signer().issuer() }
-    }
 }
 
 /// Whether the root that signs has no bound in this segment yet.
@@ -430,11 +393,6 @@ fn issuer_due(state: &State, now: Timestamp) -> Option<trust::RootId> {
     // Where the root leaves no more room, a new issuer would end no later: only a new root helps.
     let room = root.not_after > validity.not_after().plus(validity.not_after().since(now));
     (root.renewal.is_none() && !held && room && is_past_half(&validity, now)).then_some(signer.root)
-}
-
-fn is_past_half(validity: &Validity, now: Timestamp) -> bool {
-    let life = validity.not_after().since(validity.not_before());
-    now >= validity.not_before().plus(life / 2)
 }
 
 /// Never ends while nothing is to be sealed.

@@ -35,6 +35,8 @@ pub enum How {
     DiesBefore,
     /// The process dies after the operation: it is done, but it and every later one answer an error.
     DiesAfter,
+    /// It succeeds, but only once the disk is [healed](super::FaultDisk::heal): a disk that is slow.
+    Waits,
 }
 
 /// One planned failure.

@@ -30,6 +30,25 @@ fn each_way_to_fail_leaves_on_the_disk_what_it_says() {
 }
 
 #[test]
+fn an_operation_that_waits_is_done_once_the_disk_is_healed_and_others_do_not_wait_for_it() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), FaultDisk::default());
+    disk.plan(Fault::next(Operation::Replace, How::Waits).on("slow"));
+    let (slow, beside) = (dir.path().join("slow"), dir.path().join("beside"));
+    let waits = std::thread::spawn({
+        let (disk, slow) = (disk.clone(), slow.clone());
+        move || disk.replace(&slow, b"x", 0o600)
+    });
+    while disk.count(Operation::Replace, "slow") == 0 {
+        std::thread::yield_now();
+    }
+    disk.replace(&beside, b"x", 0o600).unwrap();
+    assert!(!slow.exists());
+    disk.heal();
+    waits.join().unwrap().unwrap();
+    assert!(slow.exists());
+}
+
+#[test]
 fn only_the_planned_operations_on_the_planned_path_fail() {
     let (dir, disk) = (tempfile::tempdir().unwrap(), FaultDisk::default());
     disk.plan(Fault::next(Operation::Replace, How::NotStored).on("key").after(1).times(2));

@@ -114,20 +114,16 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// Puts the parts together.
+    /// Puts the parts together. The chain of each of so many `connections` is remembered, so that a busy server does not judge
+    /// them anew at every call.
     pub fn new(
         jwt: Arc<JwtVerifier>,
         rows: Arc<dyn LiveRows>,
         tokens: Arc<dyn JoinTokens>,
         clock: Arc<dyn Clock>,
+        connections: usize,
     ) -> Self {
-        Self { chains: ChainVerifier::new(), jwt, rows, tokens, clock }
-    }
-
-    /// Remembers the chain of each of so many connections, so that a busy server does not judge them anew at every call.
-    #[must_use]
-    pub fn for_connections(self, connections: usize) -> Self {
-        Self { chains: ChainVerifier::for_connections(connections), ..self }
+        Self { chains: ChainVerifier::for_connections(connections), jwt, rows, tokens, clock }
     }
 
     /// Judges the connection's certificates and the call's metadata against the snapshot that the request loaded.

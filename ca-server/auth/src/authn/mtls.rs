@@ -63,10 +63,6 @@ struct VerifiedLeaf {
 }
 
 impl ChainVerifier {
-    pub(super) fn new() -> Self {
-        Self { verified: BoundedCache::new(CACHE_ENTRIES) }
-    }
-
     /// Remembers the chain of each of so many connections. The cache keeps at least half of its entries when it forgets.
     pub(super) fn for_connections(connections: usize) -> Self {
         Self { verified: BoundedCache::new(CACHE_ENTRIES.max(connections.saturating_mul(2))) }
@@ -193,4 +189,31 @@ fn not_issued() -> Refusal {
     let text =
         "the client certificate matches no live row of the ledger: authenticate with another credential";
     Refusal::new(Reason::CertificateNotIssued, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{CaMaterial, id};
+
+    #[test]
+    fn the_chain_of_each_connection_that_is_allowed_is_remembered() {
+        let connections = 3 * CACHE_ENTRIES;
+        let verifier = ChainVerifier::for_connections(connections);
+        let bundle = CaMaterial::new().snapshot(1).bundle().digest();
+        let (start, end) = (Timestamp::from_secs(1), Timestamp::from_secs(2));
+        let leaf = VerifiedLeaf {
+            holder: CertificateHolder {
+                identity: id("/ns/shop/sa/cart"),
+                serial: Serial::from_bytes(&[0x41; Serial::LEN]).unwrap(),
+                spki: SpkiHash::of(b"key"),
+            },
+            certificate: CertificateId::of(b"leaf"),
+            validity: Validity::new(start, end).unwrap(),
+        };
+        let name = |number: usize| (sha256(&number.to_be_bytes()), bundle);
+        (0..connections).for_each(|number| verifier.verified.insert(name(number), leaf.clone()));
+        let forgotten = (0..connections).filter(|number| verifier.verified.find(name(*number)).is_none());
+        assert_eq!(forgotten.count(), 0);
+    }
 }

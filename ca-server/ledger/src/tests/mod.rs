@@ -1,6 +1,7 @@
 //! The ledger as a whole, on a disk that fails on purpose.
 
 mod ahead;
+mod beside;
 mod bounds;
 mod clock;
 mod compaction;

@@ -87,7 +87,7 @@ fn memory_of(row: Option<LiveRow>) -> Memory {
 }
 
 fn judge(chain: &[CertificateDer<'_>], bundle: &Bundle, row: Option<LiveRow>) -> Result<SpiffeId, Reason> {
-    let verified = ChainVerifier::new().verify(chain, bundle, &memory_of(row), NOW);
+    let verified = ChainVerifier::for_connections(0).verify(chain, bundle, &memory_of(row), NOW);
     verified.map(|holder| holder.identity).map_err(|refusal| refusal.reason())
 }
 
@@ -171,7 +171,7 @@ fn a_leaf_that_verifies_but_matches_no_row_is_forged() {
 fn a_remembered_chain_is_judged_again_at_every_call() {
     let (root, next) = (Root::new(), Root::new());
     let chain = [root.sign(&good())];
-    let verifier = ChainVerifier::new();
+    let verifier = ChainVerifier::for_connections(0);
     let memory = memory_of(Some(row_of(&chain[0])));
     let judge = |bundle: &Bundle, memory: &Memory, now| {
         verifier.verify(&chain, bundle, memory, now).err().map(|refusal| refusal.reason())
@@ -223,16 +223,16 @@ fn issued() -> Issued {
 #[test]
 fn a_leaf_of_the_real_template_is_a_caller_with_its_intermediate() {
     let Issued { chain, leaf, bundle, ledger, .. } = &issued();
-    let holder = ChainVerifier::new().verify(chain, bundle, ledger.as_ref(), NOW).unwrap();
+    let holder = ChainVerifier::for_connections(0).verify(chain, bundle, ledger.as_ref(), NOW).unwrap();
     assert_eq!((holder.serial, holder.identity), (*leaf, id("/ns/shop/sa/cart")));
-    let alone = ChainVerifier::new().verify(&chain[..1], bundle, ledger.as_ref(), NOW);
+    let alone = ChainVerifier::for_connections(0).verify(&chain[..1], bundle, ledger.as_ref(), NOW);
     assert_eq!(alone.unwrap_err().reason(), Reason::CertificateUntrusted);
 }
 
 #[test]
 fn a_forgotten_leaf_is_refused_with_a_text_that_says_so_and_counts_again_once_it_was_shown() {
     let Issued { chain, leaf, bundle, ledger, runtime, .. } = &issued();
-    let verifier = ChainVerifier::new();
+    let verifier = ChainVerifier::for_connections(0);
     runtime.block_on(ledger.forget_leaves(&[*leaf])).unwrap();
     assert_eq!(ledger.aggregates().all().rows, 0);
     let refusal = verifier.verify(chain, bundle, ledger.as_ref(), NOW).unwrap_err();

@@ -130,5 +130,5 @@ pub(super) fn authenticator(
     memory: &Arc<Memory>,
     clock: &Arc<ManualClock>,
 ) -> Authenticator {
-    Authenticator::new(Arc::new(jwt), memory.clone(), memory.clone(), clock.clone())
+    Authenticator::new(Arc::new(jwt), memory.clone(), memory.clone(), clock.clone(), 0)
 }
