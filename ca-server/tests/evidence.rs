@@ -8,7 +8,11 @@
 
 mod support;
 
-use ca_server::Running;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ca_server::{HostDeps, Running};
+use host::{OsRandomness, RealDisk, SystemClock};
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::{
     AddRelyingPartyRequest, ConfirmRelyingPartyRequest, DecideRotationRequest, GetRotationRequest, Holder,
@@ -30,7 +34,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
-use trust::{Bundle, Certificate};
+use trust::{Bundle, Certificate, Clock as _, ManualClock, Timestamp};
 
 const WEB: &str = "spiffe://example.org/web";
 /// Gates that open as soon as they may, and leaves that outlive a test.
@@ -159,7 +163,7 @@ async fn holders(running: &Running, count: usize) -> Vec<Holder> {
     };
     let outcome = tokio::time::timeout(SOON, poll).await;
     let last = last.into_inner().unwrap();
-    assert!(outcome.is_ok(), "{last:#?}");
+    assert!(outcome.is_ok(), "{last:#?}\n{:#?}", rotation(running).await);
     last
 }
 
@@ -336,6 +340,56 @@ async fn a_policy_may_assume_the_trust_of_such_holders_after_a_time() {
     assert!(holder.text.contains("its trust is assumed at"), "{}", holder.text);
     let gate = rotation(&running).await.gate.unwrap_or_default();
     assert!(gate.opens_at_latest > gate.at, "{gate:#?}");
+    stop(running).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gate_opens_over_such_holders_when_the_time_of_the_policy_is_over_and_not_before() {
+    let place = Place::new(&format!("{QUICK}own_trust_after = \"1h\"\n"));
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let deps = HostDeps {
+        clock: Arc::<ManualClock>::clone(&clock),
+        randomness: Arc::new(OsRandomness::new()),
+        disk: Arc::new(RealDisk),
+    };
+    let running = place.start_with(deps).await.unwrap();
+    let mut agent = HandMade::join(&running, "node-1").await;
+    let leaf = agent.issue(false).await.unwrap();
+    rotate(&running).await;
+    agent.stored = stored(&running.bundle());
+    let own = agent.own.clone();
+    let mut line = agent.connect(&[&own, &leaf]).await;
+    line.doubt().await;
+    line.ack(&[&own], 2).await;
+    let held = holders(&running, 1).await;
+    assert!(held[0].own_trust && held[0].text.contains("its trust is assumed at"), "{held:#?}");
+    let opens = rotation(&running).await.gate.unwrap().opens_at_latest;
+    assert!(opens >= clock.now().plus(Duration::from_secs(3_500)).as_secs());
+
+    // A minute before: judged at that time, and closed.
+    clock.advance(Timestamp::from_secs(opens).since(clock.now()) - Duration::from_secs(60));
+    let before = clock.now().as_secs();
+    eventually("it is judged again", async || {
+        let rotation = rotation(&running).await;
+        assert_eq!(rotation.phase, "distributing");
+        rotation.gate.is_some_and(|gate| gate.at >= before && !gate.open)
+    })
+    .await;
+    // The driver has judged it, too.
+    tokio::time::timeout(Duration::from_secs(3), async {
+        while rotation(&running).await.phase == "distributing" {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .expect_err("it opens before its time");
+    assert_eq!(holders(&running, 1).await[0].identity, WEB);
+    clock.advance(Duration::from_secs(60));
+    eventually("the new root signs", async || {
+        clock.advance(Duration::from_millis(100));
+        rotation(&running).await.phase != "distributing"
+    })
+    .await;
     stop(running).await;
 }
 

@@ -81,6 +81,41 @@ async fn a_validation_secret_that_stays_away_beside_another_is_missed_until_it_i
 }
 
 #[tokio::test]
+async fn the_only_validation_secret_that_stays_away_while_the_leaf_s_stream_is_up_is_missed_until_it_is_back()
+{
+    let bench = Bench::joined().await;
+    let (mut leaf, mut roots) = (bench.subscribe("default").await, bench.subscribe("ROOTCA").await);
+    roots.next_acked().await;
+    let first = serial_of(&leaf.next_acked().await);
+    let said = |serial: &Vec<u8>, sequence: u64| {
+        let (serial, claim) = (serial.clone(), Some((sequence, wire::EvidenceClass::Applied)));
+        move |desk: &crate::fakes::ca::Desk| desk.claims().get(&serial).copied() == claim
+    };
+    bench.until_heard("it is acknowledged", said(&first, 1)).await;
+    assert_eq!(bench.ca.desk().promises, [true]);
+
+    drop(roots);
+    assert!(leaf.is_quiet().await, "a stream may break for a moment");
+    bench.clock.advance(Duration::from_secs(120));
+    let own = serial_of(&leaf.next_acked().await);
+    assert_eq!(bench.ca.desk().promises, [true, false], "nobody promises for what is missed");
+    let (old, new) = (Arc::clone(&bench.ca.desk().signer), Pki::new("second"));
+    bench.ca.publish(bundle_of(&[&old, &new], 2));
+    bench.until("the agent has it", |status| status.sequence == 2).await;
+    // Its next leaf comes with the newer bundle, and says no more of what the holder trusts.
+    bench.clock.advance(Duration::from_secs(2_100));
+    let later = serial_of(&leaf.next_acked().await);
+    assert!(later != own && bench.ca.desk().promises.last() == Some(&false));
+    bench.until_heard("the former is given up", |desk| desk.released().contains(&own)).await;
+    assert!(!bench.ca.desk().claims().contains_key(&own), "nothing tells what it trusts");
+    assert!(!bench.ca.desk().claims().contains_key(&later), "nothing tells what it trusts still");
+
+    let mut roots = bench.subscribe("ROOTCA").await;
+    assert_eq!(certificates_of(&roots.next_acked().await).len(), 2);
+    bench.until_heard("it is back", said(&later, 2)).await;
+}
+
+#[tokio::test]
 async fn a_promised_leaf_that_waits_for_its_holder_is_claimed_for_the_newest_bundle() {
     let bench = Bench::joined().await;
     let (mut leaf, mut roots) = (bench.subscribe("default").await, bench.subscribe("ROOTCA").await);

@@ -24,6 +24,7 @@ mod mesh;
 mod moves;
 mod protections;
 mod replica;
+mod restored;
 mod walk;
 mod whole;
 mod words;

@@ -64,6 +64,10 @@ pub(crate) enum Without {
     FurtherOutlives,
     /// A further root comes in with whichever change of the bundle is next.
     FurtherAlone,
+    /// What agents hold of a newer record keeps nothing as it is.
+    Fence,
+    /// The operator says that agents which hold more than the record are wrong, and they are right.
+    GoesOnAbove,
 }
 
 /// The bundle that an agent refuses, and what it has instead.
@@ -142,6 +146,8 @@ pub(crate) struct Setting {
     pub(crate) further: Further,
     /// Whether that operator also holds the rotation and resumes it, each once at any time.
     pub(crate) holds: bool,
+    /// Whether the replica is restored, once while the new root does not sign yet, from a backup of before the rotation.
+    pub(crate) restored: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -189,6 +195,9 @@ pub(crate) struct World {
     pub(crate) namings: u8,
     /// A proxy was given trust that neither only grew nor only shrank, or a bundle was.
     pub(crate) swapped: bool,
+    /// Restores that are left; and the bundle that an agent said it holds when the record had none of that number.
+    pub(crate) restores: u8,
+    pub(crate) heard: Option<Bundle>,
 }
 
 impl World {
@@ -217,6 +226,8 @@ impl World {
             named: setting.further.is_trusted(),
             namings: u8::from(matches!(setting.further, Further::Leaves | Further::Comes)),
             swapped: false,
+            restores: u8::from(setting.restored),
+            heard: None,
         }
     }
 
@@ -269,11 +280,16 @@ impl World {
         }
     }
 
-    /// A pair whose handshake fails for trust while both leaves are valid by the slowest clock (S1), or a proxy whose
-    /// trust was swapped (S6).
+    /// A pair whose handshake fails for trust while both leaves are valid by the slowest clock (S1), a bundle whose number was
+    /// known to be another's (S4), or a proxy whose trust was swapped (S6).
     pub(crate) fn failing(&self, setting: &Setting) -> Option<String> {
         if self.swapped {
             return Some("one change of a proxy's trust, or of the bundle, both adds and removes".to_owned());
+        }
+        let bundle = self.bundle();
+        let again = |heard: &Bundle| heard.sequence == bundle.sequence && *heard != bundle;
+        if let Some(heard) = self.heard.filter(again) {
+            return Some(format!("{heard:?} was known to be out, and {bundle:?} has its number"));
         }
         let now = self.tick - 2 * setting.skew;
         let fails = |one: &Side, other: &Side| {

@@ -8,6 +8,7 @@ use crate::agents::{self, has_stored, has_trust_of_its_own, wants};
 use crate::entities::{Bundle, C, Handshake, Leaf, P, Q, Request, Root, Row, Trust};
 use crate::mesh::{Setting, Without, World};
 use crate::replica;
+use crate::restored;
 use crate::words::{FAR, segment};
 
 /// The name of a move: what happens, and to whom.
@@ -53,6 +54,7 @@ pub(crate) fn moves(world: &World, setting: &Setting) -> Vec<(Move, World)> {
         agents::moves(&mut next, proxy);
     }
     replica::moves(&mut next);
+    restored::moves(&mut next);
     next.happens("tick", tick(world, setting));
     let mut all = next.all;
     for (_, next) in &mut all {

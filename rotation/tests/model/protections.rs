@@ -32,6 +32,7 @@ pub(crate) const PLAIN: Setting = Setting {
     operator: false,
     further: Further::No,
     holds: false,
+    restored: false,
 };
 
 fn checked(name: &str, setting: Setting, without: &[Without]) {
@@ -148,6 +149,14 @@ fn a_validation_secret_that_stays_away_proves_nothing() {
     checked("secret away", setting, &[Without::ForgottenIsUnknown]);
 }
 
+/// The same for its only one, while the leaf's stream is up: from then on it is a holder with trust of its own, until that
+/// secret is back.
+#[test]
+fn the_only_validation_secret_that_stays_away_proves_nothing() {
+    let setting = Setting { losses: 1, forgets: true, ticks: 0, ..PLAIN };
+    checked("only secret away", setting, &[Without::TrustOfItsOwn, Without::BornIsNoWord]);
+}
+
 #[test]
 fn who_skipped_a_bundle_gets_the_union_first() {
     let setting = Setting { proxy_leaf: 1, ticks: 2, ..PLAIN };
@@ -188,6 +197,13 @@ fn an_agent_that_refuses_the_bundle_gets_no_leaf_with_it() {
     checked("bundle refused", newer, &[Without::StoredBeforeLeaf]);
     let other = Setting { refuses: Refuses::OtherOfThatNumber, ..refuses };
     checked("another bundle of that number", other, &[Without::Digest]);
+}
+
+/// Bundle 2 was {A, B}, and of that the restored record knows nothing; then its authority names a further root.
+#[test]
+fn a_restored_record_gives_no_number_again_that_agents_have_told_of() {
+    let setting = Setting { restored: true, further: Further::Comes, ticks: 0, ..PLAIN };
+    checked("restored", setting, &[Without::Fence, Without::GoesOnAbove]);
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn asked(
 }
 
 impl World {
-    fn take(&self, event: &Event, setting: &Setting) -> Option<Kept<State>> {
+    pub(crate) fn take(&self, event: &Event, setting: &Setting) -> Option<Kept<State>> {
         taken(&self.record, event, self.wall(), &limits(self, setting)).map(Kept::record)
     }
 }
@@ -122,7 +122,7 @@ fn sealed(world: &World, setting: &Setting, since: Generation) -> Kept<State> {
 }
 
 /// Gives the present segment a bound under the root that signs, if it has none.
-fn raise(world: &mut World, setting: &Setting) {
+pub(crate) fn raise(world: &mut World, setting: &Setting) {
     let Some(signer) = world.record.signer() else { return };
     let id = segment(world.segment);
     if world.record.leaf_limit(&signer.root, &id).is_none() && !world.is_off(setting) {

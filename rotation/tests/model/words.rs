@@ -79,20 +79,18 @@ pub(crate) fn naming(is_named: bool) -> Event {
     }
 }
 
-/// Root A signs into segment 1 until `bound`; B has just been put into bundle 2, which is not out yet. Both bundles may have a
-/// further root.
-pub(crate) fn distributing(bound: i64, further: bool) -> State {
-    let request = |text: &str| -> RequestId { text.parse().unwrap() };
-    let prepared = |id: &str, name: &str| Event::RootPrepared {
-        request_id: request(id),
-        root: PreparedRoot {
-            id: root(name),
-            der: Der::from(name.as_bytes()),
-            not_after: at(900),
-            exclusive: true,
-        },
-    };
-    let signed = |id: &str, name: &str| Event::IssuerSigned {
+fn request(text: &str) -> RequestId {
+    text.parse().unwrap()
+}
+
+fn prepared(id: &str, name: &str) -> Event {
+    let (id, request_id) = (root(name), request(id));
+    let der = Der::from(name.as_bytes());
+    Event::RootPrepared { request_id, root: PreparedRoot { id, der, not_after: at(900), exclusive: true } }
+}
+
+fn signed(id: &str, name: &str) -> Event {
+    Event::IssuerSigned {
         request_id: request(id),
         issuer: SignedIssuer {
             id: CertificateId::of(name.as_bytes()),
@@ -101,7 +99,15 @@ pub(crate) fn distributing(bound: i64, further: bool) -> State {
             key: name.parse().unwrap(),
             not_after: at(800),
         },
-    };
+    }
+}
+
+fn after(state: State, events: &[Event]) -> State {
+    events.iter().fold(state, |state, event| taken(&state, event, 0, &policy(1, 0)).unwrap())
+}
+
+/// Root A signs into segment 1 until `bound`, and nothing else is wanted.
+pub(crate) fn signing(bound: i64) -> State {
     let events = [
         Event::BootstrapRequested { request_id: request("f"), authority: "main".parse().unwrap() },
         prepared("f", "A"),
@@ -110,6 +116,13 @@ pub(crate) fn distributing(bound: i64, further: bool) -> State {
         Event::SignerSwitched { root: root("A"), issuer: CertificateId::of(b"A") },
         Event::SegmentOpened { replica: "ca".parse().unwrap(), segment: segment(1), read: [].into() },
         Event::HorizonRequested { root: root("A"), segment: segment(1), until: at(bound) },
+    ];
+    after(State::uninitialised(TrustDomain::parse("example.org").unwrap()), &events)
+}
+
+/// The same; B has just been put into bundle 2, which is not out yet. Both bundles may have a further root.
+pub(crate) fn distributing(bound: i64, further: bool) -> State {
+    let events = [
         Event::RotationRequested {
             request_id: request("r"),
             authority: "main".parse().unwrap(),
@@ -119,8 +132,7 @@ pub(crate) fn distributing(bound: i64, further: bool) -> State {
         prepared("r", "B"),
         signed("r", "B"),
     ];
-    let start = State::uninitialised(TrustDomain::parse("example.org").unwrap());
-    let mut state = events.iter().fold(start, |state, event| taken(&state, event, 0, &policy(1, 0)).unwrap());
+    let mut state = after(signing(bound), &events);
     assert!(matches!(state.phase, Phase::Distributing(_)));
     if further {
         state.further.insert(root("F"), trusted_further());
