@@ -228,6 +228,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_refusal_is_not_remembered_and_the_same_request_is_answered_once_it_is_mended() {
+        let (state, calls) = (Arc::new(MemoryState::new()), AtomicUsize::new(0));
+        let asked = request("example.org", b"csr");
+        for refusal in [
+            PluginError::denied("not there yet"),
+            PluginError::Outlives { above: "the intermediate".to_owned(), ends: Timestamp::from_secs(9) },
+        ] {
+            let refused = std::future::ready(Err(refusal.clone()));
+            let refused = answering(&state).issuer(&context("one"), &asked, refused).await;
+            assert_eq!(refused, Err(refusal));
+        }
+        // Nothing was made under this id yet.
+        let mended = request("example.org", b"another csr");
+        let first = answering(&state).issuer(&context("one"), &mended, sign(&calls)).await.expect("signed");
+        let again = answering(&state).issuer(&context("one"), &mended, sign(&calls)).await.expect("again");
+        assert_eq!((first, calls.load(Ordering::Relaxed)), (again, 1));
+    }
+
+    #[tokio::test]
     async fn an_answer_that_was_not_durable_is_not_told_and_another_domain_is_refused_before_anybody_is_asked()
      {
         let (state, calls) = (Arc::new(MemoryState::new()), AtomicUsize::new(0));

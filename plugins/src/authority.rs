@@ -58,7 +58,8 @@ pub trait RootAuthority: Send + Sync + Debug {
     /// `Denied` for a root that it does not stand for or that was retired, for a CSR whose signature does not verify,
     /// and for another trust domain than the root's. [`Outlives`](PluginError::Outlives), or `Denied`, when what stands
     /// above ends before the time asked: nothing is shortened silently, the caller decides. A refusal is never
-    /// remembered: what the operator mended counts at the next request.
+    /// remembered, and nor is an answer that cannot be used: what the operator mended counts at the next request, also
+    /// under the same id.
     async fn sign_issuer(
         &self,
         context: &CallContext,

@@ -38,6 +38,7 @@ pub async fn run(subject: &Subject) -> Report {
     report.rule("issuer-for-no-csr-is-denied", hostile::no_csr_is_denied(&trial).await);
     report.rule("csr-without-possession-is-denied", issuing::without_possession_is_denied(&trial).await);
     report.rule("csr-gives-nothing-but-its-key", issuing::csr_gives_nothing_but_its_key(&trial).await);
+    report.rule("refusals-are-not-remembered", issuing::refusals_are_not_remembered(&trial).await);
     report.rule("other-trust-domain-is-denied", issuing::other_trust_domain_is_denied(&trial).await);
     report.rule("unknown-ticket-is-denied", issuing::unknown_ticket_is_denied(&trial).await);
     report.rule("answers-survive-a-restart", restart::answers_survive(&trial).await);

@@ -49,6 +49,7 @@ enum Misbehavior {
     NewTicketAfterARestart,
     NamesItsOwnAsFurther,
     SignsUnderAFurtherRoot,
+    RemembersRefusals,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +62,7 @@ struct Made {
     busy: Vec<RequestId>,
     last_asked: Option<IssuerRequest>,
     further: Option<Root>,
+    refused: Vec<RequestId>,
     calls: u64,
 }
 
@@ -152,7 +154,42 @@ impl RootAuthority for Model {
         context: &CallContext,
         request: &IssuerRequest,
     ) -> Result<Outcome<IssuerChain>, PluginError> {
-        let (id, mut request) = (&context.request_id, request.clone());
+        let id = &context.request_id;
+        if self.made(|made| made.refused.contains(id)) {
+            return denied();
+        }
+        let signed = self.signed(id, request).await;
+        if signed.is_err() && self.misbehavior == Misbehavior::RemembersRefusals {
+            self.made(|made| made.refused.push(id.clone()));
+        }
+        signed
+    }
+
+    async fn poll(&self, _: &CallContext, ticket: &Ticket) -> Result<Outcome<IssuerChain>, PluginError> {
+        match self.misbehavior {
+            Misbehavior::AnyTicket => {
+                Ok(Outcome::Pending { ticket: ticket.clone(), retry_after: Duration::from_secs(60) })
+            }
+            _ => denied(),
+        }
+    }
+
+    fn staging(&self) -> Option<&dyn StageRoots> {
+        Some(self)
+    }
+
+    fn retiring(&self) -> Option<&dyn RetireRoots> {
+        Some(self)
+    }
+}
+
+impl Model {
+    async fn signed(
+        &self,
+        id: &RequestId,
+        request: &IssuerRequest,
+    ) -> Result<Outcome<IssuerChain>, PluginError> {
+        let mut request = request.clone();
         if self.misbehavior == Misbehavior::NewTicketAfterARestart {
             let ticket = self.made(|made| {
                 made.calls += 1;
@@ -229,23 +266,6 @@ impl RootAuthority for Model {
         let chain = IssuerChain::new(vec![issuer.der().to_vec()]);
         self.made(|made| made.issuers.insert(id.clone(), (request.clone(), chain.clone())));
         Ok(Outcome::Ready(chain))
-    }
-
-    async fn poll(&self, _: &CallContext, ticket: &Ticket) -> Result<Outcome<IssuerChain>, PluginError> {
-        match self.misbehavior {
-            Misbehavior::AnyTicket => {
-                Ok(Outcome::Pending { ticket: ticket.clone(), retry_after: Duration::from_secs(60) })
-            }
-            _ => denied(),
-        }
-    }
-
-    fn staging(&self) -> Option<&dyn StageRoots> {
-        Some(self)
-    }
-
-    fn retiring(&self) -> Option<&dyn RetireRoots> {
-        Some(self)
     }
 }
 
@@ -377,6 +397,7 @@ const MISBEHAVIORS: &[(Misbehavior, &str)] = &[
     (Misbehavior::NewTicketAfterARestart, "pending-survives-a-restart"),
     (Misbehavior::NamesItsOwnAsFurther, "further-roots-are-real-and-apart"),
     (Misbehavior::SignsUnderAFurtherRoot, "further-roots-sign-nothing"),
+    (Misbehavior::RemembersRefusals, "refusals-are-not-remembered"),
 ];
 
 #[tokio::test]

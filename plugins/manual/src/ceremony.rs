@@ -81,12 +81,15 @@ impl Ceremony {
         }
     }
 
-    /// Asks for an issuer that is good for `ttl` from when it is asked for, or by less than a day less where its root
-    /// ends then: days are whole.
+    /// Asks for an issuer that is good for `ttl` from when it is asked for, or by up to three days less where its root
+    /// ends then: days are whole, it must still end before its root when the ceremony takes a day, and the clock of the
+    /// offline machine may be behind.
     pub(crate) fn for_issuer(asking: &Asking<'_>, ttl: Duration, wanted: IssuerWanted) -> Self {
         let Asking { authority, trust_domain, request_id, at: asked_at } = *asking;
-        let left = wanted.root.certificate().validity().not_after().since(asked_at);
-        let days = whole_days(ttl).min(left.as_secs() / DAY).max(1);
+        let left = wanted.root.certificate().validity().not_after().since(asked_at).as_secs() / DAY;
+        let (wished, fit) = (whole_days(ttl), left.saturating_sub(1).max(1));
+        let days = wished.min(fit);
+        let sure = if wished > fit { days.saturating_sub(1) } else { days };
         Self {
             name: name("issuer", request_id),
             authority: authority.to_owned(),
@@ -94,7 +97,7 @@ impl Ceremony {
             request_id: request_id.clone(),
             asked_at,
             days,
-            lasts_until: asked_at.plus(ttl.min(Duration::from_secs(days * DAY))),
+            lasts_until: asked_at.plus(ttl.min(Duration::from_secs(sure * DAY))),
             wanted: Wanted::Issuer(Box::new(wanted)),
         }
     }

@@ -141,6 +141,22 @@ async fn check_tells_the_first_end_and_a_root_that_ended() {
 }
 
 #[tokio::test]
+async fn what_would_outlive_its_root_is_refused_with_the_root_s_end_and_what_fits_is_signed() {
+    let world = World::new();
+    let authority = world.open();
+    let root = stage(authority.as_ref(), "bootstrap").await.expect("root");
+    world.clock.advance(YEAR - Duration::from_secs(7_200));
+    let key = world.keys.generate(&context("issuer").request_id, KeySpec::P256).await.expect("key");
+    let csr_der = ca_certificate::build_issuer_csr(world.keys.as_ref(), &key).await.expect("csr");
+    let asked = |secs| IssuerRequest::new(root, csr_der.clone(), domain(), Duration::from_secs(secs));
+    let refused = authority.sign_issuer(&context("one"), &asked(7_201)).await.expect_err("too long");
+    let PluginError::Outlives { above, ends } = refused else { panic!("{refused:?}") };
+    assert_eq!(ends, NOW.plus(YEAR));
+    assert!(above.contains(&root.short().to_string()), "{above}");
+    authority.sign_issuer(&context("one"), &asked(7_140)).await.expect("nothing was made under this id");
+}
+
+#[tokio::test]
 async fn issuers_that_ended_are_forgotten() {
     let world = World::new();
     let authority = world.open();

@@ -88,6 +88,23 @@ pub(super) async fn csr_gives_nothing_but_its_key(trial: &Trial<'_>) -> Verdict 
     demand(path_len == Some(0), format!("asked for path length 0, got {path_len:?}"))
 }
 
+/// Nothing was made for a request that was refused: what was wrong with it may be mended, and asked again under its id.
+pub(super) async fn refusals_are_not_remembered(trial: &Trial<'_>) -> Verdict {
+    let root = trial.root("root-a").await?;
+    let mended = trial.issuer_request(root, &trial.issuer_key("issuer-mended").await?).await?;
+    let mut forged = mended.clone();
+    if let Some(last) = forged.csr_der.last_mut() {
+        *last ^= 1;
+    }
+    let mut elsewhere = mended.clone();
+    elsewhere.root = RootId::of(b"no such root");
+    denied("a CSR whose signature is wrong", &trial.sign("issuer-mended", &forged).await?)?;
+    denied("an issuer under an unknown root", &trial.sign("issuer-mended", &elsewhere).await?)?;
+    let first = works("sign_issuer for a mended request", trial.sign("issuer-mended", &mended).await?)?;
+    let second = works("sign_issuer again", trial.sign("issuer-mended", &mended).await?)?;
+    demand(ready(first)? == ready(second)?, "a mended request made two issuers")
+}
+
 pub(super) async fn other_trust_domain_is_denied(trial: &Trial<'_>) -> Verdict {
     let root = trial.root("root-a").await?;
     let mut other = trial.issuer_request(root, &trial.issuer_key("issuer").await?).await?;

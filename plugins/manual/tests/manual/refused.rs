@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use plugin_manual::Folder;
 use plugins::{HealthState, KeySpec, Outcome, PluginError, StageRequest};
+use trust::{Certificate, Clock as _};
 
 use crate::human::{bring, commands, stem};
 use crate::world::{DAY, World, context, domain, issuer_request, pending};
@@ -140,6 +141,36 @@ async fn what_is_changed_on_the_way_does_not_change_what_is_taken() {
     assert_eq!(pending(world.sign("one.issuer", &request).await), name);
     assert!(world.said().await.contains("another key"), "{}", world.said().await);
     assert_eq!(fs::read_to_string(&path).unwrap(), text, "and the true text is put back");
+}
+
+#[tokio::test]
+async fn what_would_outlive_its_root_is_refused_with_the_root_s_end_and_nobody_is_asked_for_it() {
+    let world = World::new();
+    let root = world.root("one.root").await;
+    let root_ends = Certificate::parse(&world.authority.roots(&context("roots")).await.unwrap().roots[0])
+        .unwrap()
+        .validity()
+        .not_after();
+    let fits = issuer_request(root).await;
+    let mut longer = fits.clone();
+    longer.ttl = 367 * DAY;
+    let refused = world.authority.sign_issuer(&context("one.issuer"), &longer).await.unwrap_err();
+    let PluginError::Outlives { above, ends } = &refused else { panic!("{refused:?}") };
+    assert!(*ends == root_ends && above.contains(&root.short().to_string()), "{refused}");
+    assert!(Folder::at(&world.folder).waiting().unwrap().is_empty(), "nobody is asked for it");
+    // As the caller does it: a minute less than what is left, and under the same id, for nothing was made.
+    longer.ttl = ends.since(world.clock.now()) - DAY / 1_440;
+    let name = pending(world.sign("one.issuer", &longer).await);
+    bring(&world.folder, &name, &world.vault.follow(&world.request(&name)));
+    match world.sign("one.issuer", &longer).await {
+        Outcome::Ready(chain) => {
+            let issuer = Certificate::parse(&chain.certificates[0]).unwrap();
+            let ends = issuer.validity().not_after();
+            // Whole days, and room for a ceremony that takes one.
+            assert!(ends <= root_ends.minus(DAY / 2) && ends > root_ends.minus(4 * DAY), "{ends}");
+        }
+        pending => panic!("{pending:?}: {}", world.said().await),
+    }
 }
 
 #[tokio::test]

@@ -238,14 +238,17 @@ async fn an_entry_that_is_not_downstream_is_denied_with_the_command_that_mends_i
 }
 
 #[tokio::test]
-async fn an_issuer_that_spire_would_shorten_is_denied_with_the_setting() {
+async fn an_issuer_that_spire_would_shorten_is_refused_with_the_end_and_the_setting() {
     let world = world("24h", true);
     let authority = world.authority();
     let signing = roots(authority.as_ref()).await.signing.unwrap();
     let error = asked(authority.as_ref(), "long", signing, DAY * 2).await.unwrap_err();
-    assert!(matches!(error, PluginError::Denied { .. }), "{error:?}");
-    assert!(error.to_string().contains("`ca_ttl`"), "{error}");
-    let chain = asked(authority.as_ref(), "short", signing, DAY / 4).await.unwrap();
+    let PluginError::Outlives { above, ends } = &error else { panic!("{error:?}") };
+    assert!(above.contains("`ca_ttl`") && above.contains("root.issuer_lifetime"), "{above}");
+    let now = SystemClock.now();
+    assert!(*ends > now.plus(DAY / 2) && *ends <= now.plus(DAY), "what signs there lasts a day: {ends}");
+    // Nothing is remembered of it: what fits is signed under the same id.
+    let chain = asked(authority.as_ref(), "long", signing, DAY / 4).await.unwrap();
     let ends = chain.first().unwrap().validity().not_after();
     assert!(ends >= SystemClock.now().plus(DAY / 4), "{ends}");
     assert!(ends < SystemClock.now().plus(DAY / 3), "what was asked for, and a little more: {ends}");

@@ -80,10 +80,19 @@ async fn signing(authority: &dyn RootAuthority) -> Result<RootId, PluginError> {
 
 /// Asks for an issuer of 30 days.
 async fn asked(authority: &dyn RootAuthority, id: &str, root: RootId) -> Result<Vec<Vec<u8>>, PluginError> {
+    lasting(authority, id, (root, Duration::from_secs(30 * 86_400))).await
+}
+
+/// Asks for an issuer of so long.
+async fn lasting(
+    authority: &dyn RootAuthority,
+    id: &str,
+    (root, ttl): (RootId, Duration),
+) -> Result<Vec<Vec<u8>>, PluginError> {
     let keys = MemoryKeys::new();
     let key = keys.generate(&RequestId::parse(id).unwrap(), KeySpec::P256).await.unwrap();
     let csr = ca_certificate::build_issuer_csr(&keys, &key).await.unwrap();
-    let request = IssuerRequest::new(root, csr, domain(), Duration::from_secs(30 * 86_400));
+    let request = IssuerRequest::new(root, csr, domain(), ttl);
     match authority.sign_issuer(&context(id), &request).await? {
         Outcome::Ready(chain) => Ok(chain.certificates),
         pending => panic!("{pending:?}"),

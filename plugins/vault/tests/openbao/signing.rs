@@ -11,7 +11,7 @@ use serde_json::json;
 use trust::{Certificate, RootId};
 
 use crate::server::Bao;
-use crate::{Own, SIGN, TOKEN, asked, context, domain, signing, signing_bao, told};
+use crate::{Own, SIGN, TOKEN, asked, context, domain, lasting, signing, signing_bao, told};
 
 #[tokio::test]
 async fn the_default_root_of_a_mount_passes_the_suite() {
@@ -134,6 +134,27 @@ async fn a_mount_in_a_namespace_is_reached() {
     let outside = Own::new().open(&bao, TOKEN).roots(&context("roots")).await;
     assert!(told(outside, &[token]).contains("Denied"));
     assert_eq!(bao.ask(Method::GET, "sys/mounts/pki", None).await.status.as_u16(), 400, "it is only there");
+}
+
+#[tokio::test]
+async fn what_would_outlive_the_mount_s_issuer_is_refused_with_its_end_and_what_fits_is_signed() {
+    let bao = signing_bao().await;
+    let body = json!({ "common_name": "short", "issuer_name": "short", "key_type": "ec", "ttl": "720h" });
+    let id = bao.post("pki/root/rotate/internal", body).await["data"]["issuer_id"].clone();
+    bao.post("pki/root/replace", json!({ "default": id })).await;
+    let own = Own::new();
+    let authority = own.open(&bao, TOKEN);
+    let root = signing(authority.as_ref()).await.unwrap();
+    let day = Duration::from_secs(86_400);
+    let refused = lasting(authority.as_ref(), "one", (root, 40 * day)).await.unwrap_err();
+    let PluginError::Outlives { above, ends } = &refused else { panic!("{refused:?}") };
+    assert!(above.contains(id.as_str().unwrap()) && above.contains("pki"), "{above}");
+    let now = own.clock.now();
+    assert!(*ends > now.plus(29 * day) && *ends <= now.plus(30 * day), "{ends}");
+    // As the caller does it: a minute less than what is left, and under the same id, for nothing was made.
+    let left = ends.since(now) - Duration::from_secs(60);
+    let chain = lasting(authority.as_ref(), "one", (root, left)).await.unwrap();
+    assert!(Certificate::parse(&chain[0]).unwrap().validity().not_after() <= *ends);
 }
 
 #[tokio::test]
