@@ -5,7 +5,12 @@ use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo, X509Certificate};
 use x509_parser::public_key::PublicKey as ParsedKey;
 
 use crate::certificate::Certificate;
+use crate::der::{Reader, oid, tag};
 use crate::key::PublicKey;
+
+/// The keys and signatures that are taken of a CA, for messages about others.
+pub const TAKEN: &str =
+    "ECDSA on P-256 or P-384, Ed25519, or RSA of 2048 to 4096 bits (PKCS #1 v1.5), and SHA-256 or SHA-384";
 
 /// Names by object identifier, in dotted form.
 const CURVES: &[(&str, &str)] = &[
@@ -94,8 +99,51 @@ pub fn key_text(spki_der: &[u8]) -> String {
     }
 }
 
+/// A private key (PKCS#8, PKCS#1 or SEC 1) as people call it. Nothing of its secret is looked at.
+pub fn private_key_text(der: &[u8]) -> Option<String> {
+    let mut key = Reader::new(der).sequence().ok()?;
+    let (_version, next) = (key.element().ok()?, key.element().ok()?);
+    match next.tag {
+        tag::SEQUENCE => {
+            let mut algorithm = key.inside(next.content).ok()?;
+            let kind = oid::dotted(algorithm.oid().ok()?);
+            let kind = name_of(KEYS, &kind).unwrap_or_else(|| format!("algorithm {kind}"));
+            match kind.as_str() {
+                "EC" => Some(curve_text(algorithm.oid().ok()?)),
+                "RSA" => {
+                    let mut inner = Reader::new(key.value(tag::OCTET_STRING).ok()?).sequence().ok()?;
+                    let (_version, modulus) = (inner.element().ok()?, inner.element().ok()?);
+                    Some(format!("RSA key of {} bits", bits(modulus.content)))
+                }
+                kind => Some(format!("{kind} key")),
+            }
+        }
+        tag::INTEGER => Some(format!("RSA key of {} bits", bits(next.content))),
+        tag::OCTET_STRING => {
+            let parameters = key.element().ok()?;
+            Some(curve_text(key.inside(parameters.content).ok()?.oid().ok()?))
+        }
+        _ => None,
+    }
+}
+
+fn curve_text(curve: &[u8]) -> String {
+    let curve = oid::dotted(curve);
+    format!("EC key on {}", name_of(CURVES, &curve).unwrap_or(curve))
+}
+
+/// The length of a positive integer.
+fn bits(content: &[u8]) -> usize {
+    let leading: usize = content.iter().take_while(|byte| **byte == 0).count();
+    let first = content.get(leading).map_or(0, |byte| byte.leading_zeros());
+    (content.len() - leading) * 8 - usize::try_from(first).unwrap_or(0)
+}
+
 fn named(names: &[(&str, &str)], oid: &Oid<'_>) -> Option<String> {
-    let dotted = oid.to_id_string();
+    name_of(names, &oid.to_id_string())
+}
+
+fn name_of(names: &[(&str, &str)], dotted: &str) -> Option<String> {
     names.iter().find(|(known, _)| *known == dotted).map(|(_, name)| (*name).to_owned())
 }
 
@@ -114,6 +162,8 @@ mod tests {
         assert_eq!(certificate.signature_text(), "ECDSA with SHA-384");
         assert_eq!(certificate.unsupported_text(), None);
         assert_eq!(key_text(b"x"), "a key that cannot be read");
+        assert_eq!(private_key_text(&key.serialize_der()).as_deref(), Some("EC key on P-384"));
+        assert_eq!(private_key_text(b"x"), None);
     }
 
     #[test]

@@ -23,10 +23,12 @@ pub enum RootError {
     #[error(transparent)]
     Certificate(#[from] CertificateError),
     /// Basic constraints are absent or say that it is no CA.
-    #[error("the certificate is not a CA certificate (basic constraints CA:TRUE are missing)")]
+    #[error(
+        "the certificate is not a CA certificate (basic constraints CA:TRUE are missing); make another one that is"
+    )]
     NotCa,
     /// The key usage lacks keyCertSign.
-    #[error("the key usage lacks keyCertSign")]
+    #[error("the key usage lacks keyCertSign; make another one with keyUsage keyCertSign")]
     NoCertSign,
     /// Path length 0: no issuer could stand below it.
     #[error("path length 0 leaves no room for an issuer below the root")]
@@ -35,7 +37,7 @@ pub enum RootError {
     #[error("the certificate is not self-signed; give the root at the top of the chain")]
     NotSelfSigned,
     /// Its key or its signature is of a kind that is not taken, so nothing can be said of its signature.
-    #[error("the root {0}")]
+    #[error("the root {0}; make one with {taken}", taken = crate::described::TAKEN)]
     Unsupported(String),
     /// URI name constraints, which common verifiers refuse.
     #[error("the root has name constraints of type URI, which rustls and others refuse")]

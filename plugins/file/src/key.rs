@@ -9,6 +9,7 @@ use rustls::SignatureScheme;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::sign::SigningKey;
 use rustls_pki_types::PrivateKeyDer;
+use trust::described::{TAKEN, private_key_text};
 use trust::{KeyKind, PublicKey, SignatureAlgorithm};
 use zeroize::Zeroizing;
 
@@ -53,7 +54,9 @@ impl FileKey {
             }
         };
         let key = any_supported_type(&typed).map_err(|error| {
-            format!("is no key that signs: {error}; ECDSA on the curves P-256 and P-384, Ed25519 and RSA are taken")
+            let kind =
+                private_key_text(&der).map_or_else(|| error.to_string(), |kind| format!("it is an {kind}"));
+            format!("holds no key that is taken here: {kind}; use a CA with {TAKEN}")
         })?;
         let spki = key.public_key().ok_or("holds a key without a public half")?;
         let public = PublicKey::parse(&spki).map_err(|error| format!("holds an unfit key: {error}"))?;

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use plugins::checks::{FURTHER_MAX, Fault, check_ca_certificate};
 use thiserror::Error;
+use trust::described::TAKEN;
 use trust::{Certificate, PublicKey, Root, RootId, Timestamp, TrustDomain};
 use zeroize::Zeroizing;
 
-use crate::blocks::certificates;
+use crate::blocks::{Block, certificates};
 use crate::chain::{Path as Way, Read as Certificates};
 use crate::config::{FurtherRoots, Layout, Settings};
 use crate::key::FileKey;
@@ -189,15 +190,16 @@ impl Judge<'_> {
         let own =
             certificates(&contents.certificate).map_err(|problem| self.unfit(names.certificate, problem))?;
         let above = certificates(&contents.chain).map_err(|problem| self.unfit(names.chain(), problem))?;
-        let roots = self.roots(&contents.roots)?;
+        let root_blocks =
+            certificates(&contents.roots).map_err(|problem| self.unfit(names.roots, problem))?;
+        let roots = self.roots(&root_blocks)?;
         let problem = |problem: String| self.unfit(names.certificate, problem);
         let first = own.first().ok_or_else(|| problem("holds no certificate".to_owned()))?;
         // Before the key, whose reader knows no names of what it does not take.
         if let Err(error) = PublicKey::parse(first.certificate.spki_der()) {
+            let (told, key) = (first.told(), first.certificate.key_text());
             return Err(problem(format!(
-                "{} has an {}: {error}",
-                first.told(),
-                first.certificate.key_text()
+                "{told} has an {key}, which is not taken: {error}; use a CA with {TAKEN}"
             )));
         }
         let key = FileKey::parse(&contents.key).map_err(|problem| self.unfit(names.key, problem))?;
@@ -207,7 +209,7 @@ impl Judge<'_> {
         let read =
             Certificates { own: &own, above: &above, roots: &roots, files: (names.chain(), names.roots) };
         let Way { chain, root: signing, mut skipped } = read.path(self.standing.now).map_err(problem)?;
-        self.fit(&chain, &signing)?;
+        self.fit((&chain, &own, &above), (&signing, &root_blocks))?;
         let others = others(&roots, &signing);
         let further = match self.settings.further_roots {
             FurtherRoots::Trust | FurtherRoots::Undecided => self.further(others.clone(), &mut skipped)?,
@@ -217,10 +219,9 @@ impl Judge<'_> {
         Ok(Snapshot { key, chain, signing, further, names, skipped, undecided })
     }
 
-    fn roots(&self, bytes: &[u8]) -> Result<Vec<Root>, Unfit> {
-        let blocks = certificates(bytes).map_err(|problem| self.unfit(self.names.roots, problem))?;
+    fn roots(&self, blocks: &[Block]) -> Result<Vec<Root>, Unfit> {
         let mut roots: Vec<Root> = Vec::new();
-        for block in &blocks {
+        for block in blocks {
             let root = block.root().map_err(|problem| self.unfit(self.names.roots, problem))?;
             if !roots.contains(&root) {
                 roots.push(root);
@@ -230,17 +231,24 @@ impl Judge<'_> {
     }
 
     /// Each certificate on the way may carry what stands below it, the issuer of this CA first.
-    fn fit(&self, chain: &[Certificate], signing: &Root) -> Result<(), Unfit> {
+    fn fit(
+        &self,
+        (chain, own, above): (&[Certificate], &[Block], &[Block]),
+        (signing, roots): (&Root, &[Block]),
+    ) -> Result<(), Unfit> {
         let all = chain.iter().chain([signing.certificate()]);
         for (place, certificate) in all.enumerate() {
             let below = u32::try_from(place).unwrap_or(u32::MAX).saturating_add(1);
-            let name = match place {
-                place if place == chain.len() => self.names.roots,
-                0 => self.names.certificate,
-                _ => self.names.chain(),
+            let (name, blocks) = match place {
+                place if place == chain.len() => (self.names.roots, roots),
+                0 => (self.names.certificate, own),
+                _ => (self.names.chain(), above),
             };
+            let block = blocks.iter().find(|block| block.certificate.der() == certificate.der());
+            let told =
+                block.map_or_else(|| format!("\"{}\"", certificate.subject_text()), |block| block.told());
             self.can_carry(certificate, below)
-                .map_err(|fault| self.unfit(name, format!("\"{}\" {fault}", certificate.subject_text())))?;
+                .map_err(|fault| self.unfit(name, format!("{told} {fault}")))?;
         }
         Ok(())
     }
