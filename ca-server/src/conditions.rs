@@ -72,6 +72,7 @@ pub(crate) fn conditions(ca: &Ca, state: &State) -> Vec<String> {
                     what is wrong with it; it is tried again every few seconds";
         conditions.push(text.to_owned());
     }
+    conditions.extend(ca.registry.crowded());
     conditions.extend(ca.findings.of(Look::Files));
     conditions.extend(ca.findings.of(Look::KeySets));
     for (name, trouble) in ca.authority_troubles.borrow().iter().filter(|(_, trouble)| !trouble.waits) {

@@ -1,7 +1,8 @@
 //! Agents: how they get into the registry, and how they leave it.
 //!
 //! Every row can end. One that was not seen for `agents.forget_after` is forgotten; one caller's rows are bounded; and when
-//! the registry is full, rows of JWT callers that are not connected give way to whoever brings a join token.
+//! the registry is full, whoever brings a join token gets the place of an agent that is not connected: of a JWT caller's, or
+//! else of the one that was away longest, if it was away for so long that no certificate of its lives.
 
 use std::collections::HashMap;
 use std::ops::Bound;
@@ -22,6 +23,18 @@ const ROUND_MAX: usize = 5_000;
 /// When the registry is full, so much of it gives way at once, if so much is of no use any more.
 const GIVES_WAY: usize = 100;
 
+/// An agent that may give way, in the order in which they do.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Giving<'t> {
+    /// It joined with a token and might have come back: now it needs another one.
+    needs_a_token: bool,
+    /// The time served at which it was seen last.
+    since: u64,
+    name: &'t str,
+    /// It is of no use any more.
+    useless: bool,
+}
+
 impl AgentRegistry {
     /// Finds an agent, and says whether it is banned.
     pub fn agent(&self, name: &str) -> Option<(AgentRow, bool)> {
@@ -34,6 +47,18 @@ impl AgentRegistry {
     pub fn agents_total(&self) -> (usize, usize) {
         let tables = self.read();
         (tables.agents.len(), tables.bans.len())
+    }
+
+    /// What to say while there is no place for one more but somebody else's.
+    pub fn crowded(&self) -> Option<String> {
+        let (agents, max) = (self.read().agents.len(), self.0.membership.limits.max);
+        (agents >= max).then(|| {
+            format!(
+                "{agents} agents are registered, as many as agents.max allows: each join token takes the place of an agent that is \
+                 away, and is refused once none was away for longer than its certificates live: raise agents.max, or remove \
+                 agents that are gone for good with `banyan agent remove`"
+            )
+        })
     }
 
     /// Names of all agents, sorted.
@@ -140,7 +165,21 @@ impl Inner {
             changes.extend(gone.into_iter().map(|gone| (gone, None)));
         }
         for (gone, _) in &changes {
-            tracing::info!(agent = gone, for_agent = name, "an agent that is not connected gives way");
+            match tables.agents.get(gone).is_some_and(|row| row.caller.is_none()) {
+                true => tracing::warn!(
+                    agent = gone,
+                    for_agent = name,
+                    "the registry is full (agents.max): an agent that was away for longer than its certificates live gives way; \
+                     if it comes back it needs a new join token"
+                ),
+                false => {
+                    tracing::info!(
+                        agent = gone,
+                        for_agent = name,
+                        "an agent that is not connected gives way"
+                    );
+                }
+            }
         }
         let seen = Seen { at: now, ..self.now() };
         changes.push((name, Some(AgentRow { spki, identities, registered: now, caller, seen })));
@@ -176,26 +215,34 @@ impl Inner {
             return Ok(Vec::new());
         }
         let served = self.now().served;
-        let unseen_for = |since: u64| Duration::from_secs(served.saturating_sub(since));
-        let mut absent = self.absent(tables.agents.iter());
-        // Of those that joined by token only who would be forgotten anyway.
-        absent.retain(|(since, name)| {
-            let by_token = tables.agents.get(*name).is_some_and(|row| row.caller.is_none());
-            let idle = match (by_token, by_jwt) {
-                (true, _) => self.forget_after(),
-                (false, true) => limits.idle_after,
-                (false, false) => Duration::ZERO,
-            };
-            unseen_for(*since) >= idle
-        });
-        absent.sort_unstable();
+        let mut giving: Vec<Giving<'_>> = self
+            .absent(tables.agents.iter())
+            .into_iter()
+            .filter_map(|(since, name)| {
+                let by_token = tables.agents.get(name).is_some_and(|row| row.caller.is_none());
+                let unseen = Duration::from_secs(served.saturating_sub(since));
+                let idle = match (by_token, by_jwt) {
+                    // Only who would be forgotten anyway.
+                    (true, true) => self.forget_after(),
+                    // Nothing that it holds lives, and nothing is waited for on its account.
+                    (true, false) => limits.idle_after + self.write_seen_every(),
+                    (false, true) => limits.idle_after,
+                    (false, false) => Duration::ZERO,
+                };
+                let needs_a_token = by_token && unseen < self.forget_after();
+                let useless = !needs_a_token && unseen >= limits.idle_after;
+                (unseen >= idle).then_some(Giving { needs_a_token, since, name, useless })
+            })
+            .collect();
+        // Whoever can come back by itself goes first, and of those who cannot as few as must.
+        giving.sort_unstable();
         let many = (limits.max / GIVES_WAY).max(1);
-        let useless = absent.iter().take_while(|(since, _)| unseen_for(*since) >= limits.idle_after).count();
+        let useless = giving.iter().take_while(|one| one.useless).count();
         let needed = agents + 1 - most;
-        absent.truncate(useless.min(many).max(needed));
-        match absent.len() < needed {
+        giving.truncate(useless.min(many).max(needed));
+        match giving.len() < needed {
             true => Err(RegistryError::AgentsFull { most }),
-            false => Ok(absent.into_iter().map(|(_, name)| name.to_owned()).collect()),
+            false => Ok(giving.into_iter().map(|one| one.name.to_owned()).collect()),
         }
     }
 

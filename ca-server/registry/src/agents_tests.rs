@@ -112,6 +112,60 @@ async fn many_jwt_callers_leave_a_tenth_to_join_tokens_and_give_way_when_that_is
 }
 
 #[tokio::test]
+async fn a_full_registry_gives_a_join_token_the_place_of_who_was_away_longest_and_has_no_leaf_that_lives() {
+    let bench = Bench::with(Limits::bounded(20, 4));
+    for node in 0..20 {
+        bench.by_token(&format!("node-{node}")).await.unwrap();
+        bench.clock.advance(Duration::from_secs(60));
+    }
+    assert!(bench.registry.crowded().is_some_and(|said| said.contains("agents.max")));
+    let line = bench.registry.sessions().open("node-0", bench.clock.now());
+    let full = Err(RegistryError::AgentsFull { most: 20 });
+    // The longest leaf lives a day, and what is written down of a sight may be half a day old.
+    for hours in [12, 12, 11] {
+        bench.clock.advance(Duration::from_secs(hours * 3_600));
+        (3..20).for_each(|node| bench.registry.saw(&format!("node-{node}")));
+        assert_eq!(bench.by_token("early").await, full, "one of its leaves may live");
+    }
+    bench.clock.advance(Duration::from_secs(3_600));
+    assert_eq!(bench.by_jwt("one", 0).await, Err(RegistryError::AgentsFull { most: 18 }));
+    bench.by_token("late-1").await.unwrap();
+    assert!(!bench.knows("node-1") && bench.knows("node-2"), "who was away longest");
+    bench.by_token("late-2").await.unwrap();
+    assert!(!bench.knows("node-2") && bench.knows("node-0"), "and never who is connected");
+    assert_eq!((bench.by_token("late-3").await, bench.total()), (full, 20), "everybody else is there");
+    // Whoever gave way joins like a new one.
+    bench.registry.rule(Ruling::Remove, "node-7".to_owned(), sentence("gone")).await.unwrap();
+    assert_eq!(bench.registry.crowded(), None);
+    bench.by_token("node-1").await.unwrap();
+    drop(line);
+}
+
+#[tokio::test]
+async fn who_can_come_back_by_itself_gives_way_before_who_needs_another_token() {
+    let bench = Bench::with(Limits::bounded(20, 16));
+    for node in 0..18 {
+        bench.by_token(&format!("node-{node}")).await.unwrap();
+    }
+    bench.clock.advance(3 * DAY);
+    for number in 0..2 {
+        bench.by_jwt("one", number).await.unwrap_err();
+    }
+    bench.registry.rule(Ruling::Remove, "node-0".to_owned(), sentence("gone")).await.unwrap();
+    bench.by_jwt("one", 0).await.unwrap();
+    for late in 0..2 {
+        bench.by_token(&format!("late-{late}")).await.unwrap();
+    }
+    bench.clock.advance(Duration::from_secs(60));
+    assert_eq!(bench.total(), 20);
+    bench.by_token("later").await.unwrap();
+    assert!(!bench.knows(&format!("ns/a/sa/one/{:016x}", 0)));
+    assert!((1..18).all(|node| bench.knows(&format!("node-{node}"))), "as many as before");
+    bench.by_token("latest").await.unwrap();
+    assert_eq!((1..18).filter(|node| bench.knows(&format!("node-{node}"))).count(), 16, "one, and no more");
+}
+
+#[tokio::test]
 async fn who_is_connected_does_not_give_way() {
     let bench = Bench::with(Limits::bounded(20, 2));
     let name = |number: usize| format!("ns/a/sa/one/{number:016x}");

@@ -60,8 +60,8 @@ pub enum RegistryError {
     },
     /// No place for an agent is left.
     #[error(
-        "{most} agents are registered, as many as may be: have the CA's operator remove some with `banyan agent remove`, or \
-         raise agents.max"
+        "{most} agents are registered, as many as may be, and none of them was away for long enough to give way: have the CA's \
+         operator remove some with `banyan agent remove`, or raise agents.max"
     )]
     AgentsFull {
         /// The bound that counts for this one.
