@@ -5,9 +5,12 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use ca_server::{Embedding, HostDeps, Server};
+use host::{OsRandomness, RealDisk, SystemClock};
+use ledger::{Ledger, OpenOptions, SegmentId, Settings};
 use plugins::memory::MemoryKeys;
 use plugins::{
     ConfigProblem, Health, KeyBackend, KeyBackendDescription, KeyBackendPlugin, KeyError, KeyHandle, KeyId,
@@ -20,7 +23,7 @@ use rcgen::KeyPair;
 use support::{Place, admin, admin_channel, agent, channel, eventually, reason, stop, workload};
 use tonic::Code;
 use tonic_types::StatusExt as _;
-use trust::{PublicKey, SignatureAlgorithm};
+use trust::{Clock as _, ManualClock, PublicKey, SignatureAlgorithm};
 
 const WEB: &str = "spiffe://example.org/web";
 
@@ -202,5 +205,60 @@ async fn one_live_leaf_more_than_an_agent_may_have_is_refused_by_name_and_others
     );
     assert!(refused.get_details_retry_info().is_some());
     workload(modest, WEB, &KeyPair::generate().unwrap()).await.unwrap();
+    stop(running).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_that_was_read_holds_no_gate_once_a_compaction_has_emptied_it() {
+    let place = Place::durable(
+        "[leaf]\nttl_default = \"30m\"\nttl_max = \"24h\"\n[rotation]\nsettle = \"1s\"\nwithdrawal_max = \"1s\"\n",
+    );
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let start = async || {
+        let (clock, randomness) = (Arc::<ManualClock>::clone(&clock), Arc::new(OsRandomness::new()));
+        place.start_with(HostDeps { clock, randomness, disk: Arc::new(RealDisk) }).await.unwrap()
+    };
+    let running = start().await;
+    agent(&running, "node-1", &[WEB]).await;
+    stop(running).await;
+    let entries = std::fs::read_dir(place.data().join("ledger")).unwrap();
+    let mut entries = entries.map(|entry| entry.unwrap().path());
+    let segment = entries.find(|path| path.is_dir() && !path.ends_with("archive")).unwrap();
+    let name = segment.file_name().unwrap().to_str().unwrap().to_owned();
+
+    // Its rows are over, and the time until which it could have released others is not.
+    clock.advance(Duration::from_secs(3 * 3_600));
+    let (ledger, _) = Ledger::open(OpenOptions {
+        dir: place.data().join("ledger"),
+        segment: SegmentId::parse("by-hand").unwrap(),
+        disk: Arc::new(RealDisk),
+        clock: Arc::<ManualClock>::clone(&clock),
+        skew: Duration::from_secs(60),
+        settings: Settings::default(),
+    })
+    .unwrap();
+    let ledger = Arc::new(ledger);
+    let compacting = Arc::clone(&ledger);
+    let done = tokio::task::spawn_blocking(move || compacting.compact()).await.unwrap().unwrap();
+    assert!(done.archived > 0 && !segment.exists(), "{done:?}");
+    ledger.shutdown().await;
+    drop(ledger);
+
+    for _ in 0..2 {
+        let running = start().await;
+        assert!(!conditions(&running).await.iter().any(|said| said.contains(&name)));
+        stop(running).await;
+    }
+    let running = start().await;
+    let mut rotations = RotationServiceClient::new(admin_channel(&running).await);
+    let request = StartRotationRequest { request_id: "one".to_owned(), ..StartRotationRequest::default() };
+    rotations.start_rotation(request).await.unwrap();
+    eventually("no gate waits for it", async || {
+        clock.advance(Duration::from_millis(100));
+        let rotation = rotations.clone().get_rotation(GetRotationRequest {}).await.unwrap().into_inner();
+        rotation.phase == "steady" && rotation.done.iter().any(|done| done == "one")
+    })
+    .await;
+    assert!(clock.now() < SystemClock.now().plus(Duration::from_secs(4 * 3_600)));
     stop(running).await;
 }

@@ -90,9 +90,12 @@ impl Shared {
         self.poison.get_or_init(|| error).clone()
     }
 
-    /// Notes how the last write ended.
-    pub(crate) fn last_write(&self, failed: Option<&LedgerError>) {
-        *self.failing.lock().unwrap_or_else(PoisonError::into_inner) = failed.cloned();
+    /// Notes how the last write ended; whether that is news.
+    pub(crate) fn last_write(&self, failed: Option<&LedgerError>) -> bool {
+        let mut last = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = last.as_ref() != failed;
+        *last = failed.cloned();
+        news
     }
 
     /// # Errors

@@ -267,8 +267,13 @@ impl Writer {
     /// Nothing was stored, and later writes may succeed: rows leave the index, for no leaf of theirs can ever be
     /// signed; records that nobody waits for are kept for the next write.
     fn give_back(&mut self, batch: Vec<Job>, error: &LedgerError) {
-        tracing::warn!(file = %self.file.path.display(), %error, "the ledger took a write back");
-        self.shared.last_write(Some(error));
+        // As long as it goes on it is said once: callers that try again must not fill the disk that is full.
+        match self.shared.last_write(Some(error)) {
+            true => tracing::warn!(file = %self.file.path.display(), %error, "the ledger took a write back"),
+            false => {
+                tracing::debug!(file = %self.file.path.display(), %error, "the ledger took a write back")
+            }
+        }
         let mut lost = 0;
         for job in batch {
             match job {

@@ -1,6 +1,7 @@
 //! What the command line shows in a real terminal, read back by a terminal emulator; and where nobody reads.
 
 mod demo;
+mod issuer;
 mod pipes;
 mod watch;
 
