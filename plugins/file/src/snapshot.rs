@@ -173,6 +173,13 @@ pub(crate) struct Standing {
     pub(crate) now: Option<Timestamp>,
 }
 
+/// The certificates of each file, with their places.
+struct Blocks<'a> {
+    own: &'a [Block],
+    above: &'a [Block],
+    roots: &'a [Block],
+}
+
 /// What files are judged by.
 struct Judge<'a> {
     settings: &'a Settings,
@@ -209,7 +216,7 @@ impl Judge<'_> {
         let read =
             Certificates { own: &own, above: &above, roots: &roots, files: (names.chain(), names.roots) };
         let Way { chain, root: signing, mut skipped } = read.path(self.standing.now).map_err(problem)?;
-        self.fit((&chain, &own, &above), (&signing, &root_blocks))?;
+        self.fit(&chain, &signing, &Blocks { own: &own, above: &above, roots: &root_blocks })?;
         let others = others(&roots, &signing);
         let further = match self.settings.further_roots {
             FurtherRoots::Trust | FurtherRoots::Undecided => self.further(others.clone(), &mut skipped)?,
@@ -231,20 +238,16 @@ impl Judge<'_> {
     }
 
     /// Each certificate on the way may carry what stands below it, the issuer of this CA first.
-    fn fit(
-        &self,
-        (chain, own, above): (&[Certificate], &[Block], &[Block]),
-        (signing, roots): (&Root, &[Block]),
-    ) -> Result<(), Unfit> {
+    fn fit(&self, chain: &[Certificate], signing: &Root, blocks: &Blocks<'_>) -> Result<(), Unfit> {
         let all = chain.iter().chain([signing.certificate()]);
         for (place, certificate) in all.enumerate() {
             let below = u32::try_from(place).unwrap_or(u32::MAX).saturating_add(1);
-            let (name, blocks) = match place {
-                place if place == chain.len() => (self.names.roots, roots),
-                0 => (self.names.certificate, own),
-                _ => (self.names.chain(), above),
+            let (name, candidates) = match place {
+                place if place == chain.len() => (self.names.roots, blocks.roots),
+                0 => (self.names.certificate, blocks.own),
+                _ => (self.names.chain(), blocks.above),
             };
-            let block = blocks.iter().find(|block| block.certificate.der() == certificate.der());
+            let block = candidates.iter().find(|block| block.certificate.der() == certificate.der());
             let told =
                 block.map_or_else(|| format!("\"{}\"", certificate.subject_text()), |block| block.told());
             self.can_carry(certificate, below)

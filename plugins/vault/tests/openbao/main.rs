@@ -80,14 +80,15 @@ async fn signing(authority: &dyn RootAuthority) -> Result<RootId, PluginError> {
 
 /// Asks for an issuer of 30 days.
 async fn asked(authority: &dyn RootAuthority, id: &str, root: RootId) -> Result<Vec<Vec<u8>>, PluginError> {
-    lasting(authority, id, (root, Duration::from_secs(30 * 86_400))).await
+    lasting(authority, id, root, Duration::from_secs(30 * 86_400)).await
 }
 
 /// Asks for an issuer of so long.
 async fn lasting(
     authority: &dyn RootAuthority,
     id: &str,
-    (root, ttl): (RootId, Duration),
+    root: RootId,
+    ttl: Duration,
 ) -> Result<Vec<Vec<u8>>, PluginError> {
     let keys = MemoryKeys::new();
     let key = keys.generate(&RequestId::parse(id).unwrap(), KeySpec::P256).await.unwrap();

@@ -146,14 +146,14 @@ async fn what_would_outlive_the_mount_s_issuer_is_refused_with_its_end_and_what_
     let authority = own.open(&bao, TOKEN);
     let root = signing(authority.as_ref()).await.unwrap();
     let day = Duration::from_secs(86_400);
-    let refused = lasting(authority.as_ref(), "one", (root, 40 * day)).await.unwrap_err();
+    let refused = lasting(authority.as_ref(), "one", root, 40 * day).await.unwrap_err();
     let PluginError::Outlives { above, ends } = &refused else { panic!("{refused:?}") };
     assert!(above.contains(id.as_str().unwrap()) && above.contains("pki"), "{above}");
     let now = own.clock.now();
     assert!(*ends > now.plus(29 * day) && *ends <= now.plus(30 * day), "{ends}");
     // As the caller does it: a minute less than what is left, and under the same id, for nothing was made.
     let left = ends.since(now) - Duration::from_secs(60);
-    let chain = lasting(authority.as_ref(), "one", (root, left)).await.unwrap();
+    let chain = lasting(authority.as_ref(), "one", root, left).await.unwrap();
     assert!(Certificate::parse(&chain[0]).unwrap().validity().not_after() <= *ends);
 }
 
