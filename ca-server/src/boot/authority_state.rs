@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use host::Disk;
 use plugins::{AuthorityState, StateError, StateName};
 
-use crate::paths::{DIR_MODE, FILE_MODE};
+use control::paths::{DIR_MODE, FILE_MODE};
 
 /// The list of names; no state is called so.
 const NAMES: &str = ".names";

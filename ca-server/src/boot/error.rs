@@ -12,11 +12,11 @@ use rotation::BadName;
 use rotation_driver::{StartError, SubmitError};
 use trust::SpiffeIdError;
 
-use super::clock::ClockUnreadable;
-use super::listen::ListenError;
-use super::own_leaf::OwnLeafError;
-use super::snapshots::SnapshotError;
 use crate::config::Problems;
+use api::ListenError;
+use control::clock::ClockUnreadable;
+use control::own_leaf::OwnLeafError;
+use control::snapshots::SnapshotError;
 
 /// Why a server did not start. Each text says what to do next.
 #[derive(Debug, thiserror::Error)]

@@ -27,7 +27,7 @@ use super::blocking::blocking;
 use super::layout::Layout;
 use super::{BootError, Embedding, HostDeps};
 use crate::config::{AuthorityConfig, Config, KeyBackendConfig, KeysConfig, Passphrase};
-use crate::metered::{Authorities, AuthorityCalls, Metered};
+use control::metered::{Authorities, AuthorityCalls, Metered};
 
 /// The key backend that needs to know where the data directory is.
 const FILE_KEYS: &str = "file";

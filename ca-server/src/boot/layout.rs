@@ -6,10 +6,10 @@
 //! | `record.redb` | the record of roots and segments; made before anything else | the rotation driver |
 //! | `keys/` | encrypted private keys | the key backend `file` |
 //! | `authority/<name>/` | what a root authority keeps | [`super::authority_state`] |
-//! | `requests/` | requests for issuers, so that a repeated one has the same bytes | [`super::effects`] |
-//! | `bundles/` | bundles of the past, for whoever was away | [`crate::bundles`] |
+//! | `requests/` | requests for issuers, so that a repeated one has the same bytes | `control::requests` |
+//! | `bundles/` | bundles of the past, for whoever was away | [`control::bundles`] |
 //! | `ledger/` | rows of every leaf that may live | the ledger |
-//! | `clock.json` | a moment that wall clock and uptime agreed on | [`super::clock`] |
+//! | `clock.json` | a moment that wall clock and uptime agreed on | [`control::clock`] |
 //! | `registry.redb` | join tokens and agents | the registry |
 
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use host::{DirLock, Disk, LoosePermissions, check_private};
 
 use super::BootError;
-use crate::paths::{DIR_MODE, Paths};
+use control::paths::{DIR_MODE, Paths};
 
 /// A data directory that this process holds.
 #[derive(Debug)]

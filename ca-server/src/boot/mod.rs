@@ -5,57 +5,34 @@
 //! server's own leaf, the sockets. State that exists and cannot be read ends the start with what to do; it is never a
 //! reason to make a new root.
 
-mod age;
 mod assemble;
-mod authority_health;
 mod authority_state;
-mod authority_upkeep;
 mod blocking;
-mod ca_keys;
-mod clock;
-mod compaction;
-mod effects;
 mod embedding;
 mod error;
-mod evidence;
-mod footing;
-mod further;
 mod host_deps;
 mod instances;
-mod issuing;
 mod layout;
-mod listen;
-mod logs;
 mod open;
-mod own_leaf;
 mod preflight;
-mod requests;
 mod running;
 mod settings;
-mod snapshots;
-mod tickets;
 mod unstarted;
-mod upkeep;
-mod work;
 
 use std::sync::Arc;
 
-pub(crate) use age::{Aging, Due};
-pub(crate) use authority_health::AuthorityTroubles;
-pub(crate) use authority_upkeep::{Drift, Drifts};
-pub use clock::ClockUnreadable;
-pub(crate) use clock::GuardedClock;
+pub use control::clock::ClockUnreadable;
+use control::clock::GuardedClock;
+pub use control::own_leaf::OwnLeafError;
+pub use control::snapshots::SnapshotError;
 pub use embedding::Embedding;
 pub use error::BootError;
-pub(crate) use evidence::EvidenceReader;
 pub use host_deps::HostDeps;
-pub use own_leaf::OwnLeafError;
 pub use registry::RegistryUnreadable;
 pub use running::Running;
-pub use snapshots::SnapshotError;
 
+use api::Addresses;
 use layout::Layout;
-use listen::Addresses;
 
 use crate::config::{Config, Problems};
 

@@ -15,12 +15,13 @@ use trust::randomness::random_bytes;
 use super::blocking::blocking;
 use super::instances::{self, Opener};
 use super::layout::Layout;
-use super::work::{CaEffects, Shapes};
-use super::{BootError, Embedding, GuardedClock, HostDeps};
-use crate::bundles::{BundleHistory, TransitionSigner};
+use super::{BootError, Embedding, HostDeps};
 use crate::config::Config;
-use crate::metered::{Authorities, AuthorityCalls};
-use crate::paths::DIR_MODE;
+use control::bundles::{BundleHistory, TransitionSigner};
+use control::clock::GuardedClock;
+use control::metered::{Authorities, AuthorityCalls};
+use control::paths::DIR_MODE;
+use control::work::{CaEffects, Shapes};
 
 /// How long a start waits for the first root. The making goes on at the next start.
 const BOOTSTRAP_WITHIN: Duration = Duration::from_secs(60);

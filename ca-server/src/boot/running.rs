@@ -15,10 +15,10 @@ use transport::unix::SocketFile;
 use trust::{Bundle, SpiffeId};
 
 use super::assemble::Assembled;
-use super::listen::{Served, ServerFront};
-use crate::ca::Ca;
 use crate::config::Config;
-use crate::front::Front as _;
+use api::{Served, ServerFront};
+use control::ca::Ca;
+use control::front::Front as _;
 
 /// A running server. Dropping it leaves its tasks to the runtime; [`shutdown`](Self::shutdown) ends them in order.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub(super) async fn run(config: &Config, assembled: Assembled, driver: DriverTas
     let upkeep_stop = CancellationToken::new();
     let unkept = upkeep_stop.clone().drop_guard();
     let upkeep = tokio::spawn(upkeep.run(upkeep_stop.clone()));
-    front.set_ready(crate::conditions::obstacles(&ca).is_empty()).await;
+    front.set_ready(control::conditions::obstacles(&ca).is_empty()).await;
     tracing::info!(%grpc_addr, %plain_addr, id = %ca.id, "the CA serves");
     unkept.disarm();
     unstarted.disarm();

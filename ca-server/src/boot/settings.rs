@@ -8,11 +8,9 @@ use issuance::profile::AboveMax as IssueAboveMax;
 use issuance::{LeafProfile, ProfileSettings};
 
 use super::BootError;
-use super::evidence::EvidenceSettings;
-use super::listen::Settings;
 use crate::config::{AboveMax, Config};
-use crate::service::admin::OperatorSettings;
-use crate::service::rotation::Defaults;
+use api::{Defaults, OperatorSettings, Settings};
+use control::evidence::EvidenceSettings;
 
 /// How it is served, over as many connections as the system grants.
 pub(super) fn served_as(config: &Config, connections: usize) -> Settings {

@@ -6,7 +6,7 @@ use registry::Limits;
 use super::leaf::LeafConfig;
 use super::reader::Section;
 use super::rotation::RotationConfig;
-use crate::spans;
+use control::spans;
 
 /// Section `[agents]`.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use auth::authz::NameMismatch;
 use plugins::ConfigProblem;
 
 use super::reader::Section;
-use crate::spans;
+use control::spans;
 
 /// What happens to a request for a longer life than the maximum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

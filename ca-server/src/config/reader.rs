@@ -6,7 +6,7 @@ use std::time::Duration;
 use plugins::ConfigProblem;
 use serde::de::DeserializeOwned;
 
-use crate::spans;
+use control::spans;
 
 /// Reads one table. Every key that is asked for counts as known; [`Section::close`] reports the rest.
 pub(super) struct Section<'a> {

@@ -1,0 +1,186 @@
+//! `banyan.agent.v1.AgentService`: what agents call.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use auth::authz::{Registration, requested_ttl};
+use auth::refusal::{Reason, Refusal, echoed};
+use futures::stream::BoxStream;
+use issuance::Snapshot;
+use ledger::Word;
+use proto::banyan::agent::v1::agent_service_server::AgentService;
+use proto::banyan::agent::v1::{
+    AgentMessage, GetBundleRequest, GetBundleResponse, IssueResponse, IssueWorkloadRequest, RegisterRequest,
+    RenewAgentRequest, ServerMessage,
+};
+use registry::Newcomer;
+use tonic::{Request, Response, Status, Streaming};
+use trust::csr::ParsedCsr;
+use trust::{BundleDigest, Sequence, SpiffeId};
+
+use crate::call::Call;
+use crate::{uplink, wire};
+use control::ca::Ca;
+use control::seen::{Judgement, Stored};
+
+/// Bytes of changes in one answer, which anybody may ask for: the rest comes in further ones.
+const WAY_BYTES: usize = 64 * 1024;
+
+/// The service.
+#[derive(Clone, Debug)]
+pub(crate) struct Agents {
+    ca: Arc<Ca>,
+}
+
+impl Agents {
+    pub(crate) const fn new(ca: Arc<Ca>) -> Self {
+        Self { ca }
+    }
+
+    fn bundle(&self, digest: &[u8]) -> Result<GetBundleResponse, Refusal> {
+        let present = self.ca.cell.load();
+        let wanted = BundleDigest::from_bytes(digest);
+        if !digest.is_empty() && wanted.is_none() {
+            return Err(Refusal::new(Reason::RequestInvalid, "a bundle digest has 32 bytes, or none"));
+        }
+        let Some(wanted) = wanted.filter(|wanted| *wanted != present.bundle().digest()) else {
+            let bundle = Some(wire::bundle(present.bundle()));
+            return Ok(GetBundleResponse { bundle, ..GetBundleResponse::default() });
+        };
+        let way = self.ca.history.way_from(&wanted, WAY_BYTES).ok_or_else(|| {
+            let text = "no bundle with this digest is known here: make a new join token";
+            Refusal::new(Reason::BundleUnknown, text)
+        })?;
+        let transitions =
+            way.changes.iter().map(|(bundle, transition)| wire::transition(bundle, transition)).collect();
+        Ok(GetBundleResponse { bundle: Some(wire::bundle(&way.from)), transitions, more: way.more })
+    }
+
+    /// The word that what an agent has stored is for a leaf that is born now: no agent gets a leaf born at a bundle that it
+    /// has not acknowledged as stored.
+    fn stored(&self, agent: &str, stored: Stored, snapshot: &Snapshot) -> Result<Word, Refusal> {
+        let present = snapshot.bundle().sequence();
+        if stored.sequence == Sequence(0) {
+            let text = "the request does not say which bundle the agent has stored: upgrade the agent to the release of \
+                        this server";
+            return Err(Refusal::new(Reason::BundleNotStored, text));
+        }
+        if let Judgement::Other(ours) = self.ca.hear(agent, stored) {
+            let sequence = stored.sequence;
+            let text = format!(
+                "the agent has other roots stored as bundle {sequence} than this server published ({ours}): the server's \
+                 operator must look at `banyan status`"
+            );
+            return Err(Refusal::new(Reason::BundleDiffers, text));
+        }
+        if stored.sequence < present {
+            let text = format!(
+                "bundle {present} is in force and the agent has stored {}: store it first (GetBundle), then ask again",
+                stored.sequence
+            );
+            return Err(Refusal::new(Reason::BundleNotStored, text));
+        }
+        Ok(Word::Trusting(stored.sequence.min(present)))
+    }
+
+    async fn register(&self, call: &mut Call, message: RegisterRequest) -> Result<IssueResponse, Refusal> {
+        let csr = ParsedCsr::from_der(&message.csr)?;
+        let snapshot = self.ca.cell.load();
+        let caller = call.authenticate(&snapshot)?;
+        let csr = csr.verify()?;
+        let now = self.ca.clock.now();
+        let registration = self.ca.authorizer.register(&caller, csr, now, &snapshot)?;
+        let Registration { request, agent, identities, token, caller: shown } = registration;
+        let stored = Stored::new(message.stored_sequence, &message.stored_digest);
+        let request = request.with_word(self.stored(&agent, stored, &snapshot)?);
+        let spki = request.public_key().hash();
+        match token {
+            Some(token) => self.ca.registry.redeem(token, spki, now).await?,
+            None => {
+                let identities = BTreeSet::from_iter(identities);
+                let newcomer = Newcomer { name: agent.clone(), spki, identities, caller: shown };
+                self.ca.registry.register(newcomer, now).await?;
+            }
+        }
+        let leaf = call.issue(&request, snapshot).await?;
+        if let Some(left_out) = self.ca.hush.may_say("registered", &agent, self.ca.clock.uptime()) {
+            let (build, key) = (echoed(&message.build), spki.short());
+            tracing::info!(agent, build, %key, left_out, "agent registered");
+        }
+        Ok(wire::issued(&leaf))
+    }
+
+    async fn renew(&self, call: &mut Call, message: RenewAgentRequest) -> Result<IssueResponse, Refusal> {
+        let csr = ParsedCsr::from_der(&message.csr)?;
+        let snapshot = self.ca.cell.load();
+        let caller = call.authenticate_returning(&snapshot)?;
+        let request = self.ca.authorizer.renew_agent(&caller, csr.verify()?, &snapshot)?;
+        let stored = Stored::new(message.stored_sequence, &message.stored_digest);
+        let agent = request.agent().unwrap_or_default().to_owned();
+        let request = request.with_word(self.stored(&agent, stored, &snapshot)?);
+        Ok(wire::issued(&call.issue(&request, snapshot).await?))
+    }
+
+    async fn issue(&self, call: &mut Call, message: IssueWorkloadRequest) -> Result<IssueResponse, Refusal> {
+        let csr = ParsedCsr::from_der(&message.csr)?;
+        let snapshot = self.ca.cell.load();
+        let caller = call.authenticate(&snapshot)?;
+        let csr = csr.verify()?;
+        let identity = SpiffeId::parse(&message.spiffe_id).map_err(|error| {
+            let text = format!("\"{}\" is no SPIFFE id: {error}", echoed(&message.spiffe_id));
+            Refusal::new(Reason::RequestInvalid, text)
+        })?;
+        let ttl = requested_ttl(message.validity_seconds);
+        let request = self.ca.authorizer.behind_agent(&caller, identity, csr, (ttl, &snapshot))?;
+        let stored = Stored::new(message.stored_sequence, &message.stored_digest);
+        let agent = request.agent().unwrap_or_default().to_owned();
+        let word = self.stored(&agent, stored, &snapshot)?;
+        let request = request.with_word(if message.only_to_trusting { word } else { Word::OwnTrust });
+        Ok(wire::issued(&call.issue(&request, snapshot).await?))
+    }
+}
+
+#[tonic::async_trait]
+impl AgentService for Agents {
+    async fn get_bundle(
+        &self,
+        request: Request<GetBundleRequest>,
+    ) -> Result<Response<GetBundleResponse>, Status> {
+        let (call, message) = Call::of(&self.ca, request);
+        self.bundle(&message.digest).map(Response::new).map_err(|refusal| call.refuse(refusal))
+    }
+
+    async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<IssueResponse>, Status> {
+        let (mut call, message) = Call::of(&self.ca, request);
+        let answer = self.register(&mut call, message).await;
+        answer.map(Response::new).map_err(|refusal| call.refuse(refusal))
+    }
+
+    async fn renew_agent(
+        &self,
+        request: Request<RenewAgentRequest>,
+    ) -> Result<Response<IssueResponse>, Status> {
+        let (mut call, message) = Call::of(&self.ca, request);
+        let answer = self.renew(&mut call, message).await;
+        answer.map(Response::new).map_err(|refusal| call.refuse(refusal))
+    }
+
+    async fn issue_workload(
+        &self,
+        request: Request<IssueWorkloadRequest>,
+    ) -> Result<Response<IssueResponse>, Status> {
+        let (mut call, message) = Call::of(&self.ca, request);
+        let answer = self.issue(&mut call, message).await;
+        answer.map(Response::new).map_err(|refusal| call.refuse(refusal))
+    }
+
+    type ConnectStream = BoxStream<'static, Result<ServerMessage, Status>>;
+
+    async fn connect(
+        &self,
+        request: Request<Streaming<AgentMessage>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
+        let (call, messages) = Call::of(&self.ca, request);
+        uplink::open(call, messages).map(Response::new)
+    }
+}

@@ -1,0 +1,36 @@
+//! What a CA answers: gRPC services, from wire messages to the domain and back, and the sockets that they are served on.
+//!
+//! A handler owns the order of steps of its request and nothing else: parse (`trust`), authenticate and authorize (`auth`), prove
+//! possession, issue (`issuance`), reply. `call` keeps what refusals and metrics need to know. What operators are told is a
+//! value of `control`; `wire` is the one place that turns values into messages.
+//!
+//! Start at `istio.rs` for the way of one CSR, and at [`Sockets::serve`] for which service is on which socket.
+#![forbid(unsafe_code)]
+
+mod admin;
+mod agent;
+mod agent_admin;
+mod authority;
+mod call;
+mod clock;
+mod downstream;
+mod entrance;
+mod intake;
+mod istio;
+mod join;
+mod leaf;
+mod listen;
+mod page;
+mod prune;
+mod relying_parties;
+mod rotation;
+mod state;
+mod token;
+mod uplink;
+mod watcher;
+mod wire;
+mod words;
+
+pub use admin::OperatorSettings;
+pub use listen::{Addresses, ListenError, Served, ServerFront, Settings, Sockets};
+pub use rotation::Defaults;

@@ -1,0 +1,163 @@
+//! Relying parties as operators write and read them, and the words that gates rest on. Each word is in the journal before it
+//! counts.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use auth::refusal::{Refusal, echoed};
+use proto::banyan::admin::v1::{
+    AddRelyingPartyRequest, AttestRootRequest, ConfirmRelyingPartyRequest, RelyingParty,
+    RemoveRelyingPartyRequest, Root,
+};
+use registry::{RegistryError, RelyingPartyRow};
+use trust::{Sequence, SpiffeId, Timestamp};
+
+use crate::wire;
+use crate::words::{self, invalid};
+use control::ca::Ca;
+use control::roots::RootView;
+
+/// Longest name of a relying party, in bytes.
+const NAME_MAX: usize = 128;
+/// Longest staleness bound.
+const STALENESS_MAX: Duration = Duration::from_secs(31_536_000);
+/// Identities that one relying party covers at most.
+const COVERS_MAX: usize = 256;
+
+/// Adds one, or changes one that is there.
+pub(crate) async fn add(
+    ca: &Ca,
+    message: AddRelyingPartyRequest,
+    caller: &str,
+) -> Result<RelyingParty, Refusal> {
+    let word = words::word(&message.by, &message.reason, caller)?;
+    let name = name(message.name)?;
+    let staleness = u64::try_from(message.staleness_seconds).map(Duration::from_secs);
+    let staleness = staleness.ok().filter(|staleness| *staleness <= STALENESS_MAX);
+    let staleness =
+        staleness.ok_or_else(|| invalid("a staleness bound has 0 to 31536000 seconds".to_owned()))?;
+    let staleness = (!staleness.is_zero()).then_some(staleness);
+    let covers = covers(ca, &message.covers)?;
+    let bound =
+        staleness.map_or("by its word only".to_owned(), |bound| format!("staleness {} s", bound.as_secs()));
+    let whom: Vec<_> = covers.iter().map(ToString::to_string).collect();
+    let detail = if whom.is_empty() { bound } else { format!("{bound}, covers {}", whom.join(", ")) };
+    words::journal(ca, &word, "subscriber add", &name, detail).await?;
+    let row = ca.registry.add_relying_party(name.clone(), staleness, covers, ca.clock.now()).await?;
+    tracing::info!(relying_party = name, ?staleness, covers = row.covers.len(), "relying party added");
+    Ok(shown((name, row)))
+}
+
+/// Takes somebody's word that one has a bundle.
+pub(crate) async fn confirm(
+    ca: &Ca,
+    message: ConfirmRelyingPartyRequest,
+    caller: &str,
+) -> Result<RelyingParty, Refusal> {
+    let name = name(message.name)?;
+    let word = words::word(&message.by, &message.reason, caller)?;
+    let present = ca.driver.state().sequence;
+    let sequence = if message.sequence == 0 { present } else { Sequence(message.sequence) };
+    known(ca, &name)?;
+    if sequence > present {
+        return Err(RegistryError::BundleOfTheFuture(sequence).into());
+    }
+    words::journal(ca, &word, "subscriber confirm", &name, format!("bundle {sequence}")).await?;
+    let (by, now) = (word.by, ca.clock.now());
+    let confirmed =
+        ca.registry.confirm_relying_party(name.clone(), (sequence, present), by.clone(), now).await?;
+    tracing::info!(relying_party = name, %sequence, by, "relying party confirmed");
+    Ok(shown((name, confirmed)))
+}
+
+/// No gate waits for it any more.
+pub(crate) async fn remove(ca: &Ca, message: RemoveRelyingPartyRequest, caller: &str) -> Result<(), Refusal> {
+    let name = name(message.name)?;
+    let word = words::word(&message.by, &message.reason, caller)?;
+    known(ca, &name)?;
+    words::journal(ca, &word, "subscriber remove", &name, "").await?;
+    ca.registry.remove_relying_party(name.clone()).await?;
+    tracing::info!(relying_party = name, by = word.by, "relying party removed");
+    Ok(())
+}
+
+/// What is not there is not written down either.
+fn known(ca: &Ca, name: &str) -> Result<(), Refusal> {
+    let known = ca.registry.relying_parties().iter().any(|(known, _)| known == name);
+    if known { Ok(()) } else { Err(RegistryError::RelyingPartyUnknown(name.to_owned()).into()) }
+}
+
+/// Takes somebody's word that nobody else issues under a root any more.
+pub(crate) async fn attest(ca: &Ca, message: AttestRootRequest, caller: &str) -> Result<Root, Refusal> {
+    let (state, now) = (ca.driver.state(), ca.believed_now()?);
+    let found = state.roots.iter().find(|(id, _)| id.as_bytes().as_slice() == message.root);
+    let (id, entry) = found.ok_or_else(|| invalid("the record knows no such root".to_owned()))?;
+    if entry.exclusive {
+        let text = format!("root {} is this CA's alone: nobody's word is asked for", id.short());
+        return Err(invalid(text));
+    }
+    let authority = entry.authority.as_str();
+    if ca.evidence.foreign_leaf_max(authority).is_none() {
+        let text = format!(
+            "the longest life of leaves that others issue is not known: write foreign_leaf_max into section \
+             [authority.{authority}], restart this server, and say it again"
+        );
+        return Err(invalid(text));
+    }
+    let quiet = u64::try_from(message.quiet_seconds).map(Duration::from_secs);
+    let quiet = quiet.map_err(|_| invalid("nobody can have been quiet since the future".to_owned()))?;
+    let word = words::word(&message.by, &message.reason, caller)?;
+    let since = now.minus(quiet);
+    words::journal(ca, &word, "root vouch", id.to_string(), format!("nobody else issues since {since}"))
+        .await?;
+    let attested = ca.registry.attest(*id, since, (word.by, now)).await?;
+    tracing::info!(root = %id, since = %attested.since, by = attested.by, "nobody else issues under a shared root any more");
+    Ok(wire::root(RootView::of(ca, id, entry)))
+}
+
+/// Takes a name of the right form.
+pub(crate) fn name(name: String) -> Result<String, Refusal> {
+    let fits = |char: char| char.is_ascii_alphanumeric() || "._-/".contains(char);
+    if name.is_empty() || name.len() > NAME_MAX || !name.chars().all(fits) {
+        let text = "a relying party's name has 1 to 128 characters of letters, digits, '.', '_', '-', '/'";
+        return Err(invalid(text.to_owned()));
+    }
+    Ok(name)
+}
+
+/// As a message.
+pub(crate) fn shown((name, row): (String, RelyingPartyRow)) -> RelyingParty {
+    let (confirmed, confirmed_by, confirmed_at) = row
+        .confirmed
+        .map_or((0, String::new(), 0), |word| (word.sequence.0, word.by, Timestamp::as_secs(word.at)));
+    RelyingParty {
+        name,
+        staleness_seconds: row
+            .staleness
+            .map_or(0, |bound| i64::try_from(bound.as_secs()).unwrap_or(i64::MAX)),
+        confirmed,
+        confirmed_by,
+        confirmed_at,
+        added_at: row.added.as_secs(),
+        covers: row.covers.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn covers(ca: &Ca, texts: &[String]) -> Result<BTreeSet<SpiffeId>, Refusal> {
+    if texts.len() > COVERS_MAX {
+        return Err(invalid(format!(
+            "a relying party covers at most {COVERS_MAX} identities: add a second one"
+        )));
+    }
+    let one = |text: &String| {
+        let id = SpiffeId::parse(text)
+            .map_err(|error| invalid(format!("\"{}\" is no SPIFFE id: {error}", echoed(text))))?;
+        match id.trust_domain() == ca.id.trust_domain() {
+            true => Ok(id),
+            false => {
+                Err(invalid(format!("{id} is of another trust domain than this CA: it covers nobody here")))
+            }
+        }
+    };
+    texts.iter().map(one).collect()
+}

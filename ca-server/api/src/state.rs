@@ -1,0 +1,164 @@
+//! `banyan.admin.v1.StateService`: a record that is older than the mesh, and the way on, for the callers of the admin API.
+
+use std::sync::Arc;
+
+use auth::authz::AGENT_NAME_LEN_MAX;
+use auth::refusal::{Reason, Refusal};
+use proto::banyan::admin::v1::state_service_server::StateService;
+use proto::banyan::admin::v1::{
+    ContinueStateRequest, DismissAgentWordRequest, HeedAgentWordRequest, RecordState, ShowStateRequest,
+    Sighting,
+};
+use rotation::{Event, RequestId, State};
+use rotation_driver::{SubmitError, Word};
+use tonic::{Request, Response, Status};
+use trust::{Sequence, Timestamp};
+
+use crate::admin::Operators;
+use crate::call::Call;
+use crate::words::{advised, word};
+use control::ca::Ca;
+use control::seen;
+
+/// Longest reason, in bytes.
+const REASON_LEN_MAX: usize = 256;
+
+/// The service.
+#[derive(Clone, Debug)]
+pub(crate) struct States {
+    ca: Arc<Ca>,
+    operators: Operators,
+}
+
+impl States {
+    pub(crate) const fn new(ca: Arc<Ca>, operators: Operators) -> Self {
+        Self { ca, operators }
+    }
+
+    async fn go_on(&self, message: ContinueStateRequest, caller: &str) -> Result<RecordState, Refusal> {
+        let reason = reason(&message.by, message.reason)?;
+        let above = Sequence(message.above);
+        let (request_id, waits) = (request_id(&message.request_id)?, !message.now);
+        let event = Event::ContinueRequested { request_id, above, reason, waits };
+        self.submit(event, word(&message.by, "", caller)?).await
+    }
+
+    async fn dismiss(&self, message: DismissAgentWordRequest, caller: &str) -> Result<RecordState, Refusal> {
+        let (reason, agent) = (reason(&message.by, message.reason)?, agent(message.agent)?);
+        let request_id = request_id(&message.request_id)?;
+        self.submit(Event::SightingDismissed { request_id, agent, reason }, word(&message.by, "", caller)?)
+            .await
+    }
+
+    async fn heed(&self, message: HeedAgentWordRequest, caller: &str) -> Result<RecordState, Refusal> {
+        let (request_id, agent) = (request_id(&message.request_id)?, agent(message.agent)?);
+        let word = word(&message.by, &message.reason, caller)?;
+        self.submit(Event::SightingHeeded { request_id, agent }, word).await
+    }
+
+    async fn submit(&self, event: Event, word: Word) -> Result<RecordState, Refusal> {
+        match self.ca.driver.submit_as(event, word).await {
+            Ok(state) => Ok(self.shown(&state)),
+            Err(SubmitError::Refused(refusal)) => {
+                let refused = Refusal::new(Reason::RotationRefused, refusal.to_string());
+                Err(advised(refused, &refusal.advice))
+            }
+            Err(SubmitError::Violation(violation)) => {
+                Err(Refusal::new(Reason::InternalDefect, violation.to_string()))
+            }
+            Err(error) => Err(Refusal::new(Reason::RecordUnavailable, error.to_string())),
+        }
+    }
+
+    fn shown(&self, state: &State) -> RecordState {
+        let sighting = |(agent, seen): (&String, &rotation::Sighting)| Sighting {
+            agent: agent.clone(),
+            sequence: seen.sequence.0,
+            digest: seen.digest.map(|digest| digest.as_bytes().to_vec()).unwrap_or_default(),
+            since: seen.since.as_secs(),
+            connected: self.ca.sessions.find(agent).is_some_and(|session| session.streams > 0),
+        };
+        let digest = seen::latest_digest(state);
+        RecordState {
+            sequence: state.sequence.0,
+            bundle_digest: digest.map(|digest| digest.as_bytes().to_vec()).unwrap_or_default(),
+            sightings: state.seen.open.iter().map(sighting).collect(),
+            dismissed: state.seen.dismissed.iter().cloned().collect(),
+            explained: state.seen.explained.0,
+            roots: state.bundle().keys().map(|root| root.as_bytes().to_vec()).collect(),
+            lost_until: self.lost_until(state).as_secs(),
+        }
+    }
+
+    /// When every leaf that was issued after the backup has ended; once the record has gone on, when gates count it so.
+    fn lost_until(&self, state: &State) -> Timestamp {
+        let policy = &self.ca.policy;
+        let counted = || self.ca.clock.now().plus(policy.leaf_lifetime_max).plus(policy.skew * 2);
+        state.seen.lost_leaves_until(policy).unwrap_or_else(counted)
+    }
+
+    /// Judges the caller, then does what it asks for, in its name.
+    async fn answer<M>(
+        &self,
+        request: Request<M>,
+        work: impl AsyncFnOnce(&Self, M, &str) -> Result<RecordState, Refusal>,
+    ) -> Result<Response<RecordState>, Status> {
+        let (mut call, message) = Call::of(&self.ca, request);
+        let caller = self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
+        let answered = work(self, message, &caller).await;
+        answered.map(Response::new).map_err(|refusal| call.refuse(refusal))
+    }
+}
+
+#[tonic::async_trait]
+impl StateService for States {
+    async fn show_state(&self, request: Request<ShowStateRequest>) -> Result<Response<RecordState>, Status> {
+        self.answer(request, async |this, _, _| Ok(this.shown(&this.ca.driver.state()))).await
+    }
+
+    async fn continue_state(
+        &self,
+        request: Request<ContinueStateRequest>,
+    ) -> Result<Response<RecordState>, Status> {
+        self.answer(request, async |this, message, by| this.go_on(message, by).await).await
+    }
+
+    async fn dismiss_agent_word(
+        &self,
+        request: Request<DismissAgentWordRequest>,
+    ) -> Result<Response<RecordState>, Status> {
+        self.answer(request, async |this, message, by| this.dismiss(message, by).await).await
+    }
+
+    async fn heed_agent_word(
+        &self,
+        request: Request<HeedAgentWordRequest>,
+    ) -> Result<Response<RecordState>, Status> {
+        self.answer(request, async |this, message, by| this.heed(message, by).await).await
+    }
+}
+
+fn request_id(text: &str) -> Result<RequestId, Refusal> {
+    RequestId::parse(text).map_err(|error| invalid(format!("the request id: {error}")))
+}
+
+/// Both are for whoever reads the journal years later, so neither may be missing.
+fn reason(by: &str, reason: String) -> Result<String, Refusal> {
+    if by.trim().is_empty() || reason.trim().is_empty() || reason.len() > REASON_LEN_MAX {
+        return Err(invalid(format!(
+            "say who wants it and why (by, and a reason of 1 to {REASON_LEN_MAX} bytes): the journal keeps both"
+        )));
+    }
+    Ok(reason)
+}
+
+fn agent(name: String) -> Result<String, Refusal> {
+    match name.is_empty() || name.len() > AGENT_NAME_LEN_MAX {
+        true => Err(invalid(format!("an agent's name has 1 to {AGENT_NAME_LEN_MAX} bytes"))),
+        false => Ok(name),
+    }
+}
+
+fn invalid(text: String) -> Refusal {
+    Refusal::new(Reason::RequestInvalid, text)
+}

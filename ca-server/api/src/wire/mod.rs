@@ -1,0 +1,39 @@
+//! Domain types as messages: the one place that knows both.
+
+mod leaves;
+mod rotation;
+mod status;
+
+use issuance::IssuedLeaf;
+use proto::banyan::agent::v1::{Bundle as BundleMessage, IssueResponse, Transition as TransitionMessage};
+use trust::Bundle;
+use trust::transition::Transition;
+
+pub(crate) use leaves::{leaf, letting};
+pub(crate) use rotation::{outlook, rotation};
+pub(crate) use status::{agent, root, status};
+
+/// A bundle.
+pub(crate) fn bundle(bundle: &Bundle) -> BundleMessage {
+    BundleMessage {
+        trust_domain: bundle.trust_domain().to_string(),
+        sequence: bundle.sequence().0,
+        digest: bundle.digest().as_bytes().to_vec(),
+        roots: bundle.roots().iter().map(|root| root.der().to_vec()).collect(),
+    }
+}
+
+/// A change of the bundle.
+pub(crate) fn transition(after: &Bundle, transition: &Transition) -> TransitionMessage {
+    TransitionMessage {
+        bundle: Some(bundle(after)),
+        statement: transition.statement.clone(),
+        signature: transition.signature.clone(),
+        issuer_chain: transition.chain.clone(),
+    }
+}
+
+/// A leaf with the bundle it was born under.
+pub(crate) fn issued(leaf: &IssuedLeaf) -> IssueResponse {
+    IssueResponse { chain: leaf.chain_der(), bundle: Some(bundle(leaf.bundle())) }
+}

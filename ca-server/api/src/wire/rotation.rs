@@ -1,0 +1,150 @@
+//! Where a rotation stands, and what one would come to, as messages.
+
+use std::time::Duration;
+
+use proto::banyan::admin::v1::{
+    Gate as GateMessage, Holder as HolderMessage, LiveLeaves as LiveLeavesMessage, Outlook as OutlookMessage,
+    Progress, Rotation as RotationMessage,
+};
+use rotation::{Ending, Phase, State, Verb};
+use trust::{RootId, Timestamp};
+
+use control::explain::{
+    Ends, Explanation, GateView, Has, Holder, Needs, Who, class_name, kind_name, mode_name,
+};
+use control::forecast::{LiveLeaves, Outlook};
+
+/// Where it stands.
+pub(crate) fn rotation(explained: Explanation) -> RotationMessage {
+    let Explanation { state, trust, leaves, troubles, legal, gate } = explained;
+    RotationMessage {
+        trust: Some(Progress { done: trust.done, total: trust.total }),
+        leaves: Some(Progress { done: leaves.done, total: leaves.total }),
+        troubles,
+        legal: legal.iter().map(Verb::name).map(str::to_owned).collect(),
+        gate: gate.map(gate_message),
+        ..standing(&state)
+    }
+}
+
+fn standing(state: &State) -> RotationMessage {
+    let mut message = RotationMessage {
+        phase: state.phase.name().to_owned(),
+        generation: state.generation.0,
+        sequence: state.sequence.0,
+        phase_since: seconds(state.phase.since()),
+        done: state.done.iter().map(ToString::to_string).collect(),
+        ending: ending(&state.phase).to_owned(),
+        ..RotationMessage::default()
+    };
+    if let Some(rotation) = state.phase.rotation() {
+        message.request_id = rotation.request_id.to_string();
+        message.authority = rotation.authority.to_string();
+        message.mode = mode_name(rotation.mode).to_owned();
+        message.requested_at = rotation.requested_at.as_secs();
+        message.held_since = seconds(rotation.held_since);
+    }
+    let signing = state.signer().map(|signer| bytes(signer.root)).unwrap_or_default();
+    (message.from_root, message.to_root) = match &state.phase {
+        Phase::Staging(staging) => (signing, staging.step.root().map(bytes).unwrap_or_default()),
+        phase => match phase.changes() {
+            Some((from, to)) => (bytes(from), bytes(to)),
+            None => (signing, Vec::new()),
+        },
+    };
+    message.rolled_back = matches!(&state.phase, Phase::Draining(phase) if phase.rolled_back);
+    message
+}
+
+/// What the rotation that is under way is certain to come to, if it is not what was asked for.
+pub(crate) fn ending(phase: &Phase) -> &'static str {
+    match phase.given_up() {
+        None | Some(Ending::Completed) => "",
+        Some(Ending::Aborted) => "aborted",
+        Some(Ending::RolledBack) => "rolled back",
+    }
+}
+
+fn gate_message(gate: GateView) -> GateMessage {
+    GateMessage {
+        name: gate.name.to_string(),
+        open: gate.is_open(),
+        summary: gate.summary,
+        holds: gate.holds,
+        opens_at_latest: seconds(gate.opening.at_latest()),
+        waits_for: gate.opening.waits_for().to_owned(),
+        holders: gate.holders.iter().map(holder).collect(),
+        holders_total: gate.total,
+        at: gate.at.as_secs(),
+        rests_on: gate.rests_on,
+    }
+}
+
+fn holder(holder: &Holder) -> HolderMessage {
+    let (serial, own_trust) = match &holder.who {
+        Who::Leaf { serial, own_trust, .. } => (serial.as_bytes().to_vec(), *own_trust),
+        Who::RelyingParty { .. } | Who::Downstream { .. } | Who::Others { .. } => (Vec::new(), false),
+    };
+    let agent = holder.agent.as_ref();
+    let reported = match holder.has {
+        Has::Reported { at, .. } => at,
+        _ => Timestamp::default(),
+    };
+    HolderMessage {
+        kind: holder.kind().to_owned(),
+        identity: holder.name(),
+        agent: agent.map(|agent| agent.name.clone()).unwrap_or_default(),
+        serial,
+        until: match holder.ends {
+            Ends::At(end) => end.as_secs(),
+            Ends::ByWord => 0,
+        },
+        born: holder.has.born().0,
+        applied: holder.has.sequence().0,
+        wanted: holder.needs.sequence().0,
+        evidence: match holder.has {
+            Has::Bundle { class, .. } => class_name(class).to_owned(),
+            _ => String::new(),
+        },
+        evidence_wanted: match holder.needs {
+            Needs::Bundle { class, .. } => class_name(class).to_owned(),
+            _ => String::new(),
+        },
+        agent_connected: agent.is_some_and(|agent| agent.connected),
+        agent_last_seen: agent.map_or(reported, |agent| agent.last_seen).as_secs(),
+        last_nack: holder.refuses.clone().unwrap_or_default(),
+        text: holder.sentence(),
+        own_trust,
+        has: holder.has.in_words(),
+        needs: holder.needs.in_words(),
+    }
+}
+
+/// What a rotation would come to.
+pub(crate) fn outlook(outlook: &Outlook) -> OutlookMessage {
+    let leaves = |leaves: &LiveLeaves| LiveLeavesMessage {
+        kind: kind_name(leaves.kind).to_owned(),
+        count: leaves.count,
+        last_ends: leaves.last_ends.as_secs(),
+    };
+    OutlookMessage {
+        signs_within_seconds: outlook.signs_within.map(length),
+        ends_within_seconds: outlook.ends_within.map(length),
+        leaves: outlook.leaves.iter().map(leaves).collect(),
+        behind: outlook.behind.iter().map(holder).collect(),
+        exclusive: outlook.exclusive,
+        unknown: outlook.unknown.clone(),
+    }
+}
+
+fn length(length: Duration) -> i64 {
+    i64::try_from(length.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn bytes(root: RootId) -> Vec<u8> {
+    root.as_bytes().to_vec()
+}
+
+fn seconds(at: Option<Timestamp>) -> i64 {
+    at.map_or(0, Timestamp::as_secs)
+}

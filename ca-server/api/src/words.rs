@@ -1,0 +1,85 @@
+//! What operators say by name, on its way into the journal: who, why, and what about.
+
+use auth::refusal::{Reason, Refusal, echoed};
+use rotation::{Advice, Event, Verb};
+use rotation_driver::Word;
+
+use control::ca::Ca;
+
+/// Longest name or reason that is kept, in bytes.
+const TEXT_LEN_MAX: usize = 256;
+
+/// Who says it, and why, as far as they said so: without a name it is the caller alone.
+pub(crate) fn word(by: &str, reason: &str, caller: &str) -> Result<Word, Refusal> {
+    let (by, reason) = (bounded("by", by)?, bounded("reason", reason)?);
+    let by = if by.is_empty() { caller.to_owned() } else { format!("{by} ({caller})") };
+    Ok(Word { by, reason })
+}
+
+/// As [`word`], where neither may be missing: what is overridden by name needs both for whoever asks later.
+pub(crate) fn full_word(by: &str, reason: &str, caller: &str) -> Result<Word, Refusal> {
+    for (name, text) in [("by", by), ("reason", reason)] {
+        if text.trim().is_empty() {
+            return Err(unfit(name));
+        }
+    }
+    word(by, reason, caller)
+}
+
+/// Writes down what an operator is about to do outside of the record: there is no word without a trace. `verb` is the
+/// command by the name that it had first.
+pub(crate) async fn journal(
+    ca: &Ca,
+    word: &Word,
+    verb: &str,
+    about: impl Into<String>,
+    detail: impl Into<String>,
+) -> Result<(), Refusal> {
+    let (about, detail) = (about.into(), detail.into());
+    let event = Event::OperatorActed { verb: verb.to_owned(), about, detail };
+    let journaled = ca.driver.submit_as(event, word.clone()).await;
+    journaled.map(drop).map_err(|error| {
+        let text = format!("nothing was done, because the journal could not be written: {error}");
+        Refusal::new(Reason::RecordUnavailable, text)
+    })
+}
+
+/// With what is legal instead, if anything is.
+pub(crate) fn advised(refused: Refusal, advice: &Advice) -> Refusal {
+    if advice.is_empty() {
+        return refused;
+    }
+    let commands: Vec<_> = advice.verbs.iter().map(Verb::command).collect();
+    refused.advising(advice.in_words(), &commands)
+}
+
+/// A request that makes no sense, with what to write instead.
+pub(crate) fn invalid(text: String) -> Refusal {
+    Refusal::new(Reason::RequestInvalid, text)
+}
+
+fn bounded(name: &str, text: &str) -> Result<String, Refusal> {
+    let text = text.trim();
+    if text.len() > TEXT_LEN_MAX { Err(unfit(name)) } else { Ok(echoed(text)) }
+}
+
+fn unfit(name: &str) -> Refusal {
+    let text = format!(
+        "`{name}` must be 1 to {TEXT_LEN_MAX} bytes of text: the journal keeps it for whoever asks later"
+    );
+    Refusal::new(Reason::RequestInvalid, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_always_has_the_caller_and_nobody_can_pass_for_another_line() {
+        assert_eq!(word("", "", "uid 0").unwrap().by, "uid 0");
+        let said = word(" ann ", "a\nb", "uid 0").unwrap();
+        assert_eq!((said.by.as_str(), said.reason.as_str()), ("ann (uid 0)", "a\\nb"));
+        assert!(full_word("ann", " ", "uid 0").is_err() && full_word("", "why", "uid 0").is_err());
+        assert!(word(&"x".repeat(257), "", "uid 0").is_err());
+    }
+}

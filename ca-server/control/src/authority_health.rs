@@ -1,0 +1,107 @@
+//! Asks root authorities how they are, so that `status` tells of one that is away, or whose state is damaged, before it
+//! is needed. Nothing waits for the answers: leaves are issued without any authority.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use plugins::call::shown;
+use plugins::{CallContext, Health, HealthState, RequestId, RootAuthority};
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+use crate::metered::Authorities;
+
+/// How often each authority is asked.
+const CHECK_EVERY: Duration = Duration::from_secs(30);
+/// How long one may take to answer.
+const CHECK_WITHIN: Duration = Duration::from_secs(10);
+
+/// What authorities say that is not only a note, by name; empty when all is well.
+pub type AuthorityTroubles = BTreeMap<String, AuthorityTrouble>;
+
+/// What one authority says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthorityTrouble {
+    /// What it says.
+    pub text: String,
+    /// Whether it only waits for a person, and nothing is wrong.
+    pub waits: bool,
+}
+
+/// Asks until it is dropped.
+pub async fn watch(authorities: Authorities, troubles: watch::Sender<AuthorityTroubles>) {
+    let Ok(request_id) = RequestId::parse("health") else { return };
+    let context = CallContext::new(request_id, CHECK_WITHIN);
+    let mut ticks = tokio::time::interval(CHECK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut notes = BTreeMap::new();
+    loop {
+        ticks.tick().await;
+        for (name, authority) in &authorities {
+            let health = health(authority, &context).await;
+            noted(&mut notes, name, &health);
+            let trouble = (health.state != HealthState::Ok || health.waits)
+                .then(|| AuthorityTrouble { text: shown(&health.detail), waits: health.waits });
+            troubles.send_if_modified(|troubles| note(troubles, name, trouble));
+        }
+    }
+}
+
+/// What an authority that is well says: it is told once in the log, and whoever asks sees it.
+fn noted(notes: &mut BTreeMap<String, String>, name: &str, health: &Health) {
+    let note =
+        if health.state == HealthState::Ok && !health.waits { shown(&health.detail) } else { String::new() };
+    if notes.get(name).map(String::as_str).unwrap_or_default() != note {
+        if !note.is_empty() {
+            tracing::warn!(authority = name, note, "a root authority has something to say");
+        }
+        notes.insert(name.to_owned(), note);
+    }
+}
+
+async fn health(authority: &Arc<dyn RootAuthority>, context: &CallContext) -> Health {
+    let health = tokio::time::timeout(CHECK_WITHIN, authority.check(context)).await;
+    health.unwrap_or_else(|_| Health::down(format!("no answer within {} s", CHECK_WITHIN.as_secs())))
+}
+
+fn note(troubles: &mut AuthorityTroubles, name: &str, trouble: Option<AuthorityTrouble>) -> bool {
+    if troubles.get(name) == trouble.as_ref() {
+        return false;
+    }
+    match trouble {
+        Some(trouble) if trouble.waits => {
+            tracing::info!(authority = name, waits_for = trouble.text, "a root authority waits for a person");
+            troubles.insert(name.to_owned(), trouble);
+        }
+        Some(trouble) => {
+            tracing::warn!(
+                authority = name,
+                trouble = trouble.text,
+                "a root authority is unhealthy; issuance continues without it"
+            );
+            troubles.insert(name.to_owned(), trouble);
+        }
+        None => {
+            tracing::info!(authority = name, "the root authority is well again");
+            troubles.remove(name);
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_is_kept_until_it_is_over() {
+        let mut troubles = AuthorityTroubles::new();
+        assert!(!note(&mut troubles, "main", None), "well from the start is no news");
+        let away = AuthorityTrouble { text: "away".to_owned(), waits: false };
+        assert!(note(&mut troubles, "main", Some(away.clone())));
+        assert!(!note(&mut troubles, "main", Some(away.clone())));
+        assert_eq!(troubles.get("main"), Some(&away));
+        assert!(note(&mut troubles, "main", None) && troubles.is_empty());
+    }
+}

@@ -1,0 +1,291 @@
+//! What gates rest on, read from the ledger and from what relying parties confirmed.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ledger::{Aggregates, EvidenceClass, Ledger, RowKind, Standing};
+use registry::{AgentRegistry, AttestedRow};
+use rotation::{Contents, Effect, Evidence, Policy, RootEntry, SegmentId, SegmentState, State};
+use rotation_driver::{EvidenceSource, NoEvidence};
+use trust::{Clock, ClockDiverged, Generation, RootId, Sequence, Timestamp};
+
+use crate::hierarchy::{Downstreams, Upstreams};
+
+/// Reads the evidence of one replica.
+#[derive(Debug)]
+pub struct EvidenceReader {
+    ledger: Arc<Ledger>,
+    registry: AgentRegistry,
+    clock: Arc<dyn Clock>,
+    settings: EvidenceSettings,
+    /// Longest lives of leaves that others issue, by authority.
+    foreign_leaf_max: BTreeMap<String, Duration>,
+    downstreams: Arc<Downstreams>,
+    upstreams: Upstreams,
+    policy: Policy,
+    /// The segment that this process writes.
+    segment: SegmentId,
+    /// The bundle in force, and when that was first seen.
+    in_force: Mutex<(Sequence, Timestamp)>,
+}
+
+/// What the configuration says of evidence.
+#[derive(Clone, Copy, Debug)]
+pub struct EvidenceSettings {
+    /// The class that the trust gate asks for leaves behind agents.
+    pub agent: EvidenceClass,
+    /// How long a phase may last before somebody should look.
+    pub alarm_after: Duration,
+    /// How long after the end of its certificate an agent may still come back.
+    pub return_within: Duration,
+    /// Time after which the trust of holders with trust of their own is assumed.
+    pub own_trust_after: Option<Duration>,
+}
+
+impl EvidenceSettings {
+    const fn required(&self, kind: RowKind) -> EvidenceClass {
+        match kind {
+            RowKind::AgentHeld => self.agent,
+            RowKind::AgentIdentity | RowKind::Own => EvidenceClass::Applied,
+            // Their trust is in the reply that the leaf was in.
+            RowKind::CsrOnly => EvidenceClass::Delivered,
+            // What a channel proves is asked of the channel, which is a relying party.
+            RowKind::ChannelTrusted => EvidenceClass::Sent,
+        }
+    }
+}
+
+/// Rows that are not known to trust a bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unproven {
+    /// Those whose word or end is waited for.
+    pub lacking: ledger::Tally,
+    /// Those of holders with trust of their own that nobody has confirmed.
+    pub own_trust: rotation::evidence::Tally,
+    /// Those of such holders that a relying party's word stands for: they count as proven.
+    pub confirmed: u64,
+}
+
+impl Unproven {
+    /// How many keep the gate closed.
+    pub const fn rows(&self) -> u64 {
+        self.lacking.rows + self.own_trust.count
+    }
+}
+
+/// What a reader is made of.
+pub struct Parts {
+    /// Rows of leaves.
+    pub ledger: Arc<Ledger>,
+    /// Who is registered.
+    pub registry: AgentRegistry,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// What the configuration says of it.
+    pub settings: EvidenceSettings,
+    /// Longest lives of leaves that others issue, by authority.
+    pub foreign_leaf_max: BTreeMap<String, Duration>,
+    /// CAs that issue under a root of this one.
+    pub downstreams: Arc<Downstreams>,
+    /// CAs under whose roots this one issues.
+    pub upstreams: Upstreams,
+    /// The limits of the machine.
+    pub policy: Policy,
+    /// The segment that this process writes.
+    pub segment: SegmentId,
+}
+
+impl EvidenceReader {
+    /// Reads from these.
+    pub fn new(parts: Parts) -> Self {
+        let Parts {
+            ledger,
+            registry,
+            clock,
+            settings,
+            foreign_leaf_max,
+            downstreams,
+            upstreams,
+            policy,
+            segment,
+        } = parts;
+        let in_force = Mutex::new((Sequence(0), Timestamp::default()));
+        Self {
+            ledger,
+            registry,
+            clock,
+            settings,
+            foreign_leaf_max,
+            downstreams,
+            upstreams,
+            policy,
+            segment,
+            in_force,
+        }
+    }
+
+    /// The class of evidence that the trust gate asks for leaves of this kind.
+    pub const fn required(&self, kind: RowKind) -> EvidenceClass {
+        self.settings.required(kind)
+    }
+
+    /// How long a phase may last before somebody should look.
+    pub const fn alarm_after(&self) -> Duration {
+        self.settings.alarm_after
+    }
+
+    /// How long after the end of its certificate an agent may still come back.
+    pub const fn return_within(&self) -> Duration {
+        self.settings.return_within
+    }
+
+    /// When the bundle of `state` was first seen in force by this process; `None` while it is not. Staleness bounds
+    /// begin then, so a restart makes them longer, never shorter.
+    pub fn in_force_since(&self, state: &State) -> Option<Timestamp> {
+        let published = |effect: &Effect| matches!(effect, Effect::PublishBundle { .. });
+        if state.pending.iter().any(|pending| published(&pending.effect)) {
+            return None;
+        }
+        // Counted from a time that is not known it might be over too early.
+        let now = self.clock.agreed().ok()?.wall;
+        let mut known = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.0 != state.sequence {
+            *known = (state.sequence, now);
+        }
+        Some(known.1)
+    }
+
+    /// Longest life of a leaf that others issue under roots of this authority, as configured.
+    pub fn foreign_leaf_max(&self, authority: &str) -> Option<Duration> {
+        self.foreign_leaf_max.get(authority).copied()
+    }
+
+    /// What was said of others who issue under a root, and the latest end of any leaf of theirs; `None` while nobody
+    /// attested that they stopped, or no longest life is configured.
+    pub fn foreign(&self, root: &RootId, entry: &RootEntry) -> Option<(AttestedRow, Timestamp)> {
+        if entry.exclusive {
+            return None;
+        }
+        let longest = self.foreign_leaf_max(entry.authority.as_str())?;
+        let word = self.registry.attested(root)?;
+        // No leaf is of use after its root.
+        let until = word.since.plus(longest).min(entry.not_after);
+        Some((word, until))
+    }
+
+    /// The rows that are not known to trust a bundle, which is in force since a time.
+    pub fn unproven(&self, sequence: Sequence, in_force_since: Option<Timestamp>) -> Unproven {
+        let covered = self.registry.covered();
+        let (rows, by_identity) = self.ledger.aggregates_with(covered.keys());
+        let lacks = |row: &Standing| row.is_unproven(sequence, self.required(row.kind));
+        let own = rows.tally(|row| row.own_trust && lacks(row));
+        let assumed = in_force_since.or_else(|| self.settings.own_trust_after.map(|_| self.clock.now()));
+        let assumed = assumed.zip(self.settings.own_trust_after).map(|(since, after)| since.plus(after));
+        let mut unproven = Unproven {
+            lacking: rows.tally(|row| !row.own_trust && lacks(row)),
+            own_trust: rotation::evidence::Tally {
+                count: own.rows,
+                latest: assumed.filter(|_| own.rows > 0),
+            },
+            confirmed: 0,
+        };
+        for (identity, rows) in &by_identity {
+            let count = rows.tally(|row| row.own_trust && lacks(row)).rows;
+            let words = covered.get(identity).into_iter().flatten();
+            if count > 0 && words.clone().all(|(_, row)| row.has(sequence)) {
+                unproven.confirmed += count;
+                unproven.own_trust.count = unproven.own_trust.count.saturating_sub(count);
+            }
+        }
+        if unproven.own_trust.count == 0 {
+            unproven.own_trust.latest = None;
+        }
+        unproven
+    }
+
+    /// Time after which the trust of holders with trust of their own is assumed.
+    pub const fn own_trust_after(&self) -> Option<Duration> {
+        self.settings.own_trust_after
+    }
+
+    fn foreign_ends(&self, state: &State) -> BTreeMap<RootId, Timestamp> {
+        let end = |(root, entry): (&RootId, &RootEntry)| Some((*root, self.foreign(root, entry)?.1));
+        state.roots.iter().filter_map(end).collect()
+    }
+
+    /// A replica that runs is not over, whatever its bounds say: it was held up. Its segment is sealed as soon as its
+    /// requests are gone, and until then nothing is said that would close it.
+    fn would_close_itself(&self, state: &State) -> bool {
+        let Some(since) = state.phase.decided_at() else { return false };
+        let Some(own) = state.segments.get(&self.segment) else { return false };
+        let now = self.clock.now();
+        let unsealed = !matches!(own.state, SegmentState::Sealed { generation } if generation >= since);
+        unsealed && own.bounds.values().any(|bound| self.policy.has_passed(*bound, now))
+    }
+}
+
+#[async_trait]
+impl EvidenceSource for EvidenceReader {
+    async fn read(&self, state: &State) -> Result<Evidence, NoEvidence> {
+        let unclear = |diverged: ClockDiverged| NoEvidence { reason: diverged.to_string() };
+        self.clock.agreed().map_err(unclear)?;
+        if self.would_close_itself(state) {
+            let reason = "requests of this server began before the change and are not over yet";
+            return Err(NoEvidence { reason: reason.to_owned() });
+        }
+        // Seals first, rows after: what a seal covers is in the rows that are read now.
+        let read = seals(state, &self.segment);
+        let in_force_since = self.in_force_since(state);
+        let sequence = state.sequence;
+        let unproven = self.unproven(sequence, in_force_since);
+        let lacks = |row: &Standing| row.is_unproven(sequence, self.required(row.kind));
+        let waived = self.ledger.forgotten();
+        let waived = waived.iter().filter(|live| live.forgotten.stands() && lacks(&Standing::of(live)));
+        let waived = u64::try_from(waived.count()).unwrap_or(u64::MAX);
+        let rows = self.ledger.aggregates();
+        let let_go = self.upstreams.let_go(state);
+        // Taken when the reading is over, and what has ended has ended by both clocks.
+        let (at, uptime) = (self.clock.agreed().map_err(unclear)?.earlier, self.clock.uptime());
+        let mut live = live(&rows);
+        self.downstreams.add_live(&mut live, state, (&self.policy, at));
+        let mut relying_parties = self.registry.unconfirmed(sequence, in_force_since.unwrap_or(at));
+        let downstreams = self.downstreams.unproven(sequence, (&self.policy, at));
+        relying_parties.bounded.count += downstreams.count;
+        relying_parties.bounded.latest = relying_parties.bounded.latest.max(downstreams.latest);
+        Ok(Evidence {
+            at,
+            uptime,
+            sequence,
+            unproven: tally(unproven.lacking),
+            own_trust: unproven.own_trust,
+            waived,
+            live,
+            read,
+            relying_parties,
+            foreign: self.foreign_ends(state),
+            let_go,
+        })
+    }
+}
+
+/// The segments whose rows are in this process's ledger: the one that it writes, as far as it is sealed, and former ones
+/// that were read to their ends when it started.
+fn seals(state: &State, own: &SegmentId) -> BTreeMap<SegmentId, Generation> {
+    let sealed = |(id, segment): (&SegmentId, &rotation::Segment)| match segment.state {
+        SegmentState::Sealed { generation } if id == own => Some((id.clone(), generation)),
+        SegmentState::Closed(Contents::Read) => Some((id.clone(), state.generation)),
+        _ => None,
+    };
+    state.segments.iter().filter_map(sealed).collect()
+}
+
+fn live(rows: &Aggregates) -> BTreeMap<RootId, rotation::evidence::Tally> {
+    let roots: Vec<RootId> = rows.groups().map(|(standing, _)| standing.root).collect();
+    roots.into_iter().map(|root| (root, tally(rows.under(&root)))).collect()
+}
+
+fn tally(rows: ledger::Tally) -> rotation::evidence::Tally {
+    rotation::evidence::Tally { count: rows.rows, latest: rows.latest_not_after }
+}

@@ -1,0 +1,391 @@
+//! Who holds a gate closed: what is known of it, what the gate needs, and when it counts no longer.
+//!
+//! Pure. What would contradict itself cannot be made here: a holder that has what the gate needs is none, and each holder has
+//! one time, the one that the gate counts.
+
+use ledger::{EvidenceClass, RowKind};
+use rotation::Policy;
+use trust::{RootId, Sequence, Serial, Timestamp};
+
+use super::names::{SHARED_ROOT, class_name, kind_name};
+
+/// One holder of a gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Who it is.
+    pub who: Who,
+    /// The agent that reports about it, if one does.
+    pub agent: Option<AgentSeen>,
+    /// What is known of it.
+    pub has: Has,
+    /// What the gate needs of it.
+    pub needs: Needs,
+    /// When it counts no longer.
+    pub ends: Ends,
+    /// What it, or its agent, refuses now.
+    pub refuses: Option<String>,
+    /// More than can be told from the rest.
+    pub more: Option<String>,
+}
+
+/// Who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Whoever has a leaf.
+    Leaf {
+        /// What kind of row.
+        kind: RowKind,
+        /// Whose it is.
+        identity: String,
+        /// Its serial number.
+        serial: Serial,
+        /// Whether its trust comes from elsewhere than its leaf.
+        own_trust: bool,
+    },
+    /// Who relies on the bundle without a leaf.
+    RelyingParty {
+        /// Its name.
+        name: String,
+    },
+    /// A downstream CA.
+    Downstream {
+        /// Its name.
+        name: String,
+    },
+    /// Others who issue under a root.
+    Others {
+        /// The root.
+        root: RootId,
+    },
+}
+
+/// What is known of an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentSeen {
+    /// Its name.
+    pub name: String,
+    /// Whether it is connected.
+    pub connected: bool,
+    /// When it was heard of last.
+    pub last_seen: Timestamp,
+}
+
+/// What is known of a holder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Has {
+    /// Nothing but that its leaf was issued at this bundle.
+    Issued {
+        /// The bundle that the leaf was issued at.
+        born: Sequence,
+    },
+    /// It has a bundle.
+    Bundle {
+        /// The bundle.
+        sequence: Sequence,
+        /// The evidence.
+        class: EvidenceClass,
+    },
+    /// It trusts what somebody else gives it.
+    OwnTrust {
+        /// The bundle that the leaf was issued at.
+        born: Sequence,
+    },
+    /// A leaf under the root that is to go.
+    LeafUnder {
+        /// The root.
+        root: RootId,
+        /// The bundle that the leaf was issued at.
+        born: Sequence,
+    },
+    /// Somebody confirmed a bundle for it; 0 for none.
+    Confirmed {
+        /// The bundle.
+        sequence: Sequence,
+    },
+    /// It reported a bundle, once.
+    Reported {
+        /// The bundle.
+        sequence: Sequence,
+        /// When.
+        at: Timestamp,
+    },
+    /// Nothing.
+    Nothing,
+}
+
+/// What a gate needs of a holder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Evidence that it has a bundle.
+    Bundle {
+        /// The bundle.
+        sequence: Sequence,
+        /// The evidence.
+        class: EvidenceClass,
+    },
+    /// A new leaf, with which the bundle comes.
+    LeafWith {
+        /// The bundle.
+        sequence: Sequence,
+    },
+    /// Somebody's word that it trusts a bundle.
+    WordFor {
+        /// The bundle.
+        sequence: Sequence,
+    },
+    /// A new leaf under the root that stays.
+    LeafUnder {
+        /// The root.
+        root: RootId,
+    },
+    /// That somebody confirms a bundle.
+    Confirmation {
+        /// The bundle.
+        sequence: Sequence,
+        /// Which of the two it is.
+        round: Round,
+    },
+    /// A report that it has taken the step.
+    Report,
+    /// The end of others' leaves.
+    OthersEnd,
+}
+
+/// Which of the two confirmations of one rotation it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Round {
+    /// For the bundle with both roots.
+    Both,
+    /// For the bundle without the root that has gone.
+    Last,
+}
+
+/// When a holder counts no longer, whatever it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ends {
+    /// At this time, by everybody's clock.
+    At(Timestamp),
+    /// Never: only a word ends it.
+    ByWord,
+}
+
+/// What the ledger and its agent's session know of a leaf.
+#[derive(Clone, Debug)]
+pub struct Leaf {
+    /// What kind of row it is.
+    pub kind: RowKind,
+    /// Whose leaf it is.
+    pub identity: String,
+    /// Its serial number.
+    pub serial: Serial,
+    /// The agent that reports about it.
+    pub agent: Option<AgentSeen>,
+    /// The bundle that it was issued at.
+    pub born: Sequence,
+    /// The newest bundle that its holder is known to have, and by what evidence.
+    pub newest: Option<(Sequence, EvidenceClass)>,
+    /// Its end.
+    pub not_after: Timestamp,
+    /// What its holder, or the agent, refuses now.
+    pub refuses: Option<String>,
+}
+
+/// What a gate asks of leaves.
+#[derive(Clone, Copy, Debug)]
+pub enum Asked {
+    /// That their holders have a bundle, by evidence of this class.
+    Bundle {
+        /// The bundle.
+        sequence: Sequence,
+        /// The evidence.
+        class: EvidenceClass,
+    },
+    /// That none is left under `from`.
+    Gone {
+        /// The root that is to go.
+        from: RootId,
+        /// The root that stays.
+        to: RootId,
+    },
+}
+
+impl Holder {
+    /// A leaf that holds a gate at `at`; `None` if it does not: it has what is asked, or its end has passed.
+    pub fn of_leaf(leaf: Leaf, asked: Asked, at: Timestamp, policy: &Policy) -> Option<Self> {
+        let Leaf { kind, identity, serial, agent, born, newest, not_after, refuses } = leaf;
+        let (has, needs) = match asked {
+            Asked::Bundle { sequence, class } => {
+                let has = match newest {
+                    Some((has, by)) if has >= sequence && by >= class => return None,
+                    Some((sequence, class)) => Has::Bundle { sequence, class },
+                    None => Has::Issued { born },
+                };
+                let needs = match kind.is_proven_by_birth() {
+                    true => Needs::LeafWith { sequence },
+                    false => Needs::Bundle { sequence, class },
+                };
+                (has, needs)
+            }
+            Asked::Gone { from, to } => (Has::LeafUnder { root: from, born }, Needs::LeafUnder { root: to }),
+        };
+        let ends = Ends::At(policy.over_at(not_after));
+        let who = Who::Leaf { kind, identity, serial, own_trust: false };
+        Self { who, agent, has, needs, ends, refuses, more: None }.while_it_holds(at)
+    }
+
+    /// A relying party that has not confirmed `wanted`; `None` if its time is over.
+    pub fn of_relying_party(
+        (name, confirmed, until): (String, Sequence, Option<Timestamp>),
+        (wanted, round): (Sequence, Round),
+        at: Timestamp,
+        policy: &Policy,
+    ) -> Option<Self> {
+        if confirmed >= wanted {
+            return None;
+        }
+        let more = match round {
+            Round::Both => {
+                format!("`banyan relying-party confirm {name}`, and once more when the former root has left")
+            }
+            Round::Last => {
+                format!("`banyan relying-party confirm {name}`, the second and last of this rotation")
+            }
+        };
+        Self {
+            who: Who::RelyingParty { name },
+            agent: None,
+            has: Has::Confirmed { sequence: confirmed },
+            needs: Needs::Confirmation { sequence: wanted, round },
+            ends: until.map_or(Ends::ByWord, |until| Ends::At(policy.over_at(until))),
+            refuses: None,
+            more: Some(more),
+        }
+        .while_it_holds(at)
+    }
+
+    /// What has passed holds no gate.
+    fn while_it_holds(self, at: Timestamp) -> Option<Self> {
+        match self.ends {
+            Ends::At(end) if end <= at => None,
+            _ => Some(self),
+        }
+    }
+
+    /// What kind of holder it is, in one word.
+    pub const fn kind(&self) -> &'static str {
+        match &self.who {
+            Who::Leaf { kind, .. } => kind_name(*kind),
+            Who::RelyingParty { .. } => "relying-party",
+            Who::Downstream { .. } => "downstream",
+            Who::Others { .. } => SHARED_ROOT,
+        }
+    }
+
+    /// Whose name it bears.
+    pub fn name(&self) -> String {
+        match &self.who {
+            Who::Leaf { identity, .. } => identity.clone(),
+            Who::RelyingParty { name } | Who::Downstream { name } => name.clone(),
+            Who::Others { root } => root.to_string(),
+        }
+    }
+
+    /// Whether it takes its leaf from its agent and its trust from elsewhere.
+    pub const fn is_own_trust(&self) -> bool {
+        matches!(&self.who, Who::Leaf { own_trust: true, .. })
+    }
+
+    /// All of it in one sentence.
+    pub fn sentence(&self) -> String {
+        if let (Some(more), false) = (&self.more, matches!(self.who, Who::RelyingParty { .. })) {
+            return more.clone();
+        }
+        let who = match &self.who {
+            Who::Leaf { .. } => format!("{} ({})", self.name(), self.kind()),
+            Who::RelyingParty { name } => format!("relying party {name}"),
+            Who::Downstream { name } => format!("downstream CA {name}"),
+            Who::Others { root } => format!("others under root {}", root.short()),
+        };
+        let (has, needs) = (self.has.in_words(), self.needs.in_words());
+        let ends = match self.ends {
+            Ends::At(end) => format!("waited for until {end}"),
+            Ends::ByWord => "no time ends that".to_owned(),
+        };
+        let agent = match &self.agent {
+            None => String::new(),
+            Some(AgentSeen { name, connected: true, .. }) => format!(", agent {name} is connected"),
+            Some(AgentSeen { name, connected: false, .. }) => format!(", agent {name} is not connected"),
+        };
+        let refuses = self.refuses.as_ref().map(|said| format!(", refuses it: {said}")).unwrap_or_default();
+        let more = self.more.as_ref().map(|more| format!(": {more}")).unwrap_or_default();
+        format!("{who}: has {has}, needs {needs}, {ends}{agent}{refuses}{more}")
+    }
+}
+
+impl Has {
+    /// As a column of a table has it.
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::Issued { born } => format!("nothing known since its issue at bundle {born}"),
+            Self::Bundle { sequence, class } => format!("bundle {sequence} ({})", class_name(*class)),
+            Self::OwnTrust { .. } => "trust of its own".to_owned(),
+            Self::LeafUnder { root, .. } => format!("a leaf of root {}", root.short()),
+            Self::Confirmed { sequence: Sequence(0) } => "no bundle confirmed yet".to_owned(),
+            Self::Confirmed { sequence } => format!("bundle {sequence} confirmed"),
+            Self::Reported { sequence, .. } => format!("bundle {sequence} reported"),
+            Self::Nothing => "-".to_owned(),
+        }
+    }
+
+    /// The bundle that its leaf was issued at, of a leaf.
+    pub const fn born(&self) -> Sequence {
+        match self {
+            Self::Issued { born } | Self::OwnTrust { born } | Self::LeafUnder { born, .. } => *born,
+            _ => Sequence(0),
+        }
+    }
+
+    /// The bundle that it is known to have; 0 for none.
+    pub const fn sequence(&self) -> Sequence {
+        match self {
+            Self::Bundle { sequence, .. }
+            | Self::Confirmed { sequence }
+            | Self::Reported { sequence, .. } => *sequence,
+            _ => Sequence(0),
+        }
+    }
+}
+
+impl Needs {
+    /// As a column of a table has it.
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::Bundle { sequence, class } => format!("bundle {sequence} ({})", class_name(*class)),
+            Self::LeafWith { sequence } => format!("a new leaf, with bundle {sequence}"),
+            Self::WordFor { sequence } => format!("a word for bundle {sequence}"),
+            Self::LeafUnder { root } => format!("a new leaf, of root {}", root.short()),
+            Self::Confirmation { sequence, round: Round::Both } => {
+                format!("bundle {sequence} confirmed (1st of 2)")
+            }
+            Self::Confirmation { sequence, round: Round::Last } => {
+                format!("bundle {sequence} confirmed (2nd of 2)")
+            }
+            Self::Report => "a report of this step".to_owned(),
+            Self::OthersEnd => "the end of others' leaves".to_owned(),
+        }
+    }
+
+    /// The bundle that is asked for; 0 if none is.
+    pub const fn sequence(&self) -> Sequence {
+        match self {
+            Self::Bundle { sequence, .. }
+            | Self::LeafWith { sequence }
+            | Self::WordFor { sequence }
+            | Self::Confirmation { sequence, .. } => *sequence,
+            Self::LeafUnder { .. } | Self::Report | Self::OthersEnd => Sequence(0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,320 @@
+//! Where a rotation stands, and for the gate that it waits at: what holds it, who, and when it opens at the latest.
+//!
+//! The judgement is the machine's own ([`rotation::evidence::gate`]), and which verbs are legal is asked of
+//! [`rotation::legal`]; here it is only put into words and names. [`gate`] and [`holder`] are what is said, pure.
+
+mod explanation;
+mod gate;
+mod holder;
+mod leaf;
+mod names;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ledger::{Aggregates, RowFilter};
+use rotation::evidence::{Gate, GateName};
+use rotation::{Evidence, Phase, State};
+use rotation_driver::{EffectError, EvidenceSource as _};
+use trust::{RootId, Sequence, Timestamp};
+
+use crate::ca::Ca;
+use crate::hierarchy::downstream::{Downstream, Told};
+use crate::own_trust;
+use crate::seen;
+
+pub use explanation::{Done, Explanation};
+pub use gate::{GateView, Opening};
+pub use holder::{Asked, Ends, Has, Holder, Leaf, Needs, Round, Who};
+pub use leaf::leaf;
+pub use names::{KINDS, class_name, kind_name, mode_name};
+
+/// Holders that are named; the others are counted.
+const HOLDERS_MAX: usize = 32;
+/// Holders that a refused activation names.
+const NAMED_IN_REFUSAL: usize = 5;
+/// How long an authority may take before it is said that it has not answered.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+/// Pages of the ledger that are looked through for holders of one kind.
+const PAGES_MAX: usize = 10;
+
+/// Where the rotation stands now.
+pub async fn look(ca: &Ca) -> Explanation {
+    let state = ca.driver.state();
+    let evidence = ca.evidence.read(&state).await;
+    let rows = ca.ledger.aggregates();
+    let mut troubles = troubles(ca);
+    troubles.extend(unanswered(ca, &state));
+    troubles.extend(state.phase.rotation().and_then(|_| seen::sentence(&state)));
+    let legal = rotation::legal(&state, evidence.as_ref().ok(), ca.clock.now(), &ca.policy);
+    let total = rows.all().rows;
+    let unproven = ca.evidence.unproven(state.sequence, None).rows();
+    let stays = state.phase.changes().map(|(_, to)| to).or(state.signer().map(|signer| signer.root));
+    let stays = stays.map(|root| rows.under(&root).rows).unwrap_or_default();
+    let gate = match &evidence {
+        Ok(evidence) => view(ca, &state, evidence, &rows),
+        Err(error) => {
+            troubles.push(error.to_string());
+            None
+        }
+    };
+    let (trust, leaves) = (Done { done: total.saturating_sub(unproven), total }, Done { done: stays, total });
+    Explanation { state, trust, leaves, troubles, legal, gate }
+}
+
+/// What a refused activation says beyond the machine's words: who holds the gate.
+pub async fn named_holders(ca: &Ca) -> String {
+    let holders = look(ca).await.gate.map(|gate| gate.holders).unwrap_or_default();
+    let named: Vec<_> = holders.iter().take(NAMED_IN_REFUSAL).map(own_trust::in_short).collect();
+    if named.is_empty() { String::new() } else { format!("; held by {}", named.join("; ")) }
+}
+
+fn troubles(ca: &Ca) -> Vec<String> {
+    let troubles = ca.driver.troubles().borrow().clone();
+    let said = troubles.iter().map(|trouble| {
+        let (effect, attempts) = (trouble.pending.effect.name(), trouble.attempts);
+        match &trouble.last {
+            EffectError::NotYet { reason, .. } => format!("{effect} waits: {reason}"),
+            last => format!("{effect} was tried {attempts} times: {last}; it is tried again"),
+        }
+    });
+    said.collect()
+}
+
+/// What an authority was asked for and neither gave nor refused: an attempt fails only when its deadline is over.
+pub fn unanswered(ca: &Ca, state: &State) -> Option<String> {
+    let Phase::Staging(_) = &state.phase else { return None };
+    let (rotation, since) = (state.phase.rotation()?, state.phase.since()?);
+    let late = ca.clock.now().since(since) > ANSWERS_WITHIN;
+    if !late || !ca.driver.troubles().borrow().is_empty() {
+        return None;
+    }
+    let owed = state.pending.first()?.effect.name();
+    let name = &rotation.authority;
+    Some(format!(
+        "{owed} was asked of authority {name}, staging since {since}, and has no answer yet: `banyan authority check \
+         {name}` says how it is; leaves are issued on, and the rotation goes on by itself"
+    ))
+}
+
+/// The gate of the present phase, with those who hold it.
+fn view(ca: &Ca, state: &State, evidence: &Evidence, rows: &Aggregates) -> Option<GateView> {
+    let gate = rotation::evidence::gate(state, evidence, &ca.policy)?;
+    let rotation = state.phase.rotation()?;
+    let (mut holders, total) = held_by(ca, state, (&gate, evidence), rows);
+    // Without an end first: they hold the gate longest.
+    holders.sort_by_key(|holder| match holder.ends {
+        Ends::ByWord => (0, std::cmp::Reverse(Timestamp::default())),
+        Ends::At(end) => (1, std::cmp::Reverse(end)),
+    });
+    holders.truncate(HOLDERS_MAX);
+    let opening = Opening::of(&gate, rotation, state);
+    Some(GateView {
+        name: gate.name,
+        summary: gate::summary(&gate, opening, rotation),
+        holds: gate.holds.iter().map(ToString::to_string).collect(),
+        opening,
+        holders,
+        total,
+        at: evidence.at,
+        rests_on: rests_on(ca, state, evidence, rows),
+    })
+}
+
+/// Those who hold a gate closed, some by name, and how many they are.
+fn held_by(
+    ca: &Ca,
+    state: &State,
+    (gate, evidence): (&Gate, &Evidence),
+    rows: &Aggregates,
+) -> (Vec<Holder>, u64) {
+    let at = evidence.at;
+    let mut holders = Vec::new();
+    match (gate.name, state.phase.changes()) {
+        (_, None) => (holders, 0),
+        (GateName::Leaves, Some((from, to))) => {
+            let filter = RowFilter { root: Some(from), ..RowFilter::default() };
+            holders = named(ca, &filter, Asked::Gone { from, to }, at);
+            let others: Vec<_> =
+                downstreams_under(ca, &from, state, at).chain(shared(ca, state, &from)).collect();
+            let total = rows.under(&from).rows + others.len() as u64;
+            holders.extend(others);
+            (holders, total)
+        }
+        (GateName::Trust | GateName::Converged, Some(_)) => {
+            for kind in KINDS {
+                let class = ca.evidence.required(kind);
+                let unproven = Some((state.sequence, class));
+                let filter =
+                    RowFilter { kind: Some(kind), own_trust: Some(false), unproven, ..RowFilter::default() };
+                holders.extend(named(ca, &filter, Asked::Bundle { sequence: state.sequence, class }, at));
+            }
+            holders.extend(own_trust::holders(ca, state.sequence, evidence.own_trust.latest, HOLDERS_MAX));
+            let total = evidence.unproven.count
+                + evidence.own_trust.count
+                + evidence.relying_parties.bounded.count
+                + evidence.relying_parties.unbounded;
+            let round = if gate.name == GateName::Trust { Round::Both } else { Round::Last };
+            holders.extend(relying_parties(ca, state, round, at));
+            holders.extend(downstreams_without(ca, state.sequence, at));
+            (holders, total)
+        }
+    }
+}
+
+/// Who would hold the trust gate of the bundle in force: their word about it is missing already.
+pub fn behind(ca: &Ca, state: &State, at: Timestamp) -> Vec<Holder> {
+    let sequence = state.sequence;
+    let lacking = KINDS.into_iter().flat_map(|kind| {
+        let class = ca.evidence.required(kind);
+        let (kind, unproven) = (Some(kind), Some((sequence, class)));
+        let filter = RowFilter { kind, own_trust: Some(false), unproven, ..RowFilter::default() };
+        named(ca, &filter, Asked::Bundle { sequence, class }, at)
+    });
+    lacking.chain(downstreams_without(ca, sequence, at)).take(HOLDERS_MAX).collect()
+}
+
+/// The rows that match, as holders; those that end last first.
+fn named(ca: &Ca, filter: &RowFilter, asked: Asked, at: Timestamp) -> Vec<Holder> {
+    let mut holders = Vec::new();
+    let mut after = None;
+    for _ in 0..PAGES_MAX {
+        let page = ca.ledger.rows(filter, after, HOLDERS_MAX - holders.len());
+        let found =
+            page.rows.iter().filter_map(|live| Holder::of_leaf(leaf(ca, live), asked, at, &ca.policy));
+        holders.extend(found);
+        after = page.next;
+        if after.is_none() || holders.len() >= HOLDERS_MAX {
+            break;
+        }
+    }
+    holders
+}
+
+/// Downstream CAs that are not known to have a bundle.
+fn downstreams_without(ca: &Ca, wanted: Sequence, now: Timestamp) -> impl Iterator<Item = Holder> {
+    let downstreams =
+        ca.downstreams.downstreams().into_iter().filter(move |downstream| downstream.lacks(wanted));
+    downstreams.filter_map(move |downstream| {
+        Some(downstream_holder(ca, &downstream, downstream.until(&ca.policy, now)?))
+    })
+}
+
+/// Downstream CAs that may use a root.
+fn downstreams_under(ca: &Ca, root: &RootId, state: &State, now: Timestamp) -> impl Iterator<Item = Holder> {
+    let downstreams = ca.downstreams.downstreams().into_iter();
+    downstreams.filter_map(move |downstream| {
+        Some(downstream_holder(ca, &downstream, downstream.under(root, state, (&ca.policy, now))?))
+    })
+}
+
+fn downstream_holder(ca: &Ca, downstream: &Downstream, last_issuer: Timestamp) -> Holder {
+    let name = &downstream.name;
+    let said = match &downstream.told {
+        None => "has reported nothing to this process".to_owned(),
+        Some(told) if told.report.waits_for.is_empty() => {
+            format!("reported at {}, and is not there yet", told.at)
+        }
+        Some(told) => format!("waits for {}", told.report.waits_for.join("; ")),
+    };
+    let until = ca.policy.over_at(last_issuer);
+    let reported =
+        |told: &Told| Has::Reported { sequence: Sequence(told.report.applied_sequence), at: told.at };
+    Holder {
+        who: Who::Downstream { name: name.clone() },
+        agent: None,
+        has: downstream.told.as_ref().map_or(Has::Nothing, reported),
+        needs: Needs::Report,
+        ends: Ends::At(until),
+        refuses: None,
+        more: Some(format!("downstream CA {name}: {said}; its last issuer is waited for until {until}")),
+    }
+}
+
+/// Others who issue under a root, as one holder of its leaf gate.
+fn shared(ca: &Ca, state: &State, root: &RootId) -> Option<Holder> {
+    let entry = state.roots.get(root).filter(|entry| !entry.exclusive)?;
+    let (id, authority) = (root.short(), entry.authority.as_str());
+    if ca.upstreams.has(authority) {
+        if ca.upstreams.let_go(state).contains(root) {
+            return None;
+        }
+        let text = format!(
+            "root {id} is still in the bundle of the upstream CA: it leaves here when nobody there or at its other downstream CAs needs it"
+        );
+        return Some(others(root, Ends::ByWord, text));
+    }
+    let (ends, text) = match (ca.evidence.foreign(root, entry), ca.evidence.foreign_leaf_max(authority)) {
+        (Some((word, until)), _) => {
+            let until = ca.policy.over_at(entry.horizon.max(Some(until)).unwrap_or(until));
+            let text = format!(
+                "others issued under root {id} until {}, as {} attested; their last leaf is waited for until {until}",
+                word.since, word.by
+            );
+            (Ends::At(until), text)
+        }
+        (None, Some(_)) => {
+            let text = format!(
+                "others issue under root {id} too: turn them off, then say so with `banyan root attest {id} --by NAME`"
+            );
+            (Ends::ByWord, text)
+        }
+        (None, None) => {
+            let text = format!(
+                "others issue under root {id} too: write the longest life of their leaves as foreign_leaf_max into \
+                 section [authority.{authority}] and restart this server, turn them off, then say so with \
+                 `banyan root attest {id} --by NAME`"
+            );
+            (Ends::ByWord, text)
+        }
+    };
+    Some(others(root, ends, text))
+}
+
+fn others(root: &RootId, ends: Ends, text: String) -> Holder {
+    Holder {
+        who: Who::Others { root: *root },
+        agent: None,
+        has: Has::Nothing,
+        needs: Needs::OthersEnd,
+        ends,
+        refuses: None,
+        more: Some(text),
+    }
+}
+
+fn relying_parties(ca: &Ca, state: &State, round: Round, at: Timestamp) -> impl Iterator<Item = Holder> {
+    let since = ca.evidence.in_force_since(state).unwrap_or(at);
+    let wanted = state.sequence;
+    let missing = ca.registry.relying_parties().into_iter().filter(move |(_, row)| !row.has(wanted));
+    missing.take(HOLDERS_MAX).filter_map(move |(name, row)| {
+        let confirmed = row.confirmed.as_ref().map_or(Sequence(0), |word| word.sequence);
+        Holder::of_relying_party((name, confirmed, row.until(since)), (wanted, round), at, &ca.policy)
+    })
+}
+
+/// How many live rows trust the bundle, by what proves it.
+fn rests_on(ca: &Ca, state: &State, evidence: &Evidence, rows: &Aggregates) -> Vec<String> {
+    let wanted = state.sequence;
+    let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for (standing, tally) in rows.groups() {
+        let ground = match standing.applied.newest() {
+            _ if standing.is_unproven(wanted, ca.evidence.required(standing.kind)) => "not proven",
+            Some((sequence, class)) if sequence >= wanted => class_name(class),
+            _ => "born with the bundle",
+        };
+        *counts.entry(ground).or_default() += tally.rows;
+    }
+    let own = evidence.own_trust;
+    let is_assumed = own.latest.is_some_and(|at| ca.policy.has_passed(at, evidence.at));
+    let assumed = if is_assumed { own.count } else { 0 };
+    let confirmed = ca.evidence.unproven(wanted, None).confirmed;
+    for (ground, count) in [("a relying party's word", confirmed), ("own trust, assumed", assumed)] {
+        if count > 0 {
+            _ = counts.insert(ground, count);
+            counts.entry("not proven").and_modify(|rows| *rows = rows.saturating_sub(count));
+        }
+    }
+    counts.retain(|_, count| *count > 0);
+    counts.into_iter().map(|(ground, count)| format!("{ground}: {count}")).collect()
+}

@@ -1,0 +1,64 @@
+//! What agents say they hold, heard at every word of theirs, and brought into the record at a bounded rate. What is to be
+//! thought of it is in [`crate::seen`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rotation::{Event, State};
+use trust::{BundleDigest, Sequence};
+
+use crate::ca::Ca;
+use crate::seen::{Judgement, Stored, judge, latest_digest};
+
+/// Time between two rounds of writing down what was heard: nobody makes this server write more often.
+const ROUND: Duration = Duration::from_secs(1);
+
+impl Ca {
+    /// Judges what an agent that proved itself says it has stored, and notes what this record never published: the one
+    /// place that every such word goes through, from `Hello`, acknowledgements and requests alike.
+    pub fn hear(&self, agent: &str, stored: Stored) -> Judgement {
+        let state = self.driver.state();
+        let judgement = judge(stored, &state, |sequence| digest_of(self, &state, sequence));
+        // A known sequence without a digest proves nothing either way.
+        let tells = match judgement {
+            Judgement::Known => false,
+            Judgement::Newer => true,
+            Judgement::Other(_) => stored.digest.is_some(),
+        };
+        if tells && !state.seen.dismissed.contains(agent) {
+            self.seen.note(agent, stored, &state);
+        }
+        judgement
+    }
+}
+
+fn digest_of(ca: &Ca, state: &State, sequence: Sequence) -> Option<BundleDigest> {
+    let served = ca.cell.load().bundle().clone();
+    if served.sequence() == sequence {
+        return Some(served.digest());
+    }
+    if let Some(kept) = ca.history.get(sequence) {
+        return Some(kept.bundle.digest());
+    }
+    (sequence == state.sequence).then(|| latest_digest(state)).flatten()
+}
+
+/// Brings what was heard into the record, until it is dropped. What could not be stored is tried again.
+pub async fn keep(ca: Arc<Ca>) {
+    loop {
+        ca.seen.wake.notified().await;
+        for (agent, stored) in ca.seen.take() {
+            let Stored { sequence, digest } = stored;
+            tracing::error!(
+                agent, %sequence, ours = %ca.driver.state().sequence,
+                "an agent holds a bundle that this server never published: no bundle changes until an operator decides"
+            );
+            let event = Event::BundleSighted { agent: agent.clone(), sequence, digest };
+            if let Err(error) = ca.driver.submit_by(event, "agents").await {
+                tracing::error!(%error, agent, "what an agent holds could not be written down; it is tried again");
+                ca.seen.put_back(agent, stored);
+            }
+        }
+        tokio::time::sleep(ROUND).await;
+    }
+}

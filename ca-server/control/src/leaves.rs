@@ -1,0 +1,178 @@
+//! Leaves that may live, as operators see them: which gate each holds, and what it would mean to let one go.
+
+use std::collections::BTreeMap;
+
+use ledger::{LiveRow, RowKind, Standing};
+use registry::RelyingPartyRow;
+use rotation::evidence::GateName;
+use rotation::{Phase, State};
+use trust::{RootId, SpiffeId, Timestamp};
+
+use crate::ca::Ca;
+use crate::own_trust;
+
+/// Leaves that are named in a status.
+const NAMED_MAX: usize = 8;
+
+/// A leaf that may live.
+#[derive(Clone, Debug)]
+pub struct LeafView {
+    /// Its row.
+    pub live: LiveRow,
+    /// The gate that it holds.
+    pub holds: Option<GateName>,
+    /// Whether the agent that reports about it is connected, and when that was heard of last; the epoch if never.
+    pub agent_connected: bool,
+    /// When that was heard of last; the epoch if never.
+    pub agent_last_seen: Timestamp,
+}
+
+/// What it would mean to let a leaf go.
+#[derive(Clone, Debug)]
+pub struct Letting {
+    /// The leaf.
+    pub leaf: LeafView,
+    /// Who would break if it is held after all.
+    pub risk: String,
+}
+
+/// The gate of the rotation under way, and what a row must be to hold it.
+pub struct Gate<'a> {
+    ca: &'a Ca,
+    state: &'a State,
+    covered: BTreeMap<SpiffeId, Vec<(String, RelyingPartyRow)>>,
+}
+
+impl<'a> Gate<'a> {
+    /// Of this state.
+    pub fn of(ca: &'a Ca, state: &'a State) -> Self {
+        Self { ca, state, covered: ca.registry.covered() }
+    }
+
+    /// Its name, if the rotation is at one.
+    pub fn name(&self) -> Option<GateName> {
+        match &self.state.phase {
+            Phase::Distributing(_) => Some(GateName::Trust),
+            Phase::Draining(_) => Some(GateName::Leaves),
+            Phase::Withdrawing(_) => Some(GateName::Converged),
+            Phase::Uninitialised | Phase::Bootstrapping(_) | Phase::Steady(_) | Phase::Staging(_) => None,
+        }
+    }
+
+    /// The root whose leaves the leaf gate waits for.
+    pub fn draining(&self) -> Option<RootId> {
+        match &self.state.phase {
+            Phase::Draining(phase) => Some(phase.from),
+            _ => None,
+        }
+    }
+
+    /// Whether this row keeps it closed.
+    pub fn is_held_by(&self, live: &LiveRow) -> bool {
+        live.counts()
+            && match self.name() {
+                None => false,
+                Some(GateName::Leaves) => self.draining() == Some(live.row.root),
+                Some(GateName::Trust | GateName::Converged) => self.lacks_trust(live),
+            }
+    }
+
+    /// How many leaves keep it closed.
+    pub fn holders(&self) -> u64 {
+        match self.name() {
+            None => 0,
+            Some(GateName::Leaves) => {
+                self.draining().map_or(0, |root| self.ca.ledger.aggregates().under(&root).rows)
+            }
+            Some(GateName::Trust | GateName::Converged) => {
+                self.ca.evidence.unproven(self.state.sequence, None).rows()
+            }
+        }
+    }
+
+    fn lacks_trust(&self, live: &LiveRow) -> bool {
+        let required = self.ca.evidence.required(live.row.kind);
+        let unproven = Standing::of(live).is_unproven(self.state.sequence, required);
+        let confirmed = live.is_own_trust()
+            && own_trust::is_confirmed(&self.covered, &live.row.identity, self.state.sequence);
+        unproven && !confirmed
+    }
+
+    /// A row, with what it means now.
+    pub fn leaf(&self, live: &LiveRow) -> LeafView {
+        let agent = live.row.agent.as_deref();
+        let session = agent.and_then(|agent| self.ca.sessions.find(agent)).unwrap_or_default();
+        LeafView {
+            holds: self.name().filter(|_| self.is_held_by(live)),
+            agent_connected: session.streams > 0,
+            agent_last_seen: session.last_seen,
+            live: live.clone(),
+        }
+    }
+
+    /// What it would mean to let a row go.
+    pub fn preview(&self, live: &LiveRow) -> Letting {
+        let leaf = self.leaf(live);
+        Letting { risk: risk(&leaf), leaf }
+    }
+}
+
+impl LeafView {
+    /// What an operator said of it, and what came of that, in a word.
+    pub const fn said(&self) -> &'static str {
+        match (self.live.forgotten.stands(), self.live.forgotten.was_wrong()) {
+            (true, _) => "forgotten",
+            (_, true) => "held after all",
+            _ => "",
+        }
+    }
+}
+
+/// Who would break if nobody waits for a leaf that is held after all, and until when.
+fn risk(leaf: &LeafView) -> String {
+    let row = &leaf.live.row;
+    let (identity, until) = (&row.identity, row.not_after);
+    let whose = match (row.kind, row.agent.as_deref()) {
+        (RowKind::AgentIdentity, agent) => {
+            format!("this is the own certificate of agent {}", agent.unwrap_or_default())
+        }
+        (_, None) => {
+            format!("no agent reports about {identity}, so only its holder knows whether it is in use")
+        }
+        (_, Some(agent)) => format!("{identity} is held behind agent {agent}"),
+    };
+    let seen = match (row.agent.is_some(), leaf.agent_connected, leaf.agent_last_seen) {
+        (false, ..) => String::new(),
+        (_, true, _) => ", which is connected and has not given the leaf up".to_owned(),
+        (_, false, seen) if seen == Timestamp::default() => {
+            ", which has not been connected since this server started".to_owned()
+        }
+        (_, false, seen) => format!(", which is not connected (last heard of at {seen})"),
+    };
+    let breaks = match leaf.holds {
+        None => "no gate waits for it now, and none of a later rotation would",
+        Some(GateName::Leaves) => "if it is in use, its connections fail once its root is withdrawn",
+        Some(GateName::Trust | GateName::Converged) => {
+            "if it is in use, it may refuse everybody whose certificate is under the new root"
+        }
+    };
+    format!("{whose}{seen}; {breaks}; the leaf lives until {until}")
+}
+
+/// Leaves that an operator called gone and that are held after all, one sentence each.
+pub fn held_after_all(ca: &Ca) -> Vec<String> {
+    let rows = ca.ledger.forgotten();
+    let wrong = rows.iter().filter(|live| live.forgotten.was_wrong() && live.counts());
+    let said = |live: &LiveRow| {
+        let row = &live.row;
+        let by = match &row.agent {
+            Some(agent) => format!("agent {agent} reports it"),
+            None => "its holder used it here".to_owned(),
+        };
+        format!(
+            "forgotten leaf still held: {} of {} was forgotten by an operator's word, and {by}: gates wait for it again until              {}; stop its holder if it shall be gone, or leave it alone until it has a newer certificate",
+            row.serial, row.identity, row.not_after
+        )
+    };
+    wrong.take(NAMED_MAX).map(said).collect()
+}

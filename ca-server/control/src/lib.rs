@@ -1,0 +1,74 @@
+//! What runs by itself in a CA, and what there is to say of it.
+//!
+//! It knows no socket and no message: what clients meet is the port [`front::Front`], and everything that operators are told is a
+//! value here, which the crate `api` turns into messages. Nor does it read the configuration: each part takes settings of its
+//! own.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`ca`] | what every handler works with |
+//! | [`upkeep`] | the one task that keeps a server up: snapshots, horizon, its own leaf, the issuer, readiness |
+//! | [`snapshots`], [`own_leaf`], [`ca_keys`] | from the record to what requests are served from |
+//! | [`work`] | what effects of the machine work on; `effects` and `issuing` perform them, `requests` and `tickets` make that safe to repeat |
+//! | [`evidence`] | what gates rest on |
+//! | [`authority_upkeep`], [`further_roots`], [`authority_health`] | what is asked of root authorities without anybody asking |
+//! | [`drift`], [`further`], [`target`] | what they would give, compared with the record: pure, but for the last |
+//! | [`bundles`] | bundles of the past, and the signature of each change |
+//! | [`seen`], [`hear`] | what agents hold that the record never published |
+//! | [`reissue`] | leaves of a root that drains, asked for at a pace |
+//! | [`hierarchy`] | the upstream CA, which is followed, and downstream CAs, which are counted |
+//! | [`levels`], [`findings`], [`footing`], [`logs`], [`clock`] | what shall be so and is not |
+//! | [`compaction`] | the ledger forgets, beside everything else |
+//! | [`status`], [`conditions`], [`roots`], [`roster`], [`leaves`] | what operators see |
+//! | [`explain`], [`forecast`] | where a rotation stands, who holds its gate, and what one would wait for |
+//! | [`metrics`], [`gauges`], [`metered`] | what is counted |
+//!
+//! Start at [`upkeep::Upkeep::run`] for what goes on, and at [`status::of`] and [`explain::look`] for what is told of it.
+#![forbid(unsafe_code)]
+
+pub mod age;
+pub mod authority_health;
+pub mod authority_upkeep;
+mod away;
+pub mod bundles;
+pub mod ca;
+pub mod ca_keys;
+pub mod census;
+pub mod clock;
+pub mod compaction;
+pub mod conditions;
+pub mod drift;
+mod effects;
+pub mod evidence;
+pub mod explain;
+pub mod findings;
+pub mod footing;
+pub mod forecast;
+pub mod front;
+pub mod further;
+pub mod further_roots;
+pub mod gauges;
+pub mod hear;
+pub mod hierarchy;
+pub mod hush;
+mod issuing;
+pub mod leaves;
+pub mod levels;
+pub mod logs;
+pub mod metered;
+pub mod metrics;
+pub mod own_leaf;
+mod own_trust;
+pub mod paths;
+pub mod reissue;
+mod requests;
+pub mod roots;
+pub mod roster;
+pub mod seen;
+pub mod snapshots;
+pub mod spans;
+pub mod status;
+pub mod target;
+mod tickets;
+pub mod upkeep;
+pub mod work;

@@ -1,0 +1,98 @@
+//! Paced re-issue: while a root drains, agents are asked to renew its leaves, so many a second, never all at once.
+//!
+//! It asks; it decides nothing. An agent that does not hear it renews at half of the leaf's life anyway, and the leaf gate
+//! waits for rows, not for answers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ledger::{Cursor, Row, RowFilter, RowKind};
+use rotation::{Effect, Phase, State};
+use tokio::time::MissedTickBehavior;
+use trust::{RootId, Serial};
+
+use crate::ca::Ca;
+
+/// How often a share of the budget is spent.
+const TICK: Duration = Duration::from_secs(1);
+/// Passes over all rows begin at most this often: what was asked for once is given time to come.
+const PASS_EVERY: u32 = 20;
+
+/// Goes over the rows of the root that drains, those that live longest first.
+#[derive(Debug)]
+pub struct Reissue {
+    ca: Arc<Ca>,
+    /// Leaves to ask for at each tick.
+    budget: usize,
+    /// The root of the present pass, and where it stands; `None` when it is over.
+    pass: Option<(RootId, Option<Cursor>)>,
+    ticks_since_pass: u32,
+    last_root: Option<RootId>,
+}
+
+impl Reissue {
+    /// Asks for at most `per_second` leaves a second.
+    pub fn new(ca: Arc<Ca>, per_second: u64) -> Self {
+        let budget = usize::try_from(per_second).unwrap_or(usize::MAX);
+        Self { ca, budget, pass: None, ticks_since_pass: 0, last_root: None }
+    }
+
+    /// Asks until it is dropped.
+    pub async fn run(mut self) {
+        let mut changes = self.ca.driver.changes();
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if changes.wait_for(|state| draining(state).is_some()).await.is_err() {
+                return;
+            }
+            ticks.tick().await;
+            match draining(&self.ca.driver.state()) {
+                Some(root) => self.tick(root),
+                None => self.pass = None,
+            }
+        }
+    }
+
+    fn tick(&mut self, root: RootId) {
+        self.ticks_since_pass = self.ticks_since_pass.saturating_add(1);
+        let other = self.last_root != Some(root);
+        if other || (self.pass.is_none() && self.ticks_since_pass >= PASS_EVERY) {
+            self.pass = Some((root, None));
+            self.last_root = Some(root);
+            self.ticks_since_pass = 0;
+        }
+        let Some((_, after)) = self.pass else { return };
+        let filter = RowFilter { root: Some(root), ..RowFilter::default() };
+        let page = self.ca.ledger.rows(&filter, after, self.budget);
+        self.pass = page.next.map(|next| (root, Some(next)));
+        let mut by_agent: BTreeMap<String, Vec<Serial>> = BTreeMap::new();
+        for live in &page.rows {
+            if let Some(agent) = holder(&live.row) {
+                by_agent.entry(agent).or_default().push(live.row.serial);
+            }
+        }
+        for (agent, serials) in by_agent {
+            let (count, taken) = (serials.len(), self.ca.sessions.ask_to_renew(&agent, serials));
+            tracing::debug!(agent, count, taken, "asked to renew leaves of the root that drains");
+        }
+    }
+}
+
+/// The root whose leaves are to be renewed now. A held rotation asks for none; and before the switch is in force a renewal
+/// would only give another leaf of the same root.
+fn draining(state: &State) -> Option<RootId> {
+    let Phase::Draining(phase) = &state.phase else { return None };
+    let switch = |effect: &Effect| matches!(effect, Effect::SwitchSigner { .. });
+    let in_force = !state.pending.iter().any(|pending| switch(&pending.effect));
+    (in_force && phase.rotation.held_since.is_none()).then_some(phase.from)
+}
+
+/// The agent that can renew this leaf.
+fn holder(row: &Row) -> Option<String> {
+    match row.kind {
+        RowKind::AgentHeld | RowKind::AgentIdentity => row.agent.clone(),
+        RowKind::CsrOnly | RowKind::ChannelTrusted | RowKind::Own => None,
+    }
+}

@@ -1,0 +1,94 @@
+//! From the record to what requests are served from.
+
+use std::sync::Arc;
+
+use issuance::snapshot::SignerOutsideBundle;
+use issuance::{Signer, SignerError, SignerParts, Snapshot};
+use plugins::{KeyBackend, KeyError, KeyId};
+use rotation::{IssuerEntry, SegmentId, State};
+use trust::{Bundle, BundleError, Certificate, CertificateError, RootId, Timestamp};
+
+/// Builds snapshots, and keeps the last signer: verifying one costs some signatures, and most changes of the record
+/// leave it as it is.
+#[derive(Debug)]
+pub struct Snapshots {
+    keys: Arc<dyn KeyBackend>,
+    segment: SegmentId,
+    signer: Option<Arc<Signer>>,
+}
+
+/// Why the record makes no snapshot. The former one is served on.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The record names no signer: its first root is not ready.
+    #[error("no issuer signs yet")]
+    NoSigner,
+    /// Nothing may be released under the root and into the segment.
+    #[error(
+        "the record allows no leaf under the signing root: its horizon is not raised, or the segment is closed"
+    )]
+    NoHorizon,
+    /// The roots make no bundle.
+    #[error("the roots of the record make no bundle: {0}")]
+    Bundle(#[from] BundleError),
+    /// The issuer's certificate cannot be read.
+    #[error("the issuer's certificate in the record cannot be read: {0}")]
+    Certificate(#[from] CertificateError),
+    /// The issuer's key is not there.
+    #[error("the issuer's key is not in the key backend: {0}; restore the keys from the latest backup")]
+    Key(#[from] KeyError),
+    /// The key's name in the record is no key id.
+    #[error("the issuer's key has the name {0:?} in the record, which is no key id")]
+    KeyName(String),
+    /// The issuer does not fit its key or its root.
+    #[error("the issuer cannot sign: {0}")]
+    Signer(#[from] SignerError),
+    /// The issuer's root is not trusted.
+    #[error(transparent)]
+    Outside(#[from] SignerOutsideBundle),
+}
+
+impl Snapshots {
+    /// For these keys and the segment that this process writes.
+    pub fn new(keys: Arc<dyn KeyBackend>, segment: SegmentId) -> Self {
+        Self { keys, segment, signer: None }
+    }
+
+    /// Shows a state of the record.
+    pub async fn of(&mut self, state: &State, now: Timestamp) -> Result<Snapshot, SnapshotError> {
+        let roots: Vec<_> = state.bundle().into_values().map(|der| der.as_bytes()).collect();
+        let bundle = Bundle::from_ders(state.trust_domain.clone(), state.sequence, &roots)?;
+        let named = state.signer().ok_or(SnapshotError::NoSigner)?;
+        let entry = state.roots.get(&named.root).and_then(|root| root.issuers.get(&named.issuer));
+        let entry = entry.ok_or(SnapshotError::NoSigner)?;
+        let horizon = state.leaf_limit(&named.root, &self.segment).ok_or(SnapshotError::NoHorizon)?;
+        let kept =
+            self.signer.take().filter(|kept| kept.issuer() == named.issuer && kept.root() == named.root);
+        let signer = match kept {
+            Some(kept) => kept,
+            None => {
+                let root_ends = state.roots.get(&named.root).map_or(now, |root| root.not_after);
+                // One that has ended is verified as of its end: it signs nothing more, and everything else goes on.
+                let at = now.min(entry.not_after).min(root_ends);
+                Arc::new(self.signer(entry, (&bundle, named.root), at).await?)
+            }
+        };
+        self.signer = Some(Arc::clone(&signer));
+        Ok(Snapshot::new(state.generation, bundle, signer, horizon)?)
+    }
+
+    async fn signer(
+        &self,
+        entry: &IssuerEntry,
+        (bundle, root): (&Bundle, RootId),
+        now: Timestamp,
+    ) -> Result<Signer, SnapshotError> {
+        let name = entry.key.as_str();
+        let key = KeyId::parse(name).map_err(|_| SnapshotError::KeyName(name.to_owned()))?;
+        let public = self.keys.public(&key).await?;
+        let chain = entry.chain.iter().map(|der| Certificate::parse(der.as_bytes()));
+        let chain = chain.collect::<Result<Vec<_>, _>>()?;
+        let parts = SignerParts { keys: Arc::clone(&self.keys), key, public, chain };
+        Ok(Signer::verify_under(parts, (bundle, root), now)?)
+    }
+}

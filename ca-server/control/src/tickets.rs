@@ -1,0 +1,204 @@
+//! Claims on answers of authorities that are not there yet: kept for days and over restarts, and not used too early.
+//!
+//! An authority may answer [`Outcome::Pending`]: a person signs offline, somebody approves. The claim is stored before the
+//! effect counts as not done yet, so that whoever comes after a restart asks by it, and not before the time it names.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fmt, io};
+
+use host::Disk;
+use plugins::call::shown;
+use plugins::{CallContext, Outcome, RootAuthority, Ticket};
+use rotation_driver::EffectError;
+use serde::{Deserialize, Serialize};
+use trust::{Clock, Timestamp};
+
+use crate::paths::FILE_MODE;
+
+/// Longest ticket that is kept, in bytes.
+const TICKET_MAX: usize = 4_096;
+
+/// The claims of one server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tickets<'a> {
+    pub(crate) directory: &'a Path,
+    pub(crate) disk: &'a Arc<dyn Disk>,
+    pub(crate) clock: &'a dyn Clock,
+}
+
+/// A claim as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Claim {
+    ticket: String,
+    asked_at: i64,
+    retry_after_secs: u64,
+    reason: String,
+}
+
+impl Tickets<'_> {
+    /// The ticket that an effect got before, once it may be used; none if it never got one.
+    ///
+    /// # Errors
+    /// `NotYet` before its time.
+    pub(crate) async fn due(&self, key: &str) -> Result<Option<Ticket>, EffectError> {
+        let Some(claim) = self.read(key).await? else { return Ok(None) };
+        match claim.left(self.clock.now()) {
+            Duration::ZERO => Ok(Some(Ticket::new(claim.ticket))),
+            retry_after => Err(EffectError::NotYet { reason: claim.reason, retry_after }),
+        }
+    }
+
+    /// The answer, if it is there.
+    ///
+    /// # Errors
+    /// `NotYet` if it is not, with what the authority says it waits for; the ticket is stored then.
+    pub(crate) async fn settle<T>(
+        &self,
+        (key, authority, context): (&str, &dyn RootAuthority, &CallContext),
+        outcome: Outcome<T>,
+    ) -> Result<T, EffectError> {
+        let (ticket, retry_after) = match outcome {
+            Outcome::Ready(answer) => return Ok(answer),
+            Outcome::Pending { ticket, retry_after } => (ticket, retry_after),
+        };
+        if ticket.as_str().len() > TICKET_MAX {
+            let reason = format!("the authority's ticket is longer than {TICKET_MAX} bytes, and is not kept");
+            return Err(EffectError::Refused { reason });
+        }
+        let said = shown(&authority.check(context).await.detail);
+        let reason = if said.is_empty() { "the authority works on it".to_owned() } else { said };
+        let claim = Claim {
+            ticket: ticket.as_str().to_owned(),
+            asked_at: self.clock.now().as_secs(),
+            retry_after_secs: retry_after.as_secs(),
+            reason: reason.clone(),
+        };
+        self.store(key, &claim).await?;
+        Err(EffectError::NotYet { reason, retry_after })
+    }
+
+    fn path(&self, key: &str) -> PathBuf {
+        self.directory.join(format!("{key}.ticket.json"))
+    }
+
+    async fn read(&self, key: &str) -> Result<Option<Claim>, EffectError> {
+        let (disk, path) = (Arc::clone(self.disk), self.path(key));
+        let read = tokio::task::spawn_blocking(move || disk.read(&path)).await;
+        match read.map_err(io::Error::other).and_then(|read| read) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| EffectError::Refused {
+                reason: format!("{} cannot be read ({error}): remove it", self.path(key).display()),
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(unavailable(&error)),
+        }
+    }
+
+    async fn store(&self, key: &str, claim: &Claim) -> Result<(), EffectError> {
+        let bytes = serde_json::to_vec(claim).map_err(|error| unavailable(&error))?;
+        let (disk, path) = (Arc::clone(self.disk), self.path(key));
+        let stored = tokio::task::spawn_blocking(move || disk.replace(&path, &bytes, FILE_MODE)).await;
+        stored.map_err(io::Error::other).and_then(|stored| stored).map_err(|error| unavailable(&error))
+    }
+}
+
+impl Claim {
+    /// How long it must not be used yet. A clock that went back does not hold it up.
+    fn left(&self, now: Timestamp) -> Duration {
+        let asked_at = Timestamp::from_secs(self.asked_at);
+        if now < asked_at {
+            return Duration::ZERO;
+        }
+        asked_at.plus(Duration::from_secs(self.retry_after_secs)).since(now)
+    }
+}
+
+fn unavailable(error: &dyn fmt::Display) -> EffectError {
+    EffectError::Unavailable { reason: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use async_trait::async_trait;
+    use host::RealDisk;
+    use plugins::{Description, Health, IssuerChain, IssuerRequest, PluginError, RequestId, RootSet};
+    use trust::ManualClock;
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Busy(AtomicU32);
+
+    #[async_trait]
+    impl RootAuthority for Busy {
+        fn describe(&self) -> Description {
+            Description::new("main", "busy", "1")
+        }
+
+        async fn check(&self, _: &CallContext) -> Health {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Health::degraded("a person signs")
+        }
+
+        async fn roots(&self, _: &CallContext) -> Result<RootSet, PluginError> {
+            Ok(RootSet::new(Vec::new(), None, 0))
+        }
+
+        async fn sign_issuer(
+            &self,
+            _: &CallContext,
+            _: &IssuerRequest,
+        ) -> Result<Outcome<IssuerChain>, PluginError> {
+            Err(PluginError::Denied { reason: "not asked here".to_owned() })
+        }
+
+        async fn poll(&self, _: &CallContext, _: &Ticket) -> Result<Outcome<IssuerChain>, PluginError> {
+            Err(PluginError::Denied { reason: "not asked here".to_owned() })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_ticket_is_kept_over_a_restart_and_not_used_before_its_time() {
+        let (directory, clock) = (tempfile::tempdir().unwrap(), ManualClock::at(Timestamp::from_secs(1_000)));
+        let context = CallContext::new(RequestId::parse("one.issuer").unwrap(), Duration::from_secs(1));
+        let day = Duration::from_secs(86_400);
+        let fresh = || -> Arc<dyn Disk> { Arc::new(RealDisk) };
+        let (disk, authority) = (fresh(), Busy::default());
+        let tickets = Tickets { directory: directory.path(), disk: &disk, clock: &clock };
+        assert_eq!(tickets.due("one.issuer").await, Ok(None));
+        let pending = Outcome::<()>::Pending { ticket: Ticket::new("t-1"), retry_after: day };
+        let not_yet =
+            |left: Duration| EffectError::NotYet { reason: "a person signs".to_owned(), retry_after: left };
+        let settled = tickets.settle(("one.issuer", &authority, &context), pending).await;
+        assert_eq!(settled, Err(not_yet(day)), "the operator reads what it waits for");
+
+        let disk = fresh();
+        let restarted = Tickets { disk: &disk, ..tickets };
+        clock.advance(day / 4);
+        assert_eq!(restarted.due("one.issuer").await, Err(not_yet(day * 3 / 4)));
+        assert_eq!(restarted.due("other.issuer").await, Ok(None), "others have their own");
+        clock.advance(day * 3 / 4);
+        assert_eq!(restarted.due("one.issuer").await, Ok(Some(Ticket::new("t-1"))));
+        clock.jump_to(Timestamp::from_secs(0));
+        assert_eq!(restarted.due("one.issuer").await, Ok(Some(Ticket::new("t-1"))), "a clock went back");
+        assert_eq!(authority.0.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_ticket_without_end_is_refused_and_an_answer_is_passed_on() {
+        let (directory, clock) = (tempfile::tempdir().unwrap(), ManualClock::at(Timestamp::from_secs(1_000)));
+        let context = CallContext::new(RequestId::parse("one.issuer").unwrap(), Duration::from_secs(1));
+        let (disk, authority): (Arc<dyn Disk>, _) = (Arc::new(RealDisk), Busy::default());
+        let tickets = Tickets { directory: directory.path(), disk: &disk, clock: &clock };
+        let whose = ("one.issuer", &authority as &dyn RootAuthority, &context);
+        let ticket = Ticket::new("t".repeat(TICKET_MAX + 1));
+        let pending = Outcome::<()>::Pending { ticket, retry_after: Duration::ZERO };
+        assert!(matches!(tickets.settle(whose, pending).await, Err(EffectError::Refused { .. })));
+        assert_eq!(tickets.due("one.issuer").await, Ok(None));
+        assert_eq!(tickets.settle(whose, Outcome::Ready(7)).await, Ok(7));
+    }
+}
