@@ -158,6 +158,13 @@ fn listed(root: &Path, name: &Name) -> anyhow::Result<Vec<(PathBuf, String)>> {
         "| [`remote`](remote.md) |",
         &format!("| [`{text}`]({text}.md) | FILL IN | FILL IN |"),
     )?;
+    edits.after(
+        "docs/architecture.md",
+        "| `plugins/remote` |",
+        &format!(
+            "| `plugins/{text}` | a root authority: FILL IN | plugins, trust | `plugins/{text}/src/lib.rs` |"
+        ),
+    )?;
     Ok(edits.files)
 }
 

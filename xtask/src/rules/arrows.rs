@@ -14,6 +14,8 @@ pub(super) struct Found {
     pub(super) crates: BTreeSet<String>,
     /// Path of each crate's Cargo.toml.
     pub(super) manifests: Vec<PathBuf>,
+    /// The same, by the crate's name.
+    named: BTreeMap<String, PathBuf>,
     pub(super) arrows: Arrows,
     /// Those of development dependencies that are not among the others.
     pub(super) test_arrows: Arrows,
@@ -30,7 +32,9 @@ impl Found {
         let crates = metadata.packages.iter().map(|package| package.name.to_string()).collect();
         let manifests =
             metadata.packages.iter().map(|package| package.manifest_path.clone().into()).collect();
-        let mut found = Self { crates, manifests, ..Self::default() };
+        let named = metadata.packages.iter();
+        let named = named.map(|one| (one.name.to_string(), one.manifest_path.clone().into())).collect();
+        let mut found = Self { crates, manifests, named, ..Self::default() };
         for package in &metadata.packages {
             let uses = |tests: bool| -> BTreeSet<String> {
                 let wanted = |kind| matches!(kind, DependencyKind::Development) == tests;
@@ -48,6 +52,11 @@ impl Found {
             }
         }
         Ok(found)
+    }
+
+    /// Each crate, with the path of its Cargo.toml.
+    pub(super) fn crates_and_manifests(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.named.iter().map(|(name, path)| (name.as_str(), path.as_path()))
     }
 
     /// Crate -> crates, whatever for.

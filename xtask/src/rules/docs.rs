@@ -87,7 +87,8 @@ fn pointer(text: &str) -> Option<Pointer<'_>> {
         None => (text, None),
     };
     let is_source = file.ends_with(".rs") || file.ends_with(".proto");
-    let is_path = file.contains('/') && !file.contains(|c: char| c.is_whitespace() || "*<>{}".contains(c));
+    // A path with a space in it is one that a replacement of words has broken.
+    let is_path = file.contains('/') && !file.contains(|c: char| "*<>{}".contains(c));
     (is_source && is_path).then_some(Pointer { text, file, name })
 }
 
@@ -137,6 +138,7 @@ mod tests {
     fn a_missing_file_a_missing_name_and_a_part_of_a_name_are_complaints() {
         for bad in [
             "`one/src/window.rs`",
+            "`one/src/the door.rs`",
             "`one/src/door.rs:close`",
             "`one/src/door.rs:open`",
             "`one/src/door.rs:Window::open_it`",

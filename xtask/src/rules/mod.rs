@@ -15,6 +15,7 @@ mod layering;
 mod lines;
 mod lock;
 mod manifests;
+mod page;
 mod said;
 mod sources;
 mod tuples;
@@ -38,6 +39,7 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
     complaints.extend(unused::complaints(root, &found.manifests)?);
     complaints.extend(tuples::complaints(root, &found.manifests, layering.files.tuple_arguments_left)?);
     complaints.extend(apart::complaints(root, &layering.apart)?);
+    complaints.extend(page::complaints(root, &found)?);
     complaints.extend(docs::dangling(root)?);
     complaints.extend(said::never_said(root)?);
     complaints.extend(words::unwanted(root, &layering.words)?);
@@ -86,6 +88,13 @@ mod tests {
         let (root, layering) = root_and_layering();
         let found = arrows::Found::in_workspace(&root).unwrap();
         assert_eq!(arrow_complaints(&layering, &found), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_page_about_the_architecture_lists_every_crate_and_what_it_uses() {
+        let (root, _) = root_and_layering();
+        let found = arrows::Found::in_workspace(&root).unwrap();
+        assert_eq!(page::complaints(&root, &found).unwrap(), Vec::<String>::new());
     }
 
     #[test]
