@@ -2,7 +2,7 @@
 //!
 //! Nobody is turned away because others sit idle: when the port is full, those go first that have shown no credential and
 //! have nothing under way, the oldest of the address with the most connections first. The rules of a port are its
-//! [`Rules`]; one task of each crowd looks at all of it every [`TICK`].
+//! [`Rules`]; one task of each crowd looks at all of it every `TICK`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;

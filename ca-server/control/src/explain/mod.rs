@@ -1,7 +1,7 @@
 //! Where a rotation stands, and for the gate that it waits at: what holds it, who, and when it opens at the latest.
 //!
 //! The judgement is the machine's own ([`rotation::evidence::gate`]), and which verbs are legal is asked of
-//! [`rotation::legal`]; here it is only put into words and names. [`gate`] and [`holder`] are what is said, pure.
+//! [`rotation::legal`]; here it is only put into words and names. `gate` and `holder` are what is said, pure.
 
 mod explanation;
 mod gate;
