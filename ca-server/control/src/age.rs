@@ -47,9 +47,8 @@ impl Aging {
 
 /// The root that signs, if nothing is under way and it is as old as this.
 fn old_root(state: &State, age: Duration, now: Timestamp) -> Option<RootId> {
-    let Phase::Steady(_) = &state.phase else { return None };
-    if state.seen.highest().is_some() {
-        // It would be refused until an operator has decided.
+    if !state.phase.is_steady() || state.seen.highest().is_some() {
+        // Then it would be refused until an operator has decided.
         return None;
     }
     let root = state.signer()?.root;

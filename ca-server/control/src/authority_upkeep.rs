@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use host::Disk;
 use plugins::{CallContext, PluginError, RequestId, RootAuthority, RootSet};
-use rotation::{AuthorityName, Effect, Event, Mode, Phase, RootEntry, RootState, State};
+use rotation::{AuthorityName, Effect, Event, Mode, RootEntry, RootState, State};
 use rotation_driver::DriverHandle;
 use tokio::sync::watch;
 use trust::RootId;
@@ -309,7 +309,7 @@ fn to_activate(state: &State, name: &str) -> Option<RootId> {
 /// Whether the authority of the signing root signs with one that was never heard of, and nothing else is under way.
 fn to_follow(state: &State, name: &str, root: &RootId) -> bool {
     let is_new = state.roots.get(root).is_none_or(|entry| entry.may_return(false));
-    matches!(state.phase, Phase::Steady(_)) && signs(state, name) && is_new
+    state.phase.is_steady() && signs(state, name) && is_new
 }
 
 /// The signing root, if its authority puts issuers below another certificate than the one above the issuer that signs;
@@ -324,7 +324,7 @@ fn to_renew(state: &State, name: &str, set: &RootSet) -> Option<(RootId, rotatio
 /// Roots of this authority that are out of use, unless others issue under them too. A root is retired by the leaf gate,
 /// or before it ever signed, and nobody comes back from that; the rotation that retired it is over.
 fn to_retire(state: &State, name: &str) -> Vec<RootId> {
-    if !matches!(state.phase, Phase::Steady(_)) {
+    if !state.phase.is_steady() {
         return Vec::new();
     }
     let unused = |root: &RootEntry| {

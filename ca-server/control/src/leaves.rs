@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use ledger::{LiveRow, RowKind, Standing};
 use registry::RelyingPartyRow;
+use rotation::State;
 use rotation::evidence::GateName;
-use rotation::{Phase, State};
 use trust::{RootId, SpiffeId, Timestamp};
 
 use crate::ca::Ca;
@@ -51,20 +51,12 @@ impl<'a> Gate<'a> {
 
     /// Its name, if the rotation is at one.
     pub fn name(&self) -> Option<GateName> {
-        match &self.state.phase {
-            Phase::Distributing(_) => Some(GateName::Trust),
-            Phase::Draining(_) => Some(GateName::Leaves),
-            Phase::Withdrawing(_) => Some(GateName::Converged),
-            Phase::Uninitialised | Phase::Bootstrapping(_) | Phase::Steady(_) | Phase::Staging(_) => None,
-        }
+        self.state.phase.gate_name()
     }
 
     /// The root whose leaves the leaf gate waits for.
     pub fn draining(&self) -> Option<RootId> {
-        match &self.state.phase {
-            Phase::Draining(phase) => Some(phase.from),
-            _ => None,
-        }
+        self.state.phase.draining().map(|phase| phase.from)
     }
 
     /// Whether this row keeps it closed.

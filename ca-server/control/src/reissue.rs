@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ledger::{Cursor, Row, RowFilter, RowKind};
-use rotation::{Effect, Phase, State};
+use rotation::{Effect, State};
 use tokio::time::MissedTickBehavior;
 use trust::{RootId, Serial};
 
@@ -83,7 +83,7 @@ impl Reissue {
 /// The root whose leaves are to be renewed now. A held rotation asks for none; and before the switch is in force a renewal
 /// would only give another leaf of the same root.
 fn draining(state: &State) -> Option<RootId> {
-    let Phase::Draining(phase) = &state.phase else { return None };
+    let phase = state.phase.draining()?;
     let switch = |effect: &Effect| matches!(effect, Effect::SwitchSigner { .. });
     let in_force = !state.pending.iter().any(|pending| switch(&pending.effect));
     (in_force && phase.rotation.held_since.is_none()).then_some(phase.from)

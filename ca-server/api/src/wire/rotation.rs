@@ -52,7 +52,7 @@ fn standing(state: &State) -> RotationMessage {
             None => (signing, Vec::new()),
         },
     };
-    message.rolled_back = matches!(&state.phase, Phase::Draining(phase) if phase.rolled_back);
+    message.rolled_back = state.phase.draining().is_some_and(|phase| phase.rolled_back);
     message
 }
 

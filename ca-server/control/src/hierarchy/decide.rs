@@ -59,7 +59,8 @@ pub(crate) fn decide(state: &State, upstream: &Upstream, authority: &str) -> Ste
                 (false, _) => Step::Rest,
             }
         }
-        _ => Step::Rest,
+        Phase::Staging(_) | Phase::Distributing(_) | Phase::Draining(_) => Step::Rest,
+        Phase::Uninitialised | Phase::Bootstrapping(_) | Phase::Withdrawing(_) => Step::Rest,
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use plugins::DownstreamReport;
 use registry::{AgentRegistry, DownstreamIssuer, DownstreamRow};
 use rotation::evidence::Tally;
-use rotation::{Phase, Policy, State};
+use rotation::{Policy, State};
 use trust::{RootId, Sequence, Timestamp};
 
 /// The downstream CAs. Reports are in memory only: after a restart nothing counts as proven until it is reported again.
@@ -117,10 +117,8 @@ impl Downstream {
     /// Whether it may use this root. Of a root that drains only a report counts that was made after the switch: before, it
     /// might still have begun to use it.
     pub fn uses(&self, root: &RootId, state: &State) -> bool {
-        let since = match &state.phase {
-            Phase::Draining(phase) if phase.from == *root => phase.switched.0,
-            _ => 0,
-        };
+        let drains = state.phase.draining().filter(|phase| phase.from == *root);
+        let since = drains.map_or(0, |phase| phase.switched.0);
         let unused = |told: &Told| told.report.seen_generation >= since && told.report.unused.contains(root);
         !self.told.as_ref().is_some_and(unused)
     }
@@ -148,7 +146,7 @@ mod tests {
     use host::RealDisk;
     use registry::sessions::Sessions;
     use registry::{Limits, Membership};
-    use rotation::{Draining, Mode, Rotation};
+    use rotation::{Draining, Mode, Phase, Rotation};
     use trust::{Generation, TrustDomain};
 
     use super::*;

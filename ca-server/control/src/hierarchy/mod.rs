@@ -50,7 +50,7 @@ impl Upstreams {
             }
             Phase::Distributing(phase) => of(&phase.from).filter(|name| of(&phase.to) == Some(*name)),
             Phase::Draining(phase) => of(&phase.from).filter(|name| of(&phase.to) == Some(*name)),
-            _ => None,
+            Phase::Uninitialised | Phase::Bootstrapping(_) | Phase::Steady(_) | Phase::Withdrawing(_) => None,
         };
         name.filter(|name| self.has(name))
     }

@@ -50,14 +50,11 @@ fn is_unused(state: &State, root: &RootId, evidence: &Evidence, policy: &Policy)
         RootState::Active => false,
         RootState::Staged | RootState::Published => !entry.signed_since_staged() && nobody_lives,
         RootState::Retired => nobody_lives,
-        RootState::Draining => match &state.phase {
-            Phase::Draining(phase) if phase.from == *root => {
-                let mut alone = evidence.clone();
-                alone.let_go.insert(*root);
-                leaf_gate(state, phase, &alone, policy).is_met()
-            }
-            _ => false,
-        },
+        RootState::Draining => state.phase.draining().is_some_and(|phase| {
+            let mut alone = evidence.clone();
+            alone.let_go.insert(*root);
+            phase.from == *root && leaf_gate(state, phase, &alone, policy).is_met()
+        }),
     }
 }
 
