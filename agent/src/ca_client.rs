@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
+use tonic_types::StatusExt as _;
 use tower::service_fn;
 use trust::{Bundle, Clock};
 
@@ -28,6 +29,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest answer that is read: a bundle has at most 512 KiB, a chain far less.
 const MESSAGE_MAX: usize = 1024 * 1024;
+
+/// The CA's reason for an agent that is not in its registry, or with another key.
+const UNKNOWN: &str = "AGENT_UNKNOWN";
+/// The CA's reason for an agent that is banned.
+const BANNED: &str = "AGENT_BANNED";
+/// The CA's reason for a certificate that an operator took for gone, the first time that it is shown.
+const FORGOTTEN: &str = "CERTIFICATE_FORGOTTEN";
 
 pub(crate) type Client = AgentServiceClient<Channel>;
 
@@ -84,7 +92,7 @@ pub(crate) enum CallError {
 
 impl CallError {
     /// Whether the CA itself judged the credential and refused it.
-    pub(crate) fn is_unauthenticated(&self) -> bool {
+    fn is_unauthenticated(&self) -> bool {
         matches!(self, Self::Refused { status, .. } if status.code() == Code::Unauthenticated)
     }
 
@@ -92,6 +100,35 @@ impl CallError {
     pub(crate) fn is_refusal(&self) -> bool {
         let for_good = |code| matches!(code, Code::Unauthenticated | Code::PermissionDenied);
         matches!(self, Self::Refused { status, .. } if for_good(status.code()))
+    }
+
+    /// The reason that the CA gave, such as `AGENT_UNKNOWN`.
+    fn reason(&self) -> Option<String> {
+        let Self::Refused { status, .. } = self else { return None };
+        Some(status.get_details_error_info()?.reason)
+    }
+
+    /// Whether an operator of the CA banned this agent.
+    pub(crate) fn is_ban(&self) -> bool {
+        self.reason().as_deref() == Some(BANNED)
+    }
+
+    /// Whether the CA does not take this agent for a member with the certificate that it showed: it was removed from the
+    /// registry, or the certificate is not one that counts. A certificate that was forgotten counts again once it was shown.
+    pub(crate) fn turns_away(&self) -> bool {
+        match self.reason().as_deref() {
+            Some(UNKNOWN) => true,
+            Some(FORGOTTEN) => false,
+            _ => self.is_unauthenticated(),
+        }
+    }
+
+    /// What the CA said, without where it was asked.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Refused { status, .. } => told(status),
+            other => other.to_string(),
+        }
     }
 
     /// Whether the CA wants its bundle stored before it gives a leaf.
@@ -230,7 +267,14 @@ async fn resolved(address: &str) -> std::io::Result<Vec<SocketAddr>> {
 fn said(address: &str, status: &Status) -> String {
     let told = told(status);
     let Some(source) = std::error::Error::source(status) else {
-        return format!("the CA at {address} answered {}: {told}", status.code());
+        let did = match status.code() {
+            Code::Unavailable | Code::ResourceExhausted | Code::Aborted | Code::DeadlineExceeded => {
+                "cannot answer now"
+            }
+            Code::Unknown | Code::Internal | Code::DataLoss | Code::Cancelled | Code::Ok => "failed",
+            _ => "refused",
+        };
+        return format!("the CA at {address} {did}: {told}");
     };
     match (source.is::<tonic::transport::Error>(), status.code()) {
         (true, _) => format!("the CA at {address} cannot be reached: {told}"),
@@ -245,7 +289,8 @@ fn told(status: &Status) -> String {
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {
         let more = error.to_string();
-        if !text.ends_with(&more) {
+        // A cause that its error has told already, at its end or above what follows.
+        if !text.contains(&more) {
             text = format!("{text}: {more}");
         }
         cause = error.source();
@@ -266,8 +311,29 @@ mod tests {
         let status = client(channel).get_bundle(wire::GetBundleRequest::default()).await.unwrap_err();
         let text = said(&address, &status);
         assert!(text.starts_with(&format!("the CA at {address} cannot be reached: ")), "{text}");
-        assert!(text.contains("Connection refused"), "{text}");
-        let answered = said("ca:1", &Status::unavailable("come again"));
-        assert!(answered.starts_with("the CA at ca:1 answered "), "{answered}");
+        assert_eq!(text.matches("Connection refused").count(), 1, "{text}");
+        let busy = said("ca:1", &Status::unavailable("retry in 2 s"));
+        assert_eq!(busy, "the CA at ca:1 cannot answer now: retry in 2 s");
+        let refused = said("ca:1", &Status::permission_denied("this agent is banned"));
+        assert_eq!(refused, "the CA at ca:1 refused: this agent is banned");
+    }
+
+    #[test]
+    fn a_refusal_says_by_its_reason_whether_the_agent_is_a_member() {
+        let refused = |code, reason: &str| {
+            let details = tonic_types::ErrorDetails::with_error_info(
+                reason,
+                "banyan",
+                std::collections::HashMap::new(),
+            );
+            let status = Box::new(Status::with_error_details(code, "no", details));
+            CallError::Refused { address: "ca:1".to_owned(), status }
+        };
+        let of = |error: CallError| (error.turns_away(), error.is_ban());
+        assert_eq!(of(refused(Code::PermissionDenied, "AGENT_UNKNOWN")), (true, false));
+        assert_eq!(of(refused(Code::Unauthenticated, "CERTIFICATE_NOT_ISSUED")), (true, false));
+        assert_eq!(of(refused(Code::Unauthenticated, "CERTIFICATE_FORGOTTEN")), (false, false));
+        assert_eq!(of(refused(Code::PermissionDenied, "AGENT_BANNED")), (false, true));
+        assert_eq!(of(refused(Code::PermissionDenied, "IDENTITY_NOT_ENTITLED")), (false, false));
     }
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use proto::banyan::agent::v1 as wire;
+use trust::digest::sha256;
 use trust::join_token::{JOIN_TOKEN_LEN_MAX, JoinToken};
 use trust::transition::Transition;
 use trust::{Bundle, BundleDigest, Chain, Clock, PeerRole, Sequence, SpiffeId, TrustDomain};
@@ -111,6 +112,11 @@ pub(crate) fn proof(config: &AgentConfig) -> Result<Proof, FirstContactError> {
         }
         Attestation::JwtFile(path) => Ok(Proof::Jwt(read(path, JWT_LEN_MAX)?)),
     }
+}
+
+/// Tells one token or JWT from the next, without keeping it; `None` if it cannot be read now.
+pub(crate) fn mark(config: &AgentConfig) -> Option<[u8; 32]> {
+    Some(sha256(proof(config).ok()?.bearer().as_bytes()))
 }
 
 /// Finds the first bundle.

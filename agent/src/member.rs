@@ -45,6 +45,8 @@ pub(crate) struct Member {
     pub(crate) credential: watch::Sender<Option<Arc<Leaf>>>,
     /// What the CA wants renewed early, and over which time.
     pub(crate) renewal: watch::Receiver<Option<(Serial, Duration)>>,
+    /// The certificate with which the CA turned this agent away, as one that it does not know.
+    pub(crate) turned_away: watch::Receiver<Option<Serial>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -65,14 +67,37 @@ enum MemberError {
     Header,
     #[error("the CA wants a newer bundle stored first, and gives none")]
     NoNewer,
-    #[error("{0}; and it cannot join again: {1}")]
-    NoWayBack(CallError, FirstContactError),
+    #[error("{0}; and joining again failed: {1}")]
+    NoWayBack(CallError, Box<Self>),
 }
 
 impl MemberError {
     /// Whether the CA wants its bundle stored before it gives a certificate.
     fn is_behind(&self) -> bool {
         matches!(self, Self::Call(error) if error.is_behind())
+    }
+
+    /// Whether the CA does not know this agent with the certificate that it has.
+    fn turns_away(&self) -> bool {
+        matches!(self, Self::Call(error) | Self::NoWayBack(error, _) if error.turns_away())
+    }
+
+    /// Whether there is nothing to join with.
+    fn lacks_proof(&self) -> bool {
+        match self {
+            Self::FirstContact(FirstContactError::NoProof) => true,
+            Self::NoWayBack(_, joining) => joining.lacks_proof(),
+            _ => false,
+        }
+    }
+
+    /// Whether joining came to nothing for good: what is asked for next is another token.
+    fn is_final(&self) -> bool {
+        match self {
+            Self::FirstContact(FirstContactError::Call(error)) | Self::Call(error) => error.is_refusal(),
+            Self::FirstContact(_) => true,
+            _ => false,
+        }
     }
 }
 
@@ -103,7 +128,7 @@ impl Member {
                         last = said;
                         self.tell(&error).await;
                         step.after(&error);
-                        tokio::time::sleep(backoff.wait(self.randomness.as_ref())).await;
+                        self.rest(backoff.wait(self.randomness.as_ref())).await;
                     }
                 }
             }
@@ -120,7 +145,7 @@ impl Member {
         }
         let live = self.live_credential();
         match live {
-            Some(leaf) if !step.join_again => {
+            Some(leaf) if !step.join_again && !self.is_turned_away(&leaf) => {
                 let due = *step.renew_at.get_or_insert_with(|| self.renewal_of(&leaf));
                 step.asked = step.asked.or_else(|| self.asked_for(&leaf));
                 let renew_at = step.asked.map_or(due, |asked| asked.min(due));
@@ -144,15 +169,36 @@ impl Member {
                 match self.come_back().await? {
                     Way::Taken => {}
                     Way::None => self.register().await?,
-                    Way::Refused(refusal) => self.register().await.map_err(|error| match error {
-                        MemberError::FirstContact(error) => MemberError::NoWayBack(refusal, error),
-                        error => error,
-                    })?,
+                    Way::Refused(refusal) => {
+                        self.register().await.map_err(|error| match error.is_final() {
+                            true => MemberError::NoWayBack(refusal, Box::new(error)),
+                            false => error,
+                        })?
+                    }
                 }
             }
         }
         *step = Step::default();
         Ok(())
+    }
+
+    /// Whether the CA does not know this agent by the certificate that it has now.
+    fn is_turned_away(&self, leaf: &Leaf) -> bool {
+        *self.turned_away.borrow() == Some(leaf.held().serial)
+    }
+
+    /// Waits before the next attempt. A token or JWT that was not there ends the wait.
+    async fn rest(&self, wait: Duration) {
+        let (tried, mut left) = (first_contact::mark(&self.config), wait);
+        while !left.is_zero() {
+            let some = left.min(LOOK);
+            tokio::time::sleep(some).await;
+            left = left.saturating_sub(some);
+            let there = first_contact::mark(&self.config);
+            if there.is_some() && there != tried {
+                return;
+            }
+        }
     }
 
     /// The bundle of today: by the changes since the one that is held, or by what the configuration pins.
@@ -301,11 +347,13 @@ impl Member {
     }
 
     async fn tell(&self, error: &MemberError) {
-        let condition = match self.credential.borrow().is_some() {
-            true => Condition::RenewalFails,
-            false => Condition::NotMember,
+        let renewing = self.credential.borrow().is_some() && !error.turns_away();
+        let (is, is_not) = match renewing {
+            true => (Condition::RenewalFails, Condition::NotMember),
+            false => (Condition::NotMember, Condition::RenewalFails),
         };
-        self.hub.condition(condition, Some(error.to_string())).await;
+        self.hub.condition(is, Some(error.to_string())).await;
+        self.hub.condition(is_not, None).await;
     }
 }
 
@@ -337,12 +385,10 @@ struct Step {
 impl Step {
     fn after(&mut self, error: &MemberError) {
         if let MemberError::Call(error) = error {
-            self.join_again |= error.is_unauthenticated();
+            self.join_again |= error.turns_away();
             self.look_for_ca |= error.is_unreachable();
         }
-        if let MemberError::FirstContact(FirstContactError::NoProof)
-        | MemberError::NoWayBack(_, FirstContactError::NoProof) = error
-        {
+        if error.lacks_proof() {
             // Nothing to join with: go on with the certificate as long as it lives.
             self.join_again = false;
             self.look_for_ca = false;

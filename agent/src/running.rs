@@ -248,6 +248,7 @@ fn spawn(
     let (evidence_tx, evidence) = watch::channel(Arc::new(Evidence::default()));
     let (status_tx, status) = watch::channel(Arc::new(Status::default()));
     let (renewal_tx, renewal) = watch::channel(None);
+    let (turned_away_tx, turned_away) = watch::channel(None);
     let address =
         CaAddress { address: config.ca_address.clone(), server_name: config.ca_server_name.clone() };
     let client = CaClient::new(address, Arc::clone(&deps.clock), trust.clone(), credential.clone());
@@ -280,10 +281,12 @@ fn spawn(
         former: Mutex::new(state.chain),
         credential: credential_tx,
         renewal,
+        turned_away,
     };
     let uplink = Uplink {
         comeback: Duration::ZERO,
         missed: false,
+        turned_away: turned_away_tx,
         clock: Arc::clone(&member.clock),
         config: Arc::clone(&config),
         randomness: deps.randomness,

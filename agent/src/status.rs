@@ -79,6 +79,8 @@ pub(crate) enum Condition {
     RenewalFails,
     /// The CA cannot be reached; the last good state is served.
     CaAway,
+    /// The CA answers, and takes no stream of this agent.
+    CaRefuses,
     /// The CA sent a bundle that is not to be believed.
     BundleRefused,
     /// The disk takes no new bundle.
@@ -95,6 +97,7 @@ impl Condition {
             Self::NotMember => "not a member",
             Self::RenewalFails => "own certificate not renewed",
             Self::CaAway => "CA away",
+            Self::CaRefuses => "refused by the CA",
             Self::BundleRefused => "bundle refused",
             Self::BundleNotStored => "bundle not stored",
             Self::HoldersNotStored => "holders not stored",

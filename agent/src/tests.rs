@@ -27,6 +27,7 @@ mod admission;
 mod holding;
 mod joining;
 mod promises;
+mod removed;
 mod serving;
 
 /// Longest time that anything may take; tests wait for conditions, never for time.

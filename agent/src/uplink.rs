@@ -3,7 +3,6 @@
 //! By level: what was said is remembered only for the life of one stream, so after a reconnect everything is said again.
 //! A slow stream loses nothing but old states, since each round says what is true then.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,25 +19,29 @@ use crate::backoff::{Backoff, spread};
 use crate::bundle_store;
 use crate::ca_client::{CaClient, CallError};
 use crate::config::AgentConfig;
-use crate::evidence::{Applied, Evidence};
+use crate::evidence::Evidence;
 use crate::first_contact::{self, FirstContactError};
 use crate::hub::{Command, HubHandle};
 use crate::leaf::Leaf;
 use crate::member::BUILD;
 use crate::status::Condition;
+use said::{ROWS_MAX, Said};
+
+mod said;
 
 /// Messages that wait for the wire; then the next round of evidence waits.
 const UP_MAX: usize = 16;
-/// Rows or serials in one message.
-const ROWS_MAX: usize = 1024;
 /// How often the CA hears how the agent is.
 const HEALTH: Duration = Duration::from_secs(30);
 /// After a change of trust or of the own certificate, agents reconnect within this time, not all at once.
 const REBUILD_SPREAD: Duration = Duration::from_secs(2);
-/// A banned agent asks again this often.
-const BANNED_WAIT: Duration = Duration::from_secs(60);
+/// A banned agent asks again within this time, and not sooner than after half of it.
+const BANNED_WAIT: Duration = Duration::from_secs(10);
 /// The longest time that a CA may send an agent away for.
 const DRAIN_MAX: Duration = Duration::from_secs(300);
+
+/// What can be wrong with the stream.
+const OF_THE_STREAM: [Condition; 3] = [Condition::CaAway, Condition::CaRefuses, Condition::Banned];
 
 /// How the stream to the CA is asked to say its last, and says that it did.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +66,8 @@ pub(crate) struct Uplink {
     pub(crate) comeback: Duration,
     /// Whether it was said that there is no connection, so that its return is said too.
     pub(crate) missed: bool,
+    /// Where the certificate is told with which the CA does not know this agent: joining again is the membership's task.
+    pub(crate) turned_away: watch::Sender<Option<Serial>>,
 }
 
 /// Why a stream ended.
@@ -78,16 +83,6 @@ enum End {
     Broken(CallError),
     /// The agent ends, and the CA has heard its last.
     Left,
-}
-
-/// What was said on this stream.
-#[derive(Default)]
-struct Said {
-    applied: BTreeMap<Serial, Applied>,
-    released: BTreeSet<Serial>,
-    nacks: u64,
-    /// Not said yet on this stream.
-    refusing: Option<Vec<(Option<Serial>, String)>>,
 }
 
 impl Uplink {
@@ -132,29 +127,63 @@ impl Uplink {
                     self.comeback = Duration::ZERO;
                     backoff.wait(self.randomness.as_ref())
                 }
-                Err(error) => {
-                    // Its condition is told in the log when it is news.
-                    tracing::debug!(%error, "no stream to the CA");
-                    self.missed = true;
-                    if !error.is_unreachable() {
-                        self.hub.condition(Condition::CaAway, Some(error.to_string())).await;
-                    }
-                    tokio::time::sleep(spread(self.comeback, self.randomness.as_ref())).await;
-                    // It is said anew on the next stream; until then, failures are spread by the back-off.
-                    self.comeback = Duration::ZERO;
-                    match error.is_unreachable() && self.find_way(&error).await {
-                        true => Duration::ZERO,
-                        false => backoff.wait(self.randomness.as_ref()),
-                    }
-                }
+                Err(error) => self.no_stream(&error, &mut backoff).await,
             };
-            tokio::time::sleep(wait).await;
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                // With another certificate the CA may decide otherwise.
+                Ok(()) = self.credential.changed() => {}
+            }
         }
+    }
+
+    /// Says what is wrong when no stream came up, and how long to wait.
+    async fn no_stream(&mut self, error: &CallError, backoff: &mut Backoff) -> Duration {
+        // Its condition is told in the log when it is news.
+        tracing::debug!(%error, "no stream to the CA");
+        self.missed = true;
+        if error.is_ban() {
+            self.trouble(Condition::Banned, error.words()).await;
+            return self.banned_wait();
+        }
+        if error.turns_away() {
+            let shown = self.credential.borrow().as_ref().map(|leaf| leaf.held().serial);
+            self.turned_away.send_replace(shown);
+            self.no_trouble().await;
+        } else if !error.is_unreachable() {
+            self.trouble(Condition::CaRefuses, error.to_string()).await;
+        }
+        tokio::time::sleep(spread(self.comeback, self.randomness.as_ref())).await;
+        // It is said anew on the next stream; until then, failures are spread by the back-off.
+        self.comeback = Duration::ZERO;
+        match error.is_unreachable() && self.find_way(error).await {
+            true => Duration::ZERO,
+            false => backoff.wait(self.randomness.as_ref()),
+        }
+    }
+
+    /// One thing is wrong with the stream at a time.
+    async fn trouble(&self, is: Condition, what: String) {
+        self.hub.condition(is, Some(what)).await;
+        for other in OF_THE_STREAM.into_iter().filter(|other| *other != is) {
+            self.hub.condition(other, None).await;
+        }
+    }
+
+    async fn no_trouble(&self) {
+        for condition in OF_THE_STREAM {
+            self.hub.condition(condition, None).await;
+        }
+    }
+
+    fn banned_wait(&self) -> Duration {
+        BANNED_WAIT / 2 + spread(BANNED_WAIT / 2, self.randomness.as_ref())
     }
 
     async fn one_stream(&mut self, backoff: &mut Backoff) -> Result<End, CallError> {
         self.trust.mark_unchanged();
         self.credential.mark_unchanged();
+        let own = self.credential.borrow().as_ref().map(|leaf| leaf.held().serial);
         let mut client = self.client.authenticated()?;
         let (up, outbound) = mpsc::channel(UP_MAX);
         let hello = hello(&self.evidence.borrow_and_update().clone());
@@ -164,7 +193,7 @@ impl Uplink {
         let mut down = answer.map_err(|status| self.client.refused(status))?.into_inner();
         self.up_and_running().await;
         backoff.reset();
-        let mut said = Said::default();
+        let mut said = Said::beginning_with(own);
         let mut health = tokio::time::interval(HEALTH);
         // Not polled before the first change.
         let mut rebuild = Box::pin(tokio::time::sleep(Duration::MAX));
@@ -215,7 +244,7 @@ impl Uplink {
             Ok(_) | Err(FirstContactError::Call(_)) => trouble.to_string(),
             Err(error) => format!("{trouble}; {error}"),
         };
-        self.hub.condition(Condition::CaAway, Some(what)).await;
+        self.trouble(Condition::CaAway, what).await;
         false
     }
 
@@ -223,8 +252,8 @@ impl Uplink {
         if std::mem::take(&mut self.missed) {
             tracing::info!(address = self.client.address().address, "connected again");
         }
-        self.hub.condition(Condition::CaAway, None).await;
-        self.hub.condition(Condition::Banned, None).await;
+        self.turned_away.send_replace(None);
+        self.no_trouble().await;
         // At shutdown nobody reads it any more.
         let _ = self.hub.send(Command::Uplink(true)).await;
     }
@@ -271,9 +300,8 @@ impl Uplink {
             }
             Down::Ban(ban) => {
                 let reason: String = ban.reason.chars().take(256).collect();
-                let what = format!("{}; ask the CA's operator", reason.escape_debug());
-                self.hub.condition(Condition::Banned, Some(what)).await;
-                Some(End::Wait(BANNED_WAIT))
+                self.trouble(Condition::Banned, reason.escape_debug().to_string()).await;
+                Some(End::Wait(self.banned_wait()))
             }
         }
     }
@@ -303,88 +331,4 @@ fn hello(evidence: &Evidence) -> Up {
         highest_digest: if sequence.0 == 0 { Vec::new() } else { digest },
         held_serials: evidence.held.iter().take(ROWS_MAX).map(|serial| serial.as_bytes().to_vec()).collect(),
     })
-}
-
-impl Said {
-    /// What is true and was not said on this stream yet; now it is.
-    fn news(&mut self, evidence: &Evidence) -> Vec<Up> {
-        let fresh: Vec<wire::AppliedRow> = evidence
-            .applied
-            .iter()
-            .filter(|(serial, claim)| self.applied.get(*serial) != Some(*claim))
-            .map(|(serial, claim)| wire::AppliedRow {
-                serial: serial.as_bytes().to_vec(),
-                sequence: claim.sequence.0,
-                evidence: claim.class.into(),
-            })
-            .collect();
-        let released: Vec<Vec<u8>> =
-            evidence.released.difference(&self.released).map(|serial| serial.as_bytes().to_vec()).collect();
-        let mut messages: Vec<Up> =
-            fresh.chunks(ROWS_MAX).map(|rows| Up::Ack(wire::Ack { rows: rows.to_vec() })).collect();
-        messages.extend(
-            released.chunks(ROWS_MAX).map(|serials| Up::Release(wire::Release { serials: serials.to_vec() })),
-        );
-        let nacks = evidence.nacks.iter().filter(|(number, _)| *number > self.nacks);
-        messages.extend(nacks.map(|(_, nack)| Up::Nack(nack.clone())));
-        if self.refusing.as_ref() != Some(&evidence.refusing) {
-            let refused = evidence.refusing.iter().map(|(serial, reason)| wire::Refused {
-                serial: serial.map(|serial| serial.as_bytes().to_vec()).unwrap_or_default(),
-                reason: reason.clone(),
-            });
-            messages.push(Up::Refusals(wire::Refusals { refused: refused.collect() }));
-            self.refusing = Some(evidence.refusing.clone());
-        }
-        self.applied.clone_from(&evidence.applied);
-        self.released.clone_from(&evidence.released);
-        self.nacks = evidence.health.nacks;
-        messages
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use trust::Sequence;
-
-    fn serial(number: u8) -> Serial {
-        Serial::from_bytes(&[0x40 + number; 16]).unwrap()
-    }
-
-    #[test]
-    fn each_stream_hears_everything_once_and_then_only_news() {
-        let claim = |sequence| Applied { sequence: Sequence(sequence), class: wire::EvidenceClass::Applied };
-        let nack = wire::Nack { serial: Vec::new(), sequence: 1, reason: "no".to_owned() };
-        let mut evidence = Evidence {
-            applied: BTreeMap::from([(serial(1), claim(1)), (serial(2), claim(1))]),
-            released: BTreeSet::from([serial(3)]),
-            nacks: vec![(1, nack)],
-            health: wire::Health { holders: 1, workloads: 1, nacks: 1 },
-            ..Evidence::default()
-        };
-        let mut said = Said::default();
-        let kinds = |messages: &[Up]| -> Vec<&str> {
-            messages
-                .iter()
-                .map(|message| match message {
-                    Up::Ack(ack) if ack.rows.len() == 2 => "ack of two",
-                    Up::Ack(_) => "ack of one",
-                    Up::Release(_) => "release",
-                    Up::Nack(_) => "nack",
-                    Up::Refusals(all) if all.refused.is_empty() => "nothing refused",
-                    Up::Refusals(_) => "refusals",
-                    _ => "other",
-                })
-                .collect()
-        };
-        let all = ["ack of two", "release", "nack", "nothing refused"];
-        assert_eq!(kinds(&said.news(&evidence)), all);
-        assert_eq!(said.news(&evidence), []);
-        evidence.applied.insert(serial(2), claim(2));
-        evidence.refusing.push((Some(serial(1)), "no".to_owned()));
-        assert_eq!(kinds(&said.news(&evidence)), ["ack of one", "refusals"]);
-        evidence.refusing.clear();
-        assert_eq!(kinds(&said.news(&evidence)), ["nothing refused"], "the end of a refusal is said too");
-        assert_eq!(kinds(&Said::default().news(&evidence)), all);
-    }
 }

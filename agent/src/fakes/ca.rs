@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
+use tonic_types::{ErrorDetails, StatusExt as _};
 use trust::join_token::{JoinSecret, JoinToken};
 use trust::transition::{Statement, Transition};
 use trust::{Bundle, Clock, SeededRandomness, SpiffeId};
@@ -48,6 +49,10 @@ pub(crate) enum Misdeed {
     Forgetful,
     /// Answers nothing but UNAVAILABLE.
     Away,
+    /// Has removed the agent, until it comes with a token that was not used.
+    Removed,
+    /// Has banned the agent.
+    Banned,
 }
 
 /// The CA's state, which tests read and change.
@@ -67,6 +72,10 @@ pub(crate) struct Desk {
     pub(crate) promises: Vec<bool>,
     /// Requests that were refused because the bundle was not stored.
     pub(crate) behind: u32,
+    /// Tokens that an agent registered with.
+    used: std::collections::BTreeSet<String>,
+    /// Calls for leaves, and whatever came of them.
+    pub(crate) asked: u32,
     streams: Vec<mpsc::UnboundedSender<Result<wire::ServerMessage, Status>>>,
 }
 
@@ -111,6 +120,8 @@ impl FakeCa {
             renewed: 0,
             promises: Vec::new(),
             behind: 0,
+            used: Default::default(),
+            asked: 0,
             streams: Vec::new(),
         };
         let desk = Arc::new(Mutex::new(desk));
@@ -129,7 +140,12 @@ impl FakeCa {
 
     /// A token that pins the present bundle.
     pub(crate) fn token(&self) -> String {
-        let secret = JoinSecret::random(&SeededRandomness::new(1));
+        self.numbered_token(1)
+    }
+
+    /// The token of this number; each differs.
+    pub(crate) fn numbered_token(&self, number: u64) -> String {
+        let secret = JoinSecret::random(&SeededRandomness::new(number));
         let token = JoinToken::new(self.id.clone(), self.desk().bundle.digest(), secret).unwrap();
         token.encode().to_string()
     }
@@ -173,6 +189,15 @@ impl Desk {
         let message =
             wire::ServerMessage { message: Some(message.clone()), ..wire::ServerMessage::default() };
         self.streams.retain(|stream| stream.send(Ok(message.clone())).is_ok());
+    }
+
+    /// As the real one: who is not registered, or banned, is told so by the reason.
+    fn judge_agent(&self) -> Result<(), Status> {
+        match self.misdeed {
+            Misdeed::Removed => Err(refused("AGENT_UNKNOWN", "no such agent")),
+            Misdeed::Banned => Err(refused("AGENT_BANNED", "an operator banned this agent")),
+            _ => Ok(()),
+        }
     }
 
     /// As the real one: no leaf born at a bundle that the agent has not stored.
@@ -278,10 +303,20 @@ impl AgentService for Service {
     ) -> Result<Response<wire::IssueResponse>, Status> {
         let header = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
         let bearer = header.and_then(|text| text.strip_prefix("Bearer "));
-        bearer.ok_or_else(|| Status::unauthenticated("no token"))?;
+        let bearer = bearer.ok_or_else(|| Status::unauthenticated("no token"))?.to_owned();
         let id = SpiffeId::parse("spiffe://example.org/banyan/agent/host-1").unwrap();
         let mut desk = self.desk()?;
         desk.judge_stored(request.get_ref().stored_sequence, &request.get_ref().stored_digest)?;
+        if desk.misdeed == Misdeed::Banned {
+            return Err(refused("AGENT_BANNED", "an operator banned this agent"));
+        }
+        if desk.misdeed == Misdeed::Removed {
+            if desk.used.contains(&bearer) {
+                return Err(refused("JOIN_TOKEN_USED", "the join token was used before"));
+            }
+            desk.misdeed = Misdeed::None;
+        }
+        desk.used.insert(bearer);
         desk.registered += 1;
         let chain = desk.signer.leaf(&request.get_ref().csr, &id, self.clock.now(), desk.agent_ttl);
         Ok(Response::new(desk.reply(chain)))
@@ -296,6 +331,7 @@ impl AgentService for Service {
         if desk.misdeed == Misdeed::Forgetful {
             return Err(Status::permission_denied("no such agent"));
         }
+        desk.judge_agent()?;
         desk.judge_stored(request.get_ref().stored_sequence, &request.get_ref().stored_digest)?;
         desk.renewed += 1;
         let chain = desk.signer.leaf(&request.get_ref().csr, &id, self.clock.now(), desk.agent_ttl);
@@ -308,6 +344,8 @@ impl AgentService for Service {
     ) -> Result<Response<wire::IssueResponse>, Status> {
         let request = request.into_inner();
         let mut desk = self.desk()?;
+        desk.asked += 1;
+        desk.judge_agent()?;
         desk.judge_stored(request.stored_sequence, &request.stored_digest)?;
         desk.promises.push(request.only_to_trusting);
         let wanted = match desk.misdeed {
@@ -332,6 +370,7 @@ impl AgentService for Service {
         let hung_up = to.downgrade();
         {
             let mut desk = self.desk()?;
+            desk.judge_agent()?;
             let bundle = Down::Bundle(to_wire(&desk.bundle));
             // A stream that is just made takes a message.
             let _ =
@@ -350,6 +389,11 @@ impl AgentService for Service {
         });
         Ok(Response::new(Box::pin(UnboundedReceiverStream::new(from))))
     }
+}
+
+fn refused(reason: &str, text: &str) -> Status {
+    let details = ErrorDetails::with_error_info(reason, "banyan", std::collections::HashMap::new());
+    Status::with_error_details(tonic::Code::PermissionDenied, text, details)
 }
 
 async fn serve(listener: TcpListener, config: ServerConfig, service: Service) {

@@ -78,6 +78,9 @@ impl Hub {
                     self.connection_since = self.parts.clock.now();
                 }
                 self.connected = up;
+                if up {
+                    self.retry_soon();
+                }
                 self.doubts_end();
             }
             Command::Doubt { rows, last } => self.doubted(&rows, last),

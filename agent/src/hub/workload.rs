@@ -93,6 +93,18 @@ impl Workload {
         wanting && !self.issuing && uptime >= self.not_before
     }
 
+    /// Says once why there is no leaf, and what that means for who wants one.
+    pub(super) fn tell(&self, identity: &SpiffeId, error: &str) {
+        match (self.last_error.as_deref() == Some(error), &self.leaf) {
+            (true, _) => tracing::debug!(%identity, error, "no leaf still"),
+            (false, Some(leaf)) => {
+                let until = leaf.held().not_after;
+                tracing::warn!(%identity, error, %until, "the leaf is not renewed; it is served until it ends");
+            }
+            (false, None) => tracing::warn!(%identity, error, "no leaf: who wants one waits"),
+        }
+    }
+
     pub(super) fn drop_leaf(&mut self) {
         self.leaf = None;
         self.handed_over = false;

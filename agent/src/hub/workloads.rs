@@ -19,6 +19,8 @@ use crate::key::PrivateKey;
 use crate::leaf::{Expected, Jitter, Judgement, Leaf};
 use crate::status::Condition;
 
+/// When the stream to the CA is up again, leaves that could not be got meanwhile are asked for within this time.
+const RETRY_WITHIN: Duration = Duration::from_secs(2);
 /// A one-shot caller that found no leaf is expected back within this time.
 const WANTED: Duration = Duration::from_secs(30);
 
@@ -91,7 +93,9 @@ impl Hub {
         let (now_millis, uptime) = (self.parts.clock.now_millis(), self.parts.clock.uptime());
         let stored = self.parts.store.current().filter(|_| self.parts.credential.borrow().is_some()).cloned();
         let Some(stored) = stored.filter(|_| !self.leaving) else { return };
-        if self.conditions.contains_key(&Condition::Banned) {
+        // The CA would refuse all of them.
+        let refused = [Condition::Banned, Condition::NotMember];
+        if refused.iter().any(|condition| self.conditions.contains_key(condition)) {
             return;
         }
         for (identity, workload) in &mut self.workloads {
@@ -113,6 +117,15 @@ impl Hub {
                 let result = ask(&client, &config, &asked, &clock).await;
                 Issued { result, asked, _under_way: under_way }
             });
+        }
+    }
+
+    /// The CA takes this agent's calls again: no leaf waits for the end of a long pause.
+    pub(super) fn retry_soon(&mut self) {
+        let (uptime, randomness) = (self.parts.clock.uptime(), Arc::clone(&self.parts.randomness));
+        for workload in self.workloads.values_mut() {
+            let soon = uptime + spread(RETRY_WITHIN, randomness.as_ref());
+            workload.not_before = workload.not_before.min(soon);
         }
     }
 
@@ -148,7 +161,7 @@ impl Hub {
                 workload.backoff.reset();
             }
             Err(error) => {
-                tracing::warn!(identity = %asked.identity, error, "no leaf; the last good one is served");
+                workload.tell(&asked.identity, &error);
                 let wait = match &workload.leaf {
                     Some(leaf) => {
                         let left = leaf.held().not_after.since(self.parts.clock.now());

@@ -126,7 +126,9 @@ impl Authorizer {
             CallerKind::Workload { identity, .. } => identity,
             CallerKind::Jwt(claims) => &claims.identity,
             CallerKind::Agent { .. } | CallerKind::JoinToken { .. } => {
-                return Err(not_allowed("agents ask through the agent service, for each workload by name"));
+                return Err(not_allowed(
+                    "an agent and its join token get certificates through `banyan agent` alone: send a JWT, or the certificate of a workload",
+                ));
             }
         };
         self.issue(identity.clone(), csr, Holder::CsrOnly, (ttl, snapshot))
@@ -220,7 +222,8 @@ impl Authorizer {
                 Ok((name, record))
             }
             _ => {
-                let text = "the agent is not registered with this key: register it with a new join token";
+                let text = "no agent of this name is registered here with this key: give the agent a new join token, made with \
+                            `banyan token create`";
                 Err(Refusal::new(Reason::AgentUnknown, text))
             }
         }
@@ -349,7 +352,9 @@ fn not_allowed(text: &str) -> Refusal {
 }
 
 fn banned() -> Refusal {
-    Refusal::new(Reason::AgentBanned, "the agent is banned: ask the operator")
+    let text = "an operator of the CA banned this agent: `banyan agent list --banned` says who and why, and `banyan agent unban` \
+                lifts the ban";
+    Refusal::new(Reason::AgentBanned, text)
 }
 
 #[cfg(test)]

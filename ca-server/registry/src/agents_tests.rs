@@ -296,3 +296,26 @@ async fn a_row_of_the_first_releases_is_read_and_counts_from_then_on() {
     assert_eq!((row.seen.served, row.caller), (0, None));
     drop(bench);
 }
+
+#[tokio::test]
+async fn the_token_of_an_agent_that_was_removed_lets_nobody_in_again() {
+    let bench = Bench::with(Limits::default());
+    bench.by_token("node-1").await.unwrap();
+    let (hash, key) = (trust::digest::sha256(b"node-1"), SpkiHash::of(b"node-1"));
+    bench.registry.redeem(hash, key, NOW).await.expect("its answer was lost");
+    let sentence = BanRow { by: "ann".to_owned(), reason: "reinstalled".to_owned(), at: NOW };
+    bench.registry.rule(Ruling::Remove, "node-1".to_owned(), sentence).await.unwrap();
+    assert_eq!(bench.registry.redeem(hash, key, NOW).await, Err(RegistryError::TokenUsed));
+    assert!(!bench.knows("node-1"));
+}
+
+#[tokio::test]
+async fn who_is_seen_after_a_restart_is_seen_then_and_not_when_it_joined() {
+    let bench = Bench::with(Limits::default());
+    // Long after the start, and before the time served is noted.
+    bench.clock.advance(Duration::from_secs(300));
+    bench.by_token("node-1").await.unwrap();
+    let bench = bench.restart_after(Duration::from_secs(100));
+    bench.registry.saw("node-1");
+    assert_eq!(bench.registry.agents_after("", 1)[0].seen, NOW.plus(Duration::from_secs(400)));
+}

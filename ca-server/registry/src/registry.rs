@@ -110,7 +110,9 @@ impl AgentRegistry {
     }
 
     fn with(path: &Path, (database, tables): (Database, Tables), membership: Membership) -> Self {
-        let opened = (tables.served, membership.clock.uptime());
+        // The time served is noted now and then, and rows are written in between: it never goes back behind one of them.
+        let noted = tables.agents.values().map(|row| row.seen.served).fold(tables.served, u64::max);
+        let opened = (noted, membership.clock.uptime());
         let pace = Pace::new(membership.limits.per_caller);
         Self(Arc::new(Inner {
             path: path.to_owned(),
@@ -172,6 +174,11 @@ impl AgentRegistry {
         self.change(move |tables| {
             let token = tables.tokens.get(&hash).ok_or(RegistryError::TokenUnknown)?;
             check_token(token, &spki, now)?;
+            // An answer that was lost is asked for again; an agent that was removed meanwhile needs a new token.
+            let registered = |agent: &str| tables.agents.get(agent).is_some_and(|row| row.spki == spki);
+            if token.used.is_some() && !registered(&token.agent) {
+                return Err(RegistryError::TokenUsed);
+            }
             let at = token.used.map_or(now, |(_, at)| at);
             let used = TokenRow { used: Some((spki, at)), ..token.clone() };
             let (name, identities) = (token.agent.clone(), token.identities.clone());

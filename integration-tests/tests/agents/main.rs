@@ -9,6 +9,7 @@ mod gone;
 mod herd;
 mod holders;
 mod misbehavior;
+mod removed;
 mod socket;
 mod status;
 
