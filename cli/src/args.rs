@@ -45,7 +45,7 @@ pub use rotate::{
 pub use state::{StateAction, StateOptions};
 pub use target::{AdminTarget, LogFormat};
 pub use token::{TokenAction, TokenCreateOptions, TokenListOptions, TokenOptions, TokenRevokeOptions};
-pub use word::{WordOptions, by_or_user};
+pub use word::{ReasonedOptions, WordOptions};
 
 /// Columns of help where the terminal has as many, or where there is none.
 const HELP_COLUMNS_MAX: usize = 80;
@@ -178,6 +178,21 @@ mod tests {
             let path = format!("{path} {}", below.get_name());
             walk(below, &path, complaints);
         }
+    }
+
+    fn that_need_a_name(command: &clap::Command, path: &str, complaints: &mut Vec<String>) {
+        let named = command.get_arguments().filter(|argument| argument.get_long() == Some("by"));
+        complaints.extend(named.filter(|by| by.is_required_set()).map(|_| path.to_owned()));
+        for below in command.get_subcommands() {
+            that_need_a_name(below, &format!("{path} {}", below.get_name()), complaints);
+        }
+    }
+
+    #[test]
+    fn no_verb_insists_on_a_name_since_the_server_knows_who_asks() {
+        let mut complaints = Vec::new();
+        that_need_a_name(&Arguments::command(), "banyan", &mut complaints);
+        assert_eq!(complaints, Vec::<String>::new());
     }
 
     #[test]

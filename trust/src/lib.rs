@@ -18,6 +18,7 @@ pub mod join_token;
 pub mod key;
 #[cfg(any(test, feature = "testing"))]
 mod manual_clock;
+pub mod plain;
 pub mod randomness;
 pub mod root;
 #[cfg(any(test, feature = "testing"))]

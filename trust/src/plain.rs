@@ -1,4 +1,4 @@
-//! Spans of time for people, in the notation of the configuration: `100d`, `36h`, `90m`.
+//! Numbers for people: spans of time in the notation of the configuration (`100d`, `36h`, `90m`), and counted things.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"
 const LEAST: u64 = 2;
 
 /// The span in the longest unit that fits, and what is left in the next one. Smaller rests are left out.
-pub fn in_words(span: Duration) -> String {
-    let secs = span.as_secs();
+pub fn span(length: Duration) -> String {
+    let secs = length.as_secs();
     let mut units = UNITS.iter().skip_while(|(size, _)| *size > 1 && secs < LEAST * size);
     let (size, unit) = units.next().unwrap_or(&(1, "s"));
     let whole = format!("{}{unit}", secs / size);
@@ -32,6 +32,34 @@ pub fn about(length: Duration) -> String {
     }
 }
 
+/// So many things, as in `1 leaf` and `2 leaves`.
+pub fn counted(count: impl Into<Count>, one: &str, many: &str) -> String {
+    let Count(count) = count.into();
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// A number of things.
+#[derive(Debug, Clone, Copy)]
+pub struct Count(u64);
+
+impl From<u64> for Count {
+    fn from(count: u64) -> Self {
+        Self(count)
+    }
+}
+
+impl From<u32> for Count {
+    fn from(count: u32) -> Self {
+        Self(count.into())
+    }
+}
+
+impl From<usize> for Count {
+    fn from(count: usize) -> Self {
+        Self(u64::try_from(count).unwrap_or(u64::MAX))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,15 +78,21 @@ mod tests {
             (8_640_000, "100d"),
             (315_360_000, "3650d"),
         ] {
-            assert_eq!(in_words(Duration::from_secs(secs)), told);
+            assert_eq!(span(Duration::from_secs(secs)), told);
         }
     }
 
     #[test]
+    fn one_thing_is_one_and_none_and_more_are_many() {
+        let leaves = [0_usize, 1, 2].map(|count| counted(count, "leaf", "leaves"));
+        assert_eq!(leaves, ["0 leaves", "1 leaf", "2 leaves"]);
+    }
+
+    #[test]
     fn a_crooked_span_is_told_in_two_units() {
-        assert_eq!(in_words(Duration::from_secs(8_640_000 + 7_201)), "100d 2h");
-        assert_eq!(in_words(Duration::from_secs(8_640_001)), "100d");
-        assert_eq!(in_words(Duration::from_secs(125)), "2m 5s");
+        assert_eq!(span(Duration::from_secs(8_640_000 + 7_201)), "100d 2h");
+        assert_eq!(span(Duration::from_secs(8_640_001)), "100d");
+        assert_eq!(span(Duration::from_secs(125)), "2m 5s");
     }
 
     #[test]

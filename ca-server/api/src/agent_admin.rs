@@ -13,8 +13,8 @@ use proto::banyan::admin::v1::{
     ListBansRequest, ListBansResponse, RuleAgentsRequest, RuleAgentsResponse,
 };
 use registry::{ActRow, BanRow, Ruled, Ruling, Sentence};
-use rotation_driver::Word;
 use tonic::{Request, Response, Status};
+use trust::plain::counted;
 use trust::{SpiffeId, Timestamp, TrustDomain};
 
 use crate::admin::Operators;
@@ -23,8 +23,6 @@ use crate::{leaf, page, wire, words};
 use control::ca::Ca;
 use control::roster::{AgentView, EXCERPT_MAX};
 
-/// Longest name or reason that is kept, in bytes.
-const TEXT_LEN_MAX: usize = 256;
 /// Agents that one ruling is about at most.
 const RULED_MAX: usize = 10_000;
 /// Pages of the ledger that are looked at for the latest end of an agent's leaves.
@@ -63,11 +61,8 @@ impl AgentAdmin {
     ) -> Result<RuleAgentsResponse, Refusal> {
         let (registry, now) = (&self.ca.registry, self.ca.clock.now());
         let name = name(&asked.name, self.ca.id.trust_domain())?;
-        let sentence = Sentence {
-            by: format!("{} ({caller})", text("by", &asked.by)?),
-            reason: text("reason", &asked.reason)?,
-            at: now,
-        };
+        let word = words::full_word(&asked.by, &asked.reason, caller)?;
+        let sentence = Sentence { by: word.by.clone(), reason: word.reason.clone(), at: now };
         let ruled = registry.preview(ruling, &name, now)?;
         if ruling == Ruling::Remove && ruled.agents.len() > RULED_MAX {
             let many = format!("{} agents would be removed", ruled.agents.len());
@@ -88,16 +83,14 @@ impl AgentAdmin {
         if asked.dry_run {
             return Ok(answer);
         }
-        let word = Word { by: sentence.by.clone(), reason: sentence.reason.clone() };
-        let detail = format!("{} agents, {} leaves forgotten", ruled.agents.len(), leaves.len());
-        words::journal(&self.ca, &word, &format!("agent {}", ruling.verb()), &name, detail).await?;
-        let reason = sentence.reason.clone();
+        let verb = format!("agent {}", ruling.verb());
+        words::journal(&self.ca, &word, &verb, &name, detail(&ruled, leaves.len())).await?;
         let ruled = registry.rule(ruling, name.clone(), sentence).await?;
         tracing::warn!(
             agent = name,
             agents = ruled.agents.len(),
-            by = asked.by,
-            reason,
+            by = word.by,
+            reason = word.reason,
             "agent: {}",
             ruling.verb()
         );
@@ -115,10 +108,9 @@ impl AgentAdmin {
     fn to_forget(&self, ruled: &Ruled, force: bool) -> Result<Vec<LiveRow>, Refusal> {
         let connected = ruled.agents.iter().find(|agent| self.ca.sessions.is_connected(agent));
         if let Some(agent) = connected.filter(|_| !force) {
-            let text = format!(
-                "agent {agent} is connected, and its leaves may be in use: stop it first, or say it again with --force"
-            );
-            return Err(Refusal::new(Reason::LeafHeld, text));
+            let text = format_args!("agent {agent} is connected, and its leaves may be in use");
+            let advice = "stop it first, or repeat the command with --force";
+            return Err(Refusal::advised(Reason::LeafHeld, text, advice));
         }
         let mut rows = Vec::new();
         for agent in &ruled.agents {
@@ -127,9 +119,8 @@ impl AgentAdmin {
             rows.extend(serials.iter().filter_map(|(serial, _)| self.ca.ledger.find(serial)));
         }
         if rows.len() > FORGOTTEN_MAX {
-            let text =
-                format!("more than {FORGOTTEN_MAX} leaves would be forgotten in one call: name fewer agents");
-            return Err(Refusal::new(Reason::RequestInvalid, text));
+            let text = format_args!("more than {FORGOTTEN_MAX} leaves would be forgotten in one call");
+            return Err(Refusal::advised(Reason::RequestInvalid, text, "name fewer agents"));
         }
         Ok(rows)
     }
@@ -257,18 +248,22 @@ fn name(given: &str, domain: &TrustDomain) -> Result<String, Refusal> {
     let name = id.as_ref().and_then(SpiffeId::agent_name).unwrap_or(given);
     let fits = name.len() <= AGENT_NAME_LEN_MAX && SpiffeId::agent(domain, name).is_ok();
     fits.then(|| name.to_owned()).ok_or_else(|| {
-        let text = format!("\"{}\" is no agent's name: `banyan agent list` shows them", echoed(given));
-        Refusal::new(Reason::RequestInvalid, text)
+        let text = format_args!("\"{}\" is no agent's name", echoed(given));
+        Refusal::advised(
+            Reason::RequestInvalid,
+            text,
+            "`banyan agent list` shows the names of those that are registered",
+        )
     })
 }
 
-fn text(what: &str, given: &str) -> Result<String, Refusal> {
-    let given = given.trim();
-    if given.is_empty() || given.len() > TEXT_LEN_MAX {
-        let text = format!("{what} has 1 to {TEXT_LEN_MAX} bytes: it is kept for whoever asks later");
-        return Err(Refusal::new(Reason::RequestInvalid, text));
+/// What the journal says of a ruling: how many agents it is about, and leaves if there are any.
+fn detail(ruled: &Ruled, leaves: usize) -> String {
+    let agents = counted(ruled.agents.len(), "agent", "agents");
+    match leaves {
+        0 => agents,
+        leaves => format!("{agents}, {} forgotten", counted(leaves, "leaf", "leaves")),
     }
-    Ok(echoed(given))
 }
 
 #[cfg(test)]
@@ -284,6 +279,15 @@ mod tests {
         for bad in ["", "spiffe://other.org/banyan/agent/node-1", "a b", "../x", &"x".repeat(129)] {
             assert!(name(bad, &domain).is_err(), "{bad}");
         }
-        assert!(text("reason", " ").is_err() && text("by", &"x".repeat(257)).is_err());
+    }
+
+    #[test]
+    fn the_journal_counts_in_english_and_names_no_leaves_where_there_are_none() {
+        let ruled = |agents: &[&str]| Ruled {
+            agents: agents.iter().map(|&name| name.to_owned()).collect(),
+            ..Ruled::default()
+        };
+        assert_eq!(detail(&ruled(&["a"]), 0), "1 agent");
+        assert_eq!(detail(&ruled(&["a", "b"]), 1), "2 agents, 1 leaf forgotten");
     }
 }

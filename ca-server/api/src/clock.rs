@@ -10,9 +10,6 @@ use trust::Accepted;
 use crate::words;
 use control::ca::Ca;
 
-/// Longest name or reason, in bytes.
-const TEXT_LEN_MAX: usize = 256;
-
 /// Believes the wall clock as it is. Journaled first: there is no word without a trace.
 pub(crate) async fn accept(
     ca: &Ca,
@@ -20,13 +17,7 @@ pub(crate) async fn accept(
     caller: &str,
 ) -> Result<AcceptClockResponse, Refusal> {
     let AcceptClockRequest { by, reason } = message;
-    for (name, text) in [("by", &by), ("reason", &reason)] {
-        if text.trim().is_empty() || text.len() > TEXT_LEN_MAX || text.chars().any(char::is_control) {
-            let text =
-                format!("`{name}` must be 1 to 256 bytes of plain text: say who accepts the clock, and why");
-            return Err(Refusal::new(Reason::RequestInvalid, text));
-        }
-    }
+    let word = words::full_word(&by, &reason, caller)?;
     let diverged = match ca.clock.agreed() {
         Ok(agreed) => {
             let (wall, expected) = (agreed.wall.as_secs(), agreed.earlier.as_secs());
@@ -35,8 +26,8 @@ pub(crate) async fn accept(
         Err(diverged) => diverged,
     };
     let (wall, expected) = (diverged.wall, diverged.expected);
+    let (by, reason) = (word.by.clone(), word.reason.clone());
     let event = Event::ClockAccepted { by: by.clone(), reason: reason.clone(), wall, expected };
-    let word = words::word(&by, &reason, caller)?;
     let journaled = ca.driver.submit_as(event, word).await;
     journaled.map_err(|error| Refusal::new(Reason::RecordUnavailable, error.to_string()))?;
     let guard = Arc::clone(&ca.guard);

@@ -9,6 +9,7 @@ use proto::banyan::admin::v1::{CreateTokenRequest, CreateTokenResponse};
 use registry::{TokenRow, id_of};
 use trust::SpiffeId;
 use trust::join_token::{JoinSecret, JoinToken};
+use trust::plain::span;
 
 use crate::words;
 use control::ca::Ca;
@@ -39,7 +40,10 @@ pub(crate) async fn create(
         Ok(0) => TOKEN_TTL_DEFAULT,
         Ok(secs) if secs <= TOKEN_TTL_MAX.as_secs() => Duration::from_secs(secs),
         _ => {
-            return Err(invalid("a token lives at most 7 days: ask for 604800 seconds or less".to_owned()));
+            let most = span(TOKEN_TTL_MAX);
+            let text = format_args!("a join token lives at most {most}");
+            let advice = format!("ask for `--ttl {most}` or less");
+            return Err(Refusal::advised(Reason::RequestInvalid, text, &advice));
         }
     };
     let word = words::word(&message.by, &message.reason, caller)?;

@@ -113,8 +113,8 @@ impl Leaves {
 
     fn row(&self, serial: &Serial) -> Result<LiveRow, Refusal> {
         let live = self.ca.ledger.find(serial).ok_or_else(|| {
-            let text = format!("no leaf {serial} is alive here: `banyan leaf list` shows those that are");
-            Refusal::new(Reason::LeafUnknown, text)
+            let advice = "`banyan leaf list` shows those that are";
+            Refusal::advised(Reason::LeafUnknown, format_args!("no leaf {serial} is alive here"), advice)
         })?;
         if live.row.kind == RowKind::Own {
             let text = format!("leaf {serial} is this server's own: it is replaced by itself");

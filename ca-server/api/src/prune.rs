@@ -34,6 +34,10 @@ pub(crate) async fn prune(
         false => (named(&message.roots)?, Vec::new()),
     };
     let forgotten = shown(ca, state.roots.iter().filter(|(id, _)| roots.contains(id)));
+    if message.roots.is_empty() && roots.is_empty() {
+        // Nothing is asked of the record, so nothing stands in the journal.
+        return Ok(PruneRootsResponse { forgotten, kept });
+    }
     let event = Event::PruneRequested { request_id, roots };
     match message.dry_run {
         true => {

@@ -10,6 +10,8 @@ use proto::banyan::admin::v1::{
     RemoveRelyingPartyRequest, Root,
 };
 use registry::{RegistryError, RelyingPartyRow};
+use rotation::RootState;
+use trust::plain::span;
 use trust::{Sequence, SpiffeId, Timestamp};
 
 use crate::wire;
@@ -35,11 +37,11 @@ pub(crate) async fn add(
     let staleness = u64::try_from(message.staleness_seconds).map(Duration::from_secs);
     let staleness = staleness.ok().filter(|staleness| *staleness <= STALENESS_MAX);
     let staleness =
-        staleness.ok_or_else(|| invalid("a staleness bound has 0 to 31536000 seconds".to_owned()))?;
+        staleness.ok_or_else(|| invalid(format!("a staleness bound is at most {}", span(STALENESS_MAX))))?;
     let staleness = (!staleness.is_zero()).then_some(staleness);
     let covers = covers(ca, &message.covers)?;
     let bound =
-        staleness.map_or("by its word only".to_owned(), |bound| format!("staleness {} s", bound.as_secs()));
+        staleness.map_or("until it confirms".to_owned(), |bound| format!("staleness {}", span(bound)));
     let whom: Vec<_> = covers.iter().map(ToString::to_string).collect();
     let detail = if whom.is_empty() { bound } else { format!("{bound}, covers {}", whom.join(", ")) };
     words::journal(ca, &word, "subscriber add", &name, detail).await?;
@@ -94,6 +96,13 @@ pub(crate) async fn attest(ca: &Ca, message: AttestRootRequest, caller: &str) ->
     let (id, entry) = found.ok_or_else(|| invalid("the record knows no such root".to_owned()))?;
     if entry.exclusive {
         let text = format!("root {} is this CA's alone: nobody's word is asked for", id.short());
+        return Err(invalid(text));
+    }
+    if entry.state == RootState::Retired {
+        let text = format!(
+            "root {} is withdrawn already: no gate waits for it, and nobody's word is asked for",
+            id.short()
+        );
         return Err(invalid(text));
     }
     let authority = entry.authority.as_str();

@@ -84,9 +84,6 @@ impl Rotations {
                 RootId::from_bytes(bytes).ok_or_else(|| invalid("`stage_again` is no SHA-256".to_owned()))?,
             ),
         };
-        if stage_again.is_some() && message.by.trim().is_empty() {
-            return Err(invalid("say who lets the root return: --by NAME".to_owned()));
-        }
         let request_id = request_id(&message.request_id)?;
         Ok(Event::RotationRequested { request_id, authority, mode, stage_again })
     }

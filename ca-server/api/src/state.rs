@@ -16,12 +16,9 @@ use trust::{Sequence, Timestamp};
 
 use crate::admin::Operators;
 use crate::call::Call;
-use crate::words::{advised, word};
+use crate::words::{advised, full_word, word};
 use control::ca::Ca;
 use control::seen;
-
-/// Longest reason, in bytes.
-const REASON_LEN_MAX: usize = 256;
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -36,18 +33,18 @@ impl States {
     }
 
     async fn go_on(&self, message: ContinueStateRequest, caller: &str) -> Result<RecordState, Refusal> {
-        let reason = reason(&message.by, message.reason)?;
+        let word = full_word(&message.by, &message.reason, caller)?;
         let above = Sequence(message.above);
         let (request_id, waits) = (request_id(&message.request_id)?, !message.now);
-        let event = Event::ContinueRequested { request_id, above, reason, waits };
-        self.submit(event, word(&message.by, "", caller)?).await
+        let reason = message.reason;
+        self.submit(Event::ContinueRequested { request_id, above, reason, waits }, word).await
     }
 
     async fn dismiss(&self, message: DismissAgentWordRequest, caller: &str) -> Result<RecordState, Refusal> {
-        let (reason, agent) = (reason(&message.by, message.reason)?, agent(message.agent)?);
-        let request_id = request_id(&message.request_id)?;
-        self.submit(Event::SightingDismissed { request_id, agent, reason }, word(&message.by, "", caller)?)
-            .await
+        let word = full_word(&message.by, &message.reason, caller)?;
+        let (request_id, agent) = (request_id(&message.request_id)?, agent(message.agent)?);
+        let reason = message.reason;
+        self.submit(Event::SightingDismissed { request_id, agent, reason }, word).await
     }
 
     async fn heed(&self, message: HeedAgentWordRequest, caller: &str) -> Result<RecordState, Refusal> {
@@ -140,16 +137,6 @@ impl StateService for States {
 
 fn request_id(text: &str) -> Result<RequestId, Refusal> {
     RequestId::parse(text).map_err(|error| invalid(format!("the request id: {error}")))
-}
-
-/// Both are for whoever reads the journal years later, so neither may be missing.
-fn reason(by: &str, reason: String) -> Result<String, Refusal> {
-    if by.trim().is_empty() || reason.trim().is_empty() || reason.len() > REASON_LEN_MAX {
-        return Err(invalid(format!(
-            "say who wants it and why (by, and a reason of 1 to {REASON_LEN_MAX} bytes): the journal keeps both"
-        )));
-    }
-    Ok(reason)
 }
 
 fn agent(name: String) -> Result<String, Refusal> {

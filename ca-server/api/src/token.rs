@@ -48,8 +48,8 @@ impl Tokens {
         caller: &str,
     ) -> Result<RevokeTokensResponse, Refusal> {
         if asked.ids.is_empty() || asked.ids.len() > REVOKED_MAX {
-            let text = format!("name 1 to {REVOKED_MAX} tokens by their ids: `banyan token list` shows them");
-            return Err(Refusal::new(Reason::RequestInvalid, text));
+            let text = format_args!("name 1 to {REVOKED_MAX} tokens by their ids");
+            return Err(Refusal::advised(Reason::RequestInvalid, text, "`banyan token list` shows them"));
         }
         let word = words::word(&asked.by, &asked.reason, caller)?;
         let hashes = self.ca.registry.tokens_named(&asked.ids)?;

@@ -16,14 +16,12 @@ pub(crate) fn word(by: &str, reason: &str, caller: &str) -> Result<Word, Refusal
     Ok(Word { by, reason })
 }
 
-/// As [`word`], where neither may be missing: what is overridden by name needs both for whoever asks later.
+/// As [`word`], where the reason may not be missing: what is overridden needs one for whoever asks later.
 pub(crate) fn full_word(by: &str, reason: &str, caller: &str) -> Result<Word, Refusal> {
-    for (name, text) in [("by", by), ("reason", reason)] {
-        if text.trim().is_empty() {
-            return Err(unfit(name));
-        }
+    match reason.trim().is_empty() {
+        true => Err(unfit("reason")),
+        false => word(by, reason, caller),
     }
-    word(by, reason, caller)
 }
 
 /// Writes down what an operator is about to do outside of the record: there is no word without a trace. `verb` is the
@@ -64,10 +62,9 @@ fn bounded(name: &str, text: &str) -> Result<String, Refusal> {
 }
 
 fn unfit(name: &str) -> Refusal {
-    let text = format!(
-        "`{name}` must be 1 to {TEXT_LEN_MAX} bytes of text: the journal keeps it for whoever asks later"
-    );
-    Refusal::new(Reason::RequestInvalid, text)
+    let text = format!("`{name}` must be 1 to {TEXT_LEN_MAX} bytes of text");
+    let advice = format!("give --{name}: the journal keeps it for whoever asks later");
+    Refusal::advised(Reason::RequestInvalid, text, &advice)
 }
 
 #[cfg(test)]
@@ -79,7 +76,8 @@ mod tests {
         assert_eq!(word("", "", "uid 0").unwrap().by, "uid 0");
         let said = word(" ann ", "a\nb", "uid 0").unwrap();
         assert_eq!((said.by.as_str(), said.reason.as_str()), ("ann (uid 0)", "a\\nb"));
-        assert!(full_word("ann", " ", "uid 0").is_err() && full_word("", "why", "uid 0").is_err());
+        assert!(full_word("ann", " ", "uid 0").is_err());
+        assert_eq!(full_word("", "why", "uid 0").unwrap().by, "uid 0", "who it is is known without a name");
         assert!(word(&"x".repeat(257), "", "uid 0").is_err());
     }
 }

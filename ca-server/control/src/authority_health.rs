@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use plugins::call::shown;
 use plugins::{CallContext, Health, HealthState, RequestId, RootAuthority};
+use rotation_driver::Trouble;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
@@ -29,15 +30,29 @@ pub struct AuthorityTrouble {
     pub waits: bool,
 }
 
-/// Asks until it is dropped.
-pub async fn watch(authorities: Authorities, troubles: watch::Sender<AuthorityTroubles>) {
+/// Asks until it is dropped: every so often, and at once when an authority is owed something that it does not give, for that
+/// is when it may have begun to wait for a person, or for another thing than before.
+pub async fn watch(
+    authorities: Authorities,
+    mut owed: watch::Receiver<Arc<[Trouble]>>,
+    troubles: watch::Sender<AuthorityTroubles>,
+) {
     let Ok(request_id) = RequestId::parse("health") else { return };
     let context = CallContext::new(request_id, CHECK_WITHIN);
     let mut ticks = tokio::time::interval(CHECK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut notes = BTreeMap::new();
+    let mut lacking = lacks(&owed.borrow_and_update());
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            Ok(()) = owed.changed() => {
+                let now = lacks(&owed.borrow_and_update());
+                if std::mem::replace(&mut lacking, now.clone()) == now {
+                    continue;
+                }
+            }
+        }
         for (name, authority) in &authorities {
             let health = health(authority, &context).await;
             noted(&mut notes, name, &health);
@@ -46,6 +61,11 @@ pub async fn watch(authorities: Authorities, troubles: watch::Sender<AuthorityTr
             troubles.send_if_modified(|troubles| note(troubles, name, trouble));
         }
     }
+}
+
+/// What is not given, and why; how often it was asked for is no news.
+fn lacks(owed: &[Trouble]) -> Vec<(String, String)> {
+    owed.iter().map(|trouble| (trouble.pending.effect.idempotence_key(), trouble.last.to_string())).collect()
 }
 
 /// What an authority that is well says: it is told once in the log, and whoever asks sees it.
@@ -92,7 +112,68 @@ fn note(troubles: &mut AuthorityTroubles, name: &str, trouble: Option<AuthorityT
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use async_trait::async_trait;
+    use plugins::{IssuerChain, IssuerRequest, Outcome, PluginError, RootSet, Ticket};
+    use rotation::{AuthorityName, Effect, PendingEffect};
+    use rotation_driver::EffectError;
+    use trust::Generation;
+
     use super::*;
+
+    /// Waits for a person from the second time on that it is asked.
+    #[derive(Debug, Default)]
+    struct Person(AtomicU32);
+
+    #[async_trait]
+    impl RootAuthority for Person {
+        fn describe(&self) -> plugins::Description {
+            plugins::Description::new("offline", "person", "1")
+        }
+
+        async fn check(&self, _: &CallContext) -> Health {
+            match self.0.fetch_add(1, Ordering::Relaxed) {
+                0 => Health::ok(),
+                _ => Health::waiting("ceremony root-1: carry it to the offline machine"),
+            }
+        }
+
+        async fn roots(&self, _: &CallContext) -> Result<RootSet, PluginError> {
+            Ok(RootSet::new(Vec::new(), None, 0))
+        }
+
+        async fn sign_issuer(
+            &self,
+            _: &CallContext,
+            _: &IssuerRequest,
+        ) -> Result<Outcome<IssuerChain>, PluginError> {
+            Err(PluginError::Denied { reason: "not asked here".to_owned() })
+        }
+
+        async fn poll(&self, _: &CallContext, _: &Ticket) -> Result<Outcome<IssuerChain>, PluginError> {
+            Err(PluginError::Denied { reason: "not asked here".to_owned() })
+        }
+    }
+
+    #[tokio::test]
+    async fn an_authority_is_asked_as_soon_as_it_owes_something_and_not_only_every_half_minute() {
+        let authority: Arc<dyn RootAuthority> = Arc::new(Person::default());
+        let authorities = Authorities::from([("offline".to_owned(), authority)]);
+        let (owe, owed) = watch::channel(Arc::<[Trouble]>::from([]));
+        let (tell, mut told) = watch::channel(AuthorityTroubles::new());
+        let asking = tokio::spawn(watch(authorities, owed, tell));
+        let effect = Effect::StageRoot {
+            authority: AuthorityName::parse("offline").unwrap(),
+            request_id: "one".parse().unwrap(),
+        };
+        let pending = PendingEffect { effect, generation: Generation(1) };
+        let last = EffectError::NotYet { reason: "a person".to_owned(), retry_after: CHECK_EVERY };
+        owe.send_replace(Arc::from([Trouble { pending, attempts: 1, last }]));
+        let waits = told.wait_for(|told| told.get("offline").is_some_and(|trouble| trouble.waits));
+        tokio::time::timeout(CHECK_EVERY / 2, waits).await.expect("long before its turn").unwrap();
+        asking.abort();
+    }
 
     #[test]
     fn trouble_is_kept_until_it_is_over() {

@@ -11,8 +11,8 @@ use trust::Timestamp;
 use crate::ca::Ca;
 use crate::explain::{self, Holder, KINDS, kind_name};
 use crate::roster::AgentView;
-use crate::spans::about;
 use crate::{further, own_trust, roster};
+use trust::plain::about;
 
 /// Holders that are named, of each sort.
 const NAMED_MAX: usize = 16;

@@ -12,7 +12,6 @@ use rotation_driver::EffectError;
 use trust::{Root, RootId, Timestamp};
 
 use crate::requests::{Attempt, Sent};
-use crate::spans;
 use crate::work::{CaEffects, context, plugin, refused, retired, roots_of, unavailable};
 
 /// Time left between the end of an issuer and that of what stands above it, so that clocks and delays never cross them.
@@ -100,8 +99,8 @@ impl CaEffects {
         Err(format!(
             "{above} ends at {ends}, which leaves {} for an issuer below it; root.issuer_lifetime_min wants {} at least: put \
              certificates there that last longer, or set root.issuer_lifetime and root.issuer_lifetime_min lower",
-            spans::in_words(left),
-            spans::in_words(min)
+            trust::plain::span(left),
+            trust::plain::span(min)
         ))
     }
 

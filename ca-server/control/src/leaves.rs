@@ -144,8 +144,12 @@ fn risk(leaf: &LeafView) -> String {
     let breaks = match leaf.holds {
         None => "no gate waits for it now, and none of a later rotation would",
         Some(GateName::Leaves) => "if it is in use, its connections fail once its root is withdrawn",
-        Some(GateName::Trust | GateName::Converged) => {
+        Some(GateName::Trust) => {
             "if it is in use, it may refuse everybody whose certificate is under the new root"
+        }
+        // The new root signs by then, or never will.
+        Some(GateName::Converged) => {
+            "if it is in use, its holder may go on trusting a root that has left the bundle"
         }
     };
     format!("{whose}{seen}; {breaks}; the leaf lives until {until}")
@@ -162,7 +166,7 @@ pub fn held_after_all(ca: &Ca) -> Vec<String> {
             None => "its holder used it here".to_owned(),
         };
         format!(
-            "forgotten leaf still held: {} of {} was forgotten by an operator's word, and {by}: gates wait for it again until              {}; stop its holder if it shall be gone, or leave it alone until it has a newer certificate",
+            "forgotten leaf still held: {} of {} was forgotten by an operator's word, and {by}: gates wait for it again until {}; stop its holder if it shall be gone, or leave it alone until it has a newer certificate",
             row.serial, row.identity, row.not_after
         )
     };

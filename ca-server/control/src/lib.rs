@@ -66,7 +66,6 @@ pub mod roots;
 pub mod roster;
 pub mod seen;
 pub mod snapshots;
-pub mod spans;
 pub mod status;
 pub mod target;
 mod tickets;

@@ -9,7 +9,7 @@ use trust::{Sequence, SpiffeId, Timestamp};
 
 use crate::ca::Ca;
 use crate::explain::{self, Ends, Has, Holder, Leaf, Needs, Who, kind_name};
-use crate::spans::about;
+use trust::plain::about;
 
 /// Rows that are looked through for those to be named.
 const LOOKED_THROUGH_MAX: usize = 4_096;

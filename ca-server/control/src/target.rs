@@ -29,7 +29,7 @@ pub async fn obstacles(ca: &Ca, state: &State, event: &Event) -> Vec<String> {
             obstacles.push(format!("authority {name} gives no answer within {} s", ANSWER_WITHIN.as_secs()))
         }
         Ok(health) if health.state == HealthState::Down => {
-            obstacles.push(format!("authority {name} is down: {}", shown(&health.detail)));
+            obstacles.push(down(name, &health.detail));
         }
         Ok(_) => {}
     }
@@ -70,4 +70,22 @@ async fn unfit(
 fn candidate(set: &RootSet, named: Option<RootId>) -> Option<&Vec<u8>> {
     let wanted = named.or(set.signing)?;
     set.roots.iter().find(|der| RootId::of(der) == wanted)
+}
+
+/// A plugin may begin by saying that it is down itself.
+fn down(name: &str, detail: &str) -> String {
+    let detail = shown(detail);
+    format!("authority {name} is down: {}", detail.strip_prefix("the authority is down: ").unwrap_or(&detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_that_is_down_is_said_to_be_so_once() {
+        let error = plugins::PluginError::BackendDown { detail: "cannot connect".to_owned() };
+        assert_eq!(down("far", &error.to_string()), "authority far is down: cannot connect");
+        assert_eq!(down("far", "cannot connect"), "authority far is down: cannot connect");
+    }
 }

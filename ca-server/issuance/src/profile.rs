@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use trust::plain::span;
 use trust::{KeyKind, Timestamp, Validity};
 
 /// Leaves that live no longer than this carry `noRevAvail` (RFC 9608): they end before revocation data would matter.
@@ -110,7 +111,7 @@ impl Limit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LifetimeRefused {
     /// The request asks for less than `ttl_min`.
-    #[error("the requested lifetime of {asked:?} is below the minimum of {minimum:?}: ask for more")]
+    #[error("the requested lifetime of {} is below the minimum of {}: ask for more", span(*asked), span(*minimum))]
     BelowMinimum {
         /// What was asked for.
         asked: Duration,
@@ -118,7 +119,7 @@ pub enum LifetimeRefused {
         minimum: Duration,
     },
     /// The request asks for more than `ttl_max` and the profile refuses that.
-    #[error("the requested lifetime of {asked:?} is above the maximum of {maximum:?}: ask for less")]
+    #[error("the requested lifetime of {} is above the maximum of {}: ask for less", span(*asked), span(*maximum))]
     AboveMaximum {
         /// What was asked for.
         asked: Duration,

@@ -61,6 +61,6 @@ impl From<RegistryError> for Refusal {
             RegistryError::DownstreamRequestReused(_) => Reason::IssuerRefused,
             RegistryError::Full(_) | RegistryError::Broken => Reason::RegistryUnavailable,
         };
-        Self::new(reason, error.to_string())
+        Self::advised(reason, &error, error.advice())
     }
 }

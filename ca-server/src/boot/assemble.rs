@@ -163,7 +163,7 @@ pub(super) async fn assemble(
         front,
     )?;
     let unstarted = Unstarted::new(&served.stop);
-    let checks = authority_health::watch(core.authorities.clone(), told);
+    let checks = authority_health::watch(core.authorities.clone(), driver.troubles(), told);
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(checks));
     let evidence = embedding.evidence(Arc::<EvidenceReader>::clone(&ca.evidence));
     let reporter = rotation_driver::report(driver.clone(), evidence, policy, Arc::clone(&deps.clock));

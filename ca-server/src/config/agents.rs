@@ -6,7 +6,6 @@ use registry::Limits;
 use super::leaf::LeafConfig;
 use super::reader::Section;
 use super::rotation::RotationConfig;
-use control::spans;
 
 /// Section `[agents]`.
 #[derive(Debug, Clone)]
@@ -54,7 +53,7 @@ pub(super) fn agents(
     if let Some(Some(given)) = given
         && given < least
     {
-        let least = spans::in_words(least);
+        let least = trust::plain::span(least);
         section.problem(
             "forget_after",
             format_args!(

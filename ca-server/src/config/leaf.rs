@@ -6,7 +6,6 @@ use auth::authz::NameMismatch;
 use plugins::ConfigProblem;
 
 use super::reader::Section;
-use control::spans;
 
 /// What happens to a request for a longer life than the maximum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,5 +106,5 @@ pub(super) fn leaf(table: &toml::Table, problems: &mut Vec<ConfigProblem>) -> Op
 }
 
 fn shorter_than_a_day(max: Duration) -> String {
-    spans::in_words(max.min(Duration::from_secs(86_400)))
+    trust::plain::span(max.min(Duration::from_secs(86_400)))
 }

@@ -6,8 +6,6 @@ use std::time::Duration;
 use plugins::ConfigProblem;
 use serde::de::DeserializeOwned;
 
-use control::spans;
-
 /// Reads one table. Every key that is asked for counts as known; [`Section::close`] reports the rest.
 pub(super) struct Section<'a> {
     path: String,
@@ -91,7 +89,7 @@ impl<'a> Section<'a> {
         let limits = [least, most].map(humantime::parse_duration);
         let [Ok(least), Ok(most)] = limits else { return Some(value) };
         if value < least || value > most {
-            let given = written.unwrap_or_else(|| spans::in_words(value));
+            let given = written.unwrap_or_else(|| trust::plain::span(value));
             self.problem(key, format_args!("{given} is out of bounds; write {write}"));
             return None;
         }

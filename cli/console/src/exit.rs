@@ -70,7 +70,7 @@ impl fmt::Display for Told {
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// It ran and failed. Exit code 1.
-    #[error("{0:#}")]
+    #[error("{}", in_full(.0))]
     Failed(#[from] anyhow::Error),
     /// The command line makes no sense in a way that the parser cannot see. Exit code 2.
     #[error("{0}")]
@@ -157,9 +157,18 @@ pub fn report(failure: &Failure, as_json: bool) -> ExitCode {
     match failure {
         Failure::ReaderGone => {}
         failure if as_json => terminal::error_text(&format!("{}\n", failure.as_json())),
-        failure => terminal::error_text(&format!("banyan: {failure}\n")),
+        failure => terminal::error_line(&format!("banyan: {failure}")),
     }
     ExitCode::from(failure.code())
+}
+
+/// An error with its causes. One that the errors above it have told already is not told again.
+pub fn in_full(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match () {
+        () if told.is_empty() => cause,
+        () if told.contains(&cause) => told,
+        () => format!("{told}: {cause}"),
+    })
 }
 
 /// Turns the status of an admin call into the failure that tells the user what to do.
@@ -250,6 +259,20 @@ mod tests {
             assert_eq!(told["error"]["advice"], json!(advice), "{text}");
         }
         assert_eq!(from_status(&tonic::Status::not_found("x; y")).as_json()["error"]["message"], "x; y");
+    }
+
+    #[test]
+    fn a_cause_is_told_once_whether_the_error_above_it_tells_it_or_not() {
+        let refused = || std::io::Error::other("Connection refused (os error 111)");
+        let telling =
+            anyhow::Error::from(refused()).context("tcp connect error: Connection refused (os error 111)");
+        let failure = Failure::Failed(telling.context("cannot reach ca:1"));
+        assert_eq!(
+            failure.to_string(),
+            "cannot reach ca:1: tcp connect error: Connection refused (os error 111)"
+        );
+        let silent = anyhow::Error::from(refused()).context("cannot reach ca:1");
+        assert_eq!(in_full(&silent), "cannot reach ca:1: Connection refused (os error 111)");
     }
 
     #[test]

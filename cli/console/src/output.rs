@@ -25,7 +25,7 @@ const NO_TIME: &str = "-";
 pub fn json<T: Serialize>(value: &T) -> Result<(), Failure> {
     let mut value = serde_json::to_value(value).map_err(anyhow::Error::from)?;
     absent_is_null(&mut value);
-    line(&value.to_string())
+    verbatim(&value.to_string())
 }
 
 fn absent_is_null(value: &mut Value) {
@@ -37,23 +37,24 @@ fn absent_is_null(value: &mut Value) {
     }
 }
 
-/// Prints one line.
+/// Prints text for people with an end of line, broken between words where standard output is a terminal. Elsewhere, as in a
+/// pipe, it is printed as it is.
 ///
 /// # Errors
 /// As [`write()`].
 pub fn line(text: &str) -> Result<(), Failure> {
-    write(&format!("{text}\n"))
+    match terminal::size(io::stdout()) {
+        Some(size) => verbatim(&terminal::wrap(text, size.columns).join("\n")),
+        None => verbatim(text),
+    }
 }
 
-/// Prints text for people, broken between words where standard output is a terminal.
+/// Prints what is copied from a screen as well as what programs read, such as a token or PEM, with an end of line.
 ///
 /// # Errors
 /// As [`write()`].
-pub fn prose(text: &str) -> Result<(), Failure> {
-    match terminal::size(io::stdout()) {
-        Some(size) => line(&terminal::wrap(text, size.columns).join("\n")),
-        None => line(text),
-    }
+pub fn verbatim(text: &str) -> Result<(), Failure> {
+    write(&format!("{text}\n"))
 }
 
 /// Writes to standard output at once.
@@ -86,20 +87,22 @@ impl Table {
         self.rows.push(row.into_iter().collect());
     }
 
-    /// The table as it fits into so many columns; `None` is as many as it needs.
+    /// The table as it fits into so many columns. `None` is where programs read: it is as wide as it is, and each row is one
+    /// line.
     pub fn fitted(&self, columns: Option<usize>) -> String {
-        let wide = self.wide();
+        let wide = self.wide(if columns.is_none() { "; " } else { "\n" });
         match columns {
             Some(columns) if wide.lines().any(|line| line.width() > columns) => self.narrow(columns),
             _ => wide,
         }
     }
 
-    fn wide(&self) -> String {
+    /// Each row beside its headings, with this between the lines of a cell.
+    fn wide(&self, between: &str) -> String {
         let mut table = comfy_table::Table::new();
         table.load_style(presets::NOTHING).set_header(&self.headings);
         for row in &self.rows {
-            table.add_row(row);
+            table.add_row(row.iter().map(|cell| cell.lines().collect::<Vec<_>>().join(between)));
         }
         table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
     }
@@ -166,6 +169,14 @@ mod tests {
         let text = two_agents().fitted(Some(200));
         assert_eq!(text.lines().count(), 3, "{text}");
         assert_eq!(text, two_agents().fitted(None), "where there is no terminal it is as wide as it is");
+    }
+
+    #[test]
+    fn where_programs_read_a_row_is_one_line() {
+        let mut table = table(&["TOKEN", "FOR"]);
+        table.add_row(["one".to_owned(), "web\ncart".to_owned()]);
+        assert_eq!(table.fitted(None).lines().nth(1), Some(" one    web; cart"));
+        assert_eq!(table.fitted(Some(80)).lines().count(), 3);
     }
 
     #[test]

@@ -33,6 +33,14 @@ pub fn error_text(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
+/// Writes text for people to standard error with an end of line, broken between words where that is a terminal.
+pub fn error_line(text: &str) {
+    match size(io::stderr()) {
+        Some(size) => error_text(&format!("{}\n", wrap(text, size.columns).join("\n"))),
+        None => error_text(&format!("{text}\n")),
+    }
+}
+
 /// Breaks text between words into lines of at most so many columns. What goes on is indented a little more than its line;
 /// a word that is longer than a line is broken, and nothing is left out.
 pub fn wrap(text: &str, columns: usize) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use console::exit::{Failure, Told};
+use console::exit::{Failure, Told, in_full};
 use console::tls_channel;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -22,11 +22,11 @@ pub(super) async fn channel(server: &str, target: &AdminTarget) -> Result<Channe
     let key =
         PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| usage("--key", error.to_string()))?;
     let roots = tls_channel::roots_from_pem(&read(bundle)?)
-        .map_err(|error| usage("--trust-bundle", format!("{error:#}")))?;
+        .map_err(|error| usage("--trust-bundle", in_full(&error)))?;
     let config = tls_channel::client_config(roots, Some((chain, key)))
-        .map_err(|error| usage("--cert and --key", format!("{error:#}")))?;
+        .map_err(|error| usage("--cert and --key", in_full(&error)))?;
     tls_channel::connect(server, config).await.map_err(|error| {
-        let told = Told::new(format!("cannot reach {server}: {error:#}"));
+        let told = Told::new(format!("cannot reach {server}: {}", in_full(&error)));
         Failure::Unreachable(told.advising("check the address and the trust bundle"))
     })
 }

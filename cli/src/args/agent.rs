@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::{AdminTarget, LogFormat};
+use super::{AdminTarget, LogFormat, ReasonedOptions};
 
 /// Options of `agent`.
 #[derive(Debug, Args)]
@@ -96,12 +96,9 @@ pub struct AgentRuleOptions {
     /// Name or SPIFFE id of the agent. The path of an identity, such as ns/shop/sa/cart, stands for all that joined with its JWT
     #[arg(value_name = "NAME")]
     pub name: String,
-    /// Your name, for the record
-    #[arg(long, value_name = "WHO")]
-    pub by: String,
-    /// Why, for the record
-    #[arg(long, value_name = "TEXT")]
-    pub reason: String,
+    /// Who wants it, and why.
+    #[command(flatten)]
+    pub word: ReasonedOptions,
     /// Change nothing, and show what would be done
     #[arg(long)]
     pub dry_run: bool,

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::AdminTarget;
+use super::{AdminTarget, ReasonedOptions};
 
 /// Options of `clock`.
 #[derive(Debug, Args)]
@@ -22,12 +22,9 @@ pub enum ClockAction {
 /// Options of `clock accept`.
 #[derive(Debug, Args)]
 pub struct ClockAcceptOptions {
-    /// Your name, for the record
-    #[arg(long, value_name = "WHO")]
-    pub by: String,
-    /// Why the clock was changed
-    #[arg(long, value_name = "TEXT")]
-    pub reason: String,
+    /// Who says that it is right, and why.
+    #[command(flatten)]
+    pub word: ReasonedOptions,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::AdminTarget;
+use super::{AdminTarget, ReasonedOptions};
 
 /// Options of `leaf`.
 #[derive(Debug, Args)]
@@ -59,12 +59,9 @@ pub struct LeafForgetOptions {
     /// Serial number, as `leaf list` prints it; may be repeated
     #[arg(value_name = "SERIAL", required = true, num_args = 1..=1000)]
     pub serials: Vec<String>,
-    /// Who says so, for the journal [default: the user who runs this]
-    #[arg(long, value_name = "NAME")]
-    pub by: Option<String>,
-    /// Why nobody holds it, for the journal
-    #[arg(long, value_name = "TEXT")]
-    pub reason: String,
+    /// Who says so, and why nobody holds it.
+    #[command(flatten)]
+    pub word: ReasonedOptions,
     /// Also if its agent is connected and has not given it up
     #[arg(long)]
     pub force: bool,

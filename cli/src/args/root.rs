@@ -61,12 +61,9 @@ pub struct RootAttestOptions {
     /// Fingerprint of the root, or its first digits
     #[arg(value_name = "ROOT")]
     pub root: String,
-    /// Your name, for the record
-    #[arg(long, value_name = "WHO")]
-    pub by: String,
-    /// Why, for the journal
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
-    pub reason: String,
+    /// Who attests it, and why.
+    #[command(flatten)]
+    pub word: WordOptions,
     /// How long ago the others stopped issuing under it [default: now]
     #[arg(long, value_name = "DURATION", default_value = "0s", hide_default_value = true, value_parser = humantime::parse_duration)]
     pub quiet_for: Duration,

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::AdminTarget;
+use super::{AdminTarget, ReasonedOptions, WordOptions};
 
 /// Options of `state`.
 #[derive(Debug, Args)]
@@ -34,33 +34,24 @@ pub enum StateAction {
         /// Do not wait for leaves under a root that came after the backup: none had begun to sign
         #[arg(long)]
         now: bool,
-        /// Your name, for the journal
-        #[arg(long, value_name = "WHO")]
-        by: String,
-        /// Why, for the journal
-        #[arg(long, value_name = "TEXT")]
-        reason: String,
+        /// Who wants it, and why.
+        #[command(flatten)]
+        word: ReasonedOptions,
     },
     /// Ignore what an agent reports about bundles: it is wrong, or does not matter
     Dismiss {
         /// Name of the agent, as `state show` prints it
         agent: String,
-        /// Your name, for the journal
-        #[arg(long, value_name = "WHO")]
-        by: String,
-        /// Why, for the journal
-        #[arg(long, value_name = "TEXT")]
-        reason: String,
+        /// Who wants it, and why.
+        #[command(flatten)]
+        word: ReasonedOptions,
     },
     /// Stop ignoring a dismissed agent
     Heed {
         /// Name of the agent
         agent: String,
-        /// Your name, for the journal
-        #[arg(long, value_name = "WHO")]
-        by: String,
-        /// Why, for the journal
-        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
-        reason: String,
+        /// Who wants it, and why.
+        #[command(flatten)]
+        word: WordOptions,
     },
 }

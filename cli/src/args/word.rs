@@ -27,9 +27,28 @@ impl WordOptions {
     }
 }
 
-/// A name that was given, or the user's; empty if the environment tells none.
-#[must_use]
-pub fn by_or_user(by: Option<&str>) -> String {
+/// Options of verbs that the journal keeps, and that it keeps for nothing without a reason.
+#[derive(Debug, Args, Clone, Default)]
+pub struct ReasonedOptions {
+    /// Who wants it, for the journal [default: the user who runs this]
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
+    /// Why, for the journal
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+}
+
+impl ReasonedOptions {
+    /// As [`WordOptions::by`].
+    #[must_use]
+    pub fn by(&self) -> String {
+        by_or_user(self.by.as_deref())
+    }
+}
+
+/// A name that was given, or the user's; empty if the environment tells none: then the server takes whom the kernel or TLS
+/// says it is.
+fn by_or_user(by: Option<&str>) -> String {
     let user = || {
         let known = ["SUDO_USER", "USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok());
         known.into_iter().find(|name| !name.trim().is_empty())

@@ -1,7 +1,5 @@
 //! `banyan version`, `banyan completions` and `banyan man`: about this program itself.
 
-use std::io::Write as _;
-
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 use clap_complete::Shell;
@@ -42,7 +40,7 @@ pub fn completions(options: &CompletionsOptions) -> Result<(), Failure> {
     // First into memory: the generator gives up with a panic when nobody reads on.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "banyan", &mut script);
-    std::io::stdout().lock().write_all(&script).map_err(|error| Failure::Failed(error.into()))
+    output::write(&String::from_utf8(script).context("the script is no text")?)
 }
 
 /// `banyan man`.

@@ -52,7 +52,7 @@ fn print_envoy_config(options: &EnvoyConfigOptions) -> Result<(), Failure> {
         outbound: options.outbound.iter().map(|text| outbound(text)).collect::<Result<_, _>>()?,
         connection_age_max: options.max_connection_age,
     };
-    output::line(envoy_config::render(&config).trim_end())
+    output::verbatim(envoy_config::render(&config).trim_end())
 }
 
 /// Parses `LISTEN=PEER[,SPIFFE_ID]`.

@@ -116,7 +116,7 @@ fn show(options: &CeremonyOptions, folder: &Folder, ceremony: &Ceremony) -> Resu
     if options.json {
         return output::json(&as_json(folder, ceremony));
     }
-    output::line(&ceremony.text())?;
+    output::verbatim(&ceremony.text())?;
     output::line(&format!("So far: {}", brought(folder, ceremony)))
 }
 
@@ -145,7 +145,7 @@ fn export(options: &CeremonyOptions, ceremony: &Ceremony, out: &Path) -> Result<
     // All but the requests themselves: the fields with the fingerprints, the prose, the commands.
     let text = ceremony.text();
     let shown = text.split("\nThe request:\n").next().unwrap_or_default();
-    output::line(shown.trim_end())?;
+    output::verbatim(shown.trim_end())?;
     output::line(&format!(
         "\nWritten to {}: carry it to the offline machine as {}.txt",
         out.display(),

@@ -43,7 +43,7 @@ pub async fn run(options: &DownstreamOptions) -> Result<(), Failure> {
                 (false, Some(file)) => {
                     output::line(&format!("token of downstream CA {name} written to {}", file.display()))
                 }
-                (false, None) => output::line(&token),
+                (false, None) => output::verbatim(&token),
             }
         }
         DownstreamAction::Remove { name, word } => {

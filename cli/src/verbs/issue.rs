@@ -4,9 +4,10 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use console::exit::{Failure, Told, from_status};
+use console::exit::{Failure, Told, from_status, in_full};
 use console::{output, tls_channel};
 use proto::istio::v1::auth::IstioCertificateRequest;
 use proto::istio::v1::auth::istio_certificate_service_client::IstioCertificateServiceClient;
@@ -14,12 +15,15 @@ use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::json;
-use trust::Certificate;
+use trust::plain::span;
+use trust::{Certificate, Clock as _, Timestamp};
 
 use crate::args::IssueOptions;
 
 /// Longest token that is read, in bytes.
 const TOKEN_BYTES_MAX: u64 = 64 << 10;
+/// A certificate that lives so much shorter than was asked for has been shortened.
+const SHORTENED_BY: Duration = Duration::from_secs(60);
 /// The files that are written: key, chain, roots.
 const FILES: [&str; 3] = ["key.pem", "cert-chain.pem", "root-cert.pem"];
 
@@ -40,6 +44,7 @@ pub async fn run(options: &IssueOptions) -> Result<(), Failure> {
     let channel = tls_channel::connect(&options.server, tls_channel::client_config(roots, None)?);
     let channel = channel.await.map_err(|error| unreachable(&options.server, &error))?;
     let validity_duration = options.ttl.map_or(0, |ttl| i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
+    let asked_at = host::SystemClock.now();
     let mut request = tonic::Request::new(IstioCertificateRequest { csr, validity_duration, metadata: None });
     let bearer = format!("Bearer {token}").parse().map_err(|_| {
         Failure::Usage(
@@ -56,7 +61,7 @@ pub async fn run(options: &IssueOptions) -> Result<(), Failure> {
     for (name, content) in FILES.iter().zip(&contents) {
         write_new(&options.out.join(name), content)?;
     }
-    tell(options, &chain)
+    tell(options, &chain, asked_at)
 }
 
 /// The directory is there, and none of the files.
@@ -102,27 +107,40 @@ fn write_new(file: &Path, content: &str) -> anyhow::Result<()> {
 }
 
 fn unreachable(server: &str, error: &anyhow::Error) -> Failure {
-    let told = Told::new(format!("cannot reach the CA at {server}: {error:#}"));
+    let told = Told::new(format!("cannot reach the CA at {server}: {}", in_full(error)));
     Failure::Unreachable(told.advising("check the address, and that --trust-bundle holds its roots"))
 }
 
-fn tell(options: &IssueOptions, chain: &str) -> Result<(), Failure> {
+/// What to say of a certificate that lives shorter than was asked for.
+fn shortened(asked: Option<Duration>, asked_at: Timestamp, until: Timestamp) -> Option<String> {
+    let asked = asked.filter(|asked| until.plus(SHORTENED_BY) < asked_at.plus(*asked))?;
+    Some(format!(
+        "it lives for {} and not for {}, as was asked for: leaf.ttl_max of the CA, or what is left of its issuer, allows no more",
+        span(until.since(asked_at)),
+        span(asked)
+    ))
+}
+
+fn tell(options: &IssueOptions, chain: &str, asked_at: Timestamp) -> Result<(), Failure> {
     let leaf = CertificateDer::from_pem_slice(chain.as_bytes()).context("the CA's chain is no PEM")?;
     let leaf = Certificate::parse(&leaf).context("the CA's certificate cannot be read")?;
     let identity = leaf.spiffe_id().map(|id| id.to_string()).context("the certificate has no SPIFFE id")?;
     let (serial, until) =
         (leaf.serial().map(|serial| serial.to_string()).unwrap_or_default(), leaf.validity().not_after());
+    let shortened = shortened(options.ttl, asked_at, until);
     if options.json {
         return output::json(&json!({
             "identity": identity,
             "serial": serial,
             "not_after": until.to_string(),
+            "shortened": shortened,
             "out": options.out,
             "files": FILES,
         }));
     }
+    let shortened = shortened.map_or(String::new(), |why| format!("\n{why}"));
     output::line(&format!(
-        "certificate of {identity}, valid until {until}, written to {} ({})\na rotation may wait for it until then; when \
+        "certificate of {identity}, valid until {until}, written to {} ({}){shortened}\na rotation may wait for it until then; when \
          nobody uses it any more: banyan leaf forget {serial} --reason \"a test\"",
         options.out.display(),
         FILES.join(", ")
@@ -146,6 +164,16 @@ mod tests {
         let error = prepare(&out).unwrap_err();
         assert!(error.code() == 2 && error.to_string().contains("key.pem"), "{error}");
         assert!(write_new(&out.join("key.pem"), "other").is_err());
+    }
+
+    #[test]
+    fn a_certificate_that_lives_shorter_than_was_asked_for_is_said_to() {
+        let (now, days) =
+            (Timestamp::from_secs(1_800_000_000), |days: u64| Duration::from_secs(days * 86_400));
+        let said = shortened(Some(days(100)), now, now.plus(days(1))).unwrap();
+        assert!(said.starts_with("it lives for 24h and not for 100d"), "{said}");
+        assert_eq!(shortened(Some(days(1)), now, now.plus(days(1))), None);
+        assert_eq!(shortened(None, now, now.plus(days(1))), None);
     }
 
     #[test]

@@ -5,7 +5,8 @@ use console::journal::{Journal, read, verified};
 use console::output;
 use rotation::Event;
 use rotation_driver::{JournalEntry, Outcome, Replayed, is_routine};
-use serde_json::json;
+use serde_json::{Value, json};
+use trust::plain::counted;
 
 use crate::admin_client;
 use crate::args::{JournalAction, JournalOptions};
@@ -33,8 +34,11 @@ pub async fn run(options: &JournalOptions) -> Result<(), Failure> {
                     "rotations": rotations,
                 })),
                 false => output::line(&format!(
-                    "{transitions} transitions, {refusals} refusals, {unchanged} repetitions, {rotations} rotations\nthe \
-                     journal leads to the record, generation {}: verified",
+                    "{}, {}, {}, {}\nthe journal leads to the record, generation {}: verified",
+                    counted(*transitions, "transition", "transitions"),
+                    counted(*refusals, "refusal", "refusals"),
+                    counted(*unchanged, "repetition", "repetitions"),
+                    counted(*rotations, "rotation", "rotations"),
                     replayed.state.generation
                 )),
             }
@@ -50,7 +54,7 @@ fn show(journal: &Journal, all: bool, json: bool) -> Result<(), Failure> {
             continue;
         }
         if json {
-            output::json(&json!({ "index": index, "entry": entry }))?;
+            output::json(&as_json(*index, &entry))?;
             continue;
         }
         table.add_row([
@@ -64,6 +68,17 @@ fn show(journal: &Journal, all: bool, json: bool) -> Result<(), Failure> {
         ]);
     }
     if json { Ok(()) } else { output::line(&table.to_string()) }
+}
+
+/// An entry for programs. The journal leaves out what is absent; here it is `null`.
+fn as_json(index: u64, entry: &JournalEntry) -> Value {
+    let mut value = json!({ "index": index, "entry": entry });
+    for (within, name) in [("/entry", "by"), ("/entry", "reason"), ("/entry/outcome/refused", "advice")] {
+        if let Some(members) = value.pointer_mut(within).and_then(Value::as_object_mut) {
+            members.entry(name).or_insert(Value::Null);
+        }
+    }
+    value
 }
 
 /// The event, or what an operator did in the words of the command line.
@@ -93,10 +108,16 @@ fn about(entry: &JournalEntry) -> String {
     if let Outcome::Changed { effects } = &entry.outcome {
         about = effects.iter().fold(about, |about, effect| about.or_of(effect));
     }
+    let agent = match &entry.event {
+        Event::SightingHeeded { agent, .. } | Event::SightingDismissed { agent, .. } => {
+            Some(format!("agent {agent}"))
+        }
+        _ => None,
+    };
     let root = about.root.map(|root| format!("root {}", root.short()));
     let authority = about.authority.map(|authority| format!("authority {authority}"));
     let request = about.request_id.map(|request| format!("request {request}"));
-    let named: Vec<_> = [root, authority, request].into_iter().flatten().collect();
+    let named: Vec<_> = [root, agent, authority, request].into_iter().flatten().collect();
     named.join("\n")
 }
 
@@ -157,6 +178,23 @@ mod tests {
         let switch = Effect::SwitchSigner { root, issuer: CertificateId::of(b"issuer") };
         let activated = Event::HoldRequested { request_id: "two".parse().unwrap() };
         assert_eq!(about(&entry(activated, vec![switch])), format!("root {}\nrequest two", root.short()));
+    }
+
+    #[test]
+    fn in_json_what_an_entry_does_not_have_is_null() {
+        let heeded = Event::SightingHeeded { request_id: "one".parse().unwrap(), agent: "node-1".to_owned() };
+        let plain = JournalEntry { by: String::new(), ..entry(heeded, Vec::new()) };
+        assert_eq!(about(&plain), "agent node-1\nrequest one");
+        let shown = as_json(7, &plain);
+        for name in ["by", "reason"] {
+            assert_eq!(shown["entry"].get(name), Some(&Value::Null), "{shown}");
+        }
+        let steady = rotation::State::uninitialised(trust::TrustDomain::parse("example.org").unwrap());
+        let aborted = Event::AbortRequested { request_id: "two".parse().unwrap() };
+        let refused = rotation::step(&steady, &aborted, trust::Timestamp::from_secs(1), &Policy::default());
+        let outcome = Outcome::Refused(*refused.unwrap_err());
+        let shown = as_json(8, &JournalEntry { outcome, ..plain });
+        assert!(shown["entry"]["outcome"]["refused"].get("advice").is_some(), "{shown}");
     }
 
     #[test]

@@ -4,10 +4,11 @@ use console::exit::{Failure, Told, from_status};
 use console::output;
 use proto::banyan::admin::v1::{ForgetLeavesRequest, ForgetLeavesResponse, Leaf, ListLeavesRequest};
 use serde_json::{Value, json};
+use trust::plain::counted;
 
 use super::root;
 use crate::admin_client;
-use crate::args::{LeafAction, LeafForgetOptions, LeafListOptions, LeafOptions, by_or_user};
+use crate::args::{LeafAction, LeafForgetOptions, LeafListOptions, LeafOptions};
 
 /// Leaves that an answer for people names.
 const NAMED_MAX: usize = 20;
@@ -47,7 +48,8 @@ async fn list(options: &LeafListOptions) -> Result<(), Failure> {
     }
     output::line(&table.to_string())?;
     if more {
-        let text = format!("there are more: --limit {} shows so many", options.limit.saturating_mul(10));
+        let text =
+            format!("there are more: `--limit {}` shows up to that many", options.limit.saturating_mul(10));
         output::line(&text)?;
     }
     Ok(())
@@ -89,8 +91,8 @@ async fn forget(options: &LeafForgetOptions) -> Result<(), Failure> {
     let serials = options.serials.iter().map(|text| serial(text)).collect::<Result<_, _>>()?;
     let request = ForgetLeavesRequest {
         serials,
-        by: by_or_user(options.by.as_deref()),
-        reason: options.reason.clone(),
+        by: options.word.by(),
+        reason: options.word.reason.clone(),
         force: options.force,
         dry_run: options.dry_run,
     };
@@ -107,10 +109,14 @@ fn serial(text: &str) -> Result<Vec<u8>, Failure> {
     let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b':').collect();
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     let bytes: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
+    let whole = bytes.as_ref().is_some_and(|bytes| bytes.len() == trust::Serial::LEN);
     let serial = bytes.and_then(|bytes| trust::Serial::from_bytes(&bytes));
     serial.map(|serial| serial.as_bytes().to_vec()).ok_or_else(|| {
         let told = Told::new(format!("\"{text}\" is no serial number of this CA"));
-        Failure::Usage(told.advising("write all 32 digits, as `banyan leaf list` prints them"))
+        Failure::Usage(told.advising(match whole {
+            true => "this CA never gives that one: `banyan leaf list` shows those that are alive",
+            false => "write all 32 digits, as `banyan leaf list` prints them",
+        }))
     })
 }
 
@@ -132,9 +138,9 @@ fn said(answer: &ForgetLeavesResponse, dry_run: bool) -> String {
     lines.push(match answer.gate.as_str() {
         "" => "no gate of a rotation waits for any of them now".to_owned(),
         gate => format!(
-            "the {gate} gate {} for {} leaves instead of {}",
+            "the {gate} gate {} for {} instead of {}",
             if dry_run { "would wait" } else { "waits" },
-            answer.holds_after,
+            counted(answer.holds_after, "leaf", "leaves"),
             answer.holds_before
         ),
     });
@@ -228,16 +234,18 @@ mod tests {
         for words in [
             "4a4a would need --force: who breaks",
             "4a4a would be forgotten",
-            "would wait for 1 leaves instead of 3",
+            "would wait for 1 leaf instead of 3",
         ] {
             assert!(text.contains(words), "{words} is missing in: {text}");
         }
-        assert!(said(&answer, false).contains("the trust gate waits for 1 leaves instead of 3"));
+        assert!(said(&answer, false).contains("the trust gate waits for 1 leaf instead of 3"));
     }
 
     #[test]
     fn a_serial_is_written_in_full_and_what_is_absent_is_null() {
         assert!(serial("4a").is_err_and(|error| error.to_string().contains("32 digits")));
+        let foreign = serial("00000000000000000000000000000001").unwrap_err().to_string();
+        assert!(foreign.contains("never gives") && !foreign.contains("32 digits"), "{foreign}");
         for good in ["4a".repeat(16), vec!["4A"; 16].join(":")] {
             assert_eq!(serial(&good).unwrap(), [0x4a; 16]);
         }

@@ -42,7 +42,7 @@ async fn check(options: &PluginCheckOptions) -> Result<(), Failure> {
     let mut settings = toml::Table::new();
     settings.insert("endpoint".to_owned(), options.endpoint.clone().into());
     settings.insert("capabilities".to_owned(), plugin.capabilities().to_vec().into());
-    settings.insert("shared".to_owned(), (!plugin.describe().exclusive).into());
+    settings.insert("exclusive".to_owned(), plugin.describe().exclusive.into());
     let open = opener(settings, trust_domain.clone())?;
     let tag: [u8; 8] = random_bytes(&OsRandomness::default());
     let subject = Subject::new(open, trust_domain, Arc::new(SystemClock));

@@ -1,5 +1,7 @@
 //! `banyan relying-party ...`: who relies on the bundle without a leaf of this CA.
 
+use std::time::Duration;
+
 use console::exit::{Failure, from_status};
 use console::output;
 use proto::banyan::admin::v1::{
@@ -7,6 +9,7 @@ use proto::banyan::admin::v1::{
     RemoveRelyingPartyRequest,
 };
 use serde_json::{Value, json};
+use trust::plain::span;
 
 use crate::admin_client;
 use crate::args::{RelyingPartyAction, RelyingPartyOptions};
@@ -68,7 +71,7 @@ fn list(relying_parties: &[RelyingParty], json: bool) -> Result<(), Failure> {
             party.name.clone(),
             match party.staleness_seconds {
                 0 => "until confirmed".to_owned(),
-                seconds => format!("{seconds} s"),
+                seconds => span(Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX))),
             },
             if party.confirmed == 0 { "-".to_owned() } else { format!("bundle {}", party.confirmed) },
             party.confirmed_by.clone(),

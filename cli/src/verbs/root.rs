@@ -35,7 +35,7 @@ async fn list(options: &RootListOptions) -> Result<(), Failure> {
     if options.pem {
         let trusted = roots.iter().filter(|root| TRUSTED.contains(&root.state.as_str()));
         let pem: String = trusted.map(|root| trust::certificate::pem_block(&root.der)).collect();
-        return output::line(pem.trim_end());
+        return output::verbatim(pem.trim_end());
     }
     if options.json {
         return output::json(&json!({ "roots": roots.iter().map(as_json).collect::<Vec<_>>() }));
@@ -126,7 +126,7 @@ async fn show(options: &RootShowOptions) -> Result<(), Failure> {
     let roots = fetch(&options.target).await?;
     let root = named(&roots, &options.root)?;
     if options.pem {
-        return output::line(trust::certificate::pem_block(&root.der).trim_end());
+        return output::verbatim(trust::certificate::pem_block(&root.der).trim_end());
     }
     if options.json { output::json(&as_json(root)) } else { output::line(&as_text(root)) }
 }
@@ -137,8 +137,8 @@ async fn attest(options: &RootAttestOptions) -> Result<(), Failure> {
     let request = AttestRootRequest {
         root: known.id.clone(),
         quiet_seconds: i64::try_from(options.quiet_for.as_secs()).unwrap_or(i64::MAX),
-        by: options.by.clone(),
-        reason: options.reason.clone(),
+        by: options.word.by(),
+        reason: options.word.reason(),
     };
     let mut client = admin_client::rotations(&options.target).await?;
     let root = client.attest_root(request).await.map_err(|status| from_status(&status))?.into_inner();
@@ -175,7 +175,7 @@ async fn prune(options: &RootPruneOptions) -> Result<(), Failure> {
     let pruned = client.prune_roots(request).await.map_err(|status| lost_or_refused(&status, &request_id))?;
     let pruned = pruned.into_inner();
     if !options.json {
-        return output::prose(&pruned_text(&pruned, options.dry_run));
+        return output::line(&pruned_text(&pruned, options.dry_run));
     }
     let forgotten: Vec<_> = pruned.forgotten.iter().map(as_json).collect();
     let kept: Vec<_> = pruned.kept.iter().map(as_json).collect();

@@ -27,24 +27,24 @@ pub async fn run(options: &StateOptions) -> Result<(), Failure> {
             let shown = client.show_state(ShowStateRequest {}).await.map_err(failed)?;
             (shown.into_inner(), None)
         }
-        StateAction::Continue { above, now, by, reason } => {
-            let (request_id, by, reason) = (id.clone(), by.clone(), reason.clone());
+        StateAction::Continue { above, now, word } => {
+            let (request_id, by, reason) = (id.clone(), word.by(), word.reason.clone());
             let request = ContinueStateRequest { request_id, above: *above, by, reason, now: *now };
             let state = client.continue_state(request).await.map_err(failed)?.into_inner();
             let done = went_on(&state);
             (state, Some(done))
         }
-        StateAction::Dismiss { agent, by, reason } => {
-            let (request_id, by, reason) = (id.clone(), by.clone(), reason.clone());
+        StateAction::Dismiss { agent, word } => {
+            let (request_id, by, reason) = (id.clone(), word.by(), word.reason.clone());
             let request = DismissAgentWordRequest { request_id, agent: agent.clone(), by, reason };
             let done = format!(
                 "what agent {agent} reports about bundles is ignored; `banyan state heed` undoes this"
             );
             (client.dismiss_agent_word(request).await.map_err(failed)?.into_inner(), Some(done))
         }
-        StateAction::Heed { agent, by, reason } => {
+        StateAction::Heed { agent, word } => {
             let (request_id, agent_name) = (id.clone(), agent.clone());
-            let (by, reason) = (by.clone(), reason.clone());
+            let (by, reason) = (word.by(), word.reason());
             let request = HeedAgentWordRequest { request_id, agent: agent_name, by, reason };
             let done =
                 format!("what agent {agent} reports about bundles counts again, from its next connection on");

@@ -56,7 +56,7 @@ async fn create(options: &TokenCreateOptions) -> Result<(), Failure> {
             file.display(),
             output::time(answer.expires_at)
         )),
-        None => output::line(&answer.token),
+        None => output::verbatim(&answer.token),
     }
 }
 

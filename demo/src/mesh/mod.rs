@@ -90,7 +90,7 @@ pub async fn run(options: &DemoOptions) -> Result<(), Failure> {
         )),
         Some(outcome) => {
             if options.keep {
-                terminal::error_text(&format!("{left}\n"));
+                terminal::error_line(&left);
             }
             let outcome = outcome?;
             outcome.print(options.json)?;

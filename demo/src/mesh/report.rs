@@ -7,6 +7,7 @@ use console::exit::Failure;
 use console::output;
 use proto::banyan::admin::v1::StatusResponse;
 use serde_json::json;
+use trust::plain::counted;
 
 use super::counts::Counts;
 use super::proof::{Proof, in_words};
@@ -90,7 +91,7 @@ impl Outcome {
     /// # Errors
     /// [`Failure`] if standard output is closed.
     pub fn print(&self, json: bool) -> Result<(), Failure> {
-        if json { output::json(&self.as_json()) } else { output::prose(&self.as_text()) }
+        if json { output::json(&self.as_json()) } else { output::line(&self.as_text()) }
     }
 
     fn as_json(&self) -> serde_json::Value {
@@ -174,8 +175,8 @@ impl Outcome {
 
     fn rotation_text(&self) -> String {
         let mut text = format!(
-            "root replaced {} times under this traffic: {} -> {}\n",
-            self.rotations.completed(),
+            "root replaced {} under this traffic: {} -> {}\n",
+            counted(self.rotations.completed(), "time", "times"),
             self.proof.old_root.short(),
             self.proof.new_root.short()
         );

@@ -3,6 +3,7 @@
 mod demo;
 mod issuer;
 mod pipes;
+mod prose;
 mod watch;
 
 use std::path::Path;

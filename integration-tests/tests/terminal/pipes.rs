@@ -14,6 +14,10 @@ fn unread(words: &[&str]) -> anyhow::Result<Output> {
 fn output_that_nobody_reads_ends_the_program_without_a_word() -> anyhow::Result<()> {
     let envoy = unread(&["agent", "envoy-config", "--socket", "agent.sock"])?;
     assert_eq!((envoy.status.code(), envoy.stderr.as_slice()), (Some(141), b"".as_slice()));
+    for shell in ["bash", "zsh", "fish"] {
+        let script = unread(&["completions", shell])?;
+        assert_eq!((script.status.code(), script.stderr.as_slice()), (Some(141), b"".as_slice()), "{shell}");
+    }
     let help = unread(&["rotate", "start", "--help"])?;
     assert_eq!((help.status.code(), help.stderr.as_slice()), (Some(0), b"".as_slice()));
     Ok(())

@@ -75,7 +75,7 @@ pub async fn handshake(
 
 impl RemoteAuthority {
     pub(crate) fn configured(settings: Settings, deps: &AuthorityDeps) -> Self {
-        let Settings { endpoint, capabilities, shared, tls, process } = settings;
+        let Settings { endpoint, capabilities, exclusive, tls, process } = settings;
         let socket = match &endpoint {
             Endpoint::Unix(path) => Some(path.clone()),
             Endpoint::Tls { .. } => None,
@@ -90,7 +90,7 @@ impl RemoteAuthority {
             endpoint,
             tls,
             capabilities,
-            shared,
+            shared: !exclusive,
             supervisor,
             client: Mutex::default(),
         }
@@ -148,8 +148,11 @@ impl RemoteAuthority {
             return Err(PluginError::Misconfigured { field: "capabilities".to_owned(), detail });
         }
         if answer.shared != self.shared {
-            let detail = format!("the plugin says {}; write shared = {}", answer.shared, answer.shared);
-            return Err(PluginError::Misconfigured { field: "shared".to_owned(), detail });
+            let exclusive = !answer.shared;
+            let says = if exclusive { "nobody else issues" } else { "others issue, too" };
+            let detail =
+                format!("the plugin says that {says} under its roots; write exclusive = {exclusive}");
+            return Err(PluginError::Misconfigured { field: "exclusive".to_owned(), detail });
         }
         *known = Some(client.clone());
         Ok(client)

@@ -56,8 +56,8 @@ pub(crate) struct Settings {
     pub(crate) endpoint: Endpoint,
     /// `capabilities`, as the plugin's handshake must say them. Default none.
     pub(crate) capabilities: Vec<String>,
-    /// `shared`: whether others issue under its roots, as the handshake must say. Default false.
-    pub(crate) shared: bool,
+    /// `exclusive`: whether nobody else issues under its roots, as the handshake must say. Default true.
+    pub(crate) exclusive: bool,
     /// `ca_file`, `cert_file`, `key_file`: for `https`, all three.
     pub(crate) tls: Option<TlsFiles>,
     /// `command`: starts the plugin and keeps it up.
@@ -110,10 +110,10 @@ impl Settings {
             let known = CAPABILITIES.join(", ");
             fields.problem("capabilities", format!("\"{wrong}\" is none; known: {known}"));
         }
-        let shared = fields.optional("shared").unwrap_or(false);
+        let exclusive = fields.optional("exclusive").unwrap_or(true);
         let tls = tls(&mut fields, endpoint.as_ref(), base);
         let process = process(&mut fields, endpoint.as_ref(), base);
-        fields.finish(endpoint.map(|endpoint| Self { endpoint, capabilities, shared, tls, process }))
+        fields.finish(endpoint.map(|endpoint| Self { endpoint, capabilities, exclusive, tls, process }))
     }
 }
 
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn a_socket_is_enough() {
         let settings = read("endpoint = 'unix:p.sock'").expect("reads");
-        assert_eq!((settings.capabilities.len(), settings.shared, settings.process), (0, false, None));
+        assert_eq!((settings.capabilities.len(), settings.exclusive, settings.process), (0, true, None));
     }
 
     #[test]

@@ -313,7 +313,7 @@ async fn a_plugin_that_is_not_what_its_section_says_is_not_used() {
     for (evil, words) in [
         (Evil::OtherVersion, "version 2"),
         (Evil::OtherCapabilities, "capabilities = [\"stage\", \"watch\"]"),
-        (Evil::IsShared, "shared = true"),
+        (Evil::IsShared, "exclusive = false"),
     ] {
         let (_home, remote) = with(evil).await;
         let refused = remote.roots(&context("roots")).await.unwrap_err();

@@ -9,6 +9,7 @@ use proto::banyan::admin::v1::{
 };
 use serde_json::{Value, json};
 use tonic::transport::Channel;
+use trust::plain::counted;
 
 use crate::admin_client;
 use crate::args::{AgentListOptions, AgentRemoveOptions, AgentRuleOptions};
@@ -74,7 +75,7 @@ pub(super) async fn unban(options: &AgentRuleOptions) -> Result<(), Failure> {
     said(
         options,
         ["would unban", "unbanned"],
-        "registered agents of this name are served again",
+        "registered agents of this name are served again; one that runs asks again within 10 s",
         &ruled.into_inner(),
     )
 }
@@ -82,8 +83,8 @@ pub(super) async fn unban(options: &AgentRuleOptions) -> Result<(), Failure> {
 fn request(options: &AgentRuleOptions) -> RuleAgentsRequest {
     RuleAgentsRequest {
         name: options.name.clone(),
-        by: options.by.clone(),
-        reason: options.reason.clone(),
+        by: options.word.by(),
+        reason: options.word.reason.clone(),
         dry_run: options.dry_run,
         ..RuleAgentsRequest::default()
     }
@@ -116,37 +117,41 @@ fn as_text(options: &AgentRuleOptions, verb: &str, next: &str, ruled: &RuleAgent
     for agent in ruled.agents.iter().take(NAMED_MAX) {
         let connected = if agent.connected { "connected" } else { "not connected" };
         let (id, seen) = (&agent.id, output::time(agent.last_seen));
-        text.push_str(&format!("\n  {id}: {connected}, last seen {seen}, {} live leaves", agent.live_rows));
+        text.push_str(&format!(
+            "\n  {id}: {connected}, last seen {seen}, {}",
+            counted(agent.live_rows, "live leaf", "live leaves")
+        ));
     }
     let further =
         ruled.total.saturating_sub(u64::try_from(ruled.agents.len().min(NAMED_MAX)).unwrap_or(u64::MAX));
     if further > 0 {
-        text.push_str(&format!("\n  and {further} more agents"));
+        text.push_str(&format!("\n  and {}", counted(further, "more agent", "more agents")));
     }
     if ruled.total == 0 {
         text.push_str("\n  no agent with this name is registered");
     }
     if ruled.forgotten_leaves > 0 {
-        let forgotten = if options.dry_run { "would be forgotten" } else { "are forgotten" };
+        let forgotten = if options.dry_run { "would be forgotten" } else { "forgotten" };
+        let leaves = counted(ruled.forgotten_leaves, "leaf", "leaves");
         text.push_str(&format!(
-            "\n  {} leaves {forgotten}: no gate waits for them, and whoever holds one after all may lose connections",
-            ruled.forgotten_leaves
+            "\n  {leaves} {forgotten}: no gate waits for them, and whoever holds one after all may lose connections"
         ));
     } else if ruled.live_leaves > 0 {
         let end = match ruled.leaves_until {
-            0 => "their ends".to_owned(),
+            0 => "they end".to_owned(),
             until => output::time(until),
         };
+        let leaves = counted(ruled.live_leaves, "leaf", "leaves");
         text.push_str(&format!(
-            "\n  {} leaves, including their own certificates, stay valid until {end}, and gates wait for them until then",
-            ruled.live_leaves
+            "\n  still valid until {end}: {leaves}, own certificates included; gates wait until then"
         ));
         if verb.ends_with("remove") || verb.ends_with("removed") {
             text.push_str("; if the node is gone for good, --forget-leaves ends that wait");
         }
     }
     if ruled.unused_tokens > 0 {
-        text.push_str(&format!("\n  {} join tokens for this name can still be used", ruled.unused_tokens));
+        let tokens = counted(ruled.unused_tokens, "join token", "join tokens");
+        text.push_str(&format!("\n  still usable for this name: {tokens}"));
     }
     text
 }

@@ -54,7 +54,7 @@ async fn until_over(target: &AdminTarget, json: bool, request: Option<&str>) -> 
             return match (came_to, json) {
                 (Outcome::GivenUp(text), _) => Err(Failure::Failed(anyhow::anyhow!(text))),
                 (Outcome::Over(_), true) => Ok(()),
-                (Outcome::Over(text), false) => output::prose(&text),
+                (Outcome::Over(text), false) => output::line(&text),
             };
         }
         tokio::time::sleep(RETRY).await;
