@@ -56,6 +56,16 @@ impl Effect {
         }
     }
 
+    /// What is being done, for sentences: `creating the new root`.
+    pub const fn doing(&self) -> &'static str {
+        match self {
+            Self::StageRoot { .. } => "creating the new root",
+            Self::RequestIssuer { .. } => "getting an issuer signed",
+            Self::PublishBundle { .. } => "publishing the bundle",
+            Self::SwitchSigner { .. } => "switching to the new issuer",
+        }
+    }
+
     /// The same text whenever this effect is performed, and for no other effect: the key under which a plugin makes
     /// something once, however often it is asked. It is at most 160 characters of letters, digits, `.`, `_` and `-`.
     pub fn idempotence_key(&self) -> String {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ledger::LiveRow;
 use rotation::{Contents, Effect, Policy, RootEntry, Segment, SegmentId, SegmentState, State};
 use rotation_driver::EffectError;
+use trust::plain::{counted, span};
 use trust::{RootId, Serial, Timestamp};
 
 use crate::age::Due;
@@ -85,7 +86,7 @@ pub fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     conditions.extend(further::conditions(state, configured, (now, ENDING_SOON)));
     conditions.extend(held_by_age(ca, state, now));
     for trouble in ca.driver.troubles().borrow().iter() {
-        let (what, attempts) = (trouble.pending.effect.name(), trouble.attempts);
+        let what = trouble.pending.effect.doing();
         match &trouble.last {
             EffectError::NotYet { reason, .. } => {
                 let late =
@@ -94,7 +95,10 @@ pub fn conditions(ca: &Ca, state: &State) -> Vec<String> {
                     conditions.push(format!("{what} waits: {reason}"));
                 }
             }
-            last => conditions.push(format!("{what} failed {attempts} times: {last}; it is tried again")),
+            last => {
+                let attempts = counted(trouble.attempts, "time", "times");
+                conditions.push(format!("{what} failed {attempts}; retrying: {last}"));
+            }
         }
     }
     conditions.extend(ca.levels.conditions());
@@ -214,8 +218,8 @@ fn endings(state: &State, policy: &Policy, now: Timestamp) -> Vec<String> {
         match (state.phase.rotation().is_some(), end < now.plus(needed)) {
             (false, false) => Some(format!("root {root} ends at {end}: start a rotation")),
             (false, true) => Some(format!(
-                "root {root} ends at {end}, and a rotation may take {} s if nobody confirms anything: start one now",
-                needed.as_secs()
+                "root {root} ends at {end}, and a rotation may take {} if nobody confirms anything: start one now",
+                span(needed)
             )),
             (true, true) => Some(format!(
                 "root {root} ends at {end}, and the rotation may last longer than that: `banyan rotate explain` says what \

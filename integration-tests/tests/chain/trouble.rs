@@ -48,9 +48,9 @@ async fn a_plugin_whose_process_was_killed_is_named_and_the_rotation_goes_on_whe
     let mesh = mesh_beside(python.section("python")).await?;
     python.kill().await?;
     mesh.ca.rotate_to("one", "python").await?;
-    mesh.ca.until_rotation("it is named", SOON, tells("stage_root was tried")).await?;
+    mesh.ca.until_rotation("it is named", SOON, tells("creating the new root failed")).await?;
     issues_on(&mesh).await?;
-    status_says(&mesh, "stage_root failed").await?;
+    status_says(&mesh, "creating the new root failed").await?;
     let listed = mesh.ca.authorities().await?;
     let health = listed.iter().find(|known| known.name == "python").map(|known| known.health.as_str());
     assert_eq!(health, Some("down"), "{listed:#?}");
@@ -83,7 +83,7 @@ async fn a_directory_that_is_gone_is_named_and_the_rotation_goes_on_when_it_is_b
     cacerts.set_there(false)?;
     let mesh = mesh_beside(cacerts.section("cacerts", "exclusive = true")).await?;
     mesh.ca.rotate_to("one", "cacerts").await?;
-    let told = mesh.ca.until_rotation("it is named", SOON, tells("stage_root was tried")).await?;
+    let told = mesh.ca.until_rotation("it is named", SOON, tells("creating the new root failed")).await?;
     let directory = cacerts.directory().display().to_string();
     assert!(told.troubles.iter().any(|trouble| trouble.contains(&directory)), "{:?}", told.troubles);
     issues_on(&mesh).await?;

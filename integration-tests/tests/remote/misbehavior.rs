@@ -64,7 +64,7 @@ const CASES: &[Case] = &[
     case(Misbehavior::IssuerForOtherKey, "liar", "PluginInvalid{KEY_NOT_OF_CSR}"),
     case(Misbehavior::IssuerOfOtherRoot, "liar", "PluginInvalid{ROOT_UNKNOWN}"),
     case(Misbehavior::Hangs, "liar", "has no answer yet"),
-    case(Misbehavior::CrashesWhileItSigns, "liar", "request_issuer was tried"),
+    case(Misbehavior::CrashesWhileItSigns, "liar", "getting an issuer signed failed"),
     case(Misbehavior::TellsItsKey, "liar", "(private key hidden)"),
 ];
 

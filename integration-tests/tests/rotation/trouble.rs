@@ -35,14 +35,15 @@ async fn a_root_that_fails_a_check_is_named_and_given_up_or_made_anew() -> anyho
     let old = mesh.ca.running().bundle();
     authority.turn(AuthorityMode::Lies);
     mesh.ca.rotate("misbehavior").await?;
-    let told = mesh.ca.until_rotation("the check is named", SOON, has_trouble("stage_root")).await?;
+    let told =
+        mesh.ca.until_rotation("the check is named", SOON, has_trouble("creating the new root")).await?;
     assert_eq!((told.phase.as_str(), told.to_root.len()), ("staging", 0), "{told:?}");
     mesh.ca.decide("give-up", Verb::Abort).await?;
     mesh.over("misbehavior").await?;
     assert_eq!(mesh.ca.running().bundle(), old);
 
     mesh.ca.rotate("again").await?;
-    mesh.ca.until_rotation("the check is named again", SOON, has_trouble("stage_root")).await?;
+    mesh.ca.until_rotation("the check is named again", SOON, has_trouble("creating the new root")).await?;
     authority.turn(AuthorityMode::Works);
     mesh.over("again").await?;
     assert_ne!(mesh.ca.running().bundle().roots()[0].id(), old.roots()[0].id());
@@ -58,7 +59,7 @@ async fn a_bundle_whose_transition_cannot_be_stored_is_not_taken_for_published()
     let place = data.join("bundles").join("0000000002.json");
     std::fs::create_dir_all(place.join("in-the-way"))?;
     mesh.ca.rotate("one").await?;
-    let stuck = mesh.ca.until_rotation("it says so", SOON, has_trouble("publish_bundle")).await?;
+    let stuck = mesh.ca.until_rotation("it says so", SOON, has_trouble("publishing the bundle")).await?;
     assert_eq!(stuck.phase, "distributing");
     assert!(mesh.ca.decide("early", Verb::Activate).await.is_err(), "the gate is closed meanwhile");
     std::fs::remove_dir_all(&place)?;

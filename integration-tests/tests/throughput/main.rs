@@ -101,7 +101,7 @@ impl Bench {
         }
         if weather == Weather::Dead {
             self.until("the dead authority is told of", |rotation| {
-                rotation.troubles.iter().any(|trouble| trouble.contains("stage_root was tried"))
+                rotation.troubles.iter().any(|trouble| trouble.contains("creating the new root failed"))
             })
             .await?;
         }

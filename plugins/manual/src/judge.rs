@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use plugins::checks::{IssuerExpectation, RootsExpectation, Unsafe, check_issuer_answer, check_roots};
 use plugins::{IssuerChain, RootSet};
 use thiserror::Error;
+use trust::plain::counted;
 use trust::{Certificate, Root, Timestamp};
 
 use crate::ceremony::{Ceremony, IssuerWanted, Wanted};
@@ -163,7 +164,10 @@ fn certificates(bytes: &[u8]) -> Result<Vec<Certificate>, Refused> {
     }
     let marks = bytes.windows(BLOCK_MARK.len()).filter(|window| *window == BLOCK_MARK).count();
     if blocks.is_empty() || blocks.len() != marks {
-        return Err(Refused::NotPem(format!("{marks} blocks begin, and {} are whole", blocks.len())));
+        return Err(Refused::NotPem(match marks {
+            0 => "it holds no PEM block".to_owned(),
+            _ => format!("{} of {} are whole", blocks.len(), counted(marks, "PEM block", "PEM blocks")),
+        }));
     }
     let read = blocks.iter().map(|block| Certificate::parse(block.contents()));
     read.collect::<Result<_, _>>().map_err(|error| Refused::NotPem(error.to_string()))

@@ -16,6 +16,7 @@ use ledger::{Aggregates, RowFilter};
 use rotation::evidence::{Gate, GateName};
 use rotation::{Evidence, Phase, State};
 use rotation_driver::{EffectError, EvidenceSource as _};
+use trust::plain::counted;
 use trust::{RootId, Sequence, Timestamp};
 
 use crate::ca::Ca;
@@ -72,10 +73,12 @@ pub async fn named_holders(ca: &Ca) -> String {
 fn troubles(ca: &Ca) -> Vec<String> {
     let troubles = ca.driver.troubles().borrow().clone();
     let said = troubles.iter().map(|trouble| {
-        let (effect, attempts) = (trouble.pending.effect.name(), trouble.attempts);
+        let effect = trouble.pending.effect.doing();
         match &trouble.last {
             EffectError::NotYet { reason, .. } => format!("{effect} waits: {reason}"),
-            last => format!("{effect} was tried {attempts} times: {last}; it is tried again"),
+            last => {
+                format!("{effect} failed {}; retrying: {last}", counted(trouble.attempts, "time", "times"))
+            }
         }
     });
     said.collect()
@@ -89,11 +92,11 @@ pub fn unanswered(ca: &Ca, state: &State) -> Option<String> {
     if !late || !ca.driver.troubles().borrow().is_empty() {
         return None;
     }
-    let owed = state.pending.first()?.effect.name();
+    let owed = state.pending.first()?.effect.doing();
     let name = &rotation.authority;
     Some(format!(
-        "{owed} was asked of authority {name}, staging since {since}, and has no answer yet: `banyan authority check \
-         {name}` says how it is; leaves are issued on, and the rotation goes on by itself"
+        "{owed}, asked of authority {name} and staging since {since}, has no answer yet: `banyan authority check \
+         {name}` says how it is; leaves are still issued, and the rotation goes on by itself"
     ))
 }
 

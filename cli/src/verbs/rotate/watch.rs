@@ -105,11 +105,13 @@ struct Screen {
     json: bool,
     live: Live,
     last: String,
+    /// What was shown last as JSON, but for the server's clock.
+    shown: Option<Rotation>,
 }
 
 impl Screen {
     fn new(json: bool) -> Self {
-        Self { json, live: Live::default(), last: String::new() }
+        Self { json, live: Live::default(), last: String::new(), shown: None }
     }
 
     /// Shows changes until the rotation is over, and answers with the last; `None` when the stream broke off before.
@@ -133,9 +135,23 @@ impl Screen {
         Ok(None)
     }
 
+    /// Whether anything but the server's clock differs from what was shown last.
+    fn is_news(&mut self, rotation: &Rotation) -> bool {
+        let mut timeless = rotation.clone();
+        if let Some(gate) = &mut timeless.gate {
+            gate.at = 0;
+        }
+        let changed = self.shown.as_ref() != Some(&timeless);
+        self.shown = Some(timeless);
+        changed
+    }
+
     fn show(&mut self, rotation: &Rotation) -> Result<(), Failure> {
         if self.json {
-            return output::json(&words::json(rotation));
+            return match self.is_news(rotation) {
+                true => output::json(&words::json(rotation)),
+                false => Ok(()),
+            };
         }
         if let Some(size) = terminal::size(std::io::stdout()) {
             return output::write(&self.live.draw(&picture(rotation, size), size));
@@ -248,6 +264,18 @@ mod tests {
             leaves: Some(Progress { done: 0, total: 0 }),
             ..Rotation::default()
         }
+    }
+
+    #[test]
+    fn in_json_a_clock_that_goes_on_is_no_change() {
+        let at = |at: i64, open: bool| Rotation {
+            gate: Some(proto::banyan::admin::v1::Gate { at, open, ..Default::default() }),
+            ..Rotation::default()
+        };
+        let mut screen = Screen::new(true);
+        let news =
+            [at(1, false), at(2, false), at(3, true), at(4, true)].map(|rotation| screen.is_news(&rotation));
+        assert_eq!(news, [true, false, true, false]);
     }
 
     #[test]
