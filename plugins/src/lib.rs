@@ -54,5 +54,7 @@ pub use config::{ConfigProblem, ConfigTable};
 pub use document::Document;
 pub use error::{KeyError, PluginError};
 pub use keys::{KeyBackend, KeyBackendDescription, KeyHandle, KeyId, KeySpec};
-pub use registry::{AuthorityDeps, AuthorityPlugin, KeyBackendPlugin, Registry, RegistryError};
+pub use registry::{
+    AuthorityDeps, AuthorityPlugin, KeyBackendPlugin, Registry, RegistryError, says_exclusive,
+};
 pub use state::{AuthorityState, StateError, StateName};

@@ -24,6 +24,12 @@ pub trait AuthorityPlugin: Send + Sync {
     /// Every problem at once; unknown fields are problems.
     fn validate(&self, settings: &toml::Table) -> Result<(), Vec<ConfigProblem>>;
 
+    /// Whether nobody else issues under the roots of an instance with these settings, as its description will say. Called
+    /// with settings that [`validate`](Self::validate) takes. Default what `exclusive` says, and true without it.
+    fn is_exclusive(&self, settings: &toml::Table) -> bool {
+        says_exclusive(settings).unwrap_or(true)
+    }
+
     /// Looks at what the settings name on this machine (files, folders, modules), without opening or changing anything;
     /// for `banyan config check`. Called with settings that [`validate`](Self::validate) takes; `base` is the directory
     /// that relative paths are relative to. Files under keys that end in `_file` are looked at by the caller.
@@ -41,6 +47,11 @@ pub trait AuthorityPlugin: Send + Sync {
         settings: &toml::Table,
         deps: AuthorityDeps,
     ) -> Result<Arc<dyn RootAuthority>, Vec<ConfigProblem>>;
+}
+
+/// What the setting `exclusive` says, if it is there.
+pub fn says_exclusive(settings: &toml::Table) -> Option<bool> {
+    settings.get("exclusive").and_then(toml::Value::as_bool)
 }
 
 /// A kind of key backend that a configuration can name.

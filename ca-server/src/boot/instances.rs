@@ -171,6 +171,24 @@ pub(super) fn known(config: &Config, embedding: &dyn Embedding) -> Registry {
     registry
 }
 
+/// What an operator should know of settings that are in order, one sentence each.
+pub(super) fn plugin_notes(config: &Config, embedding: &dyn Embedding) -> Vec<String> {
+    let registry = known(config, embedding);
+    let endless = |authority: &&AuthorityConfig| {
+        let plugin = registry.authority(authority.plugin());
+        authority.foreign_leaf_max().is_none()
+            && plugin.is_ok_and(|plugin| !plugin.is_exclusive(authority.settings()))
+    };
+    let said = |authority: &AuthorityConfig| {
+        format!(
+            "[authority.{}] is not exclusive and has no foreign_leaf_max, so no rotation away from its roots can end: write the \
+             longest life of the leaves that others issue under them",
+            authority.name()
+        )
+    };
+    config.root().authorities().values().filter(endless).map(said).collect()
+}
+
 /// Checks the settings of plugins without opening them.
 pub(super) fn plugin_problems(config: &Config, embedding: &dyn Embedding) -> Vec<ConfigProblem> {
     let registry = known(config, embedding);

@@ -49,6 +49,11 @@ impl Server {
         Problems::unless_empty(instances::plugin_problems(config, &()))
     }
 
+    /// What an operator should know of a configuration that is in order, one sentence each.
+    pub fn notes(config: &Config) -> Vec<String> {
+        instances::plugin_notes(config, &())
+    }
+
     /// Looks at what a server of this configuration would find on this machine: files, folders, permissions, modules and
     /// ports. Makes and changes nothing.
     ///

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use auth::authz::NameMismatch;
 use plugins::ConfigProblem;
+use trust::plain::span;
 
 use super::reader::Section;
 
@@ -81,17 +82,30 @@ pub(super) fn leaf(table: &toml::Table, problems: &mut Vec<ConfigProblem>) -> Op
     if let (Some(max), Some(default), Some(min)) = (ttl_max, ttl_default, ttl_min)
         && !(min <= default && default <= max)
     {
-        section.problem("ttl_default", "must lie between ttl_min and ttl_max; write all three in that order");
+        section.problem(
+            "ttl_default",
+            format_args!(
+                "is {} and must lie between ttl_min and ttl_max, {} and {}; write all three in that order",
+                span(default),
+                span(min),
+                span(max)
+            ),
+        );
     }
     if let (Some(min), Some(backdate)) = (ttl_min, backdate)
         && min <= backdate * 2
     {
-        section.problem("ttl_min", "must be more than twice leaf.backdate; write a longer ttl_min");
+        let bound = span(backdate * 2);
+        section.problem(
+            "ttl_min",
+            format_args!("is not longer than twice leaf.backdate; write more than {bound}"),
+        );
     }
     if let (Some(skew), Some(backdate)) = (skew, backdate)
         && backdate < skew
     {
-        section.problem("backdate", "is shorter than leaf.skew; write at least the skew");
+        let least = span(skew);
+        section.problem("backdate", format_args!("is shorter than leaf.skew; write at least {least}"));
     }
     section.close();
     Some(LeafConfig {
@@ -106,5 +120,5 @@ pub(super) fn leaf(table: &toml::Table, problems: &mut Vec<ConfigProblem>) -> Op
 }
 
 fn shorter_than_a_day(max: Duration) -> String {
-    trust::plain::span(max.min(Duration::from_secs(86_400)))
+    span(max.min(Duration::from_secs(86_400)))
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use plugins::{ConfigProblem, KeySpec};
 use rotation::AuthorityName;
 use trust::RootId;
+use trust::plain::span;
 
 use super::leaf::LeafConfig;
 use super::reader::Section;
@@ -187,12 +188,20 @@ pub(super) fn root(
     if let (Some(root), Some(issuer)) = (lifetime, issuer_lifetime)
         && issuer * 2 > root
     {
-        section.problem("issuer_lifetime", "is longer than half of root.lifetime; write at most that");
+        let most = span(root / 2);
+        section.problem(
+            "issuer_lifetime",
+            format_args!("is longer than half of root.lifetime; write at most {most}"),
+        );
     }
     if let (Some(issuer), Some(leaf)) = (issuer_lifetime, leaf)
         && issuer < leaf.ttl_max() * 4
     {
-        section.problem("issuer_lifetime", "is shorter than four times leaf.ttl_max; write at least that");
+        let least = span(leaf.ttl_max() * 4);
+        section.problem(
+            "issuer_lifetime",
+            format_args!("is shorter than four times leaf.ttl_max; write at least {least}"),
+        );
     }
     let issuer_lifetime_min = issuer_min(&mut section, table, issuer_lifetime, leaf);
     let destroy_retired_keys = section.optional("destroy_retired_keys", "true or false").unwrap_or(false);
@@ -237,7 +246,11 @@ fn issuer_min(
     if min < leaf || min > issuer {
         section.problem(
             "issuer_lifetime_min",
-            "is shorter than leaf.ttl_max or longer than root.issuer_lifetime; write a duration between the two",
+            format_args!(
+                "is shorter than leaf.ttl_max or longer than root.issuer_lifetime; write {} to {}",
+                span(leaf),
+                span(issuer)
+            ),
         );
     }
     Some(min)

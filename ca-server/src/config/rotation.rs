@@ -5,6 +5,7 @@ use std::time::Duration;
 use ledger::EvidenceClass;
 use plugins::ConfigProblem;
 use rotation::Mode;
+use trust::plain::span;
 
 use super::leaf::LeafConfig;
 use super::reader::Section;
@@ -128,12 +129,18 @@ pub(super) fn rotation(
     if let (Some(Some(age)), Some(lifetime)) = (max_root_age, root_lifetime)
         && age >= lifetime
     {
-        section.problem("max_root_age", "is not less than root.lifetime; write less");
+        let bound = span(lifetime);
+        section
+            .problem("max_root_age", format_args!("is not less than root.lifetime; write less than {bound}"));
     }
     if let (Some(Some(age)), Some(leaf)) = (max_root_age, leaf)
         && age < leaf.ttl_max() * 4
     {
-        section.problem("max_root_age", "is shorter than four times leaf.ttl_max; write at least that");
+        let least = span(leaf.ttl_max() * 4);
+        section.problem(
+            "max_root_age",
+            format_args!("is shorter than four times leaf.ttl_max; write at least {least}"),
+        );
     }
     section.close();
     Some(RotationConfig {

@@ -108,7 +108,9 @@ fn lifetimes_that_do_not_fit_each_other_are_refused() {
     assert!(leaf("ttl_max = \"1h\"\nttl_default = \"2h\"")[0].contains("ttl_min and ttl_max"));
     assert!(leaf("ttl_min = \"2m\"")[0].contains("twice leaf.backdate"));
     let root = problems(&format!("{GOOD}[root]\nissuer_lifetime = \"48h\""));
-    assert!(root[0].contains("four times leaf.ttl_max"), "{root:#?}");
+    assert!(root[0].contains("four times leaf.ttl_max; write at least 4d"), "{root:#?}");
+    let root = problems(&format!("{GOOD}[root]\nlifetime = \"30d\"\nissuer_lifetime = \"20d\""));
+    assert!(root[0].contains("half of root.lifetime; write at most 15d"), "{root:#?}");
 }
 
 #[test]

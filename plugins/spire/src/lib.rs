@@ -150,6 +150,10 @@ impl AuthorityPlugin for SpirePlugin {
         "spire"
     }
 
+    fn is_exclusive(&self, _: &toml::Table) -> bool {
+        false
+    }
+
     fn validate(&self, settings: &toml::Table) -> Result<(), Vec<ConfigProblem>> {
         Settings::read(settings, std::path::Path::new("")).map(drop)
     }

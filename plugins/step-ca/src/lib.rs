@@ -200,6 +200,10 @@ impl AuthorityPlugin for StepCaPlugin {
         "step-ca"
     }
 
+    fn is_exclusive(&self, settings: &toml::Table) -> bool {
+        plugins::says_exclusive(settings).unwrap_or(false)
+    }
+
     fn validate(&self, settings: &toml::Table) -> Result<(), Vec<ConfigProblem>> {
         Settings::read(settings, Path::new("")).map(drop)
     }

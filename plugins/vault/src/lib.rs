@@ -259,6 +259,10 @@ impl AuthorityPlugin for VaultPlugin {
         "vault"
     }
 
+    fn is_exclusive(&self, settings: &toml::Table) -> bool {
+        plugins::says_exclusive(settings).unwrap_or(false)
+    }
+
     fn validate(&self, settings: &toml::Table) -> Result<(), Vec<ConfigProblem>> {
         Settings::read(settings, std::path::Path::new("")).map(drop)
     }
