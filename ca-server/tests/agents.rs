@@ -111,8 +111,8 @@ async fn a_banned_agent_loses_its_stream_its_calls_and_its_tokens_until_the_ban_
     let spare = token(&running, "node-1", &[WEB]).await;
 
     let mut operator = operator(&running).await;
-    let nameless = RuleAgentsRequest { by: String::new(), ..about("node-1") };
-    assert_eq!(reason(&operator.ban_agents(nameless).await.unwrap_err()), "REQUEST_INVALID");
+    let unexplained = RuleAgentsRequest { reason: String::new(), ..about("node-1") };
+    assert_eq!(reason(&operator.ban_agents(unexplained).await.unwrap_err()), "REQUEST_INVALID");
     let dry = RuleAgentsRequest { dry_run: true, ..about("spiffe://example.org/banyan/agent/node-1") };
     let preview = operator.ban_agents(dry).await.unwrap().into_inner();
     assert_eq!((preview.total, preview.live_leaves, preview.unused_tokens), (1, 2, 1));
@@ -147,7 +147,8 @@ async fn a_removed_agent_is_nobody_and_its_name_is_free() {
     let mut client = AgentServiceClient::new(channel(&running, Some(identity)).await);
     let (_up, mut down) = stream(&mut client).await;
     let mut operator = operator(&running).await;
-    operator.remove_agents(about("node-1")).await.unwrap();
+    let nameless = RuleAgentsRequest { by: String::new(), ..about("node-1") };
+    operator.remove_agents(nameless).await.unwrap();
     let ended = last(&mut down).await.unwrap_err();
     assert_eq!(reason(&ended), "AGENT_UNKNOWN");
     let refused = workload(&mut client, WEB, &KeyPair::generate().unwrap()).await.unwrap_err();
@@ -162,5 +163,6 @@ async fn a_removed_agent_is_nobody_and_its_name_is_free() {
     assert_eq!(acts.len(), 1, "what was refused is no act");
     assert_eq!((acts[0].verb.as_str(), acts[0].agents), ("remove", 1));
     assert_eq!(acts[0].reason, "its disk was stolen");
+    assert!(acts[0].by.starts_with("uid "), "whom the kernel says it is: {}", acts[0].by);
     stop(running).await;
 }

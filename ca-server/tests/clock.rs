@@ -155,8 +155,8 @@ async fn a_restart_explains_no_jump_and_an_operators_word_does() {
     let mut client = AgentServiceClient::new(channel(&running, Some(identity)).await);
     assert_fenced(&workload(&mut client, WEB, &KeyPair::generate().unwrap()).await.unwrap_err());
 
-    let nobody = AcceptClockRequest { by: " ".to_owned(), reason: "x".to_owned() };
-    let refused = admin(&running).await.accept_clock(nobody).await.unwrap_err();
+    let unexplained = AcceptClockRequest { by: "x".to_owned(), reason: " ".to_owned() };
+    let refused = admin(&running).await.accept_clock(unexplained).await.unwrap_err();
     assert_eq!(reason(&refused), "REQUEST_INVALID");
     let answer = accept(&running).await.unwrap();
     assert_eq!(

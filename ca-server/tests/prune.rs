@@ -9,10 +9,13 @@ use std::time::Duration;
 use ca_server::{HostDeps, Running};
 use host::{OsRandomness, RealDisk, SystemClock};
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
+use proto::banyan::admin::v1::token_service_client::TokenServiceClient;
 use proto::banyan::admin::v1::{
     DecideRotationRequest, GetRotationRequest, ListRootsRequest, PruneRootsRequest, PruneRootsResponse,
-    ReadJournalRequest, Root, StartRotationRequest, Verb,
+    ReadJournalRequest, RevokeTokensRequest, Root, StartRotationRequest, Verb,
 };
+use proto::banyan::downstream::v1::RemoveDownstreamRequest;
+use proto::banyan::downstream::v1::downstream_admin_service_client::DownstreamAdminServiceClient;
 use support::{Place, admin, admin_channel, eventually, reason, stop};
 use tonic::Status;
 use tonic_types::StatusExt as _;
@@ -141,5 +144,33 @@ async fn a_retired_root_is_forgotten_when_it_is_over_and_a_refusal_before_that_s
     // And it stays forgotten.
     let running = start(&place, &clock).await;
     assert_eq!(roots(&running).await.len(), 1);
+    stop(running).await;
+}
+
+/// What is to be done about a refusal.
+fn advice(refused: &Status) -> String {
+    let info = refused.get_details_error_info().unwrap();
+    info.metadata.get("advice").cloned().unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_nothing_is_not_in_the_journal_and_a_refusal_has_its_advice_apart() {
+    let running = Place::new("").start().await.unwrap();
+    let none = prune(&running, Vec::new(), false).await.unwrap();
+    assert!(none.forgotten.is_empty() && none.kept.is_empty(), "{none:?}");
+    let mut downstreams = DownstreamAdminServiceClient::new(admin_channel(&running).await);
+    let gone = RemoveDownstreamRequest { name: "x".to_owned(), ..Default::default() };
+    let refused = downstreams.remove_downstream(gone).await.unwrap_err();
+    assert_eq!(reason(&refused), "DOWNSTREAM_UNKNOWN");
+    assert!(advice(&refused).contains("`banyan downstream list`"), "{refused:?}");
+    let mut tokens = TokenServiceClient::new(admin_channel(&running).await);
+    let unknown = RevokeTokensRequest { ids: vec!["ff".to_owned()], ..Default::default() };
+    let refused = tokens.revoke_tokens(unknown).await.unwrap_err();
+    assert!(advice(&refused).contains("`banyan token list`"), "{refused:?}");
+    let mut client = RotationServiceClient::new(admin_channel(&running).await);
+    let page = client.read_journal(ReadJournalRequest::default()).await.unwrap().into_inner();
+    let entries = page.entries.iter().map(|entry| String::from_utf8_lossy(&entry.entry));
+    let said = entries.filter(|entry| entry.contains("operator_acted") || entry.contains("prune_requested"));
+    assert_eq!(said.count(), 0);
     stop(running).await;
 }

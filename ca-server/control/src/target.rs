@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn an_authority_that_is_down_is_said_to_be_so_once() {
-        let error = plugins::PluginError::BackendDown { detail: "cannot connect".to_owned() };
+        let error = plugins::PluginError::AuthorityDown { detail: "cannot connect".to_owned() };
         assert_eq!(down("far", &error.to_string()), "authority far is down: cannot connect");
         assert_eq!(down("far", "cannot connect"), "authority far is down: cannot connect");
     }

@@ -240,8 +240,8 @@ async fn one_agent_that_lies_is_dismissed_and_stops_nothing_from_then_on() -> an
         by: "ada".to_owned(),
         reason: "a machine that is not ours".to_owned(),
     };
-    let nobody = DismissAgentWordRequest { by: String::new(), ..dismiss.clone() };
-    assert!(mesh.states().dismiss_agent_word(nobody).await.is_err(), "somebody must stand for it");
+    let unexplained = DismissAgentWordRequest { reason: String::new(), ..dismiss.clone() };
+    assert!(mesh.states().dismiss_agent_word(unexplained).await.is_err(), "somebody will ask why");
     mesh.states().dismiss_agent_word(dismiss).await?;
     let shown = mesh.show().await?;
     assert_eq!((shown.sightings.len(), shown.dismissed), (0, vec!["host-1".to_owned()]));
