@@ -155,7 +155,8 @@ fn advice(refused: &Status) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_changes_nothing_is_not_in_the_journal_and_a_refusal_has_its_advice_apart() {
-    let running = Place::new("").start().await.unwrap();
+    let place = Place::new("");
+    let running = place.start().await.unwrap();
     let none = prune(&running, Vec::new(), false).await.unwrap();
     assert!(none.forgotten.is_empty() && none.kept.is_empty(), "{none:?}");
     let mut downstreams = DownstreamAdminServiceClient::new(admin_channel(&running).await);

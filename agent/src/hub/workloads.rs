@@ -123,9 +123,8 @@ impl Hub {
     /// The CA takes this agent's calls again: no leaf waits for the end of a long pause.
     pub(super) fn retry_soon(&mut self) {
         let (uptime, randomness) = (self.parts.clock.uptime(), Arc::clone(&self.parts.randomness));
-        for workload in self.workloads.values_mut() {
-            let soon = uptime + spread(RETRY_WITHIN, randomness.as_ref());
-            workload.not_before = workload.not_before.min(soon);
+        for workload in self.workloads.values_mut().filter(|one| one.not_before > uptime + RETRY_WITHIN) {
+            workload.not_before = uptime + spread(RETRY_WITHIN, randomness.as_ref());
         }
     }
 

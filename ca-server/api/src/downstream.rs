@@ -16,7 +16,7 @@ use plugins::{CallContext, DownstreamReport, IssuerRequest, Outcome, PluginError
 use proto::banyan::downstream::v1 as wire;
 use proto::banyan::downstream::v1::downstream_admin_service_server::DownstreamAdminService;
 use proto::banyan::downstream::v1::downstream_service_server::DownstreamService;
-use registry::{DownstreamIssuer, RegistryError};
+use registry::DownstreamIssuer;
 use rotation::{Phase, RootState, State};
 use tonic::{Request, Response, Status};
 use trust::csr::ParsedCsr;
@@ -338,9 +338,7 @@ impl DownstreamAdmin {
     ) -> Result<wire::AddDownstreamResponse, Refusal> {
         let word = words::word(&message.by, &message.reason, by)?;
         let name = checked(message.name)?;
-        if self.ca.registry.downstreams().iter().any(|(known, _)| *known == name) {
-            return Err(RegistryError::DownstreamExists(name).into());
-        }
+        self.ca.registry.downstream_named(&name, false)?;
         words::journal(&self.ca, &word, "tier add", &name, "").await?;
         let secret: [u8; 32] = random_bytes(self.ca.randomness.as_ref());
         let token = format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(secret));
@@ -396,10 +394,7 @@ impl DownstreamAdminService for DownstreamAdmin {
             let word = words::word(&message.by, &message.reason, by)?;
             let name = checked(message.name)?;
             // What is not there is not written down either.
-            let known = this.ca.registry.downstreams().iter().any(|(known, _)| *known == name);
-            if !known {
-                return Err(RegistryError::DownstreamUnknown(name).into());
-            }
+            this.ca.registry.downstream_named(&name, true)?;
             words::journal(&this.ca, &word, "tier remove", &name, "").await?;
             this.ca.registry.remove_downstream(name.clone()).await?;
             this.ca.downstreams.forget(&name);

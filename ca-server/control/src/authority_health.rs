@@ -158,11 +158,15 @@ mod tests {
 
     #[tokio::test]
     async fn an_authority_is_asked_as_soon_as_it_owes_something_and_not_only_every_half_minute() {
-        let authority: Arc<dyn RootAuthority> = Arc::new(Person::default());
-        let authorities = Authorities::from([("offline".to_owned(), authority)]);
+        let person = Arc::new(Person::default());
+        let authority = Arc::<Person>::clone(&person);
+        let authorities = Authorities::from([("offline".to_owned(), authority as Arc<dyn RootAuthority>)]);
         let (owe, owed) = watch::channel(Arc::<[Trouble]>::from([]));
         let (tell, mut told) = watch::channel(AuthorityTroubles::new());
         let asking = tokio::spawn(watch(authorities, owed, tell));
+        while person.0.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
         let effect = Effect::StageRoot {
             authority: AuthorityName::parse("offline").unwrap(),
             request_id: "one".parse().unwrap(),

@@ -19,6 +19,18 @@ pub(crate) const DOWNSTREAM_ISSUERS_MAX: usize = 1_000;
 const FORGET_ISSUERS_AFTER: Duration = Duration::from_secs(2 * 86_400);
 
 impl AgentRegistry {
+    /// Whether a name is free for one, or is that of one that there is.
+    ///
+    /// # Errors
+    /// [`RegistryError`] names which of the two it is not.
+    pub fn downstream_named(&self, name: &str, shall_exist: bool) -> Result<(), RegistryError> {
+        match (self.read().downstreams.contains_key(name), shall_exist) {
+            (false, true) => Err(RegistryError::DownstreamUnknown(name.to_owned())),
+            (true, false) => Err(RegistryError::DownstreamExists(name.to_owned())),
+            _ => Ok(()),
+        }
+    }
+
     /// All downstream CAs, by name.
     pub fn downstreams(&self) -> Vec<(String, DownstreamRow)> {
         self.read().downstreams.iter().map(|(name, row)| (name.clone(), row.clone())).collect()
