@@ -24,6 +24,7 @@ pub mod invariants;
 mod names;
 mod phases;
 mod policy;
+mod questions;
 pub mod record;
 mod refusal;
 mod roots;

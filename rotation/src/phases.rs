@@ -273,32 +273,6 @@ impl Phase {
         }
     }
 
-    /// Whether a root signs and nothing about roots is under way.
-    pub const fn is_steady(&self) -> bool {
-        match self {
-            Self::Steady(_) => true,
-            Self::Uninitialised
-            | Self::Bootstrapping(_)
-            | Self::Staging(_)
-            | Self::Distributing(_)
-            | Self::Draining(_)
-            | Self::Withdrawing(_) => false,
-        }
-    }
-
-    /// The change of the signer, while leaves of the former root are waited for.
-    pub const fn draining(&self) -> Option<&Draining> {
-        match self {
-            Self::Draining(draining) => Some(draining),
-            Self::Uninitialised
-            | Self::Bootstrapping(_)
-            | Self::Steady(_)
-            | Self::Staging(_)
-            | Self::Distributing(_)
-            | Self::Withdrawing(_) => None,
-        }
-    }
-
     /// The root that goes and the one that stays, once both are decided.
     pub const fn changes(&self) -> Option<(RootId, RootId)> {
         match self {

@@ -17,7 +17,7 @@ use proto::banyan::downstream::v1 as wire;
 use proto::banyan::downstream::v1::downstream_admin_service_server::DownstreamAdminService;
 use proto::banyan::downstream::v1::downstream_service_server::DownstreamService;
 use registry::DownstreamIssuer;
-use rotation::{Phase, RootState, State};
+use rotation::State;
 use tonic::{Request, Response, Status};
 use trust::csr::ParsedCsr;
 use trust::digest::sha256;
@@ -142,7 +142,7 @@ impl DownstreamCalls {
         };
         let announced = Root::parse(entry.der.as_bytes()).map_err(|error| refused(error.to_string()))?;
         let now = ca.clock.now();
-        let retired = state.roots.iter().filter(|(_, entry)| entry.state == RootState::Retired);
+        let retired = state.roots.iter().filter(|(_, entry)| entry.state.is_retired());
         let expected = IssuerExpectation {
             key: &parsed.key,
             trust_domain: &state.trust_domain,
@@ -239,11 +239,11 @@ fn never(error: &PluginError) -> Refusal {
 /// friends: it begins with the one root that signs, so its members would not trust the others.
 fn may_sign(state: &State, root: &RootId, newcomer: bool) -> Result<(), Refusal> {
     let entry = state.roots.get(root).ok_or_else(|| unknown_root(root))?;
-    if !matches!(entry.state, RootState::Published | RootState::Active) {
+    if !entry.state.stays() {
         let (root, is) = (root.short(), entry.state.as_str());
         return Err(refused(format!("root {root} is {is} here: ask under the root that signs")));
     }
-    if newcomer && matches!(state.phase, Phase::Distributing(_) | Phase::Draining(_)) {
+    if newcomer && state.phase.trusts_both() {
         let text = "a rotation is under way here: a new downstream CA begins when it is over, by itself";
         return Err(Refusal::new(Reason::DownstreamWaits, text));
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use auth::refusal::{Reason, Refusal};
 use proto::banyan::admin::v1::{PruneRootsRequest, PruneRootsResponse, Root as RootMessage};
-use rotation::{Event, RequestId, RootEntry, RootState};
+use rotation::{Event, RequestId, RootEntry};
 use rotation_driver::{SubmitError, Word};
 use trust::RootId;
 
@@ -27,7 +27,7 @@ pub(crate) async fn prune(
     let may_go = |entry: &RootEntry| entry.forgettable_from(&ca.policy).is_some_and(|from| from <= now);
     let (roots, kept) = match message.roots.is_empty() {
         true => {
-            let retired = || state.roots.iter().filter(|(_, entry)| entry.state == RootState::Retired);
+            let retired = || state.roots.iter().filter(|(_, entry)| entry.state.is_retired());
             let roots = retired().filter(|(_, entry)| may_go(entry)).map(|(id, _)| *id).collect();
             (roots, shown(ca, retired().filter(|(_, entry)| !may_go(entry))))
         }

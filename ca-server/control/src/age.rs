@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use rotation::{Phase, RequestId, State};
+use rotation::{RequestId, State};
 use trust::{Certificate, RootId, Timestamp};
 
 /// What the configuration says of the age of roots.
@@ -31,7 +31,7 @@ impl Aging {
     pub fn due(&self, state: &State, now: Timestamp) -> Due {
         let Some(root) = self.max_age.and_then(|age| old_root(state, age, now)) else { return Due::Nothing };
         // The last rotation that ended without replacing this root was one for its age, or a later one by hand.
-        let Phase::Steady(steady) = &state.phase else { return Due::Nothing };
+        let Some(steady) = state.phase.steady() else { return Due::Nothing };
         let attempts = attempts(state, &root);
         let again_at = steady.since.plus(self.retry_after);
         if attempts > 0 && now < again_at {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use host::Disk;
 use plugins::{CallContext, PluginError, RequestId, RootAuthority, RootSet};
-use rotation::{AuthorityName, Effect, Event, Mode, RootEntry, RootState, State};
+use rotation::{AuthorityName, Effect, Event, Mode, RootEntry, State};
 use rotation_driver::DriverHandle;
 use tokio::sync::watch;
 use trust::RootId;
@@ -327,9 +327,8 @@ fn to_retire(state: &State, name: &str) -> Vec<RootId> {
     if !state.phase.is_steady() {
         return Vec::new();
     }
-    let unused = |root: &RootEntry| {
-        root.state == RootState::Retired && root.exclusive && root.authority.as_str() == name
-    };
+    let unused =
+        |root: &RootEntry| root.state.is_retired() && root.exclusive && root.authority.as_str() == name;
     state.roots.iter().filter(|(_, root)| unused(root)).map(|(id, _)| *id).collect()
 }
 

@@ -4,7 +4,7 @@
 //! issuers are renewed under something that is there no more. Each difference is told with what to do about it.
 
 use plugins::RootSet;
-use rotation::{Phase, RequestId, RootEntry, RootState, State};
+use rotation::{RequestId, RootEntry, State};
 use trust::digest::sha256;
 use trust::{Certificate, Root, RootId};
 
@@ -97,13 +97,13 @@ fn other_root(
     (here, follows): (RootId, bool),
 ) -> Option<String> {
     let known = state.roots.get(&signing);
-    if known.is_some_and(|entry| entry.state != RootState::Retired) {
+    if known.is_some_and(|entry| !entry.state.is_retired()) {
         // It is on its way in or out.
         return None;
     }
     let given_up = follow_request(&signing).is_some_and(|id| state.done.contains(&id));
     let may_be_followed = known.is_none_or(|entry| entry.may_return(false)) && !given_up;
-    if follows && may_be_followed && matches!(state.phase, Phase::Steady(_) | Phase::Staging(_)) {
+    if follows && may_be_followed && state.phase.takes_over_new_roots() {
         return None;
     }
     let named = known.is_some_and(|entry| !entry.may_return(false)) || twin(state, der).is_some();
@@ -136,7 +136,7 @@ pub fn unfit(state: &State, whose: &Whose<'_>, der: &[u8], named: Option<RootId>
                 "{told} gives root {short} (\"{subject}\"), which is marked as compromised: it never returns"
             ));
         }
-        Some(entry) if entry.state == RootState::Retired => {
+        Some(entry) if entry.state.is_retired() => {
             return Some(format!(
                 "{told} gives root {short} (\"{subject}\"), which was withdrawn before; give it another root, or let this one \
                  return: abort, then {}",
@@ -176,7 +176,7 @@ pub fn not_that_root(whose: &Whose<'_>, named: RootId, signing: Option<RootId>) 
 /// What `--stage-again` means, for who says it.
 pub fn meaning(state: &State, named: RootId) -> String {
     match state.roots.get(&named) {
-        Some(entry) if entry.state == RootState::Retired => format!(
+        Some(entry) if entry.state.is_retired() => format!(
             "root {} was withdrawn; it becomes trusted again by everybody, and whatever was ever signed with its key is \
              trusted with it",
             named.short()

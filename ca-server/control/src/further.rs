@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use plugins::checks::{FurtherExpectation, Unsafe, check_further};
 use plugins::{RootAuthority, RootSet};
-use rotation::{AuthorityName, FurtherEntry, FurtherRoot, RootEntry, RootState, State};
+use rotation::{AuthorityName, FurtherEntry, FurtherRoot, RootEntry, State};
 use trust::{Certificate, Root, RootId, Timestamp};
 
 use crate::drift::Whose;
@@ -76,7 +76,7 @@ pub fn compare(
 /// A root of our own that must not come back as somebody else's.
 fn unfit(whose: &Whose<'_>, (root, ours): (&Root, &RootEntry), again: &BTreeSet<RootId>) -> Option<String> {
     let (id, subject) = (root.id(), root.certificate().subject_text());
-    let withdrawn = ours.state == RootState::Retired && !ours.may_return(again.contains(&id));
+    let withdrawn = ours.state.is_retired() && !ours.may_return(again.contains(&id));
     if ours.tainted {
         return Some(format!(
             "{} names root {} (\"{subject}\"), which is marked as compromised: it is never trusted again; take it out there",
@@ -202,7 +202,7 @@ pub fn others_draining(state: &State, name: &str) -> Vec<String> {
     let Some(signer) = state.signer() else { return Vec::new() };
     let of_it =
         state.own_bundle().filter(|(id, entry)| entry.authority.as_str() == name && **id != signer.root);
-    let draining = of_it.filter(|(_, entry)| entry.state == RootState::Draining);
+    let draining = of_it.filter(|(_, entry)| entry.state.is_draining());
     draining
         .map(|(id, _)| {
             format!(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use plugins::ca_certificate::build_issuer_csr;
 use plugins::checks::{CheckedIssuer, IssuerExpectation, check_issuer_answer, prove_key};
 use plugins::{IssuerRequest, KeyHandle, PluginError, RequestId, RootAuthority};
-use rotation::{Der, KeyName, RootState, SignedIssuer, State};
+use rotation::{Der, KeyName, SignedIssuer, State};
 use rotation_driver::EffectError;
 use trust::{Root, RootId, Timestamp};
 
@@ -114,7 +114,7 @@ impl CaEffects {
         let id = attempt.id(wanted.key);
         let context = context(&id)?;
         let handle = self.issuer_key(wanted.key, &attempt).await?;
-        let announced = roots_of(wanted.state, |entry| entry.state != RootState::Retired);
+        let announced = roots_of(wanted.state, |entry| !entry.state.is_retired());
         let request = self.stored_request(wanted, &announced, attempt, &handle).await?;
         let signed = match self.tickets().due(&id).await? {
             Some(ticket) => match authority.poll(&context, &ticket).await {

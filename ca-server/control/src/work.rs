@@ -9,7 +9,7 @@ use host::Disk;
 use issuance::SnapshotCell;
 use plugins::call::shown;
 use plugins::{CallContext, KeyBackend, KeySpec, PluginError, RequestId, RootAuthority};
-use rotation::{RootEntry, RootState, State};
+use rotation::{RootEntry, State};
 use rotation_driver::EffectError;
 use trust::{Clock, Randomness, Root, RootId, TrustDomain};
 
@@ -98,7 +98,7 @@ pub(crate) fn roots_of(state: &State, wanted: impl Fn(&RootEntry) -> bool) -> Ve
 
 /// Roots that may not come back by themselves. One that never signed is as good as unknown.
 pub(crate) fn retired(state: &State) -> BTreeSet<RootId> {
-    let gone = |entry: &RootEntry| entry.state == RootState::Retired && !entry.may_return(false);
+    let gone = |entry: &RootEntry| entry.state.is_retired() && !entry.may_return(false);
     state.roots.iter().filter(|(_, entry)| gone(entry)).map(|(id, _)| *id).collect()
 }
 

@@ -8,7 +8,7 @@ use issuance::SnapshotCell;
 use plugins::KeyBackend;
 use registry::sessions::Sessions;
 use registry::{AgentRegistry, Membership};
-use rotation::{AuthorityName, Event, Phase, Policy, RequestId, RootState, State};
+use rotation::{AuthorityName, Event, Policy, RequestId, State};
 use rotation_driver::{DriverHandle, DriverParts, DriverTask, EffectError, RecordStore, RedbStore, Trouble};
 use trust::randomness::random_bytes;
 
@@ -78,7 +78,7 @@ pub(super) async fn core_services(
 async fn in_use(store: &dyn RecordStore) -> BTreeSet<String> {
     let Ok(Some(stored)) = store.load().await else { return BTreeSet::new() };
     let Ok(state) = rotation::record::decode(&stored.record) else { return BTreeSet::new() };
-    let in_use = state.roots.values().filter(|entry| entry.state != RootState::Retired);
+    let in_use = state.roots.values().filter(|entry| !entry.state.is_retired());
     in_use.map(|entry| entry.authority.to_string()).collect()
 }
 
@@ -167,7 +167,7 @@ pub(super) async fn registry(
     let (path, disk) = (layout.paths.registry(), Arc::clone(&deps.disk));
     let (clock, limits) = (Arc::clone(&deps.clock), config.agents().limits().clone());
     let membership = Membership { clock, limits, sessions: Sessions::default() };
-    let never_bootstrapped = matches!(driver.state().phase, Phase::Uninitialised);
+    let never_bootstrapped = driver.state().phase.is_uninitialised();
     let opened = blocking(move || {
         if never_bootstrapped {
             let made = AgentRegistry::create_if_missing(disk.as_ref(), &path);
@@ -198,7 +198,7 @@ pub(super) async fn bootstrapped(
     deps: &HostDeps,
     driver: &DriverHandle,
 ) -> Result<Arc<State>, BootError> {
-    if matches!(driver.state().phase, Phase::Uninitialised) {
+    if driver.state().phase.is_uninitialised() {
         let name = config.root().authority();
         let id: [u8; 16] = random_bytes(deps.randomness.as_ref());
         let request_id = RequestId::parse(&format!("bootstrap-{:032x}", u128::from_be_bytes(id)))?;

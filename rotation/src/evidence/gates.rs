@@ -41,18 +41,6 @@ pub enum GateName {
     Converged,
 }
 
-impl Phase {
-    /// The gate that this phase ends at, if it ends at one.
-    pub const fn gate_name(&self) -> Option<GateName> {
-        match self {
-            Self::Distributing(_) => Some(GateName::Trust),
-            Self::Draining(_) => Some(GateName::Leaves),
-            Self::Withdrawing(_) => Some(GateName::Converged),
-            Self::Uninitialised | Self::Bootstrapping(_) | Self::Steady(_) | Self::Staging(_) => None,
-        }
-    }
-}
-
 /// One thing that keeps a gate closed. Each `until` is the time at which it counts as over, by everybody's clock.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]

@@ -360,3 +360,8 @@ fn an_aborted_rotation_says_so_while_it_finishes_and_sends_nobody_in_a_circle() 
     let held = after(aborted.clone(), 1_100, &[hold("h"), abort("z")]);
     assert_eq!(held.phase, aborted.phase);
 }
+
+/// One state of each shape that can be reached.
+pub(crate) fn states() -> Vec<State> {
+    reached(World { state: signing(), now: 1_000 }).into_iter().map(|world| world.state).collect()
+}

@@ -11,6 +11,7 @@ mod explore;
 mod further;
 mod gates;
 mod prune;
+mod questions;
 mod returns;
 mod rotations;
 mod script;

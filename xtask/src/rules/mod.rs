@@ -11,6 +11,7 @@ mod apart;
 mod arrows;
 mod circles;
 mod docs;
+mod exhaustive;
 mod layering;
 mod lines;
 mod lock;
@@ -37,6 +38,7 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
     complaints.extend(lines::too_long(root, &layering.files)?);
     complaints.extend(circles::complaints(root, &found.manifests, &layering)?);
     complaints.extend(unused::complaints(root, &found.manifests)?);
+    complaints.extend(exhaustive::complaints(root, &found.manifests)?);
     complaints.extend(tuples::complaints(root, &found.manifests, layering.files.tuple_arguments_left)?);
     complaints.extend(apart::complaints(root, &layering.apart)?);
     complaints.extend(page::complaints(root, &found)?);

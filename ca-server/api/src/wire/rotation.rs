@@ -44,15 +44,14 @@ fn standing(state: &State) -> RotationMessage {
         message.requested_at = rotation.requested_at.as_secs();
         message.held_since = seconds(rotation.held_since);
     }
-    let signing = state.signer().map(|signer| bytes(signer.root)).unwrap_or_default();
-    (message.from_root, message.to_root) = match &state.phase {
-        Phase::Staging(staging) => (signing, staging.step.root().map(bytes).unwrap_or_default()),
-        phase => match phase.changes() {
-            Some((from, to)) => (bytes(from), bytes(to)),
-            None => (signing, Vec::new()),
-        },
+    let staged = || state.phase.staging().and_then(|staging| staging.step.root());
+    let (from, to) = match state.phase.changes() {
+        Some((from, to)) => (Some(from), Some(to)),
+        None => (state.signer().map(|signer| signer.root), staged()),
     };
-    message.rolled_back = state.phase.draining().is_some_and(|phase| phase.rolled_back);
+    (message.from_root, message.to_root) =
+        (from.map(bytes).unwrap_or_default(), to.map(bytes).unwrap_or_default());
+    message.rolled_back = state.phase.is_rolled_back();
     message
 }
 

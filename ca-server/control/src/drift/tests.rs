@@ -3,7 +3,7 @@ use std::time::Duration;
 use plugins::ca_certificate::{RootProfile, build_root};
 use plugins::memory::MemoryKeys;
 use plugins::{KeyBackend as _, KeySpec};
-use rotation::{Der, Event, Mode, Policy, PreparedRoot, SignedIssuer, step};
+use rotation::{Der, Event, Mode, Policy, PreparedRoot, RootState, SignedIssuer, step};
 use trust::{CertificateId, SeededRandomness, Sequence, Serial, Timestamp, TrustDomain, Validity};
 
 use super::*;

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use ledger::{Aggregates, RowFilter};
 use rotation::evidence::{Gate, GateName};
-use rotation::{Evidence, Phase, State};
+use rotation::{Evidence, State};
 use rotation_driver::{EffectError, EvidenceSource as _};
 use trust::plain::counted;
 use trust::{RootId, Sequence, Timestamp};
@@ -86,7 +86,7 @@ fn troubles(ca: &Ca) -> Vec<String> {
 
 /// What an authority was asked for and neither gave nor refused: an attempt fails only when its deadline is over.
 pub fn unanswered(ca: &Ca, state: &State) -> Option<String> {
-    let Phase::Staging(_) = &state.phase else { return None };
+    state.phase.staging()?;
     let (rotation, since) = (state.phase.rotation()?, state.phase.since()?);
     let late = ca.clock.now().since(since) > ANSWERS_WITHIN;
     if !late || !ca.driver.troubles().borrow().is_empty() {

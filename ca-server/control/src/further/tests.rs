@@ -1,7 +1,7 @@
 use plugins::ca_certificate::{RootProfile, build_root};
 use plugins::memory::MemoryKeys;
 use plugins::{KeyBackend as _, KeySpec};
-use rotation::{Der, Event, Policy, PreparedRoot, SignedIssuer, step};
+use rotation::{Der, Event, Policy, PreparedRoot, RootState, SignedIssuer, step};
 use trust::{CertificateId, SeededRandomness, Sequence, Serial, TrustDomain, Validity};
 
 use super::*;
