@@ -13,7 +13,8 @@ use crate::words::*;
 /// More states than this are a fault of the test, which is to end within seconds.
 const STATES_MAX: usize = 20_000;
 /// Commands that only look.
-const LOOKS: [&str; 3] = ["banyan state show", "banyan rotate status", "banyan rotate explain"];
+const LOOKS: [&str; 4] =
+    ["banyan state show", "banyan rotate status", "banyan rotate explain", "banyan root list"];
 
 #[derive(Clone)]
 struct World {
@@ -128,6 +129,9 @@ fn asked(world: &World) -> Vec<Event> {
     let renewal = |root| Event::IssuerRenewalRequested { request_id: id(), root, replaces: false };
     asked.extend(state.roots.keys().copied().map(renewal));
     asked.push(renewal(RootId::of(b"nobody's")));
+    let prune = |root| Event::PruneRequested { request_id: id(), roots: BTreeSet::from([root]) };
+    asked.extend(state.roots.keys().copied().map(prune));
+    asked.push(prune(RootId::of(b"nobody's")));
     asked
 }
 
@@ -246,7 +250,13 @@ fn follow(world: &World, event: &Event, (cause, advice): (&Cause, &Advice), wait
             | Cause::NotAbove { .. }
             | Cause::LostLeavesMayLive { .. }
             | Cause::GateClosed { .. }
+            | Cause::NotRetired { .. }
+            | Cause::StillCounts { .. }
     );
+    if let Cause::StillCounts { from, .. } = cause {
+        let then = step(&world.state, event, *from, &policy());
+        assert!(then.is_ok_and(|taken| taken.changes(&world.state)), "not even then: {context}");
+    }
     assert!(corrected || !advice.is_empty(), "nothing is advised: {context}");
     let text = cause.legal(advice);
     let mut commands: Vec<_> = text.split('`').skip(1).step_by(2).collect();
@@ -337,6 +347,8 @@ fn every_advice_of_every_refusal_is_legal_in_the_state_that_refused() {
         "NoRenewal",
         "UnknownRoot",
         "RootMayNotSign",
+        "NotRetired",
+        "StillCounts",
     ] {
         assert!(causes.contains(cause), "{cause} is not among {causes:?}");
     }
