@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use auth::authz::{Registration, requested_ttl};
+use auth::authz::{Asked, Registration, requested_ttl};
 use auth::refusal::{Reason, Refusal, echoed};
 use futures::stream::BoxStream;
 use issuance::Snapshot;
@@ -131,7 +131,7 @@ impl Agents {
             Refusal::new(Reason::RequestInvalid, text)
         })?;
         let ttl = requested_ttl(message.validity_seconds);
-        let request = self.ca.authorizer.behind_agent(&caller, identity, csr, (ttl, &snapshot))?;
+        let request = self.ca.authorizer.behind_agent(&caller, identity, Asked { csr, ttl }, &snapshot)?;
         let stored = Stored::new(message.stored_sequence, &message.stored_digest);
         let agent = request.agent().unwrap_or_default().to_owned();
         let word = self.stored(&agent, stored, &snapshot)?;

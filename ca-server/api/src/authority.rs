@@ -85,7 +85,8 @@ impl AuthorityLooks {
     fn further(
         &self,
         state: &State,
-        (whose, authority): (&Whose<'_>, &dyn RootAuthority),
+        whose: &Whose<'_>,
+        authority: &dyn RootAuthority,
         set: &RootSet,
     ) -> Vec<String> {
         if further::not_in_use(state, authority, set) {
@@ -113,7 +114,7 @@ impl AuthorityLooks {
                     true => None,
                     false => drift::of(&state, &whose, &set, false),
                 };
-                let told = self.further(&state, (&whose, authority), &set);
+                let told = self.further(&state, &whose, authority, &set);
                 let drift: Vec<_> = drift.into_iter().chain(told).collect();
                 (shown(&set, &state), String::new(), drift.join("; "))
             }

@@ -9,7 +9,7 @@ use proto::banyan::admin::v1::{
     AddRelyingPartyRequest, AttestRootRequest, ConfirmRelyingPartyRequest, RelyingParty,
     RemoveRelyingPartyRequest, Root,
 };
-use registry::{RegistryError, RelyingPartyRow};
+use registry::{AttestedRow, Confirmation, RegistryError, RelyingPartyRow};
 use rotation::RootState;
 use trust::plain::span;
 use trust::{Sequence, SpiffeId, Timestamp};
@@ -65,9 +65,9 @@ pub(crate) async fn confirm(
         return Err(RegistryError::BundleOfTheFuture(sequence).into());
     }
     words::journal(ca, &word, "subscriber confirm", &name, format!("bundle {sequence}")).await?;
-    let (by, now) = (word.by, ca.clock.now());
-    let confirmed =
-        ca.registry.confirm_relying_party(name.clone(), (sequence, present), by.clone(), now).await?;
+    let by = word.by.clone();
+    let word = Confirmation { sequence, by: word.by, at: ca.clock.now() };
+    let confirmed = ca.registry.confirm_relying_party(name.clone(), word, present).await?;
     tracing::info!(relying_party = name, %sequence, by, "relying party confirmed");
     Ok(shown((name, confirmed)))
 }
@@ -119,7 +119,7 @@ pub(crate) async fn attest(ca: &Ca, message: AttestRootRequest, caller: &str) ->
     let since = now.minus(quiet);
     words::journal(ca, &word, "root vouch", id.to_string(), format!("nobody else issues since {since}"))
         .await?;
-    let attested = ca.registry.attest(*id, since, (word.by, now)).await?;
+    let attested = ca.registry.attest(*id, AttestedRow { since, by: word.by, at: now }).await?;
     tracing::info!(root = %id, since = %attested.since, by = attested.by, "nobody else issues under a shared root any more");
     Ok(wire::root(RootView::of(ca, id, entry)))
 }

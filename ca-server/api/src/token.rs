@@ -36,7 +36,7 @@ impl Tokens {
     fn list(&self, asked: &ListTokensRequest) -> ListTokensResponse {
         let limit = page::limit(asked.limit).saturating_add(1);
         let rows = self.ca.registry.tokens_after(&asked.after, &asked.agent, limit);
-        let tokens = rows.into_iter().map(|row| self.shown(row)).collect();
+        let tokens = rows.into_iter().map(|(id, row)| self.shown(id, row)).collect();
         // A token may have many long identities.
         let (tokens, next) = page::cut_messages(tokens, asked.limit, |last: &JoinTokenInfo| last.id.clone());
         ListTokensResponse { tokens, next: next.unwrap_or_default() }
@@ -60,11 +60,11 @@ impl Tokens {
         let sentence = BanRow { by: word.by, reason: word.reason, at: self.ca.clock.now() };
         let revoked = self.ca.registry.revoke_tokens(hashes, sentence).await?;
         tracing::warn!(tokens = revoked.len(), by = asked.by, reason = asked.reason, "join tokens revoked");
-        let tokens = revoked.into_iter().map(|row| self.shown(row)).collect();
+        let tokens = revoked.into_iter().map(|(id, row)| self.shown(id, row)).collect();
         Ok(RevokeTokensResponse { tokens })
     }
 
-    fn shown(&self, (id, row): (String, TokenRow)) -> JoinTokenInfo {
+    fn shown(&self, id: String, row: TokenRow) -> JoinTokenInfo {
         let state = row.state(self.ca.clock.now());
         let in_force = self.ca.cell.load().bundle().digest();
         let (made_by, made_at) = row.made.map(|(by, at)| (by, at.as_secs())).unwrap_or_default();

@@ -100,6 +100,15 @@ pub struct Authorizer {
     agents: Arc<dyn Agents>,
 }
 
+/// What a caller asks for.
+#[derive(Debug)]
+pub struct Asked {
+    /// The key to certify; its holder has proven to have it.
+    pub csr: VerifiedCsr,
+    /// How long the leaf shall live; `None` leaves that to the configuration.
+    pub ttl: Option<Duration>,
+}
+
 impl Authorizer {
     /// Puts the parts together.
     pub fn new(
@@ -131,7 +140,7 @@ impl Authorizer {
                 ));
             }
         };
-        self.issue(identity.clone(), csr, Holder::CsrOnly, (ttl, snapshot))
+        self.issue(identity.clone(), Asked { csr, ttl }, Holder::CsrOnly, snapshot)
     }
 
     /// A leaf for a workload behind an agent.
@@ -142,15 +151,15 @@ impl Authorizer {
         &self,
         caller: &Caller,
         identity: SpiffeId,
-        csr: VerifiedCsr,
-        (ttl, snapshot): (Option<Duration>, &Snapshot),
+        asked: Asked,
+        snapshot: &Snapshot,
     ) -> Result<AuthorizedRequest, Refusal> {
         let (agent, record) = self.agent(caller)?;
         if !record.identities.contains(&identity) {
             let text = format!("the agent is not entitled to \"{}\"", echoed(identity.as_str()));
             return Err(Refusal::new(Reason::IdentityNotEntitled, text));
         }
-        self.issue(identity, csr, Holder::BehindAgent(agent.to_owned()), (ttl, snapshot))
+        self.issue(identity, asked, Holder::BehindAgent(agent.to_owned()), snapshot)
     }
 
     /// A new leaf for an agent itself, for the key it is registered with.
@@ -170,7 +179,7 @@ impl Authorizer {
             return Err(Refusal::new(Reason::AgentUnknown, text));
         }
         let identity = self.agent_id(agent)?;
-        self.issue(identity, csr, Holder::Agent, (None, snapshot))
+        self.issue(identity, Asked { csr, ttl: None }, Holder::Agent, snapshot)
     }
 
     /// First contact of an agent. With a join token it gets what the token grants; with a JWT it may ask for exactly the
@@ -203,7 +212,7 @@ impl Authorizer {
             return Err(banned());
         }
         let identity = self.agent_id(&agent)?;
-        let request = self.issue(identity, csr, Holder::Agent, (None, snapshot))?;
+        let request = self.issue(identity, Asked { csr, ttl: None }, Holder::Agent, snapshot)?;
         Ok(Registration { request, agent, identities, token, caller })
     }
 
@@ -247,10 +256,11 @@ impl Authorizer {
     fn issue(
         &self,
         identity: SpiffeId,
-        csr: VerifiedCsr,
+        asked: Asked,
         holder: Holder,
-        (ttl, snapshot): (Option<Duration>, &Snapshot),
+        snapshot: &Snapshot,
     ) -> Result<AuthorizedRequest, Refusal> {
+        let Asked { csr, ttl } = asked;
         if identity.trust_domain() != &self.trust_domain {
             let text = "the identity is of another trust domain";
             return Err(Refusal::new(Reason::IdentityNotEntitled, text));

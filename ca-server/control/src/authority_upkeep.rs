@@ -98,7 +98,7 @@ impl AuthorityUpkeep {
                 if !has_roots(&state, name) {
                     continue;
                 }
-                let set = self.look(&state, (name, authority.as_ref())).await;
+                let set = self.look(&state, name, authority.as_ref()).await;
                 if signs(&state, name) {
                     signer = Some((authority, set.map(|set| set.generation)));
                 }
@@ -111,7 +111,7 @@ impl AuthorityUpkeep {
     }
 
     /// Takes the steps that are due at one authority; answers with its roots, if it told them.
-    async fn look(&self, state: &State, (name, authority): (&str, &dyn RootAuthority)) -> Option<RootSet> {
+    async fn look(&self, state: &State, name: &str, authority: &dyn RootAuthority) -> Option<RootSet> {
         let asked = tokio::time::timeout(ANSWER_WITHIN, authority.roots(&context("upkeep")?)).await.ok()?;
         // That it is away is told by its health.
         let set = asked.ok()?;
@@ -125,17 +125,12 @@ impl AuthorityUpkeep {
         }
         let whose = Whose { name, place: &authority.describe().place };
         let further = self.further.keep(&whose, &set).await;
-        self.tell(&whose, (authority, further), &set);
+        self.tell(&whose, authority, further, &set);
         Some(set)
     }
 
     /// Tells what the authority would give now that is not what signs.
-    fn tell(
-        &self,
-        whose: &Whose<'_>,
-        (authority, further): (&dyn RootAuthority, Vec<String>),
-        set: &RootSet,
-    ) {
+    fn tell(&self, whose: &Whose<'_>, authority: &dyn RootAuthority, further: Vec<String>, set: &RootSet) {
         let state = self.driver.state();
         // Where roots are staged, which one signs is told to the authority from here.
         let mine = authority.staging().is_some() && set.signing != state.signer().map(|signer| signer.root);

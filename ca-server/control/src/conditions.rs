@@ -83,7 +83,7 @@ pub fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     }
     conditions.extend(ca.authority_drift.borrow().values().flat_map(Drift::sentences).cloned());
     let configured = |name: &str| ca.authorities.contains_key(name);
-    conditions.extend(further::conditions(state, configured, (now, ENDING_SOON)));
+    conditions.extend(further::conditions(state, configured, now, ENDING_SOON));
     conditions.extend(held_by_age(ca, state, now));
     for trouble in ca.driver.troubles().borrow().iter() {
         let what = trouble.pending.effect.doing();

@@ -34,7 +34,8 @@ pub fn of(state: &State, whose: &Whose<'_>, set: &RootSet, follows: bool) -> Opt
     let signing = set.signing?;
     if signing != signer.root {
         let der = set.roots.iter().find(|der| RootId::of(der) == signing).map(Vec::as_slice);
-        return other_root(state, whose, (signing, der.unwrap_or_default()), (signer.root, follows));
+        let der = der.unwrap_or_default();
+        return other_root(state, whose, &OtherRoot { signing, der, here: signer.root, follows });
     }
     let above = other_chain(entry, set)?;
     if follows && entry.renewal.is_some() {
@@ -90,12 +91,19 @@ fn are_twins(one: &[u8], other: &[u8]) -> bool {
     one.id() != other.id() && one.spki_der() == other.spki_der() && one.subject_der() == other.subject_der()
 }
 
-fn other_root(
-    state: &State,
-    whose: &Whose<'_>,
-    (signing, der): (RootId, &[u8]),
-    (here, follows): (RootId, bool),
-) -> Option<String> {
+/// An authority that signs with another root than the one that signs here.
+struct OtherRoot<'a> {
+    /// The root that it signs with, and its certificate.
+    signing: RootId,
+    der: &'a [u8],
+    /// The root that signs here.
+    here: RootId,
+    /// Whether its new roots are followed.
+    follows: bool,
+}
+
+fn other_root(state: &State, whose: &Whose<'_>, other: &OtherRoot<'_>) -> Option<String> {
+    let OtherRoot { signing, der, here, follows } = *other;
     let known = state.roots.get(&signing);
     if known.is_some_and(|entry| !entry.state.is_retired()) {
         // It is on its way in or out.

@@ -78,12 +78,12 @@ impl CaEffects {
                 let request = StageRequest::new(self.trust_domain.clone(), root_lifetime, root_key);
                 self.tickets().due(id).await?;
                 let staged = staging.stage(&context, &request).await.map_err(plugin)?;
-                self.tickets().settle((id, authority.as_ref(), &context), staged).await?
+                self.tickets().settle(id, authority.as_ref(), &context, staged).await?
             }
             (None, None) if let Some(upstream) = authority.upstream() => {
                 upstream_root(state, &upstream.state(None).await.map_err(plugin)?)?
             }
-            _ => self.announced_root(state, (name, authority), named, &context).await?,
+            _ => self.announced_root(state, authority, named, &context).await?,
         };
         let now = self.clock.now();
         let known = roots_of(state, |entry| !entry.may_return(false));
@@ -107,12 +107,13 @@ impl CaEffects {
     async fn announced_root(
         &self,
         state: &State,
-        (name, authority): (&str, &Arc<dyn RootAuthority>),
+        authority: &Arc<dyn RootAuthority>,
         named: Option<RootId>,
         context: &CallContext,
     ) -> Result<Vec<u8>, EffectError> {
         let set = authority.roots(context).await.map_err(plugin)?;
-        let whose = drift::Whose { name, place: &authority.describe().place };
+        let described = authority.describe();
+        let whose = drift::Whose { name: &described.name, place: &described.place };
         let der = match named {
             None => signing_root(&set)?,
             Some(root) => {

@@ -249,9 +249,9 @@ impl EvidenceSource for EvidenceReader {
         // Taken when the reading is over, and what has ended has ended by both clocks.
         let (at, uptime) = (self.clock.agreed().map_err(unclear)?.earlier, self.clock.uptime());
         let mut live = live(&rows);
-        self.downstreams.add_live(&mut live, state, (&self.policy, at));
+        self.downstreams.add_live(&mut live, state, &self.policy, at);
         let mut relying_parties = self.registry.unconfirmed(sequence, in_force_since.unwrap_or(at));
-        let downstreams = self.downstreams.unproven(sequence, (&self.policy, at));
+        let downstreams = self.downstreams.unproven(sequence, &self.policy, at);
         relying_parties.bounded.count += downstreams.count;
         relying_parties.bounded.latest = relying_parties.bounded.latest.max(downstreams.latest);
         Ok(Evidence {

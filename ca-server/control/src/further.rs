@@ -30,7 +30,8 @@ pub fn compare(
     state: &State,
     whose: &Whose<'_>,
     set: &RootSet,
-    (again, now): (&BTreeSet<RootId>, Timestamp),
+    again: &BTreeSet<RootId>,
+    now: Timestamp,
 ) -> Difference {
     let Ok(name) = AuthorityName::parse(whose.name) else { return Difference::default() };
     if !state.has_signed(&name) {
@@ -63,7 +64,7 @@ pub fn compare(
     // A root of our own that is trusted comes and goes by rotations, whoever else names it.
     let ours = |id: &RootId| state.roots.get(id).is_some_and(|root| root.state.is_trusted());
     for root in passed.iter().filter(|root| !by_it(&root.id()) && !ours(&root.id())) {
-        match state.roots.get(&root.id()).and_then(|ours| unfit(whose, (root, ours), again)) {
+        match state.roots.get(&root.id()).and_then(|ours| unfit(whose, root, ours, again)) {
             Some(reason) => refused.push(reason),
             None => to_add.push(FurtherRoot::of(root)),
         }
@@ -74,7 +75,7 @@ pub fn compare(
 }
 
 /// A root of our own that must not come back as somebody else's.
-fn unfit(whose: &Whose<'_>, (root, ours): (&Root, &RootEntry), again: &BTreeSet<RootId>) -> Option<String> {
+fn unfit(whose: &Whose<'_>, root: &Root, ours: &RootEntry, again: &BTreeSet<RootId>) -> Option<String> {
     let (id, subject) = (root.id(), root.certificate().subject_text());
     let withdrawn = ours.state.is_retired() && !ours.may_return(again.contains(&id));
     if ours.tainted {
@@ -107,7 +108,8 @@ fn plain(problem: &Unsafe) -> String {
 pub fn waiting(
     state: &State,
     whose: &Whose<'_>,
-    (difference, left): (&Difference, Option<Duration>),
+    difference: &Difference,
+    left: Option<Duration>,
     refusal: Option<&str>,
 ) -> Option<String> {
     let ids = |ids: &mut dyn Iterator<Item = RootId>| {
@@ -153,7 +155,8 @@ fn told(whose: &Whose<'_>) -> String {
 pub fn conditions(
     state: &State,
     configured: impl Fn(&str) -> bool,
-    (now, soon): (Timestamp, Duration),
+    now: Timestamp,
+    soon: Duration,
 ) -> Vec<String> {
     let mut said = Vec::new();
     for (id, entry) in &state.further {

@@ -34,10 +34,10 @@ impl FurtherRoots {
     pub async fn keep(&self, whose: &Whose<'_>, set: &RootSet) -> Vec<String> {
         let none = BTreeSet::new();
         let again = self.again.get(whose.name).unwrap_or(&none);
-        let look = || compare(&self.driver.state(), whose, set, (again, self.clock.now()));
+        let look = || compare(&self.driver.state(), whose, set, again, self.clock.now());
         let difference = look();
         let left = self.note(whose.name, &difference.gone);
-        let refusal = match self.due(whose.name, &difference, (left, again)) {
+        let refusal = match self.due(whose.name, &difference, left, again) {
             None => None,
             Some(event) => match self.driver.submit_by(event, &format!("authority {}", whose.name)).await {
                 Ok(_) => {
@@ -51,7 +51,7 @@ impl FurtherRoots {
         };
         let now = look();
         let state = self.driver.state();
-        let waits = waiting(&state, whose, (&now, left), refusal.as_deref());
+        let waits = waiting(&state, whose, &now, left, refusal.as_deref());
         now.refused.into_iter().chain(waits).collect()
     }
 
@@ -69,7 +69,8 @@ impl FurtherRoots {
         &self,
         name: &str,
         difference: &Difference,
-        (left, again): (Option<Duration>, &BTreeSet<RootId>),
+        left: Option<Duration>,
+        again: &BTreeSet<RootId>,
     ) -> Option<Event> {
         let authority = AuthorityName::parse(name).ok()?;
         if !difference.to_add.is_empty() {

@@ -125,7 +125,7 @@ impl CaEffects {
             None => authority.sign_issuer(&context, &request).await,
         };
         let signed = signed.map_err(Failed::Plugin)?;
-        let answer = self.tickets().settle((&id, authority.as_ref(), &context), signed).await?;
+        let answer = self.tickets().settle(&id, authority.as_ref(), &context, signed).await?;
         let now = self.clock.now();
         let expected = IssuerExpectation {
             key: &handle.public,

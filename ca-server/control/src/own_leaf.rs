@@ -99,7 +99,8 @@ pub fn is_past_half(validity: &Validity, now: Timestamp) -> bool {
 pub async fn issue(
     issuer: &Issuer,
     snapshot: CountedSnapshot,
-    (id, names): (&SpiffeId, &ServingNames),
+    id: &SpiffeId,
+    names: &ServingNames,
     now: Timestamp,
 ) -> Result<OwnLeaf, OwnLeafError> {
     let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;

@@ -103,7 +103,11 @@ impl RootView {
             live_rows: ca.ledger.aggregates().under(id).rows,
             tainted: entry.tainted,
             der: entry.der.as_bytes().to_vec(),
-            issuers: entry.issuers.iter().map(|issuer| IssuerView::of(issuer, entry.active_issuer)).collect(),
+            issuers: entry
+                .issuers
+                .iter()
+                .map(|(id, issuer)| IssuerView::of(id, issuer, entry.active_issuer))
+                .collect(),
             exclusive: entry.exclusive,
             others: ca.evidence.foreign(id, entry).map(stopped),
             further_by: further.map(ToString::to_string).collect(),
@@ -136,7 +140,7 @@ impl RootView {
 }
 
 impl IssuerView {
-    fn of((id, entry): (&CertificateId, &IssuerEntry), active: Option<CertificateId>) -> Self {
+    fn of(id: &CertificateId, entry: &IssuerEntry, active: Option<CertificateId>) -> Self {
         let certificate = entry.chain.first().and_then(|der| Certificate::parse(der.as_bytes()).ok());
         Self {
             id: *id,

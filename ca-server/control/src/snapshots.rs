@@ -70,7 +70,7 @@ impl Snapshots {
                 let root_ends = state.roots.get(&named.root).map_or(now, |root| root.not_after);
                 // One that has ended is verified as of its end: it signs nothing more, and everything else goes on.
                 let at = now.min(entry.not_after).min(root_ends);
-                Arc::new(self.signer(entry, (&bundle, named.root), at).await?)
+                Arc::new(self.signer(entry, &bundle, named.root, at).await?)
             }
         };
         self.signer = Some(Arc::clone(&signer));
@@ -80,7 +80,8 @@ impl Snapshots {
     async fn signer(
         &self,
         entry: &IssuerEntry,
-        (bundle, root): (&Bundle, RootId),
+        bundle: &Bundle,
+        root: RootId,
         now: Timestamp,
     ) -> Result<Signer, SnapshotError> {
         let name = entry.key.as_str();
@@ -89,6 +90,6 @@ impl Snapshots {
         let chain = entry.chain.iter().map(|der| Certificate::parse(der.as_bytes()));
         let chain = chain.collect::<Result<Vec<_>, _>>()?;
         let parts = SignerParts { keys: Arc::clone(&self.keys), key, public, chain };
-        Ok(Signer::verify_under(parts, (bundle, root), now)?)
+        Ok(Signer::verify_under(parts, bundle, root, now)?)
     }
 }

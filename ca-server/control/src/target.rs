@@ -38,13 +38,15 @@ pub async fn obstacles(ca: &Ca, state: &State, event: &Event) -> Vec<String> {
         return obstacles;
     }
     let whose = Whose { name, place: &place };
-    obstacles.extend(unfit(state, (&whose, authority, &context), *stage_again).await);
+    obstacles.extend(unfit(state, &whose, authority, &context, *stage_again).await);
     obstacles
 }
 
 async fn unfit(
     state: &State,
-    (whose, authority, context): (&Whose<'_>, &dyn RootAuthority, &CallContext),
+    whose: &Whose<'_>,
+    authority: &dyn RootAuthority,
+    context: &CallContext,
     named: Option<RootId>,
 ) -> Option<String> {
     let set = match tokio::time::timeout(ANSWER_WITHIN, authority.roots(context)).await {

@@ -57,7 +57,9 @@ impl Tickets<'_> {
     /// `NotYet` if it is not, with what the authority says it waits for; the ticket is stored then.
     pub(crate) async fn settle<T>(
         &self,
-        (key, authority, context): (&str, &dyn RootAuthority, &CallContext),
+        key: &str,
+        authority: &dyn RootAuthority,
+        context: &CallContext,
         outcome: Outcome<T>,
     ) -> Result<T, EffectError> {
         let (ticket, retry_after) = match outcome {
@@ -173,7 +175,7 @@ mod tests {
         let pending = Outcome::<()>::Pending { ticket: Ticket::new("t-1"), retry_after: day };
         let not_yet =
             |left: Duration| EffectError::NotYet { reason: "a person signs".to_owned(), retry_after: left };
-        let settled = tickets.settle(("one.issuer", &authority, &context), pending).await;
+        let settled = tickets.settle("one.issuer", &authority, &context, pending).await;
         assert_eq!(settled, Err(not_yet(day)), "the operator reads what it waits for");
 
         let disk = fresh();
@@ -194,11 +196,13 @@ mod tests {
         let context = CallContext::new(RequestId::parse("one.issuer").unwrap(), Duration::from_secs(1));
         let (disk, authority): (Arc<dyn Disk>, _) = (Arc::new(RealDisk), Busy::default());
         let tickets = Tickets { directory: directory.path(), disk: &disk, clock: &clock };
-        let whose = ("one.issuer", &authority as &dyn RootAuthority, &context);
         let ticket = Ticket::new("t".repeat(TICKET_MAX + 1));
         let pending = Outcome::<()>::Pending { ticket, retry_after: Duration::ZERO };
-        assert!(matches!(tickets.settle(whose, pending).await, Err(EffectError::Refused { .. })));
+        assert!(matches!(
+            tickets.settle("one.issuer", &authority, &context, pending).await,
+            Err(EffectError::Refused { .. })
+        ));
         assert_eq!(tickets.due("one.issuer").await, Ok(None));
-        assert_eq!(tickets.settle(whose, Outcome::Ready(7)).await, Ok(7));
+        assert_eq!(tickets.settle("one.issuer", &authority, &context, Outcome::Ready(7)).await, Ok(7));
     }
 }

@@ -299,7 +299,7 @@ impl Upkeep {
             Renewal::Due | Renewal::AtOnce => {}
         }
         let ca = &self.ca;
-        let leaf = match own_leaf::issue(&ca.issuer, snapshot, (&ca.id, &self.names), now.wall).await {
+        let leaf = match own_leaf::issue(&ca.issuer, snapshot, &ca.id, &self.names, now.wall).await {
             Ok(leaf) => leaf,
             Err(error) => return self.failed(Level::OwnLeaf, &error),
         };

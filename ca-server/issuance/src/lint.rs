@@ -85,30 +85,30 @@ fn number(digits: &[u8]) -> Option<i64> {
 
 /// The extensions in the template's order: exactly these, each once.
 fn extensions(mut list: Reader<'_>, fields: &LeafFields<'_>) -> Result<(), LintFinding> {
-    extension(&mut list, "key usage", (oid::KEY_USAGE, true), |value| {
+    extension(&mut list, "key usage", oid::KEY_USAGE, true, |value| {
         Ok(value.named_bits()? == fields.key_usage)
     })?;
-    extension(&mut list, "extended key usage", (oid::EXTENDED_KEY_USAGE, false), |value| {
+    extension(&mut list, "extended key usage", oid::EXTENDED_KEY_USAGE, false, |value| {
         let mut purposes = value.sequence()?;
         let both = purposes.oid()? == oid::SERVER_AUTH && purposes.oid()? == oid::CLIENT_AUTH;
         Ok(both && purposes.is_empty())
     })?;
-    extension(&mut list, "basic constraints", (oid::BASIC_CONSTRAINTS, true), |value| {
+    extension(&mut list, "basic constraints", oid::BASIC_CONSTRAINTS, true, |value| {
         Ok(value.sequence()?.is_empty())
     })?;
-    extension(&mut list, "subject key id", (oid::SUBJECT_KEY_ID, false), |value| {
+    extension(&mut list, "subject key id", oid::SUBJECT_KEY_ID, false, |value| {
         Ok(value.value(tag::OCTET_STRING)? == fields.subject_key_id)
     })?;
-    extension(&mut list, "authority key id", (oid::AUTHORITY_KEY_ID, false), |value| {
+    extension(&mut list, "authority key id", oid::AUTHORITY_KEY_ID, false, |value| {
         let mut parts = value.sequence()?;
         let same = parts.value(tag::context_primitive(0))? == fields.authority_key_id;
         Ok(same && parts.is_empty())
     })?;
-    extension(&mut list, "subject alternative name", (oid::SUBJECT_ALT_NAME, true), |value| {
+    extension(&mut list, "subject alternative name", oid::SUBJECT_ALT_NAME, true, |value| {
         are_names(value.sequence()?, fields)
     })?;
     if fields.no_rev_avail {
-        extension(&mut list, "noRevAvail", (oid::NO_REV_AVAIL, false), |value| {
+        extension(&mut list, "noRevAvail", oid::NO_REV_AVAIL, false, |value| {
             Ok(value.value(tag::NULL)?.is_empty())
         })?;
     }
@@ -118,7 +118,8 @@ fn extensions(mut list: Reader<'_>, fields: &LeafFields<'_>) -> Result<(), LintF
 fn extension(
     list: &mut Reader<'_>,
     name: &'static str,
-    (id, critical): (&[u8], bool),
+    id: &[u8],
+    critical: bool,
     holds: impl FnOnce(&mut Reader<'_>) -> Result<bool, DerError>,
 ) -> Result<(), LintFinding> {
     let read = || {

@@ -75,7 +75,7 @@ impl Signer {
     /// # Errors
     /// [`SignerError`] says which certificate is wrong, counted from the issuer's as 0.
     pub fn verify(parts: SignerParts, bundle: &Bundle, now: Timestamp) -> Result<Self, SignerError> {
-        Self::verify_up_to(parts, (bundle, None), now)
+        Self::verify_up_to(parts, bundle, None, now)
     }
 
     /// As [`verify`](Self::verify), up to this root: a renewed one has the key and the name of the former, and a chain ends
@@ -85,15 +85,17 @@ impl Signer {
     /// As [`verify`](Self::verify).
     pub fn verify_under(
         parts: SignerParts,
-        (bundle, root): (&Bundle, RootId),
+        bundle: &Bundle,
+        root: RootId,
         now: Timestamp,
     ) -> Result<Self, SignerError> {
-        Self::verify_up_to(parts, (bundle, Some(root)), now)
+        Self::verify_up_to(parts, bundle, Some(root), now)
     }
 
     fn verify_up_to(
         parts: SignerParts,
-        (bundle, wanted): (&Bundle, Option<RootId>),
+        bundle: &Bundle,
+        wanted: Option<RootId>,
         now: Timestamp,
     ) -> Result<Self, SignerError> {
         let issuer = match parts.chain.as_slice() {

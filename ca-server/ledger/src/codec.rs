@@ -42,21 +42,21 @@ pub(crate) fn encode_term(number: u32, body: &[u8], out: &mut Vec<u8>) {
 pub(crate) fn encode(entry: &Entry, term: Option<u32>, writing: &mut Writing, out: &mut Vec<u8>) {
     match (&entry.record, term) {
         (Record::Intent(row), Some(term)) => {
-            let since = start(out, (1, TERM_VERSION), entry, writing);
+            let since = start(out, Form { kind: 1, version: TERM_VERSION }, entry, writing);
             compact::put_row(out, row, term, since);
         }
         (Record::Carried(live), Some(term)) => {
-            let since = start(out, (9, TERM_VERSION), entry, writing);
+            let since = start(out, Form { kind: 9, version: TERM_VERSION }, entry, writing);
             compact::put_row(out, &live.row, term, since);
             compact::put_known(out, live, since);
         }
         (Record::Issued { serial, certificate }, _) => {
-            start(out, (2, PLACE_VERSION), entry, writing);
+            start(out, Form { kind: 2, version: PLACE_VERSION }, entry, writing);
             compact::put_place(out, serial, writing);
             out.extend_from_slice(certificate.as_bytes());
         }
         (Record::Acked { serial, proof }, _) => {
-            let since = start(out, (4, PLACE_VERSION), entry, writing);
+            let since = start(out, Form { kind: 4, version: PLACE_VERSION }, entry, writing);
             compact::put_place(out, serial, writing);
             compact::put_proof(out, proof, since);
         }
@@ -68,9 +68,15 @@ pub(crate) fn encode(entry: &Entry, term: Option<u32>, writing: &mut Writing, ou
     }
 }
 
+/// How a record is written.
+struct Form {
+    kind: u8,
+    version: u8,
+}
+
 /// Kind, version and time of a compact record; the time is told from that of the compact record before it.
-fn start(out: &mut Vec<u8>, (kind, version): (u8, u8), entry: &Entry, writing: &mut Writing) -> Timestamp {
-    out.extend_from_slice(&[kind, version]);
+fn start(out: &mut Vec<u8>, form: Form, entry: &Entry, writing: &mut Writing) -> Timestamp {
+    out.extend_from_slice(&[form.kind, form.version]);
     put_time_from(out, writing.at(entry.at), entry.at);
     entry.at
 }

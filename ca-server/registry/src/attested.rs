@@ -1,6 +1,6 @@
 //! Words about shared roots: that nobody else issues under one any more. The leaf gate of such a root rests on them.
 
-use trust::{RootId, Timestamp};
+use trust::RootId;
 
 use crate::error::RegistryError;
 use crate::registry::AgentRegistry;
@@ -15,15 +15,10 @@ impl AgentRegistry {
 
     /// Takes somebody's word that nobody else has issued under a root since a time. A word of an earlier time than one
     /// that was given changes nothing: whoever said the later one had seen a leaf.
-    pub async fn attest(
-        &self,
-        root: RootId,
-        since: Timestamp,
-        (by, at): (String, Timestamp),
-    ) -> Result<AttestedRow, RegistryError> {
+    pub async fn attest(&self, root: RootId, word: AttestedRow) -> Result<AttestedRow, RegistryError> {
         self.change(move |tables| {
-            let known = tables.attested.get(&root).filter(|known| known.since >= since).cloned();
-            let row = known.unwrap_or(AttestedRow { since, by, at });
+            let known = tables.attested.get(&root).filter(|known| known.since >= word.since).cloned();
+            let row = known.unwrap_or(word);
             Ok((Change { attested: vec![(root, row.clone())], ..Change::default() }, row))
         })
         .await
@@ -33,6 +28,7 @@ impl AgentRegistry {
 #[cfg(test)]
 mod tests {
     use host::RealDisk;
+    use trust::Timestamp;
 
     use super::*;
 
@@ -44,7 +40,9 @@ mod tests {
         let registry = AgentRegistry::open(&path).unwrap();
         let (root, other) = (RootId::of(b"root"), RootId::of(b"other"));
         let at = Timestamp::from_secs;
-        let word = |secs, by: &str| registry.attest(root, at(secs), (by.to_owned(), at(900)));
+        let word = |secs, by: &str| {
+            registry.attest(root, AttestedRow { since: at(secs), by: by.to_owned(), at: at(900) })
+        };
         assert_eq!(registry.attested(&root), None);
         word(500, "ann").await.unwrap();
         let later = word(600, "bob").await.unwrap();

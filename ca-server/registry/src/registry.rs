@@ -90,7 +90,8 @@ impl AgentRegistry {
     /// # Errors
     /// When it is missing, for its bans and tokens would be forgotten; and when it cannot be read.
     pub fn open_for(path: &Path, membership: Membership) -> Result<Self, RegistryUnreadable> {
-        Ok(Self::with(path, store::open(path)?, membership))
+        let (database, tables) = store::open(path)?;
+        Ok(Self::with(path, database, tables, membership))
     }
 
     /// As [`open_for`](Self::open_for), with default bounds and a clock that stands still.
@@ -109,7 +110,7 @@ impl AgentRegistry {
         store::create_if_missing(disk, path)
     }
 
-    fn with(path: &Path, (database, tables): (Database, Tables), membership: Membership) -> Self {
+    fn with(path: &Path, database: Database, tables: Tables, membership: Membership) -> Self {
         // The time served is noted now and then, and rows are written in between: it never goes back behind one of them.
         let noted = tables.agents.values().map(|row| row.seen.served).fold(tables.served, u64::max);
         let opened = (noted, membership.clock.uptime());

@@ -54,18 +54,17 @@ impl AgentRegistry {
     pub async fn confirm_relying_party(
         &self,
         name: String,
-        (sequence, present): (Sequence, Sequence),
-        by: String,
-        now: Timestamp,
+        word: Confirmation,
+        present: Sequence,
     ) -> Result<RelyingPartyRow, RegistryError> {
         self.change(move |tables| {
             let known = tables.relying_parties.get(&name).cloned();
             let mut row = known.ok_or_else(|| RegistryError::RelyingPartyUnknown(name.clone()))?;
-            if sequence > present {
-                return Err(RegistryError::BundleOfTheFuture(sequence));
+            if word.sequence > present {
+                return Err(RegistryError::BundleOfTheFuture(word.sequence));
             }
-            if row.confirmed.as_ref().is_none_or(|word| word.sequence < sequence) {
-                row.confirmed = Some(Confirmation { sequence, by, at: now });
+            if row.confirmed.as_ref().is_none_or(|known| known.sequence < word.sequence) {
+                row.confirmed = Some(word);
             }
             let relying_parties = vec![(name, Some(row.clone()))];
             Ok((Change { relying_parties, ..Change::default() }, row))
@@ -144,8 +143,8 @@ mod tests {
         registry.add_relying_party("mount".to_owned(), Some(hour), nobody(), NOW).await.unwrap();
         registry.add_relying_party("partner".to_owned(), None, nobody(), NOW).await.unwrap();
         let word = |sequence| {
-            let present = (Sequence(sequence), Sequence(2));
-            registry.confirm_relying_party("partner".to_owned(), present, "uid 0".to_owned(), NOW)
+            let word = Confirmation { sequence: Sequence(sequence), by: "uid 0".to_owned(), at: NOW };
+            registry.confirm_relying_party("partner".to_owned(), word, Sequence(2))
         };
         assert_eq!(word(3).await, Err(RegistryError::BundleOfTheFuture(Sequence(3))));
         word(1).await.unwrap();
@@ -175,8 +174,8 @@ mod tests {
             registry.add_relying_party("file".to_owned(), None, covers, NOW)
         };
         add(&[&one, &two]).await.unwrap();
-        let word = (Sequence(2), Sequence(2));
-        registry.confirm_relying_party("file".to_owned(), word, "ops".to_owned(), NOW).await.unwrap();
+        let word = Confirmation { sequence: Sequence(2), by: "ops".to_owned(), at: NOW };
+        registry.confirm_relying_party("file".to_owned(), word, Sequence(2)).await.unwrap();
         let (fewer, same) = (add(&[&one]).await.unwrap(), add(&[]).await.unwrap());
         assert!(fewer.has(Sequence(2)) && same.has(Sequence(2)) && same.covers.contains(&one));
         assert!(!add(&[&one, &two]).await.unwrap().has(Sequence(2)), "the word was not about two");

@@ -19,10 +19,10 @@ use trust::{Bundle, SpiffeId};
 
 use super::blocking::blocking;
 use super::layout::Layout;
-use super::open::{self, CoreServices};
+use super::open::{self, CoreServices, Given};
 use super::settings;
 use super::unstarted::Unstarted;
-use super::{BootError, Embedding, HostDeps};
+use super::{BootError, HostDeps};
 use crate::config::Config;
 use api::{Addresses, Served, ServerFront, Sockets};
 use control::age::Aging;
@@ -60,12 +60,11 @@ pub(super) struct Assembled {
 }
 
 pub(super) async fn assemble(
-    config: &Config,
-    deps: &HostDeps,
-    layout: &Layout,
-    (core, embedding): (&CoreServices, &dyn Embedding),
+    given: Given<'_>,
+    core: &CoreServices,
     addresses: Addresses,
 ) -> Result<Assembled, BootError> {
+    let Given { config, deps, layout, embedding } = given;
     let driver = &core.driver;
     let registry = open::registry(config, layout, deps, driver).await?;
     open::bootstrapped(config, deps, driver).await?;
@@ -91,7 +90,7 @@ pub(super) async fn assemble(
     // that uptime says, which no jump leads.
     let (snapshot, started_at) = (cell.load(), deps.clock.now());
     let under = Under::of(&snapshot);
-    let (front, validity) = match own_leaf::issue(&issuer, snapshot, (&id, &names), started_at).await {
+    let (front, validity) = match own_leaf::issue(&issuer, snapshot, &id, &names, started_at).await {
         Ok(OwnLeaf { identity, signing_leaf: (chain, own_key), key, serial, validity }) => {
             keys.add(key);
             own_leaf::release_others(&ledger, serial).await;
@@ -129,6 +128,7 @@ pub(super) async fn assemble(
         policy,
         segment: segment.clone(),
     }));
+    let places = transport::files::places(config.limits().connections());
     let parts = CaParts {
         guard: Arc::clone(&core.guard),
         cell,
@@ -145,9 +145,11 @@ pub(super) async fn assemble(
         downstreams,
         upstreams,
         calls: core.calls.clone(),
+        keys: Arc::clone(&keys),
+        jwt: Arc::clone(&jwt),
+        shortage: places.shortage,
     };
-    let places = transport::files::places(config.limits().connections());
-    let ca = Arc::new(ca(config, deps, driver, (parts, &keys, &jwt, places.shortage)));
+    let ca = Arc::new(ca(config, deps, driver, parts));
     // Weak: the metrics belong to the CA that they show.
     let (shown, issuer_keys) = (Arc::downgrade(&ca), Arc::clone(&core.keys));
     ca.metrics.refresh_with(move |live| {
@@ -245,6 +247,9 @@ struct CaParts {
     downstreams: Arc<Downstreams>,
     upstreams: Upstreams,
     calls: AuthorityCalls,
+    keys: Arc<CaKeys>,
+    jwt: Arc<JwtVerifier>,
+    shortage: Option<String>,
 }
 
 /// What upstream CAs will have said, and the tasks that listen to them.
@@ -270,18 +275,14 @@ async fn keep_present(history: &BundleHistory, state: &State, bundle: &Bundle) {
     }
 }
 
-fn ca(
-    config: &Config,
-    deps: &HostDeps,
-    driver: &DriverHandle,
-    (parts, keys, jwt, shortage): (CaParts, &Arc<CaKeys>, &Arc<JwtVerifier>, Option<String>),
-) -> Ca {
+fn ca(config: &Config, deps: &HostDeps, driver: &DriverHandle, parts: CaParts) -> Ca {
+    let CaParts { keys, jwt, shortage, .. } = parts;
     let CaParts { cell, issuer, ledger, registry, bundles, authorities, authority_troubles, .. } = parts;
     let CaParts { id, evidence, history, downstreams, upstreams, calls, guard, authority_drift, .. } = parts;
     let agents = Arc::new(registry.clone());
     Ca {
         authenticator: Authenticator::new(
-            Arc::clone(jwt),
+            jwt,
             Arc::<Ledger>::clone(&ledger),
             Arc::<AgentRegistry>::clone(&agents),
             Arc::clone(&deps.clock),
@@ -290,7 +291,7 @@ fn ca(
         authorizer: Authorizer::new(
             config.trust_domain().clone(),
             config.leaf().name_mismatch(),
-            Arc::<CaKeys>::clone(keys),
+            keys,
             agents,
         ),
         clock: Arc::clone(&deps.clock),

@@ -43,7 +43,8 @@ impl FileState {
     /// Disks block, so each use gets a thread that may.
     async fn run<T: Send + 'static>(
         &self,
-        (operation, name): (&'static str, &str),
+        operation: &'static str,
+        name: &str,
         work: impl FnOnce(&dyn Disk, &Path) -> io::Result<T> + Send + 'static,
     ) -> Result<T, StateError> {
         let (disk, directory, lost) = (Arc::clone(&self.disk), self.directory.clone(), self.lost);
@@ -69,7 +70,7 @@ impl FileState {
 impl AuthorityState for FileState {
     async fn get(&self, name: &StateName) -> Result<Option<Vec<u8>>, StateError> {
         let file = name.to_string();
-        self.run(("read", name.as_str()), move |disk, directory| match disk.read(&directory.join(file)) {
+        self.run("read", name.as_str(), move |disk, directory| match disk.read(&directory.join(file)) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -79,7 +80,7 @@ impl AuthorityState for FileState {
 
     async fn put(&self, name: &StateName, contents: &[u8]) -> Result<(), StateError> {
         let (file, contents) = (name.to_string(), contents.to_vec());
-        self.run(("store", name.as_str()), move |disk, directory| {
+        self.run("store", name.as_str(), move |disk, directory| {
             disk.replace(&directory.join(&file), &contents, FILE_MODE)?;
             // The file first: a name without a file would be taken for a file that was deleted.
             list(disk, directory, [file])
@@ -88,7 +89,7 @@ impl AuthorityState for FileState {
     }
 
     async fn check(&self) -> Result<(), StateError> {
-        self.run(("read", "*"), |_, _| Ok(())).await
+        self.run("read", "*", |_, _| Ok(())).await
     }
 }
 

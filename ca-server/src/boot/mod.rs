@@ -33,6 +33,7 @@ pub use running::Running;
 
 use api::Addresses;
 use layout::Layout;
+use open::Given;
 
 use crate::config::{Config, Problems};
 
@@ -94,8 +95,9 @@ impl Server {
         )?);
         // Nothing in this server reads a clock that is not guarded.
         let deps = HostDeps { clock: guard.clock(), ..deps };
-        let core = Box::pin(open::core_services(&config, &deps, &layout, (embedding, guard))).await?;
-        match Box::pin(assemble::assemble(&config, &deps, &layout, (&core, embedding), addresses)).await {
+        let given = Given { config: &config, deps: &deps, layout: &layout, embedding };
+        let core = Box::pin(open::core_services(given, guard)).await?;
+        match Box::pin(assemble::assemble(given, &core, addresses)).await {
             Ok(assembled) => Ok(running::run(&config, assembled, core.task, layout.into_lock()).await),
             Err(error) => {
                 // The record is let go before the directory is: the next start may come at once.

@@ -45,13 +45,21 @@ pub(super) struct CoreServices {
     pub(super) transition_signer: Arc<TransitionSigner>,
 }
 
+/// What every step of a start has in hand.
+#[derive(Clone, Copy)]
+pub(super) struct Given<'a> {
+    pub(super) config: &'a Config,
+    pub(super) deps: &'a HostDeps,
+    pub(super) layout: &'a Layout,
+    pub(super) embedding: &'a dyn Embedding,
+}
+
 /// Opens the record, the keys and the authority, and starts the driver over them.
 pub(super) async fn core_services(
-    config: &Config,
-    deps: &HostDeps,
-    layout: &Layout,
-    (embedding, guard): (&dyn Embedding, Arc<GuardedClock>),
+    given: Given<'_>,
+    guard: Arc<GuardedClock>,
 ) -> Result<CoreServices, BootError> {
+    let Given { config, deps, layout, embedding } = given;
     let store = embedding.record(Arc::new(record(layout, deps).await?));
     let registry = Arc::new(instances::registry(config, layout, deps, embedding));
     let keys = instances::keys(config, Arc::clone(&registry)).await?;
@@ -68,7 +76,7 @@ pub(super) async fn core_services(
         bundles: bundles.clone(),
         transition_signer: Arc::clone(&transition_signer),
     };
-    let started = driver(config, (layout, deps), store, (&keys, authorities.clone()), served).await?;
+    let started = driver(given, store, Arc::clone(&keys), authorities.clone(), served).await?;
     let (driver, task) = started;
     Ok(CoreServices { guard, authorities, keys, calls, driver, task, cell, bundles, transition_signer })
 }
@@ -118,19 +126,20 @@ async fn bundles(config: &Config, layout: &Layout, deps: &HostDeps) -> Result<Bu
 
 /// Starts the driver over the record.
 async fn driver(
-    config: &Config,
-    (layout, deps): (&Layout, &HostDeps),
+    given: Given<'_>,
     store: Arc<dyn RecordStore>,
-    (keys, authorities): (&Arc<dyn KeyBackend>, Authorities),
+    keys: Arc<dyn KeyBackend>,
+    authorities: Authorities,
     served: Served,
 ) -> Result<(DriverHandle, DriverTask), BootError> {
+    let Given { config, deps, layout, .. } = given;
     let requests = layout.paths.requests();
     let made = deps.disk.create_dir_all(&requests, DIR_MODE);
     made.map_err(|source| BootError::DataDir { path: requests.clone(), source })?;
     let effects = CaEffects {
         trust_domain: config.trust_domain().clone(),
         authorities,
-        keys: Arc::clone(keys),
+        keys,
         shapes: Shapes {
             root_lifetime: config.root().lifetime(),
             root_key: config.root().key(),

@@ -26,7 +26,7 @@ pub(super) fn problems(config: &Config, registry: &Registry) -> Vec<ConfigProble
     found.data_dir(config.data_dir());
     found.passphrase(config);
     if let KeysConfig::Plugin(keys) = config.keys() {
-        found.key_backend("keys", keys, (registry, config.directory()));
+        found.key_backend("keys", keys, registry, config.directory());
     }
     for (name, authority) in config.root().authorities() {
         let section = format!("authority.{name}");
@@ -35,7 +35,7 @@ pub(super) fn problems(config: &Config, registry: &Registry) -> Vec<ConfigProble
             found.all(&section, plugin.preflight(authority.settings(), config.directory()));
         }
         if let Some(keys) = authority.keys() {
-            found.key_backend(&format!("{section}.keys"), keys, (registry, config.directory()));
+            found.key_backend(&format!("{section}.keys"), keys, registry, config.directory());
         }
     }
     for (at, jwt) in config.jwt().iter().enumerate() {
@@ -152,7 +152,7 @@ impl Found {
         false
     }
 
-    fn key_backend(&mut self, section: &str, keys: &KeyBackendConfig, (registry, base): (&Registry, &Path)) {
+    fn key_backend(&mut self, section: &str, keys: &KeyBackendConfig, registry: &Registry, base: &Path) {
         self.files(section, keys.settings(), base);
         if let Ok(plugin) = registry.key_backend(keys.backend()) {
             self.all(section, plugin.preflight(keys.settings()));

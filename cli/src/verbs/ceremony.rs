@@ -39,7 +39,7 @@ pub fn run(options: &CeremonyOptions) -> Result<(), Failure> {
         CeremonyAction::Import { file, ceremony, dry_run } => {
             let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
             let ceremony = find(&waiting, ceremony.as_deref().unwrap_or(stem))?;
-            import(options, &folder, (ceremony, file), *dry_run)
+            import(options, &folder, ceremony, file, *dry_run)
         }
     }
 }
@@ -156,7 +156,8 @@ fn export(options: &CeremonyOptions, ceremony: &Ceremony, out: &Path) -> Result<
 fn import(
     options: &CeremonyOptions,
     folder: &Folder,
-    (ceremony, file): (&Ceremony, &Path),
+    ceremony: &Ceremony,
+    file: &Path,
     dry_run: bool,
 ) -> Result<(), Failure> {
     let refused = |refused| Failure::Failed(anyhow::anyhow!("{} is refused: {refused}", file.display()));

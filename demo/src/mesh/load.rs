@@ -42,7 +42,8 @@ impl Load {
     /// If one gets no certificate in time.
     pub async fn start(
         options: &DemoOptions,
-        (members, accounts): (&[Member], Vec<Account>),
+        members: &[Member],
+        accounts: Vec<Account>,
         directory: &Path,
     ) -> anyhow::Result<Self> {
         if let Some(path) = &options.envoy {

@@ -40,7 +40,7 @@ use self::faults::{Faults, Mesh};
 use self::load::Load;
 use self::members::Member;
 use self::proof::{Changeover, Proof};
-use self::report::Outcome;
+use self::report::{Outcome, Ran};
 use self::rotation::{Rotations, Seen};
 use crate::options::DemoOptions;
 use crate::tokens::TokenSource;
@@ -162,7 +162,7 @@ async fn scenario(options: &DemoOptions, directory: &Path, stage: &mut Stage) ->
         stage.members.push(Member::start(ca, directory, number).await?);
     }
     let accounts = accounts(options, ca, &tokens).await?;
-    let load = stage.load.insert(Load::start(options, (&stage.members, accounts), directory).await?);
+    let load = stage.load.insert(Load::start(options, &stage.members, accounts, directory).await?);
     let mut changeover = Changeover::begin(ca, &stage.members).await?;
     view.say("every workload has its certificate; traffic starts");
 
@@ -177,7 +177,8 @@ async fn scenario(options: &DemoOptions, directory: &Path, stage: &mut Stage) ->
     view.draw(&counts, rotations.last());
     let status = ca.status().await.context("the CA does not answer at the end")?;
     let journal = directory.join("data").join("record.redb");
-    Ok(Outcome::new(options, (agents, seconds), counts, (proof, rotations), (&status, &journal)))
+    let ran = Ran { agents, seconds, counts, proof, rotations };
+    Ok(Outcome::new(options, ran, &status, &journal))
 }
 
 /// What the clients of the CSR API start with.

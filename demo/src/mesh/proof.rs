@@ -81,7 +81,7 @@ impl Proof {
         let old_root_at = loop {
             changeover.note(members);
             let places =
-                if rotated { places_of_others(ca, (members, load), &signs).await? } else { Vec::new() };
+                if rotated { places_of_others(ca, members, load, &signs).await? } else { Vec::new() };
             if places.is_empty() || Instant::now() >= until {
                 break places;
             }
@@ -125,7 +125,8 @@ async fn signing(ca: &CaProcess) -> anyhow::Result<Certificate> {
 /// Where any root is trusted or in use that does not sign now.
 async fn places_of_others(
     ca: &CaProcess,
-    (members, load): (&[Member], &Load),
+    members: &[Member],
+    load: &Load,
     signs: &Certificate,
 ) -> anyhow::Result<Vec<String>> {
     let new = RootId::of(signs.der());

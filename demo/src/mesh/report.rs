@@ -32,15 +32,25 @@ pub struct Outcome {
     journal: PathBuf,
 }
 
+/// What a run counted and proved.
+#[derive(Debug)]
+pub struct Ran {
+    /// Agents that were started.
+    pub agents: u16,
+    /// How long there was traffic.
+    pub seconds: f64,
+    /// The last counters.
+    pub counts: Counts,
+    /// What was seen of the change of roots.
+    pub proof: Proof,
+    /// The rotations that were made.
+    pub rotations: Rotations,
+}
+
 impl Outcome {
     /// Puts the last counters, what was proven and the CA's status together.
-    pub fn new(
-        options: &DemoOptions,
-        (agents, seconds): (u16, f64),
-        counts: Counts,
-        (proof, rotations): (Proof, Rotations),
-        (status, journal): (&StatusResponse, &Path),
-    ) -> Self {
+    pub fn new(options: &DemoOptions, ran: Ran, status: &StatusResponse, journal: &Path) -> Self {
+        let Ran { agents, seconds, counts, proof, rotations } = ran;
         Self {
             agents,
             csr_only: options.csr_only,

@@ -22,7 +22,7 @@ pub(super) fn check(former: &State, next: &State) -> Result<(), Violation> {
     for (id, before) in &former.roots {
         let how =
             Change { named: named == Some(*id), goes_on: goes_on(former, next), rests: rests(former, next) };
-        root((id, before), next.roots.get(id), how)?;
+        root(id, before, next.roots.get(id), how)?;
     }
     rotation::signer(former, next)?;
     rotation::dropped(former, next)?;
@@ -92,11 +92,7 @@ fn rests(former: &State, next: &State) -> bool {
     matches!(former.phase, Phase::Steady(_)) && former.phase == next.phase
 }
 
-fn root(
-    (id, before): (&RootId, &RootEntry),
-    after: Option<&RootEntry>,
-    how: Change,
-) -> Result<(), Violation> {
+fn root(id: &RootId, before: &RootEntry, after: Option<&RootEntry>, how: Change) -> Result<(), Violation> {
     let changed = Violation::RootChanged { root: *id };
     let Some(after) = after else {
         // Only what has left the bundle is ever forgotten, and never a root that must not come back.

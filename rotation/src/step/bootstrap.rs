@@ -56,7 +56,7 @@ pub(super) fn root_prepared(
         return answered_before(request_id, former, root);
     }
     let mut draft = Draft::after(state);
-    stage(&mut draft, (request_id, authority), root, now)?;
+    stage(&mut draft, request_id, authority, root, now)?;
     let step = BootstrapStep::RequestingIssuer { root: root.id };
     draft.state.phase = Phase::Bootstrapping(Bootstrapping { step, ..bootstrap.clone() });
     Ok(Some(draft))

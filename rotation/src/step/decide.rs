@@ -13,9 +13,11 @@ pub(super) fn decide(state: &State, event: &Event, now: Timestamp, policy: &Poli
             bootstrap::requested(state, request_id, authority, now)
         }
         Event::RootPrepared { request_id, root } => root_prepared(state, request_id, root, now),
-        Event::IssuerRenewalRequested { request_id, root, replaces } => {
-            issuer::renewal_requested(state, (request_id, *replaces), *root, now)
-        }
+        Event::IssuerRenewalRequested { request_id, root, replaces } => issuer::renewal_requested(
+            state,
+            &issuer::Renewal { request_id, root: *root, replaces: *replaces },
+            now,
+        ),
         Event::IssuerRenewalCancelled { request_id, root } => {
             issuer::renewal_cancelled(state, request_id, *root, now)
         }
@@ -36,7 +38,7 @@ pub(super) fn decide(state: &State, event: &Event, now: Timestamp, policy: &Poli
         }
         Event::EvidenceReported { evidence } => passage::evidence_reported(state, evidence, now, policy),
         Event::ActivateRequested { request_id, evidence } => {
-            verbs::activate(state, (request_id, evidence), now, policy)
+            verbs::activate(state, request_id, evidence, now, policy)
         }
         Event::HoldRequested { request_id } => verbs::hold(state, request_id, now),
         Event::ResumeRequested { request_id } => verbs::resume(state, request_id, now),
@@ -51,9 +53,9 @@ pub(super) fn decide(state: &State, event: &Event, now: Timestamp, policy: &Poli
             sighting::go_on(state, &request, now, policy)
         }
         Event::SightingDismissed { request_id, agent, .. } => {
-            sighting::dismissed(state, (request_id, agent), now)
+            sighting::dismissed(state, request_id, agent, now)
         }
-        Event::SightingHeeded { request_id, agent } => sighting::heeded(state, (request_id, agent)),
+        Event::SightingHeeded { request_id, agent } => sighting::heeded(state, request_id, agent),
         Event::FurtherRootsAdded { authority, roots, named } => {
             further::added(state, &further::Told { authority, roots, named }, now)
         }

@@ -7,12 +7,16 @@ use super::guards::{Whose, is_in_use, who_asked};
 use super::{bootstrap, staging};
 use crate::{Cause, Effect, IssuerEntry, IssuerRenewal, RequestId, RootEntry, SignedIssuer, State};
 
-pub(super) fn renewal_requested(
-    state: &State,
-    (request_id, replaces): (&RequestId, bool),
-    root: RootId,
-    now: Timestamp,
-) -> Decision {
+/// What somebody requests: another issuer under a root.
+pub(super) struct Renewal<'a> {
+    pub(super) request_id: &'a RequestId,
+    pub(super) root: RootId,
+    /// Whether it takes the place of a renewal that is under way.
+    pub(super) replaces: bool,
+}
+
+pub(super) fn renewal_requested(state: &State, asked: &Renewal<'_>, now: Timestamp) -> Decision {
+    let Renewal { request_id, root, replaces } = *asked;
     let entry = state.roots.get(&root).ok_or(Cause::UnknownRoot { root })?;
     if let Some(renewal) = &entry.renewal
         && renewal.request_id == *request_id

@@ -30,7 +30,12 @@ pub(super) fn evidence_reported(
             let gate = evidence::trust_gate(state, phase, evidence, policy);
             let free = phase.rotation.mode == Mode::Auto && is_free(state, &phase.rotation);
             let pass = |draft: &mut Draft| activate(draft, phase, now);
-            Ok(watched(state, &gate, (phase.settling, evidence.uptime), free.then_some(pass)))
+            Ok(watched(
+                state,
+                &gate,
+                Settling { began: phase.settling, uptime: evidence.uptime },
+                free.then_some(pass),
+            ))
         }
         Phase::Draining(phase) => {
             let gate = evidence::leaf_gate(state, phase, evidence, policy);
@@ -39,7 +44,12 @@ pub(super) fn evidence_reported(
             let ending = if phase.rolled_back { Ending::RolledBack } else { Ending::Completed };
             let goes = Goes { from: phase.from, to: phase.to, ending };
             let pass = |draft: &mut Draft| withdraw(draft, &phase.rotation, goes, now);
-            Ok(watched(state, &gate, (phase.settling, evidence.uptime), free.then_some(pass)))
+            Ok(watched(
+                state,
+                &gate,
+                Settling { began: phase.settling, uptime: evidence.uptime },
+                free.then_some(pass),
+            ))
         }
         Phase::Withdrawing(phase) if evidence.sequence == phase.bundle.sequence => {
             let gate = evidence::converged_gate(state, phase, evidence, policy);
@@ -64,6 +74,15 @@ pub(super) fn not_ahead(evidence: &Evidence, now: Timestamp) -> Result<(), Cause
     if evidence.at > now { Err(Cause::EvidenceAhead { at: evidence.at, now }) } else { Ok(()) }
 }
 
+/// The settle time of a gate, on the clock that nobody sets.
+#[derive(Clone, Copy)]
+struct Settling {
+    /// When it began, if it did.
+    began: Option<Duration>,
+    /// The time of the evidence.
+    uptime: Duration,
+}
+
 /// Starts, restarts or ends the settle time of a gate.
 ///
 /// It starts in the record, together with the end of every segment that counts as over: what is not over between
@@ -71,12 +90,12 @@ pub(super) fn not_ahead(evidence: &Evidence, now: Timestamp) -> Result<(), Cause
 fn watched(
     state: &State,
     gate: &Gate,
-    (settling, uptime): (Option<Duration>, Duration),
+    settling: Settling,
     pass: Option<impl FnOnce(&mut Draft)>,
 ) -> Option<Draft> {
     let mut draft = Draft::after(state);
     if !gate.is_met() {
-        settling?;
+        settling.began?;
         draft.set_settling(None);
         return Some(draft);
     }
@@ -85,9 +104,9 @@ fn watched(
             draft.close_over(gate);
             pass(&mut draft);
         }
-        _ if settling.is_none() => {
+        _ if settling.began.is_none() => {
             draft.close_over(gate);
-            draft.set_settling(Some(uptime));
+            draft.set_settling(Some(settling.uptime));
         }
         _ => return None,
     }

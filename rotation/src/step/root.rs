@@ -18,7 +18,8 @@ pub(super) fn answered_before(request_id: &RequestId, former: RootId, root: &Pre
 /// Takes a new root into the record, untrusted, and has its first issuer signed.
 pub(super) fn stage(
     draft: &mut Draft,
-    (request_id, authority): (&RequestId, &AuthorityName),
+    request_id: &RequestId,
+    authority: &AuthorityName,
     root: &PreparedRoot,
     now: Timestamp,
 ) -> Result<(), Cause> {

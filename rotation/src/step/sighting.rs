@@ -86,7 +86,7 @@ pub(super) fn go_on(
 }
 
 /// An agent's word about bundles counts no more.
-pub(super) fn dismissed(state: &State, (request_id, agent): (&RequestId, &str), now: Timestamp) -> Decision {
+pub(super) fn dismissed(state: &State, request_id: &RequestId, agent: &str, now: Timestamp) -> Decision {
     if state.done.contains(request_id) || state.seen.dismissed.contains(agent) {
         return Ok(None);
     }
@@ -102,7 +102,7 @@ pub(super) fn dismissed(state: &State, (request_id, agent): (&RequestId, &str), 
 }
 
 /// An agent's word counts again.
-pub(super) fn heeded(state: &State, (request_id, agent): (&RequestId, &str)) -> Decision {
+pub(super) fn heeded(state: &State, request_id: &RequestId, agent: &str) -> Decision {
     if state.done.contains(request_id) {
         return Ok(None);
     }

@@ -72,7 +72,7 @@ pub(super) fn root_prepared(
         return answered_before(request_id, former, root);
     }
     let mut draft = Draft::after(state);
-    stage(&mut draft, (request_id, authority), root, now)?;
+    stage(&mut draft, request_id, authority, root, now)?;
     let step = StagingStep::RequestingIssuer { root: root.id };
     draft.state.phase = Phase::Staging(Staging { step, ..staging.clone() });
     Ok(Some(draft))

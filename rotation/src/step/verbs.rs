@@ -13,7 +13,8 @@ use crate::{
 /// gate, since who relies on the bundle may have changed meanwhile.
 pub(super) fn activate(
     state: &State,
-    (request_id, evidence): (&RequestId, &Evidence),
+    request_id: &RequestId,
+    evidence: &Evidence,
     now: Timestamp,
     policy: &Policy,
 ) -> Decision {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use rotation::{
-    Advice, AuthorityName, Cause, Effect, Event, Evidence, Mode, Phase, PreparedRoot, RequestId, RootState,
-    Saying, SegmentState, SignedIssuer, StagingStep, State, Verb, Wait, invariants, step,
+    Advice, AuthorityName, Cause, Effect, Event, Evidence, Mode, Phase, PreparedRoot, Refusal, RequestId,
+    RootState, Saying, SegmentState, SignedIssuer, StagingStep, State, Verb, Wait, invariants, step,
 };
 use trust::{Generation, RootId, Sequence};
 
@@ -225,7 +225,8 @@ fn after_the_wait(world: &World, wait: &Wait) -> World {
 }
 
 /// Follows each advice of a refusal.
-fn follow(world: &World, event: &Event, (cause, advice): (&Cause, &Advice), waited: &mut BTreeSet<Wait>) {
+fn follow(world: &World, event: &Event, refusal: &Refusal, waited: &mut BTreeSet<Wait>) {
+    let Refusal { cause, advice, .. } = refusal;
     let context = format!("{} in {}: {cause}", event.name(), line(&world.state));
     for verb in &advice.verbs {
         assert!(
@@ -323,7 +324,7 @@ fn every_advice_of_every_refusal_is_legal_in_the_state_that_refused() {
             let mut waited = BTreeSet::new();
             for event in asked(&world) {
                 let Err(refusal) = step(&world.state, &event, at(world.now), &policy()) else { continue };
-                follow(&world, &event, (&refusal.cause, &refusal.advice), &mut waited);
+                follow(&world, &event, &refusal, &mut waited);
                 let cause = format!("{:?}", refusal.cause);
                 causes.insert(cause.split(|c: char| !c.is_alphanumeric()).next().unwrap().to_owned());
             }

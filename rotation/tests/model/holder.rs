@@ -65,7 +65,7 @@ pub(crate) fn after(holder: Kept<Installed>, change: Change) -> Kept<Installed> 
 
 fn changed(holder: &mut Installed, change: Change) {
     match change {
-        Change::Push { newest, leaf, tick, without } => push(holder, (newest, leaf), tick, without),
+        Change::Push { newest, leaf, tick, without } => push(holder, newest, leaf, tick, without),
         Change::Acknowledged(secret) => answered(holder, secret, TrustSubscription::acknowledge),
         Change::AcknowledgedByOne(secret) => {
             let word = holder.trust[&TRUST[secret]].in_flight.clone();
@@ -117,7 +117,7 @@ fn leaf_answered(holder: &mut Installed, answer: fn(&mut LeafSubscription)) {
 }
 
 /// What the agent's hub does with the plan: each secret has a stream of its own and waits for its answer.
-fn push(holder: &mut Installed, (newest, leaf): (Bundle, Option<Leaf>), tick: i64, without: Without) {
+fn push(holder: &mut Installed, newest: Bundle, leaf: Option<Leaf>, tick: i64, without: Without) {
     let view = newest.view();
     let known = BTreeSet::from([Root::A.id(), Root::B.id()]);
     let leaf = leaf.map(|leaf| match without {

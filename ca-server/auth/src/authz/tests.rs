@@ -154,7 +154,7 @@ fn each_call_is_for_its_kind_of_caller() {
         assert_eq!(reason(with_agent().workload(&caller, csr(), None, &snapshot)), not_allowed);
     }
     for caller in [jwt(CART), join(None)] {
-        let behind = with_agent().behind_agent(&caller, id(CART), csr(), (None, &snapshot));
+        let behind = with_agent().behind_agent(&caller, id(CART), Asked { csr: csr(), ttl: None }, &snapshot);
         assert_eq!(reason(behind), not_allowed);
         assert_eq!(reason(with_agent().renew_agent(&caller, csr(), &snapshot)), not_allowed);
     }
@@ -167,7 +167,7 @@ fn an_agent_gets_only_what_it_is_entitled_to() {
     let spki = csr().public_key().hash();
     let asks = |memory, identity: &SpiffeId| {
         let authorizer = authorizer(memory, NameMismatch::Refuse);
-        authorizer.behind_agent(&agent(spki), identity.clone(), csr(), (None, &snapshot))
+        authorizer.behind_agent(&agent(spki), identity.clone(), Asked { csr: csr(), ttl: None }, &snapshot)
     };
     let request = asks(with_agent(spki, false), &id(CART)).unwrap();
     assert_eq!((request.kind(), request.agent()), (RowKind::AgentHeld, Some("node-1")));
@@ -195,7 +195,12 @@ fn reserved_identities_are_never_issued_to_workloads_even_if_entitled() {
         let mut memory = with_agent(spki, false);
         memory.agents.get_mut("node-1").unwrap().identities.push(reserved.clone());
         let authorizer = authorizer(memory, NameMismatch::Refuse);
-        let asked = authorizer.behind_agent(&agent(spki), reserved.clone(), csr(), (None, &snapshot));
+        let asked = authorizer.behind_agent(
+            &agent(spki),
+            reserved.clone(),
+            Asked { csr: csr(), ttl: None },
+            &snapshot,
+        );
         assert_eq!(reason(asked), Some(Reason::IdentityReserved), "{reserved}");
         let workload = strict().workload(&jwt(reserved.path()), csr(), None, &snapshot);
         assert_eq!(reason(workload), Some(Reason::IdentityReserved), "{reserved}");

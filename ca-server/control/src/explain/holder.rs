@@ -209,6 +209,17 @@ pub enum Asked {
     },
 }
 
+/// A relying party as gates see it.
+#[derive(Clone, Debug)]
+pub struct Party {
+    /// Its name.
+    pub name: String,
+    /// The latest bundle that it is known to have.
+    pub confirmed: Sequence,
+    /// When its staleness bound is over; `None` if only a word proves anything.
+    pub until: Option<Timestamp>,
+}
+
 impl Holder {
     /// A leaf that holds a gate at `at`; `None` if it does not: it has what is asked, or its end has passed.
     pub fn of_leaf(leaf: Leaf, asked: Asked, at: Timestamp, policy: &Policy) -> Option<Self> {
@@ -235,11 +246,13 @@ impl Holder {
 
     /// A relying party that has not confirmed `wanted`; `None` if its time is over.
     pub fn of_relying_party(
-        (name, confirmed, until): (String, Sequence, Option<Timestamp>),
-        (wanted, round): (Sequence, Round),
+        party: Party,
+        wanted: Sequence,
+        round: Round,
         at: Timestamp,
         policy: &Policy,
     ) -> Option<Self> {
+        let Party { name, confirmed, until } = party;
         if confirmed >= wanted {
             return None;
         }

@@ -26,7 +26,7 @@ use crate::seen;
 
 pub use explanation::{Done, Explanation};
 pub use gate::{GateView, Opening};
-pub use holder::{Asked, Ends, Has, Holder, Leaf, Needs, Round, Who};
+pub use holder::{Asked, Ends, Has, Holder, Leaf, Needs, Party, Round, Who};
 pub use leaf::leaf;
 pub use names::{KINDS, class_name, kind_name, mode_name};
 
@@ -104,7 +104,7 @@ pub fn unanswered(ca: &Ca, state: &State) -> Option<String> {
 fn view(ca: &Ca, state: &State, evidence: &Evidence, rows: &Aggregates) -> Option<GateView> {
     let gate = rotation::evidence::gate(state, evidence, &ca.policy)?;
     let rotation = state.phase.rotation()?;
-    let (mut holders, total) = held_by(ca, state, (&gate, evidence), rows);
+    let (mut holders, total) = held_by(ca, state, &gate, evidence, rows);
     // Without an end first: they hold the gate longest.
     holders.sort_by_key(|holder| match holder.ends {
         Ends::ByWord => (0, std::cmp::Reverse(Timestamp::default())),
@@ -128,7 +128,8 @@ fn view(ca: &Ca, state: &State, evidence: &Evidence, rows: &Aggregates) -> Optio
 fn held_by(
     ca: &Ca,
     state: &State,
-    (gate, evidence): (&Gate, &Evidence),
+    gate: &Gate,
+    evidence: &Evidence,
     rows: &Aggregates,
 ) -> (Vec<Holder>, u64) {
     let at = evidence.at;
@@ -207,7 +208,7 @@ fn downstreams_without(ca: &Ca, wanted: Sequence, now: Timestamp) -> impl Iterat
 fn downstreams_under(ca: &Ca, root: &RootId, state: &State, now: Timestamp) -> impl Iterator<Item = Holder> {
     let downstreams = ca.downstreams.downstreams().into_iter();
     downstreams.filter_map(move |downstream| {
-        Some(downstream_holder(ca, &downstream, downstream.under(root, state, (&ca.policy, now))?))
+        Some(downstream_holder(ca, &downstream, downstream.under(root, state, &ca.policy, now)?))
     })
 }
 
@@ -292,7 +293,8 @@ fn relying_parties(ca: &Ca, state: &State, round: Round, at: Timestamp) -> impl 
     let missing = ca.registry.relying_parties().into_iter().filter(move |(_, row)| !row.has(wanted));
     missing.take(HOLDERS_MAX).filter_map(move |(name, row)| {
         let confirmed = row.confirmed.as_ref().map_or(Sequence(0), |word| word.sequence);
-        Holder::of_relying_party((name, confirmed, row.until(since)), (wanted, round), at, &ca.policy)
+        let party = Party { name, confirmed, until: row.until(since) };
+        Holder::of_relying_party(party, wanted, round, at, &ca.policy)
     })
 }
 

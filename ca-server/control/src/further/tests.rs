@@ -57,7 +57,7 @@ fn names(own: &Root, further: &[&Root]) -> RootSet {
 }
 
 fn seen(state: &State, set: &RootSet) -> Difference {
-    compare(state, &WHOSE, set, (&BTreeSet::new(), NOW))
+    compare(state, &WHOSE, set, &BTreeSet::new(), NOW)
 }
 
 /// What the difference asks for, done.
@@ -86,7 +86,7 @@ async fn what_is_named_is_to_be_added_and_what_is_named_no_more_is_gone() {
     assert_eq!(seen(&state, &both), Difference::default(), "it is so");
     let left = seen(&state, &names(&own, &[&two]));
     assert_eq!((left.to_add.len(), left.gone.clone()), (0, [one.id()].into()));
-    let said = waiting(&state, &WHOSE, (&left, Some(Duration::from_secs(30))), None).unwrap();
+    let said = waiting(&state, &WHOSE, &left, Some(Duration::from_secs(30)), None).unwrap();
     for words in
         ["/etc/cacerts", "no longer names", &one.id().short().to_string(), "in 30 s", "name it there again"]
     {
@@ -126,10 +126,10 @@ async fn a_renewed_root_of_ours_is_refused_and_a_withdrawn_one_comes_back_only_b
     let refused = seen(&state, &set);
     let advice = format!("trust_again = [\"{}\"] in section [authority.istio]", gone.id());
     assert!(refused.to_add.is_empty() && refused.refused[0].contains(&advice), "{refused:?}");
-    let again = compare(&state, &WHOSE, &set, (&[gone.id()].into(), NOW));
+    let again = compare(&state, &WHOSE, &set, &[gone.id()].into(), NOW);
     assert_eq!((again.to_add.len(), again.refused.len()), (1, 0));
     state.roots.get_mut(&gone.id()).unwrap().tainted = true;
-    let never = compare(&state, &WHOSE, &set, (&[gone.id()].into(), NOW));
+    let never = compare(&state, &WHOSE, &set, &[gone.id()].into(), NOW);
     assert!(never.to_add.is_empty() && never.refused[0].contains("compromised"), "{never:?}");
 }
 
@@ -139,7 +139,7 @@ async fn an_authority_that_never_signed_here_has_nothing_trusted() {
     let state = bootstrapped(&own);
     let stranger = Whose { name: "spare", place: "" };
     let set = names(&own, &[&other]);
-    assert_eq!(compare(&state, &stranger, &set, (&BTreeSet::new(), NOW)), Difference::default());
+    assert_eq!(compare(&state, &stranger, &set, &BTreeSet::new(), NOW), Difference::default());
 }
 
 #[tokio::test]
@@ -147,9 +147,9 @@ async fn status_tells_of_an_authority_without_section_and_of_an_end() {
     let [own, soon, long] = roots([("a", 900), ("bb", 10), ("ccc", 900)]).await;
     let state = followed(bootstrapped(&own), &names(&own, &[&soon, &long]));
     let month = DAY * 30;
-    let [ends] = &conditions(&state, |_| true, (NOW, month))[..] else { panic!("one ends") };
+    let [ends] = &conditions(&state, |_| true, NOW, month)[..] else { panic!("one ends") };
     assert!(ends.contains(&soon.id().short().to_string()) && ends.contains("takes its place"), "{ends}");
-    let orphans = conditions(&state, |_| false, (NOW, Duration::ZERO));
+    let orphans = conditions(&state, |_| false, NOW, Duration::ZERO);
     assert_eq!(orphans.len(), 2);
     assert!(orphans[0].contains("no section [authority.istio]"), "{orphans:?}");
     let said = forecast(&state).unwrap();

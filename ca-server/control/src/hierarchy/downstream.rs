@@ -71,7 +71,7 @@ impl Downstreams {
     }
 
     /// Downstream CAs that are not known to have the bundle, as the trust gate counts them.
-    pub fn unproven(&self, wanted: Sequence, (policy, now): (&Policy, Timestamp)) -> Tally {
+    pub fn unproven(&self, wanted: Sequence, policy: &Policy, now: Timestamp) -> Tally {
         let downstreams = self.downstreams();
         let lacking = downstreams.iter().filter(|downstream| downstream.lacks(wanted));
         tally(lacking.filter_map(|downstream| downstream.until(policy, now)))
@@ -82,7 +82,8 @@ impl Downstreams {
         &self,
         live: &mut BTreeMap<RootId, Tally>,
         state: &State,
-        (policy, now): (&Policy, Timestamp),
+        policy: &Policy,
+        now: Timestamp,
     ) {
         for downstream in self.downstreams() {
             for issuer in downstream.live(policy, now).filter(|issuer| downstream.uses(&issuer.root, state)) {
@@ -128,7 +129,8 @@ impl Downstream {
         &self,
         root: &RootId,
         state: &State,
-        (policy, now): (&Policy, Timestamp),
+        policy: &Policy,
+        now: Timestamp,
     ) -> Option<Timestamp> {
         let under = self.live(policy, now).filter(|issuer| issuer.root == *root).map(|issuer| issuer.ends);
         under.max().filter(|_| self.uses(root, state))
@@ -207,9 +209,9 @@ mod tests {
         let (_dir, downstreams) = with_issuer().await;
         let policy = Policy::default();
         let at = |secs| NOW.plus(Duration::from_secs(secs));
-        let unproven = |now| downstreams.unproven(Sequence(3), (&policy, now)).count;
+        let unproven = |now| downstreams.unproven(Sequence(3), &policy, now).count;
         assert_eq!(
-            downstreams.unproven(Sequence(3), (&policy, NOW)),
+            downstreams.unproven(Sequence(3), &policy, NOW),
             Tally { count: 1, latest: Some(at(1_000)) }
         );
         assert_eq!((unproven(at(1_120)), unproven(at(1_121))), (1, 0), "its end, and twice the skew");
@@ -227,7 +229,7 @@ mod tests {
         let policy = Policy::default();
         let live = |state: &State| {
             let mut live = BTreeMap::new();
-            downstreams.add_live(&mut live, state, (&policy, NOW));
+            downstreams.add_live(&mut live, state, &policy, NOW);
             live.get(&root("a")).map_or(0, |rows| rows.count)
         };
         let state = draining("a", 9);

@@ -88,15 +88,16 @@ impl Keeper {
         for _ in 0..CONFLICTS_MAX {
             let state = self.known().await?;
             let at = self.clock.now();
+            let said = Said { event, word, at };
             let transition = match step(&state, event, at, &self.policy) {
                 Ok(transition) if transition.changes(&state) => transition,
                 Ok(_) => {
                     if is_all_journal(event) {
-                        let entry = self.entry(&state, (event, word), at, Outcome::Unchanged);
+                        let entry = self.entry(&state, said, Outcome::Unchanged);
                         return self.append(&entry).await.map(|()| state);
                     }
                     if is_news(event) && self.is_new(&state, event, word) {
-                        self.note(self.entry(&state, (event, word), at, Outcome::Unchanged)).await;
+                        self.note(self.entry(&state, said, Outcome::Unchanged)).await;
                     }
                     return Ok(state);
                 }
@@ -104,7 +105,7 @@ impl Keeper {
                     tracing::warn!(%refusal, by = word.by, "event refused");
                     if self.is_new(&state, event, word) {
                         let outcome = Outcome::Refused((*refusal).clone());
-                        self.note(self.entry(&state, (event, word), at, outcome)).await;
+                        self.note(self.entry(&state, said, outcome)).await;
                     }
                     return Err(SubmitError::Refused(refusal));
                 }
@@ -113,7 +114,7 @@ impl Keeper {
                 tracing::error!(%violation, event = event.name(), "an event would have broken a rule");
                 SubmitError::Violation(violation)
             })?;
-            match self.write(&state, (event, word), at, transition).await? {
+            match self.write(&state, said, transition).await? {
                 Landed::Stored(next) => return Ok(next),
                 Landed::Overtaken => {}
             }
@@ -172,14 +173,13 @@ impl Keeper {
     async fn write(
         &mut self,
         former: &State,
-        (event, word): (&Event, &Word),
-        at: Timestamp,
+        said: Said<'_>,
         transition: Transition,
     ) -> Result<Landed, SubmitError> {
         let Transition { next, effects } = transition;
         let unwritable = |error| SubmitError::Unreadable(Arc::new(error));
         let record = record::encode(&next).map_err(unwritable)?;
-        let entry = self.entry(former, (event, word), at, Outcome::Changed { effects });
+        let entry = self.entry(former, said, Outcome::Changed { effects });
         let journal = entry.encode().map_err(|error| unwritable(RecordError::Unwritable(error)))?;
         let write = Write {
             expected: (former.generation != Generation(0)).then_some(former.generation),
@@ -189,7 +189,7 @@ impl Keeper {
         };
         match self.store.compare_and_swap(write).await {
             Ok(()) => {
-                log_change(event, &next);
+                log_change(said.event, &next);
                 Ok(Landed::Stored(self.adopt(next)))
             }
             Err(StoreError::Conflict { .. }) => {
@@ -242,23 +242,25 @@ impl Keeper {
         })
     }
 
-    fn entry(
-        &self,
-        state: &State,
-        (event, word): (&Event, &Word),
-        at: Timestamp,
-        outcome: Outcome,
-    ) -> JournalEntry {
+    fn entry(&self, state: &State, said: Said<'_>, outcome: Outcome) -> JournalEntry {
         JournalEntry {
-            at_secs: at.as_secs(),
+            at_secs: said.at.as_secs(),
             generation: state.generation.0,
             policy: self.policy,
-            event: event.clone(),
+            event: said.event.clone(),
             outcome,
-            by: word.by.clone(),
-            reason: word.reason.clone(),
+            by: said.word.by.clone(),
+            reason: said.word.reason.clone(),
         }
     }
+}
+
+/// An event, in whose name it was given, and when it was taken.
+#[derive(Clone, Copy)]
+struct Said<'a> {
+    event: &'a Event,
+    word: &'a Word,
+    at: Timestamp,
 }
 
 /// Reads the record. A missing one is the state before the first event; an unreadable one is an error.

@@ -67,8 +67,8 @@ fn holders() -> Vec<Holder> {
     let relying_parties = [0, 1, 2, 3].into_iter().flat_map(|confirmed| {
         ends.into_iter().flat_map(move |until| {
             [Round::Both, Round::Last].into_iter().filter_map(move |round| {
-                let known = ("partner".to_owned(), Sequence(confirmed), until);
-                Holder::of_relying_party(known, (Sequence(2), round), NOW, &policy)
+                let known = Party { name: "partner".to_owned(), confirmed: Sequence(confirmed), until };
+                Holder::of_relying_party(known, Sequence(2), round, NOW, &policy)
             })
         })
     });
@@ -129,8 +129,8 @@ fn a_leaf_of_the_root_that_goes_needs_a_new_one_although_its_holder_has_the_bund
 #[test]
 fn that_a_confirmation_is_asked_for_twice_is_said_both_times() {
     let of = |round| {
-        let known = ("partner".to_owned(), Sequence(1), None);
-        Holder::of_relying_party(known, (Sequence(2), round), NOW, &policy()).unwrap()
+        let known = Party { name: "partner".to_owned(), confirmed: Sequence(1), until: None };
+        Holder::of_relying_party(known, Sequence(2), round, NOW, &policy()).unwrap()
     };
     let (both, last) = (of(Round::Both), of(Round::Last));
     assert!(both.sentence().contains("once more when the former root has left"), "{}", both.sentence());
