@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Streaming};
+use tonic_types::StatusExt as _;
 
 const WEB: &str = "spiffe://example.org/web";
 const MANY: usize = 60_000;
@@ -136,6 +137,53 @@ async fn a_banned_agent_loses_its_stream_its_calls_and_its_tokens_until_the_ban_
     operator.unban_agents(about("node-1")).await.unwrap();
     workload(&mut client, WEB, &KeyPair::generate().unwrap()).await.unwrap();
     joiner.register(bearer(message, &spare)).await.expect("the token was not used up");
+    stop(running).await;
+}
+
+/// What a refusal says to do, for programs; people read it at the end of the text.
+fn advice(refused: &tonic::Status) -> String {
+    let info = refused.get_error_details().error_info().cloned();
+    let advice = info.and_then(|mut info| info.metadata.remove("advice")).unwrap_or_default();
+    assert!(!advice.is_empty() && refused.message().ends_with(&advice), "{refused:?}");
+    advice
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_refusal_of_a_verb_about_agents_says_as_data_what_to_do_and_that_can_be_done() {
+    let place = Place::new("");
+    let running = place.start().await.unwrap();
+    let identity = agent(&running, "node-1", &[WEB]).await;
+    let mut client = AgentServiceClient::new(channel(&running, Some(identity)).await);
+    let (_up, _down) = stream(&mut client).await;
+    let mut operator = operator(&running).await;
+
+    for name in ["a b", "node-9"] {
+        let refused = operator.remove_agents(about(name)).await.unwrap_err();
+        assert!(advice(&refused).contains("`banyan agent list` shows"), "{refused:?}");
+    }
+    let listed = operator.list_agents(ListAgentsRequest::default()).await.unwrap().into_inner();
+    assert!(listed.agents[0].id.ends_with("/node-1"));
+
+    let dry = || RuleAgentsRequest { dry_run: true, ..about("node-1") };
+    let (nameless, silent) = (
+        RuleAgentsRequest { by: String::new(), ..dry() },
+        RuleAgentsRequest { reason: String::new(), ..dry() },
+    );
+    assert!(advice(&operator.ban_agents(nameless).await.unwrap_err()).contains("--by"));
+    assert!(advice(&operator.ban_agents(silent).await.unwrap_err()).contains("--reason"));
+    operator.ban_agents(dry()).await.expect("with both it is taken");
+
+    let forgets = || RuleAgentsRequest { forget_leaves: true, ..dry() };
+    let refused = operator.ban_agents(forgets()).await.unwrap_err();
+    assert!(advice(&refused).contains("`banyan leaf forget`"), "{refused:?}");
+    let refused = operator.remove_agents(forgets()).await.unwrap_err();
+    assert!(advice(&refused).contains("--force"), "{refused:?}");
+    let forced = RuleAgentsRequest { force: true, ..forgets() };
+    assert_eq!(operator.remove_agents(forced).await.unwrap().into_inner().total, 1);
+
+    let refused = operator.unban_agents(dry()).await.unwrap_err();
+    assert!(advice(&refused).contains("`banyan agent list --banned` shows"), "{refused:?}");
+    assert!(operator.list_bans(ListBansRequest::default()).await.unwrap().into_inner().bans.is_empty());
     stop(running).await;
 }
 

@@ -10,7 +10,6 @@ use proto::banyan::admin::v1::{
     RemoveRelyingPartyRequest, Root,
 };
 use registry::{AttestedRow, Confirmation, RegistryError, RelyingPartyRow};
-use rotation::RootState;
 use trust::plain::span;
 use trust::{Sequence, SpiffeId, Timestamp};
 
@@ -98,7 +97,7 @@ pub(crate) async fn attest(ca: &Ca, message: AttestRootRequest, caller: &str) ->
         let text = format!("root {} is this CA's alone: nobody's word is asked for", id.short());
         return Err(invalid(text));
     }
-    if entry.state == RootState::Retired {
+    if entry.state.is_retired() {
         let text = format!(
             "root {} is withdrawn already: no gate waits for it, and nobody's word is asked for",
             id.short()
