@@ -15,4 +15,5 @@ pub mod faults;
 pub mod mesh;
 pub mod pty;
 pub mod support;
+pub mod tokens;
 pub mod untrusted;

@@ -8,7 +8,6 @@
 //! | [`istio`] | calls of Istio's CSR service, every part of which a test may spoil |
 //! | [`raw`] | requests that no generated client would send |
 //! | [`join`] | join tokens and agents |
-//! | [`tokens`] | an issuer of JSON Web Tokens |
 //! | [`csr`], [`certificate`] | forgeries of CSRs and of client certificates |
 //! | [`traces`] | rows, audit records and counters |
 //!
@@ -26,7 +25,6 @@ pub mod csr;
 pub mod istio;
 pub mod join;
 pub mod raw;
-pub mod tokens;
 pub mod traces;
 
 pub use ca::{CaOptions, TestCa};

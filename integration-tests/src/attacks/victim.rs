@@ -24,7 +24,8 @@ use tonic::transport::Channel;
 
 use super::insider::{Insider, request_of};
 use crate::faults::{CaDir, ChildCa};
-use crate::mesh::{SOON, TokenIssuer, admin_channel, tls_channel};
+use crate::mesh::{SOON, admin_channel, tls_channel};
+use crate::tokens::TokenIssuer;
 
 /// How many files the server may open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +69,7 @@ impl Victim {
     /// # Errors
     /// When it does not start.
     pub async fn start(program: &Path, files: Files, more: &str) -> anyhow::Result<Self> {
-        let tokens = TokenIssuer::new()?;
+        let tokens = TokenIssuer::of_mesh();
         let ca_dir = CaDir::new(&format!("{}{more}", TokenIssuer::SECTION))?;
         std::fs::write(ca_dir.beside(TokenIssuer::KEY_SET_FILE), tokens.key_set())?;
         let mut ca = ChildCa::spawn(&limited(program, files, &ca_dir)?, &ca_dir)?;
@@ -90,7 +91,7 @@ impl Victim {
         let insider = Insider {
             grpc,
             roots: Arc::new(roots.clone()),
-            token: tokens.token("shop", "greedy")?.into(),
+            token: tokens.of_account("shop", "greedy").into(),
             agent: Arc::default(),
         };
         let (log, tls, good_clients) = (None, Arc::new(tls), AtomicU64::new(0));
@@ -166,7 +167,7 @@ impl Victim {
         let channel = tls_channel(self.grpc, &self.roots, None, &[&rustls::version::TLS13]).await?;
         let csr = request_of(&KeyPair::generate()?)?.1;
         let nth = self.good_clients.fetch_add(1, Ordering::Relaxed);
-        let token = self.tokens.token("shop", &format!("cart-{nth}"))?;
+        let token = self.tokens.of_account("shop", &format!("cart-{nth}"));
         let client = GoodClient { client: IstioCertificateServiceClient::new(channel), csr, token };
         client.ask().await?;
         Ok(client)

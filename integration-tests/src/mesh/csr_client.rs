@@ -13,8 +13,9 @@ use rcgen::KeyPair;
 use tokio::task::JoinHandle;
 use trust::Clock as _;
 
+use super::Holding;
 use super::ca::{csr, tls_channel};
-use super::{Holding, TokenIssuer};
+use crate::tokens::TokenIssuer;
 
 /// Wait before a call that failed is made again.
 const RETRY: Duration = Duration::from_millis(250);
@@ -99,7 +100,7 @@ impl Account {
             validity_duration: 0,
             metadata: None,
         });
-        let token = self.tokens.token("csr", &self.name)?;
+        let token = self.tokens.of_account("csr", &self.name);
         request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);
         let answer = IstioCertificateServiceClient::new(channel).create_certificate(request).await?;
         let strings = answer.into_inner().cert_chain;

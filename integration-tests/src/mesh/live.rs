@@ -7,8 +7,9 @@ use ca_server::Embedding;
 use host::SystemClock;
 use trust::RootId;
 
-use super::{CsrClient, Member, MeshCa, Proxy, Talk, TestAgent, TestClock, TokenIssuer, Traffic};
+use super::{CsrClient, Member, MeshCa, Proxy, Talk, TestAgent, TestClock, Traffic};
 use crate::support::{SOON, eventually};
+use crate::tokens::TokenIssuer;
 
 /// Life of leaves in a mesh that waits for leaves to end.
 const SHORT_LIFE: u64 = 12;
@@ -73,7 +74,7 @@ impl LiveMesh {
     /// When a part does not come up.
     pub async fn of(plan: &MeshPlan, embedding: &dyn Embedding) -> anyhow::Result<Self> {
         let MeshPlan { life, agents, clients, ref sections } = *plan;
-        let tokens = Arc::new(TokenIssuer::new()?);
+        let tokens = Arc::new(TokenIssuer::of_mesh());
         let extra = format!("{}{}{sections}", limits(life), TokenIssuer::SECTION);
         let files = [(TokenIssuer::KEY_SET_FILE, tokens.key_set())];
         let files: Vec<_> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();

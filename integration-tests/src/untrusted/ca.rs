@@ -13,7 +13,7 @@ use plugins::{ConfigProblem, KeyBackend, KeyBackendPlugin, Registry};
 use trust::{Bundle, SpkiHash};
 
 use crate::support::{CaDir, CaDirPlan, Keys, SOON, TestClock};
-use crate::untrusted::tokens::TokenIssuer;
+use crate::tokens::TokenIssuer;
 
 /// What a test wants of its CA.
 #[derive(Debug)]

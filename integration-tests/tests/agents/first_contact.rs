@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use integration_tests::mesh::{LyingCa, MeshCa, Pki, Presented, Subscriber, TestAgent, TokenIssuer};
+use integration_tests::mesh::{LyingCa, MeshCa, Pki, Presented, Subscriber, TestAgent};
+use integration_tests::tokens::TokenIssuer;
 use proto::banyan::agent::v1 as wire;
 use trust::join_token::{JoinSecret, JoinToken};
 use trust::{BundleDigest, ManualClock, SpiffeId, Timestamp};
@@ -49,7 +50,7 @@ async fn a_token_that_pins_another_bundle_or_another_ca_lets_the_agent_believe_n
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_workload_that_poses_as_the_ca_is_told_no_token_and_no_jwt() -> anyhow::Result<()> {
-    let issuer = TokenIssuer::new()?;
+    let issuer = TokenIssuer::of_mesh();
     let key_set = issuer.key_set();
     let files = [(TokenIssuer::KEY_SET_FILE, key_set.as_str())];
     let ca = MeshCa::start_with("", TokenIssuer::SECTION, &files, Arc::new(host::SystemClock)).await?;
@@ -64,7 +65,7 @@ async fn a_workload_that_poses_as_the_ca_is_told_no_token_and_no_jwt() -> anyhow
     by_token.start().await?;
     by_token.until_it_says(WEB).await?;
     let roots = ca.write_roots()?;
-    let mut by_jwt = TestAgent::of(poser.address())?.with_jwt(&issuer.token("shop", "web")?, &roots)?;
+    let mut by_jwt = TestAgent::of(poser.address())?.with_jwt(&issuer.of_account("shop", "web"), &roots)?;
     by_jwt.start().await?;
     by_jwt.until_it_says("NotValidForName").await?;
     for agent in [&by_token, &by_jwt] {
@@ -76,11 +77,11 @@ async fn a_workload_that_poses_as_the_ca_is_told_no_token_and_no_jwt() -> anyhow
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_jwt_joins_the_ca_of_the_bundle_file_and_no_other() -> anyhow::Result<()> {
-    let issuer = TokenIssuer::new()?;
+    let issuer = TokenIssuer::of_mesh();
     let key_set = issuer.key_set();
     let files = [(TokenIssuer::KEY_SET_FILE, key_set.as_str())];
     let ca = MeshCa::start_with("", TokenIssuer::SECTION, &files, Arc::new(host::SystemClock)).await?;
-    let jwt = issuer.token("shop", "web")?;
+    let jwt = issuer.of_account("shop", "web");
     let untrusted = ca.directory().join("other.pem");
     std::fs::write(&untrusted, Pki::new("other")?.root().certificate().pem())?;
     let mut wary = TestAgent::of(ca.gate().address())?.with_jwt(&jwt, &untrusted)?;

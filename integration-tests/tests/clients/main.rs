@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use integration_tests::mesh::{MeshCa, TokenIssuer, Tool, run};
+use integration_tests::mesh::{MeshCa, Tool, run};
+use integration_tests::tokens::TokenIssuer;
 
 /// What the token's service account becomes.
 const CART: &str = "spiffe://example.org/ns/shop/sa/cart";
@@ -37,12 +38,12 @@ struct Chain {
 
 impl Desk {
     async fn open(listen: &str) -> anyhow::Result<Self> {
-        let issuer = TokenIssuer::new()?;
+        let issuer = TokenIssuer::of_mesh();
         let key_set = issuer.key_set();
         let files = [(TokenIssuer::KEY_SET_FILE, key_set.as_str())];
         let clock = Arc::new(host::SystemClock);
         let ca = MeshCa::start_with(listen, TokenIssuer::SECTION, &files, clock).await?;
-        let (roots, token) = (ca.write_roots()?, issuer.token("shop", "cart")?);
+        let (roots, token) = (ca.write_roots()?, issuer.of_account("shop", "cart"));
         let published = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto/protos/istio/v1/auth/ca.proto");
         let protos = ca.directory().join("published");
         std::fs::create_dir(&protos)?;

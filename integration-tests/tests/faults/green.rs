@@ -113,7 +113,7 @@ async fn a_key_set_that_is_missing_is_told_until_it_is_there() {
     let ca_dir = CaDir::new(jwt).unwrap();
     let running = ca_dir.start().await.unwrap();
     says(&running, "none was read before, so every token of this issuer is refused").await;
-    let tokens = integration_tests::mesh::TokenIssuer::new().unwrap();
+    let tokens = integration_tests::tokens::TokenIssuer::of_mesh();
     std::fs::write(ca_dir.beside("keys.json"), tokens.key_set()).unwrap();
     eventually("it is taken", || async { status(&running).await.healthy }).await.unwrap();
     std::fs::write(ca_dir.beside("keys.json"), "{}").unwrap();

@@ -167,7 +167,7 @@ async fn a_ca_without_a_readable_key_set_has_no_default_key() {
     let more = "[[jwt]]\nissuer = \"https://away.example\"\njwks_file = \"missing.json\"\nidentity = \"kubernetes\"\n";
     let ca = TestCa::start(CaOptions::with(more)).await;
     let client = TestClient::connect(&ca).await;
-    let away = integration_tests::untrusted::tokens::TokenIssuer::new("https://away.example");
+    let away = integration_tests::tokens::TokenIssuer::new("https://away.example");
     let attempt = Attempt::anonymous().token(&away.token(CART, ca.clock().as_ref()));
     let case = Case::new("JWKS unreachable", attempt, Code::Unavailable, "KEY_SET_UNAVAILABLE");
     judge(&ca, &client, vec![case]).await;

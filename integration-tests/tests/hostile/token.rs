@@ -1,7 +1,7 @@
 //! Family "token".
 
+use integration_tests::tokens::{TokenIssuer, base64url, unsigned};
 use integration_tests::untrusted::istio::Attempt;
-use integration_tests::untrusted::tokens::{TokenIssuer, base64url, unsigned};
 use integration_tests::untrusted::{CART, TestCa};
 use serde_json::{Value, json};
 use tonic::Code;

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use integration_tests::faults::{CaDir, ChildCa};
-use integration_tests::mesh::{PythonAuthority, SOON, TokenIssuer, admin_channel, tls_channel};
+use integration_tests::mesh::{PythonAuthority, SOON, admin_channel, tls_channel};
+use integration_tests::tokens::TokenIssuer;
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::{
@@ -65,7 +66,7 @@ struct Bench {
 
 impl Bench {
     async fn start() -> anyhow::Result<Self> {
-        let (authority, tokens) = (PythonAuthority::started().await?, TokenIssuer::new()?);
+        let (authority, tokens) = (PythonAuthority::started().await?, TokenIssuer::of_mesh());
         let ca_dir = CaDir::new(&format!(
             "[limits]\nrows_per_identity = 10000000\nleaves_per_second = 1000000\n{}[authority.main]\nplugin = \"self-signed\"\n{}",
             TokenIssuer::SECTION,
@@ -78,7 +79,7 @@ impl Bench {
         let admin = admin_channel(ca_dir.config()?.listen().admin_socket());
         let roots = AdminServiceClient::new(admin.clone()).list_roots(ListRootsRequest::default()).await?;
         let roots: Vec<_> = roots.into_inner().roots.into_iter().map(|root| root.der).collect();
-        let (done, token) = (Arc::<AtomicU64>::default(), tokens.token("shop", "cart")?);
+        let (done, token) = (Arc::<AtomicU64>::default(), tokens.of_account("shop", "cart"));
         let mut load = JoinSet::new();
         for _ in 0..CLIENTS {
             let channel = tls_channel(grpc, &roots, None, &[&rustls::version::TLS13]).await?;

@@ -125,13 +125,7 @@ impl Downstream {
     }
 
     /// The end of its last issuer under a root that it may use.
-    pub fn under(
-        &self,
-        root: &RootId,
-        state: &State,
-        policy: &Policy,
-        now: Timestamp,
-    ) -> Option<Timestamp> {
+    pub fn under(&self, root: &RootId, state: &State, policy: &Policy, now: Timestamp) -> Option<Timestamp> {
         let under = self.live(policy, now).filter(|issuer| issuer.root == *root).map(|issuer| issuer.ends);
         under.max().filter(|_| self.uses(root, state))
     }

@@ -1,7 +1,9 @@
-//! An issuer of JSON Web Tokens, honest or not.
+//! An issuer of JSON Web Tokens, as a cluster is one; honest or not.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use host::SystemClock;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::{Map, Value, json};
@@ -21,6 +23,22 @@ pub struct TokenIssuer {
 }
 
 impl TokenIssuer {
+    /// The section of the configuration that believes [`of_mesh`](Self::of_mesh).
+    pub const SECTION: &str =
+        "[[jwt]]\nissuer = \"https://issuer.test\"\njwks_file = \"keys.json\"\nidentity = \"kubernetes\"\n";
+    /// The file that the section names.
+    pub const KEY_SET_FILE: &str = "keys.json";
+
+    /// The issuer of [`SECTION`](Self::SECTION), with a new key.
+    pub fn of_mesh() -> Self {
+        Self::new("https://issuer.test")
+    }
+
+    /// A good token of a service account, by the clock of this machine.
+    pub fn of_account(&self, namespace: &str, account: &str) -> String {
+        self.token(&format!("spiffe://example.org/ns/{namespace}/sa/{account}"), &SystemClock)
+    }
+
     /// An issuer with a new key.
     ///
     /// # Panics
