@@ -72,8 +72,9 @@ struct FaultyRecord {
     faults: RecordFaults,
 }
 
+/// With what can be done, as every store says it.
 fn reason() -> String {
-    "injected fault".to_owned()
+    "injected fault; check the disk that holds the data directory".to_owned()
 }
 
 #[async_trait]
