@@ -187,7 +187,10 @@ impl Wait {
             Self::Bootstrap => "wait until the first root signs".to_owned(),
             Self::Rotation | Self::Renewal => "wait until it is over".to_owned(),
             Self::TrustGate { at_latest: None } => {
-                format!("wait until the trust gate is open, then `{}`", Verb::Activate.command())
+                format!(
+                    "once the trust gate is open, let the new root sign with `{}`",
+                    Verb::Activate.command()
+                )
             }
             Self::TrustGate { at_latest: Some(at) } => format!("it opens by itself at {at} at the latest"),
         }

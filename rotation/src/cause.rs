@@ -181,8 +181,8 @@ pub enum Cause {
     /// No rotation is under way.
     #[error("no rotation is under way")]
     NoRotation,
-    /// The rotation is held.
-    #[error("the rotation is held since {since}")]
+    /// The rotation is on hold.
+    #[error("the rotation is on hold since {since}")]
     Held {
         /// Since when.
         #[serde(with = "codec::seconds")]
@@ -225,9 +225,12 @@ pub enum Cause {
     /// Leaves of the new root may be alive, or it is the only one.
     #[error("the new root has signed")]
     TooLateToAbort,
-    /// The new root does not sign, or the former one has left the bundle.
-    #[error("there is nothing to roll back")]
+    /// The new root does not sign.
+    #[error("the new root isn't signing; nothing to roll back")]
     NothingToRollBack,
+    /// The former root has left the bundle.
+    #[error("the former root has left the bundle, so nothing can be rolled back to it")]
+    FormerRootLeft,
     /// It was rolled back before.
     #[error("the former root signs again already")]
     RolledBackBefore,
@@ -365,8 +368,8 @@ impl Cause {
             }
             Self::OtherRoot { asked, .. } => format!("the authority must sign under root {asked}"),
             Self::RootKnown { root } => format!(
-                "give the authority another root; if this one was withdrawn and shall return, abort, then `banyan rotate \
-                 start --stage-again {} --by NAME`",
+                "give the authority another root; if this one was withdrawn and shall return, give the rotation up, then \
+                 `banyan rotate start --stage-again {} --by NAME`",
                 root.short()
             ),
             Self::Expired { .. } => {
@@ -390,8 +393,9 @@ impl Cause {
             Self::HorizonTooFar { limit, .. } => format!("ask for {limit} or earlier"),
             Self::EvidenceAhead { .. } => "read the evidence again: the clock was set back".to_owned(),
             Self::EvidenceStale { wanted, .. } => format!("read the evidence again, about bundle {wanted}"),
-            Self::GateClosed { opens_at_latest: None, .. } => {
-                "it does not open by itself: confirm, cover or remove what has no end".to_owned()
+            Self::GateClosed { holds, opens_at_latest: None, .. } => {
+                let ways: Vec<_> = holds.iter().filter_map(Hold::way).collect();
+                format!("it does not open by itself: {}", ways.join("; "))
             }
             Self::BundleUnknown { .. } => "first read `banyan state show`".to_owned(),
             Self::NotAbove { least, .. } => {
@@ -430,6 +434,7 @@ impl Cause {
             | Self::NothingToActivate
             | Self::TooLateToAbort
             | Self::NothingToRollBack
+            | Self::FormerRootLeft
             | Self::RolledBackBefore => return None,
         })
     }

@@ -44,7 +44,7 @@ pub use evidence::Evidence;
 pub use further::{FURTHER_ROOTS_MAX, FurtherEntry, FurtherRoot};
 pub use names::{AuthorityName, BadName, KeyName, NAME_BYTES_MAX, ReplicaName, RequestId, SegmentId};
 pub use phases::{
-    BootstrapStep, Bootstrapping, BundleChange, Distributing, Draining, Ending, Mode, Phase, Rotation,
+    BootstrapStep, Bootstrapping, BundleChange, Distributing, Draining, Ended, Ending, Mode, Phase, Rotation,
     Staging, StagingStep, Steady, Withdrawing,
 };
 pub use policy::Policy;

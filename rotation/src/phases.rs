@@ -68,11 +68,23 @@ pub enum BootstrapStep {
 }
 
 /// Nothing about roots is under way.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Steady {
     /// Since when.
     #[serde(with = "codec::seconds")]
     pub since: Timestamp,
+    /// What the last rotation came to, if there was one. Records of former releases have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Ended>,
+}
+
+/// A rotation that is over.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Ended {
+    /// Who requested it.
+    pub request_id: RequestId,
+    /// What it came to.
+    pub ending: Ending,
 }
 
 /// What a rotation keeps from its first phase to its last.
@@ -280,6 +292,19 @@ impl Phase {
             Self::Distributing(distributing) => Some((distributing.from, distributing.to)),
             Self::Draining(draining) => Some((draining.from, draining.to)),
             Self::Withdrawing(withdrawing) => Some((withdrawing.from, withdrawing.to)),
+        }
+    }
+
+    /// What the last rotation came to, while no other one is under way.
+    pub const fn ended(&self) -> Option<&Ended> {
+        match self {
+            Self::Steady(steady) => steady.ended.as_ref(),
+            Self::Uninitialised
+            | Self::Bootstrapping(_)
+            | Self::Staging(_)
+            | Self::Distributing(_)
+            | Self::Draining(_)
+            | Self::Withdrawing(_) => None,
         }
     }
 

@@ -1,8 +1,10 @@
 //! What others ask of phases and states of roots. Each answer names every case: whoever adds a phase decides here what it
 //! means to everybody else, and nobody takes it for something that it is not.
 
+use trust::Timestamp;
+
 use crate::evidence::GateName;
-use crate::{Draining, Phase, RootState, Staging, Steady};
+use crate::{Draining, Phase, Policy, RootState, Staging, Steady};
 
 impl Phase {
     /// Whether no root was ever asked for.
@@ -33,6 +35,19 @@ impl Phase {
             | Self::Distributing(_)
             | Self::Draining(_)
             | Self::Withdrawing(_) => None,
+        }
+    }
+
+    /// When the gate of this phase gives up on whoever does not move, if it ever does.
+    pub fn gives_up_at(&self, policy: &Policy) -> Option<Timestamp> {
+        match self {
+            Self::Withdrawing(withdrawing) => Some(withdrawing.gives_up_at(policy)),
+            Self::Uninitialised
+            | Self::Bootstrapping(_)
+            | Self::Steady(_)
+            | Self::Staging(_)
+            | Self::Distributing(_)
+            | Self::Draining(_) => None,
         }
     }
 

@@ -39,6 +39,11 @@ impl Refusal {
         }
     }
 
+    /// What was refused and why, for whoever asked for it, without what to do instead.
+    pub fn what(&self) -> String {
+        format!("refused while {}: {}", self.phase, self.cause)
+    }
+
     /// What would make the event legal, or what to do instead.
     pub fn legal(&self) -> String {
         self.cause.legal(&self.advice)

@@ -71,10 +71,7 @@ impl AuthorityLooks {
         let word = words::word(&message.by, &message.reason, by)?;
         let next = match self.ca.driver.submit_as(event, word).await {
             Ok(next) => next,
-            Err(SubmitError::Refused(refusal)) => {
-                let refused = Refusal::new(Reason::RotationRefused, refusal.to_string());
-                return Err(words::advised(refused, &refusal.advice));
-            }
+            Err(SubmitError::Refused(refusal)) => return Err(words::refused(&refusal)),
             Err(error) => return Err(Refusal::new(Reason::RecordUnavailable, error.to_string())),
         };
         let authority = next.roots.get(&root).map(|entry| entry.authority.to_string()).unwrap_or_default();

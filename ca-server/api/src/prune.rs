@@ -9,7 +9,7 @@ use rotation_driver::{SubmitError, Word};
 use trust::RootId;
 
 use crate::wire;
-use crate::words::{advised, word};
+use crate::words::{refused, word};
 use control::ca::Ca;
 use control::roots::RootView;
 
@@ -41,7 +41,7 @@ pub(crate) async fn prune(
     let event = Event::PruneRequested { request_id, roots };
     match message.dry_run {
         true => {
-            rotation::step(&state, &event, now, &ca.policy).map(drop).map_err(|refusal| refused(*refusal))?
+            rotation::step(&state, &event, now, &ca.policy).map(drop).map_err(|refusal| refused(&refusal))?
         }
         false => submit(ca, event, word).await?,
     }
@@ -50,14 +50,10 @@ pub(crate) async fn prune(
 
 async fn submit(ca: &Ca, event: Event, word: Word) -> Result<(), Refusal> {
     ca.driver.submit_as(event, word).await.map(drop).map_err(|error| match error {
-        SubmitError::Refused(refusal) => refused(*refusal),
+        SubmitError::Refused(refusal) => refused(&refusal),
         SubmitError::Violation(violation) => Refusal::new(Reason::InternalDefect, violation.to_string()),
         other => Refusal::new(Reason::RecordUnavailable, other.to_string()),
     })
-}
-
-fn refused(refusal: rotation::Refusal) -> Refusal {
-    advised(Refusal::new(Reason::RotationRefused, refusal.to_string()), &refusal.advice)
 }
 
 fn shown<'a>(ca: &Ca, roots: impl Iterator<Item = (&'a RootId, &'a RootEntry)>) -> Vec<RootMessage> {

@@ -30,7 +30,7 @@ use crate::words::{self, invalid};
 use control::ca::Ca;
 use control::drift;
 use control::explain;
-use control::forecast::{self, Forecast};
+use control::forecast::{self, Asked, Forecast};
 use control::target;
 
 /// How often a watcher is told of what changes without a change of the record.
@@ -97,10 +97,12 @@ impl Rotations {
         self.nothing_new_above(&event)?;
         if message.dry_run {
             let state = self.ca.driver.state();
-            rotation::step(&state, &event, self.ca.clock.now(), &self.ca.policy).map_err(refused)?;
+            rotation::step(&state, &event, self.ca.clock.now(), &self.ca.policy)
+                .map_err(|refusal| words::refused(&refusal))?;
             let obstacles = target::obstacles(&self.ca, &state, &event).await;
             let target = self.target(&event);
-            let Forecast { said, outlook } = forecast::of(&self.ca, &state, target.as_ref());
+            let asked = Asked { target: target.as_ref(), mode: mode(&event), blocked: !obstacles.is_empty() };
+            let Forecast { said, outlook } = forecast::of(&self.ca, &state, &asked);
             let rotation = Some(wire::rotation(explain::look(&self.ca).await));
             return Ok(StartRotationResponse {
                 rotation,
@@ -189,8 +191,7 @@ impl Rotations {
                     Cause::GateClosed { .. } => explain::named_holders(&self.ca).await,
                     _ => String::new(),
                 };
-                let refused = Refusal::new(Reason::RotationRefused, format!("{refusal}{names}"));
-                Err(words::advised(refused, &refusal.advice))
+                Err(words::refused_by(&refusal, &names))
             }
             Err(SubmitError::Violation(violation)) => {
                 Err(Refusal::new(Reason::InternalDefect, violation.to_string()))
@@ -357,6 +358,10 @@ fn request_id(text: &str) -> Result<RequestId, Refusal> {
     RequestId::parse(text).map_err(|error| invalid(format!("the request id: {error}")))
 }
 
-fn refused(refusal: Box<rotation::Refusal>) -> Refusal {
-    words::advised(Refusal::new(Reason::RotationRefused, refusal.to_string()), &refusal.advice)
+/// Who lets the new root sign, of what was asked for.
+const fn mode(event: &Event) -> Mode {
+    match event {
+        Event::RotationRequested { mode, .. } => *mode,
+        _ => Mode::Auto,
+    }
 }

@@ -16,7 +16,7 @@ use trust::{Sequence, Timestamp};
 
 use crate::admin::Operators;
 use crate::call::Call;
-use crate::words::{advised, full_word, word};
+use crate::words::{full_word, refused, word};
 use control::ca::Ca;
 use control::seen;
 
@@ -56,10 +56,7 @@ impl States {
     async fn submit(&self, event: Event, word: Word) -> Result<RecordState, Refusal> {
         match self.ca.driver.submit_as(event, word).await {
             Ok(state) => Ok(self.shown(&state)),
-            Err(SubmitError::Refused(refusal)) => {
-                let refused = Refusal::new(Reason::RotationRefused, refusal.to_string());
-                Err(advised(refused, &refusal.advice))
-            }
+            Err(SubmitError::Refused(refusal)) => Err(refused(&refusal)),
             Err(SubmitError::Violation(violation)) => {
                 Err(Refusal::new(Reason::InternalDefect, violation.to_string()))
             }

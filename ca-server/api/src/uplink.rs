@@ -185,7 +185,7 @@ impl Uplink {
     fn dismiss(mut self, refusal: Refusal) -> (Result<ServerMessage, Status>, Self) {
         self.ended = true;
         let banned = refusal.reason() == Reason::AgentBanned;
-        let reason = refusal.text().to_owned();
+        let reason = refusal.message();
         let status = self.call.refuse(refusal);
         let last = match banned {
             true => Ok(self.message(Answer::Ban(Ban { reason }))),

@@ -1,7 +1,7 @@
 //! What operators say by name, on its way into the journal: who, why, and what about.
 
 use auth::refusal::{Reason, Refusal, echoed};
-use rotation::{Advice, Event, Verb};
+use rotation::{Event, Verb};
 use rotation_driver::Word;
 
 use control::ca::Ca;
@@ -42,13 +42,16 @@ pub(crate) async fn journal(
     })
 }
 
-/// With what is legal instead, if anything is.
-pub(crate) fn advised(refused: Refusal, advice: &Advice) -> Refusal {
-    if advice.is_empty() {
-        return refused;
-    }
-    let commands: Vec<_> = advice.verbs.iter().map(Verb::command).collect();
-    refused.advising(advice.in_words(), &commands)
+/// What the machine refused, and apart from that what is legal instead.
+pub(crate) fn refused(refusal: &rotation::Refusal) -> Refusal {
+    refused_by(refusal, "")
+}
+
+/// The same, with more about what stands in the way.
+pub(crate) fn refused_by(refusal: &rotation::Refusal, more: &str) -> Refusal {
+    let commands: Vec<_> = refusal.advice.verbs.iter().map(Verb::command).collect();
+    let told = Refusal::new(Reason::RotationRefused, format!("{}{more}", refusal.what()));
+    told.advising(refusal.legal(), &commands)
 }
 
 /// A request that makes no sense, with what to write instead.

@@ -19,40 +19,44 @@ use trust::csr::CsrError;
 pub const ERROR_DOMAIN: &str = "banyan";
 /// Most bytes of a client's input that a text repeats.
 pub const ECHO_LEN_MAX: usize = 256;
-/// Most bytes of a text as a whole.
-const TEXT_LEN_MAX: usize = 512;
+/// Most bytes of what is said to be wrong. What to do about it is this server's own words, and never cut.
+const TEXT_LEN_MAX: usize = 1_024;
 
 /// One refusal: what a client is told, and what audit and metrics say of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {text}", reason.as_str())]
 pub struct Refusal {
     reason: Reason,
+    /// What is wrong.
     text: String,
+    /// What to do about it.
+    advice: Option<String>,
     retry_after: Option<Duration>,
     /// Further values for programs.
     metadata: BTreeMap<&'static str, String>,
 }
 
 impl Refusal {
-    /// Refuses with a text that tells the client what to do next. The text is escaped and cut to 512 bytes.
+    /// Refuses with a text that tells the client what is wrong. The text is escaped, and cut where it is too long, never
+    /// inside a command.
     pub fn new(reason: Reason, text: impl AsRef<str>) -> Self {
         let retry_after = reason.retry_after();
-        let text = escaped(text.as_ref(), TEXT_LEN_MAX);
-        Self { reason, text, retry_after, metadata: BTreeMap::new() }
+        let text = whole_commands(escaped(text.as_ref(), TEXT_LEN_MAX));
+        Self { reason, text, advice: None, retry_after, metadata: BTreeMap::new() }
     }
 
     /// With what can be done instead: `ErrorInfo` has it as `advice`, and its commands, one a line, as `commands`. Both are
     /// this server's own words, so that nothing is escaped or cut.
     #[must_use]
     pub fn advising(mut self, advice: String, commands: &[String]) -> Self {
-        self.metadata.insert("advice", advice);
+        self.advice = Some(advice).filter(|advice| !advice.is_empty());
         self.metadata.insert("commands", commands.join("\n"));
         self
     }
 
-    /// Refuses with what is wrong, and with what to do about it, which `ErrorInfo` has as `advice`, too.
+    /// Refuses with what is wrong, and with what to do about it, which `ErrorInfo` has as `advice`.
     pub fn advised(reason: Reason, what: impl std::fmt::Display, advice: &str) -> Self {
-        Self::new(reason, format!("{what}; {advice}")).with("advice", advice)
+        Self { advice: Some(advice.to_owned()), ..Self::new(reason, what.to_string()) }
     }
 
     /// The same, with a value for programs in the metadata of `ErrorInfo`.
@@ -67,9 +71,22 @@ impl Refusal {
         self.reason
     }
 
-    /// The text.
+    /// What is wrong.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// What to do about it, if that is told apart from what is wrong.
+    pub fn advice(&self) -> Option<&str> {
+        self.advice.as_deref()
+    }
+
+    /// All of it in one text, for who reads that alone: `"{text}; {advice}"`.
+    pub fn message(&self) -> String {
+        match &self.advice {
+            Some(advice) => format!("{}; {advice}", self.text),
+            None => self.text.clone(),
+        }
     }
 
     /// After how long the client should retry, if that can help.
@@ -307,7 +324,10 @@ impl Reason {
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        let metadata = refusal.metadata.into_iter().map(|(name, value)| (name.to_owned(), value));
+        let message = refusal.message();
+        let advice = refusal.advice.map(|advice| ("advice", advice));
+        let metadata = refusal.metadata.into_iter().chain(advice);
+        let metadata = metadata.map(|(name, value)| (name.to_owned(), value));
         let mut details = ErrorDetails::with_error_info(
             refusal.reason.as_str(),
             ERROR_DOMAIN,
@@ -316,7 +336,7 @@ impl From<Refusal> for Status {
         if let Some(delay) = refusal.retry_after {
             details.set_retry_info(Some(delay));
         }
-        Self::with_error_details(refusal.reason.code(), refusal.text, details)
+        Self::with_error_details(refusal.reason.code(), message, details)
     }
 }
 
@@ -407,6 +427,17 @@ const fn ledger_reason(error: &LedgerError) -> Reason {
     }
 }
 
+/// Drops what is left of a command that was cut off.
+fn whole_commands(mut text: String) -> String {
+    if text.matches('`').count() % 2 == 1
+        && let Some(begin) = text.rfind('`')
+    {
+        text.truncate(begin);
+        text.push('…');
+    }
+    text
+}
+
 fn escaped(text: &str, len_max: usize) -> String {
     let mut out = String::new();
     for character in text.chars() {
@@ -468,6 +499,24 @@ mod tests {
         assert_eq!(status.code(), Code::ResourceExhausted);
         assert_eq!(status.get_details_error_info().unwrap().reason, "KEY_BACKEND_BUSY");
         assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(retry_after));
+    }
+
+    #[test]
+    fn no_refusal_ends_inside_a_command_and_none_says_its_advice_twice() {
+        let advice =
+            "open it with `banyan relying-party confirm NAME`, or give it up with `banyan rotate abort`";
+        for length in 0..2_000 {
+            let what = format!("{} `banyan rotate explain` says more", "x".repeat(length));
+            let refusal = Refusal::advised(Reason::RotationRefused, &what, advice);
+            assert!(refusal.text().len() <= TEXT_LEN_MAX + 3);
+            assert_eq!(refusal.text().matches('`').count() % 2, 0, "{}", refusal.text());
+            assert_eq!(refusal.advice(), Some(advice));
+            let status = Status::from(refusal);
+            let told = status.message().strip_suffix(&format!("; {advice}")).unwrap();
+            assert!(!told.contains("abort"), "{told}");
+            let info = status.get_details_error_info().unwrap();
+            assert_eq!(info.metadata["advice"], advice);
+        }
     }
 
     #[test]

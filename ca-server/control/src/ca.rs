@@ -122,7 +122,7 @@ impl Ca {
     /// Writes a refusal down, in audit, metrics and log.
     pub fn refused(&self, refusal: &Refusal, about: Refused<'_>) {
         let reason = refusal.reason().as_str();
-        let mut audit = AuditRefusal::new(reason, about.caller).detail(refusal.text());
+        let mut audit = AuditRefusal::new(reason, about.caller).detail(&refusal.message());
         if let Some(subject) = about.subject {
             audit = audit.identity(subject);
         }

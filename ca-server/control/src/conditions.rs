@@ -238,7 +238,9 @@ fn waiting(state: &State, alarm_after: Duration, now: Timestamp) -> Option<Strin
     let (phase, held) = (state.phase.name(), rotation.held_since.is_some());
     (now.since(since) > alarm_after).then(|| match held {
         true => {
-            format!("the rotation is held while {phase} since {since}: `banyan rotate resume` lets it go on")
+            format!(
+                "the rotation is on hold while {phase} since {since}: `banyan rotate resume` lets it go on"
+            )
         }
         false => {
             format!("the rotation is {phase} since {since}: `banyan rotate explain` says what it waits for")

@@ -147,7 +147,8 @@ pub fn unfit(state: &State, whose: &Whose<'_>, der: &[u8], named: Option<RootId>
         Some(entry) if entry.state.is_retired() => {
             return Some(format!(
                 "{told} gives root {short} (\"{subject}\"), which was withdrawn before; give it another root, or let this one \
-                 return: abort, then {}",
+                 return: {}{}",
+                first(state),
                 command(whose.name, Some(id))
             ));
         }
@@ -165,10 +166,16 @@ pub fn unfit(state: &State, whose: &Whose<'_>, der: &[u8], named: Option<RootId>
     let twin = twin(state, der)?;
     Some(format!(
         "{told} gives root {short} (\"{subject}\"), a renewed certificate for the key and the name of root {}; if that is what you \
-         want, abort, then say {}; else give it a root with another key",
+         want, say {}{}; else give it a root with another key",
         twin.short(),
+        first(state),
         command(whose.name, Some(id))
     ))
+}
+
+/// What comes before a rotation can start.
+fn first(state: &State) -> &'static str {
+    if state.phase.rotation().is_some() { "`banyan rotate abort`, then " } else { "" }
 }
 
 /// The root that was named for its return is not the one that the authority gives.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ledger::RowKind;
 use plugins::Description;
-use rotation::State;
+use rotation::{Mode, State};
 use trust::Timestamp;
 
 use crate::ca::Ca;
@@ -54,8 +54,20 @@ pub struct LiveLeaves {
     pub last_ends: Timestamp,
 }
 
-/// What a rotation to a root of `target` that starts now would come to.
-pub fn of(ca: &Ca, state: &State, target: Option<&Description>) -> Forecast {
+/// A rotation that somebody thinks of.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// Who makes the new root.
+    pub target: Option<&'a Description>,
+    /// Who lets it sign.
+    pub mode: Mode,
+    /// Whether it would make no progress.
+    pub blocked: bool,
+}
+
+/// What a rotation that starts now would come to.
+pub fn of(ca: &Ca, state: &State, asked: &Asked<'_>) -> Forecast {
+    let target = asked.target;
     let (rows, now) = (ca.ledger.aggregates(), ca.clock.now());
     let mut said = Vec::new();
     let mut leaves = Vec::new();
@@ -79,19 +91,25 @@ pub fn of(ca: &Ca, state: &State, target: Option<&Description>) -> Forecast {
     let exclusive = target.is_none_or(|target| target.exclusive);
     said.extend(target.and_then(|target| shared(ca, target)));
     let last = rows.all().latest_not_after.max(last_issuer);
+    let unbounded = unbounded(ca);
     let times = Times {
-        signs: (!own.never && unbounded(ca).is_none()).then(|| trust_at_most(ca, last, now)),
+        trusts: (!own.never && unbounded.is_none()).then(|| trust_at_most(ca, last, now)),
         ends: (!is_unattested(ca, state)).then(|| {
-            let downstreams = last_issuer.map_or(Duration::ZERO, |last| trust_at_most(ca, Some(last), now));
-            ca.policy.rotation_at_most().max(downstreams.saturating_mul(2))
+            let at_most = |last: Option<Timestamp>| last.map(|last| trust_at_most(ca, Some(last), now));
+            let downstreams = at_most(last_issuer).unwrap_or_default().saturating_mul(2);
+            let others = at_most(others_end(ca, state)).unwrap_or_default();
+            ca.policy.rotation_at_most().max(downstreams).max(others)
         }),
+        mode: asked.mode,
+        blocked: asked.blocked,
+        unbounded,
     };
-    said.extend(times.in_words(ca));
+    said.extend(times.in_words());
     let unknown = unknown(ca, target);
     said.extend(unknown.iter().map(|text| format!("not known before: {text}")));
     let outlook = Outlook {
-        signs_within: times.signs,
-        ends_within: times.ends.filter(|_| times.signs.is_some()),
+        signs_within: times.signs(),
+        ends_within: times.ends.filter(|_| times.signs().is_some()),
         leaves,
         behind,
         exclusive,
@@ -102,33 +120,68 @@ pub fn of(ca: &Ca, state: &State, target: Option<&Description>) -> Forecast {
 
 /// The latest times, if nobody confirms anything; `None` where only a word ends the wait.
 struct Times {
-    signs: Option<Duration>,
+    /// When the trust gate is open.
+    trusts: Option<Duration>,
+    /// When the former root's last leaf has ended.
     ends: Option<Duration>,
+    mode: Mode,
+    blocked: bool,
+    /// Relying parties that the trust gate waits for without an end.
+    unbounded: Option<String>,
 }
 
 impl Times {
-    fn in_words(&self, ca: &Ca) -> Vec<String> {
-        let signs = match (self.signs, unbounded(ca)) {
-            (Some(within), _) => {
-                format!("if nobody confirms anything, the new root signs within {} at the latest", about(within))
+    /// When the new root signs; `None` also where an operator lets it sign, or it would never come.
+    fn signs(&self) -> Option<Duration> {
+        self.trusts.filter(|_| self.mode == Mode::Auto && !self.blocked)
+    }
+
+    fn in_words(&self) -> Vec<String> {
+        if self.blocked {
+            return vec!["how long it takes cannot be said before it can make progress".to_owned()];
+        }
+        vec![self.signing(), self.ending()]
+    }
+
+    fn signing(&self) -> String {
+        let closed = match (self.trusts, self.mode, &self.unbounded) {
+            (Some(within), Mode::Auto, _) => {
+                return format!(
+                    "if nobody confirms anything, the new root signs within {} at the latest",
+                    about(within)
+                );
             }
-            (None, Some(names)) => format!(
-                "the new root never signs by itself: the trust gate stays closed until {names} confirms"
-            ),
-            (None, None) => "the new root never signs by itself: the trust gate stays closed until a relying party's word covers \
-                             those that take no validation secret from their agents"
-                .to_owned(),
+            (Some(within), Mode::Manual, _) => {
+                return format!(
+                    "if nobody confirms anything, the trust gate is open within {} at the latest; the new root signs only at \
+                     `banyan rotate activate`, since the mode is manual",
+                    about(within)
+                );
+            }
+            (None, _, Some(names)) => format!("the trust gate stays closed until {names} confirms"),
+            (None, _, None) => {
+                "the trust gate stays closed until a relying party's word covers those that take no \
+                                validation secret from their agents"
+                    .to_owned()
+            }
         };
-        let ends = match (self.ends, self.signs) {
-            (None, _) => {
-                "the former root never leaves by itself: the leaf gate stays closed until somebody attests that the others have stopped".to_owned()
-            }
+        let then = match self.mode {
+            Mode::Auto => "",
+            Mode::Manual => ", and then for `banyan rotate activate`, since the mode is manual",
+        };
+        format!("the new root never signs by itself: {closed}{then}")
+    }
+
+    fn ending(&self) -> String {
+        match (self.ends, self.signs()) {
+            (None, _) => "the former root never leaves by itself: the leaf gate stays closed until somebody attests that the \
+                          others have stopped"
+                .to_owned(),
             (Some(_), None) => "the former root's last leaf ends only after that".to_owned(),
             (Some(within), Some(_)) => {
                 format!("and the former root's last leaf ends within {} from now at the latest", about(within))
             }
-        };
-        vec![signs, ends]
+        }
     }
 }
 
@@ -266,6 +319,12 @@ fn is_unattested(ca: &Ca, state: &State) -> bool {
     })
 }
 
+/// When the last leaf of others under the root that signs ends, as was attested.
+fn others_end(ca: &Ca, state: &State) -> Option<Timestamp> {
+    let root = state.signer()?.root;
+    Some(ca.evidence.foreign(&root, state.roots.get(&root)?)?.1)
+}
+
 const fn waited(kind: RowKind) -> &'static str {
     match kind {
         RowKind::AgentHeld | RowKind::AgentIdentity => {
@@ -280,4 +339,31 @@ const fn waited(kind: RowKind) -> &'static str {
 fn trust_at_most(ca: &Ca, last: Option<Timestamp>, now: Timestamp) -> Duration {
     let left = last.map_or(Duration::ZERO, |last| last.since(now));
     left + ca.policy.skew * 2 + ca.policy.settle
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn times(mode: Mode, trusts: Option<u64>) -> Times {
+        let trusts = trusts.map(Duration::from_secs);
+        Times { trusts, ends: Some(Duration::from_secs(190)), mode, blocked: false, unbounded: None }
+    }
+
+    #[test]
+    fn no_time_is_told_for_what_only_a_person_or_nothing_ends() {
+        let auto = times(Mode::Auto, Some(95));
+        assert_eq!(auto.signs(), Some(Duration::from_secs(95)));
+        assert!(auto.in_words()[0].ends_with("the new root signs within 95 s at the latest"));
+        for trusts in [Some(95), None] {
+            let manual = times(Mode::Manual, trusts);
+            let said = manual.in_words();
+            assert_eq!(manual.signs(), None);
+            assert!(said[0].contains("`banyan rotate activate`, since the mode is manual"), "{said:?}");
+            assert!(said[1].ends_with("only after that"), "{said:?}");
+        }
+        let blocked = Times { blocked: true, ..times(Mode::Auto, Some(95)) };
+        assert_eq!(blocked.signs(), None);
+        assert!(!blocked.in_words().iter().any(|said| said.contains("within")), "{:?}", blocked.in_words());
+    }
 }

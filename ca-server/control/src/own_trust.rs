@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use ledger::LiveRow;
 use registry::RelyingPartyRow;
-use trust::{Sequence, SpiffeId, Timestamp};
+use trust::{Sequence, SpiffeId};
 
 use crate::ca::Ca;
 use crate::explain::{self, Ends, Has, Holder, Leaf, Needs, Who, kind_name};
@@ -16,9 +16,9 @@ const LOOKED_THROUGH_MAX: usize = 4_096;
 
 type Covered = BTreeMap<SpiffeId, Vec<(String, RelyingPartyRow)>>;
 
-/// Those that keep the trust gate of a bundle closed, as holders of it; at most `limit`. `assumed` is when policy assumes
-/// their trust.
-pub(crate) fn holders(ca: &Ca, wanted: Sequence, assumed: Option<Timestamp>, limit: usize) -> Vec<Holder> {
+/// Those that keep the gate of a bundle closed, as holders of it; at most `limit`. `ends` is when the gate goes on without
+/// them.
+pub(crate) fn holders(ca: &Ca, wanted: Sequence, ends: Ends, limit: usize) -> Vec<Holder> {
     let covered = ca.registry.covered();
     let holds = |live: &LiveRow| {
         let unproven = live.evidence.applied.by(ca.evidence.required(live.row.kind)) < wanted;
@@ -28,21 +28,8 @@ pub(crate) fn holders(ca: &Ca, wanted: Sequence, assumed: Option<Timestamp>, lim
     rows.iter()
         .filter(|live| holds(live))
         .take(limit)
-        .map(|live| holder(ca, live, wanted, assumed, &covered))
+        .map(|live| holder(ca, live, wanted, ends, &covered))
         .collect()
-}
-
-/// What a refusal says of a holder: refusals are short, and must still say what to do.
-pub(crate) fn in_short(holder: &Holder) -> String {
-    let agent = holder.agent.as_ref().map(|agent| agent.name.as_str()).unwrap_or_default();
-    match holder.is_own_trust() {
-        true => format!(
-            "{0} (agent {agent}) takes no validation secret from its agent: `banyan relying-party add NAME --covers {0}`, see \
-             `banyan rotate explain`",
-            holder.name()
-        ),
-        false => holder.sentence(),
-    }
 }
 
 /// What a rotation that starts now would wait for, one sentence for each identity; at most `limit` are named.
@@ -88,16 +75,9 @@ pub(crate) fn is_confirmed(covered: &Covered, identity: &SpiffeId, wanted: Seque
     covered.get(identity).is_some_and(|by| by.iter().all(|(_, row)| row.has(wanted)))
 }
 
-fn holder(
-    ca: &Ca,
-    live: &LiveRow,
-    wanted: Sequence,
-    assumed: Option<Timestamp>,
-    covered: &Covered,
-) -> Holder {
+fn holder(ca: &Ca, live: &LiveRow, wanted: Sequence, ends: Ends, covered: &Covered) -> Holder {
     let row = &live.row;
     let Leaf { kind, identity, serial, agent, born, refuses, .. } = explain::leaf(ca, live);
-    let assumed = assumed.map(|at| ca.policy.over_at(at));
     let way = match covered.get(&row.identity) {
         Some(by) => {
             let names = names(by);
@@ -109,14 +89,14 @@ fn holder(
         }
         None => advice(&row.identity),
     };
-    let ends = match assumed {
-        Some(at) => format!("its trust is assumed at {at}"),
-        None => "no time opens the gate over it".to_owned(),
+    let goes_on = match ends {
+        Ends::At(at) => format!("the gate goes on without it at {at}"),
+        Ends::ByWord => "no time opens the gate over it".to_owned(),
     };
     let named = agent.as_ref().map(|agent| agent.name.clone()).unwrap_or_default();
     let text = format!(
         "{identity} ({}, agent {named}): takes its certificate from its agent and no validation secret, or one that it took stays \
-         away, so nothing tells whether it trusts bundle {wanted}; {ends}: {way}",
+         away, so nothing tells whether it trusts bundle {wanted}; {goes_on}: {way}",
         kind_name(kind)
     );
     Holder {
@@ -124,7 +104,7 @@ fn holder(
         agent,
         has: Has::OwnTrust { born },
         needs: Needs::WordFor { sequence: wanted },
-        ends: assumed.map_or(Ends::ByWord, Ends::At),
+        ends,
         refuses,
         more: Some(text),
     }

@@ -3,7 +3,7 @@
 //! | code | word in JSON | meaning |
 //! |---|---|---|
 //! | 0 | | done |
-//! | 1 | `failed` | it ran and the answer is bad: a handshake failed, the server is unhealthy, an operation failed |
+//! | 1 | `failed` | it ran and the answer is bad: a handshake failed, the server is unhealthy, a rotation was given up |
 //! | 2 | `usage` | the command line is wrong |
 //! | 3 | `unreachable` | the server cannot be reached |
 //! | 4 | `refused` | the server refused; the message says what would be accepted |

@@ -16,13 +16,12 @@ const SHARED_ROOT: &str = "shared-root";
 /// Where it stands, in a few lines.
 pub fn status(rotation: &Rotation) -> String {
     if rotation.request_id.is_empty() {
-        let last =
-            rotation.done.last().map_or(String::new(), |id| format!(", last request carried out: {id}"));
         return format!(
-            "no rotation is under way since {}; root {} signs, bundle {}{last}",
+            "no rotation is under way since {}; root {} signs, bundle {}{}",
             time(rotation.phase_since),
             root(&rotation.from_root),
-            rotation.sequence
+            rotation.sequence,
+            last(rotation)
         );
     }
     let mut text = format!(
@@ -37,7 +36,7 @@ pub fn status(rotation: &Rotation) -> String {
         rotation.generation,
     );
     if rotation.held_since != 0 {
-        text.push_str(&format!("\nheld since {}", time(rotation.held_since)));
+        text.push_str(&format!("\non hold since {}", time(rotation.held_since)));
     }
     let (trust, leaves) = (rotation.trust.unwrap_or_default(), rotation.leaves.unwrap_or_default());
     text.push_str(&format!(
@@ -52,6 +51,15 @@ pub fn status(rotation: &Rotation) -> String {
     }
     text.push_str(&format!("\nlegal now: {}", rotation.legal.join(", ")));
     text
+}
+
+/// What the last rotation came to, as the end of a sentence.
+fn last(rotation: &Rotation) -> String {
+    match (rotation.last_ending.as_str(), rotation.last_request_id.as_str()) {
+        ("", _) => String::new(),
+        ("completed", id) => format!("; the last rotation, {id}, was completed"),
+        (ending, id) => format!("; the last rotation, {id}, was {ending}, and this root still signs"),
+    }
 }
 
 /// The phase, with what the rotation is certain to come to if that is not what was asked for.
@@ -77,14 +85,14 @@ fn roots(rotation: &Rotation) -> String {
     }
 }
 
-/// What the present gate waits for, who holds it, and when it opens.
+/// What the present gate waits for, whom, and when it opens.
 pub fn explain(rotation: &Rotation) -> String {
     let Some(gate) = &rotation.gate else {
         return format!("{}\nthis phase ends at no gate", status(rotation));
     };
     let mut text = status(rotation);
     for hold in &gate.holds {
-        text.push_str(&format!("\n  held by: {hold}"));
+        text.push_str(&format!("\n  waits for: {hold}"));
     }
     if let Some(opening) = opening(gate) {
         text.push_str(&format!("\n  {opening}"));
@@ -106,11 +114,11 @@ pub fn explain(rotation: &Rotation) -> String {
 /// When a gate opens at the latest, as a time and from now, or what it waits for instead; nothing of one that is open.
 pub fn opening(gate: &Gate) -> Option<String> {
     Some(match (gate.waits_for.as_str(), gate.opens_at_latest) {
-        ("resume", _) => "does not open while the rotation is held: `banyan rotate resume`".to_owned(),
+        ("resume", _) => "does not open while the rotation is on hold: `banyan rotate resume`".to_owned(),
         ("state", _) => "does not open until an operator decides: `banyan state show`".to_owned(),
         ("activate", _) => "is open: `banyan rotate activate` lets the new root sign".to_owned(),
         ("confirm", _) | ("", 0) if !gate.open => {
-            "does not open by itself: somebody must confirm, cover or remove what has no end".to_owned()
+            format!("does not open by itself: {}", gate.ways.join("; "))
         }
         (_, 0) => return None,
         (_, at) => {
@@ -124,16 +132,8 @@ pub fn opening(gate: &Gate) -> Option<String> {
 }
 
 fn holders(gate: &Gate) -> String {
-    let mut table = output::table(&[
-        "HOLDS THE GATE",
-        "KIND",
-        "AGENT",
-        "HAS",
-        "NEEDS",
-        "UNTIL",
-        "AGENT LAST SEEN",
-        "REFUSES",
-    ]);
+    let mut table =
+        output::table(&["WAITS FOR", "KIND", "AGENT", "HAS", "NEEDS", "UNTIL", "AGENT LAST SEEN", "REFUSES"]);
     for holder in &gate.holders {
         table.add_row([
             holder.identity.clone(),
@@ -187,6 +187,8 @@ pub fn json(rotation: &Rotation) -> Value {
         "to_root": hex(&rotation.to_root),
         "rolled_back": rotation.rolled_back,
         "ending": rotation.ending,
+        "last_request_id": rotation.last_request_id,
+        "last_ending": rotation.last_ending,
         "trust": progress(rotation.trust),
         "leaves": progress(rotation.leaves),
         "gate": rotation.gate.as_ref().map(gate_json),
@@ -239,7 +241,8 @@ fn gate_json(gate: &Gate) -> Value {
         "name": gate.name,
         "open": gate.open,
         "summary": gate.summary,
-        "holds": gate.holds,
+        "closed_by": gate.holds,
+        "ways": gate.ways,
         "opens_at_latest": time(gate.opens_at_latest),
         "waits_for": gate.waits_for,
         "at": time(gate.at),
@@ -307,10 +310,17 @@ mod tests {
     }
 
     #[test]
-    fn a_gate_without_an_end_says_who_must_act() {
+    fn a_gate_without_an_end_says_what_somebody_can_do_in_the_server_s_words() {
         let mut rotation = waiting();
-        rotation.gate.as_mut().unwrap().opens_at_latest = 0;
-        assert!(explain(&rotation).contains("somebody must confirm, cover or remove"));
+        let gate = rotation.gate.as_mut().unwrap();
+        gate.opens_at_latest = 0;
+        gate.ways = vec!["say so with `banyan root attest aaaaaaaa --by NAME`".to_owned()];
+        let text = explain(&rotation);
+        assert!(
+            text.contains("does not open by itself: say so with `banyan root attest aaaaaaaa --by NAME`"),
+            "{text}"
+        );
+        assert!(!text.contains("confirm, cover or remove"), "{text}");
     }
 
     #[test]
@@ -327,7 +337,7 @@ mod tests {
         let gate = held.gate.as_mut().unwrap();
         (gate.opens_at_latest, gate.waits_for) = (0, "resume".to_owned());
         let text = explain(&held);
-        assert!(text.contains("does not open while the rotation is held"), "{text}");
+        assert!(text.contains("does not open while the rotation is on hold"), "{text}");
         assert!(!text.contains("opens by itself"), "{text}");
     }
 
@@ -349,10 +359,33 @@ mod tests {
             phase: "steady".to_owned(),
             from_root: vec![0xaa; 32],
             sequence: 3,
-            done: vec!["one".to_owned()],
+            done: vec!["one".to_owned(), "an-abort".to_owned()],
             ..Rotation::default()
         };
-        let text = status(&steady);
-        assert!(text.contains("root aaaaaaaa signs, bundle 3, last request carried out: one"), "{text}");
+        let came_to = |ending: &str| {
+            let (last_request_id, last_ending) = ("one".to_owned(), ending.to_owned());
+            status(&Rotation { last_request_id, last_ending, ..steady.clone() })
+        };
+        for (ending, wanted) in [
+            ("", "root aaaaaaaa signs, bundle 3"),
+            ("completed", "root aaaaaaaa signs, bundle 3; the last rotation, one, was completed"),
+            (
+                "aborted",
+                "root aaaaaaaa signs, bundle 3; the last rotation, one, was aborted, and this root still signs",
+            ),
+        ] {
+            assert!(came_to(ending).ends_with(wanted), "{}", came_to(ending));
+        }
+    }
+
+    #[test]
+    fn hold_is_said_of_a_rotation_that_an_operator_paused_and_of_nothing_else() {
+        let text = explain(&waiting());
+        for word in ["held by", "HOLDS", "holds the gate", "is held"] {
+            assert!(!text.contains(word), "{word}: {text}");
+        }
+        assert!(text.contains("  waits for: 1 leaves") && text.contains("WAITS FOR"), "{text}");
+        let held = Rotation { held_since: 1_800_000_000, ..waiting() };
+        assert!(status(&held).contains("\non hold since 2027-01-15T08:00:00Z"), "{}", status(&held));
     }
 }

@@ -36,9 +36,9 @@ pub struct LeafListOptions {
     /// Only those of this identity
     #[arg(long, value_name = "SPIFFE_ID")]
     pub identity: Option<String>,
-    /// Only those that hold the present gate of a rotation
+    /// Only those that the present gate of a rotation waits for
     #[arg(long)]
-    pub holding: bool,
+    pub waited_for: bool,
     /// Only those that somebody called gone, whether they count again or not
     #[arg(long)]
     pub forgotten: bool,

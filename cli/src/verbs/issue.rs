@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -33,7 +33,32 @@ const FILES: [&str; 3] = ["key.pem", "cert-chain.pem", "root-cert.pem"];
 /// [`Failure`] if the CA is away or refuses, or a file is there already.
 pub async fn run(options: &IssueOptions) -> Result<(), Failure> {
     // Before a certificate is made that could not be kept.
-    prepare(&options.out)?;
+    let made = prepare(&options.out)?;
+    let issued = issue(options).await;
+    if issued.is_err() {
+        made.undo();
+    }
+    let (chain, asked_at) = issued?;
+    tell(options, &chain, asked_at)
+}
+
+/// Directories that were made for the answer, the deepest first.
+#[derive(Debug)]
+struct Made(Vec<PathBuf>);
+
+impl Made {
+    /// Takes them away again, as far as nothing is in them.
+    fn undo(self) {
+        for directory in self.0 {
+            if fs::remove_dir(directory).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// Asks for a certificate and writes it down; answers with its chain, and when it was asked for.
+async fn issue(options: &IssueOptions) -> Result<(String, Timestamp), Failure> {
     let token = token(&options.token)?;
     let key = KeyPair::generate().context("cannot make a key")?;
     let csr = csr(&key, options.identity.as_deref())?;
@@ -61,17 +86,20 @@ pub async fn run(options: &IssueOptions) -> Result<(), Failure> {
     for (name, content) in FILES.iter().zip(&contents) {
         write_new(&options.out.join(name), content)?;
     }
-    tell(options, &chain, asked_at)
+    Ok((chain, asked_at))
 }
 
 /// The directory is there, and none of the files.
-fn prepare(out: &Path) -> Result<(), Failure> {
+fn prepare(out: &Path) -> Result<Made, Failure> {
     if let Some(taken) = FILES.iter().map(|name| out.join(name)).find(|file| file.exists()) {
         let told = Told::new(format!("{} exists and is not overwritten", taken.display()));
         return Err(Failure::Usage(told.advising("name a new directory with --out")));
     }
+    let missing = out.ancestors().filter(|path| !path.as_os_str().is_empty() && !path.exists());
+    let missing = Made(missing.map(Path::to_owned).collect());
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(out);
-    Ok(made.with_context(|| format!("cannot make the directory {}", out.display()))?)
+    made.with_context(|| format!("cannot make the directory {}", out.display()))?;
+    Ok(missing)
 }
 
 fn token(file: &Path) -> Result<String, Failure> {
@@ -164,6 +192,30 @@ mod tests {
         let error = prepare(&out).unwrap_err();
         assert!(error.code() == 2 && error.to_string().contains("key.pem"), "{error}");
         assert!(write_new(&out.join("key.pem"), "other").is_err());
+    }
+
+    #[tokio::test]
+    async fn what_failed_leaves_no_directory_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let (token, out) = (dir.path().join("token"), dir.path().join("new/web"));
+        fs::write(&token, "a.b.c").unwrap();
+        let options = IssueOptions {
+            server: "localhost:1".to_owned(),
+            trust_bundle: "/no/such/file".into(),
+            token,
+            identity: None,
+            ttl: None,
+            out,
+            json: false,
+        };
+        let error = run(&options).await.unwrap_err().to_string();
+        assert!(error.contains("/no/such/file"), "{error}");
+        assert!(!dir.path().join("new").exists(), "{error}");
+        let kept = dir.path().join("kept");
+        let made = prepare(&kept.join("below")).unwrap();
+        fs::write(kept.join("other"), "").unwrap();
+        made.undo();
+        assert!(kept.exists() && !kept.join("below").exists(), "what others wrote stays");
     }
 
     #[test]

@@ -31,8 +31,17 @@ async fn list(options: &LeafListOptions) -> Result<(), Failure> {
             &json!({ "leaves": leaves.iter().map(as_json).collect::<Vec<_>>(), "more": more }),
         );
     }
-    let mut table =
-        output::table(&["SERIAL", "IDENTITY", "KIND", "AGENT", "ROOT", "ENDS", "BORN", "HAS", "HOLDS"]);
+    let mut table = output::table(&[
+        "SERIAL",
+        "IDENTITY",
+        "KIND",
+        "AGENT",
+        "ROOT",
+        "ENDS",
+        "BORN",
+        "HAS",
+        "WAITED FOR BY",
+    ]);
     for leaf in &leaves {
         table.add_row([
             output::hex(&leaf.serial),
@@ -68,7 +77,7 @@ async fn fetch(options: &LeafListOptions) -> Result<(Vec<Leaf>, bool), Failure> 
         kind: options.kind.clone().unwrap_or_default(),
         agent: options.agent.clone().unwrap_or_default(),
         identity: options.identity.clone().unwrap_or_default(),
-        holding: options.holding,
+        holding: options.waited_for,
         forgotten: options.forgotten,
         after: Vec::new(),
         limit: 0,
@@ -160,8 +169,8 @@ fn said_json(answer: &ForgetLeavesResponse, dry_run: bool) -> Value {
         "dry_run": dry_run,
         "leaves": leaves,
         "gate": some(&answer.gate),
-        "holds_before": answer.holds_before,
-        "holds_after": answer.holds_after,
+        "waited_for_before": answer.holds_before,
+        "waited_for_after": answer.holds_after,
     })
 }
 
@@ -177,7 +186,7 @@ fn as_json(leaf: &Leaf) -> Value {
         "born": leaf.born,
         "applied": (leaf.applied > 0).then_some(leaf.applied),
         "evidence": some(&leaf.evidence),
-        "holds": some(&leaf.holds),
+        "waited_for_by": some(&leaf.holds),
         "agent_connected": leaf.agent_connected,
         "agent_last_seen": (leaf.agent_last_seen != 0).then(|| output::time(leaf.agent_last_seen)),
         "forgotten": some(&leaf.forgotten),
@@ -251,7 +260,7 @@ mod tests {
         }
         let shown = as_json(&Leaf::default());
         assert!(
-            shown["agent"].is_null() && shown["holds"].is_null() && shown["applied"].is_null(),
+            shown["agent"].is_null() && shown["waited_for_by"].is_null() && shown["applied"].is_null(),
             "{shown}"
         );
     }

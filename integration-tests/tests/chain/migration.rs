@@ -218,6 +218,7 @@ async fn a_mesh_leaves_the_root_that_it_shares_with_a_fake_istiod_and_no_handsha
     assert_eq!(waiting.phase, "draining");
     let gate = waiting.gate.unwrap_or_default();
     assert_eq!((gate.open, gate.opens_at_latest), (false, 0), "{gate:#?}");
+    assert!(gate.ways.iter().any(|way| way.contains("banyan root attest")), "{gate:#?}");
     let told = gate.holders.iter().find(|holder| holder.kind == "shared-root").map(|holder| &holder.text);
     assert!(told.is_some_and(|text| text.contains("banyan root attest")), "{gate:#?}");
 

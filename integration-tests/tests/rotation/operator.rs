@@ -63,7 +63,7 @@ async fn a_rollback_lets_the_old_root_sign_again_and_the_way_forward_stays_open(
     let open = |rotation: &Rotation| rotation.gate.as_ref().is_some_and(|gate| gate.open);
     mesh.ca.until_rotation("everybody trusts the new root", SOON, open).await?;
     mesh.ca.decide("hold", Verb::Hold).await?;
-    refused(&mesh, "early", Verb::Activate, &["held", "resume"]).await?;
+    refused(&mesh, "early", Verb::Activate, &["on hold", "resume"]).await?;
     mesh.ca.decide("resume", Verb::Resume).await?;
     // It keeps a leaf of the old root, so the switch can be taken back for as long as this takes.
     mesh.proxies[2].freeze(true);

@@ -104,7 +104,7 @@ async fn an_agent_whose_clock_is_an_hour_slow_keeps_its_leaf_and_is_waited_for_b
     let only_the_slow = |rotation: &Rotation| {
         let gate = rotation.gate.as_ref();
         gate.is_some_and(|gate| {
-            gate.name == "leaves"
+            gate.name == "leaf"
                 && !gate.holders.is_empty()
                 && gate
                     .holders

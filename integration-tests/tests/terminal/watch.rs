@@ -1,6 +1,6 @@
 use integration_tests::mesh::{MeshCa, SOON};
 use integration_tests::pty::Terminal;
-use proto::banyan::admin::v1::{AddRelyingPartyRequest, ConfirmRelyingPartyRequest};
+use proto::banyan::admin::v1::{AddRelyingPartyRequest, ConfirmRelyingPartyRequest, Verb};
 
 use super::{SIZES, banyan};
 
@@ -78,5 +78,27 @@ async fn ctrl_c_ends_watching_and_not_the_rotation() -> anyhow::Result<()> {
         "{text}"
     );
     assert_eq!(ca.rotation().await?.request_id, "one");
+    ca.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_for_a_rotation_that_somebody_aborts_is_told_so_and_fails() -> anyhow::Result<()> {
+    let ca = MeshCa::start("", LIMITS).await?;
+    let socket = ca.running().admin_socket.display().to_string();
+    let target = ["--socket", socket.as_str()];
+    let start = ["rotate", "start", "--manual", "--wait"].into_iter().chain(target).collect::<Vec<_>>();
+    let (columns, rows) = SIZES[1];
+    let mut waiting = Terminal::run(banyan(ca.directory(), &start), columns, rows)?;
+    waiting.until("the phases", SOON, |text| text.contains("[distributing]")).await?;
+    let watch = ["rotate", "watch"].into_iter().chain(target).collect::<Vec<_>>();
+    let mut watching = Terminal::run(banyan(ca.directory(), &watch), columns, rows)?;
+    watching.until("the phases", SOON, |text| text.contains("[distributing]")).await?;
+    ca.decide("stop", Verb::Abort).await?;
+    for terminal in [&mut waiting, &mut watching] {
+        assert_eq!(terminal.ended(SOON).await?, 1);
+        let text = terminal.text();
+        assert!(text.contains("the rotation was aborted: root ") && text.contains(" still signs"), "{text}");
+        assert!(!text.contains("the rotation is complete"), "{text}");
+    }
     ca.stop().await
 }

@@ -671,6 +671,12 @@ pub struct Rotation {
     /// What the rotation is certain to come to, if it is not what was wished for: "aborted" or "rolled back".
     #[prost(string, tag = "19")]
     pub ending: ::prost::alloc::string::String,
+    /// Request id of the last rotation and what it came to, while none is under way: "completed", "aborted" or "rolled back".
+    /// Empty if there was none.
+    #[prost(string, tag = "20")]
+    pub last_request_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "21")]
+    pub last_ending: ::prost::alloc::string::String,
 }
 impl ::prost::Name for Rotation {
     const NAME: &'static str = "Rotation";
@@ -701,12 +707,12 @@ impl ::prost::Name for Progress {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Gate {
-    /// "trust", "leaves" or "converged".
+    /// "trust", "leaf" or "converged".
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     #[prost(bool, tag = "2")]
     pub open: bool,
-    /// One sentence that a refused activation says too.
+    /// All of it in one sentence.
     #[prost(string, tag = "3")]
     pub summary: ::prost::alloc::string::String,
     /// What keeps it closed, one sentence each.
@@ -731,6 +737,9 @@ pub struct Gate {
     /// while none is.
     #[prost(string, tag = "10")]
     pub waits_for: ::prost::alloc::string::String,
+    /// What somebody can do to open a gate that no time opens, one sentence each.
+    #[prost(string, repeated, tag = "11")]
+    pub ways: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 impl ::prost::Name for Gate {
     const NAME: &'static str = "Gate";
@@ -4178,7 +4187,7 @@ pub struct Leaf {
     pub applied: u64,
     #[prost(string, tag = "10")]
     pub evidence: ::prost::alloc::string::String,
-    /// The gate of the rotation under way that it holds: "trust", "leaves" or "converged"; empty for none.
+    /// The gate of the rotation under way that it holds: "trust", "leaf" or "converged"; empty for none.
     #[prost(string, tag = "11")]
     pub holds: ::prost::alloc::string::String,
     /// Whether its agent is connected, and when it last said anything; 0 for never since the server started.

@@ -70,11 +70,11 @@ pub enum Hold {
         until: Option<Timestamp>,
     },
     /// Holders take their leaves from agents, and their trust from elsewhere.
-    #[error("{}, which nobody has confirmed{}", own_trust(*count), assumed(*until))]
+    #[error("{}, which nobody has confirmed{}", own_trust(*count), endless(*until))]
     OwnTrust {
         /// How many leaves.
         count: u64,
-        /// When policy assumes their trust; `None` if it never does.
+        /// When policy assumes their trust, or the gate gives up on them; `None` if neither is ever so.
         #[serde(with = "codec::optional_seconds")]
         until: Option<Timestamp>,
     },
@@ -90,12 +90,15 @@ pub enum Hold {
         until: Option<Timestamp>,
     },
     /// Relying parties that have no staleness bound have not confirmed.
-    #[error("{} must confirm the bundle by name", relying_parties(*count, ["", ""]).trim_end())]
+    #[error("{} must confirm the bundle by name{}", relying_parties(*count, ["", ""]).trim_end(), limited(*until))]
     // Journals have the first name of this hold.
     #[serde(rename = "unbounded_subscribers")]
     UnboundedRelyingParties {
         /// How many.
         count: u64,
+        /// When the gate gives up on them; `None` if it never does. Entries of former releases have none.
+        #[serde(default, skip_serializing_if = "Option::is_none", with = "codec::optional_seconds")]
+        until: Option<Timestamp>,
     },
     /// Leaves live under the root that shall go.
     #[error("{} alive under root {}, until {}", leaves(*count), root.short(), shown(*until))]
@@ -109,13 +112,14 @@ pub enum Hold {
         #[serde(with = "codec::optional_seconds")]
         until: Option<Timestamp>,
     },
-    /// Others issue under the root too, so only its horizon counts.
+    /// Others issue under the root too: what is known of their leaves is somebody's word that they stopped, and the longest
+    /// life that a leaf of theirs has.
     #[error("leaves may be alive under root {}, which others share, until {}", root.short(), shown(*until))]
     Shared {
         /// The root.
         #[serde(with = "codec::text")]
         root: RootId,
-        /// The later of its horizon and of what was attested; `None` if nobody attested.
+        /// The last end of their leaves, as was attested; `None` if nobody attested.
         #[serde(with = "codec::optional_seconds")]
         until: Option<Timestamp>,
     },
@@ -141,7 +145,7 @@ pub fn gate(state: &State, evidence: &Evidence, policy: &Policy) -> Option<Gate>
 ///
 /// `evidence` must be about the bundle of the phase.
 pub fn trust_gate(state: &State, phase: &Distributing, evidence: &Evidence, policy: &Policy) -> Gate {
-    let mut judge = Judge { evidence, policy, holds: Vec::new(), rests_on: BTreeSet::new() };
+    let mut judge = Judge::of(evidence, policy, None);
     judge.in_force(state, |effect| matches!(effect, Effect::PublishBundle { .. }));
     judge.trust(state, phase.bundle.generation);
     judge.settled(GateName::Trust, phase.settling)
@@ -149,7 +153,7 @@ pub fn trust_gate(state: &State, phase: &Distributing, evidence: &Evidence, poli
 
 /// The leaf gate: no leaf under the root that shall go is alive, and none can come.
 pub fn leaf_gate(state: &State, phase: &Draining, evidence: &Evidence, policy: &Policy) -> Gate {
-    let mut judge = Judge { evidence, policy, holds: Vec::new(), rests_on: BTreeSet::new() };
+    let mut judge = Judge::of(evidence, policy, None);
     judge.in_force(state, |effect| matches!(effect, Effect::SwitchSigner { .. }));
     judge.segments(state, phase.switched, |segment| segment.bounds.get(&phase.from).copied());
     judge.live(state, phase.from);
@@ -161,8 +165,8 @@ pub fn leaf_gate(state: &State, phase: &Draining, evidence: &Evidence, policy: &
 ///
 /// `evidence` must be about the bundle of the phase.
 pub fn converged_gate(state: &State, phase: &Withdrawing, evidence: &Evidence, policy: &Policy) -> Gate {
-    let mut judge = Judge { evidence, policy, holds: Vec::new(), rests_on: BTreeSet::new() };
-    let deadline = phase.since.plus(policy.withdrawal_max);
+    let deadline = phase.gives_up_at(policy);
+    let mut judge = Judge::of(evidence, policy, Some(deadline));
     judge.in_force(state, |effect| matches!(effect, Effect::PublishBundle { .. }));
     if evidence.at <= deadline {
         judge.trust(state, phase.bundle.generation);
@@ -189,7 +193,34 @@ impl Gate {
     }
 }
 
+impl Withdrawing {
+    /// When the converged gate gives up on whoever has not taken the bundle.
+    pub fn gives_up_at(&self, policy: &Policy) -> Timestamp {
+        self.since.plus(policy.withdrawal_max)
+    }
+}
+
 impl Hold {
+    /// What somebody can do about what no time ends; `None` for what ends by itself.
+    pub fn way(&self) -> Option<String> {
+        if !matches!(self.until(), Until::Never) {
+            return None;
+        }
+        Some(match self {
+            Self::Shared { root, .. } => format!(
+                "once nobody else issues under root {0} any more, say so with `banyan root attest {0} --by NAME`",
+                root.short()
+            ),
+            Self::OwnTrust { .. } => "let those holders take their roots from their agents, or cover them with `banyan \
+                                      relying-party add NAME --covers SPIFFE_ID` and confirm for them with `banyan \
+                                      relying-party confirm NAME`"
+                .to_owned(),
+            _ => "confirm each relying party that has the bundle with `banyan relying-party confirm NAME`, and remove one \
+                  that is gone with `banyan relying-party remove NAME`"
+                .to_owned(),
+        })
+    }
+
     /// When it ends by itself at the latest.
     fn until(&self) -> Until {
         match self {
@@ -198,9 +229,9 @@ impl Hold {
             Self::Unproven { until, .. }
             | Self::OwnTrust { until, .. }
             | Self::RelyingParties { until, .. }
+            | Self::UnboundedRelyingParties { until, .. }
             | Self::Live { until, .. }
             | Self::Shared { until, .. } => until.map_or(Until::Never, Until::At),
-            Self::UnboundedRelyingParties { .. } => Until::Never,
         }
     }
 }
@@ -209,7 +240,7 @@ impl fmt::Display for GateName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Trust => "trust",
-            Self::Leaves => "leaves",
+            Self::Leaves => "leaf",
             Self::Converged => "converged",
         })
     }
@@ -226,18 +257,24 @@ enum Until {
 struct Judge<'a> {
     evidence: &'a Evidence,
     policy: &'a Policy,
+    /// When the gate gives up on everybody, if it does.
+    deadline: Option<Timestamp>,
     holds: Vec<Hold>,
     rests_on: BTreeSet<SegmentId>,
 }
 
-impl Judge<'_> {
+impl<'a> Judge<'a> {
+    const fn of(evidence: &'a Evidence, policy: &'a Policy, deadline: Option<Timestamp>) -> Self {
+        Self { evidence, policy, deadline, holds: Vec::new(), rests_on: BTreeSet::new() }
+    }
     fn has_passed(&self, end: Option<Timestamp>) -> bool {
         end.is_some_and(|end| self.policy.has_passed(end, self.evidence.at))
     }
 
     /// When an end counts as passed: what is said of it is the time until which it is waited for.
     fn counted(&self, end: Option<Timestamp>) -> Option<Timestamp> {
-        end.map(|end| self.policy.over_at(end))
+        let ends = end.map(|end| self.policy.over_at(end)).into_iter().chain(self.deadline);
+        ends.min()
     }
 
     fn in_force(&mut self, state: &State, wanted: impl Fn(&Effect) -> bool) {
@@ -263,7 +300,8 @@ impl Judge<'_> {
             self.holds.push(Hold::RelyingParties { count, until });
         }
         if relying_parties.unbounded > 0 {
-            self.holds.push(Hold::UnboundedRelyingParties { count: relying_parties.unbounded });
+            let (count, until) = (relying_parties.unbounded, self.counted(None));
+            self.holds.push(Hold::UnboundedRelyingParties { count, until });
         }
     }
 
@@ -277,7 +315,7 @@ impl Judge<'_> {
                 continue;
             }
             if !self.has_passed(Some(until)) {
-                let until = self.policy.over_at(until);
+                let until = self.counted(Some(until)).unwrap_or(until);
                 self.holds.push(Hold::Segment { segment: id.clone(), until });
             } else if !segment.is_closed() {
                 self.rests_on.insert(id.clone());
@@ -300,13 +338,12 @@ impl Judge<'_> {
         let entry = state.roots.get(&root);
         let horizon = entry.and_then(|entry| entry.horizon);
         let alone = entry.is_some_and(|entry| entry.exclusive) || self.evidence.let_go.contains(&root);
-        if !alone {
-            let until = self.evidence.foreign.get(&root).copied().map(|foreign| horizon.max(Some(foreign)));
-            let until = until.flatten();
-            if !self.has_passed(until) {
-                self.holds.push(Hold::Shared { root, until: self.counted(until) });
-            }
-        } else if let Some(rows) = self.evidence.live.get(&root).filter(|rows| rows.count > 0)
+        let foreign = self.evidence.foreign.get(&root).copied();
+        if !alone && !self.has_passed(foreign) {
+            self.holds.push(Hold::Shared { root, until: self.counted(foreign) });
+        }
+        // Our own rows are read, whoever else issues under the root.
+        if let Some(rows) = self.evidence.live.get(&root).filter(|rows| rows.count > 0)
             && !self.has_passed(rows.latest.or(horizon))
         {
             let until = self.counted(rows.latest.or(horizon));
@@ -359,8 +396,12 @@ fn own_trust(count: u64) -> String {
     }
 }
 
-fn assumed(until: Option<Timestamp>) -> String {
-    until.map_or_else(|| ", and no time ends that".to_owned(), |until| format!(", and is assumed at {until}"))
+fn endless(until: Option<Timestamp>) -> String {
+    until.map_or_else(|| ", and no time ends that".to_owned(), |_| limited(until))
+}
+
+fn limited(until: Option<Timestamp>) -> String {
+    until.map_or_else(String::new, |until| format!(", until {until}"))
 }
 
 fn relying_parties(count: u64, [one, many]: [&str; 2]) -> String {

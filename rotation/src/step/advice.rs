@@ -39,6 +39,7 @@ impl Place<'_> {
                 with(self.wait(), self.and_unblocked(vec![Verb::Abort, Verb::Rollback]))
             }
             Cause::Held { .. } => with(None, vec![Verb::Resume]),
+            Cause::FormerRootLeft => with(self.wait(), self.unblocking()),
             Cause::TooLateToAbort => with(self.wait(), self.and_unblocked(vec![Verb::Rollback])),
             Cause::NothingToRollBack => with(self.wait(), self.and_unblocked(vec![Verb::Abort])),
             Cause::RolledBackBefore => with(self.wait(), self.and_unblocked(vec![Verb::Activate])),

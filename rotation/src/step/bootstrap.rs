@@ -83,7 +83,7 @@ pub(super) fn bundle_is_out(draft: &mut Draft, now: Timestamp) {
     let Some(issuer) = entry.active_issuer else { return };
     entry.state = RootState::Active;
     draft.owe(Effect::SwitchSigner { root, issuer });
-    draft.state.phase = Phase::Steady(Steady { since: now });
+    draft.state.phase = Phase::Steady(Steady { since: now, ended: None });
     draft.state.done.remember(request_id);
 }
 

@@ -8,7 +8,7 @@ use super::draft::{Decision, Draft};
 use super::guards;
 use crate::evidence::{self, Evidence, Gate};
 use crate::{
-    Cause, Contents, Distributing, Draining, Effect, Ending, Mode, Phase, Policy, RootState, Rotation,
+    Cause, Contents, Distributing, Draining, Effect, Ended, Ending, Mode, Phase, Policy, RootState, Rotation,
     SegmentState, State, Steady, Withdrawing,
 };
 
@@ -56,7 +56,7 @@ pub(super) fn evidence_reported(
             let passes = gate.is_open() && is_free(state, &phase.rotation);
             Ok(passes.then(|| {
                 let mut draft = Draft::after(state);
-                finish(&mut draft, &phase.rotation, now);
+                finish(&mut draft, &phase.rotation, phase.ending, now);
                 draft
             }))
         }
@@ -149,8 +149,9 @@ pub(super) fn withdraw(draft: &mut Draft, rotation: &Rotation, goes: Goes, now: 
 }
 
 /// The rotation is over.
-pub(super) fn finish(draft: &mut Draft, rotation: &Rotation, now: Timestamp) {
-    draft.state.phase = Phase::Steady(Steady { since: now });
+pub(super) fn finish(draft: &mut Draft, rotation: &Rotation, ending: Ending, now: Timestamp) {
+    let ended = Some(Ended { request_id: rotation.request_id.clone(), ending });
+    draft.state.phase = Phase::Steady(Steady { since: now, ended });
     draft.state.done.remember(rotation.request_id.clone());
 }
 

@@ -6,7 +6,7 @@ use super::draft::{Decision, Draft};
 use super::{guards, passage, staging};
 use crate::evidence::{self, Evidence};
 use crate::{
-    Cause, Distributing, Draining, Effect, Ending, Phase, Policy, RequestId, Rotation, Staging, State, Steady,
+    Cause, Distributing, Draining, Effect, Ending, Phase, Policy, RequestId, Rotation, Staging, State,
 };
 
 /// Lets the new root sign by the same gate as the machine would. After a rollback it goes back to the wait for that
@@ -83,8 +83,7 @@ pub(super) fn abort(state: &State, request_id: &RequestId, now: Timestamp) -> De
             if let Some(root) = step.root() {
                 draft.retire(root);
             }
-            draft.state.phase = Phase::Steady(Steady { since: now });
-            draft.state.done.remember(rotation.request_id.clone());
+            passage::finish(&mut draft, rotation, Ending::Aborted, now);
         }
         Phase::Distributing(phase) if !has_leaves(state, &phase.to) => {
             guards::none_open(state)?;
@@ -92,12 +91,8 @@ pub(super) fn abort(state: &State, request_id: &RequestId, now: Timestamp) -> De
             let goes = passage::Goes { from: phase.to, to: phase.from, ending: Ending::Aborted };
             passage::withdraw(&mut draft, &rotation, goes, now);
         }
-        // Giving up what was given up is done.
-        Phase::Withdrawing(phase) if phase.ending == Ending::Aborted => {
-            if rotation.held_since.is_none() {
-                return Ok(None);
-            }
-        }
+        // Giving up what was given up is done; whoever holds it lets it go on by resuming it.
+        Phase::Withdrawing(phase) if phase.ending == Ending::Aborted => return Ok(None),
         _ => return Err(Cause::TooLateToAbort),
     }
     Ok(Some(draft.done(request_id)))
@@ -109,10 +104,10 @@ pub(super) fn rollback(state: &State, request_id: &RequestId, now: Timestamp, po
         return Ok(None);
     }
     guards::none_open(state)?;
-    let Phase::Draining(phase) = &state.phase else { return Err(Cause::NothingToRollBack) };
-    if phase.rolled_back {
-        return Err(Cause::RolledBackBefore);
-    }
+    let phase = match &state.phase {
+        Phase::Draining(phase) if !phase.rolled_back => phase,
+        phase => return Err(no_way_back(phase)),
+    };
     let not_after = signs_until(state, &phase.from).ok_or(Cause::UnknownRoot { root: phase.from })?;
     if not_after.since(now) < policy.leaf_lifetime_min {
         return Err(Cause::LifeTooShort { root: phase.from, not_after, min: policy.leaf_lifetime_min });
@@ -129,6 +124,15 @@ pub(super) fn rollback(state: &State, request_id: &RequestId, now: Timestamp, po
         ..phase.clone()
     });
     Ok(Some(draft.done(request_id)))
+}
+
+/// Why there is nothing to roll back.
+fn no_way_back(phase: &Phase) -> Cause {
+    match (phase, phase.given_up()) {
+        (_, Some(Ending::RolledBack)) => Cause::RolledBackBefore,
+        (Phase::Withdrawing(_), None | Some(Ending::Completed)) => Cause::FormerRootLeft,
+        _ => Cause::NothingToRollBack,
+    }
 }
 
 /// The rotation that a verb is about; `None` when the verb was carried out before.

@@ -108,7 +108,7 @@ fn every_rule_of_two_states_is_checked() {
         (Property::S6, "together with another change", |s| {
             s.further.insert(root("F"), trusted("F"));
             s.sequence = Sequence(2);
-            s.phase = Phase::Steady(rotation::Steady { since: at(1_001) });
+            s.phase = Phase::Steady(rotation::Steady { since: at(1_001), ended: None });
         }),
         (Property::S4, "bundle 1 follows 1", |s| drop(s.further.insert(root("F"), trusted("F")))),
     ];
@@ -213,7 +213,7 @@ fn every_rule_of_a_rotation_is_checked() {
         (drained(), |s| draining_mut(s).from = root("B")),
         (drained(), |s| set(s, "A", RootState::Published)),
         (withdrawing(), |s| set(s, "B", RootState::Published)),
-        (drained(), |s| s.phase = Phase::Steady(rotation::Steady { since: at(1_000) })),
+        (drained(), |s| s.phase = Phase::Steady(rotation::Steady { since: at(1_000), ended: None })),
     ];
     for (number, (state, break_it)) in rules.into_iter().enumerate() {
         let mut broken = state.clone();

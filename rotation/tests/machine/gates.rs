@@ -27,7 +27,7 @@ fn a_gate_says_what_holds_it_and_when_it_opens_at_the_latest() {
     let text = "2 leaves are held with trust of their holders' own, which nobody has confirmed, and no time ends that";
     assert_eq!(seen(&state, &own), (vec![unproven, text.to_owned(), settling.to_owned()], None));
     let own = Evidence { own_trust: tally(1, 1_500), ..base() };
-    let text = "1 leaf is held with trust of its holder's own, which nobody has confirmed, and is assumed at \
+    let text = "1 leaf is held with trust of its holder's own, which nobody has confirmed, until \
                 1970-01-01T00:25:21Z";
     assert_eq!(seen(&state, &own), (vec![text.to_owned(), settling.to_owned()], Some(1_551)));
     let relying_parties = RelyingParties { bounded: tally(2, 1_500), unbounded: 0 };
@@ -76,19 +76,27 @@ fn the_leaf_gate_asks_about_the_root_that_drains_only() {
 }
 
 #[test]
-fn under_a_shared_root_no_count_of_our_own_proves_anything() {
+fn under_a_shared_root_our_own_rows_are_read_and_those_of_others_count_by_their_longest_life() {
     let mut state = drained();
     state.roots.get_mut(&root("A")).unwrap().exclusive = false;
     let unknown = seen(&state, &evidence(1_200, 2, 14));
     assert!(unknown.0[0].contains("which others share, until somebody attests"), "{unknown:?}");
     assert_eq!(unknown.1, None);
+    let way = gate(&state, &evidence(1_200, 2, 14), &policy()).unwrap().holds[0].way().unwrap();
+    assert!(way.contains(&format!("banyan root attest {} --by NAME", root("A").short())), "{way}");
     let attested = |now| Evidence { foreign: [(root("A"), at(1_500))].into(), ..evidence(now, 2, 14) };
-    assert_eq!(
-        seen(&state, &attested(1_200)).1,
-        Some(2_051),
-        "the horizon of 2,000 is later than the foreign end"
-    );
-    assert!(gate(&state, &attested(2_021), &policy()).unwrap().is_met());
+    let (text, latest) = seen(&state, &attested(1_200));
+    assert!(text[0].contains("which others share, until 1970-01-01T00:25:21Z"), "{text:?}");
+    assert_eq!(latest, Some(1_551), "the horizon of 2,000 is of our own leaves, and none is left");
+    assert!(!gate(&state, &attested(1_520), &policy()).unwrap().is_met());
+    assert!(gate(&state, &attested(1_521), &policy()).unwrap().is_met());
+    // Where a row of our own is left, its end counts too; where rows are not known, their bound does.
+    let with_ours = |now| Evidence { live: [(root("A"), tally(2, 1_900))].into(), ..attested(now) };
+    assert_eq!(seen(&state, &with_ours(1_200)).1, Some(1_951));
+    assert!(!gate(&state, &with_ours(1_920), &policy()).unwrap().is_met());
+    let unread = |now| Evidence { read: [].into(), ..attested(now) };
+    assert!(!gate(&state, &unread(2_020), &policy()).unwrap().is_met());
+    assert!(gate(&state, &unread(2_021), &policy()).unwrap().is_met());
 }
 
 #[test]
@@ -197,6 +205,20 @@ fn the_last_gate_names_who_lags_and_gives_up_at_its_deadline() {
     let lags = |now| Evidence { unproven: tally(1, 9_000), ..evidence(now, 3, 19) };
     let (holds, latest) = seen(&state, &lags(1_200));
     assert_eq!((holds.len(), latest), (1, Some(1_160 + 3_600)));
+    // Whatever lags, and whoever is to say a word: nothing is waited for beyond the deadline, and nothing says so.
+    let words = Evidence {
+        own_trust: Tally { count: 1, latest: None },
+        relying_parties: RelyingParties { bounded: tally(1, 9_000), unbounded: 1 },
+        read: [].into(),
+        ..lags(1_200)
+    };
+    let (holds, latest) = seen(&state, &words);
+    assert_eq!((holds.len(), latest), (5, Some(1_160 + 3_600)));
+    let deadline = at(1_160 + 3_600).to_string();
+    for hold in holds.iter().filter(|hold| !hold.starts_with("segment")) {
+        assert!(hold.ends_with(&format!("until {deadline}")), "{hold}");
+    }
+    assert!(gate(&state, &words, &policy()).unwrap().holds.iter().all(|hold| hold.way().is_none()));
     Script::from(state).at(1_160 + 3_600).nothing_new(reported(lags(1_160 + 3_600))).at(1_161 + 3_600).then(
         reported(lags(1_161 + 3_600)),
         "g22 b3 steady | A retired key-a until 2000, B active key-b until 2200 | s1 sealed@19 \

@@ -291,7 +291,7 @@ fn a_root_that_came_before_or_ends_at_once_is_refused() {
         .refuses(
             prepared("r", "A"),
             "root_prepared refused while staging at generation 8: root 559aead0 is known already; \
-             give the authority another root; if this one was withdrawn and shall return, abort, then `banyan rotate start --stage-again 559aead0 --by NAME`; give it up with `banyan rotate abort`",
+             give the authority another root; if this one was withdrawn and shall return, give the rotation up, then `banyan rotate start --stage-again 559aead0 --by NAME`; give it up with `banyan rotate abort`",
         )
         .refuses(
             prepared("q", "B"),

@@ -3,9 +3,10 @@
 use rotation::evidence::{GateName, Hold, RelyingParties, Tally};
 use rotation::{
     Advice, BootstrapStep, Bootstrapping, BundleChange, Cause, Contents, Distributing, Draining, Effect,
-    Ending, Event, Evidence, FurtherEntry, FurtherRoot, IssuerEntry, IssuerRenewal, Mode, PendingEffect,
-    Phase, Policy, PreparedRoot, Refusal, RootEntry, RootState, Rotation, Segment, SegmentState, Sighting,
-    Sightings, SignedIssuer, Staging, StagingStep, State, Steady, Verb, Wait, Withdrawing,
+    Ended, Ending, Event, Evidence, FurtherEntry, FurtherRoot, IssuerEntry, IssuerRenewal, Mode,
+    PendingEffect, Phase, Policy, PreparedRoot, Refusal, RootEntry, RootState, Rotation, Segment,
+    SegmentState, Sighting, Sightings, SignedIssuer, Staging, StagingStep, State, Steady, Verb, Wait,
+    Withdrawing,
 };
 use serde::de::value::{Error, U64Deserializer};
 use serde::de::{
@@ -124,6 +125,7 @@ fn records_and_journals_are_written_with_the_names_of_the_first_release() {
         names_of::<Bootstrapping>("bootstrap"),
         names_of::<BootstrapStep>("bootstrap step"),
         names_of::<Steady>("steady"),
+        names_of::<Ended>("ended"),
         names_of::<Rotation>("rotation"),
         names_of::<Mode>("mode"),
         names_of::<Staging>("staging"),

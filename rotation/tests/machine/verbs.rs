@@ -75,7 +75,7 @@ fn a_held_rotation_stays_where_it_is_while_settle_times_pass() {
         .nothing_new(reported(evidence(1_200, 2, 10)))
         .refuses(
             activate("a", evidence(1_200, 2, 10)),
-            "activate_requested refused while distributing at generation 14: the rotation is held \
+            "activate_requested refused while distributing at generation 14: the rotation is on hold \
              since 1970-01-01T00:18:20Z; let it go on with `banyan rotate resume`",
         )
         .then(
@@ -228,7 +228,7 @@ fn an_abort_while_distributing_takes_out_a_root_that_never_signed() {
         .nothing_new(abort("x"))
         .refuses(
             rollback("y"),
-            "rollback_requested refused while withdrawing at generation 13: there is nothing to roll back; wait until it is over",
+            "rollback_requested refused while withdrawing at generation 13: the new root isn't signing; nothing to roll back; wait until it is over",
         )
         .then(
             published(3),
@@ -360,6 +360,6 @@ fn verbs_without_a_rotation_are_refused() {
         )
         .refuses(
             rollback("v"),
-            "rollback_requested refused while staging at generation 8: there is nothing to roll back; wait until it is over, or give it up with `banyan rotate abort`",
+            "rollback_requested refused while staging at generation 8: the new root isn't signing; nothing to roll back; wait until it is over, or give it up with `banyan rotate abort`",
         );
 }

@@ -37,6 +37,10 @@ fn standing(state: &State) -> RotationMessage {
         ending: ending(&state.phase).to_owned(),
         ..RotationMessage::default()
     };
+    if let Some(ended) = state.phase.ended() {
+        message.last_request_id = ended.request_id.to_string();
+        message.last_ending = ending_name(ended.ending).to_owned();
+    }
     if let Some(rotation) = state.phase.rotation() {
         message.request_id = rotation.request_id.to_string();
         message.authority = rotation.authority.to_string();
@@ -59,8 +63,15 @@ fn standing(state: &State) -> RotationMessage {
 pub(crate) fn ending(phase: &Phase) -> &'static str {
     match phase.given_up() {
         None | Some(Ending::Completed) => "",
-        Some(Ending::Aborted) => "aborted",
-        Some(Ending::RolledBack) => "rolled back",
+        Some(ending) => ending_name(ending),
+    }
+}
+
+const fn ending_name(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Completed => "completed",
+        Ending::Aborted => "aborted",
+        Ending::RolledBack => "rolled back",
     }
 }
 
@@ -76,6 +87,7 @@ fn gate_message(gate: GateView) -> GateMessage {
         holders_total: gate.total,
         at: gate.at.as_secs(),
         rests_on: gate.rests_on,
+        ways: gate.ways,
     }
 }
 

@@ -149,6 +149,20 @@ async fn what_cannot_take_the_place_of_the_root_is_told_with_what_can_be_done() 
         gone.contains("withdrawn") && gone.contains(&format!("--stage-again {}", b.id().short())),
         "{gone}"
     );
+    for said in [&twin, &gone] {
+        assert!(!said.contains("abort"), "nothing is under way: {said}");
+    }
+    let request = Event::RotationRequested {
+        request_id: "r".parse().unwrap(),
+        authority: "istio".parse().unwrap(),
+        mode: Mode::Auto,
+        stage_again: None,
+    };
+    let gone = unfit(&taken(&withdrawn, &request), &WHOSE, b.der(), None).unwrap();
+    assert!(
+        gone.contains("`banyan rotate abort`, then `banyan rotate start --to istio --stage-again"),
+        "{gone}"
+    );
     assert_eq!(unfit(&withdrawn, &WHOSE, b.der(), Some(b.id())), None);
     withdrawn.roots.get_mut(&b.id()).unwrap().tainted = true;
     assert!(unfit(&withdrawn, &WHOSE, b.der(), Some(b.id())).unwrap().contains("compromised"));

@@ -17,6 +17,8 @@ pub struct GateView {
     pub holds: Vec<String>,
     /// What comes of it when nobody does anything.
     pub opening: Opening,
+    /// What somebody can do to open a gate that no time opens, one way each.
+    pub ways: Vec<String>,
     /// Those that are named, the longest first.
     pub holders: Vec<Holder>,
     /// How many there are.
@@ -43,9 +45,9 @@ pub enum Opening {
     ForActivation,
     /// It opens at this time at the latest.
     ByItself(Timestamp),
-    /// It opens only when somebody confirms.
+    /// It opens only by somebody's word, or by what somebody does.
     ByWord,
-    /// Nothing ends while the rotation is held.
+    /// Nothing ends while the rotation is on hold.
     Held,
     /// Nothing ends while agents hold bundles that this server does not know.
     Stopped,
@@ -85,8 +87,8 @@ impl Opening {
     }
 }
 
-/// The gate in one sentence, the same that a refused activation says.
-pub(super) fn summary(gate: &Gate, opening: Opening, rotation: &Rotation) -> String {
+/// The gate in one sentence: what it waits for, and what comes of it.
+pub(super) fn summary(gate: &Gate, opening: Opening, rotation: &Rotation, ways: &[String]) -> String {
     let name = gate.name;
     let closed = gate.holds.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let stands = match gate.is_open() {
@@ -104,10 +106,10 @@ pub(super) fn summary(gate: &Gate, opening: Opening, rotation: &Rotation) -> Str
         }
         Opening::ByItself(at) => format!("{stands}; it opens by itself at {at} at the latest"),
         Opening::ByWord => {
-            format!("{stands}; it does not open by itself: confirm, cover or remove what has no end")
+            format!("{stands}; it does not open by itself: {}", ways.join("; "))
         }
         Opening::Held => {
-            format!("{stands}; the rotation is held, so nothing ends by itself: `banyan rotate resume`")
+            format!("{stands}; the rotation is on hold, so nothing ends by itself: `banyan rotate resume`")
         }
         Opening::Stopped => format!(
             "{stands}; nothing ends by itself while agents hold bundles that this server never published: `banyan state show`"

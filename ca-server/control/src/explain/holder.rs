@@ -5,6 +5,7 @@
 
 use ledger::{EvidenceClass, RowKind};
 use rotation::Policy;
+use rotation::evidence::GateName;
 use trust::{RootId, Sequence, Serial, Timestamp};
 
 use super::names::{SHARED_ROOT, class_name, kind_name};
@@ -151,13 +152,26 @@ pub enum Needs {
     OthersEnd,
 }
 
-/// Which of the two confirmations of one rotation it is.
+/// Which of the confirmations of one rotation it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Round {
     /// For the bundle with both roots.
     Both,
     /// For the bundle without the root that has gone.
     Last,
+    /// For the bundle as it was before: the rotation was given up or taken back.
+    Back,
+}
+
+impl Round {
+    /// That of this gate, of a rotation that was given up or not.
+    pub(crate) const fn of(gate: GateName, given_up: bool) -> Self {
+        match (given_up, gate) {
+            (true, _) => Self::Back,
+            (false, GateName::Converged) => Self::Last,
+            (false, GateName::Trust | GateName::Leaves) => Self::Both,
+        }
+    }
 }
 
 /// When a holder counts no longer, whatever it does.
@@ -167,6 +181,13 @@ pub enum Ends {
     At(Timestamp),
     /// Never: only a word ends it.
     ByWord,
+}
+
+impl Ends {
+    /// At the earlier of two times, if there is one.
+    pub(crate) fn first(one: Option<Timestamp>, other: Option<Timestamp>) -> Self {
+        one.into_iter().chain(other).min().map_or(Self::ByWord, Self::At)
+    }
 }
 
 /// What the ledger and its agent's session know of a leaf.
@@ -256,13 +277,16 @@ impl Holder {
         if confirmed >= wanted {
             return None;
         }
+        // Whoever did not confirm the first has no second.
+        let round = match round {
+            Round::Last if confirmed.next() < wanted => Round::Back,
+            round => round,
+        };
+        let command = format!("`banyan relying-party confirm {name}`");
         let more = match round {
-            Round::Both => {
-                format!("`banyan relying-party confirm {name}`, and once more when the former root has left")
-            }
-            Round::Last => {
-                format!("`banyan relying-party confirm {name}`, the second and last of this rotation")
-            }
+            Round::Both => format!("{command}, and once more when the former root has left"),
+            Round::Last => format!("{command}, the second and last of this rotation"),
+            Round::Back => command,
         };
         Self {
             who: Who::RelyingParty { name },
@@ -276,8 +300,18 @@ impl Holder {
         .while_it_holds(at)
     }
 
+    /// The same, if the gate gives up on everybody at this time.
+    pub(crate) fn given_up_at(mut self, deadline: Option<Timestamp>, at: Timestamp) -> Option<Self> {
+        if let Ends::At(end) = self.ends {
+            self.ends = Ends::first(Some(end), deadline);
+        } else if let Some(deadline) = deadline {
+            self.ends = Ends::At(deadline);
+        }
+        self.while_it_holds(at)
+    }
+
     /// What has passed holds no gate.
-    fn while_it_holds(self, at: Timestamp) -> Option<Self> {
+    pub(crate) fn while_it_holds(self, at: Timestamp) -> Option<Self> {
         match self.ends {
             Ends::At(end) if end <= at => None,
             _ => Some(self),
@@ -306,6 +340,21 @@ impl Holder {
     /// Whether it takes its leaf from its agent and its trust from elsewhere.
     pub const fn is_own_trust(&self) -> bool {
         matches!(&self.who, Who::Leaf { own_trust: true, .. })
+    }
+
+    /// As a refusal names it: what can be done is told beside it.
+    pub(crate) fn in_short(&self) -> String {
+        let behind = match &self.agent {
+            None => String::new(),
+            Some(AgentSeen { name, connected: true, .. }) => format!(", agent {name} is connected"),
+            Some(AgentSeen { name, connected: false, .. }) => format!(", agent {name} is not connected"),
+        };
+        let until = match self.ends {
+            Ends::At(end) => format!(" until {end}"),
+            Ends::ByWord => String::new(),
+        };
+        let own = if self.is_own_trust() { ", takes no validation secret from its agent" } else { "" };
+        format!("{} ({}{behind}{own}){until}", self.name(), self.kind())
     }
 
     /// All of it in one sentence.
@@ -383,6 +432,7 @@ impl Needs {
             Self::Confirmation { sequence, round: Round::Last } => {
                 format!("bundle {sequence} confirmed (2nd of 2)")
             }
+            Self::Confirmation { sequence, round: Round::Back } => format!("bundle {sequence} confirmed"),
             Self::Report => "a report of this step".to_owned(),
             Self::OthersEnd => "the end of others' leaves".to_owned(),
         }
@@ -397,6 +447,26 @@ impl Needs {
             | Self::Confirmation { sequence, .. } => *sequence,
             Self::LeafUnder { .. } | Self::Report | Self::OthersEnd => Sequence(0),
         }
+    }
+}
+
+/// Whom a gate waits for: as many by name as fit, and how many are left.
+pub(crate) fn named(holders: &[Holder], total: u64, count_max: usize, len_max: usize) -> String {
+    let mut text = String::new();
+    let mut named = 0_u64;
+    for holder in holders.iter().take(count_max) {
+        let one = holder.in_short();
+        if text.len() + one.len() > len_max {
+            break;
+        }
+        text.push_str(if named == 0 { "; it waits for " } else { ", " });
+        text.push_str(&one);
+        named += 1;
+    }
+    match (named, total.saturating_sub(named)) {
+        (_, 0) => text,
+        (0, total) => format!("; it waits for {total} of those that `banyan rotate explain` names"),
+        (_, more) => format!("{text} and {more} more, as `banyan rotate explain` says"),
     }
 }
 

@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ledger::{Aggregates, RowFilter};
-use rotation::evidence::{Gate, GateName};
-use rotation::{Evidence, State};
+use rotation::evidence::{Gate, GateName, Hold};
+use rotation::{Evidence, RootEntry, State};
 use rotation_driver::{EffectError, EvidenceSource as _};
 use trust::plain::counted;
 use trust::{RootId, Sequence, Timestamp};
@@ -32,8 +32,9 @@ pub use names::{KINDS, class_name, kind_name, mode_name};
 
 /// Holders that are named; the others are counted.
 const HOLDERS_MAX: usize = 32;
-/// Holders that a refused activation names.
+/// Holders that a refused activation names, and the most bytes that it takes for that.
 const NAMED_IN_REFUSAL: usize = 5;
+const NAMES_LEN_MAX: usize = 512;
 /// How long an authority may take before it is said that it has not answered.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 /// Pages of the ledger that are looked through for holders of one kind.
@@ -63,11 +64,10 @@ pub async fn look(ca: &Ca) -> Explanation {
     Explanation { state, trust, leaves, troubles, legal, gate }
 }
 
-/// What a refused activation says beyond the machine's words: who holds the gate.
+/// What a refused activation says beyond the machine's words: whom the gate waits for. As many are named as fit, each in full.
 pub async fn named_holders(ca: &Ca) -> String {
-    let holders = look(ca).await.gate.map(|gate| gate.holders).unwrap_or_default();
-    let named: Vec<_> = holders.iter().take(NAMED_IN_REFUSAL).map(own_trust::in_short).collect();
-    if named.is_empty() { String::new() } else { format!("; held by {}", named.join("; ")) }
+    let Some(gate) = look(ca).await.gate else { return String::new() };
+    holder::named(&gate.holders, gate.total, NAMED_IN_REFUSAL, NAMES_LEN_MAX)
 }
 
 fn troubles(ca: &Ca) -> Vec<String> {
@@ -112,16 +112,26 @@ fn view(ca: &Ca, state: &State, evidence: &Evidence, rows: &Aggregates) -> Optio
     });
     holders.truncate(HOLDERS_MAX);
     let opening = Opening::of(&gate, rotation, state);
+    let ways: Vec<_> = gate.holds.iter().filter_map(|hold| way(ca, state, hold)).collect();
     Some(GateView {
         name: gate.name,
-        summary: gate::summary(&gate, opening, rotation),
+        summary: gate::summary(&gate, opening, rotation, &ways),
         holds: gate.holds.iter().map(ToString::to_string).collect(),
         opening,
+        ways,
         holders,
         total,
         at: evidence.at,
         rests_on: rests_on(ca, state, evidence, rows),
     })
+}
+
+/// What somebody can do about what no time ends.
+fn way(ca: &Ca, state: &State, hold: &Hold) -> Option<String> {
+    match hold {
+        Hold::Shared { root, until: None } => Some(way_off(ca, root, state.roots.get(root)?)),
+        hold => hold.way(),
+    }
 }
 
 /// Those who hold a gate closed, some by name, and how many they are.
@@ -140,12 +150,13 @@ fn held_by(
             let filter = RowFilter { root: Some(from), ..RowFilter::default() };
             holders = named(ca, &filter, Asked::Gone { from, to }, at);
             let others: Vec<_> =
-                downstreams_under(ca, &from, state, at).chain(shared(ca, state, &from)).collect();
+                downstreams_under(ca, &from, state, at).chain(shared(ca, state, &from, at)).collect();
             let total = rows.under(&from).rows + others.len() as u64;
             holders.extend(others);
             (holders, total)
         }
         (GateName::Trust | GateName::Converged, Some(_)) => {
+            let deadline = state.phase.gives_up_at(&ca.policy);
             for kind in KINDS {
                 let class = ca.evidence.required(kind);
                 let unproven = Some((state.sequence, class));
@@ -153,15 +164,21 @@ fn held_by(
                     RowFilter { kind: Some(kind), own_trust: Some(false), unproven, ..RowFilter::default() };
                 holders.extend(named(ca, &filter, Asked::Bundle { sequence: state.sequence, class }, at));
             }
-            holders.extend(own_trust::holders(ca, state.sequence, evidence.own_trust.latest, HOLDERS_MAX));
+            let assumed = evidence.own_trust.latest.map(|latest| ca.policy.over_at(latest));
+            let ends = Ends::first(assumed, deadline);
+            holders.extend(own_trust::holders(ca, state.sequence, ends, HOLDERS_MAX));
             let total = evidence.unproven.count
                 + evidence.own_trust.count
                 + evidence.relying_parties.bounded.count
                 + evidence.relying_parties.unbounded;
-            let round = if gate.name == GateName::Trust { Round::Both } else { Round::Last };
-            holders.extend(relying_parties(ca, state, round, at));
-            holders.extend(downstreams_without(ca, state.sequence, at));
-            (holders, total)
+            holders.extend(relying_parties(
+                ca,
+                state,
+                Round::of(gate.name, state.phase.given_up().is_some()),
+                at,
+            ));
+            holders.extend(downstreams_without(ca, state.sequence, deadline, at));
+            (holders.into_iter().filter_map(|holder| holder.given_up_at(deadline, at)).collect(), total)
         }
     }
 }
@@ -175,7 +192,7 @@ pub fn behind(ca: &Ca, state: &State, at: Timestamp) -> Vec<Holder> {
         let filter = RowFilter { kind, own_trust: Some(false), unproven, ..RowFilter::default() };
         named(ca, &filter, Asked::Bundle { sequence, class }, at)
     });
-    lacking.chain(downstreams_without(ca, sequence, at)).take(HOLDERS_MAX).collect()
+    lacking.chain(downstreams_without(ca, sequence, None, at)).take(HOLDERS_MAX).collect()
 }
 
 /// The rows that match, as holders; those that end last first.
@@ -196,11 +213,17 @@ fn named(ca: &Ca, filter: &RowFilter, asked: Asked, at: Timestamp) -> Vec<Holder
 }
 
 /// Downstream CAs that are not known to have a bundle.
-fn downstreams_without(ca: &Ca, wanted: Sequence, now: Timestamp) -> impl Iterator<Item = Holder> {
+fn downstreams_without(
+    ca: &Ca,
+    wanted: Sequence,
+    deadline: Option<Timestamp>,
+    now: Timestamp,
+) -> impl Iterator<Item = Holder> {
     let downstreams =
         ca.downstreams.downstreams().into_iter().filter(move |downstream| downstream.lacks(wanted));
     downstreams.filter_map(move |downstream| {
-        Some(downstream_holder(ca, &downstream, downstream.until(&ca.policy, now)?))
+        let until = ca.policy.over_at(downstream.until(&ca.policy, now)?);
+        Some(downstream_holder(&downstream, deadline.map_or(until, |deadline| deadline.min(until))))
     })
 }
 
@@ -208,11 +231,12 @@ fn downstreams_without(ca: &Ca, wanted: Sequence, now: Timestamp) -> impl Iterat
 fn downstreams_under(ca: &Ca, root: &RootId, state: &State, now: Timestamp) -> impl Iterator<Item = Holder> {
     let downstreams = ca.downstreams.downstreams().into_iter();
     downstreams.filter_map(move |downstream| {
-        Some(downstream_holder(ca, &downstream, downstream.under(root, state, &ca.policy, now)?))
+        let last_issuer = downstream.under(root, state, &ca.policy, now)?;
+        Some(downstream_holder(&downstream, ca.policy.over_at(last_issuer)))
     })
 }
 
-fn downstream_holder(ca: &Ca, downstream: &Downstream, last_issuer: Timestamp) -> Holder {
+fn downstream_holder(downstream: &Downstream, until: Timestamp) -> Holder {
     let name = &downstream.name;
     let said = match &downstream.told {
         None => "has reported nothing to this process".to_owned(),
@@ -221,7 +245,6 @@ fn downstream_holder(ca: &Ca, downstream: &Downstream, last_issuer: Timestamp) -
         }
         Some(told) => format!("waits for {}", told.report.waits_for.join("; ")),
     };
-    let until = ca.policy.over_at(last_issuer);
     let reported =
         |told: &Told| Has::Reported { sequence: Sequence(told.report.applied_sequence), at: told.at };
     Holder {
@@ -231,48 +254,46 @@ fn downstream_holder(ca: &Ca, downstream: &Downstream, last_issuer: Timestamp) -
         needs: Needs::Report,
         ends: Ends::At(until),
         refuses: None,
-        more: Some(format!("downstream CA {name}: {said}; its last issuer is waited for until {until}")),
+        more: Some(format!("downstream CA {name}: {said}; it is waited for until {until}")),
     }
 }
 
 /// Others who issue under a root, as one holder of its leaf gate.
-fn shared(ca: &Ca, state: &State, root: &RootId) -> Option<Holder> {
+fn shared(ca: &Ca, state: &State, root: &RootId, at: Timestamp) -> Option<Holder> {
     let entry = state.roots.get(root).filter(|entry| !entry.exclusive)?;
+    let id = root.short();
+    if ca.upstreams.has(entry.authority.as_str()) && ca.upstreams.let_go(state).contains(root) {
+        return None;
+    }
+    let Some((word, until)) = ca.evidence.foreign(root, entry) else {
+        return Some(others(root, Ends::ByWord, format!("root {id}: {}", way_off(ca, root, entry))));
+    };
+    let until = ca.policy.over_at(until);
+    let text = format!(
+        "others issued under root {id} until {}, as {} attested; their last leaf is waited for until {until}",
+        word.since, word.by
+    );
+    others(root, Ends::At(until), text).while_it_holds(at)
+}
+
+/// What must come before a root that others share can go.
+fn way_off(ca: &Ca, root: &RootId, entry: &RootEntry) -> String {
     let (id, authority) = (root.short(), entry.authority.as_str());
     if ca.upstreams.has(authority) {
-        if ca.upstreams.let_go(state).contains(root) {
-            return None;
-        }
-        let text = format!(
-            "root {id} is still in the bundle of the upstream CA: it leaves here when nobody there or at its other downstream CAs needs it"
-        );
-        return Some(others(root, Ends::ByWord, text));
+        return "it is still in the bundle of the upstream CA, and leaves here when nobody there or at its other downstream CAs \
+                needs it: `banyan rotate explain` there says whom it waits for"
+            .to_owned();
     }
-    let (ends, text) = match (ca.evidence.foreign(root, entry), ca.evidence.foreign_leaf_max(authority)) {
-        (Some((word, until)), _) => {
-            let until = ca.policy.over_at(entry.horizon.max(Some(until)).unwrap_or(until));
-            let text = format!(
-                "others issued under root {id} until {}, as {} attested; their last leaf is waited for until {until}",
-                word.since, word.by
-            );
-            (Ends::At(until), text)
-        }
-        (None, Some(_)) => {
-            let text = format!(
-                "others issue under root {id} too: turn them off, then say so with `banyan root attest {id} --by NAME`"
-            );
-            (Ends::ByWord, text)
-        }
-        (None, None) => {
-            let text = format!(
-                "others issue under root {id} too: write the longest life of their leaves as foreign_leaf_max into \
-                 section [authority.{authority}] and restart this server, turn them off, then say so with \
-                 `banyan root attest {id} --by NAME`"
-            );
-            (Ends::ByWord, text)
-        }
-    };
-    Some(others(root, ends, text))
+    let attest = format!(
+        "turn off whoever else issues under it, then say so with `banyan root attest {id} --by NAME`"
+    );
+    match ca.evidence.foreign_leaf_max(authority) {
+        Some(_) => attest,
+        None => format!(
+            "write the longest life of others' leaves as foreign_leaf_max into section [authority.{authority}] and restart this \
+             server; {attest}"
+        ),
+    }
 }
 
 fn others(root: &RootId, ends: Ends, text: String) -> Holder {

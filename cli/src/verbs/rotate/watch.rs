@@ -23,7 +23,7 @@ const HOLDERS_MAX: usize = 8;
 ///
 /// # Errors
 /// [`Failure::Interrupted`] on Ctrl-C, which leaves the rotation running; [`Failure::Failed`] if the rotation that was
-/// asked for was given up or taken back; others if the server refuses.
+/// followed was given up or taken back, or nobody can tell; others if the server refuses.
 pub async fn follow(target: &AdminTarget, json: bool, request: Option<&str>) -> Result<(), Failure> {
     tokio::select! {
         outcome = until_over(target, json, request) => outcome,
@@ -70,34 +70,40 @@ async fn open(target: &AdminTarget) -> Result<Streaming<Rotation>, Failure> {
 /// What a rotation that is over came to, in a sentence.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
-    /// It is over, and nobody asked for more.
+    /// It came to what it was asked for, or none was under way.
     Over(String),
-    /// It was asked for, and did not come to its end.
+    /// It did not, or that cannot be told.
     GivenUp(String),
 }
 
+/// By what the server says of the last rotation: what was seen before may be older than the connection that broke off.
 fn outcome(before: Option<&Rotation>, last: &Rotation, request: Option<&str>) -> Outcome {
     let signs = words::root(&last.from_root);
-    let Some(before) = before else {
-        return Outcome::Over(format!(
-            "no rotation is under way: root {signs} signs, bundle {}",
-            last.sequence
-        ));
+    let Some(id) = request.or(before.map(|before| before.request_id.as_str())) else {
+        return Outcome::Over(words::status(last));
     };
-    let replaced = !before.to_root.is_empty() && before.to_root == last.from_root && !before.rolled_back;
-    if replaced && request.is_none_or(|request| last.done.iter().any(|done| done == request)) {
-        return Outcome::Over(format!(
-            "the rotation is complete: root {signs} signs, and root {} is no longer trusted, bundle {}",
-            words::root(&before.from_root),
+    match last.last_ending.as_str() {
+        "completed" if last.last_request_id == id => {
+            let gone = before.map(|before| &before.from_root).filter(|root| **root != last.from_root);
+            let gone = gone
+                .filter(|root| !root.is_empty())
+                .map(|root| format!(", and root {} is no longer trusted", words::root(root)));
+            Outcome::Over(format!(
+                "the rotation is complete: root {signs} signs{}, bundle {}",
+                gone.unwrap_or_default(),
+                last.sequence
+            ))
+        }
+        ending if last.last_request_id == id && !ending.is_empty() => Outcome::GivenUp(format!(
+            "the rotation was {ending}: root {signs} still signs, bundle {}; `banyan journal show` says who did it",
             last.sequence
-        ));
+        )),
+        _ => Outcome::GivenUp(format!(
+            "rotation {id} is over and not the last one: root {signs} signs, bundle {}; `banyan journal show` says what it \
+             came to",
+            last.sequence
+        )),
     }
-    let name = request.map(|request| format!(" {request}")).unwrap_or_default();
-    let text = format!(
-        "the rotation{name} was {}: root {signs} signs; `banyan journal show` says who did it",
-        if before.rolled_back { "rolled back" } else { "aborted or rolled back" }
-    );
-    if request.is_some() { Outcome::GivenUp(text) } else { Outcome::Over(text) }
 }
 
 /// Where changes are shown.
@@ -190,7 +196,7 @@ fn picture(rotation: &Rotation, size: Size) -> String {
         bar(rotation.leaves.unwrap_or_default())
     );
     if rotation.held_since != 0 {
-        text.push_str(&format!("\npaused since {}", output::time(rotation.held_since)));
+        text.push_str(&format!("\non hold since {}", output::time(rotation.held_since)));
     }
     if let Some(gate) = rotation.gate.as_ref().filter(|gate| !gate.summary.is_empty()) {
         text.push_str(&format!("\n{}", gate.summary));
@@ -231,7 +237,7 @@ fn shape(rotation: &Rotation) -> String {
 fn line(rotation: &Rotation) -> String {
     let (trust, leaves) = (rotation.trust.unwrap_or_default(), rotation.leaves.unwrap_or_default());
     let gate = rotation.gate.as_ref().map(|gate| format!(": {}", gate.summary)).unwrap_or_default();
-    let held = if rotation.held_since == 0 { "" } else { " (paused)" };
+    let held = if rotation.held_since == 0 { "" } else { " (on hold)" };
     format!(
         "{}{held}, trust {}/{}, new leaves {}/{}{gate}",
         words::phase(rotation),
@@ -312,34 +318,71 @@ mod tests {
         assert_ne!(shape(&more), shape(&at("draining")));
     }
 
-    #[test]
-    fn a_request_that_was_taken_back_is_a_failure() {
-        let before = Rotation { to_root: vec![2], ..at("draining") };
-        let over = |root: u8, done: &str| Rotation {
-            from_root: vec![root],
-            done: vec![done.to_owned()],
+    /// A rotation as it was seen last, and the server's word when it is over.
+    fn ended(phase: Rotation, ending: &str, request: Option<&str>) -> Outcome {
+        let before = Rotation { request_id: "mine".to_owned(), ..phase };
+        let signs = if ending == "completed" { 2 } else { 1 };
+        let last = Rotation {
+            from_root: vec![signs; 4],
+            sequence: 4,
+            last_request_id: "mine".to_owned(),
+            last_ending: ending.to_owned(),
             ..at("steady")
         };
-        let is_over = |last, request| matches!(outcome(Some(&before), &last, request), Outcome::Over(_));
-        assert!(is_over(over(2, "mine"), Some("mine")));
-        assert!(!is_over(over(1, "mine"), Some("mine")), "the former root signs again");
-        assert!(!is_over(over(1, "other"), Some("mine")));
-        assert!(is_over(over(1, "other"), None), "who only watches judges nothing");
+        outcome(Some(&before), &last, request)
+    }
+
+    /// All that may be seen last before the end: the roots change their places when a rotation is given up.
+    fn seen_last() -> Vec<Rotation> {
+        let roots = |from: u8, to: u8| Rotation { from_root: vec![from; 4], to_root: vec![to; 4], ..at("") };
+        let mut all = Vec::new();
+        for phase in ["staging", "distributing", "draining", "withdrawing"] {
+            for (from, to) in [(1, 2), (2, 1)] {
+                for (ending, rolled_back) in [("", false), ("aborted", false), ("rolled back", true)] {
+                    let (phase, ending) = (phase.to_owned(), ending.to_owned());
+                    all.push(Rotation { phase, ending, rolled_back, ..roots(from, to) });
+                }
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn a_rotation_that_was_given_up_or_taken_back_is_a_failure_whatever_was_seen_before() {
+        for seen in seen_last() {
+            for request in [Some("mine"), None] {
+                for ending in ["aborted", "rolled back"] {
+                    let Outcome::GivenUp(text) = ended(seen.clone(), ending, request) else {
+                        panic!("{ending} is green after {seen:?}");
+                    };
+                    let wanted = format!("the rotation was {ending}: root 01010101 still signs, bundle 4");
+                    assert!(text.starts_with(&wanted), "{text}");
+                }
+                let Outcome::Over(text) = ended(seen.clone(), "completed", request) else {
+                    panic!("it is complete after {seen:?}");
+                };
+                assert!(text.starts_with("the rotation is complete: root 02020202 signs"), "{text}");
+                assert!(!text.contains("02020202 is no longer"), "{text}");
+            }
+        }
     }
 
     #[test]
     fn the_last_sentence_says_what_came_of_it() {
         let before = Rotation { from_root: vec![1; 4], to_root: vec![2; 4], ..at("withdrawing") };
-        let said = |before: Option<&Rotation>, root: u8| {
-            let last = Rotation { from_root: vec![root; 4], sequence: 4, ..at("steady") };
-            let (Outcome::Over(text) | Outcome::GivenUp(text)) = outcome(before, &last, None);
-            text
-        };
         assert_eq!(
-            said(Some(&before), 2),
-            "the rotation is complete: root 02020202 signs, and root 01010101 is no longer trusted, bundle 4"
+            ended(before.clone(), "completed", None),
+            Outcome::Over(
+                "the rotation is complete: root 02020202 signs, and root 01010101 is no longer trusted, bundle 4".to_owned()
+            )
         );
-        assert!(said(Some(&before), 1).contains("was aborted or rolled back: root 01010101 signs"));
-        assert!(said(None, 1).contains("no rotation is under way"));
+        let steady = Rotation { from_root: vec![1; 4], ..at("steady") };
+        let Outcome::Over(text) = outcome(None, &steady, None) else { panic!("nothing was followed") };
+        assert!(text.starts_with("no rotation is under way since"), "{text}");
+        // Another one has ended since: nobody can tell from here, so it is not green.
+        let other =
+            Rotation { last_request_id: "other".to_owned(), last_ending: "completed".to_owned(), ..steady };
+        assert!(matches!(outcome(None, &other, Some("mine")), Outcome::GivenUp(_)));
+        assert!(matches!(outcome(Some(&before), &other, None), Outcome::GivenUp(_)));
     }
 }

@@ -50,7 +50,7 @@ fn entries() -> [JournalEntry; 4] {
     let holds = vec![
         Hold::OwnTrust { count: 2, until: None },
         Hold::RelyingParties { count: 5, until: Some(at(90)) },
-        Hold::UnboundedRelyingParties { count: 6 },
+        Hold::UnboundedRelyingParties { count: 6, until: None },
         Hold::Shared { root: root(), until: None },
     ];
     let refusal = Refusal {

@@ -1,5 +1,6 @@
 //! No explanation contradicts itself, whatever is known of whoever holds a gate.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::*;
@@ -66,7 +67,7 @@ fn holders() -> Vec<Holder> {
     let ends = [None, Some(at(-121)), Some(at(-60)), Some(at(60))];
     let relying_parties = [0, 1, 2, 3].into_iter().flat_map(|confirmed| {
         ends.into_iter().flat_map(move |until| {
-            [Round::Both, Round::Last].into_iter().filter_map(move |round| {
+            [Round::Both, Round::Last, Round::Back].into_iter().filter_map(move |round| {
                 let known = Party { name: "partner".to_owned(), confirmed: Sequence(confirmed), until };
                 Holder::of_relying_party(known, Sequence(2), round, NOW, &policy)
             })
@@ -124,6 +125,50 @@ fn a_leaf_of_the_root_that_goes_needs_a_new_one_although_its_holder_has_the_bund
     assert_eq!(holder.needs.in_words(), format!("a new leaf, of root {}", root("b").short()));
     let asked = Asked::Bundle { sequence: Sequence(2), class: EvidenceClass::Applied };
     assert_eq!(Holder::of_leaf(leaf, asked, NOW, &policy()), None, "it has what the trust gate asks");
+}
+
+#[test]
+fn a_gate_that_gives_up_waits_for_nobody_longer_and_says_of_nobody_that_no_time_ends_it() {
+    let deadline = at(300);
+    for holder in holders() {
+        let before = holder.ends;
+        let holder = holder.given_up_at(Some(deadline), NOW).unwrap();
+        let Ends::At(end) = holder.ends else { panic!("{holder:?}") };
+        assert!(end <= deadline, "{holder:?}");
+        assert!(before == Ends::ByWord || before == Ends::At(end) || end == deadline);
+        assert!(!holder.sentence().contains("no time"), "{}", holder.sentence());
+    }
+    assert_eq!(Ends::first(None, None), Ends::ByWord);
+    assert_eq!(Ends::first(Some(at(2)), Some(at(1))), Ends::At(at(1)));
+}
+
+#[test]
+fn a_confirmation_is_numbered_only_where_the_first_was_given_and_two_are_asked_for() {
+    let needs = |confirmed, round| {
+        let known = Party { name: "partner".to_owned(), confirmed: Sequence(confirmed), until: None };
+        Holder::of_relying_party(known, Sequence(35), round, NOW, &policy()).unwrap().needs.in_words()
+    };
+    assert_eq!(needs(34, Round::Last), "bundle 35 confirmed (2nd of 2)");
+    assert_eq!(needs(0, Round::Last), "bundle 35 confirmed");
+    assert_eq!(needs(34, Round::Back), "bundle 35 confirmed", "the rotation was given up");
+}
+
+#[test]
+fn a_refusal_names_as_many_as_fit_each_in_full_and_without_a_command() {
+    let holders = holders();
+    for len in [0, 60, 200, 512] {
+        let text = named(&holders, 7, 5, len);
+        assert!(text.len() < len + 120, "{text}");
+        let first: BTreeSet<_> = holders.iter().take(5).map(Holder::in_short).collect();
+        let whole: usize = first.iter().map(|short| text.matches(short.as_str()).count()).sum();
+        assert_eq!(whole, text.matches("spiffe://").count(), "{text}");
+        assert!(
+            text.ends_with(if whole == 0 { "names" } else { "as `banyan rotate explain` says" }),
+            "{text}"
+        );
+        assert!(holders.iter().all(|holder| !holder.in_short().contains('`')));
+    }
+    assert_eq!(named(&[], 0, 5, 512), "");
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn bundle() -> BundleChange {
 }
 
 fn steady() -> Phase {
-    Phase::Steady(Steady { since: NOW })
+    Phase::Steady(Steady { since: NOW, ended: None })
 }
 
 fn staging(step: StagingStep) -> Phase {
