@@ -165,13 +165,9 @@ async fn each_refusal_of_a_verb_about_agents_says_as_data_what_to_do_and_that_ca
     assert!(listed.agents[0].id.ends_with("/node-1"));
 
     let dry = || RuleAgentsRequest { dry_run: true, ..about("node-1") };
-    let (nameless, silent) = (
-        RuleAgentsRequest { by: String::new(), ..dry() },
-        RuleAgentsRequest { reason: String::new(), ..dry() },
-    );
-    assert!(advice(&operator.ban_agents(nameless).await.unwrap_err()).contains("--by"));
+    let silent = RuleAgentsRequest { reason: String::new(), ..dry() };
     assert!(advice(&operator.ban_agents(silent).await.unwrap_err()).contains("--reason"));
-    operator.ban_agents(dry()).await.expect("with both it is taken");
+    operator.ban_agents(dry()).await.expect("with a reason it is taken");
 
     let forgets = || RuleAgentsRequest { forget_leaves: true, ..dry() };
     let refused = operator.ban_agents(forgets()).await.unwrap_err();
