@@ -9,6 +9,7 @@
 //! [`RootAuthority`]: crate::RootAuthority
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -23,6 +24,9 @@ use crate::error::PluginError;
 use crate::state::AuthorityState;
 
 const BOOK: Document = Document { name: "answers", format: 1, what: "the authority's record of its answers" };
+
+/// How long ago an issuer may have been signed that is judged now, and how far behind the clock of the signer may be.
+const ANSWER_TIME: Duration = Duration::from_secs(60);
 
 /// What was announced and answered. Read for each call, changed, and stored before the answer is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,7 +90,8 @@ impl JudgedIssuer {
         Self { chain, ends }
     }
 
-    /// Judges an issuer that `root` signed, itself or by what stands between, for a request that is served at `now`.
+    /// Judges an issuer that `root` signed, itself or by what stands between, for a request that is answered at `now`. Its life
+    /// counts from when it was signed, by the clock of whoever did that: it may end up to a minute sooner.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -103,7 +108,7 @@ impl JudgedIssuer {
             root: request.root,
             path_len: request.path_len,
             now,
-            covers_until: now.plus(request.ttl),
+            covers_until: now.plus(request.ttl).minus(ANSWER_TIME),
             announced: std::slice::from_ref(root),
             retired: &BTreeSet::new(),
         };
@@ -324,8 +329,6 @@ impl Form {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::state::MemoryState;
 

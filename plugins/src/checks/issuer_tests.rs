@@ -1,6 +1,7 @@
 //! Each wrong issuer is refused for what is wrong with it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyUsagePurpose,
@@ -9,7 +10,8 @@ use trust::{RootId, SignatureAlgorithm, Timestamp, TrustDomain};
 
 use super::forge::{self, ForgeKey, NOW, UNTIL, WeakRsa};
 use super::*;
-use crate::authority::IssuerChain;
+use crate::answers::JudgedIssuer;
+use crate::authority::{IssuerChain, IssuerRequest};
 use crate::keys::KeySpec;
 use crate::ring_keys::RingKey;
 
@@ -193,6 +195,28 @@ fn a_validity_that_does_not_cover_what_was_asked_is_refused() {
     let refused =
         fault(world.check(vec![world.issuer(&forge::params("issuer"))]), Which::Root(world.root_id()));
     assert_eq!(refused, Fault::EndsTooEarly { ends, needed });
+}
+
+#[test]
+fn an_issuer_that_was_signed_a_moment_ago_covers_what_was_asked_for_then() {
+    let world = World::new();
+    let mut params = forge::params("issuer");
+    forge::set_validity(&mut params, NOW - 60, UNTIL);
+    let certificate = world.issuer(&params);
+    let lifetime = Duration::from_secs(u64::try_from(UNTIL - NOW).expect("later"));
+    let domain = TrustDomain::parse("example.org").expect("domain");
+    let request = IssuerRequest::new(world.root_id(), Vec::new(), domain, lifetime);
+    let judged_at = |moment: i64| {
+        let (chain, root) = (IssuerChain::new(vec![certificate.clone()]), forge::parsed(&world.root));
+        let now = Timestamp::from_secs(moment);
+        JudgedIssuer::of_request(chain, &request, world.issuer_key.public(), &root, now).map(drop)
+    };
+    for later in [0, 1, 60] {
+        assert_eq!(judged_at(NOW + later), Ok(()), "{later} s later");
+    }
+    let (ends, needed) = (Timestamp::from_secs(UNTIL), Timestamp::from_secs(UNTIL + 1));
+    let late = judged_at(NOW + 61).expect_err("it was asked for more than a minute ago");
+    assert_eq!(fault(Err(late), Which::Issuer), Fault::EndsTooEarly { ends, needed });
 }
 
 #[test]
