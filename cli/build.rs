@@ -22,7 +22,8 @@ fn main() {
 
 /// What git answers in one line; nothing without git, or outside of a checkout.
 fn git(words: &[&str]) -> Option<String> {
-    let answer = Command::new("git").args(words).output().ok().filter(|answer| answer.status.success())?;
+    let answer =
+        Command::new("git").args(words).output().ok().filter(|answer| answer.status.success())?;
     let line = String::from_utf8(answer.stdout).ok()?.trim().to_owned();
     Some(line).filter(|line| !line.is_empty())
 }

@@ -26,13 +26,18 @@ impl Backoff {
 
     /// The next wait before something that ends after `left`: never drawn from more than a quarter of that, so that an
     /// outage which is over leaves time for several attempts. Below a second left, the bound stays a quarter second.
-    pub(crate) fn wait_before_end(&mut self, left: Duration, randomness: &dyn Randomness) -> Duration {
+    pub(crate) fn wait_before_end(
+        &mut self,
+        left: Duration,
+        randomness: &dyn Randomness,
+    ) -> Duration {
         self.wait_within(left.max(SHORT) / 4, randomness)
     }
 
     fn wait_within(&mut self, most: Duration, randomness: &dyn Randomness) -> Duration {
-        let bound =
-            FIRST.saturating_mul(1_u32.checked_shl(self.failures.min(16)).unwrap_or(u32::MAX)).min(CAP);
+        let bound = FIRST
+            .saturating_mul(1_u32.checked_shl(self.failures.min(16)).unwrap_or(u32::MAX))
+            .min(CAP);
         self.failures = self.failures.saturating_add(1);
         spread(bound.min(most), randomness)
     }
@@ -72,11 +77,15 @@ mod tests {
     fn a_wait_before_an_end_leaves_time_for_more_attempts() {
         let randomness = SeededRandomness::new(2);
         let mut backoff = Backoff { failures: 40 };
-        let mut longest =
-            |left| (0..200).map(|_| backoff.wait_before_end(left, &randomness)).max().unwrap_or_default();
+        let mut longest = |left| {
+            (0..200).map(|_| backoff.wait_before_end(left, &randomness)).max().unwrap_or_default()
+        };
         let some = longest(Duration::from_secs(8));
         assert!(some < Duration::from_secs(2) && some > Duration::from_secs(1), "{some:?}");
-        assert!(longest(Duration::from_secs(86_400)) > CAP / 2, "a long life keeps the usual bound");
+        assert!(
+            longest(Duration::from_secs(86_400)) > CAP / 2,
+            "a long life keeps the usual bound"
+        );
         assert!(
             longest(Duration::ZERO) > Duration::ZERO,
             "what has ended is asked for again, but not in a loop"

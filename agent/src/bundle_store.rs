@@ -105,7 +105,8 @@ impl BundleStore {
         trust_domain: &TrustDomain,
     ) -> Result<Self, BundleStoreError> {
         let path = state_dir.join("bundle.json");
-        let mut store = Self { disk, path, trust_domain: trust_domain.clone(), history: Vec::new() };
+        let mut store =
+            Self { disk, path, trust_domain: trust_domain.clone(), history: Vec::new() };
         match store.disk.read(&store.path) {
             Ok(bytes) => store.history = store.decode(&bytes)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -182,7 +183,8 @@ impl BundleStore {
 
     fn decode(&self, bytes: &[u8]) -> Result<Vec<Bundle>, BundleStoreError> {
         let damaged = |what: String| BundleStoreError::Damaged { path: self.path.clone(), what };
-        let stored: Stored = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
+        let stored: Stored =
+            serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
         if stored.format != 1 {
             return Err(damaged(format!("format {} is unknown", stored.format)));
         }
@@ -191,7 +193,8 @@ impl BundleStore {
             .iter()
             .map(|bundle| self.decode_one(bundle).map_err(damaged))
             .collect::<Result<_, _>>()?;
-        let rising = bundles.iter().zip(bundles.iter().skip(1)).all(|(a, b)| a.sequence() < b.sequence());
+        let rising =
+            bundles.iter().zip(bundles.iter().skip(1)).all(|(a, b)| a.sequence() < b.sequence());
         match rising && !bundles.is_empty() {
             true => Ok(bundles),
             false => Err(damaged("its sequences do not rise".to_owned())),
@@ -215,7 +218,10 @@ impl BundleStore {
 }
 
 /// Reads a bundle as it came over the wire, digest checked.
-pub(crate) fn from_wire(trust_domain: &TrustDomain, offered: &wire::Bundle) -> Result<Bundle, BundleRefused> {
+pub(crate) fn from_wire(
+    trust_domain: &TrustDomain,
+    offered: &wire::Bundle,
+) -> Result<Bundle, BundleRefused> {
     if offered.trust_domain != trust_domain.as_str() {
         let other = offered.trust_domain.chars().take(64).collect();
         return Err(BundleRefused::OtherTrustDomain { ours: trust_domain.clone(), other });
@@ -225,7 +231,8 @@ pub(crate) fn from_wire(trust_domain: &TrustDomain, offered: &wire::Bundle) -> R
         return Err(BundleRefused::NoSequence);
     }
     let invalid = |source| BundleRefused::Invalid { sequence, source };
-    let bundle = Bundle::from_ders(trust_domain.clone(), sequence, &offered.roots).map_err(invalid)?;
+    let bundle =
+        Bundle::from_ders(trust_domain.clone(), sequence, &offered.roots).map_err(invalid)?;
     match bundle.digest().as_bytes().as_slice() == offered.digest.as_slice() {
         true => Ok(bundle),
         false => Err(invalid(trust::BundleError::DigestMismatch)),
@@ -293,7 +300,10 @@ mod tests {
         let refused = from_wire(&domain, &offered).unwrap_err();
         assert!(refused.to_string().contains("never empty"), "{refused}");
         offered.trust_domain = "other.org".to_owned();
-        assert!(matches!(from_wire(&domain, &offered), Err(BundleRefused::OtherTrustDomain { .. })));
+        assert!(matches!(
+            from_wire(&domain, &offered),
+            Err(BundleRefused::OtherTrustDomain { .. })
+        ));
     }
 
     #[test]
@@ -303,7 +313,9 @@ mod tests {
         put(&mut store, &Pki::new("one").bundle(1));
         let path = dir.path().join("bundle.json");
         let good = std::fs::read_to_string(&path).unwrap();
-        for bad in [String::new(), "{}".to_owned(), good.replace("\"sequence\": 1", "\"sequence\": \"x\"")] {
+        for bad in
+            [String::new(), "{}".to_owned(), good.replace("\"sequence\": 1", "\"sequence\": \"x\"")]
+        {
             std::fs::write(&path, &bad).unwrap();
             assert!(matches!(open(dir.path()), Err(BundleStoreError::Damaged { .. })), "{bad}");
         }

@@ -164,7 +164,9 @@ impl CaClient {
         let bundle = self.trust.borrow().clone().ok_or(CallError::NoTrust)?;
         let credential = self.credential.borrow().clone().ok_or(CallError::NoCredential)?;
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |cached: &&Cached| Arc::ptr_eq(&cached.credential, &credential) && cached.bundle == bundle;
+        let fits = |cached: &&Cached| {
+            Arc::ptr_eq(&cached.credential, &credential) && cached.bundle == bundle
+        };
         if let Some(cached) = cached.as_ref().filter(fits) {
             return Ok(client(cached.channel.clone()));
         }
@@ -193,7 +195,11 @@ impl CaClient {
     }
 
     /// A client with a certificate that may have expired, or whose root has gone: only for the one call that takes it.
-    pub(crate) fn returning(&self, chain: &[Vec<u8>], key: &PrivateKey) -> Result<Client, CallError> {
+    pub(crate) fn returning(
+        &self,
+        chain: &[Vec<u8>],
+        key: &PrivateKey,
+    ) -> Result<Client, CallError> {
         let bundle = self.trust.borrow().clone().ok_or(CallError::NoTrust)?;
         let chain = chain.iter().cloned().map(CertificateDer::from).collect();
         self.build(bundle, Some((chain, key.rustls()))).map(client)
@@ -268,10 +274,13 @@ fn said(address: &str, status: &Status) -> String {
     let told = told(status);
     let Some(source) = std::error::Error::source(status) else {
         let did = match status.code() {
-            Code::Unavailable | Code::ResourceExhausted | Code::Aborted | Code::DeadlineExceeded => {
-                "cannot answer now"
+            Code::Unavailable
+            | Code::ResourceExhausted
+            | Code::Aborted
+            | Code::DeadlineExceeded => "cannot answer now",
+            Code::Unknown | Code::Internal | Code::DataLoss | Code::Cancelled | Code::Ok => {
+                "failed"
             }
-            Code::Unknown | Code::Internal | Code::DataLoss | Code::Cancelled | Code::Ok => "failed",
             _ => "refused",
         };
         return format!("the CA at {address} {did}: {told}");
@@ -308,7 +317,8 @@ mod tests {
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
-        let status = client(channel).get_bundle(wire::GetBundleRequest::default()).await.unwrap_err();
+        let status =
+            client(channel).get_bundle(wire::GetBundleRequest::default()).await.unwrap_err();
         let text = said(&address, &status);
         assert!(text.starts_with(&format!("the CA at {address} cannot be reached: ")), "{text}");
         assert_eq!(text.matches("Connection refused").count(), 1, "{text}");

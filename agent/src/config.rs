@@ -34,8 +34,8 @@ impl AgentConfig {
     /// # Errors
     /// [`ConfigError`] with every problem in it.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        let raw: file::File =
-            toml::from_str(text).map_err(|error| ConfigError { problems: vec![error.to_string()] })?;
+        let raw: file::File = toml::from_str(text)
+            .map_err(|error| ConfigError { problems: vec![error.to_string()] })?;
         raw.check().map_err(|problems| ConfigError { problems })
     }
 
@@ -112,9 +112,15 @@ mod tests {
     fn a_good_file_is_taken_with_its_defaults() {
         let config = AgentConfig::parse(GOOD).unwrap();
         assert_eq!(config.ca_server_name, "ca.example.org");
-        assert_eq!(config.attestation, Some(Attestation::JoinTokenFile("/etc/banyan/token".into())));
+        assert_eq!(
+            config.attestation,
+            Some(Attestation::JoinTokenFile("/etc/banyan/token".into()))
+        );
         assert_eq!(config.leaf_ttl, Some(Duration::from_secs(3600)));
-        assert_eq!(config.limits, Limits { connections: 1024, streams: 4096, processes: 1024, issuing: 8 });
+        assert_eq!(
+            config.limits,
+            Limits { connections: 1024, streams: 4096, processes: 1024, issuing: 8 }
+        );
         assert_eq!(config.socket_mode, 0o666);
         let entitled = config.entitlements();
         assert_eq!(entitled[&1000][0].as_str(), "spiffe://example.org/ns/shop/sa/cart");
@@ -150,7 +156,10 @@ mod tests {
             "streams",
             "reserved",
         ] {
-            assert!(error.problems().iter().any(|problem| problem.contains(word)), "{word}: {error}");
+            assert!(
+                error.problems().iter().any(|problem| problem.contains(word)),
+                "{word}: {error}"
+            );
         }
     }
 
@@ -166,8 +175,10 @@ mod tests {
     fn another_trust_domain_and_a_repeated_entry_are_refused() {
         let text = GOOD.replace("sa/stock", "sa/cart");
         assert!(AgentConfig::parse(&text).unwrap_err().to_string().contains("twice"));
-        let text =
-            GOOD.replace("spiffe://example.org/ns/shop/sa/stock", "spiffe://other.org/ns/shop/sa/stock");
+        let text = GOOD.replace(
+            "spiffe://example.org/ns/shop/sa/stock",
+            "spiffe://other.org/ns/shop/sa/stock",
+        );
         assert!(AgentConfig::parse(&text).unwrap_err().to_string().contains("trust domain"));
     }
 

@@ -60,7 +60,10 @@ const AGENT_CLUSTER: &str = "banyan_agent";
 /// Writes the file as YAML.
 pub fn render(config: &EnvoyConfig) -> String {
     let mut yaml = Yaml::default();
-    yaml.line(0, &format!("node: {{ id: {}, cluster: {} }}", quoted(&config.node), quoted(&config.node)));
+    yaml.line(
+        0,
+        &format!("node: {{ id: {}, cluster: {} }}", quoted(&config.node), quoted(&config.node)),
+    );
     if let Some(admin) = config.admin {
         yaml.line(0, "admin:");
         yaml.line(1, &format!("address: {}", address(admin)));
@@ -68,7 +71,11 @@ pub fn render(config: &EnvoyConfig) -> String {
     yaml.line(0, "static_resources:");
     yaml.line(
         1,
-        if config.inbound.is_some() || !config.outbound.is_empty() { "listeners:" } else { "listeners: []" },
+        if config.inbound.is_some() || !config.outbound.is_empty() {
+            "listeners:"
+        } else {
+            "listeners: []"
+        },
     );
     if let Some(inbound) = &config.inbound {
         inbound_listener(&mut yaml, config, inbound);
@@ -144,7 +151,10 @@ fn http_filter(yaml: &mut Yaml, config: &EnvoyConfig, name: &str, action: &str) 
     yaml.line(5, "http_filters:");
     yaml.line(5, "- name: \"envoy.filters.http.router\"");
     yaml.line(6, "typed_config:");
-    yaml.line(7, "\"@type\": \"type.googleapis.com/envoy.extensions.filters.http.router.v3.Router\"");
+    yaml.line(
+        7,
+        "\"@type\": \"type.googleapis.com/envoy.extensions.filters.http.router.v3.Router\"",
+    );
     yaml.line(5, "route_config:");
     yaml.line(6, &format!("name: {}", quoted(name)));
     yaml.line(6, "virtual_hosts:");
@@ -160,7 +170,10 @@ fn outbound_cluster(yaml: &mut Yaml, config: &EnvoyConfig, outbound: &Outbound) 
     endpoint(yaml, &outbound.name, outbound.peer);
     yaml.line(2, "typed_extension_protocol_options:");
     yaml.line(3, "\"envoy.extensions.upstreams.http.v3.HttpProtocolOptions\":");
-    yaml.line(4, "\"@type\": \"type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions\"");
+    yaml.line(
+        4,
+        "\"@type\": \"type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions\"",
+    );
     yaml.line(4, "common_http_protocol_options:");
     yaml.line(5, &format!("max_connection_duration: {}", seconds(config.connection_age_max)));
     if outbound.new_connection_per_request {
@@ -198,7 +211,10 @@ fn tls_context(yaml: &mut Yaml, peers: &[SpiffeId]) {
     yaml.line(7, "default_validation_context:");
     yaml.line(8, "match_typed_subject_alt_names:");
     for peer in peers {
-        yaml.line(8, &format!("- {{ san_type: URI, matcher: {{ exact: {} }} }}", quoted(peer.as_str())));
+        yaml.line(
+            8,
+            &format!("- {{ san_type: URI, matcher: {{ exact: {} }} }}", quoted(peer.as_str())),
+        );
     }
     yaml.line(7, "validation_context_sds_secret_config:");
     sds_secret(yaml, "    ", "ROOTCA");
@@ -215,7 +231,9 @@ fn sds_secret(yaml: &mut Yaml, lead: &str, name: &str) {
     yaml.line(6, &format!("{indent}    transport_api_version: V3"));
     yaml.line(
         6,
-        &format!("{indent}    grpc_services: [{{ envoy_grpc: {{ cluster_name: {AGENT_CLUSTER} }} }}]"),
+        &format!(
+            "{indent}    grpc_services: [{{ envoy_grpc: {{ cluster_name: {AGENT_CLUSTER} }} }}]"
+        ),
     );
 }
 
@@ -235,7 +253,10 @@ fn agent_cluster(yaml: &mut Yaml, config: &EnvoyConfig) {
     );
     yaml.line(2, "typed_extension_protocol_options:");
     yaml.line(3, "\"envoy.extensions.upstreams.http.v3.HttpProtocolOptions\":");
-    yaml.line(4, "\"@type\": \"type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions\"");
+    yaml.line(
+        4,
+        "\"@type\": \"type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions\"",
+    );
     yaml.line(4, "explicit_http_config: { http2_protocol_options: {} }");
 }
 
@@ -246,7 +267,10 @@ fn endpoint(yaml: &mut Yaml, name: &str, at: SocketAddr) {
     yaml.line(3, &format!("cluster_name: {}", quoted(name)));
     yaml.line(
         3,
-        &format!("endpoints: [{{ lb_endpoints: [{{ endpoint: {{ address: {} }} }}] }}]", address(at)),
+        &format!(
+            "endpoints: [{{ lb_endpoints: [{{ endpoint: {{ address: {} }} }}] }}]",
+            address(at)
+        ),
     );
 }
 
@@ -272,7 +296,8 @@ mod tests {
     use super::*;
 
     fn config() -> EnvoyConfig {
-        let id = |name: &str| SpiffeId::parse(&format!("spiffe://example.org/ns/a/sa/{name}")).unwrap();
+        let id =
+            |name: &str| SpiffeId::parse(&format!("spiffe://example.org/ns/a/sa/{name}")).unwrap();
         EnvoyConfig {
             node: "cart \"1\"".to_owned(),
             socket: "/run/banyan/agent.sock".into(),

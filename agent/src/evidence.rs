@@ -46,7 +46,10 @@ pub(crate) fn applied<'a>(
     for holder in holders {
         for leaf in holder.may_hold() {
             let claim = applied_by(holder).map(Applied::by_ack);
-            weakest.entry(leaf.serial).and_modify(|known| *known = weaker(*known, claim)).or_insert(claim);
+            weakest
+                .entry(leaf.serial)
+                .and_modify(|known| *known = weaker(*known, claim))
+                .or_insert(claim);
         }
     }
     for leaf in waiting.filter(|leaf| leaf.promised && newest > Sequence(0)) {
@@ -62,7 +65,8 @@ pub(crate) fn applied_by(holder: &Holder) -> Option<Sequence> {
         return None;
     }
     let secrets = holder.installed.trust.values();
-    let sequences = secrets.map(|secret| secret.applied.as_ref().map_or(Sequence(0), |view| view.proves));
+    let sequences =
+        secrets.map(|secret| secret.applied.as_ref().map_or(Sequence(0), |view| view.proves));
     sequences.min().filter(|sequence| *sequence > Sequence(0))
 }
 
@@ -107,15 +111,18 @@ mod tests {
         }
         for (id, sequence) in (1..).zip(applied) {
             holder.subscribe(SubscriptionId(id), name(SecretKind::Roots), Duration::ZERO);
-            let view = |sequence: u64| TrustView { proves: Sequence(sequence), roots: BTreeSet::new() };
-            holder.installed.trust.get_mut(&SubscriptionId(id)).unwrap().applied = sequence.map(view);
+            let view =
+                |sequence: u64| TrustView { proves: Sequence(sequence), roots: BTreeSet::new() };
+            holder.installed.trust.get_mut(&SubscriptionId(id)).unwrap().applied =
+                sequence.map(view);
         }
         holder
     }
 
     fn claims(holders: &[Holder]) -> Vec<(u8, u64, wire::EvidenceClass)> {
-        let one =
-            |(serial, claim): (Serial, Applied)| (serial.as_bytes()[0] - 0x40, claim.sequence.0, claim.class);
+        let one = |(serial, claim): (Serial, Applied)| {
+            (serial.as_bytes()[0] - 0x40, claim.sequence.0, claim.class)
+        };
         applied(holders.iter(), std::iter::empty(), Sequence(9)).into_iter().map(one).collect()
     }
 

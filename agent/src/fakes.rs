@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use proto::banyan::agent::v1 as wire;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
     SignatureAlgorithm,
 };
 use tokio::sync::watch;
@@ -70,7 +70,13 @@ impl Pki {
     }
 
     /// A leaf for the key of a CSR, with this name and no other.
-    pub(crate) fn leaf(&self, csr: &[u8], id: &SpiffeId, from: Timestamp, ttl: Duration) -> Vec<Vec<u8>> {
+    pub(crate) fn leaf(
+        &self,
+        csr: &[u8],
+        id: &SpiffeId,
+        from: Timestamp,
+        ttl: Duration,
+    ) -> Vec<Vec<u8>> {
         let key = ParsedCsr::from_der(csr).unwrap().verify().unwrap();
         self.leaf_for(key.public_key(), id, from, ttl)
     }
@@ -98,7 +104,8 @@ impl Pki {
 
 pub(crate) fn bundle_of(pkis: &[&Pki], sequence: u64) -> Bundle {
     let domain = TrustDomain::parse("example.org").unwrap();
-    Bundle::new(domain, Sequence(sequence), pkis.iter().map(|pki| pki.root.clone()).collect()).unwrap()
+    Bundle::new(domain, Sequence(sequence), pkis.iter().map(|pki| pki.root.clone()).collect())
+        .unwrap()
 }
 
 pub(crate) fn to_wire(bundle: &Bundle) -> wire::Bundle {
@@ -118,7 +125,9 @@ fn next_serial() -> SerialNumber {
 }
 
 fn validity(from: Timestamp, ttl: Duration) -> (time::OffsetDateTime, time::OffsetDateTime) {
-    let at = |timestamp: Timestamp| time::OffsetDateTime::from_unix_timestamp(timestamp.as_secs()).unwrap();
+    let at = |timestamp: Timestamp| {
+        time::OffsetDateTime::from_unix_timestamp(timestamp.as_secs()).unwrap()
+    };
     (at(from), at(from.plus(ttl)))
 }
 

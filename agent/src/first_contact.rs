@@ -51,7 +51,9 @@ pub(crate) enum FirstContactError {
     #[error("{0}")]
     Unreadable(String),
     /// Whoever answers at the CA's address is not the CA of the token, or not any more.
-    #[error("{0}; is this the CA that made the token? If it is, make a new token with `banyan token create`")]
+    #[error(
+        "{0}; is this the CA that made the token? If it is, make a new token with `banyan token create`"
+    )]
     NotTheCa(String),
     /// The bundle that is held is not of this CA's past, and the configuration names nothing else to go by.
     #[error(
@@ -107,7 +109,8 @@ pub(crate) fn proof(config: &AgentConfig) -> Result<Proof, FirstContactError> {
             token(read(path, JOIN_TOKEN_LEN_MAX)?)
         }
         Attestation::JoinTokenEnv(name) => {
-            let text = std::env::var(name).map_err(|error| unreadable(format!("{name}: {error}")))?;
+            let text =
+                std::env::var(name).map_err(|error| unreadable(format!("{name}: {error}")))?;
             token(Zeroizing::new(text.trim().to_owned()))
         }
         Attestation::JwtFile(path) => Ok(Proof::Jwt(read(path, JWT_LEN_MAX)?)),
@@ -181,7 +184,8 @@ async fn by_file(
     let mut client = believing(roots, address, clock)?;
     let answer = client.get_bundle(timed(wire::GetBundleRequest::default())).await;
     let answer = answer.map_err(|status| {
-        let refused = CallError::Refused { address: address.address.clone(), status: Box::new(status) };
+        let refused =
+            CallError::Refused { address: address.address.clone(), status: Box::new(status) };
         // It was reached just now, without belief.
         match refused.is_unreachable() {
             true => FirstContactError::FileDisagrees {
@@ -230,7 +234,8 @@ async fn pinned(
         true => Ok(()),
         false => Err(format!("`{id}` answered, the token is of `{}`", token.ca_id())),
     };
-    let start = Start { digest: token.bundle_digest(), held: None, trust_domain: &config.trust_domain };
+    let start =
+        Start { digest: token.bundle_digest(), held: None, trust_domain: &config.trust_domain };
     led(&start, address, clock, is_the_one).await
 }
 
@@ -280,7 +285,8 @@ async fn led(
         }
     };
     let bundle = walked(start, ask).await?;
-    let seen = recorder.seen().ok_or_else(|| impostor("the CA showed no certificate".to_owned()))?;
+    let seen =
+        recorder.seen().ok_or_else(|| impostor("the CA showed no certificate".to_owned()))?;
     let chain = Chain::parse(&seen).map_err(|error| impostor(error.to_string()))?;
     chain
         .verify(&bundle, clock.now(), PeerRole::Server)
@@ -291,7 +297,10 @@ async fn led(
 }
 
 /// Goes from the bundle with a digest to the present one, answer by answer.
-async fn walked<F>(start: &Start<'_>, ask: impl Fn(BundleDigest) -> F) -> Result<Bundle, FirstContactError>
+async fn walked<F>(
+    start: &Start<'_>,
+    ask: impl Fn(BundleDigest) -> F,
+) -> Result<Bundle, FirstContactError>
 where
     F: Future<Output = Result<wire::GetBundleResponse, FirstContactError>>,
 {
@@ -332,7 +341,8 @@ fn followed(
     }
     transitions.iter().try_fold(start, |held, change| {
         let after = change.bundle.clone().unwrap_or_default();
-        let after = bundle_store::from_wire(trust_domain, &after).map_err(|error| error.to_string())?;
+        let after =
+            bundle_store::from_wire(trust_domain, &after).map_err(|error| error.to_string())?;
         let transition = Transition {
             statement: change.statement.clone(),
             signature: change.signature.clone(),
@@ -344,22 +354,29 @@ fn followed(
 }
 
 /// A file of roots has no sequence: it stands before every bundle of the CA.
-pub(crate) fn from_file(path: &Path, trust_domain: &TrustDomain) -> Result<Bundle, FirstContactError> {
-    let unreadable =
-        |what: String| FirstContactError::Unreadable(format!("trust_bundle {}: {what}", path.display()));
+pub(crate) fn from_file(
+    path: &Path,
+    trust_domain: &TrustDomain,
+) -> Result<Bundle, FirstContactError> {
+    let unreadable = |what: String| {
+        FirstContactError::Unreadable(format!("trust_bundle {}: {what}", path.display()))
+    };
     let text = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
     let blocks = pem::parse_many(&text).map_err(|error| unreadable(error.to_string()))?;
     let ders: Vec<Vec<u8>> = blocks.into_iter().map(pem::Pem::into_contents).collect();
-    Bundle::from_ders(trust_domain.clone(), Sequence(0), &ders).map_err(|error| unreadable(error.to_string()))
+    Bundle::from_ders(trust_domain.clone(), Sequence(0), &ders)
+        .map_err(|error| unreadable(error.to_string()))
 }
 
 fn token(text: Zeroizing<String>) -> Result<Proof, FirstContactError> {
-    let parts = JoinToken::decode(&text).map_err(|error| FirstContactError::Unreadable(error.to_string()))?;
+    let parts = JoinToken::decode(&text)
+        .map_err(|error| FirstContactError::Unreadable(error.to_string()))?;
     Ok(Proof::Token(text, Box::new(parts)))
 }
 
 fn read(path: &Path, most: usize) -> Result<Zeroizing<String>, FirstContactError> {
-    let unreadable = |what: String| FirstContactError::Unreadable(format!("{}: {what}", path.display()));
+    let unreadable =
+        |what: String| FirstContactError::Unreadable(format!("{}: {what}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
     let text = Zeroizing::new(text);
     let trimmed = text.trim();
@@ -373,7 +390,9 @@ impl Proof {
     /// What goes into the `authorization` header.
     pub(crate) fn bearer(&self) -> Zeroizing<String> {
         match self {
-            Self::Token(text, _) | Self::Jwt(text) => Zeroizing::new(format!("Bearer {}", text.as_str())),
+            Self::Token(text, _) | Self::Jwt(text) => {
+                Zeroizing::new(format!("Bearer {}", text.as_str()))
+            }
         }
     }
 }
@@ -412,14 +431,16 @@ mod tests {
     #[tokio::test]
     async fn a_way_in_parts_is_followed_to_its_end() {
         let pkis: Vec<_> = (1..=5).map(|number| Pki::new(&format!("root {number}"))).collect();
-        let bundles: Vec<_> = pkis.iter().zip(1..).map(|(pki, sequence)| pki.bundle(sequence)).collect();
+        let bundles: Vec<_> =
+            pkis.iter().zip(1..).map(|(pki, sequence)| pki.bundle(sequence)).collect();
         let asked = Cell::new(0);
         let two_at_a_time = |wanted: BundleDigest| {
             asked.set(asked.get() + 1);
             let at = bundles.iter().position(|bundle| bundle.digest() == wanted).unwrap();
             let last = (at + 2).min(bundles.len() - 1);
-            let transitions =
-                (at..last).map(|step| change(&pkis[step], &bundles[step], &bundles[step + 1])).collect();
+            let transitions = (at..last)
+                .map(|step| change(&pkis[step], &bundles[step], &bundles[step + 1]))
+                .collect();
             let (bundle, more) = (Some(to_wire(&bundles[at])), last + 1 < bundles.len());
             ready(Ok(wire::GetBundleResponse { bundle, transitions, more }))
         };

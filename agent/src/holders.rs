@@ -222,12 +222,16 @@ impl HolderFile {
         let bytes = match self.disk.read(&self.path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Account { holders: Holders::new(), silent_until: Timestamp::from_secs(i64::MAX) });
+                return Ok(Account {
+                    holders: Holders::new(),
+                    silent_until: Timestamp::from_secs(i64::MAX),
+                });
             }
             Err(source) => return Err(HolderFileError::Io { path: self.path.clone(), source }),
         };
         let damaged = |what: String| HolderFileError::Damaged { path: self.path.clone(), what };
-        let stored: Stored = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let stored: Stored =
+            serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
         if stored.format != 1 {
             return Err(damaged(format!("format {} is unknown", stored.format)));
         }
@@ -238,8 +242,10 @@ impl HolderFile {
         }
         for holder in stored.holders {
             let process = ProcessId { pid: holder.pid, start: holder.start };
-            let restored = restore(holder, trust_domain, uptime, &mut next_id)
-                .ok_or_else(|| damaged(format!("the entry of process {} does not parse", process.pid)))?;
+            let restored =
+                restore(holder, trust_domain, uptime, &mut next_id).ok_or_else(|| {
+                    damaged(format!("the entry of process {} does not parse", process.pid))
+                })?;
             holders.insert(process, restored);
         }
         Ok(Account { holders, silent_until })
@@ -278,7 +284,8 @@ impl HolderFile {
 impl Holder {
     /// All that it was ever seen to use and did not give up; those that stay away among them.
     fn validation_secrets(&self) -> Vec<String> {
-        let served = self.subscriptions.iter().filter(|(id, _)| self.installed.trust.contains_key(id));
+        let served =
+            self.subscriptions.iter().filter(|(id, _)| self.installed.trust.contains_key(id));
         let served = served.map(|(_, subscription)| &subscription.name.text);
         served.chain(&self.installed.lost).cloned().collect()
     }
@@ -369,7 +376,11 @@ mod tests {
         let mut holder = Holder::new(1000, Duration::ZERO);
         let name = |text: &str, kind| SecretName { text: text.to_owned(), kind };
         holder.subscribe(SubscriptionId(1), name("ROOTCA", SecretKind::Roots), Duration::ZERO);
-        holder.subscribe(SubscriptionId(2), name("default", SecretKind::Leaf(identity)), Duration::ZERO);
+        holder.subscribe(
+            SubscriptionId(2),
+            name("default", SecretKind::Leaf(identity)),
+            Duration::ZERO,
+        );
         holder.installed.leaves.get_mut(&SubscriptionId(2)).unwrap().note(leaf);
         (ProcessId { pid: 7, start: 9 }, holder, leaf)
     }
@@ -381,12 +392,17 @@ mod tests {
         let (process, holder, leaf) = one_holder();
         let bytes = file.encode(&Holders::from([(process, holder)]), Timestamp::from_secs(55));
         file.disk.replace(&file.path, &bytes, 0o600).unwrap();
-        let Account { holders, silent_until } = file.read(&domain(), Duration::ZERO, counter()).unwrap();
+        let Account { holders, silent_until } =
+            file.read(&domain(), Duration::ZERO, counter()).unwrap();
         assert_eq!(silent_until, Timestamp::from_secs(55));
         let restored = &holders[&process];
         assert_eq!(restored.uid, 1000);
         assert_eq!(restored.may_hold().collect::<Vec<_>>(), [&leaf]);
-        assert_eq!(restored.installed.trust.len(), 1, "the validation secret is still reckoned with");
+        assert_eq!(
+            restored.installed.trust.len(),
+            1,
+            "the validation secret is still reckoned with"
+        );
         assert!(!restored.installed.trust_expected && !restored.connected());
     }
 
@@ -415,8 +431,12 @@ mod tests {
         let (process, holder, _) = one_holder();
         let good = file.encode(&Holders::from([(process, holder)]), Timestamp::default());
         let good = String::from_utf8(good).unwrap();
-        for bad in ["", "{", &good.replace("41414141", "zz"), &good.replace("\"format\": 1", "\"format\": 2")]
-        {
+        for bad in [
+            "",
+            "{",
+            &good.replace("41414141", "zz"),
+            &good.replace("\"format\": 1", "\"format\": 2"),
+        ] {
             std::fs::write(&file.path, bad).unwrap();
             let error = file.read(&domain(), Duration::ZERO, counter()).unwrap_err();
             assert!(matches!(error, HolderFileError::Damaged { .. }), "{bad}");

@@ -54,8 +54,10 @@ impl IdentityFiles {
             Err(source) => return Err(IdentityError::Io { path: self.key.clone(), source }),
         };
         check_private(&self.key)?;
-        PrivateKey::from_pem(&text)
-            .map_err(|error| IdentityError::Damaged { path: self.key.clone(), what: error.to_string() })
+        PrivateKey::from_pem(&text).map_err(|error| IdentityError::Damaged {
+            path: self.key.clone(),
+            what: error.to_string(),
+        })
     }
 
     /// Reads the chain as DER, if it is this key's and alive; one that expired is as good as none.
@@ -69,7 +71,8 @@ impl IdentityFiles {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(IdentityError::Io { path: self.chain.clone(), source }),
         };
-        let damaged = |what: &str| IdentityError::Damaged { path: self.chain.clone(), what: what.to_owned() };
+        let damaged =
+            |what: &str| IdentityError::Damaged { path: self.chain.clone(), what: what.to_owned() };
         let blocks = pem::parse_many(&text).map_err(|error| damaged(&error.to_string()))?;
         let ders: Vec<Vec<u8>> = blocks.into_iter().map(pem::Pem::into_contents).collect();
         let chain = Chain::parse(&ders).map_err(|error| damaged(&error.to_string()))?;
@@ -136,7 +139,9 @@ mod tests {
         let id = SpiffeId::agent(&domain, "a").unwrap();
         let ders = pki.leaf(&key.request(None).unwrap(), &id, NOW, Duration::from_secs(60));
         let chain = Chain::parse(&ders).unwrap();
-        files.store(&chain.certificates().map(trust::Certificate::pem).collect::<String>()).unwrap();
+        files
+            .store(&chain.certificates().map(trust::Certificate::pem).collect::<String>())
+            .unwrap();
         assert_eq!(files.chain(&key, &domain).unwrap(), Some(ders));
         let other = PrivateKey::generate().unwrap();
         assert!(matches!(files.chain(&other, &domain), Err(IdentityError::Damaged { .. })));

@@ -112,7 +112,8 @@ pub(crate) enum Push {
 pub(crate) fn plan(holder: &Installed, target: &Target<'_>) -> Vec<Push> {
     let held = holder.live_roots(target.now);
     let trust = holder.trust.iter().filter_map(|(id, secret)| {
-        let view = secret.next(target, &held).filter(|_| secret.ready && secret.in_flight.is_none())?;
+        let view =
+            secret.next(target, &held).filter(|_| secret.ready && secret.in_flight.is_none())?;
         (secret.refused.as_ref() != Some(&view)).then_some(Push::Trust(*id, view))
     });
     let leaves = holder.leaves.iter().filter_map(|(id, secret)| {
@@ -237,8 +238,9 @@ impl Installed {
 
     /// Whether a leaf may be handed to this holder while this bundle is the newest.
     pub(crate) fn may_have(&self, leaf: &HeldLeaf, newest: &TrustView) -> bool {
-        let applied =
-            |secret: &TrustSubscription| secret.surely().is_some_and(|roots| newest.roots.is_subset(&roots));
+        let applied = |secret: &TrustSubscription| {
+            secret.surely().is_some_and(|roots| newest.roots.is_subset(&roots))
+        };
         let known = !self.trust.is_empty() || !self.trust_expected;
         let kept = !(leaf.promised && self.has_trust_of_its_own());
         known && kept && self.trust.values().all(applied)

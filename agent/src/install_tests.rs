@@ -8,7 +8,10 @@ fn root(number: u8) -> RootId {
 }
 
 fn view(sequence: u64, roots: &[u8]) -> TrustView {
-    TrustView { proves: Sequence(sequence), roots: roots.iter().map(|number| root(*number)).collect() }
+    TrustView {
+        proves: Sequence(sequence),
+        roots: roots.iter().map(|number| root(*number)).collect(),
+    }
 }
 
 fn leaf(number: u8, under: u8, born: u64) -> HeldLeaf {
@@ -189,15 +192,24 @@ impl World {
         let newest = &history()[self.step].0;
         for (id, leaf) in &self.leaves {
             let Some(leaf) = leaf else { continue };
-            assert!(self.agent.leaves[id].may_hold.contains(leaf), "an unknown leaf is in use: {self:?}");
+            assert!(
+                self.agent.leaves[id].may_hold.contains(leaf),
+                "an unknown leaf is in use: {self:?}"
+            );
             for has in self.trust.values().flatten() {
-                assert!(has.roots.contains(&leaf.root), "{leaf:?} is presented by one who trusts {has:?}");
+                assert!(
+                    has.roots.contains(&leaf.root),
+                    "{leaf:?} is presented by one who trusts {has:?}"
+                );
             }
         }
         for (id, secret) in &self.agent.trust {
             if let Some(applied) = &secret.applied {
                 let has = self.trust[id].as_ref().unwrap();
-                assert!(applied.proves <= has.proves, "evidence that is not true: {applied:?} for {has:?}");
+                assert!(
+                    applied.proves <= has.proves,
+                    "evidence that is not true: {applied:?} for {has:?}"
+                );
                 assert!(applied.proves <= newest.proves);
             }
         }
@@ -277,7 +289,12 @@ fn one_of_each(applied: Option<TrustView>, held: Option<HeldLeaf>) -> Installed 
     }
 }
 
-fn planned(holder: &Installed, bundle: &TrustView, newest: Option<HeldLeaf>, now: i64) -> Vec<Push> {
+fn planned(
+    holder: &Installed,
+    bundle: &TrustView,
+    newest: Option<HeldLeaf>,
+    now: i64,
+) -> Vec<Push> {
     let known = (1..=3).map(root).collect();
     let leaves = newest.map(|leaf| (identity(), leaf)).into_iter().collect();
     plan(holder, &Target { bundle, known: &known, leaves: &leaves, now: Timestamp::from_secs(now) })
@@ -294,7 +311,11 @@ fn a_holder_that_skipped_sequences_gets_the_union_then_the_leaf_then_the_newest(
     let secret = holder.leaves.get_mut(&LEAVES[0]).unwrap();
     secret.note(new.unwrap());
     secret.in_flight = new;
-    assert_eq!(planned(&holder, &newest, new, 10), [], "the old root stays until the leaf is acknowledged");
+    assert_eq!(
+        planned(&holder, &newest, new, 10),
+        [],
+        "the old root stays until the leaf is acknowledged"
+    );
     holder.leaves.get_mut(&LEAVES[0]).unwrap().acknowledge();
     assert_eq!(planned(&holder, &newest, new, 10), [Push::Trust(TRUST[0], newest.clone())]);
 }
@@ -311,7 +332,10 @@ fn a_leaf_that_expired_holds_no_root_back() {
 fn a_leaf_that_expired_or_whose_root_is_gone_is_not_pushed() {
     let holder = one_of_each(Some(view(1, &[1])), None);
     let newest = view(1, &[1]);
-    assert_eq!(planned(&holder, &newest, Some(leaf(1, 1, 1)), 99), [Push::Leaf(LEAVES[0], leaf(1, 1, 1))]);
+    assert_eq!(
+        planned(&holder, &newest, Some(leaf(1, 1, 1)), 99),
+        [Push::Leaf(LEAVES[0], leaf(1, 1, 1))]
+    );
     assert_eq!(planned(&holder, &newest, Some(leaf(1, 1, 1)), 100), []);
     assert_eq!(planned(&holder, &newest, Some(leaf(2, 2, 1)), 10), []);
 }
@@ -343,12 +367,18 @@ fn a_promised_leaf_never_goes_to_a_holder_that_takes_its_trust_from_elsewhere() 
     holder.trust.clear();
     assert!(holder.has_trust_of_its_own());
     assert_eq!(planned(&holder, &newest, Some(promised), 10), []);
-    assert_eq!(planned(&holder, &newest, Some(unpromised), 10), [Push::Leaf(LEAVES[0], unpromised)]);
+    assert_eq!(
+        planned(&holder, &newest, Some(unpromised), 10),
+        [Push::Leaf(LEAVES[0], unpromised)]
+    );
     let mut fetched = one_of_each(Some(newest.clone()), None);
     assert_eq!(planned(&fetched, &newest, Some(promised), 10), [Push::Leaf(LEAVES[0], promised)]);
     fetched.unproven = true;
     assert_eq!(planned(&fetched, &newest, Some(promised), 10), []);
-    assert_eq!(planned(&fetched, &newest, Some(unpromised), 10), [Push::Leaf(LEAVES[0], unpromised)]);
+    assert_eq!(
+        planned(&fetched, &newest, Some(unpromised), 10),
+        [Push::Leaf(LEAVES[0], unpromised)]
+    );
 }
 
 #[test]

@@ -35,7 +35,9 @@ impl PrivateKey {
         }
         let der = Zeroizing::new(block.into_contents());
         let key = PrivatePkcs8KeyDer::from(der.as_slice());
-        KeyPair::from_pkcs8_der_and_sign_algo(&key, &PKCS_ECDSA_P256_SHA256).map(Self::take).map_err(said)
+        KeyPair::from_pkcs8_der_and_sign_algo(&key, &PKCS_ECDSA_P256_SHA256)
+            .map(Self::take)
+            .map_err(said)
     }
 
     /// The PKCS#8 PEM text.
@@ -60,11 +62,13 @@ impl PrivateKey {
     /// A PKCS#10 request in DER with empty subject and, if given, one URI name.
     pub(crate) fn request(&self, identity: Option<&SpiffeId>) -> Result<Vec<u8>, KeyError> {
         let key = PrivatePkcs8KeyDer::from(self.pkcs8.as_slice());
-        let mut pair = KeyPair::from_pkcs8_der_and_sign_algo(&key, &PKCS_ECDSA_P256_SHA256).map_err(said)?;
+        let mut pair =
+            KeyPair::from_pkcs8_der_and_sign_algo(&key, &PKCS_ECDSA_P256_SHA256).map_err(said)?;
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         if let Some(identity) = identity {
-            params.subject_alt_names = vec![SanType::URI(identity.as_str().try_into().map_err(said)?)];
+            params.subject_alt_names =
+                vec![SanType::URI(identity.as_str().try_into().map_err(said)?)];
         }
         let request = params.serialize_request(&pair).map_err(said);
         pair.zeroize();

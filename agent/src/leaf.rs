@@ -57,7 +57,8 @@ impl Leaf {
         let now = Timestamp::from_secs(against.now_millis.div_euclid(1_000));
         let root = chain.verify(against.bundle, now, PeerRole::Server)?;
         chain.verify(against.bundle, now, PeerRole::Client)?;
-        let (not_after, born, promised) = (leaf.validity().not_after(), against.born, against.promised);
+        let (not_after, born, promised) =
+            (leaf.validity().not_after(), against.born, against.promised);
         let held = HeldLeaf { serial, root, not_after, born, promised };
         let received_millis = against.now_millis;
         Ok(Self { identity, key, chain, held, received_millis })
@@ -160,7 +161,10 @@ mod tests {
         let chain = pki.leaf(&mine.request(Some(&id())).unwrap(), &id(), NOW, ttl);
         assert_eq!(accept(&pki.bundle(1), key(), &chain).unwrap_err(), LeafRefused::OtherKey);
         let other = Pki::new("two").bundle(1);
-        assert_eq!(accept(&other, mine, &chain).unwrap_err(), LeafRefused::Chain(ChainError::UnknownRoot));
+        assert_eq!(
+            accept(&other, mine, &chain).unwrap_err(),
+            LeafRefused::Chain(ChainError::UnknownRoot)
+        );
         let mine = key();
         let somebody = SpiffeId::parse("spiffe://example.org/ns/a/sa/c").unwrap();
         let chain = pki.leaf(&mine.request(None).unwrap(), &somebody, NOW, ttl);

@@ -21,14 +21,20 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    pub(crate) const fn new(status: watch::Receiver<Arc<Status>>, config: Arc<AgentConfig>) -> Self {
+    pub(crate) const fn new(
+        status: watch::Receiver<Arc<Status>>,
+        config: Arc<AgentConfig>,
+    ) -> Self {
         Self { status, config }
     }
 }
 
 #[tonic::async_trait]
 impl LocalService for Local {
-    async fn get_status(&self, request: Request<GetStatusRequest>) -> Result<Response<AgentStatus>, Answer> {
+    async fn get_status(
+        &self,
+        request: Request<GetStatusRequest>,
+    ) -> Result<Response<AgentStatus>, Answer> {
         let info = request.extensions().get::<PeerInfo>();
         judge(info.and_then(|info| info.peer).map(|peer| peer.uid), own_uid())?;
         let status = Arc::clone(&self.status.borrow());
@@ -92,7 +98,9 @@ fn holder(holder: &HolderStatus) -> LocalHolder {
 /// What must still happen before everybody behind this agent has the bundle in force, and a certificate.
 fn waits(status: &Status) -> Vec<String> {
     if status.sequence == 0 {
-        return vec!["the first bundle from the CA; nothing is served before it is here".to_owned()];
+        return vec![
+            "the first bundle from the CA; nothing is served before it is here".to_owned(),
+        ];
     }
     let wanted = status.sequence;
     let mut waits = Vec::new();
@@ -125,7 +133,10 @@ mod tests {
         assert!(judge(Some(0), 7).is_ok() && judge(Some(7), 7).is_ok());
         let refused = judge(Some(8), 7).unwrap_err();
         assert_eq!(refused.code(), tonic::Code::PermissionDenied);
-        assert!(refused.message().contains("user 8") && refused.message().contains("(7)"), "{refused}");
+        assert!(
+            refused.message().contains("user 8") && refused.message().contains("(7)"),
+            "{refused}"
+        );
         assert_eq!(judge(None, 7).unwrap_err().code(), tonic::Code::PermissionDenied);
     }
 
@@ -150,7 +161,10 @@ mod tests {
         };
         let told = waits(&status);
         assert_eq!(told.len(), 2, "{told:?}");
-        assert!(told[0].contains("process 2") && told[0].contains("acknowledged bundle 3"), "{told:?}");
+        assert!(
+            told[0].contains("process 2") && told[0].contains("acknowledged bundle 3"),
+            "{told:?}"
+        );
         assert!(told[1].contains("process 3") && told[1].contains("acknowledged none"), "{told:?}");
         status.sequence = 0;
         assert!(waits(&status)[0].contains("first bundle"));

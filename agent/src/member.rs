@@ -94,7 +94,9 @@ impl MemberError {
     /// Whether joining came to nothing for good: what is asked for next is another token.
     fn is_final(&self) -> bool {
         match self {
-            Self::FirstContact(FirstContactError::Call(error)) | Self::Call(error) => error.is_refusal(),
+            Self::FirstContact(FirstContactError::Call(error)) | Self::Call(error) => {
+                error.is_refusal()
+            }
             Self::FirstContact(_) => true,
             _ => false,
         }
@@ -223,15 +225,17 @@ impl Member {
     async fn catch_up(&self) -> Result<(), MemberError> {
         let held = self.trust.borrow().clone().ok_or(CallError::NoTrust)?;
         let domain = &self.config.trust_domain;
-        let found = match held.sequence() {
-            Sequence(0) => {
-                let request = timed(wire::GetBundleRequest::default());
-                let answer = self.client.anonymous()?.get_bundle(request).await;
-                let answer = answer.map_err(|status| self.client.refused(status))?.into_inner();
-                bundle_store::from_wire(domain, &answer.bundle.unwrap_or_default())
-            }
-            _ => Ok(first_contact::forward(&held, domain, self.client.address(), &self.clock).await?),
-        };
+        let found =
+            match held.sequence() {
+                Sequence(0) => {
+                    let request = timed(wire::GetBundleRequest::default());
+                    let answer = self.client.anonymous()?.get_bundle(request).await;
+                    let answer = answer.map_err(|status| self.client.refused(status))?.into_inner();
+                    bundle_store::from_wire(domain, &answer.bundle.unwrap_or_default())
+                }
+                _ => Ok(first_contact::forward(&held, domain, self.client.address(), &self.clock)
+                    .await?),
+            };
         self.hub.offer(found).await?;
         match self.stored().0 > held.sequence() {
             true => Ok(()),
@@ -274,7 +278,8 @@ impl Member {
         let (now, bundle) = (self.clock.now(), self.trust.borrow().clone());
         self.credential.send_if_modified(|held| {
             let is_over = |leaf: &Arc<Leaf>| {
-                let trusted = bundle.as_ref().is_some_and(|bundle| bundle.contains(&leaf.held().root));
+                let trusted =
+                    bundle.as_ref().is_some_and(|bundle| bundle.contains(&leaf.held().root));
                 leaf.held().not_after <= now || !trusted
             };
             let over = held.as_ref().is_some_and(is_over);
@@ -291,9 +296,10 @@ impl Member {
         let csr = self.key.request(None)?;
         let (Sequence(stored_sequence), stored_digest) = self.stored();
         let build = BUILD.to_owned();
-        let mut request = timed(wire::RegisterRequest { csr, build, stored_sequence, stored_digest });
-        let mut bearer =
-            AsciiMetadataValue::try_from(proof.bearer().as_str()).map_err(|_| MemberError::Header)?;
+        let mut request =
+            timed(wire::RegisterRequest { csr, build, stored_sequence, stored_digest });
+        let mut bearer = AsciiMetadataValue::try_from(proof.bearer().as_str())
+            .map_err(|_| MemberError::Header)?;
         bearer.set_sensitive(true);
         request.metadata_mut().insert("authorization", bearer);
         let answer = self.client.anonymous()?.register(request).await;
@@ -315,8 +321,10 @@ impl Member {
 
     /// The bundle first, then the certificate under the newest bundle; durable before it is used.
     async fn accept(&self, response: wire::IssueResponse) -> Result<(), MemberError> {
-        let offered =
-            bundle_store::from_wire(&self.config.trust_domain, &response.bundle.unwrap_or_default());
+        let offered = bundle_store::from_wire(
+            &self.config.trust_domain,
+            &response.bundle.unwrap_or_default(),
+        );
         let born = offered.as_ref().map(Bundle::sequence).unwrap_or_default();
         self.hub.offer(offered).await?;
         let bundle = self.trust.borrow().clone().ok_or(CallError::NoTrust)?;

@@ -50,7 +50,10 @@ impl Found {
         let dir = &config.state_dir;
         match fs::metadata(dir) {
             Ok(found) if !found.is_dir() => {
-                self.tell(KEY, format_args!("{} is not a directory; name another path", dir.display()));
+                self.tell(
+                    KEY,
+                    format_args!("{} is not a directory; name another path", dir.display()),
+                );
                 return false;
             }
             Ok(_) => {}
@@ -116,12 +119,17 @@ impl Found {
         let path = &config.socket;
         let beside = path.parent().unwrap_or(Path::new("/"));
         if !beside.exists() {
-            let text = format!("the directory {} is missing: make it, or correct the path", beside.display());
+            let text = format!(
+                "the directory {} is missing: make it, or correct the path",
+                beside.display()
+            );
             return self.tell(KEY, text);
         }
         if rustix::fs::access(beside, Access::WRITE_OK | Access::EXEC_OK).is_err() {
-            let text =
-                format!("this user cannot make a socket in {}: check its owner and mode", beside.display());
+            let text = format!(
+                "this user cannot make a socket in {}: check its owner and mode",
+                beside.display()
+            );
             return self.tell(KEY, text);
         }
         match fs::symlink_metadata(path) {
@@ -134,13 +142,17 @@ impl Found {
             }
             // Whoever checks the file of an agent that runs finds its own socket served.
             Ok(_) if !is_running(&config.state_dir) && UnixStream::connect(path).is_ok() => {
-                let text =
-                    format!("another process serves at {}: stop it, or set another path", path.display());
+                let text = format!(
+                    "another process serves at {}: stop it, or set another path",
+                    path.display()
+                );
                 self.tell(KEY, text);
             }
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => self.tell(KEY, format_args!("cannot look at {}: {error}", path.display())),
+            Err(error) => {
+                self.tell(KEY, format_args!("cannot look at {}: {error}", path.display()))
+            }
         }
     }
 
@@ -159,7 +171,10 @@ impl Found {
         };
         let is_there = path.exists();
         if !is_there && !is_member {
-            self.tell(key, format_args!("{} is missing: make it, or correct the path", path.display()));
+            self.tell(
+                key,
+                format_args!("{} is missing: make it, or correct the path", path.display()),
+            );
         }
         if is_there && let Err(error) = first_contact::proof(config) {
             self.tell(key, error);
@@ -171,7 +186,10 @@ impl Found {
         let Some(path) = &config.trust_bundle else { return };
         if !path.exists() {
             if !knows_the_ca {
-                self.tell(KEY, format_args!("{} is missing: make it, or correct the path", path.display()));
+                self.tell(
+                    KEY,
+                    format_args!("{} is missing: make it, or correct the path", path.display()),
+                );
             }
         } else if let Err(error) = first_contact::from_file(path, &config.trust_domain) {
             self.tell(KEY, error);
@@ -256,7 +274,9 @@ mod tests {
         let told = |words: &str| {
             let said = place.problems(&place.with_token());
             assert!(
-                said.len() == 1 && said[0].starts_with("join_token_file: ") && said[0].contains(words),
+                said.len() == 1
+                    && said[0].starts_with("join_token_file: ")
+                    && said[0].contains(words),
                 "{said:?}"
             );
         };
@@ -270,10 +290,13 @@ mod tests {
         place.file("jwt", "a.b.c", 0o600);
         place.file("roots.pem", "no roots", 0o644);
         let (jwt, roots) = (place.path("jwt"), place.path("roots.pem"));
-        let more = format!("jwt_file = \"{}\"\ntrust_bundle = \"{}\"\n", jwt.display(), roots.display());
+        let more =
+            format!("jwt_file = \"{}\"\ntrust_bundle = \"{}\"\n", jwt.display(), roots.display());
         let said = place.problems(&more);
         assert!(
-            said.len() == 1 && said[0].starts_with("trust_bundle: ") && said[0].contains("roots.pem"),
+            said.len() == 1
+                && said[0].starts_with("trust_bundle: ")
+                && said[0].contains("roots.pem"),
             "{said:?}"
         );
     }
@@ -328,6 +351,10 @@ mod tests {
             "an agent that runs is its own"
         );
         drop((lock, served));
-        assert_eq!(place.problems(&place.with_token()), Vec::<String>::new(), "nobody listens any more");
+        assert_eq!(
+            place.problems(&place.with_token()),
+            Vec::<String>::new(),
+            "nobody listens any more"
+        );
     }
 }

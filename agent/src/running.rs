@@ -249,8 +249,10 @@ fn spawn(
     let (status_tx, status) = watch::channel(Arc::new(Status::default()));
     let (renewal_tx, renewal) = watch::channel(None);
     let (turned_away_tx, turned_away) = watch::channel(None);
-    let address =
-        CaAddress { address: config.ca_address.clone(), server_name: config.ca_server_name.clone() };
+    let address = CaAddress {
+        address: config.ca_address.clone(),
+        server_name: config.ca_server_name.clone(),
+    };
     let client = CaClient::new(address, Arc::clone(&deps.clock), trust.clone(), credential.clone());
     let client = Arc::new(client);
     let (in_flight, former, leave) = (InFlight::default(), state.former(), Leave::default());
@@ -265,7 +267,12 @@ fn spawn(
         in_flight: in_flight.clone(),
         former,
         credential: credential.clone(),
-        publish: Publish { trust: trust_tx, evidence: evidence_tx, status: status_tx, renewal: renewal_tx },
+        publish: Publish {
+            trust: trust_tx,
+            evidence: evidence_tx,
+            status: status_tx,
+            renewal: renewal_tx,
+        },
     };
     let (hub, handle) = Hub::new(parts, state.account, state.last_id);
     let member = Member {

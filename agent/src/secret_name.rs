@@ -33,7 +33,9 @@ pub(crate) enum NameRefused {
     #[error("this user id is not entitled to `{0}`")]
     NotEntitled(String),
     /// Nothing by that name.
-    #[error("there is no secret `{0}`: ask for `default`, your SPIFFE id, `ROOTCA`, `spiffe://{1}` or `ALL`")]
+    #[error(
+        "there is no secret `{0}`: ask for `default`, your SPIFFE id, `ROOTCA`, `spiffe://{1}` or `ALL`"
+    )]
     Unknown(String, TrustDomain),
 }
 
@@ -77,7 +79,8 @@ mod tests {
     #[test]
     fn each_name_stands_for_one_thing_and_nobody_gets_anothers() {
         let domain = TrustDomain::parse("example.org").unwrap();
-        let id = |name: &str| SpiffeId::parse(&format!("spiffe://example.org/ns/a/sa/{name}")).unwrap();
+        let id =
+            |name: &str| SpiffeId::parse(&format!("spiffe://example.org/ns/a/sa/{name}")).unwrap();
         let entitled = [id("first"), id("second")];
         let kind = |text: &str| SecretName::parse(text, &domain, &entitled).map(|name| name.kind);
         assert_eq!(kind("default"), Ok(SecretKind::Leaf(id("first"))));
@@ -85,7 +88,10 @@ mod tests {
         assert_eq!(kind("ROOTCA"), Ok(SecretKind::Roots));
         assert_eq!(kind("spiffe://example.org"), Ok(SecretKind::Roots));
         assert_eq!(kind("ALL"), Ok(SecretKind::All));
-        assert!(matches!(kind("spiffe://example.org/ns/a/sa/third"), Err(NameRefused::NotEntitled(_))));
+        assert!(matches!(
+            kind("spiffe://example.org/ns/a/sa/third"),
+            Err(NameRefused::NotEntitled(_))
+        ));
         for other in ["", "rootca", "spiffe://other.org", "spiffe://example.org/", "default "] {
             assert!(matches!(kind(other), Err(NameRefused::Unknown(..))), "{other}");
         }

@@ -68,7 +68,8 @@ impl Bench {
         let clock = Arc::new(ManualClock::at(NOW));
         let ca = FakeCa::start(Arc::clone(&clock) as Arc<dyn Clock>).await;
         let dir = tempfile::tempdir().unwrap();
-        let bench = Self { dir, clock, processes: Arc::default(), ca, agent: None, more: String::new() };
+        let bench =
+            Self { dir, clock, processes: Arc::default(), ca, agent: None, more: String::new() };
         bench.write_token(&bench.ca.token());
         bench
     }
@@ -191,7 +192,8 @@ impl Subscriber {
 
     /// The next answer.
     async fn next(&mut self) -> Result<DiscoveryResponse, Refusal> {
-        let message = tokio::time::timeout(SOON, self.down.message()).await.expect("an answer in time");
+        let message =
+            tokio::time::timeout(SOON, self.down.message()).await.expect("an answer in time");
         message.map(|message| message.expect("the stream goes on"))
     }
 
@@ -229,7 +231,9 @@ impl Subscriber {
 
 /// The only secret of an answer.
 fn secret_of(answer: &DiscoveryResponse) -> Secret {
-    let [resource] = answer.resources.as_slice() else { panic!("{} resources", answer.resources.len()) };
+    let [resource] = answer.resources.as_slice() else {
+        panic!("{} resources", answer.resources.len())
+    };
     Secret::decode(resource.value.as_slice()).unwrap()
 }
 

@@ -234,7 +234,8 @@ impl Uplink {
     /// Says whether it led on; if not, what is wrong is a condition.
     async fn find_way(&self, trouble: &CallError) -> bool {
         let Some(held) = self.trust.borrow().clone() else { return false };
-        let found = first_contact::present(&held, &self.config, self.client.address(), &self.clock).await;
+        let found =
+            first_contact::present(&held, &self.config, self.client.address(), &self.clock).await;
         let what = match found {
             Ok(found) if found.sequence() > held.sequence() => {
                 tracing::info!(from = %held.sequence(), to = %found.sequence(), "the bundle changed meanwhile");
@@ -275,7 +276,8 @@ impl Uplink {
                 None
             }
             Down::Reissue(hint) => {
-                let serials = hint.serials.iter().filter_map(|serial| Serial::from_bytes(serial)).collect();
+                let serials =
+                    hint.serials.iter().filter_map(|serial| Serial::from_bytes(serial)).collect();
                 let spread = Duration::from_millis(hint.spread_ms);
                 let _ = self.hub.send(Command::Reissue { serials, spread }).await;
                 None
@@ -329,6 +331,11 @@ fn hello(evidence: &Evidence) -> Up {
         build: BUILD.to_owned(),
         highest_sequence: sequence.0,
         highest_digest: if sequence.0 == 0 { Vec::new() } else { digest },
-        held_serials: evidence.held.iter().take(ROWS_MAX).map(|serial| serial.as_bytes().to_vec()).collect(),
+        held_serials: evidence
+            .held
+            .iter()
+            .take(ROWS_MAX)
+            .map(|serial| serial.as_bytes().to_vec())
+            .collect(),
     })
 }

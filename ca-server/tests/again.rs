@@ -14,7 +14,8 @@ use host::{OsRandomness, RealDisk, SystemClock};
 use plugin_self_signed::SelfSignedPlugin;
 use plugins::{
     AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, Description, Health, IssuerChain,
-    IssuerRequest, Outcome, PluginError, Registry, RetireRoots, RootAuthority, RootSet, StageRoots, Ticket,
+    IssuerRequest, Outcome, PluginError, Registry, RetireRoots, RootAuthority, RootSet, StageRoots,
+    Ticket,
 };
 use proto::banyan::admin::v1::authority_service_client::AuthorityServiceClient;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
@@ -26,7 +27,9 @@ use proto::banyan::agent::v1::agent_service_client::AgentServiceClient;
 use rcgen::KeyPair;
 use rotation::Event;
 use rotation_driver::JournalEntry;
-use support::{Place, admin, admin_channel, agent, channel, eventually, stop, try_channel, workload};
+use support::{
+    Place, admin, admin_channel, agent, channel, eventually, stop, try_channel, workload,
+};
 use trust::{Clock as _, ManualClock};
 
 const WEB: &str = "spiffe://example.org/web";
@@ -135,9 +138,11 @@ async fn issuers(running: &Running) -> Vec<Issuer> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_authority_refused_while_it_signed_is_asked_anew_until_it_signs_without_a_restart() {
+async fn what_an_authority_refused_while_it_signed_is_asked_anew_until_it_signs_without_a_restart()
+{
     let (place, stubborn) = (Place::new(QUICK), Stubborn::default());
-    let running = Box::pin(Server::start_with(place.config(), HostDeps::system(), &stubborn)).await.unwrap();
+    let running =
+        Box::pin(Server::start_with(place.config(), HostDeps::system(), &stubborn)).await.unwrap();
     let before = issuers(&running).await;
     stubborn.0.refuses.store(true, Ordering::SeqCst);
     let mut authorities = AuthorityServiceClient::new(admin_channel(&running).await);
@@ -149,7 +154,10 @@ async fn what_an_authority_refused_while_it_signed_is_asked_anew_until_it_signs_
     })
     .await;
     assert!(conditions(&running).await.iter().any(|said| said.contains("not on a Sunday")));
-    eventually("it is asked again meanwhile", async || stubborn.0.refused.lock().unwrap().len() > 1).await;
+    eventually("it is asked again meanwhile", async || {
+        stubborn.0.refused.lock().unwrap().len() > 1
+    })
+    .await;
     assert_eq!(issuers(&running).await, before, "the former issuer signs on");
 
     stubborn.0.refuses.store(false, Ordering::SeqCst);
@@ -158,15 +166,20 @@ async fn what_an_authority_refused_while_it_signed_is_asked_anew_until_it_signs_
     })
     .await;
     let refused = stubborn.0.refused.lock().unwrap().clone();
-    assert!(refused.values().all(|times| *times == 1), "each attempt is a request of its own: {refused:?}");
-    eventually("nothing is told any more", async || rotation(&running).await.troubles.is_empty()).await;
+    assert!(
+        refused.values().all(|times| *times == 1),
+        "each attempt is a request of its own: {refused:?}"
+    );
+    eventually("nothing is told any more", async || rotation(&running).await.troubles.is_empty())
+        .await;
     stop(running).await;
 }
 
 /// Ids of the rotations that were asked for by age, as the journal has them.
 async fn asked_by_age(running: &Running) -> Vec<String> {
     let mut journal = RotationServiceClient::new(admin_channel(running).await);
-    let page = journal.read_journal(ReadJournalRequest { from: 0, limit: 0 }).await.unwrap().into_inner();
+    let page =
+        journal.read_journal(ReadJournalRequest { from: 0, limit: 0 }).await.unwrap().into_inner();
     let events = page.entries.iter().map(|entry| JournalEntry::decode(&entry.entry).unwrap().event);
     let ids = events.filter_map(|event| match event {
         Event::RotationRequested { request_id, .. } => Some(request_id.to_string()),
@@ -177,15 +190,24 @@ async fn asked_by_age(running: &Running) -> Vec<String> {
 
 async fn journal_len(running: &Running) -> usize {
     let mut journal = RotationServiceClient::new(admin_channel(running).await);
-    journal.read_journal(ReadJournalRequest { from: 0, limit: 0 }).await.unwrap().into_inner().entries.len()
+    journal
+        .read_journal(ReadJournalRequest { from: 0, limit: 0 })
+        .await
+        .unwrap()
+        .into_inner()
+        .entries
+        .len()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rotation_by_age_that_was_aborted_floods_no_journal_and_is_asked_for_again_when_it_may_be() {
-    let place = Place::new(&format!("{QUICK}max_root_age = \"30d\"\nretry_aborted_after = \"2h\"\n"));
+async fn a_rotation_by_age_that_was_aborted_floods_no_journal_and_is_asked_for_again_when_it_may_be()
+ {
+    let place =
+        Place::new(&format!("{QUICK}max_root_age = \"30d\"\nretry_aborted_after = \"2h\"\n"));
     // A month ago, so that clients who have the real time take part once the month is over.
     let month = Duration::from_secs(30 * 86_400);
-    let clock = Arc::new(ManualClock::at(SystemClock.now().minus(month - Duration::from_secs(600))));
+    let clock =
+        Arc::new(ManualClock::at(SystemClock.now().minus(month - Duration::from_secs(600))));
     let deps = HostDeps {
         clock: Arc::<ManualClock>::clone(&clock),
         randomness: Arc::new(OsRandomness::new()),

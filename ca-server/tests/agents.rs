@@ -14,7 +14,8 @@ use proto::banyan::agent::v1::{AgentMessage, Hello, ServerMessage};
 use rcgen::KeyPair;
 use redb::{Database, TableDefinition};
 use support::{
-    Place, SOON, admin, admin_channel, agent, bearer, channel, reason, registration, stop, token, workload,
+    Place, SOON, admin, admin_channel, agent, bearer, channel, reason, registration, stop, token,
+    workload,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -74,7 +75,9 @@ async fn status_answers_with_sixty_thousand_agents_and_lists_come_in_pages() {
     }
     assert_eq!(names.len(), 60_001);
     assert!(names.is_sorted(), "no agent is shown twice");
-    assert!(names[1].ends_with("/banyan/agent/node-00000") && names[60_000].ends_with("node-59999"));
+    assert!(
+        names[1].ends_with("/banyan/agent/node-00000") && names[60_000].ends_with("node-59999")
+    );
     stop(running).await;
 }
 
@@ -114,11 +117,14 @@ async fn a_banned_agent_loses_its_stream_its_calls_and_its_tokens_until_the_ban_
     let mut operator = operator(&running).await;
     let unexplained = RuleAgentsRequest { reason: String::new(), ..about("node-1") };
     assert_eq!(reason(&operator.ban_agents(unexplained).await.unwrap_err()), "REQUEST_INVALID");
-    let dry = RuleAgentsRequest { dry_run: true, ..about("spiffe://example.org/banyan/agent/node-1") };
+    let dry =
+        RuleAgentsRequest { dry_run: true, ..about("spiffe://example.org/banyan/agent/node-1") };
     let preview = operator.ban_agents(dry).await.unwrap().into_inner();
     assert_eq!((preview.total, preview.live_leaves, preview.unused_tokens), (1, 2, 1));
     assert!(preview.leaves_until > 0 && preview.agents[0].connected);
-    workload(&mut client, WEB, &KeyPair::generate().unwrap()).await.expect("a preview changes nothing");
+    workload(&mut client, WEB, &KeyPair::generate().unwrap())
+        .await
+        .expect("a preview changes nothing");
 
     let banned = operator.ban_agents(about("node-1")).await.unwrap().into_inner();
     assert_eq!((banned.total, banned.live_leaves, banned.was_banned), (1, 3, false));
@@ -179,7 +185,9 @@ async fn each_refusal_of_a_verb_about_agents_says_as_data_what_to_do_and_that_ca
 
     let refused = operator.unban_agents(dry()).await.unwrap_err();
     assert!(advice(&refused).contains("`banyan agent list --banned` shows"), "{refused:?}");
-    assert!(operator.list_bans(ListBansRequest::default()).await.unwrap().into_inner().bans.is_empty());
+    assert!(
+        operator.list_bans(ListBansRequest::default()).await.unwrap().into_inner().bans.is_empty()
+    );
     stop(running).await;
 }
 
@@ -203,7 +211,8 @@ async fn a_removed_agent_is_nobody_and_its_name_is_free() {
     let identity = agent(&running, "node-1", &[WEB]).await;
     let mut client = AgentServiceClient::new(channel(&running, Some(identity)).await);
     workload(&mut client, WEB, &KeyPair::generate().unwrap()).await.unwrap();
-    let acts = operator.list_agent_acts(ListAgentActsRequest::default()).await.unwrap().into_inner().acts;
+    let acts =
+        operator.list_agent_acts(ListAgentActsRequest::default()).await.unwrap().into_inner().acts;
     assert_eq!(acts.len(), 1, "what was refused is no act");
     assert_eq!((acts[0].verb.as_str(), acts[0].agents), ("remove", 1));
     assert_eq!(acts[0].reason, "its disk was stolen");

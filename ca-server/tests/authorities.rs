@@ -40,7 +40,10 @@ async fn rotation(running: &Running) -> Rotation {
     rotations.get_rotation(GetRotationRequest {}).await.unwrap().into_inner()
 }
 
-async fn start(running: &Running, wish: StartRotationRequest) -> Result<StartRotationResponse, Status> {
+async fn start(
+    running: &Running,
+    wish: StartRotationRequest,
+) -> Result<StartRotationResponse, Status> {
     let mut rotations = RotationServiceClient::new(admin_channel(running).await);
     rotations.start_rotation(wish).await.map(tonic::Response::into_inner)
 }
@@ -56,7 +59,8 @@ fn wish(request_id: &str, authority: &str) -> StartRotationRequest {
 async fn abort(running: &Running, request_id: &str) {
     let mut rotations = RotationServiceClient::new(admin_channel(running).await);
     let verb = Verb::Abort.into();
-    let abort = DecideRotationRequest { request_id: request_id.to_owned(), verb, ..Default::default() };
+    let abort =
+        DecideRotationRequest { request_id: request_id.to_owned(), verb, ..Default::default() };
     rotations.decide_rotation(abort).await.unwrap();
 }
 
@@ -67,8 +71,12 @@ async fn until(running: &Running, what: &str, holds: impl Fn(&Rotation) -> bool)
 /// Waits until a rotation is over and this root alone is trusted.
 async fn over(running: &Running, request_id: &str, root: RootId) {
     until(running, request_id, |rotation| {
-        let (bundle, is_done) = (running.bundle(), rotation.done.iter().any(|done| done == request_id));
-        rotation.phase == "steady" && is_done && bundle.roots().len() == 1 && bundle.roots()[0].id() == root
+        let (bundle, is_done) =
+            (running.bundle(), rotation.done.iter().any(|done| done == request_id));
+        rotation.phase == "steady"
+            && is_done
+            && bundle.roots().len() == 1
+            && bundle.roots()[0].id() == root
     })
     .await;
 }
@@ -127,7 +135,8 @@ async fn a_root_whose_rotation_was_aborted_is_taken_at_the_next_try() {
 
 /// Names of the ceremonies of this kind that wait for somebody.
 fn waiting(directory: &Path, kind: &str) -> Vec<String> {
-    let names = fs::read_dir(directory.join("outbox")).unwrap().map(|entry| entry.unwrap().file_name());
+    let names =
+        fs::read_dir(directory.join("outbox")).unwrap().map(|entry| entry.unwrap().file_name());
     let names = names.map(|name| name.into_string().unwrap());
     let texts = names.filter_map(|name| name.strip_suffix(".txt").map(str::to_owned));
     texts.filter(|name| name.starts_with(kind)).collect()
@@ -141,8 +150,10 @@ async fn the_ceremony_of_an_aborted_rotation_leaves_the_outbox() {
     let running = place.start().await.unwrap();
     start(&running, wish("one", "offline")).await.unwrap();
     let goes_out = async |kind: &'static str| {
-        eventually(kind, async || directory.join("outbox").exists() && !waiting(&directory, kind).is_empty())
-            .await;
+        eventually(kind, async || {
+            directory.join("outbox").exists() && !waiting(&directory, kind).is_empty()
+        })
+        .await;
         waiting(&directory, kind)
     };
     let names = goes_out("root").await;
@@ -184,7 +195,8 @@ async fn unfollowed(signing: &OtherCa, root: &OtherCa) -> (Place, Running) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_intermediate_under_the_same_root_is_told_everywhere_until_an_issuer_below_it_is_renewed() {
+async fn another_intermediate_under_the_same_root_is_told_everywhere_until_an_issuer_below_it_is_renewed()
+ {
     let root = OtherCa::root("root", LONG);
     let (place, running) = unfollowed(&root.below("first intermediate", LONG, 1), &root).await;
     root.below("second intermediate", LONG, 1).put(&root, &place.path().join("main"));
@@ -197,7 +209,11 @@ async fn another_intermediate_under_the_same_root_is_told_everywhere_until_an_is
     renew(&running, "renew", false).await.unwrap();
     eventually("nothing is told any more", async || conditions(&running).await.is_empty()).await;
     assert_eq!(drift(&running, "main").await, "");
-    assert!(!http_get(&running, "/metrics").await.contains("banyan_authority_drift{authority=\"main\"} 1"));
+    assert!(
+        !http_get(&running, "/metrics")
+            .await
+            .contains("banyan_authority_drift{authority=\"main\"} 1")
+    );
     let (new, old) = (issuers(&running).await, before[0].id.clone());
     assert!(new.iter().any(|issuer| issuer.active && issuer.id != old), "{new:?}");
     assert!(journaled(&running, &["alice"]).await > 0);
@@ -230,7 +246,8 @@ async fn a_renewal_that_does_not_get_on_can_be_cancelled_and_asked_for_again() {
     root.below("ends tomorrow", DAY, 1).put(&root, &directory);
     drifts(&running, &["ends tomorrow"]).await;
     renew(&running, "one", false).await.unwrap();
-    let says = |rotation: &Rotation, words: &str| rotation.troubles.iter().any(|one| one.contains(words));
+    let says =
+        |rotation: &Rotation, words: &str| rotation.troubles.iter().any(|one| one.contains(words));
     until(&running, "it is refused", |rotation| says(rotation, "root.issuer_lifetime_min")).await;
     renew(&running, "never-mind", true).await.unwrap();
     until(&running, "nobody waits", |rotation| rotation.troubles.is_empty()).await;
@@ -255,8 +272,11 @@ async fn a_renewed_and_a_withdrawn_root_return_only_by_somebodys_word_which_is_k
         [(&renewed, "the key and the name"), (&root, "was withdrawn")].iter().enumerate()
     {
         next.put(next, &place.path().join("main"));
-        drifts(&running, &["banyan rotate start --to main --stage-again", &next.id().short().to_string()])
-            .await;
+        drifts(
+            &running,
+            &["banyan rotate start --to main --stage-again", &next.id().short().to_string()],
+        )
+        .await;
         let dry = StartRotationRequest { dry_run: true, ..wish("dry", "main") };
         let obstacles = start(&running, dry).await.unwrap().obstacles;
         assert!(obstacles.iter().any(|one| one.contains("--stage-again")), "{obstacles:?}");
@@ -273,7 +293,8 @@ async fn a_renewed_and_a_withdrawn_root_return_only_by_somebodys_word_which_is_k
         over(&running, &name, next.id()).await;
         let id = next.id().to_string();
         assert!(journaled(&running, &["alice", &name, "stage_again", &id]).await > 0);
-        eventually("nothing is told any more", async || conditions(&running).await.is_empty()).await;
+        eventually("nothing is told any more", async || conditions(&running).await.is_empty())
+            .await;
     }
     stop(running).await;
 }
@@ -283,12 +304,18 @@ async fn an_issuer_lives_no_longer_than_what_stands_above_it_and_none_is_made_th
     let (root, short) = (OtherCa::root("root", LONG), OtherCa::root("short root", DAY * 90));
     for (signing, root) in [(&root.below("intermediate", DAY * 90, 1), &root), (&short, &short)] {
         let settings = |min: &str| {
-            format!("{}[root]\nauthority = \"main\"\nissuer_lifetime_min = \"{min}\"\n", files("main"))
+            format!(
+                "{}[root]\nauthority = \"main\"\nissuer_lifetime_min = \"{min}\"\n",
+                files("main")
+            )
         };
         let place = Place::new(&settings("100d"));
         signing.put(root, &place.path().join("main"));
         let refused = place.start().await.unwrap_err().to_string();
-        assert!(refused.contains("root.issuer_lifetime_min") && refused.contains("ends at"), "{refused}");
+        assert!(
+            refused.contains("root.issuer_lifetime_min") && refused.contains("ends at"),
+            "{refused}"
+        );
 
         let place = Place::new(&settings("80d"));
         signing.put(root, &place.path().join("main"));
@@ -302,7 +329,8 @@ async fn an_issuer_lives_no_longer_than_what_stands_above_it_and_none_is_made_th
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_the_authority_refused_is_made_anew_from_the_settings_and_files_of_the_next_start() {
+async fn a_request_that_the_authority_refused_is_made_anew_from_the_settings_and_files_of_the_next_start()
+ {
     let settings = "[root]\nauthority = \"main\"\nissuer_lifetime = \"365d\"\n";
     let place = Place::durable(&format!("{}{settings}", files("main")));
     let (root, directory) = (OtherCa::root("root", LONG), place.path().join("main"));

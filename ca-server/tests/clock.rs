@@ -10,15 +10,16 @@ use ca_server::{HostDeps, Running};
 use host::{OsRandomness, RealDisk, SystemClock};
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::{
-    AcceptClockRequest, AcceptClockResponse, Gate, GetRotationRequest, ReadJournalRequest, Rotation,
-    StartRotationRequest, StatusRequest, StatusResponse,
+    AcceptClockRequest, AcceptClockResponse, Gate, GetRotationRequest, ReadJournalRequest,
+    Rotation, StartRotationRequest, StatusRequest, StatusResponse,
 };
 use proto::banyan::agent::v1::agent_service_client::AgentServiceClient;
 use rcgen::KeyPair;
 use rotation::Event;
 use rotation_driver::JournalEntry;
 use support::{
-    Place, admin, admin_channel, agent, channel, eventually, http_get, reason, stop, try_channel, workload,
+    Place, admin, admin_channel, agent, channel, eventually, http_get, reason, stop, try_channel,
+    workload,
 };
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -81,12 +82,16 @@ async fn a_clock_that_jumps_for_a_moment_loses_no_row_and_leads_no_certificate()
     for jump in [now.plus(TWO_DAYS), now.minus(TWO_DAYS)] {
         clock.jump_to(jump);
         // At the use: no tick has to come first.
-        assert_fenced(&workload(&mut client, WEB, &KeyPair::generate().unwrap()).await.unwrap_err());
+        assert_fenced(
+            &workload(&mut client, WEB, &KeyPair::generate().unwrap()).await.unwrap_err(),
+        );
         eventually("it is not ready", async || !is_ready(&running).await).await;
         let said = status(&running).await;
         assert!(!said.healthy && said.conditions[0].contains("172800 s"), "{:?}", said.conditions);
         assert!(said.conditions[0].contains("banyan clock accept"), "{:?}", said.conditions);
-        assert_fenced(&workload(&mut client, WEB, &KeyPair::generate().unwrap()).await.unwrap_err());
+        assert_fenced(
+            &workload(&mut client, WEB, &KeyPair::generate().unwrap()).await.unwrap_err(),
+        );
         // This client's clock did not jump: the certificate that the server shows is valid for it.
         try_channel(&running, None).await.unwrap();
         clock.jump_to(now);
@@ -107,12 +112,14 @@ async fn no_gate_opens_and_no_root_goes_by_a_clock_that_jumped() {
     let mut client = AgentServiceClient::new(channel(&running, Some(identity)).await);
     workload(&mut client, WEB, &KeyPair::generate().unwrap()).await.unwrap();
     let mut rotations = RotationServiceClient::new(admin_channel(&running).await);
-    let request = StartRotationRequest { request_id: "one".to_owned(), ..StartRotationRequest::default() };
+    let request =
+        StartRotationRequest { request_id: "one".to_owned(), ..StartRotationRequest::default() };
     rotations.start_rotation(request).await.unwrap();
     eventually("nobody acknowledges: the trust gate waits for the day", async || {
         let sealed = |gate: Gate| !gate.holds.iter().any(|hold| hold.contains("segment"));
         let rotation = rotation(&running).await;
-        rotation.phase == "distributing" && rotation.gate.is_some_and(|gate| !gate.open && sealed(gate))
+        rotation.phase == "distributing"
+            && rotation.gate.is_some_and(|gate| !gate.open && sealed(gate))
     })
     .await;
     let waits = rotation(&running).await.gate.unwrap().opens_at_latest;
@@ -127,7 +134,10 @@ async fn no_gate_opens_and_no_root_goes_by_a_clock_that_jumped() {
     clock.jump_to(now);
     eventually("it is over", async || is_ready(&running).await).await;
     let after = rotation(&running).await;
-    assert_eq!((after.phase.as_str(), after.gate.unwrap().opens_at_latest), ("distributing", waits));
+    assert_eq!(
+        (after.phase.as_str(), after.gate.unwrap().opens_at_latest),
+        ("distributing", waits)
+    );
     assert_eq!(running.bundle().roots().len(), 2);
     // A day that really passes opens it.
     clock.advance(HOUR * 27);
@@ -166,7 +176,8 @@ async fn a_restart_explains_no_jump_and_an_operators_word_does() {
     eventually("it is ready", async || is_ready(&running).await).await;
     assert_eq!(status(&running).await.conditions, Vec::<String>::new());
     let mut journal = RotationServiceClient::new(admin_channel(&running).await);
-    let page = journal.read_journal(ReadJournalRequest { from: 0, limit: 0 }).await.unwrap().into_inner();
+    let page =
+        journal.read_journal(ReadJournalRequest { from: 0, limit: 0 }).await.unwrap().into_inner();
     let events = page.entries.iter().map(|entry| JournalEntry::decode(&entry.entry).unwrap().event);
     let accepted = events.filter(
         |event| matches!(event, Event::ClockAccepted { by, .. } if by.starts_with("an operator (uid ")),

@@ -13,8 +13,11 @@ fn the_api_document_lists_every_reason_with_its_code_and_no_other() {
         rows.map(|row| row.split('`').skip(1).step_by(2).take(2).collect::<Vec<_>>()).collect();
     found.sort_unstable();
     let codes: Vec<_> = Reason::ALL.iter().map(|reason| format!("{:?}", reason.code())).collect();
-    let mut expected: Vec<_> =
-        Reason::ALL.iter().zip(&codes).map(|(reason, code)| vec![reason.as_str(), code.as_str()]).collect();
+    let mut expected: Vec<_> = Reason::ALL
+        .iter()
+        .zip(&codes)
+        .map(|(reason, code)| vec![reason.as_str(), code.as_str()])
+        .collect();
     expected.sort_unstable();
     assert_eq!(found, expected);
 }
@@ -22,7 +25,9 @@ fn the_api_document_lists_every_reason_with_its_code_and_no_other() {
 #[test]
 fn the_example_with_every_key_is_a_configuration_with_the_defaults() {
     let document = include_str!("../../docs/configuration.md");
-    let block = |document: &str| document.split("```toml\n").nth(1)?.split("\n```").next().map(str::to_owned);
+    let block = |document: &str| {
+        document.split("```toml\n").nth(1)?.split("\n```").next().map(str::to_owned)
+    };
     let example = block(document).unwrap();
     let read = |text: &str| ca_server::Config::parse(text, Path::new("/etc/banyan")).unwrap();
     let sparse = "trust_domain = \"example.org\"\ndata_dir = \"/var/lib/banyan\"\n\

@@ -15,20 +15,20 @@ use ca_server::{HostDeps, Running};
 use host::{OsRandomness, RealDisk, SystemClock};
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::{
-    AddRelyingPartyRequest, ConfirmRelyingPartyRequest, DecideRotationRequest, GetRotationRequest, Holder,
-    Rotation, StartRotationRequest, StatusRequest, Verb,
+    AddRelyingPartyRequest, ConfirmRelyingPartyRequest, DecideRotationRequest, GetRotationRequest,
+    Holder, Rotation, StartRotationRequest, StatusRequest, Verb,
 };
 use proto::banyan::agent::v1::agent_message::Message as Up;
 use proto::banyan::agent::v1::agent_service_client::AgentServiceClient;
 use proto::banyan::agent::v1::server_message::Message as Down;
 use proto::banyan::agent::v1::{
-    Ack, AgentMessage, AppliedRow, Doubt, EvidenceClass, Hello, IssueResponse, IssueWorkloadRequest,
-    Refusals, Refused, Release, RenewAgentRequest, ServerMessage,
+    Ack, AgentMessage, AppliedRow, Doubt, EvidenceClass, Hello, IssueResponse,
+    IssueWorkloadRequest, Refusals, Refused, Release, RenewAgentRequest, ServerMessage,
 };
 use rcgen::KeyPair;
 use support::{
-    Identity, Place, SOON, admin, admin_channel, bearer, channel, csr, eventually, reason, registration,
-    stop, token,
+    Identity, Place, SOON, admin, admin_channel, bearer, channel, csr, eventually, reason,
+    registration, stop, token,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -59,9 +59,13 @@ impl HandMade {
     async fn join(running: &Running, name: &str) -> Self {
         let (pair, token) = (KeyPair::generate().unwrap(), token(running, name, &[WEB]).await);
         let mut untrusted = AgentServiceClient::new(channel(running, None).await);
-        let answer =
-            untrusted.register(bearer(registration(running, &pair), &token)).await.unwrap().into_inner();
-        let client = AgentServiceClient::new(channel(running, Some(Identity::of(&answer, &pair))).await);
+        let answer = untrusted
+            .register(bearer(registration(running, &pair), &token))
+            .await
+            .unwrap()
+            .into_inner();
+        let client =
+            AgentServiceClient::new(channel(running, Some(Identity::of(&answer, &pair))).await);
         Self { client, pair, own: serial(&answer), stored: stored(&running.bundle()) }
     }
 
@@ -105,7 +109,8 @@ impl Line {
     }
 
     async fn next(&mut self) -> Down {
-        let message = tokio::time::timeout(SOON, self.down.message()).await.expect("a message in time");
+        let message =
+            tokio::time::timeout(SOON, self.down.message()).await.expect("a message in time");
         message.unwrap().expect("the stream goes on").message.expect("a known message")
     }
 
@@ -139,7 +144,10 @@ async fn rotate(running: &Running) {
     let mut rotations = RotationServiceClient::new(admin_channel(running).await);
     let request = StartRotationRequest { request_id: "one".to_owned(), ..Default::default() };
     rotations.start_rotation(request).await.unwrap();
-    eventually("the bundle of both roots", || std::future::ready(running.bundle().roots().len() == 2)).await;
+    eventually("the bundle of both roots", || {
+        std::future::ready(running.bundle().roots().len() == 2)
+    })
+    .await;
 }
 
 async fn rotation(running: &Running) -> Rotation {
@@ -181,7 +189,10 @@ async fn no_leaf_born_at_a_bundle_goes_to_an_agent_that_has_not_stored_it() {
     rotate(&running).await;
     for refused in [agent.issue(true).await, agent.issue(false).await, agent.renew().await] {
         let refused = refused.unwrap_err();
-        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Aborted, "BUNDLE_NOT_STORED"));
+        assert_eq!(
+            (refused.code(), reason(&refused).as_str()),
+            (Code::Aborted, "BUNDLE_NOT_STORED")
+        );
         assert!(refused.message().contains("store it first"), "{}", refused.message());
     }
     let behind = std::mem::take(&mut agent.stored);
@@ -189,9 +200,16 @@ async fn no_leaf_born_at_a_bundle_goes_to_an_agent_that_has_not_stored_it() {
     assert!(refused.message().contains("upgrade the agent"), "{}", refused.message());
     agent.stored = (running.bundle().sequence().0, behind.1);
     let refused = agent.issue(true).await.unwrap_err();
-    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "BUNDLE_DIFFERS"));
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::FailedPrecondition, "BUNDLE_DIFFERS")
+    );
     let says = async {
-        while !conditions(&running).await.iter().any(|text| text.contains("agent node-1 holds bundle 2")) {
+        while !conditions(&running)
+            .await
+            .iter()
+            .any(|text| text.contains("agent node-1 holds bundle 2"))
+        {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
@@ -213,27 +231,43 @@ async fn an_agent_that_refuses_the_bundle_holds_the_gate_by_name_until_it_has_it
     let leaf = agent.issue(true).await.unwrap();
     let own = agent.own.clone();
     let mut line = agent.connect(&[&own, &leaf]).await;
-    assert_eq!(line.doubt().await, Doubt { rows: Vec::new(), last: true }, "it named all that it has");
+    assert_eq!(
+        line.doubt().await,
+        Doubt { rows: Vec::new(), last: true },
+        "it named all that it has"
+    );
     rotate(&running).await;
     line.say(Up::Refusals(Refusals {
-        refused: vec![Refused { serial: Vec::new(), reason: "it came with other roots".to_owned() }],
+        refused: vec![Refused {
+            serial: Vec::new(),
+            reason: "it came with other roots".to_owned(),
+        }],
     }))
     .await;
     let refuses = |said: &[String]| {
-        said.iter()
-            .any(|text| text.contains("agent node-1 refuses bundle 2") && text.contains("with other roots"))
+        said.iter().any(|text| {
+            text.contains("agent node-1 refuses bundle 2") && text.contains("with other roots")
+        })
     };
     eventually("the refusal is a condition", async || refuses(&conditions(&running).await)).await;
     let held = holders(&running, 2).await;
-    assert!(held.iter().all(|holder| holder.agent == "node-1" && holder.last_nack.contains("other roots")));
+    assert!(
+        held.iter()
+            .all(|holder| holder.agent == "node-1" && holder.last_nack.contains("other roots"))
+    );
     assert!(
         held.iter().all(|holder| holder.until > 0 && !holder.own_trust),
         "their leaves end by themselves"
     );
-    assert_eq!(reason(&agent.renew().await.unwrap_err()), "BUNDLE_NOT_STORED", "and it gets no others");
+    assert_eq!(
+        reason(&agent.renew().await.unwrap_err()),
+        "BUNDLE_NOT_STORED",
+        "and it gets no others"
+    );
     line.ack(&[&own, &leaf], 2).await;
     line.say(Up::Refusals(Refusals::default())).await;
-    eventually("the new root signs", async || rotation(&running).await.phase != "distributing").await;
+    eventually("the new root signs", async || rotation(&running).await.phase != "distributing")
+        .await;
     assert!(!refuses(&conditions(&running).await));
     stop(running).await;
 }
@@ -253,7 +287,8 @@ async fn an_acknowledgement_of_other_roots_under_the_same_number_counts_for_noth
     // What is said later is heard later.
     let refused = Refused { serial: Vec::new(), reason: "it came with other roots".to_owned() };
     line.say(Up::Refusals(Refusals { refused: vec![refused] })).await;
-    let refuses = |said: Vec<String>| said.iter().any(|text| text.contains("agent node-1 refuses bundle 2"));
+    let refuses =
+        |said: Vec<String>| said.iter().any(|text| text.contains("agent node-1 refuses bundle 2"));
     eventually("the refusal is a condition", async || refuses(conditions(&running).await)).await;
     let held = holders(&running, 2).await;
     assert!(held.iter().all(|holder| holder.agent == "node-1"), "{held:#?}");
@@ -267,7 +302,8 @@ async fn a_holder_with_trust_of_its_own_is_named_and_only_a_word_that_covers_it_
     let mut agent = HandMade::join(&running, "node-1").await;
     let leaf = agent.issue(false).await.unwrap();
     let mut rotations = RotationServiceClient::new(admin_channel(&running).await);
-    let dry = StartRotationRequest { request_id: "dry".to_owned(), dry_run: true, ..Default::default() };
+    let dry =
+        StartRotationRequest { request_id: "dry".to_owned(), dry_run: true, ..Default::default() };
     let answer = rotations.start_rotation(dry).await.unwrap().into_inner();
     let (forecast, outlook) = (answer.forecast, answer.outlook.unwrap());
     assert_eq!(
@@ -309,9 +345,12 @@ async fn a_holder_with_trust_of_its_own_is_named_and_only_a_word_that_covers_it_
         ..Default::default()
     };
     let refused = rotations.decide_rotation(early).await.unwrap_err();
-    for words in
-        [WEB, "no validation secret", "banyan relying-party add NAME --covers", "it does not open by itself"]
-    {
+    for words in [
+        WEB,
+        "no validation secret",
+        "banyan relying-party add NAME --covers",
+        "it does not open by itself",
+    ] {
         assert!(refused.message().contains(words), "{words} is missing in: {}", refused.message());
     }
     let covers = vec![WEB.to_owned()];
@@ -319,12 +358,16 @@ async fn a_holder_with_trust_of_its_own_is_named_and_only_a_word_that_covers_it_
     let request = AddRelyingPartyRequest { name: file(), covers, ..Default::default() };
     rotations.add_relying_party(request).await.unwrap();
     let held = holders(&running, 2).await;
-    assert!(held.iter().any(|holder| holder.text.contains("banyan relying-party confirm file")), "{held:#?}");
+    assert!(
+        held.iter().any(|holder| holder.text.contains("banyan relying-party confirm file")),
+        "{held:#?}"
+    );
     rotations
         .confirm_relying_party(ConfirmRelyingPartyRequest { name: file(), ..Default::default() })
         .await
         .unwrap();
-    eventually("the new root signs", async || rotation(&running).await.phase != "distributing").await;
+    eventually("the new root signs", async || rotation(&running).await.phase != "distributing")
+        .await;
     stop(running).await;
 }
 
@@ -362,10 +405,14 @@ async fn the_gate_opens_over_such_holders_when_the_time_of_the_policy_is_over_an
     line.doubt().await;
     line.ack(&[&own], 2).await;
     let held = holders(&running, 1).await;
-    assert!(held[0].own_trust && held[0].text.contains("the gate goes on without it at"), "{held:#?}");
+    assert!(
+        held[0].own_trust && held[0].text.contains("the gate goes on without it at"),
+        "{held:#?}"
+    );
     // An unsealed segment would be waited for, too, and for longer.
     let bound = clock.now().plus(Duration::from_secs(7_200)).as_secs();
-    let opens_at = async || rotation(&running).await.gate.map_or(i64::MAX, |gate| gate.opens_at_latest);
+    let opens_at =
+        async || rotation(&running).await.gate.map_or(i64::MAX, |gate| gate.opens_at_latest);
     eventually("its trust alone is waited for", async || opens_at().await < bound).await;
     let opens = opens_at().await;
     assert!(opens >= clock.now().plus(Duration::from_secs(3_500)).as_secs());

@@ -11,9 +11,13 @@ use host::{Fault, FaultDisk, How, Operation, OsRandomness, SystemClock};
 use proto::banyan::admin::v1::StatusRequest;
 use proto::banyan::agent::v1::agent_message::Message as Up;
 use proto::banyan::agent::v1::agent_service_client::AgentServiceClient;
-use proto::banyan::agent::v1::{Ack, AgentMessage, AppliedRow, EvidenceClass, Hello, Nack, Release};
+use proto::banyan::agent::v1::{
+    Ack, AgentMessage, AppliedRow, EvidenceClass, Hello, Nack, Release,
+};
 use rcgen::KeyPair;
-use support::{Place, admin, agent, bearer, channel, eventually, registration, stop, token, workload};
+use support::{
+    Place, admin, agent, bearer, channel, eventually, registration, stop, token, workload,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -87,7 +91,8 @@ async fn an_agent_that_repeats_itself_gets_a_few_lines_of_each_kind_and_hides_no
         held_serials: Vec::new(),
     };
     let nack = Nack { sequence: 1, reason: "no".to_owned(), ..Nack::default() };
-    let row = AppliedRow { serial: vec![0x41; 16], sequence: 1, evidence: EvidenceClass::Applied.into() };
+    let row =
+        AppliedRow { serial: vec![0x41; 16], sequence: 1, evidence: EvidenceClass::Applied.into() };
     let future = AppliedRow { sequence: 1_000, ..row.clone() };
     for message in [
         Up::Hello(hello.clone()),
@@ -118,9 +123,13 @@ async fn an_agent_that_repeats_itself_gets_a_few_lines_of_each_kind_and_hides_no
     let quiet = agent(&running, "quiet-node", &[WEB]).await;
     let mut client = AgentServiceClient::new(channel(&running, Some(quiet)).await);
     let _down = client.connect(ReceiverStream::new(outbound)).await.unwrap();
-    let message = Some(Up::Nack(Nack { sequence: 1, reason: "cannot".to_owned(), ..Nack::default() }));
+    let message =
+        Some(Up::Nack(Nack { sequence: 1, reason: "cannot".to_owned(), ..Nack::default() }));
     up.send(AgentMessage { message }).await.unwrap();
-    eventually("another agent is heard", async || lines.with(&["refused a secret", "quiet-node"]) == 1).await;
+    eventually("another agent is heard", async || {
+        lines.with(&["refused a secret", "quiet-node"]) == 1
+    })
+    .await;
     stop(running).await;
 }
 
@@ -146,6 +155,7 @@ async fn a_storm_of_refusals_on_a_full_disk_writes_a_few_lines_and_is_counted() 
     let status = admin(&running).await.status(StatusRequest {}).await.unwrap().into_inner();
     assert!(status.refused_total >= REFUSALS, "every one is counted: {}", status.refused_total);
     disk.heal();
-    eventually("it issues again", async || workload(&mut client.clone(), WEB, &pair).await.is_ok()).await;
+    eventually("it issues again", async || workload(&mut client.clone(), WEB, &pair).await.is_ok())
+        .await;
     stop(running).await;
 }

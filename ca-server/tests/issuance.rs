@@ -18,7 +18,8 @@ use rcgen::KeyPair;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use support::{
-    Identity, Place, admin, agent, bearer, channel, csr, reason, registration, stop, token, workload,
+    Identity, Place, admin, agent, bearer, channel, csr, reason, registration, stop, token,
+    workload,
 };
 use tonic::Code;
 use trust::{Certificate, Chain, Clock as _, PeerRole};
@@ -55,7 +56,8 @@ async fn an_agent_joins_by_token_and_gets_leaves_for_its_workloads_only() {
         (refused.code(), reason(&refused).as_str()),
         (Code::PermissionDenied, "IDENTITY_NOT_ENTITLED")
     );
-    let refused = workload(&mut client, "spiffe://example.org/banyan/ca/x", &pair).await.unwrap_err();
+    let refused =
+        workload(&mut client, "spiffe://example.org/banyan/ca/x", &pair).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
 
     let status = admin(&running).await.status(StatusRequest {}).await.unwrap().into_inner();
@@ -80,7 +82,8 @@ async fn the_reply_to_istio_is_leaf_intermediates_and_all_roots_in_the_last_stri
     let workload = channel(&running, Some(Identity::of(&answer, &pair))).await;
     let next = KeyPair::generate().unwrap();
     let mut client = IstioCertificateServiceClient::new(workload);
-    let chain = client.create_certificate(istio(&csr(&next).1)).await.unwrap().into_inner().cert_chain;
+    let chain =
+        client.create_certificate(istio(&csr(&next).1)).await.unwrap().into_inner().cert_chain;
 
     assert_eq!(chain.len(), 3);
     let blocks: Vec<_> = chain.iter().map(|text| pem_to_der(text)).collect();
@@ -121,13 +124,14 @@ impl TokenIssuer {
     }
 }
 
-const JWT: &str =
-    "[[jwt]]\nissuer = \"https://issuer.test\"\njwks_file = \"keys.json\"\nidentity = \"kubernetes\"\n";
+const JWT: &str = "[[jwt]]\nissuer = \"https://issuer.test\"\njwks_file = \"keys.json\"\nidentity = \"kubernetes\"\n";
 
 fn claims(subject: &str) -> String {
     let now = host::SystemClock.now().as_secs();
     let (iat, exp) = (now - 10, now + 600);
-    format!(r#"{{"iss":"https://issuer.test","aud":["istio-ca"],"sub":"{subject}","iat":{iat},"exp":{exp}}}"#)
+    format!(
+        r#"{{"iss":"https://issuer.test","aud":["istio-ca"],"sub":"{subject}","iat":{iat},"exp":{exp}}}"#
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,7 +142,12 @@ async fn a_service_account_token_buys_the_accounts_identity() {
     let token = issuer.token(&claims("system:serviceaccount:shop:cart"));
     let mut client = IstioCertificateServiceClient::new(channel(&running, None).await);
     let pem = csr(&KeyPair::generate().unwrap()).1;
-    let chain = client.create_certificate(bearer(istio(&pem), &token)).await.unwrap().into_inner().cert_chain;
+    let chain = client
+        .create_certificate(bearer(istio(&pem), &token))
+        .await
+        .unwrap()
+        .into_inner()
+        .cert_chain;
     let leaf = Certificate::parse(&pem_to_der(&chain[0])[0]).unwrap();
     assert_eq!(leaf.spiffe_id().unwrap().as_str(), "spiffe://example.org/ns/shop/sa/cart");
 
@@ -149,7 +158,10 @@ async fn a_service_account_token_buys_the_accounts_identity() {
         (Code::Unauthenticated, "TOKEN_SIGNATURE_INVALID")
     );
     let refused = client.create_certificate(istio(&pem)).await.unwrap_err();
-    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unauthenticated, "CREDENTIAL_MISSING"));
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::Unauthenticated, "CREDENTIAL_MISSING")
+    );
     stop(running).await;
 }
 
@@ -163,10 +175,12 @@ async fn an_agent_may_join_by_jwt_and_asks_for_that_identity_only() {
     let mut client = AgentServiceClient::new(channel(&running, None).await);
     let message = registration(&running, &pair);
     let answer = client.register(bearer(message, &token)).await.unwrap().into_inner();
-    let mut client = AgentServiceClient::new(channel(&running, Some(Identity::of(&answer, &pair))).await);
+    let mut client =
+        AgentServiceClient::new(channel(&running, Some(Identity::of(&answer, &pair))).await);
     let key = KeyPair::generate().unwrap();
     workload(&mut client, "spiffe://example.org/ns/shop/sa/cart", &key).await.unwrap();
-    let refused = workload(&mut client, "spiffe://example.org/ns/shop/sa/db", &key).await.unwrap_err();
+    let refused =
+        workload(&mut client, "spiffe://example.org/ns/shop/sa/db", &key).await.unwrap_err();
     assert_eq!(reason(&refused), "IDENTITY_NOT_ENTITLED");
     stop(running).await;
 }
@@ -182,7 +196,10 @@ async fn a_token_is_retried_with_the_same_key_and_refused_with_another() {
     client.register(register(&first)).await.unwrap();
     client.register(register(&first)).await.unwrap();
     let refused = client.register(register(&other)).await.unwrap_err();
-    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::PermissionDenied, "JOIN_TOKEN_USED"));
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::PermissionDenied, "JOIN_TOKEN_USED")
+    );
     stop(running).await;
 }
 
@@ -194,7 +211,8 @@ async fn an_agent_renews_its_own_leaf_for_its_own_key() {
     let mut client = AgentServiceClient::new(channel(&running, None).await);
     let message = registration(&running, &pair);
     let answer = client.register(bearer(message, &token)).await.unwrap().into_inner();
-    let mut client = AgentServiceClient::new(channel(&running, Some(Identity::of(&answer, &pair))).await);
+    let mut client =
+        AgentServiceClient::new(channel(&running, Some(Identity::of(&answer, &pair))).await);
     let RegisterRequest { stored_sequence, stored_digest, .. } = registration(&running, &pair);
     let renewal = |pair: &KeyPair| {
         let stored_digest = stored_digest.clone();
@@ -215,7 +233,8 @@ async fn anybody_gets_the_bundle_and_only_a_digest_that_is_known() {
     let mut client = AgentServiceClient::new(channel(&running, None).await);
     let digest = running.bundle().digest().as_bytes().to_vec();
     for wanted in [Vec::new(), digest.clone()] {
-        let answer = client.get_bundle(GetBundleRequest { digest: wanted }).await.unwrap().into_inner();
+        let answer =
+            client.get_bundle(GetBundleRequest { digest: wanted }).await.unwrap().into_inner();
         assert_eq!(answer.bundle.unwrap().digest, digest);
     }
     for (wanted, expected) in [(vec![0; 32], "BUNDLE_UNKNOWN"), (vec![0; 31], "REQUEST_INVALID")] {

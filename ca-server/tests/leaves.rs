@@ -13,9 +13,9 @@ use proto::banyan::admin::v1::leaf_service_client::LeafServiceClient;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::token_service_client::TokenServiceClient;
 use proto::banyan::admin::v1::{
-    AddRelyingPartyRequest, ConfirmRelyingPartyRequest, ForgetLeavesRequest, GetRotationRequest, Leaf,
-    ListLeavesRequest, ListTokensRequest, ReadJournalRequest, RemoveRelyingPartyRequest, RevokeTokensRequest,
-    RuleAgentsRequest, StartRotationRequest, StatusRequest,
+    AddRelyingPartyRequest, ConfirmRelyingPartyRequest, ForgetLeavesRequest, GetRotationRequest,
+    Leaf, ListLeavesRequest, ListTokensRequest, ReadJournalRequest, RemoveRelyingPartyRequest,
+    RevokeTokensRequest, RuleAgentsRequest, StartRotationRequest, StatusRequest,
 };
 use proto::banyan::agent::v1::agent_message::Message as Said;
 use proto::banyan::agent::v1::agent_service_client::AgentServiceClient;
@@ -24,8 +24,8 @@ use proto::banyan::agent::v1::{
 };
 use rcgen::KeyPair;
 use support::{
-    Place, admin, admin_channel, agent, bearer, channel, eventually, reason, registration, stop, token,
-    workload,
+    Place, admin, admin_channel, agent, bearer, channel, eventually, reason, registration, stop,
+    token, workload,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -112,7 +112,10 @@ async fn leaves_that_nobody_holds_end_by_name_and_the_rotation_goes_on_without_t
     eventually("both leaves hold the trust gate", || async { holding().await.len() == 2 }).await;
     let held = holding().await;
     assert!(held.iter().all(|leaf| leaf.holds == "trust" && leaf.agent == "node-1"), "{held:?}");
-    assert!(held.iter().any(|row| row.serial == leaf && row.kind == "agent-held" && row.identity == WEB));
+    assert!(
+        held.iter()
+            .any(|row| row.serial == leaf && row.kind == "agent-held" && row.identity == WEB)
+    );
 
     let mut client = LeafServiceClient::new(admin_channel(&running).await);
     let serials: Vec<_> = held.into_iter().map(|leaf| leaf.serial).collect();
@@ -123,7 +126,10 @@ async fn leaves_that_nobody_holds_end_by_name_and_the_rotation_goes_on_without_t
     let dry = ForgetLeavesRequest { dry_run: true, ..gone(serials.clone()) };
     let preview = client.forget_leaves(dry).await.unwrap().into_inner();
     assert_eq!((preview.gate.as_str(), preview.holds_before, preview.holds_after), ("trust", 2, 0));
-    assert!(preview.leaves.iter().all(|leaf| !leaf.held && leaf.risk.contains("node-1")), "{preview:?}");
+    assert!(
+        preview.leaves.iter().all(|leaf| !leaf.held && leaf.risk.contains("node-1")),
+        "{preview:?}"
+    );
     assert_eq!(holding().await.len(), 2, "a preview changes nothing");
 
     client.forget_leaves(gone(serials)).await.unwrap();
@@ -146,7 +152,8 @@ async fn leaves_that_nobody_holds_end_by_name_and_the_rotation_goes_on_without_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agent_that_is_connected_is_believed_before_an_operator_and_its_word_brings_a_leaf_back() {
+async fn an_agent_that_is_connected_is_believed_before_an_operator_and_its_word_brings_a_leaf_back()
+{
     let place = Place::new("");
     let running = place.start().await.unwrap();
     let (mut client, first) = member(&running, "node-1").await;
@@ -164,7 +171,8 @@ async fn an_agent_that_is_connected_is_believed_before_an_operator_and_its_word_
     assert_eq!(behind(&running, "node-1").await.len(), 1, "its own certificate counts on");
     assert_eq!(conditions(&running).await, [""; 0]);
 
-    let row = AppliedRow { serial: first.clone(), sequence: 1, evidence: EvidenceClass::Applied.into() };
+    let row =
+        AppliedRow { serial: first.clone(), sequence: 1, evidence: EvidenceClass::Applied.into() };
     up.send(AgentMessage { message: Some(Said::Ack(Ack { rows: vec![row] })) }).await.unwrap();
     let still_held = || async {
         let said = conditions(&running).await;
@@ -219,10 +227,14 @@ async fn a_revoked_token_has_a_refusal_of_its_own_and_the_list_says_who_did_it()
     let running = place.start().await.unwrap();
     let secret = token(&running, "node-1", &[WEB]).await;
     let mut tokens = TokenServiceClient::new(admin_channel(&running).await);
-    let listed = tokens.list_tokens(ListTokensRequest::default()).await.unwrap().into_inner().tokens;
+    let listed =
+        tokens.list_tokens(ListTokensRequest::default()).await.unwrap().into_inner().tokens;
     let [made] = listed.as_slice() else { panic!("{listed:?}") };
     assert_eq!((made.agent.as_str(), made.state.as_str(), made.uses_left), ("node-1", "unused", 1));
-    assert!(made.bundle_in_force && made.made_by.starts_with("uid ") && made.made_at > 0, "{made:?}");
+    assert!(
+        made.bundle_in_force && made.made_by.starts_with("uid ") && made.made_at > 0,
+        "{made:?}"
+    );
     assert!(!secret.contains(&made.id), "an id says nothing of the secret");
     let revoke = |id: &str| RevokeTokensRequest {
         ids: vec![id.to_owned()],
@@ -241,7 +253,8 @@ async fn a_revoked_token_has_a_refusal_of_its_own_and_the_list_says_who_did_it()
     assert_eq!(reason(&refused), "JOIN_TOKEN_REVOKED");
     assert!(refused.message().contains("banyan token create"), "{refused:?}");
     let mut tokens = TokenServiceClient::new(admin_channel(&running).await);
-    let listed = tokens.list_tokens(ListTokensRequest::default()).await.unwrap().into_inner().tokens;
+    let listed =
+        tokens.list_tokens(ListTokensRequest::default()).await.unwrap().into_inner().tokens;
     assert_eq!((listed[0].state.as_str(), listed[0].uses_left), ("revoked", 0));
     assert!(listed[0].revoked_by.starts_with("ann (uid "), "{listed:?}");
     assert_eq!(listed[0].revoked_reason, "it was mailed to everybody");
@@ -253,10 +266,13 @@ async fn the_words_that_gates_rest_on_are_in_the_journal_with_who_and_why() {
     let place = Place::new("");
     let running = place.start().await.unwrap();
     let mut rotations = RotationServiceClient::new(admin_channel(&running).await);
-    let (name, by, why) = (|| "partner".to_owned(), || "ann".to_owned(), || "they called".to_owned());
-    let add = AddRelyingPartyRequest { name: name(), by: by(), reason: why(), ..Default::default() };
+    let (name, by, why) =
+        (|| "partner".to_owned(), || "ann".to_owned(), || "they called".to_owned());
+    let add =
+        AddRelyingPartyRequest { name: name(), by: by(), reason: why(), ..Default::default() };
     rotations.add_relying_party(add).await.unwrap();
-    let confirm = ConfirmRelyingPartyRequest { name: name(), by: by(), reason: why(), ..Default::default() };
+    let confirm =
+        ConfirmRelyingPartyRequest { name: name(), by: by(), reason: why(), ..Default::default() };
     rotations.confirm_relying_party(confirm).await.unwrap();
     let future = ConfirmRelyingPartyRequest { name: name(), sequence: 99, ..Default::default() };
     rotations.confirm_relying_party(future).await.unwrap_err();
@@ -265,12 +281,17 @@ async fn the_words_that_gates_rest_on_are_in_the_journal_with_who_and_why() {
     rotations.remove_relying_party(remove()).await.unwrap_err();
     token(&running, "node-1", &[WEB]).await;
     let mut agents = AgentAdminServiceClient::new(admin_channel(&running).await);
-    let ban =
-        || RuleAgentsRequest { name: "node-1".to_owned(), by: by(), reason: why(), ..Default::default() };
+    let ban = || RuleAgentsRequest {
+        name: "node-1".to_owned(),
+        by: by(),
+        reason: why(),
+        ..Default::default()
+    };
     agents.ban_agents(ban()).await.unwrap();
     agents.unban_agents(ban()).await.unwrap();
     let acts = acts(&running).await;
-    let said: Vec<_> = acts.iter().map(|[verb, about, ..]| (verb.as_str(), about.as_str())).collect();
+    let said: Vec<_> =
+        acts.iter().map(|[verb, about, ..]| (verb.as_str(), about.as_str())).collect();
     assert_eq!(
         said,
         [

@@ -13,8 +13,8 @@ use host::{OsRandomness, RealDisk, SystemClock};
 use ledger::{Ledger, OpenOptions, SegmentId, Settings};
 use plugins::memory::MemoryKeys;
 use plugins::{
-    ConfigProblem, Health, KeyBackend, KeyBackendDescription, KeyBackendPlugin, KeyError, KeyHandle, KeyId,
-    KeySpec, Registry, RequestId,
+    ConfigProblem, Health, KeyBackend, KeyBackendDescription, KeyBackendPlugin, KeyError,
+    KeyHandle, KeyId, KeySpec, Registry, RequestId,
 };
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::{GetRotationRequest, StartRotationRequest, StatusRequest};
@@ -124,18 +124,28 @@ impl Embedding for Fitted {
 async fn a_key_backend_that_fails_once_right_after_the_switch_delays_it_by_seconds() {
     let place = Place::new("[rotation]\nsettle = \"1s\"\nwithdrawal_max = \"1s\"\n");
     let fitted = Fitted::default();
-    let running = Box::pin(Server::start_with(place.config(), HostDeps::system(), &fitted)).await.unwrap();
+    let running =
+        Box::pin(Server::start_with(place.config(), HostDeps::system(), &fitted)).await.unwrap();
     let mut rotations = RotationServiceClient::new(admin_channel(&running).await);
-    let request = StartRotationRequest { request_id: "one".to_owned(), ..StartRotationRequest::default() };
+    let request =
+        StartRotationRequest { request_id: "one".to_owned(), ..StartRotationRequest::default() };
     rotations.start_rotation(request).await.unwrap();
     eventually("the rotation is over", async || {
-        let rotation = rotations.clone().get_rotation(GetRotationRequest {}).await.unwrap().into_inner();
+        let rotation =
+            rotations.clone().get_rotation(GetRotationRequest {}).await.unwrap().into_inner();
         rotation.phase == "steady" && rotation.done.iter().any(|done| done == "one")
     })
     .await;
-    assert_eq!(fitted.0.asked.lock().unwrap().failed.len(), 1, "the new issuer's key has failed to sign");
+    assert_eq!(
+        fitted.0.asked.lock().unwrap().failed.len(),
+        1,
+        "the new issuer's key has failed to sign"
+    );
     let said = conditions(&running).await;
-    assert!(!said.iter().any(|said| said.contains("serves on with its former certificate")), "{said:?}");
+    assert!(
+        !said.iter().any(|said| said.contains("serves on with its former certificate")),
+        "{said:?}"
+    );
     stop(running).await;
 }
 
@@ -159,12 +169,17 @@ async fn a_file_of_the_ledger_that_was_cut_or_is_gone_is_said_and_gates_wait_for
 
     let running = place.start().await.unwrap();
     let said = conditions(&running).await;
-    assert!(said.iter().any(|said| said.contains(&name) && said.contains("when it was closed")), "{said:?}");
+    assert!(
+        said.iter().any(|said| said.contains(&name) && said.contains("when it was closed")),
+        "{said:?}"
+    );
     let mut rotations = RotationServiceClient::new(admin_channel(&running).await);
-    let request = StartRotationRequest { request_id: "one".to_owned(), ..StartRotationRequest::default() };
+    let request =
+        StartRotationRequest { request_id: "one".to_owned(), ..StartRotationRequest::default() };
     rotations.start_rotation(request).await.unwrap();
     eventually("the trust gate waits for the segment", async || {
-        let rotation = rotations.clone().get_rotation(GetRotationRequest {}).await.unwrap().into_inner();
+        let rotation =
+            rotations.clone().get_rotation(GetRotationRequest {}).await.unwrap().into_inner();
         rotation.gate.is_some_and(|gate| gate.holds.iter().any(|hold| hold.contains(&name)))
     })
     .await;
@@ -197,7 +212,10 @@ async fn one_live_leaf_more_than_an_agent_may_have_is_refused_by_name_and_others
         refused = workload(greedy, WEB, &KeyPair::generate().unwrap()).await.err();
     }
     let refused = refused.unwrap();
-    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "ROWS_EXHAUSTED"));
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::ResourceExhausted, "ROWS_EXHAUSTED")
+    );
     let said = refused.message();
     assert!(
         said.contains("agent greedy has 3 live leaves") && said.contains("limits.rows_per_agent"),
@@ -215,7 +233,8 @@ async fn a_segment_that_was_read_holds_no_gate_once_a_compaction_has_emptied_it(
     );
     let clock = Arc::new(ManualClock::at(SystemClock.now()));
     let start = async || {
-        let (clock, randomness) = (Arc::<ManualClock>::clone(&clock), Arc::new(OsRandomness::new()));
+        let (clock, randomness) =
+            (Arc::<ManualClock>::clone(&clock), Arc::new(OsRandomness::new()));
         place.start_with(HostDeps { clock, randomness, disk: Arc::new(RealDisk) }).await.unwrap()
     };
     let running = start().await;
@@ -251,11 +270,13 @@ async fn a_segment_that_was_read_holds_no_gate_once_a_compaction_has_emptied_it(
     }
     let running = start().await;
     let mut rotations = RotationServiceClient::new(admin_channel(&running).await);
-    let request = StartRotationRequest { request_id: "one".to_owned(), ..StartRotationRequest::default() };
+    let request =
+        StartRotationRequest { request_id: "one".to_owned(), ..StartRotationRequest::default() };
     rotations.start_rotation(request).await.unwrap();
     eventually("no gate waits for it", async || {
         clock.advance(Duration::from_millis(100));
-        let rotation = rotations.clone().get_rotation(GetRotationRequest {}).await.unwrap().into_inner();
+        let rotation =
+            rotations.clone().get_rotation(GetRotationRequest {}).await.unwrap().into_inner();
         rotation.phase == "steady" && rotation.done.iter().any(|done| done == "one")
     })
     .await;

@@ -44,15 +44,20 @@ fn in_own_process(test: &str, run: impl AsyncFnOnce(SoftHsm)) {
     fs::create_dir(hsm.tokens()).unwrap();
     let conf = folder.path().join("softhsm2.conf");
     let tokens = hsm.tokens();
-    fs::write(&conf, format!("directories.tokendir = {}\nlog.level = ERROR\n", tokens.display())).unwrap();
+    fs::write(&conf, format!("directories.tokendir = {}\nlog.level = ERROR\n", tokens.display()))
+        .unwrap();
     let mut util = Command::new("softhsm2-util");
     util.args(["--init-token", "--free", "--label", "mesh", "--pin", PIN, "--so-pin", "so-secret"]);
     let made = util.env("SOFTHSM2_CONF", &conf).output();
-    let made =
-        made.unwrap_or_else(|error| panic!("softhsm2-util: {error}: run `sudo apt-get install softhsm2`"));
+    let made = made.unwrap_or_else(|error| {
+        panic!("softhsm2-util: {error}: run `sudo apt-get install softhsm2`")
+    });
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let mut child = Command::new(env::current_exe().unwrap());
-    child.args([test, "--exact", "--nocapture"]).env(FOLDER, folder.path()).env("SOFTHSM2_CONF", conf);
+    child
+        .args([test, "--exact", "--nocapture"])
+        .env(FOLDER, folder.path())
+        .env("SOFTHSM2_CONF", conf);
     let output = child.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     println!("{said}{}", String::from_utf8_lossy(&output.stderr));
@@ -76,8 +81,11 @@ impl SoftHsm {
 /// Settings of the backend.
 fn backend(more: &str) -> String {
     let module = MODULES.into_iter().find(|path| Path::new(path).exists());
-    let module = module.unwrap_or_else(|| panic!("no SoftHSM2: run `sudo apt-get install softhsm2`"));
-    format!("backend = \"pkcs11\"\nmodule = \"{module}\"\ntoken = \"mesh\"\npin_file = \"pin\"\n{more}")
+    let module =
+        module.unwrap_or_else(|| panic!("no SoftHSM2: run `sudo apt-get install softhsm2`"));
+    format!(
+        "backend = \"pkcs11\"\nmodule = \"{module}\"\ntoken = \"mesh\"\npin_file = \"pin\"\n{more}"
+    )
 }
 
 fn place(keys: &str, extra: &str) -> Place {
@@ -88,8 +96,13 @@ fn place(keys: &str, extra: &str) -> Place {
 }
 
 async fn root_ids(running: &ca_server::Running) -> Vec<Vec<u8>> {
-    let roots =
-        admin(running).await.list_roots(ListRootsRequest::default()).await.unwrap().into_inner().roots;
+    let roots = admin(running)
+        .await
+        .list_roots(ListRootsRequest::default())
+        .await
+        .unwrap()
+        .into_inner()
+        .roots;
     roots.into_iter().map(|root| root.id).collect()
 }
 
@@ -112,14 +125,19 @@ fn root_and_issuer_keys_on_a_token_serve_across_restarts_and_a_pulled_token() {
 
         let running = place.start().await.unwrap();
         assert_eq!(root_ids(&running).await, root);
-        let client = AgentServiceClient::new(channel(&running, Some(support::Identity { chain, key })).await);
+        let client = AgentServiceClient::new(
+            channel(&running, Some(support::Identity { chain, key })).await,
+        );
         issue(&client).await.unwrap();
         let files = fs::read_dir(place.data()).unwrap().map(|entry| entry.unwrap().path());
         assert!(!files.into_iter().any(|path| path.ends_with("keys")), "no key is in a file");
 
         hsm.pull();
         let away = issue(&client).await.unwrap_err();
-        assert_eq!((away.code(), reason(&away).as_str()), (Code::Unavailable, "KEY_BACKEND_UNAVAILABLE"));
+        assert_eq!(
+            (away.code(), reason(&away).as_str()),
+            (Code::Unavailable, "KEY_BACKEND_UNAVAILABLE")
+        );
         assert!(away.get_details_retry_info().is_some());
         hsm.put_back();
         eventually("leaves with the token back", async || issue(&client).await.is_ok()).await;
@@ -156,8 +174,10 @@ fn a_token_that_is_too_slow_is_resource_exhausted_and_the_server_serves_on() {
 #[test]
 fn a_root_key_on_a_token_that_is_away_keeps_no_leaf_back() {
     in_own_process("a_root_key_on_a_token_that_is_away_keeps_no_leaf_back", async |hsm| {
-        let authority =
-            format!("[authority.main]\nplugin = \"self-signed\"\n[authority.main.keys]\n{}", backend(""));
+        let authority = format!(
+            "[authority.main]\nplugin = \"self-signed\"\n[authority.main.keys]\n{}",
+            backend("")
+        );
         let place = place("[keys]\npassphrase_file = \"passphrase\"\n", &authority);
         let running = place.start().await.unwrap();
         let root = root_ids(&running).await;

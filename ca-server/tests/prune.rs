@@ -11,8 +11,8 @@ use host::{OsRandomness, RealDisk, SystemClock};
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::token_service_client::TokenServiceClient;
 use proto::banyan::admin::v1::{
-    DecideRotationRequest, GetRotationRequest, ListRootsRequest, PruneRootsRequest, PruneRootsResponse,
-    ReadJournalRequest, RevokeTokensRequest, Root, StartRotationRequest, Verb,
+    DecideRotationRequest, GetRotationRequest, ListRootsRequest, PruneRootsRequest,
+    PruneRootsResponse, ReadJournalRequest, RevokeTokensRequest, Root, StartRotationRequest, Verb,
 };
 use proto::banyan::downstream::v1::RemoveDownstreamRequest;
 use proto::banyan::downstream::v1::downstream_admin_service_client::DownstreamAdminServiceClient;
@@ -38,7 +38,11 @@ fn in_state(roots: &[Root], state: &str) -> Vec<Vec<u8>> {
     roots.iter().filter(|root| root.state == state).map(|root| root.id.clone()).collect()
 }
 
-async fn prune(running: &Running, roots: Vec<Vec<u8>>, dry_run: bool) -> Result<PruneRootsResponse, Status> {
+async fn prune(
+    running: &Running,
+    roots: Vec<Vec<u8>>,
+    dry_run: bool,
+) -> Result<PruneRootsResponse, Status> {
     let mut client = RotationServiceClient::new(admin_channel(running).await);
     let request = PruneRootsRequest {
         request_id: format!("prune-{dry_run}"),
@@ -62,7 +66,8 @@ async fn stage_and_abort(running: &Running) {
     };
     eventually("the new root is trusted", async || phase().await == "distributing").await;
     let request_id = "two".to_owned();
-    let abort = DecideRotationRequest { request_id, verb: Verb::Abort.into(), ..Default::default() };
+    let abort =
+        DecideRotationRequest { request_id, verb: Verb::Abort.into(), ..Default::default() };
     client.decide_rotation(abort).await.unwrap();
     eventually("the rotation is over", async || phase().await == "steady").await;
 }
@@ -117,7 +122,10 @@ async fn a_retired_root_is_forgotten_when_it_is_over_and_a_refusal_before_that_s
         assert_eq!(reason(&refused), "ROTATION_REFUSED");
         let from = before.iter().find(|root| root.state == "retired").unwrap().forgettable_from;
         let from = trust::Timestamp::from_secs(from).to_string();
-        assert!(refused.message().contains(&format!("it can be forgotten from {from} on")), "{refused}");
+        assert!(
+            refused.message().contains(&format!("it can be forgotten from {from} on")),
+            "{refused}"
+        );
         let refused = prune(&running, active.clone(), dry_run).await.unwrap_err();
         assert!(refused.message().contains("only a retired root can be forgotten"), "{refused}");
         assert!(refused.get_details_error_info().is_some());
@@ -171,7 +179,8 @@ async fn what_changes_nothing_is_not_in_the_journal_and_a_refusal_has_its_advice
     let mut client = RotationServiceClient::new(admin_channel(&running).await);
     let page = client.read_journal(ReadJournalRequest::default()).await.unwrap().into_inner();
     let entries = page.entries.iter().map(|entry| String::from_utf8_lossy(&entry.entry));
-    let said = entries.filter(|entry| entry.contains("operator_acted") || entry.contains("prune_requested"));
+    let said = entries
+        .filter(|entry| entry.contains("operator_acted") || entry.contains("prune_requested"));
     assert_eq!(said.count(), 0);
     stop(running).await;
 }

@@ -38,17 +38,23 @@ async fn good_rotations_log_no_error_and_no_warning() {
     let running = place.start().await.unwrap();
     let mut rotations = RotationServiceClient::new(admin_channel(&running).await);
     for name in ["one", "two"] {
-        let request = StartRotationRequest { request_id: name.to_owned(), ..StartRotationRequest::default() };
+        let request =
+            StartRotationRequest { request_id: name.to_owned(), ..StartRotationRequest::default() };
         rotations.start_rotation(request).await.unwrap();
         eventually("the rotation is over", async || {
-            let rotation = rotations.clone().get_rotation(GetRotationRequest {}).await.unwrap().into_inner();
+            let rotation =
+                rotations.clone().get_rotation(GetRotationRequest {}).await.unwrap().into_inner();
             rotation.phase == "steady" && rotation.done.iter().any(|done| done == name)
         })
         .await;
     }
     stop(running).await;
     let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-    assert_eq!(log.matches("the server's own leaf is renewed").count(), 6, "it was listened to: {log}");
+    assert_eq!(
+        log.matches("the server's own leaf is renewed").count(),
+        6,
+        "it was listened to: {log}"
+    );
     let loud: Vec<_> =
         log.lines().filter(|line| line.contains(" ERROR ") || line.contains(" WARN ")).collect();
     assert!(loud.is_empty(), "{loud:#?}");

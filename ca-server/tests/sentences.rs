@@ -12,8 +12,8 @@ use std::time::Duration;
 use ca_server::Running;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::{
-    AddRelyingPartyRequest, AttestRootRequest, ConfirmRelyingPartyRequest, DecideRotationRequest, Gate,
-    GetRotationRequest, Rotation, StartRotationRequest, StartRotationResponse, Verb,
+    AddRelyingPartyRequest, AttestRootRequest, ConfirmRelyingPartyRequest, DecideRotationRequest,
+    Gate, GetRotationRequest, Rotation, StartRotationRequest, StartRotationResponse, Verb,
 };
 use support::cacerts::OtherCa;
 use support::{Place, admin_channel, eventually, stop};
@@ -72,7 +72,8 @@ async fn add(running: &Running, name: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shared_root_goes_when_the_others_longest_life_is_over_and_what_opens_its_gate_is_named() {
+async fn a_shared_root_goes_when_the_others_longest_life_is_over_and_what_opens_its_gate_is_named()
+{
     let authorities = "[root]\nauthority = \"istio\"\n[authority.istio]\nplugin = \"file\"\ndirectory = \"istio\"\n\
                        foreign_leaf_max = \"2s\"\n[authority.own]\nplugin = \"self-signed\"\n[leaf]\nskew = \"1s\"\n";
     let place = Place::new(&format!("{QUICK}{authorities}"));
@@ -96,7 +97,9 @@ async fn a_shared_root_goes_when_the_others_longest_life_is_over_and_what_opens_
     let attest = AttestRootRequest { root: root.id().as_bytes().to_vec(), ..Default::default() };
     let attested = client(&running).await.attest_root(attest).await.unwrap().into_inner();
     let rotation_now = rotation(&running).await;
-    if let Some(gate) = rotation_now.gate.filter(|gate| gate.name == "leaf" && !gate.holders.is_empty()) {
+    if let Some(gate) =
+        rotation_now.gate.filter(|gate| gate.name == "leaf" && !gate.holders.is_empty())
+    {
         // Twice the skew, and a second more.
         assert_eq!(gate.holders[0].until, attested.foreign_until + 3, "{gate:#?}");
     }
@@ -110,7 +113,8 @@ async fn a_refused_activation_names_whom_it_waits_for_and_once_what_can_be_done(
     let place = Place::new(QUICK);
     let running = place.start().await.unwrap();
     // Names that together are longer than a refusal may be.
-    let names: Vec<_> = (0..40).map(|number| format!("partner-{number}/{}", "x".repeat(100))).collect();
+    let names: Vec<_> =
+        (0..40).map(|number| format!("partner-{number}/{}", "x".repeat(100))).collect();
     for name in &names {
         add(&running, name).await;
     }
@@ -124,7 +128,8 @@ async fn a_refused_activation_names_whom_it_waits_for_and_once_what_can_be_done(
     assert!(what.starts_with("refused while distributing: the trust gate is closed: "), "{what}");
     let named = names.iter().filter(|name| what.contains(name.as_str())).count();
     assert!(
-        named > 0 && what.contains(&format!("and {} more, as `banyan rotate explain` says", 40 - named)),
+        named > 0
+            && what.contains(&format!("and {} more, as `banyan rotate explain` says", 40 - named)),
         "{what}"
     );
     assert_eq!(what.matches('`').count() % 2, 0, "{what}");
@@ -140,7 +145,8 @@ async fn a_refused_activation_names_whom_it_waits_for_and_once_what_can_be_done(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_it_withdraws_nothing_is_said_to_have_no_end_and_an_abort_asks_for_no_second_confirmation() {
+async fn while_it_withdraws_nothing_is_said_to_have_no_end_and_an_abort_asks_for_no_second_confirmation()
+ {
     let place = Place::new("[rotation]\nsettle = \"1s\"\nwithdrawal_max = \"1h\"\n");
     let running = place.start().await.unwrap();
     add(&running, "partner").await;

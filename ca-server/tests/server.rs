@@ -18,7 +18,9 @@ use proto::banyan::agent::v1::{
 use proto::istio::v1::auth::IstioCertificateRequest;
 use proto::istio::v1::auth::istio_certificate_service_client::IstioCertificateServiceClient;
 use rcgen::KeyPair;
-use support::{Place, SOON, admin, agent, bearer, channel, eventually, http_get, reason, stop, workload};
+use support::{
+    Place, SOON, admin, agent, bearer, channel, eventually, http_get, reason, stop, workload,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -29,8 +31,13 @@ use trust::{Certificate, RootId};
 const WEB: &str = "spiffe://example.org/web";
 
 async fn root_ids(running: &ca_server::Running) -> BTreeSet<RootId> {
-    let roots =
-        admin(running).await.list_roots(ListRootsRequest::default()).await.unwrap().into_inner().roots;
+    let roots = admin(running)
+        .await
+        .list_roots(ListRootsRequest::default())
+        .await
+        .unwrap()
+        .into_inner()
+        .roots;
     roots.iter().map(|root| RootId::from_bytes(&root.id).unwrap()).collect()
 }
 
@@ -143,13 +150,17 @@ async fn a_first_start_that_dies_at_any_write_is_finished_by_the_next_with_one_r
 async fn without_a_durable_row_nothing_is_released_and_the_operator_is_told() {
     let place = Place::new("");
     let disk = Arc::new(FaultDisk::new(Arc::new(RealDisk)));
-    let running = place.start_with(HostDeps { disk: disk.clone(), ..HostDeps::system() }).await.unwrap();
+    let running =
+        place.start_with(HostDeps { disk: disk.clone(), ..HostDeps::system() }).await.unwrap();
     let identity = agent(&running, "node-1", &[WEB]).await;
     let mut client = AgentServiceClient::new(channel(&running, Some(identity)).await);
     let pair = KeyPair::generate().unwrap();
     disk.plan(Fault::next(Operation::Append, How::DiskFull).on("ledger").times(1_000));
     let refused = workload(&mut client, WEB, &pair).await.unwrap_err();
-    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "LEDGER_STOPPED"));
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::FailedPrecondition, "LEDGER_STOPPED")
+    );
     disk.heal();
     // There is space again: the server goes on by itself.
     workload(&mut client, WEB, &pair).await.unwrap();
@@ -200,7 +211,8 @@ async fn oversized_and_malformed_requests_are_refused_and_the_connection_survive
     let running = place.start().await.unwrap();
     let channel = channel(&running, None).await;
     let mut client = IstioCertificateServiceClient::new(channel.clone());
-    let request = |csr: String| IstioCertificateRequest { csr, validity_duration: 0, metadata: None };
+    let request =
+        |csr: String| IstioCertificateRequest { csr, validity_duration: 0, metadata: None };
     let mut refusals = Vec::new();
     for (message, metadata) in [(70_000, 0), (20_000, 0), (100, 17_000), (100, 0)] {
         let mut request = bearer(request("x".repeat(message)), "token");
@@ -213,11 +225,15 @@ async fn oversized_and_malformed_requests_are_refused_and_the_connection_survive
     assert_eq!(refusals, expected.map(|reason| (Code::InvalidArgument, reason.to_owned())));
 
     let compressed = tonic::codec::CompressionEncoding::Gzip;
-    let mut compressing = IstioCertificateServiceClient::new(channel.clone()).send_compressed(compressed);
+    let mut compressing =
+        IstioCertificateServiceClient::new(channel.clone()).send_compressed(compressed);
     let refused = compressing.create_certificate(request("x".repeat(100))).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unimplemented);
 
-    AgentServiceClient::new(channel).get_bundle(GetBundleRequest { digest: Vec::new() }).await.unwrap();
+    AgentServiceClient::new(channel)
+        .get_bundle(GetBundleRequest { digest: Vec::new() })
+        .await
+        .unwrap();
     let status = admin(&running).await.status(StatusRequest {}).await.unwrap().into_inner();
     assert_eq!((status.refused_total, status.issued_total), (4, 0));
     assert_eq!(status.ledger.unwrap().live_rows, 1, "the server's own leaf only");
@@ -232,10 +248,12 @@ async fn the_stream_carries_the_bundle_down_and_evidence_about_own_rows_up() {
     let outsider = agent(&running, "node-2", &[WEB]).await;
     let mut client = AgentServiceClient::new(channel(&running, Some(identity)).await);
     let issued = workload(&mut client, WEB, &KeyPair::generate().unwrap()).await.unwrap();
-    let serial = Certificate::parse(&issued.chain[0]).unwrap().serial().unwrap().as_bytes().to_vec();
+    let serial =
+        Certificate::parse(&issued.chain[0]).unwrap().serial().unwrap().as_bytes().to_vec();
 
     let (said, up) = tokio::sync::mpsc::channel(8);
-    let say = async |message: Said| said.send(AgentMessage { message: Some(message) }).await.unwrap();
+    let say =
+        async |message: Said| said.send(AgentMessage { message: Some(message) }).await.unwrap();
     say(Said::Hello(Hello { build: "b1".to_owned(), ..Hello::default() })).await;
     let mut down = client.connect(ReceiverStream::new(up)).await.unwrap().into_inner();
     let first = down.message().await.unwrap().unwrap().message.unwrap();
@@ -246,7 +264,8 @@ async fn the_stream_carries_the_bundle_down_and_evidence_about_own_rows_up() {
         let evidence = EvidenceClass::Applied.into();
         Said::Ack(Ack { rows: vec![AppliedRow { serial: serial.to_vec(), sequence, evidence }] })
     };
-    let status = async || admin(&running).await.status(StatusRequest {}).await.unwrap().into_inner();
+    let status =
+        async || admin(&running).await.status(StatusRequest {}).await.unwrap().into_inner();
     let agent_of = |status: &proto::banyan::admin::v1::StatusResponse| status.agents[0].clone();
     say(ack(&serial, bundle.sequence + 1)).await;
     say(ack(&serial, bundle.sequence)).await;
@@ -286,7 +305,10 @@ async fn a_stream_without_an_agents_certificate_is_refused() {
     let running = place.start().await.unwrap();
     let mut client = AgentServiceClient::new(channel(&running, None).await);
     let refused = client.connect(tokio_stream::empty::<AgentMessage>()).await.unwrap_err();
-    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unauthenticated, "CREDENTIAL_MISSING"));
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::Unauthenticated, "CREDENTIAL_MISSING")
+    );
     stop(running).await;
 }
 
@@ -300,7 +322,8 @@ async fn the_admin_api_is_closed_on_the_tls_port_unless_configured() {
         let pair = KeyPair::generate().unwrap();
         let leaf = workload(&mut agents, id, &pair).await.unwrap();
         let channel = channel(&running, Some(support::Identity::of(&leaf, &pair))).await;
-        let mut client = proto::banyan::admin::v1::admin_service_client::AdminServiceClient::new(channel);
+        let mut client =
+            proto::banyan::admin::v1::admin_service_client::AdminServiceClient::new(channel);
         let answer = client.status(StatusRequest {}).await;
         assert_eq!(answer.is_ok(), allowed, "{id}");
         if let Err(refused) = answer {
@@ -329,12 +352,16 @@ async fn the_plain_port_tells_health_and_metrics() {
         assert!(metrics.contains(&line), "{line} is missing in\n{metrics}");
     }
     let endpoint = format!("http://{}", running.plain_addr);
-    let channel = tonic::transport::Endpoint::from_shared(endpoint).unwrap().connect().await.unwrap();
+    let channel =
+        tonic::transport::Endpoint::from_shared(endpoint).unwrap().connect().await.unwrap();
     let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
     for service in ["", "istio.v1.auth.IstioCertificateService"] {
         let request = tonic_health::pb::HealthCheckRequest { service: service.to_owned() };
         let answer = health.check(request).await.unwrap().into_inner();
-        assert_eq!(answer.status(), tonic_health::pb::health_check_response::ServingStatus::Serving);
+        assert_eq!(
+            answer.status(),
+            tonic_health::pb::health_check_response::ServingStatus::Serving
+        );
     }
     stop(running).await;
 }

@@ -37,8 +37,10 @@ async fn until(running: &Running, what: &str, holds: impl Fn(&Rotation, &[Author
     let mut last = None;
     let poll = async {
         loop {
-            let rotation = rotations.get_rotation(GetRotationRequest {}).await.unwrap().into_inner();
-            let list = authorities.list_authorities(ListAuthoritiesRequest { name: String::new() }).await;
+            let rotation =
+                rotations.get_rotation(GetRotationRequest {}).await.unwrap().into_inner();
+            let list =
+                authorities.list_authorities(ListAuthoritiesRequest { name: String::new() }).await;
             let list = list.unwrap().into_inner().authorities;
             if holds(&rotation, &list) {
                 return;
@@ -56,7 +58,8 @@ fn sole_root(running: &Running) -> Option<RootId> {
 }
 
 fn with_files(extra: &str) -> (Place, RootId) {
-    let authority = "[authority.main]\nplugin = \"file\"\ndirectory = \"cacerts\"\nexclusive = true\n";
+    let authority =
+        "[authority.main]\nplugin = \"file\"\ndirectory = \"cacerts\"\nexclusive = true\n";
     let place = Place::new(&format!("{authority}{QUICK}{extra}"));
     fs::create_dir(place.path().join("cacerts")).unwrap();
     let first = write_ca(&place.path().join("cacerts"), "first");
@@ -87,8 +90,10 @@ async fn whoever_wants_to_decide_alone_is_not_followed() {
     .await;
     assert_eq!(sole_root(&running), Some(first));
     let mut rotations = RotationServiceClient::new(admin_channel(&running).await);
-    let request =
-        StartRotationRequest { request_id: "by-hand".to_owned(), ..StartRotationRequest::default() };
+    let request = StartRotationRequest {
+        request_id: "by-hand".to_owned(),
+        ..StartRotationRequest::default()
+    };
     rotations.start_rotation(request).await.unwrap();
     until(&running, "the second root alone", |rotation, _| {
         rotation.phase == "steady" && sole_root(&running) == Some(second)
@@ -98,22 +103,30 @@ async fn whoever_wants_to_decide_alone_is_not_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_authority_hears_which_root_signs_and_destroys_the_key_of_the_former_one_if_that_is_wanted() {
+async fn the_authority_hears_which_root_signs_and_destroys_the_key_of_the_former_one_if_that_is_wanted()
+ {
     for (extra, left) in [("", 2), ("[root]\ndestroy_retired_keys = true\n", 1)] {
         let place = Place::new(&format!("{QUICK}{extra}"));
         let running = place.start().await.unwrap();
         let mut rotations = RotationServiceClient::new(admin_channel(&running).await);
-        let request =
-            StartRotationRequest { request_id: "one".to_owned(), ..StartRotationRequest::default() };
+        let request = StartRotationRequest {
+            request_id: "one".to_owned(),
+            ..StartRotationRequest::default()
+        };
         rotations.start_rotation(request).await.unwrap();
-        until(&running, "the new root signs, the former one is as was wanted", |rotation, authorities| {
-            let roots = &authorities[0].roots;
-            rotation.phase == "steady"
-                && rotation.done.iter().any(|done| done == "one")
-                && roots.len() == left
-                && sole_root(&running)
-                    .is_some_and(|new| roots.iter().any(|root| root.signing && root.id == new.as_bytes()))
-        })
+        until(
+            &running,
+            "the new root signs, the former one is as was wanted",
+            |rotation, authorities| {
+                let roots = &authorities[0].roots;
+                rotation.phase == "steady"
+                    && rotation.done.iter().any(|done| done == "one")
+                    && roots.len() == left
+                    && sole_root(&running).is_some_and(|new| {
+                        roots.iter().any(|root| root.signing && root.id == new.as_bytes())
+                    })
+            },
+        )
         .await;
         let scrape = http_get(&running, "/metrics").await;
         let line = "banyan_authority_calls_total{authority=\"main\",call=\"activate\",outcome=\"answered\"}";

@@ -79,7 +79,9 @@ pub async fn states(target: &AdminTarget) -> Result<StateServiceClient<Channel>,
 ///
 /// # Errors
 /// As [`connect`].
-pub async fn downstreams(target: &AdminTarget) -> Result<DownstreamAdminServiceClient<Channel>, Failure> {
+pub async fn downstreams(
+    target: &AdminTarget,
+) -> Result<DownstreamAdminServiceClient<Channel>, Failure> {
     Ok(DownstreamAdminServiceClient::new(open(target).await?))
 }
 
@@ -94,11 +96,13 @@ fn socket_path(target: &AdminTarget) -> Result<PathBuf, Failure> {
     if let Some(socket) = &target.socket {
         return Ok(socket.clone());
     }
-    let Some(file) = target.config.clone().or_else(|| config_file::found(config_file::SERVER)) else {
+    let Some(file) = target.config.clone().or_else(|| config_file::found(config_file::SERVER))
+    else {
         return Err(Failure::Usage(Told::new("no server is named").advising(
             "use --socket PATH, --config banyan.toml, --server HOST:PORT, or BANYAN_ADMIN_SOCKET",
         )));
     };
-    let config = ca_server::Config::load(&file).map_err(|error| Failure::Configuration(error.to_string()))?;
+    let config = ca_server::Config::load(&file)
+        .map_err(|error| Failure::Configuration(error.to_string()))?;
     Ok(config.listen().admin_socket().to_owned())
 }

@@ -24,8 +24,8 @@ mod word;
 
 pub use about::{CompletedShell, CompletionsOptions, ManOptions, VersionOptions};
 pub use agent::{
-    AgentAction, AgentListOptions, AgentOptions, AgentRemoveOptions, AgentRuleOptions, AgentStatusOptions,
-    EnvoyConfigOptions,
+    AgentAction, AgentListOptions, AgentOptions, AgentRemoveOptions, AgentRuleOptions,
+    AgentStatusOptions, EnvoyConfigOptions,
 };
 pub use authority::{AuthorityAction, AuthorityOptions};
 pub use ceremony::{CeremonyAction, CeremonyOptions};
@@ -44,7 +44,9 @@ pub use rotate::{
 };
 pub use state::{StateAction, StateOptions};
 pub use target::{AdminTarget, LogFormat};
-pub use token::{TokenAction, TokenCreateOptions, TokenListOptions, TokenOptions, TokenRevokeOptions};
+pub use token::{
+    TokenAction, TokenCreateOptions, TokenListOptions, TokenOptions, TokenRevokeOptions,
+};
 pub use word::{ReasonedOptions, WordOptions};
 
 /// Columns of help where the terminal has as many, or where there is none.

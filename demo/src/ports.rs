@@ -19,7 +19,8 @@ static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 /// If no port is free.
 pub fn free_address() -> anyhow::Result<SocketAddr> {
     for _ in 0..ADDRESS_ATTEMPTS {
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).context("no free port on 127.0.0.1")?;
+        let listener =
+            std::net::TcpListener::bind(("127.0.0.1", 0)).context("no free port on 127.0.0.1")?;
         let address = listener.local_addr()?;
         if GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(address.port()) {
             return Ok(address);

@@ -48,10 +48,14 @@ impl TokenSource {
     pub fn new() -> anyhow::Result<Self> {
         let randomness = system_randomness();
         let refused = |_| anyhow!("cannot make a key for tokens");
-        let document =
-            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &randomness).map_err(refused)?;
-        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &randomness)
-            .map_err(|error| anyhow!("a fresh key is refused: {error}"))?;
+        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &randomness)
+            .map_err(refused)?;
+        let key = EcdsaKeyPair::from_pkcs8(
+            &ECDSA_P256_SHA256_FIXED_SIGNING,
+            document.as_ref(),
+            &randomness,
+        )
+        .map_err(|error| anyhow!("a fresh key is refused: {error}"))?;
         Ok(Self { key, randomness, expires: host::SystemClock.now().as_secs() + 7_200 })
     }
 
@@ -59,7 +63,8 @@ impl TokenSource {
     pub fn jwks(&self) -> String {
         let point = self.key.public_key().as_ref();
         // An uncompressed point: one byte 0x04, then two coordinates of 32 bytes.
-        let coordinate = |from: usize| BASE64URL.encode(point.get(from..from + 32).unwrap_or_default());
+        let coordinate =
+            |from: usize| BASE64URL.encode(point.get(from..from + 32).unwrap_or_default());
         serde_json::json!({ "keys": [{
             "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": "bench",
             "x": coordinate(1), "y": coordinate(33),
@@ -73,7 +78,8 @@ impl TokenSource {
     /// If a token cannot be signed.
     pub fn supply(&self, fresh: bool, seconds: u64) -> anyhow::Result<Supply> {
         let count = if fresh { (seconds + 1) * FRESH_PER_SECOND } else { REPEATED };
-        let tokens = (0..count).map(|number| self.token(number, fresh)).collect::<Result<_, _>>()?;
+        let tokens =
+            (0..count).map(|number| self.token(number, fresh)).collect::<Result<_, _>>()?;
         Ok(Supply { source: Arc::new(Tokens { tokens, next: AtomicUsize::new(0), fresh }) })
     }
 

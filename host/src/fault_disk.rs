@@ -103,7 +103,8 @@ impl FaultDisk {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
-            let Some(behind) = usize::try_from(synced.len).ok().and_then(|len| contents.get(len..)) else {
+            let Some(behind) = usize::try_from(synced.len).ok().and_then(|len| contents.get(len..))
+            else {
                 // Cut to less than was synced, which is taken for durable.
                 continue;
             };
@@ -138,7 +139,9 @@ impl FaultDisk {
         let Some(how) = how else { return real() };
         match how {
             How::NotStored | How::DiesBefore => Err(injected()),
-            How::DiskFull => Err(io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error())),
+            How::DiskFull => {
+                Err(io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error()))
+            }
             How::Stored | How::DiesAfter => real().and_then(|_| Err(injected())),
             How::Torn(len) => torn(len).and_then(|()| Err(injected())),
             How::Waits => {

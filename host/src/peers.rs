@@ -38,8 +38,8 @@ pub enum PeerMissing {
 /// # Errors
 /// Says which command installs it.
 pub fn binary(name: &str, binary: &str) -> Result<PathBuf, PeerMissing> {
-    let cache =
-        PeerCache::from_environment().ok_or_else(|| PeerMissing::NoCache { name: name.to_owned() })?;
+    let cache = PeerCache::from_environment()
+        .ok_or_else(|| PeerMissing::NoCache { name: name.to_owned() })?;
     cache.binary(name, binary)
 }
 
@@ -89,16 +89,22 @@ mod tests {
     use super::*;
 
     fn resolved(variables: &[(&str, &str)]) -> Option<PathBuf> {
-        let find = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into());
+        let find = |name: &str| {
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into())
+        };
         PeerCache::resolve(find).map(|cache| cache.directory("envoy"))
     }
 
     #[test]
     fn the_most_specific_variable_wins_and_an_empty_one_counts_as_unset() {
-        let (banyan, xdg, home) = (("BANYAN_CACHE", "/b"), ("XDG_CACHE_HOME", "/x"), ("HOME", "/h"));
+        let (banyan, xdg, home) =
+            (("BANYAN_CACHE", "/b"), ("XDG_CACHE_HOME", "/x"), ("HOME", "/h"));
         assert_eq!(resolved(&[banyan, xdg, home]), Some("/b/peers/envoy".into()));
         assert_eq!(resolved(&[xdg, home]), Some("/x/banyan/peers/envoy".into()));
-        assert_eq!(resolved(&[("BANYAN_CACHE", ""), home]), Some("/h/.cache/banyan/peers/envoy".into()));
+        assert_eq!(
+            resolved(&[("BANYAN_CACHE", ""), home]),
+            Some("/h/.cache/banyan/peers/envoy".into())
+        );
         assert_eq!(resolved(&[]), None);
     }
 

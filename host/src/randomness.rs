@@ -10,7 +10,10 @@ pub struct OsRandomness(SystemRandom);
 impl OsRandomness {
     /// The one place where the system's source is opened.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "this type is what everybody else is handed instead")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this type is what everybody else is handed instead"
+    )]
     pub fn new() -> Self {
         Self(SystemRandom::new())
     }

@@ -3,7 +3,9 @@
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 
 use crate::disk::{AppendFile, Disk};
@@ -22,7 +24,8 @@ impl Disk for RealDisk {
 
     fn replace(&self, path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
         let temporary = temporary_beside(path)?;
-        let written = write_new(&temporary, contents, mode).and_then(|()| fs::rename(&temporary, path));
+        let written =
+            write_new(&temporary, contents, mode).and_then(|()| fs::rename(&temporary, path));
         if let Err(error) = written {
             // Best effort: the error that matters is the one that stopped the write.
             let _ = fs::remove_file(&temporary);
@@ -32,7 +35,8 @@ impl Disk for RealDisk {
     }
 
     fn append_open(&self, path: &Path, mode: u32) -> io::Result<Box<dyn AppendFile>> {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(mode).open(path)?;
+        let file =
+            OpenOptions::new().write(true).create(true).truncate(false).mode(mode).open(path)?;
         sync_parent(path)?;
         let len = file.metadata()?.len();
         Ok(Box::new(RealAppendFile { file, len, reserved: len }))
@@ -72,7 +76,9 @@ impl Disk for RealDisk {
         }
         match DirBuilder::new().mode(mode).create(directory) {
             Ok(()) => sync_parent(directory),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => {
+                Ok(())
+            }
             Err(error) => Err(error),
         }
     }
@@ -124,8 +130,8 @@ impl AppendFile for RealAppendFile {
 fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
     let mut at = from;
     while at < to {
-        let part =
-            usize::try_from(to - at).map_or(ZEROS.as_slice(), |left| ZEROS.get(..left).unwrap_or(&ZEROS));
+        let part = usize::try_from(to - at)
+            .map_or(ZEROS.as_slice(), |left| ZEROS.get(..left).unwrap_or(&ZEROS));
         file.write_all_at(part, at)?;
         at += part.len() as u64;
     }
@@ -145,7 +151,8 @@ fn temporary_beside(path: &Path) -> io::Result<PathBuf> {
 }
 
 fn write_new(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
     // A leftover of a crash keeps its old mode, and the umask may have cut bits off a new file's.
     file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.write_all(contents)?;
@@ -212,7 +219,11 @@ mod tests {
         assert_eq!((&read[..4], read.len()), (b"abcd".as_slice(), 100_002));
         assert!(read[4..].iter().all(|byte| *byte == 0));
         file.append(&[7; 100_000]).unwrap();
-        assert_eq!(RealDisk.read(&path).unwrap().len(), 100_004, "what does not fit makes the file longer");
+        assert_eq!(
+            RealDisk.read(&path).unwrap().len(),
+            100_004,
+            "what does not fit makes the file longer"
+        );
         file.reserve(5).unwrap();
         file.truncate(3).unwrap();
         file.append(b"X").unwrap();

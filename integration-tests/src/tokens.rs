@@ -24,8 +24,7 @@ pub struct TokenIssuer {
 
 impl TokenIssuer {
     /// The section of the configuration that believes [`of_mesh`](Self::of_mesh).
-    pub const SECTION: &str =
-        "[[jwt]]\nissuer = \"https://issuer.test\"\njwks_file = \"keys.json\"\nidentity = \"kubernetes\"\n";
+    pub const SECTION: &str = "[[jwt]]\nissuer = \"https://issuer.test\"\njwks_file = \"keys.json\"\nidentity = \"kubernetes\"\n";
     /// The file that the section names.
     pub const KEY_SET_FILE: &str = "keys.json";
 
@@ -44,7 +43,10 @@ impl TokenIssuer {
     /// # Panics
     /// When the machine has no randomness.
     pub fn new(name: &str) -> Self {
-        #[expect(clippy::disallowed_methods, reason = "a key for one test; nothing depends on its value")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a key for one test; nothing depends on its value"
+        )]
         let random = SystemRandom::new();
         let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();

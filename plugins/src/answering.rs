@@ -84,7 +84,9 @@ impl Answering {
     pub fn for_domain(&self, asked: &TrustDomain) -> Result<(), PluginError> {
         match *asked == self.trust_domain {
             true => Ok(()),
-            false => Err(PluginError::denied(format!("this authority stands for {}", self.trust_domain))),
+            false => {
+                Err(PluginError::denied(format!("this authority stands for {}", self.trust_domain)))
+            }
         }
     }
 }
@@ -161,7 +163,8 @@ pub async fn watch_by_looking(
     seen: u64,
     look: LookEvery,
 ) -> Result<RootSet, PluginError> {
-    let watcher = RequestId::parse("watch").map_err(|error| PluginError::denied(error.to_string()))?;
+    let watcher =
+        RequestId::parse("watch").map_err(|error| PluginError::denied(error.to_string()))?;
     let context = CallContext::new(watcher, look.within);
     loop {
         let set = authority.roots(&context).await?;
@@ -218,9 +221,11 @@ mod tests {
     async fn a_repeated_request_gets_the_same_bytes_and_nobody_is_asked_again() {
         let (state, calls) = (Arc::new(MemoryState::new()), AtomicUsize::new(0));
         let asked = request("example.org", b"csr");
-        let first = answering(&state).issuer(&context("one"), &asked, sign(&calls)).await.expect("signed");
+        let first =
+            answering(&state).issuer(&context("one"), &asked, sign(&calls)).await.expect("signed");
         // As after a restart: nothing but the state is left.
-        let again = answering(&state).issuer(&context("one"), &asked, sign(&calls)).await.expect("again");
+        let again =
+            answering(&state).issuer(&context("one"), &asked, sign(&calls)).await.expect("again");
         assert_eq!((first, calls.load(Ordering::Relaxed)), (again, 1));
         let other = request("example.org", b"other");
         let refused = answering(&state).issuer(&context("one"), &other, sign(&calls)).await;
@@ -233,7 +238,10 @@ mod tests {
         let asked = request("example.org", b"csr");
         for refusal in [
             PluginError::denied("not there yet"),
-            PluginError::Outlives { above: "the intermediate".to_owned(), ends: Timestamp::from_secs(9) },
+            PluginError::Outlives {
+                above: "the intermediate".to_owned(),
+                ends: Timestamp::from_secs(9),
+            },
         ] {
             let refused = std::future::ready(Err(refusal.clone()));
             let refused = answering(&state).issuer(&context("one"), &asked, refused).await;
@@ -241,8 +249,10 @@ mod tests {
         }
         // Nothing was made under this id yet.
         let mended = request("example.org", b"another csr");
-        let first = answering(&state).issuer(&context("one"), &mended, sign(&calls)).await.expect("signed");
-        let again = answering(&state).issuer(&context("one"), &mended, sign(&calls)).await.expect("again");
+        let first =
+            answering(&state).issuer(&context("one"), &mended, sign(&calls)).await.expect("signed");
+        let again =
+            answering(&state).issuer(&context("one"), &mended, sign(&calls)).await.expect("again");
         assert_eq!((first, calls.load(Ordering::Relaxed)), (again, 1));
     }
 
@@ -253,7 +263,9 @@ mod tests {
         let answering = answering(&state);
         let elsewhere = request("elsewhere.org", b"csr");
         let refused = answering.issuer(&context("one"), &elsewhere, sign(&calls)).await;
-        assert!(matches!(&refused, Err(PluginError::Denied { reason }) if reason.contains("example.org")));
+        assert!(
+            matches!(&refused, Err(PluginError::Denied { reason }) if reason.contains("example.org"))
+        );
         assert_eq!(calls.load(Ordering::Relaxed), 0);
         state.fail_next_put(PutFault::FailedNotStored);
         let asked = request("example.org", b"csr");

@@ -23,7 +23,8 @@ use crate::document::Document;
 use crate::error::PluginError;
 use crate::state::AuthorityState;
 
-const BOOK: Document = Document { name: "answers", format: 1, what: "the authority's record of its answers" };
+const BOOK: Document =
+    Document { name: "answers", format: 1, what: "the authority's record of its answers" };
 
 /// How long ago an issuer may have been signed that is judged now, and how far behind the clock of the signer may be.
 const ANSWER_TIME: Duration = Duration::from_secs(60);
@@ -151,8 +152,11 @@ impl IssuerAnswers {
     ) {
         self.0.retain(|_, answer| answer.ends > now);
         let JudgedIssuer { chain, ends } = judged;
-        let answer =
-            IssuerAnswer { asked: request.fingerprint(), ends: *ends, chain: chain.certificates.clone() };
+        let answer = IssuerAnswer {
+            asked: request.fingerprint(),
+            ends: *ends,
+            chain: chain.certificates.clone(),
+        };
         self.0.insert(id.to_string(), answer);
     }
 
@@ -259,7 +263,8 @@ impl AnswerBook {
     /// What is announced.
     pub fn roots(&self) -> RootSet {
         // A root that is on its way out is announced once more, and as that.
-        let further = self.further.iter().filter(|root| !self.announced.contains(root)).cloned().collect();
+        let further =
+            self.further.iter().filter(|root| !self.announced.contains(root)).cloned().collect();
         RootSet::new(self.announced.clone(), self.signing, self.generation)
             .with_above(self.above.clone())
             .with_further(further)
@@ -294,7 +299,10 @@ impl Form {
         let text = |bytes: &Vec<u8>| STANDARD.encode(bytes);
         let answer = |(id, answer): (&str, &IssuerAnswer)| {
             let chain = answer.chain.iter().map(text).collect();
-            (id.to_owned(), AnswerForm { asked: answer.asked.clone(), ends: answer.ends.as_secs(), chain })
+            (
+                id.to_owned(),
+                AnswerForm { asked: answer.asked.clone(), ends: answer.ends.as_secs(), chain },
+            )
         };
         Self {
             format: BOOK.format,
@@ -309,12 +317,19 @@ impl Form {
 
     fn read(self) -> Result<AnswerBook, String> {
         let bytes = |texts: &[String]| -> Result<Vec<Vec<u8>>, String> {
-            texts.iter().map(|text| STANDARD.decode(text).map_err(|error| error.to_string())).collect()
+            texts
+                .iter()
+                .map(|text| STANDARD.decode(text).map_err(|error| error.to_string()))
+                .collect()
         };
-        let signing = self.signing.map(|id| id.parse::<RootId>().map_err(|error| error.to_string()));
+        let signing =
+            self.signing.map(|id| id.parse::<RootId>().map_err(|error| error.to_string()));
         let answer = |(id, form): (String, AnswerForm)| {
             let ends = Timestamp::from_secs(form.ends);
-            Ok::<_, String>((id, IssuerAnswer { asked: form.asked, ends, chain: bytes(&form.chain)? }))
+            Ok::<_, String>((
+                id,
+                IssuerAnswer { asked: form.asked, ends, chain: bytes(&form.chain)? },
+            ))
         };
         Ok(AnswerBook {
             announced: bytes(&self.announced)?,
@@ -338,7 +353,12 @@ mod tests {
 
     fn request(csr: &str) -> IssuerRequest {
         let domain = trust::TrustDomain::parse("example.org").expect("domain");
-        IssuerRequest::new(RootId::of(b"r"), csr.as_bytes().to_vec(), domain, Duration::from_secs(60))
+        IssuerRequest::new(
+            RootId::of(b"r"),
+            csr.as_bytes().to_vec(),
+            domain,
+            Duration::from_secs(60),
+        )
     }
 
     #[test]

@@ -70,8 +70,11 @@ pub trait RootAuthority: Send + Sync + Debug {
     ///
     /// # Errors
     /// `Denied` for a ticket that this authority never gave.
-    async fn poll(&self, context: &CallContext, ticket: &Ticket)
-    -> Result<Outcome<IssuerChain>, PluginError>;
+    async fn poll(
+        &self,
+        context: &CallContext,
+        ticket: &Ticket,
+    ) -> Result<Outcome<IssuerChain>, PluginError>;
 
     /// Whether it can make or import a root that is announced before it signs.
     fn staging(&self) -> Option<&dyn StageRoots> {
@@ -118,7 +121,11 @@ pub trait WithdrawRequests: Send + Sync {
     ///
     /// # Errors
     /// The request still waits then.
-    async fn withdraw(&self, context: &CallContext, request_id: &RequestId) -> Result<(), PluginError>;
+    async fn withdraw(
+        &self,
+        context: &CallContext,
+        request_id: &RequestId,
+    ) -> Result<(), PluginError>;
 }
 
 /// The capability to make or import a root that is announced before it signs.
@@ -200,7 +207,11 @@ pub trait UpstreamCa: Send + Sync {
     ///
     /// # Errors
     /// The caller reports again with backoff; until then the upstream CA takes nothing for proven.
-    async fn report(&self, context: &CallContext, report: &DownstreamReport) -> Result<(), PluginError>;
+    async fn report(
+        &self,
+        context: &CallContext,
+        report: &DownstreamReport,
+    ) -> Result<(), PluginError>;
 }
 
 /// What an upstream CA stands for.
@@ -318,7 +329,11 @@ pub struct CrossSignRequest {
 
 impl Description {
     /// An authority whose roots nobody else issues under.
-    pub fn new(name: impl Into<String>, plugin: impl Into<String>, version: impl Into<String>) -> Self {
+    pub fn new(
+        name: impl Into<String>,
+        plugin: impl Into<String>,
+        version: impl Into<String>,
+    ) -> Self {
         Self {
             name: name.into(),
             plugin: plugin.into(),

@@ -82,8 +82,10 @@ impl<'a> ConfigTable<'a> {
         let unknown: Vec<_> =
             self.table.keys().filter(|key| !self.known.contains(&key.as_str())).cloned().collect();
         for field in unknown {
-            let known = if self.known.is_empty() { "none".to_owned() } else { self.known.join(", ") };
-            self.problems.push(ConfigProblem::new(field, format!("is not a field here; known: {known}")));
+            let known =
+                if self.known.is_empty() { "none".to_owned() } else { self.known.join(", ") };
+            self.problems
+                .push(ConfigProblem::new(field, format!("is not a field here; known: {known}")));
         }
         match value {
             Some(value) if self.problems.is_empty() => Ok(value),

@@ -46,9 +46,13 @@ impl Document {
     ///
     /// # Errors
     /// The outcome is unknown then; the next call loads what is there.
-    pub async fn store<T: Serialize>(&self, state: &dyn AuthorityState, form: &T) -> Result<(), PluginError> {
-        let bytes =
-            serde_json::to_vec(form).map_err(|error| PluginError::Permanent { detail: error.to_string() })?;
+    pub async fn store<T: Serialize>(
+        &self,
+        state: &dyn AuthorityState,
+        form: &T,
+    ) -> Result<(), PluginError> {
+        let bytes = serde_json::to_vec(form)
+            .map_err(|error| PluginError::Permanent { detail: error.to_string() })?;
         Ok(state.put(&self.state_name()?, &bytes).await?)
     }
 
@@ -67,7 +71,8 @@ impl Document {
     }
 
     fn state_name(&self) -> Result<StateName, PluginError> {
-        StateName::parse(self.name).map_err(|error| PluginError::Permanent { detail: error.to_string() })
+        StateName::parse(self.name)
+            .map_err(|error| PluginError::Permanent { detail: error.to_string() })
     }
 }
 
@@ -96,7 +101,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_document_that_cannot_be_read_is_an_error_that_says_what_to_do_and_not_an_empty_one() {
+    async fn a_document_that_cannot_be_read_is_an_error_that_says_what_to_do_and_not_an_empty_one()
+    {
         let state = MemoryState::new();
         let name = StateName::parse("book").expect("name");
         let damaged = [&b"{"[..], br#"{"format":2,"other":1}"#, br#"{"format":1}"#];

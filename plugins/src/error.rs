@@ -81,7 +81,10 @@ impl PluginError {
 
     /// Whether the same call, repeated later without anybody's help, may succeed.
     pub fn may_be_repeated(&self) -> bool {
-        matches!(self, Self::RateLimited { .. } | Self::Transient { .. } | Self::AuthorityDown { .. })
+        matches!(
+            self,
+            Self::RateLimited { .. } | Self::Transient { .. } | Self::AuthorityDown { .. }
+        )
     }
 }
 
@@ -148,9 +151,9 @@ impl From<KeyError> for PluginError {
             KeyError::Transient { detail } => Self::Transient { detail },
             KeyError::Busy { retry_after } => Self::RateLimited { retry_after },
             KeyError::BackendDown { .. } => Self::AuthorityDown { detail },
-            KeyError::NotFound { .. } | KeyError::Unsupported { .. } | KeyError::Permanent { .. } => {
-                Self::Permanent { detail }
-            }
+            KeyError::NotFound { .. }
+            | KeyError::Unsupported { .. }
+            | KeyError::Permanent { .. } => Self::Permanent { detail },
         }
     }
 }

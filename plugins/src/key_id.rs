@@ -14,7 +14,9 @@ pub struct KeyId(String);
 
 /// A key id that was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a key id has 1 to 128 characters of a-z, 0-9, '-' and '_', and starts with a letter or digit")]
+#[error(
+    "a key id has 1 to 128 characters of a-z, 0-9, '-' and '_', and starts with a letter or digit"
+)]
 pub struct InvalidKeyId;
 
 impl KeyId {

@@ -107,7 +107,11 @@ pub struct KeyHandle {
 
 impl KeyBackendDescription {
     /// A backend whose keys outlive the process.
-    pub const fn new(plugin: &'static str, version: &'static str, specs: &'static [KeySpec]) -> Self {
+    pub const fn new(
+        plugin: &'static str,
+        version: &'static str,
+        specs: &'static [KeySpec],
+    ) -> Self {
         Self { plugin, version, durable: true, specs }
     }
 

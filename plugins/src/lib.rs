@@ -44,9 +44,9 @@ pub mod state;
 pub use answering::{Answering, LookEvery, watch_by_looking};
 pub use answers::{Announcement, AnswerBook, JudgedIssuer};
 pub use authority::{
-    CrossSign, CrossSignRequest, Description, DownstreamReport, IssuerChain, IssuerRequest, RetireRoots,
-    RootAuthority, RootDer, RootSet, StageRequest, StageRoots, UpstreamCa, UpstreamState, WatchRoots,
-    WithdrawRequests,
+    CrossSign, CrossSignRequest, Description, DownstreamReport, IssuerChain, IssuerRequest,
+    RetireRoots, RootAuthority, RootDer, RootSet, StageRequest, StageRoots, UpstreamCa,
+    UpstreamState, WatchRoots, WithdrawRequests,
 };
 pub use call::{CallContext, Health, HealthState, Outcome, RequestId, Ticket};
 pub use checks::Unsafe;

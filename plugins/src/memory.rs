@@ -56,7 +56,8 @@ impl KeyBackend for MemoryKeys {
             Some(None) => return Err(destroyed(request_id)),
             None => {
                 let generated = RingKey::generate(spec);
-                let (key, _) = generated.map_err(|e| KeyError::Permanent { detail: e.to_string() })?;
+                let (key, _) =
+                    generated.map_err(|e| KeyError::Permanent { detail: e.to_string() })?;
                 let key = Arc::new(key);
                 keys.insert(id.clone(), Some(key.clone()));
                 key
@@ -81,7 +82,9 @@ impl KeyBackend for MemoryKeys {
     async fn list(&self) -> Result<Vec<KeyHandle>, KeyError> {
         let keys = self.read();
         let live = keys.iter().filter_map(|(id, key)| Some((id, key.as_ref()?)));
-        Ok(live.map(|(id, key)| KeyHandle { id: id.clone(), public: key.public().clone() }).collect())
+        Ok(live
+            .map(|(id, key)| KeyHandle { id: id.clone(), public: key.public().clone() })
+            .collect())
     }
 
     async fn destroy(&self, id: &KeyId) -> Result<(), KeyError> {

@@ -110,7 +110,15 @@ impl AuthorityDeps {
         clock: Arc<dyn Clock>,
         randomness: Arc<dyn Randomness>,
     ) -> Self {
-        Self { name: "main".to_owned(), keys, clock, randomness, state, trust_domain, base: PathBuf::new() }
+        Self {
+            name: "main".to_owned(),
+            keys,
+            clock,
+            randomness,
+            state,
+            trust_domain,
+            base: PathBuf::new(),
+        }
     }
 
     /// The same for an instance of this name.

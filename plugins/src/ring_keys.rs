@@ -11,8 +11,8 @@ use std::fmt;
 
 use ring::rand::SystemRandom;
 use ring::signature::{
-    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
-    Ed25519KeyPair, KeyPair,
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair,
+    EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair,
 };
 use thiserror::Error;
 use trust::{PublicKey, SignatureAlgorithm};
@@ -36,7 +36,9 @@ pub type Pkcs8 = Zeroizing<Vec<u8>>;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RingKeyError {
     /// The operating system gave no randomness, or ring refused to make a key.
-    #[error("could not make a {spec} key: the operating system gave no randomness; look at its logs")]
+    #[error(
+        "could not make a {spec} key: the operating system gave no randomness; look at its logs"
+    )]
     Generate {
         /// The spec asked for.
         spec: KeySpec,
@@ -77,14 +79,19 @@ impl RingKey {
         let not_a_key =
             |detail: &dyn fmt::Display| RingKeyError::NotAKey { spec, detail: detail.to_string() };
         let ecdsa = |algorithm: &'static EcdsaSigningAlgorithm| {
-            EcdsaKeyPair::from_pkcs8(algorithm, pkcs8, &random).map(Pair::Ecdsa).map_err(|e| not_a_key(&e))
+            EcdsaKeyPair::from_pkcs8(algorithm, pkcs8, &random)
+                .map(Pair::Ecdsa)
+                .map_err(|e| not_a_key(&e))
         };
         let pair = match spec {
             KeySpec::P256 => ecdsa(&ECDSA_P256_SHA256_ASN1_SIGNING)?,
             KeySpec::P384 => ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING)?,
-            KeySpec::Ed25519 => Pair::Ed25519(Ed25519KeyPair::from_pkcs8(pkcs8).map_err(|e| not_a_key(&e))?),
+            KeySpec::Ed25519 => {
+                Pair::Ed25519(Ed25519KeyPair::from_pkcs8(pkcs8).map_err(|e| not_a_key(&e))?)
+            }
         };
-        let public = PublicKey::parse(&spki(spec, pair.public_bytes())).map_err(|e| not_a_key(&e))?;
+        let public =
+            PublicKey::parse(&spki(spec, pair.public_bytes())).map_err(|e| not_a_key(&e))?;
         Ok(Self { pair, spec, public, random })
     }
 
@@ -117,8 +124,9 @@ impl RingKey {
             Pair::Ed25519(pair) => Ok(pair.sign(message).as_ref().to_vec()),
             Pair::Ecdsa(pair) => {
                 let no_random = |_| KeyError::Permanent {
-                    detail: "the operating system gave no randomness for a signature; look at its logs"
-                        .to_owned(),
+                    detail:
+                        "the operating system gave no randomness for a signature; look at its logs"
+                            .to_owned(),
                 };
                 Ok(pair.sign(&self.random, message).map_err(no_random)?.as_ref().to_vec())
             }
@@ -157,14 +165,15 @@ fn system_random() -> SystemRandom {
 /// SubjectPublicKeyInfo (RFC 5480 section 2, RFC 8410 section 4): a fixed head for each kind, then the key's bytes.
 pub fn spki(spec: KeySpec, public: &[u8]) -> Vec<u8> {
     const P256: &[u8] = &[
-        0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
-        0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+        0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08,
+        0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
     ];
     const P384: &[u8] = &[
-        0x30, 0x76, 0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b, 0x81,
-        0x04, 0x00, 0x22, 0x03, 0x62, 0x00,
+        0x30, 0x76, 0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05,
+        0x2b, 0x81, 0x04, 0x00, 0x22, 0x03, 0x62, 0x00,
     ];
-    const ED25519: &[u8] = &[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+    const ED25519: &[u8] =
+        &[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
     let head = match spec {
         KeySpec::P256 => P256,
         KeySpec::P384 => P384,
@@ -208,6 +217,9 @@ mod tests {
     #[test]
     fn bytes_of_another_kind_are_refused() {
         let (_, pkcs8) = RingKey::generate(KeySpec::Ed25519).expect("a key");
-        assert!(matches!(RingKey::from_pkcs8(KeySpec::P256, &pkcs8), Err(RingKeyError::NotAKey { .. })));
+        assert!(matches!(
+            RingKey::from_pkcs8(KeySpec::P256, &pkcs8),
+            Err(RingKeyError::NotAKey { .. })
+        ));
     }
 }

@@ -20,7 +20,10 @@
 //! Messages that can hold a private key or a token print no secret with `Debug` (see `redacted.rs`).
 
 // The only place with allowances for generated code.
-#[expect(missing_docs, reason = "messages are documented in the .proto files, their machinery is not")]
+#[expect(
+    missing_docs,
+    reason = "messages are documented in the .proto files, their machinery is not"
+)]
 mod packages {
     pub mod banyan {
         pub mod admin {
@@ -122,7 +125,8 @@ pub mod sds {
         spiffe_cert_validator_config::TrustDomain,
     };
     pub use crate::envoy::service::discovery::v3::{
-        DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Resource,
+        DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+        Resource,
     };
     pub use crate::envoy::service::secret::v3::{
         secret_discovery_service_client::SecretDiscoveryServiceClient,
@@ -146,7 +150,8 @@ mod tests {
 
     #[test]
     fn descriptors_name_every_service_and_hold_all_that_they_import() {
-        let set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).expect("an encoded descriptor set");
+        let set =
+            FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).expect("an encoded descriptor set");
         let files: BTreeSet<&str> = set.file.iter().map(|file| file.name()).collect();
         let imports = set.file.iter().flat_map(|file| &file.dependency);
         assert!(imports.clone().count() > 0);

@@ -91,8 +91,12 @@ impl Debug for Specifier {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         match self {
             Self::Filename(path) => f.debug_tuple("Filename").field(path).finish(),
-            Self::InlineBytes(bytes) => f.debug_tuple("InlineBytes").field(&Hidden(bytes.len())).finish(),
-            Self::InlineString(text) => f.debug_tuple("InlineString").field(&Hidden(text.len())).finish(),
+            Self::InlineBytes(bytes) => {
+                f.debug_tuple("InlineBytes").field(&Hidden(bytes.len())).finish()
+            }
+            Self::InlineString(text) => {
+                f.debug_tuple("InlineString").field(&Hidden(text.len())).finish()
+            }
         }
     }
 }
@@ -167,7 +171,10 @@ mod tests {
         let any = Any::from_msg(&secret()).expect("a secret has a type name");
         assert!(format!("{any:?}").contains("75, 69, 89"), "the plain type would show it");
         let resource = Resource { resource: Some(any.clone()), ..Resource::default() };
-        assert_shows_no_key(&DiscoveryResponse { resources: vec![any], ..DiscoveryResponse::default() });
+        assert_shows_no_key(&DiscoveryResponse {
+            resources: vec![any],
+            ..DiscoveryResponse::default()
+        });
         assert_shows_no_key(&resource);
     }
 

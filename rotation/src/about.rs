@@ -31,14 +31,20 @@ impl Event {
     /// What this event is about.
     pub const fn about(&self) -> About<'_> {
         let (root, authority, request_id) = match self {
-            Self::BootstrapRequested { request_id, authority } => (None, Some(authority), Some(request_id)),
+            Self::BootstrapRequested { request_id, authority } => {
+                (None, Some(authority), Some(request_id))
+            }
             Self::RotationRequested { request_id, authority, stage_again, .. } => {
                 (*stage_again, Some(authority), Some(request_id))
             }
             Self::RootPrepared { request_id, root } => (Some(root.id), None, Some(request_id)),
-            Self::IssuerSigned { request_id, issuer } => (Some(issuer.root), None, Some(request_id)),
+            Self::IssuerSigned { request_id, issuer } => {
+                (Some(issuer.root), None, Some(request_id))
+            }
             Self::IssuerRenewalRequested { request_id, root, .. }
-            | Self::IssuerRenewalCancelled { request_id, root } => (Some(*root), None, Some(request_id)),
+            | Self::IssuerRenewalCancelled { request_id, root } => {
+                (Some(*root), None, Some(request_id))
+            }
             Self::SignerSwitched { root, .. } | Self::HorizonRequested { root, .. } => {
                 (Some(*root), None, None)
             }
@@ -51,9 +57,8 @@ impl Event {
             | Self::SightingDismissed { request_id, .. }
             | Self::SightingHeeded { request_id, .. }
             | Self::PruneRequested { request_id, .. } => (None, None, Some(request_id)),
-            Self::FurtherRootsAdded { authority, .. } | Self::FurtherRootsRemoved { authority, .. } => {
-                (None, Some(authority), None)
-            }
+            Self::FurtherRootsAdded { authority, .. }
+            | Self::FurtherRootsRemoved { authority, .. } => (None, Some(authority), None),
             Self::BundlePublished { .. }
             | Self::SegmentOpened { .. }
             | Self::SegmentSealed { .. }

@@ -108,12 +108,16 @@ impl Verb {
                 mode: Mode::Auto,
                 stage_again: None,
             },
-            Self::Activate => Event::ActivateRequested { request_id, evidence: saying.evidence?.clone() },
+            Self::Activate => {
+                Event::ActivateRequested { request_id, evidence: saying.evidence?.clone() }
+            }
             Self::Hold => Event::HoldRequested { request_id },
             Self::Resume => Event::ResumeRequested { request_id },
             Self::Abort => Event::AbortRequested { request_id },
             Self::Rollback => Event::RollbackRequested { request_id },
-            Self::RenewIssuer { root } => Event::IssuerRenewalRequested { request_id, root, replaces: true },
+            Self::RenewIssuer { root } => {
+                Event::IssuerRenewalRequested { request_id, root, replaces: true }
+            }
             Self::CancelRenewal { root } => Event::IssuerRenewalCancelled { request_id, root },
             Self::Continue { above, now } => {
                 Event::ContinueRequested { request_id, above, reason, waits: !now }
@@ -143,7 +147,12 @@ impl Verb {
     /// The command that says it.
     pub fn command(&self) -> String {
         match self {
-            Self::Start | Self::Activate | Self::Hold | Self::Resume | Self::Abort | Self::Rollback => {
+            Self::Start
+            | Self::Activate
+            | Self::Hold
+            | Self::Resume
+            | Self::Abort
+            | Self::Rollback => {
                 format!("banyan rotate {}", self.name())
             }
             Self::RenewIssuer { root } | Self::CancelRenewal { root } => {
@@ -153,7 +162,9 @@ impl Verb {
                 let now = if *now { "--now " } else { "" };
                 format!("banyan state continue --above {above} {now}--by NAME --reason TEXT")
             }
-            Self::Dismiss { agent } => format!("banyan state dismiss {agent} --by NAME --reason TEXT"),
+            Self::Dismiss { agent } => {
+                format!("banyan state dismiss {agent} --by NAME --reason TEXT")
+            }
             Self::Heed { agent } => format!("banyan state heed {agent} --by NAME"),
         }
     }
@@ -169,7 +180,9 @@ impl Verb {
             Self::Rollback => format!("roll it back with `{command}`"),
             Self::RenewIssuer { .. } => format!("take its place with `{command}`"),
             Self::CancelRenewal { .. } => format!("cancel it with `{command}`"),
-            Self::Continue { now: false, .. } => format!("continue above all that was seen with `{command}`"),
+            Self::Continue { now: false, .. } => {
+                format!("continue above all that was seen with `{command}`")
+            }
             Self::Continue { now: true, .. } => format!(
                 "if no other root had begun to sign after the backup was made, continue above all that was seen with `{command}`"
             ),
@@ -192,7 +205,9 @@ impl Wait {
                     Verb::Activate.command()
                 )
             }
-            Self::TrustGate { at_latest: Some(at) } => format!("it opens by itself at {at} at the latest"),
+            Self::TrustGate { at_latest: Some(at) } => {
+                format!("it opens by itself at {at} at the latest")
+            }
         }
     }
 }
@@ -205,8 +220,12 @@ impl Advice {
 
     /// All of it, as parts of one sentence.
     pub fn in_words(&self) -> String {
-        let parts: Vec<_> =
-            self.wait.iter().map(Wait::in_words).chain(self.verbs.iter().map(Verb::in_words)).collect();
+        let parts: Vec<_> = self
+            .wait
+            .iter()
+            .map(Wait::in_words)
+            .chain(self.verbs.iter().map(Verb::in_words))
+            .collect();
         parts.join(", or ")
     }
 }

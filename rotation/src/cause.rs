@@ -389,10 +389,16 @@ impl Cause {
             Self::SegmentClosed { .. } => {
                 "drop the requests that are in flight and open a segment with a new id".to_owned()
             }
-            Self::GenerationAhead { .. } => "seal at the generation of a stored snapshot".to_owned(),
+            Self::GenerationAhead { .. } => {
+                "seal at the generation of a stored snapshot".to_owned()
+            }
             Self::HorizonTooFar { limit, .. } => format!("ask for {limit} or earlier"),
-            Self::EvidenceAhead { .. } => "read the evidence again: the clock was set back".to_owned(),
-            Self::EvidenceStale { wanted, .. } => format!("read the evidence again, about bundle {wanted}"),
+            Self::EvidenceAhead { .. } => {
+                "read the evidence again: the clock was set back".to_owned()
+            }
+            Self::EvidenceStale { wanted, .. } => {
+                format!("read the evidence again, about bundle {wanted}")
+            }
             Self::GateClosed { holds, opens_at_latest: None, .. } => {
                 let ways: Vec<_> = holds.iter().filter_map(Hold::way).collect();
                 format!("it does not open by itself: {}", ways.join("; "))

@@ -9,7 +9,10 @@ use serde::{Deserialize, Deserializer, Serializer, de};
 pub(crate) mod text {
     use super::*;
 
-    pub(crate) fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<T: Display, S: Serializer>(
+        value: &T,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.collect_str(value)
     }
 
@@ -59,7 +62,9 @@ pub(crate) mod first_name {
         serializer.serialize_str(renamed.map_or(name, |(_, first)| first))
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<String, D::Error> {
         let name = String::deserialize(deserializer)?;
         let renamed = RENAMED.iter().find(|(_, first)| *first == name);
         Ok(renamed.map_or(name, |(present, _)| (*present).to_owned()))
@@ -128,11 +133,16 @@ pub(crate) mod trust_domain {
 
     use super::*;
 
-    pub(crate) fn serialize<S: Serializer>(domain: &TrustDomain, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(
+        domain: &TrustDomain,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(domain.as_str())
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TrustDomain, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<TrustDomain, D::Error> {
         TrustDomain::parse(&String::deserialize(deserializer)?).map_err(de::Error::custom)
     }
 }
@@ -202,7 +212,9 @@ pub(crate) mod bounds {
         serializer.collect_map(bounds.iter().map(|(root, time)| (root.to_string(), time.as_secs())))
     }
 
-    pub(crate) fn deserialize<'de, D>(deserializer: D) -> Result<BTreeMap<RootId, Timestamp>, D::Error>
+    pub(crate) fn deserialize<'de, D>(
+        deserializer: D,
+    ) -> Result<BTreeMap<RootId, Timestamp>, D::Error>
     where
         D: Deserializer<'de>,
     {
@@ -224,14 +236,21 @@ pub(crate) mod seals {
         seals: &BTreeMap<SegmentId, Generation>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(seals.iter().map(|(segment, generation)| (segment.to_string(), generation.0)))
+        serializer.collect_map(
+            seals.iter().map(|(segment, generation)| (segment.to_string(), generation.0)),
+        )
     }
 
-    pub(crate) fn deserialize<'de, D>(deserializer: D) -> Result<BTreeMap<SegmentId, Generation>, D::Error>
+    pub(crate) fn deserialize<'de, D>(
+        deserializer: D,
+    ) -> Result<BTreeMap<SegmentId, Generation>, D::Error>
     where
         D: Deserializer<'de>,
     {
         let written: BTreeMap<SegmentId, u64> = text_keys::deserialize(deserializer)?;
-        Ok(written.into_iter().map(|(segment, generation)| (segment, Generation(generation))).collect())
+        Ok(written
+            .into_iter()
+            .map(|(segment, generation)| (segment, Generation(generation)))
+            .collect())
     }
 }

@@ -52,7 +52,8 @@ impl<'de> Deserialize<'de> for Der {
 }
 
 fn bytes_of(digits: &str) -> Option<Vec<u8>> {
-    let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let value =
+        |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
     let (pairs, []) = digits.as_bytes().as_chunks::<2>() else { return None };
     pairs.iter().map(|&[high, low]| Some(value(high)? << 4 | value(low)?)).collect()
 }

@@ -54,6 +54,10 @@ mod tests {
         let mut done = DoneRequests::default();
         (0..=DONE_REQUESTS_MAX).for_each(|n| done.remember(id(n)));
         assert_eq!(done.len(), DONE_REQUESTS_MAX);
-        assert!(!done.contains(&id(0)) && done.contains(&id(1)) && done.contains(&id(DONE_REQUESTS_MAX)));
+        assert!(
+            !done.contains(&id(0))
+                && done.contains(&id(1))
+                && done.contains(&id(DONE_REQUESTS_MAX))
+        );
     }
 }

@@ -7,7 +7,8 @@ use trust::{BundleDigest, CertificateId, Generation, Root, RootId, Sequence, Tim
 
 use crate::codec;
 use crate::{
-    AuthorityName, Contents, Der, Evidence, FurtherRoot, KeyName, Mode, ReplicaName, RequestId, SegmentId,
+    AuthorityName, Contents, Der, Evidence, FurtherRoot, KeyName, Mode, ReplicaName, RequestId,
+    SegmentId,
 };
 
 /// Something that happened. Any event may be given again, at any time: what was done once is not done twice.

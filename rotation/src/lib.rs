@@ -42,10 +42,12 @@ pub use effect::{Effect, PendingEffect};
 pub use event::{Event, PreparedRoot, SignedIssuer};
 pub use evidence::Evidence;
 pub use further::{FURTHER_ROOTS_MAX, FurtherEntry, FurtherRoot};
-pub use names::{AuthorityName, BadName, KeyName, NAME_BYTES_MAX, ReplicaName, RequestId, SegmentId};
+pub use names::{
+    AuthorityName, BadName, KeyName, NAME_BYTES_MAX, ReplicaName, RequestId, SegmentId,
+};
 pub use phases::{
-    BootstrapStep, Bootstrapping, BundleChange, Distributing, Draining, Ended, Ending, Mode, Phase, Rotation,
-    Staging, StagingStep, Steady, Withdrawing,
+    BootstrapStep, Bootstrapping, BundleChange, Distributing, Draining, Ended, Ending, Mode, Phase,
+    Rotation, Staging, StagingStep, Steady, Withdrawing,
 };
 pub use policy::Policy;
 pub use refusal::Refusal;

@@ -112,7 +112,9 @@ mod tests {
         for good in ["a", "7", "ca-1", "ca-1.2026_11", &"x".repeat(NAME_BYTES_MAX)] {
             assert_eq!(SegmentId::parse(good).unwrap().as_str(), good);
         }
-        for bad in ["", ".", "..", "-x", "a/b", "a b", "ä", "a\0", "a\n", &"x".repeat(NAME_BYTES_MAX + 1)] {
+        for bad in
+            ["", ".", "..", "-x", "a/b", "a b", "ä", "a\0", "a\n", &"x".repeat(NAME_BYTES_MAX + 1)]
+        {
             assert!(SegmentId::parse(bad).is_err(), "{bad:?}");
         }
     }

@@ -197,7 +197,9 @@ pub struct Draining {
 }
 
 /// How a rotation ends.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Ending {
     /// The new root signs, the former one is gone.
@@ -288,7 +290,9 @@ impl Phase {
     /// The root that goes and the one that stays, once both are decided.
     pub const fn changes(&self) -> Option<(RootId, RootId)> {
         match self {
-            Self::Uninitialised | Self::Bootstrapping(_) | Self::Steady(_) | Self::Staging(_) => None,
+            Self::Uninitialised | Self::Bootstrapping(_) | Self::Steady(_) | Self::Staging(_) => {
+                None
+            }
             Self::Distributing(distributing) => Some((distributing.from, distributing.to)),
             Self::Draining(draining) => Some((draining.from, draining.to)),
             Self::Withdrawing(withdrawing) => Some((withdrawing.from, withdrawing.to)),
@@ -336,7 +340,9 @@ impl Phase {
     /// The change after which each segment has to be sealed and read before this phase can end.
     pub const fn decided_at(&self) -> Option<Generation> {
         match self {
-            Self::Uninitialised | Self::Bootstrapping(_) | Self::Steady(_) | Self::Staging(_) => None,
+            Self::Uninitialised | Self::Bootstrapping(_) | Self::Steady(_) | Self::Staging(_) => {
+                None
+            }
             Self::Distributing(distributing) => Some(distributing.bundle.generation),
             Self::Draining(draining) => Some(draining.switched),
             Self::Withdrawing(withdrawing) => Some(withdrawing.bundle.generation),

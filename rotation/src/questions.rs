@@ -96,7 +96,9 @@ impl Phase {
             Self::Distributing(_) => Some(GateName::Trust),
             Self::Draining(_) => Some(GateName::Leaves),
             Self::Withdrawing(_) => Some(GateName::Converged),
-            Self::Uninitialised | Self::Bootstrapping(_) | Self::Steady(_) | Self::Staging(_) => None,
+            Self::Uninitialised | Self::Bootstrapping(_) | Self::Steady(_) | Self::Staging(_) => {
+                None
+            }
         }
     }
 

@@ -7,8 +7,8 @@ use trust::{CertificateId, Generation, RootId, Sequence, Timestamp, TrustDomain}
 
 use crate::codec;
 use crate::{
-    Der, DoneRequests, Effect, FurtherEntry, PendingEffect, Phase, ReplicaName, RootEntry, RootState,
-    Segment, SegmentId, Sightings,
+    Der, DoneRequests, Effect, FurtherEntry, PendingEffect, Phase, ReplicaName, RootEntry,
+    RootState, Segment, SegmentId, Sightings,
 };
 
 /// The state of one trust domain. Small, ordered and hashable; everything the machine knows is in it.
@@ -92,7 +92,8 @@ impl State {
 
     /// Who signs leaves now; `None` until the bootstrap is over.
     pub fn signer(&self) -> Option<Signer> {
-        let (root, entry) = self.roots.iter().find(|(_, entry)| entry.state == RootState::Active)?;
+        let (root, entry) =
+            self.roots.iter().find(|(_, entry)| entry.state == RootState::Active)?;
         Some(Signer { root: *root, issuer: entry.active_issuer? })
     }
 
@@ -106,7 +107,10 @@ impl State {
     }
 
     /// The segments of one replica, present and former.
-    pub fn segments_of(&self, replica: &ReplicaName) -> impl Iterator<Item = (&SegmentId, &Segment)> {
+    pub fn segments_of(
+        &self,
+        replica: &ReplicaName,
+    ) -> impl Iterator<Item = (&SegmentId, &Segment)> {
         self.segments.iter().filter(move |(_, segment)| segment.replica == *replica)
     }
 }

@@ -44,7 +44,11 @@ struct Pending {
 /// A watch with nothing to look at yet.
 #[must_use]
 pub fn hints() -> (HintSender, Hints) {
-    let shared = Arc::new(Shared { pending: Mutex::default(), changed: Notify::new(), ended: Notify::new() });
+    let shared = Arc::new(Shared {
+        pending: Mutex::default(),
+        changed: Notify::new(),
+        ended: Notify::new(),
+    });
     (HintSender(Arc::clone(&shared)), Hints(shared))
 }
 

@@ -164,7 +164,10 @@ mod tests {
 
     #[test]
     fn an_id_is_bounded_and_has_no_control_characters() {
-        assert_eq!(AGENTS.key("a/b c\u{fc}").map(|key| key.to_string()), Ok("agents/a/b c\u{fc}".to_owned()));
+        assert_eq!(
+            AGENTS.key("a/b c\u{fc}").map(|key| key.to_string()),
+            Ok("agents/a/b c\u{fc}".to_owned())
+        );
         assert!(AGENTS.key("x".repeat(ID_BYTES_MAX)).is_ok());
         let long = AGENTS.key("x".repeat(ID_BYTES_MAX + 1));
         assert_eq!(long, Err(InvalidKey::TooLong { space: "agents", bytes: ID_BYTES_MAX + 1 }));
@@ -177,7 +180,10 @@ mod tests {
     #[test]
     fn a_space_with_another_name_is_refused() {
         for name in ["", "-a", "a-", "A", "a/b", "a_b", "abcdefghijklmnopqrstuvwxyzabcdefg"] {
-            assert!(std::panic::catch_unwind(|| Space::new(name, Sensitivity::Plain)).is_err(), "{name}");
+            assert!(
+                std::panic::catch_unwind(|| Space::new(name, Sensitivity::Plain)).is_err(),
+                "{name}"
+            );
         }
         assert_eq!(Space::new("issuer-requests", Sensitivity::Secret).name(), "issuer-requests");
     }

@@ -59,7 +59,8 @@ pub trait SharedStore: Send + Sync + Debug {
     ///
     /// # Errors
     /// As [`create`](Self::create).
-    async fn put(&self, key: &Key, value: &[u8], expected: &Version) -> Result<Version, WriteError>;
+    async fn put(&self, key: &Key, value: &[u8], expected: &Version)
+    -> Result<Version, WriteError>;
 
     /// Deletes a key that is at this version.
     ///
@@ -72,7 +73,8 @@ pub trait SharedStore: Send + Sync + Debug {
     ///
     /// # Errors
     /// [`ReadError`]; a list is whole or an error.
-    async fn list(&self, space: Space, from: Option<&str>, limit: usize) -> Result<Page, ReadError>;
+    async fn list(&self, space: Space, from: Option<&str>, limit: usize)
+    -> Result<Page, ReadError>;
 
     /// Says from now on where to look in a space: each change that is made after this call returned, by whichever replica,
     /// is followed by a hint. Hints may be repeated, and may be too many. The engine goes on by itself when its connection

@@ -87,7 +87,9 @@ impl Bundle {
         }
         roots.sort_by_key(Root::id);
         let ids: Vec<RootId> = roots.iter().map(Root::id).collect();
-        if let Some(id) = ids.iter().zip(ids.iter().skip(1)).find_map(|(a, b)| (a == b).then_some(*a)) {
+        if let Some(id) =
+            ids.iter().zip(ids.iter().skip(1)).find_map(|(a, b)| (a == b).then_some(*a))
+        {
             return Err(BundleError::DuplicateRoot(id));
         }
         if let Some(error) = roots.iter().find_map(|root| other_trust_domain(root, &trust_domain)) {
@@ -181,8 +183,10 @@ impl Eq for Bundle {}
 fn other_trust_domain(root: &Root, expected: &TrustDomain) -> Option<BundleError> {
     // A root needs no URI name (RFC 5280 roots have none); where it has one, it must be ours.
     let id = root.certificate().spiffe_id().ok()?;
-    (id.trust_domain() != expected)
-        .then(|| BundleError::OtherTrustDomain { root: root.id(), other: id.trust_domain().clone() })
+    (id.trust_domain() != expected).then(|| BundleError::OtherTrustDomain {
+        root: root.id(),
+        other: id.trust_domain().clone(),
+    })
 }
 
 fn digest(trust_domain: &TrustDomain, sorted: &[RootId]) -> BundleDigest {

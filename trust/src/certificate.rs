@@ -135,8 +135,10 @@ impl Certificate {
         if der.len() > CERTIFICATE_LEN_MAX {
             return Err(CertificateError::TooLarge(der.len()));
         }
-        let encoding = |detail: String| CertificateError::Encoding(detail.chars().take(200).collect());
-        let (rest, parsed) = X509Certificate::from_der(der).map_err(|error| encoding(error.to_string()))?;
+        let encoding =
+            |detail: String| CertificateError::Encoding(detail.chars().take(200).collect());
+        let (rest, parsed) =
+            X509Certificate::from_der(der).map_err(|error| encoding(error.to_string()))?;
         if !rest.is_empty() {
             return Err(encoding(format!("{} bytes follow it", rest.len())));
         }
@@ -280,7 +282,9 @@ fn extensions(parsed: &X509Certificate<'_>) -> Result<(Names, Extensions), Certi
             ParsedExtension::SubjectAlternativeName(value) => {
                 value.general_names.iter().for_each(|name| collect(&mut names, name));
             }
-            ParsedExtension::ParseError { .. } => return Err(CertificateError::MalformedExtension(oid())),
+            ParsedExtension::ParseError { .. } => {
+                return Err(CertificateError::MalformedExtension(oid()));
+            }
             ParsedExtension::UnsupportedExtension { .. } | ParsedExtension::Unparsed
                 if extension.critical =>
             {
@@ -305,8 +309,11 @@ impl Extensions {
     fn take(&mut self, extension: &ParsedExtension<'_>, critical: bool) {
         match extension {
             ParsedExtension::BasicConstraints(value) => {
-                self.basic_constraints =
-                    Some(BasicConstraints { critical, ca: value.ca, path_len: value.path_len_constraint });
+                self.basic_constraints = Some(BasicConstraints {
+                    critical,
+                    ca: value.ca,
+                    path_len: value.path_len_constraint,
+                });
             }
             ParsedExtension::KeyUsage(value) => {
                 self.key_usage = Some(KeyUsage {
@@ -318,15 +325,20 @@ impl Extensions {
                 });
             }
             ParsedExtension::ExtendedKeyUsage(value) => {
-                self.extended_key_usage =
-                    Some(ExtendedKeyUsage { server_auth: value.server_auth, client_auth: value.client_auth });
+                self.extended_key_usage = Some(ExtendedKeyUsage {
+                    server_auth: value.server_auth,
+                    client_auth: value.client_auth,
+                });
             }
-            ParsedExtension::SubjectKeyIdentifier(value) => self.subject_key_id = Some(value.0.to_vec()),
+            ParsedExtension::SubjectKeyIdentifier(value) => {
+                self.subject_key_id = Some(value.0.to_vec())
+            }
             ParsedExtension::AuthorityKeyIdentifier(value) => {
                 self.authority_key_id = value.key_identifier.as_ref().map(|id| id.0.to_vec());
             }
             ParsedExtension::NameConstraints(value) => {
-                let subtrees = value.permitted_subtrees.iter().chain(&value.excluded_subtrees).flatten();
+                let subtrees =
+                    value.permitted_subtrees.iter().chain(&value.excluded_subtrees).flatten();
                 self.uri_name_constraints =
                     subtrees.into_iter().any(|subtree| matches!(subtree.base, GeneralName::URI(_)));
             }

@@ -58,7 +58,9 @@ pub enum ChainError {
         source: CertificateError,
     },
     /// The same certificate twice, or an intermediate that is not a CA or is self-signed.
-    #[error("certificate {0} of the chain is out of place: leaf first, then each issuer once, no root")]
+    #[error(
+        "certificate {0} of the chain is out of place: leaf first, then each issuer once, no root"
+    )]
     OutOfPlace(usize),
     /// The leaf is a CA certificate.
     #[error("the leaf is a CA certificate")]
@@ -85,7 +87,8 @@ impl Chain {
             return Err(ChainError::Length(ders.len()));
         }
         let parse = |(index, der): (usize, &D)| {
-            Certificate::parse(der.as_ref()).map_err(|source| ChainError::Certificate { index, source })
+            Certificate::parse(der.as_ref())
+                .map_err(|source| ChainError::Certificate { index, source })
         };
         let certificates: Vec<_> = ders.iter().enumerate().map(parse).collect::<Result<_, _>>()?;
         Self::from_certificates(certificates)
@@ -98,8 +101,10 @@ impl Chain {
     pub fn from_certificates(certificates: Vec<Certificate>) -> Result<Self, ChainError> {
         let length = certificates.len();
         let mut certificates = certificates.into_iter();
-        let leaf =
-            certificates.next().filter(|_| length <= CHAIN_LEN_MAX).ok_or(ChainError::Length(length))?;
+        let leaf = certificates
+            .next()
+            .filter(|_| length <= CHAIN_LEN_MAX)
+            .ok_or(ChainError::Length(length))?;
         let intermediates: Vec<_> = certificates.collect();
         let mut below = &leaf;
         for (place, above) in intermediates.iter().enumerate() {
@@ -132,7 +137,12 @@ impl Chain {
     ///
     /// # Errors
     /// [`ChainError`] that tells expiry and unknown roots apart from the rest.
-    pub fn verify(&self, bundle: &Bundle, now: Timestamp, role: PeerRole) -> Result<RootId, ChainError> {
+    pub fn verify(
+        &self,
+        bundle: &Bundle,
+        now: Timestamp,
+        role: PeerRole,
+    ) -> Result<RootId, ChainError> {
         self.verify_among(bundle, None, now, role)
     }
 
@@ -167,8 +177,11 @@ impl Chain {
         };
         let der = CertificateDer::from(self.leaf.der());
         let end_entity = EndEntityCert::try_from(&der).map_err(|error| refused(&error))?;
-        let intermediates: Vec<_> =
-            self.intermediates.iter().map(|certificate| CertificateDer::from(certificate.der())).collect();
+        let intermediates: Vec<_> = self
+            .intermediates
+            .iter()
+            .map(|certificate| CertificateDer::from(certificate.der()))
+            .collect();
         let secs = u64::try_from(now.as_secs()).map_err(|_| ChainError::NotValidNow)?;
         let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(secs));
         let anchor_valid = |path: &VerifiedPath<'_>| match anchor_of(bundle, path) {
@@ -198,14 +211,19 @@ impl Chain {
 fn anchor_of<'b>(bundle: &'b Bundle, path: &VerifiedPath<'_>) -> Option<&'b crate::root::Root> {
     // By address, not by value: two roots may share key and subject (a renewed root), and each has its own validity.
     bundle.anchors().iter().zip(bundle.roots()).find_map(|(anchor, root)| {
-        std::ptr::eq(std::ptr::from_ref(anchor).cast::<u8>(), std::ptr::from_ref(path.anchor()).cast::<u8>())
-            .then_some(root)
+        std::ptr::eq(
+            std::ptr::from_ref(anchor).cast::<u8>(),
+            std::ptr::from_ref(path.anchor()).cast::<u8>(),
+        )
+        .then_some(root)
     })
 }
 
 fn refused(error: &webpki::Error) -> ChainError {
     match error {
-        webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. } => ChainError::NotValidNow,
+        webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. } => {
+            ChainError::NotValidNow
+        }
         webpki::Error::UnknownIssuer => ChainError::UnknownRoot,
         other => ChainError::Path(other.to_string()),
     }

@@ -76,7 +76,9 @@ impl ClockGuard {
         let (wall_millis, uptime) = (clock.now_millis(), clock.uptime());
         let line = match mark {
             None => Line { wall_millis, uptime, kind: Kind::Known },
-            Some(mark) if mark.boot.is_some() && mark.boot == clock.boot() && mark.uptime <= uptime => {
+            Some(mark)
+                if mark.boot.is_some() && mark.boot == clock.boot() && mark.uptime <= uptime =>
+            {
                 Line { wall_millis: mark.wall_millis, uptime: mark.uptime, kind: Kind::Known }
             }
             Some(mark) => Line { wall_millis: mark.wall_millis, uptime, kind: Kind::AtLeast },
@@ -172,7 +174,11 @@ impl Clock for ClockGuard {
         if believed && line.kind == Kind::Known {
             return Ok(Agreed { wall, earlier: wall.min(least) });
         }
-        Err(ClockDiverged { wall, expected: most, awaits_restart: line.kind == Kind::AwaitsRestart })
+        Err(ClockDiverged {
+            wall,
+            expected: most,
+            awaits_restart: line.kind == Kind::AwaitsRestart,
+        })
     }
 }
 
@@ -292,7 +298,11 @@ mod tests {
         clock.jump_to(NOW.plus(DAY * 2));
         let guard = again(&clock, mark.as_ref());
         assert_eq!(guard.agreed().unwrap_err().expected, NOW.plus(Duration::from_secs(110)));
-        assert_eq!(guard.mark().unwrap().wall_millis, (NOW.as_secs() + 110) * 1_000, "nor does the next");
+        assert_eq!(
+            guard.mark().unwrap().wall_millis,
+            (NOW.as_secs() + 110) * 1_000,
+            "nor does the next"
+        );
     }
 
     #[test]
@@ -307,7 +317,11 @@ mod tests {
         assert_eq!(guard.agreed().unwrap_err().expected, NOW.plus(DAY));
         assert_eq!(guard.mark(), None);
         clock.jump_to(NOW.plus(DAY * 9));
-        assert_eq!(guard.agreed().unwrap().wall, NOW.plus(DAY * 9), "it may have been off for days");
+        assert_eq!(
+            guard.agreed().unwrap().wall,
+            NOW.plus(DAY * 9),
+            "it may have been off for days"
+        );
         clock.jump_to(NOW.plus(DAY * 12));
         assert!(guard.agreed().is_err(), "once it is known it is known");
     }

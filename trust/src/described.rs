@@ -9,8 +9,7 @@ use crate::der::{Reader, oid, tag};
 use crate::key::PublicKey;
 
 /// The keys and signatures that are taken of a CA, for messages about others.
-pub const TAKEN: &str =
-    "ECDSA on P-256 or P-384, Ed25519, or RSA of 2048 to 4096 bits (PKCS #1 v1.5), and SHA-256 or SHA-384";
+pub const TAKEN: &str = "ECDSA on P-256 or P-384, Ed25519, or RSA of 2048 to 4096 bits (PKCS #1 v1.5), and SHA-256 or SHA-384";
 
 /// Names by object identifier, in dotted form.
 const CURVES: &[(&str, &str)] = &[
@@ -77,7 +76,8 @@ impl Certificate {
                 known.der().windows(der.len()).any(|window| window == der)
             })
         });
-        (!verifiable).then(|| format!("is signed with {}, which is not supported", self.signature_text()))
+        (!verifiable)
+            .then(|| format!("is signed with {}, which is not supported", self.signature_text()))
     }
 }
 
@@ -111,7 +111,8 @@ pub fn private_key_text(der: &[u8]) -> Option<String> {
             match kind.as_str() {
                 "EC" => Some(curve_text(algorithm.oid().ok()?)),
                 "RSA" => {
-                    let mut inner = Reader::new(key.value(tag::OCTET_STRING).ok()?).sequence().ok()?;
+                    let mut inner =
+                        Reader::new(key.value(tag::OCTET_STRING).ok()?).sequence().ok()?;
                     let (_version, modulus) = (inner.element().ok()?, inner.element().ok()?);
                     Some(format!("RSA key of {} bits", bits(modulus.content)))
                 }

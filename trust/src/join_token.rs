@@ -102,14 +102,16 @@ impl JoinToken {
         if text.len() > JOIN_TOKEN_LEN_MAX {
             return Err(JoinTokenError::Length);
         }
-        let bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(body).map_err(|_| JoinTokenError::Encoding)?);
+        let bytes =
+            Zeroizing::new(URL_SAFE_NO_PAD.decode(body).map_err(|_| JoinTokenError::Encoding)?);
         let (version, rest) = bytes.split_first().ok_or(JoinTokenError::Length)?;
         if *version != VERSION {
             return Err(JoinTokenError::Version);
         }
         let (length, rest) = rest.split_first_chunk::<2>().ok_or(JoinTokenError::Length)?;
-        let (ca_id, rest) =
-            rest.split_at_checked(u16::from_be_bytes(*length).into()).ok_or(JoinTokenError::Length)?;
+        let (ca_id, rest) = rest
+            .split_at_checked(u16::from_be_bytes(*length).into())
+            .ok_or(JoinTokenError::Length)?;
         let (digest, secret) = rest.split_first_chunk::<32>().ok_or(JoinTokenError::Length)?;
         let secret = JoinSecret(secret.try_into().map_err(|_| JoinTokenError::Length)?);
         let ca_id = std::str::from_utf8(ca_id).map_err(|_| JoinTokenError::CaId)?;
@@ -187,7 +189,9 @@ mod tests {
 
     #[test]
     fn broken_parts_are_named() {
-        let good = URL_SAFE_NO_PAD.decode(token().encode().strip_prefix(JOIN_TOKEN_PREFIX).unwrap()).unwrap();
+        let good = URL_SAFE_NO_PAD
+            .decode(token().encode().strip_prefix(JOIN_TOKEN_PREFIX).unwrap())
+            .unwrap();
         let mut version = good.clone();
         version[0] = 2;
         let mut id = good.clone();

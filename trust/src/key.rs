@@ -76,7 +76,11 @@ impl PublicKey {
         spki.finish()?;
         let kind = check_key(kind, key)?;
         // The bit string is the last value, so that its octets are the tail of the whole.
-        Ok(Self { spki_der: spki_der.into(), key_start: spki_der.len().saturating_sub(key.len()), kind })
+        Ok(Self {
+            spki_der: spki_der.into(),
+            key_start: spki_der.len().saturating_sub(key.len()),
+            kind,
+        })
     }
 
     /// The DER SubjectPublicKeyInfo, as it was parsed.
@@ -159,7 +163,8 @@ fn check_rsa(key: &[u8]) -> Result<u32, KeyError> {
     let exponent = fields.unsigned()?;
     fields.finish()?;
     let unused = modulus.first().map_or(0, |first| first.leading_zeros());
-    let bits = u32::try_from(modulus.len()).unwrap_or(u32::MAX).saturating_mul(8).saturating_sub(unused);
+    let bits =
+        u32::try_from(modulus.len()).unwrap_or(u32::MAX).saturating_mul(8).saturating_sub(unused);
     if bits < RSA_BITS_MIN {
         return Err(KeyError::RsaTooShort);
     }
@@ -217,11 +222,22 @@ mod tests {
             let algorithm = SignatureAlgorithm::preferred(kind);
             let signature = pair.sign(b"message").unwrap();
             assert_eq!(key.verify(b"message", algorithm, &signature), Ok(()), "{kind}");
-            assert_eq!(key.verify(b"massage", algorithm, &signature), Err(SignatureError::Invalid), "{kind}");
+            assert_eq!(
+                key.verify(b"massage", algorithm, &signature),
+                Err(SignatureError::Invalid),
+                "{kind}"
+            );
             for (other_kind, _, other) in pairs() {
-                let expected =
-                    if other_kind == kind { SignatureError::Invalid } else { SignatureError::Mismatch };
-                assert_eq!(other.verify(b"message", algorithm, &signature), Err(expected), "{kind}");
+                let expected = if other_kind == kind {
+                    SignatureError::Invalid
+                } else {
+                    SignatureError::Mismatch
+                };
+                assert_eq!(
+                    other.verify(b"message", algorithm, &signature),
+                    Err(expected),
+                    "{kind}"
+                );
             }
         }
     }
@@ -253,7 +269,11 @@ mod tests {
                 for bit in 0..8 {
                     let mut neighbour = spki.clone();
                     *neighbour.last_mut().unwrap() ^= 1 << bit;
-                    assert_eq!(PublicKey::parse(&neighbour), Err(KeyError::NotOnCurve), "{neighbour:02x?}");
+                    assert_eq!(
+                        PublicKey::parse(&neighbour),
+                        Err(KeyError::NotOnCurve),
+                        "{neighbour:02x?}"
+                    );
                 }
             }
         }

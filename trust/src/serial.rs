@@ -54,7 +54,8 @@ mod tests {
     #[test]
     fn serials_are_positive_sixteen_bytes_and_differ() {
         let source = SeededRandomness::new(7);
-        let all: std::collections::BTreeSet<_> = (0..1000).map(|_| Serial::random(&source)).collect();
+        let all: std::collections::BTreeSet<_> =
+            (0..1000).map(|_| Serial::random(&source)).collect();
         assert_eq!(all.len(), 1000);
         assert!(all.iter().all(|serial| Serial::from_bytes(serial.as_bytes()) == Some(*serial)));
     }

@@ -114,7 +114,11 @@ impl SpiffeId {
     ///
     /// # Errors
     /// [`SpiffeIdError`] if a part is not one path segment.
-    pub fn kubernetes(domain: &TrustDomain, namespace: &str, account: &str) -> Result<Self, SpiffeIdError> {
+    pub fn kubernetes(
+        domain: &TrustDomain,
+        namespace: &str,
+        account: &str,
+    ) -> Result<Self, SpiffeIdError> {
         if namespace.contains('/') || account.contains('/') {
             return Err(SpiffeIdError::SegmentCharacter);
         }
@@ -154,7 +158,9 @@ impl SpiffeId {
 
     /// Whether the path is, or lies below, `/banyan`: such ids belong to the CA and its agents.
     pub fn is_reserved(&self) -> bool {
-        self.path().strip_prefix(RESERVED).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        self.path()
+            .strip_prefix(RESERVED)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     /// The agent's name, if this is an agent's id.
@@ -189,7 +195,10 @@ fn check_path(path: &str) -> Result<(), SpiffeIdError> {
         if segment == "." || segment == ".." {
             return Err(SpiffeIdError::SegmentRelative);
         }
-        if !segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')) {
+        if !segment
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+        {
             return Err(SpiffeIdError::SegmentCharacter);
         }
     }
@@ -290,7 +299,10 @@ mod tests {
     fn reserved_ids_are_known_and_lookalikes_are_not() {
         let td = TrustDomain::parse("a").unwrap();
         let agent = SpiffeId::agent(&td, "node/1").unwrap();
-        assert_eq!((agent.is_reserved(), agent.agent_name(), agent.is_ca()), (true, Some("node/1"), false));
+        assert_eq!(
+            (agent.is_reserved(), agent.agent_name(), agent.is_ca()),
+            (true, Some("node/1"), false)
+        );
         assert!(SpiffeId::ca(&td, "ca-1").unwrap().is_ca());
         assert!(SpiffeId::parse("spiffe://a/banyan").unwrap().is_reserved());
         assert!(!SpiffeId::parse("spiffe://a/banyans/x").unwrap().is_reserved());

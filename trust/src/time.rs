@@ -256,6 +256,9 @@ mod tests {
         let clock = ManualClock::at(Timestamp::from_secs(100));
         clock.advance(Duration::from_secs(5));
         clock.jump_to(Timestamp::from_secs(50));
-        assert_eq!((clock.now(), clock.uptime()), (Timestamp::from_secs(50), Duration::from_secs(5)));
+        assert_eq!(
+            (clock.now(), clock.uptime()),
+            (Timestamp::from_secs(50), Duration::from_secs(5))
+        );
     }
 }

@@ -146,9 +146,10 @@ impl Transition {
         if !chain.leaf().spiffe_id().is_ok_and(of_a_ca) {
             return Err(TransitionRefused::NotACa);
         }
-        let key =
-            crate::PublicKey::parse(chain.leaf().spki_der()).map_err(|_| TransitionRefused::Signature)?;
-        let signed = key.verify(&self.statement, SignatureAlgorithm::EcdsaP256Sha256, &self.signature);
+        let key = crate::PublicKey::parse(chain.leaf().spki_der())
+            .map_err(|_| TransitionRefused::Signature)?;
+        let signed =
+            key.verify(&self.statement, SignatureAlgorithm::EcdsaP256Sha256, &self.signature);
         signed.map_err(|_| TransitionRefused::Signature)
     }
 }

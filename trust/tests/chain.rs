@@ -3,12 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, NameConstraints, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, NameConstraints, SanType, date_time_ymd,
 };
 use trust::{
-    Bundle, BundleError, Certificate, CertificateError, Chain, ChainError, PeerRole, Root, RootError,
-    Sequence, Timestamp, TrustDomain,
+    Bundle, BundleError, Certificate, CertificateError, Chain, ChainError, PeerRole, Root,
+    RootError, Sequence, Timestamp, TrustDomain,
 };
 
 /// 2026-06-01, inside every default validity below.
@@ -103,8 +103,12 @@ fn a_chain_is_refused_with_its_reason() {
     }
     let mut server_only = leaf_params("spiffe://example.org/a");
     server_only.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    let server_only = Chain::parse(&[&signed(server_only, &mesh.middle).der, &mesh.middle.der]).unwrap();
-    assert!(matches!(server_only.verify(&trusted, NOW, PeerRole::Client), Err(ChainError::Path(_))));
+    let server_only =
+        Chain::parse(&[&signed(server_only, &mesh.middle).der, &mesh.middle.der]).unwrap();
+    assert!(matches!(
+        server_only.verify(&trusted, NOW, PeerRole::Client),
+        Err(ChainError::Path(_))
+    ));
     let ca = Chain::parse(&[&mesh.middle.der]).unwrap();
     assert_eq!(ca.verify(&trusted, NOW, PeerRole::Client), Err(ChainError::CaAsLeaf));
 }
@@ -116,7 +120,10 @@ fn an_expired_root_is_no_anchor_although_webpki_would_take_it() {
     let root = root(short);
     let leaf = signed(leaf_params("spiffe://example.org/a"), &root);
     let chain = Chain::parse(&[&leaf.der]).unwrap();
-    assert_eq!(chain.verify(&bundle(&[&root]), NOW, PeerRole::Server), Err(ChainError::UnknownRoot));
+    assert_eq!(
+        chain.verify(&bundle(&[&root]), NOW, PeerRole::Server),
+        Err(ChainError::UnknownRoot)
+    );
 }
 
 #[test]
@@ -149,10 +156,12 @@ fn a_chain_ends_in_each_of_two_roots_with_one_key_and_in_no_other() {
         leaf_params("spiffe://example.org/a"),
         &Made { der: renewed_der.clone(), issuer: Issuer::new(renewed, key) },
     );
-    let bundle = Bundle::from_ders(domain(), Sequence(1), &[&former_der, &renewed_der, &other.der]).unwrap();
+    let bundle =
+        Bundle::from_ders(domain(), Sequence(1), &[&former_der, &renewed_der, &other.der]).unwrap();
     let chain = Chain::parse(&[&leaf.der]).unwrap();
-    let ends_in =
-        |der: &[u8]| chain.verify_under(&bundle, Root::parse(der).unwrap().id(), NOW, PeerRole::Server);
+    let ends_in = |der: &[u8]| {
+        chain.verify_under(&bundle, Root::parse(der).unwrap().id(), NOW, PeerRole::Server)
+    };
     assert_eq!((ends_in(&former_der), ends_in(&renewed_der)), (Ok(()), Ok(())));
     assert!(ends_in(&other.der).is_err(), "the same name alone is not enough");
 }
@@ -165,7 +174,10 @@ fn chains_out_of_order_are_not_built() {
     assert_eq!(Chain::parse(&[&leaf.der, &leaf.der]), Err(ChainError::OutOfPlace(1)));
     assert_eq!(Chain::parse(&[&leaf.der, &root.der]), Err(ChainError::OutOfPlace(1)));
     assert_eq!(Chain::parse(&[&leaf.der, &middle.der, &root.der]), Err(ChainError::OutOfPlace(2)));
-    assert_eq!(Chain::parse(&[&leaf.der, &middle.der, &middle.der]), Err(ChainError::OutOfPlace(2)));
+    assert_eq!(
+        Chain::parse(&[&leaf.der, &middle.der, &middle.der]),
+        Err(ChainError::OutOfPlace(2))
+    );
 }
 
 #[test]
@@ -203,7 +215,10 @@ fn what_is_no_bundle_is_refused_with_its_reason() {
     assert_eq!(Bundle::from_ders(domain(), Sequence(1), &many), Err(BundleError::TooManyRoots(65)));
     let id = Root::parse(&root_a.der).unwrap().id();
     let twice = [&root_a.der, &root_a.der];
-    assert_eq!(Bundle::from_ders(domain(), Sequence(1), &twice), Err(BundleError::DuplicateRoot(id)));
+    assert_eq!(
+        Bundle::from_ders(domain(), Sequence(1), &twice),
+        Err(BundleError::DuplicateRoot(id))
+    );
     let mut foreign = ca_params("b");
     foreign.subject_alt_names = vec![SanType::URI("spiffe://elsewhere.org".try_into().unwrap())];
     assert!(matches!(
@@ -231,7 +246,9 @@ fn the_union_trusts_both_and_takes_the_later_sequence() {
     let later = Bundle::from_ders(domain(), Sequence(7), &[&b.der, &c.der]).unwrap();
     let union = bundle(&[&a, &b]).union(&later).unwrap();
     assert_eq!((union.sequence(), union.roots().len()), (Sequence(7), 3));
-    assert!(bundle(&[&a]).roots().iter().chain(later.roots()).all(|root| union.contains(&root.id())));
+    assert!(
+        bundle(&[&a]).roots().iter().chain(later.roots()).all(|root| union.contains(&root.id()))
+    );
     assert_eq!(union.pem().matches("BEGIN CERTIFICATE").count(), 3);
 }
 

@@ -36,7 +36,8 @@ fn ca(name: &str) -> Ca {
 
 fn bundle(sequence: u64, roots: &[&Ca]) -> Bundle {
     let ders: Vec<_> = roots.iter().map(|ca| ca.root.clone()).collect();
-    Bundle::from_ders(TrustDomain::parse("example.org").unwrap(), Sequence(sequence), &ders).unwrap()
+    Bundle::from_ders(TrustDomain::parse("example.org").unwrap(), Sequence(sequence), &ders)
+        .unwrap()
 }
 
 fn signed(by: &Ca, id: &str, before: &Bundle, after: &Bundle) -> Transition {
@@ -62,7 +63,11 @@ fn a_ca_of_the_bundle_before_leads_to_the_bundle_after() {
     assert_eq!(signed(&old, CA_ID, &one, &two).verify(&pinned, &two), Ok(()), "roots from a file");
     let again = bundle(4, &[&old]);
     let later = signed(&old, CA_ID, &again, &bundle(5, &[&old, &new]));
-    assert_eq!(later.verify(&one, &bundle(5, &[&old, &new])), Ok(()), "the same roots under a later number");
+    assert_eq!(
+        later.verify(&one, &bundle(5, &[&old, &new])),
+        Ok(()),
+        "the same roots under a later number"
+    );
 }
 
 #[test]
@@ -70,7 +75,10 @@ fn nobody_else_leads_anywhere() {
     let (old, new) = (ca("old"), ca("new"));
     let (one, two) = (bundle(1, &[&old]), bundle(2, &[&old, &new]));
     let refused = |by: &Ca, id: &str| signed(by, id, &one, &two).verify(&one, &two).unwrap_err();
-    assert!(matches!(refused(&new, CA_ID), TransitionRefused::Signer(_)), "the new root signs for itself");
+    assert!(
+        matches!(refused(&new, CA_ID), TransitionRefused::Signer(_)),
+        "the new root signs for itself"
+    );
     assert_eq!(refused(&old, "spiffe://example.org/web"), TransitionRefused::NotACa);
     assert_eq!(refused(&old, "spiffe://example.org/banyan/agent/a"), TransitionRefused::NotACa);
     assert_eq!(refused(&old, "spiffe://other.org/banyan/ca/ca-1"), TransitionRefused::NotACa);
@@ -84,7 +92,11 @@ fn a_statement_is_about_exactly_these_two_bundles_and_leads_forward() {
     assert_eq!(good.verify(&one, &three), Err(TransitionRefused::OtherBundle));
     assert_eq!(good.verify(&two, &three), Err(TransitionRefused::OtherBundle));
     assert_eq!(good.verify(&one, &bundle(7, &[&old, &new])), Err(TransitionRefused::OtherBundle));
-    assert_eq!(good.verify(&bundle(9, &[&old]), &two), Err(TransitionRefused::OtherBundle), "never back");
+    assert_eq!(
+        good.verify(&bundle(9, &[&old]), &two),
+        Err(TransitionRefused::OtherBundle),
+        "never back"
+    );
     let nowhere = signed(&old, CA_ID, &one, &bundle(1, &[&old, &new]));
     assert_eq!(nowhere.verify(&one, &bundle(1, &[&old, &new])), Err(TransitionRefused::NotForward));
 }

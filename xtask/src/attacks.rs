@@ -14,6 +14,7 @@ pub(crate) fn run(root: &Path, names: &[String], dev: bool) -> anyhow::Result<()
     let programs = ["--bin", "ca_under_test", "--bin", "banyan_under_test"];
     process::run(build.arg("build").args(package).args(profile).args(programs))?;
     let mut attack = process::cargo(root);
-    let attack = attack.arg("run").args(package).args(profile).args(["--bin", "attacks", "--"]).args(names);
+    let attack =
+        attack.arg("run").args(package).args(profile).args(["--bin", "attacks", "--"]).args(names);
     process::run_shown(attack)
 }

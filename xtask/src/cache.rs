@@ -65,7 +65,9 @@ mod tests {
     use super::*;
 
     fn chosen(set: &[(&str, &str)]) -> Option<PathBuf> {
-        let lookup = |name: &str| set.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+        let lookup = |name: &str| {
+            set.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
+        };
         Cache::choose(&lookup).ok().map(|cache| cache.0)
     }
 

@@ -63,7 +63,8 @@ fn generate(sources: &Path, output: &Path) -> anyhow::Result<()> {
         file.source_code_info = None;
     }
     let encoded = output.join("descriptor.binpb");
-    fs::write(&encoded, descriptors.encode_to_vec()).with_context(|| format!("write {}", encoded.display()))
+    fs::write(&encoded, descriptors.encode_to_vec())
+        .with_context(|| format!("write {}", encoded.display()))
 }
 
 fn proto_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
@@ -89,7 +90,9 @@ mod tests {
         fs::read_dir(folder)
             .unwrap()
             .map(|entry| entry.unwrap())
-            .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
+            .map(|entry| {
+                (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())
+            })
             .collect()
     }
 

@@ -18,7 +18,8 @@ pub(crate) struct Package {
 pub(crate) const OPENSSL: Package = Package { name: "openssl", proof: &["openssl", "version"] };
 pub(crate) const CURL: Package = Package { name: "curl", proof: &["curl", "--version"] };
 /// What Go calls for packages that are written in C.
-pub(crate) const C_COMPILER: Package = Package { name: "build-essential", proof: &["cc", "--version"] };
+pub(crate) const C_COMPILER: Package =
+    Package { name: "build-essential", proof: &["cc", "--version"] };
 /// What gives a test a network of its own.
 pub(crate) const IPROUTE: Package = Package { name: "iproute2", proof: &["ip", "-Version"] };
 /// Debian keeps `ensurepip`, without which no virtual environment gets a `pip`, in a package of its own.
@@ -43,7 +44,11 @@ pub(crate) fn ensure(packages: &[&Package]) -> anyhow::Result<()> {
     }
     let apt = || {
         let mut command = Command::new("apt-get");
-        command.env("DEBIAN_FRONTEND", "noninteractive").args(["-qq", "-o", "DPkg::Lock::Timeout=300"]);
+        command.env("DEBIAN_FRONTEND", "noninteractive").args([
+            "-qq",
+            "-o",
+            "DPkg::Lock::Timeout=300",
+        ]);
         command
     };
     process::run(apt().arg("update"))?;

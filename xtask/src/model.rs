@@ -14,11 +14,21 @@ const PROPERTIES: [&str; 6] = ["S1", "S2", "S3", "S4", "S6", "S8"];
 /// Walks the model, optimised, and prints what was walked; the last line is the figure, as JSON.
 pub(crate) fn run(root: &Path, small: bool) -> anyhow::Result<()> {
     let mut cargo = process::cargo(root);
-    cargo.args(["test", "--release", "--package", "rotation", "--test", "model", "--", "--nocapture"]);
+    cargo.args([
+        "test",
+        "--release",
+        "--package",
+        "rotation",
+        "--test",
+        "model",
+        "--",
+        "--nocapture",
+    ]);
     if !small {
         cargo.arg("--include-ignored");
     }
-    let mut walks = cargo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("start cargo")?;
+    let mut walks =
+        cargo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("start cargo")?;
     let output = walks.stdout.take().context("the walks have no output")?;
     let mut figure = Figure::default();
     for line in BufReader::new(output).lines() {

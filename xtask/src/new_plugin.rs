@@ -44,7 +44,9 @@ fn write_inside(root: &Path, name: &Name) -> anyhow::Result<()> {
     }
     let Name { text, package, .. } = name;
     println!("plugins/{text}/ is there, and passes: cargo test -p {package}");
-    println!("next: fill in plugins/{text}/src/upstream.rs and src/config.rs, then docs/plugins/{text}.md");
+    println!(
+        "next: fill in plugins/{text}/src/upstream.rs and src/config.rs, then docs/plugins/{text}.md"
+    );
     println!("`grep -rn 'FILL IN' plugins/{text} docs/plugins/{text}.md` shows every place");
     Ok(())
 }
@@ -143,7 +145,11 @@ fn listed(root: &Path, name: &Name) -> anyhow::Result<Vec<(PathBuf, String)>> {
         &format!("{package} = [\"plugins-conformance\"]"),
     )?;
     edits.within("layering.toml", "ca-server = [", package)?;
-    edits.after("ca-server/Cargo.toml", "plugin-remote.workspace", &format!("{package}.workspace = true"))?;
+    edits.after(
+        "ca-server/Cargo.toml",
+        "plugin-remote.workspace",
+        &format!("{package}.workspace = true"),
+    )?;
     let instances = "ca-server/src/boot/instances.rs";
     edits.after(instances, "use plugin_remote::", &format!("use plugin_{snake}::{kind}Plugin;"))?;
     edits.after(
@@ -188,31 +194,43 @@ impl Edits<'_> {
     fn within(&mut self, path: &str, start: &str, name: &str) -> anyhow::Result<()> {
         self.at(path, start, |line| {
             let (head, list) = line.split_once('[').unwrap_or((line, ""));
-            let mut names: Vec<&str> =
-                list.trim_end_matches(']').split(',').map(|one| one.trim().trim_matches('"')).collect();
+            let mut names: Vec<&str> = list
+                .trim_end_matches(']')
+                .split(',')
+                .map(|one| one.trim().trim_matches('"'))
+                .collect();
             names.push(name);
             names.sort_unstable();
-            let names: Vec<_> =
-                names.into_iter().filter(|one| !one.is_empty()).map(|one| format!("\"{one}\"")).collect();
+            let names: Vec<_> = names
+                .into_iter()
+                .filter(|one| !one.is_empty())
+                .map(|one| format!("\"{one}\""))
+                .collect();
             format!("{head}[{}]", names.join(", "))
         })
     }
 
-    fn at(&mut self, path: &str, start: &str, edit: impl FnOnce(&str) -> String) -> anyhow::Result<()> {
+    fn at(
+        &mut self,
+        path: &str,
+        start: &str,
+        edit: impl FnOnce(&str) -> String,
+    ) -> anyhow::Result<()> {
         let known = self.files.iter().position(|(known, _)| known == Path::new(path));
         let place = match known {
             Some(place) => place,
             None => {
-                let text =
-                    fs::read_to_string(self.root.join(path)).with_context(|| format!("read {path}"))?;
+                let text = fs::read_to_string(self.root.join(path))
+                    .with_context(|| format!("read {path}"))?;
                 self.files.push((PathBuf::from(path), text));
                 self.files.len() - 1
             }
         };
         let (_, text) = self.files.get_mut(place).context("a file was lost")?;
         let found = text.lines().find(|line| line.starts_with(start)).map(str::to_owned);
-        let line = found
-            .with_context(|| format!("{path} has no line that starts with {start:?}: add it by hand"))?;
+        let line = found.with_context(|| {
+            format!("{path} has no line that starts with {start:?}: add it by hand")
+        })?;
         *text = text.replacen(&line, &edit(&line), 1);
         Ok(())
     }
@@ -267,7 +285,8 @@ mod tests {
         run(scratch.path(), "big-ca", None).unwrap();
         assert_eq!(complaints(), before, "a new plugin brings no disorder");
         let mut tests = process::cargo(scratch.path());
-        process::run(tests.args(["test", "--offline", "--quiet", "--package", "plugin-big-ca"])).unwrap();
+        process::run(tests.args(["test", "--offline", "--quiet", "--package", "plugin-big-ca"]))
+            .unwrap();
     }
 
     #[test]
@@ -276,7 +295,14 @@ mod tests {
         let place = folder.path().join("big-ca");
         run(&root, "big-ca", Some(&place)).unwrap();
         let mut tree = process::cargo(&place);
-        let tree = process::output(tree.args(["tree", "--offline", "--edges", "normal,dev", "--depth", "1"]));
+        let tree = process::output(tree.args([
+            "tree",
+            "--offline",
+            "--edges",
+            "normal,dev",
+            "--depth",
+            "1",
+        ]));
         let tree = tree.expect("cargo reads the manifest and the lock file");
         for package in ["plugins v", "plugins-conformance v", "trust v"] {
             assert!(tree.contains(package), "{package} is missing in\n{tree}");

@@ -35,9 +35,14 @@ pub(crate) struct BuiltIn {
 }
 
 /// SoftHSM, a token of PKCS#11 in files.
-pub(crate) const SOFTHSM: Package = Package { name: "softhsm2", proof: &["softhsm2-util", "--version"] };
+pub(crate) const SOFTHSM: Package =
+    Package { name: "softhsm2", proof: &["softhsm2-util", "--version"] };
 
-const fn built_in(name: &'static str, package: &'static str, peers: &'static [&'static str]) -> BuiltIn {
+const fn built_in(
+    name: &'static str,
+    package: &'static str,
+    peers: &'static [&'static str],
+) -> BuiltIn {
     BuiltIn { name, package, feature: None, peers, packages: &[], family: None }
 }
 
@@ -47,7 +52,11 @@ pub(crate) const BUILT_INS: &[BuiltIn] = &[
     built_in("file", "plugin-file", &[]),
     BuiltIn { family: Some("remote"), ..built_in("remote", "plugin-remote", &["python"]) },
     built_in("vault", "plugin-vault", &["openbao"]),
-    BuiltIn { packages: &[&OPENSSL], family: Some("manual"), ..built_in("manual", "plugin-manual", &[]) },
+    BuiltIn {
+        packages: &[&OPENSSL],
+        family: Some("manual"),
+        ..built_in("manual", "plugin-manual", &[])
+    },
     BuiltIn { family: Some("external"), ..built_in("step-ca", "plugin-step-ca", &["step-ca"]) },
     BuiltIn {
         feature: Some("real-spire"),
@@ -97,7 +106,8 @@ pub(crate) fn run(root: &Path, names: &[String]) -> anyhow::Result<()> {
     }
     let table = Table::read(&reports)?;
     let missing = wanted.iter().map(|one| one.name).filter(|name| !table.tells_of(name));
-    failures.extend(missing.map(|name| format!("{name} left no report: it is not known to conform")));
+    failures
+        .extend(missing.map(|name| format!("{name} left no report: it is not known to conform")));
     print!("{table}");
     for failure in &failures {
         println!("FAILED  {failure}");
@@ -144,7 +154,8 @@ fn install(one: &BuiltIn) -> anyhow::Result<()> {
 
 /// An empty directory below the target folder.
 fn fresh_directory(root: &Path) -> anyhow::Result<PathBuf> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let reports = target.join("conformance");
     if reports.exists() {
         fs::remove_dir_all(&reports).with_context(|| format!("clear {}", reports.display()))?;
@@ -162,10 +173,16 @@ mod tests {
         let root = crate::repository_root().unwrap();
         let all: Vec<_> = BUILT_INS.iter().collect();
         for (family, _) in families(&all, true) {
-            assert!(root.join("integration-tests/tests").join(family).join("main.rs").is_file(), "{family}");
+            assert!(
+                root.join("integration-tests/tests").join(family).join("main.rs").is_file(),
+                "{family}"
+            );
         }
         let spire: Vec<_> = BUILT_INS.iter().filter(|one| one.name == "spire").collect();
-        assert_eq!(families(&spire, false), BTreeMap::from([("external", BTreeSet::from(["real-spire"]))]));
+        assert_eq!(
+            families(&spire, false),
+            BTreeMap::from([("external", BTreeSet::from(["real-spire"]))])
+        );
     }
 
     #[test]

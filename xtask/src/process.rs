@@ -56,7 +56,9 @@ pub(crate) fn cargo_tool(root: &Path, program: &Path) -> Command {
     command.current_dir(root);
     for (name, _) in env::vars_os() {
         let about_xtask = name.to_str().is_some_and(|name| {
-            name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name == "CARGO_BIN_NAME"
+            name.starts_with("CARGO_PKG_")
+                || name.starts_with("CARGO_MANIFEST_")
+                || name == "CARGO_BIN_NAME"
         });
         if about_xtask {
             command.env_remove(name);

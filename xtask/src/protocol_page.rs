@@ -5,7 +5,9 @@ use std::path::Path;
 
 use anyhow::Context;
 use prost_types::field_descriptor_proto::{Label, Type};
-use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto, source_code_info::Location};
+use prost_types::{
+    DescriptorProto, FieldDescriptorProto, FileDescriptorProto, source_code_info::Location,
+};
 
 const FILE: &str = "banyan/plugin/v1/plugin.proto";
 /// Where the page is kept.
@@ -16,7 +18,8 @@ pub(crate) fn page(sources: &Path) -> anyhow::Result<String> {
     let mut compiler = protox::Compiler::new([sources])?;
     compiler.include_source_info(true).open_file(FILE)?;
     let set = compiler.file_descriptor_set();
-    let file = set.file.iter().find(|file| file.name() == FILE).context("the compiler lost the file")?;
+    let file =
+        set.file.iter().find(|file| file.name() == FILE).context("the compiler lost the file")?;
     Ok(Writer { file, out: String::new() }.written())
 }
 
@@ -117,7 +120,9 @@ fn short(name: &str) -> &str {
 
 fn kind(field: &FieldDescriptorProto) -> String {
     let name = match field.r#type() {
-        Type::Message | Type::Enum => format!("[{0}](#{1})", short(field.type_name()), anchor(field)),
+        Type::Message | Type::Enum => {
+            format!("[{0}](#{1})", short(field.type_name()), anchor(field))
+        }
         scalar => scalar.as_str_name().trim_start_matches("TYPE_").to_ascii_lowercase(),
     };
     if field.label() == Label::Repeated { format!("repeated {name}") } else { name }

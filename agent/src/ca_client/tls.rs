@@ -69,7 +69,8 @@ impl ServerRule for RecordingRule {
         intermediates: &[CertificateDer<'_>],
         _now: UnixTime,
     ) -> Result<(), Error> {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(ders(end_entity, intermediates));
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(ders(end_entity, intermediates));
         Ok(())
     }
 }

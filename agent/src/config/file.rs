@@ -81,7 +81,9 @@ impl File {
         let workloads = workloads(&self.workloads, trust_domain.as_ref(), &mut problems);
         let server_name = self.ca_server_name.unwrap_or(host);
         if rustls_pki_types::ServerName::try_from(server_name.as_str()).is_err() {
-            problems.push(format!("ca_server_name: `{server_name}` is neither a DNS name nor an address"));
+            problems.push(format!(
+                "ca_server_name: `{server_name}` is neither a DNS name nor an address"
+            ));
         }
         match (trust_domain, problems.is_empty()) {
             (Some(trust_domain), true) => Ok(AgentConfig {
@@ -106,13 +108,15 @@ impl File {
         let env = self.join_token_env.clone().map(Attestation::JoinTokenEnv);
         let jwt = self.jwt_file.clone().map(Attestation::JwtFile);
         if jwt.is_some() && self.trust_bundle.is_none() {
-            problems
-                .push("jwt_file: a JWT does not say which CA to believe; set trust_bundle too".to_owned());
+            problems.push(
+                "jwt_file: a JWT does not say which CA to believe; set trust_bundle too".to_owned(),
+            );
         }
         let mut given = [file, env, jwt].into_iter().flatten();
         let first = given.next();
         if given.next().is_some() {
-            problems.push("set only one of join_token_file, join_token_env and jwt_file".to_owned());
+            problems
+                .push("set only one of join_token_file, join_token_env and jwt_file".to_owned());
         }
         first
     }
@@ -137,7 +141,8 @@ impl RawLimits {
 }
 
 fn host_of(address: &str, problems: &mut Vec<String>) -> String {
-    let parts = address.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0));
+    let parts =
+        address.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0));
     match parts {
         Some((host, _)) if !host.is_empty() => host.trim_matches(['[', ']']).to_owned(),
         _ => {
@@ -157,7 +162,9 @@ fn mode(text: &str, problems: &mut Vec<String>) -> u32 {
     match u32::from_str_radix(text, 8) {
         Ok(mode) if mode <= 0o777 && mode & 0o600 == 0o600 => mode,
         _ => {
-            problems.push(format!("socket_mode: `{text}` is not an octal mode such as \"0660\" or \"0666\""));
+            problems.push(format!(
+                "socket_mode: `{text}` is not an octal mode such as \"0660\" or \"0666\""
+            ));
             0
         }
     }
@@ -175,11 +182,15 @@ fn ttl(text: &str, problems: &mut Vec<String>) -> Option<Duration> {
             'd' => 86_400,
             _ => return None,
         };
-        number.checked_mul(scale).filter(|secs| (1..=31_622_400).contains(secs)).map(Duration::from_secs)
+        number
+            .checked_mul(scale)
+            .filter(|secs| (1..=31_622_400).contains(secs))
+            .map(Duration::from_secs)
     })();
     if parsed.is_none() {
-        problems
-            .push(format!("leaf.ttl: `{text}` is not a duration of 1s to 366d such as \"90s\" or \"24h\""));
+        problems.push(format!(
+            "leaf.ttl: `{text}` is not a duration of 1s to 366d such as \"90s\" or \"24h\""
+        ));
     }
     parsed
 }

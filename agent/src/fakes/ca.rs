@@ -186,8 +186,10 @@ impl FakeCa {
 
 impl Desk {
     fn tell(&mut self, message: &Down) {
-        let message =
-            wire::ServerMessage { message: Some(message.clone()), ..wire::ServerMessage::default() };
+        let message = wire::ServerMessage {
+            message: Some(message.clone()),
+            ..wire::ServerMessage::default()
+        };
         self.streams.retain(|stream| stream.send(Ok(message.clone())).is_ok());
     }
 
@@ -274,7 +276,10 @@ impl AgentService for Service {
         &self,
         request: Request<wire::GetBundleRequest>,
     ) -> Result<Response<wire::GetBundleResponse>, Status> {
-        assert!(request.metadata().get("authorization").is_none(), "no secret before the CA is known");
+        assert!(
+            request.metadata().get("authorization").is_none(),
+            "no secret before the CA is known"
+        );
         let desk = self.desk()?;
         let present = to_wire(&desk.bundle);
         let former = desk.former.as_ref();
@@ -282,8 +287,10 @@ impl AgentService for Service {
             former.0.digest().as_bytes().as_slice() == request.get_ref().digest
         };
         let Some((from, word)) = former.filter(asked) else {
-            let answer =
-                wire::GetBundleResponse { bundle: Some(present), ..wire::GetBundleResponse::default() };
+            let answer = wire::GetBundleResponse {
+                bundle: Some(present),
+                ..wire::GetBundleResponse::default()
+            };
             return Ok(Response::new(answer));
         };
         let change = wire::Transition {
@@ -356,8 +363,12 @@ impl AgentService for Service {
             Misdeed::OtherKey => PrivateKey::generate().unwrap().request(None).unwrap(),
             _ => request.csr,
         };
-        let chain =
-            desk.signer.leaf(&csr, &SpiffeId::parse(wanted).unwrap(), self.clock.now(), desk.leaf_ttl);
+        let chain = desk.signer.leaf(
+            &csr,
+            &SpiffeId::parse(wanted).unwrap(),
+            self.clock.now(),
+            desk.leaf_ttl,
+        );
         Ok(Response::new(desk.reply(chain)))
     }
 
@@ -373,8 +384,10 @@ impl AgentService for Service {
             desk.judge_agent()?;
             let bundle = Down::Bundle(to_wire(&desk.bundle));
             // A stream that is just made takes a message.
-            let _ =
-                to.send(Ok(wire::ServerMessage { message: Some(bundle), ..wire::ServerMessage::default() }));
+            let _ = to.send(Ok(wire::ServerMessage {
+                message: Some(bundle),
+                ..wire::ServerMessage::default()
+            }));
             desk.streams.push(to);
         }
         let (service, mut inbound) = (self.clone(), request.into_inner());
@@ -385,7 +398,8 @@ impl AgentService for Service {
             }
             let mut desk = service.desk.lock().unwrap_or_else(PoisonError::into_inner);
             let hung_up = hung_up.upgrade();
-            desk.streams.retain(|stream| !hung_up.as_ref().is_some_and(|gone| stream.same_channel(gone)));
+            desk.streams
+                .retain(|stream| !hung_up.as_ref().is_some_and(|gone| stream.same_channel(gone)));
         });
         Ok(Response::new(Box::pin(UnboundedReceiverStream::new(from))))
     }
@@ -407,7 +421,8 @@ async fn serve(listener: TcpListener, config: ServerConfig, service: Service) {
             let Ok(tls) = acceptor.accept(tcp).await else { return };
             let server = auto::Builder::new(TokioExecutor::new());
             // A connection that breaks is the client's to notice.
-            let _ = server.serve_connection(TokioIo::new(tls), TowerToHyperService::new(routes)).await;
+            let _ =
+                server.serve_connection(TokioIo::new(tls), TowerToHyperService::new(routes)).await;
         });
     }
 }

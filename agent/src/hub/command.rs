@@ -77,7 +77,10 @@ impl HubHandle {
     }
 
     /// Offers a bundle, and waits until it is durable and in force, or refused.
-    pub(crate) async fn offer(&self, offered: Result<Bundle, BundleRefused>) -> Result<(), OfferError> {
+    pub(crate) async fn offer(
+        &self,
+        offered: Result<Bundle, BundleRefused>,
+    ) -> Result<(), OfferError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Offer { offered, reply }).await?;
         answer.await.map_err(|_| OfferError::Stopped)?

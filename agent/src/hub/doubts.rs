@@ -46,7 +46,8 @@ impl Hub {
 
     /// All that the CA knows and this agent does not is from before this account: what ends later will be of this account.
     fn begin_account(&mut self) {
-        let is_over = |(asked, ..): &(Moment, Serial, Timestamp)| self.parts.in_flight.are_over(*asked);
+        let is_over =
+            |(asked, ..): &(Moment, Serial, Timestamp)| self.parts.in_flight.are_over(*asked);
         if !self.doubts.complete || !self.doubts.open.iter().all(is_over) {
             return;
         }
@@ -64,7 +65,9 @@ impl Hub {
         self.leaving = true;
         self.issuing.shutdown().await;
         for workload in self.workloads.values_mut() {
-            let Some(serial) = workload.leaf.as_ref().map(|leaf| leaf.held().serial) else { continue };
+            let Some(serial) = workload.leaf.as_ref().map(|leaf| leaf.held().serial) else {
+                continue;
+            };
             let mut holders = self.holders.values();
             if !holders.any(|holder| holder.may_hold().any(|leaf| leaf.serial == serial)) {
                 workload.drop_leaf();

@@ -48,9 +48,12 @@ impl Hub {
 
     /// At most one push for each stream: each waits for the answer to the one before.
     fn planned(&self) -> Vec<Dispatch> {
-        let Some(bundle) = self.parts.store.current().map(bundle_store::view) else { return Vec::new() };
+        let Some(bundle) = self.parts.store.current().map(bundle_store::view) else {
+            return Vec::new();
+        };
         let (known, leaves) = (self.parts.store.known_roots(), self.newest_leaves());
-        let target = Target { bundle: &bundle, known: &known, leaves: &leaves, now: self.parts.clock.now() };
+        let target =
+            Target { bundle: &bundle, known: &known, leaves: &leaves, now: self.parts.clock.now() };
         let mut by_stream: BTreeMap<u64, Dispatch> = BTreeMap::new();
         for (process, holder) in &self.holders {
             for push in plan(&holder.installed, &target) {
@@ -168,7 +171,8 @@ impl Hub {
         let leaf = self.newest_leaves().get(identity).copied();
         let now = self.parts.clock.now();
         let leaf = leaf.filter(|leaf| leaf.not_after > now && bundle.roots.contains(&leaf.root));
-        let leaf = leaf.ok_or_else(|| Refusal::not_now("no live leaf yet: try again in a second"))?;
+        let leaf =
+            leaf.ok_or_else(|| Refusal::not_now("no live leaf yet: try again in a second"))?;
         // What was promised to holders that acknowledge is not for one that cannot: another leaf is asked for.
         if leaf.promised {
             return Err(Refusal::not_now(
@@ -185,7 +189,8 @@ impl Hub {
         }
         self.record_fetched(process, &name, leaf).await?;
         let material = self.leaf(&name, &leaf);
-        let material = material.ok_or_else(|| Refusal::not_now("the leaf has just changed: try again"))?;
+        let material =
+            material.ok_or_else(|| Refusal::not_now("the leaf has just changed: try again"))?;
         self.handed_over(leaf.serial);
         Ok(Delivery { id: None, name: name.text, material })
     }
@@ -201,8 +206,10 @@ impl Hub {
         let Some(holder) = self.holders.get_mut(&process) else {
             return Err(Refusal::new(Why::CallerGone, "the calling process has ended"));
         };
-        let absent =
-            holder.subscriptions.iter().find(|(_, known)| known.name == *name && known.stream.is_none());
+        let absent = holder
+            .subscriptions
+            .iter()
+            .find(|(_, known)| known.name == *name && known.stream.is_none());
         let id = absent.map_or(fresh, |(id, _)| *id);
         if id == fresh {
             holder.subscribe(id, name.clone(), uptime);

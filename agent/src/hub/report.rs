@@ -34,8 +34,10 @@ impl Hub {
 
     fn evidence(&self) -> Evidence {
         let bundle = self.parts.store.current();
-        let waiting =
-            self.workloads.values().filter_map(|workload| workload.leaf.as_ref().map(|leaf| leaf.held()));
+        let waiting = self
+            .workloads
+            .values()
+            .filter_map(|workload| workload.leaf.as_ref().map(|leaf| leaf.held()));
         let mut claims = applied(self.holders.values(), waiting, self.sequence());
         // The agent trusts the CA by its own bundle, which is in force as soon as it is durable.
         if let (Some(own), Some(bundle)) = (self.parts.credential.borrow().as_ref(), bundle) {
@@ -60,9 +62,14 @@ impl Hub {
     fn refusing(&self) -> Vec<(Option<Serial>, String)> {
         let own = self.conditions.get(&Condition::BundleRefused).map(|what| (None, cut(what)));
         let by_holders = self.holders.values().flat_map(|holder| {
-            let refused =
-                holder.installed.trust.iter().find(|(_, secret)| secret.refused.is_some()).map(|(id, _)| id);
-            let said = refused.and_then(|id| holder.subscriptions.get(id)).map(|known| &known.refusal);
+            let refused = holder
+                .installed
+                .trust
+                .iter()
+                .find(|(_, secret)| secret.refused.is_some())
+                .map(|(id, _)| id);
+            let said =
+                refused.and_then(|id| holder.subscriptions.get(id)).map(|known| &known.refusal);
             holder.may_hold().filter_map(move |leaf| Some((Some(leaf.serial), said?.clone())))
         });
         own.into_iter().chain(by_holders).take(REFUSING_MAX).collect()
@@ -94,11 +101,14 @@ impl Hub {
             serials: holder.may_hold().map(|leaf| leaf.serial.to_string()).collect(),
             applied: applied_by(holder).map(|sequence| sequence.0),
         });
-        let conditions = self.conditions.iter().map(|(kind, what)| format!("{}: {what}", kind.name()));
+        let conditions =
+            self.conditions.iter().map(|(kind, what)| format!("{}: {what}", kind.name()));
         Status {
             sequence: self.sequence().0,
             digest: bundle.map(|bundle| bundle.digest()),
-            roots: bundle.map(|bundle| bundle.roots().iter().map(Root::id).collect()).unwrap_or_default(),
+            roots: bundle
+                .map(|bundle| bundle.roots().iter().map(Root::id).collect())
+                .unwrap_or_default(),
             member,
             connected: self.connected,
             connection_since: self.connection_since,

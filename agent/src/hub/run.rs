@@ -105,7 +105,10 @@ impl Hub {
     }
 
     /// Judges a bundle, makes it durable and only then puts it in force.
-    pub(super) async fn offer(&mut self, offered: Result<Bundle, BundleRefused>) -> Result<(), OfferError> {
+    pub(super) async fn offer(
+        &mut self,
+        offered: Result<Bundle, BundleRefused>,
+    ) -> Result<(), OfferError> {
         let judged = offered.and_then(|bundle| self.parts.store.judge(&bundle));
         let newer = match judged {
             Ok(Verdict::Newer(bundle)) => bundle,
@@ -126,10 +129,9 @@ impl Hub {
         let stored = replace(disk, path, bytes).await;
         self.condition(
             Condition::BundleNotStored,
-            stored
-                .as_ref()
-                .err()
-                .map(|error| format!("the bundle cannot be stored: {error}; make room on the disk")),
+            stored.as_ref().err().map(|error| {
+                format!("the bundle cannot be stored: {error}; make room on the disk")
+            }),
         );
         stored.map_err(OfferError::NotDurable)?;
         self.parts.store.adopt(history);
@@ -158,7 +160,8 @@ impl Hub {
     pub(super) fn condition(&mut self, condition: Condition, what: Option<String>) {
         match what {
             Some(what) => {
-                let changed = self.conditions.insert(condition, what.clone()).as_ref() != Some(&what);
+                let changed =
+                    self.conditions.insert(condition, what.clone()).as_ref() != Some(&what);
                 if changed {
                     tracing::warn!(condition = condition.name(), what);
                 }
@@ -174,7 +177,8 @@ impl Hub {
     /// Notes a refusal; without serial it is the agent itself that refused.
     pub(super) fn nack(&mut self, serial: Option<Serial>, sequence: trust::Sequence, reason: &str) {
         let own = || self.parts.credential.borrow().as_ref().map(|leaf| leaf.held().serial);
-        let serial = serial.or_else(own).map(|serial| serial.as_bytes().to_vec()).unwrap_or_default();
+        let serial =
+            serial.or_else(own).map(|serial| serial.as_bytes().to_vec()).unwrap_or_default();
         let reason = cut(reason);
         self.nacks.total += 1;
         let nack = wire::Nack { serial, sequence: sequence.0, reason };
@@ -201,8 +205,12 @@ impl Hub {
 
     pub(super) fn gone(&mut self, process: ProcessId) {
         self.unwatch(process);
-        let streams: Vec<u64> =
-            self.streams.iter().filter(|(_, stream)| stream.holder == process).map(|(id, _)| *id).collect();
+        let streams: Vec<u64> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| stream.holder == process)
+            .map(|(id, _)| *id)
+            .collect();
         for stream in streams {
             self.streams.remove(&stream);
         }

@@ -32,8 +32,14 @@ impl Hub {
         })?;
         let holder = self.admit(peer)?;
         let number = self.next_id();
-        let stream =
-            Stream { holder, uid: peer.uid, to, secrets: BTreeMap::new(), outstanding: None, deliveries: 0 };
+        let stream = Stream {
+            holder,
+            uid: peer.uid,
+            to,
+            secrets: BTreeMap::new(),
+            outstanding: None,
+            deliveries: 0,
+        };
         self.streams.insert(number, stream);
         Ok(number)
     }
@@ -41,10 +47,13 @@ impl Hub {
     /// Finds the process behind a connection, and takes it into the holders. The user id decides, and only it.
     pub(super) fn admit(&mut self, peer: Peer) -> Result<ProcessId, Refusal> {
         self.entitled(peer.uid)?;
-        let found = peer.pid.filter(|pid| *pid > 0).map(|pid| self.parts.processes.find(pid)).transpose();
+        let found =
+            peer.pid.filter(|pid| *pid > 0).map(|pid| self.parts.processes.find(pid)).transpose();
         let process = found.map_err(|error| {
             tracing::warn!(%error, "a calling process cannot be looked at");
-            Refusal::not_now(format!("the agent cannot look at the calling process: {error}; try again"))
+            Refusal::not_now(format!(
+                "the agent cannot look at the calling process: {error}; try again"
+            ))
         })?;
         let process = process.flatten().ok_or_else(|| {
             Refusal::new(
@@ -64,7 +73,9 @@ impl Hub {
 
     fn entitled(&self, uid: u32) -> Result<(), Refusal> {
         let known = self.entitlements.contains_key(&uid);
-        known.then_some(()).ok_or_else(|| Refusal::new(Why::NotPermitted, NameRefused::Nobody.to_string()))
+        known
+            .then_some(())
+            .ok_or_else(|| Refusal::new(Why::NotPermitted, NameRefused::Nobody.to_string()))
     }
 
     /// Whether a user id may take one more of a bound.
@@ -94,14 +105,17 @@ impl Hub {
         let active: BTreeSet<ProcessId> = streams.collect();
         let uptime = self.parts.clock.uptime();
         let long_gone = |subscription: &Subscription| {
-            subscription.absent_since.is_some_and(|since| uptime.saturating_sub(since) >= ABSENT_MAX)
+            subscription
+                .absent_since
+                .is_some_and(|since| uptime.saturating_sub(since) >= ABSENT_MAX)
         };
         // What trust a process has counts only together with a leaf that it may present.
         let idle = |(process, holder): &(&ProcessId, &Holder)| {
             let holds = holder.installed.unproven || holder.may_hold().next().is_some();
             !holds && !active.contains(process) && holder.subscriptions.values().all(long_gone)
         };
-        let idle: Vec<ProcessId> = self.holders.iter().filter(idle).map(|(process, _)| *process).collect();
+        let idle: Vec<ProcessId> =
+            self.holders.iter().filter(idle).map(|(process, _)| *process).collect();
         for process in idle {
             self.holders.remove(&process);
             self.unwatch(process);
@@ -151,7 +165,8 @@ impl Hub {
         let Some(process) = self.streams.get(&number).map(|stream| stream.holder) else { return };
         let Some(holder) = self.holders.get_mut(&process) else { return };
         let mut about = holder.may_hold().next().map(|leaf| leaf.serial);
-        let mut sequence = self.parts.store.current().map(trust::Bundle::sequence).unwrap_or_default();
+        let mut sequence =
+            self.parts.store.current().map(trust::Bundle::sequence).unwrap_or_default();
         if let Some(secret) = holder.installed.trust.get_mut(&id) {
             sequence = secret.in_flight.as_ref().map_or(sequence, |view| view.proves);
             if refused.is_some() {
@@ -197,15 +212,20 @@ impl Hub {
         let (process, uid) = (stream.holder, stream.uid);
         let wanted: BTreeSet<&String> = heard.wants.iter().collect();
         if wanted.len() > NAMES_MAX {
-            return Err(Refusal::malformed(format!("at most {NAMES_MAX} secrets fit on one stream")));
+            return Err(Refusal::malformed(format!(
+                "at most {NAMES_MAX} secrets fit on one stream"
+            )));
         }
         let present: BTreeSet<&String> = stream.secrets.keys().collect();
         if wanted == present {
             return Ok(());
         }
-        let added: Vec<SecretName> =
-            wanted.difference(&present).map(|text| self.name(text, uid)).collect::<Result<_, _>>()?;
-        let removed: Vec<String> = present.difference(&wanted).map(|name| (*name).clone()).collect();
+        let added: Vec<SecretName> = wanted
+            .difference(&present)
+            .map(|text| self.name(text, uid))
+            .collect::<Result<_, _>>()?;
+        let removed: Vec<String> =
+            present.difference(&wanted).map(|name| (*name).clone()).collect();
         let has = heard.has.filter(|_| wanted.len() == 1);
         for name in removed {
             self.unsubscribe(number, &name);
@@ -246,14 +266,22 @@ impl Hub {
     }
 
     /// Puts a secret on a stream: one that was served before on a stream that ended, or a new one.
-    fn attach(&mut self, number: u64, process: ProcessId, name: SecretName, has: Option<TrustVersion>) {
+    fn attach(
+        &mut self,
+        number: u64,
+        process: ProcessId,
+        name: SecretName,
+        has: Option<TrustVersion>,
+    ) {
         let fresh = self.next_subscription();
         let uptime = self.parts.clock.uptime();
         let applied = has.and_then(|version| self.applied_by_version(version));
         let Some(holder) = self.holders.get_mut(&process) else { return };
         let Some(stream) = self.streams.get_mut(&number) else { return };
-        let absent =
-            holder.subscriptions.iter().find(|(_, known)| known.name == name && known.stream.is_none());
+        let absent = holder
+            .subscriptions
+            .iter()
+            .find(|(_, known)| known.name == name && known.stream.is_none());
         let id = absent.map_or(fresh, |(id, _)| *id);
         if id == fresh {
             holder.subscribe(id, name.clone(), uptime);
@@ -301,8 +329,11 @@ impl Hub {
                 .subscriptions
                 .iter()
                 .filter(|(id, subscription)| {
-                    let holds =
-                        holder.installed.leaves.get(id).is_some_and(|secret| !secret.may_hold.is_empty());
+                    let holds = holder
+                        .installed
+                        .leaves
+                        .get(id)
+                        .is_some_and(|secret| !secret.may_hold.is_empty());
                     let counts = match subscription.name.kind {
                         SecretKind::Leaf(_) => holds,
                         SecretKind::Roots | SecretKind::All => !connected,

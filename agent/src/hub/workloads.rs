@@ -52,9 +52,12 @@ impl Hub {
         for (identity, workload) in &mut self.workloads {
             let Some(leaf) = workload.leaf.as_ref().map(|leaf| leaf.held()) else { continue };
             let mut holders = self.holders.values();
-            let held = holders.any(|holder| holder.may_hold().any(|other| other.serial == leaf.serial));
-            let wanted = wanted(&self.holders, identity) || workload.wanted_until > self.parts.clock.uptime();
-            let usable = leaf.not_after > now && bundle.is_some_and(|bundle| bundle.contains(&leaf.root));
+            let held =
+                holders.any(|holder| holder.may_hold().any(|other| other.serial == leaf.serial));
+            let wanted = wanted(&self.holders, identity)
+                || workload.wanted_until > self.parts.clock.uptime();
+            let usable =
+                leaf.not_after > now && bundle.is_some_and(|bundle| bundle.contains(&leaf.root));
             let idle = !held && !wanted && (workload.handed_over || leaf.born < sequence);
             if !usable || idle {
                 workload.drop_leaf();
@@ -70,8 +73,10 @@ impl Hub {
             self.parts.former = None;
         }
         let own = own.map(|leaf| (leaf.serial, leaf.not_after)).or(self.parts.former);
-        let waiting =
-            self.workloads.values().filter_map(|workload| workload.leaf.as_ref().map(|leaf| leaf.held()));
+        let waiting = self
+            .workloads
+            .values()
+            .filter_map(|workload| workload.leaf.as_ref().map(|leaf| leaf.held()));
         let held = self.holders.values().flat_map(|holder| holder.may_hold().copied());
         let present: BTreeMap<Serial, Timestamp> =
             held.chain(waiting).map(|leaf| (leaf.serial, leaf.not_after)).chain(own).collect();
@@ -82,7 +87,9 @@ impl Hub {
             }
         }
         let live = &self.serials.live;
-        self.serials.released.retain(|serial, not_after| *not_after > now && !live.contains_key(serial));
+        self.serials
+            .released
+            .retain(|serial, not_after| *not_after > now && !live.contains_key(serial));
     }
 
     /// Asks the CA for every leaf that is due, a few at a time.
@@ -91,7 +98,12 @@ impl Hub {
     /// serves everybody.
     pub(super) fn request_leaves(&mut self) {
         let (now_millis, uptime) = (self.parts.clock.now_millis(), self.parts.clock.uptime());
-        let stored = self.parts.store.current().filter(|_| self.parts.credential.borrow().is_some()).cloned();
+        let stored = self
+            .parts
+            .store
+            .current()
+            .filter(|_| self.parts.credential.borrow().is_some())
+            .cloned();
         let Some(stored) = stored.filter(|_| !self.leaving) else { return };
         // The CA would refuse all of them.
         let refused = [Condition::Banned, Condition::NotMember];
@@ -123,7 +135,9 @@ impl Hub {
     /// The CA takes this agent's calls again: no leaf waits for the end of a long pause.
     pub(super) fn retry_soon(&mut self) {
         let (uptime, randomness) = (self.parts.clock.uptime(), Arc::clone(&self.parts.randomness));
-        for workload in self.workloads.values_mut().filter(|one| one.not_before > uptime + RETRY_WITHIN) {
+        for workload in
+            self.workloads.values_mut().filter(|one| one.not_before > uptime + RETRY_WITHIN)
+        {
             workload.not_before = uptime + spread(RETRY_WITHIN, randomness.as_ref());
         }
     }
@@ -150,8 +164,8 @@ impl Hub {
         workload.issuing = false;
         match outcome {
             Ok(leaf) => {
-                workload.renew_at_millis =
-                    leaf.renew_at_millis(Jitter(u32::from_be_bytes(random_bytes(randomness.as_ref()))));
+                workload.renew_at_millis = leaf
+                    .renew_at_millis(Jitter(u32::from_be_bytes(random_bytes(randomness.as_ref()))));
                 workload.leaf = Some(Arc::new(leaf));
                 workload.handed_over = false;
                 workload.came_at = uptime;
@@ -200,7 +214,9 @@ impl Hub {
         let offered = bundle_store::from_wire(&self.parts.config.trust_domain, &offered);
         let born = offered.as_ref().map(Bundle::sequence).unwrap_or_default();
         self.offer(offered).await.map_err(|error| error.to_string())?;
-        let Some(bundle) = self.parts.store.current().cloned() else { return Err("no bundle".to_owned()) };
+        let Some(bundle) = self.parts.store.current().cloned() else {
+            return Err("no bundle".to_owned());
+        };
         let now_millis = self.parts.clock.now_millis();
         let judgement = Judgement { bundle: &bundle, born, promised: asked.promised, now_millis };
         Leaf::accept(&response.chain, key, Expected::Workload(&asked.identity), &judgement).map_err(
@@ -220,7 +236,8 @@ impl Hub {
     pub(super) fn reissue(&mut self, serials: &[Serial], window: Duration) {
         let now = self.parts.clock.now_millis();
         for workload in self.workloads.values_mut() {
-            let named = workload.leaf.as_ref().is_some_and(|leaf| serials.contains(&leaf.held().serial));
+            let named =
+                workload.leaf.as_ref().is_some_and(|leaf| serials.contains(&leaf.held().serial));
             if named {
                 let wait = spread(window, self.parts.randomness.as_ref()).as_millis();
                 let at = now.saturating_add(i64::try_from(wait).unwrap_or(i64::MAX));
@@ -256,8 +273,13 @@ async fn ask(
         Ok(response) => Ok((key, response)),
         Err(error) if error.is_behind() => {
             tracing::debug!(stored = %asked.stored.sequence(), "the CA has a newer bundle");
-            let found =
-                first_contact::forward(&asked.stored, &config.trust_domain, client.address(), clock).await;
+            let found = first_contact::forward(
+                &asked.stored,
+                &config.trust_domain,
+                client.address(),
+                clock,
+            )
+            .await;
             Err(IssueError::Behind(found))
         }
         Err(error) => Err(error.into()),
@@ -268,7 +290,10 @@ async fn ask(
 fn is_own_trust(holders: &crate::holders::Holders, identity: &SpiffeId) -> bool {
     holders.values().filter(|holder| holder.installed.has_trust_of_its_own()).any(|holder| {
         holder.installed.leaves.iter().any(|(id, secret)| {
-            let up = holder.subscriptions.get(id).is_some_and(|subscription| subscription.stream.is_some());
+            let up = holder
+                .subscriptions
+                .get(id)
+                .is_some_and(|subscription| subscription.stream.is_some());
             (up || !secret.may_hold.is_empty()) && secret.identity == *identity
         })
     })
@@ -278,7 +303,10 @@ fn is_own_trust(holders: &crate::holders::Holders, identity: &SpiffeId) -> bool 
 fn wanted(holders: &crate::holders::Holders, identity: &SpiffeId) -> bool {
     holders.values().any(|holder| {
         holder.installed.leaves.iter().any(|(id, secret)| {
-            let up = holder.subscriptions.get(id).is_some_and(|subscription| subscription.stream.is_some());
+            let up = holder
+                .subscriptions
+                .get(id)
+                .is_some_and(|subscription| subscription.stream.is_some());
             up && secret.identity == *identity
         })
     })

@@ -3,9 +3,9 @@
 use prost::Message as _;
 use prost_types::Any;
 use proto::sds::{
-    CertificateValidationContext, DataSource, DiscoveryRequest, DiscoveryResponse, Secret, Specifier,
-    SpiffeCertValidatorConfig, TlsCertificate, TrustDomain as SpiffeDomain, TypedExtensionConfig,
-    secret::Type,
+    CertificateValidationContext, DataSource, DiscoveryRequest, DiscoveryResponse, Secret,
+    Specifier, SpiffeCertValidatorConfig, TlsCertificate, TrustDomain as SpiffeDomain,
+    TypedExtensionConfig, secret::Type,
 };
 use trust::{Sequence, TrustDomain};
 
@@ -23,8 +23,14 @@ const SPIFFE_VALIDATOR_TYPE: &str =
 /// # Errors
 /// The refusal of another type than the one that is served.
 pub(crate) fn heard(request: DiscoveryRequest) -> Result<Heard, Refusal> {
-    let DiscoveryRequest { version_info, resource_names, type_url, response_nonce, error_detail, .. } =
-        request;
+    let DiscoveryRequest {
+        version_info,
+        resource_names,
+        type_url,
+        response_nonce,
+        error_detail,
+        ..
+    } = request;
     if !type_url.is_empty() && type_url != TYPE_URL {
         return Err(Refusal::malformed(format!("only {TYPE_URL} is served here")));
     }
@@ -75,16 +81,21 @@ fn leaf(name: &str, leaf: &Leaf) -> Secret {
 fn roots(name: &str, pem: String) -> Secret {
     validation(
         name,
-        CertificateValidationContext { trusted_ca: Some(inline(pem)), custom_validator_config: None },
+        CertificateValidationContext {
+            trusted_ca: Some(inline(pem)),
+            custom_validator_config: None,
+        },
     )
 }
 
 /// Roots by trust domain, for Envoy's SPIFFE validator.
 fn all_domains(name: &str, trust_domain: &TrustDomain, pem: String) -> Secret {
-    let domain = SpiffeDomain { name: trust_domain.as_str().to_owned(), trust_bundle: Some(inline(pem)) };
+    let domain =
+        SpiffeDomain { name: trust_domain.as_str().to_owned(), trust_bundle: Some(inline(pem)) };
     let config = SpiffeCertValidatorConfig { trust_domains: vec![domain] };
     let typed = Any { type_url: SPIFFE_VALIDATOR_TYPE.to_owned(), value: config.encode_to_vec() };
-    let validator = TypedExtensionConfig { name: SPIFFE_VALIDATOR.to_owned(), typed_config: Some(typed) };
+    let validator =
+        TypedExtensionConfig { name: SPIFFE_VALIDATOR.to_owned(), typed_config: Some(typed) };
     validation(
         name,
         CertificateValidationContext { trusted_ca: None, custom_validator_config: Some(validator) },
@@ -97,7 +108,10 @@ fn trust_version(version: TrustVersion) -> String {
 
 fn trust_version_of(text: &str) -> Option<TrustVersion> {
     let (proves, fingerprint) = text.split_once('-')?;
-    Some(TrustVersion { proves: Sequence(proves.parse().ok()?), fingerprint: fingerprint.parse().ok()? })
+    Some(TrustVersion {
+        proves: Sequence(proves.parse().ok()?),
+        fingerprint: fingerprint.parse().ok()?,
+    })
 }
 
 fn validation(name: &str, context: CertificateValidationContext) -> Secret {
@@ -135,7 +149,8 @@ mod tests {
 
     #[test]
     fn another_type_is_refused_and_an_error_is_the_refusal_of_a_delivery() {
-        let other = DiscoveryRequest { type_url: "cluster".to_owned(), ..DiscoveryRequest::default() };
+        let other =
+            DiscoveryRequest { type_url: "cluster".to_owned(), ..DiscoveryRequest::default() };
         assert!(heard(other).is_err_and(|refusal| refusal.text.contains(TYPE_URL)));
         let error = proto::sds::Status { message: "no".to_owned(), ..Default::default() };
         let nack = DiscoveryRequest {

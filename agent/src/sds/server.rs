@@ -66,7 +66,9 @@ impl SecretDiscoveryService for SdsService {
         &self,
         _request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaSecretsStream>, Status> {
-        Err(Status::unimplemented("only State of the World is served: set `api_type: GRPC`, not DELTA_GRPC"))
+        Err(Status::unimplemented(
+            "only State of the World is served: set `api_type: GRPC`, not DELTA_GRPC",
+        ))
     }
 
     async fn fetch_secrets(
@@ -77,7 +79,9 @@ impl SecretDiscoveryService for SdsService {
         let (reply, answer) = oneshot::channel();
         let mut names = request.into_inner().resource_names;
         let (Some(name), true) = (names.pop(), names.is_empty()) else {
-            return Err(Status::invalid_argument("ask for exactly one secret, or use StreamSecrets"));
+            return Err(Status::invalid_argument(
+                "ask for exactly one secret, or use StreamSecrets",
+            ));
         };
         self.hub.send(Command::Fetch { peer, name, reply }).await.map_err(|_| stopping())?;
         answered(answer.await.map_err(|_| stopping())?).map(Response::new)
@@ -120,7 +124,8 @@ async fn read(
 fn peer_of<T>(request: &Request<T>) -> Result<Peer, Status> {
     let info = request.extensions().get::<PeerInfo>();
     let peer = info.and_then(|info| info.peer);
-    let peer = peer.ok_or_else(|| Status::permission_denied("the kernel does not say who is calling"))?;
+    let peer =
+        peer.ok_or_else(|| Status::permission_denied("the kernel does not say who is calling"))?;
     // Refused here, so that it costs the hub nothing.
     match info.is_some_and(|info| info.untrusted) {
         true => Err(Status::permission_denied(NameRefused::Nobody.to_string())),

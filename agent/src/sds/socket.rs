@@ -86,7 +86,8 @@ struct Taken {
 impl Incoming {
     /// Listens at a path, and takes the place of a socket that nobody listens at any more.
     pub(crate) fn bind(path: &Path, mode: u32, connections: Shares) -> Result<Self, SocketError> {
-        let listener = listen(path, mode).map_err(|source| SocketError { path: path.to_owned(), source })?;
+        let listener =
+            listen(path, mode).map_err(|source| SocketError { path: path.to_owned(), source })?;
         let seats = Seats { shares: connections, own_uid: own_uid(), taken: Mutex::default() };
         Ok(Self { listener, seats: Arc::new(seats), path: path.to_owned() })
     }
@@ -97,14 +98,20 @@ impl Stream for Incoming {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            let Poll::Ready(accepted) = self.listener.poll_accept(context) else { return Poll::Pending };
+            let Poll::Ready(accepted) = self.listener.poll_accept(context) else {
+                return Poll::Pending;
+            };
             let io = match accepted {
                 Ok((io, _)) => io,
                 Err(error) => return Poll::Ready(Some(Err(error))),
             };
             let peer = io.peer_cred().ok().map(|peer| Peer { pid: peer.pid(), uid: peer.uid() });
             if self.seats.take(peer.map(|peer| peer.uid)) {
-                return Poll::Ready(Some(Ok(Connection { io, peer, seats: Arc::clone(&self.seats) })));
+                return Poll::Ready(Some(Ok(Connection {
+                    io,
+                    peer,
+                    seats: Arc::clone(&self.seats),
+                })));
             }
         }
     }
@@ -155,7 +162,9 @@ impl Seats {
                     *own = own.saturating_sub(1);
                 }
             }
-            Share::Administrators => taken.by_administrators = taken.by_administrators.saturating_sub(1),
+            Share::Administrators => {
+                taken.by_administrators = taken.by_administrators.saturating_sub(1)
+            }
             Share::Untrusted => taken.by_untrusted = taken.by_untrusted.saturating_sub(1),
         }
     }
@@ -183,7 +192,10 @@ impl Connected for Connection {
     type ConnectInfo = PeerInfo;
 
     fn connect_info(&self) -> PeerInfo {
-        PeerInfo { peer: self.peer, untrusted: self.seats.is_untrusted(self.peer.map(|peer| peer.uid)) }
+        PeerInfo {
+            peer: self.peer,
+            untrusted: self.seats.is_untrusted(self.peer.map(|peer| peer.uid)),
+        }
     }
 }
 
@@ -223,7 +235,9 @@ fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
             ));
         }
         Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
-            return Err(io::Error::other("another process serves there: stop it, or set another path"));
+            return Err(io::Error::other(
+                "another process serves there: stop it, or set another path",
+            ));
         }
         Ok(_) => std::fs::remove_file(path)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -263,11 +277,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         std::fs::write(&path, b"precious").unwrap();
-        assert!(Incoming::bind(&path, 0o666, shares(8)).unwrap_err().to_string().contains("no socket"));
+        assert!(
+            Incoming::bind(&path, 0o666, shares(8)).unwrap_err().to_string().contains("no socket")
+        );
         std::fs::remove_file(&path).unwrap();
         let first = Incoming::bind(&path, 0o660, shares(8)).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
-        assert!(Incoming::bind(&path, 0o666, shares(8)).unwrap_err().to_string().contains("another process"));
+        assert!(
+            Incoming::bind(&path, 0o666, shares(8))
+                .unwrap_err()
+                .to_string()
+                .contains("another process")
+        );
         drop(first);
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());

@@ -33,7 +33,10 @@ async fn while_the_ca_is_away_the_last_good_state_is_served_until_the_leaf_expir
     bench.until("the expired leaf is gone", |status| status.workloads[0].serial.is_none()).await;
     let mut later = bench.subscribe("default").await;
     assert!(later.is_quiet().await, "the secret stays pending");
-    let ask = DiscoveryRequest { resource_names: vec!["default".to_owned()], ..DiscoveryRequest::default() };
+    let ask = DiscoveryRequest {
+        resource_names: vec!["default".to_owned()],
+        ..DiscoveryRequest::default()
+    };
     assert_eq!(code_of(bench.sds().await.fetch_secrets(ask).await), Code::Unavailable);
     let mut more_roots = bench.subscribe("ROOTCA").await;
     assert_eq!(certificates_of(&more_roots.next_acked().await).len(), 1, "never an empty bundle");

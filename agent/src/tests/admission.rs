@@ -48,7 +48,8 @@ impl Caller {
             let io = io.lock().unwrap().take();
             async move { io.map(TokioIo::new).ok_or_else(|| std::io::Error::other("connected once")) }
         });
-        let channel = Endpoint::from_static("http://agent").connect_with_connector(connector).await?;
+        let channel =
+            Endpoint::from_static("http://agent").connect_with_connector(connector).await?;
         Ok(Self { _process: process, client: SecretDiscoveryServiceClient::new(channel) })
     }
 
@@ -64,8 +65,9 @@ async fn bench(limits: &str) -> Bench {
     let mut bench = Bench::empty().await;
     open_to_others(bench.dir.path());
     let own = format!("uid = {}", rustix::process::geteuid().as_raw());
-    let other =
-        format!("uid = {ONE}\nspiffe_id = \"spiffe://example.org/ns/a/sa/one\"\n[[workload]]\nuid = {OTHER}");
+    let other = format!(
+        "uid = {ONE}\nspiffe_id = \"spiffe://example.org/ns/a/sa/one\"\n[[workload]]\nuid = {OTHER}"
+    );
     let text = format!("{}\n[limits]\n{limits}\n", bench.text().replace(&own, &other));
     let deps = HostDeps {
         clock: Arc::clone(&bench.clock) as _,
@@ -118,7 +120,11 @@ async fn users_without_a_workload_take_no_connection_of_others_and_are_told_why(
     }
     let refused = callers[0].open("default").await.map(drop).unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
-    assert_eq!(bench.agent().status().holders.len(), 0, "nobody looks after the process of an unknown user");
+    assert_eq!(
+        bench.agent().status().holders.len(),
+        0,
+        "nobody looks after the process of an unknown user"
+    );
     let mut greedy = Vec::new();
     for _ in 0..8 {
         greedy.extend(Caller::of(ONE, &bench).await);
@@ -129,7 +135,8 @@ async fn users_without_a_workload_take_no_connection_of_others_and_are_told_why(
 }
 
 #[tokio::test]
-async fn many_processes_of_one_user_leave_others_their_share_and_cost_nothing_once_they_hold_nothing() {
+async fn many_processes_of_one_user_leave_others_their_share_and_cost_nothing_once_they_hold_nothing()
+ {
     let bench = bench("processes = 8").await;
     let (mut sleepers, mut refused) = (Vec::new(), None);
     for _ in 0..12 {
@@ -160,5 +167,7 @@ async fn many_processes_of_one_user_leave_others_their_share_and_cost_nothing_on
             let _ = tokio::time::timeout(Duration::from_millis(300), changes.changed()).await;
         }
     };
-    tokio::time::timeout(SOON, forgotten).await.expect("nothing is kept of processes that hold nothing");
+    tokio::time::timeout(SOON, forgotten)
+        .await
+        .expect("nothing is kept of processes that hold nothing");
 }

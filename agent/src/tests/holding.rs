@@ -41,11 +41,14 @@ async fn a_row_stays_held_over_a_restart_until_the_holder_acknowledges_newer() {
     );
     let mut leaf = bench.subscribe("default").await;
     assert!(leaf.is_quiet().await, "its validation secret is known, and has not come back yet");
-    let mut roots = Subscriber::open(bench.sds().await, &["ROOTCA"], &applied.version_info).await.unwrap();
+    let mut roots =
+        Subscriber::open(bench.sds().await, &["ROOTCA"], &applied.version_info).await.unwrap();
     assert_eq!(certificates_of(&roots.next_acked().await).len(), 2);
     let second = leaf.next_acked().await;
     bench
-        .until_heard("the first leaf is released", |desk| desk.released().contains(&serial_of(&first)))
+        .until_heard("the first leaf is released", |desk| {
+            desk.released().contains(&serial_of(&first))
+        })
         .await;
     assert!(!bench.ca.desk().released().contains(&serial_of(&second)));
 }
@@ -64,7 +67,9 @@ async fn a_holder_that_ends_releases_its_leaf() {
         "a stream that ended is no process that ended"
     );
     bench.processes.end(own_pid());
-    bench.until_heard("the leaf is released", |desk| desk.released().contains(&serial_of(&answer))).await;
+    bench
+        .until_heard("the leaf is released", |desk| desk.released().contains(&serial_of(&answer)))
+        .await;
     let status = bench.until("nobody holds", |status| status.holders.is_empty()).await;
     assert_eq!(status.workloads[0].serial, None, "the key is gone");
 }
@@ -79,7 +84,9 @@ async fn a_holder_that_ended_while_the_agent_was_down_is_let_go_at_start() {
     bench.stop().await;
     bench.processes.end(own_pid());
     bench.start().await;
-    bench.until_heard("the leaf is released", |desk| desk.released().contains(&serial_of(&answer))).await;
+    bench
+        .until_heard("the leaf is released", |desk| desk.released().contains(&serial_of(&answer)))
+        .await;
 }
 
 #[tokio::test]

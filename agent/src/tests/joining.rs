@@ -19,8 +19,10 @@ async fn an_impostor_never_sees_the_token() {
     let mut bench = Bench::empty().await;
     let other = FakeCa::start(Arc::clone(&bench.clock) as Arc<dyn Clock>).await;
     let replica =
-        FakeCa::start_as(Arc::clone(&bench.clock) as _, "spiffe://example.org/banyan/ca/ca-2").await;
-    for (token, why) in [(other.token(), "the one that the token pins"), (replica.token(), "pins")] {
+        FakeCa::start_as(Arc::clone(&bench.clock) as _, "spiffe://example.org/banyan/ca/ca-2")
+            .await;
+    for (token, why) in [(other.token(), "the one that the token pins"), (replica.token(), "pins")]
+    {
         bench.write_token(&token);
         bench.start().await;
         bench
@@ -36,7 +38,8 @@ async fn an_impostor_never_sees_the_token() {
 #[tokio::test]
 async fn a_ca_with_another_name_than_the_token_says_is_not_believed() {
     let mut bench = Bench::empty().await;
-    bench.ca = FakeCa::start_as(Arc::clone(&bench.clock) as _, "spiffe://example.org/ns/a/sa/no-ca").await;
+    bench.ca =
+        FakeCa::start_as(Arc::clone(&bench.clock) as _, "spiffe://example.org/ns/a/sa/no-ca").await;
     let id = trust::SpiffeId::parse("spiffe://example.org/banyan/ca/ca-1").unwrap();
     let secret = trust::join_token::JoinSecret::random(&SeededRandomness::new(1));
     let digest = bench.ca.desk().bundle.digest();
@@ -100,7 +103,9 @@ async fn an_agent_that_the_ca_has_forgotten_and_that_has_no_token_says_what_to_d
     bench.clock.advance(Duration::from_secs(86_401));
     bench.ca.desk().misdeed = Misdeed::Forgetful;
     bench.start().await;
-    bench.until("it says so", |status| status.conditions.iter().any(|text| text.contains("token"))).await;
+    bench
+        .until("it says so", |status| status.conditions.iter().any(|text| text.contains("token")))
+        .await;
     bench.write_token(&bench.ca.token());
     bench.until("a member again", |status| status.member.is_some()).await;
 }
@@ -110,7 +115,9 @@ async fn a_registration_that_got_no_answer_is_tried_again_with_the_same_key() {
     let mut bench = Bench::empty().await;
     bench.ca.desk().misdeed = Misdeed::Away;
     bench.start().await;
-    bench.until("it is told", |status| status.conditions.iter().any(|text| text.contains("away"))).await;
+    bench
+        .until("it is told", |status| status.conditions.iter().any(|text| text.contains("away")))
+        .await;
     let key = std::fs::read(bench.dir.path().join("state/agent.key")).unwrap();
     bench.ca.desk().misdeed = Misdeed::None;
     bench.until("a member", |status| status.member.is_some()).await;
@@ -131,7 +138,11 @@ async fn a_state_that_cannot_be_used_is_an_error_and_left_alone() {
     let good = std::fs::read(&bundle).unwrap();
     std::fs::write(&bundle, &good[..good.len() / 2]).unwrap();
     assert!(matches!(bench.try_start().await, Err(crate::StartError::Bundle(_))));
-    assert_eq!(std::fs::read(&bundle).unwrap().len(), good.len() / 2, "nothing is made in its place");
+    assert_eq!(
+        std::fs::read(&bundle).unwrap().len(),
+        good.len() / 2,
+        "nothing is made in its place"
+    );
 }
 
 #[tokio::test]
@@ -143,8 +154,8 @@ async fn a_bundle_file_that_names_other_roots_lets_nobody_in() {
     let text = |roots: &std::path::Path| bench.text_by_jwt(roots);
     let agent = start(text(&path)).await.unwrap();
     let mut changes = agent.changes();
-    let refused =
-        changes.wait_for(|status| status.conditions.iter().any(|text| text.contains("UnknownIssuer")));
+    let refused = changes
+        .wait_for(|status| status.conditions.iter().any(|text| text.contains("UnknownIssuer")));
     tokio::time::timeout(SOON, refused).await.unwrap().unwrap();
     assert_eq!(bench.ca.desk().registered, 0);
     agent.shutdown().await;
@@ -203,7 +214,8 @@ async fn an_old_file_of_roots_is_told_so_and_replacing_it_is_enough() {
     let path = bench.dir.path().join("roots.pem");
     std::fs::write(&path, Pki::new("old").root().certificate().pem()).unwrap();
     bench.agent = Some(bench.start_as(&bench.text_by_jwt(&path)).await.unwrap());
-    let told = |text: &String| text.contains("roots.pem") && text.contains("banyan root list --pem");
+    let told =
+        |text: &String| text.contains("roots.pem") && text.contains("banyan root list --pem");
     bench.until("it says so", |status| status.conditions.iter().any(told)).await;
     assert_eq!(bench.agent().status().sequence, 1, "what is held stays");
     std::fs::write(&path, bench.ca.desk().signer.root().certificate().pem()).unwrap();
@@ -216,8 +228,9 @@ async fn without_another_pin_the_agent_says_what_to_give_it() {
     std::fs::remove_file(bench.dir.path().join("token")).unwrap();
     let text = bench.text().replace("join_token_file", "#");
     bench.agent = Some(bench.start_as(&text).await.unwrap());
-    let told =
-        |text: &String| text.contains("no way leads from bundle 1") && text.contains("a new join token");
+    let told = |text: &String| {
+        text.contains("no way leads from bundle 1") && text.contains("a new join token")
+    };
     bench.until("it says so", |status| status.conditions.iter().any(told)).await;
 }
 

@@ -27,7 +27,8 @@ fn unknown(number: u8) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_holder_without_validation_secret_gets_a_leaf_that_was_not_promised_and_nothing_is_claimed_of_it() {
+async fn a_holder_without_validation_secret_gets_a_leaf_that_was_not_promised_and_nothing_is_claimed_of_it()
+ {
     let bench = Bench::joined().await;
     let mut leaf = bench.subscribe("default").await;
     bench.until("a leaf is there", |status| status.workloads[0].serial.is_some()).await;
@@ -37,7 +38,10 @@ async fn a_holder_without_validation_secret_gets_a_leaf_that_was_not_promised_an
     assert_eq!(bench.ca.desk().promises, [true, false]);
     bench.until_heard("the promised one is released", |desk| !desk.released().is_empty()).await;
     assert!(!bench.ca.desk().released().contains(&serial_of(&own)));
-    assert!(!bench.ca.desk().claims().contains_key(&serial_of(&own)), "nothing tells what it trusts");
+    assert!(
+        !bench.ca.desk().claims().contains_key(&serial_of(&own)),
+        "nothing tells what it trusts"
+    );
 
     let mut roots = bench.subscribe("ROOTCA").await;
     roots.next_acked().await;
@@ -63,8 +67,9 @@ async fn a_validation_secret_that_stays_away_beside_another_is_missed_until_it_i
     let mut leaf = bench.subscribe("default").await;
     let first = serial_of(&leaf.next_acked().await);
     let applied = Some((1, wire::EvidenceClass::Applied));
-    let proven =
-        |serial: Vec<u8>| move |desk: &crate::fakes::ca::Desk| desk.claims().get(&serial).copied() == applied;
+    let proven = |serial: Vec<u8>| {
+        move |desk: &crate::fakes::ca::Desk| desk.claims().get(&serial).copied() == applied
+    };
     bench.until_heard("both are acknowledged", proven(first)).await;
     assert_eq!(bench.ca.desk().promises, [true]);
 
@@ -73,7 +78,10 @@ async fn a_validation_secret_that_stays_away_beside_another_is_missed_until_it_i
     bench.clock.advance(Duration::from_secs(120));
     let own = serial_of(&leaf.next_acked().await);
     assert_eq!(bench.ca.desk().promises, [true, false], "nobody promises for what is missed");
-    assert!(!bench.ca.desk().claims().contains_key(&own), "the other secret does not answer for it");
+    assert!(
+        !bench.ca.desk().claims().contains_key(&own),
+        "the other secret does not answer for it"
+    );
 
     let mut all = bench.subscribe("ALL").await;
     all.next_acked().await;
@@ -82,7 +90,7 @@ async fn a_validation_secret_that_stays_away_beside_another_is_missed_until_it_i
 
 #[tokio::test]
 async fn the_only_validation_secret_that_stays_away_while_the_leaf_s_stream_is_up_is_missed_until_it_is_back()
-{
+ {
     let bench = Bench::joined().await;
     let (mut leaf, mut roots) = (bench.subscribe("default").await, bench.subscribe("ROOTCA").await);
     roots.next_acked().await;
@@ -120,7 +128,8 @@ async fn a_promised_leaf_that_waits_for_its_holder_is_claimed_for_the_newest_bun
     let bench = Bench::joined().await;
     let (mut leaf, mut roots) = (bench.subscribe("default").await, bench.subscribe("ROOTCA").await);
     roots.next().await.unwrap();
-    let status = bench.until("a leaf is there", |status| status.workloads[0].serial.is_some()).await;
+    let status =
+        bench.until("a leaf is there", |status| status.workloads[0].serial.is_some()).await;
     let serial = u128::from_str_radix(status.workloads[0].serial.as_ref().unwrap(), 16).unwrap();
     let serial = serial.to_be_bytes().to_vec();
     let claims = |sequence: u64| {
@@ -158,7 +167,9 @@ async fn a_refusal_is_told_for_as_long_as_it_lasts() {
     bench.ca.publish(bundle_of(&[&old, &Pki::new("third")], 3));
     while certificates_of(&roots.next_acked().await).len() != 2 {}
     bench
-        .until_heard("its end is told too", |desk| desk.refusals().is_some_and(|refused| refused.is_empty()))
+        .until_heard("its end is told too", |desk| {
+            desk.refusals().is_some_and(|refused| refused.is_empty())
+        })
         .await;
 }
 
@@ -166,13 +177,16 @@ async fn a_refusal_is_told_for_as_long_as_it_lasts() {
 async fn an_orderly_stop_releases_what_nobody_holds_and_nothing_else() {
     let mut bench = Bench::empty().await;
     bench.more =
-        "[[workload]]\nuid = 4242\nspiffe_id = \"spiffe://example.org/warm\"\nprewarm = true\n".to_owned();
+        "[[workload]]\nuid = 4242\nspiffe_id = \"spiffe://example.org/warm\"\nprewarm = true\n"
+            .to_owned();
     bench.start().await;
     let (mut leaf, mut roots) = (bench.subscribe("default").await, bench.subscribe("ROOTCA").await);
     roots.next_acked().await;
     let held = serial_of(&leaf.next_acked().await);
     let status = bench
-        .until("both are there", |status| status.workloads.iter().all(|workload| workload.serial.is_some()))
+        .until("both are there", |status| {
+            status.workloads.iter().all(|workload| workload.serial.is_some())
+        })
         .await;
     let serials: BTreeSet<Vec<u8>> = status
         .workloads
@@ -203,7 +217,9 @@ async fn unknown_leaves_are_released_unless_holders_of_a_former_account_may_have
         rows: vec![wire::DoubtedRow { serial: own.clone(), not_after: NOW.as_secs() + 300 }],
         last: true,
     }));
-    bench.until_heard("what is of this account", |desk| desk.released().contains(&unknown(3))).await;
+    bench
+        .until_heard("what is of this account", |desk| desk.released().contains(&unknown(3)))
+        .await;
     bench.stop().await;
     bench.start().await;
     bench.until("it is back", |status| status.connected).await;
@@ -222,10 +238,15 @@ async fn a_bundle_that_changes_while_a_leaf_is_asked_for_is_stored_first_and_no_
     let (old, new) = (Arc::clone(&bench.ca.desk().signer), Pki::new("second"));
     bench.ca.publish_unheard(bundle_of(&[&old, &new], 2));
     bench.clock.advance(Duration::from_secs(2_100));
-    let status = bench.until("the leaf is renewed", |status| status.workloads[0].renewals == 1).await;
+    let status =
+        bench.until("the leaf is renewed", |status| status.workloads[0].renewals == 1).await;
     assert_eq!((status.sequence, status.workloads[0].last_error.clone()), (2, None));
     assert_eq!(bench.ca.desk().behind, 1, "asked once too early, and once more");
-    assert_eq!(certificates_of(&roots.next_acked().await).len(), 2, "the holder has it before the leaf");
+    assert_eq!(
+        certificates_of(&roots.next_acked().await).len(),
+        2,
+        "the holder has it before the leaf"
+    );
     leaf.next_acked().await;
 }
 

@@ -81,6 +81,7 @@ async fn a_banned_agent_says_who_can_help_and_is_back_soon_after_the_ban_was_lif
     let told = bench.until("it says so", |status| says(status, "banned: an operator banned")).await;
     assert_eq!(told.conditions.len(), 1, "{:?}", told.conditions);
     bench.ca.desk().misdeed = Misdeed::None;
-    let again = bench.until("served again", |status| status.connected && status.conditions.is_empty());
+    let again =
+        bench.until("served again", |status| status.connected && status.conditions.is_empty());
     tokio::time::timeout(Duration::from_secs(30), again).await.expect("soon");
 }

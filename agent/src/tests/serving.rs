@@ -19,8 +19,12 @@ async fn a_leaf_waits_for_the_acknowledgement_of_the_roots_and_then_carries_its_
     let answer = leaf.next_acked().await;
     let certificate = Certificate::parse(&certificates_of(&answer)[0]).unwrap();
     assert_eq!(certificate.spiffe_id().unwrap().as_str(), "spiffe://example.org/ns/a/sa/b");
-    let Some(secret::Type::TlsCertificate(parts)) = secret_of(&answer).r#type else { panic!("no leaf") };
-    let Some(Specifier::InlineBytes(key)) = parts.private_key.unwrap().specifier else { panic!("no key") };
+    let Some(secret::Type::TlsCertificate(parts)) = secret_of(&answer).r#type else {
+        panic!("no leaf")
+    };
+    let Some(Specifier::InlineBytes(key)) = parts.private_key.unwrap().specifier else {
+        panic!("no key")
+    };
     assert_eq!(crate::key::PrivateKey::from_pem(&key).unwrap().spki(), certificate.spki_hash());
     let serial = certificate.serial().unwrap().as_bytes().to_vec();
     bench
@@ -41,7 +45,8 @@ async fn a_nonce_of_a_former_agent_opens_a_stream_like_none_and_is_stale_after_t
     };
     let (up, requests) = mpsc::channel(16);
     up.send(old(&["ROOTCA"])).await.unwrap();
-    let down = bench.sds().await.stream_secrets(ReceiverStream::new(requests)).await.unwrap().into_inner();
+    let down =
+        bench.sds().await.stream_secrets(ReceiverStream::new(requests)).await.unwrap().into_inner();
     let mut stream = Subscriber { up, down, names: vec!["ROOTCA".to_owned()] };
     let first = stream.next().await.unwrap();
     assert_eq!(secret_of(&first).name, "ROOTCA");
@@ -67,7 +72,8 @@ async fn a_rotation_adds_trust_then_moves_the_leaf_then_removes_trust() {
     let serial: u128 = u128::from_str_radix(&serial, 16).unwrap();
     let own = status.member.clone().unwrap().serial;
     let own_bytes = u128::from_str_radix(&own, 16).unwrap().to_be_bytes().to_vec();
-    let hint = wire::ReissueHint { serials: vec![serial.to_be_bytes().to_vec(), own_bytes], spread_ms: 0 };
+    let hint =
+        wire::ReissueHint { serials: vec![serial.to_be_bytes().to_vec(), own_bytes], spread_ms: 0 };
     bench.ca.tell(&Down::Reissue(hint));
     bench
         .until("the agent's own certificate is renewed too", |status| {
@@ -99,7 +105,8 @@ async fn a_rotation_adds_trust_then_moves_the_leaf_then_removes_trust() {
 async fn each_name_has_its_form_and_others_end_in_a_clear_error() {
     let bench = Bench::joined().await;
     let mut all = bench.subscribe("ALL").await;
-    let Some(secret::Type::ValidationContext(context)) = secret_of(&all.next_acked().await).r#type else {
+    let Some(secret::Type::ValidationContext(context)) = secret_of(&all.next_acked().await).r#type
+    else {
         panic!("no validation context")
     };
     assert_eq!(context.custom_validator_config.unwrap().name, "envoy.tls.cert_validator.spiffe");
@@ -153,7 +160,8 @@ async fn a_stale_nonce_acknowledges_nothing() {
     roots.ack(&stale).await;
     roots.nack(&stale, "stale").await;
     roots.ack(&first).await;
-    let status = bench.until("the true one counts", |status| status.holders[0].applied == Some(1)).await;
+    let status =
+        bench.until("the true one counts", |status| status.holders[0].applied == Some(1)).await;
     assert_eq!(status.nacks, 0);
 }
 
@@ -170,7 +178,11 @@ async fn a_slow_reader_gets_only_the_newest() {
     }
     bench.until("the newest is in force", |status| status.sequence == 4).await;
     roots.ack(&first).await;
-    assert_eq!(certificates_of(&roots.next_acked().await).len(), 4, "bundles 2 and 3 were passed over");
+    assert_eq!(
+        certificates_of(&roots.next_acked().await).len(),
+        4,
+        "bundles 2 and 3 were passed over"
+    );
     assert!(roots.is_quiet().await);
 }
 
@@ -194,7 +206,10 @@ async fn a_fetched_leaf_is_asked_for_without_a_promise_and_proves_nothing() {
     bench.until("the caller is a holder", |status| !status.holders.is_empty()).await;
     let claims = bench.ca.desk().claims();
     assert!(!claims.contains_key(serial.as_bytes().as_slice()), "{claims:?}");
-    assert_eq!(certificates_of(&client.fetch_secrets(ask("ROOTCA")).await.unwrap().into_inner()).len(), 1);
+    assert_eq!(
+        certificates_of(&client.fetch_secrets(ask("ROOTCA")).await.unwrap().into_inner()).len(),
+        1
+    );
     assert_eq!(code_of(client.fetch_secrets(ask("nonsense")).await), Code::InvalidArgument);
 }
 
@@ -212,7 +227,8 @@ async fn what_a_broken_ca_sends_is_refused_reported_and_never_served() {
     for misdeed in [Misdeed::OtherKey, Misdeed::OtherIdentity, Misdeed::EmptyBundle] {
         let bench = Bench::joined().await;
         bench.ca.desk().misdeed = misdeed;
-        let (mut leaf, mut roots) = (bench.subscribe("default").await, bench.subscribe("ROOTCA").await);
+        let (mut leaf, mut roots) =
+            (bench.subscribe("default").await, bench.subscribe("ROOTCA").await);
         roots.next_acked().await;
         bench.until("the fault is told", |status| status.workloads[0].last_error.is_some()).await;
         bench.until_heard("the fault is reported", |desk| !desk.nacks().is_empty()).await;
@@ -229,7 +245,8 @@ async fn an_empty_or_ambiguous_bundle_on_the_stream_leaves_the_last_good_one() {
     let bench = Bench::joined().await;
     let mut roots = bench.subscribe("ROOTCA").await;
     roots.next_acked().await;
-    let empty = wire::Bundle { roots: Vec::new(), sequence: 2, ..bench.ca.desk().signer.wire_bundle(2) };
+    let empty =
+        wire::Bundle { roots: Vec::new(), sequence: 2, ..bench.ca.desk().signer.wire_bundle(2) };
     bench.ca.tell(&Down::Bundle(empty));
     bench
         .until("the refusal is a condition", |status| {
@@ -256,7 +273,8 @@ async fn a_reply_with_an_older_bundle_changes_nothing_and_a_leaf_under_a_lost_ro
     }
     let (mut leaf, mut roots) = (bench.subscribe("default").await, bench.subscribe("ROOTCA").await);
     roots.next_acked().await;
-    let status = bench.until("the leaf is dropped", |status| status.workloads[0].last_error.is_some()).await;
+    let status =
+        bench.until("the leaf is dropped", |status| status.workloads[0].last_error.is_some()).await;
     assert!(status.workloads[0].last_error.as_ref().unwrap().contains("no root of the bundle"));
     assert!(leaf.is_quiet().await);
     bench.ca.desk().signer = kept;

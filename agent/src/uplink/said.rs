@@ -50,7 +50,9 @@ impl Said {
         let mut messages: Vec<Up> =
             fresh.chunks(ROWS_MAX).map(|rows| Up::Ack(wire::Ack { rows: rows.to_vec() })).collect();
         messages.extend(
-            released.chunks(ROWS_MAX).map(|serials| Up::Release(wire::Release { serials: serials.to_vec() })),
+            released
+                .chunks(ROWS_MAX)
+                .map(|serials| Up::Release(wire::Release { serials: serials.to_vec() })),
         );
         let nacks = evidence.nacks.iter().filter(|(number, _)| *number > self.nacks);
         messages.extend(nacks.map(|(_, nack)| Up::Nack(nack.clone())));
@@ -80,7 +82,10 @@ mod tests {
 
     #[test]
     fn each_stream_hears_everything_once_and_then_only_news() {
-        let claim = |sequence| Applied { sequence: Sequence(sequence), class: wire::EvidenceClass::Applied };
+        let claim = |sequence| Applied {
+            sequence: Sequence(sequence),
+            class: wire::EvidenceClass::Applied,
+        };
         let nack = wire::Nack { serial: Vec::new(), sequence: 1, reason: "no".to_owned() };
         let mut evidence = Evidence {
             applied: BTreeMap::from([(serial(1), claim(1)), (serial(2), claim(1))]),
@@ -111,13 +116,18 @@ mod tests {
         evidence.refusing.push((Some(serial(1)), "no".to_owned()));
         assert_eq!(kinds(&said.news(&evidence)), ["ack of one", "refusals"]);
         evidence.refusing.clear();
-        assert_eq!(kinds(&said.news(&evidence)), ["nothing refused"], "the end of a refusal is said too");
+        assert_eq!(
+            kinds(&said.news(&evidence)),
+            ["nothing refused"],
+            "the end of a refusal is said too"
+        );
         assert_eq!(kinds(&Said::default().news(&evidence)), all);
     }
 
     #[test]
     fn a_stream_does_not_give_up_the_certificate_that_it_began_with_and_the_next_one_does() {
-        let evidence = Evidence { released: BTreeSet::from([serial(3), serial(4)]), ..Evidence::default() };
+        let evidence =
+            Evidence { released: BTreeSet::from([serial(3), serial(4)]), ..Evidence::default() };
         let released = |own: Option<Serial>| {
             let mut said = Said::beginning_with(own);
             let messages = said.news(&evidence);

@@ -9,8 +9,8 @@ use auth::authn::CallerKind;
 use auth::refusal::{Reason, Refusal};
 use proto::banyan::admin::v1::admin_service_server::AdminService;
 use proto::banyan::admin::v1::{
-    AcceptClockRequest, AcceptClockResponse, CreateTokenRequest, CreateTokenResponse, ListRootsRequest,
-    ListRootsResponse, StatusRequest, StatusResponse,
+    AcceptClockRequest, AcceptClockResponse, CreateTokenRequest, CreateTokenResponse,
+    ListRootsRequest, ListRootsResponse, StatusRequest, StatusResponse,
 };
 use tonic::{Request, Response, Status};
 use trust::{RootId, SpiffeId};
@@ -78,7 +78,10 @@ impl Admin {
 
 #[tonic::async_trait]
 impl AdminService for Admin {
-    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+    async fn status(
+        &self,
+        request: Request<StatusRequest>,
+    ) -> Result<Response<StatusResponse>, Status> {
         let (mut call, _) = Call::of(&self.ca, request);
         self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
         Ok(Response::new(wire::status(status::of(&self.ca))))
@@ -94,8 +97,15 @@ impl AdminService for Admin {
         let mut roots = roots::after(&self.ca, RootId::from_bytes(&message.after), limit + 1);
         let more = roots.len() > limit;
         roots.truncate(limit);
-        let next = roots.last().filter(|_| more).map(|last| last.id.as_bytes().to_vec()).unwrap_or_default();
-        Ok(Response::new(ListRootsResponse { roots: roots.into_iter().map(wire::root).collect(), next }))
+        let next = roots
+            .last()
+            .filter(|_| more)
+            .map(|last| last.id.as_bytes().to_vec())
+            .unwrap_or_default();
+        Ok(Response::new(ListRootsResponse {
+            roots: roots.into_iter().map(wire::root).collect(),
+            next,
+        }))
     }
 
     async fn accept_clock(

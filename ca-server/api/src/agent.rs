@@ -10,8 +10,8 @@ use issuance::Snapshot;
 use ledger::Word;
 use proto::banyan::agent::v1::agent_service_server::AgentService;
 use proto::banyan::agent::v1::{
-    AgentMessage, GetBundleRequest, GetBundleResponse, IssueResponse, IssueWorkloadRequest, RegisterRequest,
-    RenewAgentRequest, ServerMessage,
+    AgentMessage, GetBundleRequest, GetBundleResponse, IssueResponse, IssueWorkloadRequest,
+    RegisterRequest, RenewAgentRequest, ServerMessage,
 };
 use registry::Newcomer;
 use tonic::{Request, Response, Status, Streaming};
@@ -41,7 +41,10 @@ impl Agents {
         let present = self.ca.cell.load();
         let wanted = BundleDigest::from_bytes(digest);
         if !digest.is_empty() && wanted.is_none() {
-            return Err(Refusal::new(Reason::RequestInvalid, "a bundle digest has 32 bytes, or none"));
+            return Err(Refusal::new(
+                Reason::RequestInvalid,
+                "a bundle digest has 32 bytes, or none",
+            ));
         }
         let Some(wanted) = wanted.filter(|wanted| *wanted != present.bundle().digest()) else {
             let bundle = Some(wire::bundle(present.bundle()));
@@ -51,8 +54,11 @@ impl Agents {
             let text = "no bundle with this digest is known here: make a new join token";
             Refusal::new(Reason::BundleUnknown, text)
         })?;
-        let transitions =
-            way.changes.iter().map(|(bundle, transition)| wire::transition(bundle, transition)).collect();
+        let transitions = way
+            .changes
+            .iter()
+            .map(|(bundle, transition)| wire::transition(bundle, transition))
+            .collect();
         Ok(GetBundleResponse { bundle: Some(wire::bundle(&way.from)), transitions, more: way.more })
     }
 
@@ -83,7 +89,11 @@ impl Agents {
         Ok(Word::Trusting(stored.sequence.min(present)))
     }
 
-    async fn register(&self, call: &mut Call, message: RegisterRequest) -> Result<IssueResponse, Refusal> {
+    async fn register(
+        &self,
+        call: &mut Call,
+        message: RegisterRequest,
+    ) -> Result<IssueResponse, Refusal> {
         let csr = ParsedCsr::from_der(&message.csr)?;
         let snapshot = self.ca.cell.load();
         let caller = call.authenticate(&snapshot)?;
@@ -110,7 +120,11 @@ impl Agents {
         Ok(wire::issued(&leaf))
     }
 
-    async fn renew(&self, call: &mut Call, message: RenewAgentRequest) -> Result<IssueResponse, Refusal> {
+    async fn renew(
+        &self,
+        call: &mut Call,
+        message: RenewAgentRequest,
+    ) -> Result<IssueResponse, Refusal> {
         let csr = ParsedCsr::from_der(&message.csr)?;
         let snapshot = self.ca.cell.load();
         let caller = call.authenticate_returning(&snapshot)?;
@@ -121,7 +135,11 @@ impl Agents {
         Ok(wire::issued(&call.issue(&request, snapshot).await?))
     }
 
-    async fn issue(&self, call: &mut Call, message: IssueWorkloadRequest) -> Result<IssueResponse, Refusal> {
+    async fn issue(
+        &self,
+        call: &mut Call,
+        message: IssueWorkloadRequest,
+    ) -> Result<IssueResponse, Refusal> {
         let csr = ParsedCsr::from_der(&message.csr)?;
         let snapshot = self.ca.cell.load();
         let caller = call.authenticate(&snapshot)?;
@@ -131,11 +149,13 @@ impl Agents {
             Refusal::new(Reason::RequestInvalid, text)
         })?;
         let ttl = requested_ttl(message.validity_seconds);
-        let request = self.ca.authorizer.behind_agent(&caller, identity, Asked { csr, ttl }, &snapshot)?;
+        let request =
+            self.ca.authorizer.behind_agent(&caller, identity, Asked { csr, ttl }, &snapshot)?;
         let stored = Stored::new(message.stored_sequence, &message.stored_digest);
         let agent = request.agent().unwrap_or_default().to_owned();
         let word = self.stored(&agent, stored, &snapshot)?;
-        let request = request.with_word(if message.only_to_trusting { word } else { Word::OwnTrust });
+        let request =
+            request.with_word(if message.only_to_trusting { word } else { Word::OwnTrust });
         Ok(wire::issued(&call.issue(&request, snapshot).await?))
     }
 }
@@ -150,7 +170,10 @@ impl AgentService for Agents {
         self.bundle(&message.digest).map(Response::new).map_err(|refusal| call.refuse(refusal))
     }
 
-    async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<IssueResponse>, Status> {
+    async fn register(
+        &self,
+        request: Request<RegisterRequest>,
+    ) -> Result<Response<IssueResponse>, Status> {
         let (mut call, message) = Call::of(&self.ca, request);
         let answer = self.register(&mut call, message).await;
         answer.map(Response::new).map_err(|refusal| call.refuse(refusal))

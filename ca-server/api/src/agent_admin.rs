@@ -9,8 +9,8 @@ use ledger::{LiveRow, RowFilter};
 use prost::Message;
 use proto::banyan::admin::v1::agent_admin_service_server::AgentAdminService;
 use proto::banyan::admin::v1::{
-    Agent, AgentAct, Ban, ListAgentActsRequest, ListAgentActsResponse, ListAgentsRequest, ListAgentsResponse,
-    ListBansRequest, ListBansResponse, RuleAgentsRequest, RuleAgentsResponse,
+    Agent, AgentAct, Ban, ListAgentActsRequest, ListAgentActsResponse, ListAgentsRequest,
+    ListAgentsResponse, ListBansRequest, ListBansResponse, RuleAgentsRequest, RuleAgentsResponse,
 };
 use registry::{ActRow, BanRow, Ruled, Ruling, Sentence};
 use tonic::{Request, Response, Status};
@@ -45,7 +45,8 @@ impl AgentAdmin {
     fn list(&self, asked: &ListAgentsRequest) -> ListAgentsResponse {
         let limit = page::limit(asked.limit).saturating_add(1);
         let rows = self.ca.registry.agents_after(&asked.after, limit);
-        let agents = rows.into_iter().map(|agent| wire::agent(AgentView::of(&self.ca, agent))).collect();
+        let agents =
+            rows.into_iter().map(|agent| wire::agent(AgentView::of(&self.ca, agent))).collect();
         // An agent may have many long identities.
         let name = |last: &Agent| SpiffeId::parse(&last.id).ok()?.agent_name().map(str::to_owned);
         let (agents, next) = page::cut_messages(agents, asked.limit, name);
@@ -119,7 +120,8 @@ impl AgentAdmin {
             rows.extend(serials.iter().filter_map(|(serial, _)| self.ca.ledger.find(serial)));
         }
         if rows.len() > FORGOTTEN_MAX {
-            let text = format_args!("more than {FORGOTTEN_MAX} leaves would be forgotten in one call");
+            let text =
+                format_args!("more than {FORGOTTEN_MAX} leaves would be forgotten in one call");
             return Err(Refusal::advised(Reason::RequestInvalid, text, "name fewer agents"));
         }
         Ok(rows)
@@ -188,7 +190,8 @@ impl AgentAdminService for AgentAdmin {
         &self,
         request: Request<RuleAgentsRequest>,
     ) -> Result<Response<RuleAgentsResponse>, Status> {
-        self.answer(request, async |this, asked, by| this.rule(Ruling::Remove, asked, by).await).await
+        self.answer(request, async |this, asked, by| this.rule(Ruling::Remove, asked, by).await)
+            .await
     }
 
     async fn ban_agents(
@@ -202,7 +205,8 @@ impl AgentAdminService for AgentAdmin {
         &self,
         request: Request<RuleAgentsRequest>,
     ) -> Result<Response<RuleAgentsResponse>, Status> {
-        self.answer(request, async |this, asked, by| this.rule(Ruling::Unban, asked, by).await).await
+        self.answer(request, async |this, asked, by| this.rule(Ruling::Unban, asked, by).await)
+            .await
     }
 
     async fn list_bans(
@@ -213,7 +217,10 @@ impl AgentAdminService for AgentAdmin {
             let limit = page::limit(asked.limit).saturating_add(1);
             let rows = this.ca.registry.bans_after(&asked.after, limit);
             let (rows, next) = page::cut(rows, asked.limit, |(name, _)| name.clone());
-            Ok(ListBansResponse { bans: rows.into_iter().map(ban).collect(), next: next.unwrap_or_default() })
+            Ok(ListBansResponse {
+                bans: rows.into_iter().map(ban).collect(),
+                next: next.unwrap_or_default(),
+            })
         })
         .await
     }

@@ -48,18 +48,28 @@ impl AuthorityLooks {
             let advice = format!("name one of these: {}", known.join(", "));
             return Err(Refusal::advised(Reason::RequestInvalid, text, &advice));
         }
-        let context = RequestId::parse("operator-look").map(|id| CallContext::new(id, ANSWER_WITHIN));
-        let context = context.map_err(|error| Refusal::new(Reason::InternalDefect, error.to_string()))?;
+        let context =
+            RequestId::parse("operator-look").map(|id| CallContext::new(id, ANSWER_WITHIN));
+        let context =
+            context.map_err(|error| Refusal::new(Reason::InternalDefect, error.to_string()))?;
         let chosen = all.iter().filter(|(name, _)| wanted.is_empty() || *name == wanted);
-        Ok(join_all(chosen.map(|(name, authority)| self.look(name, authority.as_ref(), &context))).await)
+        Ok(join_all(chosen.map(|(name, authority)| self.look(name, authority.as_ref(), &context)))
+            .await)
     }
 
     /// Asks for a new issuer, or cancels what was asked.
-    async fn renew(&self, message: &RenewIssuerRequest, by: &str) -> Result<RenewIssuerResponse, Refusal> {
+    async fn renew(
+        &self,
+        message: &RenewIssuerRequest,
+        by: &str,
+    ) -> Result<RenewIssuerResponse, Refusal> {
         let state = self.ca.driver.state();
         let invalid = |text: &str| Refusal::new(Reason::RequestInvalid, text);
         let root = match message.root.as_slice() {
-            [] => state.signer().map(|signer| signer.root).ok_or_else(|| invalid("no root signs yet"))?,
+            [] => state
+                .signer()
+                .map(|signer| signer.root)
+                .ok_or_else(|| invalid("no root signs yet"))?,
             bytes => RootId::from_bytes(bytes).ok_or_else(|| invalid("`root` is no SHA-256"))?,
         };
         let request_id = rotation::RequestId::parse(&message.request_id);
@@ -74,7 +84,8 @@ impl AuthorityLooks {
             Err(SubmitError::Refused(refusal)) => return Err(words::refused(&refusal)),
             Err(error) => return Err(Refusal::new(Reason::RecordUnavailable, error.to_string())),
         };
-        let authority = next.roots.get(&root).map(|entry| entry.authority.to_string()).unwrap_or_default();
+        let authority =
+            next.roots.get(&root).map(|entry| entry.authority.to_string()).unwrap_or_default();
         Ok(RenewIssuerResponse { root: root.as_bytes().to_vec(), authority })
     }
 
@@ -95,7 +106,12 @@ impl AuthorityLooks {
         told.get(whose.name).map(|told| told.further.clone()).unwrap_or_default()
     }
 
-    async fn look(&self, name: &str, authority: &dyn RootAuthority, context: &CallContext) -> Authority {
+    async fn look(
+        &self,
+        name: &str,
+        authority: &dyn RootAuthority,
+        context: &CallContext,
+    ) -> Authority {
         let began = self.ca.clock.uptime();
         let health = tokio::time::timeout(ANSWER_WITHIN, authority.check(context)).await;
         let took = self.ca.clock.uptime().saturating_sub(began);

@@ -43,18 +43,24 @@ impl Call {
 
     /// Judges the call's credentials, now.
     pub(crate) fn authenticate(&mut self, snapshot: &CountedSnapshot) -> Result<Caller, Refusal> {
-        let certificates = self.peer.as_ref().map(|peer| peer.certificates.as_ref()).unwrap_or_default();
+        let certificates =
+            self.peer.as_ref().map(|peer| peer.certificates.as_ref()).unwrap_or_default();
         let caller = self.ca.authenticator.authenticate(certificates, &self.metadata, snapshot)?;
         self.believe(&caller);
         Ok(caller)
     }
 
     /// As [`authenticate`](Self::authenticate), for an agent that was away.
-    pub(crate) fn authenticate_returning(&mut self, snapshot: &CountedSnapshot) -> Result<Caller, Refusal> {
-        let certificates = self.peer.as_ref().map(|peer| peer.certificates.as_ref()).unwrap_or_default();
+    pub(crate) fn authenticate_returning(
+        &mut self,
+        snapshot: &CountedSnapshot,
+    ) -> Result<Caller, Refusal> {
+        let certificates =
+            self.peer.as_ref().map(|peer| peer.certificates.as_ref()).unwrap_or_default();
         let roots = || every_root(&self.ca.driver.state());
         let former = FormerMembers { within: self.ca.evidence.return_within(), roots: &roots };
-        let caller = self.ca.authenticator.returning(certificates, &self.metadata, snapshot, &former)?;
+        let caller =
+            self.ca.authenticator.returning(certificates, &self.metadata, snapshot, &former)?;
         self.believe(&caller);
         Ok(caller)
     }
@@ -83,11 +89,13 @@ impl Call {
         snapshot: CountedSnapshot,
     ) -> Result<IssuedLeaf, Refusal> {
         if self.ca.findings.no_ground() {
-            let text = "this CA cannot keep what it issues: its operator must look at `banyan status`";
+            let text =
+                "this CA cannot keep what it issues: its operator must look at `banyan status`";
             return Err(Refusal::new(Reason::LedgerStopped, text));
         }
         self.ca.pace.take(request.identity())?;
-        let leaf = self.ca.issuer.issue(request, snapshot).await.map_err(|error| self.logged(error))?;
+        let leaf =
+            self.ca.issuer.issue(request, snapshot).await.map_err(|error| self.logged(error))?;
         let took = self.ca.clock.uptime().saturating_sub(self.began);
         let lifetime = leaf.lifetime();
         self.ca.metrics.issued(self.caller, took, lifetime.limit.map(|limit| limit.as_str()));
@@ -106,7 +114,8 @@ impl Call {
         let told = error.to_string();
         let refusal = Refusal::from(error);
         let reason = refusal.reason();
-        let ours = matches!(reason.code(), Code::FailedPrecondition | Code::Unavailable | Code::Internal);
+        let ours =
+            matches!(reason.code(), Code::FailedPrecondition | Code::Unavailable | Code::Internal);
         if ours
             && reason != Reason::HorizonBehind
             && let Some(left_out) =
@@ -119,7 +128,8 @@ impl Call {
 
     /// Writes a refusal down and makes the answer of it.
     pub(crate) fn refuse(&self, refusal: Refusal) -> Status {
-        let (subject, addr) = (self.subject.as_deref(), self.peer.as_ref().and_then(|peer| peer.addr));
+        let (subject, addr) =
+            (self.subject.as_deref(), self.peer.as_ref().and_then(|peer| peer.addr));
         self.ca.refused(&refusal, Refused { caller: self.caller, subject, addr });
         refusal.into()
     }
@@ -129,6 +139,7 @@ impl Call {
 fn every_root(state: &State) -> Option<Bundle> {
     let mut believed: Vec<_> = state.roots.values().filter(|root| !root.tainted).collect();
     believed.sort_by_key(|root| std::cmp::Reverse(root.not_after));
-    let ders: Vec<_> = believed.iter().take(BUNDLE_ROOTS_MAX).map(|root| root.der.as_bytes()).collect();
+    let ders: Vec<_> =
+        believed.iter().take(BUNDLE_ROOTS_MAX).map(|root| root.der.as_bytes()).collect();
     Bundle::from_ders(state.trust_domain.clone(), state.sequence, &ders).ok()
 }

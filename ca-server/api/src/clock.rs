@@ -32,7 +32,8 @@ pub(crate) async fn accept(
     journaled.map_err(|error| Refusal::new(Reason::RecordUnavailable, error.to_string()))?;
     let guard = Arc::clone(&ca.guard);
     let accepted = tokio::task::spawn_blocking(move || guard.accept()).await;
-    let accepted = accepted.map_err(|error| Refusal::new(Reason::InternalDefect, error.to_string()))?;
+    let accepted =
+        accepted.map_err(|error| Refusal::new(Reason::InternalDefect, error.to_string()))?;
     let accepted = accepted.map_err(|error| {
         let text = format!("the clock could not be noted in the data directory: {error}");
         Refusal::advised(Reason::RecordUnavailable, text, "check the disk, then repeat the command")

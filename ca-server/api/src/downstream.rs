@@ -85,7 +85,8 @@ impl DownstreamCalls {
         let newcomer = former.is_none_or(|downstream| downstream.until(&ca.policy, now).is_none());
         may_sign(&ca.driver.state(), &root, newcomer)?;
         let issuer = DownstreamIssuer { root, ends: now.plus(parsed.request.ttl).plus(MARGIN) };
-        let is_new = ca.registry.count_issuer(downstream.to_owned(), parsed.id.clone(), issuer, now).await?;
+        let is_new =
+            ca.registry.count_issuer(downstream.to_owned(), parsed.id.clone(), issuer, now).await?;
         if is_new {
             // What it reported was about itself without this issuer.
             ca.downstreams.forget(downstream);
@@ -117,22 +118,28 @@ impl DownstreamCalls {
         let root = parsed.request.root;
         let entry = state.roots.get(&root).ok_or_else(|| unknown_root(&root))?;
         let authority = ca.authorities.get(entry.authority.as_str());
-        let authority = authority
-            .ok_or_else(|| refused(format!("authority {} is not configured here", entry.authority)))?;
+        let authority = authority.ok_or_else(|| {
+            refused(format!("authority {} is not configured here", entry.authority))
+        })?;
         let digest = sha256(format!("{downstream}\n{}", parsed.id).as_bytes());
         let id: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         let id = RequestId::parse(&format!("tier.{id}"));
         let id = id.map_err(|error| Refusal::new(Reason::InternalDefect, error.to_string()))?;
         let context = CallContext::new(id, SIGN_WITHIN);
-        let asked = tokio::time::timeout(SIGN_WITHIN, authority.sign_issuer(&context, &parsed.request)).await;
-        let late = || Refusal::new(Reason::AuthorityUnavailable, "the root authority did not answer in time");
+        let asked =
+            tokio::time::timeout(SIGN_WITHIN, authority.sign_issuer(&context, &parsed.request))
+                .await;
+        let late = || {
+            Refusal::new(Reason::AuthorityUnavailable, "the root authority did not answer in time")
+        };
         let later = |wait: Duration| wire::SignIssuerResponse {
             chain: Vec::new(),
             retry_after_seconds: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX).max(1),
         };
         let answer = match asked.map_err(|_| late())? {
             Ok(Outcome::Ready(answer)) => answer,
-            Ok(Outcome::Pending { retry_after, .. }) | Err(PluginError::RateLimited { retry_after }) => {
+            Ok(Outcome::Pending { retry_after, .. })
+            | Err(PluginError::RateLimited { retry_after }) => {
                 return Ok(later(retry_after));
             }
             Err(error) if error.may_be_repeated() => {
@@ -140,7 +147,8 @@ impl DownstreamCalls {
             }
             Err(error) => return Err(never(&error)),
         };
-        let announced = Root::parse(entry.der.as_bytes()).map_err(|error| refused(error.to_string()))?;
+        let announced =
+            Root::parse(entry.der.as_bytes()).map_err(|error| refused(error.to_string()))?;
         let now = ca.clock.now();
         let retired = state.roots.iter().filter(|(_, entry)| entry.state.is_retired());
         let expected = IssuerExpectation {
@@ -154,8 +162,8 @@ impl DownstreamCalls {
             retired: &retired.map(|(id, _)| *id).collect(),
         };
         let checked = check_issuer_answer(&answer, &expected);
-        let checked =
-            checked.map_err(|error| Refusal::new(Reason::AuthorityUnavailable, error.to_string()))?;
+        let checked = checked
+            .map_err(|error| Refusal::new(Reason::AuthorityUnavailable, error.to_string()))?;
         let ends = checked.not_after();
         if ends > counted.ends {
             let issuer = DownstreamIssuer { root, ends };
@@ -166,13 +174,17 @@ impl DownstreamCalls {
     }
 
     fn parsed(&self, message: wire::SignIssuerRequest) -> Result<Parsed, Refusal> {
-        let id = RequestId::parse(&message.request_id).map_err(|error| invalid(error.to_string()))?;
+        let id =
+            RequestId::parse(&message.request_id).map_err(|error| invalid(error.to_string()))?;
         let domain = self.ca.id.trust_domain();
         if message.trust_domain != domain.as_str() {
             let other = echoed(&message.trust_domain);
-            return Err(refused(format!("this CA is of trust domain {domain}, not of \"{other}\"")));
+            return Err(refused(format!(
+                "this CA is of trust domain {domain}, not of \"{other}\""
+            )));
         }
-        let root = RootId::from_bytes(&message.root).ok_or_else(|| invalid("`root` is no SHA-256"))?;
+        let root =
+            RootId::from_bytes(&message.root).ok_or_else(|| invalid("`root` is no SHA-256"))?;
         let ttl = u64::try_from(message.ttl_seconds).map(Duration::from_secs);
         let ttl = ttl.ok().filter(|ttl| !ttl.is_zero() && *ttl <= TTL_MAX);
         let ttl = ttl.ok_or_else(|| invalid("an issuer lives for 1 second to 36500 days"))?;
@@ -180,8 +192,10 @@ impl DownstreamCalls {
         if u32::from(path_len) != message.path_len {
             return Err(invalid("at most 8 CAs may stand below an issuer"));
         }
-        let key = ParsedCsr::from_der(&message.csr).and_then(ParsedCsr::verify)?.public_key().clone();
-        let request = IssuerRequest::new(root, message.csr, domain.clone(), ttl).with_path_len(path_len);
+        let key =
+            ParsedCsr::from_der(&message.csr).and_then(ParsedCsr::verify)?.public_key().clone();
+        let request =
+            IssuerRequest::new(root, message.csr, domain.clone(), ttl).with_path_len(path_len);
         Ok(Parsed { id: id.to_string(), request, key })
     }
 
@@ -192,13 +206,17 @@ impl DownstreamCalls {
                 "the report is about a state of the future: was this server restored from a backup?",
             ));
         }
-        if message.unused.len() > UNUSED_MAX || message.waits_for.len() > DownstreamReport::WAITS_FOR_MAX {
+        if message.unused.len() > UNUSED_MAX
+            || message.waits_for.len() > DownstreamReport::WAITS_FOR_MAX
+        {
             return Err(invalid("a report names at most 64 roots and 16 that are waited for"));
         }
-        let unused: Option<Vec<_>> = message.unused.iter().map(|id| RootId::from_bytes(id)).collect();
+        let unused: Option<Vec<_>> =
+            message.unused.iter().map(|id| RootId::from_bytes(id)).collect();
         let unused = unused.ok_or_else(|| invalid("`unused` names what is no SHA-256"))?;
-        let plain =
-            |text: String| text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
+        let plain = |text: String| {
+            text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
+        };
         let report = DownstreamReport::about(message.seen_generation)
             .applied(message.applied_sequence)
             .unused(unused)
@@ -210,8 +228,9 @@ impl DownstreamCalls {
 
 /// The downstream CA that calls, if it may at this moment.
 fn judge(call: &mut Call) -> Result<String, Refusal> {
-    let missing =
-        || Refusal::new(Reason::CredentialMissing, "send the token of a downstream CA as bearer token");
+    let missing = || {
+        Refusal::new(Reason::CredentialMissing, "send the token of a downstream CA as bearer token")
+    };
     let token = authn::bearer(&call.metadata)?.ok_or_else(missing)?;
     let found = call.ca.registry.downstream_of(&sha256(token.as_bytes()));
     let unknown = || {
@@ -228,9 +247,9 @@ fn judge(call: &mut Call) -> Result<String, Refusal> {
 fn never(error: &PluginError) -> Refusal {
     let refused = |reason| Refusal::new(reason, error.to_string());
     match error {
-        PluginError::Outlives { above, ends } => {
-            refused(Reason::IssuerOutlives).with("ends", ends.as_secs().to_string()).with("above", above)
-        }
+        PluginError::Outlives { above, ends } => refused(Reason::IssuerOutlives)
+            .with("ends", ends.as_secs().to_string())
+            .with("above", above),
         _ => refused(Reason::IssuerRefused),
     }
 }
@@ -244,7 +263,8 @@ fn may_sign(state: &State, root: &RootId, newcomer: bool) -> Result<(), Refusal>
         return Err(refused(format!("root {root} is {is} here: ask under the root that signs")));
     }
     if newcomer && state.phase.trusts_both() {
-        let text = "a rotation is under way here: a new downstream CA begins when it is over, by itself";
+        let text =
+            "a rotation is under way here: a new downstream CA begins when it is over, by itself";
         return Err(Refusal::new(Reason::DownstreamWaits, text));
     }
     Ok(())
@@ -297,7 +317,9 @@ impl DownstreamService for DownstreamCalls {
     ) -> Result<Response<wire::ReportResponse>, Status> {
         let (mut call, message) = Call::of(&self.ca, request);
         let heard = judge(&mut call).and_then(|downstream| self.hear(&downstream, message));
-        heard.map(|()| Response::new(wire::ReportResponse {})).map_err(|refusal| call.refuse(refusal))
+        heard
+            .map(|()| Response::new(wire::ReportResponse {}))
+            .map_err(|refusal| call.refuse(refusal))
     }
 }
 
@@ -342,7 +364,10 @@ impl DownstreamAdmin {
         words::journal(&self.ca, &word, "tier add", &name, "").await?;
         let secret: [u8; 32] = random_bytes(self.ca.randomness.as_ref());
         let token = format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(secret));
-        self.ca.registry.add_downstream(name.clone(), sha256(token.as_bytes()), self.ca.clock.now()).await?;
+        self.ca
+            .registry
+            .add_downstream(name.clone(), sha256(token.as_bytes()), self.ca.clock.now())
+            .await?;
         tracing::info!(downstream = name, by, "downstream CA added");
         Ok(wire::AddDownstreamResponse { name, token })
     }
@@ -398,7 +423,11 @@ impl DownstreamAdminService for DownstreamAdmin {
             words::journal(&this.ca, &word, "tier remove", &name, "").await?;
             this.ca.registry.remove_downstream(name.clone()).await?;
             this.ca.downstreams.forget(&name);
-            tracing::warn!(downstream = name, by, "downstream CA removed: nothing waits for it any more");
+            tracing::warn!(
+                downstream = name,
+                by,
+                "downstream CA removed: nothing waits for it any more"
+            );
             Ok(wire::RemoveDownstreamResponse {})
         })
         .await
@@ -407,7 +436,8 @@ impl DownstreamAdminService for DownstreamAdmin {
 
 fn shown(ca: &Ca, downstream: Downstream) -> wire::Downstream {
     let now = ca.clock.now();
-    let (live, until) = (downstream.live(&ca.policy, now).count(), downstream.until(&ca.policy, now));
+    let (live, until) =
+        (downstream.live(&ca.policy, now).count(), downstream.until(&ca.policy, now));
     let added_at = downstream.row.added.as_secs();
     let (reported_at, report) =
         downstream.told.map(|told| (told.at.as_secs(), told.report)).unwrap_or_default();

@@ -28,15 +28,21 @@ impl Doorman for Entrance {
 impl RejectionHandler for Entrance {
     fn rejected(&self, rejection: Rejection, peer: Option<&Peer>) -> Status {
         let (reason, text) = match rejection {
-            Rejection::MetadataTooLarge => (Reason::RequestInvalid, "the metadata is larger than 16 KiB"),
-            Rejection::MessageTooLarge => (Reason::RequestInvalid, "the request is larger than 64 KiB"),
+            Rejection::MetadataTooLarge => {
+                (Reason::RequestInvalid, "the metadata is larger than 16 KiB")
+            }
+            Rejection::MessageTooLarge => {
+                (Reason::RequestInvalid, "the request is larger than 64 KiB")
+            }
             Rejection::MessageMalformed => {
                 (Reason::RequestInvalid, "the request is not a message of this method")
             }
             Rejection::Overloaded => {
                 (Reason::Overloaded, "the server has too many requests under way: retry")
             }
-            Rejection::TimedOut => (Reason::Overloaded, "the request was not answered in time: retry"),
+            Rejection::TimedOut => {
+                (Reason::Overloaded, "the request was not answered in time: retry")
+            }
         };
         let addr = peer.and_then(|peer| peer.addr);
         let refusal = Refusal::new(reason, text);

@@ -70,6 +70,10 @@ mod tests {
         let storm = taken_within(&mut intake, Duration::from_secs(10)).await;
         assert!((1_900..=2_010).contains(&storm), "{storm} in ten seconds");
         tokio::time::sleep(Duration::from_secs(60)).await;
-        assert_eq!(taken_within(&mut intake, Duration::from_millis(4)).await, 1_000, "it was quiet");
+        assert_eq!(
+            taken_within(&mut intake, Duration::from_millis(4)).await,
+            1_000,
+            "it was quiet"
+        );
     }
 }

@@ -60,7 +60,8 @@ impl IstioCertificateService for IstioCertificates {
 fn check_metadata(metadata: Option<&Struct>) -> Result<(), Refusal> {
     let signer = text(metadata, "CertSigner")?;
     if !signer.is_empty() {
-        let text = format!("there is no signer \"{}\" here: leave CertSigner empty", echoed(signer));
+        let text =
+            format!("there is no signer \"{}\" here: leave CertSigner empty", echoed(signer));
         return Err(Refusal::new(Reason::RequestInvalid, text));
     }
     refuse_impersonation(text(metadata, "ImpersonatedIdentity")?)
@@ -70,9 +71,10 @@ fn text<'m>(metadata: Option<&'m Struct>, key: &str) -> Result<&'m str, Refusal>
     match metadata.and_then(|metadata| metadata.fields.get(key)).map(|value| &value.kind) {
         None | Some(None | Some(Kind::NullValue(_))) => Ok(""),
         Some(Some(Kind::StringValue(text))) => Ok(text),
-        Some(Some(_)) => {
-            Err(Refusal::new(Reason::RequestInvalid, format!("{key} in the metadata must be a text")))
-        }
+        Some(Some(_)) => Err(Refusal::new(
+            Reason::RequestInvalid,
+            format!("{key} in the metadata must be a text"),
+        )),
     }
 }
 

@@ -29,12 +29,13 @@ pub(crate) async fn create(
     let invalid = |text: String| Refusal::new(Reason::RequestInvalid, text);
     let domain = ca.id.trust_domain();
     let agent_id = SpiffeId::agent(domain, &message.agent);
-    let agent_id = agent_id.ok().filter(|_| message.agent.len() <= AGENT_NAME_LEN_MAX).ok_or_else(|| {
-        invalid(format!(
-            "\"{}\" is no agent name: write segments of letters, digits, '.', '_', '-'",
-            echoed(&message.agent)
-        ))
-    })?;
+    let agent_id =
+        agent_id.ok().filter(|_| message.agent.len() <= AGENT_NAME_LEN_MAX).ok_or_else(|| {
+            invalid(format!(
+                "\"{}\" is no agent name: write segments of letters, digits, '.', '_', '-'",
+                echoed(&message.agent)
+            ))
+        })?;
     let identities = identities(&message.identities, domain)?;
     let ttl = match u64::try_from(message.ttl_seconds) {
         Ok(0) => TOKEN_TTL_DEFAULT,
@@ -54,7 +55,14 @@ pub(crate) async fn create(
     let token = JoinToken::new(ca.id.clone(), digest, secret)
         .map_err(|error| Refusal::new(Reason::InternalDefect, error.to_string()))?;
     let id = id_of(&hash);
-    words::journal(ca, &word, "token create", &message.agent, format!("token {id}, until {expires}")).await?;
+    words::journal(
+        ca,
+        &word,
+        "token create",
+        &message.agent,
+        format!("token {id}, until {expires}"),
+    )
+    .await?;
     let row = TokenRow {
         agent: message.agent.clone(),
         identities,
@@ -74,15 +82,22 @@ pub(crate) async fn create(
     })
 }
 
-fn identities(texts: &[String], domain: &trust::TrustDomain) -> Result<BTreeSet<SpiffeId>, Refusal> {
+fn identities(
+    texts: &[String],
+    domain: &trust::TrustDomain,
+) -> Result<BTreeSet<SpiffeId>, Refusal> {
     let invalid = |text: String| Refusal::new(Reason::RequestInvalid, text);
     if texts.is_empty() || texts.len() > IDENTITIES_MAX {
-        return Err(invalid("a token needs 1 to 256 identities that the agent may ask for".to_owned()));
+        return Err(invalid(
+            "a token needs 1 to 256 identities that the agent may ask for".to_owned(),
+        ));
     }
     texts
         .iter()
         .map(|text| match SpiffeId::parse(text) {
-            Ok(id) if id.trust_domain() == domain && !id.is_reserved() && !id.path().is_empty() => Ok(id),
+            Ok(id) if id.trust_domain() == domain && !id.is_reserved() && !id.path().is_empty() => {
+                Ok(id)
+            }
             Ok(_) => Err(invalid(format!("\"{}\" is no workload of {domain}", echoed(text)))),
             Err(error) => Err(invalid(format!("\"{}\" is no SPIFFE id: {error}", echoed(text)))),
         })

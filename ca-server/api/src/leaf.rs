@@ -47,21 +47,26 @@ impl Leaves {
         }
         let after = match asked.after.as_slice() {
             [] => None,
-            bytes => Some(Cursor::from_bytes(bytes).ok_or_else(|| invalid("`after` is of no page"))?),
+            bytes => {
+                Some(Cursor::from_bytes(bytes).ok_or_else(|| invalid("`after` is of no page"))?)
+            }
         };
         let page = self.ca.ledger.rows(&filter, after, page::limit(asked.limit));
         let wanted = |live: &&LiveRow| {
             let said = live.forgotten.stands() || live.forgotten.was_wrong();
             (!asked.holding || gate.is_held_by(live)) && (!asked.forgotten || said)
         };
-        let leaves = page.rows.iter().filter(wanted).map(|live| wire::leaf(&gate.leaf(live))).collect();
+        let leaves =
+            page.rows.iter().filter(wanted).map(|live| wire::leaf(&gate.leaf(live))).collect();
         Ok(ListLeavesResponse { leaves, next: page.next.map(Cursor::to_bytes).unwrap_or_default() })
     }
 
     fn filter(&self, asked: &ListLeavesRequest) -> Result<RowFilter, Refusal> {
         let root = match asked.root.as_slice() {
             [] => None,
-            bytes => Some(RootId::from_bytes(bytes).ok_or_else(|| invalid("`root` is no SHA-256"))?),
+            bytes => {
+                Some(RootId::from_bytes(bytes).ok_or_else(|| invalid("`root` is no SHA-256"))?)
+            }
         };
         let kind = match asked.kind.as_str() {
             "" => None,
@@ -69,16 +74,22 @@ impl Leaves {
         };
         let identity = match asked.identity.as_str() {
             "" => None,
-            text => Some(
-                SpiffeId::parse(text)
-                    .map_err(|error| invalid(format!("\"{}\" is no SPIFFE id: {error}", echoed(text))))?,
-            ),
+            text => Some(SpiffeId::parse(text).map_err(|error| {
+                invalid(format!("\"{}\" is no SPIFFE id: {error}", echoed(text)))
+            })?),
         };
         let agent = match asked.agent.as_str() {
             "" => None,
             text => Some(agent_name(text)),
         };
-        Ok(RowFilter { root, kind, agent, identity, ended_too: asked.forgotten, ..RowFilter::default() })
+        Ok(RowFilter {
+            root,
+            kind,
+            agent,
+            identity,
+            ended_too: asked.forgotten,
+            ..RowFilter::default()
+        })
     }
 
     async fn forget(
@@ -114,14 +125,19 @@ impl Leaves {
     fn row(&self, serial: &Serial) -> Result<LiveRow, Refusal> {
         let live = self.ca.ledger.find(serial).ok_or_else(|| {
             let advice = "`banyan leaf list` shows those that are";
-            Refusal::advised(Reason::LeafUnknown, format_args!("no leaf {serial} is alive here"), advice)
+            Refusal::advised(
+                Reason::LeafUnknown,
+                format_args!("no leaf {serial} is alive here"),
+                advice,
+            )
         })?;
         if live.row.kind == RowKind::Own {
             let text = format!("leaf {serial} is this server's own: it is replaced by itself");
             return Err(Refusal::new(Reason::LeafHeld, text));
         }
         if live.ended.is_some() {
-            let text = format!("leaf {serial} was given up or replaced already: no gate waits for it");
+            let text =
+                format!("leaf {serial} was given up or replaced already: no gate waits for it");
             return Err(Refusal::new(Reason::LeafUnknown, text));
         }
         Ok(live)
@@ -178,14 +194,18 @@ pub(crate) async fn forget(ca: &Ca, rows: &[LiveRow], word: &Word) -> Result<u64
     for some in rows.chunks(JOURNALED_TOGETHER) {
         let mut whose: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for live in some {
-            whose.entry(live.row.identity.to_string()).or_default().push(live.row.serial.to_string());
+            whose
+                .entry(live.row.identity.to_string())
+                .or_default()
+                .push(live.row.serial.to_string());
         }
         let about = whose.values().flatten().cloned().collect::<Vec<_>>().join(", ");
         let detail = whose.keys().cloned().collect::<Vec<_>>().join(", ");
         words::journal(ca, word, "leaf forget", about, detail).await?;
         let serials: Vec<Serial> = some.iter().map(|live| live.row.serial).collect();
         let gone = ca.ledger.forget_leaves(&serials).await.map_err(|error| {
-            let text = format!("the ledger could not be written, so these leaves count on: {error}");
+            let text =
+                format!("the ledger could not be written, so these leaves count on: {error}");
             Refusal::new(Reason::LedgerWriteFailed, text)
         })?;
         forgotten += u64::try_from(gone.len()).unwrap_or(u64::MAX);
@@ -203,8 +223,7 @@ pub(crate) async fn forget(ca: &Ca, rows: &[LiveRow], word: &Word) -> Result<u64
 
 /// Whoever is connected can still say what is held, and is believed before an operator is.
 fn still_held(held: &ForgottenLeaf) -> Refusal {
-    let advice =
-        "let its agent give it up (stop the workload), stop the agent, or repeat the command with --force";
+    let advice = "let its agent give it up (stop the workload), stop the agent, or repeat the command with --force";
     Refusal::advised(Reason::LeafHeld, format_args!("refused: {}", held.risk), advice)
 }
 

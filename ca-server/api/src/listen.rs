@@ -79,7 +79,9 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// A socket could not be bound.
-    #[error("cannot listen on {address}: {source}; stop what listens there, or configure another address")]
+    #[error(
+        "cannot listen on {address}: {source}; stop what listens there, or configure another address"
+    )]
     Bind {
         /// The address, or the path of a socket.
         address: String,
@@ -184,14 +186,22 @@ impl Sockets {
         };
         let (grpc, grpc_addr) = tcp(addresses.grpc)?;
         let (plain, plain_addr) = tcp(addresses.plain)?;
-        let (admin, admin_file) = unix::bind(admin_socket).map_err(failed(admin_socket.display()))?;
+        let (admin, admin_file) =
+            unix::bind(admin_socket).map_err(failed(admin_socket.display()))?;
         Ok(Self { grpc, plain, admin, admin_file, grpc_addr, plain_addr })
     }
 
     /// Serves all three until stopped; each loop and connection is a task of the tracker.
-    pub fn serve(self, settings: Settings, ca: &Arc<Ca>, front: ServerFront) -> Result<Served, ListenError> {
+    pub fn serve(
+        self,
+        settings: Settings,
+        ca: &Arc<Ca>,
+        front: ServerFront,
+    ) -> Result<Served, ListenError> {
         let (stop, tasks) = (Stop::default(), TaskTracker::new());
-        let Settings { limits, connections, requests_in_flight, request_timeout, operators, .. } = settings;
+        let Settings {
+            limits, connections, requests_in_flight, request_timeout, operators, ..
+        } = settings;
         let limits = Arc::new(limits);
         let entrance = Arc::new(Entrance(Arc::clone(ca)));
         let guard = |routes| {
@@ -202,14 +212,18 @@ impl Sockets {
         let defaults = Arc::new(settings.rotations);
         let admin = |routes: Routes| {
             let admin = AdminServiceServer::new(Admin::new(Arc::clone(ca), operators.clone()));
-            let rotations = Rotations::new(Arc::clone(ca), operators.clone(), Arc::clone(&defaults));
+            let rotations =
+                Rotations::new(Arc::clone(ca), operators.clone(), Arc::clone(&defaults));
             let rotations = RotationServiceServer::new(rotations);
             let preferred = defaults.authority.as_str();
             let authorities = AuthorityLooks::new(Arc::clone(ca), operators.clone(), preferred);
             let authorities = AuthorityServiceServer::new(authorities);
-            let agents = AgentAdminServiceServer::new(AgentAdmin::new(Arc::clone(ca), operators.clone()));
-            let downstreams =
-                DownstreamAdminServiceServer::new(DownstreamAdmin::new(Arc::clone(ca), operators.clone()));
+            let agents =
+                AgentAdminServiceServer::new(AgentAdmin::new(Arc::clone(ca), operators.clone()));
+            let downstreams = DownstreamAdminServiceServer::new(DownstreamAdmin::new(
+                Arc::clone(ca),
+                operators.clone(),
+            ));
             let states = StateServiceServer::new(States::new(Arc::clone(ca), operators.clone()));
             let leaves = LeafServiceServer::new(Leaves::new(Arc::clone(ca), operators.clone()));
             let tokens = TokenServiceServer::new(Tokens::new(Arc::clone(ca), operators.clone()));
@@ -224,7 +238,8 @@ impl Sockets {
                 .add_service(authorities.max_decoding_message_size(MESSAGE_BYTES_MAX))
         };
 
-        let crowd = |rules| Crowd::new(rules, Arc::<Entrance>::clone(&entrance), stop.gently.clone());
+        let crowd =
+            |rules| Crowd::new(rules, Arc::<Entrance>::clone(&entrance), stop.gently.clone());
         let port = Arc::new(GrpcPort::new(
             Arc::clone(&front.tls),
             Arc::<Entrance>::clone(&entrance),
@@ -237,7 +252,9 @@ impl Sockets {
             crowd(Rules::of_untrusted(&limits, connections)),
             stop.clone(),
             tasks.clone(),
-            move |stream, addr, place| Arc::clone(&port).serve(stream, addr, place, services.clone()),
+            move |stream, addr, place| {
+                Arc::clone(&port).serve(stream, addr, place, services.clone())
+            },
         ));
 
         let services = guard(admin(Routes::default()));
@@ -246,7 +263,9 @@ impl Sockets {
             crowd(Rules::of_operators(ADMIN_CONNECTIONS_MAX)),
             stop.clone(),
             tasks.clone(),
-            move |stream, _, place| unix::serve(stream, place, services.clone(), Arc::clone(&limits)),
+            move |stream, _, place| {
+                unix::serve(stream, place, services.clone(), Arc::clone(&limits))
+            },
         ));
 
         let (readiness, health) = (front.ready.subscribe(), front.health_service.clone());
@@ -259,7 +278,9 @@ impl Sockets {
             move |stream, _, place| plain::serve(stream, place, routes.clone()),
         ));
         let (quiet, ended) = (Arc::clone(ca), stop.gently.clone());
-        tasks.spawn(async move { ended.run_until_cancelled(quiet.hush.tell_at_times(&quiet.clock)).await });
+        tasks.spawn(async move {
+            ended.run_until_cancelled(quiet.hush.tell_at_times(&quiet.clock)).await
+        });
         let Self { admin_file, grpc_addr, plain_addr, .. } = self;
         Ok(Served { grpc_addr, plain_addr, admin_file, front, stop, tasks })
     }

@@ -16,7 +16,11 @@ pub(crate) fn limit(asked: u32) -> usize {
 }
 
 /// The first entries, and from where the next page goes on, if there is one.
-pub(crate) fn cut<T, P>(mut all: Vec<T>, asked: u32, place: impl Fn(&T) -> P) -> (Vec<T>, Option<P>) {
+pub(crate) fn cut<T, P>(
+    mut all: Vec<T>,
+    asked: u32,
+    place: impl Fn(&T) -> P,
+) -> (Vec<T>, Option<P>) {
     let limit = limit(asked);
     let more = all.len() > limit;
     all.truncate(limit);

@@ -24,7 +24,8 @@ pub(crate) async fn prune(
     let word = word(&message.by, &message.reason, caller)?;
     // What cannot be taken back rests on no clock that jumped.
     let (state, now) = (ca.driver.state(), ca.believed_now()?);
-    let may_go = |entry: &RootEntry| entry.forgettable_from(&ca.policy).is_some_and(|from| from <= now);
+    let may_go =
+        |entry: &RootEntry| entry.forgettable_from(&ca.policy).is_some_and(|from| from <= now);
     let (roots, kept) = match message.roots.is_empty() {
         true => {
             let retired = || state.roots.iter().filter(|(_, entry)| entry.state.is_retired());
@@ -40,9 +41,9 @@ pub(crate) async fn prune(
     }
     let event = Event::PruneRequested { request_id, roots };
     match message.dry_run {
-        true => {
-            rotation::step(&state, &event, now, &ca.policy).map(drop).map_err(|refusal| refused(&refusal))?
-        }
+        true => rotation::step(&state, &event, now, &ca.policy)
+            .map(drop)
+            .map_err(|refusal| refused(&refusal))?,
         false => submit(ca, event, word).await?,
     }
     Ok(PruneRootsResponse { forgotten, kept })
@@ -51,12 +52,17 @@ pub(crate) async fn prune(
 async fn submit(ca: &Ca, event: Event, word: Word) -> Result<(), Refusal> {
     ca.driver.submit_as(event, word).await.map(drop).map_err(|error| match error {
         SubmitError::Refused(refusal) => refused(&refusal),
-        SubmitError::Violation(violation) => Refusal::new(Reason::InternalDefect, violation.to_string()),
+        SubmitError::Violation(violation) => {
+            Refusal::new(Reason::InternalDefect, violation.to_string())
+        }
         other => Refusal::new(Reason::RecordUnavailable, other.to_string()),
     })
 }
 
-fn shown<'a>(ca: &Ca, roots: impl Iterator<Item = (&'a RootId, &'a RootEntry)>) -> Vec<RootMessage> {
+fn shown<'a>(
+    ca: &Ca,
+    roots: impl Iterator<Item = (&'a RootId, &'a RootEntry)>,
+) -> Vec<RootMessage> {
     roots.map(|(id, entry)| wire::root(RootView::of(ca, id, entry))).collect()
 }
 

@@ -35,17 +35,24 @@ pub(crate) async fn add(
     let name = name(message.name)?;
     let staleness = u64::try_from(message.staleness_seconds).map(Duration::from_secs);
     let staleness = staleness.ok().filter(|staleness| *staleness <= STALENESS_MAX);
-    let staleness =
-        staleness.ok_or_else(|| invalid(format!("a staleness bound is at most {}", span(STALENESS_MAX))))?;
+    let staleness = staleness
+        .ok_or_else(|| invalid(format!("a staleness bound is at most {}", span(STALENESS_MAX))))?;
     let staleness = (!staleness.is_zero()).then_some(staleness);
     let covers = covers(ca, &message.covers)?;
-    let bound =
-        staleness.map_or("until it confirms".to_owned(), |bound| format!("staleness {}", span(bound)));
+    let bound = staleness
+        .map_or("until it confirms".to_owned(), |bound| format!("staleness {}", span(bound)));
     let whom: Vec<_> = covers.iter().map(ToString::to_string).collect();
-    let detail = if whom.is_empty() { bound } else { format!("{bound}, covers {}", whom.join(", ")) };
+    let detail =
+        if whom.is_empty() { bound } else { format!("{bound}, covers {}", whom.join(", ")) };
     words::journal(ca, &word, "subscriber add", &name, detail).await?;
-    let row = ca.registry.add_relying_party(name.clone(), staleness, covers, ca.clock.now()).await?;
-    tracing::info!(relying_party = name, ?staleness, covers = row.covers.len(), "relying party added");
+    let row =
+        ca.registry.add_relying_party(name.clone(), staleness, covers, ca.clock.now()).await?;
+    tracing::info!(
+        relying_party = name,
+        ?staleness,
+        covers = row.covers.len(),
+        "relying party added"
+    );
     Ok(shown((name, row)))
 }
 
@@ -72,7 +79,11 @@ pub(crate) async fn confirm(
 }
 
 /// No gate waits for it any more.
-pub(crate) async fn remove(ca: &Ca, message: RemoveRelyingPartyRequest, caller: &str) -> Result<(), Refusal> {
+pub(crate) async fn remove(
+    ca: &Ca,
+    message: RemoveRelyingPartyRequest,
+    caller: &str,
+) -> Result<(), Refusal> {
     let name = name(message.name)?;
     let word = words::word(&message.by, &message.reason, caller)?;
     known(ca, &name)?;
@@ -89,7 +100,11 @@ fn known(ca: &Ca, name: &str) -> Result<(), Refusal> {
 }
 
 /// Takes somebody's word that nobody else issues under a root any more.
-pub(crate) async fn attest(ca: &Ca, message: AttestRootRequest, caller: &str) -> Result<Root, Refusal> {
+pub(crate) async fn attest(
+    ca: &Ca,
+    message: AttestRootRequest,
+    caller: &str,
+) -> Result<Root, Refusal> {
     let (state, now) = (ca.driver.state(), ca.believed_now()?);
     let found = state.roots.iter().find(|(id, _)| id.as_bytes().as_slice() == message.root);
     let (id, entry) = found.ok_or_else(|| invalid("the record knows no such root".to_owned()))?;
@@ -113,11 +128,18 @@ pub(crate) async fn attest(ca: &Ca, message: AttestRootRequest, caller: &str) ->
         return Err(invalid(text));
     }
     let quiet = u64::try_from(message.quiet_seconds).map(Duration::from_secs);
-    let quiet = quiet.map_err(|_| invalid("nobody can have been quiet since the future".to_owned()))?;
+    let quiet =
+        quiet.map_err(|_| invalid("nobody can have been quiet since the future".to_owned()))?;
     let word = words::word(&message.by, &message.reason, caller)?;
     let since = now.minus(quiet);
-    words::journal(ca, &word, "root vouch", id.to_string(), format!("nobody else issues since {since}"))
-        .await?;
+    words::journal(
+        ca,
+        &word,
+        "root vouch",
+        id.to_string(),
+        format!("nobody else issues since {since}"),
+    )
+    .await?;
     let attested = ca.registry.attest(*id, AttestedRow { since, by: word.by, at: now }).await?;
     tracing::info!(root = %id, since = %attested.since, by = attested.by, "nobody else issues under a shared root any more");
     Ok(wire::root(RootView::of(ca, id, entry)))
@@ -127,7 +149,8 @@ pub(crate) async fn attest(ca: &Ca, message: AttestRootRequest, caller: &str) ->
 pub(crate) fn name(name: String) -> Result<String, Refusal> {
     let fits = |char: char| char.is_ascii_alphanumeric() || "._-/".contains(char);
     if name.is_empty() || name.len() > NAME_MAX || !name.chars().all(fits) {
-        let text = "a relying party's name has 1 to 128 characters of letters, digits, '.', '_', '-', '/'";
+        let text =
+            "a relying party's name has 1 to 128 characters of letters, digits, '.', '_', '-', '/'";
         return Err(invalid(text.to_owned()));
     }
     Ok(name)
@@ -135,9 +158,10 @@ pub(crate) fn name(name: String) -> Result<String, Refusal> {
 
 /// As a message.
 pub(crate) fn shown((name, row): (String, RelyingPartyRow)) -> RelyingParty {
-    let (confirmed, confirmed_by, confirmed_at) = row
-        .confirmed
-        .map_or((0, String::new(), 0), |word| (word.sequence.0, word.by, Timestamp::as_secs(word.at)));
+    let (confirmed, confirmed_by, confirmed_at) =
+        row.confirmed.map_or((0, String::new(), 0), |word| {
+            (word.sequence.0, word.by, Timestamp::as_secs(word.at))
+        });
     RelyingParty {
         name,
         staleness_seconds: row
@@ -162,9 +186,9 @@ fn covers(ca: &Ca, texts: &[String]) -> Result<BTreeSet<SpiffeId>, Refusal> {
             .map_err(|error| invalid(format!("\"{}\" is no SPIFFE id: {error}", echoed(text))))?;
         match id.trust_domain() == ca.id.trust_domain() {
             true => Ok(id),
-            false => {
-                Err(invalid(format!("{id} is of another trust domain than this CA: it covers nobody here")))
-            }
+            false => Err(invalid(format!(
+                "{id} is of another trust domain than this CA: it covers nobody here"
+            ))),
         }
     };
     texts.iter().map(one).collect()

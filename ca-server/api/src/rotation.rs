@@ -75,13 +75,17 @@ impl Rotations {
             "" => self.defaults.mode,
             "auto" => Mode::Auto,
             "manual" => Mode::Manual,
-            other => return Err(invalid(format!("\"{}\" is no mode: auto or manual", echoed(other)))),
+            other => {
+                return Err(invalid(format!("\"{}\" is no mode: auto or manual", echoed(other))));
+            }
         };
-        let authority = AuthorityName::parse(authority).map_err(|error| invalid(error.to_string()))?;
+        let authority =
+            AuthorityName::parse(authority).map_err(|error| invalid(error.to_string()))?;
         let stage_again = match message.stage_again.as_slice() {
             [] => None,
             bytes => Some(
-                RootId::from_bytes(bytes).ok_or_else(|| invalid("`stage_again` is no SHA-256".to_owned()))?,
+                RootId::from_bytes(bytes)
+                    .ok_or_else(|| invalid("`stage_again` is no SHA-256".to_owned()))?,
             ),
         };
         let request_id = request_id(&message.request_id)?;
@@ -101,7 +105,11 @@ impl Rotations {
                 .map_err(|refusal| words::refused(&refusal))?;
             let obstacles = target::obstacles(&self.ca, &state, &event).await;
             let target = self.target(&event);
-            let asked = Asked { target: target.as_ref(), mode: mode(&event), blocked: !obstacles.is_empty() };
+            let asked = Asked {
+                target: target.as_ref(),
+                mode: mode(&event),
+                blocked: !obstacles.is_empty(),
+            };
             let Forecast { said, outlook } = forecast::of(&self.ca, &state, &asked);
             let rotation = Some(wire::rotation(explain::look(&self.ca).await));
             return Ok(StartRotationResponse {
@@ -112,7 +120,8 @@ impl Rotations {
                 outlook: Some(wire::outlook(&outlook)),
             });
         }
-        let (meaning, word) = (self.meaning(&event), words::word(&message.by, &message.reason, by)?);
+        let (meaning, word) =
+            (self.meaning(&event), words::word(&message.by, &message.reason, by)?);
         self.submit(event, word).await?;
         let rotation = Some(wire::rotation(explain::look(&self.ca).await));
         Ok(StartRotationResponse { rotation, meaning, ..StartRotationResponse::default() })
@@ -141,7 +150,8 @@ impl Rotations {
         if known || !upstream.new_roots(&state).is_empty() {
             return Ok(());
         }
-        let text = "the upstream CA has no new root: start the rotation there, and it is followed here";
+        let text =
+            "the upstream CA has no new root: start the rotation there, and it is followed here";
         Err(Refusal::new(Reason::RotationRefused, text))
     }
 
@@ -166,8 +176,8 @@ impl Rotations {
         let event = match Verb::try_from(message.verb) {
             Ok(Verb::Activate) => {
                 let evidence = self.ca.evidence.read(&self.ca.driver.state()).await;
-                let evidence =
-                    evidence.map_err(|error| Refusal::new(Reason::RecordUnavailable, error.to_string()))?;
+                let evidence = evidence
+                    .map_err(|error| Refusal::new(Reason::RecordUnavailable, error.to_string()))?;
                 Event::ActivateRequested { request_id, evidence }
             }
             Ok(Verb::Hold) => Event::HoldRequested { request_id },
@@ -175,7 +185,9 @@ impl Rotations {
             Ok(Verb::Abort) => Event::AbortRequested { request_id },
             Ok(Verb::Rollback) => Event::RollbackRequested { request_id },
             Ok(Verb::Unspecified) | Err(_) => {
-                return Err(invalid("name a verb: activate, hold, resume, abort or rollback".to_owned()));
+                return Err(invalid(
+                    "name a verb: activate, hold, resume, abort or rollback".to_owned(),
+                ));
             }
         };
         self.submit(event, words::word(&message.by, &message.reason, by)?).await?;
@@ -205,8 +217,9 @@ impl Rotations {
         // The record first: entries that come meanwhile belong to the next reading.
         let state = self.ca.driver.state();
         let read = self.ca.driver.journal(message.from, limit.saturating_add(1)).await;
-        let mut entries =
-            read.map_err(|error: StoreError| Refusal::new(Reason::RecordUnavailable, error.to_string()))?;
+        let mut entries = read.map_err(|error: StoreError| {
+            Refusal::new(Reason::RecordUnavailable, error.to_string())
+        })?;
         let fits = page::fitting(entries.iter().map(|(_, entry)| entry.len())).min(limit);
         let more = entries.len() > fits;
         entries.truncate(fits);
@@ -215,7 +228,8 @@ impl Rotations {
             false => serde_json::to_vec(state.as_ref())
                 .map_err(|error| Refusal::new(Reason::InternalDefect, error.to_string()))?,
         };
-        let entries = entries.into_iter().map(|(index, entry)| JournalEntry { index, entry }).collect();
+        let entries =
+            entries.into_iter().map(|(index, entry)| JournalEntry { index, entry }).collect();
         Ok(ReadJournalResponse { entries, more, record })
     }
 
@@ -248,8 +262,12 @@ impl RotationService for Rotations {
         self.answer(request, async |this, message, by| this.decide(&message, by).await).await
     }
 
-    async fn get_rotation(&self, request: Request<GetRotationRequest>) -> Result<Response<Rotation>, Status> {
-        self.answer(request, async |this, _, _| Ok(wire::rotation(explain::look(&this.ca).await))).await
+    async fn get_rotation(
+        &self,
+        request: Request<GetRotationRequest>,
+    ) -> Result<Response<Rotation>, Status> {
+        self.answer(request, async |this, _, _| Ok(wire::rotation(explain::look(&this.ca).await)))
+            .await
     }
 
     type WatchRotationStream = BoxStream<'static, Result<Rotation, Status>>;
@@ -270,8 +288,12 @@ impl RotationService for Rotations {
         request: Request<ListRelyingPartiesRequest>,
     ) -> Result<Response<ListRelyingPartiesResponse>, Status> {
         self.answer(request, async |this, message, _| {
-            let rows =
-                this.ca.registry.relying_parties().into_iter().filter(|(name, _)| *name > message.after);
+            let rows = this
+                .ca
+                .registry
+                .relying_parties()
+                .into_iter()
+                .filter(|(name, _)| *name > message.after);
             let rows = rows.map(relying_parties::shown).collect();
             let (relying_parties, next) =
                 page::cut_messages(rows, message.limit, |last: &RelyingParty| last.name.clone());
@@ -284,16 +306,20 @@ impl RotationService for Rotations {
         &self,
         request: Request<AddRelyingPartyRequest>,
     ) -> Result<Response<RelyingParty>, Status> {
-        self.answer(request, async |this, message, by| relying_parties::add(&this.ca, message, by).await)
-            .await
+        self.answer(request, async |this, message, by| {
+            relying_parties::add(&this.ca, message, by).await
+        })
+        .await
     }
 
     async fn confirm_relying_party(
         &self,
         request: Request<ConfirmRelyingPartyRequest>,
     ) -> Result<Response<RelyingParty>, Status> {
-        self.answer(request, async |this, message, by| relying_parties::confirm(&this.ca, message, by).await)
-            .await
+        self.answer(request, async |this, message, by| {
+            relying_parties::confirm(&this.ca, message, by).await
+        })
+        .await
     }
 
     async fn remove_relying_party(
@@ -301,7 +327,9 @@ impl RotationService for Rotations {
         request: Request<RemoveRelyingPartyRequest>,
     ) -> Result<Response<RemoveRelyingPartyResponse>, Status> {
         self.answer(request, async |this, message, by| {
-            relying_parties::remove(&this.ca, message, by).await.map(|()| RemoveRelyingPartyResponse {})
+            relying_parties::remove(&this.ca, message, by)
+                .await
+                .map(|()| RemoveRelyingPartyResponse {})
         })
         .await
     }
@@ -310,15 +338,18 @@ impl RotationService for Rotations {
         &self,
         request: Request<AttestRootRequest>,
     ) -> Result<Response<RootMessage>, Status> {
-        self.answer(request, async |this, message, by| relying_parties::attest(&this.ca, message, by).await)
-            .await
+        self.answer(request, async |this, message, by| {
+            relying_parties::attest(&this.ca, message, by).await
+        })
+        .await
     }
 
     async fn prune_roots(
         &self,
         request: Request<PruneRootsRequest>,
     ) -> Result<Response<PruneRootsResponse>, Status> {
-        self.answer(request, async |this, message, by| prune::prune(&this.ca, message, by).await).await
+        self.answer(request, async |this, message, by| prune::prune(&this.ca, message, by).await)
+            .await
     }
 
     async fn read_journal(

@@ -6,8 +6,8 @@ use auth::authz::AGENT_NAME_LEN_MAX;
 use auth::refusal::{Reason, Refusal};
 use proto::banyan::admin::v1::state_service_server::StateService;
 use proto::banyan::admin::v1::{
-    ContinueStateRequest, DismissAgentWordRequest, HeedAgentWordRequest, RecordState, ShowStateRequest,
-    Sighting,
+    ContinueStateRequest, DismissAgentWordRequest, HeedAgentWordRequest, RecordState,
+    ShowStateRequest, Sighting,
 };
 use rotation::{Event, RequestId, State};
 use rotation_driver::{SubmitError, Word};
@@ -32,7 +32,11 @@ impl States {
         Self { ca, operators }
     }
 
-    async fn go_on(&self, message: ContinueStateRequest, caller: &str) -> Result<RecordState, Refusal> {
+    async fn go_on(
+        &self,
+        message: ContinueStateRequest,
+        caller: &str,
+    ) -> Result<RecordState, Refusal> {
         let word = full_word(&message.by, &message.reason, caller)?;
         let above = Sequence(message.above);
         let (request_id, waits) = (request_id(&message.request_id)?, !message.now);
@@ -40,14 +44,22 @@ impl States {
         self.submit(Event::ContinueRequested { request_id, above, reason, waits }, word).await
     }
 
-    async fn dismiss(&self, message: DismissAgentWordRequest, caller: &str) -> Result<RecordState, Refusal> {
+    async fn dismiss(
+        &self,
+        message: DismissAgentWordRequest,
+        caller: &str,
+    ) -> Result<RecordState, Refusal> {
         let word = full_word(&message.by, &message.reason, caller)?;
         let (request_id, agent) = (request_id(&message.request_id)?, agent(message.agent)?);
         let reason = message.reason;
         self.submit(Event::SightingDismissed { request_id, agent, reason }, word).await
     }
 
-    async fn heed(&self, message: HeedAgentWordRequest, caller: &str) -> Result<RecordState, Refusal> {
+    async fn heed(
+        &self,
+        message: HeedAgentWordRequest,
+        caller: &str,
+    ) -> Result<RecordState, Refusal> {
         let (request_id, agent) = (request_id(&message.request_id)?, agent(message.agent)?);
         let word = word(&message.by, &message.reason, caller)?;
         self.submit(Event::SightingHeeded { request_id, agent }, word).await
@@ -106,7 +118,10 @@ impl States {
 
 #[tonic::async_trait]
 impl StateService for States {
-    async fn show_state(&self, request: Request<ShowStateRequest>) -> Result<Response<RecordState>, Status> {
+    async fn show_state(
+        &self,
+        request: Request<ShowStateRequest>,
+    ) -> Result<Response<RecordState>, Status> {
         self.answer(request, async |this, _, _| Ok(this.shown(&this.ca.driver.state()))).await
     }
 

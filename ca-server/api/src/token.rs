@@ -38,7 +38,8 @@ impl Tokens {
         let rows = self.ca.registry.tokens_after(&asked.after, &asked.agent, limit);
         let tokens = rows.into_iter().map(|(id, row)| self.shown(id, row)).collect();
         // A token may have many long identities.
-        let (tokens, next) = page::cut_messages(tokens, asked.limit, |last: &JoinTokenInfo| last.id.clone());
+        let (tokens, next) =
+            page::cut_messages(tokens, asked.limit, |last: &JoinTokenInfo| last.id.clone());
         ListTokensResponse { tokens, next: next.unwrap_or_default() }
     }
 
@@ -49,7 +50,11 @@ impl Tokens {
     ) -> Result<RevokeTokensResponse, Refusal> {
         if asked.ids.is_empty() || asked.ids.len() > REVOKED_MAX {
             let text = format_args!("name 1 to {REVOKED_MAX} tokens by their ids");
-            return Err(Refusal::advised(Reason::RequestInvalid, text, "`banyan token list` shows them"));
+            return Err(Refusal::advised(
+                Reason::RequestInvalid,
+                text,
+                "`banyan token list` shows them",
+            ));
         }
         let word = words::word(&asked.by, &asked.reason, caller)?;
         let hashes = self.ca.registry.tokens_named(&asked.ids)?;
@@ -59,7 +64,12 @@ impl Tokens {
         }
         let sentence = BanRow { by: word.by, reason: word.reason, at: self.ca.clock.now() };
         let revoked = self.ca.registry.revoke_tokens(hashes, sentence).await?;
-        tracing::warn!(tokens = revoked.len(), by = asked.by, reason = asked.reason, "join tokens revoked");
+        tracing::warn!(
+            tokens = revoked.len(),
+            by = asked.by,
+            reason = asked.reason,
+            "join tokens revoked"
+        );
         let tokens = revoked.into_iter().map(|(id, row)| self.shown(id, row)).collect();
         Ok(RevokeTokensResponse { tokens })
     }
@@ -83,8 +93,15 @@ impl Tokens {
             made_by,
             made_at,
             uses_left: u32::from(state == "unused"),
-            bundle_digest: row.pins.as_ref().map(|digest| digest.as_bytes().to_vec()).unwrap_or_default(),
-            bundle_in_force: row.pins.as_ref().is_some_and(|pinned: &BundleDigest| *pinned == in_force),
+            bundle_digest: row
+                .pins
+                .as_ref()
+                .map(|digest| digest.as_bytes().to_vec())
+                .unwrap_or_default(),
+            bundle_in_force: row
+                .pins
+                .as_ref()
+                .is_some_and(|pinned: &BundleDigest| *pinned == in_force),
             revoked_by: revoked.by,
             revoked_reason: revoked.reason,
             revoked_at: revoked.at.as_secs(),

@@ -223,7 +223,8 @@ impl Uplink {
             session.build = build;
             session.sequence = highest.min(present);
         });
-        let known = hello.held_serials.iter().filter_map(|serial| Serial::from_bytes(serial)).collect();
+        let known =
+            hello.held_serials.iter().filter_map(|serial| Serial::from_bytes(serial)).collect();
         self.held_after_all(&known);
         self.doubts = Some(Doubts { known, after: None });
     }
@@ -242,7 +243,8 @@ impl Uplink {
     /// The next leaves to ask about; the last page says that it is.
     fn doubt(&mut self) -> Option<Answer> {
         let mut doubts = self.doubts.take()?;
-        let rows = self.ca.ledger.rows_beyond(&self.agent, &doubts.known, doubts.after, DOUBTED_MAX);
+        let rows =
+            self.ca.ledger.rows_beyond(&self.agent, &doubts.known, doubts.after, DOUBTED_MAX);
         let last = rows.len() < DOUBTED_MAX;
         if !last {
             doubts.after = rows.last().map(|(serial, _)| *serial);
@@ -257,7 +259,8 @@ impl Uplink {
 
     fn refusals(&self, refusals: Refusals) {
         let refused = refusals.refused.into_iter().take(REFUSING_MAX);
-        let refusing = refused.map(|refused| (Serial::from_bytes(&refused.serial), echoed(&refused.reason)));
+        let refusing =
+            refused.map(|refused| (Serial::from_bytes(&refused.serial), echoed(&refused.reason)));
         let refusing = refusing.collect();
         self.session.note(self.ca.clock.now(), |session| session.refusing = refusing);
     }
@@ -268,7 +271,9 @@ impl Uplink {
         let mut newest = Sequence(0);
         for row in &ack.rows {
             let applied = Sequence(row.sequence);
-            let (Some(serial), Some(class)) = (Serial::from_bytes(&row.serial), class(row.evidence)) else {
+            let (Some(serial), Some(class)) =
+                (Serial::from_bytes(&row.serial), class(row.evidence))
+            else {
                 continue;
             };
             if applied > present {

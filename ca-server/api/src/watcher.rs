@@ -89,7 +89,9 @@ mod tests {
 
         fn judge(&mut self) -> Result<(), Refusal> {
             let allowed = *self.allowed.borrow();
-            allowed.then_some(()).ok_or_else(|| Refusal::new(Reason::CallerNotAllowed, "not any more"))
+            allowed
+                .then_some(())
+                .ok_or_else(|| Refusal::new(Reason::CallerNotAllowed, "not any more"))
         }
 
         fn refuse(&self, refusal: Refusal) -> Status {
@@ -105,7 +107,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_watcher_that_loses_its_permission_loses_its_stream_and_not_its_connection() {
         let state = Arc::new(State::uninitialised(TrustDomain::parse("example.org").unwrap()));
-        let ((_changes, changes), (permission, allowed)) = (watch::channel(state), watch::channel(true));
+        let ((_changes, changes), (permission, allowed)) =
+            (watch::channel(state), watch::channel(true));
         let connection = CancellationToken::new();
         let watched = FakeWatched { allowed, last: None };
         let mut stream = watch(watched, changes, connection.clone(), Duration::from_secs(1));
@@ -120,7 +123,8 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_ends_ends_its_watchers() {
         let state = Arc::new(State::uninitialised(TrustDomain::parse("example.org").unwrap()));
-        let ((_changes, changes), (_permission, allowed)) = (watch::channel(state), watch::channel(true));
+        let ((_changes, changes), (_permission, allowed)) =
+            (watch::channel(state), watch::channel(true));
         let connection = CancellationToken::new();
         let watched = FakeWatched { allowed, last: Some(0) };
         let mut stream = watch(watched, changes, connection.clone(), Duration::from_secs(600));

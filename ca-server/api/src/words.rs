@@ -80,7 +80,11 @@ mod tests {
         let said = word(" ann ", "a\nb", "uid 0").unwrap();
         assert_eq!((said.by.as_str(), said.reason.as_str()), ("ann (uid 0)", "a\\nb"));
         assert!(full_word("ann", " ", "uid 0").is_err());
-        assert_eq!(full_word("", "why", "uid 0").unwrap().by, "uid 0", "who it is is known without a name");
+        assert_eq!(
+            full_word("", "why", "uid 0").unwrap().by,
+            "uid 0",
+            "who it is is known without a name"
+        );
         assert!(word(&"x".repeat(257), "", "uid 0").is_err());
     }
 }

@@ -174,8 +174,7 @@ impl Authorizer {
     ) -> Result<AuthorizedRequest, Refusal> {
         let (agent, record) = self.agent(caller)?;
         if csr.public_key().hash() != record.spki {
-            let text =
-                "an agent renews with the key it is registered with; to change it, register with a new token";
+            let text = "an agent renews with the key it is registered with; to change it, register with a new token";
             return Err(Refusal::new(Reason::AgentUnknown, text));
         }
         let identity = self.agent_id(agent)?;
@@ -241,14 +240,20 @@ impl Authorizer {
     fn find(&self, name: &str) -> Result<Option<AgentRecord>, Refusal> {
         self.agents.find(name).map_err(|error| {
             tracing::error!(%error, "agents cannot be authorized");
-            Refusal::new(Reason::RegistryUnavailable, "the server cannot read its registry; its log says why")
+            Refusal::new(
+                Reason::RegistryUnavailable,
+                "the server cannot read its registry; its log says why",
+            )
         })
     }
 
     fn agent_id(&self, name: &str) -> Result<SpiffeId, Refusal> {
-        let id = SpiffeId::agent(&self.trust_domain, name).ok().filter(|_| name.len() <= AGENT_NAME_LEN_MAX);
+        let id = SpiffeId::agent(&self.trust_domain, name)
+            .ok()
+            .filter(|_| name.len() <= AGENT_NAME_LEN_MAX);
         id.ok_or_else(|| {
-            let text = "the agent's name would be malformed or longer than 128 bytes: use a join token";
+            let text =
+                "the agent's name would be malformed or longer than 128 bytes: use a join token";
             Refusal::new(Reason::RequestInvalid, text)
         })
     }
@@ -284,10 +289,13 @@ impl Authorizer {
         };
         match standing {
             KeyStanding::Free => Ok(()),
-            KeyStanding::OfCa => Err(Refusal::new(Reason::KeyOfCa, "the CSR is for a key of this CA")),
-            KeyStanding::Blocked => {
-                Err(Refusal::new(Reason::KeyBlocked, "the CSR's key is blocked: generate a new one"))
+            KeyStanding::OfCa => {
+                Err(Refusal::new(Reason::KeyOfCa, "the CSR is for a key of this CA"))
             }
+            KeyStanding::Blocked => Err(Refusal::new(
+                Reason::KeyBlocked,
+                "the CSR's key is blocked: generate a new one",
+            )),
         }
     }
 }
@@ -317,11 +325,13 @@ pub fn requested_ttl(seconds: i64) -> Option<Duration> {
 fn names_agree(names: &RequestedNames, identity: &SpiffeId) -> Result<(), Refusal> {
     match &names.spiffe_id {
         Some(named) if named.trust_domain() != identity.trust_domain() => {
-            let text = format!("the CSR names \"{}\", of another trust domain", echoed(named.as_str()));
+            let text =
+                format!("the CSR names \"{}\", of another trust domain", echoed(named.as_str()));
             return Err(Refusal::new(Reason::CsrTrustDomainForeign, text));
         }
         Some(named) if named != identity => {
-            let text = format!("the CSR names \"{}\", not the caller's identity", echoed(named.as_str()));
+            let text =
+                format!("the CSR names \"{}\", not the caller's identity", echoed(named.as_str()));
             return Err(Refusal::new(Reason::CsrIdentityMismatch, text));
         }
         _ => {}
@@ -340,7 +350,9 @@ fn names_agree(names: &RequestedNames, identity: &SpiffeId) -> Result<(), Refusa
 fn unused_or_retried(grant: &JoinGrant, spki: &SpkiHash, now: Timestamp) -> Result<(), Refusal> {
     match grant.used {
         None => Ok(()),
-        Some(TokenUse { spki: used_by, at }) if used_by == *spki && now <= at.plus(JOIN_TOKEN_RETRY) => {
+        Some(TokenUse { spki: used_by, at })
+            if used_by == *spki && now <= at.plus(JOIN_TOKEN_RETRY) =>
+        {
             Ok(())
         }
         Some(_) => {

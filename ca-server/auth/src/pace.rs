@@ -82,9 +82,13 @@ mod tests {
     fn one_identity_that_is_too_fast_is_refused_until_time_passes_and_others_are_not() {
         let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000)));
         let pace = Pace::new(5, Arc::<ManualClock>::clone(&clock));
-        let [greedy, modest] =
-            ["a", "b"].map(|name| SpiffeId::parse(&format!("spiffe://example.org/{name}")).unwrap());
-        assert_eq!((0..1_000).filter(|_| pace.take(&greedy).is_ok()).count(), 100, "a deployment at once");
+        let [greedy, modest] = ["a", "b"]
+            .map(|name| SpiffeId::parse(&format!("spiffe://example.org/{name}")).unwrap());
+        assert_eq!(
+            (0..1_000).filter(|_| pace.take(&greedy).is_ok()).count(),
+            100,
+            "a deployment at once"
+        );
         let refused = pace.take(&greedy).unwrap_err();
         assert_eq!(refused.reason(), Reason::IdentityTooFast);
         assert!(refused.text().contains("example.org/a asks for more than 5 leaves"), "{refused}");
@@ -100,7 +104,8 @@ mod tests {
         let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000)));
         let pace = Pace::new(100, Arc::<ManualClock>::clone(&clock));
         for number in 0..BUCKETS_MAX * 2 {
-            pace.take(&SpiffeId::parse(&format!("spiffe://example.org/w{number}")).unwrap()).unwrap();
+            pace.take(&SpiffeId::parse(&format!("spiffe://example.org/w{number}")).unwrap())
+                .unwrap();
             clock.advance(Duration::from_millis(1));
         }
         assert!(pace.buckets.lock().unwrap().len() <= BUCKETS_MAX);

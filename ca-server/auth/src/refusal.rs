@@ -360,20 +360,22 @@ impl From<IssueError> for Refusal {
                 "more leaves are requested than the server's key can sign; retry in {} s",
                 retry_after.as_secs().max(1)
             );
-            return Self { retry_after: Some(*retry_after), ..Self::new(Reason::KeyBackendBusy, text) };
+            return Self {
+                retry_after: Some(*retry_after),
+                ..Self::new(Reason::KeyBackendBusy, text)
+            };
         }
         let reason = match &error {
             IssueError::Clock(_) => Reason::ClockDiverged,
             IssueError::Prepare(PrepareError::Lifetime(refused)) => lifetime_reason(refused),
             IssueError::Prepare(PrepareError::OtherTrustDomain) => Reason::IdentityNotEntitled,
             IssueError::Prepare(PrepareError::Date) => Reason::SignerNotYetValid,
-            IssueError::Prepare(PrepareError::Lint(_)) | IssueError::Sign(SignError::IntentMismatch) => {
-                Reason::InternalDefect
-            }
+            IssueError::Prepare(PrepareError::Lint(_))
+            | IssueError::Sign(SignError::IntentMismatch) => Reason::InternalDefect,
             IssueError::Ledger(error) => ledger_reason(error),
-            IssueError::Sign(SignError::Key(KeyError::Transient { .. } | KeyError::BackendDown { .. })) => {
-                Reason::KeyBackendUnavailable
-            }
+            IssueError::Sign(SignError::Key(
+                KeyError::Transient { .. } | KeyError::BackendDown { .. },
+            )) => Reason::KeyBackendUnavailable,
             IssueError::Sign(SignError::Key(_) | SignError::OwnSignature | SignError::Peer(_)) => {
                 Reason::KeyBackendRefused
             }
@@ -401,7 +403,10 @@ impl From<IssueError> for Refusal {
 
 /// What callers are told while nobody knows what time it is.
 pub fn clock_diverged() -> Refusal {
-    Refusal::new(Reason::ClockDiverged, "the server's clock was changed and is not trusted yet; retry in 5 s")
+    Refusal::new(
+        Reason::ClockDiverged,
+        "the server's clock was changed and is not trusted yet; retry in 5 s",
+    )
 }
 
 const fn lifetime_reason(refused: &LifetimeRefused) -> Reason {
@@ -475,7 +480,11 @@ mod tests {
     #[test]
     fn every_reason_of_the_csr_reader_is_in_the_table_as_invalid_argument() {
         for name in CsrError::REASONS {
-            assert_eq!(Reason::from_name(name).map(Reason::code), Some(Code::InvalidArgument), "{name}");
+            assert_eq!(
+                Reason::from_name(name).map(Reason::code),
+                Some(Code::InvalidArgument),
+                "{name}"
+            );
         }
     }
 
@@ -503,8 +512,7 @@ mod tests {
 
     #[test]
     fn no_refusal_ends_inside_a_command_and_none_says_its_advice_twice() {
-        let advice =
-            "open it with `banyan relying-party confirm NAME`, or give it up with `banyan rotate abort`";
+        let advice = "open it with `banyan relying-party confirm NAME`, or give it up with `banyan rotate abort`";
         for length in 0..2_000 {
             let what = format!("{} `banyan rotate explain` says more", "x".repeat(length));
             let refusal = Refusal::advised(Reason::RotationRefused, &what, advice);

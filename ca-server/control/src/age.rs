@@ -29,7 +29,9 @@ pub enum Due {
 impl Aging {
     /// What is due in this state.
     pub fn due(&self, state: &State, now: Timestamp) -> Due {
-        let Some(root) = self.max_age.and_then(|age| old_root(state, age, now)) else { return Due::Nothing };
+        let Some(root) = self.max_age.and_then(|age| old_root(state, age, now)) else {
+            return Due::Nothing;
+        };
         // The last rotation that ended without replacing this root was one for its age, or a later one by hand.
         let Some(steady) = state.phase.steady() else { return Due::Nothing };
         let attempts = attempts(state, &root);
@@ -104,7 +106,10 @@ mod tests {
             not_after: NOW.plus(DAY * 900),
         };
         [
-            Event::BootstrapRequested { request_id: id.clone(), authority: "main".parse().unwrap() },
+            Event::BootstrapRequested {
+                request_id: id.clone(),
+                authority: "main".parse().unwrap(),
+            },
             Event::RootPrepared { request_id: id.clone(), root: PreparedRoot::of(root, true) },
             Event::IssuerSigned { request_id: id, issuer },
             Event::BundlePublished { sequence: Sequence(1) },
@@ -126,7 +131,8 @@ mod tests {
             assert_eq!(asked, root.id());
             ids.push(request_id.to_string());
             let (authority, mode) = ("main".parse().unwrap(), Mode::Auto);
-            let request = Event::RotationRequested { request_id, authority, mode, stage_again: None };
+            let request =
+                Event::RotationRequested { request_id, authority, mode, stage_again: None };
             state = taken(&state, &request, now);
             assert_eq!(aging.due(&state, now), Due::Nothing, "it is under way");
             state = taken(
@@ -140,6 +146,9 @@ mod tests {
             now = now.plus(DAY);
         }
         let short = root.id().short().to_string();
-        assert_eq!(ids, [format!("age-{short}"), format!("age-{short}-2"), format!("age-{short}-3")]);
+        assert_eq!(
+            ids,
+            [format!("age-{short}"), format!("age-{short}-2"), format!("age-{short}-3")]
+        );
     }
 }

@@ -65,13 +65,18 @@ pub async fn watch(
 
 /// What is not given, and why; how often it was asked for is no news.
 fn lacks(owed: &[Trouble]) -> Vec<(String, String)> {
-    owed.iter().map(|trouble| (trouble.pending.effect.idempotence_key(), trouble.last.to_string())).collect()
+    owed.iter()
+        .map(|trouble| (trouble.pending.effect.idempotence_key(), trouble.last.to_string()))
+        .collect()
 }
 
 /// What an authority that is well says: it is told once in the log, and whoever asks sees it.
 fn noted(notes: &mut BTreeMap<String, String>, name: &str, health: &Health) {
-    let note =
-        if health.state == HealthState::Ok && !health.waits { shown(&health.detail) } else { String::new() };
+    let note = if health.state == HealthState::Ok && !health.waits {
+        shown(&health.detail)
+    } else {
+        String::new()
+    };
     if notes.get(name).map(String::as_str).unwrap_or_default() != note {
         if !note.is_empty() {
             tracing::warn!(authority = name, note, "a root authority has something to say");
@@ -82,7 +87,8 @@ fn noted(notes: &mut BTreeMap<String, String>, name: &str, health: &Health) {
 
 async fn health(authority: &Arc<dyn RootAuthority>, context: &CallContext) -> Health {
     let health = tokio::time::timeout(CHECK_WITHIN, authority.check(context)).await;
-    health.unwrap_or_else(|_| Health::down(format!("no answer within {} s", CHECK_WITHIN.as_secs())))
+    health
+        .unwrap_or_else(|_| Health::down(format!("no answer within {} s", CHECK_WITHIN.as_secs())))
 }
 
 fn note(troubles: &mut AuthorityTroubles, name: &str, trouble: Option<AuthorityTrouble>) -> bool {
@@ -91,7 +97,11 @@ fn note(troubles: &mut AuthorityTroubles, name: &str, trouble: Option<AuthorityT
     }
     match trouble {
         Some(trouble) if trouble.waits => {
-            tracing::info!(authority = name, waits_for = trouble.text, "a root authority waits for a person");
+            tracing::info!(
+                authority = name,
+                waits_for = trouble.text,
+                "a root authority waits for a person"
+            );
             troubles.insert(name.to_owned(), trouble);
         }
         Some(trouble) => {
@@ -151,7 +161,11 @@ mod tests {
             Err(PluginError::Denied { reason: "not asked here".to_owned() })
         }
 
-        async fn poll(&self, _: &CallContext, _: &Ticket) -> Result<Outcome<IssuerChain>, PluginError> {
+        async fn poll(
+            &self,
+            _: &CallContext,
+            _: &Ticket,
+        ) -> Result<Outcome<IssuerChain>, PluginError> {
             Err(PluginError::Denied { reason: "not asked here".to_owned() })
         }
     }
@@ -160,7 +174,8 @@ mod tests {
     async fn an_authority_is_asked_as_soon_as_it_owes_something_and_not_only_every_half_minute() {
         let person = Arc::new(Person::default());
         let authority = Arc::<Person>::clone(&person);
-        let authorities = Authorities::from([("offline".to_owned(), authority as Arc<dyn RootAuthority>)]);
+        let authorities =
+            Authorities::from([("offline".to_owned(), authority as Arc<dyn RootAuthority>)]);
         let (owe, owed) = watch::channel(Arc::<[Trouble]>::from([]));
         let (tell, mut told) = watch::channel(AuthorityTroubles::new());
         let asking = tokio::spawn(watch(authorities, owed, tell));

@@ -111,16 +111,30 @@ impl AuthorityUpkeep {
     }
 
     /// Takes the steps that are due at one authority; answers with its roots, if it told them.
-    async fn look(&self, state: &State, name: &str, authority: &dyn RootAuthority) -> Option<RootSet> {
-        let asked = tokio::time::timeout(ANSWER_WITHIN, authority.roots(&context("upkeep")?)).await.ok()?;
+    async fn look(
+        &self,
+        state: &State,
+        name: &str,
+        authority: &dyn RootAuthority,
+    ) -> Option<RootSet> {
+        let asked =
+            tokio::time::timeout(ANSWER_WITHIN, authority.roots(&context("upkeep")?)).await.ok()?;
         // That it is away is told by its health.
         let set = asked.ok()?;
         // An upstream CA is followed elsewhere, but for its further roots.
-        let steps =
-            if authority.upstream().is_some() { Vec::new() } else { self.due(state, name, authority, &set) };
+        let steps = if authority.upstream().is_some() {
+            Vec::new()
+        } else {
+            self.due(state, name, authority, &set)
+        };
         for step in steps {
             if let Err(error) = self.take(step.clone(), name, authority).await {
-                tracing::warn!(authority = name, ?step, error, "a step is not taken yet; it is tried again");
+                tracing::warn!(
+                    authority = name,
+                    ?step,
+                    error,
+                    "a step is not taken yet; it is tried again"
+                );
             }
         }
         let whose = Whose { name, place: &authority.describe().place };
@@ -130,10 +144,17 @@ impl AuthorityUpkeep {
     }
 
     /// Tells what the authority would give now that is not what signs.
-    fn tell(&self, whose: &Whose<'_>, authority: &dyn RootAuthority, further: Vec<String>, set: &RootSet) {
+    fn tell(
+        &self,
+        whose: &Whose<'_>,
+        authority: &dyn RootAuthority,
+        further: Vec<String>,
+        set: &RootSet,
+    ) {
         let state = self.driver.state();
         // Where roots are staged, which one signs is told to the authority from here.
-        let mine = authority.staging().is_some() && set.signing != state.signer().map(|signer| signer.root);
+        let mine = authority.staging().is_some()
+            && set.signing != state.signer().map(|signer| signer.root);
         let drifts = !mine && authority.upstream().is_none();
         let signing = drifts.then(|| drift::of(&state, whose, set, self.allowed.follow)).flatten();
         let told = Drift { signing, further };
@@ -155,7 +176,8 @@ impl AuthorityUpkeep {
 
     /// Takes back what people are asked for and nobody wants any more.
     async fn withdraw(&self, name: &str, authority: &dyn RootAuthority) {
-        let (Some(withdrawing), Some(context)) = (authority.withdrawing(), context("withdraw")) else {
+        let (Some(withdrawing), Some(context)) = (authority.withdrawing(), context("withdraw"))
+        else {
             return;
         };
         let open = tokio::time::timeout(ANSWER_WITHIN, withdrawing.open_requests(&context)).await;
@@ -172,7 +194,9 @@ impl AuthorityUpkeep {
                 Ok(Err(error)) => {
                     tracing::warn!(authority = name, request = %id, %error, "a request is not taken back yet")
                 }
-                Err(_) => tracing::warn!(authority = name, request = %id, "a request is not taken back yet"),
+                Err(_) => {
+                    tracing::warn!(authority = name, request = %id, "a request is not taken back yet")
+                }
             }
         }
     }
@@ -184,7 +208,9 @@ impl AuthorityUpkeep {
         let mut wanted = BTreeSet::new();
         for pending in &state.pending {
             let asked = match &pending.effect {
-                Effect::StageRoot { authority, .. } | Effect::RequestIssuer { authority, .. } => authority,
+                Effect::StageRoot { authority, .. } | Effect::RequestIssuer { authority, .. } => {
+                    authority
+                }
                 Effect::PublishBundle { .. } | Effect::SwitchSigner { .. } => continue,
             };
             if asked.as_str() == name {
@@ -195,7 +221,13 @@ impl AuthorityUpkeep {
         Some(wanted)
     }
 
-    fn due(&self, state: &State, name: &str, authority: &dyn RootAuthority, set: &RootSet) -> Vec<Step> {
+    fn due(
+        &self,
+        state: &State,
+        name: &str,
+        authority: &dyn RootAuthority,
+        set: &RootSet,
+    ) -> Vec<Step> {
         let announced = |id: &RootId| set.roots.iter().any(|der| RootId::of(der) == *id);
         let mut steps = Vec::new();
         if let Some(root) =
@@ -223,14 +255,21 @@ impl AuthorityUpkeep {
         steps
     }
 
-    async fn take(&self, step: Step, name: &str, authority: &dyn RootAuthority) -> Result<(), String> {
+    async fn take(
+        &self,
+        step: Step,
+        name: &str,
+        authority: &dyn RootAuthority,
+    ) -> Result<(), String> {
         let late = || format!("no answer within {} s", ANSWER_WITHIN.as_secs());
         match step {
             Step::Activate(root) => {
-                let (Some(staging), Some(context)) = (authority.staging(), context("activate")) else {
+                let (Some(staging), Some(context)) = (authority.staging(), context("activate"))
+                else {
                     return Ok(());
                 };
-                let done = tokio::time::timeout(ANSWER_WITHIN, staging.activate(&context, &root)).await;
+                let done =
+                    tokio::time::timeout(ANSWER_WITHIN, staging.activate(&context, &root)).await;
                 done.map_err(|_| late())?.map_err(|error: PluginError| error.to_string())
             }
             Step::Follow(root, renewed) => self.follow(root, renewed, name).await,
@@ -241,10 +280,12 @@ impl AuthorityUpkeep {
                 submitted.map(drop).map_err(|error| error.to_string())
             }
             Step::Retire(root) => {
-                let (Some(retiring), Some(context)) = (authority.retiring(), context("retire")) else {
+                let (Some(retiring), Some(context)) = (authority.retiring(), context("retire"))
+                else {
                     return Ok(());
                 };
-                let done = tokio::time::timeout(ANSWER_WITHIN, retiring.retire(&context, &root)).await;
+                let done =
+                    tokio::time::timeout(ANSWER_WITHIN, retiring.retire(&context, &root)).await;
                 done.map_err(|_| late())?.map_err(|error: PluginError| error.to_string())?;
                 tracing::info!(authority = name, root = %root.short(), "the key of a root out of use is destroyed");
                 Ok(())
@@ -253,7 +294,12 @@ impl AuthorityUpkeep {
     }
 
     /// The request is named after the root: one that was given up is not begun again by itself.
-    async fn follow(&self, root: RootId, stage_again: Option<RootId>, name: &str) -> Result<(), String> {
+    async fn follow(
+        &self,
+        root: RootId,
+        stage_again: Option<RootId>,
+        name: &str,
+    ) -> Result<(), String> {
         let Some(request_id) = drift::follow_request(&root) else { return Ok(()) };
         let state = self.driver.state();
         // While agents hold what this record never published it would be refused, until an operator has decided.
@@ -262,7 +308,8 @@ impl AuthorityUpkeep {
         }
         let authority = AuthorityName::parse(name).map_err(|error| error.to_string())?;
         tracing::info!(authority = name, root = %root.short(), "the authority signs with a new root: rotating to it");
-        let asked = Event::RotationRequested { request_id, authority, mode: self.mode, stage_again };
+        let asked =
+            Event::RotationRequested { request_id, authority, mode: self.mode, stage_again };
         self.driver
             .submit_by(asked, &format!("authority {name}"))
             .await
@@ -322,8 +369,9 @@ fn to_retire(state: &State, name: &str) -> Vec<RootId> {
     if !state.phase.is_steady() {
         return Vec::new();
     }
-    let unused =
-        |root: &RootEntry| root.state.is_retired() && root.exclusive && root.authority.as_str() == name;
+    let unused = |root: &RootEntry| {
+        root.state.is_retired() && root.exclusive && root.authority.as_str() == name
+    };
     state.roots.iter().filter(|(_, root)| unused(root)).map(|(id, _)| *id).collect()
 }
 

@@ -30,7 +30,8 @@ pub(crate) fn condition(ca: &Ca) -> Option<String> {
         return None;
     }
     let (since, expected) = ca.registry.expected();
-    let distrusting = ca.metrics.distrusting() + ca.metrics.refused_for(Reason::BundleUnknown.as_str());
+    let distrusting =
+        ca.metrics.distrusting() + ca.metrics.refused_for(Reason::BundleUnknown.as_str());
     said(Standing { since, expected, distrusting })
 }
 

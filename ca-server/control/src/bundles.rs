@@ -135,7 +135,8 @@ impl BundleHistory {
         let bytes = serde_json::to_vec(&Form::from(&kept)).map_err(io::Error::other)?;
         let sequence = kept.bundle.sequence();
         let (disk, path) = (Arc::clone(&self.0.disk), self.path(sequence));
-        let stored = tokio::task::spawn_blocking(move || disk.replace(&path, &bytes, FILE_MODE)).await;
+        let stored =
+            tokio::task::spawn_blocking(move || disk.replace(&path, &bytes, FILE_MODE)).await;
         stored.map_err(io::Error::other)??;
         let forgotten = {
             let mut all = self.0.kept.write().unwrap_or_else(PoisonError::into_inner);
@@ -160,8 +161,10 @@ impl BundleHistory {
         let mut taken = 0;
         for (_, kept) in all.range(start.next()..) {
             // Sequences may jump, where a restored record went on above what it had lost; statements may not.
-            let transition =
-                kept.transition.as_ref().filter(|transition| transition.begins_with() == Some(before))?;
+            let transition = kept
+                .transition
+                .as_ref()
+                .filter(|transition| transition.begins_with() == Some(before))?;
             before = kept.bundle.digest();
             way.more |= !way.changes.is_empty() && taken + kept.bytes() > bytes;
             if !way.more {
@@ -252,9 +255,11 @@ mod tests {
     fn kept(sequence: u64, before: Option<&Kept>) -> Kept {
         let domain = TrustDomain::parse("example.org").unwrap();
         let bundle =
-            Bundle::from_ders(domain, Sequence(sequence), &[root(&format!("root {sequence}"))]).unwrap();
+            Bundle::from_ders(domain, Sequence(sequence), &[root(&format!("root {sequence}"))])
+                .unwrap();
         let transition = before.map(|before| Transition {
-            statement: Statement::between(&before.bundle, &bundle, Timestamp::from_secs(1)).encode(),
+            statement: Statement::between(&before.bundle, &bundle, Timestamp::from_secs(1))
+                .encode(),
             signature: vec![2],
             chain: vec![vec![3]],
         });
@@ -287,7 +292,8 @@ mod tests {
     async fn a_way_leads_from_every_bundle_that_is_kept_and_survives_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let domain = TrustDomain::parse("example.org").unwrap();
-        let open = || BundleHistory::open(dir.path().to_owned(), Arc::new(RealDisk), &domain).unwrap();
+        let open =
+            || BundleHistory::open(dir.path().to_owned(), Arc::new(RealDisk), &domain).unwrap();
         let history = open();
         let all = line(1..=3);
         for kept in all.clone() {
@@ -298,14 +304,18 @@ mod tests {
         assert_eq!((way.from.sequence(), way.changes.len(), way.more), (Sequence(1), 2, false));
         assert_eq!(way.changes[1].0, all[2].bundle);
         assert_eq!(history.way_from(&all[2].bundle.digest(), ALL).unwrap().changes.len(), 0);
-        assert!(history.way_from(&kept(9, None).bundle.digest(), ALL).is_none(), "never published here");
+        assert!(
+            history.way_from(&kept(9, None).bundle.digest(), ALL).is_none(),
+            "never published here"
+        );
     }
 
     #[tokio::test]
     async fn a_long_way_comes_in_parts_each_of_which_leads_on_and_is_bounded() {
         let dir = tempfile::tempdir().unwrap();
         let domain = TrustDomain::parse("example.org").unwrap();
-        let history = BundleHistory::open(dir.path().to_owned(), Arc::new(RealDisk), &domain).unwrap();
+        let history =
+            BundleHistory::open(dir.path().to_owned(), Arc::new(RealDisk), &domain).unwrap();
         let all = line(1..=60);
         for kept in all.clone() {
             history.keep(kept).await.unwrap();
@@ -313,7 +323,8 @@ mod tests {
         let (mut at, mut parts) = (all[0].bundle.clone(), 0);
         loop {
             let way = history.way_from(&at.digest(), 5_000).unwrap();
-            let bytes: usize = way.changes.iter().map(|(bundle, _)| bundle.roots()[0].der().len()).sum();
+            let bytes: usize =
+                way.changes.iter().map(|(bundle, _)| bundle.roots()[0].der().len()).sum();
             assert!(bytes <= 5_000, "{bytes}");
             assert_eq!(way.from, at);
             at = way.changes.last().unwrap().0.clone();
@@ -333,21 +344,26 @@ mod tests {
     async fn a_way_leads_over_numbers_that_a_restored_record_left_out() {
         let dir = tempfile::tempdir().unwrap();
         let domain = TrustDomain::parse("example.org").unwrap();
-        let history = BundleHistory::open(dir.path().to_owned(), Arc::new(RealDisk), &domain).unwrap();
+        let history =
+            BundleHistory::open(dir.path().to_owned(), Arc::new(RealDisk), &domain).unwrap();
         let all = line([3, 7, 8]);
         for kept in all.clone() {
             history.keep(kept).await.unwrap();
         }
         let way = history.way_from(&all[0].bundle.digest(), ALL).unwrap();
         assert_eq!((way.from.sequence(), way.changes.len()), (Sequence(3), 2));
-        assert_eq!(history.before(Sequence(7)).map(|kept| kept.bundle.sequence()), Some(Sequence(3)));
+        assert_eq!(
+            history.before(Sequence(7)).map(|kept| kept.bundle.sequence()),
+            Some(Sequence(3))
+        );
     }
 
     #[tokio::test]
     async fn a_file_that_cannot_be_read_breaks_the_way_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let domain = TrustDomain::parse("example.org").unwrap();
-        let open = || BundleHistory::open(dir.path().to_owned(), Arc::new(RealDisk), &domain).unwrap();
+        let open =
+            || BundleHistory::open(dir.path().to_owned(), Arc::new(RealDisk), &domain).unwrap();
         let all = line(1..=3);
         let history = open();
         for kept in all.clone() {
@@ -374,12 +390,17 @@ mod tests {
     async fn the_oldest_are_forgotten() {
         let dir = tempfile::tempdir().unwrap();
         let domain = TrustDomain::parse("example.org").unwrap();
-        let history = BundleHistory::open(dir.path().to_owned(), Arc::new(RealDisk), &domain).unwrap();
+        let history =
+            BundleHistory::open(dir.path().to_owned(), Arc::new(RealDisk), &domain).unwrap();
         let most = BUNDLES_MAX as u64;
         for kept in line(1..=most + 1) {
             history.keep(kept).await.unwrap();
         }
-        assert!(!history.has(Sequence(1)) && history.has(Sequence(2)) && history.has(Sequence(most + 1)));
+        assert!(
+            !history.has(Sequence(1))
+                && history.has(Sequence(2))
+                && history.has(Sequence(most + 1))
+        );
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), BUNDLES_MAX);
     }
 }

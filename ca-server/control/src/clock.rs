@@ -58,9 +58,9 @@ impl GuardedClock {
     ) -> Result<Self, ClockUnreadable> {
         let path = paths.clock();
         let mark = match disk.read(&path) {
-            Ok(bytes) => {
-                Some(noted(&bytes).map_err(|reason| ClockUnreadable { path: path.clone(), reason })?)
-            }
+            Ok(bytes) => Some(
+                noted(&bytes).map_err(|reason| ClockUnreadable { path: path.clone(), reason })?,
+            ),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(ClockUnreadable { path, reason: error.to_string() }),
         };
@@ -75,7 +75,9 @@ impl GuardedClock {
 
     /// Notes the present moment, as far as it is known. Blocks on the disk.
     pub fn note(&self) -> io::Result<()> {
-        let Some(ClockMark { wall_millis, uptime, boot }) = self.guard.mark() else { return Ok(()) };
+        let Some(ClockMark { wall_millis, uptime, boot }) = self.guard.mark() else {
+            return Ok(());
+        };
         let uptime_millis = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX);
         let noted = Noted { format: FORMAT, wall_millis, uptime_millis, boot };
         self.disk.replace(&self.path, &serde_json::to_vec(&noted)?, FILE_MODE)

@@ -37,7 +37,8 @@ pub fn obstacles(ca: &Ca) -> Vec<String> {
     // Leaves go on: agents judge them by the bundle that they hold.
     obstacles.extend(seen::sentence(&ca.driver.state()));
     if snapshot.horizon() < shortest {
-        let text = "the horizon is behind, so no leaf can be issued: see the log for why it is not raised";
+        let text =
+            "the horizon is behind, so no leaf can be issued: see the log for why it is not raised";
         obstacles.push(text.to_owned());
     }
     let signer_end = snapshot.signer().validity().not_after();
@@ -77,7 +78,9 @@ pub fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     conditions.extend(ca.registry.crowded());
     conditions.extend(ca.findings.of(Look::Files));
     conditions.extend(ca.findings.of(Look::KeySets));
-    for (name, trouble) in ca.authority_troubles.borrow().iter().filter(|(_, trouble)| !trouble.waits) {
+    for (name, trouble) in
+        ca.authority_troubles.borrow().iter().filter(|(_, trouble)| !trouble.waits)
+    {
         let text = &trouble.text;
         conditions.push(format!("root authority {name} is unhealthy, issuance continues: {text}"));
     }
@@ -89,8 +92,8 @@ pub fn conditions(ca: &Ca, state: &State) -> Vec<String> {
         let what = trouble.pending.effect.doing();
         match &trouble.last {
             EffectError::NotYet { reason, .. } => {
-                let late =
-                    waits_since(state).is_some_and(|since| now.since(since) > ca.evidence.alarm_after());
+                let late = waits_since(state)
+                    .is_some_and(|since| now.since(since) > ca.evidence.alarm_after());
                 if late && !waits_for_person(ca, &trouble.pending.effect) {
                     conditions.push(format!("{what} waits: {reason}"));
                 }
@@ -142,7 +145,9 @@ fn refusing(ca: &Ca, state: &State) -> Vec<String> {
     let wanted = state.sequence;
     let lacks = |serial: &Serial| {
         let live = ca.ledger.find(serial).filter(LiveRow::counts);
-        let proven = |live: &LiveRow| live.evidence.applied.by(ca.evidence.required(live.row.kind)) >= wanted;
+        let proven = |live: &LiveRow| {
+            live.evidence.applied.by(ca.evidence.required(live.row.kind)) >= wanted
+        };
         live.filter(|live| !proven(live))
     };
     let mut said = Vec::new();
@@ -169,8 +174,10 @@ fn refusing(ca: &Ca, state: &State) -> Vec<String> {
 
 /// Rows of leaves that may live, of which nothing is known: their files are gone, were cut short or are others.
 fn unread(ca: &Ca, state: &State, now: Timestamp) -> Vec<String> {
-    let unread =
-        state.segments.iter().filter(|(_, segment)| segment.state == SegmentState::Closed(Contents::Unread));
+    let unread = state
+        .segments
+        .iter()
+        .filter(|(_, segment)| segment.state == SegmentState::Closed(Contents::Unread));
     let said = |(id, segment): (&SegmentId, &Segment)| {
         let until = segment.last_bound().filter(|bound| !ca.policy.has_passed(*bound, now))?;
         let mut faults = ca.ledger.faults().iter();

@@ -30,7 +30,8 @@ impl Whose<'_> {
 /// while there is none, or while it is being followed.
 pub fn of(state: &State, whose: &Whose<'_>, set: &RootSet, follows: bool) -> Option<String> {
     let signer = state.signer()?;
-    let entry = state.roots.get(&signer.root).filter(|entry| entry.authority.as_str() == whose.name)?;
+    let entry =
+        state.roots.get(&signer.root).filter(|entry| entry.authority.as_str() == whose.name)?;
     let signing = set.signing?;
     if signing != signer.root {
         let der = set.roots.iter().find(|der| RootId::of(der) == signing).map(Vec::as_slice);
@@ -57,7 +58,12 @@ pub fn other_chain(entry: &RootEntry, set: &RootSet) -> Option<String> {
         return None;
     }
     let first = above.first().and_then(|der| Certificate::parse(der).ok());
-    Some(first.map_or_else(|| "the root itself".to_owned(), |one| format!("\"{}\"", one.subject_text())))
+    Some(
+        first.map_or_else(
+            || "the root itself".to_owned(),
+            |one| format!("\"{}\"", one.subject_text()),
+        ),
+    )
 }
 
 /// Names the request for an issuer below what stands above now: the same while both are the same.
@@ -87,8 +93,12 @@ fn twin(state: &State, der: &[u8]) -> Option<RootId> {
 }
 
 fn are_twins(one: &[u8], other: &[u8]) -> bool {
-    let (Ok(one), Ok(other)) = (Certificate::parse(one), Certificate::parse(other)) else { return false };
-    one.id() != other.id() && one.spki_der() == other.spki_der() && one.subject_der() == other.subject_der()
+    let (Ok(one), Ok(other)) = (Certificate::parse(one), Certificate::parse(other)) else {
+        return false;
+    };
+    one.id() != other.id()
+        && one.spki_der() == other.spki_der()
+        && one.subject_der() == other.subject_der()
 }
 
 /// An authority that signs with another root than the one that signs here.
@@ -128,17 +138,26 @@ fn other_root(state: &State, whose: &Whose<'_>, other: &OtherRoot<'_>) -> Option
 fn command(name: &str, stage_again: Option<RootId>) -> String {
     match stage_again {
         None => format!("`banyan rotate start --to {name}`"),
-        Some(root) => format!("`banyan rotate start --to {name} --stage-again {} --by YOU`", root.short()),
+        Some(root) => {
+            format!("`banyan rotate start --to {name} --stage-again {} --by YOU`", root.short())
+        }
     }
 }
 
 /// Why a root cannot take the place of the one that signs, with what to do; none if it may.
-pub fn unfit(state: &State, whose: &Whose<'_>, der: &[u8], named: Option<RootId>) -> Option<String> {
+pub fn unfit(
+    state: &State,
+    whose: &Whose<'_>,
+    der: &[u8],
+    named: Option<RootId>,
+) -> Option<String> {
     let id = RootId::of(der);
-    let subject = Root::parse(der).map(|root| root.certificate().subject_text()).unwrap_or_default();
+    let subject =
+        Root::parse(der).map(|root| root.certificate().subject_text()).unwrap_or_default();
     let (told, short) = (whose.told(), id.short());
     match state.roots.get(&id) {
-        Some(entry) if entry.may_return(false) || (named == Some(id) && entry.may_return(true)) => {}
+        Some(entry) if entry.may_return(false) || (named == Some(id) && entry.may_return(true)) => {
+        }
         Some(entry) if entry.tainted => {
             return Some(format!(
                 "{told} gives root {short} (\"{subject}\"), which is marked as compromised: it never returns"

@@ -55,7 +55,12 @@ impl Effects for CaEffects {
 
 impl CaEffects {
     /// Asks for a root. A refused attempt is over: the next asks anew, with what is configured then.
-    async fn stage_root(&self, state: &State, key: &str, name: &str) -> Result<PreparedRoot, EffectError> {
+    async fn stage_root(
+        &self,
+        state: &State,
+        key: &str,
+        name: &str,
+    ) -> Result<PreparedRoot, EffectError> {
         let attempt = self.requests().current(key).await?;
         match self.staged(state, &attempt.id(key), name).await {
             Ok(root) => Ok(root),
@@ -68,7 +73,12 @@ impl CaEffects {
         }
     }
 
-    async fn staged(&self, state: &State, id: &str, name: &str) -> Result<PreparedRoot, EffectError> {
+    async fn staged(
+        &self,
+        state: &State,
+        id: &str,
+        name: &str,
+    ) -> Result<PreparedRoot, EffectError> {
         let authority = self.authority(name)?;
         let context = context(id)?;
         let named = state.phase.rotation().and_then(|rotation| rotation.stage_again);
@@ -99,7 +109,10 @@ impl CaEffects {
         };
         let answer = RootSet::new(vec![der], None, 0);
         let checked = check_roots(&answer, &expected).map_err(PluginError::from).map_err(plugin)?;
-        let root = checked.roots().first().ok_or_else(|| refused("the authority answered with no root"))?;
+        let root = checked
+            .roots()
+            .first()
+            .ok_or_else(|| refused("the authority answered with no root"))?;
         Ok(PreparedRoot::of(root, authority.describe().exclusive))
     }
 
@@ -121,7 +134,8 @@ impl CaEffects {
                 // Where a root is staged, any that is announced signs issuers; elsewhere the signing one alone does.
                 let signs = authority.staging().is_some() || set.signing == Some(root);
                 let announced = announced.filter(|_| signs);
-                announced.ok_or_else(|| refused(&drift::not_that_root(&whose, root, set.signing)))?
+                announced
+                    .ok_or_else(|| refused(&drift::not_that_root(&whose, root, set.signing)))?
             }
         };
         match drift::unfit(state, &whose, &der, named) {
@@ -144,7 +158,8 @@ impl CaEffects {
             // The first of all, or the first that is known.
             None => None,
             Some(before) => {
-                let transition = self.transition_signer.sign(&before.bundle, &bundle, self.clock.now());
+                let transition =
+                    self.transition_signer.sign(&before.bundle, &bundle, self.clock.now());
                 // At a start the server's own leaf comes a moment later.
                 let reason = "the server has no leaf yet that the former bundle trusts".to_owned();
                 Some(transition.ok_or(EffectError::NotYet { reason, retry_after: SIGN_RETRY })?)
@@ -166,7 +181,9 @@ fn signing_root(set: &RootSet) -> Result<Vec<u8>, EffectError> {
     if set.roots.is_empty() {
         return Err(plugin(Unsafe::NoRootsLeft.into()));
     }
-    let Some(signing) = set.signing else { return Err(refused("the authority names no signing root")) };
+    let Some(signing) = set.signing else {
+        return Err(refused("the authority names no signing root"));
+    };
     let is_signing = |der: &&Vec<u8>| RootId::of(der) == signing;
     let root = set.roots.iter().find(is_signing).cloned();
     root.ok_or_else(|| plugin(Unsafe::SigningNotAnnounced(signing).into()))
@@ -176,7 +193,8 @@ fn signing_root(set: &RootSet) -> Result<Vec<u8>, EffectError> {
 /// whoever begins in the middle of a rotation would trust one of two.
 fn upstream_root(state: &State, upstream: &UpstreamState) -> Result<Vec<u8>, EffectError> {
     if state.roots.is_empty() && upstream.roots.len() > 1 {
-        let reason = "a rotation is under way at the upstream CA; this CA begins when it is over".to_owned();
+        let reason =
+            "a rotation is under way at the upstream CA; this CA begins when it is over".to_owned();
         return Err(EffectError::NotYet { reason, retry_after: UPSTREAM_RETRY });
     }
     let new = || upstream.roots.iter().filter(|der| !state.roots.contains_key(&RootId::of(der)));

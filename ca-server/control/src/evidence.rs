@@ -181,8 +181,10 @@ impl EvidenceReader {
         let (rows, by_identity) = self.ledger.aggregates_with(covered.keys());
         let lacks = |row: &Standing| row.is_unproven(sequence, self.required(row.kind));
         let own = rows.tally(|row| row.own_trust && lacks(row));
-        let assumed = in_force_since.or_else(|| self.settings.own_trust_after.map(|_| self.clock.now()));
-        let assumed = assumed.zip(self.settings.own_trust_after).map(|(since, after)| since.plus(after));
+        let assumed =
+            in_force_since.or_else(|| self.settings.own_trust_after.map(|_| self.clock.now()));
+        let assumed =
+            assumed.zip(self.settings.own_trust_after).map(|(since, after)| since.plus(after));
         let mut unproven = Unproven {
             lacking: rows.tally(|row| !row.own_trust && lacks(row)),
             own_trust: rotation::evidence::Tally {
@@ -211,7 +213,8 @@ impl EvidenceReader {
     }
 
     fn foreign_ends(&self, state: &State) -> BTreeMap<RootId, Timestamp> {
-        let end = |(root, entry): (&RootId, &RootEntry)| Some((*root, self.foreign(root, entry)?.1));
+        let end =
+            |(root, entry): (&RootId, &RootEntry)| Some((*root, self.foreign(root, entry)?.1));
         state.roots.iter().filter_map(end).collect()
     }
 
@@ -221,7 +224,8 @@ impl EvidenceReader {
         let Some(since) = state.phase.decided_at() else { return false };
         let Some(own) = state.segments.get(&self.segment) else { return false };
         let now = self.clock.now();
-        let unsealed = !matches!(own.state, SegmentState::Sealed { generation } if generation >= since);
+        let unsealed =
+            !matches!(own.state, SegmentState::Sealed { generation } if generation >= since);
         unsealed && own.bounds.values().any(|bound| self.policy.has_passed(*bound, now))
     }
 }
@@ -242,7 +246,8 @@ impl EvidenceSource for EvidenceReader {
         let unproven = self.unproven(sequence, in_force_since);
         let lacks = |row: &Standing| row.is_unproven(sequence, self.required(row.kind));
         let waived = self.ledger.forgotten();
-        let waived = waived.iter().filter(|live| live.forgotten.stands() && lacks(&Standing::of(live)));
+        let waived =
+            waived.iter().filter(|live| live.forgotten.stands() && lacks(&Standing::of(live)));
         let waived = u64::try_from(waived.count()).unwrap_or(u64::MAX);
         let rows = self.ledger.aggregates();
         let let_go = self.upstreams.let_go(state);

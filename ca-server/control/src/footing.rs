@@ -45,7 +45,10 @@ impl Footing {
     pub fn of(paths: &Paths, segment: &str) -> io::Result<Self> {
         let written = [
             (paths.record(), "what is decided about roots is not kept"),
-            (paths.ledger(), "leaves that are issued have no row, so that no rotation waits for them"),
+            (
+                paths.ledger(),
+                "leaves that are issued have no row, so that no rotation waits for them",
+            ),
             (
                 paths.ledger().join(segment),
                 "leaves that are issued have no row, so that no rotation waits for them",
@@ -53,10 +56,16 @@ impl Footing {
         ];
         let mut places = Vec::new();
         for (path, consequence) in written {
-            places.push(Place { same: Some(Arc::new(File::open(&path)?)), path, ground: true, consequence });
+            places.push(Place {
+                same: Some(Arc::new(File::open(&path)?)),
+                path,
+                ground: true,
+                consequence,
+            });
         }
         let registry = paths.registry();
-        let consequence = "agents that join now, and tokens that are made, are forgotten at the next start";
+        let consequence =
+            "agents that join now, and tokens that are made, are forgotten at the next start";
         let same = Some(Arc::new(File::open(&registry)?));
         places.push(Place { path: registry, same, ground: false, consequence });
         let read = [
@@ -89,7 +98,9 @@ impl Place {
         let found = std::fs::metadata(&self.path).map(|found| number(&found));
         let same = self.same.as_ref().map(|same| same.metadata().map(|same| number(&same)));
         let what = match (&found, same) {
-            (Ok(found), Some(Ok(same))) if *found != same => "was replaced while this server runs".to_owned(),
+            (Ok(found), Some(Ok(same))) if *found != same => {
+                "was replaced while this server runs".to_owned()
+            }
             (Ok(_), _) => return None,
             (Err(error), _) if error.kind() == io::ErrorKind::NotFound => {
                 "was deleted while this server runs".to_owned()
@@ -113,7 +124,8 @@ mod tests {
     fn laid_out() -> (tempfile::TempDir, Paths, Footing) {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::below(dir.path().to_owned());
-        for made in [paths.ledger().join("seg"), paths.keys(), paths.authorities(), paths.bundles()] {
+        for made in [paths.ledger().join("seg"), paths.keys(), paths.authorities(), paths.bundles()]
+        {
             std::fs::create_dir_all(made).unwrap();
         }
         std::fs::write(paths.record(), b"r").unwrap();

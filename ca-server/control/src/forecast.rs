@@ -82,7 +82,12 @@ pub fn of(ca: &Ca, state: &State, asked: &Asked<'_>) -> Forecast {
     let own = own_trust::forecast(ca, NAMED_MAX);
     said.extend(own.said);
     let behind = explain::behind(ca, state, now);
-    said.extend(behind.iter().take(NAMED_MAX).map(|holder| format!("behind already: {}", holder.sentence())));
+    said.extend(
+        behind
+            .iter()
+            .take(NAMED_MAX)
+            .map(|holder| format!("behind already: {}", holder.sentence())),
+    );
     said.extend(absent(ca));
     said.extend(relying_parties(ca));
     let last_issuer = downstreams(ca, now, &mut said);
@@ -95,7 +100,8 @@ pub fn of(ca: &Ca, state: &State, asked: &Asked<'_>) -> Forecast {
     let times = Times {
         trusts: (!own.never && unbounded.is_none()).then(|| trust_at_most(ca, last, now)),
         ends: (!is_unattested(ca, state)).then(|| {
-            let at_most = |last: Option<Timestamp>| last.map(|last| trust_at_most(ca, Some(last), now));
+            let at_most =
+                |last: Option<Timestamp>| last.map(|last| trust_at_most(ca, Some(last), now));
             let downstreams = at_most(last_issuer).unwrap_or_default().saturating_mul(2);
             let others = at_most(others_end(ca, state)).unwrap_or_default();
             ca.policy.rotation_at_most().max(downstreams).max(others)
@@ -188,7 +194,8 @@ impl Times {
 /// Relying parties without a staleness bound.
 fn unbounded(ca: &Ca) -> Option<String> {
     let all = ca.registry.relying_parties();
-    let mut names = all.iter().filter(|(_, row)| row.staleness.is_none()).map(|(name, _)| name.as_str());
+    let mut names =
+        all.iter().filter(|(_, row)| row.staleness.is_none()).map(|(name, _)| name.as_str());
     let first = names.next()?;
     Some(match names.count() {
         0 => first.to_owned(),
@@ -222,7 +229,8 @@ fn absent(ca: &Ca) -> Vec<String> {
     let roster = roster::roster(ca);
     let away = roster.total.saturating_sub(roster.connected);
     let agents = ca.registry.agents_named(&roster.excerpt).into_iter();
-    let away_by_name = agents.map(|agent| AgentView::of(ca, agent)).filter(|agent| !agent.connected);
+    let away_by_name =
+        agents.map(|agent| AgentView::of(ca, agent)).filter(|agent| !agent.connected);
     let said_of = |AgentView { name, last_seen, .. }: AgentView| {
         let seen = match last_seen == Timestamp::default() {
             true => String::new(),
@@ -260,7 +268,8 @@ fn present_root(ca: &Ca, state: &State) -> Vec<String> {
     let mut said = vec![format!("the root that signs ends at {}", entry.not_after)];
     if ca.upstreams.has(entry.authority.as_str()) {
         said.push(
-            "it is a root of the upstream CA, whose rotations are followed here: start them there".to_owned(),
+            "it is a root of the upstream CA, whose rotations are followed here: start them there"
+                .to_owned(),
         );
     } else if !entry.exclusive {
         said.push(
@@ -347,7 +356,13 @@ mod tests {
 
     fn times(mode: Mode, trusts: Option<u64>) -> Times {
         let trusts = trusts.map(Duration::from_secs);
-        Times { trusts, ends: Some(Duration::from_secs(190)), mode, blocked: false, unbounded: None }
+        Times {
+            trusts,
+            ends: Some(Duration::from_secs(190)),
+            mode,
+            blocked: false,
+            unbounded: None,
+        }
     }
 
     #[test]
@@ -359,11 +374,18 @@ mod tests {
             let manual = times(Mode::Manual, trusts);
             let said = manual.in_words();
             assert_eq!(manual.signs(), None);
-            assert!(said[0].contains("`banyan rotate activate`, since the mode is manual"), "{said:?}");
+            assert!(
+                said[0].contains("`banyan rotate activate`, since the mode is manual"),
+                "{said:?}"
+            );
             assert!(said[1].ends_with("only after that"), "{said:?}");
         }
         let blocked = Times { blocked: true, ..times(Mode::Auto, Some(95)) };
         assert_eq!(blocked.signs(), None);
-        assert!(!blocked.in_words().iter().any(|said| said.contains("within")), "{:?}", blocked.in_words());
+        assert!(
+            !blocked.in_words().iter().any(|said| said.contains("within")),
+            "{:?}",
+            blocked.in_words()
+        );
     }
 }

@@ -43,7 +43,8 @@ pub fn compare(
     let (passed, faults) = match check_further(set, &expected) {
         Ok(checked) => checked,
         Err(fault) => {
-            let refused = vec![format!("{} names further roots that are not taken: {fault}", told(whose))];
+            let refused =
+                vec![format!("{} names further roots that are not taken: {fault}", told(whose))];
             return Difference { refused, ..Difference::default() };
         }
     };
@@ -69,13 +70,19 @@ pub fn compare(
             None => to_add.push(FurtherRoot::of(root)),
         }
     }
-    let named = |id: &RootId| set.further.iter().chain(&set.roots).any(|der| RootId::of(der) == *id);
+    let named =
+        |id: &RootId| set.further.iter().chain(&set.roots).any(|der| RootId::of(der) == *id);
     let gone = state.further.keys().filter(|id| by_it(id) && !named(id)).copied().collect();
     Difference { to_add, gone, refused }
 }
 
 /// A root of our own that must not come back as somebody else's.
-fn unfit(whose: &Whose<'_>, root: &Root, ours: &RootEntry, again: &BTreeSet<RootId>) -> Option<String> {
+fn unfit(
+    whose: &Whose<'_>,
+    root: &Root,
+    ours: &RootEntry,
+    again: &BTreeSet<RootId>,
+) -> Option<String> {
     let (id, subject) = (root.id(), root.certificate().subject_text());
     let withdrawn = ours.state.is_retired() && !ours.may_return(again.contains(&id));
     if ours.tainted {
@@ -99,7 +106,9 @@ fn unfit(whose: &Whose<'_>, root: &Root, ours: &RootEntry, again: &BTreeSet<Root
 /// A fault without the advice that is for roots that shall sign here.
 fn plain(problem: &Unsafe) -> String {
     match problem {
-        Unsafe::DuplicateRoot(_) => "it is named twice, or as one of the authority's own, too".to_owned(),
+        Unsafe::DuplicateRoot(_) => {
+            "it is named twice, or as one of the authority's own, too".to_owned()
+        }
         other => other.to_string(),
     }
 }
@@ -118,14 +127,18 @@ pub fn waiting(
     if !difference.to_add.is_empty() {
         let roots = ids(&mut difference.to_add.iter().map(|root| root.id));
         return refusal.map(|reason| {
-            format!("{} names further roots that are not trusted yet: {roots}: {reason}", told(whose))
+            format!(
+                "{} names further roots that are not trusted yet: {roots}: {reason}",
+                told(whose)
+            )
         });
     }
     if difference.gone.is_empty() {
         return None;
     }
     let roots = ids(&mut difference.gone.iter().copied());
-    let subjects: Vec<_> = difference.gone.iter().filter_map(|id| subject(state.further.get(id)?)).collect();
+    let subjects: Vec<_> =
+        difference.gone.iter().filter_map(|id| subject(state.further.get(id)?)).collect();
     let when = match (refusal, left) {
         (Some(reason), _) => format!("it leaves the bundle as soon as it may: {reason}"),
         (None, Some(left)) => format!("it leaves the bundle in {} s", left.as_secs().max(1)),
@@ -188,7 +201,12 @@ pub fn forecast(state: &State) -> Option<String> {
         .iter()
         .map(|(id, entry)| {
             let by: Vec<_> = entry.by.iter().map(AuthorityName::as_str).collect();
-            format!("{} ({}, named by {})", id.short(), subject(entry).unwrap_or_default(), by.join(" and "))
+            format!(
+                "{} ({}, named by {})",
+                id.short(),
+                subject(entry).unwrap_or_default(),
+                by.join(" and ")
+            )
         })
         .collect();
     (!named.is_empty()).then(|| {
@@ -203,8 +221,9 @@ pub fn forecast(state: &State) -> Option<String> {
 /// Other roots of this authority that are trusted while it signs with one: they go by themselves when their last leaf has ended.
 pub fn others_draining(state: &State, name: &str) -> Vec<String> {
     let Some(signer) = state.signer() else { return Vec::new() };
-    let of_it =
-        state.own_bundle().filter(|(id, entry)| entry.authority.as_str() == name && **id != signer.root);
+    let of_it = state
+        .own_bundle()
+        .filter(|(id, entry)| entry.authority.as_str() == name && **id != signer.root);
     let draining = of_it.filter(|(_, entry)| entry.state.is_draining());
     draining
         .map(|(id, _)| {

@@ -39,13 +39,19 @@ impl FurtherRoots {
         let left = self.note(whose.name, &difference.gone);
         let refusal = match self.due(whose.name, &difference, left, again) {
             None => None,
-            Some(event) => match self.driver.submit_by(event, &format!("authority {}", whose.name)).await {
+            Some(event) => match self
+                .driver
+                .submit_by(event, &format!("authority {}", whose.name))
+                .await
+            {
                 Ok(_) => {
                     let (added, removed) = (difference.to_add.len(), difference.gone.len());
                     tracing::info!(authority = whose.name, added, removed, "further roots change");
                     None
                 }
-                Err(SubmitError::Refused(refusal)) => Some(format!("{}; {}", refusal.cause, refusal.legal())),
+                Err(SubmitError::Refused(refusal)) => {
+                    Some(format!("{}; {}", refusal.cause, refusal.legal()))
+                }
                 Err(error) => Some(format!("{error}; it is tried again")),
             },
         };
@@ -79,7 +85,8 @@ impl FurtherRoots {
             return Some(Event::FurtherRootsAdded { authority, roots, named });
         }
         let roots = difference.gone.clone();
-        (!roots.is_empty() && left.is_none()).then_some(Event::FurtherRootsRemoved { authority, roots })
+        (!roots.is_empty() && left.is_none())
+            .then_some(Event::FurtherRootsRemoved { authority, roots })
     }
 
     /// Notes since when roots are missing, and says how long the last of them is still waited for.
@@ -87,7 +94,8 @@ impl FurtherRoots {
         let uptime = self.clock.uptime();
         let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
         missing.retain(|(whose, root), _| whose != name || gone.contains(root));
-        let since = gone.iter().map(|root| *missing.entry((name.to_owned(), *root)).or_insert(uptime));
+        let since =
+            gone.iter().map(|root| *missing.entry((name.to_owned(), *root)).or_insert(uptime));
         let last = since.max()?;
         Some((last + self.patience).saturating_sub(uptime)).filter(|left| !left.is_zero())
     }

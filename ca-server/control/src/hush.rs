@@ -99,7 +99,11 @@ mod tests {
         assert_eq!(said, 5);
         assert_eq!(hush.may_say("nack", "node-2", at(8)), Some(0), "another caller");
         assert_eq!(hush.may_say("hello", "node-1", at(8)), Some(0), "another kind");
-        assert_eq!(hush.may_say("nack", "node-1", at(67)), Some(9_995), "the next line tells of the others");
+        assert_eq!(
+            hush.may_say("nack", "node-1", at(67)),
+            Some(9_995),
+            "the next line tells of the others"
+        );
         assert_eq!(hush.untold(at(68)), []);
         for _ in 0..7 {
             hush.may_say("nack", "node-3", at(70));

@@ -46,15 +46,20 @@ impl From<EffectError> for Failed {
 
 impl CaEffects {
     /// Asks for an issuer. What stands above and ends too early shortens it once, and with a warning.
-    pub(crate) async fn request_issuer(&self, wanted: Wanted<'_>) -> Result<SignedIssuer, EffectError> {
+    pub(crate) async fn request_issuer(
+        &self,
+        wanted: Wanted<'_>,
+    ) -> Result<SignedIssuer, EffectError> {
         let authority = self.authority(wanted.name)?;
         let attempt = self.requests().current(wanted.key).await?;
-        let (above, ends, attempt) = match self.attempted(wanted, authority, attempt.clone()).await {
+        let (above, ends, attempt) = match self.attempted(wanted, authority, attempt.clone()).await
+        {
             Err(Failed::Plugin(PluginError::Outlives { above, ends })) => (above, ends, attempt),
             other => return self.concluded(wanted.key, &attempt, other).await,
         };
         let at_most = self.allowed(&above, ends);
-        let next = self.requests().over(wanted.key, &attempt, at_most.as_ref().ok().copied()).await?;
+        let next =
+            self.requests().over(wanted.key, &attempt, at_most.as_ref().ok().copied()).await?;
         let at_most = at_most.map_err(|reason| refused(&reason))?;
         tracing::warn!(
             authority = wanted.name,
@@ -137,8 +142,8 @@ impl CaEffects {
             announced: &announced,
             retired: &retired(wanted.state),
         };
-        let checked =
-            check_issuer_answer(&answer, &expected).map_err(|error| Failed::Plugin(error.into()))?;
+        let checked = check_issuer_answer(&answer, &expected)
+            .map_err(|error| Failed::Plugin(error.into()))?;
         self.proven(&handle, wanted.root, &checked).await
     }
 
@@ -152,8 +157,10 @@ impl CaEffects {
         prove_key(self.keys.as_ref(), &handle.id, &handle.public, self.randomness.as_ref())
             .await
             .map_err(|error| unavailable(&error))?;
-        let issuer =
-            checked.chain().first().ok_or_else(|| refused("the authority answered with no issuer"))?;
+        let issuer = checked
+            .chain()
+            .first()
+            .ok_or_else(|| refused("the authority answered with no issuer"))?;
         Ok(SignedIssuer {
             id: issuer.id(),
             root,
@@ -214,11 +221,13 @@ impl CaEffects {
     fn issuer_ttl(&self, announced: &[Root], root: RootId) -> Result<u64, EffectError> {
         let root = announced.iter().find(|known| known.id() == root);
         let root = root.ok_or_else(|| refused("the root of this issuer is not known"))?;
-        let (wanted, ends) = (self.shapes.issuer_lifetime, root.certificate().validity().not_after());
+        let (wanted, ends) =
+            (self.shapes.issuer_lifetime, root.certificate().validity().not_after());
         if ends.since(self.clock.now().plus(MARGIN)) >= wanted {
             return Ok(wanted.as_secs());
         }
-        let above = format!("root {} (\"{}\")", root.id().short(), root.certificate().subject_text());
+        let above =
+            format!("root {} (\"{}\")", root.id().short(), root.certificate().subject_text());
         let at_most = self.allowed(&above, ends);
         at_most.map_err(|reason| refused(&format!("{reason}; start a rotation to a new root")))
     }

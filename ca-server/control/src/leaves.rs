@@ -129,7 +129,9 @@ fn risk(leaf: &LeafView) -> String {
             format!("this is the own certificate of agent {}", agent.unwrap_or_default())
         }
         (_, None) => {
-            format!("no agent reports about {identity}, so only its holder knows whether it is in use")
+            format!(
+                "no agent reports about {identity}, so only its holder knows whether it is in use"
+            )
         }
         (_, Some(agent)) => format!("{identity} is held behind agent {agent}"),
     };
@@ -143,7 +145,9 @@ fn risk(leaf: &LeafView) -> String {
     };
     let breaks = match leaf.holds {
         None => "no gate waits for it now, and none of a later rotation would",
-        Some(GateName::Leaves) => "if it is in use, its connections fail once its root is withdrawn",
+        Some(GateName::Leaves) => {
+            "if it is in use, its connections fail once its root is withdrawn"
+        }
         Some(GateName::Trust) => {
             "if it is in use, it may refuse everybody whose certificate is under the new root"
         }

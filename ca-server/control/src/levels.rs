@@ -86,7 +86,8 @@ impl Levels {
     pub fn conditions(&self) -> Vec<String> {
         let said = |(level, missing): (&Level, &Missing)| {
             let Missing { since, attempts, why, .. } = missing;
-            let tried = if *attempts == 1 { "once".to_owned() } else { format!("{attempts} times") };
+            let tried =
+                if *attempts == 1 { "once".to_owned() } else { format!("{attempts} times") };
             format!(
                 "{} since {since}: {why}; it was tried {tried} and is tried again by itself",
                 level.missed()
@@ -107,7 +108,9 @@ impl Level {
             Self::OwnLeaf => "the server serves on with its former certificate",
             Self::Sealed => "the ledger's segment is not sealed, so gates wait",
             Self::Horizon => "the horizon is not raised, and leaves get shorter",
-            Self::ClockNoted => "the clock is not noted, so that a restart might believe a clock that jumped",
+            Self::ClockNoted => {
+                "the clock is not noted, so that a restart might believe a clock that jumped"
+            }
         }
     }
 }
@@ -120,7 +123,8 @@ mod tests {
 
     #[test]
     fn a_level_is_tried_again_after_a_pause_that_grows_and_is_said_until_it_is_reached() {
-        let (levels, clock) = (Levels::default(), ManualClock::at(Timestamp::from_secs(1_800_000_000)));
+        let (levels, clock) =
+            (Levels::default(), ManualClock::at(Timestamp::from_secs(1_800_000_000)));
         let mut pauses = Vec::new();
         for _ in 0..8 {
             assert!(levels.is_due(Level::OwnLeaf, &clock));

@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use futures::FutureExt as _;
 use plugins::{
     AuthorityState, CallContext, CrossSign, CrossSignRequest, Description, Health, IssuerChain,
-    IssuerRequest, Outcome, PluginError, RetireRoots, RootAuthority, RootDer, RootSet, StageRequest,
-    StageRoots, Ticket, UpstreamCa, WatchRoots, WithdrawRequests,
+    IssuerRequest, Outcome, PluginError, RetireRoots, RootAuthority, RootDer, RootSet,
+    StageRequest, StageRoots, Ticket, UpstreamCa, WatchRoots, WithdrawRequests,
 };
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -70,7 +70,10 @@ struct UnderWay<'m> {
 
 impl Default for AuthorityCalls {
     fn default() -> Self {
-        Self { calls: Family::default(), seconds: Family::new_with_constructor(|| Histogram::new(BUCKETS)) }
+        Self {
+            calls: Family::default(),
+            seconds: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+        }
     }
 }
 
@@ -128,7 +131,11 @@ impl Drop for UnderWay<'_> {
         let took = self.of.clock.uptime().saturating_sub(self.since);
         let labels = CallLabels { authority: Arc::clone(&authority), call, outcome: self.outcome };
         self.of.calls.calls.get_or_create(&labels).inc();
-        self.of.calls.seconds.get_or_create(&TimeLabels { authority, call }).observe(took.as_secs_f64());
+        self.of
+            .calls
+            .seconds
+            .get_or_create(&TimeLabels { authority, call })
+            .observe(took.as_secs_f64());
     }
 }
 
@@ -217,7 +224,9 @@ impl RootAuthority for Metered {
 
 /// The answer to a call of a capability that came and went: the contract says that it does neither.
 fn gone(capability: &str) -> PluginError {
-    PluginError::Permanent { detail: format!("the plugin can no longer {capability}; restart the server") }
+    PluginError::Permanent {
+        detail: format!("the plugin can no longer {capability}; restart the server"),
+    }
 }
 
 #[async_trait]
@@ -303,7 +312,11 @@ mod tests {
             std::future::pending().await
         }
 
-        async fn poll(&self, _: &CallContext, _: &Ticket) -> Result<Outcome<IssuerChain>, PluginError> {
+        async fn poll(
+            &self,
+            _: &CallContext,
+            _: &Ticket,
+        ) -> Result<Outcome<IssuerChain>, PluginError> {
             Err(PluginError::Denied { reason: "no ticket".to_owned() })
         }
     }
@@ -316,11 +329,15 @@ mod tests {
         let id = RequestId::parse("one").expect("id");
         let context = CallContext::new(id, Duration::from_secs(1));
         let health = metered.check(&context).await;
-        assert!(health.state == HealthState::Down && health.detail.contains("no health today"), "{health:?}");
+        assert!(
+            health.state == HealthState::Down && health.detail.contains("no health today"),
+            "{health:?}"
+        );
         assert!(metered.roots(&context).await.is_ok(), "the instance is of use after a panic");
         assert!(metered.poll(&context, &Ticket::new("t")).await.is_err());
         let domain = trust::TrustDomain::parse("example.org").expect("domain");
-        let request = IssuerRequest::new(RootId::of(b"root"), Vec::new(), domain, Duration::from_secs(1));
+        let request =
+            IssuerRequest::new(RootId::of(b"root"), Vec::new(), domain, Duration::from_secs(1));
         let given_up = metered.sign_issuer(&context, &request).now_or_never();
         assert!(given_up.is_none());
         assert!(metered.staging().is_none(), "what it cannot do is still not there");
@@ -328,9 +345,12 @@ mod tests {
         calls.register(&mut registry);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).expect("text");
-        for (call, outcome) in
-            [("check", "transient"), ("roots", "answered"), ("poll", "denied"), ("sign_issuer", "given_up")]
-        {
+        for (call, outcome) in [
+            ("check", "transient"),
+            ("roots", "answered"),
+            ("poll", "denied"),
+            ("sign_issuer", "given_up"),
+        ] {
             let line = format!(
                 "banyan_authority_calls_total{{authority=\"main\",call=\"{call}\",outcome=\"{outcome}\"}} 1"
             );

@@ -16,8 +16,10 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::metered::AuthorityCalls;
 
 /// Upper ends of the latency histogram's buckets, in seconds: 0.1 ms to 10 s.
-const LATENCY_BUCKETS: [f64; 16] =
-    [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+const LATENCY_BUCKETS: [f64; 16] = [
+    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
+    10.0,
+];
 
 /// Reads the gauges off a server.
 type Refresh = Box<dyn Fn(&Live) + Send>;
@@ -180,7 +182,8 @@ impl Metrics {
         registry.register("connections_cut", help, metrics.connections_cut.clone());
         let help = "Bytes of requests under way and of answers that wait to be sent";
         registry.register("unsent_bytes", help, metrics.unsent_bytes.clone());
-        let help = "Handshakes that clients ended because they do not trust this server's certificate";
+        let help =
+            "Handshakes that clients ended because they do not trust this server's certificate";
         registry.register("handshakes_distrusted", help, metrics.distrusted.clone());
         let help = "Leaves that were issued for a shorter life than asked, by what limited them";
         registry.register("leaves_shortened", help, metrics.shortened.clone());
@@ -257,7 +260,8 @@ impl Metrics {
 
 impl Live {
     fn register(&self, registry: &mut Registry) {
-        let mut add = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
+        let mut add =
+            |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
         add("horizon_timestamp_seconds", "Latest end that a leaf may have now", &self.horizon);
         add("bundle_sequence", "Sequence of the bundle being served", &self.sequence);
         add("record_generation", "Generation of the record being served", &self.generation);
@@ -270,18 +274,36 @@ impl Live {
         add("rotation_phase_since_timestamp_seconds", help, &self.phase_since);
         let help = "Rows whose holders are not known to trust the newest bundle";
         add("ledger_unproven_rows", help, &self.unproven_rows);
-        registry.register("rotation_phase", "1 for the phase that the record is in", self.phase.clone());
+        registry.register(
+            "rotation_phase",
+            "1 for the phase that the record is in",
+            self.phase.clone(),
+        );
         let help = "Time of the last group commit";
-        registry.register_with_unit("ledger_commit", help, Unit::Seconds, self.ledger_commit_seconds.clone());
+        registry.register_with_unit(
+            "ledger_commit",
+            help,
+            Unit::Seconds,
+            self.ledger_commit_seconds.clone(),
+        );
         let help = "End of each root";
         registry.register("root_not_after_timestamp_seconds", help, self.root_not_after.clone());
         let help = "End of each issuer";
-        registry.register("issuer_not_after_timestamp_seconds", help, self.issuer_not_after.clone());
+        registry.register(
+            "issuer_not_after_timestamp_seconds",
+            help,
+            self.issuer_not_after.clone(),
+        );
         let help = "Agents that have not taken the newest bundle, by how many sequences they lack";
         registry.register("agents_behind", help, self.agents_behind.clone());
-        let help = "Whether a root authority would give something else now than what signs: 1, or absent";
+        let help =
+            "Whether a root authority would give something else now than what signs: 1, or absent";
         registry.register("authority_drift", help, self.authority_drift.clone());
-        registry.register("ledger_live_rows", "Rows of leaves that may live", self.live_rows.clone());
+        registry.register(
+            "ledger_live_rows",
+            "Rows of leaves that may live",
+            self.live_rows.clone(),
+        );
     }
 }
 

@@ -1,7 +1,8 @@
 //! The server's own leaf: issued like any other, with a row of its own, for a key that never leaves this process.
 
 use issuance::{
-    AuthorizedRequest, CountedSnapshot, IdentityReserved, IssueError, Issuer, ServingNames, Snapshot,
+    AuthorizedRequest, CountedSnapshot, IdentityReserved, IssueError, Issuer, ServingNames,
+    Snapshot,
 };
 use ledger::{Ledger, RowFilter, RowKind, Witness};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
@@ -122,7 +123,9 @@ pub async fn release_others(ledger: &Ledger, served: Serial) {
     let mut after = None;
     loop {
         let page = ledger.rows(&filter, after, PAGE);
-        for serial in page.rows.iter().map(|live| live.row.serial).filter(|serial| *serial != served) {
+        for serial in
+            page.rows.iter().map(|live| live.row.serial).filter(|serial| *serial != served)
+        {
             if let Err(error) = ledger.release(Witness::Server, serial).await {
                 tracing::warn!(%error, %serial, "a former leaf of this server holds gates until its end");
             }
@@ -142,7 +145,9 @@ mod tests {
 
     #[test]
     fn a_leaf_that_is_not_valid_now_is_replaced_at_once_whichever_way_the_clock_was_set() {
-        let hours = |hours: u64| Timestamp::from_secs(1_800_000_000).plus(Duration::from_secs(hours * 3_600));
+        let hours = |hours: u64| {
+            Timestamp::from_secs(1_800_000_000).plus(Duration::from_secs(hours * 3_600))
+        };
         let under = Under { bundle: Sequence(3), issuer: CertificateId::of(b"issuer") };
         let own = Own { validity: Validity::new(hours(10), hours(34)).unwrap(), under };
         for (hour, due) in [
@@ -155,9 +160,10 @@ mod tests {
         ] {
             assert_eq!(own.due(&under, hours(hour)), due, "at hour {hour}");
         }
-        for other in
-            [Under { bundle: Sequence(4), ..under }, Under { issuer: CertificateId::of(b"other"), ..under }]
-        {
+        for other in [
+            Under { bundle: Sequence(4), ..under },
+            Under { issuer: CertificateId::of(b"other"), ..under },
+        ] {
             assert_eq!(own.due(&other, hours(11)), Renewal::Due, "{other:?}");
         }
     }

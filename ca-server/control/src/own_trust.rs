@@ -43,16 +43,19 @@ pub(crate) fn forecast(ca: &Ca, limit: usize) -> Forecast {
     let open = agents.keys().any(|identity| !covered.contains_key(identity));
     let never = open && ca.evidence.own_trust_after().is_none();
     let named = agents.iter().take(limit).map(|(identity, agent)| {
-        let missing =
-            format!("{identity} (agent-held, agent {agent}) takes no validation secret from its agent");
+        let missing = format!(
+            "{identity} (agent-held, agent {agent}) takes no validation secret from its agent"
+        );
         match covered.get(identity) {
             Some(by) => format!("{missing}: {} must confirm for it", names(by)),
-            None => format!("{missing}, and no time opens the trust gate over it: {}", advice(identity)),
+            None => {
+                format!("{missing}, and no time opens the trust gate over it: {}", advice(identity))
+            }
         }
     });
     let more = identities.saturating_sub(limit);
-    let rest =
-        (more > 0).then(|| format!("{more} more identities are held with trust of their holders' own"));
+    let rest = (more > 0)
+        .then(|| format!("{more} more identities are held with trust of their holders' own"));
     let assumed = ca.evidence.own_trust_after().filter(|_| identities > 0).map(|after| {
         format!(
             "holders with trust of their own that nobody covers are assumed to trust the new root after {} \

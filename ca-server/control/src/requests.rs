@@ -89,7 +89,10 @@ impl Requests<'_> {
                 let read = serde_json::from_slice::<Attempt>(&bytes);
                 let path = self.path(key);
                 let unreadable = |error| EffectError::Refused {
-                    reason: format!("{} cannot be read ({error}): restore it from a backup", path.display()),
+                    reason: format!(
+                        "{} cannot be read ({error}): restore it from a backup",
+                        path.display()
+                    ),
                 };
                 Ok(read.map_err(unreadable)?.upgraded(key))
             }
@@ -124,7 +127,8 @@ impl Requests<'_> {
         let unavailable = |reason: String| EffectError::Unavailable { reason };
         let bytes = serde_json::to_vec(attempt).map_err(|error| unavailable(error.to_string()))?;
         let (disk, path) = (Arc::clone(self.disk), self.path(key));
-        let stored = tokio::task::spawn_blocking(move || disk.replace(&path, &bytes, FILE_MODE)).await;
+        let stored =
+            tokio::task::spawn_blocking(move || disk.replace(&path, &bytes, FILE_MODE)).await;
         let stored = stored.map_err(io::Error::other).and_then(|stored| stored);
         stored.map_err(|error| unavailable(error.to_string()))
     }
@@ -143,15 +147,24 @@ mod tests {
         let requests = Requests { directory: directory.path(), disk: &disk };
         let mut first = requests.current("r.issuer").await.unwrap();
         assert_eq!(first.id("r.issuer"), "r.issuer");
-        let sent = Sent { root: "a".to_owned(), ttl_secs: 7, csr: vec![1], key: "r.issuer".to_owned() };
+        let sent =
+            Sent { root: "a".to_owned(), ttl_secs: 7, csr: vec![1], key: "r.issuer".to_owned() };
         first.sent = Some(sent.clone());
         requests.sending("r.issuer", &first).await.unwrap();
-        assert_eq!(requests.current("r.issuer").await.unwrap().sent, Some(sent), "repeated as it was sent");
+        assert_eq!(
+            requests.current("r.issuer").await.unwrap().sent,
+            Some(sent),
+            "repeated as it was sent"
+        );
         requests.over("r.issuer", &first, Some(5)).await.unwrap();
         let second = requests.current("r.issuer").await.unwrap();
         assert_eq!((second.id("r.issuer"), second.sent.clone()), ("r.issuer.1".to_owned(), None));
         assert_eq!(second.at_most_secs, Some(5));
-        assert_eq!(requests.current("s.issuer").await.unwrap(), Attempt::default(), "others have their own");
+        assert_eq!(
+            requests.current("s.issuer").await.unwrap(),
+            Attempt::default(),
+            "others have their own"
+        );
     }
 
     #[tokio::test]
@@ -162,7 +175,8 @@ mod tests {
         let path = directory.path().join("r.issuer.json");
         std::fs::write(&path, r#"{"root":"a","ttl_secs":7,"csr":[1,2]}"#).unwrap();
         let read = requests.current("r.issuer").await.unwrap();
-        let sent = Sent { root: "a".to_owned(), ttl_secs: 7, csr: vec![1, 2], key: "r.issuer".to_owned() };
+        let sent =
+            Sent { root: "a".to_owned(), ttl_secs: 7, csr: vec![1, 2], key: "r.issuer".to_owned() };
         assert_eq!((read.id("r.issuer"), read.sent), ("r.issuer".to_owned(), Some(sent)));
         std::fs::write(&path, "{").unwrap();
         assert!(matches!(requests.current("r.issuer").await, Err(EffectError::Refused { .. })));

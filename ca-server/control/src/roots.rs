@@ -141,7 +141,8 @@ impl RootView {
 
 impl IssuerView {
     fn of(id: &CertificateId, entry: &IssuerEntry, active: Option<CertificateId>) -> Self {
-        let certificate = entry.chain.first().and_then(|der| Certificate::parse(der.as_bytes()).ok());
+        let certificate =
+            entry.chain.first().and_then(|der| Certificate::parse(der.as_bytes()).ok());
         Self {
             id: *id,
             subject: certificate.as_ref().map(Certificate::subject_text).unwrap_or_default(),

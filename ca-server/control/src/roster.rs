@@ -88,7 +88,8 @@ pub fn roster(ca: &Ca) -> Roster {
 }
 
 fn counted(names: Vec<String>, standing: &[(bool, bool)], bans: usize) -> Roster {
-    let count = |is: fn(&(bool, bool)) -> bool| number(standing.iter().filter(|one| is(one)).count());
+    let count =
+        |is: fn(&(bool, bool)) -> bool| number(standing.iter().filter(|one| is(one)).count());
     let mut roster = Roster {
         total: number(names.len()),
         connected: count(|(connected, _)| *connected),
@@ -133,7 +134,10 @@ mod tests {
             })
             .collect();
         let roster = counted(names, &standing, 3);
-        assert_eq!((roster.total, roster.connected, roster.behind, roster.bans), (60_000, 59_999, 2, 3));
+        assert_eq!(
+            (roster.total, roster.connected, roster.behind, roster.bans),
+            (60_000, 59_999, 2, 3)
+        );
         assert_eq!(roster.excerpt.len(), EXCERPT_MAX);
         assert_eq!(roster.excerpt.first().map(String::as_str), Some("node-00000"));
         assert_eq!(&roster.excerpt[98..], ["node-50000", "node-59999"]);

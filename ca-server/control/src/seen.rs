@@ -78,7 +78,8 @@ pub fn latest_digest(state: &State) -> Option<BundleDigest> {
 impl Seen {
     /// Keeps what an agent says until it is in the record, unless that knows it.
     pub fn note(&self, agent: &str, stored: Stored, state: &State) {
-        let known = state.seen.open.get(agent).is_some_and(|known| known.sequence >= stored.sequence);
+        let known =
+            state.seen.open.get(agent).is_some_and(|known| known.sequence >= stored.sequence);
         if known {
             return;
         }
@@ -118,7 +119,9 @@ pub fn sentence(state: &State) -> Option<String> {
         .open
         .iter()
         .take(NAMED_MAX)
-        .map(|(agent, seen)| format!("agent {agent} holds bundle {}{}", seen.sequence, digest(seen.digest)))
+        .map(|(agent, seen)| {
+            format!("agent {agent} holds bundle {}{}", seen.sequence, digest(seen.digest))
+        })
         .collect();
     let others = match state.seen.open.len().saturating_sub(NAMED_MAX) {
         0 => String::new(),
@@ -170,7 +173,11 @@ mod tests {
             Judgement::Other(BundleDigest::of(b"a")),
             "a sequence of ours with other roots"
         );
-        assert_eq!(judged(5, None, a), Judgement::Other(BundleDigest::of(b"a")), "no digest proves nothing");
+        assert_eq!(
+            judged(5, None, a),
+            Judgement::Other(BundleDigest::of(b"a")),
+            "no digest proves nothing"
+        );
         assert_eq!(judged(2, b, a), Judgement::Known, "explained");
     }
 

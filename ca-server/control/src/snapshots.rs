@@ -35,7 +35,9 @@ pub enum SnapshotError {
     #[error("the issuer's certificate in the record cannot be read: {0}")]
     Certificate(#[from] CertificateError),
     /// The issuer's key is not there.
-    #[error("the issuer's key is not in the key backend: {0}; restore the keys from the latest backup")]
+    #[error(
+        "the issuer's key is not in the key backend: {0}; restore the keys from the latest backup"
+    )]
     Key(#[from] KeyError),
     /// The key's name in the record is no key id.
     #[error("the issuer's key has the name {0:?} in the record, which is no key id")]
@@ -61,9 +63,12 @@ impl Snapshots {
         let named = state.signer().ok_or(SnapshotError::NoSigner)?;
         let entry = state.roots.get(&named.root).and_then(|root| root.issuers.get(&named.issuer));
         let entry = entry.ok_or(SnapshotError::NoSigner)?;
-        let horizon = state.leaf_limit(&named.root, &self.segment).ok_or(SnapshotError::NoHorizon)?;
-        let kept =
-            self.signer.take().filter(|kept| kept.issuer() == named.issuer && kept.root() == named.root);
+        let horizon =
+            state.leaf_limit(&named.root, &self.segment).ok_or(SnapshotError::NoHorizon)?;
+        let kept = self
+            .signer
+            .take()
+            .filter(|kept| kept.issuer() == named.issuer && kept.root() == named.root);
         let signer = match kept {
             Some(kept) => kept,
             None => {

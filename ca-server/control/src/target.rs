@@ -15,19 +15,21 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(4);
 
 /// Why a rotation that begins now would not get on, one sentence each; empty if nothing is in its way.
 pub async fn obstacles(ca: &Ca, state: &State, event: &Event) -> Vec<String> {
-    let Event::RotationRequested { authority: name, stage_again, .. } = event else { return Vec::new() };
+    let Event::RotationRequested { authority: name, stage_again, .. } = event else {
+        return Vec::new();
+    };
     let Some(authority) = ca.authorities.get(name.as_str()) else { return Vec::new() };
     let (authority, name) = (authority.as_ref(), name.as_str());
     let place = authority.describe().place;
-    let Ok(context) = RequestId::parse("forecast").map(|id| CallContext::new(id, ANSWER_WITHIN)) else {
+    let Ok(context) = RequestId::parse("forecast").map(|id| CallContext::new(id, ANSWER_WITHIN))
+    else {
         return Vec::new();
     };
     let mut obstacles = Vec::new();
     let health = tokio::time::timeout(ANSWER_WITHIN, authority.check(&context)).await;
     match health {
-        Err(_) => {
-            obstacles.push(format!("authority {name} gives no answer within {} s", ANSWER_WITHIN.as_secs()))
-        }
+        Err(_) => obstacles
+            .push(format!("authority {name} gives no answer within {} s", ANSWER_WITHIN.as_secs())),
         Ok(health) if health.state == HealthState::Down => {
             obstacles.push(down(name, &health.detail));
         }
@@ -77,7 +79,10 @@ fn candidate(set: &RootSet, named: Option<RootId>) -> Option<&Vec<u8>> {
 /// A plugin may begin by saying that it is down itself.
 fn down(name: &str, detail: &str) -> String {
     let detail = shown(detail);
-    format!("authority {name} is down: {}", detail.strip_prefix("the authority is down: ").unwrap_or(&detail))
+    format!(
+        "authority {name} is down: {}",
+        detail.strip_prefix("the authority is down: ").unwrap_or(&detail)
+    )
 }
 
 #[cfg(test)]

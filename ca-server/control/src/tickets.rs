@@ -67,7 +67,9 @@ impl Tickets<'_> {
             Outcome::Pending { ticket, retry_after } => (ticket, retry_after),
         };
         if ticket.as_str().len() > TICKET_MAX {
-            let reason = format!("the authority's ticket is longer than {TICKET_MAX} bytes, and is not kept");
+            let reason = format!(
+                "the authority's ticket is longer than {TICKET_MAX} bytes, and is not kept"
+            );
             return Err(EffectError::Refused { reason });
         }
         let said = shown(&authority.check(context).await.detail);
@@ -90,9 +92,14 @@ impl Tickets<'_> {
         let (disk, path) = (Arc::clone(self.disk), self.path(key));
         let read = tokio::task::spawn_blocking(move || disk.read(&path)).await;
         match read.map_err(io::Error::other).and_then(|read| read) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| EffectError::Refused {
-                reason: format!("{} cannot be read ({error}): remove it", self.path(key).display()),
-            }),
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).map(Some).map_err(|error| EffectError::Refused {
+                    reason: format!(
+                        "{} cannot be read ({error}): remove it",
+                        self.path(key).display()
+                    ),
+                })
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(unavailable(&error)),
         }
@@ -101,8 +108,12 @@ impl Tickets<'_> {
     async fn store(&self, key: &str, claim: &Claim) -> Result<(), EffectError> {
         let bytes = serde_json::to_vec(claim).map_err(|error| unavailable(&error))?;
         let (disk, path) = (Arc::clone(self.disk), self.path(key));
-        let stored = tokio::task::spawn_blocking(move || disk.replace(&path, &bytes, FILE_MODE)).await;
-        stored.map_err(io::Error::other).and_then(|stored| stored).map_err(|error| unavailable(&error))
+        let stored =
+            tokio::task::spawn_blocking(move || disk.replace(&path, &bytes, FILE_MODE)).await;
+        stored
+            .map_err(io::Error::other)
+            .and_then(|stored| stored)
+            .map_err(|error| unavailable(&error))
     }
 }
 
@@ -127,7 +138,9 @@ mod tests {
 
     use async_trait::async_trait;
     use host::RealDisk;
-    use plugins::{Description, Health, IssuerChain, IssuerRequest, PluginError, RequestId, RootSet};
+    use plugins::{
+        Description, Health, IssuerChain, IssuerRequest, PluginError, RequestId, RootSet,
+    };
     use trust::ManualClock;
 
     use super::*;
@@ -158,23 +171,31 @@ mod tests {
             Err(PluginError::Denied { reason: "not asked here".to_owned() })
         }
 
-        async fn poll(&self, _: &CallContext, _: &Ticket) -> Result<Outcome<IssuerChain>, PluginError> {
+        async fn poll(
+            &self,
+            _: &CallContext,
+            _: &Ticket,
+        ) -> Result<Outcome<IssuerChain>, PluginError> {
             Err(PluginError::Denied { reason: "not asked here".to_owned() })
         }
     }
 
     #[tokio::test]
     async fn a_ticket_is_kept_over_a_restart_and_not_used_before_its_time() {
-        let (directory, clock) = (tempfile::tempdir().unwrap(), ManualClock::at(Timestamp::from_secs(1_000)));
-        let context = CallContext::new(RequestId::parse("one.issuer").unwrap(), Duration::from_secs(1));
+        let (directory, clock) =
+            (tempfile::tempdir().unwrap(), ManualClock::at(Timestamp::from_secs(1_000)));
+        let context =
+            CallContext::new(RequestId::parse("one.issuer").unwrap(), Duration::from_secs(1));
         let day = Duration::from_secs(86_400);
         let fresh = || -> Arc<dyn Disk> { Arc::new(RealDisk) };
         let (disk, authority) = (fresh(), Busy::default());
         let tickets = Tickets { directory: directory.path(), disk: &disk, clock: &clock };
         assert_eq!(tickets.due("one.issuer").await, Ok(None));
         let pending = Outcome::<()>::Pending { ticket: Ticket::new("t-1"), retry_after: day };
-        let not_yet =
-            |left: Duration| EffectError::NotYet { reason: "a person signs".to_owned(), retry_after: left };
+        let not_yet = |left: Duration| EffectError::NotYet {
+            reason: "a person signs".to_owned(),
+            retry_after: left,
+        };
         let settled = tickets.settle("one.issuer", &authority, &context, pending).await;
         assert_eq!(settled, Err(not_yet(day)), "the operator reads what it waits for");
 
@@ -186,14 +207,20 @@ mod tests {
         clock.advance(day * 3 / 4);
         assert_eq!(restarted.due("one.issuer").await, Ok(Some(Ticket::new("t-1"))));
         clock.jump_to(Timestamp::from_secs(0));
-        assert_eq!(restarted.due("one.issuer").await, Ok(Some(Ticket::new("t-1"))), "a clock went back");
+        assert_eq!(
+            restarted.due("one.issuer").await,
+            Ok(Some(Ticket::new("t-1"))),
+            "a clock went back"
+        );
         assert_eq!(authority.0.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]
     async fn a_ticket_without_end_is_refused_and_an_answer_is_passed_on() {
-        let (directory, clock) = (tempfile::tempdir().unwrap(), ManualClock::at(Timestamp::from_secs(1_000)));
-        let context = CallContext::new(RequestId::parse("one.issuer").unwrap(), Duration::from_secs(1));
+        let (directory, clock) =
+            (tempfile::tempdir().unwrap(), ManualClock::at(Timestamp::from_secs(1_000)));
+        let context =
+            CallContext::new(RequestId::parse("one.issuer").unwrap(), Duration::from_secs(1));
         let (disk, authority): (Arc<dyn Disk>, _) = (Arc::new(RealDisk), Busy::default());
         let tickets = Tickets { directory: directory.path(), disk: &disk, clock: &clock };
         let ticket = Ticket::new("t".repeat(TICKET_MAX + 1));
@@ -203,6 +230,9 @@ mod tests {
             Err(EffectError::Refused { .. })
         ));
         assert_eq!(tickets.due("one.issuer").await, Ok(None));
-        assert_eq!(tickets.settle("one.issuer", &authority, &context, Outcome::Ready(7)).await, Ok(7));
+        assert_eq!(
+            tickets.settle("one.issuer", &authority, &context, Outcome::Ready(7)).await,
+            Ok(7)
+        );
     }
 }

@@ -163,7 +163,8 @@ impl Upkeep {
     fn lacks_seal(&self, state: &State) -> bool {
         let Some(since) = state.phase.decided_at() else { return false };
         let own = state.segments.get(&self.segment).map(|own| own.state);
-        let sealed = matches!(own, Some(SegmentState::Sealed { generation }) if generation >= since);
+        let sealed =
+            matches!(own, Some(SegmentState::Sealed { generation }) if generation >= since);
         !sealed && self.to_seal.is_none_or(|due| due < since)
     }
 
@@ -188,7 +189,8 @@ impl Upkeep {
     async fn tick(&mut self) {
         self.ticks = self.ticks.wrapping_add(1);
         let every = |ticks: u64| self.ticks.is_multiple_of(ticks);
-        let (key_sets, compact, retry) = (every(KEY_SETS_EVERY), every(COMPACT_EVERY), every(RETRY_EVERY));
+        let (key_sets, compact, retry) =
+            (every(KEY_SETS_EVERY), every(COMPACT_EVERY), every(RETRY_EVERY));
         let note = every(NOTE_EVERY);
         let clock = self.judge_clock();
         if clock.is_ok() {
@@ -230,7 +232,9 @@ impl Upkeep {
     fn judge_clock(&mut self) -> Result<Agreed, ClockDiverged> {
         let clock = self.ca.clock.agreed();
         match (&clock, self.clock_well) {
-            (Err(diverged), true) => tracing::error!(%diverged, "no leaf is issued and no gate opens"),
+            (Err(diverged), true) => {
+                tracing::error!(%diverged, "no leaf is issued and no gate opens")
+            }
             (Ok(_), false) => tracing::info!("the wall clock is believed again"),
             _ => {}
         }
@@ -299,7 +303,8 @@ impl Upkeep {
             Renewal::Due | Renewal::AtOnce => {}
         }
         let ca = &self.ca;
-        let leaf = match own_leaf::issue(&ca.issuer, snapshot, &ca.id, &self.names, now.wall).await {
+        let leaf = match own_leaf::issue(&ca.issuer, snapshot, &ca.id, &self.names, now.wall).await
+        {
             Ok(leaf) => leaf,
             Err(error) => return self.failed(Level::OwnLeaf, &error),
         };
@@ -321,7 +326,8 @@ impl Upkeep {
         let state = self.driver.state();
         let Some(root) = issuer_due(&state, now) else { return };
         let id: [u8; 8] = random_bytes(self.ca.randomness.as_ref());
-        let Ok(request_id) = RequestId::parse(&format!("issuer-{:016x}", u64::from_be_bytes(id))) else {
+        let Ok(request_id) = RequestId::parse(&format!("issuer-{:016x}", u64::from_be_bytes(id)))
+        else {
             return;
         };
         tracing::info!(root = %root.short(), "the issuer is past half of its life: asking for a new one");
@@ -342,7 +348,8 @@ impl Upkeep {
         let Due::Ask(root, request_id) = self.ca.aging.due(&state, now) else { return };
         let Ok(authority) = AuthorityName::parse(&self.authority) else { return };
         tracing::info!(root = %root.short(), "the root has reached its age: asking for a rotation");
-        let asked = Event::RotationRequested { request_id, authority, mode: self.mode, stage_again: None };
+        let asked =
+            Event::RotationRequested { request_id, authority, mode: self.mode, stage_again: None };
         if let Err(error) = self.driver.submit_by(asked, "schedule").await {
             tracing::error!(%error, "a rotation could not be asked for");
         }
@@ -351,7 +358,8 @@ impl Upkeep {
     /// Reads the key sets of token issuers again; those that cannot be read stay as they were.
     pub async fn read_key_sets(&self) {
         let jwt = Arc::clone(&self.jwt);
-        let read = tokio::task::spawn_blocking(move || jwt.reload(|path| std::fs::read(path))).await;
+        let read =
+            tokio::task::spawn_blocking(move || jwt.reload(|path| std::fs::read(path))).await;
         let refused = read.unwrap_or_default().iter().map(ToString::to_string).collect();
         self.ca.findings.set(Look::KeySets, refused);
     }
@@ -380,7 +388,12 @@ fn lacks_bound(state: &State, segment: &SegmentId) -> bool {
 }
 
 /// The event that raises the horizon, if it is due.
-pub fn horizon_due(state: &State, policy: &Policy, segment: &SegmentId, now: Timestamp) -> Option<Event> {
+pub fn horizon_due(
+    state: &State,
+    policy: &Policy,
+    segment: &SegmentId,
+    now: Timestamp,
+) -> Option<Event> {
     let root = state.signer()?.root;
     let limit = policy.horizon_limit(now, state.roots.get(&root)?.not_after);
     let present = state.leaf_limit(&root, segment);
@@ -393,7 +406,8 @@ pub fn horizon_due(state: &State, policy: &Policy, segment: &SegmentId, now: Tim
 fn issuer_due(state: &State, now: Timestamp) -> Option<trust::RootId> {
     let signer = state.signer()?;
     let root = state.roots.get(&signer.root)?;
-    let issuer = Certificate::parse(root.issuers.get(&signer.issuer)?.chain.first()?.as_bytes()).ok()?;
+    let issuer =
+        Certificate::parse(root.issuers.get(&signer.issuer)?.chain.first()?.as_bytes()).ok()?;
     let validity = issuer.validity();
     let held = root.renewal_cancelled_at.is_some_and(|at| now < at.plus(CANCELLED_HOLDS));
     // Where the root leaves no more room, a new issuer would end no later: only a new root helps.

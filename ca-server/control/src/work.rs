@@ -78,7 +78,9 @@ impl CaEffects {
     /// An authority of the configuration.
     pub(crate) fn authority(&self, name: &str) -> Result<&Arc<dyn RootAuthority>, EffectError> {
         self.authorities.get(name).ok_or_else(|| {
-            refused(&format!("there is no section [authority.{name}] in the configuration; put it back"))
+            refused(&format!(
+                "there is no section [authority.{name}] in the configuration; put it back"
+            ))
         })
     }
 }
@@ -110,7 +112,9 @@ pub(crate) fn plugin(error: PluginError) -> EffectError {
             EffectError::NotYet { reason: said, retry_after: *retry_after }
         }
         // Operators and alarms find it by this word and the reason, which is one of a closed set.
-        PluginError::Unsafe(fault) => refused(&format!("PluginInvalid{{{}}}: {said}", fault.reason())),
+        PluginError::Unsafe(fault) => {
+            refused(&format!("PluginInvalid{{{}}}: {said}", fault.reason()))
+        }
         error if error.may_be_repeated() => unavailable(&said),
         _ => refused(&said),
     }

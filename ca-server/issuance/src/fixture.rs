@@ -10,7 +10,8 @@ use issuance::{Signer, SignerParts, Snapshot};
 use plugins::memory::MemoryKeys;
 use plugins::{KeyBackend, KeyHandle, KeySpec, RequestId};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose, SanType,
+    date_time_ymd,
 };
 use trust::csr::{ParsedCsr, VerifiedCsr};
 use trust::{Bundle, Certificate, Generation, Sequence, SpiffeId, Timestamp, TrustDomain};
@@ -37,7 +38,8 @@ pub(crate) fn csr() -> VerifiedCsr {
 pub(crate) fn csr_of(key: &KeyPair, uris: &[&str]) -> VerifiedCsr {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
-    params.subject_alt_names = uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())).collect();
+    params.subject_alt_names =
+        uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())).collect();
     let der = params.serialize_request(key).unwrap();
     ParsedCsr::from_der(der.der()).unwrap().verify().unwrap()
 }
@@ -77,7 +79,8 @@ impl CaMaterial {
         let root_params = root_params(&root_key);
         let root = root_params.self_signed(&root_key).unwrap().der().to_vec();
         let keys = Arc::new(MemoryKeys::new());
-        let key = ready(keys.generate(&RequestId::parse("issuer").unwrap(), KeySpec::P256)).unwrap();
+        let key =
+            ready(keys.generate(&RequestId::parse("issuer").unwrap(), KeySpec::P256)).unwrap();
         let above = rcgen::Issuer::from_params(&root_params, &root_key);
         let issuer = issuer_params(shape).signed_by(&Certified(&key.public), &above).unwrap();
         Self { root, issuer: Certificate::parse(issuer.der()).unwrap(), keys, key }
@@ -103,7 +106,8 @@ impl CaMaterial {
     /// A snapshot of this generation whose bundle has the same number as sequence, with ninety days of horizon.
     pub(crate) fn snapshot(&self, generation: u64) -> Snapshot {
         let horizon = NOW.plus(Duration::from_secs(90 * 24 * 3600));
-        Snapshot::new(Generation(generation), self.bundle(generation), self.signer(), horizon).unwrap()
+        Snapshot::new(Generation(generation), self.bundle(generation), self.signer(), horizon)
+            .unwrap()
     }
 }
 

@@ -28,10 +28,11 @@ pub(crate) fn lint(tbs: &[u8], expected: &Expected<'_>) -> Result<(), LintFindin
     let mut all = Reader::new(tbs);
     let mut tbs = all.sequence().map_err(encoding)?;
     all.finish().map_err(encoding)?;
-    let mut field = |name, holds: &dyn Fn(&mut Reader<'_>) -> Result<bool, DerError>| match holds(&mut tbs) {
-        Ok(true) => Ok(()),
-        Ok(false) | Err(_) => Err(LintFinding(name)),
-    };
+    let mut field =
+        |name, holds: &dyn Fn(&mut Reader<'_>) -> Result<bool, DerError>| match holds(&mut tbs) {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(LintFinding(name)),
+        };
     field("version", &is_version_3)?;
     field("serial number", &|tbs| Ok(tbs.unsigned()? == fields.serial.as_bytes()))?;
     field("signature algorithm", &|tbs| Ok(tbs.element()?.raw == fields.algorithm.der()))?;
@@ -55,8 +56,8 @@ fn is_version_3(tbs: &mut Reader<'_>) -> Result<bool, DerError> {
 
 fn is_validity(tbs: &mut Reader<'_>, expected: &Validity) -> Result<bool, DerError> {
     let mut validity = tbs.sequence()?;
-    let same =
-        is_time(&mut validity, expected.not_before())? && is_time(&mut validity, expected.not_after())?;
+    let same = is_time(&mut validity, expected.not_before())?
+        && is_time(&mut validity, expected.not_after())?;
     validity.finish()?;
     Ok(same)
 }
@@ -69,7 +70,9 @@ fn is_time(reader: &mut Reader<'_>, expected: Timestamp) -> Result<bool, DerErro
         1950..=2049 => (tag::UTC_TIME, 2, civil.year % 100),
         year => (tag::GENERALIZED_TIME, 4, year),
     };
-    let Some((digits, b"Z")) = element.content.split_at_checked(year_digits + 10) else { return Ok(false) };
+    let Some((digits, b"Z")) = element.content.split_at_checked(year_digits + 10) else {
+        return Ok(false);
+    };
     let Some((year_read, rest)) = digits.split_at_checked(year_digits) else { return Ok(false) };
     let expected = [civil.month, civil.day, civil.hour, civil.minute, civil.second];
     let same_rest = rest.chunks(2).map(number).eq(expected.into_iter().map(Some));
@@ -162,7 +165,11 @@ mod tests {
     use crate::request::ServingNames;
     use crate::template::to_be_signed;
 
-    fn with_fields(names: &ServingNames, no_rev_avail: bool, test: impl FnOnce(&LeafFields<'_>, Validity)) {
+    fn with_fields(
+        names: &ServingNames,
+        no_rev_avail: bool,
+        test: impl FnOnce(&LeafFields<'_>, Validity),
+    ) {
         let (ca, csr) = (CaMaterial::new(), fixture::csr());
         let validity = Validity::new(NOW, NOW.plus(Duration::from_secs(3600))).unwrap();
         let fields = LeafFields {
@@ -219,24 +226,32 @@ mod tests {
         with_fields(&ServingNames::default(), true, |fields, validity| {
             let tbs = to_be_signed(fields);
             let other = names();
-            let named = |changed: LeafFields<'_>| lint(&tbs, &Expected { fields: &changed, validity });
+            let named =
+                |changed: LeafFields<'_>| lint(&tbs, &Expected { fields: &changed, validity });
             let serial = Serial::random(&SeededRandomness::new(2));
             let base = || fields.clone();
             for (changed, name) in [
                 (LeafFields { serial, ..base() }, "serial number"),
-                (LeafFields { algorithm: SignatureAlgorithm::Ed25519, ..base() }, "signature algorithm"),
+                (
+                    LeafFields { algorithm: SignatureAlgorithm::Ed25519, ..base() },
+                    "signature algorithm",
+                ),
                 (LeafFields { issuer_name: &[0x30, 0], ..base() }, "issuer name"),
                 (LeafFields { spki: &[0x30, 0], ..base() }, "public key"),
                 (LeafFields { key_usage: 5, ..base() }, "key usage"),
                 (LeafFields { subject_key_id: &[9; 20], ..base() }, "subject key id"),
                 (LeafFields { authority_key_id: &[9; 20], ..base() }, "authority key id"),
-                (LeafFields { identity: "spiffe://example.org/x", ..base() }, "subject alternative name"),
+                (
+                    LeafFields { identity: "spiffe://example.org/x", ..base() },
+                    "subject alternative name",
+                ),
                 (LeafFields { names: &other, ..base() }, "subject alternative name"),
                 (LeafFields { no_rev_avail: false, ..base() }, "list of extensions"),
             ] {
                 assert_eq!(named(changed), Err(LintFinding(name)));
             }
-            let later = Validity::new(validity.not_before(), NOW.plus(Duration::from_secs(3601))).unwrap();
+            let later =
+                Validity::new(validity.not_before(), NOW.plus(Duration::from_secs(3601))).unwrap();
             let found = lint(&tbs, &Expected { fields, validity: later });
             assert_eq!(found, Err(LintFinding("validity")));
         });

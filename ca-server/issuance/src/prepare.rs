@@ -5,7 +5,9 @@ use trust::der::DerTime;
 use trust::{Randomness, Serial, Timestamp};
 
 use crate::lint::{Expected, LintFinding, lint};
-use crate::profile::{LeafProfile, Lifetime, LifetimeRefused, NO_REV_AVAIL_TTL_MAX, key_usage_bits};
+use crate::profile::{
+    LeafProfile, Lifetime, LifetimeRefused, NO_REV_AVAIL_TTL_MAX, key_usage_bits,
+};
 use crate::request::AuthorizedRequest;
 use crate::snapshot::CountedSnapshot;
 use crate::template::{LeafFields, to_be_signed};

@@ -211,7 +211,9 @@ impl LeafProfile {
         let ProfileSettings { ttl_default, ttl_max, ttl_min, above_max, .. } = self.0;
         match asked {
             None => Ok((ttl_default, false)),
-            Some(asked) if asked < ttl_min => Err(LifetimeRefused::BelowMinimum { asked, minimum: ttl_min }),
+            Some(asked) if asked < ttl_min => {
+                Err(LifetimeRefused::BelowMinimum { asked, minimum: ttl_min })
+            }
             Some(asked) if asked <= ttl_max => Ok((asked, false)),
             Some(asked) => match above_max {
                 AboveMax::Cap => Ok((ttl_max, true)),
@@ -251,7 +253,10 @@ mod tests {
         Bounds { signer, horizon: NOW.plus(horizon) }
     }
 
-    fn ttl(asked: Option<Duration>, bounds: &Bounds) -> Result<(Duration, Option<Limit>), LifetimeRefused> {
+    fn ttl(
+        asked: Option<Duration>,
+        bounds: &Bounds,
+    ) -> Result<(Duration, Option<Limit>), LifetimeRefused> {
         let lifetime = profile(AboveMax::Cap).lifetime(asked, NOW, bounds)?;
         Ok((lifetime.validity.not_after().since(NOW), lifetime.limit))
     }
@@ -282,14 +287,21 @@ mod tests {
         let minute = Duration::from_secs(60);
         let short = ttl(Some(minute), &bounds(DAY, DAY));
         assert!(matches!(short, Err(LifetimeRefused::BelowMinimum { .. })));
-        assert!(matches!(ttl(None, &bounds(minute, DAY)), Err(LifetimeRefused::SignerEnding { .. })));
-        assert!(matches!(ttl(None, &bounds(DAY, minute)), Err(LifetimeRefused::HorizonBehind { .. })));
+        assert!(matches!(
+            ttl(None, &bounds(minute, DAY)),
+            Err(LifetimeRefused::SignerEnding { .. })
+        ));
+        assert!(matches!(
+            ttl(None, &bounds(DAY, minute)),
+            Err(LifetimeRefused::HorizonBehind { .. })
+        ));
     }
 
     #[test]
     fn a_signer_of_the_future_is_refused() {
         let signer = Validity::new(NOW.plus(HOUR), NOW.plus(DAY)).unwrap();
-        let refused = profile(AboveMax::Cap).lifetime(None, NOW, &Bounds { signer, horizon: NOW.plus(DAY) });
+        let refused =
+            profile(AboveMax::Cap).lifetime(None, NOW, &Bounds { signer, horizon: NOW.plus(DAY) });
         assert!(matches!(refused, Err(LifetimeRefused::SignerNotYetValid { .. })));
     }
 
@@ -299,7 +311,8 @@ mod tests {
         let lifetime = profile(AboveMax::Cap).lifetime(None, NOW, &roomy).unwrap();
         assert_eq!(lifetime.validity.not_before(), NOW.minus(Duration::from_secs(60)));
         let signer = Validity::new(NOW, NOW.plus(DAY * 30)).unwrap();
-        let fresh = profile(AboveMax::Cap).lifetime(None, NOW, &Bounds { signer, ..roomy }).unwrap();
+        let fresh =
+            profile(AboveMax::Cap).lifetime(None, NOW, &Bounds { signer, ..roomy }).unwrap();
         assert_eq!(fresh.validity.not_before(), NOW);
     }
 
@@ -318,8 +331,11 @@ mod tests {
             ProfileProblem::BackdateTooLong,
         ];
         assert_eq!(problems, Err(expected));
-        let reversed = ProfileSettings { ttl_max: HOUR, ttl_min: DAY, ..ProfileSettings::default() };
-        assert!(LeafProfile::new(reversed).unwrap_err().contains(&ProfileProblem::MaximumBelowMinimum));
+        let reversed =
+            ProfileSettings { ttl_max: HOUR, ttl_min: DAY, ..ProfileSettings::default() };
+        assert!(
+            LeafProfile::new(reversed).unwrap_err().contains(&ProfileProblem::MaximumBelowMinimum)
+        );
     }
 
     proptest! {

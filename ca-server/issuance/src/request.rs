@@ -144,7 +144,9 @@ pub struct ServingNames {
 
 /// A name that is no DNS name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{name:?} is not a DNS name: write letters, digits and hyphens between dots, without a wildcard")]
+#[error(
+    "{name:?} is not a DNS name: write letters, digits and hyphens between dots, without a wildcard"
+)]
 pub struct NotADnsName {
     /// The refused name, at most 256 characters of it.
     pub name: String,
@@ -225,8 +227,19 @@ mod tests {
             assert!(ServingNames::new(vec![good.to_owned()], vec![]).is_ok(), "{good}");
         }
         let long = "a.".repeat(127) + "b";
-        for bad in ["", "*.example.org", "a..b", "-a", "a-", "a b", "a\0", "ü", "a.", &"x".repeat(64), &long]
-        {
+        for bad in [
+            "",
+            "*.example.org",
+            "a..b",
+            "-a",
+            "a-",
+            "a b",
+            "a\0",
+            "ü",
+            "a.",
+            &"x".repeat(64),
+            &long,
+        ] {
             assert!(ServingNames::new(vec![bad.to_owned()], vec![]).is_err(), "{bad}");
         }
     }

@@ -94,11 +94,17 @@ fn verify_own(der: &[u8], linted: &[u8], snapshot: &Snapshot) -> Result<(), Sign
     let signer = snapshot.signer();
     let signature = signature_of(der, linted, signer.algorithm().der()).ok().flatten();
     signature
-        .and_then(|signature| signer.public_key().verify(linted, signer.algorithm(), signature).ok())
+        .and_then(|signature| {
+            signer.public_key().verify(linted, signer.algorithm(), signature).ok()
+        })
         .ok_or(SignError::OwnSignature)
 }
 
-fn signature_of<'d>(der: &'d [u8], linted: &[u8], algorithm: &[u8]) -> Result<Option<&'d [u8]>, DerError> {
+fn signature_of<'d>(
+    der: &'d [u8],
+    linted: &[u8],
+    algorithm: &[u8],
+) -> Result<Option<&'d [u8]>, DerError> {
     let mut outside = Reader::new(der);
     let mut certificate = outside.sequence()?;
     outside.finish()?;
@@ -112,7 +118,8 @@ fn signature_of<'d>(der: &'d [u8], linted: &[u8], algorithm: &[u8]) -> Result<Op
 }
 
 fn verify_as_peer(der: &[u8], snapshot: &Snapshot, now: Timestamp) -> Result<(), SignError> {
-    let leaf = Certificate::parse(der).map_err(|source| ChainError::Certificate { index: 0, source })?;
+    let leaf =
+        Certificate::parse(der).map_err(|source| ChainError::Certificate { index: 0, source })?;
     let mut certificates = vec![leaf];
     certificates.extend_from_slice(snapshot.signer().chain());
     let chain = Chain::from_certificates(certificates)?;

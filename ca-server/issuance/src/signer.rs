@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use plugins::{KeyBackend, KeyError, KeyId};
 use trust::{
-    Bundle, Certificate, CertificateId, PublicKey, Root, RootId, SignatureAlgorithm, Timestamp, Validity,
+    Bundle, Certificate, CertificateId, PublicKey, Root, RootId, SignatureAlgorithm, Timestamp,
+    Validity,
 };
 use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo, X509Certificate};
 
@@ -74,7 +75,11 @@ impl Signer {
     ///
     /// # Errors
     /// [`SignerError`] says which certificate is wrong, counted from the issuer's as 0.
-    pub fn verify(parts: SignerParts, bundle: &Bundle, now: Timestamp) -> Result<Self, SignerError> {
+    pub fn verify(
+        parts: SignerParts,
+        bundle: &Bundle,
+        now: Timestamp,
+    ) -> Result<Self, SignerError> {
         Self::verify_up_to(parts, bundle, None, now)
     }
 
@@ -114,15 +119,22 @@ impl Signer {
             }
         }
         let links = parts.chain.iter().zip(parts.chain.iter().skip(1));
-        if let Some(place) = links.into_iter().position(|(below, above)| !is_signed_by(below, above)) {
+        if let Some(place) =
+            links.into_iter().position(|(below, above)| !is_signed_by(below, above))
+        {
             return Err(SignerError::Broken(place));
         }
         let root = root_above(&parts.chain, bundle, wanted)?;
-        let validity = common_validity(&parts.chain, root).filter(|validity| validity.contains(now));
+        let validity =
+            common_validity(&parts.chain, root).filter(|validity| validity.contains(now));
         Ok(Self {
             root: root.id(),
             issuer: issuer.id(),
-            issuer_key_id: issuer.extensions().subject_key_id.clone().ok_or(SignerError::NoKeyId)?,
+            issuer_key_id: issuer
+                .extensions()
+                .subject_key_id
+                .clone()
+                .ok_or(SignerError::NoKeyId)?,
             validity: validity.ok_or(SignerError::NotValidNow)?,
             algorithm: SignatureAlgorithm::preferred(parts.public.kind()),
             intermediates_pem: parts.chain.iter().map(Certificate::pem).collect(),
@@ -195,9 +207,9 @@ impl fmt::Debug for Signer {
 /// Whether the certificate may sign with `below` other CA certificates between it and the leaf.
 fn may_sign_above(certificate: &Certificate, below: usize) -> bool {
     let extensions = certificate.extensions();
-    let roomy = extensions
-        .basic_constraints
-        .is_some_and(|c| c.ca && c.path_len.is_none_or(|most| u32::try_from(below).is_ok_and(|n| n <= most)));
+    let roomy = extensions.basic_constraints.is_some_and(|c| {
+        c.ca && c.path_len.is_none_or(|most| u32::try_from(below).is_ok_and(|n| n <= most))
+    });
     roomy
         && extensions.key_usage.is_none_or(|usage| usage.key_cert_sign)
         && extensions.critical_unknown.is_empty()
@@ -206,16 +218,18 @@ fn may_sign_above(certificate: &Certificate, below: usize) -> bool {
 /// CA certificates need not carry a SPIFFE id; one that is there is of this trust domain, with or without a path.
 fn in_trust_domain(certificate: &Certificate, bundle: &Bundle) -> bool {
     let own = format!("spiffe://{}", bundle.trust_domain().as_str());
-    let is_own =
-        |uri: &String| uri.strip_prefix(&own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let is_own = |uri: &String| {
+        uri.strip_prefix(&own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
     certificate.names().uris.iter().all(|uri| !uri.starts_with("spiffe:") || is_own(uri))
 }
 
 fn is_signed_by(below: &Certificate, above: &Certificate) -> bool {
-    let key_ids_agree = match (&below.extensions().authority_key_id, &above.extensions().subject_key_id) {
-        (Some(authority), Some(subject)) => authority == subject,
-        _ => true,
-    };
+    let key_ids_agree =
+        match (&below.extensions().authority_key_id, &above.extensions().subject_key_id) {
+            (Some(authority), Some(subject)) => authority == subject,
+            _ => true,
+        };
     if below.issuer_der() != above.subject_der() || !key_ids_agree {
         return false;
     }
@@ -233,7 +247,9 @@ fn root_above<'b>(
     let roots = bundle.roots().iter();
     roots
         .filter(|root| wanted.is_none_or(|wanted| wanted == root.id()))
-        .find(|root| is_signed_by(top, root.certificate()) && may_sign_above(root.certificate(), chain.len()))
+        .find(|root| {
+            is_signed_by(top, root.certificate()) && may_sign_above(root.certificate(), chain.len())
+        })
         .ok_or(SignerError::UnknownRoot)
 }
 
@@ -307,9 +323,13 @@ mod tests {
         let issuer = || ca.parts().chain.remove(0);
         assert_eq!(chain(vec![]), SignerError::Length(0));
         assert_eq!(chain(vec![issuer(); 8]), SignerError::Length(8));
-        let roomy = fixture::CaMaterial::shaped(&IssuerShape { path_len: None, ..IssuerShape::default() });
+        let roomy =
+            fixture::CaMaterial::shaped(&IssuerShape { path_len: None, ..IssuerShape::default() });
         let above = roomy.parts().chain.remove(0);
         assert_eq!(chain(vec![issuer(), above]), SignerError::Broken(0));
-        assert_eq!(chain(vec![issuer(), other.parts().chain.remove(0)]), SignerError::NotAnIssuer(1));
+        assert_eq!(
+            chain(vec![issuer(), other.parts().chain.remove(0)]),
+            SignerError::NotAnIssuer(1)
+        );
     }
 }

@@ -14,15 +14,17 @@ use async_trait::async_trait;
 use fixture::{CaMaterial, NOW, csr, csr_of, id};
 use host::{Fault, FaultDisk, How, Operation, RealDisk};
 use issuance::{
-    AuthorizedRequest, Holder, IssueError, Issuer, LeafProfile, PrepareError, ProfileSettings, ServingNames,
-    SignError, Signer, SignerParts, Snapshot, SnapshotCell,
+    AuthorizedRequest, Holder, IssueError, Issuer, LeafProfile, PrepareError, ProfileSettings,
+    ServingNames, SignError, Signer, SignerParts, Snapshot, SnapshotCell,
 };
 use ledger::{Ended, Ledger, LedgerError, OpenOptions, RowKind, SegmentId, Settings};
-use plugins::{Health, KeyBackend, KeyBackendDescription, KeyError, KeyHandle, KeyId, KeySpec, RequestId};
+use plugins::{
+    Health, KeyBackend, KeyBackendDescription, KeyError, KeyHandle, KeyId, KeySpec, RequestId,
+};
 use tempfile::TempDir;
 use trust::{
-    Certificate, CertificateId, Chain, Generation, ManualClock, PeerRole, PublicKey, SeededRandomness,
-    Sequence, SignatureAlgorithm,
+    Certificate, CertificateId, Chain, Generation, ManualClock, PeerRole, PublicKey,
+    SeededRandomness, Sequence, SignatureAlgorithm,
 };
 
 struct World {
@@ -83,7 +85,12 @@ impl KeyBackend for Crooked {
         self.inner.public(id).await
     }
 
-    async fn sign(&self, id: &KeyId, message: &[u8], how: SignatureAlgorithm) -> Result<Vec<u8>, KeyError> {
+    async fn sign(
+        &self,
+        id: &KeyId,
+        message: &[u8],
+        how: SignatureAlgorithm,
+    ) -> Result<Vec<u8>, KeyError> {
         self.signatures.fetch_add(1, Ordering::Relaxed);
         (self.answer)(self.inner.sign(id, message, how).await?)
     }
@@ -101,9 +108,13 @@ impl KeyBackend for Crooked {
     }
 }
 
-fn crooked(ca: &CaMaterial, answer: fn(Vec<u8>) -> Result<Vec<u8>, KeyError>) -> (Arc<Crooked>, Snapshot) {
+fn crooked(
+    ca: &CaMaterial,
+    answer: fn(Vec<u8>) -> Result<Vec<u8>, KeyError>,
+) -> (Arc<Crooked>, Snapshot) {
     let parts = ca.parts();
-    let keys = Arc::new(Crooked { inner: parts.keys.clone(), answer, signatures: AtomicUsize::new(0) });
+    let keys =
+        Arc::new(Crooked { inner: parts.keys.clone(), answer, signatures: AtomicUsize::new(0) });
     let parts = SignerParts { keys: keys.clone(), ..parts };
     let signer = Signer::verify(parts, &ca.bundle(1), NOW).unwrap();
     let horizon = NOW.plus(Duration::from_secs(90 * 24 * 3600));
@@ -126,7 +137,10 @@ async fn a_leaf_has_key_identity_and_chain_as_authorized_and_a_durable_row() {
     let root = chain.verify(leaf.bundle(), NOW, PeerRole::Server).unwrap();
     assert_eq!(chain.verify(leaf.bundle(), NOW, PeerRole::Client), Ok(root));
     let live = world.ledger.find(&leaf.serial()).unwrap();
-    assert_eq!((live.row.born, live.row.kind, live.row.root), (Sequence(7), RowKind::CsrOnly, root));
+    assert_eq!(
+        (live.row.born, live.row.kind, live.row.root),
+        (Sequence(7), RowKind::CsrOnly, root)
+    );
     assert_eq!(live.certificate, Some(CertificateId::of(leaf.der())));
     drop(leaf);
     world.ledger.shutdown().await;
@@ -137,10 +151,15 @@ async fn a_leaf_has_key_identity_and_chain_as_authorized_and_a_durable_row() {
 #[tokio::test]
 async fn the_reply_for_istio_is_leaf_then_intermediates_then_all_roots_in_one() {
     let (ca, world) = (CaMaterial::new(), world());
-    let leaf = world.issuer.issue(&workload(), SnapshotCell::new(ca.snapshot(1)).load()).await.unwrap();
+    let leaf =
+        world.issuer.issue(&workload(), SnapshotCell::new(ca.snapshot(1)).load()).await.unwrap();
     let strings = leaf.istio_chain();
     assert_eq!(strings.len(), 3);
-    assert!(strings.iter().all(|pem| pem.matches("BEGIN CERTIFICATE").count() == 1 && pem.ends_with('\n')));
+    assert!(
+        strings
+            .iter()
+            .all(|pem| pem.matches("BEGIN CERTIFICATE").count() == 1 && pem.ends_with('\n'))
+    );
     assert_eq!(strings.last().map(String::as_str), Some(&*leaf.bundle().pem().to_string()));
 }
 
@@ -149,18 +168,22 @@ async fn nothing_of_a_csr_but_its_key_reaches_the_leaf() {
     let (ca, world) = (CaMaterial::new(), world());
     let key = rcgen::KeyPair::generate().unwrap();
     let csr = csr_of(&key, &["spiffe://example.org/ns/other/sa/other"]);
-    let request = AuthorizedRequest::new(id("/ns/shop/sa/cart"), csr, Holder::CsrOnly, None).unwrap();
-    let leaf = world.issuer.issue(&request, SnapshotCell::new(ca.snapshot(1)).load()).await.unwrap();
+    let request =
+        AuthorizedRequest::new(id("/ns/shop/sa/cart"), csr, Holder::CsrOnly, None).unwrap();
+    let leaf =
+        world.issuer.issue(&request, SnapshotCell::new(ca.snapshot(1)).load()).await.unwrap();
     assert!(!leaf.der().windows(5).any(|window| window == b"other"));
 }
 
 #[tokio::test]
 async fn only_the_cas_own_leaf_has_dns_and_ip_names() {
     let (ca, world) = (CaMaterial::new(), world());
-    let names = ServingNames::new(vec!["localhost".to_owned()], vec!["127.0.0.1".parse().unwrap()]).unwrap();
+    let names = ServingNames::new(vec!["localhost".to_owned()], vec!["127.0.0.1".parse().unwrap()])
+        .unwrap();
     let key = csr().public_key().clone();
     let request = AuthorizedRequest::own(id("/banyan/ca/ca-1"), key, names, None).unwrap();
-    let leaf = world.issuer.issue(&request, SnapshotCell::new(ca.snapshot(1)).load()).await.unwrap();
+    let leaf =
+        world.issuer.issue(&request, SnapshotCell::new(ca.snapshot(1)).load()).await.unwrap();
     let certificate = Certificate::parse(leaf.der()).unwrap();
     assert_eq!(certificate.names().dns, ["localhost"]);
     assert_eq!(certificate.names().ips, [[127, 0, 0, 1]]);
@@ -175,7 +198,10 @@ async fn without_a_durable_row_nothing_is_signed() {
             let (keys, snapshot) = crooked(&ca, Ok);
             world.disk.plan(Fault::next(operation, how));
             let issued = world.issuer.issue(&workload(), SnapshotCell::new(snapshot).load()).await;
-            assert!(matches!(issued, Err(IssueError::Ledger(_))), "{operation:?} {how:?}: {issued:?}");
+            assert!(
+                matches!(issued, Err(IssueError::Ledger(_))),
+                "{operation:?} {how:?}: {issued:?}"
+            );
             assert_eq!(keys.signatures.load(Ordering::Relaxed), 0, "{operation:?} {how:?}");
         }
     }
@@ -205,7 +231,10 @@ async fn a_wrong_or_missing_signature_is_never_released_and_its_row_is_abandoned
         let (_, snapshot) = crooked(&ca, answer);
         let issued = world.issuer.issue(&workload(), SnapshotCell::new(snapshot).load()).await;
         let error = issued.map(|leaf| leaf.der().to_vec()).unwrap_err();
-        assert!(matches!(error, IssueError::Sign(SignError::OwnSignature | SignError::Key(_))), "{error:?}");
+        assert!(
+            matches!(error, IssueError::Sign(SignError::OwnSignature | SignError::Key(_))),
+            "{error:?}"
+        );
         let page = world.ledger.rows(&ledger::RowFilter::default(), None, 10);
         assert!(page.rows.iter().all(|live| live.ended == Some(Ended::Abandoned)));
     }

@@ -3,7 +3,11 @@
 //! Before the benches it prints the CPU time of the whole process for each such pair, which the wall clock cannot
 //! show: most of that is spent waiting for the disk. It also prints how long an intent takes that comes alone.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a bench stops at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a bench stops at the first surprise"
+)]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,7 +51,8 @@ fn setup(commit_window: Duration) -> Setup {
         word: ledger::Word::None,
     };
     // One worker, as one core of a server would have.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     Setup { ledger: Arc::new(ledger), template, runtime, _dir: dir }
 }
 
@@ -118,7 +123,9 @@ fn intents(criterion: &mut Criterion) {
         let setup = setup(Duration::from_micros(window_micros));
         setup.print_cpu(window_micros);
         setup.print_alone();
-        group.bench_function(format!("window {window_micros} us"), |bencher| bencher.iter(|| setup.round()));
+        group.bench_function(format!("window {window_micros} us"), |bencher| {
+            bencher.iter(|| setup.round())
+        });
     }
     group.finish();
 }

@@ -1,14 +1,19 @@
 //! What rows cost: bytes in memory and on the disk, and the time of a start. `cargo run --release -p ledger --example rows`.
 //!
 //! A million rows of 100,000 identities behind 1,000 agents are issued and acknowledged; then the ledger is opened anew.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a bench stops at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a bench stops at the first surprise"
+)]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use host::{OsRandomness, RealDisk, SystemClock};
 use ledger::{
-    EvidenceClass, Ledger, OpenOptions, Proof, Row, RowFilter, RowKind, SegmentId, Settings, Witness,
+    EvidenceClass, Ledger, OpenOptions, Proof, Row, RowFilter, RowKind, SegmentId, Settings,
+    Witness,
 };
 use trust::{CertificateId, Clock as _, RootId, Sequence, Serial, SpiffeId, SpkiHash};
 
@@ -48,7 +53,8 @@ fn row(number: u64, random: &OsRandomness) -> Row {
     Row {
         serial: Serial::random(random),
         spki: SpkiHash::of(&number.to_le_bytes()),
-        identity: SpiffeId::parse(&format!("spiffe://example.org/ns/shop/sa/cart-{workload}")).unwrap(),
+        identity: SpiffeId::parse(&format!("spiffe://example.org/ns/shop/sa/cart-{workload}"))
+            .unwrap(),
         agent: Some(format!("host-{}", workload % 1_000)),
         root: RootId::of(b"root"),
         issuer: CertificateId::of(b"issuer"),
@@ -65,14 +71,16 @@ async fn issue(ledger: Arc<Ledger>, from: u64) {
         let agent = format!("host-{}", number % 100_000 % 1_000);
         let serial = ledger.intend(row(number, &random)).await.unwrap().spend().serial;
         ledger.issued(serial, CertificateId::of(&number.to_le_bytes())).await.unwrap();
-        let proof = Proof { applied: Sequence(3), class: EvidenceClass::Applied, at: SystemClock.now() };
+        let proof =
+            Proof { applied: Sequence(3), class: EvidenceClass::Applied, at: SystemClock.now() };
         ledger.ack(Witness::Agent(&agent), serial, proof).await.unwrap();
     }
 }
 
 fn main() {
     let dir = tempfile::tempdir().unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (ledger, before) = (Arc::new(open(dir.path(), "first")), resident_kib());
     runtime.block_on(async {
         let clients: Vec<_> =
@@ -91,7 +99,8 @@ fn main() {
         started.elapsed().as_secs_f64(),
         (resident_kib() - before) / 1_024
     );
-    let filter = RowFilter { unproven: Some((Sequence(4), EvidenceClass::Applied)), ..RowFilter::default() };
+    let filter =
+        RowFilter { unproven: Some((Sequence(4), EvidenceClass::Applied)), ..RowFilter::default() };
     let started = Instant::now();
     let page = ledger.rows(&filter, None, 32);
     println!("32 of {ROWS} holders: {} rows looked at, {:?}", page.looked_at, started.elapsed());

@@ -126,7 +126,9 @@ impl Groups {
             rows: ends.len() as u64,
             latest_not_after: ends.last().map(|(not_after, _)| *not_after),
         };
-        Aggregates { groups: self.0.iter().map(|(standing, ends)| (*standing, tally(ends))).collect() }
+        Aggregates {
+            groups: self.0.iter().map(|(standing, ends)| (*standing, tally(ends))).collect(),
+        }
     }
 
     /// Where the rows are.

@@ -11,8 +11,8 @@ use trust::Timestamp;
 
 use crate::compact;
 use crate::fields::{
-    DecodeError, WORD_VERSION, class_byte, kind_byte, put_ended, put_option, put_short, put_text, put_time,
-    put_time_from, put_word,
+    DecodeError, WORD_VERSION, class_byte, kind_byte, put_ended, put_option, put_short, put_text,
+    put_time, put_time_from, put_word,
 };
 use crate::input::Input;
 use crate::record::{AuditRefusal, Entry, Record};
@@ -140,7 +140,9 @@ pub(crate) fn decode(payload: &[u8], reading: &mut Reading) -> Result<Option<Ent
     }
     let mut read = || match (kind, version) {
         (TERM, _) => compact::term(&mut input, reading).map(|()| None),
-        (1 | 9, TERM_VERSION) | (2 | 4, PLACE_VERSION) => compact::entry(kind, &mut input, reading).map(Some),
+        (1 | 9, TERM_VERSION) | (2 | 4, PLACE_VERSION) => {
+            compact::entry(kind, &mut input, reading).map(Some)
+        }
         _ => decode_long(kind, version, &mut input).map(Some),
     };
     let entry = read()?;
@@ -168,7 +170,10 @@ fn decode_long(kind: u8, version: u8, input: &mut Input<'_>) -> Result<Entry, De
         8 => Record::Suppressed { refusals: input.u64()?, since: input.time()? },
         9 => Record::Carried(input.live_row(version)?),
         10 => Record::End { records: input.u64()? },
-        _ => Record::Turned { serial: input.serial()?, forgotten: Forgotten::from_turns(input.byte()?) },
+        _ => Record::Turned {
+            serial: input.serial()?,
+            forgotten: Forgotten::from_turns(input.byte()?),
+        },
     };
     Ok(Entry { at, record })
 }
@@ -260,13 +265,15 @@ mod tests {
 
     #[test]
     fn a_row_of_the_first_format_is_read_and_says_nothing_of_its_holders() {
-        let encoded = |record: &Record| long(&Entry { at: Timestamp::from_secs(1), record: record.clone() });
+        let encoded =
+            |record: &Record| long(&Entry { at: Timestamp::from_secs(1), record: record.clone() });
         let row = Arc::new(testing::row(1));
         // The word ends the row, which ends an intent but for the end mark, and begins what is carried.
         let word_at = encoded(&Record::Intent(Arc::clone(&row))).len() - 2;
-        for (record, kind) in
-            [(Record::Intent(Arc::clone(&row)), 1), (Record::Carried(LiveRow::new(Arc::clone(&row))), 9)]
-        {
+        for (record, kind) in [
+            (Record::Intent(Arc::clone(&row)), 1),
+            (Record::Carried(LiveRow::new(Arc::clone(&row))), 9),
+        ] {
             let mut bytes = encoded(&record);
             assert_eq!(bytes[..2], [kind, WORD_VERSION]);
             bytes[1] = VERSION;
@@ -277,7 +284,8 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_or_version_was_written_by_a_newer_program() {
-        let bytes = long(&Entry { at: Timestamp::from_secs(1), record: Record::End { records: 3 } });
+        let bytes =
+            long(&Entry { at: Timestamp::from_secs(1), record: Record::End { records: 3 } });
         for (index, value) in [(0, 13), (0, 0), (1, 2)] {
             let mut changed = bytes.clone();
             changed[index] = value;

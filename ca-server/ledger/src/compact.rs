@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use trust::{RootId, Sequence, Serial, SpkiHash, Timestamp};
 
-use crate::fields::{DecodeError, class_byte, put_ended, put_option, put_short, put_time_from, put_word};
+use crate::fields::{
+    DecodeError, class_byte, put_ended, put_option, put_short, put_time_from, put_word,
+};
 use crate::input::Input;
 use crate::record::{Entry, Record};
 use crate::row::{Evidence, EvidenceClass, Forgotten, LiveRow, Proof, Row};
@@ -69,7 +71,11 @@ pub(crate) fn put_proof(out: &mut Vec<u8>, proof: &Proof, at: Timestamp) {
 }
 
 /// Reads what stands behind kind and version of a short form.
-pub(crate) fn entry(kind: u8, input: &mut Input<'_>, reading: &mut Reading) -> Result<Entry, DecodeError> {
+pub(crate) fn entry(
+    kind: u8,
+    input: &mut Input<'_>,
+    reading: &mut Reading,
+) -> Result<Entry, DecodeError> {
     let at = input.time_from(reading.at)?;
     reading.at = at;
     let record = match kind {
@@ -106,7 +112,11 @@ fn row(input: &mut Input<'_>, reading: &Reading, at: Timestamp) -> Result<Row, D
     })
 }
 
-fn live_row(input: &mut Input<'_>, reading: &Reading, at: Timestamp) -> Result<LiveRow, DecodeError> {
+fn live_row(
+    input: &mut Input<'_>,
+    reading: &Reading,
+    at: Timestamp,
+) -> Result<LiveRow, DecodeError> {
     let row = Arc::new(row(input, reading, at)?);
     let certificate = input.option(Input::certificate)?;
     let mut levels = [Sequence(0); EvidenceClass::ALL.len()];
@@ -114,7 +124,13 @@ fn live_row(input: &mut Input<'_>, reading: &Reading, at: Timestamp) -> Result<L
         *level = Sequence(input.short()?);
     }
     let evidence = Evidence::from_levels(levels, input.time_from(at)?);
-    Ok(LiveRow { row, certificate, evidence, ended: input.ended()?, forgotten: Forgotten::default() })
+    Ok(LiveRow {
+        row,
+        certificate,
+        evidence,
+        ended: input.ended()?,
+        forgotten: Forgotten::default(),
+    })
 }
 
 fn place(input: &mut Input<'_>, reading: &Reading) -> Result<Serial, DecodeError> {

@@ -96,7 +96,8 @@ impl Ledger {
     /// A row with all that is known of it. An operator's word about it is a record of its own.
     fn carried(&self, live: LiveRow) -> impl Iterator<Item = Entry> {
         let (serial, forgotten) = (live.row.serial, live.forgotten);
-        let word = (forgotten != Forgotten::default()).then_some(Record::Turned { serial, forgotten });
+        let word =
+            (forgotten != Forgotten::default()).then_some(Record::Turned { serial, forgotten });
         [Record::Carried(live)].into_iter().chain(word).map(|record| self.shared.entry(record))
     }
 
@@ -116,11 +117,13 @@ impl Ledger {
 
     fn serials_in(&self, used: &FileUse) -> Result<BTreeSet<Serial>, Damage> {
         let path = used.file.path(&self.shared.dir);
-        let bytes = self.shared.disk.read(&path).map_err(|error| files::unreadable(&path, &error))?;
+        let bytes =
+            self.shared.disk.read(&path).map_err(|error| files::unreadable(&path, &error))?;
         let mut serials = BTreeSet::new();
         let source = Source { file: &used.file, path: &path };
         // The last file of a segment that was killed has no end mark; what it must have is the length it had.
-        let scan = frame::scan(&source, &bytes, true, |entry| serials.extend(entry.record.serial()))?;
+        let scan =
+            frame::scan(&source, &bytes, true, |entry| serials.extend(entry.record.serial()))?;
         if scan.whole != used.len || scan.records != used.records {
             let what = "the file is shorter or longer than it was";
             return Err(Damage::Corrupt { path, offset: scan.whole, what });
@@ -152,14 +155,18 @@ impl Ledger {
     }
 
     fn is_empty(&self, directory: &Path) -> Result<bool, LedgerError> {
-        let listed =
-            self.shared.disk.list(directory).map_err(|error| failed(directory.to_owned(), &error))?;
+        let listed = self
+            .shared
+            .disk
+            .list(directory)
+            .map_err(|error| failed(directory.to_owned(), &error))?;
         Ok(listed.is_empty())
     }
 
     fn delete_old(&self) -> Result<u64, LedgerError> {
         let mut deleted = 0;
-        for (path, _, archived_at) in files::archived(self.shared.disk.as_ref(), &self.shared.dir)? {
+        for (path, _, archived_at) in files::archived(self.shared.disk.as_ref(), &self.shared.dir)?
+        {
             let now = self.shared.clock.agreed()?.earlier;
             if now <= archived_at.plus(self.shared.settings.retention) {
                 continue;

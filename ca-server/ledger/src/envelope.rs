@@ -28,7 +28,8 @@ pub(crate) fn frame(rest: &[u8]) -> Result<Frame<'_>, Bad> {
     if !word != u16::from_be_bytes([a, b]) || len > LEN_MAX {
         return Err(no_length());
     }
-    let no_checksum = || bad(FRAME_HEADER + usize::from(len), "the checksum of a record does not hold");
+    let no_checksum =
+        || bad(FRAME_HEADER + usize::from(len), "the checksum of a record does not hold");
     let (crc, behind) = behind.split_first_chunk().ok_or_else(no_checksum)?;
     let payload = behind.get(..usize::from(len)).ok_or_else(no_checksum)?;
     if crc32fast::hash(payload) != u32::from_le_bytes(*crc) {

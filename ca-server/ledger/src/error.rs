@@ -33,13 +33,17 @@ pub enum LedgerError {
         reason: String,
     },
     /// The segment was closed: by a shutdown, or because a gate rests on its passed bound.
-    #[error("the ledger's segment is closed and takes no further row: restart this server to open a new one")]
+    #[error(
+        "the ledger's segment is closed and takes no further row: restart this server to open a new one"
+    )]
     Closed,
     /// The serial number is taken. Draw another one.
     #[error("serial {0} is in the ledger already: draw another serial number")]
     DuplicateSerial(Serial),
     /// An identity or an agent has as many live rows as it may.
-    #[error("{holder} has {limit} live leaves, the maximum: use or release them, or raise {setting}")]
+    #[error(
+        "{holder} has {limit} live leaves, the maximum: use or release them, or raise {setting}"
+    )]
     TooMany {
         /// Whose rows they are.
         holder: String,

@@ -36,7 +36,11 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError`]: the row is durable and counts, but the audit cannot be continued.
-    pub async fn issued(&self, serial: Serial, certificate: CertificateId) -> Result<(), LedgerError> {
+    pub async fn issued(
+        &self,
+        serial: Serial,
+        certificate: CertificateId,
+    ) -> Result<(), LedgerError> {
         let decide = |index: &Index| {
             index.get(&serial).ok_or(EvidenceError::UnknownRow(serial))?;
             Ok(Change { certificate: Some(certificate), ..Change::default() })
@@ -69,7 +73,12 @@ impl Ledger {
         }
     }
 
-    async fn acked(&self, by: Witness<'_>, serial: Serial, proof: Proof) -> Result<Reported, EvidenceError> {
+    async fn acked(
+        &self,
+        by: Witness<'_>,
+        serial: Serial,
+        proof: Proof,
+    ) -> Result<Reported, EvidenceError> {
         let decide = |index: &Index| {
             let live = by.about(index, serial)?;
             let known = live.evidence.applied.by(proof.class) >= proof.applied;
@@ -82,7 +91,11 @@ impl Ledger {
     ///
     /// # Errors
     /// As [`ack`](Self::ack); a row that was released before is `Known`.
-    pub async fn release(&self, by: Witness<'_>, serial: Serial) -> Result<Reported, EvidenceError> {
+    pub async fn release(
+        &self,
+        by: Witness<'_>,
+        serial: Serial,
+    ) -> Result<Reported, EvidenceError> {
         let decide = |index: &Index| match by.about(index, serial) {
             Err(EvidenceError::Ended(_)) => Ok(Change::default()),
             // So it is gone in fact.
@@ -126,7 +139,11 @@ impl Witness<'_> {
     }
 
     /// As [`about`](Self::about), of a row that may be forgotten.
-    pub(crate) fn heard_about(self, index: &Index, serial: Serial) -> Result<LiveRow, EvidenceError> {
+    pub(crate) fn heard_about(
+        self,
+        index: &Index,
+        serial: Serial,
+    ) -> Result<LiveRow, EvidenceError> {
         let live = index.get(&serial).ok_or(EvidenceError::UnknownRow(serial))?;
         if let Self::Agent(agent) = self
             && live.row.agent.as_deref() != Some(agent)

@@ -28,7 +28,11 @@ pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend(text.bytes().take(usize::from(len)));
 }
 
-pub(crate) fn put_option<T>(out: &mut Vec<u8>, value: Option<T>, put: impl FnOnce(&mut Vec<u8>, T)) {
+pub(crate) fn put_option<T>(
+    out: &mut Vec<u8>,
+    value: Option<T>,
+    put: impl FnOnce(&mut Vec<u8>, T),
+) {
     out.push(u8::from(value.is_some()));
     if let Some(value) = value {
         put(out, value);
@@ -108,7 +112,8 @@ mod tests {
                 let mut bytes = Vec::new();
                 put_short(&mut bytes, value);
                 assert_eq!(Input(&bytes).short(), Ok(value));
-                let (base, time) = (Timestamp::from_secs(-3), Timestamp::from_secs(value.cast_signed()));
+                let (base, time) =
+                    (Timestamp::from_secs(-3), Timestamp::from_secs(value.cast_signed()));
                 bytes.clear();
                 put_time_from(&mut bytes, base, time);
                 assert_eq!(Input(&bytes).time_from(base), Ok(time));

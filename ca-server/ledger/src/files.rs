@@ -37,7 +37,11 @@ pub(crate) fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<Listed>, Damage> {
         let first = files.len();
         for path in entries(disk, &path)? {
             let number = FileId::number_of(&path).ok_or_else(|| foreign(&path))?;
-            files.push(Listed { file: FileId { segment: segment.clone(), number }, path, last: false });
+            files.push(Listed {
+                file: FileId { segment: segment.clone(), number },
+                path,
+                last: false,
+            });
         }
         if let Some(of_segment) = files.get_mut(first..) {
             of_segment.sort_unstable_by_key(|listed| listed.file.number);
@@ -50,7 +54,10 @@ pub(crate) fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<Listed>, Damage> {
 }
 
 /// Lists the archive: path, file, and when it was put there.
-pub(crate) fn archived(disk: &dyn Disk, dir: &Path) -> Result<Vec<(PathBuf, FileId, Timestamp)>, Damage> {
+pub(crate) fn archived(
+    disk: &dyn Disk,
+    dir: &Path,
+) -> Result<Vec<(PathBuf, FileId, Timestamp)>, Damage> {
     let paths = entries(disk, &dir.join(ARCHIVE))?;
     let known = |path: PathBuf| FileId::from_archive(&path).map(|(file, at)| (path, file, at));
     Ok(paths.into_iter().filter_map(known).collect())

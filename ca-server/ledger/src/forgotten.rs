@@ -68,7 +68,11 @@ impl Ledger {
     }
 
     /// Takes those rows to their next turn that are as wanted.
-    fn turn(&self, serials: &[Serial], wanted: impl Fn(&LiveRow) -> bool) -> Vec<(Serial, Forgotten)> {
+    fn turn(
+        &self,
+        serials: &[Serial],
+        wanted: impl Fn(&LiveRow) -> bool,
+    ) -> Vec<(Serial, Forgotten)> {
         let mut index = self.shared.index();
         let mut turned = Vec::new();
         for serial in serials {

@@ -36,9 +36,10 @@ pub(crate) fn header(file: &FileId) -> Vec<u8> {
 /// Appends one record to `out`, the bytes of one commit, and before it the terms that it is the first of its file to use.
 pub(crate) fn append(entry: &Entry, writing: &mut Writing, out: &mut Vec<u8>) {
     let term = match &entry.record {
-        Record::Intent(row) | Record::Carried(LiveRow { row, .. }) => {
-            writing.holder(row, |number, body| put(|payload| codec::encode_term(number, body, payload), out))
-        }
+        Record::Intent(row) | Record::Carried(LiveRow { row, .. }) => writing
+            .holder(row, |number, body| {
+                put(|payload| codec::encode_term(number, body, payload), out)
+            }),
         _ => None,
     };
     put(|payload| codec::encode(entry, term, writing, payload), out);
@@ -49,7 +50,8 @@ fn put(encode: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
     let (starts_commit, start) = (out.is_empty(), out.len());
     out.extend_from_slice(&[0; FRAME_HEADER]);
     encode(out);
-    let Some((header, payload)) = out.get_mut(start..).and_then(|record| record.split_first_chunk_mut())
+    let Some((header, payload)) =
+        out.get_mut(start..).and_then(|record| record.split_first_chunk_mut())
     else {
         return;
     };
@@ -91,8 +93,11 @@ pub(crate) fn scan(
     mut visit: impl FnMut(Entry),
 ) -> Result<Scan, Damage> {
     let Source { file, path } = *source;
-    let corrupt =
-        |offset: usize, what| Damage::Corrupt { path: path.to_owned(), offset: offset as u64, what };
+    let corrupt = |offset: usize, what| Damage::Corrupt {
+        path: path.to_owned(),
+        offset: offset as u64,
+        what,
+    };
     let mut scan = Scan::default();
     let Some(mut offset) = header_len(file, path, bytes)? else {
         scan.torn = if is_unwritten(bytes) { 0 } else { bytes.len() as u64 };
@@ -113,8 +118,12 @@ pub(crate) fn scan(
             Err(bad) => return Err(corrupt(offset, bad.what)),
         };
         let entry = codec::decode(payload, &mut reading).map_err(|error| match error {
-            DecodeError::Newer => Damage::NewerVersion { path: path.to_owned(), offset: offset as u64 },
-            DecodeError::Malformed => corrupt(offset, "a record with a good checksum makes no sense"),
+            DecodeError::Newer => {
+                Damage::NewerVersion { path: path.to_owned(), offset: offset as u64 }
+            }
+            DecodeError::Malformed => {
+                corrupt(offset, "a record with a good checksum makes no sense")
+            }
         })?;
         if ended {
             return Err(corrupt(offset, "records follow the end mark of the file"));
@@ -133,7 +142,10 @@ pub(crate) fn scan(
         visit(entry);
     }
     if !ended && !last {
-        return Err(corrupt(offset, "the file ends without its end mark, although another follows it"));
+        return Err(corrupt(
+            offset,
+            "the file ends without its end mark, although another follows it",
+        ));
     }
     // Terms come in one write with the row that uses them first.
     scan.torn = if scan.whole < offset as u64 { bytes.len() as u64 - scan.whole } else { 0 };

@@ -180,9 +180,13 @@ impl Index {
         });
         let ended = filter.ended_too.then_some(&self.ended);
         let groups = self.counts.ends(|standing| filter.stands(standing)).chain(ended);
-        let mut ways: Vec<_> = groups.map(|ends| ends.range((Bound::Unbounded, end)).rev()).collect();
-        let mut heads: BinaryHeap<_> =
-            ways.iter_mut().enumerate().filter_map(|(way, ends)| Some((*ends.next()?, way))).collect();
+        let mut ways: Vec<_> =
+            groups.map(|ends| ends.range((Bound::Unbounded, end)).rev()).collect();
+        let mut heads: BinaryHeap<_> = ways
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(way, ends)| Some((*ends.next()?, way)))
+            .collect();
         let mut page = Page::default();
         while let Some(((not_after, number), way)) = heads.pop() {
             if page.looked_at >= SCAN_MAX || page.rows.len() >= limit {
@@ -220,7 +224,9 @@ impl Index {
         identities: impl Iterator<Item = &'a SpiffeId>,
     ) -> BTreeMap<SpiffeId, Aggregates> {
         let own = self.counts.own_trust();
-        identities.filter_map(|identity| Some((identity.clone(), own.get(identity)?.snapshot()))).collect()
+        identities
+            .filter_map(|identity| Some((identity.clone(), own.get(identity)?.snapshot())))
+            .collect()
     }
 
     pub(crate) fn rows_of(&self, agent: &str) -> u64 {
@@ -250,7 +256,9 @@ impl Index {
             }
             Record::Acked { serial, proof } => (serial, Change::proven(*proof)),
             Record::Released { serial } => (serial, Change::ended(Ended::Released)),
-            Record::Superseded { serial, by } => (serial, Change::ended(Ended::Superseded { by: *by })),
+            Record::Superseded { serial, by } => {
+                (serial, Change::ended(Ended::Superseded { by: *by }))
+            }
             Record::Abandoned { serial, .. } => (serial, Change::ended(Ended::Abandoned)),
             Record::Turned { serial, forgotten } => (serial, Change::turned(*forgotten)),
             Record::Refused(_) | Record::Suppressed { .. } | Record::End { .. } => return,
@@ -318,7 +326,8 @@ mod tests {
 
     #[test]
     fn what_is_asked_of_a_gate_over_and_over_looks_at_no_more_rows_than_it_names() {
-        let id = |number: u64| SpiffeId::parse(&format!("spiffe://example.org/own/{number}")).unwrap();
+        let id =
+            |number: u64| SpiffeId::parse(&format!("spiffe://example.org/own/{number}")).unwrap();
         let mut index = Index::default();
         for number in 0..ROWS {
             let until = row(0).not_after.plus(Duration::from_secs(number % 3_600));
@@ -327,7 +336,13 @@ mod tests {
                 _ => (Word::None, id(number % 50)),
             };
             let born = Sequence(1 + number % 3);
-            assert!(index.insert(Arc::new(Row { not_after: until, word, identity, born, ..row(number) })));
+            assert!(index.insert(Arc::new(Row {
+                not_after: until,
+                word,
+                identity,
+                born,
+                ..row(number)
+            })));
         }
         // What is known of them changes, and some of them end.
         for number in (0..ROWS).step_by(20) {
@@ -337,7 +352,8 @@ mod tests {
             };
             assert!(index.join(&row(number).serial, change));
         }
-        let mut expected: BTreeMap<SpiffeId, BTreeMap<Standing, (u64, Timestamp)>> = BTreeMap::new();
+        let mut expected: BTreeMap<SpiffeId, BTreeMap<Standing, (u64, Timestamp)>> =
+            BTreeMap::new();
         for live in index.all().filter(|live| live.counts() && live.is_own_trust()) {
             let known = expected.entry(live.row.identity.clone()).or_default();
             let tally = known.entry(Standing::of(&live)).or_insert((0, live.row.not_after));
@@ -351,13 +367,18 @@ mod tests {
         let plain = |(standing, tally): (&Standing, &Tally)| {
             (*standing, (tally.rows, tally.latest_not_after.unwrap()))
         };
-        let counted: BTreeMap<_, BTreeMap<_, _>> =
-            own.into_iter().map(|(identity, rows)| (identity, rows.groups().map(plain).collect())).collect();
+        let counted: BTreeMap<_, BTreeMap<_, _>> = own
+            .into_iter()
+            .map(|(identity, rows)| (identity, rows.groups().map(plain).collect()))
+            .collect();
         assert_eq!(counted, expected);
         assert_eq!(all.all().rows, ROWS - ROWS / 40);
         assert_eq!(index.own_trust(64).len(), 64);
         let unproven = Some((Sequence(5), EvidenceClass::Applied));
-        assert_eq!(index.page(&RowFilter { unproven, ..RowFilter::default() }, None, 32).rows.len(), 32);
+        assert_eq!(
+            index.page(&RowFilter { unproven, ..RowFilter::default() }, None, 32).rows.len(),
+            32
+        );
         assert_eq!(index.rows.looked_at.get(), 64 + 32);
     }
 

@@ -15,7 +15,11 @@ use crate::shared::Shared;
 #[derive(Debug)]
 pub(crate) enum Job {
     /// A row, and who waits for it to be durable. When it cannot be stored it leaves the index again.
-    Intent { at: Timestamp, row: Arc<Row>, done: oneshot::Sender<Result<DurableIntent, LedgerError>> },
+    Intent {
+        at: Timestamp,
+        row: Arc<Row>,
+        done: oneshot::Sender<Result<DurableIntent, LedgerError>>,
+    },
     /// A record nobody waits for. When it cannot be stored it is written with what comes next.
     Later { entry: Entry, not_after: Option<Timestamp> },
     /// Records of a compaction, which waits for all of them.

@@ -100,7 +100,8 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`]; no leaf may be signed then.
     pub async fn intend(&self, row: Row) -> Result<DurableIntent, LedgerError> {
-        if let Some(len) = row.agent.as_ref().map(String::len).filter(|len| *len > AGENT_BYTES_MAX) {
+        if let Some(len) = row.agent.as_ref().map(String::len).filter(|len| *len > AGENT_BYTES_MAX)
+        {
             return Err(LedgerError::TooLong { field: "agent name", len, max: AGENT_BYTES_MAX });
         }
         let permit = self.reserve().await?;
@@ -199,7 +200,8 @@ impl Ledger {
     #[must_use]
     pub fn files(&self) -> (PathBuf, Vec<PathBuf>) {
         let closed = self.shared.closed_files();
-        let closed = closed.iter().filter(|used| !used.carried).map(|used| used.file.path(&self.shared.dir));
+        let closed =
+            closed.iter().filter(|used| !used.carried).map(|used| used.file.path(&self.shared.dir));
         (self.shared.written(), closed.collect())
     }
 
@@ -220,7 +222,8 @@ impl Ledger {
             manifest.files.retain(|file, _| matters(&file.segment) || !faulty(file));
         });
         let path = || crate::manifest::Manifest::path(&self.shared.dir);
-        forgotten.map_err(|error| LedgerError::WriteFailed { path: path(), reason: error.to_string() })
+        forgotten
+            .map_err(|error| LedgerError::WriteFailed { path: path(), reason: error.to_string() })
     }
 
     /// Takes no further row: a gate rests on the passed bound of this segment, or the server stops. Evidence about rows
@@ -336,7 +339,9 @@ impl Ledger {
 /// Starts the writer's thread, with a runtime of its own to wait on the queue and on timers.
 fn start(writer: Writer, jobs: mpsc::Receiver<Job>) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    std::thread::Builder::new().name("ledger-writer".to_owned()).spawn(move || writer.run(jobs, &runtime))
+    std::thread::Builder::new()
+        .name("ledger-writer".to_owned())
+        .spawn(move || writer.run(jobs, &runtime))
 }
 
 impl Drop for Ledger {

@@ -63,7 +63,9 @@ pub use ledger::Ledger;
 pub use manifest::SegmentFault;
 pub use record::{AuditRefusal, Entry, Record, TEXT_BYTES_MAX};
 pub use recovery::{Recovered, RecoveredSegment, TornTail};
-pub use row::{Applied, Ended, Evidence, EvidenceClass, Forgotten, LiveRow, Proof, Row, RowKind, Word};
+pub use row::{
+    Applied, Ended, Evidence, EvidenceClass, Forgotten, LiveRow, Proof, Row, RowKind, Word,
+};
 pub use segment::{FileId, InvalidSegmentId, SegmentId};
 pub use settings::{OpenOptions, Settings};
 pub use stats::LedgerStats;

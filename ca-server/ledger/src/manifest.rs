@@ -116,8 +116,10 @@ impl Manifest {
         for line in lines.lines() {
             match line.split(' ').collect::<Vec<_>>()[..] {
                 ["file", segment, number, len, records, crc, state] => {
-                    let file =
-                        FileId { segment: SegmentId::parse(segment).ok()?, number: number.parse().ok()? };
+                    let file = FileId {
+                        segment: SegmentId::parse(segment).ok()?,
+                        number: number.parse().ok()?,
+                    };
                     let stated = Stated {
                         len: len.parse().ok()?,
                         records: records.parse().ok()?,
@@ -126,7 +128,9 @@ impl Manifest {
                     };
                     manifest.files.insert(file, stated);
                 }
-                ["emptied", segment] => _ = manifest.emptied.insert(SegmentId::parse(segment).ok()?),
+                ["emptied", segment] => {
+                    _ = manifest.emptied.insert(SegmentId::parse(segment).ok()?)
+                }
                 _ => return None,
             }
         }
@@ -157,8 +161,12 @@ mod tests {
         let mut manifest = Manifest::default();
         assert_eq!(Manifest::parse(manifest.text().as_bytes()), Some(manifest.clone()));
         for number in 1..4 {
-            let stated =
-                Stated { len: 100 + number, records: number, crc: 0xdead_beef, carried: number == 2 };
+            let stated = Stated {
+                len: 100 + number,
+                records: number,
+                crc: 0xdead_beef,
+                carried: number == 2,
+            };
             manifest.files.insert(FileId { segment: segment("ca-1.7"), number }, stated);
         }
         manifest.emptied.insert(segment("ca-1.6"));

@@ -157,7 +157,13 @@ impl AuditRefusal {
 
     /// Takes back what [`texts`](Self::texts) gave: it is escaped already.
     pub(crate) fn from_texts(
-        (reason, caller, identity, peer, detail): (String, String, Option<String>, Option<String>, String),
+        (reason, caller, identity, peer, detail): (
+            String,
+            String,
+            Option<String>,
+            Option<String>,
+            String,
+        ),
     ) -> Self {
         Self { reason, caller, identity, peer, detail }
     }

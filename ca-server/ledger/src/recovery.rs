@@ -132,7 +132,10 @@ impl Recovery {
             return Ok(());
         }
         if !self.manifest.files.contains_key(file) {
-            let good = usize::try_from(whole).ok().and_then(|whole| bytes.get(..whole)).unwrap_or_default();
+            let good = usize::try_from(whole)
+                .ok()
+                .and_then(|whole| bytes.get(..whole))
+                .unwrap_or_default();
             let stated = Stated { len: whole, records, crc: crc32fast::hash(good), carried: false };
             self.manifest.files.insert(file.clone(), stated);
         }
@@ -172,7 +175,8 @@ impl Recovery {
             self.recovered.faults.push(SegmentFault { segment: file.segment, path, what });
         }
         let found = self.recovered.segments.keys().chain(&self.manifest.emptied).cloned();
-        let faulty: BTreeSet<_> = self.recovered.faults.iter().map(|fault| &fault.segment).collect();
+        let faulty: BTreeSet<_> =
+            self.recovered.faults.iter().map(|fault| &fault.segment).collect();
         self.recovered.whole = found.filter(|segment| !faulty.contains(segment)).collect();
     }
 

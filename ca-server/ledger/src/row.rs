@@ -120,7 +120,9 @@ impl Applied {
     /// The newest sequence that evidence of this class or a stronger one proves.
     #[must_use]
     pub fn by(&self, at_least: EvidenceClass) -> Sequence {
-        self.levels().find(|(class, _)| *class == at_least).map_or(Sequence(0), |(_, sequence)| sequence)
+        self.levels()
+            .find(|(class, _)| *class == at_least)
+            .map_or(Sequence(0), |(_, sequence)| sequence)
     }
 
     /// The newest sequence of all, and the strongest class that proves it; `None` when nothing is proven.
@@ -128,7 +130,9 @@ impl Applied {
     pub fn newest(&self) -> Option<(Sequence, EvidenceClass)> {
         // `max_by_key` takes the last of equals, and the last is the strongest class.
         let newest = self.levels().max_by_key(|(_, sequence)| *sequence);
-        newest.map(|(class, sequence)| (sequence, class)).filter(|(sequence, _)| *sequence > Sequence(0))
+        newest
+            .map(|(class, sequence)| (sequence, class))
+            .filter(|(sequence, _)| *sequence > Sequence(0))
     }
 
     /// Every class with its sequence, weakest first.
@@ -145,7 +149,10 @@ impl Applied {
 
 impl Evidence {
     /// Evidence with these sequences, one for each class.
-    pub(crate) const fn from_levels(levels: [Sequence; EvidenceClass::ALL.len()], at: Timestamp) -> Self {
+    pub(crate) const fn from_levels(
+        levels: [Sequence; EvidenceClass::ALL.len()],
+        at: Timestamp,
+    ) -> Self {
         Self { applied: Applied(levels), at }
     }
 
@@ -261,7 +268,8 @@ impl LiveRow {
         self.certificate = self.certificate.or(change.certificate);
         if self.certificate.is_some() && self.row.kind == RowKind::CsrOnly {
             let class = EvidenceClass::Delivered;
-            self.evidence.join(Proof { applied: self.row.born, class, at: Timestamp::default() }.into());
+            self.evidence
+                .join(Proof { applied: self.row.born, class, at: Timestamp::default() }.into());
         }
         self.evidence.join(change.evidence);
         self.ended = self.ended.max(change.ended);
@@ -271,7 +279,12 @@ impl LiveRow {
     /// What is known beyond the row itself.
     pub(crate) const fn change(&self) -> Change {
         let Self { certificate, evidence, ended, forgotten, .. } = self;
-        Change { certificate: *certificate, evidence: *evidence, ended: *ended, forgotten: *forgotten }
+        Change {
+            certificate: *certificate,
+            evidence: *evidence,
+            ended: *ended,
+            forgotten: *forgotten,
+        }
     }
 }
 
@@ -312,9 +325,17 @@ mod tests {
 
     #[test]
     fn evidence_never_gets_weaker_whatever_comes_later() {
-        let proof =
-            |sequence, class| Proof { applied: Sequence(sequence), class, at: Timestamp::from_secs(1) };
-        let proofs = [proof(5, AppliedClass), proof(6, Sent), proof(3, HandshakeObserved), proof(4, Assumed)];
+        let proof = |sequence, class| Proof {
+            applied: Sequence(sequence),
+            class,
+            at: Timestamp::from_secs(1),
+        };
+        let proofs = [
+            proof(5, AppliedClass),
+            proof(6, Sent),
+            proof(3, HandshakeObserved),
+            proof(4, Assumed),
+        ];
         let (mut forward, mut backward) = (Evidence::default(), Evidence::default());
         proofs.iter().for_each(|proof| forward.join((*proof).into()));
         proofs.iter().rev().for_each(|proof| backward.join((*proof).into()));

@@ -20,7 +20,9 @@ pub struct SegmentId(Arc<str>);
 
 /// A text that is no segment id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no segment id: use 1 to 128 letters, digits, '.', '_' or '-', and not \"archive\"")]
+#[error(
+    "{0:?} is no segment id: use 1 to 128 letters, digits, '.', '_' or '-', and not \"archive\""
+)]
 pub struct InvalidSegmentId(String);
 
 impl SegmentId {
@@ -36,7 +38,11 @@ impl SegmentId {
             && text.bytes().all(allowed)
             && text != ARCHIVE
             && text != MANIFEST;
-        if good { Ok(Self(text.into())) } else { Err(InvalidSegmentId(text.chars().take(LEN_MAX).collect())) }
+        if good {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidSegmentId(text.chars().take(LEN_MAX).collect()))
+        }
     }
 
     /// The id as text.
@@ -81,7 +87,12 @@ impl FileId {
 
     /// The name in the archive, which says since when the file is there.
     pub(crate) fn archive_path(&self, dir: &Path, archived_at: Timestamp) -> PathBuf {
-        dir.join(ARCHIVE).join(format!("{}.{:08}.{}.log", self.segment, self.number, archived_at.as_secs()))
+        dir.join(ARCHIVE).join(format!(
+            "{}.{:08}.{}.log",
+            self.segment,
+            self.number,
+            archived_at.as_secs()
+        ))
     }
 
     /// Reads an archived file's name back, with when it was put there; `None` for a file that is not ours.
@@ -89,7 +100,10 @@ impl FileId {
         let (rest, at) = path.file_name()?.to_str()?.strip_suffix(".log")?.rsplit_once('.')?;
         let (segment, number) = rest.rsplit_once('.')?;
         let segment = SegmentId::parse(segment).ok()?;
-        Some((Self { segment, number: number.parse().ok()? }, Timestamp::from_secs(at.parse().ok()?)))
+        Some((
+            Self { segment, number: number.parse().ok()? },
+            Timestamp::from_secs(at.parse().ok()?),
+        ))
     }
 }
 

@@ -80,12 +80,19 @@ impl Settings {
             return bad("file_bytes_max", self.file_bytes_max.to_string(), "1 KiB to 1 GiB");
         }
         if self.compact_below_percent > 90 {
-            return bad("compact_below_percent", self.compact_below_percent.to_string(), "at most 90");
+            return bad(
+                "compact_below_percent",
+                self.compact_below_percent.to_string(),
+                "at most 90",
+            );
         }
         if self.refusals_per_second == 0 {
             return bad("refusals_per_second", "0".to_owned(), "at least 1");
         }
-        let rows = [("rows_per_identity", self.rows_per_identity), ("rows_per_agent", self.rows_per_agent)];
+        let rows = [
+            ("rows_per_identity", self.rows_per_identity),
+            ("rows_per_agent", self.rows_per_agent),
+        ];
         if let Some((name, _)) = rows.into_iter().find(|(_, rows)| *rows == 0) {
             return bad(name, "0".to_owned(), "at least 1");
         }

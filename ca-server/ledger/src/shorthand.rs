@@ -89,7 +89,8 @@ impl Writing {
         if let Some(number) = self.terms.get(body) {
             return Some(*number);
         }
-        let number = u32::try_from(self.terms.len()).ok().filter(|_| self.terms.len() < self.terms_max)?;
+        let number =
+            u32::try_from(self.terms.len()).ok().filter(|_| self.terms.len() < self.terms_max)?;
         state(number, body);
         let body: Arc<[u8]> = body.into();
         self.terms.insert(Arc::clone(&body), number);
@@ -109,7 +110,8 @@ impl Writing {
 
     /// How many rows back a row is, 1 for the last; `None` for one that is too far back, or in another file.
     pub(crate) fn rows_since(&self, serial: &Serial) -> Option<u64> {
-        let since = (self.rows + self.fresh_rows.len() as u64).checked_sub(*self.numbers.get(serial)?)?;
+        let since =
+            (self.rows + self.fresh_rows.len() as u64).checked_sub(*self.numbers.get(serial)?)?;
         (since <= ROWS_MAX as u64).then_some(since)
     }
 
@@ -237,7 +239,8 @@ mod tests {
         fn read(&self) -> Vec<Record> {
             let source = frame::Source { file: &self.file, path: std::path::Path::new("log") };
             let mut records = Vec::new();
-            let scan = frame::scan(&source, &self.bytes, true, |entry| records.push(entry.record)).unwrap();
+            let scan = frame::scan(&source, &self.bytes, true, |entry| records.push(entry.record))
+                .unwrap();
             assert_eq!((scan.whole, scan.records), (self.bytes.len() as u64, records.len() as u64));
             records
         }
@@ -310,13 +313,16 @@ mod tests {
         bench.writing.terms_max = 3;
         let records: Vec<_> = (0..6).map(other).collect();
         let bytes: Vec<_> = records.iter().map(|record| bench.write(record.clone())).collect();
-        assert!(bytes[3..].iter().all(|bytes| *bytes > 160) && bench.writing.terms.len() == 3, "{bytes:?}");
+        assert!(
+            bytes[3..].iter().all(|bytes| *bytes > 160) && bench.writing.terms.len() == 3,
+            "{bytes:?}"
+        );
         assert_eq!(bench.read(), records);
         let (mut bench, rows) = (Bench::new(), ROWS_MAX as u64 + 10);
         (0..rows).for_each(|number| _ = bench.write(Record::Intent(Arc::new(row(number)))));
         assert_eq!((bench.writing.latest.len(), bench.writing.numbers.len()), (ROWS_MAX, ROWS_MAX));
-        let far =
-            [9, 10, rows - 1].map(|number| Record::Released { serial: serial(number) }.serial().unwrap());
+        let far = [9, 10, rows - 1]
+            .map(|number| Record::Released { serial: serial(number) }.serial().unwrap());
         assert_eq!(
             far.map(|serial| bench.writing.rows_since(&serial)),
             [None, Some(ROWS_MAX as u64), Some(1)]
@@ -341,10 +347,15 @@ mod tests {
         let source = frame::Source { file: &without.file, path: std::path::Path::new("log") };
         assert!(frame::scan(&source, &without.bytes, true, |_| {}).is_err());
         let mut reading = Reading::default();
-        let authority = || Term::Authority { root: crate::testing::root(1), issuer: certificate(1) };
+        let authority =
+            || Term::Authority { root: crate::testing::root(1), issuer: certificate(1) };
         assert_eq!(reading.term(1, authority()), Err(DecodeError::Malformed));
         reading.term(0, authority()).unwrap();
-        assert!(reading.holder(0).is_err() && reading.holder(1).is_err() && reading.row_before(1).is_err());
+        assert!(
+            reading.holder(0).is_err()
+                && reading.holder(1).is_err()
+                && reading.row_before(1).is_err()
+        );
         assert!(reading.row_before(u64::MAX).is_err());
     }
 }

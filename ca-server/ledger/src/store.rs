@@ -115,7 +115,8 @@ impl Rows {
             known: self.known.take(Known::of(live)),
         };
         let number = self.free.pop().unwrap_or_else(|| self.next_number());
-        let (hash, Self { by_serial, slots, hasher, .. }) = (self.hasher.hash_one(slot.serial), self);
+        let (hash, Self { by_serial, slots, hasher, .. }) =
+            (self.hasher.hash_one(slot.serial), self);
         if let Some(place) = place(slots, number) {
             *place = Some(slot);
         }
@@ -128,7 +129,8 @@ impl Rows {
         let Some(Some(slot)) = place(&mut self.slots, number) else { return };
         let known = self.known.take(Known::of(live));
         self.known.give_back(slot.known);
-        (slot.certificate, slot.at, slot.known) = (bytes(live.certificate), live.evidence.at, known);
+        (slot.certificate, slot.at, slot.known) =
+            (bytes(live.certificate), live.evidence.at, known);
         if live.forgotten != Forgotten::default() {
             self.said.insert(number);
         }
@@ -173,7 +175,8 @@ impl Rows {
 
     fn live(&self, slot: &Slot) -> LiveRow {
         let Slot { serial, spki, not_after, common, certificate, at, known } = slot;
-        let row = Row { serial: *serial, spki: *spki, not_after: *not_after, ..Row::clone(&common.0) };
+        let row =
+            Row { serial: *serial, spki: *spki, not_after: *not_after, ..Row::clone(&common.0) };
         let known = self.known.get(*known).unwrap_or(Known {
             applied: Applied::default(),
             ended: None,
@@ -234,11 +237,22 @@ impl Known {
 
 impl PartialEq for Common {
     fn eq(&self, other: &Self) -> bool {
-        let Row { serial: _, spki: _, not_after: _, identity, agent, root, issuer, born, kind, word } =
-            &*self.0;
+        let Row {
+            serial: _,
+            spki: _,
+            not_after: _,
+            identity,
+            agent,
+            root,
+            issuer,
+            born,
+            kind,
+            word,
+        } = &*self.0;
         let theirs = &*other.0;
         (identity, agent, root) == (&theirs.identity, &theirs.agent, &theirs.root)
-            && (issuer, born, kind, word) == (&theirs.issuer, &theirs.born, &theirs.kind, &theirs.word)
+            && (issuer, born, kind, word)
+                == (&theirs.issuer, &theirs.born, &theirs.kind, &theirs.word)
     }
 }
 

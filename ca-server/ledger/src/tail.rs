@@ -66,8 +66,9 @@ mod tests {
 
     /// A file with a header and one record, that is `shift` bytes longer than the shortest.
     fn started(file: &FileId, shift: usize) -> Vec<u8> {
-        let detail =
-            |len| AuditRefusal::new(&"r".repeat(len), "c").detail(&"d".repeat(shift.saturating_sub(len)));
+        let detail = |len| {
+            AuditRefusal::new(&"r".repeat(len), "c").detail(&"d".repeat(shift.saturating_sub(len)))
+        };
         [frame::header(file), commit([Record::Refused(detail(shift.min(256)))])].concat()
     }
 
@@ -95,8 +96,12 @@ mod tests {
                 for sector in (first..=last).filter(|sector| kept >> (sector - first) & 1 == 0) {
                     cut[durable.max(sector * SECTOR)..(sector + 1) * SECTOR].fill(0);
                 }
-                let found = look(&file, &cut).unwrap_or_else(|damage| panic!("{shift} {kept:b}: {damage}"));
-                assert!((durable..end).contains(&usize::try_from(found.whole).unwrap()), "{shift} {kept:b}");
+                let found =
+                    look(&file, &cut).unwrap_or_else(|damage| panic!("{shift} {kept:b}: {damage}"));
+                assert!(
+                    (durable..end).contains(&usize::try_from(found.whole).unwrap()),
+                    "{shift} {kept:b}"
+                );
                 assert!(found.torn > 0 || kept == 0 || is_unwritten(&cut[found.whole as usize..]));
             }
         }
@@ -122,7 +127,8 @@ mod tests {
     fn a_gap_is_damage_when_a_later_commit_follows_it() {
         let file = FileId { segment: SegmentId::parse("s").unwrap(), number: 1 };
         let before = [started(&file, 0), several()].concat();
-        let bytes = [before.clone(), commit([Record::Refused(AuditRefusal::new("r", "c"))])].concat();
+        let bytes =
+            [before.clone(), commit([Record::Refused(AuditRefusal::new("r", "c"))])].concat();
         for sector in 1..before.len() / SECTOR {
             let mut cut = bytes.clone();
             cut[sector * SECTOR..(sector + 1) * SECTOR].fill(0);

@@ -53,7 +53,12 @@ impl Pace {
     ///
     /// Somebody who waits is served at once, unless several were served at once the time before: then commits start
     /// at least `window` apart. What nobody waits for waits for somebody who does, but not for long.
-    async fn gather(&mut self, queue: &mut Receiver<Job>, jobs: &mut Vec<Job>, window: Duration) -> bool {
+    async fn gather(
+        &mut self,
+        queue: &mut Receiver<Job>,
+        jobs: &mut Vec<Job>,
+        window: Duration,
+    ) -> bool {
         if queue.recv_many(jobs, BATCH_MAX).await == 0 {
             return false;
         }
@@ -145,7 +150,11 @@ impl Writer {
     /// Runs until every sender is gone and everything is written. The runtime is only for waiting.
     pub(crate) fn run(mut self, mut queue: Receiver<Job>, runtime: &Runtime) {
         let mut jobs = Vec::with_capacity(BATCH_MAX);
-        while runtime.block_on(self.pace.gather(&mut queue, &mut jobs, self.shared.settings.commit_window)) {
+        while runtime.block_on(self.pace.gather(
+            &mut queue,
+            &mut jobs,
+            self.shared.settings.commit_window,
+        )) {
             self.commit(&mut jobs);
         }
         self.finish();
@@ -193,7 +202,11 @@ impl Writer {
         let Self { file: OpenFile { writing, .. }, buffer, .. } = self;
         match job {
             Job::Intent { at, row, .. } => {
-                frame::append(&Entry { at: *at, record: Record::Intent(Arc::clone(row)) }, writing, buffer);
+                frame::append(
+                    &Entry { at: *at, record: Record::Intent(Arc::clone(row)) },
+                    writing,
+                    buffer,
+                );
                 1
             }
             Job::Later { entry, .. } | Job::Probe { entry } => {
@@ -216,14 +229,18 @@ impl Writer {
             self.shared.counters.writes_failed.fetch_add(1, Relaxed);
             if let Err(second) = file.handle.truncate(file.durable) {
                 let reason = format!("{error}, and taking the write back failed too: {second}");
-                return Err(self.shared.poison(LedgerError::Poisoned { path: file.path.clone(), reason }));
+                return Err(self
+                    .shared
+                    .poison(LedgerError::Poisoned { path: file.path.clone(), reason }));
             }
             return Err(failed(file.path.clone(), &error));
         }
         if let Err(error) = file.handle.sync() {
             let reason = format!("sync: {error}");
             tracing::error!(file = %file.path.display(), %error, "the ledger is poisoned");
-            return Err(self.shared.poison(LedgerError::Poisoned { path: file.path.clone(), reason }));
+            return Err(self
+                .shared
+                .poison(LedgerError::Poisoned { path: file.path.clone(), reason }));
         }
         file.durable = file.handle.len();
         file.checksum.update(&self.buffer);
@@ -255,7 +272,8 @@ impl Writer {
         for job in batch {
             match job {
                 Job::Intent { row, done, .. } => {
-                    let intent = DurableIntent::new(row, Arc::clone(&self.shared), self.queue.clone());
+                    let intent =
+                        DurableIntent::new(row, Arc::clone(&self.shared), self.queue.clone());
                     let _ = done.send(Ok(intent));
                 }
                 Job::Later { .. } | Job::Probe { .. } => {}
@@ -269,7 +287,9 @@ impl Writer {
     fn give_back(&mut self, batch: Vec<Job>, error: &LedgerError) {
         // As long as it goes on it is said once: callers that try again must not fill the disk that is full.
         match self.shared.last_write(Some(error)) {
-            true => tracing::warn!(file = %self.file.path.display(), %error, "the ledger took a write back"),
+            true => {
+                tracing::warn!(file = %self.file.path.display(), %error, "the ledger took a write back")
+            }
             false => {
                 tracing::debug!(file = %self.file.path.display(), %error, "the ledger took a write back")
             }
@@ -333,7 +353,8 @@ impl Writer {
         let OpenFile { used, checksum, .. } = &self.file;
         let (len, records, crc) = (used.len, used.records, checksum.clone().finalize());
         let stated = Stated { len, records, crc, carried: false };
-        let written = self.shared.state(|manifest| _ = manifest.files.insert(used.file.clone(), stated));
+        let written =
+            self.shared.state(|manifest| _ = manifest.files.insert(used.file.clone(), stated));
         if let Err(error) = written {
             tracing::warn!(file = %self.file.path.display(), %error, "it is not stated yet what this file is");
         }

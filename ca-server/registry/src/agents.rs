@@ -137,9 +137,9 @@ impl AgentRegistry {
             );
         }
         let tables = self.read();
-        self.0
-            .lock_seen()
-            .retain(|name, seen| tables.agents.get(name).is_some_and(|row| row.seen.served < seen.served));
+        self.0.lock_seen().retain(|name, seen| {
+            tables.agents.get(name).is_some_and(|row| row.seen.served < seen.served)
+        });
         Ok(forgotten)
     }
 }
@@ -158,7 +158,8 @@ impl Inner {
         }
         let mut changes: Vec<(String, Option<AgentRow>)> = Vec::new();
         if !tables.agents.contains_key(&name) {
-            let own = caller.as_deref().map(|caller| self.place_of_caller(tables, caller)).transpose()?;
+            let own =
+                caller.as_deref().map(|caller| self.place_of_caller(tables, caller)).transpose()?;
             changes.extend(own.flatten().map(|gone| (gone, None)));
             let left = tables.agents.len() - changes.len();
             let gone = self.place_in_all(tables, caller.is_some(), left)?;
@@ -187,7 +188,11 @@ impl Inner {
     }
 
     /// The agent of the same caller that gives way to one more, if one must.
-    fn place_of_caller(&self, tables: &Tables, caller: &str) -> Result<Option<String>, RegistryError> {
+    fn place_of_caller(
+        &self,
+        tables: &Tables,
+        caller: &str,
+    ) -> Result<Option<String>, RegistryError> {
         let most = self.membership.limits.per_caller;
         let mut gives_way = None;
         if let Some(names) = tables.callers.get(caller).filter(|names| names.len() >= most) {
@@ -247,7 +252,10 @@ impl Inner {
     }
 
     /// Those that are not connected, with the time served at which each was seen last.
-    fn absent<'t>(&self, agents: impl Iterator<Item = (&'t String, &'t AgentRow)>) -> Vec<(u64, &'t str)> {
+    fn absent<'t>(
+        &self,
+        agents: impl Iterator<Item = (&'t String, &'t AgentRow)>,
+    ) -> Vec<(u64, &'t str)> {
         let (noted, sessions) = (self.lock_seen(), &self.membership.sessions);
         let last = |name: &str, row: &AgentRow| newest(row, noted.get(name)).served;
         agents

@@ -39,7 +39,8 @@ impl Bench {
     }
 
     async fn by_jwt(&self, caller: &str, number: usize) -> Result<(), RegistryError> {
-        let identities = BTreeSet::from([SpiffeId::parse("spiffe://example.org/ns/a/sa/b").unwrap()]);
+        let identities =
+            BTreeSet::from([SpiffeId::parse("spiffe://example.org/ns/a/sa/b").unwrap()]);
         let spki = SpkiHash::of(format!("{caller} {number}").as_bytes());
         let name = format!("ns/a/sa/{caller}/{number:016x}");
         let newcomer = Newcomer { name, spki, identities, caller: Some(caller.to_owned()) };
@@ -50,7 +51,15 @@ impl Bench {
         let hash = trust::digest::sha256(name.as_bytes());
         let (now, identities) = (self.clock.now(), BTreeSet::new());
         let (agent, expires) = (name.to_owned(), now.plus(DAY));
-        let row = TokenRow { agent, identities, expires, used: None, made: None, pins: None, revoked: None };
+        let row = TokenRow {
+            agent,
+            identities,
+            expires,
+            used: None,
+            made: None,
+            pins: None,
+            revoked: None,
+        };
         self.registry.add_token(hash, row, now).await?;
         self.registry.redeem(hash, SpkiHash::of(name.as_bytes()), now).await
     }
@@ -104,7 +113,10 @@ async fn many_jwt_callers_leave_a_tenth_to_join_tokens_and_give_way_when_that_is
         bench.clock.advance(Duration::from_secs(1));
     }
     assert_eq!(bench.total(), 20);
-    assert!((0..20).all(|node| bench.knows(&format!("node-{node}"))), "no join token's agent gave way");
+    assert!(
+        (0..20).all(|node| bench.knows(&format!("node-{node}"))),
+        "no join token's agent gave way"
+    );
     let full = bench.by_token("one-more").await;
     assert_eq!(full, Err(RegistryError::AgentsFull { most: 20 }));
     bench.registry.rule(Ruling::Remove, "node-3".to_owned(), sentence("gone")).await.unwrap();
@@ -112,7 +124,8 @@ async fn many_jwt_callers_leave_a_tenth_to_join_tokens_and_give_way_when_that_is
 }
 
 #[tokio::test]
-async fn a_full_registry_gives_a_join_token_the_place_of_who_was_away_longest_and_has_no_leaf_that_lives() {
+async fn a_full_registry_gives_a_join_token_the_place_of_who_was_away_longest_and_has_no_leaf_that_lives()
+ {
     let bench = Bench::with(Limits::bounded(20, 4));
     for node in 0..20 {
         bench.by_token(&format!("node-{node}")).await.unwrap();
@@ -133,7 +146,11 @@ async fn a_full_registry_gives_a_join_token_the_place_of_who_was_away_longest_an
     assert!(!bench.knows("node-1") && bench.knows("node-2"), "who was away longest");
     bench.by_token("late-2").await.unwrap();
     assert!(!bench.knows("node-2") && bench.knows("node-0"), "and never who is connected");
-    assert_eq!((bench.by_token("late-3").await, bench.total()), (full, 20), "everybody else is there");
+    assert_eq!(
+        (bench.by_token("late-3").await, bench.total()),
+        (full, 20),
+        "everybody else is there"
+    );
     // Whoever gave way joins like a new one.
     bench.registry.rule(Ruling::Remove, "node-7".to_owned(), sentence("gone")).await.unwrap();
     assert_eq!(bench.registry.crowded(), None);
@@ -162,7 +179,11 @@ async fn who_can_come_back_by_itself_gives_way_before_who_needs_another_token() 
     assert!(!bench.knows(&format!("ns/a/sa/one/{:016x}", 0)));
     assert!((1..18).all(|node| bench.knows(&format!("node-{node}"))), "as many as before");
     bench.by_token("latest").await.unwrap();
-    assert_eq!((1..18).filter(|node| bench.knows(&format!("node-{node}"))).count(), 16, "one, and no more");
+    assert_eq!(
+        (1..18).filter(|node| bench.knows(&format!("node-{node}"))).count(),
+        16,
+        "one, and no more"
+    );
 }
 
 #[tokio::test]
@@ -243,9 +264,11 @@ async fn a_sight_survives_a_restart_without_a_write_for_each() {
 async fn a_banned_name_neither_calls_nor_joins_and_a_removed_one_is_free() {
     let bench = Bench::with(Limits::bounded(100, 16));
     bench.by_token("node-1").await.unwrap();
-    let banned = bench.registry.rule(Ruling::Ban, "node-1".to_owned(), sentence("stolen")).await.unwrap();
+    let banned =
+        bench.registry.rule(Ruling::Ban, "node-1".to_owned(), sentence("stolen")).await.unwrap();
     assert_eq!((banned.agents, banned.was_banned), (vec!["node-1".to_owned()], false));
-    let removed = bench.registry.rule(Ruling::Remove, "node-1".to_owned(), sentence("tidy")).await.unwrap();
+    let removed =
+        bench.registry.rule(Ruling::Remove, "node-1".to_owned(), sentence("tidy")).await.unwrap();
     assert_eq!(removed.agents, ["node-1"]);
     let bench = bench.restart_after(DAY);
     assert_eq!(bench.by_token("node-1").await, Err(RegistryError::Banned("node-1".to_owned())));
@@ -254,7 +277,8 @@ async fn a_banned_name_neither_calls_nor_joins_and_a_removed_one_is_free() {
     assert_eq!(again, Err(RegistryError::NotBanned("node-1".to_owned())));
     bench.by_token("node-1").await.unwrap();
     let acts = bench.registry.acts_from(0, 10);
-    let verbs: Vec<_> = acts.iter().map(|(index, act)| (*index, act.verb.as_str(), act.agents)).collect();
+    let verbs: Vec<_> =
+        acts.iter().map(|(index, act)| (*index, act.verb.as_str(), act.agents)).collect();
     assert_eq!(verbs, [(1, "ban", 1), (2, "remove", 1), (3, "unban", 0)]);
     assert_eq!((acts[0].1.word.by.as_str(), acts[0].1.word.reason.as_str()), ("ann", "stolen"));
 }
@@ -264,12 +288,19 @@ async fn a_ban_of_an_identity_counts_for_every_key_of_its_jwt_and_for_no_token()
     let bench = Bench::with(Limits::bounded(100, 16));
     bench.by_jwt("one", 1).await.unwrap();
     bench.by_token("ns/a/sa/one/node").await.unwrap();
-    let ruled = bench.registry.rule(Ruling::Ban, "ns/a/sa/one".to_owned(), sentence("leaked")).await.unwrap();
+    let ruled = bench
+        .registry
+        .rule(Ruling::Ban, "ns/a/sa/one".to_owned(), sentence("leaked"))
+        .await
+        .unwrap();
     let name = format!("ns/a/sa/one/{:016x}", 1);
     assert_eq!(ruled.agents, std::slice::from_ref(&name));
     assert!(bench.registry.agent(&name).unwrap().1, "its certificate is a credential no more");
     assert!(!bench.registry.agent("ns/a/sa/one/node").unwrap().1);
-    assert!(matches!(bench.by_jwt("one", 2).await, Err(RegistryError::Banned(_))), "nor is a new key");
+    assert!(
+        matches!(bench.by_jwt("one", 2).await, Err(RegistryError::Banned(_))),
+        "nor is a new key"
+    );
     bench.by_jwt("other", 1).await.unwrap();
 }
 

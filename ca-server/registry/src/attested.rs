@@ -15,9 +15,14 @@ impl AgentRegistry {
 
     /// Takes somebody's word that nobody else has issued under a root since a time. A word of an earlier time than one
     /// that was given changes nothing: whoever said the later one had seen a leaf.
-    pub async fn attest(&self, root: RootId, word: AttestedRow) -> Result<AttestedRow, RegistryError> {
+    pub async fn attest(
+        &self,
+        root: RootId,
+        word: AttestedRow,
+    ) -> Result<AttestedRow, RegistryError> {
         self.change(move |tables| {
-            let known = tables.attested.get(&root).filter(|known| known.since >= word.since).cloned();
+            let known =
+                tables.attested.get(&root).filter(|known| known.since >= word.since).cloned();
             let row = known.unwrap_or(word);
             Ok((Change { attested: vec![(root, row.clone())], ..Change::default() }, row))
         })

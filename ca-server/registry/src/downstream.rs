@@ -38,7 +38,11 @@ impl AgentRegistry {
 
     /// The name of the downstream CA with this token.
     pub fn downstream_of(&self, token: &TokenHash) -> Option<String> {
-        self.read().downstreams.iter().find(|(_, row)| row.token == *token).map(|(name, _)| name.clone())
+        self.read()
+            .downstreams
+            .iter()
+            .find(|(_, row)| row.token == *token)
+            .map(|(name, _)| name.clone())
     }
 
     /// Adds a downstream CA.
@@ -83,7 +87,8 @@ impl AgentRegistry {
     ) -> Result<bool, RegistryError> {
         self.change(move |tables| {
             let known = tables.downstreams.get(&downstream).cloned();
-            let mut row = known.ok_or_else(|| RegistryError::DownstreamUnknown(downstream.clone()))?;
+            let mut row =
+                known.ok_or_else(|| RegistryError::DownstreamUnknown(downstream.clone()))?;
             let former = row.issuers.get(&request).copied();
             if former.is_some_and(|former| former.root != issuer.root) {
                 return Err(RegistryError::DownstreamRequestReused(request));
@@ -96,13 +101,20 @@ impl AgentRegistry {
                 return Err(RegistryError::Full("issuers of a downstream CA"));
             }
             row.issuers.insert(request, issuer);
-            Ok((Change { downstreams: vec![(downstream, Some(row))], ..Change::default() }, former.is_none()))
+            Ok((
+                Change { downstreams: vec![(downstream, Some(row))], ..Change::default() },
+                former.is_none(),
+            ))
         })
         .await
     }
 
     /// Takes back what was counted for a request that surely got no issuer.
-    pub async fn discount_issuer(&self, downstream: String, request: String) -> Result<(), RegistryError> {
+    pub async fn discount_issuer(
+        &self,
+        downstream: String,
+        request: String,
+    ) -> Result<(), RegistryError> {
         self.change(move |tables| {
             let Some(mut row) = tables.downstreams.get(&downstream).cloned() else {
                 return Ok((Change::default(), ()));
@@ -124,7 +136,10 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
     fn issuer(root: &str, secs: u64) -> DownstreamIssuer {
-        DownstreamIssuer { root: RootId::of(root.as_bytes()), ends: NOW.plus(Duration::from_secs(secs)) }
+        DownstreamIssuer {
+            root: RootId::of(root.as_bytes()),
+            ends: NOW.plus(Duration::from_secs(secs)),
+        }
     }
 
     #[tokio::test]
@@ -143,9 +158,16 @@ mod tests {
             registry.count_issuer(east(), "one".to_owned(), issuer(root, secs), NOW)
         };
         assert_eq!(count("a", 60).await, Ok(true));
-        assert_eq!(count("a", 90).await, Ok(false), "a repetition is no new issuer, and may end later");
+        assert_eq!(
+            count("a", 90).await,
+            Ok(false),
+            "a repetition is no new issuer, and may end later"
+        );
         assert_eq!(count("a", 10).await, Ok(false), "and never earlier");
-        assert_eq!(count("b", 60).await, Err(RegistryError::DownstreamRequestReused("one".to_owned())));
+        assert_eq!(
+            count("b", 60).await,
+            Err(RegistryError::DownstreamRequestReused("one".to_owned()))
+        );
         drop(registry);
         let registry = AgentRegistry::open(&path).unwrap();
         assert_eq!(registry.downstream_of(&[7; 32]), Some(east()));
@@ -154,7 +176,10 @@ mod tests {
         registry.discount_issuer(east(), "one".to_owned()).await.unwrap();
         assert!(registry.downstreams()[0].1.issuers.is_empty());
         registry.remove_downstream(east()).await.unwrap();
-        assert_eq!(registry.remove_downstream(east()).await, Err(RegistryError::DownstreamUnknown(east())));
+        assert_eq!(
+            registry.remove_downstream(east()).await,
+            Err(RegistryError::DownstreamUnknown(east()))
+        );
         assert_eq!(registry.downstream_of(&[7; 32]), None, "its token is void");
     }
 
@@ -165,8 +190,9 @@ mod tests {
         AgentRegistry::create_if_missing(&RealDisk, &path).unwrap();
         let registry = AgentRegistry::open(&path).unwrap();
         registry.add_downstream("east".to_owned(), [7; 32], NOW).await.unwrap();
-        let count =
-            |id: &str, issuer, now| registry.count_issuer("east".to_owned(), id.to_owned(), issuer, now);
+        let count = |id: &str, issuer, now| {
+            registry.count_issuer("east".to_owned(), id.to_owned(), issuer, now)
+        };
         count("old", issuer("a", 60), NOW).await.unwrap();
         let late = NOW.plus(FORGET_ISSUERS_AFTER).plus(Duration::from_secs(60));
         count("kept", issuer("a", 400_000), late).await.unwrap();

@@ -41,7 +41,9 @@ pub enum RegistryError {
         most: usize,
     },
     /// One JWT caller registers new keys faster than it may.
-    #[error("{caller} registered {most} new agents within the last hour, which is the most for one caller")]
+    #[error(
+        "{caller} registered {most} new agents within the last hour, which is the most for one caller"
+    )]
     CallerTooFast {
         /// Whose JWT.
         caller: String,
@@ -89,16 +91,22 @@ impl RegistryError {
             Self::TokenRevoked => "ask for a new one, made with `banyan token create`",
             Self::TokenIdUnknown(_) => "`banyan token list` shows those that there are",
             Self::TokenIdAmbiguous(_) => "write more digits",
-            Self::Banned(_) => "ask the CA's operator, who can take it back with `banyan agent unban`",
+            Self::Banned(_) => {
+                "ask the CA's operator, who can take it back with `banyan agent unban`"
+            }
             Self::AgentUnknown(_) => "`banyan agent list` shows those that are",
             Self::NotBanned(_) => "`banyan agent list --banned` shows the names that are",
-            Self::RelyingPartyUnknown(_) => "`banyan relying-party list` shows those that there are",
+            Self::RelyingPartyUnknown(_) => {
+                "`banyan relying-party list` shows those that there are"
+            }
             Self::BundleOfTheFuture(_) => "confirm the present one or a former one",
             Self::DownstreamExists(_) => "choose another name, or remove it first",
             Self::DownstreamUnknown(_) => "`banyan downstream list` shows those that there are",
             Self::DownstreamRequestReused(_) => "use a new one",
             Self::Full(_) => "let old entries expire, or raise its bound",
-            Self::CallerFull { .. } => "stop one, or have the CA's operator raise agents.per_caller",
+            Self::CallerFull { .. } => {
+                "stop one, or have the CA's operator raise agents.per_caller"
+            }
             Self::CallerTooFast { .. } => {
                 "keep the agent's state_dir across restarts, or have the CA's operator raise agents.per_caller"
             }

@@ -28,8 +28,8 @@ mod tokens;
 pub use error::RegistryError;
 pub use registry::{AgentRegistry, Limits, Membership, TOKENS_MAX, check_token};
 pub use rows::{
-    ActRow, AgentRow, AttestedRow, BanRow, Confirmation, DownstreamIssuer, DownstreamRow, ListedAgent,
-    Newcomer, RelyingPartyRow, Seen, TokenHash, TokenRow,
+    ActRow, AgentRow, AttestedRow, BanRow, Confirmation, DownstreamIssuer, DownstreamRow,
+    ListedAgent, Newcomer, RelyingPartyRow, Seen, TokenHash, TokenRow,
 };
 pub use rulings::{Ruled, Ruling, Sentence};
 pub use store::RegistryUnreadable;

@@ -47,14 +47,18 @@ impl From<RegistryError> for Refusal {
             RegistryError::TokenExpired(_) => Reason::JoinTokenExpired,
             RegistryError::TokenUsed => Reason::JoinTokenUsed,
             RegistryError::TokenRevoked => Reason::JoinTokenRevoked,
-            RegistryError::TokenIdUnknown(_) | RegistryError::TokenIdAmbiguous(_) => Reason::JoinTokenUnknown,
+            RegistryError::TokenIdUnknown(_) | RegistryError::TokenIdAmbiguous(_) => {
+                Reason::JoinTokenUnknown
+            }
             RegistryError::Banned(_) => Reason::AgentBanned,
             RegistryError::RelyingPartyUnknown(_) => Reason::RelyingPartyUnknown,
             RegistryError::BundleOfTheFuture(_) | RegistryError::DownstreamExists(_) => {
                 Reason::RequestInvalid
             }
             RegistryError::DownstreamUnknown(_) => Reason::DownstreamUnknown,
-            RegistryError::AgentUnknown(_) | RegistryError::NotBanned(_) => Reason::AgentNotRegistered,
+            RegistryError::AgentUnknown(_) | RegistryError::NotBanned(_) => {
+                Reason::AgentNotRegistered
+            }
             RegistryError::CallerFull { .. }
             | RegistryError::CallerTooFast { .. }
             | RegistryError::AgentsFull { .. } => Reason::RegistrationsExhausted,

@@ -61,7 +61,8 @@ pub struct Limits {
 #[cfg(test)]
 impl Limits {
     pub(crate) const fn bounded(max: usize, per_caller: usize) -> Self {
-        let (forget_after, idle_after) = (Duration::from_secs(31 * 86_400), Duration::from_secs(86_400));
+        let (forget_after, idle_after) =
+            (Duration::from_secs(31 * 86_400), Duration::from_secs(86_400));
         Self { max, per_caller, forget_after, idle_after }
     }
 }
@@ -98,7 +99,8 @@ impl AgentRegistry {
     #[cfg(test)]
     pub fn open(path: &Path) -> Result<Self, RegistryUnreadable> {
         let clock = Arc::new(trust::ManualClock::at(Timestamp::from_secs(1_800_000_000)));
-        let membership = Membership { clock, sessions: Sessions::default(), limits: Limits::default() };
+        let membership =
+            Membership { clock, sessions: Sessions::default(), limits: Limits::default() };
         Self::open_for(path, membership)
     }
 
@@ -158,7 +160,8 @@ impl AgentRegistry {
         self.change(move |tables| {
             let old = |row: &&TokenRow| now.since(row.expires) > FORGET_TOKENS_AFTER;
             let mut change = Change::default();
-            let gone = tables.tokens.iter().filter(|(_, row)| old(row)).map(|(hash, _)| (*hash, None));
+            let gone =
+                tables.tokens.iter().filter(|(_, row)| old(row)).map(|(hash, _)| (*hash, None));
             change.tokens.extend(gone);
             if tables.tokens.len() - change.tokens.len() >= TOKENS_MAX {
                 return Err(RegistryError::Full("join tokens"));
@@ -170,13 +173,19 @@ impl AgentRegistry {
     }
 
     /// Uses a token for a key and registers its agent, in one write. The same key may come again for five minutes.
-    pub async fn redeem(&self, hash: TokenHash, spki: SpkiHash, now: Timestamp) -> Result<(), RegistryError> {
+    pub async fn redeem(
+        &self,
+        hash: TokenHash,
+        spki: SpkiHash,
+        now: Timestamp,
+    ) -> Result<(), RegistryError> {
         let inner = Arc::clone(&self.0);
         self.change(move |tables| {
             let token = tables.tokens.get(&hash).ok_or(RegistryError::TokenUnknown)?;
             check_token(token, &spki, now)?;
             // An answer that was lost is asked for again; an agent that was removed meanwhile needs a new token.
-            let registered = |agent: &str| tables.agents.get(agent).is_some_and(|row| row.spki == spki);
+            let registered =
+                |agent: &str| tables.agents.get(agent).is_some_and(|row| row.spki == spki);
             if token.used.is_some() && !registered(&token.agent) {
                 return Err(RegistryError::TokenUsed);
             }
@@ -214,7 +223,8 @@ impl Inner {
         decide: impl FnOnce(&Tables) -> Result<(Change, T), RegistryError>,
     ) -> Result<T, RegistryError> {
         let database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(database) = database.as_ref().filter(|_| !self.broken.load(Ordering::Acquire)) else {
+        let Some(database) = database.as_ref().filter(|_| !self.broken.load(Ordering::Acquire))
+        else {
             return Err(RegistryError::Broken);
         };
         let (change, answer) = decide(&self.read())?;
@@ -233,11 +243,13 @@ impl Inner {
         let mut database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         // The file is locked by whoever has it open.
         drop(database.take());
-        let opened =
-            store::open(&self.path).map_err(|error| error.to_string()).and_then(|(opened, tables)| {
-                store::write(&opened, &tables, &Change::default()).map_err(|error| error.to_string())?;
+        let opened = store::open(&self.path).map_err(|error| error.to_string()).and_then(
+            |(opened, tables)| {
+                store::write(&opened, &tables, &Change::default())
+                    .map_err(|error| error.to_string())?;
                 Ok((opened, tables))
-            });
+            },
+        );
         match opened {
             Ok((opened, tables)) => {
                 *database = Some(opened);
@@ -268,7 +280,9 @@ pub fn check_token(token: &TokenRow, spki: &SpkiHash, now: Timestamp) -> Result<
 
 impl fmt::Debug for AgentRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AgentRegistry").field("agents", &self.read().agents.len()).finish_non_exhaustive()
+        f.debug_struct("AgentRegistry")
+            .field("agents", &self.read().agents.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -360,7 +374,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("registry.redb");
         let said = AgentRegistry::open(&path).unwrap_err().to_string();
-        assert!(said.contains("registry.redb") && said.contains("restore the latest backup"), "{said}");
+        assert!(
+            said.contains("registry.redb") && said.contains("restore the latest backup"),
+            "{said}"
+        );
         assert!(!path.exists());
     }
 

@@ -143,19 +143,29 @@ mod tests {
         registry.add_relying_party("mount".to_owned(), Some(hour), nobody(), NOW).await.unwrap();
         registry.add_relying_party("partner".to_owned(), None, nobody(), NOW).await.unwrap();
         let word = |sequence| {
-            let word = Confirmation { sequence: Sequence(sequence), by: "uid 0".to_owned(), at: NOW };
+            let word =
+                Confirmation { sequence: Sequence(sequence), by: "uid 0".to_owned(), at: NOW };
             registry.confirm_relying_party("partner".to_owned(), word, Sequence(2))
         };
         assert_eq!(word(3).await, Err(RegistryError::BundleOfTheFuture(Sequence(3))));
         word(1).await.unwrap();
         let bounded = Tally { count: 1, latest: Some(NOW.plus(hour)) };
-        assert_eq!(registry.unconfirmed(Sequence(2), NOW), RelyingParties { bounded, unbounded: 1 });
+        assert_eq!(
+            registry.unconfirmed(Sequence(2), NOW),
+            RelyingParties { bounded, unbounded: 1 }
+        );
         word(2).await.unwrap();
         word(1).await.unwrap();
-        assert_eq!(registry.unconfirmed(Sequence(2), NOW), RelyingParties { bounded, unbounded: 0 });
+        assert_eq!(
+            registry.unconfirmed(Sequence(2), NOW),
+            RelyingParties { bounded, unbounded: 0 }
+        );
         drop(registry);
         let registry = AgentRegistry::open(&path).unwrap();
-        assert_eq!(registry.unconfirmed(Sequence(2), NOW), RelyingParties { bounded, unbounded: 0 });
+        assert_eq!(
+            registry.unconfirmed(Sequence(2), NOW),
+            RelyingParties { bounded, unbounded: 0 }
+        );
         registry.remove_relying_party("mount".to_owned()).await.unwrap();
         assert_eq!(registry.unconfirmed(Sequence(2), NOW), RelyingParties::default());
         let gone = registry.remove_relying_party("mount".to_owned()).await;

@@ -175,7 +175,11 @@ impl From<AttestedRow> for AttestedForm {
 
 impl From<AttestedForm> for AttestedRow {
     fn from(form: AttestedForm) -> Self {
-        Self { since: Timestamp::from_secs(form.since), by: form.by, at: Timestamp::from_secs(form.at) }
+        Self {
+            since: Timestamp::from_secs(form.since),
+            by: form.by,
+            at: Timestamp::from_secs(form.at),
+        }
     }
 }
 
@@ -268,7 +272,8 @@ impl TryFrom<TokenForm> for TokenRow {
     type Error = String;
 
     fn try_from(form: TokenForm) -> Result<Self, String> {
-        let used = form.used.map(|(spki, at)| Ok::<_, String>((hash(&spki)?, Timestamp::from_secs(at))));
+        let used =
+            form.used.map(|(spki, at)| Ok::<_, String>((hash(&spki)?, Timestamp::from_secs(at))));
         Ok(Self {
             agent: form.agent,
             identities: identities(&form.identities)?,
@@ -342,8 +347,9 @@ struct DownstreamForm {
 
 impl From<DownstreamRow> for DownstreamForm {
     fn from(row: DownstreamRow) -> Self {
-        let issuer =
-            |(id, issuer): (String, DownstreamIssuer)| (id, (issuer.root.to_string(), issuer.ends.as_secs()));
+        let issuer = |(id, issuer): (String, DownstreamIssuer)| {
+            (id, (issuer.root.to_string(), issuer.ends.as_secs()))
+        };
         Self {
             token: row.token,
             added: row.added.as_secs(),
@@ -399,7 +405,10 @@ fn texts(ids: &BTreeSet<SpiffeId>) -> Vec<String> {
 }
 
 fn identities(texts: &[String]) -> Result<BTreeSet<SpiffeId>, String> {
-    texts.iter().map(|text| SpiffeId::parse(text).map_err(|error| format!("{text:?}: {error}"))).collect()
+    texts
+        .iter()
+        .map(|text| SpiffeId::parse(text).map_err(|error| format!("{text:?}: {error}")))
+        .collect()
 }
 
 fn digest(text: &str) -> Result<BundleDigest, String> {

@@ -53,7 +53,12 @@ impl Ruling {
 
 impl AgentRegistry {
     /// What a ruling would be about, if it is legal.
-    pub fn preview(&self, ruling: Ruling, name: &str, now: Timestamp) -> Result<Ruled, RegistryError> {
+    pub fn preview(
+        &self,
+        ruling: Ruling,
+        name: &str,
+        now: Timestamp,
+    ) -> Result<Ruled, RegistryError> {
         self.read().judged(ruling, name, now)
     }
 
@@ -75,7 +80,8 @@ impl AgentRegistry {
                 Ruling::Unban => change.bans.push((name.clone(), None)),
             }
             let agents = u64::try_from(ruled.agents.len()).unwrap_or(u64::MAX);
-            change.act = Some(ActRow { verb: ruling.verb().to_owned(), name, agents, word: sentence });
+            change.act =
+                Some(ActRow { verb: ruling.verb().to_owned(), name, agents, word: sentence });
             Ok((change, ruled))
         })
         .await
@@ -84,7 +90,8 @@ impl AgentRegistry {
     /// Bans by name, after this one.
     pub fn bans_after(&self, after: &str, limit: usize) -> Vec<(String, BanRow)> {
         let tables = self.read();
-        let page = tables.bans.range::<str, _>((Bound::Excluded(after), Bound::Unbounded)).take(limit);
+        let page =
+            tables.bans.range::<str, _>((Bound::Excluded(after), Bound::Unbounded)).take(limit);
         page.map(|(name, row)| (name.clone(), row.clone())).collect()
     }
 
@@ -106,14 +113,17 @@ impl Tables {
         let agents = self.under(name);
         let was_banned = self.bans.contains_key(name);
         match ruling {
-            Ruling::Remove if agents.is_empty() => return Err(RegistryError::AgentUnknown(name.to_owned())),
+            Ruling::Remove if agents.is_empty() => {
+                return Err(RegistryError::AgentUnknown(name.to_owned()));
+            }
             Ruling::Unban if !was_banned => return Err(RegistryError::NotBanned(name.to_owned())),
             Ruling::Ban if !was_banned && self.bans.len() >= BANS_MAX => {
                 return Err(RegistryError::Full("bans"));
             }
             _ => {}
         }
-        let usable = |token: &&TokenRow| token.agent == name && token.used.is_none() && token.expires >= now;
+        let usable =
+            |token: &&TokenRow| token.agent == name && token.used.is_none() && token.expires >= now;
         let unused = self.tokens.values().filter(usable).count();
         Ok(Ruled { agents, unused_tokens: u64::try_from(unused).unwrap_or(u64::MAX), was_banned })
     }
@@ -121,9 +131,11 @@ impl Tables {
     /// The agent of this name, and those that joined with a JWT of the identity with this path.
     fn under(&self, name: &str) -> Vec<String> {
         let family = format!("{name}/");
-        let of_jwt = self.agents.range(family.clone()..).take_while(|(other, _)| other.starts_with(&family));
         let of_jwt =
-            of_jwt.filter(|(other, row)| row.caller.is_some() && other.len() == family.len() + KEY_DIGITS);
+            self.agents.range(family.clone()..).take_while(|(other, _)| other.starts_with(&family));
+        let of_jwt = of_jwt.filter(|(other, row)| {
+            row.caller.is_some() && other.len() == family.len() + KEY_DIGITS
+        });
         let itself = self.agents.get_key_value(name);
         itself.into_iter().chain(of_jwt).map(|(name, _)| name.clone()).collect()
     }

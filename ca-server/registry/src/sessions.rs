@@ -107,7 +107,10 @@ impl Sessions {
     pub fn standing(&self, agents: &[String], newest: Sequence) -> Vec<(bool, bool)> {
         let table = self.lock();
         let standing = |session: &Session| (session.streams > 0, session.sequence >= newest);
-        agents.iter().map(|agent| table.sessions.get(agent).map(standing).unwrap_or_default()).collect()
+        agents
+            .iter()
+            .map(|agent| table.sessions.get(agent).map(standing).unwrap_or_default())
+            .collect()
     }
 
     /// What is known of an agent.
@@ -118,7 +121,9 @@ impl Sessions {
     /// Agents that are connected and refuse something now, with what each refuses; at most `limit`, by name.
     pub fn refusing(&self, limit: usize) -> Vec<(String, Refusing)> {
         let table = self.lock();
-        let refuse = |(_, session): &(&String, &Session)| session.streams > 0 && !session.refusing.is_empty();
+        let refuse = |(_, session): &(&String, &Session)| {
+            session.streams > 0 && !session.refusing.is_empty()
+        };
         let mut refusing: Vec<_> = table
             .sessions
             .iter()
@@ -209,6 +214,9 @@ mod tests {
         assert!(!sessions.ask_to_renew("a", vec![serial]), "nobody is there to hear it");
         assert!(sessions.any_since_start() && !Sessions::default().any_since_start());
         assert_eq!(sessions.connected(Sequence(3)), (0, vec![]));
-        assert_eq!(sessions.find("a").map(|session| session.last_seen), Some(Timestamp::from_secs(7)));
+        assert_eq!(
+            sessions.find("a").map(|session| session.last_seen),
+            Some(Timestamp::from_secs(7))
+        );
     }
 }

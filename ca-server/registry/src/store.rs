@@ -7,7 +7,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use host::Disk;
-use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError};
+use redb::{
+    Builder, Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use trust::RootId;
@@ -205,7 +207,8 @@ pub(super) fn write(
     if let Some(act) = &change.act {
         let mut acts = transaction.open_table(ACTS)?;
         acts.insert(tables.next_act(), encoded(act)?.as_slice())?;
-        for (index, _) in tables.acts.iter().take((tables.acts.len() + 1).saturating_sub(ACTS_MAX)) {
+        for (index, _) in tables.acts.iter().take((tables.acts.len() + 1).saturating_sub(ACTS_MAX))
+        {
             acts.remove(index)?;
         }
     }

@@ -9,8 +9,8 @@ use redb::{Builder, ReadableDatabase as _, ReadableTable as _, TableDefinition, 
 use trust::{BundleDigest, RootId, Sequence, SpiffeId, SpkiHash, Timestamp};
 
 use crate::rows::{
-    ActRow, AgentRow, AttestedRow, BanRow, Confirmation, DownstreamIssuer, DownstreamRow, RelyingPartyRow,
-    Seen, TokenRow,
+    ActRow, AgentRow, AttestedRow, BanRow, Confirmation, DownstreamIssuer, DownstreamRow,
+    RelyingPartyRow, Seen, TokenRow,
 };
 use crate::store::{self, Change, Tables};
 
@@ -55,11 +55,19 @@ fn one_of_each() -> Change {
         tokens: vec![(BYTES, Some(token))],
         agents: vec![("node-1".to_owned(), Some(agent))],
         bans: vec![("node-2".to_owned(), Some(word()))],
-        act: Some(ActRow { verb: "ban".to_owned(), name: "node-2".to_owned(), agents: 1, word: word() }),
+        act: Some(ActRow {
+            verb: "ban".to_owned(),
+            name: "node-2".to_owned(),
+            agents: 1,
+            word: word(),
+        }),
         served: Some(60),
         relying_parties: vec![("mount".to_owned(), Some(party))],
         attested: vec![(root, AttestedRow { since: at(4), by: "eve".to_owned(), at: at(8) })],
-        downstreams: vec![("east".to_owned(), Some(DownstreamRow { token: [9; 32], added: at(1), issuers }))],
+        downstreams: vec![(
+            "east".to_owned(),
+            Some(DownstreamRow { token: [9; 32], added: at(1), issuers }),
+        )],
     }
 }
 
@@ -67,7 +75,8 @@ fn one_of_each() -> Change {
 fn dump(path: &std::path::Path) -> String {
     let database = Builder::new().open(path).unwrap();
     let transaction = database.begin_read().unwrap();
-    let mut names: Vec<_> = transaction.list_tables().unwrap().map(|table| table.name().to_owned()).collect();
+    let mut names: Vec<_> =
+        transaction.list_tables().unwrap().map(|table| table.name().to_owned()).collect();
     names.sort();
     let mut text = String::new();
     for name in names {
@@ -78,25 +87,29 @@ fn dump(path: &std::path::Path) -> String {
         match name.as_str() {
             "join_tokens_v1" => {
                 let table = TableDefinition::<&[u8; 32], &[u8]>::new(&name);
-                for (key, value) in transaction.open_table(table).unwrap().iter().unwrap().flatten() {
+                for (key, value) in transaction.open_table(table).unwrap().iter().unwrap().flatten()
+                {
                     row(hex(key.value()), value.value());
                 }
             }
             "agent_acts_v1" => {
                 let table = TableDefinition::<u64, &[u8]>::new(&name);
-                for (key, value) in transaction.open_table(table).unwrap().iter().unwrap().flatten() {
+                for (key, value) in transaction.open_table(table).unwrap().iter().unwrap().flatten()
+                {
                     row(key.value().to_string(), value.value());
                 }
             }
             "served_v1" => {
                 let table = TableDefinition::<&str, u64>::new(&name);
-                for (key, value) in transaction.open_table(table).unwrap().iter().unwrap().flatten() {
+                for (key, value) in transaction.open_table(table).unwrap().iter().unwrap().flatten()
+                {
                     row(key.value().to_owned(), value.value().to_string().as_bytes());
                 }
             }
             _ => {
                 let table = TableDefinition::<&str, &[u8]>::new(&name);
-                for (key, value) in transaction.open_table(table).unwrap().iter().unwrap().flatten() {
+                for (key, value) in transaction.open_table(table).unwrap().iter().unwrap().flatten()
+                {
                     row(key.value().to_owned(), value.value());
                 }
             }
@@ -141,14 +154,21 @@ fn sorted(tables: &Tables) -> impl std::fmt::Debug + '_ {
 #[test]
 fn rows_of_the_first_release_are_read() {
     let spki = SpkiHash::of(b"key");
-    let token = r#"{"agent":"node-1","identities":["spiffe://example.org/web"],"expires":90,"used":null}"#;
+    let token =
+        r#"{"agent":"node-1","identities":["spiffe://example.org/web"],"expires":90,"used":null}"#;
     let token: TokenRow = serde_json::from_str(token).unwrap();
-    assert_eq!((token.agent.as_str(), token.made, token.pins, token.revoked), ("node-1", None, None, None));
+    assert_eq!(
+        (token.agent.as_str(), token.made, token.pins, token.revoked),
+        ("node-1", None, None, None)
+    );
     let agent = format!(r#"{{"spki":"{spki}","identities":[],"banned":null,"registered":5}}"#);
     let agent: AgentRow = serde_json::from_str(&agent).unwrap();
     assert_eq!((agent.registered, agent.caller, agent.seen), (at(5), None, Seen::default()));
     let party = r#"{"staleness":3600,"added":1,"confirmed":[2,"bob",2]}"#;
     let party: RelyingPartyRow = serde_json::from_str(party).unwrap();
     assert_eq!((party.staleness, party.covers.len()), (Some(Duration::from_secs(3_600)), 0));
-    assert_eq!(party.confirmed.map(|word| (word.sequence, word.by)), Some((Sequence(2), "bob".to_owned())));
+    assert_eq!(
+        party.confirmed.map(|word| (word.sequence, word.by)),
+        Some((Sequence(2), "bob".to_owned()))
+    );
 }

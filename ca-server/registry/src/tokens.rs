@@ -34,8 +34,12 @@ impl AgentRegistry {
         let mut ids: Vec<_> =
             tables.tokens.iter().filter(|(_, row)| wanted(row)).map(|(hash, _)| *hash).collect();
         ids.sort_unstable();
-        let later = ids.into_iter().map(|hash| (id_of(&hash), hash)).filter(|(id, _)| id.as_str() > after);
-        later.take(limit).filter_map(|(id, hash)| Some((id, tables.tokens.get(&hash)?.clone()))).collect()
+        let later =
+            ids.into_iter().map(|hash| (id_of(&hash), hash)).filter(|(id, _)| id.as_str() > after);
+        later
+            .take(limit)
+            .filter_map(|(id, hash)| Some((id, tables.tokens.get(&hash)?.clone())))
+            .collect()
     }
 
     /// The tokens whose ids begin so.
@@ -71,8 +75,10 @@ impl AgentRegistry {
 impl Tables {
     fn token_named(&self, digits: &str) -> Result<TokenHash, RegistryError> {
         let wanted = digits.to_ascii_lowercase();
-        let mut found =
-            self.tokens.keys().filter(|hash| !wanted.is_empty() && id_of(hash).starts_with(&wanted));
+        let mut found = self
+            .tokens
+            .keys()
+            .filter(|hash| !wanted.is_empty() && id_of(hash).starts_with(&wanted));
         match (found.next(), found.next()) {
             (Some(hash), None) => Ok(*hash),
             (None, _) => Err(RegistryError::TokenIdUnknown(digits.to_owned())),

@@ -90,14 +90,17 @@ pub(super) async fn assemble(
     // that uptime says, which no jump leads.
     let (snapshot, started_at) = (cell.load(), deps.clock.now());
     let under = Under::of(&snapshot);
-    let (front, validity) = match own_leaf::issue(&issuer, snapshot, &id, &names, started_at).await {
+    let (front, validity) = match own_leaf::issue(&issuer, snapshot, &id, &names, started_at).await
+    {
         Ok(OwnLeaf { identity, signing_leaf: (chain, own_key), key, serial, validity }) => {
             keys.add(key);
             own_leaf::release_others(&ledger, serial).await;
             core.transition_signer.set(chain, own_key);
             (ServerFront::new(identity)?, validity)
         }
-        Err(error) if cell.load().signer().validity().not_after() < now.plus(config.leaf().ttl_min()) => {
+        Err(error)
+            if cell.load().signer().validity().not_after() < now.plus(config.leaf().ttl_min()) =>
+        {
             let ended = cell.load().signer().validity().not_after();
             tracing::error!(
                 %error,
@@ -168,7 +171,8 @@ pub(super) async fn assemble(
     let checks = authority_health::watch(core.authorities.clone(), driver.troubles(), told);
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(checks));
     let evidence = embedding.evidence(Arc::<EvidenceReader>::clone(&ca.evidence));
-    let reporter = rotation_driver::report(driver.clone(), evidence, policy, Arc::clone(&deps.clock));
+    let reporter =
+        rotation_driver::report(driver.clone(), evidence, policy, Arc::clone(&deps.clock));
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(reporter));
     let authority_upkeep = AuthorityUpkeep {
         authorities: core.authorities.clone(),
@@ -188,7 +192,9 @@ pub(super) async fn assemble(
             missing: Mutex::default(),
         },
     };
-    served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(authority_upkeep.run()));
+    served
+        .tasks
+        .spawn(served.stop.gently.clone().run_until_cancelled_owned(authority_upkeep.run()));
     for watch in watches {
         served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(watch));
     }
@@ -203,8 +209,8 @@ pub(super) async fn assemble(
     let reissue = Reissue::new(Arc::clone(&ca), config.rotation().reissue_per_second()).run();
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(reissue));
     let looked = Footing::of(&layout.paths, ca.ledger.segment().as_str());
-    let footing =
-        looked.map_err(|source| BootError::DataDir { path: config.data_dir().to_owned(), source })?;
+    let footing = looked
+        .map_err(|source| BootError::DataDir { path: config.data_dir().to_owned(), source })?;
     let upkeep = Upkeep {
         ca: Arc::clone(&ca),
         driver: driver.clone(),
@@ -253,9 +259,13 @@ struct CaParts {
 }
 
 /// What upstream CAs will have said, and the tasks that listen to them.
-fn upstreams(authorities: &Authorities) -> (Upstreams, Vec<impl Future<Output = ()> + Send + 'static>) {
+fn upstreams(
+    authorities: &Authorities,
+) -> (Upstreams, Vec<impl Future<Output = ()> + Send + 'static>) {
     let (mut upstreams, mut watches) = (Upstreams::default(), Vec::new());
-    for (name, authority) in authorities.iter().filter(|(_, authority)| authority.upstream().is_some()) {
+    for (name, authority) in
+        authorities.iter().filter(|(_, authority)| authority.upstream().is_some())
+    {
         let (told, upstream) = watch::channel(None);
         upstreams.0.insert(name.clone(), upstream);
         watches.push(follower::watch(Arc::clone(authority), told));
@@ -277,8 +287,20 @@ async fn keep_present(history: &BundleHistory, state: &State, bundle: &Bundle) {
 
 fn ca(config: &Config, deps: &HostDeps, driver: &DriverHandle, parts: CaParts) -> Ca {
     let CaParts { keys, jwt, shortage, .. } = parts;
-    let CaParts { cell, issuer, ledger, registry, bundles, authorities, authority_troubles, .. } = parts;
-    let CaParts { id, evidence, history, downstreams, upstreams, calls, guard, authority_drift, .. } = parts;
+    let CaParts {
+        cell, issuer, ledger, registry, bundles, authorities, authority_troubles, ..
+    } = parts;
+    let CaParts {
+        id,
+        evidence,
+        history,
+        downstreams,
+        upstreams,
+        calls,
+        guard,
+        authority_drift,
+        ..
+    } = parts;
     let agents = Arc::new(registry.clone());
     Ca {
         authenticator: Authenticator::new(

@@ -58,8 +58,10 @@ impl FileState {
             Ok(Err(path)) => Err(failed(deleted(&path, &self.directory))),
             Err(error) => {
                 let path = self.directory.join(name);
-                let text =
-                    format!("{}: {error}; check the disk that holds the data directory", path.display());
+                let text = format!(
+                    "{}: {error}; check the disk that holds the data directory",
+                    path.display()
+                );
                 Err(failed(text))
             }
         }
@@ -70,10 +72,12 @@ impl FileState {
 impl AuthorityState for FileState {
     async fn get(&self, name: &StateName) -> Result<Option<Vec<u8>>, StateError> {
         let file = name.to_string();
-        self.run("read", name.as_str(), move |disk, directory| match disk.read(&directory.join(file)) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+        self.run("read", name.as_str(), move |disk, directory| {
+            match disk.read(&directory.join(file)) {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            }
         })
         .await
     }
@@ -134,7 +138,11 @@ fn files(directory: &Path) -> io::Result<Vec<String>> {
     Ok(found)
 }
 
-fn list(disk: &dyn Disk, directory: &Path, more: impl IntoIterator<Item = String>) -> io::Result<()> {
+fn list(
+    disk: &dyn Disk,
+    directory: &Path,
+    more: impl IntoIterator<Item = String>,
+) -> io::Result<()> {
     let listed = names(directory)?;
     let mut all = listed.clone();
     all.extend(more);
@@ -202,7 +210,11 @@ mod tests {
         assert!(late.get(&book()).await.is_err(), "a directory alone is no book");
         std::fs::write(main.join("book"), b"one").unwrap();
         for state in [state, late] {
-            assert_eq!(state.get(&book()).await, Ok(Some(b"one".to_vec())), "put back, without a restart");
+            assert_eq!(
+                state.get(&book()).await,
+                Ok(Some(b"one".to_vec())),
+                "put back, without a restart"
+            );
         }
     }
 

@@ -17,8 +17,8 @@ use plugin_step_ca::StepCaPlugin;
 use plugin_vault::VaultPlugin;
 use plugins::memory::MemoryKeysPlugin;
 use plugins::{
-    AuthorityDeps, AuthorityState, ConfigProblem, KeyBackend, KeyBackendPlugin as _, Registry, RegistryError,
-    RootAuthority,
+    AuthorityDeps, AuthorityState, ConfigProblem, KeyBackend, KeyBackendPlugin as _, Registry,
+    RegistryError, RootAuthority,
 };
 use trust::Clock;
 
@@ -71,7 +71,10 @@ fn built_in(registry: &mut Registry, config: &Config, clock: Arc<dyn Clock>) {
 }
 
 /// Opens the key backend; stretching a passphrase takes a moment.
-pub(super) async fn keys(config: &Config, registry: Arc<Registry>) -> Result<Arc<dyn KeyBackend>, BootError> {
+pub(super) async fn keys(
+    config: &Config,
+    registry: Arc<Registry>,
+) -> Result<Arc<dyn KeyBackend>, BootError> {
     let mut settings = toml::Table::new();
     let backend = match config.keys() {
         KeysConfig::Memory => "memory".to_owned(),
@@ -117,9 +120,12 @@ impl Opener<'_> {
     async fn open(&self, authority: &AuthorityConfig) -> Result<Arc<dyn RootAuthority>, BootError> {
         let name = authority.name();
         let directory = self.layout.paths.authorities().join(name);
-        let state =
-            FileState::open(directory.clone(), Arc::clone(&self.deps.disk), self.in_use.contains(name))
-                .map_err(|source| BootError::DataDir { path: directory, source })?;
+        let state = FileState::open(
+            directory.clone(),
+            Arc::clone(&self.deps.disk),
+            self.in_use.contains(name),
+        )
+        .map_err(|source| BootError::DataDir { path: directory, source })?;
         let keys = match authority.keys() {
             None => Arc::clone(self.keys),
             Some(own) => {

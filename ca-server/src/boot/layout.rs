@@ -151,9 +151,14 @@ mod tests {
         private(&layout.paths.requests(), 0o600);
         drop(layout);
         let said = Layout::claim(&RealDisk, &root).unwrap_err().to_string();
-        for named in
-            ["record.redb", "registry.redb", "0000000001.json", "00000001.log", "mode 0666", "chmod 0600"]
-        {
+        for named in [
+            "record.redb",
+            "registry.redb",
+            "0000000001.json",
+            "00000001.log",
+            "mode 0666",
+            "chmod 0600",
+        ] {
             assert!(said.contains(named), "{named} is missing in {said}");
         }
         assert!(said.contains(&format!("chmod -R go= {}", root.display())), "{said}");

@@ -98,7 +98,9 @@ impl Server {
         let given = Given { config: &config, deps: &deps, layout: &layout, embedding };
         let core = Box::pin(open::core_services(given, guard)).await?;
         match Box::pin(assemble::assemble(given, &core, addresses)).await {
-            Ok(assembled) => Ok(running::run(&config, assembled, core.task, layout.into_lock()).await),
+            Ok(assembled) => {
+                Ok(running::run(&config, assembled, core.task, layout.into_lock()).await)
+            }
             Err(error) => {
                 // The record is let go before the directory is: the next start may come at once.
                 core.task.stop().await;

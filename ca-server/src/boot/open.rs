@@ -9,7 +9,9 @@ use plugins::KeyBackend;
 use registry::sessions::Sessions;
 use registry::{AgentRegistry, Membership};
 use rotation::{AuthorityName, Event, Policy, RequestId, State};
-use rotation_driver::{DriverHandle, DriverParts, DriverTask, EffectError, RecordStore, RedbStore, Trouble};
+use rotation_driver::{
+    DriverHandle, DriverParts, DriverTask, EffectError, RecordStore, RedbStore, Trouble,
+};
 use trust::randomness::random_bytes;
 
 use super::blocking::blocking;
@@ -65,8 +67,15 @@ pub(super) async fn core_services(
     let keys = instances::keys(config, Arc::clone(&registry)).await?;
     let calls = AuthorityCalls::default();
     let in_use = in_use(store.as_ref()).await;
-    let opener =
-        Opener { config, registry: &registry, layout, deps, keys: &keys, calls: &calls, in_use: &in_use };
+    let opener = Opener {
+        config,
+        registry: &registry,
+        layout,
+        deps,
+        keys: &keys,
+        calls: &calls,
+        in_use: &in_use,
+    };
     let authorities = opener.all().await?;
     let cell = Arc::new(OnceLock::new());
     let (bundles, transition_signer) =
@@ -78,7 +87,17 @@ pub(super) async fn core_services(
     };
     let started = driver(given, store, Arc::clone(&keys), authorities.clone(), served).await?;
     let (driver, task) = started;
-    Ok(CoreServices { guard, authorities, keys, calls, driver, task, cell, bundles, transition_signer })
+    Ok(CoreServices {
+        guard,
+        authorities,
+        keys,
+        calls,
+        driver,
+        task,
+        cell,
+        bundles,
+        transition_signer,
+    })
 }
 
 /// The authorities that roots of the record come from: what they keep must be there. Of a record that cannot be read the
@@ -109,7 +128,11 @@ struct Served {
 }
 
 /// Opens the bundles of the past.
-async fn bundles(config: &Config, layout: &Layout, deps: &HostDeps) -> Result<BundleHistory, BootError> {
+async fn bundles(
+    config: &Config,
+    layout: &Layout,
+    deps: &HostDeps,
+) -> Result<BundleHistory, BootError> {
     let (path, disk, domain) =
         (layout.paths.bundles(), Arc::clone(&deps.disk), config.trust_domain().clone());
     let failed = {
@@ -267,7 +290,8 @@ async fn bootstrap_failed(driver: &DriverHandle) -> String {
         EffectError::Unavailable { .. } => trouble.attempts >= BOOTSTRAP_ATTEMPTS,
         EffectError::Refused { .. } => true,
     };
-    let failed = troubles.wait_for(|troubles| troubles.iter().any(|trouble| has_failed(&trouble))).await;
+    let failed =
+        troubles.wait_for(|troubles| troubles.iter().any(|trouble| has_failed(&trouble))).await;
     match failed {
         Ok(troubles) => {
             let trouble = troubles.iter().find(has_failed);

@@ -58,13 +58,18 @@ impl Found {
         };
         // A file that is missing was told already.
         let known: Vec<String> = self.0.iter().map(|problem| problem.field.clone()).collect();
-        self.0.extend(problems.into_iter().map(prefixed).filter(|problem| !known.contains(&problem.field)));
+        self.0.extend(
+            problems.into_iter().map(prefixed).filter(|problem| !known.contains(&problem.field)),
+        );
     }
 
     fn data_dir(&mut self, path: &Path) {
         match fs::metadata(path) {
             Ok(metadata) if !metadata.is_dir() => {
-                self.tell("data_dir", format!("{} is no directory; name another path", path.display()));
+                self.tell(
+                    "data_dir",
+                    format!("{} is no directory; name another path", path.display()),
+                );
             }
             Ok(_) => {
                 let mut loose: Vec<_> = check_private(path).err().into_iter().collect();
@@ -76,13 +81,19 @@ impl Found {
                     self.tell("data_dir", loose.to_string());
                 }
                 if more > 0 {
-                    let text =
-                        format!("{more} more files are not private: run `chmod -R go= {}`", path.display());
+                    let text = format!(
+                        "{more} more files are not private: run `chmod -R go= {}`",
+                        path.display()
+                    );
                     self.tell("data_dir", text);
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.can_be_made("data_dir", path),
-            Err(error) => self.tell("data_dir", format!("cannot look at {}: {error}", path.display())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.can_be_made("data_dir", path)
+            }
+            Err(error) => {
+                self.tell("data_dir", format!("cannot look at {}: {error}", path.display()))
+            }
         }
     }
 
@@ -93,7 +104,11 @@ impl Found {
         if !above.is_dir() {
             self.tell(
                 field,
-                format!("{} is no directory, so {} cannot be made", above.display(), path.display()),
+                format!(
+                    "{} is no directory, so {} cannot be made",
+                    above.display(),
+                    path.display()
+                ),
             );
         } else if rustix::fs::access(&above, Access::WRITE_OK | Access::EXEC_OK).is_err() {
             let text = format!(
@@ -137,9 +152,14 @@ impl Found {
                 format!("{} is missing: make it, or correct the path", path.display())
             }
             Err(error) => {
-                format!("cannot look at {}: {error}; check the permissions above it", path.display())
+                format!(
+                    "cannot look at {}: {error}; check the permissions above it",
+                    path.display()
+                )
             }
-            Ok(metadata) if metadata.is_dir() => format!("{} is a directory; name a file", path.display()),
+            Ok(metadata) if metadata.is_dir() => {
+                format!("{} is a directory; name a file", path.display())
+            }
             Ok(metadata) if metadata.is_file() && metadata.len() == 0 => {
                 format!("{} is empty", path.display())
             }
@@ -152,7 +172,13 @@ impl Found {
         false
     }
 
-    fn key_backend(&mut self, section: &str, keys: &KeyBackendConfig, registry: &Registry, base: &Path) {
+    fn key_backend(
+        &mut self,
+        section: &str,
+        keys: &KeyBackendConfig,
+        registry: &Registry,
+        base: &Path,
+    ) {
         self.files(section, keys.settings(), base);
         if let Ok(plugin) = registry.key_backend(keys.backend()) {
             self.all(section, plugin.preflight(keys.settings()));
@@ -168,7 +194,9 @@ impl Found {
                 toml::Value::String(path) if key == "passphrase_file" => {
                     self.passphrase_file(&field, &base.join(path));
                 }
-                toml::Value::String(path) if key == "pin_file" => _ = self.secret(&field, &base.join(path)),
+                toml::Value::String(path) if key == "pin_file" => {
+                    _ = self.secret(&field, &base.join(path))
+                }
                 toml::Value::String(path) if key.ends_with("_file") => {
                     self.file(&field, &base.join(path));
                 }
@@ -192,15 +220,19 @@ impl Found {
     fn sockets(&mut self, config: &Config) {
         let socket = config.listen().admin_socket();
         if socket.as_os_str().len() > SOCKET_PATH_MAX {
-            let text =
-                format!("{} has more than {SOCKET_PATH_MAX} bytes; name a shorter path", socket.display());
+            let text = format!(
+                "{} has more than {SOCKET_PATH_MAX} bytes; name a shorter path",
+                socket.display()
+            );
             self.tell("listen.admin_socket", text);
         }
         let beside = socket.parent().map(shown_parent);
         if let Some(beside) = beside.filter(|beside| *beside != config.data_dir()) {
             if !beside.exists() {
-                let text =
-                    format!("the directory {} is missing: make it, or correct the path", beside.display());
+                let text = format!(
+                    "the directory {} is missing: make it, or correct the path",
+                    beside.display()
+                );
                 self.tell("listen.admin_socket", text);
             } else if rustix::fs::access(&beside, Access::WRITE_OK | Access::EXEC_OK).is_err() {
                 let text = format!(
@@ -291,7 +323,9 @@ mod tests {
         let told = |words: &str| {
             let said = place.problems(PASSPHRASE, "");
             assert!(
-                said.len() == 1 && said[0].contains("keys.passphrase_file") && said[0].contains(words),
+                said.len() == 1
+                    && said[0].contains("keys.passphrase_file")
+                    && said[0].contains(words),
                 "{said:?}"
             );
         };

@@ -46,7 +46,12 @@ pub(super) struct Parts {
 }
 
 /// Starts the task that keeps the server up, and says that it is ready.
-pub(super) async fn run(config: &Config, assembled: Assembled, driver: DriverTask, lock: DirLock) -> Running {
+pub(super) async fn run(
+    config: &Config,
+    assembled: Assembled,
+    driver: DriverTask,
+    lock: DirLock,
+) -> Running {
     let Assembled { ca, served, upkeep, unstarted } = assembled;
     let Served { grpc_addr, plain_addr, admin_file, front, stop, tasks } = served;
     upkeep.read_key_sets().await;
@@ -57,9 +62,23 @@ pub(super) async fn run(config: &Config, assembled: Assembled, driver: DriverTas
     tracing::info!(%grpc_addr, %plain_addr, id = %ca.id, "the CA serves");
     unkept.disarm();
     unstarted.disarm();
-    let parts =
-        Parts { ca, stop, tasks, front, upkeep, upkeep_stop, driver, _admin_file: admin_file, _lock: lock };
-    Running { grpc_addr, plain_addr, admin_socket: config.listen().admin_socket().to_owned(), parts }
+    let parts = Parts {
+        ca,
+        stop,
+        tasks,
+        front,
+        upkeep,
+        upkeep_stop,
+        driver,
+        _admin_file: admin_file,
+        _lock: lock,
+    };
+    Running {
+        grpc_addr,
+        plain_addr,
+        admin_socket: config.listen().admin_socket().to_owned(),
+        parts,
+    }
 }
 
 impl Running {
@@ -76,7 +95,8 @@ impl Running {
     /// Ends the server: not ready any more, no new connections, time for what is under way, then the rest in order. What
     /// is still under way after `drain` is cut.
     pub async fn shutdown(self, drain: Duration) {
-        let Parts { ca, stop, tasks, front, upkeep, upkeep_stop, driver, _admin_file, _lock } = self.parts;
+        let Parts { ca, stop, tasks, front, upkeep, upkeep_stop, driver, _admin_file, _lock } =
+            self.parts;
         // First, for it would call the server ready again.
         upkeep_stop.cancel();
         if let Err(error) = upkeep.await {
@@ -86,7 +106,10 @@ impl Running {
         stop.gently.cancel();
         tasks.close();
         if tokio::time::timeout(drain, tasks.wait()).await.is_err() {
-            tracing::warn!(connections = tasks.len(), "cutting connections that did not end in time");
+            tracing::warn!(
+                connections = tasks.len(),
+                "cutting connections that did not end in time"
+            );
             stop.now.cancel();
             tasks.wait().await;
         }

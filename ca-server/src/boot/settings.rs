@@ -51,7 +51,9 @@ pub(super) fn profile(config: &Config) -> Result<LeafProfile, BootError> {
 /// Longest lives of leaves that others issue, by authority.
 pub(super) fn foreign_leaf_max(config: &Config) -> BTreeMap<String, Duration> {
     let declared = config.root().authorities().iter();
-    declared.filter_map(|(name, authority)| Some((name.clone(), authority.foreign_leaf_max()?))).collect()
+    declared
+        .filter_map(|(name, authority)| Some((name.clone(), authority.foreign_leaf_max()?)))
+        .collect()
 }
 
 /// Roots that may return, by the authority that names them.

@@ -42,7 +42,8 @@ pub(super) fn jwt(
         let read = one_jwt(&format!("jwt[{at}]"), table, domain, directory, problems);
         let Some(read) = read else { continue };
         if issuers.iter().any(|other| other.issuer == read.issuer) {
-            let problem = format!("{:?} has two sections; write one [[jwt]] for each issuer", read.issuer);
+            let problem =
+                format!("{:?} has two sections; write one [[jwt]] for each issuer", read.issuer);
             problems.push(ConfigProblem::new(format!("jwt[{at}].issuer"), problem));
         }
         issuers.push(read);
@@ -68,7 +69,8 @@ fn one_jwt(
     if audiences.is_empty() || audiences.iter().any(String::is_empty) {
         section.problem("audiences", "is empty; write at least one, such as [\"istio-ca\"]");
     }
-    let jwks_file: Option<PathBuf> = section.required("jwks_file", "the path of a JSON Web Key Set");
+    let jwks_file: Option<PathBuf> =
+        section.required("jwks_file", "the path of a JSON Web Key Set");
     let write = "\"kubernetes\", or a template such as \"spiffe://example.org/user/{sub}\"";
     let identity = section.parsed("identity", write, |text| identity_rule(text, domain));
     let token_life_max = section.duration("token_life_max", "24h", ["1m", "8760h"]);
@@ -123,7 +125,8 @@ pub(super) fn admin(
 ) -> Option<AdminConfig> {
     let mut section = Section::open("admin", table, problems);
     let uids = section.optional("uids", "a list of user ids such as [1000]").unwrap_or_default();
-    let texts: Vec<String> = section.optional("identities", "a list of SPIFFE ids").unwrap_or_default();
+    let texts: Vec<String> =
+        section.optional("identities", "a list of SPIFFE ids").unwrap_or_default();
     let mut identities = Vec::new();
     for text in texts {
         match SpiffeId::parse(&text) {
@@ -131,7 +134,10 @@ pub(super) fn admin(
                 section.problem("identities", format_args!("{text:?} is in another trust domain"));
             }
             Ok(id) if id.is_reserved() => {
-                section.problem("identities", format_args!("{text:?} is reserved; write a workload's id"));
+                section.problem(
+                    "identities",
+                    format_args!("{text:?} is reserved; write a workload's id"),
+                );
             }
             Ok(id) => identities.push(id),
             Err(error) => section.problem("identities", format_args!("{text:?}: {error}")),

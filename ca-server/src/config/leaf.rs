@@ -75,8 +75,11 @@ pub(super) fn leaf(table: &toml::Table, problems: &mut Vec<ConfigProblem>) -> Op
     let ttl_min = section.duration("ttl_min", "5m", ["1s", "90d"]);
     let backdate = section.duration("backdate", "60s", ["0s", "1h"]);
     let skew = section.duration("skew", "60s", ["0s", "1h"]);
-    let above_max =
-        section.choice("above_max", AboveMax::Cap, &[("cap", AboveMax::Cap), ("refuse", AboveMax::Refuse)]);
+    let above_max = section.choice(
+        "above_max",
+        AboveMax::Cap,
+        &[("cap", AboveMax::Cap), ("refuse", AboveMax::Refuse)],
+    );
     let words = [("refuse", NameMismatch::Refuse), ("ignore", NameMismatch::Ignore)];
     let name_mismatch = section.choice("name_mismatch", NameMismatch::Refuse, &words);
     if let (Some(max), Some(default), Some(min)) = (ttl_max, ttl_default, ttl_min)
@@ -105,7 +108,8 @@ pub(super) fn leaf(table: &toml::Table, problems: &mut Vec<ConfigProblem>) -> Op
         && backdate < skew
     {
         let least = span(skew);
-        section.problem("backdate", format_args!("is shorter than leaf.skew; write at least {least}"));
+        section
+            .problem("backdate", format_args!("is shorter than leaf.skew; write at least {least}"));
     }
     section.close();
     Some(LeafConfig {

@@ -155,8 +155,9 @@ pub(super) fn listen(
     let grpc = section.parsed_or("grpc", "127.0.0.1:15012", "an address and port", address);
     let plain = section.parsed_or("plain", "127.0.0.1:15014", "an address and port", address);
     let socket: Option<PathBuf> = section.optional("admin_socket", "the path of a socket");
-    let socket =
-        socket.map(|path| directory.join(path)).or_else(|| data_dir.map(|dir| dir.join("admin.sock")));
+    let socket = socket
+        .map(|path| directory.join(path))
+        .or_else(|| data_dir.map(|dir| dir.join("admin.sock")));
     if socket.as_ref().is_some_and(|path| path.as_os_str().len() > SOCKET_PATH_MAX) {
         section.problem("admin_socket", "is longer than 107 bytes; write a shorter path");
     }
@@ -186,13 +187,19 @@ fn dns_names(section: &mut Section<'_>) -> Vec<String> {
     }
     for name in &names {
         if DnsName::try_from(name.as_str()).is_err() {
-            section.problem("dns_names", format_args!("{name:?} is no DNS name; write \"ca.example.org\""));
+            section.problem(
+                "dns_names",
+                format_args!("{name:?} is no DNS name; write \"ca.example.org\""),
+            );
         }
     }
     names
 }
 
-pub(super) fn limits(table: &toml::Table, problems: &mut Vec<ConfigProblem>) -> Option<LimitsConfig> {
+pub(super) fn limits(
+    table: &toml::Table,
+    problems: &mut Vec<ConfigProblem>,
+) -> Option<LimitsConfig> {
     let mut section = Section::open("limits", table, problems);
     let connections = section.count("connections", 10_000, 1..=1_000_000);
     let per_address = section.count("connections_per_address", 4_096, 1..=1_000_000);

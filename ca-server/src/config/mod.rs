@@ -111,8 +111,9 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], with every problem at once.
     pub fn parse(text: &str, directory: &Path) -> Result<Self, ConfigError> {
-        let file: toml::Table =
-            text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax(error.to_string()))?;
+        let file: toml::Table = text
+            .parse()
+            .map_err(|error: toml::de::Error| ConfigError::Syntax(error.to_string()))?;
         let mut problems = Vec::new();
         let config = read(&file, directory, &mut problems);
         match config {
@@ -194,12 +195,14 @@ impl Config {
 
 fn read(file: &toml::Table, directory: &Path, problems: &mut Vec<ConfigProblem>) -> Option<Config> {
     let mut top = Section::open("", file, problems);
-    let trust_domain = top.parsed("trust_domain", "the name of the mesh, such as \"example.org\"", |text| {
-        TrustDomain::parse(text)
-    });
+    let trust_domain =
+        top.parsed("trust_domain", "the name of the mesh, such as \"example.org\"", |text| {
+            TrustDomain::parse(text)
+        });
     let data_dir: Option<PathBuf> =
         top.required("data_dir", "a directory for this server alone, such as \"/var/lib/banyan\"");
-    let replica = top.parsed_or("replica", "ca-1", "a name of a-z, 0-9, '.', '_', '-'", check_replica);
+    let replica =
+        top.parsed_or("replica", "ca-1", "a name of a-z, 0-9, '.', '_', '-'", check_replica);
     let listen = top.table("listen");
     let root = top.table("root");
     let authorities = top.table("authority");
@@ -252,7 +255,9 @@ fn check_replica(text: &str) -> Result<String, &'static str> {
     if one_segment && short {
         return Ok(text.to_owned());
     }
-    Err("a replica's name is 1 to 63 letters, digits, '.', '_' or '-', and starts with a letter or digit")
+    Err(
+        "a replica's name is 1 to 63 letters, digits, '.', '_' or '-', and starts with a letter or digit",
+    )
 }
 
 #[cfg(test)]

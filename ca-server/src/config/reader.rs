@@ -16,7 +16,11 @@ pub(super) struct Section<'a> {
 
 impl<'a> Section<'a> {
     /// Opens a table; `path` is empty for the whole file.
-    pub(super) fn open(path: &str, table: &'a toml::Table, problems: &'a mut Vec<ConfigProblem>) -> Self {
+    pub(super) fn open(
+        path: &str,
+        table: &'a toml::Table,
+        problems: &'a mut Vec<ConfigProblem>,
+    ) -> Self {
         Self { path: path.to_owned(), table, known: Vec::new(), problems }
     }
 
@@ -26,7 +30,11 @@ impl<'a> Section<'a> {
     }
 
     /// A value that may be absent; of the wrong type it is a problem and counts as absent.
-    pub(super) fn optional<T: DeserializeOwned>(&mut self, key: &'static str, write: &str) -> Option<T> {
+    pub(super) fn optional<T: DeserializeOwned>(
+        &mut self,
+        key: &'static str,
+        write: &str,
+    ) -> Option<T> {
         self.known.push(key);
         let value = self.table.get(key)?.clone();
         match value.try_into() {
@@ -39,7 +47,11 @@ impl<'a> Section<'a> {
     }
 
     /// A value that must be there.
-    pub(super) fn required<T: DeserializeOwned>(&mut self, key: &'static str, write: &str) -> Option<T> {
+    pub(super) fn required<T: DeserializeOwned>(
+        &mut self,
+        key: &'static str,
+        write: &str,
+    ) -> Option<T> {
         if !self.table.contains_key(key) {
             self.known.push(key);
             self.problem(key, format_args!("is missing; write {write}"));

@@ -184,7 +184,8 @@ pub(super) fn root(
     let issuer_lifetime = section.duration("issuer_lifetime", "365d", ["30m", "36500d"]);
     let curves = [("p256", KeySpec::P256), ("p384", KeySpec::P384), ("ed25519", KeySpec::Ed25519)];
     let key = section.choice("key_type", KeySpec::P256, &curves);
-    let issuer_key = section.choice("issuer_key_type", KeySpec::P256, curves.get(..2).unwrap_or_default());
+    let issuer_key =
+        section.choice("issuer_key_type", KeySpec::P256, curves.get(..2).unwrap_or_default());
     if let (Some(root), Some(issuer)) = (lifetime, issuer_lifetime)
         && issuer * 2 > root
     {
@@ -204,10 +205,14 @@ pub(super) fn root(
         );
     }
     let issuer_lifetime_min = issuer_min(&mut section, table, issuer_lifetime, leaf);
-    let destroy_retired_keys = section.optional("destroy_retired_keys", "true or false").unwrap_or(false);
+    let destroy_retired_keys =
+        section.optional("destroy_retired_keys", "true or false").unwrap_or(false);
     let known = authorities.contains_key(&name) || (authorities.is_empty() && name == "main");
     if !known {
-        section.problem("authority", format_args!("there is no section [authority.{name}]; write one"));
+        section.problem(
+            "authority",
+            format_args!("there is no section [authority.{name}]; write one"),
+        );
     }
     section.close();
     let mut all: BTreeMap<_, _> = authorities
@@ -256,7 +261,11 @@ fn issuer_min(
     Some(min)
 }
 
-fn authority(name: &str, value: &toml::Value, problems: &mut Vec<ConfigProblem>) -> Option<AuthorityConfig> {
+fn authority(
+    name: &str,
+    value: &toml::Value,
+    problems: &mut Vec<ConfigProblem>,
+) -> Option<AuthorityConfig> {
     let field = format!("authority.{name}");
     let Some(table) = value.as_table() else {
         problems.push(ConfigProblem::new(&field, format!("is not a table; write [{field}]")));
@@ -342,23 +351,31 @@ pub(super) fn keys(
     }
     let mut section = Section::open("keys", table, problems);
     let memory = section.choice("backend", false, &[("file", false), ("memory", true)]);
-    let danger: bool = section.optional("dangerously_keep_keys_in_memory", "true or false").unwrap_or(false);
-    let file: Option<PathBuf> = section.optional("passphrase_file", "the path of a file with mode 0600");
-    let env: Option<String> = section.optional("passphrase_env", "the name of an environment variable");
+    let danger: bool =
+        section.optional("dangerously_keep_keys_in_memory", "true or false").unwrap_or(false);
+    let file: Option<PathBuf> =
+        section.optional("passphrase_file", "the path of a file with mode 0600");
+    let env: Option<String> =
+        section.optional("passphrase_env", "the name of an environment variable");
     let keys = match (memory?, file, env) {
         (true, None, None) if danger => Some(KeysConfig::Memory),
         (true, None, None) => {
-            let problem =
-                "must be true for backend = \"memory\": every restart loses the root, and with it the mesh";
+            let problem = "must be true for backend = \"memory\": every restart loses the root, and with it the mesh";
             section.problem("dangerously_keep_keys_in_memory", problem);
             None
         }
         (true, ..) => {
-            section.problem("backend", "keys in memory need no passphrase; remove it, or write \"file\"");
+            section.problem(
+                "backend",
+                "keys in memory need no passphrase; remove it, or write \"file\"",
+            );
             None
         }
         (false, ..) if danger => {
-            section.problem("dangerously_keep_keys_in_memory", "belongs to backend = \"memory\"; remove it");
+            section.problem(
+                "dangerously_keep_keys_in_memory",
+                "belongs to backend = \"memory\"; remove it",
+            );
             None
         }
         (false, Some(path), None) => {

@@ -100,7 +100,8 @@ pub(super) fn rotation(
     problems: &mut Vec<ConfigProblem>,
 ) -> Option<RotationConfig> {
     let mut section = Section::open("rotation", table, problems);
-    let mode = section.choice("mode", Mode::Auto, &[("auto", Mode::Auto), ("manual", Mode::Manual)]);
+    let mode =
+        section.choice("mode", Mode::Auto, &[("auto", Mode::Auto), ("manual", Mode::Manual)]);
     let settle = section.duration("settle", "30s", ["1s", "1h"]);
     let withdrawal_max = section.duration("withdrawal_max", "1h", ["1s", "90d"]);
     let reissue_per_second = section.count("reissue_per_second", 50, 1..=100_000);
@@ -130,8 +131,10 @@ pub(super) fn rotation(
         && age >= lifetime
     {
         let bound = span(lifetime);
-        section
-            .problem("max_root_age", format_args!("is not less than root.lifetime; write less than {bound}"));
+        section.problem(
+            "max_root_age",
+            format_args!("is not less than root.lifetime; write less than {bound}"),
+        );
     }
     if let (Some(Some(age)), Some(leaf)) = (max_root_age, leaf)
         && age < leaf.ttl_max() * 4

@@ -86,10 +86,13 @@ fn file_keys_without_a_passphrase_say_how_to_give_one() {
 #[test]
 fn keys_in_memory_need_the_dangerous_switch() {
     let file = |extra: &str| {
-        format!("trust_domain = \"example.org\"\ndata_dir = \"d\"\n[keys]\nbackend = \"memory\"\n{extra}")
+        format!(
+            "trust_domain = \"example.org\"\ndata_dir = \"d\"\n[keys]\nbackend = \"memory\"\n{extra}"
+        )
     };
     assert!(problems(&file(""))[0].contains("dangerously_keep_keys_in_memory"));
-    let config = Config::parse(&file("dangerously_keep_keys_in_memory = true"), Path::new("")).unwrap();
+    let config =
+        Config::parse(&file("dangerously_keep_keys_in_memory = true"), Path::new("")).unwrap();
     assert!(matches!(config.keys(), KeysConfig::Memory));
 }
 
@@ -118,7 +121,9 @@ fn identity_templates_take_a_claim_as_a_whole_segment() {
     let jwt = |identity: &str| {
         format!("{GOOD}[[jwt]]\nissuer = \"i\"\njwks_file = \"k\"\nidentity = \"{identity}\"")
     };
-    for good in ["kubernetes", "spiffe://example.org/user/{sub}", "spiffe://example.org/{team}/{sub}/x"] {
+    for good in
+        ["kubernetes", "spiffe://example.org/user/{sub}", "spiffe://example.org/{team}/{sub}/x"]
+    {
         Config::parse(&jwt(good), Path::new("")).unwrap();
     }
     for bad in [
@@ -135,11 +140,13 @@ fn identity_templates_take_a_claim_as_a_whole_segment() {
 
 #[test]
 fn no_agent_is_forgotten_while_it_may_come_back() {
-    let parsed = |text: &str| Config::parse(&format!("{GOOD}{text}"), Path::new("/etc/banyan")).unwrap();
+    let parsed =
+        |text: &str| Config::parse(&format!("{GOOD}{text}"), Path::new("/etc/banyan")).unwrap();
     let day = 86_400;
     assert_eq!(parsed("").agents().limits().forget_after.as_secs(), 31 * day);
-    let shorter =
-        parsed("[rotation]\nreturn_within = \"1h\"\n[leaf]\nttl_max = \"2h\"\nttl_default = \"1h\"\n");
+    let shorter = parsed(
+        "[rotation]\nreturn_within = \"1h\"\n[leaf]\nttl_max = \"2h\"\nttl_default = \"1h\"\n",
+    );
     assert_eq!(shorter.agents().limits().forget_after.as_secs(), 3 * 3_600);
     let said = problems(&format!("{GOOD}[agents]\nforget_after = \"30d\"\nmax = 5\n"));
     assert!(said[1].contains("agents.forget_after") && said[1].contains("\"31d\""), "{said:?}");

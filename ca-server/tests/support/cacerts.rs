@@ -19,7 +19,10 @@ pub(crate) struct OtherCa {
 impl OtherCa {
     /// A root of its own.
     pub(crate) fn root(name: &str, lasts: Duration) -> Self {
-        Self::self_signed(params(name, lasts, BasicConstraints::Unconstrained), KeyPair::generate().unwrap())
+        Self::self_signed(
+            params(name, lasts, BasicConstraints::Unconstrained),
+            KeyPair::generate().unwrap(),
+        )
     }
 
     /// The same name and key under another certificate, as when the life of a root is extended.
@@ -34,7 +37,8 @@ impl OtherCa {
         let mut params = params(name, lasts, BasicConstraints::Constrained(path_len));
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &Issuer::from_params(&self.params, &self.key)).unwrap();
+        let certificate =
+            params.signed_by(&key, &Issuer::from_params(&self.params, &self.key)).unwrap();
         Self { der: certificate.der().to_vec(), pem: certificate.pem(), params, key }
     }
 
@@ -50,7 +54,8 @@ impl OtherCa {
     /// Puts this CA into a directory, over whatever is there.
     pub(crate) fn put(&self, root: &Self, directory: &Path) {
         fs::create_dir_all(directory).unwrap();
-        let chain = if self.der == root.der { String::new() } else { format!("{}{}", self.pem, root.pem) };
+        let chain =
+            if self.der == root.der { String::new() } else { format!("{}{}", self.pem, root.pem) };
         for (file, text) in [
             ("ca-cert.pem", self.pem.clone()),
             ("ca-key.pem", self.key.serialize_pem()),

@@ -13,7 +13,9 @@ use hyper_util::rt::TokioIo;
 use proto::banyan::admin::v1::CreateTokenRequest;
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::agent::v1::agent_service_client::AgentServiceClient;
-use proto::banyan::agent::v1::{GetBundleRequest, IssueResponse, IssueWorkloadRequest, RegisterRequest};
+use proto::banyan::agent::v1::{
+    GetBundleRequest, IssueResponse, IssueWorkloadRequest, RegisterRequest,
+};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -61,7 +63,8 @@ impl Place {
 
     /// Health and metrics at this address.
     pub(crate) fn with_plain_at(mut self, address: std::net::SocketAddr) -> Self {
-        self.config = self.config.replace("plain = \"127.0.0.1:0\"", &format!("plain = \"{address}\""));
+        self.config =
+            self.config.replace("plain = \"127.0.0.1:0\"", &format!("plain = \"{address}\""));
         self
     }
 
@@ -235,8 +238,12 @@ pub(crate) async fn workload(
     spiffe_id: &str,
     pair: &KeyPair,
 ) -> Result<IssueResponse, Status> {
-    let stored =
-        client.get_bundle(GetBundleRequest::default()).await?.into_inner().bundle.unwrap_or_default();
+    let stored = client
+        .get_bundle(GetBundleRequest::default())
+        .await?
+        .into_inner()
+        .bundle
+        .unwrap_or_default();
     let message = IssueWorkloadRequest {
         csr: csr(pair).0,
         spiffe_id: spiffe_id.to_owned(),

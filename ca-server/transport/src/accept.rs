@@ -22,7 +22,8 @@ pub trait Listener: Send + 'static {
     /// A connection, not yet served.
     type Stream: Send + 'static;
     /// Waits for the next connection.
-    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Option<SocketAddr>)>> + Send;
+    fn accept(&self)
+    -> impl Future<Output = io::Result<(Self::Stream, Option<SocketAddr>)>> + Send;
 }
 
 impl Listener for TcpListener {

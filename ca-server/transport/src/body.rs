@@ -42,9 +42,14 @@ where
     // The semaphore lives as long as its connection and is never closed.
     let _reader = readers.acquire().await.map_err(|_| Rejection::Overloaded)?;
     let (parts, body) = request.into_parts();
-    let whole = Limited::new(body, MESSAGE_BYTES_MAX + FRAMING).collect().await.map_err(|error| {
-        if error.is::<LengthLimitError>() { Rejection::MessageTooLarge } else { Rejection::MessageMalformed }
-    })?;
+    let whole =
+        Limited::new(body, MESSAGE_BYTES_MAX + FRAMING).collect().await.map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                Rejection::MessageTooLarge
+            } else {
+                Rejection::MessageMalformed
+            }
+        })?;
     let whole = whole.to_bytes();
     if let Some(exchange) = exchange {
         exchange.hold(whole.len());
@@ -66,14 +71,21 @@ mod tests {
     #[tokio::test]
     async fn a_message_within_the_bound_is_handed_on_whole_and_a_longer_one_refused() {
         assert_eq!(gathered("/a/B", 0).await, Ok(0));
-        assert_eq!(gathered("/a/B", MESSAGE_BYTES_MAX + FRAMING).await, Ok(MESSAGE_BYTES_MAX + FRAMING));
-        assert_eq!(gathered("/a/B", MESSAGE_BYTES_MAX + FRAMING + 1).await, Err(Rejection::MessageTooLarge));
+        assert_eq!(
+            gathered("/a/B", MESSAGE_BYTES_MAX + FRAMING).await,
+            Ok(MESSAGE_BYTES_MAX + FRAMING)
+        );
+        assert_eq!(
+            gathered("/a/B", MESSAGE_BYTES_MAX + FRAMING + 1).await,
+            Err(Rejection::MessageTooLarge)
+        );
     }
 
     #[tokio::test]
     async fn a_stream_is_not_read() {
-        let request =
-            Request::post(STREAMING[0]).body(Body::new(Full::new(Bytes::from_static(b"x")))).unwrap();
+        let request = Request::post(STREAMING[0])
+            .body(Body::new(Full::new(Bytes::from_static(b"x"))))
+            .unwrap();
         let none = Semaphore::new(0);
         assert!(gather(request, &none, None).await.is_ok(), "it waits for no reader's place");
     }

@@ -190,8 +190,9 @@ impl Conduct {
         self.hold(bytes);
         let known = self.is_known();
         if !known {
-            let bytes =
-                i64::try_from(metadata_bytes).unwrap_or(i64::MAX).saturating_add(REQUEST_HEADER_BYTES);
+            let bytes = i64::try_from(metadata_bytes)
+                .unwrap_or(i64::MAX)
+                .saturating_add(REQUEST_HEADER_BYTES);
             self.header_bytes.fetch_sub(bytes, Relaxed);
         }
         // The first one is always heard: who comes anew is nobody who made others wait.

@@ -58,7 +58,11 @@ pub struct Place {
 impl Crowd {
     /// Nobody yet. `gently` ends every connection in order.
     pub fn new(rules: Rules, meter: Arc<dyn Meter>, gently: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { common: Arc::new(Common::new(rules, meter)), table: Mutex::default(), gently })
+        Arc::new(Self {
+            common: Arc::new(Common::new(rules, meter)),
+            table: Mutex::default(),
+            gently,
+        })
     }
 
     /// How many connections there may be.
@@ -167,7 +171,11 @@ impl Crowd {
         let budget = self.common.rules.budget;
         let mut waiting: u64 = heavy.iter().map(|conduct| conduct.held()).sum();
         for conduct in heavy {
-            let most = if conduct.is_known() { budget.saturating_mul(KNOWN_SHARE) } else { budget / 4 * 3 };
+            let most = if conduct.is_known() {
+                budget.saturating_mul(KNOWN_SHARE)
+            } else {
+                budget / 4 * 3
+            };
             if waiting <= most {
                 return;
             }
@@ -193,9 +201,15 @@ impl Table {
                 || (!share.busy_too && !conduct.is_idle())
                 || of.is_some_and(|of| conduct.network != Some(of))
         };
-        let mut going: Vec<_> = self.all.values().filter(|conduct| !stays(conduct)).cloned().collect();
+        let mut going: Vec<_> =
+            self.all.values().filter(|conduct| !stays(conduct)).cloned().collect();
         going.sort_by_cached_key(|conduct| {
-            (!conduct.is_idle(), std::cmp::Reverse(crowding(conduct)), conduct.last(), conduct.number)
+            (
+                !conduct.is_idle(),
+                std::cmp::Reverse(crowding(conduct)),
+                conduct.last(),
+                conduct.number,
+            )
         });
         going.truncate(share.most);
         for conduct in &going {

@@ -26,6 +26,9 @@ mod tests {
         let alert = |alert| io::Error::other(rustls::Error::AlertReceived(alert));
         assert!(is_distrust(&alert(AlertDescription::UnknownCA)));
         assert!(!is_distrust(&alert(AlertDescription::HandshakeFailure)));
-        assert!(!is_distrust(&io::Error::other("gone")) && !is_distrust(&io::ErrorKind::TimedOut.into()));
+        assert!(
+            !is_distrust(&io::Error::other("gone"))
+                && !is_distrust(&io::ErrorKind::TimedOut.into())
+        );
     }
 }

@@ -23,7 +23,8 @@ pub struct Places {
 pub fn places(wanted: usize) -> Places {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
-        let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+        let raised =
+            setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
         if let Err(error) = raised {
             tracing::warn!(%error, "the limit of open files (RLIMIT_NOFILE) stays as it is");
         }

@@ -130,7 +130,11 @@ impl GrpcPort {
     }
 
     /// Who has sent no hello takes no turn in the arithmetic. The turn is over while the client's answer is awaited.
-    async fn handshake(&self, stream: TcpStream, place: &Place) -> io::Result<TlsStream<TcpStream>> {
+    async fn handshake(
+        &self,
+        stream: TcpStream,
+        place: &Place,
+    ) -> io::Result<TlsStream<TcpStream>> {
         let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
         place.computes(true);
         let turn = self.arithmetic.acquire().await.map_err(io::Error::other)?;

@@ -97,7 +97,9 @@ where
             });
         }
         if metadata_bytes(request.headers()) > METADATA_BYTES_MAX {
-            return Box::pin(async move { Ok(shared.reject(Rejection::MetadataTooLarge, peer.as_ref())) });
+            return Box::pin(async move {
+                Ok(shared.reject(Rejection::MetadataTooLarge, peer.as_ref()))
+            });
         }
         // The clone stays; the one that said it is ready is called.
         let next = self.routes.clone();
@@ -123,7 +125,10 @@ where
 }
 
 /// Waits for a turn, while nobody on the connection is known. Whoever waited when somebody was believed goes on at once.
-async fn turn<'a>(turns: &'a Semaphore, exchange: Option<&Exchange>) -> Option<SemaphorePermit<'a>> {
+async fn turn<'a>(
+    turns: &'a Semaphore,
+    exchange: Option<&Exchange>,
+) -> Option<SemaphorePermit<'a>> {
     let exchange = exchange.filter(|exchange| !exchange.is_known())?;
     // The semaphore is never closed.
     turns.acquire().await.ok().filter(|_| !exchange.is_known())
@@ -175,7 +180,8 @@ mod tests {
             .route("/now", post(move || async move { answer() }))
             .route("/never", post(std::future::pending::<()>));
         let notes = Arc::new(Notes::default());
-        let guard = Guard::new(Routes::from(router), in_flight, Duration::from_secs(10), notes.clone());
+        let guard =
+            Guard::new(Routes::from(router), in_flight, Duration::from_secs(10), notes.clone());
         (guard, notes)
     }
 
@@ -216,7 +222,9 @@ mod tests {
     async fn requests_without_a_message_hold_up_only_their_own_connection() {
         let (guard, notes) = guard(1, fine);
         let silent = || {
-            let body = Body::new(StreamBody::new(futures::stream::pending::<Result<Frame<Bytes>, Status>>()));
+            let body = Body::new(StreamBody::new(futures::stream::pending::<
+                Result<Frame<Bytes>, Status>,
+            >()));
             Request::post("/now").body(body).unwrap()
         };
         let untrusted = guard.for_connection();
@@ -238,7 +246,10 @@ mod tests {
                 (|| Status::out_of_range("too large").into_http()) as fn() -> _,
                 Some(Rejection::MessageTooLarge),
             ),
-            (|| Status::internal("failed to decode").into_http(), Some(Rejection::MessageMalformed)),
+            (
+                || Status::internal("failed to decode").into_http(),
+                Some(Rejection::MessageMalformed),
+            ),
             (|| Status::with_details(Code::Internal, "ours", "reason".into()).into_http(), None),
             (|| Status::unimplemented("no such method").into_http(), None),
         ] {

@@ -37,7 +37,11 @@ const CONNECTION_AGE: Duration = Duration::from_secs(300);
 const AGE_GRACE: Duration = Duration::from_secs(5);
 
 /// The routes. `ready` says whether requests can be served.
-pub fn routes(meter: Arc<dyn Meter>, ready: watch::Receiver<bool>, health: tonic::service::Routes) -> Router {
+pub fn routes(
+    meter: Arc<dyn Meter>,
+    ready: watch::Receiver<bool>,
+    health: tonic::service::Routes,
+) -> Router {
     let readiness = move || async move {
         if *ready.borrow() {
             (StatusCode::OK, "ready\n")
@@ -61,8 +65,16 @@ pub async fn serve(stream: TcpStream, place: Place, routes: Router) {
     place.shaken();
     let conduct = place.conduct();
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_WITHIN).max_buf_size(16 * 1024);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(16).max_header_list_size(16 * 1024);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_WITHIN)
+        .max_buf_size(16 * 1024);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(16)
+        .max_header_list_size(16 * 1024);
     let io = TokioIo::new(Watched::plain(stream, Arc::clone(conduct)));
     let service = TowerToHyperService::new(Attended::new(Arc::clone(conduct), routes));
     let mut connection = pin!(builder.serve_connection(io, service));

@@ -154,14 +154,19 @@ async fn a_full_port_makes_room_at_the_cost_of_idle_untrusted_clients_of_the_bus
     pass(TICK * 2).await;
     assert_eq!(is_cut(&second), Some(Cut::Evicted));
     assert_eq!(is_cut(&lone), Some(Cut::Evicted), "nobody else is left");
-    assert_eq!((is_cut(&member), is_cut(&busy)), (None, None), "members and requests under way stay");
+    assert_eq!(
+        (is_cut(&member), is_cut(&busy)),
+        (None, None),
+        "members and requests under way stay"
+    );
     drop(request);
     pass(TICK).await;
     assert_eq!(is_cut(&busy), Some(Cut::Evicted), "it is tried until there is room");
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_half_open_connections_of_an_address_get_little_time_and_those_that_wait_for_the_server_all() {
+async fn many_half_open_connections_of_an_address_get_little_time_and_those_that_wait_for_the_server_all()
+ {
     let (crowd, _) = crowd(Rules { half_open: 16, ..rules() });
     tokio::spawn(Arc::clone(&crowd).watch());
     let few: Vec<_> = (0..2).map(|_| crowd.admit(Some(client(7))).unwrap()).collect();
@@ -175,14 +180,18 @@ async fn many_half_open_connections_of_an_address_get_little_time_and_those_that
     drop(flood);
     let herd: Vec<_> = (10..30).map(|number| crowd.admit(Some(client(number))).unwrap()).collect();
     pass(DEADLINE / 2).await;
-    assert!(herd.iter().all(|place| is_cut(place).is_none()), "many addresses with one each are no flood");
+    assert!(
+        herd.iter().all(|place| is_cut(place).is_none()),
+        "many addresses with one each are no flood"
+    );
 }
 
 #[tokio::test]
 async fn an_address_has_a_share_and_ipv6_counts_by_its_first_half() {
     let (crowd, meter) = crowd(Rules { half_open: 100, per_network: 2, ..rules() });
     let v6 = |text: &str| Some(SocketAddr::new(text.parse().unwrap(), 1));
-    let (one, two) = (crowd.admit(v6("2001:db8::1")).unwrap(), crowd.admit(v6("2001:db8::2")).unwrap());
+    let (one, two) =
+        (crowd.admit(v6("2001:db8::1")).unwrap(), crowd.admit(v6("2001:db8::2")).unwrap());
     one.conduct().believed();
     two.conduct().believed();
     assert!(crowd.admit(v6("2001:db8::ffff:3")).is_none(), "both places are used by members");

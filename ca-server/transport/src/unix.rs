@@ -36,7 +36,10 @@ pub fn bind(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     match std::fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path)?,
         Ok(_) => {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is no socket"));
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "there is a file that is no socket",
+            ));
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
@@ -59,7 +62,9 @@ pub fn bind(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
 pub async fn serve(stream: UnixStream, place: Place, services: Guard, limits: Arc<Limits>) {
     let uid = match stream.peer_cred() {
         Ok(credentials) => credentials.uid(),
-        Err(error) => return tracing::warn!(%error, "a client of the admin socket has no credentials"),
+        Err(error) => {
+            return tracing::warn!(%error, "a client of the admin socket has no credentials");
+        }
     };
     place.shaken();
     let peer = Peer { uid: Some(uid), ..Peer::new(Arc::new([]), place.conduct()) };

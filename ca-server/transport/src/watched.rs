@@ -79,13 +79,17 @@ impl<IO> Watched<IO> {
         let passed = i64::from(now.saturating_sub(self.credit_tick));
         self.credit_tick = now;
         let earned = i64::from(self.conduct.take_earned());
-        let more = passed.saturating_mul(CREDIT_PER_TICK) + earned + tally.requests * CREDIT_PER_REQUEST;
+        let more =
+            passed.saturating_mul(CREDIT_PER_TICK) + earned + tally.requests * CREDIT_PER_REQUEST;
         self.credit = self.credit.saturating_add(more).min(CREDIT_MAX) - tally.controls;
         if self.credit >= 0 {
             return Ok(());
         }
         self.conduct.cut(Cut::Flood);
-        Err(io::Error::new(io::ErrorKind::InvalidData, "more control frames than requests account for"))
+        Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "more control frames than requests account for",
+        ))
     }
 }
 
@@ -147,7 +151,9 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
             }
             match me.conduct.must_rest() {
                 None => break,
-                Some(ticks) => me.rest = Some(Box::pin(tokio::time::sleep(TICK.saturating_mul(ticks)))),
+                Some(ticks) => {
+                    me.rest = Some(Box::pin(tokio::time::sleep(TICK.saturating_mul(ticks))))
+                }
             }
         }
         let before = buffer.filled().len();
@@ -162,7 +168,11 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
 }
 
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, bytes);
         self.conduct.way_is(written.is_pending());
         written

@@ -37,7 +37,8 @@ pub async fn rotations(path: &Path) -> Result<RotationServiceClient<Channel>, Fa
 pub async fn channel(path: &Path) -> Result<Channel, Failure> {
     open(path).await.map_err(|detail| {
         let told = Told::new(format!("cannot reach the admin socket {}: {detail}", path.display()));
-        let advice = "check that `banyan serve` is running here and that this user may open the socket";
+        let advice =
+            "check that `banyan serve` is running here and that this user may open the socket";
         Failure::Unreachable(told.advising(advice))
     })
 }
@@ -53,7 +54,8 @@ pub async fn open(path: &Path) -> Result<Channel, String> {
         async move { UnixStream::connect(path).await.map(TokioIo::new) }
     });
     // The address is only a name on a Unix socket; the socket decides where this goes.
-    let endpoint = Endpoint::from_static("http://localhost").connect_timeout(DEADLINE).timeout(DEADLINE);
+    let endpoint =
+        Endpoint::from_static("http://localhost").connect_timeout(DEADLINE).timeout(DEADLINE);
     endpoint.connect_with_connector(connector).await.map_err(|error| root_cause(&error))
 }
 

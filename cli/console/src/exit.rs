@@ -132,7 +132,9 @@ impl Failure {
             | Self::Refused(told)
             | Self::Unknown(told)
             | Self::Interrupted(told) => told.clone(),
-            Self::Failed(_) | Self::Configuration(_) | Self::ReaderGone => Told::new(self.to_string()),
+            Self::Failed(_) | Self::Configuration(_) | Self::ReaderGone => {
+                Told::new(self.to_string())
+            }
         }
     }
 
@@ -233,7 +235,10 @@ mod tests {
         let plain = told(Failure::Usage("one; two".into()));
         assert_eq!(plain, json!({ "code": "usage", "message": "one; two", "advice": null }));
         let failed = told(Failure::Failed(anyhow::anyhow!("not healthy: one; two")));
-        assert_eq!((&failed["message"], &failed["advice"]), (&json!("not healthy: one; two"), &Value::Null));
+        assert_eq!(
+            (&failed["message"], &failed["advice"]),
+            (&json!("not healthy: one; two"), &Value::Null)
+        );
         assert!(wants_json(["banyan", "status", "--json"]) && !wants_json(["banyan", "status"]));
     }
 
@@ -241,8 +246,11 @@ mod tests {
     fn the_advice_of_a_refusal_is_what_the_server_names_as_such_and_no_semicolon_decides() {
         let status = |text: &str, advice: Option<&str>| {
             let values = advice.map(|advice| (ADVICE.to_owned(), advice.to_owned()));
-            let details =
-                ErrorDetails::with_error_info("ROTATION_REFUSED", "banyan", HashMap::from_iter(values));
+            let details = ErrorDetails::with_error_info(
+                "ROTATION_REFUSED",
+                "banyan",
+                HashMap::from_iter(values),
+            );
             tonic::Status::with_error_details(tonic::Code::FailedPrecondition, text, details)
         };
         for (text, advice, message) in [
@@ -258,14 +266,17 @@ mod tests {
             assert_eq!(told["error"]["message"], message, "{text}");
             assert_eq!(told["error"]["advice"], json!(advice), "{text}");
         }
-        assert_eq!(from_status(&tonic::Status::not_found("x; y")).as_json()["error"]["message"], "x; y");
+        assert_eq!(
+            from_status(&tonic::Status::not_found("x; y")).as_json()["error"]["message"],
+            "x; y"
+        );
     }
 
     #[test]
     fn a_cause_is_told_once_whether_the_error_above_it_tells_it_or_not() {
         let refused = || std::io::Error::other("Connection refused (os error 111)");
-        let telling =
-            anyhow::Error::from(refused()).context("tcp connect error: Connection refused (os error 111)");
+        let telling = anyhow::Error::from(refused())
+            .context("tcp connect error: Connection refused (os error 111)");
         let failure = Failure::Failed(telling.context("cannot reach ca:1"));
         assert_eq!(
             failure.to_string(),

@@ -27,8 +27,9 @@ pub struct Journal {
 pub async fn verified(client: &mut RotationServiceClient<Channel>) -> Result<Replayed, Failure> {
     for _ in 0..READS_MAX {
         let Journal { entries, record } = read(client, 0).await?;
-        let replayed = replay(record.trust_domain.clone(), &entries)
-            .map_err(|error| Failure::Failed(anyhow::anyhow!("the journal is not verified: {error}")))?;
+        let replayed = replay(record.trust_domain.clone(), &entries).map_err(|error| {
+            Failure::Failed(anyhow::anyhow!("the journal is not verified: {error}"))
+        })?;
         if replayed.state == record {
             return Ok(replayed);
         }
@@ -41,19 +42,25 @@ pub async fn verified(client: &mut RotationServiceClient<Channel>) -> Result<Rep
             )));
         }
     }
-    Err(Failure::Failed(anyhow::anyhow!("the record changes faster than it can be read: try again")))
+    Err(Failure::Failed(anyhow::anyhow!(
+        "the record changes faster than it can be read: try again"
+    )))
 }
 
 /// Reads the journal from an entry on.
 ///
 /// # Errors
 /// [`Failure`] if the server is away or refuses.
-pub async fn read(client: &mut RotationServiceClient<Channel>, from: u64) -> Result<Journal, Failure> {
+pub async fn read(
+    client: &mut RotationServiceClient<Channel>,
+    from: u64,
+) -> Result<Journal, Failure> {
     let mut entries = Vec::new();
     let mut next = from;
     loop {
         let request = ReadJournalRequest { from: next, limit: 0 };
-        let page = client.read_journal(request).await.map_err(|status| from_status(&status))?.into_inner();
+        let page =
+            client.read_journal(request).await.map_err(|status| from_status(&status))?.into_inner();
         entries.extend(page.entries.into_iter().map(|entry| (entry.index, entry.entry)));
         if !page.more {
             let record = serde_json::from_slice(&page.record).map_err(anyhow::Error::from)?;

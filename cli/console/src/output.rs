@@ -78,7 +78,10 @@ pub struct Table {
 
 /// A table without frames, with these headings.
 pub fn table(headings: &[&str]) -> Table {
-    Table { headings: headings.iter().map(|&heading| heading.to_owned()).collect(), rows: Vec::new() }
+    Table {
+        headings: headings.iter().map(|&heading| heading.to_owned()).collect(),
+        rows: Vec::new(),
+    }
 }
 
 impl Table {
@@ -92,7 +95,9 @@ impl Table {
     pub fn fitted(&self, columns: Option<usize>) -> String {
         let wide = self.wide(if columns.is_none() { "; " } else { "\n" });
         match columns {
-            Some(columns) if wide.lines().any(|line| line.width() > columns) => self.narrow(columns),
+            Some(columns) if wide.lines().any(|line| line.width() > columns) => {
+                self.narrow(columns)
+            }
             _ => wide,
         }
     }
@@ -168,7 +173,11 @@ mod tests {
     fn a_table_that_fits_has_a_line_for_each_row() {
         let text = two_agents().fitted(Some(200));
         assert_eq!(text.lines().count(), 3, "{text}");
-        assert_eq!(text, two_agents().fitted(None), "where there is no terminal it is as wide as it is");
+        assert_eq!(
+            text,
+            two_agents().fitted(None),
+            "where there is no terminal it is as wide as it is"
+        );
     }
 
     #[test]

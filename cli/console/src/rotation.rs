@@ -58,7 +58,9 @@ fn last(rotation: &Rotation) -> String {
     match (rotation.last_ending.as_str(), rotation.last_request_id.as_str()) {
         ("", _) => String::new(),
         ("completed", id) => format!("; the last rotation, {id}, was completed"),
-        (ending, id) => format!("; the last rotation, {id}, was {ending}, and this root still signs"),
+        (ending, id) => {
+            format!("; the last rotation, {id}, was {ending}, and this root still signs")
+        }
     }
 }
 
@@ -75,12 +77,18 @@ fn roots(rotation: &Rotation) -> String {
     let (from, to) = (root(&rotation.from_root), root(&rotation.to_root));
     match (rotation.ending.as_str(), rotation.phase.as_str()) {
         ("aborted", _) => {
-            format!("aborted: root {from}, which never signed, has left the bundle; root {to} signs")
+            format!(
+                "aborted: root {from}, which never signed, has left the bundle; root {to} signs"
+            )
         }
         ("rolled back", "draining") => {
-            format!("rolled back: root {to} signs again, root {from} leaves when its last leaf has ended")
+            format!(
+                "rolled back: root {to} signs again, root {from} leaves when its last leaf has ended"
+            )
         }
-        ("rolled back", _) => format!("rolled back: root {from} has left the bundle; root {to} signs"),
+        ("rolled back", _) => {
+            format!("rolled back: root {from} has left the bundle; root {to} signs")
+        }
         _ => format!("from root {from} to root {to}"),
     }
 }
@@ -114,7 +122,9 @@ pub fn explain(rotation: &Rotation) -> String {
 /// When a gate opens at the latest, as a time and from now, or what it waits for instead; nothing of one that is open.
 pub fn opening(gate: &Gate) -> Option<String> {
     Some(match (gate.waits_for.as_str(), gate.opens_at_latest) {
-        ("resume", _) => "does not open while the rotation is on hold: `banyan rotate resume`".to_owned(),
+        ("resume", _) => {
+            "does not open while the rotation is on hold: `banyan rotate resume`".to_owned()
+        }
         ("state", _) => "does not open until an operator decides: `banyan state show`".to_owned(),
         ("activate", _) => "is open: `banyan rotate activate` lets the new root sign".to_owned(),
         ("confirm", _) | ("", 0) if !gate.open => {
@@ -132,8 +142,16 @@ pub fn opening(gate: &Gate) -> Option<String> {
 }
 
 fn holders(gate: &Gate) -> String {
-    let mut table =
-        output::table(&["WAITS FOR", "KIND", "AGENT", "HAS", "NEEDS", "UNTIL", "AGENT LAST SEEN", "REFUSES"]);
+    let mut table = output::table(&[
+        "WAITS FOR",
+        "KIND",
+        "AGENT",
+        "HAS",
+        "NEEDS",
+        "UNTIL",
+        "AGENT LAST SEEN",
+        "REFUSES",
+    ]);
     for holder in &gate.holders {
         table.add_row([
             holder.identity.clone(),
@@ -200,10 +218,9 @@ pub fn json(rotation: &Rotation) -> Value {
 
 /// What a rotation would come to, for programs: lengths in seconds, `null` where only a word ends the wait.
 pub fn outlook_json(outlook: &Outlook) -> Value {
-    let leaves = outlook
-        .leaves
-        .iter()
-        .map(|live| json!({ "kind": live.kind, "count": live.count, "last_ends": time(live.last_ends) }));
+    let leaves = outlook.leaves.iter().map(
+        |live| json!({ "kind": live.kind, "count": live.count, "last_ends": time(live.last_ends) }),
+    );
     json!({
         "signs_within_seconds": outlook.signs_within_seconds,
         "ends_within_seconds": outlook.ends_within_seconds,
@@ -317,7 +334,9 @@ mod tests {
         gate.ways = vec!["say so with `banyan root attest aaaaaaaa --by NAME`".to_owned()];
         let text = explain(&rotation);
         assert!(
-            text.contains("does not open by itself: say so with `banyan root attest aaaaaaaa --by NAME`"),
+            text.contains(
+                "does not open by itself: say so with `banyan root attest aaaaaaaa --by NAME`"
+            ),
             "{text}"
         );
         assert!(!text.contains("confirm, cover or remove"), "{text}");
@@ -325,11 +344,14 @@ mod tests {
 
     #[test]
     fn a_rotation_that_was_aborted_or_is_held_says_so_and_nothing_against_it() {
-        let aborted = Rotation { phase: "withdrawing".to_owned(), ending: "aborted".to_owned(), ..waiting() };
+        let aborted =
+            Rotation { phase: "withdrawing".to_owned(), ending: "aborted".to_owned(), ..waiting() };
         let text = status(&aborted);
         assert!(text.starts_with("withdrawing (aborted) since"), "{text}");
         assert!(
-            text.contains("root aaaaaaaa, which never signed, has left the bundle; root bbbbbbbb signs"),
+            text.contains(
+                "root aaaaaaaa, which never signed, has left the bundle; root bbbbbbbb signs"
+            ),
             "{text}"
         );
         let mut held = waiting();
@@ -386,6 +408,10 @@ mod tests {
         }
         assert!(text.contains("  waits for: 1 leaves") && text.contains("WAITS FOR"), "{text}");
         let held = Rotation { held_since: 1_800_000_000, ..waiting() };
-        assert!(status(&held).contains("\non hold since 2027-01-15T08:00:00Z"), "{}", status(&held));
+        assert!(
+            status(&held).contains("\non hold since 2027-01-15T08:00:00Z"),
+            "{}",
+            status(&held)
+        );
     }
 }

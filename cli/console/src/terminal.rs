@@ -122,7 +122,8 @@ impl Live {
 
     /// Counted anew each time: a terminal that has become narrower breaks the lines that stand on it.
     fn erase(&mut self, size: Size) -> String {
-        let rows = rows(&std::mem::take(&mut self.drawn), size.columns).min(size.rows.saturating_sub(1));
+        let rows =
+            rows(&std::mem::take(&mut self.drawn), size.columns).min(size.rows.saturating_sub(1));
         if rows == 0 { String::new() } else { format!("\r\x1b[{rows}A\x1b[J") }
     }
 }

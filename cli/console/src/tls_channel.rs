@@ -68,7 +68,8 @@ pub async fn connect(address: &str, config: Arc<ClientConfig>) -> anyhow::Result
             Ok::<_, std::io::Error>(TokioIo::new(stream))
         }
     });
-    let endpoint = Endpoint::from_shared(format!("https://{address}"))?.connect_timeout(CONNECT_DEADLINE);
+    let endpoint =
+        Endpoint::from_shared(format!("https://{address}"))?.connect_timeout(CONNECT_DEADLINE);
     // The connector speaks TLS itself, so the channel must not ask for it again: the scheme is only a header.
     Ok(endpoint.connect_with_connector(connector).await?)
 }

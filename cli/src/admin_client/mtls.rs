@@ -12,15 +12,16 @@ use crate::args::AdminTarget;
 
 /// Connects to HOST:PORT with the certificate, key and trust bundle that the user named.
 pub(super) async fn channel(server: &str, target: &AdminTarget) -> Result<Channel, Failure> {
-    let (Some(cert), Some(key), Some(bundle)) = (&target.cert, &target.key, &target.trust_bundle) else {
+    let (Some(cert), Some(key), Some(bundle)) = (&target.cert, &target.key, &target.trust_bundle)
+    else {
         return Err(Failure::Usage("--server needs --cert, --key and --trust-bundle".into()));
     };
     let usage = |what: &str, error: String| Failure::Usage(format!("{what}: {error}").into());
     let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(cert)?)
         .collect::<Result<_, _>>()
         .map_err(|error| usage("--cert", error.to_string()))?;
-    let key =
-        PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| usage("--key", error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_slice(&read(key)?)
+        .map_err(|error| usage("--key", error.to_string()))?;
     let roots = tls_channel::roots_from_pem(&read(bundle)?)
         .map_err(|error| usage("--trust-bundle", in_full(&error)))?;
     let config = tls_channel::client_config(roots, Some((chain, key)))

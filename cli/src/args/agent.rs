@@ -49,7 +49,13 @@ pub enum AgentAction {
 pub struct AgentStatusOptions {
     /// The agent's configuration file, to read the socket's path from
     /// [default: agent.toml in this directory, else /etc/banyan/agent.toml]
-    #[arg(id = "status_config", long = "config", short, value_name = "FILE", conflicts_with = "socket")]
+    #[arg(
+        id = "status_config",
+        long = "config",
+        short,
+        value_name = "FILE",
+        conflicts_with = "socket"
+    )]
     pub config: Option<PathBuf>,
     /// The socket at which the agent serves secrets
     #[arg(long, value_name = "PATH")]

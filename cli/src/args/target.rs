@@ -8,7 +8,13 @@ use clap::{Args, ValueEnum};
 #[derive(Debug, Args, Clone)]
 pub struct AdminTarget {
     /// Unix socket of the server's admin API
-    #[arg(long, global = true, env = "BANYAN_ADMIN_SOCKET", value_name = "PATH", conflicts_with = "server")]
+    #[arg(
+        long,
+        global = true,
+        env = "BANYAN_ADMIN_SOCKET",
+        value_name = "PATH",
+        conflicts_with = "server"
+    )]
     pub socket: Option<PathBuf>,
     /// Server's configuration file, to read the socket's path from
     #[arg(long, global = true, value_name = "FILE", conflicts_with_all = ["socket", "server"])]

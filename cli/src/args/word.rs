@@ -50,7 +50,9 @@ impl ReasonedOptions {
 /// says it is.
 fn by_or_user(by: Option<&str>) -> String {
     let user = || {
-        let known = ["SUDO_USER", "USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok());
+        let known = ["SUDO_USER", "USER", "LOGNAME"]
+            .into_iter()
+            .filter_map(|name| std::env::var(name).ok());
         known.into_iter().find(|name| !name.trim().is_empty())
     };
     by.map(str::to_owned).or_else(user).unwrap_or_default()

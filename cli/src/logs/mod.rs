@@ -49,7 +49,8 @@ fn subscriber<W>(format: LogFormat, filter: EnvFilter, storm: Arc<Storm>, lines:
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let layer = tracing_subscriber::fmt::layer().with_writer(lines).with_ansi(io::stderr().is_terminal());
+    let layer =
+        tracing_subscriber::fmt::layer().with_writer(lines).with_ansi(io::stderr().is_terminal());
     let bounded = Registry::default().with(filter).with(StormLayer(storm));
     match format {
         LogFormat::Text => Dispatch::new(bounded.with(layer)),
@@ -60,10 +61,17 @@ where
 /// Says what is not in the log. Called by the thread that writes it.
 fn tell(dropped: u64, storm: &Storm) {
     if dropped > 0 {
-        tracing::warn!(dropped, "log lines were dropped: standard error is not read as fast as lines come");
+        tracing::warn!(
+            dropped,
+            "log lines were dropped: standard error is not read as fast as lines come"
+        );
     }
     for (line, left_out) in storm.untold() {
-        tracing::warn!(line, left_out, "lines like this one were left out: too many came in a second");
+        tracing::warn!(
+            line,
+            left_out,
+            "lines like this one were left out: too many came in a second"
+        );
     }
 }
 

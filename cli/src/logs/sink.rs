@@ -165,7 +165,8 @@ mod tests {
 
     #[test]
     fn a_reader_that_stalls_stops_nobody_and_is_told_how_much_it_missed() {
-        let ((go, wait), (seen, lines), (told, tell)) = (mpsc::channel(), mpsc::channel(), mpsc::channel());
+        let ((go, wait), (seen, lines), (told, tell)) =
+            (mpsc::channel(), mpsc::channel(), mpsc::channel());
         let sink = Sink::start(Stalled { go: wait, seen, gone: false }, move |dropped| {
             let _ = told.send(dropped);
         })
@@ -178,7 +179,8 @@ mod tests {
         }
         assert!(sink.0.lock().bytes <= BYTES_MAX);
         go.send(()).unwrap();
-        let first: u64 = std::iter::from_fn(|| tell.recv().ok()).find(|dropped| *dropped > 0).unwrap();
+        let first: u64 =
+            std::iter::from_fn(|| tell.recv().ok()).find(|dropped| *dropped > 0).unwrap();
         writer.write_all(b"after\n").unwrap();
         drop(sink);
         let dropped = first + tell.iter().sum::<u64>();

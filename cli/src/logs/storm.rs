@@ -60,9 +60,9 @@ impl Storm {
     pub(super) fn untold(&self) -> Vec<(String, u64)> {
         let now = self.clock.uptime();
         let mut places = self.lock();
-        let due = places
-            .values_mut()
-            .filter(|place| place.left_out > 0 && now.saturating_sub(place.left_out_since) >= QUIET);
+        let due = places.values_mut().filter(|place| {
+            place.left_out > 0 && now.saturating_sub(place.left_out_since) >= QUIET
+        });
         due.map(|place| (place.name.clone(), std::mem::take(&mut place.left_out))).collect()
     }
 
@@ -136,7 +136,8 @@ mod tests {
         let storm = Arc::new(Storm::new(clock.clone()));
         let written = Written::default();
         let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(written.clone());
-        let bounded = Registry::default().with(EnvFilter::new("debug")).with(StormLayer(Arc::clone(&storm)));
+        let bounded =
+            Registry::default().with(EnvFilter::new("debug")).with(StormLayer(Arc::clone(&storm)));
         let lines = |word: &str| written.0.lock().unwrap().matches(word).count();
         tracing::subscriber::with_default(bounded.with(layer), || {
             let storm_of = |count: u32| (0..count).for_each(|_| tracing::warn!("again"));

@@ -49,7 +49,8 @@ pub fn completions(options: &CompletionsOptions) -> Result<(), Failure> {
 /// [`Failure::Failed`] if a page cannot be written.
 pub fn man(options: &ManOptions) -> Result<(), Failure> {
     let out = &options.out;
-    std::fs::create_dir_all(out).with_context(|| format!("cannot make the directory {}", out.display()))?;
+    std::fs::create_dir_all(out)
+        .with_context(|| format!("cannot make the directory {}", out.display()))?;
     clap_mangen::generate_to(Arguments::command(), out)
         .with_context(|| format!("cannot write the pages to {}", out.display()))?;
     let out = out.display();
@@ -70,8 +71,12 @@ mod tests {
         command.build();
         let dir = tempfile::tempdir().unwrap();
         man(&ManOptions { out: dir.path().join("man1") }).unwrap();
-        let page = |name: &str| std::fs::read_to_string(dir.path().join("man1").join(name)).unwrap();
-        assert!(page("banyan.1").contains("rotate") && page("banyan-leaf-forget.1").contains("dry\\-run"));
+        let page =
+            |name: &str| std::fs::read_to_string(dir.path().join("man1").join(name)).unwrap();
+        assert!(
+            page("banyan.1").contains("rotate")
+                && page("banyan-leaf-forget.1").contains("dry\\-run")
+        );
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "banyan", &mut script);
@@ -85,6 +90,9 @@ mod tests {
     #[test]
     fn a_build_from_a_checkout_knows_its_commit() {
         let is_commit = COMMIT.len() >= 40 && COMMIT.bytes().all(|byte| byte.is_ascii_hexdigit());
-        assert!(is_commit || COMMIT == "unknown" || std::env::var("BANYAN_COMMIT").is_ok(), "{COMMIT}");
+        assert!(
+            is_commit || COMMIT == "unknown" || std::env::var("BANYAN_COMMIT").is_ok(),
+            "{COMMIT}"
+        );
     }
 }

@@ -29,10 +29,12 @@ pub async fn run(options: &AgentOptions) -> Result<(), Failure> {
         None => {}
     }
     let file = config_file::find(options.config.as_deref(), config_file::AGENT)?;
-    let config = AgentConfig::read(&file).map_err(|error| Failure::Configuration(error.to_string()))?;
+    let config =
+        AgentConfig::read(&file).map_err(|error| Failure::Configuration(error.to_string()))?;
     let _logs = logs::start(options.log_format, &options.log)?;
     tracing::info!(config = %file.display(), commit = verbs::about::COMMIT, "starting");
-    let running = Agent::start(config, HostDeps::of_this_machine()).await.map_err(anyhow::Error::from)?;
+    let running =
+        Agent::start(config, HostDeps::of_this_machine()).await.map_err(anyhow::Error::from)?;
     signals::stop_requested().await.map_err(anyhow::Error::from)?;
     tracing::info!("stopping");
     running.shutdown().await;
@@ -47,7 +49,11 @@ fn print_envoy_config(options: &EnvoyConfigOptions) -> Result<(), Failure> {
         inbound: Some(Inbound {
             listen: options.inbound,
             application: options.application,
-            allowed_peers: options.allow.iter().map(|id| spiffe_id(id)).collect::<Result<_, _>>()?,
+            allowed_peers: options
+                .allow
+                .iter()
+                .map(|id| spiffe_id(id))
+                .collect::<Result<_, _>>()?,
         }),
         outbound: options.outbound.iter().map(|text| outbound(text)).collect::<Result<_, _>>()?,
         connection_age_max: options.max_connection_age,
@@ -57,8 +63,11 @@ fn print_envoy_config(options: &EnvoyConfigOptions) -> Result<(), Failure> {
 
 /// Parses `LISTEN=PEER[,SPIFFE_ID]`.
 fn outbound(text: &str) -> Result<Outbound, Failure> {
-    let wrong =
-        || Failure::Usage(format!("--outbound {text}: write LISTEN=PEER or LISTEN=PEER,SPIFFE_ID").into());
+    let wrong = || {
+        Failure::Usage(
+            format!("--outbound {text}: write LISTEN=PEER or LISTEN=PEER,SPIFFE_ID").into(),
+        )
+    };
     let (listen, target) = text.split_once('=').ok_or_else(wrong)?;
     let (peer, id) = match target.split_once(',') {
         Some((peer, id)) => (peer, Some(spiffe_id(id)?)),
@@ -89,6 +98,10 @@ mod tests {
         assert!(plain.peer_identities.is_empty());
         let named = outbound("127.0.0.1:1=127.0.0.1:2,spiffe://a/b").unwrap();
         assert_eq!(named.peer_identities, [SpiffeId::parse("spiffe://a/b").unwrap()]);
-        assert!(outbound("127.0.0.1:1").is_err() && outbound("=x").is_err() && outbound("a=b,c").is_err());
+        assert!(
+            outbound("127.0.0.1:1").is_err()
+                && outbound("=x").is_err()
+                && outbound("a=b,c").is_err()
+        );
     }
 }

@@ -15,21 +15,28 @@ use crate::args::{AuthorityAction, AuthorityOptions};
 pub async fn run(options: &AuthorityOptions) -> Result<(), Failure> {
     let name = match &options.action {
         AuthorityAction::List | AuthorityAction::Check { name: None } => String::new(),
-        AuthorityAction::Check { name: Some(name) } | AuthorityAction::Show { name } => name.clone(),
+        AuthorityAction::Check { name: Some(name) } | AuthorityAction::Show { name } => {
+            name.clone()
+        }
     };
     let mut client = admin_client::authorities(&options.target).await?;
     let answer = client.list_authorities(ListAuthoritiesRequest { name }).await;
     let authorities = answer.map_err(|status| from_status(&status))?.into_inner().authorities;
     if options.json {
-        output::json(&json!({ "authorities": authorities.iter().map(as_json).collect::<Vec<_>>() }))?;
+        output::json(
+            &json!({ "authorities": authorities.iter().map(as_json).collect::<Vec<_>>() }),
+        )?;
     } else {
         match &options.action {
             AuthorityAction::List | AuthorityAction::Check { .. } => list(&authorities)?,
             AuthorityAction::Show { .. } => authorities.iter().try_for_each(show)?,
         }
     }
-    let down: Vec<_> =
-        authorities.iter().filter(|authority| authority.health == "down").map(|a| a.name.as_str()).collect();
+    let down: Vec<_> = authorities
+        .iter()
+        .filter(|authority| authority.health == "down")
+        .map(|a| a.name.as_str())
+        .collect();
     match &options.action {
         AuthorityAction::Check { .. } if !down.is_empty() => {
             Err(Failure::Failed(anyhow::anyhow!("down: {}", down.join(", "))))

@@ -29,7 +29,10 @@ pub fn run(options: &CeremonyOptions) -> Result<(), Failure> {
         Ok(waiting) => waiting,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => {
-            return Err(Failure::Failed(anyhow::anyhow!("cannot read {}: {error}", directory.display())));
+            return Err(Failure::Failed(anyhow::anyhow!(
+                "cannot read {}: {error}",
+                directory.display()
+            )));
         }
     };
     match &options.action {
@@ -50,16 +53,20 @@ fn directory(options: &CeremonyOptions) -> Result<PathBuf, Failure> {
         return Ok(directory.clone());
     }
     let file = config_file::find(options.config.as_deref(), config_file::SERVER)?;
-    let config = ca_server::Config::load(&file).map_err(|error| Failure::Configuration(error.to_string()))?;
-    let manual = config.root().authorities().values().filter(|authority| authority.plugin() == "manual");
+    let config = ca_server::Config::load(&file)
+        .map_err(|error| Failure::Configuration(error.to_string()))?;
+    let manual =
+        config.root().authorities().values().filter(|authority| authority.plugin() == "manual");
     let manual: Vec<_> = manual.collect();
     if manual.is_empty() {
         let text = format!("no authority in {} is `manual`", file.display());
         return Err(Failure::Usage(text.into()));
     }
     let wanted = options.authority.as_deref();
-    let found: Vec<_> =
-        manual.into_iter().filter(|authority| wanted.is_none_or(|name| authority.name() == name)).collect();
+    let found: Vec<_> = manual
+        .into_iter()
+        .filter(|authority| wanted.is_none_or(|name| authority.name() == name))
+        .collect();
     let [authority] = found.as_slice() else {
         let told = Told::new(format!(
             "{} sections [authority.NAME] with plugin \"manual\" match in {}",
@@ -160,10 +167,11 @@ fn import(
     file: &Path,
     dry_run: bool,
 ) -> Result<(), Failure> {
-    let refused = |refused| Failure::Failed(anyhow::anyhow!("{} is refused: {refused}", file.display()));
+    let refused =
+        |refused| Failure::Failed(anyhow::anyhow!("{} is refused: {refused}", file.display()));
     let bytes = read_answer(file).map_err(refused)?;
-    let bytes =
-        bytes.ok_or_else(|| Failure::Failed(anyhow::anyhow!("there is no file {}", file.display())))?;
+    let bytes = bytes
+        .ok_or_else(|| Failure::Failed(anyhow::anyhow!("there is no file {}", file.display())))?;
     let answer = judge(ceremony, &bytes, &[], SystemClock.now()).map_err(refused)?;
     let put = match dry_run {
         true => None,
@@ -171,12 +179,16 @@ fn import(
     };
     if options.json {
         let certificates: Vec<_> = answer.certificates().iter().map(described).collect();
-        return output::json(&json!({ "name": ceremony.name(), "certificates": certificates, "put": put }));
+        return output::json(
+            &json!({ "name": ceremony.name(), "certificates": certificates, "put": put }),
+        );
     }
     tell(ceremony, &answer)?;
     output::line(&match put {
         None => "it passes the checks; nothing was written (--dry-run)".to_owned(),
-        Some(path) => format!("written to {}; the server picks it up at its next look", path.display()),
+        Some(path) => {
+            format!("written to {}; the server picks it up at its next look", path.display())
+        }
     })
 }
 

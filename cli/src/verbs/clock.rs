@@ -21,7 +21,8 @@ pub async fn run(options: &ClockOptions) -> Result<(), Failure> {
 async fn accept(options: &ClockAcceptOptions) -> Result<(), Failure> {
     let mut client = admin_client::connect(&options.target).await?;
     let request = AcceptClockRequest { by: options.word.by(), reason: options.word.reason.clone() };
-    let answer = client.accept_clock(request).await.map_err(|status| from_status(&status))?.into_inner();
+    let answer =
+        client.accept_clock(request).await.map_err(|status| from_status(&status))?.into_inner();
     if options.json {
         return output::json(&json!({
             "wall": output::time(answer.wall),

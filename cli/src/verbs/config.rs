@@ -23,10 +23,14 @@ fn check(options: &ConfigCheckOptions) -> Result<(), Failure> {
     let usual = if options.agent { config_file::AGENT } else { config_file::SERVER };
     let file = config_file::find(options.file.as_deref(), usual)?;
     let file = file.as_path();
-    let outcome =
-        if options.agent { check_agent(file, options.offline) } else { check_server(file, options.offline) };
+    let outcome = if options.agent {
+        check_agent(file, options.offline)
+    } else {
+        check_server(file, options.offline)
+    };
     if options.json {
-        let problems: Vec<_> = outcome.as_ref().err().map(|text| text.lines().collect()).unwrap_or_default();
+        let problems: Vec<_> =
+            outcome.as_ref().err().map(|text| text.lines().collect()).unwrap_or_default();
         let notes = outcome.as_ref().ok();
         output::json(
             &json!({ "file": file, "valid": outcome.is_ok(), "problems": problems, "notes": notes }),
@@ -46,8 +50,11 @@ fn check(options: &ConfigCheckOptions) -> Result<(), Failure> {
 /// order.
 fn check_server(file: &Path, offline: bool) -> Result<Vec<String>, String> {
     let config = ca_server::Config::load(file).map_err(|error| error.to_string())?;
-    let checked =
-        if offline { ca_server::Server::check(&config) } else { ca_server::Server::inspect(&config) };
+    let checked = if offline {
+        ca_server::Server::check(&config)
+    } else {
+        ca_server::Server::inspect(&config)
+    };
     checked.map_err(|error| error.to_string())?;
     Ok(ca_server::Server::notes(&config))
 }
@@ -123,6 +130,9 @@ mod tests {
         std::fs::write(&file, text).unwrap();
         assert_eq!(check_agent(&file, true), Ok(Vec::new()));
         let problems = check_agent(&file, false).unwrap_err();
-        assert!(problems.contains("gone is missing") && problems.contains("token is missing"), "{problems}");
+        assert!(
+            problems.contains("gone is missing") && problems.contains("token is missing"),
+            "{problems}"
+        );
     }
 }

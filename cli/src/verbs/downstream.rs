@@ -20,8 +20,11 @@ pub async fn run(options: &DownstreamOptions) -> Result<(), Failure> {
     let failed = |status: tonic::Status| from_status(&status);
     match &options.action {
         DownstreamAction::List => {
-            let listed =
-                client.list_downstreams(ListDownstreamsRequest {}).await.map_err(failed)?.into_inner();
+            let listed = client
+                .list_downstreams(ListDownstreamsRequest {})
+                .await
+                .map_err(failed)?
+                .into_inner();
             list(&listed.downstreams, options.json)
         }
         DownstreamAction::Add { name, out, word } => {
@@ -29,7 +32,8 @@ pub async fn run(options: &DownstreamOptions) -> Result<(), Failure> {
                 let told = Told::new("the file for the token exists");
                 return Err(Failure::Usage(told.advising("name a new one with --out")));
             }
-            let request = AddDownstreamRequest { name: name.clone(), by: word.by(), reason: word.reason() };
+            let request =
+                AddDownstreamRequest { name: name.clone(), by: word.by(), reason: word.reason() };
             let added = client.add_downstream(request).await.map_err(failed)?;
             let token = added.into_inner().token;
             if let Some(file) = out {
@@ -40,15 +44,19 @@ pub async fn run(options: &DownstreamOptions) -> Result<(), Failure> {
                     let shown = out.is_none().then_some(&token);
                     output::json(&json!({ "name": name, "token": shown, "file": out }))
                 }
-                (false, Some(file)) => {
-                    output::line(&format!("token of downstream CA {name} written to {}", file.display()))
-                }
+                (false, Some(file)) => output::line(&format!(
+                    "token of downstream CA {name} written to {}",
+                    file.display()
+                )),
                 (false, None) => output::verbatim(&token),
             }
         }
         DownstreamAction::Remove { name, word } => {
-            let request =
-                RemoveDownstreamRequest { name: name.clone(), by: word.by(), reason: word.reason() };
+            let request = RemoveDownstreamRequest {
+                name: name.clone(),
+                by: word.by(),
+                reason: word.reason(),
+            };
             client.remove_downstream(request).await.map_err(failed)?;
             match options.json {
                 true => output::json(&json!({ "removed": name })),
@@ -60,10 +68,19 @@ pub async fn run(options: &DownstreamOptions) -> Result<(), Failure> {
 
 fn list(downstreams: &[Downstream], json: bool) -> Result<(), Failure> {
     if json {
-        return output::json(&json!({ "downstreams": downstreams.iter().map(as_json).collect::<Vec<_>>() }));
+        return output::json(
+            &json!({ "downstreams": downstreams.iter().map(as_json).collect::<Vec<_>>() }),
+        );
     }
-    let mut table =
-        output::table(&["DOWNSTREAM CA", "ADDED", "ISSUERS", "UNTIL", "REPORTED", "HAS", "WAITS FOR"]);
+    let mut table = output::table(&[
+        "DOWNSTREAM CA",
+        "ADDED",
+        "ISSUERS",
+        "UNTIL",
+        "REPORTED",
+        "HAS",
+        "WAITS FOR",
+    ]);
     for downstream in downstreams {
         table.add_row([
             downstream.name.clone(),

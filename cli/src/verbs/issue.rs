@@ -68,9 +68,11 @@ async fn issue(options: &IssueOptions) -> Result<(String, Timestamp), Failure> {
         .with_context(|| format!("{} is no trust bundle", options.trust_bundle.display()))?;
     let channel = tls_channel::connect(&options.server, tls_channel::client_config(roots, None)?);
     let channel = channel.await.map_err(|error| unreachable(&options.server, &error))?;
-    let validity_duration = options.ttl.map_or(0, |ttl| i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
+    let validity_duration =
+        options.ttl.map_or(0, |ttl| i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
     let asked_at = host::SystemClock.now();
-    let mut request = tonic::Request::new(IstioCertificateRequest { csr, validity_duration, metadata: None });
+    let mut request =
+        tonic::Request::new(IstioCertificateRequest { csr, validity_duration, metadata: None });
     let bearer = format!("Bearer {token}").parse().map_err(|_| {
         Failure::Usage(
             Told::new("the token has characters that no JWT has")
@@ -106,7 +108,8 @@ fn token(file: &Path) -> Result<String, Failure> {
     let mut text = String::new();
     let read = match file.as_os_str() == "-" {
         true => std::io::stdin().lock().take(TOKEN_BYTES_MAX).read_to_string(&mut text),
-        false => fs::File::open(file).and_then(|open| open.take(TOKEN_BYTES_MAX).read_to_string(&mut text)),
+        false => fs::File::open(file)
+            .and_then(|open| open.take(TOKEN_BYTES_MAX).read_to_string(&mut text)),
     };
     read.with_context(|| format!("cannot read the token from {}", file.display()))?;
     match text.trim() {
@@ -136,7 +139,9 @@ fn write_new(file: &Path, content: &str) -> anyhow::Result<()> {
 
 fn unreachable(server: &str, error: &anyhow::Error) -> Failure {
     let told = Told::new(format!("cannot reach the CA at {server}: {}", in_full(error)));
-    Failure::Unreachable(told.advising("check the address, and that --trust-bundle holds its roots"))
+    Failure::Unreachable(
+        told.advising("check the address, and that --trust-bundle holds its roots"),
+    )
 }
 
 /// What to say of a certificate that lives shorter than was asked for.
@@ -150,11 +155,15 @@ fn shortened(asked: Option<Duration>, asked_at: Timestamp, until: Timestamp) -> 
 }
 
 fn tell(options: &IssueOptions, chain: &str, asked_at: Timestamp) -> Result<(), Failure> {
-    let leaf = CertificateDer::from_pem_slice(chain.as_bytes()).context("the CA's chain is no PEM")?;
+    let leaf =
+        CertificateDer::from_pem_slice(chain.as_bytes()).context("the CA's chain is no PEM")?;
     let leaf = Certificate::parse(&leaf).context("the CA's certificate cannot be read")?;
-    let identity = leaf.spiffe_id().map(|id| id.to_string()).context("the certificate has no SPIFFE id")?;
-    let (serial, until) =
-        (leaf.serial().map(|serial| serial.to_string()).unwrap_or_default(), leaf.validity().not_after());
+    let identity =
+        leaf.spiffe_id().map(|id| id.to_string()).context("the certificate has no SPIFFE id")?;
+    let (serial, until) = (
+        leaf.serial().map(|serial| serial.to_string()).unwrap_or_default(),
+        leaf.validity().not_after(),
+    );
     let shortened = shortened(options.ttl, asked_at, until);
     if options.json {
         return output::json(&json!({

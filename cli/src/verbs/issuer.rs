@@ -29,7 +29,8 @@ pub async fn run(options: &IssuerOptions) -> Result<(), Failure> {
     let request = RenewIssuerRequest { request_id: request_id.clone(), root, cancel, by, reason };
     let answer = client.renew_issuer(request).await;
     let answer = answer.map_err(|status| lost_or_refused(&status, &request_id))?.into_inner();
-    let (short, authority) = (output::hex(answer.root.get(..4).unwrap_or_default()), answer.authority);
+    let (short, authority) =
+        (output::hex(answer.root.get(..4).unwrap_or_default()), answer.authority);
     if options.json {
         let root = output::hex(&answer.root);
         return output::json(

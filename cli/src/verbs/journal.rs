@@ -47,7 +47,8 @@ pub async fn run(options: &JournalOptions) -> Result<(), Failure> {
 }
 
 fn show(journal: &Journal, all: bool, json: bool) -> Result<(), Failure> {
-    let mut table = output::table(&["ENTRY", "AT", "GENERATION", "EVENT", "ABOUT", "BY", "OUTCOME"]);
+    let mut table =
+        output::table(&["ENTRY", "AT", "GENERATION", "EVENT", "ABOUT", "BY", "OUTCOME"]);
     for (index, bytes) in &journal.entries {
         let entry = JournalEntry::decode(bytes).map_err(anyhow::Error::from)?;
         if !all && is_routine(&entry.event) {
@@ -73,7 +74,9 @@ fn show(journal: &Journal, all: bool, json: bool) -> Result<(), Failure> {
 /// An entry for programs. The journal leaves out what is absent; here it is `null`.
 fn as_json(index: u64, entry: &JournalEntry) -> Value {
     let mut value = json!({ "index": index, "entry": entry });
-    for (within, name) in [("/entry", "by"), ("/entry", "reason"), ("/entry/outcome/refused", "advice")] {
+    for (within, name) in
+        [("/entry", "by"), ("/entry", "reason"), ("/entry/outcome/refused", "advice")]
+    {
         if let Some(members) = value.pointer_mut(within).and_then(Value::as_object_mut) {
             members.entry(name).or_insert(Value::Null);
         }
@@ -133,7 +136,9 @@ fn outcome(entry: &JournalEntry) -> String {
         return if detail.is_empty() { "noted".to_owned() } else { detail.clone() };
     }
     if let Event::ClockAccepted { by, reason, wall, expected } = &entry.event {
-        return format!("the wall clock is right at {wall}, and not {expected}, says {by}: {reason}");
+        return format!(
+            "the wall clock is right at {wall}, and not {expected}, says {by}: {reason}"
+        );
     }
     match &entry.outcome {
         Outcome::Changed { effects } if effects.is_empty() => "taken".to_owned(),
@@ -177,21 +182,29 @@ mod tests {
         assert_eq!(about(&entry(wanted, Vec::new())), "authority main\nrequest one");
         let switch = Effect::SwitchSigner { root, issuer: CertificateId::of(b"issuer") };
         let activated = Event::HoldRequested { request_id: "two".parse().unwrap() };
-        assert_eq!(about(&entry(activated, vec![switch])), format!("root {}\nrequest two", root.short()));
+        assert_eq!(
+            about(&entry(activated, vec![switch])),
+            format!("root {}\nrequest two", root.short())
+        );
     }
 
     #[test]
     fn in_json_what_an_entry_does_not_have_is_null() {
-        let heeded = Event::SightingHeeded { request_id: "one".parse().unwrap(), agent: "node-1".to_owned() };
+        let heeded = Event::SightingHeeded {
+            request_id: "one".parse().unwrap(),
+            agent: "node-1".to_owned(),
+        };
         let plain = JournalEntry { by: String::new(), ..entry(heeded, Vec::new()) };
         assert_eq!(about(&plain), "agent node-1\nrequest one");
         let shown = as_json(7, &plain);
         for name in ["by", "reason"] {
             assert_eq!(shown["entry"].get(name), Some(&Value::Null), "{shown}");
         }
-        let steady = rotation::State::uninitialised(trust::TrustDomain::parse("example.org").unwrap());
+        let steady =
+            rotation::State::uninitialised(trust::TrustDomain::parse("example.org").unwrap());
         let aborted = Event::AbortRequested { request_id: "two".parse().unwrap() };
-        let refused = rotation::step(&steady, &aborted, trust::Timestamp::from_secs(1), &Policy::default());
+        let refused =
+            rotation::step(&steady, &aborted, trust::Timestamp::from_secs(1), &Policy::default());
         let outcome = Outcome::Refused(*refused.unwrap_err());
         let shown = as_json(8, &JournalEntry { outcome, ..plain });
         assert!(shown["entry"]["outcome"]["refused"].get("advice").is_some(), "{shown}");
@@ -204,10 +217,14 @@ mod tests {
             about: "4a01".to_owned(),
             detail: "spiffe://example.org/web".to_owned(),
         };
-        let entry = JournalEntry { reason: "the node burnt down".to_owned(), ..entry(acted, Vec::new()) };
+        let entry =
+            JournalEntry { reason: "the node burnt down".to_owned(), ..entry(acted, Vec::new()) };
         let written = JournalEntry::decode(&entry.encode().unwrap()).unwrap();
         assert_eq!(written, entry);
-        assert_eq!((event_name(&written).as_str(), about(&written).as_str()), ("leaf forget", "4a01"));
+        assert_eq!(
+            (event_name(&written).as_str(), about(&written).as_str()),
+            ("leaf forget", "4a01")
+        );
         assert_eq!(in_words(&written), "spiffe://example.org/web\nbecause: the node burnt down");
     }
 }

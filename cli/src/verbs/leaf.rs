@@ -2,7 +2,9 @@
 
 use console::exit::{Failure, Told, from_status};
 use console::output;
-use proto::banyan::admin::v1::{ForgetLeavesRequest, ForgetLeavesResponse, Leaf, ListLeavesRequest};
+use proto::banyan::admin::v1::{
+    ForgetLeavesRequest, ForgetLeavesResponse, Leaf, ListLeavesRequest,
+};
 use serde_json::{Value, json};
 use trust::plain::counted;
 
@@ -57,8 +59,10 @@ async fn list(options: &LeafListOptions) -> Result<(), Failure> {
     }
     output::line(&table.to_string())?;
     if more {
-        let text =
-            format!("there are more: `--limit {}` shows up to that many", options.limit.saturating_mul(10));
+        let text = format!(
+            "there are more: `--limit {}` shows up to that many",
+            options.limit.saturating_mul(10)
+        );
         output::line(&text)?;
     }
     Ok(())
@@ -84,8 +88,11 @@ async fn fetch(options: &LeafListOptions) -> Result<(Vec<Leaf>, bool), Failure> 
     };
     let mut leaves = Vec::new();
     loop {
-        let page =
-            client.list_leaves(asked.clone()).await.map_err(|status| from_status(&status))?.into_inner();
+        let page = client
+            .list_leaves(asked.clone())
+            .await
+            .map_err(|status| from_status(&status))?
+            .into_inner();
         leaves.extend(page.leaves);
         if page.next.is_empty() || leaves.len() > wanted {
             let more = leaves.len() > wanted;
@@ -106,7 +113,8 @@ async fn forget(options: &LeafForgetOptions) -> Result<(), Failure> {
         dry_run: options.dry_run,
     };
     let mut client = admin_client::leaves(&options.target).await?;
-    let answer = client.forget_leaves(request).await.map_err(|status| from_status(&status))?.into_inner();
+    let answer =
+        client.forget_leaves(request).await.map_err(|status| from_status(&status))?.into_inner();
     match options.json {
         true => output::json(&said_json(&answer, options.dry_run)),
         false => output::line(&said(&answer, options.dry_run)),
@@ -232,7 +240,8 @@ mod tests {
     #[test]
     fn a_preview_says_which_gate_it_frees_and_what_needs_force() {
         let leaf = Leaf { serial: vec![0x4a; 16], ..Leaf::default() };
-        let one = |held| ForgottenLeaf { leaf: Some(leaf.clone()), held, risk: "who breaks".to_owned() };
+        let one =
+            |held| ForgottenLeaf { leaf: Some(leaf.clone()), held, risk: "who breaks".to_owned() };
         let answer = ForgetLeavesResponse {
             leaves: vec![one(true), one(false)],
             gate: "trust".to_owned(),
@@ -260,7 +269,9 @@ mod tests {
         }
         let shown = as_json(&Leaf::default());
         assert!(
-            shown["agent"].is_null() && shown["waited_for_by"].is_null() && shown["applied"].is_null(),
+            shown["agent"].is_null()
+                && shown["waited_for_by"].is_null()
+                && shown["applied"].is_null(),
             "{shown}"
         );
     }

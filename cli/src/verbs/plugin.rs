@@ -31,14 +31,16 @@ pub async fn run(options: &PluginOptions) -> Result<(), Failure> {
 }
 
 async fn check(options: &PluginCheckOptions) -> Result<(), Failure> {
-    let endpoint = Endpoint::parse(&options.endpoint, Path::new(""))
-        .map_err(|error| Failure::Usage(format!("--endpoint {}: {error}", options.endpoint).into()))?;
+    let endpoint = Endpoint::parse(&options.endpoint, Path::new("")).map_err(|error| {
+        Failure::Usage(format!("--endpoint {}: {error}", options.endpoint).into())
+    })?;
     let trust_domain = TrustDomain::parse(&options.trust_domain)
         .map_err(|error| Failure::Usage(format!("--trust-domain: {error}").into()))?;
-    let plugin = handshake(&endpoint, "check", &trust_domain).await.map_err(|error| match error {
-        PluginError::AuthorityDown { detail } => Failure::Unreachable(detail.into()),
-        other => Failure::Failed(anyhow::anyhow!("the handshake failed: {other}")),
-    })?;
+    let plugin =
+        handshake(&endpoint, "check", &trust_domain).await.map_err(|error| match error {
+            PluginError::AuthorityDown { detail } => Failure::Unreachable(detail.into()),
+            other => Failure::Failed(anyhow::anyhow!("the handshake failed: {other}")),
+        })?;
     let mut settings = toml::Table::new();
     settings.insert("endpoint".to_owned(), options.endpoint.clone().into());
     settings.insert("capabilities".to_owned(), plugin.capabilities().to_vec().into());
@@ -67,7 +69,8 @@ fn opener(
 ) -> Result<impl Fn() -> Arc<dyn RootAuthority> + Send + Sync + 'static, Failure> {
     let deps = move || {
         let (keys, state) = (Arc::new(MemoryKeys::new()) as _, Arc::new(MemoryState::new()) as _);
-        let (clock, randomness) = (Arc::new(SystemClock) as _, Arc::new(OsRandomness::default()) as _);
+        let (clock, randomness) =
+            (Arc::new(SystemClock) as _, Arc::new(OsRandomness::default()) as _);
         AuthorityDeps::new(trust_domain.clone(), keys, state, clock, randomness).named("check")
     };
     let open = move || RemotePlugin.open(&settings, deps());

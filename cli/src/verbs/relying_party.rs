@@ -23,7 +23,8 @@ pub async fn run(options: &RelyingPartyOptions) -> Result<(), Failure> {
     let failed = |status: tonic::Status| from_status(&status);
     let party = match &options.action {
         RelyingPartyAction::List => {
-            let (mut relying_parties, mut asked) = (Vec::new(), ListRelyingPartiesRequest::default());
+            let (mut relying_parties, mut asked) =
+                (Vec::new(), ListRelyingPartiesRequest::default());
             loop {
                 let page = client.list_relying_parties(asked).await.map_err(failed)?.into_inner();
                 relying_parties.extend(page.relying_parties);
@@ -34,10 +35,12 @@ pub async fn run(options: &RelyingPartyOptions) -> Result<(), Failure> {
             }
         }
         RelyingPartyAction::Add { name, staleness, covers, word } => {
-            let seconds = staleness.map_or(0, |bound| i64::try_from(bound.as_secs()).unwrap_or(i64::MAX));
+            let seconds =
+                staleness.map_or(0, |bound| i64::try_from(bound.as_secs()).unwrap_or(i64::MAX));
             let (name, covers) = (name.clone(), covers.clone());
             let (by, reason) = (word.by(), word.reason());
-            let request = AddRelyingPartyRequest { name, staleness_seconds: seconds, covers, by, reason };
+            let request =
+                AddRelyingPartyRequest { name, staleness_seconds: seconds, covers, by, reason };
             client.add_relying_party(request).await.map_err(failed)?.into_inner()
         }
         RelyingPartyAction::Confirm { name, sequence, word } => {
@@ -46,8 +49,11 @@ pub async fn run(options: &RelyingPartyOptions) -> Result<(), Failure> {
             client.confirm_relying_party(request).await.map_err(failed)?.into_inner()
         }
         RelyingPartyAction::Remove { name, word } => {
-            let request =
-                RemoveRelyingPartyRequest { name: name.clone(), by: word.by(), reason: word.reason() };
+            let request = RemoveRelyingPartyRequest {
+                name: name.clone(),
+                by: word.by(),
+                reason: word.reason(),
+            };
             client.remove_relying_party(request).await.map_err(failed)?;
             return match options.json {
                 true => output::json(&json!({ "removed": name })),
@@ -73,7 +79,11 @@ fn list(relying_parties: &[RelyingParty], json: bool) -> Result<(), Failure> {
                 0 => "until confirmed".to_owned(),
                 seconds => span(Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX))),
             },
-            if party.confirmed == 0 { "-".to_owned() } else { format!("bundle {}", party.confirmed) },
+            if party.confirmed == 0 {
+                "-".to_owned()
+            } else {
+                format!("bundle {}", party.confirmed)
+            },
             party.confirmed_by.clone(),
             output::time(party.confirmed_at),
             output::time(party.added_at),

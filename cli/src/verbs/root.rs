@@ -3,7 +3,8 @@
 use console::exit::{Failure, Told, from_status};
 use console::output;
 use proto::banyan::admin::v1::{
-    AttestRootRequest, ListAuthoritiesRequest, ListRootsRequest, PruneRootsRequest, PruneRootsResponse, Root,
+    AttestRootRequest, ListAuthoritiesRequest, ListRootsRequest, PruneRootsRequest,
+    PruneRootsResponse, Root,
 };
 use serde_json::{Value, json};
 
@@ -75,7 +76,8 @@ async fn fetch(target: &AdminTarget) -> Result<Vec<Root>, Failure> {
     let mut roots = Vec::new();
     let mut asked = ListRootsRequest::default();
     loop {
-        let answer = client.list_roots(asked).await.map_err(|status| from_status(&status))?.into_inner();
+        let answer =
+            client.list_roots(asked).await.map_err(|status| from_status(&status))?.into_inner();
         roots.extend(answer.roots);
         if answer.next.is_empty() {
             return Ok(roots);
@@ -106,16 +108,20 @@ pub(crate) async fn announced(
     let mut client = admin_client::authorities(target).await?;
     let request = ListAuthoritiesRequest { name: authority.unwrap_or_default().to_owned() };
     let listed = client.list_authorities(request).await.map_err(|status| from_status(&status))?;
-    ids.extend(listed.into_inner().authorities.into_iter().flat_map(|one| one.roots).map(|root| root.id));
+    ids.extend(
+        listed.into_inner().authorities.into_iter().flat_map(|one| one.roots).map(|root| root.id),
+    );
     ids.sort();
     ids.dedup();
     let wanted = digits.to_lowercase();
-    let mut found = ids.into_iter().filter(|id| !wanted.is_empty() && output::hex(id).starts_with(&wanted));
+    let mut found =
+        ids.into_iter().filter(|id| !wanted.is_empty() && output::hex(id).starts_with(&wanted));
     match (found.next(), found.next()) {
         (Some(id), None) => Ok(id),
         (None, _) => {
-            let text =
-                format!("no authority announces a root {digits}; `banyan authority show NAME` prints them");
+            let text = format!(
+                "no authority announces a root {digits}; `banyan authority show NAME` prints them"
+            );
             Err(Failure::Failed(anyhow::anyhow!(text)))
         }
         (Some(_), Some(_)) => Err(ambiguous(digits)),
@@ -141,7 +147,8 @@ async fn attest(options: &RootAttestOptions) -> Result<(), Failure> {
         reason: options.word.reason(),
     };
     let mut client = admin_client::rotations(&options.target).await?;
-    let root = client.attest_root(request).await.map_err(|status| from_status(&status))?.into_inner();
+    let root =
+        client.attest_root(request).await.map_err(|status| from_status(&status))?.into_inner();
     if options.json {
         return output::json(&as_json(&root));
     }
@@ -149,7 +156,9 @@ async fn attest(options: &RootAttestOptions) -> Result<(), Failure> {
     // The latest moment stands, whoever named it: somebody had seen a leaf.
     if known.attested_since != 0 && known.attested_since == root.attested_since {
         let (by, since) = (&root.attested_by, output::time(root.attested_since));
-        output::line(&format!("this command changes nothing: {by} has attested a later time, {since}"))?;
+        output::line(&format!(
+            "this command changes nothing: {by} has attested a later time, {since}"
+        ))?;
     }
     Ok(())
 }
@@ -160,7 +169,10 @@ async fn prune(options: &RootPruneOptions) -> Result<(), Failure> {
         true => Vec::new(),
         false => {
             let known = fetch(&options.target).await?;
-            let ids = options.roots.iter().map(|digits| named(&known, digits).map(|root| root.id.clone()));
+            let ids = options
+                .roots
+                .iter()
+                .map(|digits| named(&known, digits).map(|root| root.id.clone()));
             ids.collect::<Result<_, _>>()?
         }
     };
@@ -172,7 +184,10 @@ async fn prune(options: &RootPruneOptions) -> Result<(), Failure> {
         reason: options.word.reason(),
     };
     let mut client = admin_client::rotations(&options.target).await?;
-    let pruned = client.prune_roots(request).await.map_err(|status| lost_or_refused(&status, &request_id))?;
+    let pruned = client
+        .prune_roots(request)
+        .await
+        .map_err(|status| lost_or_refused(&status, &request_id))?;
     let pruned = pruned.into_inner();
     if !options.json {
         return output::line(&pruned_text(&pruned, options.dry_run));
@@ -190,15 +205,18 @@ fn pruned_text(pruned: &PruneRootsResponse, dry_run: bool) -> String {
         lines.push(format!("root {name} ({}) {does}", root.subject));
         if !root.keys.is_empty() {
             let keys = root.keys.join(", ");
-            lines
-                .push(format!("  keys of its issuers stay in the key backend until you remove them: {keys}"));
+            lines.push(format!(
+                "  keys of its issuers stay in the key backend until you remove them: {keys}"
+            ));
         }
     }
     for root in &pruned.kept {
         let name = output::hex(root.id.get(..8).unwrap_or_default());
         lines.push(match root.forgettable_from {
             0 => format!("root {name} stays: it is marked as compromised, and must not come back"),
-            from => format!("root {name} stays: it can be forgotten from {} on", output::time(from)),
+            from => {
+                format!("root {name} stays: it can be forgotten from {} on", output::time(from))
+            }
         });
     }
     match lines.is_empty() {
@@ -222,7 +240,9 @@ fn named<'r>(roots: &'r [Root], prefix: &str) -> Result<&'r Root, Failure> {
 }
 
 fn ambiguous(digits: &str) -> Failure {
-    Failure::Usage(Told::new(format!("several roots begin with {digits}")).advising("write more digits"))
+    Failure::Usage(
+        Told::new(format!("several roots begin with {digits}")).advising("write more digits"),
+    )
 }
 
 fn as_text(root: &Root) -> String {
@@ -327,11 +347,17 @@ mod tests {
             keys: vec!["issuer-1".to_owned()],
             ..Root::default()
         };
-        let pruned = PruneRootsResponse { forgotten: vec![root(1, 5)], kept: vec![root(2, 60), root(3, 0)] };
+        let pruned =
+            PruneRootsResponse { forgotten: vec![root(1, 5)], kept: vec![root(2, 60), root(3, 0)] };
         let text = pruned_text(&pruned, false);
-        assert!(text.contains("0101010101010101 () is forgotten") && text.contains("issuer-1"), "{text}");
         assert!(
-            text.contains("0202020202020202 stays: it can be forgotten from 1970-01-01T00:01:00Z on"),
+            text.contains("0101010101010101 () is forgotten") && text.contains("issuer-1"),
+            "{text}"
+        );
+        assert!(
+            text.contains(
+                "0202020202020202 stays: it can be forgotten from 1970-01-01T00:01:00Z on"
+            ),
             "{text}"
         );
         assert!(text.contains("0303030303030303 stays: it is marked as compromised"), "{text}");

@@ -5,11 +5,14 @@ pub mod watch;
 use console::exit::{Failure, from_status};
 use console::{output, rotation as words};
 use proto::banyan::admin::v1::{
-    DecideRotationRequest, GetRotationRequest, Rotation, StartRotationRequest, StartRotationResponse, Verb,
+    DecideRotationRequest, GetRotationRequest, Rotation, StartRotationRequest,
+    StartRotationResponse, Verb,
 };
 
 use crate::admin_client;
-use crate::args::{RotateAction, RotateDecideOptions, RotateLookOptions, RotateOptions, RotateStartOptions};
+use crate::args::{
+    RotateAction, RotateDecideOptions, RotateLookOptions, RotateOptions, RotateStartOptions,
+};
 use crate::verbs::request::{lost_or_refused, request_id};
 use crate::verbs::root;
 
@@ -44,15 +47,19 @@ async fn start(options: &RotateStartOptions) -> Result<(), Failure> {
         mode: mode.to_owned(),
         dry_run: options.dry_run,
         stage_again: match &options.stage_again {
-            Some(root) => root::announced(&options.target, options.authority.as_deref(), root).await?,
+            Some(root) => {
+                root::announced(&options.target, options.authority.as_deref(), root).await?
+            }
             None => Vec::new(),
         },
         by: options.word.by(),
         reason: options.word.reason(),
     };
     let mut client = admin_client::rotations(&options.target).await?;
-    let answer =
-        client.start_rotation(request).await.map_err(|status| lost_or_refused(&status, &request_id))?;
+    let answer = client
+        .start_rotation(request)
+        .await
+        .map_err(|status| lost_or_refused(&status, &request_id))?;
     let answer = answer.into_inner();
     if options.dry_run {
         return forecast(&answer, options.json);
@@ -88,8 +95,9 @@ fn forecast(answer: &StartRotationResponse, json: bool) -> Result<(), Failure> {
         });
         output::json(&all)?;
     } else {
-        let blocked =
-            obstacles.iter().map(|obstacle| format!("this rotation would not make progress: {obstacle}"));
+        let blocked = obstacles
+            .iter()
+            .map(|obstacle| format!("this rotation would not make progress: {obstacle}"));
         let meaning = Some(meaning.clone()).filter(|meaning| !meaning.is_empty());
         let lines: Vec<_> = blocked.chain(meaning).chain(forecast.iter().cloned()).collect();
         output::line(&lines.join("\n"))?;
@@ -104,15 +112,19 @@ async fn decide(options: &RotateDecideOptions, verb: Verb) -> Result<(), Failure
     let request_id = request_id(options.request_id.as_deref(), "rotate");
     let mut client = admin_client::rotations(&options.target).await?;
     let (by, reason) = (options.word.by(), options.word.reason());
-    let request = DecideRotationRequest { request_id: request_id.clone(), verb: verb.into(), by, reason };
-    let answer =
-        client.decide_rotation(request).await.map_err(|status| lost_or_refused(&status, &request_id))?;
+    let request =
+        DecideRotationRequest { request_id: request_id.clone(), verb: verb.into(), by, reason };
+    let answer = client
+        .decide_rotation(request)
+        .await
+        .map_err(|status| lost_or_refused(&status, &request_id))?;
     print(&answer.into_inner(), options.json, words::status)
 }
 
 async fn look(options: &RotateLookOptions, words: fn(&Rotation) -> String) -> Result<(), Failure> {
     let mut client = admin_client::rotations(&options.target).await?;
-    let answer = client.get_rotation(GetRotationRequest {}).await.map_err(|status| from_status(&status))?;
+    let answer =
+        client.get_rotation(GetRotationRequest {}).await.map_err(|status| from_status(&status))?;
     print(&answer.into_inner(), options.json, words)
 }
 

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use console::exit::Failure;
 use console::output;
 use proto::banyan::admin::v1::{
-    ContinueStateRequest, DismissAgentWordRequest, HeedAgentWordRequest, RecordState, ShowStateRequest,
-    Sighting,
+    ContinueStateRequest, DismissAgentWordRequest, HeedAgentWordRequest, RecordState,
+    ShowStateRequest, Sighting,
 };
 use serde_json::{Value, json};
 
@@ -46,8 +46,9 @@ pub async fn run(options: &StateOptions) -> Result<(), Failure> {
             let (request_id, agent_name) = (id.clone(), agent.clone());
             let (by, reason) = (word.by(), word.reason());
             let request = HeedAgentWordRequest { request_id, agent: agent_name, by, reason };
-            let done =
-                format!("what agent {agent} reports about bundles counts again, from its next connection on");
+            let done = format!(
+                "what agent {agent} reports about bundles counts again, from its next connection on"
+            );
             (client.heed_agent_word(request).await.map_err(failed)?.into_inner(), Some(done))
         }
     };
@@ -59,15 +60,21 @@ pub async fn run(options: &StateOptions) -> Result<(), Failure> {
 }
 
 fn shown(state: &RecordState) -> String {
-    let mut text =
-        format!("latest bundle: {} (digest {})\n", state.sequence, output::hex(&state.bundle_digest));
+    let mut text = format!(
+        "latest bundle: {} (digest {})\n",
+        state.sequence,
+        output::hex(&state.bundle_digest)
+    );
     if state.explained > 0 {
         // Writing into a string cannot fail, here and below.
         let _ = writeln!(text, "it continued above bundle {} after a restore", state.explained);
     }
     if !state.dismissed.is_empty() {
-        let _ =
-            writeln!(text, "agents whose reports about bundles are ignored: {}", state.dismissed.join(", "));
+        let _ = writeln!(
+            text,
+            "agents whose reports about bundles are ignored: {}",
+            state.dismissed.join(", ")
+        );
     }
     let Some(highest) = state.sightings.iter().map(|seen| seen.sequence).max() else {
         text.push_str("no agent has a bundle that this server never published");
@@ -143,8 +150,11 @@ mod tests {
 
     #[test]
     fn what_was_seen_is_shown_with_a_way_out_that_fits_it() {
-        let seen =
-            |agent: &str, sequence| Sighting { agent: agent.to_owned(), sequence, ..Sighting::default() };
+        let seen = |agent: &str, sequence| Sighting {
+            agent: agent.to_owned(),
+            sequence,
+            ..Sighting::default()
+        };
         let state = RecordState {
             sequence: 3,
             sightings: vec![seen("a", 4), seen("b", 6)],
@@ -153,7 +163,10 @@ mod tests {
         };
         let text = shown(&state);
         assert!(text.contains("continue --above 6 ") && text.contains("as bundle 7."), "{text}");
-        assert!(text.contains("the server refuses this until") && text.contains("add --now"), "{text}");
+        assert!(
+            text.contains("the server refuses this until") && text.contains("add --now"),
+            "{text}"
+        );
         let text = shown(&RecordState { sequence: 3, ..RecordState::default() });
         assert!(text.contains("no agent has") && !text.contains("continue"), "{text}");
     }

@@ -15,7 +15,8 @@ use crate::args::StatusOptions;
 /// it is away or refuses.
 pub async fn run(options: &StatusOptions) -> Result<(), Failure> {
     let mut client = admin_client::connect(&options.target).await?;
-    let status = client.status(StatusRequest {}).await.map_err(|status| from_status(&status))?.into_inner();
+    let status =
+        client.status(StatusRequest {}).await.map_err(|status| from_status(&status))?.into_inner();
     if options.json {
         output::json(&as_json(&status))?;
     } else {
@@ -24,7 +25,10 @@ pub async fn run(options: &StatusOptions) -> Result<(), Failure> {
     if status.healthy {
         return Ok(());
     }
-    Err(Failure::Failed(anyhow::anyhow!("the server is not healthy: {}", status.conditions.join("; "))))
+    Err(Failure::Failed(anyhow::anyhow!(
+        "the server is not healthy: {}",
+        status.conditions.join("; ")
+    )))
 }
 
 fn as_text(status: &StatusResponse) -> String {
@@ -70,8 +74,15 @@ fn as_text(status: &StatusResponse) -> String {
         text.push_str(&format!("; {shown} are shown, `banyan agent list` shows all"));
     }
     if !status.agents.is_empty() {
-        let mut table =
-            output::table(&["AGENT", "CONNECTED", "LAST SEEN", "SEQUENCE", "LEAVES", "NACKS", "LAST NACK"]);
+        let mut table = output::table(&[
+            "AGENT",
+            "CONNECTED",
+            "LAST SEEN",
+            "SEQUENCE",
+            "LEAVES",
+            "NACKS",
+            "LAST NACK",
+        ]);
         for agent in &status.agents {
             table.add_row([
                 agent.id.clone(),

@@ -4,11 +4,15 @@ use std::path::Path;
 
 use console::exit::{Failure, from_status};
 use console::output;
-use proto::banyan::admin::v1::{CreateTokenRequest, JoinTokenInfo, ListTokensRequest, RevokeTokensRequest};
+use proto::banyan::admin::v1::{
+    CreateTokenRequest, JoinTokenInfo, ListTokensRequest, RevokeTokensRequest,
+};
 use serde_json::{Value, json};
 
 use crate::admin_client;
-use crate::args::{TokenAction, TokenCreateOptions, TokenListOptions, TokenOptions, TokenRevokeOptions};
+use crate::args::{
+    TokenAction, TokenCreateOptions, TokenListOptions, TokenOptions, TokenRevokeOptions,
+};
 
 /// Runs the verb.
 ///
@@ -35,7 +39,8 @@ async fn create(options: &TokenCreateOptions) -> Result<(), Failure> {
         reason: options.word.reason(),
     };
     let mut client = admin_client::connect(&options.target).await?;
-    let answer = client.create_token(request).await.map_err(|status| from_status(&status))?.into_inner();
+    let answer =
+        client.create_token(request).await.map_err(|status| from_status(&status))?.into_inner();
     if let Some(file) = &options.out {
         write_secret(file, &answer.token)?;
     }
@@ -66,8 +71,11 @@ async fn list(options: &TokenListOptions) -> Result<(), Failure> {
     let mut asked = ListTokensRequest { agent, ..ListTokensRequest::default() };
     let mut tokens = Vec::new();
     loop {
-        let page =
-            client.list_tokens(asked.clone()).await.map_err(|status| from_status(&status))?.into_inner();
+        let page = client
+            .list_tokens(asked.clone())
+            .await
+            .map_err(|status| from_status(&status))?
+            .into_inner();
         tokens.extend(page.tokens);
         if page.next.is_empty() {
             break;
@@ -82,7 +90,8 @@ async fn revoke(options: &TokenRevokeOptions) -> Result<(), Failure> {
     let mut client = admin_client::tokens(&options.target).await?;
     let (by, reason) = (options.word.by(), options.word.reason());
     let request = RevokeTokensRequest { ids: options.ids.clone(), by, reason };
-    let answer = client.revoke_tokens(request).await.map_err(|status| from_status(&status))?.into_inner();
+    let answer =
+        client.revoke_tokens(request).await.map_err(|status| from_status(&status))?.into_inner();
     if options.json {
         return show(&answer.tokens, true);
     }
@@ -173,7 +182,14 @@ pub(super) fn write_secret(file: &Path, secret: &str) -> Result<(), Failure> {
         .open(file)
         .and_then(|mut open| writeln!(open, "{secret}"));
     written.map_err(|error| {
-        let hint = if error.kind() == std::io::ErrorKind::AlreadyExists { "; name a new file" } else { "" };
-        Failure::Failed(anyhow::anyhow!("cannot write the token to {}: {error}{hint}", file.display()))
+        let hint = if error.kind() == std::io::ErrorKind::AlreadyExists {
+            "; name a new file"
+        } else {
+            ""
+        };
+        Failure::Failed(anyhow::anyhow!(
+            "cannot write the token to {}: {error}{hint}",
+            file.display()
+        ))
     })
 }

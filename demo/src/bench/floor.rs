@@ -2,7 +2,8 @@
 
 use ring::rand::SystemRandom;
 use ring::signature::{
-    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair,
+    UnparsedPublicKey,
 };
 
 /// Rounds of one sample: about 60 ms.
@@ -28,8 +29,12 @@ impl Floor {
         let randomness = system_randomness();
         let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &randomness)
             .map_err(|_| anyhow::anyhow!("the system gives no randomness"))?;
-        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, document.as_ref(), &randomness)
-            .map_err(|error| anyhow::anyhow!("a fresh key is refused: {error}"))?;
+        let key = EcdsaKeyPair::from_pkcs8(
+            &ECDSA_P256_SHA256_ASN1_SIGNING,
+            document.as_ref(),
+            &randomness,
+        )
+        .map_err(|error| anyhow::anyhow!("a fresh key is refused: {error}"))?;
         Ok(Self { key, randomness, sign: Vec::new(), verify: Vec::new() })
     }
 
@@ -39,7 +44,8 @@ impl Floor {
         let sign = time(|| signature = self.key.sign(&self.randomness, &MESSAGE));
         self.sign.push(sign);
         let Ok(signature) = signature else { return };
-        let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, self.key.public_key().as_ref());
+        let public =
+            UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, self.key.public_key().as_ref());
         let mut good = true;
         self.verify.push(time(|| good &= public.verify(&MESSAGE, signature.as_ref()).is_ok()));
         debug_assert!(good, "a fresh signature verifies");
@@ -56,7 +62,10 @@ impl Floor {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "ring signs with its own source only; nothing here is kept")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "ring signs with its own source only; nothing here is kept"
+)]
 fn system_randomness() -> SystemRandom {
     SystemRandom::new()
 }

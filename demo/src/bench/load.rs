@@ -133,7 +133,9 @@ async fn watch(server: &BenchServer, window: Window, done: &AtomicU64) -> anyhow
         tokio::time::sleep_until(boundary).await;
         let certificates = done.load(Ordering::Relaxed) - certificates;
         if certificates > 0 {
-            costs.push((server.cpu_time()?.saturating_sub(cpu)).as_secs_f64() * 1e6 / certificates as f64);
+            costs.push(
+                (server.cpu_time()?.saturating_sub(cpu)).as_secs_f64() * 1e6 / certificates as f64,
+            );
         }
     }
     costs.sort_by(f64::total_cmp);

@@ -50,7 +50,8 @@ pub async fn run(options: &BenchOptions) -> Result<(), Failure> {
 
 async fn issue(options: &BenchIssueOptions, directory: &Path) -> anyhow::Result<()> {
     let tokens = TokenSource::new()?;
-    let server = BenchServer::start(directory, &tokens).await.context("cannot start the measured server")?;
+    let server =
+        BenchServer::start(directory, &tokens).await.context("cannot start the measured server")?;
     let mut floor = Floor::new()?;
     let mut rows = Vec::new();
     floor.sample();
@@ -62,7 +63,8 @@ async fn issue(options: &BenchIssueOptions, directory: &Path) -> anyhow::Result<
             warm_up: WARM_UP,
             tokens: tokens.supply(fresh_tokens, options.seconds)?,
         };
-        let measured: Measured = load::run(&server, job).await.with_context(|| format!("row '{name}'"))?;
+        let measured: Measured =
+            load::run(&server, job).await.with_context(|| format!("row '{name}'"))?;
         floor.sample();
         rows.push((name, measured));
     }
@@ -77,6 +79,11 @@ fn rows_of(options: &BenchIssueOptions) -> [(&'static str, Connections, u16, boo
         ("one in flight, token seen before", Connections::Kept, 1, false),
         ("in flight, token seen before", Connections::Kept, options.in_flight, false),
         ("in flight, token at first sight", Connections::Kept, options.in_flight, true),
-        ("new connection each, token seen before", Connections::NewEach, options.in_flight.min(16), false),
+        (
+            "new connection each, token seen before",
+            Connections::NewEach,
+            options.in_flight.min(16),
+            false,
+        ),
     ]
 }

@@ -53,7 +53,8 @@ impl Report {
     fn as_json(&self) -> Value {
         let headline = self.rows.get(HEADLINE).map(|(_, measured)| measured);
         let cpu = headline.map_or(f64::NAN, |measured| measured.cpu_us_per_cert);
-        let rows: Vec<_> = self.rows.iter().map(|(name, measured)| self.row_json(name, measured)).collect();
+        let rows: Vec<_> =
+            self.rows.iter().map(|(name, measured)| self.row_json(name, measured)).collect();
         json!({
             "floor_us": round(self.floor_us),
             "floor_without_own_verify_us": round(self.floor_without_own_verify_us),
@@ -81,8 +82,15 @@ impl Report {
     }
 
     fn as_text(&self) -> String {
-        let mut table =
-            output::table(&["ROW", "IN FLIGHT", "CERTS/S", "SERVER CPU US", "OF FLOOR", "P50 US", "P99 US"]);
+        let mut table = output::table(&[
+            "ROW",
+            "IN FLIGHT",
+            "CERTS/S",
+            "SERVER CPU US",
+            "OF FLOOR",
+            "P50 US",
+            "P99 US",
+        ]);
         for (name, measured) in &self.rows {
             table.add_row([
                 (*name).to_owned(),
@@ -94,7 +102,8 @@ impl Report {
                 measured.p99_us.to_string(),
             ]);
         }
-        let headline = self.rows.get(HEADLINE).map_or(f64::NAN, |(_, measured)| measured.cpu_us_per_cert);
+        let headline =
+            self.rows.get(HEADLINE).map_or(f64::NAN, |(_, measured)| measured.cpu_us_per_cert);
         format!(
             "crypto floor per certificate, one core: {:.1} us (verify CSR + sign + verify own signature), {:.1} us without the last\n\
              {table}\n\

@@ -63,7 +63,9 @@ impl BenchServer {
             .await
             .context("the server was not ready in time")
             .flatten()
-            .with_context(|| std::fs::read_to_string(directory.join("server.log")).unwrap_or_default())?;
+            .with_context(|| {
+                std::fs::read_to_string(directory.join("server.log")).unwrap_or_default()
+            })?;
         let tls = tls_channel::client_config(tls_channel::roots_from_pem(roots.as_bytes())?, None)?;
         let process = child.id().context("the server ended")?;
         Ok(Self { child, process, connector: Connector { address, tls } })
@@ -82,8 +84,12 @@ impl BenchServer {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process))?;
         // proc(5): the name in parentheses may hold anything; after it, utime and stime are fields 12 and 13.
         let (_, fields) = stat.rsplit_once(')').context("unexpected form of /proc/PID/stat")?;
-        let ticks: Vec<u64> =
-            fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
+        let ticks: Vec<u64> = fields
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .filter_map(|field| field.parse().ok())
+            .collect();
         let [user, system] = ticks.as_slice() else { bail!("unexpected form of /proc/PID/stat") };
         let per_second = rustix::param::clock_ticks_per_second();
         Ok(Duration::from_secs_f64((user + system) as f64 / per_second as f64))
@@ -95,8 +101,10 @@ impl BenchServer {
     /// If the process is gone.
     pub fn peak_rss_kib(&self) -> anyhow::Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process))?;
-        let line =
-            status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM in /proc")?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .context("no VmHWM in /proc")?;
         Ok(line.trim().trim_end_matches(" kB").parse()?)
     }
 
@@ -109,17 +117,24 @@ impl BenchServer {
     }
 }
 
-async fn wait_for_roots(child: &mut tokio::process::Child, socket: &Path) -> anyhow::Result<String> {
+async fn wait_for_roots(
+    child: &mut tokio::process::Child,
+    socket: &Path,
+) -> anyhow::Result<String> {
     loop {
         if let Some(status) = child.try_wait()? {
             bail!("the server ended with {status}");
         }
         if let Ok(mut client) = admin_socket::connect(socket).await
-            && let Ok(answer) = client.list_roots(proto::banyan::admin::v1::ListRootsRequest::default()).await
+            && let Ok(answer) =
+                client.list_roots(proto::banyan::admin::v1::ListRootsRequest::default()).await
         {
             let roots = answer.into_inner().roots;
             if roots.iter().any(|root| root.state == "active") {
-                return Ok(roots.iter().map(|root| trust::certificate::pem_block(&root.der)).collect());
+                return Ok(roots
+                    .iter()
+                    .map(|root| trust::certificate::pem_block(&root.der))
+                    .collect());
             }
         }
         tokio::time::sleep(POLL).await;

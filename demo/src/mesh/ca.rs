@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use console::admin_socket;
-use proto::banyan::admin::v1::{CreateTokenRequest, ListRootsRequest, Root, StatusRequest, StatusResponse};
+use proto::banyan::admin::v1::{
+    CreateTokenRequest, ListRootsRequest, Root, StatusRequest, StatusResponse,
+};
 use tokio::process::{Child, Command};
 
 use crate::ports::free_address;
@@ -41,8 +43,13 @@ impl CaProcess {
     ///
     /// # Errors
     /// If a file cannot be written or the process cannot be started.
-    pub fn spawn(directory: &Path, lifetimes: Lifetimes, tokens: &TokenSource) -> anyhow::Result<Self> {
-        std::fs::write(directory.join("jwks.json"), tokens.jwks()).context("cannot write the key set")?;
+    pub fn spawn(
+        directory: &Path,
+        lifetimes: Lifetimes,
+        tokens: &TokenSource,
+    ) -> anyhow::Result<Self> {
+        std::fs::write(directory.join("jwks.json"), tokens.jwks())
+            .context("cannot write the key set")?;
         let address = free_address()?;
         let plain = free_address()?;
         let passphrase = directory.join("passphrase");
@@ -108,7 +115,12 @@ impl CaProcess {
     ///
     /// # Errors
     /// If the server refuses or the file cannot be written.
-    pub async fn create_token(&self, agent: &str, identity: &str, file: &Path) -> anyhow::Result<()> {
+    pub async fn create_token(
+        &self,
+        agent: &str,
+        identity: &str,
+        file: &Path,
+    ) -> anyhow::Result<()> {
         let mut client = admin_socket::connect(&self.admin_socket()).await?;
         let request = CreateTokenRequest {
             agent: agent.to_owned(),
@@ -154,7 +166,8 @@ impl CaProcess {
 
 fn spawn(directory: &Path) -> anyhow::Result<Child> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(directory.join("ca.log"))?;
+    let log =
+        std::fs::OpenOptions::new().create(true).append(true).open(directory.join("ca.log"))?;
     Command::new(program)
         .args(["serve", "--config"])
         .arg(directory.join("banyan.toml"))
@@ -168,7 +181,12 @@ fn spawn(directory: &Path) -> anyhow::Result<Child> {
         .context("cannot start `banyan serve`")
 }
 
-fn configuration(directory: &Path, address: SocketAddr, plain: SocketAddr, lifetimes: Lifetimes) -> String {
+fn configuration(
+    directory: &Path,
+    address: SocketAddr,
+    plain: SocketAddr,
+    lifetimes: Lifetimes,
+) -> String {
     let Lifetimes { leaf_secs } = lifetimes;
     let directory = directory.display();
     format!(
@@ -223,7 +241,11 @@ fn hex_secret() -> String {
 fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
-    let mut open =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file)?;
+    let mut open = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(file)?;
     open.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", file.display()))
 }

@@ -53,17 +53,22 @@ pub(super) async fn follow(account: Account, state: Arc<Held>) {
 impl Account {
     async fn ask(&self, state: &Held) -> anyhow::Result<()> {
         let trusted = state.roots_pem().unwrap_or_else(|| self.first_roots.clone());
-        let config = tls_channel::client_config(tls_channel::roots_from_pem(trusted.as_bytes())?, None)?;
+        let config =
+            tls_channel::client_config(tls_channel::roots_from_pem(trusted.as_bytes())?, None)?;
         let channel = tls_channel::connect(&self.ca.to_string(), config).await?;
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         let csr = params.serialize_request(&key)?.pem()?;
-        let mut request =
-            tonic::Request::new(IstioCertificateRequest { csr, validity_duration: 0, metadata: None });
+        let mut request = tonic::Request::new(IstioCertificateRequest {
+            csr,
+            validity_duration: 0,
+            metadata: None,
+        });
         let token = self.tokens.service_account(self.name.0, &self.name.1)?;
         request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);
-        let answer = IstioCertificateServiceClient::new(channel).create_certificate(request).await?;
+        let answer =
+            IstioCertificateServiceClient::new(channel).create_certificate(request).await?;
         let strings = answer.into_inner().cert_chain;
         let (roots, chain) = strings.split_last().context("an empty answer")?;
         // Both come together and are taken together.

@@ -94,17 +94,26 @@ impl EnvoyMesh {
     ///
     /// # Errors
     /// If one does not come up; the end of its log is part of the error.
-    pub async fn start(binary: &Path, members: &[Member], directory: &Path) -> anyhow::Result<Self> {
+    pub async fn start(
+        binary: &Path,
+        members: &[Member],
+        directory: &Path,
+    ) -> anyhow::Result<Self> {
         let inbound: Vec<_> = members.iter().map(|_| free_address()).collect::<Result<_, _>>()?;
         let mut proxies = Vec::new();
         for (place, member) in members.iter().enumerate() {
             let mut outbound = Vec::new();
-            for (other, upstream) in inbound.iter().enumerate().filter(|(other, _)| *other != place) {
+            for (other, upstream) in inbound.iter().enumerate().filter(|(other, _)| *other != place)
+            {
                 outbound.push(Outbound {
                     name: format!("to_{other:02}"),
                     listen: free_address()?,
                     peer: *upstream,
-                    peer_identities: members.get(other).map(|member| member.id.clone()).into_iter().collect(),
+                    peer_identities: members
+                        .get(other)
+                        .map(|member| member.id.clone())
+                        .into_iter()
+                        .collect(),
                     new_connection_per_request: true,
                 });
             }
@@ -118,7 +127,12 @@ impl EnvoyMesh {
         let mut requests = JoinSet::new();
         for proxy in &proxies {
             for lane in 0..IN_FLIGHT {
-                requests.spawn(run(proxy.id.clone(), proxy.outbound.clone(), lane, Arc::clone(&shared)));
+                requests.spawn(run(
+                    proxy.id.clone(),
+                    proxy.outbound.clone(),
+                    lane,
+                    Arc::clone(&shared),
+                ));
             }
         }
         Ok(Self { proxies, shared, requests })
@@ -139,11 +153,13 @@ impl EnvoyMesh {
             }
             handshakes += proxy.last.client_handshakes();
             // Whoever waits for a frozen proxy gives up, which is no failure of trust; a verification that fails is.
-            tls_failures += if froze { proxy.last.verify_failures() } else { proxy.last.tls_failures() };
+            tls_failures +=
+                if froze { proxy.last.verify_failures() } else { proxy.last.tls_failures() };
             renewals.push(proxy.last.certificate_updates());
         }
         let http_failures = self.shared.failed.load(Ordering::Relaxed);
-        let samples = self.shared.samples.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let samples =
+            self.shared.samples.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         Ok(Counts {
             handshakes,
             // One bad handshake shows at both Envoys and in the answer; the larger number is the honest one.
@@ -167,7 +183,8 @@ impl EnvoyMesh {
         *self.shared.frozen.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
             Some((last.id.clone(), until));
         self.shared.froze.store(true, Ordering::Relaxed);
-        let signal = if frozen { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
+        let signal =
+            if frozen { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
         Ok(rustix::process::kill_process(pid, signal)?)
     }
 
@@ -226,7 +243,8 @@ impl Shared {
     }
 
     fn concerns_frozen(&self, client: &SpiffeId, target: &Outbound) -> bool {
-        self.frozen_now().is_some_and(|frozen| frozen == *client || target.peer_identities.contains(&frozen))
+        self.frozen_now()
+            .is_some_and(|frozen| frozen == *client || target.peer_identities.contains(&frozen))
     }
 }
 
@@ -250,7 +268,11 @@ impl Proxy {
             node: name.clone(),
             socket: member.socket.clone(),
             admin: Some(admin),
-            inbound: Some(Inbound { listen: inbound, application: None, allowed_peers: Vec::new() }),
+            inbound: Some(Inbound {
+                listen: inbound,
+                application: None,
+                allowed_peers: Vec::new(),
+            }),
             outbound: outbound.clone(),
             connection_age_max: CONNECTION_AGE_MAX,
         };
@@ -288,7 +310,9 @@ impl Proxy {
         let outcome = tokio::time::timeout(READY_DEADLINE, ready).await;
         let log = directory.join(format!("envoy-{}.log", name_of(&self.id)));
         outcome
-            .map_err(|_| anyhow!("Envoy of {} does not reach the others after {READY_DEADLINE:?}", self.id))
+            .map_err(|_| {
+                anyhow!("Envoy of {} does not reach the others after {READY_DEADLINE:?}", self.id)
+            })
             .flatten()
             .with_context(|| std::fs::read_to_string(log).unwrap_or_default())
     }
@@ -315,8 +339,13 @@ async fn run(id: SpiffeId, outbound: Vec<Outbound>, lane: usize, shared: Arc<Sha
         shared.failed.fetch_add(1, Ordering::Relaxed);
         let mut samples = shared.samples.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if samples.len() < SAMPLES_MAX {
-            let server = target.peer_identities.first().map(ToString::to_string).unwrap_or_default();
-            samples.push(FailureSample { client: id.to_string(), server, error: format!("{error:#}") });
+            let server =
+                target.peer_identities.first().map(ToString::to_string).unwrap_or_default();
+            samples.push(FailureSample {
+                client: id.to_string(),
+                server,
+                error: format!("{error:#}"),
+            });
         }
     }
 }

@@ -69,7 +69,12 @@ impl Faults {
     ///
     /// # Errors
     /// If a fault cannot be made.
-    pub async fn during(&mut self, rotation: u32, phase: &str, mesh: &mut Mesh<'_>) -> anyhow::Result<()> {
+    pub async fn during(
+        &mut self,
+        rotation: u32,
+        phase: &str,
+        mesh: &mut Mesh<'_>,
+    ) -> anyhow::Result<()> {
         let fits = |fault: Fault| match fault {
             Fault::RestartAgent => phase == "distributing",
             Fault::KillCa => phase == "draining",
@@ -92,7 +97,8 @@ impl Faults {
     /// If the CA does not come back.
     pub async fn tend(&mut self, mesh: &mut Mesh<'_>) -> anyhow::Result<()> {
         let now = Instant::now();
-        let due: Vec<End> = self.ends.iter().filter(|(at, _)| *at <= now).map(|(_, end)| *end).collect();
+        let due: Vec<End> =
+            self.ends.iter().filter(|(at, _)| *at <= now).map(|(_, end)| *end).collect();
         self.ends.retain(|(at, _)| *at > now);
         for end in due {
             match end {
@@ -115,9 +121,14 @@ impl Faults {
         Ok(())
     }
 
-    async fn fire(&mut self, mesh: &mut Mesh<'_>, fits: impl Fn(u32, Fault) -> bool) -> anyhow::Result<()> {
-        let (now_due, later) =
-            std::mem::take(&mut self.planned).into_iter().partition(|(number, fault)| fits(*number, *fault));
+    async fn fire(
+        &mut self,
+        mesh: &mut Mesh<'_>,
+        fits: impl Fn(u32, Fault) -> bool,
+    ) -> anyhow::Result<()> {
+        let (now_due, later) = std::mem::take(&mut self.planned)
+            .into_iter()
+            .partition(|(number, fault)| fits(*number, *fault));
         self.planned = later;
         let due: Vec<(u32, Fault)> = now_due;
         for (_, fault) in due {
@@ -131,7 +142,8 @@ impl Faults {
                 Fault::PartitionAgent => {
                     if let Some(member) = mesh.members.last() {
                         member.partition(true);
-                        mesh.view.say(&format!("the agent of {} is cut off from the CA", member.id));
+                        mesh.view
+                            .say(&format!("the agent of {} is cut off from the CA", member.id));
                     }
                     self.ends.push((now + CUT_OFF, End::Reconnect));
                 }

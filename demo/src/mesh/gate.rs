@@ -21,7 +21,8 @@ impl Gate {
     /// # Errors
     /// If no port is free.
     pub async fn before(target: SocketAddr) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("no free port for a gate")?;
+        let listener =
+            TcpListener::bind(("127.0.0.1", 0)).await.context("no free port for a gate")?;
         let address = listener.local_addr()?;
         let (open, watched) = watch::channel(true);
         Ok(Self { address, open, task: tokio::spawn(keep(listener, target, watched)) })

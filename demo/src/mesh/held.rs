@@ -94,8 +94,10 @@ impl Held {
         let key = PrivateKeyDer::from_pem_slice(key)?;
         self.note_root(&last);
         let mut slot = lock(&self.leaf);
-        let known =
-            slot.as_ref().and_then(|held| held.chain.first()).is_some_and(|held| held.as_ref() == leaf.der());
+        let known = slot
+            .as_ref()
+            .and_then(|held| held.chain.first())
+            .is_some_and(|held| held.as_ref() == leaf.der());
         if !known {
             self.leaves_seen.fetch_add(1, Ordering::Relaxed);
         }
@@ -109,7 +111,8 @@ impl Held {
         let issued = |der: &&CertificateDer<'static>| {
             Certificate::parse(der).is_ok_and(|root| root.subject_der() == last.issuer_der())
         };
-        let issuer = roots.iter().flat_map(|trusted| &trusted.ders).find(issued).map(|der| RootId::of(der));
+        let issuer =
+            roots.iter().flat_map(|trusted| &trusted.ders).find(issued).map(|der| RootId::of(der));
         let mut seen = lock(&self.roots_seen);
         let last = seen.last().copied();
         seen.extend(issuer.filter(|root| last != Some(*root)));
@@ -128,7 +131,8 @@ impl Held {
         let pem = String::from_utf8_lossy(pem).into_owned();
         *lock(&self.roots) = Some(Trusted { store: Arc::new(store), ders, pem });
         // A leaf that came before its roots is told apart now.
-        let last = lock(&self.leaf).as_ref().and_then(|leaf| Certificate::parse(leaf.chain.last()?).ok());
+        let last =
+            lock(&self.leaf).as_ref().and_then(|leaf| Certificate::parse(leaf.chain.last()?).ok());
         if let Some(last) = last {
             self.note_root(&last);
         }

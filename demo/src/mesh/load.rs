@@ -48,7 +48,9 @@ impl Load {
     ) -> anyhow::Result<Self> {
         if let Some(path) = &options.envoy {
             let binary = envoy::find_binary(path.as_deref())?;
-            return Ok(Self::Envoys(Box::new(EnvoyMesh::start(&binary, members, directory).await?)));
+            return Ok(Self::Envoys(Box::new(
+                EnvoyMesh::start(&binary, members, directory).await?,
+            )));
         }
         let mut sidecars = Vec::new();
         for member in members {
@@ -61,9 +63,9 @@ impl Load {
             sidecars.push(Sidecar::start_csr_only(id, account).await?);
         }
         for sidecar in &sidecars {
-            tokio::time::timeout(READY_DEADLINE, sidecar.ready())
-                .await
-                .with_context(|| format!("{} has no certificate after {READY_DEADLINE:?}", sidecar.id()))??;
+            tokio::time::timeout(READY_DEADLINE, sidecar.ready()).await.with_context(|| {
+                format!("{} has no certificate after {READY_DEADLINE:?}", sidecar.id())
+            })??;
         }
         let members = Arc::new(sidecars);
         let tally = Arc::new(Tally::default());

@@ -68,7 +68,8 @@ const TICK: Duration = Duration::from_millis(250);
 /// [`Failure::Failed`] if the mesh does not come up, one connection failed, or the old root is not gone;
 /// [`Failure::Interrupted`] on Ctrl-C.
 pub async fn run(options: &DemoOptions) -> Result<(), Failure> {
-    let directory = tempfile::Builder::new().prefix("banyan-demo-").tempdir().map_err(anyhow::Error::from)?;
+    let directory =
+        tempfile::Builder::new().prefix("banyan-demo-").tempdir().map_err(anyhow::Error::from)?;
     let mut stage = Stage::default();
     let ended = tokio::select! {
         // Signals are watched for before anything is started.
@@ -150,12 +151,17 @@ impl Stage {
     }
 }
 
-async fn scenario(options: &DemoOptions, directory: &Path, stage: &mut Stage) -> anyhow::Result<Outcome> {
+async fn scenario(
+    options: &DemoOptions,
+    directory: &Path,
+    stage: &mut Stage,
+) -> anyhow::Result<Outcome> {
     let agents = options.agents.unwrap_or(if options.envoy.is_some() { ENVOYS } else { AGENTS });
     let mut view = view::View::new(options.json);
     view.say("starting the CA");
     let tokens = Arc::new(TokenSource::new()?);
-    let ca = stage.ca.insert(CaProcess::spawn(directory, Lifetimes { leaf_secs: LEAF_SECS }, &tokens)?);
+    let ca =
+        stage.ca.insert(CaProcess::spawn(directory, Lifetimes { leaf_secs: LEAF_SECS }, &tokens)?);
     ca.wait_ready().await?;
     view.say(&format!("starting {agents} agents"));
     for number in 1..=agents {
@@ -170,7 +176,8 @@ async fn scenario(options: &DemoOptions, directory: &Path, stage: &mut Stage) ->
     let mut rotations = Rotations::new(ca.admin_socket(), options.rotations);
     let mesh = Mesh { ca, members: &mut stage.members, load, view: &mut view };
     drive(options, mesh, &mut rotations, &mut changeover).await?;
-    let (ca, load) = (stage.ca.as_ref().context("no CA")?, stage.load.as_mut().context("no traffic")?);
+    let (ca, load) =
+        (stage.ca.as_ref().context("no CA")?, stage.load.as_mut().context("no traffic")?);
     let proof = Proof::gather(ca, &stage.members, load, changeover).await?;
     let seconds = host::SystemClock.uptime().saturating_sub(started).as_secs_f64();
     let counts = load.stop().await?;
@@ -188,7 +195,8 @@ async fn accounts(
     tokens: &Arc<TokenSource>,
 ) -> anyhow::Result<Vec<Account>> {
     let roots = ca.roots().await?;
-    let first_roots: String = roots.iter().map(|root| trust::certificate::pem_block(&root.der)).collect();
+    let first_roots: String =
+        roots.iter().map(|root| trust::certificate::pem_block(&root.der)).collect();
     let account = |number: u16| Account {
         ca: ca.address(),
         first_roots: first_roots.clone(),
@@ -239,7 +247,10 @@ async fn drive(
         }
         if now >= most {
             let (over, wanted) = (rotations.completed(), options.rotations);
-            bail!("{over} of {wanted} rotations are over after {most:?}: {}", rotations.explained());
+            bail!(
+                "{over} of {wanted} rotations are over after {most:?}: {}",
+                rotations.explained()
+            );
         }
     }
 }

@@ -48,8 +48,10 @@ impl Changeover {
     /// If the CA does not answer.
     pub async fn begin(ca: &CaProcess, members: &[Member]) -> anyhow::Result<Self> {
         let old = RootId::of(signing(ca).await?.der());
-        let mut begun =
-            Self { old, seen: members.iter().map(|member| (member.id.to_string(), Vec::new())).collect() };
+        let mut begun = Self {
+            old,
+            seen: members.iter().map(|member| (member.id.to_string(), Vec::new())).collect(),
+        };
         begun.note(members);
         Ok(begun)
     }
@@ -80,8 +82,11 @@ impl Proof {
         let until = Instant::now() + CONVERGED_WITHIN;
         let old_root_at = loop {
             changeover.note(members);
-            let places =
-                if rotated { places_of_others(ca, members, load, &signs).await? } else { Vec::new() };
+            let places = if rotated {
+                places_of_others(ca, members, load, &signs).await?
+            } else {
+                Vec::new()
+            };
             if places.is_empty() || Instant::now() >= until {
                 break places;
             }
@@ -89,7 +94,9 @@ impl Proof {
         };
         let mut roots_seen: BTreeMap<_, _> = changeover.seen.into_iter().collect();
         if let Load::Sidecars { members, .. } = load {
-            roots_seen.extend(members.iter().map(|member| (member.id().to_string(), member.roots_seen())));
+            roots_seen.extend(
+                members.iter().map(|member| (member.id().to_string(), member.roots_seen())),
+            );
         }
         let mut client = admin_socket::rotations(&ca.admin_socket()).await?;
         let journal = journal::verified(&mut client).await;
@@ -98,14 +105,17 @@ impl Proof {
             new_root,
             roots_seen,
             old_root_at,
-            journal: journal.map(|replayed| replayed.transitions).map_err(|error| error.to_string()),
+            journal: journal
+                .map(|replayed| replayed.transitions)
+                .map_err(|error| error.to_string()),
         })
     }
 
     /// Workloads that never had a leaf of the first or the last root.
     pub fn left_behind(&self) -> Vec<String> {
-        let changed =
-            |seen: &Vec<RootId>| seen.first() == Some(&self.old_root) && seen.last() == Some(&self.new_root);
+        let changed = |seen: &Vec<RootId>| {
+            seen.first() == Some(&self.old_root) && seen.last() == Some(&self.new_root)
+        };
         let behind = self.roots_seen.iter().filter(|(_, seen)| !changed(seen));
         behind.map(|(id, seen)| format!("{id} (roots: {})", in_words(seen))).collect()
     }

@@ -84,7 +84,10 @@ impl Outcome {
             bail!("{} of {} rotations are over", self.rotations.completed(), self.wanted);
         }
         if !self.proof.old_root_at.is_empty() {
-            bail!("another root than the new one is still at {}", self.proof.old_root_at.join(", "));
+            bail!(
+                "another root than the new one is still at {}",
+                self.proof.old_root_at.join(", ")
+            );
         }
         let behind = self.proof.left_behind();
         if !behind.is_empty() {
@@ -109,7 +112,9 @@ impl Outcome {
             .proof
             .roots_seen
             .iter()
-            .map(|(id, seen)| (id.clone(), json!(seen.iter().map(ToString::to_string).collect::<Vec<_>>())))
+            .map(|(id, seen)| {
+                (id.clone(), json!(seen.iter().map(ToString::to_string).collect::<Vec<_>>()))
+            })
             .collect();
         let phase_seconds: serde_json::Map<_, _> = self
             .rotations
@@ -159,13 +164,18 @@ impl Outcome {
         );
         if self.counts.expired > 0 {
             let count = self.counts.expired;
-            text.push_str(&format!("not counted, one side had no live leaf or was frozen: {count}\n"));
+            text.push_str(&format!(
+                "not counted, one side had no live leaf or was frozen: {count}\n"
+            ));
         }
         for fault in &self.faults {
             text.push_str(&format!("fault under traffic: {}\n", fault_name(*fault)));
         }
         for sample in &self.counts.samples {
-            text.push_str(&format!("  failed: {} -> {}: {}\n", sample.client, sample.server, sample.error));
+            text.push_str(&format!(
+                "  failed: {} -> {}: {}\n",
+                sample.client, sample.server, sample.error
+            ));
         }
         if self.wanted > 0 {
             text.push_str(&self.rotation_text());
@@ -190,8 +200,12 @@ impl Outcome {
             self.proof.old_root.short(),
             self.proof.new_root.short()
         );
-        let phases: Vec<_> =
-            self.rotations.phase_seconds.iter().map(|(phase, secs)| format!("{phase} {secs:.1} s")).collect();
+        let phases: Vec<_> = self
+            .rotations
+            .phase_seconds
+            .iter()
+            .map(|(phase, secs)| format!("{phase} {secs:.1} s"))
+            .collect();
         text.push_str(&format!("time in phases: {}\n", phases.join(", ")));
         for ground in &self.rotations.rested_on {
             text.push_str(&format!("  {ground}\n"));

@@ -131,7 +131,8 @@ impl Rotations {
         }
         if let Some(gate) = self.last.as_ref().and_then(|last| last.gate.as_ref()) {
             let grounds = gate.rests_on.join(", ");
-            self.rested_on.push(format!("rotation {}: the {} gate: {grounds}", self.started, gate.name));
+            self.rested_on
+                .push(format!("rotation {}: the {} gate: {grounds}", self.started, gate.name));
         }
         Seen::Phase(rotation.phase.clone())
     }

@@ -63,8 +63,11 @@ async fn stream_once(
             Ok(()) => applied = response.version_info,
             Err(error) => {
                 answer.version_info.clone_from(&applied);
-                answer.error_detail =
-                    Some(proto::sds::Status { code: 3, message: format!("{error:#}"), ..Default::default() });
+                answer.error_detail = Some(proto::sds::Status {
+                    code: 3,
+                    message: format!("{error:#}"),
+                    ..Default::default()
+                });
             }
         }
         requests.send(answer).await?;

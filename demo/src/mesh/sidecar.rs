@@ -43,7 +43,12 @@ impl Sidecar {
     pub async fn start(id: SpiffeId, socket: PathBuf) -> anyhow::Result<Self> {
         Self::run(id, |held, frozen, tasks| {
             for name in ["ROOTCA", "default"] {
-                tasks.spawn(sds::follow(name, socket.clone(), Arc::clone(held), frozen.subscribe()));
+                tasks.spawn(sds::follow(
+                    name,
+                    socket.clone(),
+                    Arc::clone(held),
+                    frozen.subscribe(),
+                ));
             }
         })
         .await
@@ -64,7 +69,8 @@ impl Sidecar {
         id: SpiffeId,
         feed: impl FnOnce(&Arc<Held>, &watch::Sender<bool>, &mut JoinSet<()>),
     ) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("no free port for a workload")?;
+        let listener =
+            TcpListener::bind(("127.0.0.1", 0)).await.context("no free port for a workload")?;
         let address = listener.local_addr()?;
         let (tls, ready) = watch::channel(None);
         let held = Arc::new(Held::new(tls));
@@ -128,8 +134,10 @@ impl Sidecar {
         let stream = TcpStream::connect(other.address).await.context("connect")?;
         stream.set_nodelay(true)?;
         let connector = TlsConnector::from(Arc::clone(&pair.client));
-        let mut stream =
-            connector.connect(tls::server_name(), stream).await.context("handshake, client side")?;
+        let mut stream = connector
+            .connect(tls::server_name(), stream)
+            .await
+            .context("handshake, client side")?;
         let seen = tls::peer_id(stream.get_ref().1.peer_certificates())?;
         if seen != other.id {
             bail!("the server is {seen}, expected {}", other.id);

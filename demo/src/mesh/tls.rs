@@ -33,11 +33,14 @@ impl TlsPair {
         let mut client = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()?
             .dangerous()
-            .with_custom_certificate_verifier(server_verifier(Arc::new(AnyMember(Arc::clone(&roots)))))
+            .with_custom_certificate_verifier(server_verifier(Arc::new(AnyMember(Arc::clone(
+                &roots,
+            )))))
             .with_client_auth_cert(chain.clone(), key.clone_key())?;
         client.resumption = Resumption::disabled();
         client.enable_sni = false;
-        let clients = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider)).build()?;
+        let clients =
+            WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider)).build()?;
         let mut server = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(clients)

@@ -80,7 +80,12 @@ impl Traffic {
         let next = Arc::new(AtomicUsize::new(0));
         let mut tasks = JoinSet::new();
         for _ in 0..IN_FLIGHT {
-            tasks.spawn(run(Arc::clone(members), Arc::clone(tally), Arc::clone(&next), Arc::clone(&stop)));
+            tasks.spawn(run(
+                Arc::clone(members),
+                Arc::clone(tally),
+                Arc::clone(&next),
+                Arc::clone(&stop),
+            ));
         }
         Self { stop, tasks }
     }
@@ -97,10 +102,17 @@ impl Traffic {
     }
 }
 
-async fn run(members: Arc<Vec<Sidecar>>, tally: Arc<Tally>, next: Arc<AtomicUsize>, stop: Arc<AtomicBool>) {
+async fn run(
+    members: Arc<Vec<Sidecar>>,
+    tally: Arc<Tally>,
+    next: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+) {
     while !stop.load(Ordering::Relaxed) {
         let pair = ordered_pair(next.fetch_add(1, Ordering::Relaxed), members.len());
-        let (Some(client), Some(server)) = (members.get(pair.0), members.get(pair.1)) else { return };
+        let (Some(client), Some(server)) = (members.get(pair.0), members.get(pair.1)) else {
+            return;
+        };
         let began_live = client.is_live() && server.is_live();
         let outcome = client.greet(server).await;
         if outcome.is_err() && !(began_live && client.is_live() && server.is_live()) {
@@ -139,7 +151,9 @@ mod tests {
     fn a_round_visits_every_ordered_pair_once() {
         let round: BTreeSet<_> = (0..132).map(|turn| ordered_pair(turn, 12)).collect();
         assert_eq!(round.len(), 132);
-        assert!(round.iter().all(|(client, server)| client != server && *client < 12 && *server < 12));
+        assert!(
+            round.iter().all(|(client, server)| client != server && *client < 12 && *server < 12)
+        );
         assert_eq!(ordered_pair(132, 12), ordered_pair(0, 12));
     }
 }

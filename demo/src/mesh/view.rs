@@ -55,7 +55,9 @@ impl View {
         );
         let progress = rotation.map(in_words).unwrap_or_default();
         if let Some(size) = terminal::size(std::io::stderr()) {
-            terminal::error_text(&self.live.draw(&format!("{counters}\n         {progress}"), size));
+            terminal::error_text(
+                &self.live.draw(&format!("{counters}\n         {progress}"), size),
+            );
         } else if self.printed.is_none_or(|printed| printed.elapsed() >= PLAIN_EVERY) {
             self.printed = Some(Instant::now());
             terminal::error_text(&format!("{counters}, {progress}\n"));
@@ -74,7 +76,8 @@ fn in_words(rotation: &Rotation) -> String {
 }
 
 fn bar(progress: Progress) -> String {
-    let filled = (BAR * progress.done.min(progress.total)).checked_div(progress.total).unwrap_or(BAR);
+    let filled =
+        (BAR * progress.done.min(progress.total)).checked_div(progress.total).unwrap_or(BAR);
     let cells: String = (0..BAR).map(|cell| if cell < filled { '#' } else { '.' }).collect();
     format!("{cells} {}/{}", progress.done, progress.total)
 }

@@ -4,7 +4,10 @@ use std::path::Path;
 
 /// What a [`FaultDisk`](super::FaultDisk) can fail and counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "each is named as the method of `Disk` or `AppendFile` that it stands for")]
+#[expect(
+    missing_docs,
+    reason = "each is named as the method of `Disk` or `AppendFile` that it stands for"
+)]
 pub enum Operation {
     Read,
     Replace,

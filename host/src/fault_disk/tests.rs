@@ -53,7 +53,8 @@ fn only_the_planned_operations_on_the_planned_path_fail() {
     let (dir, disk) = (tempfile::tempdir().unwrap(), FaultDisk::default());
     disk.plan(Fault::next(Operation::Replace, How::NotStored).on("key").after(1).times(2));
     let write = |name: &str| disk.replace(&dir.path().join(name), b"x", 0o600).is_ok();
-    let seen = [write("other"), write("key"), write("key"), write("other"), write("key"), write("key")];
+    let seen =
+        [write("other"), write("key"), write("key"), write("other"), write("key"), write("key")];
     assert_eq!(seen, [true, true, false, true, false, true]);
     assert_eq!(disk.count(Operation::Replace, "key"), 4);
     disk.plan(Fault::next_change(How::NotStored));
@@ -85,9 +86,12 @@ fn a_power_cut_takes_what_was_not_synced_and_a_kill_does_not() {
 #[test]
 fn a_power_cut_leaves_reserved_zeros_as_they_were_synced_and_any_of_the_sectors_written_since() {
     let sector = usize::try_from(SECTOR).unwrap();
-    for (keeps, reserved) in
-        [([false, false], true), ([true, false], true), ([false, true], true), ([false, true], false)]
-    {
+    for (keeps, reserved) in [
+        ([false, false], true),
+        ([true, false], true),
+        ([false, true], true),
+        ([false, true], false),
+    ] {
         let (dir, disk) = (tempfile::tempdir().unwrap(), FaultDisk::default());
         let (path, mut file) = log(&disk, &dir);
         file.append(b"synced").unwrap();
@@ -96,13 +100,20 @@ fn a_power_cut_leaves_reserved_zeros_as_they_were_synced_and_any_of_the_sectors_
         }
         file.sync().unwrap();
         file.append(&[7; 700]).unwrap();
-        disk.power_cut_that_keeps(|number| keeps.get(usize::try_from(number).unwrap()) == Some(&true))
-            .unwrap();
+        disk.power_cut_that_keeps(|number| {
+            keeps.get(usize::try_from(number).unwrap()) == Some(&true)
+        })
+        .unwrap();
         let read = RealDisk.read(&path).unwrap();
         assert_eq!(read.len(), if reserved { 6 + 4 * sector } else { 706 });
         assert_eq!(&read[..6], b"synced");
-        for (range, kept) in [(6..sector, keeps[0]), (sector..706, keeps[1]), (706..read.len(), false)] {
-            assert!(read[range.clone()].iter().all(|byte| *byte == if kept { 7 } else { 0 }), "{range:?}");
+        for (range, kept) in
+            [(6..sector, keeps[0]), (sector..706, keeps[1]), (706..read.len(), false)]
+        {
+            assert!(
+                read[range.clone()].iter().all(|byte| *byte == if kept { 7 } else { 0 }),
+                "{range:?}"
+            );
         }
     }
 }

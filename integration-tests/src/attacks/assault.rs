@@ -164,7 +164,9 @@ impl Attack {
                 flood(door().await?, |number| get_bundle(number * 2 + 1, FILLER), counts).await
             }
             Self::PlainIdle => silence(TcpStream::connect(plain).await?).await,
-            Self::Registrations | Self::Rows | Self::LogStorm => Err(io::Error::other("needs a credential")),
+            Self::Registrations | Self::Rows | Self::LogStorm => {
+                Err(io::Error::other("needs a credential"))
+            }
         }
     }
 

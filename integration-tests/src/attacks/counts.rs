@@ -34,6 +34,9 @@ impl Counts {
 fn is_refusal(status: &Status) -> bool {
     matches!(
         status.code(),
-        Code::ResourceExhausted | Code::FailedPrecondition | Code::PermissionDenied | Code::Unauthenticated
+        Code::ResourceExhausted
+            | Code::FailedPrecondition
+            | Code::PermissionDenied
+            | Code::Unauthenticated
     )
 }

@@ -68,7 +68,8 @@ pub fn get_bundle(stream: u32, filler: usize) -> Vec<u8> {
 /// The beginning of a stream that asks for a secret and stays open.
 pub fn stream_secrets(stream: u32, name: &str) -> Vec<u8> {
     let block = headers(b"/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets");
-    let request = DiscoveryRequest { resource_names: vec![name.to_owned()], ..DiscoveryRequest::default() };
+    let request =
+        DiscoveryRequest { resource_names: vec![name.to_owned()], ..DiscoveryRequest::default() };
     let message = request.encode_to_vec();
     let length = u32::try_from(message.len()).unwrap_or_default().to_be_bytes();
     let data = [&[0], &length[..], &message].concat();

@@ -48,7 +48,8 @@ impl Insider {
         let mut client = IstioCertificateServiceClient::new(self.channel(None).await?);
         let csr = request_of(&KeyPair::generate()?)?.1;
         loop {
-            let message = IstioCertificateRequest { csr: csr.clone(), validity_duration: 0, metadata: None };
+            let message =
+                IstioCertificateRequest { csr: csr.clone(), validity_duration: 0, metadata: None };
             let request = self.authorized(message)?;
             counts.answered(client.create_certificate(request).await.map(drop))?;
         }
@@ -105,7 +106,10 @@ impl Insider {
         Ok(request)
     }
 
-    async fn agents(&self, agent: Option<&Registered>) -> anyhow::Result<AgentServiceClient<Channel>> {
+    async fn agents(
+        &self,
+        agent: Option<&Registered>,
+    ) -> anyhow::Result<AgentServiceClient<Channel>> {
         Ok(AgentServiceClient::new(self.channel(agent).await?))
     }
 
@@ -127,13 +131,17 @@ fn storm() -> [Said; 3] {
     let reason = "x".repeat(256);
     let nack = Nack { serial: vec![0x40; 16], sequence: 1, reason: reason.clone() };
     let hello = Hello { build: reason, highest_sequence: 1, ..Hello::default() };
-    let row =
-        AppliedRow { serial: vec![0x40; 16], sequence: 1 << 40, evidence: EvidenceClass::Applied.into() };
+    let row = AppliedRow {
+        serial: vec![0x40; 16],
+        sequence: 1 << 40,
+        evidence: EvidenceClass::Applied.into(),
+    };
     [Said::Nack(nack), Said::Hello(hello), Said::Ack(Ack { rows: vec![row] })]
 }
 
 async fn stored(client: &mut AgentServiceClient<Channel>) -> anyhow::Result<(u64, Vec<u8>)> {
-    let answer = client.get_bundle(GetBundleRequest::default()).await.map_err(|status| anyhow!(status))?;
+    let answer =
+        client.get_bundle(GetBundleRequest::default()).await.map_err(|status| anyhow!(status))?;
     let bundle = answer.into_inner().bundle.context("an answer without a bundle")?;
     Ok((bundle.sequence, bundle.digest))
 }

@@ -154,8 +154,11 @@ impl SocketAttack {
 impl Drop for Intruders {
     fn drop(&mut self) {
         // The group of processes that this one began, and no others.
-        let group =
-            self.0.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
+        let group = self
+            .0
+            .id()
+            .and_then(|pid| i32::try_from(pid).ok())
+            .and_then(rustix::process::Pid::from_raw);
         if let Some(group) = group {
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }
@@ -180,7 +183,8 @@ impl AgentVictim {
             ttl_seconds: 0,
             ..CreateTokenRequest::default()
         };
-        let token = AdminServiceClient::new(ca.admin()).create_token(request).await?.into_inner().token;
+        let token =
+            AdminServiceClient::new(ca.admin()).create_token(request).await?.into_inner().token;
         let home = tempfile::tempdir()?;
         // Other users reach the socket.
         std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o755))?;
@@ -218,7 +222,8 @@ impl AgentVictim {
     /// When it is not served.
     pub async fn ask(&self) -> anyhow::Result<Duration> {
         let began = Instant::now();
-        let ask = async { anyhow::Ok(Subscriber::open(&self.socket, "default").await?.next().await??) };
+        let ask =
+            async { anyhow::Ok(Subscriber::open(&self.socket, "default").await?.next().await??) };
         tokio::time::timeout(SOON, ask).await.context("a good process is not answered")??;
         Ok(began.elapsed())
     }

@@ -76,7 +76,8 @@ impl Victim {
         let (grpc, plain) = ca.ready().await?;
         let pid = ca.pid().context("no process")?;
         let admin = admin_channel(ca_dir.config()?.listen().admin_socket());
-        let roots = AdminServiceClient::new(admin.clone()).list_roots(ListRootsRequest::default()).await?;
+        let roots =
+            AdminServiceClient::new(admin.clone()).list_roots(ListRootsRequest::default()).await?;
         let roots: Vec<_> = roots.into_inner().roots.into_iter().map(|root| root.der).collect();
         let mut store = RootCertStore::empty();
         for root in &roots {
@@ -188,7 +189,8 @@ impl Victim {
     pub async fn get(&self, path: &str) -> anyhow::Result<String> {
         let ask = async {
             let mut stream = TcpStream::connect(self.plain).await?;
-            let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+            let request =
+                format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
             stream.write_all(request.as_bytes()).await?;
             let mut said = String::new();
             stream.read_to_string(&mut said).await?;
@@ -258,7 +260,8 @@ impl Victim {
 }
 
 /// A handshake under way.
-pub type DoorFuture = std::pin::Pin<Box<dyn Future<Output = std::io::Result<TlsStream<TcpStream>>> + Send>>;
+pub type DoorFuture =
+    std::pin::Pin<Box<dyn Future<Output = std::io::Result<TlsStream<TcpStream>>> + Send>>;
 
 /// Memory of a process, in bytes.
 ///
@@ -311,7 +314,8 @@ impl GoodClient {
     /// # Errors
     /// When it is refused, or not answered.
     pub async fn ask(&self) -> anyhow::Result<Duration> {
-        let message = IstioCertificateRequest { csr: self.csr.clone(), validity_duration: 0, metadata: None };
+        let message =
+            IstioCertificateRequest { csr: self.csr.clone(), validity_duration: 0, metadata: None };
         let mut request = tonic::Request::new(message);
         request.metadata_mut().insert("authorization", format!("Bearer {}", self.token).parse()?);
         let (mut client, began) = (self.client.clone(), Instant::now());

@@ -78,8 +78,9 @@ struct Row {
 async fn main() -> anyhow::Result<()> {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let all = Attack::ALL.map(Case::Ca).into_iter().chain(SocketAttack::ALL.map(Case::Socket));
-    let is_wanted =
-        |case: &Case| wanted.is_empty() || wanted.iter().any(|part| case.name().contains(part.as_str()));
+    let is_wanted = |case: &Case| {
+        wanted.is_empty() || wanted.iter().any(|part| case.name().contains(part.as_str()))
+    };
     let (cases, others): (Vec<_>, Vec<_>) = all.partition(is_wanted);
     let names: Vec<_> = others.iter().map(|case| case.name()).collect();
     ensure!(!cases.is_empty(), "no attack is named like {wanted:?}; there are: {names:?}");
@@ -102,7 +103,8 @@ async fn main() -> anyhow::Result<()> {
         match measure(case).await {
             Ok(row) => {
                 print(&row);
-                failed.extend(row.broken.as_ref().map(|broken| format!("{}: {broken}", row.attack)));
+                failed
+                    .extend(row.broken.as_ref().map(|broken| format!("{}: {broken}", row.attack)));
                 rows.push(row);
             }
             Err(error) => {
@@ -120,7 +122,8 @@ async fn main() -> anyhow::Result<()> {
 
 fn print(row: &Row) {
     let ms = |seen: Seen| {
-        let [p50, p99] = [seen.p50_us, seen.p99_us].map(|us| Duration::from_micros(us).as_secs_f64() * 1e3);
+        let [p50, p99] =
+            [seen.p50_us, seen.p99_us].map(|us| Duration::from_micros(us).as_secs_f64() * 1e3);
         format!("{p50:.1} / {p99:.1}")
     };
     println!(
@@ -258,8 +261,9 @@ impl Target {
             tokio::time::sleep(PAUSE).await;
         }
         times.sort_unstable();
-        let at =
-            |part: usize| times.get((times.len() * part / 100).min(times.len() - 1)).copied().unwrap_or(0);
+        let at = |part: usize| {
+            times.get((times.len() * part / 100).min(times.len() - 1)).copied().unwrap_or(0)
+        };
         Ok(Seen { p50_us: at(50), p99_us: at(99), requests: times.len() })
     }
 
@@ -271,7 +275,12 @@ impl Target {
     }
 
     /// The bound that an attack broke, if one.
-    async fn broken(&self, case: Case, granted: u64, took: Duration) -> anyhow::Result<Option<String>> {
+    async fn broken(
+        &self,
+        case: Case,
+        granted: u64,
+        took: Duration,
+    ) -> anyhow::Result<Option<String>> {
         let Self::Ca(victim, _) = self else { return Ok(None) };
         let status = victim.status().await?;
         let leaves = LEAVES_AT_ONCE + LEAVES_PER_SECOND * (took.as_secs() + 1);
@@ -322,7 +331,11 @@ impl Target {
 /// A program beside this one.
 fn built(name: &str) -> anyhow::Result<PathBuf> {
     let program = std::env::current_exe()?.with_file_name(name);
-    ensure!(program.is_file(), "{} is not built: start this by `cargo xtask attacks`", program.display());
+    ensure!(
+        program.is_file(),
+        "{} is not built: start this by `cargo xtask attacks`",
+        program.display()
+    );
     Ok(program)
 }
 

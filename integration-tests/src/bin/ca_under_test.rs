@@ -24,10 +24,13 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> anyhow::Result<()> {
-    let path = std::env::args_os().nth(1).map(PathBuf::from).context("usage: ca_under_test CONFIG")?;
+    let path =
+        std::env::args_os().nth(1).map(PathBuf::from).context("usage: ca_under_test CONFIG")?;
     let (config, deps) = (Config::load(&path)?, HostDeps::system());
     let filter = config.log().filter();
-    let _logs = (filter != DEFAULT_FILTER).then(|| cli::logs::start(LogFormat::Text, filter)).transpose()?;
+    let _logs = (filter != DEFAULT_FILTER)
+        .then(|| cli::logs::start(LogFormat::Text, filter))
+        .transpose()?;
     let fault_plan = FaultPlan::default().for_data_dir(config.data_dir(), &deps);
     let running = Box::pin(Server::start_with(config, deps, &fault_plan)).await?;
     println!("{} {}", running.grpc_addr, running.plain_addr);

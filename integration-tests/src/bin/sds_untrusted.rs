@@ -10,7 +10,8 @@ use integration_tests::mesh::Subscriber;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args_os().skip(1);
-    let socket = arguments.next().map(PathBuf::from).context("usage: sds_untrusted SOCKET NAME...")?;
+    let socket =
+        arguments.next().map(PathBuf::from).context("usage: sds_untrusted SOCKET NAME...")?;
     for name in arguments {
         let name = name.into_string().ok().context("a name that is not UTF-8")?;
         match ask(&socket, &name).await {

@@ -48,8 +48,9 @@ impl ChildCa {
     /// # Errors
     /// What it said when it did not start.
     pub async fn ready(&mut self) -> anyhow::Result<(SocketAddr, SocketAddr)> {
-        let line =
-            tokio::time::timeout(SOON, self.lines.next_line()).await.context("not ready in time")??;
+        let line = tokio::time::timeout(SOON, self.lines.next_line())
+            .await
+            .context("not ready in time")??;
         let Some(line) = line else { bail!("it did not start: {}", self.last_words().await?) };
         let (grpc, plain) = line.split_once(' ').context("an odd line")?;
         Ok((grpc.parse()?, plain.parse()?))
@@ -102,7 +103,8 @@ impl ChildCa {
     /// When it does not end in time.
     pub async fn ended(mut self) -> anyhow::Result<(ExitStatus, String)> {
         let words = self.last_words().await?;
-        let status = tokio::time::timeout(SOON, self.child.wait()).await.context("it does not end")??;
+        let status =
+            tokio::time::timeout(SOON, self.child.wait()).await.context("it does not end")??;
         Ok((status, words))
     }
 
@@ -120,7 +122,9 @@ impl ChildCa {
     async fn last_words(&mut self) -> anyhow::Result<String> {
         let mut stderr = self.child.stderr.take().context("standard error was read")?;
         let mut words = String::new();
-        tokio::time::timeout(SOON, stderr.read_to_string(&mut words)).await.context("it does not end")??;
+        tokio::time::timeout(SOON, stderr.read_to_string(&mut words))
+            .await
+            .context("it does not end")??;
         Ok(words)
     }
 }

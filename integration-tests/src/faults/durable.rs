@@ -31,8 +31,11 @@ impl Durable {
     /// # Errors
     /// When something is there and cannot be read.
     pub async fn read(data: &Path) -> anyhow::Result<Self> {
-        let mut found =
-            Self { state: state(&data.join("record.redb")).await?, rows: HashMap::new(), repeated: vec![] };
+        let mut found = Self {
+            state: state(&data.join("record.redb")).await?,
+            rows: HashMap::new(),
+            repeated: vec![],
+        };
         for file in reader::read(&RealDisk, &data.join("ledger"))? {
             let file = file?;
             for entry in file.entries {
@@ -63,15 +66,22 @@ impl Durable {
         for leaf in released {
             let serial = leaf.serial().context("a leaf without a serial of ours")?;
             ensure!(seen.insert(leaf.id()), "{serial} was released twice");
-            let (row, segment) = self.rows.get(&serial).with_context(|| format!("{serial} has no row"))?;
+            let (row, segment) =
+                self.rows.get(&serial).with_context(|| format!("{serial} has no row"))?;
             let ends = leaf.validity().not_after();
-            ensure!(row.not_after == ends && row.spki == leaf.spki_hash(), "{serial} differs from its row");
+            ensure!(
+                row.not_after == ends && row.spki == leaf.spki_hash(),
+                "{serial} differs from its row"
+            );
             let state = self.state.as_ref().context("a leaf was released without a record")?;
             let horizon = state.roots.get(&row.root).and_then(|root| root.horizon);
             ensure!(horizon >= Some(ends), "{serial} ends at {ends}, the horizon is {horizon:?}");
             let segment = state.segments.get(&SegmentId::parse(segment)?);
             let bound = segment.and_then(|segment| segment.bounds.get(&row.root).copied());
-            ensure!(bound >= Some(ends), "{serial} ends at {ends}, its segment's bound is {bound:?}");
+            ensure!(
+                bound >= Some(ends),
+                "{serial} ends at {ends}, its segment's bound is {bound:?}"
+            );
         }
         Ok(())
     }
@@ -87,7 +97,9 @@ async fn state(path: &Path) -> anyhow::Result<Option<State>> {
             }
         }
     };
-    let Some(store) = tokio::time::timeout(SOON, opened).await.context("the record is in use")?? else {
+    let Some(store) =
+        tokio::time::timeout(SOON, opened).await.context("the record is in use")??
+    else {
         return Ok(None);
     };
     let stored = store.load().await?;

@@ -10,7 +10,9 @@ use ca_server::Running;
 use host::SystemClock;
 use hyper_util::rt::TokioIo;
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
-use proto::banyan::admin::v1::{CreateTokenRequest, ListRootsRequest, StatusRequest, StatusResponse};
+use proto::banyan::admin::v1::{
+    CreateTokenRequest, ListRootsRequest, StatusRequest, StatusResponse,
+};
 use proto::banyan::agent::v1::agent_service_client::AgentServiceClient;
 use proto::banyan::agent::v1::{GetBundleRequest, IssueWorkloadRequest, RegisterRequest};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
@@ -248,8 +250,12 @@ impl Member {
 
 /// Sequence and digest of the bundle in force, as an agent has them that stored it.
 async fn stored(client: &mut AgentServiceClient<Channel>) -> Result<(u64, Vec<u8>), Status> {
-    let bundle =
-        client.get_bundle(GetBundleRequest::default()).await?.into_inner().bundle.unwrap_or_default();
+    let bundle = client
+        .get_bundle(GetBundleRequest::default())
+        .await?
+        .into_inner()
+        .bundle
+        .unwrap_or_default();
     Ok((bundle.sequence, bundle.digest))
 }
 

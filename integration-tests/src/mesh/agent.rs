@@ -63,7 +63,8 @@ impl TestAgent {
     pub fn with_jwt(mut self, jwt: &str, roots: &Path) -> anyhow::Result<Self> {
         write_private(&self.path("jwt"), jwt)?;
         let (jwt, roots) = (self.path("jwt"), roots.display());
-        let _ = write!(self.config, "jwt_file = \"{}\"\ntrust_bundle = \"{roots}\"\n", jwt.display());
+        let _ =
+            write!(self.config, "jwt_file = \"{}\"\ntrust_bundle = \"{roots}\"\n", jwt.display());
         Ok(self)
     }
 
@@ -139,7 +140,10 @@ impl TestAgent {
     /// Has a leaf of this identity at hand before anybody asks for it. Call it after what says how to join.
     #[must_use]
     pub fn with_prewarmed(mut self, uid: u32, id: &str) -> Self {
-        let _ = write!(self.config, "[[workload]]\nuid = {uid}\nspiffe_id = \"{id}\"\nprewarm = true\n");
+        let _ = write!(
+            self.config,
+            "[[workload]]\nuid = {uid}\nspiffe_id = \"{id}\"\nprewarm = true\n"
+        );
         self
     }
 

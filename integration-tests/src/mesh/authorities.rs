@@ -47,8 +47,8 @@ impl Cacerts {
             let (done, said) = run(openssl.args(line.split_whitespace()).current_dir(home)).await?;
             ensure!(done, "openssl {line}: {said}");
         }
-        let chain =
-            ["ca-cert.pem", "root-cert.pem"].map(|name| std::fs::read_to_string(directory.join(name)));
+        let chain = ["ca-cert.pem", "root-cert.pem"]
+            .map(|name| std::fs::read_to_string(directory.join(name)));
         let [ca, root] = chain;
         std::fs::write(directory.join("cert-chain.pem"), format!("{}{}", ca?, root?))?;
         Ok(this)
@@ -66,7 +66,10 @@ impl Cacerts {
         let (done, said) = run(openssl.args(line.split_whitespace()).current_dir(home)).await?;
         ensure!(done, "openssl {line}: {said}");
         let renewed = std::fs::read_to_string(home.join("renewed.pem"))?;
-        std::fs::write(directory.join("cert-chain.pem"), format!("{}{renewed}", self.read("ca-cert.pem")?))?;
+        std::fs::write(
+            directory.join("cert-chain.pem"),
+            format!("{}{renewed}", self.read("ca-cert.pem")?),
+        )?;
         std::fs::rename(home.join("renewed.pem"), directory.join("root-cert.pem"))?;
         Ok(pem::parse(renewed)?.into_contents())
     }
@@ -96,7 +99,10 @@ impl Cacerts {
     /// The section of a configuration that takes it, with further lines.
     pub fn section(&self, name: &str, more: &str) -> String {
         let directory = self.directory();
-        format!("[authority.{name}]\nplugin = \"file\"\ndirectory = \"{}\"\n{more}\n", directory.display())
+        format!(
+            "[authority.{name}]\nplugin = \"file\"\ndirectory = \"{}\"\n{more}\n",
+            directory.display()
+        )
     }
 }
 

@@ -13,8 +13,9 @@ use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::admin::v1::authority_service_client::AuthorityServiceClient;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::{
-    Authority, CreateTokenRequest, DecideRotationRequest, GetRotationRequest, ListAuthoritiesRequest,
-    ListRootsRequest, Root, Rotation, StartRotationRequest, StatusRequest, StatusResponse, Verb,
+    Authority, CreateTokenRequest, DecideRotationRequest, GetRotationRequest,
+    ListAuthoritiesRequest, ListRootsRequest, Root, Rotation, StartRotationRequest, StatusRequest,
+    StatusResponse, Verb,
 };
 use proto::banyan::agent::v1::agent_service_client::AgentServiceClient;
 use proto::banyan::agent::v1::{IssueResponse, IssueWorkloadRequest, RegisterRequest};
@@ -80,14 +81,16 @@ impl MeshCa {
         clock: Arc<dyn Clock>,
         embedding: &dyn Embedding,
     ) -> anyhow::Result<Self> {
-        let files = files.iter().map(|(name, contents)| ((*name).to_owned(), (*contents).to_owned()));
+        let files =
+            files.iter().map(|(name, contents)| ((*name).to_owned(), (*contents).to_owned()));
         let ca_dir = CaDir::of(&CaDirPlan {
             keys: Keys::Memory,
             listen: format!("ip_addresses = [\"127.0.0.1\"]\n{listen}"),
             sections: extra.to_owned(),
             files: files.collect(),
         })?;
-        let deps = HostDeps { clock, randomness: Arc::new(OsRandomness::new()), disk: Arc::new(RealDisk) };
+        let deps =
+            HostDeps { clock, randomness: Arc::new(OsRandomness::new()), disk: Arc::new(RealDisk) };
         let running = ca_dir.start_embedded(deps, embedding).await??;
         let gate = Gate::before(running.grpc_addr).await?;
         Ok(Self { ca_dir, running, gate })
@@ -163,7 +166,8 @@ impl MeshCa {
     pub async fn workload_leaf(&self, agent: &str, identity: &str) -> anyhow::Result<Registered> {
         let (token, pair) = (self.token(agent, &[identity]).await?, KeyPair::generate()?);
         let bundle = self.running.bundle();
-        let (stored_sequence, stored_digest) = (bundle.sequence().0, bundle.digest().as_bytes().to_vec());
+        let (stored_sequence, stored_digest) =
+            (bundle.sequence().0, bundle.digest().as_bytes().to_vec());
         let mut request = tonic::Request::new(RegisterRequest {
             csr: csr(&pair)?.0,
             build: "test".to_owned(),
@@ -171,10 +175,12 @@ impl MeshCa {
             stored_digest: stored_digest.clone(),
         });
         request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);
-        let mut client = AgentServiceClient::new(self.channel(None, &[&rustls::version::TLS13]).await?);
+        let mut client =
+            AgentServiceClient::new(self.channel(None, &[&rustls::version::TLS13]).await?);
         let answer = client.register(request).await?.into_inner();
         let own = Registered { chain: answer.chain, key: pair };
-        let mut client = AgentServiceClient::new(self.channel(Some(&own), &[&rustls::version::TLS13]).await?);
+        let mut client =
+            AgentServiceClient::new(self.channel(Some(&own), &[&rustls::version::TLS13]).await?);
         let key = KeyPair::generate()?;
         let request = IssueWorkloadRequest {
             csr: csr(&key)?.0,
@@ -197,7 +203,8 @@ impl MeshCa {
         identity: Option<&Registered>,
         versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> anyhow::Result<Channel> {
-        let roots: Vec<_> = self.running.bundle().roots().iter().map(|root| root.der().to_vec()).collect();
+        let roots: Vec<_> =
+            self.running.bundle().roots().iter().map(|root| root.der().to_vec()).collect();
         tls_channel(self.running.grpc_addr, &roots, identity, versions).await
     }
 
@@ -235,7 +242,8 @@ impl MeshCa {
     /// When the server refuses.
     pub async fn rotate_to(&self, request_id: &str, authority: &str) -> anyhow::Result<()> {
         let (request_id, authority) = (request_id.to_owned(), authority.to_owned());
-        let request = StartRotationRequest { request_id, authority, ..StartRotationRequest::default() };
+        let request =
+            StartRotationRequest { request_id, authority, ..StartRotationRequest::default() };
         self.rotations().start_rotation(request).await?;
         Ok(())
     }
@@ -246,7 +254,11 @@ impl MeshCa {
     /// When the server does not answer.
     pub async fn authorities(&self) -> anyhow::Result<Vec<Authority>> {
         let mut client = AuthorityServiceClient::new(self.admin_channel());
-        Ok(client.list_authorities(ListAuthoritiesRequest::default()).await?.into_inner().authorities)
+        Ok(client
+            .list_authorities(ListAuthoritiesRequest::default())
+            .await?
+            .into_inner()
+            .authorities)
     }
 
     /// Decides about the rotation that is under way.

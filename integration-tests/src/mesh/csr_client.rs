@@ -102,7 +102,8 @@ impl Account {
         });
         let token = self.tokens.of_account("csr", &self.name);
         request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);
-        let answer = IstioCertificateServiceClient::new(channel).create_certificate(request).await?;
+        let answer =
+            IstioCertificateServiceClient::new(channel).create_certificate(request).await?;
         let strings = answer.into_inner().cert_chain;
         let (roots, chain) = strings.split_last().context("an empty answer")?;
         let der = |text: &String| pem::parse(text).map(pem::Pem::into_contents);

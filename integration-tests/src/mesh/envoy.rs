@@ -108,7 +108,10 @@ impl Envoy {
         let loaded = async || self.count(".ssl_context_update_by_sds").await;
         let before = loaded().await?;
         write_roots(directory, roots)?;
-        super::eventually("the file is loaded", async || loaded().await.is_ok_and(|now| now > before)).await
+        super::eventually("the file is loaded", async || {
+            loaded().await.is_ok_and(|now| now > before)
+        })
+        .await
     }
 
     async fn launch(
@@ -117,7 +120,8 @@ impl Envoy {
         yaml: &str,
         Ports { admin, inbound, outbound }: Ports,
     ) -> anyhow::Result<Self> {
-        let (file, log) = (directory.join(format!("{name}.yaml")), directory.join(format!("{name}.log")));
+        let (file, log) =
+            (directory.join(format!("{name}.yaml")), directory.join(format!("{name}.log")));
         std::fs::write(&file, yaml)?;
         let child = Tool::Envoy
             .command()?
@@ -229,7 +233,8 @@ impl Envoy {
     /// # Errors
     /// When it has not in time.
     pub async fn until_it_has_its_leaf(&self) -> anyhow::Result<()> {
-        let loaded = async || self.count("sds.default.update_success").await.is_ok_and(|times| times > 0);
+        let loaded =
+            async || self.count("sds.default.update_success").await.is_ok_and(|times| times > 0);
         super::eventually("Envoy has its leaf", loaded).await
     }
 
@@ -239,7 +244,8 @@ impl Envoy {
     /// When it has ended, and as the operating system says.
     pub fn freeze(&self, frozen: bool) -> anyhow::Result<()> {
         let pid = self.pid().and_then(rustix::process::Pid::from_raw).context("Envoy has ended")?;
-        let signal = if frozen { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
+        let signal =
+            if frozen { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
         Ok(rustix::process::kill_process(pid, signal)?)
     }
 
@@ -263,7 +269,8 @@ impl Envoy {
                 tokio::time::sleep(POLL).await;
             }
         };
-        let outcome = tokio::time::timeout(SOON, up).await.context("Envoy does not start").flatten();
+        let outcome =
+            tokio::time::timeout(SOON, up).await.context("Envoy does not start").flatten();
         outcome.with_context(|| self.words())
     }
 
@@ -341,7 +348,8 @@ fn free_address() -> anyhow::Result<SocketAddr> {
 async fn http(address: SocketAddr, method: &str, path: &str) -> anyhow::Result<(u16, String)> {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;
-        let request = format!("{method} {path} HTTP/1.1\r\nhost: mesh\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nhost: mesh\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;

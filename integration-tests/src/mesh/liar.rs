@@ -123,7 +123,8 @@ impl LyingCa {
     pub fn token(&self) -> anyhow::Result<String> {
         let desk = lock(&self.desk);
         let sequence = Sequence(desk.bundle.sequence);
-        let bundle = Bundle::from_ders(TrustDomain::parse(TRUST_DOMAIN)?, sequence, &desk.bundle.roots)?;
+        let bundle =
+            Bundle::from_ders(TrustDomain::parse(TRUST_DOMAIN)?, sequence, &desk.bundle.roots)?;
         let secret = JoinSecret::random(&host::OsRandomness::new());
         Ok(JoinToken::new(SpiffeId::parse(CA_ID)?, bundle.digest(), secret)?.encode().to_string())
     }
@@ -141,7 +142,8 @@ impl LyingCa {
 
     /// Sends anything to every agent.
     pub fn tell(&self, message: Down) {
-        let message = wire::ServerMessage { message: Some(message), ..wire::ServerMessage::default() };
+        let message =
+            wire::ServerMessage { message: Some(message), ..wire::ServerMessage::default() };
         lock(&self.desk).streams.retain(|stream| stream.try_send(Ok(message.clone())).is_ok());
     }
 
@@ -253,7 +255,8 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, service: Service) {
             let Ok(tls) = acceptor.accept(tcp).await else { return };
             let server = auto::Builder::new(TokioExecutor::new());
             // A connection that breaks is the agent's to notice.
-            let _ = server.serve_connection(TokioIo::new(tls), TowerToHyperService::new(routes)).await;
+            let _ =
+                server.serve_connection(TokioIo::new(tls), TowerToHyperService::new(routes)).await;
         });
     }
 }
@@ -262,9 +265,10 @@ fn tls(shown: &Registered, pki: &Pki) -> anyhow::Result<ServerConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(pki.root().der().to_vec()))?;
-    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-        .allow_unauthenticated()
-        .build()?;
+    let clients =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .allow_unauthenticated()
+            .build()?;
     let chain = shown.chain.iter().cloned().map(CertificateDer::from).collect();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(shown.key.serialize_der()));
     let mut config = ServerConfig::builder_with_provider(provider)

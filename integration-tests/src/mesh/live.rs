@@ -51,7 +51,11 @@ impl LiveMesh {
     ///
     /// # Errors
     /// When a part does not come up.
-    pub async fn start(agents: usize, clients: usize, embedding: &dyn Embedding) -> anyhow::Result<Self> {
+    pub async fn start(
+        agents: usize,
+        clients: usize,
+        embedding: &dyn Embedding,
+    ) -> anyhow::Result<Self> {
         Self::with_leaves_of(SHORT_LIFE, agents, clients, embedding).await
     }
 
@@ -78,7 +82,8 @@ impl LiveMesh {
         let extra = format!("{}{}{sections}", limits(life), TokenIssuer::SECTION);
         let files = [(TokenIssuer::KEY_SET_FILE, tokens.key_set())];
         let files: Vec<_> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
-        let ca = MeshCa::start_embedded("", &extra, &files, Arc::new(SystemClock), embedding).await?;
+        let ca =
+            MeshCa::start_embedded("", &extra, &files, Arc::new(SystemClock), embedding).await?;
         let mut mesh = Self {
             ca,
             agents: Vec::new(),
@@ -92,7 +97,8 @@ impl LiveMesh {
         }
         for number in 1..=clients {
             let (address, name) = (mesh.ca.gate().address(), format!("csr-{number}"));
-            let roots = mesh.ca.running().bundle().roots().iter().map(|root| root.der().to_vec()).collect();
+            let roots =
+                mesh.ca.running().bundle().roots().iter().map(|root| root.der().to_vec()).collect();
             let client = CsrClient::join(address, roots, Arc::clone(&tokens), &name).await?;
             mesh.clients.push(Arc::new(client));
         }
@@ -155,7 +161,8 @@ impl LiveMesh {
     /// When they have not in time.
     pub async fn all_meet(&self) -> anyhow::Result<()> {
         let enough = self.traffic.handshakes() + 100;
-        eventually("everybody meets everybody", || async { self.traffic.handshakes() > enough }).await
+        eventually("everybody meets everybody", || async { self.traffic.handshakes() > enough })
+            .await
     }
 
     /// Ends the traffic and everything else.

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use proto::banyan::agent::v1 as wire;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
     SignatureAlgorithm, date_time_ymd,
 };
 use trust::csr::ParsedCsr;
@@ -96,7 +96,8 @@ fn params() -> CertificateParams {
     (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2049, 1, 1));
     // Sixteen bytes with the first below 0x80, as the CA draws them.
     let number = SERIALS.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-    let serial: Vec<u8> = std::iter::repeat_n(0x41, Serial::LEN - number.len()).chain(number).collect();
+    let serial: Vec<u8> =
+        std::iter::repeat_n(0x41, Serial::LEN - number.len()).chain(number).collect();
     params.serial_number = Some(SerialNumber::from(serial));
     params
 }

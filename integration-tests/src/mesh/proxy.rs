@@ -182,7 +182,9 @@ fn take(answer: &DiscoveryResponse, holding: &Mutex<Holding>) -> anyhow::Result<
 }
 
 fn pems(source: Option<Specifier>) -> anyhow::Result<Vec<Vec<u8>>> {
-    let Some(Specifier::InlineBytes(text)) = source else { anyhow::bail!("the secret is not inline") };
+    let Some(Specifier::InlineBytes(text)) = source else {
+        anyhow::bail!("the secret is not inline")
+    };
     Ok(pem::parse_many(text)?.into_iter().map(pem::Pem::into_contents).collect())
 }
 
@@ -199,10 +201,11 @@ pub fn shake(client: (&str, &Holding), server: (&str, &Holding)) -> Result<(), F
     };
     let config = client_config(client.1).map_err(|error| failed(client.0, error.to_string()))?;
     let name = ServerName::IpAddress(std::net::IpAddr::from([127, 0, 0, 1]).into());
-    let mut near =
-        ClientConnection::new(Arc::new(config), name).map_err(|e| failed(client.0, e.to_string()))?;
+    let mut near = ClientConnection::new(Arc::new(config), name)
+        .map_err(|e| failed(client.0, e.to_string()))?;
     let config = server_config(server.1).map_err(|error| failed(server.0, error.to_string()))?;
-    let mut far = ServerConnection::new(Arc::new(config)).map_err(|e| failed(server.0, e.to_string()))?;
+    let mut far =
+        ServerConnection::new(Arc::new(config)).map_err(|e| failed(server.0, e.to_string()))?;
     // Two flights each way at most; a handshake that goes on longer is none.
     for _ in 0..8 {
         let mut wire = Vec::new();
@@ -213,7 +216,11 @@ pub fn shake(client: (&str, &Holding), server: (&str, &Holding)) -> Result<(), F
         far.write_tls(&mut wire).map_err(|e| failed(server.0, e.to_string()))?;
         near.read_tls(&mut wire.as_slice()).map_err(|e| failed(client.0, e.to_string()))?;
         near.process_new_packets().map_err(|e| failed(client.0, e.to_string()))?;
-        if !near.is_handshaking() && !far.is_handshaking() && !near.wants_write() && !far.wants_write() {
+        if !near.is_handshaking()
+            && !far.is_handshaking()
+            && !near.wants_write()
+            && !far.wants_write()
+        {
             return Ok(());
         }
     }
@@ -250,7 +257,8 @@ fn client_config(holding: &Holding) -> anyhow::Result<ClientConfig> {
 fn server_config(holding: &Holding) -> anyhow::Result<ServerConfig> {
     let provider = Arc::new(ring::default_provider());
     let clients =
-        WebPkiClientVerifier::builder_with_provider(store(holding)?, Arc::clone(&provider)).build()?;
+        WebPkiClientVerifier::builder_with_provider(store(holding)?, Arc::clone(&provider))
+            .build()?;
     let (chain, key) = credential(holding);
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?

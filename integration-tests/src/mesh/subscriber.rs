@@ -38,8 +38,11 @@ impl Subscriber {
     pub async fn open(socket: &Path, name: &str) -> anyhow::Result<Self> {
         let (name, (up, requests)) = (name.to_owned(), mpsc::channel(16));
         let mut client = SecretDiscoveryServiceClient::new(connect(socket).await?);
-        up.send(DiscoveryRequest { resource_names: vec![name.clone()], ..DiscoveryRequest::default() })
-            .await?;
+        up.send(DiscoveryRequest {
+            resource_names: vec![name.clone()],
+            ..DiscoveryRequest::default()
+        })
+        .await?;
         let down = client.stream_secrets(ReceiverStream::new(requests)).await?.into_inner();
         Ok(Self { name, up, down })
     }
@@ -51,7 +54,9 @@ impl Subscriber {
     pub async fn next(&mut self) -> anyhow::Result<Result<DiscoveryResponse, tonic::Status>> {
         let message = tokio::time::timeout(SOON, self.down.message());
         let message = message.await.with_context(|| format!("nothing comes for {}", self.name))?;
-        Ok(message.and_then(|message| message.ok_or_else(|| tonic::Status::cancelled("the stream ended"))))
+        Ok(message.and_then(|message| {
+            message.ok_or_else(|| tonic::Status::cancelled("the stream ended"))
+        }))
     }
 
     /// The next answer, whenever it comes.
@@ -94,7 +99,11 @@ impl Subscriber {
         self.reply(answer, Some(error)).await
     }
 
-    async fn reply(&self, answer: &DiscoveryResponse, error: Option<RpcStatus>) -> anyhow::Result<()> {
+    async fn reply(
+        &self,
+        answer: &DiscoveryResponse,
+        error: Option<RpcStatus>,
+    ) -> anyhow::Result<()> {
         let request = DiscoveryRequest {
             resource_names: vec![self.name.clone()],
             response_nonce: answer.nonce.clone(),
@@ -118,7 +127,9 @@ async fn connect(socket: &Path) -> anyhow::Result<Channel> {
 
 /// The one secret of an answer.
 pub(super) fn secret_of(answer: &DiscoveryResponse) -> anyhow::Result<Secret> {
-    let [resource] = answer.resources.as_slice() else { bail!("{} resources", answer.resources.len()) };
+    let [resource] = answer.resources.as_slice() else {
+        bail!("{} resources", answer.resources.len())
+    };
     Ok(Secret::decode(resource.value.as_slice())?)
 }
 

@@ -33,10 +33,11 @@ impl Tool {
             Self::Grpcurl => host::peers::binary("grpcurl", "grpcurl")?,
             Self::Openssl => {
                 let folders = std::env::var_os("PATH").context("PATH is not set")?;
-                let mut files = std::env::split_paths(&folders).map(|folder| folder.join("openssl"));
-                files
-                    .find(|file| file.is_file())
-                    .context("openssl is not on PATH: install the operating system's package `openssl`")?
+                let mut files =
+                    std::env::split_paths(&folders).map(|folder| folder.join("openssl"));
+                files.find(|file| file.is_file()).context(
+                    "openssl is not on PATH: install the operating system's package `openssl`",
+                )?
             }
         })
     }

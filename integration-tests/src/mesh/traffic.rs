@@ -142,12 +142,14 @@ async fn talk(members: Vec<Member>, tally: Arc<Tally>, first: usize) {
     }
     for turn in (first..).step_by(LANES) {
         let turn_in_round = turn % pairs;
-        let (near, other) = (turn_in_round / (members.len() - 1), turn_in_round % (members.len() - 1));
+        let (near, other) =
+            (turn_in_round / (members.len() - 1), turn_in_round % (members.len() - 1));
         let far = if other < near { other } else { other + 1 };
         let (Some(near), Some(far)) = (members.get(near), members.get(far)) else { return };
         let opened = near.holding();
         // A round has another rhythm than the lags, so every pair meets each of them.
-        let lag = LAG_MILLIS.get((turn / pairs + turn) % LAG_MILLIS.len()).copied().unwrap_or_default();
+        let lag =
+            LAG_MILLIS.get((turn / pairs + turn) % LAG_MILLIS.len()).copied().unwrap_or_default();
         tokio::time::sleep(PAUSE + Duration::from_millis(lag)).await;
         let accepted = far.holding();
         let now = clock.now();

@@ -116,11 +116,14 @@ impl StageRoots for Switched {
         request: &StageRequest,
     ) -> Result<Outcome<Vec<u8>>, PluginError> {
         self.switch.pass().await?;
-        let staging =
-            self.inner.staging().ok_or(PluginError::Permanent { detail: "it stages no roots".to_owned() })?;
+        let staging = self
+            .inner
+            .staging()
+            .ok_or(PluginError::Permanent { detail: "it stages no roots".to_owned() })?;
         if *self.switch.mode.borrow() == AuthorityMode::Lies {
             let forged = rcgen::generate_simple_self_signed(vec!["no.ca.example".to_owned()]);
-            let forged = forged.map_err(|error| PluginError::Transient { detail: error.to_string() })?;
+            let forged =
+                forged.map_err(|error| PluginError::Transient { detail: error.to_string() })?;
             return Ok(Outcome::Ready(forged.cert.der().to_vec()));
         }
         staging.stage(context, request).await
@@ -128,8 +131,10 @@ impl StageRoots for Switched {
 
     async fn activate(&self, context: &CallContext, root: &RootId) -> Result<(), PluginError> {
         self.switch.pass().await?;
-        let staging =
-            self.inner.staging().ok_or(PluginError::Permanent { detail: "it stages no roots".to_owned() })?;
+        let staging = self
+            .inner
+            .staging()
+            .ok_or(PluginError::Permanent { detail: "it stages no roots".to_owned() })?;
         staging.activate(context, root).await
     }
 }

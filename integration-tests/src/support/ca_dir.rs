@@ -137,7 +137,10 @@ impl CaDir {
     pub fn roots_made(&self) -> anyhow::Result<usize> {
         let book = std::fs::read(self.data().join("authority/main/self-signed"))?;
         let book: serde_json::Value = serde_json::from_slice(&book)?;
-        book.get("roots").and_then(serde_json::Value::as_array).map(Vec::len).context("a book without roots")
+        book.get("roots")
+            .and_then(serde_json::Value::as_array)
+            .map(Vec::len)
+            .context("a book without roots")
     }
 
     /// Starts a server in this process.

@@ -132,7 +132,8 @@ impl TestCa {
     /// When there is no such key in memory.
     pub async fn sign_with(&self, key: SpkiHash, message: &[u8]) -> Vec<u8> {
         let keys = &self.place.keys;
-        let handle = keys.list().await.unwrap().into_iter().find(|handle| handle.public.hash() == key);
+        let handle =
+            keys.list().await.unwrap().into_iter().find(|handle| handle.public.hash() == key);
         let handle = handle.expect("the key is in memory");
         let algorithm = trust::SignatureAlgorithm::preferred(handle.public.kind());
         keys.sign(&handle.id, message, algorithm).await.unwrap()
@@ -140,7 +141,9 @@ impl TestCa {
 }
 
 async fn stop(running: Running) {
-    tokio::time::timeout(SOON, running.shutdown(Duration::from_secs(2))).await.expect("the CA stops");
+    tokio::time::timeout(SOON, running.shutdown(Duration::from_secs(2)))
+        .await
+        .expect("the CA stops");
 }
 
 impl Place {
@@ -153,7 +156,8 @@ impl Place {
             tokens.name(),
         );
         let files = vec![("jwks.json".to_owned(), tokens.key_set())];
-        let ca_dir = CaDir::of(&CaDirPlan { keys, sections, files, ..CaDirPlan::default() }).unwrap();
+        let ca_dir =
+            CaDir::of(&CaDirPlan { keys, sections, files, ..CaDirPlan::default() }).unwrap();
         Self { ca_dir, keys: Arc::new(MemoryKeys::new()), clock: Arc::default(), disk, tokens }
     }
 

@@ -27,7 +27,13 @@ pub struct Forgery {
 
 impl Default for Forgery {
     fn default() -> Self {
-        Self { uris: vec![CART.to_owned()], is_ca: false, life: [-60, 300], serial: [0x41; 16], fillers: 0 }
+        Self {
+            uris: vec![CART.to_owned()],
+            is_ca: false,
+            life: [-60, 300],
+            serial: [0x41; 16],
+            fillers: 0,
+        }
     }
 }
 
@@ -115,14 +121,22 @@ fn filler(key: &KeyPair) -> Vec<u8> {
     let nobody = sequence(&[]);
     let life = sequence(&[0, 1].map(|secs| time(Timestamp::from_secs(secs))));
     let spki = key.subject_public_key_info();
-    let tbs = sequence(&[der(|w| w.unsigned(&[1])), algorithm.clone(), nobody.clone(), life, nobody, spki]);
+    let tbs = sequence(&[
+        der(|w| w.unsigned(&[1])),
+        algorithm.clone(),
+        nobody.clone(),
+        life,
+        nobody,
+        spki,
+    ]);
     let signature = key.sign(&tbs).unwrap();
     sequence(&[tbs, algorithm, der(|w| w.bit_string(&signature))])
 }
 
 fn extensions(forgery: &Forgery) -> Vec<Vec<u8>> {
     let uris: Vec<_> = forgery.uris.iter().map(|text| uri(text)).collect();
-    let purposes = sequence(&[oid::SERVER_AUTH, oid::CLIENT_AUTH].map(|purpose| der(|w| w.oid(purpose))));
+    let purposes =
+        sequence(&[oid::SERVER_AUTH, oid::CLIENT_AUTH].map(|purpose| der(|w| w.oid(purpose))));
     // digitalSignature, and keyCertSign for a CA.
     let usage = if forgery.is_ca { 1 | 1 << 5 } else { 1 };
     let constraints = if forgery.is_ca { vec![der(|w| w.boolean(true))] } else { Vec::new() };

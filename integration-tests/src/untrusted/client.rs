@@ -87,14 +87,20 @@ impl Credential {
 
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credential").field("certificates", &self.chain.len()).finish_non_exhaustive()
+        f.debug_struct("Credential")
+            .field("certificates", &self.chain.len())
+            .finish_non_exhaustive()
     }
 }
 
 impl Default for Tls {
     /// TLS 1.3 and HTTP/2, without a certificate.
     fn default() -> Self {
-        Self { credential: None, versions: vec![&rustls::version::TLS13], alpn: vec![b"h2".to_vec()] }
+        Self {
+            credential: None,
+            versions: vec![&rustls::version::TLS13],
+            alpn: vec![b"h2".to_vec()],
+        }
     }
 }
 
@@ -119,9 +125,8 @@ impl Tls {
             .unwrap()
             .with_root_certificates(roots);
         let mut config = match &self.credential {
-            Some(credential) => {
-                builder.with_client_cert_resolver(Arc::new(Always(Arc::new(credential.certified()))))
-            }
+            Some(credential) => builder
+                .with_client_cert_resolver(Arc::new(Always(Arc::new(credential.certified())))),
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols.clone_from(&self.alpn);
@@ -133,7 +138,10 @@ impl Tls {
     ///
     /// # Errors
     /// Whatever ends the handshake.
-    pub async fn handshake(&self, ca: &TestCa) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    pub async fn handshake(
+        &self,
+        ca: &TestCa,
+    ) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
         tls_handshake(self.config(ca), ca.addr()).await
     }
 }
@@ -160,7 +168,8 @@ impl TestClient {
             let config = Arc::clone(&config);
             async move { Ok::<_, io::Error>(TokioIo::new(tls_handshake(config, addr).await?)) }
         });
-        let channel = Endpoint::from_static("https://localhost").connect_with_connector(connector).await?;
+        let channel =
+            Endpoint::from_static("https://localhost").connect_with_connector(connector).await?;
         Ok(Self { channel, connections })
     }
 

@@ -113,7 +113,8 @@ impl CsrDraft {
 
     /// The part that is signed.
     pub fn info(&self) -> Vec<u8> {
-        let attributes = der(|w| w.context(0, |w| self.attributes.iter().for_each(|one| w.raw(one))));
+        let attributes =
+            der(|w| w.context(0, |w| self.attributes.iter().for_each(|one| w.raw(one))));
         sequence(&[self.version.clone(), self.subject.clone(), self.spki.clone(), attributes])
     }
 

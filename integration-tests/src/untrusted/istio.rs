@@ -79,13 +79,17 @@ impl Attempt {
     }
 
     fn request(&self) -> Request<IstioCertificateRequest> {
-        let field = |(key, kind): &(&str, Kind)| ((*key).to_owned(), Value { kind: Some(kind.clone()) });
+        let field =
+            |(key, kind): &(&str, Kind)| ((*key).to_owned(), Value { kind: Some(kind.clone()) });
         let fields: std::collections::BTreeMap<_, _> = self.metadata.iter().map(field).collect();
         let metadata = (!fields.is_empty()).then_some(Struct { fields });
         let (csr, validity_duration) = (self.csr.clone(), self.ttl_secs);
-        let mut request = Request::new(IstioCertificateRequest { csr, validity_duration, metadata });
+        let mut request =
+            Request::new(IstioCertificateRequest { csr, validity_duration, metadata });
         let authorization = self.authorization.iter().map(|value| ("authorization", value));
-        for (name, value) in authorization.chain(self.headers.iter().map(|(name, value)| (*name, value))) {
+        for (name, value) in
+            authorization.chain(self.headers.iter().map(|(name, value)| (*name, value)))
+        {
             let value = MetadataValue::try_from(value.as_str()).unwrap();
             request.metadata_mut().append(AsciiMetadataKey::from_static(name), value);
         }
@@ -140,6 +144,7 @@ pub async fn workload(ca: &TestCa, identity: &str) -> (Credential, KeyPair) {
     let draft = CsrDraft::new().identity(identity);
     let token = ca.tokens().token(identity, ca.clock().as_ref());
     let attempt = Attempt { csr: draft.pem(), ..Attempt::anonymous() }.token(&token);
-    let answer = TestClient::connect(ca).await.create(&attempt).await.expect("a workload gets a leaf");
+    let answer =
+        TestClient::connect(ca).await.create(&attempt).await.expect("a workload gets a leaf");
     (Credential::new(answer.chain_der(), &draft.key), draft.key)
 }

@@ -4,7 +4,9 @@ use hyper_util::rt::TokioIo;
 use proto::banyan::admin::v1::CreateTokenRequest;
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::agent::v1::agent_service_client::AgentServiceClient;
-use proto::banyan::agent::v1::{GetBundleRequest, IssueWorkloadRequest, RegisterRequest, RenewAgentRequest};
+use proto::banyan::agent::v1::{
+    GetBundleRequest, IssueWorkloadRequest, RegisterRequest, RenewAgentRequest,
+};
 use rcgen::KeyPair;
 use tokio::net::UnixStream;
 use tonic::Request;
@@ -79,9 +81,11 @@ impl TestClient {
 
     /// Sequence and digest of the bundle in force, as an agent has them that stored it.
     async fn stored(&self) -> Result<(u64, Vec<u8>), Refused> {
-        let answer =
-            AgentServiceClient::new(self.channel.clone()).get_bundle(GetBundleRequest::default()).await;
-        let bundle = answer.map_err(|status| Refused::of(&status))?.into_inner().bundle.unwrap_or_default();
+        let answer = AgentServiceClient::new(self.channel.clone())
+            .get_bundle(GetBundleRequest::default())
+            .await;
+        let bundle =
+            answer.map_err(|status| Refused::of(&status))?.into_inner().bundle.unwrap_or_default();
         Ok((bundle.sequence, bundle.digest))
     }
 

@@ -71,7 +71,10 @@ impl TestCa {
 
     /// Waits until so many refusals are on the disk; audit records are written soon, not at once.
     pub async fn books_with_refusals(&self, refused: usize) -> Books {
-        eventually("the audit record is on the disk", async || self.books().refused.len() >= refused).await;
+        eventually("the audit record is on the disk", async || {
+            self.books().refused.len() >= refused
+        })
+        .await;
         self.books()
     }
 

@@ -58,23 +58,34 @@ async fn the_last_good_leaf_is_served_until_it_expires_then_withheld_and_a_new_o
     let Absence { clock, ca, agent, mut roots, mut leaf } = bench;
     ca.gate().set_open(false);
     clock.advance(HOUR * 9 / 10);
-    agent.until("the failed renewal is told", |status| status.workloads[0].last_error.is_some()).await?;
+    agent
+        .until("the failed renewal is told", |status| status.workloads[0].last_error.is_some())
+        .await?;
     agent.until_it_says("CA away").await?;
     let mut late = Subscriber::open(&agent.socket(), "default").await?;
-    assert_eq!(late.applied().await?.version_info, first, "the last good leaf, to a new stream too");
+    assert_eq!(
+        late.applied().await?.version_info,
+        first,
+        "the last good leaf, to a new stream too"
+    );
 
     clock.advance(HOUR / 10 + Duration::from_secs(1));
     agent.until("the expired leaf is gone", |status| status.workloads[0].serial.is_none()).await?;
     let mut later = Subscriber::open(&agent.socket(), "default").await?;
     assert!(later.is_quiet().await, "an expired leaf is given to nobody");
     let mut more_roots = Subscriber::open(&agent.socket(), "ROOTCA").await?;
-    assert_eq!(certificates(&more_roots.applied().await?)?.len(), 1, "the roots are never taken away");
+    assert_eq!(
+        certificates(&more_roots.applied().await?)?.len(),
+        1,
+        "the roots are never taken away"
+    );
     assert!(roots.is_quiet().await, "and nothing is said to those who have them");
 
     ca.gate().set_open(true);
     let renewed = while_time_passes(&clock, leaf.applied()).await?;
     assert_ne!(renewed.version_info, first, "without an operator");
-    let well = |status: &Status| status.conditions.is_empty() && status.workloads[0].last_error.is_none();
+    let well =
+        |status: &Status| status.conditions.is_empty() && status.workloads[0].last_error.is_none();
     agent.until("all is well", well).await?;
     ca.stop().await
 }

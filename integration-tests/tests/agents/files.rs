@@ -13,17 +13,22 @@ fn chmod(path: &Path, mode: u32) -> std::io::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_or_state_that_others_can_read_ends_the_start_with_the_command_that_helps() -> anyhow::Result<()>
-{
+async fn a_key_or_state_that_others_can_read_ends_the_start_with_the_command_that_helps()
+-> anyhow::Result<()> {
     let (ca, mut agent) = mesh().await?;
     agent.stop().await;
     for (name, loose, strict) in [("state/agent.key", 0o640, 0o600), ("state", 0o750, 0o700)] {
         let path = agent.path(name);
         let before = std::fs::metadata(&path)?.len();
         chmod(&path, loose)?;
-        let refused = agent.try_start().await.err().map(|error| error.to_string()).unwrap_or_default();
+        let refused =
+            agent.try_start().await.err().map(|error| error.to_string()).unwrap_or_default();
         assert!(refused.contains(&format!("chmod {strict:04o} {}", path.display())), "{refused}");
-        assert_eq!(std::fs::metadata(&path)?.permissions().mode() & 0o777, loose, "it is left as it was");
+        assert_eq!(
+            std::fs::metadata(&path)?.permissions().mode() & 0o777,
+            loose,
+            "it is left as it was"
+        );
         assert_eq!(std::fs::metadata(&path)?.len(), before);
         chmod(&path, strict)?;
     }
@@ -48,7 +53,8 @@ async fn a_token_that_others_can_read_is_not_used_until_it_is_private() -> anyho
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_agent_on_the_same_state_is_refused_and_the_first_serves_on() -> anyhow::Result<()> {
+async fn a_second_agent_on_the_same_state_is_refused_and_the_first_serves_on() -> anyhow::Result<()>
+{
     let (ca, agent) = mesh().await?;
     assert!(matches!(agent.try_start().await, Err(StartError::Locked(_))));
     let mut roots = Subscriber::open(&agent.socket(), "ROOTCA").await?;

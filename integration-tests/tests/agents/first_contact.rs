@@ -23,16 +23,20 @@ fn bundle_of(ca: &MeshCa) -> wire::Bundle {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_pins_another_bundle_or_another_ca_lets_the_agent_believe_nobody() -> anyhow::Result<()>
-{
+async fn a_token_that_pins_another_bundle_or_another_ca_lets_the_agent_believe_nobody()
+-> anyhow::Result<()> {
     let ca = MeshCa::start("", "").await?;
     let good = JoinToken::decode(&ca.token("host-1", &[WEB]).await?)?;
     let secret = || JoinSecret::random(&host::OsRandomness::new());
-    let other_digest = BundleDigest::from_bytes(&[7; 32]).ok_or_else(|| anyhow::anyhow!("not 32 bytes"))?;
+    let other_digest =
+        BundleDigest::from_bytes(&[7; 32]).ok_or_else(|| anyhow::anyhow!("not 32 bytes"))?;
     let other_ca = SpiffeId::parse("spiffe://example.org/banyan/ca/another")?;
     let other_domain = SpiffeId::parse("spiffe://other.org/banyan/ca/ca-1")?;
     for (token, words) in [
-        (JoinToken::new(good.ca_id().clone(), other_digest, secret())?, "no bundle with this digest"),
+        (
+            JoinToken::new(good.ca_id().clone(), other_digest, secret())?,
+            "no bundle with this digest",
+        ),
         (JoinToken::new(other_ca, good.bundle_digest(), secret())?, "the token is of"),
         (JoinToken::new(other_domain, good.bundle_digest(), secret())?, "trust domain `other.org`"),
     ] {
@@ -53,11 +57,15 @@ async fn a_workload_that_poses_as_the_ca_is_told_no_token_and_no_jwt() -> anyhow
     let issuer = TokenIssuer::of_mesh();
     let key_set = issuer.key_set();
     let files = [(TokenIssuer::KEY_SET_FILE, key_set.as_str())];
-    let ca = MeshCa::start_with("", TokenIssuer::SECTION, &files, Arc::new(host::SystemClock)).await?;
+    let ca =
+        MeshCa::start_with("", TokenIssuer::SECTION, &files, Arc::new(host::SystemClock)).await?;
     // A true leaf of this mesh, and the true bundle: only the name is not that of a CA.
     let shown = ca.workload_leaf("host-9", WEB).await?;
-    let poser =
-        LyingCa::presenting(Arc::new(Pki::new("own")?), Presented { shown, bundle: bundle_of(&ca) }).await?;
+    let poser = LyingCa::presenting(
+        Arc::new(Pki::new("own")?),
+        Presented { shown, bundle: bundle_of(&ca) },
+    )
+    .await?;
 
     let mut by_token = TestAgent::of(poser.address())?
         .with_token(&ca.token("host-1", &[WEB]).await?)?
@@ -65,7 +73,8 @@ async fn a_workload_that_poses_as_the_ca_is_told_no_token_and_no_jwt() -> anyhow
     by_token.start().await?;
     by_token.until_it_says(WEB).await?;
     let roots = ca.write_roots()?;
-    let mut by_jwt = TestAgent::of(poser.address())?.with_jwt(&issuer.of_account("shop", "web"), &roots)?;
+    let mut by_jwt =
+        TestAgent::of(poser.address())?.with_jwt(&issuer.of_account("shop", "web"), &roots)?;
     by_jwt.start().await?;
     by_jwt.until_it_says("NotValidForName").await?;
     for agent in [&by_token, &by_jwt] {
@@ -80,7 +89,8 @@ async fn a_jwt_joins_the_ca_of_the_bundle_file_and_no_other() -> anyhow::Result<
     let issuer = TokenIssuer::of_mesh();
     let key_set = issuer.key_set();
     let files = [(TokenIssuer::KEY_SET_FILE, key_set.as_str())];
-    let ca = MeshCa::start_with("", TokenIssuer::SECTION, &files, Arc::new(host::SystemClock)).await?;
+    let ca =
+        MeshCa::start_with("", TokenIssuer::SECTION, &files, Arc::new(host::SystemClock)).await?;
     let jwt = issuer.of_account("shop", "web");
     let untrusted = ca.directory().join("other.pem");
     std::fs::write(&untrusted, Pki::new("other")?.root().certificate().pem())?;
@@ -90,8 +100,11 @@ async fn a_jwt_joins_the_ca_of_the_bundle_file_and_no_other() -> anyhow::Result<
     assert!(ca.status().await?.agents.is_empty());
 
     let roots = ca.write_roots()?;
-    let agent =
-        TestAgent::of(ca.gate().address())?.with_jwt(&jwt, &roots)?.with_own_workload(WEB).joined().await?;
+    let agent = TestAgent::of(ca.gate().address())?
+        .with_jwt(&jwt, &roots)?
+        .with_own_workload(WEB)
+        .joined()
+        .await?;
     assert_eq!(agent.status()?.sequence, 1, "the CA's own bundle took the file's place");
     let mut leaf = Subscriber::open(&agent.socket(), "default").await?;
     let mut trust = Subscriber::open(&agent.socket(), "ROOTCA").await?;

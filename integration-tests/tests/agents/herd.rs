@@ -21,8 +21,10 @@ async fn agent(ca: &MeshCa, number: usize) -> anyhow::Result<TestAgent> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn agents_come_back_after_a_change_of_trust_over_the_time_that_the_ca_said() -> anyhow::Result<()> {
-    let ca = MeshCa::start("", &format!("[agents]\nreconnects_per_second = {PER_SECOND}\n")).await?;
+async fn agents_come_back_after_a_change_of_trust_over_the_time_that_the_ca_said()
+-> anyhow::Result<()> {
+    let ca =
+        MeshCa::start("", &format!("[agents]\nreconnects_per_second = {PER_SECOND}\n")).await?;
     let joining = (0..AGENTS).map(|number| agent(&ca, number));
     let joined: Vec<_> = futures::stream::iter(joining).buffer_unordered(AT_ONCE).collect().await;
     let agents: Vec<TestAgent> = joined.into_iter().collect::<anyhow::Result<_>>()?;
@@ -45,10 +47,16 @@ async fn agents_come_back_after_a_change_of_trust_over_the_time_that_the_ca_said
     let within = |part: u32| after.iter().filter(|came| **came < SPREAD * part / 10).count();
     // Uniform would be 20 of 100 in each fifth; without what the CA says all come within two seconds.
     assert!(within(2) < AGENTS * 2 / 5, "{} of {AGENTS} within a fifth of {SPREAD:?}", within(2));
-    assert!(within(6) < AGENTS * 9 / 10, "{} of {AGENTS} within three fifths of {SPREAD:?}", within(6));
+    assert!(
+        within(6) < AGENTS * 9 / 10,
+        "{} of {AGENTS} within three fifths of {SPREAD:?}",
+        within(6)
+    );
     for agent in &agents {
         agent
-            .until("it has the bundle, on a stream", |status| status.sequence == 2 && status.connected)
+            .until("it has the bundle, on a stream", |status| {
+                status.sequence == 2 && status.connected
+            })
             .await?;
     }
     drop(agents);

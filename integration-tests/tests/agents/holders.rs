@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use integration_tests::mesh::{LyingCa, Pki, Subscriber, TestAgent, certificates, eventually, serial};
+use integration_tests::mesh::{
+    LyingCa, Pki, Subscriber, TestAgent, certificates, eventually, serial,
+};
 use ledger::EvidenceClass;
 use proto::sds::DiscoveryResponse;
 use tokio::net::UnixStream;
@@ -11,7 +13,8 @@ use trust::Sequence;
 use super::{WEB, mesh};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_of_a_holder_is_shown_to_the_operator_of_the_ca_and_proves_nothing() -> anyhow::Result<()> {
+async fn a_refusal_of_a_holder_is_shown_to_the_operator_of_the_ca_and_proves_nothing()
+-> anyhow::Result<()> {
     let (ca, agent) = mesh().await?;
     let mut roots = Subscriber::open(&agent.socket(), "ROOTCA").await?;
     let mut leaf = Subscriber::open(&agent.socket(), "default").await?;
@@ -64,13 +67,17 @@ async fn holders_that_do_not_read_hold_up_nobody_and_get_only_the_newest() -> an
     const CHANGES: u64 = 12;
     let signer = Arc::new(Pki::new("first")?);
     let ca = LyingCa::start(Arc::clone(&signer)).await?;
-    let agent =
-        TestAgent::of(ca.address())?.with_token(&ca.token()?)?.with_own_workload(WEB).joined().await?;
+    let agent = TestAgent::of(ca.address())?
+        .with_token(&ca.token()?)?
+        .with_own_workload(WEB)
+        .joined()
+        .await?;
     let mut slow = Vec::new();
     for _ in 0..SLOW {
         slow.push(Subscriber::open(&agent.socket(), "ROOTCA").await?);
     }
-    let mute = [UnixStream::connect(agent.socket()).await?, UnixStream::connect(agent.socket()).await?];
+    let mute =
+        [UnixStream::connect(agent.socket()).await?, UnixStream::connect(agent.socket()).await?];
 
     let mut good = Subscriber::open(&agent.socket(), "ALL").await?;
     good.applied().await?;
@@ -80,7 +87,11 @@ async fn holders_that_do_not_read_hold_up_nobody_and_get_only_the_newest() -> an
         let all: Vec<&Pki> = std::iter::once(signer.as_ref()).chain(&others).collect();
         ca.publish(Pki::bundle(&all, sequence)?);
         let answer = good.applied().await?;
-        assert!(answer.version_info.starts_with(&format!("{sequence}-")), "{}", answer.version_info);
+        assert!(
+            answer.version_info.starts_with(&format!("{sequence}-")),
+            "{}",
+            answer.version_info
+        );
     }
     // The status follows the pushes; it is not part of them.
     eventually("the status tells the newest", async || {
@@ -89,8 +100,16 @@ async fn holders_that_do_not_read_hold_up_nobody_and_get_only_the_newest() -> an
     .await?;
 
     let mut late = slow.remove(0);
-    assert_eq!(certificates(&late.applied().await?)?.len(), 1, "what was sent before it stopped reading");
-    assert_eq!(certificates(&late.applied().await?)?.len(), 1 + others.len(), "then the newest at once");
+    assert_eq!(
+        certificates(&late.applied().await?)?.len(),
+        1,
+        "what was sent before it stopped reading"
+    );
+    assert_eq!(
+        certificates(&late.applied().await?)?.len(),
+        1 + others.len(),
+        "then the newest at once"
+    );
     assert!(late.is_quiet().await);
     drop(mute);
     Ok(())

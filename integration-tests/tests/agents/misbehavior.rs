@@ -24,8 +24,11 @@ struct Deceived {
 async fn trusting() -> anyhow::Result<Deceived> {
     let signer = Arc::new(Pki::new("first")?);
     let ca = LyingCa::start(Arc::clone(&signer)).await?;
-    let agent =
-        TestAgent::of(ca.address())?.with_token(&ca.token()?)?.with_own_workload(WEB).joined().await?;
+    let agent = TestAgent::of(ca.address())?
+        .with_token(&ca.token()?)?
+        .with_own_workload(WEB)
+        .joined()
+        .await?;
     let mut roots = Subscriber::open(&agent.socket(), "ROOTCA").await?;
     let mut leaf = Subscriber::open(&agent.socket(), "default").await?;
     roots.applied().await?;
@@ -34,13 +37,15 @@ async fn trusting() -> anyhow::Result<Deceived> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_empty_an_ambiguous_and_a_forged_bundle_are_refused_and_reported() -> anyhow::Result<()> {
+async fn an_empty_an_ambiguous_and_a_forged_bundle_are_refused_and_reported() -> anyhow::Result<()>
+{
     let mut bench = trusting().await?;
     let other = Pki::new("other")?;
     let empty = wire::Bundle { roots: Vec::new(), ..Pki::bundle(&[&bench.signer], 2)? };
     let ambiguous = Pki::bundle(&[&other], 1)?;
     let forged = wire::Bundle { digest: vec![7; 32], ..Pki::bundle(&[&bench.signer, &other], 3)? };
-    let foreign = wire::Bundle { trust_domain: "other.org".to_owned(), ..Pki::bundle(&[&other], 4)? };
+    let foreign =
+        wire::Bundle { trust_domain: "other.org".to_owned(), ..Pki::bundle(&[&other], 4)? };
     for (count, (bundle, words)) in (1..).zip([
         (empty, "never empty"),
         (ambiguous, "second time"),
@@ -54,7 +59,10 @@ async fn an_empty_an_ambiguous_and_a_forged_bundle_are_refused_and_reported() ->
     }
     assert!(bench.roots.is_quiet().await, "the holder hears of none of them");
     let status = bench.agent.status()?;
-    assert_eq!((status.sequence, status.roots.as_slice()), (1, [bench.signer.root().id()].as_slice()));
+    assert_eq!(
+        (status.sequence, status.roots.as_slice()),
+        (1, [bench.signer.root().id()].as_slice())
+    );
     let kept = std::fs::read_to_string(bench.agent.path("state/bundle.json"))?;
     assert!(!kept.contains("\"sequence\": 2") && !kept.contains("\"sequence\": 3"), "{kept}");
 
@@ -76,15 +84,23 @@ async fn a_lower_sequence_changes_nothing_now_and_after_a_restart() -> anyhow::R
 
     bench.agent.stop().await;
     bench.agent.start().await?;
-    bench.agent.until("connected again", |status| status.connected && status.member.is_some()).await?;
+    bench
+        .agent
+        .until("connected again", |status| status.connected && status.member.is_some())
+        .await?;
     let mut roots = Subscriber::open(&bench.agent.socket(), "ROOTCA").await?;
-    assert_eq!(certificates(&roots.applied().await?)?.len(), 2, "the CA's older bundle is not taken");
+    assert_eq!(
+        certificates(&roots.applied().await?)?.len(),
+        2,
+        "the CA's older bundle is not taken"
+    );
     assert_eq!(bench.agent.status()?.sequence, 7);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_leaf_is_refused_and_reported_and_the_last_good_one_is_served_on() -> anyhow::Result<()> {
+async fn a_wrong_leaf_is_refused_and_reported_and_the_last_good_one_is_served_on()
+-> anyhow::Result<()> {
     for (misbehavior, words) in [
         (Misbehavior::OtherKey, "another key"),
         (Misbehavior::OtherIdentity, "spiffe://example.org/other"),

@@ -20,8 +20,8 @@ fn is_well(status: &agent::Status) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agent_that_was_removed_is_a_member_again_with_a_new_token_and_nothing_else() -> anyhow::Result<()>
-{
+async fn an_agent_that_was_removed_is_a_member_again_with_a_new_token_and_nothing_else()
+-> anyhow::Result<()> {
     let (ca, mut agent) = mesh().await?;
     let mut operator = AgentAdminServiceClient::new(admin_channel(&ca.running().admin_socket));
     // While it runs: the token that it joined with a moment ago is no way back.

@@ -11,11 +11,13 @@ use super::WEB;
 const NOBODY: u32 = 65_534;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_of_another_user_is_denied_every_secret_and_causes_no_leaf() -> anyhow::Result<()> {
+async fn a_process_of_another_user_is_denied_every_secret_and_causes_no_leaf() -> anyhow::Result<()>
+{
     let ca = MeshCa::start("", "").await?;
     let own = rustix::process::geteuid();
     // Only root can start a process as another user. Without root the workload is another user's instead.
-    let (owner, caller) = if own.is_root() { (0, NOBODY) } else { (own.as_raw() + 1, own.as_raw()) };
+    let (owner, caller) =
+        if own.is_root() { (0, NOBODY) } else { (own.as_raw() + 1, own.as_raw()) };
     let agent = TestAgent::of(ca.gate().address())?
         .with_token(&ca.token("host-1", &[WEB]).await?)?
         .with_workload(owner, WEB)
@@ -31,7 +33,8 @@ async fn a_process_of_another_user_is_denied_every_secret_and_causes_no_leaf() -
     untrusted.current_dir("/").arg(agent.socket()).args(names).uid(caller);
     let (succeeded, said) = run(&mut untrusted).await?;
     assert!(succeeded, "{said}");
-    let expected: Vec<String> = names.iter().map(|name| format!("{name}: PermissionDenied")).collect();
+    let expected: Vec<String> =
+        names.iter().map(|name| format!("{name}: PermissionDenied")).collect();
     assert_eq!(said.lines().collect::<Vec<_>>(), expected);
 
     let status = agent.status()?;

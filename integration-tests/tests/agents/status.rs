@@ -26,7 +26,8 @@ async fn asked(agent: &TestAgent) -> anyhow::Result<(Option<i32>, Value)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agent_tells_its_administrator_of_its_ca_its_bundle_and_who_holds_what() -> anyhow::Result<()> {
+async fn an_agent_tells_its_administrator_of_its_ca_its_bundle_and_who_holds_what()
+-> anyhow::Result<()> {
     let (ca, agent) = mesh().await?;
     let (code, said) = asked(&agent).await?;
     assert_eq!((code, &said["connected"]), (Some(0), &Value::Bool(true)), "{said}");
@@ -40,7 +41,8 @@ async fn an_agent_tells_its_administrator_of_its_ca_its_bundle_and_who_holds_wha
     let mut leaf = Subscriber::open(&agent.socket(), "default").await?;
     roots.applied().await?;
     leaf.applied().await?;
-    let holds = |status: &agent::Status| status.holders.iter().any(|holder| holder.applied == Some(1));
+    let holds =
+        |status: &agent::Status| status.holders.iter().any(|holder| holder.applied == Some(1));
     agent.until("the holder has acknowledged", holds).await?;
     let (_, said) = asked(&agent).await?;
     assert_eq!(said["workloads"][0]["id"], WEB);
@@ -50,10 +52,15 @@ async fn an_agent_tells_its_administrator_of_its_ca_its_bundle_and_who_holds_wha
 
     // The CA goes away: since when, and that this is wrong.
     ca.gate().set_open(false);
-    agent.until("the CA is away", |status| !status.connected && !status.conditions.is_empty()).await?;
+    agent
+        .until("the CA is away", |status| !status.connected && !status.conditions.is_empty())
+        .await?;
     let (code, said) = asked(&agent).await?;
     assert_eq!((code, &said["connected"]), (Some(1), &Value::Bool(false)), "{said}");
-    assert!(said["conditions"][0].as_str().is_some_and(|text| text.starts_with("CA away")), "{said}");
+    assert!(
+        said["conditions"][0].as_str().is_some_and(|text| text.starts_with("CA away")),
+        "{said}"
+    );
     ca.stop().await
 }
 

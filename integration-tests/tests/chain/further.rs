@@ -48,7 +48,8 @@ async fn a_peer_of_another_cluster_is_trusted_while_the_file_has_its_root_and_no
     write(&format!("{own}{further}"))?;
     let declared = "foreign_leaf_max = \"1h\"\nfurther_roots = \"trust\"";
     let sections = format!("[root]\nauthority = \"istio\"\n{}", cacerts.section("istio", declared));
-    let mesh = LiveMesh::of(&MeshPlan { life: 3_600, agents: 2, clients: 1, sections }, &()).await?;
+    let mesh =
+        LiveMesh::of(&MeshPlan { life: 3_600, agents: 2, clients: 1, sections }, &()).await?;
     let (signing, far) = (Root::parse(&pem::parse(&own)?.into_contents())?.id(), other.root().id());
     everybody_trusts(&mesh, vec![signing, far]).await?;
 
@@ -58,11 +59,13 @@ async fn a_peer_of_another_cluster_is_trusted_while_the_file_has_its_root_and_no
 
     let roots = mesh.ca.roots().await?;
     let listed = roots.iter().find(|root| root.id == far.as_bytes());
-    let listed = listed.map(|root| (root.state.as_str(), root.further_by.as_slice(), root.issuers.len()));
+    let listed =
+        listed.map(|root| (root.state.as_str(), root.further_by.as_slice(), root.issuers.len()));
     assert_eq!(listed, Some(("published", ["istio".to_owned()].as_slice(), 0)));
     let status = mesh.ca.status().await?;
     assert!(status.healthy, "{:#?}", status.conditions);
-    let request = StartRotationRequest { request_id: "look".to_owned(), dry_run: true, ..Default::default() };
+    let request =
+        StartRotationRequest { request_id: "look".to_owned(), dry_run: true, ..Default::default() };
     let said = mesh.ca.rotations().start_rotation(request).await?.into_inner().forecast;
     assert!(said.iter().any(|text| text.contains("further roots stay trusted")), "{said:#?}");
 
@@ -70,7 +73,10 @@ async fn a_peer_of_another_cluster_is_trusted_while_the_file_has_its_root_and_no
     write(&own)?;
     eventually("the bundle loses it", || async { ids(&mesh) == [signing] }).await?;
     everybody_trusts(&mesh, vec![signing]).await?;
-    assert!(shake(("peer", &peer), ("member", &mesh.proxies[0].holding())).is_err(), "it is trusted no more");
+    assert!(
+        shake(("peer", &peer), ("member", &mesh.proxies[0].holding())).is_err(),
+        "it is trusted no more"
+    );
 
     // And puts it back.
     write(&format!("{further}{own}"))?;

@@ -111,7 +111,12 @@ async fn chain(token: &SoftHsm) -> anyhow::Result<()> {
     let took = began.elapsed();
     let talk = mesh.stop().await?;
     human.stopped().await?;
-    println!("{} handshakes, {} failed, {:.1} s", talk.handshakes, talk.failed.len(), took.as_secs_f64());
+    println!(
+        "{} handshakes, {} failed, {:.1} s",
+        talk.handshakes,
+        talk.failed.len(),
+        took.as_secs_f64()
+    );
     assert!(talk.handshakes > 500, "only {} handshakes", talk.handshakes);
     assert!(talk.failed.is_empty(), "{:#?}", talk.failed.first());
     Ok(())

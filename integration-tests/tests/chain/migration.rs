@@ -8,7 +8,8 @@ use integration_tests::mesh::{
     Cacerts, Guest, Holding, LiveMesh, Member, MeshPlan, SOON, Talk, Traffic, eventually,
 };
 use proto::banyan::admin::v1::{
-    AddRelyingPartyRequest, AttestRootRequest, ConfirmRelyingPartyRequest, Rotation, StartRotationRequest,
+    AddRelyingPartyRequest, AttestRootRequest, ConfirmRelyingPartyRequest, Rotation,
+    StartRotationRequest,
 };
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -97,7 +98,8 @@ impl Both {
             "[root]\nauthority = \"istio\"\n{}[authority.own]\nplugin = \"self-signed\"\n",
             cacerts.section("istio", &declared)
         );
-        let mesh = LiveMesh::of(&MeshPlan { life: LIFE, agents: 2, clients: 1, sections }, &()).await?;
+        let mesh =
+            LiveMesh::of(&MeshPlan { life: LIFE, agents: 2, clients: 1, sections }, &()).await?;
         let old = Root::parse(&pem::parse(cacerts.read("root-cert.pem")?)?.into_contents())?.id();
         assert_eq!(
             mesh.ca.running().bundle().roots()[0].id(),
@@ -128,16 +130,24 @@ impl Both {
             ..StartRotationRequest::default()
         };
         let said = client.start_rotation(request).await?.into_inner().forecast;
-        assert!(said.iter().any(|text| text.contains("others issue under the root that signs")), "{said:#?}");
+        assert!(
+            said.iter().any(|text| text.contains("others issue under the root that signs")),
+            "{said:#?}"
+        );
         let name = || "istio-mesh".to_owned();
-        client.add_relying_party(AddRelyingPartyRequest { name: name(), ..Default::default() }).await?;
+        client
+            .add_relying_party(AddRelyingPartyRequest { name: name(), ..Default::default() })
+            .await?;
         ca.rotate_to("own", "own").await?;
         let waits = |rotation: &Rotation| {
             let gate = rotation.gate.as_ref().filter(|gate| gate.name == "trust");
-            gate.is_some_and(|gate| gate.holders.iter().any(|holder| holder.identity == "istio-mesh"))
+            gate.is_some_and(|gate| {
+                gate.holders.iter().any(|holder| holder.identity == "istio-mesh")
+            })
         };
         ca.until_rotation("istiod's members are waited for", SOON, waits).await?;
-        let roots: Vec<_> = ca.running().bundle().roots().iter().map(|root| root.der().to_vec()).collect();
+        let roots: Vec<_> =
+            ca.running().bundle().roots().iter().map(|root| root.der().to_vec()).collect();
         assert_eq!(roots.len(), 2);
         self.istiod.trust(roots);
         eventually("every member of istiod trusts both roots", || async {
@@ -153,7 +163,8 @@ impl Both {
                 ..Default::default()
             })
             .await?;
-        ca.until_rotation("the new root signs", SOON, |rotation| rotation.phase == "draining").await?;
+        ca.until_rotation("the new root signs", SOON, |rotation| rotation.phase == "draining")
+            .await?;
         Ok(())
     }
 
@@ -174,7 +185,8 @@ impl Both {
         let ca = &self.mesh.ca;
         ca.until_rotation("only others hold the gate", HORIZON_MAX, past).await?;
         let roots = self.mesh.ca.roots().await?;
-        let horizon = roots.iter().find(|root| root.id == self.old.as_bytes()).map_or(0, |root| root.horizon);
+        let horizon =
+            roots.iter().find(|root| root.id == self.old.as_bytes()).map_or(0, |root| root.horizon);
         ca.until_rotation("the horizon is past", HORIZON_MAX, |rotation| {
             rotation.phase != "draining"
                 || rotation.gate.as_ref().is_some_and(|gate| gate.at > horizon + SKEWS + 2)
@@ -219,11 +231,14 @@ async fn a_mesh_leaves_the_root_that_it_shares_with_a_fake_istiod_and_no_handsha
     let gate = waiting.gate.unwrap_or_default();
     assert_eq!((gate.open, gate.opens_at_latest), (false, 0), "{gate:#?}");
     assert!(gate.ways.iter().any(|way| way.contains("banyan root attest")), "{gate:#?}");
-    let told = gate.holders.iter().find(|holder| holder.kind == "shared-root").map(|holder| &holder.text);
+    let told =
+        gate.holders.iter().find(|holder| holder.kind == "shared-root").map(|holder| &holder.text);
     assert!(told.is_some_and(|text| text.contains("banyan root attest")), "{gate:#?}");
 
-    let own = both.mesh.ca.running().bundle().roots().iter().map(Root::id).find(|id| *id != both.old);
-    let refused = both.attest(own.unwrap_or(both.old)).await.expect_err("the new root is the CA's alone");
+    let own =
+        both.mesh.ca.running().bundle().roots().iter().map(Root::id).find(|id| *id != both.old);
+    let refused =
+        both.attest(own.unwrap_or(both.old)).await.expect_err("the new root is the CA's alone");
     assert!(refused.message().contains("this CA's alone"), "{refused:?}");
 
     both.issuing.abort();
@@ -234,7 +249,10 @@ async fn a_mesh_leaves_the_root_that_it_shares_with_a_fake_istiod_and_no_handsha
     both.mesh.over("own").await?;
     assert!(SystemClock.now().as_secs() > until + SKEWS, "the root went before its last leaf");
     let bundle = both.mesh.ca.running().bundle();
-    assert_eq!(bundle.roots().iter().map(Root::id).collect::<Vec<_>>(), own.into_iter().collect::<Vec<_>>());
+    assert_eq!(
+        bundle.roots().iter().map(Root::id).collect::<Vec<_>>(),
+        own.into_iter().collect::<Vec<_>>()
+    );
 
     for talk in both.stop().await? {
         println!("{} handshakes, {} failed", talk.handshakes, talk.failed.len());
@@ -245,7 +263,8 @@ async fn a_mesh_leaves_the_root_that_it_shares_with_a_fake_istiod_and_no_handsha
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_false_word_that_the_fake_istiod_was_turned_off_is_seen_by_its_members() -> anyhow::Result<()> {
+async fn a_false_word_that_the_fake_istiod_was_turned_off_is_seen_by_its_members()
+-> anyhow::Result<()> {
     let both = Both::start().await?;
     both.rotate_until_old_drains().await?;
     both.attest(both.old).await?;

@@ -50,17 +50,20 @@ impl OpenBao {
             }
             anyhow::bail!("OpenBao told no address")
         };
-        let cluster: u16 = tokio::time::timeout(SOON, cluster).await.context("OpenBao does not listen")??;
+        let cluster: u16 =
+            tokio::time::timeout(SOON, cluster).await.context("OpenBao does not listen")??;
         // It would wait for a reader otherwise; the task ends with the process.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         // The cluster's port is the one after that of the API.
         let address = format!("http://127.0.0.1:{}", cluster - 1);
         let this = Self { _child: child, home, address };
-        let told =
-            this.bao(&program, "", "operator init -key-shares=1 -key-threshold=1 -format=json").await?;
+        let told = this
+            .bao(&program, "", "operator init -key-shares=1 -key-threshold=1 -format=json")
+            .await?;
         let told: serde_json::Value = serde_json::from_str(&told)?;
-        let text =
-            |pointer: &str| told.pointer(pointer).and_then(serde_json::Value::as_str).map(str::to_owned);
+        let text = |pointer: &str| {
+            told.pointer(pointer).and_then(serde_json::Value::as_str).map(str::to_owned)
+        };
         let key = text("/unseal_keys_b64/0").context("no unseal key")?;
         let token = text("/root_token").context("no token")?;
         this.bao(&program, "", &format!("operator unseal {key}")).await?;
@@ -118,10 +121,21 @@ impl SoftHsm {
         std::fs::write(this.conf(), format!("directories.tokendir = {}\n", tokens.display()))?;
         write_private(&folder.join("pin"), PIN)?;
         let made = std::process::Command::new("softhsm2-util")
-            .args(["--init-token", "--free", "--label", "roots", "--so-pin", "so-secret", "--pin", PIN])
+            .args([
+                "--init-token",
+                "--free",
+                "--label",
+                "roots",
+                "--so-pin",
+                "so-secret",
+                "--pin",
+                PIN,
+            ])
             .env("SOFTHSM2_CONF", this.conf())
             .output()
-            .context("softhsm2-util is missing: install the operating system's package `softhsm2`")?;
+            .context(
+                "softhsm2-util is missing: install the operating system's package `softhsm2`",
+            )?;
         ensure!(made.status.success(), "softhsm2-util: {}", String::from_utf8_lossy(&made.stderr));
         Ok(this)
     }
@@ -138,7 +152,8 @@ impl SoftHsm {
     /// A self-signed authority whose roots' keys are on the token.
     pub(crate) fn section(&self, name: &str) -> anyhow::Result<String> {
         let module = MODULES.iter().find(|path| Path::new(path).exists());
-        let module = module.context("SoftHSM's module is missing: install the package `softhsm2`")?;
+        let module =
+            module.context("SoftHSM's module is missing: install the package `softhsm2`")?;
         Ok(format!(
             "[authority.{name}]\nplugin = \"self-signed\"\n[authority.{name}.keys]\nbackend = \"pkcs11\"\n\
              module = \"{module}\"\ntoken = \"roots\"\npin_file = \"{}\"\n",
@@ -184,7 +199,8 @@ async fn follow_on(folder: PathBuf, offline: PathBuf) -> anyhow::Result<()> {
         for entry in std::fs::read_dir(folder.join("outbox")).into_iter().flatten() {
             let path = entry?.path();
             let is_text = path.extension().is_some_and(|extension| extension == "txt");
-            let Some(name) = path.file_stem().and_then(|stem| stem.to_str()).filter(|_| is_text) else {
+            let Some(name) = path.file_stem().and_then(|stem| stem.to_str()).filter(|_| is_text)
+            else {
                 continue;
             };
             if !done.insert(name.to_owned()) {
@@ -192,7 +208,8 @@ async fn follow_on(folder: PathBuf, offline: PathBuf) -> anyhow::Result<()> {
             }
             let text = std::fs::read_to_string(&path)?;
             std::fs::write(offline.join(format!("{name}.txt")), &text)?;
-            let (_, after) = text.split_once("\nCommands:\n\n").context("a ceremony without commands")?;
+            let (_, after) =
+                text.split_once("\nCommands:\n\n").context("a ceremony without commands")?;
             let lines = after.lines().take_while(|line| line.starts_with("    "));
             let commands = lines.map(str::trim_start).collect::<Vec<_>>().join("\n");
             Tool::Openssl.path()?;

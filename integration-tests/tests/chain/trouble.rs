@@ -1,7 +1,9 @@
 //! An authority that is away in the middle of a rotation: issuance continues, operators read what is wrong, and the
 //! rotation goes on by itself when the authority is back.
 
-use integration_tests::mesh::{Cacerts, LiveMesh, MeshPlan, PythonAuthority, SOON, Talk, eventually};
+use integration_tests::mesh::{
+    Cacerts, LiveMesh, MeshPlan, PythonAuthority, SOON, Talk, eventually,
+};
 use proto::banyan::admin::v1::Rotation;
 
 /// Leaves that are renewed several times in a test, in seconds.
@@ -32,7 +34,10 @@ async fn issues_on(mesh: &LiveMesh) -> anyhow::Result<()> {
 
 async fn status_says(mesh: &LiveMesh, words: &str) -> anyhow::Result<()> {
     let conditions = mesh.ca.status().await?.conditions;
-    assert!(conditions.iter().any(|said| said.contains(words)), "{words} is missing in: {conditions:#?}");
+    assert!(
+        conditions.iter().any(|said| said.contains(words)),
+        "{words} is missing in: {conditions:#?}"
+    );
     Ok(())
 }
 
@@ -52,7 +57,8 @@ async fn a_plugin_whose_process_was_killed_is_named_and_the_rotation_goes_on_whe
     issues_on(&mesh).await?;
     status_says(&mesh, "creating the new root failed").await?;
     let listed = mesh.ca.authorities().await?;
-    let health = listed.iter().find(|known| known.name == "python").map(|known| known.health.as_str());
+    let health =
+        listed.iter().find(|known| known.name == "python").map(|known| known.health.as_str());
     assert_eq!(health, Some("down"), "{listed:#?}");
     python.start().await?;
     mesh.over("one").await?;
@@ -78,14 +84,20 @@ async fn a_plugin_that_hangs_is_named_before_its_deadline_and_the_rotation_goes_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_directory_that_is_gone_is_named_and_the_rotation_goes_on_when_it_is_back() -> anyhow::Result<()> {
+async fn a_directory_that_is_gone_is_named_and_the_rotation_goes_on_when_it_is_back()
+-> anyhow::Result<()> {
     let cacerts = Cacerts::make().await?;
     cacerts.set_there(false)?;
     let mesh = mesh_beside(cacerts.section("cacerts", "exclusive = true")).await?;
     mesh.ca.rotate_to("one", "cacerts").await?;
-    let told = mesh.ca.until_rotation("it is named", SOON, tells("creating the new root failed")).await?;
+    let told =
+        mesh.ca.until_rotation("it is named", SOON, tells("creating the new root failed")).await?;
     let directory = cacerts.directory().display().to_string();
-    assert!(told.troubles.iter().any(|trouble| trouble.contains(&directory)), "{:?}", told.troubles);
+    assert!(
+        told.troubles.iter().any(|trouble| trouble.contains(&directory)),
+        "{:?}",
+        told.troubles
+    );
     issues_on(&mesh).await?;
     status_says(&mesh, &directory).await?;
     cacerts.set_there(true)?;

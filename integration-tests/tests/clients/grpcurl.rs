@@ -43,7 +43,8 @@ async fn grpcurl_learns_the_service_by_reflection_and_gets_a_certificate() -> an
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn grpcurl_gets_a_certificate_with_the_published_file_where_reflection_is_off() -> anyhow::Result<()> {
+async fn grpcurl_gets_a_certificate_with_the_published_file_where_reflection_is_off()
+-> anyhow::Result<()> {
     let desk = Desk::open("").await?;
     let (listed, said) = run(grpcurl(&desk)?.arg(desk.address()).arg("list")).await?;
     assert!(!listed && said.contains("reflection"), "{said}");
@@ -60,7 +61,10 @@ async fn a_refusal_tells_grpcurl_the_code_the_cause_and_the_reason() -> anyhow::
     desk.token.push_str("AAAA");
     let refused = create(&desk, &["-import-path", &protos, "-proto", "ca.proto"]).await;
     let said = refused.err().map(|error| error.to_string()).unwrap_or_default();
-    assert!(said.contains("Code: Unauthenticated") && said.contains("signature does not verify"), "{said}");
+    assert!(
+        said.contains("Code: Unauthenticated") && said.contains("signature does not verify"),
+        "{said}"
+    );
     // Google's file for details is not ours to publish, so grpcurl shows them in base64.
     let details = said.split_once("\"@value\": \"").and_then(|(_, rest)| rest.split_once('"'));
     let details = STANDARD.decode(details.map(|(value, _)| value).unwrap_or_default())?;

@@ -14,7 +14,11 @@ async fn the_grpc_health_probe_on_the_plain_port_answers_serving() -> anyhow::Re
         [("", true), ("istio.v1.auth.IstioCertificateService", true), ("no.such.Service", false)]
     {
         let mut probe = Tool::Grpcurl.command()?;
-        probe.arg("-plaintext").arg("-import-path").arg(&here).args(["-proto", "health.proto", "-d"]);
+        probe.arg("-plaintext").arg("-import-path").arg(&here).args([
+            "-proto",
+            "health.proto",
+            "-d",
+        ]);
         probe.arg(serde_json::json!({ "service": service }).to_string());
         probe.arg(desk.ca.running().plain_addr.to_string()).arg("grpc.health.v1.Health/Check");
         let (answered, said) = run(&mut probe).await?;

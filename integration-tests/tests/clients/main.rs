@@ -44,7 +44,8 @@ impl Desk {
         let clock = Arc::new(host::SystemClock);
         let ca = MeshCa::start_with(listen, TokenIssuer::SECTION, &files, clock).await?;
         let (roots, token) = (ca.write_roots()?, issuer.of_account("shop", "cart"));
-        let published = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto/protos/istio/v1/auth/ca.proto");
+        let published =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto/protos/istio/v1/auth/ca.proto");
         let protos = ca.directory().join("published");
         std::fs::create_dir(&protos)?;
         std::fs::copy(published, protos.join("ca.proto"))?;
@@ -63,7 +64,15 @@ impl Desk {
     async fn csr(&self) -> anyhow::Result<String> {
         let (key, csr) = (self.file("client.key"), self.file("client.csr"));
         let mut openssl = Tool::Openssl.command()?;
-        openssl.args(["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]);
+        openssl.args([
+            "req",
+            "-new",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+        ]);
         openssl.args(["-subj", "/", "-keyout"]).arg(key).arg("-out").arg(&csr);
         let (made, said) = run(&mut openssl).await?;
         anyhow::ensure!(made, "{said}");
@@ -74,10 +83,14 @@ impl Desk {
 impl Chain {
     /// The parts of `certChain` in a reply as JSON.
     fn from_json(reply: &str) -> anyhow::Result<Self> {
-        let reply: serde_json::Value = serde_json::from_str(reply).with_context(|| reply.to_owned())?;
-        let parts = reply.get("certChain").and_then(|parts| parts.as_array()).context("no certChain")?;
+        let reply: serde_json::Value =
+            serde_json::from_str(reply).with_context(|| reply.to_owned())?;
+        let parts =
+            reply.get("certChain").and_then(|parts| parts.as_array()).context("no certChain")?;
         let parts: Vec<&str> = parts.iter().filter_map(serde_json::Value::as_str).collect();
-        let [leaf, intermediates @ .., roots] = parts.as_slice() else { anyhow::bail!("{parts:?}") };
+        let [leaf, intermediates @ .., roots] = parts.as_slice() else {
+            anyhow::bail!("{parts:?}")
+        };
         anyhow::ensure!(!intermediates.is_empty(), "there is no intermediate");
         Ok(Self {
             leaf: (*leaf).to_owned(),

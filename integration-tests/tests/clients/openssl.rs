@@ -13,9 +13,11 @@ struct Files {
 }
 
 async fn files(desk: &Desk) -> anyhow::Result<Files> {
-    let Chain { leaf, intermediates, roots } =
-        grpcurl::create(desk, &["-import-path", &desk.protos.display().to_string(), "-proto", "ca.proto"])
-            .await?;
+    let Chain { leaf, intermediates, roots } = grpcurl::create(
+        desk,
+        &["-import-path", &desk.protos.display().to_string(), "-proto", "ca.proto"],
+    )
+    .await?;
     let write = |name: &str, text: String| {
         let path = desk.file(name);
         std::fs::write(&path, text).map(|()| path)
@@ -29,7 +31,15 @@ async fn files(desk: &Desk) -> anyhow::Result<Files> {
 
 async fn verify(files: &Files, purpose: &str) -> anyhow::Result<(bool, String)> {
     let mut command = Tool::Openssl.command()?;
-    command.args(["verify", "-x509_strict", "-no-CApath", "-no-CAstore", "-purpose", purpose, "-CAfile"]);
+    command.args([
+        "verify",
+        "-x509_strict",
+        "-no-CApath",
+        "-no-CAstore",
+        "-purpose",
+        purpose,
+        "-CAfile",
+    ]);
     command.arg(&files.roots).arg("-untrusted").arg(&files.intermediates).arg(&files.leaf);
     run(&mut command).await
 }

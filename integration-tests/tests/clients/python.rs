@@ -15,7 +15,14 @@ async fn a_python_client_gets_a_certificate_and_cryptography_verifies_it() -> an
     std::fs::create_dir(&out)?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/client.py");
     let mut python = Tool::Python.command()?;
-    python.arg("-B").arg(script).arg(&desk.protos).arg(desk.address()).arg(&desk.roots).arg(&token).arg(&out);
+    python
+        .arg("-B")
+        .arg(script)
+        .arg(&desk.protos)
+        .arg(desk.address())
+        .arg(&desk.roots)
+        .arg(&token)
+        .arg(&out);
     let (succeeded, said) = run(&mut python).await?;
     assert!(succeeded, "{said}");
     let seen: Value = serde_json::from_str(said.lines().next().unwrap_or_default())?;

@@ -34,7 +34,8 @@ async fn rustls_verifies_the_chain_for_both_ends_of_a_connection() -> anyhow::Re
 
     let mut store = RootCertStore::empty();
     roots.iter().try_for_each(|root| store.add(root.clone()))?;
-    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(store), Arc::clone(&provider));
+    let clients =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(store), Arc::clone(&provider));
     clients.build()?.verify_client_cert(leaf, &intermediates, now())?;
 
     let anchors = roots.iter().map(anchor_from_trusted_cert).collect::<Result<Vec<_>, _>>()?;
@@ -58,7 +59,8 @@ async fn a_client_that_speaks_tls_1_2_only_gets_a_certificate() -> anyhow::Resul
     let mut request =
         tonic::Request::new(IstioCertificateRequest { csr, validity_duration: 0, metadata: None });
     request.metadata_mut().insert("authorization", format!("Bearer {}", desk.token).parse()?);
-    let reply = IstioCertificateServiceClient::new(channel).create_certificate(request).await?.into_inner();
+    let reply =
+        IstioCertificateServiceClient::new(channel).create_certificate(request).await?.into_inner();
     let leaf = reply.cert_chain.first().map(|text| ders(text)).transpose()?.unwrap_or_default();
     let [leaf] = leaf.as_slice() else { anyhow::bail!("{} leaves", leaf.len()) };
     assert_eq!(Certificate::parse(leaf)?.spiffe_id()?.as_str(), CART);

@@ -28,7 +28,8 @@ fn waits_for_one(rotation: &Rotation) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frozen_envoy_is_named_and_the_gate_opens_without_it_when_it_was_said() -> anyhow::Result<()> {
+async fn a_frozen_envoy_is_named_and_the_gate_opens_without_it_when_it_was_said()
+-> anyhow::Result<()> {
     let pair = pair(SHORT, &[SERVER]).await?;
     let idle_agent = agent(&pair.ca, "idle", IDLE).await?;
     let idle = Envoy::start("idle", &idle_agent.path(""), idle_agent.socket(), &[]).await?;
@@ -36,7 +37,10 @@ async fn a_frozen_envoy_is_named_and_the_gate_opens_without_it_when_it_was_said(
     idle.until_it_has_its_leaf().await?;
     idle_agent
         .until("the third has both", |status| {
-            status.holders.iter().any(|holder| holder.applied == Some(1) && holder.serials.len() == 1)
+            status
+                .holders
+                .iter()
+                .any(|holder| holder.applied == Some(1) && holder.serials.len() == 1)
         })
         .await?;
     let stop = AtomicBool::new(false);
@@ -44,8 +48,10 @@ async fn a_frozen_envoy_is_named_and_the_gate_opens_without_it_when_it_was_said(
     let rotation = async {
         idle.freeze(true)?;
         pair.ca.rotate("one").await?;
-        let waiting =
-            pair.ca.until_rotation("only the frozen one is waited for", SOON, waits_for_one).await?;
+        let waiting = pair
+            .ca
+            .until_rotation("only the frozen one is waited for", SOON, waits_for_one)
+            .await?;
         let gate = waiting.gate.clone().unwrap_or_default();
         let [holder] = gate.holders.as_slice() else { anyhow::bail!("{gate:?}") };
         assert_eq!((holder.identity.as_str(), holder.agent.as_str()), (IDLE, "idle"));
@@ -56,7 +62,9 @@ async fn a_frozen_envoy_is_named_and_the_gate_opens_without_it_when_it_was_said(
         }
         let most = u64::try_from(gate.opens_at_latest - gate.at)? + LATE_MAX;
         let opened = |rotation: &Rotation| rotation.phase != "distributing";
-        pair.ca.until_rotation("the gate opens by itself", Duration::from_secs(most), opened).await?;
+        pair.ca
+            .until_rotation("the gate opens by itself", Duration::from_secs(most), opened)
+            .await?;
         idle.freeze(false)?;
         let over = |rotation: &Rotation| rotation.phase == "steady";
         pair.ca.until_rotation("the rotation is over", Duration::from_secs(120), over).await?;

@@ -35,7 +35,8 @@ async fn pair(leaf: &str, accepted: &[&str]) -> anyhow::Result<Pair> {
     for identity in accepted {
         routes.push(Route { peer: server.inbound(), identities: vec![SpiffeId::parse(identity)?] });
     }
-    let client = Envoy::start("client", &client_agent.path(""), client_agent.socket(), &routes).await?;
+    let client =
+        Envoy::start("client", &client_agent.path(""), client_agent.socket(), &routes).await?;
     client.until_answered(0).await?;
     // The client may have knocked before both had their certificates; the server has counted that too.
     server.reset_counters().await?;
@@ -44,7 +45,11 @@ async fn pair(leaf: &str, accepted: &[&str]) -> anyhow::Result<Pair> {
 
 async fn agent(ca: &MeshCa, name: &str, identity: &str) -> anyhow::Result<TestAgent> {
     let token = ca.token(name, &[identity]).await?;
-    TestAgent::of(ca.gate().address())?.with_token(&token)?.with_own_workload(identity).joined().await
+    TestAgent::of(ca.gate().address())?
+        .with_token(&token)?
+        .with_own_workload(identity)
+        .joined()
+        .await
 }
 
 /// The serial of the leaf that an agent's workload has now.

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use integration_tests::mesh::{Envoy, MeshCa, Route, SOON};
-use proto::banyan::admin::v1::{AddRelyingPartyRequest, ConfirmRelyingPartyRequest, Rotation, Verb};
+use proto::banyan::admin::v1::{
+    AddRelyingPartyRequest, ConfirmRelyingPartyRequest, Rotation, Verb,
+};
 use trust::SpiffeId;
 
 use super::{CLIENT, agent};
@@ -31,13 +33,16 @@ fn waits_for_a_word(rotation: &Rotation) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_envoy_with_roots_of_its_own_is_waited_for_until_somebody_answers_for_it() -> anyhow::Result<()> {
+async fn an_envoy_with_roots_of_its_own_is_waited_for_until_somebody_answers_for_it()
+-> anyhow::Result<()> {
     let ca = MeshCa::start("", SHORT).await?;
-    let (own_agent, client_agent) = (agent(&ca, "own", OWN).await?, agent(&ca, "client", CLIENT).await?);
+    let (own_agent, client_agent) =
+        (agent(&ca, "own", OWN).await?, agent(&ca, "client", CLIENT).await?);
     let home = own_agent.path("");
     let own = Envoy::with_own_roots("own", &home, own_agent.socket(), &roots(&ca)).await?;
     let route = Route { peer: own.inbound(), identities: vec![SpiffeId::parse(OWN)?] };
-    let client = Envoy::start("client", &client_agent.path(""), client_agent.socket(), &[route]).await?;
+    let client =
+        Envoy::start("client", &client_agent.path(""), client_agent.socket(), &[route]).await?;
     client.until_answered(0).await?;
     own.reset_counters().await?;
     let stop = AtomicBool::new(false);
@@ -52,22 +57,39 @@ async fn an_envoy_with_roots_of_its_own_is_waited_for_until_somebody_answers_for
     };
     let rotation = async {
         ca.rotate("one").await?;
-        ca.until_rotation("only the one with roots of its own is waited for", SOON, waits_for_a_word).await?;
+        ca.until_rotation(
+            "only the one with roots of its own is waited for",
+            SOON,
+            waits_for_a_word,
+        )
+        .await?;
         let renewals = own_agent.status()?.workloads[0].renewals;
-        own_agent.until("its leaf is renewed", |status| status.workloads[0].renewals > renewals).await?;
+        own_agent
+            .until("its leaf is renewed", |status| status.workloads[0].renewals > renewals)
+            .await?;
         let still = ca.until_rotation("and nothing has changed", SOON, waits_for_a_word).await?;
         anyhow::ensure!(still.phase == "distributing", "{still:?}");
         let early = ca.decide("early", Verb::Activate).await.expect_err("the gate is closed");
         for words in [OWN, "no validation secret", "banyan relying-party add NAME --covers"] {
-            anyhow::ensure!(early.message().contains(words), "{words} is missing in: {}", early.message());
+            anyhow::ensure!(
+                early.message().contains(words),
+                "{words} is missing in: {}",
+                early.message()
+            );
         }
         let (name, covers) = ("own-roots".to_owned(), vec![OWN.to_owned()]);
         let mut operators = ca.rotations();
         operators
-            .add_relying_party(AddRelyingPartyRequest { name: name.clone(), covers, ..Default::default() })
+            .add_relying_party(AddRelyingPartyRequest {
+                name: name.clone(),
+                covers,
+                ..Default::default()
+            })
             .await?;
         own.change_own_roots(&home, &roots(&ca)).await?;
-        operators.confirm_relying_party(ConfirmRelyingPartyRequest { name, ..Default::default() }).await?;
+        operators
+            .confirm_relying_party(ConfirmRelyingPartyRequest { name, ..Default::default() })
+            .await?;
         let over = |rotation: &Rotation| rotation.phase == "steady";
         ca.until_rotation("the rotation is over", Duration::from_secs(180), over).await?;
         stop.store(true, Ordering::Relaxed);

@@ -12,15 +12,18 @@ const ROTATION_MAX: Duration = Duration::from_secs(120);
 async fn two_envoys_talk_on_while_a_root_is_renewed_with_its_key_and_name() -> anyhow::Result<()> {
     let cacerts = Cacerts::make().await?;
     let section = cacerts.section("istio", "exclusive = true");
-    let pair =
-        pair(&format!("[rotation]\nsettle = \"1s\"\n[root]\nauthority = \"istio\"\n{section}"), &[SERVER])
-            .await?;
+    let pair = pair(
+        &format!("[rotation]\nsettle = \"1s\"\n[root]\nauthority = \"istio\"\n{section}"),
+        &[SERVER],
+    )
+    .await?;
     let root = cacerts.renew_root().await?;
     let is_over = |rotation: &proto::banyan::admin::v1::Rotation| {
         let bundle = pair.ca.running().bundle();
         rotation.phase == "steady" && bundle.roots().len() == 1 && bundle.roots()[0].der() == root
     };
-    let rotation = pair.ca.until_rotation("the renewed root alone is trusted", ROTATION_MAX, is_over);
+    let rotation =
+        pair.ca.until_rotation("the renewed root alone is trusted", ROTATION_MAX, is_over);
     let mut rotation = Box::pin(rotation);
     let mut answered = 0_u64;
     loop {

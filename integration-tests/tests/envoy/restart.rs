@@ -9,7 +9,9 @@ async fn envoy_serves_on_while_its_agent_restarts_and_its_row_is_held_until_it_h
 -> anyhow::Result<()> {
     let mut pair = pair("", &[SERVER]).await?;
     let before = serial(&pair.server_agent)?.ok_or_else(|| anyhow::anyhow!("no leaf"))?;
-    pair.server_agent.until("both are applied", |status| status.holders[0].applied == Some(1)).await?;
+    pair.server_agent
+        .until("both are applied", |status| status.holders[0].applied == Some(1))
+        .await?;
 
     pair.server_agent.stop().await;
     for _ in 0..5 {
@@ -37,7 +39,8 @@ async fn envoy_serves_on_while_its_agent_restarts_and_its_row_is_held_until_it_h
         .until("Envoy has the new leaf and nothing else", |status| {
             let serial = status.workloads[0].serial.clone();
             serial.is_some_and(|serial| {
-                serial != before.to_string() && status.holders.iter().all(|h| h.serials == [serial.clone()])
+                serial != before.to_string()
+                    && status.holders.iter().all(|h| h.serials == [serial.clone()])
             })
         })
         .await?;

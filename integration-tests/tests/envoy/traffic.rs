@@ -12,7 +12,11 @@ async fn two_envoys_talk_over_mutual_tls_with_secrets_of_their_agents() -> anyho
     for _ in 0..10 {
         assert_eq!(pair.client.get(0).await?, (200, "answer of server\n".to_owned()));
     }
-    assert_eq!(pair.client.count("cluster.peer_0.ssl.handshake").await?, 10, "a connection for each request");
+    assert_eq!(
+        pair.client.count("cluster.peer_0.ssl.handshake").await?,
+        10,
+        "a connection for each request"
+    );
     assert_eq!(pair.client.count(".ssl.session_reused").await?, 0);
     for envoy in [&pair.client, &pair.server] {
         assert_eq!(envoy.tls_failures().await?, 0);

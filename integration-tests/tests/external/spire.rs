@@ -34,7 +34,8 @@ fn is_spire_s(server: &Server, root: &Root) -> anyhow::Result<bool> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_root_of_a_spire_server_replaces_ours_and_is_replaced_under_traffic() -> anyhow::Result<()> {
+async fn the_root_of_a_spire_server_replaces_ours_and_is_replaced_under_traffic()
+-> anyhow::Result<()> {
     let mut server = Server::start("17520h");
     server.register(ID, true);
     let agent = Agent::start(&server);

@@ -59,7 +59,9 @@ async fn the_root_of_a_step_ca_replaces_ours_and_is_replaced_under_traffic() -> 
     assert_every_leaf_is_of(&mesh, root);
     for proxy in &mesh.proxies {
         let chain = proxy.holding().chain;
-        let [_, issuer, above] = chain.as_slice() else { anyhow::bail!("{} certificates", chain.len()) };
+        let [_, issuer, above] = chain.as_slice() else {
+            anyhow::bail!("{} certificates", chain.len())
+        };
         assert_eq!(above, &intermediate, "what the step-ca signs with goes out with the leaf");
         assert_eq!(Certificate::parse(issuer)?.names().uris, ["spiffe://example.org"]);
     }

@@ -9,13 +9,15 @@ use integration_tests::faults::{
 };
 
 /// An issuer that ends in half an hour, and leaves that fit four times into it.
-const SHORT: &str = "[root]\nissuer_lifetime = \"30m\"\n[leaf]\nttl_default = \"7m\"\nttl_max = \"7m\"";
+const SHORT: &str =
+    "[root]\nissuer_lifetime = \"30m\"\n[leaf]\nttl_default = \"7m\"\nttl_max = \"7m\"";
 
 async fn away(mode: AuthorityMode) {
     let (ca_dir, switch) = (CaDir::new(SHORT).unwrap(), AuthoritySwitch::new(AuthorityMode::Works));
     let fault_plan = FaultPlan { authority: Some(switch.clone()), ..FaultPlan::default() };
     let clock = Arc::new(TestClock::default());
-    let start = || ca_dir.start_with(Arc::new(RealDisk), Arc::<TestClock>::clone(&clock), &fault_plan);
+    let start =
+        || ca_dir.start_with(Arc::new(RealDisk), Arc::<TestClock>::clone(&clock), &fault_plan);
     let running = start().await.unwrap().unwrap();
     let door = Door::of(&running).unwrap().with_clock(Arc::<TestClock>::clone(&clock));
     let (asked, before) = (switch.asked(), door.status().await.unwrap());
@@ -26,7 +28,9 @@ async fn away(mode: AuthorityMode) {
     let caught_up = || async { Member::join(&door, "any").await.is_ok() };
     eventually("horizon and serving leaf have caught up with the clock", caught_up).await.unwrap();
     let mut member = Member::join(&door, "agent").await.unwrap();
-    eventually("the authority is asked", || std::future::ready(switch.asked() > asked)).await.unwrap();
+    eventually("the authority is asked", || std::future::ready(switch.asked() > asked))
+        .await
+        .unwrap();
     for _ in 0..20 {
         member.issue().await.unwrap();
     }
@@ -49,7 +53,8 @@ async fn away(mode: AuthorityMode) {
 
     // When it is back, the renewal that waited is done.
     switch.turn(AuthorityMode::Works);
-    let renewed = || async { door.status().await.unwrap().issuer_not_after > before.issuer_not_after };
+    let renewed =
+        || async { door.status().await.unwrap().issuer_not_after > before.issuer_not_after };
     eventually("the issuer is renewed", renewed).await.unwrap();
     let after = door.status().await.unwrap();
     assert_eq!(after.active_root, before.active_root);
@@ -73,7 +78,8 @@ async fn a_server_whose_issuer_has_ended_starts_says_so_and_issues_again_when_th
     let (ca_dir, switch) = (CaDir::new(SHORT).unwrap(), AuthoritySwitch::new(AuthorityMode::Works));
     let fault_plan = FaultPlan { authority: Some(switch.clone()), ..FaultPlan::default() };
     let clock = Arc::new(TestClock::default());
-    let start = || ca_dir.start_with(Arc::new(RealDisk), Arc::<TestClock>::clone(&clock), &fault_plan);
+    let start =
+        || ca_dir.start_with(Arc::new(RealDisk), Arc::<TestClock>::clone(&clock), &fault_plan);
     CaDir::stop(start().await.unwrap().unwrap()).await.unwrap();
 
     // It was off for longer than its issuer lasts, and its authority is away when it comes back.
@@ -84,7 +90,10 @@ async fn a_server_whose_issuer_has_ended_starts_says_so_and_issues_again_when_th
     let conditions = door.status().await.unwrap().conditions;
     assert!(conditions.iter().any(|said| said.contains("has ended")), "{conditions:#?}");
     assert!(!door.is_ready().await);
-    assert!(!running.bundle().roots().is_empty(), "the bundle is there for whoever asks on this machine");
+    assert!(
+        !running.bundle().roots().is_empty(),
+        "the bundle is there for whoever asks on this machine"
+    );
 
     switch.turn(AuthorityMode::Works);
     let issues = || async {

@@ -17,7 +17,8 @@ async fn status(running: &Running) -> StatusResponse {
 
 async fn authority(running: &Running) -> Authority {
     let mut client = AuthorityServiceClient::new(admin_channel(&running.admin_socket));
-    let listed = client.list_authorities(ListAuthoritiesRequest::default()).await.unwrap().into_inner();
+    let listed =
+        client.list_authorities(ListAuthoritiesRequest::default()).await.unwrap().into_inner();
     listed.authorities.into_iter().next().unwrap()
 }
 
@@ -46,7 +47,8 @@ async fn an_authority_that_lost_its_book_says_so_and_makes_no_second_root() {
     says(&running, "root authority main is unhealthy").await;
     let looked = authority(&running).await;
     assert!(looked.health == "down" && looked.detail.contains("latest backup"), "{looked:?}");
-    let request = StartRotationRequest { request_id: "new".to_owned(), ..StartRotationRequest::default() };
+    let request =
+        StartRotationRequest { request_id: "new".to_owned(), ..StartRotationRequest::default() };
     let mut client = RotationServiceClient::new(admin_channel(&running.admin_socket));
     client.start_rotation(request).await.unwrap();
     says(&running, "was deleted; nothing is made in its place").await;
@@ -63,7 +65,8 @@ async fn an_authority_that_lost_its_book_says_so_and_makes_no_second_root() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_its_ledger_a_server_issues_nothing_and_says_so_and_the_next_start_counts_the_lost_rows() {
+async fn without_its_ledger_a_server_issues_nothing_and_says_so_and_the_next_start_counts_the_lost_rows()
+ {
     let ca_dir = CaDir::new("").unwrap();
     let running = ca_dir.start().await.unwrap();
     let door = Door::of(&running).unwrap();
@@ -95,7 +98,10 @@ async fn one_file_of_the_ledger_that_is_deleted_is_missed_and_put_back_as_the_co
     let told = status(&running).await.conditions;
     let told = told.iter().find(|text| text.contains("00000001.log")).unwrap();
     let command = told.split('`').nth(1).unwrap();
-    assert!(std::process::Command::new("sh").args(["-c", command]).status().unwrap().success(), "{command}");
+    assert!(
+        std::process::Command::new("sh").args(["-c", command]).status().unwrap().success(),
+        "{command}"
+    );
     CaDir::stop(running).await.unwrap();
 
     let running = ca_dir.start().await.unwrap();
@@ -127,7 +133,8 @@ async fn a_data_directory_that_others_can_write_is_refused_with_every_file_and_w
     let ca_dir = CaDir::new("").unwrap();
     CaDir::stop(ca_dir.start().await.unwrap()).await.unwrap();
     for file in ["record.redb", "registry.redb", "bundles/0000000001.json"] {
-        std::fs::set_permissions(ca_dir.data().join(file), std::fs::Permissions::from_mode(0o666)).unwrap();
+        std::fs::set_permissions(ca_dir.data().join(file), std::fs::Permissions::from_mode(0o666))
+            .unwrap();
     }
     let said = ca_dir.start_once().await.unwrap().unwrap_err().to_string();
     for words in ["record.redb has mode 0666", "registry.redb", "0000000001.json", "chmod -R go="] {

@@ -61,7 +61,8 @@ struct Progress(Generation, Sequence);
 
 /// Checks what a dead server left; answers how far the record had come.
 async fn check(ca_dir: &CaDir, root: RootId, released: &Released) -> Progress {
-    let all: Vec<Leaf> = released.iter().flat_map(|leaves| leaves.lock().unwrap().clone()).collect();
+    let all: Vec<Leaf> =
+        released.iter().flat_map(|leaves| leaves.lock().unwrap().clone()).collect();
     let durable = Durable::read(&ca_dir.data()).await.unwrap();
     durable.covers(&all).unwrap();
     assert_eq!(durable.roots().into_iter().collect::<Vec<_>>(), [root], "one root, the same one");
@@ -103,8 +104,9 @@ async fn nothing_released_is_lost_when_the_ca_is_killed_under_load() {
         door.moved(grpc, plain);
     }
     let before = counts(&released);
-    let all_go_on =
-        || std::future::ready(counts(&released).iter().zip(&before).all(|(now, before)| now > before));
+    let all_go_on = || {
+        std::future::ready(counts(&released).iter().zip(&before).all(|(now, before)| now > before))
+    };
     eventually("every client gets leaves again", all_go_on).await.unwrap();
     stop.cancel();
     clients.close();

@@ -1,5 +1,9 @@
 //! The CA crashes, and its disk fails: what must hold then.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on ends here")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on ends here"
+)]
 
 mod authority;
 mod green;

@@ -20,7 +20,9 @@ async fn the_second_process_on_a_directory_is_refused_and_names_the_first() {
 
     let (status, said) = spawn(&ca_dir).ended().await.unwrap();
     assert_eq!(status.code(), Some(1));
-    for part in [&format!("process {pid}"), "stop that process", &ca_dir.data().display().to_string()] {
+    for part in
+        [&format!("process {pid}"), "stop that process", &ca_dir.data().display().to_string()]
+    {
         assert!(said.contains(part), "{part}: {said}");
     }
     let inside = ca_dir.start_once().await.unwrap().unwrap_err().to_string();
@@ -68,9 +70,11 @@ async fn a_process_whose_disk_takes_nothing_releases_nothing_says_so_and_recover
     ca.refuse_writes(false).unwrap();
     eventually("ready again", || door.is_ready()).await.unwrap();
     released.push(member.issue().await.unwrap());
-    eventually("healthy again", || async { door.status().await.is_ok_and(|status| status.healthy) })
-        .await
-        .unwrap();
+    eventually("healthy again", || async {
+        door.status().await.is_ok_and(|status| status.healthy)
+    })
+    .await
+    .unwrap();
     Member::join(&door, "later").await.unwrap();
     ca.kill().await.unwrap();
     let durable = Durable::read(&ca_dir.data()).await.unwrap();

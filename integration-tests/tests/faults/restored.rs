@@ -13,8 +13,8 @@ use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::state_service_client::StateServiceClient;
 use proto::banyan::admin::v1::{
-    ContinueStateRequest, CreateTokenRequest, DismissAgentWordRequest, GetRotationRequest, RecordState,
-    Rotation, ShowStateRequest, StartRotationRequest, StatusRequest, StatusResponse,
+    ContinueStateRequest, CreateTokenRequest, DismissAgentWordRequest, GetRotationRequest,
+    RecordState, Rotation, ShowStateRequest, StartRotationRequest, StatusRequest, StatusResponse,
 };
 
 /// Short lives: a rotation waits for leaves whose rows were lost.
@@ -37,7 +37,8 @@ impl Mesh {
         let ca_dir = CaDir::new(LIMITS)?;
         let running = ca_dir.start().await?;
         let gate = Gate::before(running.grpc_addr).await?;
-        let mut mesh = Self { ca_dir, gate, running: Some(running), agents: Vec::new(), proxies: Vec::new() };
+        let mut mesh =
+            Self { ca_dir, gate, running: Some(running), agents: Vec::new(), proxies: Vec::new() };
         for number in 1..=agents {
             let (name, identity) =
                 (format!("host-{number}"), format!("spiffe://{TRUST_DOMAIN}/app/{number}"));
@@ -47,9 +48,14 @@ impl Mesh {
                 ttl_seconds: 0,
                 ..Default::default()
             };
-            let token =
-                AdminServiceClient::new(mesh.channel()).create_token(request).await?.into_inner().token;
-            let agent = TestAgent::of(mesh.gate.address())?.with_token(&token)?.with_own_workload(&identity);
+            let token = AdminServiceClient::new(mesh.channel())
+                .create_token(request)
+                .await?
+                .into_inner()
+                .token;
+            let agent = TestAgent::of(mesh.gate.address())?
+                .with_token(&token)?
+                .with_own_workload(&identity);
             let agent = agent.joined().await?;
             mesh.proxies.push(Arc::new(Proxy::follow(&name, agent.socket())));
             mesh.agents.push(agent);
@@ -86,7 +92,8 @@ impl Mesh {
         let over = async {
             loop {
                 let rotation = self.rotation().await?;
-                if rotation.phase == "steady" && rotation.done.iter().any(|done| done == request_id) {
+                if rotation.phase == "steady" && rotation.done.iter().any(|done| done == request_id)
+                {
                     return anyhow::Ok(());
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -150,13 +157,21 @@ impl Mesh {
 
 fn go_on(above: u64) -> ContinueStateRequest {
     let (request_id, by) = ("go-on".to_owned(), "ada".to_owned());
-    ContinueStateRequest { request_id, above, by, reason: "restored after a lost disk".to_owned(), now: true }
+    ContinueStateRequest {
+        request_id,
+        above,
+        by,
+        reason: "restored after a lost disk".to_owned(),
+        now: true,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restored_server_changes_nothing_until_it_goes_on_above_what_agents_saw() -> anyhow::Result<()> {
+async fn a_restored_server_changes_nothing_until_it_goes_on_above_what_agents_saw()
+-> anyhow::Result<()> {
     let mut mesh = Mesh::start(2).await?;
-    let traffic = Traffic::among(&mesh.proxies.iter().cloned().map(Member::Proxy).collect::<Vec<_>>());
+    let traffic =
+        Traffic::among(&mesh.proxies.iter().cloned().map(Member::Proxy).collect::<Vec<_>>());
     eventually("they talk", || async { traffic.handshakes() > 10 }).await?;
     mesh.goes_back_in_time().await?;
 
@@ -203,7 +218,8 @@ async fn a_restored_server_that_no_agent_trusts_says_that_none_comes_and_a_new_t
     mesh.stop_ca().await?;
     mesh.put_back(&backup)?;
     mesh.start_ca().await?;
-    let told = mesh.until_it_names("no registered agent has connected since this server started").await?;
+    let told =
+        mesh.until_it_names("no registered agent has connected since this server started").await?;
     assert!(
         told.contains("1 agent was seen shortly before")
             && told.contains("refused this server's certificate"),
@@ -217,7 +233,8 @@ async fn a_restored_server_that_no_agent_trusts_says_that_none_comes_and_a_new_t
         ttl_seconds: 0,
         ..CreateTokenRequest::default()
     };
-    let token = AdminServiceClient::new(mesh.channel()).create_token(request).await?.into_inner().token;
+    let token =
+        AdminServiceClient::new(mesh.channel()).create_token(request).await?.into_inner().token;
     let agent = mesh.agents.first_mut().unwrap();
     agent.write_token(&token)?;
     agent.stop().await;

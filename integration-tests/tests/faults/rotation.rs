@@ -8,8 +8,8 @@ use hyper_util::rt::TokioIo;
 use integration_tests::faults::{CaDir, ChildCa, Member, SOON};
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::{
-    AddRelyingPartyRequest, ConfirmRelyingPartyRequest, GetRotationRequest, ReadJournalRequest, Rotation,
-    StartRotationRequest,
+    AddRelyingPartyRequest, ConfirmRelyingPartyRequest, GetRotationRequest, ReadJournalRequest,
+    Rotation, StartRotationRequest,
 };
 use rotation::State;
 use tokio::net::UnixStream;
@@ -81,12 +81,18 @@ async fn a_rotation_goes_on_after_a_kill_in_any_phase() -> anyhow::Result<()> {
     let mut member = Member::join(&door, "agent-1").await?;
     member.issue().await?;
     let name = || "mount".to_owned();
-    admin(&ca_dir)?.add_relying_party(AddRelyingPartyRequest { name: name(), ..Default::default() }).await?;
-    for (turn, phase) in ["staging", "distributing", "draining", "withdrawing"].into_iter().enumerate() {
+    admin(&ca_dir)?
+        .add_relying_party(AddRelyingPartyRequest { name: name(), ..Default::default() })
+        .await?;
+    for (turn, phase) in
+        ["staging", "distributing", "draining", "withdrawing"].into_iter().enumerate()
+    {
         let mut client = admin(&ca_dir)?;
         let request_id = format!("kill-while-{phase}");
-        let request =
-            StartRotationRequest { request_id: request_id.clone(), ..StartRotationRequest::default() };
+        let request = StartRotationRequest {
+            request_id: request_id.clone(),
+            ..StartRotationRequest::default()
+        };
         client.start_rotation(request).await?;
         let word = |sequence| ConfirmRelyingPartyRequest {
             name: name(),
@@ -106,12 +112,14 @@ async fn a_rotation_goes_on_after_a_kill_in_any_phase() -> anyhow::Result<()> {
         ca.door().await?;
         let mut client = admin(&ca_dir)?;
         if turn <= 1 {
-            until(&mut client, "distributing again", |rotation| rotation.phase == "distributing").await?;
+            until(&mut client, "distributing again", |rotation| rotation.phase == "distributing")
+                .await?;
             client.confirm_relying_party(word(0)).await?;
         }
         until(&mut client, "the last gate", |rotation| rotation.phase == "withdrawing").await?;
         client.confirm_relying_party(word(0)).await?;
-        let over = |rotation: &Rotation| rotation.phase == "steady" && rotation.done.contains(&request_id);
+        let over =
+            |rotation: &Rotation| rotation.phase == "steady" && rotation.done.contains(&request_id);
         until(&mut client, "it goes on by itself", over).await?;
         let record = verified(&mut client).await?;
         assert_eq!(record.roots.len(), turn + 2, "no root is made twice");

@@ -21,8 +21,9 @@ struct Serving {
 impl Serving {
     async fn start() -> Self {
         let (ca_dir, disk) = (CaDir::new("").unwrap(), FaultDisk::default());
-        let started =
-            ca_dir.start_with(Arc::new(disk.clone()), Arc::new(SystemClock), &FaultPlan::default()).await;
+        let started = ca_dir
+            .start_with(Arc::new(disk.clone()), Arc::new(SystemClock), &FaultPlan::default())
+            .await;
         let running = started.unwrap().unwrap();
         let door = Door::of(&running).unwrap();
         let mut member = Member::join(&door, "agent").await.unwrap();
@@ -83,8 +84,9 @@ async fn a_failed_sync_stops_issuance_for_good_and_says_to_restart() {
 async fn no_leaf_is_given_beyond_a_horizon_that_cannot_be_raised() {
     let ca_dir = CaDir::new("[leaf]\nttl_max = \"1h\"\nttl_default = \"1h\"").unwrap();
     let (fault_plan, clock) = (FaultPlan::default(), Arc::new(TestClock::default()));
-    let started =
-        ca_dir.start_with(Arc::new(FaultDisk::default()), Arc::<TestClock>::clone(&clock), &fault_plan).await;
+    let started = ca_dir
+        .start_with(Arc::new(FaultDisk::default()), Arc::<TestClock>::clone(&clock), &fault_plan)
+        .await;
     let running = started.unwrap().unwrap();
     let door = Door::of(&running).unwrap();
     let mut released = vec![Member::join(&door, "first").await.unwrap().own_leaf()];

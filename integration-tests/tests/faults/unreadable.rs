@@ -51,7 +51,11 @@ impl Used {
         self.put_back();
         let running = self.ca_dir.start().await.unwrap();
         let (roots, door) = (running.bundle(), Door::of(&running).unwrap());
-        assert_eq!(roots.roots().iter().map(|root| root.id()).collect::<Vec<_>>(), [self.root], "{what}");
+        assert_eq!(
+            roots.roots().iter().map(|root| root.id()).collect::<Vec<_>>(),
+            [self.root],
+            "{what}"
+        );
         Member::join(&door, "agent").await.unwrap().issue().await.unwrap();
         CaDir::stop(running).await.unwrap();
         Durable::read(&self.ca_dir.data()).await.unwrap().covers(&self.released).unwrap();
@@ -135,7 +139,8 @@ async fn every_damaged_file_is_named_with_what_to_do_and_never_replaced() {
             match said {
                 Some(said) => {
                     let named = path.file_name().unwrap().to_string_lossy();
-                    let named = said.contains(&*named) || (said.contains("key") && file.contains("key"));
+                    let named =
+                        said.contains(&*named) || (said.contains("key") && file.contains("key"));
                     assert!(named && said.contains("restore"), "{what}: {said}");
                     assert_eq!(std::fs::read(&path).ok(), damaged, "{what}: it was touched");
                 }
@@ -175,7 +180,9 @@ async fn a_directory_that_lost_a_part_makes_no_new_root() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_key_is_told_at_the_start_or_as_soon_as_the_server_serves() {
     let used = Used::new().await;
-    let keys = std::fs::read_dir(used.ca_dir.data().join("keys")).unwrap().map(|entry| entry.unwrap().path());
+    let keys = std::fs::read_dir(used.ca_dir.data().join("keys"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
     let keys: Vec<PathBuf> =
         keys.filter(|path| path.extension().is_some_and(|suffix| suffix == "key")).collect();
     assert_eq!(keys.len(), 2, "the root's and the issuer's");
@@ -198,7 +205,10 @@ async fn a_lost_key_is_told_at_the_start_or_as_soon_as_the_server_serves() {
         }
         used.is_itself_again("the key put back").await;
     }
-    assert_eq!(started, 1, "without the root's key leaves are issued, without the issuer's nothing is");
+    assert_eq!(
+        started, 1,
+        "without the root's key leaves are issued, without the issuer's nothing is"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use host::{Fault, FaultDisk, How, Operation, SystemClock};
-use integration_tests::faults::{CaDir, Door, Durable, FaultPlan, Leaf, Member, RecordFaults, reason};
+use integration_tests::faults::{
+    CaDir, Door, Durable, FaultPlan, Leaf, Member, RecordFaults, reason,
+};
 use rotation_driver::WriteFault;
 use trust::RootId;
 
@@ -81,7 +83,8 @@ async fn died(disk: &FaultDisk) {
 /// What must hold after any fault: everything released is covered, and the next start is the same CA and works.
 async fn works_afterwards(ca_dir: &CaDir, run: &Run, what: &str) {
     if let Some(said) = &run.said {
-        let helps = ["check", "again", "restart", "free some"].iter().any(|help| said.contains(help));
+        let helps =
+            ["check", "again", "restart", "free some"].iter().any(|help| said.contains(help));
         assert!(helps, "{what}: it does not say what to do: {said}");
     }
     for refused in &run.refused {
@@ -95,7 +98,8 @@ async fn works_afterwards(ca_dir: &CaDir, run: &Run, what: &str) {
     let roots: Vec<RootId> = running.bundle().roots().iter().map(|root| root.id()).collect();
     let door = Door::of(&running).unwrap();
     let mut member = Member::join(&door, "later").await.unwrap();
-    let released = [run.released.clone(), vec![member.own_leaf(), member.issue().await.unwrap()]].concat();
+    let released =
+        [run.released.clone(), vec![member.own_leaf(), member.issue().await.unwrap()]].concat();
     let status = door.status().await.unwrap();
     assert!(status.healthy, "{what}: {:?}", status.conditions);
     CaDir::stop(running).await.unwrap();
@@ -111,11 +115,15 @@ async fn changes_of_a_clean_run() -> (u64, u64) {
     let (ca_dir, disk) = (CaDir::new("").unwrap(), FaultDisk::default());
     let run = run(&ca_dir, &disk, &FaultPlan::default()).await;
     assert_eq!((run.said.as_deref(), run.refused.len(), run.released.len()), (None, 0, 3));
-    for path in ["keys/store.json", ".key", "authority/main", "requests", "record.redb", "registry.redb"] {
+    for path in
+        ["keys/store.json", ".key", "authority/main", "requests", "record.redb", "registry.redb"]
+    {
         let written = disk.count(Operation::Replace, path) + disk.count(Operation::Rename, path);
         assert!(written > 0, "{path} goes around the disk");
     }
-    assert!(disk.count(Operation::Append, "ledger") > 3 && disk.count(Operation::Sync, "ledger") > 3);
+    assert!(
+        disk.count(Operation::Append, "ledger") > 3 && disk.count(Operation::Sync, "ledger") > 3
+    );
     let changes = CHANGES.map(|change| disk.count(change, "") as u64).into_iter().sum();
     (changes, disk.count(Operation::Append, "") as u64)
 }
@@ -130,7 +138,8 @@ async fn every_change_fails(how: How) {
     for nth in 0..count + MORE {
         let (ca_dir, disk) = (CaDir::new("").unwrap(), FaultDisk::default());
         disk.plan(fault.clone().after(nth));
-        let fault_plan = FaultPlan { record: RecordFaults::dying_with(&disk), ..FaultPlan::default() };
+        let fault_plan =
+            FaultPlan { record: RecordFaults::dying_with(&disk), ..FaultPlan::default() };
         let run = run(&ca_dir, &disk, &fault_plan).await;
         felt += u64::from(run.said.is_some() || !run.refused.is_empty() || disk.is_dead());
         works_afterwards(&ca_dir, &run, &format!("{how:?} at change {nth} of {count}")).await;
@@ -182,7 +191,8 @@ async fn no_failed_write_of_the_record_loses_a_leaf_or_makes_a_second_root() {
     for fault in [WriteFault::FailedNotStored, WriteFault::FailedButStored, WriteFault::Refused] {
         for nth in 0..writes {
             let ca_dir = CaDir::new("").unwrap();
-            let fault_plan = FaultPlan { record: RecordFaults::at(nth, fault), ..FaultPlan::default() };
+            let fault_plan =
+                FaultPlan { record: RecordFaults::at(nth, fault), ..FaultPlan::default() };
             let run = run(&ca_dir, &FaultDisk::default(), &fault_plan).await;
             let what = format!("{fault:?} at write {nth} of {writes}");
             if fault == WriteFault::FailedButStored {

@@ -38,7 +38,11 @@ async fn csrs_that_ask_for_more_than_a_leaf_are_refused() {
         let with = |attributes| CsrDraft::new().attributes(attributes);
         vec![
             critical("CA:TRUE", oid::BASIC_CONSTRAINTS, &sequence(&[der(|w| w.boolean(true))])),
-            critical("path length", oid::BASIC_CONSTRAINTS, &sequence(&[der(|w| w.unsigned(&[0]))])),
+            critical(
+                "path length",
+                oid::BASIC_CONSTRAINTS,
+                &sequence(&[der(|w| w.unsigned(&[0]))]),
+            ),
             critical("keyCertSign", oid::KEY_USAGE, &der(|w| w.named_bits(1 | 1 << 5))),
             critical("cRLSign", oid::KEY_USAGE, &der(|w| w.named_bits(1 << 6))),
             critical("odd EKU: code signing", oid::EXTENDED_KEY_USAGE, &purpose(CODE_SIGNING)),
@@ -51,12 +55,21 @@ async fn csrs_that_ask_for_more_than_a_leaf_are_refused() {
                 CsrDraft::new().extensions(&(0..17).map(unknown).collect::<Vec<_>>()),
                 EXTENSION,
             ),
-            case("duplicate attribute", with(vec![odd(1, nested(0)), odd(1, nested(0))]), ATTRIBUTE),
+            case(
+                "duplicate attribute",
+                with(vec![odd(1, nested(0)), odd(1, nested(0))]),
+                ATTRIBUTE,
+            ),
             case("9 attributes", with((0..9).map(|n| odd(n, nested(0))).collect()), ATTRIBUTE),
             case("challengePassword", with(vec![password]), ATTRIBUTE).with_secret(SECRET),
             case("deeply nested: 17 levels", with(vec![odd(1, nested(17))]), ENCODING),
             case("deeply nested: 1,000 levels", with(vec![odd(1, nested(1_000))]), ENCODING),
-            Case::csr(ca, "huge field", pem(&with(vec![odd(1, vec![5; 16_000])]).der()), "CSR_TOO_LARGE"),
+            Case::csr(
+                ca,
+                "huge field",
+                pem(&with(vec![odd(1, vec![5; 16_000])]).der()),
+                "CSR_TOO_LARGE",
+            ),
         ]
     })
     .await;

@@ -45,7 +45,12 @@ async fn anything_but_one_block_of_strict_der_is_refused() {
             case("nothing but nested sequences", pem(&vec![0x30; 8_000])),
             case("no version", no_version.pem()),
             case("another version", second_version.pem()),
-            Case::csr(ca, "one byte more than 16 KiB", padded(&block, CSR_LEN_MAX + 1), "CSR_TOO_LARGE"),
+            Case::csr(
+                ca,
+                "one byte more than 16 KiB",
+                padded(&block, CSR_LEN_MAX + 1),
+                "CSR_TOO_LARGE",
+            ),
         ]
     })
     .await;

@@ -33,9 +33,13 @@ async fn keys_that_are_no_good_are_refused() {
         let point = rcgen::KeyPair::generate().unwrap().der_bytes().to_vec();
         let mut off_curve = point.clone();
         off_curve[64] ^= 1;
-        let case = |heading, key, reason| Case::csr(ca, heading, CsrDraft::new().spki(key).pem(), reason);
-        let ec = |heading, point: &[u8]| case(heading, spki(oid::EC_PUBLIC_KEY, &curve, point), INVALID);
-        let rsa = |heading, bits, exponent, reason| case(heading, rsa_spki(&modulus(bits), exponent), reason);
+        let case =
+            |heading, key, reason| Case::csr(ca, heading, CsrDraft::new().spki(key).pem(), reason);
+        let ec =
+            |heading, point: &[u8]| case(heading, spki(oid::EC_PUBLIC_KEY, &curve, point), INVALID);
+        let rsa = |heading, bits, exponent, reason| {
+            case(heading, rsa_spki(&modulus(bits), exponent), reason)
+        };
         vec![
             Case::csr(ca, "odd curve: P-521", fixture!("p521"), UNSUPPORTED),
             Case::csr(ca, "odd curve: secp256k1", fixture!("secp256k1"), UNSUPPORTED),
@@ -83,7 +87,8 @@ async fn no_leaf_is_issued_for_a_key_of_the_ca_present_or_retired() {
         Some(Certificate::parse(&answer.chain_der()[1]).unwrap())
     };
     let (root, first) = (ca.bundle().roots()[0].certificate().clone(), issuer().await.unwrap());
-    for (heading, certificate) in [("our own root's key", &root), ("our own issuer's key", &first)] {
+    for (heading, certificate) in [("our own root's key", &root), ("our own issuer's key", &first)]
+    {
         assert_refused(&ca, &client, &key_of_ca(&ca, heading, certificate).await).await;
     }
     // Past half of its life the issuer is renewed, with a new key.
@@ -95,7 +100,11 @@ async fn no_leaf_is_issued_for_a_key_of_the_ca_present_or_retired() {
     assert_refused(&ca, &client, &key_of_ca(&ca, "a retired issuer's key", &first).await).await;
     let ca = ca.restart().await.unwrap();
     let client = TestClient::connect(&ca).await;
-    assert_refused(&ca, &client, &key_of_ca(&ca, "a retired issuer's key, after a restart", &first).await)
-        .await;
+    assert_refused(
+        &ca,
+        &client,
+        &key_of_ca(&ca, "a retired issuer's key, after a restart", &first).await,
+    )
+    .await;
     ca.stop().await;
 }

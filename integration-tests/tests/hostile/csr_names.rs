@@ -19,9 +19,11 @@ fn of_length(bytes: usize) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn names_other_than_the_callers_identity_are_refused() {
     judge_family(async |ca| {
-        let names =
-            |heading, names: &[Vec<u8>]| Case::csr(ca, heading, CsrDraft::new().names(names).pem(), NAME);
-        let extra = |heading, number, name: &[u8]| names(heading, &[uri(CART), general_name(number, name)]);
+        let names = |heading, names: &[Vec<u8>]| {
+            Case::csr(ca, heading, CsrDraft::new().names(names).pem(), NAME)
+        };
+        let extra =
+            |heading, number, name: &[u8]| names(heading, &[uri(CART), general_name(number, name)]);
         let denied = |heading, identity: &str, reason| {
             let csr = CsrDraft::new().identity(identity).pem();
             Case::new(heading, Attempt::with_csr(ca, csr), Code::PermissionDenied, reason)
@@ -34,8 +36,16 @@ async fn names_other_than_the_callers_identity_are_refused() {
             denied("SAN != identity", "spiffe://example.org/ns/shop/sa/admin", MISMATCH),
             denied("SAN != identity by case", "spiffe://example.org/ns/shop/sa/Cart", MISMATCH),
             denied("SAN != identity: the trust domain", "spiffe://example.org", MISMATCH),
-            denied("SAN != identity: a reserved one", "spiffe://example.org/banyan/ca/ca-1", MISMATCH),
-            denied("other trust domain", "spiffe://other.org/ns/shop/sa/cart", "CSR_TRUST_DOMAIN_FOREIGN"),
+            denied(
+                "SAN != identity: a reserved one",
+                "spiffe://example.org/banyan/ca/ca-1",
+                MISMATCH,
+            ),
+            denied(
+                "other trust domain",
+                "spiffe://other.org/ns/shop/sa/cart",
+                "CSR_TRUST_DOMAIN_FOREIGN",
+            ),
             denied("2048 bytes", &of_length(2_048), MISMATCH),
             names("2049 bytes", &[uri(&of_length(2_049))]),
             names("two URIs", &[uri(CART), uri("spiffe://example.org/ns/shop/sa/admin")]),
@@ -96,6 +106,7 @@ async fn where_names_are_ignored_the_leaf_still_has_only_the_callers_identity() 
     assert!(!text.contains("example.org\"") && !text.contains("admin"), "{text}");
     assert_eq!(answer.leaf.subject_text(), "");
     let two = CsrDraft::new().names(&[uri(CART), uri(CART)]).pem();
-    judge(&ca, &client, vec![Case::csr(&ca, "two URIs are malformed all the same", two, NAME)]).await;
+    judge(&ca, &client, vec![Case::csr(&ca, "two URIs are malformed all the same", two, NAME)])
+        .await;
     ca.stop().await;
 }

@@ -10,8 +10,8 @@ const WEAK: &str = "CSR_ALGORITHM_WEAK";
 const MISMATCH: &str = "CSR_ALGORITHM_MISMATCH";
 /// Order of the P-256 group (SEC 2 §2.4.2).
 const ORDER: [u8; 32] = [
-    0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc,
-    0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+    0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+    0xbc, 0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
 ];
 
 /// The numbers of an ECDSA signature, as they stand in it.
@@ -56,7 +56,12 @@ async fn csrs_without_proof_of_possession_are_refused() {
             Case::csr(ca, "SHA-1, ECDSA", fixture!("p256-sha1"), WEAK),
             Case::csr(ca, "SHA-1, RSA", fixture!("rsa-sha1"), WEAK),
             Case::csr(ca, "MD5", fixture!("rsa-md5"), WEAK),
-            Case::csr(ca, "PSS signature", fixture!("rsa-signature-pss"), "CSR_ALGORITHM_UNSUPPORTED"),
+            Case::csr(
+                ca,
+                "PSS signature",
+                fixture!("rsa-signature-pss"),
+                "CSR_ALGORITHM_UNSUPPORTED",
+            ),
             signed("degenerate: r = 0", &joined(&[0], &s)),
             signed("degenerate: s = 0", &joined(&r, &[0])),
             signed("degenerate: r = s = 0", &joined(&[0], &[0])),

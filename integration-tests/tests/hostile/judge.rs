@@ -23,7 +23,12 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    pub(crate) fn new(heading: &'static str, attempt: Attempt, code: Code, reason: &'static str) -> Self {
+    pub(crate) fn new(
+        heading: &'static str,
+        attempt: Attempt,
+        code: Code,
+        reason: &'static str,
+    ) -> Self {
         // The last part of a bearer token is what makes it one.
         let bearer = |value: &String| value.rsplit_once('.').map(|(_, secret)| secret.to_owned());
         let secrets = attempt.authorization.iter().filter_map(bearer);

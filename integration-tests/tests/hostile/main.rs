@@ -27,7 +27,12 @@ use judge::{Case, judge};
 /// A CSR of another program, as `trust` keeps them: `trust/tests/fixtures/README.md` says how they were made.
 macro_rules! fixture {
     ($name:literal) => {
-        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../trust/tests/fixtures/", $name, ".pem"))
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../trust/tests/fixtures/",
+            $name,
+            ".pem"
+        ))
     };
 }
 pub(crate) use fixture;

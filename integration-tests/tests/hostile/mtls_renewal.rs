@@ -27,7 +27,8 @@ async fn assert_certificate_refused(
     reason: &'static str,
 ) {
     let client = TestClient::connect_with(ca, &Tls::with(credential)).await;
-    let client = client.unwrap_or_else(|error| panic!("{heading}: judged in the handshake: {error}"));
+    let client =
+        client.unwrap_or_else(|error| panic!("{heading}: judged in the handshake: {error}"));
     let renewal = Attempt::anonymous();
     assert_refused(ca, &client, &Case::new(heading, renewal, Code::Unauthenticated, reason)).await;
     // A bad credential is not healed by a good one beside it.
@@ -42,12 +43,21 @@ async fn certificates_that_the_ca_did_not_issue_or_that_ended_are_refused() {
     let ca = TestCa::start(CaOptions::default()).await;
     let (good, _) = workload(&ca, CART).await;
     let issuer = Signer::issuer(&ca, &good.chain);
-    let serial = trust::Certificate::parse(&good.chain[0]).unwrap().serial_bytes().try_into().unwrap();
+    let serial =
+        trust::Certificate::parse(&good.chain[0]).unwrap().serial_bytes().try_into().unwrap();
     for (heading, forgery, reason) in [
         ("expired", Forgery { life: [-600, -10], ..Forgery::default() }, EXPIRED),
         ("not valid yet", Forgery { life: [7_200, 10_800], ..Forgery::default() }, EXPIRED),
-        ("other domain", uris(&["spiffe://other.org/ns/shop/sa/cart"]), "CERTIFICATE_TRUST_DOMAIN_FOREIGN"),
-        ("CA used as leaf", Forgery { is_ca: true, ..Forgery::default() }, "CERTIFICATE_CA_AS_LEAF"),
+        (
+            "other domain",
+            uris(&["spiffe://other.org/ns/shop/sa/cart"]),
+            "CERTIFICATE_TRUST_DOMAIN_FOREIGN",
+        ),
+        (
+            "CA used as leaf",
+            Forgery { is_ca: true, ..Forgery::default() },
+            "CERTIFICATE_CA_AS_LEAF",
+        ),
         ("no URI SAN", uris(&[]), IDENTITY),
         ("two URI SANs", uris(&[CART, "spiffe://example.org/ns/shop/sa/web"]), IDENTITY),
         ("a URI that is no SPIFFE id", uris(&["https://example.org/cart"]), IDENTITY),
@@ -80,7 +90,8 @@ async fn a_leaf_is_judged_at_every_call_and_ends_under_an_open_connection() {
     client.create(&Attempt::anonymous()).await.unwrap();
     // Past the 120 s that good requests ask for.
     ca.clock().advance(Duration::from_secs(121));
-    let expired = Case::new("expired meanwhile", Attempt::anonymous(), Code::Unauthenticated, EXPIRED);
+    let expired =
+        Case::new("expired meanwhile", Attempt::anonymous(), Code::Unauthenticated, EXPIRED);
     assert_refused(&ca, &client, &expired).await;
     client.bundle().await.unwrap();
     assert_eq!(client.connections(), 1);

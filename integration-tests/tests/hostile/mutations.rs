@@ -41,7 +41,8 @@ async fn every_truncation_of_a_good_csr_is_refused() {
     let text = pem(&good);
     let text = text.trim_end();
     let der = (0..good.len()).map(|length| pem(&good[..length]));
-    all_are_refused(der.chain((0..text.len()).map(|length| text[..length].to_owned())).collect()).await;
+    all_are_refused(der.chain((0..text.len()).map(|length| text[..length].to_owned())).collect())
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

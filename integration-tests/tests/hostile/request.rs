@@ -44,7 +44,12 @@ async fn requests_that_ask_for_what_they_may_not_have_are_refused() {
                 "TOKEN_SCHEME_UNSUPPORTED",
             ),
             case("another scheme", scheme, unauthenticated, "TOKEN_SCHEME_UNSUPPORTED"),
-            case("TTL below the minimum", with(|attempt| attempt.ttl_secs = 1), invalid, "TTL_BELOW_MINIMUM"),
+            case(
+                "TTL below the minimum",
+                with(|attempt| attempt.ttl_secs = 1),
+                invalid,
+                "TTL_BELOW_MINIMUM",
+            ),
             case(
                 "join token for a workload",
                 Attempt::anonymous().token(&join),
@@ -77,13 +82,17 @@ async fn requests_that_ask_for_what_they_may_not_have_are_refused() {
             ),
             case(
                 "impersonation by a number",
-                with(|attempt| attempt.metadata = vec![("ImpersonatedIdentity", Kind::NumberValue(1.0))]),
+                with(|attempt| {
+                    attempt.metadata = vec![("ImpersonatedIdentity", Kind::NumberValue(1.0))]
+                }),
                 invalid,
                 "REQUEST_INVALID",
             ),
             case(
                 "impersonation of 10,000 bytes",
-                with(|attempt| attempt.metadata = vec![("ImpersonatedIdentity", text(&"x".repeat(10_000)))]),
+                with(|attempt| {
+                    attempt.metadata = vec![("ImpersonatedIdentity", text(&"x".repeat(10_000)))]
+                }),
                 denied,
                 "IMPERSONATION_REFUSED",
             ),

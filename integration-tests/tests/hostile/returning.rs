@@ -59,7 +59,11 @@ async fn a_former_certificate_buys_its_own_renewal_and_nothing_else() {
     assert_eq!(reason(forged), "AGENT_UNKNOWN", "a key that was never registered, well signed");
 
     let back = renewed(&ca, &agent, agent.key_pair()).await.expect("its own renewal");
-    shows(&ca, &back).await.issue_workload(CART).await.expect("with the new one it is a member again");
+    shows(&ca, &back)
+        .await
+        .issue_workload(CART)
+        .await
+        .expect("with the new one it is a member again");
     ca.stop().await;
 }
 

@@ -68,10 +68,30 @@ async fn claims_that_are_no_good_are_refused() {
             claim("wrong iss", "iss", json!("https://evil.example"), ISSUER),
             claim("no iss", "iss", Value::Null, ISSUER),
             claim("iss of 5,000 control characters", "iss", json!("\u{1b}".repeat(1_500)), ISSUER),
-            claim("malformed sub: three parts", "sub", json!("system:serviceaccount:shop"), SUBJECT),
-            claim("malformed sub: five parts", "sub", json!("system:serviceaccount:shop:cart:x"), SUBJECT),
-            claim("malformed sub: a slash", "sub", json!("system:serviceaccount:shop/sa/x:cart"), SUBJECT),
-            claim("malformed sub: parent segment", "sub", json!("system:serviceaccount:..:cart"), SUBJECT),
+            claim(
+                "malformed sub: three parts",
+                "sub",
+                json!("system:serviceaccount:shop"),
+                SUBJECT,
+            ),
+            claim(
+                "malformed sub: five parts",
+                "sub",
+                json!("system:serviceaccount:shop:cart:x"),
+                SUBJECT,
+            ),
+            claim(
+                "malformed sub: a slash",
+                "sub",
+                json!("system:serviceaccount:shop/sa/x:cart"),
+                SUBJECT,
+            ),
+            claim(
+                "malformed sub: parent segment",
+                "sub",
+                json!("system:serviceaccount:..:cart"),
+                SUBJECT,
+            ),
             claim("malformed sub: a node", "sub", json!("system:node:shop:cart"), SUBJECT),
             claim("malformed sub: a number", "sub", json!(7), SUBJECT),
             claim("no sub", "sub", Value::Null, SUBJECT),
@@ -90,7 +110,8 @@ async fn headers_keys_and_forms_that_are_no_good_are_refused() {
             case(heading, &changed(ca, true, name, value), reason)
         };
         let bare = |header: &str| format!("{}.", unsigned(header, &claims));
-        let two_subjects = claims.replacen('{', r#"{"sub":"system:serviceaccount:kube-system:admin","#, 1);
+        let two_subjects =
+            claims.replacen('{', r#"{"sub":"system:serviceaccount:kube-system:admin","#, 1);
         let signed = |header: &str, claims: &str| ca.tokens().sign_text(header, claims);
         vec![
             case("alg none", &bare(r#"{"alg":"none"}"#), ALGORITHM),
@@ -122,7 +143,11 @@ async fn headers_keys_and_forms_that_are_no_good_are_refused() {
                 &signed(r#"{"alg":"none","alg":"ES256"}"#, &claims),
                 MALFORMED,
             ),
-            case("claims that are a list", &signed(r#"{"alg":"ES256","kid":"k1"}"#, "[]"), MALFORMED),
+            case(
+                "claims that are a list",
+                &signed(r#"{"alg":"ES256","kid":"k1"}"#, "[]"),
+                MALFORMED,
+            ),
             case(
                 "claims nested deeply",
                 &signed(r#"{"alg":"ES256","kid":"k1"}"#, &format!("{{\"a\":{}", "[".repeat(4_000))),

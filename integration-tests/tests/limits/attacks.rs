@@ -16,8 +16,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_ca_under_test");
 const MIB: u64 = 1024 * 1024;
 const GROWTH_MAX: u64 = 128 * MIB;
 /// Deadlines at which nobody has to wait for long.
-const SHORT: &str =
-    "[limits]\nhandshake_timeout = \"2s\"\nfirst_request_timeout = \"2s\"\nanswer_timeout = \"1s\"\n";
+const SHORT: &str = "[limits]\nhandshake_timeout = \"2s\"\nfirst_request_timeout = \"2s\"\nanswer_timeout = \"1s\"\n";
 /// Longest time in which an attack ends, on a slow and busy machine.
 const ATTACK: Duration = Duration::from_secs(90);
 
@@ -63,7 +62,10 @@ async fn withstood(
             return Ok(assault);
         }
         let ended = assault.ended();
-        ensure!(began.elapsed() < ATTACK, "{ended} of {connections} connections were ended in time");
+        ensure!(
+            began.elapsed() < ATTACK,
+            "{ended} of {connections} connections were ended in time"
+        );
     }
 }
 
@@ -91,7 +93,8 @@ async fn answers_that_are_not_taken_end_their_connections_and_are_not_kept() -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_that_are_not_taken_are_bounded_by_one_budget_before_any_deadline() -> anyhow::Result<()> {
+async fn answers_that_are_not_taken_are_bounded_by_one_budget_before_any_deadline()
+-> anyhow::Result<()> {
     const BUDGET: u64 = 4 * MIB;
     let limits = format!("[limits]\nunsent_bytes = {BUDGET}\nanswer_timeout = \"5m\"\n");
     let victim = Victim::start(Path::new(PROGRAM), Files::AsHere, &limits).await?;
@@ -119,11 +122,15 @@ async fn idle_connections_end_by_themselves() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_1024_files_idle_connections_block_neither_health_nor_operators() -> anyhow::Result<()> {
+async fn with_1024_files_idle_connections_block_neither_health_nor_operators() -> anyhow::Result<()>
+{
     let patient = "[limits]\nfirst_request_timeout = \"1h\"\n";
     let victim = Victim::start(Path::new(PROGRAM), Files::Hard(1_024), patient).await?;
     let conditions = victim.status().await?.conditions;
-    ensure!(conditions.iter().any(|told| told.contains("raise the limit to 10384")), "{conditions:?}");
+    ensure!(
+        conditions.iter().any(|told| told.contains("raise the limit to 10384")),
+        "{conditions:?}"
+    );
     withstood(&victim, Attack::Idle, 1_000, Until::Ended(340)).await?;
     Ok(())
 }
@@ -163,7 +170,8 @@ async fn floods_of_control_frames_end_their_connections() -> anyhow::Result<()> 
 async fn large_headers_without_a_credential_are_read_at_a_bounded_rate() -> anyhow::Result<()> {
     let victim = Victim::start(Path::new(PROGRAM), Files::AsHere, SHORT).await?;
     let began = Instant::now();
-    let assault = withstood(&victim, Attack::LargeHeaders, 4, Until::Over(Duration::from_secs(3))).await?;
+    let assault =
+        withstood(&victim, Attack::LargeHeaders, 4, Until::Over(Duration::from_secs(3))).await?;
     let bytes = assault.bytes();
     // A burst of 1 MiB and 256 KiB a second, and what the kernel's buffers on both sides take.
     let taken = MIB + 256 * 1024 * (began.elapsed().as_secs() + 1) + 8 * MIB;
@@ -172,10 +180,11 @@ async fn large_headers_without_a_credential_are_read_at_a_bounded_rate() -> anyh
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_token_at_full_speed_is_refused_registrations_and_leaves_and_nobody_else_is() -> anyhow::Result<()>
-{
+async fn one_token_at_full_speed_is_refused_registrations_and_leaves_and_nobody_else_is()
+-> anyhow::Result<()> {
     let victim =
-        Victim::start(Path::new(PROGRAM), Files::AsHere, "[limits]\nleaves_per_second = 20\n").await?;
+        Victim::start(Path::new(PROGRAM), Files::AsHere, "[limits]\nleaves_per_second = 20\n")
+            .await?;
     for attack in [Attack::Registrations, Attack::Rows] {
         withstood(&victim, attack, 4, Until::Refused).await?.stop().await;
     }
@@ -183,14 +192,17 @@ async fn one_token_at_full_speed_is_refused_registrations_and_leaves_and_nobody_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agent_that_says_what_would_be_logged_at_full_speed_holds_up_nobody() -> anyhow::Result<()> {
+async fn an_agent_that_says_what_would_be_logged_at_full_speed_holds_up_nobody()
+-> anyhow::Result<()> {
     let victim = Victim::start(Path::new(PROGRAM), Files::AsHere, "").await?;
-    let assault = withstood(&victim, Attack::LogStorm, 4, Until::Over(Duration::from_secs(3))).await?;
+    let assault =
+        withstood(&victim, Attack::LogStorm, 4, Until::Over(Duration::from_secs(3))).await?;
     eventually("much was said", async || assault.bytes() > 1_000).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn silent_connections_to_the_plain_port_block_neither_health_nor_metrics() -> anyhow::Result<()> {
+async fn silent_connections_to_the_plain_port_block_neither_health_nor_metrics()
+-> anyhow::Result<()> {
     let victim = Victim::start(Path::new(PROGRAM), Files::AsHere, "").await?;
     withstood(&victim, Attack::PlainIdle, 300, Until::Ended(300)).await?;
     victim.get("/metrics").await?;
@@ -200,7 +212,8 @@ async fn silent_connections_to_the_plain_port_block_neither_health_nor_metrics()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_of_the_log_that_stalls_does_not_stop_the_server() -> anyhow::Result<()> {
     // Nobody reads the child's standard error: a pipe takes 64 KiB, and at this level every request writes some.
-    let victim = Victim::start(Path::new(PROGRAM), Files::AsHere, "[log]\nfilter = \"debug\"\n").await?;
+    let victim =
+        Victim::start(Path::new(PROGRAM), Files::AsHere, "[log]\nfilter = \"debug\"\n").await?;
     let good = victim.good_client().await?;
     let served = async {
         for _ in 0..300 {

@@ -64,7 +64,7 @@ async fn until(stream: &mut TlsStream<TcpStream>, kind: u8) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_shows_a_live_certificate_in_the_handshake_keeps_a_place_before_asking_and_nobody_else_does()
-{
+ {
     let patient = "[limits]\nconnections = 8\nfirst_request_timeout = \"1h\"\n";
     let ca = TestCa::start(CaOptions::with(patient)).await;
     let (good, _) = workload(&ca, CART).await;
@@ -122,7 +122,10 @@ async fn a_request_that_does_not_come_to_its_end_is_ended_by_the_deadline() {
     while_a_good_client_is_served(&ca, async {
         let held = tokio::time::timeout(SOON, hold(&slow, 10).join_all()).await;
         for refused in held.expect("all are ended") {
-            assert_eq!((refused.code, refused.reason.as_str()), (Code::ResourceExhausted, "OVERLOADED"));
+            assert_eq!(
+                (refused.code, refused.reason.as_str()),
+                (Code::ResourceExhausted, "OVERLOADED")
+            );
             assert!(refused.retry_after.is_some());
         }
         slow.create_good(&ca).await;
@@ -147,7 +150,9 @@ async fn requests_that_send_no_message_take_no_place_from_other_connections() {
             client.create_good(&ca).await;
         }
     };
-    tokio::time::timeout(SOON, served).await.expect("the one place is free for whoever sends a message");
+    tokio::time::timeout(SOON, served)
+        .await
+        .expect("the one place is free for whoever sends a message");
     ca.stop().await;
 }
 

@@ -81,14 +81,21 @@ async fn metadata_too_large_for_the_connection_is_refused_below_grpc() {
 async fn messages_that_are_compressed_doubled_or_no_text_are_refused() {
     let ca = TestCa::start(CaOptions::default()).await;
     let client = TestClient::connect(&ca).await;
-    let message = |csr: String| IstioCertificateRequest { csr, validity_duration: 60, metadata: None };
+    let message =
+        |csr: String| IstioCertificateRequest { csr, validity_duration: 60, metadata: None };
     while_a_good_client_is_served(&ca, async {
         let bomb = client.create_compressed(message(" ".repeat(32 * KIB * KIB))).await;
         assert_eq!(bomb.code, Code::Unimplemented, "compressed: {}", bomb.text);
         let bytes = client.create_with_bytes(b"\xff\xfe".to_vec()).await;
         assert_eq!(said(&bytes), INVALID, "no text: {}", bytes.text);
-        let two = client.create_with_two_messages(message(CsrDraft::new().identity(CART).pem())).await;
-        assert_eq!(said(&two), (Code::Unauthenticated, "CREDENTIAL_MISSING"), "two messages: {}", two.text);
+        let two =
+            client.create_with_two_messages(message(CsrDraft::new().identity(CART).pem())).await;
+        assert_eq!(
+            said(&two),
+            (Code::Unauthenticated, "CREDENTIAL_MISSING"),
+            "two messages: {}",
+            two.text
+        );
     })
     .await;
     client.create_good(&ca).await;

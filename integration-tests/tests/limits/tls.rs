@@ -89,7 +89,10 @@ async fn http_1_1_is_refused_by_its_name_and_without_a_name() {
 
         let unnamed = Tls { alpn: Vec::new(), ..Tls::default() };
         let mut stream = unnamed.handshake(&ca).await.unwrap();
-        stream.write_all(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n")
+            .await
+            .unwrap();
         let mut said = Vec::new();
         let ended = tokio::time::timeout(SOON, stream.read_to_end(&mut said)).await;
         let _ = ended.expect("the server ends the connection");
@@ -131,7 +134,9 @@ async fn tls_1_2_with_the_request_of_a_pilot_agent_gets_a_certificate_and_renews
 async fn a_client_with_100_certificates_is_told_so_at_every_call() {
     let ca = TestCa::start(CaOptions::default()).await;
     let (good, _) = workload(&ca, CART).await;
-    let long = Signer::issuer(&ca, &good.chain).forge(&Forgery { fillers: 98, ..Forgery::default() }).await;
+    let long = Signer::issuer(&ca, &good.chain)
+        .forge(&Forgery { fillers: 98, ..Forgery::default() })
+        .await;
     assert_eq!(long.chain.len(), 100);
     assert!(Certificate::parse(&long.chain[0]).is_ok());
     let client = TestClient::connect_with(&ca, &Tls::with(long)).await.unwrap();

@@ -37,15 +37,19 @@ impl Write for Log {
 async fn a_first_start_says_what_to_carry_and_serves_once_it_is_brought() -> anyhow::Result<()> {
     let log = Log::default();
     let written = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || written.clone());
+    let subscriber =
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || written.clone());
     let _ = tracing::subscriber::set_global_default(subscriber.finish());
     let ca_dir = CaDir::new(&format!("[root]\nauthority = \"offline\"\n{OFFLINE}"))?;
     let (offline, fault_plan) = (Offline::of(&ca_dir)?, FaultPlan::default());
     let start = || ca_dir.start_with(Arc::new(RealDisk), Arc::new(SystemClock), &fault_plan);
     let told = async {
         let name = offline.ceremony("root").await?;
-        let says =
-            || std::future::ready(log.says("no root yet") && log.says(&format!("ceremony {name} waits")));
+        let says = || {
+            std::future::ready(
+                log.says("no root yet") && log.says(&format!("ceremony {name} waits")),
+            )
+        };
         eventually("the server says what it waits for", says).await?;
         anyhow::Ok(name)
     };
@@ -56,7 +60,10 @@ async fn a_first_start_says_what_to_carry_and_serves_once_it_is_brought() -> any
     // Somebody gave up, and starts it again: it is the same ceremony.
     let (mut root, mut running) = (String::new(), None);
     let carry = async {
-        anyhow::ensure!(offline.ceremony("root").await? == name, "a restart asks for nothing twice");
+        anyhow::ensure!(
+            offline.ceremony("root").await? == name,
+            "a restart asks for nothing twice"
+        );
         root = offline.follow(&name, |commands| commands).await?;
         offline.bring(&name, &root)?;
         let name = offline.ceremony("issuer").await?;

@@ -35,7 +35,8 @@ async fn days_of_waiting_and_a_restart_on_each_do_no_harm() -> anyhow::Result<()
     let ca_dir = CaDir::new(&format!("{LIMITS}{SELF_SIGNED}{OFFLINE}"))?;
     let (offline, clock, fault_plan) =
         (Offline::of(&ca_dir)?, Arc::new(TestClock::default()), FaultPlan::default());
-    let start = || ca_dir.start_with(Arc::new(RealDisk), Arc::<TestClock>::clone(&clock), &fault_plan);
+    let start =
+        || ca_dir.start_with(Arc::new(RealDisk), Arc::<TestClock>::clone(&clock), &fault_plan);
     let mut running = start().await??;
     let mut served = 0;
     let operator = Operator::at(&running.admin_socket);
@@ -67,7 +68,10 @@ async fn days_of_waiting_and_a_restart_on_each_do_no_harm() -> anyhow::Result<()
     let issuer = offline.follow(&waits_for, longer).await?;
     offline.bring(&waits_for, &issuer)?;
     let distributing = || async {
-        operator.rotation().await.is_ok_and(|rotation| !["staging", ""].contains(&rotation.phase.as_str()))
+        operator
+            .rotation()
+            .await
+            .is_ok_and(|rotation| !["staging", ""].contains(&rotation.phase.as_str()))
     };
     eventually("the answer is taken and the rotation goes on", distributing).await?;
 
@@ -81,7 +85,8 @@ async fn days_of_waiting_and_a_restart_on_each_do_no_harm() -> anyhow::Result<()
         let again = || async { door.is_ready().await };
         eventually("the server has caught up with the clock", again).await?;
         let moved = async {
-            let former = operator.rotation().await.map(|rotation| rotation.generation).unwrap_or_default();
+            let former =
+                operator.rotation().await.map(|rotation| rotation.generation).unwrap_or_default();
             while operator.rotation().await.is_ok_and(|rotation| rotation.generation == former) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }

@@ -19,8 +19,8 @@ const ROTATION_MAX: Duration = Duration::from_secs(120);
 async fn restarted(ca_dir: &CaDir, running: Running) -> anyhow::Result<Running> {
     // Where agents expect it.
     let (port, file) = (running.grpc_addr, ca_dir.config_path());
-    let config =
-        std::fs::read_to_string(&file)?.replace("grpc = \"127.0.0.1:0\"", &format!("grpc = \"{port}\""));
+    let config = std::fs::read_to_string(&file)?
+        .replace("grpc = \"127.0.0.1:0\"", &format!("grpc = \"{port}\""));
     std::fs::write(file, config)?;
     CaDir::stop(running).await?;
     ca_dir.start().await
@@ -37,16 +37,21 @@ async fn over(operator: &Operator, request_id: &str) -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_talking_mesh_moves_to_an_offline_root_over_restarts_and_away_again() -> anyhow::Result<()> {
-    let ca_dir = CaDir::new(&format!("ip_addresses = [\"127.0.0.1\"]\n{LIMITS}{SELF_SIGNED}{OFFLINE}"))?;
+async fn a_talking_mesh_moves_to_an_offline_root_over_restarts_and_away_again() -> anyhow::Result<()>
+{
+    let ca_dir =
+        CaDir::new(&format!("ip_addresses = [\"127.0.0.1\"]\n{LIMITS}{SELF_SIGNED}{OFFLINE}"))?;
     let offline = Offline::of(&ca_dir)?;
     let mut running = ca_dir.start().await?;
     let (mut agents, mut proxies) = (Vec::new(), Vec::new());
     for number in 1..=3 {
         let (name, id) = (format!("host-{number}"), format!("spiffe://example.org/app/{number}"));
         let token = Door::of(&running)?.token(&name, &id).await?;
-        let agent =
-            TestAgent::of(running.grpc_addr)?.with_token(&token)?.with_own_workload(&id).joined().await?;
+        let agent = TestAgent::of(running.grpc_addr)?
+            .with_token(&token)?
+            .with_own_workload(&id)
+            .joined()
+            .await?;
         let proxy = Arc::new(Proxy::follow(&name, agent.socket()));
         let live = || async { proxy.holding().is_live(SystemClock.now()) };
         eventually("the proxy has its leaf", live).await?;
@@ -84,17 +89,20 @@ async fn a_talking_mesh_moves_to_an_offline_root_over_restarts_and_away_again() 
     let brought = RootId::of(pem::parse(&root)?.contents());
     let signs = |root: RootId| proxies.iter().all(|proxy| proxy.holding().root() == Some(root));
     assert!(signs(brought), "every leaf is of the root that was brought");
-    let nobody_trusts = |root: RootId| proxies.iter().all(|proxy| !proxy.holding().trusted().contains(&root));
+    let nobody_trusts =
+        |root: RootId| proxies.iter().all(|proxy| !proxy.holding().trusted().contains(&root));
     eventually("nobody trusts the first root", || std::future::ready(nobody_trusts(first))).await?;
     assert_eq!(offline.waiting(), Vec::<String>::new());
     // The issuer in use is the very one that was signed offline.
-    let leaf_above = proxies.iter().filter_map(|proxy| proxy.holding().chain.get(1).cloned()).next();
+    let leaf_above =
+        proxies.iter().filter_map(|proxy| proxy.holding().chain.get(1).cloned()).next();
     let signed = Certificate::parse(pem::parse(&issuer)?.contents())?;
     assert_eq!(leaf_above.as_deref(), Some(signed.der()));
 
     operator.rotate("home", "main").await?;
     over(&operator, "home").await?;
-    eventually("nobody trusts the offline root", || std::future::ready(nobody_trusts(brought))).await?;
+    eventually("nobody trusts the offline root", || std::future::ready(nobody_trusts(brought)))
+        .await?;
 
     let talk = traffic.stop().await?;
     println!("{} handshakes, {} failed", talk.handshakes, talk.failed.len());

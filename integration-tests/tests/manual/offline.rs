@@ -36,7 +36,8 @@ impl Offline {
     /// Waits for the one ceremony of this kind.
     pub(crate) async fn ceremony(&self, kind: &str) -> anyhow::Result<String> {
         let found = || self.waiting().iter().any(|name| name.starts_with(kind));
-        eventually(&format!("a ceremony for {kind} goes out"), || std::future::ready(found())).await?;
+        eventually(&format!("a ceremony for {kind} goes out"), || std::future::ready(found()))
+            .await?;
         match self.waiting().as_slice() {
             [one] => Ok(one.clone()),
             other => anyhow::bail!("one ceremony should wait, and these do: {other:?}"),
@@ -56,7 +57,10 @@ impl Offline {
         let commands = changed(lines.collect::<Vec<_>>().join("\n"));
         Tool::Openssl.path()?;
         let mut shell = tokio::process::Command::new("sh");
-        shell.args(["-euc", &commands]).current_dir(self.vault.path()).env("ROOT_PASS", "correct horse");
+        shell
+            .args(["-euc", &commands])
+            .current_dir(self.vault.path())
+            .env("ROOT_PASS", "correct horse");
         let (done, said) = run(&mut shell).await?;
         anyhow::ensure!(done, "{commands}\n{said}");
         Ok(std::fs::read_to_string(self.path(&format!("{name}.pem")))?)
@@ -111,7 +115,9 @@ impl Operator {
     pub(crate) async fn until_it_says(&self, words: &str) -> anyhow::Result<()> {
         let said = || async {
             let rotation = self.rotation().await;
-            rotation.is_ok_and(|rotation| rotation.troubles.iter().any(|trouble| trouble.contains(words)))
+            rotation.is_ok_and(|rotation| {
+                rotation.troubles.iter().any(|trouble| trouble.contains(words))
+            })
         };
         let told = eventually(&format!("the rotation says `{words}`"), said).await;
         let troubles = self.rotation().await?.troubles;

@@ -63,8 +63,9 @@ async fn a_rotation_in_which_an_agent_restarts_and_connections_age_logs_no_error
     let talk = mesh.stop().await?;
     assert!(talk.failed.is_empty(), "{} failed: {:#?}", talk.failed.len(), talk.failed.first());
     let log = lines.text();
-    let of =
-        |level: &str| log.lines().filter(|line| line.contains(level)).map(str::to_owned).collect::<Vec<_>>();
+    let of = |level: &str| {
+        log.lines().filter(|line| line.contains(level)).map(str::to_owned).collect::<Vec<_>>()
+    };
     assert_eq!(of(" ERROR "), Vec::<String>::new());
     let warnings = of(" WARN ");
     assert!(warnings.len() <= WARNINGS_MAX, "{warnings:#?}");

@@ -63,7 +63,8 @@ async fn a_plugin_that_is_broken_is_told_the_rules_that_it_breaks() -> anyhow::R
     ] {
         let plugin = PluginProcess::start_broken(line, instead).await?;
         let endpoint = plugin.endpoint();
-        let (succeeded, said) = banyan(&["plugin", "check", "--endpoint", &endpoint, "--json"], true).await?;
+        let (succeeded, said) =
+            banyan(&["plugin", "check", "--endpoint", &endpoint, "--json"], true).await?;
         assert!(!succeeded, "{line} was broken, and nobody minds: {said}");
         assert_eq!(named(&object(&said)?, "failed"), rules, "{said}");
         let (succeeded, said) = banyan(&["plugin", "check", "--endpoint", &endpoint], true).await?;
@@ -78,6 +79,9 @@ async fn a_plugin_that_is_not_there_is_told_as_such() -> anyhow::Result<()> {
     let home = tempfile::tempdir()?;
     let endpoint = format!("unix://{}", home.path().join("nobody.sock").display());
     let (succeeded, said) = banyan(&["plugin", "check", "--endpoint", &endpoint], true).await?;
-    assert!(!succeeded && said.contains("nobody.sock") && said.contains("is the plugin running?"), "{said}");
+    assert!(
+        !succeeded && said.contains("nobody.sock") && said.contains("is the plugin running?"),
+        "{said}"
+    );
     Ok(())
 }

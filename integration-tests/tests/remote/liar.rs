@@ -9,8 +9,8 @@ use plugins::ca_certificate::build_issuer_csr;
 use plugins::memory::MemoryKeys;
 use plugins::{
     AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, Description, Health, IssuerChain,
-    IssuerRequest, KeyBackend as _, KeySpec, Outcome, PluginError, RequestId, RootAuthority, RootSet,
-    StageRequest, StageRoots, Ticket,
+    IssuerRequest, KeyBackend as _, KeySpec, Outcome, PluginError, RequestId, RootAuthority,
+    RootSet, StageRequest, StageRoots, Ticket,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose, SanType};
 use tokio::sync::watch;
@@ -149,7 +149,9 @@ impl RootAuthority for Liar {
     ) -> Result<Outcome<IssuerChain>, PluginError> {
         let mut request = request.clone();
         match self.misbehavior() {
-            Misbehavior::CrashesWhileItSigns => panic!("a plugin crashes in the middle of a signature"),
+            Misbehavior::CrashesWhileItSigns => {
+                panic!("a plugin crashes in the middle of a signature")
+            }
             Misbehavior::IssuerForOtherKey => request.csr_der = other_csr().await?,
             Misbehavior::IssuerOfOtherRoot => request.root = self.own_root("other-root").await?,
             Misbehavior::EndlessChain => {
@@ -190,14 +192,20 @@ impl StageRoots for Liar {
         let domain = request.trust_domain.to_string();
         Ok(Outcome::Ready(match self.misbehavior() {
             Misbehavior::RootIsNoCa => forged(&domain, IsCa::ExplicitNoCa, false)?,
-            Misbehavior::RootIsExpired => forged(&domain, IsCa::Ca(BasicConstraints::Unconstrained), true)?,
-            Misbehavior::RootHasNoRoom => forged(&domain, IsCa::Ca(BasicConstraints::Constrained(0)), false)?,
+            Misbehavior::RootIsExpired => {
+                forged(&domain, IsCa::Ca(BasicConstraints::Unconstrained), true)?
+            }
+            Misbehavior::RootHasNoRoom => {
+                forged(&domain, IsCa::Ca(BasicConstraints::Constrained(0)), false)?
+            }
             Misbehavior::RootOfOtherDomain => {
                 forged("other.example", IsCa::Ca(BasicConstraints::Unconstrained), false)?
             }
             Misbehavior::RootIsNoCertificate => b"no certificate at all".to_vec(),
             Misbehavior::Huge => vec![0x30; 100 * 1024 * 1024],
-            Misbehavior::TellsItsKey => return Err(PluginError::Denied { reason: SECRET.to_owned() }),
+            Misbehavior::TellsItsKey => {
+                return Err(PluginError::Denied { reason: SECRET.to_owned() });
+            }
             Misbehavior::Hangs => {
                 self.hang().await;
                 return Err(PluginError::Transient { detail: "it hung".to_owned() });

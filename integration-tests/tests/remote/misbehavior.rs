@@ -81,10 +81,12 @@ fn served(plugin: &LiarPlugin, stages: bool, socket: &Path) -> anyhow::Result<Jo
     let (keys, state) = (Arc::new(MemoryKeys::new()) as _, Arc::new(MemoryState::new()) as _);
     let (clock, randomness) = (Arc::new(SystemClock) as _, Arc::new(OsRandomness::new()) as _);
     let deps =
-        AuthorityDeps::new(TrustDomain::parse(TRUST_DOMAIN)?, keys, state, clock, randomness).named("liar");
+        AuthorityDeps::new(TrustDomain::parse(TRUST_DOMAIN)?, keys, state, clock, randomness)
+            .named("liar");
     let mut settings = toml::Table::new();
     settings.insert("stages".to_owned(), stages.into());
-    let authority = plugin.open(&settings, deps).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+    let authority =
+        plugin.open(&settings, deps).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
     let sockets = UnixListenerStream::new(UnixListener::bind(socket)?);
     let service = PluginService::server(authority).max_encoding_message_size(usize::MAX);
     let server = Server::builder().add_service(service);
@@ -151,7 +153,8 @@ async fn lies_are_refused(way: Way) -> anyhow::Result<()> {
     // One that crashed and hung serves when it is honest. The leaves from before have no agent that would acknowledge, so the
     // rotation ends when they do: it is enough that its root is out.
     start(&mesh, "liar", "honest").await?;
-    let published = |rotation: &proto::banyan::admin::v1::Rotation| rotation.phase == "distributing";
+    let published =
+        |rotation: &proto::banyan::admin::v1::Rotation| rotation.phase == "distributing";
     mesh.ca.until_rotation("the new root is published", SOON, published).await?;
     integration_tests::mesh::eventually("both roots are trusted", || async {
         mesh.proxies.iter().all(|proxy| proxy.holding().trusted().len() == 2)

@@ -112,7 +112,8 @@ async fn go_plugin() -> anyhow::Result<PathBuf> {
         go.env("GOTOOLCHAIN", "local").env("GOFLAGS", "").env("CGO_ENABLED", "0");
         go.args(["build", "-o"]).arg(&program).arg(".").current_dir(examples()?.join("go"));
         let go = go.stdin(Stdio::null()).kill_on_drop(true).output();
-        let built = tokio::time::timeout(GO_BUILD_MAX, go).await.context("go build does not end")?;
+        let built =
+            tokio::time::timeout(GO_BUILD_MAX, go).await.context("go build does not end")?;
         let built = built.context("go is not on PATH: install Go 1.24 or newer")?;
         ensure!(built.status.success(), "go build: {}", String::from_utf8_lossy(&built.stderr));
         Ok(program)

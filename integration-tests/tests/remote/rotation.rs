@@ -16,20 +16,28 @@ fn signing(mesh: &LiveMesh) -> Root {
 async fn rotate_to(mesh: &LiveMesh, authority: &str, request_id: &str) -> anyhow::Result<Root> {
     let before = signing(mesh).id();
     let (request_id, authority) = (request_id.to_owned(), authority.to_owned());
-    let request =
-        StartRotationRequest { request_id: request_id.clone(), authority, ..StartRotationRequest::default() };
+    let request = StartRotationRequest {
+        request_id: request_id.clone(),
+        authority,
+        ..StartRotationRequest::default()
+    };
     mesh.ca.rotations().start_rotation(request).await?;
     mesh.over(&request_id).await?;
     let after = signing(mesh);
     assert_ne!(after.id(), before);
-    let held: Vec<Option<RootId>> = mesh.proxies.iter().map(|proxy| proxy.holding().root()).collect();
-    assert!(held.iter().all(|root| *root == Some(after.id())), "every leaf is of the new root: {held:?}");
+    let held: Vec<Option<RootId>> =
+        mesh.proxies.iter().map(|proxy| proxy.holding().root()).collect();
+    assert!(
+        held.iter().all(|root| *root == Some(after.id())),
+        "every leaf is of the new root: {held:?}"
+    );
     Ok(after)
 }
 
 async fn there_and_back(language: Language, subject: &str) -> anyhow::Result<()> {
     let plugin = PluginProcess::start(language).await?;
-    let sections = format!("[authority.main]\nplugin = \"self-signed\"\n{}", plugin.section("other"));
+    let sections =
+        format!("[authority.main]\nplugin = \"self-signed\"\n{}", plugin.section("other"));
     let mesh = LiveMesh::of(&MeshPlan { life: LONG, agents: 3, clients: 0, sections }, &()).await?;
     let first = signing(&mesh);
     let of_plugin = rotate_to(&mesh, "other", "onto").await?;
@@ -44,7 +52,8 @@ async fn there_and_back(language: Language, subject: &str) -> anyhow::Result<()>
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_root_of_a_python_plugin_replaces_ours_and_is_replaced_under_traffic() -> anyhow::Result<()> {
+async fn a_root_of_a_python_plugin_replaces_ours_and_is_replaced_under_traffic()
+-> anyhow::Result<()> {
     there_and_back(Language::Python, "Python example root").await
 }
 

@@ -19,12 +19,16 @@ async fn an_agent_that_slept_through_two_rotations_is_a_member_again_without_an_
     assert_ne!(old, new);
     mesh.agents[2].start().await?;
     mesh.agents[2]
-        .until("it is back", |status| status.member.is_some() && status.connected && status.roots == [new])
+        .until("it is back", |status| {
+            status.member.is_some() && status.connected && status.roots == [new]
+        })
         .await?;
     let proxy = &mesh.proxies[2];
     eventually("its proxy has a leaf of the new root and trusts nothing else", || async {
         let holding = proxy.holding();
-        holding.is_live(host::SystemClock.now()) && holding.root() == Some(new) && holding.trusted() == [new]
+        holding.is_live(host::SystemClock.now())
+            && holding.root() == Some(new)
+            && holding.trusted() == [new]
     })
     .await?;
     let talk = mesh.stop().await?;

@@ -12,7 +12,12 @@ const FROZEN_LIFE: u64 = 40;
 /// How late a gate may be seen open after the time that was said, on a machine that is busy.
 const LATE_MAX: u64 = 5;
 
-async fn refused(mesh: &LiveMesh, request_id: &str, verb: Verb, words: &[&str]) -> anyhow::Result<()> {
+async fn refused(
+    mesh: &LiveMesh,
+    request_id: &str,
+    verb: Verb,
+    words: &[&str],
+) -> anyhow::Result<()> {
     let before = mesh.ca.rotation().await?;
     let status = mesh.ca.decide(request_id, verb).await.expect_err("it is not legal");
     assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
@@ -20,8 +25,9 @@ async fn refused(mesh: &LiveMesh, request_id: &str, verb: Verb, words: &[&str]) 
         assert!(status.message().contains(word), "{word} is missing in: {}", status.message());
     }
     let after = mesh.ca.rotation().await?;
-    let place =
-        |rotation: &Rotation| (rotation.phase.clone(), rotation.request_id.clone(), rotation.held_since);
+    let place = |rotation: &Rotation| {
+        (rotation.phase.clone(), rotation.request_id.clone(), rotation.held_since)
+    };
     assert_eq!(place(&before), place(&after), "the state moved");
     Ok(())
 }
@@ -39,13 +45,20 @@ fn assert_nothing_failed(talk: &integration_tests::mesh::Talk) {
 async fn an_abort_before_the_switch_leaves_the_old_root_alone() -> anyhow::Result<()> {
     let mesh = LiveMesh::with_leaves_of(3_600, 3, 0, &()).await?;
     let old = mesh.ca.running().bundle();
-    refused(&mesh, "x", Verb::Abort, &["no rotation", "start a rotation with `banyan rotate start`"]).await?;
+    refused(
+        &mesh,
+        "x",
+        Verb::Abort,
+        &["no rotation", "start a rotation with `banyan rotate start`"],
+    )
+    .await?;
     mesh.ca.rotate_in_mode("one", "manual").await?;
     in_phase(&mesh, "distributing").await?;
     let second = mesh.ca.rotate("two").await.expect_err("one at a time");
     assert!(second.to_string().contains("one"), "{second}");
     mesh.ca.rotate_in_mode("one", "manual").await?;
-    refused(&mesh, "back", Verb::Rollback, &["nothing to roll back", "banyan rotate abort"]).await?;
+    refused(&mesh, "back", Verb::Rollback, &["nothing to roll back", "banyan rotate abort"])
+        .await?;
     mesh.ca.decide("stop", Verb::Abort).await?;
     mesh.over("one").await?;
     let now = mesh.ca.running().bundle();
@@ -56,7 +69,8 @@ async fn an_abort_before_the_switch_leaves_the_old_root_alone() -> anyhow::Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rollback_lets_the_old_root_sign_again_and_the_way_forward_stays_open() -> anyhow::Result<()> {
+async fn a_rollback_lets_the_old_root_sign_again_and_the_way_forward_stays_open()
+-> anyhow::Result<()> {
     let mesh = LiveMesh::with_leaves_of(3_600, 3, 0, &()).await?;
     let old = mesh.ca.running().bundle().roots()[0].id();
     mesh.ca.rotate_in_mode("one", "manual").await?;
@@ -83,7 +97,8 @@ async fn a_rollback_lets_the_old_root_sign_again_and_the_way_forward_stays_open(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frozen_proxy_is_named_and_waited_for_until_the_time_that_was_said() -> anyhow::Result<()> {
+async fn a_frozen_proxy_is_named_and_waited_for_until_the_time_that_was_said() -> anyhow::Result<()>
+{
     let mesh = LiveMesh::with_leaves_of(FROZEN_LIFE, 3, 0, &()).await?;
     mesh.proxies[2].freeze(true);
     mesh.ca.rotate("one").await?;
@@ -97,10 +112,14 @@ async fn a_frozen_proxy_is_named_and_waited_for_until_the_time_that_was_said() -
                 && gate.holders.iter().all(|holder| holder.agent_connected)
         })
     };
-    let waiting = mesh.ca.until_rotation("only the frozen one is waited for", SOON, only_the_frozen).await?;
+    let waiting =
+        mesh.ca.until_rotation("only the frozen one is waited for", SOON, only_the_frozen).await?;
     let gate = waiting.gate.unwrap_or_default();
     let holder = &gate.holders[0];
-    assert_eq!((holder.identity.as_str(), holder.agent.as_str()), (LiveMesh::identity(2).as_str(), "host-3"));
+    assert_eq!(
+        (holder.identity.as_str(), holder.agent.as_str()),
+        (LiveMesh::identity(2).as_str(), "host-3")
+    );
     assert_eq!((holder.evidence_wanted.as_str(), holder.wanted), ("applied", waiting.sequence));
     assert!(holder.applied < holder.wanted, "{holder:?}");
     let early = mesh.ca.decide("early", Verb::Activate).await.expect_err("the gate is closed");
@@ -120,12 +139,15 @@ async fn a_frozen_proxy_is_named_and_waited_for_until_the_time_that_was_said() -
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_relying_party_is_waited_for_until_somebody_says_that_it_has_the_bundle() -> anyhow::Result<()> {
+async fn a_relying_party_is_waited_for_until_somebody_says_that_it_has_the_bundle()
+-> anyhow::Result<()> {
     use proto::banyan::admin::v1::{AddRelyingPartyRequest, ConfirmRelyingPartyRequest};
     let mesh = LiveMesh::with_leaves_of(3_600, 2, 0, &()).await?;
     let mut client = mesh.ca.rotations();
     let partner = || "partner".to_owned();
-    client.add_relying_party(AddRelyingPartyRequest { name: partner(), ..Default::default() }).await?;
+    client
+        .add_relying_party(AddRelyingPartyRequest { name: partner(), ..Default::default() })
+        .await?;
     mesh.ca.rotate("one").await?;
     let waits = |rotation: &Rotation| {
         let gate = rotation.gate.as_ref();
@@ -135,8 +157,12 @@ async fn a_relying_party_is_waited_for_until_somebody_says_that_it_has_the_bundl
     };
     let waiting = mesh.ca.until_rotation("only the partner is waited for", SOON, waits).await?;
     assert_eq!(waiting.gate.unwrap_or_default().holders[0].identity, "partner");
-    let future =
-        ConfirmRelyingPartyRequest { name: partner(), sequence: 99, by: String::new(), ..Default::default() };
+    let future = ConfirmRelyingPartyRequest {
+        name: partner(),
+        sequence: 99,
+        by: String::new(),
+        ..Default::default()
+    };
     assert!(client.confirm_relying_party(future).await.is_err());
     let word = || ConfirmRelyingPartyRequest {
         name: partner(),

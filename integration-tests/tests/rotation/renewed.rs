@@ -12,7 +12,8 @@ const ROTATION_MAX: Duration = Duration::from_secs(120);
 async fn a_root_that_is_renewed_with_its_key_and_name_replaces_the_former_while_everybody_talks()
 -> anyhow::Result<()> {
     let cacerts = Cacerts::make().await?;
-    let sections = format!("[root]\nauthority = \"istio\"\n{}", cacerts.section("istio", "exclusive = true"));
+    let sections =
+        format!("[root]\nauthority = \"istio\"\n{}", cacerts.section("istio", "exclusive = true"));
     let plan = MeshPlan { life: 3_600, agents: 3, clients: 0, sections };
     let mesh = LiveMesh::of(&plan, &()).await?;
     let old = mesh.ca.running().bundle().roots()[0].clone();
@@ -20,7 +21,9 @@ async fn a_root_that_is_renewed_with_its_key_and_name_replaces_the_former_while_
     mesh.ca
         .until_rotation("the renewed root alone is trusted", ROTATION_MAX, |rotation| {
             let bundle = mesh.ca.running().bundle();
-            rotation.phase == "steady" && bundle.roots().len() == 1 && bundle.roots()[0].der() == root
+            rotation.phase == "steady"
+                && bundle.roots().len() == 1
+                && bundle.roots()[0].der() == root
         })
         .await?;
     let new = mesh.ca.running().bundle().roots()[0].clone();

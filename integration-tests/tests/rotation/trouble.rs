@@ -35,15 +35,19 @@ async fn a_root_that_fails_a_check_is_named_and_given_up_or_made_anew() -> anyho
     let old = mesh.ca.running().bundle();
     authority.turn(AuthorityMode::Lies);
     mesh.ca.rotate("misbehavior").await?;
-    let told =
-        mesh.ca.until_rotation("the check is named", SOON, has_trouble("creating the new root")).await?;
+    let told = mesh
+        .ca
+        .until_rotation("the check is named", SOON, has_trouble("creating the new root"))
+        .await?;
     assert_eq!((told.phase.as_str(), told.to_root.len()), ("staging", 0), "{told:?}");
     mesh.ca.decide("give-up", Verb::Abort).await?;
     mesh.over("misbehavior").await?;
     assert_eq!(mesh.ca.running().bundle(), old);
 
     mesh.ca.rotate("again").await?;
-    mesh.ca.until_rotation("the check is named again", SOON, has_trouble("creating the new root")).await?;
+    mesh.ca
+        .until_rotation("the check is named again", SOON, has_trouble("creating the new root"))
+        .await?;
     authority.turn(AuthorityMode::Works);
     mesh.over("again").await?;
     assert_ne!(mesh.ca.running().bundle().roots()[0].id(), old.roots()[0].id());
@@ -52,14 +56,16 @@ async fn a_root_that_fails_a_check_is_named_and_given_up_or_made_anew() -> anyho
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bundle_whose_transition_cannot_be_stored_is_not_taken_for_published() -> anyhow::Result<()> {
+async fn a_bundle_whose_transition_cannot_be_stored_is_not_taken_for_published()
+-> anyhow::Result<()> {
     let mesh = LiveMesh::with_leaves_of(LONG, 2, 0, &()).await?;
     let data = mesh.ca.directory().join("data");
     // Where the next bundle is to be kept stands something that no file can replace.
     let place = data.join("bundles").join("0000000002.json");
     std::fs::create_dir_all(place.join("in-the-way"))?;
     mesh.ca.rotate("one").await?;
-    let stuck = mesh.ca.until_rotation("it says so", SOON, has_trouble("publishing the bundle")).await?;
+    let stuck =
+        mesh.ca.until_rotation("it says so", SOON, has_trouble("publishing the bundle")).await?;
     assert_eq!(stuck.phase, "distributing");
     assert!(mesh.ca.decide("early", Verb::Activate).await.is_err(), "the gate is closed meanwhile");
     std::fs::remove_dir_all(&place)?;
@@ -74,12 +80,16 @@ async fn a_proxy_that_refuses_is_named_with_its_words_and_waited_for() -> anyhow
     mesh.proxies[1].refuse(true);
     mesh.ca.rotate("one").await?;
     let refused = |rotation: &Rotation| {
-        let holders = rotation.gate.as_ref().map(|gate| gate.holders.as_slice()).unwrap_or_default();
+        let holders =
+            rotation.gate.as_ref().map(|gate| gate.holders.as_slice()).unwrap_or_default();
         holders.len() == 1 && holders[0].last_nack.contains("refuses everything")
     };
     let waiting = mesh.ca.until_rotation("the refusal is told", SOON, refused).await?;
     let holder = &waiting.gate.unwrap_or_default().holders[0];
-    assert_eq!((holder.identity.as_str(), holder.agent.as_str()), (LiveMesh::identity(1).as_str(), "host-2"));
+    assert_eq!(
+        (holder.identity.as_str(), holder.agent.as_str()),
+        (LiveMesh::identity(1).as_str(), "host-2")
+    );
     mesh.proxies[1].refuse(false);
     mesh.over("one").await?;
     assert_nothing_failed(&mesh.stop().await?);
@@ -96,8 +106,8 @@ async fn an_agent_whose_clock_is_an_hour_fast_takes_part() -> anyhow::Result<()>
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agent_whose_clock_is_an_hour_slow_keeps_its_leaf_and_is_waited_for_by_name() -> anyhow::Result<()>
-{
+async fn an_agent_whose_clock_is_an_hour_slow_keeps_its_leaf_and_is_waited_for_by_name()
+-> anyhow::Result<()> {
     let mesh = LiveMesh::with_leaves_of(LONG, 3, 0, &()).await?;
     mesh.clocks[2].set_off_by(-HOUR);
     mesh.ca.rotate("one").await?;

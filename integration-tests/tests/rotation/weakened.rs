@@ -66,7 +66,8 @@ async fn with_one_frozen(hidden: Hidden) -> anyhow::Result<Talk> {
         }
         Hidden::Live => {
             mesh.ca.rotate_in_mode("one", "manual").await?;
-            let is_open = |rotation: &Rotation| rotation.gate.as_ref().is_some_and(|gate| gate.open);
+            let is_open =
+                |rotation: &Rotation| rotation.gate.as_ref().is_some_and(|gate| gate.open);
             mesh.ca.until_rotation("everybody trusts the new root", SOON, is_open).await?;
             frozen.freeze(true);
             let activated = mesh.ca.decide("now", Verb::Activate).await;
@@ -85,7 +86,8 @@ async fn with_one_frozen(hidden: Hidden) -> anyhow::Result<Talk> {
 fn assert_seen(talk: &Talk) {
     assert!(!talk.failed.is_empty(), "{} handshakes and none failed", talk.handshakes);
     let frozen = LiveMesh::agent_name(2);
-    let others: Vec<_> = talk.failed.iter().filter(|f| f.client != frozen && f.server != frozen).collect();
+    let others: Vec<_> =
+        talk.failed.iter().filter(|f| f.client != frozen && f.server != frozen).collect();
     assert!(others.is_empty(), "failures without the frozen one: {others:#?}");
 }
 

@@ -23,13 +23,19 @@ struct Said {
 
 impl Said {
     fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {} {}", self.out, self.err))
+        serde_json::from_str(&self.out)
+            .unwrap_or_else(|error| panic!("{error}: {} {}", self.out, self.err))
     }
 }
 
 async fn banyan(running: &Running, words: &[&str]) -> anyhow::Result<Said> {
     let mut command = tokio::process::Command::new(BANYAN);
-    command.args(words).arg("--socket").arg(&running.admin_socket).stdin(Stdio::null()).kill_on_drop(true);
+    command
+        .args(words)
+        .arg("--socket")
+        .arg(&running.admin_socket)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
     let output = command.output().await?;
     let [out, err] = [output.stdout, output.stderr].map(String::from_utf8);
     Ok(Said { code: output.status.code(), out: out?, err: err? })
@@ -49,26 +55,45 @@ async fn active(running: &Running) -> anyhow::Result<(String, Issuer)> {
 async fn an_issuer_is_renewed_cancelled_and_renewed_again_by_command() -> anyhow::Result<()> {
     let (ca_dir, switch) = (CaDir::new("")?, AuthoritySwitch::new(AuthorityMode::Works));
     let fault_plan = FaultPlan { authority: Some(switch.clone()), ..FaultPlan::default() };
-    let running = ca_dir.start_with(Arc::new(RealDisk), Arc::new(SystemClock), &fault_plan).await??;
+    let running =
+        ca_dir.start_with(Arc::new(RealDisk), Arc::new(SystemClock), &fault_plan).await??;
     let (root, before) = active(&running).await?;
     let short = &root[..8];
 
     let none = banyan(&running, &["issuer", "cancel", "--json"]).await?;
     let told: Value = serde_json::from_str(&none.err)?;
-    assert_eq!((none.code, &told["error"]["code"]), (Some(4), &Value::from("refused")), "{}", none.err);
+    assert_eq!(
+        (none.code, &told["error"]["code"]),
+        (Some(4), &Value::from("refused")),
+        "{}",
+        none.err
+    );
     let unknown = banyan(&running, &["issuer", "renew", "--root", "ffffffff"]).await?;
     assert!(unknown.code != Some(0) && unknown.err.contains("ffffffff"), "{}", unknown.err);
 
     // It hangs: the renewal is asked for, and does not get on.
     switch.turn(AuthorityMode::Hangs);
     let asked = switch.asked();
-    let words =
-        ["issuer", "renew", "--root", short, "--request-id", "one", "--by", "ann", "--reason", "a try"];
+    let words = [
+        "issuer",
+        "renew",
+        "--root",
+        short,
+        "--request-id",
+        "one",
+        "--by",
+        "ann",
+        "--reason",
+        "a try",
+    ];
     let renew = banyan(&running, &[&words[..], &["--json"]].concat()).await?;
     assert_eq!(renew.code, Some(0), "{}", renew.err);
     let told = renew.json();
     assert_eq!(told["root"].as_str(), Some(root.as_str()), "{told}");
-    assert_eq!((&told["authority"], &told["request_id"]), (&Value::from("main"), &Value::from("one")));
+    assert_eq!(
+        (&told["authority"], &told["request_id"]),
+        (&Value::from("main"), &Value::from("one"))
+    );
     assert_eq!(told["cancelled"], Value::Bool(false));
     eventually("the authority is asked", || std::future::ready(switch.asked() > asked)).await?;
     assert_eq!(

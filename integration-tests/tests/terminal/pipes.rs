@@ -16,7 +16,11 @@ fn output_that_nobody_reads_ends_the_program_without_a_word() -> anyhow::Result<
     assert_eq!((envoy.status.code(), envoy.stderr.as_slice()), (Some(141), b"".as_slice()));
     for shell in ["bash", "zsh", "fish"] {
         let script = unread(&["completions", shell])?;
-        assert_eq!((script.status.code(), script.stderr.as_slice()), (Some(141), b"".as_slice()), "{shell}");
+        assert_eq!(
+            (script.status.code(), script.stderr.as_slice()),
+            (Some(141), b"".as_slice()),
+            "{shell}"
+        );
     }
     let help = unread(&["rotate", "start", "--help"])?;
     assert_eq!((help.status.code(), help.stderr.as_slice()), (Some(0), b"".as_slice()));
@@ -35,7 +39,10 @@ fn with_json_a_failure_is_one_object_on_standard_error() -> anyhow::Result<()> {
         let told: serde_json::Value = serde_json::from_slice(&output.stderr)?;
         assert_eq!(told["error"]["code"], code, "{told}");
         assert!(told["error"]["message"].as_str().is_some_and(|text| !text.is_empty()), "{told}");
-        assert!(told["error"].as_object().is_some_and(|error| error.contains_key("advice")), "{told}");
+        assert!(
+            told["error"].as_object().is_some_and(|error| error.contains_key("advice")),
+            "{told}"
+        );
     }
     Ok(())
 }

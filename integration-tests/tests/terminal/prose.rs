@@ -16,7 +16,8 @@ fn words(text: &str) -> BTreeSet<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sentence_breaks_between_words_on_a_terminal_and_nowhere_in_a_pipe() -> anyhow::Result<()> {
+async fn a_sentence_breaks_between_words_on_a_terminal_and_nowhere_in_a_pipe() -> anyhow::Result<()>
+{
     let ca = MeshCa::start("", "").await?;
     let agent = TestAgent::of(ca.gate().address())?
         .with_token(&ca.token("host-1", &["spiffe://example.org/web"]).await?)?
@@ -35,8 +36,11 @@ async fn a_sentence_breaks_between_words_on_a_terminal_and_nowhere_in_a_pipe() -
     ] {
         let line: Vec<&str> = verb.iter().copied().chain(socket).collect();
         let piped = Command::new(BANYAN).args(&line).current_dir(ca.directory()).output()?;
-        let piped =
-            format!("{}{}", String::from_utf8_lossy(&piped.stdout), String::from_utf8_lossy(&piped.stderr));
+        let piped = format!(
+            "{}{}",
+            String::from_utf8_lossy(&piped.stdout),
+            String::from_utf8_lossy(&piped.stderr)
+        );
         let mut terminal = Terminal::run(banyan(ca.directory(), &line), SCREEN.0, SCREEN.1)?;
         terminal.ended(SOON).await?;
         let broken = &words(&terminal.text()) - &words(&piped);
@@ -64,8 +68,12 @@ async fn what_is_copied_from_a_terminal_is_not_broken() -> anyhow::Result<()> {
     let mut terminal = Terminal::run(banyan(ca.directory(), &make), SCREEN.0, SCREEN.1)?;
     assert_eq!(terminal.ended(SOON).await?, 0);
     let rows = terminal.rows();
-    let token: Vec<_> = rows.iter().map(|row| row.trim_end()).filter(|row| !row.is_empty()).collect();
+    let token: Vec<_> =
+        rows.iter().map(|row| row.trim_end()).filter(|row| !row.is_empty()).collect();
     assert!(token.len() > 1, "it is longer than a row: {token:?}");
-    assert!(token.iter().all(|row| !row.starts_with(' ')), "the terminal alone breaks it: {token:?}");
+    assert!(
+        token.iter().all(|row| !row.starts_with(' ')),
+        "the terminal alone breaks it: {token:?}"
+    );
     ca.stop().await
 }

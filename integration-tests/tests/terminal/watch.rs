@@ -14,7 +14,11 @@ const PARTNERS: [&str; 2] = [
 
 /// Rows of which each frame has exactly one.
 fn frames(terminal: &Terminal) -> usize {
-    terminal.rows().iter().filter(|row| row.contains("distributing") && row.contains("withdrawing")).count()
+    terminal
+        .rows()
+        .iter()
+        .filter(|row| row.contains("distributing") && row.contains("withdrawing"))
+        .count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -23,7 +27,10 @@ async fn rotate_watch_leaves_no_old_frame_and_cuts_no_word() -> anyhow::Result<(
     let mut client = ca.rotations();
     for name in PARTNERS {
         client
-            .add_relying_party(AddRelyingPartyRequest { name: name.to_owned(), ..Default::default() })
+            .add_relying_party(AddRelyingPartyRequest {
+                name: name.to_owned(),
+                ..Default::default()
+            })
             .await?;
     }
     ca.rotate("one").await?;
@@ -45,7 +52,11 @@ async fn rotate_watch_leaves_no_old_frame_and_cuts_no_word() -> anyhow::Result<(
         if let Some(name) = PARTNERS.get(place) {
             let (name, by) = ((*name).to_owned(), "ops on call".to_owned());
             client
-                .confirm_relying_party(ConfirmRelyingPartyRequest { name, by, ..Default::default() })
+                .confirm_relying_party(ConfirmRelyingPartyRequest {
+                    name,
+                    by,
+                    ..Default::default()
+                })
                 .await?;
         }
     }
@@ -74,7 +85,9 @@ async fn ctrl_c_ends_watching_and_not_the_rotation() -> anyhow::Result<()> {
     assert_eq!(terminal.ended(SOON).await?, 130);
     let text = terminal.text();
     assert!(
-        text.contains("the rotation continues on the server; `banyan rotate watch` follows it again"),
+        text.contains(
+            "the rotation continues on the server; `banyan rotate watch` follows it again"
+        ),
         "{text}"
     );
     assert_eq!(ca.rotation().await?.request_id, "one");
@@ -82,11 +95,13 @@ async fn ctrl_c_ends_watching_and_not_the_rotation() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_waits_for_a_rotation_that_somebody_aborts_is_told_so_and_fails() -> anyhow::Result<()> {
+async fn whoever_waits_for_a_rotation_that_somebody_aborts_is_told_so_and_fails()
+-> anyhow::Result<()> {
     let ca = MeshCa::start("", LIMITS).await?;
     let socket = ca.running().admin_socket.display().to_string();
     let target = ["--socket", socket.as_str()];
-    let start = ["rotate", "start", "--manual", "--wait"].into_iter().chain(target).collect::<Vec<_>>();
+    let start =
+        ["rotate", "start", "--manual", "--wait"].into_iter().chain(target).collect::<Vec<_>>();
     let (columns, rows) = SIZES[1];
     let mut waiting = Terminal::run(banyan(ca.directory(), &start), columns, rows)?;
     waiting.until("the phases", SOON, |text| text.contains("[distributing]")).await?;
@@ -97,7 +112,10 @@ async fn whoever_waits_for_a_rotation_that_somebody_aborts_is_told_so_and_fails(
     for terminal in [&mut waiting, &mut watching] {
         assert_eq!(terminal.ended(SOON).await?, 1);
         let text = terminal.text();
-        assert!(text.contains("the rotation was aborted: root ") && text.contains(" still signs"), "{text}");
+        assert!(
+            text.contains("the rotation was aborted: root ") && text.contains(" still signs"),
+            "{text}"
+        );
         assert!(!text.contains("the rotation is complete"), "{text}");
     }
     ca.stop().await

@@ -15,7 +15,8 @@ use integration_tests::tokens::TokenIssuer;
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::{
-    DecideRotationRequest, GetRotationRequest, ListRootsRequest, Rotation, StartRotationRequest, Verb,
+    DecideRotationRequest, GetRotationRequest, ListRootsRequest, Rotation, StartRotationRequest,
+    Verb,
 };
 use proto::istio::v1::auth::IstioCertificateRequest;
 use proto::istio::v1::auth::istio_certificate_service_client::IstioCertificateServiceClient;
@@ -77,7 +78,8 @@ impl Bench {
         let (grpc, _) = ca.ready().await?;
         let pid = ca.pid().context("no process")?;
         let admin = admin_channel(ca_dir.config()?.listen().admin_socket());
-        let roots = AdminServiceClient::new(admin.clone()).list_roots(ListRootsRequest::default()).await?;
+        let roots =
+            AdminServiceClient::new(admin.clone()).list_roots(ListRootsRequest::default()).await?;
         let roots: Vec<_> = roots.into_inner().roots.into_iter().map(|root| root.der).collect();
         let (done, token) = (Arc::<AtomicU64>::default(), tokens.of_account("shop", "cart"));
         let mut load = JoinSet::new();
@@ -97,12 +99,16 @@ impl Bench {
         }
         if weather != Weather::Fair {
             let (request_id, authority) = (format!("{weather:?}-{number}"), "python".to_owned());
-            let request = StartRotationRequest { request_id, authority, ..StartRotationRequest::default() };
+            let request =
+                StartRotationRequest { request_id, authority, ..StartRotationRequest::default() };
             self.rotations().start_rotation(request).await?;
         }
         if weather == Weather::Dead {
             self.until("the dead authority is told of", |rotation| {
-                rotation.troubles.iter().any(|trouble| trouble.contains("creating the new root failed"))
+                rotation
+                    .troubles
+                    .iter()
+                    .any(|trouble| trouble.contains("creating the new root failed"))
             })
             .await?;
         }
@@ -114,7 +120,11 @@ impl Bench {
             let request_id = format!("stop-{weather:?}-{number}");
             let staging = self.rotations().get_rotation(GetRotationRequest {}).await?.into_inner();
             assert_eq!(staging.phase, "staging", "the authority was waited for all the time");
-            let stop = DecideRotationRequest { request_id, verb: Verb::Abort.into(), ..Default::default() };
+            let stop = DecideRotationRequest {
+                request_id,
+                verb: Verb::Abort.into(),
+                ..Default::default()
+            };
             self.rotations().decide_rotation(stop).await?;
             match weather {
                 Weather::Dead => self.authority.start().await?,
@@ -164,7 +174,8 @@ async fn ask_on(channel: Channel, token: String, done: Arc<AtomicU64>) -> anyhow
     let csr = params.serialize_request(&KeyPair::generate()?)?.pem()?;
     let mut client = IstioCertificateServiceClient::new(channel);
     loop {
-        let message = IstioCertificateRequest { csr: csr.clone(), validity_duration: 0, metadata: None };
+        let message =
+            IstioCertificateRequest { csr: csr.clone(), validity_duration: 0, metadata: None };
         let mut request = tonic::Request::new(message);
         request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);
         let answer = client.create_certificate(request).await?;
@@ -205,7 +216,9 @@ async fn leaves_are_issued_as_fast_while_a_plugin_hangs_or_is_dead() -> anyhow::
         rounds.push([round[0], round[1], round[2]]);
     }
     for (of, weather) in WEATHERS.iter().enumerate() {
-        let all = |figure: fn(&Slice) -> f64| median(rounds.iter().map(|round| figure(&round[of])).collect());
+        let all = |figure: fn(&Slice) -> f64| {
+            median(rounds.iter().map(|round| figure(&round[of])).collect())
+        };
         println!(
             "{weather:?}: {:.0} leaves/s, {:.0} us of CPU each; against fair: {:.3} and {:.3} ({} slices of {:?})",
             all(|slice| slice.per_second),

@@ -26,7 +26,10 @@ async fn a_dead_downstream_ca_is_waited_for_until_its_issuer_ends_or_somebody_re
     let waiting = top.until("only the dead downstream CA is waited for", waits_for("dead")).await?;
     let gate = waiting.gate.unwrap();
     let until = gate.holders.first().unwrap().until;
-    assert!((1_500..1_900).contains(&(until - gate.at)), "its issuer lives for 30 minutes: {gate:?}");
+    assert!(
+        (1_500..1_900).contains(&(until - gate.at)),
+        "its issuer lives for 30 minutes: {gate:?}"
+    );
     // What is waited for has twice the skew in it; then settle.
     assert_eq!(gate.opens_at_latest, until + 1, "{gate:?}");
     assert_eq!(alive.rotation().await?.phase, "distributing", "and everybody else waits with it");
@@ -47,7 +50,8 @@ async fn a_dead_downstream_ca_is_waited_for_until_its_issuer_ends_or_somebody_re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_downstream_ca_with_a_void_token_or_under_a_strange_root_does_not_begin() -> anyhow::Result<()> {
+async fn a_downstream_ca_with_a_void_token_or_under_a_strange_root_does_not_begin()
+-> anyhow::Result<()> {
     let (top, other) = (TierCa::top().await?, TierCa::top().await?);
     let void = TierCa::try_below(&top, &other.add_downstream("elsewhere").await?, &top).await;
     let told = void.err().map(|error| format!("{error:#}")).unwrap_or_default();

@@ -16,8 +16,10 @@ async fn a_root_is_replaced_at_the_top_while_members_of_three_cas_talk() -> anyh
     assert_eq!((middle.root(), bottom.root()), (old, old), "one root in all tiers");
     let mesh = Mesh::over(&[&top, &middle, &bottom, &bottom]).await?;
     top.rotate("one", "auto").await?;
-    top.until("over", |rotation| rotation.phase == "steady" && rotation.done.contains(&"one".to_owned()))
-        .await?;
+    top.until("over", |rotation| {
+        rotation.phase == "steady" && rotation.done.contains(&"one".to_owned())
+    })
+    .await?;
     let new = top.root();
     assert_ne!(old, new);
     for ca in [&middle, &bottom] {
@@ -30,8 +32,10 @@ async fn a_root_is_replaced_at_the_top_while_members_of_three_cas_talk() -> anyh
 /// What the trust gate at the top says of the downstream CA.
 fn names(words: &str) -> impl Fn(&Rotation) -> bool {
     move |rotation| {
-        let holders = rotation.gate.as_ref().map(|gate| gate.holders.as_slice()).unwrap_or_default();
-        let named = holders.iter().any(|holder| holder.kind == "downstream" && holder.text.contains(words));
+        let holders =
+            rotation.gate.as_ref().map(|gate| gate.holders.as_slice()).unwrap_or_default();
+        let named =
+            holders.iter().any(|holder| holder.kind == "downstream" && holder.text.contains(words));
         rotation.phase == "distributing" && named
     }
 }

@@ -17,7 +17,8 @@ fn signing(mesh: &LiveMesh) -> anyhow::Result<RootId> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mesh_moves_below_an_upstream_ca_and_away_from_it_while_everybody_talks() -> anyhow::Result<()> {
+async fn a_mesh_moves_below_an_upstream_ca_and_away_from_it_while_everybody_talks()
+-> anyhow::Result<()> {
     let top = TierCa::top().await?;
     let home = tempfile::tempdir()?;
     let (token, roots) = (home.path().join("token"), home.path().join("upper.pem"));
@@ -38,8 +39,9 @@ async fn a_mesh_moves_below_an_upstream_ca_and_away_from_it_while_everybody_talk
 
     // Below the upstream CA now: its rotations are followed.
     top.rotate("above", "auto").await?;
-    let over =
-        |rotation: &Rotation| rotation.phase == "steady" && rotation.done.contains(&"above".to_owned());
+    let over = |rotation: &Rotation| {
+        rotation.phase == "steady" && rotation.done.contains(&"above".to_owned())
+    };
     top.until("over", over).await?;
     let above = top.root();
     eventually("the lower CA is on the new root above", || async {
@@ -51,7 +53,9 @@ async fn a_mesh_moves_below_an_upstream_ca_and_away_from_it_while_everybody_talk
 
     mesh.ca.rotate_to("away", "main").await?;
     let drains = |rotation: &Rotation| rotation.phase == "draining";
-    mesh.ca.until_rotation("our root signs, and that of the upstream CA drains", SOON, drains).await?;
+    mesh.ca
+        .until_rotation("our root signs, and that of the upstream CA drains", SOON, drains)
+        .await?;
     let word = AttestRootRequest {
         root: above.as_bytes().to_vec(),
         quiet_seconds: 0,

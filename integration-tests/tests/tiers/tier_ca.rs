@@ -8,13 +8,14 @@ use anyhow::Context as _;
 use ca_server::{Config, Embedding, HostDeps, Running, Server};
 use host::SystemClock;
 use integration_tests::mesh::{
-    Member, Proxy, SOON, TRUST_DOMAIN, Talk, TestAgent, Traffic, admin_channel, eventually, until_rotation,
-    write_private,
+    Member, Proxy, SOON, TRUST_DOMAIN, Talk, TestAgent, Traffic, admin_channel, eventually,
+    until_rotation, write_private,
 };
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::{
-    CreateTokenRequest, DecideRotationRequest, GetRotationRequest, Rotation, StartRotationRequest, Verb,
+    CreateTokenRequest, DecideRotationRequest, GetRotationRequest, Rotation, StartRotationRequest,
+    Verb,
 };
 use proto::banyan::downstream::v1::downstream_admin_service_client::DownstreamAdminServiceClient;
 use proto::banyan::downstream::v1::{AddDownstreamRequest, RemoveDownstreamRequest};
@@ -44,7 +45,9 @@ impl TierCa {
     }
 
     /// As [`top`](Self::top), embedded in something.
-    pub(crate) async fn top_in(embedding: Arc<dyn Embedding + Send + Sync>) -> anyhow::Result<Self> {
+    pub(crate) async fn top_in(
+        embedding: Arc<dyn Embedding + Send + Sync>,
+    ) -> anyhow::Result<Self> {
         Self::start(tempfile::tempdir()?, "", embedding).await
     }
 
@@ -54,7 +57,11 @@ impl TierCa {
     }
 
     /// A CA below another, with this token, that believes the roots of a third.
-    pub(crate) async fn try_below(upper: &Self, token: &str, believed: &Self) -> anyhow::Result<Self> {
+    pub(crate) async fn try_below(
+        upper: &Self,
+        token: &str,
+        believed: &Self,
+    ) -> anyhow::Result<Self> {
         let (home, address) = (tempfile::tempdir()?, upper.address);
         write_private(&home.path().join("upper.token"), token)?;
         std::fs::write(home.path().join("upper.pem"), believed.bundle().pem().as_bytes())?;
@@ -87,7 +94,8 @@ impl TierCa {
         );
         let config = Config::parse(&text, self.home.path())?;
         let running =
-            Box::pin(Server::start_with(config, HostDeps::system(), self.embedding.as_ref())).await?;
+            Box::pin(Server::start_with(config, HostDeps::system(), self.embedding.as_ref()))
+                .await?;
         self.address = running.grpc_addr;
         self.running = Some(running);
         Ok(())
@@ -96,7 +104,9 @@ impl TierCa {
     /// Stops the server.
     pub(crate) async fn down(&mut self) -> anyhow::Result<()> {
         let running = self.running.take().context("it is down")?;
-        tokio::time::timeout(SOON, running.shutdown(Duration::from_secs(1))).await.context("it does not end")
+        tokio::time::timeout(SOON, running.shutdown(Duration::from_secs(1)))
+            .await
+            .context("it does not end")
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -139,7 +149,10 @@ impl TierCa {
 
     pub(crate) async fn remove_downstream(&self, name: &str) -> anyhow::Result<()> {
         self.tiers()
-            .remove_downstream(RemoveDownstreamRequest { name: name.to_owned(), ..Default::default() })
+            .remove_downstream(RemoveDownstreamRequest {
+                name: name.to_owned(),
+                ..Default::default()
+            })
             .await?;
         Ok(())
     }
@@ -220,11 +233,18 @@ impl Mesh {
             ttl_seconds: 0,
             ..Default::default()
         };
-        let token = AdminServiceClient::new(ca.channel()).create_token(request).await?.into_inner().token;
-        let agent =
-            TestAgent::of(ca.address())?.with_token(&token)?.with_own_workload(&identity).joined().await?;
+        let token =
+            AdminServiceClient::new(ca.channel()).create_token(request).await?.into_inner().token;
+        let agent = TestAgent::of(ca.address())?
+            .with_token(&token)?
+            .with_own_workload(&identity)
+            .joined()
+            .await?;
         let proxy = Arc::new(Proxy::follow(&name, agent.socket()));
-        eventually("the proxy has its leaf", || async { proxy.holding().is_live(SystemClock.now()) }).await?;
+        eventually("the proxy has its leaf", || async {
+            proxy.holding().is_live(SystemClock.now())
+        })
+        .await?;
         self.agents.push(agent);
         self.proxies.push(proxy);
         Ok(())
@@ -250,7 +270,12 @@ impl Mesh {
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         let Talk { handshakes, failed } = self.talk().await?;
         assert!(handshakes > 50, "only {handshakes} handshakes");
-        assert!(failed.is_empty(), "{} of {handshakes} failed: {:#?}", failed.len(), failed.first());
+        assert!(
+            failed.is_empty(),
+            "{} of {handshakes} failed: {:#?}",
+            failed.len(),
+            failed.first()
+        );
         Ok(())
     }
 

@@ -41,14 +41,19 @@ async fn without_the_word_of_a_downstream_ca_a_proxy_there_fails_when_the_top_si
     top.rotate("one", "auto").await?;
     top.in_phase("draining").await?;
     let first = mesh.proxies.first().unwrap();
-    eventually("a leaf of the new root", || async { first.holding().root().is_some_and(|root| root != old) })
-        .await?;
+    eventually("a leaf of the new root", || async {
+        first.holding().root().is_some_and(|root| root != old)
+    })
+    .await?;
     let seen = mesh.handshakes();
     eventually("everybody meets it", || async { mesh.handshakes() > seen + 100 }).await?;
     let talk = mesh.talk().await?;
     assert!(!talk.failed.is_empty(), "{} handshakes and none failed", talk.handshakes);
-    let others: Vec<_> =
-        talk.failed.iter().filter(|failed| failed.client != "host-2" && failed.server != "host-2").collect();
+    let others: Vec<_> = talk
+        .failed
+        .iter()
+        .filter(|failed| failed.client != "host-2" && failed.server != "host-2")
+        .collect();
     assert!(others.is_empty(), "failures without the frozen one: {others:#?}");
     Ok(())
 }

@@ -43,7 +43,8 @@ pub(crate) fn tour(page: &str) -> Vec<Block> {
                 }
             }
             (None, line) => {
-                let named = line.strip_prefix("### Terminal ").and_then(|rest| rest.split(':').next());
+                let named =
+                    line.strip_prefix("### Terminal ").and_then(|rest| rest.split(':').next());
                 terminal = named.and_then(|number| number.parse().ok()).or(terminal);
             }
         }

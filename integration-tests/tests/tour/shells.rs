@@ -53,7 +53,8 @@ impl Shells {
         fs::create_dir_all(&release)?;
         symlink(env!("CARGO_BIN_EXE_banyan_under_test"), release.join("banyan"))?;
         let cargo = release.join("cargo");
-        let cache = host::peers::PeerCache::from_environment().context("set HOME or BANYAN_CACHE")?;
+        let cache =
+            host::peers::PeerCache::from_environment().context("set HOME or BANYAN_CACHE")?;
         let envoy = cache.directory("envoy");
         let peers = envoy.parent().context("no place of peers")?;
         fs::write(&cargo, CARGO.replace("PEERS", &peers.display().to_string()))?;
@@ -61,7 +62,9 @@ impl Shells {
         let script = "ip link set lo up || exit; for number in 1 2 3; do \
                       bash --norc -e < in$number > out$number 2>&1 & done; wait";
         for number in 1..=TERMINALS {
-            let made = Command::new("mkfifo").arg(directory.path().join(format!("in{number}"))).status()?;
+            let made = Command::new("mkfifo")
+                .arg(directory.path().join(format!("in{number}")))
+                .status()?;
             ensure!(made.success(), "mkfifo: {made}");
         }
         let folders = std::env::var("PATH").unwrap_or_default();
@@ -89,8 +92,11 @@ impl Shells {
             SystemClock.uptime() + Duration::from_secs(30),
         );
         loop {
-            match rustix::fs::open(&path, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
-            {
+            match rustix::fs::open(
+                &path,
+                OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
+                Mode::empty(),
+            ) {
                 Ok(input) => return Ok(File::from(input)),
                 Err(_) if SystemClock.uptime() < end => {}
                 Err(error) => bail!("shell {number} does not open its input: {error}"),
@@ -122,7 +128,8 @@ impl Shells {
         loop {
             let said = said(&path);
             let said = said.get(before..).unwrap_or_default();
-            let missing = shown.iter().find(|shown| !said.lines().any(|line| is_shown(shown, line)));
+            let missing =
+                shown.iter().find(|shown| !said.lines().any(|line| is_shown(shown, line)));
             let ended = said.lines().any(|line| line == mark);
             match missing {
                 None if ended || !shown.is_empty() && runs_on(typed) => return Ok(()),

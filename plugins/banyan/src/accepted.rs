@@ -46,10 +46,13 @@ struct Form {
 impl Accepted {
     pub(crate) async fn load(state: &dyn AuthorityState) -> Result<Self, PluginError> {
         let read = state.get(&name()?).await;
-        let Some(bytes) = read.map_err(|error| PluginError::Transient { detail: error.to_string() })? else {
+        let Some(bytes) =
+            read.map_err(|error| PluginError::Transient { detail: error.to_string() })?
+        else {
             return Ok(Self::default());
         };
-        let form: Form = serde_json::from_slice(&bytes).map_err(|error| unreadable(&error.to_string()))?;
+        let form: Form =
+            serde_json::from_slice(&bytes).map_err(|error| unreadable(&error.to_string()))?;
         if form.format != FORMAT {
             return Err(unreadable(&format!(
                 "it has format {}, and this program knows {FORMAT}",
@@ -60,7 +63,8 @@ impl Accepted {
             let read = texts.iter().map(|text| STANDARD.decode(text)).collect::<Result<_, _>>();
             read.map_err(|error| unreadable(&error.to_string()))
         };
-        let signing = form.signing.map(|id| id.parse().map_err(|_| unreadable("a root's id"))).transpose()?;
+        let signing =
+            form.signing.map(|id| id.parse().map_err(|_| unreadable("a root's id"))).transpose()?;
         Ok(Self {
             changes: form.changes,
             sequence: form.sequence,
@@ -95,7 +99,8 @@ impl Accepted {
 
     /// What is announced.
     pub(crate) fn roots(&self) -> RootSet {
-        RootSet::new(self.roots.clone(), self.signing, self.changes).with_further(self.further.clone())
+        RootSet::new(self.roots.clone(), self.signing, self.changes)
+            .with_further(self.further.clone())
     }
 
     /// This after another state of the upstream CA, which is checked.
@@ -120,8 +125,10 @@ impl Accepted {
         }
         let distinct: BTreeSet<_> = told.roots.iter().collect();
         let all = told.roots.len().saturating_add(told.further.len());
-        let apart = distinct.iter().copied().chain(&told.further).collect::<BTreeSet<_>>().len() == all;
-        if told.roots.is_empty() || all > ROOTS_MAX || distinct.len() != told.roots.len() || !apart {
+        let apart =
+            distinct.iter().copied().chain(&told.further).collect::<BTreeSet<_>>().len() == all;
+        if told.roots.is_empty() || all > ROOTS_MAX || distinct.len() != told.roots.len() || !apart
+        {
             return Err(malformed("a bundle has 1 to 64 roots, each once"));
         }
         let mut ids = Vec::with_capacity(told.roots.len());
@@ -134,7 +141,8 @@ impl Accepted {
         if told.sequence == self.sequence && !same_roots {
             return Err(malformed("one sequence has two bundles"));
         }
-        let same_further = self.further.iter().collect::<BTreeSet<_>>() == told.further.iter().collect();
+        let same_further =
+            self.further.iter().collect::<BTreeSet<_>>() == told.further.iter().collect();
         let changed = !same_roots || !same_further || self.signing != Some(signing);
         let next = Self {
             changes: self.changes + u64::from(changed),
@@ -145,14 +153,16 @@ impl Accepted {
             further: if same_further { self.further.clone() } else { told.further.clone() },
             file: file.to_owned(),
         };
-        let upstream = UpstreamState::new(told.sequence, told.roots.clone(), signing, told.generation);
+        let upstream =
+            UpstreamState::new(told.sequence, told.roots.clone(), signing, told.generation);
         let upstream = upstream.with_further(told.further.clone());
         Ok((next, upstream))
     }
 }
 
 fn name() -> Result<StateName, PluginError> {
-    StateName::parse("tier-above").map_err(|error| PluginError::Permanent { detail: error.to_string() })
+    StateName::parse("tier-above")
+        .map_err(|error| PluginError::Permanent { detail: error.to_string() })
 }
 
 fn unreadable(detail: &str) -> PluginError {
@@ -164,8 +174,9 @@ fn unreadable(detail: &str) -> PluginError {
 }
 
 pub(crate) fn malformed(what: &str) -> PluginError {
-    let detail =
-        format!("the answer of the upstream CA does not fit: {what}; are both of versions that go together?");
+    let detail = format!(
+        "the answer of the upstream CA does not fit: {what}; are both of versions that go together?"
+    );
     PluginError::Permanent { detail }
 }
 

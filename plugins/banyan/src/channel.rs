@@ -57,11 +57,13 @@ pub(crate) fn token(path: &Path) -> Result<MetadataValue<Ascii>, PluginError> {
         field: "token_file".to_owned(),
         detail: format!("{}: {detail}", path.display()),
     };
-    let mode = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?.permissions().mode();
+    let mode =
+        std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?.permissions().mode();
     if mode & 0o077 != 0 {
         return Err(wrong(format!("has mode {:o}; chmod it to 600", mode & 0o777)));
     }
-    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?);
+    let text =
+        Zeroizing::new(std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?);
     let token = text.trim();
     if token.is_empty() || token.len() > TOKEN_LEN_MAX {
         return Err(wrong(
@@ -90,7 +92,8 @@ pub(crate) async fn connect(
         })?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config.map_err(|error| PluginError::Permanent { detail: error.to_string() })?;
     let mut config = config.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
@@ -109,7 +112,8 @@ pub(crate) async fn connect(
         .http2_keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_EVERY)
         .keep_alive_while_idle(true);
-    let connected = tokio::time::timeout(CONNECT_WITHIN, endpoint.connect_with_connector(connector)).await;
+    let connected =
+        tokio::time::timeout(CONNECT_WITHIN, endpoint.connect_with_connector(connector)).await;
     let down = |why: String| {
         let (host, port) = (&settings.host, settings.port);
         PluginError::AuthorityDown {
@@ -132,8 +136,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("directory");
         let path = dir.path().join("token");
         std::fs::write(&path, "btt1.secret\n").expect("written");
-        let set =
-            |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("mode");
+        let set = |mode| {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("mode")
+        };
         set(0o640);
         let refused = token(&path).expect_err("others may read it").to_string();
         assert!(refused.contains("chmod it to 600") && !refused.contains("secret"), "{refused}");

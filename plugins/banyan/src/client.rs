@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use plugins::call::shown;
 use plugins::{
-    AuthorityDeps, CallContext, Description, DownstreamReport, Health, IssuerChain, IssuerRequest, Outcome,
-    PluginError, RootAuthority, RootSet, Ticket, UpstreamCa, UpstreamState,
+    AuthorityDeps, CallContext, Description, DownstreamReport, Health, IssuerChain, IssuerRequest,
+    Outcome, PluginError, RootAuthority, RootSet, Ticket, UpstreamCa, UpstreamState,
 };
 use proto::banyan::downstream::v1 as wire;
 use proto::banyan::downstream::v1::downstream_service_client::DownstreamServiceClient;
@@ -105,14 +105,18 @@ impl BanyanAuthority {
     }
 
     async fn failed(&self, status: &Status) -> PluginError {
-        if matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled) {
+        if matches!(
+            status.code(),
+            Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled
+        ) {
             *self.client.lock().await = None;
         }
         error(status)
     }
 
     async fn open(&self) -> Result<Streaming<wire::UpstreamState>, PluginError> {
-        self.call(FIRST_WITHIN, wire::WatchRootsRequest {}, async |c, m| c.watch_roots(m).await).await
+        self.call(FIRST_WITHIN, wire::WatchRootsRequest {}, async |c, m| c.watch_roots(m).await)
+            .await
     }
 
     /// Checks and keeps what was said. It counts for nothing before it is durable.
@@ -140,8 +144,9 @@ impl BanyanAuthority {
     async fn now(&self) -> Result<UpstreamState, PluginError> {
         let mut states = self.open().await?;
         let first = tokio::time::timeout(FIRST_WITHIN, states.message()).await;
-        let late =
-            || PluginError::Transient { detail: "the upstream CA says nothing of its roots".to_owned() };
+        let late = || PluginError::Transient {
+            detail: "the upstream CA says nothing of its roots".to_owned(),
+        };
         match first.map_err(|_| late())? {
             Ok(Some(told)) => self.accept(&told).await,
             Ok(None) => Err(late()),
@@ -183,7 +188,9 @@ impl RootAuthority for BanyanAuthority {
     }
 
     async fn roots(&self, context: &CallContext) -> Result<RootSet, PluginError> {
-        let late = || PluginError::Transient { detail: "the upstream CA does not answer in time".to_owned() };
+        let late = || PluginError::Transient {
+            detail: "the upstream CA does not answer in time".to_owned(),
+        };
         tokio::time::timeout(context.deadline, self.now()).await.map_err(|_| late())??;
         Ok(self.known().await?.roots())
     }
@@ -201,7 +208,8 @@ impl RootAuthority for BanyanAuthority {
             ttl_seconds: i64::try_from(request.ttl.as_secs()).unwrap_or(i64::MAX),
             path_len: u32::from(request.path_len),
         };
-        let answer = self.call(context.deadline, message, async |c, m| c.sign_issuer(m).await).await?;
+        let answer =
+            self.call(context.deadline, message, async |c, m| c.sign_issuer(m).await).await?;
         if answer.chain.is_empty() {
             // The same request again gets the answer, so there is no ticket to keep.
             let seconds = u64::try_from(answer.retry_after_seconds).unwrap_or_default().max(1);
@@ -211,7 +219,9 @@ impl RootAuthority for BanyanAuthority {
     }
 
     async fn poll(&self, _: &CallContext, _: &Ticket) -> Result<Outcome<IssuerChain>, PluginError> {
-        Err(PluginError::Denied { reason: "this authority gives no tickets: repeat the request".to_owned() })
+        Err(PluginError::Denied {
+            reason: "this authority gives no tickets: repeat the request".to_owned(),
+        })
     }
 
     fn upstream(&self) -> Option<&dyn UpstreamCa> {
@@ -245,7 +255,11 @@ impl UpstreamCa for BanyanAuthority {
         }
     }
 
-    async fn report(&self, context: &CallContext, report: &DownstreamReport) -> Result<(), PluginError> {
+    async fn report(
+        &self,
+        context: &CallContext,
+        report: &DownstreamReport,
+    ) -> Result<(), PluginError> {
         let message = wire::DownstreamReport {
             seen_generation: report.seen_generation,
             applied_sequence: report.applied_sequence,
@@ -270,13 +284,16 @@ fn error(status: &Status) -> PluginError {
             PluginError::RateLimited { retry_after: told.unwrap_or(RETRY_DEFAULT) }
         }
         Code::Unavailable => PluginError::AuthorityDown { detail },
-        Code::Unauthenticated => PluginError::Misconfigured { field: "token_file".to_owned(), detail },
-        Code::PermissionDenied | Code::NotFound | Code::FailedPrecondition | Code::InvalidArgument => {
-            PluginError::Denied { reason: detail }
+        Code::Unauthenticated => {
+            PluginError::Misconfigured { field: "token_file".to_owned(), detail }
         }
+        Code::PermissionDenied
+        | Code::NotFound
+        | Code::FailedPrecondition
+        | Code::InvalidArgument => PluginError::Denied { reason: detail },
         Code::Unimplemented => {
-            let detail =
-                "the server above knows no downstream CAs: it is no Banyan, or an old one".to_owned();
+            let detail = "the server above knows no downstream CAs: it is no Banyan, or an old one"
+                .to_owned();
             PluginError::Permanent { detail }
         }
         _ => PluginError::Transient { detail },
@@ -302,7 +319,8 @@ mod tests {
 
     #[test]
     fn a_refusal_for_an_issuer_that_outlives_what_is_above_says_when_that_ends() {
-        let metadata = [("ends", "7"), ("above", "root\u{1b} a")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+        let metadata =
+            [("ends", "7"), ("above", "root\u{1b} a")].map(|(n, v)| (n.to_owned(), v.to_owned()));
         let details = ErrorDetails::with_error_info(OUTLIVES, "banyan", metadata);
         let status = Status::with_error_details(Code::FailedPrecondition, "why", details);
         let ends = Timestamp::from_secs(7);
@@ -313,7 +331,9 @@ mod tests {
     fn refusals_say_what_to_do_next() {
         let of = |code| error(&Status::new(code, "why\n\u{1b}"));
         assert!(matches!(of(Code::ResourceExhausted), PluginError::RateLimited { .. }));
-        assert!(matches!(of(Code::FailedPrecondition), PluginError::Denied { reason } if reason == "why  "));
+        assert!(
+            matches!(of(Code::FailedPrecondition), PluginError::Denied { reason } if reason == "why  ")
+        );
         assert!(matches!(of(Code::Unavailable), PluginError::AuthorityDown { .. }));
         assert!(
             matches!(of(Code::Unauthenticated), PluginError::Misconfigured { field, .. } if field == "token_file")

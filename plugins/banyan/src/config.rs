@@ -71,7 +71,8 @@ mod tests {
     #[test]
     fn a_section_is_read_with_paths_beside_the_configuration() {
         let settings =
-            read("address = '[::1]:8443'\nca_file = 'up.pem'\ntoken_file = '/run/token'").expect("good");
+            read("address = '[::1]:8443'\nca_file = 'up.pem'\ntoken_file = '/run/token'")
+                .expect("good");
         assert_eq!((settings.host.as_str(), settings.port), ("::1", 8443));
         assert_eq!(settings.ca_file, Path::new("/etc/banyan/up.pem"));
         assert_eq!(settings.token_file, Path::new("/run/token"));

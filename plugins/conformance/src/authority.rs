@@ -23,7 +23,10 @@ pub async fn run(subject: &Subject) -> Report {
     report.rule("stage-same-request-same-root", staging::same_request_same_root(&trial).await);
     report.rule("stage-at-once-same-root", staging::at_once_same_root(&trial).await);
     report.rule("stage-other-contents-is-denied", staging::other_contents_is_denied(&trial).await);
-    report.rule("staged-root-is-announced-and-safe", staging::root_is_announced_and_safe(&trial).await);
+    report.rule(
+        "staged-root-is-announced-and-safe",
+        staging::root_is_announced_and_safe(&trial).await,
+    );
     report.rule("staging-activates-nothing", staging::activates_nothing(&trial).await);
     report.rule("activated-root-signs", staging::activated_root_signs(&trial).await);
     report.rule("activate-unknown-is-denied", staging::activate_unknown_is_denied(&trial).await);
@@ -33,20 +36,40 @@ pub async fn run(subject: &Subject) -> Report {
     report.rule("issuer-dropped-call-same-bytes", hostile::dropped_call_same_bytes(&trial).await);
     report.rule("issuers-at-once-are-apart", hostile::issuers_at_once_are_apart(&trial).await);
     report.rule("issuer-other-contents-is-denied", issuing::other_contents_is_denied(&trial).await);
-    report.rule("issuer-under-unknown-root-is-denied", issuing::unknown_root_is_denied(&trial).await);
-    report.rule("issuer-outliving-its-root-is-denied", issuing::outliving_root_is_denied(&trial).await);
+    report
+        .rule("issuer-under-unknown-root-is-denied", issuing::unknown_root_is_denied(&trial).await);
+    report.rule(
+        "issuer-outliving-its-root-is-denied",
+        issuing::outliving_root_is_denied(&trial).await,
+    );
     report.rule("issuer-for-no-csr-is-denied", hostile::no_csr_is_denied(&trial).await);
-    report.rule("csr-without-possession-is-denied", issuing::without_possession_is_denied(&trial).await);
-    report.rule("csr-gives-nothing-but-its-key", issuing::csr_gives_nothing_but_its_key(&trial).await);
+    report.rule(
+        "csr-without-possession-is-denied",
+        issuing::without_possession_is_denied(&trial).await,
+    );
+    report.rule(
+        "csr-gives-nothing-but-its-key",
+        issuing::csr_gives_nothing_but_its_key(&trial).await,
+    );
     report.rule("refusals-are-not-remembered", issuing::refusals_are_not_remembered(&trial).await);
-    report.rule("other-trust-domain-is-denied", issuing::other_trust_domain_is_denied(&trial).await);
+    report
+        .rule("other-trust-domain-is-denied", issuing::other_trust_domain_is_denied(&trial).await);
     report.rule("unknown-ticket-is-denied", issuing::unknown_ticket_is_denied(&trial).await);
     report.rule("answers-survive-a-restart", restart::answers_survive(&trial).await);
-    report.rule("signed-but-not-recorded-is-signed-once", hostile::lost_answer_is_signed_once(&trial).await);
+    report.rule(
+        "signed-but-not-recorded-is-signed-once",
+        hostile::lost_answer_is_signed_once(&trial).await,
+    );
     report.rule("pending-survives-a-restart", restart::pending_survives(&trial).await);
-    report.rule("retire-of-signing-root-is-denied", retiring::of_signing_root_is_denied(&trial).await);
+    report.rule(
+        "retire-of-signing-root-is-denied",
+        retiring::of_signing_root_is_denied(&trial).await,
+    );
     report.rule("retired-root-is-gone", retiring::root_is_gone(&trial).await);
-    report.rule("retired-request-makes-no-second-root", retiring::request_makes_no_second_root(&trial).await);
+    report.rule(
+        "retired-request-makes-no-second-root",
+        retiring::request_makes_no_second_root(&trial).await,
+    );
     report.rule("further-roots-are-real-and-apart", further::are_real_and_apart(&trial).await);
     report.rule("further-roots-sign-nothing", further::sign_nothing(&trial).await);
     report.rule("roots-never-empty-again", roots_never_empty_again(&trial).await);
@@ -58,9 +81,16 @@ fn describe_is_constant(authority: &dyn RootAuthority) -> Verdict {
     demand(description == authority.describe(), "describe gave two answers")?;
     demand(!description.plugin.is_empty() && !description.name.is_empty(), "a name is empty")?;
     let capabilities = |authority: &dyn RootAuthority| {
-        (authority.staging().is_some(), authority.retiring().is_some(), authority.watching().is_some())
+        (
+            authority.staging().is_some(),
+            authority.retiring().is_some(),
+            authority.watching().is_some(),
+        )
     };
-    demand(capabilities(authority) == capabilities(authority), "the capabilities changed between two looks")
+    demand(
+        capabilities(authority) == capabilities(authority),
+        "the capabilities changed between two looks",
+    )
 }
 
 async fn check_is_well(trial: &Trial<'_>) -> Verdict {

@@ -60,9 +60,13 @@ pub async fn run(subject: &Subject) -> Report {
     report.rule("algorithm-must-fit-the-key", algorithm_must_fit_the_key(keys).await);
     report.rule("unknown-key-is-not-found", unknown_key_is_not_found(keys).await);
     report.rule("list-has-every-key-in-order", list_has_every_key_in_order(keys).await);
-    report.rule("dropped-call-makes-at-most-one-key", dropped_call_makes_at_most_one_key(keys).await);
+    report
+        .rule("dropped-call-makes-at-most-one-key", dropped_call_makes_at_most_one_key(keys).await);
     report.rule("destroyed-key-is-gone", destroyed_key_is_gone(keys).await);
-    report.rule("destroyed-request-makes-no-second-key", destroyed_request_makes_no_second_key(keys).await);
+    report.rule(
+        "destroyed-request-makes-no-second-key",
+        destroyed_request_makes_no_second_key(keys).await,
+    );
     report.rule("destroy-is-idempotent", destroy_is_idempotent(keys).await);
     report.rule("check-is-well", check_is_well(keys).await);
     report.rule("keys-survive-a-restart", keys_survive_a_restart(subject).await);
@@ -73,14 +77,20 @@ pub async fn run(subject: &Subject) -> Report {
 fn describe_is_constant(keys: &dyn KeyBackend) -> Verdict {
     let description = keys.describe();
     demand(description == keys.describe(), "describe gave two answers")?;
-    demand(!description.plugin.is_empty() && !description.version.is_empty(), "name or version is empty")?;
+    demand(
+        !description.plugin.is_empty() && !description.version.is_empty(),
+        "name or version is empty",
+    )?;
     demand(!description.specs.is_empty(), "no kind of key can be made")
 }
 
 async fn key_has_the_spec_asked_for(keys: &dyn KeyBackend) -> Verdict {
     for spec in keys.describe().specs {
         let key = made(keys, &format!("spec-{spec}"), *spec).await?;
-        demand(KeySpec::of(&key.public) == Some(*spec), format!("asked for {spec}, got {:?}", key.public))?;
+        demand(
+            KeySpec::of(&key.public) == Some(*spec),
+            format!("asked for {spec}, got {:?}", key.public),
+        )?;
         let public = works("public", keys.public(&key.id).await)?;
         demand(public == key.public, "public and generate tell different keys")?;
     }
@@ -95,8 +105,11 @@ async fn same_request_same_key(keys: &dyn KeyBackend) -> Verdict {
 
 async fn same_request_at_once_same_key(keys: &dyn KeyBackend) -> Verdict {
     let spec = first_spec(keys)?;
-    let (a, b, c) =
-        tokio::join!(made(keys, "at-once", spec), made(keys, "at-once", spec), made(keys, "at-once", spec));
+    let (a, b, c) = tokio::join!(
+        made(keys, "at-once", spec),
+        made(keys, "at-once", spec),
+        made(keys, "at-once", spec)
+    );
     let (a, b, c) = (a?, b?, c?);
     demand(a == b && b == c, "calls at once with one request id made several keys")
 }
@@ -108,12 +121,15 @@ async fn another_request_another_key(keys: &dyn KeyBackend) -> Verdict {
 }
 
 async fn request_keeps_its_spec(keys: &dyn KeyBackend) -> Verdict {
-    let (Some(first), Some(second)) = (keys.describe().specs.first(), keys.describe().specs.get(1)) else {
+    let (Some(first), Some(second)) = (keys.describe().specs.first(), keys.describe().specs.get(1))
+    else {
         return skip("it makes one kind of key only");
     };
     made(keys, "kept-spec", *first).await?;
     let other = keys.generate(&request("kept-spec")?, *second).await;
-    refused("the same request with another spec", &other, "Denied", |e| matches!(e, KeyError::Denied { .. }))
+    refused("the same request with another spec", &other, "Denied", |e| {
+        matches!(e, KeyError::Denied { .. })
+    })
 }
 
 async fn signature_verifies(keys: &dyn KeyBackend) -> Verdict {
@@ -141,8 +157,9 @@ async fn signatures_at_once_verify(keys: &dyn KeyBackend) -> Verdict {
 async fn algorithm_must_fit_the_key(keys: &dyn KeyBackend) -> Verdict {
     for spec in keys.describe().specs {
         let key = made(keys, &format!("sign-{spec}"), *spec).await?;
-        let wrong =
-            SignatureAlgorithm::ALL.into_iter().filter(|algorithm| !algorithm.fits(key.public.kind()));
+        let wrong = SignatureAlgorithm::ALL
+            .into_iter()
+            .filter(|algorithm| !algorithm.fits(key.public.kind()));
         for algorithm in wrong {
             let signed = keys.sign(&key.id, b"message", algorithm).await;
             let call = format!("a {spec} key asked for {algorithm:?}");
@@ -176,7 +193,10 @@ async fn dropped_call_makes_at_most_one_key(keys: &dyn KeyBackend) -> Verdict {
     let key = made(keys, "dropped", spec).await?;
     signed(keys, &key, spec, b"message").await?;
     let after = works("list", keys.list().await)?.len();
-    demand(after == before + 1, format!("{} keys came of one request", after.saturating_sub(before)))
+    demand(
+        after == before + 1,
+        format!("{} keys came of one request", after.saturating_sub(before)),
+    )
 }
 
 async fn destroyed_key_is_gone(keys: &dyn KeyBackend) -> Verdict {
@@ -190,7 +210,9 @@ async fn destroyed_key_is_gone(keys: &dyn KeyBackend) -> Verdict {
 
 async fn destroyed_request_makes_no_second_key(keys: &dyn KeyBackend) -> Verdict {
     let again = keys.generate(&request("destroyed")?, first_spec(keys)?).await;
-    refused("the request of a destroyed key", &again, "Denied", |e| matches!(e, KeyError::Denied { .. }))
+    refused("the request of a destroyed key", &again, "Denied", |e| {
+        matches!(e, KeyError::Denied { .. })
+    })
 }
 
 async fn destroy_is_idempotent(keys: &dyn KeyBackend) -> Verdict {
@@ -234,7 +256,9 @@ async fn destroyed_stays_destroyed(subject: &Subject) -> Verdict {
     let keys = (subject.open)();
     not_found(keys.as_ref(), &key.id, spec).await?;
     let again = keys.generate(&request("destroyed-for-good")?, spec).await;
-    refused("the request of a destroyed key", &again, "Denied", |e| matches!(e, KeyError::Denied { .. }))
+    refused("the request of a destroyed key", &again, "Denied", |e| {
+        matches!(e, KeyError::Denied { .. })
+    })
 }
 
 fn durable(keys: &dyn KeyBackend) -> Verdict {

@@ -36,14 +36,17 @@ pub(crate) type Gaps = BTreeMap<String, String>;
 impl Report {
     /// An empty report about a plugin, or about one way of setting it up.
     pub(crate) fn about(plugin: &str, variant: Option<&str>, gaps: &Gaps) -> Self {
-        let subject = variant.map_or_else(|| plugin.to_owned(), |variant| format!("{plugin}-{variant}"));
+        let subject =
+            variant.map_or_else(|| plugin.to_owned(), |variant| format!("{plugin}-{variant}"));
         Self { subject, gaps: gaps.clone(), verdicts: Vec::new() }
     }
 
     /// Adds what came of a rule. A declared gap excuses a failure; one that is none any more is a failure itself.
     pub(crate) fn rule(&mut self, name: &'static str, verdict: Verdict) {
         let verdict = match (self.gaps.remove(name), verdict) {
-            (Some(reason), Err(Broken::Failed(_))) => Err(Broken::Skipped(format!("declared gap: {reason}"))),
+            (Some(reason), Err(Broken::Failed(_))) => {
+                Err(Broken::Skipped(format!("declared gap: {reason}")))
+            }
             (Some(reason), _) => Err(Broken::Failed(format!(
                 "it is declared as a gap ({reason}) and was not broken; remove the declaration"
             ))),
@@ -55,7 +58,8 @@ impl Report {
     /// Ends the run: a gap in a rule that there is none of is a failure.
     pub(crate) fn ended(mut self) -> Self {
         for (name, reason) in std::mem::take(&mut self.gaps) {
-            let why = format!("`{name}` is declared as a gap ({reason}), and there is no such rule");
+            let why =
+                format!("`{name}` is declared as a gap ({reason}), and there is no such rule");
             self.verdicts.push(("gaps-are-rules", Err(Broken::Failed(why))));
         }
         self
@@ -215,7 +219,8 @@ mod tests {
         let read = |path: &Path| std::fs::read_to_string(path).expect("read");
         assert_eq!(read(&first), "a\tpassed\t\nb\tfailed\tone two three\n");
         assert_eq!(read(&first), read(&second));
-        let names = [&first, &second].map(|path| path.strip_prefix(&directory).expect("inside").to_owned());
+        let names =
+            [&first, &second].map(|path| path.strip_prefix(&directory).expect("inside").to_owned());
         assert_eq!(names, [PathBuf::from("p_q-v.tsv"), PathBuf::from("p_q-v-2.tsv")]);
         std::fs::remove_dir_all(&directory).expect("removed");
     }

@@ -8,14 +8,16 @@ use async_trait::async_trait;
 use plugins::ca_certificate::{CaSigner, IssuerProfile, RootProfile, build_root, sign_issuer};
 use plugins::memory::MemoryKeys;
 use plugins::{
-    CallContext, Description, Health, IssuerChain, IssuerRequest, KeyBackend, KeyId, KeySpec, Outcome,
-    PluginError, RequestId, RetireRoots, RootAuthority, RootDer, RootSet, StageRequest, StageRoots, Ticket,
+    CallContext, Description, Health, IssuerChain, IssuerRequest, KeyBackend, KeyId, KeySpec,
+    Outcome, PluginError, RequestId, RetireRoots, RootAuthority, RootDer, RootSet, StageRequest,
+    StageRoots, Ticket,
 };
 use plugins_conformance::authority::{Subject, run};
 use trust::csr::ParsedCsr;
 use trust::der::Reader;
 use trust::{
-    ManualClock, PublicKey, Root, RootId, SeededRandomness, Serial, Timestamp, TrustDomain, Validity,
+    ManualClock, PublicKey, Root, RootId, SeededRandomness, Serial, Timestamp, TrustDomain,
+    Validity,
 };
 
 const NOW: Timestamp = Timestamp::from_secs(1_767_225_600);
@@ -135,17 +137,22 @@ impl RootAuthority for Model {
     }
 
     async fn roots(&self, _: &CallContext) -> Result<RootSet, PluginError> {
-        let (misbehavior, hidden) = (self.misbehavior, self.misbehavior == Misbehavior::AnnouncesNothing);
+        let (misbehavior, hidden) =
+            (self.misbehavior, self.misbehavior == Misbehavior::AnnouncesNothing);
         let further = self.further().await?;
         Ok(self.made(|made| {
             let live = |root: &Root| {
-                misbehavior == Misbehavior::AnnouncesTheRetired || !made.retired.contains(&root.id())
+                misbehavior == Misbehavior::AnnouncesTheRetired
+                    || !made.retired.contains(&root.id())
             };
-            let roots = made.roots.values().map(|(_, _, root)| root).filter(|root| !hidden && live(root));
+            let roots =
+                made.roots.values().map(|(_, _, root)| root).filter(|root| !hidden && live(root));
             let roots = roots.map(|root| root.der().to_vec()).collect();
             let own = made.roots.values().next().map(|(_, _, root)| root.der().to_vec());
-            let named = own.filter(|_| misbehavior == Misbehavior::NamesItsOwnAsFurther).unwrap_or(further);
-            RootSet::new(roots, made.signing.filter(|_| !hidden), made.generation).with_further(vec![named])
+            let named =
+                own.filter(|_| misbehavior == Misbehavior::NamesItsOwnAsFurther).unwrap_or(further);
+            RootSet::new(roots, made.signing.filter(|_| !hidden), made.generation)
+                .with_further(vec![named])
         }))
     }
 
@@ -165,11 +172,16 @@ impl RootAuthority for Model {
         signed
     }
 
-    async fn poll(&self, _: &CallContext, ticket: &Ticket) -> Result<Outcome<IssuerChain>, PluginError> {
+    async fn poll(
+        &self,
+        _: &CallContext,
+        ticket: &Ticket,
+    ) -> Result<Outcome<IssuerChain>, PluginError> {
         match self.misbehavior {
-            Misbehavior::AnyTicket => {
-                Ok(Outcome::Pending { ticket: ticket.clone(), retry_after: Duration::from_secs(60) })
-            }
+            Misbehavior::AnyTicket => Ok(Outcome::Pending {
+                ticket: ticket.clone(),
+                retry_after: Duration::from_secs(60),
+            }),
             _ => denied(),
         }
     }
@@ -252,7 +264,9 @@ impl Model {
             }
             validity = Validity::new(validity.not_before(), root_ends).expect("validity");
         }
-        if staged.trust_domain != request.trust_domain && self.misbehavior != Misbehavior::AnyTrustDomain {
+        if staged.trust_domain != request.trust_domain
+            && self.misbehavior != Misbehavior::AnyTrustDomain
+        {
             return denied();
         }
         let profile = IssuerProfile {
@@ -261,7 +275,8 @@ impl Model {
             validity,
             path_len,
         };
-        let signer = CaSigner { keys: self.keys.as_ref(), key_id: &key_id, certificate: root.certificate() };
+        let signer =
+            CaSigner { keys: self.keys.as_ref(), key_id: &key_id, certificate: root.certificate() };
         let issuer = sign_issuer(&signer, &key, &profile).await?;
         let chain = IssuerChain::new(vec![issuer.der().to_vec()]);
         self.made(|made| made.issuers.insert(id.clone(), (request.clone(), chain.clone())));
@@ -283,7 +298,11 @@ impl StageRoots for Model {
         {
             let retired = self.made(|made| made.retired.contains(&root.id()));
             let same = asked == *request || self.misbehavior == Misbehavior::TakesAnyContents;
-            return if same && !retired { Ok(Outcome::Ready(root.der().to_vec())) } else { denied() };
+            return if same && !retired {
+                Ok(Outcome::Ready(root.der().to_vec()))
+            } else {
+                denied()
+            };
         }
         let key = self.keys.generate(id, KeySpec::P256).await?;
         let profile = RootProfile {
@@ -348,8 +367,11 @@ fn subject(misbehavior: Misbehavior) -> Subject {
     let made = Arc::new(Mutex::new(Made::default()));
     let (keys, randomness) = (Arc::new(MemoryKeys::new()), Arc::new(SeededRandomness::new(1)));
     let open = move || {
-        let made =
-            if misbehavior == Misbehavior::ForgetsOverARestart { Arc::default() } else { made.clone() };
+        let made = if misbehavior == Misbehavior::ForgetsOverARestart {
+            Arc::default()
+        } else {
+            made.clone()
+        };
         let (keys, randomness) = (keys.clone(), randomness.clone());
         Arc::new(Model { misbehavior, keys, randomness, made }) as Arc<dyn RootAuthority>
     };
@@ -425,6 +447,9 @@ async fn every_rule_has_a_plugin_that_breaks_it() {
 async fn every_rule_is_explained() {
     let page = include_str!("../../../docs/plugins/conformance.md");
     for (rule, _) in run(&subject(Misbehavior::None)).await.verdicts() {
-        assert!(page.contains(&format!("`{rule}`")), "docs/plugins/conformance.md does not tell of {rule}");
+        assert!(
+            page.contains(&format!("`{rule}`")),
+            "docs/plugins/conformance.md does not tell of {rule}"
+        );
     }
 }

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use plugins::memory::MemoryKeys;
-use plugins::{Health, KeyBackend, KeyBackendDescription, KeyError, KeyHandle, KeyId, KeySpec, RequestId};
+use plugins::{
+    Health, KeyBackend, KeyBackendDescription, KeyError, KeyHandle, KeyId, KeySpec, RequestId,
+};
 use plugins_conformance::keys::{Subject, run};
 use trust::{PublicKey, SignatureAlgorithm};
 
@@ -56,10 +58,14 @@ impl KeyBackend for Liar {
             Misbehavior::ForgetsRequests => {
                 self.honest.generate(&id(&format!("forgot-{}", self.nth())), spec).await
             }
-            Misbehavior::OneKeyForAll => self.honest.generate(&id(&format!("all-{spec}")), spec).await,
+            Misbehavior::OneKeyForAll => {
+                self.honest.generate(&id(&format!("all-{spec}")), spec).await
+            }
             Misbehavior::MakesOneSpecOnly => self.honest.generate(request_id, KeySpec::P256).await,
             Misbehavior::TakesAnySpec => match self.honest.generate(request_id, spec).await {
-                Err(KeyError::Denied { .. }) => self.honest.generate(request_id, KeySpec::P256).await,
+                Err(KeyError::Denied { .. }) => {
+                    self.honest.generate(request_id, KeySpec::P256).await
+                }
                 made => made,
             },
             _ => self.honest.generate(request_id, spec).await,
@@ -83,7 +89,9 @@ impl KeyBackend for Liar {
         algorithm: SignatureAlgorithm,
     ) -> Result<Vec<u8>, KeyError> {
         match self.misbehavior {
-            Misbehavior::SignsSomethingElse => self.honest.sign(id, b"something else", algorithm).await,
+            Misbehavior::SignsSomethingElse => {
+                self.honest.sign(id, b"something else", algorithm).await
+            }
             Misbehavior::SignsWithItsOwnAlgorithm => {
                 let spec = KeySpec::of(&self.honest.public(id).await?).expect("a spec");
                 self.honest.sign(id, message, spec.algorithm()).await
@@ -93,7 +101,11 @@ impl KeyBackend for Liar {
     }
 
     async fn list(&self) -> Result<Vec<KeyHandle>, KeyError> {
-        if self.misbehavior == Misbehavior::ListsNothing { Ok(Vec::new()) } else { self.honest.list().await }
+        if self.misbehavior == Misbehavior::ListsNothing {
+            Ok(Vec::new())
+        } else {
+            self.honest.list().await
+        }
     }
 
     async fn destroy(&self, id: &KeyId) -> Result<(), KeyError> {
@@ -153,7 +165,10 @@ const MISBEHAVIORS: &[(Misbehavior, &str)] = &[
 async fn each_lie_is_found_by_the_rule_about_it() {
     for (misbehavior, rule) in MISBEHAVIORS.iter().copied() {
         let failed = failed(misbehavior).await;
-        assert!(failed.contains(&rule), "{misbehavior:?} should fail {rule}, and failed {failed:?}");
+        assert!(
+            failed.contains(&rule),
+            "{misbehavior:?} should fail {rule}, and failed {failed:?}"
+        );
     }
 }
 
@@ -162,6 +177,9 @@ async fn every_rule_has_a_backend_that_breaks_it_and_is_explained() {
     let page = include_str!("../../../docs/plugins/conformance.md");
     for (rule, _) in run(&Subject::new(|| Arc::new(MemoryKeys::new()))).await.verdicts() {
         assert!(MISBEHAVIORS.iter().any(|(_, told)| *told == rule), "add a misbehavior for {rule}");
-        assert!(page.contains(&format!("`{rule}`")), "docs/plugins/conformance.md does not tell of {rule}");
+        assert!(
+            page.contains(&format!("`{rule}`")),
+            "docs/plugins/conformance.md does not tell of {rule}"
+        );
     }
 }

@@ -74,8 +74,9 @@ fn fits(line: usize, label: &str) -> Result<(), String> {
 }
 
 fn read(line: usize, label: &str, body: &str) -> Result<Certificate, String> {
-    let bad =
-        |error: String| format!("line {line}: the certificate that begins here cannot be read: {error}");
+    let bad = |error: String| {
+        format!("line {line}: the certificate that begins here cannot be read: {error}")
+    };
     let pem = format!("{BEGIN}{label}{DASHES}\n{body}\n{END}{label}{DASHES}\n");
     let block = pem::parse(pem).map_err(|error| bad(error.to_string()))?;
     Certificate::parse(block.contents()).map_err(|error| bad(error.to_string()))
@@ -94,8 +95,8 @@ mod tests {
     fn whatever_is_no_whole_certificate_is_told_with_its_line() {
         let (one, two) = (certificate(), certificate());
         let lines = one.lines().count() + 1;
-        let read =
-            certificates(format!("# the first\n{one}\n# the second\n{two}").as_bytes()).expect("reads");
+        let read = certificates(format!("# the first\n{one}\n# the second\n{two}").as_bytes())
+            .expect("reads");
         assert_eq!(read.len(), 2);
         assert_eq!(read.first().map(|block| block.line), Some(2));
         let cut = two.get(..200).expect("longer");
@@ -109,7 +110,10 @@ mod tests {
             ("-----END CERTIFICATE-----".to_owned(), "did not begin"),
         ] {
             let problem = certificates(format!("{one}{wrong}").as_bytes()).expect_err(word);
-            assert!(problem.contains(word) && problem.starts_with(&format!("line {lines}:")), "{problem}");
+            assert!(
+                problem.contains(word) && problem.starts_with(&format!("line {lines}:")),
+                "{problem}"
+            );
         }
     }
 }

@@ -28,7 +28,8 @@ impl Read<'_> {
     /// Finds the way. Of certificates that stand in for each other, one that is valid at `now` goes before one that is not.
     pub(crate) fn path(&self, now: Option<Timestamp>) -> Result<Path, String> {
         let first = &self.own.first().ok_or("holds no certificate")?.certificate;
-        let mut path = Path { chain: Vec::new(), root: self.any_root()?.clone(), skipped: Vec::new() };
+        let mut path =
+            Path { chain: Vec::new(), root: self.any_root()?.clone(), skipped: Vec::new() };
         if let Some(root) = self.roots.iter().find(|root| root.der() == first.der()) {
             path.root = root.clone();
             return Ok(path);
@@ -37,7 +38,8 @@ impl Read<'_> {
         loop {
             path.chain.push(last.clone());
             let signed = |above: &Certificate| is_signed_by(&last, above);
-            let roots: Vec<_> = self.roots.iter().filter(|root| signed(root.certificate())).collect();
+            let roots: Vec<_> =
+                self.roots.iter().filter(|root| signed(root.certificate())).collect();
             if let Some(root) = best(&roots, |root| root.certificate(), now, &mut path.skipped) {
                 path.root = (*root).clone();
                 return Ok(path);
@@ -62,7 +64,8 @@ impl Read<'_> {
         let (subject, issuer) = (last.subject_text(), last.issuer_text());
         let (chain, roots_file) = self.files;
         let roots = self.roots.iter().map(Root::certificate);
-        let all = self.own.iter().skip(1).chain(self.above).map(|block| &block.certificate).chain(roots);
+        let all =
+            self.own.iter().skip(1).chain(self.above).map(|block| &block.certificate).chain(roots);
         let mut named = all.filter(|above| above.subject_der() == last.issuer_der()).peekable();
         if named.peek().is_none() {
             return format!(
@@ -104,7 +107,8 @@ fn best<'c, C>(
     let Some(valid) = candidates.iter().filter(is_valid).max_by_key(end) else {
         return candidates.iter().max_by_key(end);
     };
-    let passed_over = candidates.iter().filter(|one| certificate(one).der() != certificate(valid).der());
+    let passed_over =
+        candidates.iter().filter(|one| certificate(one).der() != certificate(valid).der());
     skipped.extend(passed_over.map(certificate).map(|one| {
         let (subject, ends) = (one.subject_text(), one.validity().not_after());
         format!("\"{subject}\" that ends at {ends} is passed over: another one of this name and key lasts longer; remove it")

@@ -49,7 +49,10 @@ impl Settings {
             Some("istio") => Layout::Istio,
             Some("kubernetes") => Layout::Kubernetes,
             Some(other) => {
-                fields.problem("layout", format!("\"{other}\" is none; write auto, istio or kubernetes"));
+                fields.problem(
+                    "layout",
+                    format!("\"{other}\" is none; write auto, istio or kubernetes"),
+                );
                 Layout::Auto
             }
         };
@@ -61,7 +64,8 @@ impl Settings {
             Some("leave_out") => FurtherRoots::LeaveOut,
             Some("refuse") => FurtherRoots::Refuse,
             Some(other) => {
-                let problem = format!("\"{other}\" is none; write warn, trust, leave_out or refuse");
+                let problem =
+                    format!("\"{other}\" is none; write warn, trust, leave_out or refuse");
                 fields.problem("further_roots", problem);
                 FurtherRoots::Refuse
             }
@@ -89,8 +93,8 @@ mod tests {
 
     #[test]
     fn every_problem_is_told_at_once() {
-        let problems =
-            read("layout = 'x'\nexclusive = 3\nkey = 'a'\nfurther_roots = 'x'").expect_err("five problems");
+        let problems = read("layout = 'x'\nexclusive = 3\nkey = 'a'\nfurther_roots = 'x'")
+            .expect_err("five problems");
         let fields: Vec<_> = problems.iter().map(|problem| problem.field.as_str()).collect();
         assert_eq!(fields, ["directory", "exclusive", "layout", "further_roots", "key"]);
     }

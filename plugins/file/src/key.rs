@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use plugins::{Health, KeyBackend, KeyBackendDescription, KeyError, KeyHandle, KeyId, KeySpec, RequestId};
+use plugins::{
+    Health, KeyBackend, KeyBackendDescription, KeyError, KeyHandle, KeyId, KeySpec, RequestId,
+};
 use rustls::SignatureScheme;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::sign::SigningKey;
@@ -50,16 +52,19 @@ impl FileKey {
             "EC PRIVATE KEY" => PrivateKeyDer::Sec1(der.as_slice().into()),
             other if other.contains("ENCRYPTED") => return Err(encrypted(other)),
             other => {
-                return Err(format!("holds a \"{other}\"; write PKCS#8, PKCS#1 or SEC 1 (openssl pkey)"));
+                return Err(format!(
+                    "holds a \"{other}\"; write PKCS#8, PKCS#1 or SEC 1 (openssl pkey)"
+                ));
             }
         };
         let key = any_supported_type(&typed).map_err(|error| {
-            let kind =
-                private_key_text(&der).map_or_else(|| error.to_string(), |kind| format!("it is an {kind}"));
+            let kind = private_key_text(&der)
+                .map_or_else(|| error.to_string(), |kind| format!("it is an {kind}"));
             format!("holds no key that is taken here: {kind}; use a CA with {TAKEN}")
         })?;
         let spki = key.public_key().ok_or("holds a key without a public half")?;
-        let public = PublicKey::parse(&spki).map_err(|error| format!("holds an unfit key: {error}"))?;
+        let public =
+            PublicKey::parse(&spki).map_err(|error| format!("holds an unfit key: {error}"))?;
         let id = KeyId::parse("in-file").map_err(|error| error.to_string())?;
         Ok(Self { key, public, id })
     }
@@ -104,13 +109,20 @@ impl KeyBackend for FileKey {
         algorithm: SignatureAlgorithm,
     ) -> Result<Vec<u8>, KeyError> {
         self.known(id)?;
-        let unsupported =
-            || KeyError::Unsupported { detail: format!("the key in the file does not sign {algorithm:?}") };
+        let unsupported = || KeyError::Unsupported {
+            detail: format!("the key in the file does not sign {algorithm:?}"),
+        };
         let scheme = match (algorithm, self.public.kind()) {
-            (SignatureAlgorithm::EcdsaP256Sha256, KeyKind::P256) => SignatureScheme::ECDSA_NISTP256_SHA256,
-            (SignatureAlgorithm::EcdsaP384Sha384, KeyKind::P384) => SignatureScheme::ECDSA_NISTP384_SHA384,
+            (SignatureAlgorithm::EcdsaP256Sha256, KeyKind::P256) => {
+                SignatureScheme::ECDSA_NISTP256_SHA256
+            }
+            (SignatureAlgorithm::EcdsaP384Sha384, KeyKind::P384) => {
+                SignatureScheme::ECDSA_NISTP384_SHA384
+            }
             (SignatureAlgorithm::Ed25519, KeyKind::Ed25519) => SignatureScheme::ED25519,
-            (SignatureAlgorithm::RsaPkcs1Sha256, KeyKind::Rsa { .. }) => SignatureScheme::RSA_PKCS1_SHA256,
+            (SignatureAlgorithm::RsaPkcs1Sha256, KeyKind::Rsa { .. }) => {
+                SignatureScheme::RSA_PKCS1_SHA256
+            }
             _ => return Err(unsupported()),
         };
         let signer = self.key.choose_scheme(&[scheme]).ok_or_else(unsupported)?;

@@ -26,9 +26,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use plugins::ca_certificate::{CaSigner, IssuerProfile, sign_issuer};
 use plugins::{
-    Announcement, Answering, AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, Description, Health,
-    IssuerChain, IssuerRequest, JudgedIssuer, LookEvery, Outcome, PluginError, RootAuthority, RootSet,
-    Ticket, WatchRoots, watch_by_looking,
+    Announcement, Answering, AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem,
+    Description, Health, IssuerChain, IssuerRequest, JudgedIssuer, LookEvery, Outcome, PluginError,
+    RootAuthority, RootSet, Ticket, WatchRoots, watch_by_looking,
 };
 use trust::{RootId, Serial, Validity};
 
@@ -100,18 +100,25 @@ impl FileAuthority {
             validity: self.validity(&snapshot, request)?,
             path_len: request.path_len,
         };
-        let signer = CaSigner { keys: snapshot.key(), key_id: snapshot.key().id(), certificate: above };
+        let signer =
+            CaSigner { keys: snapshot.key(), key_id: snapshot.key().id(), certificate: above };
         let issuer = sign_issuer(&signer, csr.public_key(), &profile).await?;
         let chain = [issuer.der().to_vec()].into_iter().chain(snapshot.chain_ders()).collect();
         let (chain, now) = (IssuerChain::new(chain), self.deps.clock.now());
         Ok(JudgedIssuer::of_request(chain, request, csr.public_key(), snapshot.root(), now)?)
     }
 
-    fn validity(&self, snapshot: &Snapshot, request: &IssuerRequest) -> Result<Validity, PluginError> {
+    fn validity(
+        &self,
+        snapshot: &Snapshot,
+        request: &IssuerRequest,
+    ) -> Result<Validity, PluginError> {
         let now = self.deps.clock.now();
-        let (not_before, not_after) = (now.minus(BACKDATE).max(snapshot.valid_from()), now.plus(request.ttl));
+        let (not_before, not_after) =
+            (now.minus(BACKDATE).max(snapshot.valid_from()), now.plus(request.ttl));
         if not_after > snapshot.valid_until() {
-            let (above, ends) = (snapshot.ends_first(&self.settings.directory), snapshot.valid_until());
+            let (above, ends) =
+                (snapshot.ends_first(&self.settings.directory), snapshot.valid_until());
             return Err(PluginError::Outlives { above, ends });
         }
         Validity::new(not_before, not_after).map_err(|error| PluginError::denied(error.to_string()))
@@ -133,13 +140,13 @@ impl RootAuthority for FileAuthority {
                 let until = Some(snapshot.valid_until());
                 let now = self.deps.clock.now();
                 match stale {
-                    Some(why) => {
-                        Health::degraded(format!("{why}; what was read before is in use")).until(until)
-                    }
+                    Some(why) => Health::degraded(format!("{why}; what was read before is in use"))
+                        .until(until),
                     None if snapshot.valid_until() <= now => {
                         let (first, ended) =
                             (snapshot.ends_first(&self.settings.directory), snapshot.valid_until());
-                        Health::down(format!("{first} ended at {ended}; put a newer one there")).until(until)
+                        Health::down(format!("{first} ended at {ended}; put a newer one there"))
+                            .until(until)
                     }
                     None => match snapshot.undecided() {
                         Some(undecided) => Health::degraded(undecided).until(until),

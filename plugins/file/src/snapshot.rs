@@ -66,7 +66,8 @@ const ISTIO: Names = Names {
     chain: Some("cert-chain.pem"),
     roots: "root-cert.pem",
 };
-const KUBERNETES: Names = Names { certificate: "tls.crt", key: "tls.key", chain: None, roots: "ca.crt" };
+const KUBERNETES: Names =
+    Names { certificate: "tls.crt", key: "tls.key", chain: None, roots: "ca.crt" };
 
 /// The bytes of all files.
 #[derive(PartialEq, Eq)]
@@ -144,7 +145,8 @@ impl Snapshot {
 
     /// The certificate that ends first, and the file that it is in.
     pub(crate) fn ends_first(&self, directory: &Path) -> String {
-        let first = |certificate: &&Certificate| certificate.validity().not_after() == self.valid_until();
+        let first =
+            |certificate: &&Certificate| certificate.validity().not_after() == self.valid_until();
         let (subject, name) = match self.chain.iter().position(|one| first(&one)) {
             Some(place) => {
                 let name = if place == 0 { self.names.certificate } else { self.names.chain() };
@@ -194,9 +196,10 @@ impl Judge<'_> {
 
     fn judge(&self, contents: &Contents) -> Result<Snapshot, Unfit> {
         let Self { names, .. } = self;
-        let own =
-            certificates(&contents.certificate).map_err(|problem| self.unfit(names.certificate, problem))?;
-        let above = certificates(&contents.chain).map_err(|problem| self.unfit(names.chain(), problem))?;
+        let own = certificates(&contents.certificate)
+            .map_err(|problem| self.unfit(names.certificate, problem))?;
+        let above =
+            certificates(&contents.chain).map_err(|problem| self.unfit(names.chain(), problem))?;
         let root_blocks =
             certificates(&contents.roots).map_err(|problem| self.unfit(names.roots, problem))?;
         let roots = self.roots(&root_blocks)?;
@@ -209,17 +212,25 @@ impl Judge<'_> {
                 "{told} has an {key}, which is not taken: {error}; use a CA with {TAKEN}"
             )));
         }
-        let key = FileKey::parse(&contents.key).map_err(|problem| self.unfit(names.key, problem))?;
+        let key =
+            FileKey::parse(&contents.key).map_err(|problem| self.unfit(names.key, problem))?;
         if first.certificate.spki_der() != key.public().spki_der() {
             return Err(self.unfit(names.key, format!("is not the key of {}", names.certificate)));
         }
-        let read =
-            Certificates { own: &own, above: &above, roots: &roots, files: (names.chain(), names.roots) };
-        let Way { chain, root: signing, mut skipped } = read.path(self.standing.now).map_err(problem)?;
+        let read = Certificates {
+            own: &own,
+            above: &above,
+            roots: &roots,
+            files: (names.chain(), names.roots),
+        };
+        let Way { chain, root: signing, mut skipped } =
+            read.path(self.standing.now).map_err(problem)?;
         self.fit(&chain, &signing, &Blocks { own: &own, above: &above, roots: &root_blocks })?;
         let others = others(&roots, &signing);
         let further = match self.settings.further_roots {
-            FurtherRoots::Trust | FurtherRoots::Undecided => self.further(others.clone(), &mut skipped)?,
+            FurtherRoots::Trust | FurtherRoots::Undecided => {
+                self.further(others.clone(), &mut skipped)?
+            }
             FurtherRoots::Warn | FurtherRoots::LeaveOut | FurtherRoots::Refuse => Vec::new(),
         };
         let undecided = self.undecided(&others, &further)?;
@@ -247,9 +258,12 @@ impl Judge<'_> {
                 0 => (self.names.certificate, blocks.own),
                 _ => (self.names.chain(), blocks.above),
             };
-            let block = candidates.iter().find(|block| block.certificate.der() == certificate.der());
-            let told =
-                block.map_or_else(|| format!("\"{}\"", certificate.subject_text()), |block| block.told());
+            let block =
+                candidates.iter().find(|block| block.certificate.der() == certificate.der());
+            let told = block.map_or_else(
+                || format!("\"{}\"", certificate.subject_text()),
+                |block| block.told(),
+            );
             self.can_carry(certificate, below)
                 .map_err(|fault| self.unfit(name, format!("{told} {fault}")))?;
         }
@@ -279,7 +293,8 @@ impl Judge<'_> {
             skipped.push(format!("\"{subject}\" in {name} ended at {end}, and is passed over"));
         }
         if further.len() > FURTHER_MAX {
-            let text = format!("holds {} further roots; at most {FURTHER_MAX} are trusted", further.len());
+            let text =
+                format!("holds {} further roots; at most {FURTHER_MAX} are trusted", further.len());
             return Err(self.unfit(self.names.roots, text));
         }
         Ok(further)
@@ -307,8 +322,9 @@ impl Judge<'_> {
             ),
             FurtherRoots::Refuse => {
                 let others = subjects(others);
-                let text =
-                    format!("holds further roots, and further_roots = \"refuse\": {others}; remove them");
+                let text = format!(
+                    "holds further roots, and further_roots = \"refuse\": {others}; remove them"
+                );
                 return Err(self.unfit(self.names.roots, text));
             }
         };
@@ -318,14 +334,16 @@ impl Judge<'_> {
 
 /// Their subjects, in words for operators.
 fn subjects(roots: &[Root]) -> String {
-    let all: Vec<_> = roots.iter().map(|root| format!("\"{}\"", root.certificate().subject_text())).collect();
+    let all: Vec<_> =
+        roots.iter().map(|root| format!("\"{}\"", root.certificate().subject_text())).collect();
     all.join(", ")
 }
 
 /// Roots beside the one that signs, and beside other certificates for its key and name.
 fn others(roots: &[Root], signing: &Root) -> Vec<Root> {
-    let key =
-        |root: &Root| (root.certificate().spki_der().to_vec(), root.certificate().subject_der().to_vec());
+    let key = |root: &Root| {
+        (root.certificate().spki_der().to_vec(), root.certificate().subject_der().to_vec())
+    };
     roots.iter().filter(|root| key(root) != key(signing)).cloned().collect()
 }
 

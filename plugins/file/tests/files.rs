@@ -11,11 +11,13 @@ use plugin_file::FilePlugin;
 use plugins::memory::MemoryKeys;
 use plugins::state::MemoryState;
 use plugins::{
-    AuthorityDeps, AuthorityPlugin, CallContext, HealthState, IssuerRequest, KeyBackend, KeySpec, Outcome,
-    PluginError, RequestId, RootAuthority, ca_certificate,
+    AuthorityDeps, AuthorityPlugin, CallContext, HealthState, IssuerRequest, KeyBackend, KeySpec,
+    Outcome, PluginError, RequestId, RootAuthority, ca_certificate,
 };
 use plugins_conformance::authority::{Subject, run};
-use rcgen::{BasicConstraints, CertificateParams, DnType, DnValue, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, DnValue, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
 use trust::{ManualClock, RootId, SeededRandomness, Timestamp, TrustDomain};
 
 const ENCRYPTED_KEY: &str =
@@ -86,9 +88,13 @@ struct World {
 
 fn opened(directory: &Path, state: Arc<MemoryState>, more: &str) -> Arc<dyn RootAuthority> {
     let (keys, state) = (Arc::new(MemoryKeys::new()) as _, state as _);
-    let (clock, randomness) = (Arc::new(ManualClock::at(NOW)) as _, Arc::new(SeededRandomness::new(1)) as _);
-    let settings = format!("directory = {:?}\n{more}", directory.to_str().unwrap()).parse().unwrap();
-    FilePlugin.open(&settings, AuthorityDeps::new(domain(), keys, state, clock, randomness)).unwrap()
+    let (clock, randomness) =
+        (Arc::new(ManualClock::at(NOW)) as _, Arc::new(SeededRandomness::new(1)) as _);
+    let settings =
+        format!("directory = {:?}\n{more}", directory.to_str().unwrap()).parse().unwrap();
+    FilePlugin
+        .open(&settings, AuthorityDeps::new(domain(), keys, state, clock, randomness))
+        .unwrap()
 }
 
 fn world(write: impl FnOnce(&Path)) -> World {
@@ -104,7 +110,11 @@ fn context(id: &str) -> CallContext {
     CallContext::new(RequestId::parse(id).unwrap(), Duration::from_secs(5))
 }
 
-async fn asked(authority: &dyn RootAuthority, id: &str, root: RootId) -> Result<Vec<Vec<u8>>, PluginError> {
+async fn asked(
+    authority: &dyn RootAuthority,
+    id: &str,
+    root: RootId,
+) -> Result<Vec<Vec<u8>>, PluginError> {
     let keys = MemoryKeys::new();
     let key = keys.generate(&RequestId::parse("issuer").unwrap(), KeySpec::P256).await.unwrap();
     let csr = ca_certificate::build_issuer_csr(&keys, &key).await.unwrap();
@@ -167,7 +177,10 @@ async fn rsa_and_other_keys_sign() {
     let pem = include_str!("rsa-2048.pem");
     let ca = below(&top, "mesh", KeyPair::from_pem(pem).unwrap(), 1);
     let world = world(|directory| write_istio(directory, &ca, "", &top.pem));
-    assert_eq!(asked(world.authority.as_ref(), "one", RootId::of(&top.der)).await.unwrap().len(), 2);
+    assert_eq!(
+        asked(world.authority.as_ref(), "one", RootId::of(&top.der)).await.unwrap().len(),
+        2
+    );
 }
 
 #[tokio::test]
@@ -270,7 +283,8 @@ async fn a_change_is_seen_by_who_waits_for_it() {
     let authority = Arc::clone(&world.authority);
     let waiting = tokio::spawn(async move { authority.watching().unwrap().changed(seen).await });
     write_istio(&world.directory, &new, "", &new.pem);
-    let changed = tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap().unwrap().unwrap();
+    let changed =
+        tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap().unwrap().unwrap();
     assert!(changed.generation > seen);
 }
 
@@ -294,7 +308,8 @@ async fn a_directory_that_is_not_there_is_missing_and_counts_once_it_is() {
 }
 
 #[tokio::test]
-async fn a_ca_that_cannot_carry_an_issuer_is_refused_by_name_and_a_mended_one_signs_the_same_request() {
+async fn a_ca_that_cannot_carry_an_issuer_is_refused_by_name_and_a_mended_one_signs_the_same_request()
+ {
     let top = root("mesh root");
     let narrow = below(&top, "narrow", KeyPair::generate().unwrap(), 0);
     let roomy = below(&top, "roomy", KeyPair::generate().unwrap(), 1);
@@ -319,7 +334,12 @@ async fn what_the_certificates_cannot_cover_is_told_with_the_first_that_ends() {
         let keys = MemoryKeys::new();
         let key = keys.generate(&RequestId::parse("issuer").unwrap(), KeySpec::P256).await.unwrap();
         let csr = ca_certificate::build_issuer_csr(&keys, &key).await.unwrap();
-        IssuerRequest::new(RootId::of(&top.der), csr, domain(), Duration::from_secs(50 * 365 * 86_400))
+        IssuerRequest::new(
+            RootId::of(&top.der),
+            csr,
+            domain(),
+            Duration::from_secs(50 * 365 * 86_400),
+        )
     };
     let refused = world.authority.sign_issuer(&context("long"), &request).await.unwrap_err();
     let PluginError::Outlives { above, ends } = refused else { panic!("{refused:?}") };
@@ -331,12 +351,16 @@ async fn what_the_certificates_cannot_cover_is_told_with_the_first_that_ends() {
 #[tokio::test]
 async fn further_roots_are_trusted_aloud_until_somebody_decides() {
     let (top, other) = (root("mesh root"), root("other cluster"));
-    let world = world(|directory| write_istio(directory, &top, "", &format!("{}{}", top.pem, other.pem)));
+    let world =
+        world(|directory| write_istio(directory, &top, "", &format!("{}{}", top.pem, other.pem)));
     let (state, detail) = health(&world).await;
     assert_eq!(state, HealthState::Degraded);
-    for words in
-        ["root-cert.pem", "O=other cluster", "every workload trusts them", "further_roots = \"trust\""]
-    {
+    for words in [
+        "root-cert.pem",
+        "O=other cluster",
+        "every workload trusts them",
+        "further_roots = \"trust\"",
+    ] {
         assert!(detail.contains(words), "{words}: {detail}");
     }
     let told = world.authority.roots(&context("roots")).await.unwrap();
@@ -347,8 +371,11 @@ async fn further_roots_are_trusted_aloud_until_somebody_decides() {
         ("leave_out", false, HealthState::Ok),
         ("warn", false, HealthState::Degraded),
     ] {
-        let decided =
-            opened(&world.directory, Arc::clone(&world.state), &format!("further_roots = '{word}'"));
+        let decided = opened(
+            &world.directory,
+            Arc::clone(&world.state),
+            &format!("further_roots = '{word}'"),
+        );
         let health = decided.check(&context("check")).await;
         assert_eq!(health.state, state, "{word}: {}", health.detail);
         assert_eq!(health.detail.contains("left out"), word == "warn", "{word}: {}", health.detail);
@@ -372,8 +399,9 @@ async fn further_roots_are_named_for_trust_in_any_order_and_what_is_gone_or_has_
     let ended = expired_twin(&root("old cluster"));
     let write = |roots: &[&str]| write_istio(directory.path(), &top, "", &roots.concat());
     let told = async || authority.roots(&context("roots")).await.unwrap();
-    let ids =
-        |ders: &[Vec<u8>]| ders.iter().map(|der| RootId::of(der)).collect::<std::collections::BTreeSet<_>>();
+    let ids = |ders: &[Vec<u8>]| {
+        ders.iter().map(|der| RootId::of(der)).collect::<std::collections::BTreeSet<_>>()
+    };
     write(&[&top.pem, &other.pem, &third.pem, &ended]);
     let first = told().await;
     assert_eq!(
@@ -396,7 +424,9 @@ async fn further_roots_are_named_for_trust_in_any_order_and_what_is_gone_or_has_
     let again = opened(directory.path(), state, "further_roots = 'trust'");
     assert_eq!(again.roots(&context("roots")).await.unwrap(), next, "the same after a restart");
     let many: Vec<_> = (0..17).map(|n| root(&format!("cluster {n}")).pem).collect();
-    write(&[&[top.pem.as_str()], &many.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
+    write(
+        &[&[top.pem.as_str()], &many.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat(),
+    );
     let detail = authority.check(&context("check")).await.detail;
     assert!(detail.contains("holds 17 further roots; at most 16"), "{detail}");
 }
@@ -417,7 +447,8 @@ async fn an_expired_twin_beside_a_good_root_is_passed_over_in_any_order() {
     for roots in [format!("{twin}{}", top.pem), format!("{}{twin}", top.pem)] {
         let world = world(|directory| write_istio(directory, &ca, "", &roots));
         assert_eq!(signing(&world).await, RootId::of(&top.der));
-        let decided = opened(&world.directory, Arc::clone(&world.state), "further_roots = 'leave_out'");
+        let decided =
+            opened(&world.directory, Arc::clone(&world.state), "further_roots = 'leave_out'");
         let health = decided.check(&context("check")).await;
         assert_eq!(health.state, HealthState::Ok);
         assert!(health.detail.contains("is passed over"), "{}", health.detail);

@@ -17,7 +17,8 @@ const CA: &str = "-addext basicConstraints=critical,CA:TRUE -addext keyUsage=cri
 const P256: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256";
 
 fn run(directory: &Path, commands: &str) {
-    let shell = Command::new("sh").args(["-euc", commands]).current_dir(directory).output().unwrap();
+    let shell =
+        Command::new("sh").args(["-euc", commands]).current_dir(directory).output().unwrap();
     let said = String::from_utf8_lossy(&shell.stderr).into_owned();
     assert!(
         shell.status.success(),
@@ -48,7 +49,11 @@ async fn said(commands: &str) -> String {
     assert_eq!(health.state, HealthState::Down, "{}", health.detail);
     assert!(!health.detail.contains("MII"), "nothing of the contents is told: {}", health.detail);
     let told = authority.roots(&context).await.unwrap_err().to_string();
-    assert!(told.contains(&health.detail) || health.detail.contains(&told), "{told}\n{}", health.detail);
+    assert!(
+        told.contains(&health.detail) || health.detail.contains(&told),
+        "{told}\n{}",
+        health.detail
+    );
     health.detail
 }
 
@@ -87,7 +92,10 @@ async fn a_key_that_is_not_taken_is_told_with_its_file_and_kind_and_remedy() {
     let good = root(&format!("{P256} {CA}"));
     for (make, kind) in [
         ("openssl ecparam -name secp521r1 -genkey -noout -out ca-key.pem", "EC key on P-521"),
-        ("openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-521 -out ca-key.pem", "EC key on P-521"),
+        (
+            "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-521 -out ca-key.pem",
+            "EC key on P-521",
+        ),
         (
             "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1024 -out ca-key.pem",
             "RSA key of 1024 bits",

@@ -32,7 +32,8 @@ impl Address {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let port = port.parse().map_err(|_| wrong())?;
         let address = Self { https, host: host.to_owned(), port };
-        let plain = |url: &Url| url.path() == "/" && url.username().is_empty() && url.password().is_none();
+        let plain =
+            |url: &Url| url.path() == "/" && url.username().is_empty() && url.password().is_none();
         let url = Url::parse(&address.to_string()).ok().filter(plain).ok_or_else(wrong)?;
         if url.query().is_some() || url.fragment().is_some() || !url.has_host() {
             return Err(wrong());
@@ -58,7 +59,11 @@ impl Address {
     pub(crate) fn of(url: &Url) -> Self {
         let host = url.host_str().unwrap_or_default();
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Self { https: url.scheme() == "https", host, port: url.port_or_known_default().unwrap_or_default() }
+        Self {
+            https: url.scheme() == "https",
+            host,
+            port: url.port_or_known_default().unwrap_or_default(),
+        }
     }
 
     /// The URL of a path there.
@@ -87,9 +92,12 @@ mod tests {
 
     #[test]
     fn addresses_in_the_clear_stay_on_this_machine() {
-        for good in
-            ["https://vault.example:8200", "http://127.0.0.1:8200/", "http://[::1]:1", "http://localhost:1"]
-        {
+        for good in [
+            "https://vault.example:8200",
+            "http://127.0.0.1:8200/",
+            "http://[::1]:1",
+            "http://localhost:1",
+        ] {
             let address = Address::parse(good).unwrap();
             assert_eq!(address.to_string(), good.trim_end_matches('/'));
         }

@@ -82,7 +82,8 @@ impl Call {
     pub fn with_secret(mut self, name: &'static str, value: &str) -> Result<Self, PluginError> {
         let mut value: HeaderValue = value.parse().map_err(|_| PluginError::Misconfigured {
             field: name.to_owned(),
-            detail: "holds characters that no header may have; is there a line break in the file?".to_owned(),
+            detail: "holds characters that no header may have; is there a line break in the file?"
+                .to_owned(),
         })?;
         value.set_sensitive(true);
         self.headers.insert(name, value);
@@ -107,9 +108,10 @@ impl Server {
     /// show a certificate of the same roots. Only there are the credentials sent again.
     async fn follow(&self, call: &Call) -> Result<Answer, PluginError> {
         let client = self.client().await?;
-        let mut target = self.address.url(&call.path).map_err(|problem| PluginError::Permanent {
-            detail: format!("{} cannot be asked for {}: {problem}", self.address, call.path),
-        })?;
+        let mut target =
+            self.address.url(&call.path).map_err(|problem| PluginError::Permanent {
+                detail: format!("{} cannot be asked for {}: {problem}", self.address, call.path),
+            })?;
         for _ in 0..=REDIRECTS_MAX {
             let response = self.once(&client, &target, call).await?;
             match leader(&response) {
@@ -117,11 +119,19 @@ impl Server {
                 Some(next) => target = self.acceptable(&target, &next)?,
             }
         }
-        Err(PluginError::AuthorityDown { detail: format!("{} redirects without end", self.address) })
+        Err(PluginError::AuthorityDown {
+            detail: format!("{} redirects without end", self.address),
+        })
     }
 
-    async fn once(&self, client: &Client, target: &Url, call: &Call) -> Result<Response, PluginError> {
-        let mut request = client.request(call.method.clone(), target.clone()).headers(call.headers.clone());
+    async fn once(
+        &self,
+        client: &Client,
+        target: &Url,
+        call: &Call,
+    ) -> Result<Response, PluginError> {
+        let mut request =
+            client.request(call.method.clone(), target.clone()).headers(call.headers.clone());
         if let Some(body) = &call.body {
             request = request.json(body);
         }
@@ -130,7 +140,9 @@ impl Server {
             if error.is_connect() {
                 PluginError::AuthorityDown { detail }
             } else {
-                PluginError::Transient { detail: format!("{detail}, when asked for {}", path_of(call)) }
+                PluginError::Transient {
+                    detail: format!("{detail}, when asked for {}", path_of(call)),
+                }
             }
         })
     }
@@ -142,8 +154,8 @@ impl Server {
         };
         let next = from.join(location).map_err(|error| refused(format!("no address ({error})")))?;
         let to = Address::of(&next);
-        let checked =
-            Address::parse(&to.to_string()).map_err(|problem| refused(format!("{to}, which {problem}")))?;
+        let checked = Address::parse(&to.to_string())
+            .map_err(|problem| refused(format!("{to}, which {problem}")))?;
         if checked.is_https() != self.address.is_https() {
             return Err(refused(format!("{to}, which is less protected")));
         }
@@ -152,7 +164,8 @@ impl Server {
 
     async fn read(&self, mut response: Response, call: &Call) -> Result<Answer, PluginError> {
         let (status, address) = (response.status(), &self.address);
-        let text = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let text =
+            response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = text.and_then(|text| text.parse().ok()).map(Duration::from_secs);
         let path = path_of(call);
         let too_long = || PluginError::Permanent {
@@ -173,7 +186,9 @@ impl Server {
     }
 
     async fn client(&self) -> Result<Client, PluginError> {
-        let down = |what: String| PluginError::AuthorityDown { detail: format!("{}: {what}", self.address) };
+        let down = |what: String| PluginError::AuthorityDown {
+            detail: format!("{}: {what}", self.address),
+        };
         let (tls, https) = (self.tls.clone(), self.address.is_https());
         let config = tokio::task::spawn_blocking(move || tls.client_config(https)).await;
         let config = config.map_err(|error| down(error.to_string()))?.map_err(&down)?;
@@ -194,7 +209,8 @@ impl Server {
 
 /// Where a redirect leads that keeps the method and the body.
 fn leader(response: &Response) -> Option<String> {
-    let keeps = [StatusCode::TEMPORARY_REDIRECT, StatusCode::PERMANENT_REDIRECT].contains(&response.status());
+    let keeps = [StatusCode::TEMPORARY_REDIRECT, StatusCode::PERMANENT_REDIRECT]
+        .contains(&response.status());
     let location = response.headers().get(header::LOCATION).filter(|_| keeps)?;
     location.to_str().ok().map(str::to_owned)
 }
@@ -213,7 +229,8 @@ mod tests {
 
     async fn answering(answer: Vec<u8>) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = Address::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let address =
+            Address::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let mut request = [0; 4_096];
@@ -228,10 +245,14 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_is_read_whatever_its_status() {
-        let text = "HTTP/1.1 429 Too Many\r\nretry-after: 7\r\ncontent-length: 9\r\n\r\n{\"a\": 12}";
+        let text =
+            "HTTP/1.1 429 Too Many\r\nretry-after: 7\r\ncontent-length: 9\r\n\r\n{\"a\": 12}";
         let server = answering(text.as_bytes().to_vec()).await;
         let answer = server.call(&Call::get("/v1/x"), SOON).await.unwrap();
-        assert_eq!((answer.status.as_u16(), answer.retry_after), (429, Some(Duration::from_secs(7))));
+        assert_eq!(
+            (answer.status.as_u16(), answer.retry_after),
+            (429, Some(Duration::from_secs(7)))
+        );
         assert_eq!(answer.body["a"], 12);
     }
 
@@ -247,8 +268,10 @@ mod tests {
             let error = server.call(&call, within).await.unwrap_err();
             assert!(!format!("{error} {error:?}").contains("s.secret"), "{error:?}");
         }
-        let nobody =
-            Server { address: Address::parse("http://127.0.0.1:1").unwrap(), tls: TlsFiles::default() };
+        let nobody = Server {
+            address: Address::parse("http://127.0.0.1:1").unwrap(),
+            tls: TlsFiles::default(),
+        };
         assert!(matches!(nobody.call(&call, SOON).await, Err(PluginError::AuthorityDown { .. })));
         assert!(Call::get("/").with_secret("x-vault-token", "a\nb").is_err());
     }
@@ -257,14 +280,16 @@ mod tests {
     async fn a_standby_s_redirect_is_followed_and_one_without_end_is_not() {
         let leader = answering(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}".to_vec()).await;
         let redirect = |to: &Address| {
-            format!("HTTP/1.1 307 Temporary\r\nlocation: {to}/v1/x\r\ncontent-length: 0\r\n\r\n").into_bytes()
+            format!("HTTP/1.1 307 Temporary\r\nlocation: {to}/v1/x\r\ncontent-length: 0\r\n\r\n")
+                .into_bytes()
         };
         let standby = answering(redirect(&leader.address)).await;
         assert_eq!(standby.call(&Call::get("/v1/x"), SOON).await.unwrap().status, StatusCode::OK);
         let round = answering(redirect(&standby.address)).await;
         assert!(round.call(&Call::get("/v1/x"), SOON).await.is_ok(), "two steps are few enough");
         let away = answering(
-            b"HTTP/1.1 307 T\r\nlocation: http://10.1.1.1:8200/v1\r\ncontent-length: 0\r\n\r\n".to_vec(),
+            b"HTTP/1.1 307 T\r\nlocation: http://10.1.1.1:8200/v1\r\ncontent-length: 0\r\n\r\n"
+                .to_vec(),
         )
         .await;
         let refused = away.call(&Call::get("/v1/x"), SOON).await.unwrap_err();
@@ -279,7 +304,10 @@ mod tests {
         };
         let from = server.address.url("/v1/x?list=true").unwrap();
         let to = |location| server.acceptable(&from, location).map(|url| url.to_string());
-        assert_eq!(to("https://leader.example:8200/v1/x").unwrap(), "https://leader.example:8200/v1/x");
+        assert_eq!(
+            to("https://leader.example:8200/v1/x").unwrap(),
+            "https://leader.example:8200/v1/x"
+        );
         assert_eq!(to("/v1/y").unwrap(), "https://standby.example:8200/v1/y");
         for (location, words) in [
             ("http://127.0.0.1:8200/v1/x", "less protected"),

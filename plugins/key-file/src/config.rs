@@ -45,15 +45,16 @@ impl KeyBackendPlugin for FileKeysPlugin {
             };
             vec![ConfigProblem::new(field, error.to_string())]
         };
-        let opened = source.read(self.disk.as_ref()).map_err(OpenError::from).and_then(|passphrase| {
-            FileKeys::open(FileKeysOptions {
-                directory: self.directory.clone(),
-                passphrase,
-                cost: self.cost,
-                disk: self.disk.clone(),
-                randomness: self.randomness.clone(),
-            })
-        });
+        let opened =
+            source.read(self.disk.as_ref()).map_err(OpenError::from).and_then(|passphrase| {
+                FileKeys::open(FileKeysOptions {
+                    directory: self.directory.clone(),
+                    passphrase,
+                    cost: self.cost,
+                    disk: self.disk.clone(),
+                    randomness: self.randomness.clone(),
+                })
+            });
         Ok(Arc::new(opened.map_err(|error| problem(&error))?))
     }
 }
@@ -100,6 +101,9 @@ mod tests {
 
     #[test]
     fn unknown_fields_and_missing_ones_are_told_together() {
-        assert_eq!(problems("passphrase = 'x'\ncost = 1"), ["passphrase_file", "cost", "passphrase"]);
+        assert_eq!(
+            problems("passphrase = 'x'\ncost = 1"),
+            ["passphrase_file", "cost", "passphrase"]
+        );
     }
 }

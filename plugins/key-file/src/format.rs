@@ -74,7 +74,8 @@ impl Header {
     ) -> Result<(Self, StoreKey), FormatError> {
         let salt: [u8; SALT_LEN] = random_bytes(randomness);
         let key = StoreKey::derive(passphrase, &salt, cost)?;
-        let check = BASE64_STANDARD.encode(key.seal(CHECK, &header_data(cost, &salt), randomness)?);
+        let check =
+            BASE64_STANDARD.encode(key.seal(CHECK, &header_data(cost, &salt), randomness)?);
         let salt = BASE64_STANDARD.encode(salt);
         Ok((Self { version: VERSION, kdf: "argon2id".to_owned(), cost, salt, check }, key))
     }
@@ -135,8 +136,8 @@ impl KeyFile {
         }
         let damaged = |detail: &str| FormatError::Damaged(detail.to_owned());
         let spec = KeySpec::from_name(&file.spec).ok_or_else(|| damaged("unknown kind of key"))?;
-        let public =
-            PublicKey::parse(&decode(&file.public_key)?).map_err(|error| damaged(&error.to_string()))?;
+        let public = PublicKey::parse(&decode(&file.public_key)?)
+            .map_err(|error| damaged(&error.to_string()))?;
         let associated = key_data(id, spec, &public);
         let open = |sealed: &String| Ok::<_, FormatError>(key.open(&decode(sealed)?, &associated)?);
         let pkcs8 = file.sealed.as_ref().map(open).transpose()?;
@@ -159,7 +160,8 @@ fn header_data(cost: KdfCost, salt: &[u8]) -> Vec<u8> {
 
 /// Binds a sealed key to its name, kind and public half. Neither id nor spec can hold a zero byte.
 fn key_data(id: &KeyId, spec: KeySpec, public: &PublicKey) -> Vec<u8> {
-    [&[VERSION], id.as_str().as_bytes(), &[0], spec.as_str().as_bytes(), &[0], public.spki_der()].concat()
+    [&[VERSION], id.as_str().as_bytes(), &[0], spec.as_str().as_bytes(), &[0], public.spki_der()]
+        .concat()
 }
 
 fn version(version: u8) -> Result<(), FormatError> {

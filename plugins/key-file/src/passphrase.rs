@@ -41,7 +41,9 @@ pub enum PassphraseError {
         source: io::Error,
     },
     /// The environment variable is not set, or not text.
-    #[error("the environment variable {0} is not set; put the passphrase in it, or name a passphrase_file")]
+    #[error(
+        "the environment variable {0} is not set; put the passphrase in it, or name a passphrase_file"
+    )]
     Environment(String),
     /// Too short or too long.
     #[error(
@@ -63,7 +65,8 @@ impl PassphraseSource {
             Self::File(path) => {
                 check_private(path)?;
                 let read = disk.read(path).map(Zeroizing::new);
-                let bytes = read.map_err(|source| PassphraseError::File { path: path.clone(), source })?;
+                let bytes =
+                    read.map_err(|source| PassphraseError::File { path: path.clone(), source })?;
                 Passphrase::new(without_line_break(&bytes))
             }
             Self::Environment(name) => {

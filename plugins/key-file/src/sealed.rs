@@ -60,13 +60,17 @@ pub(crate) enum SealError {
 
 impl StoreKey {
     /// Stretches a passphrase. Slow by design: once per process.
-    pub(crate) fn derive(passphrase: &Passphrase, salt: &[u8], cost: KdfCost) -> Result<Self, SealError> {
+    pub(crate) fn derive(
+        passphrase: &Passphrase,
+        salt: &[u8],
+        cost: KdfCost,
+    ) -> Result<Self, SealError> {
         if cost.memory_kib > KdfCost::MEMORY_KIB_MAX || cost.passes > KdfCost::PASSES_MAX {
             return Err(SealError::Cost);
         }
         let mut key = Zeroizing::new([0_u8; 32]);
-        let params =
-            Params::new(cost.memory_kib, cost.passes, 1, Some(key.len())).map_err(|_| SealError::Cost)?;
+        let params = Params::new(cost.memory_kib, cost.passes, 1, Some(key.len()))
+            .map_err(|_| SealError::Cost)?;
         Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
             .hash_password_into(passphrase.bytes(), salt, key.as_mut())
             .map_err(|_| SealError::Cost)?;
@@ -84,7 +88,8 @@ impl StoreKey {
     ) -> Result<Vec<u8>, SealError> {
         let nonce: [u8; NONCE_LEN] = random_bytes(randomness);
         // Room for the tag too: growing would leave an unwiped copy of the plain bytes behind.
-        let mut buffer = Zeroizing::new(Vec::with_capacity(plain.len() + CHACHA20_POLY1305.tag_len()));
+        let mut buffer =
+            Zeroizing::new(Vec::with_capacity(plain.len() + CHACHA20_POLY1305.tag_len()));
         buffer.extend_from_slice(plain);
         self.0
             .seal_in_place_append_tag(
@@ -97,7 +102,11 @@ impl StoreKey {
     }
 
     /// Opens what [`seal`](Self::seal) made.
-    pub(crate) fn open(&self, sealed: &[u8], associated: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    pub(crate) fn open(
+        &self,
+        sealed: &[u8],
+        associated: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let (nonce, body) = sealed.split_first_chunk::<NONCE_LEN>().ok_or(SealError::Opening)?;
         let mut buffer = Zeroizing::new(body.to_vec());
         let plain = self
@@ -129,7 +138,8 @@ mod tests {
     #[test]
     fn sealed_bytes_open_only_with_the_same_key_and_associated_data() {
         let randomness = SeededRandomness::new(1);
-        let sealed = key(b"passphrase", &[1; SALT_LEN]).seal(b"plain", b"id", &randomness).expect("sealed");
+        let sealed =
+            key(b"passphrase", &[1; SALT_LEN]).seal(b"plain", b"id", &randomness).expect("sealed");
         let opened = key(b"passphrase", &[1; SALT_LEN]).open(&sealed, b"id").expect("opens");
         assert_eq!(opened.as_slice(), b"plain");
         assert!(!sealed.windows(5).any(|window| window == b"plain"));
@@ -163,7 +173,10 @@ mod tests {
             KdfCost { memory_kib: 8, passes: 1_000_000 },
             KdfCost { memory_kib: 0, passes: 0 },
         ] {
-            assert_eq!(StoreKey::derive(&passphrase, &[0; SALT_LEN], cost).err(), Some(SealError::Cost));
+            assert_eq!(
+                StoreKey::derive(&passphrase, &[0; SALT_LEN], cost).err(),
+                Some(SealError::Cost)
+            );
         }
     }
 }

@@ -61,7 +61,11 @@ impl Shelf {
         self.keys.write().unwrap_or_else(PoisonError::into_inner).insert(id, slot);
     }
 
-    pub(crate) fn generate(&self, request_id: &RequestId, spec: KeySpec) -> Result<KeyHandle, KeyError> {
+    pub(crate) fn generate(
+        &self,
+        request_id: &RequestId,
+        spec: KeySpec,
+    ) -> Result<KeyHandle, KeyError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let id = KeyId::for_request(request_id);
         let known = self.read().get(&id).cloned();
@@ -72,7 +76,9 @@ impl Shelf {
         };
         let key = match slot {
             Some(Slot::Destroyed) => return Err(destroyed(request_id)),
-            Some(Slot::Live(key)) if key.spec() != spec => return Err(other_spec(request_id, key.spec())),
+            Some(Slot::Live(key)) if key.spec() != spec => {
+                return Err(other_spec(request_id, key.spec()));
+            }
             Some(Slot::Live(key)) => key,
             None => self.make(&id, spec)?,
         };
@@ -85,7 +91,9 @@ impl Shelf {
         let path = self.path(id);
         match load(self.disk.as_ref(), &path, id, &self.key) {
             Ok(slot) => Ok(Some(slot)),
-            Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Ok(None)
+            }
             Err(OpenError::Permissions(LoosePermissions::Unreadable { source, .. }))
                 if source.kind() == io::ErrorKind::NotFound =>
             {
@@ -138,7 +146,12 @@ impl Shelf {
 }
 
 /// Reads and unlocks one key file.
-pub(crate) fn load(disk: &dyn Disk, path: &Path, id: &KeyId, key: &StoreKey) -> Result<Slot, OpenError> {
+pub(crate) fn load(
+    disk: &dyn Disk,
+    path: &Path,
+    id: &KeyId,
+    key: &StoreKey,
+) -> Result<Slot, OpenError> {
     check_private(path)?;
     let io = |source| OpenError::Io { operation: "read", path: path.to_owned(), source };
     let bytes = disk.read(path).map_err(io)?;
@@ -147,7 +160,8 @@ pub(crate) fn load(disk: &dyn Disk, path: &Path, id: &KeyId, key: &StoreKey) -> 
     let Some(pkcs8) = stored.pkcs8 else {
         return Ok(Slot::Destroyed);
     };
-    let ring_key = RingKey::from_pkcs8(stored.spec, &pkcs8).map_err(|error| damaged(error.to_string()))?;
+    let ring_key =
+        RingKey::from_pkcs8(stored.spec, &pkcs8).map_err(|error| damaged(error.to_string()))?;
     if ring_key.public() != &stored.public {
         return Err(damaged("its public and private halves do not match".to_owned()));
     }

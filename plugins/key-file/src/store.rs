@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use async_trait::async_trait;
 use host::{Disk, check_private};
-use plugins::{Health, KeyBackend, KeyBackendDescription, KeyError, KeyHandle, KeyId, KeySpec, RequestId};
+use plugins::{
+    Health, KeyBackend, KeyBackendDescription, KeyError, KeyHandle, KeyId, KeySpec, RequestId,
+};
 use trust::{PublicKey, Randomness, SignatureAlgorithm};
 
 use crate::format::{FormatError, HEADER, Header};
@@ -61,8 +63,14 @@ impl FileKeys {
         for (id, path) in files {
             keys.insert(id.clone(), load(disk.as_ref(), &path, &id, &key)?);
         }
-        let shelf =
-            Shelf { directory, disk, randomness, key, keys: RwLock::new(keys), writing: Mutex::new(()) };
+        let shelf = Shelf {
+            directory,
+            disk,
+            randomness,
+            key,
+            keys: RwLock::new(keys),
+            writing: Mutex::new(()),
+        };
         Ok(Self { shelf: Arc::new(shelf) })
     }
 }
@@ -147,8 +155,10 @@ impl Unlock<'_> {
         let path = self.directory.join(HEADER);
         let made = Header::create(self.passphrase, cost, randomness)
             .and_then(|(header, key)| Ok((header.to_bytes()?, key)));
-        let damaged =
-            |error: FormatError| OpenError::Damaged { path: path.clone(), detail: error.to_string() };
+        let damaged = |error: FormatError| OpenError::Damaged {
+            path: path.clone(),
+            detail: error.to_string(),
+        };
         let (bytes, key) = made.map_err(damaged)?;
         let io = |source| OpenError::Io { operation: "write", path: path.clone(), source };
         self.disk.replace(&path, &bytes, 0o600).map_err(io)?;
@@ -159,7 +169,8 @@ impl Unlock<'_> {
 /// The key files of a directory. Other names (a temporary file of a crash) are passed over.
 fn key_files(paths: &[PathBuf]) -> Result<Vec<(KeyId, PathBuf)>, OpenError> {
     let mut files = Vec::new();
-    for path in paths.iter().filter(|path| path.extension().is_some_and(|suffix| suffix == SUFFIX)) {
+    for path in paths.iter().filter(|path| path.extension().is_some_and(|suffix| suffix == SUFFIX))
+    {
         let id = path.file_stem().and_then(|stem| KeyId::parse(stem.to_str()?).ok());
         let id = id.ok_or_else(|| OpenError::Damaged {
             path: path.clone(),

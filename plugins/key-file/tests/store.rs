@@ -12,7 +12,11 @@ use trust::SeededRandomness;
 
 const GOOD: &[u8] = b"correct horse";
 
-fn open_with(directory: &Path, passphrase: &[u8], disk: Arc<dyn Disk>) -> Result<FileKeys, OpenError> {
+fn open_with(
+    directory: &Path,
+    passphrase: &[u8],
+    disk: Arc<dyn Disk>,
+) -> Result<FileKeys, OpenError> {
     FileKeys::open(FileKeysOptions {
         directory: directory.to_owned(),
         passphrase: Passphrase::new(passphrase)?,
@@ -50,7 +54,8 @@ fn set_mode(path: &Path, mode: u32) {
 #[tokio::test]
 async fn the_backend_conforms() {
     let (_outer, directory) = place();
-    let subject = plugins_conformance::keys::Subject::new(move || Arc::new(open(&directory).expect("opens")));
+    let subject =
+        plugins_conformance::keys::Subject::new(move || Arc::new(open(&directory).expect("opens")));
     let report = plugins_conformance::keys::run(&subject).await;
     report.assert_conforms();
     assert!(report.skipped().is_empty(), "{report}");
@@ -87,9 +92,11 @@ async fn loose_permissions_are_refused_with_the_command_that_helps() {
     keys.generate(&request("a"), KeySpec::P256).await.expect("key");
     drop(keys);
     let file = key_files(&directory).remove(0);
-    for (path, loose, good) in
-        [(&directory, 0o750, 0o700), (&file, 0o640, 0o600), (&directory.join("store.json"), 0o604, 0o600)]
-    {
+    for (path, loose, good) in [
+        (&directory, 0o750, 0o700),
+        (&file, 0o640, 0o600),
+        (&directory.join("store.json"), 0o604, 0o600),
+    ] {
         set_mode(path, loose);
         let refused = open(&directory).expect_err("loose").to_string();
         assert!(refused.contains(&format!("chmod {good:04o}")), "{refused}");
@@ -107,10 +114,15 @@ async fn a_failed_write_of_a_key_makes_no_second_key() {
         disk.plan(Fault::next(Operation::Replace, how).on(".key"));
         let failed = keys.generate(&request("a"), KeySpec::P256).await;
         assert!(matches!(failed, Err(KeyError::Transient { .. })), "{how:?}: {failed:?}");
-        assert_eq!(keys.list().await.expect("list"), [], "{how:?}: not used before it is known to be stored");
+        assert_eq!(
+            keys.list().await.expect("list"),
+            [],
+            "{how:?}: not used before it is known to be stored"
+        );
         let made = keys.generate(&request("a"), KeySpec::P256).await.expect("repeated");
         drop(keys);
-        let again = open(&directory).expect("reopened").generate(&request("a"), KeySpec::P256).await;
+        let again =
+            open(&directory).expect("reopened").generate(&request("a"), KeySpec::P256).await;
         assert_eq!(again, Ok(made), "{how:?}");
         assert_eq!(key_files(&directory).len(), 1, "{how:?}");
     }
@@ -197,7 +209,8 @@ async fn signing_touches_no_file() {
     let keys = open(&directory).expect("made");
     let made = keys.generate(&request("a"), KeySpec::P256).await.expect("key");
     fs::remove_dir_all(&directory).expect("removed");
-    let signature = keys.sign(&made.id, b"message", KeySpec::P256.algorithm()).await.expect("signs");
+    let signature =
+        keys.sign(&made.id, b"message", KeySpec::P256.algorithm()).await.expect("signs");
     assert!(made.public.verify(b"message", KeySpec::P256.algorithm(), &signature).is_ok());
 }
 

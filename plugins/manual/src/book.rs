@@ -4,8 +4,8 @@
 //! crash finds the same ceremony, and the same answer.
 
 use plugins::{
-    AuthorityState, Document, IssuerChain, IssuerRequest, KeySpec, PluginError, RequestId, RootDer, RootSet,
-    StageRequest,
+    AuthorityState, Document, IssuerChain, IssuerRequest, KeySpec, PluginError, RequestId, RootDer,
+    RootSet, StageRequest,
 };
 use serde::{Deserialize, Serialize};
 use trust::{Certificate, Root, RootId, Timestamp, TrustDomain};
@@ -60,7 +60,11 @@ impl Book {
     ///
     /// # Errors
     /// `Denied` when the id was used for something else.
-    pub(crate) fn of_request(&self, id: &RequestId, asked: &str) -> Result<Option<&Entry>, PluginError> {
+    pub(crate) fn of_request(
+        &self,
+        id: &RequestId,
+        asked: &str,
+    ) -> Result<Option<&Entry>, PluginError> {
         let found = self.entries.iter().find(|entry| entry.ceremony.request_id == *id);
         match found {
             Some(entry) if entry.asked != asked => Err(PluginError::reused(id)),
@@ -80,7 +84,9 @@ impl Book {
 
     /// Notes the answer of a ceremony. A root is announced by that.
     pub(crate) fn answer(&mut self, name: &str, answer: &Answer) {
-        let Some(entry) = self.entries.iter_mut().find(|entry| entry.ceremony.name == name) else { return };
+        let Some(entry) = self.entries.iter_mut().find(|entry| entry.ceremony.name == name) else {
+            return;
+        };
         entry.answer = Some(answer.ders());
         if entry.is_root() {
             self.generation += 1;
@@ -148,7 +154,9 @@ pub(crate) fn asked_issuer(request: &IssuerRequest) -> String {
 }
 
 fn has_ended(entry: &Entry, now: Timestamp) -> bool {
-    let end = |chain: &Vec<Vec<u8>>| Some(Certificate::parse(chain.first()?).ok()?.validity().not_after());
+    let end = |chain: &Vec<Vec<u8>>| {
+        Some(Certificate::parse(chain.first()?).ok()?.validity().not_after())
+    };
     !entry.is_root() && entry.answer.as_ref().and_then(end).is_some_and(|end| end <= now)
 }
 
@@ -194,7 +202,8 @@ impl Form {
     }
 
     fn read(self) -> Result<Book, String> {
-        let signing = self.signing.map(|id| id.parse::<RootId>().map_err(|error| error.to_string()));
+        let signing =
+            self.signing.map(|id| id.parse::<RootId>().map_err(|error| error.to_string()));
         Ok(Book {
             entries: self.ceremonies.into_iter().map(EntryForm::read).collect::<Result<_, _>>()?,
             signing: signing.transpose()?,
@@ -205,8 +214,16 @@ impl Form {
 
 impl EntryForm {
     fn of(entry: &Entry) -> Self {
-        let Ceremony { name, authority, trust_domain, request_id, asked_at, days, lasts_until, wanted } =
-            &entry.ceremony;
+        let Ceremony {
+            name,
+            authority,
+            trust_domain,
+            request_id,
+            asked_at,
+            days,
+            lasts_until,
+            wanted,
+        } = &entry.ceremony;
         let wanted = match wanted {
             Wanted::Root { key } => WantedForm::Root { key: key.to_string() },
             Wanted::Issuer(issuer) => WantedForm::Issuer {
@@ -245,12 +262,14 @@ impl EntryForm {
                 }))
             }
         };
-        let decoded = |chain: Vec<String>| chain.iter().map(|text| decode(text)).collect::<Result<_, _>>();
+        let decoded =
+            |chain: Vec<String>| chain.iter().map(|text| decode(text)).collect::<Result<_, _>>();
         Ok(Entry {
             ceremony: Ceremony {
                 name: self.name,
                 authority: self.authority,
-                trust_domain: TrustDomain::parse(&self.trust_domain).map_err(|error| error.to_string())?,
+                trust_domain: TrustDomain::parse(&self.trust_domain)
+                    .map_err(|error| error.to_string())?,
                 request_id: RequestId::parse(&self.request).map_err(|error| error.to_string())?,
                 asked_at: Timestamp::from_secs(self.asked_at),
                 days: self.days,

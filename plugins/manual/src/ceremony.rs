@@ -129,7 +129,9 @@ impl Ceremony {
     pub(crate) fn csr(&self) -> Option<Result<VerifiedCsr, trust::csr::CsrError>> {
         match &self.wanted {
             Wanted::Root { .. } => None,
-            Wanted::Issuer(issuer) => Some(ParsedCsr::from_der(&issuer.csr_der).and_then(ParsedCsr::verify)),
+            Wanted::Issuer(issuer) => {
+                Some(ParsedCsr::from_der(&issuer.csr_der).and_then(ParsedCsr::verify))
+            }
         }
     }
 
@@ -202,8 +204,10 @@ impl Ceremony {
     /// # Errors
     /// [`NotACeremony`]: another format, or damaged on the way.
     pub fn read(text: &str) -> Result<Self, NotACeremony> {
-        let fields = Fields(text.strip_prefix(TITLE).ok_or_else(|| wrong("it does not begin as one"))?);
-        let (found, request) = (fields.text("ceremony")?, fields.parsed("request", RequestId::parse)?);
+        let fields =
+            Fields(text.strip_prefix(TITLE).ok_or_else(|| wrong("it does not begin as one"))?);
+        let (found, request) =
+            (fields.text("ceremony")?, fields.parsed("request", RequestId::parse)?);
         let ceremony = Self {
             name: found.to_owned(),
             authority: fields.text("authority")?.to_owned(),
@@ -235,7 +239,11 @@ impl<'a> Fields<'a> {
         found.map(str::trim).ok_or_else(|| wrong(&format!("`{name}` is missing")))
     }
 
-    fn parsed<T, E>(&self, name: &str, parse: impl Fn(&str) -> Result<T, E>) -> Result<T, NotACeremony> {
+    fn parsed<T, E>(
+        &self,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<T, NotACeremony> {
         parse(self.text(name)?).map_err(|_| wrong(&format!("`{name}` cannot be read")))
     }
 
@@ -246,18 +254,24 @@ impl<'a> Fields<'a> {
     }
 
     fn key(&self, name: &str) -> Result<KeySpec, NotACeremony> {
-        KeySpec::from_name(self.text(name)?).ok_or_else(|| wrong(&format!("`{name}` cannot be read")))
+        KeySpec::from_name(self.text(name)?)
+            .ok_or_else(|| wrong(&format!("`{name}` cannot be read")))
     }
 
     fn issuer(&self, text: &str) -> Result<IssuerWanted, NotACeremony> {
         let blocks = pem::parse_many(text).map_err(|error| wrong(&error.to_string()))?;
         let block = |tag: &str| {
             let found = blocks.iter().find(|block| block.tag() == tag);
-            found.map(|block| block.contents().to_vec()).ok_or_else(|| wrong(&format!("no block {tag}")))
+            found
+                .map(|block| block.contents().to_vec())
+                .ok_or_else(|| wrong(&format!("no block {tag}")))
         };
-        let root = Root::parse(&block("CERTIFICATE")?).map_err(|error| wrong(&error.to_string()))?;
+        let root =
+            Root::parse(&block("CERTIFICATE")?).map_err(|error| wrong(&error.to_string()))?;
         let csr_der = block("CERTIFICATE REQUEST")?;
-        if self.text("root")? != root.id().to_string() || self.text("csr-sha256")? != hex(&sha256(&csr_der)) {
+        if self.text("root")? != root.id().to_string()
+            || self.text("csr-sha256")? != hex(&sha256(&csr_der))
+        {
             return Err(wrong("a fingerprint does not fit what it names"));
         }
         Ok(IssuerWanted {

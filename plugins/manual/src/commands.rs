@@ -18,7 +18,9 @@ impl Ceremony {
 fn root(ceremony: &Ceremony, key: KeySpec) -> String {
     let Ceremony { name, trust_domain, days, .. } = ceremony;
     let kind = match key {
-        KeySpec::P384 => "-algorithm EC -pkeyopt ec_paramgen_curve:P-384 -pkeyopt ec_param_enc:named_curve",
+        KeySpec::P384 => {
+            "-algorithm EC -pkeyopt ec_paramgen_curve:P-384 -pkeyopt ec_param_enc:named_curve"
+        }
         KeySpec::Ed25519 => "-algorithm ED25519",
         _ => "-algorithm EC -pkeyopt ec_paramgen_curve:P-256 -pkeyopt ec_param_enc:named_curve",
     };

@@ -65,14 +65,18 @@ mod tests {
 
     #[test]
     fn the_snippet_of_the_page_makes_a_root_that_is_this_mesh_s_alone() {
-        let snippet =
-            PAGE.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a snippet");
+        let snippet = PAGE
+            .split("```toml\n")
+            .nth(1)
+            .and_then(|rest| rest.split("```").next())
+            .expect("a snippet");
         let table: toml::Table = snippet.parse().expect("toml");
         let section = table["authority"]["offline"].as_table().expect("a section").clone();
         let of_the_plugin = |key: &str| !["plugin", "foreign_leaf_max"].contains(&key);
-        let section: toml::Table = section.into_iter().filter(|(key, _)| of_the_plugin(key)).collect();
-        let settings =
-            Settings::read(&section, Path::new("/etc/banyan")).expect("the page's own snippet reads");
+        let section: toml::Table =
+            section.into_iter().filter(|(key, _)| of_the_plugin(key)).collect();
+        let settings = Settings::read(&section, Path::new("/etc/banyan"))
+            .expect("the page's own snippet reads");
         assert!(settings.exclusive, "with it the way off this root needs nobody's word");
     }
 
@@ -89,7 +93,8 @@ mod tests {
 
     #[test]
     fn every_problem_is_told_at_once() {
-        let problems = read("exclusive = 3\nlook_every_secs = 0\ninbox = 'a'").expect_err("four problems");
+        let problems =
+            read("exclusive = 3\nlook_every_secs = 0\ninbox = 'a'").expect_err("four problems");
         let fields: Vec<_> = problems.iter().map(|problem| problem.field.as_str()).collect();
         assert_eq!(fields, ["directory", "exclusive", "look_every_secs", "inbox"]);
     }

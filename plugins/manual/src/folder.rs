@@ -61,7 +61,8 @@ impl Folder {
         for entry in fs::read_dir(self.outbox())? {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == "txt")
-                && let Some(ceremony) = read_text(&path).ok().and_then(|text| Ceremony::read(&text).ok())
+                && let Some(ceremony) =
+                    read_text(&path).ok().and_then(|text| Ceremony::read(&text).ok())
             {
                 found.push(ceremony);
             }
@@ -102,7 +103,9 @@ impl Folder {
             let mode = fs::metadata(&path)?.permissions().mode();
             if mode & 0o002 != 0 {
                 let path = path.display();
-                return Err(io::Error::other(format!("every user may write into {path}: chmod o-w {path}")));
+                return Err(io::Error::other(format!(
+                    "every user may write into {path}: chmod o-w {path}"
+                )));
             }
         }
         Ok(())
@@ -159,7 +162,9 @@ pub fn read_answer(path: &Path) -> Result<Option<Vec<u8>>, Refused> {
         Ok(_) => {}
     }
     let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
+    File::open(path)
+        .and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut bytes))
+        .map_err(unreadable)?;
     if bytes.len() as u64 > FILE_MAX {
         return Err(Refused::TooLong);
     }
@@ -179,7 +184,8 @@ fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}-{}.new", std::process::id(), WRITES.fetch_add(1, Ordering::Relaxed)));
     let new = path.with_file_name(name);
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o644).open(&new)?;
+    let mut file =
+        File::options().write(true).create(true).truncate(true).mode(0o644).open(&new)?;
     file.write_all(contents)?;
     file.sync_all()?;
     fs::rename(&new, path)

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use plugins::checks::{IssuerExpectation, RootsExpectation, Unsafe, check_issuer_answer, check_roots};
+use plugins::checks::{
+    IssuerExpectation, RootsExpectation, Unsafe, check_issuer_answer, check_roots,
+};
 use plugins::{IssuerChain, RootSet};
 use thiserror::Error;
 use trust::plain::counted;
@@ -54,7 +56,9 @@ pub enum Refused {
     #[error("the issuer has another path length than {0}; sign it with pathlen:{0}")]
     PathLength(u8),
     /// The machine would not take it.
-    #[error("the issuer ends at {issuer}, after its root, which ends at {root}; sign it for fewer days")]
+    #[error(
+        "the issuer ends at {issuer}, after its root, which ends at {root}; sign it for fewer days"
+    )]
     OutlivesRoot {
         /// When the issuer ends.
         issuer: Timestamp,
@@ -85,7 +89,12 @@ impl Answer {
 ///
 /// # Errors
 /// [`Refused`], and then nothing of it may be used.
-pub fn judge(ceremony: &Ceremony, bytes: &[u8], known: &[Root], now: Timestamp) -> Result<Answer, Refused> {
+pub fn judge(
+    ceremony: &Ceremony,
+    bytes: &[u8],
+    known: &[Root],
+    now: Timestamp,
+) -> Result<Answer, Refused> {
     let certificates = certificates(bytes)?;
     match &ceremony.wanted {
         Wanted::Root { .. } => judge_root(ceremony, certificates, known, now),
@@ -99,7 +108,9 @@ fn judge_root(
     known: &[Root],
     now: Timestamp,
 ) -> Result<Answer, Refused> {
-    let [root] = certificates.as_slice() else { return Err(Refused::NotOneRoot(certificates.len())) };
+    let [root] = certificates.as_slice() else {
+        return Err(Refused::NotOneRoot(certificates.len()));
+    };
     if known.iter().any(|other| other.der() == root.der()) {
         return Err(Refused::BroughtBefore);
     }
@@ -141,8 +152,10 @@ fn judge_issuer(
     };
     let answer = Answer { certificates };
     let checked = check_issuer_answer(&IssuerChain::new(answer.ders()), &expected)?;
-    let constraints = checked.chain().first().and_then(|issuer| issuer.extensions().basic_constraints);
-    if constraints.and_then(|constraints| constraints.path_len) != Some(u32::from(wanted.path_len)) {
+    let constraints =
+        checked.chain().first().and_then(|issuer| issuer.extensions().basic_constraints);
+    if constraints.and_then(|constraints| constraints.path_len) != Some(u32::from(wanted.path_len))
+    {
         return Err(Refused::PathLength(wanted.path_len));
     }
     let (issuer, root) = (checked.not_after(), wanted.root.certificate().validity().not_after());
@@ -166,7 +179,11 @@ fn certificates(bytes: &[u8]) -> Result<Vec<Certificate>, Refused> {
     if blocks.is_empty() || blocks.len() != marks {
         return Err(Refused::NotPem(match marks {
             0 => "it holds no PEM block".to_owned(),
-            _ => format!("{} of {} are whole", blocks.len(), counted(marks, "PEM block", "PEM blocks")),
+            _ => format!(
+                "{} of {} are whole",
+                blocks.len(),
+                counted(marks, "PEM block", "PEM blocks")
+            ),
         }));
     }
     let read = blocks.iter().map(|block| Certificate::parse(block.contents()));

@@ -113,14 +113,20 @@ impl ManualAuthority {
 
     fn no_folder(&self, error: &std::io::Error) -> PluginError {
         let directory = self.settings.directory.display();
-        PluginError::AuthorityDown { detail: format!("the folder {directory} cannot be used: {error}") }
+        PluginError::AuthorityDown {
+            detail: format!("the folder {directory} cannot be used: {error}"),
+        }
     }
 
     fn pending<T>(&self, name: &str) -> Outcome<T> {
         Outcome::Pending { ticket: Ticket::new(name), retry_after: self.settings.look_every }
     }
 
-    async fn issuer(&self, book: &mut Book, name: &str) -> Result<Outcome<IssuerChain>, PluginError> {
+    async fn issuer(
+        &self,
+        book: &mut Book,
+        name: &str,
+    ) -> Result<Outcome<IssuerChain>, PluginError> {
         self.look(book, name).await?;
         let chain = book.named(name).and_then(Entry::chain);
         Ok(chain.map_or_else(|| self.pending(name), Outcome::Ready))
@@ -134,9 +140,10 @@ impl ManualAuthority {
     fn for_domain(&self, asked: &trust::TrustDomain) -> Result<(), PluginError> {
         match *asked == self.deps.trust_domain {
             true => Ok(()),
-            false => {
-                Err(PluginError::denied(format!("this authority stands for {}", self.deps.trust_domain)))
-            }
+            false => Err(PluginError::denied(format!(
+                "this authority stands for {}",
+                self.deps.trust_domain
+            ))),
         }
     }
 
@@ -149,12 +156,15 @@ impl ManualAuthority {
     ) -> Result<Entry, PluginError> {
         self.for_domain(&request.trust_domain)?;
         request.verified_csr()?;
-        let unknown = || PluginError::denied(format!("no ceremony brought root {}", request.root.short()));
+        let unknown =
+            || PluginError::denied(format!("no ceremony brought root {}", request.root.short()));
         let brought = book.entry_of_root(&request.root).ok_or_else(unknown)?;
-        let root = book.known().into_iter().find(|root| root.id() == request.root).ok_or_else(unknown)?;
+        let root =
+            book.known().into_iter().find(|root| root.id() == request.root).ok_or_else(unknown)?;
         let (now, ends) = (self.deps.clock.now(), root.certificate().validity().not_after());
         if now.plus(request.ttl) > ends {
-            let above = format!("root {} (\"{}\")", root.id().short(), root.certificate().subject_text());
+            let above =
+                format!("root {} (\"{}\")", root.id().short(), root.certificate().subject_text());
             return Err(PluginError::Outlives { above, ends });
         }
         let wanted = IssuerWanted {
@@ -183,7 +193,8 @@ impl ManualAuthority {
             waiting.extend(unanswered.next_back().map(|entry| entry.ceremony.clone()));
         }
         let (folder, known, now) = (self.folder(), book.in_use(), self.deps.clock.now());
-        let told = blocking(move || waiting.iter().map(|one| tell(&folder, one, &known, now)).collect());
+        let told =
+            blocking(move || waiting.iter().map(|one| tell(&folder, one, &known, now)).collect());
         told.await
     }
 }
@@ -200,7 +211,9 @@ fn tell(folder: &Folder, ceremony: &Ceremony, known: &[Root], now: Timestamp) ->
     let brought = folder.brought(ceremony, known, now);
     let is_refused = matches!(brought, Some(Err(_)));
     let text = match brought {
-        Some(Err(refused)) => format!("{} is refused: {refused}; it is looked at again", inbox.display()),
+        Some(Err(refused)) => {
+            format!("{} is refused: {refused}; it is looked at again", inbox.display())
+        }
         // Taken at the next look.
         Some(Ok(_)) => format!("{} is good and will be taken", inbox.display()),
         None => format!(
@@ -216,8 +229,10 @@ fn tell(folder: &Folder, ceremony: &Ceremony, known: &[Root], now: Timestamp) ->
 #[async_trait]
 impl RootAuthority for ManualAuthority {
     fn describe(&self) -> Description {
-        let described = Description::new(self.deps.name.clone(), "manual", env!("CARGO_PKG_VERSION"));
-        let described = described.at(format!("the ceremonies in {}", self.settings.directory.display()));
+        let described =
+            Description::new(self.deps.name.clone(), "manual", env!("CARGO_PKG_VERSION"));
+        let described =
+            described.at(format!("the ceremonies in {}", self.settings.directory.display()));
         if self.settings.exclusive { described } else { described.shared() }
     }
 
@@ -304,7 +319,11 @@ impl WithdrawRequests for ManualAuthority {
         Ok(open.map(|entry| entry.ceremony.request_id.clone()).collect())
     }
 
-    async fn withdraw(&self, _context: &CallContext, request_id: &RequestId) -> Result<(), PluginError> {
+    async fn withdraw(
+        &self,
+        _context: &CallContext,
+        request_id: &RequestId,
+    ) -> Result<(), PluginError> {
         let _turn = self.turn.lock().await;
         let mut book = Book::load(self.deps.state.as_ref()).await?;
         let Some(name) = book.unanswered(request_id) else { return Ok(()) };
@@ -332,7 +351,8 @@ impl StageRoots for ManualAuthority {
             None => {
                 self.for_domain(&request.trust_domain)?;
                 let now = self.deps.clock.now();
-                let ceremony = Ceremony::for_root(&self.asking(context, now), request.lifetime, request.key);
+                let ceremony =
+                    Ceremony::for_root(&self.asking(context, now), request.lifetime, request.key);
                 let name = ceremony.name.clone();
                 book.note(Entry { ceremony, asked, answer: None }, now);
                 book.store(self.deps.state.as_ref()).await?;
@@ -375,7 +395,9 @@ impl AuthorityPlugin for ManualPlugin {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, PluginError> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, PluginError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| PluginError::Transient { detail: error.to_string() })
 }

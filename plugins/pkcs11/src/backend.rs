@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use plugins::{Health, KeyBackend, KeyBackendDescription, KeyError, KeyHandle, KeyId, KeySpec, RequestId};
+use plugins::{
+    Health, KeyBackend, KeyBackendDescription, KeyError, KeyHandle, KeyId, KeySpec, RequestId,
+};
 use thiserror::Error;
 use trust::{Clock, PublicKey, SignatureAlgorithm};
 
@@ -67,7 +69,8 @@ impl Pkcs11Keys {
     /// Loads the module and looks at the token. A token that is away is no error: it is looked for with every call.
     /// Blocks for as long as the token takes.
     pub(crate) fn open(options: Pkcs11Options) -> Result<Self, OpenError> {
-        let Pkcs11Options { module: path, token: name, pin, threads, queue, timeout, clock } = options;
+        let Pkcs11Options { module: path, token: name, pin, threads, queue, timeout, clock } =
+            options;
         let pin_field = pin.field();
         let pin = pin.read()?;
         let module = Module::load(&path).map_err(|said| OpenError::Module { path, said })?;
@@ -94,7 +97,8 @@ impl Pkcs11Keys {
             Err(error) => return Err(OpenError::Token(error)),
         };
         let size = PoolSize { threads, queue, timeout };
-        let pool = Pool::start(size, move || Worker::new(Arc::clone(&token))).map_err(OpenError::Threads)?;
+        let pool = Pool::start(size, move || Worker::new(Arc::clone(&token)))
+            .map_err(OpenError::Threads)?;
         let description = KeyBackendDescription::new("pkcs11", env!("CARGO_PKG_VERSION"), specs);
         Ok(Self { name, description, pool })
     }
@@ -166,6 +170,9 @@ impl KeyBackend for Pkcs11Keys {
 impl fmt::Debug for Pkcs11Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let size = self.pool.size();
-        f.debug_struct("Pkcs11Keys").field("token", &self.name).field("size", &size).finish_non_exhaustive()
+        f.debug_struct("Pkcs11Keys")
+            .field("token", &self.name)
+            .field("size", &size)
+            .finish_non_exhaustive()
     }
 }

@@ -99,7 +99,10 @@ impl KeyBackendPlugin for Pkcs11Plugin {
 fn module_unusable(path: &Path, said: &str) -> String {
     match path.try_exists() {
         Ok(false) => {
-            format!("{} is missing: install the token's module, or correct the path", path.display())
+            format!(
+                "{} is missing: install the token's module, or correct the path",
+                path.display()
+            )
         }
         _ => format!(
             "{} cannot be loaded ({said}): name the vendor's PKCS#11 module for this machine",
@@ -112,7 +115,8 @@ fn token(fields: &mut ConfigTable<'_>) -> Option<TokenName> {
     let label: Option<String> = fields.optional("token");
     let serial: Option<String> = fields.optional("serial");
     let slot: Option<u64> = fields.optional("slot");
-    let named = [label.map(TokenName::Label), serial.map(TokenName::Serial), slot.map(TokenName::Slot)];
+    let named =
+        [label.map(TokenName::Label), serial.map(TokenName::Serial), slot.map(TokenName::Slot)];
     let mut named = named.into_iter().flatten();
     match (named.next(), named.next()) {
         (Some(name), None) => Some(name),
@@ -194,7 +198,8 @@ mod tests {
 
     #[test]
     fn a_short_table_gets_defaults_and_paths_beside_the_configuration() {
-        let options = read("module = '/lib/hsm.so'\ntoken = 'mesh'\npin_file = 'pin'").expect("good");
+        let options =
+            read("module = '/lib/hsm.so'\ntoken = 'mesh'\npin_file = 'pin'").expect("good");
         assert_eq!(options.module, Path::new("/lib/hsm.so"));
         assert_eq!(options.token, TokenName::Label("mesh".to_owned()));
         assert_eq!(options.pin, PinSource::File(PathBuf::from("/etc/banyan/pin")));
@@ -221,12 +226,16 @@ mod tests {
         assert!(look(&path)[0].problem.contains("is missing"));
         std::fs::write(&path, "text").expect("written");
         let told = look(&path);
-        assert!(told[0].field == "module" && told[0].problem.contains("cannot be loaded"), "{told:?}");
+        assert!(
+            told[0].field == "module" && told[0].problem.contains("cannot be loaded"),
+            "{told:?}"
+        );
     }
 
     #[test]
     fn a_token_is_named_by_its_serial_or_slot_too() {
-        let name = |text: &str| read(&format!("module = 'a'\npin_env = 'D'\n{text}")).expect("good").token;
+        let name =
+            |text: &str| read(&format!("module = 'a'\npin_env = 'D'\n{text}")).expect("good").token;
         assert_eq!(name("serial = '0a1b'"), TokenName::Serial("0a1b".to_owned()));
         assert_eq!(name("slot = 7"), TokenName::Slot(7));
     }

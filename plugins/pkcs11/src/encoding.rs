@@ -34,7 +34,10 @@ pub(crate) fn spec_of(ec_params: &[u8]) -> Option<KeySpec> {
 
 /// The public key whose point is `CKA_EC_POINT`: the point as the value of a DER OCTET STRING, or, of tokens that
 /// follow an older reading of the standard, the bare point.
-pub(crate) fn public_key(spec: KeySpec, ec_point: &[u8]) -> Result<PublicKey, trust::key::KeyError> {
+pub(crate) fn public_key(
+    spec: KeySpec,
+    ec_point: &[u8],
+) -> Result<PublicKey, trust::key::KeyError> {
     let point_len = match spec {
         KeySpec::P256 => 65,
         KeySpec::P384 => 97,
@@ -42,7 +45,9 @@ pub(crate) fn public_key(spec: KeySpec, ec_point: &[u8]) -> Result<PublicKey, tr
     };
     // Shorter than 128 bytes in every case: tag 04, one octet of length, the point.
     let point = match ec_point {
-        [0x04, len, point @ ..] if point.len() == point_len && usize::from(*len) == point_len => point,
+        [0x04, len, point @ ..] if point.len() == point_len && usize::from(*len) == point_len => {
+            point
+        }
         bare => bare,
     };
     PublicKey::parse(&spki(spec, point))

@@ -55,22 +55,32 @@ impl Desk<'_> {
             KeySpec::P256 | KeySpec::P384 => Mechanism::Ecdsa,
             KeySpec::Ed25519 => Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure)),
         };
-        let signature = self.session.sign(&mechanism, key.private, &to_be_signed(key.spec, message))?;
+        let signature =
+            self.session.sign(&mechanism, key.private, &to_be_signed(key.spec, message))?;
         x509_signature(key.spec, &signature).ok_or_else(|| {
-            let detail =
-                format!("the token gave {} bytes as a signature of a {} key", signature.len(), key.spec);
+            let detail = format!(
+                "the token gave {} bytes as a signature of a {} key",
+                signature.len(),
+                key.spec
+            );
             KeyError::Permanent { detail }.into()
         })
     }
 
-    pub(crate) fn generate(&mut self, request_id: &RequestId, spec: KeySpec) -> Result<KeyHandle, Trouble> {
+    pub(crate) fn generate(
+        &mut self,
+        request_id: &RequestId,
+        spec: KeySpec,
+    ) -> Result<KeyHandle, Trouble> {
         let _making = lock(self.calls.making());
         let id = KeyId::for_request(request_id);
         if self.is_destroyed(&id)? {
             return Err(destroyed(request_id).into());
         }
         let found = match self.find(&id)? {
-            Some(found) if found.spec != spec => return Err(other_spec(request_id, found.spec).into()),
+            Some(found) if found.spec != spec => {
+                return Err(other_spec(request_id, found.spec).into());
+            }
             Some(found) => found,
             None => {
                 self.clear_unfinished(&id)?;
@@ -85,7 +95,9 @@ impl Desk<'_> {
         let gone = self.all_destroyed()?;
         let mut list = BTreeMap::new();
         for private in self.objects(ObjectClass::PRIVATE_KEY, &[Attribute::Sign(true)])? {
-            let Some(id) = id_of(self.session, private)?.filter(|id| !gone.contains(id)) else { continue };
+            let Some(id) = id_of(self.session, private)?.filter(|id| !gone.contains(id)) else {
+                continue;
+            };
             let Some(found) = self.find(&id)? else { continue };
             list.insert(id, found.public);
         }
@@ -147,10 +159,16 @@ impl Desk<'_> {
         Ok(Some(found))
     }
 
-    fn found(&self, id: &KeyId, private: ObjectHandle, public: ObjectHandle) -> Result<Found, Trouble> {
+    fn found(
+        &self,
+        id: &KeyId,
+        private: ObjectHandle,
+        public: ObjectHandle,
+    ) -> Result<Found, Trouble> {
         let (mut params, mut point) = (None, None);
-        for attribute in
-            self.session.get_attributes(public, &[AttributeType::EcParams, AttributeType::EcPoint])?
+        for attribute in self
+            .session
+            .get_attributes(public, &[AttributeType::EcParams, AttributeType::EcPoint])?
         {
             match attribute {
                 Attribute::EcParams(bytes) => params = Some(bytes),
@@ -161,14 +179,16 @@ impl Desk<'_> {
         let spec = params.as_deref().and_then(spec_of);
         let spec = spec.ok_or_else(|| wrong(id, "is on a curve that Banyan does not use"))?;
         let public = public_key(spec, point.as_deref().unwrap_or_default());
-        let public =
-            public.map_err(|error| wrong(id, &format!("has a public key that cannot be used ({error})")))?;
+        let public = public.map_err(|error| {
+            wrong(id, &format!("has a public key that cannot be used ({error})"))
+        })?;
         Ok(Found { private, spec, public })
     }
 
     fn make(&self, id: &KeyId, spec: KeySpec) -> Result<Found, Trouble> {
         let label = || Attribute::Label(id.as_str().into());
-        let (unfinished, finished) = (Attribute::Id(UNFINISHED.to_vec()), Attribute::Id(id.as_str().into()));
+        let (unfinished, finished) =
+            (Attribute::Id(UNFINISHED.to_vec()), Attribute::Id(id.as_str().into()));
         let mechanism = match spec {
             KeySpec::P256 | KeySpec::P384 => Mechanism::EccKeyPairGen,
             KeySpec::Ed25519 => Mechanism::EccEdwardsKeyPairGen,
@@ -203,9 +223,11 @@ impl Desk<'_> {
     fn check_guarded(&self, id: &KeyId, private: ObjectHandle) -> Result<(), Trouble> {
         let wanted = [AttributeType::Sensitive, AttributeType::Extractable];
         let has = self.session.get_attributes(private, &wanted)?;
-        let guarded =
-            has.contains(&Attribute::Sensitive(true)) && has.contains(&Attribute::Extractable(false));
-        guarded.then_some(()).ok_or_else(|| wrong(id, "was made in a form that lets it out of the token"))
+        let guarded = has.contains(&Attribute::Sensitive(true))
+            && has.contains(&Attribute::Extractable(false));
+        guarded
+            .then_some(())
+            .ok_or_else(|| wrong(id, "was made in a form that lets it out of the token"))
     }
 
     fn clear_unfinished(&self, id: &KeyId) -> Result<(), Trouble> {
@@ -221,12 +243,14 @@ impl Desk<'_> {
     }
 
     fn is_destroyed(&self, id: &KeyId) -> Result<bool, Trouble> {
-        let marks = [Attribute::Application(APPLICATION.to_vec()), Attribute::Label(id.as_str().into())];
+        let marks =
+            [Attribute::Application(APPLICATION.to_vec()), Attribute::Label(id.as_str().into())];
         Ok(!self.objects(ObjectClass::DATA, &marks)?.is_empty())
     }
 
     fn all_destroyed(&self) -> Result<BTreeSet<KeyId>, Trouble> {
-        let marks = self.objects(ObjectClass::DATA, &[Attribute::Application(APPLICATION.to_vec())])?;
+        let marks =
+            self.objects(ObjectClass::DATA, &[Attribute::Application(APPLICATION.to_vec())])?;
         let mut ids = BTreeSet::new();
         for mark in marks {
             ids.extend(label_of(self.session, mark)?);
@@ -236,7 +260,11 @@ impl Desk<'_> {
 
     /// The token's objects of a class with these attributes. A session whose login is gone sees no private ones, which
     /// is not the same as none.
-    fn objects(&self, class: ObjectClass, attributes: &[Attribute]) -> Result<Vec<ObjectHandle>, Trouble> {
+    fn objects(
+        &self,
+        class: ObjectClass,
+        attributes: &[Attribute],
+    ) -> Result<Vec<ObjectHandle>, Trouble> {
         let mut template = vec![Attribute::Token(true), Attribute::Class(class)];
         template.extend_from_slice(attributes);
         let objects = self.session.find_objects(&template)?;
@@ -277,6 +305,7 @@ fn label_of(session: &Session, object: ObjectHandle) -> Result<Option<KeyId>, Tr
 }
 
 fn wrong(id: &KeyId, what: &str) -> Trouble {
-    let detail = format!("key {id} on the token {what}; look at its objects with the vendor's tool");
+    let detail =
+        format!("key {id} on the token {what}; look at its objects with the vendor's tool");
     KeyError::Permanent { detail }.into()
 }

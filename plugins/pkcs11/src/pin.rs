@@ -29,7 +29,9 @@ pub(crate) enum PinError {
     File { path: PathBuf, source: io::Error },
     #[error("the environment variable {0} is not set; put the PIN in it, or name a pin_file")]
     Environment(String),
-    #[error("the PIN is empty, longer than 256 bytes or not UTF-8; write the user's PIN of the token")]
+    #[error(
+        "the PIN is empty, longer than 256 bytes or not UTF-8; write the user's PIN of the token"
+    )]
     NotAPin,
 }
 

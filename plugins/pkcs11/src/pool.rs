@@ -68,8 +68,11 @@ impl<W: Send + 'static> Pool<W> {
         worker: impl Fn() -> W + Send + Sync + 'static,
     ) -> Result<Self, io::Error> {
         let queue = Queue { jobs: VecDeque::with_capacity(size.queue), closed: false, threads: 0 };
-        let shared =
-            Arc::new(Shared { queue: Mutex::new(queue), arrived: Condvar::new(), ended: Condvar::new() });
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(queue),
+            arrived: Condvar::new(),
+            ended: Condvar::new(),
+        });
         let mut pool = Self { shared, size, threads: Vec::with_capacity(size.threads) };
         let worker = Arc::new(worker);
         for number in 0..size.threads {
@@ -113,13 +116,14 @@ impl<W: Send + 'static> Pool<W> {
         self.shared.push(job, self.size.queue)?;
         match tokio::time::timeout(self.size.timeout, told).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => {
-                Err(KeyError::Transient { detail: "a thread of the token's pool failed".to_owned() })
-            }
+            Ok(Err(_)) => Err(KeyError::Transient {
+                detail: "a thread of the token's pool failed".to_owned(),
+            }),
             Err(_) if begun.load(Ordering::Acquire) => {
                 let waited = self.size.timeout.as_millis();
-                let detail =
-                    format!("the token gave no answer within {waited} ms; look at the token and its network");
+                let detail = format!(
+                    "the token gave no answer within {waited} ms; look at the token and its network"
+                );
                 Err(KeyError::BackendDown { detail })
             }
             Err(_) => Err(KeyError::Busy { retry_after: BUSY_FOR }),
@@ -187,7 +191,8 @@ impl<W> Drop for Pool<W> {
         // Their callers borrow the pool, so they are gone.
         queue.jobs.clear();
         self.shared.arrived.notify_all();
-        let ended = self.shared.ended.wait_timeout_while(queue, END_WITHIN, |queue| queue.threads > 0);
+        let ended =
+            self.shared.ended.wait_timeout_while(queue, END_WITHIN, |queue| queue.threads > 0);
         let (queue, waited) = ended.unwrap_or_else(PoisonError::into_inner);
         drop(queue);
         if waited.timed_out() {

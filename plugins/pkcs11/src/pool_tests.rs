@@ -55,7 +55,9 @@ async fn a_full_queue_refuses_at_once_and_takes_calls_again_when_there_is_room()
 async fn a_call_that_never_begins_is_busy_and_one_that_never_ends_is_down() {
     let (pool, release) = stuck(8, Duration::from_millis(50)).await;
     let (tell, told) = mpsc::channel();
-    let waited = pool.run(move |_| tell.send(()).map_err(|_| KeyError::Busy { retry_after: BUSY_FOR })).await;
+    let waited = pool
+        .run(move |_| tell.send(()).map_err(|_| KeyError::Busy { retry_after: BUSY_FOR }))
+        .await;
     assert_eq!(waited, Err(KeyError::Busy { retry_after: BUSY_FOR }));
     drop(release);
     assert_eq!(pool.run(|_| Ok(1)).await, Ok(1), "the thread came back");
@@ -119,8 +121,8 @@ async fn the_end_of_a_pool_waits_for_its_threads_and_their_workers() {
     }
     let (tell, told) = mpsc::channel();
     let tell = Mutex::new(tell);
-    let pool =
-        Pool::start(size(3, 8, Duration::from_secs(60)), move || Told(lock(&tell).clone())).expect("threads");
+    let pool = Pool::start(size(3, 8, Duration::from_secs(60)), move || Told(lock(&tell).clone()))
+        .expect("threads");
     assert_eq!(pool.run(|_| Ok(1)).await, Ok(1));
     drop(pool);
     assert_eq!(told.try_iter().count(), 3);

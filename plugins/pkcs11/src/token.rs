@@ -105,7 +105,8 @@ impl Token {
     /// Notes that it is away, and says so.
     pub(crate) fn is_away(&self, said: &str) -> KeyError {
         self.is_in_doubt();
-        let not_started = self.module.not_started().map(|why| format!("its module does not start: {why}"));
+        let not_started =
+            self.module.not_started().map(|why| format!("its module does not start: {why}"));
         let said = not_started.as_deref().unwrap_or(said);
         let detail = format!(
             "{} cannot be used ({said}); look at the device, its connection and its service: it is looked for again \
@@ -125,7 +126,8 @@ impl Token {
         let context = calls.context();
         let (slot, info) = self.find(context)?;
         // Sessions end with the module, and a number may come again: none is closed on drop.
-        let session = context.open_rw_session_no_drop(slot).map_err(|error| Trouble::Lost(said(&error)))?;
+        let session =
+            context.open_rw_session_no_drop(slot).map_err(|error| Trouble::Lost(said(&error)))?;
         match self.log_in(&session, &info) {
             Ok(()) => Ok(session),
             Err(trouble) => {
@@ -150,7 +152,8 @@ impl Token {
             (Some(one), 0) => Ok(one),
             (None, _) => Err(Trouble::Lost("no slot has such a token".to_owned())),
             (Some(_), more) => {
-                let detail = format!("{} tokens are {}; name one by its serial", more + 1, self.name);
+                let detail =
+                    format!("{} tokens are {}; name one by its serial", more + 1, self.name);
                 Err(KeyError::Permanent { detail }.into())
             }
         }

@@ -25,8 +25,9 @@ impl From<Error> for Trouble {
     fn from(error: Error) -> Self {
         let said = said(&error);
         let Error::Pkcs11(code, _) = error else {
-            let detail =
-                format!("the PKCS#11 module's answer cannot be used ({said}); check the module's version");
+            let detail = format!(
+                "the PKCS#11 module's answer cannot be used ({said}); check the module's version"
+            );
             return Self::Answer(KeyError::Permanent { detail });
         };
         match code {
@@ -37,12 +38,14 @@ impl From<Error> for Trouble {
             | RvError::DomainParamsInvalid
             | RvError::KeySizeRange
             | RvError::FunctionNotSupported => {
-                let detail =
-                    format!("the token cannot do this ({said}); choose another key_type, or another token");
+                let detail = format!(
+                    "the token cannot do this ({said}); choose another key_type, or another token"
+                );
                 Self::Answer(KeyError::Unsupported { detail })
             }
             RvError::DeviceMemory => {
-                let detail = format!("the token is full ({said}); remove objects that nobody needs");
+                let detail =
+                    format!("the token is full ({said}); remove objects that nobody needs");
                 Self::Answer(KeyError::Permanent { detail })
             }
             RvError::TokenWriteProtected
@@ -55,8 +58,9 @@ impl From<Error> for Trouble {
             | RvError::AttributeValueInvalid
             | RvError::TemplateIncomplete
             | RvError::TemplateInconsistent => {
-                let reason =
-                    format!("the token's policy does not allow it ({said}); look at the rights of this user");
+                let reason = format!(
+                    "the token's policy does not allow it ({said}); look at the rights of this user"
+                );
                 Self::Answer(KeyError::Denied { reason })
             }
             // Among the rest are sessions and tokens that are gone, and codes that tell nothing, which modules use for
@@ -103,7 +107,8 @@ mod tests {
 
     #[test]
     fn a_token_that_cannot_is_not_asked_twice() {
-        let trouble = Trouble::from(Error::Pkcs11(RvError::CurveNotSupported, Function::GenerateKeyPair));
+        let trouble =
+            Trouble::from(Error::Pkcs11(RvError::CurveNotSupported, Function::GenerateKeyPair));
         assert!(matches!(trouble, Trouble::Answer(KeyError::Unsupported { .. })), "{trouble:?}");
     }
 }

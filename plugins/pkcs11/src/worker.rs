@@ -72,11 +72,16 @@ impl Worker {
                 self.open = None;
                 Err(self.token.is_away(&said))
             }
-            Err(Trouble::Stale) => Err(self.token.is_away("an object vanished while it was looked for")),
+            Err(Trouble::Stale) => {
+                Err(self.token.is_away("an object vanished while it was looked for"))
+            }
         }
     }
 
-    fn attempt<T>(&mut self, work: impl Fn(&mut Desk<'_>) -> Result<T, Trouble>) -> Result<T, Trouble> {
+    fn attempt<T>(
+        &mut self,
+        work: impl Fn(&mut Desk<'_>) -> Result<T, Trouble>,
+    ) -> Result<T, Trouble> {
         let token = Arc::clone(&self.token);
         let calls = token.module.enter();
         let open = self.session(&token, &calls)?;

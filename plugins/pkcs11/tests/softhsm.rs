@@ -26,7 +26,8 @@ fn request(text: &str) -> RequestId {
 #[test]
 fn the_backend_conforms() {
     in_own_process("the_backend_conforms", &["mesh"], async |hsm| {
-        let subject = plugins_conformance::keys::Subject::new(move || Arc::new(hsm.open("mesh", "")));
+        let subject =
+            plugins_conformance::keys::Subject::new(move || Arc::new(hsm.open("mesh", "")));
         let report = plugins_conformance::keys::run(&subject).await;
         report.assert_conforms();
         assert!(report.skipped().is_empty(), "{report}");
@@ -45,11 +46,13 @@ fn a_self_signed_authority_conforms_with_its_root_key_on_the_token() {
         let (ticking, named) = (Arc::clone(&clock), domain.clone());
         let open = move || {
             let (keys, state) = (held.clone(), state.clone());
-            let deps = AuthorityDeps::new(named.clone(), keys, state, ticking.clone(), randomness.clone());
+            let deps =
+                AuthorityDeps::new(named.clone(), keys, state, ticking.clone(), randomness.clone());
             Arc::new(SelfSigned::new(deps)) as Arc<dyn RootAuthority>
         };
         assert!(clock.now() > Timestamp::from_secs(0));
-        let subject = plugins_conformance::authority::Subject::new(open, domain, clock).variant("pkcs11");
+        let subject =
+            plugins_conformance::authority::Subject::new(open, domain, clock).variant("pkcs11");
         let report = plugins_conformance::authority::run(&subject).await;
         report.assert_conforms();
         assert!(!keys.list().await.expect("list").is_empty(), "the roots' keys are on the token");
@@ -64,13 +67,16 @@ fn private_keys_are_sensitive_and_cannot_be_taken_out() {
             keys.generate(&request(&spec.to_string()), *spec).await.expect("key");
         }
         let session = hsm.session("mesh", UserType::User, PIN);
-        let private = session.find_objects(&[Attribute::Class(ObjectClass::PRIVATE_KEY)]).expect("objects");
+        let private =
+            session.find_objects(&[Attribute::Class(ObjectClass::PRIVATE_KEY)]).expect("objects");
         assert_eq!(private.len(), keys.describe().specs.len());
         for object in private {
-            let guarded = [Attribute::Sensitive(true), Attribute::Extractable(false), Attribute::Token(true)];
+            let guarded =
+                [Attribute::Sensitive(true), Attribute::Extractable(false), Attribute::Token(true)];
             let kinds: Vec<_> = guarded.iter().map(Attribute::attribute_type).collect();
             assert_eq!(session.get_attributes(object, &kinds).expect("attributes"), guarded);
-            let value = session.get_attribute_info(object, &[AttributeType::Value]).expect("answer");
+            let value =
+                session.get_attribute_info(object, &[AttributeType::Value]).expect("answer");
             assert!(matches!(value.as_slice(), [AttributeInfo::Sensitive]), "{value:?}");
         }
     });
@@ -124,7 +130,9 @@ fn a_wrong_pin_is_never_tried_a_second_time() {
             let made = keys.generate(&request("a"), KeySpec::P256).await;
             made.err().filter(|error| !matches!(error, KeyError::BackendDown { .. }))
         });
-        assert!(matches!(refused.await, KeyError::Denied { reason } if reason.contains("pin_file")));
+        assert!(
+            matches!(refused.await, KeyError::Denied { reason } if reason.contains("pin_file"))
+        );
         // Were it tried again, it would be right now.
         let session = hsm.session("mesh", UserType::So, SO_PIN);
         session.init_pin(&AuthPin::new("1234-wrong".into())).expect("new PIN");
@@ -134,7 +142,10 @@ fn a_wrong_pin_is_never_tried_a_second_time() {
             assert!(matches!(refused, Err(KeyError::Denied { .. })), "{refused:?}");
         }
         assert_eq!(keys.check().await.state, HealthState::Down);
-        hsm.open("mesh", "").generate(&request("a"), KeySpec::P256).await.expect("the next start tries");
+        hsm.open("mesh", "")
+            .generate(&request("a"), KeySpec::P256)
+            .await
+            .expect("the next start tries");
     });
 }
 
@@ -172,7 +183,8 @@ fn a_pulled_token_is_down_with_what_to_do_and_comes_back_by_itself() {
             "never taken for no key"
         );
         hsm.put_back();
-        let signature = eventually(async || keys.sign(&key.id, b"message", ALGORITHM).await.ok()).await;
+        let signature =
+            eventually(async || keys.sign(&key.id, b"message", ALGORITHM).await.ok()).await;
         key.public.verify(b"message", ALGORITHM, &signature).expect("verifies");
         assert_eq!(keys.check().await.state, HealthState::Ok);
         assert_eq!(keys.generate(&request("a"), KeySpec::P256).await, Ok(key));
@@ -195,64 +207,91 @@ fn a_token_that_is_away_disturbs_no_other_of_the_same_module() {
 
 #[test]
 fn lost_sessions_and_logins_are_opened_again_within_the_call() {
-    in_own_process("lost_sessions_and_logins_are_opened_again_within_the_call", &["mesh"], async |hsm| {
-        let keys = hsm.open("mesh", "threads = 2");
-        let key = keys.generate(&request("a"), KeySpec::P256).await.expect("key");
-        for round in 0..6 {
-            let session = hsm.session("mesh", UserType::User, PIN);
-            match round % 2 {
-                0 => session.logout().expect("logout"),
-                _ => hsm.restart_module(),
+    in_own_process(
+        "lost_sessions_and_logins_are_opened_again_within_the_call",
+        &["mesh"],
+        async |hsm| {
+            let keys = hsm.open("mesh", "threads = 2");
+            let key = keys.generate(&request("a"), KeySpec::P256).await.expect("key");
+            for round in 0..6 {
+                let session = hsm.session("mesh", UserType::User, PIN);
+                match round % 2 {
+                    0 => session.logout().expect("logout"),
+                    _ => hsm.restart_module(),
+                }
+                let signatures =
+                    join_all((0..4).map(|_| keys.sign(&key.id, b"message", ALGORITHM))).await;
+                for signature in signatures {
+                    let signature =
+                        signature.unwrap_or_else(|error| panic!("round {round}: {error}"));
+                    key.public.verify(b"message", ALGORITHM, &signature).expect("verifies");
+                }
+                assert_eq!(
+                    keys.generate(&request("a"), KeySpec::P256).await.as_ref(),
+                    Ok(&key),
+                    "round {round}"
+                );
             }
-            let signatures = join_all((0..4).map(|_| keys.sign(&key.id, b"message", ALGORITHM))).await;
-            for signature in signatures {
-                let signature = signature.unwrap_or_else(|error| panic!("round {round}: {error}"));
-                key.public.verify(b"message", ALGORITHM, &signature).expect("verifies");
-            }
-            assert_eq!(keys.generate(&request("a"), KeySpec::P256).await.as_ref(), Ok(&key), "round {round}");
-        }
-    });
+        },
+    );
 }
 
 #[test]
 fn what_a_crash_left_half_made_is_cleared_and_made_anew() {
-    in_own_process("what_a_crash_left_half_made_is_cleared_and_made_anew", &["mesh"], async |hsm| {
-        let keys = hsm.open("mesh", "");
-        let id = KeyId::for_request(&request("a"));
-        let whole = keys.generate(&request("b"), KeySpec::P256).await.expect("key");
-        let session = hsm.session("mesh", UserType::User, PIN);
-        // Both halves made and none named yet; then the public one named, which is the last step before the end.
-        for public_id in ["unfinished key", id.as_str()] {
-            hsm.make_pair(&session, (id.as_str(), public_id), (id.as_str(), "unfinished key"));
-            assert_eq!(keys.list().await.expect("list"), std::slice::from_ref(&whole));
-            assert!(matches!(keys.public(&id).await, Err(KeyError::NotFound { .. })));
-        }
-        let made = keys.generate(&request("a"), KeySpec::P256).await.expect("made");
-        assert_eq!(made.id, id);
-        for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
-            let label = Attribute::Label(id.as_str().into());
-            assert_eq!(session.find_objects(&[Attribute::Class(class), label]).expect("objects").len(), 1);
-        }
-        let signature = keys.sign(&id, b"message", ALGORITHM).await.expect("signs");
-        made.public.verify(b"message", ALGORITHM, &signature).expect("verifies");
-        assert_eq!(keys.public(&whole.id).await, Ok(whole.public), "the other one was left alone");
-    });
+    in_own_process(
+        "what_a_crash_left_half_made_is_cleared_and_made_anew",
+        &["mesh"],
+        async |hsm| {
+            let keys = hsm.open("mesh", "");
+            let id = KeyId::for_request(&request("a"));
+            let whole = keys.generate(&request("b"), KeySpec::P256).await.expect("key");
+            let session = hsm.session("mesh", UserType::User, PIN);
+            // Both halves made and none named yet; then the public one named, which is the last step before the end.
+            for public_id in ["unfinished key", id.as_str()] {
+                hsm.make_pair(&session, (id.as_str(), public_id), (id.as_str(), "unfinished key"));
+                assert_eq!(keys.list().await.expect("list"), std::slice::from_ref(&whole));
+                assert!(matches!(keys.public(&id).await, Err(KeyError::NotFound { .. })));
+            }
+            let made = keys.generate(&request("a"), KeySpec::P256).await.expect("made");
+            assert_eq!(made.id, id);
+            for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
+                let label = Attribute::Label(id.as_str().into());
+                assert_eq!(
+                    session.find_objects(&[Attribute::Class(class), label]).expect("objects").len(),
+                    1
+                );
+            }
+            let signature = keys.sign(&id, b"message", ALGORITHM).await.expect("signs");
+            made.public.verify(b"message", ALGORITHM, &signature).expect("verifies");
+            assert_eq!(
+                keys.public(&whole.id).await,
+                Ok(whole.public),
+                "the other one was left alone"
+            );
+        },
+    );
 }
 
 #[test]
 fn a_destruction_that_a_crash_cut_off_is_finished_by_the_next() {
-    in_own_process("a_destruction_that_a_crash_cut_off_is_finished_by_the_next", &["mesh"], async |hsm| {
-        let keys = hsm.open("mesh", "");
-        let key = keys.generate(&request("a"), KeySpec::P256).await.expect("key");
-        let session = hsm.session("mesh", UserType::User, PIN);
-        hsm.mark_destroyed(&session, key.id.as_str());
-        assert_eq!(keys.list().await, Ok(Vec::new()));
-        let again = keys.generate(&request("a"), KeySpec::P256).await;
-        assert!(matches!(again, Err(KeyError::Denied { .. })), "{again:?}");
-        keys.destroy(&key.id).await.expect("finished");
-        let private = session.find_objects(&[Attribute::Class(ObjectClass::PRIVATE_KEY)]).expect("objects");
-        assert!(private.is_empty());
-    });
+    in_own_process(
+        "a_destruction_that_a_crash_cut_off_is_finished_by_the_next",
+        &["mesh"],
+        async |hsm| {
+            let keys = hsm.open("mesh", "");
+            let key = keys.generate(&request("a"), KeySpec::P256).await.expect("key");
+            let session = hsm.session("mesh", UserType::User, PIN);
+            hsm.mark_destroyed(&session, key.id.as_str());
+            assert_eq!(keys.list().await, Ok(Vec::new()));
+            let again = keys.generate(&request("a"), KeySpec::P256).await;
+            assert!(matches!(again, Err(KeyError::Denied { .. })), "{again:?}");
+            keys.destroy(&key.id).await.expect("finished");
+            let private = session
+                .find_objects(&[Attribute::Class(ObjectClass::PRIVATE_KEY)])
+                .expect("objects");
+            assert!(private.is_empty());
+        },
+    );
 }
 
 #[test]
@@ -268,7 +307,9 @@ fn keys_of_others_on_the_token_are_not_ours_and_doubles_are_never_guessed_at() {
         }
         let id = KeyId::parse("twice").expect("id");
         let refused = keys.sign(&id, b"message", ALGORITHM).await;
-        assert!(matches!(&refused, Err(KeyError::Permanent { detail }) if detail.contains("2 private keys")));
+        assert!(
+            matches!(&refused, Err(KeyError::Permanent { detail }) if detail.contains("2 private keys"))
+        );
     });
 }
 
@@ -279,8 +320,12 @@ fn a_module_that_is_none_is_told_with_its_setting() {
         for (path, text) in [("/no/such/module.so", ""), ("not-a-module.so", "text")] {
             fs::write(hsm.tokens().with_file_name("not-a-module.so"), text).expect("write");
             settings.insert("module".to_owned(), path.into());
-            let problem = hsm.plugin().open_keys(&settings).expect_err("none").remove(0).to_string();
-            assert!(problem.starts_with("`module`") && problem.contains("shared library"), "{problem}");
+            let problem =
+                hsm.plugin().open_keys(&settings).expect_err("none").remove(0).to_string();
+            assert!(
+                problem.starts_with("`module`") && problem.contains("shared library"),
+                "{problem}"
+            );
         }
     });
 }
@@ -293,7 +338,10 @@ fn throughput() {
         for threads in [1, 4] {
             let keys = hsm.open("mesh", &format!("threads = {threads}"));
             let key = keys.generate(&request("a"), KeySpec::P256).await.expect("key");
-            #[expect(clippy::disallowed_methods, reason = "a figure to look at, which decides nothing")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a figure to look at, which decides nothing"
+            )]
             let start = Instant::now();
             let lanes = (0..64).map(async |_| {
                 for _ in 0..SIGNATURES / 64 {

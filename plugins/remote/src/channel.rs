@@ -19,7 +19,10 @@ use crate::config::{Endpoint, TlsFiles};
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// Connects; the error says to what, and why not.
-pub(crate) async fn connect(endpoint: &Endpoint, tls: Option<&TlsFiles>) -> Result<Channel, String> {
+pub(crate) async fn connect(
+    endpoint: &Endpoint,
+    tls: Option<&TlsFiles>,
+) -> Result<Channel, String> {
     match endpoint {
         Endpoint::Unix(path) => unix(path).await,
         Endpoint::Tls { host, port } => {
@@ -38,7 +41,9 @@ async fn unix(path: &Path) -> Result<Channel, String> {
     });
     let endpoint = TonicEndpoint::from_static("http://plugin").connect_timeout(CONNECT_WITHIN);
     let connected = endpoint.connect_with_connector(connector).await;
-    connected.map_err(|error| format!("cannot connect to {shown}: {}; is the plugin running?", cause(&error)))
+    connected.map_err(|error| {
+        format!("cannot connect to {shown}: {}; is the plugin running?", cause(&error))
+    })
 }
 
 async fn mtls(host: &str, port: u16, files: &TlsFiles) -> Result<Channel, String> {
@@ -50,7 +55,9 @@ async fn mtls(host: &str, port: u16, files: &TlsFiles) -> Result<Channel, String
         async move {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
-            Ok::<_, io::Error>(TokioIo::new(TlsConnector::from(config).connect(name, stream).await?))
+            Ok::<_, io::Error>(TokioIo::new(
+                TlsConnector::from(config).connect(name, stream).await?,
+            ))
         }
     });
     let endpoint = TonicEndpoint::from_static("https://plugin").connect_timeout(CONNECT_WITHIN);

@@ -6,9 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use plugins::call::shown;
 use plugins::{
-    AuthorityDeps, CallContext, CrossSign, CrossSignRequest, Description, Health, IssuerChain, IssuerRequest,
-    Outcome, PluginError, RequestId, RetireRoots, RootAuthority, RootDer, RootSet, StageRequest, StageRoots,
-    Ticket, WatchRoots, WithdrawRequests,
+    AuthorityDeps, CallContext, CrossSign, CrossSignRequest, Description, Health, IssuerChain,
+    IssuerRequest, Outcome, PluginError, RequestId, RetireRoots, RootAuthority, RootDer, RootSet,
+    StageRequest, StageRoots, Ticket, WatchRoots, WithdrawRequests,
 };
 use proto::banyan::plugin::v1 as wire;
 use proto::banyan::plugin::v1::root_authority_service_client::RootAuthorityServiceClient;
@@ -21,7 +21,9 @@ use crate::channel::connect;
 use crate::config::{Endpoint, Settings, TlsFiles};
 use crate::supervise::Supervisor;
 use crate::version::PROTOCOL_VERSION;
-use crate::wire::{MESSAGE_MAX, error, health, issuer, later, malformed, open_requests, root_set, seconds};
+use crate::wire::{
+    MESSAGE_MAX, error, health, issuer, later, malformed, open_requests, root_set, seconds,
+};
 
 type Client = RootAuthorityServiceClient<Channel>;
 
@@ -80,9 +82,9 @@ impl RemoteAuthority {
             Endpoint::Unix(path) => Some(path.clone()),
             Endpoint::Tls { .. } => None,
         };
-        let supervisor = process
-            .zip(socket)
-            .map(|(process, socket)| Supervisor::new(deps.name.clone(), process, socket, deps.base.clone()));
+        let supervisor = process.zip(socket).map(|(process, socket)| {
+            Supervisor::new(deps.name.clone(), process, socket, deps.base.clone())
+        });
         Self {
             name: deps.name.clone(),
             plugin: String::new(),
@@ -122,7 +124,8 @@ impl RemoteAuthority {
             authority: self.name.clone(),
             trust_domain: self.trust_domain.to_string(),
         };
-        let answer = within(HANDSHAKE_WITHIN, client.handshake(timed(request, HANDSHAKE_WITHIN))).await?;
+        let answer =
+            within(HANDSHAKE_WITHIN, client.handshake(timed(request, HANDSHAKE_WITHIN))).await?;
         if answer.version != PROTOCOL_VERSION {
             let detail = format!(
                 "the plugin speaks version {} of the protocol, and {PROTOCOL_VERSION} is spoken here; install a plugin that does",
@@ -150,8 +153,9 @@ impl RemoteAuthority {
         if answer.shared != self.shared {
             let exclusive = !answer.shared;
             let says = if exclusive { "nobody else issues" } else { "others issue, too" };
-            let detail =
-                format!("the plugin says that {says} under its roots; write exclusive = {exclusive}");
+            let detail = format!(
+                "the plugin says that {says} under its roots; write exclusive = {exclusive}"
+            );
             return Err(PluginError::Misconfigured { field: "exclusive".to_owned(), detail });
         }
         *known = Some(client.clone());
@@ -221,7 +225,8 @@ impl RootAuthority for RemoteAuthority {
     }
 
     async fn check(&self, context: &CallContext) -> Health {
-        let answered = self.call(context, wire::CheckRequest {}, async |c, m| c.check(m).await).await;
+        let answered =
+            self.call(context, wire::CheckRequest {}, async |c, m| c.check(m).await).await;
         answered.map_or_else(|error| Health::down(error.to_string()), |answer| health(&answer))
     }
 
@@ -364,7 +369,11 @@ impl WithdrawRequests for RemoteAuthority {
         open_requests(self.call(context, asked, async |c, m| c.open_requests(m).await).await?)
     }
 
-    async fn withdraw(&self, context: &CallContext, request_id: &RequestId) -> Result<(), PluginError> {
+    async fn withdraw(
+        &self,
+        context: &CallContext,
+        request_id: &RequestId,
+    ) -> Result<(), PluginError> {
         let message = wire::WithdrawRequestRequest { request_id: request_id.to_string() };
         self.call(context, message, async |c, m| c.withdraw_request(m).await).await.map(drop)
     }

@@ -36,7 +36,11 @@ impl Endpoint {
     pub fn parse(text: &str, base: &Path) -> Result<Self, InvalidEndpoint> {
         if let Some(path) = text.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
-            return if path.is_empty() { Err(InvalidEndpoint) } else { Ok(Self::Unix(base.join(path))) };
+            return if path.is_empty() {
+                Err(InvalidEndpoint)
+            } else {
+                Ok(Self::Unix(base.join(path)))
+            };
         }
         let address = text.strip_prefix("https://").ok_or(InvalidEndpoint)?;
         let (host, port) = address.rsplit_once(':').ok_or(InvalidEndpoint)?;
@@ -113,7 +117,13 @@ impl Settings {
         let exclusive = fields.optional("exclusive").unwrap_or(true);
         let tls = tls(&mut fields, endpoint.as_ref(), base);
         let process = process(&mut fields, endpoint.as_ref(), base);
-        fields.finish(endpoint.map(|endpoint| Self { endpoint, capabilities, exclusive, tls, process }))
+        fields.finish(endpoint.map(|endpoint| Self {
+            endpoint,
+            capabilities,
+            exclusive,
+            tls,
+            process,
+        }))
     }
 }
 
@@ -129,20 +139,28 @@ fn tls(fields: &mut ConfigTable<'_>, endpoint: Option<&Endpoint>, base: &Path) -
             None
         }
         _ => {
-            fields.problem("ca_file", "ca_file, cert_file and key_file belong to an https endpoint");
+            fields
+                .problem("ca_file", "ca_file, cert_file and key_file belong to an https endpoint");
             None
         }
     }
 }
 
-fn process(fields: &mut ConfigTable<'_>, endpoint: Option<&Endpoint>, base: &Path) -> Option<Process> {
+fn process(
+    fields: &mut ConfigTable<'_>,
+    endpoint: Option<&Endpoint>,
+    base: &Path,
+) -> Option<Process> {
     let command: Option<Vec<String>> = fields.optional("command");
     let sha256: Option<String> = fields.optional("sha256");
     let checksum_of: Option<PathBuf> = fields.optional("checksum_of");
     let environment: Option<BTreeMap<String, String>> = fields.optional("environment");
     let Some(command) = command else {
         if sha256.is_some() || checksum_of.is_some() || environment.is_some() {
-            fields.problem("command", "is missing, and sha256, checksum_of and environment belong to it");
+            fields.problem(
+                "command",
+                "is missing, and sha256, checksum_of and environment belong to it",
+            );
         }
         return None;
     };
@@ -171,8 +189,9 @@ mod tests {
 
     fn read(text: &str) -> Result<Settings, Vec<String>> {
         let table = text.parse().expect("toml");
-        let fields =
-            |problems: Vec<ConfigProblem>| problems.into_iter().map(|problem| problem.field).collect();
+        let fields = |problems: Vec<ConfigProblem>| {
+            problems.into_iter().map(|problem| problem.field).collect()
+        };
         Settings::read(&table, Path::new("/etc/banyan")).map_err(fields)
     }
 
@@ -184,7 +203,9 @@ mod tests {
         let host = |host: &str| Ok(Endpoint::Tls { host: host.to_owned(), port: 9 });
         assert_eq!(parse("https://ca.example:9"), host("ca.example"));
         assert_eq!(parse("https://[::1]:9"), host("::1"));
-        for wrong in ["", "unix:", "http://a:1", "https://a", "https://:1", "https://a:x", "https://a/b:1"] {
+        for wrong in
+            ["", "unix:", "http://a:1", "https://a", "https://:1", "https://a:x", "https://a/b:1"]
+        {
             assert_eq!(parse(wrong), Err(InvalidEndpoint), "{wrong}");
         }
     }
@@ -192,12 +213,16 @@ mod tests {
     #[test]
     fn a_socket_is_enough() {
         let settings = read("endpoint = 'unix:p.sock'").expect("reads");
-        assert_eq!((settings.capabilities.len(), settings.exclusive, settings.process), (0, true, None));
+        assert_eq!(
+            (settings.capabilities.len(), settings.exclusive, settings.process),
+            (0, true, None)
+        );
     }
 
     #[test]
     fn every_problem_is_told_at_once() {
-        let wrong = "endpoint = 'https://a:1'\ncapabilities = ['fly']\ncommand = []\nsha256 = 'x'\nnew = 1";
+        let wrong =
+            "endpoint = 'https://a:1'\ncapabilities = ['fly']\ncommand = []\nsha256 = 'x'\nnew = 1";
         assert_eq!(
             read(wrong),
             Err(["capabilities", "ca_file", "command", "sha256", "command", "new"]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use plugins::{
-    CallContext, CrossSignRequest, IssuerRequest, KeySpec, Outcome, PluginError, RequestId, RootAuthority,
-    StageRequest, Ticket,
+    CallContext, CrossSignRequest, IssuerRequest, KeySpec, Outcome, PluginError, RequestId,
+    RootAuthority, StageRequest, Ticket,
 };
 use proto::banyan::plugin::v1 as wire;
 use proto::banyan::plugin::v1::root_authority_service_server::{
@@ -45,7 +45,8 @@ impl PluginService {
 }
 
 fn context(request_id: &str) -> Result<CallContext, Status> {
-    let id = RequestId::parse(request_id).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let id = RequestId::parse(request_id)
+        .map_err(|error| Status::invalid_argument(error.to_string()))?;
     Ok(CallContext::new(id, DEADLINE))
 }
 
@@ -54,7 +55,8 @@ fn look() -> Result<CallContext, Status> {
 }
 
 fn root(bytes: &[u8]) -> Result<RootId, Status> {
-    RootId::from_bytes(bytes).ok_or_else(|| Status::invalid_argument("a root is named by its SHA-256"))
+    RootId::from_bytes(bytes)
+        .ok_or_else(|| Status::invalid_argument("a root is named by its SHA-256"))
 }
 
 fn domain(text: &str) -> Result<TrustDomain, Status> {
@@ -62,7 +64,8 @@ fn domain(text: &str) -> Result<TrustDomain, Status> {
 }
 
 fn duration(seconds: i64) -> Result<Duration, Status> {
-    let seconds = u64::try_from(seconds).map_err(|_| Status::invalid_argument("a time is negative"))?;
+    let seconds =
+        u64::try_from(seconds).map_err(|_| Status::invalid_argument("a time is negative"))?;
     Ok(Duration::from_secs(seconds))
 }
 
@@ -101,7 +104,10 @@ impl RootAuthorityService for PluginService {
         Ok(Response::new(health_message(self.0.check(&look()?).await)))
     }
 
-    async fn roots(&self, _request: Request<wire::RootsRequest>) -> Result<Response<wire::RootSet>, Status> {
+    async fn roots(
+        &self,
+        _request: Request<wire::RootsRequest>,
+    ) -> Result<Response<wire::RootSet>, Status> {
         Ok(Response::new(set_message(self.0.roots(&look()?).await.map_err(refused)?)))
     }
 
@@ -137,12 +143,16 @@ impl RootAuthorityService for PluginService {
         let staging = self.0.staging().ok_or_else(|| lacks("stage roots"))?;
         let key = KeySpec::from_name(&message.key_type)
             .ok_or_else(|| Status::invalid_argument("key_type is p256, p384 or ed25519"))?;
-        let (trust_domain, lifetime) = (domain(&message.trust_domain)?, duration(message.lifetime_seconds)?);
+        let (trust_domain, lifetime) =
+            (domain(&message.trust_domain)?, duration(message.lifetime_seconds)?);
         let asked = StageRequest::new(trust_domain, lifetime, key);
-        let outcome = match staging.stage(&context(&message.request_id)?, &asked).await.map_err(refused)? {
-            Outcome::Ready(der) => Wire::Root(der),
-            Outcome::Pending { ticket, retry_after } => Wire::Pending(pending(&ticket, retry_after)),
-        };
+        let outcome =
+            match staging.stage(&context(&message.request_id)?, &asked).await.map_err(refused)? {
+                Outcome::Ready(der) => Wire::Root(der),
+                Outcome::Pending { ticket, retry_after } => {
+                    Wire::Pending(pending(&ticket, retry_after))
+                }
+            };
         Ok(Response::new(wire::StageRootResponse { outcome: Some(outcome) }))
     }
 
@@ -191,9 +201,15 @@ impl RootAuthorityService for PluginService {
         let signs = self.0.cross_signing().ok_or_else(|| lacks("cross-sign"))?;
         let (signer, ttl) = (root(&message.signer)?, duration(message.ttl_seconds)?);
         let asked = CrossSignRequest::new(signer, message.other_root, ttl);
-        let outcome = match signs.cross_sign(&context(&message.request_id)?, &asked).await.map_err(refused)? {
+        let outcome = match signs
+            .cross_sign(&context(&message.request_id)?, &asked)
+            .await
+            .map_err(refused)?
+        {
             Outcome::Ready(der) => Wire::Certificate(der),
-            Outcome::Pending { ticket, retry_after } => Wire::Pending(pending(&ticket, retry_after)),
+            Outcome::Pending { ticket, retry_after } => {
+                Wire::Pending(pending(&ticket, retry_after))
+            }
         };
         Ok(Response::new(wire::CrossSignResponse { outcome: Some(outcome) }))
     }

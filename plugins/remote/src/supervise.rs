@@ -105,7 +105,8 @@ impl Supervisor {
         if !self.base.as_os_str().is_empty() {
             start.current_dir(&self.base);
         }
-        let mut child = start.spawn().map_err(|error| format!("cannot start {program}: {error}"))?;
+        let mut child =
+            start.spawn().map_err(|error| format!("cannot start {program}: {error}"))?;
         let listens = async {
             loop {
                 if let Ok(Some(status)) = child.try_wait() {
@@ -131,7 +132,8 @@ impl Supervisor {
     async fn check(&self) -> Result<(), String> {
         let Some(pinned) = &self.process.sha256 else { return Ok(()) };
         let path = &self.process.checksum_of;
-        let bytes = tokio::fs::read(path).await.map_err(|error| format!("{}: {error}", path.display()))?;
+        let bytes =
+            tokio::fs::read(path).await.map_err(|error| format!("{}: {error}", path.display()))?;
         let found: String = digest::digest(&digest::SHA256, &bytes)
             .as_ref()
             .iter()

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use plugins::call::shown;
-use plugins::{Health, HealthState, IssuerChain, Outcome, PluginError, RequestId, RootSet, Ticket, Unsafe};
+use plugins::{
+    Health, HealthState, IssuerChain, Outcome, PluginError, RequestId, RootSet, Ticket, Unsafe,
+};
 use proto::banyan::plugin::v1 as wire;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -38,7 +40,9 @@ pub(crate) fn error(status: &Status) -> PluginError {
         | Code::FailedPrecondition
         | Code::InvalidArgument
         | Code::Unauthenticated => PluginError::Denied { reason: detail },
-        Code::Unimplemented | Code::DataLoss | Code::OutOfRange => PluginError::Permanent { detail },
+        Code::Unimplemented | Code::DataLoss | Code::OutOfRange => {
+            PluginError::Permanent { detail }
+        }
         _ => PluginError::Transient { detail },
     }
 }
@@ -81,7 +85,9 @@ pub(crate) fn status(error: &PluginError) -> Status {
 pub(crate) fn root_set(set: wire::RootSet) -> Result<RootSet, PluginError> {
     let signing = match set.signing.as_slice() {
         [] => None,
-        bytes => Some(RootId::from_bytes(bytes).ok_or_else(|| malformed("`signing` is no SHA-256"))?),
+        bytes => {
+            Some(RootId::from_bytes(bytes).ok_or_else(|| malformed("`signing` is no SHA-256"))?)
+        }
     };
     let above = set.above.map(|above| above.certificates);
     Ok(RootSet::new(set.roots, signing, set.generation).with_above(above).with_further(set.further))
@@ -90,7 +96,13 @@ pub(crate) fn root_set(set: wire::RootSet) -> Result<RootSet, PluginError> {
 pub(crate) fn set_message(set: RootSet) -> wire::RootSet {
     let signing = set.signing.map(|id| id.as_bytes().to_vec()).unwrap_or_default();
     let above = set.above.map(|certificates| wire::Above { certificates });
-    wire::RootSet { roots: set.roots, signing, generation: set.generation, above, further: set.further }
+    wire::RootSet {
+        roots: set.roots,
+        signing,
+        generation: set.generation,
+        above,
+        further: set.further,
+    }
 }
 
 pub(crate) fn health(answer: &wire::CheckResponse) -> Health {
@@ -118,7 +130,9 @@ pub(crate) fn health_message(health: Health) -> wire::CheckResponse {
     }
 }
 
-pub(crate) fn issuer(answer: wire::SignIssuerResponse) -> Result<Outcome<IssuerChain>, PluginError> {
+pub(crate) fn issuer(
+    answer: wire::SignIssuerResponse,
+) -> Result<Outcome<IssuerChain>, PluginError> {
     use wire::sign_issuer_response::Outcome as Wire;
     match answer.outcome {
         Some(Wire::Chain(chain)) => Ok(Outcome::Ready(IssuerChain::new(chain.certificates))),
@@ -130,7 +144,9 @@ pub(crate) fn issuer(answer: wire::SignIssuerResponse) -> Result<Outcome<IssuerC
 pub(crate) fn issuer_message(outcome: Outcome<IssuerChain>) -> wire::SignIssuerResponse {
     use wire::sign_issuer_response::Outcome as Wire;
     let outcome = match outcome {
-        Outcome::Ready(chain) => Wire::Chain(wire::IssuerChain { certificates: chain.certificates }),
+        Outcome::Ready(chain) => {
+            Wire::Chain(wire::IssuerChain { certificates: chain.certificates })
+        }
         Outcome::Pending { ticket, retry_after } => Wire::Pending(pending(&ticket, retry_after)),
     };
     wire::SignIssuerResponse { outcome: Some(outcome) }
@@ -141,15 +157,21 @@ pub(crate) fn later<T>(pending: wire::Pending) -> Result<Outcome<T>, PluginError
         return Err(malformed("a ticket has 1 to 4096 bytes"));
     }
     let seconds = u64::try_from(pending.retry_after_seconds).unwrap_or_default().max(1);
-    Ok(Outcome::Pending { ticket: Ticket::new(pending.ticket), retry_after: Duration::from_secs(seconds) })
+    Ok(Outcome::Pending {
+        ticket: Ticket::new(pending.ticket),
+        retry_after: Duration::from_secs(seconds),
+    })
 }
 
 pub(crate) fn pending(ticket: &Ticket, retry_after: Duration) -> wire::Pending {
     wire::Pending { ticket: ticket.as_str().to_owned(), retry_after_seconds: seconds(retry_after) }
 }
 
-pub(crate) fn open_requests(answer: wire::OpenRequestsResponse) -> Result<Vec<RequestId>, PluginError> {
-    let parsed = answer.request_ids.iter().map(|id| RequestId::parse(id)).collect::<Result<Vec<_>, _>>();
+pub(crate) fn open_requests(
+    answer: wire::OpenRequestsResponse,
+) -> Result<Vec<RequestId>, PluginError> {
+    let parsed =
+        answer.request_ids.iter().map(|id| RequestId::parse(id)).collect::<Result<Vec<_>, _>>();
     parsed.map_err(|error| malformed(&format!("a request id: {error}")))
 }
 
@@ -190,9 +212,15 @@ mod tests {
     #[test]
     fn answers_that_do_not_fit_are_refused() {
         assert!(issuer(wire::SignIssuerResponse { outcome: None }).is_err());
-        assert!(open_requests(wire::OpenRequestsResponse { request_ids: vec!["a b".to_owned()] }).is_err());
+        assert!(
+            open_requests(wire::OpenRequestsResponse { request_ids: vec!["a b".to_owned()] })
+                .is_err()
+        );
         let short = wire::RootSet { signing: vec![1], ..wire::RootSet::default() };
         assert!(root_set(short).is_err());
-        assert!(later::<()>(wire::Pending { ticket: "t".repeat(5_000), retry_after_seconds: 1 }).is_err());
+        assert!(
+            later::<()>(wire::Pending { ticket: "t".repeat(5_000), retry_after_seconds: 1 })
+                .is_err()
+        );
     }
 }

@@ -13,8 +13,8 @@ use plugins::memory::MemoryKeys;
 use plugins::state::MemoryState;
 use plugins::{
     AuthorityDeps, AuthorityPlugin, CallContext, Description, Health, HealthState, IssuerChain,
-    IssuerRequest, KeySpec, Outcome, PluginError, RequestId, RootAuthority, RootSet, StageRequest, Ticket,
-    WithdrawRequests,
+    IssuerRequest, KeySpec, Outcome, PluginError, RequestId, RootAuthority, RootSet, StageRequest,
+    Ticket, WithdrawRequests,
 };
 use plugins_conformance::authority::{Subject, run};
 use proto::banyan::plugin::v1 as wire;
@@ -37,7 +37,8 @@ fn domain() -> TrustDomain {
 
 fn deps() -> AuthorityDeps {
     let (keys, state) = (Arc::new(MemoryKeys::new()) as _, Arc::new(MemoryState::new()) as _);
-    let (clock, randomness) = (Arc::new(ManualClock::at(NOW)) as _, Arc::new(SeededRandomness::new(1)) as _);
+    let (clock, randomness) =
+        (Arc::new(ManualClock::at(NOW)) as _, Arc::new(SeededRandomness::new(1)) as _);
     AuthorityDeps::new(domain(), keys, state, clock, randomness)
 }
 
@@ -51,11 +52,17 @@ fn serve(path: &Path, authority: Arc<dyn RootAuthority>) -> (oneshot::Sender<()>
     let (stop, stopped) = oneshot::channel::<()>();
     let server = Server::builder().add_service(PluginService::server(authority));
     let ends = async { drop(stopped.await) };
-    (stop, tokio::spawn(async move { server.serve_with_incoming_shutdown(sockets, ends).await.unwrap() }))
+    (
+        stop,
+        tokio::spawn(
+            async move { server.serve_with_incoming_shutdown(sockets, ends).await.unwrap() },
+        ),
+    )
 }
 
 fn remote(path: &Path, capabilities: &str) -> Arc<dyn RootAuthority> {
-    let settings = format!("endpoint = 'unix://{}'\ncapabilities = [{capabilities}]", path.display());
+    let settings =
+        format!("endpoint = 'unix://{}'\ncapabilities = [{capabilities}]", path.display());
     RemotePlugin.open(&settings.parse().unwrap(), deps()).unwrap()
 }
 
@@ -141,13 +148,19 @@ impl RootAuthorityService for Bad {
         }))
     }
 
-    async fn check(&self, _: Request<wire::CheckRequest>) -> Result<Response<wire::CheckResponse>, Status> {
+    async fn check(
+        &self,
+        _: Request<wire::CheckRequest>,
+    ) -> Result<Response<wire::CheckResponse>, Status> {
         let detail = "-----BEGIN PRIVATE KEY----- MC4CAQAwBQYDK2VwBCIEI".to_owned();
         let state = wire::HealthState::Degraded.into();
         Ok(Response::new(wire::CheckResponse { state, detail, ..wire::CheckResponse::default() }))
     }
 
-    async fn roots(&self, _: Request<wire::RootsRequest>) -> Result<Response<wire::RootSet>, Status> {
+    async fn roots(
+        &self,
+        _: Request<wire::RootsRequest>,
+    ) -> Result<Response<wire::RootSet>, Status> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let mut set = wire::RootSet { generation: 1, ..wire::RootSet::default() };
         match self.evil {
@@ -155,7 +168,9 @@ impl RootAuthorityService for Bad {
             Evil::Huge => set.roots = vec![vec![0; 100 * 1024 * 1024]],
             Evil::ShortId => set.signing = vec![1, 2, 3],
             Evil::Crashes => panic!("a bad plugin crashes"),
-            Evil::TellsItsKey => return Err(Status::internal("-----BEGIN PRIVATE KEY----- MC4CAQ")),
+            Evil::TellsItsKey => {
+                return Err(Status::internal("-----BEGIN PRIVATE KEY----- MC4CAQ"));
+            }
             _ => {}
         }
         Ok(Response::new(set))
@@ -319,7 +334,8 @@ async fn a_plugin_that_is_not_what_its_section_says_is_not_used() {
         let refused = remote.roots(&context("roots")).await.unwrap_err();
         assert!(refused.to_string().contains(words), "{evil:?}: {refused}");
         assert!(
-            !refused.may_be_repeated() && remote.check(&context("check")).await.state == HealthState::Down
+            !refused.may_be_repeated()
+                && remote.check(&context("check")).await.state == HealthState::Down
         );
     }
 }
@@ -372,7 +388,8 @@ async fn a_handshake_tells_what_a_plugin_is() {
 async fn a_process_that_is_not_the_pinned_one_is_not_started_and_one_that_ends_is_told() {
     let (home, socket) = home();
     let open = |more: &str| {
-        let text = format!("endpoint = 'unix://{}'\ncommand = ['/bin/false']\n{more}", socket.display());
+        let text =
+            format!("endpoint = 'unix://{}'\ncommand = ['/bin/false']\n{more}", socket.display());
         RemotePlugin.open(&text.parse().unwrap(), deps().at(home.path())).unwrap()
     };
     let pinned = open(&format!("sha256 = '{}'", "0".repeat(64)));

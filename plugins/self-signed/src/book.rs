@@ -38,7 +38,9 @@ impl Book {
     /// When there is a book that cannot be read: it holds the only knowledge of the roots' keys, so nothing is made
     /// in its place.
     pub(crate) async fn load(state: &dyn AuthorityState) -> Result<Self, PluginError> {
-        let Some(stored) = BOOK.load::<StoredBook>(state).await? else { return Ok(Self::default()) };
+        let Some(stored) = BOOK.load::<StoredBook>(state).await? else {
+            return Ok(Self::default());
+        };
         stored.read().map_err(|detail| unreadable(&detail))
     }
 
@@ -73,13 +75,21 @@ impl Book {
     }
 
     pub(crate) fn retire(&mut self, root: &RootId) {
-        self.roots.iter_mut().filter(|entry| entry.root.id() == *root).for_each(|entry| entry.retired = true);
+        self.roots
+            .iter_mut()
+            .filter(|entry| entry.root.id() == *root)
+            .for_each(|entry| entry.retired = true);
         self.generation += 1;
     }
 }
 
 impl RootEntry {
-    pub(crate) fn new(request_id: &RequestId, request: &StageRequest, key: &KeyHandle, root: Root) -> Self {
+    pub(crate) fn new(
+        request_id: &RequestId,
+        request: &StageRequest,
+        key: &KeyHandle,
+        root: Root,
+    ) -> Self {
         Self {
             root,
             trust_domain: request.trust_domain.clone(),
@@ -155,11 +165,15 @@ impl StoredBook {
     }
 
     fn read(self) -> Result<Book, String> {
-        let roots: Vec<_> = self.roots.into_iter().map(StoredRoot::read).collect::<Result<_, _>>()?;
+        let roots: Vec<_> =
+            self.roots.into_iter().map(StoredRoot::read).collect::<Result<_, _>>()?;
         let issuers = self.issuers.into_iter().map(|(id, stored)| Ok((id, stored.read()?)));
-        let signing = self.signing.map(|id| id.parse::<RootId>().map_err(|error| error.to_string()));
+        let signing =
+            self.signing.map(|id| id.parse::<RootId>().map_err(|error| error.to_string()));
         let signing = signing.transpose()?;
-        if signing.is_some_and(|id| !roots.iter().any(|entry| entry.root.id() == id && !entry.retired)) {
+        if signing
+            .is_some_and(|id| !roots.iter().any(|entry| entry.root.id() == id && !entry.retired))
+        {
             return Err("the signing root is not in it".to_owned());
         }
         Ok(Book {
@@ -175,7 +189,8 @@ impl StoredRoot {
     fn read(self) -> Result<RootEntry, String> {
         Ok(RootEntry {
             root: Root::parse(&unhex(&self.der)?).map_err(|error| error.to_string())?,
-            trust_domain: TrustDomain::parse(&self.trust_domain).map_err(|error| error.to_string())?,
+            trust_domain: TrustDomain::parse(&self.trust_domain)
+                .map_err(|error| error.to_string())?,
             key_id: self.key_id,
             retired: self.retired,
             request_id: self.request_id,
@@ -201,5 +216,9 @@ fn unhex(text: &str) -> Result<Vec<u8>, String> {
         [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
         _ => None,
     };
-    text.as_bytes().chunks(2).map(pair).collect::<Option<_>>().ok_or_else(|| "bytes are not hex".to_owned())
+    text.as_bytes()
+        .chunks(2)
+        .map(pair)
+        .collect::<Option<_>>()
+        .ok_or_else(|| "bytes are not hex".to_owned())
 }

@@ -16,8 +16,8 @@ use plugins::answering::no_ticket;
 use plugins::ca_certificate::{self, CaSigner, IssuerProfile, RootProfile};
 use plugins::{
     AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, ConfigTable, Description, Health,
-    HealthState, IssuerChain, IssuerRequest, JudgedIssuer, KeyHandle, KeyId, Outcome, PluginError, RequestId,
-    RetireRoots, RootAuthority, RootDer, RootSet, StageRequest, StageRoots, Ticket,
+    HealthState, IssuerChain, IssuerRequest, JudgedIssuer, KeyHandle, KeyId, Outcome, PluginError,
+    RequestId, RetireRoots, RootAuthority, RootDer, RootSet, StageRequest, StageRoots, Ticket,
 };
 use tokio::sync::Mutex;
 use trust::{Root, RootId, Serial, Validity};
@@ -73,7 +73,11 @@ impl SelfSigned {
             .map_err(|error| PluginError::denied(error.to_string()))
     }
 
-    async fn mint(&self, id: &RequestId, request: &StageRequest) -> Result<(KeyHandle, Root), PluginError> {
+    async fn mint(
+        &self,
+        id: &RequestId,
+        request: &StageRequest,
+    ) -> Result<(KeyHandle, Root), PluginError> {
         if request.lifetime < BACKDATE || request.lifetime > ROOT_LIFETIME_MAX {
             return Err(PluginError::denied(
                 "a root lives between one minute and 50 years; ask for a lifetime in between",
@@ -89,7 +93,11 @@ impl SelfSigned {
         Ok((key, root))
     }
 
-    async fn sign(&self, root: &RootEntry, request: &IssuerRequest) -> Result<JudgedIssuer, PluginError> {
+    async fn sign(
+        &self,
+        root: &RootEntry,
+        request: &IssuerRequest,
+    ) -> Result<JudgedIssuer, PluginError> {
         let csr = request.verified_csr()?;
         let public = csr.public_key();
         let validity = self.issuer_validity(&root.root, request)?;
@@ -107,11 +115,16 @@ impl SelfSigned {
         Ok(JudgedIssuer::of_request(chain, request, public, &root.root, self.deps.clock.now())?)
     }
 
-    fn issuer_validity(&self, root: &Root, request: &IssuerRequest) -> Result<Validity, PluginError> {
+    fn issuer_validity(
+        &self,
+        root: &Root,
+        request: &IssuerRequest,
+    ) -> Result<Validity, PluginError> {
         let validity = self.validity_for(request.ttl)?;
         let root_ends = root.certificate().validity().not_after();
         if validity.not_after() > root_ends {
-            let above = format!("root {} (\"{}\")", root.id().short(), root.certificate().subject_text());
+            let above =
+                format!("root {} (\"{}\")", root.id().short(), root.certificate().subject_text());
             return Err(PluginError::Outlives { above, ends: root_ends });
         }
         let not_before = validity.not_before().max(root.certificate().validity().not_before());
@@ -140,7 +153,8 @@ impl RootAuthority for SelfSigned {
         let now = self.deps.clock.now();
         match earliest.filter(|end| *end <= now) {
             Some(end) if keys.state == HealthState::Ok => {
-                Health::degraded(format!("a root ended at {end}; rotate to a new one")).until(earliest)
+                Health::degraded(format!("a root ended at {end}; rotate to a new one"))
+                    .until(earliest)
             }
             _ => keys.until(earliest),
         }
@@ -163,7 +177,8 @@ impl RootAuthority for SelfSigned {
         if let Some(chain) = book.issuers.answered(&context.request_id, request)? {
             return Ok(Outcome::Ready(chain));
         }
-        let root = book.announced_root(&request.root).ok_or_else(|| not_announced(&request.root))?;
+        let root =
+            book.announced_root(&request.root).ok_or_else(|| not_announced(&request.root))?;
         if root.trust_domain != request.trust_domain {
             return Err(PluginError::denied(format!(
                 "root {} stands for trust domain {}, not {}",

@@ -75,7 +75,11 @@ async fn a_failed_write_of_a_root_makes_no_second_root_or_key() {
         let failed = stage(world.open().as_ref(), "bootstrap").await;
         assert!(matches!(failed, Err(PluginError::Transient { .. })), "{failed:?}");
         let announced = world.open().roots(&context("roots")).await.expect("roots");
-        assert_eq!(announced.roots.len(), usize::from(fault == PutFault::FailedButStored), "{fault:?}");
+        assert_eq!(
+            announced.roots.len(),
+            usize::from(fault == PutFault::FailedButStored),
+            "{fault:?}"
+        );
         let root = stage(world.open().as_ref(), "bootstrap").await.expect("now it works");
         let again = world.open().roots(&context("roots")).await.expect("roots");
         assert_eq!(again.roots.iter().map(|der| RootId::of(der)).collect::<Vec<_>>(), [root]);
@@ -88,7 +92,8 @@ async fn a_failed_write_of_an_activation_or_retirement_is_told_and_repeatable() 
     for fault in [PutFault::FailedNotStored, PutFault::FailedButStored] {
         let world = World::new();
         let authority = world.open();
-        let (old, new) = (stage(authority.as_ref(), "old").await, stage(authority.as_ref(), "new").await);
+        let (old, new) =
+            (stage(authority.as_ref(), "old").await, stage(authority.as_ref(), "new").await);
         let (old, new) = (old.expect("old"), new.expect("new"));
         let (staging, retiring) =
             (authority.staging().expect("stages"), authority.retiring().expect("retires"));
@@ -97,7 +102,11 @@ async fn a_failed_write_of_an_activation_or_retirement_is_told_and_repeatable() 
         staging.activate(&context("activate"), &new).await.expect("repeated");
         world.state.fail_next_put(fault);
         assert!(retiring.retire(&context("retire"), &old).await.is_err());
-        assert_eq!(world.keys.list().await.expect("keys").len(), 2, "the key goes only after the record");
+        assert_eq!(
+            world.keys.list().await.expect("keys").len(),
+            2,
+            "the key goes only after the record"
+        );
         retiring.retire(&context("retire"), &old).await.expect("repeated");
         assert_eq!(world.keys.list().await.expect("keys").len(), 1);
         let set = authority.roots(&context("roots")).await.expect("roots");
@@ -124,7 +133,11 @@ async fn a_record_that_cannot_be_read_is_an_error_and_never_a_new_root() {
         world.state.put(&name, bad.as_bytes()).await.expect("put");
         let refused = stage(world.open().as_ref(), "second").await;
         assert!(matches!(refused, Err(PluginError::Permanent { .. })), "{refused:?}");
-        assert_eq!(world.state.get(&name).await.expect("read"), Some(bad.into_bytes()), "left as it was");
+        assert_eq!(
+            world.state.get(&name).await.expect("read"),
+            Some(bad.into_bytes()),
+            "left as it was"
+        );
         assert_eq!(world.open().check(&context("check")).await.state, HealthState::Down);
     }
 }
@@ -148,12 +161,17 @@ async fn what_would_outlive_its_root_is_refused_with_the_root_s_end_and_what_fit
     world.clock.advance(YEAR - Duration::from_secs(7_200));
     let key = world.keys.generate(&context("issuer").request_id, KeySpec::P256).await.expect("key");
     let csr_der = ca_certificate::build_issuer_csr(world.keys.as_ref(), &key).await.expect("csr");
-    let asked = |secs| IssuerRequest::new(root, csr_der.clone(), domain(), Duration::from_secs(secs));
-    let refused = authority.sign_issuer(&context("one"), &asked(7_201)).await.expect_err("too long");
+    let asked =
+        |secs| IssuerRequest::new(root, csr_der.clone(), domain(), Duration::from_secs(secs));
+    let refused =
+        authority.sign_issuer(&context("one"), &asked(7_201)).await.expect_err("too long");
     let PluginError::Outlives { above, ends } = refused else { panic!("{refused:?}") };
     assert_eq!(ends, NOW.plus(YEAR));
     assert!(above.contains(&root.short().to_string()), "{above}");
-    authority.sign_issuer(&context("one"), &asked(7_140)).await.expect("nothing was made under this id");
+    authority
+        .sign_issuer(&context("one"), &asked(7_140))
+        .await
+        .expect("nothing was made under this id");
 }
 
 #[tokio::test]
@@ -163,7 +181,8 @@ async fn issuers_that_ended_are_forgotten() {
     let root = stage(authority.as_ref(), "bootstrap").await.expect("root");
     for (id, wait) in [("first", Duration::from_secs(7200)), ("second", Duration::ZERO)] {
         let key = world.keys.generate(&context(id).request_id, KeySpec::P256).await.expect("key");
-        let csr_der = ca_certificate::build_issuer_csr(world.keys.as_ref(), &key).await.expect("csr");
+        let csr_der =
+            ca_certificate::build_issuer_csr(world.keys.as_ref(), &key).await.expect("csr");
         let ttl = Duration::from_secs(3600);
         let request = IssuerRequest::new(root, csr_der, domain(), ttl);
         authority.sign_issuer(&context(id), &request).await.expect("issuer");

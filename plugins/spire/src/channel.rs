@@ -28,7 +28,8 @@ pub(crate) async fn server(
     credential: Credential,
     clock: Arc<dyn Clock>,
 ) -> Result<Channel, String> {
-    let name = ServerName::try_from(address.host.clone()).map_err(|error| format!("{address}: {error}"))?;
+    let name = ServerName::try_from(address.host.clone())
+        .map_err(|error| format!("{address}: {error}"))?;
     let config = Arc::new(client_config(credential, clock)?);
     let place = (address.host.clone(), address.port);
     let connector = tower::service_fn(move |_| {
@@ -36,7 +37,9 @@ pub(crate) async fn server(
         async move {
             let stream = TcpStream::connect(place).await?;
             stream.set_nodelay(true)?;
-            Ok::<_, io::Error>(TokioIo::new(TlsConnector::from(config).connect(name, stream).await?))
+            Ok::<_, io::Error>(TokioIo::new(
+                TlsConnector::from(config).connect(name, stream).await?,
+            ))
         }
     });
     let endpoint = Endpoint::from_static("https://spire-server").connect_timeout(CONNECT_WITHIN);

@@ -46,7 +46,8 @@ impl Settings {
         let server = server.and_then(|text| {
             let parsed = Address::parse(&text);
             if parsed.is_none() {
-                fields.problem("server", "is no address; write HOST:PORT of the SPIRE server's API");
+                fields
+                    .problem("server", "is no address; write HOST:PORT of the SPIRE server's API");
             }
             parsed
         });
@@ -56,7 +57,11 @@ impl Settings {
             fields.problem("look_secs", format!("is {secs}; write 1 to {LOOK_EVERY_SECS_MAX}"));
         }
         let look_every = Duration::from_secs(secs);
-        fields.finish(server.zip(identity).map(|(server, identity)| Self { server, identity, look_every }))
+        fields.finish(server.zip(identity).map(|(server, identity)| Self {
+            server,
+            identity,
+            look_every,
+        }))
     }
 }
 
@@ -94,11 +99,15 @@ fn identity(fields: &mut ConfigTable<'_>, base: &Path) -> Option<Identity> {
         .map(|field| fields.optional::<PathBuf>(field).map(|path| base.join(path)));
     match (socket, files) {
         (Some(text), [None, None, None]) => {
-            let socket = text.strip_prefix("unix:").map(|path| path.strip_prefix("//").unwrap_or(path));
+            let socket =
+                text.strip_prefix("unix:").map(|path| path.strip_prefix("//").unwrap_or(path));
             match socket.filter(|path| !path.is_empty()) {
                 Some(path) => Some(Identity::WorkloadApi { socket: base.join(path), spiffe_id }),
                 None => {
-                    fields.problem("workload_api", "is no socket; write unix:///path/to/the/agent's socket");
+                    fields.problem(
+                        "workload_api",
+                        "is no socket; write unix:///path/to/the/agent's socket",
+                    );
                     None
                 }
             }
@@ -123,14 +132,16 @@ mod tests {
 
     fn read(text: &str) -> Result<Settings, Vec<String>> {
         let table = text.parse().expect("toml");
-        let fields =
-            |problems: Vec<ConfigProblem>| problems.into_iter().map(|problem| problem.field).collect();
+        let fields = |problems: Vec<ConfigProblem>| {
+            problems.into_iter().map(|problem| problem.field).collect()
+        };
         Settings::read(&table, Path::new("/etc/banyan")).map_err(fields)
     }
 
     #[test]
     fn a_server_and_an_agent_s_socket_are_enough() {
-        let settings = read("server = 'spire:8081'\nworkload_api = 'unix:///run/a.sock'").expect("reads");
+        let settings =
+            read("server = 'spire:8081'\nworkload_api = 'unix:///run/a.sock'").expect("reads");
         assert_eq!(settings.server, Address { host: "spire".to_owned(), port: 8081 });
         let socket = PathBuf::from("/run/a.sock");
         assert_eq!(settings.identity, Identity::WorkloadApi { socket, spiffe_id: None });
@@ -153,7 +164,10 @@ mod tests {
         assert_eq!(read(wrong), Err(told.to_vec()));
         let both = "server = 'a:1'\nworkload_api = 'unix:/a'\nsvid_file = 's'";
         assert_eq!(read(both), Err(vec!["workload_api".to_owned()]));
-        assert_eq!(read("server = 'a:1'\nworkload_api = '/a'"), Err(vec!["workload_api".to_owned()]));
+        assert_eq!(
+            read("server = 'a:1'\nworkload_api = '/a'"),
+            Err(vec!["workload_api".to_owned()])
+        );
         for server in ["", "a", ":1", "a:0", "a:x", "a/b:1", "https://a:1"] {
             let text = format!("server = '{server}'\nworkload_api = 'unix:/a'");
             assert_eq!(read(&text), Err(vec!["server".to_owned()]), "{server}");

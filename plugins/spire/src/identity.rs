@@ -58,8 +58,10 @@ impl Credential {
             }
             Identity::Files { svid, key, bundle } => {
                 let (svid, key, bundle) = (svid.clone(), key.clone(), bundle.clone());
-                let read = tokio::task::spawn_blocking(move || from_files(&svid, &key, &bundle)).await;
-                read.map_err(|error| PluginError::Transient { detail: error.to_string() })?.map_err(down)?
+                let read =
+                    tokio::task::spawn_blocking(move || from_files(&svid, &key, &bundle)).await;
+                read.map_err(|error| PluginError::Transient { detail: error.to_string() })?
+                    .map_err(down)?
             }
         };
         found.checked(&deps.trust_domain, deps.clock.now())
@@ -67,13 +69,19 @@ impl Credential {
 }
 
 impl Found {
-    fn checked(self, trust_domain: &TrustDomain, now: Timestamp) -> Result<Credential, PluginError> {
+    fn checked(
+        self,
+        trust_domain: &TrustDomain,
+        now: Timestamp,
+    ) -> Result<Credential, PluginError> {
         let Self { place, field, chain, key, roots } = self;
         let leaf = chain.first().ok_or_else(|| down(format!("{place} holds no certificate")))?;
         let leaf = Certificate::parse(leaf).map_err(|error| down(format!("{place}: {error}")))?;
-        let id = leaf.spiffe_id().map_err(|error| down(format!("{place} holds no SVID: {error}")))?;
+        let id =
+            leaf.spiffe_id().map_err(|error| down(format!("{place} holds no SVID: {error}")))?;
         if id.trust_domain() != trust_domain {
-            let detail = format!("{place} holds {id}, and this CA's trust domain is {trust_domain}");
+            let detail =
+                format!("{place} holds {id}, and this CA's trust domain is {trust_domain}");
             return Err(PluginError::Misconfigured { field: field.to_owned(), detail });
         }
         let validity = leaf.validity();
@@ -106,7 +114,8 @@ fn from_files(svid: &Path, key: &Path, bundle: &Path) -> Result<Found, String> {
 }
 
 fn file(path: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|error| format!("{}: {error}; look at what writes it", path.display()))
+    std::fs::read(path)
+        .map_err(|error| format!("{}: {error}; look at what writes it", path.display()))
 }
 
 async fn fetch(socket: &Path, wanted: Option<&SpiffeId>) -> Result<Found, PluginError> {
@@ -148,7 +157,8 @@ fn split(ders: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let mut reader = Reader::new(ders);
     let mut found = Vec::new();
     while !reader.is_empty() {
-        let element = reader.element().map_err(|error| format!("what it gives is not DER: {error}"))?;
+        let element =
+            reader.element().map_err(|error| format!("what it gives is not DER: {error}"))?;
         found.push(CertificateDer::from(element.raw.to_vec()));
     }
     Ok(found)
@@ -165,7 +175,10 @@ mod tests {
     #[test]
     fn certificates_one_behind_the_other_are_split() {
         let found = split(&[0x30, 1, 7, 0x30, 0, 0x30, 2, 8, 9]).expect("three elements");
-        assert_eq!(found, [&[0x30, 1, 7][..], &[0x30, 0], &[0x30, 2, 8, 9]].map(CertificateDer::from));
+        assert_eq!(
+            found,
+            [&[0x30, 1, 7][..], &[0x30, 0], &[0x30, 2, 8, 9]].map(CertificateDer::from)
+        );
         assert_eq!(split(&[]), Ok(Vec::new()));
         assert!(split(&[0x30, 5, 1]).is_err(), "cut off");
     }

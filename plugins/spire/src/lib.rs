@@ -26,9 +26,10 @@ use async_trait::async_trait;
 use plugins::ca_certificate::build_issuer_csr;
 use plugins::memory::MemoryKeys;
 use plugins::{
-    Announcement, Answering, AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, Description, Health,
-    IssuerChain, IssuerRequest, JudgedIssuer, KeyBackend as _, KeySpec, LookEvery, Outcome, PluginError,
-    RequestId, RootAuthority, RootSet, Ticket, Unsafe, WatchRoots, watch_by_looking,
+    Announcement, Answering, AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem,
+    Description, Health, IssuerChain, IssuerRequest, JudgedIssuer, KeyBackend as _, KeySpec,
+    LookEvery, Outcome, PluginError, RequestId, RootAuthority, RootSet, Ticket, Unsafe, WatchRoots,
+    watch_by_looking,
 };
 use tokio::sync::OnceCell;
 use trust::{Root, RootId};
@@ -63,7 +64,11 @@ impl SpireAuthority {
     }
 
     /// Asks for an intermediate as it was requested, or says why it is not.
-    async fn ask(&self, request: &IssuerRequest, within: Duration) -> Result<JudgedIssuer, PluginError> {
+    async fn ask(
+        &self,
+        request: &IssuerRequest,
+        within: Duration,
+    ) -> Result<JudgedIssuer, PluginError> {
         let csr = request.verified_csr()?;
         let ttl = i32::try_from(request.ttl.saturating_add(TTL_MARGIN).as_secs())
             .map_err(|_| PluginError::denied("SPIRE signs nothing for longer than 68 years"))?;
@@ -71,7 +76,8 @@ impl SpireAuthority {
         let csr_der = request.csr_der.clone();
         let answer = new_downstream_ca(&self.settings, &self.deps, csr_der, ttl, within).await?;
         if !answer.signers.contains(&request.root) {
-            let signs = answer.signers.first().map_or_else(|| "none that it announces".to_owned(), short);
+            let signs =
+                answer.signers.first().map_or_else(|| "none that it announces".to_owned(), short);
             return Err(PluginError::denied(format!(
                 "{} signs under root {signs} now, not under {}; `spire-server localauthority x509 show` prints its \
                  authorities, and one that is prepared signs after `spire-server localauthority x509 activate`",
@@ -101,7 +107,8 @@ impl SpireAuthority {
 #[async_trait]
 impl RootAuthority for SpireAuthority {
     fn describe(&self) -> Description {
-        let described = Description::new(self.deps.name.clone(), "spire", env!("CARGO_PKG_VERSION"));
+        let described =
+            Description::new(self.deps.name.clone(), "spire", env!("CARGO_PKG_VERSION"));
         described.shared().at(format!("the SPIRE server {}", self.settings.server))
     }
 
@@ -141,7 +148,12 @@ impl RootAuthority for SpireAuthority {
 impl WatchRoots for SpireAuthority {
     async fn changed(&self, seen: u64) -> Result<RootSet, PluginError> {
         let pause = self.settings.look_every;
-        watch_by_looking(self, seen, LookEvery { pause, within: pause.max(Duration::from_secs(10)) }).await
+        watch_by_looking(
+            self,
+            seen,
+            LookEvery { pause, within: pause.max(Duration::from_secs(10)) },
+        )
+        .await
     }
 }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 use plugins::checks::MAX_ANSWER_LEN;
 use plugins::{AuthorityDeps, PluginError};
 use proto::spire::api::server::svid::v1::svid_client::SvidClient;
-use proto::spire::api::server::svid::v1::{NewDownstreamX509caRequest, NewDownstreamX509caResponse};
+use proto::spire::api::server::svid::v1::{
+    NewDownstreamX509caRequest, NewDownstreamX509caResponse,
+};
 use tonic::{Code, Status};
 use trust::certificate::Certificate;
 use trust::{RootId, SpiffeId, Timestamp};
@@ -49,7 +51,8 @@ pub(crate) async fn new_downstream_ca(
         let id = credential.id.clone();
         let connected = channel::server(&settings.server, credential, deps.clock.clone()).await;
         let channel = connected.map_err(|detail| PluginError::AuthorityDown { detail })?;
-        let mut client = SvidClient::new(channel).max_decoding_message_size(MAX_ANSWER_LEN + ENVELOPE_MAX);
+        let mut client =
+            SvidClient::new(channel).max_decoding_message_size(MAX_ANSWER_LEN + ENVELOPE_MAX);
         let request = NewDownstreamX509caRequest { csr: csr_der, preferred_ttl: ttl };
         let answer = client.new_downstream_x509ca(request).await;
         let answer = answer.map_err(|status| refused(&status, &id, settings))?;
@@ -63,14 +66,23 @@ pub(crate) async fn new_downstream_ca(
 
 impl Downstream {
     fn read(answer: NewDownstreamX509caResponse) -> Result<Self, PluginError> {
-        let NewDownstreamX509caResponse { ca_cert_chain: mut chain, x509_authorities: roots } = answer;
+        let NewDownstreamX509caResponse { ca_cert_chain: mut chain, x509_authorities: roots } =
+            answer;
         let unreadable = |error| PluginError::Permanent {
-            detail: format!("the SPIRE server's answer holds a certificate that cannot be read: {error}"),
+            detail: format!(
+                "the SPIRE server's answer holds a certificate that cannot be read: {error}"
+            ),
         };
-        let parsed: Vec<Certificate> =
-            chain.iter().map(|der| Certificate::parse(der)).collect::<Result<_, _>>().map_err(unreadable)?;
-        let authorities: Vec<Certificate> =
-            roots.iter().map(|der| Certificate::parse(der)).collect::<Result<_, _>>().map_err(unreadable)?;
+        let parsed: Vec<Certificate> = chain
+            .iter()
+            .map(|der| Certificate::parse(der))
+            .collect::<Result<_, _>>()
+            .map_err(unreadable)?;
+        let authorities: Vec<Certificate> = roots
+            .iter()
+            .map(|der| Certificate::parse(der))
+            .collect::<Result<_, _>>()
+            .map_err(unreadable)?;
         // A server below another authority may give that one's root too.
         let length = parsed.iter().take_while(|one| one.subject_der() != one.issuer_der()).count();
         chain.truncate(length);
@@ -102,7 +114,9 @@ fn refused(status: &Status, id: &SpiffeId, settings: &Settings) -> PluginError {
             ),
         },
         Code::Unauthenticated => PluginError::Denied {
-            reason: format!("{server} does not take the SVID of {id} ({said}); look at what renews it"),
+            reason: format!(
+                "{server} does not take the SVID of {id} ({said}); look at what renews it"
+            ),
         },
         Code::ResourceExhausted => PluginError::RateLimited { retry_after: RETRY_AFTER },
         Code::Unavailable => PluginError::AuthorityDown { detail: format!("{server}: {said}") },

@@ -21,5 +21,7 @@ pub(crate) async fn connect(path: &Path) -> Result<Channel, String> {
     });
     let endpoint = Endpoint::from_static("http://localhost").connect_timeout(CONNECT_WITHIN);
     let connected = endpoint.connect_with_connector(connector).await;
-    connected.map_err(|error| format!("cannot connect to {shown}: {}; is the SPIRE agent up?", cause(&error)))
+    connected.map_err(|error| {
+        format!("cannot connect to {shown}: {}; is the SPIRE agent up?", cause(&error))
+    })
 }

@@ -20,8 +20,8 @@ mod two_pass;
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyIdMethod, KeyUsagePurpose,
-    SanType, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyIdMethod,
+    KeyUsagePurpose, SanType, SerialNumber,
 };
 use trust::certificate::Certificate;
 use trust::time::Civil;
@@ -100,7 +100,10 @@ pub async fn build_root(
 ///
 /// # Errors
 /// [`BuildError`].
-pub async fn build_issuer_csr(keys: &dyn KeyBackend, key: &KeyHandle) -> Result<Vec<u8>, BuildError> {
+pub async fn build_issuer_csr(
+    keys: &dyn KeyBackend,
+    key: &KeyHandle,
+) -> Result<Vec<u8>, BuildError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, "Banyan issuer");
@@ -163,18 +166,22 @@ fn ca_params(
 
 fn trust_domain_name(trust_domain: &TrustDomain) -> Result<SanType, BuildError> {
     let uri = format!("spiffe://{trust_domain}");
-    Ok(SanType::URI(uri.try_into().map_err(|error: rcgen::Error| BuildError::Encode(error.to_string()))?))
+    Ok(SanType::URI(
+        uri.try_into().map_err(|error: rcgen::Error| BuildError::Encode(error.to_string()))?,
+    ))
 }
 
 fn set_validity(params: &mut CertificateParams, validity: Validity) -> Result<(), BuildError> {
-    let refused = BuildError::Validity { not_before: validity.not_before(), not_after: validity.not_after() };
+    let refused =
+        BuildError::Validity { not_before: validity.not_before(), not_after: validity.not_after() };
     let writable = |time: Timestamp| (0..=Timestamp::MAX.as_secs()).contains(&time.as_secs());
     if !writable(validity.not_before()) || !writable(validity.not_after()) {
         return Err(refused);
     }
-    for (field, time) in
-        [(&mut params.not_before, validity.not_before()), (&mut params.not_after, validity.not_after())]
-    {
+    for (field, time) in [
+        (&mut params.not_before, validity.not_before()),
+        (&mut params.not_after, validity.not_after()),
+    ] {
         let Civil { year, month, day, hour, minute, second } = time.civil();
         let parts = (i32::try_from(year), u8::try_from(month), u8::try_from(day));
         let (Ok(year), Ok(month), Ok(day)) = parts else { return Err(refused) };
@@ -194,7 +201,10 @@ async fn finish(
 ) -> Result<Vec<u8>, BuildError> {
     let algorithm = signer.algorithm();
     let signature = keys.sign(key_id, to_be_signed, algorithm).await?;
-    signer.public().verify(to_be_signed, algorithm, &signature).map_err(|_| BuildError::Signature)?;
+    signer
+        .public()
+        .verify(to_be_signed, algorithm, &signature)
+        .map_err(|_| BuildError::Signature)?;
     Ok(Assembled { to_be_signed, algorithm, signature: &signature }.der())
 }
 

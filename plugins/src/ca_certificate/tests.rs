@@ -39,8 +39,11 @@ async fn made(spec: KeySpec) -> Made {
 }
 
 async fn issue(made: &Made, public: &PublicKey) -> Result<Certificate, BuildError> {
-    let signer =
-        CaSigner { keys: &made.keys, key_id: &made.root_key.id, certificate: made.root.certificate() };
+    let signer = CaSigner {
+        keys: &made.keys,
+        key_id: &made.root_key.id,
+        certificate: made.root.certificate(),
+    };
     let profile = IssuerProfile {
         trust_domain: domain(),
         serial: Serial::random(&SeededRandomness::new(2)),
@@ -65,7 +68,9 @@ async fn a_root_has_the_profile_of_a_root() {
         assert!(constraints.ca && constraints.critical);
         assert_eq!(constraints.path_len, None);
         let usage = extensions.key_usage.expect("usage");
-        assert!(usage.key_cert_sign && usage.crl_sign && usage.critical && !usage.digital_signature);
+        assert!(
+            usage.key_cert_sign && usage.crl_sign && usage.critical && !usage.digital_signature
+        );
         assert_eq!(extensions.extended_key_usage, None);
         assert_eq!(root.names().uris, ["spiffe://example.org"]);
         assert_eq!(extensions.subject_key_id.as_ref().map(Vec::len), Some(20));
@@ -89,13 +94,19 @@ async fn an_issuer_has_the_profile_of_an_issuer() {
         assert_eq!(constraints.path_len, Some(0));
         assert!(extensions.key_usage.is_some_and(|u| u.key_cert_sign && u.crl_sign && u.critical));
         assert_eq!(issuer.names().uris, ["spiffe://example.org"]);
-        assert_eq!(extensions.authority_key_id, made.root.certificate().extensions().subject_key_id);
+        assert_eq!(
+            extensions.authority_key_id,
+            made.root.certificate().extensions().subject_key_id
+        );
         assert_ne!(extensions.subject_key_id, extensions.authority_key_id);
         assert_eq!(issuer.issuer_der(), made.root.certificate().subject_der());
         assert_eq!(issuer.spki_der(), issuer_key.public.spki_der());
         let (_, parsed) = X509Certificate::from_der(issuer.der()).expect("issuer");
         let (_, root) = X509Certificate::from_der(made.root.der()).expect("root");
-        assert!(parsed.verify_signature(Some(root.public_key())).is_ok(), "another library verifies it");
+        assert!(
+            parsed.verify_signature(Some(root.public_key())).is_ok(),
+            "another library verifies it"
+        );
     }
 }
 
@@ -173,9 +184,13 @@ async fn a_root_whose_name_would_be_lost_is_refused() {
     let keys = MemoryKeys::new();
     let root_key = key(&keys, "root", KeySpec::P256).await;
     let public = PublicKey::parse(root_key.public.spki_der()).expect("key");
-    let mut params =
-        ca_params("root", &domain(), Serial::random(&SeededRandomness::new(1)), validity(0, 9_000_000_000))
-            .expect("params");
+    let mut params = ca_params(
+        "root",
+        &domain(),
+        Serial::random(&SeededRandomness::new(1)),
+        validity(0, 9_000_000_000),
+    )
+    .expect("params");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::OrganizationalUnitName, "a");

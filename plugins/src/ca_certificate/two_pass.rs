@@ -25,7 +25,8 @@ pub(super) struct Signer<'a> {
 
 impl<'a> Signer<'a> {
     pub(super) fn new(public: &'a PublicKey) -> Self {
-        let algorithm = KeySpec::of(public).map_or(SignatureAlgorithm::RsaPkcs1Sha256, KeySpec::algorithm);
+        let algorithm =
+            KeySpec::of(public).map_or(SignatureAlgorithm::RsaPkcs1Sha256, KeySpec::algorithm);
         Self { public, algorithm }
     }
 

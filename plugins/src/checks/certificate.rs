@@ -27,7 +27,8 @@ pub(super) fn check_ca(certificate: &Certificate, need: &Need<'_>) -> Result<(),
     if !extensions.key_usage.is_some_and(|usage| usage.key_cert_sign) {
         return Err(Fault::NoCertSign);
     }
-    if extensions.extended_key_usage.is_some_and(|usage| !(usage.server_auth && usage.client_auth)) {
+    if extensions.extended_key_usage.is_some_and(|usage| !(usage.server_auth && usage.client_auth))
+    {
         return Err(Fault::ExtendedKeyUsage);
     }
     if let Some(found) = constraints.path_len.filter(|found| *found < need.path_len) {
@@ -65,8 +66,12 @@ pub(super) fn check_validity(
 }
 
 /// Signed by the key of `signer`, under its name and key id.
-pub(super) fn check_signed_by(certificate: &Certificate, signer: &Certificate) -> Result<(), Fault> {
-    if certificate.issuer_der() != signer.subject_der() || !signature_verifies(certificate, signer) {
+pub(super) fn check_signed_by(
+    certificate: &Certificate,
+    signer: &Certificate,
+) -> Result<(), Fault> {
+    if certificate.issuer_der() != signer.subject_der() || !signature_verifies(certificate, signer)
+    {
         return Err(Fault::NotSignedByNext);
     }
     let authority = certificate.extensions().authority_key_id.as_ref();
@@ -78,13 +83,19 @@ pub(super) fn check_signed_by(certificate: &Certificate, signer: &Certificate) -
 
 /// Whether the signature on `certificate` is one by the key of `signer`.
 pub(crate) fn signature_verifies(certificate: &Certificate, signer: &Certificate) -> bool {
-    let (Ok(parts), Ok(key)) = (Parts::of(certificate.der()), public_key(signer)) else { return false };
+    let (Ok(parts), Ok(key)) = (Parts::of(certificate.der()), public_key(signer)) else {
+        return false;
+    };
     SignatureAlgorithm::from_der(parts.algorithm, key.kind())
         .is_ok_and(|algorithm| key.verify(parts.to_be_signed, algorithm, parts.signature).is_ok())
 }
 
 fn check_trust_domain(certificate: &Certificate, trust_domain: &TrustDomain) -> Result<(), Fault> {
-    let names = certificate.names().uris.iter().filter_map(|uri| Some((uri, uri.strip_prefix("spiffe://")?)));
+    let names = certificate
+        .names()
+        .uris
+        .iter()
+        .filter_map(|uri| Some((uri, uri.strip_prefix("spiffe://")?)));
     for (uri, rest) in names {
         if rest.split('/').next() != Some(trust_domain.as_str()) {
             return Err(Fault::OtherTrustDomain(uri.chars().take(300).collect()));

@@ -47,7 +47,9 @@ pub enum Unsafe {
         found: RootId,
     },
     /// The private key does not belong to the public key.
-    #[error("the key that signs does not match the public key: its signature of a nonce does not verify")]
+    #[error(
+        "the key that signs does not match the public key: its signature of a nonce does not verify"
+    )]
     PrivateKeyMismatch,
     /// A root that was withdrawn, and that no operator named for its return.
     #[error(
@@ -71,7 +73,9 @@ pub enum Unsafe {
         known: RootId,
     },
     /// Roots were added and removed in one change.
-    #[error("{added} roots were added and {removed} removed at once; a change does one or the other")]
+    #[error(
+        "{added} roots were added and {removed} removed at once; a change does one or the other"
+    )]
     AddedAndRemoved {
         /// How many are new.
         added: usize,
@@ -152,7 +156,9 @@ pub enum Fault {
     )]
     NoCertSign,
     /// An extended key usage that leaves out workloads' leaves.
-    #[error("has an extended key usage without both serverAuth and clientAuth, so its leaves fail at peers")]
+    #[error(
+        "has an extended key usage without both serverAuth and clientAuth, so its leaves fail at peers"
+    )]
     ExtendedKeyUsage,
     /// Too few certificates may stand below it.
     #[error(

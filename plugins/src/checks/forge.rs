@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, IsCa, KeyUsagePurpose,
-    PublicKeyData, SanType, SigningKey,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, IsCa,
+    KeyUsagePurpose, PublicKeyData, SanType, SigningKey,
 };
 use trust::der::{Reader, Writer};
 use trust::{PublicKey, Root};

@@ -60,7 +60,8 @@ pub fn check_further(
         match judged {
             Ok(root) => passed.push(root),
             Err(problem) => {
-                let subject = Certificate::parse(der).map(|one| one.subject_text()).unwrap_or_default();
+                let subject =
+                    Certificate::parse(der).map(|one| one.subject_text()).unwrap_or_default();
                 faults.push(FurtherFault { id: RootId::of(der), subject, problem });
             }
         }
@@ -69,15 +70,21 @@ pub fn check_further(
     Ok((passed, faults))
 }
 
-fn check_one(der: &[u8], answer: &RootSet, expected: &FurtherExpectation<'_>) -> Result<Root, Unsafe> {
+fn check_one(
+    der: &[u8],
+    answer: &RootSet,
+    expected: &FurtherExpectation<'_>,
+) -> Result<Root, Unsafe> {
     let id = RootId::of(der);
     let at = Which::Root(id);
-    let certificate = Certificate::parse(der).map_err(|error| Fault::Malformed(error).of(at.clone()))?;
+    let certificate =
+        Certificate::parse(der).map_err(|error| Fault::Malformed(error).of(at.clone()))?;
     // Whatever stands below it is somebody else's.
     let need = Need { trust_domain: expected.trust_domain, path_len: 0 };
     let named = Which::Named(certificate.subject_text());
     check_ca(&certificate, &need).map_err(|fault| fault.of(named.clone()))?;
-    check_validity(&certificate, expected.now, expected.now).map_err(|fault| fault.of(named.clone()))?;
+    check_validity(&certificate, expected.now, expected.now)
+        .map_err(|fault| fault.of(named.clone()))?;
     let root = Root::from_certificate(certificate);
     let root = root.map_err(|error: RootError| Fault::NotARoot(error).of(named))?;
     if answer.roots.iter().any(|own| own.as_slice() == der) {
@@ -86,7 +93,9 @@ fn check_one(der: &[u8], answer: &RootSet, expected: &FurtherExpectation<'_>) ->
     let own: Vec<_> = answer.roots.iter().filter_map(|der| Root::parse(der).ok()).collect();
     let twin = |other: &&Root| {
         let (ours, theirs) = (other.certificate(), root.certificate());
-        other.id() != id && ours.spki_der() == theirs.spki_der() && ours.subject_der() == theirs.subject_der()
+        other.id() != id
+            && ours.spki_der() == theirs.spki_der()
+            && ours.subject_der() == theirs.subject_der()
     };
     match own.iter().chain(expected.known).find(twin) {
         Some(known) => Err(Unsafe::TwinOfOurs { found: id, known: known.id() }),

@@ -7,7 +7,11 @@ use super::forge::{self, ForgeKey, NOW};
 use super::*;
 use crate::authority::RootSet;
 
-fn check(own: &[&[u8]], further: &[&[u8]], known: &[Root]) -> Result<(Vec<Root>, Vec<FurtherFault>), Unsafe> {
+fn check(
+    own: &[&[u8]],
+    further: &[&[u8]],
+    known: &[Root],
+) -> Result<(Vec<Root>, Vec<FurtherFault>), Unsafe> {
     let ders = |ders: &[&[u8]]| ders.iter().map(|der| der.to_vec()).collect::<Vec<_>>();
     let set = RootSet::new(ders(own), None, 1).with_further(ders(further));
     let trust_domain = TrustDomain::parse("example.org").expect("domain");
@@ -38,7 +42,8 @@ fn a_root_of_others_needs_room_for_one_ca_alone() {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(room));
         forge::root(&params, &ForgeKey::new())
     };
-    let (passed, faults) = check(&[&root("own")], &[&with_room(1), &root("third")], &[]).expect("an answer");
+    let (passed, faults) =
+        check(&[&root("own")], &[&with_room(1), &root("third")], &[]).expect("an answer");
     assert_eq!((passed.len(), faults), (2, Vec::new()));
     // As everybody who reads a bundle has it.
     assert_eq!(fault(&[&root("own")], &with_room(0), &[]), "NOT_A_ROOT");
@@ -53,11 +58,15 @@ fn each_wrong_one_is_told_by_itself() {
     };
     let own = root("own");
     assert_eq!(fault(&[&own], b"no certificate", &[]), "CERTIFICATE_MALFORMED");
-    assert_eq!(fault(&[&own], &spoilt(&|params| params.is_ca = IsCa::ExplicitNoCa), &[]), "NOT_A_CA");
+    assert_eq!(
+        fault(&[&own], &spoilt(&|params| params.is_ca = IsCa::ExplicitNoCa), &[]),
+        "NOT_A_CA"
+    );
     let ended = spoilt(&|params| forge::set_validity(params, NOW - 7_200, NOW - 3_600));
     assert_eq!(fault(&[&own], &ended, &[]), "ENDS_TOO_EARLY");
     let other_domain = spoilt(&|params| {
-        params.subject_alt_names = vec![SanType::URI("spiffe://other.test".try_into().expect("a name"))];
+        params.subject_alt_names =
+            vec![SanType::URI("spiffe://other.test".try_into().expect("a name"))];
     });
     assert_eq!(fault(&[&own], &other_domain, &[]), "OTHER_TRUST_DOMAIN");
     assert_eq!(fault(&[&own], &own, &[]), "ROOT_DUPLICATE");
@@ -73,9 +82,17 @@ fn another_certificate_for_a_key_and_name_of_ours_is_refused_and_one_of_others_i
     later.not_after = rcgen::date_time_ymd(2040, 1, 1);
     let (first, second) = (forge::root(&forge::params("renewed"), &key), forge::root(&later, &key));
     assert_ne!(first, second);
-    assert_eq!(fault(&[&first], &second, &[]), "FURTHER_ROOT_IS_A_TWIN", "of one that it announces");
+    assert_eq!(
+        fault(&[&first], &second, &[]),
+        "FURTHER_ROOT_IS_A_TWIN",
+        "of one that it announces"
+    );
     let known = [Root::parse(&first).expect("root")];
-    assert_eq!(fault(&[&root("own")], &second, &known), "FURTHER_ROOT_IS_A_TWIN", "of one in the record");
+    assert_eq!(
+        fault(&[&root("own")], &second, &known),
+        "FURTHER_ROOT_IS_A_TWIN",
+        "of one in the record"
+    );
     let (passed, faults) = check(&[&root("own")], &[&first, &second], &[]).expect("an answer");
     assert_eq!((passed.len(), faults), (2, Vec::new()), "two of others: they renew theirs");
 }

@@ -112,7 +112,8 @@ fn check_order(chain: &[Certificate]) -> Result<&Certificate, Unsafe> {
 
 fn find_root<'a>(top: &Certificate, expected: &IssuerExpectation<'a>) -> Result<&'a Root, Unsafe> {
     let signed = |root: &&Root| {
-        root.certificate().subject_der() == top.issuer_der() && signature_verifies(top, root.certificate())
+        root.certificate().subject_der() == top.issuer_der()
+            && signature_verifies(top, root.certificate())
     };
     // A renewed root has the same key and subject: the one that was asked for is preferred.
     let asked = expected.announced.iter().filter(|root| root.id() == expected.root).find(signed);

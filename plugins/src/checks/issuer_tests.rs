@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod,
+    KeyUsagePurpose,
 };
 use trust::{RootId, SignatureAlgorithm, Timestamp, TrustDomain};
 
@@ -111,8 +112,11 @@ fn a_good_issuer_under_an_intermediate_passes() {
 #[test]
 fn an_issuer_for_another_key_is_refused() {
     let world = World::new();
-    let other =
-        forge::signed(&forge::params("issuer"), &ForgeKey::new(), (&world.root_params, &world.root_key));
+    let other = forge::signed(
+        &forge::params("issuer"),
+        &ForgeKey::new(),
+        (&world.root_params, &world.root_key),
+    );
     assert_eq!(fault(world.check(vec![other]), Which::Issuer), Fault::WrongKey);
 }
 
@@ -134,7 +138,8 @@ fn constraints_that_are_not_critical_are_refused() {
 
 #[test]
 fn an_issuer_that_may_not_sign_certificates_is_refused() {
-    let only_crls = |params: &mut CertificateParams| params.key_usages = vec![KeyUsagePurpose::CrlSign];
+    let only_crls =
+        |params: &mut CertificateParams| params.key_usages = vec![KeyUsagePurpose::CrlSign];
     assert_eq!(World::new().fault_of(only_crls), Fault::NoCertSign);
     assert_eq!(World::new().fault_of(|params| params.key_usages.clear()), Fault::NoCertSign);
 }
@@ -149,7 +154,8 @@ fn an_issuer_whose_leaves_may_only_serve_is_refused() {
 
 #[test]
 fn a_path_too_short_is_refused_wherever_it_is() {
-    let zero = |params: &mut CertificateParams| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    let zero =
+        |params: &mut CertificateParams| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     let world = World { path_len: 1, ..World::new() };
     assert_eq!(world.fault_of(zero), Fault::PathLength { found: 0, needed: 1 });
 
@@ -167,16 +173,22 @@ fn a_path_too_short_is_refused_wherever_it_is() {
 fn missing_or_wrong_key_identifiers_are_refused() {
     let world = World::new();
     let good = world.issuer(&forge::params("issuer"));
-    let unnamed =
-        forge::patched(&good, &world.root_key, &[0x06, 3, 0x55, 0x1d, 0x0e], &[0x06, 3, 0x55, 0x1d, 0x7f]);
+    let unnamed = forge::patched(
+        &good,
+        &world.root_key,
+        &[0x06, 3, 0x55, 0x1d, 0x0e],
+        &[0x06, 3, 0x55, 0x1d, 0x7f],
+    );
     assert_eq!(fault(world.check(vec![unnamed]), Which::Issuer), Fault::NoSubjectKeyId);
 
-    let without = |params: &mut CertificateParams| params.use_authority_key_identifier_extension = false;
+    let without =
+        |params: &mut CertificateParams| params.use_authority_key_identifier_extension = false;
     assert_eq!(world.fault_of(without), Fault::AuthorityKeyId);
 
     let mut other = world.root_params.clone();
     other.key_identifier_method = KeyIdMethod::PreSpecified(vec![7; 20]);
-    let wrong = forge::signed(&forge::params("issuer"), &world.issuer_key, (&other, &world.root_key));
+    let wrong =
+        forge::signed(&forge::params("issuer"), &world.issuer_key, (&other, &world.root_key));
     assert_eq!(fault(world.check(vec![wrong]), Which::Issuer), Fault::AuthorityKeyId);
 }
 
@@ -192,8 +204,10 @@ fn a_validity_that_does_not_cover_what_was_asked_is_refused() {
     let mut ending = forge::params("root");
     forge::set_validity(&mut ending, NOW - 60, UNTIL - 1);
     let world = World::with_root(ending);
-    let refused =
-        fault(world.check(vec![world.issuer(&forge::params("issuer"))]), Which::Root(world.root_id()));
+    let refused = fault(
+        world.check(vec![world.issuer(&forge::params("issuer"))]),
+        Which::Root(world.root_id()),
+    );
     assert_eq!(refused, Fault::EndsTooEarly { ends, needed });
 }
 
@@ -207,7 +221,8 @@ fn an_issuer_that_was_signed_a_moment_ago_covers_what_was_asked_for_then() {
     let domain = TrustDomain::parse("example.org").expect("domain");
     let request = IssuerRequest::new(world.root_id(), Vec::new(), domain, lifetime);
     let judged_at = |moment: i64| {
-        let (chain, root) = (IssuerChain::new(vec![certificate.clone()]), forge::parsed(&world.root));
+        let (chain, root) =
+            (IssuerChain::new(vec![certificate.clone()]), forge::parsed(&world.root));
         let now = Timestamp::from_secs(moment);
         JudgedIssuer::of_request(chain, &request, world.issuer_key.public(), &root, now).map(drop)
     };
@@ -241,7 +256,11 @@ fn weak_signature_algorithms_are_refused() {
 fn a_weak_rsa_key_in_the_chain_is_refused() {
     let world = World::new();
     let issuer = world.issuer(&forge::params("issuer"));
-    let weak = forge::signed(&forge::params("weak"), &WeakRsa::new(), (&world.root_params, &world.root_key));
+    let weak = forge::signed(
+        &forge::params("weak"),
+        &WeakRsa::new(),
+        (&world.root_params, &world.root_key),
+    );
     let refused = fault(world.check(vec![issuer, weak]), Which::Intermediate(1));
     let key = "RSA key of 1024 bits".to_owned();
     assert_eq!(refused, Fault::WeakKey { key, problem: trust::key::KeyError::RsaTooShort });
@@ -250,9 +269,13 @@ fn a_weak_rsa_key_in_the_chain_is_refused() {
 #[test]
 fn extensions_that_peers_refuse_are_refused() {
     let unknown = |params: &mut CertificateParams| {
-        params.custom_extensions = vec![forge::extension(&[1, 3, 6, 1, 4, 1, 99999, 1], &[0x05, 0x00], true)];
+        params.custom_extensions =
+            vec![forge::extension(&[1, 3, 6, 1, 4, 1, 99999, 1], &[0x05, 0x00], true)];
     };
-    assert_eq!(World::new().fault_of(unknown), Fault::CriticalExtension("1.3.6.1.4.1.99999.1".to_owned()));
+    assert_eq!(
+        World::new().fault_of(unknown),
+        Fault::CriticalExtension("1.3.6.1.4.1.99999.1".to_owned())
+    );
     let constrained = |params: &mut CertificateParams| {
         params.custom_extensions = vec![forge::uri_name_constraints()];
     };
@@ -261,8 +284,11 @@ fn extensions_that_peers_refuse_are_refused() {
 
 #[test]
 fn an_issuer_of_another_trust_domain_is_refused() {
-    for other in ["spiffe://example.com", "spiffe://example.org.evil.net", "spiffe://example.com/ca"] {
-        let refused = World::new().fault_of(|params| params.subject_alt_names = vec![forge::uri(other)]);
+    for other in
+        ["spiffe://example.com", "spiffe://example.org.evil.net", "spiffe://example.com/ca"]
+    {
+        let refused =
+            World::new().fault_of(|params| params.subject_alt_names = vec![forge::uri(other)]);
         assert_eq!(refused, Fault::OtherTrustDomain(other.to_owned()));
     }
 }
@@ -272,10 +298,12 @@ fn a_chain_whose_links_do_not_hold_is_refused() {
     let world = World::new();
     let (params, key) = (forge::params("intermediate"), ForgeKey::new());
     let intermediate = forge::signed(&params, &key, (&world.root_params, &world.root_key));
-    let forged = forge::signed(&forge::params("issuer"), &world.issuer_key, (&params, &ForgeKey::new()));
+    let forged =
+        forge::signed(&forge::params("issuer"), &world.issuer_key, (&params, &ForgeKey::new()));
     let refused = fault(world.check(vec![forged, intermediate.clone()]), Which::Issuer);
     assert_eq!(refused, Fault::NotSignedByNext, "another key");
-    let renamed = forge::signed(&forge::params("issuer"), &world.issuer_key, (&forge::params("other"), &key));
+    let renamed =
+        forge::signed(&forge::params("issuer"), &world.issuer_key, (&forge::params("other"), &key));
     let refused = fault(world.check(vec![renamed, intermediate]), Which::Issuer);
     assert_eq!(refused, Fault::NotSignedByNext, "another name");
 }
@@ -283,8 +311,11 @@ fn a_chain_whose_links_do_not_hold_is_refused() {
 #[test]
 fn a_chain_to_a_root_that_was_not_announced_is_refused() {
     let (world, other) = (World::new(), World::new());
-    let issuer =
-        forge::signed(&forge::params("issuer"), &world.issuer_key, (&other.root_params, &other.root_key));
+    let issuer = forge::signed(
+        &forge::params("issuer"),
+        &world.issuer_key,
+        (&other.root_params, &other.root_key),
+    );
     assert_eq!(world.check(vec![issuer]), Err(Unsafe::UnknownRoot));
 }
 

@@ -43,5 +43,6 @@ pub fn check_ca_certificate(
 
 /// Whether a certificate was signed by the key of another one, whose subject it names as its issuer.
 pub fn is_signed_by(certificate: &trust::Certificate, signer: &trust::Certificate) -> bool {
-    certificate.issuer_der() == signer.subject_der() && certificate::signature_verifies(certificate, signer)
+    certificate.issuer_der() == signer.subject_der()
+        && certificate::signature_verifies(certificate, signer)
 }

@@ -71,7 +71,10 @@ impl CheckedRoots {
 ///
 /// # Errors
 /// [`Unsafe`], and then the last set that passed stays in force.
-pub fn check_roots(answer: &RootSet, expected: &RootsExpectation<'_>) -> Result<CheckedRoots, Unsafe> {
+pub fn check_roots(
+    answer: &RootSet,
+    expected: &RootsExpectation<'_>,
+) -> Result<CheckedRoots, Unsafe> {
     check_size(&answer.roots)?;
     let mut roots = Vec::with_capacity(answer.roots.len());
     for (place, der) in answer.roots.iter().enumerate() {
@@ -118,7 +121,9 @@ fn check_key_reuse(roots: &[Root], expected: &RootsExpectation<'_>) -> Result<()
         let (found, new) = (root.id(), root.certificate());
         let twin = |other: &&Root| {
             let old = other.certificate();
-            other.id() != found && old.spki_der() == new.spki_der() && old.subject_der() == new.subject_der()
+            other.id() != found
+                && old.spki_der() == new.spki_der()
+                && old.subject_der() == new.subject_der()
         };
         if let Some(known) = expected.known.iter().chain(roots).find(twin) {
             return Err(Unsafe::SameKeyAndSubject { found, known: known.id() });

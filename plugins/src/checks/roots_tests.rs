@@ -26,7 +26,11 @@ struct World {
 impl World {
     fn check(&self, roots: &[&[u8]], generation: u64) -> Result<CheckedRoots, Unsafe> {
         let signing = roots.first().map(|der| RootId::of(der));
-        self.check_set(&RootSet::new(roots.iter().map(|der| der.to_vec()).collect(), signing, generation))
+        self.check_set(&RootSet::new(
+            roots.iter().map(|der| der.to_vec()).collect(),
+            signing,
+            generation,
+        ))
     }
 
     fn check_set(&self, set: &RootSet) -> Result<CheckedRoots, Unsafe> {
@@ -135,13 +139,19 @@ fn a_renewed_root_with_the_same_key_and_subject_is_taken_only_on_purpose() {
     world.on_purpose.insert(found);
     assert!(world.check(&[&renewed], 1).is_ok());
     let both = World::default().check(&[&old, &renewed], 1);
-    assert!(matches!(both, Err(Unsafe::SameKeyAndSubject { .. })), "nor two of them in one answer: {both:?}");
+    assert!(
+        matches!(both, Err(Unsafe::SameKeyAndSubject { .. })),
+        "nor two of them in one answer: {both:?}"
+    );
 }
 
 #[test]
 fn a_root_with_too_short_a_path_is_refused() {
     let zero = spoilt(|params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)));
-    assert_eq!(fault(World::default().check(&[&zero], 1)), Fault::PathLength { found: 0, needed: 1 });
+    assert_eq!(
+        fault(World::default().check(&[&zero], 1)),
+        Fault::PathLength { found: 0, needed: 1 }
+    );
     let one = spoilt(|params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1)));
     assert!(World::default().check(&[&one], 1).is_ok());
     let crossing = World { path_len: 2, ..World::default() };
@@ -157,7 +167,8 @@ fn a_root_of_another_trust_domain_is_refused() {
 
 #[test]
 fn a_root_with_uri_name_constraints_is_refused() {
-    let constrained = spoilt(|params| params.custom_extensions = vec![forge::uri_name_constraints()]);
+    let constrained =
+        spoilt(|params| params.custom_extensions = vec![forge::uri_name_constraints()]);
     assert_eq!(fault(World::default().check(&[&constrained], 1)), Fault::UriNameConstraints);
 }
 

@@ -72,9 +72,8 @@ fn fingerprints(fields: &mut ConfigTable<'_>, texts: &[String]) -> Vec<RootId> {
     for text in texts {
         match text.replace(':', "").to_ascii_lowercase().parse() {
             Ok(id) => found.push(id),
-            Err(_) => {
-                fields.problem("root_sha256", format!("\"{text}\" is no SHA-256 in hexadecimal digits"))
-            }
+            Err(_) => fields
+                .problem("root_sha256", format!("\"{text}\" is no SHA-256 in hexadecimal digits")),
         }
     }
     if texts.is_empty() {

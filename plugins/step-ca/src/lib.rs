@@ -28,8 +28,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use plugins::checks::{Fault, IssuerExpectation, Which};
 use plugins::{
-    Announcement, Answering, AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, Description, Health,
-    IssuerChain, IssuerRequest, JudgedIssuer, Outcome, PluginError, RootAuthority, RootSet, Ticket, Unsafe,
+    Announcement, Answering, AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem,
+    Description, Health, IssuerChain, IssuerRequest, JudgedIssuer, Outcome, PluginError,
+    RootAuthority, RootSet, Ticket, Unsafe,
 };
 use trust::{Certificate, Timestamp};
 use zeroize::Zeroizing;
@@ -71,7 +72,8 @@ impl StepCaAuthority {
             let contents = contents.map_err(|error| format!("cannot be read: {error}"))?;
             ProvisionerKey::parse(&contents, id.as_deref())
         });
-        let read = read.await.map_err(|error| PluginError::Transient { detail: error.to_string() })?;
+        let read =
+            read.await.map_err(|error| PluginError::Transient { detail: error.to_string() })?;
         read.map_err(wrong)
     }
 
@@ -102,12 +104,15 @@ impl StepCaAuthority {
         };
         let signed = self.step.sign(&asked, context.deadline).await;
         let mut chain = signed.map_err(|error| with_key_id(error, key.id()))?;
-        chain.retain(|certificate| !present.roots().iter().any(|root| root.der() == certificate.der()));
+        chain.retain(|certificate| {
+            !present.roots().iter().any(|root| root.der() == certificate.der())
+        });
         let [issuer, ..] = chain.as_slice() else {
             return Err(Unsafe::ChainLength { count: 0 }.into());
         };
         named_after(issuer, &names)?;
-        let answer = IssuerChain::new(chain.iter().map(|certificate| certificate.der().to_vec()).collect());
+        let answer =
+            IssuerChain::new(chain.iter().map(|certificate| certificate.der().to_vec()).collect());
         let expected = IssuerExpectation {
             key: csr.public_key(),
             trust_domain: &request.trust_domain,
@@ -151,9 +156,10 @@ impl StepCaAuthority {
         let until = present.valid_until();
         let health = match present.has_room(0) {
             Err(problem) => Health::down(problem),
-            Ok(()) if until <= self.deps.clock.now() => {
-                Health::down(format!("the certificates of {} ended at {until}", self.settings.address))
-            }
+            Ok(()) if until <= self.deps.clock.now() => Health::down(format!(
+                "the certificates of {} ended at {until}",
+                self.settings.address
+            )),
             Ok(()) => Health::ok(),
         };
         Ok(health.until(Some(until)))
@@ -163,7 +169,8 @@ impl StepCaAuthority {
 #[async_trait]
 impl RootAuthority for StepCaAuthority {
     fn describe(&self) -> Description {
-        let described = Description::new(self.deps.name.clone(), "step-ca", env!("CARGO_PKG_VERSION"));
+        let described =
+            Description::new(self.deps.name.clone(), "step-ca", env!("CARGO_PKG_VERSION"));
         let described = described.at(format!("the step-ca {}", self.settings.address));
         if self.settings.exclusive { described } else { described.shared() }
     }
@@ -247,9 +254,11 @@ fn advised(problem: Unsafe) -> PluginError {
                 | Fault::CriticalExtension(_)
                 | Fault::UriNameConstraints,
         } => PluginError::denied(format!("{problem}; {TEMPLATE}")),
-        Unsafe::Certificate { fault: Fault::EndsTooEarly { .. }, .. } => PluginError::denied(format!(
-            "{problem}; take notAfter out of the template, and give the step-ca certificates that last longer"
-        )),
+        Unsafe::Certificate { fault: Fault::EndsTooEarly { .. }, .. } => {
+            PluginError::denied(format!(
+                "{problem}; take notAfter out of the template, and give the step-ca certificates that last longer"
+            ))
+        }
         problem => problem.into(),
     }
 }

@@ -26,7 +26,9 @@ impl Present {
     ) -> Result<Self, PluginError> {
         let roots = roots.into_iter().map(Root::from_certificate).collect::<Result<Vec<_>, _>>();
         let roots = roots.map_err(|error| PluginError::Permanent {
-            detail: format!("a root of the step-ca cannot be used: {error}; look at `root` in its ca.json"),
+            detail: format!(
+                "a root of the step-ca cannot be used: {error}; look at `root` in its ca.json"
+            ),
         })?;
         let (chain, signing) = way(intermediates, &roots).ok_or_else(|| PluginError::Permanent {
             detail: "the certificate that the step-ca signs with does not lead to one of its roots; look at `crt` and \
@@ -80,7 +82,8 @@ impl Present {
         for (place, certificate) in (1_u32..).zip(self.way()) {
             let needed = u32::from(path_len).saturating_add(place);
             let constraints = certificate.extensions().basic_constraints;
-            if let Some(found) = constraints.and_then(|basic| basic.path_len).filter(|found| *found < needed)
+            if let Some(found) =
+                constraints.and_then(|basic| basic.path_len).filter(|found| *found < needed)
             {
                 return Err(format!(
                     "\"{}\" in the chain of the step-ca has path length {found}, and {needed} is needed for an issuer \
@@ -112,8 +115,10 @@ fn way(intermediates: &[Certificate], roots: &[Root]) -> Option<(Vec<Certificate
         if let Some(root) = signers.max_by_key(|root| end(root.certificate())) {
             return Some((chain, root.clone()));
         }
-        let unused = |candidate: &&Certificate| !chain.iter().any(|known| known.der() == candidate.der());
-        let signers = others.iter().filter(unused).filter(|candidate| is_signed_by(last, candidate));
+        let unused =
+            |candidate: &&Certificate| !chain.iter().any(|known| known.der() == candidate.der());
+        let signers =
+            others.iter().filter(unused).filter(|candidate| is_signed_by(last, candidate));
         let next = signers.max_by_key(|candidate| end(candidate))?;
         chain.push(next.clone());
     }

@@ -34,7 +34,10 @@ pub(crate) struct SignRequest<'a> {
 impl StepCa {
     pub(crate) fn of(settings: &Settings) -> Self {
         let tls = TlsFiles { ca: Some(settings.ca_file.clone()), identity: None };
-        Self { server: Server { address: settings.address.clone(), tls }, pinned: settings.pinned.clone() }
+        Self {
+            server: Server { address: settings.address.clone(), tls },
+            pinned: settings.pinned.clone(),
+        }
     }
 
     /// The audience of tokens: its TLS address, whatever way the request takes.
@@ -65,7 +68,8 @@ impl StepCa {
         within: Duration,
     ) -> Result<Vec<Certificate>, PluginError> {
         let line_feeds = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
-        let csr = pem::encode_config(&pem::Pem::new("CERTIFICATE REQUEST", request.csr_der), line_feeds);
+        let csr =
+            pem::encode_config(&pem::Pem::new("CERTIFICATE REQUEST", request.csr_der), line_feeds);
         let body = json!({
             "csr": csr,
             "ott": request.token.as_str(),
@@ -76,25 +80,37 @@ impl StepCa {
         self.read(answer.body.get("certChain"), "/1.0/sign")
     }
 
-    async fn certificates(&self, path: &str, within: Duration) -> Result<Vec<Certificate>, PluginError> {
+    async fn certificates(
+        &self,
+        path: &str,
+        within: Duration,
+    ) -> Result<Vec<Certificate>, PluginError> {
         let answer = self.asked(Call::get(path), within).await?;
         self.read(answer.body.get("crts"), path)
     }
 
     async fn asked(&self, call: Call, within: Duration) -> Result<Answer, PluginError> {
         let answer = self.server.call(&call, within).await?;
-        if answer.status.is_success() { Ok(answer) } else { Err(self.refusal(&answer, call.path())) }
+        if answer.status.is_success() {
+            Ok(answer)
+        } else {
+            Err(self.refusal(&answer, call.path()))
+        }
     }
 
     fn read(&self, texts: Option<&Value>, path: &str) -> Result<Vec<Certificate>, PluginError> {
         let texts = texts.and_then(Value::as_array).ok_or_else(|| self.no_step_ca(path))?;
         let read = |text: &Value| {
-            let block = pem::parse(text.as_str()?).ok().filter(|block| block.tag() == "CERTIFICATE")?;
+            let block =
+                pem::parse(text.as_str()?).ok().filter(|block| block.tag() == "CERTIFICATE")?;
             Certificate::parse(block.contents()).ok()
         };
         let certificates: Option<Vec<_>> = texts.iter().map(read).collect();
         certificates.filter(|found| !found.is_empty()).ok_or_else(|| PluginError::Permanent {
-            detail: format!("{}{path} answers with certificates that cannot be read", self.server.address),
+            detail: format!(
+                "{}{path} answers with certificates that cannot be read",
+                self.server.address
+            ),
         })
     }
 
@@ -109,8 +125,12 @@ impl StepCa {
 
     fn refusal(&self, answer: &Answer, path: &str) -> PluginError {
         let status = answer.status;
-        let what =
-            format!("{}{path} answers {}{}", self.server.address, status.as_u16(), words(&answer.body));
+        let what = format!(
+            "{}{path} answers {}{}",
+            self.server.address,
+            status.as_u16(),
+            words(&answer.body)
+        );
         match status {
             StatusCode::TOO_MANY_REQUESTS => {
                 PluginError::RateLimited { retry_after: answer.retry_after.unwrap_or(WAIT) }
@@ -130,15 +150,19 @@ impl StepCa {
             },
             StatusCode::NOT_FOUND | StatusCode::NOT_IMPLEMENTED => PluginError::Misconfigured {
                 field: "address".to_owned(),
-                detail: format!("{what}; write the address of a step-ca that has this path (0.30 does)"),
+                detail: format!(
+                    "{what}; write the address of a step-ca that has this path (0.30 does)"
+                ),
             },
-            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
-                PluginError::AuthorityDown { detail: what }
-            }
+            StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT => PluginError::AuthorityDown { detail: what },
             status if status.is_server_error() => PluginError::Transient {
                 detail: format!("{what}; its log says why (a template that is no JSON, for one)"),
             },
-            _ => PluginError::Permanent { detail: format!("{what}, which no step-ca is known to answer") },
+            _ => PluginError::Permanent {
+                detail: format!("{what}, which no step-ca is known to answer"),
+            },
         }
     }
 }

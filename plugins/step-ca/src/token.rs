@@ -21,9 +21,9 @@ const COORDINATE: usize = 32;
 
 /// PKCS#8 of a P-256 key (RFC 5958, RFC 5915) up to its private number, and from there to the point.
 const PKCS8_HEAD: &[u8] = &[
-    0x30, 0x81, 0x87, 0x02, 0x01, 0x00, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01,
-    0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x04, 0x6d, 0x30, 0x6b, 0x02, 0x01, 0x01,
-    0x04, 0x20,
+    0x30, 0x81, 0x87, 0x02, 0x01, 0x00, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02,
+    0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x04, 0x6d, 0x30, 0x6b, 0x02,
+    0x01, 0x01, 0x04, 0x20,
 ];
 const PKCS8_POINT: &[u8] = &[0xa1, 0x44, 0x03, 0x42, 0x00, 0x04];
 
@@ -62,8 +62,10 @@ impl ProvisionerKey {
     /// # Errors
     /// What the file holds instead, with nothing of its contents.
     pub(crate) fn parse(contents: &[u8], key_id: Option<&str>) -> Result<Self, String> {
-        let text = std::str::from_utf8(contents).map_err(|_| "holds no text".to_owned())?.trim_start();
-        let (pkcs8, own_id) = if text.starts_with('{') { from_jwk(text)? } else { (from_pem(text)?, None) };
+        let text =
+            std::str::from_utf8(contents).map_err(|_| "holds no text".to_owned())?.trim_start();
+        let (pkcs8, own_id) =
+            if text.starts_with('{') { from_jwk(text)? } else { (from_pem(text)?, None) };
         let key = RingKey::from_pkcs8(KeySpec::P256, &pkcs8)
             .map_err(|error| format!("holds no P-256 key in PKCS#8 ({error})"))?;
         let id = match key_id.map(str::to_owned).or(own_id) {
@@ -119,7 +121,9 @@ impl fmt::Debug for ProvisionerKey {
 
 fn from_pem(text: &str) -> Result<Zeroizing<Vec<u8>>, String> {
     if text.starts_with("eyJ") {
-        return Err("holds an encrypted JWE; write what `step crypto jwe decrypt` makes of it".to_owned());
+        return Err(
+            "holds an encrypted JWE; write what `step crypto jwe decrypt` makes of it".to_owned()
+        );
     }
     let blocks = pem::parse_many(text).map_err(|_| "is neither PEM nor a JWK".to_owned())?;
     let private = blocks.into_iter().find(|block| block.tag().ends_with("PRIVATE KEY"));
@@ -135,9 +139,12 @@ fn from_pem(text: &str) -> Result<Zeroizing<Vec<u8>>, String> {
 }
 
 fn from_jwk(text: &str) -> Result<(Zeroizing<Vec<u8>>, Option<String>), String> {
-    let wrong = || "is no JWK of a private P-256 key: kty EC, crv P-256, with x, y and d".to_owned();
+    let wrong =
+        || "is no JWK of a private P-256 key: kty EC, crv P-256, with x, y and d".to_owned();
     if text.contains("\"ciphertext\"") {
-        return Err("holds an encrypted JWE; write what `step crypto jwe decrypt` makes of it".to_owned());
+        return Err(
+            "holds an encrypted JWE; write what `step crypto jwe decrypt` makes of it".to_owned()
+        );
     }
     // What serde says may repeat a value, so it is not told.
     let jwk: Jwk<'_> = serde_json::from_str(text).map_err(|_| wrong())?;
@@ -205,7 +212,8 @@ mod tests {
         };
         let (now, randomness) = (Timestamp::from_secs(1_000), SeededRandomness::new(1));
         // Some numbers of a signature begin with zeros: 300 tokens meet a few of them.
-        let tokens: Vec<_> = (0..300).map(|_| key.token(&claims, now, &randomness).unwrap()).collect();
+        let tokens: Vec<_> =
+            (0..300).map(|_| key.token(&claims, now, &randomness).unwrap()).collect();
         for token in &tokens {
             let (signed, signature) = token.rsplit_once('.').unwrap();
             let signature = decoded(signature);
@@ -248,8 +256,7 @@ mod tests {
     #[test]
     fn what_is_no_key_is_refused_without_repeating_it() {
         let sec1 = "-----BEGIN EC PRIVATE KEY-----\nc2VjcmV0\n-----END EC PRIVATE KEY-----\n";
-        let encrypted =
-            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nc2VjcmV0\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nc2VjcmV0\n-----END ENCRYPTED PRIVATE KEY-----\n";
         let other_point = JWK.replace("MKBCTNIcKUSD", "MKBCTNIcKUSE");
         let number = JWK.replace(&format!("\"{D}\""), "12345678901234567890");
         for (text, words) in [

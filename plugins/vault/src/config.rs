@@ -51,7 +51,8 @@ impl Settings {
             );
         }
         let mount = kept(&mut fields, "mount", path("mount", &mount));
-        let namespace = namespace.and_then(|text| kept(&mut fields, "namespace", path("namespace", &text)));
+        let namespace =
+            namespace.and_then(|text| kept(&mut fields, "namespace", path("namespace", &text)));
         let issuer = issuer.filter(|text| text != "default");
         let issuer = issuer.and_then(|text| kept(&mut fields, "issuer", segment("issuer", &text)));
         if mint_roots && issuer.is_some() {
@@ -92,11 +93,10 @@ fn credentials(table: &toml::Table, base: &Path) -> Result<Credentials, Vec<Conf
         Some("approle") => {
             let path = login_path(&mut fields, "approle");
             let role_id: Option<String> = fields.required("role_id");
-            let secret_id = fields.required::<PathBuf>("secret_id_file").map(|path| base.join(path));
-            path.zip(role_id).zip(secret_id).map(|((path, role_id), secret_id)| Credentials::AppRole {
-                path,
-                role_id,
-                secret_id,
+            let secret_id =
+                fields.required::<PathBuf>("secret_id_file").map(|path| base.join(path));
+            path.zip(role_id).zip(secret_id).map(|((path, role_id), secret_id)| {
+                Credentials::AppRole { path, role_id, secret_id }
             })
         }
         Some("kubernetes") => {
@@ -194,7 +194,10 @@ mod tests {
         let text = "address = 'https://bao.example:8200'\nca_file = 'ca.pem'\n\
                     auth = { method = 'token', token_file = 'token' }";
         let settings = read(text).expect("reads");
-        assert_eq!((settings.mount.as_str(), &settings.namespace, &settings.issuer), ("pki", &None, &None));
+        assert_eq!(
+            (settings.mount.as_str(), &settings.namespace, &settings.issuer),
+            ("pki", &None, &None)
+        );
         assert!(!settings.exclusive && !settings.mint_roots);
         assert_eq!(settings.server.tls.ca, Some(PathBuf::from("/etc/banyan/ca.pem")));
         assert!(matches!(&settings.credentials, Credentials::Token(Source::File(path))
@@ -204,13 +207,17 @@ mod tests {
     #[test]
     fn each_method_of_login_is_read() {
         let with = |auth: &str| {
-            read(&format!("address = 'https://b:1'\nca_file = 'c'\nmount = '/a/b/'\nauth = {{ {auth} }}"))
-                .expect(auth)
+            read(&format!(
+                "address = 'https://b:1'\nca_file = 'c'\nmount = '/a/b/'\nauth = {{ {auth} }}"
+            ))
+            .expect(auth)
         };
         assert!(matches!(with("method = 'token', token_env = 'T'").credentials,
             Credentials::Token(Source::Environment(name)) if name == "T"));
-        assert!(matches!(with("method = 'approle', role_id = 'r', secret_id_file = 's'").credentials,
-            Credentials::AppRole { path, .. } if path == "approle"));
+        assert!(
+            matches!(with("method = 'approle', role_id = 'r', secret_id_file = 's'").credentials,
+            Credentials::AppRole { path, .. } if path == "approle")
+        );
         assert!(matches!(with("method = 'kubernetes', role = 'r', path = 'east/k8s'").credentials,
             Credentials::Kubernetes { path, jwt, .. } if path == "east/k8s" && jwt == Path::new(POD_TOKEN)));
         let cert = with("method = 'cert', cert_file = 'c.pem', key_file = 'k.pem'");

@@ -55,7 +55,9 @@ impl Credentials {
             Self::Token(Source::File(path)) => format!("the token in {}", path.display()),
             Self::Token(Source::Environment(name)) => format!("the token in ${name}"),
             Self::AppRole { secret_id, .. } => format!("the secret id in {}", secret_id.display()),
-            Self::Kubernetes { jwt, .. } => format!("the service account's token in {}", jwt.display()),
+            Self::Kubernetes { jwt, .. } => {
+                format!("the service account's token in {}", jwt.display())
+            }
             Self::Certificate { cert, .. } => format!("the certificate in {}", cert.display()),
         }
     }
@@ -102,7 +104,9 @@ fn secret(field: &str, path: &Path, own: bool) -> Result<Zeroizing<String>, Plug
     let unreadable = |problem: String| wrong(field, path, &problem);
     let mut text = Zeroizing::new(String::new());
     let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
-    file.take(SECRET_MAX + 1).read_to_string(&mut text).map_err(|error| unreadable(error.to_string()))?;
+    file.take(SECRET_MAX + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| unreadable(error.to_string()))?;
     let line = text.trim();
     if line.is_empty() || line.contains(char::is_whitespace) || text.len() as u64 > SECRET_MAX {
         return Err(wrong(
@@ -115,17 +119,23 @@ fn secret(field: &str, path: &Path, own: bool) -> Result<Zeroizing<String>, Plug
 }
 
 fn closed(field: &str, path: &Path) -> Result<(), PluginError> {
-    let mode =
-        fs::metadata(path).map_err(|error| wrong(field, path, &error.to_string()))?.permissions().mode();
+    let mode = fs::metadata(path)
+        .map_err(|error| wrong(field, path, &error.to_string()))?
+        .permissions()
+        .mode();
     if mode & TOO_OPEN != 0 {
-        let problem = format!("has mode {:04o}, and others may use it; run chmod 0600 on it", mode & 0o7777);
+        let problem =
+            format!("has mode {:04o}, and others may use it; run chmod 0600 on it", mode & 0o7777);
         return Err(wrong(field, path, &problem));
     }
     Ok(())
 }
 
 fn wrong(field: &str, path: &Path, problem: &str) -> PluginError {
-    PluginError::Misconfigured { field: field.to_owned(), detail: format!("{}: {problem}", path.display()) }
+    PluginError::Misconfigured {
+        field: field.to_owned(),
+        detail: format!("{}: {problem}", path.display()),
+    }
 }
 
 #[cfg(test)]
@@ -155,12 +165,16 @@ mod tests {
             [("s.secret", 0o644), ("s.secret", 0o620), ("s.secret\ns.more", 0o600), ("", 0o600)]
         {
             let refused = file(home.path(), text, mode).read().err().unwrap().to_string();
-            assert!(refused.contains("auth.token_file") && !refused.contains("s.secret"), "{refused}");
+            assert!(
+                refused.contains("auth.token_file") && !refused.contains("s.secret"),
+                "{refused}"
+            );
         }
         assert!(file(home.path(), "s.secret", 0o640).read().is_ok(), "a group may read");
         let gone = Credentials::Token(Source::File(home.path().join("none")));
         assert!(gone.read().err().unwrap().to_string().contains("none"));
-        let unset = Credentials::Token(Source::Environment("BANYAN_TEST_NO_SUCH_VARIABLE".to_owned()));
+        let unset =
+            Credentials::Token(Source::Environment("BANYAN_TEST_NO_SUCH_VARIABLE".to_owned()));
         assert!(unset.read().err().unwrap().to_string().contains("is not set"));
     }
 }

@@ -37,9 +37,9 @@ use async_trait::async_trait;
 use plugins::answering::Turn;
 use plugins::checks::IssuerExpectation;
 use plugins::{
-    Announcement, Answering, AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem, Description, Health,
-    IssuerChain, IssuerRequest, JudgedIssuer, LookEvery, Outcome, PluginError, RetireRoots, RootAuthority,
-    RootSet, StageRoots, Ticket, WatchRoots, watch_by_looking,
+    Announcement, Answering, AuthorityDeps, AuthorityPlugin, CallContext, ConfigProblem,
+    Description, Health, IssuerChain, IssuerRequest, JudgedIssuer, LookEvery, Outcome, PluginError,
+    RetireRoots, RootAuthority, RootSet, StageRoots, Ticket, WatchRoots, watch_by_looking,
 };
 use trust::Serial;
 
@@ -85,9 +85,13 @@ impl Present {
 
 impl VaultAuthority {
     /// The mount's issuers, and a reference to the one that signs.
-    async fn issuers(&self, within: Duration) -> Result<(Vec<Listed>, Option<String>), PluginError> {
+    async fn issuers(
+        &self,
+        within: Duration,
+    ) -> Result<(Vec<Listed>, Option<String>), PluginError> {
         let listed = self.mount.list(within).await?;
-        let default = listed.iter().find(|listed| listed.is_default).map(|listed| listed.id.clone());
+        let default =
+            listed.iter().find(|listed| listed.is_default).map(|listed| listed.id.clone());
         let reference = self.settings.issuer.clone().or(default);
         Ok((listed, reference))
     }
@@ -97,7 +101,8 @@ impl VaultAuthority {
         let state = self.deps.state.as_ref();
         let (listed, reference) = self.issuers(within).await?;
         let mut roots = Roots::load(state).await?;
-        let named = |id: &String| listed.iter().any(|one| one.id == *id && roots.unfinished(&one.name));
+        let named =
+            |id: &String| listed.iter().any(|one| one.id == *id && roots.unfinished(&one.name));
         let signing = match reference.filter(|id| !named(id)) {
             Some(reference) => Some(self.mount.issuer(&reference, within).await?),
             None => None,
@@ -106,15 +111,20 @@ impl VaultAuthority {
             roots.store(state).await?;
         }
         let living = roots.living(|issuer| listed.iter().any(|listed| listed.id == issuer))?;
-        if living.is_empty() && !(self.settings.mint_roots && turn.announced().await?.roots.is_empty()) {
+        if living.is_empty()
+            && !(self.settings.mint_roots && turn.announced().await?.roots.is_empty())
+        {
             return Err(self.no_issuer());
         }
         let signs = |issuer: &&Issuer| {
-            roots.get(&issuer.root.id()).is_some_and(|known| !known.waits && known.retired == Retired::No)
+            roots
+                .get(&issuer.root.id())
+                .is_some_and(|known| !known.waits && known.retired == Retired::No)
         };
         let root = signing.as_ref().filter(signs).map(|issuer| issuer.root.id());
         let above = signing.as_ref().filter(|issuer| Some(issuer.root.id()) == root);
-        let above = above.map(|issuer| issuer.chain.iter().map(|one| one.der().to_vec()).collect::<Vec<_>>());
+        let above = above
+            .map(|issuer| issuer.chain.iter().map(|one| one.der().to_vec()).collect::<Vec<_>>());
         let found = Announcement { roots: living, signing: root, above, ..Announcement::default() };
         let set = turn.announce(&found).await?;
         Ok(Present { listed, signing, roots, set })
@@ -147,7 +157,8 @@ impl VaultAuthority {
             trust_domain: &request.trust_domain,
             not_after,
         };
-        let wanted = Wanted { csr_der: &request.csr_der, path_len: request.path_len, subject: &subject };
+        let wanted =
+            Wanted { csr_der: &request.csr_der, path_len: request.path_len, subject: &subject };
         let signed = self.mount.sign(&issuer, &wanted, context.deadline).await?;
         let above = issuer.chain.iter().map(|certificate| certificate.der().to_vec());
         let chain = IssuerChain::new([signed].into_iter().chain(above).collect());
@@ -180,14 +191,19 @@ impl VaultAuthority {
         };
         let ends = self.mount.issuer(&reference, within).await?.not_after();
         if ends <= self.deps.clock.now() {
-            return Ok(Health::down(format!("the issuer in {} ended at {ends}", self.mount.path()))
-                .until(Some(ends)));
+            return Ok(Health::down(format!(
+                "the issuer in {} ended at {ends}",
+                self.mount.path()
+            ))
+            .until(Some(ends)));
         }
         match self.mount.session().token_end().await {
             Some(token) if token.soon => {
                 let place = self.mount.session().place();
-                let detail =
-                    format!("{place} ends at {} and cannot be renewed; put a new one there", token.at);
+                let detail = format!(
+                    "{place} ends at {} and cannot be renewed; put a new one there",
+                    token.at
+                );
                 Ok(Health::degraded(detail).until(Some(ends.min(token.at))))
             }
             Some(token) => Ok(Health::ok().until(Some(ends.min(token.at)))),
@@ -207,7 +223,8 @@ impl VaultAuthority {
 #[async_trait]
 impl RootAuthority for VaultAuthority {
     fn describe(&self) -> Description {
-        let described = Description::new(self.deps.name.clone(), "vault", env!("CARGO_PKG_VERSION"));
+        let described =
+            Description::new(self.deps.name.clone(), "vault", env!("CARGO_PKG_VERSION"));
         let described = described.at(self.mount.path());
         if self.settings.exclusive { described } else { described.shared() }
     }

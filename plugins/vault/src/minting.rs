@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use plugins::checks::{RootsExpectation, check_roots};
-use plugins::{CallContext, Outcome, PluginError, RetireRoots, RootDer, RootSet, StageRequest, StageRoots};
+use plugins::{
+    CallContext, Outcome, PluginError, RetireRoots, RootDer, RootSet, StageRequest, StageRoots,
+};
 use trust::{RootId, Serial, Timestamp};
 
 use crate::VaultAuthority;
@@ -42,7 +44,10 @@ impl StageRoots for VaultAuthority {
             roots.store(state).await?;
             let not_after = now.plus(request.lifetime);
             let subject = Subject {
-                common_name: format!("Banyan root {}", Serial::random(self.deps.randomness.as_ref())),
+                common_name: format!(
+                    "Banyan root {}",
+                    Serial::random(self.deps.randomness.as_ref())
+                ),
                 trust_domain: &request.trust_domain,
                 not_after,
             };
@@ -105,8 +110,10 @@ impl RetireRoots for VaultAuthority {
                 )));
             }
             if !known.own {
-                let reason =
-                    format!("the key of root {} is not in the mount; retire it where it is", root.short());
+                let reason = format!(
+                    "the key of root {} is not in the mount; retire it where it is",
+                    root.short()
+                );
                 return Err(PluginError::denied(reason));
             }
             set_retired(&mut present.roots, root, Retired::Decided);

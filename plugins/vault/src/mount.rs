@@ -88,15 +88,23 @@ impl Mount {
     }
 
     /// An issuer by its id or name.
-    pub(crate) async fn issuer(&self, reference: &str, within: Duration) -> Result<Issuer, PluginError> {
-        let data = self.session.call(&Ask::read(self.at(&format!("issuer/{reference}"))), within).await?;
+    pub(crate) async fn issuer(
+        &self,
+        reference: &str,
+        within: Duration,
+    ) -> Result<Issuer, PluginError> {
+        let data =
+            self.session.call(&Ask::read(self.at(&format!("issuer/{reference}"))), within).await?;
         let (id, key) = (text(&data, "issuer_id"), text(&data, "key_id"));
         let own = certificate(&text(&data, "certificate"))
             .map_err(|problem| self.unfit(reference, &format!("its certificate {problem}")))?;
         if key.is_empty() {
-            return Err(self.unfit(reference, "it has no private key in the mount, so it signs nothing"));
+            return Err(
+                self.unfit(reference, "it has no private key in the mount, so it signs nothing")
+            );
         }
-        let above = data.get("ca_chain").and_then(Value::as_array).into_iter().flatten().take(CHAIN_MAX);
+        let above =
+            data.get("ca_chain").and_then(Value::as_array).into_iter().flatten().take(CHAIN_MAX);
         let above: Vec<Certificate> =
             above.filter_map(Value::as_str).filter_map(|pem| certificate(pem).ok()).collect();
         if let Some(fault) = not_taken(&own, &above) {
@@ -130,8 +138,8 @@ impl Mount {
         }
         let path = self.at(&format!("issuer/{}/sign-intermediate", issuer.id));
         let data = self.session.call(&Ask::write(path, Value::Object(body)), within).await?;
-        let signed = certificate(&text(&data, "certificate")).map_err(|problem| PluginError::Permanent {
-            detail: format!("the certificate it signed {problem}"),
+        let signed = certificate(&text(&data, "certificate")).map_err(|problem| {
+            PluginError::Permanent { detail: format!("the certificate it signed {problem}") }
         })?;
         Ok(signed.der().to_vec())
     }
@@ -170,7 +178,8 @@ impl Mount {
     /// Whether there is a default issuer, and whether a new issuer takes its place by itself.
     pub(crate) async fn defaults(&self, within: Duration) -> Result<(bool, bool), PluginError> {
         let data = self.session.call(&Ask::read(self.at("config/issuers")), within).await?;
-        let follows = data.get("default_follows_latest_issuer").and_then(Value::as_bool).unwrap_or(false);
+        let follows =
+            data.get("default_follows_latest_issuer").and_then(Value::as_bool).unwrap_or(false);
         Ok((!text(&data, "default").is_empty(), follows))
     }
 
@@ -180,7 +189,12 @@ impl Mount {
     }
 
     /// Deletes an issuer and its key. Of those that are gone: success.
-    pub(crate) async fn delete(&self, id: &str, key: &str, within: Duration) -> Result<(), PluginError> {
+    pub(crate) async fn delete(
+        &self,
+        id: &str,
+        key: &str,
+        within: Duration,
+    ) -> Result<(), PluginError> {
         self.session.call(&Ask::delete(self.at(&format!("issuer/{id}"))), within).await?;
         self.session.call(&Ask::delete(self.at(&format!("key/{key}"))), within).await.map(drop)
     }
@@ -209,7 +223,8 @@ impl Subject<'_> {
 
 /// Whether a root has a key of this kind.
 pub(crate) fn has_key(root: &Root, spec: KeySpec) -> Result<(), PluginError> {
-    let found = PublicKey::parse(root.certificate().spki_der()).ok().and_then(|key| KeySpec::of(&key));
+    let found =
+        PublicKey::parse(root.certificate().spki_der()).ok().and_then(|key| KeySpec::of(&key));
     if found == Some(spec) {
         return Ok(());
     }
@@ -234,8 +249,9 @@ fn not_taken(own: &Certificate, above: &[Certificate]) -> Option<String> {
     [own].into_iter().chain(above).find_map(|one| {
         let fault = check_ca_certificate(one, &any, 0).err()?;
         let is_algorithm = matches!(fault.reason(), "SIGNATURE_ALGORITHM" | "KEY_WEAK");
-        is_algorithm
-            .then(|| format!("\"{}\" {fault}; make a root of a kind that is taken", one.subject_text()))
+        is_algorithm.then(|| {
+            format!("\"{}\" {fault}; make a root of a kind that is taken", one.subject_text())
+        })
     })
 }
 
@@ -247,14 +263,18 @@ fn way_up(own: Certificate, above: &[Certificate]) -> Option<(Vec<Certificate>, 
     let mut chain = vec![own];
     while chain.len() < CHAIN_MAX {
         let last = chain.last()?;
-        let mut signers: Vec<&Certificate> = above.iter().filter(|above| is_signed_by(last, above)).collect();
+        let mut signers: Vec<&Certificate> =
+            above.iter().filter(|above| is_signed_by(last, above)).collect();
         // Of twins the one that lasts longest, in whatever order they come.
         signers.sort_by_key(|signer| std::cmp::Reverse(signer.validity().not_after()));
-        if let Some(root) = signers.iter().find_map(|signer| Root::from_certificate((*signer).clone()).ok()) {
+        if let Some(root) =
+            signers.iter().find_map(|signer| Root::from_certificate((*signer).clone()).ok())
+        {
             return Some((chain, root));
         }
-        let next =
-            signers.into_iter().find(|signer| !chain.iter().any(|known| known.der() == signer.der()))?;
+        let next = signers
+            .into_iter()
+            .find(|signer| !chain.iter().any(|known| known.der() == signer.der()))?;
         let next = next.clone();
         chain.push(next);
     }

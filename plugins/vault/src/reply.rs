@@ -47,8 +47,9 @@ impl Ask {
     /// The line of a policy that permits this.
     pub(crate) fn policy(&self) -> String {
         let mut parts: Vec<&str> = self.bare().split('/').collect();
-        let ids: Vec<usize> =
-            (1..parts.len()).filter(|at| matches!(parts.get(at - 1), Some(&"issuer" | &"key"))).collect();
+        let ids: Vec<usize> = (1..parts.len())
+            .filter(|at| matches!(parts.get(at - 1), Some(&"issuer" | &"key")))
+            .collect();
         for at in ids {
             if let Some(part) = parts.get_mut(at) {
                 *part = "+";
@@ -72,27 +73,33 @@ pub(crate) fn judge(ask: &Ask, answer: &Answer) -> Result<Value, PluginError> {
     let has = |text: &str| words.contains(text);
     match answer.status.as_u16() {
         200..=299 => Ok(answer.body.get("data").cloned().unwrap_or(Value::Null)),
-        404 if has("namespace not found") => Err(misconfigured("namespace", "does not exist on the server")),
+        404 if has("namespace not found") => {
+            Err(misconfigured("namespace", "does not exist on the server"))
+        }
         404 if has("no handler for route") => Err(no_mount(ask)),
         404 if ask.is_list() && words.is_empty() => Ok(Value::Null),
         404 if has("unsupported path") => {
-            let detail =
-                format!("{asked} is unknown there; is it a PKI secrets engine, and the server recent?");
+            let detail = format!(
+                "{asked} is unknown there; is it a PKI secrets engine, and the server recent?"
+            );
             Err(misconfigured("mount", &detail))
         }
         429 => Err(PluginError::RateLimited { retry_after: answer.retry_after.unwrap_or(WAIT) }),
         503 if has("sealed") => Err(PluginError::AuthorityDown { detail: sealed() }),
-        502..=504 => {
-            Err(PluginError::AuthorityDown { detail: format!("{asked}: {} ({})", told(), answer.status) })
+        502..=504 => Err(PluginError::AuthorityDown {
+            detail: format!("{asked}: {} ({})", told(), answer.status),
+        }),
+        500 if has("unable to find PKI") => {
+            Err(PluginError::denied(format!("{asked}: {}", told())))
         }
-        500 if has("unable to find PKI") => Err(PluginError::denied(format!("{asked}: {}", told()))),
         400 | 404 | 405 => Err(PluginError::denied(format!("{asked}: {}", told()))),
-        403 => {
-            Err(PluginError::denied(format!("{asked} is not permitted; add to the policy: {}", ask.policy())))
-        }
-        412 | 500..=599 => {
-            Err(PluginError::Transient { detail: format!("{asked}: {} ({})", told(), answer.status) })
-        }
+        403 => Err(PluginError::denied(format!(
+            "{asked} is not permitted; add to the policy: {}",
+            ask.policy()
+        ))),
+        412 | 500..=599 => Err(PluginError::Transient {
+            detail: format!("{asked}: {} ({})", told(), answer.status),
+        }),
         _ => {
             let detail = format!(
                 "{asked} was answered with {}: {}; is this an OpenBao or Vault?",
@@ -149,7 +156,10 @@ fn no_mount(ask: &Ask) -> PluginError {
     match ask.bare().strip_prefix("auth/") {
         Some(rest) => {
             let path = rest.trim_end_matches("/login");
-            misconfigured("auth.path", &format!("nothing is mounted at auth/{path}; enable the method there"))
+            misconfigured(
+                "auth.path",
+                &format!("nothing is mounted at auth/{path}; enable the method there"),
+            )
         }
         None => {
             let detail = format!(
@@ -210,7 +220,8 @@ mod tests {
 
     #[test]
     fn the_server_s_words_are_one_short_plain_line() {
-        let body = json!({ "errors": ["1 error occurred:\n\t* a\u{1b}[31m b\n\n", "x".repeat(999)] });
+        let body =
+            json!({ "errors": ["1 error occurred:\n\t* a\u{1b}[31m b\n\n", "x".repeat(999)] });
         let line = words(&body);
         assert!(line.starts_with("a [31m b; xxx") && line.len() == WORDS_MAX, "{line}");
     }

@@ -14,7 +14,8 @@ use trust::digest::sha256;
 
 use crate::mount::Issuer;
 
-const RECORD: Document = Document { name: "mount", format: 1, what: "the authority's record of its roots" };
+const RECORD: Document =
+    Document { name: "mount", format: 1, what: "the authority's record of its roots" };
 
 /// What is known of roots. Read for each call, changed, and stored before it is acted upon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,7 +108,10 @@ impl Roots {
     }
 
     /// The certificates of the known roots that are not retired and whose issuers pass.
-    pub(crate) fn living(&self, present: impl Fn(&str) -> bool) -> Result<Vec<Vec<u8>>, PluginError> {
+    pub(crate) fn living(
+        &self,
+        present: impl Fn(&str) -> bool,
+    ) -> Result<Vec<Vec<u8>>, PluginError> {
         let living = |known: &&Known| known.retired == Retired::No && present(&known.issuer);
         self.known.values().filter(living).map(Known::der).collect()
     }
@@ -125,7 +129,9 @@ impl Roots {
         if staged.asked != request.fingerprint() {
             return Err(PluginError::reused(id));
         }
-        let Some(known) = staged.root.as_ref().and_then(|root| self.known.get(root)) else { return Ok(None) };
+        let Some(known) = staged.root.as_ref().and_then(|root| self.known.get(root)) else {
+            return Ok(None);
+        };
         if known.retired != Retired::No {
             return Err(PluginError::denied(format!(
                 "the root of request {id} was retired; use a new request id"
@@ -142,7 +148,8 @@ impl Roots {
         name: &str,
         first: bool,
     ) -> Staged {
-        let new = || Staged { asked: request.fingerprint(), name: name.to_owned(), first, root: None };
+        let new =
+            || Staged { asked: request.fingerprint(), name: name.to_owned(), first, root: None };
         self.staged.entry(id.to_string()).or_insert_with(new).clone()
     }
 
@@ -174,7 +181,8 @@ impl Known {
 /// authority that uses the mount.
 pub(crate) fn name_of(authority: &str, id: &RequestId, request: &StageRequest) -> String {
     let text = format!("banyan-root-v1\0{authority}\0{}\0{id}", request.trust_domain);
-    let digest: String = sha256(text.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let digest: String =
+        sha256(text.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     format!("banyan-{digest}")
 }
 
@@ -220,7 +228,10 @@ mod tests {
         let (one, other) = (RequestId::parse("one").unwrap(), RequestId::parse("other").unwrap());
         let name = name_of("main", &one, &request(1));
         assert_eq!(name, name_of("main", &one, &request(2)));
-        assert!(name != name_of("main", &other, &request(1)) && name != name_of("east", &one, &request(1)));
+        assert!(
+            name != name_of("main", &other, &request(1))
+                && name != name_of("east", &one, &request(1))
+        );
         assert!(name.len() == 39 && name.starts_with("banyan-"));
     }
 }

@@ -99,7 +99,12 @@ impl Session {
         self.credentials.place()
     }
 
-    async fn send(&self, ask: &Ask, token: Option<&str>, within: Duration) -> Result<Answer, PluginError> {
+    async fn send(
+        &self,
+        ask: &Ask,
+        token: Option<&str>,
+        within: Duration,
+    ) -> Result<Answer, PluginError> {
         let path = format!("/v1/{}", ask.path);
         let call = match &ask.body {
             Some(body) => Call::post(path, body.clone()),
@@ -130,8 +135,9 @@ impl Session {
             Err(login) => login,
         };
         let now = self.clock.uptime();
-        let good =
-            |held: &Held| Some(held.token.as_str()) != refused && held.lease.is_none_or(|l| l.ends > now);
+        let good = |held: &Held| {
+            Some(held.token.as_str()) != refused && held.lease.is_none_or(|l| l.ends > now)
+        };
         let Some(present) = held.as_mut().filter(|held| good(held)) else {
             let made = self.login(&login, within).await?;
             let token = made.token.clone();
@@ -184,8 +190,9 @@ impl Session {
         let Some(data) = answer.body.get("data").filter(|_| answer.status.is_success()) else {
             return Ok(None);
         };
-        let secs =
-            |field: &str| Duration::from_secs(data.get(field).and_then(Value::as_u64).unwrap_or_default());
+        let secs = |field: &str| {
+            Duration::from_secs(data.get(field).and_then(Value::as_u64).unwrap_or_default())
+        };
         let (life, first) = (secs("ttl"), secs("creation_ttl"));
         if life.is_zero() {
             return Ok(None);
@@ -209,7 +216,8 @@ impl Session {
         }
         judge(&ask, &answer)?;
         let auth = answer.body.get("auth").unwrap_or(&Value::Null);
-        let token = auth.get("client_token").and_then(Value::as_str).filter(|token| !token.is_empty());
+        let token =
+            auth.get("client_token").and_then(Value::as_str).filter(|token| !token.is_empty());
         let token = token.ok_or_else(|| {
             PluginError::denied(format!(
                 "the login at {} gave no token; does the role ask for more than one step?",
@@ -237,8 +245,9 @@ impl Session {
     }
 
     fn granted(&self, auth: &Value, before: Option<Lease>) -> Option<Lease> {
-        let life =
-            Duration::from_secs(auth.get("lease_duration").and_then(Value::as_u64).unwrap_or_default());
+        let life = Duration::from_secs(
+            auth.get("lease_duration").and_then(Value::as_u64).unwrap_or_default(),
+        );
         if life.is_zero() {
             return None;
         }

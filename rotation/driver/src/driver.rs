@@ -61,7 +61,8 @@ pub async fn start(parts: DriverParts) -> Result<(DriverHandle, DriverTask), Sta
     keeper.take(&Event::DriverStarted, &Word::default()).await?;
     let mut performer = Performer::new(effects, keeper.watch());
     let (events, queue) = mpsc::channel(QUEUE_EVENTS_MAX);
-    let handle = DriverHandle { events, state: keeper.watch(), troubles: performer.troubles(), store };
+    let handle =
+        DriverHandle { events, state: keeper.watch(), troubles: performer.troubles(), store };
     performer.reconcile();
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(run(keeper, performer, queue, stopped));
@@ -105,7 +106,9 @@ async fn finish(
     let failure = match outcome {
         Ok(event) => match keeper.take(&event, &Word::default()).await {
             Ok(_) => EffectError::Refused { reason: "its result did not settle it".to_owned() },
-            Err(error @ SubmitError::Refused(_)) => EffectError::Refused { reason: error.to_string() },
+            Err(error @ SubmitError::Refused(_)) => {
+                EffectError::Refused { reason: error.to_string() }
+            }
             Err(error) => EffectError::Unavailable { reason: error.to_string() },
         },
         Err(error) => error,

@@ -74,7 +74,9 @@ impl EffectError {
             Self::NotYet { retry_after, .. } => {
                 (*retry_after).clamp(Duration::from_millis(200), Duration::from_secs(3_600))
             }
-            Self::Unavailable { .. } => doubled(Duration::from_millis(200), Duration::from_secs(30)),
+            Self::Unavailable { .. } => {
+                doubled(Duration::from_millis(200), Duration::from_secs(30))
+            }
             Self::Refused { .. } => doubled(Duration::from_secs(5), Duration::from_secs(300)),
         }
     }
@@ -88,7 +90,10 @@ mod tests {
     fn pauses_grow_and_are_bounded() {
         let unavailable = EffectError::Unavailable { reason: String::new() };
         let refused = EffectError::Refused { reason: String::new() };
-        assert_eq!([1, 2, 3, 40].map(|n| unavailable.pause(n).as_millis()), [200, 400, 800, 30_000]);
+        assert_eq!(
+            [1, 2, 3, 40].map(|n| unavailable.pause(n).as_millis()),
+            [200, 400, 800, 30_000]
+        );
         assert_eq!([1, 2, 40].map(|n| refused.pause(n).as_secs()), [5, 10, 300]);
         let forever = EffectError::NotYet { reason: String::new(), retry_after: Duration::MAX };
         assert_eq!(forever.pause(1), Duration::from_secs(3_600));

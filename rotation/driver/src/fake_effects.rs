@@ -24,7 +24,12 @@ pub struct FakeEffects {
 impl FakeEffects {
     /// Makes certificates that live ten years (roots) and one year (issuers) from `now` on.
     pub fn new(now: Timestamp) -> Self {
-        Self { now, calls: Mutex::default(), failures: Mutex::default(), hanging: watch::Sender::new(None) }
+        Self {
+            now,
+            calls: Mutex::default(),
+            failures: Mutex::default(),
+            hanging: watch::Sender::new(None),
+        }
     }
 
     /// Lets every attempt at the effect of this name hang until told otherwise.
@@ -75,7 +80,9 @@ impl FakeEffects {
                 },
             },
             Effect::PublishBundle { sequence } => Event::BundlePublished { sequence: *sequence },
-            Effect::SwitchSigner { root, issuer } => Event::SignerSwitched { root: *root, issuer: *issuer },
+            Effect::SwitchSigner { root, issuer } => {
+                Event::SignerSwitched { root: *root, issuer: *issuer }
+            }
         }
     }
 }

@@ -32,7 +32,9 @@ pub enum SubmitError {
     #[error("nothing changed: other replicas wrote the record at the same time; try again")]
     Contended,
     /// The machine would have broken a rule of its own: a fault in this program. Nothing changed.
-    #[error("nothing changed, because the machine broke a rule of its own, which is a fault to report: {0}")]
+    #[error(
+        "nothing changed, because the machine broke a rule of its own, which is a fault to report: {0}"
+    )]
     Violation(Violation),
     /// The driver has stopped. The event may have been the last one that it took.
     #[error("the driver has stopped; the process is shutting down")]
@@ -93,7 +95,11 @@ impl DriverHandle {
     ///
     /// # Errors
     /// [`StoreError::Failed`]; nothing changed.
-    pub async fn journal(&self, from: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+    pub async fn journal(
+        &self,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
         self.store.journal(from, limit).await
     }
 

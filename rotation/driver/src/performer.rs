@@ -53,7 +53,8 @@ impl Performer {
         self.failed.retain(|pending, _| state.pending.contains(pending));
         for pending in &state.pending {
             if !self.running.contains_key(pending) {
-                let pause = self.failed.get(pending).map_or(Duration::ZERO, |t| t.last.pause(t.attempts));
+                let pause =
+                    self.failed.get(pending).map_or(Duration::ZERO, |t| t.last.pause(t.attempts));
                 let task = self.tasks.spawn(attempt(
                     Arc::clone(&self.effects),
                     self.state.clone(),
@@ -78,8 +79,11 @@ impl Performer {
                 Err(error) => (error.id(), Err(broken(&error))),
             };
             // A task that is no longer in the list was dropped on purpose.
-            let known =
-                self.running.iter().find(|(_, task)| task.id() == id).map(|(pending, _)| pending.clone());
+            let known = self
+                .running
+                .iter()
+                .find(|(_, task)| task.id() == id)
+                .map(|(pending, _)| pending.clone());
             if let Some(pending) = known {
                 self.running.remove(&pending);
                 return (pending, outcome);
@@ -89,13 +93,16 @@ impl Performer {
 
     /// Notes a failed attempt; the next [`Self::reconcile`] starts another after a pause.
     pub(crate) fn failed(&mut self, pending: PendingEffect, last: EffectError) {
-        let attempts = self.failed.get(&pending).map_or(1, |trouble| trouble.attempts.saturating_add(1));
+        let attempts =
+            self.failed.get(&pending).map_or(1, |trouble| trouble.attempts.saturating_add(1));
         let effect = pending.effect.name();
         match &last {
             EffectError::NotYet { reason, .. } => {
                 tracing::debug!(effect, attempts, reason, "effect not done yet")
             }
-            error => tracing::warn!(effect, attempts, %error, "effect failed and will be tried again"),
+            error => {
+                tracing::warn!(effect, attempts, %error, "effect failed and will be tried again")
+            }
         }
         self.failed.insert(pending.clone(), Trouble { pending, attempts, last });
     }
@@ -137,10 +144,14 @@ async fn attempt(
     }
     let performed = tokio::time::timeout(ATTEMPT_MAX, effects.perform(&state, &pending)).await;
     performed.unwrap_or_else(|_| {
-        Err(EffectError::Unavailable { reason: format!("no answer within {} s", ATTEMPT_MAX.as_secs()) })
+        Err(EffectError::Unavailable {
+            reason: format!("no answer within {} s", ATTEMPT_MAX.as_secs()),
+        })
     })
 }
 
 fn broken(error: &JoinError) -> EffectError {
-    EffectError::Refused { reason: format!("the attempt broke off, which is a fault to report: {error}") }
+    EffectError::Refused {
+        reason: format!("the attempt broke off, which is a fault to report: {error}"),
+    }
 }

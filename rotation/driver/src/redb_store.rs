@@ -188,7 +188,11 @@ fn read_record(database: &Database) -> Result<Option<Stored>, redb::Error> {
     }))
 }
 
-fn read_journal(database: &Database, from: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, redb::Error> {
+fn read_journal(
+    database: &Database,
+    from: u64,
+    limit: usize,
+) -> Result<Vec<(u64, Vec<u8>)>, redb::Error> {
     let table = database.begin_read()?.open_table(JOURNAL)?;
     let mut entries = Vec::new();
     for entry in table.range(from..)?.take(limit) {
@@ -214,7 +218,9 @@ fn confirm(database: &Database) -> Result<(), String> {
     let stored = read_record(database).map_err(|error| error.to_string())?;
     let rewrite = |stored: &Stored| -> Result<(), redb::Error> {
         let transaction = begin(database)?;
-        transaction.open_table(RECORD)?.insert(ROW, (stored.generation.0, stored.record.as_slice()))?;
+        transaction
+            .open_table(RECORD)?
+            .insert(ROW, (stored.generation.0, stored.record.as_slice()))?;
         Ok(transaction.commit()?)
     };
     stored.as_ref().map_or(Ok(()), rewrite).map_err(|error| error.to_string())

@@ -36,7 +36,9 @@ pub enum ReplayError {
         first: u64,
     },
     /// An entry is missing in the middle.
-    #[error("entry {expected} is missing, {found} comes in its place: the journal was altered or damaged")]
+    #[error(
+        "entry {expected} is missing, {found} comes in its place: the journal was altered or damaged"
+    )]
     Gap {
         /// The index that should come.
         expected: u64,
@@ -69,7 +71,10 @@ pub enum ReplayError {
 ///
 /// # Errors
 /// A [`ReplayError`] names the first entry that does not hold.
-pub fn replay(trust_domain: TrustDomain, entries: &[(u64, Vec<u8>)]) -> Result<Replayed, ReplayError> {
+pub fn replay(
+    trust_domain: TrustDomain,
+    entries: &[(u64, Vec<u8>)],
+) -> Result<Replayed, ReplayError> {
     let mut replayed = Replayed {
         state: State::uninitialised(trust_domain),
         transitions: 0,
@@ -83,8 +88,10 @@ pub fn replay(trust_domain: TrustDomain, entries: &[(u64, Vec<u8>)]) -> Result<R
             first if expected == 0 => return Err(ReplayError::BeginningGone { first }),
             found => return Err(ReplayError::Gap { expected, found }),
         }
-        let entry = JournalEntry::decode(bytes)
-            .map_err(|error| ReplayError::Unreadable { index: *index, reason: error.to_string() })?;
+        let entry = JournalEntry::decode(bytes).map_err(|error| ReplayError::Unreadable {
+            index: *index,
+            reason: error.to_string(),
+        })?;
         replayed.take(*index, &entry)?;
     }
     Ok(replayed)
@@ -108,11 +115,12 @@ impl Replayed {
                 if next.effects != *effects {
                     return Err(differs(format!("{effects:?}"), format!("{:?}", next.effects)));
                 }
-                invariants::check_next(&self.state, &next.next)
-                    .map_err(|violation| differs("a legal state".to_owned(), violation.to_string()))?;
+                invariants::check_next(&self.state, &next.next).map_err(|violation| {
+                    differs("a legal state".to_owned(), violation.to_string())
+                })?;
                 self.transitions += 1;
-                let over =
-                    self.state.phase.rotation().is_some() && matches!(next.next.phase, Phase::Steady(_));
+                let over = self.state.phase.rotation().is_some()
+                    && matches!(next.next.phase, Phase::Steady(_));
                 self.rotations += u64::from(over);
                 self.state = next.next;
             }

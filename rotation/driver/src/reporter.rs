@@ -63,7 +63,8 @@ pub async fn report(
         };
         let event = Event::EvidenceReported { evidence };
         // The record may be newer than the reading: then the report is made anew at the next tick.
-        let moves = step(&state, &event, clock.now(), &policy).is_ok_and(|next| next.changes(&state));
+        let moves =
+            step(&state, &event, clock.now(), &policy).is_ok_and(|next| next.changes(&state));
         if !moves || driver.state().generation != state.generation {
             continue;
         }

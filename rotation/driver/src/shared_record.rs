@@ -108,7 +108,11 @@ impl SharedRecord {
         }
     }
 
-    async fn page(&self, from: u64, limit: usize) -> Result<(Vec<(u64, Vec<u8>)>, bool), StoreError> {
+    async fn page(
+        &self,
+        from: u64,
+        limit: usize,
+    ) -> Result<(Vec<(u64, Vec<u8>)>, bool), StoreError> {
         let page = self.0.list(JOURNAL, Some(&journal_id(from)), limit).await.map_err(not_read)?;
         let entries = page.entries.into_iter().map(|entry| {
             let odd = || StoreError::Failed {
@@ -146,8 +150,12 @@ impl SharedRecord {
             match written {
                 Ok(_) => return Ok(()),
                 Err(WriteError::Conflict { .. }) => {}
-                Err(WriteError::Failed { reason, .. }) => return Err(StoreError::Failed { reason }),
-                Err(WriteError::Unknown { reason, .. }) => return Err(StoreError::Unknown { reason }),
+                Err(WriteError::Failed { reason, .. }) => {
+                    return Err(StoreError::Failed { reason });
+                }
+                Err(WriteError::Unknown { reason, .. }) => {
+                    return Err(StoreError::Unknown { reason });
+                }
             }
         }
         let reason = format!("others wrote {TRIES} times meanwhile; retry in 2 s");
@@ -161,8 +169,12 @@ impl SharedRecord {
             match self.0.create(&key, entry).await {
                 Ok(_) => return Ok(()),
                 Err(WriteError::Conflict { .. }) => {}
-                Err(WriteError::Failed { reason, .. }) => return Err(StoreError::Failed { reason }),
-                Err(WriteError::Unknown { reason, .. }) => return Err(StoreError::Unknown { reason }),
+                Err(WriteError::Failed { reason, .. }) => {
+                    return Err(StoreError::Failed { reason });
+                }
+                Err(WriteError::Unknown { reason, .. }) => {
+                    return Err(StoreError::Unknown { reason });
+                }
             }
         }
         let reason = format!("others wrote {TRIES} times meanwhile; retry in 2 s");
@@ -174,7 +186,10 @@ impl SharedRecord {
 impl RecordStore for SharedRecord {
     async fn load(&self) -> Result<Option<Stored>, StoreError> {
         let found = self.found().await?;
-        Ok(found.map(|Found { value, .. }| Stored { generation: value.generation, record: value.record }))
+        Ok(found.map(|Found { value, .. }| Stored {
+            generation: value.generation,
+            record: value.record,
+        }))
     }
 
     async fn compare_and_swap(&self, write: Write) -> Result<(), StoreError> {
@@ -194,7 +209,8 @@ impl RecordStore for SharedRecord {
         if self.found().await?.is_none() {
             return self.append_alone(&journal).await;
         }
-        let gone = || StoreError::Failed { reason: "the record is gone; restore a backup".to_owned() };
+        let gone =
+            || StoreError::Failed { reason: "the record is gone; restore a backup".to_owned() };
         self.write(|there, index| {
             let there = there.ok_or_else(gone)?;
             Ok(Value { index, entry: journal.clone(), ..there.clone() })
@@ -219,10 +235,12 @@ impl RecordStore for SharedRecord {
             }
         }
         let Some(newest) = newest else { return Ok(entries) };
-        let listed = entries.iter().any(|(index, entry)| *index >= newest.index && *entry == newest.entry);
+        let listed =
+            entries.iter().any(|(index, entry)| *index >= newest.index && *entry == newest.entry);
         if !listed {
             let index = newest.index.max(next);
-            entries.extend((index >= from && newest.index >= from).then_some((index, newest.entry)));
+            entries
+                .extend((index >= from && newest.index >= from).then_some((index, newest.entry)));
         }
         Ok(entries)
     }

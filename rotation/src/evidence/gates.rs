@@ -10,8 +10,8 @@ use trust::{Generation, RootId, Timestamp};
 use super::report::Evidence;
 use crate::codec;
 use crate::{
-    Contents, Distributing, Draining, Effect, Phase, Policy, Segment, SegmentId, SegmentState, State,
-    Withdrawing,
+    Contents, Distributing, Draining, Effect, Phase, Policy, Segment, SegmentId, SegmentState,
+    State, Withdrawing,
 };
 
 /// What a gate comes to.
@@ -97,7 +97,11 @@ pub enum Hold {
         /// How many.
         count: u64,
         /// When the gate gives up on them; `None` if it never does. Entries of former releases have none.
-        #[serde(default, skip_serializing_if = "Option::is_none", with = "codec::optional_seconds")]
+        #[serde(
+            default,
+            skip_serializing_if = "Option::is_none",
+            with = "codec::optional_seconds"
+        )]
         until: Option<Timestamp>,
     },
     /// Leaves live under the root that shall go.
@@ -137,14 +141,21 @@ pub fn gate(state: &State, evidence: &Evidence, policy: &Policy) -> Option<Gate>
         Phase::Distributing(phase) => Some(trust_gate(state, phase, evidence, policy)),
         Phase::Draining(phase) => Some(leaf_gate(state, phase, evidence, policy)),
         Phase::Withdrawing(phase) => Some(converged_gate(state, phase, evidence, policy)),
-        Phase::Uninitialised | Phase::Bootstrapping(_) | Phase::Steady(_) | Phase::Staging(_) => None,
+        Phase::Uninitialised | Phase::Bootstrapping(_) | Phase::Steady(_) | Phase::Staging(_) => {
+            None
+        }
     }
 }
 
 /// The trust gate: whoever may meet a leaf of the new root trusts it.
 ///
 /// `evidence` must be about the bundle of the phase.
-pub fn trust_gate(state: &State, phase: &Distributing, evidence: &Evidence, policy: &Policy) -> Gate {
+pub fn trust_gate(
+    state: &State,
+    phase: &Distributing,
+    evidence: &Evidence,
+    policy: &Policy,
+) -> Gate {
     let mut judge = Judge::of(evidence, policy, None);
     judge.in_force(state, |effect| matches!(effect, Effect::PublishBundle { .. }));
     judge.trust(state, phase.bundle.generation);
@@ -164,7 +175,12 @@ pub fn leaf_gate(state: &State, phase: &Draining, evidence: &Evidence, policy: &
 /// depends on it.
 ///
 /// `evidence` must be about the bundle of the phase.
-pub fn converged_gate(state: &State, phase: &Withdrawing, evidence: &Evidence, policy: &Policy) -> Gate {
+pub fn converged_gate(
+    state: &State,
+    phase: &Withdrawing,
+    evidence: &Evidence,
+    policy: &Policy,
+) -> Gate {
     let deadline = phase.gives_up_at(policy);
     let mut judge = Judge::of(evidence, policy, Some(deadline));
     judge.in_force(state, |effect| matches!(effect, Effect::PublishBundle { .. }));
@@ -279,7 +295,8 @@ impl<'a> Judge<'a> {
 
     fn in_force(&mut self, state: &State, wanted: impl Fn(&Effect) -> bool) {
         let owed = state.pending.iter().find(|pending| wanted(&pending.effect));
-        self.holds.extend(owed.map(|owed| Hold::NotInForce { effect: owed.effect.name().to_owned() }));
+        self.holds
+            .extend(owed.map(|owed| Hold::NotInForce { effect: owed.effect.name().to_owned() }));
     }
 
     /// The conditions of the trust gate and of the converged gate for a bundle that was decided at `since`.
@@ -306,7 +323,12 @@ impl<'a> Judge<'a> {
     }
 
     /// Every segment that may have released under a snapshot older than `since` is read to the end, or over.
-    fn segments(&mut self, state: &State, since: Generation, bound: impl Fn(&Segment) -> Option<Timestamp>) {
+    fn segments(
+        &mut self,
+        state: &State,
+        since: Generation,
+        bound: impl Fn(&Segment) -> Option<Timestamp>,
+    ) {
         for (id, segment) in &state.segments {
             // Without a bound it released nothing; a first one from now on comes with a snapshot younger than
             // `since`, or not at all under a root that drains.
@@ -337,7 +359,8 @@ impl<'a> Judge<'a> {
     fn live(&mut self, state: &State, root: RootId) {
         let entry = state.roots.get(&root);
         let horizon = entry.and_then(|entry| entry.horizon);
-        let alone = entry.is_some_and(|entry| entry.exclusive) || self.evidence.let_go.contains(&root);
+        let alone =
+            entry.is_some_and(|entry| entry.exclusive) || self.evidence.let_go.contains(&root);
         let foreign = self.evidence.foreign.get(&root).copied();
         if !alone && !self.has_passed(foreign) {
             self.holds.push(Hold::Shared { root, until: self.counted(foreign) });
@@ -419,6 +442,8 @@ fn leaves(count: u64) -> String {
 }
 
 fn shown(until: Option<Timestamp>) -> String {
-    until
-        .map_or_else(|| "somebody attests that the others have stopped".to_owned(), |until| until.to_string())
+    until.map_or_else(
+        || "somebody attests that the others have stopped".to_owned(),
+        |until| until.to_string(),
+    )
 }

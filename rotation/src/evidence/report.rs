@@ -73,7 +73,9 @@ impl Evidence {
 }
 
 /// How many, and when the last of them ends.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 pub struct Tally {
     /// How many.
     pub count: u64,
@@ -90,7 +92,9 @@ impl Tally {
 }
 
 /// Relying parties that are not known to have the bundle of the report.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 pub struct RelyingParties {
     /// Those that have it at the latest when their staleness bound is over, counted since the bundle was published.
     pub bounded: Tally,

@@ -9,7 +9,9 @@ use crate::{FURTHER_ROOTS_MAX, FurtherEntry, Phase, RootState, State};
 pub(super) fn one(state: &State) -> Result<(), Violation> {
     let bootstrapped = state.roots.values().any(|entry| entry.state.may_sign());
     let unfit = |(id, entry): &(&RootId, &FurtherEntry)| {
-        !bootstrapped || entry.by.is_empty() || state.roots.get(*id).is_some_and(|ours| ours.tainted)
+        !bootstrapped
+            || entry.by.is_empty()
+            || state.roots.get(*id).is_some_and(|ours| ours.tainted)
     };
     let over = state.further.keys().nth(FURTHER_ROOTS_MAX);
     match state.further.iter().find(unfit).map(|(id, _)| id).or(over) {
@@ -23,14 +25,19 @@ pub(super) fn one(state: &State) -> Result<(), Violation> {
 pub(super) fn next(former: &State, next: &State) -> Result<(), Violation> {
     let same_ders = former.further.iter().all(|(id, before)| {
         next.further.get(id).is_none_or(|after| {
-            (&after.der, after.not_after, after.since) == (&before.der, before.not_after, before.since)
+            (&after.der, after.not_after, after.since)
+                == (&before.der, before.not_after, before.since)
         })
     });
     if former.further.keys().eq(next.further.keys()) && same_ders {
         return Ok(());
     }
     let states = |state: &State| {
-        state.roots.iter().map(|(id, entry)| (*id, entry.state)).collect::<Vec<(RootId, RootState)>>()
+        state
+            .roots
+            .iter()
+            .map(|(id, entry)| (*id, entry.state))
+            .collect::<Vec<(RootId, RootState)>>()
     };
     let rests = matches!(
         (&former.phase, &next.phase),

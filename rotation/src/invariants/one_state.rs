@@ -4,8 +4,8 @@ use trust::{RootId, Sequence};
 
 use super::{BUNDLE_ROOTS_MAX, Violation, further, rotation};
 use crate::{
-    BootstrapStep, Bootstrapping, Effect, IssuerRenewal, Phase, RootEntry, RootState, Staging, StagingStep,
-    State,
+    BootstrapStep, Bootstrapping, Effect, IssuerRenewal, Phase, RootEntry, RootState, Staging,
+    StagingStep, State,
 };
 
 pub(super) fn check(state: &State) -> Result<(), Violation> {
@@ -42,7 +42,11 @@ fn signers(state: &State) -> Result<(), Violation> {
         | Phase::Draining(_)
         | Phase::Withdrawing(_) => 1,
     };
-    if signing == expected { Ok(()) } else { Err(Violation::Signers { signing, phase: state.phase.name() }) }
+    if signing == expected {
+        Ok(())
+    } else {
+        Err(Violation::Signers { signing, phase: state.phase.name() })
+    }
 }
 
 fn root(id: &RootId, entry: &RootEntry) -> Result<(), Violation> {
@@ -78,8 +82,10 @@ fn bounds(state: &State) -> Result<(), Violation> {
 
 fn pending(state: &State) -> Result<(), Violation> {
     for (index, pending) in state.pending.iter().enumerate() {
-        let twice = state.pending.iter().skip(index + 1).any(|other| other.effect == pending.effect);
-        if twice || pending.generation > state.generation || !is_called_for(state, &pending.effect) {
+        let twice =
+            state.pending.iter().skip(index + 1).any(|other| other.effect == pending.effect);
+        if twice || pending.generation > state.generation || !is_called_for(state, &pending.effect)
+        {
             return Err(Violation::PendingUnfit { effect: pending.effect.name() });
         }
     }
@@ -99,9 +105,12 @@ fn pending(state: &State) -> Result<(), Violation> {
 fn is_called_for(state: &State, effect: &Effect) -> bool {
     match effect {
         Effect::StageRoot { request_id, authority } => match &state.phase {
-            Phase::Bootstrapping(Bootstrapping { request_id: asked, authority: whom, step, .. }) => {
-                *step == BootstrapStep::StagingRoot && asked == request_id && whom == authority
-            }
+            Phase::Bootstrapping(Bootstrapping {
+                request_id: asked,
+                authority: whom,
+                step,
+                ..
+            }) => *step == BootstrapStep::StagingRoot && asked == request_id && whom == authority,
             Phase::Staging(Staging { rotation, step, .. }) => {
                 let asked = rotation.request_id == *request_id && rotation.authority == *authority;
                 *step == StagingStep::StagingRoot && asked
@@ -132,7 +141,9 @@ fn is_called_for(state: &State, effect: &Effect) -> bool {
 
 /// While a bootstrap is under way there is at most its own root, and exactly its next effect is owed.
 fn bootstrap(state: &State) -> Result<(), Violation> {
-    let owed = |wanted: fn(&Effect) -> bool| state.pending.iter().filter(|p| wanted(&p.effect)).count() == 1;
+    let owed = |wanted: fn(&Effect) -> bool| {
+        state.pending.iter().filter(|p| wanted(&p.effect)).count() == 1
+    };
     let only = |root: &RootId, in_state: RootState| {
         state.roots.len() == 1 && state.roots.get(root).is_some_and(|entry| entry.state == in_state)
     };
@@ -143,7 +154,8 @@ fn bootstrap(state: &State) -> Result<(), Violation> {
                 state.roots.is_empty() && owed(|effect| matches!(effect, Effect::StageRoot { .. }))
             }
             BootstrapStep::RequestingIssuer { root } => {
-                only(root, RootState::Staged) && owed(|effect| matches!(effect, Effect::RequestIssuer { .. }))
+                only(root, RootState::Staged)
+                    && owed(|effect| matches!(effect, Effect::RequestIssuer { .. }))
             }
             BootstrapStep::Publishing { root } => {
                 only(root, RootState::Published)

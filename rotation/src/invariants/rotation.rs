@@ -11,17 +11,24 @@ pub(super) fn one(state: &State) -> Result<(), Violation> {
     let is = |root: &RootId, wanted: &[RootState]| {
         state.roots.get(root).is_some_and(|entry| wanted.contains(&entry.state))
     };
-    let owed = |wanted: fn(&Effect) -> bool| state.pending.iter().filter(|p| wanted(&p.effect)).count() == 1;
-    let latest =
-        |bundle: &BundleChange| bundle.sequence == state.sequence && bundle.generation <= state.generation;
+    let owed = |wanted: fn(&Effect) -> bool| {
+        state.pending.iter().filter(|p| wanted(&p.effect)).count() == 1
+    };
+    let latest = |bundle: &BundleChange| {
+        bundle.sequence == state.sequence && bundle.generation <= state.generation
+    };
     use RootState::{Active, Draining, Published, Retired, Staged};
     let (fits, under_way) = match &state.phase {
         Phase::Uninitialised | Phase::Bootstrapping(_) => return Ok(()),
         Phase::Steady(_) => (true, None),
         Phase::Staging(phase) => {
             let made = match phase.step {
-                StagingStep::StagingRoot => owed(|effect| matches!(effect, Effect::StageRoot { .. })),
-                StagingStep::RequestingIssuer { root } => is(&root, &[Staged]) && asked_for(state, &root),
+                StagingStep::StagingRoot => {
+                    owed(|effect| matches!(effect, Effect::StageRoot { .. }))
+                }
+                StagingStep::RequestingIssuer { root } => {
+                    is(&root, &[Staged]) && asked_for(state, &root)
+                }
                 StagingStep::Ready { root } => is(&root, &[Staged]) && has_issuer(state, &root),
             };
             (made && is(&phase.from, &[Active]), phase.step.root())
@@ -32,7 +39,8 @@ pub(super) fn one(state: &State) -> Result<(), Violation> {
             (waits && is(&phase.from, &[Active]) && latest(&phase.bundle), Some(phase.to))
         }
         Phase::Draining(phase) => {
-            let switched = phase.bundle.generation <= phase.switched && phase.switched <= state.generation;
+            let switched =
+                phase.bundle.generation <= phase.switched && phase.switched <= state.generation;
             let fits = is(&phase.from, &[Draining]) && is(&phase.to, &[Active]);
             (fits && switched && latest(&phase.bundle), Some(phase.from))
         }
@@ -64,8 +72,14 @@ pub(super) fn may_follow(former: &Phase, next: &Phase) -> bool {
         (former, next),
         (Phase::Steady(_), Phase::Steady(_) | Phase::Staging(_))
             | (Phase::Staging(_), Phase::Staging(_) | Phase::Distributing(_) | Phase::Steady(_))
-            | (Phase::Distributing(_), Phase::Distributing(_) | Phase::Draining(_) | Phase::Withdrawing(_))
-            | (Phase::Draining(_), Phase::Draining(_) | Phase::Distributing(_) | Phase::Withdrawing(_))
+            | (
+                Phase::Distributing(_),
+                Phase::Distributing(_) | Phase::Draining(_) | Phase::Withdrawing(_)
+            )
+            | (
+                Phase::Draining(_),
+                Phase::Draining(_) | Phase::Distributing(_) | Phase::Withdrawing(_)
+            )
             | (Phase::Withdrawing(_), Phase::Withdrawing(_) | Phase::Steady(_))
     );
     same && in_table
@@ -79,7 +93,9 @@ pub(super) fn signer(former: &State, next: &State) -> Result<(), Violation> {
     }
     let through = match (&former.phase, &next.phase) {
         (Phase::Distributing(phase), Phase::Draining(_)) => {
-            phase.to == after.root && phase.settling.is_some() && is_out(former, phase.bundle.sequence)
+            phase.to == after.root
+                && phase.settling.is_some()
+                && is_out(former, phase.bundle.sequence)
         }
         (Phase::Draining(phase), Phase::Draining(back)) => {
             phase.from == after.root && !phase.rolled_back && back.rolled_back
@@ -97,7 +113,9 @@ pub(super) fn dropped(former: &State, next: &State) -> Result<(), Violation> {
             continue;
         }
         let through = match (&former.phase, &next.phase) {
-            (Phase::Draining(phase), Phase::Withdrawing(_)) => phase.from == *id && phase.settling.is_some(),
+            (Phase::Draining(phase), Phase::Withdrawing(_)) => {
+                phase.from == *id && phase.settling.is_some()
+            }
             (Phase::Distributing(phase), Phase::Withdrawing(_)) => {
                 phase.to == *id && !before.signed_since_staged()
             }
@@ -111,8 +129,7 @@ pub(super) fn dropped(former: &State, next: &State) -> Result<(), Violation> {
 }
 
 fn asked_for(state: &State, root: &RootId) -> bool {
-    let asked =
-        |effect: &Effect| matches!(effect, Effect::RequestIssuer { root: under, .. } if under == root);
+    let asked = |effect: &Effect| matches!(effect, Effect::RequestIssuer { root: under, .. } if under == root);
     state.pending.iter().filter(|pending| asked(&pending.effect)).count() == 1
 }
 

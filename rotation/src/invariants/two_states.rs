@@ -20,8 +20,11 @@ pub(super) fn check(former: &State, next: &State) -> Result<(), Violation> {
     unseen(former, next)?;
     let named = next.phase.rotation().and_then(|rotation| rotation.stage_again);
     for (id, before) in &former.roots {
-        let how =
-            Change { named: named == Some(*id), goes_on: goes_on(former, next), rests: rests(former, next) };
+        let how = Change {
+            named: named == Some(*id),
+            goes_on: goes_on(former, next),
+            rests: rests(former, next),
+        };
         root(id, before, next.roots.get(id), how)?;
     }
     rotation::signer(former, next)?;
@@ -34,7 +37,9 @@ fn may_follow(former: &Phase, next: &Phase) -> bool {
     match (former, next) {
         (Phase::Uninitialised, Phase::Uninitialised | Phase::Bootstrapping(_))
         | (Phase::Bootstrapping(_), Phase::Steady(_)) => true,
-        (Phase::Bootstrapping(before), Phase::Bootstrapping(after)) => before.request_id == after.request_id,
+        (Phase::Bootstrapping(before), Phase::Bootstrapping(after)) => {
+            before.request_id == after.request_id
+        }
         _ => rotation::may_follow(former, next),
     }
 }
@@ -55,7 +60,9 @@ fn bundle(former: &State, next: &State) -> Result<(), Violation> {
 /// Whether a record that is older than the mesh goes on above what was seen: the same roots in the same states under a
 /// higher number, nothing left open below it, and the rows that were lost counted as full.
 fn goes_on(former: &State, next: &State) -> bool {
-    let states = |state: &State| state.roots.iter().map(|(id, entry)| (*id, entry.state)).collect::<Vec<_>>();
+    let states = |state: &State| {
+        state.roots.iter().map(|(id, entry)| (*id, entry.state)).collect::<Vec<_>>()
+    };
     let lost = |(id, segment): (&SegmentId, &Segment)| {
         !former.segments.contains_key(id) && segment.state == SegmentState::Closed(Contents::Unread)
     };
@@ -92,7 +99,12 @@ fn rests(former: &State, next: &State) -> bool {
     matches!(former.phase, Phase::Steady(_)) && former.phase == next.phase
 }
 
-fn root(id: &RootId, before: &RootEntry, after: Option<&RootEntry>, how: Change) -> Result<(), Violation> {
+fn root(
+    id: &RootId,
+    before: &RootEntry,
+    after: Option<&RootEntry>,
+    how: Change,
+) -> Result<(), Violation> {
     let changed = Violation::RootChanged { root: *id };
     let Some(after) = after else {
         // Only what has left the bundle is ever forgotten, and never a root that must not come back.
@@ -104,7 +116,8 @@ fn root(id: &RootId, before: &RootEntry, after: Option<&RootEntry>, how: Change)
     let same = before.der == after.der
         && (returns || before.authority == after.authority)
         && before.not_after == after.not_after;
-    if !same || !before.state.may_become(after.state) || (returns && !before.may_return(how.named)) {
+    if !same || !before.state.may_become(after.state) || (returns && !before.may_return(how.named))
+    {
         return Err(changed);
     }
     if after.horizon < before.horizon {
@@ -138,7 +151,8 @@ fn segments(former: &State, next: &State) -> Result<(), Violation> {
         if before.is_closed() && (!after.is_closed() || kept(after) != kept(before)) {
             return Err(revived);
         }
-        lowered_bound(next, before, after).map_or(Ok(()), |root| Err(Violation::HorizonLowered { root }))?;
+        lowered_bound(next, before, after)
+            .map_or(Ok(()), |root| Err(Violation::HorizonLowered { root }))?;
     }
     Ok(())
 }

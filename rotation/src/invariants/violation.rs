@@ -143,7 +143,9 @@ pub enum Violation {
     #[error("S4: the trust domain changed")]
     TrustDomainChanged,
     /// S4: the bundle or the signer changed while agents hold bundles that this record never published.
-    #[error("S4: bundle {sequence} came while agents hold bundles that this record never published")]
+    #[error(
+        "S4: bundle {sequence} came while agents hold bundles that this record never published"
+    )]
     Fenced {
         /// The bundle's sequence.
         sequence: Sequence,
@@ -167,7 +169,9 @@ pub enum Violation {
         root: RootId,
     },
     /// S6: further roots changed together with something else, or while a rotation changes the bundle.
-    #[error("S6: further roots changed with bundle {sequence} while {phase}, together with another change")]
+    #[error(
+        "S6: further roots changed with bundle {sequence} while {phase}, together with another change"
+    )]
     FurtherMixed {
         /// The bundle's sequence.
         sequence: Sequence,

@@ -4,7 +4,9 @@ use trust::{RootId, Sequence, Timestamp};
 
 use super::decide::decide;
 use crate::advice::{Advice, Saying, Verb, Wait};
-use crate::{AuthorityName, Cause, Event, Evidence, Mode, Phase, Policy, RequestId, Rotation, State};
+use crate::{
+    AuthorityName, Cause, Event, Evidence, Mode, Phase, Policy, RequestId, Rotation, State,
+};
 
 /// Where something was refused.
 #[derive(Clone, Copy)]
@@ -16,7 +18,12 @@ pub(super) struct Place<'a> {
 
 /// The verbs of a rotation that would change something now. Without evidence an activation that waits for a gate is not
 /// among them.
-pub fn legal(state: &State, evidence: Option<&Evidence>, now: Timestamp, policy: &Policy) -> Vec<Verb> {
+pub fn legal(
+    state: &State,
+    evidence: Option<&Evidence>,
+    now: Timestamp,
+    policy: &Policy,
+) -> Vec<Verb> {
     let place = Place { state, now, policy };
     let all = [Verb::Start, Verb::Activate, Verb::Hold, Verb::Resume, Verb::Abort, Verb::Rollback];
     all.into_iter().filter(|verb| place.takes(verb, evidence)).collect()
@@ -139,7 +146,8 @@ impl Place<'_> {
 
     fn of_renewal(&self, event: &Event) -> Option<[Verb; 2]> {
         let root: RootId = match event {
-            Event::IssuerRenewalRequested { root, .. } | Event::IssuerRenewalCancelled { root, .. } => *root,
+            Event::IssuerRenewalRequested { root, .. }
+            | Event::IssuerRenewalCancelled { root, .. } => *root,
             _ => return None,
         };
         Some([Verb::RenewIssuer { root }, Verb::CancelRenewal { root }])

@@ -8,8 +8,8 @@ use trust::{RootId, Timestamp};
 use super::draft::{Decision, Draft};
 use super::root::{answered_before, stage};
 use crate::{
-    AuthorityName, BootstrapStep, Bootstrapping, Cause, Effect, Phase, PreparedRoot, RequestId, RootState,
-    State, Steady,
+    AuthorityName, BootstrapStep, Bootstrapping, Cause, Effect, Phase, PreparedRoot, RequestId,
+    RootState, State, Steady,
 };
 
 pub(super) fn requested(
@@ -73,8 +73,11 @@ pub(super) fn issuer_is_there(draft: &mut Draft, root: RootId) {
 
 /// The first bundle is out: trust comes before the first signature, so the root may sign from here on.
 pub(super) fn bundle_is_out(draft: &mut Draft, now: Timestamp) {
-    let Phase::Bootstrapping(Bootstrapping { request_id, step: BootstrapStep::Publishing { root }, .. }) =
-        &draft.state.phase
+    let Phase::Bootstrapping(Bootstrapping {
+        request_id,
+        step: BootstrapStep::Publishing { root },
+        ..
+    }) = &draft.state.phase
     else {
         return;
     };

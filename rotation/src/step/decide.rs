@@ -3,7 +3,9 @@
 use trust::{Sequence, Timestamp};
 
 use super::draft::{Decision, Draft};
-use super::{bootstrap, further, horizon, issuer, passage, prune, segment, sighting, staging, verbs};
+use super::{
+    bootstrap, further, horizon, issuer, passage, prune, segment, sighting, staging, verbs,
+};
 use crate::{Cause, Effect, Event, Phase, Policy, PreparedRoot, RequestId, State};
 
 /// What `event` comes to in `state`.
@@ -21,22 +23,35 @@ pub(super) fn decide(state: &State, event: &Event, now: Timestamp, policy: &Poli
         Event::IssuerRenewalCancelled { request_id, root } => {
             issuer::renewal_cancelled(state, request_id, *root, now)
         }
-        Event::IssuerSigned { request_id, issuer } => issuer::signed(state, request_id, issuer, now),
+        Event::IssuerSigned { request_id, issuer } => {
+            issuer::signed(state, request_id, issuer, now)
+        }
         Event::BundlePublished { sequence } => bundle_published(state, *sequence, now),
         Event::SignerSwitched { root, issuer } => issuer::switched(state, *root, *issuer),
         Event::SegmentOpened { replica, segment, read } => {
             segment::opened(state, &segment::Opened { replica, segment, read }, now, policy)
         }
-        Event::SegmentSealed { segment, generation } => segment::sealed(state, segment, *generation),
-        Event::SegmentClosed { segment, contents } => segment::closed(state, segment, *contents),
-        Event::HorizonRequested { root, segment, until } => {
-            horizon::requested(state, &horizon::Request { root, segment, until: *until }, now, policy)
+        Event::SegmentSealed { segment, generation } => {
+            segment::sealed(state, segment, *generation)
         }
+        Event::SegmentClosed { segment, contents } => segment::closed(state, segment, *contents),
+        Event::HorizonRequested { root, segment, until } => horizon::requested(
+            state,
+            &horizon::Request { root, segment, until: *until },
+            now,
+            policy,
+        ),
         Event::RotationRequested { request_id, authority, mode, stage_again } => {
             let (mode, stage_again) = (*mode, *stage_again);
-            staging::requested(state, &staging::Request { request_id, authority, mode, stage_again }, now)
+            staging::requested(
+                state,
+                &staging::Request { request_id, authority, mode, stage_again },
+                now,
+            )
         }
-        Event::EvidenceReported { evidence } => passage::evidence_reported(state, evidence, now, policy),
+        Event::EvidenceReported { evidence } => {
+            passage::evidence_reported(state, evidence, now, policy)
+        }
         Event::ActivateRequested { request_id, evidence } => {
             verbs::activate(state, request_id, evidence, now, policy)
         }
@@ -45,9 +60,11 @@ pub(super) fn decide(state: &State, event: &Event, now: Timestamp, policy: &Poli
         Event::AbortRequested { request_id } => verbs::abort(state, request_id, now),
         Event::RollbackRequested { request_id } => verbs::rollback(state, request_id, now, policy),
         Event::ClockAccepted { .. } | Event::OperatorActed { .. } => Ok(None),
-        Event::BundleSighted { agent, sequence, digest } => {
-            sighting::seen(state, &sighting::Word { agent, sequence: *sequence, digest: *digest }, now)
-        }
+        Event::BundleSighted { agent, sequence, digest } => sighting::seen(
+            state,
+            &sighting::Word { agent, sequence: *sequence, digest: *digest },
+            now,
+        ),
         Event::ContinueRequested { request_id, above, waits, .. } => {
             let request = sighting::GoOn { request_id, above: *above, waits: *waits };
             sighting::go_on(state, &request, now, policy)
@@ -59,7 +76,9 @@ pub(super) fn decide(state: &State, event: &Event, now: Timestamp, policy: &Poli
         Event::FurtherRootsAdded { authority, roots, named } => {
             further::added(state, &further::Told { authority, roots, named }, now)
         }
-        Event::FurtherRootsRemoved { authority, roots } => further::removed(state, authority, roots),
+        Event::FurtherRootsRemoved { authority, roots } => {
+            further::removed(state, authority, roots)
+        }
         Event::PruneRequested { request_id, roots } => {
             prune::requested(state, request_id, roots, now, policy)
         }
@@ -72,8 +91,7 @@ fn bundle_published(state: &State, sequence: Sequence, now: Timestamp) -> Decisi
     if sequence > state.sequence {
         return Err(Cause::UnknownBundle { sequence, latest: state.sequence });
     }
-    let settled =
-        |effect: &Effect| matches!(effect, Effect::PublishBundle { sequence: owed } if *owed <= sequence);
+    let settled = |effect: &Effect| matches!(effect, Effect::PublishBundle { sequence: owed } if *owed <= sequence);
     if !state.pending.iter().any(|pending| settled(&pending.effect)) {
         return Ok(None);
     }
@@ -85,7 +103,12 @@ fn bundle_published(state: &State, sequence: Sequence, now: Timestamp) -> Decisi
 }
 
 /// A root for whoever asked for one: the bootstrap or the rotation.
-fn root_prepared(state: &State, request_id: &RequestId, root: &PreparedRoot, now: Timestamp) -> Decision {
+fn root_prepared(
+    state: &State,
+    request_id: &RequestId,
+    root: &PreparedRoot,
+    now: Timestamp,
+) -> Decision {
     match &state.phase {
         Phase::Bootstrapping(bootstrap) if bootstrap.request_id == *request_id => {
             bootstrap::root_prepared(state, bootstrap, root, now)
@@ -94,7 +117,8 @@ fn root_prepared(state: &State, request_id: &RequestId, root: &PreparedRoot, now
             staging::root_prepared(state, staging, root, now)
         }
         phase => {
-            let under_way = phase.rotation().is_some_and(|rotation| rotation.request_id == *request_id);
+            let under_way =
+                phase.rotation().is_some_and(|rotation| rotation.request_id == *request_id);
             let was_asked = under_way || state.done.contains(request_id);
             if was_asked && state.roots.contains_key(&root.id) {
                 return Ok(None);

@@ -24,7 +24,9 @@ impl Draft {
 
     /// Decides an effect: it stays owed until [`Self::settle`] finds its result.
     pub(super) fn owe(&mut self, effect: Effect) {
-        self.state.pending.push(PendingEffect { generation: self.state.generation, effect: effect.clone() });
+        self.state
+            .pending
+            .push(PendingEffect { generation: self.state.generation, effect: effect.clone() });
         self.effects.push(effect);
     }
 

@@ -8,7 +8,8 @@ use trust::{RootId, Timestamp};
 use super::draft::{Decision, Draft};
 use super::guards;
 use crate::{
-    AuthorityName, Cause, FURTHER_ROOTS_MAX, FurtherEntry, FurtherRoot, Phase, RootEntry, RootState, State,
+    AuthorityName, Cause, FURTHER_ROOTS_MAX, FurtherEntry, FurtherRoot, Phase, RootEntry,
+    RootState, State,
 };
 
 /// What an authority has us trust.
@@ -21,8 +22,9 @@ pub(super) struct Told<'a> {
 
 pub(super) fn added(state: &State, told: &Told<'_>, now: Timestamp) -> Decision {
     let Told { authority, roots, named } = *told;
-    let is_known =
-        |root: &&FurtherRoot| state.further.get(&root.id).is_some_and(|known| known.by.contains(authority));
+    let is_known = |root: &&FurtherRoot| {
+        state.further.get(&root.id).is_some_and(|known| known.by.contains(authority))
+    };
     let new: Vec<_> = roots.iter().filter(|root| !is_known(root)).collect();
     if new.is_empty() {
         return Ok(None);
@@ -48,8 +50,13 @@ pub(super) fn added(state: &State, told: &Told<'_>, now: Timestamp) -> Decision 
 }
 
 /// What an authority does not name any more; a root that another one names stays.
-pub(super) fn removed(state: &State, authority: &AuthorityName, roots: &BTreeSet<RootId>) -> Decision {
-    let is_told = |root: &&RootId| state.further.get(*root).is_some_and(|known| known.by.contains(authority));
+pub(super) fn removed(
+    state: &State,
+    authority: &AuthorityName,
+    roots: &BTreeSet<RootId>,
+) -> Decision {
+    let is_told =
+        |root: &&RootId| state.further.get(*root).is_some_and(|known| known.by.contains(authority));
     if !roots.iter().any(|root| is_told(&root)) {
         return Ok(None);
     }
@@ -76,7 +83,8 @@ fn may_be_trusted(
         return Err(Cause::Expired { not_after: root.not_after });
     }
     let unfit = |ours: &RootEntry| {
-        ours.tainted || ours.state == RootState::Retired && !ours.may_return(named.contains(&root.id))
+        ours.tainted
+            || ours.state == RootState::Retired && !ours.may_return(named.contains(&root.id))
     };
     match state.roots.get(&root.id) {
         Some(ours) if unfit(ours) => Err(Cause::WithdrawnBefore { root: root.id }),
@@ -94,7 +102,9 @@ fn bundle_is_free(state: &State) -> Result<(), Cause> {
         | Phase::Staging(_)
         | Phase::Distributing(_)
         | Phase::Draining(_)
-        | Phase::Withdrawing(_) => Err(Cause::BundleChanges { phase: state.phase.name().to_owned() }),
+        | Phase::Withdrawing(_) => {
+            Err(Cause::BundleChanges { phase: state.phase.name().to_owned() })
+        }
     }
 }
 

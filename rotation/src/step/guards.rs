@@ -37,15 +37,16 @@ pub(super) fn who_asked(state: &State, request_id: &RequestId) -> Option<(RootId
         }
         _ => {}
     }
-    let asked =
-        |entry: &RootEntry| entry.renewal.as_ref().is_some_and(|renewal| renewal.request_id == *request_id);
+    let asked = |entry: &RootEntry| {
+        entry.renewal.as_ref().is_some_and(|renewal| renewal.request_id == *request_id)
+    };
     state.roots.iter().find(|(_, entry)| asked(entry)).map(|(root, _)| (*root, Whose::Renewal))
 }
 
 /// Whether something is under way on this request.
 pub(super) fn is_in_use(state: &State, request_id: &RequestId) -> bool {
-    let bootstrap =
-        matches!(&state.phase, Phase::Bootstrapping(bootstrap) if bootstrap.request_id == *request_id);
-    let rotation = state.phase.rotation().is_some_and(|rotation| rotation.request_id == *request_id);
+    let bootstrap = matches!(&state.phase, Phase::Bootstrapping(bootstrap) if bootstrap.request_id == *request_id);
+    let rotation =
+        state.phase.rotation().is_some_and(|rotation| rotation.request_id == *request_id);
     bootstrap || rotation || who_asked(state, request_id).is_some()
 }

@@ -14,14 +14,21 @@ pub(super) struct Request<'a> {
 
 /// Raises the root's horizon and the segment's bound in one transition, and only while the root may sign: so the
 /// horizon of a root that drains is final, whatever a replica that was cut off still believes.
-pub(super) fn requested(state: &State, request: &Request<'_>, now: Timestamp, policy: &Policy) -> Decision {
+pub(super) fn requested(
+    state: &State,
+    request: &Request<'_>,
+    now: Timestamp,
+    policy: &Policy,
+) -> Decision {
     let Request { root, segment, until } = *request;
     let entry = state.roots.get(root).ok_or(Cause::UnknownRoot { root: *root })?;
     if !entry.state.may_sign() {
         return Err(Cause::RootMayNotSign { root: *root, state: entry.state });
     }
-    let holder =
-        state.segments.get(segment).ok_or_else(|| Cause::UnknownSegment { segment: segment.clone() })?;
+    let holder = state
+        .segments
+        .get(segment)
+        .ok_or_else(|| Cause::UnknownSegment { segment: segment.clone() })?;
     if holder.is_closed() {
         return Err(Cause::SegmentClosed { segment: segment.clone() });
     }

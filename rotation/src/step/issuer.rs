@@ -116,7 +116,9 @@ pub(super) fn signed(
         Whose::Renewal => {
             // A root that has come to drain meanwhile keeps the new issuer for a rollback.
             if signs {
-                draft.settle(|effect| matches!(effect, Effect::SwitchSigner { root, .. } if *root == asked));
+                draft.settle(
+                    |effect| matches!(effect, Effect::SwitchSigner { root, .. } if *root == asked),
+                );
                 draft.owe(Effect::SwitchSigner { root: asked, issuer: issuer.id });
             }
             draft.state.done.remember(request_id.clone());
@@ -133,7 +135,11 @@ pub(super) fn switched(state: &State, root: RootId, issuer: CertificateId) -> De
         draft.settle(settled);
         return Ok(Some(draft));
     }
-    if entry.issuers.contains_key(&issuer) { Ok(None) } else { Err(Cause::UnknownIssuer { root, issuer }) }
+    if entry.issuers.contains_key(&issuer) {
+        Ok(None)
+    } else {
+        Err(Cause::UnknownIssuer { root, issuer })
+    }
 }
 
 fn checked(issuer: &SignedIssuer, root: &RootEntry, now: Timestamp) -> Result<IssuerEntry, Cause> {

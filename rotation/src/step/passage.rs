@@ -8,8 +8,8 @@ use super::draft::{Decision, Draft};
 use super::guards;
 use crate::evidence::{self, Evidence, Gate};
 use crate::{
-    Cause, Contents, Distributing, Draining, Effect, Ended, Ending, Mode, Phase, Policy, RootState, Rotation,
-    SegmentState, State, Steady, Withdrawing,
+    Cause, Contents, Distributing, Draining, Effect, Ended, Ending, Mode, Phase, Policy, RootState,
+    Rotation, SegmentState, State, Steady, Withdrawing,
 };
 
 /// Whether phases may end by themselves: nobody holds the rotation, and nobody a bundle that is not known here.
@@ -145,7 +145,8 @@ pub(super) fn withdraw(draft: &mut Draft, rotation: &Rotation, goes: Goes, now: 
     draft.retire(from);
     let bundle = draft.publish(&before);
     let rotation = rotation.clone();
-    draft.state.phase = Phase::Withdrawing(Withdrawing { rotation, from, to, bundle, since: now, ending });
+    draft.state.phase =
+        Phase::Withdrawing(Withdrawing { rotation, from, to, bundle, since: now, ending });
 }
 
 /// The rotation is over.
@@ -181,7 +182,9 @@ impl Draft {
 
     /// Takes a root out of use: nothing is asked for under it any more.
     pub(super) fn retire(&mut self, root: RootId) {
-        self.settle(|effect| matches!(effect, Effect::RequestIssuer { root: under, .. } if *under == root));
+        self.settle(
+            |effect| matches!(effect, Effect::RequestIssuer { root: under, .. } if *under == root),
+        );
         if let Some(entry) = self.state.roots.get_mut(&root) {
             entry.state = RootState::Retired;
             entry.renewal = None;

@@ -37,7 +37,12 @@ pub(super) fn requested(
     Ok(Some(draft))
 }
 
-fn may_be_forgotten(state: &State, root: &RootId, now: Timestamp, policy: &Policy) -> Result<(), Cause> {
+fn may_be_forgotten(
+    state: &State,
+    root: &RootId,
+    now: Timestamp,
+    policy: &Policy,
+) -> Result<(), Cause> {
     let Some(entry) = state.roots.get(root) else { return Err(Cause::UnknownRoot { root: *root }) };
     if entry.tainted {
         return Err(Cause::NeverForgotten { root: *root });

@@ -8,7 +8,11 @@ use super::draft::{Decision, Draft};
 use crate::{AuthorityName, Cause, Effect, PreparedRoot, RequestId, RootEntry, RootState};
 
 /// The authority may say the same again, and nothing else.
-pub(super) fn answered_before(request_id: &RequestId, former: RootId, root: &PreparedRoot) -> Decision {
+pub(super) fn answered_before(
+    request_id: &RequestId,
+    former: RootId,
+    root: &PreparedRoot,
+) -> Decision {
     if former == root.id {
         return Ok(None);
     }
@@ -26,14 +30,17 @@ pub(super) fn stage(
     if root.not_after <= now {
         return Err(Cause::Expired { not_after: root.not_after });
     }
-    let named = draft.state.phase.rotation().and_then(|rotation| rotation.stage_again) == Some(root.id);
+    let named =
+        draft.state.phase.rotation().and_then(|rotation| rotation.stage_again) == Some(root.id);
     let former = draft.state.roots.get(&root.id);
     if former.is_some_and(|former| !former.may_return(named)) {
         return Err(Cause::RootKnown { root: root.id });
     }
     let entry = staged(root, authority.clone(), former);
     draft.state.roots.insert(root.id, entry);
-    draft.settle(|effect| matches!(effect, Effect::StageRoot { request_id: owed, .. } if owed == request_id));
+    draft.settle(
+        |effect| matches!(effect, Effect::StageRoot { request_id: owed, .. } if owed == request_id),
+    );
     let (request_id, authority) = (request_id.clone(), authority.clone());
     draft.owe(Effect::RequestIssuer { request_id, authority, root: root.id });
     Ok(())

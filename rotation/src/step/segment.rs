@@ -16,7 +16,12 @@ pub(super) struct Opened<'a> {
 
 /// A replica that starts has no request of a former life in flight, so its former segments are closed; those that
 /// it could not read count as full until their bounds have passed.
-pub(super) fn opened(state: &State, opened: &Opened<'_>, now: Timestamp, policy: &Policy) -> Decision {
+pub(super) fn opened(
+    state: &State,
+    opened: &Opened<'_>,
+    now: Timestamp,
+    policy: &Policy,
+) -> Decision {
     if let Some(known) = state.segments.get(opened.segment) {
         return if known.replica == *opened.replica && !known.is_closed() {
             Ok(None)
@@ -33,7 +38,8 @@ pub(super) fn opened(state: &State, opened: &Opened<'_>, now: Timestamp, policy:
     }
     // A closed segment without a live row has no say in anything any more.
     let may_matter = |segment: &Segment| {
-        !segment.is_closed() || segment.last_bound().is_some_and(|bound| !policy.has_passed(bound, now))
+        !segment.is_closed()
+            || segment.last_bound().is_some_and(|bound| !policy.has_passed(bound, now))
     };
     draft.state.segments.retain(|_, segment| may_matter(segment));
     let new = Segment {

@@ -9,8 +9,8 @@ use super::draft::{Decision, Draft};
 use super::{guards, staging};
 use crate::sightings::{DISMISSED_MAX, LOST_REPLICA, Sighting};
 use crate::{
-    BundleChange, Cause, Contents, Phase, Policy, ReplicaName, RequestId, Segment, SegmentId, SegmentState,
-    State,
+    BundleChange, Cause, Contents, Phase, Policy, ReplicaName, RequestId, Segment, SegmentId,
+    SegmentState, State,
 };
 
 /// Sequences stay below this: documents with bundles have them as numbers of JSON.
@@ -65,11 +65,13 @@ pub(super) fn go_on(
     {
         return Err(Cause::RequestIdReused { request_id: request_id.clone() });
     }
-    let least = state.seen.highest().map_or(state.sequence, |(_, seen)| seen.sequence.max(state.sequence));
+    let least =
+        state.seen.highest().map_or(state.sequence, |(_, seen)| seen.sequence.max(state.sequence));
     if above < least || above.0 >= SEQUENCE_MAX {
         return Err(Cause::NotAbove { above, least });
     }
-    if let Some(until) = state.seen.lost_leaves_until(policy).filter(|until| waits && now <= *until) {
+    if let Some(until) = state.seen.lost_leaves_until(policy).filter(|until| waits && now <= *until)
+    {
         return Err(Cause::LostLeavesMayLive { above, until });
     }
     let mut draft = Draft::after(state);
@@ -86,7 +88,12 @@ pub(super) fn go_on(
 }
 
 /// An agent's word about bundles counts no more.
-pub(super) fn dismissed(state: &State, request_id: &RequestId, agent: &str, now: Timestamp) -> Decision {
+pub(super) fn dismissed(
+    state: &State,
+    request_id: &RequestId,
+    agent: &str,
+    now: Timestamp,
+) -> Decision {
     if state.done.contains(request_id) || state.seen.dismissed.contains(agent) {
         return Ok(None);
     }
@@ -122,7 +129,10 @@ impl Draft {
             Phase::Distributing(phase) => phase.bundle = to,
             Phase::Draining(phase) => (phase.bundle, phase.switched) = (to, to.generation),
             Phase::Withdrawing(phase) => phase.bundle = to,
-            Phase::Uninitialised | Phase::Bootstrapping(_) | Phase::Steady(_) | Phase::Staging(_) => {}
+            Phase::Uninitialised
+            | Phase::Bootstrapping(_)
+            | Phase::Steady(_)
+            | Phase::Staging(_) => {}
         }
     }
 
@@ -130,13 +140,16 @@ impl Draft {
     fn count_lost_rows(&mut self, now: Timestamp, policy: &Policy) {
         let latest = now.plus(policy.leaf_lifetime_max);
         let mut bounds: BTreeMap<RootId, Timestamp> = BTreeMap::new();
-        for (id, entry) in self.state.roots.iter_mut().filter(|(_, entry)| entry.state.is_trusted()) {
+        for (id, entry) in self.state.roots.iter_mut().filter(|(_, entry)| entry.state.is_trusted())
+        {
             let until = latest.min(entry.not_after);
             entry.horizon = entry.horizon.max(Some(until));
             bounds.insert(*id, until);
         }
         let name = format!("{LOST_REPLICA}-{}", self.state.sequence);
-        let (Ok(replica), Ok(segment)) = (ReplicaName::parse(LOST_REPLICA), SegmentId::parse(&name)) else {
+        let (Ok(replica), Ok(segment)) =
+            (ReplicaName::parse(LOST_REPLICA), SegmentId::parse(&name))
+        else {
             return;
         };
         let state = SegmentState::Closed(Contents::Unread);

@@ -6,8 +6,8 @@ use super::draft::{Decision, Draft};
 use super::guards;
 use super::root::{answered_before, stage};
 use crate::{
-    AuthorityName, Cause, Distributing, Effect, Mode, Phase, PreparedRoot, RequestId, RootState, Rotation,
-    Staging, StagingStep, State,
+    AuthorityName, Cause, Distributing, Effect, Mode, Phase, PreparedRoot, RequestId, RootState,
+    Rotation, Staging, StagingStep, State,
 };
 
 /// What somebody requests.
@@ -99,7 +99,8 @@ fn distribute(draft: &mut Draft, now: Timestamp) {
     if guards::none_open(&draft.state).is_err() || draft.state.publishes() {
         return;
     }
-    let Phase::Staging(Staging { rotation, from, step: StagingStep::Ready { root } }) = &draft.state.phase
+    let Phase::Staging(Staging { rotation, from, step: StagingStep::Ready { root } }) =
+        &draft.state.phase
     else {
         return;
     };
@@ -107,6 +108,12 @@ fn distribute(draft: &mut Draft, now: Timestamp) {
     let before = draft.state.bundle_ids();
     draft.set_root(to, RootState::Published);
     let bundle = draft.publish(&before);
-    draft.state.phase =
-        Phase::Distributing(Distributing { rotation, from, to, bundle, since: now, settling: None });
+    draft.state.phase = Phase::Distributing(Distributing {
+        rotation,
+        from,
+        to,
+        bundle,
+        since: now,
+        settling: None,
+    });
 }

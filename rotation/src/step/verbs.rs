@@ -6,7 +6,8 @@ use super::draft::{Decision, Draft};
 use super::{guards, passage, staging};
 use crate::evidence::{self, Evidence};
 use crate::{
-    Cause, Distributing, Draining, Effect, Ending, Phase, Policy, RequestId, Rotation, Staging, State,
+    Cause, Distributing, Draining, Effect, Ending, Phase, Policy, RequestId, Rotation, Staging,
+    State,
 };
 
 /// Lets the new root sign by the same gate as the machine would. After a rollback it goes back to the wait for that
@@ -40,8 +41,14 @@ pub(super) fn activate(
             free(rotation)?;
             let Draining { rotation, from, to, bundle, .. } = phase.clone();
             let (from, to) = (to, from);
-            draft.state.phase =
-                Phase::Distributing(Distributing { rotation, from, to, bundle, since: now, settling: None });
+            draft.state.phase = Phase::Distributing(Distributing {
+                rotation,
+                from,
+                to,
+                bundle,
+                since: now,
+                settling: None,
+            });
         }
         _ => return Err(Cause::NothingToActivate),
     }
@@ -99,7 +106,12 @@ pub(super) fn abort(state: &State, request_id: &RequestId, now: Timestamp) -> De
 }
 
 /// Lets the former root sign again while both are trusted; the new one drains.
-pub(super) fn rollback(state: &State, request_id: &RequestId, now: Timestamp, policy: &Policy) -> Decision {
+pub(super) fn rollback(
+    state: &State,
+    request_id: &RequestId,
+    now: Timestamp,
+    policy: &Policy,
+) -> Decision {
     if fresh(state, request_id)?.is_none() {
         return Ok(None);
     }
@@ -108,9 +120,14 @@ pub(super) fn rollback(state: &State, request_id: &RequestId, now: Timestamp, po
         Phase::Draining(phase) if !phase.rolled_back => phase,
         phase => return Err(no_way_back(phase)),
     };
-    let not_after = signs_until(state, &phase.from).ok_or(Cause::UnknownRoot { root: phase.from })?;
+    let not_after =
+        signs_until(state, &phase.from).ok_or(Cause::UnknownRoot { root: phase.from })?;
     if not_after.since(now) < policy.leaf_lifetime_min {
-        return Err(Cause::LifeTooShort { root: phase.from, not_after, min: policy.leaf_lifetime_min });
+        return Err(Cause::LifeTooShort {
+            root: phase.from,
+            not_after,
+            min: policy.leaf_lifetime_min,
+        });
     }
     let mut draft = Draft::after(state);
     draft.switch(phase.to, phase.from);

@@ -3,9 +3,9 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use rotation::{
-    Advice, AuthorityName, Cause, Effect, Ending, Event, Evidence, Mode, Phase, PreparedRoot, Refusal,
-    RequestId, RootState, Saying, SegmentState, SignedIssuer, StagingStep, State, Verb, Wait, invariants,
-    step,
+    Advice, AuthorityName, Cause, Effect, Ending, Event, Evidence, Mode, Phase, PreparedRoot,
+    Refusal, RequestId, RootState, Saying, SegmentState, SignedIssuer, StagingStep, State, Verb,
+    Wait, invariants, step,
 };
 use trust::{Generation, RootId, Sequence};
 
@@ -71,16 +71,20 @@ fn answer(state: &State, effect: &Effect) -> Event {
         }
         Effect::RequestIssuer { request_id, root, .. } => {
             let mut event = signed(request_id.as_str(), "A", &new);
-            if let Event::IssuerSigned { issuer: SignedIssuer { root: under, not_after, .. }, .. } =
-                &mut event
+            if let Event::IssuerSigned {
+                issuer: SignedIssuer { root: under, not_after, .. }, ..
+            } = &mut event
             {
                 *under = *root;
-                *not_after = if *root == crate::words::root("A") { at(ROOT_END) } else { at(9 * ROOT_END) };
+                *not_after =
+                    if *root == crate::words::root("A") { at(ROOT_END) } else { at(9 * ROOT_END) };
             }
             event
         }
         Effect::PublishBundle { sequence } => published(sequence.0),
-        Effect::SwitchSigner { root, issuer } => Event::SignerSwitched { root: *root, issuer: *issuer },
+        Effect::SwitchSigner { root, issuer } => {
+            Event::SignerSwitched { root: *root, issuer: *issuer }
+        }
     }
 }
 
@@ -117,7 +121,12 @@ fn asked(world: &World) -> Vec<Event> {
         abort(id().as_str()),
         rollback(id().as_str()),
         Event::IssuerRenewalCancelled { request_id: id(), root: signer },
-        Event::ContinueRequested { request_id: id(), above: Sequence(0), reason: String::new(), waits: true },
+        Event::ContinueRequested {
+            request_id: id(),
+            above: Sequence(0),
+            reason: String::new(),
+            waits: true,
+        },
         Event::ContinueRequested {
             request_id: id(),
             above: Sequence(100),
@@ -145,7 +154,11 @@ fn happening(world: &World) -> Vec<Event> {
     events.push(reported(bad(world)));
     if let Some(signer) = state.signer() {
         let until = at(world.now + 1_000);
-        events.push(Event::HorizonRequested { root: signer.root, segment: "s1".parse().unwrap(), until });
+        events.push(Event::HorizonRequested {
+            root: signer.root,
+            segment: "s1".parse().unwrap(),
+            until,
+        });
     }
     // One that is behind this record with other roots, and one that is ahead.
     for (agent, sequence) in [("a", Sequence(1)), ("b", Sequence(state.sequence.0 + 2))] {
@@ -196,9 +209,15 @@ fn is_steady(world: &World) -> bool {
 }
 
 fn said(verb: &Verb, world: &World) -> Event {
-    let (request_id, authority): (RequestId, AuthorityName) = (fresh(&world.state), "main".parse().unwrap());
+    let (request_id, authority): (RequestId, AuthorityName) =
+        (fresh(&world.state), "main".parse().unwrap());
     let evidence = good(world);
-    verb.event(&Saying { request_id: &request_id, authority: &authority, evidence: Some(&evidence) }).unwrap()
+    verb.event(&Saying {
+        request_id: &request_id,
+        authority: &authority,
+        evidence: Some(&evidence),
+    })
+    .unwrap()
 }
 
 /// Waits as advised, and sees that what was waited for has come.
@@ -217,7 +236,8 @@ fn after_the_wait(world: &World, wait: &Wait) -> World {
             open
         }
         Wait::Renewal => {
-            let renews = |world: &World| world.state.roots.values().any(|root| root.renewal.is_some());
+            let renews =
+                |world: &World| world.state.roots.values().any(|root| root.renewal.is_some());
             let over = waited(world.clone(), |world| !renews(world));
             assert!(!renews(&over), "{}", line(&over.state));
             over
@@ -329,10 +349,13 @@ fn every_advice_of_every_refusal_is_legal_in_the_state_that_refused() {
             }
             let mut waited = BTreeSet::new();
             for event in asked(&world) {
-                let Err(refusal) = step(&world.state, &event, at(world.now), &policy()) else { continue };
+                let Err(refusal) = step(&world.state, &event, at(world.now), &policy()) else {
+                    continue;
+                };
                 follow(&world, &event, &refusal, &mut waited);
                 let cause = format!("{:?}", refusal.cause);
-                causes.insert(cause.split(|c: char| !c.is_alphanumeric()).next().unwrap().to_owned());
+                causes
+                    .insert(cause.split(|c: char| !c.is_alphanumeric()).next().unwrap().to_owned());
             }
         }
     }
@@ -388,9 +411,11 @@ fn an_aborted_rotation_says_so_while_it_finishes_and_sends_nobody_in_a_circle() 
 
 #[test]
 fn what_is_not_legal_is_told_by_what_is_so_and_never_by_a_wait_for_what_has_come() {
-    let refused = |state: &State| step(state, &rollback("b"), at(1_300), &policy()).unwrap_err().to_string();
+    let refused =
+        |state: &State| step(state, &rollback("b"), at(1_300), &policy()).unwrap_err().to_string();
     // Forward again after a rollback, with the gate open: there is nothing to wait for.
-    let forward = after(drained(), 1_200, &[rollback("x"), activate("forward", evidence(1_200, 2, 14))]);
+    let forward =
+        after(drained(), 1_200, &[rollback("x"), activate("forward", evidence(1_200, 2, 14))]);
     let said = refused(&forward);
     assert!(said.contains("the new root isn't signing; nothing to roll back"), "{said}");
     assert!(!said.contains("wait until the trust gate is open"), "{said}");
@@ -410,14 +435,17 @@ fn what_is_not_legal_is_told_by_what_is_so_and_never_by_a_wait_for_what_has_come
     );
     // Taken back: it is said that it was.
     let back = after(drained(), 1_200, &[rollback("x")]);
-    let back =
-        waited(World { state: back, now: 1_240 }, |world| matches!(world.state.phase, Phase::Withdrawing(_)));
+    let back = waited(World { state: back, now: 1_240 }, |world| {
+        matches!(world.state.phase, Phase::Withdrawing(_))
+    });
     assert!(refused(&back.state).contains("the former root signs again already"));
 }
 
 #[test]
 fn what_a_rotation_came_to_is_told_when_it_is_over() {
-    let ended = |state: &State| state.phase.ended().map(|ended| (ended.request_id.to_string(), ended.ending));
+    let ended = |state: &State| {
+        state.phase.ended().map(|ended| (ended.request_id.to_string(), ended.ending))
+    };
     let aborted = after(distributed(Mode::Auto), 1_100, &[abort("x")]);
     let over = waited(World { state: aborted, now: 1_140 }, is_steady);
     assert_eq!(ended(&over.state), Some(("r".to_owned(), Ending::Aborted)));

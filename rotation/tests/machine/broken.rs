@@ -11,7 +11,9 @@ use crate::words::*;
 
 fn with_segment() -> State {
     let events = [opened("ca", "s1", &[]), horizon("A", "s1", 2_000)];
-    events.iter().fold(bootstrapped(), |state, event| step(&state, event, at(1_000), &policy()).unwrap().next)
+    events.iter().fold(bootstrapped(), |state, event| {
+        step(&state, event, at(1_000), &policy()).unwrap().next
+    })
 }
 
 fn segment_mut(state: &mut State) -> &mut rotation::Segment {
@@ -24,7 +26,12 @@ fn root_mut(state: &mut State) -> &mut rotation::RootEntry {
 
 fn trusted(name: &str) -> rotation::FurtherEntry {
     let by = ["main".parse().unwrap()].into();
-    rotation::FurtherEntry { der: name.as_bytes().into(), not_after: at(ROOT_END), since: at(1_000), by }
+    rotation::FurtherEntry {
+        der: name.as_bytes().into(),
+        not_after: at(ROOT_END),
+        since: at(1_000),
+        by,
+    }
 }
 
 #[test]
@@ -49,7 +56,8 @@ fn every_rule_of_one_state_is_checked() {
             s.further.insert(root("A"), trusted("A"));
         }),
         (Property::S4, "does not fit the record", |s| {
-            let names: Vec<_> = (0..=rotation::FURTHER_ROOTS_MAX).map(|n| format!("F{n}")).collect();
+            let names: Vec<_> =
+                (0..=rotation::FURTHER_ROOTS_MAX).map(|n| format!("F{n}")).collect();
             s.further.extend(names.iter().map(|name| (root(name), trusted(name))));
         }),
         (Property::S8, "publish_bundle", |s| {
@@ -85,12 +93,16 @@ fn every_rule_of_one_state_is_checked() {
 fn every_rule_of_two_states_is_checked() {
     type Break = fn(&mut State);
     let rules: [(Property, &str, Break); 12] = [
-        (Property::S4, "trust domain", |s| s.trust_domain = TrustDomain::parse("other.org").unwrap()),
+        (Property::S4, "trust domain", |s| {
+            s.trust_domain = TrustDomain::parse("other.org").unwrap()
+        }),
         (Property::S4, "generation", |s| s.generation = Generation(s.generation.0 + 1)),
         (Property::S4, "generation", |s| s.generation = Generation(s.generation.0 - 1)),
         (Property::S4, "bundle 2 follows 1", |s| s.sequence = Sequence(2)),
         (Property::S4, "changed against its state", |s| root_mut(s).der = [0_u8].as_slice().into()),
-        (Property::S4, "changed against its state", |s| root_mut(s).authority = "other".parse().unwrap()),
+        (Property::S4, "changed against its state", |s| {
+            root_mut(s).authority = "other".parse().unwrap()
+        }),
         (Property::S6, "adds and removes roots", |s| {
             let entry = root_mut(s).clone();
             s.segments.clear();
@@ -171,8 +183,9 @@ fn a_bootstrap_has_no_root_but_its_own() {
 #[test]
 fn a_horizon_is_not_raised_before_the_root_signs() {
     let events: [Event; 3] = [bootstrap("f"), prepared("f", "A"), signed("f", "A", "a")];
-    let former =
-        events.iter().fold(start(), |state, event| step(&state, event, at(1_000), &policy()).unwrap().next);
+    let former = events
+        .iter()
+        .fold(start(), |state, event| step(&state, event, at(1_000), &policy()).unwrap().next);
     let mut next = following(&former);
     root_mut(&mut next).horizon = Some(at(2_000));
     assert_eq!(check_next(&former, &next).unwrap_err().property(), Property::S2);
@@ -213,7 +226,9 @@ fn every_rule_of_a_rotation_is_checked() {
         (drained(), |s| draining_mut(s).from = root("B")),
         (drained(), |s| set(s, "A", RootState::Published)),
         (withdrawing(), |s| set(s, "B", RootState::Published)),
-        (drained(), |s| s.phase = Phase::Steady(rotation::Steady { since: at(1_000), ended: None })),
+        (drained(), |s| {
+            s.phase = Phase::Steady(rotation::Steady { since: at(1_000), ended: None })
+        }),
     ];
     for (number, (state, break_it)) in rules.into_iter().enumerate() {
         let mut broken = state.clone();

@@ -30,9 +30,11 @@ struct World {
 /// What may come back from an effect. The authority may answer the same request with another root.
 fn answers(effect: &Effect) -> Vec<Event> {
     match effect {
-        Effect::StageRoot { request_id, .. } => [format!("{request_id}1"), format!("{request_id}2")]
-            .map(|n| prepared(request_id.as_str(), &n))
-            .into(),
+        Effect::StageRoot { request_id, .. } => {
+            [format!("{request_id}1"), format!("{request_id}2")]
+                .map(|n| prepared(request_id.as_str(), &n))
+                .into()
+        }
         Effect::RequestIssuer { request_id, root: asked, .. } => {
             let names = ["f1", "f2", "g1", "g2"].into_iter();
             names
@@ -41,7 +43,9 @@ fn answers(effect: &Effect) -> Vec<Event> {
                 .collect()
         }
         Effect::PublishBundle { sequence } => vec![published(sequence.0)],
-        Effect::SwitchSigner { root, issuer } => vec![Event::SignerSwitched { root: *root, issuer: *issuer }],
+        Effect::SwitchSigner { root, issuer } => {
+            vec![Event::SignerSwitched { root: *root, issuer: *issuer }]
+        }
     }
 }
 
@@ -78,7 +82,8 @@ fn segments() -> Setting {
         closed("s2", Contents::Unread),
     ];
     requests.extend(
-        [("s1", 2_000), ("s1", 2_400), ("s2", 2_400), ("t1", 2_000)].map(|(s, until)| horizon("A", s, until)),
+        [("s1", 2_000), ("s1", 2_400), ("s2", 2_400), ("t1", 2_000)]
+            .map(|(s, until)| horizon("A", s, until)),
     );
     Setting { start: bootstrapped(), requests }
 }
@@ -113,7 +118,9 @@ fn resumed(mut state: State) -> State {
     for _ in 0..10 {
         let Some(owed) = state.pending.first().cloned() else { return state };
         let event = answers(&owed.effect).swap_remove(0);
-        state = step(&state, &event, at(2_500), &policy()).expect("the answer to what is owed is legal").next;
+        state = step(&state, &event, at(2_500), &policy())
+            .expect("the answer to what is owed is legal")
+            .next;
     }
     panic!("effects are owed for ever: {}", line(&state));
 }
@@ -122,17 +129,26 @@ fn resumed(mut state: State) -> State {
 fn explore(setting: Setting) -> usize {
     let Setting { start, requests } = setting;
     let trusted = start.bundle().into_keys().collect();
-    let first =
-        World { state: start, decided: BTreeSet::new(), trusted, opened: BTreeSet::new(), now: 1_000 };
+    let first = World {
+        state: start,
+        decided: BTreeSet::new(),
+        trusted,
+        opened: BTreeSet::new(),
+        now: 1_000,
+    };
     let mut seen = HashSet::from([fingerprint(&first)]);
     let mut queue = VecDeque::from([first]);
     while let Some(world) = queue.pop_front() {
         assert!(world.state.roots.len() <= 1, "two roots: {}", line(&world.state));
         assert!(world.trusted.len() <= 1, "two roots were trusted: {}", line(&world.state));
         let end = resumed(world.state.clone());
-        assert_eq!(end.roots.len(), usize::from(!matches!(world.state.phase, Phase::Uninitialised)));
+        assert_eq!(
+            end.roots.len(),
+            usize::from(!matches!(world.state.phase, Phase::Uninitialised))
+        );
         assert_eq!(matches!(end.phase, Phase::Steady(_)), !end.roots.is_empty(), "{}", line(&end));
-        let fresh = successors(&world, &requests).into_iter().filter(|next| seen.insert(fingerprint(next)));
+        let fresh =
+            successors(&world, &requests).into_iter().filter(|next| seen.insert(fingerprint(next)));
         queue.extend(fresh);
         assert!(seen.len() < STATES_MAX, "the world has grown beyond {STATES_MAX} states");
     }

@@ -13,7 +13,8 @@ fn with_further() -> State {
 
 /// As `with_further`, with `B` in bundle 3.
 fn distributed_with_further() -> State {
-    let events = [rotation("r", Mode::Auto), prepared("r", "B"), signed("r", "B", "b"), published(3)];
+    let events =
+        [rotation("r", Mode::Auto), prepared("r", "B"), signed("r", "B", "b"), published(3)];
     let state = after(with_further(), 1_000, &events);
     let generation = state.generation.0;
     after(state, 1_000, &[sealed("s1", generation)])
@@ -21,8 +22,11 @@ fn distributed_with_further() -> State {
 
 /// The bundle's roots, by the names that stand for their certificates.
 fn bundle(state: &State) -> Vec<String> {
-    let mut names: Vec<_> =
-        state.bundle().into_values().map(|der| String::from_utf8(der.as_bytes().to_vec()).unwrap()).collect();
+    let mut names: Vec<_> = state
+        .bundle()
+        .into_values()
+        .map(|der| String::from_utf8(der.as_bytes().to_vec()).unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -95,10 +99,16 @@ fn while_a_rotation_changes_the_bundle_further_roots_wait_and_staging_waits_for_
             && waits(refused(&state, &no_further("main", &["F"])))
     );
     // While a root is made, days perhaps, they come and go.
-    let staging =
-        after(signing(), 1_000, &[rotation("r", Mode::Auto), prepared("r", "B"), further("main", &["F"])]);
+    let staging = after(
+        signing(),
+        1_000,
+        &[rotation("r", Mode::Auto), prepared("r", "B"), further("main", &["F"])],
+    );
     let ready = after(staging, 1_000, &[signed("r", "B", "b")]);
-    assert_eq!((bundle(&ready), ready.sequence), (vec!["A".to_owned(), "F".to_owned()], Sequence(2)));
+    assert_eq!(
+        (bundle(&ready), ready.sequence),
+        (vec!["A".to_owned(), "F".to_owned()], Sequence(2))
+    );
     let goes_on = after(ready, 1_000, &[published(2)]);
     assert_eq!(
         (bundle(&goes_on), goes_on.sequence),
@@ -116,7 +126,8 @@ fn a_rotation_and_its_abort_and_its_rollback_keep_further_roots() {
     let switched = after(after(state, 1_100, &[now(1_100)]), 1_130, &[now(1_130)]);
     assert!(matches!(switched.phase, Phase::Draining(_)), "{}", line(&switched));
     assert_eq!(bundle(&after(switched.clone(), 1_130, &[rollback("y")])), ["A", "B", "F"]);
-    let switched = after(switched, 1_130, &[super::words::switched("B", "b"), horizon("B", "s1", 2_200)]);
+    let switched =
+        after(switched, 1_130, &[super::words::switched("B", "b"), horizon("B", "s1", 2_200)]);
     let generation = switched.generation.0;
     let drained = after(switched, 1_130, &[sealed("s1", generation)]);
     let gone = |at: i64| reported(evidence(at, 3, generation));
@@ -134,10 +145,15 @@ fn a_further_root_becomes_ours_by_a_rotation_and_is_trusted_all_the_time() {
         assert_eq!(bundle(&next), ["A", "F"], "after {}", event.name());
         former = next;
     }
-    assert_eq!(former.sequence, Sequence(2), "the bundle is the same: whoever has it trusts the new root");
+    assert_eq!(
+        former.sequence,
+        Sequence(2),
+        "the bundle is the same: whoever has it trusts the new root"
+    );
     // The gate waits for those who have not applied it, and for the bundle to be out.
     let held =
-        step(&former, &reported(evidence(1_000, 2, former.generation.0)), at(1_000), &policy()).unwrap();
+        step(&former, &reported(evidence(1_000, 2, former.generation.0)), at(1_000), &policy())
+            .unwrap();
     assert!(
         matches!(held.next.phase, Phase::Distributing(_)),
         "it is not out again yet: {}",
@@ -146,7 +162,10 @@ fn a_further_root_becomes_ours_by_a_rotation_and_is_trusted_all_the_time() {
     // Given up, it is a further root as before; withdrawn by the leaf gate, too.
     let aborted = step(&former, &abort("x"), at(1_000), &policy()).unwrap().next;
     invariants::check_next(&former, &aborted).unwrap();
-    assert_eq!((bundle(&aborted), aborted.sequence), (["A", "F"].map(str::to_owned).to_vec(), Sequence(2)));
+    assert_eq!(
+        (bundle(&aborted), aborted.sequence),
+        (["A", "F"].map(str::to_owned).to_vec(), Sequence(2))
+    );
     // And when nobody names it any more it stays as ours.
     let generation = former.generation.0;
     let out = after(former, 1_000, &[published(2), sealed("s1", generation)]);
@@ -159,7 +178,8 @@ fn a_further_root_becomes_ours_by_a_rotation_and_is_trusted_all_the_time() {
     let generation = signs.generation.0;
     let drained = after(signs, 1_130, &[sealed("s1", generation)]);
     let gone = |at: i64| reported(evidence(at, 2, generation));
-    let withdrawn = after(after(drained, 2_100, &[gone(2_100)]), 2_130, &[gone(2_130), published(3)]);
+    let withdrawn =
+        after(after(drained, 2_100, &[gone(2_100)]), 2_130, &[gone(2_130), published(3)]);
     let over = after(withdrawn, 9_000, &[reported(evidence(9_000, 3, generation))]);
     assert!(matches!(over.phase, Phase::Steady(_)), "{}", line(&over));
     let unnamed = step(&over, &no_further("main", &["F"]), at(9_000), &policy()).unwrap().next;
@@ -175,7 +195,9 @@ fn what_was_withdrawn_is_trusted_again_only_by_name_and_what_is_compromised_neve
     gone.der = b"G".as_slice().into();
     state.roots.insert(root("G"), gone);
     assert!(matches!(refused(&state, &further("main", &["G"])), Cause::WithdrawnBefore { .. }));
-    let Event::FurtherRootsAdded { authority, roots, .. } = further("main", &["G"]) else { panic!() };
+    let Event::FurtherRootsAdded { authority, roots, .. } = further("main", &["G"]) else {
+        panic!()
+    };
     let named = Event::FurtherRootsAdded { authority, roots, named: [root("G")].into() };
     let next = step(&state, &named, at(1_000), &policy()).unwrap().next;
     invariants::check_next(&state, &next).unwrap();
@@ -192,7 +214,11 @@ fn a_further_root_needs_an_authority_that_signed_here_a_life_and_room() {
     let names: Vec<_> = (0..=rotation::FURTHER_ROOTS_MAX).map(|n| format!("F{n}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     assert!(matches!(refused(&signing(), &further("main", &names)), Cause::TooManyFurther));
-    assert!(!step(&start(), &no_further("main", &["F"]), at(1_000), &policy()).unwrap().changes(&start()));
+    assert!(
+        !step(&start(), &no_further("main", &["F"]), at(1_000), &policy())
+            .unwrap()
+            .changes(&start())
+    );
 }
 
 #[test]

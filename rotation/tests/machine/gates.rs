@@ -22,8 +22,13 @@ fn a_gate_says_what_holds_it_and_when_it_opens_at_the_latest() {
     let rows = Evidence { unproven: tally(3, 1_900), waived: 1, ..base() };
     let text = "3 leaves whose holders have not applied the bundle, until 1970-01-01T00:32:01Z";
     assert_eq!(seen(&state, &rows), (vec![text.to_owned(), settling.to_owned()], Some(1_951)));
-    let own = Evidence { own_trust: Tally { count: 2, latest: None }, unproven: tally(1, 1_900), ..base() };
-    let unproven = "1 leaf whose holder has not applied the bundle, until 1970-01-01T00:32:01Z".to_owned();
+    let own = Evidence {
+        own_trust: Tally { count: 2, latest: None },
+        unproven: tally(1, 1_900),
+        ..base()
+    };
+    let unproven =
+        "1 leaf whose holder has not applied the bundle, until 1970-01-01T00:32:01Z".to_owned();
     let text = "2 leaves are held with trust of their holders' own, which nobody has confirmed, and no time ends that";
     assert_eq!(seen(&state, &own), (vec![unproven, text.to_owned(), settling.to_owned()], None));
     let own = Evidence { own_trust: tally(1, 1_500), ..base() };
@@ -54,10 +59,15 @@ fn an_end_counts_as_passed_after_twice_the_skew_and_not_a_second_before() {
     let by_rows: fn(&mut Evidence) = |evidence| evidence.unproven = tally(1, 1_900);
     assert_eq!([1_920, 1_921].map(|now| held(now, by_rows)), [true, false]);
     let never: fn(&mut Evidence) = |evidence| evidence.own_trust = Tally { count: 1, latest: None };
-    assert_eq!([1_921, 900_000].map(|now| held(now, never)), [true, true], "its successor is the same again");
+    assert_eq!(
+        [1_921, 900_000].map(|now| held(now, never)),
+        [true, true],
+        "its successor is the same again"
+    );
     let by_own_trust: fn(&mut Evidence) = |evidence| evidence.own_trust = tally(1, 1_900);
     assert_eq!([1_920, 1_921].map(|now| held(now, by_own_trust)), [true, false]);
-    let by_relying_parties: fn(&mut Evidence) = |evidence| evidence.relying_parties.bounded = tally(1, 1_900);
+    let by_relying_parties: fn(&mut Evidence) =
+        |evidence| evidence.relying_parties.bounded = tally(1, 1_900);
     assert_eq!([1_920, 1_921].map(|now| held(now, by_relying_parties)), [true, false]);
     let by_segment: fn(&mut Evidence) = |evidence| evidence.read.clear();
     assert_eq!([2_020, 2_021].map(|now| held(now, by_segment)), [true, false]);
@@ -66,9 +76,11 @@ fn an_end_counts_as_passed_after_twice_the_skew_and_not_a_second_before() {
 #[test]
 fn the_leaf_gate_asks_about_the_root_that_drains_only() {
     let state = drained();
-    let with = |name| Evidence { live: [(root(name), tally(2, 1_900))].into(), ..evidence(1_200, 2, 14) };
+    let with =
+        |name| Evidence { live: [(root(name), tally(2, 1_900))].into(), ..evidence(1_200, 2, 14) };
     assert!(gate(&state, &with("B"), &policy()).unwrap().is_met());
-    let text = format!("2 leaves are alive under root {}, until 1970-01-01T00:32:01Z", root("A").short());
+    let text =
+        format!("2 leaves are alive under root {}, until 1970-01-01T00:32:01Z", root("A").short());
     let settling = "handshakes in flight, for 30 s more".to_owned();
     assert_eq!(seen(&state, &with("A")), (vec![text, settling], Some(1_951)));
     // Sealed for the bundle is not sealed for the switch.
@@ -84,7 +96,8 @@ fn under_a_shared_root_our_own_rows_are_read_and_those_of_others_count_by_their_
     assert_eq!(unknown.1, None);
     let way = gate(&state, &evidence(1_200, 2, 14), &policy()).unwrap().holds[0].way().unwrap();
     assert!(way.contains(&format!("banyan root attest {} --by NAME", root("A").short())), "{way}");
-    let attested = |now| Evidence { foreign: [(root("A"), at(1_500))].into(), ..evidence(now, 2, 14) };
+    let attested =
+        |now| Evidence { foreign: [(root("A"), at(1_500))].into(), ..evidence(now, 2, 14) };
     let (text, latest) = seen(&state, &attested(1_200));
     assert!(text[0].contains("which others share, until 1970-01-01T00:25:21Z"), "{text:?}");
     assert_eq!(latest, Some(1_551), "the horizon of 2,000 is of our own leaves, and none is left");
@@ -109,8 +122,14 @@ fn a_shared_root_that_its_owner_has_let_go_is_judged_by_our_own_rows() {
         ..evidence(1_200, 2, 14)
     };
     assert!(gate(&state, &with("A", "B"), &policy()).unwrap().is_met());
-    assert!(seen(&state, &with("A", "A")).0[0].contains("2 leaves are alive"), "own rows still count");
-    assert!(seen(&state, &with("B", "B")).0[0].contains("which others share"), "another root was let go");
+    assert!(
+        seen(&state, &with("A", "A")).0[0].contains("2 leaves are alive"),
+        "own rows still count"
+    );
+    assert!(
+        seen(&state, &with("B", "B")).0[0].contains("which others share"),
+        "another root was let go"
+    );
 }
 
 #[test]
@@ -126,7 +145,11 @@ fn evidence_of_a_former_release_reads_as_nothing_let_go() {
 
 #[test]
 fn a_segment_that_counts_as_over_is_closed_before_the_settle_time_begins() {
-    let dead = after(distributed(Mode::Auto), 1_000, &[opened("cb", "t1", &[]), horizon("A", "t1", 1_800)]);
+    let dead = after(
+        distributed(Mode::Auto),
+        1_000,
+        &[opened("cb", "t1", &[]), horizon("A", "t1", 1_800)],
+    );
     let script = Script::from(dead)
         .at(1_820)
         .nothing_new(reported(evidence(1_820, 2, 10)))
@@ -201,7 +224,8 @@ fn a_condition_that_no_longer_holds_starts_the_settle_time_anew() {
 #[test]
 fn the_last_gate_names_who_lags_and_gives_up_at_its_deadline() {
     let settling = after(drained(), 1_130, &[reported(evidence(1_130, 2, 14))]);
-    let state = after(settling, 1_160, &[reported(evidence(1_160, 2, 14)), published(3), sealed("s1", 19)]);
+    let state =
+        after(settling, 1_160, &[reported(evidence(1_160, 2, 14)), published(3), sealed("s1", 19)]);
     let lags = |now| Evidence { unproven: tally(1, 9_000), ..evidence(now, 3, 19) };
     let (holds, latest) = seen(&state, &lags(1_200));
     assert_eq!((holds.len(), latest), (1, Some(1_160 + 3_600)));
@@ -219,11 +243,15 @@ fn the_last_gate_names_who_lags_and_gives_up_at_its_deadline() {
         assert!(hold.ends_with(&format!("until {deadline}")), "{hold}");
     }
     assert!(gate(&state, &words, &policy()).unwrap().holds.iter().all(|hold| hold.way().is_none()));
-    Script::from(state).at(1_160 + 3_600).nothing_new(reported(lags(1_160 + 3_600))).at(1_161 + 3_600).then(
-        reported(lags(1_161 + 3_600)),
-        "g22 b3 steady | A retired key-a until 2000, B active key-b until 2200 | s1 sealed@19 \
+    Script::from(state)
+        .at(1_160 + 3_600)
+        .nothing_new(reported(lags(1_160 + 3_600)))
+        .at(1_161 + 3_600)
+        .then(
+            reported(lags(1_161 + 3_600)),
+            "g22 b3 steady | A retired key-a until 2000, B active key-b until 2200 | s1 sealed@19 \
              2200 | -",
-    );
+        );
 }
 
 #[test]

@@ -45,7 +45,10 @@ fn only_retired_roots_are_forgotten_and_all_that_are_named_or_none() {
     let state = withdrawn();
     let signer = state.signer().unwrap().root;
     let now = 10 * ROOT_END;
-    let event = Event::PruneRequested { request_id: "p".parse().unwrap(), roots: [root("A"), signer].into() };
+    let event = Event::PruneRequested {
+        request_id: "p".parse().unwrap(),
+        roots: [root("A"), signer].into(),
+    };
     let told = refused(&state, &event, now);
     assert!(told.contains("only a retired root can be forgotten"), "{told}");
     assert!(refused(&state, &prune("p", &["nobody's"]), now).contains("is unknown"));
@@ -87,7 +90,8 @@ fn the_invariants_keep_every_root_that_is_trusted_compromised_or_part_of_a_rotat
 
 #[test]
 fn a_root_that_never_signed_is_forgotten_after_its_certificate() {
-    let state = after(signing(), 1_000, &[rotation("r", Mode::Auto), prepared("r", "B"), abort("x")]);
+    let state =
+        after(signing(), 1_000, &[rotation("r", Mode::Auto), prepared("r", "B"), abort("x")]);
     let entry = &state.roots[&root("B")];
     assert_eq!((entry.state, entry.horizon), (RootState::Retired, None));
     let over: Timestamp = policy().over_at(entry.not_after);

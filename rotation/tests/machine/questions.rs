@@ -18,7 +18,10 @@ fn holds(state: &State) {
     assert_eq!(phase.steady().is_some(), matches!(phase, Phase::Steady(_)));
     assert_eq!(phase.staging().is_some(), phase.name() == "staging");
     assert_eq!(phase.draining().is_some(), phase.name() == "draining");
-    assert_eq!(phase.is_rolled_back(), phase.draining().is_some_and(|draining| draining.rolled_back));
+    assert_eq!(
+        phase.is_rolled_back(),
+        phase.draining().is_some_and(|draining| draining.rolled_back)
+    );
     assert_eq!(phase.takes_over_new_roots(), ["steady", "staging"].contains(&phase.name()));
 }
 
@@ -39,9 +42,13 @@ fn what_others_ask_of_a_phase_is_answered_as_the_machine_does() {
 
 #[test]
 fn a_root_that_is_trusted_stays_or_drains_and_a_retired_one_does_neither() {
-    for state in
-        [RootState::Staged, RootState::Published, RootState::Active, RootState::Draining, RootState::Retired]
-    {
+    for state in [
+        RootState::Staged,
+        RootState::Published,
+        RootState::Active,
+        RootState::Draining,
+        RootState::Retired,
+    ] {
         assert_eq!(state.is_trusted(), state.stays() || state.is_draining(), "{}", state.as_str());
         assert!(!(state.stays() && state.is_draining()), "{}", state.as_str());
         assert_eq!(state.is_retired(), state.as_str() == "retired");

@@ -8,7 +8,12 @@ use crate::words::*;
 
 fn named(request: &str, name: &str) -> Event {
     let (request_id, authority) = (request.parse().unwrap(), "main".parse().unwrap());
-    Event::RotationRequested { request_id, authority, mode: Mode::Auto, stage_again: Some(root(name)) }
+    Event::RotationRequested {
+        request_id,
+        authority,
+        mode: Mode::Auto,
+        stage_again: Some(root(name)),
+    }
 }
 
 fn replacing(request: &str) -> Event {
@@ -38,9 +43,11 @@ fn bootstrapped_and_rotated() -> State {
         now += 50_000;
         let generation = state.generation.0;
         let sequence = state.sequence.0;
-        for event in
-            [published(sequence), sealed("s1", generation), reported(evidence(now, sequence, generation))]
-        {
+        for event in [
+            published(sequence),
+            sealed("s1", generation),
+            reported(evidence(now, sequence, generation)),
+        ] {
             if let Ok(transition) = step(&state, &event, at(now), &policy()) {
                 state = transition.next;
             }
@@ -54,12 +61,18 @@ fn bootstrapped_and_rotated() -> State {
 fn a_root_that_never_signed_is_as_good_as_unknown_after_an_abort() {
     // In staging and while distributing: the same root again, and it gets as far as any other.
     for (before, aborts) in [
-        (after(signing(), 1_000, &[rotation("r", Mode::Auto), prepared("r", "B"), abort("x")]), true),
+        (
+            after(signing(), 1_000, &[rotation("r", Mode::Auto), prepared("r", "B"), abort("x")]),
+            true,
+        ),
         (given_up_while_distributing(), true),
     ] {
         assert!(aborts && before.phase.rotation().is_none(), "{}", line(&before));
-        let again =
-            after(before, 1_000, &[rotation("r2", Mode::Auto), prepared("r2", "B"), signed("r2", "B", "b2")]);
+        let again = after(
+            before,
+            1_000,
+            &[rotation("r2", Mode::Auto), prepared("r2", "B"), signed("r2", "B", "b2")],
+        );
         assert_eq!(again.phase.name(), "distributing");
         invariants::check(&again).unwrap();
         // And it may be given up again.
@@ -81,7 +94,8 @@ fn a_withdrawn_root_returns_only_when_it_was_named() {
     let state = withdrawn();
     let now = 4_000_000;
     let unnamed = step(&state, &rotation("r9", Mode::Auto), at(now), &policy()).unwrap().next;
-    let refused = step(&unnamed, &prepared("r9", "A"), at(1_000), &policy()).unwrap_err().to_string();
+    let refused =
+        step(&unnamed, &prepared("r9", "A"), at(1_000), &policy()).unwrap_err().to_string();
     let id: RootId = root("A");
     assert!(refused.contains(&format!("--stage-again {}", id.short())), "{refused}");
 
@@ -91,7 +105,10 @@ fn a_withdrawn_root_returns_only_when_it_was_named() {
     let staged = step(&requested, &prepared("r9", "A"), at(1_000), &policy()).unwrap().next;
     invariants::check_next(&requested, &staged).unwrap();
     let entry = staged.roots.get(&id).unwrap();
-    assert_eq!((entry.state, entry.horizon), (RootState::Staged, state.roots.get(&id).unwrap().horizon));
+    assert_eq!(
+        (entry.state, entry.horizon),
+        (RootState::Staged, state.roots.get(&id).unwrap().horizon)
+    );
     assert!(!entry.signed_since_staged());
     let distributing = after(staged, 1_000, &[signed("r9", "A", "a9")]);
     // What it released before is gone, so the rotation may be given up as that of a new root.
@@ -111,7 +128,8 @@ fn a_compromised_root_never_returns() {
 #[test]
 fn a_return_that_nobody_named_breaks_a_rule() {
     let state = withdrawn();
-    let requested = step(&state, &rotation("r9", Mode::Auto), at(4_000_000), &policy()).unwrap().next;
+    let requested =
+        step(&state, &rotation("r9", Mode::Auto), at(4_000_000), &policy()).unwrap().next;
     let mut staged = step(&requested, &prepared("r9", "C"), at(1_000), &policy()).unwrap().next;
     staged.roots.get_mut(&root("A")).unwrap().state = RootState::Staged;
     assert!(invariants::check_next(&requested, &staged).is_err());

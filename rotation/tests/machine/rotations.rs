@@ -160,16 +160,21 @@ fn the_same_request_id_starts_one_rotation_and_another_id_none() {
             "hold_requested refused while staging at generation 8: request id r was used for \
              another request; use a new request id",
         );
-    let instead = ["give it up with `banyan rotate abort`", "roll it back with `banyan rotate rollback`"];
-    for ((state, at), instead) in
-        [(distributed(Mode::Auto), "distributing at generation 12"), (drained(), "draining at generation 17")]
-            .into_iter()
-            .zip(instead)
+    let instead =
+        ["give it up with `banyan rotate abort`", "roll it back with `banyan rotate rollback`"];
+    for ((state, at), instead) in [
+        (distributed(Mode::Auto), "distributing at generation 12"),
+        (drained(), "draining at generation 17"),
+    ]
+    .into_iter()
+    .zip(instead)
     {
         let text = format!(
             "rotation_requested refused while {at}: the rotation of request r is under way; wait until it is over, or {instead}"
         );
-        Script::from(state).refuses(rotation("r2", Mode::Auto), &text).nothing_new(rotation("r", Mode::Auto));
+        Script::from(state)
+            .refuses(rotation("r2", Mode::Auto), &text)
+            .nothing_new(rotation("r", Mode::Auto));
     }
 }
 

@@ -20,8 +20,12 @@ impl Script {
         let transition = step(&self.state, &event, at(self.now), &policy()).unwrap();
         assert!(transition.changes(&self.state), "{} changed nothing", event.name());
         invariants::check_next(&self.state, &transition.next).unwrap();
-        let pending: Vec<_> = transition.next.pending.iter().map(|pending| &pending.effect).collect();
-        assert!(transition.effects.iter().all(|effect| pending.contains(&effect)), "what is decided is owed");
+        let pending: Vec<_> =
+            transition.next.pending.iter().map(|pending| &pending.effect).collect();
+        assert!(
+            transition.effects.iter().all(|effect| pending.contains(&effect)),
+            "what is decided is owed"
+        );
         assert_eq!(line(&transition.next), expected, "after {}", event.name());
         self.state = transition.next;
         self
@@ -39,7 +43,10 @@ impl Script {
     pub(crate) fn refuses(self, event: Event, text: &str) -> Self {
         let refusal = step(&self.state, &event, at(self.now), &policy()).unwrap_err();
         assert_eq!(refusal.to_string(), text);
-        assert_eq!((refusal.generation, refusal.event.as_str()), (self.state.generation, event.name()));
+        assert_eq!(
+            (refusal.generation, refusal.event.as_str()),
+            (self.state.generation, event.name())
+        );
         self
     }
 

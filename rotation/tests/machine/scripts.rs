@@ -8,8 +8,14 @@ use crate::words::*;
 fn bootstrap_stores_the_request_first_and_ends_with_one_root_that_signs() {
     Script::from(start())
         .then(bootstrap("f"), "g1 b0 staging-root | - | - | stage_root@1")
-        .then(prepared("f", "A"), "g2 b0 requesting-issuer | A staged - until - | - | request_issuer@2")
-        .then(signed("f", "A", "a"), "g3 b1 publishing | A published key-a until - | - | publish_bundle@3")
+        .then(
+            prepared("f", "A"),
+            "g2 b0 requesting-issuer | A staged - until - | - | request_issuer@2",
+        )
+        .then(
+            signed("f", "A", "a"),
+            "g3 b1 publishing | A published key-a until - | - | publish_bundle@3",
+        )
         .then(published(1), "g4 b1 steady | A active key-a until - | - | switch_signer@4")
         .then(switched("A", "a"), "g5 b1 steady | A active key-a until - | - | -");
 }
@@ -19,10 +25,16 @@ fn every_answer_of_a_bootstrap_may_come_again() {
     let script = Script::from(start())
         .then(bootstrap("f"), "g1 b0 staging-root | - | - | stage_root@1")
         .nothing_new(bootstrap("f"))
-        .then(prepared("f", "A"), "g2 b0 requesting-issuer | A staged - until - | - | request_issuer@2")
+        .then(
+            prepared("f", "A"),
+            "g2 b0 requesting-issuer | A staged - until - | - | request_issuer@2",
+        )
         .nothing_new(bootstrap("f"))
         .nothing_new(prepared("f", "A"))
-        .then(signed("f", "A", "a"), "g3 b1 publishing | A published key-a until - | - | publish_bundle@3")
+        .then(
+            signed("f", "A", "a"),
+            "g3 b1 publishing | A published key-a until - | - | publish_bundle@3",
+        )
         .nothing_new(prepared("f", "A"))
         .nothing_new(signed("f", "A", "a"));
     let script = Script::from(script.state)
@@ -67,8 +79,10 @@ fn no_second_root_is_bootstrapped() {
 
 #[test]
 fn a_bootstrap_under_way_is_not_taken_over_by_another_authority() {
-    let other =
-        Event::BootstrapRequested { request_id: "f".parse().unwrap(), authority: "other".parse().unwrap() };
+    let other = Event::BootstrapRequested {
+        request_id: "f".parse().unwrap(),
+        authority: "other".parse().unwrap(),
+    };
     Script::from(start()).then(bootstrap("f"), "g1 b0 staging-root | - | - | stage_root@1").refuses(
         other,
         "bootstrap_requested refused while bootstrapping at generation 1: request id f was used for another request; \
@@ -89,7 +103,9 @@ fn answers_that_no_leaf_could_rest_on_are_refused() {
         .at(1_000)
         .then(prepared("f", "A"), "g2 b0 requesting-issuer | A staged - until - | - | request_issuer@2");
     let with = |change: fn(&mut rotation::SignedIssuer)| {
-        let Event::IssuerSigned { request_id, mut issuer } = signed("f", "A", "a") else { unreachable!() };
+        let Event::IssuerSigned { request_id, mut issuer } = signed("f", "A", "a") else {
+            unreachable!()
+        };
         change(&mut issuer);
         Event::IssuerSigned { request_id, issuer }
     };
@@ -187,9 +203,10 @@ fn a_horizon_rises_with_the_bound_of_its_segment_and_never_falls() {
 
 #[test]
 fn a_horizon_rises_only_under_a_root_that_signs_and_for_a_segment_that_takes_rows() {
-    let published_only = [bootstrap("f"), prepared("f", "A"), signed("f", "A", "a"), opened("ca", "s1", &[])]
-        .iter()
-        .fold(start(), |state, event| step(&state, event, at(1_000), &policy()).unwrap().next);
+    let published_only =
+        [bootstrap("f"), prepared("f", "A"), signed("f", "A", "a"), opened("ca", "s1", &[])]
+            .iter()
+            .fold(start(), |state, event| step(&state, event, at(1_000), &policy()).unwrap().next);
     Script::from(published_only).refuses(
         horizon("A", "s1", 2_000),
         &format!(
@@ -219,7 +236,10 @@ fn a_horizon_rises_only_under_a_root_that_signs_and_for_a_segment_that_takes_row
 fn a_replica_that_starts_closes_its_former_segments_and_what_it_could_not_read_counts_as_full() {
     let script = Script::from(bootstrapped())
         .then(opened("ca", "s1", &[]), "g6 b1 steady | A active key-a until - | s1 open - | -")
-        .then(horizon("A", "s1", 2_000), "g7 b1 steady | A active key-a until 2000 | s1 open 2000 | -")
+        .then(
+            horizon("A", "s1", 2_000),
+            "g7 b1 steady | A active key-a until 2000 | s1 open 2000 | -",
+        )
         .then(
             opened("cb", "t1", &[]),
             "g8 b1 steady | A active key-a until 2000 | s1 open 2000, t1 open - | -",
@@ -266,7 +286,10 @@ fn a_seal_rises_and_a_closed_segment_stays_closed() {
         .then(sealed("s1", 5), "g7 b1 steady | A active key-a until - | s1 sealed@5 - | -")
         .nothing_new(sealed("s1", 4))
         .then(sealed("s1", 7), "g8 b1 steady | A active key-a until - | s1 sealed@7 - | -")
-        .then(horizon("A", "s1", 2_000), "g9 b1 steady | A active key-a until 2000 | s1 sealed@7 2000 | -")
+        .then(
+            horizon("A", "s1", 2_000),
+            "g9 b1 steady | A active key-a until 2000 | s1 sealed@7 2000 | -",
+        )
         .then(
             closed("s1", Contents::Unread),
             "g10 b1 steady | A active key-a until 2000 | s1 closed-unread 2000 | -",
@@ -276,7 +299,10 @@ fn a_seal_rises_and_a_closed_segment_stays_closed() {
             "segment_sealed refused while steady at generation 10: segment s1 is closed; \
              drop the requests that are in flight and open a segment with a new id",
         )
-        .then(closed("s1", Contents::Read), "g11 b1 steady | A active key-a until 2000 | s1 closed 2000 | -");
+        .then(
+            closed("s1", Contents::Read),
+            "g11 b1 steady | A active key-a until 2000 | s1 closed 2000 | -",
+        );
 }
 
 #[test]
@@ -306,9 +332,9 @@ fn a_leaf_may_end_at_the_lesser_of_horizon_and_bound() {
         horizon("A", "s1", 2_400),
         horizon("A", "t1", 2_000),
     ];
-    let state = events
-        .iter()
-        .fold(bootstrapped(), |state, event| step(&state, event, at(1_000), &policy()).unwrap().next);
+    let state = events.iter().fold(bootstrapped(), |state, event| {
+        step(&state, event, at(1_000), &policy()).unwrap().next
+    });
     let limit = |segment: &str| state.leaf_limit(&root("A"), &segment.parse().unwrap());
     assert_eq!([limit("s1"), limit("t1"), limit("u1")], [Some(at(2_400)), Some(at(2_000)), None]);
     let ended = step(&state, &closed("t1", Contents::Read), at(1_000), &policy()).unwrap().next;

@@ -69,7 +69,8 @@ fn a_sequence_that_was_seen_is_never_given_again() {
 }
 
 #[test]
-fn going_on_waits_for_the_leaves_that_were_issued_after_the_backup_unless_somebody_says_that_no_root_came() {
+fn going_on_waits_for_the_leaves_that_were_issued_after_the_backup_unless_somebody_says_that_no_root_came()
+ {
     let twice_skew = i64::try_from(policy().skew.as_secs() * 2).unwrap();
     let over = 1_000 + i64::try_from(policy().leaf_lifetime_max.as_secs()).unwrap() + twice_skew;
     let text = format!(
@@ -87,16 +88,19 @@ fn going_on_waits_for_the_leaves_that_were_issued_after_the_backup_unless_somebo
         .at(over)
         .refuses(go_on_when_all_have_ended("c", 4), &text);
     let later = script().at(over + 1).state;
-    let next = step(&later, &go_on_when_all_have_ended("c", 4), at(over + 1), &policy()).unwrap().next;
+    let next =
+        step(&later, &go_on_when_all_have_ended("c", 4), at(over + 1), &policy()).unwrap().next;
     assert_eq!((next.sequence, next.seen.open.len()), (Sequence(5), 0));
     // Nobody has seen more: no root can lose trust by it.
-    let next = step(&signing(), &go_on_when_all_have_ended("c", 1), at(1_000), &policy()).unwrap().next;
+    let next =
+        step(&signing(), &go_on_when_all_have_ended("c", 1), at(1_000), &policy()).unwrap().next;
     assert_eq!(next.sequence, Sequence(2));
 }
 
 #[test]
 fn a_root_that_is_ready_waits_until_the_record_has_gone_on() {
-    let ready = after(signing(), 1_000, &[rotation("r", Mode::Auto), prepared("r", "B"), saw("n", 2)]);
+    let ready =
+        after(signing(), 1_000, &[rotation("r", Mode::Auto), prepared("r", "B"), saw("n", 2)]);
     let waits = "staging: ready | A active key-a until 2000, B staged key-b until -";
     Script::from(ready)
         .then(signed("r", "B", "b"), &format!("g11 b1 {waits} | s1 open 2000 | -"))
@@ -138,8 +142,13 @@ fn no_place(above: u64) -> String {
 
 #[test]
 fn a_root_that_waits_goes_into_the_bundle_when_the_last_word_is_dismissed() {
-    let events =
-        [rotation("r", Mode::Auto), prepared("r", "B"), saw("n", 2), saw("m", 3), signed("r", "B", "b")];
+    let events = [
+        rotation("r", Mode::Auto),
+        prepared("r", "B"),
+        saw("n", 2),
+        saw("m", 3),
+        signed("r", "B", "b"),
+    ];
     let state = after(after(signing(), 1_000, &events), 1_000, &[dismiss("d", "n")]);
     assert!(matches!(state.phase, Phase::Staging(_)), "another agent's word still counts");
     let state = after(state, 1_000, &[dismiss("d2", "m")]);
@@ -151,7 +160,8 @@ fn a_root_that_waits_goes_into_the_bundle_when_the_last_word_is_dismissed() {
 fn changes(phase: &str) -> (State, Event) {
     match phase {
         "activate" => {
-            let state = after(distributed(Mode::Manual), 1_100, &[reported(evidence(1_100, 2, 10))]);
+            let state =
+                after(distributed(Mode::Manual), 1_100, &[reported(evidence(1_100, 2, 10))]);
             (state, activate("x", evidence(1_200, 2, 10)))
         }
         "abort" => (distributed(Mode::Auto), abort("x")),
@@ -186,7 +196,9 @@ fn neither_bundle_nor_signer_changes_by_any_way_while_more_was_seen() {
                     "{way}"
                 );
             }
-            Err(refusal) => assert!(matches!(refusal.cause, Cause::BundleUnknown { .. }), "{way}: {refusal}"),
+            Err(refusal) => {
+                assert!(matches!(refusal.cause, Cause::BundleUnknown { .. }), "{way}: {refusal}")
+            }
         }
     }
 }
@@ -209,11 +221,14 @@ fn in_every_phase_the_record_goes_on_and_the_rotation_comes_to_its_end() {
 
 #[test]
 fn gates_wait_for_leaves_of_which_the_rows_were_lost() {
-    let events = [saw("n", 2), go_on("c", 2), published(3), rotation("r", Mode::Auto), prepared("r", "B")];
-    let state = after(after(signing(), 1_000, &events), 1_000, &[signed("r", "B", "b"), published(4)]);
+    let events =
+        [saw("n", 2), go_on("c", 2), published(3), rotation("r", Mode::Auto), prepared("r", "B")];
+    let state =
+        after(after(signing(), 1_000, &events), 1_000, &[signed("r", "B", "b"), published(4)]);
     let generation = state.generation.0;
     let state = after(state, 1_000, &[sealed("s1", generation)]);
-    let early = step(&state, &reported(evidence(1_900, 4, generation)), at(1_900), &policy()).unwrap();
+    let early =
+        step(&state, &reported(evidence(1_900, 4, generation)), at(1_900), &policy()).unwrap();
     assert!(!early.changes(&state), "leaves that were lost may live until 2,000");
     let late = evidence(2_021, 4, generation);
     let settling = step(&state, &reported(late), at(2_021), &policy()).unwrap();

@@ -14,7 +14,9 @@ fn rich() -> State {
         closed("t1", Contents::Unread),
         renewal("r1", "A"),
     ];
-    events.iter().fold(bootstrapped(), |state, event| step(&state, event, at(1_000), &policy()).unwrap().next)
+    events.iter().fold(bootstrapped(), |state, event| {
+        step(&state, event, at(1_000), &policy()).unwrap().next
+    })
 }
 
 #[test]
@@ -23,10 +25,14 @@ fn a_written_state_is_read_back_the_same() {
     let settling = after(distributed(Mode::Auto), 1_100, &[reported(evidence(1_100, 2, 10))]);
     let withdrawing = after(distributed(Mode::Auto), 1_000, &[abort("x")]);
     let digest = Some(trust::BundleDigest::of(b"other"));
-    let seen =
-        rotation::Event::BundleSighted { agent: "host/1".to_owned(), sequence: trust::Sequence(9), digest };
+    let seen = rotation::Event::BundleSighted {
+        agent: "host/1".to_owned(),
+        sequence: trust::Sequence(9),
+        digest,
+    };
     let seen = after(signing(), 1_000, &[seen]);
-    for state in [start(), bootstrapped(), rich(), staging, settling, drained(), withdrawing, seen] {
+    for state in [start(), bootstrapped(), rich(), staging, settling, drained(), withdrawing, seen]
+    {
         let bytes = encode(&state).unwrap();
         assert_eq!(decode(&bytes).unwrap(), state);
         assert_eq!(encode(&decode(&bytes).unwrap()).unwrap(), bytes, "one state has one form");

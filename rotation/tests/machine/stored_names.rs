@@ -2,16 +2,16 @@
 
 use rotation::evidence::{GateName, Hold, RelyingParties, Tally};
 use rotation::{
-    Advice, BootstrapStep, Bootstrapping, BundleChange, Cause, Contents, Distributing, Draining, Effect,
-    Ended, Ending, Event, Evidence, FurtherEntry, FurtherRoot, IssuerEntry, IssuerRenewal, Mode,
-    PendingEffect, Phase, Policy, PreparedRoot, Refusal, RootEntry, RootState, Rotation, Segment,
-    SegmentState, Sighting, Sightings, SignedIssuer, Staging, StagingStep, State, Steady, Verb, Wait,
-    Withdrawing,
+    Advice, BootstrapStep, Bootstrapping, BundleChange, Cause, Contents, Distributing, Draining,
+    Effect, Ended, Ending, Event, Evidence, FurtherEntry, FurtherRoot, IssuerEntry, IssuerRenewal,
+    Mode, PendingEffect, Phase, Policy, PreparedRoot, Refusal, RootEntry, RootState, Rotation,
+    Segment, SegmentState, Sighting, Sightings, SignedIssuer, Staging, StagingStep, State, Steady,
+    Verb, Wait, Withdrawing,
 };
 use serde::de::value::{Error, U64Deserializer};
 use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error as _, IntoDeserializer as _, VariantAccess,
-    Visitor,
+    Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error as _, IntoDeserializer as _,
+    VariantAccess, Visitor,
 };
 use serde::forward_to_deserialize_any;
 
@@ -174,6 +174,9 @@ fn a_refusal_is_written_with_the_names_of_the_first_release_and_read_with_the_pr
     assert_eq!(written["phase"], "founding");
     assert_eq!(written["event"], "founding_requested");
     let read: Refusal = serde_json::from_value(written).unwrap();
-    assert_eq!((read.phase.as_str(), read.event.as_str()), ("bootstrapping", "bootstrap_requested"));
+    assert_eq!(
+        (read.phase.as_str(), read.event.as_str()),
+        ("bootstrapping", "bootstrap_requested")
+    );
     assert_eq!(read, *refusal);
 }

@@ -336,8 +336,11 @@ fn going_forward_after_a_rollback_waits_for_the_trust_gate_again() {
 
 #[test]
 fn a_root_at_its_end_does_not_sign_again() {
-    let settling =
-        after(distributed(Mode::Auto), ISSUER_END - 700, &[reported(evidence(ISSUER_END - 700, 2, 10))]);
+    let settling = after(
+        distributed(Mode::Auto),
+        ISSUER_END - 700,
+        &[reported(evidence(ISSUER_END - 700, 2, 10))],
+    );
     let now = ISSUER_END - 599;
     let draining = after(settling, now - 1, &[reported(evidence(now - 1, 2, 10))]);
     Script::from(draining).at(now).refuses(rollback("x"), "rollback_requested refused while draining at generation 14: root 559aead0 can sign \
@@ -346,7 +349,9 @@ fn a_root_at_its_end_does_not_sign_again() {
 
 #[test]
 fn verbs_without_a_rotation_are_refused() {
-    for verb in [activate("v", evidence(1_000, 1, 7)), hold("v"), resume("v"), abort("v"), rollback("v")] {
+    for verb in
+        [activate("v", evidence(1_000, 1, 7)), hold("v"), resume("v"), abort("v"), rollback("v")]
+    {
         let name = verb.name();
         let text = format!(
             "{name} refused while steady at generation 7: no rotation is under way; start a rotation with `banyan rotate start`"

@@ -33,7 +33,10 @@ fn any_evidence() -> impl Strategy<Value = Evidence> {
                     .collect(),
                 unproven: Tally { count, latest: (count > 0).then(|| at(1_500)) },
                 live: live.map(|name| (root(name), tally(1, 2_000))).into_iter().collect(),
-                relying_parties: RelyingParties { unbounded: u64::from(waits), ..RelyingParties::default() },
+                relying_parties: RelyingParties {
+                    unbounded: u64::from(waits),
+                    ..RelyingParties::default()
+                },
                 ..evidence(0, sequence, 0)
             }
         },
@@ -47,7 +50,9 @@ fn dated(event: Event, now: i64) -> Event {
         Evidence { at: at(now), uptime, ..evidence }
     };
     match event {
-        Event::EvidenceReported { evidence } => Event::EvidenceReported { evidence: date(evidence) },
+        Event::EvidenceReported { evidence } => {
+            Event::EvidenceReported { evidence: date(evidence) }
+        }
         Event::ActivateRequested { request_id, evidence } => {
             Event::ActivateRequested { request_id, evidence: date(evidence) }
         }
@@ -104,7 +109,8 @@ fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         request().prop_map(bootstrap),
         (request(), root_name()).prop_map(|(request, root)| prepared(request, root)),
-        (request(), root_name(), issuer_name()).prop_map(|(request, root, name)| signed(request, root, name)),
+        (request(), root_name(), issuer_name())
+            .prop_map(|(request, root, name)| signed(request, root, name)),
         (0..6_u64).prop_map(published),
         (root_name(), issuer_name()).prop_map(|(root, name)| switched(root, name)),
         (request(), root_name()).prop_map(|(request, root)| renewal(request, root)),
@@ -154,7 +160,9 @@ fn walked(mut state: State, walk: Vec<(Event, i64)>) -> Result<(), TestCaseError
                 state = transition.next;
                 let again = step(&state, &event, now, &policy);
                 prop_assert!(
-                    again.as_ref().is_ok_and(|again| again.next == state && again.effects.is_empty()),
+                    again
+                        .as_ref()
+                        .is_ok_and(|again| again.next == state && again.effects.is_empty()),
                     "{:?} again came to {:?}",
                     event,
                     again

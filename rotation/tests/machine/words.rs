@@ -40,7 +40,10 @@ pub(crate) fn issuer(name: &str) -> CertificateId {
 }
 
 pub(crate) fn bootstrap(request: &str) -> Event {
-    Event::BootstrapRequested { request_id: request.parse().unwrap(), authority: "main".parse().unwrap() }
+    Event::BootstrapRequested {
+        request_id: request.parse().unwrap(),
+        authority: "main".parse().unwrap(),
+    }
 }
 
 pub(crate) fn prepared(request: &str, name: &str) -> Event {
@@ -97,7 +100,11 @@ pub(crate) fn closed(segment: &str, contents: Contents) -> Event {
 }
 
 pub(crate) fn horizon(root_name: &str, segment: &str, until: i64) -> Event {
-    Event::HorizonRequested { root: root(root_name), segment: segment.parse().unwrap(), until: at(until) }
+    Event::HorizonRequested {
+        root: root(root_name),
+        segment: segment.parse().unwrap(),
+        until: at(until),
+    }
 }
 
 pub(crate) fn rotation(request: &str, mode: Mode) -> Event {
@@ -132,7 +139,11 @@ pub(crate) fn further(authority: &str, names: &[&str]) -> Event {
         not_after: at(ROOT_END),
     };
     let authority = authority.parse().unwrap();
-    Event::FurtherRootsAdded { authority, roots: names.iter().map(told).collect(), named: [].into() }
+    Event::FurtherRootsAdded {
+        authority,
+        roots: names.iter().map(told).collect(),
+        named: [].into(),
+    }
 }
 
 pub(crate) fn no_further(authority: &str, names: &[&str]) -> Event {
@@ -180,25 +191,41 @@ pub(crate) fn signing() -> State {
 
 /// Roots `A` and `B` are in bundle 2, everybody can be seen to have it: generation 12.
 pub(crate) fn distributed(mode: Mode) -> State {
-    let events =
-        [rotation("r", mode), prepared("r", "B"), signed("r", "B", "b"), published(2), sealed("s1", 10)];
+    let events = [
+        rotation("r", mode),
+        prepared("r", "B"),
+        signed("r", "B", "b"),
+        published(2),
+        sealed("s1", 10),
+    ];
     after(signing(), 1_000, &events)
 }
 
 /// Root `B` signs since generation 14, and its signer is in force: generation 17.
 pub(crate) fn drained() -> State {
     let state = after(distributed(Mode::Auto), 1_100, &[reported(evidence(1_100, 2, 10))]);
-    let events =
-        [reported(evidence(1_130, 2, 10)), switched("B", "b"), horizon("B", "s1", 2_200), sealed("s1", 14)];
+    let events = [
+        reported(evidence(1_130, 2, 10)),
+        switched("B", "b"),
+        horizon("B", "s1", 2_200),
+        sealed("s1", 14),
+    ];
     after(state, 1_130, &events)
 }
 
 /// The events of a bootstrap without trouble: root `A`, issuer `a`.
 pub(crate) fn bootstrapped() -> State {
-    let events =
-        [bootstrap("f"), prepared("f", "A"), signed("f", "A", "a"), published(1), switched("A", "a")];
+    let events = [
+        bootstrap("f"),
+        prepared("f", "A"),
+        signed("f", "A", "a"),
+        published(1),
+        switched("A", "a"),
+    ];
     events.iter().fold(start(), |state, event| {
-        rotation::step(&state, event, at(1_000), &policy()).expect("a bootstrap without trouble").next
+        rotation::step(&state, event, at(1_000), &policy())
+            .expect("a bootstrap without trouble")
+            .next
     })
 }
 
@@ -217,7 +244,9 @@ pub(crate) fn line(state: &State) -> String {
             StagingStep::Ready { .. } => "staging: ready",
         }
         .to_owned(),
-        Phase::Distributing(phase) if phase.settling.is_some() => "distributing, settling".to_owned(),
+        Phase::Distributing(phase) if phase.settling.is_some() => {
+            "distributing, settling".to_owned()
+        }
         Phase::Draining(phase) => {
             let back = if phase.rolled_back { " back" } else { "" };
             let settling = if phase.settling.is_some() { ", settling" } else { "" };
@@ -231,7 +260,8 @@ pub(crate) fn line(state: &State) -> String {
     };
     let roots = state.roots.values().map(|root| {
         let horizon = root.horizon.map_or("-".to_owned(), |horizon| horizon.as_secs().to_string());
-        let signer = root.active_issuer.map(|active| root.issuers.get(&active).unwrap().key.to_string());
+        let signer =
+            root.active_issuer.map(|active| root.issuers.get(&active).unwrap().key.to_string());
         let renewal = if root.renewal.is_some() { " renewing" } else { "" };
         let name = std::str::from_utf8(root.der.as_bytes()).unwrap();
         format!(
@@ -242,7 +272,11 @@ pub(crate) fn line(state: &State) -> String {
     });
     let further = state.further.values().map(|entry| {
         let by: Vec<_> = entry.by.iter().map(|name| name.as_str()).collect();
-        format!("{} further by {}", std::str::from_utf8(entry.der.as_bytes()).unwrap(), by.join("+"))
+        format!(
+            "{} further by {}",
+            std::str::from_utf8(entry.der.as_bytes()).unwrap(),
+            by.join("+")
+        )
     });
     let segments = state.segments.iter().map(|(id, segment)| {
         let kind = match segment.state {
@@ -251,11 +285,14 @@ pub(crate) fn line(state: &State) -> String {
             SegmentState::Closed(Contents::Read) => "closed".to_owned(),
             SegmentState::Closed(Contents::Unread) => "closed-unread".to_owned(),
         };
-        let bound = segment.last_bound().map_or("-".to_owned(), |bound| bound.as_secs().to_string());
+        let bound =
+            segment.last_bound().map_or("-".to_owned(), |bound| bound.as_secs().to_string());
         format!("{id} {kind} {bound}")
     });
-    let owed =
-        state.pending.iter().map(|pending| format!("{}@{}", pending.effect.name(), pending.generation));
+    let owed = state
+        .pending
+        .iter()
+        .map(|pending| format!("{}@{}", pending.effect.name(), pending.generation));
     format!(
         "g{} b{} {phase}{held} | {} | {} | {}",
         state.generation,

@@ -28,8 +28,9 @@ pub(crate) fn moves(next: &mut Next<'_>, proxy: usize) {
 pub(crate) fn wants(world: &World, setting: &Setting, proxy: usize, signer: Root) -> bool {
     let agent = &world.agents[proxy];
     let own = has_trust_of_its_own(world, setting, proxy) && setting.without != Without::Promise;
-    let good =
-        |leaf: Leaf| leaf.root == signer && !ends_soon(world, setting, leaf) && !(leaf.promised && own);
+    let good = |leaf: Leaf| {
+        leaf.root == signer && !ends_soon(world, setting, leaf) && !(leaf.promised && own)
+    };
     agent.up && !agent.leaf.is_some_and(good)
 }
 
@@ -175,7 +176,8 @@ fn trust_moves(next: &mut Next<'_>, proxy: usize, secret: usize) {
         }
     }
     let known = agent.holder.trust.get(&TRUST[secret]);
-    if proxy == Q && world.losses > 0 && known.is_some_and(|known| known.ready || pushed.is_some()) {
+    if proxy == Q && world.losses > 0 && known.is_some_and(|known| known.ready || pushed.is_some())
+    {
         let losses = world.losses - 1;
         let lax = setting.without == Without::LostIsUnknown && pushed.is_some();
         let lost = if lax { Change::Acknowledged } else { Change::Lost };
@@ -243,7 +245,10 @@ fn leaf_moves(next: &mut Next<'_>, proxy: usize) {
         let losses = world.losses - 1;
         add("stream of a leaf lost:", World { losses, ..changed(Change::LeafLost, None) });
         if pushed.is_some() {
-            add("leaf in use, and its stream lost:", World { losses, ..changed(Change::LeafLost, pushed) });
+            add(
+                "leaf in use, and its stream lost:",
+                World { losses, ..changed(Change::LeafLost, pushed) },
+            );
         }
     }
     if !secret.ready && pushed.is_none() {

@@ -58,8 +58,12 @@ impl Bundle {
     }
 
     pub(crate) fn view(self) -> TrustView {
-        let held = [Root::A, Root::B, Root::F].into_iter().filter(|root| self.roots & root.bit() != 0);
-        TrustView { proves: Sequence(u64::from(self.sequence)), roots: held.map(Root::id).collect() }
+        let held =
+            [Root::A, Root::B, Root::F].into_iter().filter(|root| self.roots & root.bit() != 0);
+        TrustView {
+            proves: Sequence(u64::from(self.sequence)),
+            roots: held.map(Root::id).collect(),
+        }
     }
 }
 
@@ -137,7 +141,11 @@ impl Member {
     /// Its side of a handshake: it takes part in one with a leaf only.
     pub(crate) fn side(&self) -> Option<Side> {
         let leaf = self.leaf?;
-        Some(Side { roots: self.trust[0].roots & self.trust[1].roots, root: leaf.root, end: leaf.end })
+        Some(Side {
+            roots: self.trust[0].roots & self.trust[1].roots,
+            root: leaf.root,
+            end: leaf.end,
+        })
     }
 }
 

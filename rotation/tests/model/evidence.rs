@@ -24,14 +24,17 @@ pub(crate) fn report(world: &mut World, setting: &Setting, proxy: usize) {
     let held = named(world, setting, proxy);
     // A word counts for the bundle that the agent has, if that is the CA's of that number.
     let (has, bundle) = (agent.disk, world.bundle());
-    let same = has.sequence != bundle.sequence || has == bundle || setting.without == Without::Digest;
+    let same =
+        has.sequence != bundle.sequence || has == bundle || setting.without == Without::Digest;
     let own = has_trust_of_its_own(world, setting, proxy);
     let words = world.rows.iter().enumerate().map(|(number, row)| {
         let number = u8::try_from(number).unwrap();
         let waits = agent.leaf.is_some_and(|leaf| leaf.row == number) && row.promised;
         match () {
             () if setting.without == Without::AckOnApply => agent.seen.sequence,
-            () if held.contains(&number) && own && setting.without == Without::TrustOfItsOwn => row.born,
+            () if held.contains(&number) && own && setting.without == Without::TrustOfItsOwn => {
+                row.born
+            }
             () if held.contains(&number) && !own => proven(&agent.holder).unwrap_or(0),
             // Nobody gets it before the newest bundle.
             () if !held.contains(&number) && waits && !own => has.sequence,
@@ -39,7 +42,9 @@ pub(crate) fn report(world: &mut World, setting: &Setting, proxy: usize) {
         }
     });
     let words: Vec<u8> = words.collect();
-    for (row, word) in world.rows.iter_mut().zip(words).filter(|(row, _)| row.member == proxy && same) {
+    for (row, word) in
+        world.rows.iter_mut().zip(words).filter(|(row, _)| row.member == proxy && same)
+    {
         row.applied = row.applied.max(word);
     }
     let memory = world.agents[proxy].leaf.map(|leaf| leaf.row);
@@ -59,7 +64,8 @@ fn named(world: &World, setting: &Setting, proxy: usize) -> BTreeSet<u8> {
 /// Rows of an agent are over, but for those that somebody still may hold.
 pub(crate) fn release(world: &mut World, proxy: usize, spared: impl Fn(u8) -> bool) {
     let rows = world.rows.iter_mut().enumerate().filter(|(_, row)| row.member == proxy);
-    rows.filter(|(number, _)| !spared(u8::try_from(*number).unwrap())).for_each(|(_, row)| end(row));
+    rows.filter(|(number, _)| !spared(u8::try_from(*number).unwrap()))
+        .for_each(|(_, row)| end(row));
 }
 
 /// A row that is over tells nothing any more.
@@ -103,7 +109,8 @@ pub(crate) fn counted(world: &World, setting: &Setting) -> Counted {
     let confirmed = world.confirmed == sequence || without == Without::Confirmation;
     let unproven = |row: &Row| {
         // Leaf and bundle in one reply, which the client installs itself.
-        let by_birth = row.born >= sequence && (row.member == C || without == Without::BornIsNoWord);
+        let by_birth =
+            row.born >= sequence && (row.member == C || without == Without::BornIsNoWord);
         let by_word = row.applied >= sequence || row.member == Q && setting.covered && confirmed;
         without != Without::TrustGate && !by_birth && !by_word
     };

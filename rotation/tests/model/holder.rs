@@ -71,8 +71,11 @@ fn changed(holder: &mut Installed, change: Change) {
             let word = holder.trust[&TRUST[secret]].in_flight.clone();
             answered(holder, secret, TrustSubscription::acknowledge);
             holder.trust.values_mut().for_each(|other| {
-                *other =
-                    TrustSubscription { applied: word.clone(), ready: true, ..TrustSubscription::default() };
+                *other = TrustSubscription {
+                    applied: word.clone(),
+                    ready: true,
+                    ..TrustSubscription::default()
+                };
             });
         }
         Change::Refused(secret) => answered(holder, secret, TrustSubscription::refuse),
@@ -130,7 +133,8 @@ fn push(holder: &mut Installed, newest: Bundle, leaf: Option<Leaf>, tick: i64, w
     let mut pushes = plan(holder, &target);
     if without == Without::BundleBeforeLeaf {
         let waits = &holder.leaves[&LEAF];
-        let news = leaf.map(Leaf::held).filter(|leaf| waits.installed != Some(leaf.serial) && waits.ready);
+        let news =
+            leaf.map(Leaf::held).filter(|leaf| waits.installed != Some(leaf.serial) && waits.ready);
         pushes.extend(news.map(|leaf| Push::Leaf(LEAF, leaf)));
     }
     for push in pushes {
@@ -155,8 +159,9 @@ fn push(holder: &mut Installed, newest: Bundle, leaf: Option<Leaf>, tick: i64, w
 
 /// The bundle that every validation secret has acknowledged; `None` if one has not said a word, or there is none.
 pub(crate) fn proven(holder: &Installed) -> Option<u8> {
-    let proves =
-        |secret: &TrustSubscription| secret.applied.as_ref().map_or(0, |view: &TrustView| view.proves.0);
+    let proves = |secret: &TrustSubscription| {
+        secret.applied.as_ref().map_or(0, |view: &TrustView| view.proves.0)
+    };
     let least = holder.trust.values().map(proves).min()?;
     u8::try_from(least).ok().filter(|least| *least > 0)
 }
@@ -171,7 +176,11 @@ pub(crate) fn knows(holder: &Installed, row: usize) -> bool {
 
 /// A holder whose validation secrets all have this bundle, and which may present this leaf.
 pub(crate) fn start(secrets: usize, has: Bundle, leaf: Option<Leaf>) -> Installed {
-    let secret = TrustSubscription { applied: Some(has.view()), ready: true, ..TrustSubscription::default() };
+    let secret = TrustSubscription {
+        applied: Some(has.view()),
+        ready: true,
+        ..TrustSubscription::default()
+    };
     let leaf = leaf.map(Leaf::held);
     let subscription = LeafSubscription {
         identity: identity(),

@@ -259,7 +259,8 @@ impl World {
             || self.requests.iter().flatten().any(|request| has(&request.leaf))
             || self.agents.iter().any(|agent| {
                 let accounts = [Some(agent.holder), agent.account];
-                has(&agent.leaf) || accounts.iter().flatten().any(|account| holder::knows(account, number))
+                has(&agent.leaf)
+                    || accounts.iter().flatten().any(|account| holder::knows(account, number))
             })
     }
 
@@ -284,7 +285,9 @@ impl World {
     /// known to be another's (S4), or a proxy whose trust was swapped (S6).
     pub(crate) fn failing(&self, setting: &Setting) -> Option<String> {
         if self.swapped {
-            return Some("one change of a proxy's trust, or of the bundle, both adds and removes".to_owned());
+            return Some(
+                "one change of a proxy's trust, or of the bundle, both adds and removes".to_owned(),
+            );
         }
         let bundle = self.bundle();
         let again = |heard: &Bundle| heard.sequence == bundle.sequence && *heard != bundle;
@@ -303,7 +306,9 @@ impl World {
             && self.named
             && let Some(side) = sides.iter().flatten().find(|side| turns_away(side))
         {
-            return Some(format!("a member ({side:?}) meets one with a leaf under the further root"));
+            return Some(format!(
+                "a member ({side:?}) meets one with a leaf under the further root"
+            ));
         }
         let side_of = |(member, side): (usize, &Option<Side>)| side.map(|side| (member, side));
         let openers = sides.iter().enumerate().filter_map(side_of);

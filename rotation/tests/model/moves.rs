@@ -45,7 +45,8 @@ pub(crate) fn moves(world: &World, setting: &Setting) -> Vec<(Move, World)> {
     let mut next = Next { world, setting, all: Vec::new() };
     for member in [P, Q, C] {
         next.add("request by", member, request(world, setting, member, snapshot(world)));
-        let former = former(world, setting).and_then(|former| request(world, setting, member, former));
+        let former =
+            former(world, setting).and_then(|former| request(world, setting, member, former));
         next.add("request, on the bundle before, by", member, former);
         next.add("row for", member, row(world, setting, member));
         next.add("reply to", member, reply(world, setting, member));
@@ -102,7 +103,8 @@ fn request(world: &World, setting: &Setting, member: usize, snapshot: Snapshot) 
     }
     let mut next = world.clone();
     next.client_requests -= u8::from(member == C);
-    let own = || has_trust_of_its_own(world, setting, member) && setting.without != Without::Promise;
+    let own =
+        || has_trust_of_its_own(world, setting, member) && setting.without != Without::Promise;
     let mut request = Request {
         generation,
         bundle,
@@ -144,7 +146,8 @@ fn row(world: &World, setting: &Setting, member: usize) -> Option<World> {
         None => next.rows.push(durable),
     }
     let row = u8::try_from(number).unwrap();
-    next.requests[member] = Some(Request { leaf: Some(Leaf { root, end, row, born, promised }), ..request });
+    next.requests[member] =
+        Some(Request { leaf: Some(Leaf { root, end, row, born, promised }), ..request });
     Some(next)
 }
 

@@ -55,7 +55,11 @@ fn broken(name: &str, setting: &Setting, without: &[Without]) {
         let broken = walk(&Setting { without: *without, ..*setting }, MOST);
         let (path, failing) =
             broken.failure.unwrap_or_else(|| panic!("{name} without {without:?} fails nowhere"));
-        println!("{name} without {without:?}: {} worlds, {} moves: {failing}", broken.worlds, path.len());
+        println!(
+            "{name} without {without:?}: {} worlds, {} moves: {failing}",
+            broken.worlds,
+            path.len()
+        );
         println!("    {}", path.join("; "));
     }
 }
@@ -128,7 +132,11 @@ fn clocks_may_differ() {
 #[test]
 fn an_agent_that_is_back_ends_the_rows_that_nobody_holds_and_no_other() {
     let setting = Setting { agent_crashes: 1, ticks: 1, ..PLAIN };
-    checked("agents say hello", setting, &[Without::HelloNamesHolders, Without::HelloSparesReplies]);
+    checked(
+        "agents say hello",
+        setting,
+        &[Without::HelloNamesHolders, Without::HelloSparesReplies],
+    );
 }
 
 #[test]
@@ -210,5 +218,9 @@ fn a_restored_record_gives_no_number_again_that_agents_have_told_of() {
 fn a_wall_clock_that_steps_ends_no_row_and_opens_no_gate() {
     let setting = Setting { client_leaf: 1, ticks: 2, step: 3, replica_crashes: 1, ..PLAIN };
     safe("clock steps back", &Setting { step: -3, ..setting });
-    checked("clock steps", setting, &[Without::BothClocks, Without::ClockFence, Without::ClockMark]);
+    checked(
+        "clock steps",
+        setting,
+        &[Without::BothClocks, Without::ClockFence, Without::ClockMark],
+    );
 }

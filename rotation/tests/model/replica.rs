@@ -93,7 +93,8 @@ fn in_force(world: &World, setting: &Setting) -> Option<World> {
     let older = |request: &Request| {
         request.leaf.is_none() && request.generation < since.0 && request.segment == world.segment
     };
-    let waits = setting.without != Without::RowBeforeSignature && setting.without != Without::TrustGate;
+    let waits =
+        setting.without != Without::RowBeforeSignature && setting.without != Without::TrustGate;
     if waits && world.requests.iter().flatten().any(older) {
         return None;
     }
@@ -166,7 +167,10 @@ fn further(next: &mut Next<'_>) {
     next.happens("the authority changes its further roots", changed);
     if world.record.further.is_empty() == world.named {
         let record = world.take(&naming(world.named), setting);
-        next.happens("a further root comes or goes", record.map(|record| World { record, ..world.clone() }));
+        next.happens(
+            "a further root comes or goes",
+            record.map(|record| World { record, ..world.clone() }),
+        );
     }
 }
 
@@ -239,8 +243,11 @@ fn incarnate(world: &mut World, setting: &Setting, has_read: bool) {
     let said = has_read || setting.without == Without::SegmentBound;
     let over = world.record.segments.get(&segment(former)).is_some_and(Segment::is_closed);
     let read = if said && !over { [segment(former)].into() } else { [].into() };
-    let opened =
-        Event::SegmentOpened { replica: "ca".parse().unwrap(), segment: segment(world.segment), read };
+    let opened = Event::SegmentOpened {
+        replica: "ca".parse().unwrap(),
+        segment: segment(world.segment),
+        read,
+    };
     world.record = world.take(&opened, setting).unwrap();
     world.record = world.take(&Event::DriverStarted, setting).unwrap_or(world.record);
     raise(world, setting);

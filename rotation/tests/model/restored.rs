@@ -73,7 +73,9 @@ fn go_on(world: &World, setting: &Setting) -> Option<World> {
     let (request_id, reason) =
         (format!("continue-{}", world.record.sequence.0).parse().unwrap(), String::new());
     let event = match setting.without {
-        Without::GoesOnAbove => Event::SightingDismissed { request_id, agent: agent.clone(), reason },
+        Without::GoesOnAbove => {
+            Event::SightingDismissed { request_id, agent: agent.clone(), reason }
+        }
         _ => Event::ContinueRequested { request_id, above: seen.sequence, reason, waits: false },
     };
     world.take(&event, setting).map(|record| World { record, ..world.clone() })

@@ -79,8 +79,12 @@ pub(crate) fn exhaust(setting: &Setting, most: usize) -> Space {
         }
         let next = moves(&world, setting);
         space.moves += next.len();
-        stack
-            .push(next.into_iter().map(|(_, world)| world).filter(|w| seen.insert(fingerprint(w))).collect());
+        stack.push(
+            next.into_iter()
+                .map(|(_, world)| world)
+                .filter(|w| seen.insert(fingerprint(w)))
+                .collect(),
+        );
     }
     space
 }

@@ -90,7 +90,9 @@ fn all() -> Vec<Space> {
     ];
     thread::scope(|scope| {
         let walks = lists.map(|list| {
-            scope.spawn(move || list.iter().map(|(name, setting)| whole(name, setting)).collect::<Vec<_>>())
+            scope.spawn(move || {
+                list.iter().map(|(name, setting)| whole(name, setting)).collect::<Vec<_>>()
+            })
         });
         walks.into_iter().flat_map(|walk| walk.join().unwrap()).collect()
     })

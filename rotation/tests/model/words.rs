@@ -55,7 +55,11 @@ pub(crate) fn taken(state: &State, event: &Event, tick: i64, policy: &Policy) ->
     }
     let checked = invariants::check_next(state, &transition.next);
     assert_eq!(checked, Ok(()), "after {event:?}");
-    REACHED.lock().unwrap().insert((state.phase.name(), event.name(), transition.next.phase.name()));
+    REACHED.lock().unwrap().insert((
+        state.phase.name(),
+        event.name(),
+        transition.next.phase.name(),
+    ));
     Some(transition.next)
 }
 
@@ -86,7 +90,10 @@ fn request(text: &str) -> RequestId {
 fn prepared(id: &str, name: &str) -> Event {
     let (id, request_id) = (root(name), request(id));
     let der = Der::from(name.as_bytes());
-    Event::RootPrepared { request_id, root: PreparedRoot { id, der, not_after: at(900), exclusive: true } }
+    Event::RootPrepared {
+        request_id,
+        root: PreparedRoot { id, der, not_after: at(900), exclusive: true },
+    }
 }
 
 fn signed(id: &str, name: &str) -> Event {
@@ -114,7 +121,11 @@ pub(crate) fn signing(bound: i64) -> State {
         signed("f", "A"),
         Event::BundlePublished { sequence: Sequence(1) },
         Event::SignerSwitched { root: root("A"), issuer: CertificateId::of(b"A") },
-        Event::SegmentOpened { replica: "ca".parse().unwrap(), segment: segment(1), read: [].into() },
+        Event::SegmentOpened {
+            replica: "ca".parse().unwrap(),
+            segment: segment(1),
+            read: [].into(),
+        },
         Event::HorizonRequested { root: root("A"), segment: segment(1), until: at(bound) },
     ];
     after(State::uninitialised(TrustDomain::parse("example.org").unwrap()), &events)

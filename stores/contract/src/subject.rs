@@ -56,7 +56,8 @@ impl Subject {
     }
 
     pub(crate) fn trouble(&self) -> Result<&dyn Trouble, Broken> {
-        let none = || Broken::Skipped("the engine is embedded: no network lies before it".to_owned());
+        let none =
+            || Broken::Skipped("the engine is embedded: no network lies before it".to_owned());
         self.trouble.as_deref().ok_or_else(none)
     }
 }

@@ -24,7 +24,10 @@ const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_WITHIN: Duration = Duration::from_secs(3);
 
 /// Connects; the error says to what, and why not.
-pub(crate) async fn connect(endpoint: &Endpoint, files: Option<&TlsFiles>) -> Result<Channel, String> {
+pub(crate) async fn connect(
+    endpoint: &Endpoint,
+    files: Option<&TlsFiles>,
+) -> Result<Channel, String> {
     let shown = endpoint.to_string();
     let connecting = async {
         match (endpoint.tls, files) {
@@ -68,7 +71,9 @@ async fn over_tls(to: &Endpoint, files: &TlsFiles) -> Result<Channel, String> {
         let (config, name, address) = (Arc::clone(&config), name.clone(), address.clone());
         async move {
             let stream = stream_to(address).await?;
-            Ok::<_, io::Error>(TokioIo::new(TlsConnector::from(config).connect(name, stream).await?))
+            Ok::<_, io::Error>(TokioIo::new(
+                TlsConnector::from(config).connect(name, stream).await?,
+            ))
         }
     });
     endpoint().connect_with_connector(connector).await.map_err(|error| cause(&error))

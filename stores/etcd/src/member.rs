@@ -148,7 +148,8 @@ impl Members {
 
 fn credentials(user: &User) -> Result<AuthenticateRequest, String> {
     let path = user.password_file.display();
-    let text = fs::read_to_string(&user.password_file).map_err(|error| format!("{path}: {error}"))?;
+    let text =
+        fs::read_to_string(&user.password_file).map_err(|error| format!("{path}: {error}"))?;
     let password = text.trim_end_matches(['\r', '\n']).to_owned();
     Ok(AuthenticateRequest { name: user.name.clone(), password })
 }

@@ -25,11 +25,13 @@ pub(crate) fn range(prefix: &str, space: Space, from: &str) -> Range {
 
 /// The id of a key that lies in a space.
 pub(crate) fn id(prefix: &str, space: Space, key: &[u8]) -> Result<String, ReadError> {
-    let unreadable = || ReadError::Unreadable {
+    let unreadable = || {
+        ReadError::Unreadable {
         key: String::from_utf8_lossy(key).into_owned(),
         reason:
             "no key of this program has such a name; delete it in etcd, or give the CA a prefix of its own"
                 .to_owned(),
+    }
     };
     let text = std::str::from_utf8(key).map_err(|_| unreadable())?;
     let rest = text.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/'));
@@ -52,7 +54,9 @@ mod tests {
             let (range, key) = (range("/p", AGENTS, from), of("/p", &space.key(id).unwrap()));
             range.first <= key && key < range.end
         };
-        assert!(within(AGENTS, "a", "") && within(AGENTS, "\u{10ffff}", "") && within(AGENTS, "b", "b"));
+        assert!(
+            within(AGENTS, "a", "") && within(AGENTS, "\u{10ffff}", "") && within(AGENTS, "b", "b")
+        );
         assert!(!within(AGENTS, "a", "b"));
         for other in ["agent", "agents-2", "agents0", "zz"] {
             let other = Space::new(other, Sensitivity::Plain);

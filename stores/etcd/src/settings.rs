@@ -163,11 +163,19 @@ mod tests {
 
     #[test]
     fn an_endpoint_is_a_scheme_a_host_and_a_port() {
-        for text in ["https://etcd-0.example.org:2379", "http://127.0.0.1:2379", "https://[::1]:2379"] {
+        for text in
+            ["https://etcd-0.example.org:2379", "http://127.0.0.1:2379", "https://[::1]:2379"]
+        {
             assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
         }
-        for text in ["", "etcd:2379", "https://etcd", "ftp://etcd:1", "https://etcd:2379/v3", "https://:2379"]
-        {
+        for text in [
+            "",
+            "etcd:2379",
+            "https://etcd",
+            "ftp://etcd:1",
+            "https://etcd:2379/v3",
+            "https://:2379",
+        ] {
             let wrong = Err(InvalidSettings::Endpoint(text.to_owned()));
             assert_eq!(text.parse::<Endpoint>(), wrong, "{text}");
         }

@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use proto::etcdserverpb::kv_client::KvClient;
 use proto::etcdserverpb::{
-    Compare, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
-    request_op, response_op,
+    Compare, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, RequestOp, TxnRequest,
+    TxnResponse, request_op, response_op,
 };
 use stores::{
-    Entry, Hints, Key, Page, ReadError, SharedStore, Space, VALUE_BYTES_MAX, Version, Versioned, WriteError,
+    Entry, Hints, Key, Page, ReadError, SharedStore, Space, VALUE_BYTES_MAX, Version, Versioned,
+    WriteError,
 };
 use tonic::{Code, Status};
 
@@ -68,7 +69,9 @@ impl EtcdStore {
         if let (Err(_), Some(member)) = (&asked, &last) {
             self.members.leave(member).await;
         }
-        let late = |_| RangeFailed::other(format!("etcd gave no answer within {} s", within.as_secs_f32()));
+        let late = |_| {
+            RangeFailed::other(format!("etcd gave no answer within {} s", within.as_secs_f32()))
+        };
         asked.map_err(late).flatten()
     }
 
@@ -84,7 +87,8 @@ impl EtcdStore {
         for _ in 0..2 {
             let opened = tokio::time::timeout(within, self.members.one()).await;
             let late = |_| format!("no connection to etcd within {} s", within.as_secs_f32());
-            let member = opened.map_err(late).flatten().map_err(|reason| WriteError::failed(key, reason))?;
+            let member =
+                opened.map_err(late).flatten().map_err(|reason| WriteError::failed(key, reason))?;
             let calling = async { client(&member).txn(member.request(request.clone())).await };
             let status = match tokio::time::timeout(within, calling).await {
                 Ok(Ok(answer)) => return Ok(answer.into_inner()),
@@ -220,7 +224,12 @@ impl SharedStore for EtcdStore {
         self.put_at(key, value, 0).await
     }
 
-    async fn put(&self, key: &Key, value: &[u8], expected: &Version) -> Result<Version, WriteError> {
+    async fn put(
+        &self,
+        key: &Key,
+        value: &[u8],
+        expected: &Version,
+    ) -> Result<Version, WriteError> {
         self.put_at(key, value, revision(expected)).await
     }
 
@@ -231,7 +240,12 @@ impl SharedStore for EtcdStore {
         done(key, &self.write(key, revision(expected), delete).await?)
     }
 
-    async fn list(&self, space: Space, from: Option<&str>, limit: usize) -> Result<Page, ReadError> {
+    async fn list(
+        &self,
+        space: Space,
+        from: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, ReadError> {
         let mut range = names::range(self.prefix(), space, from.unwrap_or_default());
         let mut page = Page { entries: Vec::new(), more: true };
         let mut at_once = KEYS_AT_ONCE;

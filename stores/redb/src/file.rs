@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use host::Disk;
 use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase as _, StorageError, TableDefinition, TableError,
+    Builder, Database, DatabaseError, ReadableDatabase as _, StorageError, TableDefinition,
+    TableError,
 };
 
 /// Version of the layout of tables in the file.
@@ -138,7 +139,9 @@ fn check_format(path: &Path, database: &Database) -> Result<(), OpenError> {
 fn refused(path: &Path, error: DatabaseError) -> OpenError {
     let path = path.to_owned();
     match error {
-        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => OpenError::InUse { path },
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
+            OpenError::InUse { path }
+        }
         DatabaseError::Storage(StorageError::Io(source)) => match source.kind() {
             io::ErrorKind::NotFound => OpenError::Missing { path },
             io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {

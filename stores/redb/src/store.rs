@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use host::Disk;
-use redb::{Database, Durability, ReadableDatabase as _, ReadableTable as _, Table, WriteTransaction};
+use redb::{
+    Database, Durability, ReadableDatabase as _, ReadableTable as _, Table, WriteTransaction,
+};
 use stores::{
-    Entry, HintSender, Hints, Key, Page, ReadError, SharedStore, Space, VALUE_BYTES_MAX, Version, Versioned,
-    WriteError, hints,
+    Entry, HintSender, Hints, Key, Page, ReadError, SharedStore, Space, VALUE_BYTES_MAX, Version,
+    Versioned, WriteError, hints,
 };
 
 use crate::file::{self, ENTRIES, LAST_WRITING, META, OpenError};
@@ -106,13 +108,17 @@ impl RedbStore {
             return Err(WriteError::failed(key, reason));
         }
         let (inner, of, expected) = (Arc::clone(&self.0), key.clone(), expected.cloned());
-        let joined = tokio::task::spawn_blocking(move || inner.write(&of, expected.as_ref(), &change));
+        let joined =
+            tokio::task::spawn_blocking(move || inner.write(&of, expected.as_ref(), &change));
         joined.await.unwrap_or_else(|error| Err(WriteError::unknown(key, error.to_string())))
     }
 }
 
 impl Inner {
-    fn read<T>(&self, read: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, ReadError> {
+    fn read<T>(
+        &self,
+        read: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, ReadError> {
         // A panic inside redb leaves nothing half done that a rollback would not undo.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = |reason: String| ReadError::Failed { reason };
@@ -123,7 +129,12 @@ impl Inner {
         })
     }
 
-    fn write(&self, key: &Key, expected: Option<&Version>, change: &Change) -> Result<Version, WriteError> {
+    fn write(
+        &self,
+        key: &Key,
+        expected: Option<&Version>,
+        change: &Change,
+    ) -> Result<Version, WriteError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let database = self.opened(&mut state).map_err(|reason| WriteError::failed(key, reason))?;
         let written = committed(database, key, expected, change);
@@ -203,7 +214,12 @@ impl SharedStore for RedbStore {
         self.write(key, None, Change::Put(value.to_owned())).await
     }
 
-    async fn put(&self, key: &Key, value: &[u8], expected: &Version) -> Result<Version, WriteError> {
+    async fn put(
+        &self,
+        key: &Key,
+        value: &[u8],
+        expected: &Version,
+    ) -> Result<Version, WriteError> {
         self.write(key, Some(expected), Change::Put(value.to_owned())).await
     }
 
@@ -211,7 +227,12 @@ impl SharedStore for RedbStore {
         self.write(key, Some(expected), Change::Delete).await.map(drop)
     }
 
-    async fn list(&self, space: Space, from: Option<&str>, limit: usize) -> Result<Page, ReadError> {
+    async fn list(
+        &self,
+        space: Space,
+        from: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, ReadError> {
         let from = from.unwrap_or_default().to_owned();
         self.read(move |database| {
             let entries = database.begin_read()?.open_table(ENTRIES)?;

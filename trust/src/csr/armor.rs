@@ -25,7 +25,8 @@ pub(super) fn decode(pem: &[u8]) -> Result<Vec<u8>, CsrError> {
 
 fn decode_block(pem: &[u8]) -> Result<Vec<u8>, EncodingFault> {
     let pem = pem.trim_ascii();
-    let body = LABELS.iter().find_map(|label| body(pem, label)).ok_or(EncodingFault::NotOneBlock)?;
+    let body =
+        LABELS.iter().find_map(|label| body(pem, label)).ok_or(EncodingFault::NotOneBlock)?;
     if body.contains(&b'-') {
         return Err(EncodingFault::NotOneBlock);
     }

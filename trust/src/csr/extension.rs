@@ -33,7 +33,9 @@ pub(super) fn read(mut extensions: Reader<'_>, names: &mut RequestedNames) -> Re
             }
             oid::KEY_USAGE => {}
             oid::EXTENDED_KEY_USAGE => check_extended_key_usage(value.sequence()?)?,
-            _ if is_critical => return Err(ExtensionFault::UnknownCritical { oid: oid::dotted(kind) }.into()),
+            _ if is_critical => {
+                return Err(ExtensionFault::UnknownCritical { oid: oid::dotted(kind) }.into());
+            }
             // Ignored, whatever its content.
             _ => continue,
         }

@@ -22,7 +22,10 @@ const IP: u8 = tag::context_primitive(7);
 
 /// Reads the members of a `Name`. Empty texts are taken, since pilot-agent sends an empty organisation; an empty
 /// common name is not.
-pub(super) fn read_subject(mut subject: Reader<'_>, names: &mut RequestedNames) -> Result<(), CsrError> {
+pub(super) fn read_subject(
+    mut subject: Reader<'_>,
+    names: &mut RequestedNames,
+) -> Result<(), CsrError> {
     while !subject.is_empty() {
         let mut relative = subject.enter(tag::SET)?;
         der::check_set_order(relative.clone())?;
@@ -51,7 +54,10 @@ pub(super) fn read_subject(mut subject: Reader<'_>, names: &mut RequestedNames) 
 }
 
 /// Reads the members of `GeneralNames`; there is at least one.
-pub(super) fn read_alternatives(mut general: Reader<'_>, names: &mut RequestedNames) -> Result<(), CsrError> {
+pub(super) fn read_alternatives(
+    mut general: Reader<'_>,
+    names: &mut RequestedNames,
+) -> Result<(), CsrError> {
     loop {
         let name = general.element()?;
         match name.tag {
@@ -104,7 +110,11 @@ fn email(content: &[u8]) -> Result<String, NameFault> {
     visible(content, EMAIL_LEN_MAX, u8::is_ascii_graphic)
 }
 
-fn visible(content: &[u8], len_max: usize, allowed: impl Fn(&u8) -> bool) -> Result<String, NameFault> {
+fn visible(
+    content: &[u8],
+    len_max: usize,
+    allowed: impl Fn(&u8) -> bool,
+) -> Result<String, NameFault> {
     if content.is_empty() || content.len() > len_max || !content.iter().all(allowed) {
         return Err(NameFault::Malformed);
     }

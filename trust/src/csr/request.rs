@@ -63,7 +63,9 @@ impl ParsedCsr {
     pub fn verify(self) -> Result<VerifiedCsr, CsrError> {
         let signed = self.der.get(self.signed).unwrap_or_default();
         let signature = self.der.get(self.signature).unwrap_or_default();
-        self.key.verify(signed, self.algorithm, signature).map_err(|_| CsrError::SignatureInvalid)?;
+        self.key
+            .verify(signed, self.algorithm, signature)
+            .map_err(|_| CsrError::SignatureInvalid)?;
         Ok(VerifiedCsr { key: self.key, names: self.names })
     }
 }
@@ -102,7 +104,8 @@ fn parse(der: Vec<u8>) -> Result<ParsedCsr, CsrError> {
     let algorithm = SignatureAlgorithm::from_der(algorithm, key.kind())?;
     let start = der.len().saturating_sub(whole.content.len());
     // The signature's octets are the tail of the whole.
-    let (signed, signature) = (start..start + signed, der.len().saturating_sub(signature)..der.len());
+    let (signed, signature) =
+        (start..start + signed, der.len().saturating_sub(signature)..der.len());
     Ok(ParsedCsr { der, signed, signature, algorithm, key, names })
 }
 

@@ -89,7 +89,8 @@ impl<'a> Reader<'a> {
         }
         let (length, after_length) = read_length(after_tag)?;
         let (content, rest) = after_length.split_at_checked(length).ok_or(DerError::Truncated)?;
-        let (raw, _) = whole.split_at_checked(whole.len() - rest.len()).ok_or(DerError::Truncated)?;
+        let (raw, _) =
+            whole.split_at_checked(whole.len() - rest.len()).ok_or(DerError::Truncated)?;
         self.rest = rest;
         Ok(Element { tag, content, raw })
     }
@@ -150,7 +151,9 @@ impl<'a> Reader<'a> {
         let content = self.value(tag::INTEGER)?;
         match content {
             [0] => Ok(content),
-            [0, magnitude @ ..] if magnitude.first().is_some_and(|first| first & 0x80 != 0) => Ok(magnitude),
+            [0, magnitude @ ..] if magnitude.first().is_some_and(|first| first & 0x80 != 0) => {
+                Ok(magnitude)
+            }
             [first, ..] if *first != 0 && first & 0x80 == 0 => Ok(content),
             _ => Err(DerError::NotCanonical),
         }

@@ -162,7 +162,9 @@ impl DerTime {
         let Civil { year, month, day, hour, minute, second } = time.civil();
         let rest = format_args!("{month:02}{day:02}{hour:02}{minute:02}{second:02}Z").to_string();
         match year {
-            1950..=2049 => Some(Self { tag: tag::UTC_TIME, text: format!("{:02}{rest}", year % 100) }),
+            1950..=2049 => {
+                Some(Self { tag: tag::UTC_TIME, text: format!("{:02}{rest}", year % 100) })
+            }
             0..=9999 => Some(Self { tag: tag::GENERALIZED_TIME, text: format!("{year:04}{rest}") }),
             _ => None,
         }
@@ -231,8 +233,10 @@ mod tests {
             (Timestamp::MAX.as_secs() + 1, None),
             (-62_167_219_201, None),
         ] {
-            let der = DerTime::new(Timestamp::from_secs(secs)).map(|time| written(|w| w.time(&time)));
-            let expected = expected.map(|(tag, text)| written(|w| w.primitive(tag, text.as_bytes())));
+            let der =
+                DerTime::new(Timestamp::from_secs(secs)).map(|time| written(|w| w.time(&time)));
+            let expected =
+                expected.map(|(tag, text)| written(|w| w.primitive(tag, text.as_bytes())));
             assert_eq!(der, expected, "{secs}");
         }
     }

@@ -46,8 +46,10 @@ pub enum AlgorithmError {
 
 /// AlgorithmIdentifiers as whole DER values: ECDSA and Ed25519 without parameters (RFC 5758 §3.2, RFC 8410 §3), RSA
 /// with NULL (RFC 4055 §5).
-const ECDSA_SHA256_DER: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
-const ECDSA_SHA384_DER: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x03];
+const ECDSA_SHA256_DER: &[u8] =
+    &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
+const ECDSA_SHA384_DER: &[u8] =
+    &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x03];
 const ED25519_DER: &[u8] = &[0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70];
 const RSA_SHA256_DER: &[u8] =
     &[0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0b, 0x05, 0x00];
@@ -100,7 +102,9 @@ impl SignatureAlgorithm {
     /// [`AlgorithmError`] unless it is exactly the DER of an algorithm that fits the key.
     pub fn from_der(der: &[u8], kind: KeyKind) -> Result<Self, AlgorithmError> {
         let same = |algorithm: &Self| algorithm.der() == der;
-        if let Some(found) = Self::ALL.into_iter().find(|algorithm| algorithm.fits(kind) && same(algorithm)) {
+        if let Some(found) =
+            Self::ALL.into_iter().find(|algorithm| algorithm.fits(kind) && same(algorithm))
+        {
             return Ok(found);
         }
         if Self::ALL.iter().any(same) {

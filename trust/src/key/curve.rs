@@ -15,7 +15,12 @@ struct Curve<const N: usize> {
 
 /// SEC 2 §2.4.2.
 const P256: Curve<4> = Curve {
-    prime: [0xffff_ffff_ffff_ffff, 0x0000_0000_ffff_ffff, 0x0000_0000_0000_0000, 0xffff_ffff_0000_0001],
+    prime: [
+        0xffff_ffff_ffff_ffff,
+        0x0000_0000_ffff_ffff,
+        0x0000_0000_0000_0000,
+        0xffff_ffff_0000_0001,
+    ],
     b: [0x3bce_3c3e_27d2_604b, 0x651d_06b0_cc53_b0f6, 0xb3eb_bd55_7698_86bc, 0x5ac6_35d8_aa3a_93e7],
     prime_inverse: 1,
 };
@@ -70,7 +75,9 @@ pub(super) fn check_ed25519(point: &[u8]) -> Result<(), KeyError> {
         return Err(KeyError::Malformed);
     }
     let (low, high) = point.split_at(16);
-    let number = |octets: &[u8]| octets.iter().rev().fold(0_u128, |sum, octet| sum << 8 | u128::from(*octet));
+    let number = |octets: &[u8]| {
+        octets.iter().rev().fold(0_u128, |sum, octet| sum << 8 | u128::from(*octet))
+    };
     // The top bit is the sign of x.
     let y = (number(high) & (u128::MAX >> 1), number(low));
     if y >= PRIME_25519 {
@@ -117,7 +124,8 @@ impl<const N: usize> Curve<N> {
             let (top, first_over) = over.overflowing_add(carry);
             // This multiple of the prime makes the lowest limb zero, so that it can be dropped.
             let lowest = sum.first().copied().unwrap_or(0);
-            let carry = add_multiple(&mut sum, &self.prime, lowest.wrapping_mul(self.prime_inverse));
+            let carry =
+                add_multiple(&mut sum, &self.prime, lowest.wrapping_mul(self.prime_inverse));
             let (top, second_over) = top.overflowing_add(carry);
             sum.rotate_left(1);
             if let Some(last) = sum.last_mut() {

@@ -7,11 +7,16 @@ use trust::csr::RequestedNames;
 use trust::der::{Writer, oid, tag};
 use trust::{KeyKind, SpiffeId};
 
-use crate::draft::{Draft, IDENTITY, alternative_names, attribute, der, extension, pem, relative_name, uri};
+use crate::draft::{
+    Draft, IDENTITY, alternative_names, attribute, der, extension, pem, relative_name, uri,
+};
 use crate::{accept_der, accept_pem, fixture};
 
 fn only_identity() -> RequestedNames {
-    RequestedNames { spiffe_id: Some(SpiffeId::parse(IDENTITY).unwrap()), ..RequestedNames::default() }
+    RequestedNames {
+        spiffe_id: Some(SpiffeId::parse(IDENTITY).unwrap()),
+        ..RequestedNames::default()
+    }
 }
 
 #[test]
@@ -107,7 +112,8 @@ fn a_csr_may_ask_for_nothing() {
 
 #[test]
 fn a_spiffe_id_of_2048_bytes_is_taken() {
-    let longest = format!("spiffe://example.org/{}", "a".repeat(2048 - "spiffe://example.org/".len()));
+    let longest =
+        format!("spiffe://example.org/{}", "a".repeat(2048 - "spiffe://example.org/".len()));
     let csr = accept_der(&Draft::new().names(&[uri(&longest)]).sign()).unwrap();
     assert_eq!(csr.names().spiffe_id.as_ref().unwrap().as_str(), longest);
 }
@@ -144,9 +150,12 @@ fn up_to_eight_attributes_and_sixteen_extensions_are_taken() {
 #[test]
 fn white_space_and_line_ends_do_not_matter() {
     let pem = pem("NEW CERTIFICATE REQUEST", &Draft::new().sign());
-    for text in
-        [pem.clone(), pem.replace("\r\n", "\n"), format!("\n \t{pem}\r\n\n"), pem.trim_end().to_owned()]
-    {
+    for text in [
+        pem.clone(),
+        pem.replace("\r\n", "\n"),
+        format!("\n \t{pem}\r\n\n"),
+        pem.trim_end().to_owned(),
+    ] {
         assert!(accept_pem(text.as_bytes()).is_ok(), "{text:?}");
     }
 }

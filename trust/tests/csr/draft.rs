@@ -59,7 +59,8 @@ impl Draft {
 
     /// Requests these extensions and nothing else.
     pub(crate) fn extensions(self, extensions: &[Vec<u8>]) -> Self {
-        let requested = der(|w| w.sequence(|w| extensions.iter().for_each(|extension| w.raw(extension))));
+        let requested =
+            der(|w| w.sequence(|w| extensions.iter().for_each(|extension| w.raw(extension))));
         self.attributes(vec![attribute(oid::EXTENSION_REQUEST, &[requested])])
     }
 

@@ -32,7 +32,10 @@ fn accept_der(der: &[u8]) -> Result<VerifiedCsr, CsrError> {
 }
 
 /// Demands that every case is refused with its reason, by a text that is short, printable and one line.
-fn assert_refused(cases: &[(&str, Vec<u8>, &str)], accept: fn(&[u8]) -> Result<VerifiedCsr, CsrError>) {
+fn assert_refused(
+    cases: &[(&str, Vec<u8>, &str)],
+    accept: fn(&[u8]) -> Result<VerifiedCsr, CsrError>,
+) {
     for (heading, csr, reason) in cases {
         match accept(csr) {
             Ok(_) => panic!("{heading}: taken, expected {reason}"),
@@ -40,7 +43,10 @@ fn assert_refused(cases: &[(&str, Vec<u8>, &str)], accept: fn(&[u8]) -> Result<V
                 assert_eq!(refusal.reason(), *reason, "{heading}: {refusal}");
                 assert!(CsrError::REASONS.contains(&refusal.reason()), "{heading}");
                 let text = refusal.to_string();
-                assert!(text.len() <= 256 && !text.chars().any(char::is_control), "{heading}: {text}");
+                assert!(
+                    text.len() <= 256 && !text.chars().any(char::is_control),
+                    "{heading}: {text}"
+                );
             }
         }
     }

@@ -3,8 +3,8 @@
 use trust::der::{Writer, oid, tag};
 
 use crate::draft::{
-    Draft, IDENTITY, alternative_names, attribute, common_name, der, extension, general_name, relative_name,
-    uri,
+    Draft, IDENTITY, alternative_names, attribute, common_name, der, extension, general_name,
+    relative_name, uri,
 };
 use crate::{accept_der, assert_refused};
 
@@ -37,7 +37,11 @@ fn hostile_extensions_are_refused() {
         &[
             ("CA:TRUE", with(oid::BASIC_CONSTRAINTS, sequence(|w| w.boolean(true))), REFUSED),
             ("path length", with(oid::BASIC_CONSTRAINTS, sequence(|w| w.unsigned(&[0]))), REFUSED),
-            ("CA:FALSE spelled out", with(oid::BASIC_CONSTRAINTS, sequence(|w| w.boolean(false))), ENCODING),
+            (
+                "CA:FALSE spelled out",
+                with(oid::BASIC_CONSTRAINTS, sequence(|w| w.boolean(false))),
+                ENCODING,
+            ),
             (
                 "CA:TRUE by 01",
                 with(oid::BASIC_CONSTRAINTS, sequence(|w| w.primitive(tag::BOOLEAN, &[1]))),
@@ -46,8 +50,16 @@ fn hostile_extensions_are_refused() {
             ("keyCertSign", with(oid::KEY_USAGE, der(|w| w.named_bits(1 | 1 << 5))), REFUSED),
             ("cRLSign", with(oid::KEY_USAGE, der(|w| w.named_bits(1 << 6))), REFUSED),
             ("keyCertSign behind zero bits", with(oid::KEY_USAGE, vec![3, 3, 0, 4, 0]), ENCODING),
-            ("any purpose", with(oid::EXTENDED_KEY_USAGE, sequence(|w| w.oid(ANY_PURPOSE))), REFUSED),
-            ("code signing", with(oid::EXTENDED_KEY_USAGE, sequence(|w| w.oid(CODE_SIGNING))), REFUSED),
+            (
+                "any purpose",
+                with(oid::EXTENDED_KEY_USAGE, sequence(|w| w.oid(ANY_PURPOSE))),
+                REFUSED,
+            ),
+            (
+                "code signing",
+                with(oid::EXTENDED_KEY_USAGE, sequence(|w| w.oid(CODE_SIGNING))),
+                REFUSED,
+            ),
             ("no purpose", with(oid::EXTENDED_KEY_USAGE, sequence(|_| {})), REFUSED),
             ("unknown critical extension", with(&[0x2b, 0x06, 0x01], vec![]), REFUSED),
             ("critical name constraints", with(NAME_CONSTRAINTS, sequence(|_| {})), REFUSED),
@@ -62,8 +74,16 @@ fn hostile_extensions_are_refused() {
                 Draft::new().extensions(&(0..17).map(unknown).collect::<Vec<_>>()).sign(),
                 REFUSED,
             ),
-            ("critical FALSE spelled out", Draft::new().extensions(&[false_by_name]).sign(), ENCODING),
-            ("bytes behind an extension's value", with(oid::KEY_USAGE, vec![3, 2, 7, 128, 0]), ENCODING),
+            (
+                "critical FALSE spelled out",
+                Draft::new().extensions(&[false_by_name]).sign(),
+                ENCODING,
+            ),
+            (
+                "bytes behind an extension's value",
+                with(oid::KEY_USAGE, vec![3, 2, 7, 128, 0]),
+                ENCODING,
+            ),
         ],
         accept_der,
     );
@@ -76,7 +96,8 @@ fn hostile_attributes_are_refused() {
     let with = |attributes| Draft::new().attributes(attributes).sign();
     let unknown = |n: u8| attribute(&[0x2b, 0x06, n], &[der(Writer::null)]);
     let no_extensions = || sequence(|_| {});
-    let nested = |depth: u8| (0..depth).fold(der(Writer::null), |inner, _| sequence(|w| w.raw(&inner)));
+    let nested =
+        |depth: u8| (0..depth).fold(der(Writer::null), |inner, _| sequence(|w| w.raw(&inner)));
     let mut unsorted = Draft::new();
     unsorted.attributes = vec![unknown(2), unknown(1)];
     assert_refused(
@@ -100,7 +121,11 @@ fn hostile_attributes_are_refused() {
                 ]),
                 REFUSED,
             ),
-            ("extension request without value", with(vec![attribute(oid::EXTENSION_REQUEST, &[])]), ENCODING),
+            (
+                "extension request without value",
+                with(vec![attribute(oid::EXTENSION_REQUEST, &[])]),
+                ENCODING,
+            ),
             ("9 attributes", with((0..9).map(unknown).collect()), REFUSED),
             ("attributes out of order", unsorted.sign(), ENCODING),
             ("17 levels deep", with(vec![attribute(&[0x2b], &[nested(17)])]), ENCODING),
@@ -141,10 +166,15 @@ fn hostile_alternative_names_are_refused() {
         ("letters beyond ASCII", "spiffe://example.org/\u{e4}".to_owned()),
         ("empty URI", String::new()),
         ("trust domain of 256 bytes", format!("spiffe://{}/a", "a".repeat(256))),
-        ("2049 bytes", format!("spiffe://example.org/{}", "a".repeat(2049 - "spiffe://example.org/".len()))),
+        (
+            "2049 bytes",
+            format!("spiffe://example.org/{}", "a".repeat(2049 - "spiffe://example.org/".len())),
+        ),
     ];
-    let mut cases: Vec<_> = uris.iter().map(|(heading, text)| (*heading, with(&[uri(text)]), NAME)).collect();
-    let many = (0..65).map(|n| general_name(2, format!("{n}.example.org").as_bytes())).collect::<Vec<_>>();
+    let mut cases: Vec<_> =
+        uris.iter().map(|(heading, text)| (*heading, with(&[uri(text)]), NAME)).collect();
+    let many =
+        (0..65).map(|n| general_name(2, format!("{n}.example.org").as_bytes())).collect::<Vec<_>>();
     let name = |number, content: &[u8]| with(&[uri(IDENTITY), general_name(number, content)]);
     cases.extend([
         ("two URIs", with(&[uri(IDENTITY), uri("spiffe://example.org/ns/shop/sa/admin")]), NAME),
@@ -185,7 +215,11 @@ fn hostile_subjects_are_refused() {
             ("common name of 257 bytes", with(&[common_name(&"a".repeat(257))]), NAME),
             ("organisation of 8 KiB", text(tag::UTF8_STRING, &[b'a'; 8192]), NAME),
             ("UTF8String that is not UTF-8", text(tag::UTF8_STRING, b"\xc0\x80"), NAME),
-            ("PrintableString beyond ASCII", text(tag::PRINTABLE_STRING, "\u{e4}".as_bytes()), NAME),
+            (
+                "PrintableString beyond ASCII",
+                text(tag::PRINTABLE_STRING, "\u{e4}".as_bytes()),
+                NAME,
+            ),
             ("BMPString", text(0x1e, &[0, b'a']), NAME),
             ("TeletexString", text(0x14, b"a"), NAME),
             ("bits instead of a text", text(tag::BIT_STRING, &[0, 1]), NAME),

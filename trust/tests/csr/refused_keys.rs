@@ -11,8 +11,8 @@ use crate::{accept_der, accept_pem, assert_refused, fixture};
 const X25519: &[u8] = &[0x2b, 0x65, 0x6e];
 /// Order of the P-256 group.
 const P256_ORDER: [u8; 32] = [
-    0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc,
-    0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+    0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+    0xbc, 0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
 ];
 const F4: &[u8] = &[1, 0, 1];
 
@@ -82,16 +82,28 @@ fn hostile_curve_keys_are_refused() {
             ("point at infinity", with(ec_spki(&curve(), &[0])), INVALID),
             ("no point", with(ec_spki(&curve(), &[])), INVALID),
             ("compressed point", with(ec_spki(&curve(), &compressed)), INVALID),
-            ("hybrid point", with(ec_spki(&curve(), &[&[6 | (p256[64] & 1)], &p256[1..]].concat())), INVALID),
+            (
+                "hybrid point",
+                with(ec_spki(&curve(), &[&[6 | (p256[64] & 1)], &p256[1..]].concat())),
+                INVALID,
+            ),
             ("point of another curve", with(ec_spki(&curve(), &p384)), INVALID),
             ("no parameters", with(ec_spki(&[], &p256)), INVALID),
             ("implicit parameters", with(ec_spki(&der(Writer::null), &p256)), UNSUPPORTED),
-            ("two curves", with(ec_spki(&[curve(), curve()].concat(), &p256)), "CSR_ENCODING_INVALID"),
+            (
+                "two curves",
+                with(ec_spki(&[curve(), curve()].concat(), &p256)),
+                "CSR_ENCODING_INVALID",
+            ),
             ("X25519", with(spki(X25519, &[], &[9; 32])), UNSUPPORTED),
             ("Ed25519 of small order", with(spki(oid::ED25519, &[], &ed25519_one)), "CSR_KEY_WEAK"),
             ("Ed25519 above the prime", with(spki(oid::ED25519, &[], &ed25519_unreduced)), INVALID),
             ("Ed25519 of 31 bytes", with(spki(oid::ED25519, &[], &[7; 31])), INVALID),
-            ("Ed25519 with parameters", with(spki(oid::ED25519, &der(Writer::null), &[7; 32])), INVALID),
+            (
+                "Ed25519 with parameters",
+                with(spki(oid::ED25519, &der(Writer::null), &[7; 32])),
+                INVALID,
+            ),
             ("unused bits in the key", with(unused_bits), "CSR_ENCODING_INVALID"),
         ],
         accept_der,
@@ -102,7 +114,8 @@ fn hostile_curve_keys_are_refused() {
 fn hostile_rsa_keys_are_refused() {
     const WEAK: &str = "CSR_KEY_WEAK";
     const TOO_LONG: &str = "CSR_KEY_UNSUPPORTED";
-    let with = |modulus: &[u8], exponent: &[u8]| Draft::new().spki(rsa_spki(modulus, exponent)).sign();
+    let with =
+        |modulus: &[u8], exponent: &[u8]| Draft::new().spki(rsa_spki(modulus, exponent)).sign();
     let mut even = modulus(2048);
     even[255] = 0xfe;
     let no_null = spki(oid::RSA_ENCRYPTION, &[], &der(|w| w.sequence(|w| w.unsigned(F4))));
@@ -153,7 +166,11 @@ fn hostile_signatures_are_refused() {
             ("non-minimal s", signed(&r, &padded(&s)), INVALID),
             ("negative r", signed(&negative, &s), INVALID),
             ("bytes behind r and s", draft.assemble(&[good.as_slice(), &[0]].concat()), INVALID),
-            ("r and s side by side", draft.assemble(&[tail(&r, 32), tail(&s, 32)].concat()), INVALID),
+            (
+                "r and s side by side",
+                draft.assemble(&[tail(&r, 32), tail(&s, 32)].concat()),
+                INVALID,
+            ),
         ],
         accept_der,
     );

@@ -11,11 +11,14 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
-use rustls::crypto::{WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::server::ParsedCertificate;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
+    SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use trust::{Bundle, Chain, ChainError, Clock, PeerRole, SpiffeId};
@@ -78,12 +81,16 @@ impl ServerRule for SpiffeServer {
         let chain = Chain::parse(&ders(end_entity, intermediates))
             .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
         let id = chain.leaf().spiffe_id();
-        if !id.is_ok_and(|id| id.trust_domain() == self.bundle.trust_domain() && (self.is_meant)(&id)) {
+        if !id
+            .is_ok_and(|id| id.trust_domain() == self.bundle.trust_domain() && (self.is_meant)(&id))
+        {
             return Err(Error::InvalidCertificate(CertificateError::NotValidForName));
         }
         match chain.verify(&self.bundle, self.clock.now(), PeerRole::Server) {
             Ok(_) => Ok(()),
-            Err(ChainError::NotValidNow) => Err(Error::InvalidCertificate(CertificateError::Expired)),
+            Err(ChainError::NotValidNow) => {
+                Err(Error::InvalidCertificate(CertificateError::Expired))
+            }
             Err(_) => Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)),
         }
     }
@@ -97,7 +104,13 @@ impl ServerRule for AnyMember {
         now: UnixTime,
     ) -> Result<(), Error> {
         let leaf = ParsedCertificate::try_from(end_entity)?;
-        verify_server_cert_signed_by_trust_anchor(&leaf, &self.0, intermediates, now, algorithms().all)
+        verify_server_cert_signed_by_trust_anchor(
+            &leaf,
+            &self.0,
+            intermediates,
+            now,
+            algorithms().all,
+        )
     }
 }
 

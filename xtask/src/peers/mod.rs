@@ -27,7 +27,8 @@ const RECIPE_FILE: &str = "recipe";
 /// If a name is unknown, a registry or a tool is missing, or a part does not bring its program. What was installed
 /// before stays.
 pub(crate) fn install(cache: &Cache, names: &[impl AsRef<str>]) -> anyhow::Result<Vec<PathBuf>> {
-    let wanted: Vec<&Peer> = names.iter().map(|name| find(name.as_ref())).collect::<Result<_, _>>()?;
+    let wanted: Vec<&Peer> =
+        names.iter().map(|name| find(name.as_ref())).collect::<Result<_, _>>()?;
     wanted.into_iter().map(|peer| install_one(cache, peer)).collect()
 }
 
@@ -82,7 +83,9 @@ fn keep_current(
 ) -> anyhow::Result<()> {
     // Following links: an interpreter that the system has replaced leaves a dangling one.
     let whole = |folder: &Path| folder.join("bin").join(program).is_file();
-    if whole(place) && fs::read_to_string(place.join(RECIPE_FILE)).is_ok_and(|made_by| made_by == recipe) {
+    if whole(place)
+        && fs::read_to_string(place.join(RECIPE_FILE)).is_ok_and(|made_by| made_by == recipe)
+    {
         return Ok(());
     }
     let fresh = place.with_extension("new");
@@ -92,8 +95,13 @@ fn keep_current(
     }
     fs::create_dir_all(&fresh).with_context(|| format!("create {}", fresh.display()))?;
     make(&fresh)?;
-    ensure!(whole(&fresh), "the part in {} has no program bin/{program}: correct its row", fresh.display());
-    fs::write(fresh.join(RECIPE_FILE), recipe).with_context(|| format!("write into {}", fresh.display()))?;
+    ensure!(
+        whole(&fresh),
+        "the part in {} has no program bin/{program}: correct its row",
+        fresh.display()
+    );
+    fs::write(fresh.join(RECIPE_FILE), recipe)
+        .with_context(|| format!("write into {}", fresh.display()))?;
     if place.exists() {
         fs::rename(place, &former).with_context(|| format!("move {} away", place.display()))?;
     }
@@ -147,7 +155,10 @@ mod tests {
         let place = folder.path().join("part");
         keep_current(&place, "recipe 1", "part", making("first")).unwrap();
         assert!(keep_current(&place, "recipe 2", "part", |_| bail!("no network")).is_err());
-        assert!(keep_current(&place, "recipe 2", "part", |_| Ok(())).is_err(), "no program was made");
+        assert!(
+            keep_current(&place, "recipe 2", "part", |_| Ok(())).is_err(),
+            "no program was made"
+        );
         assert_eq!(text(&place), "first");
         keep_current(&place, "recipe 2", "part", making("second")).unwrap();
         assert_eq!(text(&place), "second");

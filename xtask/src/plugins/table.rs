@@ -28,10 +28,13 @@ impl Table {
     /// Reads every report in a directory.
     pub(crate) fn read(directory: &Path) -> anyhow::Result<Self> {
         let mut table = Self::default();
-        for entry in fs::read_dir(directory).with_context(|| format!("list {}", directory.display()))? {
+        for entry in
+            fs::read_dir(directory).with_context(|| format!("list {}", directory.display()))?
+        {
             let path = entry?.path();
             let subject = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+            let text =
+                fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
             table.add(&subject, &text).with_context(|| format!("parse {}", path.display()))?;
         }
         Ok(table)
@@ -49,7 +52,9 @@ impl Table {
     /// Whether there is a report about a plugin, set up in whatever way.
     pub(crate) fn tells_of(&self, plugin: &str) -> bool {
         let about = |subject: &String| {
-            subject.strip_prefix(plugin).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+            subject
+                .strip_prefix(plugin)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
         };
         self.reports.keys().any(about)
     }
@@ -128,7 +133,8 @@ fn show(f: &mut fmt::Formatter<'_>, part: &[(&String, &Report)]) -> fmt::Result 
     for rule in &rules {
         write!(f, "  {rule:widest$}")?;
         for (_, report) in part {
-            let found = report.iter().find(|(name, ..)| name == rule).map(|(_, verdict, _)| *verdict);
+            let found =
+                report.iter().find(|(name, ..)| name == rule).map(|(_, verdict, _)| *verdict);
             let cell = match found {
                 Some(Verdict::Passed) => "ok",
                 Some(Verdict::Skipped) => "-",

@@ -20,9 +20,9 @@ pub(super) fn complaints(root: &Path, rules: &[Apart]) -> anyhow::Result<Vec<Str
             let shown = path.strip_prefix(root).unwrap_or(&path).display();
             for (number, line) in sources::code(&text) {
                 let named = names.iter().filter(|name| line.contains(name.as_str()));
-                complaints.extend(
-                    named.map(|name| format!("{shown}:{number} names {name}, which is kept out: {why}")),
-                );
+                complaints.extend(named.map(|name| {
+                    format!("{shown}:{number} names {name}, which is kept out: {why}")
+                }));
             }
         }
     }
@@ -36,7 +36,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_is_kept_out_is_found_in_code_and_not_in_comments_and_a_folder_that_is_gone_is_told() {
+    fn a_name_that_is_kept_out_is_found_in_code_and_not_in_comments_and_a_folder_that_is_gone_is_told()
+     {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("hub")).unwrap();
         fs::write(folder.path().join("hub/a.rs"), "// wire::A\nuse wire::B;\n").unwrap();

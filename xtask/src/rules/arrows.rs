@@ -33,19 +33,22 @@ impl Found {
         let manifests =
             metadata.packages.iter().map(|package| package.manifest_path.clone().into()).collect();
         let named = metadata.packages.iter();
-        let named = named.map(|one| (one.name.to_string(), one.manifest_path.clone().into())).collect();
+        let named =
+            named.map(|one| (one.name.to_string(), one.manifest_path.clone().into())).collect();
         let mut found = Self { crates, manifests, named, ..Self::default() };
         for package in &metadata.packages {
             let uses = |tests: bool| -> BTreeSet<String> {
                 let wanted = |kind| matches!(kind, DependencyKind::Development) == tests;
-                let names = package.dependencies.iter().filter(|one| wanted(one.kind)).map(|one| &one.name);
+                let names =
+                    package.dependencies.iter().filter(|one| wanted(one.kind)).map(|one| &one.name);
                 // A crate whose own tests want its feature `testing` uses itself.
                 let others = names.filter(|name| **name != package.name.as_str());
                 others.filter(|name| found.crates.contains(*name)).cloned().collect()
             };
             let (by_code, by_tests) = (uses(false), uses(true));
             let only_tests: BTreeSet<_> = by_tests.difference(&by_code).cloned().collect();
-            for (all, some) in [(&mut found.arrows, by_code), (&mut found.test_arrows, only_tests)] {
+            for (all, some) in [(&mut found.arrows, by_code), (&mut found.test_arrows, only_tests)]
+            {
                 if !some.is_empty() {
                     all.insert(package.name.to_string(), some);
                 }
@@ -72,9 +75,13 @@ impl Found {
 /// Arrows that are there and not allowed, and arrows that are allowed and not there.
 pub(super) fn differences(table: &str, allowed: &Arrows, found: &Arrows) -> Vec<String> {
     let beyond = |these: &Arrows, those: &Arrows| -> Vec<(String, String)> {
-        let known = |from: &String, to: &String| those.get(from).is_some_and(|all| all.contains(to));
+        let known =
+            |from: &String, to: &String| those.get(from).is_some_and(|all| all.contains(to));
         let pairs = these.iter().flat_map(|(from, all)| all.iter().map(move |to| (from, to)));
-        pairs.filter(|(from, to)| !known(from, to)).map(|(from, to)| (from.clone(), to.clone())).collect()
+        pairs
+            .filter(|(from, to)| !known(from, to))
+            .map(|(from, to)| (from.clone(), to.clone()))
+            .collect()
     };
     let forbidden = beyond(found, allowed).into_iter().map(|(from, to)| {
         format!("{from} uses {to}, which [{table}] does not allow: drop the dependency, or add the arrow with a reason")
@@ -87,7 +94,8 @@ pub(super) fn differences(table: &str, allowed: &Arrows, found: &Arrows) -> Vec<
 
 /// Uses of crates that nobody may use.
 pub(super) fn uses_of(ends: &BTreeSet<String>, found: &Found) -> Vec<String> {
-    let pairs = found.all().into_iter().flat_map(|(from, all)| all.into_iter().map(move |to| (from, to)));
+    let pairs =
+        found.all().into_iter().flat_map(|(from, all)| all.into_iter().map(move |to| (from, to)));
     pairs
         .filter(|(_, to)| ends.contains(*to))
         .map(|(from, to)| format!("{from} uses {to}, which no crate may use"))
@@ -115,8 +123,9 @@ pub(super) fn circle(found: &Found) -> Option<String> {
 /// Names in `layering.toml` that are no crates.
 pub(super) fn unknown_crates(layering: &Layering, found: &Found) -> Vec<String> {
     let arrows = layering.arrows.iter().chain(&layering.test_arrows);
-    let named =
-        arrows.flat_map(|(from, to)| std::iter::once(from).chain(to)).chain(&layering.crates.used_by_none);
+    let named = arrows
+        .flat_map(|(from, to)| std::iter::once(from).chain(to))
+        .chain(&layering.crates.used_by_none);
     let unknown: BTreeSet<_> = named.filter(|name| !found.crates.contains(*name)).collect();
     unknown
         .into_iter()

@@ -43,7 +43,9 @@ pub(super) fn complaints(
     }
     match all.len() {
         found if found == left => all.clear(),
-        found => all.push(format!("{found} circles of files, and layering.toml says circles_left = {left}")),
+        found => all.push(format!(
+            "{found} circles of files, and layering.toml says circles_left = {left}"
+        )),
     }
     all.extend(pair_complaints(pairs, &seen));
     Ok(all)
@@ -52,7 +54,10 @@ pub(super) fn complaints(
 fn pair_complaints(pairs: &[Pair], seen: &BTreeSet<BTreeSet<PathBuf>>) -> Vec<String> {
     let mut all = Vec::new();
     if pairs.len() > PAIRS_MAX {
-        all.push(format!("{} pairs of files are listed, more than {PAIRS_MAX}: take one apart", pairs.len()));
+        all.push(format!(
+            "{} pairs of files are listed, more than {PAIRS_MAX}: take one apart",
+            pairs.len()
+        ));
     }
     for pair in pairs {
         let files = listed(&pair.files);
@@ -66,7 +71,10 @@ fn pair_complaints(pairs: &[Pair], seen: &BTreeSet<BTreeSet<PathBuf>>) -> Vec<St
 }
 
 fn start_of(folder: &Path) -> Option<PathBuf> {
-    ["src/lib.rs", "src/main.rs"].map(|name| folder.join(name)).into_iter().find(|path| path.exists())
+    ["src/lib.rs", "src/main.rs"]
+        .map(|name| folder.join(name))
+        .into_iter()
+        .find(|path| path.exists())
 }
 
 /// Who takes what from whom among the files below a crate's first.
@@ -90,7 +98,9 @@ fn listed(files: &BTreeSet<PathBuf>) -> String {
 fn told(circle: &BTreeSet<PathBuf>, uses: &Uses) -> String {
     let mut text = format!("a circle of {} files: {}", circle.len(), listed(circle));
     for from in circle {
-        for (to, names) in uses.get(from).into_iter().flatten().filter(|(to, _)| circle.contains(*to)) {
+        for (to, names) in
+            uses.get(from).into_iter().flatten().filter(|(to, _)| circle.contains(*to))
+        {
             let names = names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
             text.push_str(&format!("\n    {} -> {}: {names}", from.display(), to.display()));
         }
@@ -105,7 +115,9 @@ mod tests {
     fn uses_of(files: &[(&str, &str)]) -> Uses {
         let text = |path: &Path| {
             let found = files.iter().find(|(name, _)| Path::new(name) == path);
-            found.map(|(_, text)| (*text).to_owned()).with_context(|| format!("no {}", path.display()))
+            found
+                .map(|(_, text)| (*text).to_owned())
+                .with_context(|| format!("no {}", path.display()))
         };
         let there = |path: &Path| files.iter().any(|(name, _)| Path::new(name) == path);
         let modules = Modules::read_with(Path::new("lib.rs"), &text, &there).unwrap();
@@ -118,7 +130,9 @@ mod tests {
 
     fn circles(files: &[(&str, &str)]) -> Vec<Vec<String>> {
         let all = components::circles(&uses_of(files));
-        all.into_iter().map(|one| one.iter().map(|path| path.display().to_string()).collect()).collect()
+        all.into_iter()
+            .map(|one| one.iter().map(|path| path.display().to_string()).collect())
+            .collect()
     }
 
     #[test]
@@ -137,7 +151,10 @@ mod tests {
             ("lib.rs", "mod m; pub use m::Thing;"),
             ("m/mod.rs", "mod one; mod two; pub use self::one::Thing; pub fn f() { two::g(); }"),
             ("m/one.rs", "pub struct Thing;"),
-            ("m/two.rs", "use super::Thing; use crate::Thing as Same; pub fn g() -> Thing { Thing }"),
+            (
+                "m/two.rs",
+                "use super::Thing; use crate::Thing as Same; pub fn g() -> Thing { Thing }",
+            ),
         ]);
         assert_eq!(found, Vec::<Vec<String>>::new());
     }
@@ -167,8 +184,10 @@ mod tests {
 
     #[test]
     fn a_pair_needs_a_reason_and_to_be_one_still() {
-        let pair =
-            |why: &str| Pair { files: ["a.rs", "b.rs"].map(PathBuf::from).into(), why: why.to_owned() };
+        let pair = |why: &str| Pair {
+            files: ["a.rs", "b.rs"].map(PathBuf::from).into(),
+            why: why.to_owned(),
+        };
         let there = BTreeSet::from([pair("").files]);
         assert!(pair_complaints(&[pair("")], &there)[0].contains("a reason"));
         assert!(pair_complaints(&[pair("one idea")], &BTreeSet::new())[0].contains("no circle"));

@@ -48,7 +48,8 @@ fn visit(root: &Path, below: &Path, complaints: &mut Vec<String>) -> anyhow::Res
 }
 
 fn document(root: &Path, path: &Path, complaints: &mut Vec<String>) -> anyhow::Result<()> {
-    let text = fs::read_to_string(root.join(path)).with_context(|| format!("read {}", path.display()))?;
+    let text =
+        fs::read_to_string(root.join(path)).with_context(|| format!("read {}", path.display()))?;
     for pointer in pointers(&text) {
         let fault = fault(&pointer, &|file| fs::read_to_string(root.join(file)).ok());
         if let Some(fault) = fault {
@@ -93,7 +94,9 @@ fn pointer(text: &str) -> Option<Pointer<'_>> {
 }
 
 fn fault(pointer: &Pointer<'_>, read: &dyn Fn(&str) -> Option<String>) -> Option<String> {
-    let Some(source) = read(pointer.file) else { return Some("is no file of this repository".to_owned()) };
+    let Some(source) = read(pointer.file) else {
+        return Some("is no file of this repository".to_owned());
+    };
     let name = pointer.name?;
     let mut parts = name.rsplit("::");
     let declared = parts.next().is_some_and(|last| declares(&source, last));
@@ -120,7 +123,8 @@ mod tests {
 
     fn faults(document: &str) -> Vec<String> {
         let read = |file: &str| {
-            let source = "pub struct Door;\nimpl Door {\n    pub(crate) async fn open_it(&self) {}\n}\n";
+            let source =
+                "pub struct Door;\nimpl Door {\n    pub(crate) async fn open_it(&self) {}\n}\n";
             (file == "one/src/door.rs").then(|| source.to_owned())
         };
         pointers(document).iter().filter_map(|pointer| fault(pointer, &read)).collect()

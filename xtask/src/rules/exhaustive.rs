@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use syn::visit::{self, Visit};
-use syn::{BinOp, Expr, ExprBinary, ExprLet, ExprMatch, ImplItemFn, ItemFn, ItemMod, Local, Macro, Pat};
+use syn::{
+    BinOp, Expr, ExprBinary, ExprLet, ExprMatch, ImplItemFn, ItemFn, ItemMod, Local, Macro, Pat,
+};
 
 use super::sources;
 
@@ -20,7 +22,10 @@ pub(super) fn complaints(root: &Path, manifests: &[PathBuf]) -> anyhow::Result<V
         let folder = manifest.parent().context("a manifest lies in a folder")?;
         for (path, text) in sources::below(folder)? {
             let shown = path.strip_prefix(root).unwrap_or(&path).display().to_string();
-            if shown.starts_with(OWNER) || is_test(&shown) || !ENUMS.iter().any(|name| text.contains(name)) {
+            if shown.starts_with(OWNER)
+                || is_test(&shown)
+                || !ENUMS.iter().any(|name| text.contains(name))
+            {
                 continue;
             }
             let found = partial(&text).with_context(|| format!("parse {shown}"))?;
@@ -152,7 +157,8 @@ fn takes_any(pattern: &Pat) -> bool {
     match pattern {
         Pat::Wild(_) | Pat::Rest(_) => true,
         Pat::Ident(named) => {
-            named.subpat.is_none() && named.ident.to_string().starts_with(|first: char| first.is_lowercase())
+            named.subpat.is_none()
+                && named.ident.to_string().starts_with(|first: char| first.is_lowercase())
         }
         Pat::Tuple(tuple) => tuple.elems.iter().all(takes_any),
         Pat::Reference(reference) => takes_any(&reference.pat),
@@ -175,8 +181,12 @@ mod tests {
             fn by_let(phase: &Phase) { if let Phase::Steady(steady) = phase { use_it(steady) } }
             fn by_else(phase: &Phase) { let Phase::Steady(steady) = phase else { return }; }
             fn by_comparison(state: RootState) -> bool { state != RootState::Retired }";
-        let found: Vec<_> = partial(text).unwrap().into_iter().map(|asked| asked.function).collect();
-        assert_eq!(found, ["by_any", "by_name", "of_two", "by_macro", "by_let", "by_else", "by_comparison"]);
+        let found: Vec<_> =
+            partial(text).unwrap().into_iter().map(|asked| asked.function).collect();
+        assert_eq!(
+            found,
+            ["by_any", "by_name", "of_two", "by_macro", "by_let", "by_else", "by_comparison"]
+        );
     }
 
     #[test]

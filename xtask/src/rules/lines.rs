@@ -34,7 +34,12 @@ pub(super) fn too_long(root: &Path, rules: &Files) -> anyhow::Result<Vec<String>
     Ok(complaints)
 }
 
-fn visit(root: &Path, below: &Path, rules: &Files, complaints: &mut Vec<String>) -> anyhow::Result<()> {
+fn visit(
+    root: &Path,
+    below: &Path,
+    rules: &Files,
+    complaints: &mut Vec<String>,
+) -> anyhow::Result<()> {
     let folder = root.join(below);
     for entry in fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))? {
         let entry = entry?;
@@ -46,8 +51,8 @@ fn visit(root: &Path, below: &Path, rules: &Files, complaints: &mut Vec<String>)
         if entry.file_type()?.is_dir() {
             visit(root, &path, rules, complaints)?;
         } else if let Some(language) = path.extension().and_then(language) {
-            let text =
-                fs::read_to_string(entry.path()).with_context(|| format!("read {}", path.display()))?;
+            let text = fs::read_to_string(entry.path())
+                .with_context(|| format!("read {}", path.display()))?;
             let (lines, most) = (count(&text, language), rules.lines_of_code_max);
             if lines > most {
                 complaints.push(format!(

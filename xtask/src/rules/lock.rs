@@ -31,7 +31,8 @@ pub(super) fn complaints(lock: &str, rules: &LockRules) -> anyhow::Result<Vec<St
         match lines.len() {
             0 => complaints.push(format!("no {name} in Cargo.lock: correct layering.toml")),
             1 => {}
-            _ => complaints.push(format!("{name} is there as {}: bring them together", found.join(" and "))),
+            _ => complaints
+                .push(format!("{name} is there as {}: bring them together", found.join(" and "))),
         }
     }
     for name in &rules.never {
@@ -73,13 +74,15 @@ mod tests {
 
     #[test]
     fn two_incompatible_versions_are_a_complaint() {
-        let complaints = complaints(&lock(&[("tonic", "0.13.1"), ("tonic", "0.14.9")]), &rules()).unwrap();
+        let complaints =
+            complaints(&lock(&[("tonic", "0.13.1"), ("tonic", "0.14.9")]), &rules()).unwrap();
         assert_eq!(complaints, ["tonic is there as 0.13.1 and 0.14.9: bring them together"]);
     }
 
     #[test]
     fn a_banned_package_is_a_complaint() {
-        let complaints = complaints(&lock(&[("tonic", "0.14.9"), ("openssl", "0.10.0")]), &rules()).unwrap();
+        let complaints =
+            complaints(&lock(&[("tonic", "0.14.9"), ("openssl", "0.10.0")]), &rules()).unwrap();
         assert_eq!(complaints.len(), 1);
         assert!(complaints[0].starts_with("openssl came in"), "{complaints:?}");
     }
@@ -92,7 +95,9 @@ mod tests {
 
     #[test]
     fn lines_of_compatible_versions_are_cargo_s() {
-        for (version, line) in [("1.2.3", "1"), ("0.14.9", "0.14"), ("0.0.3", "0.0.3"), ("2.0.0-rc.1", "2")] {
+        for (version, line) in
+            [("1.2.3", "1"), ("0.14.9", "0.14"), ("0.0.3", "0.0.3"), ("2.0.0-rc.1", "2")]
+        {
             assert_eq!(compatible_line(version), line);
         }
     }

@@ -12,11 +12,13 @@ pub(super) fn without_lints(manifests: &[PathBuf]) -> anyhow::Result<Vec<String>
     let mut complaints = Vec::new();
     for path in manifests {
         let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-        let manifest: Table = toml::from_str(&text).with_context(|| format!("parse {}", path.display()))?;
+        let manifest: Table =
+            toml::from_str(&text).with_context(|| format!("parse {}", path.display()))?;
         let inherits =
             manifest.get("lints").and_then(|lints| lints.get("workspace")).and_then(Value::as_bool);
         if inherits != Some(true) {
-            complaints.push(format!("{} has no `[lints] workspace = true`: add it", path.display()));
+            complaints
+                .push(format!("{} has no `[lints] workspace = true`: add it", path.display()));
         }
     }
     Ok(complaints)
@@ -24,18 +26,24 @@ pub(super) fn without_lints(manifests: &[PathBuf]) -> anyhow::Result<Vec<String>
 
 /// Members whose code, and not their tests alone, asks for the feature `testing` of a dependency: fakes would be shipped.
 /// `ends` are members that ship nothing.
-pub(super) fn with_fakes(manifests: &[PathBuf], ends: &BTreeSet<String>) -> anyhow::Result<Vec<String>> {
+pub(super) fn with_fakes(
+    manifests: &[PathBuf],
+    ends: &BTreeSet<String>,
+) -> anyhow::Result<Vec<String>> {
     let mut complaints = Vec::new();
     for path in manifests {
         let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-        let manifest: Table = toml::from_str(&text).with_context(|| format!("parse {}", path.display()))?;
-        let name = manifest.get("package").and_then(|package| package.get("name")).and_then(Value::as_str);
+        let manifest: Table =
+            toml::from_str(&text).with_context(|| format!("parse {}", path.display()))?;
+        let name =
+            manifest.get("package").and_then(|package| package.get("name")).and_then(Value::as_str);
         if name.is_some_and(|name| ends.contains(name)) {
             continue;
         }
         let testing = |wanted: &Value| {
             let features = wanted.get("features").and_then(Value::as_array);
-            features.is_some_and(|features| features.iter().any(|one| one.as_str() == Some("testing")))
+            features
+                .is_some_and(|features| features.iter().any(|one| one.as_str() == Some("testing")))
         };
         let code = manifest.get("dependencies").and_then(Value::as_table).into_iter().flatten();
         complaints.extend(code.filter(|(_, wanted)| testing(wanted)).map(|(dependency, _)| {
@@ -55,12 +63,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, table: &str| {
             let path = folder.path().join(format!("{name}.toml"));
-            let text =
-                format!("[package]\nname = '{name}'\n[{table}]\nhost = {{ features = ['testing'] }}\n");
+            let text = format!(
+                "[package]\nname = '{name}'\n[{table}]\nhost = {{ features = ['testing'] }}\n"
+            );
             fs::write(&path, text).unwrap();
             path
         };
-        let all = [write("a", "dependencies"), write("b", "dev-dependencies"), write("end", "dependencies")];
+        let all = [
+            write("a", "dependencies"),
+            write("b", "dev-dependencies"),
+            write("end", "dependencies"),
+        ];
         let complaints = with_fakes(&all, &BTreeSet::from(["end".to_owned()])).unwrap();
         assert_eq!(complaints.len(), 1);
         assert!(complaints[0].contains("a.toml asks for `host`"), "{complaints:?}");

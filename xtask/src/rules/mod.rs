@@ -39,7 +39,11 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
     complaints.extend(circles::complaints(root, &found.manifests, &layering)?);
     complaints.extend(unused::complaints(root, &found.manifests)?);
     complaints.extend(exhaustive::complaints(root, &found.manifests)?);
-    complaints.extend(tuples::complaints(root, &found.manifests, layering.files.tuple_arguments_left)?);
+    complaints.extend(tuples::complaints(
+        root,
+        &found.manifests,
+        layering.files.tuple_arguments_left,
+    )?);
     complaints.extend(apart::complaints(root, &layering.apart)?);
     complaints.extend(page::complaints(root, &found)?);
     complaints.extend(docs::dangling(root)?);
@@ -60,7 +64,11 @@ fn read(root: &Path) -> anyhow::Result<Layering> {
 
 fn arrow_complaints(layering: &Layering, found: &arrows::Found) -> Vec<String> {
     let mut complaints = arrows::differences("arrows", &layering.arrows, &found.arrows);
-    complaints.extend(arrows::differences("test-arrows", &layering.test_arrows, &found.test_arrows));
+    complaints.extend(arrows::differences(
+        "test-arrows",
+        &layering.test_arrows,
+        &found.test_arrows,
+    ));
     complaints.extend(arrows::uses_of(&layering.crates.used_by_none, found));
     complaints.extend(arrows::circle(found));
     complaints.extend(arrows::unknown_crates(layering, found));
@@ -111,7 +119,8 @@ mod tests {
     fn no_fake_is_shipped() {
         let (root, layering) = root_and_layering();
         let found = arrows::Found::in_workspace(&root).unwrap();
-        let complaints = manifests::with_fakes(&found.manifests, &layering.crates.used_by_none).unwrap();
+        let complaints =
+            manifests::with_fakes(&found.manifests, &layering.crates.used_by_none).unwrap();
         assert_eq!(complaints, Vec::<String>::new());
     }
 

@@ -46,7 +46,8 @@ fn differences(text: &str, crates: &BTreeMap<String, String>, arrows: &Arrows) -
             complaints.push(format!("{PAGE}: the table of crates has no row for `{folder}`"));
             continue;
         };
-        let uses: BTreeSet<&str> = arrows.get(name).into_iter().flatten().map(String::as_str).collect();
+        let uses: BTreeSet<&str> =
+            arrows.get(name).into_iter().flatten().map(String::as_str).collect();
         let listed: BTreeSet<&str> = said.split(", ").filter(|one| *one != "nothing").collect();
         let is_list = listed.iter().all(|one| crates.values().any(|name| name == one));
         if is_list && listed != uses {
@@ -62,8 +63,10 @@ mod tests {
     use super::*;
 
     fn complaints_of(rows: &str) -> Vec<String> {
-        let text = format!("| crate | what it is | may use | start |\n|---|---|---|---|\n{rows}\nmore\n");
-        let crates = [("a", "a"), ("a/b", "a-b")].map(|(at, name)| (at.to_owned(), name.to_owned()));
+        let text =
+            format!("| crate | what it is | may use | start |\n|---|---|---|---|\n{rows}\nmore\n");
+        let crates =
+            [("a", "a"), ("a/b", "a-b")].map(|(at, name)| (at.to_owned(), name.to_owned()));
         let arrows = Arrows::from([("a-b".to_owned(), BTreeSet::from(["a".to_owned()]))]);
         differences(&text, &crates.into(), &arrows)
     }
@@ -71,7 +74,10 @@ mod tests {
     #[test]
     fn a_table_that_says_what_is_there_is_no_complaint() {
         assert!(complaints_of("| `a` | x | nothing | y |\n| `a/b` | x | a | y |").is_empty());
-        assert!(complaints_of("| `a` | x | nothing | y |\n| `a/b` | x | whatever it tests | y |").is_empty());
+        assert!(
+            complaints_of("| `a` | x | nothing | y |\n| `a/b` | x | whatever it tests | y |")
+                .is_empty()
+        );
     }
 
     #[test]

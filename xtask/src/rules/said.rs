@@ -41,8 +41,9 @@ pub(super) fn never_said(root: &Path) -> anyhow::Result<Vec<String>> {
         complaints.extend(unsaid);
     }
     if found < QUOTES_MIN {
-        complaints
-            .push(format!("only {found} quotes were found on all pages: is a heading spelled otherwise?"));
+        complaints.push(format!(
+            "only {found} quotes were found on all pages: is a heading spelled otherwise?"
+        ));
     }
     Ok(complaints)
 }
@@ -50,18 +51,23 @@ pub(super) fn never_said(root: &Path) -> anyhow::Result<Vec<String>> {
 /// Tables that nobody said of whether they quote messages.
 fn unlisted(page: &str, text: &str) -> Vec<String> {
     let lines = std::iter::once("").chain(text.lines());
-    let heads =
-        lines.zip(text.lines()).filter(|(before, line)| !before.starts_with('|') && line.starts_with('|'));
+    let heads = lines
+        .zip(text.lines())
+        .filter(|(before, line)| !before.starts_with('|') && line.starts_with('|'));
     let known = |line: &str| TABLES.iter().chain(&NO_QUOTES).any(|head| line.starts_with(head));
     let unknown = heads.map(|(_, line)| line).filter(|line| !known(line));
     unknown
-        .map(|line| format!("{page}: is the first column of \"{line}\" made of quotes? Say so in said.rs"))
+        .map(|line| {
+            format!("{page}: is the first column of \"{line}\" made of quotes? Say so in said.rs")
+        })
         .collect()
 }
 
 fn pages(root: &Path) -> anyhow::Result<Vec<String>> {
     let mut pages: Vec<String> = [OPERATIONS].into_iter().chain(PAGES).map(str::to_owned).collect();
-    for entry in fs::read_dir(root.join(PLUGIN_PAGES)).with_context(|| format!("list {PLUGIN_PAGES}"))? {
+    for entry in
+        fs::read_dir(root.join(PLUGIN_PAGES)).with_context(|| format!("list {PLUGIN_PAGES}"))?
+    {
         let name = entry?.file_name();
         if Path::new(&name).extension() == Some(OsStr::new("md")) {
             pages.push(format!("{PLUGIN_PAGES}/{}", name.to_string_lossy()));
@@ -81,11 +87,13 @@ fn collect(folder: &Path, code: &mut String) -> anyhow::Result<()> {
     for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
         let entry = entry?;
         let (path, name) = (entry.path(), entry.file_name());
-        let skipped = NOT_SHIPPED.iter().any(|not| name == *not) || name.to_string_lossy().starts_with('.');
+        let skipped =
+            NOT_SHIPPED.iter().any(|not| name == *not) || name.to_string_lossy().starts_with('.');
         if entry.file_type()?.is_dir() && !skipped {
             collect(&path, code)?;
         } else if path.extension() == Some(OsStr::new("rs")) && !skipped {
-            let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+            let text =
+                fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
             code.push_str(&joined(shipped(&text)));
         }
     }
@@ -119,8 +127,9 @@ fn missing(page: &str, text: &str, how: Quoted, code: &str) -> (usize, Vec<Strin
                 let parts = parts(&quoted);
                 found += parts.len();
                 let unsaid = parts.into_iter().filter(|part| !code.contains(*part));
-                complaints
-                    .extend(unsaid.map(|part| format!("{page} quotes \"{part}\", which no message says")));
+                complaints.extend(
+                    unsaid.map(|part| format!("{page} quotes \"{part}\", which no message says")),
+                );
             }
         }
     }
@@ -134,7 +143,11 @@ fn quotes(cell: &str, how: Quoted) -> Vec<String> {
         Quoted::InBackticks => {
             // Two backticks around a quote that has single ones in it.
             let mark = if cell.contains("``") { "``" } else { "`" };
-            cell.split(mark).skip(1).step_by(2).map(|quote| without_names(&quote.replace('`', ""))).collect()
+            cell.split(mark)
+                .skip(1)
+                .step_by(2)
+                .map(|quote| without_names(&quote.replace('`', "")))
+                .collect()
         }
     }
 }
@@ -145,7 +158,11 @@ fn without_names(quote: &str) -> String {
         let letters = word.trim_matches(|char: char| !char.is_alphanumeric());
         !letters.is_empty() && letters.chars().all(|char| char.is_ascii_uppercase() || char == '_')
     };
-    quote.split(' ').map(|word| if is_name(word) { "…" } else { word }).collect::<Vec<_>>().join(" ")
+    quote
+        .split(' ')
+        .map(|word| if is_name(word) { "…" } else { word })
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// What of a quote must be said: its long parts, or all of it where every one is short.
@@ -171,7 +188,8 @@ mod tests {
 
     #[test]
     fn a_message_that_nobody_says_is_a_complaint() {
-        let page = format!("{HEAD}| has gone away / was never there | x | y |\n\n| other | `table` |\n");
+        let page =
+            format!("{HEAD}| has gone away / was never there | x | y |\n\n| other | `table` |\n");
         let (_, complaints) = missing("page", &page, Quoted::Whole, "has gone away");
         assert_eq!(complaints.len(), 1);
         assert!(complaints[0].contains("was never there"), "{complaints:?}");
@@ -179,7 +197,9 @@ mod tests {
 
     #[test]
     fn on_other_pages_backticks_make_a_quote_and_capital_letters_a_name() {
-        let code = joined("error(\"downstream CA {} waits for {}\") error(\"setting `mount` is wrong: {}\")");
+        let code = joined(
+            "error(\"downstream CA {} waits for {}\") error(\"setting `mount` is wrong: {}\")",
+        );
         let missing = |cell: &str| {
             missing("page", &format!("{HEAD}| {cell} | x | y |\n"), Quoted::InBackticks, &code).1
         };
@@ -194,14 +214,19 @@ mod tests {
             "{HEAD}| x | y | z |\n\n| fault | do |\n|---|---|\n| a | b |\n\n| path | what |\n|---|---|\n"
         );
         let complaints = unlisted("page", &page);
-        assert!(complaints.len() == 1 && complaints[0].contains("| fault | do |"), "{complaints:?}");
+        assert!(
+            complaints.len() == 1 && complaints[0].contains("| fault | do |"),
+            "{complaints:?}"
+        );
     }
 
     #[test]
     fn what_only_a_test_says_is_said_by_nobody_and_a_short_quote_counts_as_a_whole() {
-        let code = joined(shipped("error(\"gone\")\n#[cfg(test)]\nmod tests {\n    \"never there\" \n}"));
-        let missing =
-            |cell: &str| missing("page", &format!("{HEAD}| {cell} | x | y |\n"), Quoted::Whole, &code).1;
+        let code =
+            joined(shipped("error(\"gone\")\n#[cfg(test)]\nmod tests {\n    \"never there\" \n}"));
+        let missing = |cell: &str| {
+            missing("page", &format!("{HEAD}| {cell} | x | y |\n"), Quoted::Whole, &code).1
+        };
         assert_eq!(missing("never there").len(), 1);
         assert_eq!(missing("gone"), Vec::<String>::new());
         assert_eq!(missing("lost").len(), 1);

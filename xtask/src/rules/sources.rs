@@ -30,7 +30,8 @@ fn visit(folder: &Path, found: &mut Vec<(PathBuf, String)>) -> anyhow::Result<()
                 visit(&path, found)?;
             }
         } else if path.extension().is_some_and(|kind| kind == "rs") {
-            let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+            let text =
+                fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
             found.push((path, text));
         }
     }

@@ -10,7 +10,11 @@ use super::sources;
 
 /// Functions with a tuple among several arguments, when there are more than are still left. A function whose only
 /// argument is a tuple is none: it is handed to an iterator over pairs.
-pub(super) fn complaints(root: &Path, manifests: &[PathBuf], left: usize) -> anyhow::Result<Vec<String>> {
+pub(super) fn complaints(
+    root: &Path,
+    manifests: &[PathBuf],
+    left: usize,
+) -> anyhow::Result<Vec<String>> {
     let mut all = Vec::new();
     for manifest in manifests {
         let folder = manifest.parent().context("a manifest lies in a folder")?;

@@ -19,11 +19,16 @@ pub(super) fn complaints(root: &Path, manifests: &[PathBuf]) -> anyhow::Result<V
         for (table, by_tests) in
             [("dependencies", false), ("build-dependencies", false), ("dev-dependencies", true)]
         {
-            let names: Vec<&String> =
-                manifest.get(table).and_then(Value::as_table).into_iter().flat_map(Table::keys).collect();
+            let names: Vec<&String> = manifest
+                .get(table)
+                .and_then(Value::as_table)
+                .into_iter()
+                .flat_map(Table::keys)
+                .collect();
             wanted.extend(names.iter().map(|name| (*name).clone()));
             let files = files(folder, by_tests)?;
-            let unnamed = names.iter().filter(|name| !files.iter().any(|(_, text)| is_named(text, name)));
+            let unnamed =
+                names.iter().filter(|name| !files.iter().any(|(_, text)| is_named(text, name)));
             complaints.extend(unnamed.map(|name| match by_tests {
                 false => format!("{shown}: no code takes `{name}` of [{table}]: remove it, or move it to [dev-dependencies]"),
                 true => format!("{shown}: no test takes `{name}` of [{table}]: remove it"),
@@ -31,14 +36,14 @@ pub(super) fn complaints(root: &Path, manifests: &[PathBuf]) -> anyhow::Result<V
         }
     }
     let workspace = read(&root.join("Cargo.toml"))?;
-    let all =
-        workspace.get("workspace").and_then(|table| table.get("dependencies")).and_then(Value::as_table);
+    let all = workspace
+        .get("workspace")
+        .and_then(|table| table.get("dependencies"))
+        .and_then(Value::as_table);
     let unwanted = all.into_iter().flat_map(Table::keys).filter(|name| !wanted.contains(*name));
-    complaints.extend(
-        unwanted.map(|name| {
-            format!("Cargo.toml: no crate wants `{name}` of [workspace.dependencies]: remove it")
-        }),
-    );
+    complaints.extend(unwanted.map(|name| {
+        format!("Cargo.toml: no crate wants `{name}` of [workspace.dependencies]: remove it")
+    }));
     Ok(complaints)
 }
 
@@ -65,7 +70,8 @@ const LIBRARIES: [(&str, &str); 1] = [("rustls-webpki", "webpki")];
 
 /// Whether a line of code has the name that the dependency has in Rust, as a word.
 fn is_named(text: &str, dependency: &str) -> bool {
-    let library = LIBRARIES.iter().find(|(package, _)| *package == dependency).map(|(_, library)| *library);
+    let library =
+        LIBRARIES.iter().find(|(package, _)| *package == dependency).map(|(_, library)| *library);
     let name = library.unwrap_or(dependency).replace('-', "_");
     let in_word = |char: char| char.is_alphanumeric() || char == '_';
     sources::code(text).any(|(_, line)| {
@@ -96,8 +102,11 @@ mod tests {
         let root = folder.path();
         fs::create_dir_all(root.join("one/src")).unwrap();
         fs::create_dir_all(root.join("one/tests")).unwrap();
-        fs::write(root.join("Cargo.toml"), "[workspace.dependencies]\na = '1'\nb = '1'\nc = '1'\nd = '1'\n")
-            .unwrap();
+        fs::write(
+            root.join("Cargo.toml"),
+            "[workspace.dependencies]\na = '1'\nb = '1'\nc = '1'\nd = '1'\n",
+        )
+        .unwrap();
         fs::write(
             root.join("one/Cargo.toml"),
             "[dependencies]\na = '1'\nb = '1'\n[dev-dependencies]\nc = '1'\n",

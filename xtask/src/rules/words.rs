@@ -11,7 +11,10 @@ use anyhow::Context;
 const KINDS: [&str; 3] = ["md", "proto", "rs"];
 
 /// Places where one of the phrases stands.
-pub(super) fn unwanted(root: &Path, phrases: &BTreeMap<String, String>) -> anyhow::Result<Vec<String>> {
+pub(super) fn unwanted(
+    root: &Path,
+    phrases: &BTreeMap<String, String>,
+) -> anyhow::Result<Vec<String>> {
     let mut complaints = Vec::new();
     visit(root, Path::new(""), phrases, &mut complaints)?;
     complaints.sort();
@@ -32,17 +35,22 @@ fn visit(
             if name != "target" && !name.to_string_lossy().starts_with('.') {
                 visit(root, &path, phrases, complaints)?;
             }
-        } else if path.extension().and_then(OsStr::to_str).is_some_and(|kind| KINDS.contains(&kind)) {
-            let text =
-                fs::read_to_string(root.join(&path)).with_context(|| format!("read {}", path.display()))?;
-            complaints
-                .extend(found(&text, phrases).map(|complaint| format!("{}:{complaint}", path.display())));
+        } else if path.extension().and_then(OsStr::to_str).is_some_and(|kind| KINDS.contains(&kind))
+        {
+            let text = fs::read_to_string(root.join(&path))
+                .with_context(|| format!("read {}", path.display()))?;
+            complaints.extend(
+                found(&text, phrases).map(|complaint| format!("{}:{complaint}", path.display())),
+            );
         }
     }
     Ok(())
 }
 
-fn found<'t>(text: &'t str, phrases: &'t BTreeMap<String, String>) -> impl Iterator<Item = String> + 't {
+fn found<'t>(
+    text: &'t str,
+    phrases: &'t BTreeMap<String, String>,
+) -> impl Iterator<Item = String> + 't {
     text.lines().zip(1..).flat_map(move |(line, number)| {
         let unwanted = phrases.iter().filter(|(phrase, _)| line.contains(phrase.as_str()));
         unwanted.map(move |(phrase, better)| format!("{number}: \"{phrase}\": write \"{better}\""))

@@ -5,7 +5,9 @@ mod rotation;
 mod status;
 
 use issuance::IssuedLeaf;
-use proto::banyan::agent::v1::{Bundle as BundleMessage, IssueResponse, Transition as TransitionMessage};
+use proto::banyan::agent::v1::{
+    Bundle as BundleMessage, IssueResponse, Transition as TransitionMessage,
+};
 use trust::Bundle;
 use trust::transition::Transition;
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use proto::banyan::admin::v1::{
-    Gate as GateMessage, Holder as HolderMessage, LiveLeaves as LiveLeavesMessage, Outlook as OutlookMessage,
-    Progress, Rotation as RotationMessage,
+    Gate as GateMessage, Holder as HolderMessage, LiveLeaves as LiveLeavesMessage,
+    Outlook as OutlookMessage, Progress, Rotation as RotationMessage,
 };
 use rotation::{Ending, Phase, State, Verb};
 use trust::{RootId, Timestamp};
@@ -94,7 +94,9 @@ fn gate_message(gate: GateView) -> GateMessage {
 fn holder(holder: &Holder) -> HolderMessage {
     let (serial, own_trust) = match &holder.who {
         Who::Leaf { serial, own_trust, .. } => (serial.as_bytes().to_vec(), *own_trust),
-        Who::RelyingParty { .. } | Who::Downstream { .. } | Who::Others { .. } => (Vec::new(), false),
+        Who::RelyingParty { .. } | Who::Downstream { .. } | Who::Others { .. } => {
+            (Vec::new(), false)
+        }
     };
     let agent = holder.agent.as_ref();
     let reported = match holder.has {

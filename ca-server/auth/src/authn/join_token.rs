@@ -71,9 +71,9 @@ pub(super) fn verify(
     let hash = token.secret().hash();
     match tokens.find(hash, now) {
         Ok(grant) => Ok((grant, hash)),
-        Err(JoinTokenRefused::Unknown) => {
-            Err(invalid("the join token is not known here: make a new one with `banyan token create`"))
-        }
+        Err(JoinTokenRefused::Unknown) => Err(invalid(
+            "the join token is not known here: make a new one with `banyan token create`",
+        )),
         Err(JoinTokenRefused::Expired) => {
             let text = "the join token has expired: make a new one with `banyan token create`";
             Err(Refusal::new(Reason::JoinTokenExpired, text))

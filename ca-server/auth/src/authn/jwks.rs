@@ -98,10 +98,18 @@ impl KeySetFile {
     }
 
     /// Takes the file's present content, `read` by the caller; says whether the keys changed.
-    pub(super) fn take(&self, issuer: &str, read: std::io::Result<Vec<u8>>) -> Result<bool, KeySetRefused> {
+    pub(super) fn take(
+        &self,
+        issuer: &str,
+        read: std::io::Result<Vec<u8>>,
+    ) -> Result<bool, KeySetRefused> {
         let in_force = self.present.load().is_some();
-        let refused =
-            |fault| KeySetRefused { path: self.path.clone(), issuer: issuer.to_owned(), in_force, fault };
+        let refused = |fault| KeySetRefused {
+            path: self.path.clone(),
+            issuer: issuer.to_owned(),
+            in_force,
+            fault,
+        };
         let bytes = read.map_err(|error| refused(error.into()))?;
         let digest = sha256(&bytes);
         if self.present.load().as_ref().is_some_and(|present| present.digest == digest) {
@@ -156,8 +164,10 @@ fn parse(bytes: &[u8]) -> Result<Vec<IssuerKey>, KeySetFault> {
         return Err(KeySetFault::TooLarge);
     }
     // Keys of unknown types are skipped, as RFC 7517 §5 asks.
-    let keys: Vec<_> =
-        entries.into_iter().filter_map(|entry| usable(serde_json::from_value(entry).ok()?)).collect();
+    let keys: Vec<_> = entries
+        .into_iter()
+        .filter_map(|entry| usable(serde_json::from_value(entry).ok()?))
+        .collect();
     if keys.is_empty() { Err(KeySetFault::NoUsableKey) } else { Ok(keys) }
 }
 
@@ -183,7 +193,8 @@ fn usable(jwk: Jwk) -> Option<IssuerKey> {
         .filter(|algorithm| named.as_ref().is_none_or(|named| *named == format!("{algorithm:?}")))
         .collect();
     let key = DecodingKey::from_jwk(&jwk).ok()?;
-    let weak_rsa = matches!(key.kind(), DecodingKeyKind::RsaModulusExponent { n, .. } if n.len() < 256);
+    let weak_rsa =
+        matches!(key.kind(), DecodingKeyKind::RsaModulusExponent { n, .. } if n.len() < 256);
     let usable = !weak_rsa && !algorithms.is_empty();
     usable.then_some(IssuerKey { id: jwk.common.key_id, key, algorithms })
 }

@@ -134,7 +134,10 @@ impl JwtVerifier {
     /// A refusal of the token family, or `KEY_SET_UNAVAILABLE` while no key set of its issuer was ever read.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<TokenClaims, Refusal> {
         if token.len() > TOKEN_LEN_MAX {
-            return Err(Refusal::new(Reason::TokenTooLarge, "the token is larger than 16384 bytes"));
+            return Err(Refusal::new(
+                Reason::TokenTooLarge,
+                "the token is larger than 16384 bytes",
+            ));
         }
         let name = sha256(token.as_bytes());
         let found = self.verified.find(name).filter(|found| self.is_of_present_keys(found));
@@ -175,25 +178,32 @@ impl JwtVerifier {
         let algorithm = algorithm(&parts.header)?;
         let (index, issuer) = self.issuer_of(&parts.claims)?;
         let keys = issuer.keys.present().ok_or_else(|| {
-            Refusal::new(Reason::KeySetUnavailable, "the issuer's key set could not be read yet: retry")
+            Refusal::new(
+                Reason::KeySetUnavailable,
+                "the issuer's key set could not be read yet: retry",
+            )
         })?;
         verify_signature(&parts, algorithm, &keys)?;
         let expires = time_claim(&parts.claims, "exp")?.ok_or_else(|| {
             Refusal::new(Reason::TokenExpiryMissing, "the token has no expiry: `exp` is required")
         })?;
-        let (issued_at, not_before) = (time_claim(&parts.claims, "iat")?, time_claim(&parts.claims, "nbf")?);
+        let (issued_at, not_before) =
+            (time_claim(&parts.claims, "iat")?, time_claim(&parts.claims, "nbf")?);
         // Without a beginning there is no life to bound.
         let begins = issued_at.or(not_before).ok_or_else(|| {
             let text = "the token does not say when it was issued: `iat` is required, or `nbf`";
             Refusal::new(Reason::TokenIssueTimeMissing, text)
         })?;
         if expires.since(begins) > issuer.token_life_max {
-            let text = "the token lives longer than this server allows: get one with a shorter life";
+            let text =
+                "the token lives longer than this server allows: get one with a shorter life";
             return Err(Refusal::new(Reason::TokenLifeTooLong, text));
         }
         if !has_audience(&parts.claims, &issuer.audiences) {
-            let text =
-                format!("the token is for another audience; one of {:?} is expected", issuer.audiences);
+            let text = format!(
+                "the token is for another audience; one of {:?} is expected",
+                issuer.audiences
+            );
             return Err(Refusal::new(Reason::TokenAudienceMismatch, text));
         }
         let no_subject = || {
@@ -240,13 +250,15 @@ fn split(token: &str) -> Result<Parts<'_>, Refusal> {
     };
     let decode = |piece: &str| URL_SAFE_NO_PAD.decode(piece).ok();
     let object = |piece: &str| decode(piece).and_then(|bytes| strict_json::object(&bytes));
-    let not_json = || malformed("the token's header or claims are not a JSON object without duplicates");
+    let not_json =
+        || malformed("the token's header or claims are not a JSON object without duplicates");
     let message = token.get(..header.len() + 1 + claims.len()).unwrap_or_default();
     Ok(Parts {
         header: object(header).ok_or_else(not_json)?,
         claims: object(claims).ok_or_else(not_json)?,
         message: message.as_bytes(),
-        signature: decode(signature).ok_or_else(|| malformed("the token's signature is not base64url"))?,
+        signature: decode(signature)
+            .ok_or_else(|| malformed("the token's signature is not base64url"))?,
     })
 }
 
@@ -289,7 +301,9 @@ fn time_claim(claims: &Map<String, Value>, name: &str) -> Result<Option<Timestam
     let Some(value) = claims.get(name) else { return Ok(None) };
     let whole = value.as_i64().or_else(|| value.as_f64().and_then(whole_seconds));
     match whole {
-        Some(secs) if (0..=Timestamp::MAX.as_secs()).contains(&secs) => Ok(Some(Timestamp::from_secs(secs))),
+        Some(secs) if (0..=Timestamp::MAX.as_secs()).contains(&secs) => {
+            Ok(Some(Timestamp::from_secs(secs)))
+        }
         _ => Err(malformed("a time in the token is not a number of seconds")),
     }
 }
@@ -301,7 +315,8 @@ fn whole_seconds(value: f64) -> Option<i64> {
 }
 
 fn has_audience(claims: &Map<String, Value>, expected: &[String]) -> bool {
-    let matches = |value: &Value| value.as_str().is_some_and(|found| expected.iter().any(|one| one == found));
+    let matches =
+        |value: &Value| value.as_str().is_some_and(|found| expected.iter().any(|one| one == found));
     match claims.get("aud") {
         Some(Value::Array(audiences)) => audiences.iter().any(matches),
         Some(audience) => matches(audience),

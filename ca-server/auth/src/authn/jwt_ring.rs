@@ -9,7 +9,12 @@ use ring::signature::{
 };
 
 /// Whether `signature` was made by this key with this algorithm over `message`. Shared secrets never verify anything.
-pub(super) fn verifies(algorithm: Algorithm, key: &DecodingKey, message: &[u8], signature: &[u8]) -> bool {
+pub(super) fn verifies(
+    algorithm: Algorithm,
+    key: &DecodingKey,
+    message: &[u8],
+    signature: &[u8],
+) -> bool {
     if key.family() != algorithm.family() {
         return false;
     }

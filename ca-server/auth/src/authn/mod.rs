@@ -146,7 +146,8 @@ impl Authenticator {
             None => None,
             Some(token) if token.starts_with(JOIN_TOKEN_PREFIX) => {
                 let domain = snapshot.bundle().trust_domain();
-                let (grant, secret_hash) = join_token::verify(token, self.tokens.as_ref(), domain, now)?;
+                let (grant, secret_hash) =
+                    join_token::verify(token, self.tokens.as_ref(), domain, now)?;
                 Some(CallerKind::JoinToken { grant, secret_hash })
             }
             Some(token) => Some(CallerKind::Jwt(self.jwt.verify(token, now)?)),
@@ -159,7 +160,8 @@ impl Authenticator {
     /// Whether a call with this certificate alone would be believed now. The handshake has proven its key.
     pub fn recognizes(&self, certificates: &[CertificateDer<'_>], bundle: &Bundle) -> bool {
         let now = self.clock.now();
-        !certificates.is_empty() && self.chains.verify(certificates, bundle, self.rows.as_ref(), now).is_ok()
+        !certificates.is_empty()
+            && self.chains.verify(certificates, bundle, self.rows.as_ref(), now).is_ok()
     }
 
     /// As [`authenticate`](Self::authenticate), for an agent that was away: its certificate may have ended, may chain to a
@@ -178,7 +180,9 @@ impl Authenticator {
         self.authenticate(certificates, metadata, snapshot).or_else(|refusal| {
             let may_return = matches!(
                 refusal.reason(),
-                Reason::CertificateExpired | Reason::CertificateUntrusted | Reason::CertificateNotIssued
+                Reason::CertificateExpired
+                    | Reason::CertificateUntrusted
+                    | Reason::CertificateNotIssued
             );
             let agent = || former_agent(certificates, former, self.clock.now());
             may_return.then(agent).flatten().map(Caller).ok_or(refusal)
@@ -227,7 +231,10 @@ pub fn bearer(metadata: &MetadataMap) -> Result<Option<&str>, Refusal> {
     token.filter(|token| !token.is_empty()).map(Some).ok_or_else(unsupported)
 }
 
-fn agreed(holder: Option<CertificateHolder>, bearer: Option<CallerKind>) -> Result<CallerKind, Refusal> {
+fn agreed(
+    holder: Option<CertificateHolder>,
+    bearer: Option<CallerKind>,
+) -> Result<CallerKind, Refusal> {
     match (holder, bearer) {
         (None, None) => {
             let text = "authenticate with a client certificate of this CA, a JWT or a join token";
@@ -244,7 +251,8 @@ fn agreed(holder: Option<CertificateHolder>, bearer: Option<CallerKind>) -> Resu
             Ok(CallerKind::JoinToken { grant, secret_hash })
         }
         (Some(_), Some(_)) => {
-            let text = "the client certificate and the token name different callers: send one of them";
+            let text =
+                "the client certificate and the token name different callers: send one of them";
             Err(Refusal::new(Reason::CredentialsDisagree, text))
         }
     }

@@ -10,8 +10,8 @@ use rustls_pki_types::CertificateDer;
 use trust::chain::CHAIN_LEN_MAX;
 use trust::digest::sha256;
 use trust::{
-    Bundle, BundleDigest, Certificate, CertificateId, Chain, ChainError, PeerRole, RootId, Serial, SpiffeId,
-    SpkiHash, Timestamp, Validity,
+    Bundle, BundleDigest, Certificate, CertificateId, Chain, ChainError, PeerRole, RootId, Serial,
+    SpiffeId, SpkiHash, Timestamp, Validity,
 };
 
 use crate::bounded_cache::BoundedCache;
@@ -106,7 +106,8 @@ impl ChainVerifier {
 
 fn digest(certificates: &[CertificateDer<'_>]) -> [u8; 32] {
     // DER says its own length, so different lists never give the same bytes.
-    let all: Vec<u8> = certificates.iter().flat_map(|certificate| certificate.as_ref()).copied().collect();
+    let all: Vec<u8> =
+        certificates.iter().flat_map(|certificate| certificate.as_ref()).copied().collect();
     sha256(&all)
 }
 
@@ -131,7 +132,8 @@ fn verify_chain(
         let text = "the CA's own certificates are no credential of callers";
         return Err(Refusal::new(Reason::CertificateIdentityInvalid, text));
     }
-    let root = chain.verify(bundle, now, PeerRole::Client).map_err(|error| chain_refusal(&error))?;
+    let root =
+        chain.verify(bundle, now, PeerRole::Client).map_err(|error| chain_refusal(&error))?;
     let serial = leaf.serial().ok_or_else(not_issued)?;
     let validity = path_validity(&chain, bundle, root).ok_or_else(expired)?;
     let holder = CertificateHolder { identity, serial, spki: leaf.spki_hash() };
@@ -150,7 +152,8 @@ fn path_validity(chain: &Chain, bundle: &Bundle, root: RootId) -> Option<Validit
 fn matches_row(leaf: &VerifiedLeaf, row: Option<LiveRow>) -> Result<(), Refusal> {
     let live = row.ok_or_else(not_issued)?;
     let same_leaf = live.certificate.is_none_or(|certificate| certificate == leaf.certificate);
-    if live.row.spki != leaf.holder.spki || live.row.identity != leaf.holder.identity || !same_leaf {
+    if live.row.spki != leaf.holder.spki || live.row.identity != leaf.holder.identity || !same_leaf
+    {
         return Err(not_issued());
     }
     match live.ended {
@@ -165,18 +168,22 @@ fn matches_row(leaf: &VerifiedLeaf, row: Option<LiveRow>) -> Result<(), Refusal>
 
 fn chain_refusal(error: &ChainError) -> Refusal {
     match error {
-        ChainError::Length(_) => {
-            Refusal::new(Reason::CertificateChainTooLong, format!("the client's certificate: {error}"))
-        }
-        ChainError::CaAsLeaf => {
-            Refusal::new(Reason::CertificateCaAsLeaf, "a CA certificate is no credential of callers")
-        }
+        ChainError::Length(_) => Refusal::new(
+            Reason::CertificateChainTooLong,
+            format!("the client's certificate: {error}"),
+        ),
+        ChainError::CaAsLeaf => Refusal::new(
+            Reason::CertificateCaAsLeaf,
+            "a CA certificate is no credential of callers",
+        ),
         ChainError::NotValidNow => expired(),
         ChainError::UnknownRoot | ChainError::Path(_) => {
             let text = "the client's chain does not verify to a root of the present bundle";
             Refusal::new(Reason::CertificateUntrusted, text)
         }
-        _ => Refusal::new(Reason::CertificateMalformed, format!("the client's certificate: {error}")),
+        _ => {
+            Refusal::new(Reason::CertificateMalformed, format!("the client's certificate: {error}"))
+        }
     }
 }
 
@@ -186,8 +193,7 @@ fn expired() -> Refusal {
 }
 
 fn not_issued() -> Refusal {
-    let text =
-        "the client certificate matches no live row of the ledger: authenticate with another credential";
+    let text = "the client certificate matches no live row of the ledger: authenticate with another credential";
     Refusal::new(Reason::CertificateNotIssued, text)
 }
 
@@ -213,7 +219,8 @@ mod tests {
         };
         let name = |number: usize| (sha256(&number.to_be_bytes()), bundle);
         (0..connections).for_each(|number| verifier.verified.insert(name(number), leaf.clone()));
-        let forgotten = (0..connections).filter(|number| verifier.verified.find(name(*number)).is_none());
+        let forgotten =
+            (0..connections).filter(|number| verifier.verified.find(name(*number)).is_none());
         assert_eq!(forgotten.count(), 0);
     }
 }

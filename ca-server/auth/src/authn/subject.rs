@@ -31,7 +31,8 @@ pub(super) fn identity(
 
 /// The uid of the pod that a Kubernetes token is bound to, so that the pods of one service account stay apart.
 pub(super) fn pod(rule: &IdentityRule, claims: &Map<String, Value>) -> Option<String> {
-    let kubernetes = claims.get("kubernetes.io").filter(|_| matches!(rule, IdentityRule::Kubernetes))?;
+    let kubernetes =
+        claims.get("kubernetes.io").filter(|_| matches!(rule, IdentityRule::Kubernetes))?;
     let uid = kubernetes.get("pod")?.get("uid")?.as_str()?;
     let fits = (1..=POD_UID_LEN_MAX).contains(&uid.len())
         && uid.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
@@ -99,8 +100,11 @@ mod tests {
         ] {
             assert_eq!(sub(bad), None, "{bad:?}");
         }
-        for other in [serde_json::json!({}), serde_json::json!({"sub": 1}), serde_json::json!({"sub": ["a"]})]
-        {
+        for other in [
+            serde_json::json!({}),
+            serde_json::json!({"sub": 1}),
+            serde_json::json!({"sub": ["a"]}),
+        ] {
             assert_eq!(of(&IdentityRule::Kubernetes, other), None);
         }
     }

@@ -101,14 +101,19 @@ fn names_in_a_csr_are_the_callers_or_none() {
     let email = rcgen::SanType::Rfc822Name("a@example.org".try_into().unwrap());
     let san = |san| csr_with(|params| params.subject_alt_names = vec![san]);
     let cn = csr_with(|params| params.distinguished_name.push(rcgen::DnType::CommonName, "cart"));
-    let organization = csr_with(|params| params.distinguished_name.push(rcgen::DnType::OrganizationName, ""));
+    let organization =
+        csr_with(|params| params.distinguished_name.push(rcgen::DnType::OrganizationName, ""));
     let uri = |uri: &str| csr_of(&key, &[uri]);
     for (name, csr, expected) in [
         ("none", csr(), None),
         ("an empty organization, as pilot-agent sends", organization, None),
         ("its own", uri("spiffe://example.org/ns/shop/sa/cart"), None),
         ("another's", uri("spiffe://example.org/ns/shop/sa/x"), Some(Reason::CsrIdentityMismatch)),
-        ("other domain", uri("spiffe://other.org/ns/shop/sa/cart"), Some(Reason::CsrTrustDomainForeign)),
+        (
+            "other domain",
+            uri("spiffe://other.org/ns/shop/sa/cart"),
+            Some(Reason::CsrTrustDomainForeign),
+        ),
         ("the CA's", uri("spiffe://example.org/banyan/ca/ca-1"), Some(Reason::CsrIdentityMismatch)),
         ("DNS", san(dns), Some(Reason::CsrNameInvalid)),
         ("IP", san(ip), Some(Reason::CsrNameInvalid)),
@@ -132,9 +137,12 @@ fn keys_of_the_ca_and_blocked_keys_are_never_certified() {
         [(KeyStanding::OfCa, Reason::KeyOfCa), (KeyStanding::Blocked, Reason::KeyBlocked)]
     {
         let csr = csr();
-        let memory =
-            Memory { keys: HashMap::from([(csr.public_key().hash(), standing)]), ..Memory::default() };
-        let judged = authorizer(memory, NameMismatch::Refuse).workload(&jwt(CART), csr, None, &snapshot);
+        let memory = Memory {
+            keys: HashMap::from([(csr.public_key().hash(), standing)]),
+            ..Memory::default()
+        };
+        let judged =
+            authorizer(memory, NameMismatch::Refuse).workload(&jwt(CART), csr, None, &snapshot);
         assert_eq!(reason(judged), Some(expected));
         assert_eq!(expected.code(), Code::PermissionDenied);
     }
@@ -154,7 +162,12 @@ fn each_call_is_for_its_kind_of_caller() {
         assert_eq!(reason(with_agent().workload(&caller, csr(), None, &snapshot)), not_allowed);
     }
     for caller in [jwt(CART), join(None)] {
-        let behind = with_agent().behind_agent(&caller, id(CART), Asked { csr: csr(), ttl: None }, &snapshot);
+        let behind = with_agent().behind_agent(
+            &caller,
+            id(CART),
+            Asked { csr: csr(), ttl: None },
+            &snapshot,
+        );
         assert_eq!(reason(behind), not_allowed);
         assert_eq!(reason(with_agent().renew_agent(&caller, csr(), &snapshot)), not_allowed);
     }
@@ -167,12 +180,19 @@ fn an_agent_gets_only_what_it_is_entitled_to() {
     let spki = csr().public_key().hash();
     let asks = |memory, identity: &SpiffeId| {
         let authorizer = authorizer(memory, NameMismatch::Refuse);
-        authorizer.behind_agent(&agent(spki), identity.clone(), Asked { csr: csr(), ttl: None }, &snapshot)
+        authorizer.behind_agent(
+            &agent(spki),
+            identity.clone(),
+            Asked { csr: csr(), ttl: None },
+            &snapshot,
+        )
     };
     let request = asks(with_agent(spki, false), &id(CART)).unwrap();
     assert_eq!((request.kind(), request.agent()), (RowKind::AgentHeld, Some("node-1")));
     let foreign = SpiffeId::parse("spiffe://other.org/ns/shop/sa/cart").unwrap();
-    for other in [id("/ns/shop/sa/other"), id("/banyan/agent/node-1"), id("/banyan/ca/ca-1"), foreign] {
+    for other in
+        [id("/ns/shop/sa/other"), id("/banyan/agent/node-1"), id("/banyan/ca/ca-1"), foreign]
+    {
         assert_eq!(
             reason(asks(with_agent(spki, false), &other)),
             Some(Reason::IdentityNotEntitled),
@@ -215,7 +235,10 @@ fn an_agent_renews_only_with_its_registered_key() {
     let request = authorizer.renew_agent(&agent(spki), own, &snapshot).unwrap();
     assert_eq!(request.identity(), &id("/banyan/agent/node-1"));
     assert_eq!(request.kind(), RowKind::AgentIdentity);
-    assert_eq!(reason(authorizer.renew_agent(&agent(spki), csr(), &snapshot)), Some(Reason::AgentUnknown));
+    assert_eq!(
+        reason(authorizer.renew_agent(&agent(spki), csr(), &snapshot)),
+        Some(Reason::AgentUnknown)
+    );
 }
 
 #[test]
@@ -245,7 +268,10 @@ fn first_contact_grants_what_the_credential_says() {
     assert_ne!(first.agent, second.agent, "two members of one account are two agents");
     assert_eq!((first.identities, first.token), (vec![id(CART)], None));
     let banned = authorizer(with_agent(SpkiHash::of(b"x"), true), NameMismatch::Refuse);
-    assert_eq!(reason(banned.register(&join(None), csr(), NOW, &snapshot)), Some(Reason::AgentBanned));
+    assert_eq!(
+        reason(banned.register(&join(None), csr(), NOW, &snapshot)),
+        Some(Reason::AgentBanned)
+    );
 }
 
 #[test]
@@ -257,9 +283,11 @@ fn impersonation_is_refused_and_ttl_zero_or_less_is_the_default() {
         (Reason::ImpersonationRefused, Code::PermissionDenied)
     );
     assert!(!refused.text().contains('\n'));
-    for words in
-        ["only for the caller's own identity", "no setting allows it", "ztunnel that asks for itself"]
-    {
+    for words in [
+        "only for the caller's own identity",
+        "no setting allows it",
+        "ztunnel that asks for itself",
+    ] {
         assert!(refused.text().contains(words), "{words}: {refused}");
     }
     assert_eq!([0, -1, i64::MIN].map(requested_ttl), [None; 3]);

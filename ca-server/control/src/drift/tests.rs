@@ -47,7 +47,10 @@ fn bootstrapped(root: &Root) -> State {
         not_after: NOW.plus(DAY * 300),
     };
     [
-        Event::BootstrapRequested { request_id: request_id.clone(), authority: "istio".parse().unwrap() },
+        Event::BootstrapRequested {
+            request_id: request_id.clone(),
+            authority: "istio".parse().unwrap(),
+        },
         Event::RootPrepared { request_id: request_id.clone(), root: PreparedRoot::of(root, false) },
         Event::IssuerSigned { request_id, issuer },
         Event::BundlePublished { sequence: Sequence(1) },
@@ -61,7 +64,8 @@ fn taken_by(state: State, event: &Event) -> State {
 }
 
 fn gives(root: &Root, above: &[u8]) -> RootSet {
-    RootSet::new(vec![root.der().to_vec()], Some(root.id()), 1).with_above(Some(vec![above.to_vec()]))
+    RootSet::new(vec![root.der().to_vec()], Some(root.id()), 1)
+        .with_above(Some(vec![above.to_vec()]))
 }
 
 /// The rotation that follows the authority, given up in staging.
@@ -98,7 +102,10 @@ async fn another_root_is_followed_or_told_with_the_command() {
         assert!(told.contains(words), "{words}: {told}");
     }
     let after = given_up(&state, &b);
-    assert!(of(&after, &WHOSE, &gives(&b, b"above"), true).is_some(), "nobody follows what was given up");
+    assert!(
+        of(&after, &WHOSE, &gives(&b, b"above"), true).is_some(),
+        "nobody follows what was given up"
+    );
     let after = given_up(&state, &renewed);
     let told = of(&after, &WHOSE, &gives(&renewed, b"above"), true).unwrap();
     assert!(
@@ -115,7 +122,8 @@ async fn another_intermediate_is_told_with_the_command_and_asked_for_once() {
     assert!(told.contains("`banyan issuer renew`") && told.contains("istio"), "{told}");
     let entry = state.roots.get(&a.id()).unwrap();
     assert_eq!(chain_request(entry, &gives(&a, b"above")), None);
-    let (one, again) = (chain_request(entry, &gives(&a, b"new")), chain_request(entry, &gives(&a, b"new")));
+    let (one, again) =
+        (chain_request(entry, &gives(&a, b"new")), chain_request(entry, &gives(&a, b"new")));
     assert!(one.is_some() && one == again);
     assert_ne!(one, chain_request(entry, &gives(&a, b"newer")));
     assert_eq!(

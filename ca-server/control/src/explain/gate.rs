@@ -88,7 +88,12 @@ impl Opening {
 }
 
 /// The gate in one sentence: what it waits for, and what comes of it.
-pub(super) fn summary(gate: &Gate, opening: Opening, rotation: &Rotation, ways: &[String]) -> String {
+pub(super) fn summary(
+    gate: &Gate,
+    opening: Opening,
+    rotation: &Rotation,
+    ways: &[String],
+) -> String {
     let name = gate.name;
     let closed = gate.holds.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let stands = match gate.is_open() {
@@ -98,7 +103,9 @@ pub(super) fn summary(gate: &Gate, opening: Opening, rotation: &Rotation, ways: 
     let by_hand = gate.name == GateName::Trust && rotation.mode == Mode::Manual;
     match opening {
         Opening::Open => stands,
-        Opening::ForActivation => format!("{stands}: let the new root sign with `banyan rotate activate`"),
+        Opening::ForActivation => {
+            format!("{stands}: let the new root sign with `banyan rotate activate`")
+        }
         Opening::ByItself(at) if by_hand => {
             format!(
                 "{stands}; it opens by itself at {at} at the latest, and then waits for `banyan rotate activate`"
@@ -109,7 +116,9 @@ pub(super) fn summary(gate: &Gate, opening: Opening, rotation: &Rotation, ways: 
             format!("{stands}; it does not open by itself: {}", ways.join("; "))
         }
         Opening::Held => {
-            format!("{stands}; the rotation is on hold, so nothing ends by itself: `banyan rotate resume`")
+            format!(
+                "{stands}; the rotation is on hold, so nothing ends by itself: `banyan rotate resume`"
+            )
         }
         Opening::Stopped => format!(
             "{stands}; nothing ends by itself while agents hold bundles that this server never published: `banyan state show`"

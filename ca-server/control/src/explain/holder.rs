@@ -258,7 +258,9 @@ impl Holder {
                 };
                 (has, needs)
             }
-            Asked::Gone { from, to } => (Has::LeafUnder { root: from, born }, Needs::LeafUnder { root: to }),
+            Asked::Gone { from, to } => {
+                (Has::LeafUnder { root: from, born }, Needs::LeafUnder { root: to })
+            }
         };
         let ends = Ends::At(policy.over_at(not_after));
         let who = Who::Leaf { kind, identity, serial, own_trust: false };
@@ -301,7 +303,11 @@ impl Holder {
     }
 
     /// The same, if the gate gives up on everybody at this time.
-    pub(crate) fn given_up_at(mut self, deadline: Option<Timestamp>, at: Timestamp) -> Option<Self> {
+    pub(crate) fn given_up_at(
+        mut self,
+        deadline: Option<Timestamp>,
+        at: Timestamp,
+    ) -> Option<Self> {
         if let Ends::At(end) = self.ends {
             self.ends = Ends::first(Some(end), deadline);
         } else if let Some(deadline) = deadline {
@@ -347,13 +353,16 @@ impl Holder {
         let behind = match &self.agent {
             None => String::new(),
             Some(AgentSeen { name, connected: true, .. }) => format!(", agent {name} is connected"),
-            Some(AgentSeen { name, connected: false, .. }) => format!(", agent {name} is not connected"),
+            Some(AgentSeen { name, connected: false, .. }) => {
+                format!(", agent {name} is not connected")
+            }
         };
         let until = match self.ends {
             Ends::At(end) => format!(" until {end}"),
             Ends::ByWord => String::new(),
         };
-        let own = if self.is_own_trust() { ", takes no validation secret from its agent" } else { "" };
+        let own =
+            if self.is_own_trust() { ", takes no validation secret from its agent" } else { "" };
         format!("{} ({}{behind}{own}){until}", self.name(), self.kind())
     }
 
@@ -376,9 +385,12 @@ impl Holder {
         let agent = match &self.agent {
             None => String::new(),
             Some(AgentSeen { name, connected: true, .. }) => format!(", agent {name} is connected"),
-            Some(AgentSeen { name, connected: false, .. }) => format!(", agent {name} is not connected"),
+            Some(AgentSeen { name, connected: false, .. }) => {
+                format!(", agent {name} is not connected")
+            }
         };
-        let refuses = self.refuses.as_ref().map(|said| format!(", refuses it: {said}")).unwrap_or_default();
+        let refuses =
+            self.refuses.as_ref().map(|said| format!(", refuses it: {said}")).unwrap_or_default();
         let more = self.more.as_ref().map(|more| format!(": {more}")).unwrap_or_default();
         format!("{who}: has {has}, needs {needs}, {ends}{agent}{refuses}{more}")
     }
@@ -389,7 +401,9 @@ impl Has {
     pub fn in_words(&self) -> String {
         match self {
             Self::Issued { born } => format!("nothing known since its issue at bundle {born}"),
-            Self::Bundle { sequence, class } => format!("bundle {sequence} ({})", class_name(*class)),
+            Self::Bundle { sequence, class } => {
+                format!("bundle {sequence} ({})", class_name(*class))
+            }
             Self::OwnTrust { .. } => "trust of its own".to_owned(),
             Self::LeafUnder { root, .. } => format!("a leaf of root {}", root.short()),
             Self::Confirmed { sequence: Sequence(0) } => "no bundle confirmed yet".to_owned(),
@@ -422,7 +436,9 @@ impl Needs {
     /// As a column of a table has it.
     pub fn in_words(&self) -> String {
         match self {
-            Self::Bundle { sequence, class } => format!("bundle {sequence} ({})", class_name(*class)),
+            Self::Bundle { sequence, class } => {
+                format!("bundle {sequence} ({})", class_name(*class))
+            }
             Self::LeafWith { sequence } => format!("a new leaf, with bundle {sequence}"),
             Self::WordFor { sequence } => format!("a word for bundle {sequence}"),
             Self::LeafUnder { root } => format!("a new leaf, of root {}", root.short()),
@@ -432,7 +448,9 @@ impl Needs {
             Self::Confirmation { sequence, round: Round::Last } => {
                 format!("bundle {sequence} confirmed (2nd of 2)")
             }
-            Self::Confirmation { sequence, round: Round::Back } => format!("bundle {sequence} confirmed"),
+            Self::Confirmation { sequence, round: Round::Back } => {
+                format!("bundle {sequence} confirmed")
+            }
             Self::Report => "a report of this step".to_owned(),
             Self::OthersEnd => "the end of others' leaves".to_owned(),
         }

@@ -9,9 +9,11 @@ use crate::ca::Ca;
 /// What is known of a leaf and its holder.
 pub fn leaf(ca: &Ca, live: &LiveRow) -> Leaf {
     let row = &live.row;
-    let session = row.agent.as_deref().and_then(|agent| ca.sessions.find(agent)).unwrap_or_default();
+    let session =
+        row.agent.as_deref().and_then(|agent| ca.sessions.find(agent)).unwrap_or_default();
     let about = |serial: Option<Serial>| serial.is_none_or(|serial| serial == row.serial);
-    let refuses = session.refusing.into_iter().find(|(serial, _)| about(*serial)).map(|(_, reason)| reason);
+    let refuses =
+        session.refusing.into_iter().find(|(serial, _)| about(*serial)).map(|(_, reason)| reason);
     let (connected, last_seen) = (session.streams > 0, session.last_seen);
     Leaf {
         kind: row.kind,

@@ -51,7 +51,8 @@ pub async fn look(ca: &Ca) -> Explanation {
     let legal = rotation::legal(&state, evidence.as_ref().ok(), ca.clock.now(), &ca.policy);
     let total = rows.all().rows;
     let unproven = ca.evidence.unproven(state.sequence, None).rows();
-    let stays = state.phase.changes().map(|(_, to)| to).or(state.signer().map(|signer| signer.root));
+    let stays =
+        state.phase.changes().map(|(_, to)| to).or(state.signer().map(|signer| signer.root));
     let stays = stays.map(|root| rows.under(&root).rows).unwrap_or_default();
     let gate = match &evidence {
         Ok(evidence) => view(ca, &state, evidence, &rows),
@@ -60,7 +61,8 @@ pub async fn look(ca: &Ca) -> Explanation {
             None
         }
     };
-    let (trust, leaves) = (Done { done: total.saturating_sub(unproven), total }, Done { done: stays, total });
+    let (trust, leaves) =
+        (Done { done: total.saturating_sub(unproven), total }, Done { done: stays, total });
     Explanation { state, trust, leaves, troubles, legal, gate }
 }
 
@@ -77,7 +79,10 @@ fn troubles(ca: &Ca) -> Vec<String> {
         match &trouble.last {
             EffectError::NotYet { reason, .. } => format!("{effect} waits: {reason}"),
             last => {
-                format!("{effect} failed {}; retrying: {last}", counted(trouble.attempts, "time", "times"))
+                format!(
+                    "{effect} failed {}; retrying: {last}",
+                    counted(trouble.attempts, "time", "times")
+                )
             }
         }
     });
@@ -149,8 +154,9 @@ fn held_by(
         (GateName::Leaves, Some((from, to))) => {
             let filter = RowFilter { root: Some(from), ..RowFilter::default() };
             holders = named(ca, &filter, Asked::Gone { from, to }, at);
-            let others: Vec<_> =
-                downstreams_under(ca, &from, state, at).chain(shared(ca, state, &from, at)).collect();
+            let others: Vec<_> = downstreams_under(ca, &from, state, at)
+                .chain(shared(ca, state, &from, at))
+                .collect();
             let total = rows.under(&from).rows + others.len() as u64;
             holders.extend(others);
             (holders, total)
@@ -160,9 +166,18 @@ fn held_by(
             for kind in KINDS {
                 let class = ca.evidence.required(kind);
                 let unproven = Some((state.sequence, class));
-                let filter =
-                    RowFilter { kind: Some(kind), own_trust: Some(false), unproven, ..RowFilter::default() };
-                holders.extend(named(ca, &filter, Asked::Bundle { sequence: state.sequence, class }, at));
+                let filter = RowFilter {
+                    kind: Some(kind),
+                    own_trust: Some(false),
+                    unproven,
+                    ..RowFilter::default()
+                };
+                holders.extend(named(
+                    ca,
+                    &filter,
+                    Asked::Bundle { sequence: state.sequence, class },
+                    at,
+                ));
             }
             let assumed = evidence.own_trust.latest.map(|latest| ca.policy.over_at(latest));
             let ends = Ends::first(assumed, deadline);
@@ -178,7 +193,10 @@ fn held_by(
                 at,
             ));
             holders.extend(downstreams_without(ca, state.sequence, deadline, at));
-            (holders.into_iter().filter_map(|holder| holder.given_up_at(deadline, at)).collect(), total)
+            (
+                holders.into_iter().filter_map(|holder| holder.given_up_at(deadline, at)).collect(),
+                total,
+            )
         }
     }
 }
@@ -201,8 +219,10 @@ fn named(ca: &Ca, filter: &RowFilter, asked: Asked, at: Timestamp) -> Vec<Holder
     let mut after = None;
     for _ in 0..PAGES_MAX {
         let page = ca.ledger.rows(filter, after, HOLDERS_MAX - holders.len());
-        let found =
-            page.rows.iter().filter_map(|live| Holder::of_leaf(leaf(ca, live), asked, at, &ca.policy));
+        let found = page
+            .rows
+            .iter()
+            .filter_map(|live| Holder::of_leaf(leaf(ca, live), asked, at, &ca.policy));
         holders.extend(found);
         after = page.next;
         if after.is_none() || holders.len() >= HOLDERS_MAX {
@@ -228,7 +248,12 @@ fn downstreams_without(
 }
 
 /// Downstream CAs that may use a root.
-fn downstreams_under(ca: &Ca, root: &RootId, state: &State, now: Timestamp) -> impl Iterator<Item = Holder> {
+fn downstreams_under(
+    ca: &Ca,
+    root: &RootId,
+    state: &State,
+    now: Timestamp,
+) -> impl Iterator<Item = Holder> {
     let downstreams = ca.downstreams.downstreams().into_iter();
     downstreams.filter_map(move |downstream| {
         let last_issuer = downstream.under(root, state, &ca.policy, now)?;
@@ -245,8 +270,10 @@ fn downstream_holder(downstream: &Downstream, until: Timestamp) -> Holder {
         }
         Some(told) => format!("waits for {}", told.report.waits_for.join("; ")),
     };
-    let reported =
-        |told: &Told| Has::Reported { sequence: Sequence(told.report.applied_sequence), at: told.at };
+    let reported = |told: &Told| Has::Reported {
+        sequence: Sequence(told.report.applied_sequence),
+        at: told.at,
+    };
     Holder {
         who: Who::Downstream { name: name.clone() },
         agent: None,
@@ -266,7 +293,11 @@ fn shared(ca: &Ca, state: &State, root: &RootId, at: Timestamp) -> Option<Holder
         return None;
     }
     let Some((word, until)) = ca.evidence.foreign(root, entry) else {
-        return Some(others(root, Ends::ByWord, format!("root {id}: {}", way_off(ca, root, entry))));
+        return Some(others(
+            root,
+            Ends::ByWord,
+            format!("root {id}: {}", way_off(ca, root, entry)),
+        ));
     };
     let until = ca.policy.over_at(until);
     let text = format!(
@@ -308,10 +339,16 @@ fn others(root: &RootId, ends: Ends, text: String) -> Holder {
     }
 }
 
-fn relying_parties(ca: &Ca, state: &State, round: Round, at: Timestamp) -> impl Iterator<Item = Holder> {
+fn relying_parties(
+    ca: &Ca,
+    state: &State,
+    round: Round,
+    at: Timestamp,
+) -> impl Iterator<Item = Holder> {
     let since = ca.evidence.in_force_since(state).unwrap_or(at);
     let wanted = state.sequence;
-    let missing = ca.registry.relying_parties().into_iter().filter(move |(_, row)| !row.has(wanted));
+    let missing =
+        ca.registry.relying_parties().into_iter().filter(move |(_, row)| !row.has(wanted));
     missing.take(HOLDERS_MAX).filter_map(move |(name, row)| {
         let confirmed = row.confirmed.as_ref().map_or(Sequence(0), |word| word.sequence);
         let party = Party { name, confirmed, until: row.until(since) };
@@ -335,7 +372,8 @@ fn rests_on(ca: &Ca, state: &State, evidence: &Evidence, rows: &Aggregates) -> V
     let is_assumed = own.latest.is_some_and(|at| ca.policy.has_passed(at, evidence.at));
     let assumed = if is_assumed { own.count } else { 0 };
     let confirmed = ca.evidence.unproven(wanted, None).confirmed;
-    for (ground, count) in [("a relying party's word", confirmed), ("own trust, assumed", assumed)] {
+    for (ground, count) in [("a relying party's word", confirmed), ("own trust, assumed", assumed)]
+    {
         if count > 0 {
             _ = counts.insert(ground, count);
             counts.entry("not proven").and_modify(|rows| *rows = rows.saturating_sub(count));

@@ -5,8 +5,13 @@ use ledger::{EvidenceClass, RowKind};
 /// Kind of a holder that stands for others who issue under a root.
 pub(super) const SHARED_ROOT: &str = "shared-root";
 /// All kinds of rows.
-pub const KINDS: [RowKind; 5] =
-    [RowKind::AgentHeld, RowKind::CsrOnly, RowKind::ChannelTrusted, RowKind::Own, RowKind::AgentIdentity];
+pub const KINDS: [RowKind; 5] = [
+    RowKind::AgentHeld,
+    RowKind::CsrOnly,
+    RowKind::ChannelTrusted,
+    RowKind::Own,
+    RowKind::AgentIdentity,
+];
 
 /// The name of a kind of rows, as operators read it.
 pub const fn kind_name(kind: RowKind) -> &'static str {

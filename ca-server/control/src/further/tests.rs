@@ -42,7 +42,10 @@ fn bootstrapped(root: &Root) -> State {
         not_after: NOW.plus(DAY * 300),
     };
     [
-        Event::BootstrapRequested { request_id: request_id.clone(), authority: "istio".parse().unwrap() },
+        Event::BootstrapRequested {
+            request_id: request_id.clone(),
+            authority: "istio".parse().unwrap(),
+        },
         Event::RootPrepared { request_id: request_id.clone(), root: PreparedRoot::of(root, false) },
         Event::IssuerSigned { request_id, issuer },
         Event::BundlePublished { sequence: Sequence(1) },
@@ -87,9 +90,13 @@ async fn what_is_named_is_to_be_added_and_what_is_named_no_more_is_gone() {
     let left = seen(&state, &names(&own, &[&two]));
     assert_eq!((left.to_add.len(), left.gone.clone()), (0, [one.id()].into()));
     let said = waiting(&state, &WHOSE, &left, Some(Duration::from_secs(30)), None).unwrap();
-    for words in
-        ["/etc/cacerts", "no longer names", &one.id().short().to_string(), "in 30 s", "name it there again"]
-    {
+    for words in [
+        "/etc/cacerts",
+        "no longer names",
+        &one.id().short().to_string(),
+        "in 30 s",
+        "name it there again",
+    ] {
         assert!(said.contains(words), "{words}: {said}");
     }
     let state = followed(state, &names(&own, &[&two]));
@@ -110,7 +117,10 @@ async fn a_root_of_our_own_goes_by_its_rotation_although_the_file_still_has_it()
     let entry = withdrawn.roots.get_mut(&own.id()).unwrap();
     (entry.state, entry.horizon) = (RootState::Retired, Some(NOW));
     let left = seen(&withdrawn, &moved);
-    assert!(left.to_add.is_empty() && left.refused[0].contains("withdrawn here before"), "{left:?}");
+    assert!(
+        left.to_add.is_empty() && left.refused[0].contains("withdrawn here before"),
+        "{left:?}"
+    );
 }
 
 #[tokio::test]
@@ -118,9 +128,13 @@ async fn a_renewed_root_of_ours_is_refused_and_a_withdrawn_one_comes_back_only_b
     let [own, twin, gone] = roots([("a", 900), ("a", 1_000), ("bb", 900)]).await;
     let mut state = bootstrapped(&own);
     let refused = seen(&state, &names(&own, &[&twin]));
-    assert!(refused.to_add.is_empty() && refused.refused[0].contains("key and the name"), "{refused:?}");
+    assert!(
+        refused.to_add.is_empty() && refused.refused[0].contains("key and the name"),
+        "{refused:?}"
+    );
     let mut entry = state.roots[&own.id()].clone();
-    (entry.state, entry.horizon, entry.der) = (RootState::Retired, Some(NOW), Der::from(gone.der()));
+    (entry.state, entry.horizon, entry.der) =
+        (RootState::Retired, Some(NOW), Der::from(gone.der()));
     state.roots.insert(gone.id(), entry);
     let set = names(&own, &[&gone]);
     let refused = seen(&state, &set);
@@ -148,7 +162,10 @@ async fn status_tells_of_an_authority_without_section_and_of_an_end() {
     let state = followed(bootstrapped(&own), &names(&own, &[&soon, &long]));
     let month = DAY * 30;
     let [ends] = &conditions(&state, |_| true, NOW, month)[..] else { panic!("one ends") };
-    assert!(ends.contains(&soon.id().short().to_string()) && ends.contains("takes its place"), "{ends}");
+    assert!(
+        ends.contains(&soon.id().short().to_string()) && ends.contains("takes its place"),
+        "{ends}"
+    );
     let orphans = conditions(&state, |_| false, NOW, Duration::ZERO);
     assert_eq!(orphans.len(), 2);
     assert!(orphans[0].contains("no section [authority.istio]"), "{orphans:?}");

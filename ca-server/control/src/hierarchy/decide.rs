@@ -24,8 +24,9 @@ pub(crate) enum Step {
 
 /// The step for this record, whose roots of this authority belong to the upstream CA.
 pub(crate) fn decide(state: &State, upstream: &Upstream, authority: &str) -> Step {
-    let is_theirs =
-        |root: &RootId| state.roots.get(root).is_some_and(|entry| entry.authority.as_str() == authority);
+    let is_theirs = |root: &RootId| {
+        state.roots.get(root).is_some_and(|entry| entry.authority.as_str() == authority)
+    };
     match &state.phase {
         Phase::Steady(_) => {
             let signs = state.signer().is_some_and(|signer| is_theirs(&signer.root));
@@ -34,7 +35,9 @@ pub(crate) fn decide(state: &State, upstream: &Upstream, authority: &str) -> Ste
                 _ => Step::Rest,
             }
         }
-        Phase::Staging(phase) if is_theirs(&phase.from) && phase.rotation.authority.as_str() == authority => {
+        Phase::Staging(phase)
+            if is_theirs(&phase.from) && phase.rotation.authority.as_str() == authority =>
+        {
             let there = match phase.step {
                 StagingStep::StagingRoot => wanted(state, upstream).is_some(),
                 StagingStep::RequestingIssuer { root } | StagingStep::Ready { root } => {

@@ -86,7 +86,9 @@ impl Downstreams {
         now: Timestamp,
     ) {
         for downstream in self.downstreams() {
-            for issuer in downstream.live(policy, now).filter(|issuer| downstream.uses(&issuer.root, state)) {
+            for issuer in
+                downstream.live(policy, now).filter(|issuer| downstream.uses(&issuer.root, state))
+            {
                 let sum = live.entry(issuer.root).or_default();
                 let latest = sum.latest.max(Some(issuer.ends));
                 *sum = Tally { count: sum.count + 1, latest };
@@ -120,19 +122,30 @@ impl Downstream {
     pub fn uses(&self, root: &RootId, state: &State) -> bool {
         let drains = state.phase.draining().filter(|phase| phase.from == *root);
         let since = drains.map_or(0, |phase| phase.switched.0);
-        let unused = |told: &Told| told.report.seen_generation >= since && told.report.unused.contains(root);
+        let unused =
+            |told: &Told| told.report.seen_generation >= since && told.report.unused.contains(root);
         !self.told.as_ref().is_some_and(unused)
     }
 
     /// The end of its last issuer under a root that it may use.
-    pub fn under(&self, root: &RootId, state: &State, policy: &Policy, now: Timestamp) -> Option<Timestamp> {
-        let under = self.live(policy, now).filter(|issuer| issuer.root == *root).map(|issuer| issuer.ends);
+    pub fn under(
+        &self,
+        root: &RootId,
+        state: &State,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let under =
+            self.live(policy, now).filter(|issuer| issuer.root == *root).map(|issuer| issuer.ends);
         under.max().filter(|_| self.uses(root, state))
     }
 }
 
 fn tally(ends: impl Iterator<Item = Timestamp>) -> Tally {
-    ends.fold(Tally::default(), |sum, end| Tally { count: sum.count + 1, latest: sum.latest.max(Some(end)) })
+    ends.fold(Tally::default(), |sum, end| Tally {
+        count: sum.count + 1,
+        latest: sum.latest.max(Some(end)),
+    })
 }
 
 #[cfg(test)]
@@ -193,7 +206,8 @@ mod tests {
         let registry = AgentRegistry::open_for(&path, membership()).unwrap();
         registry.add_downstream("east".to_owned(), [1; 32], NOW).await.unwrap();
         registry.add_downstream("idle".to_owned(), [2; 32], NOW).await.unwrap();
-        let issuer = DownstreamIssuer { root: root("a"), ends: NOW.plus(Duration::from_secs(1_000)) };
+        let issuer =
+            DownstreamIssuer { root: root("a"), ends: NOW.plus(Duration::from_secs(1_000)) };
         registry.count_issuer("east".to_owned(), "one".to_owned(), issuer, NOW).await.unwrap();
         (dir, Downstreams::new(registry))
     }
@@ -208,7 +222,11 @@ mod tests {
             downstreams.unproven(Sequence(3), &policy, NOW),
             Tally { count: 1, latest: Some(at(1_000)) }
         );
-        assert_eq!((unproven(at(1_120)), unproven(at(1_121))), (1, 0), "its end, and twice the skew");
+        assert_eq!(
+            (unproven(at(1_120)), unproven(at(1_121))),
+            (1, 0),
+            "its end, and twice the skew"
+        );
         downstreams.tell("east", DownstreamReport::about(1).applied(2), NOW);
         assert_eq!(unproven(NOW), 1, "a former bundle");
         downstreams.tell("east", DownstreamReport::about(1).applied(3), NOW);

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use plugins::{CallContext, DownstreamReport, RequestId as PluginRequestId, RootAuthority, UpstreamState};
+use plugins::{
+    CallContext, DownstreamReport, RequestId as PluginRequestId, RootAuthority, UpstreamState,
+};
 use rotation::{AuthorityName, Event, Evidence, Mode, RequestId, State, step};
 use rotation_driver::EvidenceSource as _;
 use tokio::sync::watch;
@@ -129,38 +131,57 @@ impl Follower {
         Some(match wanted {
             Step::Rest => return None,
             Step::Rotate(root) => Event::RotationRequested {
-                request_id: RequestId::parse(&format!("tier-{}-{}", root.short(), upstream.generation))
-                    .ok()?,
+                request_id: RequestId::parse(&format!(
+                    "tier-{}-{}",
+                    root.short(),
+                    upstream.generation
+                ))
+                .ok()?,
                 authority: AuthorityName::parse(&self.name).ok()?,
                 mode: Mode::Manual,
                 stage_again: None,
             },
             Step::Abort => Event::AbortRequested { request_id: id("abort")? },
             Step::Rollback => Event::RollbackRequested { request_id: id("rollback")? },
-            Step::Activate => {
-                Event::ActivateRequested { request_id: id("activate")?, evidence: evidence.cloned()? }
-            }
-            Step::Forward => {
-                Event::ActivateRequested { request_id: id("forward")?, evidence: evidence.cloned()? }
-            }
+            Step::Activate => Event::ActivateRequested {
+                request_id: id("activate")?,
+                evidence: evidence.cloned()?,
+            },
+            Step::Forward => Event::ActivateRequested {
+                request_id: id("forward")?,
+                evidence: evidence.cloned()?,
+            },
         })
     }
 
     /// Who is waited for here and below, in words.
-    async fn waits_for(&self, state: &State, upstream: &Upstream, report: &DownstreamReport) -> Vec<String> {
+    async fn waits_for(
+        &self,
+        state: &State,
+        upstream: &Upstream,
+        report: &DownstreamReport,
+    ) -> Vec<String> {
         let done = report.applied_sequence == upstream.sequence
-            && upstream.roots.iter().all(|root| *root == upstream.signing || report.unused.contains(root));
+            && upstream
+                .roots
+                .iter()
+                .all(|root| *root == upstream.signing || report.unused.contains(root));
         if done {
             return Vec::new();
         }
         let standing = explain::look(&self.ca).await;
         let holders = standing.gate.map(|gate| gate.holders).unwrap_or_default();
         // What this CA waits for above is no news there.
-        let holders = holders.into_iter().filter(|holder| !matches!(holder.who, explain::Who::Others { .. }));
+        let holders =
+            holders.into_iter().filter(|holder| !matches!(holder.who, explain::Who::Others { .. }));
         let mut names: Vec<_> =
             standing.troubles.into_iter().chain(holders.map(|holder| holder.sentence())).collect();
         if names.is_empty() {
-            names.push(format!("it is {} with bundle {} of its own", state.phase.name(), state.sequence));
+            names.push(format!(
+                "it is {} with bundle {} of its own",
+                state.phase.name(),
+                state.sequence
+            ));
         }
         names
     }

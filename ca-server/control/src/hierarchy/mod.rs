@@ -48,9 +48,14 @@ impl Upstreams {
             Phase::Staging(phase) => {
                 of(&phase.from).filter(|name| *name == phase.rotation.authority.as_str())
             }
-            Phase::Distributing(phase) => of(&phase.from).filter(|name| of(&phase.to) == Some(*name)),
+            Phase::Distributing(phase) => {
+                of(&phase.from).filter(|name| of(&phase.to) == Some(*name))
+            }
             Phase::Draining(phase) => of(&phase.from).filter(|name| of(&phase.to) == Some(*name)),
-            Phase::Uninitialised | Phase::Bootstrapping(_) | Phase::Steady(_) | Phase::Withdrawing(_) => None,
+            Phase::Uninitialised
+            | Phase::Bootstrapping(_)
+            | Phase::Steady(_)
+            | Phase::Withdrawing(_) => None,
         };
         name.filter(|name| self.has(name))
     }

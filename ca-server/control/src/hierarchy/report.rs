@@ -19,7 +19,8 @@ pub(crate) fn compose(
 ) -> DownstreamReport {
     let report = DownstreamReport::about(upstream.generation);
     let Some(evidence) = evidence else { return report };
-    let applied = if has_applied(state, upstream, evidence, policy) { upstream.sequence } else { 0 };
+    let applied =
+        if has_applied(state, upstream, evidence, policy) { upstream.sequence } else { 0 };
     let unused = upstream.roots.iter().filter(|root| is_unused(state, root, evidence, policy));
     report.applied(applied).unused(unused.copied().collect())
 }

@@ -39,7 +39,9 @@ async fn a_crash_right_around_writing_ahead_leaves_nothing_torn() {
             drop(ledger);
             let (ledger, _, recovered) = bench.start();
             assert!(ledger.find(&serial(1)).is_none());
-            assert!(recovered.segments.values().all(|found| found.torn.is_none() && found.records == 0));
+            assert!(
+                recovered.segments.values().all(|found| found.torn.is_none() && found.records == 0)
+            );
             let left = fs::read(bench.file(1, 1)).unwrap();
             assert_eq!(left.len(), written_len(&left), "{how:?}: the zeros are cut off");
         }
@@ -80,7 +82,8 @@ async fn a_power_cut_may_leave_any_sectors_of_a_commit() {
         ledger.intend(long_row(2)).await.unwrap_err();
         let end = written_len(&fs::read(bench.file(1, 1)).unwrap());
         let first = synced / SECTOR;
-        let keeps = |sector| (first..first + 6).contains(&sector) && kept >> (sector - first) & 1 == 1;
+        let keeps =
+            |sector| (first..first + 6).contains(&sector) && kept >> (sector - first) & 1 == 1;
         disk.power_cut_that_keeps(|sector| keeps(usize::try_from(sector).unwrap())).unwrap();
         drop(ledger);
         let (ledger, ..) = bench.start();
@@ -154,7 +157,11 @@ async fn without_zeros_ahead_rows_are_taken_as_ever() {
         }
         let stats = ledger.stats();
         assert!(ledger.check().is_ok() && !stats.poisoned && stats.writes_failed == 0, "{how:?}");
-        assert_eq!(disk.count(Operation::Reserve, ""), 1, "{how:?}: not tried again at each commit");
+        assert_eq!(
+            disk.count(Operation::Reserve, ""),
+            1,
+            "{how:?}: not tried again at each commit"
+        );
         let before = contents(&ledger);
         disk.power_cut().unwrap();
         drop(ledger);
@@ -242,7 +249,10 @@ async fn a_reader_of_the_file_that_is_written_sees_whole_records_only() {
     done.store(true, SeqCst);
     assert!(looks.join().unwrap() > 0);
     let rows = super::entries(&bench.path());
-    assert_eq!(rows.iter().filter(|entry| matches!(entry.record, Record::Intent(_))).count(), 1_000);
+    assert_eq!(
+        rows.iter().filter(|entry| matches!(entry.record, Record::Intent(_))).count(),
+        1_000
+    );
 }
 
 /// Shows at the first look at a file a sector as it was before.

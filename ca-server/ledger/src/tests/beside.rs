@@ -34,7 +34,8 @@ async fn everyday(ledger: Arc<Ledger>, number: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_compaction_that_takes_long_holds_up_neither_issuance_nor_any_question() {
-    let settings = Settings { file_bytes_max: 1 << 12, compact_below_percent: 50, ..Settings::default() };
+    let settings =
+        Settings { file_bytes_max: 1 << 12, compact_below_percent: 50, ..Settings::default() };
     let mut bench = Bench::with(settings);
     let (ledger, disk, _) = bench.start();
     let ledger = Arc::new(ledger);

@@ -33,7 +33,11 @@ async fn one_row_more_than_an_identity_may_have_is_refused_and_others_are_not() 
     assert!(ledger.intend(of(6, "greedy", None)).await.is_err());
     // The server's own leaves are never refused.
     for number in 7..17 {
-        ledger.intend(Row { kind: RowKind::Own, ..of(number, "greedy", None) }).await.unwrap().spend();
+        ledger
+            .intend(Row { kind: RowKind::Own, ..of(number, "greedy", None) })
+            .await
+            .unwrap()
+            .spend();
     }
 }
 

@@ -22,7 +22,8 @@ async fn compact(ledger: &Arc<Ledger>) -> Result<Compaction, crate::LedgerError>
 
 /// An incarnation whose files are mostly about rows that are over by now, with every kind of leftover among them.
 async fn mostly_expired(disk: &FaultDisk) -> (Bench, Arc<Ledger>) {
-    let settings = Settings { file_bytes_max: 1 << 10, compact_below_percent: 50, ..Settings::default() };
+    let settings =
+        Settings { file_bytes_max: 1 << 10, compact_below_percent: 50, ..Settings::default() };
     let mut bench = Bench::with(settings);
     let (ledger, ..) = bench.start();
     let long = NOW.plus(Duration::from_secs(86_400));
@@ -118,7 +119,10 @@ async fn a_failure_at_any_step_is_told_and_the_next_call_goes_on() {
             drop(ledger);
             let (ledger, _, recovered) = bench.start();
             assert_eq!(contents(&ledger), before, "{operation:?} {how:?}");
-            assert!(recovered.segments.values().all(|found| found.files < 3), "{operation:?} {how:?}");
+            assert!(
+                recovered.segments.values().all(|found| found.files < 3),
+                "{operation:?} {how:?}"
+            );
         }
     }
 }

@@ -109,7 +109,10 @@ async fn records_of_a_newer_version_stop_the_start_and_say_so() {
     bytes[8] = 2;
     fs::write(&last, &bytes).unwrap();
     let refused = bench.try_start(&host::FaultDisk::default()).unwrap_err();
-    assert!(matches!(refused, OpenError::Damaged(Damage::NewerVersion { offset: 0, .. })), "{refused}");
+    assert!(
+        matches!(refused, OpenError::Damaged(Damage::NewerVersion { offset: 0, .. })),
+        "{refused}"
+    );
 }
 
 #[tokio::test]

@@ -61,8 +61,10 @@ async fn a_word_given_in_advance_counts_from_the_first_moment_and_over_a_restart
     let check = |ledger: &crate::Ledger| {
         let counts = ledger.aggregates();
         assert_eq!([2, 3].map(|s| counts.unproven(Sequence(s)).rows), [1, 2]);
-        let own =
-            |s| counts.tally(|row| row.own_trust && row.is_unproven(Sequence(s), EvidenceClass::Applied));
+        let own = |s| {
+            counts
+                .tally(|row| row.own_trust && row.is_unproven(Sequence(s), EvidenceClass::Applied))
+        };
         assert_eq!((own(2).rows, own(3).rows), (1, 1));
         let named: Vec<_> = ledger.own_trust(9).iter().map(|live| live.row.serial).collect();
         assert_eq!(named, [serial(2)]);
@@ -94,7 +96,9 @@ async fn rows_that_an_agent_does_not_know_are_listed_page_by_page_and_none_of_ot
     };
     assert_eq!(page(None), [2, 3, 4].map(serial));
     assert_eq!(page(Some(serial(4))), [6, 8].map(serial));
-    assert!(page(Some(serial(8))).is_empty() && ledger.rows_beyond("c", &known, None, 3).is_empty());
+    assert!(
+        page(Some(serial(8))).is_empty() && ledger.rows_beyond("c", &known, None, 3).is_empty()
+    );
 }
 
 #[tokio::test]
@@ -110,7 +114,10 @@ async fn an_agent_is_heard_about_its_own_live_rows_only_and_takes_nothing_back()
         assert!(matches!(refused, EvidenceError::NotYours { .. }), "{refused}");
         assert!(ledger.release(by, serial(number)).await.is_err());
     }
-    assert_eq!(ledger.ack(A, serial(7), applied(9)).await, Err(EvidenceError::UnknownRow(serial(7))));
+    assert_eq!(
+        ledger.ack(A, serial(7), applied(9)).await,
+        Err(EvidenceError::UnknownRow(serial(7)))
+    );
     assert_eq!(ledger.aggregates(), before, "a refused report moves nothing");
     assert_eq!(ledger.ack(A, serial(1), applied(5)).await, Ok(Reported::New));
     let after = ledger.aggregates();
@@ -140,5 +147,8 @@ async fn a_leaf_of_a_client_that_only_sends_csrs_is_delivered_with_its_bundle() 
     drop(ledger);
     let (ledger, ..) = bench.start();
     let found = ledger.find(&serial(1)).unwrap();
-    assert_eq!((found.evidence.applied.newest(), found.certificate), (newest, Some(certificate(9))));
+    assert_eq!(
+        (found.evidence.applied.newest(), found.certificate),
+        (newest, Some(certificate(9)))
+    );
 }

@@ -18,9 +18,21 @@ async fn a_failed_append_is_taken_back_and_the_next_row_is_taken() {
         issue(&ledger, 1).await;
         disk.plan(Fault::next(Operation::Append, how));
         let refused = ledger.intend(row(2)).await.unwrap_err();
-        assert_eq!(matches!(refused, LedgerError::Full { .. }), how == How::DiskFull, "{how:?}: {refused}");
-        assert_eq!(matches!(refused, LedgerError::WriteFailed { .. }), how != How::DiskFull, "{how:?}");
-        assert_eq!(ledger.aggregates().all().rows, 1, "{how:?}: no leaf can be signed, so no row counts");
+        assert_eq!(
+            matches!(refused, LedgerError::Full { .. }),
+            how == How::DiskFull,
+            "{how:?}: {refused}"
+        );
+        assert_eq!(
+            matches!(refused, LedgerError::WriteFailed { .. }),
+            how != How::DiskFull,
+            "{how:?}"
+        );
+        assert_eq!(
+            ledger.aggregates().all().rows,
+            1,
+            "{how:?}: no leaf can be signed, so no row counts"
+        );
         issue(&ledger, 2).await;
         let before = contents(&ledger);
         disk.kill();
@@ -100,8 +112,11 @@ async fn a_ledger_that_cannot_write_says_so_until_a_probe_finds_that_it_can() {
     ledger.probe().unwrap();
     until(|| ledger.check().is_ok()).await;
     assert_eq!(ledger.stats().records_lost, 0);
-    let tried =
-        bench.entries().iter().filter(|entry| matches!(entry.record, Record::Suppressed { .. })).count();
+    let tried = bench
+        .entries()
+        .iter()
+        .filter(|entry| matches!(entry.record, Record::Suppressed { .. }))
+        .count();
     assert_eq!(tried, 1, "a probe that failed leaves nothing behind");
 }
 
@@ -118,7 +133,11 @@ async fn a_failed_sync_stops_the_ledger_for_good_and_its_row_may_come_back() {
         for number in 3..5 {
             assert_eq!(ledger.intend(row(number)).await.unwrap_err(), refused);
         }
-        assert_eq!(ledger.refused(AuditRefusal::new("r", "c")), Err(refused.clone()), "fails closed");
+        assert_eq!(
+            ledger.refused(AuditRefusal::new("r", "c")),
+            Err(refused.clone()),
+            "fails closed"
+        );
         assert!(ledger.issued(serial(1), crate::testing::certificate(1)).await.is_err());
         assert!(ledger.stats().poisoned && ledger.check().is_err());
         assert_eq!(ledger.aggregates().all().rows, 2, "it may be on the disk, so it counts");
@@ -142,7 +161,10 @@ async fn a_write_that_cannot_be_taken_back_stops_the_ledger() {
     let torn = recovered.segments.values().next().unwrap().torn.clone().unwrap();
     assert!(torn.bytes >= 30);
     let (_, _, recovered) = bench.start();
-    assert!(recovered.segments.values().all(|found| found.torn.is_none()), "cut once, reported once");
+    assert!(
+        recovered.segments.values().all(|found| found.torn.is_none()),
+        "cut once, reported once"
+    );
 }
 
 #[tokio::test]
@@ -167,9 +189,12 @@ async fn evidence_that_could_not_be_written_goes_with_the_next_write() {
 /// Writes rows until several files are full, with one fault on the way. Whatever was acknowledged is there afterwards.
 #[tokio::test]
 async fn no_acknowledged_row_is_lost_at_any_step_of_a_change_of_files() {
-    for how in [How::NotStored, How::Stored, How::DiskFull, How::Torn(11), How::DiesBefore, How::DiesAfter] {
+    for how in
+        [How::NotStored, How::Stored, How::DiskFull, How::Torn(11), How::DiesBefore, How::DiesAfter]
+    {
         for step in 0..30 {
-            let mut bench = Bench::with(Settings { file_bytes_max: 1 << 10, ..Settings::default() });
+            let mut bench =
+                Bench::with(Settings { file_bytes_max: 1 << 10, ..Settings::default() });
             let disk = FaultDisk::default();
             disk.plan(Fault::next_change(how).after(step));
             let Ok((ledger, _)) = bench.try_start(&disk) else { continue };
@@ -182,7 +207,8 @@ async fn no_acknowledged_row_is_lost_at_any_step_of_a_change_of_files() {
             disk.kill();
             drop(ledger);
             let (ledger, ..) = bench.start();
-            let lost: Vec<_> = acknowledged.iter().filter(|serial| ledger.find(serial).is_none()).collect();
+            let lost: Vec<_> =
+                acknowledged.iter().filter(|serial| ledger.find(serial).is_none()).collect();
             assert!(lost.is_empty(), "{how:?} at {step}: {lost:?}");
             let healthy = !matches!(how, How::DiesBefore | How::DiesAfter);
             assert!(!healthy || step < 8 || !acknowledged.is_empty());
@@ -192,7 +218,9 @@ async fn no_acknowledged_row_is_lost_at_any_step_of_a_change_of_files() {
 
 #[tokio::test]
 async fn a_start_that_cannot_write_says_what_to_do_and_the_next_one_works() {
-    for operation in [Operation::CreateDirAll, Operation::AppendOpen, Operation::Append, Operation::Sync] {
+    for operation in
+        [Operation::CreateDirAll, Operation::AppendOpen, Operation::Append, Operation::Sync]
+    {
         for how in [How::NotStored, How::Stored, How::DiskFull] {
             let mut bench = Bench::new();
             let disk = FaultDisk::default();

@@ -19,7 +19,11 @@ async fn a_forgotten_leaf_holds_no_gate_and_neither_does_it_after_a_kill() {
         issue(&ledger, number).await;
     }
     let forgotten = ledger.forget_leaves(&[serial(1), serial(7), serial(1)]).await.unwrap();
-    assert_eq!(forgotten, [serial(1)], "one that is not there counts for nothing, and no leaf goes twice");
+    assert_eq!(
+        forgotten,
+        [serial(1)],
+        "one that is not there counts for nothing, and no leaf goes twice"
+    );
     disk.power_cut().unwrap();
     let (again, _, _) = bench.start();
     for ledger in [&ledger, &again] {
@@ -40,7 +44,10 @@ async fn whoever_shows_that_a_forgotten_leaf_is_held_makes_it_count_again_for_go
     issue(&ledger, 2).await;
     ledger.forget_leaves(&[serial(1), serial(2)]).await.unwrap();
     let other = ledger.ack(Witness::Agent("b"), serial(1), applied(1)).await;
-    assert!(matches!(other, Err(EvidenceError::NotYours { .. })), "only its own agent speaks about it");
+    assert!(
+        matches!(other, Err(EvidenceError::NotYours { .. })),
+        "only its own agent speaks about it"
+    );
     assert!(ledger.held(Witness::Agent("b"), serial(1)).is_err());
     assert_eq!(ledger.aggregates().all().rows, 0);
     // An acknowledgement says as much, and is taken with it.
@@ -92,7 +99,9 @@ async fn a_page_goes_on_where_its_bytes_say_and_shows_one_identity_alone() {
     seen.sort();
     assert_eq!(seen, [0, 1, 2, 3, 4].map(serial));
     assert_eq!(Cursor::from_bytes(&[0; 8]), None);
-    let nobody =
-        RowFilter { identity: Some(SpiffeId::parse("spiffe://example.org/none").unwrap()), ..filter };
+    let nobody = RowFilter {
+        identity: Some(SpiffeId::parse("spiffe://example.org/none").unwrap()),
+        ..filter
+    };
     assert!(ledger.rows(&nobody, None, 10).rows.is_empty());
 }

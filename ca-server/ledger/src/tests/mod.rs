@@ -112,7 +112,9 @@ async fn a_row_is_on_the_disk_when_intend_returns_and_back_after_a_kill() {
     disk.power_cut().unwrap();
     assert_eq!(intent.serial(), row(1).serial);
     let written = bench.entries();
-    assert!(matches!(&written[..], [Entry { record: Record::Intent(stored), .. }] if **stored == row(1)));
+    assert!(
+        matches!(&written[..], [Entry { record: Record::Intent(stored), .. }] if **stored == row(1))
+    );
     let (again, _, recovered) = bench.start();
     assert_eq!(again.find(&row(1).serial).unwrap().row.as_ref(), &row(1));
     let (_, found) = recovered.segments.first_key_value().unwrap();
@@ -121,7 +123,8 @@ async fn a_row_is_on_the_disk_when_intend_returns_and_back_after_a_kill() {
 
 #[tokio::test]
 async fn many_at_once_share_a_sync() {
-    let mut bench = Bench::with(Settings { commit_window: Duration::from_millis(20), ..Settings::default() });
+    let mut bench =
+        Bench::with(Settings { commit_window: Duration::from_millis(20), ..Settings::default() });
     let (ledger, disk, _) = bench.start();
     let before = disk.count(host::Operation::Sync, "");
     let intents = futures_of((0..200).map(|number| ledger.intend(row(number)))).await;

@@ -36,7 +36,14 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
         Just(Word::OwnTrust),
     ];
     let intend = (number(), 1..3u8, 1..4u64, 1..5_000u64, any::<bool>(), word).prop_map(
-        |(number, root, born, life, agent, word)| Operation::Intend { number, root, born, life, agent, word },
+        |(number, root, born, life, agent, word)| Operation::Intend {
+            number,
+            root,
+            born,
+            life,
+            agent,
+            word,
+        },
     );
     let operation = prop_oneof![
         8 => intend,
@@ -75,7 +82,8 @@ struct Model {
 fn agrees(ledger: &Ledger, model: &Model) {
     let counts = ledger.aggregates();
     let tally = |matches: &dyn Fn(&Known) -> bool| {
-        let rows: Vec<_> = model.rows.values().filter(|known| !known.ended && matches(known)).collect();
+        let rows: Vec<_> =
+            model.rows.values().filter(|known| !known.ended && matches(known)).collect();
         let latest_not_after = rows.iter().map(|known| known.row.not_after).max();
         Tally { rows: rows.len() as u64, latest_not_after }
     };
@@ -92,9 +100,14 @@ fn agrees(ledger: &Ledger, model: &Model) {
             assert_eq!(counts.unproven_by(Sequence(s), |_| class), slow, "{s} {class:?}");
         }
     }
-    let agents = model.rows.values().filter(|known| !known.ended && known.row.agent.is_some()).count();
+    let agents =
+        model.rows.values().filter(|known| !known.ended && known.row.agent.is_some()).count();
     assert_eq!(ledger.rows_of_agent("a"), agents as u64);
-    let own = model.rows.values().filter(|known| !known.ended && known.row.word == Word::OwnTrust).count();
+    let own = model
+        .rows
+        .values()
+        .filter(|known| !known.ended && known.row.word == Word::OwnTrust)
+        .count();
     assert_eq!(ledger.own_trust(usize::MAX).len(), own);
     assert_eq!(ledger.shared.index().len(), model.rows.len());
 }
@@ -154,7 +167,8 @@ async fn apply(operation: &Operation, ledger: &Ledger, model: &mut Model, now: T
 }
 
 async fn run(operations: Vec<Operation>) {
-    let settings = Settings { file_bytes_max: 1 << 10, compact_below_percent: 60, ..Settings::default() };
+    let settings =
+        Settings { file_bytes_max: 1 << 10, compact_below_percent: 60, ..Settings::default() };
     let (mut bench, mut model) = (Bench::with(settings), Model::default());
     let (first, mut disk, _) = bench.start();
     let mut ledger = Arc::new(first);
@@ -175,7 +189,8 @@ async fn run(operations: Vec<Operation>) {
             Operation::Restart | Operation::Kill => {
                 if matches!(operation, Operation::Kill) {
                     // What nobody waited for may be lost; a durable row behind it in the queue makes it durable.
-                    let barrier = Row { not_after: NOW.minus(SKEW * 10), ..row(1_000 + bench.started) };
+                    let barrier =
+                        Row { not_after: NOW.minus(SKEW * 10), ..row(1_000 + bench.started) };
                     ledger.intend(barrier).await.unwrap().spend();
                     ledger.expire().unwrap();
                     disk.power_cut().unwrap();

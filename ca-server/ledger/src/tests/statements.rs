@@ -69,7 +69,9 @@ async fn a_closed_file_that_was_cut_is_a_fault_of_its_segment_and_what_is_left_o
         assert!(!recovered.whole.contains(&first()), "cut at {len}");
         assert_eq!(ledger.faults(), recovered.faults);
         let left = contents(&ledger);
-        assert!(left.iter().all(|(serial, row)| before.get(serial) == Some(row)) && left.len() >= 4);
+        assert!(
+            left.iter().all(|(serial, row)| before.get(serial) == Some(row)) && left.len() >= 4
+        );
         drop(ledger);
         assert_eq!(fs::read(&last).unwrap(), &sound[..len], "nothing is repaired by guessing");
     }
@@ -86,7 +88,12 @@ async fn a_closed_file_that_is_gone_or_another_is_a_fault() {
     for _ in 0..2 {
         let (_, _, recovered) = bench.start();
         assert_eq!(recovered.faults.len(), 2, "both files, at each start");
-        assert!(recovered.faults.iter().all(|fault| fault.segment == first() && fault.what == "is gone"));
+        assert!(
+            recovered
+                .faults
+                .iter()
+                .all(|fault| fault.segment == first() && fault.what == "is gone")
+        );
     }
     let (ledger, ..) = bench.start();
     ledger.forget(|segment| *segment != first()).unwrap();

@@ -4,8 +4,8 @@ use console::exit::{Failure, from_status};
 use console::output;
 use proto::banyan::admin::v1::agent_admin_service_client::AgentAdminServiceClient;
 use proto::banyan::admin::v1::{
-    Agent, AgentAct, Ban, ListAgentActsRequest, ListAgentsRequest, ListBansRequest, RuleAgentsRequest,
-    RuleAgentsResponse,
+    Agent, AgentAct, Ban, ListAgentActsRequest, ListAgentsRequest, ListBansRequest,
+    RuleAgentsRequest, RuleAgentsResponse,
 };
 use serde_json::{Value, json};
 use tonic::transport::Channel;
@@ -32,8 +32,15 @@ pub(super) async fn list(options: &AgentListOptions) -> Result<(), Failure> {
     if options.json {
         return output::json(&json!({ "agents": agents.iter().map(as_json).collect::<Vec<_>>() }));
     }
-    let mut table =
-        output::table(&["AGENT", "CONNECTED", "LAST SEEN", "LEAVES", "REGISTERED", "JOINED WITH", "BANNED"]);
+    let mut table = output::table(&[
+        "AGENT",
+        "CONNECTED",
+        "LAST SEEN",
+        "LEAVES",
+        "REGISTERED",
+        "JOINED WITH",
+        "BANNED",
+    ]);
     for agent in &agents {
         table.add_row([
             agent.id.clone(),
@@ -56,7 +63,8 @@ pub(super) async fn list(options: &AgentListOptions) -> Result<(), Failure> {
 pub(super) async fn remove(options: &AgentRemoveOptions) -> Result<(), Failure> {
     let AgentRemoveOptions { rule, forget_leaves, force } = options;
     let mut client = admin_client::agents(&rule.target).await?;
-    let wanted = RuleAgentsRequest { forget_leaves: *forget_leaves, force: *force, ..request(rule) };
+    let wanted =
+        RuleAgentsRequest { forget_leaves: *forget_leaves, force: *force, ..request(rule) };
     let ruled = client.remove_agents(wanted).await.map_err(|status| from_status(&status))?;
     said(rule, ["would remove", "removed"], "the name is free", &ruled.into_inner())
 }
@@ -65,13 +73,19 @@ pub(super) async fn remove(options: &AgentRemoveOptions) -> Result<(), Failure> 
 pub(super) async fn ban(options: &AgentRuleOptions) -> Result<(), Failure> {
     let mut client = admin_client::agents(&options.target).await?;
     let ruled = client.ban_agents(request(options)).await.map_err(|status| from_status(&status))?;
-    said(options, ["would ban", "banned"], "`banyan agent unban` lifts the ban", &ruled.into_inner())
+    said(
+        options,
+        ["would ban", "banned"],
+        "`banyan agent unban` lifts the ban",
+        &ruled.into_inner(),
+    )
 }
 
 /// `banyan agent unban`.
 pub(super) async fn unban(options: &AgentRuleOptions) -> Result<(), Failure> {
     let mut client = admin_client::agents(&options.target).await?;
-    let ruled = client.unban_agents(request(options)).await.map_err(|status| from_status(&status))?;
+    let ruled =
+        client.unban_agents(request(options)).await.map_err(|status| from_status(&status))?;
     said(
         options,
         ["would unban", "unbanned"],
@@ -112,7 +126,12 @@ fn said(
     output::line(&as_text(options, if options.dry_run { would } else { did }, next, ruled))
 }
 
-fn as_text(options: &AgentRuleOptions, verb: &str, next: &str, ruled: &RuleAgentsResponse) -> String {
+fn as_text(
+    options: &AgentRuleOptions,
+    verb: &str,
+    next: &str,
+    ruled: &RuleAgentsResponse,
+) -> String {
     let mut text = format!("{verb} {}: {next}", options.name);
     for agent in ruled.agents.iter().take(NAMED_MAX) {
         let connected = if agent.connected { "connected" } else { "not connected" };
@@ -122,8 +141,9 @@ fn as_text(options: &AgentRuleOptions, verb: &str, next: &str, ruled: &RuleAgent
             counted(agent.live_rows, "live leaf", "live leaves")
         ));
     }
-    let further =
-        ruled.total.saturating_sub(u64::try_from(ruled.agents.len().min(NAMED_MAX)).unwrap_or(u64::MAX));
+    let further = ruled
+        .total
+        .saturating_sub(u64::try_from(ruled.agents.len().min(NAMED_MAX)).unwrap_or(u64::MAX));
     if further > 0 {
         text.push_str(&format!("\n  and {}", counted(further, "more agent", "more agents")));
     }
@@ -159,7 +179,8 @@ fn as_text(options: &AgentRuleOptions, verb: &str, next: &str, ruled: &RuleAgent
 async fn agents(client: &mut Client) -> Result<Vec<Agent>, Failure> {
     let (mut agents, mut asked) = (Vec::new(), ListAgentsRequest::default());
     loop {
-        let page = client.list_agents(asked).await.map_err(|status| from_status(&status))?.into_inner();
+        let page =
+            client.list_agents(asked).await.map_err(|status| from_status(&status))?.into_inner();
         agents.extend(page.agents);
         if page.next.is_empty() {
             return Ok(agents);
@@ -171,7 +192,8 @@ async fn agents(client: &mut Client) -> Result<Vec<Agent>, Failure> {
 async fn bans(client: &mut Client) -> Result<Vec<Ban>, Failure> {
     let (mut bans, mut asked) = (Vec::new(), ListBansRequest::default());
     loop {
-        let page = client.list_bans(asked).await.map_err(|status| from_status(&status))?.into_inner();
+        let page =
+            client.list_bans(asked).await.map_err(|status| from_status(&status))?.into_inner();
         bans.extend(page.bans);
         if page.next.is_empty() {
             return Ok(bans);
@@ -183,7 +205,11 @@ async fn bans(client: &mut Client) -> Result<Vec<Ban>, Failure> {
 async fn acts(client: &mut Client) -> Result<Vec<AgentAct>, Failure> {
     let (mut acts, mut asked) = (Vec::new(), ListAgentActsRequest::default());
     loop {
-        let page = client.list_agent_acts(asked).await.map_err(|status| from_status(&status))?.into_inner();
+        let page = client
+            .list_agent_acts(asked)
+            .await
+            .map_err(|status| from_status(&status))?
+            .into_inner();
         acts.extend(page.acts);
         if page.next == 0 {
             return Ok(acts);

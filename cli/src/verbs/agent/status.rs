@@ -33,7 +33,9 @@ pub(super) async fn run(options: &AgentStatusOptions) -> Result<(), Failure> {
     match status.conditions.len() {
         0 => Ok(()),
         1 => Err(Failure::Failed(anyhow::anyhow!("the agent says that something is wrong"))),
-        many => Err(Failure::Failed(anyhow::anyhow!("the agent says that {many} things are wrong"))),
+        many => {
+            Err(Failure::Failed(anyhow::anyhow!("the agent says that {many} things are wrong")))
+        }
     }
 }
 
@@ -41,7 +43,8 @@ pub(super) async fn run(options: &AgentStatusOptions) -> Result<(), Failure> {
 fn failure(status: &tonic::Status) -> Failure {
     match from_status(status) {
         Failure::Unreachable(_) => Failure::Unreachable(
-            Told::new(format!("the agent does not answer: {}", status.message())).advising("try again"),
+            Told::new(format!("the agent does not answer: {}", status.message()))
+                .advising("try again"),
         ),
         other => other,
     }
@@ -52,7 +55,8 @@ fn socket(options: &AgentStatusOptions) -> Result<PathBuf, Failure> {
         return Ok(socket.clone());
     }
     let file = config_file::find(options.config.as_deref(), config_file::AGENT)?;
-    let config = AgentConfig::read(&file).map_err(|error| Failure::Configuration(error.to_string()))?;
+    let config =
+        AgentConfig::read(&file).map_err(|error| Failure::Configuration(error.to_string()))?;
     Ok(config.socket().to_owned())
 }
 
@@ -76,7 +80,9 @@ fn as_text(status: &AgentStatus) -> String {
     });
     lines.push(match status.id.as_str() {
         "" => "no certificate of its own yet".to_owned(),
-        id => format!("{id}, certificate {} until {}", status.serial, output::time(status.not_after)),
+        id => {
+            format!("{id}, certificate {} until {}", status.serial, output::time(status.not_after))
+        }
     });
     lines.extend(status.conditions.iter().map(|condition| format!("! {condition}")));
     lines.extend(status.waits.iter().map(|wait| format!("waiting for {wait}")));
@@ -91,7 +97,8 @@ fn as_text(status: &AgentStatus) -> String {
 }
 
 fn workloads(rows: &[LocalWorkload]) -> output::Table {
-    let mut table = output::table(&["IDENTITY", "CERTIFICATE", "UNTIL", "ROOT", "RENEWALS", "LAST ERROR"]);
+    let mut table =
+        output::table(&["IDENTITY", "CERTIFICATE", "UNTIL", "ROOT", "RENEWALS", "LAST ERROR"]);
     for row in rows {
         table.add_row([
             row.id.clone(),
@@ -112,7 +119,11 @@ fn holders(rows: &[LocalHolder]) -> output::Table {
             row.pid.to_string(),
             row.uid.to_string(),
             if row.connected { "yes" } else { "no" }.to_owned(),
-            if row.acknowledged == 0 { "none".to_owned() } else { format!("bundle {}", row.acknowledged) },
+            if row.acknowledged == 0 {
+                "none".to_owned()
+            } else {
+                format!("bundle {}", row.acknowledged)
+            },
             if row.serials.is_empty() { "nothing".to_owned() } else { row.serials.join("\n") },
         ]);
     }
@@ -169,11 +180,20 @@ mod tests {
 
     #[test]
     fn an_agent_that_has_nothing_yet_says_so_and_its_json_has_null_for_it() {
-        let status =
-            AgentStatus { ca_address: "ca:1".to_owned(), connection_since: 5, ..AgentStatus::default() };
+        let status = AgentStatus {
+            ca_address: "ca:1".to_owned(),
+            connection_since: 5,
+            ..AgentStatus::default()
+        };
         let text = as_text(&status);
-        assert!(text.contains("NOT connected to the CA at ca:1 since 1970-01-01T00:00:05Z"), "{text}");
-        assert!(text.contains("no bundle yet") && text.contains("no certificate of its own yet"), "{text}");
+        assert!(
+            text.contains("NOT connected to the CA at ca:1 since 1970-01-01T00:00:05Z"),
+            "{text}"
+        );
+        assert!(
+            text.contains("no bundle yet") && text.contains("no certificate of its own yet"),
+            "{text}"
+        );
         assert_eq!(as_json(&status)["sequence"], Value::Null);
     }
 
@@ -192,7 +212,8 @@ mod tests {
             ..AgentStatus::default()
         };
         let text = as_text(&status);
-        let place = |part: &str| text.find(part).unwrap_or_else(|| panic!("{part} is not in {text}"));
+        let place =
+            |part: &str| text.find(part).unwrap_or_else(|| panic!("{part} is not in {text}"));
         assert!(place("! CA away: gone") < place("waiting for process 7"));
         assert!(place("waiting for process 7") < place("bundle 2"));
     }

@@ -24,7 +24,11 @@ const HOLDERS_MAX: usize = 8;
 /// # Errors
 /// [`Failure::Interrupted`] on Ctrl-C, which leaves the rotation running; [`Failure::Failed`] if the rotation that was
 /// followed was given up or taken back, or nobody can tell; others if the server refuses.
-pub async fn follow(target: &AdminTarget, json: bool, request: Option<&str>) -> Result<(), Failure> {
+pub async fn follow(
+    target: &AdminTarget,
+    json: bool,
+    request: Option<&str>,
+) -> Result<(), Failure> {
     tokio::select! {
         outcome = until_over(target, json, request) => outcome,
         _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted(
@@ -34,7 +38,11 @@ pub async fn follow(target: &AdminTarget, json: bool, request: Option<&str>) -> 
     }
 }
 
-async fn until_over(target: &AdminTarget, json: bool, request: Option<&str>) -> Result<(), Failure> {
+async fn until_over(
+    target: &AdminTarget,
+    json: bool,
+    request: Option<&str>,
+) -> Result<(), Failure> {
     let mut screen = Screen::new(json);
     let mut seen: Option<Rotation> = None;
     loop {
@@ -84,7 +92,8 @@ fn outcome(before: Option<&Rotation>, last: &Rotation, request: Option<&str>) ->
     };
     match last.last_ending.as_str() {
         "completed" if last.last_request_id == id => {
-            let gone = before.map(|before| &before.from_root).filter(|root| **root != last.from_root);
+            let gone =
+                before.map(|before| &before.from_root).filter(|root| **root != last.from_root);
             let gone = gone
                 .filter(|root| !root.is_empty())
                 .map(|root| format!(", and root {} is no longer trusted", words::root(root)));
@@ -186,7 +195,11 @@ impl Screen {
 /// Some lines: phases, two bars, the gate, troubles, and as many holders as the screen has rows for.
 fn picture(rotation: &Rotation, size: Size) -> String {
     let mark = |phase: &&str| {
-        if *phase == rotation.phase { format!("[{}]", words::phase(rotation)) } else { format!(" {phase} ") }
+        if *phase == rotation.phase {
+            format!("[{}]", words::phase(rotation))
+        } else {
+            format!(" {phase} ")
+        }
     };
     let phases: Vec<_> = words::PHASES.iter().map(mark).collect();
     let mut text = format!(
@@ -252,7 +265,13 @@ fn bar(progress: Progress) -> String {
     let total = usize::try_from(progress.total).unwrap_or(usize::MAX);
     let done = usize::try_from(progress.done).unwrap_or(usize::MAX).min(total);
     let filled = (BAR * done).checked_div(total).unwrap_or(BAR);
-    format!("{}{} {}/{}", "#".repeat(filled), ".".repeat(BAR - filled), progress.done, progress.total)
+    format!(
+        "{}{} {}/{}",
+        "#".repeat(filled),
+        ".".repeat(BAR - filled),
+        progress.done,
+        progress.total
+    )
 }
 
 #[cfg(test)]
@@ -279,23 +298,28 @@ mod tests {
             ..Rotation::default()
         };
         let mut screen = Screen::new(true);
-        let news =
-            [at(1, false), at(2, false), at(3, true), at(4, true)].map(|rotation| screen.is_news(&rotation));
+        let news = [at(1, false), at(2, false), at(3, true), at(4, true)]
+            .map(|rotation| screen.is_news(&rotation));
         assert_eq!(news, [true, false, true, false]);
     }
 
     #[test]
     fn a_picture_marks_the_phase_and_fills_the_bars() {
         let text = picture(&at("draining"), SIZE);
-        assert!(text.starts_with(" steady > staging > distributing >[draining]> withdrawing \n"), "{text}");
+        assert!(
+            text.starts_with(" steady > staging > distributing >[draining]> withdrawing \n"),
+            "{text}"
+        );
         assert!(text.contains("trust      ###############............... 1/2"), "{text}");
         assert!(text.contains(&format!("new leaves {} 0/0", "#".repeat(30))), "{text}");
     }
 
     #[test]
     fn a_picture_names_as_many_holders_as_the_screen_takes_and_counts_the_rest() {
-        let holder =
-            Holder { text: "spiffe://example.org/ns/shop/sa/cart waits ".repeat(3), ..Holder::default() };
+        let holder = Holder {
+            text: "spiffe://example.org/ns/shop/sa/cart waits ".repeat(3),
+            ..Holder::default()
+        };
         let gate = Gate { holders: vec![holder; 8], holders_total: 9, ..Gate::default() };
         let rotation = Rotation { gate: Some(gate), ..at("distributing") };
         for rows in [8, 12, 24] {
@@ -311,7 +335,10 @@ mod tests {
             let gate = Gate { summary: summary.to_owned(), ..Gate::default() };
             shape(&Rotation { gate: Some(gate), ..at("distributing") })
         };
-        assert_eq!(waits("handshakes in flight, for 5 s more"), waits("handshakes in flight, for 4 s more"));
+        assert_eq!(
+            waits("handshakes in flight, for 5 s more"),
+            waits("handshakes in flight, for 4 s more")
+        );
         assert_ne!(waits("handshakes in flight, for 5 s more"), waits("1 leaf whose holder waits"));
         assert_ne!(shape(&at("distributing")), shape(&at("draining")));
         let more = Rotation { trust: Some(Progress { done: 2, total: 2 }), ..at("draining") };
@@ -334,11 +361,17 @@ mod tests {
 
     /// All that may be seen last before the end: the roots change their places when a rotation is given up.
     fn seen_last() -> Vec<Rotation> {
-        let roots = |from: u8, to: u8| Rotation { from_root: vec![from; 4], to_root: vec![to; 4], ..at("") };
+        let roots = |from: u8, to: u8| Rotation {
+            from_root: vec![from; 4],
+            to_root: vec![to; 4],
+            ..at("")
+        };
         let mut all = Vec::new();
         for phase in ["staging", "distributing", "draining", "withdrawing"] {
             for (from, to) in [(1, 2), (2, 1)] {
-                for (ending, rolled_back) in [("", false), ("aborted", false), ("rolled back", true)] {
+                for (ending, rolled_back) in
+                    [("", false), ("aborted", false), ("rolled back", true)]
+                {
                     let (phase, ending) = (phase.to_owned(), ending.to_owned());
                     all.push(Rotation { phase, ending, rolled_back, ..roots(from, to) });
                 }
@@ -355,13 +388,17 @@ mod tests {
                     let Outcome::GivenUp(text) = ended(seen.clone(), ending, request) else {
                         panic!("{ending} is green after {seen:?}");
                     };
-                    let wanted = format!("the rotation was {ending}: root 01010101 still signs, bundle 4");
+                    let wanted =
+                        format!("the rotation was {ending}: root 01010101 still signs, bundle 4");
                     assert!(text.starts_with(&wanted), "{text}");
                 }
                 let Outcome::Over(text) = ended(seen.clone(), "completed", request) else {
                     panic!("it is complete after {seen:?}");
                 };
-                assert!(text.starts_with("the rotation is complete: root 02020202 signs"), "{text}");
+                assert!(
+                    text.starts_with("the rotation is complete: root 02020202 signs"),
+                    "{text}"
+                );
                 assert!(!text.contains("02020202 is no longer"), "{text}");
             }
         }
@@ -377,11 +414,16 @@ mod tests {
             )
         );
         let steady = Rotation { from_root: vec![1; 4], ..at("steady") };
-        let Outcome::Over(text) = outcome(None, &steady, None) else { panic!("nothing was followed") };
+        let Outcome::Over(text) = outcome(None, &steady, None) else {
+            panic!("nothing was followed")
+        };
         assert!(text.starts_with("no rotation is under way since"), "{text}");
         // Another one has ended since: nobody can tell from here, so it is not green.
-        let other =
-            Rotation { last_request_id: "other".to_owned(), last_ending: "completed".to_owned(), ..steady };
+        let other = Rotation {
+            last_request_id: "other".to_owned(),
+            last_ending: "completed".to_owned(),
+            ..steady
+        };
         assert!(matches!(outcome(None, &other, Some("mine")), Outcome::GivenUp(_)));
         assert!(matches!(outcome(Some(&before), &other, None), Outcome::GivenUp(_)));
     }

@@ -54,7 +54,9 @@ impl Stats {
 
     /// How often the certificate of the inbound listener was replaced since the counters were set to zero.
     pub(super) fn certificate_updates(&self) -> u64 {
-        self.sum(|name| name.starts_with("listener.") && name.ends_with(".ssl_context_update_by_sds"))
+        self.sum(|name| {
+            name.starts_with("listener.") && name.ends_with(".ssl_context_update_by_sds")
+        })
     }
 
     fn sum(&self, wanted: impl Fn(&str) -> bool) -> u64 {
@@ -70,13 +72,17 @@ pub(super) async fn trusted_serials(admin: SocketAddr) -> anyhow::Result<BTreeSe
     let whole: String = body.lines().filter(|line| !is_chunk_length(line)).collect();
     let certs: serde_json::Value = serde_json::from_str(&whole)?;
     let of = |cert: &serde_json::Value| {
-        let roots = cert.get("ca_cert").and_then(|roots| roots.as_array().cloned()).unwrap_or_default();
-        let serial = |root: &serde_json::Value| root.get("serial_number")?.as_str().map(str::to_owned);
+        let roots =
+            cert.get("ca_cert").and_then(|roots| roots.as_array().cloned()).unwrap_or_default();
+        let serial =
+            |root: &serde_json::Value| root.get("serial_number")?.as_str().map(str::to_owned);
         roots.iter().filter_map(serial).collect::<Vec<_>>()
     };
     let all = certs.get("certificates").and_then(|all| all.as_array().cloned()).unwrap_or_default();
     let serials = all.iter().flat_map(of);
-    Ok(serials.map(|serial| serial.to_ascii_lowercase().trim_start_matches('0').to_owned()).collect())
+    Ok(serials
+        .map(|serial| serial.to_ascii_lowercase().trim_start_matches('0').to_owned())
+        .collect())
 }
 
 fn is_chunk_length(line: &str) -> bool {

@@ -47,7 +47,10 @@ async fn changes_are_counted_and_kept_and_a_repetition_is_none() {
     assert_eq!((upstream.sequence, upstream.generation, one.roots().generation), (1, 10, 1));
     one.store(&state).await.expect("stored");
     assert_eq!(Accepted::load(&state).await.expect("read"), one);
-    assert!(!one.trusted("file").1 && one.trusted("another file").1, "an operator may change the file");
+    assert!(
+        !one.trusted("file").1 && one.trusted("another file").1,
+        "an operator may change the file"
+    );
     assert_eq!(one.after(&told(1, &[&a], &a), &domain(), "file").expect("the same").0, one);
     let (both, _) = one.after(&told(2, &[&b, &a], &a), &domain(), "file").expect("good");
     let (again, _) = both.after(&told(2, &[&a, &b], &a), &domain(), "file").expect("another order");
@@ -59,7 +62,8 @@ async fn changes_are_counted_and_kept_and_a_repetition_is_none() {
 #[tokio::test]
 async fn further_roots_of_the_upstream_ca_are_told_and_kept_and_are_none_to_follow() {
     let (a, f, state) = (root("a").await, root("f").await, MemoryState::new());
-    let (first, _) = Accepted::default().after(&told(1, &[&a], &a), &domain(), "file").expect("good");
+    let (first, _) =
+        Accepted::default().after(&told(1, &[&a], &a), &domain(), "file").expect("good");
     let with = wire::UpstreamState { further: vec![f.clone()], ..told(2, &[&a], &a) };
     let (next, upstream) = first.after(&with, &domain(), "file").expect("good");
     assert_eq!((upstream.roots, upstream.further), (vec![a.clone()], vec![f.clone()]));
@@ -79,8 +83,9 @@ async fn further_roots_of_the_upstream_ca_are_told_and_kept_and_are_none_to_foll
 async fn what_cannot_be_is_refused() {
     let (a, b) = (root("a").await, root("b").await);
     let (known, _) = Accepted::default().after(&told(5, &[&a], &a), &domain(), "").expect("good");
-    let refused =
-        |told: &wire::UpstreamState| known.after(told, &domain(), "").expect_err("refused").to_string();
+    let refused = |told: &wire::UpstreamState| {
+        known.after(told, &domain(), "").expect_err("refused").to_string()
+    };
     assert!(refused(&told(4, &[&a], &a)).contains("went back from bundle 5 to 4"));
     assert!(refused(&told(5, &[&a, &b], &a)).contains("two bundles"));
     assert!(refused(&told(6, &[&a], &b)).contains("signing root"));
@@ -95,7 +100,8 @@ async fn what_cannot_be_is_refused() {
 #[tokio::test]
 async fn a_record_that_cannot_be_read_is_an_error_and_not_a_first_contact() {
     let state = MemoryState::new();
-    for damage in [&b"{"[..], br#"{"format":2,"changes":0,"sequence":0,"roots":[],"signing":null,"file":""}"#]
+    for damage in
+        [&b"{"[..], br#"{"format":2,"changes":0,"sequence":0,"roots":[],"signing":null,"file":""}"#]
     {
         state.put(&name().expect("name"), damage).await.expect("put");
         assert!(matches!(Accepted::load(&state).await, Err(PluginError::Permanent { .. })));

@@ -10,7 +10,10 @@ use crate::report::{Verdict, demand};
 pub(super) async fn are_real_and_apart(trial: &Trial<'_>) -> Verdict {
     let set = trial.roots().await?;
     let (_, faults) = trial.check_further(&set)?;
-    demand(faults.is_empty(), faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+    demand(
+        faults.is_empty(),
+        faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+    )?;
     demand(same(trial.roots().await?, set), "two looks told other roots under one generation")
 }
 

@@ -15,8 +15,10 @@ const NONSENSE_LEN: usize = 1024 * 1024 - 1024;
 pub(super) async fn dropped_call_same_bytes(trial: &Trial<'_>) -> Verdict {
     let request = request(trial, "issuer-dropped").await?;
     drop_in_the_middle(trial, "issuer-dropped", &request).await?;
-    let first =
-        ready(works("sign_issuer after a dropped call", trial.sign("issuer-dropped", &request).await?)?)?;
+    let first = ready(works(
+        "sign_issuer after a dropped call",
+        trial.sign("issuer-dropped", &request).await?,
+    )?)?;
     let second = ready(works("sign_issuer again", trial.sign("issuer-dropped", &request).await?)?)?;
     demand(first == second, "after a dropped call one request id made two issuers")
 }
@@ -35,7 +37,10 @@ pub(super) async fn issuers_at_once_are_apart(trial: &Trial<'_>) -> Verdict {
     for (answer, (_, key, _)) in answers.into_iter().zip(&asked) {
         let chain = ready(works("sign_issuer", answer?)?)?;
         let checked = trial.check_issuer(root, &key.public, &chain).await?;
-        let first = checked.chain().first().ok_or_else(|| Broken::Failed("the chain is empty".to_owned()))?;
+        let first = checked
+            .chain()
+            .first()
+            .ok_or_else(|| Broken::Failed("the chain is empty".to_owned()))?;
         let serial = first.serial_bytes().to_vec();
         demand(!serials.contains(&serial), "two issuers have one serial number")?;
         serials.push(serial);
@@ -53,7 +58,8 @@ pub(super) async fn no_csr_is_denied(trial: &Trial<'_>) -> Verdict {
         denied(&format!("{len} bytes that are no CSR"), &trial.sign(&name, &nonsense).await?)?;
     }
     let request = request(trial, "issuer-after-nonsense").await?;
-    works("sign_issuer after nonsense", trial.sign("issuer-after-nonsense", &request).await?).map(|_| ())
+    works("sign_issuer after nonsense", trial.sign("issuer-after-nonsense", &request).await?)
+        .map(|_| ())
 }
 
 /// A call is dropped in the middle, and the caller is another one afterwards, as after a crash between "signed" and

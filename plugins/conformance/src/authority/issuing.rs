@@ -27,7 +27,10 @@ pub(super) async fn same_request_same_bytes(trial: &Trial<'_>) -> Verdict {
 pub(super) async fn at_once_same_bytes(trial: &Trial<'_>) -> Verdict {
     let root = trial.root("root-a").await?;
     let request = trial.issuer_request(root, &trial.issuer_key("issuer-at-once").await?).await?;
-    let (a, b) = tokio::join!(trial.sign("issuer-at-once", &request), trial.sign("issuer-at-once", &request));
+    let (a, b) = tokio::join!(
+        trial.sign("issuer-at-once", &request),
+        trial.sign("issuer-at-once", &request)
+    );
     let (a, b) = (ready(works("sign_issuer", a?)?)?, ready(works("sign_issuer", b?)?)?);
     demand(a == b, "calls at once with one request id made two issuers")
 }
@@ -79,12 +82,16 @@ pub(super) async fn csr_gives_nothing_but_its_key(trial: &Trial<'_>) -> Verdict 
     let chain = ready(outcome)?;
     let public = works("the suite's key", PublicKey::parse(&public))?;
     trial.check_issuer(root, &public, &chain).await?;
-    let first = chain.certificates.first().ok_or_else(|| Broken::Failed("the chain is empty".to_owned()))?;
+    let first = chain
+        .certificates
+        .first()
+        .ok_or_else(|| Broken::Failed("the chain is empty".to_owned()))?;
     let issuer = works("the issuer", Certificate::parse(first))?;
     let text = format!("{:?} {}", issuer.names(), issuer.subject_text());
     let copied = text.contains("greedy");
     demand(!copied, format!("what the CSR asked for is in the certificate: {text}"))?;
-    let path_len = issuer.extensions().basic_constraints.and_then(|constraints| constraints.path_len);
+    let path_len =
+        issuer.extensions().basic_constraints.and_then(|constraints| constraints.path_len);
     demand(path_len == Some(0), format!("asked for path length 0, got {path_len:?}"))
 }
 
@@ -100,7 +107,8 @@ pub(super) async fn refusals_are_not_remembered(trial: &Trial<'_>) -> Verdict {
     elsewhere.root = RootId::of(b"no such root");
     denied("a CSR whose signature is wrong", &trial.sign("issuer-mended", &forged).await?)?;
     denied("an issuer under an unknown root", &trial.sign("issuer-mended", &elsewhere).await?)?;
-    let first = works("sign_issuer for a mended request", trial.sign("issuer-mended", &mended).await?)?;
+    let first =
+        works("sign_issuer for a mended request", trial.sign("issuer-mended", &mended).await?)?;
     let second = works("sign_issuer again", trial.sign("issuer-mended", &mended).await?)?;
     demand(ready(first)? == ready(second)?, "a mended request made two issuers")
 }
@@ -108,7 +116,8 @@ pub(super) async fn refusals_are_not_remembered(trial: &Trial<'_>) -> Verdict {
 pub(super) async fn other_trust_domain_is_denied(trial: &Trial<'_>) -> Verdict {
     let root = trial.root("root-a").await?;
     let mut other = trial.issuer_request(root, &trial.issuer_key("issuer").await?).await?;
-    other.trust_domain = works("the suite's trust domain", TrustDomain::parse("conformance-other.test"))?;
+    other.trust_domain =
+        works("the suite's trust domain", TrustDomain::parse("conformance-other.test"))?;
     denied("an issuer for another trust domain", &trial.sign("issuer-other-domain", &other).await?)
 }
 

@@ -9,7 +9,10 @@ use crate::report::{Broken, Verdict, demand, skip, works};
 pub(super) async fn of_signing_root_is_denied(trial: &Trial<'_>) -> Verdict {
     let retire = retiring(trial)?;
     let Some(signing) = trial.roots().await?.signing else { return skip("no root signs") };
-    denied("retiring the signing root", &retire.retire(&trial.context("retire-signing")?, &signing).await)
+    denied(
+        "retiring the signing root",
+        &retire.retire(&trial.context("retire-signing")?, &signing).await,
+    )
 }
 
 pub(super) async fn root_is_gone(trial: &Trial<'_>) -> Verdict {
@@ -28,7 +31,10 @@ pub(super) async fn root_is_gone(trial: &Trial<'_>) -> Verdict {
 pub(super) async fn request_makes_no_second_root(trial: &Trial<'_>) -> Verdict {
     retiring(trial)?;
     let context = trial.context("root-retired")?;
-    denied("the request of a retired root", &trial.staging()?.stage(&context, &trial.stage_request()).await)
+    denied(
+        "the request of a retired root",
+        &trial.staging()?.stage(&context, &trial.stage_request()).await,
+    )
 }
 
 fn retiring<'a>(trial: &'a Trial<'_>) -> Result<&'a dyn RetireRoots, Broken> {

@@ -32,7 +32,10 @@ pub(super) async fn root_is_announced_and_safe(trial: &Trial<'_>) -> Verdict {
     let der = trial.stage("root-new").await?;
     let after = trial.check_roots(&trial.roots().await?, Some(&before))?;
     demand(after.root(&RootId::of(&der)).is_some(), "a staged root is not announced")?;
-    demand(after.roots().len() == before.roots().len() + 1, "staging one root announced another number")
+    demand(
+        after.roots().len() == before.roots().len() + 1,
+        "staging one root announced another number",
+    )
 }
 
 pub(super) async fn activates_nothing(trial: &Trial<'_>) -> Verdict {

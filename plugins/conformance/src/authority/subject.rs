@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plugins::checks::{
-    self, CheckedIssuer, CheckedRoots, FurtherExpectation, FurtherFault, IssuerExpectation, RootsExpectation,
+    self, CheckedIssuer, CheckedRoots, FurtherExpectation, FurtherFault, IssuerExpectation,
+    RootsExpectation,
 };
 use plugins::memory::MemoryKeys;
 use plugins::{
-    CallContext, IssuerChain, IssuerRequest, KeyBackend, KeyHandle, KeySpec, Outcome, PluginError, RequestId,
-    RootAuthority, RootDer, RootSet, StageRequest, StageRoots, ca_certificate,
+    CallContext, IssuerChain, IssuerRequest, KeyBackend, KeyHandle, KeySpec, Outcome, PluginError,
+    RequestId, RootAuthority, RootDer, RootSet, StageRequest, StageRoots, ca_certificate,
 };
 use trust::{Clock, PublicKey, Root, RootId, TrustDomain};
 
@@ -118,7 +119,10 @@ impl<'a> Trial<'a> {
     }
 
     pub(super) fn context(&self, name: &str) -> Result<CallContext, Broken> {
-        let id = works("the suite's request id", RequestId::parse(&format!("{}-{name}", self.subject.run)))?;
+        let id = works(
+            "the suite's request id",
+            RequestId::parse(&format!("{}-{name}", self.subject.run)),
+        )?;
         Ok(CallContext::new(id, DEADLINE))
     }
 
@@ -176,7 +180,10 @@ impl<'a> Trial<'a> {
         works("the check of the roots", checks::check_roots(set, &expected))
     }
 
-    pub(super) fn check_further(&self, set: &RootSet) -> Result<(Vec<Root>, Vec<FurtherFault>), Broken> {
+    pub(super) fn check_further(
+        &self,
+        set: &RootSet,
+    ) -> Result<(Vec<Root>, Vec<FurtherFault>), Broken> {
         let Subject { trust_domain, clock, .. } = self.subject;
         let expected = FurtherExpectation { trust_domain, now: clock.now(), known: &[] };
         works("the check of the further roots", checks::check_further(set, &expected))
@@ -192,7 +199,8 @@ impl<'a> Trial<'a> {
         root: RootId,
         key: &KeyHandle,
     ) -> Result<IssuerRequest, Broken> {
-        let csr_der = works("the suite's CSR", ca_certificate::build_issuer_csr(&self.keys, key).await)?;
+        let csr_der =
+            works("the suite's CSR", ca_certificate::build_issuer_csr(&self.keys, key).await)?;
         let trust_domain = self.subject.trust_domain.clone();
         Ok(IssuerRequest::new(root, csr_der, trust_domain, ISSUER_TTL))
     }

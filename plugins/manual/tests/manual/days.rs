@@ -28,18 +28,22 @@ async fn days_and_restarts_do_no_harm() {
     let signed = world.vault.follow(&world.request(&root_name));
     bring(&world.folder, &root_name, &signed);
     world.restart();
-    let Outcome::Ready(root) = world.stage("one.root").await else { panic!("{}", world.said().await) };
+    let Outcome::Ready(root) = world.stage("one.root").await else {
+        panic!("{}", world.said().await)
+    };
     let request = issuer_request(RootId::of(&root)).await;
     let name = pending(world.sign("one.issuer", &request).await);
     let polled = |world: &World| {
-        let (authority, ticket) = (Arc::clone(&world.authority), plugins::Ticket::new(name.clone()));
+        let (authority, ticket) =
+            (Arc::clone(&world.authority), plugins::Ticket::new(name.clone()));
         async move { authority.poll(&context("poll"), &ticket).await.unwrap() }
     };
     world.clock.advance(3 * DAY);
     world.restart();
     assert_eq!(pending(polled(&world).await), name);
     world.vault.run(&format!("cp {} {name}.txt", world.request(&name).display()));
-    let longer = commands(&world.vault.read(&format!("{name}.txt"))).replace("-days 31", "-days 45");
+    let longer =
+        commands(&world.vault.read(&format!("{name}.txt"))).replace("-days 31", "-days 45");
     world.vault.run(&longer);
     bring(&world.folder, &name, &world.vault.read(&format!("{name}.pem")));
     let Outcome::Ready(chain) = polled(&world).await else { panic!("{}", world.said().await) };
@@ -82,14 +86,24 @@ async fn a_request_that_is_taken_back_leaves_the_outbox_and_may_be_asked_again()
     let name = pending(world.sign("one.issuer", &request).await);
     let withdrawing = world.authority.withdrawing().unwrap();
     let open = withdrawing.open_requests(&context("look")).await.unwrap();
-    assert_eq!(open, [RequestId::parse("one.issuer").unwrap()], "the root was brought, and waits for nobody");
+    assert_eq!(
+        open,
+        [RequestId::parse("one.issuer").unwrap()],
+        "the root was brought, and waits for nobody"
+    );
     for id in ["one.issuer", "one.issuer", "one.root", "never.asked"] {
         withdrawing.withdraw(&context("withdraw"), &RequestId::parse(id).unwrap()).await.unwrap();
     }
-    assert!(!world.request(&name).exists() && Folder::at(&world.folder).waiting().unwrap().is_empty());
+    assert!(
+        !world.request(&name).exists() && Folder::at(&world.folder).waiting().unwrap().is_empty()
+    );
     assert_eq!(world.said().await, "", "nobody is asked for anything");
     assert!(world.folder.join("done").join(format!("{name}.withdrawn.txt")).exists(), "it is kept");
-    assert_eq!(pending(world.sign("one.issuer", &request).await), name, "asked again it begins anew");
+    assert_eq!(
+        pending(world.sign("one.issuer", &request).await),
+        name,
+        "asked again it begins anew"
+    );
     assert!(world.request(&name).exists());
 }
 
@@ -99,10 +113,16 @@ async fn a_root_whose_rotation_was_given_up_may_be_brought_again() {
     let first = pending(world.stage("one.root").await);
     let answer = world.vault.follow(&world.request(&first));
     bring(&world.folder, &first, &answer);
-    let Outcome::Ready(der) = world.stage("one.root").await else { panic!("{}", world.said().await) };
+    let Outcome::Ready(der) = world.stage("one.root").await else {
+        panic!("{}", world.said().await)
+    };
     let second = pending(world.stage("two.root").await);
     bring(&world.folder, &second, &answer);
     let again = world.stage("two.root").await;
     assert_eq!(again, Outcome::Ready(der.clone()), "{}", world.said().await);
-    assert_eq!(world.authority.roots(&context("roots")).await.unwrap().roots, [der], "it is announced once");
+    assert_eq!(
+        world.authority.roots(&context("roots")).await.unwrap().roots,
+        [der],
+        "it is announced once"
+    );
 }

@@ -32,8 +32,11 @@ async fn a_person_with_openssl_passes_the_suite() {
     let report = run(&subject.answering_within(Duration::from_secs(20))).await;
     let followed = human.stop();
     report.assert_conforms();
-    let retiring =
-        ["retire-of-signing-root-is-denied", "retired-root-is-gone", "retired-request-makes-no-second-root"];
+    let retiring = [
+        "retire-of-signing-root-is-denied",
+        "retired-root-is-gone",
+        "retired-request-makes-no-second-root",
+    ];
     assert_eq!(report.skipped(), retiring, "it has no root's key to destroy");
     assert!(followed > 8, "only {followed} ceremonies");
     assert_eq!(requests(&folder), Vec::<PathBuf>::new(), "answered ones are put aside");
@@ -62,9 +65,12 @@ async fn a_text_that_went_out_reads_back_and_damage_is_seen() {
     let read = Ceremony::read(&text).unwrap();
     assert_eq!((read.text(), read.name()), (text.clone(), name.as_str()));
     assert_eq!(read.commands(), commands(&text));
-    for (from, to) in
-        [("format 1", "format 2"), ("csr-sha256:", "csr:"), ("issuer-", "issuer-0"), ("root:  ", "root: 0")]
-    {
+    for (from, to) in [
+        ("format 1", "format 2"),
+        ("csr-sha256:", "csr:"),
+        ("issuer-", "issuer-0"),
+        ("root:  ", "root: 0"),
+    ] {
         assert!(Ceremony::read(&text.replacen(from, to, 1)).is_err(), "{from}");
     }
     let waiting = Folder::at(&world.folder).waiting().unwrap();

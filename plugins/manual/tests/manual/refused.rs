@@ -18,10 +18,16 @@ async fn a_wrong_root_stays_where_it_is_and_the_wait_goes_on() {
     let name = pending(world.stage("one.root").await);
     let good = world.vault.follow(&world.request(&name));
     let request = world.request(&name).display().to_string();
-    assert!(world.said().await.contains(&request), "it says which file to carry: {}", world.said().await);
+    assert!(
+        world.said().await.contains(&request),
+        "it says which file to carry: {}",
+        world.said().await
+    );
     let key = world.vault.read(&format!("{name}.key"));
-    let former = fs::read_dir(world.folder.join("done")).unwrap().map(|entry| entry.unwrap().path());
-    let former = former.into_iter().find(|path| path.extension().is_some_and(|end| end == "pem")).unwrap();
+    let former =
+        fs::read_dir(world.folder.join("done")).unwrap().map(|entry| entry.unwrap().path());
+    let former =
+        former.into_iter().find(|path| path.extension().is_some_and(|end| end == "pem")).unwrap();
     let make = |extensions: &str, days: &str| {
         world.vault.run(&format!(
             "printf '%s\\n' subjectKeyIdentifier=hash {extensions} > x.ext\n\
@@ -42,14 +48,21 @@ async fn a_wrong_root_stays_where_it_is_and_the_wait_goes_on() {
         (make(ca, "100"), "ends at"),
         (make("keyUsage=critical,keyCertSign", "400"), "not a CA"),
         (make("basicConstraints=CA:TRUE keyUsage=critical,keyCertSign", "400"), "not critical"),
-        (make(&format!("{ca} subjectAltName=URI:spiffe://other.test"), "400"), "another trust domain"),
+        (
+            make(&format!("{ca} subjectAltName=URI:spiffe://other.test"), "400"),
+            "another trust domain",
+        ),
     ] {
         let path = bring(&world.folder, &name, &contents);
         assert_eq!(pending(world.stage("one.root").await), name, "{words}");
         let health = world.authority.check(&context("check")).await;
         assert_eq!(health.state, HealthState::Degraded, "{words}");
         assert!(health.detail.contains(words), "{words}: {}", health.detail);
-        assert!(!health.detail.contains("MII"), "nothing of the contents is told: {}", health.detail);
+        assert!(
+            !health.detail.contains("MII"),
+            "nothing of the contents is told: {}",
+            health.detail
+        );
         assert_eq!(fs::read_to_string(&path).unwrap(), contents, "it stays");
         assert_eq!(world.authority.roots(&context("roots")).await.unwrap().roots.len(), 1);
     }
@@ -75,10 +88,15 @@ async fn a_wrong_issuer_stays_where_it_is_and_the_wait_goes_on() {
     let text = fs::read_to_string(world.request(&name)).unwrap();
     let good = world.vault.follow(&world.request(&name));
     let (own, other) = {
-        let own =
-            text.lines().find_map(|line| line.strip_prefix("root-ceremony:")).unwrap().trim().to_owned();
-        let files =
-            fs::read_dir(world.folder.join("done")).unwrap().map(|entry| stem(&entry.unwrap().path()));
+        let own = text
+            .lines()
+            .find_map(|line| line.strip_prefix("root-ceremony:"))
+            .unwrap()
+            .trim()
+            .to_owned();
+        let files = fs::read_dir(world.folder.join("done"))
+            .unwrap()
+            .map(|entry| stem(&entry.unwrap().path()));
         let other = files.into_iter().find(|name| *name != own).unwrap();
         (own, other)
     };
@@ -104,7 +122,10 @@ async fn a_wrong_issuer_stays_where_it_is_and_the_wait_goes_on() {
         (make(&|text| text.replace("CA:TRUE,pathlen:0", "CA:FALSE")), "not a CA"),
         (make(&|text| text.replace("-days 31", "-days 20")), "ends at"),
         (make(&|text| text.replace("-days 31", "-days 4000")), "after its root"),
-        (make(&|text| text.replace("spiffe://example.org", "spiffe://other.test")), "another trust domain"),
+        (
+            make(&|text| text.replace("spiffe://example.org", "spiffe://other.test")),
+            "another trust domain",
+        ),
         (make(&|text| text.replace(" keyUsage=critical,keyCertSign,cRLSign", "")), "keyCertSign"),
     ] {
         bring(&world.folder, &name, &contents);
@@ -114,7 +135,9 @@ async fn a_wrong_issuer_stays_where_it_is_and_the_wait_goes_on() {
     // The whole chain, as many write it.
     bring(&world.folder, &name, &format!("{good}{}", world.vault.read(&format!("{own}.pem"))));
     match world.sign("one.issuer", &request).await {
-        Outcome::Ready(chain) => assert_eq!(chain.certificates.len(), 1, "the root is not part of it"),
+        Outcome::Ready(chain) => {
+            assert_eq!(chain.certificates.len(), 1, "the root is not part of it")
+        }
         pending => panic!("{pending:?}: {}", world.said().await),
     }
 }
@@ -128,8 +151,10 @@ async fn what_is_changed_on_the_way_does_not_change_what_is_taken() {
     let path = world.request(&name);
     let text = fs::read_to_string(&path).unwrap();
     world.vault.run("openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out x.key\nopenssl req -new -key x.key -subj /CN=x -out x.csr");
-    let (before, after) =
-        (text.find("-----BEGIN CERTIFICATE REQUEST").unwrap(), text.find("\nThe root that").unwrap());
+    let (before, after) = (
+        text.find("-----BEGIN CERTIFICATE REQUEST").unwrap(),
+        text.find("\nThe root that").unwrap(),
+    );
     let forged = format!("{}{}{}", &text[..before], world.vault.read("x.csr"), &text[after..]);
     fs::write(&path, forged).unwrap();
     assert!(
@@ -147,10 +172,11 @@ async fn what_is_changed_on_the_way_does_not_change_what_is_taken() {
 async fn what_would_outlive_its_root_is_refused_with_the_root_s_end_and_nobody_is_asked_for_it() {
     let world = World::new();
     let root = world.root("one.root").await;
-    let root_ends = Certificate::parse(&world.authority.roots(&context("roots")).await.unwrap().roots[0])
-        .unwrap()
-        .validity()
-        .not_after();
+    let root_ends =
+        Certificate::parse(&world.authority.roots(&context("roots")).await.unwrap().roots[0])
+            .unwrap()
+            .validity()
+            .not_after();
     let fits = issuer_request(root).await;
     let mut longer = fits.clone();
     longer.ttl = 367 * DAY;
@@ -167,7 +193,10 @@ async fn what_would_outlive_its_root_is_refused_with_the_root_s_end_and_nobody_i
             let issuer = Certificate::parse(&chain.certificates[0]).unwrap();
             let ends = issuer.validity().not_after();
             // Whole days, and room for a ceremony that takes one.
-            assert!(ends <= root_ends.minus(DAY + DAY / 2) && ends > root_ends.minus(4 * DAY), "{ends}");
+            assert!(
+                ends <= root_ends.minus(DAY + DAY / 2) && ends > root_ends.minus(4 * DAY),
+                "{ends}"
+            );
         }
         pending => panic!("{pending:?}: {}", world.said().await),
     }

@@ -9,8 +9,8 @@ use plugin_manual::ManualPlugin;
 use plugins::memory::MemoryKeys;
 use plugins::state::MemoryState;
 use plugins::{
-    AuthorityDeps, AuthorityPlugin, CallContext, IssuerRequest, KeyBackend, KeySpec, Outcome, RequestId,
-    RootAuthority, StageRequest, ca_certificate,
+    AuthorityDeps, AuthorityPlugin, CallContext, IssuerRequest, KeyBackend, KeySpec, Outcome,
+    RequestId, RootAuthority, StageRequest, ca_certificate,
 };
 use trust::{Clock, ManualClock, RootId, TrustDomain};
 
@@ -56,7 +56,8 @@ impl World {
     }
 
     pub(crate) fn restart(&mut self) {
-        self.authority = opened(&self.folder, &self.state, Arc::<ManualClock>::clone(&self.clock), "");
+        self.authority =
+            opened(&self.folder, &self.state, Arc::<ManualClock>::clone(&self.clock), "");
     }
 
     pub(crate) async fn stage(&self, id: &str) -> Outcome<Vec<u8>> {
@@ -82,7 +83,11 @@ impl World {
         }
     }
 
-    pub(crate) async fn sign(&self, id: &str, request: &IssuerRequest) -> Outcome<plugins::IssuerChain> {
+    pub(crate) async fn sign(
+        &self,
+        id: &str,
+        request: &IssuerRequest,
+    ) -> Outcome<plugins::IssuerChain> {
         self.authority.sign_issuer(&context(id), request).await.unwrap()
     }
 

@@ -43,14 +43,18 @@ pub(crate) struct SoftHsm {
 /// Runs a test in a child process with its own tokens of these labels.
 pub(crate) fn in_own_process(test: &str, tokens: &[&str], run: impl AsyncFnOnce(SoftHsm)) {
     if let Some(folder) = env::var_os(FOLDER) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
         return runtime.block_on(run(SoftHsm { folder: folder.into() }));
     }
     let folder = tempfile::tempdir().expect("folder");
     let hsm = SoftHsm { folder: folder.path().to_owned() };
     hsm.set_up(tokens);
     let mut child = Command::new(env::current_exe().expect("this program"));
-    child.args([test, "--exact", "--nocapture"]).env(FOLDER, folder.path()).env("SOFTHSM2_CONF", hsm.conf());
+    child
+        .args([test, "--exact", "--nocapture"])
+        .env(FOLDER, folder.path())
+        .env("SOFTHSM2_CONF", hsm.conf());
     let output = child.output().expect("the child runs");
     let said = String::from_utf8_lossy(&output.stdout);
     println!("{said}{}", String::from_utf8_lossy(&output.stderr));
@@ -67,14 +71,30 @@ impl SoftHsm {
         fs::write(self.conf(), conf).expect("configuration");
         self.write_pin(PIN);
         for label in tokens {
-            self.util(&["--init-token", "--free", "--label", label, "--pin", PIN, "--so-pin", SO_PIN]);
+            self.util(&[
+                "--init-token",
+                "--free",
+                "--label",
+                label,
+                "--pin",
+                PIN,
+                "--so-pin",
+                SO_PIN,
+            ]);
         }
     }
 
     fn util(&self, arguments: &[&str]) {
-        let output = Command::new("softhsm2-util").args(arguments).env("SOFTHSM2_CONF", self.conf()).output();
+        let output = Command::new("softhsm2-util")
+            .args(arguments)
+            .env("SOFTHSM2_CONF", self.conf())
+            .output();
         let output = output.expect("softhsm2-util is missing: run `sudo apt-get install softhsm2`");
-        assert!(output.status.success(), "softhsm2-util: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "softhsm2-util: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 
     fn conf(&self) -> PathBuf {
@@ -103,7 +123,8 @@ impl SoftHsm {
 
     /// The settings of a backend over a token, and more of them.
     pub(crate) fn settings(&self, token: &str, more: &str) -> toml::Table {
-        let text = format!("module = \"{}\"\ntoken = \"{token}\"\npin_file = \"pin\"\n{more}", module());
+        let text =
+            format!("module = \"{}\"\ntoken = \"{token}\"\npin_file = \"pin\"\n{more}", module());
         text.parse().expect("toml")
     }
 
@@ -111,7 +132,11 @@ impl SoftHsm {
         Pkcs11Plugin { base: self.folder.clone(), clock: Arc::new(SystemClock) }
     }
 
-    pub(crate) fn try_open(&self, token: &str, more: &str) -> Result<Pkcs11Keys, Vec<ConfigProblem>> {
+    pub(crate) fn try_open(
+        &self,
+        token: &str,
+        more: &str,
+    ) -> Result<Pkcs11Keys, Vec<ConfigProblem>> {
         self.plugin().open_keys(&self.settings(token, more))
     }
 
@@ -123,13 +148,16 @@ impl SoftHsm {
     pub(crate) fn session(&self, token: &str, user: UserType, pin: &str) -> Session {
         let context = Pkcs11::new(module()).expect("module");
         let slots = context.get_slots_with_token().expect("slots");
-        let is_it = |slot: &_| context.get_token_info(*slot).is_ok_and(|info| info.label() == token);
-        let session = context.open_rw_session(slots.into_iter().find(is_it).expect("slot")).expect("session");
+        let is_it =
+            |slot: &_| context.get_token_info(*slot).is_ok_and(|info| info.label() == token);
+        let session =
+            context.open_rw_session(slots.into_iter().find(is_it).expect("slot")).expect("session");
         match session.login(user, Some(&AuthPin::new(pin.into()))) {
             Ok(())
-            | Err(cryptoki::error::Error::Pkcs11(cryptoki::error::RvError::UserAlreadyLoggedIn, _)) => {
-                session
-            }
+            | Err(cryptoki::error::Error::Pkcs11(
+                cryptoki::error::RvError::UserAlreadyLoggedIn,
+                _,
+            )) => session,
             Err(error) => panic!("login: {error}"),
         }
     }
@@ -143,11 +171,13 @@ impl SoftHsm {
 
     /// Makes a pair whose public and private half have these labels and ids.
     pub(crate) fn make_pair(&self, session: &Session, public: (&str, &str), private: (&str, &str)) {
-        let named = |(label, id): (&str, &str)| [Attribute::Label(label.into()), Attribute::Id(id.into())];
+        let named =
+            |(label, id): (&str, &str)| [Attribute::Label(label.into()), Attribute::Id(id.into())];
         let mut publics = vec![Attribute::Token(true), Attribute::Verify(true)];
         publics.push(Attribute::EcParams(P256.to_vec()));
         publics.extend(named(public));
-        let mut privates = vec![Attribute::Token(true), Attribute::Private(true), Attribute::Sign(true)];
+        let mut privates =
+            vec![Attribute::Token(true), Attribute::Private(true), Attribute::Sign(true)];
         privates.extend(named(private));
         session.generate_key_pair(&Mechanism::EccKeyPairGen, &publics, &privates).expect("pair");
     }

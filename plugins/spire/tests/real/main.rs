@@ -16,8 +16,8 @@ use plugins::checks::{RootsExpectation, check_roots};
 use plugins::memory::MemoryKeys;
 use plugins::state::MemoryState;
 use plugins::{
-    AuthorityDeps, AuthorityPlugin, CallContext, HealthState, IssuerRequest, KeyBackend, KeySpec, Outcome,
-    PluginError, RequestId, RootAuthority, RootSet, ca_certificate,
+    AuthorityDeps, AuthorityPlugin, CallContext, HealthState, IssuerRequest, KeyBackend, KeySpec,
+    Outcome, PluginError, RequestId, RootAuthority, RootSet, ca_certificate,
 };
 use plugins_conformance::authority::{Subject, run};
 use rustls::ServerConfig;
@@ -69,7 +69,8 @@ fn opened(
     clock: Arc<dyn Clock>,
 ) -> Arc<dyn RootAuthority> {
     let keys = Arc::new(MemoryKeys::new());
-    let deps = AuthorityDeps::new(domain(), keys, state, clock, Arc::new(OsRandomness::new())).at(base);
+    let deps =
+        AuthorityDeps::new(domain(), keys, state, clock, Arc::new(OsRandomness::new())).at(base);
     SpirePlugin.open(&settings.parse().unwrap(), deps).unwrap()
 }
 
@@ -106,7 +107,8 @@ async fn roots(authority: &dyn RootAuthority) -> RootSet {
 #[tokio::test]
 async fn a_spire_server_passes_the_suite() {
     let world = world(YEAR, true);
-    let (port, base, state) = (world.server.port, world.files.path().to_owned(), Arc::clone(&world.state));
+    let (port, base, state) =
+        (world.server.port, world.files.path().to_owned(), Arc::clone(&world.state));
     let open = move || opened(&by_files(port), &base, Arc::clone(&state), Arc::new(SystemClock));
     run(&Subject::new(open, domain(), Arc::new(SystemClock))).await.assert_conforms();
 }
@@ -117,9 +119,13 @@ async fn an_agent_s_workload_api_gives_the_identity() {
     server.register(ID, true);
     let agent = Agent::start(&server);
     let home = TempDir::new().unwrap();
-    let settings =
-        format!("server = '127.0.0.1:{}'\nworkload_api = 'unix:{}'", server.port, agent.socket().display());
-    let authority = opened(&settings, home.path(), Arc::new(MemoryState::new()), Arc::new(SystemClock));
+    let settings = format!(
+        "server = '127.0.0.1:{}'\nworkload_api = 'unix:{}'",
+        server.port,
+        agent.socket().display()
+    );
+    let authority =
+        opened(&settings, home.path(), Arc::new(MemoryState::new()), Arc::new(SystemClock));
     // The agent learns of the entry a few seconds after it was made.
     let well = async {
         loop {
@@ -174,7 +180,11 @@ async fn a_rotation_inside_of_spire_is_noticed_in_order() {
     };
     let prepared = world.server.prepare_authority();
     let announced = waiting.await.unwrap().unwrap();
-    assert_eq!((announced.roots.len(), announced.signing), (2, Some(old)), "it comes, and the old one signs");
+    assert_eq!(
+        (announced.roots.len(), announced.signing),
+        (2, Some(old)),
+        "it comes, and the old one signs"
+    );
     let before = pass(&announced, Some(&before));
     let new = announced.roots.iter().map(|der| RootId::of(der)).find(|id| *id != old).unwrap();
     let refused = asked(authority.as_ref(), "early", new, DAY).await.unwrap_err();
@@ -183,7 +193,11 @@ async fn a_rotation_inside_of_spire_is_noticed_in_order() {
 
     world.server.activate_authority(&prepared);
     let activated = authority.watching().unwrap().changed(announced.generation).await.unwrap();
-    assert_eq!((activated.roots.len(), activated.signing), (2, Some(new)), "it signs, and the old one stays");
+    assert_eq!(
+        (activated.roots.len(), activated.signing),
+        (2, Some(new)),
+        "it signs, and the old one stays"
+    );
     let before = pass(&activated, Some(&before));
     asked(authority.as_ref(), "new", new, DAY * 30).await.unwrap();
 
@@ -246,12 +260,18 @@ async fn an_issuer_that_spire_would_shorten_is_refused_with_the_end_and_the_sett
     let PluginError::Outlives { above, ends } = &error else { panic!("{error:?}") };
     assert!(above.contains("`ca_ttl`") && above.contains("root.issuer_lifetime"), "{above}");
     let now = SystemClock.now();
-    assert!(*ends > now.plus(DAY / 2) && *ends <= now.plus(DAY), "what signs there lasts a day: {ends}");
+    assert!(
+        *ends > now.plus(DAY / 2) && *ends <= now.plus(DAY),
+        "what signs there lasts a day: {ends}"
+    );
     // Nothing is remembered of it: what fits is signed under the same id.
     let chain = asked(authority.as_ref(), "long", signing, DAY / 4).await.unwrap();
     let ends = chain.first().unwrap().validity().not_after();
     assert!(ends >= SystemClock.now().plus(DAY / 4), "{ends}");
-    assert!(ends < SystemClock.now().plus(DAY / 3), "what was asked for, and a little more: {ends}");
+    assert!(
+        ends < SystemClock.now().plus(DAY / 3),
+        "what was asked for, and a little more: {ends}"
+    );
 }
 
 #[tokio::test]

@@ -45,7 +45,8 @@ impl Process {
     fn start(command: &mut Command, log: PathBuf) -> Self {
         let output = fs::File::options().create(true).append(true).open(&log).expect("log");
         let errors = output.try_clone().expect("log");
-        let child = command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn().expect("starts");
+        let child =
+            command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn().expect("starts");
         Self { child, log }
     }
 

@@ -13,8 +13,8 @@ use plugin_step_ca::StepCaPlugin;
 use plugins::memory::MemoryKeys;
 use plugins::state::MemoryState;
 use plugins::{
-    AuthorityDeps, AuthorityPlugin, CallContext, HealthState, IssuerRequest, KeyBackend, KeySpec, Outcome,
-    PluginError, RequestId, RootAuthority, ca_certificate,
+    AuthorityDeps, AuthorityPlugin, CallContext, HealthState, IssuerRequest, KeyBackend, KeySpec,
+    Outcome, PluginError, RequestId, RootAuthority, ca_certificate,
 };
 use plugins_conformance::authority::{Subject, run};
 use rcgen::KeyPair;
@@ -31,7 +31,10 @@ fn opened(settings: &str, state: Arc<MemoryState>) -> Arc<dyn RootAuthority> {
     let (keys, state) = (Arc::new(MemoryKeys::new()) as _, state as _);
     let (clock, randomness) = (Arc::new(SystemClock) as _, Arc::new(OsRandomness::new()) as _);
     StepCaPlugin
-        .open(&settings.parse().unwrap(), AuthorityDeps::new(domain(), keys, state, clock, randomness))
+        .open(
+            &settings.parse().unwrap(),
+            AuthorityDeps::new(domain(), keys, state, clock, randomness),
+        )
         .unwrap()
 }
 
@@ -88,8 +91,12 @@ async fn it_passes_the_suite() {
     let now = ManualClock::at(SystemClock.now());
     let report = run(&Subject::new(open, domain(), Arc::new(now))).await;
     report.assert_conforms();
-    for rule in ["issuer-is-safe", "issuer-at-once-same-bytes", "answers-survive-a-restart", "check-is-well"]
-    {
+    for rule in [
+        "issuer-is-safe",
+        "issuer-at-once-same-bytes",
+        "answers-survive-a-restart",
+        "check-is-well",
+    ] {
         assert!(report.passed().contains(&rule), "{rule} was not tried\n{report}");
     }
 }
@@ -120,8 +127,11 @@ async fn an_issuer_is_what_the_documented_template_says() {
 fn the_documented_commands_make_the_public_half_of_their_key() {
     let home = tempfile::tempdir().unwrap();
     let script = documented("```sh\n");
-    let ran =
-        std::process::Command::new("sh").args(["-ec", &script]).current_dir(home.path()).output().unwrap();
+    let ran = std::process::Command::new("sh")
+        .args(["-ec", &script])
+        .current_dir(home.path())
+        .output()
+        .unwrap();
     assert!(ran.status.success(), "install openssl: {}", String::from_utf8_lossy(&ran.stderr));
     let key = fs::read_to_string(home.path().join("banyan-provisioner.key")).unwrap();
     let public = fs::read_to_string(home.path().join("banyan-public.json")).unwrap();
@@ -191,7 +201,10 @@ async fn a_template_or_a_life_that_does_not_fit_is_denied_with_what_to_do() {
         let pki = Pki::new("mesh", 1).unwrap();
         let root = id(&pki);
         let step = StepCaProcess::start(&Setup { template, longest, ..Setup::of(pki) }).unwrap();
-        assert_denied(&asked(fresh(&step.section()).as_ref(), root, 30 * DAY).await.unwrap_err(), &words);
+        assert_denied(
+            &asked(fresh(&step.section()).as_ref(), root, 30 * DAY).await.unwrap_err(),
+            &words,
+        );
     }
     let pki = Pki::new("mesh", 1).unwrap();
     let root = id(&pki);
@@ -203,7 +216,8 @@ async fn a_template_or_a_life_that_does_not_fit_is_denied_with_what_to_do() {
         "{said}"
     );
     let deeper = request(root, DAY).await.with_path_len(1);
-    let refused = fresh(&step.section()).sign_issuer(&context("deeper"), &deeper).await.unwrap_err();
+    let refused =
+        fresh(&step.section()).sign_issuer(&context("deeper"), &deeper).await.unwrap_err();
     assert_denied(&refused, &["path length 1, and 2 is needed"]);
 }
 
@@ -298,9 +312,12 @@ async fn neither_debug_nor_errors_show_the_key() {
     let secret = key.lines().nth(1).unwrap();
     let mut shown = vec![format!("{authority:?}")];
     let half = key.get(..key.len() / 2).unwrap();
-    for damaged in
-        [half.to_owned(), key.replace("PRIVATE KEY", "EC PRIVATE KEY"), secret.to_owned(), String::new()]
-    {
+    for damaged in [
+        half.to_owned(),
+        key.replace("PRIVATE KEY", "EC PRIVATE KEY"),
+        secret.to_owned(),
+        String::new(),
+    ] {
         fs::write(step.path("provisioner.key"), damaged).unwrap();
         let (state, detail) = health(authority.as_ref()).await;
         assert_eq!(state, HealthState::Down, "{detail}");

@@ -90,8 +90,10 @@ async fn answer(mut stream: TcpStream, answers: Answers) {
     let found = answers.lock().unwrap().iter().find(|(known, ..)| *known == path).cloned();
     let (_, status, body) = found.unwrap_or(("", "404 Not Found", json!({})));
     let body = body.to_string();
-    let text =
-        format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+    let text = format!(
+        "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
     let _ = stream.write_all(text.as_bytes()).await;
 }
 
@@ -153,7 +155,8 @@ async fn each_status_says_what_to_do_next() {
     let pki = Pki::new("mesh", 1).unwrap();
     let liar = Liar::start().await;
     let (_home, authority) = liar.opened();
-    let message = json!({ "status": 0, "message": format!("no\nline breaks{}", "x".repeat(5_000)) });
+    let message =
+        json!({ "status": 0, "message": format!("no\nline breaks{}", "x".repeat(5_000)) });
     for (status, kind) in [
         ("400 Bad Request", "Denied"),
         ("401 Unauthorized", "Denied"),

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PublicKeyData as _,
+    BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PublicKeyData as _,
 };
 
 /// Name of the provisioner.
@@ -51,7 +51,8 @@ impl Pki {
         let (root_key, intermediate_key) = (KeyPair::generate()?, KeyPair::generate()?);
         let root_params = ca_params(&format!("{name} root"), BasicConstraints::Unconstrained);
         let root = root_params.self_signed(&root_key)?;
-        let params = ca_params(&format!("{name} intermediate"), BasicConstraints::Constrained(path_len));
+        let params =
+            ca_params(&format!("{name} intermediate"), BasicConstraints::Constrained(path_len));
         let intermediate =
             params.signed_by(&intermediate_key, &Issuer::from_params(&root_params, &root_key))?;
         Ok(Self { root, intermediate, root_key, intermediate_key })
@@ -144,7 +145,8 @@ impl StepCaProcess {
 
     fn configuration(&self, setup: &Setup) -> anyhow::Result<String> {
         let key = KeyPair::from_pem(&fs::read_to_string(self.path("provisioner.key"))?)?;
-        let options = setup.template.as_ref().map(|template| serde_json::json!({ "template": template }));
+        let options =
+            setup.template.as_ref().map(|template| serde_json::json!({ "template": template }));
         let configuration = serde_json::json!({
             "root": self.path("root.pem"),
             "crt": self.path("signer.pem"),
@@ -170,7 +172,8 @@ impl StepCaProcess {
             if TcpStream::connect(address).is_ok() {
                 return Ok(());
             }
-            let runs = self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)));
+            let runs =
+                self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)));
             if !runs {
                 break;
             }

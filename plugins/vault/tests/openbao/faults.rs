@@ -27,7 +27,8 @@ async fn a_sealed_server_is_down_and_serves_again_once_it_is_unsealed() {
         asked(authority.as_ref(), "two", root).await.unwrap_err(),
         signing(authority.as_ref()).await.unwrap_err(),
     ] {
-        let right = matches!(&error, PluginError::AuthorityDown { detail } if detail.contains("unseal"));
+        let right =
+            matches!(&error, PluginError::AuthorityDown { detail } if detail.contains("unseal"));
         assert!(right && error.may_be_repeated(), "{error:?}");
     }
     bao.unseal().await;
@@ -45,13 +46,18 @@ async fn what_was_answered_is_answered_again_while_the_server_is_away() {
     let root = signing(authority.as_ref()).await.unwrap();
     let keys = plugins::memory::MemoryKeys::new();
     let id = context("kept");
-    let key = plugins::KeyBackend::generate(&keys, &id.request_id, plugins::KeySpec::P256).await.unwrap();
+    let key =
+        plugins::KeyBackend::generate(&keys, &id.request_id, plugins::KeySpec::P256).await.unwrap();
     let csr = plugins::ca_certificate::build_issuer_csr(&keys, &key).await.unwrap();
     let day = std::time::Duration::from_secs(86_400);
     let request = plugins::IssuerRequest::new(root, csr, crate::domain(), day);
     let first = authority.sign_issuer(&id, &request).await.unwrap();
     bao.kill();
-    assert_eq!(own.open(&bao, TOKEN).sign_issuer(&id, &request).await.unwrap(), first, "after a restart");
+    assert_eq!(
+        own.open(&bao, TOKEN).sign_issuer(&id, &request).await.unwrap(),
+        first,
+        "after a restart"
+    );
     assert_eq!(authority.sign_issuer(&id, &request).await.unwrap(), first);
     let error = signing(authority.as_ref()).await.unwrap_err();
     assert!(matches!(error, PluginError::AuthorityDown { .. }), "{error:?}");
@@ -84,7 +90,8 @@ async fn a_server_certificate_is_believed_by_the_roots_that_the_file_holds_now()
     other.certify("server", bao.home.path());
     bao.reload_tls().await;
     let error = signing(authority.as_ref()).await.unwrap_err();
-    let right = matches!(&error, PluginError::AuthorityDown { detail } if detail.contains("certificate"));
+    let right =
+        matches!(&error, PluginError::AuthorityDown { detail } if detail.contains("certificate"));
     assert!(right, "{error:?}");
     assert_eq!(health(authority.as_ref()).await.0, HealthState::Down);
     fs::write(bao.home.path().join("ca.pem"), &other.pem).unwrap();

@@ -81,8 +81,10 @@ async fn the_end_of_a_token_that_nobody_renews_is_in_the_health() {
 async fn approle(bao: &Bao, role: Value) -> String {
     bao.post("sys/auth/approle", json!({ "type": "approle" })).await;
     bao.post("auth/approle/role/banyan", role).await;
-    let role_id =
-        bao.get("auth/approle/role/banyan/role-id").await["data"]["role_id"].as_str().unwrap().to_owned();
+    let role_id = bao.get("auth/approle/role/banyan/role-id").await["data"]["role_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let secret = bao.post("auth/approle/role/banyan/secret-id", json!({})).await;
     write_secret(&bao.home.path().join("secret-id"), secret["data"]["secret_id"].as_str().unwrap());
     format!("auth = {{ method = 'approle', role_id = '{role_id}', secret_id_file = 'secret-id' }}")
@@ -120,12 +122,16 @@ async fn a_revoked_login_is_made_anew_once_and_a_wrong_secret_is_told_without_it
     revoke_logins(&bao, "approle").await;
     write_secret(&bao.home.path().join("secret-id"), "wrong-secret-id");
     let words = told(asked(authority.as_ref(), "two", root).await, &["wrong-secret-id"]);
-    assert!(words.contains("login at auth/approle/login failed") && words.contains("secret-id"), "{words}");
+    assert!(
+        words.contains("login at auth/approle/login failed") && words.contains("secret-id"),
+        "{words}"
+    );
 }
 
 /// Revokes every token that a method gave out.
 async fn revoke_logins(bao: &Bao, method: &str) {
-    bao.post(&format!("sys/leases/revoke-prefix/auth/{method}/login"), json!({ "sync": true })).await;
+    bao.post(&format!("sys/leases/revoke-prefix/auth/{method}/login"), json!({ "sync": true }))
+        .await;
 }
 
 #[tokio::test]
@@ -134,17 +140,20 @@ async fn a_client_certificate_logs_in() {
     let clients = TlsCa::new("clients");
     let (_, key) = clients.certify("banyan", bao.home.path());
     bao.post("sys/auth/cert", json!({ "type": "cert" })).await;
-    bao.post("auth/cert/certs/banyan", json!({ "certificate": clients.pem, "token_policies": "banyan" }))
-        .await;
-    let settings =
-        "auth = { method = 'cert', role = 'banyan', cert_file = 'banyan.pem', key_file = 'banyan-key.pem' }";
+    bao.post(
+        "auth/cert/certs/banyan",
+        json!({ "certificate": clients.pem, "token_policies": "banyan" }),
+    )
+    .await;
+    let settings = "auth = { method = 'cert', role = 'banyan', cert_file = 'banyan.pem', key_file = 'banyan-key.pem' }";
     let authority = Own::new().open(&bao, settings);
     let root = signing(authority.as_ref()).await.unwrap();
     asked(authority.as_ref(), "one", root).await.unwrap();
     // A certificate of nobody that the server knows, read at the next login.
     TlsCa::new("strangers").certify("banyan", bao.home.path());
     revoke_logins(&bao, "cert").await;
-    let words = told(asked(authority.as_ref(), "two", root).await, &[&fs::read_to_string(key).unwrap()]);
+    let words =
+        told(asked(authority.as_ref(), "two", root).await, &[&fs::read_to_string(key).unwrap()]);
     assert!(words.contains("login at auth/cert/login failed"), "{words}");
 }
 
@@ -160,7 +169,10 @@ async fn logins_that_cannot_be_are_told_by_field() {
     );
     bao.post("sys/auth/kubernetes", json!({ "type": "kubernetes" })).await;
     let words = told(Own::new().open(&bao, kubernetes).roots(&context("roots")).await, &["a.b.c"]);
-    assert!(words.contains("Denied") && words.contains("login at auth/kubernetes/login failed"), "{words}");
+    assert!(
+        words.contains("Denied") && words.contains("login at auth/kubernetes/login failed"),
+        "{words}"
+    );
     let gone = "auth = { method = 'token', token_file = 'gone' }";
     let words = told(Own::new().open(&bao, gone).roots(&context("roots")).await, &[]);
     assert!(words.contains("auth.token_file") && words.contains("gone"), "{words}");

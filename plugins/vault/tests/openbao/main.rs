@@ -15,8 +15,8 @@ use plugin_vault::VaultPlugin;
 use plugins::memory::MemoryKeys;
 use plugins::state::MemoryState;
 use plugins::{
-    AuthorityDeps, AuthorityPlugin as _, AuthorityState, CallContext, IssuerRequest, KeyBackend as _,
-    KeySpec, Outcome, PluginError, RequestId, RootAuthority, ca_certificate,
+    AuthorityDeps, AuthorityPlugin as _, AuthorityState, CallContext, IssuerRequest,
+    KeyBackend as _, KeySpec, Outcome, PluginError, RequestId, RootAuthority, ca_certificate,
 };
 use server::Bao;
 use trust::{Clock, RootId, TrustDomain};
@@ -79,7 +79,11 @@ async fn signing(authority: &dyn RootAuthority) -> Result<RootId, PluginError> {
 }
 
 /// Asks for an issuer of 30 days.
-async fn asked(authority: &dyn RootAuthority, id: &str, root: RootId) -> Result<Vec<Vec<u8>>, PluginError> {
+async fn asked(
+    authority: &dyn RootAuthority,
+    id: &str,
+    root: RootId,
+) -> Result<Vec<Vec<u8>>, PluginError> {
     lasting(authority, id, root, Duration::from_secs(30 * 86_400)).await
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use plugins::state::MemoryState;
 use plugins::{
-    AuthorityState, HealthState, KeySpec, Outcome, PluginError, RootAuthority, StageRequest, StateError,
-    StateName,
+    AuthorityState, HealthState, KeySpec, Outcome, PluginError, RootAuthority, StageRequest,
+    StateError, StateName,
 };
 use plugins_conformance::authority::{Subject, run};
 use serde_json::json;
@@ -34,7 +34,11 @@ fn wanted(key: KeySpec) -> StageRequest {
     StageRequest::new(domain(), Duration::from_secs(3_650 * 86_400), key)
 }
 
-async fn staged(authority: &dyn RootAuthority, id: &str, key: KeySpec) -> Result<RootId, PluginError> {
+async fn staged(
+    authority: &dyn RootAuthority,
+    id: &str,
+    key: KeySpec,
+) -> Result<RootId, PluginError> {
     match authority.staging().unwrap().stage(&context(id), &wanted(key)).await? {
         Outcome::Ready(der) => Ok(RootId::of(&der)),
         pending => panic!("{pending:?}"),
@@ -50,10 +54,14 @@ async fn a_mount_of_its_own_passes_the_suite_with_every_ability() {
     let bao = minting_bao().await;
     let own = Own::new();
     let clock = Arc::clone(&own.clock);
-    let subject = Subject::new(move || own.open(&bao, &settings()), domain(), clock).variant("minting");
+    let subject =
+        Subject::new(move || own.open(&bao, &settings()), domain(), clock).variant("minting");
     let report = run(&subject).await;
     report.assert_conforms();
-    assert!(report.skipped().iter().all(|rule| rule.contains("pending")), "it answers at once\n{report}");
+    assert!(
+        report.skipped().iter().all(|rule| rule.contains("pending")),
+        "it answers at once\n{report}"
+    );
 }
 
 #[tokio::test]
@@ -65,7 +73,11 @@ async fn the_first_root_of_an_empty_mount_signs_only_once_it_is_activated() {
     assert!(authority.roots(&context("roots")).await.unwrap().roots.is_empty());
     let root = staged(authority.as_ref(), "first", KeySpec::P256).await.unwrap();
     let set = own.open(&bao, &settings()).roots(&context("roots")).await.unwrap();
-    assert_eq!((set.roots.len(), set.signing), (1, None), "the server made it the default by itself");
+    assert_eq!(
+        (set.roots.len(), set.signing),
+        (1, None),
+        "the server made it the default by itself"
+    );
     asked(authority.as_ref(), "below", root).await.unwrap();
     authority.staging().unwrap().activate(&context("activate"), &root).await.unwrap();
     assert_eq!(authority.roots(&context("roots")).await.unwrap().signing, Some(root));
@@ -96,8 +108,9 @@ impl AuthorityState for Failing {
     }
 
     async fn put(&self, name: &StateName, contents: &[u8]) -> Result<(), StateError> {
-        let left =
-            self.puts_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        let left = self
+            .puts_left
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         if left.is_err() {
             let detail = "the disk is full".to_owned();
             return Err(StateError { operation: "store", name: name.to_string(), detail });
@@ -110,11 +123,13 @@ impl AuthorityState for Failing {
 async fn a_stop_between_the_server_s_root_and_our_record_of_it_makes_no_second_root() {
     let bao = minting_bao().await;
     for (puts, made) in [(0, 0), (1, 1)] {
-        let state = Arc::new(Failing { inner: MemoryState::new(), puts_left: AtomicUsize::new(puts) });
+        let state =
+            Arc::new(Failing { inner: MemoryState::new(), puts_left: AtomicUsize::new(puts) });
         let own = Own { state: Arc::clone(&state) as _, ..Own::new() };
         let before = issuers_or_none(&bao).await;
         let id = format!("broken-off-{puts}");
-        let error = staged(own.open(&bao, &settings()).as_ref(), &id, KeySpec::P256).await.unwrap_err();
+        let error =
+            staged(own.open(&bao, &settings()).as_ref(), &id, KeySpec::P256).await.unwrap_err();
         assert!(error.may_be_repeated(), "{error:?}");
         assert_eq!(issuers_or_none(&bao).await, before + made);
         state.puts_left.store(usize::MAX, Ordering::SeqCst);
@@ -140,7 +155,8 @@ async fn a_retired_root_s_key_is_gone_from_the_server() {
     let old = staged(authority.as_ref(), "old", KeySpec::P256).await.unwrap();
     staging.activate(&context("activate"), &old).await.unwrap();
     let new = staged(authority.as_ref(), "new", KeySpec::P256).await.unwrap();
-    let keys = async || bao.get("pki/keys?list=true").await["data"]["keys"].as_array().unwrap().len();
+    let keys =
+        async || bao.get("pki/keys?list=true").await["data"]["keys"].as_array().unwrap().len();
     assert_eq!((issuers(&bao).await, keys().await), (2, 2));
     let signs = retiring.retire(&context("retire"), &old).await;
     assert!(told(signs, &[]).contains("activate another one first"));
@@ -155,11 +171,18 @@ async fn a_retired_root_s_key_is_gone_from_the_server() {
 async fn a_mount_whose_default_follows_the_latest_issuer_gets_no_root() {
     let bao = minting_bao().await;
     let id = bao.root("pki", "theirs").await;
-    bao.post("pki/config/issuers", json!({ "default": id, "default_follows_latest_issuer": true })).await;
+    bao.post("pki/config/issuers", json!({ "default": id, "default_follows_latest_issuer": true }))
+        .await;
     let authority = Own::new().open(&bao, &settings());
     let words = told(staged(authority.as_ref(), "one", KeySpec::P256).await, &[]);
-    assert!(words.contains("mint_roots") && words.contains("default_follows_latest_issuer=false"), "{words}");
+    assert!(
+        words.contains("mint_roots") && words.contains("default_follows_latest_issuer=false"),
+        "{words}"
+    );
     assert_eq!(issuers(&bao).await, 1, "nothing was made");
     let shared = Own::new().open(&bao, &format!("mint_roots = true\n{TOKEN}"));
-    assert!(shared.retiring().is_none(), "others may use the keys of a mount that is not exclusive");
+    assert!(
+        shared.retiring().is_none(),
+        "others may use the keys of a mount that is not exclusive"
+    );
 }

@@ -8,7 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use plugin_http::{Address, Answer, Call, Method, Server, TlsFiles};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+};
 use serde_json::{Value, json};
 
 /// How long an answer may take.
@@ -48,10 +50,14 @@ impl TlsCa {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.subject_alt_names = vec![SanType::IpAddress("127.0.0.1".parse().unwrap())];
-        params.extended_key_usages =
-            vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth, rcgen::ExtendedKeyUsagePurpose::ClientAuth];
-        let certificate = params.signed_by(&key, &Issuer::from_params(&self.params, &self.key)).unwrap();
-        let paths = (directory.join(format!("{name}.pem")), directory.join(format!("{name}-key.pem")));
+        params.extended_key_usages = vec![
+            rcgen::ExtendedKeyUsagePurpose::ServerAuth,
+            rcgen::ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let certificate =
+            params.signed_by(&key, &Issuer::from_params(&self.params, &self.key)).unwrap();
+        let paths =
+            (directory.join(format!("{name}.pem")), directory.join(format!("{name}-key.pem")));
         fs::write(&paths.0, certificate.pem()).unwrap();
         write_secret(&paths.1, &key.serialize_pem());
         paths
@@ -66,7 +72,8 @@ pub(crate) fn write_secret(path: &Path, text: &str) {
 
 impl Bao {
     pub(crate) async fn start() -> Self {
-        let program = host::peers::binary("openbao", "bao").unwrap_or_else(|missing| panic!("{missing}"));
+        let program =
+            host::peers::binary("openbao", "bao").unwrap_or_else(|missing| panic!("{missing}"));
         let home = tempfile::tempdir().unwrap();
         let ca = TlsCa::new("test CA");
         fs::write(home.path().join("ca.pem"), &ca.pem).unwrap();
@@ -87,7 +94,8 @@ impl Bao {
             .unwrap();
         let port = port_of(&mut child);
         let address = format!("https://127.0.0.1:{port}");
-        let mut bao = Self { child, home, address, token: String::new(), unseal_key: String::new() };
+        let mut bao =
+            Self { child, home, address, token: String::new(), unseal_key: String::new() };
         let init = bao.post("sys/init", json!({ "secret_shares": 1, "secret_threshold": 1 })).await;
         bao.token = init["root_token"].as_str().unwrap().to_owned();
         bao.unseal_key = init["keys"][0].as_str().unwrap().to_owned();
@@ -136,8 +144,8 @@ impl Bao {
         let (namespace, path) =
             path.split_once(':').map_or((None, path), |(space, path)| (Some(space), path));
         let path = format!("/v1/{path}");
-        let mut call =
-            body.map_or_else(|| Call::new(method, path.clone()), |body| Call::post(path.clone(), body));
+        let mut call = body
+            .map_or_else(|| Call::new(method, path.clone()), |body| Call::post(path.clone(), body));
         if !self.token.is_empty() {
             call = call.with_secret("x-vault-token", &self.token).unwrap();
         }

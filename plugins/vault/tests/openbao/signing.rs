@@ -19,11 +19,13 @@ async fn the_default_root_of_a_mount_passes_the_suite() {
     let own = Own::new();
     let clock = Arc::clone(&own.clock);
     assert!(!own.open(&bao, TOKEN).describe().exclusive, "others may sign there too");
-    let subject = Subject::new(move || own.open(&bao, TOKEN), domain(), clock).variant("default root");
+    let subject =
+        Subject::new(move || own.open(&bao, TOKEN), domain(), clock).variant("default root");
     let report = run(&subject).await;
     report.assert_conforms();
     let verdicts = report.verdicts().filter_map(|(_, verdict)| verdict.as_ref().err());
-    let unable = |broken: &Broken| matches!(broken, Broken::Skipped(why) if why.starts_with("it cannot"));
+    let unable =
+        |broken: &Broken| matches!(broken, Broken::Skipped(why) if why.starts_with("it cannot"));
     assert!(verdicts.into_iter().all(unable), "{report}");
 }
 
@@ -34,18 +36,28 @@ async fn an_intermediate_passes_the_suite_once_its_root_is_in_the_mount() {
     bao.mount("pki").await;
     bao.root("offline", "top").await;
     let csr = bao
-        .post("pki/intermediate/generate/internal", json!({ "common_name": "mid", "key_type": "ec" }))
+        .post(
+            "pki/intermediate/generate/internal",
+            json!({ "common_name": "mid", "key_type": "ec" }),
+        )
         .await;
     let body = json!({ "csr": csr["data"]["csr"], "common_name": "mid", "max_path_length": 1, "not_after": "2039-01-01T00:00:00Z" });
     let signed = bao.post("offline/root/sign-intermediate", body).await;
-    bao.post("pki/intermediate/set-signed", json!({ "certificate": signed["data"]["certificate"] })).await;
+    bao.post(
+        "pki/intermediate/set-signed",
+        json!({ "certificate": signed["data"]["certificate"] }),
+    )
+    .await;
     bao.policy("banyan", SIGN).await;
     bao.token("token", json!({})).await;
 
     let own = Own::new();
     let authority = own.open(&bao, TOKEN);
     let words = told(authority.roots(&context("roots")).await, &[]);
-    assert!(words.contains("leads to no root in the mount") && words.contains("issuers/import"), "{words}");
+    assert!(
+        words.contains("leads to no root in the mount") && words.contains("issuers/import"),
+        "{words}"
+    );
 
     let root = signed["data"]["issuing_ca"].clone();
     bao.post("pki/issuers/import/cert", json!({ "pem_bundle": root })).await;
@@ -54,7 +66,8 @@ async fn an_intermediate_passes_the_suite_once_its_root_is_in_the_mount() {
     assert_eq!(Certificate::parse(&chain[1]).unwrap().subject_text(), "CN=mid");
     let own = Own::new();
     let clock = Arc::clone(&own.clock);
-    let subject = Subject::new(move || own.open(&bao, TOKEN), domain(), clock).variant("intermediate");
+    let subject =
+        Subject::new(move || own.open(&bao, TOKEN), domain(), clock).variant("intermediate");
     run(&subject).await.assert_conforms();
 }
 
@@ -67,9 +80,11 @@ async fn a_root_rotated_inside_the_mount_is_seen_and_the_former_one_stays_until_
     let waiting = Arc::clone(&authority);
     let seen = first.generation;
     let waiting = tokio::spawn(async move { waiting.watching().unwrap().changed(seen).await });
-    let former = bao.get("pki/config/issuers").await["data"]["default"].as_str().unwrap().to_owned();
+    let former =
+        bao.get("pki/config/issuers").await["data"]["default"].as_str().unwrap().to_owned();
     bao.root("pki", "second").await;
-    let both = tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap().unwrap().unwrap();
+    let both =
+        tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap().unwrap().unwrap();
     let new = both.signing.unwrap();
     assert!(both.generation > seen && both.roots.len() == 2 && new != old);
     for (id, root) in [("under-old", old), ("under-new", new)] {
@@ -121,7 +136,8 @@ async fn a_mount_in_a_namespace_is_reached() {
     let bao = Bao::start().await;
     bao.post("sys/namespaces/team", json!({})).await;
     bao.mount("team:pki").await;
-    let body = json!({ "common_name": "theirs", "key_type": "ec", "not_after": "2040-01-01T00:00:00Z" });
+    let body =
+        json!({ "common_name": "theirs", "key_type": "ec", "not_after": "2040-01-01T00:00:00Z" });
     bao.post("team:pki/root/generate/internal", body).await;
     bao.post("team:sys/policies/acl/banyan", json!({ "policy": SIGN })).await;
     let token = bao.post("team:auth/token/create", json!({ "policies": ["banyan"] })).await;
@@ -133,13 +149,18 @@ async fn a_mount_in_a_namespace_is_reached() {
     assert_eq!(authority.check(&context("check")).await.state, HealthState::Ok);
     let outside = Own::new().open(&bao, TOKEN).roots(&context("roots")).await;
     assert!(told(outside, &[token]).contains("Denied"));
-    assert_eq!(bao.ask(Method::GET, "sys/mounts/pki", None).await.status.as_u16(), 400, "it is only there");
+    assert_eq!(
+        bao.ask(Method::GET, "sys/mounts/pki", None).await.status.as_u16(),
+        400,
+        "it is only there"
+    );
 }
 
 #[tokio::test]
 async fn what_would_outlive_the_mount_s_issuer_is_refused_with_its_end_and_what_fits_is_signed() {
     let bao = signing_bao().await;
-    let body = json!({ "common_name": "short", "issuer_name": "short", "key_type": "ec", "ttl": "720h" });
+    let body =
+        json!({ "common_name": "short", "issuer_name": "short", "key_type": "ec", "ttl": "720h" });
     let id = bao.post("pki/root/rotate/internal", body).await["data"]["issuer_id"].clone();
     bao.post("pki/root/replace", json!({ "default": id })).await;
     let own = Own::new();

@@ -84,7 +84,11 @@ impl Keeper {
     }
 
     /// Judges an event, and stores what comes of it.
-    pub(super) async fn take(&mut self, event: &Event, word: &Word) -> Result<Arc<State>, SubmitError> {
+    pub(super) async fn take(
+        &mut self,
+        event: &Event,
+        word: &Word,
+    ) -> Result<Arc<State>, SubmitError> {
         for _ in 0..CONFLICTS_MAX {
             let state = self.known().await?;
             let at = self.clock.now();
@@ -149,11 +153,14 @@ impl Keeper {
     /// The state that is stored now, as far as this process can know.
     async fn known(&mut self) -> Result<Arc<State>, SubmitError> {
         if self.unknown {
-            let state = read(self.store.as_ref(), &self.trust_domain).await.map_err(|error| match error {
-                StartError::Store(error) => SubmitError::NotStored(error),
-                StartError::Record(error) => SubmitError::Unreadable(Arc::new(error)),
-                StartError::Write(error) => error,
-            })?;
+            let state =
+                read(self.store.as_ref(), &self.trust_domain).await.map_err(
+                    |error| match error {
+                        StartError::Store(error) => SubmitError::NotStored(error),
+                        StartError::Record(error) => SubmitError::Unreadable(Arc::new(error)),
+                        StartError::Write(error) => error,
+                    },
+                )?;
             self.adopt(state);
         }
         Ok(self.published.borrow().clone())

@@ -30,7 +30,8 @@ const NEVER: i64 = i64::MAX;
 
 impl Plan {
     fn run(&self, operation: Operation, real: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        let fails = operation == self.operation && self.countdown.fetch_sub(1, Ordering::SeqCst) == 0;
+        let fails =
+            operation == self.operation && self.countdown.fetch_sub(1, Ordering::SeqCst) == 0;
         if fails && !self.carried_out {
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
@@ -96,7 +97,8 @@ async fn after_an_error_of_the_disk_the_store_says_what_is_true_and_works_on() {
                 let dir = tempfile::tempdir().unwrap();
                 let path = dir.path().join("record.redb");
                 RedbStore::create(&host::RealDisk, &path).unwrap();
-                let plan = Arc::new(Plan { operation, carried_out, countdown: AtomicI64::new(NEVER) });
+                let plan =
+                    Arc::new(Plan { operation, carried_out, countdown: AtomicI64::new(NEVER) });
                 let store = faulty(&path, Arc::clone(&plan));
                 store.compare_and_swap(to(1)).await.unwrap();
                 plan.countdown.store(nth, Ordering::SeqCst);

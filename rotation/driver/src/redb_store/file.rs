@@ -33,7 +33,13 @@ pub(super) fn create(disk: &dyn Disk, path: &Path) -> Result<(), OpenError> {
         _ => {}
     }
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create_new(true).mode(0o600).open(&unfinished).map_err(io_error)?;
+    options
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&unfinished)
+        .map_err(io_error)?;
     let database = builder().create(&unfinished).map_err(|error| refused(&unfinished, error))?;
     lay_out(&database)
         .and_then(|()| database.close().map_err(redb::Error::from))
@@ -73,7 +79,9 @@ fn check_format(path: &Path, database: &Database) -> Result<(), OpenError> {
     };
     match read().map_err(|error| unreadable(error.to_string()))? {
         Some(STORE_FORMAT) => Ok(()),
-        Some(found) if found > STORE_FORMAT => Err(OpenError::Newer { path: path.to_owned(), found }),
+        Some(found) if found > STORE_FORMAT => {
+            Err(OpenError::Newer { path: path.to_owned(), found })
+        }
         Some(found) => Err(unreadable(format!("its layout {found} never existed"))),
         None => Err(unreadable("it is a database of something else".to_owned())),
     }
@@ -82,7 +90,9 @@ fn check_format(path: &Path, database: &Database) -> Result<(), OpenError> {
 fn refused(path: &Path, error: DatabaseError) -> OpenError {
     let path = path.to_owned();
     match error {
-        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => OpenError::InUse { path },
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
+            OpenError::InUse { path }
+        }
         DatabaseError::Storage(StorageError::Io(source)) => match source.kind() {
             io::ErrorKind::NotFound => OpenError::Missing { path },
             io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {

@@ -15,7 +15,11 @@ async fn renewing(fixture: &Fixture) -> (DriverHandle, rotation_driver::DriverTa
     handle.submit(opened()).await.unwrap();
     fixture.effects.hang(Some("request_issuer"));
     handle
-        .submit(Event::IssuerRenewalRequested { request_id: "r".parse().unwrap(), root, replaces: false })
+        .submit(Event::IssuerRenewalRequested {
+            request_id: "r".parse().unwrap(),
+            root,
+            replaces: false,
+        })
         .await
         .unwrap();
     (handle, task)
@@ -41,7 +45,9 @@ async fn an_attempt_without_an_answer_is_given_up_and_made_again() {
     let (handle, task) = renewing(&fixture).await;
     let mut troubles = handle.troubles();
     let seen = troubles.wait_for(|troubles| !troubles.is_empty()).await.unwrap().clone();
-    let EffectError::Unavailable { reason } = &seen.first().unwrap().last else { panic!("{seen:?}") };
+    let EffectError::Unavailable { reason } = &seen.first().unwrap().last else {
+        panic!("{seen:?}")
+    };
     assert_eq!(reason, "no answer within 60 s");
     fixture.effects.hang(None);
     let state = settled(&handle).await;
@@ -56,7 +62,11 @@ async fn every_effect_of_a_quiet_bootstrap_is_performed_once() {
     let (handle, task) = fixture.start().await;
     handle.submit(bootstrap("f")).await.unwrap();
     let state = settled(&handle).await;
-    assert!(fixture.effects.calls().values().all(|calls| *calls == 1), "{:?}", fixture.effects.calls());
+    assert!(
+        fixture.effects.calls().values().all(|calls| *calls == 1),
+        "{:?}",
+        fixture.effects.calls()
+    );
     assert_eq!(fixture.effects.calls().len(), 4);
     let signer = state.signer().unwrap();
     let switch = Effect::SwitchSigner { root: signer.root, issuer: signer.issuer };

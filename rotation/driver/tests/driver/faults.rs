@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use rotation::record::{decode, encode};
-use rotation_driver::{FaultStore, Outcome, RecordStore as _, StartError, Stored, SubmitError, WriteFault};
+use rotation_driver::{
+    FaultStore, Outcome, RecordStore as _, StartError, Stored, SubmitError, WriteFault,
+};
 
 use crate::fixture::*;
 
 #[tokio::test(start_paused = true)]
 async fn a_bootstrap_survives_a_fault_at_any_of_its_writes() {
     for nth in 0..6 {
-        for fault in [WriteFault::FailedNotStored, WriteFault::FailedButStored, WriteFault::Refused] {
+        for fault in [WriteFault::FailedNotStored, WriteFault::FailedButStored, WriteFault::Refused]
+        {
             let store = Arc::new(FaultStore::new());
             let fixture = Fixture::on(store.clone());
             store.fail_write(nth, fault);
@@ -32,7 +35,10 @@ async fn a_bootstrap_survives_a_fault_at_any_of_its_writes() {
                 journal.iter().all(|entry| matches!(entry.outcome, Outcome::Changed { .. })),
                 "{journal:?}"
             );
-            assert_eq!(journal.iter().map(|entry| entry.generation).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+            assert_eq!(
+                journal.iter().map(|entry| entry.generation).collect::<Vec<_>>(),
+                [0, 1, 2, 3, 4]
+            );
             task.stop().await;
         }
     }
@@ -40,7 +46,9 @@ async fn a_bootstrap_survives_a_fault_at_any_of_its_writes() {
 
 #[tokio::test(start_paused = true)]
 async fn while_the_store_does_not_answer_the_outcome_is_called_unknown_and_settles_later() {
-    for (fault, stored_after) in [(WriteFault::FailedNotStored, 0), (WriteFault::FailedButStored, 1)] {
+    for (fault, stored_after) in
+        [(WriteFault::FailedNotStored, 0), (WriteFault::FailedButStored, 1)]
+    {
         let store = Arc::new(FaultStore::new());
         let fixture = Fixture::on(store.clone());
         let (handle, task) = fixture.start().await;
@@ -156,7 +164,10 @@ async fn a_record_that_cannot_be_used_is_an_error_and_never_a_first_boot() {
     ] {
         store.put(Some(stored.clone()));
         let error = fixture.try_start().await.unwrap_err();
-        assert!(matches!(error, StartError::Record(_)) && error.to_string().contains(text), "{error}");
+        assert!(
+            matches!(error, StartError::Record(_)) && error.to_string().contains(text),
+            "{error}"
+        );
         assert_eq!(store.load().await.unwrap(), Some(stored), "nothing was written");
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use rotation::{Event, Phase, Policy, State};
 use rotation_driver::{
-    DriverHandle, DriverParts, DriverTask, FakeEffects, JournalEntry, RecordStore, StartError, start,
+    DriverHandle, DriverParts, DriverTask, FakeEffects, JournalEntry, RecordStore, StartError,
+    start,
 };
 use trust::{Clock as _, ManualClock, RootId, Timestamp, TrustDomain};
 
@@ -54,7 +55,10 @@ impl Fixture {
 }
 
 pub(crate) fn bootstrap(request: &str) -> Event {
-    Event::BootstrapRequested { request_id: request.parse().unwrap(), authority: "main".parse().unwrap() }
+    Event::BootstrapRequested {
+        request_id: request.parse().unwrap(),
+        authority: "main".parse().unwrap(),
+    }
 }
 
 pub(crate) fn opened() -> Event {
@@ -66,7 +70,10 @@ pub(crate) fn opened() -> Event {
 }
 
 /// Waits until the stored state is as wanted; time that tokio has paused passes by itself.
-pub(crate) async fn until(handle: &DriverHandle, wanted: impl FnMut(&Arc<State>) -> bool) -> Arc<State> {
+pub(crate) async fn until(
+    handle: &DriverHandle,
+    wanted: impl FnMut(&Arc<State>) -> bool,
+) -> Arc<State> {
     let mut changes = handle.changes();
     let waited = tokio::time::timeout(Duration::from_secs(3_600), changes.wait_for(wanted)).await;
     waited.expect("the state comes within an hour").unwrap().clone()

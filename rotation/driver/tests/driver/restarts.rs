@@ -74,7 +74,8 @@ async fn failures_of_an_effect_are_reported_until_it_works() {
     let (handle, task) = fixture.start().await;
     let mut troubles = handle.troubles();
     handle.submit(bootstrap("f")).await.unwrap();
-    let seen = troubles.wait_for(|troubles| troubles.iter().any(|trouble| trouble.attempts == 2)).await;
+    let seen =
+        troubles.wait_for(|troubles| troubles.iter().any(|trouble| trouble.attempts == 2)).await;
     let last = seen.unwrap().first().unwrap().clone();
     assert_eq!(last.last, EffectError::Refused { reason: "wrong key".to_owned() });
     settled(&handle).await;

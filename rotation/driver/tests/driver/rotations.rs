@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use rotation::evidence::{RelyingParties, Tally};
 use rotation::{Event, Evidence, Mode, Phase, Policy, RootState, SegmentState, State};
 use rotation_driver::{
-    DriverHandle, DriverTask, EvidenceSource, FaultStore, JournalEntry, NoEvidence, Outcome, WriteFault,
-    replay, report,
+    DriverHandle, DriverTask, EvidenceSource, FaultStore, JournalEntry, NoEvidence, Outcome,
+    WriteFault, replay, report,
 };
 use tokio::task::JoinSet;
 use trust::{Clock, Generation, ManualClock};
@@ -61,7 +61,8 @@ impl Replica {
         }
         let (handle, task) = started.unwrap();
         let mut beside = JoinSet::new();
-        let (clock, source) = (Arc::clone(&fixture.clock), Arc::new(Calm(Arc::clone(&fixture.clock))));
+        let (clock, source) =
+            (Arc::clone(&fixture.clock), Arc::new(Calm(Arc::clone(&fixture.clock))));
         beside.spawn(report(handle.clone(), source, Policy::default(), clock));
         beside.spawn(seal(handle.clone()));
         beside.spawn(pass_time(Arc::clone(&fixture.clock)));
@@ -79,7 +80,11 @@ async fn seal(handle: DriverHandle) {
     let mut sealed = Generation(0);
     loop {
         let state = handle.state();
-        let open = state.segments.iter().find(|(_, segment)| !segment.is_closed()).map(|(id, _)| id.clone());
+        let open = state
+            .segments
+            .iter()
+            .find(|(_, segment)| !segment.is_closed())
+            .map(|(id, _)| id.clone());
         let moved = match &state.phase {
             Phase::Distributing(phase) => phase.bundle.generation,
             Phase::Draining(phase) => phase.switched,
@@ -161,14 +166,18 @@ async fn a_journal_that_was_altered_does_not_replay() {
         let mut without = entries.clone();
         without.remove(index);
         let last = index + 1 == entries.len();
-        assert!(last || replay(fixture.domain(), &without).is_err(), "entry {index} is missing unseen");
+        assert!(
+            last || replay(fixture.domain(), &without).is_err(),
+            "entry {index} is missing unseen"
+        );
         for alter in [forget_effects, other_generation] {
             let mut altered = entries.clone();
             let mut entry = JournalEntry::decode(&altered[index].1).unwrap();
             let before = entry.clone();
             alter(&mut entry);
             altered[index].1 = entry.encode().unwrap();
-            let seen = replay(fixture.domain(), &altered).map(|found| found.state) != Ok(found.state.clone());
+            let seen = replay(fixture.domain(), &altered).map(|found| found.state)
+                != Ok(found.state.clone());
             assert!(seen || entry == before, "entry {index} was altered unseen: {entry:?}");
         }
     }
@@ -216,7 +225,8 @@ async fn every_write_of_a_rotation_may_fail_in_every_way() {
     };
     assert!(writes > 12, "a bootstrap and a rotation have {writes} writes");
     for nth in 0..writes {
-        for fault in [WriteFault::FailedNotStored, WriteFault::FailedButStored, WriteFault::Refused] {
+        for fault in [WriteFault::FailedNotStored, WriteFault::FailedButStored, WriteFault::Refused]
+        {
             let store = Arc::new(FaultStore::new());
             store.fail_write(nth, fault);
             let fixture = Fixture::on(Arc::<FaultStore>::clone(&store));
@@ -239,9 +249,10 @@ async fn a_driver_that_dies_after_any_write_goes_on_where_it_was() {
         let mut replica = bootstrapped(&fixture).await;
         insist(&replica.handle, &request()).await;
         let requested = replica.handle.state().generation.0;
-        let state =
-            until(&replica.handle, |state| is_over(state) || state.generation.0 >= requested + dies_after)
-                .await;
+        let state = until(&replica.handle, |state| {
+            is_over(state) || state.generation.0 >= requested + dies_after
+        })
+        .await;
         if is_over(&state) {
             assert!(dies_after > 8, "a rotation has more writes than {dies_after}");
             replica.stop().await;
@@ -262,8 +273,7 @@ async fn settle_is_counted_anew_by_the_driver_that_takes_over() {
     let fixture = Fixture::on(Arc::new(FaultStore::new()));
     let replica = bootstrapped(&fixture).await;
     insist(&replica.handle, &request()).await;
-    let settling =
-        |state: &Arc<State>| matches!(&state.phase, Phase::Distributing(phase) if phase.settling.is_some());
+    let settling = |state: &Arc<State>| matches!(&state.phase, Phase::Distributing(phase) if phase.settling.is_some());
     until(&replica.handle, settling).await;
     replica.stop().await;
     let (handle, task) = fixture.start().await;

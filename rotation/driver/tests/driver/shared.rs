@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use host::RealDisk;
 use rotation_driver::{RecordStore, SharedRecord, StoreError, Write};
 use stores::{
-    Hints, Key, Look, Page, ReadError, Sensitivity, SharedStore, Space, Version, Versioned, WriteError,
+    Hints, Key, Look, Page, ReadError, Sensitivity, SharedStore, Space, Version, Versioned,
+    WriteError,
 };
 use stores_redb::RedbStore;
 use trust::Generation;
@@ -71,7 +72,10 @@ async fn the_generation_decides_and_entries_come_in_the_order_of_their_writes() 
     record.compare_and_swap(write(2, "a")).await.unwrap();
     let stored = record.load().await.unwrap().unwrap();
     assert_eq!((stored.generation, stored.record), (Generation(2), b"record 2 a".to_vec()));
-    assert_eq!(entries(&record).await, ["before there is a record", "entry 1 a", "a word", "entry 2 a"]);
+    assert_eq!(
+        entries(&record).await,
+        ["before there is a record", "entry 1 a", "a word", "entry 2 a"]
+    );
     let part = record.journal(1, 2).await.unwrap();
     assert_eq!(part, [(1, b"entry 1 a".to_vec()), (2, b"a word".to_vec())]);
     assert_eq!(record.journal(3, 10).await.unwrap(), [(3, b"entry 2 a".to_vec())]);
@@ -122,13 +126,23 @@ impl SharedStore for Faulty {
     async fn create(&self, key: &Key, value: &[u8]) -> Result<Version, WriteError> {
         self.write(key, self.store.create(key, value)).await
     }
-    async fn put(&self, key: &Key, value: &[u8], expected: &Version) -> Result<Version, WriteError> {
+    async fn put(
+        &self,
+        key: &Key,
+        value: &[u8],
+        expected: &Version,
+    ) -> Result<Version, WriteError> {
         self.write(key, self.store.put(key, value, expected)).await
     }
     async fn delete(&self, key: &Key, expected: &Version) -> Result<(), WriteError> {
         self.write(key, self.store.delete(key, expected)).await
     }
-    async fn list(&self, space: Space, from: Option<&str>, limit: usize) -> Result<Page, ReadError> {
+    async fn list(
+        &self,
+        space: Space,
+        from: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, ReadError> {
         self.store.list(space, from, limit).await
     }
     async fn watch(&self, space: Space) -> Result<Hints, ReadError> {
@@ -164,12 +178,14 @@ async fn driven(record: &SharedRecord, to: u64) {
 
 #[tokio::test]
 async fn no_entry_is_lost_or_doubled_whatever_write_fails() {
-    let wanted: Vec<String> = (1..=3).flat_map(|n| [format!("entry {n} a"), format!("word {n}")]).collect();
+    let wanted: Vec<String> =
+        (1..=3).flat_map(|n| [format!("entry {n} a"), format!("word {n}")]).collect();
     let mut reached = 0;
     for fault in [Fault::Refused, Fault::UnknownAndDone, Fault::UnknownAndNotDone] {
         for nth in 1..=14 {
             let dir = tempfile::tempdir().unwrap();
-            let faulty = Arc::new(Faulty { store: new_store(&dir), fault, countdown: AtomicU64::new(nth) });
+            let faulty =
+                Arc::new(Faulty { store: new_store(&dir), fault, countdown: AtomicU64::new(nth) });
             let record = SharedRecord::new(Arc::clone(&faulty) as _);
             driven(&record, 3).await;
             assert_eq!(entries(&record).await, wanted, "{fault:?} at write {nth}");
@@ -207,7 +223,8 @@ async fn two_servers_that_write_at_once_make_one_path_and_one_journal() {
     let (one, other) = (server("one"), server("other"));
     let (one, other) = (one.await.unwrap(), other.await.unwrap());
     let found = entries(&record).await;
-    let mut wanted: Vec<String> = [vec!["entry 1 first".to_owned()], one.clone(), other.clone()].concat();
+    let mut wanted: Vec<String> =
+        [vec!["entry 1 first".to_owned()], one.clone(), other.clone()].concat();
     let mut sorted = found.clone();
     wanted.sort();
     sorted.sort();

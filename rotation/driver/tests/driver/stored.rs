@@ -46,7 +46,8 @@ fn evidence() -> Evidence {
 
 /// One entry of each outcome, with what was renamed in code among what they hold.
 fn entries() -> [JournalEntry; 4] {
-    let activate = Event::ActivateRequested { request_id: "go".parse().unwrap(), evidence: evidence() };
+    let activate =
+        Event::ActivateRequested { request_id: "go".parse().unwrap(), evidence: evidence() };
     let holds = vec![
         Hold::OwnTrust { count: 2, until: None },
         Hold::RelyingParties { count: 5, until: Some(at(90)) },
@@ -64,8 +65,10 @@ fn entries() -> [JournalEntry; 4] {
         request_id: "first".parse().unwrap(),
         authority: "main".parse().unwrap(),
     };
-    let staged =
-        Effect::StageRoot { request_id: "first".parse().unwrap(), authority: "main".parse().unwrap() };
+    let staged = Effect::StageRoot {
+        request_id: "first".parse().unwrap(),
+        authority: "main".parse().unwrap(),
+    };
     let acted = |verb: &str| Event::OperatorActed {
         verb: verb.to_owned(),
         about: "mount".to_owned(),
@@ -94,7 +97,8 @@ fn entries_of_the_journal_are_written_as_in_the_first_release_and_read_again() {
 #[test]
 fn an_entry_without_a_name_a_reason_and_what_came_later_is_read() {
     let text = include_str!("stored_journal_first.txt");
-    let entries: Vec<_> = text.lines().map(|line| JournalEntry::decode(line.as_bytes()).unwrap()).collect();
+    let entries: Vec<_> =
+        text.lines().map(|line| JournalEntry::decode(line.as_bytes()).unwrap()).collect();
     let [first, second] = entries.as_slice() else { panic!("two entries") };
     assert_eq!(
         (first.by.as_str(), first.reason.as_str(), first.event.name()),

@@ -105,7 +105,9 @@ async fn values(subject: &Subject) -> Verdict {
     let store = subject.handle().await?;
     let every: Vec<u8> = (0..=u8::MAX).collect();
     for space in [PLAIN, SECRET] {
-        for (n, value) in [Vec::new(), every.clone(), vec![0xff; VALUE_BYTES_MAX]].iter().enumerate() {
+        for (n, value) in
+            [Vec::new(), every.clone(), vec![0xff; VALUE_BYTES_MAX]].iter().enumerate()
+        {
             let key = key(space, format!("value-{n}"))?;
             let version = created(store.as_ref(), &key, value).await?;
             holds(store.as_ref(), &key, value, &version).await?;
@@ -159,7 +161,8 @@ async fn spaces(subject: &Subject) -> Verdict {
     let all = [PLAIN, SECRET, LONGER];
     let mut versions = Vec::new();
     for space in all {
-        versions.push(created(store.as_ref(), &key(space, "apart")?, space.name().as_bytes()).await?);
+        versions
+            .push(created(store.as_ref(), &key(space, "apart")?, space.name().as_bytes()).await?);
     }
     let [first, ..] = versions.as_slice() else { return Ok(()) };
     deleted(store.as_ref(), &key(PLAIN, "apart")?, first).await?;

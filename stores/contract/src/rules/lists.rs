@@ -60,7 +60,10 @@ async fn filled(store: &dyn SharedStore, space: Space) -> Result<Listed, crate::
 
 async fn in_order(subject: &Subject) -> Verdict {
     let store = subject.handle().await?;
-    demand(listed(store.as_ref(), EMPTY, None, 10).await?.is_empty(), "an empty space lists something")?;
+    demand(
+        listed(store.as_ref(), EMPTY, None, 10).await?.is_empty(),
+        "an empty space lists something",
+    )?;
     for space in [ORDERED, ORDERED_SECRET] {
         let all = filled(store.as_ref(), space).await?;
         let found = listed(store.as_ref(), space, None, 1_000).await?;
@@ -116,7 +119,10 @@ async fn untouched(subject: &Subject) -> Verdict {
         for _ in 0..5 {
             let found = listed(store.as_ref(), BUSY, None, 7).await?;
             let still = found.iter().filter(|(id, _)| id.starts_with("still-")).count();
-            demand(still == 40, format!("{still} of 40 entries were listed while others were written"))?;
+            demand(
+                still == 40,
+                format!("{still} of 40 entries were listed while others were written"),
+            )?;
         }
         Ok(())
     };

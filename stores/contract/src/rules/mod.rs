@@ -17,7 +17,11 @@ pub(crate) fn key(space: Space, id: impl Into<String>) -> Result<Key, Broken> {
     works("a key", space.key(id))
 }
 
-pub(crate) async fn created(store: &dyn SharedStore, key: &Key, value: &[u8]) -> Result<Version, Broken> {
+pub(crate) async fn created(
+    store: &dyn SharedStore,
+    key: &Key,
+    value: &[u8],
+) -> Result<Version, Broken> {
     works(&format!("create of {key}"), store.create(key, value).await)
 }
 
@@ -39,18 +43,30 @@ pub(crate) async fn got(store: &dyn SharedStore, key: &Key) -> Result<Option<Ver
 }
 
 /// Demands that a key holds this.
-pub(crate) async fn holds(store: &dyn SharedStore, key: &Key, value: &[u8], version: &Version) -> Verdict {
+pub(crate) async fn holds(
+    store: &dyn SharedStore,
+    key: &Key,
+    value: &[u8],
+    version: &Version,
+) -> Verdict {
     let found = got(store, key).await?;
-    let right = found.as_ref().is_some_and(|found| found.value == value && found.version == *version);
+    let right =
+        found.as_ref().is_some_and(|found| found.value == value && found.version == *version);
     let found = found.map(|found| (found.value.len(), found.version));
     demand(right, format!("{key} must be at {version} with {} bytes, is {found:?}", value.len()))
 }
 
 /// Demands that a write was refused, and told what is there.
-pub(crate) fn conflicts<T>(call: &str, result: Result<T, WriteError>, there: Option<&Version>) -> Verdict {
+pub(crate) fn conflicts<T>(
+    call: &str,
+    result: Result<T, WriteError>,
+    there: Option<&Version>,
+) -> Verdict {
     match result {
         Err(WriteError::Conflict { found, .. }) if found.as_ref() == there => Ok(()),
-        Err(error) => Err(Broken::Failed(format!("{call} must conflict with {there:?}, and gave {error:?}"))),
+        Err(error) => {
+            Err(Broken::Failed(format!("{call} must conflict with {there:?}, and gave {error:?}")))
+        }
         Ok(_) => Err(Broken::Failed(format!("{call} must conflict with {there:?}, and was done"))),
     }
 }

@@ -28,15 +28,20 @@ async fn one_creator(subject: &Subject) -> Verdict {
     let handles = handles(subject).await?;
     for round in 0..ROUNDS {
         let key = key(PLAIN, format!("creators-{round}"))?;
-        let calls = handles.iter().zip(0..).map(async |(store, n): (_, u8)| store.create(&key, &[n]).await);
+        let calls =
+            handles.iter().zip(0..).map(async |(store, n): (_, u8)| store.create(&key, &[n]).await);
         let answers = join_all(calls).await;
         let won: Vec<u8> =
             answers.iter().zip(0..).filter(|(answer, _)| answer.is_ok()).map(|(_, n)| n).collect();
         let [winner] = won.as_slice() else {
             return Err(Broken::Failed(format!("{} of {CALLERS} creators won", won.len())));
         };
-        let lost = answers.iter().filter(|answer| matches!(answer, Err(WriteError::Conflict { .. })));
-        demand(lost.count() == usize::from(CALLERS) - 1, format!("not all others conflicted: {answers:?}"))?;
+        let lost =
+            answers.iter().filter(|answer| matches!(answer, Err(WriteError::Conflict { .. })));
+        demand(
+            lost.count() == usize::from(CALLERS) - 1,
+            format!("not all others conflicted: {answers:?}"),
+        )?;
         let store = subject.handle().await?;
         let found = got(store.as_ref(), &key).await?.map(|found| found.value);
         demand(found.as_deref() == Some(&[*winner]), format!("{winner} won, {found:?} is there"))?;
@@ -53,7 +58,8 @@ async fn no_write_lost(subject: &Subject) -> Verdict {
         for _ in 0..ROUNDS {
             loop {
                 let found = got(store.as_ref(), &key).await?;
-                let found = found.ok_or_else(|| Broken::Failed("the counter is gone".to_owned()))?;
+                let found =
+                    found.ok_or_else(|| Broken::Failed("the counter is gone".to_owned()))?;
                 let bytes = works("the counter", <[u8; 8]>::try_from(found.value.as_slice()))?;
                 let next = (u64::from_be_bytes(bytes) + 1).to_be_bytes();
                 match store.put(&key, &next, &found.version).await {

@@ -18,7 +18,8 @@ const ENDS: Duration = Duration::from_secs(30);
 
 pub(crate) async fn all(subject: &Subject, report: &mut Report) {
     report.rule("away-is-an-error-and-never-an-answer", mended(subject, away(subject).await).await);
-    report.rule("a-handle-works-again-by-itself", mended(subject, works_again(subject).await).await);
+    report
+        .rule("a-handle-works-again-by-itself", mended(subject, works_again(subject).await).await);
     report.rule("a-lost-answer-is-unknown", mended(subject, lost_answer(subject).await).await);
     report.rule("a-watch-outlives-a-cut", mended(subject, watch_over_cut(subject).await).await);
     report.rule("a-watch-outlives-a-compaction", watch_over_compaction(subject).await);
@@ -37,7 +38,10 @@ async fn in_time<T>(call: &str, future: impl Future<Output = T>) -> Result<T, Br
     tokio::time::timeout(ENDS, future).await.map_err(late)
 }
 
-async fn prepared(subject: &Subject, id: &str) -> Result<(Arc<dyn SharedStore>, Key, Version), Broken> {
+async fn prepared(
+    subject: &Subject,
+    id: &str,
+) -> Result<(Arc<dyn SharedStore>, Key, Version), Broken> {
     subject.trouble()?;
     let store = subject.handle().await?;
     let key = key(PLAIN, id)?;

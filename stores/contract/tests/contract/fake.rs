@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use stores::{
-    Entry, HintSender, Hints, Key, Page, ReadError, SharedStore, Space, VALUE_BYTES_MAX, Version, Versioned,
-    WriteError, hints,
+    Entry, HintSender, Hints, Key, Page, ReadError, SharedStore, Space, VALUE_BYTES_MAX, Version,
+    Versioned, WriteError, hints,
 };
 use stores_contract::Trouble;
 
@@ -100,8 +100,13 @@ pub(crate) struct Network {
 
 impl Network {
     pub(crate) fn new(fault: Option<Fault>) -> Self {
-        let state =
-            State { entries: BTreeMap::new(), writings: 0, watchers: Vec::new(), line: Line::Up, cuts: 0 };
+        let state = State {
+            entries: BTreeMap::new(),
+            writings: 0,
+            watchers: Vec::new(),
+            line: Line::Up,
+            cuts: 0,
+        };
         Self { fault, state: Mutex::new(state), handles: AtomicU32::new(0) }
     }
 
@@ -183,8 +188,8 @@ enum Expected<'v> {
 
 impl Handle {
     fn reachable(&self) -> Result<(), ReadError> {
-        let answers =
-            self.network.state().line == Line::Up || self.network.has(Fault::AnswersFromMemoryWhileAway);
+        let answers = self.network.state().line == Line::Up
+            || self.network.has(Fault::AnswersFromMemoryWhileAway);
         let away = || ReadError::Failed { reason: "the fake is away".to_owned() };
         answers.then_some(()).ok_or_else(away)
     }
@@ -199,8 +204,11 @@ impl Handle {
         let right = match expected {
             Expected::Absent => found.is_none() || network.has(Fault::CreateReplaces),
             Expected::Version(version) => {
-                let blind =
-                    if deletes { Fault::DeleteIgnoresTheVersion } else { Fault::PutIgnoresTheVersion };
+                let blind = if deletes {
+                    Fault::DeleteIgnoresTheVersion
+                } else {
+                    Fault::PutIgnoresTheVersion
+                };
                 found.as_ref() == Some(*version)
                     || (found.is_some() && network.has(blind))
                     || (deletes && network.has(Fault::DeletersDoNotLook))
@@ -243,7 +251,8 @@ impl Handle {
             writing = state.entries.get(&place).map_or(1, |(former, _)| former + 1);
         }
         match value {
-            Some(_) if network.has(Fault::LosesThePut) && matches!(expected, Expected::Version(_)) => {}
+            Some(_)
+                if network.has(Fault::LosesThePut) && matches!(expected, Expected::Version(_)) => {}
             Some(value) => {
                 state.entries.insert(place, (writing, value.to_vec()));
             }
@@ -279,19 +288,28 @@ impl SharedStore for Handle {
         if network.has(Fault::InventsKeys) && key.id() == "never" {
             return Ok(Some(Versioned { value: Vec::new(), version: version(0) }));
         }
-        if network.has(Fault::ReadsWhatThisHandleWrote) && key.id() == "handles" && self.number % 2 == 1 {
+        if network.has(Fault::ReadsWhatThisHandleWrote)
+            && key.id() == "handles"
+            && self.number % 2 == 1
+        {
             return Ok(None);
         }
         let state = network.state();
         let found = state.entries.get(&network.place(key));
-        Ok(found.map(|(writing, value)| Versioned { value: value.clone(), version: version(*writing) }))
+        Ok(found
+            .map(|(writing, value)| Versioned { value: value.clone(), version: version(*writing) }))
     }
 
     async fn create(&self, key: &Key, value: &[u8]) -> Result<Version, WriteError> {
         self.write(key, Expected::Absent, Some(value)).await
     }
 
-    async fn put(&self, key: &Key, value: &[u8], expected: &Version) -> Result<Version, WriteError> {
+    async fn put(
+        &self,
+        key: &Key,
+        value: &[u8],
+        expected: &Version,
+    ) -> Result<Version, WriteError> {
         self.write(key, Expected::Version(expected), Some(value)).await
     }
 
@@ -299,7 +317,12 @@ impl SharedStore for Handle {
         self.write(key, Expected::Version(expected), None).await.map(drop)
     }
 
-    async fn list(&self, space: Space, from: Option<&str>, limit: usize) -> Result<Page, ReadError> {
+    async fn list(
+        &self,
+        space: Space,
+        from: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, ReadError> {
         self.reachable()?;
         tokio::task::yield_now().await;
         let (network, state) = (&self.network, self.network.state());
@@ -308,7 +331,9 @@ impl SharedStore for Handle {
         let mut entries: Vec<_> = state
             .entries
             .iter()
-            .filter(|((name, id), _)| *name == space.name() && (id.as_str() > from || id == from && !behind))
+            .filter(|((name, id), _)| {
+                *name == space.name() && (id.as_str() > from || id == from && !behind)
+            })
             .map(|((_, id), (writing, value))| Entry {
                 id: id.clone(),
                 value: value.clone(),
@@ -321,7 +346,9 @@ impl SharedStore for Handle {
         if network.has(Fault::SkipsBetweenPages) && !from.is_empty() && !entries.is_empty() {
             entries.remove(0);
         }
-        if network.has(Fault::SkipsWhileWritten) && entries.iter().any(|entry| entry.id.starts_with("z-")) {
+        if network.has(Fault::SkipsWhileWritten)
+            && entries.iter().any(|entry| entry.id.starts_with("z-"))
+        {
             entries.retain(|entry| entry.id != "still-20");
         }
         let more = entries.len() > limit;

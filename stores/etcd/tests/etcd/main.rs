@@ -39,7 +39,8 @@ impl Trouble for EtcdTrouble {
 
     async fn compact(&self) -> bool {
         let header = self.etcd.post("/v3/kv/range", "{\"key\":\"AA==\"}").expect("a revision");
-        let revision = header.split("\"revision\":\"").nth(1).and_then(|rest| rest.split('"').next());
+        let revision =
+            header.split("\"revision\":\"").nth(1).and_then(|rest| rest.split('"').next());
         let revision = revision.expect("a header with a revision");
         let asked = format!("{{\"revision\":\"{revision}\",\"physical\":true}}");
         self.etcd.post("/v3/kv/compaction", &asked).expect("compacted");
@@ -64,7 +65,10 @@ async fn etcd_keeps_the_contract() {
     assert_eq!(report.skipped(), Vec::<&str>::new(), "{report}");
 }
 
-async fn eventually<T, E: std::fmt::Debug>(what: &str, mut attempt: impl AsyncFnMut() -> Result<T, E>) -> T {
+async fn eventually<T, E: std::fmt::Debug>(
+    what: &str,
+    mut attempt: impl AsyncFnMut() -> Result<T, E>,
+) -> T {
     let trying = async {
         loop {
             match attempt().await {
@@ -81,7 +85,8 @@ async fn eventually<T, E: std::fmt::Debug>(what: &str, mut attempt: impl AsyncFn
 async fn with_three_members_over_mtls_one_may_be_lost_and_a_watch_goes_on() {
     let pki = Pki::new().unwrap();
     let mut members = Etcd::cluster(&pki, 3).unwrap();
-    let endpoints: Vec<_> = members.iter().map(|one| format!("https://{}", one.address())).collect();
+    let endpoints: Vec<_> =
+        members.iter().map(|one| format!("https://{}", one.address())).collect();
     let settings = Settings::new(&endpoints, PREFIX, Some(pki.client())).unwrap();
     let store = EtcdStore::new(settings.with_call_timeout(Duration::from_secs(2)));
     let key = AGENTS.key("a").unwrap();
@@ -160,7 +165,10 @@ async fn a_user_is_signed_in_again_and_what_it_may_not_write_is_told() {
     let version = own.create(&key, b"1").await.unwrap();
     let refused = others.create(&key, b"1").await;
     let Err(WriteError::Failed { reason, .. }) = refused else { panic!("{refused:?}") };
-    assert!(reason.contains("permission denied") && reason.contains("grant-permission"), "{reason}");
+    assert!(
+        reason.contains("permission denied") && reason.contains("grant-permission"),
+        "{reason}"
+    );
 
     // A change of users makes every token old.
     let asked = "{\"name\":\"root\",\"password\":\"r\"}";

@@ -8,7 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+};
 use stores_etcd::TlsFiles;
 
 /// How often a member is asked whether it listens, and the pause between: half a minute, on a machine that is busy.
@@ -71,7 +73,8 @@ impl Etcd {
         for n in 0..members {
             places.push((format!("m{n}"), free()?, free()?));
         }
-        let all: Vec<_> = places.iter().map(|(name, _, peer)| format!("{name}=https://{peer}")).collect();
+        let all: Vec<_> =
+            places.iter().map(|(name, _, peer)| format!("{name}=https://{peer}")).collect();
         let mut cluster = Vec::new();
         for (name, address, peer) in places {
             let mut arguments = urls("https", &name, address, peer);
@@ -144,10 +147,16 @@ impl Etcd {
     }
 
     /// The same, with the token of a user.
-    pub(crate) fn post_as(&self, token: Option<&str>, path: &str, body: &str) -> anyhow::Result<String> {
+    pub(crate) fn post_as(
+        &self,
+        token: Option<&str>,
+        path: &str,
+        body: &str,
+    ) -> anyhow::Result<String> {
         let mut stream = TcpStream::connect(self.address)?;
         stream.set_read_timeout(Some(PAUSE * LOOKS))?;
-        let authorization = token.map_or_else(String::new, |token| format!("authorization: {token}\r\n"));
+        let authorization =
+            token.map_or_else(String::new, |token| format!("authorization: {token}\r\n"));
         let length = body.len();
         write!(
             stream,
@@ -190,7 +199,8 @@ impl Pki {
         let issuer = Issuer::from_params(&params, &key);
         for name in ["server", "client"] {
             let key = KeyPair::generate()?;
-            let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])?;
+            let mut params =
+                CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])?;
             // Members are clients of each other too.
             params.extended_key_usages =
                 vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
@@ -213,6 +223,10 @@ impl Pki {
 
     /// The same, with the certificate of another PKI.
     pub(crate) fn with_client_of(&self, other: &Self) -> TlsFiles {
-        TlsFiles { ca: self.path("ca.pem"), cert: other.path("client.pem"), key: other.path("client.key") }
+        TlsFiles {
+            ca: self.path("ca.pem"),
+            cert: other.path("client.pem"),
+            key: other.path("client.key"),
+        }
     }
 }

@@ -33,7 +33,8 @@ const NEVER: i64 = i64::MAX;
 
 impl Plan {
     fn run(&self, operation: Operation, real: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        let fails = operation == self.operation && self.countdown.fetch_sub(1, Ordering::SeqCst) == 0;
+        let fails =
+            operation == self.operation && self.countdown.fetch_sub(1, Ordering::SeqCst) == 0;
         if fails && !self.carried_out {
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
@@ -113,7 +114,11 @@ async fn after_an_error_of_the_disk_the_store_says_what_is_true_and_works_on() {
                 drop(store);
                 let again = RedbStore::open(Arc::new(RealDisk), &path).unwrap();
                 let read = again.get(&key).await.unwrap().unwrap();
-                assert_eq!((read.value.as_slice(), read.version), (b"third".as_slice(), third), "{case}");
+                assert_eq!(
+                    (read.value.as_slice(), read.version),
+                    (b"third".as_slice(), third),
+                    "{case}"
+                );
             }
         }
     }

@@ -46,7 +46,11 @@ impl Modules {
         Self::read_with(start, text, &Path::exists)
     }
 
-    pub(super) fn read_with(start: &Path, text: Text<'_>, there: There<'_>) -> anyhow::Result<Self> {
+    pub(super) fn read_with(
+        start: &Path,
+        text: Text<'_>,
+        there: There<'_>,
+    ) -> anyhow::Result<Self> {
         let mut modules = Self::default();
         let below = start.parent().unwrap_or(Path::new("")).to_path_buf();
         let spot = Spot { way: Way::new(), file: start.to_path_buf(), below };
@@ -55,7 +59,13 @@ impl Modules {
         Ok(modules)
     }
 
-    fn add(&mut self, spot: Spot, items: Vec<Item>, text: Text<'_>, there: There<'_>) -> anyhow::Result<()> {
+    fn add(
+        &mut self,
+        spot: Spot,
+        items: Vec<Item>,
+        text: Text<'_>,
+        there: There<'_>,
+    ) -> anyhow::Result<()> {
         let mut module = Module { file: spot.file.clone(), ..Module::default() };
         for item in items {
             if attributes(&item).iter().any(is_for_tests) {
@@ -86,7 +96,12 @@ impl Modules {
         way.push(name.clone());
         let folder = spot.below.join(&name);
         if let Some((_, items)) = item.content {
-            return self.add(Spot { way, file: spot.file.clone(), below: folder }, items, text, there);
+            return self.add(
+                Spot { way, file: spot.file.clone(), below: folder },
+                items,
+                text,
+                there,
+            );
         }
         let (flat, deep) = (spot.below.join(format!("{name}.rs")), folder.join("mod.rs"));
         let file = match path_of(&item.attrs) {
@@ -113,7 +128,9 @@ impl Module {
                 }
             }
             UseTree::Name(name) => self.import(before, &name.ident, name.ident.to_string()),
-            UseTree::Rename(renamed) => self.import(before, &renamed.ident, renamed.rename.to_string()),
+            UseTree::Rename(renamed) => {
+                self.import(before, &renamed.ident, renamed.rename.to_string())
+            }
             UseTree::Glob(_) => self.globs.push(before.clone()),
             UseTree::Group(group) => group.items.iter().for_each(|one| self.take(one, before)),
         }
@@ -129,7 +146,8 @@ impl Module {
 }
 
 fn parsed(file: &Path, text: Text<'_>) -> anyhow::Result<Vec<Item>> {
-    let code = syn::parse_file(&text(file)?).with_context(|| format!("parse {}", file.display()))?;
+    let code =
+        syn::parse_file(&text(file)?).with_context(|| format!("parse {}", file.display()))?;
     Ok(code.items)
 }
 
@@ -139,7 +157,8 @@ fn is_for_tests(attribute: &Attribute) -> bool {
         syn::Meta::List(list) if list.path.is_ident("cfg") => list.tokens.to_string(),
         _ => return false,
     };
-    tokens.split(|c: char| !c.is_alphanumeric()).any(|word| word == "test") && !tokens.contains("not")
+    tokens.split(|c: char| !c.is_alphanumeric()).any(|word| word == "test")
+        && !tokens.contains("not")
 }
 
 fn path_of(attributes: &[Attribute]) -> Option<String> {

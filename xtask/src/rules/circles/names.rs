@@ -31,7 +31,12 @@ pub(super) fn taken(modules: &Modules) -> Vec<(PathBuf, PathBuf, String)> {
 
 impl Modules {
     /// The file that defines what a way leads to, when it lies in this crate and is no module.
-    fn resolve<'a>(&'a self, here: &Way, way: &[String], depth: usize) -> Option<(&'a PathBuf, String)> {
+    fn resolve<'a>(
+        &'a self,
+        here: &Way,
+        way: &[String],
+        depth: usize,
+    ) -> Option<(&'a PathBuf, String)> {
         let depth = depth.checked_sub(1)?;
         let (first, rest) = way.split_first()?;
         match first.as_str() {
@@ -50,7 +55,12 @@ impl Modules {
     }
 
     /// Goes down from a module.
-    fn follow<'a>(&'a self, from: Way, way: &[String], depth: usize) -> Option<(&'a PathBuf, String)> {
+    fn follow<'a>(
+        &'a self,
+        from: Way,
+        way: &[String],
+        depth: usize,
+    ) -> Option<(&'a PathBuf, String)> {
         let (name, rest) = way.split_first()?;
         let module = self.all.get(&from)?;
         let mut below = from.clone();
@@ -76,7 +86,8 @@ impl Modules {
         way: &[String],
         depth: usize,
     ) -> Option<(&'a PathBuf, String)> {
-        let longer = module.globs.iter().map(|glob| glob.iter().chain(way).cloned().collect::<Way>());
+        let longer =
+            module.globs.iter().map(|glob| glob.iter().chain(way).cloned().collect::<Way>());
         longer.filter(|longer| longer != way).find_map(|longer| self.resolve(from, &longer, depth))
     }
 }

@@ -116,13 +116,17 @@ fn a_bad_credential_is_refused_although_another_is_good_and_forwarded_headers_ar
     let authenticator = authenticator(verifier(&[maker.jwk("k1")]), &memory, &clock);
     let snapshot = CaMaterial::new().snapshot(1);
     let mut metadata = MetadataMap::new();
-    metadata.insert("x-forwarded-client-cert", "URI=spiffe://example.org/ns/a/sa/b".parse().unwrap());
+    metadata
+        .insert("x-forwarded-client-cert", "URI=spiffe://example.org/ns/a/sa/b".parse().unwrap());
     let anonymous = authenticator.authenticate(&[], &metadata, &snapshot).unwrap_err();
     assert_eq!(anonymous.reason(), Reason::CredentialMissing);
     let token = format!("Bearer {}", maker.token(json!({}), json!({})));
     metadata.insert("authorization", token.parse().unwrap());
     let caller = authenticator.authenticate(&[], &metadata, &snapshot).unwrap();
-    assert_eq!((caller.label(), caller.subject().as_str()), ("jwt", "spiffe://example.org/ns/shop/sa/cart"));
+    assert_eq!(
+        (caller.label(), caller.subject().as_str()),
+        ("jwt", "spiffe://example.org/ns/shop/sa/cart")
+    );
     let garbage = [CertificateDer::from(vec![0x30, 0])];
     let refused = authenticator.authenticate(&garbage, &metadata, &snapshot).unwrap_err();
     assert_eq!(refused.reason(), Reason::CertificateMalformed);

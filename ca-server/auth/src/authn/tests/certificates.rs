@@ -2,7 +2,9 @@
 
 use issuance::{AuthorizedRequest, Holder, SnapshotCell};
 use ledger::{Ended, Row, RowKind, Word};
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
+};
 use rustls_pki_types::CertificateDer;
 use trust::{Bundle, Certificate, CertificateId, Sequence, SpkiHash};
 
@@ -86,7 +88,11 @@ fn memory_of(row: Option<LiveRow>) -> Memory {
     memory
 }
 
-fn judge(chain: &[CertificateDer<'_>], bundle: &Bundle, row: Option<LiveRow>) -> Result<SpiffeId, Reason> {
+fn judge(
+    chain: &[CertificateDer<'_>],
+    bundle: &Bundle,
+    row: Option<LiveRow>,
+) -> Result<SpiffeId, Reason> {
     let verified = ChainVerifier::for_connections(0).verify(chain, bundle, &memory_of(row), NOW);
     verified.map(|holder| holder.identity).map_err(|refusal| refusal.reason())
 }
@@ -137,7 +143,11 @@ fn every_hostile_certificate_is_refused_by_name() {
         ("100 certificates", vec![leaf(good()); 100], Reason::CertificateChainTooLong),
         ("9 certificates", vec![leaf(good()); 9], Reason::CertificateChainTooLong),
         ("twice the leaf", vec![leaf(good()); 2], Reason::CertificateMalformed),
-        ("no certificate at all", vec![CertificateDer::from(vec![0x30, 0])], Reason::CertificateMalformed),
+        (
+            "no certificate at all",
+            vec![CertificateDer::from(vec![0x30, 0])],
+            Reason::CertificateMalformed,
+        ),
     ];
     for (name, chain, expected) in cases {
         let row = Certificate::parse(&chain[0]).is_ok().then(|| row_of(&chain[0]));
@@ -197,8 +207,13 @@ struct Issued {
 fn issued() -> Issued {
     let ca = CaMaterial::new();
     let snapshot = SnapshotCell::new(ca.snapshot(1)).load();
-    let request =
-        AuthorizedRequest::new(id("/ns/shop/sa/cart"), crate::fixture::csr(), Holder::CsrOnly, None).unwrap();
+    let request = AuthorizedRequest::new(
+        id("/ns/shop/sa/cart"),
+        crate::fixture::csr(),
+        Holder::CsrOnly,
+        None,
+    )
+    .unwrap();
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::at(NOW));
     let options = ledger::OpenOptions {
@@ -215,7 +230,8 @@ fn issued() -> Issued {
     let issuer = issuance::Issuer::new(profile, ledger.clone(), clock, random);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let leaf = runtime.block_on(issuer.issue(&request, snapshot.clone())).unwrap();
-    let chain = leaf.chain_der().into_iter().map(|der| CertificateDer::from(der.to_vec())).collect();
+    let chain =
+        leaf.chain_der().into_iter().map(|der| CertificateDer::from(der.to_vec())).collect();
     let (leaf, bundle) = (leaf.serial(), snapshot.bundle().clone());
     Issued { chain, leaf, bundle, ledger, runtime, _dir: dir }
 }
@@ -223,7 +239,8 @@ fn issued() -> Issued {
 #[test]
 fn a_leaf_of_the_real_template_is_a_caller_with_its_intermediate() {
     let Issued { chain, leaf, bundle, ledger, .. } = &issued();
-    let holder = ChainVerifier::for_connections(0).verify(chain, bundle, ledger.as_ref(), NOW).unwrap();
+    let holder =
+        ChainVerifier::for_connections(0).verify(chain, bundle, ledger.as_ref(), NOW).unwrap();
     assert_eq!((holder.serial, holder.identity), (*leaf, id("/ns/shop/sa/cart")));
     let alone = ChainVerifier::for_connections(0).verify(&chain[..1], bundle, ledger.as_ref(), NOW);
     assert_eq!(alone.unwrap_err().reason(), Reason::CertificateUntrusted);

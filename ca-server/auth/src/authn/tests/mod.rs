@@ -32,9 +32,11 @@ impl TokenMaker {
     #[expect(clippy::disallowed_methods, reason = "a test's own key; nothing depends on its value")]
     pub(super) fn new() -> Self {
         let random = SystemRandom::new();
-        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+        let pkcs8 =
+            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
         let key =
-            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random).unwrap();
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random)
+                .unwrap();
         Self { key, random }
     }
 
@@ -54,7 +56,10 @@ impl TokenMaker {
     /// A good token with some header members and claims replaced; `null` removes one.
     pub(super) fn token(&self, header: Value, claims: Value) -> String {
         let good_header = json!({"alg": "ES256", "kid": "k1", "typ": "JWT"});
-        self.sign_text(&with(good_header, header).to_string(), &with(good_claims(), claims).to_string())
+        self.sign_text(
+            &with(good_header, header).to_string(),
+            &with(good_claims(), claims).to_string(),
+        )
     }
 }
 
@@ -67,7 +72,9 @@ pub(super) fn good_claims() -> Value {
 }
 
 pub(super) fn with(mut good: Value, changes: Value) -> Value {
-    let (Value::Object(members), Value::Object(changes)) = (&mut good, changes) else { panic!("objects") };
+    let (Value::Object(members), Value::Object(changes)) = (&mut good, changes) else {
+        panic!("objects")
+    };
     for (name, value) in changes {
         match value {
             Value::Null => members.remove(&name),
@@ -121,7 +128,12 @@ impl LiveRows for Memory {
 
 impl JoinTokens for Memory {
     fn find(&self, secret_hash: [u8; 32], _: Timestamp) -> Result<JoinGrant, JoinTokenRefused> {
-        self.tokens.lock().unwrap().get(&secret_hash).cloned().unwrap_or(Err(JoinTokenRefused::Unknown))
+        self.tokens
+            .lock()
+            .unwrap()
+            .get(&secret_hash)
+            .cloned()
+            .unwrap_or(Err(JoinTokenRefused::Unknown))
     }
 }
 

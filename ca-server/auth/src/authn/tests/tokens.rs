@@ -10,7 +10,8 @@ fn reason(verifier: &JwtVerifier, token: &str) -> Option<Reason> {
 #[test]
 fn a_good_token_gives_its_subjects_identity() {
     let maker = TokenMaker::new();
-    let claims = verifier(&[maker.jwk("k1")]).verify(&maker.token(json!({}), json!({})), NOW).unwrap();
+    let claims =
+        verifier(&[maker.jwk("k1")]).verify(&maker.token(json!({}), json!({})), NOW).unwrap();
     assert_eq!(claims.identity.as_str(), "spiffe://example.org/ns/shop/sa/cart");
     assert_eq!(
         (claims.issuer.as_str(), claims.subject.as_str()),
@@ -38,8 +39,9 @@ fn every_hostile_token_is_refused_by_name() {
     let claims = |changes: Value| maker.token(json!({}), changes);
     let (good, now) = (header(json!({})), NOW.as_secs());
     let good_claims = good_claims().to_string();
-    let unsigned =
-        |header: &str| format!("{}.{}.", base64url(header.as_bytes()), base64url(good_claims.as_bytes()));
+    let unsigned = |header: &str| {
+        format!("{}.{}.", base64url(header.as_bytes()), base64url(good_claims.as_bytes()))
+    };
     let hs256 = {
         let message = unsigned(r#"{"alg":"HS256","kid":"k1"}"#);
         let public = maker.key.public_key().as_ref();
@@ -57,7 +59,11 @@ fn every_hostile_token_is_refused_by_name() {
         ("exp is negative", claims(json!({"exp": -1})), Reason::TokenMalformed),
         ("exp is huge", claims(json!({"exp": 1e300})), Reason::TokenMalformed),
         ("lives too long", claims(json!({"exp": now + 90_000})), Reason::TokenLifeTooLong),
-        ("no iat and no nbf", claims(json!({"iat": null, "nbf": null})), Reason::TokenIssueTimeMissing),
+        (
+            "no iat and no nbf",
+            claims(json!({"iat": null, "nbf": null})),
+            Reason::TokenIssueTimeMissing,
+        ),
         (
             "no iat, lives too long",
             claims(json!({"iat": null, "exp": now + 90_000})),
@@ -68,7 +74,11 @@ fn every_hostile_token_is_refused_by_name() {
         ("no aud", claims(json!({"aud": null})), Reason::TokenAudienceMismatch),
         ("empty auds", claims(json!({"aud": []})), Reason::TokenAudienceMismatch),
         ("wrong iss", claims(json!({"iss": "https://evil.example"})), Reason::TokenIssuerUnknown),
-        ("iss with a slash more", claims(json!({"iss": format!("{ISSUER}/")})), Reason::TokenIssuerUnknown),
+        (
+            "iss with a slash more",
+            claims(json!({"iss": format!("{ISSUER}/")})),
+            Reason::TokenIssuerUnknown,
+        ),
         ("no iss", claims(json!({"iss": null})), Reason::TokenIssuerUnknown),
         ("alg none", unsigned(r#"{"alg":"none"}"#), Reason::TokenAlgorithmRefused),
         ("alg None", unsigned(r#"{"alg":"None"}"#), Reason::TokenAlgorithmRefused),
@@ -94,7 +104,11 @@ fn every_hostile_token_is_refused_by_name() {
         ("padded base64", format!("{good}="), Reason::TokenMalformed),
         ("white space", format!("{good} "), Reason::TokenMalformed),
         ("too large", "a".repeat(16 * 1024 + 1), Reason::TokenTooLarge),
-        ("malformed sub", claims(json!({"sub": "system:serviceaccount:shop"})), Reason::TokenSubjectInvalid),
+        (
+            "malformed sub",
+            claims(json!({"sub": "system:serviceaccount:shop"})),
+            Reason::TokenSubjectInvalid,
+        ),
         ("sub is no text", claims(json!({"sub": 7})), Reason::TokenSubjectInvalid),
         ("no sub", claims(json!({"sub": null})), Reason::TokenSubjectInvalid),
         (
@@ -167,7 +181,10 @@ fn a_bad_key_set_leaves_the_last_good_one_in_force() {
         ("no keys", json!({"keys": []}).to_string()),
         ("shared secret", json!({ "keys": [secret] }).to_string()),
         ("weak RSA", json!({ "keys": [short_rsa] }).to_string()),
-        ("for encryption", json!({ "keys": [with(maker.jwk("k1"), json!({"use": "enc"}))] }).to_string()),
+        (
+            "for encryption",
+            json!({ "keys": [with(maker.jwk("k1"), json!({"use": "enc"}))] }).to_string(),
+        ),
         ("twice the member", r#"{"keys": [], "keys": []}"#.to_owned()),
         ("too many keys", json!({ "keys": vec![maker.jwk("k"); 65] }).to_string()),
         ("huge", " ".repeat(256 * 1024 + 1)),

@@ -49,7 +49,11 @@ fn a_gate_opens_by_itself_only_if_nobody_must_say_a_word() {
                     let opening = Opening::of(&gate, &rotation, &state(seen));
                     let ways = ["say so with `banyan root attest ab --by NAME`".to_owned()];
                     let said = summary(&gate, opening, &rotation, &ways);
-                    assert_eq!(said.contains("banyan root attest"), opening == Opening::ByWord, "{said}");
+                    assert_eq!(
+                        said.contains("banyan root attest"),
+                        opening == Opening::ByWord,
+                        "{said}"
+                    );
                     let by_itself = said.contains("it opens by itself");
                     assert_eq!(by_itself, !held && !seen && !open && latest.is_some(), "{said}");
                     assert_eq!(by_itself, opening.at_latest().is_some(), "{said}");

@@ -24,12 +24,14 @@ fn root(name: &str) -> RootId {
 fn leaves() -> Vec<Leaf> {
     let mut all = Vec::new();
     for kind in KINDS {
-        for newest in
-            [0, 1, 2, 3].into_iter().flat_map(|sequence| EvidenceClass::ALL.map(|class| (sequence, class)))
+        for newest in [0, 1, 2, 3]
+            .into_iter()
+            .flat_map(|sequence| EvidenceClass::ALL.map(|class| (sequence, class)))
         {
             for ends in [-200, -121, -60, 0, 600] {
                 for refuses in [None, Some("no".to_owned())] {
-                    let newest = Some((Sequence(newest.0), newest.1)).filter(|(sequence, _)| sequence.0 > 0);
+                    let newest =
+                        Some((Sequence(newest.0), newest.1)).filter(|(sequence, _)| sequence.0 > 0);
                     all.push(Leaf {
                         kind,
                         identity: "spiffe://example.org/web".to_owned(),
@@ -62,13 +64,16 @@ fn asked() -> Vec<Asked> {
 fn holders() -> Vec<Holder> {
     let policy = policy();
     let of_leaves = leaves().into_iter().flat_map(|leaf| {
-        asked().into_iter().filter_map(move |asked| Holder::of_leaf(leaf.clone(), asked, NOW, &policy))
+        asked()
+            .into_iter()
+            .filter_map(move |asked| Holder::of_leaf(leaf.clone(), asked, NOW, &policy))
     });
     let ends = [None, Some(at(-121)), Some(at(-60)), Some(at(60))];
     let relying_parties = [0, 1, 2, 3].into_iter().flat_map(|confirmed| {
         ends.into_iter().flat_map(move |until| {
             [Round::Both, Round::Last, Round::Back].into_iter().filter_map(move |round| {
-                let known = Party { name: "partner".to_owned(), confirmed: Sequence(confirmed), until };
+                let known =
+                    Party { name: "partner".to_owned(), confirmed: Sequence(confirmed), until };
                 Holder::of_relying_party(known, Sequence(2), round, NOW, &policy)
             })
         })
@@ -94,8 +99,9 @@ fn nobody_holds_a_gate_with_what_it_needs() {
 fn nobody_is_waited_for_until_a_time_that_has_passed_and_each_has_one_time() {
     for holder in holders() {
         let text = holder.sentence();
-        let times =
-            text.matches("Z,").count() + text.matches("Z:").count() + usize::from(text.ends_with('Z'));
+        let times = text.matches("Z,").count()
+            + text.matches("Z:").count()
+            + usize::from(text.ends_with('Z'));
         match holder.ends {
             Ends::At(end) => {
                 assert!(end > NOW, "{holder:?}");
@@ -124,7 +130,11 @@ fn a_leaf_of_the_root_that_goes_needs_a_new_one_although_its_holder_has_the_bund
     assert_eq!(holder.has.in_words(), format!("a leaf of root {}", root("a").short()));
     assert_eq!(holder.needs.in_words(), format!("a new leaf, of root {}", root("b").short()));
     let asked = Asked::Bundle { sequence: Sequence(2), class: EvidenceClass::Applied };
-    assert_eq!(Holder::of_leaf(leaf, asked, NOW, &policy()), None, "it has what the trust gate asks");
+    assert_eq!(
+        Holder::of_leaf(leaf, asked, NOW, &policy()),
+        None,
+        "it has what the trust gate asks"
+    );
 }
 
 #[test]
@@ -145,8 +155,12 @@ fn a_gate_that_gives_up_waits_for_nobody_longer_and_says_of_nobody_that_no_time_
 #[test]
 fn a_confirmation_is_numbered_only_where_the_first_was_given_and_two_are_asked_for() {
     let needs = |confirmed, round| {
-        let known = Party { name: "partner".to_owned(), confirmed: Sequence(confirmed), until: None };
-        Holder::of_relying_party(known, Sequence(35), round, NOW, &policy()).unwrap().needs.in_words()
+        let known =
+            Party { name: "partner".to_owned(), confirmed: Sequence(confirmed), until: None };
+        Holder::of_relying_party(known, Sequence(35), round, NOW, &policy())
+            .unwrap()
+            .needs
+            .in_words()
     };
     assert_eq!(needs(34, Round::Last), "bundle 35 confirmed (2nd of 2)");
     assert_eq!(needs(0, Round::Last), "bundle 35 confirmed");
@@ -178,8 +192,16 @@ fn that_a_confirmation_is_asked_for_twice_is_said_both_times() {
         Holder::of_relying_party(known, Sequence(2), round, NOW, &policy()).unwrap()
     };
     let (both, last) = (of(Round::Both), of(Round::Last));
-    assert!(both.sentence().contains("once more when the former root has left"), "{}", both.sentence());
-    assert!(last.sentence().contains("the second and last of this rotation"), "{}", last.sentence());
+    assert!(
+        both.sentence().contains("once more when the former root has left"),
+        "{}",
+        both.sentence()
+    );
+    assert!(
+        last.sentence().contains("the second and last of this rotation"),
+        "{}",
+        last.sentence()
+    );
     assert_eq!(both.needs.in_words(), "bundle 2 confirmed (1st of 2)");
     assert_eq!(both.has.in_words(), "bundle 1 confirmed");
     assert_eq!(class_name(EvidenceClass::Applied), "applied");

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rotation::evidence::{RelyingParties, Tally};
 use rotation::{
-    BundleChange, Der, Distributing, Draining, Ending, IssuerEntry, Mode, RootEntry, Rotation, Staging,
-    StagingStep, Steady, Withdrawing,
+    BundleChange, Der, Distributing, Draining, Ending, IssuerEntry, Mode, RootEntry, Rotation,
+    Staging, StagingStep, Steady, Withdrawing,
 };
 use trust::{CertificateId, Generation, Sequence, Timestamp, TrustDomain};
 
@@ -47,7 +47,8 @@ fn state(roots: &[(&str, RootState, Option<i64>)], phase: Phase) -> State {
     let mut state = State::uninitialised(TrustDomain::parse("example.org").unwrap());
     state.generation = Generation(20);
     state.sequence = Sequence(2);
-    state.roots = roots.iter().map(|(name, is, horizon)| (root(name), entry(name, *is, *horizon))).collect();
+    state.roots =
+        roots.iter().map(|(name, is, horizon)| (root(name), entry(name, *is, *horizon))).collect();
     state.phase = phase;
     state
 }
@@ -145,8 +146,16 @@ fn a_rotation_above_is_followed_step_by_step() {
         (s(&[A], steady()), &over, Step::Rotate(root("b"))),
         (s(&[A], staging(StagingStep::StagingRoot)), &both, Step::Rest),
         (s(&[A], staging(StagingStep::StagingRoot)), &one, Step::Abort),
-        (s(&[A, staged], staging(StagingStep::RequestingIssuer { root: root("b") })), &both, Step::Rest),
-        (s(&[A, staged], staging(StagingStep::RequestingIssuer { root: root("b") })), &one, Step::Abort),
+        (
+            s(&[A, staged], staging(StagingStep::RequestingIssuer { root: root("b") })),
+            &both,
+            Step::Rest,
+        ),
+        (
+            s(&[A, staged], staging(StagingStep::RequestingIssuer { root: root("b") })),
+            &one,
+            Step::Abort,
+        ),
         (s(&[A, NEW_B], distributing()), &both, Step::Rest),
         (s(&[A, NEW_B], distributing()), &switched, Step::Activate),
         (s(&[A, NEW_B], distributing()), &one, Step::Abort),
@@ -154,30 +163,54 @@ fn a_rotation_above_is_followed_step_by_step() {
         (s(&[OLD_A, B], draining("a", "b", false)), &both, Step::Rollback),
         (s(&[OLD_A, B], draining("a", "b", false)), &over, Step::Rest),
         (s(&[A, ("b", RootState::Draining, FAR)], draining("b", "a", true)), &both, Step::Rest),
-        (s(&[A, ("b", RootState::Draining, FAR)], draining("b", "a", true)), &switched, Step::Forward),
+        (
+            s(&[A, ("b", RootState::Draining, FAR)], draining("b", "a", true)),
+            &switched,
+            Step::Forward,
+        ),
         (s(&[A, ("b", RootState::Draining, FAR)], draining("b", "a", true)), &one, Step::Rest),
     ] {
-        assert_eq!(decide(&state, upstream, "upstream"), wanted, "{} {upstream:?}", state.phase.name());
-        assert_eq!(decide(&state, upstream, "other"), Step::Rest, "nothing of another authority is decided");
+        assert_eq!(
+            decide(&state, upstream, "upstream"),
+            wanted,
+            "{} {upstream:?}",
+            state.phase.name()
+        );
+        assert_eq!(
+            decide(&state, upstream, "other"),
+            Step::Rest,
+            "nothing of another authority is decided"
+        );
     }
 }
 
 #[test]
 fn a_bundle_is_applied_when_it_is_the_bundle_here_and_was_waited_for() {
-    let (one, both, over) = (upstream(&["a"], "a"), upstream(&["a", "b"], "a"), upstream(&["b"], "b"));
+    let (one, both, over) =
+        (upstream(&["a"], "a"), upstream(&["a", "b"], "a"), upstream(&["b"], "b"));
     let applied = |roots: &[_], phase, upstream: &Upstream, evidence: &Evidence| {
         told(&state(roots, phase), upstream, evidence).0
     };
     assert_eq!(applied(&[A], steady(), &one, &evidence()), 7);
     assert_eq!(applied(&[A], steady(), &both, &evidence()), 0, "the new root is not trusted here");
     assert_eq!(applied(&[A, NEW_B], distributing(), &both, &evidence()), 7);
-    let waits =
-        Evidence { unproven: Tally { count: 1, latest: FAR.map(Timestamp::from_secs) }, ..evidence() };
+    let waits = Evidence {
+        unproven: Tally { count: 1, latest: FAR.map(Timestamp::from_secs) },
+        ..evidence()
+    };
     assert_eq!(applied(&[A, NEW_B], distributing(), &both, &waits), 0, "somebody is waited for");
     let relying_parties = RelyingParties { unbounded: 1, ..RelyingParties::default() };
-    assert_eq!(applied(&[A, NEW_B], distributing(), &both, &Evidence { relying_parties, ..evidence() }), 0);
     assert_eq!(
-        applied(&[A, NEW_B], distributing(), &both, &Evidence { sequence: Sequence(1), ..evidence() }),
+        applied(&[A, NEW_B], distributing(), &both, &Evidence { relying_parties, ..evidence() }),
+        0
+    );
+    assert_eq!(
+        applied(
+            &[A, NEW_B],
+            distributing(),
+            &both,
+            &Evidence { sequence: Sequence(1), ..evidence() }
+        ),
         0
     );
     assert_eq!(applied(&[OLD_A, B], draining("a", "b", false), &both, &evidence()), 7);
@@ -193,20 +226,32 @@ fn a_bundle_is_applied_when_it_is_the_bundle_here_and_was_waited_for() {
     assert_eq!(applied(&[gone, B], withdrawing, &over, &evidence()), 0, "not converged");
     assert_eq!(applied(&[gone, B], steady(), &over, &evidence()), 7);
     let without = compose(&state(&[A], steady()), &one, None, &Policy::default());
-    assert_eq!((without.applied_sequence, without.unused), (0, Vec::new()), "no evidence proves nothing");
+    assert_eq!(
+        (without.applied_sequence, without.unused),
+        (0, Vec::new()),
+        "no evidence proves nothing"
+    );
 }
 
 #[test]
 fn a_root_is_unused_when_it_never_signed_or_its_last_leaf_is_over() {
     let both = upstream(&["a", "b"], "b");
-    let unused = |roots: &[_], phase, evidence: &Evidence| told(&state(roots, phase), &both, evidence).1;
+    let unused =
+        |roots: &[_], phase, evidence: &Evidence| told(&state(roots, phase), &both, evidence).1;
     assert_eq!(unused(&[A], steady(), &evidence()), [root("b")], "unknown here");
-    assert_eq!(unused(&[A, NEW_B], distributing(), &evidence()), [root("b")], "trusted, and never signed");
+    assert_eq!(
+        unused(&[A, NEW_B], distributing(), &evidence()),
+        [root("b")],
+        "trusted, and never signed"
+    );
     let lives = |name| Evidence {
         live: [(root(name), Tally { count: 1, latest: FAR.map(Timestamp::from_secs) })].into(),
         ..evidence()
     };
-    assert!(unused(&[A, NEW_B], distributing(), &lives("b")).is_empty(), "a downstream CA may use it");
+    assert!(
+        unused(&[A, NEW_B], distributing(), &lives("b")).is_empty(),
+        "a downstream CA may use it"
+    );
     assert_eq!(unused(&[OLD_A, B], draining("a", "b", false), &evidence()), [root("a")]);
     assert!(unused(&[OLD_A, B], draining("a", "b", false), &lives("a")).is_empty(), "a leaf lives");
     let was_used = ("b", RootState::Draining, FAR);
@@ -220,7 +265,8 @@ fn a_root_is_unused_when_it_never_signed_or_its_last_leaf_is_over() {
 fn further_roots_of_either_side_are_no_matter_to_a_report() {
     let mut state = state(&[A], steady());
     let by = ["upstream".parse().unwrap()].into();
-    let further = rotation::FurtherEntry { der: Der::from(b"f".as_slice()), not_after: NOW, since: NOW, by };
+    let further =
+        rotation::FurtherEntry { der: Der::from(b"f".as_slice()), not_after: NOW, since: NOW, by };
     state.further.insert(root("f"), further);
     let told = compose(&state, &upstream(&["a"], "a"), Some(&evidence()), &Policy::default());
     assert_eq!((told.applied_sequence, told.unused), (7, Vec::new()));
