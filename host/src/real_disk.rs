@@ -1,5 +1,6 @@
 //! Durable files of the operating system.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -7,6 +8,7 @@ use std::os::unix::fs::{
     DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
 use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use crate::disk::{AppendFile, Disk};
 
@@ -24,6 +26,7 @@ impl Disk for RealDisk {
 
     fn replace(&self, path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
         let temporary = temporary_beside(path)?;
+        let _turn = Turn::at(path);
         let written =
             write_new(&temporary, contents, mode).and_then(|()| fs::rename(&temporary, path));
         if let Err(error) = written {
@@ -172,6 +175,32 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     File::open(parent(path))?.sync_all()
 }
 
+/// The files that are being replaced, and whoever waits for one of them.
+static REPLACED: (Mutex<BTreeSet<PathBuf>>, Condvar) =
+    (Mutex::new(BTreeSet::new()), Condvar::new());
+
+/// The right to replace a file. Two that did so at once would write into one temporary file, and one would move it away under
+/// the other.
+struct Turn(PathBuf);
+
+impl Turn {
+    fn at(path: &Path) -> Self {
+        let (replaced, over) = (&REPLACED.0, &REPLACED.1);
+        let mut replaced = replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        while !replaced.insert(path.to_owned()) {
+            replaced = over.wait(replaced).unwrap_or_else(PoisonError::into_inner);
+        }
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        REPLACED.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+        REPLACED.1.notify_all();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,6 +214,25 @@ mod tests {
         RealDisk.replace(&path, b"two", 0o600).unwrap();
         assert_eq!(RealDisk.read(&path).unwrap(), b"two");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(RealDisk.list(dir.path()).unwrap(), [path]);
+    }
+
+    #[test]
+    fn several_that_replace_one_file_at_once_do_so_one_after_the_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let whole: Vec<Vec<u8>> = (0..8).map(|n| vec![n; 10_000]).collect();
+        std::thread::scope(|scope| {
+            for contents in &whole {
+                let path = &path;
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        RealDisk.replace(path, contents, 0o600).unwrap();
+                    }
+                });
+            }
+        });
+        assert!(whole.contains(&RealDisk.read(&path).unwrap()), "one of them, and whole");
         assert_eq!(RealDisk.list(dir.path()).unwrap(), [path]);
     }
 
