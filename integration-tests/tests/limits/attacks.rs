@@ -89,7 +89,7 @@ async fn all_are_ended(attack: Attack, connections: usize) -> anyhow::Result<()>
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_are_not_taken_end_their_connections_and_are_not_kept() -> anyhow::Result<()> {
-    all_are_ended(Attack::ZeroWindow, 150).await
+    all_are_ended(Attack::ZeroWindow, 100).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -52,7 +52,12 @@ async fn a_plugin_that_is_broken_is_told_the_rules_that_it_breaks() -> anyhow::R
         (
             "if not proven:",
             "if False:",
-            &["issuer-for-no-csr-is-denied", "csr-without-possession-is-denied"][..],
+            // What it signs without looking it also remembers.
+            &[
+                "issuer-for-no-csr-is-denied",
+                "csr-without-possession-is-denied",
+                "refusals-are-not-remembered",
+            ][..],
         ),
         ("if root[\"asked\"] != asked:", "if False:", &["stage-other-contents-is-denied"]),
         (
