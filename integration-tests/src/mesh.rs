@@ -1,8 +1,8 @@
 //! A small mesh on this machine: a real CA, real agents, and real Envoys or foreign clients beside them.
 //!
 //! [`MeshCa`] is a CA behind a [`Gate`] that can be shut, [`TestAgent`] an agent with its own home, [`Subscriber`] one
-//! stream of secrets, [`Proxy`] and [`CsrClient`] members that [`Traffic`] lets shake hands, [`Envoy`] a proxy in a process of its own. [`LyingCa`] does what no real CA does, [`TokenIssuer`]
-//! makes JWTs, and [`Tool`] runs programs of other projects.
+//! stream of secrets, [`Proxy`] and [`CsrClient`] members that [`Traffic`] lets shake hands, [`Envoy`] a proxy in a
+//! process of its own. [`LyingCa`] does what no real CA does, [`TokenIssuer`](crate::tokens::TokenIssuer) makes JWTs, and [`Tool`] runs programs of other projects.
 
 mod agent;
 mod authorities;
