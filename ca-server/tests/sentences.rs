@@ -189,6 +189,23 @@ async fn while_it_withdraws_nothing_is_said_to_have_no_end_and_an_abort_asks_for
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_counts_the_relying_party_that_may_say_nothing_for_longest() {
+    let place = Place::new(QUICK);
+    let running = place.start().await.unwrap();
+    let slow = AddRelyingPartyRequest {
+        name: "slow".to_owned(),
+        staleness_seconds: 8_640_000,
+        ..AddRelyingPartyRequest::default()
+    };
+    client(&running).await.add_relying_party(slow).await.unwrap();
+    let answer = start(&running, StartRotationRequest { dry_run: true, ..to("", "auto") }).await;
+    let outlook = answer.outlook.unwrap();
+    let (signs, ends) = (outlook.signs_within_seconds, outlook.ends_within_seconds);
+    assert!(signs >= Some(8_640_000) && ends > signs, "{signs:?} {ends:?}: {:#?}", answer.forecast);
+    stop(running).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_tells_no_time_at_which_a_root_signs_that_waits_for_an_activation() {
     let place = Place::new(&format!("{QUICK}mode = \"manual\"\n"));
     let running = place.start().await.unwrap();

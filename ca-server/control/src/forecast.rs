@@ -97,14 +97,18 @@ pub fn of(ca: &Ca, state: &State, asked: &Asked<'_>) -> Forecast {
     said.extend(target.and_then(|target| shared(ca, target)));
     let last = rows.all().latest_not_after.max(last_issuer);
     let unbounded = unbounded(ca);
+    let parties =
+        longest_staleness(ca.registry.relying_parties().into_iter().map(|(_, row)| row.staleness));
     let times = Times {
-        trusts: (!own.never && unbounded.is_none()).then(|| trust_at_most(ca, last, now)),
+        trusts: (!own.never && unbounded.is_none()).then(|| {
+            trust_at_most(ca, last, now).max(trust_at_most(ca, Some(now.plus(parties)), now))
+        }),
         ends: (!is_unattested(ca, state)).then(|| {
             let at_most =
                 |last: Option<Timestamp>| last.map(|last| trust_at_most(ca, Some(last), now));
             let downstreams = at_most(last_issuer).unwrap_or_default().saturating_mul(2);
             let others = at_most(others_end(ca, state)).unwrap_or_default();
-            ca.policy.rotation_at_most().max(downstreams).max(others)
+            ca.policy.rotation_at_most().max(downstreams).max(others) + parties
         }),
         mode: asked.mode,
         blocked: asked.blocked,
@@ -345,6 +349,11 @@ const fn waited(kind: RowKind) -> &'static str {
     }
 }
 
+/// How long relying parties are waited for that say nothing, from when the bundle is out.
+fn longest_staleness(bounds: impl Iterator<Item = Option<Duration>>) -> Duration {
+    bounds.flatten().max().unwrap_or_default()
+}
+
 fn trust_at_most(ca: &Ca, last: Option<Timestamp>, now: Timestamp) -> Duration {
     let left = last.map_or(Duration::ZERO, |last| last.since(now));
     left + ca.policy.skew * 2 + ca.policy.settle
@@ -363,6 +372,16 @@ mod tests {
             blocked: false,
             unbounded: None,
         }
+    }
+
+    #[test]
+    fn the_relying_party_that_may_say_nothing_for_longest_counts() {
+        let days = |days: u64| Duration::from_secs(days * 86_400);
+        assert_eq!(
+            longest_staleness([Some(days(1)), None, Some(days(100))].into_iter()),
+            days(100)
+        );
+        assert_eq!(longest_staleness([None].into_iter()), Duration::ZERO);
     }
 
     #[test]
