@@ -14,6 +14,7 @@ mod authority;
 mod call;
 mod clock;
 mod downstream;
+mod downstream_admin;
 mod entrance;
 mod intake;
 mod istio;

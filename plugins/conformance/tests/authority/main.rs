@@ -1,10 +1,13 @@
 //! The authority suite passes an honest authority in memory, and finds each lie.
 
+mod misbehaviors;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use misbehaviors::{MISBEHAVIORS, Misbehavior};
 use plugins::ca_certificate::{CaSigner, IssuerProfile, RootProfile, build_root, sign_issuer};
 use plugins::memory::MemoryKeys;
 use plugins::{
@@ -21,38 +24,6 @@ use trust::{
 };
 
 const NOW: Timestamp = Timestamp::from_secs(1_767_225_600);
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Misbehavior {
-    None,
-    SecondRootForARequest,
-    TakesAnyContents,
-    AnnouncesNothing,
-    ActivatesWhatItStages,
-    ActivateDoesNothing,
-    ActivatesTheUnknown,
-    SecondIssuerForARequest,
-    WrongIssuerKey,
-    IssuerShorterThanAsked,
-    ShortensToTheRoot,
-    TrustsAnyCsr,
-    AnyTrustDomain,
-    AnyRoot,
-    AnyTicket,
-    ForgetsOverARestart,
-    RetiresTheSigningRoot,
-    AnnouncesTheRetired,
-    IsDown,
-    ChangesItsVersion,
-    CopiesTheCsr,
-    StaysBusyAfterADrop,
-    MixesUpCallers,
-    NonsenseIsTransient,
-    NewTicketAfterARestart,
-    NamesItsOwnAsFurther,
-    SignsUnderAFurtherRoot,
-    RemembersRefusals,
-}
 
 #[derive(Debug, Default)]
 struct Made {
@@ -386,42 +357,6 @@ async fn the_honest_model_conforms() {
     assert!(report.skipped().is_empty(), "{report}");
 }
 
-const MISBEHAVIORS: &[(Misbehavior, &str)] = &[
-    (Misbehavior::SecondRootForARequest, "stage-same-request-same-root"),
-    (Misbehavior::SecondRootForARequest, "stage-at-once-same-root"),
-    (Misbehavior::SecondRootForARequest, "retired-request-makes-no-second-root"),
-    (Misbehavior::TakesAnyContents, "stage-other-contents-is-denied"),
-    (Misbehavior::TakesAnyContents, "issuer-other-contents-is-denied"),
-    (Misbehavior::AnnouncesNothing, "staged-root-is-announced-and-safe"),
-    (Misbehavior::AnnouncesNothing, "roots-never-empty-again"),
-    (Misbehavior::ActivatesWhatItStages, "staging-activates-nothing"),
-    (Misbehavior::ActivateDoesNothing, "activated-root-signs"),
-    (Misbehavior::ActivatesTheUnknown, "activate-unknown-is-denied"),
-    (Misbehavior::SecondIssuerForARequest, "issuer-same-request-same-bytes"),
-    (Misbehavior::SecondIssuerForARequest, "issuer-at-once-same-bytes"),
-    (Misbehavior::WrongIssuerKey, "issuer-is-safe"),
-    (Misbehavior::IssuerShorterThanAsked, "issuer-is-safe"),
-    (Misbehavior::ShortensToTheRoot, "issuer-outliving-its-root-is-denied"),
-    (Misbehavior::TrustsAnyCsr, "csr-without-possession-is-denied"),
-    (Misbehavior::AnyTrustDomain, "other-trust-domain-is-denied"),
-    (Misbehavior::AnyRoot, "issuer-under-unknown-root-is-denied"),
-    (Misbehavior::AnyTicket, "unknown-ticket-is-denied"),
-    (Misbehavior::ForgetsOverARestart, "answers-survive-a-restart"),
-    (Misbehavior::RetiresTheSigningRoot, "retire-of-signing-root-is-denied"),
-    (Misbehavior::AnnouncesTheRetired, "retired-root-is-gone"),
-    (Misbehavior::IsDown, "check-is-well"),
-    (Misbehavior::ChangesItsVersion, "describe-is-constant"),
-    (Misbehavior::CopiesTheCsr, "csr-gives-nothing-but-its-key"),
-    (Misbehavior::StaysBusyAfterADrop, "issuer-dropped-call-same-bytes"),
-    (Misbehavior::StaysBusyAfterADrop, "signed-but-not-recorded-is-signed-once"),
-    (Misbehavior::MixesUpCallers, "issuers-at-once-are-apart"),
-    (Misbehavior::NonsenseIsTransient, "issuer-for-no-csr-is-denied"),
-    (Misbehavior::NewTicketAfterARestart, "pending-survives-a-restart"),
-    (Misbehavior::NamesItsOwnAsFurther, "further-roots-are-real-and-apart"),
-    (Misbehavior::SignsUnderAFurtherRoot, "further-roots-sign-nothing"),
-    (Misbehavior::RemembersRefusals, "refusals-are-not-remembered"),
-];
-
 #[tokio::test]
 async fn each_lie_is_found_by_the_rule_about_it() {
     for (misbehavior, rule) in MISBEHAVIORS.iter().copied() {
@@ -445,7 +380,7 @@ async fn every_rule_has_a_plugin_that_breaks_it() {
 
 #[tokio::test]
 async fn every_rule_is_explained() {
-    let page = include_str!("../../../docs/plugins/conformance.md");
+    let page = include_str!("../../../../docs/plugins/conformance.md");
     for (rule, _) in run(&subject(Misbehavior::None)).await.verdicts() {
         assert!(
             page.contains(&format!("`{rule}`")),
