@@ -171,8 +171,13 @@ pub(super) async fn assemble(
     let checks = authority_health::watch(core.authorities.clone(), driver.troubles(), told);
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(checks));
     let evidence = embedding.evidence(Arc::<EvidenceReader>::clone(&ca.evidence));
-    let reporter =
-        rotation_driver::report(driver.clone(), evidence, policy, Arc::clone(&deps.clock));
+    let reporter = rotation_driver::report(
+        driver.clone(),
+        evidence,
+        policy,
+        Arc::clone(&deps.clock),
+        core.duty.clone(),
+    );
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(reporter));
     let authority_upkeep = AuthorityUpkeep {
         authorities: core.authorities.clone(),

@@ -10,8 +10,9 @@ use registry::sessions::Sessions;
 use registry::{AgentRegistry, Membership};
 use rotation::{AuthorityName, Event, Policy, RequestId, State};
 use rotation_driver::{
-    DriverHandle, DriverParts, DriverTask, EffectError, RecordStore, RedbStore, Trouble,
+    DriverHandle, DriverParts, DriverTask, Duty, EffectError, RecordStore, RedbStore, Trouble,
 };
+use tokio::sync::watch;
 use trust::randomness::random_bytes;
 
 use super::blocking::blocking;
@@ -40,6 +41,8 @@ pub(super) struct CoreServices {
     pub(super) calls: AuthorityCalls,
     pub(super) driver: DriverHandle,
     pub(super) task: DriverTask,
+    /// Which part of the driver's work is this process's.
+    pub(super) duty: watch::Receiver<Duty>,
     /// Where effects look for what requests are served from; empty until there is something.
     pub(super) cell: Arc<OnceLock<Arc<SnapshotCell>>>,
     pub(super) bundles: BundleHistory,
@@ -84,7 +87,9 @@ pub(super) async fn core_services(
         cell: Arc::clone(&cell),
         bundles: bundles.clone(),
         transition_signer: Arc::clone(&transition_signer),
+        duty: watch::channel(Duty::alone()).1,
     };
+    let duty = served.duty.clone();
     let started = driver(given, store, Arc::clone(&keys), authorities.clone(), served).await?;
     let (driver, task) = started;
     Ok(CoreServices {
@@ -94,6 +99,7 @@ pub(super) async fn core_services(
         calls,
         driver,
         task,
+        duty,
         cell,
         bundles,
         transition_signer,
@@ -125,6 +131,7 @@ struct Served {
     cell: Arc<OnceLock<Arc<SnapshotCell>>>,
     bundles: BundleHistory,
     transition_signer: Arc<TransitionSigner>,
+    duty: watch::Receiver<Duty>,
 }
 
 /// Opens the bundles of the past.
@@ -185,6 +192,7 @@ async fn driver(
         effects: Arc::new(effects),
         clock: Arc::clone(&deps.clock),
         policy: policy(config),
+        duty: served.duty,
     };
     Ok(rotation_driver::start(parts).await?)
 }

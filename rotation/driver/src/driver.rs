@@ -6,15 +6,18 @@ mod start_error;
 use std::sync::Arc;
 
 use rotation::{Event, PendingEffect, Policy};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use trust::{Clock, TrustDomain};
 
 use self::keeper::{Keeper, UNKNOWN_RELOAD_PAUSE};
 pub use self::start_error::StartError;
 use crate::handle::Submission;
+use crate::news::News;
 use crate::performer::Performer;
-use crate::{DriverHandle, EffectError, Effects, QUEUE_EVENTS_MAX, RecordStore, SubmitError, Word};
+use crate::{
+    DriverHandle, Duty, EffectError, Effects, QUEUE_EVENTS_MAX, RecordStore, SubmitError, Word,
+};
 
 /// What a driver is made of.
 #[derive(Debug)]
@@ -29,6 +32,8 @@ pub struct DriverParts {
     pub clock: Arc<dyn Clock>,
     /// What the operator chose.
     pub policy: Policy,
+    /// Which part of the work is this process's; it may change at any time.
+    pub duty: watch::Receiver<Duty>,
 }
 
 /// The running driver. Dropping it stops the driver without waiting.
@@ -55,26 +60,54 @@ impl DriverTask {
 /// # Errors
 /// [`StartError`] when there is a record and it cannot be read or used: that is never taken for a first boot.
 pub async fn start(parts: DriverParts) -> Result<(DriverHandle, DriverTask), StartError> {
-    let DriverParts { trust_domain, store, effects, clock, policy } = parts;
+    let DriverParts { trust_domain, store, effects, clock, policy, duty } = parts;
     let mut keeper = Keeper::load(trust_domain, Arc::clone(&store), clock, policy).await?;
     // What was counted on a former uptime counts for nothing, and nothing is decided before that is stored.
     keeper.take(&Event::DriverStarted, &Word::default()).await?;
-    let mut performer = Performer::new(effects, keeper.watch());
+    let mut performer = Performer::new(effects, keeper.watch(), duty.clone());
     let (events, queue) = mpsc::channel(QUEUE_EVENTS_MAX);
+    let alone = duty.borrow().replica.is_none();
+    let news = (!alone).then(|| News::of(Arc::clone(&store)));
     let handle =
         DriverHandle { events, state: keeper.watch(), troubles: performer.troubles(), store };
     performer.reconcile();
     let (stop, stopped) = oneshot::channel();
-    let task = tokio::spawn(run(keeper, performer, queue, stopped));
+    let task = tokio::spawn(run(keeper, performer, Heard { queue, news, duty }, stopped));
     Ok((handle, DriverTask { stop, task }))
+}
+
+/// What the loop listens to besides its own effects.
+struct Heard {
+    queue: mpsc::Receiver<Submission>,
+    /// What other servers write; none where no other can.
+    news: Option<News>,
+    duty: watch::Receiver<Duty>,
+}
+
+impl Heard {
+    /// Waits until the record may have been written by somebody else.
+    async fn news(news: &mut Option<News>) {
+        match news {
+            Some(news) => news.next().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits until the work is shared otherwise.
+    async fn shared_otherwise(duty: &mut watch::Receiver<Duty>) {
+        if duty.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 async fn run(
     mut keeper: Keeper,
     mut performer: Performer,
-    mut queue: mpsc::Receiver<Submission>,
+    heard: Heard,
     mut stopped: oneshot::Receiver<()>,
 ) {
+    let Heard { mut queue, mut news, mut duty } = heard;
     loop {
         tokio::select! {
             // A stop comes first; otherwise events and results take turns at random, so that neither starves.
@@ -88,6 +121,8 @@ async fn run(
             },
             (pending, outcome) = performer.next() => finish(&mut keeper, &mut performer, pending, outcome).await,
             () = tokio::time::sleep(UNKNOWN_RELOAD_PAUSE), if keeper.is_unknown() => keeper.try_reload().await,
+            () = Heard::news(&mut news) => keeper.look().await,
+            () = Heard::shared_otherwise(&mut duty) => {}
         }
         performer.reconcile();
     }

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod driver;
+mod duty;
 mod effects;
 #[cfg(feature = "testing")]
 mod fake_effects;
@@ -22,6 +23,7 @@ mod fake_effects;
 mod fault_store;
 mod handle;
 mod journal;
+mod news;
 mod performer;
 mod redb_store;
 mod replay;
@@ -30,6 +32,7 @@ mod shared_record;
 mod store;
 
 pub use driver::{DriverParts, DriverTask, StartError, start};
+pub use duty::Duty;
 pub use effects::{EffectError, Effects, Trouble};
 #[cfg(feature = "testing")]
 pub use fake_effects::FakeEffects;

@@ -8,7 +8,7 @@ use rotation::{Event, PendingEffect, State};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 
-use crate::{EffectError, Effects, Trouble};
+use crate::{Duty, EffectError, Effects, Trouble};
 
 /// Longest time for one attempt. Ports set shorter deadlines of their own; this one is for those that forgot.
 const ATTEMPT_MAX: Duration = Duration::from_secs(60);
@@ -18,6 +18,7 @@ const ATTEMPT_MAX: Duration = Duration::from_secs(60);
 pub(crate) struct Performer {
     effects: Arc<dyn Effects>,
     state: watch::Receiver<Arc<State>>,
+    duty: watch::Receiver<Duty>,
     tasks: JoinSet<Result<Event, EffectError>>,
     running: BTreeMap<PendingEffect, AbortHandle>,
     failed: BTreeMap<PendingEffect, Trouble>,
@@ -25,10 +26,15 @@ pub(crate) struct Performer {
 }
 
 impl Performer {
-    pub(crate) fn new(effects: Arc<dyn Effects>, state: watch::Receiver<Arc<State>>) -> Self {
+    pub(crate) fn new(
+        effects: Arc<dyn Effects>,
+        state: watch::Receiver<Arc<State>>,
+        duty: watch::Receiver<Duty>,
+    ) -> Self {
         Self {
             effects,
             state,
+            duty,
             tasks: JoinSet::new(),
             running: BTreeMap::new(),
             failed: BTreeMap::new(),
@@ -40,18 +46,21 @@ impl Performer {
         self.troubles.subscribe()
     }
 
-    /// Starts what the stored state wants done and does not run, and drops what it no longer wants.
+    /// Starts what the stored state wants done by this process and does not run, and drops what it no longer wants.
     pub(crate) fn reconcile(&mut self) {
         let state = self.state.borrow().clone();
+        let duty = self.duty.borrow().clone();
+        let owed = |pending: &&PendingEffect| duty.has(&pending.effect);
+        let wanted: Vec<&PendingEffect> = state.pending.iter().filter(owed).collect();
         self.running.retain(|pending, task| {
-            let wanted = state.pending.contains(pending);
+            let wanted = wanted.contains(&pending);
             if !wanted {
                 task.abort();
             }
             wanted
         });
-        self.failed.retain(|pending, _| state.pending.contains(pending));
-        for pending in &state.pending {
+        self.failed.retain(|pending, _| wanted.contains(&pending));
+        for pending in wanted {
             if !self.running.contains_key(pending) {
                 let pause =
                     self.failed.get(pending).map_or(Duration::ZERO, |t| t.last.pause(t.attempts));

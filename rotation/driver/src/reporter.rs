@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rotation::{Event, Evidence, Phase, Policy, State, step};
+use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use trust::Clock;
 
-use crate::{DriverHandle, SubmitError};
+use crate::{DriverHandle, Duty, SubmitError};
 
 /// How often evidence is read while a gate is awaited. What opens a gate is seen at most this much later.
 const READ_EVERY: Duration = Duration::from_millis(500);
@@ -35,7 +36,8 @@ pub struct NoEvidence {
     pub reason: String,
 }
 
-/// Reports until it is dropped, or the driver has stopped.
+/// Reports until it is dropped, or the driver has stopped. Of several servers only the one that leads reports: `settle` counts
+/// for one observer.
 ///
 /// Whether a report would move anything is asked of [`step`] itself, so that reports that change nothing cost no
 /// round through the driver's queue.
@@ -44,6 +46,7 @@ pub async fn report(
     source: Arc<dyn EvidenceSource>,
     policy: Policy,
     clock: Arc<dyn Clock>,
+    mut duty: watch::Receiver<Duty>,
 ) {
     let mut changes = driver.changes();
     let mut ticks = tokio::time::interval(READ_EVERY);
@@ -53,6 +56,9 @@ pub async fn report(
             return;
         }
         ticks.tick().await;
+        if duty.wait_for(|duty| duty.leads).await.is_err() {
+            return;
+        }
         let state = driver.state();
         let evidence = match source.read(&state).await {
             Ok(evidence) => evidence,

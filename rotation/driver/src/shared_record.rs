@@ -40,14 +40,6 @@ impl SharedRecord {
         Self(store)
     }
 
-    /// Says whenever the record may have changed, by whichever server.
-    ///
-    /// # Errors
-    /// [`StoreError::Failed`].
-    pub async fn watch(&self) -> Result<Hints, StoreError> {
-        self.0.watch(RECORD).await.map_err(not_read)
-    }
-
     async fn found(&self) -> Result<Option<Found>, StoreError> {
         let Some(found) = self.0.get(&record_key()?).await.map_err(not_read)? else {
             return Ok(None);
@@ -243,6 +235,10 @@ impl RecordStore for SharedRecord {
                 .extend((index >= from && newest.index >= from).then_some((index, newest.entry)));
         }
         Ok(entries)
+    }
+
+    async fn watch(&self) -> Result<Option<Hints>, StoreError> {
+        self.0.watch(RECORD).await.map(Some).map_err(not_read)
     }
 }
 

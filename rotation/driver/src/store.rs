@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use async_trait::async_trait;
+use stores::Hints;
 use trust::Generation;
 
 /// The record as it is stored.
@@ -82,4 +83,12 @@ pub trait RecordStore: Send + Sync + Debug {
     /// # Errors
     /// [`StoreError::Failed`].
     async fn journal(&self, from: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError>;
+
+    /// Says whenever another process may have written the record; `None` where none can.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`]; ask again.
+    async fn watch(&self) -> Result<Option<Hints>, StoreError> {
+        Ok(None)
+    }
 }

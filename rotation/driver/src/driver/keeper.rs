@@ -150,6 +150,12 @@ impl Keeper {
         }
     }
 
+    /// Reads what another server may have written.
+    pub(super) async fn look(&mut self) {
+        self.unknown = true;
+        self.try_reload().await;
+    }
+
     /// The state that is stored now, as far as this process can know.
     async fn known(&mut self) -> Result<Arc<State>, SubmitError> {
         if self.unknown {

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use rotation::{Event, Phase, Policy, State};
 use rotation_driver::{
-    DriverHandle, DriverParts, DriverTask, FakeEffects, JournalEntry, RecordStore, StartError,
-    start,
+    DriverHandle, DriverParts, DriverTask, Duty, FakeEffects, JournalEntry, RecordStore,
+    StartError, start,
 };
+use tokio::sync::watch;
 use trust::{Clock as _, ManualClock, RootId, Timestamp, TrustDomain};
 
 /// What outlives a driver: the disk, the authority, the clock.
@@ -28,12 +29,21 @@ impl Fixture {
     }
 
     pub(crate) async fn try_start(&self) -> Result<(DriverHandle, DriverTask), StartError> {
+        // No other sender: what it says stays so.
+        self.start_with(watch::channel(Duty::alone()).1).await
+    }
+
+    pub(crate) async fn start_with(
+        &self,
+        duty: watch::Receiver<Duty>,
+    ) -> Result<(DriverHandle, DriverTask), StartError> {
         start(DriverParts {
             trust_domain: self.domain(),
             store: Arc::clone(&self.store),
             effects: Arc::clone(&self.effects) as _,
             clock: Arc::clone(&self.clock) as _,
             policy: Policy::default(),
+            duty,
         })
         .await
     }

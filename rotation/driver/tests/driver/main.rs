@@ -7,6 +7,7 @@ mod file;
 mod fixture;
 mod restarts;
 mod rotations;
+mod several;
 mod shared;
 mod stored;
 mod words;

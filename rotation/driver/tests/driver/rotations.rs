@@ -8,9 +8,10 @@ use async_trait::async_trait;
 use rotation::evidence::{RelyingParties, Tally};
 use rotation::{Event, Evidence, Mode, Phase, Policy, RootState, SegmentState, State};
 use rotation_driver::{
-    DriverHandle, DriverTask, EvidenceSource, FaultStore, JournalEntry, NoEvidence, Outcome,
+    DriverHandle, DriverTask, Duty, EvidenceSource, FaultStore, JournalEntry, NoEvidence, Outcome,
     WriteFault, replay, report,
 };
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use trust::{Clock, Generation, ManualClock};
 
@@ -63,7 +64,8 @@ impl Replica {
         let mut beside = JoinSet::new();
         let (clock, source) =
             (Arc::clone(&fixture.clock), Arc::new(Calm(Arc::clone(&fixture.clock))));
-        beside.spawn(report(handle.clone(), source, Policy::default(), clock));
+        let duty = watch::channel(Duty::alone()).1;
+        beside.spawn(report(handle.clone(), source, Policy::default(), clock, duty));
         beside.spawn(seal(handle.clone()));
         beside.spawn(pass_time(Arc::clone(&fixture.clock)));
         Self { handle, task, beside }

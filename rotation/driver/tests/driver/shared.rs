@@ -66,7 +66,7 @@ async fn the_generation_decides_and_entries_come_in_the_order_of_their_writes() 
         let error = record.compare_and_swap(Write { expected, ..write(2, "b") }).await.unwrap_err();
         assert_eq!(error, StoreError::Conflict { found: Some(Generation(1)) });
     }
-    let mut hints = record.watch().await.unwrap();
+    let mut hints = record.watch().await.unwrap().unwrap();
     record.append(b"a word".to_vec()).await.unwrap();
     assert!(matches!(hints.next().await, Look::At(_)));
     record.compare_and_swap(write(2, "a")).await.unwrap();

@@ -1,0 +1,76 @@
+//! Several drivers over one record: each sees what the others write, and the work is shared.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use host::RealDisk;
+use rotation::{Event, Mode, State};
+use rotation_driver::{DriverHandle, Duty, SharedRecord};
+use stores_redb::RedbStore;
+use tokio::sync::watch;
+
+use crate::fixture::*;
+
+fn duty(replica: &str, leads: bool) -> Duty {
+    Duty { replica: Some(replica.parse().unwrap()), leads }
+}
+
+/// Waits until a driver shows what this one does.
+async fn shows(handle: &DriverHandle, wanted: &Arc<State>) {
+    let mut changes = handle.changes();
+    let same = changes.wait_for(|state| state.generation >= wanted.generation);
+    tokio::time::timeout(Duration::from_secs(20), same).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_one_driver_writes_the_other_shows_and_the_lead_alone_asks_for_roots() {
+    let dir = tempfile::tempdir().unwrap();
+    let store =
+        Arc::new(RedbStore::create(Arc::new(RealDisk), &dir.path().join("state.redb")).unwrap());
+    let fixture = |store: &Arc<RedbStore>| {
+        Fixture::on(Arc::new(SharedRecord::new(Arc::<RedbStore>::clone(store))))
+    };
+    let (first, second) = (fixture(&store), fixture(&store));
+    let (of_first, leads) = watch::channel(duty("a", true));
+    let (of_second, follows) = watch::channel(duty("b", false));
+    let (a, first_task) = first.start_with(leads).await.unwrap();
+    let (b, second_task) = second.start_with(follows).await.unwrap();
+
+    b.submit(bootstrap("f")).await.unwrap();
+    let state = settled(&a).await;
+    shows(&b, &state).await;
+    assert!(state.signer().is_some());
+    assert_eq!(first.effects.roots_made().len(), 1);
+    assert_eq!(second.effects.roots_made(), []);
+
+    // Each writes on what the other wrote, whoever of them was quicker to look.
+    for round in 0..20_u32 {
+        let (by, other) = if round % 2 == 0 { (&a, &b) } else { (&b, &a) };
+        let opened = Event::SegmentOpened {
+            replica: format!("r{round}").parse().unwrap(),
+            segment: format!("s{round}").parse().unwrap(),
+            read: std::collections::BTreeSet::new(),
+        };
+        let state = by.submit(opened).await.unwrap();
+        shows(other, &state).await;
+        assert_eq!(*other.state(), *state);
+    }
+
+    // The lead goes; what is owed stays owed until another takes its part.
+    of_first.send_replace(duty("a", false));
+    let rotation = Event::RotationRequested {
+        request_id: "r".parse().unwrap(),
+        authority: "main".parse().unwrap(),
+        mode: Mode::Auto,
+        stage_again: None,
+    };
+    a.submit(rotation).await.unwrap();
+    first_task.stop().await;
+    assert_eq!(first.effects.roots_made().len(), 1);
+    of_second.send_replace(duty("b", true));
+    let mut changes = b.changes();
+    let published = changes.wait_for(|state| state.own_bundle().count() == 2);
+    tokio::time::timeout(Duration::from_secs(20), published).await.unwrap().unwrap();
+    assert_eq!(second.effects.roots_made().len(), 1);
+    second_task.stop().await;
+}
