@@ -90,17 +90,17 @@ async fn a_restart_keeps_root_agents_and_rows() {
 async fn state_that_cannot_be_read_ends_the_start_and_makes_no_new_root() {
     let place = Place::durable("");
     stop(place.start().await.unwrap()).await;
-    let record = place.data().join("record.redb");
+    let record = place.data().join("state.redb");
     let whole = std::fs::read(&record).unwrap();
 
     std::fs::write(&record, &whole[..whole.len() / 2]).unwrap();
     let refused = place.start().await.unwrap_err();
-    assert!(matches!(refused, BootError::Record(_) | BootError::Driver(_)), "{refused:?}");
+    assert!(matches!(refused, BootError::StateFile(_)), "{refused:?}");
     assert!(refused.to_string().contains("restore"), "{refused}");
 
     std::fs::remove_file(&record).unwrap();
     let refused = place.start().await.unwrap_err();
-    assert!(matches!(refused, BootError::RecordLost { .. }), "{refused:?}");
+    assert!(matches!(refused, BootError::StateLost { .. }), "{refused:?}");
     assert!(!record.exists());
 
     support::write_private(&record, &whole);

@@ -10,7 +10,7 @@ mod member;
 
 pub use crate::support::{
     AuthorityMode, AuthoritySwitch, CaDir, FaultPlan, PlannedFaults, RecordFaults, SOON, TestClock,
-    eventually,
+    eventually, write_private,
 };
 pub use child::ChildCa;
 pub use durable::Durable;

@@ -44,7 +44,7 @@ impl Footing {
     /// Notes the places of a server that has opened all of them.
     pub fn of(paths: &Paths, segment: &str) -> io::Result<Self> {
         let written = [
-            (paths.record(), "what is decided about roots is not kept"),
+            (paths.state(), "what is decided about roots is not kept"),
             (
                 paths.ledger(),
                 "leaves that are issued have no row, so that no rotation waits for them",
@@ -56,6 +56,10 @@ impl Footing {
         ];
         let mut places = Vec::new();
         for (path, consequence) in written {
+            // The state may be on other machines.
+            if path == paths.state() && !path.try_exists()? {
+                continue;
+            }
             places.push(Place {
                 same: Some(Arc::new(File::open(&path)?)),
                 path,
@@ -128,7 +132,7 @@ mod tests {
         {
             std::fs::create_dir_all(made).unwrap();
         }
-        std::fs::write(paths.record(), b"r").unwrap();
+        std::fs::write(paths.state(), b"r").unwrap();
         std::fs::write(paths.registry(), b"r").unwrap();
         let footing = Footing::of(&paths, "seg").unwrap();
         (dir, paths, footing)
@@ -148,15 +152,15 @@ mod tests {
     }
 
     #[test]
-    fn a_ledger_or_record_that_is_gone_leaves_no_ground_even_when_another_stands_in_its_place() {
+    fn a_ledger_or_state_that_is_gone_leaves_no_ground_even_when_another_stands_in_its_place() {
         let (_dir, paths, footing) = laid_out();
         std::fs::remove_dir_all(paths.ledger()).unwrap();
         assert_eq!(footing.look().ground.len(), 2, "the folder and the segment");
         std::fs::create_dir_all(paths.ledger().join("seg")).unwrap();
         assert_eq!(footing.look().ground.len(), 2, "rows go to the files that were deleted");
         let (_dir, paths, footing) = laid_out();
-        std::fs::rename(paths.record(), paths.record().with_extension("away")).unwrap();
-        std::fs::write(paths.record(), b"r").unwrap();
+        std::fs::rename(paths.state(), paths.state().with_extension("away")).unwrap();
+        std::fs::write(paths.state(), b"r").unwrap();
         assert!(footing.look().ground[0].contains("was replaced while this server runs"));
     }
 }

@@ -1,6 +1,6 @@
 //! What lies where in a data directory. Who writes what is in the table of `ca-server/src/boot/layout.rs`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Mode of directories in the data directory.
 pub const DIR_MODE: u32 = 0o700;
@@ -17,9 +17,14 @@ impl Paths {
         Self(directory)
     }
 
-    /// The record of roots and segments.
-    pub fn record(&self) -> PathBuf {
-        self.0.join("record.redb")
+    /// The directory itself.
+    pub fn directory(&self) -> &Path {
+        &self.0
+    }
+
+    /// The state that all servers of a CA share, where it is in a file.
+    pub fn state(&self) -> PathBuf {
+        self.0.join("state.redb")
     }
 
     /// Encrypted private keys.

@@ -18,8 +18,9 @@ use trust::randomness::random_bytes;
 use trust::{Bundle, SpiffeId};
 
 use super::blocking::blocking;
+use super::given::Given;
 use super::layout::Layout;
-use super::open::{self, CoreServices, Given};
+use super::open::{self, CoreServices};
 use super::settings;
 use super::unstarted::Unstarted;
 use super::{BootError, HostDeps};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use plugins::Registry;
 use rotation_driver::{EvidenceSource, RecordStore};
+use stores::SharedStore;
 
 /// What a program that embeds the server adds to it. `banyan serve` adds nothing: `()` is that.
 pub trait Embedding: Send + Sync {
@@ -12,7 +13,13 @@ pub trait Embedding: Send + Sync {
         let _ = registry;
     }
 
-    /// Stands between the driver and the file of the record. What is answered must keep the promises of
+    /// Stands between the server and the state that all servers of its CA share. What is answered must keep the promises of
+    /// [`SharedStore`].
+    fn store(&self, store: Arc<dyn SharedStore>) -> Arc<dyn SharedStore> {
+        store
+    }
+
+    /// Stands between the driver and the record. What is answered must keep the promises of
     /// [`RecordStore`].
     fn record(&self, store: Arc<dyn RecordStore>) -> Arc<dyn RecordStore> {
         store

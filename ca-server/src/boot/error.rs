@@ -58,21 +58,79 @@ pub enum BootError {
     /// Another process uses the data directory.
     #[error(transparent)]
     Locked(#[from] DirLockError),
-    /// There is state, but the record that it belongs to is missing.
+    /// There are traces of a server, but the state that they belong to is missing.
     #[error(
-        "{} is missing, but {} is there: the server ran here before and lost its record; restore the latest backup of \
+        "{} is missing, but {} is there: the server ran here before and lost its state; restore the latest backup of \
          the data directory, or name an empty one to start a new CA that nobody trusts yet",
-        record.display(), found.display()
+        state.display(), found.display()
     )]
-    RecordLost {
-        /// The record.
-        record: PathBuf,
+    StateLost {
+        /// The state.
+        state: PathBuf,
         /// What shows that it existed.
         found: PathBuf,
     },
-    /// The record's file could not be opened or made.
+    /// The same, of a state that is on other machines.
+    #[error(
+        "{place} holds no CA, but {} is there: the server ran here before, with its state elsewhere; check the section \
+         [store], restore the latest backup, or name an empty data directory to start a new CA that nobody trusts yet",
+        found.display()
+    )]
+    StateElsewhereLost {
+        /// Where the state should be.
+        place: String,
+        /// What shows that it existed.
+        found: PathBuf,
+    },
+    /// There is a state in files, and the configuration names another place.
+    #[error(
+        "{} holds the state of a CA, but [store] names {place}: take the section [store] out of the configuration to go on \
+         with the file, or name an empty data directory",
+        path.display()
+    )]
+    StateHere {
+        /// The file.
+        path: PathBuf,
+        /// The other place.
+        place: String,
+    },
+    /// A former release's record came back beside the state that was made of it.
+    #[error(
+        "{} and {} are both there, and are not the same: if an older release ran here after this one, move {} elsewhere and \
+         start again, which takes over what the older one left; otherwise move {} elsewhere",
+        former.display(), state.display(), state.display(), former.display()
+    )]
+    TwoStates {
+        /// The record of a former release.
+        former: PathBuf,
+        /// The state.
+        state: PathBuf,
+    },
+    /// What a former release left was moved away before, and came back.
+    #[error(
+        "{} belongs to a former release, whose files were moved away before ({}): nothing reads it any more, so move it \
+         elsewhere", found.display(), away.display()
+    )]
+    FormerTwice {
+        /// What came back.
+        found: PathBuf,
+        /// Where the first was moved to.
+        away: PathBuf,
+    },
+    /// The state of a former release could not be taken over.
+    #[error("the state that a former release left is not taken over: {0}")]
+    Former(#[from] rotation_driver::FormerError),
+    /// The file of the state could not be opened or made.
     #[error(transparent)]
-    Record(#[from] rotation_driver::OpenError),
+    StateFile(#[from] stores_redb::OpenError),
+    /// The state is not one to go on with.
+    #[error("the CA's state in {place} cannot be used: {error}")]
+    State {
+        /// Where it is.
+        place: String,
+        /// What is wrong, and what can be done.
+        error: ca_state::OwnerError,
+    },
     /// The record could not be used.
     #[error("the record of roots cannot be used: {0}")]
     Driver(#[from] StartError),

@@ -3,7 +3,7 @@
 //! | path | what | who writes it |
 //! |---|---|---|
 //! | `lock` | held by the one process that uses the directory | this module |
-//! | `record.redb` | the record of roots and segments; made before anything else | the rotation driver |
+//! | `state.redb` | the state that all servers of the CA share, unless it is elsewhere; made before anything else | [`super::store`] |
 //! | `keys/` | encrypted private keys | the key backend `file` |
 //! | `authority/<name>/` | what a root authority keeps | [`super::authority_state`] |
 //! | `requests/` | requests for issuers, so that a repeated one has the same bytes | `control::requests` |
@@ -41,18 +41,12 @@ impl Layout {
         }
     }
 
-    /// Whether no server ever started here.
+    /// What shows that a server started here before.
     ///
-    /// The record is made first. So a directory without a record, but with anything that comes after it, has lost its
-    /// record: starting anew there would make a second root for a mesh that has one.
-    pub(super) fn is_fresh(&self) -> Result<bool, BootError> {
-        let exists = |path: PathBuf| {
-            path.try_exists().map_err(|source| BootError::DataDir { path: path.clone(), source })
-        };
+    /// The shared state is made first. So a directory with anything that comes after it belongs to a state: where that is
+    /// missing it was lost, and starting anew would make a second root for a mesh that has one.
+    pub(super) fn trace(&self) -> Result<Option<PathBuf>, BootError> {
         let paths = &self.paths;
-        if exists(paths.record())? {
-            return Ok(false);
-        }
         let later = [
             paths.keys(),
             paths.authorities(),
@@ -62,17 +56,22 @@ impl Layout {
             paths.registry(),
         ];
         for path in later {
-            if exists(path.clone())? {
-                return Err(BootError::RecordLost { record: paths.record(), found: path });
+            if exists(&path)? {
+                return Ok(Some(path));
             }
         }
-        Ok(true)
+        Ok(None)
     }
 
     /// The lock, to be held as long as anything writes.
     pub(super) fn into_lock(self) -> DirLock {
         self.lock
     }
+}
+
+/// Whether something is there.
+pub(super) fn exists(path: &Path) -> Result<bool, BootError> {
+    path.try_exists().map_err(|source| BootError::DataDir { path: path.to_owned(), source })
 }
 
 /// Everything below a directory that others could read or change, or that is not this user's.
@@ -112,25 +111,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_directory_is_private_locked_and_fresh() {
+    fn a_new_directory_is_private_and_locked_and_shows_no_trace() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("data");
         let layout = Layout::claim(&RealDisk, &root).unwrap();
         assert_eq!(std::fs::metadata(&root).unwrap().permissions().mode() & 0o777, 0o700);
-        assert!(layout.is_fresh().unwrap());
+        assert_eq!(layout.trace().unwrap(), None);
         assert!(matches!(Layout::claim(&RealDisk, &root), Err(BootError::Locked(_))));
     }
 
     #[test]
-    fn a_directory_that_lost_its_record_is_not_fresh() {
+    fn whatever_a_server_made_is_a_trace_of_it() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("data");
         let layout = Layout::claim(&RealDisk, &root).unwrap();
+        std::fs::write(layout.paths.state(), b"").unwrap();
+        assert_eq!(layout.trace().unwrap(), None, "it is what the others are a trace of");
         std::fs::create_dir(layout.paths.keys()).unwrap();
-        let said = layout.is_fresh().unwrap_err().to_string();
-        assert!(said.contains("restore"), "{said}");
-        std::fs::write(layout.paths.record(), b"").unwrap();
-        assert!(!layout.is_fresh().unwrap());
+        assert_eq!(layout.trace().unwrap(), Some(layout.paths.keys()));
     }
 
     #[test]
@@ -144,7 +142,7 @@ mod tests {
         };
         RealDisk.create_dir_all(&layout.paths.bundles(), 0o700).unwrap();
         RealDisk.create_dir_all(&layout.paths.ledger().join("seg"), 0o700).unwrap();
-        private(&layout.paths.record(), 0o666);
+        private(&layout.paths.state(), 0o666);
         private(&layout.paths.registry(), 0o640);
         private(&layout.paths.bundles().join("0000000001.json"), 0o644);
         private(&layout.paths.ledger().join("seg/00000001.log"), 0o604);
@@ -152,7 +150,7 @@ mod tests {
         drop(layout);
         let said = Layout::claim(&RealDisk, &root).unwrap_err().to_string();
         for named in [
-            "record.redb",
+            "state.redb",
             "registry.redb",
             "0000000001.json",
             "00000001.log",

@@ -1,6 +1,6 @@
 //! Starts a CA and stops it: every part opened in order, wired, and later closed in order.
 //!
-//! The order of [`Server::start`] is the order of what rests on what: the data directory and its lock, addresses, the record, keys
+//! The order of [`Server::start`] is the order of what rests on what: the data directory and its lock, addresses, the shared state, keys
 //! and authorities, the driver, the registry, a root that signs, the ledger and its segment, the horizon, the first snapshot, the
 //! server's own leaf, the sockets. State that exists and cannot be read ends the start with what to do; it is never a
 //! reason to make a new root.
@@ -10,6 +10,8 @@ mod authority_state;
 mod blocking;
 mod embedding;
 mod error;
+mod former;
+mod given;
 mod host_deps;
 mod instances;
 mod layout;
@@ -17,6 +19,7 @@ mod open;
 mod preflight;
 mod running;
 mod settings;
+mod store;
 mod unstarted;
 
 use std::sync::Arc;
@@ -32,8 +35,8 @@ pub use registry::RegistryUnreadable;
 pub use running::Running;
 
 use api::Addresses;
+use given::Given;
 use layout::Layout;
-use open::Given;
 
 use crate::config::{Config, Problems};
 

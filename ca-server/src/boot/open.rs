@@ -10,15 +10,18 @@ use registry::sessions::Sessions;
 use registry::{AgentRegistry, Membership};
 use rotation::{AuthorityName, Event, Policy, RequestId, State};
 use rotation_driver::{
-    DriverHandle, DriverParts, DriverTask, Duty, EffectError, RecordStore, RedbStore, Trouble,
+    DriverHandle, DriverParts, DriverTask, Duty, EffectError, RecordStore, SharedRecord, Trouble,
 };
+use stores::SharedStore;
 use tokio::sync::watch;
 use trust::randomness::random_bytes;
 
 use super::blocking::blocking;
+use super::given::Given;
 use super::instances::{self, Opener};
 use super::layout::Layout;
-use super::{BootError, Embedding, HostDeps};
+use super::store;
+use super::{BootError, HostDeps};
 use crate::config::Config;
 use control::bundles::{BundleHistory, TransitionSigner};
 use control::clock::GuardedClock;
@@ -33,6 +36,9 @@ const BOOTSTRAP_ATTEMPTS: u32 = 4;
 
 /// What everything else rests on.
 pub(super) struct CoreServices {
+    /// What all servers of the CA share.
+    #[expect(dead_code, reason = "only the record is in it so far")]
+    pub(super) store: Arc<dyn SharedStore>,
     /// The clock, and where it is noted.
     pub(super) guard: Arc<GuardedClock>,
     pub(super) authorities: Authorities,
@@ -50,26 +56,18 @@ pub(super) struct CoreServices {
     pub(super) transition_signer: Arc<TransitionSigner>,
 }
 
-/// What every step of a start has in hand.
-#[derive(Clone, Copy)]
-pub(super) struct Given<'a> {
-    pub(super) config: &'a Config,
-    pub(super) deps: &'a HostDeps,
-    pub(super) layout: &'a Layout,
-    pub(super) embedding: &'a dyn Embedding,
-}
-
-/// Opens the record, the keys and the authority, and starts the driver over them.
+/// Opens the shared state, the keys and the authority, and starts the driver over them.
 pub(super) async fn core_services(
     given: Given<'_>,
     guard: Arc<GuardedClock>,
 ) -> Result<CoreServices, BootError> {
     let Given { config, deps, layout, embedding } = given;
-    let store = embedding.record(Arc::new(record(layout, deps).await?));
+    let store = store::open(given).await?;
+    let record = embedding.record(Arc::new(SharedRecord::new(Arc::clone(&store))));
     let registry = Arc::new(instances::registry(config, layout, deps, embedding));
     let keys = instances::keys(config, Arc::clone(&registry)).await?;
     let calls = AuthorityCalls::default();
-    let in_use = in_use(store.as_ref()).await;
+    let in_use = in_use(record.as_ref()).await;
     let opener = Opener {
         config,
         registry: &registry,
@@ -90,9 +88,10 @@ pub(super) async fn core_services(
         duty: watch::channel(Duty::alone()).1,
     };
     let duty = served.duty.clone();
-    let started = driver(given, store, Arc::clone(&keys), authorities.clone(), served).await?;
+    let started = driver(given, record, Arc::clone(&keys), authorities.clone(), served).await?;
     let (driver, task) = started;
     Ok(CoreServices {
+        store,
         guard,
         authorities,
         keys,
@@ -113,17 +112,6 @@ async fn in_use(store: &dyn RecordStore) -> BTreeSet<String> {
     let Ok(state) = rotation::record::decode(&stored.record) else { return BTreeSet::new() };
     let in_use = state.roots.values().filter(|entry| !entry.state.is_retired());
     in_use.map(|entry| entry.authority.to_string()).collect()
-}
-
-/// Opens the record, or makes it at the first start; nothing else may be made before it.
-async fn record(layout: &Layout, deps: &HostDeps) -> Result<RedbStore, BootError> {
-    let (fresh, path, disk) = (layout.is_fresh()?, layout.paths.record(), Arc::clone(&deps.disk));
-    blocking(move || match fresh {
-        true => RedbStore::create(disk.as_ref(), &path),
-        false => RedbStore::open(&path),
-    })
-    .await?
-    .map_err(BootError::from)
 }
 
 /// What effects put in force.

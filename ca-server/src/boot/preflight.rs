@@ -13,7 +13,7 @@ use plugins::{ConfigProblem, Registry};
 use rustix::fs::Access;
 
 use super::layout;
-use crate::config::{Config, KeyBackendConfig, KeysConfig, Passphrase};
+use crate::config::{Config, KeyBackendConfig, KeysConfig, Passphrase, StoreConfig};
 
 /// Longest path of a Unix socket, in bytes: the kernel's `sun_path` without its final zero.
 const SOCKET_PATH_MAX: usize = 107;
@@ -36,6 +36,14 @@ pub(super) fn problems(config: &Config, registry: &Registry) -> Vec<ConfigProble
         }
         if let Some(keys) = authority.keys() {
             found.key_backend(&format!("{section}.keys"), keys, registry, config.directory());
+        }
+    }
+    if let StoreConfig::Etcd(etcd) = config.store() {
+        for (key, path) in etcd.files() {
+            found.file(&format!("store.{key}"), path);
+        }
+        for (key, path) in etcd.secrets() {
+            found.secret(&format!("store.{key}"), path);
         }
     }
     for (at, jwt) in config.jwt().iter().enumerate() {

@@ -14,6 +14,7 @@ mod listen;
 mod reader;
 mod root;
 mod rotation;
+mod store;
 
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
@@ -28,6 +29,7 @@ pub use leaf::{AboveMax, LeafConfig};
 pub use listen::{DEFAULT_FILTER, LimitsConfig, ListenConfig, LogConfig, LogFormat};
 pub use root::{AuthorityConfig, KeyBackendConfig, KeysConfig, Passphrase, RootConfig};
 pub use rotation::RotationConfig;
+pub use store::{EtcdConfig, StoreConfig};
 
 use reader::Section;
 
@@ -41,6 +43,7 @@ pub struct Config {
     listen: ListenConfig,
     root: RootConfig,
     keys: KeysConfig,
+    store: StoreConfig,
     leaf: LeafConfig,
     rotation: RotationConfig,
     agents: AgentsConfig,
@@ -157,6 +160,11 @@ impl Config {
         &self.keys
     }
 
+    /// Section `[store]`: where the state is that all servers of the CA share.
+    pub const fn store(&self) -> &StoreConfig {
+        &self.store
+    }
+
     /// Section `[leaf]`: what leaves look like.
     pub const fn leaf(&self) -> &LeafConfig {
         &self.leaf
@@ -207,6 +215,7 @@ fn read(file: &toml::Table, directory: &Path, problems: &mut Vec<ConfigProblem>)
     let root = top.table("root");
     let authorities = top.table("authority");
     let keys = top.table("keys");
+    let store = top.table("store");
     let leaf = top.table("leaf");
     let rotation = top.table("rotation");
     let agents = top.table("agents");
@@ -225,6 +234,7 @@ fn read(file: &toml::Table, directory: &Path, problems: &mut Vec<ConfigProblem>)
     let rotation = rotation::rotation(&rotation, lifetime, leaf.as_ref(), problems);
     let agents = agents::agents(&agents, leaf.as_ref(), rotation.as_ref(), problems);
     let keys = root::keys(&keys, directory, problems);
+    let store = store::store(&store, trust_domain.as_ref(), directory, problems);
     let jwt = identity::jwt(&jwt, trust_domain.as_ref(), directory, problems);
     let admin = identity::admin(&admin, trust_domain.as_ref(), problems);
     let limits = listen::limits(&limits, problems);
@@ -237,6 +247,7 @@ fn read(file: &toml::Table, directory: &Path, problems: &mut Vec<ConfigProblem>)
         listen: listen?,
         root: root?,
         keys: keys?,
+        store: store?,
         leaf: leaf?,
         rotation: rotation?,
         agents: agents?,

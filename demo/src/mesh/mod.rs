@@ -183,7 +183,7 @@ async fn scenario(
     let counts = load.stop().await?;
     view.draw(&counts, rotations.last());
     let status = ca.status().await.context("the CA does not answer at the end")?;
-    let journal = directory.join("data").join("record.redb");
+    let journal = directory.join("data").join("state.redb");
     let ran = Ran { agents, seconds, counts, proof, rotations };
     Ok(Outcome::new(options, ran, &status, &journal))
 }

@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use host::RealDisk;
 use ledger::{Record, Row, reader};
 use rotation::{SegmentId, State, record};
-use rotation_driver::{OpenError, RecordStore as _, RedbStore};
+use rotation_driver::{RecordStore as _, SharedRecord};
+use stores_redb::{OpenError, RedbStore};
 use trust::{RootId, Serial};
 
 use super::Leaf;
@@ -32,7 +34,7 @@ impl Durable {
     /// When something is there and cannot be read.
     pub async fn read(data: &Path) -> anyhow::Result<Self> {
         let mut found = Self {
-            state: state(&data.join("record.redb")).await?,
+            state: state(&data.join("state.redb")).await?,
             rows: HashMap::new(),
             repeated: vec![],
         };
@@ -90,7 +92,7 @@ impl Durable {
 async fn state(path: &Path) -> anyhow::Result<Option<State>> {
     let opened = async {
         loop {
-            match RedbStore::open(path) {
+            match RedbStore::open(Arc::new(RealDisk), path) {
                 Err(OpenError::InUse { .. }) => tokio::time::sleep(Duration::from_millis(10)).await,
                 Err(OpenError::Missing { .. }) => return anyhow::Ok(None),
                 opened => return Ok(Some(opened?)),
@@ -102,6 +104,6 @@ async fn state(path: &Path) -> anyhow::Result<Option<State>> {
     else {
         return Ok(None);
     };
-    let stored = store.load().await?;
+    let stored = SharedRecord::new(Arc::new(store)).load().await?;
     Ok(stored.map(|stored| record::decode(&stored.record)).transpose()?)
 }

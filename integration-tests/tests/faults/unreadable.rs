@@ -99,7 +99,7 @@ fn damage(path: &Path, damage: Damage) {
 
 /// Each file, and whether a part of its bytes may be meaningless (free pages of a database).
 const FILES: [(&str, bool); 5] = [
-    ("record.redb", true),
+    ("state.redb", true),
     ("registry.redb", true),
     ("keys/store.json", false),
     (".key", false),
@@ -157,7 +157,7 @@ async fn a_directory_that_lost_a_part_makes_no_new_root() {
     let used = Used::new().await;
     let data = used.ca_dir.data();
     for (part, must_say) in [
-        ("record.redb", "restore"),
+        ("state.redb", "restore"),
         ("keys", "restore"),
         ("registry.redb", "restore"),
         ("authority", ""),

@@ -116,7 +116,7 @@ async fn changes_of_a_clean_run() -> (u64, u64) {
     let run = run(&ca_dir, &disk, &FaultPlan::default()).await;
     assert_eq!((run.said.as_deref(), run.refused.len(), run.released.len()), (None, 0, 3));
     for path in
-        ["keys/store.json", ".key", "authority/main", "requests", "record.redb", "registry.redb"]
+        ["keys/store.json", ".key", "authority/main", "requests", "state.redb", "registry.redb"]
     {
         let written = disk.count(Operation::Replace, path) + disk.count(Operation::Rename, path);
         assert!(written > 0, "{path} goes around the disk");

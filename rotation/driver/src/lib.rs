@@ -21,11 +21,11 @@ mod effects;
 mod fake_effects;
 #[cfg(feature = "testing")]
 mod fault_store;
+mod former;
 mod handle;
 mod journal;
 mod news;
 mod performer;
-mod redb_store;
 mod replay;
 mod reporter;
 mod shared_record;
@@ -38,10 +38,10 @@ pub use effects::{EffectError, Effects, Trouble};
 pub use fake_effects::FakeEffects;
 #[cfg(feature = "testing")]
 pub use fault_store::{FaultStore, WriteFault};
+pub use former::{FormerError, former_record, take_over};
 pub use handle::{DriverHandle, QUEUE_EVENTS_MAX, SubmitError};
 pub use journal::{JournalEntry, Outcome, Word};
-pub use redb_store::{JOURNAL_ENTRIES_MAX, OpenError, RedbStore, STORE_FORMAT};
 pub use replay::{ReplayError, Replayed, is_routine, replay};
 pub use reporter::{EvidenceSource, NoEvidence, report};
-pub use shared_record::SharedRecord;
+pub use shared_record::{JOURNAL_ENTRIES_MAX, SharedRecord};
 pub use store::{RecordStore, StoreError, Stored, Write};

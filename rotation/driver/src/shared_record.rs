@@ -7,15 +7,18 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use stores::{Hints, Key, ReadError, Sensitivity, SharedStore, Space, Version, WriteError};
+use stores::spaces::{JOURNAL, RECORD};
+use stores::{Hints, Key, ReadError, SharedStore, Version, WriteError};
 
-use self::value::Value;
-use crate::{JOURNAL_ENTRIES_MAX, RecordStore, StoreError, Stored, Write};
+pub(crate) use self::value::Value;
+use crate::{RecordStore, StoreError, Stored, Write};
 
 mod value;
 
-const RECORD: Space = Space::new("record", Sensitivity::Plain);
-const JOURNAL: Space = Space::new("journal", Sensitivity::Plain);
+/// Most entries that the journal keeps; the oldest go first. At some 400 bytes each this is 40 MB, years of a quiet
+/// CA and weeks of one that extends its horizon every minute and a half.
+pub const JOURNAL_ENTRIES_MAX: u64 = 100_000;
+
 /// The one key of its space.
 const RECORD_ID: &str = "record";
 /// How often a write is begun anew because somebody else wrote an entry of the journal meanwhile.
@@ -246,11 +249,11 @@ fn journal_id(index: u64) -> String {
     format!("{index:020}")
 }
 
-fn journal_key(index: u64) -> Result<Key, StoreError> {
+pub(crate) fn journal_key(index: u64) -> Result<Key, StoreError> {
     JOURNAL.key(journal_id(index)).map_err(|error| StoreError::Failed { reason: error.to_string() })
 }
 
-fn record_key() -> Result<Key, StoreError> {
+pub(crate) fn record_key() -> Result<Key, StoreError> {
     RECORD.key(RECORD_ID).map_err(|error| StoreError::Failed { reason: error.to_string() })
 }
 

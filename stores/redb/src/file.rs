@@ -78,8 +78,8 @@ pub(crate) fn open(path: &Path) -> Result<Database, OpenError> {
     Ok(database)
 }
 
-/// Makes the file under another name and moves it in place: a crash leaves no file that is there and not complete.
-pub(crate) fn create(disk: &dyn Disk, path: &Path) -> Result<(), OpenError> {
+/// Makes an empty file beside the place where it belongs: a crash leaves no file that is there and not complete.
+pub(crate) fn begin(disk: &dyn Disk, path: &Path) -> Result<PathBuf, OpenError> {
     let io_error = |source| OpenError::Io { path: path.to_owned(), source };
     if path.try_exists().map_err(io_error)? {
         return Err(OpenError::Exists { path: path.to_owned() });
@@ -98,7 +98,13 @@ pub(crate) fn create(disk: &dyn Disk, path: &Path) -> Result<(), OpenError> {
     lay_out(&database)
         .and_then(|()| database.close().map_err(redb::Error::from))
         .map_err(|error| io_error(io::Error::other(error)))?;
-    disk.rename(&unfinished, path).map_err(io_error)
+    Ok(unfinished)
+}
+
+/// Moves a file that is complete and closed to its place.
+pub(crate) fn finish(disk: &dyn Disk, unfinished: &Path, path: &Path) -> Result<(), OpenError> {
+    let io_error = |source| OpenError::Io { path: path.to_owned(), source };
+    disk.rename(unfinished, path).map_err(io_error)
 }
 
 fn builder() -> Builder {

@@ -2,6 +2,8 @@
 
 mod file;
 mod store;
+mod unfinished;
 
 pub use file::{FORMAT, OpenError};
 pub use store::RedbStore;
+pub use unfinished::Unfinished;

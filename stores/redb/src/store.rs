@@ -19,6 +19,9 @@ use crate::file::{self, ENTRIES, LAST_WRITING, META, OpenError};
 #[cfg(test)]
 mod disk_errors;
 
+/// Writes of a store that is being filled which may be in memory alone.
+const WRITES_UNSYNCED_MAX: u64 = 1_000;
+
 /// State in a file. Each write is one durable commit; two processes never have the same file open.
 ///
 /// An error of the disk closes the file. The next call copies it to a new file, durably, and opens that: a failed flush may
@@ -33,6 +36,8 @@ struct Inner {
     opener: Opener,
     state: Mutex<State>,
     watchers: Mutex<Vec<(&'static str, HintSender)>>,
+    /// One write of so many is durable when it returns, and those before it then.
+    sync_every: u64,
 }
 
 type Opener = Box<dyn Fn(&Path) -> Result<Database, OpenError> + Send + Sync>;
@@ -74,14 +79,40 @@ impl RedbStore {
     /// # Errors
     /// [`OpenError`]; an existing file is never replaced.
     pub fn create(disk: Arc<dyn Disk>, path: &Path) -> Result<Self, OpenError> {
-        file::create(disk.as_ref(), path)?;
+        let unfinished = file::begin(disk.as_ref(), path)?;
+        file::finish(disk.as_ref(), &unfinished, path)?;
         Self::open(disk, path)
+    }
+
+    /// A store of which most writes are durable only when it is [closed](Self::close).
+    pub(crate) fn open_to_fill(disk: Arc<dyn Disk>, path: &Path) -> Result<Self, OpenError> {
+        let opener: Opener = Box::new(file::open);
+        let state = Mutex::new(State::Open(opener(path)?));
+        let (path, sync_every) = (path.to_owned(), WRITES_UNSYNCED_MAX);
+        let watchers = Mutex::default();
+        Ok(Self(Arc::new(Inner { path, disk, opener, state, watchers, sync_every })))
+    }
+
+    /// Makes every write durable, and closes the file.
+    pub(crate) fn close(&self) -> Result<(), OpenError> {
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let io_error = |error: String| OpenError::Io {
+            path: self.0.path.clone(),
+            source: std::io::Error::other(error),
+        };
+        let closed = std::mem::replace(&mut *state, State::Closed);
+        let State::Open(database) = closed else {
+            return Err(io_error("an error closed it before".to_owned()));
+        };
+        confirm(&database).map_err(|error| io_error(error.to_string()))?;
+        database.close().map_err(|error| io_error(error.to_string()))
     }
 
     fn open_by(disk: Arc<dyn Disk>, path: &Path, opener: Opener) -> Result<Self, OpenError> {
         let state = Mutex::new(State::Open(opener(path)?));
         let path = path.to_owned();
-        Ok(Self(Arc::new(Inner { path, disk, opener, state, watchers: Mutex::default() })))
+        let watchers = Mutex::default();
+        Ok(Self(Arc::new(Inner { path, disk, opener, state, watchers, sync_every: 1 })))
     }
 
     async fn read<T, F>(&self, read: F) -> Result<T, ReadError>
@@ -137,7 +168,7 @@ impl Inner {
     ) -> Result<Version, WriteError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let database = self.opened(&mut state).map_err(|reason| WriteError::failed(key, reason))?;
-        let written = committed(database, key, expected, change);
+        let written = committed(database, self.sync_every, Asked { key, expected, change });
         match written {
             Ok(version) => {
                 drop(state);
@@ -160,6 +191,9 @@ impl Inner {
 
     fn opened<'s>(&self, state: &'s mut State) -> Result<&'s Database, String> {
         if !matches!(state, State::Open(_)) {
+            if self.sync_every > 1 {
+                return Err(format!("{} is given up: an error closed it", self.path.display()));
+            }
             let doubtful = matches!(state, State::Doubtful);
             if doubtful {
                 self.copy_anew().map_err(|error| self.advice(&error))?;
@@ -267,31 +301,40 @@ fn version(writing: u64) -> Version {
     Version::new(writing.to_string())
 }
 
-fn committed(
-    database: &Database,
-    key: &Key,
-    expected: Option<&Version>,
-    change: &Change,
-) -> Result<Version, Fault> {
-    let transaction = begin(database).map_err(before)?;
-    let written = changed(&transaction, key, expected, change)?;
-    transaction.commit().map_err(|error| Fault::AtCommit(error.to_string()))?;
-    Ok(written)
+/// A write as it was asked for.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    key: &'a Key,
+    expected: Option<&'a Version>,
+    change: &'a Change,
 }
 
-/// Every commit is on the disk when it returns.
-fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
+fn committed(database: &Database, sync_every: u64, asked: Asked<'_>) -> Result<Version, Fault> {
+    let mut transaction = database.begin_write().map_err(before)?;
+    let writing = changed(&transaction, asked)?;
+    let durability = match writing.is_multiple_of(sync_every) {
+        true => Durability::Immediate,
+        false => Durability::None,
+    };
+    transaction.set_durability(durability).map_err(before)?;
+    transaction.commit().map_err(|error| Fault::AtCommit(error.to_string()))?;
+    Ok(version(writing))
+}
+
+/// Writes what is there once more, durably, and with it everything before.
+fn confirm(database: &Database) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
-    Ok(transaction)
+    {
+        let mut meta = transaction.open_table(META)?;
+        let last = meta.get(LAST_WRITING)?.map_or(0, |last| last.value());
+        meta.insert(LAST_WRITING, last)?;
+    }
+    Ok(transaction.commit()?)
 }
 
-fn changed(
-    transaction: &WriteTransaction,
-    key: &Key,
-    expected: Option<&Version>,
-    change: &Change,
-) -> Result<Version, Fault> {
+fn changed(transaction: &WriteTransaction, asked: Asked<'_>) -> Result<u64, Fault> {
+    let Asked { key, expected, change } = asked;
     let mut entries: Entries<'_> = transaction.open_table(ENTRIES).map_err(before)?;
     let mut meta = transaction.open_table(META).map_err(before)?;
     let place = (key.space().name(), key.id());
@@ -310,7 +353,7 @@ fn changed(
             entries.remove(place).map_err(before)?;
         }
     }
-    Ok(version(writing))
+    Ok(writing)
 }
 
 fn before(error: impl fmt::Display) -> Fault {

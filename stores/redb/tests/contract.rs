@@ -5,7 +5,7 @@ use std::sync::Arc;
 use host::RealDisk;
 use stores::{Sensitivity, SharedStore, Space};
 use stores_contract::{Subject, run};
-use stores_redb::{OpenError, RedbStore};
+use stores_redb::{OpenError, RedbStore, Unfinished};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_embedded_engine_keeps_the_contract() {
@@ -43,4 +43,32 @@ async fn a_restart_keeps_values_and_versions_and_gives_no_version_again() {
 
     std::fs::write(&path, b"no store").unwrap();
     assert!(matches!(RedbStore::open(disk, &path), Err(OpenError::Unreadable { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_filled_is_there_as_a_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, path) = (Arc::new(RealDisk), dir.path().join("state.redb"));
+    let space = Space::new("agents", Sensitivity::Plain);
+    let key = |n: u64| space.key(format!("{n:05}")).unwrap();
+    let given_up = Unfinished::begin(disk.clone(), &path).unwrap();
+    given_up.store().create(&key(7_777), b"given up").await.unwrap();
+    drop(given_up);
+    assert!(!path.exists());
+
+    let filled = Unfinished::begin(disk.clone(), &path).unwrap();
+    for n in 0..2_500 {
+        filled.store().create(&key(n), n.to_string().as_bytes()).await.unwrap();
+    }
+    assert!(!path.exists());
+    let store = filled.finish().unwrap();
+    drop(store);
+    assert!(matches!(Unfinished::begin(disk.clone(), &path), Err(OpenError::Exists { .. })));
+    let store = RedbStore::open(disk, &path).unwrap();
+    for n in 0..2_500 {
+        assert_eq!(store.get(&key(n)).await.unwrap().unwrap().value, n.to_string().as_bytes());
+    }
+    assert_eq!(store.get(&key(7_777)).await.unwrap(), None);
+    let names = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.collect::<Vec<_>>(), ["state.redb"]);
 }

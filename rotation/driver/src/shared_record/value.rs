@@ -6,17 +6,17 @@ const MAGIC: &[u8; 4] = b"BRC1";
 
 /// The record with the entry of the journal that belongs to its last write.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Value {
-    pub(super) generation: Generation,
+pub(crate) struct Value {
+    pub(crate) generation: Generation,
     /// Where the entry belongs in the journal.
-    pub(super) index: u64,
-    pub(super) entry: Vec<u8>,
-    pub(super) record: Vec<u8>,
+    pub(crate) index: u64,
+    pub(crate) entry: Vec<u8>,
+    pub(crate) record: Vec<u8>,
 }
 
 impl Value {
     /// Magic, generation, index, length of the entry, entry, record; and the CRC-32 of all of it.
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let length = u32::try_from(self.entry.len()).unwrap_or(u32::MAX);
         let mut bytes = MAGIC.to_vec();
         bytes.extend(self.generation.0.to_be_bytes());
@@ -29,7 +29,7 @@ impl Value {
     }
 
     /// The error says what is wrong.
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
         let short = "it is too short";
         let (content, checksum) = bytes.split_last_chunk::<4>().ok_or(short)?;
         let (magic, rest) = content.split_first_chunk::<4>().ok_or(short)?;

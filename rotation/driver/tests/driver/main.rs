@@ -3,7 +3,6 @@
 
 mod effects;
 mod faults;
-mod file;
 mod fixture;
 mod restarts;
 mod rotations;

@@ -1,0 +1,204 @@
+//! Whose state a store holds: one key, made once, and compared at each start.
+
+use serde::{Deserialize, Serialize};
+use stores::marked::{mark, unmark};
+use stores::settle::{self, Created};
+use stores::{Key, ReadError, SharedStore, WriteError, spaces};
+use trust::randomness::random_bytes;
+use trust::{Randomness, TrustDomain};
+
+/// The format of the state that this release writes, and the newest that it reads.
+pub const FORMAT: u64 = 1;
+/// The one key.
+const TRUST_DOMAIN: &str = "trust-domain";
+
+/// Whose state it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The format of all of it.
+    pub format: u64,
+    /// The trust domain of the CA.
+    pub trust_domain: String,
+    /// Tells this CA from every other, also of the same trust domain.
+    pub ca: String,
+}
+
+/// Why a store's state is not to be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnerError {
+    /// It could not be read, or was edited.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// It belongs to another trust domain.
+    #[error(
+        "it holds the state of trust domain {found}, and this server is configured for {ours}: give each trust domain a \
+         place of its own"
+    )]
+    Foreign {
+        /// Whose it is.
+        found: String,
+        /// Whose it should be.
+        ours: TrustDomain,
+    },
+    /// A newer release wrote it.
+    #[error(
+        "its state has format {found}, and this release reads up to {FORMAT}: start the release that wrote it, or a newer \
+         one"
+    )]
+    Newer {
+        /// Its format.
+        found: u64,
+    },
+    /// It holds something, and not whose it is.
+    #[error(
+        "it holds the space {space}, but the key meta/{TRUST_DOMAIN} that says whose state it is has gone: restore a backup"
+    )]
+    Nameless {
+        /// A space that is not empty.
+        space: &'static str,
+    },
+}
+
+/// Whose state a store holds; `None` if nobody's yet.
+///
+/// # Errors
+/// [`OwnerError`]; a store that holds anything without saying whose it is counts as damaged.
+pub async fn owner(store: &dyn SharedStore) -> Result<Option<Owner>, OwnerError> {
+    let key = key()?;
+    let Some(found) = store.get(&key).await? else {
+        for space in spaces::ALL {
+            if !store.list(space, None, 1).await?.entries.is_empty() {
+                return Err(OwnerError::Nameless { space: space.name() });
+            }
+        }
+        return Ok(None);
+    };
+    decoded(&key, &found.value).map(Some)
+}
+
+/// Makes the state of a store this trust domain's: as a new CA, unless it is one already.
+///
+/// # Errors
+/// [`OwnerError`]; nothing is changed then, as far as is known.
+pub async fn claim(
+    store: &dyn SharedStore,
+    trust_domain: &TrustDomain,
+    randomness: &dyn Randomness,
+) -> Result<Owner, OwnerError> {
+    let ours = trust_domain.clone();
+    if let Some(found) = owner(store).await? {
+        return same(found, ours);
+    }
+    let id: [u8; 16] = random_bytes(randomness);
+    let ca = format!("{:032x}", u128::from_be_bytes(id));
+    let new = Owner { format: FORMAT, trust_domain: trust_domain.to_string(), ca };
+    let key = key()?;
+    match settle::create(store, &key, &encoded(&key, &new)?).await? {
+        Created::Done(_) => Ok(new),
+        // Another server of this CA was first.
+        Created::There(there) => same(decoded(&key, &there.value)?, ours),
+    }
+}
+
+fn same(found: Owner, ours: TrustDomain) -> Result<Owner, OwnerError> {
+    match found.trust_domain == ours.as_str() {
+        true => Ok(found),
+        false => Err(OwnerError::Foreign { found: found.trust_domain, ours }),
+    }
+}
+
+fn key() -> Result<Key, ReadError> {
+    let odd = |error: stores::InvalidKey| ReadError::Failed { reason: error.to_string() };
+    spaces::META.key(TRUST_DOMAIN).map_err(odd)
+}
+
+fn encoded(key: &Key, owner: &Owner) -> Result<Vec<u8>, OwnerError> {
+    let odd = |error: serde_json::Error| WriteError::failed(key, error.to_string());
+    Ok(mark(key, &serde_json::to_vec(owner).map_err(odd)?))
+}
+
+/// Of a newer format only the format is read: the rest may be anything.
+fn decoded(key: &Key, value: &[u8]) -> Result<Owner, OwnerError> {
+    #[derive(Deserialize)]
+    struct Form {
+        format: u64,
+    }
+    let odd = |error: serde_json::Error| ReadError::Unreadable {
+        key: key.to_string(),
+        reason: format!("{error}; restore a backup"),
+    };
+    let body = unmark(key, value)?;
+    let form: Form = serde_json::from_slice(body).map_err(odd)?;
+    if form.format > FORMAT {
+        return Err(OwnerError::Newer { found: form.format });
+    }
+    Ok(serde_json::from_slice(body).map_err(odd)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use stores::fake::{FakeStore, Fault};
+
+    use super::*;
+
+    fn domain(name: &str) -> TrustDomain {
+        TrustDomain::parse(name).unwrap()
+    }
+
+    #[derive(Debug)]
+    struct Always(u8);
+
+    impl Randomness for Always {
+        fn fill(&self, buffer: &mut [u8]) {
+            buffer.fill(self.0);
+        }
+    }
+
+    fn id(byte: u8) -> String {
+        format!("{byte:02x}").repeat(16)
+    }
+
+    #[tokio::test]
+    async fn a_store_is_claimed_once_and_another_trust_domain_is_refused_by_name() {
+        let store = FakeStore::new();
+        assert_eq!(owner(&store).await.unwrap(), None);
+        for fault in [Fault::UnknownStored, Fault::UnknownNotStored] {
+            store.fail_next_write(fault);
+            assert_eq!(claim(&store, &domain("example.org"), &Always(1)).await.unwrap().ca, id(1));
+        }
+        assert_eq!(claim(&store, &domain("example.org"), &Always(2)).await.unwrap().ca, id(1));
+        let said = claim(&store, &domain("example.com"), &Always(3)).await.unwrap_err().to_string();
+        assert!(
+            said.contains("trust domain example.org") && said.contains("example.com"),
+            "{said}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_newer_format_is_refused_by_name_whatever_else_it_holds() {
+        let store = FakeStore::new();
+        let key = key().unwrap();
+        store.create(&key, &mark(&key, br#"{"format":2,"owners":[]}"#)).await.unwrap();
+        let said = owner(&store).await.unwrap_err().to_string();
+        assert!(said.contains("format 2") && said.contains("newer"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn what_says_whose_state_it_is_is_refused_when_it_was_edited_or_is_gone() {
+        let store = FakeStore::new();
+        claim(&store, &domain("example.org"), &Always(1)).await.unwrap();
+        let key = key().unwrap();
+        let there = store.get(&key).await.unwrap().unwrap();
+        let edited = String::from_utf8(there.value).unwrap().replace("example.org", "example.com");
+        let version = store.put(&key, edited.as_bytes(), &there.version).await.unwrap();
+        let said = owner(&store).await.unwrap_err().to_string();
+        assert!(said.contains("meta/trust-domain") && said.contains("checksum"), "{said}");
+        store.create(&spaces::AGENTS.key("a").unwrap(), b"x").await.unwrap();
+        store.delete(&key, &version).await.unwrap();
+        let said = claim(&store, &domain("example.org"), &Always(2)).await.unwrap_err().to_string();
+        assert!(said.contains("agents") && said.contains("restore a backup"), "{said}");
+    }
+}
