@@ -38,6 +38,7 @@ impl Agents {
     }
 
     fn bundle(&self, digest: &[u8]) -> Result<GetBundleResponse, Refusal> {
+        self.ca.replication.may_release()?;
         let present = self.ca.cell.load();
         let wanted = BundleDigest::from_bytes(digest);
         if !digest.is_empty() && wanted.is_none() {

@@ -93,9 +93,12 @@ impl Call {
                 "this CA cannot keep what it issues: its operator must look at `banyan status`";
             return Err(Refusal::new(Reason::LedgerStopped, text));
         }
+        self.ca.replication.may_issue()?;
         self.ca.pace.take(request.identity())?;
         let leaf =
             self.ca.issuer.issue(request, snapshot).await.map_err(|error| self.logged(error))?;
+        // Whoever was held up meanwhile releases nothing: the row stays, and counts until its end.
+        self.ca.replication.may_release()?;
         let took = self.ca.clock.uptime().saturating_sub(self.began);
         let lifetime = leaf.lifetime();
         self.ca.metrics.issued(self.caller, took, lifetime.limit.map(|limit| limit.as_str()));

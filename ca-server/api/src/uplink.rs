@@ -98,6 +98,7 @@ pub(crate) fn open(
 
 /// The agent that calls, if it may at this moment.
 fn judge(call: &mut Call) -> Result<String, Refusal> {
+    call.ca.replication.may_release()?;
     let snapshot = call.ca.cell.load();
     let caller = call.authenticate(&snapshot)?;
     let (agent, _) = call.ca.authorizer.agent(&caller)?;

@@ -265,6 +265,8 @@ reasons! {
     ClockDiverged = "CLOCK_DIVERGED", Unavailable, Some(5);
     /// The durable horizon has not been raised yet.
     HorizonBehind = "HORIZON_BEHIND", Unavailable, Some(1);
+    /// The server has not reached its store for so long that another may take it for dead.
+    LeaseLapsed = "LEASE_LAPSED", Unavailable, Some(1);
     /// The ledger's disk is full or its segment stopped.
     LedgerStopped = "LEDGER_STOPPED", FailedPrecondition, None;
     /// One write of the ledger failed and was taken back.

@@ -28,6 +28,7 @@ use crate::hush::Hush;
 use crate::levels::Levels;
 use crate::metered::Authorities;
 use crate::metrics::Metrics;
+use crate::replication::Replication;
 use crate::seen::Seen;
 
 /// One running CA. Everything in it is shared and changes only through its own parts.
@@ -95,6 +96,8 @@ pub struct Ca {
     pub id: SpiffeId,
     /// Its name in the configuration.
     pub replica: String,
+    /// The other servers of this CA, and what this one may release.
+    pub replication: Arc<Replication>,
     /// When this process started.
     pub started_at: Timestamp,
 }

@@ -30,6 +30,7 @@ pub fn obstacles(ca: &Ca) -> Vec<String> {
     let shortest = now.plus(ca.issuer.profile().settings().ttl_min);
     let mut obstacles = Vec::new();
     obstacles.extend(clock(ca));
+    obstacles.extend(ca.replication.obstacles());
     if let Err(error) = ca.ledger.check() {
         obstacles.push(error.to_string());
     }
@@ -70,6 +71,7 @@ pub fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     let (now, snapshot) = (ca.clock.now(), ca.cell.load());
     let mut conditions = obstacles(ca);
     conditions.extend(ca.shortage.clone());
+    conditions.extend(ca.replication.conditions(state));
     if ca.registry.is_broken() {
         let text = "the registry of agents cannot be written, so no agent can join: free space on the disk, or see the log for \
                     what is wrong with it; it is tried again every few seconds";

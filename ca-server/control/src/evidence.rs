@@ -11,7 +11,9 @@ use rotation::{Contents, Effect, Evidence, Policy, RootEntry, SegmentId, Segment
 use rotation_driver::{EvidenceSource, NoEvidence};
 use trust::{Clock, ClockDiverged, Generation, RootId, Sequence, Timestamp};
 
+use crate::counts::Counts;
 use crate::hierarchy::{Downstreams, Upstreams};
+use crate::replication::Replication;
 
 /// Reads the evidence of one replica.
 #[derive(Debug)]
@@ -27,6 +29,7 @@ pub struct EvidenceReader {
     policy: Policy,
     /// The segment that this process writes.
     segment: SegmentId,
+    replication: Arc<Replication>,
     /// The bundle in force, and when that was first seen.
     in_force: Mutex<(Sequence, Timestamp)>,
 }
@@ -95,6 +98,8 @@ pub struct Parts {
     pub policy: Policy,
     /// The segment that this process writes.
     pub segment: SegmentId,
+    /// The other servers of this CA.
+    pub replication: Arc<Replication>,
 }
 
 impl EvidenceReader {
@@ -110,6 +115,7 @@ impl EvidenceReader {
             upstreams,
             policy,
             segment,
+            replication,
         } = parts;
         let in_force = Mutex::new((Sequence(0), Timestamp::default()));
         Self {
@@ -122,6 +128,7 @@ impl EvidenceReader {
             upstreams,
             policy,
             segment,
+            replication,
             in_force,
         }
     }
@@ -148,8 +155,9 @@ impl EvidenceReader {
         if state.pending.iter().any(|pending| published(&pending.effect)) {
             return None;
         }
-        // Counted from a time that is not known it might be over too early.
-        let now = self.clock.agreed().ok()?.wall;
+        // Counted from a time that is not known it might be over too early. Another replica may have served the former bundle
+        // until its lease was over.
+        let now = self.clock.agreed().ok()?.wall.plus(self.replication.lease_length);
         let mut known = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
         if known.0 != state.sequence {
             *known = (state.sequence, now);
@@ -177,8 +185,55 @@ impl EvidenceReader {
 
     /// The rows that are not known to trust a bundle, which is in force since a time.
     pub fn unproven(&self, sequence: Sequence, in_force_since: Option<Timestamp>) -> Unproven {
+        self.unproven_of(&self.counts(), sequence, in_force_since)
+    }
+
+    /// What the rows of this server and of all others say whose reports count, and the segments that this covers, each with
+    /// the generation at which it was sealed.
+    fn counts_of(&self, state: &State) -> (Counts, BTreeMap<SegmentId, Generation>) {
+        let (mut read, mut counts) = self.own_report(state);
+        for seen in self.replication.reports_that_count().values() {
+            counts.join(&seen.report.counts);
+            read.extend(seen.report.read.iter().map(|(id, sealed)| (id.clone(), *sealed)));
+        }
+        (counts, read)
+    }
+
+    fn counts(&self) -> Counts {
+        let mut counts = self.own_counts();
+        for seen in self.replication.reports_that_count().values() {
+            counts.join(&seen.report.counts);
+        }
+        counts
+    }
+
+    /// What this server has to report: its segments as far as they are sealed, and what their rows say.
+    pub fn own_report(&self, state: &State) -> (BTreeMap<SegmentId, Generation>, Counts) {
+        // Seals first, rows after: what a seal covers is in the rows that are read now.
+        let read = seals(state, &self.segment);
+        (read, self.own_counts())
+    }
+
+    /// What the rows of this replica say.
+    pub fn own_counts(&self) -> Counts {
         let covered = self.registry.covered();
-        let (rows, by_identity) = self.ledger.aggregates_with(covered.keys());
+        Counts::of(&self.ledger, covered.keys())
+    }
+
+    /// The rows of all replicas, as far as they are known.
+    pub fn rows(&self) -> Aggregates {
+        self.counts().rows
+    }
+
+    /// As [`unproven`](Self::unproven), of these rows.
+    fn unproven_of(
+        &self,
+        counts: &Counts,
+        sequence: Sequence,
+        in_force_since: Option<Timestamp>,
+    ) -> Unproven {
+        let covered = self.registry.covered();
+        let Counts { rows, covered: by_identity, .. } = counts;
         let lacks = |row: &Standing| row.is_unproven(sequence, self.required(row.kind));
         let own = rows.tally(|row| row.own_trust && lacks(row));
         let assumed =
@@ -193,7 +248,7 @@ impl EvidenceReader {
             },
             confirmed: 0,
         };
-        for (identity, rows) in &by_identity {
+        for (identity, rows) in by_identity {
             let count = rows.tally(|row| row.own_trust && lacks(row)).rows;
             let words = covered.get(identity).into_iter().flatten();
             if count > 0 && words.clone().all(|(_, row)| row.has(sequence)) {
@@ -239,20 +294,22 @@ impl EvidenceSource for EvidenceReader {
             let reason = "requests of this server began before the change and are not over yet";
             return Err(NoEvidence { reason: reason.to_owned() });
         }
-        // Seals first, rows after: what a seal covers is in the rows that are read now.
-        let read = seals(state, &self.segment);
+        if self.replication.is_fenced() {
+            let reason = "the wall clock of this replica disagrees with those of the others";
+            return Err(NoEvidence { reason: reason.to_owned() });
+        }
+        let (counts, read) = self.counts_of(state);
         let in_force_since = self.in_force_since(state);
         let sequence = state.sequence;
-        let unproven = self.unproven(sequence, in_force_since);
+        let unproven = self.unproven_of(&counts, sequence, in_force_since);
         let lacks = |row: &Standing| row.is_unproven(sequence, self.required(row.kind));
-        let waived = self.ledger.forgotten();
-        let waived =
-            waived.iter().filter(|live| live.forgotten.stands() && lacks(&Standing::of(live)));
-        let waived = u64::try_from(waived.count()).unwrap_or(u64::MAX);
-        let rows = self.ledger.aggregates();
+        let waived = counts.waived.tally(lacks).rows;
+        let rows = counts.rows;
         let let_go = self.upstreams.let_go(state);
-        // Taken when the reading is over, and what has ended has ended by both clocks.
-        let (at, uptime) = (self.clock.agreed().map_err(unclear)?.earlier, self.clock.uptime());
+        // Taken when the reading is over, and what has ended has ended by both clocks, and by those of the other servers.
+        let at = self.clock.agreed().map_err(unclear)?.earlier;
+        let at = at.minus(self.replication.furthest_behind());
+        let uptime = self.clock.uptime();
         let mut live = live(&rows);
         self.downstreams.add_live(&mut live, state, &self.policy, at);
         let mut relying_parties = self.registry.unconfirmed(sequence, in_force_since.unwrap_or(at));
@@ -278,12 +335,15 @@ impl EvidenceSource for EvidenceReader {
 /// The segments whose rows are in this process's ledger: the one that it writes, as far as it is sealed, and former ones
 /// that were read to their ends when it started.
 fn seals(state: &State, own: &SegmentId) -> BTreeMap<SegmentId, Generation> {
+    let Some(me) = state.segments.get(own).map(|segment| &segment.replica) else {
+        return BTreeMap::new();
+    };
     let sealed = |(id, segment): (&SegmentId, &rotation::Segment)| match segment.state {
         SegmentState::Sealed { generation } if id == own => Some((id.clone(), generation)),
         SegmentState::Closed(Contents::Read) => Some((id.clone(), state.generation)),
-        _ => None,
+        SegmentState::Open | SegmentState::Sealed { .. } | SegmentState::Closed(_) => None,
     };
-    state.segments.iter().filter_map(sealed).collect()
+    state.segments_of(me).filter_map(sealed).collect()
 }
 
 fn live(rows: &Aggregates) -> BTreeMap<RootId, rotation::evidence::Tally> {

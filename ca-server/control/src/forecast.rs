@@ -68,7 +68,7 @@ pub struct Asked<'a> {
 /// What a rotation that starts now would come to.
 pub fn of(ca: &Ca, state: &State, asked: &Asked<'_>) -> Forecast {
     let target = asked.target;
-    let (rows, now) = (ca.ledger.aggregates(), ca.clock.now());
+    let (rows, now) = (ca.evidence.rows(), ca.clock.now());
     let mut said = Vec::new();
     let mut leaves = Vec::new();
     for kind in KINDS {

@@ -100,7 +100,7 @@ impl RootView {
             not_before: certificate.map(|root| root.validity().not_before()),
             not_after: entry.not_after,
             horizon: entry.horizon,
-            live_rows: ca.ledger.aggregates().under(id).rows,
+            live_rows: ca.evidence.rows().under(id).rows,
             tainted: entry.tainted,
             der: entry.der.as_bytes().to_vec(),
             issuers: entry

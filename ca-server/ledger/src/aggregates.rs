@@ -70,6 +70,19 @@ impl Aggregates {
         self.groups.iter()
     }
 
+    /// Adds the counts of another ledger.
+    pub fn join(&mut self, other: &Self) {
+        for (standing, tally) in &other.groups {
+            self.add(*standing, *tally);
+        }
+    }
+
+    /// Adds rows that stand alike.
+    pub fn add(&mut self, standing: Standing, tally: Tally) {
+        let group = self.groups.entry(standing).or_default();
+        *group = group.add(tally);
+    }
+
     /// The rows that match.
     pub fn tally(&self, matches: impl Fn(&Standing) -> bool) -> Tally {
         let matching = self.groups.iter().filter(|(standing, _)| matches(standing));

@@ -135,8 +135,14 @@ impl Applied {
             .filter(|(sequence, _)| *sequence > Sequence(0))
     }
 
+    /// One sequence for each class, in the order of [`EvidenceClass::ALL`].
+    #[must_use]
+    pub const fn from_sequences(sequences: [Sequence; EvidenceClass::ALL.len()]) -> Self {
+        Self(sequences)
+    }
+
     /// Every class with its sequence, weakest first.
-    pub(crate) fn levels(&self) -> impl Iterator<Item = (EvidenceClass, Sequence)> {
+    pub fn levels(&self) -> impl Iterator<Item = (EvidenceClass, Sequence)> {
         EvidenceClass::ALL.into_iter().zip(self.0)
     }
 
@@ -153,7 +159,7 @@ impl Evidence {
         levels: [Sequence; EvidenceClass::ALL.len()],
         at: Timestamp,
     ) -> Self {
-        Self { applied: Applied(levels), at }
+        Self { applied: Applied::from_sequences(levels), at }
     }
 
     fn join(&mut self, other: Self) {

@@ -48,6 +48,7 @@ use control::metered::{Authorities, AuthorityCalls};
 use control::metrics::Metrics;
 use control::own_leaf::{self, Own, OwnLeaf, Under};
 use control::reissue::Reissue;
+use control::replication::Replication;
 use control::seen::Seen;
 use control::snapshots::Snapshots;
 use control::upkeep::{self, Upkeep};
@@ -121,6 +122,11 @@ pub(super) async fn assemble(
     let (drift_told, authority_drift) = watch::channel(Drifts::new());
     let downstreams = Arc::new(Downstreams::new(registry.clone()));
     let (upstreams, watches) = upstreams(&core.authorities);
+    let replication = Arc::new(Replication::alone(
+        ReplicaName::parse(config.replica())?,
+        Arc::clone(&deps.clock),
+        config.leaf().skew(),
+    ));
     let evidence = Arc::new(EvidenceReader::new(evidence::Parts {
         downstreams: Arc::clone(&downstreams),
         upstreams: upstreams.clone(),
@@ -131,6 +137,7 @@ pub(super) async fn assemble(
         foreign_leaf_max: settings::foreign_leaf_max(config),
         policy,
         segment: segment.clone(),
+        replication: Arc::clone(&replication),
     }));
     let places = transport::files::places(config.limits().connections());
     let parts = CaParts {
@@ -152,6 +159,7 @@ pub(super) async fn assemble(
         keys: Arc::clone(&keys),
         jwt: Arc::clone(&jwt),
         shortage: places.shortage,
+        replication,
     };
     let ca = Arc::new(ca(config, deps, driver, parts));
     // Weak: the metrics belong to the CA that they show.
@@ -262,6 +270,7 @@ struct CaParts {
     keys: Arc<CaKeys>,
     jwt: Arc<JwtVerifier>,
     shortage: Option<String>,
+    replication: Arc<Replication>,
 }
 
 /// What upstream CAs will have said, and the tasks that listen to them.
@@ -305,6 +314,7 @@ fn ca(config: &Config, deps: &HostDeps, driver: &DriverHandle, parts: CaParts) -
         calls,
         guard,
         authority_drift,
+        replication,
         ..
     } = parts;
     let agents = Arc::new(registry.clone());
@@ -354,6 +364,7 @@ fn ca(config: &Config, deps: &HostDeps, driver: &DriverHandle, parts: CaParts) -
         upstreams,
         id,
         replica: config.replica().to_owned(),
+        replication,
         started_at: deps.clock.now(),
     }
 }

@@ -12,6 +12,7 @@ mod identity;
 mod leaf;
 mod listen;
 mod reader;
+mod replica;
 mod root;
 mod rotation;
 mod store;
@@ -21,12 +22,13 @@ use std::{fmt, io};
 
 use auth::authn::jwt::IssuerSettings;
 use plugins::ConfigProblem;
-use trust::{SpiffeId, TrustDomain};
+use trust::TrustDomain;
 
 pub use agents::AgentsConfig;
 pub use identity::AdminConfig;
 pub use leaf::{AboveMax, LeafConfig};
 pub use listen::{DEFAULT_FILTER, LimitsConfig, ListenConfig, LogConfig, LogFormat};
+pub use replica::ReplicaConfig;
 pub use root::{AuthorityConfig, KeyBackendConfig, KeysConfig, Passphrase, RootConfig};
 pub use rotation::RotationConfig;
 pub use store::{EtcdConfig, StoreConfig};
@@ -39,7 +41,7 @@ pub struct Config {
     trust_domain: TrustDomain,
     directory: PathBuf,
     data_dir: PathBuf,
-    replica: String,
+    replica: ReplicaConfig,
     listen: ListenConfig,
     root: RootConfig,
     keys: KeysConfig,
@@ -135,8 +137,13 @@ impl Config {
         &self.data_dir
     }
 
-    /// Name of this server among the replicas of the CA: one path segment of its SPIFFE id. Default `ca-1`.
+    /// Name of this server among those of the CA.
     pub fn replica(&self) -> &str {
+        self.replica.name()
+    }
+
+    /// Section `[replica]`: which of the CA's servers this is.
+    pub const fn replica_section(&self) -> &ReplicaConfig {
         &self.replica
     }
 
@@ -209,8 +216,16 @@ fn read(file: &toml::Table, directory: &Path, problems: &mut Vec<ConfigProblem>)
         });
     let data_dir: Option<PathBuf> =
         top.required("data_dir", "a directory for this server alone, such as \"/var/lib/banyan\"");
-    let replica =
-        top.parsed_or("replica", "ca-1", "a name of a-z, 0-9, '.', '_', '-'", check_replica);
+    let replica = match top.optional("replica", "a table [replica]") {
+        Some(toml::Value::Table(replica)) => replica,
+        // As former releases have it.
+        Some(name @ toml::Value::String(_)) => toml::Table::from_iter([("name".to_owned(), name)]),
+        Some(_) => {
+            top.problem("replica", "is no table; write a table [replica]");
+            toml::Table::new()
+        }
+        None => toml::Table::new(),
+    };
     let listen = top.table("listen");
     let root = top.table("root");
     let authorities = top.table("authority");
@@ -228,6 +243,7 @@ fn read(file: &toml::Table, directory: &Path, problems: &mut Vec<ConfigProblem>)
 
     let data_dir = data_dir.map(|path| directory.join(path));
     let listen = listen::listen(&listen, data_dir.as_deref(), directory, problems);
+    let replica = replica::replica(&replica, problems);
     let leaf = leaf::leaf(&leaf, problems);
     let root = root::root(&root, &authorities, leaf.as_ref(), problems);
     let lifetime = root.as_ref().map(RootConfig::lifetime);
@@ -256,19 +272,6 @@ fn read(file: &toml::Table, directory: &Path, problems: &mut Vec<ConfigProblem>)
         limits: limits?,
         log: log?,
     })
-}
-
-/// A replica's name ends up in a SPIFFE id and in names of segments.
-fn check_replica(text: &str) -> Result<String, &'static str> {
-    let domain = TrustDomain::parse("check").map_err(|_| "internal name")?;
-    let one_segment = !text.contains('/') && SpiffeId::ca(&domain, text).is_ok();
-    let short = text.len() <= 63 && text.starts_with(|first: char| first.is_ascii_alphanumeric());
-    if one_segment && short {
-        return Ok(text.to_owned());
-    }
-    Err(
-        "a replica's name is 1 to 63 letters, digits, '.', '_' or '-', and starts with a letter or digit",
-    )
 }
 
 #[cfg(test)]

@@ -152,3 +152,27 @@ fn no_agent_is_forgotten_while_it_may_come_back() {
     assert!(said[1].contains("agents.forget_after") && said[1].contains("\"31d\""), "{said:?}");
     assert!(said[0].contains("agents.max") && said[0].contains("10 to 1000000"), "{said:?}");
 }
+
+#[test]
+fn a_replica_has_a_name_in_either_form_and_a_lease_within_bounds() {
+    let of = |replica: &str| {
+        let text = GOOD.replace("[keys]", &format!("{replica}\n[keys]"));
+        Config::parse(&text, Path::new("/etc/banyan"))
+    };
+    let section =
+        "[replica]\nname = \"ca-2\"\naddress = \"ca-2.example.org:15012\"\nlease = \"9s\"";
+    let config = of(section).unwrap();
+    assert_eq!(config.replica(), "ca-2");
+    assert_eq!(config.replica_section().address(), Some("ca-2.example.org:15012"));
+    assert_eq!(config.replica_section().lease().as_secs(), 9);
+    assert_eq!(of("replica = \"ca-3\"").unwrap().replica(), "ca-3");
+    for (wrong, key) in [
+        ("replica = 3", "replica"),
+        ("replica = \"a/b\"", "replica.name"),
+        ("[replica]\naddress = \"ca-2\"", "replica.address"),
+        ("[replica]\nlease = \"1s\"", "replica.lease"),
+    ] {
+        let said = of(wrong).unwrap_err().to_string();
+        assert!(said.contains(key), "{wrong}: {said}");
+    }
+}

@@ -44,7 +44,7 @@ const PAGES_MAX: usize = 10;
 pub async fn look(ca: &Ca) -> Explanation {
     let state = ca.driver.state();
     let evidence = ca.evidence.read(&state).await;
-    let rows = ca.ledger.aggregates();
+    let rows = ca.evidence.rows();
     let mut troubles = troubles(ca);
     troubles.extend(unanswered(ca, &state));
     troubles.extend(state.phase.rotation().and_then(|_| seen::sentence(&state)));

@@ -1,0 +1,169 @@
+//! A report as it is stored: JSON. What a newer release adds is passed over; what it says otherwise is refused.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use ledger::{Aggregates, Applied, EvidenceClass, RowKind, Standing, Tally};
+use rotation::SegmentId;
+use serde::{Deserialize, Serialize};
+use trust::{Generation, RootId, Sequence, SpiffeId, Timestamp};
+
+use super::Report;
+use crate::counts::Counts;
+
+const FORMAT: u32 = 1;
+
+/// All kinds of rows.
+const KINDS: [RowKind; 5] = [
+    RowKind::AgentHeld,
+    RowKind::CsrOnly,
+    RowKind::ChannelTrusted,
+    RowKind::Own,
+    RowKind::AgentIdentity,
+];
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    format: u32,
+    number: u64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    last: bool,
+    read: BTreeMap<SegmentId, u64>,
+    rows: Vec<Group>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    covered: BTreeMap<String, Vec<Group>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    waived: Vec<Group>,
+}
+
+/// Rows that stand alike.
+#[derive(Serialize, Deserialize)]
+struct Group {
+    root: String,
+    kind: Cow<'static, str>,
+    born: u64,
+    /// A sequence for each class of evidence, weakest first.
+    applied: [u64; EvidenceClass::ALL.len()],
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    own_trust: bool,
+    rows: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    latest_secs: Option<i64>,
+}
+
+pub(super) fn encode(report: &Report) -> Vec<u8> {
+    let covered = &report.counts.covered;
+    let stored = Stored {
+        format: FORMAT,
+        number: report.number,
+        last: report.is_last,
+        read: report.read.iter().map(|(id, generation)| (id.clone(), generation.0)).collect(),
+        rows: groups(&report.counts.rows),
+        covered: covered.iter().map(|(id, rows)| (id.to_string(), groups(rows))).collect(),
+        waived: groups(&report.counts.waived),
+    };
+    // Texts and numbers alone: nothing in it can fail to be written.
+    serde_json::to_vec(&stored).unwrap_or_default()
+}
+
+pub(super) fn decode(bytes: &[u8]) -> Result<Report, String> {
+    let stored: Stored = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    if stored.format != FORMAT {
+        return Err(format!("it has format {}, this release reads {FORMAT}", stored.format));
+    }
+    let covered = stored.covered.into_iter().map(|(id, rows)| {
+        let id = SpiffeId::parse(&id).map_err(|error| error.to_string())?;
+        Ok((id, aggregates(rows)?))
+    });
+    let counts = Counts {
+        covered: covered.collect::<Result<_, String>>()?,
+        rows: aggregates(stored.rows)?,
+        waived: aggregates(stored.waived)?,
+    };
+    let read = stored.read.into_iter().map(|(id, generation)| (id, Generation(generation)));
+    Ok(Report { number: stored.number, read: read.collect(), counts, is_last: stored.last })
+}
+
+fn groups(rows: &Aggregates) -> Vec<Group> {
+    let group = |(standing, tally): (&Standing, &Tally)| {
+        let mut applied = [0; EvidenceClass::ALL.len()];
+        for (slot, (_, sequence)) in applied.iter_mut().zip(standing.applied.levels()) {
+            *slot = sequence.0;
+        }
+        Group {
+            root: standing.root.to_string(),
+            kind: kind_name(standing.kind).into(),
+            born: standing.born.0,
+            applied,
+            own_trust: standing.own_trust,
+            rows: tally.rows,
+            latest_secs: tally.latest_not_after.map(Timestamp::as_secs),
+        }
+    };
+    rows.groups().map(group).collect()
+}
+
+fn aggregates(groups: Vec<Group>) -> Result<Aggregates, String> {
+    let mut rows = Aggregates::default();
+    for group in groups {
+        let standing = Standing {
+            root: group
+                .root
+                .parse::<RootId>()
+                .map_err(|_| format!("{:?} is no root", group.root))?,
+            kind: kind(&group.kind)?,
+            born: Sequence(group.born),
+            applied: Applied::from_sequences(group.applied.map(Sequence)),
+            own_trust: group.own_trust,
+        };
+        let latest_not_after = group.latest_secs.map(Timestamp::from_secs);
+        rows.add(standing, Tally { rows: group.rows, latest_not_after });
+    }
+    Ok(rows)
+}
+
+const fn kind_name(kind: RowKind) -> &'static str {
+    match kind {
+        RowKind::AgentHeld => "agent-held",
+        RowKind::CsrOnly => "csr-only",
+        RowKind::ChannelTrusted => "channel-trusted",
+        RowKind::Own => "own",
+        RowKind::AgentIdentity => "agent-identity",
+    }
+}
+
+fn kind(name: &str) -> Result<RowKind, String> {
+    let known = KINDS.into_iter().find(|kind| kind_name(*kind) == name);
+    known.ok_or_else(|| format!("{name:?} is no kind of row"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_read_as_it_was_written_and_another_is_refused() {
+        let standing = |born: u64, own_trust: bool| Standing {
+            root: RootId::of(b"root"),
+            kind: RowKind::AgentHeld,
+            born: Sequence(born),
+            applied: Applied::from_sequences([5, 4, 3, 2, 1].map(Sequence)),
+            own_trust,
+        };
+        let tally = Tally { rows: 7, latest_not_after: Some(Timestamp::from_secs(1_800_000_000)) };
+        let (mut rows, mut waived) = (Aggregates::default(), Aggregates::default());
+        rows.add(standing(3, false), tally);
+        rows.add(standing(4, true), Tally { rows: 1, latest_not_after: None });
+        waived.add(standing(3, false), Tally { rows: 1, ..tally });
+        let identity = SpiffeId::parse("spiffe://example.org/web").unwrap();
+        let counts = Counts { covered: BTreeMap::from([(identity, rows.clone())]), rows, waived };
+        let read = BTreeMap::from([("ca-1-0".parse().unwrap(), Generation(9))]);
+        let report = Report { number: 3, read, counts, is_last: true };
+        let bytes = encode(&report);
+        assert_eq!(decode(&bytes), Ok(report));
+        let newer = String::from_utf8(bytes).unwrap().replace("\"format\":1", "\"format\":2");
+        let said = decode(newer.as_bytes()).unwrap_err();
+        assert!(said.contains("format 2"), "{said}");
+        assert!(decode(b"{}").is_err());
+    }
+}
