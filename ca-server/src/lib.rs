@@ -12,5 +12,5 @@
 pub mod boot;
 pub mod config;
 
-pub use boot::{BootError, Embedding, HostDeps, Running, Server};
+pub use boot::{BootError, Embedding, Ended, HostDeps, Running, Server};
 pub use config::{Config, ConfigError};

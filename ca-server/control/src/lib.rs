@@ -63,6 +63,7 @@ mod own_trust;
 pub mod paths;
 pub mod reissue;
 pub mod replication;
+pub mod reporting;
 pub mod reports;
 mod requests;
 pub mod roots;

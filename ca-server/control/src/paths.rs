@@ -57,6 +57,11 @@ impl Paths {
         self.0.join("clock.json")
     }
 
+    /// What tells this directory from any other, where several servers share a store.
+    pub fn place(&self) -> PathBuf {
+        self.0.join("place")
+    }
+
     /// Join tokens, agents, and whoever else is registered.
     pub fn registry(&self) -> PathBuf {
         self.0.join("registry.redb")

@@ -49,6 +49,7 @@ use control::metrics::Metrics;
 use control::own_leaf::{self, Own, OwnLeaf, Under};
 use control::reissue::Reissue;
 use control::replication::Replication;
+use control::reporting;
 use control::seen::Seen;
 use control::snapshots::Snapshots;
 use control::upkeep::{self, Upkeep};
@@ -59,15 +60,16 @@ pub(super) struct Assembled {
     pub(super) served: Served,
     pub(super) upkeep: Upkeep,
     pub(super) unstarted: Unstarted,
+    pub(super) segment: SegmentId,
 }
 
 pub(super) async fn assemble(
     given: Given<'_>,
-    core: &CoreServices,
+    core: &mut CoreServices,
     addresses: Addresses,
 ) -> Result<Assembled, BootError> {
     let Given { config, deps, layout, embedding } = given;
-    let driver = &core.driver;
+    let driver = &core.driver.clone();
     let registry = open::registry(config, layout, deps, driver).await?;
     open::bootstrapped(config, deps, driver).await?;
     let (ledger, segment) = open_ledger(config, deps, layout, driver).await?;
@@ -122,11 +124,7 @@ pub(super) async fn assemble(
     let (drift_told, authority_drift) = watch::channel(Drifts::new());
     let downstreams = Arc::new(Downstreams::new(registry.clone()));
     let (upstreams, watches) = upstreams(&core.authorities);
-    let replication = Arc::new(Replication::alone(
-        ReplicaName::parse(config.replica())?,
-        Arc::clone(&deps.clock),
-        config.leaf().skew(),
-    ));
+    let replication = core.joined.replication(&segment, config.leaf().skew());
     let evidence = Arc::new(EvidenceReader::new(evidence::Parts {
         downstreams: Arc::clone(&downstreams),
         upstreams: upstreams.clone(),
@@ -185,7 +183,7 @@ pub(super) async fn assemble(
         evidence,
         policy,
         Arc::clone(&deps.clock),
-        core.duty.clone(),
+        core.joined.duty.clone(),
     );
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(reporter));
     let authority_upkeep = AuthorityUpkeep {
@@ -218,6 +216,10 @@ pub(super) async fn assemble(
     }
     let sightings = hear::keep(Arc::clone(&ca));
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(sightings));
+    if core.joined.is_shared() {
+        let reporting = reporting::run(Arc::clone(&ca), core.joined.store(), segment.clone());
+        served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(reporting));
+    }
     let census = control::census::run(ca.registry.clone());
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(census));
     let reissue = Reissue::new(Arc::clone(&ca), config.rotation().reissue_per_second()).run();
@@ -229,7 +231,7 @@ pub(super) async fn assemble(
         ca: Arc::clone(&ca),
         driver: driver.clone(),
         policy,
-        segment,
+        segment: segment.clone(),
         snapshots,
         front: Arc::new(served.front.clone()),
         transition_signer: Arc::clone(&core.transition_signer),
@@ -248,7 +250,7 @@ pub(super) async fn assemble(
         clock_well: true,
         is_noted: false,
     };
-    Ok(Assembled { ca, served, upkeep, unstarted })
+    Ok(Assembled { ca, served, upkeep, unstarted, segment })
 }
 
 struct CaParts {

@@ -55,6 +55,9 @@ pub enum BootError {
         /// Each file.
         loose: Vec<LoosePermissions>,
     },
+    /// It is no replica of its CA.
+    #[error(transparent)]
+    Join(#[from] replicas::JoinError),
     /// Another process uses the data directory.
     #[error(transparent)]
     Locked(#[from] DirLockError),

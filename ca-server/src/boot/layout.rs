@@ -10,6 +10,7 @@
 //! | `bundles/` | bundles of the past, for whoever was away | [`control::bundles`] |
 //! | `ledger/` | rows of every leaf that may live | the ledger |
 //! | `clock.json` | a moment that wall clock and uptime agreed on | [`control::clock`] |
+//! | `place` | a random name of the directory, where several servers share a store | [`super::joined`] |
 //! | `registry.redb` | join tokens and agents | the registry |
 
 use std::path::{Path, PathBuf};

@@ -14,6 +14,7 @@ mod former;
 mod given;
 mod host_deps;
 mod instances;
+mod joined;
 mod layout;
 mod open;
 mod preflight;
@@ -32,7 +33,7 @@ pub use embedding::Embedding;
 pub use error::BootError;
 pub use host_deps::HostDeps;
 pub use registry::RegistryUnreadable;
-pub use running::Running;
+pub use running::{Ended, Running};
 
 use api::Addresses;
 use given::Given;
@@ -99,14 +100,13 @@ impl Server {
         // Nothing in this server reads a clock that is not guarded.
         let deps = HostDeps { clock: guard.clock(), ..deps };
         let given = Given { config: &config, deps: &deps, layout: &layout, embedding };
-        let core = Box::pin(open::core_services(given, guard)).await?;
-        match Box::pin(assemble::assemble(given, &core, addresses)).await {
-            Ok(assembled) => {
-                Ok(running::run(&config, assembled, core.task, layout.into_lock()).await)
-            }
+        let mut core = Box::pin(open::core_services(given, guard)).await?;
+        match Box::pin(assemble::assemble(given, &mut core, addresses)).await {
+            Ok(assembled) => Ok(running::run(&config, assembled, core, layout.into_lock()).await),
             Err(error) => {
                 // The record is let go before the directory is: the next start may come at once.
                 core.task.stop().await;
+                core.joined.leave().await;
                 Err(error)
             }
         }

@@ -19,6 +19,7 @@ use trust::randomness::random_bytes;
 use super::blocking::blocking;
 use super::given::Given;
 use super::instances::{self, Opener};
+use super::joined::Joined;
 use super::layout::Layout;
 use super::store;
 use super::{BootError, HostDeps};
@@ -39,6 +40,8 @@ pub(super) struct CoreServices {
     /// What all servers of the CA share.
     #[expect(dead_code, reason = "only the record is in it so far")]
     pub(super) store: Arc<dyn SharedStore>,
+    /// This server among those of the CA.
+    pub(super) joined: Joined,
     /// The clock, and where it is noted.
     pub(super) guard: Arc<GuardedClock>,
     pub(super) authorities: Authorities,
@@ -47,8 +50,6 @@ pub(super) struct CoreServices {
     pub(super) calls: AuthorityCalls,
     pub(super) driver: DriverHandle,
     pub(super) task: DriverTask,
-    /// Which part of the driver's work is this process's.
-    pub(super) duty: watch::Receiver<Duty>,
     /// Where effects look for what requests are served from; empty until there is something.
     pub(super) cell: Arc<OnceLock<Arc<SnapshotCell>>>,
     pub(super) bundles: BundleHistory,
@@ -63,6 +64,7 @@ pub(super) async fn core_services(
 ) -> Result<CoreServices, BootError> {
     let Given { config, deps, layout, embedding } = given;
     let store = store::open(given).await?;
+    let joined = Joined::join(given, &store).await?;
     let record = embedding.record(Arc::new(SharedRecord::new(Arc::clone(&store))));
     let registry = Arc::new(instances::registry(config, layout, deps, embedding));
     let keys = instances::keys(config, Arc::clone(&registry)).await?;
@@ -85,20 +87,19 @@ pub(super) async fn core_services(
         cell: Arc::clone(&cell),
         bundles: bundles.clone(),
         transition_signer: Arc::clone(&transition_signer),
-        duty: watch::channel(Duty::alone()).1,
+        duty: joined.duty.clone(),
     };
-    let duty = served.duty.clone();
     let started = driver(given, record, Arc::clone(&keys), authorities.clone(), served).await?;
     let (driver, task) = started;
     Ok(CoreServices {
         store,
+        joined,
         guard,
         authorities,
         keys,
         calls,
         driver,
         task,
-        duty,
         cell,
         bundles,
         transition_signer,

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use host::DirLock;
+use replicas::Lost;
+use rotation::SegmentId;
 use rotation_driver::DriverTask;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -15,10 +17,25 @@ use transport::unix::SocketFile;
 use trust::{Bundle, SpiffeId};
 
 use super::assemble::Assembled;
+use super::joined::Joined;
+use super::open::CoreServices;
 use crate::config::Config;
 use api::{Served, ServerFront};
 use control::ca::Ca;
 use control::front::Front as _;
+use control::reporting;
+
+/// Why a server can serve no more.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Ended {
+    /// It is no replica of its CA any more.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    /// It was away for so long that every leaf it may have released has ended, and the others went on without it. It goes on by
+    /// starting anew.
+    #[error("this server was away until its last leaf had ended: it starts anew")]
+    SegmentClosed,
+}
 
 /// A running server. Dropping it leaves its tasks to the runtime; [`shutdown`](Self::shutdown) ends them in order.
 #[derive(Debug)]
@@ -41,6 +58,8 @@ pub(super) struct Parts {
     pub(super) upkeep: JoinHandle<()>,
     pub(super) upkeep_stop: CancellationToken,
     pub(super) driver: DriverTask,
+    pub(super) joined: Joined,
+    pub(super) segment: SegmentId,
     pub(super) _admin_file: SocketFile,
     pub(super) _lock: DirLock,
 }
@@ -49,16 +68,18 @@ pub(super) struct Parts {
 pub(super) async fn run(
     config: &Config,
     assembled: Assembled,
-    driver: DriverTask,
+    core: CoreServices,
     lock: DirLock,
 ) -> Running {
-    let Assembled { ca, served, upkeep, unstarted } = assembled;
+    let Assembled { ca, served, upkeep, unstarted, segment } = assembled;
+    let CoreServices { task: driver, joined, .. } = core;
     let Served { grpc_addr, plain_addr, admin_file, front, stop, tasks } = served;
     upkeep.read_key_sets().await;
     let upkeep_stop = CancellationToken::new();
     let unkept = upkeep_stop.clone().drop_guard();
     let upkeep = tokio::spawn(upkeep.run(upkeep_stop.clone()));
     front.set_ready(control::conditions::obstacles(&ca).is_empty()).await;
+    joined.serves(&segment).await;
     tracing::info!(%grpc_addr, %plain_addr, id = %ca.id, "the CA serves");
     unkept.disarm();
     unstarted.disarm();
@@ -70,6 +91,8 @@ pub(super) async fn run(
         upkeep,
         upkeep_stop,
         driver,
+        joined,
+        segment,
         _admin_file: admin_file,
         _lock: lock,
     };
@@ -92,11 +115,28 @@ impl Running {
         &self.parts.ca.id
     }
 
+    /// Waits until this server can serve no more; for ever while all is well. It is to be [shut down](Self::shutdown) then.
+    pub async fn ended(&self) -> Ended {
+        let mut lost = self.parts.joined.lost.clone();
+        let mut changes = self.parts.ca.driver.changes();
+        let segment = &self.parts.segment;
+        let closed = changes
+            .wait_for(|state| state.segments.get(segment).is_none_or(rotation::Segment::is_closed));
+        tokio::select! {
+            Ok(lost) = lost.wait_for(Option::is_some) => match lost.clone() {
+                Some(lost) => Ended::Lost(lost),
+                None => std::future::pending().await,
+            },
+            Ok(_) = closed => Ended::SegmentClosed,
+            else => std::future::pending().await,
+        }
+    }
+
     /// Ends the server: not ready any more, no new connections, time for what is under way, then the rest in order. What
     /// is still under way after `drain` is cut.
     pub async fn shutdown(self, drain: Duration) {
-        let Parts { ca, stop, tasks, front, upkeep, upkeep_stop, driver, _admin_file, _lock } =
-            self.parts;
+        let Parts { ca, stop, tasks, front, upkeep, upkeep_stop, driver, .. } = self.parts;
+        let Parts { joined, segment, _admin_file, _lock, .. } = self.parts;
         // First, for it would call the server ready again.
         upkeep_stop.cancel();
         if let Err(error) = upkeep.await {
@@ -113,8 +153,12 @@ impl Running {
             stop.now.cancel();
             tasks.wait().await;
         }
+        if joined.is_shared() {
+            reporting::last(&ca, joined.store(), &segment).await;
+        }
         driver.stop().await;
         ca.ledger.shutdown().await;
+        joined.leave().await;
         tracing::info!("the CA has stopped");
     }
 }

@@ -34,6 +34,16 @@ enum Engine {
     Etcd,
 }
 
+impl StoreConfig {
+    /// Whether several servers can have it.
+    pub const fn is_shared(&self) -> bool {
+        match self {
+            Self::Redb => false,
+            Self::Etcd(_) => true,
+        }
+    }
+}
+
 impl EtcdConfig {
     /// What the engine must be told.
     pub const fn settings(&self) -> &Settings {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ca_server::{BootError, Config, HostDeps, Server};
+use ca_server::{BootError, Config, Ended, HostDeps, Server};
 use console::exit::Failure;
 use console::signals;
 
@@ -22,11 +22,23 @@ pub async fn run(options: &ServeOptions) -> Result<(), Failure> {
     let config = Config::load(&file).map_err(|error| Failure::Configuration(error.to_string()))?;
     let _logs = logs::start(log_format(config.log().format()), config.log().filter())?;
     tracing::info!(config = %file.display(), commit = verbs::about::COMMIT, "starting");
-    let running = Server::start(config, host_deps()).await.map_err(not_started)?;
-    signals::stop_requested().await.map_err(anyhow::Error::from)?;
-    tracing::info!("stopping");
-    running.shutdown(DRAIN).await;
-    Ok(())
+    loop {
+        let running = Server::start(config.clone(), host_deps()).await.map_err(not_started)?;
+        let ended = tokio::select! {
+            stop = signals::stop_requested() => {
+                stop.map_err(anyhow::Error::from)?;
+                None
+            }
+            ended = running.ended() => Some(ended),
+        };
+        tracing::info!("stopping");
+        running.shutdown(DRAIN).await;
+        match ended {
+            None => return Ok(()),
+            Some(lost @ Ended::Lost(_)) => return Err(Failure::Failed(lost.into())),
+            Some(again @ Ended::SegmentClosed) => tracing::warn!("{again}"),
+        }
+    }
 }
 
 fn not_started(error: BootError) -> Failure {

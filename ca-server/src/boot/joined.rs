@@ -1,0 +1,220 @@
+//! Joins the servers of the CA, where the store is one that several can have; and leaves them.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use control::paths::FILE_MODE;
+use control::replication::Replication;
+use control::reports::{self, Reports};
+use replicas::{Joining, Lost, Member, ReplicaRow, Roster, Standing, watch_roster};
+use rotation::{ReplicaName, SegmentId};
+use rotation_driver::Duty;
+use stores::SharedStore;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use trust::Clock;
+use trust::randomness::random_bytes;
+
+use super::BootError;
+use super::blocking::blocking;
+use super::given::Given;
+
+/// How often it is judged who leads, though nothing was heard: leases pass in silence.
+const JUDGE_EVERY: Duration = Duration::from_millis(500);
+
+/// This server among those of its CA.
+#[derive(Debug)]
+pub(super) struct Joined {
+    /// It itself; none where no other can be.
+    member: Option<Member>,
+    name: ReplicaName,
+    lease_length: Duration,
+    store: Arc<dyn SharedStore>,
+    clock: Arc<dyn Clock>,
+    roster: watch::Receiver<Arc<Roster>>,
+    /// Which part of the driver's work is this server's.
+    pub(super) duty: watch::Receiver<Duty>,
+    /// Why it is none of them any more.
+    pub(super) lost: watch::Receiver<Option<Lost>>,
+    /// What runs for it; dropping it ends that.
+    tasks: JoinSet<()>,
+}
+
+impl Joined {
+    /// Joins, and begins to follow the others. Where the store can have one server only, there is nobody to join.
+    pub(super) async fn join(
+        given: Given<'_>,
+        store: &Arc<dyn SharedStore>,
+    ) -> Result<Self, BootError> {
+        let Given { config, deps, .. } = given;
+        let name = ReplicaName::parse(config.replica())?;
+        let clock = Arc::clone(&deps.clock);
+        let (tell_lost, lost) = watch::channel(None);
+        let mut joined = Self {
+            member: None,
+            name: name.clone(),
+            lease_length: Duration::ZERO,
+            store: Arc::clone(store),
+            clock: Arc::clone(&clock),
+            roster: watch::channel(Arc::default()).1,
+            duty: watch::channel(Duty::alone()).1,
+            lost,
+            tasks: JoinSet::new(),
+        };
+        if !config.store().is_shared() {
+            return Ok(joined);
+        }
+        let row = row(given).await?;
+        let joining = Joining {
+            name: name.clone(),
+            row,
+            store: Arc::clone(store),
+            clock: Arc::clone(&clock),
+            is_alone: false,
+        };
+        let member = Member::join(joining).await?;
+        joined.lease_length = config.replica_section().lease();
+        let keeping = member.clone();
+        joined.tasks.spawn(async move {
+            let lost = keeping.keep().await;
+            tracing::error!(%lost, "this server is no replica any more");
+            tell_lost.send_replace(Some(lost));
+        });
+        let (told, mut roster) = watch::channel(Arc::default());
+        let watching = watch_roster(Arc::clone(store), name.clone(), Arc::clone(&clock), told);
+        joined.tasks.spawn(watching);
+        // Nobody leads before the others were looked at.
+        let _ = roster.changed().await;
+        let (tell_duty, duty) = watch::channel(Duty { replica: Some(name.clone()), leads: false });
+        joined.tasks.spawn(share(member.clone(), roster.clone(), clock, tell_duty));
+        joined.member = Some(member);
+        joined.roster = roster;
+        joined.duty = duty;
+        tracing::info!(%name, "joined the servers of this CA");
+        Ok(joined)
+    }
+
+    /// What handlers and gates need of it; reports of the others are followed from now on.
+    pub(super) fn replication(&mut self, segment: &SegmentId, skew: Duration) -> Arc<Replication> {
+        let clock = Arc::clone(&self.clock);
+        let Some(member) = &self.member else {
+            return Arc::new(Replication::alone(self.name.clone(), clock, skew));
+        };
+        let (told, reports) = watch::channel(Arc::<Reports>::default());
+        let watching = reports::watch_reports(
+            Arc::clone(&self.store),
+            segment.clone(),
+            Arc::clone(&clock),
+            told,
+        );
+        self.tasks.spawn(watching);
+        Arc::new(Replication {
+            name: self.name.clone(),
+            lease: member.lease(),
+            roster: self.roster.clone(),
+            reports,
+            drains: AtomicBool::new(false),
+            skew,
+            lease_length: self.lease_length,
+            clock,
+        })
+    }
+
+    /// Says that it serves, and with which segment.
+    pub(super) async fn serves(&self, segment: &SegmentId) {
+        let Some(member) = &self.member else { return };
+        let segment = segment.to_string();
+        let said = member
+            .say(|row| {
+                row.standing = Standing::Serves;
+                row.segment = Some(segment);
+            })
+            .await;
+        // The task that keeps the lease says so too.
+        if let Err(lost) = said {
+            tracing::debug!(%lost, "not said that it serves");
+        }
+    }
+
+    /// Whether other servers can be there.
+    pub(super) const fn is_shared(&self) -> bool {
+        self.member.is_some()
+    }
+
+    /// Where all servers read and write.
+    pub(super) fn store(&self) -> Arc<dyn SharedStore> {
+        Arc::clone(&self.store)
+    }
+
+    /// Leaves in order: nothing of this server is in flight.
+    pub(super) async fn leave(mut self) {
+        self.tasks.shutdown().await;
+        if let Some(member) = &self.member {
+            member.leave().await;
+        }
+    }
+}
+
+/// Tells which part of the work is this server's.
+async fn share(
+    member: Member,
+    mut roster: watch::Receiver<Arc<Roster>>,
+    clock: Arc<dyn Clock>,
+    told: watch::Sender<Duty>,
+) {
+    while !told.is_closed() {
+        let uptime = clock.uptime();
+        let least = roster.borrow_and_update().leads(member.name(), uptime);
+        let leads = least && member.lease().is_held(uptime);
+        told.send_if_modified(|duty| {
+            let changed = duty.leads != leads;
+            if changed {
+                duty.leads = leads;
+                tracing::info!(leads, "whether this server stages roots and reports evidence");
+            }
+            changed
+        });
+        tokio::select! {
+            changed = roster.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(JUDGE_EVERY) => {}
+        }
+    }
+}
+
+async fn row(given: Given<'_>) -> Result<ReplicaRow, BootError> {
+    let Given { config, deps, layout, .. } = given;
+    let section = config.replica_section();
+    let holder: [u8; 16] = random_bytes(deps.randomness.as_ref());
+    let new_place: [u8; 16] = random_bytes(deps.randomness.as_ref());
+    let (path, disk) = (layout.paths.place(), Arc::clone(&deps.disk));
+    let failed = {
+        let path = path.clone();
+        move |source| BootError::DataDir { path, source }
+    };
+    let place = blocking(move || match disk.read(&path) {
+        Ok(place) => Ok(String::from_utf8_lossy(&place).trim().to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let place = hex(new_place);
+            disk.replace(&path, place.as_bytes(), FILE_MODE).map(|()| place)
+        }
+        Err(error) => Err(error),
+    });
+    Ok(ReplicaRow {
+        holder: hex(holder),
+        place: place.await?.map_err(failed)?,
+        address: section.address().map(str::to_owned),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        reads: rotation::record::FORMAT,
+        lease_millis: u64::try_from(section.lease().as_millis()).unwrap_or(u64::MAX),
+        beat: 0,
+        wall_millis: deps.clock.now_millis(),
+        standing: Standing::Starts,
+        segment: None,
+    })
+}
+
+fn hex(bytes: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(bytes))
+}
