@@ -12,6 +12,8 @@ pub const JOURNAL: Space = Space::new("journal", Sensitivity::Plain);
 pub const SEGMENTS: Space = Space::new("segments", Sensitivity::Plain);
 /// The servers of this CA.
 pub const REPLICAS: Space = Space::new("replicas", Sensitivity::Plain);
+/// Servers that somebody wants to drain.
+pub const REPLICA_DRAINS: Space = Space::new("replica-drains", Sensitivity::Plain);
 /// Bundles, each with the statement that leads to it.
 pub const BUNDLES: Space = Space::new("bundles", Sensitivity::Plain);
 /// Agents.
@@ -36,12 +38,13 @@ pub const AUTHORITY_BOOKS: Space = Space::new("authority-books", Sensitivity::Se
 pub const ROOT_KEYS: Space = Space::new("root-keys", Sensitivity::Secret);
 
 /// All of them.
-pub const ALL: [Space; 16] = [
+pub const ALL: [Space; 17] = [
     META,
     RECORD,
     JOURNAL,
     SEGMENTS,
     REPLICAS,
+    REPLICA_DRAINS,
     BUNDLES,
     AGENTS,
     TOKENS,

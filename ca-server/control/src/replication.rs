@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use auth::refusal::{Reason, Refusal};
-use replicas::{Lease, Peer, Roster, Standing};
+use replicas::{Drain, Lease, Peer, Roster, Standing};
 use rotation::{ReplicaName, SegmentId, State};
+use stores::SharedStore;
 use tokio::sync::watch;
 use trust::plain::span;
 use trust::{Clock, Timestamp};
@@ -25,8 +25,10 @@ pub struct Replication {
     pub roster: watch::Receiver<Arc<Roster>>,
     /// What their rows say.
     pub reports: watch::Receiver<Arc<Reports>>,
-    /// Whether it lets everybody go elsewhere.
-    pub drains: AtomicBool,
+    /// The word by which it lets everybody go elsewhere, if there is one.
+    pub drain: watch::Receiver<Option<Drain>>,
+    /// Where all servers read and write; none where there is only one.
+    pub store: Option<Arc<dyn SharedStore>>,
     /// How far wall clocks may be apart.
     pub skew: Duration,
     /// Length of a lease.
@@ -43,7 +45,8 @@ impl Replication {
             lease: Lease::unbounded(),
             roster: watch::channel(Arc::default()).1,
             reports: watch::channel(Arc::default()).1,
-            drains: AtomicBool::new(false),
+            drain: watch::channel(None).1,
+            store: None,
             skew,
             lease_length: Duration::ZERO,
             clock,
@@ -87,7 +90,7 @@ impl Replication {
 
     /// Whether it lets everybody go elsewhere.
     pub fn drains(&self) -> bool {
-        self.drains.load(Ordering::Acquire)
+        self.drain.borrow().is_some()
     }
 
     /// Whether this server's wall clock is further from the others' than they may be apart.
@@ -249,6 +252,7 @@ mod tests {
         clock: Arc<ManualClock>,
         roster: watch::Sender<Arc<Roster>>,
         reports: watch::Sender<Arc<Reports>>,
+        drain: watch::Sender<Option<Drain>>,
         replication: Replication,
     }
 
@@ -256,15 +260,17 @@ mod tests {
         let clock = Arc::new(ManualClock::at(NOW));
         let (roster, of_roster) = watch::channel(Arc::default());
         let (reports, of_reports) = watch::channel(Arc::default());
+        let (drain, of_drain) = watch::channel(None);
         let alone =
             Replication::alone("a".parse().unwrap(), Arc::<ManualClock>::clone(&clock), SKEW);
         let replication = Replication {
             roster: of_roster,
             reports: of_reports,
+            drain: of_drain,
             lease_length: Duration::from_secs(30),
             ..alone
         };
-        World { clock, roster, reports, replication }
+        World { clock, roster, reports, drain, replication }
     }
 
     impl World {
@@ -335,7 +341,7 @@ mod tests {
         let named = "replica b (ca.example.org:15012) has not renewed its lease for 31s";
         assert!(said[0].contains(named), "{said:?}");
         assert!(world.replication.obstacles().is_empty());
-        world.replication.drains.store(true, Ordering::Release);
+        world.drain.send_replace(Some(Drain::default()));
         assert!(world.replication.may_release().is_ok());
         assert_eq!(world.replication.may_issue().unwrap_err().reason(), Reason::NotReady);
         assert!(world.replication.obstacles()[0].contains("banyan replica undrain a"));

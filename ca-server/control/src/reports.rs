@@ -6,38 +6,24 @@
 
 mod wire;
 
+pub use wire::Report;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rotation::SegmentId;
-use stores::{Entry, Hints, Key, ReadError, Sensitivity, SharedStore, Space, WriteError};
+use stores::spaces::SEGMENTS;
+use stores::{Hints, Key, SharedStore, WriteError, settle};
 use tokio::sync::watch;
 use trust::{Clock, Generation};
 
 use crate::counts::Counts;
 
-/// A key for each segment.
-const SEGMENTS: Space = Space::new("segments", Sensitivity::Plain);
 /// A report that was not seen to be renewed for so long counts as none.
 pub const FRESH: Duration = Duration::from_secs(10);
 /// How often all reports are read although nobody said that one changed.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Reports that are read at once: each may be large.
-const PAGE: usize = 16;
-
-/// The report of one replica.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// Counted up at each writing.
-    pub number: u64,
-    /// Segments whose rows are in the counts, each with the generation at which it was sealed when they were read.
-    pub read: BTreeMap<SegmentId, Generation>,
-    /// What the rows say.
-    pub counts: Counts,
-    /// Whether it is the last: the replica has stopped, and its rows only end.
-    pub is_last: bool,
-}
 
 /// A report that was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +89,7 @@ impl Reporter {
 
     /// Drops reports of segments that the record no longer has.
     pub async fn forget(&self, is_known: impl Fn(&SegmentId) -> bool) {
-        let Ok(entries) = entries(self.store.as_ref()).await else { return };
+        let Ok(entries) = settle::all(self.store.as_ref(), SEGMENTS).await else { return };
         for entry in entries {
             let over = SegmentId::parse(&entry.id).is_ok_and(|id| !is_known(&id));
             if let (true, Ok(key)) = (over, SEGMENTS.key(entry.id)) {
@@ -151,7 +137,7 @@ async fn read(
     clock: &dyn Clock,
 ) -> Option<Reports> {
     let mut next = Reports::default();
-    for entry in entries(store).await.ok()? {
+    for entry in settle::all(store, SEGMENTS).await.ok()? {
         let unreadable = |what: &str| {
             format!(
                 "{}/{} was not written by this program ({what}): delete it; its replica writes it again",
@@ -179,15 +165,56 @@ async fn read(
     Some(next)
 }
 
-async fn entries(store: &dyn SharedStore) -> Result<Vec<Entry>, ReadError> {
-    let (mut entries, mut from) = (Vec::new(), None::<String>);
-    loop {
-        let page = store.list(SEGMENTS, from.as_deref(), PAGE).await?;
-        entries.extend(page.entries);
-        if !page.more {
-            return Ok(entries);
-        }
-        // The first id behind the last one: no segment has a space in its name.
-        from = entries.last().map(|last: &Entry| format!("{} ", last.id));
+#[cfg(test)]
+mod tests {
+    use host::RealDisk;
+    use stores_redb::RedbStore;
+    use trust::{ManualClock, Timestamp};
+
+    use super::*;
+
+    async fn within<T>(what: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(30), what).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_report_is_seen_by_the_others_until_it_is_forgotten_and_one_that_was_edited_is_named()
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.redb");
+        let store: Arc<dyn SharedStore> =
+            Arc::new(RedbStore::create(Arc::new(RealDisk), &path).unwrap());
+        let segment = |name: &str| name.parse::<SegmentId>().unwrap();
+        let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000)));
+        let (told, mut seen) = watch::channel(Arc::<Reports>::default());
+        tokio::spawn(watch_reports(Arc::clone(&store), segment("b-1"), clock, told));
+
+        let mut reporter = Reporter::new(Arc::clone(&store), &segment("a-1")).unwrap();
+        let read = BTreeMap::from([(segment("a-1"), Generation(4))]);
+        reporter.report(read.clone(), Counts::default(), false).await.unwrap();
+        reporter.report(read.clone(), Counts::default(), true).await.unwrap();
+        let last = |reports: &Arc<Reports>| {
+            reports.seen.values().any(|seen| seen.report.number == 2 && seen.report.is_last)
+        };
+        let reports = within(seen.wait_for(last)).await.unwrap().clone();
+        assert_eq!(reports.seen[&segment("a-1")].report.read, read);
+
+        let key = SEGMENTS.key("c-1").unwrap();
+        store.create(&key, b"{}").await.unwrap();
+        let named = |reports: &Arc<Reports>| {
+            reports.unreadable.iter().any(|said| said.contains("segments/c-1"))
+        };
+        within(seen.wait_for(named)).await.unwrap();
+        // Its own is no report of another.
+        Reporter::new(Arc::clone(&store), &segment("b-1"))
+            .unwrap()
+            .report(BTreeMap::new(), Counts::default(), false)
+            .await
+            .unwrap();
+        reporter.forget(|id| *id == segment("b-1")).await;
+        let none =
+            |reports: &Arc<Reports>| reports.seen.is_empty() && reports.unreadable.is_empty();
+        within(seen.wait_for(none)).await.unwrap();
+        assert!(store.get(&SEGMENTS.key("b-1").unwrap()).await.unwrap().is_some());
     }
 }

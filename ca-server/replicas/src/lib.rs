@@ -7,6 +7,7 @@
 //!
 //! [`Roster`] is what one server knows of the others.
 
+mod drains;
 mod error;
 mod lease;
 mod member;
@@ -15,8 +16,9 @@ mod row;
 #[cfg(test)]
 mod tests;
 
+pub use drains::{DrainError, drain, remove, undrain, watch_drain};
 pub use error::{JoinError, Lost};
 pub use lease::Lease;
 pub use member::{Joining, Member};
 pub use roster::{Peer, Roster, watch_roster};
-pub use row::{Drain, ReplicaRow, Standing, UnreadableRow, drains, replicas};
+pub use row::{Drain, ReplicaRow, Standing, UnreadableRow};

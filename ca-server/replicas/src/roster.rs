@@ -5,17 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rotation::ReplicaName;
-use stores::{Hints, ReadError, SharedStore};
+use stores::spaces::REPLICAS;
+use stores::{Hints, ReadError, SharedStore, settle};
 use tokio::sync::watch;
 use trust::Clock;
 
 use crate::ReplicaRow;
-use crate::row::{Standing, replicas};
+use crate::row::Standing;
 
 /// How often everything is read although nobody said that it changed, and leases are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Rows that are read at once.
-const PAGE: usize = 256;
 
 /// The other replicas, as far as this one has seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -113,7 +112,7 @@ pub async fn watch_roster(
     let mut hints: Option<Hints> = None;
     while !told.is_closed() {
         if hints.is_none() {
-            hints = store.watch(replicas()).await.ok();
+            hints = store.watch(REPLICAS).await.ok();
         }
         match read(store.as_ref(), &me).await {
             Ok(read) => {
@@ -135,26 +134,19 @@ pub async fn watch_roster(
 }
 
 async fn read(store: &dyn SharedStore, me: &ReplicaName) -> Result<Read, ReadError> {
-    let (mut found, mut from) = (Read::default(), None);
-    loop {
-        let page = store.list(replicas(), from.as_deref(), PAGE).await?;
-        let last = page.entries.last().map(|entry| format!("{}\u{20}", entry.id));
-        for entry in page.entries {
-            let row = ReplicaRow::decode(&entry.id, &entry.value);
-            match (ReplicaName::parse(&entry.id), row) {
-                (Ok(name), Ok(row)) if name != *me => _ = found.rows.insert(name, row),
-                (Ok(_), Ok(_)) => {}
-                (_, Err(unreadable)) => found.unreadable.push(unreadable.to_string()),
-                (Err(_), Ok(_)) => found.unreadable.push(format!(
-                    "{}/{} is no name of a replica: delete it",
-                    replicas().name(),
-                    entry.id
-                )),
-            }
-        }
-        match last {
-            Some(last) if page.more => from = Some(last),
-            _ => return Ok(found),
+    let mut found = Read::default();
+    for entry in settle::all(store, REPLICAS).await? {
+        let row = ReplicaRow::decode(&entry.id, &entry.value);
+        match (ReplicaName::parse(&entry.id), row) {
+            (Ok(name), Ok(row)) if name != *me => _ = found.rows.insert(name, row),
+            (Ok(_), Ok(_)) => {}
+            (_, Err(unreadable)) => found.unreadable.push(unreadable.to_string()),
+            (Err(_), Ok(_)) => found.unreadable.push(format!(
+                "{}/{} is no name of a replica: delete it",
+                REPLICAS.name(),
+                entry.id
+            )),
         }
     }
+    Ok(found)
 }

@@ -4,22 +4,8 @@ use std::time::Duration;
 
 use rotation::ReplicaName;
 use serde::{Deserialize, Serialize};
-use stores::{InvalidKey, Key, Sensitivity, Space};
-
-/// A row for each replica, written by that replica alone.
-const REPLICAS: Space = Space::new("replicas", Sensitivity::Plain);
-/// A row for each replica that somebody wants to drain, written by whoever took the operator's word.
-const DRAINS: Space = Space::new("replica-drains", Sensitivity::Plain);
-
-/// The space of [`ReplicaRow`]s, by name.
-pub const fn replicas() -> Space {
-    REPLICAS
-}
-
-/// The space of [`Drain`]s, by name.
-pub const fn drains() -> Space {
-    DRAINS
-}
+use stores::spaces::REPLICAS;
+use stores::{InvalidKey, Key, Space};
 
 /// What a replica does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +62,7 @@ pub struct ReplicaRow {
 }
 
 /// Somebody wants a replica to serve nobody any more.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drain {
     /// Who said so.
     pub by: String,
@@ -104,6 +90,10 @@ impl ReplicaRow {
     /// Length of its lease.
     pub const fn lease(&self) -> Duration {
         Duration::from_millis(self.lease_millis)
+    }
+
+    pub(crate) const fn space() -> Space {
+        REPLICAS
     }
 
     pub(crate) fn key(name: &ReplicaName) -> Result<Key, InvalidKey> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use host::RealDisk;
 use rotation::ReplicaName;
 use stores::SharedStore;
+use stores::spaces::REPLICAS;
 use stores_redb::RedbStore;
 use tokio::sync::watch;
 use trust::{Clock as _, ManualClock, Timestamp};
@@ -59,7 +60,7 @@ impl World {
     }
 
     async fn row(&self, name: &str) -> stores::Versioned {
-        self.store.get(&replicas().key(name).unwrap()).await.unwrap().unwrap()
+        self.store.get(&REPLICAS.key(name).unwrap()).await.unwrap().unwrap()
     }
 }
 
@@ -148,7 +149,7 @@ async fn who_stopped_in_order_or_ran_on_the_same_directory_is_not_waited_for() {
 async fn a_removed_replica_and_an_edited_row_are_named() {
     let world = World::new();
     let first = world.join("a", "one").await;
-    let (key, row) = (replicas().key("a").unwrap(), world.row("a").await);
+    let (key, row) = (REPLICAS.key("a").unwrap(), world.row("a").await);
     world.store.delete(&key, &row.version).await.unwrap();
     assert_eq!(first.renew().await, Err(Lost::Removed { name: "a".parse().unwrap() }));
     let second = world.join("a", "two").await;

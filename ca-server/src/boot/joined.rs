@@ -2,13 +2,14 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use control::paths::FILE_MODE;
 use control::replication::Replication;
 use control::reports::{self, Reports};
-use replicas::{Joining, Lost, Member, ReplicaRow, Roster, Standing, watch_roster};
+use replicas::{
+    Drain, Joining, Lost, Member, ReplicaRow, Roster, Standing, watch_drain, watch_roster,
+};
 use rotation::{ReplicaName, SegmentId};
 use rotation_driver::Duty;
 use stores::SharedStore;
@@ -110,12 +111,16 @@ impl Joined {
             told,
         );
         self.tasks.spawn(watching);
+        let (told, drain) = watch::channel(None);
+        self.tasks.spawn(watch_drain(Arc::clone(&self.store), self.name.clone(), told));
+        self.tasks.spawn(say_so(member.clone(), drain.clone()));
         Arc::new(Replication {
             name: self.name.clone(),
             lease: member.lease(),
             roster: self.roster.clone(),
             reports,
-            drains: AtomicBool::new(false),
+            drain,
+            store: Some(Arc::clone(&self.store)),
             skew,
             lease_length: self.lease_length,
             clock,
@@ -154,6 +159,19 @@ impl Joined {
         if let Some(member) = &self.member {
             member.leave().await;
         }
+    }
+}
+
+/// Says of this server whether it drains.
+async fn say_so(member: Member, mut drain: watch::Receiver<Option<Drain>>) {
+    while drain.changed().await.is_ok() {
+        let standing = match drain.borrow().is_some() {
+            true => Standing::Drains,
+            false => Standing::Serves,
+        };
+        tracing::warn!(standing = standing.as_str(), "an operator's word about this server");
+        // The task that keeps the lease tells what goes wrong.
+        let _ = member.say(|row| row.standing = standing).await;
     }
 }
 

@@ -8,10 +8,22 @@ use rotation::SegmentId;
 use serde::{Deserialize, Serialize};
 use trust::{Generation, RootId, Sequence, SpiffeId, Timestamp};
 
-use super::Report;
 use crate::counts::Counts;
 
 const FORMAT: u32 = 1;
+
+/// The report of one replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Counted up at each writing.
+    pub number: u64,
+    /// Segments whose rows are in the counts, each with the generation at which it was sealed when they were read.
+    pub read: BTreeMap<SegmentId, Generation>,
+    /// What the rows say.
+    pub counts: Counts,
+    /// Whether it is the last: the replica has stopped, and its rows only end.
+    pub is_last: bool,
+}
 
 /// All kinds of rows.
 const KINDS: [RowKind; 5] = [
