@@ -9,6 +9,7 @@ use trust::{SpiffeId, TrustDomain};
 mod file;
 mod settings;
 
+pub(crate) use settings::CaAddress;
 pub use settings::{AgentConfig, Attestation, Limits, WorkloadConfig};
 
 /// Everything that is wrong with a configuration.
@@ -111,7 +112,8 @@ mod tests {
     #[test]
     fn a_good_file_is_taken_with_its_defaults() {
         let config = AgentConfig::parse(GOOD).unwrap();
-        assert_eq!(config.ca_server_name, "ca.example.org");
+        let told = [("ca.example.org:15012", "ca.example.org")];
+        assert_eq!(addresses(&config), told);
         assert_eq!(
             config.attestation,
             Some(Attestation::JoinTokenFile("/etc/banyan/token".into()))
@@ -125,6 +127,40 @@ mod tests {
         let entitled = config.entitlements();
         assert_eq!(entitled[&1000][0].as_str(), "spiffe://example.org/ns/shop/sa/cart");
         assert!(config.workloads()[1].prewarm);
+    }
+
+    fn addresses(config: &AgentConfig) -> Vec<(&str, &str)> {
+        let all = config.ca_addresses.iter();
+        all.map(|one| (one.address.as_str(), one.server_name.as_str())).collect()
+    }
+
+    #[test]
+    fn one_address_or_several_are_taken_and_each_problem_of_the_list_is_told() {
+        let with = |line: &str| {
+            AgentConfig::parse(&GOOD.replace("ca_address = \"ca.example.org:15012\"", line))
+        };
+        let several = ["a.example.org:1", "[::1]:2"];
+        for key in ["ca_address", "ca_addresses"] {
+            let config = with(&format!("{key} = {several:?}")).unwrap();
+            assert_eq!(
+                addresses(&config),
+                [("a.example.org:1", "a.example.org"), ("[::1]:2", "::1")]
+            );
+        }
+        let named = with("ca_addresses = [\"a:1\", \"b:1\"]\nca_server_name = \"ca\"").unwrap();
+        assert_eq!(addresses(&named), [("a:1", "ca"), ("b:1", "ca")]);
+        let many: Vec<String> = (1..=17).map(|port| format!("ca:{port}")).collect();
+        for (line, told) in [
+            ("".to_owned(), "ca_address is missing"),
+            ("ca_addresses = []".to_owned(), "ca_addresses: 0 addresses"),
+            (format!("ca_addresses = {many:?}"), "17 addresses"),
+            ("ca_addresses = [\"a:1\", \"b\"]".to_owned(), "ca_addresses: `b` is not"),
+            ("ca_addresses = [\"a:1\", \"a:1\"]".to_owned(), "listed twice"),
+            ("ca_address = \"a:1\"\nca_addresses = [\"b:1\"]".to_owned(), "only one of"),
+        ] {
+            let error = with(&line).unwrap_err().to_string();
+            assert!(error.contains(told), "{line}: {error}");
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::bundle_store;
 use crate::ca_client::tls::{RecordingRule, client_config};
-use crate::ca_client::{CaAddress, CallError, believing, channel, client, timed};
+use crate::ca_client::{CallError, Place, believing, channel, client, refused, timed};
 use crate::config::{AgentConfig, Attestation};
 
 /// Longest JWT that is read.
@@ -100,6 +100,20 @@ pub(crate) enum FirstContactError {
     Call(#[from] CallError),
 }
 
+impl FirstContactError {
+    /// Whether another address of the CA may do what this one did not: also where somebody else answers than the CA.
+    pub(crate) fn leaves(&self) -> bool {
+        match self {
+            Self::Call(error) => error.leaves(),
+            Self::NotTheCa(_)
+            | Self::FileDisagrees { .. }
+            | Self::WentBack { .. }
+            | Self::NoWay { .. } => true,
+            Self::NoProof | Self::NoPin | Self::Unreadable(_) => false,
+        }
+    }
+}
+
 /// Reads what the configuration names, anew at each attempt.
 pub(crate) fn proof(config: &AgentConfig) -> Result<Proof, FirstContactError> {
     let unreadable = |what: String| FirstContactError::Unreadable(what);
@@ -125,14 +139,14 @@ pub(crate) fn mark(config: &AgentConfig) -> Option<[u8; 32]> {
 /// Finds the first bundle.
 pub(crate) async fn bundle(
     config: &AgentConfig,
-    address: &CaAddress,
+    place: &Place,
     clock: &Arc<dyn Clock>,
 ) -> Result<Bundle, FirstContactError> {
     if let Some(path) = &config.trust_bundle {
         return from_file(path, &config.trust_domain);
     }
     match proof(config)? {
-        Proof::Token(_, token) => pinned(&token, config, address, clock).await,
+        Proof::Token(_, token) => pinned(&token, config, place, clock).await,
         Proof::Jwt(_) => Err(FirstContactError::NoPin),
     }
 }
@@ -142,21 +156,21 @@ pub(crate) async fn bundle(
 pub(crate) async fn present(
     held: &Bundle,
     config: &AgentConfig,
-    address: &CaAddress,
+    place: &Place,
     clock: &Arc<dyn Clock>,
 ) -> Result<Bundle, FirstContactError> {
     if held.sequence() == Sequence(0) {
-        return bundle(config, address, clock).await;
+        return bundle(config, place, clock).await;
     }
-    let why = match forward(held, &config.trust_domain, address, clock).await {
+    let why = match forward(held, &config.trust_domain, place, clock).await {
         Ok(found) => return Ok(found),
         Err(FirstContactError::Call(error)) if error.is_unreachable() => return Err(error.into()),
         Err(FirstContactError::NotTheCa(why)) => why,
         Err(error) => error.to_string(),
     };
     let pinned = match &config.trust_bundle {
-        Some(path) => by_file(path, config, address, clock).await,
-        None => bundle(config, address, clock).await,
+        Some(path) => by_file(path, config, place, clock).await,
+        None => bundle(config, place, clock).await,
     };
     let found = pinned.map_err(|error| match error {
         FirstContactError::NoProof | FirstContactError::NoPin => {
@@ -166,7 +180,7 @@ pub(crate) async fn present(
     })?;
     let goes_on = found.sequence() > held.sequence() || found == *held;
     goes_on.then_some(found.clone()).ok_or_else(|| FirstContactError::WentBack {
-        address: address.address.clone(),
+        address: place.label(),
         found: found.sequence(),
         held: held.sequence(),
         state_dir: config.state_dir.clone(),
@@ -177,20 +191,19 @@ pub(crate) async fn present(
 async fn by_file(
     path: &Path,
     config: &AgentConfig,
-    address: &CaAddress,
+    place: &Place,
     clock: &Arc<dyn Clock>,
 ) -> Result<Bundle, FirstContactError> {
     let roots = from_file(path, &config.trust_domain)?;
-    let mut client = believing(roots, address, clock)?;
+    let mut client = believing(roots, place, clock)?;
     let answer = client.get_bundle(timed(wire::GetBundleRequest::default())).await;
     let answer = answer.map_err(|status| {
-        let refused =
-            CallError::Refused { address: address.address.clone(), status: Box::new(status) };
+        let refused = refused(place, status);
         // It was reached just now, without belief.
         match refused.is_unreachable() {
             true => FirstContactError::FileDisagrees {
                 path: path.to_owned(),
-                address: address.address.clone(),
+                address: place.label(),
                 why: refused.to_string(),
             },
             false => refused.into(),
@@ -220,7 +233,7 @@ pub(crate) fn file_beside(held: &Bundle, config: &AgentConfig) -> Option<String>
 async fn pinned(
     token: &JoinToken,
     config: &AgentConfig,
-    address: &CaAddress,
+    place: &Place,
     clock: &Arc<dyn Clock>,
 ) -> Result<Bundle, FirstContactError> {
     if token.ca_id().trust_domain() != &config.trust_domain {
@@ -230,28 +243,28 @@ async fn pinned(
             config.trust_domain
         )));
     }
-    let is_the_one = |id: &SpiffeId| match id == token.ca_id() {
-        true => Ok(()),
-        false => Err(format!("`{id}` answered, the token is of `{}`", token.ca_id())),
-    };
     let start =
         Start { digest: token.bundle_digest(), held: None, trust_domain: &config.trust_domain };
-    led(&start, address, clock, is_the_one).await
+    led(&start, place, clock, is_a_ca_of(token.ca_id().trust_domain())).await
 }
 
 /// Comes from a bundle that was held to the present one, by changes that a CA of each bundle before signed.
 pub(crate) async fn forward(
     held: &Bundle,
     trust_domain: &TrustDomain,
-    address: &CaAddress,
+    place: &Place,
     clock: &Arc<dyn Clock>,
 ) -> Result<Bundle, FirstContactError> {
-    let is_a_ca = |id: &SpiffeId| match id.is_ca() && id.trust_domain() == trust_domain {
+    let start = Start { digest: held.digest(), held: Some(held), trust_domain };
+    led(&start, place, clock, is_a_ca_of(trust_domain)).await
+}
+
+/// Any server of the CA may answer, whichever made a token or a bundle.
+fn is_a_ca_of(trust_domain: &TrustDomain) -> impl Fn(&SpiffeId) -> Result<(), String> {
+    move |id| match id.is_ca() && id.trust_domain() == trust_domain {
         true => Ok(()),
         false => Err(format!("`{id}` answered, which is no CA of `{trust_domain}`")),
-    };
-    let start = Start { digest: held.digest(), held: Some(held), trust_domain };
-    led(&start, address, clock, is_a_ca).await
+    }
 }
 
 /// Where a way to the present bundle starts.
@@ -266,22 +279,21 @@ struct Start<'a> {
 /// Asks for the bundle with a digest, follows the changes since, and judges whoever answered by the last.
 async fn led(
     start: &Start<'_>,
-    address: &CaAddress,
+    place: &Place,
     clock: &Arc<dyn Clock>,
     is_right: impl Fn(&SpiffeId) -> Result<(), String>,
 ) -> Result<Bundle, FirstContactError> {
     let recorder = Arc::new(RecordingRule::default());
     let tls = client_config(trust_tls::server_verifier(Arc::clone(&recorder) as _), None)
         .map_err(CallError::from)?;
-    let client = client(channel(address, tls)?);
+    let client = client(channel(place, tls)?);
     let impostor = |what: String| FirstContactError::NotTheCa(what);
     let ask = |wanted: BundleDigest| {
-        let (mut client, address) = (client.clone(), address.address.clone());
+        let (mut client, place) = (client.clone(), place.clone());
         let request = wire::GetBundleRequest { digest: wanted.as_bytes().to_vec() };
         async move {
             let answer = client.get_bundle(timed(request)).await;
-            let refused = |status| CallError::Refused { address, status: Box::new(status) };
-            Ok(answer.map_err(refused)?.into_inner())
+            Ok(answer.map_err(|status| refused(&place, status))?.into_inner())
         }
     };
     let bundle = walked(start, ask).await?;

@@ -55,4 +55,4 @@ pub use holders::HolderFileError;
 pub use identity::IdentityError;
 pub use running::{Agent, HostDeps, Running, StartError};
 pub use sds::socket::SocketError;
-pub use status::{HolderStatus, MemberStatus, Status, WorkloadStatus};
+pub use status::{CaAddressStatus, HolderStatus, MemberStatus, Status, WorkloadStatus};

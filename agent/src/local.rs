@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use proto::banyan::agent::v1::local_service_server::LocalService;
-use proto::banyan::agent::v1::{AgentStatus, GetStatusRequest, LocalHolder, LocalWorkload};
+use proto::banyan::agent::v1::{
+    AgentStatus, GetStatusRequest, LocalCaAddress, LocalHolder, LocalWorkload,
+};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status as Answer};
 use trust::Timestamp;
@@ -11,7 +13,7 @@ use trust::Timestamp;
 use crate::admin::{administers, own_uid};
 use crate::config::AgentConfig;
 use crate::sds::socket::PeerInfo;
-use crate::status::{HolderStatus, Status, WorkloadStatus};
+use crate::status::{CaAddressStatus, HolderStatus, Status, WorkloadStatus};
 
 /// The service.
 #[derive(Debug)]
@@ -54,10 +56,12 @@ fn judge(caller: Option<u32>, own: u32) -> Result<(), Answer> {
 
 fn told(status: &Status, config: &AgentConfig) -> AgentStatus {
     let member = status.member.as_ref();
+    let in_use = status.ca_addresses.iter().find(|address| address.in_use);
+    let first = config.ca_addresses.first().map(|first| first.address.clone());
     AgentStatus {
         trust_domain: config.trust_domain.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        ca_address: config.ca_address.clone(),
+        ca_address: in_use.map(in_words).or(first).unwrap_or_default(),
         connected: status.connected,
         connection_since: status.connection_since.as_secs(),
         sequence: status.sequence,
@@ -71,6 +75,25 @@ fn told(status: &Status, config: &AgentConfig) -> AgentStatus {
         nacks: status.nacks,
         conditions: status.conditions.clone(),
         waits: waits(status),
+        ca_addresses: status.ca_addresses.iter().map(ca_address).collect(),
+    }
+}
+
+/// An address as it is configured, and where that led if it is a name.
+fn in_words(row: &CaAddressStatus) -> String {
+    match row.at.as_ref().filter(|at| **at != row.address) {
+        Some(at) => format!("{} ({at})", row.address),
+        None => row.address.clone(),
+    }
+}
+
+fn ca_address(row: &CaAddressStatus) -> LocalCaAddress {
+    LocalCaAddress {
+        address: row.address.clone(),
+        at: row.at.clone().unwrap_or_default(),
+        in_use: row.in_use,
+        left_since: row.left_since.map_or(0, Timestamp::as_secs),
+        left_because: row.left_because.clone().unwrap_or_default(),
     }
 }
 

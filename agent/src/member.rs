@@ -13,7 +13,7 @@ use trust::{Bundle, Clock, Randomness, Sequence, Serial};
 
 use crate::backoff::{Backoff, spread};
 use crate::bundle_store;
-use crate::ca_client::{CaClient, CallError, timed};
+use crate::ca_client::{self, CaClient, CallError, Place, refused, timed};
 use crate::config::AgentConfig;
 use crate::first_contact::{self, FirstContactError};
 use crate::hub::{HubHandle, OfferError};
@@ -77,6 +77,25 @@ impl MemberError {
         matches!(self, Self::Call(error) if error.is_behind())
     }
 
+    /// Whether another address of the CA may do what this one did not.
+    fn leaves(&self) -> bool {
+        match self {
+            Self::Call(error) => error.leaves(),
+            Self::FirstContact(error) => error.leaves(),
+            Self::NoWayBack(_, joining) => joining.leaves(),
+            _ => false,
+        }
+    }
+
+    /// How a place failed that is left for this.
+    fn way(&self) -> ca_client::Way {
+        match self {
+            Self::Call(error) | Self::FirstContact(FirstContactError::Call(error)) => error.way(),
+            Self::NoWayBack(_, joining) => joining.way(),
+            _ => ca_client::Way::NoAnswer,
+        }
+    }
+
     /// Whether the CA does not know this agent with the certificate that it has.
     fn turns_away(&self) -> bool {
         matches!(self, Self::Call(error) | Self::NoWayBack(error, _) if error.turns_away())
@@ -121,6 +140,11 @@ impl Member {
                     }
                     // The bundle changed under way: it is stored, and asked again at once.
                     Err(error) if error.is_behind() && !step.behind => step.behind = true,
+                    // Each place that fails is no first choice for a while, so this ends.
+                    Err(error) if error.leaves() && self.client.addresses().has_fresh().await => {
+                        tracing::debug!(%error, "membership: trying another address of the CA");
+                        step.after(&error);
+                    }
                     Err(error) => {
                         let said = error.to_string();
                         match said == last {
@@ -143,7 +167,7 @@ impl Member {
 
     async fn advance(&self, step: &mut Step) -> Result<(), MemberError> {
         if std::mem::take(&mut step.behind) {
-            self.catch_up().await?;
+            self.somewhere(async |place| self.catch_up(place).await).await?;
         }
         let live = self.live_credential();
         match live {
@@ -156,32 +180,50 @@ impl Member {
                     return Ok(());
                 }
                 let _under_way = self.in_flight.begin();
-                self.renew().await?;
+                self.somewhere(async |place| self.renew(place).await).await?;
             }
-            _ => {
-                if step.look_for_ca || self.trust.borrow().is_none() {
-                    let found = self.find_ca().await?;
-                    self.hub.offer(Ok(found)).await?;
-                    step.look_for_ca = false;
-                }
-                if self.stored().0 == Sequence(0) {
-                    self.catch_up().await?;
-                }
-                let _under_way = self.in_flight.begin();
-                match self.come_back().await? {
-                    Way::Taken => {}
-                    Way::None => self.register().await?,
-                    Way::Refused(refusal) => {
-                        self.register().await.map_err(|error| match error.is_final() {
-                            true => MemberError::NoWayBack(refusal, Box::new(error)),
-                            false => error,
-                        })?
-                    }
-                }
-            }
+            _ => self.somewhere(async |place| self.join(place, step).await).await?,
         }
         *step = Step::default();
         Ok(())
+    }
+
+    /// Does something at the CA's place in use, and leaves that if another one may do better.
+    async fn somewhere(
+        &self,
+        what: impl AsyncFnOnce(&Place) -> Result<(), MemberError>,
+    ) -> Result<(), MemberError> {
+        let place = self.client.place().await?;
+        let done = what(&place).await;
+        if let Err(error) = &done
+            && error.leaves()
+        {
+            self.client.addresses().leave(&place, error.way(), &error.to_string());
+        }
+        done
+    }
+
+    /// Becomes a member, or one again.
+    async fn join(&self, place: &Place, step: &mut Step) -> Result<(), MemberError> {
+        if step.look_for_ca || self.trust.borrow().is_none() {
+            let found = self.find_ca(place).await?;
+            self.hub.offer(Ok(found)).await?;
+            step.look_for_ca = false;
+        }
+        if self.stored().0 == Sequence(0) {
+            self.catch_up(place).await?;
+        }
+        let _under_way = self.in_flight.begin();
+        match self.come_back(place).await? {
+            Way::Taken => Ok(()),
+            Way::None => self.register(place).await,
+            Way::Refused(refusal) => {
+                self.register(place).await.map_err(|error| match error.is_final() {
+                    true => MemberError::NoWayBack(refusal, Box::new(error)),
+                    false => error,
+                })
+            }
+        }
     }
 
     /// Whether the CA does not know this agent by the certificate that it has now.
@@ -204,12 +246,12 @@ impl Member {
     }
 
     /// The bundle of today: by the changes since the one that is held, or by what the configuration pins.
-    async fn find_ca(&self) -> Result<Bundle, MemberError> {
-        let (config, address) = (&self.config, self.client.address());
+    async fn find_ca(&self, place: &Place) -> Result<Bundle, MemberError> {
+        let config = &self.config;
         let held = self.trust.borrow().clone();
         Ok(match held {
-            Some(held) => first_contact::present(&held, config, address, &self.clock).await?,
-            None => first_contact::bundle(config, address, &self.clock).await?,
+            Some(held) => first_contact::present(&held, config, place, &self.clock).await?,
+            None => first_contact::bundle(config, place, &self.clock).await?,
         })
     }
 
@@ -222,20 +264,18 @@ impl Member {
 
     /// Stores the bundle of today: the CA gives no certificate born at a bundle before that. Roots from a file stand before
     /// every bundle, and answer for whoever sends the first.
-    async fn catch_up(&self) -> Result<(), MemberError> {
+    async fn catch_up(&self, place: &Place) -> Result<(), MemberError> {
         let held = self.trust.borrow().clone().ok_or(CallError::NoTrust)?;
         let domain = &self.config.trust_domain;
-        let found =
-            match held.sequence() {
-                Sequence(0) => {
-                    let request = timed(wire::GetBundleRequest::default());
-                    let answer = self.client.anonymous()?.get_bundle(request).await;
-                    let answer = answer.map_err(|status| self.client.refused(status))?.into_inner();
-                    bundle_store::from_wire(domain, &answer.bundle.unwrap_or_default())
-                }
-                _ => Ok(first_contact::forward(&held, domain, self.client.address(), &self.clock)
-                    .await?),
-            };
+        let found = match held.sequence() {
+            Sequence(0) => {
+                let request = timed(wire::GetBundleRequest::default());
+                let answer = self.client.anonymous(place)?.get_bundle(request).await;
+                let answer = answer.map_err(|status| refused(place, status))?.into_inner();
+                bundle_store::from_wire(domain, &answer.bundle.unwrap_or_default())
+            }
+            _ => Ok(first_contact::forward(&held, domain, place, &self.clock).await?),
+        };
         self.hub.offer(found).await?;
         match self.stored().0 > held.sequence() {
             true => Ok(()),
@@ -253,14 +293,15 @@ impl Member {
 
     /// Asks for a certificate with the former one, which may have expired: the key is registered. A refusal is of today: a
     /// ban may be taken back, so the former certificate stays the way that is tried first.
-    async fn come_back(&self) -> Result<Way, MemberError> {
+    async fn come_back(&self, place: &Place) -> Result<Way, MemberError> {
         let former = self.former.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(chain) = former else { return Ok(Way::None) };
         let csr = self.key.request(None)?;
-        let mut client = self.client.returning(&chain, &self.key)?;
+        let mut client = self.client.returning(place, &chain, &self.key)?;
         let answer = client.renew_agent(timed(self.renewal(csr))).await;
-        match answer.map_err(|status| self.client.refused(status)) {
+        match answer.map_err(|status| refused(place, status)) {
             Ok(answer) => {
+                self.client.addresses().serves(place);
                 self.accept(answer.into_inner()).await?;
                 tracing::info!("back with the registered key");
                 Ok(Way::Taken)
@@ -291,7 +332,7 @@ impl Member {
         self.credential.borrow().clone()
     }
 
-    async fn register(&self) -> Result<(), MemberError> {
+    async fn register(&self, place: &Place) -> Result<(), MemberError> {
         let proof = first_contact::proof(&self.config)?;
         let csr = self.key.request(None)?;
         let (Sequence(stored_sequence), stored_digest) = self.stored();
@@ -302,8 +343,9 @@ impl Member {
             .map_err(|_| MemberError::Header)?;
         bearer.set_sensitive(true);
         request.metadata_mut().insert("authorization", bearer);
-        let answer = self.client.anonymous()?.register(request).await;
-        let answer = answer.map_err(|status| self.client.refused(status))?;
+        let answer = self.client.anonymous(place)?.register(request).await;
+        let answer = answer.map_err(|status| refused(place, status))?;
+        self.client.addresses().serves(place);
         self.accept(answer.into_inner()).await
     }
 
@@ -312,10 +354,11 @@ impl Member {
         wire::RenewAgentRequest { csr, stored_sequence, stored_digest }
     }
 
-    async fn renew(&self) -> Result<(), MemberError> {
+    async fn renew(&self, place: &Place) -> Result<(), MemberError> {
         let csr = self.key.request(None)?;
-        let answer = self.client.authenticated()?.renew_agent(timed(self.renewal(csr))).await;
-        let answer = answer.map_err(|status| self.client.refused(status))?;
+        let answer = self.client.authenticated(place)?.renew_agent(timed(self.renewal(csr))).await;
+        let answer = answer.map_err(|status| refused(place, status))?;
+        self.client.addresses().serves(place);
         self.accept(answer.into_inner()).await
     }
 

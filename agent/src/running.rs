@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use trust::{Chain, Clock, Randomness, Serial, Timestamp};
 
 use crate::bundle_store::{BundleStore, BundleStoreError};
-use crate::ca_client::{CaAddress, CaClient};
+use crate::ca_client::{Addresses, CaClient};
 use crate::config::AgentConfig;
 use crate::evidence::Evidence;
 use crate::holders::{Account, HolderFile, HolderFileError};
@@ -249,11 +249,10 @@ fn spawn(
     let (status_tx, status) = watch::channel(Arc::new(Status::default()));
     let (renewal_tx, renewal) = watch::channel(None);
     let (turned_away_tx, turned_away) = watch::channel(None);
-    let address = CaAddress {
-        address: config.ca_address.clone(),
-        server_name: config.ca_server_name.clone(),
-    };
-    let client = CaClient::new(address, Arc::clone(&deps.clock), trust.clone(), credential.clone());
+    let (addresses, randomness) = (config.ca_addresses.clone(), Arc::clone(&deps.randomness));
+    let addresses = Addresses::new(addresses, Arc::clone(&deps.clock), randomness);
+    let client =
+        CaClient::new(addresses, Arc::clone(&deps.clock), trust.clone(), credential.clone());
     let client = Arc::new(client);
     let (in_flight, former, leave) = (InFlight::default(), state.former(), Leave::default());
     let parts = Parts {
@@ -292,6 +291,7 @@ fn spawn(
     };
     let uplink = Uplink {
         comeback: Duration::ZERO,
+        away: Duration::ZERO,
         missed: false,
         turned_away: turned_away_tx,
         clock: Arc::clone(&member.clock),

@@ -13,6 +13,8 @@ pub struct Status {
     pub roots: Vec<RootId>,
     /// The agent's own certificate.
     pub member: Option<MemberStatus>,
+    /// Where the CA is: each configured address, which one is in use, and why others were left.
+    pub ca_addresses: Vec<CaAddressStatus>,
     /// Whether the stream to the CA is up.
     pub connected: bool,
     /// Since when it is up, or down.
@@ -25,6 +27,21 @@ pub struct Status {
     pub nacks: u64,
     /// What is wrong now, and what to do about it; empty when all is well.
     pub conditions: Vec<String>,
+}
+
+/// One address of the CA. A name with several addresses may have several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaAddressStatus {
+    /// As configured.
+    pub address: String,
+    /// Where it led, as far as it was tried.
+    pub at: Option<String>,
+    /// Whether stream and calls go there.
+    pub in_use: bool,
+    /// When it failed last, if it did and is not in use.
+    pub left_since: Option<Timestamp>,
+    /// Why.
+    pub left_because: Option<String>,
 }
 
 /// The agent's own certificate.

@@ -23,6 +23,7 @@ use crate::running::start_with;
 use crate::{AgentConfig, HostDeps, Running, Status};
 
 mod absence;
+mod addresses;
 mod admission;
 mod holding;
 mod joining;
@@ -39,6 +40,8 @@ struct Bench {
     clock: Arc<ManualClock>,
     processes: Arc<FakeProcesses>,
     ca: FakeCa,
+    /// Other servers of the same CA.
+    others: Vec<FakeCa>,
     agent: Option<Running>,
     /// Added to the configuration.
     more: String,
@@ -68,8 +71,15 @@ impl Bench {
         let clock = Arc::new(ManualClock::at(NOW));
         let ca = FakeCa::start(Arc::clone(&clock) as Arc<dyn Clock>).await;
         let dir = tempfile::tempdir().unwrap();
-        let bench =
-            Self { dir, clock, processes: Arc::default(), ca, agent: None, more: String::new() };
+        let bench = Self {
+            dir,
+            clock,
+            processes: Arc::default(),
+            ca,
+            others: Vec::new(),
+            agent: None,
+            more: String::new(),
+        };
         bench.write_token(&bench.ca.token());
         bench
     }
@@ -101,12 +111,14 @@ impl Bench {
     }
 
     fn text(&self) -> String {
-        let (dir, address) = (self.dir.path().display(), self.ca.address);
+        let dir = self.dir.path().display();
+        let all = [&self.ca].into_iter().chain(&self.others);
+        let addresses: Vec<String> = all.map(|ca| ca.address.to_string()).collect();
         let uid = rustix::process::geteuid().as_raw();
         format!(
             r#"
             trust_domain = "example.org"
-            ca_address = "{address}"
+            ca_addresses = {addresses:?}
             state_dir = "{dir}/state"
             socket = "{dir}/agent.sock"
             join_token_file = "{dir}/token"

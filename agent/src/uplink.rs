@@ -1,8 +1,12 @@
 //! The stream to the CA: bundles down, evidence up.
 //!
-//! By level: what was said is remembered only for the life of one stream, so after a reconnect everything is said again.
-//! A slow stream loses nothing but old states, since each round says what is true then.
+//! By level: what was said is remembered only for the life of one stream, so after a reconnect everything is said again, to
+//! whichever server answers then. A slow stream loses nothing but old states, since each round says what is true then.
+//!
+//! It follows the place that calls use ([`crate::ca_client::Addresses`]). Where it moves without need, because its server sends
+//! agents elsewhere or because calls left that place, the next stream is up before the former one ends.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,27 +14,26 @@ use proto::banyan::agent::v1 as wire;
 use proto::banyan::agent::v1::agent_message::Message as Up;
 use proto::banyan::agent::v1::server_message::Message as Down;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Sleep;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Streaming};
+use tonic::Request;
 use trust::{Bundle, Clock, Randomness, Serial, Timestamp};
 
 use crate::backoff::{Backoff, spread};
 use crate::bundle_store;
-use crate::ca_client::{CaClient, CallError};
+use crate::ca_client::{CALL_TIMEOUT, CaClient, CallError, Place, refused};
 use crate::config::AgentConfig;
 use crate::evidence::Evidence;
 use crate::first_contact::{self, FirstContactError};
 use crate::hub::{Command, HubHandle};
 use crate::leaf::Leaf;
-use crate::member::BUILD;
 use crate::status::Condition;
-use said::{ROWS_MAX, Said};
+use line::{Line, UP_MAX, hello};
 
+mod line;
 mod said;
 
-/// Messages that wait for the wire; then the next round of evidence waits.
-const UP_MAX: usize = 16;
 /// How often the CA hears how the agent is.
 const HEALTH: Duration = Duration::from_secs(30);
 /// After a change of trust or of the own certificate, agents reconnect within this time, not all at once.
@@ -39,6 +42,10 @@ const REBUILD_SPREAD: Duration = Duration::from_secs(2);
 const BANNED_WAIT: Duration = Duration::from_secs(10);
 /// The longest time that a CA may send an agent away for.
 const DRAIN_MAX: Duration = Duration::from_secs(300);
+/// An agent that was sent elsewhere and found nothing looks again after this time, and up to twice of it.
+const ELSEWHERE_AGAIN: Duration = Duration::from_secs(5);
+/// Time for the server of a stream that was left in order to hear the last of it.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// What can be wrong with the stream.
 const OF_THE_STREAM: [Condition; 3] = [Condition::CaAway, Condition::CaRefuses, Condition::Banned];
@@ -64,6 +71,8 @@ pub(crate) struct Uplink {
     pub(crate) leave: Leave,
     /// Over how long the CA wants its agents to come back, as it said last.
     pub(crate) comeback: Duration,
+    /// Over how long the server of the present stream spreads the agents that it sends away.
+    pub(crate) away: Duration,
     /// Whether it was said that there is no connection, so that its return is said too.
     pub(crate) missed: bool,
     /// Where the certificate is told with which the CA does not know this agent: joining again is the membership's task.
@@ -74,6 +83,8 @@ pub(crate) struct Uplink {
 enum End {
     /// A new bundle or certificate is in force: the next stream rests on it.
     Rebuild,
+    /// Another stream is up, at another place.
+    Moved(Box<Line>),
     /// The CA sends us away for a while.
     Wait(Duration),
     /// The CA closed the stream in order.
@@ -83,6 +94,20 @@ enum End {
     Broken(CallError),
     /// The agent ends, and the CA has heard its last.
     Left,
+}
+
+/// What a message of the CA makes of the stream.
+enum Order {
+    GoOn,
+    End(End),
+    /// Go elsewhere within this time; the stream goes on until then.
+    Elsewhere(Duration),
+}
+
+/// A stream that did not come up, and where.
+struct Unopened {
+    place: Option<Place>,
+    error: CallError,
 }
 
 impl Uplink {
@@ -97,19 +122,26 @@ impl Uplink {
 
     async fn keep_up(&mut self) {
         let mut backoff = Backoff::default();
+        let mut opened = None;
         loop {
             let member = self.credential.wait_for(Option::is_some).await.is_ok();
             let trust = self.trust.wait_for(Option::is_some).await.is_ok();
             if !member || !trust {
                 return;
             }
-            let ended = self.one_stream(&mut backoff).await;
+            let ended = match self.one_stream(opened.take(), &mut backoff).await {
+                Ok(End::Moved(line)) => {
+                    opened = Some(line);
+                    continue;
+                }
+                ended => ended,
+            };
             if self.hub.send(Command::Uplink(false)).await.is_err() {
                 return;
             }
             let wait = match ended {
                 Ok(End::Left) => return,
-                Ok(End::Rebuild) => Duration::ZERO,
+                Ok(End::Rebuild | End::Moved(_)) => Duration::ZERO,
                 Ok(End::Wait(wait)) => {
                     self.missed = true;
                     wait
@@ -123,11 +155,13 @@ impl Uplink {
                 Ok(End::Broken(error)) => {
                     tracing::info!(%error, "the connection to the CA ended; connecting again");
                     self.missed = true;
-                    tokio::time::sleep(spread(self.comeback, self.randomness.as_ref())).await;
-                    self.comeback = Duration::ZERO;
-                    backoff.wait(self.randomness.as_ref())
+                    self.come_back_later().await;
+                    match error.leaves() && self.client.addresses().has_fresh().await {
+                        true => Duration::ZERO,
+                        false => backoff.wait(self.randomness.as_ref()),
+                    }
                 }
-                Err(error) => self.no_stream(&error, &mut backoff).await,
+                Err(unopened) => self.no_stream(&unopened, &mut backoff).await,
             };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
@@ -137,8 +171,16 @@ impl Uplink {
         }
     }
 
+    /// Waits as long as the CA wants its agents spread. It is said anew on the next stream; until then, failures are spread by
+    /// the back-off.
+    async fn come_back_later(&mut self) {
+        let within = std::mem::take(&mut self.comeback);
+        tokio::time::sleep(spread(within, self.randomness.as_ref())).await;
+    }
+
     /// Says what is wrong when no stream came up, and how long to wait.
-    async fn no_stream(&mut self, error: &CallError, backoff: &mut Backoff) -> Duration {
+    async fn no_stream(&mut self, unopened: &Unopened, backoff: &mut Backoff) -> Duration {
+        let error = &unopened.error;
         // Its condition is told in the log when it is news.
         tracing::debug!(%error, "no stream to the CA");
         self.missed = true;
@@ -153,13 +195,29 @@ impl Uplink {
         } else if !error.is_unreachable() {
             self.trouble(Condition::CaRefuses, error.to_string()).await;
         }
-        tokio::time::sleep(spread(self.comeback, self.randomness.as_ref())).await;
-        // It is said anew on the next stream; until then, failures are spread by the back-off.
-        self.comeback = Duration::ZERO;
-        match error.is_unreachable() && self.find_way(error).await {
+        self.come_back_later().await;
+        match error.is_unreachable() && self.go_on(unopened).await {
             true => Duration::ZERO,
             false => backoff.wait(self.randomness.as_ref()),
         }
+    }
+
+    /// Whether something may be tried at once: the same place with the bundle that was found there, or another place.
+    async fn go_on(&self, unopened: &Unopened) -> bool {
+        let error = &unopened.error;
+        let Some(place) = &unopened.place else {
+            self.trouble(Condition::CaAway, error.to_string()).await;
+            return false;
+        };
+        // Whoever answers there may have a bundle that this agent does not know yet.
+        if error.is_distrust() && self.find_way(place, error).await {
+            return true;
+        }
+        self.client.judge(place, error);
+        if error.leaves() && self.client.addresses().has_fresh().await {
+            return true;
+        }
+        !error.is_distrust() && self.find_way(place, error).await
     }
 
     /// One thing is wrong with the stream at a time.
@@ -180,62 +238,149 @@ impl Uplink {
         BANNED_WAIT / 2 + spread(BANNED_WAIT / 2, self.randomness.as_ref())
     }
 
-    async fn one_stream(&mut self, backoff: &mut Backoff) -> Result<End, CallError> {
+    /// Opens a stream at a place, with the bundle and the certificate of this moment.
+    async fn open(&mut self, place: &Place) -> Result<Line, CallError> {
         self.trust.mark_unchanged();
         self.credential.mark_unchanged();
         let own = self.credential.borrow().as_ref().map(|leaf| leaf.held().serial);
-        let mut client = self.client.authenticated()?;
+        let mut client = self.client.authenticated(place)?;
         let (up, outbound) = mpsc::channel(UP_MAX);
         let hello = hello(&self.evidence.borrow_and_update().clone());
         // The queue is new and empty.
         let _ = up.try_send(wire::AgentMessage { message: Some(hello) });
-        let answer = client.connect(Request::new(ReceiverStream::new(outbound))).await;
-        let mut down = answer.map_err(|status| self.client.refused(status))?.into_inner();
-        self.up_and_running().await;
+        let opening = client.connect(Request::new(ReceiverStream::new(outbound)));
+        let late = || tonic::Status::deadline_exceeded("no stream began in time");
+        let answer =
+            tokio::time::timeout(CALL_TIMEOUT, opening).await.unwrap_or_else(|_| Err(late()));
+        let down = answer.map_err(|status| refused(place, status))?.into_inner();
+        self.client.addresses().answers(place);
+        Ok(Line::new(place.clone(), own, up, down))
+    }
+
+    async fn open_in_use(&mut self) -> Result<Line, Unopened> {
+        let place = self.client.place().await;
+        let place = place.map_err(|error| Unopened { place: None, error })?;
+        let opened = self.open(&place).await;
+        opened.map_err(|error| Unopened { place: Some(place), error })
+    }
+
+    async fn one_stream(
+        &mut self,
+        opened: Option<Box<Line>>,
+        backoff: &mut Backoff,
+    ) -> Result<End, Unopened> {
+        let mut line = match opened {
+            Some(line) => *line,
+            None => self.open_in_use().await?,
+        };
+        self.up_and_running(&line.place).await;
         backoff.reset();
-        let mut said = Said::beginning_with(own);
         let mut health = tokio::time::interval(HEALTH);
-        // Not polled before the first change.
+        // Neither is polled before there is reason to.
         let mut rebuild = Box::pin(tokio::time::sleep(Duration::MAX));
+        let mut elsewhere = Box::pin(tokio::time::sleep(Duration::MAX));
+        let mut in_use = self.client.addresses().watch();
+        in_use.mark_changed();
         self.evidence.mark_changed();
         loop {
             tokio::select! {
-                message = next(&mut down) => match message {
-                    Ok(Some(message)) => if let Some(end) = self.obey(message).await { return Ok(end) },
+                message = line.next() => match message {
+                    Ok(Some(message)) => match self.obey(message).await {
+                        Order::GoOn => {}
+                        Order::End(end) => return Ok(end),
+                        Order::Elsewhere(within) => {
+                            self.away = within;
+                            elsewhere = self.within(within);
+                        }
+                    },
                     Ok(None) => return Ok(End::Closed),
-                    Err(status) => return Ok(End::Broken(self.client.refused(*status))),
+                    Err(error) => {
+                        self.client.judge(&line.place, &error);
+                        return Ok(End::Broken(error));
+                    }
                 },
                 Ok(()) = self.evidence.changed() => {
                     let evidence = Arc::clone(&self.evidence.borrow_and_update());
-                    if !say(&up, said.news(&evidence)).await {
+                    if !line.say_news(&evidence).await {
                         return Ok(End::Wait(backoff.wait(self.randomness.as_ref())));
                     }
                 }
                 _ = health.tick() => {
                     let report = self.evidence.borrow().health;
-                    say(&up, vec![Up::Health(report)]).await;
+                    line.say(vec![Up::Health(report)]).await;
                 }
                 Ok(()) = self.trust.changed() => rebuild = self.soon(),
                 Ok(()) = self.credential.changed() => rebuild = self.soon(),
                 () = &mut rebuild => return Ok(End::Rebuild),
+                Ok(()) = in_use.changed() => {
+                    if in_use.borrow_and_update().as_ref() != Some(&line.place) {
+                        return self.follow(line).await;
+                    }
+                }
+                () = &mut elsewhere => match self.elsewhere(&line.place).await {
+                    Some(next) => return Ok(self.moved(line, next)),
+                    None => elsewhere = self.later(),
+                },
                 () = self.leave.asked.cancelled() => {
                     let evidence = Arc::clone(&self.evidence.borrow_and_update());
-                    say(&up, said.news(&evidence)).await;
-                    // The CA ends its side when it has heard all of ours.
-                    drop(up);
-                    while let Ok(Some(_)) = next(&mut down).await {}
+                    line.say_news(&evidence).await;
+                    line.end().await;
                     return Ok(End::Left);
                 }
             }
         }
     }
 
+    /// A call has left the place of this stream: goes to the one that calls use now.
+    async fn follow(&mut self, line: Line) -> Result<End, Unopened> {
+        self.missed = true;
+        let next = self.open_in_use().await?;
+        Ok(self.moved(line, next))
+    }
+
+    /// The former stream ends when the next one is up.
+    fn moved(&self, former: Line, next: Line) -> End {
+        tracing::info!(
+            from = former.place.label(),
+            to = next.place.label(),
+            "going to another address of the CA"
+        );
+        // Nobody waits for it: what it says is said again on the next one.
+        tokio::spawn(tokio::time::timeout(GOODBYE, former.end()));
+        End::Moved(Box::new(next))
+    }
+
+    /// Opens a stream at another place, if there is one that has not failed lately.
+    async fn elsewhere(&mut self, from: &Place) -> Option<Line> {
+        let client = Arc::clone(&self.client);
+        let other = client.addresses().another(from).await?;
+        let pending = (self.trust.has_changed(), self.credential.has_changed());
+        match self.open(&other).await {
+            Ok(line) => {
+                client.addresses().sent_away(from, self.away.saturating_mul(2));
+                client.addresses().move_to(&other);
+                Some(line)
+            }
+            Err(error) => {
+                tracing::info!(%error, "sent elsewhere by the CA, and another address does not take this agent");
+                client.addresses().note(&other, &error.to_string());
+                // The present stream still has to rest on what changed.
+                if pending.0.unwrap_or(false) {
+                    self.trust.mark_changed();
+                }
+                if pending.1.unwrap_or(false) {
+                    self.credential.mark_changed();
+                }
+                None
+            }
+        }
+    }
+
     /// Perhaps the bundle changed while nobody listened: looks for the way from the one that is held to the present one.
     /// Says whether it led on; if not, what is wrong is a condition.
-    async fn find_way(&self, trouble: &CallError) -> bool {
+    async fn find_way(&self, place: &Place, trouble: &CallError) -> bool {
         let Some(held) = self.trust.borrow().clone() else { return false };
-        let found =
-            first_contact::present(&held, &self.config, self.client.address(), &self.clock).await;
+        let found = first_contact::present(&held, &self.config, place, &self.clock).await;
         let what = match found {
             Ok(found) if found.sequence() > held.sequence() => {
                 tracing::info!(from = %held.sequence(), to = %found.sequence(), "the bundle changed meanwhile");
@@ -245,13 +390,18 @@ impl Uplink {
             Ok(_) | Err(FirstContactError::Call(_)) => trouble.to_string(),
             Err(error) => format!("{trouble}; {error}"),
         };
+        let others = self.client.others();
+        let what = match self.config.ca_addresses.len() {
+            1 => what,
+            _ => format!("{what}; no address of the CA can be used: {others}"),
+        };
         self.trouble(Condition::CaAway, what).await;
         false
     }
 
-    async fn up_and_running(&mut self) {
+    async fn up_and_running(&mut self, place: &Place) {
         if std::mem::take(&mut self.missed) {
-            tracing::info!(address = self.client.address().address, "connected again");
+            tracing::info!(address = place.label(), "connected again");
         }
         self.turned_away.send_replace(None);
         self.no_trouble().await;
@@ -259,28 +409,38 @@ impl Uplink {
         let _ = self.hub.send(Command::Uplink(true)).await;
     }
 
-    fn soon(&self) -> std::pin::Pin<Box<tokio::time::Sleep>> {
-        let within = REBUILD_SPREAD.max(self.comeback);
-        Box::pin(tokio::time::sleep(spread(within, self.randomness.as_ref())))
+    fn soon(&self) -> Pin<Box<Sleep>> {
+        self.within(REBUILD_SPREAD.max(self.comeback))
     }
 
-    async fn obey(&mut self, message: wire::ServerMessage) -> Option<End> {
+    fn within(&self, bound: Duration) -> Pin<Box<Sleep>> {
+        Box::pin(tokio::time::sleep(spread(bound, self.randomness.as_ref())))
+    }
+
+    /// When an agent that found nothing elsewhere looks again.
+    fn later(&self) -> Pin<Box<Sleep>> {
+        let more = spread(ELSEWHERE_AGAIN, self.randomness.as_ref());
+        Box::pin(tokio::time::sleep(ELSEWHERE_AGAIN + more))
+    }
+
+    async fn obey(&mut self, message: wire::ServerMessage) -> Order {
         if message.reconnect_spread_ms > 0 {
             self.comeback = Duration::from_millis(message.reconnect_spread_ms).min(DRAIN_MAX);
         }
-        match message.message? {
+        let Some(message) = message.message else { return Order::GoOn };
+        match message {
             Down::Bundle(bundle) => {
                 // A refusal is noted by the hub, and reaches the CA as a Nack.
                 let offered = bundle_store::from_wire(&self.config.trust_domain, &bundle);
                 let _ = self.hub.offer(offered).await;
-                None
+                Order::GoOn
             }
             Down::Reissue(hint) => {
                 let serials =
                     hint.serials.iter().filter_map(|serial| Serial::from_bytes(serial)).collect();
                 let spread = Duration::from_millis(hint.spread_ms);
                 let _ = self.hub.send(Command::Reissue { serials, spread }).await;
-                None
+                Order::GoOn
             }
             Down::Doubt(doubt) => {
                 let row = |row: &wire::DoubtedRow| {
@@ -288,54 +448,32 @@ impl Uplink {
                 };
                 let rows = doubt.rows.iter().filter_map(row).collect();
                 let _ = self.hub.send(Command::Doubt { rows, last: doubt.last }).await;
-                None
+                Order::GoOn
             }
-            Down::Drain(drain) => {
-                tracing::info!(
-                    after_ms = drain.reconnect_after_ms,
-                    spread_ms = drain.spread_ms,
-                    "the CA drains"
-                );
-                let wait = Duration::from_millis(drain.reconnect_after_ms).min(DRAIN_MAX);
-                let within = Duration::from_millis(drain.spread_ms).min(DRAIN_MAX).max(wait / 4);
-                Some(End::Wait(wait + spread(within, self.randomness.as_ref())))
-            }
+            Down::Drain(drain) => self.drained(&drain),
             Down::Ban(ban) => {
                 let reason: String = ban.reason.chars().take(256).collect();
                 self.trouble(Condition::Banned, reason.escape_debug().to_string()).await;
-                Some(End::Wait(self.banned_wait()))
+                Order::End(End::Wait(self.banned_wait()))
             }
         }
     }
-}
 
-async fn next(
-    down: &mut Streaming<wire::ServerMessage>,
-) -> Result<Option<wire::ServerMessage>, Box<tonic::Status>> {
-    down.message().await.map_err(Box::new)
-}
-
-/// Queues messages; says whether the stream still takes them.
-async fn say(up: &mpsc::Sender<wire::AgentMessage>, messages: Vec<Up>) -> bool {
-    for message in messages {
-        if up.send(wire::AgentMessage { message: Some(message) }).await.is_err() {
-            return false;
+    fn drained(&self, drain: &wire::Drain) -> Order {
+        let within = Duration::from_millis(drain.spread_ms).min(DRAIN_MAX);
+        if drain.elsewhere {
+            tracing::info!(
+                spread_ms = drain.spread_ms,
+                "the CA's server sends its agents elsewhere"
+            );
+            return Order::Elsewhere(within);
         }
+        let wait = Duration::from_millis(drain.reconnect_after_ms).min(DRAIN_MAX);
+        tracing::info!(
+            after_ms = drain.reconnect_after_ms,
+            spread_ms = drain.spread_ms,
+            "the CA drains"
+        );
+        Order::End(End::Wait(wait + spread(within.max(wait / 4), self.randomness.as_ref())))
     }
-    true
-}
-
-fn hello(evidence: &Evidence) -> Up {
-    let (sequence, digest) = evidence.bundle.clone().unwrap_or_default();
-    Up::Hello(wire::Hello {
-        build: BUILD.to_owned(),
-        highest_sequence: sequence.0,
-        highest_digest: if sequence.0 == 0 { Vec::new() } else { digest },
-        held_serials: evidence
-            .held
-            .iter()
-            .take(ROWS_MAX)
-            .map(|serial| serial.as_bytes().to_vec())
-            .collect(),
-    })
 }

@@ -6,16 +6,19 @@ use std::time::Duration;
 use serde::Deserialize;
 use trust::{SpiffeId, TrustDomain};
 
-use super::settings::{AgentConfig, Attestation, Limits, WorkloadConfig};
+use super::settings::{AgentConfig, Attestation, CaAddress, Limits, WorkloadConfig};
 
 /// Longest path that a Unix socket address takes (`sun_path`, less its final zero).
 const SOCKET_PATH_MAX: usize = 107;
+/// Most addresses of one CA. A name with many addresses is one of them.
+const CA_ADDRESSES_MAX: usize = 16;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
     trust_domain: String,
-    ca_address: String,
+    ca_address: Option<Addresses>,
+    ca_addresses: Option<Vec<String>>,
     ca_server_name: Option<String>,
     state_dir: PathBuf,
     socket: PathBuf,
@@ -31,6 +34,14 @@ pub(super) struct File {
     limits: RawLimits,
     #[serde(default, rename = "workload")]
     workloads: Vec<Workload>,
+}
+
+/// One address, or several.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Addresses {
+    One(String),
+    Several(Vec<String>),
 }
 
 #[derive(Default, Deserialize)]
@@ -68,7 +79,7 @@ impl File {
         let trust_domain = TrustDomain::parse(&self.trust_domain)
             .map_err(|error| problems.push(format!("trust_domain: {error}")))
             .ok();
-        let host = host_of(&self.ca_address, &mut problems);
+        let ca_addresses = self.addresses(&mut problems);
         absolute("state_dir", &self.state_dir, &mut problems);
         absolute("socket", &self.socket, &mut problems);
         if self.socket.as_os_str().len() > SOCKET_PATH_MAX {
@@ -79,17 +90,10 @@ impl File {
         let leaf_ttl = self.leaf.ttl.as_deref().and_then(|text| ttl(text, &mut problems));
         let limits = self.limits.check(&mut problems);
         let workloads = workloads(&self.workloads, trust_domain.as_ref(), &mut problems);
-        let server_name = self.ca_server_name.unwrap_or(host);
-        if rustls_pki_types::ServerName::try_from(server_name.as_str()).is_err() {
-            problems.push(format!(
-                "ca_server_name: `{server_name}` is neither a DNS name nor an address"
-            ));
-        }
         match (trust_domain, problems.is_empty()) {
             (Some(trust_domain), true) => Ok(AgentConfig {
                 trust_domain,
-                ca_address: self.ca_address,
-                ca_server_name: server_name,
+                ca_addresses,
                 state_dir: self.state_dir,
                 socket: self.socket,
                 socket_mode,
@@ -101,6 +105,50 @@ impl File {
             }),
             _ => Err(problems),
         }
+    }
+
+    /// The CA's addresses, each once, with the name that is sent to it.
+    fn addresses(&self, problems: &mut Vec<String>) -> Vec<CaAddress> {
+        let given = match (&self.ca_address, &self.ca_addresses) {
+            (Some(_), Some(_)) => {
+                problems.push("set only one of ca_address and ca_addresses".to_owned());
+                return Vec::new();
+            }
+            (Some(Addresses::One(one)), None) => std::slice::from_ref(one),
+            (Some(Addresses::Several(several)), None) | (None, Some(several)) => several.as_slice(),
+            (None, None) => {
+                problems.push(
+                    "ca_address is missing: name where the CA is, such as \"ca.example.org:15012\"; ca_addresses = [...] takes several"
+                        .to_owned(),
+                );
+                return Vec::new();
+            }
+        };
+        let key = if self.ca_addresses.is_some() { "ca_addresses" } else { "ca_address" };
+        if !(1..=CA_ADDRESSES_MAX).contains(&given.len()) {
+            problems.push(format!(
+                "{key}: {} addresses; 1 to {CA_ADDRESSES_MAX} are taken",
+                given.len()
+            ));
+        }
+        let mut all: Vec<CaAddress> = Vec::new();
+        for address in given {
+            let Some(host) = host_of(address) else {
+                problems.push(format!("{key}: `{address}` is not `host:port`"));
+                continue;
+            };
+            let server_name = self.ca_server_name.clone().unwrap_or(host);
+            if rustls_pki_types::ServerName::try_from(server_name.as_str()).is_err() {
+                let key = if self.ca_server_name.is_some() { "ca_server_name" } else { key };
+                problems
+                    .push(format!("{key}: `{server_name}` is neither a DNS name nor an address"));
+            }
+            if all.iter().any(|other| other.address == *address) {
+                problems.push(format!("{key}: `{address}` is listed twice"));
+            }
+            all.push(CaAddress { address: address.clone(), server_name });
+        }
+        all
     }
 
     fn attestation(&self, problems: &mut Vec<String>) -> Option<Attestation> {
@@ -140,16 +188,10 @@ impl RawLimits {
     }
 }
 
-fn host_of(address: &str, problems: &mut Vec<String>) -> String {
-    let parts =
-        address.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0));
-    match parts {
-        Some((host, _)) if !host.is_empty() => host.trim_matches(['[', ']']).to_owned(),
-        _ => {
-            problems.push(format!("ca_address: `{address}` is not `host:port`"));
-            "invalid".to_owned()
-        }
-    }
+fn host_of(address: &str) -> Option<String> {
+    let (host, port) = address.rsplit_once(':')?;
+    let good = port.parse::<u16>().is_ok_and(|port| port > 0) && !host.is_empty();
+    good.then(|| host.trim_matches(['[', ']']).to_owned())
 }
 
 fn absolute(name: &str, path: &Path, problems: &mut Vec<String>) {

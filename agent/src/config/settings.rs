@@ -16,6 +16,15 @@ pub enum Attestation {
     JwtFile(PathBuf),
 }
 
+/// One configured address of the CA.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CaAddress {
+    /// `host:port`.
+    pub(crate) address: String,
+    /// Name sent in the handshake (SNI); the CA's SPIFFE id is what is verified.
+    pub(crate) server_name: String,
+}
+
 /// One entitled process owner and the identity it gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkloadConfig {
@@ -45,8 +54,8 @@ pub struct Limits {
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
     pub(crate) trust_domain: TrustDomain,
-    pub(crate) ca_address: String,
-    pub(crate) ca_server_name: String,
+    /// At least one.
+    pub(crate) ca_addresses: Vec<CaAddress>,
     pub(crate) state_dir: PathBuf,
     pub(crate) socket: PathBuf,
     pub(crate) socket_mode: u32,

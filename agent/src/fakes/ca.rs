@@ -15,8 +15,6 @@ use proto::banyan::agent::v1::agent_service_server::{AgentService, AgentServiceS
 use proto::banyan::agent::v1::server_message::Message as Down;
 use rcgen::{KeyPair, SigningKey as _};
 use rustls::ServerConfig;
-use rustls::crypto::ring;
-use rustls_pki_types::CertificateDer;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -27,8 +25,8 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use trust::join_token::{JoinSecret, JoinToken};
 use trust::transition::{Statement, Transition};
 use trust::{Bundle, Clock, SeededRandomness, SpiffeId};
-use trust_tls::AnyProvenClient;
 
+use super::tls::tls;
 use super::{Pki, to_wire};
 use crate::key::PrivateKey;
 
@@ -86,7 +84,9 @@ pub(crate) struct FakeCa {
     desk: Arc<Mutex<Desk>>,
     tasks: JoinSet<()>,
     clock: Arc<dyn Clock>,
+    key: PrivateKey,
     signer: (KeyPair, Vec<Vec<u8>>),
+    tls: Arc<Mutex<Arc<ServerConfig>>>,
 }
 
 #[derive(Clone)]
@@ -102,7 +102,16 @@ impl FakeCa {
 
     /// A CA that shows this identity.
     pub(crate) async fn start_as(clock: Arc<dyn Clock>, id: &str) -> Self {
-        let signer = Arc::new(Pki::new("first"));
+        Self::start_under(clock, id, Arc::new(Pki::new("first"))).await
+    }
+
+    /// Another server under the same root, with another identity and a desk of its own.
+    pub(crate) async fn beside(&self, id: &str) -> Self {
+        let signer = Arc::clone(&self.desk().signer);
+        Self::start_under(Arc::clone(&self.clock), id, signer).await
+    }
+
+    async fn start_under(clock: Arc<dyn Clock>, id: &str, signer: Arc<Pki>) -> Self {
         let id = SpiffeId::parse(id).unwrap();
         let key = PrivateKey::generate().unwrap();
         let year = Duration::from_secs(86_400 * 300);
@@ -127,11 +136,30 @@ impl FakeCa {
         let desk = Arc::new(Mutex::new(desk));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let service = Service { desk: Arc::clone(&desk), clock: Arc::clone(&clock) };
-        let signer = (KeyPair::from_pem(&key.pem()).unwrap(), chain.clone());
-        let mut tasks = JoinSet::new();
-        tasks.spawn(serve(listener, tls(&key, &chain), service));
-        Self { address, id, desk, tasks, clock, signer }
+        let signer = (KeyPair::from_pem(&key.pem()).unwrap(), chain);
+        let tasks = JoinSet::new();
+        let tls = Arc::new(Mutex::new(Arc::new(tls(&key, &signer.1))));
+        let mut ca = Self { address, id, desk, tasks, clock, key, signer, tls };
+        ca.serve(listener);
+        ca
+    }
+
+    fn serve(&mut self, listener: TcpListener) {
+        let (desk, clock) = (Arc::clone(&self.desk), Arc::clone(&self.clock));
+        let tls = Arc::clone(&self.tls);
+        self.tasks.spawn(serve(listener, tls, Service { desk, clock }));
+    }
+
+    /// Shows a certificate under this root from the next connection on.
+    pub(crate) fn present_under(&self, signer: &Pki) {
+        let (csr, year) = (self.key.request(None).unwrap(), Duration::from_secs(86_400 * 300));
+        let chain = signer.leaf(&csr, &self.id, self.clock.now(), year);
+        *self.tls.lock().unwrap() = Arc::new(tls(&self.key, &chain));
+    }
+
+    /// Listens again where it did before it was stopped.
+    pub(crate) async fn resume(&mut self) {
+        self.serve(TcpListener::bind(self.address).await.unwrap());
     }
 
     pub(crate) fn desk(&self) -> MutexGuard<'_, Desk> {
@@ -222,6 +250,16 @@ impl Desk {
             _ => to_wire(&self.bundle),
         };
         wire::IssueResponse { chain, bundle: Some(bundle) }
+    }
+
+    /// How often a stream began.
+    pub(crate) fn hellos(&self) -> usize {
+        self.heard.iter().filter(|message| matches!(message, Up::Hello(_))).count()
+    }
+
+    /// Streams that are up.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams.len()
     }
 
     /// Rows that the agent last claimed, newest claim for each serial.
@@ -410,13 +448,13 @@ fn refused(reason: &str, text: &str) -> Status {
     Status::with_error_details(tonic::Code::PermissionDenied, text, details)
 }
 
-async fn serve(listener: TcpListener, config: ServerConfig, service: Service) {
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+async fn serve(listener: TcpListener, config: Arc<Mutex<Arc<ServerConfig>>>, service: Service) {
     let routes = tonic::service::Routes::new(AgentServiceServer::new(service)).prepare();
     let mut connections = JoinSet::new();
     loop {
         let Ok((tcp, _)) = listener.accept().await else { return };
-        let (acceptor, routes) = (acceptor.clone(), routes.clone());
+        let acceptor = TlsAcceptor::from(Arc::clone(&config.lock().unwrap()));
+        let routes = routes.clone();
         connections.spawn(async move {
             let Ok(tls) = acceptor.accept(tcp).await else { return };
             let server = auto::Builder::new(TokioExecutor::new());
@@ -425,17 +463,4 @@ async fn serve(listener: TcpListener, config: ServerConfig, service: Service) {
                 server.serve_connection(TokioIo::new(tls), TowerToHyperService::new(routes)).await;
         });
     }
-}
-
-fn tls(key: &PrivateKey, chain: &[Vec<u8>]) -> ServerConfig {
-    let provider = Arc::new(ring::default_provider());
-    let chain = chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_client_cert_verifier(Arc::new(AnyProvenClient))
-        .with_single_cert(chain, key.rustls())
-        .unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    config
 }

@@ -110,6 +110,7 @@ impl Hub {
                 .map(|bundle| bundle.roots().iter().map(Root::id).collect())
                 .unwrap_or_default(),
             member,
+            ca_addresses: self.parts.client.addresses().report(),
             connected: self.connected,
             connection_since: self.connection_since,
             workloads: workloads.collect(),

@@ -269,20 +269,23 @@ async fn ask(
         stored_digest: asked.stored.digest().as_bytes().to_vec(),
         only_to_trusting: asked.promised,
     };
-    match client.issue(request).await {
-        Ok(response) => Ok((key, response)),
-        Err(error) if error.is_behind() => {
+    loop {
+        let place = client.place().await?;
+        let error = match client.issue(&place, request.clone()).await {
+            Ok(response) => return Ok((key, response)),
+            Err(error) => error,
+        };
+        if error.is_behind() {
             tracing::debug!(stored = %asked.stored.sequence(), "the CA has a newer bundle");
-            let found = first_contact::forward(
-                &asked.stored,
-                &config.trust_domain,
-                client.address(),
-                clock,
-            )
-            .await;
-            Err(IssueError::Behind(found))
+            let (stored, domain) = (&asked.stored, &config.trust_domain);
+            let found = first_contact::forward(stored, domain, &place, clock).await;
+            return Err(IssueError::Behind(found));
         }
-        Err(error) => Err(error.into()),
+        client.judge(&place, &error);
+        // Ends: each place that fails is no first choice for a while.
+        if !error.leaves() || !client.addresses().has_fresh().await {
+            return Err(error.into());
+        }
     }
 }
 

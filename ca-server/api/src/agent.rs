@@ -15,6 +15,7 @@ use proto::banyan::agent::v1::{
 };
 use registry::Newcomer;
 use tonic::{Request, Response, Status, Streaming};
+use transport::Departure;
 use trust::csr::ParsedCsr;
 use trust::{BundleDigest, Sequence, SpiffeId};
 
@@ -30,11 +31,12 @@ const WAY_BYTES: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Agents {
     ca: Arc<Ca>,
+    departure: Departure,
 }
 
 impl Agents {
-    pub(crate) const fn new(ca: Arc<Ca>) -> Self {
-        Self { ca }
+    pub(crate) const fn new(ca: Arc<Ca>, departure: Departure) -> Self {
+        Self { ca, departure }
     }
 
     fn bundle(&self, digest: &[u8]) -> Result<GetBundleResponse, Refusal> {
@@ -205,6 +207,6 @@ impl AgentService for Agents {
         request: Request<Streaming<AgentMessage>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
         let (call, messages) = Call::of(&self.ca, request);
-        uplink::open(call, messages).map(Response::new)
+        uplink::open(call, messages, self.departure.watch()).map(Response::new)
     }
 }

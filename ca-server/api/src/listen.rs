@@ -33,7 +33,7 @@ use transport::guard::Guard;
 use transport::plain::{self, PLAIN_CONNECTIONS_MAX, PROBE_WITHIN};
 use transport::tls::{ServingIdentity, TlsState};
 use transport::unix::{self, ADMIN_CONNECTIONS_MAX, SocketFile};
-use transport::{Limits, MESSAGE_BYTES_MAX, Rules};
+use transport::{Departure, Limits, MESSAGE_BYTES_MAX, Rules};
 
 use crate::admin::{Admin, OperatorSettings, Operators};
 use crate::agent::Agents;
@@ -153,6 +153,7 @@ pub struct ServerFront {
     ready: watch::Sender<bool>,
     health: HealthReporter,
     health_service: Routes,
+    departure: Departure,
 }
 
 impl ServerFront {
@@ -169,7 +170,20 @@ impl ServerFront {
     fn of(tls: TlsState) -> Self {
         let (health, service) = tonic_health::server::health_reporter();
         let (ready, _) = watch::channel(false);
-        Self { tls: Arc::new(tls), ready, health, health_service: Routes::new(service) }
+        let (health_service, departure) = (Routes::new(service), Departure::default());
+        Self { tls: Arc::new(tls), ready, health, health_service, departure }
+    }
+}
+
+impl ServerFront {
+    /// Sends everybody elsewhere, spread over this time, and serves on until they have left: agents are asked on their streams to
+    /// connect to another address first and then to leave (one that has no other address stays), and connections without such a
+    /// stream end by GOAWAY as soon as what is under way on them is done. It holds for whoever connects from now on, too.
+    ///
+    /// It refuses nothing and changes no readiness: that is the caller's. How many agents are still there is
+    /// [`registry::sessions::Sessions::connected_agents`]. Calling it again asks all of them again.
+    pub fn drain(&self, spread: Duration) {
+        self.departure.begin(spread);
     }
 }
 
@@ -246,8 +260,10 @@ impl Sockets {
             Arc::<Entrance>::clone(&entrance),
             &limits,
             stop.clone(),
+            front.departure.clone(),
         ));
-        let services = guard(admin(tls_routes(ca, settings.reflection)?));
+        let agents = Agents::new(Arc::clone(ca), front.departure.clone());
+        let services = guard(admin(tls_routes(ca, agents, settings.reflection)?));
         tasks.spawn(accept::run(
             self.grpc,
             crowd(Rules::of_untrusted(&limits, connections)),
@@ -287,9 +303,9 @@ impl Sockets {
     }
 }
 
-fn tls_routes(ca: &Arc<Ca>, reflection: bool) -> Result<Routes, ListenError> {
+fn tls_routes(ca: &Arc<Ca>, agents: Agents, reflection: bool) -> Result<Routes, ListenError> {
     let istio = IstioCertificateServiceServer::new(IstioCertificates::new(Arc::clone(ca)));
-    let agents = AgentServiceServer::new(Agents::new(Arc::clone(ca)));
+    let agents = AgentServiceServer::new(agents);
     let downstreams = DownstreamServiceServer::new(DownstreamCalls::new(Arc::clone(ca)));
     let routes = Routes::new(istio.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(agents.max_decoding_message_size(MESSAGE_BYTES_MAX))

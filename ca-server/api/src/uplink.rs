@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use auth::refusal::{Reason, Refusal, echoed};
 use futures::StreamExt as _;
@@ -24,6 +25,7 @@ use registry::sessions::OpenSession;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
+use transport::Resident;
 use trust::{Bundle, Sequence, Serial, Timestamp};
 
 use crate::call::Call;
@@ -56,6 +58,10 @@ struct Uplink {
     intake: Intake,
     bundles: watch::Receiver<Bundle>,
     ending: CancellationToken,
+    /// Over how long agents are spread when they are sent elsewhere.
+    departure: watch::Receiver<Option<Duration>>,
+    /// The agent is told here when it is to leave, and not by the end of its connection.
+    _resident: Option<Resident>,
     /// What is still to be asked.
     doubts: Option<Doubts>,
     /// The bundle under whose sequence the agent has other roots: up to it the numbers of both sides mean different things.
@@ -73,16 +79,20 @@ struct Doubts {
 pub(crate) fn open(
     mut call: Call,
     messages: Streaming<AgentMessage>,
+    mut departure: watch::Receiver<Option<Duration>>,
 ) -> Result<BoxStream<'static, Result<ServerMessage, Status>>, Status> {
     let agent = judge(&mut call).map_err(|refusal| call.refuse(refusal))?;
     let ca = Arc::clone(&call.ca);
     let mut bundles = ca.bundles.clone();
     bundles.mark_changed();
+    departure.mark_changed();
     let (session, hints) = ca.sessions.open(&agent, ca.clock.now());
     let uplink = Uplink {
         session,
         hints,
         ending: call.peer.as_ref().map(|peer| peer.ending.clone()).unwrap_or_default(),
+        _resident: call.peer.as_ref().map(|peer| Resident::on(&peer.conduct)),
+        departure,
         ca,
         call,
         agent,
@@ -135,6 +145,10 @@ impl Uplink {
                     // Whoever sends bundles has stopped, and so will the server.
                     Err(_) => Some(self.goodbye()),
                 },
+                Ok(()) = self.departure.changed() => {
+                    let spread = *self.departure.borrow_and_update();
+                    spread.map(elsewhere)
+                }
                 Some(serials) = self.hints.recv() => match serials.is_empty() {
                     // Only to be judged again.
                     true => match self.judged() {
@@ -166,7 +180,11 @@ impl Uplink {
 
     fn goodbye(&mut self) -> Answer {
         self.ended = true;
-        Answer::Drain(Drain { reconnect_after_ms: RECONNECT_AFTER_MS, spread_ms: self.spread_ms() })
+        Answer::Drain(Drain {
+            reconnect_after_ms: RECONNECT_AFTER_MS,
+            spread_ms: self.spread_ms(),
+            elsewhere: false,
+        })
     }
 
     /// Over how long the agents that are connected come back, if all have to.
@@ -329,6 +347,12 @@ impl Uplink {
 fn spread_of(agents: usize, per_second: u64) -> u64 {
     let agents = u64::try_from(agents).unwrap_or(u64::MAX);
     (agents.saturating_mul(1_000) / per_second.max(1)).min(SPREAD_MAX_MS)
+}
+
+/// Asks to leave for another server within this time.
+fn elsewhere(spread: Duration) -> Answer {
+    let spread_ms = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX);
+    Answer::Drain(Drain { reconnect_after_ms: RECONNECT_AFTER_MS, spread_ms, elsewhere: true })
 }
 
 fn renew(serials: &[Serial]) -> Answer {

@@ -132,6 +132,12 @@ impl Running {
         }
     }
 
+    /// Sends agents and other clients elsewhere, spread over this time, and serves on
+    /// ([`ServerFront::drain`](api::ServerFront::drain)).
+    pub fn drain(&self, spread: Duration) {
+        self.parts.front.drain(spread);
+    }
+
     /// Ends the server: not ready any more, no new connections, time for what is under way, then the rest in order. What
     /// is still under way after `drain` is cut.
     pub async fn shutdown(self, drain: Duration) {

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::Common;
@@ -69,6 +69,8 @@ pub struct Conduct {
     earned: AtomicU32,
     /// Ends it in order.
     pub(crate) ending: CancellationToken,
+    /// Those whose client is told in words of its own when it is to leave.
+    pub(crate) residents: watch::Sender<u32>,
     /// Ends it now.
     cut: Notify,
     cut_for: AtomicU8,
@@ -107,6 +109,7 @@ impl Conduct {
             header_tick: AtomicU32::new(now),
             earned: AtomicU32::new(0),
             ending,
+            residents: watch::channel(0).0,
             cut: Notify::new(),
             cut_for: AtomicU8::new(u8::MAX),
         }
@@ -178,6 +181,12 @@ impl Conduct {
     /// Ends when the connection is to end now.
     pub(crate) async fn is_cut(&self) {
         self.cut.notified().await;
+    }
+
+    /// Ends when nobody resides on it.
+    pub(crate) async fn is_without_residents(&self) {
+        // The sender is this connection's own.
+        let _ = self.residents.subscribe().wait_for(|residents| *residents == 0).await;
     }
 
     /// Begins a request.

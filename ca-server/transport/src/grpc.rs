@@ -24,6 +24,7 @@ use tower::Service;
 use crate::accept::Stop;
 use crate::answer::Attended;
 use crate::crowd::Place;
+use crate::departure::Departure;
 use crate::distrust::is_distrust;
 use crate::guard::Guard;
 use crate::limits::Limits;
@@ -68,13 +69,21 @@ pub struct GrpcPort {
     arithmetic: Semaphore,
     limits: Limits,
     stop: Stop,
+    departure: Departure,
 }
 
 impl GrpcPort {
     /// A port that answers with this TLS configuration and asks the doorman about its clients.
-    pub fn new(tls: Arc<TlsState>, doorman: Arc<dyn Doorman>, limits: &Limits, stop: Stop) -> Self {
+    pub fn new(
+        tls: Arc<TlsState>,
+        doorman: Arc<dyn Doorman>,
+        limits: &Limits,
+        stop: Stop,
+        departure: Departure,
+    ) -> Self {
         let at_once = std::thread::available_parallelism().map_or(1, NonZero::get);
-        Self { tls, doorman, arithmetic: Semaphore::new(at_once), limits: limits.clone(), stop }
+        let (arithmetic, limits) = (Semaphore::new(at_once), limits.clone());
+        Self { tls, doorman, arithmetic, limits, stop, departure }
     }
 
     /// Shakes hands and serves one connection to its end.
@@ -92,7 +101,7 @@ impl GrpcPort {
             place.conduct().believed();
         }
         let peer = Peer { addr, ..Peer::new(certificates, place.conduct()) };
-        serve_http2(tls, peer, services, &self.limits).await;
+        serve_http2(tls, peer, services, &self.limits, &self.departure).await;
     }
 
     async fn tls_handshake(
@@ -149,9 +158,15 @@ impl GrpcPort {
     }
 }
 
-/// Serves HTTP/2 on an open connection until the client goes, the connection's age is over, or the server stops.
-pub(crate) async fn serve_http2<IO>(io: IO, peer: Peer, services: Guard, limits: &Limits)
-where
+/// Serves HTTP/2 on an open connection until the client goes, is sent elsewhere, the connection's age is over, or the server
+/// stops.
+pub(crate) async fn serve_http2<IO>(
+    io: IO,
+    peer: Peer,
+    services: Guard,
+    limits: &Limits,
+    departure: &Departure,
+) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = Builder::new(TokioExecutor::new()).http2_only();
@@ -176,6 +191,7 @@ where
     tokio::select! {
         ended = connection.as_mut() => return log_end(ended),
         () = age => conduct.ending.cancel(),
+        () = departure.turn_of(&conduct) => conduct.ending.cancel(),
         () = conduct.ending.cancelled() => {}
     }
     connection.as_mut().graceful_shutdown();

@@ -23,6 +23,7 @@ mod common;
 mod conduct;
 pub mod crowd;
 mod cut;
+mod departure;
 mod distrust;
 pub mod files;
 pub mod grpc;
@@ -41,6 +42,7 @@ mod watched;
 mod tests;
 
 pub use conduct::Conduct;
+pub use departure::{Departure, Resident};
 pub use limits::Limits;
 pub use meter::Meter;
 pub use peer::Peer;

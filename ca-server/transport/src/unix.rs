@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::crowd::Place;
+use crate::departure::Departure;
 use crate::grpc::serve_http2;
 use crate::guard::Guard;
 use crate::limits::Limits;
@@ -68,7 +69,8 @@ pub async fn serve(stream: UnixStream, place: Place, services: Guard, limits: Ar
     };
     place.shaken();
     let peer = Peer { uid: Some(uid), ..Peer::new(Arc::new([]), place.conduct()) };
-    serve_http2(stream, peer, services, &limits).await;
+    // Operators are sent nowhere.
+    serve_http2(stream, peer, services, &limits, &Departure::default()).await;
 }
 
 #[cfg(test)]

@@ -28,12 +28,21 @@ impl TestAgent {
     /// # Errors
     /// As the operating system says.
     pub fn of(ca: SocketAddr) -> anyhow::Result<Self> {
+        Self::of_several(&[ca])
+    }
+
+    /// An agent of the CA at these addresses, not started yet.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub fn of_several(cas: &[SocketAddr]) -> anyhow::Result<Self> {
+        let cas: Vec<String> = cas.iter().map(ToString::to_string).collect();
         let home = tempfile::tempdir()?;
         // Other users reach the socket; the state below is the agent's only.
         std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o755))?;
         let path = home.path().display();
         let config = format!(
-            "trust_domain = \"{TRUST_DOMAIN}\"\nca_address = \"{ca}\"\nstate_dir = \"{path}/state\"\n\
+            "trust_domain = \"{TRUST_DOMAIN}\"\nca_addresses = {cas:?}\nstate_dir = \"{path}/state\"\n\
              socket = \"{path}/sds.sock\"\n"
         );
         Ok(Self { home, clock: Arc::new(SystemClock), config, running: None })
@@ -170,6 +179,28 @@ impl TestAgent {
     /// When it was not started.
     pub fn status(&self) -> anyhow::Result<Arc<Status>> {
         Ok(self.running.as_ref().context("the agent was not started")?.status())
+    }
+
+    /// The address of the CA that it uses now.
+    ///
+    /// # Errors
+    /// When it was not started.
+    pub fn in_use(&self) -> anyhow::Result<Option<String>> {
+        let status = self.status()?;
+        Ok(status.ca_addresses.iter().find(|row| row.in_use).map(|row| row.address.clone()))
+    }
+
+    /// Waits until its stream is up at another address of the CA than this one.
+    ///
+    /// # Errors
+    /// When it is not in time.
+    pub async fn until_away_from(&self, address: SocketAddr) -> anyhow::Result<Arc<Status>> {
+        let address = address.to_string();
+        let away = |status: &Status| {
+            let mut in_use = status.ca_addresses.iter().filter(|row| row.in_use);
+            status.connected && in_use.any(|row| row.address != address)
+        };
+        self.until(&format!("away from {address}"), away).await
     }
 
     /// Waits until its state is as wanted.

@@ -7,7 +7,7 @@ use ca_server::Embedding;
 use host::SystemClock;
 use trust::RootId;
 
-use super::{CsrClient, Member, MeshCa, Proxy, Talk, TestAgent, TestClock, Traffic};
+use super::{CsrClient, Gate, Member, MeshCa, Proxy, Talk, TestAgent, TestClock, Traffic};
 use crate::support::{SOON, eventually};
 use crate::tokens::TokenIssuer;
 
@@ -26,6 +26,8 @@ pub struct MeshPlan {
     pub agents: usize,
     /// Clients without agent.
     pub clients: usize,
+    /// Addresses of the CA that each agent has beside the first.
+    pub further_ways: usize,
     /// Further sections of the CA's configuration.
     pub sections: String,
 }
@@ -35,6 +37,8 @@ pub struct MeshPlan {
 pub struct LiveMesh {
     /// The CA.
     pub ca: MeshCa,
+    /// Ways to it beside its own gate.
+    pub further_ways: Vec<Gate>,
     /// Agents, each with the proxy and the clock of the same index.
     pub agents: Vec<TestAgent>,
     /// The agents' clocks.
@@ -69,7 +73,7 @@ impl LiveMesh {
         clients: usize,
         embedding: &dyn Embedding,
     ) -> anyhow::Result<Self> {
-        Self::of(&MeshPlan { life, agents, clients, sections: String::new() }, embedding).await
+        Self::of(&MeshPlan { life, agents, clients, ..MeshPlan::default() }, embedding).await
     }
 
     /// Starts what was planned, and waits until all have talked.
@@ -77,7 +81,7 @@ impl LiveMesh {
     /// # Errors
     /// When a part does not come up.
     pub async fn of(plan: &MeshPlan, embedding: &dyn Embedding) -> anyhow::Result<Self> {
-        let MeshPlan { life, agents, clients, ref sections } = *plan;
+        let MeshPlan { life, agents, clients, further_ways, ref sections } = *plan;
         let tokens = Arc::new(TokenIssuer::of_mesh());
         let extra = format!("{}{}{sections}", limits(life), TokenIssuer::SECTION);
         let files = [(TokenIssuer::KEY_SET_FILE, tokens.key_set())];
@@ -85,6 +89,7 @@ impl LiveMesh {
         let ca =
             MeshCa::start_embedded("", &extra, &files, Arc::new(SystemClock), embedding).await?;
         let mut mesh = Self {
+            further_ways: Vec::new(),
             ca,
             agents: Vec::new(),
             clocks: Vec::new(),
@@ -92,6 +97,10 @@ impl LiveMesh {
             clients: Vec::new(),
             traffic: Traffic::among(&[]),
         };
+        for _ in 0..further_ways {
+            let way = Gate::before(mesh.ca.running().grpc_addr).await?;
+            mesh.further_ways.push(way);
+        }
         for number in 1..=agents {
             mesh.join(number).await?;
         }
@@ -106,6 +115,11 @@ impl LiveMesh {
         let all = mesh.members().len() as u64;
         eventually("everybody talks", || async { mesh.traffic.handshakes() > all * all }).await?;
         Ok(mesh)
+    }
+
+    /// Every way to the CA.
+    pub fn ways(&self) -> impl Iterator<Item = &Gate> {
+        std::iter::once(self.ca.gate()).chain(&self.further_ways)
     }
 
     /// All who talk.
@@ -170,7 +184,7 @@ impl LiveMesh {
     /// # Errors
     /// When a part does not end in time.
     pub async fn stop(self) -> anyhow::Result<Talk> {
-        let Self { ca, agents, clocks: _, proxies, clients, traffic } = self;
+        let Self { ca, further_ways: _open, agents, clocks: _, proxies, clients, traffic } = self;
         let talk = traffic.stop().await?;
         drop((proxies, clients));
         for mut agent in agents {
@@ -183,7 +197,8 @@ impl LiveMesh {
     async fn join(&mut self, number: usize) -> anyhow::Result<()> {
         let (name, identity) = (Self::agent_name(number - 1), Self::identity(number - 1));
         let clock = Arc::new(TestClock::default());
-        let agent = TestAgent::of(self.ca.gate().address())?
+        let ways: Vec<_> = self.ways().map(Gate::address).collect();
+        let agent = TestAgent::of_several(&ways)?
             .with_clock(Arc::clone(&clock) as Arc<dyn trust::Clock>)
             .with_token(&self.ca.token(&name, &[&identity]).await?)?
             .with_own_workload(&identity)

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod absence;
+mod failover;
 mod files;
 mod first_contact;
 mod gone;

@@ -48,8 +48,11 @@ async fn a_peer_of_another_cluster_is_trusted_while_the_file_has_its_root_and_no
     write(&format!("{own}{further}"))?;
     let declared = "foreign_leaf_max = \"1h\"\nfurther_roots = \"trust\"";
     let sections = format!("[root]\nauthority = \"istio\"\n{}", cacerts.section("istio", declared));
-    let mesh =
-        LiveMesh::of(&MeshPlan { life: 3_600, agents: 2, clients: 1, sections }, &()).await?;
+    let mesh = LiveMesh::of(
+        &MeshPlan { life: 3_600, agents: 2, clients: 1, sections, ..MeshPlan::default() },
+        &(),
+    )
+    .await?;
     let (signing, far) = (Root::parse(&pem::parse(&own)?.into_contents())?.id(), other.root().id());
     everybody_trusts(&mesh, vec![signing, far]).await?;
 
@@ -104,7 +107,8 @@ async fn a_mesh_rotates_to_a_further_root_under_the_bundle_that_everybody_has_an
         near.section("near", "exclusive = true\nfurther_roots = \"trust\""),
         far.section("far", "exclusive = true"),
     ];
-    let plan = MeshPlan { life: LIFE, agents: 2, clients: 0, sections: sections.concat() };
+    let plan =
+        MeshPlan { life: LIFE, agents: 2, sections: sections.concat(), ..MeshPlan::default() };
     let mesh = LiveMesh::of(&plan, &()).await?;
     let id = |text: &str| pem::parse(text).map(|block| RootId::of(block.contents()));
     let (near, far) = (id(&both[0])?, id(&both[1])?);

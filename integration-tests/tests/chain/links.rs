@@ -98,7 +98,8 @@ async fn chain(token: &SoftHsm) -> anyhow::Result<()> {
         human.section("offline"),
         "[authority.last]\nplugin = \"self-signed\"\n".to_owned(),
     ];
-    let plan = MeshPlan { life: LIFE, agents: 3, clients: 0, sections: sections.concat() };
+    let plan =
+        MeshPlan { life: LIFE, agents: 3, sections: sections.concat(), ..MeshPlan::default() };
     let mesh = LiveMesh::of(&plan, &()).await?;
     let began = Instant::now();
     let mut roots = vec![signs(&mesh, "main").await?];

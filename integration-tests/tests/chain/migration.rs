@@ -98,8 +98,11 @@ impl Both {
             "[root]\nauthority = \"istio\"\n{}[authority.own]\nplugin = \"self-signed\"\n",
             cacerts.section("istio", &declared)
         );
-        let mesh =
-            LiveMesh::of(&MeshPlan { life: LIFE, agents: 2, clients: 1, sections }, &()).await?;
+        let mesh = LiveMesh::of(
+            &MeshPlan { life: LIFE, agents: 2, clients: 1, sections, ..MeshPlan::default() },
+            &(),
+        )
+        .await?;
         let old = Root::parse(&pem::parse(cacerts.read("root-cert.pem")?)?.into_contents())?.id();
         assert_eq!(
             mesh.ca.running().bundle().roots()[0].id(),
@@ -284,7 +287,9 @@ async fn a_false_word_that_the_fake_istiod_was_turned_off_is_seen_by_its_members
 async fn a_shared_root_without_a_declared_life_is_not_attested() -> anyhow::Result<()> {
     let cacerts = Cacerts::make().await?;
     let sections = format!("[root]\nauthority = \"istio\"\n{}", cacerts.section("istio", ""));
-    let mesh = LiveMesh::of(&MeshPlan { life: LIFE, agents: 2, clients: 0, sections }, &()).await?;
+    let mesh =
+        LiveMesh::of(&MeshPlan { life: LIFE, agents: 2, sections, ..MeshPlan::default() }, &())
+            .await?;
     let root = mesh.ca.running().bundle().roots()[0].id();
     let request = AttestRootRequest {
         root: root.as_bytes().to_vec(),

@@ -11,7 +11,7 @@ const LIFE: u64 = 15;
 
 async fn mesh_beside(section: String) -> anyhow::Result<LiveMesh> {
     let sections = format!("[authority.main]\nplugin = \"self-signed\"\n{section}");
-    LiveMesh::of(&MeshPlan { life: LIFE, agents: 2, clients: 0, sections }, &()).await
+    LiveMesh::of(&MeshPlan { life: LIFE, agents: 2, sections, ..MeshPlan::default() }, &()).await
 }
 
 fn tells(words: &'static str) -> impl Fn(&Rotation) -> bool {

@@ -45,7 +45,9 @@ async fn the_root_of_a_spire_server_replaces_ours_and_is_replaced_under_traffic(
         server.port,
         agent.socket().display()
     );
-    let mesh = LiveMesh::of(&MeshPlan { life: LIFE, agents: 3, clients: 0, sections }, &()).await?;
+    let mesh =
+        LiveMesh::of(&MeshPlan { life: LIFE, agents: 3, sections, ..MeshPlan::default() }, &())
+            .await?;
     let first = signing(&mesh)?.id();
 
     mesh.ca.rotate_to("onto", "spire").await?;

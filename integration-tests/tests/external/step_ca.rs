@@ -23,7 +23,7 @@ async fn mesh_beside(step: &StepCaProcess) -> anyhow::Result<LiveMesh> {
         "[authority.main]\nplugin = \"self-signed\"\n[authority.step]\nplugin = \"step-ca\"\nexclusive = true\n{}",
         step.section()
     );
-    LiveMesh::of(&MeshPlan { life: LONG, agents: 3, clients: 0, sections }, &()).await
+    LiveMesh::of(&MeshPlan { life: LONG, agents: 3, sections, ..MeshPlan::default() }, &()).await
 }
 
 async fn start(mesh: &LiveMesh, authority: &str, request_id: &str) -> anyhow::Result<()> {

@@ -47,7 +47,7 @@ async fn a_rotation_in_which_an_agent_restarts_and_connections_age_logs_no_error
     let lines = listen();
     // Connections end by their age all the time.
     let sections = "[limits]\nconnection_age = \"10s\"\n".to_owned();
-    let plan = MeshPlan { life: 3_600, agents: 2, clients: 0, sections };
+    let plan = MeshPlan { life: 3_600, agents: 2, sections, ..MeshPlan::default() };
     let mut mesh = LiveMesh::of(&plan, &()).await?;
     mesh.rotate("one").await?;
     if let Some(agent) = mesh.agents.first_mut() {

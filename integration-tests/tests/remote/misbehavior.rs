@@ -122,7 +122,12 @@ async fn lies_are_refused(way: Way) -> anyhow::Result<()> {
         served(&plugin, true, &home.path().join("liar.sock"))?,
         served(&plugin, false, &home.path().join("imported.sock"))?,
     ];
-    let plan = MeshPlan { life: LONG, agents: 2, clients: 0, sections: sections(way, home.path()) };
+    let plan = MeshPlan {
+        life: LONG,
+        agents: 2,
+        sections: sections(way, home.path()),
+        ..MeshPlan::default()
+    };
     let mesh = LiveMesh::of(&plan, &WithLiar(plugin.clone())).await?;
     let old = mesh.ca.running().bundle();
     for (number, Case { misbehavior, authority, words, words_remote }) in CASES.iter().enumerate() {

@@ -38,7 +38,9 @@ async fn there_and_back(language: Language, subject: &str) -> anyhow::Result<()>
     let plugin = PluginProcess::start(language).await?;
     let sections =
         format!("[authority.main]\nplugin = \"self-signed\"\n{}", plugin.section("other"));
-    let mesh = LiveMesh::of(&MeshPlan { life: LONG, agents: 3, clients: 0, sections }, &()).await?;
+    let mesh =
+        LiveMesh::of(&MeshPlan { life: LONG, agents: 3, sections, ..MeshPlan::default() }, &())
+            .await?;
     let first = signing(&mesh);
     let of_plugin = rotate_to(&mesh, "other", "onto").await?;
     let name = of_plugin.certificate().subject_text();

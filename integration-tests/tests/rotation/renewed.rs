@@ -14,7 +14,7 @@ async fn a_root_that_is_renewed_with_its_key_and_name_replaces_the_former_while_
     let cacerts = Cacerts::make().await?;
     let sections =
         format!("[root]\nauthority = \"istio\"\n{}", cacerts.section("istio", "exclusive = true"));
-    let plan = MeshPlan { life: 3_600, agents: 3, clients: 0, sections };
+    let plan = MeshPlan { life: 3_600, agents: 3, sections, ..MeshPlan::default() };
     let mesh = LiveMesh::of(&plan, &()).await?;
     let old = mesh.ca.running().bundle().roots()[0].clone();
     let root = cacerts.renew_root().await?;

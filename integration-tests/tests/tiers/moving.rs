@@ -29,7 +29,9 @@ async fn a_mesh_moves_below_an_upstream_ca_and_away_from_it_while_everybody_talk
          ca_file = {roots:?}\ntoken_file = {token:?}\nforeign_leaf_max = \"5s\"\n",
         top.address()
     );
-    let mesh = LiveMesh::of(&MeshPlan { life: LIFE, agents: 3, clients: 0, sections }, &()).await?;
+    let mesh =
+        LiveMesh::of(&MeshPlan { life: LIFE, agents: 3, sections, ..MeshPlan::default() }, &())
+            .await?;
     let first = signing(&mesh)?;
 
     mesh.ca.rotate_to("onto", "upper").await?;

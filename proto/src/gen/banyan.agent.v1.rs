@@ -474,7 +474,11 @@ impl ::prost::Name for ReissueHint {
         "type.googleapis.com/banyan.agent.v1.ReissueHint".into()
     }
 }
-/// This server is going away: reconnect elsewhere after the delay.
+/// This server is going away.
+///
+/// Without `elsewhere` it ends this stream: reconnect after the delay. With it the stream goes on: within the spread, connect to another
+/// address of the CA first, and only then leave; an agent that has no other one stays until the stream ends. Agents of an older
+/// release leave at once and reconnect after the delay.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Drain {
     #[prost(uint64, tag = "1")]
@@ -482,6 +486,8 @@ pub struct Drain {
     /// Over how long agents spread their new connections after the delay.
     #[prost(uint64, tag = "2")]
     pub spread_ms: u64,
+    #[prost(bool, tag = "3")]
+    pub elsewhere: bool,
 }
 impl ::prost::Name for Drain {
     const NAME: &'static str = "Drain";
@@ -1168,7 +1174,7 @@ pub struct AgentStatus {
     pub trust_domain: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub version: ::prost::alloc::string::String,
-    /// Where it looks for the CA, whether the stream to it is up, and since when it is or is not.
+    /// Where it looks for the CA (the address in use, or the first one), whether the stream to it is up, and since when it is or is not.
     #[prost(string, tag = "3")]
     pub ca_address: ::prost::alloc::string::String,
     #[prost(bool, tag = "4")]
@@ -1202,6 +1208,9 @@ pub struct AgentStatus {
     /// What is waited for without being wrong, one sentence each.
     #[prost(string, repeated, tag = "16")]
     pub waits: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Every address of the CA; more than one for a name that led to several places.
+    #[prost(message, repeated, tag = "17")]
+    pub ca_addresses: ::prost::alloc::vec::Vec<LocalCaAddress>,
 }
 impl ::prost::Name for AgentStatus {
     const NAME: &'static str = "AgentStatus";
@@ -1211,6 +1220,33 @@ impl ::prost::Name for AgentStatus {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/banyan.agent.v1.AgentStatus".into()
+    }
+}
+/// One address of the CA.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LocalCaAddress {
+    /// As configured, and where that led as far as it was tried.
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub at: ::prost::alloc::string::String,
+    /// Whether stream and calls go there.
+    #[prost(bool, tag = "3")]
+    pub in_use: bool,
+    /// When and why it was left; 0 and empty if it was not.
+    #[prost(int64, tag = "4")]
+    pub left_since: i64,
+    #[prost(string, tag = "5")]
+    pub left_because: ::prost::alloc::string::String,
+}
+impl ::prost::Name for LocalCaAddress {
+    const NAME: &'static str = "LocalCaAddress";
+    const PACKAGE: &'static str = "banyan.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.agent.v1.LocalCaAddress".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.agent.v1.LocalCaAddress".into()
     }
 }
 /// One configured identity.

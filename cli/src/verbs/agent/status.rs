@@ -6,7 +6,9 @@ use agent::AgentConfig;
 use console::exit::{Failure, Told, from_status};
 use console::{admin_socket, output};
 use proto::banyan::agent::v1::local_service_client::LocalServiceClient;
-use proto::banyan::agent::v1::{AgentStatus, GetStatusRequest, LocalHolder, LocalWorkload};
+use proto::banyan::agent::v1::{
+    AgentStatus, GetStatusRequest, LocalCaAddress, LocalHolder, LocalWorkload,
+};
 use serde_json::{Value, json};
 
 use crate::args::AgentStatusOptions;
@@ -84,6 +86,9 @@ fn as_text(status: &AgentStatus) -> String {
             format!("{id}, certificate {} until {}", status.serial, output::time(status.not_after))
         }
     });
+    if status.ca_addresses.len() > 1 {
+        lines.extend(status.ca_addresses.iter().filter(|row| !row.in_use).map(other_address));
+    }
     lines.extend(status.conditions.iter().map(|condition| format!("! {condition}")));
     lines.extend(status.waits.iter().map(|wait| format!("waiting for {wait}")));
     let mut text = lines.join("\n");
@@ -94,6 +99,24 @@ fn as_text(status: &AgentStatus) -> String {
         text.push_str(&format!("\n\n{}", holders(&status.holders)));
     }
     text
+}
+
+/// What is known of an address of the CA that is not in use.
+fn other_address(row: &LocalCaAddress) -> String {
+    let led = match row.at.as_str() {
+        "" => row.address.clone(),
+        at if at == row.address => row.address.clone(),
+        at => format!("{} ({at})", row.address),
+    };
+    match row.left_because.as_str() {
+        "" => format!("another address of the CA: {led}"),
+        why => {
+            format!(
+                "another address of the CA: {led}, left {}: {why}",
+                output::time(row.left_since)
+            )
+        }
+    }
 }
 
 fn workloads(rows: &[LocalWorkload]) -> output::Table {
@@ -154,10 +177,21 @@ fn as_json(status: &AgentStatus) -> Value {
             "acknowledged": output::json_count(row.acknowledged),
         })
     };
+    let address = |row: &LocalCaAddress| {
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        json!({
+            "address": row.address,
+            "at": some(&row.at),
+            "in_use": row.in_use,
+            "left_since": output::time(row.left_since),
+            "left_because": some(&row.left_because),
+        })
+    };
     json!({
         "trust_domain": status.trust_domain,
         "version": status.version,
         "ca_address": status.ca_address,
+        "ca_addresses": status.ca_addresses.iter().map(address).collect::<Vec<_>>(),
         "connected": status.connected,
         "connection_since": output::time(status.connection_since),
         "sequence": output::json_count(status.sequence),
@@ -195,6 +229,26 @@ mod tests {
             "{text}"
         );
         assert_eq!(as_json(&status)["sequence"], Value::Null);
+    }
+
+    #[test]
+    fn other_addresses_are_told_with_why_they_were_left() {
+        let row = |address: &str, in_use, why: &str| LocalCaAddress {
+            address: address.to_owned(),
+            at: "10.0.0.1:1".to_owned(),
+            in_use,
+            left_since: 5,
+            left_because: why.to_owned(),
+        };
+        let mut status = AgentStatus { ca_address: "b:1".to_owned(), ..AgentStatus::default() };
+        status.ca_addresses = vec![row("a:1", false, "no answer"), row("b:1", true, "")];
+        let text = as_text(&status);
+        let told =
+            "another address of the CA: a:1 (10.0.0.1:1), left 1970-01-01T00:00:05Z: no answer";
+        assert!(text.contains(told), "{text}");
+        assert_eq!(text.matches("another address").count(), 1, "{text}");
+        assert_eq!(as_json(&status)["ca_addresses"][0]["left_because"], "no answer");
+        assert_eq!(as_json(&status)["ca_addresses"][1]["left_because"], Value::Null);
     }
 
     #[test]
