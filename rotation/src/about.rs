@@ -37,12 +37,12 @@ impl Event {
             Self::RotationRequested { request_id, authority, stage_again, .. } => {
                 (*stage_again, Some(authority), Some(request_id))
             }
-            Self::RootPrepared { request_id, root } => (Some(root.id), None, Some(request_id)),
+            Self::RootPrepared { request_id, root, .. } => (Some(root.id), None, Some(request_id)),
             Self::IssuerSigned { request_id, issuer } => {
                 (Some(issuer.root), None, Some(request_id))
             }
             Self::IssuerRenewalRequested { request_id, root, .. }
-            | Self::IssuerRenewalCancelled { request_id, root } => {
+            | Self::IssuerRenewalCancelled { request_id, root, .. } => {
                 (Some(*root), None, Some(request_id))
             }
             Self::SignerSwitched { root, .. } | Self::HorizonRequested { root, .. } => {
@@ -56,7 +56,8 @@ impl Event {
             | Self::ContinueRequested { request_id, .. }
             | Self::SightingDismissed { request_id, .. }
             | Self::SightingHeeded { request_id, .. }
-            | Self::PruneRequested { request_id, .. } => (None, None, Some(request_id)),
+            | Self::PruneRequested { request_id, .. }
+            | Self::ReplicaRemoved { request_id, .. } => (None, None, Some(request_id)),
             Self::FurtherRootsAdded { authority, .. }
             | Self::FurtherRootsRemoved { authority, .. } => (None, Some(authority), None),
             Self::BundlePublished { .. }

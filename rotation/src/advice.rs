@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use trust::{RootId, Sequence, Timestamp};
 
 use crate::codec;
-use crate::{AuthorityName, Event, Evidence, Mode, RequestId};
+use crate::{AuthorityName, Event, Evidence, Mode, ReplicaName, RequestId};
 
 /// Something that an operator can say to the machine.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -27,12 +27,18 @@ pub enum Verb {
         /// Under which root.
         #[serde(with = "codec::text")]
         root: RootId,
+        /// Of which replica: the one that is asked to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replica: Option<ReplicaName>,
     },
     /// Want the renewal of an issuer no more.
     CancelRenewal {
         /// Under which root.
         #[serde(with = "codec::text")]
         root: RootId,
+        /// Of which replica: the one that is asked to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replica: Option<ReplicaName>,
     },
     /// Let the record go on above what agents hold.
     Continue {
@@ -115,10 +121,12 @@ impl Verb {
             Self::Resume => Event::ResumeRequested { request_id },
             Self::Abort => Event::AbortRequested { request_id },
             Self::Rollback => Event::RollbackRequested { request_id },
-            Self::RenewIssuer { root } => {
-                Event::IssuerRenewalRequested { request_id, root, replaces: true }
+            Self::RenewIssuer { root, replica } => {
+                Event::IssuerRenewalRequested { request_id, root, replica, replaces: true }
             }
-            Self::CancelRenewal { root } => Event::IssuerRenewalCancelled { request_id, root },
+            Self::CancelRenewal { root, replica } => {
+                Event::IssuerRenewalCancelled { request_id, root, replica }
+            }
             Self::Continue { above, now } => {
                 Event::ContinueRequested { request_id, above, reason, waits: !now }
             }
@@ -155,7 +163,7 @@ impl Verb {
             | Self::Rollback => {
                 format!("banyan rotate {}", self.name())
             }
-            Self::RenewIssuer { root } | Self::CancelRenewal { root } => {
+            Self::RenewIssuer { root, .. } | Self::CancelRenewal { root, .. } => {
                 format!("banyan issuer {} --root {}", self.name(), root.short())
             }
             Self::Continue { above, now } => {

@@ -7,7 +7,7 @@ use trust::{CertificateId, Generation, RootId, Sequence, Timestamp};
 
 use crate::codec;
 use crate::evidence::{GateName, Hold};
-use crate::{Advice, AuthorityName, Ending, RequestId, RootState, SegmentId};
+use crate::{Advice, AuthorityName, Ending, ReplicaName, RequestId, RootState, SegmentId};
 
 /// Why an event is not legal. Journals have the names that variants had first.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
@@ -331,6 +331,21 @@ pub enum Cause {
         #[serde(with = "codec::text")]
         root: RootId,
     },
+    /// The record has nothing of this replica.
+    #[error("replica {replica} is unknown")]
+    UnknownReplica {
+        /// The replica.
+        replica: ReplicaName,
+    },
+    /// Nobody else can sign under a root.
+    #[error("no other replica can sign under root {}", root.short())]
+    LastSigner {
+        /// The replica.
+        replica: ReplicaName,
+        /// The root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+    },
     /// The root has too little life left to sign.
     #[error("root {} can sign until {not_after} only", root.short())]
     LifeTooShort {
@@ -425,6 +440,13 @@ impl Cause {
             }
             Self::StillCounts { from, .. } => format!("it can be forgotten from {from} on"),
             Self::NeverForgotten { .. } => "leave it out".to_owned(),
+            Self::UnknownReplica { .. } => {
+                "name one that `banyan replica list` shows; one that was removed is gone already"
+                    .to_owned()
+            }
+            Self::LastSigner { replica, .. } => {
+                format!("start another replica and wait until it is ready, then remove {replica}")
+            }
             Self::LifeTooShort { min, .. } => {
                 format!("a root needs {} s of life to sign again", min.as_secs())
             }

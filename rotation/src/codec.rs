@@ -197,29 +197,59 @@ pub(crate) mod optional_seconds {
     }
 }
 
-/// Times by root.
+/// Times by root, or by another key that is written as text.
 pub(crate) mod bounds {
     use std::collections::BTreeMap;
 
-    use trust::{RootId, Timestamp};
+    use trust::Timestamp;
 
     use super::*;
 
-    pub(crate) fn serialize<S: Serializer>(
-        bounds: &BTreeMap<RootId, Timestamp>,
+    pub(crate) fn serialize<K: Display, S: Serializer>(
+        bounds: &BTreeMap<K, Timestamp>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(bounds.iter().map(|(root, time)| (root.to_string(), time.as_secs())))
+        serializer.collect_map(bounds.iter().map(|(key, time)| (key.to_string(), time.as_secs())))
+    }
+
+    pub(crate) fn deserialize<'de, K, D>(
+        deserializer: D,
+    ) -> Result<BTreeMap<K, Timestamp>, D::Error>
+    where
+        K: FromStr<Err: Display> + Ord,
+        D: Deserializer<'de>,
+    {
+        let written: BTreeMap<K, i64> = text_keys::deserialize(deserializer)?;
+        Ok(written.into_iter().map(|(key, secs)| (key, Timestamp::from_secs(secs))).collect())
+    }
+}
+
+/// Certificates by replica.
+pub(crate) mod signers {
+    use std::collections::BTreeMap;
+
+    use trust::CertificateId;
+
+    use super::*;
+    use crate::ReplicaName;
+
+    pub(crate) fn serialize<S: Serializer>(
+        signers: &BTreeMap<ReplicaName, CertificateId>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(signers.iter().map(|(who, id)| (who.as_str(), id.to_string())))
     }
 
     pub(crate) fn deserialize<'de, D>(
         deserializer: D,
-    ) -> Result<BTreeMap<RootId, Timestamp>, D::Error>
+    ) -> Result<BTreeMap<ReplicaName, CertificateId>, D::Error>
     where
         D: Deserializer<'de>,
     {
-        let written: BTreeMap<RootId, i64> = text_keys::deserialize(deserializer)?;
-        Ok(written.into_iter().map(|(root, secs)| (root, Timestamp::from_secs(secs))).collect())
+        let written: BTreeMap<ReplicaName, String> = text_keys::deserialize(deserializer)?;
+        let parsed =
+            written.into_iter().map(|(who, id)| id.parse().map(|id: CertificateId| (who, id)));
+        parsed.collect::<Result<_, _>>().map_err(de::Error::custom)
     }
 }
 

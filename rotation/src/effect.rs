@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use trust::{CertificateId, Generation, RootId, Sequence};
 
 use crate::codec;
-use crate::{AuthorityName, RequestId};
+use crate::{AuthorityName, ReplicaName, RequestId};
 
 /// Something to do outside the machine. Each is answered by the event named at it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -17,8 +17,8 @@ pub enum Effect {
         /// Whom to ask.
         authority: AuthorityName,
     },
-    /// Make a key and have the authority sign an issuer for it. Answered by
-    /// [`IssuerSigned`](crate::Event::IssuerSigned).
+    /// Make a key and have the authority sign an issuer for it. Only the replica that it names does this, since the key
+    /// stays there. Answered by [`IssuerSigned`](crate::Event::IssuerSigned).
     RequestIssuer {
         /// For which request.
         request_id: RequestId,
@@ -27,6 +27,9 @@ pub enum Effect {
         /// Under which root.
         #[serde(with = "codec::text")]
         root: RootId,
+        /// For which replica; `None` on a record of a single server that names nobody.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replica: Option<ReplicaName>,
     },
     /// Serve the bundle of this state. Answered by [`BundlePublished`](crate::Event::BundlePublished).
     PublishBundle {
@@ -34,18 +37,27 @@ pub enum Effect {
         #[serde(with = "codec::sequence")]
         sequence: Sequence,
     },
-    /// Sign with this issuer. Answered by [`SignerSwitched`](crate::Event::SignerSwitched).
+    /// Sign under this root. Whoever does it first says so for all: what each replica shows is said by its seal. Answered
+    /// by [`SignerSwitched`](crate::Event::SignerSwitched).
     SwitchSigner {
-        /// The root above it.
+        /// The root.
         #[serde(with = "codec::text")]
         root: RootId,
-        /// The issuer.
-        #[serde(with = "codec::text")]
-        issuer: CertificateId,
+        /// The issuer, if it has no owner.
+        #[serde(default, with = "codec::optional_text", skip_serializing_if = "Option::is_none")]
+        issuer: Option<CertificateId>,
     },
 }
 
 impl Effect {
+    /// The replica that alone can perform this effect; `None` if any of them can.
+    pub const fn replica(&self) -> Option<&ReplicaName> {
+        match self {
+            Self::RequestIssuer { replica, .. } => replica.as_ref(),
+            Self::StageRoot { .. } | Self::PublishBundle { .. } | Self::SwitchSigner { .. } => None,
+        }
+    }
+
     /// The effect's name in texts and metrics.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -73,7 +85,8 @@ impl Effect {
             Self::StageRoot { request_id, .. } => format!("{request_id}.root"),
             Self::RequestIssuer { request_id, .. } => format!("{request_id}.issuer"),
             Self::PublishBundle { sequence } => format!("{sequence}.bundle"),
-            Self::SwitchSigner { root, issuer } => format!("{root}.{issuer}.signer"),
+            Self::SwitchSigner { root, issuer: Some(issuer) } => format!("{root}.{issuer}.signer"),
+            Self::SwitchSigner { root, issuer: None } => format!("{root}.signer"),
         }
     }
 }

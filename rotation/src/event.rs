@@ -30,14 +30,20 @@ pub enum Event {
         request_id: RequestId,
         /// What was answered.
         root: PreparedRoot,
+        /// Who asked: its key backend makes the key of the first issuer. Entries of former releases have none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replica: Option<ReplicaName>,
     },
-    /// Somebody wants a new issuer under a root that is trusted.
+    /// Somebody wants a new issuer for a replica, under a root that signs or may come to sign.
     IssuerRenewalRequested {
-        /// Chosen at random by who wants it.
+        /// Chosen by who wants it.
         request_id: RequestId,
         /// Under which root.
         #[serde(with = "codec::text")]
         root: RootId,
+        /// For which replica. Entries of former releases have none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replica: Option<ReplicaName>,
         /// Whether it takes the place of a renewal that is under way.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         replaces: bool,
@@ -49,6 +55,9 @@ pub enum Event {
         /// Under which root.
         #[serde(with = "codec::text")]
         root: RootId,
+        /// Of which replica. Entries of former releases have none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replica: Option<ReplicaName>,
     },
     /// The authority answered [`RequestIssuer`](crate::Effect::RequestIssuer), and its answer passed the checks.
     IssuerSigned {
@@ -63,14 +72,14 @@ pub enum Event {
         #[serde(with = "codec::sequence")]
         sequence: Sequence,
     },
-    /// The issuer signs: no request holds a former signer.
+    /// The root signs: here no request holds a former signer. What other replicas show is said by their seals.
     SignerSwitched {
-        /// The root above it.
+        /// The root.
         #[serde(with = "codec::text")]
         root: RootId,
-        /// The issuer.
-        #[serde(with = "codec::text")]
-        issuer: CertificateId,
+        /// The issuer, as the effect named it.
+        #[serde(default, with = "codec::optional_text", skip_serializing_if = "Option::is_none")]
+        issuer: Option<CertificateId>,
     },
     /// A replica started, holds the lock of its ledger, and opens a segment. Its former segments take no row any
     /// more.
@@ -246,6 +255,14 @@ pub enum Event {
         #[serde(with = "codec::text_set")]
         roots: BTreeSet<RootId>,
     },
+    /// An operator takes a replica out for good, alive or dead: its segments take no row any more, and nothing is kept for
+    /// it. One that lives and starts again is a new one.
+    ReplicaRemoved {
+        /// Chosen at random by who wants it.
+        request_id: RequestId,
+        /// The replica.
+        replica: ReplicaName,
+    },
     /// A driver started: what was counted on the uptime of a former one is counted anew.
     DriverStarted,
 }
@@ -326,6 +343,7 @@ impl Event {
             Self::FurtherRootsAdded { .. } => "further_roots_added",
             Self::FurtherRootsRemoved { .. } => "further_roots_removed",
             Self::PruneRequested { .. } => "prune_requested",
+            Self::ReplicaRemoved { .. } => "replica_removed",
             Self::DriverStarted => "driver_started",
         }
     }

@@ -46,8 +46,8 @@ pub use names::{
     AuthorityName, BadName, KeyName, NAME_BYTES_MAX, ReplicaName, RequestId, SegmentId,
 };
 pub use phases::{
-    BootstrapStep, Bootstrapping, BundleChange, Distributing, Draining, Ended, Ending, Mode, Phase,
-    Rotation, Staging, StagingStep, Steady, Withdrawing,
+    BootstrapStep, Bootstrapping, BundleChange, Distributing, Draining, Ended, Ending, Mode,
+    Observer, Phase, Rotation, Staging, StagingStep, Steady, Withdrawing,
 };
 pub use policy::Policy;
 pub use refusal::Refusal;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use trust::{Generation, RootId, Sequence, Timestamp};
 
 use crate::codec;
-use crate::{AuthorityName, RequestId};
+use crate::{AuthorityName, RequestId, SegmentId};
 
 /// Where the machine stands. Each phase keeps what only it needs.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -150,6 +150,16 @@ pub enum StagingStep {
     },
 }
 
+/// Whose uptime a settle time is counted on, while several replicas report.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Observer {
+    /// The segment of the driver that saw it begin.
+    pub segment: SegmentId,
+    /// When that was by the wall clock, for whoever cannot read that uptime.
+    #[serde(with = "codec::seconds")]
+    pub since: Timestamp,
+}
+
 /// Both roots are in the bundle, `from` signs. Ends at the trust gate. A canary will stand between this phase and
 /// the next.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -169,6 +179,9 @@ pub struct Distributing {
     pub since: Timestamp,
     /// Uptime of the driver at which the gate's conditions were first seen to hold.
     pub settling: Option<Duration>,
+    /// Whose uptime that is. Records of former releases have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observer: Option<Observer>,
 }
 
 /// Both roots are in the bundle, `to` signs. Ends at the leaf gate.
@@ -194,6 +207,9 @@ pub struct Draining {
     pub since: Timestamp,
     /// Uptime of the driver at which the gate's conditions were first seen to hold.
     pub settling: Option<Duration>,
+    /// Whose uptime that is. Records of former releases have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observer: Option<Observer>,
 }
 
 /// How a rotation ends.
@@ -359,12 +375,14 @@ impl Phase {
         }
     }
 
-    /// Where the uptime stands at which a gate's conditions were first seen to hold, in phases that end at a gate
-    /// with a settle time.
-    pub(crate) const fn settling_mut(&mut self) -> Option<&mut Option<Duration>> {
+    /// Where it stands since when a gate's conditions hold and on whose uptime that is counted, in phases that end at a
+    /// gate with a settle time.
+    pub(crate) const fn settling_mut(
+        &mut self,
+    ) -> Option<(&mut Option<Duration>, &mut Option<Observer>)> {
         match self {
-            Self::Distributing(distributing) => Some(&mut distributing.settling),
-            Self::Draining(draining) => Some(&mut draining.settling),
+            Self::Distributing(phase) => Some((&mut phase.settling, &mut phase.observer)),
+            Self::Draining(phase) => Some((&mut phase.settling, &mut phase.observer)),
             Self::Uninitialised
             | Self::Bootstrapping(_)
             | Self::Steady(_)

@@ -8,14 +8,18 @@
 
 use trust::{Generation, TrustDomain};
 
-use crate::State;
 use crate::invariants::{self, Violation};
+use crate::{Effect, Phase, RootEntry, State};
 
-/// The version that [`encode`] writes. [`decode`] reads it and every former one.
+/// The newest version. [`decode`] reads it and every former one; [`encode`] writes the first one that can say all of the
+/// state, from [`FORMAT_LEAST`] on, so that a former release goes on reading what it wrote for as long as it can.
 ///
 /// 1 knew the bootstrap and the steady state; 2 adds the phases of a rotation, 3 what agents hold that the record never
-/// published, and a checksum that covers the version too; 4 further roots. Each is otherwise the same as the one before.
-pub const FORMAT: u32 = 4;
+/// published, and a checksum that covers the version too; 4 further roots; 5 what belongs to replicas: owners of issuers, and
+/// whose clock a settle time is counted on. Each is otherwise the same as the one before.
+pub const FORMAT: u32 = 5;
+/// The least version that is written.
+pub const FORMAT_LEAST: u32 = 4;
 /// The first version there was.
 const FORMAT_FIRST: u32 = 1;
 /// The first version whose checksum covers the version.
@@ -81,8 +85,9 @@ pub fn encode(state: &State) -> Result<Vec<u8>, RecordError> {
     let body = serde_json::to_vec(state).map_err(RecordError::Unwritable)?;
     let mut record = Vec::with_capacity(body.len() + 16);
     record.extend_from_slice(&MAGIC);
-    record.extend_from_slice(&FORMAT.to_be_bytes());
-    record.extend_from_slice(&checksum_of(FORMAT, &body).to_be_bytes());
+    let format = format_of(state);
+    record.extend_from_slice(&format.to_be_bytes());
+    record.extend_from_slice(&checksum_of(format, &body).to_be_bytes());
     record.extend_from_slice(&body);
     Ok(record)
 }
@@ -112,6 +117,33 @@ pub fn decode(record: &[u8]) -> Result<State, RecordError> {
     let state: State = serde_json::from_slice(body).map_err(|error| damaged(&error.to_string()))?;
     invariants::check(&state).map_err(|violation| RecordError::Unsound { violation })?;
     Ok(state)
+}
+
+/// The version that says all of this state: whoever reads the record must know it.
+pub fn format_of(state: &State) -> u32 {
+    let owned = |entry: &RootEntry| {
+        let issuers = entry.issuers.values().any(|issuer| issuer.replica.is_some());
+        issuers
+            || !entry.signers.is_empty()
+            || !entry.renewals.is_empty()
+            || !entry.renewals_cancelled.is_empty()
+    };
+    let of_replicas = |effect: &Effect| {
+        effect.replica().is_some() || matches!(effect, Effect::SwitchSigner { issuer: None, .. })
+    };
+    let observed = match &state.phase {
+        Phase::Distributing(phase) => phase.observer.is_some(),
+        Phase::Draining(phase) => phase.observer.is_some(),
+        Phase::Uninitialised
+        | Phase::Bootstrapping(_)
+        | Phase::Steady(_)
+        | Phase::Staging(_)
+        | Phase::Withdrawing(_) => false,
+    };
+    let speaks_of_replicas = observed
+        || state.roots.values().any(owned)
+        || state.pending.iter().any(|pending| of_replicas(&pending.effect));
+    if speaks_of_replicas { FORMAT } else { FORMAT_LEAST }
 }
 
 fn checksum_of(format: u32, body: &[u8]) -> u32 {

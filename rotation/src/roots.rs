@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use trust::{CertificateId, Timestamp};
 
 use crate::codec;
-use crate::{AuthorityName, Der, KeyName, Policy, RequestId};
+use crate::{AuthorityName, Der, KeyName, Policy, ReplicaName, RequestId};
 
 /// What a root is to the mesh at this time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -86,17 +86,62 @@ pub struct RootEntry {
     /// Issuers that chain to this root.
     #[serde(with = "codec::text_keys")]
     pub issuers: BTreeMap<CertificateId, IssuerEntry>,
-    /// The issuer that signs whenever this root does.
+    /// The issuer without an owner that signs whenever this root does. Only a record that a single server wrote has one: it
+    /// is that server's.
     #[serde(with = "codec::optional_text")]
     pub active_issuer: Option<CertificateId>,
-    /// The renewal of the issuer that is under way, if one is.
+    /// The issuer that a replica signs with whenever this root signs.
+    #[serde(default, with = "codec::signers", skip_serializing_if = "BTreeMap::is_empty")]
+    pub signers: BTreeMap<ReplicaName, CertificateId>,
+    /// The renewal of the issuer without an owner that is under way, if one is.
     pub renewal: Option<IssuerRenewal>,
-    /// When an operator last cancelled a renewal, if none was asked for since.
+    /// The issuers that replicas asked for and that are not signed yet; at most one for each.
+    #[serde(default, with = "codec::text_keys", skip_serializing_if = "BTreeMap::is_empty")]
+    pub renewals: BTreeMap<ReplicaName, IssuerRenewal>,
+    /// When an operator last cancelled a renewal without an owner, if none was asked for since.
     #[serde(default, with = "codec::optional_seconds", skip_serializing_if = "Option::is_none")]
     pub renewal_cancelled_at: Option<Timestamp>,
+    /// The same for each replica.
+    #[serde(default, with = "codec::bounds", skip_serializing_if = "BTreeMap::is_empty")]
+    pub renewals_cancelled: BTreeMap<ReplicaName, Timestamp>,
 }
 
 impl RootEntry {
+    /// The issuer that a replica signs with whenever this root signs.
+    pub fn signer_for(&self, replica: &ReplicaName) -> Option<CertificateId> {
+        self.signers.get(replica).copied().or(self.active_issuer)
+    }
+
+    /// What a replica asked for and has not got yet.
+    pub fn renewal_for(&self, replica: &ReplicaName) -> Option<&IssuerRenewal> {
+        self.renewals.get(replica).or(self.renewal.as_ref())
+    }
+
+    /// When an operator last cancelled what a replica asked for, if it asked for nothing since.
+    pub fn renewal_cancelled_for(&self, replica: &ReplicaName) -> Option<Timestamp> {
+        self.renewals_cancelled.get(replica).copied().or(self.renewal_cancelled_at)
+    }
+
+    /// Every issuer that somebody signs with whenever this root signs.
+    pub fn signing_issuers(&self) -> impl Iterator<Item = CertificateId> {
+        self.active_issuer.into_iter().chain(self.signers.values().copied())
+    }
+
+    /// The issuer without an owner, while it alone signs under this root.
+    pub(crate) fn ownerless_signer(&self) -> Option<CertificateId> {
+        self.active_issuer.filter(|_| self.signers.is_empty())
+    }
+
+    /// Whether somebody can sign whenever this root signs.
+    pub fn has_signer(&self) -> bool {
+        self.signing_issuers().next().is_some()
+    }
+
+    /// Whatever was asked for and is not signed yet, whoever asked.
+    pub fn all_renewals(&self) -> impl Iterator<Item = &IssuerRenewal> {
+        self.renewal.iter().chain(self.renewals.values())
+    }
+
     /// Whether a leaf may have been released under this root since it was staged.
     pub fn signed_since_staged(&self) -> bool {
         self.horizon != self.staged_horizon
@@ -126,6 +171,9 @@ pub struct IssuerEntry {
     /// The earliest end in its chain.
     #[serde(with = "codec::seconds")]
     pub not_after: Timestamp,
+    /// Whose key backend has its key. `None` in a record of a single server: then it is that server's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<ReplicaName>,
 }
 
 /// A new issuer under the same root, asked for and not yet signed.

@@ -43,7 +43,7 @@ pub struct State {
     pub seen: Sightings,
 }
 
-/// Who signs leaves.
+/// What one replica signs leaves with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Signer {
     /// The root above it.
@@ -90,11 +90,27 @@ impl State {
         self.pending.iter().any(|pending| matches!(pending.effect, Effect::PublishBundle { .. }))
     }
 
-    /// Who signs leaves now; `None` until the bootstrap is over.
-    pub fn signer(&self) -> Option<Signer> {
-        let (root, entry) =
-            self.roots.iter().find(|(_, entry)| entry.state == RootState::Active)?;
-        Some(Signer { root: *root, issuer: entry.active_issuer? })
+    /// The root that leaves are signed under now; `None` until the bootstrap is over.
+    pub fn signing_root(&self) -> Option<RootId> {
+        self.signing_entry().map(|(root, _)| root)
+    }
+
+    /// What this replica signs leaves with now; `None` until the bootstrap is over, and while the replica has no issuer
+    /// under the root that signs.
+    pub fn signer_of(&self, replica: &ReplicaName) -> Option<Signer> {
+        let (root, entry) = self.signing_entry()?;
+        Some(Signer { root, issuer: entry.signer_for(replica)? })
+    }
+
+    fn signing_entry(&self) -> Option<(RootId, &RootEntry)> {
+        let mut signing = self.roots.iter().filter(|(_, entry)| entry.state == RootState::Active);
+        signing.next().map(|(root, entry)| (*root, entry))
+    }
+
+    /// The replicas that may release leaves: each has a segment that is not closed.
+    pub fn live_replicas(&self) -> BTreeSet<&ReplicaName> {
+        let open = self.segments.values().filter(|segment| !segment.is_closed());
+        open.map(|segment| &segment.replica).collect()
     }
 
     /// Latest end that a leaf under `root` may have when it is released into `segment`: the lesser of the root's

@@ -66,17 +66,16 @@ impl AuthorityLooks {
         let state = self.ca.driver.state();
         let invalid = |text: &str| Refusal::new(Reason::RequestInvalid, text);
         let root = match message.root.as_slice() {
-            [] => state
-                .signer()
-                .map(|signer| signer.root)
-                .ok_or_else(|| invalid("no root signs yet"))?,
+            [] => state.signing_root().ok_or_else(|| invalid("no root signs yet"))?,
             bytes => RootId::from_bytes(bytes).ok_or_else(|| invalid("`root` is no SHA-256"))?,
         };
         let request_id = rotation::RequestId::parse(&message.request_id);
         let request_id = request_id.map_err(|error| invalid(&error.to_string()))?;
+        // Each replica has issuers of its own: whoever is asked is meant.
+        let replica = Some(self.ca.replica.clone());
         let event = match message.cancel {
-            true => Event::IssuerRenewalCancelled { request_id, root },
-            false => Event::IssuerRenewalRequested { request_id, root, replaces: true },
+            true => Event::IssuerRenewalCancelled { request_id, root, replica },
+            false => Event::IssuerRenewalRequested { request_id, root, replica, replaces: true },
         };
         let word = words::word(&message.by, &message.reason, by)?;
         let next = match self.ca.driver.submit_as(event, word).await {
@@ -125,7 +124,7 @@ impl AuthorityLooks {
             Ok(Ok(set)) => {
                 let drift = match authority.staging().is_some() || authority.upstream().is_some() {
                     true => None,
-                    false => drift::of(&state, &whose, &set, false),
+                    false => drift::of(&state, &whose, &self.ca.replica, &set, false),
                 };
                 let told = self.further(&state, &whose, authority, &set);
                 let drift: Vec<_> = drift.into_iter().chain(told).collect();
@@ -134,7 +133,7 @@ impl AuthorityLooks {
             Ok(Err(error)) => (Vec::new(), error.to_string(), String::new()),
             Err(_) => (Vec::new(), late(), String::new()),
         };
-        let signing = state.signer().and_then(|signer| state.roots.get(&signer.root));
+        let signing = state.signing_root().and_then(|root| state.roots.get(&root));
         Authority {
             name: name.to_owned(),
             plugin: description.plugin,

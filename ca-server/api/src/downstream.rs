@@ -256,7 +256,7 @@ fn may_sign(state: &State, root: &RootId, newcomer: bool) -> Result<(), Refusal>
 
 /// What downstream CAs are told of a record; `None` before the first root signs.
 fn upstream_state(state: &State) -> Option<wire::UpstreamState> {
-    let signing = state.signer()?.root;
+    let signing = state.signing_root()?;
     // A downstream CA follows the other roots one by one; these it trusts, and no more.
     let is_own = |id: &RootId| state.roots.get(id).is_some_and(|ours| ours.state.is_trusted());
     let further = state.further.iter().filter(|(id, _)| !is_own(id));
@@ -325,7 +325,7 @@ impl Watched for WatchedRoots {
     }
 
     async fn look(&mut self, state: Arc<State>) -> Option<wire::UpstreamState> {
-        let place = state.signer().map(|signer| (state.sequence, signer.root));
+        let place = state.signing_root().map(|root| (state.sequence, root));
         let told = upstream_state(&state).filter(|_| place != self.last)?;
         self.last = place;
         Some(told)

@@ -53,7 +53,7 @@ fn old_root(state: &State, age: Duration, now: Timestamp) -> Option<RootId> {
         // Then it would be refused until an operator has decided.
         return None;
     }
-    let root = state.signer()?.root;
+    let root = state.signing_root()?;
     let certificate = Certificate::parse(state.roots.get(&root)?.der.as_bytes()).ok()?;
     (now.since(certificate.validity().not_before()) >= age).then_some(root)
 }
@@ -110,7 +110,11 @@ mod tests {
                 request_id: id.clone(),
                 authority: "main".parse().unwrap(),
             },
-            Event::RootPrepared { request_id: id.clone(), root: PreparedRoot::of(root, true) },
+            Event::RootPrepared {
+                request_id: id.clone(),
+                root: PreparedRoot::of(root, true),
+                replica: None,
+            },
             Event::IssuerSigned { request_id: id, issuer },
             Event::BundlePublished { sequence: Sequence(1) },
         ]

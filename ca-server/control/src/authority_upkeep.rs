@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use host::Disk;
 use plugins::{CallContext, PluginError, RequestId, RootAuthority, RootSet};
-use rotation::{AuthorityName, Effect, Event, Mode, RootEntry, State};
+use rotation::{AuthorityName, Effect, Event, Mode, ReplicaName, RootEntry, State};
 use rotation_driver::DriverHandle;
 use tokio::sync::watch;
 use trust::RootId;
@@ -28,6 +28,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// What the task works with.
 pub struct AuthorityUpkeep {
+    /// The name of this replica.
+    pub replica: ReplicaName,
     /// Whom it looks at.
     pub authorities: Authorities,
     /// The record.
@@ -153,10 +155,11 @@ impl AuthorityUpkeep {
     ) {
         let state = self.driver.state();
         // Where roots are staged, which one signs is told to the authority from here.
-        let mine = authority.staging().is_some()
-            && set.signing != state.signer().map(|signer| signer.root);
+        let mine = authority.staging().is_some() && set.signing != state.signing_root();
         let drifts = !mine && authority.upstream().is_none();
-        let signing = drifts.then(|| drift::of(&state, whose, set, self.allowed.follow)).flatten();
+        let signing = drifts
+            .then(|| drift::of(&state, whose, &self.replica, set, self.allowed.follow))
+            .flatten();
         let told = Drift { signing, further };
         self.drift.send_if_modified(|drifts| {
             let known = drifts.get(whose.name).cloned().unwrap_or_default();
@@ -244,7 +247,7 @@ impl AuthorityUpkeep {
             steps.push(Step::Follow(root, renewed.then_some(root)));
         }
         if self.allowed.follow
-            && let Some((root, id)) = to_renew(state, name, set)
+            && let Some((root, id)) = to_renew(state, name, &self.replica, set)
         {
             steps.push(Step::Renew(root, id));
         }
@@ -275,7 +278,12 @@ impl AuthorityUpkeep {
             Step::Follow(root, renewed) => self.follow(root, renewed, name).await,
             Step::Renew(root, request_id) => {
                 tracing::info!(authority = name, root = %root.short(), "the authority signs issuers below another certificate: asking for a new one");
-                let asked = Event::IssuerRenewalRequested { request_id, root, replaces: false };
+                let asked = Event::IssuerRenewalRequested {
+                    request_id,
+                    root,
+                    replica: Some(self.replica.clone()),
+                    replaces: false,
+                };
                 let submitted = self.driver.submit_by(asked, &format!("authority {name}")).await;
                 submitted.map(drop).map_err(|error| error.to_string())
             }
@@ -337,7 +345,7 @@ fn has_roots(state: &State, name: &str) -> bool {
 
 /// Whether the root that signs is of this authority.
 fn signs(state: &State, name: &str) -> bool {
-    let root = state.signer().and_then(|signer| state.roots.get(&signer.root));
+    let root = state.signing_root().and_then(|root| state.roots.get(&root));
     root.is_some_and(|root| root.authority.as_str() == name)
 }
 
@@ -345,7 +353,7 @@ fn signs(state: &State, name: &str) -> bool {
 fn to_activate(state: &State, name: &str) -> Option<RootId> {
     let switching = |effect: &Effect| matches!(effect, Effect::SwitchSigner { .. });
     let in_force = !state.pending.iter().any(|pending| switching(&pending.effect));
-    (in_force && signs(state, name)).then(|| state.signer().map(|signer| signer.root)).flatten()
+    (in_force && signs(state, name)).then(|| state.signing_root()).flatten()
 }
 
 /// Whether the authority of the signing root signs with one that was never heard of, and nothing else is under way.
@@ -356,11 +364,17 @@ fn to_follow(state: &State, name: &str, root: &RootId) -> bool {
 
 /// The signing root, if its authority puts issuers below another certificate than the one above the issuer that signs;
 /// and the name of that request, which is not carried out twice.
-fn to_renew(state: &State, name: &str, set: &RootSet) -> Option<(RootId, rotation::RequestId)> {
-    let root = state.signer().filter(|_| signs(state, name))?.root;
+fn to_renew(
+    state: &State,
+    name: &str,
+    replica: &ReplicaName,
+    set: &RootSet,
+) -> Option<(RootId, rotation::RequestId)> {
+    let root = state.signing_root().filter(|_| signs(state, name))?;
     let entry = state.roots.get(&root).filter(|_| set.signing == Some(root))?;
-    let id = drift::chain_request(entry, set)?;
-    (entry.renewal.is_none() && !state.done.contains(&id)).then_some((root, id))
+    let id = drift::chain_request(entry, replica, set)?;
+    let rests = entry.renewal_for(replica).is_none() && !state.done.contains(&id);
+    rests.then_some((root, id))
 }
 
 /// Roots of this authority that are out of use, unless others issue under them too. A root is retired by the leaf gate,

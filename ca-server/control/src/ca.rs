@@ -11,7 +11,7 @@ use issuance::{Issuer, SnapshotCell};
 use ledger::{AuditRefusal, Ledger};
 use registry::AgentRegistry;
 use registry::sessions::Sessions;
-use rotation::Policy;
+use rotation::{Policy, ReplicaName};
 use rotation_driver::DriverHandle;
 use tokio::sync::watch;
 use trust::{Bundle, Clock, Randomness, SpiffeId, Timestamp};
@@ -95,7 +95,7 @@ pub struct Ca {
     /// The id of this replica.
     pub id: SpiffeId,
     /// Its name in the configuration.
-    pub replica: String,
+    pub replica: ReplicaName,
     /// The other servers of this CA, and what this one may release.
     pub replication: Arc<Replication>,
     /// When this process started.

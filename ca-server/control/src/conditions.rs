@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use ledger::LiveRow;
-use rotation::{Contents, Effect, Policy, RootEntry, Segment, SegmentId, SegmentState, State};
+use rotation::{
+    Contents, Effect, Policy, ReplicaName, RootEntry, Segment, SegmentId, SegmentState, State,
+};
 use rotation_driver::EffectError;
 use trust::plain::{counted, span};
 use trust::{RootId, Serial, Timestamp};
@@ -16,6 +18,7 @@ use crate::explain;
 use crate::findings::Look;
 use crate::further;
 use crate::leaves;
+use crate::own_issuer;
 use crate::seen;
 
 /// An issuer or root that ends within this time is worth a sentence.
@@ -36,7 +39,9 @@ pub fn obstacles(ca: &Ca) -> Vec<String> {
     }
     obstacles.extend(ca.findings.of(Look::Ground));
     // Leaves go on: agents judge them by the bundle that they hold.
-    obstacles.extend(seen::sentence(&ca.driver.state()));
+    let state = ca.driver.state();
+    obstacles.extend(seen::sentence(&state));
+    obstacles.extend(own_issuer::missing(&state, &ca.replica));
     if snapshot.horizon() < shortest {
         let text =
             "the horizon is behind, so no leaf can be issued: see the log for why it is not raised";
@@ -94,7 +99,7 @@ pub fn conditions(ca: &Ca, state: &State) -> Vec<String> {
         let what = trouble.pending.effect.doing();
         match &trouble.last {
             EffectError::NotYet { reason, .. } => {
-                let late = waits_since(state)
+                let late = waits_since(state, &ca.replica)
                     .is_some_and(|since| now.since(since) > ca.evidence.alarm_after());
                 if late && !waits_for_person(ca, &trouble.pending.effect) {
                     conditions.push(format!("{what} waits: {reason}"));
@@ -182,6 +187,13 @@ fn unread(ca: &Ca, state: &State, now: Timestamp) -> Vec<String> {
         .filter(|(_, segment)| segment.state == SegmentState::Closed(Contents::Unread));
     let said = |(id, segment): (&SegmentId, &Segment)| {
         let until = segment.last_bound().filter(|bound| !ca.policy.has_passed(*bound, now))?;
+        if segment.replica != ca.replica {
+            return Some(format!(
+                "rows of leaves in segment {id} of replica {} are not known, so gates of a rotation count it as full until \
+                 {until}: if that replica has its disk, start it again under its name",
+                segment.replica
+            ));
+        }
         let mut faults = ca.ledger.faults().iter();
         let fault = faults.find(|fault| fault.segment.as_str() == id.as_str());
         let why = fault.map_or_else(|| "its files are gone".to_owned(), ToString::to_string);
@@ -208,8 +220,8 @@ fn held_by_age(ca: &Ca, state: &State, now: Timestamp) -> Option<String> {
 }
 
 /// Since when an effect that is not done yet may have been waiting.
-fn waits_since(state: &State) -> Option<Timestamp> {
-    let renewals = state.roots.values().filter_map(|entry| entry.renewal.as_ref());
+fn waits_since(state: &State, replica: &ReplicaName) -> Option<Timestamp> {
+    let renewals = state.roots.values().filter_map(|entry| entry.renewal_for(replica));
     let asked = renewals.map(|renewal| renewal.requested_at).min();
     match state.phase.rotation() {
         Some(_) => state.phase.since(),

@@ -4,7 +4,7 @@
 //! issuers are renewed under something that is there no more. Each difference is told with what to do about it.
 
 use plugins::RootSet;
-use rotation::{RequestId, RootEntry, State};
+use rotation::{ReplicaName, RequestId, RootEntry, State};
 use trust::digest::sha256;
 use trust::{Certificate, Root, RootId};
 
@@ -28,18 +28,23 @@ impl Whose<'_> {
 
 /// The difference between what the authority of the signing root would give now and what signs, in one sentence; none
 /// while there is none, or while it is being followed.
-pub fn of(state: &State, whose: &Whose<'_>, set: &RootSet, follows: bool) -> Option<String> {
-    let signer = state.signer()?;
-    let entry =
-        state.roots.get(&signer.root).filter(|entry| entry.authority.as_str() == whose.name)?;
+pub fn of(
+    state: &State,
+    whose: &Whose<'_>,
+    replica: &ReplicaName,
+    set: &RootSet,
+    follows: bool,
+) -> Option<String> {
+    let root = state.signing_root()?;
+    let entry = state.roots.get(&root).filter(|entry| entry.authority.as_str() == whose.name)?;
     let signing = set.signing?;
-    if signing != signer.root {
+    if signing != root {
         let der = set.roots.iter().find(|der| RootId::of(der) == signing).map(Vec::as_slice);
         let der = der.unwrap_or_default();
-        return other_root(state, whose, &OtherRoot { signing, der, here: signer.root, follows });
+        return other_root(state, whose, &OtherRoot { signing, der, here: root, follows });
     }
-    let above = other_chain(entry, set)?;
-    if follows && entry.renewal.is_some() {
+    let above = other_chain(entry, replica, set)?;
+    if follows && entry.renewal_for(replica).is_some() {
         return None;
     }
     Some(format!(
@@ -49,10 +54,11 @@ pub fn of(state: &State, whose: &Whose<'_>, set: &RootSet, follows: bool) -> Opt
     ))
 }
 
-/// What would stand above an issuer that is signed now, if that is not what stands above the one that signs.
-pub fn other_chain(entry: &RootEntry, set: &RootSet) -> Option<String> {
+/// What would stand above an issuer that is signed now, if that is not what stands above
+/// the one that this replica signs with.
+pub fn other_chain(entry: &RootEntry, replica: &ReplicaName, set: &RootSet) -> Option<String> {
     let above = set.above.as_ref()?;
-    let issuer = entry.issuers.get(&entry.active_issuer?)?;
+    let issuer = entry.issuers.get(&entry.signer_for(replica)?)?;
     let present = issuer.chain.iter().skip(1).map(|der| der.as_bytes());
     if present.eq(above.iter().map(Vec::as_slice)) {
         return None;
@@ -67,9 +73,9 @@ pub fn other_chain(entry: &RootEntry, set: &RootSet) -> Option<String> {
 }
 
 /// Names the request for an issuer below what stands above now: the same while both are the same.
-pub fn chain_request(entry: &RootEntry, set: &RootSet) -> Option<RequestId> {
-    other_chain(entry, set)?;
-    let mut text = entry.active_issuer?.to_string().into_bytes();
+pub fn chain_request(entry: &RootEntry, replica: &ReplicaName, set: &RootSet) -> Option<RequestId> {
+    other_chain(entry, replica, set)?;
+    let mut text = entry.signer_for(replica)?.to_string().into_bytes();
     set.above.iter().flatten().for_each(|der| text.extend_from_slice(&sha256(der)));
     let digest: String = sha256(&text).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     RequestId::parse(&format!("chain-{digest}")).ok()
@@ -82,7 +88,7 @@ pub fn follow_request(root: &RootId) -> Option<RequestId> {
 
 /// Whether a root is the present signer's under another certificate: renewed with the same key and name.
 pub fn renews_signer(state: &State, der: &[u8]) -> bool {
-    let entry = state.signer().and_then(|signer| state.roots.get(&signer.root));
+    let entry = state.signing_root().and_then(|root| state.roots.get(&root));
     entry.is_some_and(|entry| !entry.tainted && are_twins(entry.der.as_bytes(), der))
 }
 

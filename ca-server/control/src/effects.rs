@@ -33,9 +33,10 @@ impl Effects for CaEffects {
         match &pending.effect {
             Effect::StageRoot { request_id, authority } => {
                 let root = self.stage_root(state, &key, authority.as_str()).await?;
-                Ok(Event::RootPrepared { request_id: request_id.clone(), root })
+                let (request_id, replica) = (request_id.clone(), Some(self.replica.clone()));
+                Ok(Event::RootPrepared { request_id, root, replica })
             }
-            Effect::RequestIssuer { request_id, authority, root } => {
+            Effect::RequestIssuer { request_id, authority, root, .. } => {
                 let wanted = Wanted { state, key: &key, name: authority.as_str(), root: *root };
                 let issuer = self.request_issuer(wanted).await?;
                 Ok(Event::IssuerSigned { request_id: request_id.clone(), issuer })

@@ -328,6 +328,8 @@ impl EvidenceSource for EvidenceReader {
             relying_parties,
             foreign: self.foreign_ends(state),
             let_go,
+            observer: Some(self.segment.clone()),
+            draining: self.replication.going(),
         })
     }
 }

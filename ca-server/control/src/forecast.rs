@@ -266,7 +266,7 @@ fn downstreams(ca: &Ca, now: Timestamp, said: &mut Vec<String>) -> Option<Timest
 }
 
 fn present_root(ca: &Ca, state: &State) -> Vec<String> {
-    let Some(entry) = state.signer().and_then(|signer| state.roots.get(&signer.root)) else {
+    let Some(entry) = state.signing_root().and_then(|root| state.roots.get(&root)) else {
         return Vec::new();
     };
     let mut said = vec![format!("the root that signs ends at {}", entry.not_after)];
@@ -325,7 +325,7 @@ fn unknown(ca: &Ca, target: Option<&Description>) -> Vec<String> {
 
 /// Whether others issue under the root that signs, and nobody has attested that they stopped.
 fn is_unattested(ca: &Ca, state: &State) -> bool {
-    let Some(root) = state.signer().map(|signer| signer.root) else { return false };
+    let Some(root) = state.signing_root() else { return false };
     state.roots.get(&root).is_some_and(|entry| {
         let is_above = ca.upstreams.has(entry.authority.as_str());
         !entry.exclusive && !is_above && ca.evidence.foreign(&root, entry).is_none()
@@ -334,7 +334,7 @@ fn is_unattested(ca: &Ca, state: &State) -> bool {
 
 /// When the last leaf of others under the root that signs ends, as was attested.
 fn others_end(ca: &Ca, state: &State) -> Option<Timestamp> {
-    let root = state.signer()?.root;
+    let root = state.signing_root()?;
     Some(ca.evidence.foreign(&root, state.roots.get(&root)?)?.1)
 }
 

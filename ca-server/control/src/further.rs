@@ -220,10 +220,9 @@ pub fn forecast(state: &State) -> Option<String> {
 
 /// Other roots of this authority that are trusted while it signs with one: they go by themselves when their last leaf has ended.
 pub fn others_draining(state: &State, name: &str) -> Vec<String> {
-    let Some(signer) = state.signer() else { return Vec::new() };
-    let of_it = state
-        .own_bundle()
-        .filter(|(id, entry)| entry.authority.as_str() == name && **id != signer.root);
+    let Some(signs) = state.signing_root() else { return Vec::new() };
+    let of_it =
+        state.own_bundle().filter(|(id, entry)| entry.authority.as_str() == name && **id != signs);
     let draining = of_it.filter(|(_, entry)| entry.state.is_draining());
     draining
         .map(|(id, _)| {
@@ -231,7 +230,7 @@ pub fn others_draining(state: &State, name: &str) -> Vec<String> {
                 "another root of this authority is still trusted until its last leaf has ended: {}; root {} signs; `banyan rotate \
                  explain` says what is waited for",
                 id.short(),
-                signer.root.short()
+                signs.short()
             )
         })
         .collect()

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`ca`] | what every handler works with |
 //! | [`upkeep`] | the one task that keeps a server up: snapshots, horizon, its own leaf, the issuer, readiness |
-//! | [`snapshots`], [`own_leaf`], [`ca_keys`] | from the record to what requests are served from |
+//! | [`snapshots`], [`own_issuer`], [`own_leaf`], [`ca_keys`] | from the record to what requests are served from |
 //! | [`work`] | what effects of the machine work on; `effects` and `issuing` perform them, `requests` and `tickets` make that safe to repeat |
 //! | [`evidence`] | what gates rest on |
 //! | [`authority_upkeep`], [`further_roots`], [`authority_health`] | what is asked of root authorities without anybody asking |
@@ -58,6 +58,7 @@ pub mod levels;
 pub mod logs;
 pub mod metered;
 pub mod metrics;
+pub mod own_issuer;
 pub mod own_leaf;
 mod own_trust;
 pub mod paths;

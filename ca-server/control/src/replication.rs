@@ -1,6 +1,6 @@
 //! This server among the replicas of its CA: what it may release, what it knows of the others, and what is wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,6 +91,15 @@ impl Replication {
     /// Whether it lets everybody go elsewhere.
     pub fn drains(&self) -> bool {
         self.drain.borrow().is_some()
+    }
+
+    /// Replicas that release no new leaf any more, and go or are gone.
+    pub fn going(&self) -> BTreeSet<ReplicaName> {
+        let goes = |peer: &Peer| matches!(peer.row.standing, Standing::Drains | Standing::Stopped);
+        let roster = self.roster.borrow().clone();
+        let others = roster.peers.iter().filter(|(_, peer)| goes(peer));
+        let own = self.drains().then(|| self.name.clone());
+        others.map(|(name, _)| name.clone()).chain(own).collect()
     }
 
     /// Whether this server's wall clock is further from the others' than they may be apart.
@@ -341,7 +350,9 @@ mod tests {
         let named = "replica b (ca.example.org:15012) has not renewed its lease for 31s";
         assert!(said[0].contains(named), "{said:?}");
         assert!(world.replication.obstacles().is_empty());
+        assert!(world.replication.going().is_empty());
         world.drain.send_replace(Some(Drain::default()));
+        assert!(world.replication.going().contains(&"a".parse().unwrap()), "no gate waits for it");
         assert!(world.replication.may_release().is_ok());
         assert_eq!(world.replication.may_issue().unwrap_err().reason(), Reason::NotReady);
         assert!(world.replication.obstacles()[0].contains("banyan replica undrain a"));

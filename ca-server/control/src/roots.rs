@@ -64,10 +64,12 @@ pub struct IssuerView {
     pub not_before: Option<Timestamp>,
     /// Its end.
     pub not_after: Timestamp,
-    /// Whether it is the one that signs, while its root does.
+    /// Whether it is one that signs, while its root does.
     pub active: bool,
     /// The name of its key at the key backend.
     pub key: String,
+    /// Whose key backend that is; empty while a single server has all.
+    pub replica: String,
 }
 
 /// Roots by fingerprint, after this one.
@@ -106,7 +108,7 @@ impl RootView {
             issuers: entry
                 .issuers
                 .iter()
-                .map(|(id, issuer)| IssuerView::of(id, issuer, entry.active_issuer))
+                .map(|(id, issuer)| IssuerView::of(id, issuer, entry))
                 .collect(),
             exclusive: entry.exclusive,
             others: ca.evidence.foreign(id, entry).map(stopped),
@@ -140,7 +142,7 @@ impl RootView {
 }
 
 impl IssuerView {
-    fn of(id: &CertificateId, entry: &IssuerEntry, active: Option<CertificateId>) -> Self {
+    fn of(id: &CertificateId, entry: &IssuerEntry, root: &RootEntry) -> Self {
         let certificate =
             entry.chain.first().and_then(|der| Certificate::parse(der.as_bytes()).ok());
         Self {
@@ -148,7 +150,8 @@ impl IssuerView {
             subject: certificate.as_ref().map(Certificate::subject_text).unwrap_or_default(),
             not_before: certificate.map(|issuer| issuer.validity().not_before()),
             not_after: entry.not_after,
-            active: active == Some(*id),
+            active: root.signing_issuers().any(|signer| signer == *id),
+            replica: entry.replica.as_ref().map(ToString::to_string).unwrap_or_default(),
             key: entry.key.to_string(),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use issuance::snapshot::SignerOutsideBundle;
 use issuance::{Signer, SignerError, SignerParts, Snapshot};
 use plugins::{KeyBackend, KeyError, KeyId};
-use rotation::{IssuerEntry, SegmentId, State};
+use rotation::{IssuerEntry, ReplicaName, SegmentId, State};
 use trust::{Bundle, BundleError, Certificate, CertificateError, RootId, Timestamp};
 
 /// Builds snapshots, and keeps the last signer: verifying one costs some signatures, and most changes of the record
@@ -13,6 +13,7 @@ use trust::{Bundle, BundleError, Certificate, CertificateError, RootId, Timestam
 #[derive(Debug)]
 pub struct Snapshots {
     keys: Arc<dyn KeyBackend>,
+    replica: ReplicaName,
     segment: SegmentId,
     signer: Option<Arc<Signer>>,
 }
@@ -20,8 +21,8 @@ pub struct Snapshots {
 /// Why the record makes no snapshot. The former one is served on.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// The record names no signer: its first root is not ready.
-    #[error("no issuer signs yet")]
+    /// The record names no issuer of this replica under the root that signs.
+    #[error("this replica has no issuer under the root that signs yet")]
     NoSigner,
     /// Nothing may be released under the root and into the segment.
     #[error(
@@ -36,7 +37,7 @@ pub enum SnapshotError {
     Certificate(#[from] CertificateError),
     /// The issuer's key is not there.
     #[error(
-        "the issuer's key is not in the key backend: {0}; restore the keys from the latest backup"
+        "the issuer's key cannot be had: {0}; if it was lost, this server asks its authority for another issuer by itself"
     )]
     Key(#[from] KeyError),
     /// The key's name in the record is no key id.
@@ -51,16 +52,16 @@ pub enum SnapshotError {
 }
 
 impl Snapshots {
-    /// For these keys and the segment that this process writes.
-    pub fn new(keys: Arc<dyn KeyBackend>, segment: SegmentId) -> Self {
-        Self { keys, segment, signer: None }
+    /// For this replica, its keys and the segment that this process writes.
+    pub fn new(keys: Arc<dyn KeyBackend>, replica: ReplicaName, segment: SegmentId) -> Self {
+        Self { keys, replica, segment, signer: None }
     }
 
     /// Shows a state of the record.
     pub async fn of(&mut self, state: &State, now: Timestamp) -> Result<Snapshot, SnapshotError> {
         let roots: Vec<_> = state.bundle().into_values().map(|der| der.as_bytes()).collect();
         let bundle = Bundle::from_ders(state.trust_domain.clone(), state.sequence, &roots)?;
-        let named = state.signer().ok_or(SnapshotError::NoSigner)?;
+        let named = state.signer_of(&self.replica).ok_or(SnapshotError::NoSigner)?;
         let entry = state.roots.get(&named.root).and_then(|root| root.issuers.get(&named.issuer));
         let entry = entry.ok_or(SnapshotError::NoSigner)?;
         let horizon =

@@ -70,7 +70,7 @@ pub fn of(ca: &Ca) -> Status {
         agents: agents.map(|agent| AgentView::of(ca, agent)).collect(),
         state,
         id: ca.id.clone(),
-        replica: ca.replica.clone(),
+        replica: ca.replica.to_string(),
         started_at: ca.started_at,
         sequence: snapshot.bundle().sequence(),
         digest: snapshot.bundle().digest(),

@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use auth::authn::jwt::JwtVerifier;
 use issuance::{ServingNames, SnapshotCell};
-use rotation::{AuthorityName, Event, Mode, Policy, RequestId, SegmentId, SegmentState, State};
+use rotation::{AuthorityName, Event, Mode, Policy, ReplicaName, SegmentId, SegmentState, State};
 use rotation_driver::DriverHandle;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use trust::randomness::random_bytes;
-use trust::{Agreed, Bundle, Certificate, ClockDiverged, Generation, Timestamp};
+use trust::{Agreed, Bundle, ClockDiverged, Generation, Timestamp};
 
 use crate::age::Due;
 use crate::bundles::TransitionSigner;
@@ -28,7 +27,8 @@ use crate::footing::Footing;
 use crate::front::Front;
 use crate::levels::Level;
 use crate::logs::Logs;
-use crate::own_leaf::{self, Own, Renewal, Under, is_past_half};
+use crate::own_issuer::OwnIssuers;
+use crate::own_leaf::{self, Own, Renewal, Under};
 use crate::snapshots::Snapshots;
 
 /// How often levels are tested.
@@ -40,9 +40,6 @@ const RETRY_EVERY: u64 = 10;
 /// How often the clock is noted for the next start, in ticks.
 const NOTE_EVERY: u64 = 60;
 
-/// How long a renewal that an operator cancelled is not asked for again by itself.
-const CANCELLED_HOLDS: Duration = Duration::from_secs(3_600);
-
 /// What the task works with.
 pub struct Upkeep {
     /// The CA that it keeps up.
@@ -51,6 +48,10 @@ pub struct Upkeep {
     pub driver: DriverHandle,
     /// The limits of the machine.
     pub policy: Policy,
+    /// The name of this replica.
+    pub replica: ReplicaName,
+    /// What it signs with.
+    pub issuers: OwnIssuers,
     /// The segment that this process writes.
     pub segment: SegmentId,
     /// Makes snapshots of the record.
@@ -201,7 +202,7 @@ impl Upkeep {
         if let Ok(now) = clock
             && retry
         {
-            self.renew_issuer(now.wall).await;
+            self.keep_issuers(now.wall).await;
             self.replace_old_root(now.wall).await;
         }
         if let Err(error) = self.ca.ledger.expire() {
@@ -279,7 +280,8 @@ impl Upkeep {
     async fn raise_horizon(&self) {
         let Ok(now) = self.ca.clock.agreed() else { return };
         let state = self.driver.state();
-        let Some(event) = horizon_due(&state, &self.policy, &self.segment, now.wall) else {
+        let Some(event) = horizon_due(&state, &self.policy, &self.replica, &self.segment, now.wall)
+        else {
             return self.ca.levels.reached(Level::Horizon);
         };
         if !(self.is_due(Level::Horizon) || lacks_bound(&state, &self.segment)) {
@@ -321,19 +323,13 @@ impl Upkeep {
         tracing::info!(not_after = %self.own.validity.not_after(), "the server's own leaf is renewed");
     }
 
-    /// Asks for a new issuer at half of the present one's life.
-    async fn renew_issuer(&self, now: Timestamp) {
+    /// Asks for an issuer that this replica lacks, and for a new one at half of the present one's life.
+    async fn keep_issuers(&mut self, now: Timestamp) {
         let state = self.driver.state();
-        let Some(root) = issuer_due(&state, now) else { return };
-        let id: [u8; 8] = random_bytes(self.ca.randomness.as_ref());
-        let Ok(request_id) = RequestId::parse(&format!("issuer-{:016x}", u64::from_be_bytes(id)))
-        else {
-            return;
-        };
-        tracing::info!(root = %root.short(), "the issuer is past half of its life: asking for a new one");
-        let request = Event::IssuerRenewalRequested { request_id, root, replaces: false };
-        if let Err(error) = self.driver.submit(request).await {
-            tracing::error!(%error, "a new issuer could not be asked for");
+        let Some(due) = self.issuers.due(&state, now).await else { return };
+        tracing::info!(root = %due.root.short(), why = %due.why, "asking for an issuer");
+        if let Err(error) = self.driver.submit(due.event()).await {
+            tracing::error!(%error, "an issuer could not be asked for");
         }
     }
 
@@ -384,35 +380,24 @@ impl Upkeep {
 
 /// Whether the root that signs has no bound in this segment yet.
 fn lacks_bound(state: &State, segment: &SegmentId) -> bool {
-    state.signer().is_some_and(|signer| state.leaf_limit(&signer.root, segment).is_none())
+    state.signing_root().is_some_and(|root| state.leaf_limit(&root, segment).is_none())
 }
 
-/// The event that raises the horizon, if it is due.
+/// The event that raises the horizon for this replica and its segment, if it is due.
 pub fn horizon_due(
     state: &State,
     policy: &Policy,
+    replica: &ReplicaName,
     segment: &SegmentId,
     now: Timestamp,
 ) -> Option<Event> {
-    let root = state.signer()?.root;
+    // Nothing is released without an issuer.
+    let root = state.signer_of(replica)?.root;
     let limit = policy.horizon_limit(now, state.roots.get(&root)?.not_after);
     let present = state.leaf_limit(&root, segment);
     let wanted = now.plus(policy.leaf_lifetime_max).plus(policy.horizon_step_max / 2).min(limit);
     let due = present.is_none_or(|present| present < wanted);
     due.then(|| Event::HorizonRequested { root, segment: segment.clone(), until: limit })
-}
-
-/// The root whose issuer should be renewed.
-fn issuer_due(state: &State, now: Timestamp) -> Option<trust::RootId> {
-    let signer = state.signer()?;
-    let root = state.roots.get(&signer.root)?;
-    let issuer =
-        Certificate::parse(root.issuers.get(&signer.issuer)?.chain.first()?.as_bytes()).ok()?;
-    let validity = issuer.validity();
-    let held = root.renewal_cancelled_at.is_some_and(|at| now < at.plus(CANCELLED_HOLDS));
-    // Where the root leaves no more room, a new issuer would end no later: only a new root helps.
-    let room = root.not_after > validity.not_after().plus(validity.not_after().since(now));
-    (root.renewal.is_none() && !held && room && is_past_half(&validity, now)).then_some(signer.root)
 }
 
 /// Never ends while nothing is to be sealed.

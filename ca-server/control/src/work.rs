@@ -9,7 +9,7 @@ use host::Disk;
 use issuance::SnapshotCell;
 use plugins::call::shown;
 use plugins::{CallContext, KeyBackend, KeySpec, PluginError, RequestId, RootAuthority};
-use rotation::{RootEntry, State};
+use rotation::{ReplicaName, RootEntry, State};
 use rotation_driver::EffectError;
 use trust::{Clock, Randomness, Root, RootId, TrustDomain};
 
@@ -23,6 +23,8 @@ const PLUGIN_DEADLINE: Duration = Duration::from_secs(45);
 /// What effects work on.
 #[derive(Debug)]
 pub struct CaEffects {
+    /// The name of this replica.
+    pub replica: ReplicaName,
     /// The trust domain of new roots.
     pub trust_domain: TrustDomain,
     /// Whom roots and issuers are asked of.

@@ -1,7 +1,6 @@
 //! From an open record to a server whose sockets are bound: the ledger and its segment, the first snapshot, the server's
 //! own leaf, and everything that handlers work with.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use auth::authn::Authenticator;
@@ -9,18 +8,17 @@ use auth::authn::jwt::JwtVerifier;
 use auth::authz::Authorizer;
 use auth::pace::Pace;
 use issuance::{Issuer, ServingNames, SnapshotCell};
-use ledger::{Ledger, OpenOptions, Recovered};
+use ledger::Ledger;
 use registry::AgentRegistry;
-use rotation::{Effect, Event, ReplicaName, SegmentId, State};
+use rotation::{Effect, ReplicaName, SegmentId, State};
 use rotation_driver::DriverHandle;
 use tokio::sync::watch;
-use trust::randomness::random_bytes;
 use trust::{Bundle, SpiffeId};
 
-use super::blocking::blocking;
 use super::given::Given;
-use super::layout::Layout;
 use super::open::{self, CoreServices};
+use super::own_issuer;
+use super::rows;
 use super::settings;
 use super::unstarted::Unstarted;
 use super::{BootError, HostDeps};
@@ -46,13 +44,14 @@ use control::levels::Levels;
 use control::logs::Logs;
 use control::metered::{Authorities, AuthorityCalls};
 use control::metrics::Metrics;
+use control::own_issuer::OwnIssuers;
 use control::own_leaf::{self, Own, OwnLeaf, Under};
 use control::reissue::Reissue;
 use control::replication::Replication;
 use control::reporting;
 use control::seen::Seen;
 use control::snapshots::Snapshots;
-use control::upkeep::{self, Upkeep};
+use control::upkeep::Upkeep;
 
 /// A server that is served already and not yet kept up.
 pub(super) struct Assembled {
@@ -71,14 +70,15 @@ pub(super) async fn assemble(
     let Given { config, deps, layout, embedding } = given;
     let driver = &core.driver.clone();
     let registry = open::registry(config, layout, deps, driver).await?;
-    open::bootstrapped(config, deps, driver).await?;
-    let (ledger, segment) = open_ledger(config, deps, layout, driver).await?;
+    open::bootstrapped(config, deps, Arc::clone(&core.keys), driver).await?;
+    let (ledger, segment) = rows::open(config, deps, layout, driver).await?;
     let (policy, now) = (open::policy(config), deps.clock.now());
-    if let Some(event) = upkeep::horizon_due(&driver.state(), &policy, &segment, now) {
-        driver.submit(event).await?;
-    }
+    let replica = ReplicaName::parse(config.replica())?;
+    let keys = Arc::clone(&core.keys);
+    let mut issuers = OwnIssuers::new(replica.clone(), Some(segment.clone()), keys);
+    own_issuer::wait(&mut issuers, &segment, &policy, deps, driver).await?;
     let state = driver.state();
-    let mut snapshots = Snapshots::new(Arc::clone(&core.keys), segment.clone());
+    let mut snapshots = Snapshots::new(Arc::clone(&core.keys), replica.clone(), segment.clone());
     let cell = Arc::new(SnapshotCell::new(snapshots.of(&state, now).await?));
     // Nobody else sets it.
     let _ = core.cell.set(Arc::clone(&cell));
@@ -139,6 +139,7 @@ pub(super) async fn assemble(
     }));
     let places = transport::files::places(config.limits().connections());
     let parts = CaParts {
+        replica: replica.clone(),
         guard: Arc::clone(&core.guard),
         cell,
         issuer,
@@ -187,6 +188,7 @@ pub(super) async fn assemble(
     );
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(reporter));
     let authority_upkeep = AuthorityUpkeep {
+        replica: replica.clone(),
         authorities: core.authorities.clone(),
         driver: driver.clone(),
         mode: config.rotation().mode(),
@@ -231,6 +233,8 @@ pub(super) async fn assemble(
         ca: Arc::clone(&ca),
         driver: driver.clone(),
         policy,
+        replica,
+        issuers,
         segment: segment.clone(),
         snapshots,
         front: Arc::new(served.front.clone()),
@@ -254,6 +258,7 @@ pub(super) async fn assemble(
 }
 
 struct CaParts {
+    replica: ReplicaName,
     guard: Arc<GuardedClock>,
     cell: Arc<SnapshotCell>,
     issuer: Issuer,
@@ -308,6 +313,7 @@ fn ca(config: &Config, deps: &HostDeps, driver: &DriverHandle, parts: CaParts) -
         cell, issuer, ledger, registry, bundles, authorities, authority_troubles, ..
     } = parts;
     let CaParts {
+        replica,
         id,
         evidence,
         history,
@@ -365,54 +371,8 @@ fn ca(config: &Config, deps: &HostDeps, driver: &DriverHandle, parts: CaParts) -
         downstreams,
         upstreams,
         id,
-        replica: config.replica().to_owned(),
+        replica,
         replication,
         started_at: deps.clock.now(),
     }
-}
-
-/// Reads the ledger and opens a segment of this incarnation, in the ledger first and then in the record: what the record
-/// says of former segments rests on their having been read.
-async fn open_ledger(
-    config: &Config,
-    deps: &HostDeps,
-    layout: &Layout,
-    driver: &DriverHandle,
-) -> Result<(Arc<Ledger>, SegmentId), BootError> {
-    let tag: [u8; 8] = random_bytes(deps.randomness.as_ref());
-    let name = format!("{}-{:016x}", config.replica(), u64::from_be_bytes(tag));
-    let segment = SegmentId::parse(&name)?;
-    let options = OpenOptions {
-        dir: layout.paths.ledger(),
-        segment: ledger::SegmentId::parse(&name).map_err(ledger::OpenError::from)?,
-        disk: Arc::clone(&deps.disk),
-        clock: Arc::clone(&deps.clock),
-        skew: config.leaf().skew(),
-        settings: ledger::Settings {
-            rows_per_identity: config.limits().rows_per_identity(),
-            rows_per_agent: config.limits().rows_per_agent(),
-            ..ledger::Settings::default()
-        },
-    };
-    let (ledger, recovered) = blocking(move || Ledger::open(options)).await??;
-    let opened = Event::SegmentOpened {
-        replica: ReplicaName::parse(config.replica())?,
-        segment: segment.clone(),
-        read: read_segments(&recovered)?,
-    };
-    let state = driver.submit(opened).await?;
-    let ledger = Arc::new(ledger);
-    let forgetting = Arc::clone(&ledger);
-    let known = move |id: &ledger::SegmentId| {
-        SegmentId::parse(id.as_str()).is_ok_and(|id| state.segments.contains_key(&id))
-    };
-    if let Err(error) = blocking(move || forgetting.forget(known)).await? {
-        tracing::warn!(%error, "what is stated about former segments is kept until the next start");
-    }
-    tracing::info!(%segment, rows = recovered.rows, "ledger open");
-    Ok((ledger, segment))
-}
-
-fn read_segments(recovered: &Recovered) -> Result<BTreeSet<SegmentId>, rotation::BadName> {
-    recovered.whole.iter().map(|segment| SegmentId::parse(segment.as_str())).collect()
 }

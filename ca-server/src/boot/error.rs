@@ -146,6 +146,14 @@ pub enum BootError {
         /// What holds it up.
         reason: String,
     },
+    /// This replica has no issuer in time. What was asked for goes on at the next start.
+    #[error(
+        "this replica has no issuer under the root that signs: {reason}; check the authority, then start again"
+    )]
+    NoIssuer {
+        /// What holds it up.
+        reason: String,
+    },
     /// The moment that a former run noted cannot be read.
     #[error(transparent)]
     Clock(#[from] ClockUnreadable),

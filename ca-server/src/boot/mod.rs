@@ -5,6 +5,7 @@
 //! server's own leaf, the sockets. State that exists and cannot be read ends the start with what to do; it is never a
 //! reason to make a new root.
 
+mod answers;
 mod assemble;
 mod authority_state;
 mod blocking;
@@ -17,7 +18,9 @@ mod instances;
 mod joined;
 mod layout;
 mod open;
+mod own_issuer;
 mod preflight;
+mod rows;
 mod running;
 mod settings;
 mod store;

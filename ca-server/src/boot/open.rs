@@ -8,32 +8,28 @@ use issuance::SnapshotCell;
 use plugins::KeyBackend;
 use registry::sessions::Sessions;
 use registry::{AgentRegistry, Membership};
-use rotation::{AuthorityName, Event, Policy, RequestId, State};
-use rotation_driver::{
-    DriverHandle, DriverParts, DriverTask, Duty, EffectError, RecordStore, SharedRecord, Trouble,
-};
+use rotation::{AuthorityName, Event, Policy, ReplicaName, RequestId, State};
+use rotation_driver::{DriverHandle, DriverParts, DriverTask, Duty, RecordStore, SharedRecord};
 use stores::SharedStore;
 use tokio::sync::watch;
 use trust::randomness::random_bytes;
 
+use super::answers::{answer_timeout, effect_failed};
 use super::blocking::blocking;
 use super::given::Given;
 use super::instances::{self, Opener};
 use super::joined::Joined;
 use super::layout::Layout;
+use super::own_issuer;
 use super::store;
 use super::{BootError, HostDeps};
 use crate::config::Config;
 use control::bundles::{BundleHistory, TransitionSigner};
 use control::clock::GuardedClock;
 use control::metered::{Authorities, AuthorityCalls};
+use control::own_issuer::OwnIssuers;
 use control::paths::DIR_MODE;
 use control::work::{CaEffects, Shapes};
-
-/// How long a start waits for the first root. The making goes on at the next start.
-const BOOTSTRAP_WITHIN: Duration = Duration::from_secs(60);
-/// Failed attempts at one step, some three seconds of them, after which the start gives up.
-const BOOTSTRAP_ATTEMPTS: u32 = 4;
 
 /// What everything else rests on.
 pub(super) struct CoreServices {
@@ -156,6 +152,7 @@ async fn driver(
     let made = deps.disk.create_dir_all(&requests, DIR_MODE);
     made.map_err(|source| BootError::DataDir { path: requests.clone(), source })?;
     let effects = CaEffects {
+        replica: ReplicaName::parse(config.replica())?,
         trust_domain: config.trust_domain().clone(),
         authorities,
         keys,
@@ -225,6 +222,7 @@ pub(super) fn policy(config: &Config) -> Policy {
 pub(super) async fn bootstrapped(
     config: &Config,
     deps: &HostDeps,
+    keys: Arc<dyn KeyBackend>,
     driver: &DriverHandle,
 ) -> Result<Arc<State>, BootError> {
     if driver.state().phase.is_uninitialised() {
@@ -236,65 +234,19 @@ pub(super) async fn bootstrapped(
         driver.submit(Event::BootstrapRequested { request_id, authority }).await?;
     }
     let mut changes = driver.changes();
-    let signs = changes.wait_for(|state| state.signer().is_some());
+    let signs = changes.wait_for(|state| state.signing_root().is_some());
+    // Where another replica was first and is gone, the root goes on with an issuer of this one.
+    let mut issuers = OwnIssuers::new(ReplicaName::parse(config.replica())?, None, keys);
     tokio::select! {
+        biased;
         signs = signs => match signs {
             Ok(state) => Ok(Arc::clone(&state)),
             Err(_) => Err(BootError::NoRoot { reason: "the driver stopped".to_owned() }),
         },
-        reason = bootstrap_failed(driver) => Err(BootError::NoRoot { reason }),
-        () = bootstrap_timeout(driver) => {
+        Err(error) = own_issuer::asked(&mut issuers, deps, driver) => Err(error),
+        reason = effect_failed(driver, |_| true) => Err(BootError::NoRoot { reason }),
+        () = answer_timeout(driver) => {
             Err(BootError::NoRoot { reason: "the authority has not answered yet".to_owned() })
         }
-    }
-}
-
-/// Ends when nothing has come for so long that something must be wrong. An authority that says what it waits for is waited
-/// for, however long: perhaps a person signs offline. What it says is told at once, and again now and then.
-async fn bootstrap_timeout(driver: &DriverHandle) {
-    let mut troubles = driver.troubles();
-    let mut told = None;
-    loop {
-        let waits = troubles.borrow_and_update().iter().find_map(|trouble| match &trouble.last {
-            EffectError::NotYet { reason, .. } => Some(reason.clone()),
-            _ => None,
-        });
-        if let Some(reason) = &waits
-            && waits != told
-        {
-            tracing::warn!(reason, "no root yet: this server waits, and serves once it has one");
-            told.clone_from(&waits);
-        }
-        let (quiet, changed) = (tokio::time::sleep(BOOTSTRAP_WITHIN), troubles.changed());
-        tokio::select! {
-            () = quiet => match &waits {
-                Some(_) => told = None,
-                None => return,
-            },
-            changed = changed => if changed.is_err() {
-                // The driver stopped, which another branch tells.
-                return std::future::pending().await;
-            },
-        }
-    }
-}
-
-/// Waits until an effect is refused, or has failed so often that an operator should know.
-async fn bootstrap_failed(driver: &DriverHandle) -> String {
-    let mut troubles = driver.troubles();
-    let has_failed = |trouble: &&Trouble| match trouble.last {
-        EffectError::NotYet { .. } => false,
-        EffectError::Unavailable { .. } => trouble.attempts >= BOOTSTRAP_ATTEMPTS,
-        EffectError::Refused { .. } => true,
-    };
-    let failed =
-        troubles.wait_for(|troubles| troubles.iter().any(|trouble| has_failed(&trouble))).await;
-    match failed {
-        Ok(troubles) => {
-            let trouble = troubles.iter().find(has_failed);
-            trouble.map(|trouble| trouble.last.to_string()).unwrap_or_default()
-        }
-        // The driver stopped, which the other branch tells.
-        Err(_) => std::future::pending().await,
     }
 }

@@ -180,7 +180,7 @@ mod tests {
             stage_again: None,
         };
         assert_eq!(about(&entry(wanted, Vec::new())), "authority main\nrequest one");
-        let switch = Effect::SwitchSigner { root, issuer: CertificateId::of(b"issuer") };
+        let switch = Effect::SwitchSigner { root, issuer: Some(CertificateId::of(b"issuer")) };
         let activated = Event::HoldRequested { request_id: "two".parse().unwrap() };
         assert_eq!(
             about(&entry(activated, vec![switch])),

@@ -22,7 +22,10 @@ impl Duty {
     /// Whether an effect is performed by this process.
     pub fn has(&self, effect: &Effect) -> bool {
         match effect {
-            Effect::StageRoot { .. } | Effect::RequestIssuer { .. } => self.leads,
+            Effect::RequestIssuer { replica: Some(whose), .. } => {
+                self.replica.as_ref().is_none_or(|own| own == whose)
+            }
+            Effect::StageRoot { .. } | Effect::RequestIssuer { replica: None, .. } => self.leads,
             Effect::PublishBundle { .. } | Effect::SwitchSigner { .. } => true,
         }
     }

@@ -5,7 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rotation::{Der, Effect, Event, KeyName, PendingEffect, PreparedRoot, SignedIssuer, State};
+use rotation::{
+    Der, Effect, Event, KeyName, PendingEffect, PreparedRoot, ReplicaName, SignedIssuer, State,
+};
 use tokio::sync::watch;
 use trust::{CertificateId, RootId, Timestamp};
 
@@ -16,6 +18,7 @@ use crate::{EffectError, Effects};
 #[derive(Debug)]
 pub struct FakeEffects {
     now: Timestamp,
+    replica: Option<ReplicaName>,
     calls: Mutex<BTreeMap<String, u32>>,
     failures: Mutex<Vec<EffectError>>,
     hanging: watch::Sender<Option<&'static str>>,
@@ -26,10 +29,17 @@ impl FakeEffects {
     pub fn new(now: Timestamp) -> Self {
         Self {
             now,
+            replica: None,
             calls: Mutex::default(),
             failures: Mutex::default(),
             hanging: watch::Sender::new(None),
         }
+    }
+
+    /// As one replica of several: it asks for issuers of its own, and for no others.
+    #[must_use]
+    pub fn of(self, replica: ReplicaName) -> Self {
+        Self { replica: Some(replica), ..self }
     }
 
     /// Lets every attempt at the effect of this name hang until told otherwise.
@@ -68,6 +78,7 @@ impl FakeEffects {
                     not_after: lives(3_650),
                     exclusive: true,
                 },
+                replica: self.replica.clone(),
             },
             Effect::RequestIssuer { request_id, root, .. } => Event::IssuerSigned {
                 request_id: request_id.clone(),

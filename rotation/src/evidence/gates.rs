@@ -10,8 +10,8 @@ use trust::{Generation, RootId, Timestamp};
 use super::report::Evidence;
 use crate::codec;
 use crate::{
-    Contents, Distributing, Draining, Effect, Phase, Policy, Segment, SegmentId, SegmentState,
-    State, Withdrawing,
+    Contents, Distributing, Draining, Effect, Observer, Phase, Policy, ReplicaName, Segment,
+    SegmentId, SegmentState, State, Withdrawing,
 };
 
 /// What a gate comes to.
@@ -57,6 +57,18 @@ pub enum Hold {
         /// The segment.
         segment: SegmentId,
         /// The last of its bounds that matters here.
+        #[serde(with = "codec::seconds")]
+        until: Timestamp,
+    },
+    /// A replica could not go on issuing under the root that shall sign.
+    #[error("replica {replica} has no issuer under root {} yet, until {until}", root.short())]
+    Issuer {
+        /// The replica.
+        replica: ReplicaName,
+        /// The root.
+        #[serde(with = "codec::text")]
+        root: RootId,
+        /// When it counts as gone, or is waited for no longer: then the root signs without it.
         #[serde(with = "codec::seconds")]
         until: Timestamp,
     },
@@ -159,7 +171,8 @@ pub fn trust_gate(
     let mut judge = Judge::of(evidence, policy, None);
     judge.in_force(state, |effect| matches!(effect, Effect::PublishBundle { .. }));
     judge.trust(state, phase.bundle.generation);
-    judge.settled(GateName::Trust, phase.settling)
+    judge.issuers(state, phase);
+    judge.settled(GateName::Trust, Settling::of(phase.settling, phase.observer.as_ref()))
 }
 
 /// The leaf gate: no leaf under the root that shall go is alive, and none can come.
@@ -168,7 +181,7 @@ pub fn leaf_gate(state: &State, phase: &Draining, evidence: &Evidence, policy: &
     judge.in_force(state, |effect| matches!(effect, Effect::SwitchSigner { .. }));
     judge.segments(state, phase.switched, |segment| segment.bounds.get(&phase.from).copied());
     judge.live(state, phase.from);
-    judge.settled(GateName::Leaves, phase.settling)
+    judge.settled(GateName::Leaves, Settling::of(phase.settling, phase.observer.as_ref()))
 }
 
 /// The last gate: nobody trusts the root that has gone, as far as it can be known before a deadline. No connection
@@ -241,7 +254,7 @@ impl Hold {
     fn until(&self) -> Until {
         match self {
             Self::NotInForce { .. } | Self::Settling { .. } => Until::Soon,
-            Self::Segment { until, .. } => Until::At(*until),
+            Self::Segment { until, .. } | Self::Issuer { until, .. } => Until::At(*until),
             Self::Unproven { until, .. }
             | Self::OwnTrust { until, .. }
             | Self::RelyingParties { until, .. }
@@ -259,6 +272,32 @@ impl fmt::Display for GateName {
             Self::Leaves => "leaf",
             Self::Converged => "converged",
         })
+    }
+}
+
+/// A settle time that has begun.
+#[derive(Clone, Copy)]
+struct Settling<'a> {
+    began: Duration,
+    /// Whose uptime that is.
+    observer: Option<&'a Observer>,
+}
+
+impl<'a> Settling<'a> {
+    fn of(began: Option<Duration>, observer: Option<&'a Observer>) -> Option<Self> {
+        began.map(|began| Self { began, observer })
+    }
+
+    /// What is left of it. Whoever reports on another uptime has the wall clocks, which differ by twice the skew at most.
+    fn left(self, evidence: &Evidence, policy: &Policy) -> Duration {
+        match self.observer {
+            Some(by) if evidence.observer.as_ref() != Some(&by.segment) => policy
+                .settle
+                .saturating_add(policy.skew.saturating_mul(2))
+                .saturating_sub(evidence.at.since(by.since)),
+            None if evidence.observer.is_some() => policy.settle,
+            _ => policy.settle.saturating_sub(evidence.uptime.saturating_sub(self.began)),
+        }
     }
 }
 
@@ -345,6 +384,28 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// Every replica that issues now is able to go on when the new root signs. It is waited for as long as its segment counts,
+    /// and never for longer than the longest leaf of before this phase: a replica that gets no issuer, for whatever reason of
+    /// its own, does not keep all the others from ending the rotation.
+    fn issuers(&mut self, state: &State, phase: &Distributing) {
+        let Some(entry) = state.roots.get(&phase.to) else { return };
+        let last = self.policy.horizon_limit(phase.since, Timestamp::MAX);
+        for replica in state.live_replicas() {
+            if entry.signer_for(replica).is_some() || self.evidence.draining.contains(replica) {
+                continue;
+            }
+            let open = state.segments_of(replica).filter(|(_, segment)| !segment.is_closed());
+            let Some(bound) = open.filter_map(|(_, segment)| segment.last_bound()).max() else {
+                continue;
+            };
+            let until = bound.min(last);
+            if !self.has_passed(Some(until)) {
+                let (replica, until) = (replica.clone(), self.policy.over_at(until));
+                self.holds.push(Hold::Issuer { replica, root: phase.to, until });
+            }
+        }
+    }
+
     fn is_read(&self, id: &SegmentId, segment: &Segment, since: Generation) -> bool {
         let read = self.evidence.read.get(id);
         match segment.state {
@@ -383,13 +444,10 @@ impl<'a> Judge<'a> {
         })
     }
 
-    fn settled(mut self, name: GateName, settling: Option<Duration>) -> Gate {
-        let settle = self.policy.settle;
-        let left = match settling {
-            Some(since) if self.holds.is_empty() => {
-                settle.saturating_sub(self.evidence.uptime.saturating_sub(since))
-            }
-            _ => settle,
+    fn settled(mut self, name: GateName, settling: Option<Settling<'_>>) -> Gate {
+        let left = match settling.filter(|_| self.holds.is_empty()) {
+            Some(settling) => settling.left(self.evidence, self.policy),
+            None => self.policy.settle,
         };
         // Rounded up: wall-clock times are whole seconds here.
         let rounded = left.saturating_add(Duration::from_millis(999));

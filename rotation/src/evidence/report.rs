@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use trust::{Generation, RootId, Sequence, Timestamp};
 
-use crate::SegmentId;
 use crate::codec;
+use crate::{ReplicaName, SegmentId};
 
 /// Everything that gates rest on, as it was at one instant.
 ///
@@ -51,6 +51,12 @@ pub struct Evidence {
     /// counts of our own rows decide. Entries of former releases have none.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty", with = "codec::text_set")]
     pub let_go: BTreeSet<RootId>,
+    /// The segment of the driver that reports: its uptime is meant. Entries of former releases have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observer: Option<SegmentId>,
+    /// Replicas that release no new leaf any more, and are about to go: nobody waits for an issuer of theirs.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub draining: BTreeSet<ReplicaName>,
 }
 
 impl Evidence {
@@ -68,6 +74,8 @@ impl Evidence {
             relying_parties: RelyingParties::default(),
             foreign: BTreeMap::new(),
             let_go: BTreeSet::new(),
+            observer: None,
+            draining: BTreeSet::new(),
         }
     }
 }

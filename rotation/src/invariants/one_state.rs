@@ -4,8 +4,8 @@ use trust::{RootId, Sequence};
 
 use super::{BUNDLE_ROOTS_MAX, Violation, further, rotation};
 use crate::{
-    BootstrapStep, Bootstrapping, Effect, IssuerRenewal, Phase, RootEntry, RootState, Staging,
-    StagingStep, State,
+    BootstrapStep, Bootstrapping, Effect, IssuerRenewal, Phase, ReplicaName, RootEntry, RootState,
+    Staging, StagingStep, State,
 };
 
 pub(super) fn check(state: &State) -> Result<(), Violation> {
@@ -50,9 +50,22 @@ fn signers(state: &State) -> Result<(), Violation> {
 }
 
 fn root(id: &RootId, entry: &RootEntry) -> Result<(), Violation> {
-    let has_issuer = entry.active_issuer.is_some_and(|issuer| entry.issuers.contains_key(&issuer));
-    if entry.state.is_trusted() && !has_issuer {
+    if entry.state.is_trusted() && !entry.has_signer() {
         return Err(Violation::NoIssuer { root: *id, state: entry.state });
+    }
+    // Whoever signs does so with an issuer of its own, whose key is in its own key backend.
+    let signers = entry.signers.iter().map(|(replica, issuer)| (*issuer, Some(replica)));
+    for (issuer, whose) in
+        entry.active_issuer.map(|issuer| (issuer, None)).into_iter().chain(signers)
+    {
+        let kept = entry.issuers.get(&issuer);
+        if kept.is_none_or(|kept| kept.replica.as_ref() != whose) {
+            return Err(Violation::IssuerUnfit { issuer });
+        }
+    }
+    let is_asked = entry.renewal.is_some() || !entry.renewals.is_empty();
+    if entry.state.is_retired() && is_asked {
+        return Err(Violation::PendingUnfit { effect: "request_issuer" });
     }
     for (issuer, kept) in &entry.issuers {
         if kept.chain.is_empty() || kept.not_after > entry.not_after {
@@ -90,11 +103,18 @@ fn pending(state: &State) -> Result<(), Violation> {
         }
     }
     // A renewal that nobody is asked to sign would never end.
-    let is_owed = |request: &IssuerRenewal| {
-        let asked = |effect: &Effect| matches!(effect, Effect::RequestIssuer { request_id, .. } if *request_id == request.request_id);
+    let is_owed = |(replica, request): (Option<&ReplicaName>, &IssuerRenewal)| {
+        let asked = |effect: &Effect| {
+            matches!(effect, Effect::RequestIssuer { request_id, replica: whose, .. }
+                if *request_id == request.request_id && whose.as_ref() == replica)
+        };
         state.pending.iter().any(|pending| asked(&pending.effect))
     };
-    if state.roots.values().filter_map(|entry| entry.renewal.as_ref()).all(is_owed) {
+    let renewals = state.roots.values().flat_map(|entry| {
+        let named = entry.renewals.iter().map(|(replica, request)| (Some(replica), request));
+        entry.renewal.iter().map(|request| (None, request)).chain(named)
+    });
+    if renewals.into_iter().all(is_owed) {
         Ok(())
     } else {
         Err(Violation::PendingUnfit { effect: "request_issuer" })
@@ -117,7 +137,7 @@ fn is_called_for(state: &State, effect: &Effect) -> bool {
             }
             _ => false,
         },
-        Effect::RequestIssuer { request_id, root, .. } => {
+        Effect::RequestIssuer { request_id, root, replica, .. } => {
             let first = match &state.phase {
                 Phase::Bootstrapping(Bootstrapping { request_id: asked, step, .. }) => {
                     *step == BootstrapStep::RequestingIssuer { root: *root } && asked == request_id
@@ -128,22 +148,27 @@ fn is_called_for(state: &State, effect: &Effect) -> bool {
                 }
                 _ => false,
             };
-            let renewal = state.roots.get(root).and_then(|entry| entry.renewal.as_ref());
-            first || renewal.is_some_and(|renewal| renewal.request_id == *request_id)
+            let entry = state.roots.get(root);
+            let renewal = match replica {
+                None if first => return true,
+                None => entry.and_then(|entry| entry.renewal.as_ref()),
+                Some(replica) => entry.and_then(|entry| entry.renewals.get(replica)),
+            };
+            renewal.is_some_and(|renewal| renewal.request_id == *request_id)
         }
         Effect::PublishBundle { sequence } => *sequence <= state.sequence,
         Effect::SwitchSigner { root, issuer } => {
             let entry = state.roots.get(root).filter(|entry| entry.state.may_sign());
-            entry.is_some_and(|entry| entry.active_issuer == Some(*issuer))
+            entry.is_some_and(|entry| issuer.is_none() || entry.active_issuer == *issuer)
         }
     }
 }
 
 /// While a bootstrap is under way there is at most its own root, and exactly its next effect is owed.
 fn bootstrap(state: &State) -> Result<(), Violation> {
-    let owed = |wanted: fn(&Effect) -> bool| {
-        state.pending.iter().filter(|p| wanted(&p.effect)).count() == 1
-    };
+    let counted =
+        |wanted: fn(&Effect) -> bool| state.pending.iter().filter(|p| wanted(&p.effect)).count();
+    let owed = |wanted: fn(&Effect) -> bool| counted(wanted) == 1;
     let only = |root: &RootId, in_state: RootState| {
         state.roots.len() == 1 && state.roots.get(root).is_some_and(|entry| entry.state == in_state)
     };
@@ -155,7 +180,7 @@ fn bootstrap(state: &State) -> Result<(), Violation> {
             }
             BootstrapStep::RequestingIssuer { root } => {
                 only(root, RootState::Staged)
-                    && owed(|effect| matches!(effect, Effect::RequestIssuer { .. }))
+                    && counted(|effect| matches!(effect, Effect::RequestIssuer { .. })) > 0
             }
             BootstrapStep::Publishing { root } => {
                 only(root, RootState::Published)

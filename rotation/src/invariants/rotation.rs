@@ -87,22 +87,22 @@ pub(super) fn may_follow(former: &Phase, next: &Phase) -> bool {
 
 /// The signer changes from one root to another only through the trust gate, or back by a rollback.
 pub(super) fn signer(former: &State, next: &State) -> Result<(), Violation> {
-    let (Some(before), Some(after)) = (former.signer(), next.signer()) else { return Ok(()) };
-    if before.root == after.root {
+    let (Some(before), Some(after)) = (former.signing_root(), next.signing_root()) else {
+        return Ok(());
+    };
+    if before == after {
         return Ok(());
     }
     let through = match (&former.phase, &next.phase) {
         (Phase::Distributing(phase), Phase::Draining(_)) => {
-            phase.to == after.root
-                && phase.settling.is_some()
-                && is_out(former, phase.bundle.sequence)
+            phase.to == after && phase.settling.is_some() && is_out(former, phase.bundle.sequence)
         }
         (Phase::Draining(phase), Phase::Draining(back)) => {
-            phase.from == after.root && !phase.rolled_back && back.rolled_back
+            phase.from == after && !phase.rolled_back && back.rolled_back
         }
         _ => false,
     };
-    if through { Ok(()) } else { Err(Violation::SignerChanged { root: after.root }) }
+    if through { Ok(()) } else { Err(Violation::SignerChanged { root: after }) }
 }
 
 /// A root leaves the bundle only through the leaf gate, or before any leaf of it was allowed.
@@ -130,11 +130,11 @@ pub(super) fn dropped(former: &State, next: &State) -> Result<(), Violation> {
 
 fn asked_for(state: &State, root: &RootId) -> bool {
     let asked = |effect: &Effect| matches!(effect, Effect::RequestIssuer { root: under, .. } if under == root);
-    state.pending.iter().filter(|pending| asked(&pending.effect)).count() == 1
+    state.pending.iter().any(|pending| asked(&pending.effect))
 }
 
 fn has_issuer(state: &State, root: &RootId) -> bool {
-    state.roots.get(root).is_some_and(|entry| entry.active_issuer.is_some())
+    state.roots.get(root).is_some_and(|entry| entry.has_signer())
 }
 
 fn is_out(state: &State, sequence: Sequence) -> bool {

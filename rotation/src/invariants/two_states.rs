@@ -1,9 +1,11 @@
 //! What must hold of two states that follow each other.
 
-use trust::{RootId, Timestamp};
+use trust::{CertificateId, RootId, Timestamp};
 
 use super::{Violation, further, rotation};
-use crate::{Contents, Phase, RootEntry, RootState, Segment, SegmentId, SegmentState, State};
+use crate::{
+    Contents, IssuerEntry, Phase, RootEntry, RootState, Segment, SegmentId, SegmentState, State,
+};
 
 pub(super) fn check(former: &State, next: &State) -> Result<(), Violation> {
     if next.trust_domain != former.trust_domain {
@@ -75,8 +77,7 @@ fn goes_on(former: &State, next: &State) -> bool {
 
 /// While agents hold bundles that this record never published, neither the bundle nor the signer changes.
 fn unseen(former: &State, next: &State) -> Result<(), Violation> {
-    let (before, after) =
-        (former.signer().map(|signer| signer.root), next.signer().map(|signer| signer.root));
+    let (before, after) = (former.signing_root(), next.signing_root());
     let changes = former.bundle_ids() != next.bundle_ids() || before != after;
     match changes && !former.seen.open.is_empty() && !next.seen.open.is_empty() {
         true => Err(Violation::Fenced { sequence: next.sequence }),
@@ -122,6 +123,14 @@ fn root(
     }
     if after.horizon < before.horizon {
         return Err(Violation::HorizonLowered { root: *id });
+    }
+    // An issuer keeps its owner: its key lies there.
+    let keeps = |(id, one): (&CertificateId, &IssuerEntry)| {
+        let known = after.issuers.get(id);
+        one.replica.is_none() || known.is_none_or(|known| known.replica == one.replica)
+    };
+    if !before.issuers.iter().all(keeps) {
+        return Err(changed);
     }
     let may_rise = before.state.may_sign() || (how.goes_on && before.state.is_trusted());
     if after.horizon > before.horizon && !may_rise {

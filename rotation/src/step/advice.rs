@@ -38,7 +38,7 @@ impl Place<'_> {
             Cause::BootstrapUnderWay { .. } | Cause::NotBootstrapped => {
                 with(Some(Wait::Bootstrap), Vec::new())
             }
-            Cause::NoRotation => match self.state.signer() {
+            Cause::NoRotation => match self.state.signing_root() {
                 Some(_) => with(None, self.and_unblocked(vec![Verb::Start])),
                 None => with(Some(Wait::Bootstrap), Vec::new()),
             },
@@ -96,7 +96,9 @@ impl Place<'_> {
             | Cause::TooManyFurther
             | Cause::NotRetired { .. }
             | Cause::StillCounts { .. }
-            | Cause::NeverForgotten { .. } => Advice::default(),
+            | Cause::NeverForgotten { .. }
+            | Cause::UnknownReplica { .. }
+            | Cause::LastSigner { .. } => Advice::default(),
         }
     }
 
@@ -145,12 +147,16 @@ impl Place<'_> {
     }
 
     fn of_renewal(&self, event: &Event) -> Option<[Verb; 2]> {
-        let root: RootId = match event {
-            Event::IssuerRenewalRequested { root, .. }
-            | Event::IssuerRenewalCancelled { root, .. } => *root,
+        let (root, replica): (RootId, _) = match event {
+            Event::IssuerRenewalRequested { root, replica, .. }
+            | Event::IssuerRenewalCancelled { root, replica, .. } => (*root, replica),
             _ => return None,
         };
-        Some([Verb::RenewIssuer { root }, Verb::CancelRenewal { root }])
+        let [renews, cancels] = [replica.clone(), replica.clone()];
+        Some([
+            Verb::RenewIssuer { root, replica: renews },
+            Verb::CancelRenewal { root, replica: cancels },
+        ])
     }
 
     fn taken(&self, mut verbs: Vec<Verb>) -> Vec<Verb> {

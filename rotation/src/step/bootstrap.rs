@@ -6,10 +6,10 @@
 use trust::{RootId, Timestamp};
 
 use super::draft::{Decision, Draft};
-use super::root::{answered_before, stage};
+use super::root::{Prepared, answered_before, stage};
 use crate::{
-    AuthorityName, BootstrapStep, Bootstrapping, Cause, Effect, Phase, PreparedRoot, RequestId,
-    RootState, State, Steady,
+    AuthorityName, BootstrapStep, Bootstrapping, Cause, Effect, Phase, RequestId, RootState, State,
+    Steady,
 };
 
 pub(super) fn requested(
@@ -48,16 +48,16 @@ pub(super) fn requested(
 pub(super) fn root_prepared(
     state: &State,
     bootstrap: &Bootstrapping,
-    root: &PreparedRoot,
+    prepared: Prepared<'_>,
     now: Timestamp,
 ) -> Decision {
     let Bootstrapping { request_id, authority, .. } = bootstrap;
     if let Some(former) = bootstrap.step.root() {
-        return answered_before(request_id, former, root);
+        return answered_before(request_id, former, prepared.root);
     }
     let mut draft = Draft::after(state);
-    stage(&mut draft, request_id, authority, root, now)?;
-    let step = BootstrapStep::RequestingIssuer { root: root.id };
+    stage(&mut draft, request_id, authority, prepared, now)?;
+    let step = BootstrapStep::RequestingIssuer { root: prepared.root.id };
     draft.state.phase = Phase::Bootstrapping(Bootstrapping { step, ..bootstrap.clone() });
     Ok(Some(draft))
 }
@@ -83,8 +83,11 @@ pub(super) fn bundle_is_out(draft: &mut Draft, now: Timestamp) {
     };
     let (request_id, root) = (request_id.clone(), *root);
     let Some(entry) = draft.state.roots.get_mut(&root) else { return };
-    let Some(issuer) = entry.active_issuer else { return };
+    if !entry.has_signer() {
+        return;
+    }
     entry.state = RootState::Active;
+    let issuer = entry.ownerless_signer();
     draft.owe(Effect::SwitchSigner { root, issuer });
     draft.state.phase = Phase::Steady(Steady { since: now, ended: None });
     draft.state.done.remember(request_id);

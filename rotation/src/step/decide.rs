@@ -3,10 +3,11 @@
 use trust::{Sequence, Timestamp};
 
 use super::draft::{Decision, Draft};
+use super::root::Prepared;
 use super::{
-    bootstrap, further, horizon, issuer, passage, prune, segment, sighting, staging, verbs,
+    bootstrap, further, horizon, issuer, passage, prune, replica, segment, sighting, staging, verbs,
 };
-use crate::{Cause, Effect, Event, Phase, Policy, PreparedRoot, RequestId, State};
+use crate::{Cause, Effect, Event, Phase, Policy, RequestId, State};
 
 /// What `event` comes to in `state`.
 pub(super) fn decide(state: &State, event: &Event, now: Timestamp, policy: &Policy) -> Decision {
@@ -14,14 +15,16 @@ pub(super) fn decide(state: &State, event: &Event, now: Timestamp, policy: &Poli
         Event::BootstrapRequested { request_id, authority } => {
             bootstrap::requested(state, request_id, authority, now)
         }
-        Event::RootPrepared { request_id, root } => root_prepared(state, request_id, root, now),
-        Event::IssuerRenewalRequested { request_id, root, replaces } => issuer::renewal_requested(
-            state,
-            &issuer::Renewal { request_id, root: *root, replaces: *replaces },
-            now,
-        ),
-        Event::IssuerRenewalCancelled { request_id, root } => {
-            issuer::renewal_cancelled(state, request_id, *root, now)
+        Event::RootPrepared { request_id, root, replica } => {
+            root_prepared(state, request_id, Prepared { root, replica: replica.as_ref() }, now)
+        }
+        Event::IssuerRenewalRequested { request_id, root, replica, replaces } => {
+            let (root, replica, replaces) = (*root, replica.as_ref(), *replaces);
+            let asked = issuer::Renewal { request_id, root, replica, replaces };
+            issuer::renewal_requested(state, &asked, now)
+        }
+        Event::IssuerRenewalCancelled { request_id, root, replica } => {
+            issuer::renewal_cancelled(state, request_id, *root, replica.as_ref(), now)
         }
         Event::IssuerSigned { request_id, issuer } => {
             issuer::signed(state, request_id, issuer, now)
@@ -82,6 +85,9 @@ pub(super) fn decide(state: &State, event: &Event, now: Timestamp, policy: &Poli
         Event::PruneRequested { request_id, roots } => {
             prune::requested(state, request_id, roots, now, policy)
         }
+        Event::ReplicaRemoved { request_id, replica } => {
+            replica::removed(state, request_id, replica)
+        }
         Event::DriverStarted => passage::driver_started(state),
     }
 }
@@ -106,21 +112,21 @@ fn bundle_published(state: &State, sequence: Sequence, now: Timestamp) -> Decisi
 fn root_prepared(
     state: &State,
     request_id: &RequestId,
-    root: &PreparedRoot,
+    prepared: Prepared<'_>,
     now: Timestamp,
 ) -> Decision {
     match &state.phase {
         Phase::Bootstrapping(bootstrap) if bootstrap.request_id == *request_id => {
-            bootstrap::root_prepared(state, bootstrap, root, now)
+            bootstrap::root_prepared(state, bootstrap, prepared, now)
         }
         Phase::Staging(staging) if staging.rotation.request_id == *request_id => {
-            staging::root_prepared(state, staging, root, now)
+            staging::root_prepared(state, staging, prepared, now)
         }
         phase => {
             let under_way =
                 phase.rotation().is_some_and(|rotation| rotation.request_id == *request_id);
             let was_asked = under_way || state.done.contains(request_id);
-            if was_asked && state.roots.contains_key(&root.id) {
+            if was_asked && state.roots.contains_key(&prepared.root.id) {
                 return Ok(None);
             }
             Err(Cause::NotAsked { request_id: request_id.clone() })

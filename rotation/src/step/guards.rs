@@ -2,7 +2,7 @@
 
 use trust::RootId;
 
-use crate::{BootstrapStep, Cause, Phase, RequestId, RootEntry, StagingStep, State};
+use crate::{Cause, Effect, Phase, ReplicaName, RequestId, State};
 
 /// Refuses what changes the bundle or the signer while agents hold what this record never published.
 pub(super) fn none_open(state: &State) -> Result<(), Cause> {
@@ -15,32 +15,21 @@ pub(super) fn none_open(state: &State) -> Result<(), Cause> {
     })
 }
 
-/// What an issuer was asked for.
-pub(super) enum Whose {
-    Bootstrap,
-    Rotation,
-    Renewal,
+/// An issuer that was asked for.
+pub(super) struct Asked {
+    pub(super) root: RootId,
+    /// Whose it will be.
+    pub(super) replica: Option<ReplicaName>,
 }
 
-/// The root whose issuer was asked for under this request, and what for.
-pub(super) fn who_asked(state: &State, request_id: &RequestId) -> Option<(RootId, Whose)> {
-    match &state.phase {
-        Phase::Bootstrapping(bootstrap) if bootstrap.request_id == *request_id => {
-            if let BootstrapStep::RequestingIssuer { root } = bootstrap.step {
-                return Some((root, Whose::Bootstrap));
-            }
+/// What issuer was asked for under this request.
+pub(super) fn who_asked(state: &State, request_id: &RequestId) -> Option<Asked> {
+    state.pending.iter().find_map(|pending| match &pending.effect {
+        Effect::RequestIssuer { request_id: asked, root, replica, .. } if asked == request_id => {
+            Some(Asked { root: *root, replica: replica.clone() })
         }
-        Phase::Staging(staging) if staging.rotation.request_id == *request_id => {
-            if let StagingStep::RequestingIssuer { root } = staging.step {
-                return Some((root, Whose::Rotation));
-            }
-        }
-        _ => {}
-    }
-    let asked = |entry: &RootEntry| {
-        entry.renewal.as_ref().is_some_and(|renewal| renewal.request_id == *request_id)
-    };
-    state.roots.iter().find(|(_, entry)| asked(entry)).map(|(root, _)| (*root, Whose::Renewal))
+        _ => None,
+    })
 }
 
 /// Whether something is under way on this request.

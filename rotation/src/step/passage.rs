@@ -1,5 +1,6 @@
 //! Through the gates: from one phase of a rotation to the next, by evidence only.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use trust::{RootId, Timestamp};
@@ -8,8 +9,8 @@ use super::draft::{Decision, Draft};
 use super::guards;
 use crate::evidence::{self, Evidence, Gate};
 use crate::{
-    Cause, Contents, Distributing, Draining, Effect, Ended, Ending, Mode, Phase, Policy, RootState,
-    Rotation, SegmentState, State, Steady, Withdrawing,
+    Cause, Contents, Distributing, Draining, Effect, Ended, Ending, Mode, Observer, Phase, Policy,
+    RootState, Rotation, Segment, SegmentId, SegmentState, State, Steady, Withdrawing,
 };
 
 /// Whether phases may end by themselves: nobody holds the rotation, and nobody a bundle that is not known here.
@@ -30,12 +31,9 @@ pub(super) fn evidence_reported(
             let gate = evidence::trust_gate(state, phase, evidence, policy);
             let free = phase.rotation.mode == Mode::Auto && is_free(state, &phase.rotation);
             let pass = |draft: &mut Draft| activate(draft, phase, now);
-            Ok(watched(
-                state,
-                &gate,
-                Settling { began: phase.settling, uptime: evidence.uptime },
-                free.then_some(pass),
-            ))
+            let (began, by) = (phase.settling, phase.observer.as_ref());
+            let settling = Settling { began, by, evidence, policy };
+            Ok(watched(state, &gate, settling, free.then_some(pass)))
         }
         Phase::Draining(phase) => {
             let gate = evidence::leaf_gate(state, phase, evidence, policy);
@@ -44,12 +42,9 @@ pub(super) fn evidence_reported(
             let ending = if phase.rolled_back { Ending::RolledBack } else { Ending::Completed };
             let goes = Goes { from: phase.from, to: phase.to, ending };
             let pass = |draft: &mut Draft| withdraw(draft, &phase.rotation, goes, now);
-            Ok(watched(
-                state,
-                &gate,
-                Settling { began: phase.settling, uptime: evidence.uptime },
-                free.then_some(pass),
-            ))
+            let (began, by) = (phase.settling, phase.observer.as_ref());
+            let settling = Settling { began, by, evidence, policy };
+            Ok(watched(state, &gate, settling, free.then_some(pass)))
         }
         Phase::Withdrawing(phase) if evidence.sequence == phase.bundle.sequence => {
             let gate = evidence::converged_gate(state, phase, evidence, policy);
@@ -76,11 +71,32 @@ pub(super) fn not_ahead(evidence: &Evidence, now: Timestamp) -> Result<(), Cause
 
 /// The settle time of a gate, on the clock that nobody sets.
 #[derive(Clone, Copy)]
-struct Settling {
+struct Settling<'a> {
     /// When it began, if it did.
     began: Option<Duration>,
-    /// The time of the evidence.
-    uptime: Duration,
+    /// On whose clock.
+    by: Option<&'a Observer>,
+    evidence: &'a Evidence,
+    policy: &'a Policy,
+}
+
+impl Settling<'_> {
+    /// Whether this report is of the one that counts.
+    fn is_counted(&self) -> bool {
+        self.by.map(|by| &by.segment) == self.evidence.observer.as_ref()
+    }
+
+    /// Whether the count begins anew with this report: nobody has begun one, or whoever did has been gone for so long that
+    /// it should have ended. Until then another one's report changes nothing, so that two who report never keep each other
+    /// from getting to the end.
+    fn begins(&self, state: &State) -> bool {
+        let Some(by) = self.by.filter(|_| self.began.is_some() && !self.is_counted()) else {
+            return self.began.is_none() || !self.is_counted();
+        };
+        let is_gone = state.segments.get(&by.segment).is_none_or(Segment::is_closed);
+        let late = by.since.plus(self.policy.settle * 2).plus(self.policy.skew * 2);
+        is_gone || self.evidence.at > late
+    }
 }
 
 /// Starts, restarts or ends the settle time of a gate.
@@ -90,7 +106,7 @@ struct Settling {
 fn watched(
     state: &State,
     gate: &Gate,
-    settling: Settling,
+    settling: Settling<'_>,
     pass: Option<impl FnOnce(&mut Draft)>,
 ) -> Option<Draft> {
     let mut draft = Draft::after(state);
@@ -100,13 +116,14 @@ fn watched(
         return Some(draft);
     }
     match pass {
-        Some(pass) if gate.is_open() => {
-            draft.close_over(gate);
+        // Between two observers nobody may have looked: each lets pass only what it has seen from the beginning to the end.
+        Some(pass) if gate.is_open() && settling.is_counted() => {
+            draft.close_over(&gate.rests_on);
             pass(&mut draft);
         }
-        _ if settling.began.is_none() => {
-            draft.close_over(gate);
-            draft.set_settling(Some(settling.uptime));
+        _ if settling.begins(state) => {
+            draft.close_over(&gate.rests_on);
+            draft.set_settling(Some(settling.evidence));
         }
         _ => return None,
     }
@@ -127,6 +144,7 @@ pub(super) fn activate(draft: &mut Draft, phase: &Distributing, now: Timestamp) 
         rolled_back: false,
         since: now,
         settling: None,
+        observer: None,
     });
 }
 
@@ -156,11 +174,12 @@ pub(super) fn finish(draft: &mut Draft, rotation: &Rotation, ending: Ending, now
     draft.state.done.remember(rotation.request_id.clone());
 }
 
-/// What was counted on the uptime of a former driver counts for nothing.
+/// What was counted on the uptime of a former driver counts for nothing. Where it is known whose uptime that was, its
+/// segment tells whether it goes on.
 pub(super) fn driver_started(state: &State) -> Decision {
     let mut draft = Draft::after(state);
     match draft.state.phase.settling_mut() {
-        Some(settling) if settling.is_some() => {
+        Some((settling, None)) if settling.is_some() => {
             *settling = None;
             Ok(Some(draft))
         }
@@ -174,10 +193,11 @@ impl Draft {
         self.set_root(from, RootState::Draining);
         self.set_root(to, RootState::Active);
         self.settle(|effect| matches!(effect, Effect::SwitchSigner { .. }));
-        let issuer = self.state.roots.get(&to).and_then(|entry| entry.active_issuer);
-        if let Some(issuer) = issuer {
-            self.owe(Effect::SwitchSigner { root: to, issuer });
-        }
+        let Some(entry) = self.state.roots.get(&to).filter(|entry| entry.has_signer()) else {
+            return;
+        };
+        let issuer = entry.ownerless_signer();
+        self.owe(Effect::SwitchSigner { root: to, issuer });
     }
 
     /// Takes a root out of use: nothing is asked for under it any more.
@@ -188,18 +208,24 @@ impl Draft {
         if let Some(entry) = self.state.roots.get_mut(&root) {
             entry.state = RootState::Retired;
             entry.renewal = None;
+            entry.renewals.clear();
         }
     }
 
-    pub(super) fn set_settling(&mut self, to: Option<Duration>) {
-        if let Some(settling) = self.state.phase.settling_mut() {
-            *settling = to;
+    /// Has the settle time begin with this report, or says that it has not begun.
+    pub(super) fn set_settling(&mut self, with: Option<&Evidence>) {
+        if let Some((settling, observer)) = self.state.phase.settling_mut() {
+            *settling = with.map(|evidence| evidence.uptime);
+            *observer = with.and_then(|evidence| {
+                let segment = evidence.observer.clone()?;
+                Some(Observer { segment, since: evidence.at })
+            });
         }
     }
 
     /// Closes every segment that the gate takes for over.
-    fn close_over(&mut self, gate: &Gate) {
-        for id in &gate.rests_on {
+    pub(super) fn close_over(&mut self, segments: &BTreeSet<SegmentId>) {
+        for id in segments {
             if let Some(segment) = self.state.segments.get_mut(id) {
                 segment.state = SegmentState::Closed(Contents::Unread);
             }

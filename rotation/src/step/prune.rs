@@ -22,7 +22,7 @@ pub(super) fn requested(
         let ending = state.phase.given_up().unwrap_or_default();
         return Err(Cause::RotationUnderWay { request_id: rotation.request_id.clone(), ending });
     }
-    if state.signer().is_none() {
+    if state.signing_root().is_none() {
         return Err(Cause::NotBootstrapped);
     }
     for root in roots {

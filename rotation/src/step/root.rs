@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use trust::{RootId, Timestamp};
 
 use super::draft::{Decision, Draft};
-use crate::{AuthorityName, Cause, Effect, PreparedRoot, RequestId, RootEntry, RootState};
+use crate::{
+    AuthorityName, Cause, Effect, PreparedRoot, ReplicaName, RequestId, RootEntry, RootState,
+};
 
 /// The authority may say the same again, and nothing else.
 pub(super) fn answered_before(
@@ -19,14 +21,22 @@ pub(super) fn answered_before(
     Err(Cause::AnsweredOtherwise { request_id: request_id.clone(), former: former.to_string() })
 }
 
-/// Takes a new root into the record, untrusted, and has its first issuer signed.
+/// A root as it was prepared, and by which replica.
+#[derive(Clone, Copy)]
+pub(super) struct Prepared<'a> {
+    pub(super) root: &'a PreparedRoot,
+    pub(super) replica: Option<&'a ReplicaName>,
+}
+
+/// Takes a new root into the record, untrusted, and has its first issuer signed for whoever asked for the root.
 pub(super) fn stage(
     draft: &mut Draft,
     request_id: &RequestId,
     authority: &AuthorityName,
-    root: &PreparedRoot,
+    prepared: Prepared<'_>,
     now: Timestamp,
 ) -> Result<(), Cause> {
+    let Prepared { root, replica } = prepared;
     if root.not_after <= now {
         return Err(Cause::Expired { not_after: root.not_after });
     }
@@ -41,8 +51,12 @@ pub(super) fn stage(
     draft.settle(
         |effect| matches!(effect, Effect::StageRoot { request_id: owed, .. } if owed == request_id),
     );
+    if replica.is_some() {
+        draft.ask_for_issuer(root.id, replica, request_id, now);
+        return Ok(());
+    }
     let (request_id, authority) = (request_id.clone(), authority.clone());
-    draft.owe(Effect::RequestIssuer { request_id, authority, root: root.id });
+    draft.owe(Effect::RequestIssuer { request_id, authority, root: root.id, replica: None });
     Ok(())
 }
 
@@ -60,7 +74,10 @@ fn staged(root: &PreparedRoot, authority: AuthorityName, former: Option<&RootEnt
         staged_horizon: horizon,
         issuers: BTreeMap::new(),
         active_issuer: None,
+        signers: BTreeMap::new(),
         renewal: None,
+        renewals: BTreeMap::new(),
         renewal_cancelled_at: None,
+        renewals_cancelled: BTreeMap::new(),
     }
 }

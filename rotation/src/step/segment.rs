@@ -30,6 +30,7 @@ pub(super) fn opened(
         };
     }
     let mut draft = Draft::after(state);
+    draft.name_owner(state, opened.replica);
     for (id, former) in &mut draft.state.segments {
         if former.replica == *opened.replica {
             let contents = if opened.read.contains(id) { Contents::Read } else { Contents::Unread };

@@ -33,7 +33,7 @@ pub(super) struct GoOn<'a> {
 
 /// Keeps an agent's word. Whether it contradicts the record is for the reporter to say, who knows digests.
 pub(super) fn seen(state: &State, word: &Word<'_>, now: Timestamp) -> Decision {
-    if state.signer().is_none() {
+    if state.signing_root().is_none() {
         return Ok(None);
     }
     let mut draft = Draft::after(state);
@@ -57,7 +57,7 @@ pub(super) fn go_on(
     if state.done.contains(request_id) {
         return Ok(None);
     }
-    if state.signer().is_none() {
+    if state.signing_root().is_none() {
         return Err(Cause::NotBootstrapped);
     }
     if guards::is_in_use(state, request_id)

@@ -4,10 +4,10 @@ use trust::{RootId, Timestamp};
 
 use super::draft::{Decision, Draft};
 use super::guards;
-use super::root::{answered_before, stage};
+use super::root::{Prepared, answered_before, stage};
 use crate::{
-    AuthorityName, Cause, Distributing, Effect, Mode, Phase, PreparedRoot, RequestId, RootState,
-    Rotation, Staging, StagingStep, State,
+    AuthorityName, Cause, Distributing, Effect, Mode, Phase, RequestId, RootState, Rotation,
+    Staging, StagingStep, State,
 };
 
 /// What somebody requests.
@@ -46,7 +46,7 @@ pub(super) fn requested(state: &State, request: &Request<'_>, now: Timestamp) ->
     if guards::is_in_use(state, request_id) {
         return Err(Cause::RequestIdReused { request_id: request_id.clone() });
     }
-    let from = state.signer().ok_or(Cause::NotBootstrapped)?.root;
+    let from = state.signing_root().ok_or(Cause::NotBootstrapped)?;
     let mut draft = Draft::after(state);
     let rotation = Rotation {
         request_id: request_id.clone(),
@@ -64,16 +64,16 @@ pub(super) fn requested(state: &State, request: &Request<'_>, now: Timestamp) ->
 pub(super) fn root_prepared(
     state: &State,
     staging: &Staging,
-    root: &PreparedRoot,
+    prepared: Prepared<'_>,
     now: Timestamp,
 ) -> Decision {
     let Rotation { request_id, authority, .. } = &staging.rotation;
     if let Some(former) = staging.step.root() {
-        return answered_before(request_id, former, root);
+        return answered_before(request_id, former, prepared.root);
     }
     let mut draft = Draft::after(state);
-    stage(&mut draft, request_id, authority, root, now)?;
-    let step = StagingStep::RequestingIssuer { root: root.id };
+    stage(&mut draft, request_id, authority, prepared, now)?;
+    let step = StagingStep::RequestingIssuer { root: prepared.root.id };
     draft.state.phase = Phase::Staging(Staging { step, ..staging.clone() });
     Ok(Some(draft))
 }
@@ -115,5 +115,6 @@ fn distribute(draft: &mut Draft, now: Timestamp) {
         bundle,
         since: now,
         settling: None,
+        observer: None,
     });
 }

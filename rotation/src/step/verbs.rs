@@ -35,6 +35,7 @@ pub(super) fn activate(
                 let (gate, holds, opens_at_latest) = (gate.name, gate.holds, gate.opens_at_latest);
                 return Err(Cause::GateClosed { gate, holds, opens_at_latest });
             }
+            draft.close_over(&gate.rests_on);
             passage::activate(&mut draft, phase, now);
         }
         Phase::Draining(phase) if phase.rolled_back => {
@@ -48,6 +49,7 @@ pub(super) fn activate(
                 bundle,
                 since: now,
                 settling: None,
+                observer: None,
             });
         }
         _ => return Err(Cause::NothingToActivate),
@@ -138,6 +140,7 @@ pub(super) fn rollback(
         rolled_back: true,
         since: now,
         settling: None,
+        observer: None,
         ..phase.clone()
     });
     Ok(Some(draft.done(request_id)))
@@ -176,8 +179,9 @@ fn has_leaves(state: &State, root: &RootId) -> bool {
 /// The last second at which a leaf under this root may end.
 fn signs_until(state: &State, root: &RootId) -> Option<Timestamp> {
     let entry = state.roots.get(root)?;
-    let issuer = entry.issuers.get(&entry.active_issuer?)?;
-    Some(issuer.not_after.min(entry.not_after))
+    let issuers = entry.signing_issuers().filter_map(|id| entry.issuers.get(&id));
+    let latest = issuers.map(|issuer| issuer.not_after).max()?;
+    Some(latest.min(entry.not_after))
 }
 
 impl Draft {

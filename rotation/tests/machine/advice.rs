@@ -111,7 +111,7 @@ fn never(world: &World) -> Evidence {
 fn asked(world: &World) -> Vec<Event> {
     let state = &world.state;
     let id = || fresh(state);
-    let signer = state.signer().map(|signer| signer.root).unwrap();
+    let signer = state.signing_root().unwrap();
     let mut asked = vec![
         rotation(id().as_str(), Mode::Auto),
         rotation(id().as_str(), Mode::Manual),
@@ -122,7 +122,7 @@ fn asked(world: &World) -> Vec<Event> {
         resume(id().as_str()),
         abort(id().as_str()),
         rollback(id().as_str()),
-        Event::IssuerRenewalCancelled { request_id: id(), root: signer },
+        Event::IssuerRenewalCancelled { request_id: id(), root: signer, replica: None },
         Event::ContinueRequested {
             request_id: id(),
             above: Sequence(0),
@@ -138,7 +138,12 @@ fn asked(world: &World) -> Vec<Event> {
         Event::SightingDismissed { request_id: id(), agent: "a".to_owned(), reason: String::new() },
         Event::SightingHeeded { request_id: id(), agent: "a".to_owned() },
     ];
-    let renewal = |root| Event::IssuerRenewalRequested { request_id: id(), root, replaces: false };
+    let renewal = |root| Event::IssuerRenewalRequested {
+        request_id: id(),
+        root,
+        replica: None,
+        replaces: false,
+    };
     asked.extend(state.roots.keys().copied().map(renewal));
     asked.push(renewal(RootId::of(b"nobody's")));
     let prune = |root| Event::PruneRequested { request_id: id(), roots: BTreeSet::from([root]) };
@@ -154,13 +159,9 @@ fn happening(world: &World) -> Vec<Event> {
     events.push(sealed("s1", state.generation.0));
     events.push(reported(good(world)));
     events.push(reported(bad(world)));
-    if let Some(signer) = state.signer() {
+    if let Some(root) = state.signing_root() {
         let until = at(world.now + 1_000);
-        events.push(Event::HorizonRequested {
-            root: signer.root,
-            segment: "s1".parse().unwrap(),
-            until,
-        });
+        events.push(Event::HorizonRequested { root, segment: "s1".parse().unwrap(), until });
     }
     // One that is behind this record with other roots, and one that is ahead.
     for (agent, sequence) in [("a", Sequence(1)), ("b", Sequence(state.sequence.0 + 2))] {

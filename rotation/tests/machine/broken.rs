@@ -44,7 +44,7 @@ fn every_rule_of_one_state_is_checked() {
         (Property::S3, "0 roots sign", |s| root_mut(s).state = RootState::Published),
         (Property::S3, "has 0 roots", |s| root_mut(s).state = RootState::Retired),
         (Property::S3, "has 1 roots", |s| s.sequence = Sequence(0)),
-        (Property::S3, "without an issuer", |s| root_mut(s).active_issuer = Some(issuer("x"))),
+        (Property::S3, "does not fit its root", |s| root_mut(s).active_issuer = Some(issuer("x"))),
         (Property::S3, "without an issuer", |s| root_mut(s).active_issuer = None),
         (Property::S3, "does not fit its root", |s| root_mut(s).not_after = at(ISSUER_END - 1)),
         (Property::S3, "past its end", |s| root_mut(s).horizon = Some(at(ROOT_END + 1))),
@@ -65,7 +65,7 @@ fn every_rule_of_one_state_is_checked() {
             s.pending.push(PendingEffect { generation: s.generation, effect });
         }),
         (Property::S8, "switch_signer", |s| {
-            let effect = Effect::SwitchSigner { root: root("A"), issuer: issuer("a") };
+            let effect = Effect::SwitchSigner { root: root("A"), issuer: Some(issuer("a")) };
             let twice = PendingEffect { generation: s.generation, effect };
             s.pending.extend([twice.clone(), twice]);
         }),

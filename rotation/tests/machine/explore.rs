@@ -31,9 +31,14 @@ struct World {
 fn answers(effect: &Effect) -> Vec<Event> {
     match effect {
         Effect::StageRoot { request_id, .. } => {
-            [format!("{request_id}1"), format!("{request_id}2")]
-                .map(|n| prepared(request_id.as_str(), &n))
-                .into()
+            let made = [format!("{request_id}1"), format!("{request_id}2")];
+            let [first, other] = made.map(|n| prepared(request_id.as_str(), &n));
+            let mut answers = vec![first.clone(), other];
+            if let Event::RootPrepared { request_id, root, .. } = first {
+                let replica = Some("ca".parse().unwrap());
+                answers.push(Event::RootPrepared { request_id, root, replica });
+            }
+            answers
         }
         Effect::RequestIssuer { request_id, root: asked, .. } => {
             let names = ["f1", "f2", "g1", "g2"].into_iter();
@@ -64,6 +69,25 @@ fn first_boot() -> Setting {
         renewal("r", "g1"),
         opened("ca", "s1", &[]),
         horizon("f1", "s1", 2_000),
+    ];
+    Setting { start: start(), requests }
+}
+
+/// The same, and each replica asks for an issuer of its own; one of them is removed.
+fn first_boot_of_two() -> Setting {
+    let asks = |replica: &str, request: &str| Event::IssuerRenewalRequested {
+        request_id: request.parse().unwrap(),
+        root: root("f1"),
+        replica: Some(replica.parse().unwrap()),
+        replaces: false,
+    };
+    let requests = vec![
+        bootstrap("f"),
+        asks("ca", "qa"),
+        asks("cb", "qb"),
+        opened("ca", "s1", &[]),
+        opened("cb", "t1", &[]),
+        Event::ReplicaRemoved { request_id: "x".parse().unwrap(), replica: "ca".parse().unwrap() },
     ];
     Setting { start: start(), requests }
 }
@@ -164,6 +188,12 @@ fn fingerprint(world: &World) -> u64 {
 #[test]
 fn no_crash_repeat_or_delay_of_a_first_boot_leads_to_a_second_root_or_out_of_the_rules() {
     let states = explore(first_boot());
+    assert!(states > 300, "the world has shrunk to {states} states");
+}
+
+#[test]
+fn no_first_boot_of_two_replicas_leads_to_a_second_root_or_waits_for_one_that_is_gone() {
+    let states = explore(first_boot_of_two());
     assert!(states > 300, "the world has shrunk to {states} states");
 }
 

@@ -12,6 +12,7 @@ mod further;
 mod gates;
 mod prune;
 mod questions;
+mod replicas;
 mod returns;
 mod rotations;
 mod script;

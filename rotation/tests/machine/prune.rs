@@ -35,7 +35,10 @@ fn a_retired_root_is_forgotten_once_its_certificate_and_its_horizon_are_over_by_
     assert!(taken.effects.is_empty() && !taken.next.roots.contains_key(&root("A")));
     assert!(taken.next.segments.values().all(|segment| !segment.bounds.contains_key(&root("A"))));
     // Bundle and signer are as they were, and the same request again changes nothing.
-    assert_eq!((taken.next.sequence, taken.next.signer()), (state.sequence, state.signer()));
+    assert_eq!(
+        (taken.next.sequence, taken.next.signing_root()),
+        (state.sequence, state.signing_root())
+    );
     let again = step(&taken.next, &prune("p", &["A"]), from, &policy()).unwrap();
     assert!(!again.changes(&taken.next));
 }
@@ -43,7 +46,7 @@ fn a_retired_root_is_forgotten_once_its_certificate_and_its_horizon_are_over_by_
 #[test]
 fn only_retired_roots_are_forgotten_and_all_that_are_named_or_none() {
     let state = withdrawn();
-    let signer = state.signer().unwrap().root;
+    let signer = state.signing_root().unwrap();
     let now = 10 * ROOT_END;
     let event = Event::PruneRequested {
         request_id: "p".parse().unwrap(),
@@ -79,7 +82,7 @@ fn the_invariants_keep_every_root_that_is_trusted_compromised_or_part_of_a_rotat
         invariants::check_next(before, &next)
     };
     assert_eq!(forgotten(&state, &[root("A")]), Ok(()));
-    assert!(forgotten(&state, &[state.signer().unwrap().root]).is_err());
+    assert!(forgotten(&state, &[state.signing_root().unwrap()]).is_err());
     let mut compromised = state.clone();
     compromised.roots.get_mut(&root("A")).unwrap().tainted = true;
     assert!(forgotten(&compromised, &[root("A")]).is_err());

@@ -18,11 +18,12 @@ fn named(request: &str, name: &str) -> Event {
 
 fn replacing(request: &str) -> Event {
     let request_id = request.parse().unwrap();
-    Event::IssuerRenewalRequested { request_id, root: root("A"), replaces: true }
+    Event::IssuerRenewalRequested { request_id, root: root("A"), replica: None, replaces: true }
 }
 
 fn cancelled(request: &str) -> Event {
-    Event::IssuerRenewalCancelled { request_id: request.parse().unwrap(), root: root("A") }
+    let request_id = request.parse().unwrap();
+    Event::IssuerRenewalCancelled { request_id, root: root("A"), replica: None }
 }
 
 /// A rotation from A to B was carried through: A is withdrawn.

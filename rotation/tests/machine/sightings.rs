@@ -183,7 +183,7 @@ fn neither_bundle_nor_signer_changes_by_any_way_while_more_was_seen() {
         let (state, event) = changes(way);
         let free = step(&state, &event, at(1_300), &policy()).unwrap().next;
         assert!(
-            free.sequence != state.sequence || free.signer() != state.signer(),
+            free.sequence != state.sequence || free.signing_root() != state.signing_root(),
             "{way} changes something"
         );
         let fenced = after(state, 1_200, &[saw("n", 9)]);
@@ -191,8 +191,8 @@ fn neither_bundle_nor_signer_changes_by_any_way_while_more_was_seen() {
             Ok(next) => {
                 invariants::check_next(&fenced, &next.next).ok().filter(|()| next.changes(&fenced));
                 assert_eq!(
-                    (next.next.sequence, next.next.signer()),
-                    (fenced.sequence, fenced.signer()),
+                    (next.next.sequence, next.next.signing_root()),
+                    (fenced.sequence, fenced.signing_root()),
                     "{way}"
                 );
             }

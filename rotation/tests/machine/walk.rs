@@ -23,8 +23,9 @@ fn segment() -> impl Strategy<Value = &'static str> {
 fn any_evidence() -> impl Strategy<Value = Evidence> {
     let seals = prop::collection::btree_map(segment(), 0..60_u64, 1..5);
     let live = prop::option::weighted(0.2, root_name());
-    (1..6_u64, seals, 0..4_u64, live, prop::bool::weighted(0.1)).prop_map(
-        |(sequence, seals, count, live, waits)| {
+    let observer = prop::option::of(segment());
+    (1..6_u64, seals, 0..4_u64, live, (prop::bool::weighted(0.1), observer)).prop_map(
+        |(sequence, seals, count, live, (waits, observer))| {
             let count = count.saturating_sub(2);
             Evidence {
                 read: seals
@@ -32,6 +33,7 @@ fn any_evidence() -> impl Strategy<Value = Evidence> {
                     .map(|(segment, seal)| (segment.parse().unwrap(), trust::Generation(*seal)))
                     .collect(),
                 unproven: Tally { count, latest: (count > 0).then(|| at(1_500)) },
+                observer: observer.map(|segment| segment.parse().unwrap()),
                 live: live.map(|name| (root(name), tally(1, 2_000))).into_iter().collect(),
                 relying_parties: RelyingParties {
                     unbounded: u64::from(waits),
@@ -102,6 +104,20 @@ fn further_names() -> impl Strategy<Value = Vec<&'static str>> {
     prop::collection::vec(prop::sample::select(vec!["A", "B", "C", "E", "F"]), 1..3)
 }
 
+/// The event as this replica gives it.
+fn of_replica(who: &str, event: Event, again: bool) -> Event {
+    let replica = Some(who.parse().unwrap());
+    match event {
+        Event::IssuerRenewalRequested { request_id, root, .. } => {
+            Event::IssuerRenewalRequested { request_id, root, replica, replaces: again }
+        }
+        Event::RootPrepared { request_id, root, .. } => {
+            Event::RootPrepared { request_id, root, replica }
+        }
+        other => other,
+    }
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     let replica = || prop::sample::select(vec!["ca", "cb"]);
     let contents = || prop::sample::select(vec![Contents::Read, Contents::Unread]);
@@ -114,6 +130,18 @@ fn any_event() -> impl Strategy<Value = Event> {
         (0..6_u64).prop_map(published),
         (root_name(), issuer_name()).prop_map(|(root, name)| switched(root, name)),
         (request(), root_name()).prop_map(|(request, root)| renewal(request, root)),
+        (replica(), request(), root_name(), any::<bool>()).prop_map(
+            |(who, request, root, again)| { of_replica(who, renewal(request, root), again) }
+        ),
+        (replica(), request(), root_name()).prop_map(|(who, request, root)| of_replica(
+            who,
+            prepared(request, root),
+            false
+        )),
+        (replica(), request()).prop_map(|(who, request)| Event::ReplicaRemoved {
+            request_id: request.parse().unwrap(),
+            replica: who.parse().unwrap(),
+        }),
         (replica(), segment(), prop::collection::vec(segment(), 0..3))
             .prop_map(|(replica, segment, read)| opened(replica, segment, &read)),
         (segment(), 0..20_u64).prop_map(|(segment, generation)| sealed(segment, generation)),

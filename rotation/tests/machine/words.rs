@@ -53,7 +53,7 @@ pub(crate) fn prepared(request: &str, name: &str) -> Event {
         not_after: at(ROOT_END),
         exclusive: true,
     };
-    Event::RootPrepared { request_id: request.parse().unwrap(), root }
+    Event::RootPrepared { request_id: request.parse().unwrap(), root, replica: None }
 }
 
 pub(crate) fn signed(request: &str, root_name: &str, name: &str) -> Event {
@@ -72,13 +72,14 @@ pub(crate) fn published(sequence: u64) -> Event {
 }
 
 pub(crate) fn switched(root_name: &str, name: &str) -> Event {
-    Event::SignerSwitched { root: root(root_name), issuer: issuer(name) }
+    Event::SignerSwitched { root: root(root_name), issuer: Some(issuer(name)) }
 }
 
 pub(crate) fn renewal(request: &str, root_name: &str) -> Event {
     Event::IssuerRenewalRequested {
         request_id: request.parse().unwrap(),
         root: root(root_name),
+        replica: None,
         replaces: false,
     }
 }
@@ -170,6 +171,8 @@ pub(crate) fn evidence(now: i64, sequence: u64, read: u64) -> Evidence {
         relying_parties: rotation::evidence::RelyingParties::default(),
         foreign: std::collections::BTreeMap::new(),
         let_go: std::collections::BTreeSet::new(),
+        observer: None,
+        draining: std::collections::BTreeSet::new(),
     }
 }
 
@@ -260,9 +263,10 @@ pub(crate) fn line(state: &State) -> String {
     };
     let roots = state.roots.values().map(|root| {
         let horizon = root.horizon.map_or("-".to_owned(), |horizon| horizon.as_secs().to_string());
-        let signer =
-            root.active_issuer.map(|active| root.issuers.get(&active).unwrap().key.to_string());
-        let renewal = if root.renewal.is_some() { " renewing" } else { "" };
+        let keys = root.signing_issuers().map(|id| root.issuers.get(&id).unwrap().key.to_string());
+        let keys: Vec<_> = keys.collect();
+        let signer = (!keys.is_empty()).then(|| keys.join("+"));
+        let renewal = if root.all_renewals().next().is_some() { " renewing" } else { "" };
         let name = std::str::from_utf8(root.der.as_bytes()).unwrap();
         format!(
             "{name} {} {} until {horizon}{renewal}",

@@ -149,6 +149,8 @@ impl Counted {
             relying_parties: RelyingParties { unbounded, ..RelyingParties::default() },
             foreign: BTreeMap::new(),
             let_go: BTreeSet::new(),
+            observer: None,
+            draining: BTreeSet::new(),
         }
     }
 }

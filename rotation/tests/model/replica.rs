@@ -124,12 +124,12 @@ fn sealed(world: &World, setting: &Setting, since: Generation) -> Kept<State> {
 
 /// Gives the present segment a bound under the root that signs, if it has none.
 pub(crate) fn raise(world: &mut World, setting: &Setting) {
-    let Some(signer) = world.record.signer() else { return };
+    let Some(signs) = world.record.signing_root() else { return };
     let id = segment(world.segment);
-    if world.record.leaf_limit(&signer.root, &id).is_none() && !world.is_off(setting) {
-        let ahead = if signer.root == root("A") { setting.bound } else { FAR };
+    if world.record.leaf_limit(&signs, &id).is_none() && !world.is_off(setting) {
+        let ahead = if signs == root("A") { setting.bound } else { FAR };
         let until = at(world.wall() + ahead);
-        let request = Event::HorizonRequested { root: signer.root, segment: id, until };
+        let request = Event::HorizonRequested { root: signs, segment: id, until };
         world.record = world.take(&request, setting).unwrap_or(world.record);
     }
 }

@@ -93,6 +93,7 @@ fn prepared(id: &str, name: &str) -> Event {
     Event::RootPrepared {
         request_id,
         root: PreparedRoot { id, der, not_after: at(900), exclusive: true },
+        replica: None,
     }
 }
 
@@ -120,7 +121,7 @@ pub(crate) fn signing(bound: i64) -> State {
         prepared("f", "A"),
         signed("f", "A"),
         Event::BundlePublished { sequence: Sequence(1) },
-        Event::SignerSwitched { root: root("A"), issuer: CertificateId::of(b"A") },
+        Event::SignerSwitched { root: root("A"), issuer: Some(CertificateId::of(b"A")) },
         Event::SegmentOpened {
             replica: "ca".parse().unwrap(),
             segment: segment(1),

@@ -51,7 +51,7 @@ fn standing(state: &State) -> RotationMessage {
     let staged = || state.phase.staging().and_then(|staging| staging.step.root());
     let (from, to) = match state.phase.changes() {
         Some((from, to)) => (Some(from), Some(to)),
-        None => (state.signer().map(|signer| signer.root), staged()),
+        None => (state.signing_root(), staged()),
     };
     (message.from_root, message.to_root) =
         (from.map(bytes).unwrap_or_default(), to.map(bytes).unwrap_or_default());

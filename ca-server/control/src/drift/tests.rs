@@ -33,6 +33,10 @@ async fn roots() -> [Root; 3] {
     made
 }
 
+fn replica() -> ReplicaName {
+    "ca-1".parse().unwrap()
+}
+
 fn taken(state: &State, event: &Event) -> State {
     step(state, event, NOW, &Policy::default()).unwrap().next
 }
@@ -51,7 +55,11 @@ fn bootstrapped(root: &Root) -> State {
             request_id: request_id.clone(),
             authority: "istio".parse().unwrap(),
         },
-        Event::RootPrepared { request_id: request_id.clone(), root: PreparedRoot::of(root, false) },
+        Event::RootPrepared {
+            request_id: request_id.clone(),
+            root: PreparedRoot::of(root, false),
+            replica: None,
+        },
         Event::IssuerSigned { request_id, issuer },
         Event::BundlePublished { sequence: Sequence(1) },
     ]
@@ -83,16 +91,20 @@ fn given_up(state: &State, root: &Root) -> State {
 async fn an_authority_that_gives_what_signs_is_not_told_of() {
     let [a, ..] = roots().await;
     let state = bootstrapped(&a);
-    assert_eq!(of(&state, &WHOSE, &gives(&a, b"above"), true), None);
-    assert_eq!(of(&state, &WHOSE, &gives(&a, b"above"), false), None);
+    assert_eq!(of(&state, &WHOSE, &replica(), &gives(&a, b"above"), true), None);
+    assert_eq!(of(&state, &WHOSE, &replica(), &gives(&a, b"above"), false), None);
 }
 
 #[tokio::test]
 async fn another_root_is_followed_or_told_with_the_command() {
     let [a, renewed, b] = roots().await;
     let state = bootstrapped(&a);
-    assert_eq!(of(&state, &WHOSE, &gives(&b, b"above"), true), None, "it is about to be followed");
-    let told = of(&state, &WHOSE, &gives(&b, b"above"), false).unwrap();
+    assert_eq!(
+        of(&state, &WHOSE, &replica(), &gives(&b, b"above"), true),
+        None,
+        "it is about to be followed"
+    );
+    let told = of(&state, &WHOSE, &replica(), &gives(&b, b"above"), false).unwrap();
     for words in [
         "another root",
         "the files in /etc/cacerts",
@@ -103,11 +115,11 @@ async fn another_root_is_followed_or_told_with_the_command() {
     }
     let after = given_up(&state, &b);
     assert!(
-        of(&after, &WHOSE, &gives(&b, b"above"), true).is_some(),
+        of(&after, &WHOSE, &replica(), &gives(&b, b"above"), true).is_some(),
         "nobody follows what was given up"
     );
     let after = given_up(&state, &renewed);
-    let told = of(&after, &WHOSE, &gives(&renewed, b"above"), true).unwrap();
+    let told = of(&after, &WHOSE, &replica(), &gives(&renewed, b"above"), true).unwrap();
     assert!(
         told.contains(&format!("--stage-again {}", renewed.id().short())),
         "a plain start is refused: {told}"
@@ -118,16 +130,18 @@ async fn another_root_is_followed_or_told_with_the_command() {
 async fn another_intermediate_is_told_with_the_command_and_asked_for_once() {
     let [a, ..] = roots().await;
     let state = bootstrapped(&a);
-    let told = of(&state, &WHOSE, &gives(&a, b"new"), true).unwrap();
+    let told = of(&state, &WHOSE, &replica(), &gives(&a, b"new"), true).unwrap();
     assert!(told.contains("`banyan issuer renew`") && told.contains("istio"), "{told}");
     let entry = state.roots.get(&a.id()).unwrap();
-    assert_eq!(chain_request(entry, &gives(&a, b"above")), None);
-    let (one, again) =
-        (chain_request(entry, &gives(&a, b"new")), chain_request(entry, &gives(&a, b"new")));
+    assert_eq!(chain_request(entry, &replica(), &gives(&a, b"above")), None);
+    let (one, again) = (
+        chain_request(entry, &replica(), &gives(&a, b"new")),
+        chain_request(entry, &replica(), &gives(&a, b"new")),
+    );
     assert!(one.is_some() && one == again);
-    assert_ne!(one, chain_request(entry, &gives(&a, b"newer")));
+    assert_ne!(one, chain_request(entry, &replica(), &gives(&a, b"newer")));
     assert_eq!(
-        chain_request(entry, &RootSet::new(vec![a.der().to_vec()], Some(a.id()), 1)),
+        chain_request(entry, &replica(), &RootSet::new(vec![a.der().to_vec()], Some(a.id()), 1)),
         None,
         "nobody can tell"
     );

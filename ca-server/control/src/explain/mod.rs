@@ -51,8 +51,7 @@ pub async fn look(ca: &Ca) -> Explanation {
     let legal = rotation::legal(&state, evidence.as_ref().ok(), ca.clock.now(), &ca.policy);
     let total = rows.all().rows;
     let unproven = ca.evidence.unproven(state.sequence, None).rows();
-    let stays =
-        state.phase.changes().map(|(_, to)| to).or(state.signer().map(|signer| signer.root));
+    let stays = state.phase.changes().map(|(_, to)| to).or(state.signing_root());
     let stays = stays.map(|root| rows.under(&root).rows).unwrap_or_default();
     let gate = match &evidence {
         Ok(evidence) => view(ca, &state, evidence, &rows),

@@ -46,7 +46,11 @@ fn bootstrapped(root: &Root) -> State {
             request_id: request_id.clone(),
             authority: "istio".parse().unwrap(),
         },
-        Event::RootPrepared { request_id: request_id.clone(), root: PreparedRoot::of(root, false) },
+        Event::RootPrepared {
+            request_id: request_id.clone(),
+            root: PreparedRoot::of(root, false),
+            replica: None,
+        },
         Event::IssuerSigned { request_id, issuer },
         Event::BundlePublished { sequence: Sequence(1) },
     ]

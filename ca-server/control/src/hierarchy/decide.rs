@@ -29,7 +29,7 @@ pub(crate) fn decide(state: &State, upstream: &Upstream, authority: &str) -> Ste
     };
     match &state.phase {
         Phase::Steady(_) => {
-            let signs = state.signer().is_some_and(|signer| is_theirs(&signer.root));
+            let signs = state.signing_root().is_some_and(|root| is_theirs(&root));
             match wanted(state, upstream) {
                 Some(root) if signs => Step::Rotate(root),
                 _ => Step::Rest,

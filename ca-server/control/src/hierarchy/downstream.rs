@@ -186,6 +186,7 @@ mod tests {
             rolled_back: false,
             since: NOW,
             settling: None,
+            observer: None,
         });
         state
     }

@@ -18,6 +18,7 @@ async fn renewing(fixture: &Fixture) -> (DriverHandle, rotation_driver::DriverTa
         .submit(Event::IssuerRenewalRequested {
             request_id: "r".parse().unwrap(),
             root,
+            replica: None,
             replaces: false,
         })
         .await
@@ -68,8 +69,9 @@ async fn every_effect_of_a_quiet_bootstrap_is_performed_once() {
         fixture.effects.calls()
     );
     assert_eq!(fixture.effects.calls().len(), 4);
-    let signer = state.signer().unwrap();
-    let switch = Effect::SwitchSigner { root: signer.root, issuer: signer.issuer };
+    let root = state.signing_root().unwrap();
+    let issuer = state.roots.get(&root).unwrap().active_issuer;
+    let switch = Effect::SwitchSigner { root, issuer };
     assert!(fixture.effects.calls().contains_key(&switch.idempotence_key()));
     task.stop().await;
 }

@@ -151,7 +151,7 @@ async fn a_record_that_cannot_be_used_is_an_error_and_never_a_first_boot() {
     let mut damaged = good.clone();
     damaged.record[20] ^= 1;
     let mut newer = good.clone();
-    newer.record[11] += 1;
+    newer.record[8..12].copy_from_slice(&(rotation::record::FORMAT + 1).to_be_bytes());
     let mut other = decode(&good.record).unwrap();
     other.trust_domain = trust::TrustDomain::parse("other.org").unwrap();
     let other = Stored { record: encode(&other).unwrap(), ..good.clone() };

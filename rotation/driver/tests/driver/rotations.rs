@@ -40,6 +40,8 @@ impl EvidenceSource for Calm {
             relying_parties: RelyingParties::default(),
             foreign: BTreeMap::new(),
             let_go: std::collections::BTreeSet::new(),
+            observer: None,
+            draining: std::collections::BTreeSet::new(),
         })
     }
 }
@@ -199,10 +201,10 @@ fn other_generation(entry: &mut JournalEntry) {
 async fn a_rotation_goes_from_request_to_steady_by_evidence_alone() {
     let fixture = Fixture::on(Arc::new(FaultStore::new()));
     let replica = bootstrapped(&fixture).await;
-    let old = replica.handle.state().signer().unwrap().root;
+    let old = replica.handle.state().signing_root().unwrap();
     insist(&replica.handle, &request()).await;
     let state = until(&replica.handle, |state| is_over(state)).await;
-    assert_ne!(state.signer().unwrap().root, old);
+    assert_ne!(state.signing_root().unwrap(), old);
     assert_eq!(state.roots[&old].state, RootState::Retired);
     let reports = fixture.journal().await;
     let reports = reports.iter().filter(|entry| entry.event.name() == "evidence_reported").count();

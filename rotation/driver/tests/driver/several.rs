@@ -39,7 +39,7 @@ async fn what_one_driver_writes_the_other_shows_and_the_lead_alone_asks_for_root
     b.submit(bootstrap("f")).await.unwrap();
     let state = settled(&a).await;
     shows(&b, &state).await;
-    assert!(state.signer().is_some());
+    assert!(state.signing_root().is_some());
     assert_eq!(first.effects.roots_made().len(), 1);
     assert_eq!(second.effects.roots_made(), []);
 

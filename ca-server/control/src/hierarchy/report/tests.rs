@@ -25,6 +25,7 @@ fn entry(name: &str, state: RootState, horizon: Option<i64>) -> RootEntry {
         chain: vec![Der::from(name.as_bytes())],
         key: format!("key-{name}").parse().unwrap(),
         not_after: end,
+        replica: None,
     };
     let id = CertificateId::of(name.as_bytes());
     RootEntry {
@@ -38,8 +39,11 @@ fn entry(name: &str, state: RootState, horizon: Option<i64>) -> RootEntry {
         staged_horizon: None,
         issuers: [(id, issuer)].into(),
         active_issuer: Some(id),
+        signers: Default::default(),
         renewal: None,
+        renewals: Default::default(),
         renewal_cancelled_at: None,
+        renewals_cancelled: Default::default(),
     }
 }
 
@@ -85,6 +89,7 @@ fn distributing() -> Phase {
         bundle,
         since: NOW,
         settling: None,
+        observer: None,
     })
 }
 
@@ -98,6 +103,7 @@ fn draining(from: &str, to: &str, rolled_back: bool) -> Phase {
         rolled_back,
         since: NOW,
         settling: None,
+        observer: None,
     })
 }
 
@@ -119,6 +125,8 @@ fn evidence() -> Evidence {
         relying_parties: RelyingParties::default(),
         foreign: BTreeMap::new(),
         let_go: BTreeSet::new(),
+        observer: None,
+        draining: BTreeSet::new(),
     }
 }
 
