@@ -10,6 +10,7 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ca_server::Running;
@@ -135,17 +136,29 @@ async fn the_authority_hears_which_root_signs_and_destroys_the_key_of_the_former
     }
 }
 
+/// The names of key files in the shared state of a server that does not run, once it let go of it.
+async fn root_keys(state: &Path) -> Vec<String> {
+    let mut opened = stores_redb::RedbStore::open(Arc::new(host::RealDisk), state);
+    while matches!(opened, Err(stores_redb::OpenError::InUse { .. })) {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        opened = stores_redb::RedbStore::open(Arc::new(host::RealDisk), state);
+    }
+    let listed = stores::settle::all(&opened.unwrap(), stores::spaces::ROOT_KEYS).await.unwrap();
+    listed.into_iter().map(|entry| entry.id).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_authority_may_have_key_files_of_its_own() {
     let place = Place::durable(
         "[authority.main]\nplugin = \"self-signed\"\n[authority.main.keys]\nbackend = \"file\"\npassphrase_file = \"own\"\n",
     );
     support::write_private(&place.path().join("own"), b"another passphrase of its own");
-    let files = |directory: &Path| fs::read_dir(directory).map(Iterator::count).unwrap_or_default();
     let running = place.start().await.unwrap();
     let root = sole_root(&running);
-    assert!(files(&place.data().join("authority/main/keys")) > 0, "the root's key is apart");
     stop(running).await;
+    let keys = root_keys(&place.data().join("state.redb")).await;
+    assert!(keys.contains(&"authority.main/store.json".to_owned()), "{keys:?}");
+    assert_eq!(keys.iter().filter(|id| id.ends_with(".key")).count(), 1, "the root's is apart");
     let running = place.start().await.unwrap();
     assert_eq!(sole_root(&running), root);
     stop(running).await;

@@ -9,7 +9,7 @@ mod durable;
 mod member;
 
 pub use crate::support::{
-    AuthorityMode, AuthoritySwitch, CaDir, FaultPlan, PlannedFaults, RecordFaults, SOON, TestClock,
+    AuthorityMode, AuthoritySwitch, CaDir, FaultPlan, RecordFaults, SOON, TestClock, Window,
     eventually, write_private,
 };
 pub use child::ChildCa;

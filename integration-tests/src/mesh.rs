@@ -19,7 +19,7 @@ mod subscriber;
 mod tool;
 mod traffic;
 
-pub use crate::support::{SOON, TRUST_DOMAIN, TestClock, eventually, write_private};
+pub use crate::support::{SOON, TRUST_DOMAIN, TestClock, Window, eventually, write_private};
 pub use agent::TestAgent;
 pub use authorities::{Cacerts, PythonAuthority};
 pub use ca::{MeshCa, Registered, admin_channel, tls_channel, until_rotation};

@@ -7,10 +7,12 @@ mod clock;
 mod common;
 mod fault_plan;
 mod record;
+mod window;
 
 pub use authority::{AuthorityMode, AuthoritySwitch};
 pub use ca_dir::{CaDir, CaDirPlan, Keys};
 pub use clock::TestClock;
 pub use common::{SOON, TRUST_DOMAIN, eventually, write_private};
-pub use fault_plan::{FaultPlan, PlannedFaults};
+pub use fault_plan::FaultPlan;
 pub use record::RecordFaults;
+pub use window::Window;

@@ -5,14 +5,13 @@
 //! be taken twice. An upstream CA is followed elsewhere (`crate::hierarchy`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use host::Disk;
 use plugins::{CallContext, PluginError, RequestId, RootAuthority, RootSet};
 use rotation::{AuthorityName, Effect, Event, Mode, ReplicaName, RootEntry, State};
 use rotation_driver::DriverHandle;
+use stores::SharedStore;
 use tokio::sync::watch;
 use trust::RootId;
 
@@ -39,7 +38,7 @@ pub struct AuthorityUpkeep {
     /// What it may do by itself.
     pub allowed: Allowed,
     /// Where requests are that were sent to authorities.
-    pub requests: (PathBuf, Arc<dyn Disk>),
+    pub store: Arc<dyn SharedStore>,
     /// Where it is told what authorities would give now that is not what signs.
     pub drift: watch::Sender<Drifts>,
     /// Brings further roots about.
@@ -206,8 +205,8 @@ impl AuthorityUpkeep {
 
     /// The ids under which this authority is asked for something now; none if that cannot be told.
     async fn wanted(&self, name: &str) -> Option<BTreeSet<String>> {
-        let (directory, disk) = &self.requests;
-        let (requests, state) = (Requests { directory, disk }, self.driver.state());
+        let requests = Requests { store: self.store.as_ref() };
+        let state = self.driver.state();
         let mut wanted = BTreeSet::new();
         for pending in &state.pending {
             let asked = match &pending.effect {

@@ -1,24 +1,32 @@
 //! Every bundle of the recent past, with the signed change to it: the way back for whoever was away.
 //!
+//! They are in the shared state, each made once: a server that is to publish one that another has published finds it there, and
+//! takes it. What is asked for at once comes from memory, which is filled at the start and kept by [`BundleHistory::follow`].
+//!
 //! A convenience, not authority: what cannot be read is left out with a warning, and only shortens the way.
 
-use std::collections::BTreeMap;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+mod form;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use host::Disk;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
 use rcgen::{KeyPair, SigningKey as _};
-use serde::{Deserialize, Serialize};
+use stores::settle::{self, Created};
+use stores::spaces::BUNDLES;
+use stores::{Look, ReadError, SharedStore, WriteError};
 use trust::transition::{Statement, Transition};
 use trust::{Bundle, BundleDigest, Sequence, Timestamp, TrustDomain};
+
+pub(crate) use self::form::Form;
+pub use self::form::Kept;
+use crate::stored;
 
 /// Bundles that are kept. A rotation makes two.
 pub const BUNDLES_MAX: usize = 64;
 
-const FILE_MODE: u32 = 0o600;
+/// Wait for a store that does not answer.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// The bundles that are kept. Clones are the same.
 #[derive(Clone, Debug)]
@@ -26,30 +34,9 @@ pub struct BundleHistory(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    directory: PathBuf,
-    disk: Arc<dyn Disk>,
+    store: Arc<dyn SharedStore>,
+    domain: TrustDomain,
     kept: RwLock<BTreeMap<Sequence, Kept>>,
-}
-
-/// One bundle, and the signed change to it.
-#[derive(Clone, Debug)]
-pub struct Kept {
-    /// The bundle.
-    pub bundle: Bundle,
-    /// `None` for the first that is known.
-    pub transition: Option<Transition>,
-}
-
-impl Kept {
-    /// About the bytes that it takes in an answer.
-    fn bytes(&self) -> usize {
-        let roots: usize = self.bundle.roots().iter().map(|root| root.der().len()).sum();
-        let transition = self.transition.as_ref().map_or(0, |transition| {
-            let chain: usize = transition.chain.iter().map(Vec::len).sum();
-            transition.statement.len() + transition.signature.len() + chain
-        });
-        roots + transition
-    }
 }
 
 /// A part of the way from a bundle of the past towards the present one.
@@ -73,42 +60,88 @@ struct SigningLeaf {
     key: KeyPair,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Form {
-    sequence: u64,
-    roots: Vec<String>,
-    // Files have the first name of this field.
-    #[serde(rename = "vouch")]
-    transition: Option<TransitionForm>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TransitionForm {
-    statement: String,
-    signature: String,
-    chain: Vec<String>,
-}
-
 impl BundleHistory {
     /// Reads what was kept.
     ///
     /// # Errors
-    /// When the directory cannot be read; a file that cannot is left out.
-    pub fn open(directory: PathBuf, disk: Arc<dyn Disk>, domain: &TrustDomain) -> io::Result<Self> {
-        let mut kept = BTreeMap::new();
-        for entry in std::fs::read_dir(&directory)? {
-            let path = entry?.path();
-            match read(disk.as_ref(), &path, domain) {
-                Ok(found) => _ = kept.insert(found.bundle.sequence(), found),
-                Err(reason) => tracing::warn!(
-                    file = %path.display(), reason,
-                    "a bundle of the past cannot be read: whoever was away since then needs a new join token"
-                ),
+    /// When the store cannot be read; a value that cannot is left out.
+    pub async fn open(
+        store: Arc<dyn SharedStore>,
+        domain: &TrustDomain,
+    ) -> Result<Self, ReadError> {
+        let (domain, kept) = (domain.clone(), RwLock::default());
+        let history = Self(Arc::new(Inner { store, domain, kept }));
+        history.read_all().await?;
+        Ok(history)
+    }
+
+    /// Keeps up with what other servers publish, until it is dropped.
+    pub async fn follow(self) {
+        loop {
+            if let Err(error) = self.followed().await {
+                tracing::warn!(%error, "bundles that other servers publish are not seen; tried again");
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    async fn followed(&self) -> Result<(), ReadError> {
+        let mut hints = self.0.store.watch(BUNDLES).await?;
+        self.read_all().await?;
+        loop {
+            match hints.next().await {
+                Look::Everywhere => self.read_all().await?,
+                Look::At(ids) => {
+                    for id in ids {
+                        self.read_one(&id).await?;
+                    }
+                }
             }
         }
-        Ok(Self(Arc::new(Inner { directory, disk, kept: RwLock::new(kept) })))
+    }
+
+    async fn read_all(&self) -> Result<(), ReadError> {
+        for entry in settle::all(self.0.store.as_ref(), BUNDLES).await? {
+            self.take(&entry.id, &entry.value);
+        }
+        Ok(())
+    }
+
+    async fn read_one(&self, id: &str) -> Result<(), ReadError> {
+        let found = self.0.store.get(&stored::key(BUNDLES, id)?).await?;
+        if let Some(found) = found {
+            self.take(id, &found.value);
+        }
+        Ok(())
+    }
+
+    /// Takes what was read into memory; what cannot be read is left out.
+    fn take(&self, id: &str, value: &[u8]) {
+        match self.decoded(id, value) {
+            Ok(kept) => self.remember(kept),
+            Err(error) => tracing::warn!(
+                %error,
+                "a bundle of the past cannot be read: whoever was away since then needs a new join token"
+            ),
+        }
+    }
+
+    fn decoded(&self, id: &str, value: &[u8]) -> Result<Kept, ReadError> {
+        let key = stored::key(BUNDLES, id)?;
+        let odd = |reason| ReadError::Unreadable { key: key.to_string(), reason };
+        let kept = stored::decoded::<Form>(&key, value)?.kept(&self.0.domain).map_err(odd)?;
+        match id == self::id(kept.bundle.sequence()) {
+            true => Ok(kept),
+            false => Err(odd("it is of another sequence".to_owned())),
+        }
+    }
+
+    fn remember(&self, kept: Kept) {
+        let mut all = self.0.kept.write().unwrap_or_else(PoisonError::into_inner);
+        all.insert(kept.bundle.sequence(), kept);
+        while all.len() > BUNDLES_MAX {
+            all.pop_first();
+        }
     }
 
     /// Whether this bundle is kept.
@@ -127,28 +160,51 @@ impl BundleHistory {
         all.range(..sequence).next_back().map(|(_, kept)| kept.clone())
     }
 
-    /// Keeps a bundle: on the disk first. The oldest are forgotten.
+    /// Whether this bundle is kept, by whichever server.
     ///
     /// # Errors
-    /// As the disk says; nothing is kept then.
-    pub async fn keep(&self, kept: Kept) -> io::Result<()> {
-        let bytes = serde_json::to_vec(&Form::from(&kept)).map_err(io::Error::other)?;
-        let sequence = kept.bundle.sequence();
-        let (disk, path) = (Arc::clone(&self.0.disk), self.path(sequence));
-        let stored =
-            tokio::task::spawn_blocking(move || disk.replace(&path, &bytes, FILE_MODE)).await;
-        stored.map_err(io::Error::other)??;
-        let forgotten = {
-            let mut all = self.0.kept.write().unwrap_or_else(PoisonError::into_inner);
-            all.insert(sequence, kept);
-            if all.len() > BUNDLES_MAX { all.pop_first() } else { None }
-        };
-        if let Some((old, _)) = forgotten {
-            let (disk, path) = (Arc::clone(&self.0.disk), self.path(old));
-            // A file that stays is read and forgotten again.
-            let _ = tokio::task::spawn_blocking(move || disk.remove(&path)).await;
+    /// When the store cannot be read.
+    pub async fn find(&self, sequence: Sequence) -> Result<bool, ReadError> {
+        if !self.has(sequence) {
+            self.read_one(&id(sequence)).await?;
         }
+        Ok(self.has(sequence))
+    }
+
+    /// Keeps a bundle: in the store first. Where another server kept it before, theirs is taken. The oldest are forgotten.
+    ///
+    /// # Errors
+    /// [`NotKept`]; nothing is kept then.
+    pub async fn keep(&self, kept: Kept) -> Result<(), NotKept> {
+        let store = self.0.store.as_ref();
+        let id = id(kept.bundle.sequence());
+        let key = stored::key(BUNDLES, &id)?;
+        let value = stored::encoded(&key, &Form::from(&kept))?;
+        let kept = match settle::create(store, &key, &value).await? {
+            Created::Done(_) => kept,
+            Created::There(there) => {
+                let theirs = self.decoded(&id, &there.value)?;
+                if theirs.bundle.digest() != kept.bundle.digest() {
+                    return Err(NotKept::Another { key: key.to_string() });
+                }
+                theirs
+            }
+        };
+        self.remember(kept);
+        self.forget_the_oldest().await;
         Ok(())
+    }
+
+    /// One that stays is forgotten after the next.
+    async fn forget_the_oldest(&self) {
+        let store = self.0.store.as_ref();
+        let Ok(page) = store.list(BUNDLES, None, BUNDLES_MAX * 2).await else { return };
+        let more = page.entries.len().saturating_sub(BUNDLES_MAX);
+        for old in page.entries.into_iter().take(more) {
+            let Ok(key) = stored::key(BUNDLES, &old.id) else { continue };
+            // Another server may forget it at the same moment.
+            let _ = settle::delete(store, &key, &old.version).await;
+        }
     }
 
     /// The bundle with this digest, and the changes since, oldest first, until they have `bytes`; `None` if there is no
@@ -174,10 +230,31 @@ impl BundleHistory {
         }
         Some(way)
     }
+}
 
-    fn path(&self, sequence: Sequence) -> PathBuf {
-        self.0.directory.join(format!("{:010}.json", sequence.0))
-    }
+/// Why a bundle is not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum NotKept {
+    /// The store could not be read, or holds something odd.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The store did not take it.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// Another bundle has this number.
+    #[error(
+        "{key} holds another bundle with this number, so the record was restored from an older state than the bundles: see \
+         `banyan state show`"
+    )]
+    Another {
+        /// The key.
+        key: String,
+    },
+}
+
+/// The key's id: numbers in their order.
+pub(crate) fn id(sequence: Sequence) -> String {
+    format!("{:020}", sequence.0)
 }
 
 impl TransitionSigner {
@@ -198,47 +275,10 @@ impl TransitionSigner {
     }
 }
 
-fn read(disk: &dyn Disk, path: &Path, domain: &TrustDomain) -> Result<Kept, String> {
-    let bytes = disk.read(path).map_err(|error| error.to_string())?;
-    let form: Form = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
-    let ders = decoded(&form.roots)?;
-    let bundle = Bundle::from_ders(domain.clone(), Sequence(form.sequence), &ders);
-    let bundle = bundle.map_err(|error| error.to_string())?;
-    let transition = form.transition.map(|transition| {
-        Ok::<_, String>(Transition {
-            statement: bytes_of(&transition.statement)?,
-            signature: bytes_of(&transition.signature)?,
-            chain: decoded(&transition.chain)?,
-        })
-    });
-    Ok(Kept { bundle, transition: transition.transpose()? })
-}
-
-fn decoded(texts: &[String]) -> Result<Vec<Vec<u8>>, String> {
-    texts.iter().map(|text| bytes_of(text)).collect()
-}
-
-fn bytes_of(text: &str) -> Result<Vec<u8>, String> {
-    STANDARD.decode(text).map_err(|error| error.to_string())
-}
-
-impl From<&Kept> for Form {
-    fn from(kept: &Kept) -> Self {
-        let text = |bytes: &[u8]| STANDARD.encode(bytes);
-        let transition = kept.transition.as_ref().map(|transition| TransitionForm {
-            statement: text(&transition.statement),
-            signature: text(&transition.signature),
-            chain: transition.chain.iter().map(|der| text(der)).collect(),
-        });
-        let roots = kept.bundle.roots().iter().map(|root| text(root.der())).collect();
-        Self { sequence: kept.bundle.sequence().0, roots, transition }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use host::{Fault, FaultDisk, How, Operation, RealDisk};
     use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyUsagePurpose};
+    use stores::fake::{FakeStore, Fault};
 
     use super::*;
 
@@ -266,6 +306,11 @@ mod tests {
         Kept { bundle, transition }
     }
 
+    async fn open(store: &FakeStore) -> BundleHistory {
+        let domain = TrustDomain::parse("example.org").unwrap();
+        BundleHistory::open(Arc::new(store.clone()), &domain).await.unwrap()
+    }
+
     #[test]
     fn a_kept_bundle_is_written_with_the_names_of_the_first_release() {
         let first = kept(1, None);
@@ -290,16 +335,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_way_leads_from_every_bundle_that_is_kept_and_survives_a_restart() {
-        let dir = tempfile::tempdir().unwrap();
-        let domain = TrustDomain::parse("example.org").unwrap();
-        let open =
-            || BundleHistory::open(dir.path().to_owned(), Arc::new(RealDisk), &domain).unwrap();
-        let history = open();
+        let store = FakeStore::new();
+        let history = open(&store).await;
         let all = line(1..=3);
         for kept in all.clone() {
             history.keep(kept).await.unwrap();
         }
-        let history = open();
+        let history = open(&store).await;
         let way = history.way_from(&all[0].bundle.digest(), ALL).unwrap();
         assert_eq!((way.from.sequence(), way.changes.len(), way.more), (Sequence(1), 2, false));
         assert_eq!(way.changes[1].0, all[2].bundle);
@@ -312,10 +354,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_long_way_comes_in_parts_each_of_which_leads_on_and_is_bounded() {
-        let dir = tempfile::tempdir().unwrap();
-        let domain = TrustDomain::parse("example.org").unwrap();
-        let history =
-            BundleHistory::open(dir.path().to_owned(), Arc::new(RealDisk), &domain).unwrap();
+        let store = FakeStore::new();
+        let history = open(&store).await;
         let all = line(1..=60);
         for kept in all.clone() {
             history.keep(kept).await.unwrap();
@@ -342,10 +382,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_way_leads_over_numbers_that_a_restored_record_left_out() {
-        let dir = tempfile::tempdir().unwrap();
-        let domain = TrustDomain::parse("example.org").unwrap();
-        let history =
-            BundleHistory::open(dir.path().to_owned(), Arc::new(RealDisk), &domain).unwrap();
+        let store = FakeStore::new();
+        let history = open(&store).await;
         let all = line([3, 7, 8]);
         for kept in all.clone() {
             history.keep(kept).await.unwrap();
@@ -359,39 +397,84 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_cannot_be_read_breaks_the_way_and_nothing_else() {
-        let dir = tempfile::tempdir().unwrap();
-        let domain = TrustDomain::parse("example.org").unwrap();
-        let open =
-            || BundleHistory::open(dir.path().to_owned(), Arc::new(RealDisk), &domain).unwrap();
+    async fn a_value_that_was_edited_breaks_the_way_and_nothing_else() {
+        let store = FakeStore::new();
         let all = line(1..=3);
-        let history = open();
+        let history = open(&store).await;
         for kept in all.clone() {
             history.keep(kept).await.unwrap();
         }
-        std::fs::write(dir.path().join("0000000002.json"), b"{").unwrap();
-        let history = open();
-        assert!(history.way_from(&all[0].bundle.digest(), ALL).is_none());
-        assert!(history.way_from(&all[2].bundle.digest(), ALL).is_some());
+        let key = stored::key(BUNDLES, &id(Sequence(2))).unwrap();
+        let there = store.get(&key).await.unwrap().unwrap();
+        let third = stored::key(BUNDLES, &id(Sequence(3))).unwrap();
+        // Another bundle, whole, is as wrong in this place as a value that was cut short.
+        let moved = store.get(&third).await.unwrap().unwrap().value;
+        let mut version = there.version;
+        for edited in [moved, there.value[..there.value.len() - 3].to_vec()] {
+            version = store.put(&key, &edited, &version).await.unwrap();
+            let history = open(&store).await;
+            assert!(history.way_from(&all[0].bundle.digest(), ALL).is_none());
+            assert!(history.way_from(&all[2].bundle.digest(), ALL).is_some());
+            let said = history.keep(all[1].clone()).await.unwrap_err().to_string();
+            assert!(said.contains("bundles/00000000000000000002"), "{said}");
+        }
     }
 
     #[tokio::test]
-    async fn what_could_not_be_stored_is_not_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let disk = Arc::new(FaultDisk::new(Arc::new(RealDisk)));
-        let domain = TrustDomain::parse("example.org").unwrap();
-        let history = BundleHistory::open(dir.path().to_owned(), disk.clone(), &domain).unwrap();
-        disk.plan(Fault::next(Operation::Replace, How::NotStored));
+    async fn what_could_not_be_stored_is_not_kept_and_an_unknown_outcome_is_settled() {
+        let store = FakeStore::new();
+        let history = open(&store).await;
+        store.fail_next_write(Fault::Failed);
         assert!(history.keep(kept(1, None)).await.is_err());
         assert!(!history.has(Sequence(1)));
+        for (sequence, fault) in [(1, Fault::UnknownStored), (2, Fault::UnknownNotStored)] {
+            store.fail_next_write(fault);
+            history.keep(kept(sequence, None)).await.unwrap();
+            assert!(open(&store).await.has(Sequence(sequence)), "{fault:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn of_two_servers_one_publishes_and_the_other_takes_what_is_there() {
+        let store = FakeStore::new();
+        let (ours, theirs) = (open(&store).await, open(&store).await);
+        let first = kept(1, None);
+        theirs.keep(first.clone()).await.unwrap();
+        assert!(!ours.has(Sequence(1)) && ours.find(Sequence(1)).await.unwrap());
+        let second = kept(2, Some(&first));
+        theirs.keep(second.clone()).await.unwrap();
+        let transition = second
+            .transition
+            .clone()
+            .map(|transition| Transition { signature: vec![9], ..transition });
+        ours.keep(Kept { transition, ..second.clone() }).await.unwrap();
+        let signature = |history: &BundleHistory| {
+            history.get(Sequence(2)).unwrap().transition.unwrap().signature
+        };
+        assert_eq!(signature(&ours), signature(&theirs), "one signature for one change");
+        let said = ours.keep(kept(2, Some(&first))).await.unwrap_err().to_string();
+        assert!(said.contains("another bundle with this number"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn what_another_server_publishes_is_followed() {
+        let store = FakeStore::new();
+        let (ours, theirs) = (open(&store).await, open(&store).await);
+        let followed = tokio::spawn(ours.clone().follow());
+        for kept in line(1..=3) {
+            let sequence = kept.bundle.sequence();
+            theirs.keep(kept).await.unwrap();
+            while !ours.has(sequence) {
+                tokio::task::yield_now().await;
+            }
+        }
+        followed.abort();
     }
 
     #[tokio::test]
     async fn the_oldest_are_forgotten() {
-        let dir = tempfile::tempdir().unwrap();
-        let domain = TrustDomain::parse("example.org").unwrap();
-        let history =
-            BundleHistory::open(dir.path().to_owned(), Arc::new(RealDisk), &domain).unwrap();
+        let store = FakeStore::new();
+        let history = open(&store).await;
         let most = BUNDLES_MAX as u64;
         for kept in line(1..=most + 1) {
             history.keep(kept).await.unwrap();
@@ -401,6 +484,6 @@ mod tests {
                 && history.has(Sequence(2))
                 && history.has(Sequence(most + 1))
         );
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), BUNDLES_MAX);
+        assert_eq!(settle::all(&store, BUNDLES).await.unwrap().len(), BUNDLES_MAX);
     }
 }

@@ -148,7 +148,8 @@ impl CaEffects {
     /// Keeps the bundle with the word of a CA that the bundle before it trusts: whoever is away now comes back by it. The
     /// gate that waits for this bundle waits for that too, so the word is given while both bundles trust the signer.
     async fn sign_transition(&self, state: &State, sequence: Sequence) -> Result<(), EffectError> {
-        if self.bundles.has(sequence) || state.sequence != sequence {
+        let found = self.bundles.find(sequence).await.map_err(|error| unavailable(&error))?;
+        if found || state.sequence != sequence {
             return Ok(());
         }
         let roots: Vec<_> = state.bundle().into_values().map(|der| der.as_bytes()).collect();

@@ -72,16 +72,9 @@ impl Footing {
             "agents that join now, and tokens that are made, are forgotten at the next start";
         let same = Some(Arc::new(File::open(&registry)?));
         places.push(Place { path: registry, same, ground: false, consequence });
-        let read = [
-            (paths.keys(), "the next start cannot open the keys"),
-            (paths.authorities(), "root authorities cannot sign"),
-            (paths.requests(), "a request for an issuer that is under way cannot be repeated"),
-            (paths.bundles(), "agents that were away cannot come back by themselves"),
-        ];
-        for (path, consequence) in read {
-            if path.try_exists()? {
-                places.push(Place { path, same: None, ground: false, consequence });
-            }
+        if paths.keys().try_exists()? {
+            let consequence = "the next start cannot open the keys";
+            places.push(Place { path: paths.keys(), same: None, ground: false, consequence });
         }
         Ok(Self { places })
     }
@@ -128,8 +121,7 @@ mod tests {
     fn laid_out() -> (tempfile::TempDir, Paths, Footing) {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::below(dir.path().to_owned());
-        for made in [paths.ledger().join("seg"), paths.keys(), paths.authorities(), paths.bundles()]
-        {
+        for made in [paths.ledger().join("seg"), paths.keys()] {
             std::fs::create_dir_all(made).unwrap();
         }
         std::fs::write(paths.state(), b"r").unwrap();
@@ -143,12 +135,12 @@ mod tests {
         let (_dir, paths, footing) = laid_out();
         assert_eq!(footing.look(), Missing::default());
         std::fs::remove_dir_all(paths.keys()).unwrap();
-        std::fs::remove_dir_all(paths.authorities()).unwrap();
-        std::fs::create_dir(paths.authorities()).unwrap();
         let missing = footing.look();
         assert!(missing.ground.is_empty());
-        assert_eq!(missing.files.len(), 1, "one that was put back will do: {:?}", missing.files);
+        assert_eq!(missing.files.len(), 1, "{:?}", missing.files);
         assert!(missing.files[0].contains("keys") && missing.files[0].contains("latest backup"));
+        std::fs::create_dir(paths.keys()).unwrap();
+        assert_eq!(footing.look(), Missing::default(), "one that was put back will do");
     }
 
     #[test]

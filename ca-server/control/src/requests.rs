@@ -6,21 +6,22 @@
 //! over: the next is a new request, with the settings, files and roots as they are then. So what an operator mends works
 //! by itself, and a refusal never comes back from anybody's memory.
 
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+//!
+//! They are in the shared state, so that another server goes on with what one began. Who writes first counts: whoever is late
+//! takes what is there.
 
-use host::Disk;
 use rotation_driver::EffectError;
 use serde::{Deserialize, Serialize};
+use stores::settle;
+use stores::spaces::ISSUER_REQUESTS;
+use stores::{Key, ReadError, SharedStore, Version};
 
-use crate::paths::FILE_MODE;
+use crate::stored;
 
-/// The requests of one server.
+/// The requests of a CA.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Requests<'a> {
-    pub(crate) directory: &'a Path,
-    pub(crate) disk: &'a Arc<dyn Disk>,
+    pub(crate) store: &'a dyn SharedStore,
 }
 
 /// One attempt as it is stored; without a CSR it was not sent yet. A former release stored no number: its attempt was the
@@ -69,7 +70,7 @@ impl Attempt {
     }
 
     /// What a former release stored of what it sent.
-    fn upgraded(mut self, key: &str) -> Self {
+    pub(crate) fn upgraded(mut self, key: &str) -> Self {
         if let (Some(root), Some(ttl_secs), Some(csr)) =
             (self.root.take(), self.ttl_secs.take(), self.csr.take())
         {
@@ -82,80 +83,107 @@ impl Attempt {
 impl Requests<'_> {
     /// The attempt that counts now.
     pub(crate) async fn current(&self, key: &str) -> Result<Attempt, EffectError> {
-        let (disk, path) = (Arc::clone(self.disk), self.path(key));
-        let read = tokio::task::spawn_blocking(move || disk.read(&path)).await;
-        match read.map_err(io::Error::other).and_then(|read| read) {
-            Ok(bytes) => {
-                let read = serde_json::from_slice::<Attempt>(&bytes);
-                let path = self.path(key);
-                let unreadable = |error| EffectError::Refused {
-                    reason: format!(
-                        "{} cannot be read ({error}): restore it from a backup",
-                        path.display()
-                    ),
-                };
-                Ok(read.map_err(unreadable)?.upgraded(key))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Attempt::default()),
-            Err(error) => Err(EffectError::Unavailable { reason: error.to_string() }),
-        }
+        let place = place(key)?;
+        Ok(self.read(&place, key).await?.0)
     }
 
     /// Stores what is about to be sent.
+    ///
+    /// # Errors
+    /// `Unavailable` also when another server stored another request for this attempt: the next try sends that.
     pub(crate) async fn sending(&self, key: &str, attempt: &Attempt) -> Result<(), EffectError> {
-        self.store(key, attempt).await
+        let place = place(key)?;
+        let (there, version) = self.read(&place, key).await?;
+        let ours = there.sent.is_none() || there.sent == attempt.sent;
+        if !ours || there.attempt != attempt.attempt {
+            return Err(unavailable(&"another server asks for it too; what it stored is taken up"));
+        }
+        self.store(&place, attempt, version.as_ref()).await
     }
 
-    /// The attempt was refused: the next one is another request.
+    /// The attempt was refused: the next one is another request. Where somebody said so before, theirs counts.
     pub(crate) async fn over(
         &self,
         key: &str,
         refused: &Attempt,
         at_most_secs: Option<u64>,
     ) -> Result<Attempt, EffectError> {
+        let place = place(key)?;
+        let (there, version) = self.read(&place, key).await?;
+        if there.attempt != refused.attempt {
+            return Ok(there);
+        }
         let attempt = refused.attempt.saturating_add(1);
         let next = Attempt { attempt, at_most_secs, ..Attempt::default() };
-        self.store(key, &next).await?;
+        self.store(&place, &next, version.as_ref()).await?;
         Ok(next)
     }
 
-    fn path(&self, key: &str) -> PathBuf {
-        self.directory.join(format!("{key}.json"))
+    async fn read(
+        &self,
+        place: &Key,
+        key: &str,
+    ) -> Result<(Attempt, Option<Version>), EffectError> {
+        let found = stored::read::<Attempt>(self.store, place).await.map_err(not_read)?;
+        Ok(found.map_or_else(
+            || (Attempt::default(), None),
+            |(attempt, version)| (attempt.upgraded(key), Some(version)),
+        ))
     }
 
-    async fn store(&self, key: &str, attempt: &Attempt) -> Result<(), EffectError> {
-        let unavailable = |reason: String| EffectError::Unavailable { reason };
-        let bytes = serde_json::to_vec(attempt).map_err(|error| unavailable(error.to_string()))?;
-        let (disk, path) = (Arc::clone(self.disk), self.path(key));
-        let stored =
-            tokio::task::spawn_blocking(move || disk.replace(&path, &bytes, FILE_MODE)).await;
-        let stored = stored.map_err(io::Error::other).and_then(|stored| stored);
-        stored.map_err(|error| unavailable(error.to_string()))
+    async fn store(
+        &self,
+        place: &Key,
+        attempt: &Attempt,
+        expected: Option<&Version>,
+    ) -> Result<(), EffectError> {
+        let value = stored::encoded(place, attempt).map_err(|error| unavailable(&error))?;
+        let written = settle::put(self.store, place, &value, expected).await;
+        written.map(drop).map_err(|error| unavailable(&error))
     }
+}
+
+fn place(key: &str) -> Result<Key, EffectError> {
+    stored::key(ISSUER_REQUESTS, key).map_err(not_read)
+}
+
+/// What was edited is no request: nothing is sent in its place.
+pub(crate) fn not_read(error: ReadError) -> EffectError {
+    match error {
+        ReadError::Unreadable { .. } => EffectError::Refused { reason: error.to_string() },
+        ReadError::Failed { .. } => unavailable(&error),
+    }
+}
+
+pub(crate) fn unavailable(error: &dyn std::fmt::Display) -> EffectError {
+    EffectError::Unavailable { reason: error.to_string() }
 }
 
 #[cfg(test)]
 mod tests {
-    use host::RealDisk;
+    use stores::fake::{FakeStore, Fault};
 
     use super::*;
 
+    fn sent(root: &str) -> Option<Sent> {
+        Some(Sent { root: root.to_owned(), ttl_secs: 7, csr: vec![1], key: "r.issuer".to_owned() })
+    }
+
     #[tokio::test]
     async fn a_refused_attempt_is_over_and_the_next_has_another_id_also_after_a_restart() {
-        let directory = tempfile::tempdir().unwrap();
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let requests = Requests { directory: directory.path(), disk: &disk };
+        let store = FakeStore::new();
+        let requests = Requests { store: &store };
         let mut first = requests.current("r.issuer").await.unwrap();
         assert_eq!(first.id("r.issuer"), "r.issuer");
-        let sent =
-            Sent { root: "a".to_owned(), ttl_secs: 7, csr: vec![1], key: "r.issuer".to_owned() };
-        first.sent = Some(sent.clone());
+        first.sent = sent("a");
+        store.fail_next_write(Fault::UnknownStored);
         requests.sending("r.issuer", &first).await.unwrap();
         assert_eq!(
             requests.current("r.issuer").await.unwrap().sent,
-            Some(sent),
+            sent("a"),
             "repeated as it was sent"
         );
+        store.fail_next_write(Fault::UnknownNotStored);
         requests.over("r.issuer", &first, Some(5)).await.unwrap();
         let second = requests.current("r.issuer").await.unwrap();
         assert_eq!((second.id("r.issuer"), second.sent.clone()), ("r.issuer.1".to_owned(), None));
@@ -168,17 +196,35 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_that_a_former_release_stored_is_repeated_as_it_was() {
-        let directory = tempfile::tempdir().unwrap();
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let requests = Requests { directory: directory.path(), disk: &disk };
-        let path = directory.path().join("r.issuer.json");
-        std::fs::write(&path, r#"{"root":"a","ttl_secs":7,"csr":[1,2]}"#).unwrap();
-        let read = requests.current("r.issuer").await.unwrap();
-        let sent =
-            Sent { root: "a".to_owned(), ttl_secs: 7, csr: vec![1, 2], key: "r.issuer".to_owned() };
-        assert_eq!((read.id("r.issuer"), read.sent), ("r.issuer".to_owned(), Some(sent)));
-        std::fs::write(&path, "{").unwrap();
-        assert!(matches!(requests.current("r.issuer").await, Err(EffectError::Refused { .. })));
+    async fn of_two_servers_the_first_counts_and_the_other_takes_what_is_there() {
+        let store = FakeStore::new();
+        let requests = Requests { store: &store };
+        let mine = Attempt { sent: sent("mine"), ..Attempt::default() };
+        let theirs = Attempt { sent: sent("theirs"), ..Attempt::default() };
+        requests.sending("r.issuer", &theirs).await.unwrap();
+        let late = requests.sending("r.issuer", &mine).await;
+        assert!(matches!(late, Err(EffectError::Unavailable { .. })), "{late:?}");
+        assert_eq!(requests.current("r.issuer").await.unwrap(), theirs);
+        let next = requests.over("r.issuer", &theirs, Some(5)).await.unwrap();
+        assert_eq!(requests.over("r.issuer", &theirs, None).await.unwrap(), next);
+        assert_eq!(requests.current("r.issuer").await.unwrap().attempt, 1, "it was over once");
+        assert!(requests.sending("r.issuer", &mine).await.is_err(), "an attempt that is over");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_somebody_edited_is_refused_by_name() {
+        let store = FakeStore::new();
+        let requests = Requests { store: &store };
+        let attempt = Attempt { sent: sent("a"), ..Attempt::default() };
+        requests.sending("r.issuer", &attempt).await.unwrap();
+        let key = place("r.issuer").unwrap();
+        let there = store.get(&key).await.unwrap().unwrap();
+        let edited = String::from_utf8(there.value).unwrap().replace(":7,", ":9,");
+        store.put(&key, edited.as_bytes(), &there.version).await.unwrap();
+        let Err(EffectError::Refused { reason }) = requests.current("r.issuer").await else {
+            panic!("it was taken")
+        };
+        assert!(reason.contains("issuer-requests/r.issuer"), "{reason}");
+        assert!(requests.over("r.issuer", &attempt, None).await.is_err());
     }
 }

@@ -3,35 +3,33 @@
 //! An authority may answer [`Outcome::Pending`]: a person signs offline, somebody approves. The claim is stored before the
 //! effect counts as not done yet, so that whoever comes after a restart asks by it, and not before the time it names.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
-use std::{fmt, io};
 
-use host::Disk;
 use plugins::call::shown;
 use plugins::{CallContext, Outcome, RootAuthority, Ticket};
 use rotation_driver::EffectError;
 use serde::{Deserialize, Serialize};
+use stores::spaces::TICKETS;
+use stores::{Key, SharedStore, Version, settle};
 use trust::{Clock, Timestamp};
 
-use crate::paths::FILE_MODE;
+use crate::requests::{not_read, unavailable};
+use crate::stored;
 
 /// Longest ticket that is kept, in bytes.
 const TICKET_MAX: usize = 4_096;
 
-/// The claims of one server.
+/// The claims of a CA, in the shared state: any of its servers may ask by them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tickets<'a> {
-    pub(crate) directory: &'a Path,
-    pub(crate) disk: &'a Arc<dyn Disk>,
+    pub(crate) store: &'a dyn SharedStore,
     pub(crate) clock: &'a dyn Clock,
 }
 
 /// A claim as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Claim {
+pub(crate) struct Claim {
     ticket: String,
     asked_at: i64,
     retry_after_secs: u64,
@@ -44,7 +42,7 @@ impl Tickets<'_> {
     /// # Errors
     /// `NotYet` before its time.
     pub(crate) async fn due(&self, key: &str) -> Result<Option<Ticket>, EffectError> {
-        let Some(claim) = self.read(key).await? else { return Ok(None) };
+        let Some((claim, _)) = self.read(&place(key)?).await? else { return Ok(None) };
         match claim.left(self.clock.now()) {
             Duration::ZERO => Ok(Some(Ticket::new(claim.ticket))),
             retry_after => Err(EffectError::NotYet { reason: claim.reason, retry_after }),
@@ -84,37 +82,22 @@ impl Tickets<'_> {
         Err(EffectError::NotYet { reason, retry_after })
     }
 
-    fn path(&self, key: &str) -> PathBuf {
-        self.directory.join(format!("{key}.ticket.json"))
+    async fn read(&self, place: &Key) -> Result<Option<(Claim, Version)>, EffectError> {
+        stored::read::<Claim>(self.store, place).await.map_err(not_read)
     }
 
-    async fn read(&self, key: &str) -> Result<Option<Claim>, EffectError> {
-        let (disk, path) = (Arc::clone(self.disk), self.path(key));
-        let read = tokio::task::spawn_blocking(move || disk.read(&path)).await;
-        match read.map_err(io::Error::other).and_then(|read| read) {
-            Ok(bytes) => {
-                serde_json::from_slice(&bytes).map(Some).map_err(|error| EffectError::Refused {
-                    reason: format!(
-                        "{} cannot be read ({error}): remove it",
-                        self.path(key).display()
-                    ),
-                })
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(unavailable(&error)),
-        }
-    }
-
+    /// In place of whatever is there: a newer answer has the newer ticket.
     async fn store(&self, key: &str, claim: &Claim) -> Result<(), EffectError> {
-        let bytes = serde_json::to_vec(claim).map_err(|error| unavailable(&error))?;
-        let (disk, path) = (Arc::clone(self.disk), self.path(key));
-        let stored =
-            tokio::task::spawn_blocking(move || disk.replace(&path, &bytes, FILE_MODE)).await;
-        stored
-            .map_err(io::Error::other)
-            .and_then(|stored| stored)
-            .map_err(|error| unavailable(&error))
+        let place = place(key)?;
+        let version = self.read(&place).await?.map(|(_, version)| version);
+        let value = stored::encoded(&place, claim).map_err(|error| unavailable(&error))?;
+        let written = settle::put(self.store, &place, &value, version.as_ref()).await;
+        written.map(drop).map_err(|error| unavailable(&error))
     }
+}
+
+fn place(key: &str) -> Result<Key, EffectError> {
+    stored::key(TICKETS, key).map_err(not_read)
 }
 
 impl Claim {
@@ -128,19 +111,15 @@ impl Claim {
     }
 }
 
-fn unavailable(error: &dyn fmt::Display) -> EffectError {
-    EffectError::Unavailable { reason: error.to_string() }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use async_trait::async_trait;
-    use host::RealDisk;
     use plugins::{
         Description, Health, IssuerChain, IssuerRequest, PluginError, RequestId, RootSet,
     };
+    use stores::fake::FakeStore;
     use trust::ManualClock;
 
     use super::*;
@@ -182,14 +161,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_ticket_is_kept_over_a_restart_and_not_used_before_its_time() {
-        let (directory, clock) =
-            (tempfile::tempdir().unwrap(), ManualClock::at(Timestamp::from_secs(1_000)));
+        let (store, clock) = (FakeStore::new(), ManualClock::at(Timestamp::from_secs(1_000)));
         let context =
             CallContext::new(RequestId::parse("one.issuer").unwrap(), Duration::from_secs(1));
         let day = Duration::from_secs(86_400);
-        let fresh = || -> Arc<dyn Disk> { Arc::new(RealDisk) };
-        let (disk, authority) = (fresh(), Busy::default());
-        let tickets = Tickets { directory: directory.path(), disk: &disk, clock: &clock };
+        let authority = Busy::default();
+        let tickets = Tickets { store: &store, clock: &clock };
         assert_eq!(tickets.due("one.issuer").await, Ok(None));
         let pending = Outcome::<()>::Pending { ticket: Ticket::new("t-1"), retry_after: day };
         let not_yet = |left: Duration| EffectError::NotYet {
@@ -199,8 +176,8 @@ mod tests {
         let settled = tickets.settle("one.issuer", &authority, &context, pending).await;
         assert_eq!(settled, Err(not_yet(day)), "the operator reads what it waits for");
 
-        let disk = fresh();
-        let restarted = Tickets { disk: &disk, ..tickets };
+        let again = store.clone();
+        let restarted = Tickets { store: &again, ..tickets };
         clock.advance(day / 4);
         assert_eq!(restarted.due("one.issuer").await, Err(not_yet(day * 3 / 4)));
         assert_eq!(restarted.due("other.issuer").await, Ok(None), "others have their own");
@@ -217,12 +194,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_ticket_without_end_is_refused_and_an_answer_is_passed_on() {
-        let (directory, clock) =
-            (tempfile::tempdir().unwrap(), ManualClock::at(Timestamp::from_secs(1_000)));
+        let (store, clock) = (FakeStore::new(), ManualClock::at(Timestamp::from_secs(1_000)));
         let context =
             CallContext::new(RequestId::parse("one.issuer").unwrap(), Duration::from_secs(1));
-        let (disk, authority): (Arc<dyn Disk>, _) = (Arc::new(RealDisk), Busy::default());
-        let tickets = Tickets { directory: directory.path(), disk: &disk, clock: &clock };
+        let authority = Busy::default();
+        let tickets = Tickets { store: &store, clock: &clock };
         let ticket = Ticket::new("t".repeat(TICKET_MAX + 1));
         let pending = Outcome::<()>::Pending { ticket, retry_after: Duration::ZERO };
         assert!(matches!(

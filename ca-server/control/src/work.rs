@@ -1,16 +1,15 @@
 //! What effects work on, and how a failure of theirs is said.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use host::Disk;
 use issuance::SnapshotCell;
 use plugins::call::shown;
 use plugins::{CallContext, KeyBackend, KeySpec, PluginError, RequestId, RootAuthority};
 use rotation::{ReplicaName, RootEntry, State};
 use rotation_driver::EffectError;
+use stores::SharedStore;
 use trust::{Clock, Randomness, Root, RootId, TrustDomain};
 
 use crate::bundles::{BundleHistory, TransitionSigner};
@@ -33,10 +32,8 @@ pub struct CaEffects {
     pub keys: Arc<dyn KeyBackend>,
     /// What new roots and issuers shall be.
     pub shapes: Shapes,
-    /// The directory of requests as they were sent.
-    pub requests: PathBuf,
-    /// Durable files.
-    pub disk: Arc<dyn Disk>,
+    /// What all servers of the CA share: requests as they were sent, and claims on answers.
+    pub store: Arc<dyn SharedStore>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Serial numbers and names.
@@ -69,12 +66,12 @@ pub struct Shapes {
 impl CaEffects {
     /// Requests as they were sent.
     pub(crate) fn requests(&self) -> Requests<'_> {
-        Requests { directory: &self.requests, disk: &self.disk }
+        Requests { store: self.store.as_ref() }
     }
 
     /// Claims on answers that come later.
     pub(crate) fn tickets(&self) -> Tickets<'_> {
-        Tickets { directory: &self.requests, disk: &self.disk, clock: self.clock.as_ref() }
+        Tickets { store: self.store.as_ref(), clock: self.clock.as_ref() }
     }
 
     /// An authority of the configuration.

@@ -196,7 +196,7 @@ pub(super) async fn assemble(
             follow: config.rotation().follow_authority(),
             destroy: config.root().destroy_retired_keys(),
         },
-        requests: (layout.paths.requests(), Arc::clone(&deps.disk)),
+        store: Arc::clone(&core.store),
         drift: drift_told,
         further: FurtherRoots {
             driver: driver.clone(),
@@ -216,6 +216,8 @@ pub(super) async fn assemble(
         let follow = follower::follow(Arc::clone(&ca), name.clone(), upstream.clone());
         served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(follow));
     }
+    let published = ca.history.clone().follow();
+    served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(published));
     let sightings = hear::keep(Arc::clone(&ca));
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(sightings));
     if core.joined.is_shared() {

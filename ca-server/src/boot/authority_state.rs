@@ -1,169 +1,211 @@
-//! The durable state of one root authority: one file for each name.
+//! The durable state of one root authority, which all servers of the CA share: a key for each name.
 //!
-//! Beside the files lies a list of their names, so that a file that is deleted is told from one that never was: an
+//! Beside the values lies a list of their names, so that a value that is deleted is told from one that never was: an
 //! authority that lost its book would make a second root for a mesh that has one.
 
-use std::collections::BTreeSet;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use host::Disk;
 use plugins::{AuthorityState, StateError, StateName};
-
-use control::paths::{DIR_MODE, FILE_MODE};
+use stores::marked::{mark, unmark};
+use stores::spaces::AUTHORITY_BOOKS;
+use stores::{Key, ReadError, SharedStore, Version, WriteError, settle};
 
 /// The list of names; no state is called so.
 const NAMES: &str = ".names";
+/// How often the list is written anew because another server wrote it meanwhile.
+const TRIES: usize = 8;
 
-/// Values in files of one directory, each replaced atomically.
+/// Values of one authority in the shared state. A write succeeds only on the value that was read last: of two servers that
+/// change one book, the second reads again.
 #[derive(Debug)]
-pub(super) struct FileState {
-    directory: PathBuf,
-    disk: Arc<dyn Disk>,
-    /// It was missing at the start, and should not have been.
-    lost: bool,
+pub(super) struct SharedBooks {
+    store: Arc<dyn SharedStore>,
+    authority: String,
+    /// What was read or written last, by name; `None`: that nothing is there.
+    seen: Mutex<BTreeMap<String, Option<Version>>>,
 }
 
-impl FileState {
-    /// Makes the directory, unless roots `in_use` come from this authority: then a missing one was deleted, and stays
-    /// missing until it is put back.
-    pub(super) fn open(directory: PathBuf, disk: Arc<dyn Disk>, in_use: bool) -> io::Result<Self> {
-        let there = directory.try_exists()?;
-        if there || !in_use {
-            disk.create_dir_all(&directory, DIR_MODE)?;
+/// Why a call failed.
+enum Fault {
+    Gone(String),
+    Read(ReadError),
+    Write(WriteError),
+}
+
+impl From<ReadError> for Fault {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
+    }
+}
+
+impl From<WriteError> for Fault {
+    fn from(error: WriteError) -> Self {
+        Self::Write(error)
+    }
+}
+
+/// The place of a value.
+pub(super) fn place(authority: &str, name: &str) -> Result<Key, ReadError> {
+    let key = AUTHORITY_BOOKS.key(format!("{authority}/{name}"));
+    key.map_err(|error| ReadError::Failed { reason: error.to_string() })
+}
+
+impl SharedBooks {
+    /// Begins an authority, unless roots `in_use` come from it: then a missing one was deleted, and stays missing until it
+    /// is put back.
+    pub(super) async fn open(
+        store: Arc<dyn SharedStore>,
+        authority: &str,
+        in_use: bool,
+    ) -> Result<Self, StateError> {
+        let books = Self { store, authority: authority.to_owned(), seen: Mutex::default() };
+        if !in_use {
+            let begun = books.list([]).await;
+            begun.map_err(|fault| books.told("store", NAMES, fault))?;
         }
-        if there {
-            adopt(disk.as_ref(), &directory)?;
-        }
-        Ok(Self { directory, disk, lost: in_use && !there })
+        Ok(books)
     }
 
-    /// Disks block, so each use gets a thread that may.
-    async fn run<T: Send + 'static>(
+    /// Counts these names as ones that were there: a value that is missing then is lost.
+    pub(super) async fn expect(
         &self,
-        operation: &'static str,
-        name: &str,
-        work: impl FnOnce(&dyn Disk, &Path) -> io::Result<T> + Send + 'static,
-    ) -> Result<T, StateError> {
-        let (disk, directory, lost) = (Arc::clone(&self.disk), self.directory.clone(), self.lost);
-        let failed = |detail| StateError { operation, name: name.to_owned(), detail };
-        let done = tokio::task::spawn_blocking(move || match gone(&directory, lost)? {
-            Some(path) => Ok(Err(path)),
-            None => work(disk.as_ref(), &directory).map(Ok),
-        });
-        match done.await.map_err(io::Error::other).and_then(|done| done) {
-            Ok(Ok(done)) => Ok(done),
-            Ok(Err(path)) => Err(failed(deleted(&path, &self.directory))),
-            Err(error) => {
-                let path = self.directory.join(name);
-                let text = format!(
-                    "{}: {error}; check the disk that holds the data directory",
-                    path.display()
-                );
-                Err(failed(text))
+        names: impl IntoIterator<Item = &str>,
+    ) -> Result<(), StateError> {
+        self.list(names).await.map_err(|fault| self.told("store", NAMES, fault))
+    }
+
+    fn place(&self, name: &str) -> Result<Key, ReadError> {
+        place(&self.authority, name)
+    }
+
+    async fn read(&self, name: &str) -> Result<Option<(Vec<u8>, Version)>, ReadError> {
+        let key = self.place(name)?;
+        let Some(found) = self.store.get(&key).await? else { return Ok(None) };
+        Ok(Some((unmark(&key, &found.value)?.to_vec(), found.version)))
+    }
+
+    async fn names(&self) -> Result<Option<(BTreeSet<String>, Version)>, ReadError> {
+        let Some((text, version)) = self.read(NAMES).await? else { return Ok(None) };
+        let names = String::from_utf8_lossy(&text).lines().map(str::to_owned).collect();
+        Ok(Some((names, version)))
+    }
+
+    /// That nothing is gone that was there.
+    async fn whole(&self) -> Result<(), Fault> {
+        let Some((names, _)) = self.names().await? else {
+            return Err(Fault::Gone(self.place(NAMES)?.to_string()));
+        };
+        for name in names {
+            let key = self.place(&name)?;
+            if self.store.get(&key).await?.is_none() {
+                return Err(Fault::Gone(key.to_string()));
             }
         }
+        Ok(())
+    }
+
+    /// Adds names to the list, which is made if it is missing.
+    async fn list(&self, more: impl IntoIterator<Item = &str>) -> Result<(), Fault> {
+        let more: Vec<_> = more.into_iter().map(str::to_owned).collect();
+        let mut last = None;
+        for _ in 0..TRIES {
+            let found = self.names().await?;
+            let (listed, version) = match found {
+                Some((names, version)) => (Some(names), Some(version)),
+                None => (None, None),
+            };
+            let mut all = listed.clone().unwrap_or_default();
+            all.extend(more.iter().cloned());
+            if Some(&all) == listed.as_ref() {
+                return Ok(());
+            }
+            let text: String = all.iter().map(|name| format!("{name}\n")).collect();
+            let key = self.place(NAMES)?;
+            let value = mark(&key, text.as_bytes());
+            match settle::put(self.store.as_ref(), &key, &value, version.as_ref()).await {
+                Ok(_) => return Ok(()),
+                Err(error @ WriteError::Conflict { .. }) => last = Some(error),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        last.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    async fn written(&self, name: &str, contents: &[u8]) -> Result<(), Fault> {
+        self.whole().await?;
+        let key = self.place(name)?;
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        let expected = match seen {
+            Some(seen) => seen,
+            None => self.store.get(&key).await?.map(|found| found.version),
+        };
+        let value = mark(&key, contents);
+        let written = settle::put(self.store.as_ref(), &key, &value, expected.as_ref()).await;
+        self.note(name, &written);
+        written?;
+        // The value first: a name without a value would be taken for one that was deleted.
+        self.list([name]).await
+    }
+
+    /// Whoever was too late, or does not know, reads again.
+    fn note(&self, name: &str, written: &Result<Version, WriteError>) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match written {
+            Ok(version) => _ = seen.insert(name.to_owned(), Some(version.clone())),
+            Err(WriteError::Conflict { .. }) => {}
+            Err(_) => _ = seen.remove(name),
+        }
+    }
+
+    fn told(&self, operation: &'static str, name: &str, fault: Fault) -> StateError {
+        let detail = match fault {
+            Fault::Gone(key) => format!(
+                "{key} was deleted; nothing is made in its place: put back what the store held of authority-books/{} from \
+                 the latest backup, or write another section [authority.NAME] and rotate to it",
+                self.authority
+            ),
+            Fault::Read(error) => error.to_string(),
+            Fault::Write(error @ WriteError::Conflict { .. }) => {
+                format!("{error}; another server works on it too: retry")
+            }
+            Fault::Write(error) => error.to_string(),
+        };
+        StateError { operation, name: name.to_owned(), detail }
     }
 }
 
 #[async_trait]
-impl AuthorityState for FileState {
+impl AuthorityState for SharedBooks {
     async fn get(&self, name: &StateName) -> Result<Option<Vec<u8>>, StateError> {
-        let file = name.to_string();
-        self.run("read", name.as_str(), move |disk, directory| {
-            match disk.read(&directory.join(file)) {
-                Ok(bytes) => Ok(Some(bytes)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(error),
-            }
-        })
-        .await
+        let got = async {
+            self.whole().await?;
+            Ok::<_, Fault>(self.read(name.as_str()).await?)
+        };
+        let found = got.await.map_err(|fault| self.told("read", name.as_str(), fault))?;
+        let (contents, version) = match found {
+            Some((contents, version)) => (Some(contents), Some(version)),
+            None => (None, None),
+        };
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.insert(name.to_string(), version);
+        Ok(contents)
     }
 
     async fn put(&self, name: &StateName, contents: &[u8]) -> Result<(), StateError> {
-        let (file, contents) = (name.to_string(), contents.to_vec());
-        self.run("store", name.as_str(), move |disk, directory| {
-            disk.replace(&directory.join(&file), &contents, FILE_MODE)?;
-            // The file first: a name without a file would be taken for a file that was deleted.
-            list(disk, directory, [file])
-        })
-        .await
+        let written = self.written(name.as_str(), contents).await;
+        written.map_err(|fault| self.told("store", name.as_str(), fault))
     }
 
     async fn check(&self) -> Result<(), StateError> {
-        self.run("read", "*", |_, _| Ok(())).await
-    }
-}
-
-/// The first file or directory that was there and is not any more.
-fn gone(directory: &Path, lost: bool) -> io::Result<Option<PathBuf>> {
-    // Its own keys may have been made there meanwhile; they are no book.
-    if !directory.try_exists()? || (lost && files(directory)?.is_empty()) {
-        return Ok(Some(directory.to_owned()));
-    }
-    for name in names(directory)? {
-        let path = directory.join(name);
-        if !path.try_exists()? {
-            return Ok(Some(path));
-        }
-    }
-    Ok(None)
-}
-
-fn deleted(path: &Path, directory: &Path) -> String {
-    format!(
-        "{} was deleted; nothing is made in its place: put {} back from the latest backup of the data directory, or write \
-         another section [authority.NAME] and rotate to it",
-        path.display(),
-        directory.display()
-    )
-}
-
-/// Lists the files of a release that kept no list.
-fn adopt(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
-    list(disk, directory, files(directory)?)
-}
-
-fn files(directory: &Path) -> io::Result<Vec<String>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(directory)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if entry.file_type()?.is_file() && StateName::parse(&name).is_ok() {
-            found.push(name);
-        }
-    }
-    Ok(found)
-}
-
-fn list(
-    disk: &dyn Disk,
-    directory: &Path,
-    more: impl IntoIterator<Item = String>,
-) -> io::Result<()> {
-    let listed = names(directory)?;
-    let mut all = listed.clone();
-    all.extend(more);
-    if all == listed {
-        return Ok(());
-    }
-    let text: String = all.iter().map(|name| format!("{name}\n")).collect();
-    disk.replace(&directory.join(NAMES), text.as_bytes(), FILE_MODE)
-}
-
-fn names(directory: &Path) -> io::Result<BTreeSet<String>> {
-    match std::fs::read_to_string(directory.join(NAMES)) {
-        Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
-        Err(error) => Err(error),
+        self.whole().await.map_err(|fault| self.told("read", "*", fault))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use host::{Fault, FaultDisk, How, Operation, RealDisk};
+    use stores::fake::{FakeStore, Fault as Failure};
 
     use super::*;
 
@@ -171,57 +213,85 @@ mod tests {
         StateName::parse("book").unwrap()
     }
 
+    async fn open(store: &FakeStore, in_use: bool) -> SharedBooks {
+        SharedBooks::open(Arc::new(store.clone()), "main", in_use).await.unwrap()
+    }
+
+    async fn delete(store: &FakeStore, name: &str) -> Vec<u8> {
+        let key = place("main", name).unwrap();
+        let there = store.get(&key).await.unwrap().unwrap();
+        store.delete(&key, &there.version).await.unwrap();
+        there.value
+    }
+
     #[tokio::test]
     async fn what_was_put_is_got_and_a_failed_put_keeps_the_old() {
-        let dir = tempfile::tempdir().unwrap();
-        let disk = Arc::new(FaultDisk::new(Arc::new(RealDisk)));
-        let state = FileState::open(dir.path().join("main"), disk.clone(), false).unwrap();
+        let store = FakeStore::new();
+        let state = open(&store, false).await;
         assert_eq!(state.get(&book()).await, Ok(None));
         state.put(&book(), b"one").await.unwrap();
-        disk.plan(Fault::next(Operation::Replace, How::NotStored));
+        store.fail_next_write(Failure::Failed);
         assert!(state.put(&book(), b"two").await.is_err());
         assert_eq!(state.get(&book()).await, Ok(Some(b"one".to_vec())));
-        disk.plan(Fault::next(Operation::Read, How::NotStored));
+        for failure in [Failure::UnknownStored, Failure::UnknownNotStored] {
+            store.fail_next_write(failure);
+            state.put(&book(), format!("{failure:?}").as_bytes()).await.unwrap();
+            assert_eq!(state.get(&book()).await, Ok(Some(format!("{failure:?}").into_bytes())));
+        }
+        store.fail_reads(true);
         assert!(state.get(&book()).await.is_err(), "never answered as none");
     }
 
     #[tokio::test]
     async fn what_was_deleted_is_never_answered_as_none_while_it_runs_or_at_a_start() {
-        let dir = tempfile::tempdir().unwrap();
-        let main = dir.path().join("main");
-        let open = || FileState::open(main.clone(), Arc::new(RealDisk), true).unwrap();
-        std::fs::create_dir(&main).unwrap();
-        let state = open();
+        let store = FakeStore::new();
+        let state = open(&store, false).await;
         state.put(&book(), b"one").await.unwrap();
-        for whole in [false, true] {
-            match whole {
-                false => std::fs::remove_file(main.join("book")).unwrap(),
-                true => std::fs::remove_dir_all(&main).unwrap(),
-            }
-            for state in [&state, &open()] {
+        for gone in ["book", NAMES] {
+            let value = delete(&store, gone).await;
+            for state in [&state, &open(&store, true).await] {
                 let told = state.get(&book()).await.unwrap_err().detail;
                 assert!(told.contains("was deleted") && told.contains("backup"), "{told}");
                 assert!(state.check().await.is_err() && state.put(&book(), b"new").await.is_err());
             }
-        }
-        assert!(!main.exists(), "nothing is made in its place");
-        let late = open();
-        std::fs::create_dir_all(main.join("keys")).unwrap();
-        assert!(late.get(&book()).await.is_err(), "a directory alone is no book");
-        std::fs::write(main.join("book"), b"one").unwrap();
-        for state in [state, late] {
-            assert_eq!(
-                state.get(&book()).await,
-                Ok(Some(b"one".to_vec())),
-                "put back, without a restart"
-            );
+            store.create(&place("main", gone).unwrap(), &value).await.unwrap();
+            assert_eq!(state.get(&book()).await, Ok(Some(b"one".to_vec())), "put back");
         }
     }
 
     #[tokio::test]
-    async fn a_new_authority_begins_with_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = FileState::open(dir.path().join("new"), Arc::new(RealDisk), false).unwrap();
+    async fn a_new_authority_begins_with_nothing_and_others_have_their_own() {
+        let store = FakeStore::new();
+        let state = open(&store, false).await;
         assert_eq!((state.check().await, state.get(&book()).await), (Ok(()), Ok(None)));
+        state.put(&book(), b"one").await.unwrap();
+        let other = SharedBooks::open(Arc::new(store.clone()), "main-2", false).await.unwrap();
+        assert_eq!(other.get(&book()).await, Ok(None));
+    }
+
+    #[tokio::test]
+    async fn of_two_servers_that_change_a_book_the_second_reads_again() {
+        let store = FakeStore::new();
+        let (ours, theirs) = (open(&store, false).await, open(&store, false).await);
+        ours.put(&book(), b"one").await.unwrap();
+        assert_eq!(theirs.get(&book()).await, Ok(Some(b"one".to_vec())));
+        assert_eq!(ours.get(&book()).await, Ok(Some(b"one".to_vec())));
+        theirs.put(&book(), b"theirs").await.unwrap();
+        let late = ours.put(&book(), b"ours").await.unwrap_err();
+        assert!(late.detail.contains("retry"), "{late}");
+        assert_eq!(ours.get(&book()).await, Ok(Some(b"theirs".to_vec())));
+        ours.put(&book(), b"both").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_book_that_was_edited_is_refused_by_name() {
+        let store = FakeStore::new();
+        let state = open(&store, false).await;
+        state.put(&book(), b"one").await.unwrap();
+        let mut value = delete(&store, "book").await;
+        value.push(b'!');
+        store.create(&place("main", "book").unwrap(), &value).await.unwrap();
+        let told = state.get(&book()).await.unwrap_err().detail;
+        assert!(told.contains("authority-books/main/book") && told.contains("backup"), "{told}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use plugin_key_file::KdfCost;
 use plugins::Registry;
 use rotation_driver::{EvidenceSource, RecordStore};
 use stores::SharedStore;
@@ -11,6 +12,11 @@ pub trait Embedding: Send + Sync {
     /// Lists further plugins. One with the name of a built-in stands in its place.
     fn plugins(&self, registry: &mut Registry) {
         let _ = registry;
+    }
+
+    /// What a guess of the passphrase of key files shall cost, where they are made.
+    fn key_cost(&self) -> KdfCost {
+        KdfCost::default()
     }
 
     /// Stands between the server and the state that all servers of its CA share. What is answered must keep the promises of

@@ -126,6 +126,15 @@ pub enum BootError {
     /// The file of the state could not be opened or made.
     #[error(transparent)]
     StateFile(#[from] stores_redb::OpenError),
+    /// A part of a former release's state could not be taken over.
+    #[error("the state that a former release left is not taken over: {0}")]
+    FormerPart(#[from] control::former::FormerError),
+    /// A part of the shared state could not be read.
+    #[error("the CA's state cannot be read: {0}; check the store, then start again")]
+    NotRead(stores::ReadError),
+    /// An authority's book could not be begun.
+    #[error("{0}; check the store of the CA's state, then start again")]
+    Book(#[from] plugins::StateError),
     /// The state is not one to go on with.
     #[error("the CA's state in {place} cannot be used: {error}")]
     State {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use host::SystemClock;
 use plugin_banyan::BanyanPlugin;
 use plugin_file::FilePlugin;
-use plugin_key_file::{FileKeysPlugin, KdfCost};
+use plugin_key_file::FileKeysPlugin;
 use plugin_manual::ManualPlugin;
 use plugin_pkcs11::Pkcs11Plugin;
 use plugin_remote::RemotePlugin;
@@ -17,14 +17,16 @@ use plugin_step_ca::StepCaPlugin;
 use plugin_vault::VaultPlugin;
 use plugins::memory::MemoryKeysPlugin;
 use plugins::{
-    AuthorityDeps, AuthorityState, ConfigProblem, KeyBackend, KeyBackendPlugin as _, Registry,
-    RegistryError, RootAuthority,
+    AuthorityDeps, AuthorityState, ConfigProblem, KeyBackend, Registry, RegistryError,
+    RootAuthority,
 };
+use stores::SharedStore;
 use trust::Clock;
 
-use super::authority_state::FileState;
+use super::authority_state::SharedBooks;
 use super::blocking::blocking;
 use super::layout::Layout;
+use super::shared_files::{self, SharedFiles};
 use super::{BootError, Embedding, HostDeps};
 use crate::config::{AuthorityConfig, Config, KeyBackendConfig, KeysConfig, Passphrase};
 use control::metered::{Authorities, AuthorityCalls, Metered};
@@ -41,16 +43,16 @@ pub(super) fn registry(
 ) -> Registry {
     let mut registry = Registry::new();
     built_in(&mut registry, config, Arc::clone(&deps.clock));
-    registry.add_key_backend(file_keys(layout.paths.keys(), deps));
+    registry.add_key_backend(file_keys(layout.paths.keys(), deps, embedding));
     embedding.plugins(&mut registry);
     registry
 }
 
 /// Encrypted key files in this directory.
-fn file_keys(directory: PathBuf, deps: &HostDeps) -> FileKeysPlugin {
+fn file_keys(directory: PathBuf, deps: &HostDeps, embedding: &dyn Embedding) -> FileKeysPlugin {
     FileKeysPlugin {
         directory,
-        cost: KdfCost::default(),
+        cost: embedding.key_cost(),
         disk: Arc::clone(&deps.disk),
         randomness: Arc::clone(&deps.randomness),
     }
@@ -83,11 +85,7 @@ pub(super) async fn keys(
             own.backend().to_owned()
         }
         KeysConfig::File { passphrase } => {
-            let (field, value) = match passphrase {
-                Passphrase::File(path) => ("passphrase_file", path.to_string_lossy().into_owned()),
-                Passphrase::Env(name) => ("passphrase_env", name.clone()),
-            };
-            settings.insert(field.to_owned(), value.into());
+            settings = passphrase_settings(passphrase);
             FILE_KEYS.to_owned()
         }
     };
@@ -95,11 +93,20 @@ pub(super) async fn keys(
     opened.map_err(|error| plugin_problem("keys", error))
 }
 
+fn passphrase_settings(passphrase: &Passphrase) -> toml::Table {
+    let (field, value) = match passphrase {
+        Passphrase::File(path) => ("passphrase_file", path.to_string_lossy().into_owned()),
+        Passphrase::Env(name) => ("passphrase_env", name.clone()),
+    };
+    toml::Table::from_iter([(field.to_owned(), value.into())])
+}
+
 /// What opens authorities.
 pub(super) struct Opener<'c> {
     pub(super) config: &'c Config,
     pub(super) registry: &'c Arc<Registry>,
-    pub(super) layout: &'c Layout,
+    pub(super) store: &'c Arc<dyn SharedStore>,
+    pub(super) embedding: &'c dyn Embedding,
     pub(super) deps: &'c HostDeps,
     pub(super) keys: &'c Arc<dyn KeyBackend>,
     pub(super) calls: &'c AuthorityCalls,
@@ -111,23 +118,23 @@ impl Opener<'_> {
     /// Opens every authority of the configuration.
     pub(super) async fn all(&self) -> Result<Authorities, BootError> {
         let mut opened = Authorities::new();
+        let common = self.common_keys().await?;
         for (name, authority) in self.config.root().authorities() {
-            opened.insert(name.clone(), self.open(authority).await?);
+            opened.insert(name.clone(), self.open(authority, &common).await?);
         }
         Ok(opened)
     }
 
-    async fn open(&self, authority: &AuthorityConfig) -> Result<Arc<dyn RootAuthority>, BootError> {
+    async fn open(
+        &self,
+        authority: &AuthorityConfig,
+        common: &Arc<dyn KeyBackend>,
+    ) -> Result<Arc<dyn RootAuthority>, BootError> {
         let name = authority.name();
-        let directory = self.layout.paths.authorities().join(name);
-        let state = FileState::open(
-            directory.clone(),
-            Arc::clone(&self.deps.disk),
-            self.in_use.contains(name),
-        )
-        .map_err(|source| BootError::DataDir { path: directory, source })?;
+        let in_use = self.in_use.contains(name);
+        let state = SharedBooks::open(Arc::clone(self.store), name, in_use).await?;
         let keys = match authority.keys() {
-            None => Arc::clone(self.keys),
+            None => Arc::clone(common),
             Some(own) => {
                 let opened = self.own_keys(name, own).await?;
                 opened.map_err(|error| plugin_problem(&format!("authority.{name}.keys"), error))?
@@ -148,7 +155,29 @@ impl Opener<'_> {
 }
 
 impl Opener<'_> {
-    /// The key backend of one authority. Key files are its own, apart from those of `[keys]`.
+    /// Where authorities without a key backend of their own make their keys. Key files are shared: every server of the CA
+    /// signs with the same roots. The keys of issuers are each server's own.
+    async fn common_keys(&self) -> Result<Arc<dyn KeyBackend>, BootError> {
+        let KeysConfig::File { passphrase } = self.config.keys() else {
+            return Ok(Arc::clone(self.keys));
+        };
+        let settings = passphrase_settings(passphrase);
+        let opened = self.shared_keys(shared_files::COMMON.to_owned(), settings).await?;
+        opened.map_err(|error| plugin_problem("keys", error))
+    }
+
+    async fn shared_keys(
+        &self,
+        scope: String,
+        settings: toml::Table,
+    ) -> Result<Result<Arc<dyn KeyBackend>, RegistryError>, BootError> {
+        let files = Arc::new(SharedFiles::new(Arc::clone(self.store), scope));
+        // They are in no directory.
+        let plugin = file_keys(PathBuf::new(), self.deps, self.embedding);
+        blocking(move || plugin.open_in(files, &settings).map_err(RegistryError::Config)).await
+    }
+
+    /// The key backend of one authority. Key files are its own, apart from those of `[keys]`, and shared as well.
     async fn own_keys(
         &self,
         name: &str,
@@ -162,8 +191,7 @@ impl Opener<'_> {
         if let Some(toml::Value::String(path)) = settings.get_mut("passphrase_file") {
             *path = self.config.directory().join(&*path).to_string_lossy().into_owned();
         }
-        let files = file_keys(self.layout.paths.authorities().join(name).join("keys"), self.deps);
-        blocking(move || files.open(&settings).map_err(RegistryError::Config)).await
+        self.shared_keys(shared_files::scope_of(name), settings).await
     }
 }
 
@@ -172,7 +200,7 @@ pub(super) fn known(config: &Config, embedding: &dyn Embedding) -> Registry {
     let mut registry = Registry::new();
     built_in(&mut registry, config, Arc::new(SystemClock));
     // Nothing is opened, so the directory does not matter.
-    registry.add_key_backend(file_keys(PathBuf::new(), &HostDeps::system()));
+    registry.add_key_backend(file_keys(PathBuf::new(), &HostDeps::system(), embedding));
     embedding.plugins(&mut registry);
     registry
 }

@@ -4,10 +4,7 @@
 //! |---|---|---|
 //! | `lock` | held by the one process that uses the directory | this module |
 //! | `state.redb` | the state that all servers of the CA share, unless it is elsewhere; made before anything else | [`super::store`] |
-//! | `keys/` | encrypted private keys | the key backend `file` |
-//! | `authority/<name>/` | what a root authority keeps | [`super::authority_state`] |
-//! | `requests/` | requests for issuers, so that a repeated one has the same bytes | `control::requests` |
-//! | `bundles/` | bundles of the past, for whoever was away | [`control::bundles`] |
+//! | `keys/` | encrypted private keys of issuers | the key backend `file` |
 //! | `ledger/` | rows of every leaf that may live | the ledger |
 //! | `clock.json` | a moment that wall clock and uptime agreed on | [`control::clock`] |
 //! | `place` | a random name of the directory, where several servers share a store | [`super::joined`] |

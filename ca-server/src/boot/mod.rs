@@ -23,6 +23,7 @@ mod preflight;
 mod rows;
 mod running;
 mod settings;
+mod shared_files;
 mod store;
 mod unstarted;
 

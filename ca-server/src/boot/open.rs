@@ -28,13 +28,11 @@ use control::bundles::{BundleHistory, TransitionSigner};
 use control::clock::GuardedClock;
 use control::metered::{Authorities, AuthorityCalls};
 use control::own_issuer::OwnIssuers;
-use control::paths::DIR_MODE;
 use control::work::{CaEffects, Shapes};
 
 /// What everything else rests on.
 pub(super) struct CoreServices {
     /// What all servers of the CA share.
-    #[expect(dead_code, reason = "only the record is in it so far")]
     pub(super) store: Arc<dyn SharedStore>,
     /// This server among those of the CA.
     pub(super) joined: Joined,
@@ -69,7 +67,8 @@ pub(super) async fn core_services(
     let opener = Opener {
         config,
         registry: &registry,
-        layout,
+        store: &store,
+        embedding,
         deps,
         keys: &keys,
         calls: &calls,
@@ -78,12 +77,13 @@ pub(super) async fn core_services(
     let authorities = opener.all().await?;
     let cell = Arc::new(OnceLock::new());
     let (bundles, transition_signer) =
-        (bundles(config, layout, deps).await?, Arc::<TransitionSigner>::default());
+        (bundles(config, &store).await?, Arc::<TransitionSigner>::default());
     let served = Served {
         cell: Arc::clone(&cell),
         bundles: bundles.clone(),
         transition_signer: Arc::clone(&transition_signer),
         duty: joined.duty.clone(),
+        store: Arc::clone(&store),
     };
     let started = driver(given, record, Arc::clone(&keys), authorities.clone(), served).await?;
     let (driver, task) = started;
@@ -116,27 +116,17 @@ struct Served {
     cell: Arc<OnceLock<Arc<SnapshotCell>>>,
     bundles: BundleHistory,
     transition_signer: Arc<TransitionSigner>,
+    store: Arc<dyn SharedStore>,
     duty: watch::Receiver<Duty>,
 }
 
 /// Opens the bundles of the past.
 async fn bundles(
     config: &Config,
-    layout: &Layout,
-    deps: &HostDeps,
+    store: &Arc<dyn SharedStore>,
 ) -> Result<BundleHistory, BootError> {
-    let (path, disk, domain) =
-        (layout.paths.bundles(), Arc::clone(&deps.disk), config.trust_domain().clone());
-    let failed = {
-        let path = path.clone();
-        move |source| BootError::DataDir { path, source }
-    };
-    blocking(move || {
-        disk.create_dir_all(&path, DIR_MODE)?;
-        BundleHistory::open(path, disk, &domain)
-    })
-    .await?
-    .map_err(failed)
+    let opened = BundleHistory::open(Arc::clone(store), config.trust_domain()).await;
+    opened.map_err(BootError::NotRead)
 }
 
 /// Starts the driver over the record.
@@ -147,10 +137,7 @@ async fn driver(
     authorities: Authorities,
     served: Served,
 ) -> Result<(DriverHandle, DriverTask), BootError> {
-    let Given { config, deps, layout, .. } = given;
-    let requests = layout.paths.requests();
-    let made = deps.disk.create_dir_all(&requests, DIR_MODE);
-    made.map_err(|source| BootError::DataDir { path: requests.clone(), source })?;
+    let Given { config, deps, .. } = given;
     let effects = CaEffects {
         replica: ReplicaName::parse(config.replica())?,
         trust_domain: config.trust_domain().clone(),
@@ -164,8 +151,7 @@ async fn driver(
             issuer_key: config.root().issuer_key(),
             leaf_lifetime_max: config.leaf().ttl_max(),
         },
-        requests,
-        disk: Arc::clone(&deps.disk),
+        store: served.store,
         clock: Arc::clone(&deps.clock),
         randomness: Arc::clone(&deps.randomness),
         cell: served.cell,

@@ -31,7 +31,7 @@ async fn run() -> anyhow::Result<()> {
     let _logs = (filter != DEFAULT_FILTER)
         .then(|| cli::logs::start(LogFormat::Text, filter))
         .transpose()?;
-    let fault_plan = FaultPlan::default().for_data_dir(config.data_dir(), &deps);
+    let fault_plan = FaultPlan::default();
     let running = Box::pin(Server::start_with(config, deps, &fault_plan)).await?;
     println!("{} {}", running.grpc_addr, running.plain_addr);
     std::future::pending().await

@@ -7,10 +7,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 use ca_server::{BootError, Config, Embedding, HostDeps, Running, Server};
 use host::{Disk, OsRandomness, RealDisk, SystemClock};
+use stores::marked::unmark;
+use stores::spaces::AUTHORITY_BOOKS;
 use trust::Clock;
 
 use super::common::{SOON, TRUST_DOMAIN, write_private};
 use super::fault_plan::FaultPlan;
+use super::window::Window;
 
 const CONFIG: &str = "ca.toml";
 
@@ -18,6 +21,7 @@ const CONFIG: &str = "ca.toml";
 #[derive(Debug)]
 pub struct CaDir {
     directory: tempfile::TempDir,
+    window: Window,
 }
 
 /// What the directory of a CA is made of. Sockets are free ports of this machine, and the name of the server is `localhost`.
@@ -72,7 +76,7 @@ impl CaDir {
             write_private(&directory.path().join(name), contents)?;
         }
         std::fs::write(directory.path().join(CONFIG), config)?;
-        Ok(Self { directory })
+        Ok(Self { directory, window: Window::default() })
     }
 
     /// The configuration file.
@@ -127,16 +131,24 @@ impl CaDir {
     /// # Errors
     /// Outside when the configuration is no good, inside as the server says.
     pub async fn start_once(&self) -> anyhow::Result<Result<Running, BootError>> {
-        self.start_with(Arc::new(RealDisk), Arc::new(SystemClock), &FaultPlan::default()).await
+        let fault_plan = FaultPlan { window: self.window.clone(), ..FaultPlan::default() };
+        self.start_with(Arc::new(RealDisk), Arc::new(SystemClock), &fault_plan).await
+    }
+
+    /// A look into the shared state of the server that [`start`](Self::start) started.
+    pub const fn window(&self) -> &Window {
+        &self.window
     }
 
     /// How many roots the authority has ever made.
     ///
     /// # Errors
     /// When its book cannot be read.
-    pub fn roots_made(&self) -> anyhow::Result<usize> {
-        let book = std::fs::read(self.data().join("authority/main/self-signed"))?;
-        let book: serde_json::Value = serde_json::from_slice(&book)?;
+    pub async fn roots_made(&self) -> anyhow::Result<usize> {
+        let books = self.window.all(&self.data(), AUTHORITY_BOOKS).await?;
+        let book = books.iter().find(|entry| entry.id == "main/self-signed").context("no book")?;
+        let book = unmark(&AUTHORITY_BOOKS.key(&*book.id)?, &book.value)?;
+        let book: serde_json::Value = serde_json::from_slice(book)?;
         book.get("roots")
             .and_then(serde_json::Value::as_array)
             .map(Vec::len)
@@ -154,8 +166,7 @@ impl CaDir {
         fault_plan: &FaultPlan,
     ) -> anyhow::Result<Result<Running, BootError>> {
         let deps = HostDeps { clock, randomness: Arc::new(OsRandomness::new()), disk };
-        let fault_plan = fault_plan.for_data_dir(&self.data(), &deps);
-        self.start_embedded(deps, &fault_plan).await
+        self.start_embedded(deps, fault_plan).await
     }
 
     /// Starts a server in this process, embedded in something.

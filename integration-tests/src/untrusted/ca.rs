@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ca_server::{BootError, Embedding, HostDeps, Running};
 use host::{Disk, OsRandomness, RealDisk};
-use plugin_key_file::{FileKeysPlugin, KdfCost};
+use plugin_key_file::KdfCost;
 use plugins::memory::MemoryKeys;
 use plugins::{ConfigProblem, KeyBackend, KeyBackendPlugin, Registry};
 use trust::{Bundle, SpkiHash};
@@ -174,12 +174,10 @@ impl Place {
 impl Embedding for Place {
     fn plugins(&self, registry: &mut Registry) {
         registry.add_key_backend(SharedKeys(Arc::clone(&self.keys)));
-        registry.add_key_backend(FileKeysPlugin {
-            directory: self.ca_dir.data().join("keys"),
-            cost: KdfCost::LEAST,
-            disk: Arc::clone(&self.disk),
-            randomness: Arc::new(OsRandomness::new()),
-        });
+    }
+
+    fn key_cost(&self) -> KdfCost {
+        KdfCost::LEAST
     }
 }
 

@@ -60,7 +60,7 @@ async fn away(mode: AuthorityMode) {
     assert_eq!(after.active_root, before.active_root);
     Member::join(&door, "third").await.unwrap().issue().await.unwrap();
     CaDir::stop(running).await.unwrap();
-    assert_eq!(ca_dir.roots_made().unwrap(), 1);
+    assert_eq!(ca_dir.roots_made().await.unwrap(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,5 +105,5 @@ async fn a_server_whose_issuer_has_ended_starts_says_so_and_issues_again_when_th
     eventually("leaves are issued again without a restart", issues).await.unwrap();
     eventually("it is ready", || door.is_ready()).await.unwrap();
     CaDir::stop(running).await.unwrap();
-    assert_eq!(ca_dir.roots_made().unwrap(), 1);
+    assert_eq!(ca_dir.roots_made().await.unwrap(), 1);
 }

@@ -9,6 +9,10 @@ use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::{
     Authority, ListAuthoritiesRequest, StartRotationRequest, StatusRequest, StatusResponse,
 };
+use stores::spaces::AUTHORITY_BOOKS;
+
+/// What the authority keeps.
+const BOOK: &str = "main/self-signed";
 
 async fn status(running: &Running) -> StatusResponse {
     let mut client = AdminServiceClient::new(admin_channel(&running.admin_socket));
@@ -36,11 +40,10 @@ async fn an_authority_that_lost_its_book_says_so_and_makes_no_second_root() {
     let ca_dir = CaDir::new("").unwrap();
     let running = ca_dir.start().await.unwrap();
     let root = running.bundle().roots()[0].id();
-    let away = ca_dir.beside("away");
-    std::fs::rename(ca_dir.data().join("authority"), &away).unwrap();
+    let window = ca_dir.window();
+    let book = window.take(AUTHORITY_BOOKS, BOOK).await.unwrap();
     let looked = authority(&running).await;
     assert!(looked.health == "down" && looked.detail.contains("was deleted"), "{looked:?}");
-    says(&running, "authority was deleted while this server runs").await;
     CaDir::stop(running).await.unwrap();
 
     let running = ca_dir.start().await.unwrap();
@@ -52,13 +55,13 @@ async fn an_authority_that_lost_its_book_says_so_and_makes_no_second_root() {
     let mut client = RotationServiceClient::new(admin_channel(&running.admin_socket));
     client.start_rotation(request).await.unwrap();
     says(&running, "was deleted; nothing is made in its place").await;
-    assert!(!ca_dir.data().join("authority/main/self-signed").exists(), "no book in its place");
+    let books = window.all(&ca_dir.data(), AUTHORITY_BOOKS).await.unwrap();
+    assert!(books.iter().all(|entry| entry.id != BOOK), "no book in its place");
     let door = Door::of(&running).unwrap();
     Member::join(&door, "agent").await.unwrap().issue().await.unwrap();
     assert_eq!(running.bundle().roots()[0].id(), root, "issuance continues under the former root");
 
-    let _ = std::fs::remove_dir_all(ca_dir.data().join("authority"));
-    std::fs::rename(&away, ca_dir.data().join("authority")).unwrap();
+    window.put(AUTHORITY_BOOKS, BOOK, &book).await.unwrap();
     let looked = authority(&running).await;
     assert_eq!(looked.health, "ok", "put back, without a restart: {looked:?}");
     CaDir::stop(running).await.unwrap();
@@ -132,12 +135,12 @@ async fn a_data_directory_that_others_can_write_is_refused_with_every_file_and_w
     use std::os::unix::fs::PermissionsExt as _;
     let ca_dir = CaDir::new("").unwrap();
     CaDir::stop(ca_dir.start().await.unwrap()).await.unwrap();
-    for file in ["state.redb", "registry.redb", "bundles/0000000001.json"] {
+    for file in ["state.redb", "registry.redb", "keys/store.json"] {
         std::fs::set_permissions(ca_dir.data().join(file), std::fs::Permissions::from_mode(0o666))
             .unwrap();
     }
     let said = ca_dir.start_once().await.unwrap().unwrap_err().to_string();
-    for words in ["state.redb has mode 0666", "registry.redb", "0000000001.json", "chmod -R go="] {
+    for words in ["state.redb has mode 0666", "registry.redb", "store.json", "chmod -R go="] {
         assert!(said.contains(words), "{words} is missing in {said}");
     }
 }

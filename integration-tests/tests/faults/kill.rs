@@ -142,6 +142,6 @@ async fn a_ca_killed_while_it_makes_its_first_root_makes_no_second_one() {
         assert_eq!(promised.unwrap_or(root), root);
         Member::join(&door, "agent").await.unwrap().issue().await.unwrap();
         ca.kill().await.unwrap();
-        assert_eq!(ca_dir.roots_made().unwrap(), 1);
+        assert_eq!(ca_dir.roots_made().await.unwrap(), 1);
     }
 }

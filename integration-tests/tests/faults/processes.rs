@@ -101,5 +101,5 @@ async fn a_first_start_whose_disk_takes_nothing_says_what_to_check_and_leaves_no
     let mut ca = spawn(&ca_dir);
     let door = ca.door().await.unwrap();
     Member::join(&door, "agent").await.unwrap().issue().await.unwrap();
-    assert_eq!(ca_dir.roots_made().unwrap(), 1);
+    assert_eq!(ca_dir.roots_made().await.unwrap(), 1);
 }

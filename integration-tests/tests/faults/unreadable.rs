@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use integration_tests::faults::{CaDir, Door, Durable, Leaf, Member, eventually};
+use stores::Space;
+use stores::spaces::{AUTHORITY_BOOKS, ROOT_KEYS};
 use trust::RootId;
 
 /// A CA's directory where a server ran, and what it had.
@@ -160,7 +162,6 @@ async fn a_directory_that_lost_a_part_makes_no_new_root() {
         ("state.redb", "restore"),
         ("keys", "restore"),
         ("registry.redb", "restore"),
-        ("authority", ""),
         ("ledger", ""),
     ] {
         let path = data.join(part);
@@ -178,57 +179,60 @@ async fn a_directory_that_lost_a_part_makes_no_new_root() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_key_is_told_at_the_start_or_as_soon_as_the_server_serves() {
+async fn a_lost_key_of_an_issuer_is_told_at_the_start() {
     let used = Used::new().await;
-    let keys = std::fs::read_dir(used.ca_dir.data().join("keys"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let keys: Vec<PathBuf> =
-        keys.filter(|path| path.extension().is_some_and(|suffix| suffix == "key")).collect();
-    assert_eq!(keys.len(), 2, "the root's and the issuer's");
-    let mut started = 0;
-    for key in keys {
-        damage(&key, Damage::Delete);
-        match used.ca_dir.start_once().await.unwrap() {
-            Err(error) => assert!(error.to_string().contains("restore"), "{error}"),
-            Ok(running) => {
-                started += 1;
-                let door = Door::of(&running).unwrap();
-                Member::join(&door, "agent").await.unwrap().issue().await.unwrap();
-                let told = || async {
-                    let conditions = door.status().await.unwrap().conditions;
-                    conditions.iter().any(|said| said.contains("key") && said.contains("restore"))
-                };
-                eventually("operators are told", told).await.unwrap();
-                CaDir::stop(running).await.unwrap();
-            }
-        }
-        used.is_itself_again("the key put back").await;
+    let path = find(&used.ca_dir.data().join("keys"), ".key").unwrap();
+    damage(&path, Damage::Delete);
+    let said = used.ca_dir.start_once().await.unwrap().unwrap_err().to_string();
+    assert!(said.contains("restore"), "{said}");
+    assert!(find(&used.ca_dir.data().join("keys"), ".key").is_none(), "it was the only one here");
+    used.is_itself_again("the key put back").await;
+}
+
+/// What stands in the shared state of a server that runs, as soon as something was done to it.
+async fn told(used: &Used, space: Space, id: &str, value: Option<&[u8]>) {
+    let running = used.ca_dir.start().await.unwrap();
+    let window = used.ca_dir.window();
+    window.take(space, id).await.unwrap();
+    if let Some(value) = value {
+        window.put(space, id, value).await.unwrap();
     }
-    assert_eq!(
-        started, 1,
-        "without the root's key leaves are issued, without the issuer's nothing is"
-    );
+    CaDir::stop(running).await.unwrap();
+    let running = used.ca_dir.start().await.unwrap();
+    let door = Door::of(&running).unwrap();
+    Member::join(&door, "agent").await.unwrap().issue().await.unwrap();
+    let told = || async {
+        let conditions = door.status().await.unwrap().conditions;
+        conditions.iter().any(|said| said.contains("restore") || said.contains("backup"))
+    };
+    eventually("operators are told", told).await.unwrap();
+    CaDir::stop(running).await.unwrap();
+    let entries = window.all(&used.ca_dir.data(), space).await.unwrap();
+    let there = entries.into_iter().find(|entry| entry.id == id).map(|entry| entry.value);
+    assert_eq!(there.as_deref(), value, "it was touched");
+    used.put_back();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_key_of_a_root_is_told_and_leaves_are_issued_on() {
+    let used = Used::new().await;
+    let keys = used.ca_dir.window().all(&used.ca_dir.data(), ROOT_KEYS).await.unwrap();
+    let ids: Vec<_> = keys.iter().filter(|entry| entry.id.ends_with(".key")).collect();
+    assert_eq!(ids.len(), 1, "the root's, and no issuer's");
+    told(&used, ROOT_KEYS, &ids[0].id, None).await;
+    used.is_itself_again("the key put back").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_authority_whose_book_is_damaged_is_told_and_leaves_are_issued_on() {
     let used = Used::new().await;
-    let path = used.ca_dir.data().join("authority/main/self-signed");
-    for kind in [Damage::Garble, Damage::Halve, Damage::Flip(0)] {
-        damage(&path, kind);
-        let damaged = std::fs::read(&path).unwrap();
-        let running = used.ca_dir.start().await.unwrap();
-        let door = Door::of(&running).unwrap();
-        Member::join(&door, "agent").await.unwrap().issue().await.unwrap();
-        let told = || async {
-            let conditions = door.status().await.unwrap().conditions;
-            conditions.iter().any(|said| said.contains("authority") && said.contains("restore"))
-        };
-        eventually("operators are told", told).await.unwrap();
-        CaDir::stop(running).await.unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), damaged, "{kind:?}: it was touched");
-        used.put_back();
+    let id = "main/self-signed";
+    let books = used.ca_dir.window().all(&used.ca_dir.data(), AUTHORITY_BOOKS).await.unwrap();
+    let book = &books.iter().find(|entry| entry.id == id).unwrap().value;
+    let (mut flipped, half) = (book.clone(), &book[..book.len() / 2]);
+    *flipped.last_mut().unwrap() ^= 1;
+    for damaged in [flipped.as_slice(), half, b""] {
+        told(&used, AUTHORITY_BOOKS, id, Some(damaged)).await;
     }
     used.is_itself_again("the book put back").await;
 }

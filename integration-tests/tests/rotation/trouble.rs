@@ -2,9 +2,10 @@
 //! is over it goes on by itself.
 
 use integration_tests::faults::{AuthorityMode, AuthoritySwitch};
-use integration_tests::mesh::{LiveMesh, SOON, Talk};
+use integration_tests::mesh::{LiveMesh, SOON, Talk, Window};
 use plugins::Registry;
 use proto::banyan::admin::v1::{Rotation, Verb};
+use stores::spaces::BUNDLES;
 use trust::Clock as _;
 
 /// Leaves that outlive a test.
@@ -58,17 +59,17 @@ async fn a_root_that_fails_a_check_is_named_and_given_up_or_made_anew() -> anyho
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bundle_whose_transition_cannot_be_stored_is_not_taken_for_published()
 -> anyhow::Result<()> {
-    let mesh = LiveMesh::with_leaves_of(LONG, 2, 0, &()).await?;
-    let data = mesh.ca.directory().join("data");
-    // Where the next bundle is to be kept stands something that no file can replace.
-    let place = data.join("bundles").join("0000000002.json");
-    std::fs::create_dir_all(place.join("in-the-way"))?;
+    let window = Window::default();
+    let mesh = LiveMesh::with_leaves_of(LONG, 2, 0, &window).await?;
+    // Where the next bundle is to be kept stands something that nothing replaces.
+    let place = format!("{:020}", 2);
+    window.put(BUNDLES, &place, b"in the way").await?;
     mesh.ca.rotate("one").await?;
     let stuck =
         mesh.ca.until_rotation("it says so", SOON, has_trouble("publishing the bundle")).await?;
     assert_eq!(stuck.phase, "distributing");
     assert!(mesh.ca.decide("early", Verb::Activate).await.is_err(), "the gate is closed meanwhile");
-    std::fs::remove_dir_all(&place)?;
+    window.take(BUNDLES, &place).await?;
     mesh.over("one").await?;
     assert_nothing_failed(&mesh.stop().await?);
     Ok(())

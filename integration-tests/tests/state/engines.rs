@@ -21,7 +21,7 @@ fn elsewhere(domain: &str) -> anyhow::Result<CaDir> {
 }
 
 async fn refused(ca_dir: &CaDir, store: &FakeStore) -> anyhow::Result<String> {
-    let over = Over::new(Arc::new(store.clone()), ca_dir);
+    let over = Over::new(Arc::new(store.clone()));
     let started = ca_dir.start_embedded(HostDeps::system(), &over).await?;
     Ok(started.map(drop).unwrap_err().to_string())
 }
@@ -30,7 +30,7 @@ async fn refused(ca_dir: &CaDir, store: &FakeStore) -> anyhow::Result<String> {
 async fn a_store_that_does_not_answer_at_the_start_is_waited_for() -> anyhow::Result<()> {
     let (ca_dir, store) = (elsewhere("example.org")?, FakeStore::new());
     store.fail_reads(true);
-    let over = Over::new(Arc::new(store.clone()), &ca_dir);
+    let over = Over::new(Arc::new(store.clone()));
     let starting = ca_dir.start_embedded(HostDeps::system(), &over);
     tokio::pin!(starting);
     let early = tokio::time::timeout(Duration::from_secs(2), &mut starting).await;
@@ -46,7 +46,7 @@ async fn a_store_that_does_not_answer_at_the_start_is_waited_for() -> anyhow::Re
 async fn another_trust_domain_on_the_same_prefix_is_refused_by_name() -> anyhow::Result<()> {
     let (ours, theirs, store) =
         (elsewhere("example.org")?, elsewhere("other.test")?, FakeStore::new());
-    let over = Over::new(Arc::new(store.clone()), &ours);
+    let over = Over::new(Arc::new(store.clone()));
     CaDir::stop(ours.start_embedded(HostDeps::system(), &over).await??).await?;
     let said = refused(&theirs, &store).await?;
     for named in ["prefix /banyan/one", "trust domain example.org", "configured for other.test"] {
@@ -59,7 +59,7 @@ async fn another_trust_domain_on_the_same_prefix_is_refused_by_name() -> anyhow:
 async fn a_directory_whose_state_is_elsewhere_makes_no_new_ca_there_or_here() -> anyhow::Result<()>
 {
     let (ca_dir, store) = (elsewhere("example.org")?, FakeStore::new());
-    let over = Over::new(Arc::new(store.clone()), &ca_dir);
+    let over = Over::new(Arc::new(store.clone()));
     CaDir::stop(ca_dir.start_embedded(HostDeps::system(), &over).await??).await?;
     let empty = FakeStore::new();
     let said = refused(&ca_dir, &empty).await?;
@@ -94,7 +94,7 @@ async fn a_state_in_the_directory_is_not_left_for_another_place() -> anyhow::Res
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_was_edited_is_refused_by_name() -> anyhow::Result<()> {
     let (ca_dir, store) = (elsewhere("example.org")?, FakeStore::new());
-    let over = Over::new(Arc::new(store.clone()), &ca_dir);
+    let over = Over::new(Arc::new(store.clone()));
     CaDir::stop(ca_dir.start_embedded(HostDeps::system(), &over).await??).await?;
     let key = stores::spaces::RECORD.key("record")?;
     let mut there = store.get(&key).await?.unwrap();

@@ -11,6 +11,8 @@ use proto::banyan::admin::v1::agent_admin_service_client::AgentAdminServiceClien
 use proto::banyan::admin::v1::token_service_client::TokenServiceClient;
 use proto::banyan::admin::v1::{ListAgentsRequest, ListRelyingPartiesRequest, ListTokensRequest};
 
+use stores::spaces::{AUTHORITY_BOOKS, BUNDLES, ISSUER_REQUESTS, ROOT_KEYS};
+
 use crate::support::{LIMITS, channel, confirm, rotation, rotations, until, verified};
 
 const ARCHIVE: &str = "fixtures/data-dir-2026-11-29.tar.gz";
@@ -27,6 +29,16 @@ fn upgraded() -> anyhow::Result<CaDir> {
     Ok(ca_dir)
 }
 
+/// How many key files there are.
+fn keys(directory: &Path) -> usize {
+    let files = std::fs::read_dir(directory).into_iter().flatten();
+    files
+        .filter(|file| {
+            file.as_ref().is_ok_and(|file| file.path().extension() == Some("key".as_ref()))
+        })
+        .count()
+}
+
 fn former(ca_dir: &CaDir, part: &str) -> PathBuf {
     ca_dir.data().join("former").join(part)
 }
@@ -37,8 +49,25 @@ async fn a_former_directory_is_taken_over_whole_and_its_rotation_ends() -> anyho
     let before = rotation_driver::former_record(&ca_dir.data().join("record.redb")).await?;
     let before = rotation::record::decode(&before.context("no record")?.record)?;
     let running = ca_dir.start().await?;
-    assert!(former(&ca_dir, "record.redb").exists());
-    assert!(!ca_dir.data().join("record.redb").exists());
+    let all = ["record.redb", "bundles", "requests", "authority/main/self-signed"];
+    for part in all {
+        assert!(former(&ca_dir, part).exists() && !ca_dir.data().join(part).exists(), "{part}");
+    }
+    assert_eq!(keys(&ca_dir.data().join("keys")), 2, "the issuers'");
+    assert_eq!(keys(&former(&ca_dir, "keys")), 2, "the roots'");
+    let window = ca_dir.window();
+    for (space, ids) in [
+        (BUNDLES, vec!["00000000000000000001", "00000000000000000002"]),
+        (AUTHORITY_BOOKS, vec!["main/.names", "main/self-signed"]),
+    ] {
+        let found = window.all(&ca_dir.data(), space).await?;
+        let found: Vec<_> = found.iter().map(|entry| entry.id.as_str()).collect();
+        assert_eq!(found, ids);
+    }
+    let requests = window.all(&ca_dir.data(), ISSUER_REQUESTS).await?;
+    assert!(requests.iter().any(|entry| entry.id == format!("{REQUEST}.issuer")), "{requests:?}");
+    let root_keys = window.all(&ca_dir.data(), ROOT_KEYS).await?;
+    assert_eq!(root_keys.iter().filter(|entry| entry.id.ends_with(".key")).count(), 2);
 
     let record = verified(&running).await?;
     assert_eq!(Vec::from_iter(record.roots.keys()), Vec::from_iter(before.roots.keys()));
@@ -98,14 +127,16 @@ async fn a_take_over_that_breaks_off_anywhere_is_taken_up_by_the_next_start() ->
             if let Some(Ok(running)) = started {
                 CaDir::stop(running).await?;
             }
-            let over = !ca_dir.data().join("record.redb").exists();
+            let over = !ca_dir.data().join("authority").exists();
             let running = ca_dir.start().await.with_context(|| format!("{how:?} at {nth}"))?;
             let record = verified(&running).await?;
             assert_eq!((record.roots.len(), record.sequence.0), (2, 2), "{how:?} at {nth}");
             assert!(former(&ca_dir, "record.redb").exists(), "{how:?} at {nth}");
+            assert!(former(&ca_dir, "authority").exists(), "{how:?} at {nth}");
+            assert_eq!(keys(&ca_dir.data().join("keys")), 2, "{how:?} at {nth}");
             CaDir::stop(running).await?;
             if over {
-                assert!(nth > 2, "only {nth} changes were failed");
+                assert!(nth > 6, "only {nth} changes were failed");
                 break;
             }
         }

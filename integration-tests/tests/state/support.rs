@@ -7,8 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use ca_server::{Embedding, Running};
 use hyper_util::rt::TokioIo;
-use integration_tests::faults::{CaDir, FaultPlan, PlannedFaults};
-use plugins::Registry;
+use plugin_key_file::KdfCost;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::{
     ConfirmRelyingPartyRequest, GetRotationRequest, ReadJournalRequest, Rotation,
@@ -28,20 +27,17 @@ pub(crate) const ROTATION_MAX: Duration = Duration::from_secs(120);
 /// A server whose shared state is in this store.
 pub(crate) struct Over {
     pub(crate) store: Arc<dyn SharedStore>,
-    faults: PlannedFaults,
 }
 
 impl Over {
-    pub(crate) fn new(store: Arc<dyn SharedStore>, ca_dir: &CaDir) -> Self {
-        let faults =
-            FaultPlan::default().for_data_dir(&ca_dir.data(), &ca_server::HostDeps::system());
-        Self { store, faults }
+    pub(crate) fn new(store: Arc<dyn SharedStore>) -> Self {
+        Self { store }
     }
 }
 
 impl Embedding for Over {
-    fn plugins(&self, registry: &mut Registry) {
-        self.faults.plugins(registry);
+    fn key_cost(&self) -> KdfCost {
+        KdfCost::LEAST
     }
 
     fn store(&self, _: Arc<dyn SharedStore>) -> Arc<dyn SharedStore> {

@@ -7,10 +7,11 @@ use host::Disk;
 use plugins::{ConfigProblem, ConfigTable, KeyBackend, KeyBackendPlugin};
 use trust::Randomness;
 
+use crate::files::{Directory, Files};
 use crate::open_error::OpenError;
 use crate::passphrase::PassphraseSource;
 use crate::sealed::KdfCost;
-use crate::store::{FileKeys, FileKeysOptions};
+use crate::store::{FileKeys, Opening};
 
 /// Lists [`FileKeys`] in a registry under the name `file`.
 ///
@@ -27,6 +28,33 @@ pub struct FileKeysPlugin {
     pub randomness: Arc<dyn Randomness>,
 }
 
+impl FileKeysPlugin {
+    /// Opens keys that are in these files instead of the directory.
+    ///
+    /// # Errors
+    /// Every problem of the settings, or why the files cannot be used.
+    pub fn open_in(
+        &self,
+        files: Arc<dyn Files>,
+        settings: &toml::Table,
+    ) -> Result<Arc<dyn KeyBackend>, Vec<ConfigProblem>> {
+        let source = read(settings)?;
+        let problem = |error: &OpenError| {
+            let field = match error {
+                OpenError::Passphrase(_) | OpenError::WrongPassphrase { .. } => source.field(),
+                _ => "backend",
+            };
+            vec![ConfigProblem::new(field, error.to_string())]
+        };
+        let (cost, randomness) = (self.cost, Arc::clone(&self.randomness));
+        let opened =
+            source.read(self.disk.as_ref()).map_err(OpenError::from).and_then(|passphrase| {
+                FileKeys::open_in(Opening { files, passphrase, cost, randomness })
+            });
+        Ok(Arc::new(opened.map_err(|error| problem(&error))?))
+    }
+}
+
 impl KeyBackendPlugin for FileKeysPlugin {
     fn name(&self) -> &'static str {
         "file"
@@ -37,25 +65,8 @@ impl KeyBackendPlugin for FileKeysPlugin {
     }
 
     fn open(&self, settings: &toml::Table) -> Result<Arc<dyn KeyBackend>, Vec<ConfigProblem>> {
-        let source = read(settings)?;
-        let problem = |error: &OpenError| {
-            let field = match error {
-                OpenError::Passphrase(_) | OpenError::WrongPassphrase { .. } => source.field(),
-                _ => "backend",
-            };
-            vec![ConfigProblem::new(field, error.to_string())]
-        };
-        let opened =
-            source.read(self.disk.as_ref()).map_err(OpenError::from).and_then(|passphrase| {
-                FileKeys::open(FileKeysOptions {
-                    directory: self.directory.clone(),
-                    passphrase,
-                    cost: self.cost,
-                    disk: self.disk.clone(),
-                    randomness: self.randomness.clone(),
-                })
-            });
-        Ok(Arc::new(opened.map_err(|error| problem(&error))?))
+        let (path, disk) = (self.directory.clone(), Arc::clone(&self.disk));
+        self.open_in(Arc::new(Directory { path, disk }), settings)
     }
 }
 

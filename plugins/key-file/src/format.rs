@@ -13,7 +13,7 @@ use crate::passphrase::Passphrase;
 use crate::sealed::{KdfCost, SALT_LEN, SealError, StoreKey};
 
 /// The name of the header's file.
-pub(crate) const HEADER: &str = "store.json";
+pub const HEADER: &str = "store.json";
 
 /// The version of both formats; another one is refused, never guessed at.
 const VERSION: u8 = 1;
@@ -147,6 +147,15 @@ impl KeyFile {
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, FormatError> {
         write(self)
     }
+}
+
+/// The public half of the key in a file, as SPKI in DER, with nothing opened.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn public_half(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    let half = read::<KeyFile>(bytes).and_then(|file| decode(&file.public_key));
+    half.map_err(|error| error.to_string())
 }
 
 /// Binds the check value to the header it stands in.

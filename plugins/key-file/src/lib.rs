@@ -8,10 +8,14 @@
 //! What it protects against: somebody who gets the files, or a backup, without the passphrase; files swapped or
 //! renamed among each other. Not against somebody who can read this process's memory.
 //!
+//! What several servers share stands in the same form where they all find it ([`Files`]): then memory proves nothing, and each
+//! use reads the file.
+//!
 //! Start at [`FileKeys::open`]; [`FileKeysPlugin`] lists it in a registry as `file`; `shelf` is what is in
 //! memory over what is on disk, `sealed` holds the cryptography, `format` the files' contents.
 
 mod config;
+mod files;
 mod format;
 mod open_error;
 mod passphrase;
@@ -20,7 +24,9 @@ mod shelf;
 mod store;
 
 pub use config::FileKeysPlugin;
+pub use files::Files;
+pub use format::{HEADER, public_half};
 pub use open_error::OpenError;
 pub use passphrase::{Passphrase, PassphraseError, PassphraseSource};
 pub use sealed::KdfCost;
-pub use store::{FileKeys, FileKeysOptions};
+pub use store::{FileKeys, FileKeysOptions, Opening};

@@ -1,16 +1,14 @@
 //! What is in memory over what is on disk: the keys, and the one way to change them.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
-use host::{Disk, LoosePermissions, check_private};
 use plugins::memory::{destroyed, other_spec};
 use plugins::ring_keys::RingKey;
 use plugins::{KeyError, KeyHandle, KeyId, KeySpec, RequestId};
 use trust::Randomness;
 
+use crate::files::Files;
 use crate::format::{HEADER, KeyFile, Stored};
 use crate::open_error::OpenError;
 use crate::sealed::StoreKey;
@@ -20,8 +18,7 @@ pub(crate) const SUFFIX: &str = "key";
 
 /// What the calls share; also with a thread whose caller has gone.
 pub(crate) struct Shelf {
-    pub(crate) directory: PathBuf,
-    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) files: Arc<dyn Files>,
     pub(crate) randomness: Arc<dyn Randomness>,
     pub(crate) key: StoreKey,
     /// Read on every signature, written after the disk was.
@@ -61,6 +58,29 @@ impl Shelf {
         self.keys.write().unwrap_or_else(PoisonError::into_inner).insert(id, slot);
     }
 
+    /// A key as it is now, where others write too.
+    pub(crate) fn key_now(&self, id: &KeyId) -> Result<Arc<RingKey>, KeyError> {
+        let slot = self.reload(id)?;
+        let live = slot.as_ref().and_then(Slot::live).cloned();
+        if let Some(slot) = slot {
+            self.put(id.clone(), slot);
+        }
+        live.ok_or_else(|| KeyError::NotFound { id: id.clone() })
+    }
+
+    /// All keys as they are now, where others write too.
+    pub(crate) fn reload_all(&self) -> Result<(), KeyError> {
+        let permanent = |error: OpenError| KeyError::Permanent { detail: error.to_string() };
+        let mut now = BTreeMap::new();
+        for id in key_ids(self.files.as_ref()).map_err(permanent)? {
+            if let Some(slot) = self.reload(&id)? {
+                now.insert(id, slot);
+            }
+        }
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = now;
+        Ok(())
+    }
+
     pub(crate) fn generate(
         &self,
         request_id: &RequestId,
@@ -68,7 +88,7 @@ impl Shelf {
     ) -> Result<KeyHandle, KeyError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let id = KeyId::for_request(request_id);
-        let known = self.read().get(&id).cloned();
+        let known = self.read().get(&id).filter(|_| !self.files.are_shared()).cloned();
         // A failed write may have stored its key after all: what is on disk decides, not what is in memory.
         let slot = match known {
             Some(slot) => Some(slot),
@@ -82,37 +102,43 @@ impl Shelf {
             Some(Slot::Live(key)) => key,
             None => self.make(&id, spec)?,
         };
+        if key.spec() != spec {
+            return Err(other_spec(request_id, key.spec()));
+        }
         let public = key.public().clone();
         self.put(id.clone(), Slot::Live(key));
         Ok(KeyHandle::new(id, public))
     }
 
     fn reload(&self, id: &KeyId) -> Result<Option<Slot>, KeyError> {
-        let path = self.path(id);
-        match load(self.disk.as_ref(), &path, id, &self.key) {
-            Ok(slot) => Ok(Some(slot)),
-            Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                Ok(None)
-            }
-            Err(OpenError::Permissions(LoosePermissions::Unreadable { source, .. }))
-                if source.kind() == io::ErrorKind::NotFound =>
-            {
-                Ok(None)
-            }
-            Err(error) => Err(KeyError::Permanent { detail: error.to_string() }),
-        }
+        load(self.files.as_ref(), id, &self.key)
+            .map_err(|error| KeyError::Permanent { detail: error.to_string() })
     }
 
+    /// Makes a key; where another server made one under this id meanwhile, that is the key.
     fn make(&self, id: &KeyId, spec: KeySpec) -> Result<Arc<RingKey>, KeyError> {
         let permanent = |detail: String| KeyError::Permanent { detail };
         let (key, pkcs8) = RingKey::generate(spec).map_err(|error| permanent(error.to_string()))?;
-        self.store(id, &Stored { spec, public: key.public().clone(), pkcs8: Some(pkcs8) })?;
-        Ok(Arc::new(key))
+        let stored = Stored { spec, public: key.public().clone(), pkcs8: Some(pkcs8) };
+        let name = name_of(id);
+        let met = self.files.create(&name, &self.sealed(id, &stored)?);
+        match met.map_err(|error| self.not_written(&name, &error))? {
+            None => Ok(Arc::new(key)),
+            Some(theirs) => {
+                let slot = opened(self.files.as_ref(), id, &self.key, &theirs);
+                let slot = slot.map_err(|error| permanent(error.to_string()))?;
+                slot.live().cloned().ok_or_else(|| KeyError::NotFound { id: id.clone() })
+            }
+        }
     }
 
     pub(crate) fn destroy(&self, id: &KeyId) -> Result<(), KeyError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(key) = self.read().get(id).and_then(Slot::live).cloned() else {
+        let known = match self.files.are_shared() {
+            true => self.reload(id)?,
+            false => self.read().get(id).cloned(),
+        };
+        let Some(key) = known.as_ref().and_then(Slot::live).cloned() else {
             return Ok(());
         };
         // The file stays as a mark without a key: its id can never name another one.
@@ -122,41 +148,66 @@ impl Shelf {
     }
 
     fn store(&self, id: &KeyId, stored: &Stored) -> Result<(), KeyError> {
+        let name = name_of(id);
+        let written = self.files.replace(&name, &self.sealed(id, stored)?);
+        written.map_err(|error| self.not_written(&name, &error))
+    }
+
+    fn sealed(&self, id: &KeyId, stored: &Stored) -> Result<Vec<u8>, KeyError> {
         let file = KeyFile::of(id, stored, &self.key, self.randomness.as_ref());
         let bytes = file.and_then(|file| file.to_bytes());
-        let bytes = bytes.map_err(|error| KeyError::Permanent { detail: error.to_string() })?;
-        let path = self.path(id);
-        self.disk.replace(&path, &bytes, 0o600).map_err(|error| KeyError::Transient {
-            detail: format!("cannot write the key file {}: {error}", path.display()),
-        })
+        bytes.map_err(|error| KeyError::Permanent { detail: error.to_string() })
+    }
+
+    fn not_written(&self, name: &str, error: &std::io::Error) -> KeyError {
+        let path = self.files.shown(Some(name));
+        let detail = format!("cannot write the key file {}: {error}", path.display());
+        KeyError::Transient { detail }
     }
 
     pub(crate) fn look(&self) -> Result<(), String> {
-        check_private(&self.directory).map_err(|error| error.to_string())?;
-        let header = self.directory.join(HEADER);
-        self.disk
-            .read(&header)
-            .map(|_| ())
-            .map_err(|error| format!("cannot read {}: {error}", header.display()))
-    }
-
-    fn path(&self, id: &KeyId) -> PathBuf {
-        self.directory.join(format!("{id}.{SUFFIX}"))
+        self.files.open().map_err(|error| error.to_string())?;
+        match self.files.read(HEADER) {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(format!("{} is gone", self.files.shown(Some(HEADER)).display())),
+            Err(error) => Err(error.to_string()),
+        }
     }
 }
 
-/// Reads and unlocks one key file.
+fn name_of(id: &KeyId) -> String {
+    format!("{id}.{SUFFIX}")
+}
+
+/// The keys that have a file. Other names (a temporary file of a crash) are passed over.
+pub(crate) fn key_ids(files: &dyn Files) -> Result<Vec<KeyId>, OpenError> {
+    let mut ids = Vec::new();
+    for name in files.names()? {
+        let Some(stem) = name.strip_suffix(SUFFIX).and_then(|stem| stem.strip_suffix('.')) else {
+            continue;
+        };
+        ids.push(KeyId::parse(stem).map_err(|_| OpenError::Damaged {
+            path: files.shown(Some(&name)),
+            detail: "its name is no key id".to_owned(),
+        })?);
+    }
+    Ok(ids)
+}
+
+/// Reads and unlocks one key file; `None` if there is none.
 pub(crate) fn load(
-    disk: &dyn Disk,
-    path: &Path,
+    files: &dyn Files,
     id: &KeyId,
     key: &StoreKey,
-) -> Result<Slot, OpenError> {
-    check_private(path)?;
-    let io = |source| OpenError::Io { operation: "read", path: path.to_owned(), source };
-    let bytes = disk.read(path).map_err(io)?;
-    let damaged = |detail: String| OpenError::Damaged { path: path.to_owned(), detail };
-    let stored = KeyFile::read(&bytes, id, key).map_err(|error| damaged(error.to_string()))?;
+) -> Result<Option<Slot>, OpenError> {
+    let bytes = files.read(&name_of(id))?;
+    bytes.map(|bytes| opened(files, id, key, &bytes)).transpose()
+}
+
+fn opened(files: &dyn Files, id: &KeyId, key: &StoreKey, bytes: &[u8]) -> Result<Slot, OpenError> {
+    let path = || files.shown(Some(&name_of(id)));
+    let damaged = |detail: String| OpenError::Damaged { path: path(), detail };
+    let stored = KeyFile::read(bytes, id, key).map_err(|error| damaged(error.to_string()))?;
     let Some(pkcs8) = stored.pkcs8 else {
         return Ok(Slot::Destroyed);
     };

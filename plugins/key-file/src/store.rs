@@ -2,22 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
 
 use async_trait::async_trait;
-use host::{Disk, check_private};
+use host::Disk;
+use plugins::ring_keys::RingKey;
 use plugins::{
     Health, KeyBackend, KeyBackendDescription, KeyError, KeyHandle, KeyId, KeySpec, RequestId,
 };
 use trust::{PublicKey, Randomness, SignatureAlgorithm};
 
+use crate::files::{Directory, Files, io_error};
 use crate::format::{FormatError, HEADER, Header};
 use crate::open_error::OpenError;
 use crate::passphrase::Passphrase;
 use crate::sealed::{KdfCost, SealError, StoreKey};
-use crate::shelf::{SUFFIX, Shelf, load};
+use crate::shelf::{Shelf, key_ids, load};
 
 /// What a store is opened with.
 #[derive(Debug)]
@@ -34,6 +35,19 @@ pub struct FileKeysOptions {
     pub randomness: Arc<dyn Randomness>,
 }
 
+/// The same, with files that may be elsewhere.
+#[derive(Debug)]
+pub struct Opening {
+    /// The files.
+    pub files: Arc<dyn Files>,
+    /// The passphrase.
+    pub passphrase: Passphrase,
+    /// What a guess of the passphrase shall cost. Counts for a new store only: an existing one says it itself.
+    pub cost: KdfCost,
+    /// Salt and nonces.
+    pub randomness: Arc<dyn Randomness>,
+}
+
 /// Private keys in encrypted files, unlocked.
 pub struct FileKeys {
     shelf: Arc<Shelf>,
@@ -46,32 +60,37 @@ impl FileKeys {
     /// [`OpenError`], which says what to do. A store that exists but cannot be read is never replaced.
     pub fn open(options: FileKeysOptions) -> Result<Self, OpenError> {
         let FileKeysOptions { directory, passphrase, cost, disk, randomness } = options;
-        let io = |operation| {
-            let path = directory.clone();
-            move |source| OpenError::Io { operation, path, source }
-        };
-        disk.create_dir_all(&directory, 0o700).map_err(io("make"))?;
-        check_private(&directory)?;
-        let files = key_files(&disk.list(&directory).map_err(io("list"))?)?;
-        let unlock = Unlock { directory: &directory, disk: disk.as_ref(), passphrase: &passphrase };
-        let key = match unlock.existing()? {
-            Some(key) => key,
-            None if files.is_empty() => unlock.create(cost, randomness.as_ref())?,
-            None => return Err(OpenError::HeaderMissing { directory }),
+        Self::open_in(Opening {
+            files: Arc::new(Directory { path: directory, disk }),
+            passphrase,
+            cost,
+            randomness,
+        })
+    }
+
+    /// The same, with files that may be elsewhere.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_in(opening: Opening) -> Result<Self, OpenError> {
+        let Opening { files, passphrase, cost, randomness } = opening;
+        files.open()?;
+        let ids = key_ids(files.as_ref())?;
+        let unlock = Unlock { files: files.as_ref(), passphrase: &passphrase };
+        let key = match files.read(HEADER)? {
+            Some(header) => unlock.existing(&header)?,
+            None if ids.is_empty() => unlock.create(cost, randomness.as_ref())?,
+            None => return Err(OpenError::HeaderMissing { directory: files.shown(None) }),
         };
         let mut keys = BTreeMap::new();
-        for (id, path) in files {
-            keys.insert(id.clone(), load(disk.as_ref(), &path, &id, &key)?);
+        for id in ids {
+            // One that was there a moment ago is there.
+            if let Some(slot) = load(files.as_ref(), &id, &key)? {
+                keys.insert(id, slot);
+            }
         }
-        let shelf = Shelf {
-            directory,
-            disk,
-            randomness,
-            key,
-            keys: RwLock::new(keys),
-            writing: Mutex::new(()),
-        };
-        Ok(Self { shelf: Arc::new(shelf) })
+        let (keys, writing) = (RwLock::new(keys), Mutex::new(()));
+        Ok(Self { shelf: Arc::new(Shelf { files, randomness, key, keys, writing }) })
     }
 }
 
@@ -87,7 +106,7 @@ impl KeyBackend for FileKeys {
     }
 
     async fn public(&self, id: &KeyId) -> Result<PublicKey, KeyError> {
-        Ok(self.shelf.key(id)?.public().clone())
+        Ok(self.key(id).await?.public().clone())
     }
 
     async fn sign(
@@ -96,10 +115,14 @@ impl KeyBackend for FileKeys {
         message: &[u8],
         algorithm: SignatureAlgorithm,
     ) -> Result<Vec<u8>, KeyError> {
-        self.shelf.key(id)?.sign(message, algorithm)
+        self.key(id).await?.sign(message, algorithm)
     }
 
     async fn list(&self) -> Result<Vec<KeyHandle>, KeyError> {
+        if self.shelf.files.are_shared() {
+            let shelf = self.shelf.clone();
+            on_a_blocking_thread(move || shelf.reload_all()).await?;
+        }
         let keys = self.shelf.read();
         let live = keys.iter().filter_map(|(id, slot)| Some((id, slot.live()?)));
         Ok(live.map(|(id, key)| KeyHandle::new(id.clone(), key.public().clone())).collect())
@@ -123,62 +146,49 @@ impl KeyBackend for FileKeys {
 
 impl fmt::Debug for FileKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FileKeys").field("directory", &self.shelf.directory).finish_non_exhaustive()
+        f.debug_struct("FileKeys").field("files", &self.shelf.files).finish_non_exhaustive()
+    }
+}
+
+impl FileKeys {
+    /// From memory in the first poll, unless others write too: then a key may be new, or destroyed.
+    async fn key(&self, id: &KeyId) -> Result<Arc<RingKey>, KeyError> {
+        if !self.shelf.files.are_shared() {
+            return self.shelf.key(id);
+        }
+        let (shelf, id) = (self.shelf.clone(), id.clone());
+        on_a_blocking_thread(move || shelf.key_now(&id)).await
     }
 }
 
 struct Unlock<'a> {
-    directory: &'a Path,
-    disk: &'a dyn Disk,
+    files: &'a dyn Files,
     passphrase: &'a Passphrase,
 }
 
 impl Unlock<'_> {
-    fn existing(&self) -> Result<Option<StoreKey>, OpenError> {
-        let path = self.directory.join(HEADER);
-        let bytes = match self.disk.read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(OpenError::Io { operation: "read", path, source }),
-        };
-        check_private(&path)?;
-        match Header::unlock(&bytes, self.passphrase) {
-            Ok(key) => Ok(Some(key)),
-            Err(FormatError::Seal(SealError::Opening)) => {
-                Err(OpenError::WrongPassphrase { directory: self.directory.to_owned() })
+    fn existing(&self, header: &[u8]) -> Result<StoreKey, OpenError> {
+        Header::unlock(header, self.passphrase).map_err(|error| match error {
+            FormatError::Seal(SealError::Opening) => {
+                OpenError::WrongPassphrase { directory: self.files.shown(None) }
             }
-            Err(error) => Err(OpenError::Damaged { path, detail: error.to_string() }),
-        }
+            error => self.damaged(&error),
+        })
     }
 
+    /// Where another server made the header first, theirs counts.
     fn create(&self, cost: KdfCost, randomness: &dyn Randomness) -> Result<StoreKey, OpenError> {
-        let path = self.directory.join(HEADER);
         let made = Header::create(self.passphrase, cost, randomness)
             .and_then(|(header, key)| Ok((header.to_bytes()?, key)));
-        let damaged = |error: FormatError| OpenError::Damaged {
-            path: path.clone(),
-            detail: error.to_string(),
-        };
-        let (bytes, key) = made.map_err(damaged)?;
-        let io = |source| OpenError::Io { operation: "write", path: path.clone(), source };
-        self.disk.replace(&path, &bytes, 0o600).map_err(io)?;
-        Ok(key)
+        let (bytes, key) = made.map_err(|error| self.damaged(&error))?;
+        let path = self.files.shown(Some(HEADER));
+        let met = self.files.create(HEADER, &bytes).map_err(io_error("write", &path))?;
+        met.map_or(Ok(key), |theirs| self.existing(&theirs))
     }
-}
 
-/// The key files of a directory. Other names (a temporary file of a crash) are passed over.
-fn key_files(paths: &[PathBuf]) -> Result<Vec<(KeyId, PathBuf)>, OpenError> {
-    let mut files = Vec::new();
-    for path in paths.iter().filter(|path| path.extension().is_some_and(|suffix| suffix == SUFFIX))
-    {
-        let id = path.file_stem().and_then(|stem| KeyId::parse(stem.to_str()?).ok());
-        let id = id.ok_or_else(|| OpenError::Damaged {
-            path: path.clone(),
-            detail: "its name is no key id".to_owned(),
-        })?;
-        files.push((id, path.clone()));
+    fn damaged(&self, error: &FormatError) -> OpenError {
+        OpenError::Damaged { path: self.files.shown(Some(HEADER)), detail: error.to_string() }
     }
-    Ok(files)
 }
 
 async fn on_a_blocking_thread<T: Send + 'static>(
