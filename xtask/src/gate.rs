@@ -15,8 +15,15 @@ use crate::{process, rules};
 pub(crate) fn test(root: &Path, arguments: &[String]) -> anyhow::Result<()> {
     debian::ensure(&[&OPENSSL, &CURL, &PYTHON_VENV, &IPROUTE, &SOFTHSM])?;
     let cache = Cache::from_environment()?;
-    let needed =
-        [table::ENVOY, table::PYTHON, table::GRPCURL, table::OPENBAO, table::STEP_CA, table::ETCD];
+    let needed = [
+        table::ENVOY,
+        table::PYTHON,
+        table::GRPCURL,
+        table::OPENBAO,
+        table::STEP_CA,
+        table::ETCD,
+        table::KUBE_APISERVER,
+    ];
     peers::install(&cache, &needed)?;
     let mut tests = process::cargo(root);
     process::run_shown(tests.args(["test", "--workspace", "--no-fail-fast"]).args(arguments))

@@ -32,6 +32,10 @@ pub(crate) enum Recipe {
         package: &'static str,
         /// Whether it needs a C compiler.
         cgo: bool,
+        /// Tags of the build.
+        tags: &'static [&'static str],
+        /// Variables that the linker sets: `path=value`, each.
+        set: &'static [&'static str],
     },
     /// A program built from a crate with its own lock file. It goes to the folder of tools, where `cargo install` keeps
     /// account of it.
@@ -46,7 +50,8 @@ pub(crate) enum Recipe {
 impl Recipe {
     /// Everything that the part is made by: it is made again when this changes.
     pub(crate) fn fingerprint(&self) -> anyhow::Result<String> {
-        let mut text = format!("{self:?}\n");
+        // A part without tags and variables is as it was before parts could have any.
+        let mut text = format!("{self:?}\n").replace(", tags: [], set: []", "");
         if let Self::GoModule { folder, .. } = self {
             for file in ["go.mod", "go.sum"] {
                 let path = own_module(folder).join(file);
@@ -69,8 +74,11 @@ impl Recipe {
                 }
             }
             Self::Go { module } => go(module, folder),
-            Self::GoModule { folder: module, package, cgo } => {
-                go_module(&own_module(module), package, *cgo, &folder.join("bin").join(program))
+            Self::GoModule { folder: module, package, cgo, tags, set } => {
+                let mut build = go_tool(*cgo);
+                build.current_dir(own_module(module)).args(["build", "-mod=readonly", "-trimpath"]);
+                build.args(["-tags", &tags.join(","), "-ldflags", &linker_flags(set), "-o"]);
+                process::run(build.arg(folder.join("bin").join(program)).arg(package))
             }
             Self::Cargo { package, version } => cargo(package, version, folder),
         }
@@ -121,17 +129,9 @@ fn go(module: &str, folder: &Path) -> anyhow::Result<()> {
     process::run(install.args(["install", "-trimpath", "-ldflags", "-s -w", module]))
 }
 
-fn go_module(module: &Path, package: &str, cgo: bool, program: &Path) -> anyhow::Result<()> {
-    let mut build = go_tool(cgo);
-    build.current_dir(module).args([
-        "build",
-        "-mod=readonly",
-        "-trimpath",
-        "-ldflags",
-        "-s -w",
-        "-o",
-    ]);
-    process::run(build.arg(program).arg(package))
+fn linker_flags(set: &[&str]) -> String {
+    let set = set.iter().map(|variable| format!(" -X {variable}"));
+    "-s -w".to_owned() + &set.collect::<String>()
 }
 
 fn go_tool(cgo: bool) -> Command {
@@ -167,6 +167,10 @@ fn cargo(package: &str, version: &str, folder: &Path) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
+    const fn own(folder: &'static str) -> Recipe {
+        Recipe::GoModule { folder, package: "p", cgo: true, tags: &[], set: &[] }
+    }
+
     #[test]
     fn a_program_among_python_modules_is_linked_and_survives_a_rename() {
         let folder = tempfile::tempdir().unwrap();
@@ -185,14 +189,16 @@ mod tests {
 
     #[test]
     fn a_part_of_an_own_module_is_made_again_when_the_module_changes() {
-        let recipe = Recipe::GoModule { folder: "peers/spire", package: "p", cgo: true };
+        let recipe = own("peers/spire");
         let fingerprint = recipe.fingerprint().unwrap();
         assert!(fingerprint.contains("github.com/spiffe/spire v"), "go.mod is in it");
         assert!(fingerprint.contains(" h1:"), "go.sum is in it");
-        assert!(
-            Recipe::GoModule { folder: "peers/none", package: "p", cgo: true }
-                .fingerprint()
-                .is_err()
-        );
+        assert!(own("peers/none").fingerprint().is_err());
+    }
+
+    #[test]
+    fn the_linker_sets_what_a_row_says() {
+        assert_eq!(linker_flags(&[]), "-s -w");
+        assert_eq!(linker_flags(&["a/b.v=1", "a/b.w=2"]), "-s -w -X a/b.v=1 -X a/b.w=2");
     }
 }
