@@ -3,10 +3,12 @@
 //! Each rule has a name; the [`Report`] lists which failed, and why, and which could not be tried, since the engine has no
 //! such trouble. The suite needs an empty store. It is itself tested against fakes that each break one rule (`tests/`).
 
+mod log;
 mod report;
 mod rules;
 mod subject;
 
+pub use log::no_entry_is_lost_or_repeated;
 pub use report::{Broken, Report, Verdict};
 pub use subject::{Subject, Trouble};
 

@@ -1,0 +1,299 @@
+//! A server of the API of Kubernetes, over an etcd of its own, with access by roles.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use k8s_openapi::Resource as _;
+use k8s_openapi::api::rbac::v1::Role;
+use kube::config::{AuthInfo, Config};
+use serde_json::{Value, json};
+
+use crate::etcd::{Etcd, Setup};
+use crate::pki::Pki;
+use crate::process::{LOOKS, PAUSE, Process, free};
+
+const ADMIN: &str = "admin-token";
+/// Callers with fixed tokens: token, name, uid, groups.
+const CALLERS: &str =
+    "admin-token,admin,admin,\"system:masters\"\nca-token,ca,ca\nother-token,other,other\n";
+
+/// What a caller shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Token {
+    /// May do everything.
+    Admin,
+    /// The user `ca`, who may do nothing yet.
+    Ca,
+    /// The user `other`, who may do nothing yet.
+    Other,
+}
+
+/// A server that runs until it is stopped or dropped.
+#[derive(Debug)]
+pub struct ApiServer {
+    etcd: Etcd,
+    pki: Pki,
+    process: Process,
+}
+
+impl Token {
+    /// As it is sent.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => ADMIN,
+            Self::Ca => "ca-token",
+            Self::Other => "other-token",
+        }
+    }
+}
+
+impl ApiServer {
+    /// Starts an etcd, and a server over it.
+    ///
+    /// # Errors
+    /// If they cannot be started.
+    pub async fn start() -> anyhow::Result<Self> {
+        Self::start_over(&Setup::plain()).await
+    }
+
+    /// The same, over an etcd that is started in a certain way.
+    ///
+    /// # Errors
+    /// If they cannot be started.
+    pub async fn start_over(setup: &Setup) -> anyhow::Result<Self> {
+        let (etcd, pki) = (Etcd::start(setup)?, Pki::new()?);
+        let address = free()?;
+        let mut process = Process::new("kube-apiserver", address)?;
+        fs::write(process.path("callers"), CALLERS)?;
+        let key = rcgen::KeyPair::generate()?;
+        fs::write(process.path("accounts.key"), key.serialize_pem())?;
+        fs::write(process.path("accounts.pub"), key.public_key_pem())?;
+        let file = |option: &str, path: PathBuf| format!("--{option}={}", path.display());
+        process.set_arguments(vec![
+            format!("--etcd-servers=http://{}", etcd.address()),
+            "--bind-address=127.0.0.1".to_owned(),
+            "--advertise-address=127.0.0.1".to_owned(),
+            format!("--secure-port={}", address.port()),
+            file("tls-cert-file", pki.path("server.pem")),
+            file("tls-private-key-file", pki.path("server.key")),
+            file("client-ca-file", pki.path("ca.pem")),
+            file("token-auth-file", process.path("callers")),
+            file("service-account-key-file", process.path("accounts.pub")),
+            file("service-account-signing-key-file", process.path("accounts.key")),
+            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            "--authorization-mode=RBAC".to_owned(),
+            // Its controllers are not here, which give each Pod's namespace an account.
+            "--disable-admission-plugins=ServiceAccount".to_owned(),
+            "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
+            "--endpoint-reconciler-type=none".to_owned(),
+        ]);
+        let mut server = Self { etcd, pki, process };
+        server.run().await?;
+        Ok(server)
+    }
+
+    /// Starts it, also after a [`stop`](Self::stop), and waits until it is ready.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub async fn run(&mut self) -> anyhow::Result<()> {
+        self.process.spawn()?;
+        self.process.wait_until_it_listens()?;
+        let mut said = String::new();
+        for _ in 0..LOOKS {
+            match self.ask("GET", "/readyz", None).await {
+                Ok(_) => return Ok(()),
+                Err(error) => said = format!("{error:#}"),
+            }
+            self.process.must_run()?;
+            tokio::time::sleep(PAUSE).await;
+        }
+        bail!("kube-apiserver does not get ready: {said}")
+    }
+
+    /// Ends it without a word.
+    pub fn stop(&mut self) {
+        self.process.stop();
+    }
+
+    /// Has it do nothing until [`resume`](Self::resume): its sockets stay open, and nobody answers.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn pause(&self) -> anyhow::Result<()> {
+        self.process.pause()
+    }
+
+    /// Ends a [`pause`](Self::pause).
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn resume(&self) -> anyhow::Result<()> {
+        self.process.resume()
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.process.address()
+    }
+
+    /// What it keeps its objects in.
+    pub fn etcd(&mut self) -> &mut Etcd {
+        &mut self.etcd
+    }
+
+    /// The CA that its certificate comes from; certificates of clients from there are believed too.
+    #[must_use]
+    pub fn pki(&self) -> &Pki {
+        &self.pki
+    }
+
+    /// Writes a file that tells a client how to reach it, at `address` (its own, or that of a relay), as a caller.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn kubeconfig(&self, address: SocketAddr, token: Token) -> anyhow::Result<PathBuf> {
+        let path = self.process.path(&format!("kubeconfig-{}-{}", address.port(), token.as_str()));
+        let config = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "test",
+            "contexts": [{ "name": "test", "context": { "cluster": "test", "user": "test" } }],
+            "clusters": [{ "name": "test", "cluster": {
+                "server": format!("https://{address}"),
+                "certificate-authority": self.pki.path("ca.pem"),
+            } }],
+            "users": [{ "name": "test", "user": { "token": token.as_str() } }],
+        });
+        // JSON is YAML.
+        fs::write(&path, config.to_string())?;
+        // It holds a token.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        Ok(path)
+    }
+
+    /// Asks it as one who may do everything; answers what it says, if that is JSON.
+    ///
+    /// # Errors
+    /// If it refuses, or does not answer.
+    pub async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> anyhow::Result<Value> {
+        self.ask_as(ADMIN, method, path, body).await
+    }
+
+    /// The same, as another.
+    ///
+    /// # Errors
+    /// If it refuses, or does not answer.
+    pub async fn ask_as(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> anyhow::Result<Value> {
+        let content = match method {
+            "PATCH" => "application/merge-patch+json",
+            _ => "application/json",
+        };
+        let request = http::Request::builder().method(method).uri(path);
+        let request = request
+            .header(http::header::CONTENT_TYPE, content)
+            .body(body.map(|body| body.to_string().into_bytes()).unwrap_or_default())?;
+        self.exchange(token, request).await.with_context(|| format!("{method} {path}"))
+    }
+
+    /// Makes an object of a namespace as YAML describes it.
+    ///
+    /// # Errors
+    /// If it refuses.
+    pub async fn apply(&self, namespace: &str, yaml: &str) -> anyhow::Result<()> {
+        let kind = yaml.lines().find_map(|line| line.strip_prefix("kind: "));
+        let base = match kind {
+            Some("Role" | "RoleBinding") => format!("/apis/{}", Role::API_VERSION),
+            _ => "/api/v1".to_owned(),
+        };
+        let kind = kind.context("the YAML has no kind")?.to_ascii_lowercase();
+        let request = http::Request::post(format!(
+            "{base}/namespaces/{namespace}/{kind}s?fieldValidation=Strict"
+        ));
+        let request = request
+            .header(http::header::CONTENT_TYPE, "application/yaml")
+            .body(yaml.as_bytes().to_vec())?;
+        self.exchange(ADMIN, request).await.with_context(|| yaml.to_owned()).map(drop)
+    }
+
+    async fn exchange(
+        &self,
+        token: &str,
+        request: http::Request<Vec<u8>>,
+    ) -> anyhow::Result<Value> {
+        let mut config = Config::new(format!("https://{}", self.address()).parse()?);
+        config.root_cert = Some(vec![self.root()?]);
+        config.default_retry = false;
+        config.auth_info = AuthInfo { token: Some(token.to_owned().into()), ..AuthInfo::default() };
+        let client = kube::Client::try_from(config)?;
+        let asking = tokio::time::timeout(PAUSE * LOOKS, client.request_text(request)).await;
+        let answer = asking.context("no answer in time")??;
+        Ok(serde_json::from_str(&answer).unwrap_or_default())
+    }
+
+    fn root(&self) -> anyhow::Result<Vec<u8>> {
+        use rustls_pki_types::pem::PemObject as _;
+        let path = self.pki.path("ca.pem");
+        Ok(rustls_pki_types::CertificateDer::from_pem_file(path)?.to_vec())
+    }
+
+    /// Makes a namespace.
+    ///
+    /// # Errors
+    /// If it refuses.
+    pub async fn add_namespace(&self, name: &str) -> anyhow::Result<()> {
+        let body = json!({ "metadata": { "name": name } });
+        self.ask("POST", "/api/v1/namespaces", Some(body)).await.map(drop)
+    }
+
+    /// Makes the Role in a namespace what is given, gives it to a caller, and waits until its first rule is in force.
+    ///
+    /// # Errors
+    /// If it refuses.
+    pub async fn grant(&self, namespace: &str, token: Token, rules: Value) -> anyhow::Result<()> {
+        let group = Role::GROUP;
+        let base = format!("/apis/{group}/v1/namespaces/{namespace}");
+        let user = token.as_str().trim_end_matches("-token");
+        let may = |verb: &str, resource: &str| {
+            let asked = json!({ "namespace": namespace, "verb": verb, "resource": resource });
+            let body = json!({ "spec": { "resourceAttributes": asked } });
+            let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+            self.ask_as(token.as_str(), "POST", path, Some(body))
+        };
+        let rule = |part: &str| rules.pointer(&format!("/0/{part}/0")).and_then(Value::as_str);
+        let (verb, resource) = (rule("verbs"), rule("resources"));
+        let (verb, resource) = verb.zip(resource).context("the first rule is empty")?;
+        let role = json!({ "metadata": { "name": user }, "rules": rules });
+        let binding = json!({
+            "metadata": { "name": user },
+            "roleRef": { "apiGroup": group, "kind": "Role", "name": user },
+            "subjects": [{ "apiGroup": group, "kind": "User", "name": user }],
+        });
+        // To put them makes them too.
+        self.ask("PUT", &format!("{base}/roles/{user}"), Some(role)).await?;
+        self.ask("PUT", &format!("{base}/rolebindings/{user}"), Some(binding)).await?;
+        for _ in 0..LOOKS {
+            if may(verb, resource).await?.pointer("/status/allowed") == Some(&Value::Bool(true)) {
+                return Ok(());
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        bail!("{user} may still not {verb} {resource}")
+    }
+}

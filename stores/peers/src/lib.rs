@@ -1,0 +1,15 @@
+//! Real engines for tests: members of etcd and a server of the API of Kubernetes in processes of their own, a PKI for them,
+//! and a line before them that can break.
+//!
+//! Programs come from `cargo xtask peers`. Everything listens on 127.0.0.1, on ports that the system chose.
+
+mod etcd;
+mod kube;
+mod pki;
+mod process;
+mod relay;
+
+pub use etcd::{Etcd, Setup};
+pub use kube::{ApiServer, Token};
+pub use pki::Pki;
+pub use relay::{Line, Relay};

@@ -1,0 +1,110 @@
+//! What lies between a client and an engine: a relay that can break, or swallow what comes back.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// How a relay does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// It passes everything on.
+    Up,
+    /// Connections break, and new ones end at once.
+    Cut,
+    /// What comes back is swallowed.
+    AnswersLost,
+}
+
+/// Passes connections on to one address, as long as the runtime lasts.
+#[derive(Debug)]
+pub struct Relay {
+    address: SocketAddr,
+    line: watch::Sender<Line>,
+    connections: watch::Sender<u32>,
+}
+
+/// Counts one connection while it is there.
+struct Counted(watch::Sender<u32>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.send_modify(|now| *now -= 1);
+    }
+}
+
+impl Relay {
+    /// Begins to listen, on a port that the system chooses.
+    ///
+    /// # Errors
+    /// If it cannot.
+    pub async fn start(to: SocketAddr) -> std::io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let (line, watched) = watch::channel(Line::Up);
+        let (connections, _) = watch::channel(0);
+        let counts = connections.clone();
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                counts.send_modify(|now| *now += 1);
+                let (counted, watched) = (Counted(counts.clone()), watched.clone());
+                tokio::spawn(async move {
+                    relayed(near, to, watched).await;
+                    drop(counted);
+                });
+            }
+        });
+        Ok(Self { address, line, connections })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Changes the line. When it is cut no connection is left on return.
+    pub async fn set(&self, line: Line) {
+        self.line.send_replace(line);
+        if line == Line::Cut {
+            let mut connections = self.connections.subscribe();
+            // It ends early only when this relay, which holds the sender, is gone.
+            let _ = connections.wait_for(|now| *now == 0).await;
+        }
+    }
+}
+
+async fn relayed(near: TcpStream, to: SocketAddr, line: watch::Receiver<Line>) -> Option<()> {
+    if *line.borrow() == Line::Cut {
+        return None;
+    }
+    let far = TcpStream::connect(to).await.ok()?;
+    near.set_nodelay(true).ok()?;
+    far.set_nodelay(true).ok()?;
+    let (mut near_in, mut near_out) = near.into_split();
+    let (mut far_in, mut far_out) = far.into_split();
+    let mut cut = line.clone();
+    let there = async {
+        let _ = tokio::io::copy(&mut near_in, &mut far_out).await;
+    };
+    let back = async {
+        let mut buffer = vec![0; 64 * 1024];
+        // Once an answer was swallowed the connection is good for nothing more.
+        let mut swallowed = false;
+        while let Ok(bytes @ 1..) = far_in.read(&mut buffer).await {
+            swallowed |= *line.borrow() == Line::AnswersLost;
+            let answer = buffer.get(..bytes).unwrap_or_default();
+            if !swallowed && near_out.write_all(answer).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = cut.wait_for(|line| *line == Line::Cut) => {}
+        () = there => {}
+        () = back => {}
+    }
+    Some(())
+}
