@@ -3,6 +3,9 @@
 
 mod support;
 
+use std::sync::Arc;
+
+use host::RealDisk;
 use proto::banyan::admin::v1::agent_admin_service_client::AgentAdminServiceClient;
 use proto::banyan::admin::v1::{
     ListAgentActsRequest, ListAgentsRequest, ListBansRequest, RuleAgentsRequest, StatusRequest,
@@ -12,7 +15,9 @@ use proto::banyan::agent::v1::agent_service_client::AgentServiceClient;
 use proto::banyan::agent::v1::server_message::Message as Answer;
 use proto::banyan::agent::v1::{AgentMessage, Hello, ServerMessage};
 use rcgen::KeyPair;
-use redb::{Database, TableDefinition};
+use stores::marked::mark;
+use stores::{SharedStore as _, settle, spaces};
+use stores_redb::{RedbStore, Unfinished};
 use support::{
     Place, SOON, admin, admin_channel, agent, bearer, channel, reason, registration, stop, token,
     workload,
@@ -35,28 +40,34 @@ fn about(name: &str) -> RuleAgentsRequest {
     RuleAgentsRequest { name: name.to_owned(), by, reason, dry_run: false, ..Default::default() }
 }
 
-/// Writes agents straight into the registry of a server that does not run.
-fn fill(path: &std::path::Path) {
-    let database = Database::open(path).unwrap();
-    let transaction = database.begin_write().unwrap();
-    {
-        let agents: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("agents_v1");
-        let mut table = transaction.open_table(agents).unwrap();
-        for number in 0..MANY {
-            let row = serde_json::json!({
-                "spki": format!("{number:064x}"), "identities": [WEB], "banned": null, "registered": 1_800_000_000,
-            });
-            table.insert(format!("node-{number:05}").as_str(), row.to_string().as_bytes()).unwrap();
+/// Writes agents straight into the state of a server that does not run.
+async fn fill(path: &std::path::Path) {
+    let full = path.with_extension("full");
+    let former = RedbStore::open(Arc::new(RealDisk), path).unwrap();
+    let filling = Unfinished::begin(Arc::new(RealDisk), &full).unwrap();
+    for space in spaces::ALL {
+        for entry in settle::all(&former, space).await.unwrap() {
+            let key = space.key(entry.id).unwrap();
+            filling.store().create(&key, &entry.value).await.unwrap();
         }
     }
-    transaction.commit().unwrap();
+    for number in 0..MANY {
+        let row = serde_json::json!({
+            "spki": format!("{number:064x}"), "identities": [WEB], "registered": 1_800_000_000,
+        });
+        let key = spaces::AGENTS.key(format!("node-{number:05}")).unwrap();
+        let row = mark(&key, row.to_string().as_bytes());
+        filling.store().create(&key, &row).await.unwrap();
+    }
+    drop((former, filling.finish().unwrap()));
+    std::fs::rename(full, path).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn status_answers_with_sixty_thousand_agents_and_lists_come_in_pages() {
     let place = Place::durable("");
     stop(place.start().await.unwrap()).await;
-    fill(&place.data().join("registry.redb"));
+    fill(&place.data().join("state.redb")).await;
     let running = place.start().await.unwrap();
     agent(&running, "a-new-one", &[WEB]).await;
 

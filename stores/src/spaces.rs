@@ -22,12 +22,16 @@ pub const AGENTS: Space = Space::new("agents", Sensitivity::Plain);
 pub const TOKENS: Space = Space::new("tokens", Sensitivity::Secret);
 /// Who relies on the bundle without a leaf.
 pub const RELYING_PARTIES: Space = Space::new("relying-parties", Sensitivity::Plain);
-/// CAs below this one.
-pub const DOWNSTREAMS: Space = Space::new("downstreams", Sensitivity::Plain);
+/// CAs below this one, with hashes of their tokens.
+pub const DOWNSTREAMS: Space = Space::new("downstreams", Sensitivity::Secret);
 /// Names that may not join.
 pub const BANS: Space = Space::new("bans", Sensitivity::Plain);
 /// What operators attested of shared roots.
 pub const ATTESTED: Space = Space::new("attested", Sensitivity::Plain);
+/// What operators did about agents.
+pub const ACTS: Space = Space::new("acts", Sensitivity::Plain);
+/// For how long servers served this CA.
+pub const SERVED: Space = Space::new("served", Sensitivity::Plain);
 /// Requests to root authorities as they were sent.
 pub const ISSUER_REQUESTS: Space = Space::new("issuer-requests", Sensitivity::Plain);
 /// Claims on answers of root authorities that come later.
@@ -38,7 +42,7 @@ pub const AUTHORITY_BOOKS: Space = Space::new("authority-books", Sensitivity::Se
 pub const ROOT_KEYS: Space = Space::new("root-keys", Sensitivity::Secret);
 
 /// All of them.
-pub const ALL: [Space; 17] = [
+pub const ALL: [Space; 19] = [
     META,
     RECORD,
     JOURNAL,
@@ -52,6 +56,8 @@ pub const ALL: [Space; 17] = [
     DOWNSTREAMS,
     BANS,
     ATTESTED,
+    ACTS,
+    SERVED,
     ISSUER_REQUESTS,
     TICKETS,
     AUTHORITY_BOOKS,

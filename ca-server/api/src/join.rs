@@ -71,6 +71,7 @@ pub(crate) async fn create(
         made: Some((word.by, now)),
         pins: Some(digest),
         revoked: None,
+        spent: false,
     };
     ca.registry.add_token(hash, row, now).await?;
     tracing::info!(agent = message.agent, %expires, "join token made");

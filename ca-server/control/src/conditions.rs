@@ -77,11 +77,7 @@ pub fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     let mut conditions = obstacles(ca);
     conditions.extend(ca.shortage.clone());
     conditions.extend(ca.replication.conditions(state));
-    if ca.registry.is_broken() {
-        let text = "the registry of agents cannot be written, so no agent can join: free space on the disk, or see the log for \
-                    what is wrong with it; it is tried again every few seconds";
-        conditions.push(text.to_owned());
-    }
+    conditions.extend(ca.registry.troubles());
     conditions.extend(ca.registry.crowded());
     conditions.extend(ca.findings.of(Look::Files));
     conditions.extend(ca.findings.of(Look::KeySets));

@@ -298,6 +298,9 @@ impl EvidenceSource for EvidenceReader {
             let reason = "the wall clock of this replica disagrees with those of the others";
             return Err(NoEvidence { reason: reason.to_owned() });
         }
+        // Who has to be waited for another server may have written down.
+        let unread = |error: stores::ReadError| NoEvidence { reason: error.to_string() };
+        self.registry.read_evidence().await.map_err(unread)?;
         let (counts, read) = self.counts_of(state);
         let in_force_since = self.in_force_since(state);
         let sequence = state.sequence;

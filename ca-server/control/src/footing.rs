@@ -67,11 +67,6 @@ impl Footing {
                 consequence,
             });
         }
-        let registry = paths.registry();
-        let consequence =
-            "agents that join now, and tokens that are made, are forgotten at the next start";
-        let same = Some(Arc::new(File::open(&registry)?));
-        places.push(Place { path: registry, same, ground: false, consequence });
         if paths.keys().try_exists()? {
             let consequence = "the next start cannot open the keys";
             places.push(Place { path: paths.keys(), same: None, ground: false, consequence });
@@ -125,7 +120,6 @@ mod tests {
             std::fs::create_dir_all(made).unwrap();
         }
         std::fs::write(paths.state(), b"r").unwrap();
-        std::fs::write(paths.registry(), b"r").unwrap();
         let footing = Footing::of(&paths, "seg").unwrap();
         (dir, paths, footing)
     }

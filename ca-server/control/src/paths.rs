@@ -61,9 +61,4 @@ impl Paths {
     pub fn place(&self) -> PathBuf {
         self.0.join("place")
     }
-
-    /// Join tokens, agents, and whoever else is registered.
-    pub fn registry(&self) -> PathBuf {
-        self.0.join("registry.redb")
-    }
 }

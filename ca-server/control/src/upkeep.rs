@@ -370,9 +370,9 @@ impl Upkeep {
         self.ca.findings.set(Look::Files, missing.files);
     }
 
-    /// A registry that could not be written is opened again as soon as it can be.
+    /// A registry that could not be written is tried again until it can be.
     async fn mend_registry(&self) {
-        if self.ca.registry.is_broken() && self.ca.registry.reopen().await {
+        if self.ca.registry.is_broken() && self.ca.registry.probe().await {
             tracing::info!("the registry can be written again");
         }
     }

@@ -1,25 +1,34 @@
-//! Agents: how they get into the registry, and how they leave it.
+//! Agents: who was seen, and how they leave the registry.
 //!
 //! Every row can end. One that was not seen for `agents.forget_after` is forgotten; one caller's rows are bounded; and when
 //! the registry is full, whoever brings a join token gets the place of an agent that is not connected: of a JWT caller's, or
 //! else of the one that was away longest, if it was away for so long that no certificate of its lives.
+//!
+//! That an agent was seen is kept in memory, and written down for each agent at most once within a 32nd of `agents.forget_after`, by
+//! the server that sees it. So what others know of it is as old at most, and they wait for as much longer before they forget it.
+//! Where it is connected is written down only of agents that might have to give way.
 
 use std::collections::HashMap;
 use std::ops::Bound;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use trust::Timestamp;
+use futures::{StreamExt as _, stream};
 
+use crate::cache::Write;
 use crate::error::RegistryError;
-use crate::registry::{AgentRegistry, Inner};
-use crate::rows::{AgentRow, ListedAgent, Newcomer, Seen};
-use crate::store::{Change, Tables};
+use crate::joining::Joining;
+use crate::registry::{AgentRegistry, Inner, Membership};
+use crate::row::Row;
+use crate::rows::{AgentRow, ListedAgent, Seen};
+use crate::tables::Tables;
 
-/// The time served is written down this often; a crash loses as much.
+/// The time served is written down this often, by whichever server is first; a crash loses as much.
 const SERVED_EVERY: Duration = Duration::from_secs(600);
-/// Rows that one round of upkeep writes at most.
+/// Rows that one round of upkeep writes at most: what is left is written in the next.
 const ROUND_MAX: usize = 5_000;
+/// Rows that upkeep writes at once. Places are left to those who join.
+const TENDED_AT_ONCE: usize = 8;
 /// When the registry is full, so much of it gives way at once, if so much is of no use any more.
 const GIVES_WAY: usize = 100;
 
@@ -70,7 +79,7 @@ impl AgentRegistry {
     /// before it than a certificate of theirs lives.
     pub fn expected(&self) -> (Duration, usize) {
         let (inner, tables) = (&self.0, self.read());
-        let (served, uptime) = inner.opened;
+        let (served, since) = inner.since_opened();
         let lately = inner.membership.limits.idle_after + inner.write_seen_every();
         let is_expected = |(name, row): &(&String, &AgentRow)| {
             row.seen.served <= served
@@ -78,7 +87,7 @@ impl AgentRegistry {
                 && !tables.is_banned(name, row.caller.is_some())
         };
         let expected = tables.agents.iter().filter(is_expected).count();
-        (inner.membership.clock.uptime().saturating_sub(uptime), expected)
+        (since, expected)
     }
 
     /// Agents by name, after this one.
@@ -98,8 +107,78 @@ impl AgentRegistry {
 
     /// Notes that a registered agent proved itself just now. Costs no write.
     pub fn saw(&self, name: &str) {
-        let now = self.0.now();
-        let mut seen = self.0.lock_seen();
+        self.0.saw(name);
+    }
+
+    /// Writes down who was seen, and forgets who was not for long. Returns the names that were forgotten. To be called every
+    /// minute or so: what is not done in one round is done in the next.
+    pub async fn tend(&self) -> Result<Vec<String>, RegistryError> {
+        self.note_served().await?;
+        let (due, agents) = {
+            let tables = self.read();
+            (self.0.due(&tables), tables.agents.len())
+        };
+        let tending = due.into_iter().map(|name| self.tend_one(name));
+        let mut tended = stream::iter(tending).buffer_unordered(TENDED_AT_ONCE);
+        let mut forgotten = Vec::new();
+        while let Some(gone) = tended.next().await {
+            forgotten.extend(gone?);
+        }
+        if !forgotten.is_empty() {
+            tracing::info!(
+                agents = forgotten.len(),
+                of = agents,
+                "agents that were not seen for long are forgotten"
+            );
+        }
+        forgotten.sort();
+        let tables = self.read();
+        self.0.lock_seen().retain(|name, seen| {
+            tables.agents.get(name).is_some_and(|row| row.seen.served < seen.served)
+        });
+        Ok(forgotten)
+    }
+
+    /// Writes one agent's row down, or removes it, by what is in it now. Its name if it was forgotten.
+    async fn tend_one(&self, name: String) -> Result<Option<String>, RegistryError> {
+        let inner = Arc::clone(&self.0);
+        self.change(move |tables| {
+            let known = tables.agents.get(&name);
+            let Some(tended) = known.and_then(|row| inner.tended(tables, &name, row)) else {
+                return Ok((Vec::new(), None));
+            };
+            let (row, forgotten) = match tended {
+                Tended::Write(row) => (Some(row), None),
+                Tended::Forget => (None, Some(name.clone())),
+            };
+            Ok((vec![Write::of(Row::Agent(name.clone(), row))], forgotten))
+        })
+        .await
+    }
+
+    async fn note_served(&self) -> Result<(), RegistryError> {
+        let inner = Arc::clone(&self.0);
+        self.change(move |tables| {
+            let served = inner.now().served;
+            let due = served.saturating_sub(tables.served) >= SERVED_EVERY.as_secs();
+            let write = Write::of(Row::Served(Some(served)));
+            Ok((due.then_some(write).into_iter().collect(), ()))
+        })
+        .await
+    }
+}
+
+/// What upkeep does about a row.
+#[derive(Debug)]
+enum Tended {
+    Write(AgentRow),
+    Forget,
+}
+
+impl Inner {
+    pub(crate) fn saw(&self, name: &str) {
+        let now = self.now();
+        let mut seen = self.lock_seen();
         match seen.get_mut(name) {
             Some(known) => *known = now,
             None => {
@@ -108,107 +187,34 @@ impl AgentRegistry {
         }
     }
 
-    /// Registers an agent that proved itself with a JWT.
-    pub async fn register(&self, newcomer: Newcomer, now: Timestamp) -> Result<(), RegistryError> {
-        let inner = Arc::clone(&self.0);
-        self.change(move |tables| {
-            let agents = inner.joined(tables, newcomer, now)?;
-            Ok((Change { agents, ..Change::default() }, ()))
-        })
-        .await
-    }
-
-    /// Writes down who was seen, and forgets who was not for long. Returns the names that were forgotten. To be called every
-    /// minute or so: what is not done in one round is done in the next.
-    pub async fn tend(&self) -> Result<Vec<String>, RegistryError> {
-        let inner = Arc::clone(&self.0);
-        let (forgotten, agents) = self
-            .change(move |tables| {
-                let (change, forgotten) = inner.tended(tables);
-                let agents = tables.agents.len();
-                Ok((change, (forgotten, agents)))
-            })
-            .await?;
-        if !forgotten.is_empty() {
-            tracing::info!(
-                agents = forgotten.len(),
-                of = agents,
-                "agents that were not seen for long are forgotten"
-            );
-        }
-        let tables = self.read();
-        self.0.lock_seen().retain(|name, seen| {
-            tables.agents.get(name).is_some_and(|row| row.seen.served < seen.served)
-        });
-        Ok(forgotten)
-    }
-}
-
-impl Inner {
-    /// The rows to write so that a newcomer is registered: its own, and those that give way to it.
-    pub(super) fn joined(
-        &self,
-        tables: &Tables,
-        newcomer: Newcomer,
-        now: Timestamp,
-    ) -> Result<Vec<(String, Option<AgentRow>)>, RegistryError> {
-        let Newcomer { name, spki, identities, caller } = newcomer;
-        if tables.is_banned(&name, caller.is_some()) {
-            return Err(RegistryError::Banned(name));
-        }
-        let mut changes: Vec<(String, Option<AgentRow>)> = Vec::new();
-        if !tables.agents.contains_key(&name) {
-            let own =
-                caller.as_deref().map(|caller| self.place_of_caller(tables, caller)).transpose()?;
-            changes.extend(own.flatten().map(|gone| (gone, None)));
-            let left = tables.agents.len() - changes.len();
-            let gone = self.place_in_all(tables, caller.is_some(), left)?;
-            changes.extend(gone.into_iter().map(|gone| (gone, None)));
-        }
-        for (gone, _) in &changes {
-            match tables.agents.get(gone).is_some_and(|row| row.caller.is_none()) {
-                true => tracing::warn!(
-                    agent = gone,
-                    for_agent = name,
-                    "the registry is full (agents.max): an agent that was away for longer than its certificates live gives way; \
-                     if it comes back it needs a new join token"
-                ),
-                false => {
-                    tracing::info!(
-                        agent = gone,
-                        for_agent = name,
-                        "an agent that is not connected gives way"
-                    );
-                }
-            }
-        }
-        let seen = Seen { at: now, ..self.now() };
-        changes.push((name, Some(AgentRow { spki, identities, registered: now, caller, seen })));
-        Ok(changes)
-    }
-
-    /// The agent of the same caller that gives way to one more, if one must.
-    fn place_of_caller(
+    /// The agents of the same caller that give way to one more, if any must.
+    pub(crate) fn place_of_caller(
         &self,
         tables: &Tables,
         caller: &str,
-    ) -> Result<Option<String>, RegistryError> {
+        joining: &Joining,
+    ) -> Result<Vec<String>, RegistryError> {
         let most = self.membership.limits.per_caller;
-        let mut gives_way = None;
+        let mut give_way = Vec::new();
         if let Some(names) = tables.callers.get(caller).filter(|names| names.len() >= most) {
             let of_caller = names.iter().filter_map(|name| tables.agents.get_key_value(name));
-            let oldest = self.absent(of_caller).into_iter().min();
-            let full = || RegistryError::CallerFull { caller: caller.to_owned(), most };
-            gives_way = Some(oldest.ok_or_else(full)?.1.to_owned());
+            let mut absent = self.absent(of_caller);
+            absent.sort_unstable();
+            if absent.is_empty() {
+                return Err(RegistryError::CallerFull { caller: caller.to_owned(), most });
+            }
+            // Of newcomers at several servers at the same moment there may be some too many.
+            let oldest = absent.into_iter().take(names.len() + 1 - most);
+            give_way.extend(oldest.map(|(_, name)| name.to_owned()));
         }
-        if !self.pace.take(caller, self.membership.clock.uptime()) {
+        if !joining.was_paced() && !self.pace.take(caller, self.membership.clock.uptime()) {
             return Err(RegistryError::CallerTooFast { caller: caller.to_owned(), most });
         }
-        Ok(gives_way)
+        Ok(give_way)
     }
 
     /// The agents that give way so that there is a place for one more. A tenth is kept for join tokens.
-    fn place_in_all(
+    pub(crate) fn place_in_all(
         &self,
         tables: &Tables,
         by_jwt: bool,
@@ -251,40 +257,61 @@ impl Inner {
         }
     }
 
-    /// Those that are not connected, with the time served at which each was seen last.
+    /// Those that are not connected, with the time served at which each was seen last. One that may be connected to another server
+    /// counts as absent once that server would have written down that it is there.
     fn absent<'t>(
         &self,
         agents: impl Iterator<Item = (&'t String, &'t AgentRow)>,
     ) -> Vec<(u64, &'t str)> {
-        let (noted, sessions) = (self.lock_seen(), &self.membership.sessions);
-        let last = |name: &str, row: &AgentRow| newest(row, noted.get(name)).served;
+        let now = self.now().served;
+        let noted = self.lock_seen();
+        let Membership { sessions, replica, .. } = &self.membership;
+        let gone_after = (self.write_seen_every() * 2).as_secs();
+        let elsewhere = |row: &AgentRow, last: u64| {
+            let other = row.home.as_ref().is_some_and(|home| home != replica);
+            other && now.saturating_sub(last) < gone_after
+        };
         agents
-            .filter(|(name, _)| !sessions.is_connected(name))
-            .map(|(name, row)| (last(name, row), name.as_str()))
+            .map(|(name, row)| (newest(row, noted.get(name)).served, name.as_str(), row))
+            .filter(|(last, name, row)| !sessions.is_connected(name) && !elsewhere(row, *last))
+            .map(|(last, name, _)| (last, name))
             .collect()
     }
 
-    fn tended(&self, tables: &Tables) -> (Change, Vec<String>) {
-        let (now, noted) = (self.now(), self.lock_seen().clone());
-        let gone_after = self.forget_after().as_secs();
-        let stale = self.write_seen_every().as_secs();
-        let sessions = &self.membership.sessions;
-        let (mut agents, mut forgotten) = (Vec::new(), Vec::new());
-        for (name, row) in &tables.agents {
-            if agents.len() >= ROUND_MAX {
-                break;
-            }
-            let seen = newest(row, noted.get(name));
-            if now.served.saturating_sub(seen.served) > gone_after && !sessions.is_connected(name) {
-                forgotten.push(name.clone());
-                agents.push((name.clone(), None));
-            } else if seen.served.saturating_sub(row.seen.served) >= stale {
-                agents.push((name.clone(), Some(AgentRow { seen, ..row.clone() })));
-            }
+    /// The agents whose rows are to be written or removed in this round.
+    fn due(&self, tables: &Tables) -> Vec<String> {
+        let is_due = |(name, row): &(&String, &AgentRow)| self.tended(tables, name, row).is_some();
+        let due = tables.agents.iter().filter(is_due).take(ROUND_MAX);
+        due.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// What is to be done about the row of an agent. A stream is a sight.
+    fn tended(&self, tables: &Tables, name: &str, row: &AgentRow) -> Option<Tended> {
+        let now = self.now();
+        let is_here = self.membership.sessions.is_connected(name);
+        let noted = self.lock_seen().get(name).copied();
+        let seen = if is_here { now } else { newest(row, noted.as_ref()) };
+        if now.served.saturating_sub(seen.served) > self.forget_after().as_secs() {
+            return Some(Tended::Forget);
         }
-        let due = now.served.saturating_sub(tables.served) >= SERVED_EVERY.as_secs();
-        let served = (due || !agents.is_empty()).then_some(now.served);
-        (Change { agents, served, ..Change::default() }, forgotten)
+        let stale = self.write_seen_every().as_secs();
+        let home = self.home(tables, row, is_here);
+        let due = seen.served.saturating_sub(row.seen.served) >= stale || home != row.home;
+        due.then(|| Tended::Write(AgentRow { seen, home, ..row.clone() }))
+    }
+
+    /// Where an agent is connected, as far as it is to be written down.
+    fn home(&self, tables: &Tables, row: &AgentRow, is_here: bool) -> Option<String> {
+        let limits = &self.membership.limits;
+        let own = &self.membership.replica;
+        let caller = row.caller.as_ref()?;
+        let many = tables.callers.get(caller).is_some_and(|names| names.len() >= limits.per_caller);
+        let crowded = many || tables.agents.len() >= limits.max - (limits.max / 10).max(1);
+        match crowded {
+            false => row.home.clone(),
+            true if is_here => Some(own.clone()),
+            true => row.home.clone().filter(|home| home != own),
+        }
     }
 
     /// What is written down of an agent may be this much older than the truth.
@@ -296,13 +323,6 @@ impl Inner {
     /// So that nobody is forgotten early after a crash.
     fn forget_after(&self) -> Duration {
         self.membership.limits.forget_after + self.write_seen_every()
-    }
-
-    pub(super) fn now(&self) -> Seen {
-        let clock = &self.membership.clock;
-        let (before, uptime) = self.opened;
-        let here = clock.uptime().saturating_sub(uptime).as_secs();
-        Seen { at: clock.now(), served: before.saturating_add(here) }
     }
 
     fn listed(&self, tables: &Tables, name: &str, row: &AgentRow) -> ListedAgent {

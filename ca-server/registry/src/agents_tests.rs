@@ -1,41 +1,38 @@
 use std::collections::BTreeSet;
 
-use host::RealDisk;
+use stores::fake::FakeStore;
 use trust::{Clock as _, ManualClock, SpiffeId, SpkiHash};
 
 use super::*;
-use crate::registry::{Limits, Membership};
-use crate::rows::{BanRow, TokenRow};
+use crate::fixture::{NOW, membership, open_as};
+use crate::registry::Limits;
+use crate::rows::{BanRow, Newcomer, TokenRow};
 use crate::rulings::Ruling;
-use crate::sessions::Sessions;
 
-const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// A registry on the disk, with a clock that tests move.
+/// A registry with a clock that tests move.
 struct Bench {
-    dir: tempfile::TempDir,
+    store: FakeStore,
     clock: Arc<ManualClock>,
     limits: Limits,
     registry: AgentRegistry,
 }
 
 impl Bench {
-    fn with(limits: Limits) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let clock = Arc::new(ManualClock::at(NOW));
-        AgentRegistry::create_if_missing(&RealDisk, &dir.path().join("registry.redb")).unwrap();
-        let registry = opened(&dir, &clock, &limits);
-        Self { dir, clock, limits, registry }
+    async fn with(limits: Limits) -> Self {
+        let (store, clock) = (FakeStore::new(), Arc::new(ManualClock::at(NOW)));
+        let registry = opened(&store, &clock, &limits).await;
+        Self { store, clock, limits, registry }
     }
 
     /// Stops, and starts after this time in which no server ran.
-    fn restart_after(self, away: Duration) -> Self {
-        let Self { dir, clock, limits, registry } = self;
+    async fn restart_after(self, away: Duration) -> Self {
+        let Self { store, clock, limits, registry } = self;
         drop(registry);
         clock.advance(away);
-        let registry = opened(&dir, &clock, &limits);
-        Self { dir, clock, limits, registry }
+        let registry = opened(&store, &clock, &limits).await;
+        Self { store, clock, limits, registry }
     }
 
     async fn by_jwt(&self, caller: &str, number: usize) -> Result<(), RegistryError> {
@@ -59,6 +56,7 @@ impl Bench {
             made: None,
             pins: None,
             revoked: None,
+            spent: false,
         };
         self.registry.add_token(hash, row, now).await?;
         self.registry.redeem(hash, SpkiHash::of(name.as_bytes()), now).await
@@ -73,10 +71,8 @@ impl Bench {
     }
 }
 
-fn opened(dir: &tempfile::TempDir, clock: &Arc<ManualClock>, limits: &Limits) -> AgentRegistry {
-    let clock = Arc::<ManualClock>::clone(clock);
-    let membership = Membership { clock, sessions: Sessions::default(), limits: limits.clone() };
-    AgentRegistry::open_for(&dir.path().join("registry.redb"), membership).unwrap()
+async fn opened(store: &FakeStore, clock: &Arc<ManualClock>, limits: &Limits) -> AgentRegistry {
+    open_as(Arc::new(store.clone()), membership("one", clock, limits.clone())).await.0
 }
 
 fn sentence(reason: &str) -> BanRow {
@@ -85,7 +81,7 @@ fn sentence(reason: &str) -> BanRow {
 
 #[tokio::test]
 async fn a_jwt_with_ever_new_keys_fills_no_more_than_its_share_and_a_join_token_still_works() {
-    let bench = Bench::with(Limits::bounded(20, 4));
+    let bench = Bench::with(Limits::bounded(20, 4)).await;
     for number in 0..4 {
         bench.by_jwt("one", number).await.unwrap();
     }
@@ -102,7 +98,7 @@ async fn a_jwt_with_ever_new_keys_fills_no_more_than_its_share_and_a_join_token_
 
 #[tokio::test]
 async fn many_jwt_callers_leave_a_tenth_to_join_tokens_and_give_way_when_that_is_full() {
-    let bench = Bench::with(Limits::bounded(20, 4));
+    let bench = Bench::with(Limits::bounded(20, 4)).await;
     for caller in 0..18 {
         bench.by_jwt(&format!("c{caller}"), 0).await.unwrap();
     }
@@ -126,7 +122,7 @@ async fn many_jwt_callers_leave_a_tenth_to_join_tokens_and_give_way_when_that_is
 #[tokio::test]
 async fn a_full_registry_gives_a_join_token_the_place_of_who_was_away_longest_and_has_no_leaf_that_lives()
  {
-    let bench = Bench::with(Limits::bounded(20, 4));
+    let bench = Bench::with(Limits::bounded(20, 4)).await;
     for node in 0..20 {
         bench.by_token(&format!("node-{node}")).await.unwrap();
         bench.clock.advance(Duration::from_secs(60));
@@ -160,7 +156,7 @@ async fn a_full_registry_gives_a_join_token_the_place_of_who_was_away_longest_an
 
 #[tokio::test]
 async fn who_can_come_back_by_itself_gives_way_before_who_needs_another_token() {
-    let bench = Bench::with(Limits::bounded(20, 16));
+    let bench = Bench::with(Limits::bounded(20, 16)).await;
     for node in 0..18 {
         bench.by_token(&format!("node-{node}")).await.unwrap();
     }
@@ -188,7 +184,7 @@ async fn who_can_come_back_by_itself_gives_way_before_who_needs_another_token() 
 
 #[tokio::test]
 async fn who_is_connected_does_not_give_way() {
-    let bench = Bench::with(Limits::bounded(20, 2));
+    let bench = Bench::with(Limits::bounded(20, 2)).await;
     let name = |number: usize| format!("ns/a/sa/one/{number:016x}");
     let mut lines = Vec::new();
     for number in 0..2 {
@@ -205,7 +201,7 @@ async fn who_is_connected_does_not_give_way() {
 
 #[tokio::test]
 async fn an_agent_that_was_not_seen_for_long_is_forgotten_and_one_that_was_is_not() {
-    let bench = Bench::with(Limits::bounded(100, 16));
+    let bench = Bench::with(Limits::bounded(100, 16)).await;
     bench.by_token("away").await.unwrap();
     bench.by_token("there").await.unwrap();
     bench.by_token("idle").await.unwrap();
@@ -225,9 +221,9 @@ async fn an_agent_that_was_not_seen_for_long_is_forgotten_and_one_that_was_is_no
 
 #[tokio::test]
 async fn neither_a_time_without_server_nor_a_clock_that_jumps_makes_an_agent_absent() {
-    let bench = Bench::with(Limits::bounded(100, 16));
+    let bench = Bench::with(Limits::bounded(100, 16)).await;
     bench.by_token("node-1").await.unwrap();
-    let bench = bench.restart_after(400 * DAY);
+    let bench = bench.restart_after(400 * DAY).await;
     bench.clock.jump_to(NOW.plus(4_000 * DAY));
     assert_eq!(bench.registry.tend().await, Ok(Vec::new()));
     assert!(bench.knows("node-1"));
@@ -236,14 +232,14 @@ async fn neither_a_time_without_server_nor_a_clock_that_jumps_makes_an_agent_abs
         assert_eq!(bench.registry.tend().await, Ok(Vec::new()));
     }
     // The time that was served adds up over restarts.
-    let bench = bench.restart_after(DAY);
+    let bench = bench.restart_after(DAY).await;
     bench.clock.advance(13 * DAY);
     assert_eq!(bench.registry.tend().await, Ok(vec!["node-1".to_owned()]));
 }
 
 #[tokio::test]
 async fn a_sight_survives_a_restart_without_a_write_for_each() {
-    let bench = Bench::with(Limits::bounded(100, 16));
+    let bench = Bench::with(Limits::bounded(100, 16)).await;
     bench.by_token("node-1").await.unwrap();
     for _ in 0..40 {
         bench.clock.advance(DAY);
@@ -253,7 +249,7 @@ async fn a_sight_survives_a_restart_without_a_write_for_each() {
         bench.registry.tend().await.unwrap();
     }
     let seen = bench.clock.now();
-    let bench = bench.restart_after(DAY);
+    let bench = bench.restart_after(DAY).await;
     let listed = bench.registry.agents_after("", 10);
     assert_eq!(listed[0].seen, seen);
     bench.clock.advance(20 * DAY);
@@ -262,7 +258,7 @@ async fn a_sight_survives_a_restart_without_a_write_for_each() {
 
 #[tokio::test]
 async fn a_banned_name_neither_calls_nor_joins_and_a_removed_one_is_free() {
-    let bench = Bench::with(Limits::bounded(100, 16));
+    let bench = Bench::with(Limits::bounded(100, 16)).await;
     bench.by_token("node-1").await.unwrap();
     let banned =
         bench.registry.rule(Ruling::Ban, "node-1".to_owned(), sentence("stolen")).await.unwrap();
@@ -270,7 +266,7 @@ async fn a_banned_name_neither_calls_nor_joins_and_a_removed_one_is_free() {
     let removed =
         bench.registry.rule(Ruling::Remove, "node-1".to_owned(), sentence("tidy")).await.unwrap();
     assert_eq!(removed.agents, ["node-1"]);
-    let bench = bench.restart_after(DAY);
+    let bench = bench.restart_after(DAY).await;
     assert_eq!(bench.by_token("node-1").await, Err(RegistryError::Banned("node-1".to_owned())));
     bench.registry.rule(Ruling::Unban, "node-1".to_owned(), sentence("found")).await.unwrap();
     let again = bench.registry.rule(Ruling::Unban, "node-1".to_owned(), sentence("found")).await;
@@ -285,7 +281,7 @@ async fn a_banned_name_neither_calls_nor_joins_and_a_removed_one_is_free() {
 
 #[tokio::test]
 async fn a_ban_of_an_identity_counts_for_every_key_of_its_jwt_and_for_no_token() {
-    let bench = Bench::with(Limits::bounded(100, 16));
+    let bench = Bench::with(Limits::bounded(100, 16)).await;
     bench.by_jwt("one", 1).await.unwrap();
     bench.by_token("ns/a/sa/one/node").await.unwrap();
     let ruled = bench
@@ -306,19 +302,19 @@ async fn a_ban_of_an_identity_counts_for_every_key_of_its_jwt_and_for_no_token()
 
 #[tokio::test]
 async fn what_operators_did_is_kept_within_a_bound() {
-    let bench = Bench::with(Limits::bounded(100, 16));
+    let bench = Bench::with(Limits::bounded(100, 16)).await;
     for _ in 0..501 {
         bench.registry.rule(Ruling::Ban, "x".to_owned(), sentence("a")).await.unwrap();
         bench.registry.rule(Ruling::Unban, "x".to_owned(), sentence("b")).await.unwrap();
     }
-    let bench = bench.restart_after(DAY);
+    let bench = bench.restart_after(DAY).await;
     let acts = bench.registry.acts_from(0, 5_000);
     assert_eq!((acts.len(), acts[0].0, acts[999].0), (1_000, 3, 1_002));
 }
 
 #[tokio::test]
 async fn a_row_of_the_first_releases_is_read_and_counts_from_then_on() {
-    let bench = Bench::with(Limits::bounded(100, 16));
+    let bench = Bench::with(Limits::bounded(100, 16)).await;
     let row: AgentRow = serde_json::from_str(&format!(
         "{{\"spki\":\"{}\",\"identities\":[],\"banned\":null,\"registered\":5}}",
         SpkiHash::of(b"x")
@@ -330,7 +326,7 @@ async fn a_row_of_the_first_releases_is_read_and_counts_from_then_on() {
 
 #[tokio::test]
 async fn the_token_of_an_agent_that_was_removed_lets_nobody_in_again() {
-    let bench = Bench::with(Limits::default());
+    let bench = Bench::with(Limits::default()).await;
     bench.by_token("node-1").await.unwrap();
     let (hash, key) = (trust::digest::sha256(b"node-1"), SpkiHash::of(b"node-1"));
     bench.registry.redeem(hash, key, NOW).await.expect("its answer was lost");
@@ -342,11 +338,11 @@ async fn the_token_of_an_agent_that_was_removed_lets_nobody_in_again() {
 
 #[tokio::test]
 async fn who_is_seen_after_a_restart_is_seen_then_and_not_when_it_joined() {
-    let bench = Bench::with(Limits::default());
+    let bench = Bench::with(Limits::default()).await;
     // Long after the start, and before the time served is noted.
     bench.clock.advance(Duration::from_secs(300));
     bench.by_token("node-1").await.unwrap();
-    let bench = bench.restart_after(Duration::from_secs(100));
+    let bench = bench.restart_after(Duration::from_secs(100)).await;
     bench.registry.saw("node-1");
     assert_eq!(bench.registry.agents_after("", 1)[0].seen, NOW.plus(Duration::from_secs(400)));
 }

@@ -2,10 +2,11 @@
 
 use trust::RootId;
 
+use crate::cache::Write;
 use crate::error::RegistryError;
 use crate::registry::AgentRegistry;
+use crate::row::Row;
 use crate::rows::AttestedRow;
-use crate::store::Change;
 
 impl AgentRegistry {
     /// Somebody's word about a root.
@@ -23,8 +24,8 @@ impl AgentRegistry {
         self.change(move |tables| {
             let known =
                 tables.attested.get(&root).filter(|known| known.since >= word.since).cloned();
-            let row = known.unwrap_or(word);
-            Ok((Change { attested: vec![(root, row.clone())], ..Change::default() }, row))
+            let row = known.unwrap_or_else(|| word.clone());
+            Ok((vec![Write::of(Row::Attested(root, Some(row.clone())))], row))
         })
         .await
     }
@@ -32,17 +33,16 @@ impl AgentRegistry {
 
 #[cfg(test)]
 mod tests {
-    use host::RealDisk;
+    use stores::fake::FakeStore;
     use trust::Timestamp;
 
     use super::*;
+    use crate::fixture::open;
 
     #[tokio::test]
     async fn the_latest_time_that_was_attested_stands_and_a_restart_forgets_it_not() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("registry.redb");
-        AgentRegistry::create_if_missing(&RealDisk, &path).unwrap();
-        let registry = AgentRegistry::open(&path).unwrap();
+        let store = FakeStore::new();
+        let registry = open(&store).await;
         let (root, other) = (RootId::of(b"root"), RootId::of(b"other"));
         let at = Timestamp::from_secs;
         let word = |secs, by: &str| {
@@ -54,7 +54,7 @@ mod tests {
         assert_eq!((later.since, later.by.as_str()), (at(600), "bob"));
         assert_eq!(word(400, "ann").await.unwrap(), later);
         drop(registry);
-        let registry = AgentRegistry::open(&path).unwrap();
+        let registry = open(&store).await;
         assert_eq!(registry.attested(&root), Some(later));
         assert_eq!(registry.attested(&other), None);
     }

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use trust::Timestamp;
 
+use crate::cache::{Cache, Write};
 use crate::error::RegistryError;
 use crate::registry::AgentRegistry;
+use crate::row::{Kind, Row};
 use crate::rows::{DownstreamIssuer, DownstreamRow, TokenHash};
-use crate::store::Change;
 
 /// Downstream CAs that there may be.
 pub(crate) const DOWNSTREAMS_MAX: usize = 1_000;
@@ -54,13 +55,13 @@ impl AgentRegistry {
     ) -> Result<(), RegistryError> {
         self.change(move |tables| {
             if tables.downstreams.contains_key(&name) {
-                return Err(RegistryError::DownstreamExists(name));
+                return Err(RegistryError::DownstreamExists(name.clone()));
             }
             if tables.downstreams.len() >= DOWNSTREAMS_MAX {
                 return Err(RegistryError::Full("downstream CAs"));
             }
             let row = DownstreamRow { token, added: now, issuers: BTreeMap::new() };
-            Ok((Change { downstreams: vec![(name, Some(row))], ..Change::default() }, ()))
+            Ok((vec![Write::of(Row::Downstream(name.clone(), Some(row)))], ()))
         })
         .await
     }
@@ -68,10 +69,11 @@ impl AgentRegistry {
     /// Removes a downstream CA: no gate waits for it any more, and its token is void.
     pub async fn remove_downstream(&self, name: String) -> Result<(), RegistryError> {
         self.change(move |tables| {
-            if !tables.downstreams.contains_key(&name) {
-                return Err(RegistryError::DownstreamUnknown(name));
+            let unreadable = tables.is_unreadable(Kind::Downstreams, &name);
+            if !tables.downstreams.contains_key(&name) && !unreadable {
+                return Err(RegistryError::DownstreamUnknown(name.clone()));
             }
-            Ok((Change { downstreams: vec![(name, None)], ..Change::default() }, ()))
+            Ok((vec![Write::of(Row::Downstream(name.clone(), None))], ()))
         })
         .await
     }
@@ -86,25 +88,21 @@ impl AgentRegistry {
         now: Timestamp,
     ) -> Result<bool, RegistryError> {
         self.change(move |tables| {
-            let known = tables.downstreams.get(&downstream).cloned();
-            let mut row =
-                known.ok_or_else(|| RegistryError::DownstreamUnknown(downstream.clone()))?;
+            let mut row = readable(tables, &downstream)?;
             let former = row.issuers.get(&request).copied();
             if former.is_some_and(|former| former.root != issuer.root) {
-                return Err(RegistryError::DownstreamRequestReused(request));
+                return Err(RegistryError::DownstreamRequestReused(request.clone()));
             }
-            if former.is_some_and(|former| former.ends >= issuer.ends) {
-                return Ok((Change::default(), false));
+            if former.is_none_or(|former| former.ends < issuer.ends) {
+                row.issuers.retain(|_, issuer| now.since(issuer.ends) <= FORGET_ISSUERS_AFTER);
+                if former.is_none() && row.issuers.len() >= DOWNSTREAM_ISSUERS_MAX {
+                    return Err(RegistryError::Full("issuers of a downstream CA"));
+                }
+                row.issuers.insert(request.clone(), issuer);
             }
-            row.issuers.retain(|_, issuer| now.since(issuer.ends) <= FORGET_ISSUERS_AFTER);
-            if former.is_none() && row.issuers.len() >= DOWNSTREAM_ISSUERS_MAX {
-                return Err(RegistryError::Full("issuers of a downstream CA"));
-            }
-            row.issuers.insert(request, issuer);
-            Ok((
-                Change { downstreams: vec![(downstream, Some(row))], ..Change::default() },
-                former.is_none(),
-            ))
+            // What is signed must be counted in the store, and not only be remembered as counted.
+            let write = Write::confirming(Row::Downstream(downstream.clone(), Some(row)));
+            Ok((vec![write], former.is_none()))
         })
         .await
     }
@@ -117,21 +115,34 @@ impl AgentRegistry {
     ) -> Result<(), RegistryError> {
         self.change(move |tables| {
             let Some(mut row) = tables.downstreams.get(&downstream).cloned() else {
-                return Ok((Change::default(), ()));
+                return Ok((Vec::new(), ()));
             };
+            if tables.is_unreadable(Kind::Downstreams, &downstream) {
+                return Err(RegistryError::RowUnreadable(downstream.clone()));
+            }
             row.issuers.remove(&request);
-            Ok((Change { downstreams: vec![(downstream, Some(row))], ..Change::default() }, ()))
+            Ok((vec![Write::of(Row::Downstream(downstream.clone(), Some(row)))], ()))
         })
         .await
     }
 }
 
+/// The row of one that there is. What cannot be read is not written over with what was there before.
+fn readable(tables: &Cache, downstream: &str) -> Result<DownstreamRow, RegistryError> {
+    if tables.is_unreadable(Kind::Downstreams, downstream) {
+        return Err(RegistryError::RowUnreadable(downstream.to_owned()));
+    }
+    let known = tables.downstreams.get(downstream).cloned();
+    known.ok_or_else(|| RegistryError::DownstreamUnknown(downstream.to_owned()))
+}
+
 #[cfg(test)]
 mod tests {
-    use host::RealDisk;
+    use stores::fake::FakeStore;
     use trust::RootId;
 
     use super::*;
+    use crate::fixture::open;
 
     const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
@@ -144,10 +155,8 @@ mod tests {
 
     #[tokio::test]
     async fn issuers_are_counted_before_they_are_signed_and_a_restart_forgets_none() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("registry.redb");
-        AgentRegistry::create_if_missing(&RealDisk, &path).unwrap();
-        let registry = AgentRegistry::open(&path).unwrap();
+        let store = FakeStore::new();
+        let registry = open(&store).await;
         let east = || "east".to_owned();
         registry.add_downstream(east(), [7; 32], NOW).await.unwrap();
         assert_eq!(
@@ -169,7 +178,7 @@ mod tests {
             Err(RegistryError::DownstreamRequestReused("one".to_owned()))
         );
         drop(registry);
-        let registry = AgentRegistry::open(&path).unwrap();
+        let registry = open(&store).await;
         assert_eq!(registry.downstream_of(&[7; 32]), Some(east()));
         assert_eq!(registry.downstream_of(&[8; 32]), None);
         assert_eq!(registry.downstreams()[0].1.issuers["one"], issuer("a", 90));
@@ -185,10 +194,8 @@ mod tests {
 
     #[tokio::test]
     async fn ended_issuers_are_forgotten_long_after_their_end() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("registry.redb");
-        AgentRegistry::create_if_missing(&RealDisk, &path).unwrap();
-        let registry = AgentRegistry::open(&path).unwrap();
+        let store = FakeStore::new();
+        let registry = open(&store).await;
         registry.add_downstream("east".to_owned(), [7; 32], NOW).await.unwrap();
         let count = |id: &str, issuer, now| {
             registry.count_issuer("east".to_owned(), id.to_owned(), issuer, now)

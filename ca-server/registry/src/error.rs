@@ -1,6 +1,54 @@
-//! Why the registry did not change, in words that say what to do.
+//! Why the registry did not change, or cannot be read, in words that say what to do.
 
+use std::path::PathBuf;
+
+use stores::{ReadError, WriteError};
 use trust::Timestamp;
+
+/// The registry could not be read from the shared store. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryUnreadable {
+    /// The store does not answer.
+    #[error("the registry of agents cannot be read: {0}")]
+    Store(#[from] ReadError),
+    /// A row must not be left out, and cannot be read.
+    #[error(
+        "the registry of agents has a row that cannot be read and that rotations wait for: {row}"
+    )]
+    Row {
+        /// Its key, what is wrong with it, and what to do.
+        row: String,
+    },
+}
+
+/// A former file could not be taken over. It was not changed, and it does no harm to begin anew.
+#[derive(Debug, thiserror::Error)]
+pub enum TakeOverError {
+    /// The file cannot be read.
+    #[error("the registry of agents {} cannot be read ({reason}): keep the file and restore the latest backup of the data directory", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A row does not fit into the store.
+    #[error(
+        "the row {row} of the former registry cannot be stored: {reason}; start the release that wrote it and remove the row"
+    )]
+    Row {
+        /// Which.
+        row: String,
+        /// Why.
+        reason: String,
+    },
+    /// The store does not say what is there.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The store does not take a row.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
 
 /// Why the registry did not change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -76,7 +124,18 @@ pub enum RegistryError {
     /// The registry is full.
     #[error("the registry is full ({0})")]
     Full(&'static str),
-    /// A write failed, now or before.
+    /// A name that no key of the store can have.
+    #[error("the name {name:?} cannot be stored: {why}")]
+    NameUnfit {
+        /// How it begins.
+        name: String,
+        /// Why.
+        why: String,
+    },
+    /// The row cannot be read.
+    #[error("the row of {0:?} cannot be read")]
+    RowUnreadable(String),
+    /// The store did not take a write, or did not say whether it did.
     #[error("the registry cannot be written")]
     Broken,
 }
@@ -113,8 +172,10 @@ impl RegistryError {
             Self::AgentsFull { .. } => {
                 "have the CA's operator remove some with `banyan agent remove`, or raise agents.max"
             }
+            Self::NameUnfit { .. } => "choose a shorter one, without control characters",
+            Self::RowUnreadable(_) => "`banyan status` of the CA says what is wrong with it",
             Self::Broken => {
-                "free space on the disk of the CA, or see its log; it is tried again every few seconds"
+                "retry in 2 s; `banyan status` of the CA says what is wrong with its store"
             }
         }
     }

@@ -1,36 +1,49 @@
 //! The registry: which join tokens were handed out, which agents joined and what each may ask for, and who relies on the
 //! bundle without a leaf.
 //!
-//! All of it is in memory and in `registry.redb`; a change is durable before anybody sees it. One writer at a time,
-//! off the async threads. After a failed write nothing more is written until the file has been opened and read again: what
-//! is on the disk is unknown then. The upkeep tries that every few seconds.
+//! All of it is in the store that servers share, one key for each row, and in the memory of each server. A change is durable before
+//! anybody sees it, and is made only of rows that nobody else changed meanwhile. While the store is away reading goes on.
 //!
-//! What the rows are is in `rows.rs`; who is connected, which nothing durable says, in [`sessions`]. The registry answers what
-//! authentication and authorization ask (`ports.rs`). Start at [`AgentRegistry`].
+//! What the rows are is in `rows.rs`, how they are stored in `row.rs`; who is connected, which nothing durable says, in
+//! [`sessions`]. The registry answers what authentication and authorization ask (`ports.rs`). Start at [`AgentRegistry`].
 #![forbid(unsafe_code)]
 
 mod agents;
 mod attested;
+mod cache;
+mod change;
 mod downstream;
 mod error;
+#[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
+mod fixture;
+mod follow;
+mod former;
+mod joining;
 mod pace;
 mod ports;
 mod registry;
 mod relying_parties;
+mod row;
 mod rows;
 mod rulings;
 pub mod sessions;
-mod store;
+#[cfg(test)]
+mod shared_tests;
 #[cfg(test)]
 mod stored_tests;
+mod tables;
 mod tokens;
 
-pub use error::RegistryError;
-pub use registry::{AgentRegistry, Limits, Membership, TOKENS_MAX, check_token};
+pub use error::{RegistryError, RegistryUnreadable, TakeOverError};
+pub use follow::Following;
+pub use former::take_over;
+pub use joining::check_token;
+pub use registry::{AgentRegistry, Limits, Membership};
 pub use rows::{
     ActRow, AgentRow, AttestedRow, BanRow, Confirmation, DownstreamIssuer, DownstreamRow,
-    ListedAgent, Newcomer, RelyingPartyRow, Seen, TokenHash, TokenRow,
+    ListedAgent, Newcomer, RelyingPartyRow, Seen, TokenHash, TokenRow, id_of,
 };
 pub use rulings::{Ruled, Ruling, Sentence};
-pub use store::RegistryUnreadable;
-pub use tokens::id_of;
+pub use tokens::TOKENS_MAX;

@@ -1,6 +1,7 @@
 //! How fast one JWT caller may register new keys. Each registration leaves a certificate of an agent behind, which counts
 //! until its end, so a bound of agents alone would not bound what one caller costs.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use auth::bounded_cache::BoundedCache;
@@ -16,16 +17,19 @@ pub(super) struct Pace {
     burst: u32,
     /// When each caller would have used up nothing.
     idle_at: BoundedCache<String, Duration>,
+    /// One call at a time. Held for map work only.
+    turn: Mutex<()>,
 }
 
 impl Pace {
     pub(super) fn new(burst: usize) -> Self {
         let burst = u32::try_from(burst).unwrap_or(u32::MAX).max(1);
-        Self { burst, idle_at: BoundedCache::new(CALLERS_MAX) }
+        Self { burst, idle_at: BoundedCache::new(CALLERS_MAX), turn: Mutex::default() }
     }
 
-    /// Takes one registration of a caller, if it has one left. One call at a time: the registry's writer asks.
+    /// Takes one registration of a caller, if it has one left.
     pub(super) fn take(&self, caller: &str, uptime: Duration) -> bool {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let former = self.idle_at.find(caller.to_owned()).unwrap_or_default();
         let next = former.max(uptime) + WINDOW / self.burst;
         if next.saturating_sub(uptime) > WINDOW {

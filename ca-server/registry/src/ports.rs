@@ -63,6 +63,9 @@ impl From<RegistryError> for Refusal {
             | RegistryError::CallerTooFast { .. }
             | RegistryError::AgentsFull { .. } => Reason::RegistrationsExhausted,
             RegistryError::DownstreamRequestReused(_) => Reason::IssuerRefused,
+            RegistryError::NameUnfit { .. } | RegistryError::RowUnreadable(_) => {
+                Reason::RequestInvalid
+            }
             RegistryError::Full(_) | RegistryError::Broken => Reason::RegistryUnavailable,
         };
         Self::advised(reason, &error, error.advice())

@@ -7,11 +7,11 @@ use std::time::Duration;
 use rotation::evidence::{RelyingParties, Tally};
 use trust::{Sequence, SpiffeId, Timestamp};
 
+use crate::cache::Write;
 use crate::error::RegistryError;
 use crate::registry::AgentRegistry;
-use crate::rows::Confirmation;
-use crate::rows::RelyingPartyRow;
-use crate::store::Change;
+use crate::row::{Kind, Row};
+use crate::rows::{Confirmation, RelyingPartyRow};
 
 /// Relying parties that there may be.
 pub(crate) const RELYING_PARTIES_MAX: usize = 10_000;
@@ -36,16 +36,18 @@ impl AgentRegistry {
                 Some(known) => {
                     let more = !covers.is_subset(&known.covers);
                     let confirmed = known.confirmed.clone().filter(|_| !more);
-                    let covers = if covers.is_empty() { known.covers.clone() } else { covers };
+                    let covers = if covers.is_empty() { &known.covers } else { &covers }.clone();
                     RelyingPartyRow { staleness, covers, confirmed, added: known.added }
                 }
                 None if tables.relying_parties.len() >= RELYING_PARTIES_MAX => {
                     return Err(RegistryError::Full("relying parties"));
                 }
-                None => RelyingPartyRow { staleness, covers, added: now, confirmed: None },
+                None => {
+                    let covers = covers.clone();
+                    RelyingPartyRow { staleness, covers, added: now, confirmed: None }
+                }
             };
-            let relying_parties = vec![(name, Some(row.clone()))];
-            Ok((Change { relying_parties, ..Change::default() }, row))
+            Ok((vec![Write::of(Row::RelyingParty(name.clone(), Some(row.clone())))], row))
         })
         .await
     }
@@ -60,14 +62,17 @@ impl AgentRegistry {
         self.change(move |tables| {
             let known = tables.relying_parties.get(&name).cloned();
             let mut row = known.ok_or_else(|| RegistryError::RelyingPartyUnknown(name.clone()))?;
+            // Whom it covers is not known, so nobody's word can be about them.
+            if tables.is_unreadable(Kind::RelyingParties, &name) {
+                return Err(RegistryError::RowUnreadable(name.clone()));
+            }
             if word.sequence > present {
                 return Err(RegistryError::BundleOfTheFuture(word.sequence));
             }
             if row.confirmed.as_ref().is_none_or(|known| known.sequence < word.sequence) {
-                row.confirmed = Some(word);
+                row.confirmed = Some(word.clone());
             }
-            let relying_parties = vec![(name, Some(row.clone()))];
-            Ok((Change { relying_parties, ..Change::default() }, row))
+            Ok((vec![Write::of(Row::RelyingParty(name.clone(), Some(row.clone())))], row))
         })
         .await
     }
@@ -76,9 +81,9 @@ impl AgentRegistry {
     pub async fn remove_relying_party(&self, name: String) -> Result<(), RegistryError> {
         self.change(move |tables| {
             if !tables.relying_parties.contains_key(&name) {
-                return Err(RegistryError::RelyingPartyUnknown(name));
+                return Err(RegistryError::RelyingPartyUnknown(name.clone()));
             }
-            Ok((Change { relying_parties: vec![(name, None)], ..Change::default() }, ()))
+            Ok((vec![Write::of(Row::RelyingParty(name.clone(), None))], ()))
         })
         .await
     }
@@ -126,18 +131,17 @@ impl RelyingPartyRow {
 
 #[cfg(test)]
 mod tests {
-    use host::RealDisk;
+    use stores::fake::FakeStore;
 
     use super::*;
+    use crate::fixture::open;
 
     const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
     #[tokio::test]
     async fn a_gate_waits_for_a_word_or_for_the_end_of_the_bound_and_a_restart_forgets_neither() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("registry.redb");
-        AgentRegistry::create_if_missing(&RealDisk, &path).unwrap();
-        let registry = AgentRegistry::open(&path).unwrap();
+        let store = FakeStore::new();
+        let registry = open(&store).await;
         let hour = Duration::from_secs(3_600);
         let nobody = BTreeSet::new;
         registry.add_relying_party("mount".to_owned(), Some(hour), nobody(), NOW).await.unwrap();
@@ -161,7 +165,7 @@ mod tests {
             RelyingParties { bounded, unbounded: 0 }
         );
         drop(registry);
-        let registry = AgentRegistry::open(&path).unwrap();
+        let registry = open(&store).await;
         assert_eq!(
             registry.unconfirmed(Sequence(2), NOW),
             RelyingParties { bounded, unbounded: 0 }
@@ -173,10 +177,8 @@ mod tests {
     }
     #[tokio::test]
     async fn a_word_is_about_those_who_were_covered_when_it_was_given_and_no_others() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("registry.redb");
-        AgentRegistry::create_if_missing(&RealDisk, &path).unwrap();
-        let registry = AgentRegistry::open(&path).unwrap();
+        let store = FakeStore::new();
+        let registry = open(&store).await;
         let id = |text: &str| SpiffeId::parse(text).unwrap();
         let (one, two) = (id("spiffe://example.org/one"), id("spiffe://example.org/two"));
         let add = |covers: &[&SpiffeId]| {
@@ -190,7 +192,7 @@ mod tests {
         assert!(fewer.has(Sequence(2)) && same.has(Sequence(2)) && same.covers.contains(&one));
         assert!(!add(&[&one, &two]).await.unwrap().has(Sequence(2)), "the word was not about two");
         drop(registry);
-        let covered = AgentRegistry::open(&path).unwrap().covered();
+        let covered = open(&store).await.covered();
         assert_eq!(covered.keys().collect::<Vec<_>>(), [&one, &two]);
         assert_eq!(covered[&two][0].0, "file");
     }

@@ -1,4 +1,4 @@
-//! What the registry stores: join tokens, agents, relying parties and words about shared roots, as JSON in redb.
+//! What the registry stores: join tokens, agents, relying parties and words about shared roots, as JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,6 +8,11 @@ use trust::{BundleDigest, RootId, Sequence, SpiffeId, SpkiHash, Timestamp};
 
 /// SHA-256 of a join token's secret. The secret itself is stored nowhere.
 pub type TokenHash = [u8; 32];
+
+/// What a token is called: the digest of its secret, which tells nothing of it.
+pub fn id_of(hash: &TokenHash) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// A join token that was handed out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +32,8 @@ pub struct TokenRow {
     pub pins: Option<BundleDigest>,
     /// Who took it back, why, and when.
     pub revoked: Option<BanRow>,
+    /// The agent that it made was removed since: not even its own key may come with it again.
+    pub spent: bool,
 }
 
 /// A registered agent.
@@ -43,6 +50,8 @@ pub struct AgentRow {
     pub caller: Option<String>,
     /// When it was last seen, as far as that was written down.
     pub seen: Seen,
+    /// The server that it is connected to, as far as that was written down: only of agents that might have to give way.
+    pub home: Option<String>,
 }
 
 /// A moment at which an agent was seen.
@@ -236,6 +245,8 @@ struct TokenForm {
     pins: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     revoked: Option<BanRow>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    spent: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -252,6 +263,8 @@ struct AgentForm {
     /// Wall clock and time served. Rows of the first releases have none: they count from the first server that reads them.
     #[serde(default)]
     seen: (i64, u64),
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    home: Option<String>,
 }
 
 impl From<TokenRow> for TokenForm {
@@ -264,6 +277,7 @@ impl From<TokenRow> for TokenForm {
             made: row.made.map(|(by, at)| (by, at.as_secs())),
             pins: row.pins.map(|digest| digest.to_string()),
             revoked: row.revoked,
+            spent: row.spent,
         }
     }
 }
@@ -282,6 +296,7 @@ impl TryFrom<TokenForm> for TokenRow {
             made: form.made.map(|(by, at)| (by, Timestamp::from_secs(at))),
             pins: form.pins.as_deref().map(digest).transpose()?,
             revoked: form.revoked,
+            spent: form.spent,
         })
     }
 }
@@ -295,6 +310,7 @@ impl From<AgentRow> for AgentForm {
             registered: row.registered.as_secs(),
             caller: row.caller,
             seen: (row.seen.at.as_secs(), row.seen.served),
+            home: row.home,
         }
     }
 }
@@ -312,6 +328,7 @@ impl TryFrom<AgentForm> for AgentRow {
             registered: Timestamp::from_secs(form.registered),
             caller: form.caller,
             seen: Seen { at: Timestamp::from_secs(form.seen.0), served: form.seen.1 },
+            home: form.home,
         })
     }
 }

@@ -1,17 +1,26 @@
-//! What operators do about agents: remove them, ban names, take bans back. Each is one write together with the note of who
-//! did it and why.
+//! What operators do about agents: remove them, ban names, take bans back.
+//!
+//! First the note of who does it and why is written, then what it is about. So nothing is done that is not noted; whoever is stopped
+//! between the two leaves a note of something that did not come about, has no answer, and does it again. Before an agent is removed
+//! the tokens that it joined with just now are marked as spent, or its own key could come back with one.
 
 use std::ops::Bound;
 
 use trust::Timestamp;
 
+use auth::authz::JOIN_TOKEN_RETRY;
+
+use crate::cache::{Cache, Write};
 use crate::error::RegistryError;
 use crate::registry::AgentRegistry;
-use crate::rows::{ActRow, BanRow, TokenRow};
-use crate::store::{Change, Tables};
+use crate::row::{Kind, Row};
+use crate::rows::{ActRow, BanRow, TokenHash, TokenRow, id_of};
+use crate::tables::Tables;
 
 /// Names that may be banned.
 pub(crate) const BANS_MAX: usize = 10_000;
+/// Acts that are kept.
+const ACTS_MAX: usize = 1_000;
 /// Digits at the end of the name of an agent that joined with a JWT.
 const KEY_DIGITS: usize = 16;
 
@@ -69,20 +78,62 @@ impl AgentRegistry {
         name: String,
         sentence: Sentence,
     ) -> Result<Ruled, RegistryError> {
-        self.change(move |tables| {
-            let ruled = tables.judged(ruling, &name, sentence.at)?;
-            let mut change = Change::default();
-            match ruling {
-                Ruling::Remove => {
-                    change.agents = ruled.agents.iter().map(|name| (name.clone(), None)).collect()
-                }
-                Ruling::Ban => change.bans.push((name.clone(), Some(sentence.clone()))),
-                Ruling::Unban => change.bans.push((name.clone(), None)),
+        let ruled = self.preview(ruling, &name, sentence.at)?;
+        let agents = u64::try_from(ruled.agents.len()).unwrap_or(u64::MAX);
+        let verb = ruling.verb().to_owned();
+        self.note(ActRow { verb, name: name.clone(), agents, word: sentence.clone() }).await?;
+        match ruling {
+            Ruling::Remove => self.remove(name, sentence.at).await?,
+            Ruling::Ban => {
+                let ban = move |_: &Cache| {
+                    Ok((vec![Write::of(Row::Ban(name.clone(), Some(sentence.clone())))], ()))
+                };
+                self.change(ban).await?;
             }
-            let agents = u64::try_from(ruled.agents.len()).unwrap_or(u64::MAX);
-            change.act =
-                Some(ActRow { verb: ruling.verb().to_owned(), name, agents, word: sentence });
-            Ok((change, ruled))
+            Ruling::Unban => {
+                let unban =
+                    move |_: &Cache| Ok((vec![Write::of(Row::Ban(name.clone(), None))], ()));
+                self.change(unban).await?;
+            }
+        }
+        Ok(ruled)
+    }
+
+    /// Writes down what an operator does, under the next index that is free.
+    async fn note(&self, act: ActRow) -> Result<(), RegistryError> {
+        self.change(move |tables| {
+            let mut writes = vec![Write::of(Row::Act(tables.next_act(), Some(act.clone())))];
+            let surplus = (tables.acts.len() + 1).saturating_sub(ACTS_MAX);
+            let surplus = tables.acts.keys().take(surplus);
+            writes.extend(surplus.map(|index| Write::spare(Row::Act(*index, None))));
+            Ok((writes, ()))
+        })
+        .await
+    }
+
+    /// Marks tokens as spent, then removes the agents.
+    async fn remove(&self, name: String, now: Timestamp) -> Result<(), RegistryError> {
+        // A token is used before its agent is there; so whoever knows of the agent finds in the store that it is used.
+        let tokens = self.read().tokens_of(&name);
+        for hash in tokens {
+            let read = self.0.look_at(Kind::Tokens, &id_of(&hash)).await;
+            read.map_err(|error| {
+                tracing::warn!(%error, "no agent is removed: its join tokens cannot be read");
+                RegistryError::Broken
+            })?;
+        }
+        self.change(move |tables| {
+            let retried = |row: &TokenRow| {
+                row.used.is_some_and(|(_, at)| now.since(at) <= JOIN_TOKEN_RETRY * 2) && !row.spent
+            };
+            let rows = tables.tokens_of(&name).into_iter().filter_map(|hash| {
+                let row = tables.tokens.get(&hash).filter(|row| retried(row))?;
+                Some(Row::Token(hash, Some(TokenRow { spent: true, ..row.clone() })))
+            });
+            let mut writes: Vec<_> = rows.map(Write::of).collect();
+            let gone = tables.under(&name).into_iter();
+            writes.extend(gone.map(|agent| Write::of(Row::Agent(agent, None))));
+            Ok((writes, ()))
         })
         .await
     }
@@ -98,13 +149,13 @@ impl AgentRegistry {
     /// What operators did, from this index on.
     pub fn acts_from(&self, from: u64, limit: usize) -> Vec<(u64, ActRow)> {
         let tables = self.read();
-        tables.acts.iter().filter(|(index, _)| *index >= from).take(limit).cloned().collect()
+        tables.acts.range(from..).take(limit).map(|(index, act)| (*index, act.clone())).collect()
     }
 }
 
 impl Tables {
     /// Whether a name is refused. For who joins with a JWT, a ban of the identity's path counts for every key.
-    pub(super) fn is_banned(&self, name: &str, by_jwt: bool) -> bool {
+    pub(crate) fn is_banned(&self, name: &str, by_jwt: bool) -> bool {
         let family = name.rsplit_once('/').map(|(family, _)| family).filter(|_| by_jwt);
         self.bans.contains_key(name) || family.is_some_and(|family| self.bans.contains_key(family))
     }
@@ -128,8 +179,14 @@ impl Tables {
         Ok(Ruled { agents, unused_tokens: u64::try_from(unused).unwrap_or(u64::MAX), was_banned })
     }
 
+    /// Tokens that make the agent of this name.
+    fn tokens_of(&self, name: &str) -> Vec<TokenHash> {
+        let of_name = self.tokens.iter().filter(|(_, row)| row.agent == name);
+        of_name.map(|(hash, _)| *hash).collect()
+    }
+
     /// The agent of this name, and those that joined with a JWT of the identity with this path.
-    fn under(&self, name: &str) -> Vec<String> {
+    pub(crate) fn under(&self, name: &str) -> Vec<String> {
         let family = format!("{name}/");
         let of_jwt =
             self.agents.range(family.clone()..).take_while(|(other, _)| other.starts_with(&family));

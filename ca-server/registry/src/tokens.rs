@@ -1,13 +1,23 @@
-//! Join tokens as operators see them, and how they are taken back.
+//! Join tokens as operators see them: how they are made, and how they are taken back.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use trust::Timestamp;
 
+use crate::cache::Write;
 use crate::error::RegistryError;
 use crate::registry::AgentRegistry;
-use crate::rows::{BanRow, TokenHash, TokenRow};
-use crate::store::{Change, Tables};
+use crate::row::Row;
+use crate::rows::{BanRow, TokenHash, TokenRow, id_of};
+use crate::tables::Tables;
+
+/// Tokens that may be outstanding; used and expired ones are forgotten after a day.
+pub const TOKENS_MAX: usize = 100_000;
+/// Tokens that are forgotten with one that is made.
+const FORGOTTEN_AT_ONCE: usize = 100;
+
+const FORGET_TOKENS_AFTER: Duration = Duration::from_secs(86_400);
 
 impl TokenRow {
     /// In a word: whether somebody can still join with it.
@@ -21,12 +31,33 @@ impl TokenRow {
     }
 }
 
-/// What a token is called: the digest of its secret, which tells nothing of it.
-pub fn id_of(hash: &TokenHash) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 impl AgentRegistry {
+    /// Finds a token, used or not.
+    pub fn token(&self, hash: &TokenHash) -> Option<TokenRow> {
+        self.read().tokens.get(hash).cloned()
+    }
+
+    /// Stores a new token, and then forgets old ones, which are void anyway.
+    pub async fn add_token(
+        &self,
+        hash: TokenHash,
+        token: TokenRow,
+        now: Timestamp,
+    ) -> Result<(), RegistryError> {
+        self.change(move |tables| {
+            let old = |row: &&TokenRow| now.since(row.expires) > FORGET_TOKENS_AFTER;
+            let gone = tables.tokens.iter().filter(|(_, row)| old(row)).map(|(hash, _)| *hash);
+            let gone: Vec<_> = gone.take(FORGOTTEN_AT_ONCE).collect();
+            if tables.tokens.len() - gone.len() >= TOKENS_MAX {
+                return Err(RegistryError::Full("join tokens"));
+            }
+            let mut writes = vec![Write::of(Row::Token(hash, Some(token.clone())))];
+            writes.extend(gone.into_iter().map(|hash| Write::spare(Row::Token(hash, None))));
+            Ok((writes, ()))
+        })
+        .await
+    }
+
     /// Tokens by id, after this one; all, or those of one agent.
     pub fn tokens_after(&self, after: &str, agent: &str, limit: usize) -> Vec<(String, TokenRow)> {
         let tables = self.read();
@@ -58,15 +89,18 @@ impl AgentRegistry {
         sentence: BanRow,
     ) -> Result<Vec<(String, TokenRow)>, RegistryError> {
         self.change(move |tables| {
-            let revoked = |hash: TokenHash| {
-                let row = tables.tokens.get(&hash)?.clone();
+            let revoked = |hash: &TokenHash| {
+                let row = tables.tokens.get(hash)?.clone();
                 let revoked = row.revoked.clone().unwrap_or_else(|| sentence.clone());
-                Some((hash, TokenRow { revoked: Some(revoked), ..row }))
+                Some((*hash, TokenRow { revoked: Some(revoked), ..row }))
             };
-            let rows: Vec<_> = hashes.into_iter().filter_map(revoked).collect();
-            let tokens = rows.iter().map(|(hash, row)| (*hash, Some(row.clone()))).collect();
+            let rows: Vec<_> = hashes.iter().filter_map(revoked).collect();
+            let write = |(hash, row): &(TokenHash, TokenRow)| {
+                Write::of(Row::Token(*hash, Some(row.clone())))
+            };
+            let writes = rows.iter().map(write).collect();
             let shown = rows.into_iter().map(|(hash, row)| (id_of(&hash), row)).collect();
-            Ok((Change { tokens, ..Change::default() }, shown))
+            Ok((writes, shown))
         })
         .await
     }
@@ -91,10 +125,11 @@ impl Tables {
 mod tests {
     use std::time::Duration;
 
-    use host::RealDisk;
+    use stores::fake::FakeStore;
     use trust::SpkiHash;
 
     use super::*;
+    use crate::fixture::open;
 
     const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
@@ -107,6 +142,7 @@ mod tests {
             made: Some(("ann (uid 0)".to_owned(), NOW)),
             pins: None,
             revoked: None,
+            spent: false,
         }
     }
 
@@ -116,10 +152,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_revoked_token_stays_revoked_over_a_restart_and_says_who_did_it_first() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("registry.redb");
-        AgentRegistry::create_if_missing(&RealDisk, &path).unwrap();
-        let registry = AgentRegistry::open(&path).unwrap();
+        let store = FakeStore::new();
+        let registry = open(&store).await;
         for (hash, agent) in [([7; 32], "a"), ([8; 32], "b")] {
             registry.add_token(hash, token(agent), NOW).await.unwrap();
         }
@@ -129,7 +163,7 @@ mod tests {
         let again = registry.revoke_tokens(named, sentence("bob")).await.unwrap();
         assert_eq!(again[0].1.revoked, Some(sentence("ann")));
         drop(registry);
-        let registry = AgentRegistry::open(&path).unwrap();
+        let registry = open(&store).await;
         let key = SpkiHash::of(b"key");
         assert_eq!(registry.redeem([7; 32], key, NOW).await, Err(RegistryError::TokenRevoked));
         registry.redeem([8; 32], key, NOW).await.unwrap();
@@ -142,10 +176,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_token_is_named_by_digits_that_only_it_has() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("registry.redb");
-        AgentRegistry::create_if_missing(&RealDisk, &path).unwrap();
-        let registry = AgentRegistry::open(&path).unwrap();
+        let store = FakeStore::new();
+        let registry = open(&store).await;
         let mut other = [0x70; 32];
         other[0] = 0x71;
         for hash in [[0x70; 32], other] {

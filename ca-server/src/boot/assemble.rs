@@ -69,7 +69,7 @@ pub(super) async fn assemble(
 ) -> Result<Assembled, BootError> {
     let Given { config, deps, layout, embedding } = given;
     let driver = &core.driver.clone();
-    let registry = open::registry(config, layout, deps, driver).await?;
+    let (registry, following) = open::registry(config, deps, &core.store).await?;
     open::bootstrapped(config, deps, Arc::clone(&core.keys), driver).await?;
     let (ledger, segment) = rows::open(config, deps, layout, driver).await?;
     let (policy, now) = (open::policy(config), deps.clock.now());
@@ -224,6 +224,7 @@ pub(super) async fn assemble(
         let reporting = reporting::run(Arc::clone(&ca), core.joined.store(), segment.clone());
         served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(reporting));
     }
+    served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(following.run()));
     let census = control::census::run(ca.registry.clone());
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(census));
     let reissue = Reissue::new(Arc::clone(&ca), config.rotation().reissue_per_second()).run();

@@ -169,9 +169,12 @@ pub enum BootError {
     /// The ledger could not be opened.
     #[error(transparent)]
     Ledger(#[from] ledger::OpenError),
-    /// The registry could not be opened.
+    /// The registry could not be read.
     #[error(transparent)]
     Registry(#[from] RegistryUnreadable),
+    /// The registry of a former release could not be taken over.
+    #[error(transparent)]
+    FormerRegistry(#[from] registry::TakeOverError),
     /// The record makes nothing that requests could be served from.
     #[error("nothing can be served: {0}")]
     Snapshot(#[from] SnapshotError),

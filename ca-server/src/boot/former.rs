@@ -28,7 +28,7 @@ use super::shared_files::{COMMON, place, scope_of};
 use super::{BootError, layout};
 
 /// The parts, in the order in which they are moved away. Every such directory has the last one.
-const PARTS: [&str; 4] = ["record.redb", "bundles", "requests", "authority"];
+const PARTS: [&str; 5] = ["record.redb", "registry.redb", "bundles", "requests", "authority"];
 /// Where they go.
 const FORMER: &str = "former";
 /// Key files of a directory.
@@ -96,6 +96,12 @@ async fn fill(given: Given<'_>, store: Arc<dyn SharedStore>) -> Result<(), BootE
     take_over_bundles(&directory.join("bundles"), domain, store.as_ref()).await?;
     take_over_requests(&directory.join("requests"), store.as_ref()).await?;
     let state = state_in(store.clone()).await?;
+    // It was made before anybody was asked for a root.
+    let asked = state.as_ref().is_some_and(|state| !state.phase.is_uninitialised());
+    let registry = directory.join("registry.redb");
+    if asked || layout::exists(&registry)? {
+        registry::take_over(&registry, store.as_ref()).await?;
+    }
     // Keys of issuers stay each server's own.
     let issuers: BTreeSet<String> = state
         .iter()

@@ -8,7 +8,6 @@
 //! | `ledger/` | rows of every leaf that may live | the ledger |
 //! | `clock.json` | a moment that wall clock and uptime agreed on | [`control::clock`] |
 //! | `place` | a random name of the directory, where several servers share a store | [`super::joined`] |
-//! | `registry.redb` | join tokens and agents | the registry |
 
 use std::path::{Path, PathBuf};
 
@@ -51,7 +50,7 @@ impl Layout {
             paths.requests(),
             paths.bundles(),
             paths.ledger(),
-            paths.registry(),
+            paths.directory().join("registry.redb"),
         ];
         for path in later {
             if exists(&path)? {
@@ -141,7 +140,7 @@ mod tests {
         RealDisk.create_dir_all(&layout.paths.bundles(), 0o700).unwrap();
         RealDisk.create_dir_all(&layout.paths.ledger().join("seg"), 0o700).unwrap();
         private(&layout.paths.state(), 0o666);
-        private(&layout.paths.registry(), 0o640);
+        private(&layout.paths.directory().join("clock.json"), 0o640);
         private(&layout.paths.bundles().join("0000000001.json"), 0o644);
         private(&layout.paths.ledger().join("seg/00000001.log"), 0o604);
         private(&layout.paths.requests(), 0o600);
@@ -149,7 +148,7 @@ mod tests {
         let said = Layout::claim(&RealDisk, &root).unwrap_err().to_string();
         for named in [
             "state.redb",
-            "registry.redb",
+            "clock.json",
             "0000000001.json",
             "00000001.log",
             "mode 0666",

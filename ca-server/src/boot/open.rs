@@ -7,7 +7,7 @@ use std::time::Duration;
 use issuance::SnapshotCell;
 use plugins::KeyBackend;
 use registry::sessions::Sessions;
-use registry::{AgentRegistry, Membership};
+use registry::{AgentRegistry, Following, Membership};
 use rotation::{AuthorityName, Event, Policy, ReplicaName, RequestId, State};
 use rotation_driver::{DriverHandle, DriverParts, DriverTask, Duty, RecordStore, SharedRecord};
 use stores::SharedStore;
@@ -15,11 +15,9 @@ use tokio::sync::watch;
 use trust::randomness::random_bytes;
 
 use super::answers::{answer_timeout, effect_failed};
-use super::blocking::blocking;
 use super::given::Given;
 use super::instances::{self, Opener};
 use super::joined::Joined;
-use super::layout::Layout;
 use super::own_issuer;
 use super::store;
 use super::{BootError, HostDeps};
@@ -169,25 +167,19 @@ async fn driver(
     Ok(rotation_driver::start(parts).await?)
 }
 
-/// Opens the registry of agents, or makes it before anybody asks for a root: where there is a root, it has been made.
+/// Reads the registry of agents.
 pub(super) async fn registry(
     config: &Config,
-    layout: &Layout,
     deps: &HostDeps,
-    driver: &DriverHandle,
-) -> Result<AgentRegistry, BootError> {
-    let (path, disk) = (layout.paths.registry(), Arc::clone(&deps.disk));
-    let (clock, limits) = (Arc::clone(&deps.clock), config.agents().limits().clone());
-    let membership = Membership { clock, limits, sessions: Sessions::default() };
-    let never_bootstrapped = driver.state().phase.is_uninitialised();
-    let opened = blocking(move || {
-        if never_bootstrapped {
-            let made = AgentRegistry::create_if_missing(disk.as_ref(), &path);
-            made.map_err(|source| BootError::DataDir { path: path.clone(), source })?;
-        }
-        AgentRegistry::open_for(&path, membership).map_err(BootError::from)
-    });
-    opened.await?
+    store: &Arc<dyn SharedStore>,
+) -> Result<(AgentRegistry, Following), BootError> {
+    let membership = Membership {
+        replica: config.replica().to_owned(),
+        clock: Arc::clone(&deps.clock),
+        limits: config.agents().limits().clone(),
+        sessions: Sessions::default(),
+    };
+    Ok(AgentRegistry::open(Arc::clone(store), membership).await?)
 }
 
 /// The machine's limits as configured.

@@ -35,7 +35,7 @@ async fn the_second_process_on_a_directory_is_refused_and_names_the_first() {
     assert_eq!(seen(after), seen(before));
 }
 
-/// The kernel refuses every write to a file: those of the ledger, the record, the registry and the keys alike.
+/// The kernel refuses every write to a file: those of the ledger, the shared state and the keys alike.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_whose_disk_takes_nothing_releases_nothing_says_so_and_recovers() {
     let ca_dir = CaDir::new("").unwrap();

@@ -100,13 +100,8 @@ fn damage(path: &Path, damage: Damage) {
 }
 
 /// Each file, and whether a part of its bytes may be meaningless (free pages of a database).
-const FILES: [(&str, bool); 5] = [
-    ("state.redb", true),
-    ("registry.redb", true),
-    ("keys/store.json", false),
-    (".key", false),
-    (".log", false),
-];
+const FILES: [(&str, bool); 4] =
+    [("state.redb", true), ("keys/store.json", false), (".key", false), (".log", false)];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leaf_without_a_row_would_be_noticed() {
@@ -158,12 +153,7 @@ async fn every_damaged_file_is_named_with_what_to_do_and_never_replaced() {
 async fn a_directory_that_lost_a_part_makes_no_new_root() {
     let used = Used::new().await;
     let data = used.ca_dir.data();
-    for (part, must_say) in [
-        ("state.redb", "restore"),
-        ("keys", "restore"),
-        ("registry.redb", "restore"),
-        ("ledger", ""),
-    ] {
+    for (part, must_say) in [("state.redb", "restore"), ("keys", "restore"), ("ledger", "")] {
         let path = data.join(part);
         if path.is_dir() {
             std::fs::remove_dir_all(&path).unwrap()

@@ -115,7 +115,7 @@ async fn changes_of_a_clean_run() -> (u64, u64) {
     let (ca_dir, disk) = (CaDir::new("").unwrap(), FaultDisk::default());
     let run = run(&ca_dir, &disk, &FaultPlan::default()).await;
     assert_eq!((run.said.as_deref(), run.refused.len(), run.released.len()), (None, 0, 3));
-    for path in ["keys/store.json", ".key", "state.redb", "registry.redb"] {
+    for path in ["keys/store.json", ".key", "state.redb"] {
         let written = disk.count(Operation::Replace, path) + disk.count(Operation::Rename, path);
         assert!(written > 0, "{path} goes around the disk");
     }

@@ -49,7 +49,7 @@ async fn a_former_directory_is_taken_over_whole_and_its_rotation_ends() -> anyho
     let before = rotation_driver::former_record(&ca_dir.data().join("record.redb")).await?;
     let before = rotation::record::decode(&before.context("no record")?.record)?;
     let running = ca_dir.start().await?;
-    let all = ["record.redb", "bundles", "requests", "authority/main/self-signed"];
+    let all = ["record.redb", "registry.redb", "bundles", "requests", "authority/main/self-signed"];
     for part in all {
         assert!(former(&ca_dir, part).exists() && !ca_dir.data().join(part).exists(), "{part}");
     }
@@ -154,9 +154,10 @@ async fn dead(disk: &FaultDisk) {
 async fn a_record_that_comes_back_beside_the_state_is_refused_and_nothing_is_lost()
 -> anyhow::Result<()> {
     let ca_dir = upgraded()?;
-    let record = ca_dir.data().join("record.redb");
     CaDir::stop(ca_dir.start().await?).await?;
-    std::fs::copy(former(&ca_dir, "record.redb"), &record)?;
+    for part in ["record.redb", "registry.redb"] {
+        std::fs::copy(former(&ca_dir, part), ca_dir.data().join(part))?;
+    }
     let said = ca_dir.start_once().await?.unwrap_err().to_string();
     assert!(said.contains("are not the same") && said.contains("move"), "{said}");
     // The advice: the state is moved elsewhere, and what the older release left is taken over.

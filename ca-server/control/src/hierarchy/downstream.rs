@@ -152,10 +152,10 @@ fn tally(ends: impl Iterator<Item = Timestamp>) -> Tally {
 mod tests {
     use std::time::Duration;
 
-    use host::RealDisk;
     use registry::sessions::Sessions;
     use registry::{Limits, Membership};
     use rotation::{Draining, Mode, Phase, Rotation};
+    use stores::fake::FakeStore;
     use trust::{Generation, TrustDomain};
 
     use super::*;
@@ -194,28 +194,27 @@ mod tests {
     fn membership() -> Membership {
         let day = Duration::from_secs(86_400);
         Membership {
+            replica: "ca-1".to_owned(),
             clock: std::sync::Arc::new(trust::ManualClock::at(NOW)),
             sessions: Sessions::default(),
             limits: Limits { max: 10, per_caller: 10, forget_after: 31 * day, idle_after: day },
         }
     }
 
-    async fn with_issuer() -> (tempfile::TempDir, Downstreams) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("registry.redb");
-        AgentRegistry::create_if_missing(&RealDisk, &path).unwrap();
-        let registry = AgentRegistry::open_for(&path, membership()).unwrap();
+    async fn with_issuer() -> Downstreams {
+        let store = std::sync::Arc::new(FakeStore::new());
+        let (registry, _) = AgentRegistry::open(store, membership()).await.unwrap();
         registry.add_downstream("east".to_owned(), [1; 32], NOW).await.unwrap();
         registry.add_downstream("idle".to_owned(), [2; 32], NOW).await.unwrap();
         let issuer =
             DownstreamIssuer { root: root("a"), ends: NOW.plus(Duration::from_secs(1_000)) };
         registry.count_issuer("east".to_owned(), "one".to_owned(), issuer, NOW).await.unwrap();
-        (dir, Downstreams::new(registry))
+        Downstreams::new(registry)
     }
 
     #[tokio::test]
     async fn a_downstream_ca_is_waited_for_until_its_report_or_the_end_of_its_issuers() {
-        let (_dir, downstreams) = with_issuer().await;
+        let downstreams = with_issuer().await;
         let policy = Policy::default();
         let at = |secs| NOW.plus(Duration::from_secs(secs));
         let unproven = |now| downstreams.unproven(Sequence(3), &policy, now).count;
@@ -238,7 +237,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_root_is_unused_only_by_a_report_that_saw_the_switch() {
-        let (_dir, downstreams) = with_issuer().await;
+        let downstreams = with_issuer().await;
         let policy = Policy::default();
         let live = |state: &State| {
             let mut live = BTreeMap::new();
