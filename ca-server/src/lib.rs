@@ -12,5 +12,8 @@
 pub mod boot;
 pub mod config;
 
-pub use boot::{BootError, Embedding, Ended, HostDeps, Running, Server};
+pub use boot::{
+    BootError, Embedding, Ended, HostDeps, RewrapFailure, RewrapOrders, RewrappedStore, Running,
+    Server,
+};
 pub use config::{Config, ConfigError};

@@ -13,6 +13,7 @@ mod clock;
 mod downstream;
 mod issue;
 mod issuer;
+mod keys;
 mod leaf;
 mod plugin;
 mod root;
@@ -33,6 +34,7 @@ pub use clock::{ClockAcceptOptions, ClockAction, ClockOptions};
 pub use downstream::{DownstreamAction, DownstreamOptions};
 pub use issue::IssueOptions;
 pub use issuer::{IssuerAction, IssuerOptions, IssuerWhich};
+pub use keys::{KeysAction, KeysOptions, RewrapOptions};
 pub use leaf::{LeafAction, LeafForgetOptions, LeafListOptions, LeafOptions};
 pub use plugin::{PluginAction, PluginCheckOptions, PluginOptions};
 pub use root::{
@@ -94,6 +96,8 @@ pub enum Verb {
     Journal(JournalOptions),
     /// Confirm that the wall clock is right after it was changed
     Clock(ClockOptions),
+    /// Put the key files under a new passphrase
+    Keys(KeysOptions),
     /// Get a certificate for a test, with a token that the CA accepts
     Issue(IssueOptions),
     /// Show the state of a server at a glance

@@ -74,6 +74,7 @@ async fn dispatch(verb: Verb) -> Result<(), Failure> {
         Verb::State(options) => verbs::state::run(&options).await,
         Verb::Journal(options) => verbs::journal::run(&options).await,
         Verb::Clock(options) => verbs::clock::run(&options).await,
+        Verb::Keys(options) => verbs::keys::run(&options).await,
         Verb::Issue(options) => verbs::issue::run(&options).await,
         Verb::Status(options) => verbs::status::run(&options).await,
         Verb::Config(options) => verbs::config::run(&options),

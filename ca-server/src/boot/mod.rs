@@ -20,6 +20,7 @@ mod layout;
 mod open;
 mod own_issuer;
 mod preflight;
+mod rewrap;
 mod rows;
 mod running;
 mod settings;
@@ -37,6 +38,7 @@ pub use embedding::Embedding;
 pub use error::BootError;
 pub use host_deps::HostDeps;
 pub use registry::RegistryUnreadable;
+pub use rewrap::{RewrapFailure, RewrapOrders, RewrappedStore};
 pub use running::{Ended, Running};
 
 use api::Addresses;
@@ -72,6 +74,20 @@ impl Server {
         let mut problems = instances::plugin_problems(config, &());
         problems.extend(preflight::problems(config, &instances::known(config, &())));
         Problems::unless_empty(problems)
+    }
+
+    /// Puts key files under a new passphrase, key by key: those of the data directory, which no server may use meanwhile, and those
+    /// that the servers of the CA share. Broken off anywhere, every key opens with the former or with the new passphrase, and the
+    /// same orders go on.
+    ///
+    /// # Errors
+    /// [`RewrapFailure`] says what to do.
+    pub async fn rewrap(
+        config: &Config,
+        deps: &HostDeps,
+        orders: &RewrapOrders,
+    ) -> Result<Vec<RewrappedStore>, RewrapFailure> {
+        Box::pin(rewrap::run(config, deps, orders)).await
     }
 
     /// Starts a server; when it answers, requests are served.

@@ -5,14 +5,17 @@ use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use auth::authn::jwks::{self, KEY_SET_LEN_MAX};
 use host::{RealDisk, check_private};
-use plugin_key_file::PassphraseSource;
+use plugin_key_file::{Directory, Files as _, OpenError, PassphraseSource, is_unfinished};
 use plugins::{ConfigProblem, Registry};
 use rustix::fs::Access;
 
 use super::layout;
+use control::paths::Paths;
+
 use crate::config::{Config, KeyBackendConfig, KeysConfig, Passphrase, StoreConfig};
 
 /// Longest path of a Unix socket, in bytes: the kernel's `sun_path` without its final zero.
@@ -132,6 +135,18 @@ impl Found {
         // An environment variable is that of the server's process, not of this one.
         if let KeysConfig::File { passphrase: Passphrase::File(path) } = config.keys() {
             self.passphrase_file("keys.passphrase_file", path);
+        }
+        let keys =
+            Directory::new(Paths::below(config.data_dir().to_owned()).keys(), Arc::new(RealDisk));
+        match is_unfinished(&keys) {
+            Ok(false) => {}
+            Ok(true) => self.tell(
+                "keys.passphrase_file",
+                OpenError::Moving { directory: keys.shown(None) }.to_string(),
+            ),
+            // Which permissions are wrong is told as a problem of the data directory.
+            Err(OpenError::Permissions(_)) => {}
+            Err(error) => self.tell("data_dir", error.to_string()),
         }
     }
 

@@ -125,7 +125,7 @@ mod tests {
     use std::path::Path;
 
     use host::RealDisk;
-    use plugin_key_file::{FileKeysPlugin, KdfCost};
+    use plugin_key_file::{FileKeysPlugin, KdfCost, Passphrase, Rewrapped, Rewrapping};
     use plugins::{KeyBackend, KeyError, KeySpec, RequestId};
     use stores::fake::{FakeStore, Fault};
     use trust::SeededRandomness;
@@ -200,5 +200,34 @@ mod tests {
         assert!(said.to_string().contains(made.id.as_str()), "{said}");
         let said = opened(&store, dir.path(), "correct horse").await.unwrap_err();
         assert!(said.contains(made.id.as_str()) && said.contains("backup"), "{said}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_server_whose_passphrase_another_changed_uses_and_makes_no_key_and_says_what_to_do() {
+        let (store, dir) = (FakeStore::new(), tempfile::tempdir().unwrap());
+        let one = opened(&store, dir.path(), "correct horse").await.unwrap();
+        let made = one.generate(&request("root-1"), KeySpec::P256).await.unwrap();
+        let files = SharedFiles::new(Arc::new(store.clone()), COMMON.to_owned());
+        let rewrapped = tokio::task::spawn_blocking(move || {
+            let former = Passphrase::new(b"correct horse").unwrap();
+            let new = Passphrase::new(b"battery staple").unwrap();
+            let (cost, randomness) = (KdfCost::LEAST, SeededRandomness::new(3));
+            let randomness = &randomness;
+            Rewrapping { files: &files, former: &former, new: &new, cost, randomness }.run()
+        });
+        let done = rewrapped.await.unwrap().unwrap();
+        assert_eq!(done, Some(Rewrapped { moved: 1, already: 0 }));
+        let algorithm = KeySpec::P256.algorithm();
+        let told = [
+            one.sign(&made.id, b"m", algorithm).await.unwrap_err().to_string(),
+            one.generate(&request("root-2"), KeySpec::P256).await.unwrap_err().to_string(),
+            one.destroy(&made.id).await.unwrap_err().to_string(),
+            format!("{:?}", one.check().await),
+        ];
+        for told in told {
+            assert!(told.contains("restart the server with the new passphrase"), "{told}");
+        }
+        let two = opened(&store, dir.path(), "battery staple").await.unwrap();
+        assert_eq!(two.public(&made.id).await.unwrap(), made.public);
     }
 }

@@ -10,6 +10,7 @@ pub mod downstream;
 pub mod issue;
 pub mod issuer;
 pub mod journal;
+pub mod keys;
 pub mod leaf;
 pub mod plugin;
 pub mod relying_party;

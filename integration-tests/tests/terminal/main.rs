@@ -2,6 +2,7 @@
 
 mod demo;
 mod issuer;
+mod keys;
 mod pipes;
 mod prose;
 mod watch;

@@ -41,7 +41,9 @@ impl FileKeysPlugin {
         let source = read(settings)?;
         let problem = |error: &OpenError| {
             let field = match error {
-                OpenError::Passphrase(_) | OpenError::WrongPassphrase { .. } => source.field(),
+                OpenError::Passphrase(_)
+                | OpenError::WrongPassphrase { .. }
+                | OpenError::Moving { .. } => source.field(),
                 _ => "backend",
             };
             vec![ConfigProblem::new(field, error.to_string())]

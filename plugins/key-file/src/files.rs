@@ -50,9 +50,16 @@ pub trait Files: Send + Sync + Debug {
 
 /// The files of a directory (0700) that one process uses.
 #[derive(Debug)]
-pub(crate) struct Directory {
+pub struct Directory {
     pub(crate) path: PathBuf,
     pub(crate) disk: Arc<dyn Disk>,
+}
+
+impl Directory {
+    /// The files of this directory.
+    pub fn new(path: PathBuf, disk: Arc<dyn Disk>) -> Self {
+        Self { path, disk }
+    }
 }
 
 impl Files for Directory {

@@ -17,6 +17,8 @@ pub const HEADER: &str = "store.json";
 
 /// The version of both formats; another one is refused, never guessed at.
 const VERSION: u8 = 1;
+/// The version of a header while keys go from one passphrase to another.
+const MOVING: u8 = 2;
 
 /// What the header's check value seals.
 const CHECK: &[u8] = b"banyan key store";
@@ -30,6 +32,9 @@ pub(crate) enum FormatError {
     /// A version of another program.
     #[error("it has version {0}, and this program knows version 1; use the program that wrote it")]
     Version(u8),
+    /// Keys were going from one passphrase to another, and did not all arrive.
+    #[error("its keys are not all under one passphrase")]
+    Moving,
     /// Sealed under another key, or for another file.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -41,6 +46,18 @@ pub(crate) enum FormatError {
 pub(crate) struct Header {
     version: u8,
     kdf: String,
+    cost: KdfCost,
+    salt: String,
+    check: String,
+    /// While keys go from this passphrase to another: that one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next: Option<Lock>,
+}
+
+/// What a passphrase is stretched with, and what shows that it is the right one.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Lock {
     cost: KdfCost,
     salt: String,
     check: String,
@@ -72,32 +89,87 @@ impl Header {
         cost: KdfCost,
         randomness: &dyn Randomness,
     ) -> Result<(Self, StoreKey), FormatError> {
-        let salt: [u8; SALT_LEN] = random_bytes(randomness);
-        let key = StoreKey::derive(passphrase, &salt, cost)?;
-        let check =
-            BASE64_STANDARD.encode(key.seal(CHECK, &header_data(cost, &salt), randomness)?);
-        let salt = BASE64_STANDARD.encode(salt);
-        Ok((Self { version: VERSION, kdf: "argon2id".to_owned(), cost, salt, check }, key))
+        let (lock, key) = Lock::create(passphrase, cost, randomness)?;
+        Ok((Self::of(VERSION, lock, None), key))
     }
 
     /// The key of an existing store.
     ///
     /// # Errors
-    /// [`FormatError::Seal`] with [`SealError::Opening`] for a wrong passphrase.
+    /// [`FormatError::Seal`] with [`SealError::Opening`] for a wrong passphrase, [`FormatError::Moving`] where keys are on the way
+    /// to another one.
     pub(crate) fn unlock(bytes: &[u8], passphrase: &Passphrase) -> Result<StoreKey, FormatError> {
-        let header: Self = read(bytes)?;
-        version(header.version)?;
-        if header.kdf != "argon2id" {
-            return Err(FormatError::Damaged(format!("unknown key derivation `{}`", header.kdf)));
+        let header = Self::parse(bytes)?;
+        match header.next {
+            Some(_) => Err(FormatError::Moving),
+            None => header.present().unlock(passphrase),
         }
-        let salt = decode(&header.salt)?;
-        let key = StoreKey::derive(passphrase, &salt, header.cost)?;
-        key.open(&decode(&header.check)?, &header_data(header.cost, &salt))?;
-        Ok(key)
+    }
+
+    /// A header, whether its keys are on the way or not.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
+        let header: Self = read(bytes)?;
+        match header.next {
+            Some(_) if header.version == MOVING => {}
+            _ => version(header.version)?,
+        }
+        match header.kdf == "argon2id" {
+            true => Ok(header),
+            false => Err(FormatError::Damaged(format!("unknown key derivation `{}`", header.kdf))),
+        }
+    }
+
+    fn of(version: u8, present: Lock, next: Option<Lock>) -> Self {
+        let Lock { cost, salt, check } = present;
+        Self { version, kdf: "argon2id".to_owned(), cost, salt, check, next }
+    }
+
+    /// The passphrase that keys are under, or come from.
+    pub(crate) fn present(&self) -> Lock {
+        Lock { cost: self.cost, salt: self.salt.clone(), check: self.check.clone() }
+    }
+
+    /// The passphrase that keys go to.
+    pub(crate) fn next(&self) -> Option<&Lock> {
+        self.next.as_ref()
+    }
+
+    /// The same store, with keys on the way to another passphrase.
+    pub(crate) fn toward(&self, next: Lock) -> Self {
+        Self::of(MOVING, self.present(), Some(next))
+    }
+
+    /// The same store, with all keys under this passphrase.
+    pub(crate) fn arrived(at: Lock) -> Self {
+        Self::of(VERSION, at, None)
     }
 
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, FormatError> {
         write(self)
+    }
+}
+
+impl Lock {
+    /// A fresh salt, and the key that goes with it.
+    pub(crate) fn create(
+        passphrase: &Passphrase,
+        cost: KdfCost,
+        randomness: &dyn Randomness,
+    ) -> Result<(Self, StoreKey), FormatError> {
+        let salt: [u8; SALT_LEN] = random_bytes(randomness);
+        let key = StoreKey::derive(passphrase, &salt, cost)?;
+        let check =
+            BASE64_STANDARD.encode(key.seal(CHECK, &header_data(cost, &salt), randomness)?);
+        Ok((Self { cost, salt: BASE64_STANDARD.encode(salt), check }, key))
+    }
+
+    /// # Errors
+    /// [`FormatError::Seal`] with [`SealError::Opening`] for a wrong passphrase.
+    pub(crate) fn unlock(&self, passphrase: &Passphrase) -> Result<StoreKey, FormatError> {
+        let salt = decode(&self.salt)?;
+        let key = StoreKey::derive(passphrase, &salt, self.cost)?;
+        key.open(&decode(&self.check)?, &header_data(self.cost, &salt))?;
+        Ok(key)
     }
 }
 

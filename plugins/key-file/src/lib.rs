@@ -19,14 +19,16 @@ mod files;
 mod format;
 mod open_error;
 mod passphrase;
+mod rewrap;
 mod sealed;
 mod shelf;
 mod store;
 
 pub use config::FileKeysPlugin;
-pub use files::Files;
+pub use files::{Directory, Files};
 pub use format::{HEADER, public_half};
 pub use open_error::OpenError;
 pub use passphrase::{Passphrase, PassphraseError, PassphraseSource};
+pub use rewrap::{RewrapError, Rewrapped, Rewrapping, is_unfinished};
 pub use sealed::KdfCost;
 pub use store::{FileKeys, FileKeysOptions, Opening};

@@ -21,6 +21,15 @@ pub enum OpenError {
         /// The store.
         directory: PathBuf,
     },
+    /// Its keys were going from one passphrase to another, and did not all arrive.
+    #[error(
+        "the keys of the key store {} are not all under one passphrase, since a change of the passphrase was not finished: run \
+         `banyan keys rewrap` again with the same two passphrases", directory.display()
+    )]
+    Moving {
+        /// The store.
+        directory: PathBuf,
+    },
     /// Others could read or change the files.
     #[error("the key store is not safe: {0}")]
     Permissions(#[from] LoosePermissions),

@@ -20,6 +20,8 @@ pub(crate) const SUFFIX: &str = "key";
 pub(crate) struct Shelf {
     pub(crate) files: Arc<dyn Files>,
     pub(crate) randomness: Arc<dyn Randomness>,
+    /// The header that the key is of.
+    pub(crate) header: Vec<u8>,
     pub(crate) key: StoreKey,
     /// Read on every signature, written after the disk was.
     pub(crate) keys: RwLock<BTreeMap<KeyId, Slot>>,
@@ -110,7 +112,28 @@ impl Shelf {
         Ok(KeyHandle::new(id, public))
     }
 
+    /// Where others write too, one of them may have put all keys under another passphrase.
+    fn same_passphrase(&self) -> Result<(), KeyError> {
+        let permanent = |detail: String| KeyError::Permanent { detail };
+        let header = self.files.read(HEADER).map_err(|error| permanent(error.to_string()))?;
+        match header.as_ref() == Some(&self.header) {
+            true => Ok(()),
+            false => Err(permanent(self.other_passphrase())),
+        }
+    }
+
+    fn other_passphrase(&self) -> String {
+        format!(
+            "the passphrase of the key store {} was changed, or is being changed, since this server opened it: restart the server with \
+             the new passphrase",
+            self.files.shown(None).display()
+        )
+    }
+
     fn reload(&self, id: &KeyId) -> Result<Option<Slot>, KeyError> {
+        if self.files.are_shared() {
+            self.same_passphrase()?;
+        }
         load(self.files.as_ref(), id, &self.key)
             .map_err(|error| KeyError::Permanent { detail: error.to_string() })
     }
@@ -168,14 +191,15 @@ impl Shelf {
     pub(crate) fn look(&self) -> Result<(), String> {
         self.files.open().map_err(|error| error.to_string())?;
         match self.files.read(HEADER) {
-            Ok(Some(_)) => Ok(()),
+            Ok(Some(header)) if header == self.header || !self.files.are_shared() => Ok(()),
+            Ok(Some(_)) => Err(self.other_passphrase()),
             Ok(None) => Err(format!("{} is gone", self.files.shown(Some(HEADER)).display())),
             Err(error) => Err(error.to_string()),
         }
     }
 }
 
-fn name_of(id: &KeyId) -> String {
+pub(crate) fn name_of(id: &KeyId) -> String {
     format!("{id}.{SUFFIX}")
 }
 

@@ -77,8 +77,8 @@ impl FileKeys {
         files.open()?;
         let ids = key_ids(files.as_ref())?;
         let unlock = Unlock { files: files.as_ref(), passphrase: &passphrase };
-        let key = match files.read(HEADER)? {
-            Some(header) => unlock.existing(&header)?,
+        let (header, key) = match files.read(HEADER)? {
+            Some(header) => (header.clone(), unlock.existing(&header)?),
             None if ids.is_empty() => unlock.create(cost, randomness.as_ref())?,
             None => return Err(OpenError::HeaderMissing { directory: files.shown(None) }),
         };
@@ -90,7 +90,7 @@ impl FileKeys {
             }
         }
         let (keys, writing) = (RwLock::new(keys), Mutex::new(()));
-        Ok(Self { shelf: Arc::new(Shelf { files, randomness, key, keys, writing }) })
+        Ok(Self { shelf: Arc::new(Shelf { files, randomness, header, key, keys, writing }) })
     }
 }
 
@@ -172,18 +172,26 @@ impl Unlock<'_> {
             FormatError::Seal(SealError::Opening) => {
                 OpenError::WrongPassphrase { directory: self.files.shown(None) }
             }
+            FormatError::Moving => OpenError::Moving { directory: self.files.shown(None) },
             error => self.damaged(&error),
         })
     }
 
     /// Where another server made the header first, theirs counts.
-    fn create(&self, cost: KdfCost, randomness: &dyn Randomness) -> Result<StoreKey, OpenError> {
+    fn create(
+        &self,
+        cost: KdfCost,
+        randomness: &dyn Randomness,
+    ) -> Result<(Vec<u8>, StoreKey), OpenError> {
         let made = Header::create(self.passphrase, cost, randomness)
             .and_then(|(header, key)| Ok((header.to_bytes()?, key)));
         let (bytes, key) = made.map_err(|error| self.damaged(&error))?;
         let path = self.files.shown(Some(HEADER));
         let met = self.files.create(HEADER, &bytes).map_err(io_error("write", &path))?;
-        met.map_or(Ok(key), |theirs| self.existing(&theirs))
+        match met {
+            None => Ok((bytes, key)),
+            Some(theirs) => self.existing(&theirs).map(|key| (theirs, key)),
+        }
     }
 
     fn damaged(&self, error: &FormatError) -> OpenError {
