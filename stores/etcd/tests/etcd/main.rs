@@ -1,17 +1,17 @@
 //! The engine against a real etcd: the contract, several members, users, quotas.
 
-mod process;
-mod relay;
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
+mod faults;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use process::{Etcd, Pki, Setup};
-use relay::{Line, Relay};
 use stores::{Look, ReadError, Sensitivity, SharedStore, Space, WriteError};
 use stores_contract::{Subject, Trouble, run};
-use stores_etcd::{EtcdStore, Settings, User};
+use stores_etcd::{EtcdStore, Settings, TlsFiles, User};
+use stores_peers::{Etcd, Line, Pki, Relay, Setup};
 
 const AGENTS: Space = Space::new("agents", Sensitivity::Plain);
 const PREFIX: &str = "/banyan/example.org";
@@ -38,14 +38,13 @@ impl Trouble for EtcdTrouble {
     }
 
     async fn compact(&self) -> bool {
-        let header = self.etcd.post("/v3/kv/range", "{\"key\":\"AA==\"}").expect("a revision");
-        let revision =
-            header.split("\"revision\":\"").nth(1).and_then(|rest| rest.split('"').next());
-        let revision = revision.expect("a header with a revision");
-        let asked = format!("{{\"revision\":\"{revision}\",\"physical\":true}}");
-        self.etcd.post("/v3/kv/compaction", &asked).expect("compacted");
+        self.etcd.compact().expect("compacted");
         true
     }
+}
+
+fn client_of(ca: &Pki, own: &Pki) -> TlsFiles {
+    TlsFiles { ca: ca.path("ca.pem"), cert: own.path("client.pem"), key: own.path("client.key") }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,16 +68,18 @@ async fn eventually<T, E: std::fmt::Debug>(
     what: &str,
     mut attempt: impl AsyncFnMut() -> Result<T, E>,
 ) -> T {
+    let mut last = None;
     let trying = async {
         loop {
             match attempt().await {
                 Ok(done) => return done,
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                Err(error) => last = Some(error),
             }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
     let done = tokio::time::timeout(SOON, trying).await;
-    done.unwrap_or_else(|_| panic!("not in time: {what}"))
+    done.unwrap_or_else(|_| panic!("not in time: {what}: {last:?}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,7 +88,7 @@ async fn with_three_members_over_mtls_one_may_be_lost_and_a_watch_goes_on() {
     let mut members = Etcd::cluster(&pki, 3).unwrap();
     let endpoints: Vec<_> =
         members.iter().map(|one| format!("https://{}", one.address())).collect();
-    let settings = Settings::new(&endpoints, PREFIX, Some(pki.client())).unwrap();
+    let settings = Settings::new(&endpoints, PREFIX, Some(client_of(&pki, &pki))).unwrap();
     let store = EtcdStore::new(settings.with_call_timeout(Duration::from_secs(2)));
     let key = AGENTS.key("a").unwrap();
     let mut version = eventually("a first write", async || store.create(&key, b"0").await).await;
@@ -117,7 +118,7 @@ async fn a_wrong_certificate_an_absent_server_and_a_foreign_key_are_named() {
     let endpoint = format!("https://{}", etcd.address());
     let store = |tls| EtcdStore::new(Settings::new(&[&endpoint], PREFIX, Some(tls)).unwrap());
     let key = AGENTS.key("a").unwrap();
-    let good = store(pki.client());
+    let good = store(client_of(&pki, &pki));
     eventually("a first write", async || good.create(&key, b"0").await).await;
 
     let said = |result: Result<_, ReadError>| match result {
@@ -125,11 +126,11 @@ async fn a_wrong_certificate_an_absent_server_and_a_foreign_key_are_named() {
         other => panic!("must fail, and gave {other:?}"),
     };
     let other = Pki::new().unwrap();
-    let foreign = said(store(other.client()).get(&key).await);
+    let foreign = said(store(client_of(&other, &other)).get(&key).await);
     assert!(foreign.contains(&endpoint) && foreign.contains("UnknownIssuer"), "{foreign}");
-    let unknown_client = said(store(pki.with_client_of(&other)).get(&key).await);
+    let unknown_client = said(store(client_of(&pki, &other)).get(&key).await);
     assert!(unknown_client.contains(&endpoint), "{unknown_client}");
-    let mut missing = pki.client();
+    let mut missing = client_of(&pki, &pki);
     missing.cert = pki.path("none.pem");
     let missing = said(store(missing).get(&key).await);
     assert!(missing.contains("none.pem"), "{missing}");
