@@ -14,6 +14,6 @@ pub mod config;
 
 pub use boot::{
     BootError, Embedding, Ended, HostDeps, RewrapFailure, RewrapOrders, RewrappedStore, Running,
-    Server,
+    Server, StateMoveError,
 };
 pub use config::{Config, ConfigError};

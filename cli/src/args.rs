@@ -90,7 +90,7 @@ pub enum Verb {
     RelyingParty(RelyingPartyOptions),
     /// Manage CAs that issue under the root of this one
     Downstream(DownstreamOptions),
-    /// Recover after the data directory was restored from an older backup
+    /// Move the state to another store, and recover after it was restored from an older backup
     State(StateOptions),
     /// Show what happened to the roots, and on which evidence
     Journal(JournalOptions),

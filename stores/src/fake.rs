@@ -31,6 +31,7 @@ struct State {
     writings: u64,
     watchers: Vec<(&'static str, HintSender)>,
     fault: Option<Fault>,
+    later: Option<(u64, Fault)>,
     no_reads: bool,
 }
 
@@ -44,6 +45,11 @@ impl FakeStore {
     /// What becomes of the next write.
     pub fn fail_next_write(&self, fault: Fault) {
         self.state().fault = Some(fault);
+    }
+
+    /// What becomes of each write from now on, once so many have been made.
+    pub fn fail_write_after(&self, writes: u64, fault: Fault) {
+        self.state().later = Some((writes, fault));
     }
 
     /// Whether reads fail from now on.
@@ -70,7 +76,15 @@ impl FakeStore {
         value: Option<&[u8]>,
     ) -> Result<Version, WriteError> {
         let mut state = self.state();
-        let fault = state.fault.take();
+        let later = match &mut state.later {
+            Some((0, fault)) => Some(*fault),
+            Some((left, _)) => {
+                *left -= 1;
+                None
+            }
+            None => None,
+        };
+        let fault = state.fault.take().or(later);
         let told = "the fake was told to fail";
         match fault {
             Some(Fault::Failed) => return Err(WriteError::failed(key, told)),

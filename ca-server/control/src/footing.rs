@@ -28,6 +28,15 @@ struct Place {
     consequence: &'static str,
 }
 
+/// Where the state is that all servers of a CA share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Where {
+    /// In the data directory.
+    Here,
+    /// On other machines.
+    Elsewhere,
+}
+
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Missing {
@@ -42,7 +51,7 @@ const PUT_BACK: &str = "put it back from the latest backup of the data directory
 
 impl Footing {
     /// Notes the places of a server that has opened all of them.
-    pub fn of(paths: &Paths, segment: &str) -> io::Result<Self> {
+    pub fn of(paths: &Paths, segment: &str, state: Where) -> io::Result<Self> {
         let written = [
             (paths.state(), "what is decided about roots is not kept"),
             (
@@ -56,8 +65,7 @@ impl Footing {
         ];
         let mut places = Vec::new();
         for (path, consequence) in written {
-            // The state may be on other machines.
-            if path == paths.state() && !path.try_exists()? {
+            if path == paths.state() && state == Where::Elsewhere {
                 continue;
             }
             places.push(Place {
@@ -120,7 +128,7 @@ mod tests {
             std::fs::create_dir_all(made).unwrap();
         }
         std::fs::write(paths.state(), b"r").unwrap();
-        let footing = Footing::of(&paths, "seg").unwrap();
+        let footing = Footing::of(&paths, "seg", Where::Here).unwrap();
         (dir, paths, footing)
     }
 

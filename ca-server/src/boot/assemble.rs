@@ -229,7 +229,8 @@ pub(super) async fn assemble(
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(census));
     let reissue = Reissue::new(Arc::clone(&ca), config.rotation().reissue_per_second()).run();
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(reissue));
-    let looked = Footing::of(&layout.paths, ca.ledger.segment().as_str());
+    let shared = settings::state_is(config);
+    let looked = Footing::of(&layout.paths, ca.ledger.segment().as_str(), shared);
     let footing = looked
         .map_err(|source| BootError::DataDir { path: config.data_dir().to_owned(), source })?;
     let upkeep = Upkeep {

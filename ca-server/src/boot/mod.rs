@@ -17,6 +17,7 @@ mod host_deps;
 mod instances;
 mod joined;
 mod layout;
+mod moving;
 mod open;
 mod own_issuer;
 mod preflight;
@@ -37,6 +38,7 @@ pub use control::snapshots::SnapshotError;
 pub use embedding::Embedding;
 pub use error::BootError;
 pub use host_deps::HostDeps;
+pub use moving::StateMoveError;
 pub use registry::RegistryUnreadable;
 pub use rewrap::{RewrapFailure, RewrapOrders, RewrappedStore};
 pub use running::{Ended, Running};
@@ -88,6 +90,19 @@ impl Server {
         orders: &RewrapOrders,
     ) -> Result<Vec<RewrappedStore>, RewrapFailure> {
         Box::pin(rewrap::run(config, deps, orders)).await
+    }
+
+    /// Moves the state of a CA whose servers are all stopped from the store of one configuration to that of another, which
+    /// may differ in `[store]` alone.
+    ///
+    /// # Errors
+    /// [`StateMoveError`] says what to do; what was begun goes on when it is run again.
+    pub async fn move_state(
+        config: &Config,
+        target: &Config,
+        deps: &HostDeps,
+    ) -> Result<ca_state::Moved, StateMoveError> {
+        moving::move_state(config, target, deps).await
     }
 
     /// Starts a server; when it answers, requests are served.

@@ -8,9 +8,10 @@ use issuance::profile::AboveMax as IssueAboveMax;
 use issuance::{LeafProfile, ProfileSettings};
 
 use super::BootError;
-use crate::config::{AboveMax, Config};
+use crate::config::{AboveMax, Config, StoreConfig};
 use api::{Defaults, OperatorSettings, Settings};
 use control::evidence::EvidenceSettings;
+use control::footing::Where;
 
 /// How it is served, over as many connections as the system grants.
 pub(super) fn served_as(config: &Config, connections: usize) -> Settings {
@@ -76,5 +77,13 @@ pub(super) fn evidence(config: &Config) -> EvidenceSettings {
         alarm_after: rotation.alarm_after(),
         return_within: rotation.return_within(),
         own_trust_after: rotation.own_trust_after(),
+    }
+}
+
+/// Where the state is that all servers of the CA share.
+pub(super) const fn state_is(config: &Config) -> Where {
+    match config.store() {
+        StoreConfig::Redb => Where::Here,
+        StoreConfig::Etcd(_) => Where::Elsewhere,
     }
 }

@@ -58,10 +58,11 @@ async fn elsewhere(given: Given<'_>, etcd: &EtcdConfig) -> Result<Arc<dyn Shared
     let Given { layout, embedding, .. } = given;
     let place = etcd.place();
     // A state in files is another state: two would be two CAs.
-    for path in [layout.paths.state(), former::record(&layout.paths)] {
-        if exists(&path)? {
-            return Err(BootError::StateHere { path, place: place.to_owned() });
-        }
+    let (state, record) = (layout.paths.state(), former::record(&layout.paths));
+    let here = exists(&record)? || (exists(&state)? && !went_elsewhere(given).await?);
+    if here {
+        let path = if exists(&record)? { record } else { state };
+        return Err(BootError::StateHere { path, place: place.to_owned() });
     }
     let trace = layout.trace()?;
     let store = embedding.store(Arc::new(EtcdStore::new(etcd.settings().clone())));
@@ -89,6 +90,13 @@ async fn elsewhere(given: Given<'_>, etcd: &EtcdConfig) -> Result<Arc<dyn Shared
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
     }
+}
+
+/// Whether the state in the data directory says that it was moved.
+async fn went_elsewhere(given: Given<'_>) -> Result<bool, BootError> {
+    let (disk, path) = (Arc::clone(&given.deps.disk), given.layout.paths.state());
+    let store = blocking(move || RedbStore::open(disk, &path)).await??;
+    Ok(ca_state::moved_to(&store).await.map_err(BootError::NotRead)?.is_some())
 }
 
 async fn claimed(store: &dyn SharedStore, given: Given<'_>) -> Result<Owner, OwnerError> {

@@ -7,10 +7,8 @@ use stores::{Key, ReadError, SharedStore, WriteError, spaces};
 use trust::randomness::random_bytes;
 use trust::{Randomness, TrustDomain};
 
-/// The format of the state that this release writes, and the newest that it reads.
-pub const FORMAT: u64 = 1;
-/// The one key.
-const TRUST_DOMAIN: &str = "trust-domain";
+use crate::error::{FORMAT, OwnerError, TRUST_DOMAIN};
+use crate::marks::{self, MOVED, MOVING};
 
 /// Whose state it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,50 +21,22 @@ pub struct Owner {
     pub ca: String,
 }
 
-/// Why a store's state is not to be used.
-#[derive(Debug, thiserror::Error)]
-pub enum OwnerError {
-    /// It could not be read, or was edited.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// It could not be written.
-    #[error(transparent)]
-    Write(#[from] WriteError),
-    /// It belongs to another trust domain.
-    #[error(
-        "it holds the state of trust domain {found}, and this server is configured for {ours}: give each trust domain a \
-         place of its own"
-    )]
-    Foreign {
-        /// Whose it is.
-        found: String,
-        /// Whose it should be.
-        ours: TrustDomain,
-    },
-    /// A newer release wrote it.
-    #[error(
-        "its state has format {found}, and this release reads up to {FORMAT}: start the release that wrote it, or a newer \
-         one"
-    )]
-    Newer {
-        /// Its format.
-        found: u64,
-    },
-    /// It holds something, and not whose it is.
-    #[error(
-        "it holds the space {space}, but the key meta/{TRUST_DOMAIN} that says whose state it is has gone: restore a backup"
-    )]
-    Nameless {
-        /// A space that is not empty.
-        space: &'static str,
-    },
-}
-
 /// Whose state a store holds; `None` if nobody's yet.
 ///
 /// # Errors
 /// [`OwnerError`]; a store that holds anything without saying whose it is counts as damaged.
 pub async fn owner(store: &dyn SharedStore) -> Result<Option<Owner>, OwnerError> {
+    if let Some(mark) = marks::read(store, MOVING).await? {
+        return Err(OwnerError::Unfinished { from: mark.place });
+    }
+    if let Some(mark) = marks::read(store, MOVED).await? {
+        return Err(OwnerError::Moved { to: mark.place });
+    }
+    named(store).await
+}
+
+/// Whose state a store holds, wherever it went.
+pub(crate) async fn named(store: &dyn SharedStore) -> Result<Option<Owner>, OwnerError> {
     let key = key()?;
     let Some(found) = store.get(&key).await? else {
         for space in spaces::ALL {
@@ -101,6 +71,14 @@ pub async fn claim(
         // Another server of this CA was first.
         Created::There(there) => same(decoded(&key, &there.value)?, ours),
     }
+}
+
+/// Says whose state a store holds, in place of what it said.
+pub(crate) async fn name(store: &dyn SharedStore, owner: &Owner) -> Result<(), OwnerError> {
+    let key = key()?;
+    let there = store.get(&key).await?.map(|there| there.version);
+    settle::put(store, &key, &encoded(&key, owner)?, there.as_ref()).await?;
+    Ok(())
 }
 
 fn same(found: Owner, ours: TrustDomain) -> Result<Owner, OwnerError> {

@@ -1,5 +1,7 @@
 //! The words of `banyan state`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use super::{AdminTarget, ReasonedOptions, WordOptions};
@@ -7,7 +9,7 @@ use super::{AdminTarget, ReasonedOptions, WordOptions};
 /// Options of `state`.
 #[derive(Debug, Args)]
 pub struct StateOptions {
-    /// What to do with the record.
+    /// What to do with the state.
     #[command(subcommand)]
     pub action: StateAction,
     /// Idempotency key for this request [default: a random one]
@@ -45,6 +47,12 @@ pub enum StateAction {
         /// Who wants it, and why.
         #[command(flatten)]
         word: ReasonedOptions,
+    },
+    /// Move the state of a CA whose servers are stopped to another store: --config names the present configuration
+    Move {
+        /// Configuration file whose section [store] names the other place; nothing else in it may differ
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
     },
     /// Stop ignoring a dismissed agent
     Heed {

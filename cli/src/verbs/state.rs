@@ -1,7 +1,9 @@
 //! `banyan state ...`: a data directory that was restored from an older backup, and the way on.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
+use ca_server::{Config, HostDeps, Server};
 use console::exit::Failure;
 use console::output;
 use proto::banyan::admin::v1::{
@@ -13,17 +15,21 @@ use serde_json::{Value, json};
 use super::request::{lost_or_refused, request_id};
 use crate::admin_client;
 use crate::args::{StateAction, StateOptions};
+use crate::config_file;
 
 /// Runs the verb.
 ///
 /// # Errors
 /// [`Failure`] if the server is away or refuses; [`Failure::Unknown`] if its answer was lost.
 pub async fn run(options: &StateOptions) -> Result<(), Failure> {
+    if let StateAction::Move { to } = &options.action {
+        return moved(options, to).await;
+    }
     let mut client = admin_client::states(&options.target).await?;
     let id = request_id(options.request_id.as_deref(), "state");
     let failed = |status: tonic::Status| lost_or_refused(&status, &id);
     let (state, done) = match &options.action {
-        StateAction::Show => {
+        StateAction::Show | StateAction::Move { .. } => {
             let shown = client.show_state(ShowStateRequest {}).await.map_err(failed)?;
             (shown.into_inner(), None)
         }
@@ -57,6 +63,28 @@ pub async fn run(options: &StateOptions) -> Result<(), Failure> {
         (false, Some(done)) => output::line(&done),
         (false, None) => output::line(&shown(&state)),
     }
+}
+
+/// Moves the state from the store of one file to that of another.
+async fn moved(options: &StateOptions, to: &Path) -> Result<(), Failure> {
+    let file = config_file::find(options.target.config.as_deref(), config_file::SERVER)?;
+    let load = |file: &Path| {
+        Config::load(file)
+            .map_err(|error| Failure::Configuration(format!("{}: {error}", file.display())))
+    };
+    let (config, target) = (load(&file)?, load(to)?);
+    let moved = Server::move_state(&config, &target, &HostDeps::system())
+        .await
+        .map_err(|error| Failure::Failed(error.into()))?;
+    if options.json {
+        return output::json(&json!({ "ca": moved.owner.ca, "keys": moved.keys }));
+    }
+    let keys: usize = moved.keys.values().sum();
+    output::line(&format!(
+        "moved {keys} keys, and compared them; start the servers with the section [store] of {}. A server that is started on the \
+         former place says where its state went, and does not start",
+        to.display()
+    ))
 }
 
 fn shown(state: &RecordState) -> String {

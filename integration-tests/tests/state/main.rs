@@ -2,5 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 mod engines;
+mod etcd;
 mod former;
+mod moving;
 mod support;
