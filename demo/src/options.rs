@@ -16,6 +16,13 @@ pub struct DemoOptions {
     /// Additional workloads without an agent, which only speak the Istio CSR API
     #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "envoy", value_parser = clap::value_parser!(u16).range(0..=16))]
     pub csr_only: u16,
+    /// How many servers the CA has; more than one share a store
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=5))]
+    pub replicas: u16,
+    /// Where the CA's state is: in a file of the one server, or in a real etcd (`cargo xtask peers etcd`) [default: redb for
+    /// one server, etcd for several]
+    #[arg(long, value_enum)]
+    pub store: Option<StoreEngine>,
     /// Minimum duration of the traffic, in seconds
     #[arg(long, value_name = "S", default_value_t = 45, value_parser = clap::value_parser!(u64).range(5..=3600))]
     pub seconds: u64,
@@ -33,6 +40,23 @@ pub struct DemoOptions {
     pub keep: bool,
 }
 
+/// Where the demo's CA keeps its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StoreEngine {
+    /// A file in the data directory of the one server
+    Redb,
+    /// A real etcd
+    Etcd,
+}
+
+impl DemoOptions {
+    /// The engine that was asked for, or what fits the number of servers.
+    pub fn engine(&self) -> StoreEngine {
+        let fits = if self.replicas > 1 { StoreEngine::Etcd } else { StoreEngine::Redb };
+        self.store.unwrap_or(fits)
+    }
+}
+
 /// What the demo can break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Fault {
@@ -44,6 +68,14 @@ pub enum Fault {
     FreezeProxy,
     /// Stop one agent while the new root is distributed, and start it again; its proxy keeps running
     RestartAgent,
+    /// Kill the server that leads with SIGKILL in the middle of a rotation, and start it again
+    KillReplica,
+    /// Stop the server that leads with SIGSTOP for longer than its lease, and let it go on
+    PauseReplica,
+    /// Cut one server off from the store for longer than its lease
+    PartitionStore,
+    /// Kill the leader of a store with three members, and start it again
+    KillStoreLeader,
 }
 
 /// Options of `bench`.

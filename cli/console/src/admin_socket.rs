@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
+use proto::banyan::admin::v1::leaf_service_client::LeafServiceClient;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
@@ -28,6 +29,14 @@ pub async fn connect(path: &Path) -> Result<AdminServiceClient<Channel>, Failure
 /// As [`connect`].
 pub async fn rotations(path: &Path) -> Result<RotationServiceClient<Channel>, Failure> {
     Ok(RotationServiceClient::new(channel(path).await?))
+}
+
+/// As [`connect`], for leaves that may live.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn leaves(path: &Path) -> Result<LeafServiceClient<Channel>, Failure> {
+    Ok(LeafServiceClient::new(channel(path).await?))
 }
 
 /// A channel to an admin socket.

@@ -12,12 +12,16 @@ use proto::banyan::admin::v1::{
 };
 use tokio::process::{Child, Command};
 
+use super::gate::Gate;
 use crate::ports::free_address;
 use crate::tokens::{AUDIENCE, ISSUER, TokenSource};
 
 /// Longest wait for a server to become ready; argon2 and the first root take well under a second.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);
+
+/// Length of a server's lease where there are several.
+pub const LEASE_SECS: u64 = 5;
 
 /// The trust domain of the demo.
 pub const TRUST_DOMAIN: &str = "demo.banyan";
@@ -29,6 +33,19 @@ pub struct CaProcess {
     directory: PathBuf,
     address: SocketAddr,
     plain: SocketAddr,
+    /// Where it reaches the store, if that is elsewhere.
+    store: Vec<Gate>,
+}
+
+/// Which of the CA's servers one is.
+#[derive(Debug, Clone)]
+pub struct Seat {
+    /// Its name.
+    pub name: String,
+    /// The file with the passphrase, the same for all of them.
+    pub passphrase: PathBuf,
+    /// Where the store is; none for a file of its own.
+    pub store: Vec<SocketAddr>,
 }
 
 /// Lifetimes of the demo: short, so that every workload renews several times while one watches.
@@ -43,8 +60,9 @@ impl CaProcess {
     ///
     /// # Errors
     /// If a file cannot be written or the process cannot be started.
-    pub fn spawn(
+    pub async fn spawn(
         directory: &Path,
+        seat: &Seat,
         lifetimes: Lifetimes,
         tokens: &TokenSource,
     ) -> anyhow::Result<Self> {
@@ -52,13 +70,15 @@ impl CaProcess {
             .context("cannot write the key set")?;
         let address = free_address()?;
         let plain = free_address()?;
-        let passphrase = directory.join("passphrase");
-        write_private(&passphrase, &hex_secret())?;
-        let config = configuration(directory, address, plain, lifetimes);
+        let mut store = Vec::new();
+        for member in &seat.store {
+            store.push(Gate::before(*member).await?);
+        }
+        let config = configuration(directory, seat, (address, plain), lifetimes) + &section(&store);
         std::fs::write(directory.join("banyan.toml"), config)
             .context("cannot write the demo's banyan.toml")?;
         let child = spawn(directory)?;
-        Ok(Self { child, directory: directory.to_owned(), address, plain })
+        Ok(Self { child, directory: directory.to_owned(), address, plain, store })
     }
 
     /// HOST:PORT of the gRPC listener.
@@ -82,6 +102,22 @@ impl CaProcess {
     /// If it cannot be killed or waited for.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         self.child.kill().await.context("cannot kill the CA")
+    }
+
+    /// Cuts the server off from the store, or lets it through again.
+    pub fn cut_from_store(&self, cut: bool) {
+        self.store.iter().for_each(|gate| gate.set_open(!cut));
+    }
+
+    /// Stops the server with SIGSTOP, or lets it go on.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub fn pause(&self, paused: bool) -> anyhow::Result<()> {
+        use rustix::process::{Pid, Signal, kill_process};
+        let id = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let signal = if paused { Signal::STOP } else { Signal::CONT };
+        kill_process(id.context("the server is gone")?, signal).context("cannot signal the server")
     }
 
     /// Starts the server again on the same directory and ports.
@@ -181,19 +217,42 @@ fn spawn(directory: &Path) -> anyhow::Result<Child> {
         .context("cannot start `banyan serve`")
 }
 
+/// Writes the passphrase that all servers of the demo's CA have.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write_passphrase(file: &Path) -> anyhow::Result<()> {
+    write_private(file, &hex_secret())
+}
+
+fn section(store: &[Gate]) -> String {
+    if store.is_empty() {
+        return String::new();
+    }
+    let endpoints: Vec<_> =
+        store.iter().map(|gate| format!("\"http://{}\"", gate.address())).collect();
+    format!("\n[store]\nengine = \"etcd\"\nendpoints = [{}]\n", endpoints.join(", "))
+}
+
 fn configuration(
     directory: &Path,
-    address: SocketAddr,
-    plain: SocketAddr,
+    seat: &Seat,
+    (address, plain): (SocketAddr, SocketAddr),
     lifetimes: Lifetimes,
 ) -> String {
     let Lifetimes { leaf_secs } = lifetimes;
+    let Seat { name, passphrase, .. } = seat;
+    let passphrase = passphrase.display();
     let directory = directory.display();
     format!(
         r#"# Written by `banyan demo`. Lifetimes are short so that renewals can be watched; never copy them.
 trust_domain = "{TRUST_DOMAIN}"
 data_dir = "{directory}/data"
-replica = "ca-1"
+
+[replica]
+name = "{name}"
+address = "{address}"
+lease = "{LEASE_SECS}s"
 
 [listen]
 grpc = "{address}"
@@ -209,7 +268,7 @@ plugin = "self-signed"
 
 [keys]
 backend = "file"
-passphrase_file = "{directory}/passphrase"
+passphrase_file = "{passphrase}"
 
 [leaf]
 ttl_default = "{leaf_secs}s"

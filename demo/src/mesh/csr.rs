@@ -22,8 +22,8 @@ const RETRY: Duration = Duration::from_millis(250);
 /// How a client without agent proves itself, and whom it believes at first.
 #[derive(Debug, Clone)]
 pub struct Account {
-    /// The CA.
-    pub ca: SocketAddr,
+    /// The servers of the CA, asked in turn, as a load balancer would.
+    pub ca: Vec<SocketAddr>,
     /// Roots in PEM, as a file that is mounted beside the workload has them.
     pub first_roots: String,
     /// Who signs its service-account tokens.
@@ -34,6 +34,7 @@ pub struct Account {
 
 /// Gets leaves without end: each in the last third of the one before.
 pub(super) async fn follow(account: Account, state: Arc<Held>) {
+    let mut turn = 0_usize;
     loop {
         let renew_at = state.leaf_validity().map(|validity| {
             let life = validity.not_after().since(validity.not_before());
@@ -43,7 +44,8 @@ pub(super) async fn follow(account: Account, state: Arc<Held>) {
             tokio::time::sleep(RETRY).await;
             continue;
         }
-        if let Err(error) = account.ask(&state).await {
+        turn = turn.wrapping_add(1);
+        if let Err(error) = account.ask(turn, &state).await {
             tracing::debug!(name = account.name.1, error = %format!("{error:#}"), "no leaf");
             tokio::time::sleep(RETRY).await;
         }
@@ -51,11 +53,13 @@ pub(super) async fn follow(account: Account, state: Arc<Held>) {
 }
 
 impl Account {
-    async fn ask(&self, state: &Held) -> anyhow::Result<()> {
+    async fn ask(&self, turn: usize, state: &Held) -> anyhow::Result<()> {
+        let place = turn.checked_rem(self.ca.len()).unwrap_or_default();
+        let ca = self.ca.get(place).context("no CA")?;
         let trusted = state.roots_pem().unwrap_or_else(|| self.first_roots.clone());
         let config =
             tls_channel::client_config(tls_channel::roots_from_pem(trusted.as_bytes())?, None)?;
-        let channel = tls_channel::connect(&self.ca.to_string(), config).await?;
+        let channel = tls_channel::connect(&ca.to_string(), config).await?;
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();

@@ -2,16 +2,20 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::time::Instant;
 
-use super::ca::CaProcess;
+use super::ca::{CaProcess, LEASE_SECS};
 use super::load::Load;
 use super::members::Member;
+use super::store::Store;
 use super::view::View;
 use crate::options::Fault;
 
 /// How long the CA stays away after it was killed.
 const CA_AWAY: Duration = Duration::from_secs(3);
+/// How long a server is paused, and cut off from the store.
+const LONGER_THAN_A_LEASE: Duration = Duration::from_secs(LEASE_SECS * 2);
 /// How long an agent is cut off, and a proxy frozen.
 const CUT_OFF: Duration = Duration::from_secs(8);
 
@@ -26,20 +30,39 @@ pub struct Faults {
 #[derive(Debug, Clone, Copy)]
 enum End {
     CaBack,
+    ReplicaBack,
+    ReplicaGoesOn,
+    StoreReached,
+    StoreLeaderBack,
     Reconnect,
     Thaw,
 }
 
 /// Everything that can be broken.
 pub struct Mesh<'a> {
-    /// The CA.
-    pub ca: &'a mut CaProcess,
+    /// The servers of the CA. Operators ask the first, and faults of replicas hit the last, which leads.
+    pub cas: &'a mut [CaProcess],
+    /// The store that they share, if they do.
+    pub store: Option<&'a mut Store>,
     /// Agents.
     pub members: &'a mut Vec<Member>,
     /// Workloads and their traffic.
     pub load: &'a mut Load,
     /// Where it is told.
     pub view: &'a mut View,
+}
+
+impl Mesh<'_> {
+    /// The server that operators ask.
+    fn operated(&mut self) -> anyhow::Result<&mut CaProcess> {
+        self.cas.first_mut().context("there is no server")
+    }
+
+    /// The server that leads: the one with the least name.
+    fn lead(&mut self) -> anyhow::Result<&mut CaProcess> {
+        anyhow::ensure!(self.cas.len() > 1, "this fault needs several servers: --replicas 3");
+        self.cas.last_mut().context("there is no server")
+    }
 }
 
 impl Faults {
@@ -77,7 +100,10 @@ impl Faults {
     ) -> anyhow::Result<()> {
         let fits = |fault: Fault| match fault {
             Fault::RestartAgent => phase == "distributing",
-            Fault::KillCa => phase == "draining",
+            Fault::KillCa | Fault::KillStoreLeader => phase == "draining",
+            Fault::KillReplica | Fault::PauseReplica | Fault::PartitionStore => {
+                phase == "distributing"
+            }
             Fault::PartitionAgent | Fault::FreezeProxy => false,
         };
         self.fire(mesh, |number, fault| number == rotation && fits(fault)).await
@@ -102,8 +128,24 @@ impl Faults {
         self.ends.retain(|(at, _)| *at > now);
         for end in due {
             match end {
+                End::ReplicaBack => {
+                    mesh.lead()?.restart().await?;
+                    mesh.view.say("the killed server is back on the same state");
+                }
+                End::ReplicaGoesOn => {
+                    mesh.lead()?.pause(false)?;
+                    mesh.view.say("the paused server goes on");
+                }
+                End::StoreReached => {
+                    mesh.lead()?.cut_from_store(false);
+                    mesh.view.say("the server reaches the store again");
+                }
+                End::StoreLeaderBack => {
+                    mesh.store.as_mut().context("there is no store to break")?.restart()?;
+                    mesh.view.say("the killed member of the store is back");
+                }
                 End::CaBack => {
-                    mesh.ca.restart().await?;
+                    mesh.operated()?.restart().await?;
                     mesh.view.say("the CA is back on the same state");
                 }
                 End::Reconnect => {
@@ -134,8 +176,32 @@ impl Faults {
         for (_, fault) in due {
             let now = Instant::now();
             match fault {
+                Fault::KillReplica => {
+                    mesh.lead()?.kill().await?;
+                    mesh.view.say("the server that leads was killed (SIGKILL)");
+                    self.ends.push((now + CA_AWAY, End::ReplicaBack));
+                }
+                Fault::PauseReplica => {
+                    mesh.lead()?.pause(true)?;
+                    mesh.view.say("the server that leads was paused (SIGSTOP)");
+                    self.ends.push((now + LONGER_THAN_A_LEASE, End::ReplicaGoesOn));
+                }
+                Fault::PartitionStore => {
+                    mesh.lead()?.cut_from_store(true);
+                    mesh.view.say("the server that leads is cut off from the store");
+                    self.ends.push((now + LONGER_THAN_A_LEASE, End::StoreReached));
+                }
+                Fault::KillStoreLeader => {
+                    mesh.store
+                        .as_mut()
+                        .context("there is no store to break")?
+                        .kill_leader()
+                        .await?;
+                    mesh.view.say("the leader of the store was killed (SIGKILL)");
+                    self.ends.push((now + CA_AWAY, End::StoreLeaderBack));
+                }
                 Fault::KillCa => {
-                    mesh.ca.kill().await?;
+                    mesh.operated()?.kill().await?;
                     mesh.view.say("the CA was killed (SIGKILL)");
                     self.ends.push((now + CA_AWAY, End::CaBack));
                 }

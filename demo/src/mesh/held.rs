@@ -10,6 +10,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::watch;
 use trust::{Certificate, RootId, Validity};
 
+use super::received::Received;
 use super::tls::TlsPair;
 
 /// What a workload presents and trusts.
@@ -20,6 +21,7 @@ pub(super) struct Held {
     tls: watch::Sender<Option<Arc<TlsPair>>>,
     leaves_seen: AtomicU64,
     roots_seen: Mutex<Vec<RootId>>,
+    received: Received,
 }
 
 struct Leaf {
@@ -42,14 +44,15 @@ impl std::fmt::Debug for Leaf {
 }
 
 impl Held {
-    /// With nothing yet; what is there later goes to `tls`.
-    pub(super) fn new(tls: watch::Sender<Option<Arc<TlsPair>>>) -> Self {
+    /// With nothing yet; what is there later goes to `tls`, and is noted in `received`.
+    pub(super) fn new(tls: watch::Sender<Option<Arc<TlsPair>>>, received: Received) -> Self {
         Self {
             leaf: Mutex::default(),
             roots: Mutex::default(),
             tls,
             leaves_seen: AtomicU64::new(0),
             roots_seen: Mutex::default(),
+            received,
         }
     }
 
@@ -93,6 +96,7 @@ impl Held {
         let last = Certificate::parse(chain.last().context("the chain is empty")?)?;
         let key = PrivateKeyDer::from_pem_slice(key)?;
         self.note_root(&last);
+        self.received.note(&leaf);
         let mut slot = lock(&self.leaf);
         let known = slot
             .as_ref()

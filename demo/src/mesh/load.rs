@@ -11,6 +11,7 @@ use super::counts::Counts;
 use super::csr::Account;
 use super::envoy::{self, EnvoyMesh};
 use super::members::Member;
+use super::received::Received;
 use super::sidecar::Sidecar;
 use super::traffic::{Tally, Traffic};
 use crate::options::DemoOptions;
@@ -45,6 +46,7 @@ impl Load {
         members: &[Member],
         accounts: Vec<Account>,
         directory: &Path,
+        received: &Received,
     ) -> anyhow::Result<Self> {
         if let Some(path) = &options.envoy {
             let binary = envoy::find_binary(path.as_deref())?;
@@ -54,13 +56,15 @@ impl Load {
         }
         let mut sidecars = Vec::new();
         for member in members {
-            sidecars.push(Sidecar::start(member.id.clone(), member.socket.clone()).await?);
+            sidecars.push(
+                Sidecar::start(member.id.clone(), member.socket.clone(), received.clone()).await?,
+            );
         }
         let with_agent = sidecars.len();
         for account in accounts {
             let domain = trust::TrustDomain::parse(TRUST_DOMAIN)?;
             let id = trust::SpiffeId::kubernetes(&domain, account.name.0, &account.name.1)?;
-            sidecars.push(Sidecar::start_csr_only(id, account).await?);
+            sidecars.push(Sidecar::start_csr_only(id, account, received.clone()).await?);
         }
         for sidecar in &sidecars {
             tokio::time::timeout(READY_DEADLINE, sidecar.ready()).await.with_context(|| {

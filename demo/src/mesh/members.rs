@@ -17,7 +17,7 @@ pub struct Member {
     /// Where it serves secrets.
     pub socket: PathBuf,
     config: PathBuf,
-    gate: Gate,
+    gates: Vec<Gate>,
     running: Option<Running>,
 }
 
@@ -26,24 +26,28 @@ impl Member {
     ///
     /// # Errors
     /// If the CA refuses the token or the agent cannot start.
-    pub async fn start(ca: &CaProcess, directory: &Path, number: u16) -> anyhow::Result<Self> {
+    pub async fn start(cas: &[CaProcess], directory: &Path, number: u16) -> anyhow::Result<Self> {
         let name = format!("agent-{number:02}");
         let home = directory.join(&name);
         std::fs::create_dir_all(&home)?;
         let id = workload_id(number)?;
         let token = home.join("token");
+        let ca = cas.first().context("no CA")?;
         ca.create_token(&name, id.as_str(), &token).await.context("cannot make a join token")?;
         let (socket, config) = (home.join("sds.sock"), home.join("agent.toml"));
-        let gate = Gate::before(ca.address()).await?;
-        std::fs::write(&config, configuration(&gate, &home, &id))?;
-        let mut member = Self { id, socket, config, gate, running: None };
+        let mut gates = Vec::new();
+        for ca in cas {
+            gates.push(Gate::before(ca.address()).await?);
+        }
+        std::fs::write(&config, configuration(&gates, &home, &id))?;
+        let mut member = Self { id, socket, config, gates, running: None };
         member.run().await.with_context(|| format!("agent {name}"))?;
         Ok(member)
     }
 
     /// Cuts the agent off from the CA, or lets it through again.
     pub fn partition(&self, cut: bool) {
-        self.gate.set_open(!cut);
+        self.gates.iter().for_each(|gate| gate.set_open(!cut));
     }
 
     /// Stops the agent and starts it again on the same state; its proxy goes on with what it has.
@@ -93,13 +97,15 @@ pub fn workload_id(number: u16) -> anyhow::Result<SpiffeId> {
     Ok(SpiffeId::kubernetes(&domain, "demo", &format!("w{number:02}"))?)
 }
 
-fn configuration(gate: &Gate, home: &Path, id: &SpiffeId) -> String {
-    let (address, home) = (gate.address(), home.display());
+fn configuration(gates: &[Gate], home: &Path, id: &SpiffeId) -> String {
+    let home = home.display();
+    let addresses: Vec<_> = gates.iter().map(|gate| format!("\"{}\"", gate.address())).collect();
+    let addresses = addresses.join(", ");
     let uid = rustix::process::getuid().as_raw();
     format!(
         r#"# Written by `banyan demo`.
 trust_domain = "{TRUST_DOMAIN}"
-ca_address = "{address}"
+ca_addresses = [{addresses}]
 state_dir = "{home}/state"
 socket = "{home}/sds.sock"
 join_token_file = "{home}/token"

@@ -16,15 +16,17 @@ pub mod held;
 pub mod load;
 pub mod members;
 pub mod proof;
+pub mod received;
 pub mod report;
 pub mod rotation;
 pub mod sds;
 pub mod sidecar;
+pub mod store;
 pub mod tls;
 pub mod traffic;
 pub mod view;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,17 +34,20 @@ use anyhow::{Context, bail};
 use console::exit::Failure;
 use console::{signals, terminal};
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 use trust::Clock;
 
-use self::ca::{CaProcess, Lifetimes};
+use self::ca::{CaProcess, Lifetimes, Seat};
 use self::csr::Account;
 use self::faults::{Faults, Mesh};
 use self::load::Load;
 use self::members::Member;
 use self::proof::{Changeover, Proof};
+use self::received::Received;
 use self::report::{Outcome, Ran};
 use self::rotation::{Rotations, Seen};
-use crate::options::DemoOptions;
+use self::store::Store;
+use crate::options::{DemoOptions, Fault, StoreEngine};
 use crate::tokens::TokenSource;
 
 /// Agents without `--agents`.
@@ -126,7 +131,8 @@ fn leave(directory: tempfile::TempDir, keep: bool) -> String {
 /// What was started and must end with the demo.
 #[derive(Default)]
 struct Stage {
-    ca: Option<CaProcess>,
+    cas: Vec<CaProcess>,
+    store: Option<Store>,
     members: Vec<Member>,
     load: Option<Load>,
 }
@@ -141,10 +147,11 @@ impl Stage {
             for member in self.members.drain(..) {
                 member.stop().await;
             }
-            if let Some(mut ca) = self.ca.take() {
+            for mut ca in self.cas.drain(..) {
                 // One that is dead already is what is wanted.
                 let _ = ca.kill().await;
             }
+            drop(self.store.take());
         };
         // What does not end in time is killed when it is dropped.
         let _ = tokio::time::timeout(CLEAR_WITHIN, all).await;
@@ -160,45 +167,97 @@ async fn scenario(
     let mut view = view::View::new(options.json);
     view.say("starting the CA");
     let tokens = Arc::new(TokenSource::new()?);
-    let ca =
-        stage.ca.insert(CaProcess::spawn(directory, Lifetimes { leaf_secs: LEAF_SECS }, &tokens)?);
-    ca.wait_ready().await?;
+    start_servers(options, directory, stage, &tokens).await?;
     view.say(&format!("starting {agents} agents"));
     for number in 1..=agents {
-        stage.members.push(Member::start(ca, directory, number).await?);
+        stage.members.push(Member::start(&stage.cas, directory, number).await?);
     }
-    let accounts = accounts(options, ca, &tokens).await?;
-    let load = stage.load.insert(Load::start(options, &stage.members, accounts, directory).await?);
+    let received = Received::default();
+    let accounts = accounts(options, &stage.cas, &tokens).await?;
+    let load = Load::start(options, &stage.members, accounts, directory, &received).await?;
+    let load = stage.load.insert(load);
+    let ca = stage.cas.first().context("no CA")?;
     let mut changeover = Changeover::begin(ca, &stage.members).await?;
+    let sockets: Vec<_> = stage.cas.iter().map(CaProcess::admin_socket).collect();
+    let watching = AbortOnDropHandle::new(received.watch(sockets.clone()));
     view.say("every workload has its certificate; traffic starts");
 
     let started = host::SystemClock.uptime();
     let mut rotations = Rotations::new(ca.admin_socket(), options.rotations);
-    let mesh = Mesh { ca, members: &mut stage.members, load, view: &mut view };
+    let (cas, store) = (&mut stage.cas, stage.store.as_mut());
+    let mesh = Mesh { cas, store, members: &mut stage.members, load, view: &mut view };
     drive(options, mesh, &mut rotations, &mut changeover).await?;
     let (ca, load) =
-        (stage.ca.as_ref().context("no CA")?, stage.load.as_mut().context("no traffic")?);
+        (stage.cas.first().context("no CA")?, stage.load.as_mut().context("no traffic")?);
     let proof = Proof::gather(ca, &stage.members, load, changeover).await?;
     let seconds = host::SystemClock.uptime().saturating_sub(started).as_secs_f64();
     let counts = load.stop().await?;
     view.draw(&counts, rotations.last());
+    drop(watching);
+    // Everything is up again: what is in no row now is in none.
+    received.compare(&sockets).await;
     let status = ca.status().await.context("the CA does not answer at the end")?;
-    let journal = directory.join("data").join("state.redb");
-    let ran = Ran { agents, seconds, counts, proof, rotations };
+    let home = home(directory, options.replicas, options.replicas);
+    let journal = home.join("data").join("state.redb");
+    let (received, uncounted) = (received.total(), received.uncounted());
+    let ran = Ran { agents, seconds, counts, proof, rotations, received, uncounted };
     Ok(Outcome::new(options, ran, &status, &journal))
+}
+
+/// Where a server of several is.
+fn home(directory: &Path, replicas: u16, number: u16) -> PathBuf {
+    match replicas {
+        1 => directory.to_owned(),
+        _ => directory.join(format!("ca-{number}")),
+    }
+}
+
+/// Starts the store, if the servers share one, and the servers. The first is the one that operators ask; it has the greatest
+/// name, so that another leads.
+async fn start_servers(
+    options: &DemoOptions,
+    directory: &Path,
+    stage: &mut Stage,
+    tokens: &TokenSource,
+) -> anyhow::Result<()> {
+    let engine = options.engine();
+    anyhow::ensure!(
+        options.replicas == 1 || engine == StoreEngine::Etcd,
+        "a file holds the state of one server: --store etcd"
+    );
+    if engine == StoreEngine::Etcd {
+        let members = if options.fault.contains(&Fault::KillStoreLeader) { 3 } else { 1 };
+        stage.store = Some(Store::start(directory, members).await?);
+    }
+    let store = stage.store.as_ref().map(Store::addresses).unwrap_or_default();
+    let passphrase = directory.join("passphrase");
+    ca::write_passphrase(&passphrase)?;
+    for number in (1..=options.replicas).rev() {
+        let home = home(directory, options.replicas, number);
+        std::fs::create_dir_all(&home)?;
+        let name = format!("ca-{number}");
+        let seat = Seat { name, passphrase: passphrase.clone(), store: store.clone() };
+        let lifetimes = Lifetimes { leaf_secs: LEAF_SECS };
+        stage.cas.push(CaProcess::spawn(&home, &seat, lifetimes, tokens).await?);
+    }
+    for ca in &mut stage.cas {
+        ca.wait_ready().await?;
+    }
+    Ok(())
 }
 
 /// What the clients of the CSR API start with.
 async fn accounts(
     options: &DemoOptions,
-    ca: &CaProcess,
+    cas: &[CaProcess],
     tokens: &Arc<TokenSource>,
 ) -> anyhow::Result<Vec<Account>> {
+    let ca = cas.first().context("no CA")?;
     let roots = ca.roots().await?;
     let first_roots: String =
         roots.iter().map(|root| trust::certificate::pem_block(&root.der)).collect();
     let account = |number: u16| Account {
-        ca: ca.address(),
+        ca: cas.iter().map(CaProcess::address).collect(),
         first_roots: first_roots.clone(),
         tokens: Arc::clone(tokens),
         name: ("demo", format!("csr{number:02}")),

@@ -19,6 +19,9 @@ use crate::options::{DemoOptions, Fault};
 pub struct Outcome {
     agents: u16,
     csr_only: u16,
+    replicas: u16,
+    received: u64,
+    uncounted: u64,
     envoy: bool,
     kept: bool,
     seconds: f64,
@@ -45,15 +48,22 @@ pub struct Ran {
     pub proof: Proof,
     /// The rotations that were made.
     pub rotations: Rotations,
+    /// Certificates that workloads received.
+    pub received: u64,
+    /// Those of them that were in no row of any server.
+    pub uncounted: u64,
 }
 
 impl Outcome {
     /// Puts the last counters, what was proven and the CA's status together.
     pub fn new(options: &DemoOptions, ran: Ran, status: &StatusResponse, journal: &Path) -> Self {
-        let Ran { agents, seconds, counts, proof, rotations } = ran;
+        let Ran { agents, seconds, counts, proof, rotations, received, uncounted } = ran;
         Self {
             agents,
             csr_only: options.csr_only,
+            replicas: options.replicas,
+            received,
+            uncounted,
             envoy: options.envoy.is_some(),
             kept: options.keep,
             seconds,
@@ -79,6 +89,13 @@ impl Outcome {
         }
         if handshakes == 0 {
             bail!("no connection was opened, so nothing was shown");
+        }
+        if self.uncounted > 0 {
+            bail!(
+                "{} of {} certificates were in no row of any server",
+                self.uncounted,
+                self.received
+            );
         }
         if self.rotations.completed() < self.wanted {
             bail!("{} of {} rotations are over", self.rotations.completed(), self.wanted);
@@ -130,6 +147,9 @@ impl Outcome {
             "seconds": rounded(self.seconds),
             "agents": self.agents,
             "csr_only": self.csr_only,
+            "replicas": self.replicas,
+            "received": self.received,
+            "uncounted": self.uncounted,
             "envoy": self.envoy,
             "pairs": self.counts.pairs,
             "renewals_per_workload_min": self.counts.renewals.iter().min(),
@@ -166,6 +186,13 @@ impl Outcome {
             let count = self.counts.expired;
             text.push_str(&format!(
                 "not counted, one side had no live leaf or was frozen: {count}\n"
+            ));
+        }
+        if self.received > 0 {
+            let servers = counted(u32::from(self.replicas), "server", "servers");
+            text.push_str(&format!(
+                "certificates that workloads received: {}, in no row of {servers}: {}\n",
+                self.received, self.uncounted
             ));
         }
         for fault in &self.faults {
@@ -247,5 +274,9 @@ const fn fault_name(fault: Fault) -> &'static str {
         Fault::PartitionAgent => "partition-agent",
         Fault::FreezeProxy => "freeze-proxy",
         Fault::RestartAgent => "restart-agent",
+        Fault::KillReplica => "kill-replica",
+        Fault::PauseReplica => "pause-replica",
+        Fault::PartitionStore => "partition-store",
+        Fault::KillStoreLeader => "kill-store-leader",
     }
 }

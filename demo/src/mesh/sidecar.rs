@@ -18,6 +18,7 @@ use trust::{Clock, RootId, SpiffeId};
 
 use super::csr::{self, Account};
 use super::held::Held;
+use super::received::Received;
 use super::sds;
 use super::tls::{self, TlsPair};
 
@@ -40,8 +41,8 @@ impl Sidecar {
     ///
     /// # Errors
     /// If no port is free.
-    pub async fn start(id: SpiffeId, socket: PathBuf) -> anyhow::Result<Self> {
-        Self::run(id, |held, frozen, tasks| {
+    pub async fn start(id: SpiffeId, socket: PathBuf, received: Received) -> anyhow::Result<Self> {
+        Self::run(id, received, |held, frozen, tasks| {
             for name in ["ROOTCA", "default"] {
                 tasks.spawn(sds::follow(
                     name,
@@ -58,8 +59,12 @@ impl Sidecar {
     ///
     /// # Errors
     /// If no port is free.
-    pub async fn start_csr_only(id: SpiffeId, account: Account) -> anyhow::Result<Self> {
-        Self::run(id, |held, _, tasks| {
+    pub async fn start_csr_only(
+        id: SpiffeId,
+        account: Account,
+        received: Received,
+    ) -> anyhow::Result<Self> {
+        Self::run(id, received, |held, _, tasks| {
             tasks.spawn(csr::follow(account, Arc::clone(held)));
         })
         .await
@@ -67,13 +72,14 @@ impl Sidecar {
 
     async fn run(
         id: SpiffeId,
+        received: Received,
         feed: impl FnOnce(&Arc<Held>, &watch::Sender<bool>, &mut JoinSet<()>),
     ) -> anyhow::Result<Self> {
         let listener =
             TcpListener::bind(("127.0.0.1", 0)).await.context("no free port for a workload")?;
         let address = listener.local_addr()?;
         let (tls, ready) = watch::channel(None);
-        let held = Arc::new(Held::new(tls));
+        let held = Arc::new(Held::new(tls, received));
         let (mut tasks, frozen) = (JoinSet::new(), watch::Sender::new(false));
         feed(&held, &frozen, &mut tasks);
         tasks.spawn(accept(listener, ready.clone()));

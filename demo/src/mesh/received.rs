@@ -1,0 +1,96 @@
+//! Every certificate that a workload received, compared from outside with the rows of all servers: one without a row was
+//! released uncounted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use console::admin_socket;
+use proto::banyan::admin::v1::ListLeavesRequest;
+use tokio::task::JoinHandle;
+use trust::{Certificate, Serial, Timestamp};
+
+/// How often the rows are read.
+const EVERY: Duration = Duration::from_millis(500);
+/// Longest wait for one server, which may be dead or paused.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// What workloads received. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Received(Arc<Mutex<Seen>>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// Not found in a row yet, with their ends.
+    open: BTreeMap<Serial, Timestamp>,
+    counted: BTreeSet<Serial>,
+    /// Certificates so far.
+    total: u64,
+}
+
+impl Received {
+    /// A workload received this certificate.
+    pub(super) fn note(&self, leaf: &Certificate) {
+        let Some(serial) = leaf.serial() else { return };
+        let mut seen = self.seen();
+        if !seen.counted.contains(&serial) && !seen.open.contains_key(&serial) {
+            seen.total += 1;
+            seen.open.insert(serial, leaf.validity().not_after());
+        }
+    }
+
+    /// How many there were.
+    pub fn total(&self) -> u64 {
+        self.seen().total
+    }
+
+    /// How many were in no row, as often as the rows were read.
+    pub fn uncounted(&self) -> u64 {
+        self.seen().open.len() as u64
+    }
+
+    /// Reads the rows of all servers again and again, until the handle is aborted.
+    pub fn watch(&self, sockets: Vec<PathBuf>) -> JoinHandle<()> {
+        let this = self.clone();
+        tokio::spawn(async move {
+            loop {
+                this.compare(&sockets).await;
+                tokio::time::sleep(EVERY).await;
+            }
+        })
+    }
+
+    /// Reads the rows of all servers that answer.
+    pub async fn compare(&self, sockets: &[PathBuf]) {
+        for socket in sockets {
+            // Who is dead now is asked again when it is back.
+            let rows = tokio::time::timeout(ANSWER_WITHIN, rows(socket)).await;
+            let Ok(Ok(rows)) = rows else { continue };
+            let mut seen = self.seen();
+            for serial in rows {
+                if seen.open.remove(&serial).is_some() {
+                    seen.counted.insert(serial);
+                }
+            }
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn rows(socket: &Path) -> anyhow::Result<Vec<Serial>> {
+    let mut client = admin_socket::leaves(socket).await?;
+    let (mut serials, mut after) = (Vec::new(), Vec::new());
+    loop {
+        let asked = ListLeavesRequest { after, ..ListLeavesRequest::default() };
+        let page = client.list_leaves(asked).await?.into_inner();
+        serials.extend(page.leaves.iter().filter_map(|leaf| Serial::from_bytes(&leaf.serial)));
+        if page.next.is_empty() {
+            return Ok(serials);
+        }
+        after = page.next;
+    }
+}
