@@ -8,6 +8,7 @@ use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::admin::v1::agent_admin_service_client::AgentAdminServiceClient;
 use proto::banyan::admin::v1::authority_service_client::AuthorityServiceClient;
 use proto::banyan::admin::v1::leaf_service_client::LeafServiceClient;
+use proto::banyan::admin::v1::replica_service_client::ReplicaServiceClient;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::state_service_client::StateServiceClient;
 use proto::banyan::admin::v1::token_service_client::TokenServiceClient;
@@ -57,6 +58,14 @@ pub async fn leaves(target: &AdminTarget) -> Result<LeafServiceClient<Channel>, 
 /// As [`connect`].
 pub async fn tokens(target: &AdminTarget) -> Result<TokenServiceClient<Channel>, Failure> {
     Ok(TokenServiceClient::new(open(target).await?))
+}
+
+/// As [`connect`], for the servers of a CA.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn replicas(target: &AdminTarget) -> Result<ReplicaServiceClient<Channel>, Failure> {
+    Ok(ReplicaServiceClient::new(open(target).await?))
 }
 
 /// As [`connect`], for root authorities.

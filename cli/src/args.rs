@@ -16,6 +16,7 @@ mod issuer;
 mod keys;
 mod leaf;
 mod plugin;
+mod replica;
 mod root;
 mod rotate;
 mod state;
@@ -37,6 +38,10 @@ pub use issuer::{IssuerAction, IssuerOptions, IssuerWhich};
 pub use keys::{KeysAction, KeysOptions, RewrapOptions};
 pub use leaf::{LeafAction, LeafForgetOptions, LeafListOptions, LeafOptions};
 pub use plugin::{PluginAction, PluginCheckOptions, PluginOptions};
+pub use replica::{
+    ReplicaAction, ReplicaDrainOptions, ReplicaListOptions, ReplicaOptions, ReplicaRemoveOptions,
+    ReplicaRuleOptions,
+};
 pub use root::{
     RootAction, RootAttestOptions, RootListOptions, RootOptions, RootPruneOptions, RootShowOptions,
 };
@@ -88,6 +93,8 @@ pub enum Verb {
     Rotate(RotateOptions),
     /// Who else relies on the bundle? Parties without a leaf of this CA
     RelyingParty(RelyingPartyOptions),
+    /// Show the servers of a CA, drain one, and take one out for good
+    Replica(ReplicaOptions),
     /// Manage CAs that issue under the root of this one
     Downstream(DownstreamOptions),
     /// Move the state to another store, and recover after it was restored from an older backup

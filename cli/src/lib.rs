@@ -61,6 +61,7 @@ async fn dispatch(verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::Serve(options) => verbs::serve::run(&options).await,
         Verb::Agent(options) => verbs::agent::run(&options).await,
+        Verb::Replica(options) => verbs::replica::run(&options).await,
         Verb::Token(options) => verbs::token::run(&options).await,
         Verb::Leaf(options) => verbs::leaf::run(&options).await,
         Verb::Root(options) => verbs::root::run(&options).await,

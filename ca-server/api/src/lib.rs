@@ -24,6 +24,7 @@ mod listen;
 mod page;
 mod prune;
 mod relying_parties;
+mod replica;
 mod rotation;
 mod state;
 mod token;

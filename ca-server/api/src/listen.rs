@@ -12,6 +12,7 @@ use proto::banyan::admin::v1::admin_service_server::AdminServiceServer;
 use proto::banyan::admin::v1::agent_admin_service_server::AgentAdminServiceServer;
 use proto::banyan::admin::v1::authority_service_server::AuthorityServiceServer;
 use proto::banyan::admin::v1::leaf_service_server::LeafServiceServer;
+use proto::banyan::admin::v1::replica_service_server::ReplicaServiceServer;
 use proto::banyan::admin::v1::rotation_service_server::RotationServiceServer;
 use proto::banyan::admin::v1::state_service_server::StateServiceServer;
 use proto::banyan::admin::v1::token_service_server::TokenServiceServer;
@@ -19,6 +20,7 @@ use proto::banyan::agent::v1::agent_service_server::AgentServiceServer;
 use proto::banyan::downstream::v1::downstream_admin_service_server::DownstreamAdminServiceServer;
 use proto::banyan::downstream::v1::downstream_service_server::DownstreamServiceServer;
 use proto::istio::v1::auth::istio_certificate_service_server::IstioCertificateServiceServer;
+use replicas::Drain;
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -44,6 +46,7 @@ use crate::downstream_admin::DownstreamAdmin;
 use crate::entrance::Entrance;
 use crate::istio::IstioCertificates;
 use crate::leaf::Leaves;
+use crate::replica::Replicas;
 use crate::rotation::{Defaults, Rotations};
 use crate::state::States;
 use crate::token::Tokens;
@@ -185,6 +188,26 @@ impl ServerFront {
     pub fn drain(&self, spread: Duration) {
         self.departure.begin(spread);
     }
+
+    /// Lets whoever connects from now on stay. Who was asked to go may still go.
+    pub fn undrain(&self) {
+        self.departure.end();
+    }
+
+    /// Drains for as long as somebody's word says so.
+    pub async fn follow(self, mut word: watch::Receiver<Option<Drain>>, spread: Duration) {
+        loop {
+            let asked = word.borrow_and_update().as_ref().map(|drain| drain.spread_secs);
+            match asked {
+                Some(0) => self.drain(spread),
+                Some(secs) => self.drain(Duration::from_secs(secs)),
+                None => self.undrain(),
+            }
+            if word.changed().await.is_err() {
+                return;
+            }
+        }
+    }
 }
 
 fn serving(identity: ServerIdentity) -> ServingIdentity {
@@ -242,8 +265,11 @@ impl Sockets {
             let states = StateServiceServer::new(States::new(Arc::clone(ca), operators.clone()));
             let leaves = LeafServiceServer::new(Leaves::new(Arc::clone(ca), operators.clone()));
             let tokens = TokenServiceServer::new(Tokens::new(Arc::clone(ca), operators.clone()));
+            let replicas =
+                ReplicaServiceServer::new(Replicas::new(Arc::clone(ca), operators.clone()));
             routes
                 .add_service(leaves.max_decoding_message_size(MESSAGE_BYTES_MAX))
+                .add_service(replicas.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(tokens.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(states.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(downstreams.max_decoding_message_size(MESSAGE_BYTES_MAX))
@@ -344,6 +370,7 @@ impl Front for ServerFront {
             StateServiceServer::<States>::NAME,
             LeafServiceServer::<Leaves>::NAME,
             TokenServiceServer::<Tokens>::NAME,
+            ReplicaServiceServer::<Replicas>::NAME,
             DownstreamServiceServer::<DownstreamCalls>::NAME,
             DownstreamAdminServiceServer::<DownstreamAdmin>::NAME,
         ] {

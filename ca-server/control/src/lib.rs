@@ -71,6 +71,7 @@ mod requests;
 pub mod roots;
 pub mod roster;
 pub mod seen;
+pub mod servers;
 pub mod snapshots;
 pub mod status;
 mod stored;

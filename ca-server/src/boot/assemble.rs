@@ -2,6 +2,7 @@
 //! own leaf, and everything that handlers work with.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use auth::authn::Authenticator;
 use auth::authn::jwt::JwtVerifier;
@@ -52,6 +53,9 @@ use control::reporting;
 use control::seen::Seen;
 use control::snapshots::Snapshots;
 use control::upkeep::Upkeep;
+
+/// Time over which a server that drains sends its clients elsewhere, unless somebody says another.
+const DRAIN_OVER: Duration = Duration::from_secs(30);
 
 /// A server that is served already and not yet kept up.
 pub(super) struct Assembled {
@@ -221,6 +225,8 @@ pub(super) async fn assemble(
     let sightings = hear::keep(Arc::clone(&ca));
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(sightings));
     if core.joined.is_shared() {
+        let draining = served.front.clone().follow(ca.replication.drain.clone(), DRAIN_OVER);
+        served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(draining));
         let reporting = reporting::run(Arc::clone(&ca), core.joined.store(), segment.clone());
         served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(reporting));
     }

@@ -31,6 +31,11 @@ impl Departure {
         self.0.send_replace(Some(spread));
     }
 
+    /// Lets clients come again. Who was asked to go may still go.
+    pub fn end(&self) {
+        self.0.send_replace(None);
+    }
+
     /// Follows it: the time to spread over, once clients are sent elsewhere.
     pub fn watch(&self) -> watch::Receiver<Option<Duration>> {
         self.0.subscribe()

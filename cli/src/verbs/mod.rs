@@ -14,6 +14,7 @@ pub mod keys;
 pub mod leaf;
 pub mod plugin;
 pub mod relying_party;
+pub mod replica;
 mod request;
 pub mod root;
 pub mod rotate;

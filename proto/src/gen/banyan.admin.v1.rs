@@ -4657,6 +4657,673 @@ pub mod leaf_service_server {
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListReplicasRequest {}
+impl ::prost::Name for ListReplicasRequest {
+    const NAME: &'static str = "ListReplicasRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ListReplicasRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ListReplicasRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListReplicasResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub replicas: ::prost::alloc::vec::Vec<Replica>,
+}
+impl ::prost::Name for ListReplicasResponse {
+    const NAME: &'static str = "ListReplicasResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ListReplicasResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ListReplicasResponse".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Replica {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// `starting`, `serving`, `draining` or `stopped`, as it said last; `silent` when its lease has passed.
+    #[prost(string, tag = "2")]
+    pub standing: ::prost::alloc::string::String,
+    /// Whether it is the one that answers.
+    #[prost(bool, tag = "3")]
+    pub answers: bool,
+    /// Whether it stages roots and reports evidence.
+    #[prost(bool, tag = "4")]
+    pub leads: bool,
+    /// Where other servers reach it; empty if it does not say.
+    #[prost(string, tag = "5")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub version: ::prost::alloc::string::String,
+    /// Seconds since its last renewal was seen.
+    #[prost(uint64, tag = "7")]
+    pub seen_seconds_ago: u64,
+    /// The segment that it writes.
+    #[prost(string, tag = "8")]
+    pub segment: ::prost::alloc::string::String,
+    /// Until when its leaves may live, in seconds since the Unix epoch; 0 for none.
+    #[prost(int64, tag = "9")]
+    pub leaves_until: i64,
+    /// By how much its wall clock is ahead of the one's that answers, in milliseconds.
+    #[prost(int64, tag = "10")]
+    pub clock_ahead_ms: i64,
+}
+impl ::prost::Name for Replica {
+    const NAME: &'static str = "Replica";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.Replica".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.Replica".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DrainReplicaRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Who does it, and why. Both are required, and kept.
+    #[prost(string, tag = "2")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    /// Time over which its agents are spread; 0 for what fits their number.
+    #[prost(uint64, tag = "4")]
+    pub spread_seconds: u64,
+}
+impl ::prost::Name for DrainReplicaRequest {
+    const NAME: &'static str = "DrainReplicaRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.DrainReplicaRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.DrainReplicaRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RuleReplicaRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Who does it, and why. Both are required, and kept.
+    #[prost(string, tag = "2")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    /// With a removal: although its lease may hold.
+    #[prost(bool, tag = "4")]
+    pub force: bool,
+}
+impl ::prost::Name for RuleReplicaRequest {
+    const NAME: &'static str = "RuleReplicaRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.RuleReplicaRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.RuleReplicaRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RuleReplicaResponse {
+    /// As it was before.
+    #[prost(message, optional, tag = "1")]
+    pub replica: ::core::option::Option<Replica>,
+}
+impl ::prost::Name for RuleReplicaResponse {
+    const NAME: &'static str = "RuleReplicaResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.RuleReplicaResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.RuleReplicaResponse".into()
+    }
+}
+/// Generated client implementations.
+pub mod replica_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Looks at the servers of this CA, lets one drain, and takes one out for good.
+    #[derive(Debug, Clone)]
+    pub struct ReplicaServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> ReplicaServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> ReplicaServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            ReplicaServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Every server that the one that answers knows of, itself included, by name.
+        pub async fn list_replicas(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListReplicasRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListReplicasResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.ReplicaService/ListReplicas",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("banyan.admin.v1.ReplicaService", "ListReplicas"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lets a server issue nothing more, and its agents go elsewhere. What is under way ends; its rows stay on it.
+        pub async fn drain_replica(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DrainReplicaRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RuleReplicaResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.ReplicaService/DrainReplica",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("banyan.admin.v1.ReplicaService", "DrainReplica"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes that back.
+        pub async fn undrain_replica(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RuleReplicaRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RuleReplicaResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.ReplicaService/UndrainReplica",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("banyan.admin.v1.ReplicaService", "UndrainReplica"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes a server out for good: its segments take no row any more, and hold gates until their bounds unless it stopped in
+        /// order. Refused while its lease may hold, unless forced: a server that is alive stops then.
+        pub async fn remove_replica(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RuleReplicaRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RuleReplicaResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.ReplicaService/RemoveReplica",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("banyan.admin.v1.ReplicaService", "RemoveReplica"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod replica_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with ReplicaServiceServer.
+    #[async_trait]
+    pub trait ReplicaService: std::marker::Send + std::marker::Sync + 'static {
+        /// Every server that the one that answers knows of, itself included, by name.
+        async fn list_replicas(
+            &self,
+            request: tonic::Request<super::ListReplicasRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListReplicasResponse>,
+            tonic::Status,
+        >;
+        /// Lets a server issue nothing more, and its agents go elsewhere. What is under way ends; its rows stay on it.
+        async fn drain_replica(
+            &self,
+            request: tonic::Request<super::DrainReplicaRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RuleReplicaResponse>,
+            tonic::Status,
+        >;
+        /// Takes that back.
+        async fn undrain_replica(
+            &self,
+            request: tonic::Request<super::RuleReplicaRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RuleReplicaResponse>,
+            tonic::Status,
+        >;
+        /// Takes a server out for good: its segments take no row any more, and hold gates until their bounds unless it stopped in
+        /// order. Refused while its lease may hold, unless forced: a server that is alive stops then.
+        async fn remove_replica(
+            &self,
+            request: tonic::Request<super::RuleReplicaRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RuleReplicaResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Looks at the servers of this CA, lets one drain, and takes one out for good.
+    #[derive(Debug)]
+    pub struct ReplicaServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> ReplicaServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for ReplicaServiceServer<T>
+    where
+        T: ReplicaService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/banyan.admin.v1.ReplicaService/ListReplicas" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListReplicasSvc<T: ReplicaService>(pub Arc<T>);
+                    impl<
+                        T: ReplicaService,
+                    > tonic::server::UnaryService<super::ListReplicasRequest>
+                    for ListReplicasSvc<T> {
+                        type Response = super::ListReplicasResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListReplicasRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ReplicaService>::list_replicas(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListReplicasSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.ReplicaService/DrainReplica" => {
+                    #[allow(non_camel_case_types)]
+                    struct DrainReplicaSvc<T: ReplicaService>(pub Arc<T>);
+                    impl<
+                        T: ReplicaService,
+                    > tonic::server::UnaryService<super::DrainReplicaRequest>
+                    for DrainReplicaSvc<T> {
+                        type Response = super::RuleReplicaResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DrainReplicaRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ReplicaService>::drain_replica(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DrainReplicaSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.ReplicaService/UndrainReplica" => {
+                    #[allow(non_camel_case_types)]
+                    struct UndrainReplicaSvc<T: ReplicaService>(pub Arc<T>);
+                    impl<
+                        T: ReplicaService,
+                    > tonic::server::UnaryService<super::RuleReplicaRequest>
+                    for UndrainReplicaSvc<T> {
+                        type Response = super::RuleReplicaResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RuleReplicaRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ReplicaService>::undrain_replica(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UndrainReplicaSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.ReplicaService/RemoveReplica" => {
+                    #[allow(non_camel_case_types)]
+                    struct RemoveReplicaSvc<T: ReplicaService>(pub Arc<T>);
+                    impl<
+                        T: ReplicaService,
+                    > tonic::server::UnaryService<super::RuleReplicaRequest>
+                    for RemoveReplicaSvc<T> {
+                        type Response = super::RuleReplicaResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RuleReplicaRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ReplicaService>::remove_replica(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RemoveReplicaSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for ReplicaServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "banyan.admin.v1.ReplicaService";
+    impl<T> tonic::server::NamedService for ReplicaServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ShowStateRequest {}
 impl ::prost::Name for ShowStateRequest {
     const NAME: &'static str = "ShowStateRequest";
