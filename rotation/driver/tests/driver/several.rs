@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use host::RealDisk;
 use rotation::{Event, Mode, State};
-use rotation_driver::{DriverHandle, Duty, SharedRecord};
+use rotation_driver::{DriverHandle, Duty, JournalEntry, Outcome, SharedRecord, replay};
 use stores_redb::RedbStore;
 use tokio::sync::watch;
 
@@ -72,5 +72,19 @@ async fn what_one_driver_writes_the_other_shows_and_the_lead_alone_asks_for_root
     let published = changes.wait_for(|state| state.own_bundle().count() == 2);
     tokio::time::timeout(Duration::from_secs(20), published).await.unwrap().unwrap();
     assert_eq!(second.effects.roots_made().len(), 1);
+
+    // A word that was judged on a record which another had replaced is in the journal too, and nothing rests on it.
+    let late = JournalEntry {
+        generation: 1,
+        outcome: Outcome::Unchanged,
+        ..second.journal().await.pop().unwrap()
+    };
+    second.store.append(late.encode().unwrap()).await.unwrap();
+    let entries = second.store.journal(0, usize::MAX).await.unwrap();
+    assert_eq!(replay(second.domain(), &entries).unwrap().state, *b.state());
+    let claims = JournalEntry { outcome: Outcome::Changed { effects: Vec::new() }, ..late };
+    second.store.append(claims.encode().unwrap()).await.unwrap();
+    let entries = second.store.journal(0, usize::MAX).await.unwrap();
+    assert!(replay(second.domain(), &entries).is_err());
     second_task.stop().await;
 }
