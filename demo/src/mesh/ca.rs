@@ -37,6 +37,12 @@ pub struct CaProcess {
     store: Vec<Gate>,
 }
 
+/// Where a server listens.
+struct Listens {
+    address: SocketAddr,
+    plain: SocketAddr,
+}
+
 /// Which of the CA's servers one is.
 #[derive(Debug, Clone)]
 pub struct Seat {
@@ -74,7 +80,8 @@ impl CaProcess {
         for member in &seat.store {
             store.push(Gate::before(*member).await?);
         }
-        let config = configuration(directory, seat, (address, plain), lifetimes) + &section(&store);
+        let config = configuration(directory, seat, Listens { address, plain }, lifetimes)
+            + &section(&store);
         std::fs::write(directory.join("banyan.toml"), config)
             .context("cannot write the demo's banyan.toml")?;
         let child = spawn(directory)?;
@@ -234,12 +241,8 @@ fn section(store: &[Gate]) -> String {
     format!("\n[store]\nengine = \"etcd\"\nendpoints = [{}]\n", endpoints.join(", "))
 }
 
-fn configuration(
-    directory: &Path,
-    seat: &Seat,
-    (address, plain): (SocketAddr, SocketAddr),
-    lifetimes: Lifetimes,
-) -> String {
+fn configuration(directory: &Path, seat: &Seat, listens: Listens, lifetimes: Lifetimes) -> String {
+    let Listens { address, plain } = listens;
     let Lifetimes { leaf_secs } = lifetimes;
     let Seat { name, passphrase, .. } = seat;
     let passphrase = passphrase.display();
