@@ -22,6 +22,7 @@ mod holder;
 mod kept;
 mod mesh;
 mod moves;
+mod pair;
 mod protections;
 mod replica;
 mod restored;
