@@ -10,6 +10,7 @@ use host::{DirLock, DirLockError};
 use stores::spaces::REPLICAS;
 use stores::{ReadError, SharedStore, settle};
 use stores_etcd::EtcdStore;
+use stores_kubernetes::KubernetesStore;
 use stores_redb::RedbStore;
 
 use super::HostDeps;
@@ -92,6 +93,7 @@ fn name(config: &Config) -> String {
     match config.store() {
         StoreConfig::Redb => path(config).display().to_string(),
         StoreConfig::Etcd(etcd) => etcd.place().to_owned(),
+        StoreConfig::Kubernetes(cluster) => cluster.place().to_owned(),
     }
 }
 
@@ -106,6 +108,9 @@ async fn opened(
 ) -> Result<Arc<dyn SharedStore>, BootError> {
     match config.store() {
         StoreConfig::Etcd(etcd) => Ok(Arc::new(EtcdStore::new(etcd.settings().clone()))),
+        StoreConfig::Kubernetes(cluster) => {
+            Ok(Arc::new(KubernetesStore::new(cluster.settings().clone())))
+        }
         StoreConfig::Redb => {
             let (disk, path) = (Arc::clone(&deps.disk), path(config));
             let opened = blocking(move || match make && !Path::exists(&path) {

@@ -12,6 +12,7 @@ use host::{RealDisk, check_private};
 use plugin_key_file::{Directory, Files as _, OpenError, PassphraseSource, is_unfinished};
 use plugins::{ConfigProblem, Registry};
 use rustix::fs::Access;
+use stores_kubernetes::POD_TOKEN;
 
 use super::layout;
 use control::paths::Paths;
@@ -41,13 +42,28 @@ pub(super) fn problems(config: &Config, registry: &Registry) -> Vec<ConfigProble
             found.key_backend(&format!("{section}.keys"), keys, registry, config.directory());
         }
     }
-    if let StoreConfig::Etcd(etcd) = config.store() {
-        for (key, path) in etcd.files() {
-            found.file(&format!("store.{key}"), path);
+    match config.store() {
+        StoreConfig::Redb => {}
+        StoreConfig::Etcd(etcd) => {
+            for (key, path) in etcd.files() {
+                found.file(&format!("store.{key}"), path);
+            }
+            for (key, path) in etcd.secrets() {
+                found.secret(&format!("store.{key}"), path);
+            }
         }
-        for (key, path) in etcd.secrets() {
-            found.secret(&format!("store.{key}"), path);
-        }
+        StoreConfig::Kubernetes(cluster) => match cluster.kubeconfig() {
+            Some(path) => {
+                found.secret("store.kubeconfig", path);
+            }
+            None if !Path::new(POD_TOKEN).exists() => {
+                let problem = format!(
+                    "is not set, and this is no Pod with a service account: {POD_TOKEN} is missing"
+                );
+                found.tell("store.kubeconfig", problem);
+            }
+            None => {}
+        },
     }
     for (at, jwt) in config.jwt().iter().enumerate() {
         found.key_set(&format!("jwt[{at}].jwks_file"), &jwt.jwks_file);

@@ -125,6 +125,7 @@ pub(super) async fn run(
     let store = tokio::time::timeout(STORE_WITHIN, store::open(given)).await;
     let away = || match config.store() {
         StoreConfig::Etcd(etcd) => etcd.place().to_owned(),
+        StoreConfig::Kubernetes(cluster) => cluster.place().to_owned(),
         StoreConfig::Redb => layout.paths.state().display().to_string(),
     };
     let store = store.map_err(|_| RewrapFailure::StoreAway(away()))??;

@@ -84,6 +84,6 @@ pub(super) fn evidence(config: &Config) -> EvidenceSettings {
 pub(super) const fn state_is(config: &Config) -> Where {
     match config.store() {
         StoreConfig::Redb => Where::Here,
-        StoreConfig::Etcd(_) => Where::Elsewhere,
+        StoreConfig::Etcd(_) | StoreConfig::Kubernetes(_) => Where::Elsewhere,
     }
 }

@@ -7,13 +7,14 @@ use std::time::Duration;
 use ca_state::{Owner, OwnerError};
 use stores::{ReadError, SharedStore, WriteError};
 use stores_etcd::EtcdStore;
+use stores_kubernetes::KubernetesStore;
 use stores_redb::RedbStore;
 
 use super::blocking::blocking;
 use super::former;
 use super::given::Given;
 use super::{BootError, layout};
-use crate::config::{EtcdConfig, StoreConfig};
+use crate::config::StoreConfig;
 
 /// Pauses between tries while a store does not answer: they double up to the last.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
@@ -30,7 +31,14 @@ pub(super) async fn open(given: Given<'_>) -> Result<Arc<dyn SharedStore>, BootE
             claimed(store.as_ref(), given).await.map_err(|error| not_ours(&place, error))?;
             Ok(store)
         }
-        StoreConfig::Etcd(etcd) => elsewhere(given, etcd).await,
+        StoreConfig::Etcd(etcd) => {
+            let store = Arc::new(EtcdStore::new(etcd.settings().clone()));
+            elsewhere(given, etcd.place(), store).await
+        }
+        StoreConfig::Kubernetes(cluster) => {
+            let store = Arc::new(KubernetesStore::new(cluster.settings().clone()));
+            elsewhere(given, cluster.place(), store).await
+        }
     }
 }
 
@@ -54,9 +62,12 @@ async fn in_the_directory(given: Given<'_>) -> Result<RedbStore, BootError> {
     Ok(opened.await??)
 }
 
-async fn elsewhere(given: Given<'_>, etcd: &EtcdConfig) -> Result<Arc<dyn SharedStore>, BootError> {
+async fn elsewhere(
+    given: Given<'_>,
+    place: &str,
+    store: Arc<dyn SharedStore>,
+) -> Result<Arc<dyn SharedStore>, BootError> {
     let Given { layout, embedding, .. } = given;
-    let place = etcd.place();
     // A state in files is another state: two would be two CAs.
     let (state, record) = (layout.paths.state(), former::record(&layout.paths));
     let here = exists(&record)? || (exists(&state)? && !went_elsewhere(given).await?);
@@ -65,7 +76,7 @@ async fn elsewhere(given: Given<'_>, etcd: &EtcdConfig) -> Result<Arc<dyn Shared
         return Err(BootError::StateHere { path, place: place.to_owned() });
     }
     let trace = layout.trace()?;
-    let store = embedding.store(Arc::new(EtcdStore::new(etcd.settings().clone())));
+    let store = embedding.store(store);
     let mut pause = PAUSE_FIRST;
     loop {
         let claimed = match (ca_state::owner(store.as_ref()).await, &trace) {

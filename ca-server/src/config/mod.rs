@@ -16,6 +16,7 @@ mod replica;
 mod root;
 mod rotation;
 mod store;
+mod store_kubernetes;
 
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
@@ -32,6 +33,7 @@ pub use replica::ReplicaConfig;
 pub use root::{AuthorityConfig, KeyBackendConfig, KeysConfig, Passphrase, RootConfig};
 pub use rotation::RotationConfig;
 pub use store::{EtcdConfig, StoreConfig};
+pub use store_kubernetes::KubernetesConfig;
 
 use reader::Section;
 

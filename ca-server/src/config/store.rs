@@ -7,6 +7,7 @@ use stores_etcd::{InvalidSettings, Settings, TlsFiles, User};
 use trust::TrustDomain;
 
 use super::reader::Section;
+use super::store_kubernetes::{KubernetesConfig, kubernetes};
 
 /// Where the state is that all servers of a CA share.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub enum StoreConfig {
     Redb,
     /// `engine = "etcd"`: below a prefix of an etcd.
     Etcd(Box<EtcdConfig>),
+    /// `engine = "kubernetes"`: objects in a namespace of a cluster.
+    Kubernetes(Box<KubernetesConfig>),
 }
 
 /// An etcd, and a place in it.
@@ -32,6 +35,7 @@ pub struct EtcdConfig {
 enum Engine {
     Redb,
     Etcd,
+    Kubernetes,
 }
 
 impl StoreConfig {
@@ -39,7 +43,7 @@ impl StoreConfig {
     pub const fn is_shared(&self) -> bool {
         match self {
             Self::Redb => false,
-            Self::Etcd(_) => true,
+            Self::Etcd(_) | Self::Kubernetes(_) => true,
         }
     }
 }
@@ -73,13 +77,16 @@ pub(super) fn store(
     problems: &mut Vec<ConfigProblem>,
 ) -> Option<StoreConfig> {
     let mut section = Section::open("store", table, problems);
-    let engines = [("redb", Engine::Redb), ("etcd", Engine::Etcd)];
+    let engines =
+        [("redb", Engine::Redb), ("etcd", Engine::Etcd), ("kubernetes", Engine::Kubernetes)];
     let engine = section.choice("engine", Engine::Redb, &engines);
     let store = match engine {
         Some(Engine::Redb) => Some(StoreConfig::Redb),
         Some(Engine::Etcd) => {
             etcd(&mut section, domain, directory).map(|etcd| StoreConfig::Etcd(Box::new(etcd)))
         }
+        Some(Engine::Kubernetes) => kubernetes(&mut section, domain, directory)
+            .map(|cluster| StoreConfig::Kubernetes(Box::new(cluster))),
         // What the other keys mean is not known.
         None => return None,
     };
@@ -210,6 +217,6 @@ mod tests {
             assert!(said.iter().any(|said| said.contains(key)), "{lines}: {said:?}");
         }
         let said = read("engine = \"consul\"").unwrap_err();
-        assert!(said.len() == 1 && said[0].contains("\"redb\" or \"etcd\""), "{said:?}");
+        assert!(said.len() == 1 && said[0].contains("\"etcd\" or \"kubernetes\""), "{said:?}");
     }
 }

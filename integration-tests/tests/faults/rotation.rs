@@ -56,7 +56,7 @@ async fn until(
 async fn verified(client: &mut RotationServiceClient<Channel>) -> anyhow::Result<State> {
     let mut entries = Vec::new();
     loop {
-        let from = entries.last().map_or(0, |(index, _)| index + 1);
+        let from = entries.last().map_or(0, |(index, _)| *index + 1);
         let page = client.read_journal(ReadJournalRequest { from, limit: 0 }).await?.into_inner();
         entries.extend(page.entries.into_iter().map(|entry| (entry.index, entry.entry)));
         if page.more {

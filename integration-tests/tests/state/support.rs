@@ -94,7 +94,7 @@ pub(crate) async fn confirm(running: &Running, name: &str) -> anyhow::Result<()>
 pub(crate) async fn verified(running: &Running) -> anyhow::Result<State> {
     let (mut client, mut entries) = (rotations(running), Vec::new());
     loop {
-        let from = entries.last().map_or(0, |(index, _)| index + 1);
+        let from = entries.last().map_or(0, |(index, _)| *index + 1);
         let page = client.read_journal(ReadJournalRequest { from, limit: 0 }).await?.into_inner();
         entries.extend(page.entries.into_iter().map(|entry| (entry.index, entry.entry)));
         if page.more {
