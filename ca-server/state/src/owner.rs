@@ -40,9 +40,14 @@ pub(crate) async fn named(store: &dyn SharedStore) -> Result<Option<Owner>, Owne
     let key = key()?;
     let Some(found) = store.get(&key).await? else {
         for space in spaces::ALL {
-            if !store.list(space, None, 1).await?.entries.is_empty() {
-                return Err(OwnerError::Nameless { space: space.name() });
+            if store.list(space, None, 1).await?.entries.is_empty() {
+                continue;
             }
+            // Another server of this CA may have begun it since.
+            return match store.get(&key).await? {
+                Some(found) => decoded(&key, &found.value).map(Some),
+                None => Err(OwnerError::Nameless { space: space.name() }),
+            };
         }
         return Ok(None);
     };
@@ -119,6 +124,7 @@ fn decoded(key: &Key, value: &[u8]) -> Result<Owner, OwnerError> {
 #[cfg(test)]
 mod tests {
     use stores::fake::{FakeStore, Fault};
+    use stores::{Hints, Page, Space, Version, Versioned};
 
     use super::*;
 
@@ -153,6 +159,58 @@ mod tests {
             said.contains("trust domain example.org") && said.contains("example.com"),
             "{said}"
         );
+    }
+
+    /// A store that another server claims as soon as this one has found nothing.
+    #[derive(Debug)]
+    struct Overtaken(FakeStore);
+
+    #[async_trait::async_trait]
+    impl SharedStore for Overtaken {
+        async fn get(&self, key: &Key) -> Result<Option<Versioned>, ReadError> {
+            let found = self.0.get(key).await?;
+            if *key == super::key()? && found.is_none() {
+                claim(&self.0, &domain("example.org"), &Always(1)).await.unwrap();
+            }
+            Ok(found)
+        }
+
+        async fn create(&self, key: &Key, value: &[u8]) -> Result<Version, WriteError> {
+            self.0.create(key, value).await
+        }
+
+        async fn put(
+            &self,
+            key: &Key,
+            value: &[u8],
+            expected: &Version,
+        ) -> Result<Version, WriteError> {
+            self.0.put(key, value, expected).await
+        }
+
+        async fn delete(&self, key: &Key, expected: &Version) -> Result<(), WriteError> {
+            self.0.delete(key, expected).await
+        }
+
+        async fn list(
+            &self,
+            space: Space,
+            from: Option<&str>,
+            limit: usize,
+        ) -> Result<Page, ReadError> {
+            self.0.list(space, from, limit).await
+        }
+
+        async fn watch(&self, space: Space) -> Result<Hints, ReadError> {
+            self.0.watch(space).await
+        }
+    }
+
+    #[tokio::test]
+    async fn of_servers_that_start_at_once_one_makes_the_state_and_the_others_take_it() {
+        let store = Overtaken(FakeStore::new());
+        let taken = claim(&store, &domain("example.org"), &Always(2)).await.unwrap();
+        assert_eq!(taken.ca, id(1));
     }
 
     #[tokio::test]

@@ -153,7 +153,8 @@ async fn every_damaged_file_is_named_with_what_to_do_and_never_replaced() {
 async fn a_directory_that_lost_a_part_makes_no_new_root() {
     let used = Used::new().await;
     let data = used.ca_dir.data();
-    for (part, must_say) in [("state.redb", "restore"), ("keys", "restore"), ("ledger", "")] {
+    // Keys of a server's own make room for others, under the same root.
+    for (part, must_say) in [("state.redb", "restore"), ("keys", ""), ("ledger", "")] {
         let path = data.join(part);
         if path.is_dir() {
             std::fs::remove_dir_all(&path).unwrap()
@@ -169,13 +170,18 @@ async fn a_directory_that_lost_a_part_makes_no_new_root() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_key_of_an_issuer_is_told_at_the_start() {
+async fn a_lost_key_of_an_issuer_makes_room_for_another_under_the_same_root() {
     let used = Used::new().await;
     let path = find(&used.ca_dir.data().join("keys"), ".key").unwrap();
     damage(&path, Damage::Delete);
-    let said = used.ca_dir.start_once().await.unwrap().unwrap_err().to_string();
-    assert!(said.contains("restore"), "{said}");
-    assert!(find(&used.ca_dir.data().join("keys"), ".key").is_none(), "it was the only one here");
+    let running = used.ca_dir.start().await.unwrap();
+    assert_eq!(running.bundle().roots()[0].id(), used.root, "another root");
+    let door = Door::of(&running).unwrap();
+    let leaf = Member::join(&door, "agent").await.unwrap().issue().await.unwrap();
+    CaDir::stop(running).await.unwrap();
+    assert!(!path.exists(), "the lost key");
+    assert!(find(&used.ca_dir.data().join("keys"), ".key").is_some(), "another key");
+    Durable::read(&used.ca_dir.data()).await.unwrap().covers(&[leaf]).unwrap();
     used.is_itself_again("the key put back").await;
 }
 
