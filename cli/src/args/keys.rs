@@ -28,7 +28,7 @@ pub struct RewrapOptions {
     /// File with the former passphrase [default: what the configuration names]
     #[arg(long, value_name = "FILE")]
     pub from: Option<PathBuf>,
-    /// Only the key files of [authority.NAME.keys] [default: those of [keys], and of authorities with the same passphrase]
+    /// Only the key files of `[authority.NAME.keys]` [default: those of `[keys]`, and of authorities with the same passphrase]
     #[arg(long, value_name = "NAME")]
     pub authority: Option<String>,
     /// Configuration file [default: ./banyan.toml, else /etc/banyan/banyan.toml]

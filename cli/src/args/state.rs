@@ -50,7 +50,7 @@ pub enum StateAction {
     },
     /// Move the state of a CA whose servers are stopped to another store: --config names the present configuration
     Move {
-        /// Configuration file whose section [store] names the other place; nothing else in it may differ
+        /// Configuration file whose section `[store]` names the other place; nothing else in it may differ
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
     },
