@@ -19,6 +19,6 @@ mod tests;
 pub use drains::{DrainError, drain, remove, undrain, watch_drain};
 pub use error::{JoinError, Lost};
 pub use lease::Lease;
-pub use member::{Joining, Member};
+pub use member::{Currency, Joining, Member};
 pub use roster::{Peer, Roster, watch_roster};
 pub use row::{Drain, ReplicaRow, Standing, UnreadableRow};

@@ -1,8 +1,10 @@
 //! One server among the replicas: how it joins, and how it keeps its lease.
 
-use std::sync::Arc;
+use std::fmt::Debug;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use rotation::ReplicaName;
 use stores::{Key, SharedStore, Version, WriteError};
 use tokio::sync::Mutex;
@@ -30,6 +32,13 @@ pub struct Joining {
     pub is_alone: bool,
 }
 
+/// Whether what a server serves is as new as what the store has.
+#[async_trait]
+pub trait Currency: Send + Sync + Debug {
+    /// Reads the store, and compares. `false` when that cannot be known.
+    async fn is_current(&self) -> bool;
+}
+
 /// This server, as a replica. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct Member(Arc<Inner>);
@@ -42,6 +51,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     lease: Lease,
     length: Duration,
+    /// What the lease is renewed for; until there is something to serve there is none.
+    currency: OnceLock<Arc<dyn Currency>>,
     /// The row as it was last written, or shall be written next. Held while it is written: each write needs the version that the
     /// one before came to.
     row: Mutex<Written>,
@@ -117,12 +128,19 @@ impl Member {
         let lease = if is_alone { Lease::unbounded() } else { Lease::new() };
         lease.extend(sent.saturating_add(length));
         let row = Mutex::new(Written { row, version });
-        Self(Arc::new(Inner { name, key, store, clock, lease, length, row }))
+        let currency = OnceLock::new();
+        Self(Arc::new(Inner { name, key, store, clock, lease, length, currency, row }))
     }
 
     /// Its lease.
     pub fn lease(&self) -> Lease {
         self.0.lease.clone()
+    }
+
+    /// From now on the lease is extended only while this says that what is served is current: others count on it that a server
+    /// whose lease holds serves nothing older than the store had a lease ago. The first word counts.
+    pub fn serve_only_current(&self, currency: Arc<dyn Currency>) {
+        let _ = self.0.currency.set(currency);
     }
 
     /// Its name.
@@ -162,22 +180,29 @@ impl Member {
         }
     }
 
-    /// Renews the lease once; `false` if the store did not say that it did.
+    /// Renews the lease once; `false` if the store did not say that it did, or if what is served is not current.
     ///
     /// # Errors
     /// [`Lost`]: the lease has ended for ever.
     pub async fn renew(&self) -> Result<bool, Lost> {
         let inner = &*self.0;
         let mut written = inner.row.lock().await;
+        // The lease is counted from before the store was asked what is current.
         let sent = inner.clock.uptime();
+        let is_current = match inner.currency.get() {
+            Some(currency) => currency.is_current().await,
+            None => true,
+        };
         let mut next = written.row.clone();
         next.beat = next.beat.saturating_add(1);
         next.wall_millis = inner.clock.now_millis();
         let error = match inner.store.put(&inner.key, &next.encode(), &written.version).await {
             Ok(version) => {
                 *written = Written { row: next, version };
-                inner.lease.extend(sent.saturating_add(inner.length));
-                return Ok(true);
+                if is_current {
+                    inner.lease.extend(sent.saturating_add(inner.length));
+                }
+                return Ok(is_current);
             }
             Err(error) => error,
         };

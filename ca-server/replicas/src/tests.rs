@@ -1,6 +1,7 @@
 //! Two servers and a store between them, on a clock that the test moves.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use host::RealDisk;
@@ -84,6 +85,46 @@ async fn a_lease_is_counted_from_before_it_was_renewed_and_ends_without_a_renewa
     assert_eq!(member.renew().await, Ok(true));
     assert!(world.is_held(&member));
     assert!(Lease::unbounded().is_held(Duration::from_secs(1 << 40)));
+}
+
+/// Says what it is told, and takes its time.
+#[derive(Debug)]
+struct Served {
+    is_current: AtomicBool,
+    takes: Duration,
+    clock: Arc<ManualClock>,
+}
+
+#[async_trait::async_trait]
+impl Currency for Served {
+    async fn is_current(&self) -> bool {
+        self.clock.advance(self.takes);
+        self.is_current.load(Ordering::SeqCst)
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_serves_less_than_the_store_has_renews_no_lease_and_time_counts_from_before_it_looked()
+ {
+    let world = World::new();
+    let member = world.join("a", "one").await;
+    let served = Arc::new(Served {
+        is_current: AtomicBool::new(false),
+        takes: Duration::from_secs(10),
+        clock: Arc::clone(&world.clock),
+    });
+    member.serve_only_current(Arc::<Served>::clone(&served));
+    assert_eq!(member.renew().await, Ok(false));
+    assert_eq!(member.renew().await, Ok(false));
+    assert!(world.is_held(&member), "the lease of the start");
+    world.clock.advance(LEASE - Duration::from_secs(20));
+    assert!(!world.is_held(&member));
+    served.is_current.store(true, Ordering::SeqCst);
+    assert_eq!(member.renew().await, Ok(true));
+    world.clock.advance(LEASE - Duration::from_secs(11));
+    assert!(world.is_held(&member));
+    world.clock.advance(Duration::from_secs(1));
+    assert!(!world.is_held(&member));
 }
 
 #[tokio::test]

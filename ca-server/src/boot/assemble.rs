@@ -129,6 +129,7 @@ pub(super) async fn assemble(
     let downstreams = Arc::new(Downstreams::new(registry.clone()));
     let (upstreams, watches) = upstreams(&core.authorities);
     let replication = core.joined.replication(&segment, config.leaf().skew());
+    core.joined.serve_only_current(&cell);
     let evidence = Arc::new(EvidenceReader::new(evidence::Parts {
         downstreams: Arc::clone(&downstreams),
         upstreams: upstreams.clone(),

@@ -4,14 +4,16 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use control::paths::FILE_MODE;
 use control::replication::Replication;
 use control::reports::{self, Reports};
+use issuance::SnapshotCell;
 use replicas::{
-    Drain, Joining, Lost, Member, ReplicaRow, Roster, Standing, watch_drain, watch_roster,
+    Currency, Drain, Joining, Lost, Member, ReplicaRow, Roster, Standing, watch_drain, watch_roster,
 };
 use rotation::{ReplicaName, SegmentId};
-use rotation_driver::Duty;
+use rotation_driver::{Duty, RecordStore as _, SharedRecord};
 use stores::SharedStore;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -127,6 +129,13 @@ impl Joined {
         })
     }
 
+    /// From now on the lease holds only while what this cell shows is as new as the record.
+    pub(super) fn serve_only_current(&self, cell: &Arc<SnapshotCell>) {
+        let Some(member) = &self.member else { return };
+        let record = SharedRecord::new(Arc::clone(&self.store));
+        member.serve_only_current(Arc::new(Shown { record, cell: Arc::clone(cell) }));
+    }
+
     /// Says that it serves, and with which segment.
     pub(super) async fn serves(&self, segment: &SegmentId) {
         let Some(member) = &self.member else { return };
@@ -159,6 +168,22 @@ impl Joined {
         if let Some(member) = &self.member {
             member.leave().await;
         }
+    }
+}
+
+/// What requests are served from, beside the record that all servers share.
+#[derive(Debug)]
+struct Shown {
+    record: SharedRecord,
+    cell: Arc<SnapshotCell>,
+}
+
+#[async_trait]
+impl Currency for Shown {
+    async fn is_current(&self) -> bool {
+        let Ok(Some(stored)) = self.record.load().await else { return false };
+        let state = rotation::record::decode(&stored.record);
+        state.is_ok_and(|state| self.cell.load().bundle().sequence() >= state.sequence)
     }
 }
 
