@@ -100,7 +100,11 @@ impl ReplicaRow {
         REPLICAS.key(name.as_str())
     }
 
-    pub(crate) fn decode(id: &str, bytes: &[u8]) -> Result<Self, UnreadableRow> {
+    /// Reads a row of this name.
+    ///
+    /// # Errors
+    /// [`UnreadableRow`].
+    pub fn decode(id: &str, bytes: &[u8]) -> Result<Self, UnreadableRow> {
         let unreadable = |error: serde_json::Error| UnreadableRow {
             key: format!("{}/{id}", REPLICAS.name()),
             what: error.to_string(),

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use ca_state::{MoveError, Moved, Place};
 use host::{DirLock, DirLockError};
+use replicas::{ReplicaRow, Standing, UnreadableRow};
 use stores::spaces::REPLICAS;
-use stores::{ReadError, SharedStore, settle};
+use stores::{Entry, ReadError, SharedStore, settle};
 use stores_etcd::EtcdStore;
 use stores_kubernetes::KubernetesStore;
 use stores_redb::RedbStore;
@@ -18,12 +19,12 @@ use super::blocking::blocking;
 use super::error::BootError;
 use crate::config::{Config, StoreConfig};
 
-/// How long a server that lives may say nothing: the length of its lease.
-const LEASE: Duration = Duration::from_secs(30);
-
 /// Why a state was not moved.
 #[derive(Debug, thiserror::Error)]
 pub enum StateMoveError {
+    /// What a server wrote of itself cannot be read, so nobody knows whether it runs.
+    #[error(transparent)]
+    Server(#[from] UnreadableRow),
     /// The two files are about more than two places.
     #[error("{0}: the two files may differ in [store] alone")]
     Different(&'static str),
@@ -127,18 +128,61 @@ async fn nobody_runs(place: &str, store: &dyn SharedStore) -> Result<(), StateMo
     let rows = || async {
         let rows = settle::all(store, REPLICAS).await;
         let rows = rows.map_err(|error| StateMoveError::Read { place: place.to_owned(), error })?;
-        let rows = rows.into_iter().map(|row| (row.id, row.version));
-        Ok::<BTreeMap<_, _>, StateMoveError>(rows.collect())
+        Ok::<Vec<Entry>, StateMoveError>(rows)
+    };
+    let versions = |rows: Vec<Entry>| -> BTreeMap<_, _> {
+        rows.into_iter().map(|row| (row.id, row.version)).collect()
     };
     let before = rows().await?;
-    if before.is_empty() {
-        return Ok(());
+    let lease = longest_silence(&before)?;
+    let before = versions(before);
+    if !lease.is_zero() {
+        tracing::info!(
+            place,
+            seconds = lease.as_secs(),
+            "looking whether a server of this CA runs"
+        );
+        tokio::time::sleep(lease).await;
     }
-    tracing::info!(place, seconds = LEASE.as_secs(), "looking whether a server of this CA runs");
-    tokio::time::sleep(LEASE).await;
-    let now = rows().await?;
+    let now = versions(rows().await?);
     match now.into_iter().find(|(name, version)| before.get(name) != Some(version)) {
         None => Ok(()),
         Some((name, _)) => Err(StateMoveError::Runs { name, place: place.to_owned() }),
+    }
+}
+
+/// How long a server that lives may say nothing: the longest lease of those that did not stop in order.
+fn longest_silence(rows: &[Entry]) -> Result<Duration, UnreadableRow> {
+    let leases = rows.iter().map(|row| {
+        let row = ReplicaRow::decode(&row.id, &row.value)?;
+        Ok(if row.standing == Standing::Stopped { Duration::ZERO } else { row.lease() })
+    });
+    let leases = leases.collect::<Result<Vec<_>, _>>()?;
+    Ok(leases.into_iter().max().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use stores::Version;
+
+    use super::*;
+
+    fn row(name: &str, lease_millis: u64, standing: &str) -> Entry {
+        let value = format!(
+            "{{\"holder\":\"h\",\"place\":\"p\",\"version\":\"1\",\"reads\":5,\"lease_millis\":{lease_millis},\
+             \"beat\":3,\"wall_millis\":0,\"standing\":\"{standing}\"}}"
+        );
+        Entry { id: name.to_owned(), value: value.into_bytes(), version: Version::new("1") }
+    }
+
+    #[test]
+    fn a_server_is_waited_for_as_long_as_its_lease_unless_it_stopped_in_order() {
+        let silence = |rows: &[Entry]| longest_silence(rows).unwrap().as_secs();
+        assert_eq!(silence(&[]), 0);
+        assert_eq!(silence(&[row("a", 600_000, "stopped")]), 0);
+        assert_eq!(silence(&[row("a", 30_000, "serves"), row("b", 600_000, "drains")]), 600);
+        let edited = Entry { value: b"{}".to_vec(), ..row("a", 1, "serves") };
+        let said = longest_silence(&[edited]).unwrap_err().to_string();
+        assert!(said.contains("replicas/a"), "{said}");
     }
 }
