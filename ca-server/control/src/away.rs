@@ -22,6 +22,8 @@ struct Standing {
     /// Handshakes that clients ended because they do not trust this server, and requests for the way from a bundle that it does not
     /// know.
     distrusting: u64,
+    /// Another server of the CA may serve them.
+    others_serve: bool,
 }
 
 /// That no registered agent has come since the start although some should have.
@@ -32,10 +34,16 @@ pub(crate) fn condition(ca: &Ca) -> Option<String> {
     let (since, expected) = ca.registry.expected();
     let distrusting =
         ca.metrics.distrusting() + ca.metrics.refused_for(Reason::BundleUnknown.as_str());
-    said(Standing { since, expected, distrusting })
+    let others_serve = ca.replication.others_serve();
+    said(Standing { since, expected, distrusting, others_serve })
 }
 
-fn said(Standing { since, expected, distrusting }: Standing) -> Option<String> {
+fn said(standing: Standing) -> Option<String> {
+    let Standing { since, expected, distrusting, others_serve } = standing;
+    // They may all be elsewhere, and well.
+    if others_serve && distrusting == 0 {
+        return None;
+    }
     let patience = if distrusting > 0 { TRUST_WITHIN } else { COME_BACK_WITHIN };
     if expected == 0 || since < patience {
         return None;
@@ -70,7 +78,18 @@ mod tests {
     use super::*;
 
     fn standing(secs: u64, expected: usize, distrusting: u64) -> Option<String> {
-        said(Standing { since: Duration::from_secs(secs), expected, distrusting })
+        let since = Duration::from_secs(secs);
+        said(Standing { since, expected, distrusting, others_serve: false })
+    }
+
+    #[test]
+    fn agents_that_another_server_may_serve_are_missed_only_where_clients_refuse_this_one() {
+        let standing = |distrusting| {
+            let since = Duration::from_secs(900);
+            said(Standing { since, expected: 3, distrusting, others_serve: true })
+        };
+        assert_eq!(standing(0), None);
+        assert!(standing(8).unwrap().contains("refused this server's certificate"));
     }
 
     #[test]

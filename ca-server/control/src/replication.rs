@@ -58,6 +58,12 @@ impl Replication {
         self.lease_length.is_zero()
     }
 
+    /// Whether another server may serve agents now.
+    pub fn others_serve(&self) -> bool {
+        let uptime = self.clock.uptime();
+        self.roster.borrow().peers.values().any(|peer| peer.may_hold(uptime))
+    }
+
     /// Whether a leaf or a bundle may leave this server now. Asked again after the work, just before the answer.
     ///
     /// # Errors
