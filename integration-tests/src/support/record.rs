@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use host::FaultDisk;
 use rotation_driver::{RecordStore, StoreError, Stored, Write, WriteFault};
+use stores::Hints;
 
 /// Fails writes of the record on demand, and counts them. Clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -101,5 +102,9 @@ impl RecordStore for FaultyRecord {
 
     async fn journal(&self, from: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
         self.store.journal(from, limit).await
+    }
+
+    async fn watch(&self) -> Result<Option<Hints>, StoreError> {
+        self.store.watch().await
     }
 }
