@@ -14,4 +14,4 @@ pub use crate::support::{
 };
 pub use child::ChildCa;
 pub use durable::Durable;
-pub use member::{Door, Leaf, Member, reason};
+pub use member::{Door, Leaf, Member, Shown, reason};

@@ -11,6 +11,7 @@
 //! | [`banyan::admin::v1`] | what operators' verbs call | CA |
 //! | [`banyan::plugin::v1`] | root authorities over the wire | plugins in any language |
 //! | [`banyan::downstream::v1`] | a downstream CA, and what operators do about it | CA |
+//! | [`banyan::replica::v1`] | whose leaf it is, and what agents said of it | CA, for its other servers |
 //! | [`spire::api::server::svid::v1`] | an intermediate below a SPIRE server | a SPIRE server |
 //! | [`workload`] | a process's own identity, from the agent of its machine | a SPIRE agent, or any other of SPIFFE |
 //! | [`etcdserverpb`], [`mvccpb`] | keys, their changes and their watches | etcd |
@@ -44,6 +45,11 @@ mod packages {
         pub mod downstream {
             pub mod v1 {
                 include!("gen/banyan.downstream.v1.rs");
+            }
+        }
+        pub mod replica {
+            pub mod v1 {
+                include!("gen/banyan.replica.v1.rs");
             }
         }
     }
@@ -178,6 +184,7 @@ mod tests {
             banyan::plugin::v1::root_authority_service_server::SERVICE_NAME,
             banyan::downstream::v1::downstream_admin_service_server::SERVICE_NAME,
             banyan::downstream::v1::downstream_service_server::SERVICE_NAME,
+            banyan::replica::v1::peer_service_server::SERVICE_NAME,
             envoy::service::secret::v3::secret_discovery_service_server::SERVICE_NAME,
             etcdserverpb::auth_server::SERVICE_NAME,
             etcdserverpb::kv_server::SERVICE_NAME,

@@ -172,6 +172,11 @@ impl SpiffeId {
     pub fn is_ca(&self) -> bool {
         self.path().starts_with(CA)
     }
+
+    /// The name of the server, if it is that of one.
+    pub fn ca_name(&self) -> Option<&str> {
+        self.path().strip_prefix(CA)
+    }
 }
 
 fn check_trust_domain(name: &str) -> Result<(), SpiffeIdError> {
@@ -303,7 +308,8 @@ mod tests {
             (agent.is_reserved(), agent.agent_name(), agent.is_ca()),
             (true, Some("node/1"), false)
         );
-        assert!(SpiffeId::ca(&td, "ca-1").unwrap().is_ca());
+        let ca = SpiffeId::ca(&td, "ca-1").unwrap();
+        assert_eq!((ca.is_ca(), ca.ca_name(), agent.ca_name()), (true, Some("ca-1"), None));
         assert!(SpiffeId::parse("spiffe://a/banyan").unwrap().is_reserved());
         assert!(!SpiffeId::parse("spiffe://a/banyans/x").unwrap().is_reserved());
         assert!(SpiffeId::agent(&td, "").is_err() && SpiffeId::agent(&td, "../ca/x").is_err());

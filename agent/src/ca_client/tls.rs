@@ -8,7 +8,7 @@ use rustls::crypto::ring;
 use rustls::{ClientConfig, Error};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use trust::{Bundle, Clock, SpiffeId};
-use trust_tls::{ServerRule, SpiffeServer, ders, server_verifier};
+use trust_tls::{Meant, ServerRule, SpiffeServer, ders, server_verifier};
 
 use crate::leaf::Leaf;
 
@@ -46,7 +46,7 @@ pub(crate) fn presented(leaf: &Leaf) -> (Vec<CertificateDer<'static>>, PrivateKe
 
 /// Believes only a CA of the bundle's trust domain (`/banyan/ca/...`) whose chain ends in the bundle.
 pub(crate) fn ca_verifier(bundle: Bundle, clock: Arc<dyn Clock>) -> Arc<dyn ServerCertVerifier> {
-    server_verifier(Arc::new(SpiffeServer { bundle, clock, is_meant: SpiffeId::is_ca }))
+    server_verifier(Arc::new(SpiffeServer { bundle, clock, meant: Meant::Such(SpiffeId::is_ca) }))
 }
 
 /// Believes anybody for the moment, and notes the chain, which is judged before anything secret is sent.

@@ -61,7 +61,13 @@ impl Operators {
             };
         }
         let snapshot = call.ca.cell.load();
-        match call.authenticate(&snapshot)?.kind() {
+        let caller = call.authenticate(&snapshot)?;
+        match caller.kind() {
+            CallerKind::Workload { .. } if caller.unmatched().is_some() => {
+                let text = "the server that issued this certificate does not answer whether it did, and an operator's has to be \
+                            known: retry, or ask on the admin socket";
+                Err(Refusal::new(Reason::CertificateUnconfirmed, text))
+            }
             CallerKind::Workload { identity, .. } if self.0.identities.contains(identity) => {
                 Ok(identity.to_string())
             }
@@ -82,7 +88,7 @@ impl AdminService for Admin {
         &self,
         request: Request<StatusRequest>,
     ) -> Result<Response<StatusResponse>, Status> {
-        let (mut call, _) = Call::of(&self.ca, request);
+        let (mut call, _) = Call::met(&self.ca, request).await;
         self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
         Ok(Response::new(wire::status(status::of(&self.ca))))
     }
@@ -91,7 +97,7 @@ impl AdminService for Admin {
         &self,
         request: Request<ListRootsRequest>,
     ) -> Result<Response<ListRootsResponse>, Status> {
-        let (mut call, message) = Call::of(&self.ca, request);
+        let (mut call, message) = Call::met(&self.ca, request).await;
         self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
         let limit = page::limit(message.limit).min(ROOTS_PAGE_MAX);
         let mut roots = roots::after(&self.ca, RootId::from_bytes(&message.after), limit + 1);
@@ -112,7 +118,7 @@ impl AdminService for Admin {
         &self,
         request: Request<AcceptClockRequest>,
     ) -> Result<Response<AcceptClockResponse>, Status> {
-        let (mut call, message) = Call::of(&self.ca, request);
+        let (mut call, message) = Call::met(&self.ca, request).await;
         let caller = self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
         let accepted = crate::clock::accept(&self.ca, message, &caller).await;
         accepted.map(Response::new).map_err(|refusal| call.refuse(refusal))
@@ -122,7 +128,7 @@ impl AdminService for Admin {
         &self,
         request: Request<CreateTokenRequest>,
     ) -> Result<Response<CreateTokenResponse>, Status> {
-        let (mut call, message) = Call::of(&self.ca, request);
+        let (mut call, message) = Call::met(&self.ca, request).await;
         let caller = self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
         let made = crate::join::create(&self.ca, message, &caller).await;
         made.map(Response::new).map_err(|refusal| call.refuse(refusal))

@@ -177,7 +177,7 @@ impl AgentService for Agents {
         &self,
         request: Request<RegisterRequest>,
     ) -> Result<Response<IssueResponse>, Status> {
-        let (mut call, message) = Call::of(&self.ca, request);
+        let (mut call, message) = Call::met(&self.ca, request).await;
         let answer = self.register(&mut call, message).await;
         answer.map(Response::new).map_err(|refusal| call.refuse(refusal))
     }
@@ -186,7 +186,7 @@ impl AgentService for Agents {
         &self,
         request: Request<RenewAgentRequest>,
     ) -> Result<Response<IssueResponse>, Status> {
-        let (mut call, message) = Call::of(&self.ca, request);
+        let (mut call, message) = Call::met(&self.ca, request).await;
         let answer = self.renew(&mut call, message).await;
         answer.map(Response::new).map_err(|refusal| call.refuse(refusal))
     }
@@ -195,7 +195,7 @@ impl AgentService for Agents {
         &self,
         request: Request<IssueWorkloadRequest>,
     ) -> Result<Response<IssueResponse>, Status> {
-        let (mut call, message) = Call::of(&self.ca, request);
+        let (mut call, message) = Call::met(&self.ca, request).await;
         let answer = self.issue(&mut call, message).await;
         answer.map(Response::new).map_err(|refusal| call.refuse(refusal))
     }
@@ -206,7 +206,7 @@ impl AgentService for Agents {
         &self,
         request: Request<Streaming<AgentMessage>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
-        let (call, messages) = Call::of(&self.ca, request);
+        let (call, messages) = Call::met(&self.ca, request).await;
         uplink::open(call, messages, self.departure.watch()).map(Response::new)
     }
 }

@@ -170,7 +170,7 @@ impl AgentAdmin {
         request: Request<M>,
         work: impl AsyncFnOnce(&Self, M, &str) -> Result<A, Refusal>,
     ) -> Result<Response<A>, Status> {
-        let (mut call, message) = Call::of(&self.ca, request);
+        let (mut call, message) = Call::met(&self.ca, request).await;
         let caller = self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
         let answered = work(self, message, &caller).await;
         answered.map(Response::new).map_err(|refusal| call.refuse(refusal))

@@ -198,7 +198,7 @@ impl AuthorityService for AuthorityLooks {
         &self,
         request: Request<ListAuthoritiesRequest>,
     ) -> Result<Response<ListAuthoritiesResponse>, Status> {
-        let (mut call, message) = Call::of(&self.ca, request);
+        let (mut call, message) = Call::met(&self.ca, request).await;
         self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
         let listed = self.list(&message.name).await;
         listed
@@ -210,7 +210,7 @@ impl AuthorityService for AuthorityLooks {
         &self,
         request: Request<RenewIssuerRequest>,
     ) -> Result<Response<RenewIssuerResponse>, Status> {
-        let (mut call, message) = Call::of(&self.ca, request);
+        let (mut call, message) = Call::met(&self.ca, request).await;
         let by = self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
         let renewed = self.renew(&message, &by).await;
         renewed.map(Response::new).map_err(|refusal| call.refuse(refusal))

@@ -3,17 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth::authn::{Caller, FormerMembers};
+use auth::authn::{Caller, Credentials, FormerMembers};
 use auth::refusal::{Reason, Refusal};
 use issuance::{AuthorizedRequest, CountedSnapshot, IssueError, IssuedLeaf};
-use rotation::State;
+use rotation::{ReplicaName, State};
+use rustls_pki_types::CertificateDer;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Status};
 use transport::Peer;
-use trust::Bundle;
 use trust::bundle::BUNDLE_ROOTS_MAX;
+use trust::{Bundle, Serial};
 
 use control::ca::{Ca, Refused, UNKNOWN_CALLER};
+use control::peers::owners::Owned;
 
 /// A call under way.
 #[derive(Debug)]
@@ -21,8 +23,12 @@ pub(crate) struct Call {
     pub(crate) ca: Arc<Ca>,
     pub(crate) peer: Option<Peer>,
     pub(crate) metadata: MetadataMap,
+    /// Who issued the leaf that is shown, if that is another server, and what it said of it.
+    owned: Option<Owned>,
     caller: &'static str,
     subject: Option<String>,
+    /// The leaf of the caller, if its chain alone spoke for it.
+    unmatched: Option<Serial>,
     began: Duration,
 }
 
@@ -34,20 +40,49 @@ impl Call {
             ca: Arc::clone(ca),
             peer: extensions.get::<Peer>().cloned(),
             metadata,
+            owned: None,
             caller: UNKNOWN_CALLER,
             subject: None,
+            unmatched: None,
             began: ca.clock.uptime(),
         };
         (call, message)
     }
 
+    /// Takes a request apart, and asks the server that issued the leaf that is shown, if that is another one: before anything is
+    /// judged, and before a snapshot is held.
+    pub(crate) async fn met<M>(ca: &Arc<Ca>, request: Request<M>) -> (Self, M) {
+        let (mut call, message) = Self::of(ca, request);
+        call.meet().await;
+        (call, message)
+    }
+
+    /// Asks that again, for a call that lasts.
+    pub(crate) async fn meet(&mut self) {
+        self.owned = self.ca.ask_owner(self.certificates()).await;
+    }
+
+    fn certificates(&self) -> &[CertificateDer<'static>] {
+        self.peer.as_ref().map(|peer| peer.certificates.as_ref()).unwrap_or_default()
+    }
+
+    fn credentials(&self) -> Credentials<'_> {
+        let elsewhere = self.owned.as_ref().map(|owned| &owned.says);
+        Credentials { certificates: self.certificates(), elsewhere, metadata: &self.metadata }
+    }
+
     /// Judges the call's credentials, now.
     pub(crate) fn authenticate(&mut self, snapshot: &CountedSnapshot) -> Result<Caller, Refusal> {
-        let certificates =
-            self.peer.as_ref().map(|peer| peer.certificates.as_ref()).unwrap_or_default();
-        let caller = self.ca.authenticator.authenticate(certificates, &self.metadata, snapshot)?;
+        let caller = self.ca.authenticator.authenticate(self.credentials(), snapshot)?;
         self.believe(&caller);
         Ok(caller)
+    }
+
+    /// Judges whether another server of this CA calls: its name.
+    pub(crate) fn colleague(&mut self) -> Result<ReplicaName, Refusal> {
+        let name = self.ca.colleague(self.certificates())?;
+        self.identified("replica", name.as_str());
+        Ok(name)
     }
 
     /// As [`authenticate`](Self::authenticate), for an agent that was away.
@@ -55,12 +90,9 @@ impl Call {
         &mut self,
         snapshot: &CountedSnapshot,
     ) -> Result<Caller, Refusal> {
-        let certificates =
-            self.peer.as_ref().map(|peer| peer.certificates.as_ref()).unwrap_or_default();
         let roots = || every_root(&self.ca.driver.state());
         let former = FormerMembers { within: self.ca.evidence.return_within(), roots: &roots };
-        let caller =
-            self.ca.authenticator.returning(certificates, &self.metadata, snapshot, &former)?;
+        let caller = self.ca.authenticator.returning(self.credentials(), snapshot, &former)?;
         self.believe(&caller);
         Ok(caller)
     }
@@ -68,6 +100,7 @@ impl Call {
     fn believe(&mut self, caller: &Caller) {
         self.caller = caller.label();
         self.subject = Some(caller.subject());
+        self.unmatched = caller.unmatched();
         if let Some(peer) = &self.peer {
             peer.conduct.believed();
         }
@@ -97,6 +130,7 @@ impl Call {
         self.ca.pace.take(request.identity())?;
         let leaf =
             self.ca.issuer.issue(request, snapshot).await.map_err(|error| self.logged(error))?;
+        self.note_unmatched(&leaf).await?;
         // Whoever was held up meanwhile releases nothing: the row stays, and counts until its end.
         self.ca.replication.may_release()?;
         let took = self.ca.clock.uptime().saturating_sub(self.began);
@@ -110,6 +144,23 @@ impl Call {
             "leaf issued"
         );
         Ok(leaf)
+    }
+
+    /// The audit has every leaf that was issued for one of which nothing is known but its chain.
+    async fn note_unmatched(&self, leaf: &IssuedLeaf) -> Result<(), Refusal> {
+        let (Some(shown), Some(owned)) = (self.unmatched, &self.owned) else { return Ok(()) };
+        let (serial, owner) = (leaf.serial(), owned.owner.as_str());
+        let noted = self.ca.ledger.unmatched(serial, shown, owner).await;
+        noted.map_err(|error| Refusal::new(Reason::LedgerStopped, error.to_string()))?;
+        self.ca.metrics.peers.issued_unmatched();
+        if let Some(left_out) = self.ca.hush.may_say("unmatched", owner, self.ca.clock.uptime()) {
+            let subject = self.subject.as_deref();
+            tracing::warn!(
+                subject, %shown, %serial, owner, left_out,
+                "a leaf was issued for one of another server, which does not answer: only its chain speaks for it"
+            );
+        }
+        Ok(())
     }
 
     /// What concerns the operator is told in the log, and not to the client.

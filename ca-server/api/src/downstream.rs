@@ -316,7 +316,7 @@ struct WatchedRoots {
 impl Watched for WatchedRoots {
     type Told = wire::UpstreamState;
 
-    fn judge(&mut self) -> Result<(), Refusal> {
+    async fn judge(&mut self) -> Result<(), Refusal> {
         judge(&mut self.call).map(drop)
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use auth::refusal::{Reason, Refusal, echoed};
-use ledger::{Cursor, LiveRow, RowFilter, RowKind};
+use ledger::{Cursor, Ended, LiveRow, RowFilter, RowKind};
 use proto::banyan::admin::v1::leaf_service_server::LeafService;
 use proto::banyan::admin::v1::{
     ForgetLeavesRequest, ForgetLeavesResponse, ForgottenLeaf, ListLeavesRequest, ListLeavesResponse,
@@ -54,7 +54,10 @@ impl Leaves {
         let page = self.ca.ledger.rows(&filter, after, page::limit(asked.limit));
         let wanted = |live: &&LiveRow| {
             let said = live.forgotten.stands() || live.forgotten.was_wrong();
-            (!asked.holding || gate.is_held_by(live)) && (!asked.forgotten || said)
+            let was_handed_out = live.ended != Some(Ended::Abandoned);
+            was_handed_out
+                && (!asked.holding || gate.is_held_by(live))
+                && (!asked.forgotten || said)
         };
         let leaves =
             page.rows.iter().filter(wanted).map(|live| wire::leaf(&gate.leaf(live))).collect();
@@ -87,7 +90,7 @@ impl Leaves {
             kind,
             agent,
             identity,
-            ended_too: asked.forgotten,
+            ended_too: asked.forgotten || asked.ended,
             ..RowFilter::default()
         })
     }
@@ -149,7 +152,7 @@ impl Leaves {
         request: Request<M>,
         work: impl AsyncFnOnce(&Self, M, &str) -> Result<A, Refusal>,
     ) -> Result<Response<A>, Status> {
-        let (mut call, message) = Call::of(&self.ca, request);
+        let (mut call, message) = Call::met(&self.ca, request).await;
         let caller = self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
         let answered = work(self, message, &caller).await;
         answered.map(Response::new).map_err(|refusal| call.refuse(refusal))

@@ -22,6 +22,7 @@ mod join;
 mod leaf;
 mod listen;
 mod page;
+mod peer;
 mod prune;
 mod relying_parties;
 mod replica;

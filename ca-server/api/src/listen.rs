@@ -19,6 +19,7 @@ use proto::banyan::admin::v1::token_service_server::TokenServiceServer;
 use proto::banyan::agent::v1::agent_service_server::AgentServiceServer;
 use proto::banyan::downstream::v1::downstream_admin_service_server::DownstreamAdminServiceServer;
 use proto::banyan::downstream::v1::downstream_service_server::DownstreamServiceServer;
+use proto::banyan::replica::v1::peer_service_server::PeerServiceServer;
 use proto::istio::v1::auth::istio_certificate_service_server::IstioCertificateServiceServer;
 use replicas::Drain;
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
@@ -46,6 +47,7 @@ use crate::downstream_admin::DownstreamAdmin;
 use crate::entrance::Entrance;
 use crate::istio::IstioCertificates;
 use crate::leaf::Leaves;
+use crate::peer::PeerCalls;
 use crate::replica::Replicas;
 use crate::rotation::{Defaults, Rotations};
 use crate::state::States;
@@ -157,12 +159,16 @@ pub struct ServerFront {
     health: HealthReporter,
     health_service: Routes,
     departure: Departure,
+    /// What is shown in handshakes, for whoever calls other servers as this one.
+    identity: watch::Sender<Option<Arc<ServerIdentity>>>,
 }
 
 impl ServerFront {
     /// Answers handshakes as this identity.
     pub fn new(identity: ServerIdentity) -> Result<Self, rustls::Error> {
-        TlsState::new(serving(identity)).map(Self::of)
+        let front = TlsState::new(serving(&identity)).map(Self::of)?;
+        front.identity.send_replace(Some(Arc::new(identity)));
+        Ok(front)
     }
 
     /// Answers no handshake until there is an identity.
@@ -174,7 +180,13 @@ impl ServerFront {
         let (health, service) = tonic_health::server::health_reporter();
         let (ready, _) = watch::channel(false);
         let (health_service, departure) = (Routes::new(service), Departure::default());
-        Self { tls: Arc::new(tls), ready, health, health_service, departure }
+        let identity = watch::channel(None).0;
+        Self { tls: Arc::new(tls), ready, health, health_service, departure, identity }
+    }
+
+    /// Follows what this server shows in handshakes.
+    pub fn identity(&self) -> watch::Receiver<Option<Arc<ServerIdentity>>> {
+        self.identity.subscribe()
     }
 }
 
@@ -210,8 +222,8 @@ impl ServerFront {
     }
 }
 
-fn serving(identity: ServerIdentity) -> ServingIdentity {
-    ServingIdentity { chain: identity.chain, key: identity.key }
+fn serving(identity: &ServerIdentity) -> ServingIdentity {
+    ServingIdentity { chain: identity.chain.clone(), key: identity.key.clone_key() }
 }
 
 impl Sockets {
@@ -333,7 +345,9 @@ fn tls_routes(ca: &Arc<Ca>, agents: Agents, reflection: bool) -> Result<Routes, 
     let istio = IstioCertificateServiceServer::new(IstioCertificates::new(Arc::clone(ca)));
     let agents = AgentServiceServer::new(agents);
     let downstreams = DownstreamServiceServer::new(DownstreamCalls::new(Arc::clone(ca)));
+    let peers = PeerServiceServer::new(PeerCalls::new(Arc::clone(ca)));
     let routes = Routes::new(istio.max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(peers.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(agents.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(downstreams.max_decoding_message_size(MESSAGE_BYTES_MAX));
     if !reflection {
@@ -350,7 +364,9 @@ fn tls_routes(ca: &Arc<Ca>, agents: Agents, reflection: bool) -> Result<Routes, 
 #[async_trait]
 impl Front for ServerFront {
     fn serve_as(&self, identity: ServerIdentity) -> Result<(), NotServed> {
-        self.tls.renew(serving(identity)).map_err(|error| NotServed(error.to_string()))
+        self.tls.renew(serving(&identity)).map_err(|error| NotServed(error.to_string()))?;
+        self.identity.send_replace(Some(Arc::new(identity)));
+        Ok(())
     }
 
     fn is_ready(&self) -> bool {
@@ -373,6 +389,7 @@ impl Front for ServerFront {
             ReplicaServiceServer::<Replicas>::NAME,
             DownstreamServiceServer::<DownstreamCalls>::NAME,
             DownstreamAdminServiceServer::<DownstreamAdmin>::NAME,
+            PeerServiceServer::<PeerCalls>::NAME,
         ] {
             self.health.set_service_status(service, status).await;
         }

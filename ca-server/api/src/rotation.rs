@@ -239,7 +239,7 @@ impl Rotations {
         request: Request<M>,
         work: impl AsyncFnOnce(&Self, M, &str) -> Result<A, Refusal>,
     ) -> Result<Response<A>, Status> {
-        let (mut call, message) = Call::of(&self.ca, request);
+        let (mut call, message) = Call::met(&self.ca, request).await;
         let caller = self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
         let answered = work(self, message, &caller).await;
         answered.map(Response::new).map_err(|refusal| call.refuse(refusal))
@@ -276,7 +276,7 @@ impl RotationService for Rotations {
         &self,
         request: Request<WatchRotationRequest>,
     ) -> Result<Response<Self::WatchRotationStream>, Status> {
-        let (mut call, _) = Call::of(&self.ca, request);
+        let (mut call, _) = Call::met(&self.ca, request).await;
         self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
         let ending = call.peer.as_ref().map(|peer| peer.ending.clone()).unwrap_or_default();
         let watched = WatchedRotation { call, operators: self.operators.clone(), last: None };
@@ -370,7 +370,8 @@ struct WatchedRotation {
 impl Watched for WatchedRotation {
     type Told = Rotation;
 
-    fn judge(&mut self) -> Result<(), Refusal> {
+    async fn judge(&mut self) -> Result<(), Refusal> {
+        self.call.meet().await;
         self.operators.allow(&mut self.call).map(drop)
     }
 

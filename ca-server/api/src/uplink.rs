@@ -32,6 +32,8 @@ use crate::call::Call;
 use crate::intake::Intake;
 use crate::wire;
 use control::ca::Ca;
+use control::peers::calls::Word;
+use control::peers::outbox::Voice;
 use control::seen::{Judgement, Stored};
 
 /// How long an agent waits before it connects again after a goodbye, in milliseconds: long enough for a restart to
@@ -62,6 +64,8 @@ struct Uplink {
     departure: watch::Receiver<Option<Duration>>,
     /// The agent is told here when it is to leave, and not by the end of its connection.
     _resident: Option<Resident>,
+    /// What it says of leaves of other servers.
+    voice: Voice,
     /// What is still to be asked.
     doubts: Option<Doubts>,
     /// The bundle under whose sequence the agent has other roots: up to it the numbers of both sides mean different things.
@@ -88,6 +92,7 @@ pub(crate) fn open(
     departure.mark_changed();
     let (session, hints) = ca.sessions.open(&agent, ca.clock.now());
     let uplink = Uplink {
+        voice: ca.peers.voice(&agent),
         session,
         hints,
         ending: call.peer.as_ref().map(|peer| peer.ending.clone()).unwrap_or_default(),
@@ -151,7 +156,7 @@ impl Uplink {
                 }
                 Some(serials) = self.hints.recv() => match serials.is_empty() {
                     // Only to be judged again.
-                    true => match self.judged() {
+                    true => match self.judged().await {
                         Ok(()) => None,
                         Err(refusal) => return Some(self.dismiss(refusal)),
                     },
@@ -159,7 +164,7 @@ impl Uplink {
                 },
                 said = heard(&mut self.intake, &mut self.messages) => match said {
                     Ok(Some(message)) => {
-                        match self.judged() {
+                        match self.judged().await {
                             Ok(()) => self.hear(message).await,
                             Err(refusal) => return Some(self.dismiss(refusal)),
                         }
@@ -170,7 +175,7 @@ impl Uplink {
                 },
             };
             let Some(answer) = answer else { continue };
-            return Some(match self.judged() {
+            return Some(match self.judged().await {
                 Ok(()) => (Ok(self.message(answer)), self),
                 Err(refusal) => self.dismiss(refusal),
             });
@@ -196,7 +201,8 @@ impl Uplink {
         ServerMessage { message: Some(answer), reconnect_spread_ms: self.spread_ms() }
     }
 
-    fn judged(&mut self) -> Result<(), Refusal> {
+    async fn judged(&mut self) -> Result<(), Refusal> {
+        self.call.meet().await;
         judge(&mut self.call).map(drop)
     }
 
@@ -306,7 +312,7 @@ impl Uplink {
             newest = newest.max(applied);
             let proof = Proof { applied, class, at: now };
             let taken = self.ca.ledger.ack(Witness::Agent(&self.agent), serial, proof).await;
-            self.note_evidence("ack", serial, taken.map(drop));
+            self.note_evidence(Word::Applied(applied, class), serial, taken.map(drop));
         }
         self.session.note(now, |session| session.sequence = session.sequence.max(newest));
     }
@@ -314,7 +320,7 @@ impl Uplink {
     async fn release(&self, release: &Release) {
         for serial in release.serials.iter().filter_map(|bytes| Serial::from_bytes(bytes)) {
             let taken = self.ca.ledger.release(Witness::Agent(&self.agent), serial).await;
-            self.note_evidence("release", serial, taken.map(drop));
+            self.note_evidence(Word::Released, serial, taken.map(drop));
         }
         self.session.note(self.ca.clock.now(), |_| {});
     }
@@ -336,10 +342,17 @@ impl Uplink {
         self.ca.hush.may_say(kind, &self.agent, self.ca.clock.uptime())
     }
 
-    /// Evidence that is not taken moves nothing; level-triggered agents repeat themselves, so it is no alarm.
-    fn note_evidence(&self, what: &'static str, serial: Serial, taken: Result<(), EvidenceError>) {
-        if let Err(error) = taken {
-            tracing::debug!(agent = self.agent, %serial, what, %error, "evidence not taken");
+    /// Evidence that is not taken moves nothing; level-triggered agents repeat themselves, so it is no alarm. What is said of
+    /// a leaf that is not known here is passed on.
+    fn note_evidence(&self, word: Word, serial: Serial, taken: Result<(), EvidenceError>) {
+        match taken {
+            Ok(()) => {}
+            Err(EvidenceError::UnknownRow(_)) if !self.ca.replication.is_alone() => {
+                self.voice.say(serial, word);
+            }
+            Err(error) => {
+                tracing::debug!(agent = self.agent, %serial, ?word, %error, "evidence not taken");
+            }
         }
     }
 }
@@ -360,7 +373,7 @@ fn renew(serials: &[Serial]) -> Answer {
     Answer::Reissue(ReissueHint { serials, spread_ms: REISSUE_SPREAD_MS })
 }
 
-fn class(evidence: i32) -> Option<EvidenceClass> {
+pub(crate) fn class(evidence: i32) -> Option<EvidenceClass> {
     match wire_v1::EvidenceClass::try_from(evidence).ok()? {
         wire_v1::EvidenceClass::Unspecified => None,
         wire_v1::EvidenceClass::Sent => Some(EvidenceClass::Sent),

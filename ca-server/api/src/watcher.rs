@@ -21,7 +21,7 @@ pub(crate) trait Watched: Send + 'static {
     type Told: Send + 'static;
 
     /// Judges the caller, now.
-    fn judge(&mut self) -> Result<(), Refusal>;
+    fn judge(&mut self) -> impl Future<Output = Result<(), Refusal>> + Send;
 
     /// Writes a refusal down and makes the answer of it.
     fn refuse(&self, refusal: Refusal) -> Status;
@@ -59,7 +59,7 @@ impl<W: Watched> Watcher<W> {
                 changed = self.changes.changed() => if changed.is_err() { return None },
                 () = tokio::time::sleep(self.every) => {}
             }
-            if let Err(refusal) = self.watched.judge() {
+            if let Err(refusal) = self.watched.judge().await {
                 self.over = true;
                 return Some((Err(self.watched.refuse(refusal)), self));
             }
@@ -87,7 +87,7 @@ mod tests {
     impl Watched for FakeWatched {
         type Told = u64;
 
-        fn judge(&mut self) -> Result<(), Refusal> {
+        async fn judge(&mut self) -> Result<(), Refusal> {
             let allowed = *self.allowed.borrow();
             allowed
                 .then_some(())

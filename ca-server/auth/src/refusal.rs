@@ -233,6 +233,9 @@ reasons! {
     CertificateReleased = "CERTIFICATE_RELEASED", Unauthenticated, None;
     /// An operator took the client certificate for gone. It was shown, so its row counts again: it may be shown again.
     CertificateForgotten = "CERTIFICATE_FORGOTTEN", Unauthenticated, None;
+    /// The server that issued the client certificate does not say whether it did, and a root that is distrusted vouches for
+    /// nothing.
+    CertificateUnconfirmed = "CERTIFICATE_UNCONFIRMED", Unavailable, Some(2);
     /// The request asks for another's identity.
     ImpersonationRefused = "IMPERSONATION_REFUSED", PermissionDenied, None;
     /// The agent is not entitled to the identity.

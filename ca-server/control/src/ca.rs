@@ -28,6 +28,7 @@ use crate::hush::Hush;
 use crate::levels::Levels;
 use crate::metered::Authorities;
 use crate::metrics::Metrics;
+use crate::peers::Peers;
 use crate::replication::Replication;
 use crate::seen::Seen;
 
@@ -98,6 +99,8 @@ pub struct Ca {
     pub replica: ReplicaName,
     /// The other servers of this CA, and what this one may release.
     pub replication: Arc<Replication>,
+    /// What they are asked and told of leaves.
+    pub peers: Arc<Peers>,
     /// When this process started.
     pub started_at: Timestamp,
 }

@@ -77,6 +77,7 @@ pub fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     let mut conditions = obstacles(ca);
     conditions.extend(ca.shortage.clone());
     conditions.extend(ca.replication.conditions(state));
+    conditions.extend(ca.peers.conditions());
     conditions.extend(ca.registry.troubles());
     conditions.extend(ca.registry.crowded());
     conditions.extend(ca.findings.of(Look::Files));

@@ -1,5 +1,7 @@
 //! The gauges of a running CA, read off its parts.
 
+mod replicas;
+
 use trust::Timestamp;
 
 use crate::ca::Ca;
@@ -42,6 +44,7 @@ pub fn refresh(ca: &Ca, live: &Live) {
     live.ledger_queue.set(i64::try_from(stats.queue_depth).unwrap_or(i64::MAX));
     live.ledger_batch.set(signed(stats.last_batch));
     live.ledger_commit_seconds.set(stats.last_commit.as_secs_f64());
+    replicas::refresh(ca, &live.replicas);
 }
 
 fn signed(count: u64) -> i64 {

@@ -16,6 +16,7 @@
 //! | [`bundles`] | bundles of the past, and the signature of each change |
 //! | [`seen`], [`hear`] | what agents hold that the record never published |
 //! | [`reissue`] | leaves of a root that drains, asked for at a pace |
+//! | [`peers`] | the other servers: whose row is it, and what agents said of it |
 //! | [`hierarchy`] | the upstream CA, which is followed, and downstream CAs, which are counted |
 //! | [`levels`], [`findings`], [`footing`], [`logs`], [`clock`] | what shall be so and is not |
 //! | [`compaction`] | the ledger forgets, beside everything else |
@@ -63,6 +64,7 @@ pub mod own_issuer;
 pub mod own_leaf;
 mod own_trust;
 pub mod paths;
+pub mod peers;
 pub mod reissue;
 pub mod replication;
 pub mod reporting;

@@ -1,5 +1,7 @@
 //! What the CA tells a scraper. Labels come from closed sets, or name a root or issuer of the record.
 
+pub mod replicas;
+
 use std::fmt::{self, Write as _};
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -14,6 +16,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::metered::AuthorityCalls;
+use crate::peers::counters::PeerCounters;
+use replicas::LiveReplicas;
 
 /// Upper ends of the latency histogram's buckets, in seconds: 0.1 ms to 10 s.
 const LATENCY_BUCKETS: [f64; 16] = [
@@ -35,6 +39,8 @@ pub struct Metrics {
     connections_cut: Family<CutLabel, Counter>,
     unsent_bytes: Family<PortLabel, Gauge>,
     distrusted: Counter,
+    /// Of calls to other servers.
+    pub peers: PeerCounters,
     live: Live,
     /// Brings the gauges of [`Live`] up to date before each scrape.
     refresh: Mutex<Option<Refresh>>,
@@ -75,6 +81,8 @@ pub struct Live {
     pub ledger_batch: Gauge,
     /// Time of the last group commit.
     pub ledger_commit_seconds: Gauge<f64, AtomicU64>,
+    /// The servers of this CA.
+    pub replicas: LiveReplicas,
 }
 
 /// Label `caller`: how the caller of a request proved who it is.
@@ -171,6 +179,7 @@ impl Metrics {
             connections_cut: Family::default(),
             unsent_bytes: Family::default(),
             distrusted: Counter::default(),
+            peers: PeerCounters::default(),
             live: Live::default(),
             refresh: Mutex::new(None),
             registry: Registry::default(),
@@ -190,6 +199,7 @@ impl Metrics {
         registry.register("leaves_issued", "Leaves issued", metrics.issued.clone());
         metrics.live.register(&mut registry);
         authorities.register(&mut registry);
+        metrics.peers.register(&mut registry);
         Self { registry, ..metrics }
     }
 
@@ -304,6 +314,7 @@ impl Live {
             "Rows of leaves that may live",
             self.live_rows.clone(),
         );
+        self.replicas.register(registry);
     }
 }
 

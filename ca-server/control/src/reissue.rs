@@ -49,13 +49,13 @@ impl Reissue {
             }
             ticks.tick().await;
             match draining(&self.ca.driver.state()) {
-                Some(root) => self.tick(root),
+                Some(root) => self.tick(root).await,
                 None => self.pass = None,
             }
         }
     }
 
-    fn tick(&mut self, root: RootId) {
+    async fn tick(&mut self, root: RootId) {
         self.ticks_since_pass = self.ticks_since_pass.saturating_add(1);
         let other = self.last_root != Some(root);
         if other || (self.pass.is_none() && self.ticks_since_pass >= PASS_EVERY) {
@@ -73,10 +73,17 @@ impl Reissue {
                 by_agent.entry(agent).or_default().push(live.row.serial);
             }
         }
+        let mut elsewhere = Vec::new();
         for (agent, serials) in by_agent {
+            if !self.ca.sessions.is_connected(&agent) {
+                elsewhere.push((agent, serials));
+                continue;
+            }
             let (count, taken) = (serials.len(), self.ca.sessions.ask_to_renew(&agent, serials));
             tracing::debug!(agent, count, taken, "asked to renew leaves of the root that drains");
         }
+        // The agents of those may be at another server.
+        self.ca.peers.ask_to_renew(elsewhere).await;
     }
 }
 

@@ -58,6 +58,12 @@ impl Replication {
         self.lease_length.is_zero()
     }
 
+    /// Whether the lease of this other server may still be held.
+    pub fn holds_lease(&self, name: &ReplicaName) -> bool {
+        let uptime = self.clock.uptime();
+        self.roster.borrow().peers.get(name).is_some_and(|peer| peer.may_hold(uptime))
+    }
+
     /// Whether another server may serve agents now.
     pub fn others_serve(&self) -> bool {
         let uptime = self.clock.uptime();
@@ -199,6 +205,31 @@ impl Replication {
             }
         }
         said
+    }
+
+    /// What is known of another server that does not do its part; `None` of one that lives, and of this one.
+    pub fn what_became_of(&self, name: &ReplicaName) -> Option<String> {
+        if self.is_alone() || *name == self.name {
+            return None;
+        }
+        let (roster, uptime) = (self.roster.borrow().clone(), self.clock.uptime());
+        let Some(peer) = roster.peers.get(name) else {
+            return Some(format!("replica {name} was removed, or never wrote its row"));
+        };
+        if peer.may_hold(uptime) {
+            return None;
+        }
+        let at = peer.row.address.as_ref().map(|at| format!(" at {at}")).unwrap_or_default();
+        Some(match peer.row.standing {
+            Standing::Stopped => format!("replica {name}{at} stopped: start it again"),
+            _ => {
+                let silent = span(uptime.saturating_sub(peer.seen_at));
+                format!(
+                    "replica {name}{at} is silent for {silent}: start it again, or `banyan replica remove {name}` if it is gone \
+                     for good"
+                )
+            }
+        })
     }
 
     fn away_since(&self, name: &ReplicaName, peer: &Peer, state: &State) -> String {
@@ -351,7 +382,16 @@ mod tests {
         let state = State::uninitialised(trust::TrustDomain::parse("example.org").unwrap());
         world.peers(&[0]);
         assert_eq!(world.replication.conditions(&state), Vec::<String>::new());
+        let became = |name: &str| world.replication.what_became_of(&name.parse().unwrap());
+        assert_eq!((became("b"), became("a")), (None, None), "both live");
+        assert!(became("c").unwrap().contains("replica c was removed"));
         world.clock.advance(Duration::from_secs(31));
+        let silent = became("b").unwrap();
+        for named in
+            ["replica b at ca.example.org:15012 is silent for 31s", "banyan replica remove b"]
+        {
+            assert!(silent.contains(named), "{silent}");
+        }
         let said = world.replication.conditions(&state);
         let named = "replica b (ca.example.org:15012) has not renewed its lease for 31s";
         assert!(said[0].contains(named), "{said:?}");

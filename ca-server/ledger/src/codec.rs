@@ -27,7 +27,7 @@ const PLACE_VERSION: u8 = 2;
 /// Kind of a term: what many rows of the file have in common. It is no record of its own.
 const TERM: u8 = 11;
 /// The newest kind.
-const KIND_LAST: u8 = 12;
+const KIND_LAST: u8 = 13;
 const END_MARK: u8 = 0xa5;
 
 /// Appends the payload of a term with its number.
@@ -95,6 +95,7 @@ fn encode_long(entry: &Entry, out: &mut Vec<u8>) {
         Record::Carried(_) => (9, WORD_VERSION),
         Record::End { .. } => (10, VERSION),
         Record::Turned { .. } => (12, VERSION),
+        Record::Unmatched { .. } => (13, VERSION),
     };
     out.extend_from_slice(&[kind, version]);
     put_time(out, entry.at);
@@ -127,6 +128,11 @@ fn encode_long(entry: &Entry, out: &mut Vec<u8>) {
         Record::Turned { serial, forgotten } => {
             out.extend_from_slice(serial.as_bytes());
             out.push(forgotten.turns());
+        }
+        Record::Unmatched { serial, shown, owner } => {
+            out.extend_from_slice(serial.as_bytes());
+            out.extend_from_slice(shown.as_bytes());
+            put_text(out, owner);
         }
     }
 }
@@ -170,9 +176,14 @@ fn decode_long(kind: u8, version: u8, input: &mut Input<'_>) -> Result<Entry, De
         8 => Record::Suppressed { refusals: input.u64()?, since: input.time()? },
         9 => Record::Carried(input.live_row(version)?),
         10 => Record::End { records: input.u64()? },
-        _ => Record::Turned {
+        12 => Record::Turned {
             serial: input.serial()?,
             forgotten: Forgotten::from_turns(input.byte()?),
+        },
+        _ => Record::Unmatched {
+            serial: input.serial()?,
+            shown: input.serial()?,
+            owner: input.text()?,
         },
     };
     Ok(Entry { at, record })
@@ -286,7 +297,7 @@ mod tests {
     fn an_unknown_kind_or_version_was_written_by_a_newer_program() {
         let bytes =
             long(&Entry { at: Timestamp::from_secs(1), record: Record::End { records: 3 } });
-        for (index, value) in [(0, 13), (0, 0), (1, 2)] {
+        for (index, value) in [(0, KIND_LAST + 1), (0, 0), (1, 2)] {
             let mut changed = bytes.clone();
             changed[index] = value;
             assert_eq!(read(&changed), Err(DecodeError::Newer));

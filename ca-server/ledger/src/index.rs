@@ -261,7 +261,10 @@ impl Index {
             }
             Record::Abandoned { serial, .. } => (serial, Change::ended(Ended::Abandoned)),
             Record::Turned { serial, forgotten } => (serial, Change::turned(*forgotten)),
-            Record::Refused(_) | Record::Suppressed { .. } | Record::End { .. } => return,
+            Record::Unmatched { .. }
+            | Record::Refused(_)
+            | Record::Suppressed { .. }
+            | Record::End { .. } => return,
         };
         if self.rows.contains(serial) {
             self.join(serial, change);

@@ -16,7 +16,7 @@ use crate::index::{Cursor, Page, RowFilter};
 use crate::intent::DurableIntent;
 use crate::intent::{Job, Queue};
 use crate::manifest::SegmentFault;
-use crate::record::{AuditRefusal, Record};
+use crate::record::{AuditRefusal, Record, escape};
 use crate::recovery::{self, Recovered};
 use crate::refusals::{RefusalGate, Suppressed};
 use crate::row::{Ended, LiveRow, Row};
@@ -141,6 +141,23 @@ impl Ledger {
         if !self.try_write(Record::Refused(refusal))? {
             self.suppress(1, self.shared.clock.now());
         }
+        Ok(())
+    }
+
+    /// Notes for the audit that a leaf was issued for another one that its chain alone vouched for, since the server that had
+    /// issued that one did not answer. Waits while the queue is full: none of these is left out.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the audit cannot be written: the leaf may not be handed out then.
+    pub async fn unmatched(
+        &self,
+        serial: Serial,
+        shown: Serial,
+        owner: &str,
+    ) -> Result<(), LedgerError> {
+        let permit = self.reserve().await?;
+        let record = Record::Unmatched { serial, shown, owner: escape(owner) };
+        permit.send(Job::Later { entry: self.shared.entry(record), not_after: None });
         Ok(())
     }
 

@@ -64,6 +64,15 @@ pub enum Record {
         /// What holds from now on.
         forgotten: Forgotten,
     },
+    /// The leaf was issued for another one that its chain alone vouched for: the server that had issued that one did not answer.
+    Unmatched {
+        /// The row.
+        serial: Serial,
+        /// The leaf that was shown.
+        shown: Serial,
+        /// The server that should have its row; at most [`TEXT_BYTES_MAX`] bytes.
+        owner: String,
+    },
     /// A request was refused.
     Refused(AuditRefusal),
     /// Refusals that were not written one by one, because too many came in one second.
@@ -94,6 +103,7 @@ impl Record {
             | Self::Acked { serial, .. }
             | Self::Released { serial }
             | Self::Turned { serial, .. }
+            | Self::Unmatched { serial, .. }
             | Self::Superseded { serial, .. } => Some(*serial),
             Self::Refused(_) | Self::Suppressed { .. } | Self::End { .. } => None,
         }

@@ -76,6 +76,7 @@ pub(crate) fn one_of_each() -> Vec<Record> {
         Record::Carried(live(Some(Ended::Superseded { by: serial(3) }), None)),
         Record::Carried(live(Some(Ended::Abandoned), None)),
         Record::Turned { serial: serial(1), forgotten: Forgotten::from_turns(1) },
+        Record::Unmatched { serial: serial(2), shown: serial(1), owner: "ca-2".to_owned() },
         Record::End { records: 3 },
     ]
 }

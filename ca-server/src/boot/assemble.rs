@@ -10,6 +10,7 @@ use auth::authz::Authorizer;
 use auth::pace::Pace;
 use issuance::{Issuer, ServingNames, SnapshotCell};
 use ledger::Ledger;
+use peers::PeerClient;
 use registry::AgentRegistry;
 use rotation::{Effect, ReplicaName, SegmentId, State};
 use rotation_driver::DriverHandle;
@@ -43,10 +44,12 @@ use control::hierarchy::{Downstreams, Upstreams, follower};
 use control::hush::Hush;
 use control::levels::Levels;
 use control::logs::Logs;
-use control::metered::{Authorities, AuthorityCalls};
+use control::metered::Authorities;
 use control::metrics::Metrics;
 use control::own_issuer::OwnIssuers;
 use control::own_leaf::{self, Own, OwnLeaf, Under};
+use control::peers::Peers;
+use control::peers::calls::{Nobody, PeerCalls};
 use control::reissue::Reissue;
 use control::replication::Replication;
 use control::reporting;
@@ -142,6 +145,20 @@ pub(super) async fn assemble(
         segment: segment.clone(),
         replication: Arc::clone(&replication),
     }));
+    let calls: Arc<dyn PeerCalls> = match core.joined.is_shared() {
+        true => {
+            let clock = Arc::clone(&deps.clock);
+            Arc::new(PeerClient::new(bundle_changes.clone(), front.identity(), clock))
+        }
+        false => Arc::new(Nobody),
+    };
+    let metrics = Arc::new(Metrics::new(&core.calls));
+    let peers = Peers::new(
+        replication.roster.clone(),
+        calls,
+        Arc::clone(&deps.clock),
+        metrics.peers.clone(),
+    );
     let places = transport::files::places(config.limits().connections());
     let parts = CaParts {
         replica: replica.clone(),
@@ -159,7 +176,8 @@ pub(super) async fn assemble(
         history: core.bundles.clone(),
         downstreams,
         upstreams,
-        calls: core.calls.clone(),
+        metrics,
+        peers: Arc::new(peers),
         keys: Arc::clone(&keys),
         jwt: Arc::clone(&jwt),
         shortage: places.shortage,
@@ -230,6 +248,8 @@ pub(super) async fn assemble(
         served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(draining));
         let reporting = reporting::run(Arc::clone(&ca), core.joined.store(), segment.clone());
         served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(reporting));
+        let telling = Arc::clone(&ca.peers).keep_telling(config.leaf().ttl_max());
+        served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(telling));
     }
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(following.run()));
     let census = control::census::run(ca.registry.clone());
@@ -284,7 +304,8 @@ struct CaParts {
     history: BundleHistory,
     downstreams: Arc<Downstreams>,
     upstreams: Upstreams,
-    calls: AuthorityCalls,
+    metrics: Arc<Metrics>,
+    peers: Arc<Peers>,
     keys: Arc<CaKeys>,
     jwt: Arc<JwtVerifier>,
     shortage: Option<String>,
@@ -330,7 +351,8 @@ fn ca(config: &Config, deps: &HostDeps, driver: &DriverHandle, parts: CaParts) -
         history,
         downstreams,
         upstreams,
-        calls,
+        metrics,
+        peers,
         guard,
         authority_drift,
         replication,
@@ -359,7 +381,7 @@ fn ca(config: &Config, deps: &HostDeps, driver: &DriverHandle, parts: CaParts) -
         ledger,
         sessions: registry.sessions(),
         registry,
-        metrics: Arc::new(Metrics::new(&calls)),
+        metrics,
         levels: Levels::default(),
         pace: Pace::new(config.limits().leaves_per_second(), Arc::clone(&deps.clock)),
         seen: Seen::default(),
@@ -384,6 +406,7 @@ fn ca(config: &Config, deps: &HostDeps, driver: &DriverHandle, parts: CaParts) -
         id,
         replica,
         replication,
+        peers,
         started_at: deps.clock.now(),
     }
 }

@@ -85,6 +85,7 @@ async fn fetch(options: &LeafListOptions) -> Result<(Vec<Leaf>, bool), Failure> 
         forgotten: options.forgotten,
         after: Vec::new(),
         limit: 0,
+        ended: false,
     };
     let mut leaves = Vec::new();
     loop {

@@ -289,8 +289,9 @@ fn as_text(root: &Root) -> String {
     }
     for issuer in &root.issuers {
         text.push_str(&format!(
-            "\nissuer {}{}: {}, valid from {} to {}",
+            "\nissuer {}{}{}: {}, valid from {} to {}",
             output::hex(issuer.id.get(..8).unwrap_or_default()),
+            of_replica(&issuer.replica),
             if issuer.active && root.state == "active" { " (signs)" } else { "" },
             issuer.subject,
             output::time(issuer.not_before),
@@ -311,6 +312,7 @@ fn as_json(root: &Root) -> Value {
                 "not_before": output::time(issuer.not_before),
                 "not_after": output::time(issuer.not_after),
                 "active": issuer.active,
+                "replica": (!issuer.replica.is_empty()).then_some(&issuer.replica),
             })
         })
         .collect();
@@ -333,6 +335,11 @@ fn as_json(root: &Root) -> Value {
         "keys": root.keys,
         "issuers": issuers,
     })
+}
+
+/// Which server signs with it; nothing where there is only one.
+fn of_replica(replica: &str) -> String {
+    if replica.is_empty() { String::new() } else { format!(" of replica {replica}") }
 }
 
 #[cfg(test)]
@@ -372,5 +379,31 @@ mod tests {
         assert_eq!(named(&roots, "A1").unwrap().id, [0xa1, 1]);
         assert!(named(&roots, "a").is_err_and(|error| error.to_string().contains("more digits")));
         assert!(named(&roots, "b").is_err_and(|error| error.to_string().contains("root list")));
+    }
+
+    #[test]
+    fn an_issuer_is_shown_with_the_server_that_signs_with_it() {
+        let issuer = |replica: &str, active| proto::banyan::admin::v1::Issuer {
+            id: vec![0x11; 32],
+            subject: "CN=issuer".to_owned(),
+            active,
+            replica: replica.to_owned(),
+            ..Default::default()
+        };
+        let root = Root {
+            id: vec![1; 32],
+            state: "active".to_owned(),
+            issuers: vec![issuer("ca-1", true), issuer("ca-2", false), issuer("", true)],
+            ..Root::default()
+        };
+        let text = as_text(&root);
+        for line in [
+            "issuer 1111111111111111 of replica ca-1 (signs): CN=issuer",
+            "issuer 1111111111111111 of replica ca-2: CN=issuer",
+            "issuer 1111111111111111 (signs): CN=issuer",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+        assert_eq!(as_json(&root)["issuers"][1]["replica"], "ca-2");
     }
 }

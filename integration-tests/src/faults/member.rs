@@ -14,16 +14,20 @@ use proto::banyan::admin::v1::{
     CreateTokenRequest, ListRootsRequest, StatusRequest, StatusResponse,
 };
 use proto::banyan::agent::v1::agent_service_client::AgentServiceClient;
-use proto::banyan::agent::v1::{GetBundleRequest, IssueWorkloadRequest, RegisterRequest};
+use proto::banyan::agent::v1::{
+    AgentMessage, GetBundleRequest, IssueWorkloadRequest, RegisterRequest, ServerMessage,
+};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use tonic::{Request, Status, Streaming};
 use tonic_types::StatusExt as _;
 use tower::service_fn;
 use trust::{Certificate, Clock};
@@ -190,7 +194,20 @@ pub struct Member {
     client: AgentServiceClient<Channel>,
     identity: String,
     leaf: Leaf,
+    own: (Vec<Vec<u8>>, KeyPair),
     workload: KeyPair,
+    workload_chain: Vec<Vec<u8>>,
+}
+
+/// Whose certificate a channel shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// Nobody's.
+    Nothing,
+    /// The agent's own.
+    Agent,
+    /// The workload's, as it was issued last.
+    Workload,
 }
 
 impl Member {
@@ -219,9 +236,37 @@ impl Member {
         request.metadata_mut().insert("authorization", value);
         let answer = untrusted.register(request).await?.into_inner();
         let leaf = leaf(&answer.chain)?;
-        let channel = door.channel(Some((answer.chain, &pair))).map_err(defect)?;
+        let channel = door.channel(Some((answer.chain.clone(), &pair))).map_err(defect)?;
         let workload = KeyPair::generate().map_err(defect)?;
-        Ok(Self { client: AgentServiceClient::new(channel), identity, leaf, workload })
+        let (client, own) = (AgentServiceClient::new(channel), (answer.chain, pair));
+        Ok(Self { client, identity, leaf, own, workload, workload_chain: Vec::new() })
+    }
+
+    /// A channel through a door, as the agent, as its workload, or as nobody.
+    ///
+    /// # Errors
+    /// When the certificate is no good for TLS.
+    pub fn channel(&self, door: &Door, shown: Shown) -> anyhow::Result<Channel> {
+        door.channel(match shown {
+            Shown::Nothing => None,
+            Shown::Agent => Some((self.own.0.clone(), &self.own.1)),
+            Shown::Workload => Some((self.workload_chain.clone(), &self.workload)),
+        })
+    }
+
+    /// Opens the stream of an agent through a door: what it says goes up, what the CA says comes down.
+    ///
+    /// # Errors
+    /// As the server refuses.
+    pub async fn connect(
+        &self,
+        door: &Door,
+    ) -> Result<(mpsc::Sender<AgentMessage>, Streaming<ServerMessage>), Status> {
+        let channel = self.channel(door, Shown::Agent).map_err(defect)?;
+        let (says, said) = mpsc::channel(16);
+        let said = ReceiverStream::new(said);
+        let hears = AgentServiceClient::new(channel).connect(said).await?.into_inner();
+        Ok((says, hears))
     }
 
     /// The agent's own leaf.
@@ -244,7 +289,8 @@ impl Member {
             stored_digest,
             only_to_trusting: true,
         };
-        leaf(&self.client.issue_workload(message).await?.into_inner().chain)
+        self.workload_chain = self.client.issue_workload(message).await?.into_inner().chain;
+        leaf(&self.workload_chain)
     }
 }
 

@@ -5,4 +5,5 @@ mod engines;
 mod etcd;
 mod former;
 mod moving;
+mod peers;
 mod support;

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 use trust::Clock;
-use trust_tls::{SpiffeServer, server_verifier};
+use trust_tls::{Meant, SpiffeServer, server_verifier};
 
 use crate::config::Address;
 use crate::identity::Credential;
@@ -51,7 +51,8 @@ fn client_config(credential: Credential, clock: Arc<dyn Clock>) -> Result<Client
     let Credential { id, chain, key, bundle } = credential;
     let provider = Arc::new(ring::default_provider());
     // Only `spiffe://TRUST_DOMAIN/spire/server` with a chain to the bundle.
-    let server = SpiffeServer { bundle, clock, is_meant: |id| id.path() == SERVER_PATH };
+    let meant = Meant::Such(|id| id.path() == SERVER_PATH);
+    let server = SpiffeServer { bundle, clock, meant };
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?

@@ -449,6 +449,9 @@ pub struct Issuer {
     pub not_after: i64,
     #[prost(bool, tag = "5")]
     pub active: bool,
+    /// The server whose key backend has its key, and which alone signs with it; empty while a single server has all.
+    #[prost(string, tag = "6")]
+    pub replica: ::prost::alloc::string::String,
 }
 impl ::prost::Name for Issuer {
     const NAME: &'static str = "Issuer";
@@ -4132,6 +4135,9 @@ pub struct ListLeavesRequest {
     /// At most 1000; 0 for 1000.
     #[prost(uint32, tag = "8")]
     pub limit: u32,
+    /// Also leaves that were given up or have a successor: they hold no gate, and their holders may yet show them.
+    #[prost(bool, tag = "9")]
+    pub ended: bool,
 }
 impl ::prost::Name for ListLeavesRequest {
     const NAME: &'static str = "ListLeavesRequest";

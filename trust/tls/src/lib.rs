@@ -51,7 +51,25 @@ pub struct SpiffeServer {
     /// The time that certificates are judged by.
     pub clock: Arc<dyn Clock>,
     /// Which members of the trust domain are meant.
-    pub is_meant: fn(&SpiffeId) -> bool,
+    pub meant: Meant,
+}
+
+/// Which members of a trust domain are meant.
+#[derive(Clone, Debug)]
+pub enum Meant {
+    /// Those of which this is so.
+    Such(fn(&SpiffeId) -> bool),
+    /// This one alone.
+    Only(SpiffeId),
+}
+
+impl Meant {
+    fn is(&self, id: &SpiffeId) -> bool {
+        match self {
+            Self::Such(is_meant) => is_meant(id),
+            Self::Only(only) => id == only,
+        }
+    }
 }
 
 /// Believes any server whose chain ends in one of these roots; who it is, is compared after the handshake.
@@ -81,8 +99,7 @@ impl ServerRule for SpiffeServer {
         let chain = Chain::parse(&ders(end_entity, intermediates))
             .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
         let id = chain.leaf().spiffe_id();
-        if !id
-            .is_ok_and(|id| id.trust_domain() == self.bundle.trust_domain() && (self.is_meant)(&id))
+        if !id.is_ok_and(|id| id.trust_domain() == self.bundle.trust_domain() && self.meant.is(&id))
         {
             return Err(Error::InvalidCertificate(CertificateError::NotValidForName));
         }

@@ -71,7 +71,8 @@ fn meant(by: &Ca) -> Arc<dyn ServerRule> {
     let domain = TrustDomain::parse("example.org").expect("domain");
     let bundle = Bundle::from_ders(domain, Sequence(1), &[&by.der]).expect("bundle");
     let clock = Arc::new(ManualClock::at(NOW));
-    Arc::new(SpiffeServer { bundle, clock, is_meant: |id| id.path() == "/server" })
+    let meant = Meant::Only("spiffe://example.org/server".parse().expect("id"));
+    Arc::new(SpiffeServer { bundle, clock, meant })
 }
 
 /// One handshake, of each version that the rule's verifier is asked about.

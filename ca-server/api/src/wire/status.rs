@@ -105,6 +105,7 @@ fn issuer(issuer: IssuerView) -> IssuerMessage {
         not_before: seconds(issuer.not_before),
         not_after: issuer.not_after.as_secs(),
         active: issuer.active,
+        replica: issuer.replica,
     }
 }
 

@@ -26,16 +26,47 @@ use issuance::Snapshot;
 use rustls_pki_types::CertificateDer;
 use tonic::metadata::MetadataMap;
 use trust::join_token::JOIN_TOKEN_PREFIX;
-use trust::{Bundle, Chain, Clock, PeerRole, Serial, SpiffeId, SpkiHash, Timestamp};
+use trust::{
+    Bundle, CertificateId, Chain, Clock, PeerRole, RootId, Serial, SpiffeId, SpkiHash, Timestamp,
+};
 
 use self::join_token::{JoinGrant, JoinTokens};
 use self::jwt::{JwtVerifier, TokenClaims};
-use self::mtls::{CertificateHolder, ChainVerifier, LiveRows};
+use self::mtls::{CertificateHolder, ChainVerifier, Elsewhere, LiveRows, VerifiedLeaf};
 use crate::refusal::{Reason, Refusal};
 
 /// Who calls, proven at this call. It cannot be made outside this module.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller(CallerKind);
+pub struct Caller {
+    kind: CallerKind,
+    unmatched: bool,
+}
+
+/// What a call brings to prove who makes it.
+#[derive(Debug, Clone, Copy)]
+pub struct Credentials<'c> {
+    /// The client's certificates, leaf first; the handshake has proven the key of the first.
+    pub certificates: &'c [CertificateDer<'c>],
+    /// What the server says of the leaf that issued it; none if it is this one.
+    pub elsewhere: Option<&'c Elsewhere>,
+    /// The header of the call.
+    pub metadata: &'c MetadataMap,
+}
+
+/// A leaf that a client has shown, and whose chain is good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownLeaf {
+    /// Its identity.
+    pub identity: SpiffeId,
+    /// Its serial number.
+    pub serial: Serial,
+    /// Its certificate.
+    pub certificate: CertificateId,
+    /// The certificate of its issuer; none where a root signed it.
+    pub issuer: Option<CertificateId>,
+    /// The root that its chain ends in.
+    pub root: RootId,
+}
 
 /// The kinds of callers, by the credential that counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,17 +105,29 @@ impl Caller {
     /// A caller that tests assume; product code has no way around the credentials.
     #[cfg(test)]
     pub(crate) const fn assumed(kind: CallerKind) -> Self {
-        Self(kind)
+        Self { kind, unmatched: false }
     }
 
     /// Who it is.
     pub const fn kind(&self) -> &CallerKind {
-        &self.0
+        &self.kind
+    }
+
+    /// The serial number of its leaf, if the chain alone speaks for that: another server issued it, which could not be asked.
+    pub const fn unmatched(&self) -> Option<Serial> {
+        match &self.kind {
+            CallerKind::Workload { serial, .. } | CallerKind::Agent { serial, .. }
+                if self.unmatched =>
+            {
+                Some(*serial)
+            }
+            _ => None,
+        }
     }
 
     /// The kind of credential as a metric label.
     pub const fn label(&self) -> &'static str {
-        match self.0 {
+        match self.kind {
             CallerKind::Workload { .. } => "mtls",
             CallerKind::Agent { .. } => "agent",
             CallerKind::Jwt(_) => "jwt",
@@ -94,7 +137,7 @@ impl Caller {
 
     /// Whom an audit record names: the identity, or the agent that a join token is for.
     pub fn subject(&self) -> String {
-        match &self.0 {
+        match &self.kind {
             CallerKind::Workload { identity, .. } => identity.as_str().to_owned(),
             CallerKind::Agent { name, .. } => format!("agent {name}"),
             CallerKind::Jwt(claims) => claims.identity.as_str().to_owned(),
@@ -107,6 +150,7 @@ impl Caller {
 #[derive(Debug)]
 pub struct Authenticator {
     chains: ChainVerifier,
+    servers: ChainVerifier,
     jwt: Arc<JwtVerifier>,
     rows: Arc<dyn LiveRows>,
     tokens: Arc<dyn JoinTokens>,
@@ -123,24 +167,27 @@ impl Authenticator {
         clock: Arc<dyn Clock>,
         connections: usize,
     ) -> Self {
-        Self { chains: ChainVerifier::for_connections(connections), jwt, rows, tokens, clock }
+        let (chains, servers) =
+            (ChainVerifier::for_connections(connections), ChainVerifier::for_servers());
+        Self { chains, servers, jwt, rows, tokens, clock }
     }
 
-    /// Judges the connection's certificates and the call's metadata against the snapshot that the request loaded.
+    /// Judges the credentials of a call against the snapshot that the request loaded.
     ///
     /// # Errors
     /// The refusal of the first bad credential, also if another one is good; `CREDENTIALS_DISAGREE` if two good ones
     /// name different callers; `CREDENTIAL_MISSING` if there is none.
     pub fn authenticate(
         &self,
-        certificates: &[CertificateDer<'_>],
-        metadata: &MetadataMap,
+        credentials: Credentials<'_>,
         snapshot: &Snapshot,
     ) -> Result<Caller, Refusal> {
-        let now = self.clock.now();
-        let holder = match certificates {
-            [] => None,
-            chain => Some(self.chains.verify(chain, snapshot.bundle(), self.rows.as_ref(), now)?),
+        let Credentials { certificates, elsewhere, metadata } = credentials;
+        let (now, bundle) = (self.clock.now(), snapshot.bundle());
+        let holder = match (certificates, elsewhere) {
+            ([], _) => None,
+            (chain, None) => Some(self.chains.verify(chain, bundle, self.rows.as_ref(), now)?),
+            (chain, Some(word)) => Some(self.chains.verify_elsewhere(chain, bundle, word, now)?),
         };
         let bearer = match bearer(metadata)? {
             None => None,
@@ -152,7 +199,33 @@ impl Authenticator {
             }
             Some(token) => Some(CallerKind::Jwt(self.jwt.verify(token, now)?)),
         };
-        agreed(holder, bearer).map(Caller)
+        let unmatched = holder.as_ref().is_some_and(|holder| holder.unmatched);
+        agreed(holder, bearer).map(|kind| Caller { kind, unmatched })
+    }
+
+    /// The leaf that a client shows, if its chain is good and names a caller. Nothing is known of its row.
+    pub fn shown(
+        &self,
+        certificates: &[CertificateDer<'_>],
+        bundle: &Bundle,
+    ) -> Result<ShownLeaf, Refusal> {
+        self.chains.chain(certificates, bundle, self.clock.now()).map(ShownLeaf::from)
+    }
+
+    /// The same where the client is to be a server of this CA.
+    pub fn shown_by_server(
+        &self,
+        certificates: &[CertificateDer<'_>],
+        bundle: &Bundle,
+    ) -> Result<ShownLeaf, Refusal> {
+        self.servers.chain(certificates, bundle, self.clock.now()).map(ShownLeaf::from)
+    }
+}
+
+impl From<VerifiedLeaf> for ShownLeaf {
+    fn from(leaf: VerifiedLeaf) -> Self {
+        let VerifiedLeaf { holder, certificate, issuer, root, .. } = leaf;
+        Self { identity: holder.identity, serial: holder.serial, certificate, issuer, root }
     }
 }
 
@@ -172,20 +245,20 @@ impl Authenticator {
     /// The refusal of the certificate where it is no such one.
     pub fn returning(
         &self,
-        certificates: &[CertificateDer<'_>],
-        metadata: &MetadataMap,
+        credentials: Credentials<'_>,
         snapshot: &Snapshot,
         former: &FormerMembers<'_>,
     ) -> Result<Caller, Refusal> {
-        self.authenticate(certificates, metadata, snapshot).or_else(|refusal| {
+        self.authenticate(credentials, snapshot).or_else(|refusal| {
             let may_return = matches!(
                 refusal.reason(),
                 Reason::CertificateExpired
                     | Reason::CertificateUntrusted
                     | Reason::CertificateNotIssued
             );
-            let agent = || former_agent(certificates, former, self.clock.now());
-            may_return.then(agent).flatten().map(Caller).ok_or(refusal)
+            let agent = || former_agent(credentials.certificates, former, self.clock.now());
+            let kind = may_return.then(agent).flatten();
+            kind.map(|kind| Caller { kind, unmatched: false }).ok_or(refusal)
         })
     }
 }
@@ -259,7 +332,7 @@ fn agreed(
 }
 
 fn of_certificate(holder: CertificateHolder) -> CallerKind {
-    let CertificateHolder { identity, serial, spki } = holder;
+    let CertificateHolder { identity, serial, spki, .. } = holder;
     match identity.agent_name().map(str::to_owned) {
         Some(name) => CallerKind::Agent { name, serial, spki },
         None => CallerKind::Workload { identity, serial, spki },

@@ -19,6 +19,8 @@ use crate::refusal::{Reason, Refusal};
 
 /// Verified chains that are remembered at least.
 const CACHE_ENTRIES: usize = 16 * 1024;
+/// The same of other servers of the CA, which are few.
+const SERVERS: usize = 256;
 
 /// Finds the row of a leaf. The ledger is one; tests have others.
 pub trait LiveRows: Send + Sync + Debug {
@@ -41,23 +43,96 @@ impl LiveRows for Ledger {
     }
 }
 
+/// What the server that issued a leaf says of its row, where that is not the server that the leaf is shown to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// Its row.
+    Row(RowWord),
+    /// It has none.
+    Unknown,
+    /// It cannot be asked now.
+    Silent {
+        /// Whether the root of the leaf is distrusted: then a chain alone proves nothing.
+        tainted: bool,
+    },
+}
+
+/// A row, as far as it judges a leaf that is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowWord {
+    /// The key that the leaf certifies.
+    pub spki: SpkiHash,
+    /// The identity that it names.
+    pub identity: SpiffeId,
+    /// Its certificate, once that is known.
+    pub certificate: Option<CertificateId>,
+    /// Whether it may be shown.
+    pub standing: Standing,
+}
+
+/// Whether a leaf that has a row may be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It counts.
+    Live,
+    /// Its holder has a newer one. A connection may have been opened with the leaf before its successor was applied.
+    Superseded,
+    /// Its holder gave it up.
+    Released,
+    /// An operator took it for gone.
+    Forgotten,
+}
+
+impl From<&LiveRow> for RowWord {
+    fn from(live: &LiveRow) -> Self {
+        let standing = match live.ended {
+            Some(Ended::Released | Ended::Abandoned) => Standing::Released,
+            _ if live.forgotten.stands() => Standing::Forgotten,
+            Some(Ended::Superseded { .. }) => Standing::Superseded,
+            None => Standing::Live,
+        };
+        Self {
+            spki: live.row.spki,
+            identity: live.row.identity.clone(),
+            certificate: live.certificate,
+            standing,
+        }
+    }
+}
+
 /// A client whose certificate was good at this call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CertificateHolder {
     pub(super) identity: SpiffeId,
     pub(super) serial: Serial,
     pub(super) spki: SpkiHash,
+    /// Its chain alone speaks for it: whoever has its row could not be asked.
+    pub(super) unmatched: bool,
+}
+
+/// Whose certificates a verifier is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// Workloads and agents.
+    Callers,
+    /// Servers of this CA.
+    Servers,
 }
 
 #[derive(Debug)]
 pub(super) struct ChainVerifier {
+    whose: Whose,
     verified: BoundedCache<([u8; 32], BundleDigest), VerifiedLeaf>,
 }
 
+/// A leaf whose chain ends in a root of the bundle.
 #[derive(Debug, Clone)]
-struct VerifiedLeaf {
-    holder: CertificateHolder,
-    certificate: CertificateId,
+pub(super) struct VerifiedLeaf {
+    pub(super) holder: CertificateHolder,
+    pub(super) certificate: CertificateId,
+    /// The certificate above it; none where a root signed it.
+    pub(super) issuer: Option<CertificateId>,
+    pub(super) root: RootId,
     /// When the whole path is valid, its root included.
     validity: Validity,
 }
@@ -65,9 +140,16 @@ struct VerifiedLeaf {
 impl ChainVerifier {
     /// Remembers the chain of each of so many connections. The cache keeps at least half of its entries when it forgets.
     pub(super) fn for_connections(connections: usize) -> Self {
-        Self { verified: BoundedCache::new(CACHE_ENTRIES.max(connections.saturating_mul(2))) }
+        let verified = BoundedCache::new(CACHE_ENTRIES.max(connections.saturating_mul(2)));
+        Self { whose: Whose::Callers, verified }
     }
 
+    /// For the other servers of this CA.
+    pub(super) fn for_servers() -> Self {
+        Self { whose: Whose::Servers, verified: BoundedCache::new(SERVERS) }
+    }
+
+    /// Judges a leaf by its chain, and by its row here.
     pub(super) fn verify(
         &self,
         certificates: &[CertificateDer<'_>],
@@ -75,6 +157,45 @@ impl ChainVerifier {
         rows: &dyn LiveRows,
         now: Timestamp,
     ) -> Result<CertificateHolder, Refusal> {
+        let leaf = self.chain(certificates, bundle, now)?;
+        let word = rows.find(&leaf.holder.serial).as_ref().map(RowWord::from);
+        let judged = matches_row(&leaf, word.as_ref());
+        if judged.as_ref().is_err_and(|refusal| refusal.reason() == Reason::CertificateForgotten) {
+            rows.shown(&leaf.holder.serial);
+        }
+        judged.map(|()| leaf.holder)
+    }
+
+    /// Judges a leaf by its chain, and by what the server says that issued it.
+    pub(super) fn verify_elsewhere(
+        &self,
+        certificates: &[CertificateDer<'_>],
+        bundle: &Bundle,
+        elsewhere: &Elsewhere,
+        now: Timestamp,
+    ) -> Result<CertificateHolder, Refusal> {
+        let leaf = self.chain(certificates, bundle, now)?;
+        match elsewhere {
+            Elsewhere::Row(word) => matches_row(&leaf, Some(word)).map(|()| leaf.holder),
+            Elsewhere::Unknown => Err(not_issued()),
+            Elsewhere::Silent { tainted: false } => {
+                Ok(CertificateHolder { unmatched: true, ..leaf.holder })
+            }
+            Elsewhere::Silent { tainted: true } => {
+                let text = "the root of the client certificate is distrusted, and the server that issued it does not answer \
+                            whether it did: retry, or authenticate with another credential";
+                Err(Refusal::new(Reason::CertificateUnconfirmed, text))
+            }
+        }
+    }
+
+    /// Judges the chain alone.
+    pub(super) fn chain(
+        &self,
+        certificates: &[CertificateDer<'_>],
+        bundle: &Bundle,
+        now: Timestamp,
+    ) -> Result<VerifiedLeaf, Refusal> {
         if certificates.len() > CHAIN_LEN_MAX {
             let text = "the client's chain has more than 8 certificates";
             return Err(Refusal::new(Reason::CertificateChainTooLong, text));
@@ -83,24 +204,12 @@ impl ChainVerifier {
         let leaf = match self.verified.find(name) {
             Some(leaf) => leaf,
             None => {
-                let leaf = verify_chain(certificates, bundle, now)?;
+                let leaf = verify_chain(certificates, bundle, self.whose, now)?;
                 self.verified.insert(name, leaf.clone());
                 leaf
             }
         };
-        if !leaf.validity.contains(now) {
-            return Err(expired());
-        }
-        let live = rows.find(&leaf.holder.serial);
-        let forgotten = live.as_ref().is_some_and(|live| live.forgotten.stands());
-        matches_row(&leaf, live)?;
-        if forgotten {
-            rows.shown(&leaf.holder.serial);
-            let text = "this certificate was forgotten by an operator of the CA (`banyan leaf forget`), who took it for gone; \
-                        now that it was shown it counts again: try again, and tell the operator";
-            return Err(Refusal::new(Reason::CertificateForgotten, text));
-        }
-        Ok(leaf.holder)
+        if leaf.validity.contains(now) { Ok(leaf) } else { Err(expired()) }
     }
 }
 
@@ -114,6 +223,7 @@ fn digest(certificates: &[CertificateDer<'_>]) -> [u8; 32] {
 fn verify_chain(
     certificates: &[CertificateDer<'_>],
     bundle: &Bundle,
+    whose: Whose,
     now: Timestamp,
 ) -> Result<VerifiedLeaf, Refusal> {
     let chain = Chain::parse(certificates).map_err(|error| chain_refusal(&error))?;
@@ -128,7 +238,11 @@ fn verify_chain(
         let text = "the client certificate is of another trust domain";
         return Err(Refusal::new(Reason::CertificateTrustDomainForeign, text));
     }
-    if identity.is_reserved() && identity.agent_name().is_none() {
+    let is_meant = match whose {
+        Whose::Callers => !identity.is_reserved() || identity.agent_name().is_some(),
+        Whose::Servers => identity.is_ca(),
+    };
+    if !is_meant {
         let text = "the CA's own certificates are no credential of callers";
         return Err(Refusal::new(Reason::CertificateIdentityInvalid, text));
     }
@@ -136,8 +250,9 @@ fn verify_chain(
         chain.verify(bundle, now, PeerRole::Client).map_err(|error| chain_refusal(&error))?;
     let serial = leaf.serial().ok_or_else(not_issued)?;
     let validity = path_validity(&chain, bundle, root).ok_or_else(expired)?;
-    let holder = CertificateHolder { identity, serial, spki: leaf.spki_hash() };
-    Ok(VerifiedLeaf { holder, certificate: leaf.id(), validity })
+    let holder = CertificateHolder { identity, serial, spki: leaf.spki_hash(), unmatched: false };
+    let issuer = chain.intermediates().first().map(Certificate::id);
+    Ok(VerifiedLeaf { holder, certificate: leaf.id(), issuer, root, validity })
 }
 
 fn path_validity(chain: &Chain, bundle: &Bundle, root: RootId) -> Option<Validity> {
@@ -149,20 +264,23 @@ fn path_validity(chain: &Chain, bundle: &Bundle, root: RootId) -> Option<Validit
 }
 
 /// A leaf that verifies but has no row of the same serial, key and identity was not issued here, whoever signed it.
-fn matches_row(leaf: &VerifiedLeaf, row: Option<LiveRow>) -> Result<(), Refusal> {
-    let live = row.ok_or_else(not_issued)?;
-    let same_leaf = live.certificate.is_none_or(|certificate| certificate == leaf.certificate);
-    if live.row.spki != leaf.holder.spki || live.row.identity != leaf.holder.identity || !same_leaf
-    {
+fn matches_row(leaf: &VerifiedLeaf, row: Option<&RowWord>) -> Result<(), Refusal> {
+    let row = row.ok_or_else(not_issued)?;
+    let same_leaf = row.certificate.is_none_or(|certificate| certificate == leaf.certificate);
+    if row.spki != leaf.holder.spki || row.identity != leaf.holder.identity || !same_leaf {
         return Err(not_issued());
     }
-    match live.ended {
-        Some(Ended::Released | Ended::Abandoned) => {
+    match row.standing {
+        Standing::Live | Standing::Superseded => Ok(()),
+        Standing::Released => {
             let text = "the client certificate was given up: authenticate with another credential";
             Err(Refusal::new(Reason::CertificateReleased, text))
         }
-        // A connection may have been opened with the leaf before its successor was applied.
-        Some(Ended::Superseded { .. }) | None => Ok(()),
+        Standing::Forgotten => {
+            let text = "this certificate was forgotten by an operator of the CA (`banyan leaf forget`), who took it for gone; \
+                        now that it was shown it counts again: try again, and tell the operator";
+            Err(Refusal::new(Reason::CertificateForgotten, text))
+        }
     }
 }
 
@@ -213,8 +331,11 @@ mod tests {
                 identity: id("/ns/shop/sa/cart"),
                 serial: Serial::from_bytes(&[0x41; Serial::LEN]).unwrap(),
                 spki: SpkiHash::of(b"key"),
+                unmatched: false,
             },
             certificate: CertificateId::of(b"leaf"),
+            issuer: None,
+            root: RootId::of(b"root"),
             validity: Validity::new(start, end).unwrap(),
         };
         let name = |number: usize| (sha256(&number.to_be_bytes()), bundle);

@@ -87,15 +87,22 @@ impl Opening {
     }
 }
 
+/// What is said of a gate's holds, and of what can be done about them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Words<'w> {
+    pub(super) holds: &'w [String],
+    pub(super) ways: &'w [String],
+}
+
 /// The gate in one sentence: what it waits for, and what comes of it.
 pub(super) fn summary(
     gate: &Gate,
     opening: Opening,
     rotation: &Rotation,
-    ways: &[String],
+    Words { holds, ways }: Words<'_>,
 ) -> String {
     let name = gate.name;
-    let closed = gate.holds.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let closed = holds.join(", ");
     let stands = match gate.is_open() {
         true => format!("the {name} gate is open"),
         false => format!("the {name} gate is closed: {closed}"),

@@ -117,10 +117,16 @@ fn view(ca: &Ca, state: &State, evidence: &Evidence, rows: &Aggregates) -> Optio
     holders.truncate(HOLDERS_MAX);
     let opening = Opening::of(&gate, rotation, state);
     let ways: Vec<_> = gate.holds.iter().filter_map(|hold| way(ca, state, hold)).collect();
+    let holds: Vec<_> = gate.holds.iter().map(|hold| in_words(ca, state, hold)).collect();
     Some(GateView {
         name: gate.name,
-        summary: gate::summary(&gate, opening, rotation, &ways),
-        holds: gate.holds.iter().map(ToString::to_string).collect(),
+        summary: gate::summary(
+            &gate,
+            opening,
+            rotation,
+            gate::Words { holds: &holds, ways: &ways },
+        ),
+        holds,
         opening,
         ways,
         holders,
@@ -128,6 +134,19 @@ fn view(ca: &Ca, state: &State, evidence: &Evidence, rows: &Aggregates) -> Optio
         at: evidence.at,
         rests_on: rests_on(ca, state, evidence, rows),
     })
+}
+
+/// One thing that keeps the gate closed. Whose a segment is tells what to do about it.
+fn in_words(ca: &Ca, state: &State, hold: &Hold) -> String {
+    let whose = match hold {
+        Hold::Segment { segment, .. } => state.segments.get(segment).map(|own| &own.replica),
+        Hold::Issuer { replica, .. } => Some(replica),
+        _ => None,
+    };
+    match whose.and_then(|replica| ca.replication.what_became_of(replica)) {
+        Some(became) => format!("{hold} ({became})"),
+        None => hold.to_string(),
+    }
 }
 
 /// What somebody can do about what no time ends.

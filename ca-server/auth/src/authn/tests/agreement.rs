@@ -18,7 +18,11 @@ fn bearer_of(headers: &[&str]) -> Result<Option<String>, Reason> {
 
 fn holder(path: &str) -> CertificateHolder {
     let serial = Serial::from_bytes(&[0x41; 16]).unwrap();
-    CertificateHolder { identity: id(path), serial, spki: SpkiHash::of(b"key") }
+    CertificateHolder { identity: id(path), serial, spki: SpkiHash::of(b"key"), unmatched: false }
+}
+
+fn of<'c>(certificates: &'c [CertificateDer<'c>], metadata: &'c MetadataMap) -> Credentials<'c> {
+    Credentials { certificates, elsewhere: None, metadata }
 }
 
 fn jwt(path: &str) -> CallerKind {
@@ -63,7 +67,7 @@ fn only_one_header_with_the_bearer_prefix_counts() {
 fn two_credentials_count_only_if_they_name_the_same_caller() {
     let cart = "/ns/shop/sa/cart";
     let outcome = |holder, bearer| {
-        let kind = agreed(holder, bearer).map(|kind| Caller(kind).label());
+        let kind = agreed(holder, bearer).map(|kind| Caller::assumed(kind).label());
         kind.map_err(|refusal| refusal.reason())
     };
     assert_eq!(outcome(None, None), Err(Reason::CredentialMissing));
@@ -118,16 +122,16 @@ fn a_bad_credential_is_refused_although_another_is_good_and_forwarded_headers_ar
     let mut metadata = MetadataMap::new();
     metadata
         .insert("x-forwarded-client-cert", "URI=spiffe://example.org/ns/a/sa/b".parse().unwrap());
-    let anonymous = authenticator.authenticate(&[], &metadata, &snapshot).unwrap_err();
+    let anonymous = authenticator.authenticate(of(&[], &metadata), &snapshot).unwrap_err();
     assert_eq!(anonymous.reason(), Reason::CredentialMissing);
     let token = format!("Bearer {}", maker.token(json!({}), json!({})));
     metadata.insert("authorization", token.parse().unwrap());
-    let caller = authenticator.authenticate(&[], &metadata, &snapshot).unwrap();
+    let caller = authenticator.authenticate(of(&[], &metadata), &snapshot).unwrap();
     assert_eq!(
         (caller.label(), caller.subject().as_str()),
         ("jwt", "spiffe://example.org/ns/shop/sa/cart")
     );
     let garbage = [CertificateDer::from(vec![0x30, 0])];
-    let refused = authenticator.authenticate(&garbage, &metadata, &snapshot).unwrap_err();
+    let refused = authenticator.authenticate(of(&garbage, &metadata), &snapshot).unwrap_err();
     assert_eq!(refused.reason(), Reason::CertificateMalformed);
 }

@@ -8,6 +8,7 @@ use rcgen::{
 use rustls_pki_types::CertificateDer;
 use trust::{Bundle, Certificate, CertificateId, Sequence, SpkiHash};
 
+use super::mtls::{RowWord, Standing};
 use super::*;
 use crate::fixture::{CaMaterial, id};
 use crate::refusal::Reason;
@@ -257,4 +258,68 @@ fn a_forgotten_leaf_is_refused_with_a_text_that_says_so_and_counts_again_once_it
     assert!(refusal.text().contains("banyan leaf forget"), "{refusal}");
     assert_eq!(ledger.aggregates().all().rows, 1, "who shows it holds it");
     verifier.verify(chain, bundle, ledger.as_ref(), NOW).unwrap();
+}
+
+#[test]
+fn a_leaf_of_another_server_is_judged_by_what_that_one_says_and_without_a_word_by_its_roots() {
+    let Issued { chain, leaf, bundle, ledger, .. } = &issued();
+    let row = |change: fn(&mut RowWord)| {
+        let mut row = RowWord::from(&ledger.find(leaf).unwrap());
+        change(&mut row);
+        Elsewhere::Row(row)
+    };
+    let judge = |elsewhere: &Elsewhere| {
+        let judged =
+            ChainVerifier::for_connections(0).verify_elsewhere(chain, bundle, elsewhere, NOW);
+        judged.map(|holder| holder.unmatched).map_err(|refusal| refusal.reason())
+    };
+    assert_eq!(judge(&row(|_| ())), Ok(false));
+    assert_eq!(judge(&row(|row| row.standing = Standing::Superseded)), Ok(false));
+    let refused = [
+        (row(|row| row.standing = Standing::Released), Reason::CertificateReleased),
+        (row(|row| row.standing = Standing::Forgotten), Reason::CertificateForgotten),
+        (row(|row| row.spki = SpkiHash::of(b"other")), Reason::CertificateNotIssued),
+        (row(|row| row.identity = id("/ns/shop/sa/other")), Reason::CertificateNotIssued),
+        (
+            row(|row| row.certificate = Some(CertificateId::of(b"other"))),
+            Reason::CertificateNotIssued,
+        ),
+        (Elsewhere::Unknown, Reason::CertificateNotIssued),
+        (Elsewhere::Silent { tainted: true }, Reason::CertificateUnconfirmed),
+    ];
+    for (elsewhere, reason) in refused {
+        assert_eq!(judge(&elsewhere), Err(reason), "{elsewhere:?}");
+    }
+    assert_eq!(judge(&Elsewhere::Silent { tainted: false }), Ok(true), "its chain is good");
+    assert_eq!(Reason::CertificateUnconfirmed.code(), tonic::Code::Unavailable);
+    let stranger = Root::new();
+    let forged = [stranger.sign(&good())];
+    for elsewhere in [row(|_| ()), Elsewhere::Silent { tainted: false }] {
+        let judged =
+            ChainVerifier::for_connections(0).verify_elsewhere(&forged, bundle, &elsewhere, NOW);
+        assert_eq!(judged.unwrap_err().reason(), Reason::CertificateUntrusted);
+    }
+}
+
+#[test]
+fn only_a_servers_certificate_is_one_of_a_server() {
+    let root = Root::new();
+    let leaf = |path| {
+        let uri: &'static str = path;
+        [root.sign(&Leaf { uris: vec![uri], ..good() })]
+    };
+    let judge = |chain: &[CertificateDer<'_>]| {
+        let judged = ChainVerifier::for_servers().chain(chain, &root.bundle(), NOW);
+        judged.map(|leaf| leaf.holder.identity.ca_name().map(str::to_owned))
+    };
+    let server = leaf("spiffe://example.org/banyan/ca/ca-1");
+    assert_eq!(judge(&server).unwrap(), Some("ca-1".to_owned()));
+    for other in
+        [GOOD_ID, "spiffe://example.org/banyan/agent/node-1", "spiffe://other.org/banyan/ca/ca-1"]
+    {
+        assert!(judge(&leaf(other)).is_err(), "{other}");
+    }
+    let stranger =
+        [Root::new().sign(&Leaf { uris: vec!["spiffe://example.org/banyan/ca/ca-1"], ..good() })];
+    assert_eq!(judge(&stranger).unwrap_err().reason(), Reason::CertificateUntrusted);
 }

@@ -48,7 +48,9 @@ fn a_gate_opens_by_itself_only_if_nobody_must_say_a_word() {
                     let (gate, rotation) = (gate(name, open, latest), rotation(mode, held));
                     let opening = Opening::of(&gate, &rotation, &state(seen));
                     let ways = ["say so with `banyan root attest ab --by NAME`".to_owned()];
-                    let said = summary(&gate, opening, &rotation, &ways);
+                    let holds: Vec<_> = gate.holds.iter().map(ToString::to_string).collect();
+                    let words = Words { holds: &holds, ways: &ways };
+                    let said = summary(&gate, opening, &rotation, words);
                     assert_eq!(
                         said.contains("banyan root attest"),
                         opening == Opening::ByWord,
