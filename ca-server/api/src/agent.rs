@@ -6,7 +6,6 @@ use std::sync::Arc;
 use auth::authz::{Asked, Registration, requested_ttl};
 use auth::refusal::{Reason, Refusal, echoed};
 use futures::stream::BoxStream;
-use issuance::Snapshot;
 use ledger::Word;
 use proto::banyan::agent::v1::agent_service_server::AgentService;
 use proto::banyan::agent::v1::{
@@ -17,12 +16,12 @@ use registry::Newcomer;
 use tonic::{Request, Response, Status, Streaming};
 use transport::Departure;
 use trust::csr::ParsedCsr;
-use trust::{BundleDigest, Sequence, SpiffeId};
+use trust::{BundleDigest, SpiffeId};
 
 use crate::call::Call;
 use crate::{uplink, wire};
 use control::ca::Ca;
-use control::seen::{Judgement, Stored};
+use control::seen::Stored;
 
 /// Bytes of changes in one answer, which anybody may ask for: the rest comes in further ones.
 const WAY_BYTES: usize = 64 * 1024;
@@ -65,33 +64,6 @@ impl Agents {
         Ok(GetBundleResponse { bundle: Some(wire::bundle(&way.from)), transitions, more: way.more })
     }
 
-    /// The word that what an agent has stored is for a leaf that is born now: no agent gets a leaf born at a bundle that it
-    /// has not acknowledged as stored.
-    fn stored(&self, agent: &str, stored: Stored, snapshot: &Snapshot) -> Result<Word, Refusal> {
-        let present = snapshot.bundle().sequence();
-        if stored.sequence == Sequence(0) {
-            let text = "the request does not say which bundle the agent has stored: upgrade the agent to the release of \
-                        this server";
-            return Err(Refusal::new(Reason::BundleNotStored, text));
-        }
-        if let Judgement::Other(ours) = self.ca.hear(agent, stored) {
-            let sequence = stored.sequence;
-            let text = format!(
-                "the agent has other roots stored as bundle {sequence} than this server published ({ours}): the server's \
-                 operator must look at `banyan status`"
-            );
-            return Err(Refusal::new(Reason::BundleDiffers, text));
-        }
-        if stored.sequence < present {
-            let text = format!(
-                "bundle {present} is in force and the agent has stored {}: store it first (GetBundle), then ask again",
-                stored.sequence
-            );
-            return Err(Refusal::new(Reason::BundleNotStored, text));
-        }
-        Ok(Word::Trusting(stored.sequence.min(present)))
-    }
-
     async fn register(
         &self,
         call: &mut Call,
@@ -105,7 +77,7 @@ impl Agents {
         let registration = self.ca.authorizer.register(&caller, csr, now, &snapshot)?;
         let Registration { request, agent, identities, token, caller: shown } = registration;
         let stored = Stored::new(message.stored_sequence, &message.stored_digest);
-        let request = request.with_word(self.stored(&agent, stored, &snapshot)?);
+        let request = request.with_word(self.ca.word_of(&agent, stored, &snapshot)?);
         let spki = request.public_key().hash();
         match token {
             Some(token) => self.ca.registry.redeem(token, spki, now).await?,
@@ -134,7 +106,7 @@ impl Agents {
         let request = self.ca.authorizer.renew_agent(&caller, csr.verify()?, &snapshot)?;
         let stored = Stored::new(message.stored_sequence, &message.stored_digest);
         let agent = request.agent().unwrap_or_default().to_owned();
-        let request = request.with_word(self.stored(&agent, stored, &snapshot)?);
+        let request = request.with_word(self.ca.word_of(&agent, stored, &snapshot)?);
         Ok(wire::issued(&call.issue(&request, snapshot).await?))
     }
 
@@ -156,7 +128,7 @@ impl Agents {
             self.ca.authorizer.behind_agent(&caller, identity, Asked { csr, ttl }, &snapshot)?;
         let stored = Stored::new(message.stored_sequence, &message.stored_digest);
         let agent = request.agent().unwrap_or_default().to_owned();
-        let word = self.stored(&agent, stored, &snapshot)?;
+        let word = self.ca.word_of(&agent, stored, &snapshot)?;
         let request =
             request.with_word(if message.only_to_trusting { word } else { Word::OwnTrust });
         Ok(wire::issued(&call.issue(&request, snapshot).await?))

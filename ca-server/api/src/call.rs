@@ -16,6 +16,7 @@ use trust::{Bundle, Serial};
 
 use control::ca::{Ca, Refused, UNKNOWN_CALLER};
 use control::peers::owners::Owned;
+use control::release::NotReleased;
 
 /// A call under way.
 #[derive(Debug)]
@@ -121,17 +122,12 @@ impl Call {
         request: &AuthorizedRequest,
         snapshot: CountedSnapshot,
     ) -> Result<IssuedLeaf, Refusal> {
-        if self.ca.findings.no_ground() {
-            let text =
-                "this CA cannot keep what it issues: its operator must look at `banyan status`";
-            return Err(Refusal::new(Reason::LedgerStopped, text));
-        }
-        self.ca.replication.may_issue()?;
-        self.ca.pace.take(request.identity())?;
-        let leaf =
-            self.ca.issuer.issue(request, snapshot).await.map_err(|error| self.logged(error))?;
+        let leaf = self.ca.issue(request, snapshot).await.map_err(|error| match error {
+            NotReleased::Refused(refusal) => refusal,
+            NotReleased::Failed(error) => self.logged(error),
+        })?;
         self.note_unmatched(&leaf).await?;
-        // Whoever was held up meanwhile releases nothing: the row stays, and counts until its end.
+        // It may have been held up meanwhile again.
         self.ca.replication.may_release()?;
         let took = self.ca.clock.uptime().saturating_sub(self.began);
         let lifetime = leaf.lifetime();

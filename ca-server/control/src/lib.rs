@@ -11,6 +11,8 @@
 //! | [`snapshots`], [`own_issuer`], [`own_leaf`], [`ca_keys`] | from the record to what requests are served from |
 //! | [`work`] | what effects of the machine work on; `effects` and `issuing` perform them, `requests` and `tickets` make that safe to repeat |
 //! | [`evidence`] | what gates rest on |
+//! | [`release`] | what leaves this server, and when |
+//! | [`duty`] | whether what is served is as new as the record, and which part of the work is this server's |
 //! | [`authority_upkeep`], [`further_roots`], [`authority_health`] | what is asked of root authorities without anybody asking |
 //! | [`drift`], [`further`], [`target`] | what they would give, compared with the record: pure, but for the last |
 //! | [`bundles`] | bundles of the past, and the signature of each change |
@@ -18,7 +20,7 @@
 //! | [`reissue`] | leaves of a root that drains, asked for at a pace |
 //! | [`peers`] | the other servers: whose row is it, and what agents said of it |
 //! | [`hierarchy`] | the upstream CA, which is followed, and downstream CAs, which are counted |
-//! | [`levels`], [`findings`], [`footing`], [`logs`], [`clock`] | what shall be so and is not |
+//! | [`levels`], [`findings`], [`footing`], [`logs`], [`clock`], [`machine`] | what shall be so and is not |
 //! | [`compaction`] | the ledger forgets, beside everything else |
 //! | [`status`], [`conditions`], [`roots`], [`roster`], [`leaves`] | what operators see |
 //! | [`explain`], [`forecast`] | where a rotation stands, who holds its gate, and what one would wait for |
@@ -40,6 +42,7 @@ pub mod compaction;
 pub mod conditions;
 pub mod counts;
 pub mod drift;
+pub mod duty;
 mod effects;
 pub mod evidence;
 pub mod explain;
@@ -58,6 +61,7 @@ mod issuing;
 pub mod leaves;
 pub mod levels;
 pub mod logs;
+pub mod machine;
 pub mod metered;
 pub mod metrics;
 pub mod own_issuer;
@@ -66,6 +70,7 @@ mod own_trust;
 pub mod paths;
 pub mod peers;
 pub mod reissue;
+pub mod release;
 pub mod replication;
 pub mod reporting;
 pub mod reports;

@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth::authn::jwt::JwtVerifier;
 use issuance::{ServingNames, SnapshotCell};
 use rotation::{AuthorityName, Event, Mode, Policy, ReplicaName, SegmentId, SegmentState, State};
 use rotation_driver::DriverHandle;
@@ -20,13 +19,11 @@ use crate::age::Due;
 use crate::bundles::TransitionSigner;
 use crate::ca::Ca;
 use crate::ca_keys::CaKeys;
-use crate::compaction::Compaction;
 use crate::conditions;
 use crate::findings::Look;
-use crate::footing::Footing;
 use crate::front::Front;
 use crate::levels::Level;
-use crate::logs::Logs;
+use crate::machine::Machine;
 use crate::own_issuer::OwnIssuers;
 use crate::own_leaf::{self, Own, Renewal, Under};
 use crate::snapshots::Snapshots;
@@ -64,8 +61,6 @@ pub struct Upkeep {
     pub bundles: watch::Sender<Bundle>,
     /// The keys of this CA.
     pub keys: Arc<CaKeys>,
-    /// The issuers of tokens.
-    pub jwt: Arc<JwtVerifier>,
     /// Names in the server's own leaf.
     pub names: ServingNames,
     /// Who lets a root sign that is asked for because of its age.
@@ -74,16 +69,12 @@ pub struct Upkeep {
     pub authority: String,
     /// The leaf being served.
     pub own: Own,
-    /// The files that this server stands on.
-    pub footing: Arc<Footing>,
-    /// The files of the ledger, which follow one another.
-    pub logs: Arc<Logs>,
+    /// The machine that it runs on.
+    pub machine: Arc<dyn Machine>,
     /// Snapshots older than this generation must be gone before the segment counts as sealed at it.
     pub to_seal: Option<Generation>,
     /// Ticks so far.
     pub ticks: u64,
-    /// The compaction that runs.
-    pub compaction: Compaction,
     /// What the log was told of the clock.
     pub clock_well: bool,
     /// Whether this process has noted the clock.
@@ -214,7 +205,7 @@ impl Upkeep {
             self.mend_registry().await;
         }
         if compact {
-            self.compaction.begin(&self.ca.ledger);
+            self.machine.compact();
         }
         if note || !self.is_noted {
             self.note_clock().await;
@@ -247,9 +238,7 @@ impl Upkeep {
         if !self.is_due(Level::ClockNoted) {
             return;
         }
-        let guard = Arc::clone(&self.ca.guard);
-        let noted = tokio::task::spawn_blocking(move || guard.note()).await;
-        match noted.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+        match self.machine.note_clock().await {
             Ok(()) => {
                 self.is_noted = true;
                 self.ca.levels.reached(Level::ClockNoted);
@@ -353,19 +342,13 @@ impl Upkeep {
 
     /// Reads the key sets of token issuers again; those that cannot be read stay as they were.
     pub async fn read_key_sets(&self) {
-        let jwt = Arc::clone(&self.jwt);
-        let read =
-            tokio::task::spawn_blocking(move || jwt.reload(|path| std::fs::read(path))).await;
-        let refused = read.unwrap_or_default().iter().map(ToString::to_string).collect();
+        let refused = self.machine.read_key_sets().await;
         self.ca.findings.set(Look::KeySets, refused);
     }
 
     /// Looks whether the files that this server stands on are still there.
     async fn look_at_files(&self) {
-        let (footing, logs, ledger) =
-            (Arc::clone(&self.footing), Arc::clone(&self.logs), Arc::clone(&self.ca.ledger));
-        let look = move || logs.look(&ledger, footing.look());
-        let Ok(missing) = tokio::task::spawn_blocking(look).await else { return };
+        let Some(missing) = self.machine.look_at_files().await else { return };
         self.ca.findings.set(Look::Ground, missing.ground);
         self.ca.findings.set(Look::Files, missing.files);
     }

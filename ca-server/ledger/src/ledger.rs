@@ -1,10 +1,8 @@
 //! The ledger as the server sees it: rows in, questions answered. Evidence about rows is in `evidence`.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 
 use tokio::sync::mpsc::{self, OwnedPermit, error::TrySendError};
 use tokio::sync::oneshot;
@@ -20,6 +18,7 @@ use crate::record::{AuditRefusal, Record, escape};
 use crate::recovery::{self, Recovered};
 use crate::refusals::{RefusalGate, Suppressed};
 use crate::row::{Ended, LiveRow, Row};
+use crate::running::Running;
 use crate::segment::{FileId, SegmentId};
 use crate::settings::OpenOptions;
 use crate::shared::Shared;
@@ -40,7 +39,7 @@ pub struct Ledger {
     pub(crate) segment: SegmentId,
     /// `None` once it was shut down. Held to clone or take the sender only.
     queue: Mutex<Option<Queue>>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    writer: Mutex<Option<Running>>,
     refusals: RefusalGate,
     /// What was found wrong with former segments.
     faults: Vec<SegmentFault>,
@@ -58,6 +57,7 @@ impl Ledger {
         options.settings.check()?;
         let segment = options.segment.clone();
         let (recovered, index, files) = recovery::recover(&options)?;
+        let writes_on = options.settings.writes_on;
         let shared = Arc::new(Shared::new(options, index, files));
         let file = FileId { segment: segment.clone(), number: 1 };
         let path = file.path(&shared.dir);
@@ -68,11 +68,8 @@ impl Ledger {
         })?;
         let (queue, jobs) = mpsc::channel(shared.settings.queue_len);
         let writer = Writer::new(Arc::clone(&shared), queue.downgrade(), file);
-        let writer = start(writer, jobs).map_err(|source| OpenError::Io {
-            operation: "start a thread for",
-            path,
-            source,
-        })?;
+        let writer = Running::start(writes_on, writer.run(jobs))
+            .map_err(|source| OpenError::Io { operation: "start a thread for", path, source })?;
         let ledger = Self {
             shared,
             segment,
@@ -293,9 +290,9 @@ impl Ledger {
 
     /// Takes no further record, writes what is queued, and waits for the writer to end.
     pub async fn shutdown(&self) {
-        let Some(writer) = self.stop() else { return };
-        // A panic of the writer was printed when it happened; there is nothing left to do about it here.
-        let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+        if let Some(writer) = self.stop() {
+            writer.ended().await;
+        }
     }
 
     /// Waits for room in the queue.
@@ -341,7 +338,7 @@ impl Ledger {
         written.map(|_| ())
     }
 
-    fn stop(&self) -> Option<JoinHandle<()>> {
+    fn stop(&self) -> Option<Running> {
         self.close();
         if self.shared.check_sound().is_ok()
             && let Err(error) = self.summarize()
@@ -353,19 +350,10 @@ impl Ledger {
     }
 }
 
-/// Starts the writer's thread, with a runtime of its own to wait on the queue and on timers.
-fn start(writer: Writer, jobs: mpsc::Receiver<Job>) -> io::Result<JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    std::thread::Builder::new()
-        .name("ledger-writer".to_owned())
-        .spawn(move || writer.run(jobs, &runtime))
-}
-
 impl Drop for Ledger {
     fn drop(&mut self) {
         if let Some(writer) = self.stop() {
-            // As in `shutdown`: a panic was printed when it happened.
-            let _ = writer.join();
+            writer.join();
         }
     }
 }

@@ -38,6 +38,7 @@ mod record;
 mod recovery;
 mod refusals;
 mod row;
+mod running;
 mod segment;
 mod settings;
 mod shared;
@@ -67,5 +68,5 @@ pub use row::{
     Applied, Ended, Evidence, EvidenceClass, Forgotten, LiveRow, Proof, Row, RowKind, Word,
 };
 pub use segment::{FileId, InvalidSegmentId, SegmentId};
-pub use settings::{OpenOptions, Settings};
+pub use settings::{OpenOptions, Settings, WritesOn};
 pub use stats::LedgerStats;

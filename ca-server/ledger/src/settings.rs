@@ -48,6 +48,19 @@ pub struct Settings {
     pub rows_per_identity: u64,
     /// Live rows that one agent may have, of all its identities. Default 20,000, at least 1.
     pub rows_per_agent: u64,
+    /// What the writer runs on. Default a thread.
+    pub writes_on: WritesOn,
+}
+
+/// What the writer runs on. It blocks while it writes and syncs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WritesOn {
+    /// A thread of its own.
+    #[default]
+    Thread,
+    /// A task of the runtime in which the ledger is opened: for a simulation, whose disk never blocks and whose scheduler
+    /// decides what comes first.
+    Task,
 }
 
 impl Default for Settings {
@@ -61,6 +74,7 @@ impl Default for Settings {
             refusals_per_second: 100,
             rows_per_identity: 10_000,
             rows_per_agent: 20_000,
+            writes_on: WritesOn::Thread,
         }
     }
 }

@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use host::AppendFile;
-use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{Receiver, WeakSender};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -147,14 +146,11 @@ impl Writer {
         Self { shared, queue, file, backlog: Vec::new(), pace: Pace::default(), buffer: Vec::new() }
     }
 
-    /// Runs until every sender is gone and everything is written. The runtime is only for waiting.
-    pub(crate) fn run(mut self, mut queue: Receiver<Job>, runtime: &Runtime) {
+    /// Runs until every sender is gone and everything is written.
+    pub(crate) async fn run(mut self, mut queue: Receiver<Job>) {
         let mut jobs = Vec::with_capacity(BATCH_MAX);
-        while runtime.block_on(self.pace.gather(
-            &mut queue,
-            &mut jobs,
-            self.shared.settings.commit_window,
-        )) {
+        let window = self.shared.settings.commit_window;
+        while self.pace.gather(&mut queue, &mut jobs, window).await {
             self.commit(&mut jobs);
         }
         self.finish();

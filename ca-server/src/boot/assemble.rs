@@ -44,6 +44,7 @@ use control::hierarchy::{Downstreams, Upstreams, follower};
 use control::hush::Hush;
 use control::levels::Levels;
 use control::logs::Logs;
+use control::machine::OnThreads;
 use control::metered::Authorities;
 use control::metrics::Metrics;
 use control::own_issuer::OwnIssuers;
@@ -260,6 +261,14 @@ pub(super) async fn assemble(
     let looked = Footing::of(&layout.paths, ca.ledger.segment().as_str(), shared);
     let footing = looked
         .map_err(|source| BootError::DataDir { path: config.data_dir().to_owned(), source })?;
+    let machine = OnThreads {
+        guard: Arc::clone(&ca.guard),
+        jwt,
+        footing: Arc::new(footing),
+        logs: Arc::new(Logs::of(&ca.ledger)),
+        ledger: Arc::clone(&ca.ledger),
+        compaction: Mutex::new(Compaction::default()),
+    };
     let upkeep = Upkeep {
         ca: Arc::clone(&ca),
         driver: driver.clone(),
@@ -272,16 +281,13 @@ pub(super) async fn assemble(
         transition_signer: Arc::clone(&core.transition_signer),
         bundles,
         keys,
-        jwt,
         names,
         mode: config.rotation().mode(),
         authority: config.root().authority().to_owned(),
         own: Own { validity, under },
-        footing: Arc::new(footing),
-        logs: Arc::new(Logs::of(&ca.ledger)),
+        machine: Arc::new(machine),
         to_seal: Some(state.generation),
         ticks: 0,
-        compaction: Compaction::default(),
         clock_well: true,
         is_noted: false,
     };

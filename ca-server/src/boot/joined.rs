@@ -4,16 +4,16 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
+use control::duty::{Shown, share};
 use control::paths::FILE_MODE;
 use control::replication::Replication;
 use control::reports::{self, Reports};
 use issuance::SnapshotCell;
 use replicas::{
-    Currency, Drain, Joining, Lost, Member, ReplicaRow, Roster, Standing, watch_drain, watch_roster,
+    Drain, Joining, Lost, Member, ReplicaRow, Roster, Standing, watch_drain, watch_roster,
 };
 use rotation::{ReplicaName, SegmentId};
-use rotation_driver::{Duty, RecordStore as _, SharedRecord};
+use rotation_driver::{Duty, SharedRecord};
 use stores::SharedStore;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -23,9 +23,6 @@ use trust::randomness::random_bytes;
 use super::BootError;
 use super::blocking::blocking;
 use super::given::Given;
-
-/// How often it is judged who leads, though nothing was heard: leases pass in silence.
-const JUDGE_EVERY: Duration = Duration::from_millis(500);
 
 /// This server among those of its CA.
 #[derive(Debug)]
@@ -171,22 +168,6 @@ impl Joined {
     }
 }
 
-/// What requests are served from, beside the record that all servers share.
-#[derive(Debug)]
-struct Shown {
-    record: SharedRecord,
-    cell: Arc<SnapshotCell>,
-}
-
-#[async_trait]
-impl Currency for Shown {
-    async fn is_current(&self) -> bool {
-        let Ok(Some(stored)) = self.record.load().await else { return false };
-        let state = rotation::record::decode(&stored.record);
-        state.is_ok_and(|state| self.cell.load().bundle().sequence() >= state.sequence)
-    }
-}
-
 /// Says of this server whether it drains.
 async fn say_so(member: Member, mut drain: watch::Receiver<Option<Drain>>) {
     while drain.changed().await.is_ok() {
@@ -197,32 +178,6 @@ async fn say_so(member: Member, mut drain: watch::Receiver<Option<Drain>>) {
         tracing::warn!(standing = standing.as_str(), "an operator's word about this server");
         // The task that keeps the lease tells what goes wrong.
         let _ = member.say(|row| row.standing = standing).await;
-    }
-}
-
-/// Tells which part of the work is this server's.
-async fn share(
-    member: Member,
-    mut roster: watch::Receiver<Arc<Roster>>,
-    clock: Arc<dyn Clock>,
-    told: watch::Sender<Duty>,
-) {
-    while !told.is_closed() {
-        let uptime = clock.uptime();
-        let least = roster.borrow_and_update().leads(member.name(), uptime);
-        let leads = least && member.lease().is_held(uptime);
-        told.send_if_modified(|duty| {
-            let changed = duty.leads != leads;
-            if changed {
-                duty.leads = leads;
-                tracing::info!(leads, "whether this server stages roots and reports evidence");
-            }
-            changed
-        });
-        tokio::select! {
-            changed = roster.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(JUDGE_EVERY) => {}
-        }
     }
 }
 
