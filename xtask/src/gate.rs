@@ -8,10 +8,10 @@ use crate::cache::Cache;
 use crate::debian::{self, CURL, IPROUTE, OPENSSL, PYTHON_VENV};
 use crate::peers::{self, table};
 use crate::plugins::SOFTHSM;
-use crate::{process, rules};
+use crate::{process, rules, simulate};
 
-/// Installs what tests talk to, then runs every test of the workspace, documentation examples included.
-/// `arguments` go to `cargo test`.
+/// Installs what tests talk to, then runs every test of the workspace, documentation examples included, and the simulation.
+/// `arguments` go to `cargo test`; with any, the simulation is left out.
 pub(crate) fn test(root: &Path, arguments: &[String]) -> anyhow::Result<()> {
     debian::ensure(&[&OPENSSL, &CURL, &PYTHON_VENV, &IPROUTE, &SOFTHSM])?;
     let cache = Cache::from_environment()?;
@@ -26,7 +26,14 @@ pub(crate) fn test(root: &Path, arguments: &[String]) -> anyhow::Result<()> {
     ];
     peers::install(&cache, &needed)?;
     let mut tests = process::cargo(root);
-    process::run_shown(tests.args(["test", "--workspace", "--no-fail-fast"]).args(arguments))
+    let tested =
+        process::run_shown(tests.args(["test", "--workspace", "--no-fail-fast"]).args(arguments));
+    if arguments.is_empty() {
+        // Both are told, whichever fails.
+        let simulated = simulate::gate(root);
+        return tested.and(simulated);
+    }
+    tested
 }
 
 /// Runs every check that is not a test, all of them even when one fails.

@@ -20,6 +20,7 @@ mod plugins;
 mod process;
 mod protocol_page;
 mod rules;
+mod simulate;
 
 /// Chores of the Banyan repository.
 #[derive(Parser)]
@@ -64,6 +65,18 @@ enum Chore {
         #[arg(long)]
         small: bool,
     },
+    /// Run whole CAs under one scheduler, each hit by whatever its seed says; a failing seed replays exactly.
+    Simulate {
+        /// Which seeds, such as 0..1000.
+        #[arg(long, value_name = "A..B")]
+        seeds: String,
+        /// Begin no seed after so many seconds.
+        #[arg(long = "for", value_name = "SECONDS")]
+        seconds: Option<u64>,
+        /// Print what happens, step by step.
+        #[arg(long)]
+        trace: bool,
+    },
     /// Attack a server of this machine and measure what a good client notices: a table, and one line of JSON.
     Attacks {
         /// Parts of names of attacks, such as `flood`; all without any.
@@ -100,6 +113,7 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::NewPlugin { name, out } => new_plugin::run(&root, &name, out.as_deref()),
         Chore::Test { arguments } => gate::test(&root, &arguments),
         Chore::Model { small } => model::run(&root, small),
+        Chore::Simulate { seeds, seconds, trace } => simulate::run(&root, &seeds, seconds, trace),
         Chore::Attacks { names, dev } => attacks::run(&root, &names, dev),
         Chore::Check => gate::check(&root),
     }

@@ -1,0 +1,57 @@
+//! `cargo xtask simulate`: whole CAs under one scheduler, hit by whatever a seed says.
+//!
+//! A seed replays exactly only if tokio's own choices follow from it, which the product's tokio does not offer. So the simulation is
+//! built with a setting of its own, in a target directory of its own.
+
+use std::env;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::bail;
+
+use crate::process;
+
+/// Lets the choices of tokio follow from a seed.
+const SEEDED_TOKIO: &str = "--cfg tokio_unstable";
+/// How long seeds are run as part of all tests.
+const GATE_SECONDS: &str = "60";
+/// The seeds of that: as many as fit.
+const GATE_SEEDS: &str = "0..1000000";
+
+/// Runs seeds, and prints what came of them last.
+pub(crate) fn run(
+    root: &Path,
+    seeds: &str,
+    seconds: Option<u64>,
+    trace: bool,
+) -> anyhow::Result<()> {
+    if env::var_os("CARGO_ENCODED_RUSTFLAGS").is_some() {
+        bail!("CARGO_ENCODED_RUSTFLAGS is set, which the simulation would pass over: unset it");
+    }
+    let mut run = cargo(root, "run");
+    run.args(["--quiet", "--bin", "simulation", "--", seeds]);
+    if let Some(seconds) = seconds {
+        run.args(["--for", &seconds.to_string()]);
+    }
+    if trace {
+        run.arg("--trace");
+    }
+    process::run_shown(&mut run)
+}
+
+/// Shows that the simulation notices what is broken, then runs seeds for a while.
+pub(crate) fn gate(root: &Path) -> anyhow::Result<()> {
+    process::run_shown(&mut cargo(root, "test"))?;
+    run(root, GATE_SEEDS, GATE_SECONDS.parse().ok(), false)
+}
+
+/// `cargo` at work on the simulation.
+fn cargo(root: &Path, verb: &str) -> Command {
+    let mut cargo = process::cargo(root);
+    let flags = env::var("RUSTFLAGS").unwrap_or_default();
+    cargo.env("RUSTFLAGS", format!("{flags} {SEEDED_TOKIO}").trim());
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
+    cargo.args([verb, "--profile", "simulation", "--package", "simulation", "--target-dir"]);
+    cargo.arg(target.join("simulation"));
+    cargo
+}
