@@ -105,6 +105,16 @@ impl OwnIssuers {
         })
     }
 
+    /// Whether a rotation waits for an issuer of this replica that was not asked for yet. Nothing is asked for this.
+    pub fn is_waited_for(&self, state: &State) -> bool {
+        let comes = |entry: &RootEntry| {
+            matches!(entry.state, RootState::Staged | RootState::Published)
+                && entry.signer_for(&self.replica).is_none()
+                && entry.renewal_for(&self.replica).is_none()
+        };
+        state.phase.rotation().is_some() && state.roots.values().any(comes)
+    }
+
     /// Whether this replica can sign under the root that signs.
     pub async fn can_sign(&mut self, state: &State) -> bool {
         let Some(signer) = state.signer_of(&self.replica) else { return false };

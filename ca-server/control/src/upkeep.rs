@@ -190,11 +190,13 @@ impl Upkeep {
         }
         self.judge_readiness().await;
         self.reach(false).await;
-        if let Ok(now) = clock
-            && retry
-        {
-            self.keep_issuers(now.wall).await;
-            self.replace_old_root(now.wall).await;
+        if let Ok(now) = clock {
+            if retry || self.issuers.is_waited_for(&self.driver.state()) {
+                self.keep_issuers(now.wall).await;
+            }
+            if retry {
+                self.replace_old_root(now.wall).await;
+            }
         }
         if let Err(error) = self.ca.ledger.expire() {
             tracing::warn!(%error, "the audit's summary could not be written");

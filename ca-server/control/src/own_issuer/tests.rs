@@ -136,8 +136,12 @@ async fn a_root_that_is_being_staged_gets_an_issuer_of_every_replica() {
         mode: rotation::Mode::Auto,
         stage_again: None,
     };
+    let first = issuers("ca-1", "s1", &keys);
+    assert!(!second.is_waited_for(&state), "no rotation is under way");
     let state = taken(&taken(&state, &rotation), &prepared("r", "B"));
+    assert!(second.is_waited_for(&state) && !first.is_waited_for(&state));
     let due = second.due(&state, NOW).await.unwrap();
     assert_eq!((due.root, due.why), (root("B"), Why::None));
     assert_eq!(issuers("ca-1", "s1", &keys).due(&state, NOW).await, None, "it was asked first");
+    assert!(!second.is_waited_for(&taken(&state, &due.event())), "it is asked for");
 }
