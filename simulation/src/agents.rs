@@ -9,7 +9,7 @@ use std::time::Duration;
 use control::seen::Stored;
 use trust::{Bundle, Clock as _, RootId, Serial, SpiffeId, Timestamp, TrustDomain};
 
-use crate::door::{self, Asks, Said};
+use crate::door::{self, Asks, Said, Stream};
 use crate::machine::Machine;
 use crate::observer::{self, Leaf};
 use crate::run::Broken;
@@ -102,6 +102,7 @@ pub(crate) struct Agent {
     /// Leaves that nobody holds any more, until that was said.
     over: Vec<Serial>,
     said: BTreeMap<Serial, u64>,
+    stream: Option<Stream>,
 }
 
 impl Agent {
@@ -121,6 +122,7 @@ impl Agent {
             workloads,
             over: Vec::new(),
             said: BTreeMap::new(),
+            stream: None,
         }
     }
 
@@ -136,11 +138,17 @@ impl Agent {
             if !away.is_zero() && self.world.may_fail() {
                 // It is restarted, or its node is cut off: workloads go on with what they have.
                 self.world.note(&self.name, &"is away");
-                self.said.clear();
+                self.disconnected();
                 tokio::time::sleep(away).await;
             }
             self.turn().await;
         }
+    }
+
+    /// It says everything again at the next stream.
+    fn disconnected(&mut self) {
+        self.said.clear();
+        self.stream = None;
     }
 
     fn machine(&self) -> Option<Arc<Machine>> {
@@ -159,7 +167,7 @@ impl Agent {
             Some(bundle) => self.offer(bundle),
             None => {
                 self.server += 1;
-                self.said.clear();
+                self.disconnected();
             }
         }
         self.come_and_go();
@@ -284,7 +292,7 @@ impl Agent {
         }
         let news = Said { applied: &applied, over: &self.over };
         let world = Arc::clone(&self.world);
-        let said = door::say(&self.world, machine, &self.name, &news);
+        let said = door::say(&world, machine, &self.name, &mut self.stream, &news);
         if tokio::time::timeout(patience(&world), said).await.ok().flatten().is_some() {
             self.said.extend(applied);
             self.over.clear();

@@ -2,10 +2,13 @@
 
 use std::sync::{Arc, LazyLock};
 
+use control::peers::calls::Word;
+use control::peers::outbox::Voice;
 use control::seen::Stored;
 use issuance::{AuthorizedRequest, Holder};
-use ledger::{EvidenceClass, Proof, Witness};
+use ledger::{EvidenceClass, EvidenceError, Proof, Witness};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+use rotation::SegmentId;
 use trust::csr::{ParsedCsr, VerifiedCsr};
 use trust::{Bundle, Sequence, Serial, SpiffeId};
 
@@ -19,6 +22,13 @@ use crate::world::World;
 pub(crate) struct Reply {
     pub(crate) leaf: Leaf,
     pub(crate) bundle: Bundle,
+}
+
+/// The stream of an agent to one process, for what it says of leaves of others.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    segment: SegmentId,
+    voice: Voice,
 }
 
 /// What an agent says of its leaves.
@@ -136,21 +146,35 @@ pub(crate) async fn say(
     world: &World,
     machine: &Machine,
     agent: &str,
+    stream: &mut Option<Stream>,
     said: &Said<'_>,
 ) -> Option<()> {
     let process = reach(world, machine).await?;
     let ca = &process.ca;
     ca.replication.may_release().ok()?;
+    let voice = match stream {
+        Some(open) if open.segment == process.segment => &open.voice,
+        other => {
+            let (segment, voice) = (process.segment.clone(), ca.peers.voice(agent));
+            &other.insert(Stream { segment, voice }).voice
+        }
+    };
     let (present, at) = (ca.cell.load().bundle().sequence(), ca.clock.now());
+    let (by, class) = (Witness::Agent(agent), EvidenceClass::Applied);
     for (serial, sequence) in
         said.applied.iter().filter(|(_, sequence)| Sequence(*sequence) <= present)
     {
-        let proof = Proof { applied: Sequence(*sequence), class: EvidenceClass::Applied, at };
-        // A row of another server, or one that is over: nothing comes of it.
-        let _ = ca.ledger.ack(Witness::Agent(agent), *serial, proof).await;
+        let applied = Sequence(*sequence);
+        let taken = ca.ledger.ack(by, *serial, Proof { applied, class, at }).await;
+        if matches!(taken, Err(EvidenceError::UnknownRow(_))) {
+            voice.say(*serial, Word::Applied(applied, class));
+        }
     }
     for serial in said.over {
-        let _ = ca.ledger.release(Witness::Agent(agent), *serial).await;
+        let taken = ca.ledger.release(by, *serial).await;
+        if matches!(taken, Err(EvidenceError::UnknownRow(_))) {
+            voice.say(*serial, Word::Released);
+        }
     }
     answered(world, machine, &process, ()).await
 }

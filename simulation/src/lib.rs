@@ -7,7 +7,7 @@
 //! | `clock`, `disk`, `store`, `keys` | the fakes of what a machine has: clocks, a disk, a line to the store, keys and an authority |
 //! | `run`, `world` | what all parts share |
 //! | `machine`, `process`, `server` | a machine, and the process on it: the parts of a real server, put together as `ca-server/src/boot` does |
-//! | `door`, `agents` | calls to a server; a small agent, and workloads |
+//! | `door`, `peers`, `agents` | calls to a server, calls between servers; a small agent, and workloads |
 //! | `story` | operators, faults, and the calm after them |
 //! | `observer` | the rules |
 //!
@@ -24,6 +24,7 @@ mod keys;
 mod machine;
 mod observer;
 mod parts;
+mod peers;
 mod process;
 mod run;
 mod server;

@@ -297,7 +297,8 @@ impl Story {
     }
 
     async fn everybody_has_a_leaf(&self) {
-        let deadline = self.world.elapsed() + LEAF_MAX;
+        // Whoever was away before the calm is away for longer than a leaf lives.
+        let deadline = self.world.elapsed() + LEAF_MAX * 3;
         let mut lacking = observer::without_leaf(&self.world.observer);
         while !lacking.is_empty() && self.world.elapsed() < deadline && !self.is_over() {
             tokio::time::sleep(Duration::from_secs(1)).await;

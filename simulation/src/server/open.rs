@@ -119,7 +119,7 @@ pub(super) async fn join(core: &Core<'_>, tasks: &mut JoinSet<()>) -> Result<Joi
     let row = ReplicaRow {
         holder: format!("{:016x}", core.id()),
         place,
-        address: None,
+        address: Some(format!("{}.example.org:1", core.name)),
         version: "0".to_owned(),
         reads: rotation::record::FORMAT,
         lease_millis: u64::try_from(LEASE.as_millis())?,

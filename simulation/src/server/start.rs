@@ -25,7 +25,6 @@ use control::metrics::Metrics;
 use control::own_issuer::OwnIssuers;
 use control::own_leaf::{self, Own, OwnLeaf, Under};
 use control::peers::Peers;
-use control::peers::calls::Nobody;
 use control::replication::Replication;
 use control::reports::{self, Reports};
 use control::seen::Seen;
@@ -49,9 +48,10 @@ use super::open::{
 };
 use crate::machine::Machine;
 use crate::parts::{Bent, Simulated};
+use crate::peers::Calls;
 use crate::process::{Process, Started};
 use crate::run::Broken;
-use crate::settings::{AUTHORITY, EVIDENCE, LEASE, POLICY, SKEW, profile};
+use crate::settings::{AUTHORITY, EVIDENCE, LEAF_MAX, LEASE, POLICY, SKEW, profile};
 use crate::world::World;
 
 pub(super) async fn start(
@@ -193,7 +193,7 @@ async fn serve(
     let metrics = Arc::new(Metrics::new(&AuthorityCalls::default()));
     let peers = Peers::new(
         replication.roster.clone(),
-        Arc::new(Nobody),
+        Arc::new(Calls { run: Arc::clone(&core.world.run), machines: core.world.machines.clone() }),
         Arc::clone(&core.clock),
         metrics.peers.clone(),
     );
@@ -253,6 +253,7 @@ async fn serve(
     tasks.spawn(ca.history.clone().follow());
     tasks.spawn(hear::keep(Arc::clone(&ca)));
     tasks.spawn(reporting::run(Arc::clone(&ca), Arc::clone(&core.store), segment.clone()));
+    tasks.spawn(Arc::clone(&ca.peers).keep_telling(LEAF_MAX));
     tasks.spawn(following.run());
     let upkeep = Upkeep {
         ca: Arc::clone(&ca),
