@@ -13,7 +13,9 @@ pub mod boot;
 pub mod config;
 
 pub use boot::{
-    BootError, Embedding, Ended, HostDeps, RewrapFailure, RewrapOrders, RewrappedStore, Running,
-    Server, StateMoveError,
+    BootError, Embedding, Ended, HostDeps, OfflineBackup, RewrapFailure, RewrapOrders,
+    RewrappedStore, Running, SealedKeys, Server, StateBackupError, StateMoveError,
 };
+pub use ca_state::backup::{Backup, BackupError};
+pub use ca_state::{RestoreError, Restored};
 pub use config::{Config, ConfigError};

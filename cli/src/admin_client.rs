@@ -101,6 +101,13 @@ async fn open(target: &AdminTarget) -> Result<Channel, Failure> {
     }
 }
 
+/// The configuration that tells where the server is: the one that was named, or that is found. `None` where a socket or an
+/// address was named.
+pub fn config_of(target: &AdminTarget) -> Option<PathBuf> {
+    let named = target.socket.is_some() || target.server.is_some();
+    (!named).then(|| target.config.clone().or_else(|| config_file::found(config_file::SERVER)))?
+}
+
 fn socket_path(target: &AdminTarget) -> Result<PathBuf, Failure> {
     if let Some(socket) = &target.socket {
         return Ok(socket.clone());

@@ -54,6 +54,7 @@ impl Event {
             | Self::AbortRequested { request_id }
             | Self::RollbackRequested { request_id }
             | Self::ContinueRequested { request_id, .. }
+            | Self::RecoveryRequested { request_id, .. }
             | Self::SightingDismissed { request_id, .. }
             | Self::SightingHeeded { request_id, .. }
             | Self::PruneRequested { request_id, .. }

@@ -225,6 +225,12 @@ pub enum Cause {
     /// Leaves of the new root may be alive, or it is the only one.
     #[error("the new root has signed")]
     TooLateToAbort,
+    /// The record was restored from a backup, and the new root may have signed after that.
+    #[error(
+        "the new root may have signed after the backup that this state was restored from, and an abort would take trust from its \
+         leaves"
+    )]
+    MayHaveSigned,
     /// The new root does not sign.
     #[error("the new root isn't signing; nothing to roll back")]
     NothingToRollBack,
@@ -461,6 +467,7 @@ impl Cause {
             | Self::GateClosed { opens_at_latest: Some(_), .. }
             | Self::NothingToActivate
             | Self::TooLateToAbort
+            | Self::MayHaveSigned
             | Self::NothingToRollBack
             | Self::FormerRootLeft
             | Self::RolledBackBefore => return None,

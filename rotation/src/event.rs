@@ -213,6 +213,17 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         waits: bool,
     },
+    /// The record was restored from a backup, and may be older than the mesh: what was released since is not known, and
+    /// counts as full for as long as any of it can live.
+    RecoveryRequested {
+        /// Chosen by who wants it; the same for one restore.
+        request_id: RequestId,
+        /// Why, for whoever reads the journal.
+        reason: String,
+        /// Segments of servers that run on this very record: they stay as they are.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        live: BTreeSet<SegmentId>,
+    },
     /// An operator says that the word of an agent about bundles is wrong, or does not matter.
     SightingDismissed {
         /// Chosen at random by who wants it.
@@ -338,6 +349,7 @@ impl Event {
             Self::OperatorActed { .. } => "operator_acted",
             Self::BundleSighted { .. } => "bundle_sighted",
             Self::ContinueRequested { .. } => "continue_requested",
+            Self::RecoveryRequested { .. } => "recovery_requested",
             Self::SightingDismissed { .. } => "sighting_dismissed",
             Self::SightingHeeded { .. } => "sighting_heeded",
             Self::FurtherRootsAdded { .. } => "further_roots_added",

@@ -7,8 +7,8 @@ use trust::{CertificateId, Generation, RootId, Sequence, Timestamp, TrustDomain}
 
 use crate::codec;
 use crate::{
-    Der, DoneRequests, Effect, FurtherEntry, PendingEffect, Phase, ReplicaName, RootEntry,
-    RootState, Segment, SegmentId, Sightings,
+    Der, DoneRequests, Effect, FurtherEntry, LOST_REPLICA, PendingEffect, Phase, Policy,
+    ReplicaName, RootEntry, RootState, Segment, SegmentId, Sightings,
 };
 
 /// The state of one trust domain. Small, ordered and hashable; everything the machine knows is in it.
@@ -120,6 +120,14 @@ impl State {
         let entry = self.roots.get(root).filter(|entry| entry.state.may_sign())?;
         let segment = self.segments.get(segment).filter(|segment| !segment.is_closed())?;
         entry.horizon.min(segment.bounds.get(root).copied())
+    }
+
+    /// When the last leaf must have ended that was lost with a newer record: this one was restored from a backup. `None` when
+    /// nothing was lost, or all that was is over.
+    pub fn lost_rows_until(&self, now: Timestamp, policy: &Policy) -> Option<Timestamp> {
+        let lost = self.segments.values().filter(|one| one.replica.as_str() == LOST_REPLICA);
+        let last = lost.filter_map(Segment::last_bound).max()?;
+        (!policy.has_passed(last, now)).then(|| policy.over_at(last))
     }
 
     /// The segments of one replica, present and former.

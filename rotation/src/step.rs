@@ -10,6 +10,7 @@ mod horizon;
 mod issuer;
 mod passage;
 mod prune;
+mod recovery;
 mod replica;
 mod root;
 mod segment;

@@ -78,6 +78,7 @@ impl Agents {
         let Registration { request, agent, identities, token, caller: shown } = registration;
         let stored = Stored::new(message.stored_sequence, &message.stored_digest);
         let request = request.with_word(self.ca.word_of(&agent, stored, &snapshot)?);
+        self.ca.may_admit()?;
         let spki = request.public_key().hash();
         match token {
             Some(token) => self.ca.registry.redeem(token, spki, now).await?,

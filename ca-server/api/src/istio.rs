@@ -37,6 +37,7 @@ impl IstioCertificates {
         check_metadata(message.metadata.as_ref())?;
         let ttl = requested_ttl(message.validity_duration);
         let request = self.ca.authorizer.workload(&caller, csr, ttl, &snapshot)?;
+        self.ca.may_admit()?;
         let leaf = call.issue(&request, snapshot).await?;
         Ok(leaf.istio_chain())
     }

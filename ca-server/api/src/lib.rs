@@ -11,6 +11,7 @@ mod admin;
 mod agent;
 mod agent_admin;
 mod authority;
+mod backup;
 mod call;
 mod clock;
 mod downstream;

@@ -4,17 +4,20 @@ use std::sync::Arc;
 
 use auth::authz::AGENT_NAME_LEN_MAX;
 use auth::refusal::{Reason, Refusal};
+use futures::stream::BoxStream;
 use proto::banyan::admin::v1::state_service_server::StateService;
 use proto::banyan::admin::v1::{
-    ContinueStateRequest, DismissAgentWordRequest, HeedAgentWordRequest, RecordState,
-    ShowStateRequest, Sighting,
+    BackupPart, BackupStateRequest, ContinueStateRequest, DismissAgentWordRequest,
+    HeedAgentWordRequest, RecordState, RecoverStateRequest, ShowStateRequest, Sighting,
 };
 use rotation::{Event, RequestId, State};
 use rotation_driver::{SubmitError, Word};
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 use trust::{Sequence, Timestamp};
 
 use crate::admin::Operators;
+use crate::backup;
 use crate::call::Call;
 use crate::words::{full_word, refused, word};
 use control::ca::Ca;
@@ -25,11 +28,13 @@ use control::seen;
 pub(crate) struct States {
     ca: Arc<Ca>,
     operators: Operators,
+    /// One backup at a time: each has the state in memory.
+    backing_up: Arc<Semaphore>,
 }
 
 impl States {
-    pub(crate) const fn new(ca: Arc<Ca>, operators: Operators) -> Self {
-        Self { ca, operators }
+    pub(crate) fn new(ca: Arc<Ca>, operators: Operators) -> Self {
+        Self { ca, operators, backing_up: Arc::new(Semaphore::new(1)) }
     }
 
     async fn go_on(
@@ -65,6 +70,18 @@ impl States {
         self.submit(Event::SightingHeeded { request_id, agent }, word).await
     }
 
+    /// What was released after the backup counts as full; servers that run keep their segments.
+    async fn recover(
+        &self,
+        message: RecoverStateRequest,
+        caller: &str,
+    ) -> Result<RecordState, Refusal> {
+        let word = full_word(&message.by, &message.reason, caller)?;
+        let (request_id, reason) = (request_id(&message.request_id)?, message.reason);
+        let live = self.ca.live_segments();
+        self.submit(Event::RecoveryRequested { request_id, reason, live }, word).await
+    }
+
     async fn submit(&self, event: Event, word: Word) -> Result<RecordState, Refusal> {
         match self.ca.driver.submit_as(event, word).await {
             Ok(state) => Ok(self.shown(&state)),
@@ -93,6 +110,9 @@ impl States {
             explained: state.seen.explained.0,
             roots: state.bundle().keys().map(|root| root.as_bytes().to_vec()).collect(),
             lost_until: self.lost_until(state).as_secs(),
+            unknown_until: state
+                .lost_rows_until(self.ca.clock.now(), &self.ca.policy)
+                .map_or(0, Timestamp::as_secs),
         }
     }
 
@@ -144,6 +164,34 @@ impl StateService for States {
         request: Request<HeedAgentWordRequest>,
     ) -> Result<Response<RecordState>, Status> {
         self.answer(request, async |this, message, by| this.heed(message, by).await).await
+    }
+
+    async fn recover_state(
+        &self,
+        request: Request<RecoverStateRequest>,
+    ) -> Result<Response<RecordState>, Status> {
+        self.answer(request, async |this, message, by| this.recover(message, by).await).await
+    }
+
+    type BackupStateStream = BoxStream<'static, Result<BackupPart, Status>>;
+
+    async fn backup_state(
+        &self,
+        request: Request<BackupStateRequest>,
+    ) -> Result<Response<Self::BackupStateStream>, Status> {
+        let (mut call, message) = Call::of(&self.ca, request);
+        self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
+        // Sealed keys and the books of authorities do not leave this machine by the network.
+        if call.peer.as_ref().and_then(|peer| peer.uid).is_none() {
+            let text = "a backup is given at the admin socket alone: run `banyan state backup` on the server's machine";
+            return Err(call.refuse(Refusal::new(Reason::CallerNotAllowed, text)));
+        }
+        let one = Arc::clone(&self.backing_up).try_acquire_owned();
+        let one = one.map_err(|_| {
+            let text = "another backup is being made: wait until it is there";
+            call.refuse(Refusal::new(Reason::Overloaded, text))
+        })?;
+        Ok(Response::new(backup::parts(call, !message.without_keys, one)))
     }
 }
 

@@ -288,6 +288,8 @@ reasons! {
     IdentityTooFast = "IDENTITY_TOO_FAST", ResourceExhausted, Some(1);
     /// Too many requests at once.
     Overloaded = "OVERLOADED", ResourceExhausted, Some(1);
+    /// The CA's state was restored from a backup, and members hold a bundle that it never published.
+    StateBehind = "STATE_BEHIND", Unavailable, Some(10);
     /// The agent has not stored the bundle in force yet.
     BundleNotStored = "BUNDLE_NOT_STORED", Aborted, None;
     /// The agent has other roots than this server under the sequence that it has stored.

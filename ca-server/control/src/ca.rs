@@ -13,6 +13,7 @@ use registry::AgentRegistry;
 use registry::sessions::Sessions;
 use rotation::{Policy, ReplicaName};
 use rotation_driver::DriverHandle;
+use stores::SharedStore;
 use tokio::sync::watch;
 use trust::{Bundle, Clock, Randomness, SpiffeId, Timestamp};
 
@@ -101,6 +102,8 @@ pub struct Ca {
     pub replication: Arc<Replication>,
     /// What they are asked and told of leaves.
     pub peers: Arc<Peers>,
+    /// What all servers of the CA share.
+    pub store: Arc<dyn SharedStore>,
     /// When this process started.
     pub started_at: Timestamp,
 }

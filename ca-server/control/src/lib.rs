@@ -69,6 +69,7 @@ pub mod own_leaf;
 mod own_trust;
 pub mod paths;
 pub mod peers;
+pub mod recovery;
 pub mod reissue;
 pub mod release;
 pub mod replication;

@@ -14,6 +14,7 @@ use peers::PeerClient;
 use registry::AgentRegistry;
 use rotation::{Effect, ReplicaName, SegmentId, State};
 use rotation_driver::DriverHandle;
+use stores::SharedStore;
 use tokio::sync::watch;
 use trust::{Bundle, SpiffeId};
 
@@ -183,6 +184,7 @@ pub(super) async fn assemble(
         jwt: Arc::clone(&jwt),
         shortage: places.shortage,
         replication,
+        store: core.joined.store(),
     };
     let ca = Arc::new(ca(config, deps, driver, parts));
     // Weak: the metrics belong to the CA that they show.
@@ -316,6 +318,7 @@ struct CaParts {
     jwt: Arc<JwtVerifier>,
     shortage: Option<String>,
     replication: Arc<Replication>,
+    store: Arc<dyn SharedStore>,
 }
 
 /// What upstream CAs will have said, and the tasks that listen to them.
@@ -362,6 +365,7 @@ fn ca(config: &Config, deps: &HostDeps, driver: &DriverHandle, parts: CaParts) -
         guard,
         authority_drift,
         replication,
+        store,
         ..
     } = parts;
     let agents = Arc::new(registry.clone());
@@ -413,6 +417,7 @@ fn ca(config: &Config, deps: &HostDeps, driver: &DriverHandle, parts: CaParts) -
         replica,
         replication,
         peers,
+        store,
         started_at: deps.clock.now(),
     }
 }

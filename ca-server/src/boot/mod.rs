@@ -8,6 +8,7 @@
 mod answers;
 mod assemble;
 mod authority_state;
+mod backup;
 mod blocking;
 mod embedding;
 mod error;
@@ -21,6 +22,7 @@ mod moving;
 mod open;
 mod own_issuer;
 mod preflight;
+mod recovery;
 mod rewrap;
 mod rows;
 mod running;
@@ -31,6 +33,7 @@ mod unstarted;
 
 use std::sync::Arc;
 
+pub use backup::{OfflineBackup, SealedKeys, StateBackupError};
 pub use control::clock::ClockUnreadable;
 use control::clock::GuardedClock;
 pub use control::own_leaf::OwnLeafError;
@@ -105,6 +108,45 @@ impl Server {
         moving::move_state(config, target, deps).await
     }
 
+    /// Begins a backup of a state that no running server can be asked for: of a file whose server is stopped, or of a store that
+    /// servers share.
+    ///
+    /// # Errors
+    /// [`StateBackupError`].
+    pub async fn backup(
+        config: &Config,
+        deps: &HostDeps,
+        with_keys: bool,
+    ) -> Result<OfflineBackup, StateBackupError> {
+        backup::begin(config, deps, with_keys).await
+    }
+
+    /// Makes a backup the state of the configured place, on which no server may run. `replaces` names the state that may be
+    /// thrown away for it.
+    ///
+    /// # Errors
+    /// [`StateBackupError`] says what to do; what was begun goes on when it is run again.
+    pub async fn restore(
+        config: &Config,
+        deps: &HostDeps,
+        backup: &ca_state::backup::Backup,
+        replaces: Option<&str>,
+    ) -> Result<ca_state::Restored, StateBackupError> {
+        backup::restore(config, deps, backup, replaces).await
+    }
+
+    /// Tries passphrases on the sealed keys of a backup: those of the configuration, or the one in this file.
+    ///
+    /// # Errors
+    /// [`BootError`].
+    pub async fn try_keys(
+        backup: &ca_state::backup::Backup,
+        config: Option<&Config>,
+        passphrase: Option<&std::path::Path>,
+    ) -> Result<Vec<SealedKeys>, BootError> {
+        backup::try_keys(backup, config, passphrase).await
+    }
+
     /// Starts a server; when it answers, requests are served.
     ///
     /// # Errors
@@ -136,7 +178,11 @@ impl Server {
         let deps = HostDeps { clock: guard.clock(), ..deps };
         let given = Given { config: &config, deps: &deps, layout: &layout, embedding };
         let mut core = Box::pin(open::core_services(given, guard)).await?;
-        match Box::pin(assemble::assemble(given, &mut core, addresses)).await {
+        let assembled = async {
+            recovery::counted(given, &core.store, &core.driver).await?;
+            assemble::assemble(given, &mut core, addresses).await
+        };
+        match Box::pin(assembled).await {
             Ok(assembled) => Ok(running::run(&config, assembled, core, layout.into_lock()).await),
             Err(error) => {
                 // The record is let go before the directory is: the next start may come at once.

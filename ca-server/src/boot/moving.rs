@@ -90,7 +90,8 @@ pub(super) async fn move_state(
     Ok(ca_state::move_state(from, to).await?)
 }
 
-fn name(config: &Config) -> String {
+/// How people call the place of the state.
+pub(super) fn name(config: &Config) -> String {
     match config.store() {
         StoreConfig::Redb => path(config).display().to_string(),
         StoreConfig::Etcd(etcd) => etcd.place().to_owned(),
@@ -102,7 +103,8 @@ fn path(config: &Config) -> std::path::PathBuf {
     control::paths::Paths::below(config.data_dir().to_owned()).state()
 }
 
-async fn opened(
+/// The store of a configuration; a file that is missing is made if wanted.
+pub(super) async fn opened(
     config: &Config,
     deps: &HostDeps,
     make: bool,
@@ -124,7 +126,10 @@ async fn opened(
 }
 
 /// That no server renews its lease. The lock of the data directory says it of one machine alone.
-async fn nobody_runs(place: &str, store: &dyn SharedStore) -> Result<(), StateMoveError> {
+pub(super) async fn nobody_runs(
+    place: &str,
+    store: &dyn SharedStore,
+) -> Result<(), StateMoveError> {
     let rows = || async {
         let rows = settle::all(store, REPLICAS).await;
         let rows = rows.map_err(|error| StateMoveError::Read { place: place.to_owned(), error })?;

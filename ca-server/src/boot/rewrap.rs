@@ -218,7 +218,8 @@ fn targets(config: &Config, only: Option<&str>) -> Result<Vec<Target>, RewrapFai
     Ok([common].into_iter().chain(same).collect())
 }
 
-fn source_of(keys: &KeyBackendConfig, config: &Config) -> Option<PassphraseSource> {
+/// Where the passphrase of an authority with key files of its own comes from.
+pub(super) fn source_of(keys: &KeyBackendConfig, config: &Config) -> Option<PassphraseSource> {
     let text = |key: &str| keys.settings().get(key)?.as_str().map(str::to_owned);
     let file = text("passphrase_file").map(|path| config.directory().join(path));
     let source = file.map(PassphraseSource::File);

@@ -51,6 +51,15 @@ pub enum OwnerError {
         /// Where it comes from.
         from: String,
     },
+    /// A restore to here is not over.
+    #[error(
+        "a restore of backup {} to here is not over: run the same `banyan state restore` again",
+        short(backup)
+    )]
+    Restoring {
+        /// The backup's id.
+        backup: String,
+    },
     /// It holds something, and not whose it is.
     #[error(
         "it holds the space {space}, but the key meta/{TRUST_DOMAIN} that says whose state it is has gone: restore a backup"
@@ -59,4 +68,9 @@ pub enum OwnerError {
         /// A space that is not empty.
         space: &'static str,
     },
+}
+
+/// As much of a backup's id as people compare.
+pub(crate) fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
 }

@@ -10,11 +10,15 @@ use crate::error::OwnerError;
 pub(crate) const MOVED: &str = "moved";
 /// A state that is not whole yet has this one.
 pub(crate) const MOVING: &str = "moving";
+/// A state that is being restored from a backup, and is not whole yet.
+pub(crate) const RESTORING: &str = "restoring";
+/// A state that was restored from a backup, and that no server has started on yet.
+pub(crate) const RESTORED: &str = "restored";
 
 /// What a mark says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mark {
-    /// The other place: where it went, or where it comes from.
+    /// The other place: where it went, or where it comes from; the id of a backup.
     pub(crate) place: String,
     /// Whose state it is.
     pub(crate) ca: String,
@@ -61,4 +65,24 @@ pub(crate) async fn write(
 /// [`ReadError`].
 pub async fn moved_to(store: &dyn SharedStore) -> Result<Option<String>, ReadError> {
     Ok(read(store, MOVED).await?.map(|mark| mark.place))
+}
+
+/// Which backup the state was restored from, until a server has counted what was released since.
+///
+/// # Errors
+/// [`ReadError`].
+pub async fn restored(store: &dyn SharedStore) -> Result<Option<String>, ReadError> {
+    Ok(read(store, RESTORED).await?.map(|mark| mark.place))
+}
+
+/// What was released since the backup is counted in the record: the state is one like any other.
+///
+/// # Errors
+/// [`OwnerError`]; the next start does it again.
+pub async fn recovered(store: &dyn SharedStore) -> Result<(), OwnerError> {
+    match write(store, RESTORED, None).await {
+        // Another server was first.
+        Err(OwnerError::Write(WriteError::Conflict { .. })) => Ok(()),
+        done => done,
+    }
 }

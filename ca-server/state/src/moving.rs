@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use stores::{ReadError, SharedStore, Space, WriteError, settle, spaces};
+use stores::{SharedStore, spaces};
 
+use crate::copying::{are_the_same, keys, made_the_same};
 use crate::error::OwnerError;
-use crate::marks::{self, MOVED, MOVING, Mark};
+use crate::marks::{self, MOVED, MOVING, Mark, RESTORED, RESTORING};
 use crate::owner::{self, Owner};
 
 /// How often a copy is made anew because something else writes to the target.
@@ -74,8 +75,6 @@ pub enum MoveError {
     },
 }
 
-type Keys = BTreeMap<String, Vec<u8>>;
-
 /// Moves the state of a CA whose servers are all stopped.
 ///
 /// # Errors
@@ -94,6 +93,10 @@ pub async fn move_state(from: Place<'_>, to: Place<'_>) -> Result<Moved, MoveErr
         let error = OwnerError::Unfinished { from: "elsewhere".to_owned() };
         return Err(MoveError::Store { place: from.name.to_owned(), error });
     }
+    if let Some(mark) = of(from, marks::read(from.store, RESTORING).await.map_err(Into::into))? {
+        let error = OwnerError::Restoring { backup: mark.place };
+        return Err(MoveError::Store { place: from.name.to_owned(), error });
+    }
     if !fits {
         return Err(MoveError::Occupied { place: to.name.to_owned() });
     }
@@ -101,6 +104,9 @@ pub async fn move_state(from: Place<'_>, to: Place<'_>) -> Result<Moved, MoveErr
     let comes = Mark { place: from.name.to_owned(), ca: ca.clone() };
     of(to, marks::write(to.store, MOVING, Some(&comes)).await)?;
     let keys = copied(from, to).await?;
+    // What no server has counted yet is to be counted there.
+    let restored = of(from, marks::read(from.store, RESTORED).await.map_err(Into::into))?;
+    of(to, marks::write(to.store, RESTORED, restored.as_ref()).await)?;
     let goes = Mark { place: to.name.to_owned(), ca };
     of(from, marks::write(from.store, MOVED, Some(&goes)).await)?;
     of(to, owner::name(to.store, &source).await)?;
@@ -143,52 +149,10 @@ async fn copied(
     Err(MoveError::Differs { place: to.name.to_owned() })
 }
 
-async fn keys(store: &dyn SharedStore, space: Space) -> Result<Keys, ReadError> {
-    let entries = settle::all(store, space).await?;
-    Ok(entries.into_iter().map(|entry| (entry.id, entry.value)).collect())
-}
-
-/// Writes what is missing or other, and deletes what is too much.
-async fn made_the_same(
-    store: &dyn SharedStore,
-    space: Space,
-    wanted: &Keys,
-) -> Result<(), OwnerError> {
-    let odd = |error: stores::InvalidKey| ReadError::Failed { reason: error.to_string() };
-    let mut there = BTreeMap::new();
-    for entry in settle::all(store, space).await? {
-        match wanted.get(&entry.id) {
-            None => {
-                settle::delete(store, &space.key(entry.id).map_err(odd)?, &entry.version).await?
-            }
-            Some(value) => _ = there.insert(entry.id, (entry.version, *value == entry.value)),
-        }
-    }
-    for (id, value) in wanted {
-        let version = match there.get(id) {
-            Some((_, true)) => continue,
-            Some((version, false)) => Some(version),
-            None => None,
-        };
-        let key = space.key(id.clone()).map_err(odd)?;
-        let written: Result<_, WriteError> = settle::put(store, &key, value, version).await;
-        written?;
-    }
-    Ok(())
-}
-
-async fn are_the_same(one: &dyn SharedStore, other: &dyn SharedStore) -> Result<bool, ReadError> {
-    for space in spaces::ALL.into_iter().filter(|space| *space != spaces::META) {
-        if keys(one, space).await? != keys(other, space).await? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
 #[cfg(test)]
 mod tests {
     use stores::fake::{FakeStore, Fault};
+    use stores::{Space, settle};
     use trust::{Randomness, TrustDomain};
 
     use super::*;

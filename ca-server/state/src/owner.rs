@@ -8,7 +8,7 @@ use trust::randomness::random_bytes;
 use trust::{Randomness, TrustDomain};
 
 use crate::error::{FORMAT, OwnerError, TRUST_DOMAIN};
-use crate::marks::{self, MOVED, MOVING};
+use crate::marks::{self, MOVED, MOVING, RESTORING};
 
 /// Whose state it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,9 @@ pub struct Owner {
 pub async fn owner(store: &dyn SharedStore) -> Result<Option<Owner>, OwnerError> {
     if let Some(mark) = marks::read(store, MOVING).await? {
         return Err(OwnerError::Unfinished { from: mark.place });
+    }
+    if let Some(mark) = marks::read(store, RESTORING).await? {
+        return Err(OwnerError::Restoring { backup: mark.place });
     }
     if let Some(mark) = marks::read(store, MOVED).await? {
         return Err(OwnerError::Moved { to: mark.place });

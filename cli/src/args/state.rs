@@ -48,6 +48,39 @@ pub enum StateAction {
         #[command(flatten)]
         word: ReasonedOptions,
     },
+    /// Write a backup of the state to a file; from the running server if there is one, else from its store
+    Backup {
+        /// The file to be made
+        file: PathBuf,
+        /// Leave out the sealed keys of roots
+        #[arg(long)]
+        without_keys: bool,
+        /// Replace the file if it exists
+        #[arg(long)]
+        force: bool,
+    },
+    /// Check a backup, and print what is in it
+    Verify {
+        /// The backup
+        file: PathBuf,
+        /// Try the passphrase in this file on the keys [default: the one that --config names, if it is given]
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+    },
+    /// Make a backup the state of the place that `[store]` names, with all servers stopped
+    Restore {
+        /// The backup
+        file: PathBuf,
+        /// Throw away for good the state that is there; WHAT is how the refusal names it
+        #[arg(long, value_name = "WHAT")]
+        replace: Option<String>,
+    },
+    /// Count what may have been released after a backup that was restored by copying files; `restore` does it by itself
+    Recover {
+        /// Who wants it, and why.
+        #[command(flatten)]
+        word: ReasonedOptions,
+    },
     /// Move the state of a CA whose servers are stopped to another store: --config names the present configuration
     Move {
         /// Configuration file whose section `[store]` names the other place; nothing else in it may differ

@@ -3,6 +3,7 @@
 pub mod about;
 pub mod agent;
 pub mod authority;
+mod backup;
 pub mod ceremony;
 pub mod clock;
 pub mod config;

@@ -8,10 +8,11 @@ use console::exit::Failure;
 use console::output;
 use proto::banyan::admin::v1::{
     ContinueStateRequest, DismissAgentWordRequest, HeedAgentWordRequest, RecordState,
-    ShowStateRequest, Sighting,
+    RecoverStateRequest, ShowStateRequest, Sighting,
 };
 use serde_json::{Value, json};
 
+use super::backup;
 use super::request::{lost_or_refused, request_id};
 use crate::admin_client;
 use crate::args::{StateAction, StateOptions};
@@ -22,14 +23,22 @@ use crate::config_file;
 /// # Errors
 /// [`Failure`] if the server is away or refuses; [`Failure::Unknown`] if its answer was lost.
 pub async fn run(options: &StateOptions) -> Result<(), Failure> {
-    if let StateAction::Move { to } = &options.action {
-        return moved(options, to).await;
+    match &options.action {
+        StateAction::Move { to } => return moved(options, to).await,
+        StateAction::Backup { .. } | StateAction::Verify { .. } | StateAction::Restore { .. } => {
+            return Box::pin(backup::run(options)).await;
+        }
+        _ => {}
     }
     let mut client = admin_client::states(&options.target).await?;
     let id = request_id(options.request_id.as_deref(), "state");
     let failed = |status: tonic::Status| lost_or_refused(&status, &id);
     let (state, done) = match &options.action {
-        StateAction::Show | StateAction::Move { .. } => {
+        StateAction::Show
+        | StateAction::Move { .. }
+        | StateAction::Backup { .. }
+        | StateAction::Verify { .. }
+        | StateAction::Restore { .. } => {
             let shown = client.show_state(ShowStateRequest {}).await.map_err(failed)?;
             (shown.into_inner(), None)
         }
@@ -38,6 +47,13 @@ pub async fn run(options: &StateOptions) -> Result<(), Failure> {
             let request = ContinueStateRequest { request_id, above: *above, by, reason, now: *now };
             let state = client.continue_state(request).await.map_err(failed)?.into_inner();
             let done = went_on(&state);
+            (state, Some(done))
+        }
+        StateAction::Recover { word } => {
+            let (request_id, by, reason) = (id.clone(), word.by(), word.reason.clone());
+            let request = RecoverStateRequest { request_id, by, reason };
+            let state = client.recover_state(request).await.map_err(failed)?.into_inner();
+            let done = recovered(&state);
             (state, Some(done))
         }
         StateAction::Dismiss { agent, word } => {
@@ -97,6 +113,14 @@ fn shown(state: &RecordState) -> String {
         // Writing into a string cannot fail, here and below.
         let _ = writeln!(text, "it continued above bundle {} after a restore", state.explained);
     }
+    if state.unknown_until > 0 {
+        let _ = writeln!(
+            text,
+            "it was restored from a backup: leaves that were released after that may live until {}, and gates of a rotation wait \
+             for them",
+            output::time(state.unknown_until)
+        );
+    }
     if !state.dismissed.is_empty() {
         let _ = writeln!(
             text,
@@ -141,6 +165,14 @@ fn shown(state: &RecordState) -> String {
     text
 }
 
+fn recovered(state: &RecordState) -> String {
+    format!(
+        "leaves that were released after the backup are counted as if all of them lived: gates of a rotation wait until {}. Once \
+         agents have connected, `banyan state show` says whether they hold a bundle that this server never published",
+        output::time(state.unknown_until)
+    )
+}
+
 fn went_on(state: &RecordState) -> String {
     format!(
         "bundle {} is published with the present roots. Leaves that were issued after the backup have no row in the ledger: the \
@@ -169,6 +201,7 @@ fn as_json(state: &RecordState) -> Value {
         "went_on_above": output::json_count(state.explained),
         "roots": state.roots.iter().map(|root| output::hex(root)).collect::<Vec<_>>(),
         "lost_leaves_until": output::time(state.lost_until),
+        "unknown_leaves_until": (state.unknown_until > 0).then(|| output::time(state.unknown_until)),
     })
 }
 

@@ -57,6 +57,12 @@ impl Durable {
         self.state.iter().flat_map(|state| state.roots.keys().copied()).collect()
     }
 
+    /// Whether the ledger has a row with this serial.
+    #[must_use]
+    pub fn has(&self, serial: &Serial) -> bool {
+        self.rows.contains_key(serial)
+    }
+
     /// Checks that everything that was released is covered: a row of its own that says the same, under a horizon of its
     /// root and a bound of its segment that reach as far as it lives.
     ///

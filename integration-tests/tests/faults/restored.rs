@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ca_server::Running;
-use integration_tests::faults::CaDir;
+use integration_tests::faults::{CaDir, Door, Member as Joiner, reason};
 use integration_tests::mesh::{
     Gate, Member, Proxy, TRUST_DOMAIN, TestAgent, Traffic, admin_channel, eventually,
 };
@@ -142,6 +142,16 @@ impl Mesh {
         self.start_ca().await
     }
 
+    /// The verb with these words, beside the configuration.
+    async fn banyan(&self, words: &[&str]) -> anyhow::Result<()> {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_banyan_under_test"));
+        command.args(words).current_dir(self.ca_dir.directory());
+        let said = command.env_remove("BANYAN_ADMIN_SOCKET").kill_on_drop(true).output().await?;
+        let text = String::from_utf8_lossy(&said.stderr);
+        anyhow::ensure!(said.status.success(), "{words:?}: {text}");
+        Ok(())
+    }
+
     async fn until_it_names(&self, words: &str) -> anyhow::Result<String> {
         eventually("it is not healthy and says why", || async {
             let status = self.status().await.ok();
@@ -243,6 +253,44 @@ async fn a_restored_server_that_no_agent_trusts_says_that_none_comes_and_a_new_t
     agent.until("a member again", |status| status.member.is_some() && status.connected).await?;
     let conditions = mesh.status().await?.conditions;
     assert!(!conditions.iter().any(|text| text.contains("no registered agent")), "{conditions:?}");
+    mesh.stop_ca().await
+}
+
+/// By the verbs, with the ledger and the keys of the server still there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_restored_by_command_lets_nobody_in_below_what_members_hold_and_goes_on_above_it()
+-> anyhow::Result<()> {
+    let mut mesh = Mesh::start(2).await?;
+    let traffic =
+        Traffic::among(&mesh.proxies.iter().cloned().map(Member::Proxy).collect::<Vec<_>>());
+    eventually("they talk", || async { traffic.handshakes() > 10 }).await?;
+    mesh.banyan(&["state", "backup", "old", "--config", "ca.toml"]).await?;
+    mesh.rotate("lost", "manual").await?;
+    mesh.until_agents_hold(2).await?;
+    mesh.stop_ca().await?;
+    std::fs::rename(mesh.ca_dir.data().join("state.redb"), mesh.ca_dir.beside("lost"))?;
+    mesh.banyan(&["state", "restore", "old", "--config", "ca.toml"]).await?;
+    mesh.start_ca().await?;
+
+    let shown = mesh.show().await?;
+    assert!(shown.unknown_until > 0, "nobody had to say that it was restored: {shown:?}");
+    mesh.until_it_names("banyan state continue --above 2").await?;
+    let door = Door::of(mesh.running.as_ref().unwrap())?;
+    let refused = Joiner::join(&door, "late").await.unwrap_err();
+    assert_eq!(reason(&refused), "STATE_BEHIND", "{refused}");
+    assert!(refused.message().contains("banyan state continue"), "{refused}");
+
+    let state = mesh.states().continue_state(go_on(2)).await?.into_inner();
+    assert_eq!((state.sequence, state.sightings.len()), (3, 0));
+    mesh.until_agents_hold(3).await?;
+    Joiner::join(&door, "later").await?;
+    mesh.rotates("whole").await?;
+    let status = mesh.status().await?;
+    assert!(status.healthy, "{:?}", status.conditions);
+    let talk = traffic.stop().await?;
+    assert!(talk.handshakes > 100, "only {} handshakes", talk.handshakes);
+    assert!(talk.failed.is_empty(), "{} failed: {:#?}", talk.failed.len(), talk.failed.first());
+    mesh.banyan(&["journal", "verify", "--config", "ca.toml"]).await?;
     mesh.stop_ca().await
 }
 

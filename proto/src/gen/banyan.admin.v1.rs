@@ -5329,6 +5329,57 @@ pub mod replica_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecoverStateRequest {
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+impl ::prost::Name for RecoverStateRequest {
+    const NAME: &'static str = "RecoverStateRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.RecoverStateRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.RecoverStateRequest".into()
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupStateRequest {
+    /// Leave out the sealed keys of roots.
+    #[prost(bool, tag = "1")]
+    pub without_keys: bool,
+}
+impl ::prost::Name for BackupStateRequest {
+    const NAME: &'static str = "BackupStateRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.BackupStateRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.BackupStateRequest".into()
+    }
+}
+/// The last one is followed by the end of the stream; a stream that ends with an error made no backup.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupPart {
+    #[prost(bytes = "vec", tag = "1")]
+    pub bytes: ::prost::alloc::vec::Vec<u8>,
+}
+impl ::prost::Name for BackupPart {
+    const NAME: &'static str = "BackupPart";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.BackupPart".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.BackupPart".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ShowStateRequest {}
 impl ::prost::Name for ShowStateRequest {
@@ -5434,6 +5485,9 @@ pub struct RecordState {
     /// When the last leaf that was issued after the backup must have ended, if it was restored now.
     #[prost(int64, tag = "7")]
     pub lost_until: i64,
+    /// The state was restored, and leaves that were released after the backup may live until then; 0 if it was not, or they are over.
+    #[prost(int64, tag = "8")]
+    pub unknown_until: i64,
 }
 impl ::prost::Name for RecordState {
     const NAME: &'static str = "RecordState";
@@ -5645,6 +5699,53 @@ pub mod state_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Counts what was released after the backup that the state was restored from.
+        pub async fn recover_state(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RecoverStateRequest>,
+        ) -> std::result::Result<tonic::Response<super::RecordState>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.StateService/RecoverState",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("banyan.admin.v1.StateService", "RecoverState"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// A backup of the state, in parts to be written one behind the other. On the admin socket alone.
+        pub async fn backup_state(
+            &mut self,
+            request: impl tonic::IntoRequest<super::BackupStateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::BackupPart>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.StateService/BackupState",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("banyan.admin.v1.StateService", "BackupState"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -5680,6 +5781,25 @@ pub mod state_service_server {
             &self,
             request: tonic::Request<super::HeedAgentWordRequest>,
         ) -> std::result::Result<tonic::Response<super::RecordState>, tonic::Status>;
+        /// Counts what was released after the backup that the state was restored from.
+        async fn recover_state(
+            &self,
+            request: tonic::Request<super::RecoverStateRequest>,
+        ) -> std::result::Result<tonic::Response<super::RecordState>, tonic::Status>;
+        /// Server streaming response type for the BackupState method.
+        type BackupStateStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::BackupPart, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// A backup of the state, in parts to be written one behind the other. On the admin socket alone.
+        async fn backup_state(
+            &self,
+            request: tonic::Request<super::BackupStateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::BackupStateStream>,
+            tonic::Status,
+        >;
     }
     /// What agents hold that the record never published.
     #[derive(Debug)]
@@ -5935,6 +6055,97 @@ pub mod state_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.StateService/RecoverState" => {
+                    #[allow(non_camel_case_types)]
+                    struct RecoverStateSvc<T: StateService>(pub Arc<T>);
+                    impl<
+                        T: StateService,
+                    > tonic::server::UnaryService<super::RecoverStateRequest>
+                    for RecoverStateSvc<T> {
+                        type Response = super::RecordState;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RecoverStateRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as StateService>::recover_state(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RecoverStateSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.StateService/BackupState" => {
+                    #[allow(non_camel_case_types)]
+                    struct BackupStateSvc<T: StateService>(pub Arc<T>);
+                    impl<
+                        T: StateService,
+                    > tonic::server::ServerStreamingService<super::BackupStateRequest>
+                    for BackupStateSvc<T> {
+                        type Response = super::BackupPart;
+                        type ResponseStream = T::BackupStateStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::BackupStateRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as StateService>::backup_state(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = BackupStateSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

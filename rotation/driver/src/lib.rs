@@ -43,5 +43,5 @@ pub use handle::{DriverHandle, QUEUE_EVENTS_MAX, SubmitError};
 pub use journal::{JournalEntry, Outcome, Word};
 pub use replay::{ReplayError, Replayed, is_routine, replay};
 pub use reporter::{EvidenceSource, NoEvidence, report};
-pub use shared_record::{JOURNAL_ENTRIES_MAX, SharedRecord};
+pub use shared_record::{JOURNAL_ENTRIES_MAX, Kept, SharedRecord};
 pub use store::{RecordStore, StoreError, Stored, Write};

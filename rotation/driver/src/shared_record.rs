@@ -31,6 +31,15 @@ const PAGE: usize = 1_000;
 #[derive(Debug, Clone)]
 pub struct SharedRecord(Arc<dyn SharedStore>);
 
+/// The record, and where in the journal the entry of its last write belongs: those before it stand under keys of their own.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// The record.
+    pub stored: Stored,
+    /// The index of its entry.
+    pub index: u64,
+}
+
 /// The record's value, and which writing it comes from.
 struct Found {
     value: Value,
@@ -43,19 +52,20 @@ impl SharedRecord {
         Self(store)
     }
 
+    /// What the record's value says, wherever it was kept.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] when this program did not write it.
+    pub fn kept(value: &[u8]) -> Result<Kept, StoreError> {
+        let Value { generation, index, record, .. } = decoded(value)?;
+        Ok(Kept { stored: Stored { generation, record }, index })
+    }
+
     async fn found(&self) -> Result<Option<Found>, StoreError> {
         let Some(found) = self.0.get(&record_key()?).await.map_err(not_read)? else {
             return Ok(None);
         };
-        let value = Value::decode(&found.value).map_err(|what| {
-            let reason = format!(
-                "the key {RECORD_ID} of space {} was not written by this program ({what}): put back the value that \
-                 was there, or restore a backup",
-                RECORD.name()
-            );
-            StoreError::Failed { reason }
-        })?;
-        Ok(Some(Found { value, version: found.version }))
+        Ok(Some(Found { value: decoded(&found.value)?, version: found.version }))
     }
 
     /// Gives the entry that is in the record a key of its own, and answers the index behind it.
@@ -243,6 +253,17 @@ impl RecordStore for SharedRecord {
     async fn watch(&self) -> Result<Option<Hints>, StoreError> {
         self.0.watch(RECORD).await.map(Some).map_err(not_read)
     }
+}
+
+fn decoded(value: &[u8]) -> Result<Value, StoreError> {
+    Value::decode(value).map_err(|what| {
+        let reason = format!(
+            "the key {RECORD_ID} of space {} was not written by this program ({what}): put back the value that \
+             was there, or restore a backup",
+            RECORD.name()
+        );
+        StoreError::Failed { reason }
+    })
 }
 
 fn journal_id(index: u64) -> String {

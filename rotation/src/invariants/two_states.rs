@@ -4,7 +4,8 @@ use trust::{CertificateId, RootId, Timestamp};
 
 use super::{Violation, further, rotation};
 use crate::{
-    Contents, IssuerEntry, Phase, RootEntry, RootState, Segment, SegmentId, SegmentState, State,
+    Contents, IssuerEntry, LOST_REPLICA, Phase, RootEntry, RootState, Segment, SegmentId,
+    SegmentState, State,
 };
 
 pub(super) fn check(former: &State, next: &State) -> Result<(), Violation> {
@@ -25,6 +26,7 @@ pub(super) fn check(former: &State, next: &State) -> Result<(), Violation> {
         let how = Change {
             named: named == Some(*id),
             goes_on: goes_on(former, next),
+            recovers: recovers(former, next),
             rests: rests(former, next),
         };
         root(id, before, next.roots.get(id), how)?;
@@ -75,6 +77,29 @@ fn goes_on(former: &State, next: &State) -> bool {
         && next.segments.iter().any(lost)
 }
 
+/// Whether a record that was restored from a backup counts what it cannot know: nothing else changes, and rows that nobody can
+/// read reach to the horizon of every root that is not retired.
+fn recovers(former: &State, next: &State) -> bool {
+    let states = |state: &State| {
+        state.roots.iter().map(|(id, entry)| (*id, entry.state)).collect::<Vec<_>>()
+    };
+    let covers = |segment: &Segment| {
+        let mut counted = next.roots.iter().filter(|(_, entry)| !entry.state.is_retired());
+        counted.all(|(root, entry)| segment.bounds.get(root).copied() == entry.horizon)
+    };
+    let lost = |(id, segment): (&SegmentId, &Segment)| {
+        segment.replica.as_str() == LOST_REPLICA
+            && !former.segments.contains_key(id)
+            && segment.state == SegmentState::Closed(Contents::Unread)
+            && covers(segment)
+    };
+    next.sequence == former.sequence
+        && states(former) == states(next)
+        && former.pending == next.pending
+        && former.seen == next.seen
+        && next.segments.iter().any(lost)
+}
+
 /// While agents hold bundles that this record never published, neither the bundle nor the signer changes.
 fn unseen(former: &State, next: &State) -> Result<(), Violation> {
     let (before, after) = (former.signing_root(), next.signing_root());
@@ -92,6 +117,8 @@ struct Change {
     named: bool,
     /// The record goes on above what was seen.
     goes_on: bool,
+    /// The record was restored, and counts what was released since.
+    recovers: bool,
     /// Nothing about roots is under way.
     rests: bool,
 }
@@ -132,7 +159,9 @@ fn root(
     if !before.issuers.iter().all(keeps) {
         return Err(changed);
     }
-    let may_rise = before.state.may_sign() || (how.goes_on && before.state.is_trusted());
+    let may_rise = before.state.may_sign()
+        || (how.goes_on && before.state.is_trusted())
+        || (how.recovers && !before.state.is_retired());
     if after.horizon > before.horizon && !may_rise {
         return Err(Violation::HorizonRaised { root: *id });
     }

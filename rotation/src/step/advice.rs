@@ -47,7 +47,9 @@ impl Place<'_> {
             }
             Cause::Held { .. } => with(None, vec![Verb::Resume]),
             Cause::FormerRootLeft => with(self.wait(), self.unblocking()),
-            Cause::TooLateToAbort => with(self.wait(), self.and_unblocked(vec![Verb::Rollback])),
+            Cause::TooLateToAbort | Cause::MayHaveSigned => {
+                with(self.wait(), self.and_unblocked(vec![Verb::Rollback]))
+            }
             Cause::NothingToRollBack => with(self.wait(), self.and_unblocked(vec![Verb::Abort])),
             Cause::RolledBackBefore => with(self.wait(), self.and_unblocked(vec![Verb::Activate])),
             Cause::NothingToActivate | Cause::LifeTooShort { .. } => {

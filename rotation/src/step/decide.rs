@@ -5,7 +5,8 @@ use trust::{Sequence, Timestamp};
 use super::draft::{Decision, Draft};
 use super::root::Prepared;
 use super::{
-    bootstrap, further, horizon, issuer, passage, prune, replica, segment, sighting, staging, verbs,
+    bootstrap, further, horizon, issuer, passage, prune, recovery, replica, segment, sighting,
+    staging, verbs,
 };
 use crate::{Cause, Effect, Event, Phase, Policy, RequestId, State};
 
@@ -71,6 +72,9 @@ pub(super) fn decide(state: &State, event: &Event, now: Timestamp, policy: &Poli
         Event::ContinueRequested { request_id, above, waits, .. } => {
             let request = sighting::GoOn { request_id, above: *above, waits: *waits };
             sighting::go_on(state, &request, now, policy)
+        }
+        Event::RecoveryRequested { request_id, live, .. } => {
+            recovery::requested(state, &recovery::Request { request_id, live }, now, policy)
         }
         Event::SightingDismissed { request_id, agent, .. } => {
             sighting::dismissed(state, request_id, agent, now)

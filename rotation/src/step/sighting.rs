@@ -1,17 +1,12 @@
 //! A record that is older than what agents hold: no change of the bundle, until an operator lets it go on above all that
 //! was seen.
 
-use std::collections::BTreeMap;
-
-use trust::{BundleDigest, RootId, Sequence, Timestamp};
+use trust::{BundleDigest, Sequence, Timestamp};
 
 use super::draft::{Decision, Draft};
 use super::{guards, staging};
 use crate::sightings::{DISMISSED_MAX, LOST_REPLICA, Sighting};
-use crate::{
-    BundleChange, Cause, Contents, Phase, Policy, ReplicaName, RequestId, Segment, SegmentId,
-    SegmentState, State,
-};
+use crate::{BundleChange, Cause, Phase, Policy, RequestId, State};
 
 /// Sequences stay below this: documents with bundles have them as numbers of JSON.
 const SEQUENCE_MAX: u64 = 1 << 53;
@@ -80,7 +75,11 @@ pub(super) fn go_on(
     let bundle = draft.change_bundle();
     draft.rename_bundle(bundle);
     draft.set_settling(None);
-    draft.count_lost_rows(now, policy);
+    let latest = now.plus(policy.leaf_lifetime_max);
+    let trusted = draft.state.roots.iter().filter(|(_, entry)| entry.state.is_trusted());
+    let bounds = trusted.map(|(id, entry)| (*id, latest.min(entry.not_after))).collect();
+    let name = format!("{LOST_REPLICA}-{}", draft.state.sequence);
+    draft.count_lost_rows(&name, bounds);
     draft.state.seen.open.clear();
     draft.state.seen.explained = above;
     draft.state.done.remember(request_id.clone());
@@ -134,25 +133,5 @@ impl Draft {
             | Phase::Steady(_)
             | Phase::Staging(_) => {}
         }
-    }
-
-    /// A segment that was never seen, of which nothing is known but when the last of its leaves must have ended.
-    fn count_lost_rows(&mut self, now: Timestamp, policy: &Policy) {
-        let latest = now.plus(policy.leaf_lifetime_max);
-        let mut bounds: BTreeMap<RootId, Timestamp> = BTreeMap::new();
-        for (id, entry) in self.state.roots.iter_mut().filter(|(_, entry)| entry.state.is_trusted())
-        {
-            let until = latest.min(entry.not_after);
-            entry.horizon = entry.horizon.max(Some(until));
-            bounds.insert(*id, until);
-        }
-        let name = format!("{LOST_REPLICA}-{}", self.state.sequence);
-        let (Ok(replica), Ok(segment)) =
-            (ReplicaName::parse(LOST_REPLICA), SegmentId::parse(&name))
-        else {
-            return;
-        };
-        let state = SegmentState::Closed(Contents::Unread);
-        self.state.segments.insert(segment, Segment { replica, state, bounds });
     }
 }

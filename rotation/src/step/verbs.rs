@@ -6,8 +6,8 @@ use super::draft::{Decision, Draft};
 use super::{guards, passage, staging};
 use crate::evidence::{self, Evidence};
 use crate::{
-    Cause, Distributing, Draining, Effect, Ending, Phase, Policy, RequestId, Rotation, Staging,
-    State,
+    Cause, Distributing, Draining, Effect, Ending, LOST_REPLICA, Phase, Policy, RequestId,
+    Rotation, Staging, State,
 };
 
 /// Lets the new root sign by the same gate as the machine would. After a rollback it goes back to the wait for that
@@ -100,6 +100,9 @@ pub(super) fn abort(state: &State, request_id: &RequestId, now: Timestamp) -> De
             let goes = passage::Goes { from: phase.to, to: phase.from, ending: Ending::Aborted };
             passage::withdraw(&mut draft, &rotation, goes, now);
         }
+        Phase::Distributing(phase) if may_have_leaves(state, &phase.to) => {
+            return Err(Cause::MayHaveSigned);
+        }
         // Giving up what was given up is done; whoever holds it lets it go on by resuming it.
         Phase::Withdrawing(phase) if phase.ending == Ending::Aborted => return Ok(None),
         _ => return Err(Cause::TooLateToAbort),
@@ -174,6 +177,12 @@ fn free(rotation: &Rotation) -> Result<(), Cause> {
 /// Whether a leaf under this root may ever have been released.
 fn has_leaves(state: &State, root: &RootId) -> bool {
     state.roots.get(root).is_none_or(|entry| entry.signed_since_staged())
+}
+
+/// Whether leaves under this root are counted that nobody knows: the record was restored.
+fn may_have_leaves(state: &State, root: &RootId) -> bool {
+    let lost = state.segments.values().filter(|one| one.replica.as_str() == LOST_REPLICA);
+    lost.into_iter().any(|one| one.bounds.contains_key(root))
 }
 
 /// The last second at which a leaf under this root may end.

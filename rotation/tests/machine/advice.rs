@@ -135,6 +135,7 @@ fn asked(world: &World) -> Vec<Event> {
             reason: String::new(),
             waits: true,
         },
+        recovery(id().as_str(), &["s1"]),
         Event::SightingDismissed { request_id: id(), agent: "a".to_owned(), reason: String::new() },
         Event::SightingHeeded { request_id: id(), agent: "a".to_owned() },
     ];

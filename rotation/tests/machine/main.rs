@@ -12,6 +12,7 @@ mod further;
 mod gates;
 mod prune;
 mod questions;
+mod recovered;
 mod replicas;
 mod returns;
 mod rotations;

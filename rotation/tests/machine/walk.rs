@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use rotation::evidence::{RelyingParties, Tally};
-use rotation::{Contents, Event, Evidence, Mode, Policy, State, invariants, step};
+use rotation::{Contents, Event, Evidence, Mode, Phase, Policy, State, invariants, step};
 use trust::Timestamp;
 
 use crate::words::*;
@@ -72,6 +72,8 @@ fn any_verb() -> impl Strategy<Value = Event> {
         1 => request().prop_map(resume),
         1 => request().prop_map(abort),
         1 => request().prop_map(rollback),
+        1 => (request(), prop::collection::vec(segment(), 0..2))
+            .prop_map(|(request, live)| recovery(request, &live)),
         1 => Just(Event::DriverStarted),
         2 => (request(), prop::collection::btree_set(root_name(), 1..3)).prop_map(|(request, names)| {
             let roots = names.into_iter().map(root).collect();
@@ -174,6 +176,36 @@ proptest! {
             (event, now)
         };
         walked(from, walk.into_iter().map(later).collect())?;
+    }
+}
+
+/// The moves that rest on a gate.
+fn passes_a_gate(before: &Phase, after: &Phase) -> bool {
+    matches!(
+        (before, after),
+        (Phase::Distributing(_), Phase::Draining(_)) | (Phase::Draining(_), Phase::Withdrawing(_))
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_gate_of_a_restored_record_is_passed_while_leaves_that_nobody_knows_may_live(
+        from in prop::sample::select(vec![signing(), distributed(Mode::Auto), distributed(Mode::Manual), drained()]),
+        walk in prop::collection::vec((prop_oneof![any_event(), any_verb(), any_verb()], 0..40_i64), 1..120),
+    ) {
+        let mut now = 1_200;
+        let mut state = after(from, now, &[recovery("the-restore", &[])]);
+        for (event, pause) in walk {
+            now += pause;
+            let lost = state.lost_rows_until(at(now), &policy());
+            let Ok(next) = step(&state, &dated(event, now), at(now), &policy()) else { continue };
+            if passes_a_gate(&state.phase, &next.next.phase) {
+                prop_assert_eq!(lost, None, "at {}: {}", now, line(&next.next));
+            }
+            state = next.next;
+        }
     }
 }
 

@@ -129,6 +129,12 @@ pub(crate) fn rollback(request: &str) -> Event {
     Event::RollbackRequested { request_id: request.parse().unwrap() }
 }
 
+pub(crate) fn recovery(request: &str, live: &[&str]) -> Event {
+    let live = live.iter().map(|segment| segment.parse().unwrap()).collect();
+    let request_id = request.parse().unwrap();
+    Event::RecoveryRequested { request_id, reason: "restored".to_owned(), live }
+}
+
 pub(crate) fn activate(request: &str, evidence: Evidence) -> Event {
     Event::ActivateRequested { request_id: request.parse().unwrap(), evidence }
 }

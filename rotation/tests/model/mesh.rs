@@ -68,6 +68,19 @@ pub(crate) enum Without {
     Fence,
     /// The operator says that agents which hold more than the record are wrong, and they are right.
     GoesOnAbove,
+    /// A restored record goes on with the rows that it finds.
+    Recovery,
+}
+
+/// The backup that the replica is restored from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Restored {
+    No,
+    /// Of before the rotation, put back by hand while the new root does not sign yet: nobody tells the record.
+    Former,
+    /// Of when the new bundle had just been decided, put back at any time until a root is withdrawn. Its number is in force, so
+    /// no agent can tell; leaves of the new root, and rows of both, may have come since.
+    SameBundle,
 }
 
 /// The bundle that an agent refuses, and what it has instead.
@@ -146,8 +159,8 @@ pub(crate) struct Setting {
     pub(crate) further: Further,
     /// Whether that operator also holds the rotation and resumes it, each once at any time.
     pub(crate) holds: bool,
-    /// Whether the replica is restored, once while the new root does not sign yet, from a backup of before the rotation.
-    pub(crate) restored: bool,
+    /// Which backup the replica is restored from, once.
+    pub(crate) restored: Restored,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -226,7 +239,7 @@ impl World {
             named: setting.further.is_trusted(),
             namings: u8::from(matches!(setting.further, Further::Leaves | Further::Comes)),
             swapped: false,
-            restores: u8::from(setting.restored),
+            restores: u8::from(setting.restored != Restored::No),
             heard: None,
         }
     }

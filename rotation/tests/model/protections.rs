@@ -1,6 +1,6 @@
 //! Nothing fails with every protection in place; something does without any one of them.
 
-use crate::mesh::{Further, Refuses, Setting, Without};
+use crate::mesh::{Further, Refuses, Restored, Setting, Without};
 use crate::walk::walk;
 
 /// Worlds that a walk may see, so that one that has grown is noticed.
@@ -32,7 +32,7 @@ pub(crate) const PLAIN: Setting = Setting {
     operator: false,
     further: Further::No,
     holds: false,
-    restored: false,
+    restored: Restored::No,
 };
 
 fn checked(name: &str, setting: Setting, without: &[Without]) {
@@ -210,8 +210,16 @@ fn an_agent_that_refuses_the_bundle_gets_no_leaf_with_it() {
 /// Bundle 2 was {A, B}, and of that the restored record knows nothing; then its authority names a further root.
 #[test]
 fn a_restored_record_gives_no_number_again_that_agents_have_told_of() {
-    let setting = Setting { restored: true, further: Further::Comes, ticks: 0, ..PLAIN };
+    let setting =
+        Setting { restored: Restored::Former, further: Further::Comes, ticks: 0, ..PLAIN };
     checked("restored", setting, &[Without::Fence, Without::GoesOnAbove]);
+}
+
+/// Bundle 2 is in force and in the backup; what was released after the backup has no row.
+#[test]
+fn a_restored_record_counts_what_was_released_after_the_backup() {
+    let rows = Setting { restored: Restored::SameBundle, client_leaf: 1, ..PLAIN };
+    checked("restored with a client", rows, &[Without::Recovery]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A backup of before the rotation is put back; agents tell what they hold; and an operator lets the record go on.
+//! A backup is put back; agents tell what they hold; and an operator lets the record go on.
 
 use rotation::{Event, Phase};
 use trust::Sequence;
@@ -6,14 +6,14 @@ use trust::Sequence;
 use crate::entities::{P, Q};
 use crate::evidence::end;
 use crate::kept::Kept;
-use crate::mesh::{Setting, Without, World};
+use crate::mesh::{Restored, Setting, Without, World};
 use crate::moves::Next;
 use crate::replica::raise;
-use crate::words::{segment, signing};
+use crate::words::{distributing, segment, signing};
 
 pub(crate) fn moves(next: &mut Next<'_>) {
     let (world, setting) = (next.world, next.setting);
-    if !setting.restored {
+    if setting.restored == Restored::No {
         return;
     }
     next.happens("the replica is restored", restore(world, setting));
@@ -23,19 +23,30 @@ pub(crate) fn moves(next: &mut Next<'_>) {
     next.happens("the operator lets the record go on", go_on(world, setting));
 }
 
-/// Record and ledger are those of before the rotation. What was issued since is not known any more.
+/// Record and ledger are those of the backup. What was issued since is not known any more.
 fn restore(world: &World, setting: &Setting) -> Option<World> {
-    // An operator says that no other root had begun to sign: then nothing lives that the backup does not trust.
-    if !matches!(world.record.phase, Phase::Distributing(_)) {
-        return None;
-    }
+    // Of before the rotation an operator says that no other root had begun to sign: then nothing lives that the backup does not
+    // trust.
+    let backup = match (setting.restored, &world.record.phase) {
+        (Restored::Former, Phase::Distributing(_)) => signing(setting.bound),
+        (Restored::SameBundle, Phase::Distributing(_) | Phase::Draining(_)) => {
+            distributing(setting.bound, false)
+        }
+        _ => return None,
+    };
     let mut next = World { restores: world.restores.checked_sub(1)?, ..world.clone() };
-    next.record = Kept::record(signing(setting.bound));
+    let applied = if setting.restored == Restored::Former { 1 } else { 2 };
+    next.record = Kept::record(backup);
     for request in &mut next.requests {
         *request = request.filter(|request| request.leaf.is_some());
     }
     next.rows.iter_mut().filter(|row| row.segment > 0).for_each(end);
-    next.rows.iter_mut().for_each(|row| row.applied = row.applied.min(1));
+    next.rows.iter_mut().for_each(|row| row.applied = row.applied.min(applied));
+    if setting.restored == Restored::SameBundle && setting.without != Without::Recovery {
+        let (request_id, reason) = ("restore".parse().unwrap(), String::new());
+        let recovers = Event::RecoveryRequested { request_id, reason, live: [].into() };
+        next.record = next.take(&recovers, setting).unwrap();
+    }
     next.segment += 1;
     let opened = Event::SegmentOpened {
         replica: "ca".parse().unwrap(),

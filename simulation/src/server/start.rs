@@ -245,6 +245,7 @@ async fn serve(
         id,
         replica: core.name.clone(),
         replication,
+        store: Arc::clone(&core.store),
         started_at: now,
     });
     let source = Arc::new(Bent { reader: evidence, broken: core.world.options.broken });

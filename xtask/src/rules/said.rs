@@ -15,8 +15,15 @@ const PLUGIN_PAGES: &str = "docs/plugins";
 /// between alternatives.
 const TABLES: [&str; 4] = ["| it says |", "| condition |", "| told as |", "| message |"];
 /// The other tables of [`OPERATIONS`]: a new one belongs to one of the two lists.
-const NO_QUOTES: [&str; 6] =
-    ["| path |", "| what happened |", "| you want |", "| name |", "| code |", "| default |"];
+const NO_QUOTES: [&str; 7] = [
+    "| path |",
+    "| what happened |",
+    "| forgotten |",
+    "| you want |",
+    "| name |",
+    "| code |",
+    "| default |",
+];
 /// Shorter parts of a quote are in every program.
 const PART_MIN: usize = 8;
 /// Fewer quotes than this were found on all pages only if the pages are not read as they are written.
