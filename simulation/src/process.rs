@@ -19,12 +19,24 @@ use crate::run::Broken;
 pub(crate) struct Process {
     pub(crate) ca: Arc<Ca>,
     pub(crate) segment: SegmentId,
-    pub(crate) dead: Arc<AtomicBool>,
+    dead: Arc<AtomicBool>,
+    /// Its connections are cut: whatever is under way reaches nobody.
+    cut: AtomicBool,
 }
 
 impl Process {
+    pub(crate) fn new(ca: Arc<Ca>, segment: SegmentId, dead: Arc<AtomicBool>) -> Self {
+        Self { ca, segment, dead, cut: AtomicBool::new(false) }
+    }
+
+    /// Whether nobody hears of it any more.
     pub(crate) fn is_dead(&self) -> bool {
-        self.dead.load(Ordering::Relaxed)
+        self.dead.load(Ordering::Relaxed) || self.cut.load(Ordering::Relaxed)
+    }
+
+    /// Cuts all connections, as a server does that stops.
+    pub(crate) fn cut(&self) {
+        self.cut.store(true, Ordering::Relaxed);
     }
 
     /// What an operator's word rests on here.

@@ -133,6 +133,7 @@ async fn stop(started: Started) {
     let Started { process, store, driver, member, upkeep_ended, upkeep_stop, .. } = started;
     upkeep_stop.cancel();
     let _ = upkeep_ended.await;
+    process.cut();
     reporting::last(&process.ca, store, &process.segment).await;
     driver.stop().await;
     process.ca.ledger.shutdown().await;

@@ -287,7 +287,7 @@ async fn serve(
     let ready = conditions::obstacles(&ca).is_empty();
     control::front::Front::set_ready(front.as_ref(), ready).await;
     Ok(Started {
-        process: Arc::new(Process { ca, segment, dead: Arc::clone(&core.dead) }),
+        process: Arc::new(Process::new(ca, segment, Arc::clone(&core.dead))),
         store: Arc::clone(&core.store),
         driver: driven.task,
         member: joined.member,
