@@ -9,7 +9,9 @@ use plugins::KeyBackend;
 use registry::sessions::Sessions;
 use registry::{AgentRegistry, Following, Membership};
 use rotation::{AuthorityName, Event, Policy, ReplicaName, RequestId, State};
-use rotation_driver::{DriverHandle, DriverParts, DriverTask, Duty, RecordStore, SharedRecord};
+use rotation_driver::{
+    DriverHandle, DriverParts, DriverTask, Duty, RecordStore, SharedRecord, SubmitError,
+};
 use stores::SharedStore;
 use tokio::sync::watch;
 use trust::randomness::random_bytes;
@@ -209,7 +211,15 @@ pub(super) async fn bootstrapped(
         let request_id = RequestId::parse(&format!("bootstrap-{:032x}", u128::from_be_bytes(id)))?;
         let authority = AuthorityName::parse(name)?;
         tracing::info!(authority = name, "first start: asking for a root");
-        driver.submit(Event::BootstrapRequested { request_id, authority }).await?;
+        let asked = driver.submit(Event::BootstrapRequested { request_id, authority }).await;
+        if let Err(error) = asked {
+            // Of servers that start at once one is first, and the others wait for the root that it asked for.
+            let is_first = driver.state().phase.is_uninitialised();
+            if is_first || !matches!(error, SubmitError::Refused(_)) {
+                return Err(error.into());
+            }
+            tracing::info!("another server of this CA was first and has asked for the root");
+        }
     }
     let mut changes = driver.changes();
     let signs = changes.wait_for(|state| state.signing_root().is_some());

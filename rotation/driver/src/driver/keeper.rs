@@ -18,8 +18,9 @@ pub(super) const UNKNOWN_RELOAD_PAUSE: Duration = Duration::from_millis(500);
 /// How many events that changed nothing are remembered, so that each is journaled once.
 const NOTED_MAX: usize = 16;
 
-/// How often an event is judged anew because another writer was first.
-const CONFLICTS_MAX: usize = 8;
+/// How often an event is judged anew because another writer was first: of servers that start at once each writes several
+/// times, and a slow one loses many races to them.
+const CONFLICTS_MAX: usize = 64;
 
 /// Holds the state, and what is known about the store.
 #[derive(Debug)]

@@ -1,11 +1,15 @@
 //! Several drivers over one record: each sees what the others write, and the work is shared.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use host::RealDisk;
 use rotation::{Event, Mode, State};
-use rotation_driver::{DriverHandle, Duty, JournalEntry, Outcome, SharedRecord, replay};
+use rotation_driver::{
+    DriverHandle, Duty, FaultStore, JournalEntry, Outcome, RecordStore, SharedRecord, StoreError,
+    Stored, Write, replay,
+};
 use stores_redb::RedbStore;
 use tokio::sync::watch;
 
@@ -13,6 +17,44 @@ use crate::fixture::*;
 
 fn duty(replica: &str, leads: bool) -> Duty {
     Duty { replica: Some(replica.parse().unwrap()), leads }
+}
+
+/// Another writer is first so many times.
+#[derive(Debug)]
+struct Overtaken {
+    store: FaultStore,
+    times: AtomicU32,
+}
+
+#[async_trait::async_trait]
+impl RecordStore for Overtaken {
+    async fn load(&self) -> Result<Option<Stored>, StoreError> {
+        self.store.load().await
+    }
+
+    async fn compare_and_swap(&self, write: Write) -> Result<(), StoreError> {
+        let left = self.times.try_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        match left {
+            Ok(_) => Err(StoreError::Conflict { found: None }),
+            Err(_) => self.store.compare_and_swap(write).await,
+        }
+    }
+
+    async fn append(&self, journal: Vec<u8>) -> Result<(), StoreError> {
+        self.store.append(journal).await
+    }
+
+    async fn journal(&self, from: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+        self.store.journal(from, limit).await
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_loses_many_races_in_a_row_writes_in_the_end() {
+    let store = Overtaken { store: FaultStore::default(), times: AtomicU32::new(40) };
+    let (handle, task) = Fixture::on(Arc::new(store)).start().await;
+    handle.submit(bootstrap("f")).await.unwrap();
+    task.stop().await;
 }
 
 /// Waits until a driver shows what this one does.
