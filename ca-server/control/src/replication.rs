@@ -159,9 +159,11 @@ impl Replication {
         let uptime = self.clock.uptime();
         if !self.lease.is_held(uptime) {
             let since = span(uptime.saturating_sub(self.lease.until()));
+            let why = self.lease.trouble();
+            let why = why.as_deref().unwrap_or("no answer of the store came in time");
             said.push(format!(
-                "the lease of this replica lapsed {since} ago: the store does not take its renewal, so it releases nothing; see \
-                 the log for what the store says, it goes on by itself when the store answers"
+                "the lease of this replica lapsed {since} ago, so it releases nothing: {why}; it goes on by itself once its \
+                 lease is renewed"
             ));
         }
         if let Some(away) = self.away().filter(|_| self.is_fenced()) {
@@ -170,8 +172,8 @@ impl Replication {
                 if away < 0 { "behind" } else { "ahead of" },
             );
             said.push(format!(
-                "the wall clock of this replica is {by} {which} those of the others, so it issues nothing: set the clock right, \
-                 then restart it"
+                "the wall clock of this replica is {by} {which} those of the others, so it issues nothing: set the clock right, say \
+                 so with `banyan clock accept --by NAME --reason TEXT`, then restart it"
             ));
         }
         if self.drains() {
@@ -188,8 +190,10 @@ impl Replication {
         let (roster, uptime) = (self.roster.borrow().clone(), self.clock.uptime());
         let mut said = roster.unreadable.clone();
         said.extend(self.reports.borrow().unreadable.iter().cloned());
+        // Of a time in which the store did not answer nothing is known.
+        let looked_at = roster.read_at.min(uptime);
         for (name, peer) in &roster.peers {
-            if peer.row.standing != Standing::Stopped && !peer.may_hold(uptime) {
+            if peer.row.standing != Standing::Stopped && !peer.may_hold(looked_at) {
                 said.push(self.away_since(name, peer, state));
             }
             let apart = peer.ahead_millis.filter(|_| peer.may_hold(uptime));
@@ -326,7 +330,8 @@ mod tests {
                 (name.parse().unwrap(), peer(&format!("{name}-1"), *ahead, self.clock.uptime()))
             };
             let peers = named.map(peer).collect();
-            self.roster.send_replace(Arc::new(Roster { peers, ..Roster::default() }));
+            let read_at = self.clock.uptime();
+            self.roster.send_replace(Arc::new(Roster { peers, read_at, ..Roster::default() }));
         }
 
         fn report(&self, is_last: bool) {
@@ -376,6 +381,14 @@ mod tests {
         assert!(world.replication.obstacles()[0].contains("60m ahead of"));
     }
 
+    impl World {
+        /// The store answers, and has nothing new.
+        fn looked(&self) {
+            let (roster, read_at) = (self.roster.borrow().clone(), self.clock.uptime());
+            self.roster.send_replace(Arc::new(Roster { read_at, ..Roster::clone(&roster) }));
+        }
+    }
+
     #[test]
     fn a_replica_that_is_silent_is_named_and_one_that_drains_issues_nothing() {
         let world = world();
@@ -392,6 +405,9 @@ mod tests {
         {
             assert!(silent.contains(named), "{silent}");
         }
+        // Whoever does not reach the store has not seen that another is silent.
+        assert_eq!(world.replication.conditions(&state), Vec::<String>::new());
+        world.looked();
         let said = world.replication.conditions(&state);
         let named = "replica b (ca.example.org:15012) has not renewed its lease for 31s";
         assert!(said[0].contains(named), "{said:?}");

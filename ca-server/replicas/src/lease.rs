@@ -1,7 +1,7 @@
 //! Until when a server may release anything.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// A serving lease: held until a moment of the boot clock. Clones are the same lease.
@@ -13,6 +13,8 @@ struct Held {
     /// Milliseconds of uptime.
     until: AtomicU64,
     ended: AtomicBool,
+    /// Why it was not extended when that was tried last.
+    trouble: Mutex<Option<String>>,
 }
 
 impl Lease {
@@ -27,7 +29,8 @@ impl Lease {
     }
 
     fn until_millis(until: u64) -> Self {
-        Self(Arc::new(Held { until: AtomicU64::new(until), ended: AtomicBool::new(false) }))
+        let (until, ended) = (AtomicU64::new(until), AtomicBool::new(false));
+        Self(Arc::new(Held { until, ended, trouble: Mutex::default() }))
     }
 
     /// Whether it is held at this uptime.
@@ -39,6 +42,15 @@ impl Lease {
     /// The uptime until which it is held.
     pub fn until(&self) -> Duration {
         Duration::from_millis(self.0.until.load(Ordering::Acquire))
+    }
+
+    /// Why it was not extended when that was tried last; none if it was.
+    pub fn trouble(&self) -> Option<String> {
+        self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_trouble(&self, why: Option<String>) {
+        *self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
     /// Extends it; it never gets shorter by that.

@@ -161,12 +161,24 @@ impl Member {
     /// Renews the lease until the name is lost.
     pub async fn keep(&self) -> Lost {
         let between = self.0.length / (RENEWALS + 1);
+        let mut was_held = true;
         loop {
             let pause = match self.renew().await {
                 Ok(true) => between,
                 Ok(false) => LOOK_AGAIN.min(between),
                 Err(lost) => return lost,
             };
+            let lease = &self.0.lease;
+            let is_held = lease.is_held(self.0.clock.uptime());
+            match (was_held, is_held) {
+                (true, false) => {
+                    let why = lease.trouble().unwrap_or_default();
+                    tracing::warn!(why, "the lease of this replica lapsed: it releases nothing");
+                }
+                (false, true) => tracing::info!("the lease of this replica is held again"),
+                _ => {}
+            }
+            was_held = is_held;
             tokio::time::sleep(pause).await;
         }
     }
@@ -202,11 +214,14 @@ impl Member {
                 if is_current {
                     inner.lease.extend(sent.saturating_add(inner.length));
                 }
+                let stale = "what this server serves is older than the record";
+                inner.lease.set_trouble((!is_current).then(|| stale.to_owned()));
                 return Ok(is_current);
             }
             Err(error) => error,
         };
         tracing::debug!(%error, "the lease was not renewed");
+        inner.lease.set_trouble(Some(error.to_string()));
         // What is there decides, whatever was said of the write.
         match inner.store.get(&inner.key).await {
             Err(_) => Ok(false),

@@ -83,6 +83,7 @@ async fn a_lease_is_counted_from_before_it_was_renewed_and_ends_without_a_renewa
     assert!(!world.is_held(&member));
     // Whoever was held up for long goes on, if nobody took the name meanwhile.
     assert_eq!(member.renew().await, Ok(true));
+    assert_eq!(member.lease().trouble(), None);
     assert!(world.is_held(&member));
     assert!(Lease::unbounded().is_held(Duration::from_secs(1 << 40)));
 }
@@ -117,6 +118,7 @@ async fn a_server_that_serves_less_than_the_store_has_renews_no_lease_and_time_c
     assert_eq!(member.renew().await, Ok(false));
     assert_eq!(member.renew().await, Ok(false));
     assert!(world.is_held(&member), "the lease of the start");
+    assert!(member.lease().trouble().is_some_and(|why| why.contains("older than the record")));
     world.clock.advance(LEASE - Duration::from_secs(20));
     assert!(!world.is_held(&member));
     served.is_current.store(true, Ordering::SeqCst);
