@@ -149,6 +149,11 @@ impl Joined {
         }
     }
 
+    /// Within this time it learns that its name is another's, or that it was taken out for good.
+    pub(super) const fn notices_within(&self) -> Duration {
+        self.lease_length
+    }
+
     /// Whether other servers can be there.
     pub(super) const fn is_shared(&self) -> bool {
         self.member.is_some()

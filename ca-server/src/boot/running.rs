@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use host::DirLock;
 use replicas::Lost;
-use rotation::SegmentId;
+use rotation::{SegmentId, State};
 use rotation_driver::DriverTask;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -104,6 +105,15 @@ pub(super) async fn run(
     }
 }
 
+/// Waits until this server is no replica any more.
+async fn gone(lost: &mut watch::Receiver<Option<Lost>>) -> Ended {
+    let found = lost.wait_for(Option::is_some).await.ok().and_then(|lost| lost.clone());
+    match found {
+        Some(lost) => Ended::Lost(lost),
+        None => std::future::pending().await,
+    }
+}
+
 impl Running {
     /// The bundle in force.
     pub fn bundle(&self) -> Bundle {
@@ -120,14 +130,24 @@ impl Running {
         let mut lost = self.parts.joined.lost.clone();
         let mut changes = self.parts.ca.driver.changes();
         let segment = &self.parts.segment;
-        let closed = changes
-            .wait_for(|state| state.segments.get(segment).is_none_or(rotation::Segment::is_closed));
+        // What was seen is let go at once: the driver waits for whoever holds it.
+        let closed = async {
+            let is_closed = |state: &Arc<State>| {
+                state.segments.get(segment).is_none_or(rotation::Segment::is_closed)
+            };
+            let state = changes.wait_for(is_closed).await.ok()?;
+            Some(state.segments.get(segment).and_then(rotation::Segment::last_bound))
+        };
         tokio::select! {
-            Ok(lost) = lost.wait_for(Option::is_some) => match lost.clone() {
-                Some(lost) => Ended::Lost(lost),
-                None => std::future::pending().await,
-            },
-            Ok(_) = closed => Ended::SegmentClosed,
+            ended = gone(&mut lost) => ended,
+            Some(bound) = closed => {
+                let (ca, joined) = (&self.parts.ca, &self.parts.joined);
+                // Before its last leaf has ended nobody closes it but who takes this server out for good; that shows next.
+                let is_removed = bound.is_some_and(|bound| ca.clock.now() < bound);
+                let most = if is_removed { joined.notices_within() } else { Duration::ZERO };
+                let lost = tokio::time::timeout(most, gone(&mut lost)).await;
+                lost.unwrap_or(Ended::SegmentClosed)
+            }
             else => std::future::pending().await,
         }
     }
