@@ -1,7 +1,7 @@
 //! The issuers of this replica: it has one under each root that signs or may come to sign, with a key in its own key backend.
 //! What it lacks, or lost with its disk, it asks for by itself; what has lived for half of its life it renews.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +25,9 @@ pub struct OwnIssuers {
     keys: Arc<dyn KeyBackend>,
     /// Issuers whose keys were seen in the key backend.
     present: BTreeSet<CertificateId>,
+    /// Of each root the first issuer that was found not to have begun. One that comes after it is not asked for again: then the
+    /// authority's clock is ahead.
+    ahead: BTreeMap<RootId, CertificateId>,
 }
 
 /// An issuer that is to be asked for.
@@ -45,6 +48,8 @@ pub enum Why {
     None,
     /// Its key is gone.
     Lost,
+    /// It begins in the future: it was asked for while the wall clock was ahead.
+    Ahead,
     /// Half of its life is over.
     Old,
 }
@@ -54,6 +59,7 @@ impl fmt::Display for Why {
         f.write_str(match self {
             Self::None => "this replica has no issuer under the root",
             Self::Lost => "the key of this replica's issuer is not in its key backend",
+            Self::Ahead => "the issuer of this replica begins in the future",
             Self::Old => "the issuer is past half of its life",
         })
     }
@@ -78,7 +84,7 @@ impl OwnIssuers {
         segment: Option<SegmentId>,
         keys: Arc<dyn KeyBackend>,
     ) -> Self {
-        Self { replica, segment, keys, present: BTreeSet::new() }
+        Self { replica, segment, keys, present: BTreeSet::new(), ahead: BTreeMap::new() }
     }
 
     /// Whose they are.
@@ -89,12 +95,14 @@ impl OwnIssuers {
     /// What is to be asked for now; one at a time. Asked again it is the same, until something comes of it.
     pub async fn due(&mut self, state: &State, now: Timestamp) -> Option<Due> {
         let lost = self.lost(state).await;
+        let ahead = self.ahead(state, now);
         let wanted = state.roots.iter().filter(|(id, entry)| may_sign(state, id, entry));
         let mut lacking = wanted.filter_map(|(id, entry)| {
             let signer = entry.signer_for(&self.replica);
             let why = match signer {
                 None => Why::None,
                 Some(signer) if lost.contains(&signer) => Why::Lost,
+                Some(signer) if ahead.contains(&signer) => Why::Ahead,
                 Some(_) => return None,
             };
             self.asks(*id, entry, why, now)
@@ -116,9 +124,27 @@ impl OwnIssuers {
     }
 
     /// Whether this replica can sign under the root that signs.
-    pub async fn can_sign(&mut self, state: &State) -> bool {
+    pub async fn can_sign(&mut self, state: &State, now: Timestamp) -> bool {
         let Some(signer) = state.signer_of(&self.replica) else { return false };
-        !self.lost(state).await.contains(&signer.issuer)
+        !self.ahead(state, now).contains(&signer.issuer)
+            && !self.lost(state).await.contains(&signer.issuer)
+    }
+
+    /// Issuers of this replica that have not begun.
+    fn ahead(&mut self, state: &State, now: Timestamp) -> BTreeSet<CertificateId> {
+        let mut ahead = BTreeSet::new();
+        for (root, entry) in state.roots.iter().filter(|(_, entry)| !entry.state.is_retired()) {
+            let Some(signer) = entry.signer_for(&self.replica) else { continue };
+            let first = entry.issuers.get(&signer).and_then(|issuer| issuer.chain.first());
+            let parsed = first.and_then(|der| Certificate::parse(der.as_bytes()).ok());
+            let begins = parsed.map(|certificate| certificate.validity().not_before());
+            if begins.is_some_and(|begins| begins > now)
+                && *self.ahead.entry(*root).or_insert(signer) == signer
+            {
+                ahead.insert(signer);
+            }
+        }
+        ahead
     }
 
     /// The same request for as long as the same is the case, so that asking again asks for nothing twice.

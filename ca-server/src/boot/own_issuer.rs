@@ -46,10 +46,11 @@ pub(super) async fn asked(
     let mut changes = driver.changes();
     loop {
         let state = Arc::clone(&changes.borrow_and_update());
-        if issuers.can_sign(&state).await {
+        let now = deps.clock.now();
+        if issuers.can_sign(&state, now).await {
             return Ok(());
         }
-        if let Some(due) = issuers.due(&state, deps.clock.now()).await {
+        if let Some(due) = issuers.due(&state, now).await {
             tracing::info!(root = %due.root.short(), why = %due.why, "asking for an issuer");
             driver.submit(due.event()).await?;
         }

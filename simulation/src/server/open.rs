@@ -225,10 +225,11 @@ pub(super) async fn asked(
     let mut changes = driver.changes();
     loop {
         let state = Arc::clone(&changes.borrow_and_update());
-        if issuers.can_sign(&state).await {
+        let now = core.clock.now();
+        if issuers.can_sign(&state, now).await {
             return Ok(());
         }
-        if let Some(due) = issuers.due(&state, core.clock.now()).await {
+        if let Some(due) = issuers.due(&state, now).await {
             driver.submit(due.event()).await?;
         }
         changes.changed().await?;

@@ -81,7 +81,7 @@ async fn a_replica_without_an_issuer_asks_once_and_asks_anew_when_its_key_is_gon
     let state = two(&keys).await;
     assert_eq!(issuers("ca-1", "s1", &keys).due(&state, NOW).await, None);
     let mut second = issuers("ca-2", "t1", &keys);
-    assert!(!second.can_sign(&state).await);
+    assert!(!second.can_sign(&state, NOW).await);
     let due = second.due(&state, NOW).await.unwrap();
     assert_eq!((due.root, due.why), (root("A"), Why::None));
     assert_eq!(second.due(&state, NOW).await, Some(due.clone()), "until it is asked");
@@ -90,19 +90,19 @@ async fn a_replica_without_an_issuer_asks_once_and_asks_anew_when_its_key_is_gon
     assert_eq!(second.due(&state, NOW).await, None, "it is under way");
     let state = taken(&state, &signed(&due.request_id, "A", &key(&keys, "two").await));
     assert_eq!(second.due(&state, NOW).await, None);
-    assert!(second.can_sign(&state).await && missing(&state, &second.replica).is_none());
+    assert!(second.can_sign(&state, NOW).await && missing(&state, &second.replica).is_none());
 
     // The same replica on another disk.
     let empty = Arc::new(MemoryKeys::new());
     let state = taken(&state, &opened("ca-2", "t2"));
     let mut again = issuers("ca-2", "t2", &empty);
-    assert!(!again.can_sign(&state).await);
+    assert!(!again.can_sign(&state, NOW).await);
     let lost = again.due(&state, NOW).await.unwrap();
     assert_eq!(lost.why, Why::Lost);
     assert_ne!(lost.request_id, due.request_id, "what was carried out is not carried out again");
     let state = taken(&state, &lost.event());
     let state = taken(&state, &signed(&lost.request_id, "A", &key(&empty, "three").await));
-    assert!(again.can_sign(&state).await);
+    assert!(again.can_sign(&state, NOW).await);
 }
 
 #[tokio::test]
@@ -144,4 +144,39 @@ async fn a_root_that_is_being_staged_gets_an_issuer_of_every_replica() {
     assert_eq!((due.root, due.why), (root("B"), Why::None));
     assert_eq!(issuers("ca-1", "s1", &keys).due(&state, NOW).await, None, "it was asked first");
     assert!(!second.is_waited_for(&taken(&state, &due.event())), "it is asked for");
+}
+
+#[tokio::test]
+async fn an_issuer_that_begins_in_the_future_is_replaced_once() {
+    let keys = Arc::new(MemoryKeys::new());
+    let state = two(&keys).await;
+    let mut second = issuers("ca-2", "t1", &keys);
+    let due = second.due(&state, NOW).await.unwrap();
+    let state = taken(&state, &due.event());
+    let key = key(&keys, "two").await;
+    let begins_at_two_thousand = |request_id: &RequestId| {
+        let mut params = rcgen::CertificateParams::default();
+        let at = |secs| rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(secs);
+        (params.not_before, params.not_after) = (at(2_000), at(50_000));
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        let der = certificate.der().to_vec();
+        let issuer = SignedIssuer {
+            id: CertificateId::of(&der),
+            root: root("A"),
+            chain: vec![Der::from(der.as_slice())],
+            key: key.as_str().parse().unwrap(),
+            not_after: Timestamp::from_secs(50_000),
+        };
+        Event::IssuerSigned { request_id: request_id.clone(), issuer }
+    };
+    let state = taken(&state, &begins_at_two_thousand(&due.request_id));
+    let later = Timestamp::from_secs(2_000);
+    assert!(issuers("ca-2", "t1", &keys).can_sign(&state, later).await);
+    assert!(!second.can_sign(&state, NOW).await);
+    let ahead = second.due(&state, NOW).await.unwrap();
+    assert_eq!(ahead.why, Why::Ahead);
+    // Where the next one begins no earlier the authority's clock is ahead, and asking again does not help.
+    let state = taken(&taken(&state, &ahead.event()), &begins_at_two_thousand(&ahead.request_id));
+    assert_eq!(second.due(&state, NOW).await, None);
 }
