@@ -48,10 +48,15 @@ impl Member {
     /// What failed, with who said so.
     pub(crate) fn said(&self, status: &Status) -> String {
         let message = match status.message() {
-            "" => cause(status),
+            // What it is about is deeper down, such as a certificate that a member refuses only once the connection stands.
+            "" | "transport error" => cause(status),
             message => message.to_owned(),
         };
-        format!("etcd at {}: {message}{}", self.shown, advice(status))
+        let advice = match message.contains("received fatal alert") {
+            true => "; it does not accept the certificate of cert_file",
+            false => advice(status),
+        };
+        format!("etcd at {}: {message}{advice}", self.shown)
     }
 }
 

@@ -130,6 +130,10 @@ async fn a_wrong_certificate_an_absent_server_and_a_foreign_key_are_named() {
     assert!(foreign.contains(&endpoint) && foreign.contains("UnknownIssuer"), "{foreign}");
     let unknown_client = said(store(client_of(&pki, &other)).get(&key).await);
     assert!(unknown_client.contains(&endpoint), "{unknown_client}");
+    assert!(
+        unknown_client.contains("does not accept the certificate of cert_file"),
+        "{unknown_client}"
+    );
     let mut missing = client_of(&pki, &pki);
     missing.cert = pki.path("none.pem");
     let missing = said(store(missing).get(&key).await);
