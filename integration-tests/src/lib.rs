@@ -6,6 +6,7 @@
 //! | [`faults`] | CAs that crash and disks that fail |
 //! | [`mesh`] | a CA, agents and Envoys that work together |
 //! | [`pty`] | a pseudo-terminal and the emulator that reads it |
+//! | [`replicas`] | three servers of one CA over a real etcd, and what is counted of them from outside |
 //! | [`untrusted`] | a CA and hostile clients, and what their requests leave behind |
 //! | [`support`] | a server's place, its faults and its clock, names, bounded waits and files, for all of them |
 #![forbid(unsafe_code)]
@@ -14,6 +15,7 @@ pub mod attacks;
 pub mod faults;
 pub mod mesh;
 pub mod pty;
+pub mod replicas;
 pub mod support;
 pub mod tokens;
 pub mod untrusted;

@@ -19,6 +19,7 @@ mod peers;
 mod plugins;
 mod process;
 mod protocol_page;
+mod replicas;
 mod rules;
 mod simulate;
 
@@ -85,6 +86,12 @@ enum Chore {
         #[arg(long)]
         dev: bool,
     },
+    /// Break three servers and their store in every way that has a test, and add up what was counted from outside: one line of
+    /// JSON at the end.
+    Replicas {
+        /// Part of the names of tests; all without it.
+        part: Option<String>,
+    },
     /// Check format, lints, documentation, dependencies and the rules of the workspace.
     Check,
 }
@@ -115,6 +122,7 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Model { small } => model::run(&root, small),
         Chore::Simulate { seeds, seconds, trace } => simulate::run(&root, &seeds, seconds, trace),
         Chore::Attacks { names, dev } => attacks::run(&root, &names, dev),
+        Chore::Replicas { part } => replicas::run(&root, part.as_deref()),
         Chore::Check => gate::check(&root),
     }
 }

@@ -1,9 +1,8 @@
 //! `banyan serve`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use ca_server::{BootError, Config, Ended, HostDeps, Server};
+use ca_server::{BootError, Config, Embedding, Ended, HostDeps, Server};
 use console::exit::Failure;
 use console::signals;
 
@@ -18,12 +17,25 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// # Errors
 /// [`Failure::Configuration`] if the file is wrong, [`Failure::Failed`] if the server cannot start.
 pub async fn run(options: &ServeOptions) -> Result<(), Failure> {
+    run_embedded(options, HostDeps::system, &()).await
+}
+
+/// As [`run`], with what an embedding program adds, on what it says that the machine is.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_embedded(
+    options: &ServeOptions,
+    host_deps: impl Fn() -> HostDeps + Send + Sync,
+    embedding: &dyn Embedding,
+) -> Result<(), Failure> {
     let file = config_file::find(options.config.as_deref(), config_file::SERVER)?;
     let config = Config::load(&file).map_err(|error| Failure::Configuration(error.to_string()))?;
     let _logs = logs::start(log_format(config.log().format()), config.log().filter())?;
     tracing::info!(config = %file.display(), commit = verbs::about::COMMIT, "starting");
     loop {
-        let running = Server::start(config.clone(), host_deps()).await.map_err(not_started)?;
+        let started = Server::start_with(config.clone(), host_deps(), embedding).await;
+        let running = started.map_err(not_started)?;
         let ended = tokio::select! {
             stop = signals::stop_requested() => {
                 stop.map_err(anyhow::Error::from)?;
@@ -52,14 +64,5 @@ const fn log_format(format: ca_server::config::LogFormat) -> LogFormat {
     match format {
         ca_server::config::LogFormat::Text => LogFormat::Text,
         ca_server::config::LogFormat::Json => LogFormat::Json,
-    }
-}
-
-/// What the system gives a server.
-fn host_deps() -> HostDeps {
-    HostDeps {
-        clock: Arc::new(host::SystemClock),
-        randomness: Arc::new(host::OsRandomness::new()),
-        disk: Arc::new(host::RealDisk),
     }
 }

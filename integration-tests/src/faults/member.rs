@@ -275,11 +275,25 @@ impl Member {
         self.leaf.clone()
     }
 
+    /// The chain of that, leaf first.
+    #[must_use]
+    pub fn own_chain(&self) -> &[Vec<u8>] {
+        &self.own.0
+    }
+
     /// Asks for a leaf for the workload.
     ///
     /// # Errors
     /// As the server refuses, or when it is away.
     pub async fn issue(&mut self) -> Result<Leaf, Status> {
+        leaf(&self.issue_chain().await?)
+    }
+
+    /// The same; answers with its chain, leaf first.
+    ///
+    /// # Errors
+    /// As [`issue`](Self::issue).
+    pub async fn issue_chain(&mut self) -> Result<Vec<Vec<u8>>, Status> {
         let (stored_sequence, stored_digest) = stored(&mut self.client).await?;
         let message = IssueWorkloadRequest {
             csr: csr(&self.workload)?,
@@ -290,7 +304,7 @@ impl Member {
             only_to_trusting: true,
         };
         self.workload_chain = self.client.issue_workload(message).await?.into_inner().chain;
-        leaf(&self.workload_chain)
+        Ok(self.workload_chain.clone())
     }
 }
 

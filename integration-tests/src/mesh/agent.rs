@@ -181,6 +181,14 @@ impl TestAgent {
         Ok(self.running.as_ref().context("the agent was not started")?.status())
     }
 
+    /// Its state as it changes.
+    ///
+    /// # Errors
+    /// When it was not started.
+    pub fn changes(&self) -> anyhow::Result<tokio::sync::watch::Receiver<Arc<Status>>> {
+        Ok(self.running.as_ref().context("the agent was not started")?.changes())
+    }
+
     /// The address of the CA that it uses now.
     ///
     /// # Errors

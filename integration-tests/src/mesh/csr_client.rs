@@ -13,8 +13,8 @@ use rcgen::KeyPair;
 use tokio::task::JoinHandle;
 use trust::Clock as _;
 
-use super::Holding;
 use super::ca::{csr, tls_channel};
+use super::{Holding, Received};
 use crate::tokens::TokenIssuer;
 
 /// Wait before a call that failed is made again.
@@ -33,6 +33,7 @@ struct Account {
     first_roots: Vec<Vec<u8>>,
     tokens: Arc<TokenIssuer>,
     name: String,
+    received: Received,
 }
 
 impl CsrClient {
@@ -47,7 +48,22 @@ impl CsrClient {
         tokens: Arc<TokenIssuer>,
         name: &str,
     ) -> anyhow::Result<Self> {
-        let account = Account { ca, first_roots, tokens, name: name.to_owned() };
+        Self::join_noting(ca, first_roots, tokens, name, &Received::default()).await
+    }
+
+    /// The same; each leaf that it is given is noted.
+    ///
+    /// # Errors
+    /// As [`join`](Self::join).
+    pub async fn join_noting(
+        ca: SocketAddr,
+        first_roots: Vec<Vec<u8>>,
+        tokens: Arc<TokenIssuer>,
+        name: &str,
+        received: &Received,
+    ) -> anyhow::Result<Self> {
+        let (name_of_it, received) = (name.to_owned(), received.clone());
+        let account = Account { ca, first_roots, tokens, name: name_of_it, received };
         let holding = Arc::new(Mutex::new(account.ask(&Holding::default()).await?));
         let task = tokio::spawn(renew(account, Arc::clone(&holding)));
         Ok(Self { name: name.to_owned(), holding, task })
@@ -107,8 +123,10 @@ impl Account {
         let strings = answer.into_inner().cert_chain;
         let (roots, chain) = strings.split_last().context("an empty answer")?;
         let der = |text: &String| pem::parse(text).map(pem::Pem::into_contents);
+        let chain = chain.iter().map(der).collect::<Result<Vec<_>, _>>()?;
+        self.received.note(&chain);
         Ok(Holding {
-            chain: chain.iter().map(der).collect::<Result<_, _>>()?,
+            chain,
             key: key.serialize_der(),
             roots: pem::parse_many(roots)?.into_iter().map(pem::Pem::into_contents).collect(),
         })

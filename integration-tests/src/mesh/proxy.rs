@@ -19,8 +19,8 @@ use tokio::task::JoinSet;
 use trust::{Certificate, RootId, Serial, Timestamp};
 use trust_tls::{AnyMember, server_verifier};
 
-use super::Subscriber;
 use super::subscriber::secret_of;
+use super::{Received, Subscriber};
 
 /// Wait before a stream that ended is opened again.
 const RETRY: Duration = Duration::from_millis(50);
@@ -100,15 +100,21 @@ impl Holding {
 impl Proxy {
     /// Follows the secrets `default` and `ROOTCA` of an agent's socket; comes again when the agent does.
     pub fn follow(name: &str, socket: PathBuf) -> Self {
+        Self::follow_noting(name, socket, &Received::default())
+    }
+
+    /// The same; each leaf that it is given is noted.
+    pub fn follow_noting(name: &str, socket: PathBuf, received: &Received) -> Self {
         let holding = Arc::new(Mutex::new(Holding::default()));
         let mood = watch::Sender::new(Mood::Takes);
         let mut streams = JoinSet::new();
         for secret in ["ROOTCA", "default"] {
-            let (socket, holding, mood) = (socket.clone(), Arc::clone(&holding), mood.subscribe());
+            let (socket, mood) = (socket.clone(), mood.subscribe());
+            let hands = Hands { holding: Arc::clone(&holding), received: received.clone() };
             streams.spawn(async move {
                 loop {
                     // The agent is away, or comes back; what it pushed last stays in use.
-                    let _ = follow(secret, &socket, &holding, mood.clone()).await;
+                    let _ = follow(secret, &socket, &hands, mood.clone()).await;
                     tokio::time::sleep(RETRY).await;
                 }
             });
@@ -141,7 +147,7 @@ impl Proxy {
 async fn follow(
     name: &str,
     socket: &std::path::Path,
-    holding: &Mutex<Holding>,
+    hands: &Hands,
     mut mood: watch::Receiver<Mood>,
 ) -> anyhow::Result<()> {
     let mut stream = Subscriber::open(socket, name).await?;
@@ -154,7 +160,7 @@ async fn follow(
         let mood = *mood.wait_for(|mood| *mood != Mood::Frozen).await?;
         let taken = match mood {
             Mood::Refuses => Err(anyhow::anyhow!("this proxy refuses everything")),
-            Mood::Takes | Mood::Frozen => take(&answer, holding),
+            Mood::Takes | Mood::Frozen => take(&answer, hands),
         };
         match taken {
             Ok(()) => stream.ack(&answer).await?,
@@ -163,13 +169,21 @@ async fn follow(
     }
 }
 
-fn take(answer: &DiscoveryResponse, holding: &Mutex<Holding>) -> anyhow::Result<()> {
+/// Where what was pushed goes.
+struct Hands {
+    holding: Arc<Mutex<Holding>>,
+    received: Received,
+}
+
+fn take(answer: &DiscoveryResponse, hands: &Hands) -> anyhow::Result<()> {
+    let Hands { holding, received } = hands;
     let Secret { r#type, .. } = secret_of(answer)?;
     match r#type.context("an empty secret")? {
         secret::Type::TlsCertificate(certificate) => {
             let chain = pems(certificate.certificate_chain.and_then(|source| source.specifier))?;
             let key = pems(certificate.private_key.and_then(|source| source.specifier))?;
             let key = key.into_iter().next().context("no key")?;
+            received.note(&chain);
             let mut held = holding.lock().unwrap_or_else(PoisonError::into_inner);
             (held.chain, held.key) = (chain, key);
         }

@@ -61,7 +61,7 @@ impl Guest {
 /// What came of the traffic.
 #[derive(Debug, Default)]
 pub struct Talk {
-    /// Handshakes that both sides could begin with a live leaf.
+    /// Handshakes of two sides whose leaves lived for as long as it took.
     pub handshakes: u64,
     /// Those of them that failed.
     pub failed: Vec<Failed>,
@@ -90,7 +90,8 @@ impl Member {
         }
     }
 
-    fn holding(&self) -> Holding {
+    /// What it presents and trusts now.
+    pub fn holding(&self) -> Holding {
         match self {
             Self::Proxy(proxy) => proxy.holding(),
             Self::Csr(client) => client.holding(),
@@ -102,16 +103,21 @@ impl Member {
 impl Traffic {
     /// Lets every member shake hands with every other, in both directions.
     pub fn among(members: &[Member]) -> Self {
+        Self::in_lanes(members, LANES)
+    }
+
+    /// The same with so many handshakes in flight at a time.
+    pub fn in_lanes(members: &[Member], lanes: usize) -> Self {
         let (stop, tally) = (CancellationToken::new(), Arc::<Tally>::default());
         let lane = |first| {
             let (members, tally) = (members.to_vec(), Arc::clone(&tally));
             let stop = stop.clone();
             tokio::spawn(async move {
                 // Cancelled or not, a lane only counts.
-                let _ = stop.run_until_cancelled(talk(members, tally, first)).await;
+                let _ = stop.run_until_cancelled(talk(members, tally, first, lanes)).await;
             })
         };
-        let lanes = (0..LANES).map(lane).collect();
+        let lanes = (0..lanes).map(lane).collect();
         Self { stop, lanes, tally }
     }
 
@@ -134,13 +140,13 @@ impl Traffic {
     }
 }
 
-async fn talk(members: Vec<Member>, tally: Arc<Tally>, first: usize) {
+async fn talk(members: Vec<Member>, tally: Arc<Tally>, first: usize, lanes: usize) {
     let clock = SystemClock;
     let pairs = members.len() * members.len().saturating_sub(1);
-    if pairs == 0 {
+    if pairs == 0 || lanes == 0 {
         return;
     }
-    for turn in (first..).step_by(LANES) {
+    for turn in (first..).step_by(lanes) {
         let turn_in_round = turn % pairs;
         let (near, other) =
             (turn_in_round / (members.len() - 1), turn_in_round % (members.len() - 1));
@@ -156,8 +162,14 @@ async fn talk(members: Vec<Member>, tally: Arc<Tally>, first: usize) {
         if !opened.is_live(now) || !accepted.is_live(now) {
             continue;
         }
+        let shaken = shake((near.name(), &opened), (far.name(), &accepted));
+        let now = clock.now();
+        if shaken.is_err() && !(opened.is_live(now) && accepted.is_live(now)) {
+            // A leaf ended while they shook hands.
+            continue;
+        }
         tally.handshakes.fetch_add(1, Ordering::Relaxed);
-        if let Err(failed) = shake((near.name(), &opened), (far.name(), &accepted)) {
+        if let Err(failed) = shaken {
             tally.failed.lock().unwrap_or_else(PoisonError::into_inner).push(failed);
         }
     }

@@ -13,6 +13,9 @@ use crate::process::{LOOKS, PAUSE, Process, free};
 #[derive(Debug, Clone, Default)]
 pub struct Setup {
     arguments: Vec<String>,
+    is_over_tls: bool,
+    /// What takes it into another network, and its addresses there.
+    elsewhere: Option<(Vec<String>, [SocketAddr; 2])>,
 }
 
 /// A member that runs until it is stopped or dropped.
@@ -32,19 +35,40 @@ impl Setup {
         self.arguments.push(argument.to_owned());
         self
     }
+
+    /// The same over mTLS by a PKI.
+    #[must_use]
+    pub fn over_tls(mut self, pki: &Pki) -> Self {
+        self.arguments.extend(tls_arguments(pki));
+        self.is_over_tls = true;
+        self
+    }
+
+    /// The same in another network: what stands before the program takes it there, and clients and members find it at these
+    /// addresses.
+    #[must_use]
+    pub fn within(mut self, before: Vec<String>, client: SocketAddr, peer: SocketAddr) -> Self {
+        self.elsewhere = Some((before, [client, peer]));
+        self
+    }
 }
 
 impl Etcd {
-    /// One member alone, without TLS.
+    /// One member alone.
     ///
     /// # Errors
     /// If it cannot be started.
     pub fn start(setup: &Setup) -> anyhow::Result<Self> {
-        let (address, peer) = (free()?, free()?);
-        let mut arguments = urls("http", "m0", address, peer);
-        arguments.push(format!("--initial-cluster=m0=http://{peer}"));
+        let (before, [address, peer]) = match &setup.elsewhere {
+            Some((before, addresses)) => (before.clone(), *addresses),
+            None => (Vec::new(), [free()?, free()?]),
+        };
+        let scheme = if setup.is_over_tls { "https" } else { "http" };
+        let mut arguments = urls(scheme, "m0", address, peer);
+        arguments.push(format!("--initial-cluster=m0={scheme}://{peer}"));
         arguments.extend(setup.arguments.clone());
         let mut etcd = Self::new(address, arguments)?;
+        etcd.0.set_before(before);
         etcd.run()?;
         Ok(etcd)
     }
@@ -54,14 +78,7 @@ impl Etcd {
     /// # Errors
     /// If they cannot be started.
     pub fn cluster(pki: &Pki, members: usize) -> anyhow::Result<Vec<Self>> {
-        let mut tls = Vec::new();
-        for role in ["", "peer-"] {
-            tls.push(format!("--{role}cert-file={}", pki.path("server.pem").display()));
-            tls.push(format!("--{role}key-file={}", pki.path("server.key").display()));
-            tls.push(format!("--{role}trusted-ca-file={}", pki.path("ca.pem").display()));
-            tls.push(format!("--{role}client-cert-auth=true"));
-        }
-        Self::members("https", &tls, members)
+        Self::members("https", &tls_arguments(pki), members)
     }
 
     /// Members that are one cluster, without TLS.
@@ -191,6 +208,17 @@ impl Etcd {
         ensure!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
         Ok(answer)
     }
+}
+
+fn tls_arguments(pki: &Pki) -> Vec<String> {
+    let mut tls = Vec::new();
+    for role in ["", "peer-"] {
+        tls.push(format!("--{role}cert-file={}", pki.path("server.pem").display()));
+        tls.push(format!("--{role}key-file={}", pki.path("server.key").display()));
+        tls.push(format!("--{role}trusted-ca-file={}", pki.path("ca.pem").display()));
+        tls.push(format!("--{role}client-cert-auth=true"));
+    }
+    tls
 }
 
 fn urls(scheme: &str, name: &str, address: SocketAddr, peer: SocketAddr) -> Vec<String> {

@@ -12,4 +12,5 @@ mod relay;
 pub use etcd::{Etcd, Setup};
 pub use kube::{ApiServer, Token};
 pub use pki::Pki;
+pub use process::free;
 pub use relay::{Line, Relay};

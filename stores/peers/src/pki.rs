@@ -15,11 +15,19 @@ pub struct Pki {
 }
 
 impl Pki {
-    /// Makes a new one.
+    /// Makes a new one, for servers of this machine.
     ///
     /// # Errors
     /// If its files cannot be written.
     pub fn new() -> anyhow::Result<Self> {
+        Self::with_address("127.0.0.1")
+    }
+
+    /// The same for a server at another address too.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_address(address: &str) -> anyhow::Result<Self> {
         let home = tempfile::tempdir()?;
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::new())?;
@@ -32,8 +40,9 @@ impl Pki {
         let issuer = Issuer::from_params(&params, &key);
         for name in ["server", "client"] {
             let key = KeyPair::generate()?;
-            let mut params =
-                CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])?;
+            let mut params = CertificateParams::new(
+                ["localhost", "127.0.0.1", address].map(str::to_owned).to_vec(),
+            )?;
             params.distinguished_name.push(DnType::CommonName, name);
             // Members of etcd are clients of each other too.
             params.extended_key_usages =

@@ -1,9 +1,11 @@
 //! A program in a process of its own.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -13,9 +15,27 @@ use rustix::process::{Pid, Signal, kill_process};
 pub(crate) const LOOKS: u32 = 600;
 pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
-/// An address that nobody listens on.
-pub(crate) fn free() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+/// Ports that the system gives to nobody who did not ask for one, where it is set up as usual: one that is free stays so while
+/// the process that shall have it is not there yet, or is started again.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+static NEXT: AtomicU16 = AtomicU16::new(0);
+
+/// An address of this machine that nobody listens on, and that nobody else is given here.
+///
+/// # Errors
+/// If there is none.
+pub fn free() -> anyhow::Result<SocketAddr> {
+    let ports = u32::from(PORTS.end - PORTS.start);
+    // Other processes begin elsewhere.
+    let first = std::process::id().wrapping_mul(389) % ports;
+    for _ in 0..ports {
+        let turn = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + u16::try_from((first + turn) % ports)?;
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return Ok(listener.local_addr()?);
+        }
+    }
+    bail!("no free port on 127.0.0.1")
 }
 
 /// Runs until it is stopped or dropped.
@@ -25,6 +45,7 @@ pub(crate) struct Process {
     home: tempfile::TempDir,
     address: SocketAddr,
     arguments: Vec<String>,
+    before: Vec<String>,
     child: Option<Child>,
 }
 
@@ -32,11 +53,16 @@ impl Process {
     /// A program that is installed under its own name and does not run yet; its files go to a folder of its own.
     pub(crate) fn new(name: &'static str, address: SocketAddr) -> anyhow::Result<Self> {
         let home = tempfile::tempdir()?;
-        Ok(Self { name, home, address, arguments: Vec::new(), child: None })
+        Ok(Self { name, home, address, arguments: Vec::new(), before: Vec::new(), child: None })
     }
 
     pub(crate) fn set_arguments(&mut self, arguments: Vec<String>) {
         self.arguments = arguments;
+    }
+
+    /// What stands before the program in the command line, such as what takes it into another network.
+    pub(crate) fn set_before(&mut self, before: Vec<String>) {
+        self.before = before;
     }
 
     /// A path below its home.
@@ -51,8 +77,9 @@ impl Process {
     pub(crate) fn spawn(&mut self) -> anyhow::Result<()> {
         let program = host::peers::binary(self.name, self.name)?;
         let log = File::options().create(true).append(true).open(self.path("log"))?;
-        let mut command = Command::new(program);
-        command.args(&self.arguments);
+        let mut line = self.before.iter().map(OsString::from).chain([program.into_os_string()]);
+        let mut command = Command::new(line.next().unwrap_or_default());
+        command.args(line).args(&self.arguments);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let started = command.spawn().with_context(|| format!("{} does not start", self.name));
         self.child = Some(started?);

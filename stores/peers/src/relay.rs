@@ -1,10 +1,15 @@
 //! What lies between a client and an engine: a relay that can break, or swallow what comes back.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+/// Pieces of answers that are held at a time.
+const HELD_MAX: usize = 1_024;
 
 /// How a relay does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +20,23 @@ pub enum Line {
     Cut,
     /// What comes back is swallowed.
     AnswersLost,
+    /// What comes back is held for so long.
+    Slow(Duration),
+}
+
+impl Line {
+    const fn delay(self) -> Duration {
+        match self {
+            Self::Slow(delay) => delay,
+            Self::Up | Self::Cut | Self::AnswersLost => Duration::ZERO,
+        }
+    }
+}
+
+/// What comes back, and when it is passed on.
+struct Held {
+    at: Instant,
+    bytes: Vec<u8>,
 }
 
 /// Passes connections on to one address, as long as the runtime lasts.
@@ -88,17 +110,31 @@ async fn relayed(near: TcpStream, to: SocketAddr, line: watch::Receiver<Line>) -
     let there = async {
         let _ = tokio::io::copy(&mut near_in, &mut far_out).await;
     };
-    let back = async {
+    let (hold, mut held) = mpsc::channel::<Held>(HELD_MAX);
+    let read = async move {
         let mut buffer = vec![0; 64 * 1024];
         // Once an answer was swallowed the connection is good for nothing more.
         let mut swallowed = false;
         while let Ok(bytes @ 1..) = far_in.read(&mut buffer).await {
-            swallowed |= *line.borrow() == Line::AnswersLost;
-            let answer = buffer.get(..bytes).unwrap_or_default();
-            if !swallowed && near_out.write_all(answer).await.is_err() {
+            let now = *line.borrow();
+            swallowed |= now == Line::AnswersLost;
+            let bytes = buffer.get(..bytes).unwrap_or_default().to_vec();
+            let at = Instant::now() + now.delay();
+            if !swallowed && hold.send(Held { at, bytes }).await.is_err() {
                 return;
             }
         }
+    };
+    let write = async {
+        while let Some(Held { at, bytes }) = held.recv().await {
+            tokio::time::sleep_until(at).await;
+            if near_out.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+    };
+    let back = async {
+        tokio::join!(read, write);
     };
     tokio::select! {
         biased;
