@@ -6,7 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use issuance::SnapshotCell;
 use replicas::{Currency, Member, Roster};
-use rotation_driver::{Duty, RecordStore as _, SharedRecord};
+use rotation::ReplicaName;
+use rotation_driver::{Duty, Former, RecordStore as _, SharedRecord};
 use tokio::sync::watch;
 use trust::Clock;
 
@@ -31,6 +32,17 @@ impl Currency for Shown {
     }
 }
 
+/// The duty of a server before it was judged who leads.
+pub fn first_duty(name: ReplicaName, roster: &Roster) -> Duty {
+    Duty { replica: Some(name), leads: false, former: former(roster) }
+}
+
+/// The server of a former release that the record must stay readable for, if there is one.
+fn former(roster: &Roster) -> Option<Former> {
+    let (replica, reads) = roster.reads_least()?;
+    (reads < rotation::record::FORMAT).then(|| Former { replica: replica.clone(), reads })
+}
+
 /// Tells which part of the work is this server's, until nobody listens.
 pub async fn share(
     member: Member,
@@ -40,14 +52,15 @@ pub async fn share(
 ) {
     while !told.is_closed() {
         let uptime = clock.uptime();
-        let least = roster.borrow_and_update().leads(member.name(), uptime);
-        let leads = least && member.lease().is_held(uptime);
+        let seen = Arc::clone(&roster.borrow_and_update());
+        let leads = seen.leads(member.name(), uptime) && member.lease().is_held(uptime);
+        let former = former(&seen);
         told.send_if_modified(|duty| {
-            let changed = duty.leads != leads;
-            if changed {
-                duty.leads = leads;
+            if duty.leads != leads {
                 tracing::info!(leads, "whether this server stages roots and reports evidence");
             }
+            let changed = duty.leads != leads || duty.former != former;
+            (duty.leads, duty.former) = (leads, former);
             changed
         });
         tokio::select! {

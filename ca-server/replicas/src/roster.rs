@@ -57,6 +57,13 @@ impl Roster {
         !self.peers.iter().any(|(name, peer)| name < me && peer.may_hold(uptime))
     }
 
+    /// Who of the others reads the oldest records, and up to which format. Also of those that are silent or stopped: they may
+    /// come back as they are.
+    pub fn reads_least(&self) -> Option<(&ReplicaName, u32)> {
+        let all = self.peers.iter().map(|(name, peer)| (name, peer.row.reads));
+        all.min_by_key(|(_, reads)| *reads)
+    }
+
     /// By how much this server's wall clock is away from the middle of all, in milliseconds; none while fewer than two
     /// others tell theirs: of two clocks nobody knows which is right.
     pub fn away_millis(&self, uptime: Duration) -> Option<i64> {

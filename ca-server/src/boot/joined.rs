@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use control::duty::{Shown, share};
+use control::duty::{Shown, first_duty, share};
 use control::paths::FILE_MODE;
 use control::replication::Replication;
 use control::reports::{self, Reports};
@@ -87,7 +87,8 @@ impl Joined {
         joined.tasks.spawn(watching);
         // Nobody leads before the others were looked at.
         let _ = roster.changed().await;
-        let (tell_duty, duty) = watch::channel(Duty { replica: Some(name.clone()), leads: false });
+        let first = first_duty(name.clone(), &roster.borrow());
+        let (tell_duty, duty) = watch::channel(first);
         joined.tasks.spawn(share(member.clone(), roster.clone(), clock, tell_duty));
         joined.member = Some(member);
         joined.roster = roster;

@@ -62,6 +62,7 @@ impl DriverTask {
 pub async fn start(parts: DriverParts) -> Result<(DriverHandle, DriverTask), StartError> {
     let DriverParts { trust_domain, store, effects, clock, policy, duty } = parts;
     let mut keeper = Keeper::load(trust_domain, Arc::clone(&store), clock, policy).await?;
+    keeper.share_with(duty.clone());
     // What was counted on a former uptime counts for nothing, and nothing is decided before that is stored.
     keeper.take(&Event::DriverStarted, &Word::default()).await?;
     let mut performer = Performer::new(effects, keeper.watch(), duty.clone());

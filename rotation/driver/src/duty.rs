@@ -10,13 +10,25 @@ pub struct Duty {
     pub replica: Option<ReplicaName>,
     /// Whether this process does what one of all has to do: it stages roots, and reports evidence.
     pub leads: bool,
+    /// Of all servers that are registered the one that reads the oldest records, if that is older than what this program
+    /// writes.
+    pub former: Option<Former>,
+}
+
+/// A server of a former release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Former {
+    /// Its name.
+    pub replica: ReplicaName,
+    /// The newest format of the record that it reads.
+    pub reads: u32,
 }
 
 impl Duty {
     /// That of the one process there is.
     #[must_use]
     pub const fn alone() -> Self {
-        Self { replica: None, leads: true }
+        Self { replica: None, leads: true, former: None }
     }
 
     /// Whether an effect is performed by this process.

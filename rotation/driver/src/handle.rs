@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rotation::invariants::Violation;
 use rotation::record::RecordError;
-use rotation::{Event, Refusal, State};
+use rotation::{Event, Refusal, ReplicaName, State};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{RecordStore, StoreError, Trouble, Word};
@@ -31,6 +31,19 @@ pub enum SubmitError {
     /// Other writers were first again and again. Nothing changed; submit again.
     #[error("nothing changed: other replicas wrote the record at the same time; try again")]
     Contended,
+    /// A server that is registered could not read the record any more.
+    #[error(
+        "nothing changed: the record would come to format {format}, and server {replica} reads it up to {reads}: start \
+         {replica} with this release or a newer one, or `banyan replica remove {replica}` if it is gone for good"
+    )]
+    TooNew {
+        /// What the record would come to.
+        format: u32,
+        /// Who could not read it.
+        replica: ReplicaName,
+        /// What it reads.
+        reads: u32,
+    },
     /// The machine would have broken a rule of its own: a fault in this program. Nothing changed.
     #[error(
         "nothing changed, because the machine broke a rule of its own, which is a fault to report: {0}"

@@ -32,7 +32,7 @@ mod shared_record;
 mod store;
 
 pub use driver::{DriverParts, DriverTask, StartError, start};
-pub use duty::Duty;
+pub use duty::{Duty, Former};
 pub use effects::{EffectError, Effects, Trouble};
 #[cfg(feature = "testing")]
 pub use fake_effects::FakeEffects;

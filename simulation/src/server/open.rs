@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use control::bundles::{BundleHistory, TransitionSigner};
 use control::clock::GuardedClock;
-use control::duty::share;
+use control::duty::{first_duty, share};
 use control::metered::Authorities;
 use control::own_issuer::OwnIssuers;
 use control::paths::Paths;
@@ -141,7 +141,7 @@ pub(super) async fn join(core: &Core<'_>, tasks: &mut JoinSet<()>) -> Result<Joi
     let clock = Arc::clone(&core.clock);
     tasks.spawn(watch_roster(Arc::clone(&core.store), core.name.clone(), clock, told));
     let _ = roster.changed().await;
-    let (told, duty) = watch::channel(Duty { replica: Some(core.name.clone()), leads: false });
+    let (told, duty) = watch::channel(first_duty(core.name.clone(), &roster.borrow()));
     tasks.spawn(share(member.clone(), roster.clone(), Arc::clone(&core.clock), told));
     Ok(Joined { member, lost, roster, duty })
 }

@@ -10,7 +10,9 @@ use tokio::sync::watch;
 use trust::{Clock, Generation, Timestamp, TrustDomain};
 
 use super::start_error::StartError;
-use crate::{JournalEntry, Outcome, RecordStore, StoreError, SubmitError, Word, Write};
+use crate::{
+    Duty, Former, JournalEntry, Outcome, RecordStore, StoreError, SubmitError, Word, Write,
+};
 
 /// How long to wait before the record is read again after its content became unknown.
 pub(super) const UNKNOWN_RELOAD_PAUSE: Duration = Duration::from_millis(500);
@@ -33,6 +35,8 @@ pub(super) struct Keeper {
     published: watch::Sender<Arc<State>>,
     /// Whether something else may be stored by now.
     unknown: bool,
+    /// Who else reads the record.
+    duty: Option<watch::Receiver<Duty>>,
     /// The last events that changed nothing and were journaled, for this generation: whoever repeats himself is not
     /// written down again.
     noted: (Generation, VecDeque<(Event, Word)>),
@@ -68,8 +72,26 @@ impl Keeper {
             policy,
             published: watch::Sender::new(Arc::new(state)),
             unknown: false,
+            duty: None,
             noted: (Generation(0), VecDeque::new()),
         })
+    }
+
+    /// From now on the record stays such that every registered server can read it.
+    pub(super) fn share_with(&mut self, duty: watch::Receiver<Duty>) {
+        self.duty = Some(duty);
+    }
+
+    /// That no server which reads the record as it is could not read it any more.
+    fn stays_readable(&self, former: &State, next: &State) -> Result<(), SubmitError> {
+        let oldest = self.duty.as_ref().and_then(|duty| duty.borrow().former.clone());
+        let (had, format) = (record::format_of(former), record::format_of(next));
+        match oldest {
+            Some(Former { replica, reads }) if format > reads && format > had => {
+                Err(SubmitError::TooNew { format, replica, reads })
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<Arc<State>> {
@@ -191,6 +213,7 @@ impl Keeper {
         transition: Transition,
     ) -> Result<Landed, SubmitError> {
         let Transition { next, effects } = transition;
+        self.stays_readable(former, &next)?;
         let unwritable = |error| SubmitError::Unreadable(Arc::new(error));
         let record = record::encode(&next).map_err(unwritable)?;
         let entry = self.entry(former, said, Outcome::Changed { effects });

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use host::RealDisk;
+use rotation::record::{FORMAT, FORMAT_LEAST, format_of};
 use rotation::{Event, Mode, State};
 use rotation_driver::{
-    DriverHandle, Duty, FaultStore, JournalEntry, Outcome, RecordStore, SharedRecord, StoreError,
-    Stored, Write, replay,
+    DriverHandle, Duty, FaultStore, Former, JournalEntry, Outcome, RecordStore, SharedRecord,
+    StoreError, Stored, Write, replay,
 };
 use stores_redb::RedbStore;
 use tokio::sync::watch;
@@ -16,7 +17,7 @@ use tokio::sync::watch;
 use crate::fixture::*;
 
 fn duty(replica: &str, leads: bool) -> Duty {
-    Duty { replica: Some(replica.parse().unwrap()), leads }
+    Duty { replica: Some(replica.parse().unwrap()), leads, former: None }
 }
 
 /// Another writer is first so many times.
@@ -54,6 +55,38 @@ async fn a_server_that_loses_many_races_in_a_row_writes_in_the_end() {
     let store = Overtaken { store: FaultStore::default(), times: AtomicU32::new(40) };
     let (handle, task) = Fixture::on(Arc::new(store)).start().await;
     handle.submit(bootstrap("f")).await.unwrap();
+    task.stop().await;
+}
+
+#[tokio::test]
+async fn the_record_stays_such_that_every_registered_server_can_read_it() {
+    let fixture = Fixture::on(Arc::new(FaultStore::default()));
+    let former = Former { replica: "b".parse().unwrap(), reads: FORMAT_LEAST };
+    let (told, shared) = watch::channel(Duty { former: Some(former), ..duty("a", true) });
+    let (handle, task) = fixture.start_with(shared).await.unwrap();
+    handle.submit(bootstrap("f")).await.unwrap();
+    let state = settled(&handle).await;
+    assert_eq!(format_of(&state), FORMAT_LEAST);
+    handle.submit(opened()).await.unwrap();
+    // A second server makes owners of issuers.
+    let second = || Event::SegmentOpened {
+        replica: "second".parse().unwrap(),
+        segment: "s2".parse().unwrap(),
+        read: std::collections::BTreeSet::new(),
+    };
+    let before = handle.state();
+    let said = handle.submit(second()).await.unwrap_err().to_string();
+    assert!(said.contains("format 5") && said.contains("banyan replica remove b"), "{said}");
+    assert_eq!(handle.state(), before);
+    // Its server runs this release now.
+    told.send_replace(duty("a", true));
+    let state = handle.submit(second()).await.unwrap();
+    assert_eq!(format_of(&state), FORMAT);
+    // What is written already is no newer for one that came later.
+    let former = Former { replica: "c".parse().unwrap(), reads: FORMAT_LEAST };
+    told.send_replace(Duty { former: Some(former), ..duty("a", true) });
+    let root = state.signing_root().unwrap();
+    handle.submit(fixture.horizon(root, 60)).await.unwrap();
     task.stop().await;
 }
 
