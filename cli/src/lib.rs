@@ -78,7 +78,7 @@ async fn dispatch(verb: Verb) -> Result<(), Failure> {
         Verb::Keys(options) => verbs::keys::run(&options).await,
         Verb::Issue(options) => verbs::issue::run(&options).await,
         Verb::Status(options) => verbs::status::run(&options).await,
-        Verb::Config(options) => verbs::config::run(&options),
+        Verb::Config(options) => verbs::config::run(&options).await,
         Verb::Demo(options) => demo::mesh::run(&options).await,
         Verb::Bench(options) => demo::bench::run(&options).await,
         Verb::Version(options) => verbs::about::version(&options),

@@ -28,6 +28,7 @@ mod rows;
 mod running;
 mod settings;
 mod shared_files;
+mod shared_look;
 mod store;
 mod unstarted;
 
@@ -79,6 +80,15 @@ impl Server {
         let mut problems = instances::plugin_problems(config, &());
         problems.extend(preflight::problems(config, &instances::known(config, &())));
         Problems::unless_empty(problems)
+    }
+
+    /// Looks at the store that a server of this configuration would share with others: whether it answers, and whose state it has.
+    /// Changes nothing, and takes some seconds at most.
+    ///
+    /// # Errors
+    /// Every problem at once.
+    pub async fn inspect_store(config: &Config) -> Result<(), Problems> {
+        Problems::unless_empty(shared_look::problems(config).await)
     }
 
     /// Puts key files under a new passphrase, key by key: those of the data directory, which no server may use meanwhile, and those

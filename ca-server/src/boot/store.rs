@@ -96,7 +96,7 @@ async fn elsewhere(
         };
         tracing::warn!(
             store = place, %reason, again_in = pause.as_secs(),
-            "the store of the CA's state does not answer: this server waits for it, and serves nothing yet"
+            "the store of the CA's state cannot be used yet, for the reason that this line names: this server waits for it, and serves nothing meanwhile"
         );
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);

@@ -13,21 +13,24 @@ use crate::config_file;
 ///
 /// # Errors
 /// [`Failure::Configuration`] with every problem of the file.
-pub fn run(options: &ConfigOptions) -> Result<(), Failure> {
+pub async fn run(options: &ConfigOptions) -> Result<(), Failure> {
     match &options.action {
-        ConfigAction::Check(options) => check(options),
+        ConfigAction::Check(options) => check(options).await,
     }
 }
 
-fn check(options: &ConfigCheckOptions) -> Result<(), Failure> {
+async fn check(options: &ConfigCheckOptions) -> Result<(), Failure> {
     let usual = if options.agent { config_file::AGENT } else { config_file::SERVER };
     let file = config_file::find(options.file.as_deref(), usual)?;
     let file = file.as_path();
-    let outcome = if options.agent {
+    let mut outcome = if options.agent {
         check_agent(file, options.offline)
     } else {
         check_server(file, options.offline)
     };
+    if outcome.is_ok() && !options.agent && !options.offline {
+        outcome = check_store(file).await.and(outcome);
+    }
     if options.json {
         let problems: Vec<_> =
             outcome.as_ref().err().map(|text| text.lines().collect()).unwrap_or_default();
@@ -57,6 +60,12 @@ fn check_server(file: &Path, offline: bool) -> Result<Vec<String>, String> {
     };
     checked.map_err(|error| error.to_string())?;
     Ok(ca_server::Server::notes(&config))
+}
+
+/// The store that servers share.
+async fn check_store(file: &Path) -> Result<(), String> {
+    let config = ca_server::Config::load(file).map_err(|error| error.to_string())?;
+    ca_server::Server::inspect_store(&config).await.map_err(|error| error.to_string())
 }
 
 /// The file, and unless `offline` what it names on this machine.

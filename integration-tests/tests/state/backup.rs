@@ -207,6 +207,31 @@ async fn a_backup_without_keys_goes_on_beside_the_servers_own_and_leads_to_a_new
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_check_of_the_configuration_looks_into_the_shared_store() -> anyhow::Result<()> {
+    let (ca_dir, etcd) = (CaDir::new(LIMITS)?, Etcd::start().await?);
+    let check = ["config", "check", "etcd.toml"];
+    let there = with(&ca_dir, &etcd.section())?;
+    assert!(banyan(&ca_dir, &check).await?.status.success(), "empty, and nothing ran here");
+    CaDir::stop(start(&there).await?).await?;
+    assert!(banyan(&ca_dir, &check).await?.status.success());
+    let text = std::fs::read_to_string(&there)?;
+    let prefix = "prefix = \"/banyan/example.org\"\n";
+    std::fs::write(
+        &there,
+        format!("{}{prefix}", text.replace("\"example.org\"", "\"other.test\"")),
+    )?;
+    let said = refused(&ca_dir, &check, 5).await?;
+    assert!(said.contains("trust domain example.org") && said.contains("other.test"), "{said}");
+    std::fs::write(&there, format!("{text}prefix = \"/elsewhere\"\n"))?;
+    let said = refused(&ca_dir, &check, 5).await?;
+    assert!(said.contains("it holds no CA") && said.contains("keys is there"), "{said}");
+    drop(etcd);
+    let said = refused(&ca_dir, &check, 5).await?;
+    assert!(said.contains("a server would wait for it"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_verb_moves_a_state_to_etcd_and_back() -> anyhow::Result<()> {
     let (ca_dir, etcd) = (CaDir::new(LIMITS)?, Etcd::start().await?);
     CaDir::stop(ca_dir.start().await?).await?;
