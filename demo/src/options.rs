@@ -91,6 +91,9 @@ pub struct BenchOptions {
 pub enum BenchSubject {
     /// Issue certificates over gRPC and TLS, and compare with the bare cryptography
     Issue(BenchIssueOptions),
+    /// Compare three servers on a real etcd (`cargo xtask peers etcd`) with a single one: certificates, writes to the store,
+    /// bundles to many agents, a gate over many rows, and how long an agent takes to go to another server
+    Replicas(BenchReplicasOptions),
 }
 
 /// Options of `bench issue`.
@@ -102,6 +105,35 @@ pub struct BenchIssueOptions {
     /// Requests in flight
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub in_flight: u16,
+    /// Print one JSON object as the last line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `bench replicas`.
+#[derive(Debug, Args, Clone)]
+pub struct BenchReplicasOptions {
+    /// Seconds for each measurement of certificates; there are three in a round
+    #[arg(long, value_name = "S", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub seconds: u64,
+    /// Rounds of them
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub rounds: u16,
+    /// Seconds without any request, for which writes to the store are counted
+    #[arg(long, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub idle_seconds: u64,
+    /// Requests in flight
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(3..=512))]
+    pub in_flight: u16,
+    /// Connected agents that a new bundle is sent to; each takes an open file here and one at its server
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(3..=100_000))]
+    pub agents: u32,
+    /// Rows in the ledger of the single server when its gate is asked
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub rows: u64,
+    /// Agents whose server is killed under them, with all that an agent does
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u16).range(6..=1000))]
+    pub failing_over: u16,
     /// Print one JSON object as the last line
     #[arg(long)]
     pub json: bool,

@@ -15,7 +15,7 @@ use tonic::transport::Channel;
 use super::server::BenchServer;
 use crate::tokens::Supply;
 
-/// Connections over which kept requests are spread.
+/// Connections over which kept requests are spread, at each server.
 const CONNECTIONS: usize = 4;
 /// Length of a slice of the counted time. The kernel counts CPU time in hundredths of a second.
 const SLICE: Duration = Duration::from_millis(500);
@@ -53,7 +53,7 @@ pub struct Measured {
     pub certificates: u64,
     /// Wall time of the counted part.
     pub wall: Duration,
-    /// CPU time of the server's process per certificate, in microseconds: the median of half-second slices, since others may
+    /// CPU time of the servers' processes per certificate, in microseconds: the median of half-second slices, since others may
     /// use the machine for a moment.
     pub cpu_us_per_cert: f64,
     /// Median time from request to answer, in microseconds.
@@ -64,25 +64,26 @@ pub struct Measured {
     pub in_flight: u16,
 }
 
-/// Runs one row.
+/// Runs one row, its requests spread evenly over the servers.
 ///
 /// # Errors
 /// The first refused or failed request: a benchmark with errors is none.
-pub async fn run(server: &BenchServer, job: Job) -> anyhow::Result<Measured> {
+pub async fn run(servers: &[&BenchServer], job: Job) -> anyhow::Result<Measured> {
     let csrs = Arc::new(csrs()?);
-    let mut channels = Vec::new();
-    for _ in 0..CONNECTIONS.min(usize::from(job.in_flight)) {
-        channels.push(server.connector().connect().await?);
+    let (mut channels, connections) = (Vec::new(), CONNECTIONS * servers.len());
+    for server in servers.iter().cycle().take(connections.min(usize::from(job.in_flight))) {
+        channels.push((server.connector(), server.connector().connect().await?));
     }
     let start = Instant::now() + job.warm_up;
     let window = Window { start, end: start + job.duration };
     let done = Arc::new(AtomicU64::new(0));
     let mut clients = JoinSet::new();
     for number in 0..usize::from(job.in_flight) {
-        let channel = channels.get(number % channels.len()).context("no connection")?.clone();
+        let (connector, channel) =
+            channels.get(number % channels.len()).context("no connection")?.clone();
         let source = match job.connections {
             Connections::Kept => Source::Kept(channel),
-            Connections::NewEach => Source::NewEach(server.connector()),
+            Connections::NewEach => Source::NewEach(connector),
         };
         clients.spawn(client(
             source,
@@ -91,7 +92,7 @@ pub async fn run(server: &BenchServer, job: Job) -> anyhow::Result<Measured> {
             Clerk { window, done: Arc::clone(&done) },
         ));
     }
-    let cpu_us_per_cert = watch(server, window, &done).await?;
+    let cpu_us_per_cert = watch(servers, window, &done).await?;
     let mut latencies = Histogram::<u64>::new(3)?;
     while let Some(client) = clients.join_next().await {
         latencies.add(client??)?;
@@ -123,23 +124,28 @@ struct Clerk {
 }
 
 /// CPU time per certificate in each slice of the window; gives their median, in microseconds.
-async fn watch(server: &BenchServer, window: Window, done: &AtomicU64) -> anyhow::Result<f64> {
+async fn watch(servers: &[&BenchServer], window: Window, done: &AtomicU64) -> anyhow::Result<f64> {
     let mut costs = Vec::new();
     let mut boundary = window.start;
     tokio::time::sleep_until(boundary).await;
     while boundary < window.end {
-        let (cpu, certificates) = (server.cpu_time()?, done.load(Ordering::Relaxed));
+        let (cpu, certificates) = (cpu_time(servers)?, done.load(Ordering::Relaxed));
         boundary = (boundary + SLICE).min(window.end);
         tokio::time::sleep_until(boundary).await;
         let certificates = done.load(Ordering::Relaxed) - certificates;
         if certificates > 0 {
             costs.push(
-                (server.cpu_time()?.saturating_sub(cpu)).as_secs_f64() * 1e6 / certificates as f64,
+                (cpu_time(servers)?.saturating_sub(cpu)).as_secs_f64() * 1e6 / certificates as f64,
             );
         }
     }
     costs.sort_by(f64::total_cmp);
     costs.get(costs.len() / 2).copied().context("no certificate was issued while it was counted")
+}
+
+/// What the processes of all of them have used.
+fn cpu_time(servers: &[&BenchServer]) -> anyhow::Result<Duration> {
+    servers.iter().map(|server| server.cpu_time()).sum()
 }
 
 enum Source {

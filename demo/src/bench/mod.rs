@@ -1,4 +1,5 @@
 //! `banyan bench issue`: what a certificate costs, against the bare cryptography of the same machine in the same run.
+//! `banyan bench replicas` ([`replicas`]): what several servers cost, against a single one in the same run.
 //!
 //! The server runs in a child process with everything on (TLS, JWT, ledger, audit, lint, verification of its own
 //! signature); the clients run here. The server's cost is the CPU time of its process, so that the clients, which
@@ -6,6 +7,7 @@
 
 pub mod floor;
 pub mod load;
+pub mod replicas;
 pub mod report;
 pub mod server;
 
@@ -19,7 +21,7 @@ use console::signals;
 use self::floor::Floor;
 use self::load::{Connections, Job, Measured};
 use self::report::Report;
-use self::server::BenchServer;
+use self::server::{BenchServer, Seat};
 use crate::options::{BenchIssueOptions, BenchOptions, BenchSubject};
 use crate::tokens::TokenSource;
 
@@ -31,27 +33,30 @@ const WARM_UP: Duration = Duration::from_millis(500);
 /// # Errors
 /// [`Failure::Failed`] if the server does not start or a request fails, [`Failure::Interrupted`] on Ctrl-C.
 pub async fn run(options: &BenchOptions) -> Result<(), Failure> {
-    match &options.subject {
-        BenchSubject::Issue(options) => {
-            let directory = tempfile::Builder::new().prefix("banyan-bench-").tempdir();
-            let directory = directory.map_err(anyhow::Error::from)?;
-            tokio::select! {
-                // Signals are watched for before anything is started.
-                biased;
-                stop = signals::stop_requested() => {
-                    stop.map_err(anyhow::Error::from)?;
-                    Err(Failure::Interrupted("the benchmark was interrupted, and its server is stopped".into()))
-                }
-                outcome = issue(options, directory.path()) => Ok(outcome?),
-            }
+    let directory = tempfile::Builder::new().prefix("banyan-bench-").tempdir();
+    let directory = directory.map_err(anyhow::Error::from)?;
+    let measured = async {
+        match &options.subject {
+            BenchSubject::Issue(options) => issue(options, directory.path()).await,
+            BenchSubject::Replicas(options) => replicas::run(options, directory.path()).await,
         }
+    };
+    tokio::select! {
+        // Signals are watched for before anything is started.
+        biased;
+        stop = signals::stop_requested() => {
+            stop.map_err(anyhow::Error::from)?;
+            Err(Failure::Interrupted("the benchmark was interrupted, and its servers are stopped".into()))
+        }
+        outcome = measured => Ok(outcome?),
     }
 }
 
 async fn issue(options: &BenchIssueOptions, directory: &Path) -> anyhow::Result<()> {
     let tokens = TokenSource::new()?;
-    let server =
-        BenchServer::start(directory, &tokens).await.context("cannot start the measured server")?;
+    let server = BenchServer::start(directory, &tokens, &Seat::alone())
+        .await
+        .context("cannot start the measured server")?;
     let mut floor = Floor::new()?;
     let mut rows = Vec::new();
     floor.sample();
@@ -64,7 +69,7 @@ async fn issue(options: &BenchIssueOptions, directory: &Path) -> anyhow::Result<
             tokens: tokens.supply(fresh_tokens, options.seconds)?,
         };
         let measured: Measured =
-            load::run(&server, job).await.with_context(|| format!("row '{name}'"))?;
+            load::run(&[&server], job).await.with_context(|| format!("row '{name}'"))?;
         floor.sample();
         rows.push((name, measured));
     }

@@ -1,7 +1,7 @@
-//! The measured server: `banyan serve` in a child process, and what its process has used.
+//! A measured server: `banyan serve` in a child process, and what its process has used.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,15 +13,43 @@ use tonic::transport::Channel;
 use crate::ports::free_address;
 use crate::tokens::{AUDIENCE, ISSUER, TokenSource};
 
-const READY_DEADLINE: Duration = Duration::from_secs(30);
+const READY_DEADLINE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
+/// All connections of the benchmark come from one address.
+const CONNECTIONS: u32 = 100_000;
+/// The trust domain of the measured CA.
+pub const TRUST_DOMAIN: &str = "bench.banyan";
 
 /// A server that runs until it is stopped or dropped.
 #[derive(Debug)]
 pub struct BenchServer {
+    directory: PathBuf,
     child: tokio::process::Child,
     process: u32,
     connector: Connector,
+    roots: String,
+}
+
+/// Which server of a CA one is.
+#[derive(Debug, Clone)]
+pub struct Seat {
+    /// Its name.
+    pub name: String,
+    /// Where the store is that the servers share; none for a file of its own.
+    pub store: Option<SocketAddr>,
+    /// What all servers of one CA have in common to open its keys.
+    pub passphrase: String,
+}
+
+impl Seat {
+    /// That of a server which is alone.
+    pub fn alone() -> Self {
+        Self {
+            name: "ca-1".to_owned(),
+            store: None,
+            passphrase: "a passphrase of the benchmark alone".to_owned(),
+        }
+    }
 }
 
 /// Opens connections to the measured server.
@@ -46,9 +74,17 @@ impl BenchServer {
     ///
     /// # Errors
     /// If it does not become ready.
-    pub async fn start(directory: &Path, tokens: &TokenSource) -> anyhow::Result<Self> {
+    pub async fn start(
+        directory: &Path,
+        tokens: &TokenSource,
+        seat: &Seat,
+    ) -> anyhow::Result<Self> {
         let address = free_address()?;
-        write_files(directory, address, free_address()?, tokens)?;
+        write_files(directory, Listens { address, plain: free_address()? }, tokens, seat)?;
+        Self::run(directory, address).await
+    }
+
+    async fn run(directory: &Path, address: SocketAddr) -> anyhow::Result<Self> {
         let log = std::fs::File::create(directory.join("server.log"))?;
         let mut child = tokio::process::Command::new(std::env::current_exe()?)
             .args(["serve", "--config"])
@@ -68,7 +104,40 @@ impl BenchServer {
             })?;
         let tls = tls_channel::client_config(tls_channel::roots_from_pem(roots.as_bytes())?, None)?;
         let process = child.id().context("the server ended")?;
-        Ok(Self { child, process, connector: Connector { address, tls } })
+        let connector = Connector { address, tls };
+        Ok(Self { directory: directory.to_owned(), child, process, connector, roots })
+    }
+
+    /// Starts it again on its directory and port, after it was killed.
+    ///
+    /// # Errors
+    /// If it does not become ready.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        *self = Self::run(&self.directory, self.connector.address).await?;
+        Ok(())
+    }
+
+    /// Kills it with SIGKILL.
+    ///
+    /// # Errors
+    /// If it cannot be killed.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        Ok(self.child.kill().await?)
+    }
+
+    /// HOST:PORT of its gRPC listener.
+    pub const fn address(&self) -> SocketAddr {
+        self.connector.address
+    }
+
+    /// Its admin socket.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.directory.join("admin.sock")
+    }
+
+    /// The roots that its certificate chains to, as PEM text.
+    pub fn roots(&self) -> &str {
+        &self.roots
     }
 
     /// Opens connections to this server.
@@ -100,11 +169,21 @@ impl BenchServer {
     /// # Errors
     /// If the process is gone.
     pub fn peak_rss_kib(&self) -> anyhow::Result<u64> {
+        self.memory_kib("VmHWM:")
+    }
+
+    /// The resident set of the server's process now, in KiB.
+    ///
+    /// # Errors
+    /// If the process is gone.
+    pub fn rss_kib(&self) -> anyhow::Result<u64> {
+        self.memory_kib("VmRSS:")
+    }
+
+    fn memory_kib(&self, field: &'static str) -> anyhow::Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process))?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
-            .context("no VmHWM in /proc")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let line = line.with_context(|| format!("no {field} in /proc"))?;
         Ok(line.trim().trim_end_matches(" kB").parse()?)
     }
 
@@ -141,23 +220,39 @@ async fn wait_for_roots(
     }
 }
 
-fn write_files(
-    directory: &Path,
+struct Listens {
     address: SocketAddr,
     plain: SocketAddr,
+}
+
+fn write_files(
+    directory: &Path,
+    listens: Listens,
     tokens: &TokenSource,
+    seat: &Seat,
 ) -> anyhow::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
+    std::fs::create_dir_all(directory)?;
     let passphrase = directory.join("passphrase");
     std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&passphrase)?;
-    std::fs::write(&passphrase, "a passphrase of the benchmark alone")?;
+    std::fs::write(&passphrase, &seat.passphrase)?;
     std::fs::write(directory.join("jwks.json"), tokens.jwks())?;
     let directory_text = directory.display();
+    let Listens { address, plain } = listens;
+    let name = &seat.name;
+    let store = seat.store.map_or_else(String::new, |store| {
+        format!("[store]\nengine = \"etcd\"\nendpoints = [\"http://{store}\"]\n")
+    });
     let config = format!(
-        r#"# Written by `banyan bench issue`.
-trust_domain = "bench.banyan"
+        r#"# Written by `banyan bench`.
+trust_domain = "{TRUST_DOMAIN}"
 data_dir = "{directory_text}/data"
-replica = "ca-1"
+
+[replica]
+name = "{name}"
+address = "{address}"
+
+{store}
 
 [listen]
 grpc = "{address}"
@@ -175,7 +270,12 @@ plugin = "self-signed"
 backend = "file"
 passphrase_file = "{directory_text}/passphrase"
 
+[agents]
+per_caller = 100000
+
 [limits]
+connections = {CONNECTIONS}
+connections_per_address = {CONNECTIONS}
 rows_per_identity = 10000000
 leaves_per_second = 1000000
 

@@ -83,6 +83,18 @@ impl Store {
         self.members.iter().map(|member| member.client).collect()
     }
 
+    /// Number of writes that it has taken so far, its revision.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub async fn revision(&self) -> anyhow::Result<u64> {
+        let member = self.members.first().context("no member of etcd")?;
+        let asked = tokio::time::timeout(ANSWER_WITHIN, member.status()).await??;
+        let status: serde_json::Value = serde_json::from_str(&asked)?;
+        let revision = status.pointer("/header/revision").and_then(serde_json::Value::as_str);
+        Ok(revision.context("etcd tells no revision")?.parse()?)
+    }
+
     /// Kills the member that leads with SIGKILL.
     ///
     /// # Errors

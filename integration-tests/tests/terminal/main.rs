@@ -1,5 +1,6 @@
 //! What the command line shows in a real terminal, read back by a terminal emulator; and where nobody reads.
 
+mod bench;
 mod demo;
 mod issuer;
 mod keys;
