@@ -56,15 +56,13 @@ struct Figure {
 
 impl Figure {
     fn hear(&mut self, line: &str) {
-        if let Some(numbers) = line.strip_prefix("FIGURE ") {
+        for (prefix, of) in [("FIGURE ", ""), ("FIGURE-PAIR ", "pair_")] {
+            let Some(numbers) = line.strip_prefix(prefix) else { continue };
             let words: Vec<&str> = numbers.split(' ').collect();
-            let pairs = words.chunks_exact(2);
-            self.space = pairs
-                .filter_map(|pair| match pair {
-                    [name, number] => Some(((*name).to_owned(), number.parse().ok()?)),
-                    _ => None,
-                })
-                .collect();
+            self.space.extend(words.chunks_exact(2).filter_map(|pair| match pair {
+                [name, number] => Some((format!("{of}{name}"), number.parse().ok()?)),
+                _ => None,
+            }));
         }
         self.counterexamples += u32::from(line.contains(" without ") && line.contains(" moves: "));
     }
@@ -93,11 +91,15 @@ mod tests {
             "plain: 7 worlds",
             "plain without TrustGate: 9 worlds, 8 moves: p meets q",
             "FIGURE states 7 rows 2",
+            "FIGURE-PAIR states 5",
         ] {
             figure.hear(line);
         }
         let json = figure.json(false).unwrap();
-        assert!(json.starts_with("{\"states\":7,\"rows\":2,\"counterexamples\":1,"), "{json}");
+        assert!(
+            json.starts_with("{\"states\":7,\"rows\":2,\"pair_states\":5,\"counterexamples\":1,"),
+            "{json}"
+        );
     }
 
     #[test]
