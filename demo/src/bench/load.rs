@@ -22,6 +22,9 @@ const SLICE: Duration = Duration::from_millis(500);
 /// Different CSRs; each is used many times, and verified by the server each time.
 const CSRS: usize = 256;
 
+/// Time before each row that is not counted.
+pub const WARM_UP: Duration = Duration::from_millis(500);
+
 /// What to measure.
 #[derive(Debug)]
 pub struct Job {

@@ -19,14 +19,11 @@ use console::exit::Failure;
 use console::signals;
 
 use self::floor::Floor;
-use self::load::{Connections, Job, Measured};
+use self::load::{Connections, Job, Measured, WARM_UP};
 use self::report::Report;
 use self::server::{BenchServer, Seat};
 use crate::options::{BenchIssueOptions, BenchOptions, BenchSubject};
 use crate::tokens::TokenSource;
-
-/// Time before each row that is not counted.
-const WARM_UP: Duration = Duration::from_millis(500);
 
 /// Runs the benchmark.
 ///

@@ -7,9 +7,8 @@ use console::admin_socket;
 use proto::banyan::admin::v1::StatusRequest;
 use tokio::time::Instant;
 
-use super::Fleet;
-use crate::bench::WARM_UP;
-use crate::bench::load::{self, Connections, Job, Measured};
+use super::fleet::Fleet;
+use crate::bench::load::{self, Connections, Job, Measured, WARM_UP};
 use crate::bench::server::BenchServer;
 use crate::options::BenchReplicasOptions;
 

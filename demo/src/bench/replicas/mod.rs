@@ -5,6 +5,7 @@
 
 mod connected;
 mod fan_out;
+mod fleet;
 mod gate;
 mod issuing;
 mod moving;
@@ -14,49 +15,9 @@ use std::path::Path;
 
 use anyhow::Context;
 
+use self::fleet::Fleet;
 use self::report::Report;
-use super::server::{BenchServer, Seat};
-use crate::mesh::store::Store;
 use crate::options::BenchReplicasOptions;
-use crate::tokens::TokenSource;
-
-/// Servers that share the store.
-const SERVERS: usize = 3;
-
-/// What is measured.
-#[derive(Debug)]
-struct Fleet {
-    tokens: TokenSource,
-    alone: BenchServer,
-    store: Store,
-    three: Vec<BenchServer>,
-}
-
-impl Fleet {
-    async fn start(directory: &Path) -> anyhow::Result<Self> {
-        let tokens = TokenSource::new()?;
-        let alone = BenchServer::start(&directory.join("alone"), &tokens, &Seat::alone())
-            .await
-            .context("cannot start the single server")?;
-        let store = Store::start(directory, 1).await?;
-        let mut three = Vec::new();
-        for number in 1..=SERVERS {
-            let name = format!("ca-{number}");
-            let home = directory.join(&name);
-            let seat = Seat { name, store: store.addresses().first().copied(), ..Seat::alone() };
-            let server = BenchServer::start(&home, &tokens, &seat).await;
-            three.push(server.with_context(|| format!("cannot start {}", seat.name))?);
-        }
-        Ok(Self { tokens, alone, store, three })
-    }
-
-    async fn stop(self) -> anyhow::Result<()> {
-        for server in self.three.into_iter().chain([self.alone]) {
-            server.stop().await?;
-        }
-        Ok(())
-    }
-}
 
 /// Runs the benchmark.
 ///

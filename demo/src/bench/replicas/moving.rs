@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::Fleet;
+use super::fleet::Fleet;
 use crate::bench::server::{BenchServer, TRUST_DOMAIN};
 
 /// Longest wait for an agent to be connected.
