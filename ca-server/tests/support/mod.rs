@@ -102,6 +102,21 @@ pub(crate) fn write_private(path: &Path, contents: &[u8]) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
+/// Starts there as soon as nobody has the files open any more.
+pub(crate) async fn once_free(place: &Place) -> Result<Running, BootError> {
+    let free = async {
+        loop {
+            match place.start().await {
+                Err(error) if error.to_string().contains("is in use by another process") => {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                started => return started,
+            }
+        }
+    };
+    tokio::time::timeout(SOON, free).await.unwrap()
+}
+
 pub(crate) async fn stop(running: Running) {
     tokio::time::timeout(SOON, running.shutdown(Duration::from_secs(5))).await.unwrap();
 }

@@ -1,6 +1,7 @@
 //! The demo's CA: `banyan serve` as a child process in a temporary directory, so that it can be killed for real.
 
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use console::admin_socket;
 use proto::banyan::admin::v1::{
     CreateTokenRequest, ListRootsRequest, Root, StatusRequest, StatusResponse,
 };
+use rustix::process::Signal;
 use tokio::process::{Child, Command};
 
 use super::gate::Gate;
@@ -121,7 +123,7 @@ impl CaProcess {
     /// # Errors
     /// If it is gone.
     pub fn pause(&self, paused: bool) -> anyhow::Result<()> {
-        use rustix::process::{Pid, Signal, kill_process};
+        use rustix::process::{Pid, kill_process};
         let id = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let signal = if paused { Signal::STOP } else { Signal::CONT };
         kill_process(id.context("the server is gone")?, signal).context("cannot signal the server")
@@ -183,6 +185,10 @@ impl CaProcess {
         let ready = async {
             loop {
                 if let Some(status) = self.child.try_wait()? {
+                    if status.signal() == Some(Signal::INT.as_raw()) {
+                        // Ctrl-C in the moment before it had a process group of its own: the demo has got it too, and ends.
+                        std::future::pending::<()>().await;
+                    }
                     bail!("the CA ended with {status}");
                 }
                 if self.status().await.is_ok_and(|status| status.healthy) {

@@ -34,9 +34,16 @@ impl Window {
     /// When it is not there.
     pub async fn take(&self, space: Space, id: &str) -> anyhow::Result<Vec<u8>> {
         let (store, key) = (self.store().context("no server runs")?, space.key(id)?);
-        let there = store.get(&key).await?.with_context(|| format!("no {key}"))?;
-        stores::settle::delete(store.as_ref(), &key, &there.version).await?;
-        Ok(there.value)
+        let mut tries = 0;
+        loop {
+            let there = store.get(&key).await?.with_context(|| format!("no {key}"))?;
+            match stores::settle::delete(store.as_ref(), &key, &there.version).await {
+                Ok(()) => return Ok(there.value),
+                // The server wrote it meanwhile.
+                Err(_) if tries < 16 => tries += 1,
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Puts a value there, in place of what is there.

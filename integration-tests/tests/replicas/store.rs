@@ -113,8 +113,9 @@ pub(crate) async fn a_server_whose_certificate_the_store_refuses_says_so_and_goe
         Ok(())
     };
     replace(&trio, &other)?;
-    // Connections end at some time.
+    // Connections end at some time, and the files are read again once one could not be made anew.
     trio.at(0)?.line(Line::Cut).await?;
+    trio.at(0)?.until_it_says("the lease of this replica lapsed").await?;
     trio.at(0)?.line(Line::Up).await?;
     // Why, and what follows from it.
     trio.at(0)?

@@ -5,6 +5,7 @@ mod backup;
 mod engines;
 mod etcd;
 mod former;
+mod kubernetes;
 mod moving;
 mod peers;
 mod support;

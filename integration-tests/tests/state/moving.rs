@@ -63,7 +63,7 @@ async fn a_ca_moves_to_etcd_and_back_with_a_rotation_on_each_side() -> anyhow::R
     Durable::read(&ca_dir.data()).await?.covers(&released[1..])
 }
 
-async fn rotates(running: &ca_server::Running, id: &str) -> anyhow::Result<()> {
+pub(crate) async fn rotates(running: &ca_server::Running, id: &str) -> anyhow::Result<()> {
     let request = StartRotationRequest { request_id: id.to_owned(), ..Default::default() };
     rotations(running).start_rotation(request).await?;
     let over = |rotation: &proto::banyan::admin::v1::Rotation| {
