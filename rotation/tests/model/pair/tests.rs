@@ -108,18 +108,15 @@ fn a_lease_is_renewed_by_who_serves_what_the_record_says() {
 }
 
 /// Each walked to its end: `cargo xtask model`. With a proxy beside the client most are too large for that.
-const WHOLE: [(&str, Setting); 6] = [
+const WHOLE: [(&str, Setting); 3] = [
     ("a request at each", Setting { requests: [1, 1], ..PLAIN }),
-    ("rolled back, no proxy", Setting { proxy: false, ..ROLLED_BACK }),
-    ("disk lost, no proxy", Setting { proxy: false, ..LOST }),
-    ("handshakes in flight", Setting { handshake: 1, ..PLAIN }),
     ("readers", READERS),
     ("leases", LEASES),
 ];
 
 #[test]
 #[ignore = "takes minutes: cargo xtask model"]
-fn two_replicas_are_safe_in_every_order_of_small_settings() {
+fn two_replicas_are_safe_in_every_order_of_larger_settings() {
     let spaces = WHOLE.map(|(name, setting)| safe(name, &setting, WHOLE_MOST));
     println!(
         "FIGURE-PAIR states {} transitions {} settings {}",
