@@ -137,6 +137,14 @@ impl RootState {
         }
     }
 
+    /// Whether a root in this state may come to sign by a rotation, and has not yet.
+    pub const fn is_on_its_way_in(self) -> bool {
+        match self {
+            Self::Staged | Self::Published => true,
+            Self::Active | Self::Draining | Self::Retired => false,
+        }
+    }
+
     /// Whether a root in this state is trusted and on its way out.
     pub const fn is_draining(self) -> bool {
         match self {

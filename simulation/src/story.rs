@@ -4,7 +4,8 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rotation::{AuthorityName, Event, Mode, Phase, RequestId, State};
+use rotation::evidence::GateName;
+use rotation::{AuthorityName, Event, Mode, RequestId, State};
 use rotation_driver::{EvidenceSource as _, RecordStore as _, SharedRecord, replay};
 use tokio::sync::mpsc::UnboundedSender;
 use trust::TrustDomain;
@@ -273,7 +274,7 @@ impl Story {
         if rotation.held_since.is_some() {
             return self.ask(Event::ResumeRequested { request_id });
         }
-        if matches!(state.phase, Phase::Distributing(_)) && rotation.mode == Mode::Manual {
+        if state.phase.gate_name() == Some(GateName::Trust) && rotation.mode == Mode::Manual {
             self.operators_activate();
         }
     }

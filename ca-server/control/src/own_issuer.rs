@@ -116,7 +116,7 @@ impl OwnIssuers {
     /// Whether a rotation waits for an issuer of this replica that was not asked for yet. Nothing is asked for this.
     pub fn is_waited_for(&self, state: &State) -> bool {
         let comes = |entry: &RootEntry| {
-            matches!(entry.state, RootState::Staged | RootState::Published)
+            entry.state.is_on_its_way_in()
                 && entry.signer_for(&self.replica).is_none()
                 && entry.renewal_for(&self.replica).is_none()
         };

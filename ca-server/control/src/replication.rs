@@ -178,7 +178,7 @@ impl Replication {
         }
         if self.drains() {
             said.push(format!(
-                "this replica is being drained and issues nothing: `banyan replica undrain {}` takes that back",
+                "this replica is being drained and issues nothing: `banyan replica undrain {} --reason TEXT` takes that back",
                 self.name
             ));
         }

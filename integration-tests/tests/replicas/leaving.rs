@@ -18,7 +18,9 @@ pub(crate) async fn a_server_that_drains_sends_its_agents_elsewhere_stops_in_ord
     let (done, said) = trio.at(1)?.banyan(&drain).await?;
     ensure!(done && said.contains("its agents go elsewhere"), "{said}");
     trio.agents_leave(0).await?;
-    trio.at(0)?.until_it_says("`banyan replica undrain ca-1` takes that back").await?;
+    trio.at(0)?
+        .until_it_says("`banyan replica undrain ca-1 --reason TEXT` takes that back")
+        .await?;
     trio.at(0)?.until_not_ready().await?;
     ensure!(trio.at(1)?.sees("ca-1").await?.standing == "draining");
     hammer.forget();
