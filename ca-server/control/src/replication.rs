@@ -213,6 +213,9 @@ impl Replication {
 
     /// What is known of another server that does not do its part; `None` of one that lives, and of this one.
     pub fn what_became_of(&self, name: &ReplicaName) -> Option<String> {
+        if name.as_str() == rotation::LOST_REPLICA {
+            return Some("leaves that were released after the backup that was restored: nobody has their rows".to_owned());
+        }
         if self.is_alone() || *name == self.name {
             return None;
         }
@@ -398,6 +401,7 @@ mod tests {
         let became = |name: &str| world.replication.what_became_of(&name.parse().unwrap());
         assert_eq!((became("b"), became("a")), (None, None), "both live");
         assert!(became("c").unwrap().contains("replica c was removed"));
+        assert!(became("lost").unwrap().contains("after the backup"), "no server has that name");
         world.clock.advance(Duration::from_secs(31));
         let silent = became("b").unwrap();
         for named in

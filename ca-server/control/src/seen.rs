@@ -128,7 +128,7 @@ pub fn sentence(state: &State) -> Option<String> {
         others => format!(", and {others} more agents hold others"),
     };
     Some(format!(
-        "{}{others}, which this server never published: its latest is bundle {}{}. The data directory was restored from \
+        "{}{others}, which this server never published: its latest is bundle {}{}. The state was restored from \
          an older backup; neither bundle nor signer changes until `banyan state continue --above {} --by NAME --reason \
          TEXT`; or if what the agent says is wrong, `banyan state dismiss {highest} --by NAME --reason TEXT`; first read \
          `banyan state show`",

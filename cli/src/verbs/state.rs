@@ -148,15 +148,15 @@ fn shown(state: &RecordState) -> String {
     let roots: Vec<_> = state.roots.iter().map(|root| output::hex(root)).collect();
     let _ = write!(
         text,
-        "The data directory was restored from an older backup, and neither bundle nor signer changes until you decide. What to do:\n\
-         1. If you have a newer backup, stop the server and restore that one instead.\n\
+        "The state of this CA was restored from an older backup, and neither bundle nor signer changes until you decide. What to do:\n\
+         1. If you have a newer backup, stop its servers and restore that one instead.\n\
          2. banyan state continue --above {highest} --by NAME --reason TEXT\n\
          \x20  publishes the roots {} as bundle {}.\n\
          \x20  Leaves under any other root are refused from then on, so the server refuses this until {}, when the last leaf \
          that was issued after the backup has ended. If you know that no other root had begun to sign after the backup was made, \
          add --now.\n\
          3. An agent that cannot connect afterwards (its log says so) trusts none of these roots: `banyan token create \
-         --agent NAME`, and move its bundle.json away.\n\
+         --agent NAME --identity ID`, and move its bundle.json away.\n\
          If what an agent reports cannot be true: banyan state dismiss AGENT --by NAME --reason TEXT",
         roots.join(", "),
         highest + 1,

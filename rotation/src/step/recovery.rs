@@ -19,8 +19,8 @@ pub(super) struct Request<'a> {
 }
 
 /// Raises the horizon of every root that is not retired to where the last leaf that was released after the backup can end, by
-/// the clock of whoever released it; counts those leaves as a segment that nobody can read; and closes what former servers
-/// left open. So no gate passes by rows before that time: what the ledgers say is not all.
+/// the clock of whoever released it; counts those leaves as a segment that nobody can read; and closes what servers
+/// left that do not run. So no gate passes by rows before that time: what the ledgers say is not all.
 pub(super) fn requested(
     state: &State,
     request: &Request<'_>,
@@ -40,10 +40,13 @@ pub(super) fn requested(
     let mut draft = Draft::after(state);
     // What was counted on evidence of before counts for nothing.
     draft.set_settling(None);
-    let former = draft.state.segments.iter_mut().filter(|(id, segment)| {
-        segment.replica.as_str() != LOST_REPLICA && !request.live.contains(*id)
+    // A server that runs said at its start what it read of its former segments, and that stands.
+    let live = request.live.iter().filter_map(|id| state.segments.get(id));
+    let live: BTreeSet<_> = live.map(|segment| &segment.replica).collect();
+    let former = draft.state.segments.values_mut().filter(|segment| {
+        segment.replica.as_str() != LOST_REPLICA && !live.contains(&segment.replica)
     });
-    former.for_each(|(_, segment)| segment.state = SegmentState::Closed(Contents::Unread));
+    former.for_each(|segment| segment.state = SegmentState::Closed(Contents::Unread));
     let latest = now.plus(policy.leaf_lifetime_max).plus(policy.skew * 2);
     let counted = draft.state.roots.iter().filter(|(_, entry)| !entry.state.is_retired());
     let bounds: BTreeMap<_, _> = counted

@@ -79,8 +79,8 @@ fn it_is_done_once_for_one_restore_and_names_what_is_lost() {
         .at(1_300)
         .then(
             recovery("again", &["s2"]),
-            "g10 b1 steady | A active key-a until 2320 | lost-g10 closed-unread 2320, lost-g8 closed-unread 2020, s1 \
-             closed-unread 2000, s2 open - | -",
+            "g10 b1 steady | A active key-a until 2320 | lost-g10 closed-unread 2320, lost-g8 closed-unread 2020, s1 closed 2000, \
+             s2 open - | -",
         );
     let refused = step(&start(), &recovery("restore", &[]), at(1_200), &policy()).unwrap_err();
     assert!(matches!(refused.cause, Cause::NotBootstrapped), "{refused}");
