@@ -306,7 +306,11 @@ fn hex_secret() -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
+/// Writes a file that nobody else may read.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let mut open = std::fs::OpenOptions::new()

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::fleet::Fleet;
 use crate::bench::server::{BenchServer, TRUST_DOMAIN};
+use crate::mesh::ca::write_private;
 
 /// Longest wait for an agent to be connected.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(120);
@@ -118,12 +119,4 @@ spiffe_id = "{id}"
     );
     std::fs::write(&config, text)?;
     Ok(Agent::start(AgentConfig::read(&config)?, HostDeps::of_this_machine()).await?)
-}
-
-fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut open =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
-    open.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", file.display()))
 }
