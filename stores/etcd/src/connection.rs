@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint as TonicEndpoint};
 
+use crate::noted::{Ended, Noted};
 use crate::settings::{Endpoint, TlsFiles};
 
 /// Longest time for TCP and TLS with one member.
@@ -23,22 +24,24 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_WITHIN: Duration = Duration::from_secs(3);
 
-/// Connects; the error says to what, and why not.
+/// Connects; the error says to what, and why not. What ends the connection later is noted beside it.
 pub(crate) async fn connect(
     endpoint: &Endpoint,
     files: Option<&TlsFiles>,
-) -> Result<Channel, String> {
+) -> Result<(Channel, Ended), String> {
     let shown = endpoint.to_string();
+    let ended = Ended::default();
     let connecting = async {
         match (endpoint.tls, files) {
-            (true, Some(files)) => over_tls(endpoint, files).await,
+            (true, Some(files)) => over_tls(endpoint, files, &ended).await,
             (true, None) => Err("it needs ca_file, cert_file and key_file".to_owned()),
-            (false, _) => plain(endpoint).await,
+            (false, _) => plain(endpoint, &ended).await,
         }
     };
     let connected = tokio::time::timeout(CONNECT_WITHIN, connecting).await;
     let late = |_| format!("no connection within {} s", CONNECT_WITHIN.as_secs());
-    connected.map_err(late).flatten().map_err(|error| format!("{shown}: {error}"))
+    let channel = connected.map_err(late).flatten();
+    Ok((channel.map_err(|error| format!("{shown}: {error}"))?, ended))
 }
 
 fn endpoint() -> TonicEndpoint {
@@ -54,26 +57,28 @@ async fn stream_to(address: (String, u16)) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-async fn plain(to: &Endpoint) -> Result<Channel, String> {
+async fn plain(to: &Endpoint, ended: &Ended) -> Result<Channel, String> {
     let address = (to.host.clone(), to.port);
+    let ended = ended.clone();
     let connector = tower::service_fn(move |_| {
-        let address = address.clone();
-        async move { stream_to(address).await.map(TokioIo::new) }
+        let (address, ended) = (address.clone(), ended.clone());
+        async move { Ok::<_, io::Error>(TokioIo::new(Noted::new(stream_to(address).await?, ended))) }
     });
     endpoint().connect_with_connector(connector).await.map_err(|error| cause(&error))
 }
 
-async fn over_tls(to: &Endpoint, files: &TlsFiles) -> Result<Channel, String> {
+async fn over_tls(to: &Endpoint, files: &TlsFiles, ended: &Ended) -> Result<Channel, String> {
     let config = Arc::new(client_config(files)?);
     let name = ServerName::try_from(to.host.clone()).map_err(|error| error.to_string())?;
     let address = (to.host.clone(), to.port);
+    let ended = ended.clone();
     let connector = tower::service_fn(move |_| {
         let (config, name, address) = (Arc::clone(&config), name.clone(), address.clone());
+        let ended = ended.clone();
         async move {
             let stream = stream_to(address).await?;
-            Ok::<_, io::Error>(TokioIo::new(
-                TlsConnector::from(config).connect(name, stream).await?,
-            ))
+            let stream = TlsConnector::from(config).connect(name, stream).await?;
+            Ok::<_, io::Error>(TokioIo::new(Noted::new(stream, ended)))
         }
     });
     endpoint().connect_with_connector(connector).await.map_err(|error| cause(&error))

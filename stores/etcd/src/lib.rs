@@ -6,6 +6,7 @@
 mod connection;
 mod member;
 mod names;
+mod noted;
 mod settings;
 mod store;
 mod watch;

@@ -1,5 +1,6 @@
 //! The member that is spoken with: one of the endpoints, until it fails.
 
+use std::error::Error as _;
 use std::fs;
 use std::str::FromStr as _;
 
@@ -11,6 +12,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 use crate::connection::{cause, connect};
+use crate::noted::Ended;
 use crate::settings::{Settings, User};
 
 /// An open connection, with what goes before each request.
@@ -19,6 +21,7 @@ pub(crate) struct Member {
     pub(crate) channel: Channel,
     pub(crate) shown: String,
     token: Option<AsciiMetadataValue>,
+    ended: Ended,
     /// Tells it from those that were open before.
     number: u64,
 }
@@ -47,10 +50,11 @@ impl Member {
 
     /// What failed, with who said so.
     pub(crate) fn said(&self, status: &Status) -> String {
-        let message = match status.message() {
-            // What it is about is deeper down, such as a certificate that a member refuses only once the connection stands.
-            "" | "transport error" => cause(status),
-            message => message.to_owned(),
+        // A status with a source is of this side, not of the member; what it is about is deeper down, or known to the
+        // connection alone.
+        let message = match status.source() {
+            Some(source) => self.ended.why().unwrap_or_else(|| cause(source)),
+            None => status.message().to_owned(),
         };
         let advice = match message.contains("received fatal alert") {
             true => "; it does not accept the certificate of cert_file",
@@ -103,7 +107,11 @@ impl Members {
             let place = (current.next + step) % endpoints.len();
             let Some(endpoint) = endpoints.get(place) else { continue };
             let opened = match connect(endpoint, self.settings.tls.as_ref()).await {
-                Ok(channel) => self.signed_in(channel, endpoint.to_string()).await,
+                Ok((channel, ended)) => {
+                    let shown = endpoint.to_string();
+                    let member = Member { channel, shown, token: None, ended, number: 0 };
+                    self.signed_in(member).await
+                }
                 Err(error) => Err(error),
             };
             match opened {
@@ -119,8 +127,7 @@ impl Members {
         Err(format!("no endpoint of etcd can be used: {}", said.join("; ")))
     }
 
-    async fn signed_in(&self, channel: Channel, shown: String) -> Result<Member, String> {
-        let mut member = Member { channel, shown, token: None, number: 0 };
+    async fn signed_in(&self, mut member: Member) -> Result<Member, String> {
         if let Some(user) = &self.settings.user {
             let request = member.request(credentials(user)?);
             let answer = AuthClient::new(member.channel.clone()).authenticate(request).await;
