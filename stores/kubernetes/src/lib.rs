@@ -7,7 +7,6 @@
 //!
 //! What is not here: a cache, a queue, leases. Nothing is tried again but what surely was not done.
 
-mod access;
 mod answer;
 mod api;
 mod call;
@@ -19,6 +18,6 @@ mod settings;
 mod store;
 mod watch;
 
-pub use access::{Access, InCluster, POD_TOKEN};
+pub use kube_access::{Access, InCluster, POD_TOKEN};
 pub use settings::{InvalidSettings, Settings};
 pub use store::KubernetesStore;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::access::Access;
+use kube_access::Access;
 
 /// Longest name of a namespace, and of an instance: both are values of labels.
 const NAME_MAX: usize = 63;

@@ -82,8 +82,11 @@ impl InCluster {
 }
 
 impl Access {
-    /// Reads the files. The error names the file.
-    pub(crate) async fn config(&self) -> Result<Config, String> {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// A sentence that names the file.
+    pub async fn config(&self) -> Result<Config, String> {
         match self {
             Self::Pod => InCluster::of(|name| std::env::var(name).ok())?.config(),
             Self::InCluster(cluster) => cluster.config(),
