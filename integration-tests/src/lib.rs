@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`attacks`] | attacks on a server's sockets, and what good clients notice |
+//! | [`cluster`] | what the chart renders, with a real API server, in Pods that a fake of a kubelet runs |
 //! | [`faults`] | CAs that crash and disks that fail |
 //! | [`mesh`] | a CA, agents and Envoys that work together |
 //! | [`pty`] | a pseudo-terminal and the emulator that reads it |
@@ -12,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod attacks;
+pub mod cluster;
 pub mod faults;
 pub mod mesh;
 pub mod pty;

@@ -23,6 +23,8 @@ pub(crate) fn test(root: &Path, arguments: &[String]) -> anyhow::Result<()> {
         table::STEP_CA,
         table::ETCD,
         table::KUBE_APISERVER,
+        table::KUBECTL,
+        table::HELM,
     ];
     peers::install(&cache, &needed)?;
     let mut tests = process::cargo(root);

@@ -17,12 +17,13 @@ pub struct ReplicaConfig {
 
 impl ReplicaConfig {
     /// Name of this server among those of the CA: one path segment of its SPIFFE id. Default `ca-1`; no two servers have the
-    /// same.
+    /// same. `name_env` names an environment variable that holds it instead.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where the other servers reach this one, `host:port` of its gRPC port. Default none: the others cannot ask it about its leaves.
+    /// Where the other servers reach this one, `host:port` of its gRPC port; `{name}` in it is the server's name. Default none:
+    /// the others cannot ask it about its leaves.
     pub fn address(&self) -> Option<&str> {
         self.address.as_deref()
     }
@@ -39,8 +40,16 @@ pub(super) fn replica(
     problems: &mut Vec<ConfigProblem>,
 ) -> Option<ReplicaConfig> {
     let mut section = Section::open("replica", table, problems);
-    let name = section.parsed_or("name", "ca-1", NAME, check_name);
+    let variable: Option<String> = section.optional("name_env", NAME_ENV);
+    let name = match &variable {
+        None => section.parsed_or("name", "ca-1", NAME, check_name),
+        Some(variable) => name_of(variable, table, &mut section),
+    };
     let address: Option<String> = section.optional("address", ADDRESS);
+    let address = address.map(|address| match &name {
+        Some(name) => address.replace(PLACE_OF_NAME, name),
+        None => address,
+    });
     if address.as_deref().is_some_and(|address| !is_address(address)) {
         section.problem("address", format_args!("is no `host:port`; write {ADDRESS}"));
     }
@@ -49,6 +58,28 @@ pub(super) fn replica(
     Some(ReplicaConfig { name: name?, address, lease: lease? })
 }
 
+/// The name that an environment variable holds, so that several servers can share one file.
+fn name_of(variable: &str, table: &toml::Table, section: &mut Section<'_>) -> Option<String> {
+    if table.contains_key("name") {
+        section.problem("name_env", "stands beside name; write one of them");
+        return None;
+    }
+    let value = std::env::var(variable).unwrap_or_default();
+    match check_name(&value) {
+        Ok(name) => Some(name),
+        Err(error) => {
+            section.problem(
+                "name_env",
+                format_args!("{variable} holds {value:?} ({error}); set this variable to {NAME}"),
+            );
+            None
+        }
+    }
+}
+
+/// Stands in an address for the server's name.
+const PLACE_OF_NAME: &str = "{name}";
+const NAME_ENV: &str = "the name of an environment variable that holds this server's name";
 const NAME: &str = "a name of a-z, 0-9, '.', '_', '-'";
 const ADDRESS: &str = "where other servers reach this one, such as \"ca-1.example.org:15012\"";
 

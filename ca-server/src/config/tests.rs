@@ -166,11 +166,21 @@ fn a_replica_has_a_name_in_either_form_and_a_lease_within_bounds() {
     assert_eq!(config.replica_section().address(), Some("ca-2.example.org:15012"));
     assert_eq!(config.replica_section().lease().as_secs(), 9);
     assert_eq!(of("replica = \"ca-3\"").unwrap().replica(), "ca-3");
+    // A variable that cargo sets for every test.
+    let shared =
+        of("[replica]\nname_env = \"CARGO_PKG_NAME\"\naddress = \"{name}.banyan:15012\"").unwrap();
+    assert_eq!(shared.replica(), "ca-server");
+    assert_eq!(shared.replica_section().address(), Some("ca-server.banyan:15012"));
     for (wrong, key) in [
         ("replica = 3", "replica"),
         ("replica = \"a/b\"", "replica.name"),
         ("[replica]\naddress = \"ca-2\"", "replica.address"),
         ("[replica]\nlease = \"1s\"", "replica.lease"),
+        (
+            "[replica]\nname = \"a\"\nname_env = \"CARGO_PKG_NAME\"",
+            "replica.name_env stands beside",
+        ),
+        ("[replica]\nname_env = \"BANYAN_NO_SUCH_VARIABLE\"", "BANYAN_NO_SUCH_VARIABLE holds \"\""),
     ] {
         let said = of(wrong).unwrap_err().to_string();
         assert!(said.contains(key), "{wrong}: {said}");

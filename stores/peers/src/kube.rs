@@ -1,7 +1,7 @@
 //! A server of the API of Kubernetes, over an etcd of its own, with access by roles.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
@@ -19,6 +19,28 @@ const ADMIN: &str = "admin-token";
 /// Callers with fixed tokens: token, name, uid, groups.
 const CALLERS: &str =
     "admin-token,admin,admin,\"system:masters\"\nca-token,ca,ca\nother-token,other,other\n";
+
+const ISSUER: &str = "https://kubernetes.default.svc";
+/// Who asked for what, without what was said.
+const AUDIT_POLICY: &str = r#"{ "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
+  "rules": [{ "level": "Metadata" }] }"#;
+
+/// One request that was answered.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Asked {
+    /// Who, such as `system:serviceaccount:NAMESPACE:NAME`.
+    pub user: String,
+    /// `get`, `list`, `watch`, `create`, ...
+    pub verb: String,
+    /// Group of the API; empty for the core.
+    pub group: String,
+    /// What, with a subresource behind a slash. Empty for a path that is no resource.
+    pub resource: String,
+    /// Where; empty for what is in no namespace.
+    pub namespace: String,
+    /// HTTP status of the answer.
+    pub code: u64,
+}
 
 /// What a caller shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,18 +87,37 @@ impl ApiServer {
     /// # Errors
     /// If they cannot be started.
     pub async fn start_over(setup: &Setup) -> anyhow::Result<Self> {
-        let (etcd, pki) = (Etcd::start(setup)?, Pki::new()?);
-        let address = free()?;
+        Self::start_with(setup, free()?, &[]).await
+    }
+
+    /// The same where others reach it by an address that this machine has, with the tokens of accounts that Pods show to other
+    /// audiences than itself, and with an account of every request that it answers: see [`requests`](Self::requests).
+    ///
+    /// # Errors
+    /// If they cannot be started.
+    pub async fn start_at(address: IpAddr, audiences: &[&str]) -> anyhow::Result<Self> {
+        let address = SocketAddr::new(address, free()?.port());
+        Self::start_with(&Setup::plain(), address, audiences).await
+    }
+
+    async fn start_with(
+        setup: &Setup,
+        address: SocketAddr,
+        audiences: &[&str],
+    ) -> anyhow::Result<Self> {
+        let etcd = Etcd::start(setup)?;
+        let pki = Pki::with_address(&address.ip().to_string())?;
         let mut process = Process::new("kube-apiserver", address)?;
         fs::write(process.path("callers"), CALLERS)?;
+        fs::write(process.path("audit-policy"), AUDIT_POLICY)?;
         let key = rcgen::KeyPair::generate()?;
         fs::write(process.path("accounts.key"), key.serialize_pem())?;
         fs::write(process.path("accounts.pub"), key.public_key_pem())?;
         let file = |option: &str, path: PathBuf| format!("--{option}={}", path.display());
         process.set_arguments(vec![
             format!("--etcd-servers=http://{}", etcd.address()),
-            "--bind-address=127.0.0.1".to_owned(),
-            "--advertise-address=127.0.0.1".to_owned(),
+            format!("--bind-address={}", address.ip()),
+            format!("--advertise-address={}", address.ip()),
             format!("--secure-port={}", address.port()),
             file("tls-cert-file", pki.path("server.pem")),
             file("tls-private-key-file", pki.path("server.key")),
@@ -84,7 +125,11 @@ impl ApiServer {
             file("token-auth-file", process.path("callers")),
             file("service-account-key-file", process.path("accounts.pub")),
             file("service-account-signing-key-file", process.path("accounts.key")),
-            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            format!("--service-account-issuer={ISSUER}"),
+            format!("--api-audiences={}", [&[ISSUER], audiences].concat().join(",")),
+            file("audit-policy-file", process.path("audit-policy")),
+            file("audit-log-path", process.path("audit")),
+            "--audit-log-mode=blocking".to_owned(),
             "--authorization-mode=RBAC".to_owned(),
             // Its controllers are not here, which give each Pod's namespace an account.
             "--disable-admission-plugins=ServiceAccount".to_owned(),
@@ -140,6 +185,16 @@ impl ApiServer {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.process.address()
+    }
+
+    /// Every request that was answered since the start, in its order.
+    ///
+    /// # Errors
+    /// If the account cannot be read.
+    pub fn requests(&self) -> anyhow::Result<Vec<Asked>> {
+        let account = fs::read_to_string(self.process.path("audit"))?;
+        let entries = account.lines().map(serde_json::from_str::<Value>);
+        entries.map(|entry| Ok(asked(&entry?))).collect()
     }
 
     /// What it keeps its objects in.
@@ -295,5 +350,22 @@ impl ApiServer {
             tokio::time::sleep(PAUSE).await;
         }
         bail!("{user} may still not {verb} {resource}")
+    }
+}
+
+fn asked(entry: &Value) -> Asked {
+    let text =
+        |path: &str| entry.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let resource = match text("/objectRef/subresource") {
+        part if part.is_empty() => text("/objectRef/resource"),
+        part => format!("{}/{part}", text("/objectRef/resource")),
+    };
+    Asked {
+        user: text("/user/username"),
+        verb: text("/verb"),
+        group: text("/objectRef/apiGroup"),
+        resource,
+        namespace: text("/objectRef/namespace"),
+        code: entry.pointer("/responseStatus/code").and_then(Value::as_u64).unwrap_or_default(),
     }
 }

@@ -10,7 +10,7 @@ mod process;
 mod relay;
 
 pub use etcd::{Etcd, Setup};
-pub use kube::{ApiServer, Token};
+pub use kube::{ApiServer, Asked, Token};
 pub use pki::Pki;
 pub use process::free;
 pub use relay::{Line, Relay};

@@ -55,7 +55,10 @@ fn install_one(cache: &Cache, peer: &Peer) -> anyhow::Result<PathBuf> {
             }
             tools
         }
-        Recipe::Python { .. } | Recipe::Go { .. } | Recipe::GoModule { .. } => {
+        Recipe::Python { .. }
+        | Recipe::PythonArchive { .. }
+        | Recipe::Go { .. }
+        | Recipe::GoModule { .. } => {
             let place = cache.peer(peer.name);
             keep_current(&place, &peer.recipe.fingerprint()?, peer.program, make)?;
             place

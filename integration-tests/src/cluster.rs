@@ -1,0 +1,169 @@
+//! A cluster without nodes: a real API server over a real etcd, what the chart renders, and Pods in networks and file systems
+//! of their own.
+//!
+//! There is no kubelet here. [`Pod`] is a fake of one: it makes the volumes that a Pod names of what the API server really
+//! has, runs the containers with what their specification says, and knows nothing of images, users, limits and probes but
+//! the path that says whether it is ready.
+
+#![expect(
+    clippy::indexing_slicing,
+    reason = "an index of JSON that is not there reads as null, and is made when it is written to"
+)]
+
+mod container;
+mod pod;
+mod tools;
+mod volumes;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use stores_peers::{ApiServer, Token};
+
+pub use container::Container;
+pub use pod::Pod;
+pub use tools::{Chart, kubectl, rendered};
+
+use crate::replicas::Net;
+
+/// Audiences of tokens of Pods, beside the API server itself.
+const AUDIENCES: &[&str] = &["istio-ca", "banyan"];
+
+/// The cluster, in the network that this process is in.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Its API.
+    pub api: ApiServer,
+    net: Net,
+    home: tempfile::TempDir,
+    /// Stands for every image.
+    program: PathBuf,
+    kubeconfig: PathBuf,
+    taken: u8,
+    /// What names of the cluster lead to.
+    names: BTreeMap<String, Vec<IpAddr>>,
+}
+
+impl Cluster {
+    /// Lays a network with room for so many Pods, and starts the API server in the middle of it. Every container runs `program`.
+    ///
+    /// # Errors
+    /// If they cannot be started.
+    pub async fn start(program: &Path, pods: u8) -> anyhow::Result<Self> {
+        let net = Net::lay(pods)?;
+        let api = ApiServer::start_at(net.test(), AUDIENCES).await?;
+        let kubeconfig = api.kubeconfig(api.address(), Token::Admin)?;
+        let home = tempfile::tempdir()?;
+        let program = program.to_owned();
+        Ok(Self { api, net, home, program, kubeconfig, taken: 0, names: BTreeMap::new() })
+    }
+
+    /// Makes a namespace with what a controller-manager puts into each: the CA of the API server.
+    ///
+    /// # Errors
+    /// If the API server refuses.
+    pub async fn add_namespace(&self, name: &str, labels: Value) -> anyhow::Result<()> {
+        let body = json!({ "metadata": { "name": name, "labels": labels } });
+        self.api.ask("POST", "/api/v1/namespaces", Some(body)).await?;
+        let ca = std::fs::read_to_string(self.api.pki().path("ca.pem"))?;
+        let body = json!({ "metadata": { "name": "kube-root-ca.crt" }, "data": { "ca.crt": ca } });
+        let path = format!("/api/v1/namespaces/{name}/configmaps");
+        self.api.ask("POST", &path, Some(body)).await.map(drop)
+    }
+
+    /// Makes the service account of a namespace.
+    ///
+    /// # Errors
+    /// If the API server refuses.
+    pub async fn add_account(&self, namespace: &str, name: &str) -> anyhow::Result<()> {
+        let body = json!({ "metadata": { "name": name } });
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
+        self.api.ask("POST", &path, Some(body)).await.map(drop)
+    }
+
+    /// `kubectl` as one who may do everything; answers what it printed.
+    ///
+    /// # Errors
+    /// If it fails, with what it said.
+    pub async fn kubectl(&self, arguments: &[&str], input: &str) -> anyhow::Result<String> {
+        kubectl(&self.kubeconfig, arguments, input).await
+    }
+
+    /// One object.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.api.ask("GET", path, None).await
+    }
+
+    /// Where the Pod is that will be started after so many others.
+    #[must_use]
+    pub fn address(&self, after: u8) -> IpAddr {
+        self.net.server(after)
+    }
+
+    /// A name that Pods which start from now on resolve to these addresses.
+    pub fn name(&mut self, name: &str, addresses: Vec<IpAddr>) {
+        self.names.insert(name.to_owned(), addresses);
+    }
+
+    /// The Pod with this number of a StatefulSet that the API server has, as its controller would make it, and starts it.
+    ///
+    /// # Errors
+    /// If the API server refuses it, or a container does not run.
+    pub async fn start_member(
+        &mut self,
+        namespace: &str,
+        set: &str,
+        number: u8,
+    ) -> anyhow::Result<Pod> {
+        let path = format!("/apis/apps/v1/namespaces/{namespace}/statefulsets/{set}");
+        let set_object = self.get(&path).await?;
+        let name = format!("{set}-{number}");
+        let mut pod = set_object.pointer("/spec/template").context("no template")?.clone();
+        pod["metadata"]["name"] = json!(name);
+        pod["spec"]["hostname"] = json!(name);
+        pod["spec"]["subdomain"] = set_object["spec"]["serviceName"].clone();
+        let claims = set_object.pointer("/spec/volumeClaimTemplates").and_then(Value::as_array);
+        for claim in claims.into_iter().flatten() {
+            let volume = claim.pointer("/metadata/name").and_then(Value::as_str);
+            let volume = volume.context("a claim has a name")?;
+            let claim = json!({ "claimName": format!("{volume}-{name}") });
+            let volume = json!({ "name": volume, "persistentVolumeClaim": claim });
+            pod["spec"]["volumes"].as_array_mut().context("no volumes")?.push(volume);
+        }
+        self.start_pod(namespace, pod).await
+    }
+
+    /// Makes a Pod, bound to a node of its own, and starts it.
+    ///
+    /// # Errors
+    /// If the API server refuses it, or a container does not run.
+    pub async fn start_pod(&mut self, namespace: &str, mut pod: Value) -> anyhow::Result<Pod> {
+        let end = self.taken;
+        self.taken = self.taken.checked_add(1).context("no end of the network is left")?;
+        let node = format!("node-{end}");
+        let body = json!({ "metadata": { "name": node } });
+        // One that is there is as good.
+        let _ = self.api.ask("POST", "/api/v1/nodes", Some(body)).await;
+        pod["apiVersion"] = json!("v1");
+        pod["kind"] = json!("Pod");
+        pod["spec"]["nodeName"] = json!(node);
+        pod["spec"]["terminationGracePeriodSeconds"] = json!(0);
+        let path = format!("/api/v1/namespaces/{namespace}/pods?fieldValidation=Strict");
+        let pod = self.api.ask("POST", &path, Some(pod)).await?;
+        Pod::start(self, pod, end).await
+    }
+
+    fn hosts(&self) -> String {
+        let names = self.names.iter();
+        let lines = names.flat_map(|(name, addresses)| {
+            addresses.iter().map(move |address| format!("{address} {name}\n"))
+        });
+        lines.collect()
+    }
+}

@@ -1,0 +1,154 @@
+//! A container: a process with a file system of its own, which it may not write to.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context as _, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::process::{Child, Command};
+
+use super::volumes::{pointer, text};
+
+/// What a container is made of.
+#[derive(Debug)]
+pub(super) struct Made<'a> {
+    pub(super) pod: &'a Value,
+    /// Its specification.
+    pub(super) spec: &'a Value,
+    /// The program of its image.
+    pub(super) program: &'a Path,
+    /// Folder of the Pod.
+    pub(super) home: &'a Path,
+    /// Folders of the Pod's volumes, by name.
+    pub(super) volumes: &'a BTreeMap<String, PathBuf>,
+    /// What stands before a program that runs in the Pod's network.
+    pub(super) before: &'a [String],
+    /// What every container has in its environment.
+    pub(super) environment: &'a [(String, String)],
+}
+
+/// A running container. Dropping it kills it.
+#[derive(Debug)]
+pub struct Container {
+    name: String,
+    log: PathBuf,
+    child: Child,
+}
+
+impl Container {
+    pub(super) fn start(made: &Made<'_>) -> anyhow::Result<Self> {
+        let name = text(made.spec, "/name")?.to_owned();
+        let log = made.home.join(format!("{name}.log"));
+        let file = File::options().create(true).append(true).open(&log)?;
+        let mut line = made.before.iter();
+        let mut command = Command::new(line.next().context("nothing stands before it")?);
+        command.args(line).args(["sh", "-euc", &made.script(&name)?, "sh", "/banyan"]);
+        for argument in made.spec["args"].as_array().into_iter().flatten() {
+            command.arg(argument.as_str().context("an argument is a text")?);
+        }
+        let path = std::env::var_os("PATH").context("PATH is not set")?;
+        command.env_clear().env("PATH", path).envs(made.environment.iter().cloned());
+        command.envs(made.variables()?);
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).kill_on_drop(true);
+        let child = command.spawn().with_context(|| format!("container {name}"))?;
+        Ok(Self { name, log, child })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it printed.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// That it did not end by itself.
+    ///
+    /// # Errors
+    /// With what it printed.
+    pub fn must_run(&mut self) -> anyhow::Result<()> {
+        match self.child.try_wait()? {
+            Some(status) => bail!("container {} ended with {status}: {}", self.name, self.log()),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends it without a word.
+    ///
+    /// # Errors
+    /// If it cannot be waited for.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        Ok(self.child.kill().await?)
+    }
+
+    /// Asks it to end, and waits until it has.
+    ///
+    /// # Errors
+    /// If it cannot be asked.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        let id = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        kill_process(id.context("it does not run")?, Signal::TERM)?;
+        self.child.wait().await?;
+        Ok(())
+    }
+}
+
+impl Made<'_> {
+    /// Makes the file system, and runs in it what follows. `ip netns exec` has given it mounts of its own already.
+    fn script(&self, name: &str) -> anyhow::Result<String> {
+        let root = self.home.join("root").join(name);
+        fs::create_dir_all(&root)?;
+        let at = root.display();
+        let mut script = format!("mount -t tmpfs root {at}; cd {at}; mkdir usr proc dev etc tmp\n");
+        script
+            .push_str("for one in bin lib lib64 sbin; do [ ! -e /$one ] || cp -a /$one .; done\n");
+        script.push_str("for one in usr proc dev; do mount --rbind /$one $one; done\n");
+        writeln!(
+            script,
+            "cp {}/hosts etc/hosts; echo 'hosts: files' > etc/nsswitch.conf",
+            self.home.display()
+        )?;
+        writeln!(script, "touch banyan; mount --bind {} banyan", self.program.display())?;
+        for mount in self.spec["volumeMounts"].as_array().into_iter().flatten() {
+            let volume = text(mount, "/name")?;
+            let folder = self.volumes.get(volume);
+            let folder = folder.with_context(|| format!("no volume is called {volume}"))?.display();
+            let path = text(mount, "/mountPath")?;
+            writeln!(script, "mkdir -p .{path}; mount --bind {folder} .{path}")?;
+            if mount["readOnly"] == true {
+                writeln!(script, "mount -o remount,bind,ro .{path}")?;
+            }
+        }
+        writeln!(script, "mount -o remount,ro {at}; exec chroot {at} \"$@\"")?;
+        Ok(script)
+    }
+
+    fn variables(&self) -> anyhow::Result<Vec<(String, String)>> {
+        let variables = self.spec["env"].as_array().into_iter().flatten();
+        variables
+            .map(|variable| {
+                let name = text(variable, "/name")?.to_owned();
+                let field = variable.pointer("/valueFrom/fieldRef/fieldPath");
+                let value = match field.and_then(Value::as_str) {
+                    Some("status.podIP") => self.own_address()?,
+                    Some(field) => text(self.pod, &pointer(field))?.to_owned(),
+                    None => text(variable, "/value")?.to_owned(),
+                };
+                Ok((name, value))
+            })
+            .collect()
+    }
+
+    fn own_address(&self) -> anyhow::Result<String> {
+        let own = self.environment.iter().find(|(name, _)| name == super::pod::OWN_ADDRESS);
+        Ok(own.context("the Pod has no address")?.1.clone())
+    }
+}

@@ -1,0 +1,177 @@
+//! A Pod, run by a fake of a kubelet.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use serde_json::Value;
+use stores_peers::ApiServer;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::Cluster;
+use super::container::{Container, Made};
+use super::volumes::{Volumes, text};
+use crate::support::eventually;
+
+/// Under this name a container's maker finds the Pod's address.
+pub(super) const OWN_ADDRESS: &str = "FAKE_KUBELET_POD_IP";
+
+/// A Pod that runs. Dropping it kills its containers; its object stays.
+#[derive(Debug)]
+pub struct Pod {
+    /// Its containers, in their order.
+    pub containers: Vec<Container>,
+    object: Value,
+    namespace: String,
+    name: String,
+    address: IpAddr,
+    home: PathBuf,
+    claims: PathBuf,
+    before: Vec<String>,
+    program: PathBuf,
+    environment: Vec<(String, String)>,
+}
+
+impl Pod {
+    pub(super) async fn start(cluster: &Cluster, object: Value, end: u8) -> anyhow::Result<Self> {
+        let namespace = text(&object, "/metadata/namespace")?.to_owned();
+        let name = text(&object, "/metadata/name")?.to_owned();
+        // One that comes again under its name has other folders, as another Pod.
+        let home = cluster.home.path().join(format!("{namespace}-{name}-{end}"));
+        fs::create_dir_all(&home)?;
+        let address = cluster.net.server(end);
+        let api = cluster.api.address();
+        let environment = vec![
+            ("KUBERNETES_SERVICE_HOST".to_owned(), api.ip().to_string()),
+            ("KUBERNETES_SERVICE_PORT".to_owned(), api.port().to_string()),
+            (OWN_ADDRESS.to_owned(), address.to_string()),
+        ];
+        fs::write(home.join("hosts"), cluster.hosts())?;
+        let mut pod = Self {
+            containers: Vec::new(),
+            object,
+            namespace,
+            name,
+            address,
+            home,
+            claims: cluster.home.path().join("claims"),
+            before: cluster.net.before_server(end),
+            program: cluster.program.clone(),
+            environment,
+        };
+        pod.sync(&cluster.api).await?;
+        pod.run()?;
+        Ok(pod)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub const fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// A file of a volume, as its containers see it too.
+    ///
+    /// # Errors
+    /// If it has no such volume.
+    pub fn path(&self, volume: &str, file: &str) -> anyhow::Result<PathBuf> {
+        let folder = self.folders()?.remove(volume);
+        Ok(folder.with_context(|| format!("{} has no volume {volume}", self.name))?.join(file))
+    }
+
+    /// Makes the files of its volumes what the API server has now, as a kubelet does within a minute or two.
+    ///
+    /// # Errors
+    /// If the API server refuses.
+    pub async fn sync(&self, api: &ApiServer) -> anyhow::Result<()> {
+        let (pod, namespace, folders) = (&self.object, self.namespace.as_str(), self.folders()?);
+        let volumes = Volumes { api, pod, namespace, folders };
+        volumes.make().await.with_context(|| format!("Pod {}", self.name))
+    }
+
+    /// Starts its containers; those that run, anew.
+    ///
+    /// # Errors
+    /// If one cannot be started.
+    pub fn run(&mut self) -> anyhow::Result<()> {
+        self.containers.clear();
+        let volumes = self.folders()?;
+        let specs = ["/spec/initContainers", "/spec/containers"];
+        let specs = specs.iter().filter_map(|path| self.object.pointer(path)?.as_array()).flatten();
+        for spec in specs {
+            let made = Made {
+                pod: &self.object,
+                spec,
+                program: &self.program,
+                home: &self.home,
+                volumes: &volumes,
+                before: &self.before,
+                environment: &self.environment,
+            };
+            self.containers.push(Container::start(&made)?);
+        }
+        Ok(())
+    }
+
+    /// A container by its name.
+    ///
+    /// # Errors
+    /// If it has no such container.
+    pub fn container(&mut self, name: &str) -> anyhow::Result<&mut Container> {
+        let found = self.containers.iter_mut().find(|container| container.name() == name);
+        found.with_context(|| format!("{} has no container {name}", self.name))
+    }
+
+    /// Waits until a path of one of its ports answers 200.
+    ///
+    /// # Errors
+    /// If a container ends, or it does not become so in time.
+    pub async fn ready(&mut self, port: u16, path: &str) -> anyhow::Result<()> {
+        let address = self.address;
+        let answered = eventually(&format!("{} answers {path}", self.name), async || {
+            http_status(address, port, path).await == Some(200)
+        })
+        .await;
+        for container in &mut self.containers {
+            container.must_run()?;
+        }
+        let logs = || self.containers.iter().map(Container::log).collect::<String>();
+        answered.with_context(logs)
+    }
+
+    fn folders(&self) -> anyhow::Result<BTreeMap<String, PathBuf>> {
+        let volumes = self.object.pointer("/spec/volumes").and_then(Value::as_array);
+        volumes
+            .into_iter()
+            .flatten()
+            .map(|volume| {
+                let name = text(volume, "/name")?;
+                let claim = volume.pointer("/persistentVolumeClaim/claimName");
+                let folder = match claim.and_then(Value::as_str) {
+                    Some(claim) => self.claims.join(claim),
+                    None => self.home.join("volumes").join(name),
+                };
+                Ok((name.to_owned(), folder))
+            })
+            .collect()
+    }
+}
+
+async fn http_status(address: IpAddr, port: u16, path: &str) -> Option<u16> {
+    let mut stream = TcpStream::connect((address, port)).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: pod\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.ok()?;
+    let answer = String::from_utf8_lossy(&answer);
+    answer.split(' ').nth(1)?.parse().ok()
+}

@@ -1,0 +1,72 @@
+//! The chart: rendered by helm, taken by a real API server, and run with exactly the rights that it gives.
+#![expect(clippy::indexing_slicing, reason = "what JSON does not have reads as null")]
+
+mod rendered;
+mod servers;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use integration_tests::cluster::Cluster;
+use integration_tests::replicas::Net;
+use libtest_mimic::{Arguments, Trial};
+use serde_json::json;
+
+/// Where the chart is installed.
+const NAMESPACE: &str = "banyan-system";
+/// Tests at a time: each has an API server of its own.
+const AT_A_TIME: usize = 2;
+
+macro_rules! trials {
+    ($($module:ident :: $test:ident),* $(,)?) => {
+        vec![$(trial(stringify!($test), |name| Box::pin($module::$test(name)))),*]
+    };
+}
+
+fn main() -> ExitCode {
+    cli::install_crypto_provider();
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(AT_A_TIME);
+    let trials = trials![
+        rendered::values_of_every_kind_are_linted_and_accepted_under_the_restricted_standard,
+        rendered::values_that_are_wrong_are_refused_with_their_names,
+        servers::three_servers_of_the_chart_rotate_with_exactly_its_rights_and_one_is_replaced_meanwhile,
+    ];
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+type Running = std::pin::Pin<Box<dyn Future<Output = anyhow::Result<()>>>>;
+
+fn trial(name: &'static str, test: fn(&'static str) -> Running) -> Trial {
+    Trial::test(name, move || {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(test(name)).map_err(|error| format!("{error:#}").into())
+    })
+}
+
+fn program() -> PathBuf {
+    env!("CARGO_BIN_EXE_banyan_under_test").into()
+}
+
+/// Inside a network of its own: a cluster with the namespace of the CA, where Pods must be of the restricted standard, and its
+/// passphrase. Outside: goes there, and has nothing to do afterwards.
+async fn cluster(name: &'static str, pods: u8) -> anyhow::Result<Option<Cluster>> {
+    if !Net::is_inside() {
+        let program = std::env::current_exe()?;
+        let inside = move || Net::run_inside(&program, &["--exact", name, "--nocapture"]);
+        tokio::task::spawn_blocking(inside).await??;
+        return Ok(None);
+    }
+    let cluster = Cluster::start(&program(), pods).await.context("the cluster")?;
+    let restricted = json!({ "pod-security.kubernetes.io/enforce": "restricted" });
+    cluster.add_namespace(NAMESPACE, restricted).await?;
+    let secret = json!({
+        "metadata": { "name": "banyan-kek" },
+        "stringData": { "passphrase": "correct horse battery staple" },
+    });
+    let path = format!("/api/v1/namespaces/{NAMESPACE}/secrets");
+    cluster.api.ask("POST", &path, Some(secret)).await?;
+    Ok(Some(cluster))
+}

@@ -1,0 +1,122 @@
+//! Three servers as the chart has them.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use anyhow::{Context as _, ensure};
+use integration_tests::cluster::{Chart, Cluster, Pod};
+use integration_tests::mesh::admin_channel;
+use integration_tests::support::eventually;
+use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
+use proto::banyan::admin::v1::{GetRotationRequest, Rotation, StartRotationRequest};
+use serde_json::Value;
+use tonic::transport::Channel;
+
+use super::{NAMESPACE, cluster};
+
+const ACCOUNT: &str = "system:serviceaccount:banyan-system:banyan";
+const SERVERS: u8 = 3;
+
+pub(crate) async fn three_servers_of_the_chart_rotate_with_exactly_its_rights_and_one_is_replaced_meanwhile(
+    name: &'static str,
+) -> anyhow::Result<()> {
+    let Some(mut cluster) = cluster(name, SERVERS + 1).await? else { return Ok(()) };
+    let chart = Chart { files: vec!["ci/short-lives.yaml".to_owned()], set: Vec::new() };
+    let rendered = chart.render(NAMESPACE).await?;
+    cluster.kubectl(&["apply", "--validate=strict", "-f", "-"], &rendered).await?;
+
+    let mut servers = started(&mut cluster).await?;
+    let mut rotations = clients(&servers)?;
+    let request = StartRotationRequest { request_id: "first".to_owned(), ..Default::default() };
+    let lead = rotations.first_mut().context("no server")?;
+    lead.start_rotation(request).await?;
+    // A node is drained: its Pod stops in order, and another comes in its place on another node, with the same volume.
+    let mut gone = servers.pop().context("no server")?;
+    gone.container("ca")?.stop().await?;
+    let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{}", gone.name());
+    cluster.api.ask("DELETE", &path, None).await?;
+    let mut again = cluster.start_member(NAMESPACE, "banyan", SERVERS - 1).await?;
+    again.ready(15014, "/readyz").await?;
+    servers.push(again);
+    let lead = lead.clone();
+    eventually("the rotation is over", || {
+        let mut lead = lead.clone();
+        async move {
+            rotation(&mut lead).await.is_some_and(|rotation| rotation.last_ending == "completed")
+        }
+    })
+    .await?;
+    rights_are_exact(&cluster, &rendered).await
+}
+
+/// Starts all at once, as the set does.
+async fn started(cluster: &mut Cluster) -> anyhow::Result<Vec<Pod>> {
+    let addresses: Vec<IpAddr> = (0..=SERVERS).map(|end| cluster.address(end)).collect();
+    for (number, address) in (0..SERVERS).zip(&addresses) {
+        let name = format!("banyan-{number}.banyan-replicas.{NAMESPACE}.svc");
+        cluster.name(&name, vec![*address]);
+    }
+    let mut servers = Vec::new();
+    for number in 0..SERVERS {
+        servers.push(cluster.start_member(NAMESPACE, "banyan", number).await?);
+    }
+    for server in &mut servers {
+        server.ready(15014, "/readyz").await?;
+    }
+    Ok(servers)
+}
+
+fn clients(servers: &[Pod]) -> anyhow::Result<Vec<RotationServiceClient<Channel>>> {
+    let channels = servers.iter().map(|server| {
+        Ok(RotationServiceClient::new(admin_channel(&server.path("run", "admin.sock")?)))
+    });
+    channels.collect()
+}
+
+async fn rotation(client: &mut RotationServiceClient<Channel>) -> Option<Rotation> {
+    Some(client.get_rotation(GetRotationRequest::default()).await.ok()?.into_inner())
+}
+
+/// Nothing that the servers asked for was forbidden, and each right of the chart was used.
+async fn rights_are_exact(cluster: &Cluster, rendered: &str) -> anyhow::Result<()> {
+    let requests = cluster.api.requests()?;
+    let own: Vec<_> = requests.iter().filter(|asked| asked.user == ACCOUNT).collect();
+    let forbidden: BTreeSet<_> = own.iter().filter(|asked| asked.code == 403).collect();
+    ensure!(forbidden.is_empty(), "forbidden: {forbidden:?}");
+    let used: BTreeSet<(String, String, String)> = own
+        .iter()
+        .map(|asked| (asked.group.clone(), asked.resource.clone(), asked.verb.clone()))
+        .collect();
+    let arguments = ["create", "--dry-run=client", "-f", "-", "-o", "json"];
+    let objects = cluster.kubectl(&arguments, rendered).await?;
+    let mut unused = Vec::new();
+    for object in serde_json::Deserializer::from_str(&objects).into_iter::<Value>() {
+        let object = object?;
+        for right in rights(&object) {
+            ensure!(![&right.0, &right.1, &right.2].iter().any(|part| *part == "*"), "{right:?}");
+            if !used.contains(&right) {
+                unused.push(right);
+            }
+        }
+    }
+    ensure!(unused.is_empty(), "rights that nobody used: {unused:?}");
+    Ok(())
+}
+
+/// Each right of a role: group, resource, verb.
+fn rights(object: &Value) -> Vec<(String, String, String)> {
+    let texts = |value: &Value| -> Vec<String> {
+        let texts = value.as_array().into_iter().flatten();
+        texts.filter_map(|text| text.as_str().map(str::to_owned)).collect()
+    };
+    let mut rights = Vec::new();
+    for rule in object["rules"].as_array().into_iter().flatten() {
+        for group in texts(&rule["apiGroups"]) {
+            for resource in texts(&rule["resources"]) {
+                let verbs = texts(&rule["verbs"]).into_iter();
+                rights.extend(verbs.map(|verb| (group.clone(), resource.clone(), verb)));
+            }
+        }
+    }
+    rights
+}
