@@ -9,7 +9,10 @@ use integration_tests::mesh::admin_channel;
 use integration_tests::support::eventually;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::{GetRotationRequest, Rotation, StartRotationRequest};
+use proto::banyan::downstream::v1::downstream_admin_service_client::DownstreamAdminServiceClient;
+use proto::banyan::downstream::v1::{AddDownstreamRequest, RemoveDownstreamRequest};
 use serde_json::Value;
+use stores_peers::Asked;
 use tonic::transport::Channel;
 
 use super::{NAMESPACE, cluster};
@@ -46,6 +49,7 @@ pub(crate) async fn three_servers_of_the_chart_rotate_with_exactly_its_rights_an
         }
     })
     .await?;
+    a_downstream_ca_comes_and_goes(&servers).await?;
     rights_are_exact(&cluster, &rendered).await
 }
 
@@ -66,6 +70,17 @@ async fn started(cluster: &mut Cluster) -> anyhow::Result<Vec<Pod>> {
     Ok(servers)
 }
 
+/// What is secret, and deleted in the end: the row of a CA that was downstream.
+async fn a_downstream_ca_comes_and_goes(servers: &[Pod]) -> anyhow::Result<()> {
+    let server = servers.first().context("no server")?;
+    let mut admin =
+        DownstreamAdminServiceClient::new(admin_channel(&server.path("run", "admin.sock")?));
+    let name = "east".to_owned();
+    admin.add_downstream(AddDownstreamRequest { name: name.clone(), ..Default::default() }).await?;
+    admin.remove_downstream(RemoveDownstreamRequest { name, ..Default::default() }).await?;
+    Ok(())
+}
+
 fn clients(servers: &[Pod]) -> anyhow::Result<Vec<RotationServiceClient<Channel>>> {
     let channels = servers.iter().map(|server| {
         Ok(RotationServiceClient::new(admin_channel(&server.path("run", "admin.sock")?)))
@@ -77,34 +92,45 @@ async fn rotation(client: &mut RotationServiceClient<Channel>) -> Option<Rotatio
     Some(client.get_rotation(GetRotationRequest::default()).await.ok()?.into_inner())
 }
 
-/// Nothing that the servers asked for was forbidden, and each right of the chart was used.
+/// Nothing that the servers asked for was forbidden, and each right of the chart was used, or is so soon.
 async fn rights_are_exact(cluster: &Cluster, rendered: &str) -> anyhow::Result<()> {
-    let requests = cluster.api.requests()?;
-    let own: Vec<_> = requests.iter().filter(|asked| asked.user == ACCOUNT).collect();
-    let forbidden: BTreeSet<_> = own.iter().filter(|asked| asked.code == 403).collect();
-    ensure!(forbidden.is_empty(), "forbidden: {forbidden:?}");
-    let used: BTreeSet<(String, String, String)> = own
-        .iter()
-        .map(|asked| (asked.group.clone(), asked.resource.clone(), asked.verb.clone()))
-        .collect();
     let arguments = ["create", "--dry-run=client", "-f", "-", "-o", "json"];
     let objects = cluster.kubectl(&arguments, rendered).await?;
-    let mut unused = Vec::new();
-    for object in serde_json::Deserializer::from_str(&objects).into_iter::<Value>() {
-        let object = object?;
-        for right in rights(&object) {
-            ensure!(![&right.0, &right.1, &right.2].iter().any(|part| *part == "*"), "{right:?}");
-            if !used.contains(&right) {
-                unused.push(right);
-            }
-        }
+    let objects = serde_json::Deserializer::from_str(&objects).into_iter::<Value>();
+    let objects: Vec<Value> = objects.collect::<Result<_, _>>()?;
+    let given: BTreeSet<_> = objects.iter().flat_map(rights).collect();
+    for right in &given {
+        ensure!([&right.0, &right.1, &right.2].iter().all(|part| *part != "*"), "{right:?}");
     }
-    ensure!(unused.is_empty(), "rights that nobody used: {unused:?}");
+    let unused = || -> anyhow::Result<BTreeSet<Right>> {
+        let used = own_requests(cluster)?.into_iter();
+        let used = used.map(|asked| (asked.group, asked.resource, asked.verb)).collect();
+        Ok(given.difference(&used).cloned().collect())
+    };
+    // What a root that is over leaves behind is removed after the rotation.
+    let all_used = eventually("every right is used", || {
+        let is_done = unused().is_ok_and(|unused| unused.is_empty());
+        async move { is_done }
+    });
+    let all_used = all_used.await;
+    let unused = unused()?;
+    all_used.with_context(|| format!("rights that nobody used: {unused:?}"))?;
+    let forbidden: BTreeSet<_> =
+        own_requests(cluster)?.into_iter().filter(|asked| asked.code == 403).collect();
+    ensure!(forbidden.is_empty(), "forbidden: {forbidden:?}");
     Ok(())
 }
 
-/// Each right of a role: group, resource, verb.
-fn rights(object: &Value) -> Vec<(String, String, String)> {
+fn own_requests(cluster: &Cluster) -> anyhow::Result<Vec<Asked>> {
+    let requests = cluster.api.requests()?.into_iter();
+    Ok(requests.filter(|asked| asked.user == ACCOUNT).collect())
+}
+
+/// Group, resource, verb.
+type Right = (String, String, String);
+
+/// Each right of a role.
+fn rights(object: &Value) -> Vec<Right> {
     let texts = |value: &Value| -> Vec<String> {
         let texts = value.as_array().into_iter().flatten();
         texts.filter_map(|text| text.as_str().map(str::to_owned)).collect()
