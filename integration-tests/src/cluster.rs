@@ -20,6 +20,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use pod::Node;
 use serde_json::{Value, json};
 use stores_peers::{ApiServer, Token};
 
@@ -156,7 +157,15 @@ impl Cluster {
         pod["spec"]["terminationGracePeriodSeconds"] = json!(0);
         let path = format!("/api/v1/namespaces/{namespace}/pods?fieldValidation=Strict");
         let pod = self.api.ask("POST", &path, Some(pod)).await?;
-        Pod::start(self, pod, end).await
+        let node = Node {
+            api: &self.api,
+            home: self.home.path(),
+            address: self.net.server(end),
+            before: self.net.before_server(end),
+            program: &self.program,
+            hosts: self.hosts(),
+        };
+        Pod::start(node, pod).await
     }
 
     fn hosts(&self) -> String {

@@ -13,6 +13,9 @@ use tokio::process::{Child, Command};
 
 use super::volumes::{pointer, text};
 
+/// Under this name its maker finds the Pod's address.
+pub(super) const OWN_ADDRESS: &str = "FAKE_KUBELET_POD_IP";
+
 /// What a container is made of.
 #[derive(Debug)]
 pub(super) struct Made<'a> {
@@ -148,7 +151,7 @@ impl Made<'_> {
     }
 
     fn own_address(&self) -> anyhow::Result<String> {
-        let own = self.environment.iter().find(|(name, _)| name == super::pod::OWN_ADDRESS);
+        let own = self.environment.iter().find(|(name, _)| name == OWN_ADDRESS);
         Ok(own.context("the Pod has no address")?.1.clone())
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde_json::Value;
@@ -11,13 +11,24 @@ use stores_peers::ApiServer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::Cluster;
-use super::container::{Container, Made};
+use super::container::{Container, Made, OWN_ADDRESS};
 use super::volumes::{Volumes, text};
 use crate::support::eventually;
 
-/// Under this name a container's maker finds the Pod's address.
-pub(super) const OWN_ADDRESS: &str = "FAKE_KUBELET_POD_IP";
+/// What a node has for a Pod.
+#[derive(Debug)]
+pub(super) struct Node<'a> {
+    pub(super) api: &'a ApiServer,
+    /// Folder of all Pods and volumes.
+    pub(super) home: &'a Path,
+    pub(super) address: IpAddr,
+    /// What stands before a program that runs in the Pod's network.
+    pub(super) before: Vec<String>,
+    /// Stands for every image.
+    pub(super) program: &'a Path,
+    /// Names and addresses that Pods know.
+    pub(super) hosts: String,
+}
 
 /// A Pod that runs. Dropping it kills its containers; its object stays.
 #[derive(Debug)]
@@ -36,33 +47,32 @@ pub struct Pod {
 }
 
 impl Pod {
-    pub(super) async fn start(cluster: &Cluster, object: Value, end: u8) -> anyhow::Result<Self> {
+    pub(super) async fn start(node: Node<'_>, object: Value) -> anyhow::Result<Self> {
         let namespace = text(&object, "/metadata/namespace")?.to_owned();
         let name = text(&object, "/metadata/name")?.to_owned();
         // One that comes again under its name has other folders, as another Pod.
-        let home = cluster.home.path().join(format!("{namespace}-{name}-{end}"));
+        let home = node.home.join(format!("{namespace}-{name}-{}", node.address));
         fs::create_dir_all(&home)?;
-        let address = cluster.net.server(end);
-        let api = cluster.api.address();
+        fs::write(home.join("hosts"), node.hosts)?;
+        let api = node.api.address();
         let environment = vec![
             ("KUBERNETES_SERVICE_HOST".to_owned(), api.ip().to_string()),
             ("KUBERNETES_SERVICE_PORT".to_owned(), api.port().to_string()),
-            (OWN_ADDRESS.to_owned(), address.to_string()),
+            (OWN_ADDRESS.to_owned(), node.address.to_string()),
         ];
-        fs::write(home.join("hosts"), cluster.hosts())?;
         let mut pod = Self {
             containers: Vec::new(),
             object,
             namespace,
             name,
-            address,
+            address: node.address,
             home,
-            claims: cluster.home.path().join("claims"),
-            before: cluster.net.before_server(end),
-            program: cluster.program.clone(),
+            claims: node.home.join("claims"),
+            before: node.before,
+            program: node.program.to_owned(),
             environment,
         };
-        pod.sync(&cluster.api).await?;
+        pod.sync(node.api).await?;
         pod.run()?;
         Ok(pod)
     }
