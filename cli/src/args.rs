@@ -14,6 +14,7 @@ mod downstream;
 mod issue;
 mod issuer;
 mod keys;
+mod kubernetes;
 mod leaf;
 mod plugin;
 mod replica;
@@ -36,6 +37,9 @@ pub use downstream::{DownstreamAction, DownstreamOptions};
 pub use issue::IssueOptions;
 pub use issuer::{IssuerAction, IssuerOptions, IssuerWhich};
 pub use keys::{KeysAction, KeysOptions, RewrapOptions};
+pub use kubernetes::{
+    KubernetesAction, KubernetesCheckOptions, KubernetesOptions, KubernetesRunOptions,
+};
 pub use leaf::{LeafAction, LeafForgetOptions, LeafListOptions, LeafOptions};
 pub use plugin::{PluginAction, PluginCheckOptions, PluginOptions};
 pub use replica::{
@@ -105,6 +109,8 @@ pub enum Verb {
     Clock(ClockOptions),
     /// Put the key files under a new passphrase
     Keys(KeysOptions),
+    /// Give a Kubernetes cluster its bundles and custom resources, beside a server
+    Kubernetes(KubernetesOptions),
     /// Get a certificate for a test, with a token that the CA accepts
     Issue(IssueOptions),
     /// Show the state of a server at a glance

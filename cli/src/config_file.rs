@@ -11,6 +11,8 @@ const SYSTEM: &str = "/etc/banyan";
 pub const SERVER: &str = "banyan.toml";
 /// The file of an agent.
 pub const AGENT: &str = "agent.toml";
+/// The file of what runs beside a server for a cluster.
+pub const KUBERNETES: &str = "kubernetes.toml";
 
 /// The file that was named; else the one of this name in the present directory, else the one in `/etc/banyan`.
 ///

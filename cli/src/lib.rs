@@ -76,6 +76,7 @@ async fn dispatch(verb: Verb) -> Result<(), Failure> {
         Verb::Journal(options) => verbs::journal::run(&options).await,
         Verb::Clock(options) => verbs::clock::run(&options).await,
         Verb::Keys(options) => verbs::keys::run(&options).await,
+        Verb::Kubernetes(options) => verbs::kubernetes::run(&options).await,
         Verb::Issue(options) => verbs::issue::run(&options).await,
         Verb::Status(options) => verbs::status::run(&options).await,
         Verb::Config(options) => verbs::config::run(&options).await,

@@ -1,5 +1,6 @@
 //! The admin API on this machine: the Unix socket of a server.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::admin::v1::leaf_service_client::LeafServiceClient;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use tokio::net::UnixStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, Endpoint, Uri};
+use tower::Service;
 
 use crate::exit::{Failure, Told};
 
@@ -52,20 +54,35 @@ pub async fn channel(path: &Path) -> Result<Channel, Failure> {
     })
 }
 
+/// A channel to an admin socket that is opened at the first call, and again after it was lost: for what goes on while the
+/// server is restarted.
+#[must_use]
+pub fn lazy(path: &Path) -> Channel {
+    endpoint().connect_with_connector_lazy(connector(path))
+}
+
 /// A channel to any Unix socket.
 ///
 /// # Errors
 /// What went wrong, in words.
 pub async fn open(path: &Path) -> Result<Channel, String> {
-    let owned = path.to_owned();
-    let connector = tower::service_fn(move |_| {
-        let path = owned.clone();
+    endpoint().connect_with_connector(connector(path)).await.map_err(|error| root_cause(&error))
+}
+
+/// The address is only a name on a Unix socket; the socket decides where this goes.
+fn endpoint() -> Endpoint {
+    Endpoint::from_static("http://localhost").connect_timeout(DEADLINE).timeout(DEADLINE)
+}
+
+fn connector(
+    path: &Path,
+) -> impl Service<Uri, Response = TokioIo<UnixStream>, Error = io::Error, Future: Send> + Send + 'static
+{
+    let path = path.to_owned();
+    tower::service_fn(move |_| {
+        let path = path.clone();
         async move { UnixStream::connect(path).await.map(TokioIo::new) }
-    });
-    // The address is only a name on a Unix socket; the socket decides where this goes.
-    let endpoint =
-        Endpoint::from_static("http://localhost").connect_timeout(DEADLINE).timeout(DEADLINE);
-    endpoint.connect_with_connector(connector).await.map_err(|error| root_cause(&error))
+    })
 }
 
 /// The innermost text of an error, which is the one that tells what happened.

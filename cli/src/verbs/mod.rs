@@ -12,6 +12,7 @@ pub mod issue;
 pub mod issuer;
 pub mod journal;
 pub mod keys;
+pub mod kubernetes;
 pub mod leaf;
 pub mod plugin;
 pub mod relying_party;

@@ -1,0 +1,260 @@
+//! The CA, through its admin socket: the bundle in force and where the rotation stands, as a value that is watched.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use console::admin_socket;
+use futures::StreamExt as _;
+use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
+use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
+use proto::banyan::admin::v1::{
+    ListRootsRequest, Root, Rotation, StatusRequest, StatusResponse, WatchRotationRequest,
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+use trust::{Bundle, Sequence, TrustDomain};
+
+use crate::board::Part;
+use crate::metrics::Metrics;
+
+/// How often the server is asked how it is while nothing changes.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// Pause after the socket failed.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Looks at roots that belong to no one bundle, because the record changed meanwhile.
+const LOOKS_MAX: usize = 20;
+/// Pause between these.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// What the CA says, as of one moment.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    /// The bundle in force: its roots, and the sequence that gates count by.
+    pub bundle: Bundle,
+    /// Which CA this is, for good.
+    pub ca_id: String,
+    /// Every root that the record knows.
+    pub roots: Vec<Root>,
+    /// The server at a glance.
+    pub status: StatusResponse,
+    /// Where the rotation stands.
+    pub rotation: Rotation,
+}
+
+/// What is known of the CA.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// What it said last; `None` until it said anything.
+    pub trust: Option<Arc<Trust>>,
+    /// Why it says nothing now.
+    pub away: Option<String>,
+}
+
+/// A CA that is watched.
+#[derive(Clone, Debug)]
+pub struct Ca {
+    channel: Channel,
+    known: watch::Receiver<Known>,
+}
+
+/// What watches it.
+pub(crate) struct Watch {
+    channel: Channel,
+    known: watch::Sender<Known>,
+    part: Part,
+    metrics: Arc<Metrics>,
+}
+
+impl Ca {
+    /// The CA behind an admin socket, and what is to be run to watch it. The socket need not be there yet.
+    pub(crate) fn at(socket: &Path, part: Part, metrics: Arc<Metrics>) -> (Self, Watch) {
+        let channel = admin_socket::lazy(socket);
+        let (sender, known) = watch::channel(Known::default());
+        (Self { channel: channel.clone(), known }, Watch { channel, known: sender, part, metrics })
+    }
+
+    /// What is known of it, at every change.
+    #[must_use]
+    pub fn known(&self) -> watch::Receiver<Known> {
+        self.known.clone()
+    }
+
+    /// What it said last.
+    #[must_use]
+    pub fn trust(&self) -> Option<Arc<Trust>> {
+        self.known.borrow().trust.clone()
+    }
+
+    /// To ask it something else: a client of any service of the admin API goes over this.
+    #[must_use]
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// A client for rotations and relying parties.
+    #[must_use]
+    pub fn rotations(&self) -> RotationServiceClient<Channel> {
+        RotationServiceClient::new(self.channel())
+    }
+}
+
+impl Watch {
+    /// Watches until it is stopped.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let watching = async {
+            loop {
+                let Err(why) = self.follow().await;
+                self.part.stuck(&why);
+                self.known.send_modify(|known| known.away = Some(why));
+                tokio::time::sleep(RETRY_AFTER).await;
+            }
+        };
+        stop.run_until_cancelled(watching).await;
+    }
+
+    /// Shows what it says at each change, until the socket fails.
+    async fn follow(&self) -> Result<std::convert::Infallible, String> {
+        let mut rotations = RotationServiceClient::new(self.channel.clone());
+        let changes = rotations.watch_rotation(WatchRotationRequest {}).await;
+        let mut changes = changes.map_err(|status| told(&status))?.into_inner();
+        let mut rotation = None;
+        loop {
+            let news = tokio::time::timeout(LOOK_EVERY, changes.next()).await;
+            match news {
+                Ok(Some(Ok(news))) => rotation = Some(news),
+                Ok(Some(Err(status))) => return Err(told(&status)),
+                Ok(None) => return Err("the CA ended the stream: it is stopping".to_owned()),
+                // Nothing changed: ask whether it is still there.
+                Err(_) => {}
+            }
+            if let Some(rotation) = &rotation {
+                self.show(look(&self.channel, rotation).await?);
+            }
+        }
+    }
+
+    fn show(&self, trust: Trust) {
+        let sequence = trust.bundle.sequence();
+        self.metrics.sequence(sequence.0);
+        let roots = trust.bundle.roots().len();
+        self.part.ready(format!("bundle {sequence} with {roots} roots, {}", trust.rotation.phase));
+        self.known.send_if_modified(|known| {
+            let same = known.trust.as_ref().is_some_and(|now| now.is_same(&trust));
+            let changed = !same || known.away.is_some();
+            if changed {
+                *known = Known { trust: Some(Arc::new(trust)), away: None };
+            }
+            changed
+        });
+    }
+}
+
+impl Trust {
+    /// Whether there is nothing new in it.
+    fn is_same(&self, other: &Self) -> bool {
+        self.bundle == other.bundle
+            && self.ca_id == other.ca_id
+            && self.roots == other.roots
+            && self.rotation == other.rotation
+            && self.status == other.status
+    }
+}
+
+/// Whether a server answers at this socket.
+pub(crate) async fn answers(socket: &Path) -> Result<(), String> {
+    let mut admin = AdminServiceClient::new(admin_socket::lazy(socket));
+    admin.status(StatusRequest {}).await.map(drop).map_err(|status| told(&status))
+}
+
+/// Asks for status and roots until they belong together: the digest of the roots is that of the bundle in force.
+async fn look(channel: &Channel, rotation: &Rotation) -> Result<Trust, String> {
+    let mut wrong = String::new();
+    for _ in 0..LOOKS_MAX {
+        let status = AdminServiceClient::new(channel.clone()).status(StatusRequest {}).await;
+        let status = status.map_err(|status| told(&status))?.into_inner();
+        let roots = roots(channel).await?;
+        match together(&status, &roots) {
+            Ok(bundle) => {
+                let (ca_id, rotation) = (status.ca_id.clone(), rotation.clone());
+                return Ok(Trust { bundle, ca_id, roots, status, rotation });
+            }
+            Err(error) => wrong = error,
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    Err(wrong)
+}
+
+/// The bundle that the roots are, if it is the one in force.
+fn together(status: &StatusResponse, roots: &[Root]) -> Result<Bundle, String> {
+    let domain = TrustDomain::parse(&status.trust_domain).map_err(|error| error.to_string())?;
+    let trusted = roots.iter().filter(|root| is_trusted(root)).map(|root| &root.der);
+    let trusted: Vec<_> = trusted.collect();
+    let bundle = Bundle::from_ders(domain, Sequence(status.sequence), &trusted);
+    let bundle = bundle.map_err(|error| format!("the CA's roots make no bundle: {error}"))?;
+    if bundle.digest().as_bytes().as_slice() != status.bundle_digest {
+        return Err(format!(
+            "the CA's trusted roots are not those of bundle {}: it is changing; if this stays, restart the CA server",
+            status.sequence
+        ));
+    }
+    Ok(bundle)
+}
+
+/// Whether it is in the bundle.
+#[must_use]
+pub fn is_trusted(root: &Root) -> bool {
+    !root.further_by.is_empty()
+        || matches!(root.state.as_str(), "published" | "active" | "draining")
+}
+
+async fn roots(channel: &Channel) -> Result<Vec<Root>, String> {
+    let mut admin = AdminServiceClient::new(channel.clone());
+    let (mut all, mut after) = (Vec::new(), Vec::new());
+    loop {
+        let page = admin.list_roots(ListRootsRequest { after, limit: 0 }).await;
+        let page = page.map_err(|status| told(&status))?.into_inner();
+        all.extend(page.roots);
+        if page.next.is_empty() {
+            return Ok(all);
+        }
+        after = page.next;
+    }
+}
+
+/// A refusal or a failure of the socket, with what to do about it.
+pub(crate) fn told(status: &Status) -> String {
+    match status.code() {
+        Code::PermissionDenied | Code::Unauthenticated => format!(
+            "the CA refuses this user at its admin socket: {}; run this process as the user of the CA server, or list its user id in uids of the server's section [admin]",
+            status.message()
+        ),
+        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded => format!(
+            "the CA gives no answer at its admin socket: {}; check that `banyan serve` runs and that admin_socket is its path",
+            admin_socket::root_cause(status)
+        ),
+        _ => status.message().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roots_that_are_not_the_bundle_in_force_are_not_taken_for_it() {
+        let status =
+            StatusResponse { trust_domain: "example.org".to_owned(), ..Default::default() };
+        assert!(together(&status, &[]).unwrap_err().contains("never empty"));
+        let root = |state: &str, further: &[&str]| Root {
+            state: state.to_owned(),
+            further_by: further.iter().map(ToString::to_string).collect(),
+            ..Root::default()
+        };
+        assert!(!is_trusted(&root("staged", &[])) && !is_trusted(&root("retired", &[])));
+        assert!(is_trusted(&root("draining", &[])) && is_trusted(&root("retired", &["spire"])));
+    }
+}
