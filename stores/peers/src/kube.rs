@@ -20,7 +20,8 @@ const ADMIN: &str = "admin-token";
 const CALLERS: &str =
     "admin-token,admin,admin,\"system:masters\"\nca-token,ca,ca\nother-token,other,other\n";
 
-const ISSUER: &str = "https://kubernetes.default.svc";
+/// The issuer of the tokens of service accounts.
+pub const ISSUER: &str = "https://kubernetes.default.svc";
 /// Who asked for what, without what was said.
 const AUDIT_POLICY: &str = r#"{ "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
   "rules": [{ "level": "Metadata" }] }"#;
@@ -287,7 +288,7 @@ impl ApiServer {
         self.exchange(ADMIN, request).await.with_context(|| yaml.to_owned()).map(drop)
     }
 
-    async fn exchange(
+    pub(crate) async fn exchange(
         &self,
         token: &str,
         request: http::Request<Vec<u8>>,

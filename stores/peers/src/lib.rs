@@ -3,6 +3,7 @@
 //!
 //! Programs come from `cargo xtask peers`. Everything listens on 127.0.0.1, on ports that the system chose.
 
+mod accounts;
 mod etcd;
 mod kube;
 mod pki;
@@ -10,7 +11,8 @@ mod process;
 mod relay;
 
 pub use etcd::{Etcd, Setup};
-pub use kube::{ApiServer, Asked, Token};
+pub use accounts::{Pod, PodPlan};
+pub use kube::{ApiServer, Asked, ISSUER, Token};
 pub use pki::Pki;
 pub use process::free;
 pub use relay::{Line, Relay};
