@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth::authn::{Caller, Credentials, FormerMembers};
+use auth::authn::jwt::TokenClaims;
+use auth::authn::{Caller, Credentials, FormerMembers, foreign_bearer};
 use auth::refusal::{Reason, Refusal};
 use issuance::{AuthorizedRequest, CountedSnapshot, IssueError, IssuedLeaf};
 use rotation::{ReplicaName, State};
@@ -26,6 +27,8 @@ pub(crate) struct Call {
     pub(crate) metadata: MetadataMap,
     /// Who issued the leaf that is shown, if that is another server, and what it said of it.
     owned: Option<Owned>,
+    /// What the cluster of the bearer token says of it.
+    judged: Option<Result<TokenClaims, Refusal>>,
     caller: &'static str,
     subject: Option<String>,
     /// The leaf of the caller, if its chain alone spoke for it.
@@ -42,6 +45,7 @@ impl Call {
             peer: extensions.get::<Peer>().cloned(),
             metadata,
             owned: None,
+            judged: None,
             caller: UNKNOWN_CALLER,
             subject: None,
             unmatched: None,
@@ -50,17 +54,22 @@ impl Call {
         (call, message)
     }
 
-    /// Takes a request apart, and asks the server that issued the leaf that is shown, if that is another one: before anything is
-    /// judged, and before a snapshot is held.
+    /// Takes a request apart, and asks those who know more of its credentials: before anything is judged, and before a snapshot is
+    /// held.
     pub(crate) async fn met<M>(ca: &Arc<Ca>, request: Request<M>) -> (Self, M) {
         let (mut call, message) = Self::of(ca, request);
         call.meet().await;
         (call, message)
     }
 
-    /// Asks that again, for a call that lasts.
+    /// Asks the server that issued the leaf that is shown, if that is another one, and the cluster that the bearer token is of, if
+    /// there is one; again and again for a call that lasts.
     pub(crate) async fn meet(&mut self) {
         self.owned = self.ca.ask_owner(self.certificates()).await;
+        self.judged = match foreign_bearer(&self.metadata) {
+            Some(token) => self.ca.clusters.judge(token, &self.metadata).await,
+            None => None,
+        };
     }
 
     fn certificates(&self) -> &[CertificateDer<'static>] {
@@ -69,7 +78,8 @@ impl Call {
 
     fn credentials(&self) -> Credentials<'_> {
         let elsewhere = self.owned.as_ref().map(|owned| &owned.says);
-        Credentials { certificates: self.certificates(), elsewhere, metadata: &self.metadata }
+        let (certificates, judged) = (self.certificates(), self.judged.as_ref());
+        Credentials { certificates, elsewhere, metadata: &self.metadata, judged }
     }
 
     /// Judges the call's credentials, now.
@@ -137,6 +147,7 @@ impl Call {
             serial = %leaf.serial(),
             not_after = %lifetime.validity.not_after(),
             caller = self.caller,
+            bearer = self.subject,
             "leaf issued"
         );
         Ok(leaf)

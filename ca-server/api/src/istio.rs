@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use auth::authz::{refuse_impersonation, requested_ttl};
+use auth::authn::cluster::impersonated;
+use auth::authz::{Asked, requested_ttl};
 use auth::refusal::{Reason, Refusal, echoed};
 use prost_types::Struct;
 use prost_types::value::Kind;
@@ -31,12 +32,19 @@ impl IstioCertificates {
         message: IstioCertificateRequest,
     ) -> Result<Vec<String>, Refusal> {
         let csr = ParsedCsr::from_pem(message.csr.as_bytes())?;
+        call.meet().await;
         let snapshot = self.ca.cell.load();
         let caller = call.authenticate(&snapshot)?;
         let csr = csr.verify()?;
-        check_metadata(message.metadata.as_ref())?;
         let ttl = requested_ttl(message.validity_duration);
-        let request = self.ca.authorizer.workload(&caller, csr, ttl, &snapshot)?;
+        let request = match on_behalf_of(message.metadata.as_ref())? {
+            "" => self.ca.authorizer.workload(&caller, csr, ttl, &snapshot)?,
+            other => {
+                let domain = snapshot.bundle().trust_domain();
+                let granted = impersonated(self.ca.clusters.as_ref(), &caller, other, domain)?;
+                self.ca.authorizer.on_node(granted, Asked { csr, ttl }, &snapshot)?
+            }
+        };
         self.ca.may_admit()?;
         let leaf = call.issue(&request, snapshot).await?;
         Ok(leaf.istio_chain())
@@ -49,7 +57,7 @@ impl IstioCertificateService for IstioCertificates {
         &self,
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
-        let (mut call, message) = Call::met(&self.ca, request).await;
+        let (mut call, message) = Call::of(&self.ca, request);
         match self.create(&mut call, message).await {
             Ok(cert_chain) => Ok(Response::new(IstioCertificateResponse { cert_chain })),
             Err(refusal) => Err(call.refuse(refusal)),
@@ -57,15 +65,16 @@ impl IstioCertificateService for IstioCertificates {
     }
 }
 
-/// Two keys mean something; others are skipped, as the protocol has it.
-fn check_metadata(metadata: Option<&Struct>) -> Result<(), Refusal> {
+/// The identity that a node account asks for in place of its own; empty for all others. Two keys mean something; others are
+/// skipped, as the protocol has it.
+fn on_behalf_of(metadata: Option<&Struct>) -> Result<&str, Refusal> {
     let signer = text(metadata, "CertSigner")?;
     if !signer.is_empty() {
         let text =
             format!("there is no signer \"{}\" here: leave CertSigner empty", echoed(signer));
         return Err(Refusal::new(Reason::RequestInvalid, text));
     }
-    refuse_impersonation(text(metadata, "ImpersonatedIdentity")?)
+    text(metadata, "ImpersonatedIdentity")
 }
 
 fn text<'m>(metadata: Option<&'m Struct>, key: &str) -> Result<&'m str, Refusal> {
@@ -90,20 +99,22 @@ mod tests {
     }
 
     #[test]
-    fn only_an_empty_signer_and_nobody_elses_identity_pass() {
+    fn only_an_empty_signer_passes_and_another_identity_is_a_text() {
         let text = |text: &str| Kind::StringValue(text.to_owned());
-        for (key, kind, refused) in [
-            ("CertSigner", text(""), None),
-            ("CertSigner", Kind::NullValue(0), None),
-            ("CertSigner", text("other"), Some(Reason::RequestInvalid)),
-            ("CertSigner", Kind::NumberValue(1.0), Some(Reason::RequestInvalid)),
-            ("ImpersonatedIdentity", text(""), None),
-            ("ImpersonatedIdentity", text("spiffe://a/b"), Some(Reason::ImpersonationRefused)),
-            ("Unknown", text("x"), None),
+        for (key, kind, found) in [
+            ("CertSigner", text(""), Ok("")),
+            ("CertSigner", Kind::NullValue(0), Ok("")),
+            ("CertSigner", text("other"), Err(Reason::RequestInvalid)),
+            ("CertSigner", Kind::NumberValue(1.0), Err(Reason::RequestInvalid)),
+            ("ImpersonatedIdentity", text(""), Ok("")),
+            ("ImpersonatedIdentity", text("spiffe://a/b"), Ok("spiffe://a/b")),
+            ("ImpersonatedIdentity", Kind::NumberValue(1.0), Err(Reason::RequestInvalid)),
+            ("Unknown", text("x"), Ok("")),
         ] {
-            let judged = check_metadata(Some(&metadata(key, kind.clone())));
-            assert_eq!(judged.err().map(|refusal| refusal.reason()), refused, "{key} {kind:?}");
+            let metadata = metadata(key, kind.clone());
+            let asked = on_behalf_of(Some(&metadata)).map_err(|refusal| refusal.reason());
+            assert_eq!(asked, found, "{key} {kind:?}");
         }
-        assert!(check_metadata(None).is_ok());
+        assert_eq!(on_behalf_of(None).unwrap(), "");
     }
 }

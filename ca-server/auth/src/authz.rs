@@ -11,6 +11,7 @@ use issuance::{AuthorizedRequest, Holder, Snapshot};
 use trust::csr::{RequestedNames, VerifiedCsr};
 use trust::{SpiffeId, SpkiHash, Timestamp, TrustDomain};
 
+use crate::authn::cluster::OnNode;
 use crate::authn::join_token::{JoinGrant, TokenUse};
 use crate::authn::{Caller, CallerKind};
 use crate::refusal::{Reason, Refusal, echoed};
@@ -141,6 +142,19 @@ impl Authorizer {
             }
         };
         self.issue(identity.clone(), Asked { csr, ttl }, Holder::CsrOnly, snapshot)
+    }
+
+    /// A leaf for a pod on the node of a node account, which was found to run there.
+    ///
+    /// # Errors
+    /// A refusal if key or names of the CSR are not for it.
+    pub fn on_node(
+        &self,
+        granted: OnNode,
+        asked: Asked,
+        snapshot: &Snapshot,
+    ) -> Result<AuthorizedRequest, Refusal> {
+        self.issue(granted.into_identity(), asked, Holder::CsrOnly, snapshot)
     }
 
     /// A leaf for a workload behind an agent.
@@ -298,22 +312,6 @@ impl Authorizer {
             )),
         }
     }
-}
-
-/// Refuses a request for somebody else's identity: nothing here knows which pods run on the caller's node.
-///
-/// # Errors
-/// `IMPERSONATION_REFUSED` unless the field is empty.
-pub fn refuse_impersonation(impersonated: &str) -> Result<(), Refusal> {
-    if impersonated.is_empty() {
-        return Ok(());
-    }
-    let text = format!(
-        "this CA issues only for the caller's own identity: ImpersonatedIdentity \"{}\" is refused and no setting allows it; use \
-         sidecars, Banyan's agent, or a ztunnel that asks for itself",
-        echoed(impersonated)
-    );
-    Err(Refusal::new(Reason::ImpersonationRefused, text))
 }
 
 /// The life that a request asks for in seconds; zero and less ask for the default, as Istio's clients expect.

@@ -199,6 +199,16 @@ reasons! {
     TokenAudienceMismatch = "TOKEN_AUDIENCE_MISMATCH", Unauthenticated, None;
     /// The token's subject or claims make no identity.
     TokenSubjectInvalid = "TOKEN_SUBJECT_INVALID", Unauthenticated, None;
+    /// The client names no cluster that is configured, or does not say which of several.
+    TokenClusterUnknown = "TOKEN_CLUSTER_UNKNOWN", Unauthenticated, None;
+    /// The token is of another cluster than the one that the client names.
+    TokenClusterMismatch = "TOKEN_CLUSTER_MISMATCH", Unauthenticated, None;
+    /// The token's cluster does not believe it.
+    TokenReviewRefused = "TOKEN_REVIEW_REFUSED", Unauthenticated, None;
+    /// The token's cluster cannot be asked now.
+    ClusterUnavailable = "CLUSTER_UNAVAILABLE", Unavailable, Some(2);
+    /// Which pods run where is not known now.
+    PodsNotSynced = "PODS_NOT_SYNCED", Unavailable, Some(2);
     /// The issuer's key set could not be read yet.
     KeySetUnavailable = "KEY_SET_UNAVAILABLE", Unavailable, Some(10);
     /// The join token is malformed or unknown.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use auth::authn::Authenticator;
+use auth::authn::cluster::Clusters;
 use auth::authz::Authorizer;
 use auth::pace::Pace;
 use auth::refusal::{Refusal, clock_diverged};
@@ -52,6 +53,8 @@ pub struct Ca {
     pub registry: AgentRegistry,
     /// Tells who calls.
     pub authenticator: Authenticator,
+    /// Clusters that know some of them.
+    pub clusters: Arc<dyn Clusters>,
     /// Tells what they may have.
     pub authorizer: Authorizer,
     /// What is counted.

@@ -82,6 +82,7 @@ pub fn conditions(ca: &Ca, state: &State) -> Vec<String> {
     conditions.extend(ca.registry.crowded());
     conditions.extend(ca.findings.of(Look::Files));
     conditions.extend(ca.findings.of(Look::KeySets));
+    conditions.extend(ca.clusters.troubles());
     for (name, trouble) in
         ca.authority_troubles.borrow().iter().filter(|(_, trouble)| !trouble.waits)
     {

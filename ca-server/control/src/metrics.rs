@@ -168,6 +168,11 @@ impl BehindLabel {
 impl Metrics {
     /// With the counters of calls to authorities, which were opened before.
     pub fn new(authorities: &AuthorityCalls) -> Self {
+        Self::with(authorities, |_| {})
+    }
+
+    /// The same, with what other parts count.
+    pub fn with(authorities: &AuthorityCalls, more: impl FnOnce(&mut Registry)) -> Self {
         let mut registry = Registry::with_prefix("banyan");
         let latency: fn() -> Histogram = || Histogram::new(LATENCY_BUCKETS);
         let metrics = Self {
@@ -200,6 +205,7 @@ impl Metrics {
         metrics.live.register(&mut registry);
         authorities.register(&mut registry);
         metrics.peers.register(&mut registry);
+        more(&mut registry);
         Self { registry, ..metrics }
     }
 

@@ -4,46 +4,34 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use auth::authn::Authenticator;
-use auth::authn::jwt::JwtVerifier;
-use auth::authz::Authorizer;
-use auth::pace::Pace;
+use clusters::KubeClusters;
 use issuance::{Issuer, ServingNames, SnapshotCell};
-use ledger::Ledger;
 use peers::PeerClient;
-use registry::AgentRegistry;
 use rotation::{Effect, ReplicaName, SegmentId, State};
-use rotation_driver::DriverHandle;
-use stores::SharedStore;
 use tokio::sync::watch;
 use trust::{Bundle, SpiffeId};
 
+use super::BootError;
+use super::ca;
 use super::given::Given;
 use super::open::{self, CoreServices};
 use super::own_issuer;
 use super::rows;
 use super::settings;
 use super::unstarted::Unstarted;
-use super::{BootError, HostDeps};
-use crate::config::Config;
 use api::{Addresses, Served, ServerFront, Sockets};
-use control::age::Aging;
 use control::authority_health::{self, AuthorityTroubles};
 use control::authority_upkeep::{Allowed, AuthorityUpkeep, Drifts};
 use control::bundles::{BundleHistory, Kept};
 use control::ca::Ca;
 use control::ca_keys::CaKeys;
-use control::clock::GuardedClock;
 use control::compaction::Compaction;
 use control::evidence::{self, EvidenceReader};
-use control::findings::Findings;
 use control::footing::Footing;
 use control::further_roots::FurtherRoots;
 use control::gauges;
 use control::hear;
 use control::hierarchy::{Downstreams, Upstreams, follower};
-use control::hush::Hush;
-use control::levels::Levels;
 use control::logs::Logs;
 use control::machine::OnThreads;
 use control::metered::Authorities;
@@ -53,9 +41,7 @@ use control::own_leaf::{self, Own, OwnLeaf, Under};
 use control::peers::Peers;
 use control::peers::calls::{Nobody, PeerCalls};
 use control::reissue::Reissue;
-use control::replication::Replication;
 use control::reporting;
-use control::seen::Seen;
 use control::snapshots::Snapshots;
 use control::upkeep::Upkeep;
 
@@ -128,6 +114,7 @@ pub(super) async fn assemble(
     keep_present(&core.bundles, &state, cell.load().bundle()).await;
 
     let jwt = Arc::new(settings::token_issuers(config));
+    let clusters = Arc::new(KubeClusters::new(config.clusters(), Arc::clone(&jwt), &deps.clock));
     let (bundles, bundle_changes) = watch::channel(cell.load().bundle().clone());
     let (told, authority_troubles) = watch::channel(AuthorityTroubles::new());
     let (drift_told, authority_drift) = watch::channel(Drifts::new());
@@ -154,7 +141,7 @@ pub(super) async fn assemble(
         }
         false => Arc::new(Nobody),
     };
-    let metrics = Arc::new(Metrics::new(&core.calls));
+    let metrics = Arc::new(Metrics::with(&core.calls, |registry| clusters.register(registry)));
     let peers = Peers::new(
         replication.roster.clone(),
         calls,
@@ -162,7 +149,7 @@ pub(super) async fn assemble(
         metrics.peers.clone(),
     );
     let places = transport::files::places(config.limits().connections());
-    let parts = CaParts {
+    let parts = ca::CaParts {
         replica: replica.clone(),
         guard: Arc::clone(&core.guard),
         cell,
@@ -182,11 +169,12 @@ pub(super) async fn assemble(
         peers: Arc::new(peers),
         keys: Arc::clone(&keys),
         jwt: Arc::clone(&jwt),
+        clusters: Arc::<KubeClusters>::clone(&clusters),
         shortage: places.shortage,
         replication,
         store: core.joined.store(),
     };
-    let ca = Arc::new(ca(config, deps, driver, parts));
+    let ca = Arc::new(ca::ca(config, deps, driver, parts));
     // Weak: the metrics belong to the CA that they show.
     let (shown, issuer_keys) = (Arc::downgrade(&ca), Arc::clone(&core.keys));
     ca.metrics.refresh_with(move |live| {
@@ -235,6 +223,7 @@ pub(super) async fn assemble(
     served
         .tasks
         .spawn(served.stop.gently.clone().run_until_cancelled_owned(authority_upkeep.run()));
+    served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(clusters.keep()));
     for watch in watches {
         served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(watch));
     }
@@ -296,31 +285,6 @@ pub(super) async fn assemble(
     Ok(Assembled { ca, served, upkeep, unstarted, segment })
 }
 
-struct CaParts {
-    replica: ReplicaName,
-    guard: Arc<GuardedClock>,
-    cell: Arc<SnapshotCell>,
-    issuer: Issuer,
-    ledger: Arc<Ledger>,
-    registry: AgentRegistry,
-    bundles: watch::Receiver<Bundle>,
-    authorities: Authorities,
-    authority_troubles: watch::Receiver<AuthorityTroubles>,
-    authority_drift: watch::Receiver<Drifts>,
-    id: SpiffeId,
-    evidence: Arc<EvidenceReader>,
-    history: BundleHistory,
-    downstreams: Arc<Downstreams>,
-    upstreams: Upstreams,
-    metrics: Arc<Metrics>,
-    peers: Arc<Peers>,
-    keys: Arc<CaKeys>,
-    jwt: Arc<JwtVerifier>,
-    shortage: Option<String>,
-    replication: Arc<Replication>,
-    store: Arc<dyn SharedStore>,
-}
-
 /// What upstream CAs will have said, and the tasks that listen to them.
 fn upstreams(
     authorities: &Authorities,
@@ -345,79 +309,5 @@ async fn keep_present(history: &BundleHistory, state: &State, bundle: &Bundle) {
     }
     if let Err(error) = history.keep(Kept { bundle: bundle.clone(), transition: None }).await {
         tracing::warn!(%error, "the present bundle is not kept: whoever is away from now on needs a new join token");
-    }
-}
-
-fn ca(config: &Config, deps: &HostDeps, driver: &DriverHandle, parts: CaParts) -> Ca {
-    let CaParts { keys, jwt, shortage, .. } = parts;
-    let CaParts {
-        cell, issuer, ledger, registry, bundles, authorities, authority_troubles, ..
-    } = parts;
-    let CaParts {
-        replica,
-        id,
-        evidence,
-        history,
-        downstreams,
-        upstreams,
-        metrics,
-        peers,
-        guard,
-        authority_drift,
-        replication,
-        store,
-        ..
-    } = parts;
-    let agents = Arc::new(registry.clone());
-    Ca {
-        authenticator: Authenticator::new(
-            jwt,
-            Arc::<Ledger>::clone(&ledger),
-            Arc::<AgentRegistry>::clone(&agents),
-            Arc::clone(&deps.clock),
-            config.limits().connections(),
-        ),
-        authorizer: Authorizer::new(
-            config.trust_domain().clone(),
-            config.leaf().name_mismatch(),
-            keys,
-            agents,
-        ),
-        clock: Arc::clone(&deps.clock),
-        guard,
-        randomness: Arc::clone(&deps.randomness),
-        cell,
-        issuer,
-        ledger,
-        sessions: registry.sessions(),
-        registry,
-        metrics,
-        levels: Levels::default(),
-        pace: Pace::new(config.limits().leaves_per_second(), Arc::clone(&deps.clock)),
-        seen: Seen::default(),
-        reconnects_per_second: config.agents().reconnects_per_second(),
-        shortage,
-        hush: Hush::default(),
-        driver: driver.clone(),
-        evidence,
-        history,
-        policy: open::policy(config),
-        bundles,
-        authorities,
-        authority_troubles,
-        findings: Findings::default(),
-        authority_drift,
-        aging: Aging {
-            max_age: config.rotation().max_root_age(),
-            retry_after: config.rotation().retry_aborted_after(),
-        },
-        downstreams,
-        upstreams,
-        id,
-        replica,
-        replication,
-        peers,
-        store,
-        started_at: deps.clock.now(),
     }
 }

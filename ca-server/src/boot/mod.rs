@@ -10,6 +10,8 @@ mod assemble;
 mod authority_state;
 mod backup;
 mod blocking;
+mod ca;
+mod clusters_look;
 mod embedding;
 mod error;
 mod former;
@@ -89,6 +91,15 @@ impl Server {
     /// Every problem at once.
     pub async fn inspect_store(config: &Config) -> Result<(), Problems> {
         Problems::unless_empty(shared_look::problems(config).await)
+    }
+
+    /// Looks at the clusters whose tokens a server of this configuration would judge: whether they answer, and whether the server's
+    /// account there has the rights that it needs. Changes nothing.
+    ///
+    /// # Errors
+    /// Every problem at once.
+    pub async fn inspect_clusters(config: &Config) -> Result<(), Problems> {
+        Problems::unless_empty(clusters_look::problems(config).await)
     }
 
     /// Puts key files under a new passphrase, key by key: those of the data directory, which no server may use meanwhile, and those

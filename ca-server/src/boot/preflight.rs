@@ -1,6 +1,8 @@
 //! What a start would find on this machine, looked at without making or opening anything that a server uses: files,
 //! directories, permissions, modules of plugins, and whether the ports are free.
 
+mod clusters;
+
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -9,10 +11,10 @@ use std::sync::Arc;
 
 use auth::authn::jwks::{self, KEY_SET_LEN_MAX};
 use host::{RealDisk, check_private};
+use kube_access::POD_TOKEN;
 use plugin_key_file::{Directory, Files as _, OpenError, PassphraseSource, is_unfinished};
 use plugins::{ConfigProblem, Registry};
 use rustix::fs::Access;
-use stores_kubernetes::POD_TOKEN;
 
 use super::layout;
 use control::paths::Paths;
@@ -65,6 +67,7 @@ pub(super) fn problems(config: &Config, registry: &Registry) -> Vec<ConfigProble
             None => {}
         },
     }
+    found.clusters(config);
     for (at, jwt) in config.jwt().iter().enumerate() {
         found.key_set(&format!("jwt[{at}].jwks_file"), &jwt.jwks_file);
     }

@@ -8,6 +8,7 @@
 //! Each section is a type of its own, whose accessors say unit, default and bound of each key.
 
 mod agents;
+mod cluster;
 mod identity;
 mod leaf;
 mod listen;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
 use auth::authn::jwt::IssuerSettings;
+use clusters::ClusterSettings;
 use plugins::ConfigProblem;
 use trust::TrustDomain;
 
@@ -52,6 +54,7 @@ pub struct Config {
     rotation: RotationConfig,
     agents: AgentsConfig,
     jwt: Vec<IssuerSettings>,
+    clusters: Vec<ClusterSettings>,
     admin: AdminConfig,
     limits: LimitsConfig,
     log: LogConfig,
@@ -194,6 +197,11 @@ impl Config {
         &self.jwt
     }
 
+    /// Sections `[cluster.NAME]`: clusters of Kubernetes whose service accounts are believed.
+    pub fn clusters(&self) -> &[ClusterSettings] {
+        &self.clusters
+    }
+
     /// Section `[admin]`: who may operate the CA.
     pub const fn admin(&self) -> &AdminConfig {
         &self.admin
@@ -238,6 +246,7 @@ fn read(file: &toml::Table, directory: &Path, problems: &mut Vec<ConfigProblem>)
     let agents = top.table("agents");
     let jwt: Vec<toml::Table> =
         top.optional("jwt", "one section [[jwt]] for each issuer of tokens").unwrap_or_default();
+    let clusters = top.table("cluster");
     let admin = top.table("admin");
     let limits = top.table("limits");
     let log = top.table("log");
@@ -254,6 +263,12 @@ fn read(file: &toml::Table, directory: &Path, problems: &mut Vec<ConfigProblem>)
     let keys = root::keys(&keys, directory, problems);
     let store = store::store(&store, trust_domain.as_ref(), directory, problems);
     let jwt = identity::jwt(&jwt, trust_domain.as_ref(), directory, problems);
+    let around = cluster::Around {
+        domain: trust_domain.as_ref(),
+        skew: leaf.as_ref().map(LeafConfig::skew),
+        directory,
+    };
+    let clusters = cluster::clusters(&clusters, &around, jwt.as_deref(), problems);
     let admin = identity::admin(&admin, trust_domain.as_ref(), problems);
     let limits = listen::limits(&limits, problems);
     let log = listen::log(&log, problems);
@@ -270,6 +285,7 @@ fn read(file: &toml::Table, directory: &Path, problems: &mut Vec<ConfigProblem>)
         rotation: rotation?,
         agents: agents?,
         jwt: jwt?,
+        clusters: clusters?,
         admin: admin?,
         limits: limits?,
         log: log?,

@@ -29,7 +29,7 @@ async fn check(options: &ConfigCheckOptions) -> Result<(), Failure> {
         check_server(file, options.offline)
     };
     if outcome.is_ok() && !options.agent && !options.offline {
-        outcome = check_store(file).await.and(outcome);
+        outcome = check_elsewhere(file).await.and(outcome);
     }
     if options.json {
         let problems: Vec<_> =
@@ -62,10 +62,11 @@ fn check_server(file: &Path, offline: bool) -> Result<Vec<String>, String> {
     Ok(ca_server::Server::notes(&config))
 }
 
-/// The store that servers share.
-async fn check_store(file: &Path) -> Result<(), String> {
+/// What a server would ask elsewhere: the store that servers share, and clusters whose tokens it judges.
+async fn check_elsewhere(file: &Path) -> Result<(), String> {
     let config = ca_server::Config::load(file).map_err(|error| error.to_string())?;
-    ca_server::Server::inspect_store(&config).await.map_err(|error| error.to_string())
+    ca_server::Server::inspect_store(&config).await.map_err(|error| error.to_string())?;
+    ca_server::Server::inspect_clusters(&config).await.map_err(|error| error.to_string())
 }
 
 /// The file, and unless `offline` what it names on this machine.

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use auth::authn::Authenticator;
+use auth::authn::cluster::NoClusters;
 use auth::authn::jwt::JwtVerifier;
 use auth::authz::{Authorizer, NameMismatch};
 use auth::pace::Pace;
@@ -208,6 +209,7 @@ async fn serve(
             Arc::clone(&core.clock),
             16,
         ),
+        clusters: Arc::new(NoClusters),
         authorizer: Authorizer::new(
             core.domain.clone(),
             NameMismatch::Refuse,

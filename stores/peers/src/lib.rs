@@ -10,8 +10,8 @@ mod pki;
 mod process;
 mod relay;
 
-pub use etcd::{Etcd, Setup};
 pub use accounts::{Pod, PodPlan};
+pub use etcd::{Etcd, Setup};
 pub use kube::{ApiServer, Asked, ISSUER, Token};
 pub use pki::Pki;
 pub use process::free;

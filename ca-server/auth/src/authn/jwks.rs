@@ -1,7 +1,7 @@
-//! Key sets of token issuers, read from files and never fetched.
+//! Key sets of token issuers. They come from files, or from a cluster that somebody else asks: nothing is fetched here.
 //!
-//! A set is read again when its file changes; a file that does not read, or holds no usable key, leaves the last good
-//! set in force. Until a first set was read there is no key, and never a default one.
+//! What does not read, or holds no usable key, leaves the last good set in force. Until a first set was read there is no key,
+//! and never a default one.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use trust::digest::sha256;
 
 use super::strict_json;
 
-/// Largest key set file in bytes. Those of large providers have 10 KiB.
+/// Largest key set in bytes. Those of large providers have 10 KiB.
 pub const KEY_SET_LEN_MAX: usize = 256 * 1024;
 /// Most keys of a set.
 pub const KEYS_MAX: usize = 64;
@@ -27,14 +27,14 @@ const RSA: &[Algorithm] = &[
     Algorithm::PS512,
 ];
 
-/// One issuer's keys and the file that they come from.
+/// One issuer's keys and the file that they come from, if it is one.
 #[derive(Debug)]
-pub(super) struct KeySetFile {
-    path: PathBuf,
+pub(super) struct KeySetCell {
+    path: Option<PathBuf>,
     present: ArcSwapOption<KeySet>,
 }
 
-/// The keys of one reading of a file.
+/// The keys of one reading.
 #[derive(Debug)]
 pub(super) struct KeySet {
     digest: [u8; 32],
@@ -69,7 +69,7 @@ const fn consequence(in_force: bool) -> &'static str {
     }
 }
 
-/// What is wrong with a key set file.
+/// What is wrong with a key set.
 #[derive(Debug, thiserror::Error)]
 pub enum KeySetFault {
     /// It cannot be read.
@@ -86,10 +86,15 @@ pub enum KeySetFault {
     NoUsableKey,
 }
 
-impl KeySetFile {
+impl KeySetCell {
     /// Names the file; nothing is read yet.
-    pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), present: ArcSwapOption::empty() }
+    pub(super) fn of_file(path: &Path) -> Self {
+        Self { path: Some(path.to_owned()), present: ArcSwapOption::empty() }
+    }
+
+    /// Of an issuer whose keys are fetched.
+    pub(super) fn fetched() -> Self {
+        Self { path: None, present: ArcSwapOption::empty() }
     }
 
     /// The keys in force.
@@ -98,35 +103,46 @@ impl KeySetFile {
     }
 
     /// Takes the file's present content, `read` by the caller; says whether the keys changed.
-    pub(super) fn take(
+    pub(super) fn take_file(
         &self,
         issuer: &str,
         read: std::io::Result<Vec<u8>>,
     ) -> Result<bool, KeySetRefused> {
         let in_force = self.present.load().is_some();
         let refused = |fault| KeySetRefused {
-            path: self.path.clone(),
+            path: self.path.clone().unwrap_or_default(),
             issuer: issuer.to_owned(),
             in_force,
             fault,
         };
         let bytes = read.map_err(|error| refused(error.into()))?;
-        let digest = sha256(&bytes);
+        self.take(&bytes).map_err(refused)
+    }
+
+    /// Takes a key set; says whether the keys changed.
+    pub(super) fn take(&self, bytes: &[u8]) -> Result<bool, KeySetFault> {
+        let digest = sha256(bytes);
         if self.present.load().as_ref().is_some_and(|present| present.digest == digest) {
             return Ok(false);
         }
-        let keys = parse(&bytes).map_err(refused)?;
+        let keys = parse(bytes)?;
         self.present.store(Some(Arc::new(KeySet { digest, keys })));
         Ok(true)
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// Has no keys any more.
+    pub(super) fn forget(&self) {
+        self.present.store(None);
+    }
+
+    /// The file that the keys are read from; none where they are fetched.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 }
 
 impl KeySet {
-    /// Digest of the file: names this reading.
+    /// Digest of the text: names this reading.
     pub(super) const fn digest(&self) -> [u8; 32] {
         self.digest
     }
@@ -144,7 +160,7 @@ impl KeySet {
     }
 }
 
-/// Whether the content of a file would be taken.
+/// Whether a text would be taken.
 ///
 /// # Errors
 /// What is wrong with it.

@@ -4,14 +4,18 @@
 //! |---|---|---|
 //! | a live leaf of this CA | the TLS connection | [`mtls`] |
 //! | a JWT of a configured issuer | `authorization: Bearer ...` | [`jwt`], with keys from [`jwks`] |
+//! | a service account's token of a cluster | `authorization: Bearer ...`, `clusterid` | [`cluster`], which was asked beforehand |
 //! | a join token | `authorization: Bearer bjt1....` | [`join_token`] |
 //!
 //! Every credential that is presented must be good, and two must agree. Headers in which proxies forward a client's
 //! certificate are never read. What a caller may do is not decided here, see [`crate::authz`].
 
+mod claims;
+pub mod cluster;
 pub mod join_token;
 pub mod jwks;
 pub mod jwt;
+mod jwt_parts;
 mod jwt_ring;
 pub mod mtls;
 mod strict_json;
@@ -30,8 +34,9 @@ use trust::{
     Bundle, CertificateId, Chain, Clock, PeerRole, RootId, Serial, SpiffeId, SpkiHash, Timestamp,
 };
 
+use self::claims::TokenClaims;
 use self::join_token::{JoinGrant, JoinTokens};
-use self::jwt::{JwtVerifier, TokenClaims};
+use self::jwt::JwtVerifier;
 use self::mtls::{CertificateHolder, ChainVerifier, Elsewhere, LiveRows, VerifiedLeaf};
 use crate::refusal::{Reason, Refusal};
 
@@ -51,6 +56,8 @@ pub struct Credentials<'c> {
     pub elsewhere: Option<&'c Elsewhere>,
     /// The header of the call.
     pub metadata: &'c MetadataMap,
+    /// What the cluster of the bearer token says of it; none for a token that no cluster judges.
+    pub judged: Option<&'c Result<TokenClaims, Refusal>>,
 }
 
 /// A leaf that a client has shown, and whose chain is good.
@@ -140,7 +147,7 @@ impl Caller {
         match &self.kind {
             CallerKind::Workload { identity, .. } => identity.as_str().to_owned(),
             CallerKind::Agent { name, .. } => format!("agent {name}"),
-            CallerKind::Jwt(claims) => claims.identity.as_str().to_owned(),
+            CallerKind::Jwt(claims) => claims.bearer(),
             CallerKind::JoinToken { grant, .. } => format!("join token of agent {}", grant.agent),
         }
     }
@@ -182,7 +189,7 @@ impl Authenticator {
         credentials: Credentials<'_>,
         snapshot: &Snapshot,
     ) -> Result<Caller, Refusal> {
-        let Credentials { certificates, elsewhere, metadata } = credentials;
+        let Credentials { certificates, elsewhere, metadata, judged } = credentials;
         let (now, bundle) = (self.clock.now(), snapshot.bundle());
         let holder = match (certificates, elsewhere) {
             ([], _) => None,
@@ -197,7 +204,10 @@ impl Authenticator {
                     join_token::verify(token, self.tokens.as_ref(), domain, now)?;
                 Some(CallerKind::JoinToken { grant, secret_hash })
             }
-            Some(token) => Some(CallerKind::Jwt(self.jwt.verify(token, now)?)),
+            Some(token) => Some(CallerKind::Jwt(match judged {
+                Some(judged) => judged.clone()?,
+                None => self.jwt.verify(token, now)?,
+            })),
         };
         let unmatched = holder.as_ref().is_some_and(|holder| holder.unmatched);
         agreed(holder, bearer).map(|kind| Caller { kind, unmatched })
@@ -287,6 +297,12 @@ fn former_agent(
     let ours = identity.trust_domain() == roots.trust_domain() && end.plus(former.within) >= now;
     let agent = CallerKind::Agent { name, serial: leaf.serial()?, spki: leaf.spki_hash() };
     ours.then_some(agent)
+}
+
+/// The token of a call that a cluster may judge: a bearer token that is none of our own.
+pub fn foreign_bearer(metadata: &MetadataMap) -> Option<&str> {
+    let token = bearer(metadata).ok().flatten()?;
+    Some(token).filter(|token| !token.starts_with(JOIN_TOKEN_PREFIX))
 }
 
 /// The one bearer token of a call. Another scheme is a credential that cannot be judged, and so a bad one.

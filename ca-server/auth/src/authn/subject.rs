@@ -3,6 +3,8 @@
 use serde_json::{Map, Value};
 use trust::{SpiffeId, TrustDomain};
 
+use super::claims::BoundPod;
+
 /// How the claims of a token become an identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IdentityRule {
@@ -11,9 +13,6 @@ pub enum IdentityRule {
     /// `"spiffe://<trust domain>/path/{claim}"`: the path, with one claim as a whole segment at each brace.
     Template(String),
 }
-
-/// Longest uid of a pod that is taken for one.
-const POD_UID_LEN_MAX: usize = 64;
 
 /// The identity that the rule makes of these claims; `None` if a claim is missing or malformed, or the result is no
 /// SPIFFE id of this trust domain outside the reserved paths. Nothing is trimmed, decoded or folded.
@@ -29,14 +28,12 @@ pub(super) fn identity(
     (identity.trust_domain() == trust_domain && !identity.is_reserved()).then_some(identity)
 }
 
-/// The uid of the pod that a Kubernetes token is bound to, so that the pods of one service account stay apart.
-pub(super) fn pod(rule: &IdentityRule, claims: &Map<String, Value>) -> Option<String> {
+/// The pod that a Kubernetes token is bound to, so that the pods of one service account stay apart.
+pub(super) fn pod(rule: &IdentityRule, claims: &Map<String, Value>) -> Option<BoundPod> {
     let kubernetes =
         claims.get("kubernetes.io").filter(|_| matches!(rule, IdentityRule::Kubernetes))?;
-    let uid = kubernetes.get("pod")?.get("uid")?.as_str()?;
-    let fits = (1..=POD_UID_LEN_MAX).contains(&uid.len())
-        && uid.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    fits.then(|| uid.to_owned())
+    let of = |object: &str, key: &str| kubernetes.get(object)?.get(key)?.as_str();
+    BoundPod::new(of("pod", "uid"), of("pod", "name"), of("node", "name"))
 }
 
 /// A claim that is a text, not empty.
@@ -44,7 +41,8 @@ pub(super) fn text<'c>(claims: &'c Map<String, Value>, name: &str) -> Option<&'c
     claims.get(name)?.as_str().filter(|text| !text.is_empty())
 }
 
-fn kubernetes(subject: &str, trust_domain: &TrustDomain) -> Option<SpiffeId> {
+/// The identity of a service account, by the four parts of its user name.
+pub(super) fn kubernetes(subject: &str, trust_domain: &TrustDomain) -> Option<SpiffeId> {
     let parts: Vec<&str> = subject.split(':').collect();
     let ["system", "serviceaccount", namespace, account] = parts.as_slice() else { return None };
     SpiffeId::kubernetes(trust_domain, namespace, account).ok()

@@ -1,4 +1,4 @@
-//! What callers may have, by the headings "CSR names", "CSR key", "request" and "impersonation".
+//! What callers may have, by the headings "CSR names", "CSR key" and "request".
 
 use std::collections::HashMap;
 
@@ -56,7 +56,7 @@ fn with_agent(spki: SpkiHash, banned: bool) -> Memory {
 
 fn jwt(path: &str) -> Caller {
     let (issuer, subject) = ("i".to_owned(), "s".to_owned());
-    let claims = TokenClaims { identity: id(path), issuer, subject, pod: None };
+    let claims = TokenClaims { identity: id(path), issuer, subject, pod: None, cluster: None };
     Caller::assumed(CallerKind::Jwt(claims))
 }
 
@@ -275,21 +275,7 @@ fn first_contact_grants_what_the_credential_says() {
 }
 
 #[test]
-fn impersonation_is_refused_and_ttl_zero_or_less_is_the_default() {
-    assert_eq!(reason(refuse_impersonation("")), None);
-    let refused = refuse_impersonation("spiffe://example.org/ns/a/sa/b\r\n").unwrap_err();
-    assert_eq!(
-        (refused.reason(), refused.reason().code()),
-        (Reason::ImpersonationRefused, Code::PermissionDenied)
-    );
-    assert!(!refused.text().contains('\n'));
-    for words in [
-        "only for the caller's own identity",
-        "no setting allows it",
-        "ztunnel that asks for itself",
-    ] {
-        assert!(refused.text().contains(words), "{words}: {refused}");
-    }
+fn a_ttl_of_zero_or_less_is_the_default() {
     assert_eq!([0, -1, i64::MIN].map(requested_ttl), [None; 3]);
     assert_eq!(requested_ttl(i64::MAX), Some(Duration::from_secs(9_223_372_036_854_775_807)));
 }

@@ -22,7 +22,7 @@ fn holder(path: &str) -> CertificateHolder {
 }
 
 fn of<'c>(certificates: &'c [CertificateDer<'c>], metadata: &'c MetadataMap) -> Credentials<'c> {
-    Credentials { certificates, elsewhere: None, metadata }
+    Credentials { certificates, elsewhere: None, metadata, judged: None }
 }
 
 fn jwt(path: &str) -> CallerKind {
@@ -31,6 +31,7 @@ fn jwt(path: &str) -> CallerKind {
         issuer: ISSUER.to_owned(),
         subject: "s".to_owned(),
         pod: None,
+        cluster: None,
     })
 }
 
