@@ -2,7 +2,7 @@
 
 use std::env;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
@@ -48,6 +48,11 @@ pub(crate) fn output(command: &mut Command) -> Option<String> {
 /// would make every second call rebuild the cryptography.
 pub(crate) fn cargo(root: &Path) -> Command {
     cargo_tool(root, Path::new(&env::var_os("CARGO").unwrap_or_else(|| "cargo".into())))
+}
+
+/// Where cargo keeps what it builds of the workspace.
+pub(crate) fn target(root: &Path) -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into)
 }
 
 /// A program that calls `cargo` itself, in the same surroundings.

@@ -50,8 +50,7 @@ fn cargo(root: &Path, verb: &str) -> Command {
     let mut cargo = process::cargo(root);
     let flags = env::var("RUSTFLAGS").unwrap_or_default();
     cargo.env("RUSTFLAGS", format!("{flags} {SEEDED_TOKIO}").trim());
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
     cargo.args([verb, "--profile", "simulation", "--package", "simulation", "--target-dir"]);
-    cargo.arg(target.join("simulation"));
+    cargo.arg(process::target(root).join("simulation"));
     cargo
 }
