@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auth::authn::jwt::TokenClaims;
-use auth::authn::{Caller, Credentials, FormerMembers, foreign_bearer};
+use auth::authn::{Caller, CallerKind, Credentials, FormerMembers, foreign_bearer};
 use auth::refusal::{Reason, Refusal};
 use issuance::{AuthorizedRequest, CountedSnapshot, IssueError, IssuedLeaf};
 use rotation::{ReplicaName, State};
@@ -31,6 +31,8 @@ pub(crate) struct Call {
     judged: Option<Result<TokenClaims, Refusal>>,
     caller: &'static str,
     subject: Option<String>,
+    /// Where the caller is, if the ledger shall have that.
+    place: Option<String>,
     /// The leaf of the caller, if its chain alone spoke for it.
     unmatched: Option<Serial>,
     began: Duration,
@@ -48,6 +50,7 @@ impl Call {
             judged: None,
             caller: UNKNOWN_CALLER,
             subject: None,
+            place: None,
             unmatched: None,
             began: ca.clock.uptime(),
         };
@@ -112,6 +115,7 @@ impl Call {
         self.caller = caller.label();
         self.subject = Some(caller.subject());
         self.unmatched = caller.unmatched();
+        self.place = self.place_of(caller);
         if let Some(peer) = &self.peer {
             peer.conduct.believed();
         }
@@ -137,6 +141,7 @@ impl Call {
             NotReleased::Failed(error) => self.logged(error),
         })?;
         self.note_unmatched(&leaf).await?;
+        self.note_place(&leaf).await?;
         // It may have been held up meanwhile again.
         self.ca.replication.may_release()?;
         let took = self.ca.clock.uptime().saturating_sub(self.began);
@@ -151,6 +156,19 @@ impl Call {
             "leaf issued"
         );
         Ok(leaf)
+    }
+
+    fn place_of(&self, caller: &Caller) -> Option<String> {
+        let CallerKind::Jwt(claims) = caller.kind() else { return None };
+        let keeps = claims.cluster.as_ref().is_some_and(|one| self.ca.clusters.keeps_bearers(one));
+        keeps.then(|| claims.place())
+    }
+
+    /// The audit has where the bearer of the token is, if that is configured.
+    async fn note_place(&self, leaf: &IssuedLeaf) -> Result<(), Refusal> {
+        let Some(place) = &self.place else { return Ok(()) };
+        let noted = self.ca.ledger.bearer(leaf.serial(), place).await;
+        noted.map_err(|error| Refusal::new(Reason::LedgerStopped, error.to_string()))
     }
 
     /// The audit has every leaf that was issued for one of which nothing is known but its chain.

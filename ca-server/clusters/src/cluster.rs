@@ -21,7 +21,7 @@ use crate::settings::{ClusterSettings, Judged};
 use crate::watch::PodWatch;
 
 /// How often rights are looked at, and how often while anything is wrong.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// A cluster with everything that is known of it.

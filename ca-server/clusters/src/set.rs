@@ -108,6 +108,10 @@ impl Clusters for KubeClusters {
         cluster.is_some_and(|one| one.settings.node_accounts.iter().any(|name| name == subject))
     }
 
+    fn keeps_bearers(&self, cluster: &str) -> bool {
+        self.clusters.get(cluster).is_some_and(|one| one.settings.bearers_in_ledger)
+    }
+
     fn pods_on(&self, cluster: &str, node: &str) -> Result<Vec<PodSeen>, Refusal> {
         self.clusters.get(cluster).map_or_else(|| Ok(Vec::new()), |one| one.pods_on(node))
     }

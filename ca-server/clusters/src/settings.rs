@@ -26,6 +26,8 @@ pub struct ClusterSettings {
     pub token_life_max: Duration,
     /// Users, as `system:serviceaccount:NAMESPACE:ACCOUNT`, that may ask for what runs on their node.
     pub node_accounts: Vec<String>,
+    /// Whether the ledger has, for each leaf, where the bearer of its token is.
+    pub bearers_in_ledger: bool,
     /// How long an answer is believed: of a review, and of the pods of a cluster that is away.
     pub cache_age: Duration,
     /// How long fetched keys are believed while no others can be fetched.

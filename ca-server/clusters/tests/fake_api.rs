@@ -95,6 +95,7 @@ impl FakeApi {
             audiences: vec!["istio-ca".to_owned()],
             token_life_max: Duration::from_secs(86_400),
             node_accounts: vec!["system:serviceaccount:istio-system:ztunnel".to_owned()],
+            bearers_in_ledger: false,
             cache_age: Duration::from_secs(30),
             key_set_age: Duration::from_secs(3_600),
             timeout: Duration::from_secs(10),

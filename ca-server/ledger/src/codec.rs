@@ -27,7 +27,7 @@ const PLACE_VERSION: u8 = 2;
 /// Kind of a term: what many rows of the file have in common. It is no record of its own.
 const TERM: u8 = 11;
 /// The newest kind.
-const KIND_LAST: u8 = 13;
+const KIND_LAST: u8 = 14;
 const END_MARK: u8 = 0xa5;
 
 /// Appends the payload of a term with its number.
@@ -96,6 +96,7 @@ fn encode_long(entry: &Entry, out: &mut Vec<u8>) {
         Record::End { .. } => (10, VERSION),
         Record::Turned { .. } => (12, VERSION),
         Record::Unmatched { .. } => (13, VERSION),
+        Record::Bearer { .. } => (14, VERSION),
     };
     out.extend_from_slice(&[kind, version]);
     put_time(out, entry.at);
@@ -133,6 +134,10 @@ fn encode_long(entry: &Entry, out: &mut Vec<u8>) {
             out.extend_from_slice(serial.as_bytes());
             out.extend_from_slice(shown.as_bytes());
             put_text(out, owner);
+        }
+        Record::Bearer { serial, place } => {
+            out.extend_from_slice(serial.as_bytes());
+            put_text(out, place);
         }
     }
 }
@@ -180,11 +185,12 @@ fn decode_long(kind: u8, version: u8, input: &mut Input<'_>) -> Result<Entry, De
             serial: input.serial()?,
             forgotten: Forgotten::from_turns(input.byte()?),
         },
-        _ => Record::Unmatched {
+        13 => Record::Unmatched {
             serial: input.serial()?,
             shown: input.serial()?,
             owner: input.text()?,
         },
+        _ => Record::Bearer { serial: input.serial()?, place: input.text()? },
     };
     Ok(Entry { at, record })
 }

@@ -262,6 +262,7 @@ impl Index {
             Record::Abandoned { serial, .. } => (serial, Change::ended(Ended::Abandoned)),
             Record::Turned { serial, forgotten } => (serial, Change::turned(*forgotten)),
             Record::Unmatched { .. }
+            | Record::Bearer { .. }
             | Record::Refused(_)
             | Record::Suppressed { .. }
             | Record::End { .. } => return,

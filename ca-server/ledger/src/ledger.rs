@@ -158,6 +158,18 @@ impl Ledger {
         Ok(())
     }
 
+    /// Notes for the audit where the bearer is whose token a leaf was issued for. Waits while the queue is full: none of these is
+    /// left out.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the audit cannot be written: the leaf may not be handed out then.
+    pub async fn bearer(&self, serial: Serial, place: &str) -> Result<(), LedgerError> {
+        let permit = self.reserve().await?;
+        let record = Record::Bearer { serial, place: escape(place) };
+        permit.send(Job::Later { entry: self.shared.entry(record), not_after: None });
+        Ok(())
+    }
+
     /// A row, unless it was abandoned. It is there until its leaf is past its end for every clock.
     #[must_use]
     pub fn find(&self, serial: &Serial) -> Option<LiveRow> {

@@ -73,6 +73,14 @@ pub enum Record {
         /// The server that should have its row; at most [`TEXT_BYTES_MAX`] bytes.
         owner: String,
     },
+    /// Where the bearer is whose token the leaf was issued for: pod, UID, node, cluster. It is written only where that is
+    /// configured, since a release that does not know it reads no file that has it.
+    Bearer {
+        /// The row.
+        serial: Serial,
+        /// Where; at most [`TEXT_BYTES_MAX`] bytes.
+        place: String,
+    },
     /// A request was refused.
     Refused(AuditRefusal),
     /// Refusals that were not written one by one, because too many came in one second.
@@ -104,6 +112,7 @@ impl Record {
             | Self::Released { serial }
             | Self::Turned { serial, .. }
             | Self::Unmatched { serial, .. }
+            | Self::Bearer { serial, .. }
             | Self::Superseded { serial, .. } => Some(*serial),
             Self::Refused(_) | Self::Suppressed { .. } | Self::End { .. } => None,
         }

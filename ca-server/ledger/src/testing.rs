@@ -77,6 +77,10 @@ pub(crate) fn one_of_each() -> Vec<Record> {
         Record::Carried(live(Some(Ended::Abandoned), None)),
         Record::Turned { serial: serial(1), forgotten: Forgotten::from_turns(1) },
         Record::Unmatched { serial: serial(2), shown: serial(1), owner: "ca-2".to_owned() },
+        Record::Bearer {
+            serial: serial(2),
+            place: "pod u-1 cart-1, node a, cluster one".to_owned(),
+        },
         Record::End { records: 3 },
     ]
 }

@@ -95,6 +95,7 @@ fn one(name: &str, section: &mut Section<'_>, around: &Around<'_>) -> Option<Clu
         section.problem("audiences", "is empty; write at least one, such as [\"istio-ca\"]");
     }
     let node_accounts = node_accounts(section);
+    let bearers_in_ledger = section.optional("bearers_in_ledger", "true or false").unwrap_or(false);
     let token_life_max = section.duration("token_life_max", "24h", ["1m", "8760h"]);
     let cache_age = section.duration("cache_age", "30s", ["0s", "5m"]);
     let key_set_age = section.duration("key_set_age", "1h", ["1m", "24h"]);
@@ -109,6 +110,7 @@ fn one(name: &str, section: &mut Section<'_>, around: &Around<'_>) -> Option<Clu
         audiences,
         token_life_max: token_life_max?,
         node_accounts,
+        bearers_in_ledger,
         cache_age: cache_age?,
         key_set_age: key_set_age?,
         timeout: timeout?,
@@ -226,7 +228,7 @@ mod tests {
         assert_eq!((one.name.as_str(), &one.access), ("Kubernetes", &Access::Pod));
         assert_eq!(one.judged, Judged::ByReview);
         assert_eq!(one.audiences, ["istio-ca"]);
-        assert!(one.node_accounts.is_empty() && !one.is_default);
+        assert!(one.node_accounts.is_empty() && !one.is_default && !one.bearers_in_ledger);
         assert_eq!((one.cache_age.as_secs(), one.timeout.as_secs()), (30, 4));
         assert_eq!(read("").unwrap().len(), 0);
     }

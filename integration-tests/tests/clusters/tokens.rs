@@ -2,8 +2,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use host::RealDisk;
 use integration_tests::tokens::TokenIssuer;
 use integration_tests::untrusted::{CART, CaOptions, TestCa, TestClient};
+use ledger::{Entry, Record};
 use serde_json::{Value, json};
 use stores_peers::ISSUER;
 use tonic::Code;
@@ -136,6 +138,42 @@ async fn each_right_of_the_page_is_needed_and_status_names_the_one_that_is_missi
     place.relay.set(stores_peers::Line::Cut).await;
     let problems = config_check(&place).await.unwrap_err();
     assert!(problems.contains("its API server cannot be asked"), "{problems}");
+    ca.stop().await;
+}
+
+/// What the ledger says of where bearers are.
+fn places(ca: &TestCa) -> Vec<String> {
+    let files = ledger::reader::read(&RealDisk, &ca.data().join("ledger")).unwrap();
+    let entries = files.into_iter().flat_map(|file| file.unwrap().entries);
+    let place = |entry: Entry| match entry.record {
+        Record::Bearer { place, .. } => Some(place),
+        _ => None,
+    };
+    entries.filter_map(place).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ledger_has_pod_uid_and_node_of_each_leaf_where_that_is_wanted_and_still_after_a_restart()
+ {
+    let place = Place::start().await;
+    let pod = place.pod("cart-1", "cart", NODE_A).await;
+    let token = with_token(&place.token(&pod).await);
+    let plain = place.ca("").await;
+    TestClient::connect(&plain).await.create(&token).await.unwrap();
+    plain.settled_books().await;
+    assert_eq!(places(&plain), Vec::<String>::new(), "a former release could not read it");
+    plain.stop().await;
+
+    let ca = place.ca("bearers_in_ledger = true").await;
+    let client = TestClient::connect(&ca).await;
+    client.create(&token).await.unwrap();
+    client.create_good(&ca).await;
+    let expected = [format!("pod {} cart-1, node {NODE_A}, cluster one", pod.uid)];
+    integration_tests::untrusted::eventually("it is written", async || places(&ca) == expected)
+        .await;
+    let ca = ca.restart().await.unwrap();
+    assert_eq!(places(&ca), expected);
+    TestClient::connect(&ca).await.create(&token).await.unwrap();
     ca.stop().await;
 }
 

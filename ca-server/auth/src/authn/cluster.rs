@@ -45,6 +45,9 @@ pub trait Clusters: Send + Sync + Debug {
     /// Whether this service account of the cluster may ask for what runs on its node.
     fn is_node_account(&self, cluster: &str, subject: &str) -> bool;
 
+    /// Whether the ledger shall have where the bearers of the cluster's tokens are.
+    fn keeps_bearers(&self, cluster: &str) -> bool;
+
     /// The pods that were scheduled on a node.
     ///
     /// # Errors
@@ -66,6 +69,10 @@ impl Clusters for NoClusters {
     }
 
     fn is_node_account(&self, _: &str, _: &str) -> bool {
+        false
+    }
+
+    fn keeps_bearers(&self, _: &str) -> bool {
         false
     }
 

@@ -128,6 +128,10 @@ impl Clusters for FakeClusters {
         (cluster, subject) == ("one", ZTUNNEL)
     }
 
+    fn keeps_bearers(&self, _: &str) -> bool {
+        false
+    }
+
     fn pods_on(&self, _: &str, node: &str) -> Result<Vec<PodSeen>, Refusal> {
         let unsynced = || Refusal::new(Reason::PodsNotSynced, "not yet");
         self.pods
