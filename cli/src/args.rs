@@ -38,7 +38,8 @@ pub use issue::IssueOptions;
 pub use issuer::{IssuerAction, IssuerOptions, IssuerWhich};
 pub use keys::{KeysAction, KeysOptions, RewrapOptions};
 pub use kubernetes::{
-    KubernetesAction, KubernetesCheckOptions, KubernetesOptions, KubernetesRunOptions,
+    KubernetesAction, KubernetesCheckOptions, KubernetesCrdsOptions, KubernetesOptions,
+    KubernetesRunOptions,
 };
 pub use leaf::{LeafAction, LeafForgetOptions, LeafListOptions, LeafOptions};
 pub use plugin::{PluginAction, PluginCheckOptions, PluginOptions};

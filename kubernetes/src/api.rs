@@ -56,7 +56,10 @@ fn of_status(status: &Status) -> ApiError {
         .filter(|cause| cause.reason == "FieldManagerConflict")
         .map(|cause| format!("{} ({})", cause.message, cause.field))
         .collect();
+    let ends =
+        causes.unwrap_or_default().iter().any(|cause| cause.reason == "NamespaceTerminating");
     match status.code {
+        403 if ends => ApiError::Gone(said),
         409 if !owners.is_empty() => ApiError::Owned(owners.join(", ")),
         409 => ApiError::Changed(said),
         404 | 410 => ApiError::Gone(said),

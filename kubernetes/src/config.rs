@@ -2,6 +2,7 @@
 //!
 //! Each part is off until its section is there.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,12 @@ use std::time::Duration;
 
 use kube_access::{Access, InCluster};
 use serde::Deserialize;
+
+mod problems;
+mod publish;
+
+use problems::Problems;
+pub use publish::{ChannelConfig, ChannelKind, Namespaces, ObjectKind};
 
 /// Where health and metrics are served unless it is set.
 const LISTEN: &str = "0.0.0.0:15025";
@@ -30,6 +37,18 @@ pub struct Config {
     pub lead: Option<LeadConfig>,
     /// What is logged.
     pub log: LogConfig,
+    /// Where the bundle is published.
+    pub channels: Vec<ChannelConfig>,
+    /// Custom resources.
+    pub resources: Option<ResourcesConfig>,
+}
+
+/// Section `[resources]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResourcesConfig {
+    /// Namespace of the objects.
+    pub namespace: String,
 }
 
 /// Section `[lead]`.
@@ -71,6 +90,9 @@ struct File {
     lead: Option<RawLead>,
     #[serde(default)]
     log: RawLog,
+    #[serde(default)]
+    publish: BTreeMap<String, publish::RawChannel>,
+    resources: Option<ResourcesConfig>,
 }
 
 #[derive(Default, Deserialize)]
@@ -160,58 +182,6 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// What is wrong so far.
-#[derive(Debug, Default)]
-pub(crate) struct Problems(Vec<String>);
-
-impl Problems {
-    /// Adds what is wrong with a key.
-    pub(crate) fn add(&mut self, key: &str, problem: impl fmt::Display) {
-        self.0.push(format!("{key}: {problem}"));
-    }
-
-    /// A duration such as `"30s"` within bounds in the same notation.
-    pub(crate) fn duration(
-        &mut self,
-        key: &str,
-        text: &str,
-        [least, most]: [&str; 2],
-    ) -> Option<Duration> {
-        let read = humantime::parse_duration;
-        let Ok(value) = read(text) else {
-            self.add(key, format_args!("{text:?} is no duration; write one such as {least:?}"));
-            return None;
-        };
-        let (lowest, highest) = (read(least).unwrap_or_default(), read(most).unwrap_or_default());
-        if value < lowest || value > highest {
-            self.add(key, format_args!("{text} is out of bounds: write {least} to {most}"));
-            return None;
-        }
-        Some(value)
-    }
-
-    /// A name of an object or a namespace as Kubernetes takes it.
-    pub(crate) fn name(&mut self, key: &str, name: &str) {
-        if !is_subdomain(name) {
-            self.add(
-                key,
-                format_args!(
-                    "{name:?} is no name of an object in Kubernetes: write a-z, 0-9, - and ., with a letter or digit at both ends of each part"
-                ),
-            );
-        }
-    }
-}
-
-/// A DNS subdomain, as names of objects are.
-pub(crate) fn is_subdomain(name: &str) -> bool {
-    let label = |part: &str| {
-        let ends = !part.is_empty() && !part.starts_with('-') && !part.ends_with('-');
-        ends && part.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
-    };
-    name.len() <= 253 && name.split('.').all(label)
-}
-
 impl File {
     fn checked(self, folder: &Path, problems: &mut Problems) -> Option<Config> {
         let listen = self.listen.as_deref().unwrap_or(LISTEN);
@@ -223,6 +193,10 @@ impl File {
         });
         let access = self.cluster.access(folder, problems);
         let lead = self.lead.map(|lead| lead.checked(problems));
+        let channels = publish::channels(self.publish, problems);
+        if let Some(resources) = &self.resources {
+            problems.name("resources.namespace", &resources.namespace);
+        }
         let filter = self.log.filter.unwrap_or_else(|| LOG_FILTER.to_owned());
         Some(Config {
             admin_socket: folder.join(self.admin_socket),
@@ -233,6 +207,8 @@ impl File {
                 None => None,
             },
             log: LogConfig { json: self.log.format == LogFormat::Json, filter },
+            channels,
+            resources: self.resources,
         })
     }
 }

@@ -15,7 +15,11 @@ pub mod config;
 pub mod health;
 pub mod lead;
 pub mod metrics;
+mod publish;
+pub mod resources;
 pub mod run;
+pub mod world;
 
 pub use config::{Config, ConfigError};
-pub use run::{HostDeps, Running, World};
+pub use run::{HostDeps, Running};
+pub use world::World;

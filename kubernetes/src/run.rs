@@ -17,6 +17,9 @@ use crate::config::Config;
 use crate::health;
 use crate::lead::{Elector, Leading};
 use crate::metrics::Metrics;
+use crate::publish::Channel;
+use crate::resources::{Rotations, Views};
+use crate::world::World;
 
 /// Time for parts to end when the process is asked to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
@@ -28,25 +31,6 @@ pub struct HostDeps {
     pub clock: Arc<dyn Clock>,
     /// Tells processes of one name apart.
     pub randomness: Arc<dyn Randomness>,
-}
-
-/// What each part works with.
-#[derive(Clone)]
-pub struct World {
-    /// The CA.
-    pub ca: Ca,
-    /// The cluster.
-    pub client: Client,
-    /// Where each part says how it is: a part takes its line with [`Board::part`].
-    pub board: Board,
-    /// Figures.
-    pub metrics: Arc<Metrics>,
-    /// Whether this process works. A part waits for that, and stops when it ends.
-    pub leading: Leading,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// Asks every part to end.
-    pub stop: CancellationToken,
 }
 
 /// A process that runs. Dropped, it ends at once; [`Running::shutdown`] ends it in order.
@@ -125,7 +109,13 @@ async fn client(config: &Config) -> Result<Client, String> {
 
 /// Starts the parts, each in tasks of its own.
 fn spawn(config: &Config, world: &World, tasks: &TaskTracker) {
-    let _ = (config, world, tasks);
+    for channel in config.channels.clone() {
+        tasks.spawn(Channel::new(world.clone(), channel).run());
+    }
+    if let Some(resources) = &config.resources {
+        tasks.spawn(Rotations::new(world.clone(), resources).run());
+        tasks.spawn(Views::new(world.clone(), resources).run());
+    }
 }
 
 /// Looks at what a configuration names: files, the CA, the cluster. Answers with every problem, with the key that it is about.

@@ -19,6 +19,16 @@ pub enum KubernetesAction {
     Run(KubernetesRunOptions),
     /// Check its configuration file, and whether the CA and the cluster answer
     Check(KubernetesCheckOptions),
+    /// Print what a cluster must know of the custom resources before there can be any
+    Crds(KubernetesCrdsOptions),
+}
+
+/// Options of `kubernetes crds`.
+#[derive(Debug, Args)]
+pub struct KubernetesCrdsOptions {
+    /// Write a file for each kind into this directory, and print nothing
+    #[arg(long, value_name = "DIRECTORY")]
+    pub to: Option<PathBuf>,
 }
 
 /// Options of `kubernetes run`.

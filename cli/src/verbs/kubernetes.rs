@@ -2,11 +2,12 @@
 
 use console::exit::Failure;
 use console::{output, signals};
-use kubernetes::{Config, HostDeps, run};
+use kubernetes::{Config, HostDeps, resources, run};
 use serde_json::json;
 
 use crate::args::{
-    KubernetesAction, KubernetesCheckOptions, KubernetesOptions, KubernetesRunOptions, LogFormat,
+    KubernetesAction, KubernetesCheckOptions, KubernetesCrdsOptions, KubernetesOptions,
+    KubernetesRunOptions, LogFormat,
 };
 use crate::{config_file, logs, verbs};
 
@@ -18,7 +19,22 @@ pub async fn run(options: &KubernetesOptions) -> Result<(), Failure> {
     match &options.action {
         KubernetesAction::Run(options) => serve(options).await,
         KubernetesAction::Check(options) => check(options).await,
+        KubernetesAction::Crds(options) => crds(options),
     }
+}
+
+fn crds(options: &KubernetesCrdsOptions) -> Result<(), Failure> {
+    let manifests = resources::manifests().map_err(anyhow::Error::from)?;
+    let Some(folder) = &options.to else {
+        let all: Vec<_> = manifests.iter().map(|(_, manifest)| manifest.as_str()).collect();
+        return output::verbatim(all.join("---\n").trim_end());
+    };
+    for (name, manifest) in manifests {
+        let path = folder.join(name);
+        std::fs::write(&path, manifest)
+            .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+    }
+    Ok(())
 }
 
 async fn serve(options: &KubernetesRunOptions) -> Result<(), Failure> {

@@ -268,20 +268,24 @@ impl ApiServer {
         self.exchange(token, request).await.with_context(|| format!("{method} {path}"))
     }
 
-    /// Makes an object of a namespace as YAML describes it.
+    /// Makes an object of a namespace, or of the whole cluster (with no namespace), as YAML describes it.
     ///
     /// # Errors
     /// If it refuses.
     pub async fn apply(&self, namespace: &str, yaml: &str) -> anyhow::Result<()> {
         let kind = yaml.lines().find_map(|line| line.strip_prefix("kind: "));
+        let kind = kind.context("the YAML has no kind")?.trim_matches('"');
         let base = match kind {
-            Some("Role" | "RoleBinding") => format!("/apis/{}", Role::API_VERSION),
+            "Role" | "RoleBinding" | "ClusterRole" => format!("/apis/{}", Role::API_VERSION),
+            "CustomResourceDefinition" => "/apis/apiextensions.k8s.io/v1".to_owned(),
             _ => "/api/v1".to_owned(),
         };
-        let kind = kind.context("the YAML has no kind")?.to_ascii_lowercase();
-        let request = http::Request::post(format!(
-            "{base}/namespaces/{namespace}/{kind}s?fieldValidation=Strict"
-        ));
+        let within = match namespace {
+            "" => String::new(),
+            namespace => format!("/namespaces/{namespace}"),
+        };
+        let kind = kind.to_ascii_lowercase();
+        let request = http::Request::post(format!("{base}{within}/{kind}s?fieldValidation=Strict"));
         let request = request
             .header(http::header::CONTENT_TYPE, "application/yaml")
             .body(yaml.as_bytes().to_vec())?;

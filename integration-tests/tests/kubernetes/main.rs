@@ -1,0 +1,12 @@
+//! What a cluster gets of a CA: a real API server over a real etcd, a real CA, and the process between them, whose account has
+//! exactly the rights that docs/kubernetes.md lists.
+
+#![expect(clippy::indexing_slicing, reason = "a test that cannot go on fails")]
+
+mod bundles;
+mod config_maps;
+mod faults;
+mod lead;
+mod resources;
+mod rights;
+mod support;
