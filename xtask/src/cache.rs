@@ -40,6 +40,11 @@ impl Cache {
         self.0.join("tools")
     }
 
+    /// Folder of a former release.
+    pub(crate) fn former(&self, commit: &str) -> PathBuf {
+        self.0.join("former").join(commit)
+    }
+
     /// Folder of lock files.
     pub(crate) fn locks(&self) -> PathBuf {
         self.0.join("locks")

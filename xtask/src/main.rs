@@ -22,6 +22,7 @@ mod protocol_page;
 mod replicas;
 mod rules;
 mod simulate;
+mod upgrade;
 
 /// Chores of the Banyan repository.
 #[derive(Parser)]
@@ -92,6 +93,9 @@ enum Chore {
         /// Part of the names of tests; all without it.
         part: Option<String>,
     },
+    /// Replace servers of the former release by this one under traffic, and go back: builds the former release from the history,
+    /// and adds up what was counted from outside: one line of JSON at the end.
+    Upgrade,
     /// Check format, lints, documentation, dependencies and the rules of the workspace.
     Check,
 }
@@ -123,6 +127,7 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Simulate { seeds, seconds, trace } => simulate::run(&root, &seeds, seconds, trace),
         Chore::Attacks { names, dev } => attacks::run(&root, &names, dev),
         Chore::Replicas { part } => replicas::run(&root, part.as_deref()),
+        Chore::Upgrade => upgrade::run(&root),
         Chore::Check => gate::check(&root),
     }
 }

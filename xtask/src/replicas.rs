@@ -16,12 +16,25 @@ use crate::process;
 /// How a line of figures begins; the test's name and a colon follow.
 const FIGURES: &str = "figures of ";
 
+/// Names the program of the former release to the tests.
+const FORMER: &str = "BANYAN_FORMER_SERVER";
+
 /// Runs the tests whose names have this part, then prints the sum of their figures as one line of JSON.
 pub(crate) fn run(root: &Path, part: Option<&str>) -> anyhow::Result<()> {
+    run_beside(root, part, None)
+}
+
+/// The same; those of two releases with this program as the former one.
+pub(crate) fn run_beside(
+    root: &Path,
+    part: Option<&str>,
+    former: Option<&Path>,
+) -> anyhow::Result<()> {
     debian::ensure(&[&IPROUTE])?;
     peers::install(&Cache::from_environment()?, &[table::ETCD])?;
     let mut tests = process::cargo(root);
     tests.args(["test", "--workspace", "--test", "replicas", "--", "--nocapture"]);
+    tests.envs(former.map(|program| (FORMER, program)));
     let mut running = tests.args(part).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let output = running.stdout.take().context("no output")?;
     let mut sums = Sums::default();

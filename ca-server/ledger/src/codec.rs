@@ -18,6 +18,7 @@ use crate::input::Input;
 use crate::record::{AuditRefusal, Entry, Record};
 use crate::row::{Evidence, Forgotten, LiveRow, Proof, Row};
 use crate::shorthand::{Reading, Writing};
+use crate::unmatched;
 
 const VERSION: u8 = 1;
 /// Version of the kinds that hold a row, from which on it names a term of its file.
@@ -26,6 +27,8 @@ const TERM_VERSION: u8 = 3;
 const PLACE_VERSION: u8 = 2;
 /// Kind of a term: what many rows of the file have in common. It is no record of its own.
 const TERM: u8 = 11;
+/// Kind of a record that is written in another form now, see [`unmatched`].
+const UNMATCHED: u8 = 13;
 /// The newest kind.
 const KIND_LAST: u8 = 14;
 const END_MARK: u8 = 0xa5;
@@ -90,12 +93,12 @@ fn encode_long(entry: &Entry, out: &mut Vec<u8>) {
         Record::Acked { .. } => (4, VERSION),
         Record::Released { .. } => (5, VERSION),
         Record::Superseded { .. } => (6, VERSION),
-        Record::Refused(_) => (7, VERSION),
+        // Also in a form that former releases pass over.
+        Record::Refused(_) | Record::Unmatched { .. } => (7, VERSION),
         Record::Suppressed { .. } => (8, VERSION),
         Record::Carried(_) => (9, WORD_VERSION),
         Record::End { .. } => (10, VERSION),
         Record::Turned { .. } => (12, VERSION),
-        Record::Unmatched { .. } => (13, VERSION),
         Record::Bearer { .. } => (14, VERSION),
     };
     out.extend_from_slice(&[kind, version]);
@@ -131,9 +134,7 @@ fn encode_long(entry: &Entry, out: &mut Vec<u8>) {
             out.push(forgotten.turns());
         }
         Record::Unmatched { serial, shown, owner } => {
-            out.extend_from_slice(serial.as_bytes());
-            out.extend_from_slice(shown.as_bytes());
-            put_text(out, owner);
+            put_refusal(out, &unmatched::as_refusal(serial, shown, owner));
         }
         Record::Bearer { serial, place } => {
             out.extend_from_slice(serial.as_bytes());
@@ -177,7 +178,7 @@ fn decode_long(kind: u8, version: u8, input: &mut Input<'_>) -> Result<Entry, De
         4 => Record::Acked { serial: input.serial()?, proof: input.proof()? },
         5 => Record::Released { serial: input.serial()? },
         6 => Record::Superseded { serial: input.serial()?, by: input.serial()? },
-        7 => Record::Refused(input.refusal()?),
+        7 => unmatched::record_of(input.refusal()?),
         8 => Record::Suppressed { refusals: input.u64()?, since: input.time()? },
         9 => Record::Carried(input.live_row(version)?),
         10 => Record::End { records: input.u64()? },
@@ -185,7 +186,7 @@ fn decode_long(kind: u8, version: u8, input: &mut Input<'_>) -> Result<Entry, De
             serial: input.serial()?,
             forgotten: Forgotten::from_turns(input.byte()?),
         },
-        13 => Record::Unmatched {
+        UNMATCHED => Record::Unmatched {
             serial: input.serial()?,
             shown: input.serial()?,
             owner: input.text()?,
@@ -297,6 +298,34 @@ mod tests {
             bytes.remove(word_at);
             assert_eq!(read(&bytes).unwrap().record, record);
         }
+    }
+
+    #[test]
+    fn no_record_is_of_a_kind_that_the_former_release_does_not_read() {
+        const KIND_OF_THE_FORMER_MAX: u8 = 12;
+        // It comes with settings alone that the former release does not know.
+        let of_settings = |record: &Record| matches!(record, Record::Bearer { .. });
+        for record in testing::one_of_each().into_iter().filter(|record| !of_settings(record)) {
+            let entry = Entry { at: Timestamp::from_secs(1), record };
+            for term in [None, Some(0)] {
+                let mut bytes = Vec::new();
+                encode(&entry, term, &mut Writing::default(), &mut bytes);
+                assert!(bytes.first().is_some_and(|kind| *kind <= KIND_OF_THE_FORMER_MAX));
+            }
+        }
+    }
+
+    #[test]
+    fn a_leaf_that_was_issued_unmatched_is_read_from_a_record_of_its_own_kind_too() {
+        let (serial, shown) = (testing::serial(2), testing::serial(1));
+        let mut bytes = vec![UNMATCHED, VERSION];
+        put_time(&mut bytes, Timestamp::from_secs(1));
+        bytes.extend_from_slice(serial.as_bytes());
+        bytes.extend_from_slice(shown.as_bytes());
+        put_text(&mut bytes, "ca-2");
+        bytes.push(END_MARK);
+        let owner = "ca-2".to_owned();
+        assert_eq!(read(&bytes).unwrap().record, Record::Unmatched { serial, shown, owner });
     }
 
     #[test]

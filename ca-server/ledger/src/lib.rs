@@ -46,6 +46,7 @@ mod shorthand;
 mod stats;
 mod store;
 mod tail;
+mod unmatched;
 mod whose;
 mod writer;
 

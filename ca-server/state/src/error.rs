@@ -3,8 +3,12 @@
 use stores::{ReadError, WriteError};
 use trust::TrustDomain;
 
-/// The format of the state that this release writes, and the newest that it reads.
+/// The format of the state of a CA.
 pub const FORMAT: u64 = 1;
+/// The format of a state that was restored from a backup, until a server has counted what was released since. Of the marks that
+/// say so former releases know nothing: they would start on it, also on half of it, and count nothing. A newer format they
+/// refuse.
+pub(crate) const FORMAT_RESTORED: u64 = 2;
 /// The key that says whose state it is.
 pub(crate) const TRUST_DOMAIN: &str = "trust-domain";
 
@@ -30,7 +34,7 @@ pub enum OwnerError {
     },
     /// A newer release wrote it.
     #[error(
-        "its state has format {found}, and this release reads up to {FORMAT}: start the release that wrote it, or a newer \
+        "its state has format {found}, and this release reads up to {FORMAT_RESTORED}: start the release that wrote it, or a newer \
          one"
     )]
     Newer {

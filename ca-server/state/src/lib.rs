@@ -12,7 +12,7 @@ mod owner;
 mod restoring;
 
 pub use error::{FORMAT, OwnerError};
-pub use marks::{moved_to, recovered, restored};
+pub use marks::{moved_to, restored};
 pub use moving::{MoveError, Moved, Place, move_state};
 pub use owner::{Owner, claim, owner};
-pub use restoring::{RestoreError, Restored, Restoring};
+pub use restoring::{RestoreError, Restored, Restoring, recovered};

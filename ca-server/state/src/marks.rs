@@ -74,15 +74,3 @@ pub async fn moved_to(store: &dyn SharedStore) -> Result<Option<String>, ReadErr
 pub async fn restored(store: &dyn SharedStore) -> Result<Option<String>, ReadError> {
     Ok(read(store, RESTORED).await?.map(|mark| mark.place))
 }
-
-/// What was released since the backup is counted in the record: the state is one like any other.
-///
-/// # Errors
-/// [`OwnerError`]; the next start does it again.
-pub async fn recovered(store: &dyn SharedStore) -> Result<(), OwnerError> {
-    match write(store, RESTORED, None).await {
-        // Another server was first.
-        Err(OwnerError::Write(WriteError::Conflict { .. })) => Ok(()),
-        done => done,
-    }
-}

@@ -109,7 +109,11 @@ pub async fn move_state(from: Place<'_>, to: Place<'_>) -> Result<Moved, MoveErr
     of(to, marks::write(to.store, RESTORED, restored.as_ref()).await)?;
     let goes = Mark { place: to.name.to_owned(), ca };
     of(from, marks::write(from.store, MOVED, Some(&goes)).await)?;
-    of(to, owner::name(to.store, &source).await)?;
+    let named = match restored {
+        Some(_) => owner::name_restored(to.store, &source).await,
+        None => owner::name(to.store, &source).await,
+    };
+    of(to, named)?;
     of(to, marks::write(to.store, MOVED, None).await)?;
     of(to, marks::write(to.store, MOVING, None).await)?;
     Ok(Moved { owner: source, keys })

@@ -7,7 +7,7 @@ use stores::{Key, ReadError, SharedStore, WriteError, spaces};
 use trust::randomness::random_bytes;
 use trust::{Randomness, TrustDomain};
 
-use crate::error::{FORMAT, OwnerError, TRUST_DOMAIN};
+use crate::error::{FORMAT, FORMAT_RESTORED, OwnerError, TRUST_DOMAIN};
 use crate::marks::{self, MOVED, MOVING, RESTORING};
 
 /// Whose state it is.
@@ -81,6 +81,14 @@ pub async fn claim(
     }
 }
 
+/// As [`name`], of a state in which nobody has counted yet what was released since its backup.
+pub(crate) async fn name_restored(
+    store: &dyn SharedStore,
+    owner: &Owner,
+) -> Result<(), OwnerError> {
+    name(store, &Owner { format: FORMAT_RESTORED, ..owner.clone() }).await
+}
+
 /// Says whose state a store holds, in place of what it said.
 pub(crate) async fn name(store: &dyn SharedStore, owner: &Owner) -> Result<(), OwnerError> {
     let key = key()?;
@@ -118,10 +126,12 @@ fn decoded(key: &Key, value: &[u8]) -> Result<Owner, OwnerError> {
     };
     let body = unmark(key, value)?;
     let form: Form = serde_json::from_slice(body).map_err(odd)?;
-    if form.format > FORMAT {
+    if form.format > FORMAT_RESTORED {
         return Err(OwnerError::Newer { found: form.format });
     }
-    Ok(serde_json::from_slice(body).map_err(odd)?)
+    let owner: Owner = serde_json::from_slice(body).map_err(odd)?;
+    // That it was restored is said by a mark.
+    Ok(Owner { format: FORMAT, ..owner })
 }
 
 #[cfg(test)]
@@ -220,9 +230,9 @@ mod tests {
     async fn a_newer_format_is_refused_by_name_whatever_else_it_holds() {
         let store = FakeStore::new();
         let key = key().unwrap();
-        store.create(&key, &mark(&key, br#"{"format":2,"owners":[]}"#)).await.unwrap();
+        store.create(&key, &mark(&key, br#"{"format":3,"owners":[]}"#)).await.unwrap();
         let said = owner(&store).await.unwrap_err().to_string();
-        assert!(said.contains("format 2") && said.contains("newer"), "{said}");
+        assert!(said.contains("format 3") && said.contains("newer"), "{said}");
     }
 
     #[tokio::test]

@@ -2,13 +2,14 @@
 //!
 //! A mark comes first and goes last: while it is there no server starts on the store, and the same restore goes on with what is
 //! there. Before it goes another mark says that the state was restored: the first server that starts counts what was released
-//! since the backup, before it serves anybody.
+//! since the backup, before it serves anybody. From the first mark until that is counted the state has a format that no release
+//! reads which knows nothing of the two.
 
 use std::collections::BTreeMap;
 
 use rotation_driver::SharedRecord;
 use stores::spaces::{self, RECORD};
-use stores::{Space, settle};
+use stores::{SharedStore, Space, WriteError, settle};
 
 use crate::backup::Backup;
 use crate::copying::{Keys, keys, made_the_same};
@@ -127,6 +128,13 @@ impl Restoring<'_> {
         let store = self.into.store;
         let mark = Mark { place: self.backup.id.clone(), ca: self.backup.header.ca.clone() };
         self.of(marks::write(store, RESTORING, Some(&mark)).await)?;
+        let header = &self.backup.header;
+        let owner = Owner {
+            format: header.state_format,
+            trust_domain: header.trust_domain.clone(),
+            ca: header.ca.clone(),
+        };
+        self.of(owner::name_restored(store, &owner).await)?;
         let mut counts = BTreeMap::new();
         for space in spaces::ALL.into_iter().filter(|space| *space != spaces::META) {
             let wanted = self.wanted(space);
@@ -138,13 +146,6 @@ impl Restoring<'_> {
                 counts.insert(space.name(), wanted.len());
             }
         }
-        let header = &self.backup.header;
-        let owner = Owner {
-            format: header.state_format,
-            trust_domain: header.trust_domain.clone(),
-            ca: header.ca.clone(),
-        };
-        self.of(owner::name(store, &owner).await)?;
         self.of(marks::write(store, RESTORED, Some(&mark)).await)?;
         self.of(marks::write(store, MOVED, None).await)?;
         self.of(marks::write(store, RESTORING, None).await)?;
@@ -224,4 +225,27 @@ impl Restoring<'_> {
         };
         Ok(Found::State { what, word })
     }
+}
+
+/// What was released since the backup is counted in the record: the state is one like any other.
+///
+/// # Errors
+/// [`OwnerError`]; the next start does it again.
+pub async fn recovered(store: &dyn SharedStore) -> Result<(), OwnerError> {
+    match counted(store).await {
+        // Another server was first.
+        Err(OwnerError::Write(WriteError::Conflict { .. })) => Ok(()),
+        done => done,
+    }
+}
+
+async fn counted(store: &dyn SharedStore) -> Result<(), OwnerError> {
+    if marks::read(store, RESTORED).await?.is_none() {
+        return Ok(());
+    }
+    // From here on a former release may start on it.
+    if let Some(owner) = owner::named(store).await? {
+        owner::name(store, &owner).await?;
+    }
+    marks::write(store, RESTORED, None).await
 }

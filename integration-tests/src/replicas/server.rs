@@ -32,6 +32,8 @@ pub const LEASE: Duration = Duration::from_secs(5);
 /// Longest wait for one answer of a server that may be paused.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(50);
+/// Name of the program that is released.
+const RELEASED: &str = "banyan";
 
 /// Where a server is and what runs there.
 #[derive(Debug)]
@@ -53,7 +55,7 @@ pub struct Server {
 /// The programs of a test.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Programs {
-    /// `replica_under_test`.
+    /// `replica_under_test`, or `banyan` as it was released: that knows nothing of hooks.
     pub(super) server: PathBuf,
     /// `banyan_under_test`.
     pub(super) banyan: PathBuf,
@@ -116,7 +118,7 @@ impl Server {
         self.home.join("admin.sock")
     }
 
-    /// Another program for its next start.
+    /// Another program for its next start: `replica_under_test`, or `banyan` as it was released.
     pub fn set_program(&mut self, program: &Path) {
         program.clone_into(&mut self.programs.server);
     }
@@ -137,7 +139,11 @@ impl Server {
         line.push(self.programs.server.clone());
         let (first, rest) = line.split_first().context("no program")?;
         let mut command = Command::new(first);
-        command.args(rest).arg(home);
+        command.args(rest);
+        match self.programs.server.file_name() == Some(RELEASED.as_ref()) {
+            true => command.args(["serve", "--config"]).arg(home.join("banyan.toml")),
+            false => command.arg(home),
+        };
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         command.kill_on_drop(true).spawn().context("a server does not start")
     }

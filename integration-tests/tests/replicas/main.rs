@@ -59,6 +59,7 @@ fn main() -> ExitCode {
         store::a_server_whose_certificate_the_store_refuses_says_so_and_goes_on_with_a_right_one,
         store::servers_that_may_no_longer_write_say_so_and_go_on_once_they_may,
         upgrade::servers_are_replaced_one_after_another_in_a_rotation_and_back_and_nothing_waits_for_them,
+        upgrade::servers_are_replaced_and_taken_back_and_the_former_release_reads_all_that_the_new_one_wrote,
         leaving::a_server_that_drains_sends_its_agents_elsewhere_stops_in_order_and_holds_nothing,
         leaving::a_dead_server_that_is_removed_is_waited_for_no_more_and_a_live_one_is_removed_by_force_alone,
     ];

@@ -16,6 +16,7 @@ use trust::{Generation, Randomness, TrustDomain};
 use super::frames::Frames;
 use super::*;
 use crate::copying::{are_the_same, keys};
+use crate::error::TRUST_DOMAIN;
 use crate::{
     OwnerError, Place, RestoreError, Restored, Restoring, claim, owner, recovered, restored,
 };
@@ -283,6 +284,40 @@ async fn a_restored_state_is_that_of_the_backup_and_is_marked_until_a_server_has
     let [from, to] = [(&one, "one"), (&two, "two")].map(|(store, name)| Place { store, name });
     crate::move_state(from, to).await.unwrap();
     assert_eq!(restored(&two).await.unwrap(), Some(backup.id));
+}
+
+/// The format that a store says it has: of a newer one than it knows a release reads nothing else, and does not start.
+async fn format_said(store: &FakeStore) -> Option<u64> {
+    let key = spaces::META.key(TRUST_DOMAIN).unwrap();
+    let there = store.get(&key).await.unwrap()?;
+    let body = stores::marked::unmark(&key, &there.value).unwrap();
+    let owner: serde_json::Value = serde_json::from_slice(body).unwrap();
+    owner["format"].as_u64()
+}
+
+#[tokio::test]
+async fn a_release_that_knows_no_restore_refuses_a_restored_state_until_a_server_has_counted() {
+    let backup = Backup::read(&taken(&living(1).await, true).await).unwrap();
+    for nth in 1.. {
+        let (store, moved) = (living(2).await, FakeStore::new());
+        store.fail_write_after(nth, Fault::Failed);
+        let broken = restore(&backup, &store, Some("3")).await.is_err();
+        store.fail_write_after(u64::MAX, Fault::Failed);
+        let is_untouched = are_the_same(&store, &living(2).await).await.unwrap();
+        assert!(is_untouched || format_said(&store).await == Some(2), "after {nth} writes");
+        if broken {
+            continue;
+        }
+        let [from, to] =
+            [(&store, "one"), (&moved, "two")].map(|(store, name)| Place { store, name });
+        crate::move_state(from, to).await.unwrap();
+        for store in [store, moved] {
+            assert_eq!(format_said(&store).await, Some(2));
+            recovered(&store).await.unwrap();
+            assert_eq!(format_said(&store).await, Some(1));
+        }
+        return;
+    }
 }
 
 #[tokio::test]
