@@ -15,6 +15,7 @@ mod run;
 mod state;
 mod streams;
 mod subscription;
+mod told;
 mod workload;
 mod workloads;
 

@@ -160,13 +160,13 @@ impl Hub {
     pub(super) fn condition(&mut self, condition: Condition, what: Option<String>) {
         match what {
             Some(what) => {
-                let changed =
-                    self.conditions.insert(condition, what.clone()).as_ref() != Some(&what);
-                if changed {
+                if self.told.is_news(condition, &what) {
                     tracing::warn!(condition = condition.name(), what);
                 }
+                self.conditions.insert(condition, what);
             }
             None => {
+                self.told.over(condition);
                 if self.conditions.remove(&condition).is_some() {
                     tracing::info!(condition = condition.name(), "no longer");
                 }

@@ -11,6 +11,7 @@ use trust::{Bundle, Clock, Randomness, Serial, SpiffeId, Timestamp};
 
 use super::command::{Command, HubHandle};
 use super::subscription::Pushed;
+use super::told::Told;
 use super::workload::{Issued, Workload, configured};
 use crate::bundle_store::BundleStore;
 use crate::ca_client::CaClient;
@@ -61,6 +62,7 @@ pub(crate) struct Hub {
     pub(super) serials: Serials,
     pub(super) nacks: Nacks,
     pub(super) conditions: BTreeMap<Condition, String>,
+    pub(super) told: Told,
     pub(super) connected: bool,
     /// Since when it is up, or down.
     pub(super) connection_since: Timestamp,
@@ -129,6 +131,7 @@ impl Hub {
             serials: Serials::default(),
             nacks: Nacks::default(),
             conditions: BTreeMap::new(),
+            told: Told::default(),
             connected: false,
             doubts: Doubts::default(),
             silent_until,

@@ -12,7 +12,6 @@ use proto::banyan::admin::v1::{
     RenewIssuerResponse,
 };
 use rotation::{Event, RootState, State};
-use rotation_driver::SubmitError;
 use tonic::{Request, Response, Status};
 use trust::{RootId, Timestamp};
 
@@ -80,8 +79,7 @@ impl AuthorityLooks {
         let word = words::word(&message.by, &message.reason, by)?;
         let next = match self.ca.driver.submit_as(event, word).await {
             Ok(next) => next,
-            Err(SubmitError::Refused(refusal)) => return Err(words::refused(&refusal)),
-            Err(error) => return Err(Refusal::new(Reason::RecordUnavailable, error.to_string())),
+            Err(error) => return Err(words::not_submitted(&error)),
         };
         let authority =
             next.roots.get(&root).map(|entry| entry.authority.to_string()).unwrap_or_default();

@@ -29,7 +29,7 @@ pub(crate) async fn accept(
     let (by, reason) = (word.by.clone(), word.reason.clone());
     let event = Event::ClockAccepted { by: by.clone(), reason: reason.clone(), wall, expected };
     let journaled = ca.driver.submit_as(event, word).await;
-    journaled.map_err(|error| Refusal::new(Reason::RecordUnavailable, error.to_string()))?;
+    journaled.map_err(|error| words::not_submitted(&error))?;
     let guard = Arc::clone(&ca.guard);
     let accepted = tokio::task::spawn_blocking(move || guard.accept()).await;
     let accepted =

@@ -50,16 +50,17 @@ use crate::leaf::Leaves;
 use crate::peer::PeerCalls;
 use crate::replica::Replicas;
 use crate::rotation::{Defaults, Rotations};
+use crate::starting::StartingProbes;
 use crate::state::States;
 use crate::token::Tokens;
 use control::ca::Ca;
 use control::front::{Front, NotServed, ServerIdentity};
 
-/// The TCP addresses of a server: taken, so that nobody else gets them, and silent, so that whoever connects is refused
-/// until there is something to serve.
+/// The TCP addresses of a server: taken, so that nobody else gets them. That of gRPC is silent, so that whoever connects is
+/// refused until there is something to serve.
 pub struct Addresses {
     grpc: (TcpSocket, SocketAddr),
-    plain: (TcpSocket, SocketAddr),
+    plain: (std::net::TcpListener, SocketAddr),
 }
 
 /// What is taken of the configuration.
@@ -117,7 +118,22 @@ impl Addresses {
             });
             bound.map(|socket| (socket, addr)).map_err(failed(addr))
         };
-        Ok(Self { grpc: bound(grpc)?, plain: bound(plain)? })
+        let (grpc, (socket, _)) = (bound(grpc)?, bound(plain)?);
+        let listens = || socket.listen(BACKLOG)?.into_std();
+        Ok(Self { grpc, plain: (listens().map_err(failed(plain))?, plain) })
+    }
+
+    /// Tells probes from now on that this server starts, and what it waits for if it waits.
+    ///
+    /// # Errors
+    /// [`ListenError::Bind`].
+    pub async fn tell_probes(
+        &self,
+        waits_for: impl Fn() -> Option<String> + Clone + Send + Sync + 'static,
+    ) -> Result<StartingProbes, ListenError> {
+        let (listener, addr) = &self.plain;
+        let shared = listener.try_clone().and_then(TcpListener::from_std);
+        Ok(StartingProbes::serve(shared.map_err(failed(addr))?, waits_for).await)
     }
 }
 
@@ -184,6 +200,12 @@ impl ServerFront {
         Self { tls: Arc::new(tls), ready, health, health_service, departure, identity }
     }
 
+    /// Says whether requests can be served. Not while clients are sent elsewhere, from that very moment on.
+    fn readiness(&self) -> impl Fn() -> bool + Clone + Send + Sync + 'static {
+        let (ready, departure) = (self.ready.subscribe(), self.departure.clone());
+        move || *ready.borrow() && !departure.is_under_way()
+    }
+
     /// Follows what this server shows in handshakes.
     pub fn identity(&self) -> watch::Receiver<Option<Arc<ServerIdentity>>> {
         self.identity.subscribe()
@@ -215,6 +237,9 @@ impl ServerFront {
                 Some(secs) => self.drain(Duration::from_secs(secs)),
                 None => self.undrain(),
             }
+            if asked.is_some() {
+                self.set_ready(false).await;
+            }
             if word.changed().await.is_err() {
                 return;
             }
@@ -229,13 +254,14 @@ fn serving(identity: &ServerIdentity) -> ServingIdentity {
 impl Sockets {
     /// Listens on the addresses that were taken, and on the admin socket.
     pub fn listen(addresses: Addresses, admin_socket: &Path) -> Result<Self, ListenError> {
-        let tcp = |(socket, addr): (TcpSocket, SocketAddr)| {
-            let listener = socket.listen(BACKLOG).map_err(failed(addr))?;
+        let tcp = |listener: io::Result<TcpListener>, addr: SocketAddr| {
+            let listener = listener.map_err(failed(addr))?;
             let bound = listener.local_addr().map_err(failed(addr))?;
             Ok::<_, ListenError>((listener, bound))
         };
-        let (grpc, grpc_addr) = tcp(addresses.grpc)?;
-        let (plain, plain_addr) = tcp(addresses.plain)?;
+        let ((socket, grpc), (listener, plain)) = (addresses.grpc, addresses.plain);
+        let (grpc, grpc_addr) = tcp(socket.listen(BACKLOG), grpc)?;
+        let (plain, plain_addr) = tcp(TcpListener::from_std(listener), plain)?;
         let (admin, admin_file) =
             unix::bind(admin_socket).map_err(failed(admin_socket.display()))?;
         Ok(Self { grpc, plain, admin, admin_file, grpc_addr, plain_addr })
@@ -323,8 +349,8 @@ impl Sockets {
             },
         ));
 
-        let (readiness, health) = (front.ready.subscribe(), front.health_service.clone());
-        let routes = plain::routes(Arc::<Entrance>::clone(&entrance), readiness, health);
+        let (is_ready, health) = (front.readiness(), front.health_service.clone());
+        let routes = plain::routes(Arc::<Entrance>::clone(&entrance), is_ready, health);
         tasks.spawn(accept::run(
             self.plain,
             crowd(Rules::of_probes(PLAIN_CONNECTIONS_MAX, PROBE_WITHIN)),
@@ -370,10 +396,11 @@ impl Front for ServerFront {
     }
 
     fn is_ready(&self) -> bool {
-        *self.ready.borrow()
+        self.readiness()()
     }
 
     async fn set_ready(&self, ready: bool) {
+        let ready = ready && !self.departure.is_under_way();
         let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
         for service in [
             "",
@@ -396,3 +423,6 @@ impl Front for ServerFront {
         self.ready.send_replace(ready);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use auth::refusal::{Reason, Refusal};
 use proto::banyan::admin::v1::{PruneRootsRequest, PruneRootsResponse, Root as RootMessage};
 use rotation::{Event, RequestId, RootEntry};
-use rotation_driver::{SubmitError, Word};
+use rotation_driver::Word;
 use trust::RootId;
 
 use crate::wire;
-use crate::words::{refused, word};
+use crate::words::{not_submitted, refused, word};
 use control::ca::Ca;
 use control::roots::RootView;
 
@@ -50,13 +50,7 @@ pub(crate) async fn prune(
 }
 
 async fn submit(ca: &Ca, event: Event, word: Word) -> Result<(), Refusal> {
-    ca.driver.submit_as(event, word).await.map(drop).map_err(|error| match error {
-        SubmitError::Refused(refusal) => refused(&refusal),
-        SubmitError::Violation(violation) => {
-            Refusal::new(Reason::InternalDefect, violation.to_string())
-        }
-        other => Refusal::new(Reason::RecordUnavailable, other.to_string()),
-    })
+    ca.driver.submit_as(event, word).await.map(drop).map_err(|error| not_submitted(&error))
 }
 
 fn shown<'a>(

@@ -10,7 +10,6 @@ use proto::banyan::admin::v1::{
 };
 use replicas::{Drain, DrainError};
 use rotation::{Event, ReplicaName, RequestId};
-use rotation_driver::SubmitError;
 use stores::SharedStore;
 use tonic::{Request, Response, Status};
 use trust::Timestamp;
@@ -94,7 +93,11 @@ impl Replicas {
         let replica = ReplicaName::clone(&server.name);
         let removed = Event::ReplicaRemoved { request_id, replica };
         // Its segments first: a server that finds itself removed must not find them open.
-        self.ca.driver.submit_as(removed, word).await.map_err(not_removed)?;
+        self.ca
+            .driver
+            .submit_as(removed, word)
+            .await
+            .map_err(|error| words::not_submitted(&error))?;
         replicas::remove(store.as_ref(), &server.name).await.map_err(not_written)?;
         Ok(server)
     }
@@ -173,11 +176,4 @@ fn is_alive(server: &Server) -> bool {
 
 fn not_written(error: DrainError) -> Refusal {
     Refusal::new(Reason::RecordUnavailable, error.to_string())
-}
-
-fn not_removed(error: SubmitError) -> Refusal {
-    match error {
-        SubmitError::Refused(refusal) => words::refused(&refusal),
-        other => Refusal::new(Reason::RecordUnavailable, other.to_string()),
-    }
 }

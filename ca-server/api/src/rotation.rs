@@ -205,10 +205,7 @@ impl Rotations {
                 };
                 Err(words::refused_by(&refusal, &names))
             }
-            Err(SubmitError::Violation(violation)) => {
-                Err(Refusal::new(Reason::InternalDefect, violation.to_string()))
-            }
-            Err(error) => Err(Refusal::new(Reason::RecordUnavailable, error.to_string())),
+            Err(error) => Err(words::not_submitted(&error)),
         }
     }
 

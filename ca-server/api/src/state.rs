@@ -11,7 +11,7 @@ use proto::banyan::admin::v1::{
     HeedAgentWordRequest, RecordState, RecoverStateRequest, ShowStateRequest, Sighting,
 };
 use rotation::{Event, RequestId, State};
-use rotation_driver::{SubmitError, Word};
+use rotation_driver::Word;
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 use trust::{Sequence, Timestamp};
@@ -19,7 +19,7 @@ use trust::{Sequence, Timestamp};
 use crate::admin::Operators;
 use crate::backup;
 use crate::call::Call;
-use crate::words::{full_word, refused, word};
+use crate::words::{full_word, not_submitted, word};
 use control::ca::Ca;
 use control::seen;
 
@@ -85,11 +85,7 @@ impl States {
     async fn submit(&self, event: Event, word: Word) -> Result<RecordState, Refusal> {
         match self.ca.driver.submit_as(event, word).await {
             Ok(state) => Ok(self.shown(&state)),
-            Err(SubmitError::Refused(refusal)) => Err(refused(&refusal)),
-            Err(SubmitError::Violation(violation)) => {
-                Err(Refusal::new(Reason::InternalDefect, violation.to_string()))
-            }
-            Err(error) => Err(Refusal::new(Reason::RecordUnavailable, error.to_string())),
+            Err(error) => Err(not_submitted(&error)),
         }
     }
 
@@ -118,9 +114,10 @@ impl States {
 
     /// When every leaf that was issued after the backup has ended; once the record has gone on, when gates count it so.
     fn lost_until(&self, state: &State) -> Timestamp {
-        let policy = &self.ca.policy;
-        let counted = || self.ca.clock.now().plus(policy.leaf_lifetime_max).plus(policy.skew * 2);
-        state.seen.lost_leaves_until(policy).unwrap_or_else(counted)
+        let (policy, now) = (&self.ca.policy, self.ca.clock.now());
+        let counted = || now.plus(policy.leaf_lifetime_max).plus(policy.skew * 2);
+        let heard = state.seen.lost_leaves_until(policy);
+        heard.or_else(|| state.lost_rows_until(now, policy)).unwrap_or_else(counted)
     }
 
     /// Judges the caller, then does what it asks for, in its name.

@@ -2,7 +2,7 @@
 
 use auth::refusal::{Reason, Refusal, echoed};
 use rotation::{Event, Verb};
-use rotation_driver::Word;
+use rotation_driver::{SubmitError, Word};
 
 use control::ca::Ca;
 
@@ -54,6 +54,24 @@ pub(crate) fn refused_by(refusal: &rotation::Refusal, more: &str) -> Refusal {
     told.advising(refusal.legal(), &commands)
 }
 
+/// Why an event did not lead to a stored state: whether nothing changed, or whether that is unknown.
+pub(crate) fn not_submitted(error: &SubmitError) -> Refusal {
+    let text = error.to_string();
+    match error {
+        SubmitError::Refused(refusal) => refused(refusal),
+        SubmitError::Violation(_) => Refusal::new(Reason::InternalDefect, text),
+        SubmitError::Unknown(_) | SubmitError::Stopped => Refusal::new(Reason::RecordUnknown, text),
+        SubmitError::NotStored(_) => Refusal::advised(
+            Reason::RecordUnavailable,
+            text,
+            "`banyan status` says when the store answers again: repeat the command then",
+        ),
+        SubmitError::Unreadable(_) | SubmitError::Contended | SubmitError::TooNew { .. } => {
+            Refusal::new(Reason::RecordUnavailable, text)
+        }
+    }
+}
+
 /// A request that makes no sense, with what to write instead.
 pub(crate) fn invalid(text: String) -> Refusal {
     Refusal::new(Reason::RequestInvalid, text)
@@ -72,7 +90,22 @@ fn unfit(name: &str) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use rotation_driver::StoreError;
+
     use super::*;
+
+    #[test]
+    fn what_was_not_stored_changed_nothing_and_what_is_unknown_is_said_to_be() {
+        let reason = || "the store did not answer".to_owned();
+        let nothing =
+            not_submitted(&SubmitError::NotStored(StoreError::Failed { reason: reason() }));
+        assert_eq!(nothing.reason(), Reason::RecordUnavailable);
+        assert!(nothing.message().starts_with("nothing changed"), "{nothing:?}");
+        let unknown =
+            not_submitted(&SubmitError::Unknown(StoreError::Unknown { reason: reason() }));
+        assert_eq!(unknown.reason(), Reason::RecordUnknown);
+        assert!(!unknown.message().contains("nothing changed"), "{unknown:?}");
+    }
 
     #[test]
     fn a_word_always_has_the_caller_and_nobody_can_pass_for_another_line() {

@@ -308,8 +308,10 @@ reasons! {
     BundleUnknown = "BUNDLE_UNKNOWN", FailedPrecondition, None;
     /// The rotation machine refuses this in its present state.
     RotationRefused = "ROTATION_REFUSED", FailedPrecondition, None;
-    /// The record could not be written or read, or the outcome is unknown.
+    /// The record could not be written or read: nothing changed.
     RecordUnavailable = "RECORD_UNAVAILABLE", Unavailable, Some(2);
+    /// Whether the record was written is unknown: the store does not say.
+    RecordUnknown = "RECORD_UNKNOWN", Unavailable, Some(2);
     /// There is no relying party of this name.
     RelyingPartyUnknown = "RELYING_PARTY_UNKNOWN", NotFound, None;
     /// The bearer token is of no downstream CA.

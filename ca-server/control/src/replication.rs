@@ -19,6 +19,8 @@ use crate::reports::{Reports, Seen};
 pub struct Replication {
     /// Its name.
     pub name: ReplicaName,
+    /// Where the others reach it.
+    pub address: Option<String>,
     /// Without it nothing is released.
     pub lease: Lease,
     /// The others.
@@ -42,6 +44,7 @@ impl Replication {
     pub fn alone(name: ReplicaName, clock: Arc<dyn Clock>, skew: Duration) -> Self {
         Self {
             name,
+            address: None,
             lease: Lease::unbounded(),
             roster: watch::channel(Arc::default()).1,
             reports: watch::channel(Arc::default()).1,
@@ -213,9 +216,6 @@ impl Replication {
 
     /// What is known of another server that does not do its part; `None` of one that lives, and of this one.
     pub fn what_became_of(&self, name: &ReplicaName) -> Option<String> {
-        if name.as_str() == rotation::LOST_REPLICA {
-            return Some("leaves that were released after the backup that was restored: nobody has their rows".to_owned());
-        }
         if self.is_alone() || *name == self.name {
             return None;
         }

@@ -57,7 +57,7 @@ fn this(ca: &Ca, roster: &Roster, state: &State) -> Server {
         standing,
         answers: true,
         leads: replication.lease.is_held(uptime) && roster.leads(&replication.name, uptime),
-        address: None,
+        address: replication.address.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         silent: Duration::ZERO,
         segment: Some(ca.ledger.segment().as_str().to_owned()),

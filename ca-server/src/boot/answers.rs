@@ -5,14 +5,23 @@ use std::time::Duration;
 use rotation::Effect;
 use rotation_driver::{DriverHandle, EffectError, Trouble};
 
+use super::patience::Patience;
+
 /// How long a start waits for the first root. The making goes on at the next start.
 const BOOTSTRAP_WITHIN: Duration = Duration::from_secs(60);
 /// Failed attempts at one step, some three seconds of them, after which the start gives up.
 const BOOTSTRAP_ATTEMPTS: u32 = 4;
 
+/// What is waited for goes through the driver, and stands while the store of the CA's state is away.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) driver: &'a DriverHandle,
+    pub(super) patience: &'a Patience,
+}
+
 /// Ends when nothing has come for so long that something must be wrong. An authority that says what it waits for is waited
 /// for, however long: perhaps a person signs offline. What it says is told at once, and again now and then.
-pub(super) async fn answer_timeout(driver: &DriverHandle) {
+pub(super) async fn answer_timeout(Asked { driver, patience }: Asked<'_>) {
     let mut troubles = driver.troubles();
     let mut told = None;
     loop {
@@ -30,6 +39,8 @@ pub(super) async fn answer_timeout(driver: &DriverHandle) {
         tokio::select! {
             () = quiet => match &waits {
                 Some(_) => told = None,
+                // Nobody was asked anything without the store.
+                None if patience.waits_for().is_some() => {}
                 None => return,
             },
             changed = changed => if changed.is_err() {

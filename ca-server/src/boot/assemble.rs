@@ -62,16 +62,16 @@ pub(super) async fn assemble(
     core: &mut CoreServices,
     addresses: Addresses,
 ) -> Result<Assembled, BootError> {
-    let Given { config, deps, layout, embedding } = given;
+    let Given { config, deps, layout, embedding, .. } = given;
     let driver = &core.driver.clone();
     let (registry, following) = open::registry(config, deps, &core.store).await?;
-    open::bootstrapped(config, deps, Arc::clone(&core.keys), driver).await?;
+    open::bootstrapped(config, deps, Arc::clone(&core.keys), given.asks(driver)).await?;
     let (ledger, segment) = rows::open(config, deps, layout, driver).await?;
     let (policy, now) = (open::policy(config), deps.clock.now());
     let replica = ReplicaName::parse(config.replica())?;
     let keys = Arc::clone(&core.keys);
     let mut issuers = OwnIssuers::new(replica.clone(), Some(segment.clone()), keys);
-    own_issuer::wait(&mut issuers, &segment, &policy, deps, driver).await?;
+    own_issuer::wait(&mut issuers, &segment, &policy, deps, given.asks(driver)).await?;
     let state = driver.state();
     let mut snapshots = Snapshots::new(Arc::clone(&core.keys), replica.clone(), segment.clone());
     let cell = Arc::new(SnapshotCell::new(snapshots.of(&state, now).await?));

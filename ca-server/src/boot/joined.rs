@@ -30,6 +30,8 @@ pub(super) struct Joined {
     /// It itself; none where no other can be.
     member: Option<Member>,
     name: ReplicaName,
+    /// Where other servers reach it.
+    address: Option<String>,
     lease_length: Duration,
     store: Arc<dyn SharedStore>,
     clock: Arc<dyn Clock>,
@@ -55,6 +57,7 @@ impl Joined {
         let mut joined = Self {
             member: None,
             name: name.clone(),
+            address: config.replica_section().address().map(str::to_owned),
             lease_length: Duration::ZERO,
             store: Arc::clone(store),
             clock: Arc::clone(&clock),
@@ -116,6 +119,7 @@ impl Joined {
         self.tasks.spawn(say_so(member.clone(), drain.clone()));
         Arc::new(Replication {
             name: self.name.clone(),
+            address: self.address.clone(),
             lease: member.lease(),
             roster: self.roster.clone(),
             reports,

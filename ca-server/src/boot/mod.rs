@@ -23,6 +23,7 @@ mod layout;
 mod moving;
 mod open;
 mod own_issuer;
+mod patience;
 mod preflight;
 mod recovery;
 mod rewrap;
@@ -52,6 +53,7 @@ pub use running::{Ended, Running};
 use api::Addresses;
 use given::Given;
 use layout::Layout;
+use patience::Patience;
 
 use crate::config::{Config, Problems};
 
@@ -197,13 +199,27 @@ impl Server {
         )?);
         // Nothing in this server reads a clock that is not guarded.
         let deps = HostDeps { clock: guard.clock(), ..deps };
-        let given = Given { config: &config, deps: &deps, layout: &layout, embedding };
-        let mut core = Box::pin(open::core_services(given, guard)).await?;
+        let patience = Patience::new();
+        let waits = patience.clone();
+        let probes = addresses.tell_probes(move || waits.waits_for()).await?;
+        let given =
+            Given { config: &config, deps: &deps, layout: &layout, embedding, patience: &patience };
+        let mut core = match Box::pin(open::core_services(given, guard)).await {
+            Ok(core) => core,
+            Err(error) => {
+                probes.end().await;
+                return Err(error);
+            }
+        };
         let assembled = async {
             recovery::counted(given, &core.store, &core.driver).await?;
             assemble::assemble(given, &mut core, addresses).await
         };
-        match Box::pin(assembled).await {
+        let assembled = Box::pin(assembled).await;
+        // What comes now is not to wait: the server says what is wrong with the store, or ends.
+        patience.ends();
+        probes.end().await;
+        match assembled {
             Ok(assembled) => Ok(running::run(&config, assembled, core, layout.into_lock()).await),
             Err(error) => {
                 // The record is let go before the directory is: the next start may come at once.

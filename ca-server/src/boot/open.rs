@@ -16,7 +16,7 @@ use stores::SharedStore;
 use tokio::sync::watch;
 use trust::randomness::random_bytes;
 
-use super::answers::{answer_timeout, effect_failed};
+use super::answers::{Asked, answer_timeout, effect_failed};
 use super::given::Given;
 use super::instances::{self, Opener};
 use super::joined::Joined;
@@ -56,7 +56,7 @@ pub(super) async fn core_services(
     given: Given<'_>,
     guard: Arc<GuardedClock>,
 ) -> Result<CoreServices, BootError> {
-    let Given { config, deps, layout, embedding } = given;
+    let Given { config, deps, layout, embedding, .. } = given;
     let store = store::open(given).await?;
     let joined = Joined::join(given, &store).await?;
     let record = embedding.record(Arc::new(SharedRecord::new(Arc::clone(&store))));
@@ -203,8 +203,9 @@ pub(super) async fn bootstrapped(
     config: &Config,
     deps: &HostDeps,
     keys: Arc<dyn KeyBackend>,
-    driver: &DriverHandle,
+    through: Asked<'_>,
 ) -> Result<Arc<State>, BootError> {
+    let driver = through.driver;
     if driver.state().phase.is_uninitialised() {
         let name = config.root().authority();
         let id: [u8; 16] = random_bytes(deps.randomness.as_ref());
@@ -233,7 +234,7 @@ pub(super) async fn bootstrapped(
         },
         Err(error) = own_issuer::asked(&mut issuers, deps, driver) => Err(error),
         reason = effect_failed(driver, |_| true) => Err(BootError::NoRoot { reason }),
-        () = answer_timeout(driver) => {
+        () = answer_timeout(through) => {
             Err(BootError::NoRoot { reason: "the authority has not answered yet".to_owned() })
         }
     }

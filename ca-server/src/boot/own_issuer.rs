@@ -8,7 +8,7 @@ use control::upkeep;
 use rotation::{Effect, Policy, SegmentId};
 use rotation_driver::DriverHandle;
 
-use super::answers::{answer_timeout, effect_failed};
+use super::answers::{Asked, answer_timeout, effect_failed};
 use super::{BootError, HostDeps};
 
 /// Waits until this replica can sign under the root that signs, and may release. What it lacks it asks for.
@@ -17,15 +17,16 @@ pub(super) async fn wait(
     segment: &SegmentId,
     policy: &Policy,
     deps: &HostDeps,
-    driver: &DriverHandle,
+    through: Asked<'_>,
 ) -> Result<(), BootError> {
+    let driver = through.driver;
     let replica = issuers.replica().clone();
     let own = |effect: &Effect| effect.replica() == Some(&replica);
     tokio::select! {
         biased;
         asked = asked(issuers, deps, driver) => asked?,
         reason = effect_failed(driver, own) => return Err(BootError::NoIssuer { reason }),
-        () = answer_timeout(driver) => {
+        () = answer_timeout(through) => {
             let reason = "the authority has not answered yet".to_owned();
             return Err(BootError::NoIssuer { reason });
         }

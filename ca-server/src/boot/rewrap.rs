@@ -14,6 +14,7 @@ use stores::SharedStore;
 use super::blocking::blocking;
 use super::given::Given;
 use super::layout::{Layout, exists};
+use super::patience::Patience;
 use super::shared_files::{COMMON, SharedFiles, scope_of};
 use super::{BootError, HostDeps, store};
 use crate::config::{self, Config, KeyBackendConfig, KeysConfig, StoreConfig};
@@ -121,8 +122,10 @@ pub(super) async fn run(
     if layout.trace()?.is_none() && !exists(&layout.paths.state())? {
         return Err(none("no server has started in"));
     }
-    let given = Given { config, deps, layout: &layout, embedding: &() };
+    let patience = Patience::new();
+    let given = Given { config, deps, layout: &layout, embedding: &(), patience: &patience };
     let store = tokio::time::timeout(STORE_WITHIN, store::open(given)).await;
+    patience.ends();
     let away = || match config.store() {
         StoreConfig::Etcd(etcd) => etcd.place().to_owned(),
         StoreConfig::Kubernetes(cluster) => cluster.place().to_owned(),

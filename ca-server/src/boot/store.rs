@@ -2,10 +2,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ca_state::{Owner, OwnerError};
-use stores::{ReadError, SharedStore, WriteError};
+use stores::SharedStore;
 use stores_etcd::EtcdStore;
 use stores_kubernetes::KubernetesStore;
 use stores_redb::RedbStore;
@@ -13,12 +12,9 @@ use stores_redb::RedbStore;
 use super::blocking::blocking;
 use super::former;
 use super::given::Given;
+use super::patience::Patient;
 use super::{BootError, layout};
 use crate::config::StoreConfig;
-
-/// Pauses between tries while a store does not answer: they double up to the last.
-const PAUSE_FIRST: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Opens the store of the configuration, or makes it at the first start; nothing else may be made before it. A store on
 /// other machines that does not answer is waited for.
@@ -67,7 +63,7 @@ async fn elsewhere(
     place: &str,
     store: Arc<dyn SharedStore>,
 ) -> Result<Arc<dyn SharedStore>, BootError> {
-    let Given { layout, embedding, .. } = given;
+    let Given { layout, embedding, patience, .. } = given;
     // A state in files is another state: two would be two CAs.
     let (state, record) = (layout.paths.state(), former::record(&layout.paths));
     let here = exists(&record)? || (exists(&state)? && !went_elsewhere(given).await?);
@@ -76,31 +72,19 @@ async fn elsewhere(
         return Err(BootError::StateHere { path, place: place.to_owned() });
     }
     let trace = layout.trace()?;
-    let store = embedding.store(store);
-    let mut pause = PAUSE_FIRST;
-    loop {
-        let claimed = match (ca_state::owner(store.as_ref()).await, &trace) {
-            (Ok(None), Some(found)) => {
-                return Err(BootError::StateElsewhereLost {
-                    place: place.to_owned(),
-                    found: found.clone(),
-                });
-            }
-            (Err(error), _) => Err(error),
-            _ => claimed(store.as_ref(), given).await,
-        };
-        let reason = match claimed {
-            Ok(_) => return Ok(store),
-            Err(error) if is_away(&error) => error,
-            Err(error) => return Err(not_ours(place, error)),
-        };
-        tracing::warn!(
-            store = place, %reason, again_in = pause.as_secs(),
-            "the store of the CA's state cannot be used yet, for the reason that this line names: this server waits for it, and serves nothing meanwhile"
-        );
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_MAX);
-    }
+    let store = Patient::new(embedding.store(store), place, patience.clone());
+    let claimed = match (ca_state::owner(&store).await, &trace) {
+        (Ok(None), Some(found)) => {
+            return Err(BootError::StateElsewhereLost {
+                place: place.to_owned(),
+                found: found.clone(),
+            });
+        }
+        (Err(error), _) => Err(error),
+        _ => claimed(&store, given).await,
+    };
+    claimed.map_err(|error| not_ours(place, error))?;
+    Ok(Arc::new(store))
 }
 
 /// Whether the state in the data directory says that it was moved.
@@ -113,15 +97,6 @@ async fn went_elsewhere(given: Given<'_>) -> Result<bool, BootError> {
 async fn claimed(store: &dyn SharedStore, given: Given<'_>) -> Result<Owner, OwnerError> {
     let Given { config, deps, .. } = given;
     ca_state::claim(store, config.trust_domain(), deps.randomness.as_ref()).await
-}
-
-/// Whether another try may find it otherwise.
-const fn is_away(error: &OwnerError) -> bool {
-    match error {
-        OwnerError::Read(ReadError::Failed { .. }) => true,
-        OwnerError::Write(error) => !matches!(error, WriteError::Conflict { .. }),
-        _ => false,
-    }
 }
 
 fn not_ours(place: &str, error: OwnerError) -> BootError {

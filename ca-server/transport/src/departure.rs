@@ -36,6 +36,11 @@ impl Departure {
         self.0.send_replace(None);
     }
 
+    /// Whether clients are sent elsewhere.
+    pub fn is_under_way(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+
     /// Follows it: the time to spread over, once clients are sent elsewhere.
     pub fn watch(&self) -> watch::Receiver<Option<Duration>> {
         self.0.subscribe()

@@ -3,7 +3,7 @@
 //! | path | answer |
 //! |---|---|
 //! | `/healthz` | 200 while the process works |
-//! | `/readyz` | 200 while requests can be served, else 503 |
+//! | `/readyz` | 200 while requests can be served, else 503; while a server starts the text says what it waits for |
 //! | `/metrics` | metrics in the OpenMetrics text format |
 //! | gRPC `grpc.health.v1.Health` | `SERVING` or `NOT_SERVING`, for the server as a whole and for each service |
 
@@ -19,7 +19,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 
 use crate::answer::Attended;
 use crate::crowd::Place;
@@ -36,14 +35,29 @@ const HEADER_WITHIN: Duration = Duration::from_secs(5);
 const CONNECTION_AGE: Duration = Duration::from_secs(300);
 const AGE_GRACE: Duration = Duration::from_secs(5);
 
-/// The routes. `ready` says whether requests can be served.
-pub fn routes(
-    meter: Arc<dyn Meter>,
-    ready: watch::Receiver<bool>,
+/// The routes of a server that starts: it is alive, and not ready. `waits_for` says what its start waits for, if it waits.
+pub fn starting_routes(
+    waits_for: impl Fn() -> Option<String> + Clone + Send + Sync + 'static,
     health: tonic::service::Routes,
 ) -> Router {
     let readiness = move || async move {
-        if *ready.borrow() {
+        let why = waits_for().unwrap_or_else(|| "starts".to_owned());
+        (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: this server {why}\n"))
+    };
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readiness))
+        .merge(health.into_axum_router().reset_fallback())
+}
+
+/// The routes. `is_ready` says whether requests can be served.
+pub fn routes(
+    meter: Arc<dyn Meter>,
+    is_ready: impl Fn() -> bool + Clone + Send + Sync + 'static,
+    health: tonic::service::Routes,
+) -> Router {
+    let readiness = move || async move {
+        if is_ready() {
             (StatusCode::OK, "ready\n")
         } else {
             (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")

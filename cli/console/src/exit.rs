@@ -176,12 +176,19 @@ pub fn in_full(error: &anyhow::Error) -> String {
 /// Turns the status of an admin call into the failure that tells the user what to do.
 pub fn from_status(status: &tonic::Status) -> Failure {
     match status.code() {
+        // Whoever says why has answered.
+        _ if reason(status).is_some() => Failure::Refused(refused(status)),
         tonic::Code::Unavailable | tonic::Code::DeadlineExceeded => Failure::Unreachable(
             Told::new(format!("the server does not answer: {}", status.message()))
                 .advising("check that `banyan serve` is running, and try again"),
         ),
         _ => Failure::Refused(refused(status)),
     }
+}
+
+/// The reason that a server of this project gives with each of its refusals; none if the status was made on the way.
+pub fn reason(status: &tonic::Status) -> Option<String> {
+    status.get_error_details().error_info().map(|info| info.reason.clone())
 }
 
 /// A refusal has its advice in the details, and at the end of its text for who reads that alone.
@@ -221,6 +228,11 @@ mod tests {
     fn a_silent_server_is_unreachable_and_a_refusal_is_a_refusal() {
         assert_eq!(from_status(&tonic::Status::unavailable("x")).code(), 3);
         assert_eq!(from_status(&tonic::Status::permission_denied("x")).code(), 4);
+        let details = ErrorDetails::with_error_info("RECORD_UNAVAILABLE", "banyan", HashMap::new());
+        let text = "nothing changed: the record store failed";
+        let told = tonic::Status::with_error_details(tonic::Code::Unavailable, text, details);
+        let told = from_status(&told);
+        assert!(told.code() == 4 && told.to_string() == text, "whoever says why answers: {told}");
     }
 
     #[test]

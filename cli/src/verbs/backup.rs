@@ -193,7 +193,8 @@ async fn verify(
     match shut {
         None => Ok(()),
         Some((scope, error)) => Err(Failure::Failed(anyhow::anyhow!(
-            "the backup is whole, and its keys ({scope}) do not open: {error}"
+            "the backup is whole, and its sealed keys ({}) do not open: {error}",
+            whose(scope)
         ))),
     }
 }
@@ -214,10 +215,10 @@ async fn restore(
         }
         return output::json(&value);
     }
-    let keys: usize = restored.keys.values().sum();
+    let rows: usize = restored.keys.values().sum();
     output::line(&format!(
         "restored {} of {}\n{}\n{}",
-        counted(keys, "key", "keys"),
+        counted(rows, "entry", "entries"),
         file.display(),
         in_words(&backup),
         what_follows(&backup)
@@ -280,8 +281,8 @@ fn in_words(backup: &Backup) -> String {
         );
     }
     let counts: Vec<_> =
-        backup.counts().into_iter().map(|(space, keys)| format!("{space} {keys}")).collect();
-    let _ = write!(text, "\nkeys by space: {}", counts.join(", "));
+        backup.counts().into_iter().map(|(space, rows)| format!("{space} {rows}")).collect();
+    let _ = write!(text, "\nit holds {}", counts.join(", "));
     if header.with_keys {
         text.push_str("\nthe sealed keys of roots are in it: with the passphrase it is the root");
     } else {
@@ -315,7 +316,19 @@ fn key_line(set: &SealedKeys) -> String {
         Some(Ok(())) => "the passphrase opens every one".to_owned(),
         Some(Err(error)) => format!("NOT opened: {error}"),
     };
-    format!("\n{} of {}: {opens}", counted(set.keys, "sealed key", "sealed keys"), set.scope)
+    format!(
+        "\n{}, {}: {opens}",
+        counted(set.keys, "sealed key of a root", "sealed keys of roots"),
+        whose(&set.scope)
+    )
+}
+
+/// Which section of the configuration names the passphrase of keys: that of all authorities, or one of its own.
+fn whose(scope: &str) -> String {
+    match scope.split_once('.') {
+        Some((_, authority)) => format!("of authority {authority} with a passphrase of its own"),
+        None => format!("under the passphrase of [{scope}]"),
+    }
 }
 
 fn key_json(set: &SealedKeys) -> Value {
@@ -378,6 +391,18 @@ mod tests {
         disk.plan(Fault::next(Operation::Replace, How::NotStored));
         saved(&disk, &file, b"second").unwrap_err();
         assert_eq!(std::fs::read(&file).unwrap(), b"first");
+    }
+
+    #[test]
+    fn a_line_about_keys_says_whose_passphrase_opens_them() {
+        let set = |scope: &str, keys, opens| SealedKeys { scope: scope.to_owned(), keys, opens };
+        let line = key_line(&set("keys", 1, Some(Ok(()))));
+        assert_eq!(
+            line,
+            "\n1 sealed key of a root, under the passphrase of [keys]: the passphrase opens every one"
+        );
+        let line = key_line(&set("authority.old", 2, None));
+        assert!(line.contains("2 sealed keys of roots, of authority old with"), "{line}");
     }
 
     #[test]

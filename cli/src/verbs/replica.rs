@@ -10,8 +10,8 @@ use tonic::{Response, Status};
 
 use crate::admin_client;
 use crate::args::{
-    ReplicaAction, ReplicaDrainOptions, ReplicaListOptions, ReplicaOptions, ReplicaRemoveOptions,
-    ReplicaRuleOptions,
+    AdminTarget, ReplicaAction, ReplicaDrainOptions, ReplicaListOptions, ReplicaOptions,
+    ReplicaRemoveOptions, ReplicaRuleOptions,
 };
 
 /// Runs the verb.
@@ -55,6 +55,25 @@ async fn list(options: &ReplicaListOptions) -> Result<(), Failure> {
         table.add_row([name, standing, seen, until, version, address]);
     }
     output::line(&table.to_string())
+}
+
+/// Whose word about agents this is, where the CA has several servers: each counts what comes to itself. Empty where it has one,
+/// and where nobody says.
+pub(crate) async fn whose_word(target: &AdminTarget) -> String {
+    let Ok(mut client) = admin_client::replicas(target).await else { return String::new() };
+    let answer = client.list_replicas(ListReplicasRequest {}).await;
+    answer.map(|answer| whose(&answer.into_inner().replicas)).unwrap_or_default()
+}
+
+fn whose(replicas: &[Replica]) -> String {
+    match (replicas.iter().find(|replica| replica.answers), replicas.len()) {
+        (Some(asked), 2..) => format!(
+            "\nConnections, sequences, leaves and NACKs are those at replica {}, which was asked: every server of `banyan replica \
+             list` has its own.",
+            asked.name
+        ),
+        _ => String::new(),
+    }
 }
 
 async fn drain(options: &ReplicaDrainOptions) -> Result<(), Failure> {
@@ -128,4 +147,19 @@ fn as_json(replica: &Replica) -> Value {
         "leaves_until": (replica.leaves_until != 0).then(|| output::time(replica.leaves_until)),
         "clock_ahead_ms": replica.clock_ahead_ms,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_ca_has_several_servers_it_is_said_whose_agents_are_shown() {
+        let named =
+            |name: &str, answers| Replica { name: name.to_owned(), answers, ..Replica::default() };
+        let said = whose(&[named("ca-1", false), named("ca-2", true)]);
+        assert!(said.contains("those at replica ca-2") && said.contains("replica list"), "{said}");
+        assert_eq!(whose(&[named("ca-1", true)]), "", "there is nobody else");
+        assert_eq!(whose(&[]), "");
+    }
 }

@@ -95,9 +95,9 @@ async fn moved(options: &StateOptions, to: &Path) -> Result<(), Failure> {
     if options.json {
         return output::json(&json!({ "ca": moved.owner.ca, "keys": moved.keys }));
     }
-    let keys: usize = moved.keys.values().sum();
+    let rows: usize = moved.keys.values().sum();
     output::line(&format!(
-        "moved {keys} keys, and compared them; start the servers with the section [store] of {}. A server that is started on the \
+        "moved {rows} entries, and compared them; start the servers with the section [store] of {}. A server that is started on the \
          former place says where its state went, and does not start",
         to.display()
     ))

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::admin_client;
 use crate::args::StatusOptions;
+use crate::verbs::replica;
 
 /// Runs the verb.
 ///
@@ -20,7 +21,11 @@ pub async fn run(options: &StatusOptions) -> Result<(), Failure> {
     if options.json {
         output::json(&as_json(&status))?;
     } else {
-        output::line(&as_text(&status))?;
+        let whose = match status.agents_total {
+            0 => String::new(),
+            _ => replica::whose_word(&options.target).await,
+        };
+        output::line(&(as_text(&status) + &whose))?;
     }
     if status.healthy {
         return Ok(());

@@ -176,14 +176,22 @@ impl Server {
     /// # Errors
     /// If nobody answers.
     pub async fn is_ready(&self) -> anyhow::Result<bool> {
+        Ok(self.probed().await?.starts_with("HTTP/1.1 200"))
+    }
+
+    /// What `/readyz` answers.
+    ///
+    /// # Errors
+    /// If nobody answers.
+    pub async fn probed(&self) -> anyhow::Result<String> {
         let ask = async {
             let mut stream = TcpStream::connect(self.plain).await?;
             stream
                 .write_all(b"GET /readyz HTTP/1.1\r\nhost: ca\r\nconnection: close\r\n\r\n")
                 .await?;
-            let mut answer = Vec::new();
-            stream.read_to_end(&mut answer).await?;
-            anyhow::Ok(answer.starts_with(b"HTTP/1.1 200"))
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            anyhow::Ok(answer)
         };
         tokio::time::timeout(ANSWER_WITHIN, ask).await.context("no answer")?
     }
@@ -281,6 +289,13 @@ impl Server {
     pub async fn line(&self, line: Line) -> anyhow::Result<()> {
         self.line.as_ref().context("the network has the way to the store")?.set(line).await;
         Ok(())
+    }
+
+    /// How often it joined the servers of its CA.
+    #[must_use]
+    pub fn joined(&self) -> usize {
+        let log = fs::read_to_string(self.home.join("ca.log")).unwrap_or_default();
+        log.matches("joined the servers of this CA").count()
     }
 
     /// The end of what it logged.
@@ -381,6 +396,15 @@ impl Server {
         let output = tokio::time::timeout(SOON, command.output()).await??;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok((output.status.success(), text(&output.stdout) + &text(&output.stderr)))
+    }
+
+    /// `banyan` with its configuration, for what is done while it does not run.
+    #[must_use]
+    pub fn offline(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.programs.banyan);
+        command.args(arguments).arg("--config").arg(self.home.join("banyan.toml"));
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        command
     }
 
     /// The record, once the journal has led to it.

@@ -13,6 +13,7 @@ mod leaving;
 mod names;
 mod partitions;
 mod pause;
+mod restore;
 mod store;
 mod upgrade;
 
@@ -60,6 +61,10 @@ fn main() -> ExitCode {
         store::servers_that_may_no_longer_write_say_so_and_go_on_once_they_may,
         upgrade::servers_are_replaced_one_after_another_in_a_rotation_and_back_and_nothing_waits_for_them,
         upgrade::servers_are_replaced_and_taken_back_and_the_former_release_reads_all_that_the_new_one_wrote,
+        restore::a_restore_that_is_killed_anywhere_goes_on_when_it_is_run_again_and_no_server_starts_in_between,
+        restore::servers_that_start_at_once_on_a_restored_state_count_what_was_lost_once_and_all_come_up,
+        restore::a_start_on_a_restored_state_waits_for_a_store_that_is_away_slow_and_away_again_and_ends_by_itself,
+        store::servers_that_start_without_rights_say_what_they_wait_for_and_go_on_once_they_have_them,
         leaving::a_server_that_drains_sends_its_agents_elsewhere_stops_in_order_and_holds_nothing,
         leaving::a_dead_server_that_is_removed_is_waited_for_no_more_and_a_live_one_is_removed_by_force_alone,
     ];

@@ -198,3 +198,32 @@ pub(crate) async fn servers_that_may_no_longer_write_say_so_and_go_on_once_they_
     trio.over("among-faults", since, ROTATION_MAX).await?;
     trio.judged().await.map(drop)
 }
+
+pub(crate) async fn servers_that_start_without_rights_say_what_they_wait_for_and_go_on_once_they_have_them(
+    plan: Plan,
+) -> anyhow::Result<()> {
+    let store = "user = \"banyan\"\npassword_file = \"password\"\n".to_owned();
+    let store_files = vec![("password".to_owned(), "secret\n".to_owned())];
+    let plan = Plan { store, store_files, ..plan };
+    let mut trio = Trio::seated(&plan, |etcd| Rights::of(etcd).map(drop)).await?;
+    let mut rights = Rights { etcd: &trio.etcd, token: None };
+    rights.sign_in()?;
+    rights.take()?;
+    let token = rights.token.take();
+    for server in &mut trio.servers {
+        server.start()?;
+    }
+    for server in &trio.servers {
+        let told = || async {
+            let said = server.probed().await.unwrap_or_default();
+            said.starts_with("HTTP/1.1 503") && said.contains("permission denied")
+        };
+        eventually("a probe is told which rights are missing", told).await?;
+    }
+    Rights { etcd: &trio.etcd, token }.give()?;
+    for server in &mut trio.servers {
+        server.ready().await?;
+    }
+    trio.populated(&plan).await?;
+    trio.judged().await.map(drop)
+}

@@ -16,21 +16,21 @@ use crate::support::{LIMITS, rotations, until, verified};
 
 const BANYAN: &str = env!("CARGO_BIN_EXE_banyan_under_test");
 
-async fn banyan(ca_dir: &CaDir, words: &[&str]) -> anyhow::Result<Output> {
+pub(crate) async fn banyan(ca_dir: &CaDir, words: &[&str]) -> anyhow::Result<Output> {
     let mut command = tokio::process::Command::new(BANYAN);
     command.args(words).current_dir(ca_dir.directory()).env_remove("BANYAN_ADMIN_SOCKET");
     Ok(command.kill_on_drop(true).output().await?)
 }
 
 /// What it says as JSON.
-async fn done(ca_dir: &CaDir, words: &[&str]) -> anyhow::Result<Value> {
+pub(crate) async fn done(ca_dir: &CaDir, words: &[&str]) -> anyhow::Result<Value> {
     let said = banyan(ca_dir, &[words, &["--json"]].concat()).await?;
     anyhow::ensure!(said.status.success(), "{words:?}: {}", String::from_utf8_lossy(&said.stderr));
     Ok(serde_json::from_slice(&said.stdout)?)
 }
 
 /// What it says when it fails with this code.
-async fn refused(ca_dir: &CaDir, words: &[&str], code: i32) -> anyhow::Result<String> {
+pub(crate) async fn refused(ca_dir: &CaDir, words: &[&str], code: i32) -> anyhow::Result<String> {
     let said = banyan(ca_dir, words).await?;
     let text = String::from_utf8(said.stderr)?;
     assert_eq!(said.status.code(), Some(code), "{words:?}: {text}");

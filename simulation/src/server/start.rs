@@ -327,6 +327,7 @@ fn replication(
         false => joined.member.lease(),
     };
     Arc::new(Replication {
+        address: None,
         name: core.name.clone(),
         lease,
         roster: joined.roster.clone(),

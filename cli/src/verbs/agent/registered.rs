@@ -13,6 +13,7 @@ use trust::plain::counted;
 
 use crate::admin_client;
 use crate::args::{AgentListOptions, AgentRemoveOptions, AgentRuleOptions};
+use crate::verbs::replica;
 
 type Client = AgentAdminServiceClient<Channel>;
 
@@ -56,7 +57,8 @@ pub(super) async fn list(options: &AgentListOptions) -> Result<(), Failure> {
             yes(agent.banned),
         ]);
     }
-    output::line(&table.to_string())
+    let whose = replica::whose_word(&options.target).await;
+    output::line(&(table.to_string() + &whose))
 }
 
 /// `banyan agent remove`.

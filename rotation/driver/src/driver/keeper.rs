@@ -129,7 +129,11 @@ impl Keeper {
                     return Ok(state);
                 }
                 Err(refusal) => {
-                    tracing::warn!(%refusal, by = word.by, "event refused");
+                    match word.by.is_empty() {
+                        // Of servers that ask for the same at once one is first; what is wrong is told by whoever asked.
+                        true => tracing::info!(%refusal, "event refused"),
+                        false => tracing::warn!(%refusal, by = word.by, "event refused"),
+                    }
                     if self.is_new(&state, event, word) {
                         let outcome = Outcome::Refused((*refusal).clone());
                         self.note(self.entry(&state, said, outcome)).await;
