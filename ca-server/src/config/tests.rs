@@ -178,7 +178,7 @@ fn a_replica_has_a_name_in_either_form_and_a_lease_within_bounds() {
         ("[replica]\nlease = \"1s\"", "replica.lease"),
         (
             "[replica]\nname = \"a\"\nname_env = \"CARGO_PKG_NAME\"",
-            "replica.name_env stands beside",
+            "`replica.name_env`: stands beside",
         ),
         ("[replica]\nname_env = \"BANYAN_NO_SUCH_VARIABLE\"", "BANYAN_NO_SUCH_VARIABLE holds \"\""),
     ] {

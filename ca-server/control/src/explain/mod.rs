@@ -7,6 +7,7 @@ mod explanation;
 mod gate;
 mod holder;
 mod leaf;
+mod lost;
 mod names;
 
 use std::collections::BTreeMap;
@@ -117,10 +118,9 @@ fn view(ca: &Ca, state: &State, evidence: &Evidence, rows: &Aggregates) -> Optio
     holders.truncate(HOLDERS_MAX);
     let opening = Opening::of(&gate, rotation, state);
     let ways: Vec<_> = gate.holds.iter().filter_map(|hold| way(ca, state, hold)).collect();
-    let lost = gate.holds.iter().filter_map(|hold| lost_until(state, hold)).max();
-    let kept = gate.holds.iter().filter(|hold| lost_until(state, hold).is_none());
-    let kept = kept.map(|hold| in_words(ca, state, hold));
-    let holds: Vec<_> = kept.chain(lost.map(lost_in_words)).collect();
+    let (kept, lost) = lost::apart(state, &gate.holds);
+    let kept = kept.into_iter().map(|hold| in_words(ca, state, hold));
+    let holds: Vec<_> = kept.chain(lost.map(lost::in_words)).collect();
     Some(GateView {
         name: gate.name,
         summary: gate::summary(
@@ -137,21 +137,6 @@ fn view(ca: &Ca, state: &State, evidence: &Evidence, rows: &Aggregates) -> Optio
         at: evidence.at,
         rests_on: rests_on(ca, state, evidence, rows),
     })
-}
-
-/// Until when rows are waited for that were lost when a backup was restored. They may be several segments: one for each word that
-/// counted them.
-fn lost_until(state: &State, hold: &Hold) -> Option<Timestamp> {
-    let Hold::Segment { segment, until } = hold else { return None };
-    let whose = state.segments.get(segment)?.replica.as_str();
-    (whose == rotation::LOST_REPLICA).then_some(*until)
-}
-
-/// All of them as one, until when `banyan state show` says.
-fn lost_in_words(until: Timestamp) -> String {
-    format!(
-        "leaves that were released after the backup that was restored are counted as living until {until}: nobody has their rows"
-    )
 }
 
 /// One thing that keeps the gate closed. Whose a segment is tells what to do about it.
