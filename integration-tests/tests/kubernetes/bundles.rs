@@ -97,3 +97,30 @@ fn foreign_root() -> anyhow::Result<String> {
     params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
     Ok(params.self_signed(&rcgen::KeyPair::generate()?)?.pem())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_cluster_gets_the_version_that_it_has() -> anyhow::Result<()> {
+    let gates = "--feature-gates=ClusterTrustBundle=true,ClusterTrustBundleProjection=true";
+    for version in ["v1beta1", "v1alpha1"] {
+        let served = format!("--runtime-config=certificates.k8s.io/{version}=true");
+        let options = ["--emulated-version=1.34", gates, &served];
+        let rights = ["banyan-publish-cluster-trust-bundles"];
+        let world = World::start_with_options(&options, &rights).await?;
+        let running = world.beside(PODS).await?;
+        let path = format!("/apis/certificates.k8s.io/{version}/clustertrustbundles");
+        eventually("the root is there", || async {
+            let list = world.api.ask("GET", &path, None).await.unwrap_or_default();
+            list["items"].as_array().is_some_and(|items| items.len() == 1)
+        })
+        .await?;
+        assert!(bundles(&world).await.is_err(), "it has no v1");
+        until_says(&running, "publish/pods", true, "readers have it within").await?;
+        running.shutdown().await;
+    }
+    // One that has none says so.
+    let world = World::start_with_options(&["--emulated-version=1.34"], &[]).await?;
+    let running = world.beside(PODS).await?;
+    until_says(&running, "publish/pods", false, "has no ClusterTrustBundle").await?;
+    running.shutdown().await;
+    Ok(())
+}

@@ -28,10 +28,19 @@ pub(crate) struct World {
 impl World {
     /// Starts both. The account has these rights of the page.
     pub(crate) async fn start(rights: &[&str]) -> anyhow::Result<Self> {
+        Self::start_with_options(&[], rights).await
+    }
+
+    /// The same, with options of the API server.
+    pub(crate) async fn start_with_options(
+        options: &[&str],
+        rights: &[&str],
+    ) -> anyhow::Result<Self> {
         cli::install_crypto_provider();
         let extra =
             "[leaf]\nskew = \"2s\"\n[rotation]\nsettle = \"1s\"\nwithdrawal_max = \"30s\"\n";
-        let (api, ca) = tokio::join!(ApiServer::start(), MeshCa::start("", extra));
+        let (api, ca) =
+            tokio::join!(ApiServer::start_with_options(options), MeshCa::start("", extra));
         let (api, ca) = (api?, ca?);
         let world = Self { api, ca, clock: Arc::default(), folder: tempfile::tempdir()? };
         world.api.add_namespace("banyan").await?;

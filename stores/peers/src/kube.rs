@@ -101,11 +101,29 @@ impl ApiServer {
         Self::start_with(&Setup::plain(), address, audiences).await
     }
 
+    /// The same as [`start`](Self::start) with further options, such as those that have it behave like an older version.
+    ///
+    /// # Errors
+    /// If they cannot be started.
+    pub async fn start_with_options(options: &[&str]) -> anyhow::Result<Self> {
+        let mut server = Self::prepared(&Setup::plain(), free()?, &[])?;
+        server.process.add_arguments(options);
+        server.run().await?;
+        Ok(server)
+    }
+
     async fn start_with(
         setup: &Setup,
         address: SocketAddr,
         audiences: &[&str],
     ) -> anyhow::Result<Self> {
+        let mut server = Self::prepared(setup, address, audiences)?;
+        server.run().await?;
+        Ok(server)
+    }
+
+    /// A server that does not run yet.
+    fn prepared(setup: &Setup, address: SocketAddr, audiences: &[&str]) -> anyhow::Result<Self> {
         let etcd = Etcd::start(setup)?;
         let pki = Pki::with_address(&address.ip().to_string())?;
         let mut process = Process::new("kube-apiserver", address)?;
@@ -137,9 +155,7 @@ impl ApiServer {
             "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
             "--endpoint-reconciler-type=none".to_owned(),
         ]);
-        let mut server = Self { etcd, pki, process };
-        server.run().await?;
-        Ok(server)
+        Ok(Self { etcd, pki, process })
     }
 
     /// Starts it, also after a [`stop`](Self::stop), and waits until it is ready.

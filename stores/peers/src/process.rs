@@ -60,6 +60,10 @@ impl Process {
         self.arguments = arguments;
     }
 
+    pub(crate) fn add_arguments(&mut self, arguments: &[&str]) {
+        self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+    }
+
     /// What stands before the program in the command line, such as what takes it into another network.
     pub(crate) fn set_before(&mut self, before: Vec<String>) {
         self.before = before;
