@@ -1,15 +1,15 @@
 //! `agent.toml`: read, checked, all problems told at once.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use trust::{SpiffeId, TrustDomain};
+use trust::TrustDomain;
 
 mod file;
 mod settings;
 
 pub(crate) use settings::CaAddress;
+pub(crate) use settings::Entitlements;
 pub use settings::{AgentConfig, Attestation, Limits, WorkloadConfig};
 
 /// Everything that is wrong with a configuration.
@@ -55,13 +55,9 @@ impl AgentConfig {
         &self.workloads
     }
 
-    /// The identities that a user id may have, the default one first.
-    pub(crate) fn entitlements(&self) -> BTreeMap<u32, Vec<SpiffeId>> {
-        let mut all: BTreeMap<u32, Vec<SpiffeId>> = BTreeMap::new();
-        for workload in &self.workloads {
-            all.entry(workload.uid).or_default().push(workload.spiffe_id.clone());
-        }
-        all
+    /// The identities that user ids may have.
+    pub(crate) fn entitlements(&self) -> Entitlements {
+        Entitlements::of_workloads(&self.workloads)
     }
 }
 
@@ -125,8 +121,22 @@ mod tests {
         );
         assert_eq!(config.socket_mode, 0o666);
         let entitled = config.entitlements();
-        assert_eq!(entitled[&1000][0].as_str(), "spiffe://example.org/ns/shop/sa/cart");
+        assert_eq!(entitled.of(1000)[0].as_str(), "spiffe://example.org/ns/shop/sa/cart");
         assert!(config.workloads()[1].prewarm);
+    }
+
+    #[test]
+    fn any_user_id_may_be_meant_and_then_no_other_is() {
+        let any = GOOD.replace("uid = 1000", "uid = \"any\"");
+        let entitled = AgentConfig::parse(&any).unwrap().entitlements();
+        assert_eq!(entitled.of(7)[0].as_str(), "spiffe://example.org/ns/shop/sa/cart");
+        assert_eq!(entitled.of(7).len(), 2);
+        assert!(entitled.shares(64).is_entitled(7));
+        let mixed = GOOD.replacen("uid = 1000", "uid = \"any\"", 1);
+        let said = AgentConfig::parse(&mixed).unwrap_err().to_string();
+        assert!(said.contains("uid = \"any\" stands beside uid = 1000"), "{said}");
+        let said = AgentConfig::parse(&GOOD.replace("uid = 1000", "uid = \"all\"")).unwrap_err();
+        assert!(said.to_string().contains("a number, or \"any\""), "{said}");
     }
 
     fn addresses(config: &AgentConfig) -> Vec<(&str, &str)> {

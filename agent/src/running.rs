@@ -30,7 +30,6 @@ use crate::open_files;
 use crate::process::{KernelProcesses, Processes};
 use crate::sds::server::SdsService;
 use crate::sds::socket::{Incoming, SocketError};
-use crate::shares::Shares;
 use crate::status::Status;
 use crate::uplink::{Leave, Uplink};
 
@@ -192,7 +191,7 @@ pub(crate) async fn start_with(
         path: config.state_dir.clone(),
         source: std::io::Error::other(error),
     })??;
-    let connections = Shares::new(config.limits.connections, config.entitlements().into_keys());
+    let connections = config.entitlements().shares(config.limits.connections);
     let incoming = Incoming::bind(&config.socket, config.socket_mode, connections)?;
     Ok(spawn(config, deps, processes, state, incoming))
 }

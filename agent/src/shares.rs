@@ -8,15 +8,22 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) struct Shares {
     most: usize,
     entitled: BTreeSet<u32>,
+    /// Nobody is counted apart.
+    is_anybodys: bool,
 }
 
 impl Shares {
     pub(crate) fn new(most: usize, entitled: impl Iterator<Item = u32>) -> Self {
-        Self { most, entitled: entitled.collect() }
+        Self { most, entitled: entitled.collect(), is_anybodys: false }
+    }
+
+    /// A bound that goes to whoever comes first.
+    pub(crate) const fn of_anybody(most: usize) -> Self {
+        Self { most, entitled: BTreeSet::new(), is_anybodys: true }
     }
 
     pub(crate) fn is_entitled(&self, uid: u32) -> bool {
-        self.entitled.contains(&uid)
+        self.is_anybodys || self.entitled.contains(&uid)
     }
 
     /// How many of them a user id is sure to get.
@@ -68,6 +75,7 @@ mod tests {
         assert_eq!(take_all(&shares, 9, &mut taken), 0, "who has no workload has no share");
         let alone = Shares::new(64, [1].into_iter());
         assert_eq!(take_all(&alone, 1, &mut BTreeMap::new()), 64);
+        assert_eq!(take_all(&Shares::of_anybody(64), 9, &mut BTreeMap::new()), 64);
     }
 
     #[test]

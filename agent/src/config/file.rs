@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use trust::{SpiffeId, TrustDomain};
 
 use super::settings::{AgentConfig, Attestation, CaAddress, Limits, WorkloadConfig};
@@ -62,10 +62,30 @@ struct RawLimits {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Workload {
-    uid: u32,
+    #[serde(deserialize_with = "user_id")]
+    uid: Option<u32>,
     spiffe_id: String,
     #[serde(default)]
     prewarm: bool,
+}
+
+/// A number, or "any".
+fn user_id<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<u32>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "uid: write a number, or \"any\" for all user ids")]
+    enum Written {
+        Number(u32),
+        Word(Any),
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Any {
+        Any,
+    }
+    Ok(match Written::deserialize(reader)? {
+        Written::Number(uid) => Some(uid),
+        Written::Word(Any::Any) => None,
+    })
 }
 
 /// Anybody may connect: the peer's user id decides what it gets.
@@ -260,9 +280,16 @@ fn workloads(
         }
         let entry = WorkloadConfig { uid: workload.uid, spiffe_id, prewarm: workload.prewarm };
         if all.iter().any(|other| other.uid == entry.uid && other.spiffe_id == entry.spiffe_id) {
-            refuse(format!("{} is listed twice for uid {}", entry.spiffe_id, entry.uid));
+            let whose = entry.uid.map_or_else(|| "any uid".to_owned(), |uid| format!("uid {uid}"));
+            refuse(format!("{} is listed twice for {whose}", entry.spiffe_id));
         }
         all.push(entry);
+    }
+    let numbered = all.iter().find_map(|workload| workload.uid);
+    if let (true, Some(uid)) = (all.iter().any(|workload| workload.uid.is_none()), numbered) {
+        problems.push(format!(
+            "workload: uid = \"any\" stands beside uid = {uid}: name each user id by its number, or none"
+        ));
     }
     all
 }

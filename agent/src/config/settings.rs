@@ -1,9 +1,12 @@
 //! What an agent is told: made only by reading and checking its file.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use trust::{SpiffeId, TrustDomain};
+
+use crate::shares::Shares;
 
 /// Where the agent's right to join comes from. Read anew at every attempt, so that a file may be replaced meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +31,9 @@ pub(crate) struct CaAddress {
 /// One entitled process owner and the identity it gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkloadConfig {
-    /// User id of the process at the other end of the socket.
-    pub uid: u32,
+    /// User id of the process at the other end of the socket; `None` for any. Written `uid = "any"`, for an agent whose socket
+    /// nobody but its one workload reaches; then no other section names a number.
+    pub uid: Option<u32>,
     /// Its identity.
     pub spiffe_id: SpiffeId,
     /// Issue the leaf at start rather than when the first holder asks. Default: false.
@@ -64,4 +68,38 @@ pub struct AgentConfig {
     pub(crate) leaf_ttl: Option<Duration>,
     pub(crate) workloads: Vec<WorkloadConfig>,
     pub(crate) limits: Limits,
+}
+
+/// The identities that user ids may have, the default one of each first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Entitlements {
+    by_uid: BTreeMap<u32, Vec<SpiffeId>>,
+    of_anybody: Vec<SpiffeId>,
+}
+
+impl Entitlements {
+    pub(crate) fn of_workloads(workloads: &[WorkloadConfig]) -> Self {
+        let mut all = Self::default();
+        for workload in workloads {
+            let of = match workload.uid {
+                Some(uid) => all.by_uid.entry(uid).or_default(),
+                None => &mut all.of_anybody,
+            };
+            of.push(workload.spiffe_id.clone());
+        }
+        all
+    }
+
+    /// What a user id may have; nothing if it has no workload.
+    pub(crate) fn of(&self, uid: u32) -> &[SpiffeId] {
+        self.by_uid.get(&uid).unwrap_or(&self.of_anybody)
+    }
+
+    /// How a bound is shared among the user ids.
+    pub(crate) fn shares(&self, most: usize) -> Shares {
+        match self.of_anybody.is_empty() {
+            true => Shares::new(most, self.by_uid.keys().copied()),
+            false => Shares::of_anybody(most),
+        }
+    }
 }

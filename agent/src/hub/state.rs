@@ -15,7 +15,7 @@ use super::told::Told;
 use super::workload::{Issued, Workload, configured};
 use crate::bundle_store::BundleStore;
 use crate::ca_client::CaClient;
-use crate::config::AgentConfig;
+use crate::config::{AgentConfig, Entitlements};
 use crate::evidence::Evidence;
 use crate::holders::{Account, HolderFile, Holders};
 use crate::in_flight::{InFlight, Moment};
@@ -54,7 +54,7 @@ pub(crate) struct Publish {
 #[derive(Debug)]
 pub(crate) struct Hub {
     pub(super) parts: Parts,
-    pub(super) entitlements: BTreeMap<u32, Vec<SpiffeId>>,
+    pub(super) entitlements: Entitlements,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) holders: Holders,
     pub(super) streams: BTreeMap<u64, Stream>,

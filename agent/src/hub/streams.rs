@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use trust::SpiffeId;
 
 use super::command::Peer;
 use super::state::{Hub, Stream, cut};
@@ -14,7 +13,7 @@ use crate::holders::{Holder, Subscription};
 use crate::install::{SubscriptionId, TrustView};
 use crate::process::ProcessId;
 use crate::secret_name::{NameRefused, SecretKind, SecretName};
-use crate::shares::{Shares, counted};
+use crate::shares::counted;
 
 /// Secrets that one stream may subscribe to.
 const NAMES_MAX: usize = 16;
@@ -72,7 +71,7 @@ impl Hub {
     }
 
     fn entitled(&self, uid: u32) -> Result<(), Refusal> {
-        let known = self.entitlements.contains_key(&uid);
+        let known = !self.entitlements.of(uid).is_empty();
         known
             .then_some(())
             .ok_or_else(|| Refusal::new(Why::NotPermitted, NameRefused::Nobody.to_string()))
@@ -86,7 +85,7 @@ impl Hub {
         uid: u32,
         taken: impl FnOnce(&Self) -> BTreeMap<u32, usize>,
     ) -> Result<(), Refusal> {
-        let (shares, taken) = (Shares::new(most, self.entitlements.keys().copied()), taken(self));
+        let (shares, taken) = (self.entitlements.shares(most), taken(self));
         if shares.admit(uid, &taken) {
             return Ok(());
         }
@@ -238,7 +237,7 @@ impl Hub {
     }
 
     pub(super) fn name(&self, text: &str, uid: u32) -> Result<SecretName, Refusal> {
-        let entitled: &[SpiffeId] = self.entitlements.get(&uid).map_or(&[], Vec::as_slice);
+        let entitled = self.entitlements.of(uid);
         SecretName::parse(text, &self.parts.config.trust_domain, entitled).map_err(|refused| {
             let why = match refused {
                 NameRefused::Nobody | NameRefused::NotEntitled(_) => Why::NotPermitted,
