@@ -34,8 +34,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 pub struct Trust {
     /// The bundle in force: its roots, and the sequence that gates count by.
     pub bundle: Bundle,
-    /// Which CA this is, for good.
-    pub ca_id: String,
+    /// Which CA this is, whichever of its servers answers: its trust domain.
+    pub trust_domain: String,
     /// Every root that the record knows.
     pub roots: Vec<Root>,
     /// The server at a glance.
@@ -156,7 +156,7 @@ impl Trust {
     /// Whether there is nothing new in it.
     fn is_same(&self, other: &Self) -> bool {
         self.bundle == other.bundle
-            && self.ca_id == other.ca_id
+            && self.trust_domain == other.trust_domain
             && self.roots == other.roots
             && self.rotation == other.rotation
             && self.status == other.status
@@ -178,8 +178,8 @@ async fn look(channel: &Channel, rotation: &Rotation) -> Result<Trust, String> {
         let roots = roots(channel).await?;
         match together(&status, &roots) {
             Ok(bundle) => {
-                let (ca_id, rotation) = (status.ca_id.clone(), rotation.clone());
-                return Ok(Trust { bundle, ca_id, roots, status, rotation });
+                let (trust_domain, rotation) = (status.trust_domain.clone(), rotation.clone());
+                return Ok(Trust { bundle, trust_domain, roots, status, rotation });
             }
             Err(error) => wrong = error,
         }

@@ -194,7 +194,7 @@ impl<'a> Session<'a> {
             }
         };
         self.unfit = None;
-        let ours = Ours { ca: trust.ca_id.clone(), sequence: trust.bundle.sequence().0 };
+        let ours = Ours { ca: trust.trust_domain.clone(), sequence: trust.bundle.sequence().0 };
         let plan = Plan { ours, contents };
         if self.known.plan().is_none_or(|known| **known != plan) {
             self.known.publish(plan);

@@ -53,7 +53,7 @@ impl Shape {
     pub(crate) fn contents(&self, trust: &Trust) -> Result<BTreeMap<String, Content>, String> {
         let bundle = &trust.bundle;
         let annotations = BTreeMap::from([
-            (CA.to_owned(), trust.ca_id.clone()),
+            (CA.to_owned(), trust.trust_domain.clone()),
             (SEQUENCE.to_owned(), bundle.sequence().to_string()),
             (DIGEST.to_owned(), bundle.digest().to_string()),
         ]);
@@ -189,7 +189,7 @@ mod tests {
         let roots = (0..roots).map(root).collect();
         Trust {
             bundle: Bundle::new(domain, Sequence(7), roots).unwrap(),
-            ca_id: "ca".to_owned(),
+            trust_domain: "ca".to_owned(),
             roots: Vec::new(),
             status: Default::default(),
             rotation: Default::default(),
