@@ -93,6 +93,14 @@ impl Cluster {
         kubectl(&self.kubeconfig, arguments, input).await
     }
 
+    /// `kubectl` as above, with arguments to follow.
+    ///
+    /// # Errors
+    /// Says what installs it.
+    pub fn kubectl_command(&self) -> anyhow::Result<tokio::process::Command> {
+        tools::kubectl_command(&self.kubeconfig)
+    }
+
     /// One object.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ mod cache;
 mod codegen;
 mod debian;
 mod gate;
+mod kubernetes;
 mod model;
 mod new_plugin;
 mod peers;
@@ -96,6 +97,15 @@ enum Chore {
     /// Replace servers of the former release by this one under traffic, and go back: builds the former release from the history,
     /// and adds up what was counted from outside: one line of JSON at the end.
     Upgrade,
+    /// Install the chart at a real API server, run its servers and controllers as it says, and rotate the root by kubectl: the
+    /// transcript, and one line of JSON at the end.
+    Kubernetes {
+        /// Part of the names of tests; all without it.
+        part: Option<String>,
+        /// Write deploy/manifests anew in place of that.
+        #[arg(long, conflicts_with = "part")]
+        manifests: bool,
+    },
     /// Check format, lints, documentation, dependencies and the rules of the workspace.
     Check,
 }
@@ -128,6 +138,8 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Attacks { names, dev } => attacks::run(&root, &names, dev),
         Chore::Replicas { part } => replicas::run(&root, part.as_deref()),
         Chore::Upgrade => upgrade::run(&root),
+        Chore::Kubernetes { manifests: true, .. } => kubernetes::write_manifests(&root),
+        Chore::Kubernetes { part, .. } => kubernetes::run(&root, part.as_deref()),
         Chore::Check => gate::check(&root),
     }
 }

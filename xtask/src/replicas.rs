@@ -4,7 +4,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
 
@@ -35,7 +35,12 @@ pub(crate) fn run_beside(
     let mut tests = process::cargo(root);
     tests.args(["test", "--workspace", "--test", "replicas", "--", "--nocapture"]);
     tests.envs(former.map(|program| (FORMER, program)));
-    let mut running = tests.args(part).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    counted(tests.args(part))
+}
+
+/// Runs tests, shows what they print, and adds up their figures in one line of JSON.
+pub(crate) fn counted(tests: &mut Command) -> anyhow::Result<()> {
+    let mut running = tests.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let output = running.stdout.take().context("no output")?;
     let mut sums = Sums::default();
     for line in BufReader::new(output).lines() {

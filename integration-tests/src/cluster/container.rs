@@ -47,16 +47,10 @@ impl Container {
         let name = text(made.spec, "/name")?.to_owned();
         let log = made.home.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log)?;
-        let mut line = made.before.iter();
-        let mut command = Command::new(line.next().context("nothing stands before it")?);
-        command.args(line).args(["sh", "-euc", &made.script(&name)?, "sh", "/banyan"]);
-        for argument in made.spec["args"].as_array().into_iter().flatten() {
-            command.arg(argument.as_str().context("an argument is a text")?);
-        }
-        let path = std::env::var_os("PATH").context("PATH is not set")?;
-        command.env_clear().env("PATH", path).envs(made.environment.iter().cloned());
-        command.envs(made.variables()?);
-        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).kill_on_drop(true);
+        let program = Value::from("/banyan");
+        let arguments = [&program].into_iter().chain(list(&made.spec["args"]));
+        let mut command = made.command(arguments)?;
+        command.stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().with_context(|| format!("container {name}"))?;
         Ok(Self { name, log, child })
     }
@@ -104,6 +98,10 @@ impl Container {
     }
 }
 
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
 impl Made<'_> {
     /// Makes the file system, and runs in it what follows. `ip netns exec` has given it mounts of its own already.
     fn script(&self, name: &str) -> anyhow::Result<String> {
@@ -120,7 +118,7 @@ impl Made<'_> {
             self.home.display()
         )?;
         writeln!(script, "touch banyan; mount --bind {} banyan", self.program.display())?;
-        for mount in self.spec["volumeMounts"].as_array().into_iter().flatten() {
+        for mount in list(&self.spec["volumeMounts"]) {
             let volume = text(mount, "/name")?;
             let folder = self.volumes.get(volume);
             let folder = folder.with_context(|| format!("no volume is called {volume}"))?.display();
@@ -134,8 +132,31 @@ impl Made<'_> {
         Ok(script)
     }
 
+    /// Runs what its startup probe says, beside it; answers whether that succeeded, and what it printed.
+    pub(super) async fn probe(&self) -> anyhow::Result<(bool, String)> {
+        let line = self.spec.pointer("/startupProbe/exec/command").context("it has no probe")?;
+        let output = self.command(list(line))?.output().await?;
+        let printed = [output.stdout, output.stderr].concat();
+        Ok((output.status.success(), String::from_utf8_lossy(&printed).into_owned()))
+    }
+
+    /// A command in its file system.
+    fn command<'v>(&self, line: impl Iterator<Item = &'v Value>) -> anyhow::Result<Command> {
+        let name = text(self.spec, "/name")?;
+        let mut before = self.before.iter();
+        let mut command = Command::new(before.next().context("nothing stands before it")?);
+        command.args(before).args(["sh", "-euc", &self.script(name)?, "sh"]);
+        for argument in line {
+            command.arg(argument.as_str().context("an argument is a text")?);
+        }
+        let path = std::env::var_os("PATH").context("PATH is not set")?;
+        command.env_clear().env("PATH", path).envs(self.environment.iter().cloned());
+        command.envs(self.variables()?).stdin(Stdio::null()).kill_on_drop(true);
+        Ok(command)
+    }
+
     fn variables(&self) -> anyhow::Result<Vec<(String, String)>> {
-        let variables = self.spec["env"].as_array().into_iter().flatten();
+        let variables = list(&self.spec["env"]);
         variables
             .map(|variable| {
                 let name = text(variable, "/name")?.to_owned();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context as _;
 use serde_json::Value;
@@ -58,6 +59,7 @@ impl Pod {
         let environment = vec![
             ("KUBERNETES_SERVICE_HOST".to_owned(), api.ip().to_string()),
             ("KUBERNETES_SERVICE_PORT".to_owned(), api.port().to_string()),
+            ("HOSTNAME".to_owned(), name.clone()),
             (OWN_ADDRESS.to_owned(), node.address.to_string()),
         ];
         let mut pod = Self {
@@ -117,19 +119,47 @@ impl Pod {
         let volumes = self.folders()?;
         let specs = ["/spec/initContainers", "/spec/containers"];
         let specs = specs.iter().filter_map(|path| self.object.pointer(path)?.as_array()).flatten();
-        for spec in specs {
-            let made = Made {
-                pod: &self.object,
-                spec,
-                program: &self.program,
-                home: &self.home,
-                volumes: &volumes,
-                before: &self.before,
-                environment: &self.environment,
-            };
-            self.containers.push(Container::start(&made)?);
-        }
+        let made = specs.map(|spec| Container::start(&self.made(spec, &volumes)));
+        self.containers = made.collect::<anyhow::Result<_>>()?;
         Ok(())
+    }
+
+    /// Waits until the startup probe of its first container succeeds: then a kubelet would start the next one.
+    ///
+    /// # Errors
+    /// If it does not in time, with what it said last.
+    pub async fn started(&self) -> anyhow::Result<()> {
+        let volumes = self.folders()?;
+        let spec = self.object.pointer("/spec/initContainers/0").context("no first container")?;
+        let made = self.made(spec, &volumes);
+        let said = Mutex::new(String::new());
+        let what = format!("{} has started", self.name);
+        let probing = eventually(&what, || async {
+            match made.probe().await {
+                Ok((true, _)) => true,
+                Ok((false, why)) => {
+                    *said.lock().unwrap_or_else(PoisonError::into_inner) = why;
+                    false
+                }
+                Err(_) => false,
+            }
+        });
+        let done = probing.await;
+        let said = said.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let logs = self.containers.iter().map(Container::log).collect::<String>();
+        done.with_context(|| format!("{said}\n{logs}"))
+    }
+
+    fn made<'a>(&'a self, spec: &'a Value, volumes: &'a BTreeMap<String, PathBuf>) -> Made<'a> {
+        Made {
+            pod: &self.object,
+            spec,
+            program: &self.program,
+            home: &self.home,
+            volumes,
+            before: &self.before,
+            environment: &self.environment,
+        }
     }
 
     /// A container by its name.

@@ -67,9 +67,20 @@ pub fn rendered(text: &str) -> Vec<&str> {
 /// # Errors
 /// If it fails, with what it said.
 pub async fn kubectl(config: &Path, arguments: &[&str], input: &str) -> anyhow::Result<String> {
-    let mut kubectl = Command::new(host::peers::binary("kubectl", "kubectl")?);
-    kubectl.arg("--kubeconfig").arg(config).args(arguments);
+    let mut kubectl = kubectl_command(config)?;
+    kubectl.args(arguments);
     printed(kubectl, input).await
+}
+
+/// kubectl as a kubeconfig says, with arguments to follow. It keeps what it learns of the cluster beside that file.
+///
+/// # Errors
+/// Says what installs it.
+pub(super) fn kubectl_command(config: &Path) -> anyhow::Result<Command> {
+    let mut kubectl = Command::new(host::peers::binary("kubectl", "kubectl")?);
+    let cache = config.with_extension("cache");
+    kubectl.arg("--kubeconfig").arg(config).arg("--cache-dir").arg(cache);
+    Ok(kubectl)
 }
 
 async fn printed(mut command: Command, input: &str) -> anyhow::Result<String> {

@@ -1,6 +1,7 @@
 //! The chart: rendered by helm, taken by a real API server, and run with exactly the rights that it gives.
 #![expect(clippy::indexing_slicing, reason = "what JSON does not have reads as null")]
 
+mod mesh;
 mod rendered;
 mod servers;
 
@@ -30,7 +31,9 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(AT_A_TIME);
     let trials = trials![
         rendered::values_of_every_kind_are_linted_and_accepted_under_the_restricted_standard,
+        rendered::the_plain_manifests_are_the_chart_with_its_own_values,
         rendered::values_that_are_wrong_are_refused_with_their_names,
+        mesh::a_root_is_rotated_by_kubectl_under_traffic_and_every_namespace_has_both_roots_first,
         servers::three_servers_of_the_chart_rotate_with_exactly_its_rights_and_one_is_replaced_meanwhile,
     ];
     libtest_mimic::run(&arguments, trials).exit_code()

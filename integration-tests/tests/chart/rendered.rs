@@ -35,6 +35,20 @@ pub(crate) async fn values_of_every_kind_are_linted_and_accepted_under_the_restr
     Ok(())
 }
 
+pub(crate) async fn the_plain_manifests_are_the_chart_with_its_own_values(
+    _: &'static str,
+) -> anyhow::Result<()> {
+    let path = Chart::folder().join("../../manifests/banyan.yaml");
+    let manifests = std::fs::read_to_string(&path)?;
+    let rendered = Chart::default().render(NAMESPACE).await?;
+    ensure!(
+        manifests.trim_end().ends_with(rendered.trim_end()),
+        "{} is not what helm makes of the chart: run `cargo xtask kubernetes --manifests`",
+        path.display()
+    );
+    Ok(())
+}
+
 /// The standard is enforced for Pods, not for what Pods are made of.
 async fn accepted_as_a_pod(
     cluster: &integration_tests::cluster::Cluster,

@@ -30,3 +30,37 @@ runAsNonRoot: true
 capabilities: { drop: [ALL] }
 seccompProfile: { type: RuntimeDefault }
 {{- end -}}
+
+{{/* Gives the servers' account the role of a part, in one namespace. */}}
+{{- define "banyan.roleBinding" }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: {{ include "banyan.name" .root }}-{{ .part }}
+  namespace: {{ .namespace }}
+  labels: {{- include "banyan.labels" .root | nindent 4 }}
+roleRef: { apiGroup: rbac.authorization.k8s.io, kind: Role, name: {{ include "banyan.name" .root }}-{{ .part }} }
+subjects:
+  - { kind: ServiceAccount, name: {{ include "banyan.name" .root }}, namespace: {{ .root.Release.Namespace }} }
+{{- end }}
+
+{{/* A role of the whole cluster, and who has it. Two releases of one name in two namespaces have two. */}}
+{{- define "banyan.clusterRole" }}
+{{- $role := printf "%s-%s-%s" .root.Release.Namespace (include "banyan.name" .root) .part }}
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata:
+  name: {{ $role }}
+  labels: {{- include "banyan.labels" .root | nindent 4 }}
+rules: {{- toYaml .rules | nindent 2 }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata:
+  name: {{ $role }}
+  labels: {{- include "banyan.labels" .root | nindent 4 }}
+roleRef: { apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {{ $role }} }
+subjects:
+  - { kind: ServiceAccount, name: {{ include "banyan.name" .root }}, namespace: {{ .root.Release.Namespace }} }
+{{- end }}
