@@ -177,6 +177,7 @@ mod tests {
             banyan::admin::v1::leaf_service_server::SERVICE_NAME,
             banyan::admin::v1::replica_service_server::SERVICE_NAME,
             banyan::admin::v1::rotation_service_server::SERVICE_NAME,
+            banyan::admin::v1::signer_service_server::SERVICE_NAME,
             banyan::admin::v1::state_service_server::SERVICE_NAME,
             banyan::admin::v1::token_service_server::SERVICE_NAME,
             banyan::agent::v1::agent_service_server::SERVICE_NAME,

@@ -28,6 +28,7 @@ mod prune;
 mod relying_parties;
 mod replica;
 mod rotation;
+mod signer;
 mod starting;
 mod state;
 mod token;

@@ -14,6 +14,7 @@ use proto::banyan::admin::v1::authority_service_server::AuthorityServiceServer;
 use proto::banyan::admin::v1::leaf_service_server::LeafServiceServer;
 use proto::banyan::admin::v1::replica_service_server::ReplicaServiceServer;
 use proto::banyan::admin::v1::rotation_service_server::RotationServiceServer;
+use proto::banyan::admin::v1::signer_service_server::SignerServiceServer;
 use proto::banyan::admin::v1::state_service_server::StateServiceServer;
 use proto::banyan::admin::v1::token_service_server::TokenServiceServer;
 use proto::banyan::agent::v1::agent_service_server::AgentServiceServer;
@@ -50,6 +51,7 @@ use crate::leaf::Leaves;
 use crate::peer::PeerCalls;
 use crate::replica::Replicas;
 use crate::rotation::{Defaults, Rotations};
+use crate::signer::Signers;
 use crate::starting::StartingProbes;
 use crate::state::States;
 use crate::token::Tokens;
@@ -338,7 +340,9 @@ impl Sockets {
             },
         ));
 
-        let services = guard(admin(Routes::default()));
+        let signers = SignerServiceServer::new(Signers::new(Arc::clone(ca), operators.clone()));
+        let signers = signers.max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let services = guard(admin(Routes::new(signers)));
         tasks.spawn(accept::run(
             self.admin,
             crowd(Rules::of_operators(ADMIN_CONNECTIONS_MAX)),

@@ -157,6 +157,22 @@ impl Authorizer {
         self.issue(granted.into_identity(), asked, Holder::CsrOnly, snapshot)
     }
 
+    /// A leaf for a workload that has its roots from another channel, for an identity that somebody on the admin socket answers
+    /// for. The CSR names it or nothing, whatever the configuration says of other callers: whoever approved the request may have
+    /// read the names in it.
+    ///
+    /// # Errors
+    /// A refusal if key or names of the CSR are not for it.
+    pub fn channel_trusted(
+        &self,
+        identity: SpiffeId,
+        asked: Asked,
+        snapshot: &Snapshot,
+    ) -> Result<AuthorizedRequest, Refusal> {
+        names_agree(asked.csr.names(), &identity)?;
+        self.issue(identity, asked, Holder::ChannelTrusted, snapshot)
+    }
+
     /// A leaf for a workload behind an agent.
     ///
     /// # Errors

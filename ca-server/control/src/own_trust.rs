@@ -1,9 +1,9 @@
-//! Holders that take their leaves from an agent and their trust from elsewhere: who they are, what is missing, and what can be
+//! Holders that take their leaves from an agent or a signer and their trust from elsewhere: who they are, what is missing, and what can be
 //! done about it. No time proves anything of them: their next leaf says as little as this one.
 
 use std::collections::BTreeMap;
 
-use ledger::LiveRow;
+use ledger::{LiveRow, RowKind};
 use registry::RelyingPartyRow;
 use trust::{Sequence, SpiffeId};
 
@@ -35,21 +35,30 @@ pub(crate) fn holders(ca: &Ca, wanted: Sequence, ends: Ends, limit: usize) -> Ve
 /// What a rotation that starts now would wait for, one sentence for each identity; at most `limit` are named.
 pub(crate) fn forecast(ca: &Ca, limit: usize) -> Forecast {
     let covered = ca.registry.covered();
-    let mut agents: BTreeMap<SpiffeId, String> = BTreeMap::new();
+    let mut held: BTreeMap<SpiffeId, (RowKind, String)> = BTreeMap::new();
     for live in ca.ledger.own_trust(LOOKED_THROUGH_MAX) {
-        agents.insert(live.row.identity.clone(), live.row.agent.clone().unwrap_or_default());
+        let agent = live.row.agent.clone().unwrap_or_default();
+        held.insert(live.row.identity.clone(), (live.row.kind, agent));
     }
-    let identities = agents.len();
-    let open = agents.keys().any(|identity| !covered.contains_key(identity));
+    let identities = held.len();
+    let open = held.keys().any(|identity| !covered.contains_key(identity));
     let never = open && ca.evidence.own_trust_after().is_none();
-    let named = agents.iter().take(limit).map(|(identity, agent)| {
-        let missing = format!(
-            "{identity} (agent-held, agent {agent}) takes no validation secret from its agent"
-        );
+    let named = held.iter().take(limit).map(|(identity, (kind, agent))| {
+        let missing = match kind {
+            RowKind::ChannelTrusted => {
+                format!("{identity} ({}) has its roots from a channel", kind_name(*kind))
+            }
+            _ => format!(
+                "{identity} (agent-held, agent {agent}) takes no validation secret from its agent"
+            ),
+        };
         match covered.get(identity) {
             Some(by) => format!("{missing}: {} must confirm for it", names(by)),
             None => {
-                format!("{missing}, and no time opens the trust gate over it: {}", advice(identity))
+                format!(
+                    "{missing}, and no time opens the trust gate over it: {}",
+                    advice(*kind, identity)
+                )
             }
         }
     });
@@ -90,18 +99,25 @@ fn holder(ca: &Ca, live: &LiveRow, wanted: Sequence, ends: Ends, covered: &Cover
                 by.first().map(|(name, _)| name.as_str()).unwrap_or_default()
             )
         }
-        None => advice(&row.identity),
+        None => advice(kind, &row.identity),
     };
     let goes_on = match ends {
         Ends::At(at) => format!("the gate goes on without it at {at}"),
         Ends::ByWord => "no time opens the gate over it".to_owned(),
     };
     let named = agent.as_ref().map(|agent| agent.name.clone()).unwrap_or_default();
-    let text = format!(
-        "{identity} ({}, agent {named}): takes its certificate from its agent and no validation secret, or one that it took stays \
-         away, so nothing tells whether it trusts bundle {wanted}; {goes_on}: {way}",
-        kind_name(kind)
-    );
+    let who = match kind {
+        RowKind::ChannelTrusted => {
+            format!("{identity} ({}): has its roots from a channel", kind_name(kind))
+        }
+        _ => format!(
+            "{identity} ({}, agent {named}): takes its certificate from its agent and no validation secret, or one that it took \
+             stays away",
+            kind_name(kind)
+        ),
+    };
+    let text =
+        format!("{who}, so nothing tells whether it trusts bundle {wanted}; {goes_on}: {way}");
     Holder {
         who: Who::Leaf { kind, identity, serial, own_trust: true },
         agent,
@@ -114,10 +130,16 @@ fn holder(ca: &Ca, live: &LiveRow, wanted: Sequence, ends: Ends, covered: &Cover
 }
 
 /// What can be done: two ways, and both can be followed.
-fn advice(identity: &SpiffeId) -> String {
+fn advice(kind: RowKind, identity: &SpiffeId) -> String {
+    let first = match kind {
+        RowKind::ChannelTrusted => format!(
+            "write {identity} into `covers` of the channel of kubernetes.toml that it has its roots from"
+        ),
+        _ => "let it take its roots from the agent (SDS secret ROOTCA)".to_owned(),
+    };
     format!(
-        "let it take its roots from the agent (SDS secret ROOTCA), or name who answers for its roots with `banyan relying-party \
-         add NAME --covers {identity}`, and once they hold what `banyan root list --pem` prints, `banyan relying-party confirm NAME`"
+        "{first}, or name who answers for its roots with `banyan relying-party add NAME --covers {identity}`, and once they hold \
+         what `banyan root list --pem` prints, `banyan relying-party confirm NAME`"
     )
 }
 

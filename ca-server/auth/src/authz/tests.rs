@@ -131,6 +131,23 @@ fn names_in_a_csr_are_the_callers_or_none() {
 }
 
 #[test]
+fn a_signers_csr_names_its_identity_or_nothing_even_where_other_names_are_ignored() {
+    let snapshot = CaMaterial::new().snapshot(1);
+    let lenient = authorizer(Memory::default(), NameMismatch::Ignore);
+    let key = KeyPair::generate().unwrap();
+    let judged = |csr: VerifiedCsr, path: &str| {
+        lenient.channel_trusted(id(path), Asked { csr, ttl: None }, &snapshot)
+    };
+    let request = judged(csr(), CART).unwrap();
+    assert_eq!((request.identity(), request.kind()), (&id(CART), RowKind::ChannelTrusted));
+    let other = csr_of(&key, &["spiffe://example.org/ns/shop/sa/x"]);
+    assert_eq!(reason(judged(other, CART)), Some(Reason::CsrIdentityMismatch));
+    for reserved in ["/banyan/agent/node-1", "/banyan/ca/ca-1"] {
+        assert_eq!(reason(judged(csr(), reserved)), Some(Reason::IdentityReserved));
+    }
+}
+
+#[test]
 fn keys_of_the_ca_and_blocked_keys_are_never_certified() {
     let snapshot = CaMaterial::new().snapshot(1);
     for (standing, expected) in

@@ -361,8 +361,13 @@ impl Holder {
             Ends::At(end) => format!(" until {end}"),
             Ends::ByWord => String::new(),
         };
-        let own =
-            if self.is_own_trust() { ", takes no validation secret from its agent" } else { "" };
+        let own = match &self.who {
+            Who::Leaf { own_trust: true, kind: RowKind::ChannelTrusted, .. } => {
+                ", has its roots from a channel"
+            }
+            Who::Leaf { own_trust: true, .. } => ", takes no validation secret from its agent",
+            _ => "",
+        };
         format!("{} ({}{behind}{own}){until}", self.name(), self.kind())
     }
 
