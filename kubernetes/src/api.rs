@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use kube::core::Status;
+use kube::Client;
+use kube::core::{ApiResource, GroupVersionKind, Status};
 
 /// Longest wait for one answer.
 pub(crate) const CALL_WITHIN: Duration = Duration::from_secs(10);
@@ -77,6 +78,26 @@ pub(crate) async fn asked<T>(
         Ok(answer) => answer.map_err(ApiError::from),
         Err(_) => Err(ApiError::Away(format!("none within {} s", CALL_WITHIN.as_secs()))),
     }
+}
+
+/// The first of these versions in which the cluster has a resource: its group, kind and plural.
+pub(crate) async fn best(
+    client: &Client,
+    [group, kind, plural]: [&str; 3],
+    versions: &[&str],
+) -> Result<Option<ApiResource>, ApiError> {
+    for version in versions {
+        let versioned = format!("{group}/{version}");
+        match asked(client.list_api_group_resources(&versioned)).await {
+            Ok(list) if list.resources.iter().any(|one| one.name == plural) => {
+                let kind = GroupVersionKind::gvk(group, version, kind);
+                return Ok(Some(ApiResource::from_gvk_with_plural(&kind, plural)));
+            }
+            Ok(_) | Err(ApiError::Gone(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]

@@ -13,9 +13,11 @@ use serde::Deserialize;
 
 mod problems;
 mod publish;
+mod sign;
 
 use problems::Problems;
 pub use publish::{ChannelConfig, ChannelKind, Namespaces, ObjectKind};
+pub use sign::SignConfig;
 
 /// Where health and metrics are served unless it is set.
 const LISTEN: &str = "0.0.0.0:15025";
@@ -39,6 +41,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Where the bundle is published.
     pub channels: Vec<ChannelConfig>,
+    /// Whose requests for certificates are signed.
+    pub sign: SignConfig,
     /// Custom resources.
     pub resources: Option<ResourcesConfig>,
 }
@@ -92,6 +96,8 @@ struct File {
     log: RawLog,
     #[serde(default)]
     publish: BTreeMap<String, publish::RawChannel>,
+    #[serde(default)]
+    sign: sign::RawSign,
     resources: Option<ResourcesConfig>,
 }
 
@@ -194,6 +200,7 @@ impl File {
         let access = self.cluster.access(folder, problems);
         let lead = self.lead.map(|lead| lead.checked(problems));
         let channels = publish::channels(self.publish, problems);
+        let sign = self.sign.checked(problems);
         if let Some(resources) = &self.resources {
             problems.name("resources.namespace", &resources.namespace);
         }
@@ -208,6 +215,7 @@ impl File {
             },
             log: LogConfig { json: self.log.format == LogFormat::Json, filter },
             channels,
+            sign,
             resources: self.resources,
         })
     }

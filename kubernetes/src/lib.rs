@@ -18,6 +18,7 @@ pub mod metrics;
 mod publish;
 pub mod resources;
 pub mod run;
+mod sign;
 pub mod world;
 
 pub use config::{Config, ConfigError};

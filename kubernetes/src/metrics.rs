@@ -31,6 +31,13 @@ struct ChannelLabel {
     channel: String,
 }
 
+/// A kind of request for a certificate, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    kind: &'static str,
+    outcome: &'static str,
+}
+
 type Number = Gauge<u64, AtomicU64>;
 
 /// Every figure.
@@ -42,6 +49,7 @@ pub struct Metrics {
     objects: Family<ChannelLabel, Number>,
     published: Family<ChannelLabel, Number>,
     confirmed: Family<ChannelLabel, Number>,
+    requests: Family<RequestLabels, Counter>,
 }
 
 impl Default for Metrics {
@@ -65,7 +73,13 @@ impl Default for Metrics {
         let confirmed = Family::<ChannelLabel, Number>::default();
         let text = "Bundle that a channel confirmed to the CA";
         registry.register("confirmed_sequence", text, confirmed.clone());
-        Self { registry, ready, sequence, writes, objects, published, confirmed }
+        let requests = Family::<RequestLabels, Counter>::default();
+        registry.register(
+            "requests",
+            "Requests for certificates that were worked on",
+            requests.clone(),
+        );
+        Self { registry, ready, sequence, writes, objects, published, confirmed, requests }
     }
 }
 
@@ -101,6 +115,11 @@ impl Metrics {
     /// The bundle that a channel confirmed.
     pub fn confirmed(&self, channel: &str, sequence: u64) {
         self.confirmed.get_or_create(&label(channel)).set(sequence);
+    }
+
+    /// One request for a certificate: `"signed"`, `"refused"` or `"later"`.
+    pub fn signed(&self, kind: &'static str, outcome: &'static str) {
+        self.requests.get_or_create(&RequestLabels { kind, outcome }).inc();
     }
 
     /// All of it as text, with how each part is.

@@ -19,6 +19,7 @@ use crate::lead::{Elector, Leading};
 use crate::metrics::Metrics;
 use crate::publish::Channel;
 use crate::resources::{Rotations, Views};
+use crate::sign::{Kind, Signer};
 use crate::world::World;
 
 /// Time for parts to end when the process is asked to stop.
@@ -111,6 +112,13 @@ async fn client(config: &Config) -> Result<Client, String> {
 fn spawn(config: &Config, world: &World, tasks: &TaskTracker) {
     for channel in config.channels.clone() {
         tasks.spawn(Channel::new(world.clone(), channel).run());
+    }
+    let sign = &config.sign;
+    for (kind, signers) in [(Kind::Csr, &sign.csr), (Kind::PodCertificate, &sign.pod_certificates)]
+    {
+        if !signers.is_empty() {
+            tasks.spawn(Signer::new(world.clone(), kind, signers.clone()).run());
+        }
     }
     if let Some(resources) = &config.resources {
         tasks.spawn(Rotations::new(world.clone(), resources).run());

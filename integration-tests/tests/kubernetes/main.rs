@@ -9,4 +9,5 @@ mod faults;
 mod lead;
 mod resources;
 mod rights;
+mod sign;
 mod support;

@@ -23,10 +23,10 @@ const KINDS: &str = "/apis/banyan.dev/v1alpha1/namespaces/banyan";
 /// Namespaces of the measurement unless the environment says otherwise.
 const NAMESPACES: usize = 150;
 
-type Right = (String, String, String);
+pub(crate) type Right = (String, String, String);
 
 /// What the account did: group, resource and verb; a patch that made something is a create too.
-fn used(world: &World) -> anyhow::Result<BTreeSet<Right>> {
+pub(crate) fn used(world: &World) -> anyhow::Result<BTreeSet<Right>> {
     let asked = world.api.requests()?.into_iter().filter(|asked| asked.user == "ca");
     let mut used = BTreeSet::new();
     for asked in asked {

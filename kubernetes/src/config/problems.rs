@@ -54,3 +54,10 @@ pub(crate) fn is_subdomain(name: &str) -> bool {
     };
     name.len() <= 253 && name.split('.').all(label)
 }
+
+/// A name of a signer: a domain of several parts, and a path of one.
+pub(crate) fn is_signer_name(name: &str) -> bool {
+    name.split_once('/').is_some_and(|(domain, path)| {
+        domain.contains('.') && is_subdomain(domain) && is_subdomain(path)
+    })
+}

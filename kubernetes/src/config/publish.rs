@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use trust::SpiffeId;
 
-use super::problems::{Problems, is_subdomain};
+use super::problems::{Problems, is_signer_name, is_subdomain};
 
 /// Name of the objects of a namespace unless it is set.
 const OBJECT: &str = "banyan-trust-bundle";
@@ -242,10 +242,7 @@ impl RawObjects {
 impl RawBundles {
     fn checked(self, channel: &str, problems: &mut Problems) -> Option<ChannelConfig> {
         let at = |key: &str| format!("publish.{channel}.{key}");
-        let parts = self.signer.split_once('/');
-        if !parts.is_some_and(|(domain, path)| {
-            domain.contains('.') && is_subdomain(domain) && is_subdomain(path)
-        }) {
+        if !is_signer_name(&self.signer) {
             problems.add(
                 &at("signer"),
                 format_args!(

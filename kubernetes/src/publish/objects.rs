@@ -10,14 +10,14 @@ use kube::Client;
 use kube::api::{
     Api, DeleteParams, ListParams, Patch, PatchParams, Preconditions, ValidationDirective,
 };
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind, ObjectMeta, PartialObjectMeta};
+use kube::core::{ApiResource, DynamicObject, ObjectMeta, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch_objects};
 use serde_json::{Map, Value, json};
 
 use super::content::{Content, Shape};
 use super::seen::{Key, Seen};
-use crate::api::{ApiError, asked};
+use crate::api::{self, ApiError, asked};
 use crate::config::{ChannelKind, Namespaces};
 
 /// Who owns the fields that are written here.
@@ -28,7 +28,7 @@ const ABSENT: &str = "1";
 const PAGE: u32 = 500;
 /// Versions of ClusterTrustBundle, the best first.
 const BUNDLE_VERSIONS: [&str; 3] = ["v1", "v1beta1", "v1alpha1"];
-const BUNDLE_GROUP: &str = "certificates.k8s.io";
+const BUNDLES: [&str; 3] = ["certificates.k8s.io", "ClusterTrustBundle", "clustertrustbundles"];
 
 /// Where a channel's objects are.
 pub(crate) struct Objects {
@@ -270,18 +270,8 @@ fn lost(error: watcher::Error) -> ApiError {
 
 /// The best version of ClusterTrustBundle that this cluster has.
 async fn bundles(client: &Client) -> Result<ApiResource, ApiError> {
-    for version in BUNDLE_VERSIONS {
-        let group = format!("{BUNDLE_GROUP}/{version}");
-        match asked(client.list_api_group_resources(&group)).await {
-            Ok(list) if list.resources.iter().any(|one| one.name == "clustertrustbundles") => {
-                let kind = GroupVersionKind::gvk(BUNDLE_GROUP, version, "ClusterTrustBundle");
-                return Ok(ApiResource::from_gvk(&kind));
-            }
-            Ok(_) | Err(ApiError::Gone(_)) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Err(ApiError::Gone(
+    let found = api::best(client, BUNDLES, &BUNDLE_VERSIONS).await?;
+    found.ok_or_else(|| ApiError::Gone(
         "this cluster has no ClusterTrustBundle: take Kubernetes 1.37 or later, or turn on its feature gate and API version, or remove this channel".to_owned(),
     ))
 }
