@@ -65,8 +65,11 @@ pub(super) fn go_on(
     if above < least || above.0 >= SEQUENCE_MAX {
         return Err(Cause::NotAbove { above, least });
     }
-    if let Some(until) = state.seen.lost_leaves_until(policy).filter(|until| waits && now <= *until)
-    {
+    // A bundle that the record has not may have come with roots that it has not: leaves of those are among the lost rows, and
+    // perhaps no agent is left that could say so.
+    let lost = (above > state.sequence).then(|| state.lost_rows_until(now, policy)).flatten();
+    let until = state.seen.lost_leaves_until(policy).max(lost);
+    if let Some(until) = until.filter(|until| waits && now <= *until) {
         return Err(Cause::LostLeavesMayLive { above, until });
     }
     let mut draft = Draft::after(state);

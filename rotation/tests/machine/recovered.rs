@@ -2,8 +2,8 @@
 //! ledgers say, and under whichever root.
 
 use rotation::invariants::{self, Violation};
-use rotation::{Cause, Contents, Evidence, Mode, Phase, SegmentState, State, step};
-use trust::Generation;
+use rotation::{Cause, Contents, Event, Evidence, Mode, Phase, SegmentState, State, step};
+use trust::{Generation, Sequence};
 
 use crate::script::Script;
 use crate::words::*;
@@ -151,4 +151,24 @@ fn a_phase_that_was_restored_ends_and_the_next_rotation_does_too() {
     let generation = state.generation.0;
     let state = settled(after(state, OVER + 30, &[sealed("s2", generation)]), OVER + 31);
     assert!(matches!(state.phase, Phase::Withdrawing(_)), "{}", line(&state));
+}
+
+#[test]
+fn nothing_goes_on_above_a_later_bundle_while_lost_rows_may_live_although_no_agent_says_a_word() {
+    let state = recovered(signing());
+    assert!(state.seen.open.is_empty());
+    let go_on = |above, waits, now| {
+        let (request_id, reason) = ("c".parse().unwrap(), "restored".to_owned());
+        let above = Sequence(above);
+        let event = Event::ContinueRequested { request_id, above, reason, waits };
+        step(&state, &event, at(now), &policy())
+    };
+    let refused = go_on(4, true, 1_300).unwrap_err();
+    assert!(
+        matches!(refused.cause, Cause::LostLeavesMayLive { until, .. } if until == at(OVER)),
+        "{refused}"
+    );
+    assert_eq!(go_on(4, false, 1_300).unwrap().next.sequence, Sequence(5), "somebody's word");
+    assert_eq!(go_on(4, true, OVER).unwrap().next.sequence, Sequence(5), "they are over");
+    assert_eq!(go_on(1, true, 1_300).unwrap().next.sequence, Sequence(2), "nothing is above");
 }
