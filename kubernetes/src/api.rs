@@ -20,6 +20,11 @@ pub enum ApiError {
     /// There is no such object, or none of this kind.
     #[error("not found: {0}")]
     Gone(String),
+    /// We are not believed.
+    #[error(
+        "{0}: the token of this account is not believed (any more); see [cluster] and the file of the token"
+    )]
+    Unknown(String),
     /// We may not do that.
     #[error("{0}; give this account the right that docs/kubernetes.md lists for it")]
     Forbidden(String),
@@ -64,7 +69,8 @@ fn of_status(status: &Status) -> ApiError {
         409 if !owners.is_empty() => ApiError::Owned(owners.join(", ")),
         409 => ApiError::Changed(said),
         404 | 410 => ApiError::Gone(said),
-        401 | 403 => ApiError::Forbidden(said),
+        401 => ApiError::Unknown(said),
+        403 => ApiError::Forbidden(said),
         400 | 413 | 415 | 422 => ApiError::Invalid(said),
         _ => ApiError::Away(said),
     }
@@ -119,6 +125,8 @@ mod tests {
         assert_eq!(changed, ApiError::Changed("modified".to_owned()));
         let forbidden = status(r#"{"status":"Failure","code":403,"message":"u may not"}"#);
         assert!(forbidden.to_string().contains("docs/kubernetes.md") && !forbidden.is_passing());
+        let unknown = status(r#"{"status":"Failure","code":401,"message":"Unauthorized"}"#);
+        assert!(unknown.to_string().contains("is not believed") && !unknown.is_passing());
         assert!(status(r#"{"status":"Failure","code":503,"message":"later"}"#).is_passing());
     }
 }

@@ -232,7 +232,7 @@ impl Replication {
             _ => {
                 let silent = span(uptime.saturating_sub(peer.seen_at));
                 format!(
-                    "replica {name}{at} is silent for {silent}: start it again, or `banyan replica remove {name}` if it is gone \
+                    "replica {name}{at} is silent for {silent}: start it again, or `banyan replica remove {name} --reason TEXT` if it is gone \
                      for good"
                 )
             }
@@ -247,7 +247,7 @@ impl Replication {
             None => "no gate waits for it".to_owned(),
         };
         format!(
-            "replica {name}{at} has not renewed its lease for {silent}; {holds}: start it again, or `banyan replica remove {name}` \
+            "replica {name}{at} has not renewed its lease for {silent}; {holds}: start it again, or `banyan replica remove {name} --reason TEXT` \
              if it is gone for good"
         )
     }

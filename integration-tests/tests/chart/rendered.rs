@@ -88,6 +88,11 @@ pub(crate) async fn values_that_are_wrong_are_refused_with_their_names(
         ("store.etcd.endpoints={http://etcd:2379}", "endpoints"),
         ("config.data_dir=/tmp", "data_dir"),
         ("image.digest=latest", "digest"),
+        ("persistence.size=big", "size"),
+        ("authentication.review=offline", "issuer"),
+        ("controllers.publish.mesh.stalenes=1m", "stalenes"),
+        ("controllers.publish.keys.kind=secret", "namespaces"),
+        ("controllers.publish.pods.kind=cluster-trust-bundle", "signer"),
     ] {
         let chart = Chart { files: Vec::new(), set: vec![set.to_owned()] };
         let said =

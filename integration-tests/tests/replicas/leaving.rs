@@ -69,7 +69,9 @@ pub(crate) async fn a_dead_server_that_is_removed_is_waited_for_no_more_and_a_li
     ensure!(!done && said.contains("stop it first") && said.contains("--force"), "{said}");
     ensure!(trio.at(0)?.sees("ca-2").await?.standing == "serving", "nothing changed");
     trio.server(2)?.kill().await?;
-    trio.at(0)?.until_it_says("`banyan replica remove ca-3` if it is gone for good").await?;
+    trio.at(0)?
+        .until_it_says("`banyan replica remove ca-3 --reason TEXT` if it is gone for good")
+        .await?;
     let (done, said) = trio.at(0)?.banyan(&remove("ca-3")).await?;
     ensure!(done && said.contains("is removed"), "{said}");
     ensure!(trio.at(0)?.sees("ca-3").await.is_err(), "it is listed no more");

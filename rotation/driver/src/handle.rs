@@ -34,7 +34,7 @@ pub enum SubmitError {
     /// A server that is registered could not read the record any more.
     #[error(
         "nothing changed: the record would come to format {format}, and server {replica} reads it up to {reads}: start \
-         {replica} with this release or a newer one, or `banyan replica remove {replica}` if it is gone for good"
+         {replica} with this release or a newer one, or `banyan replica remove {replica} --reason TEXT` if it is gone for good"
     )]
     TooNew {
         /// What the record would come to.

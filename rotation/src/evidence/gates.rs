@@ -245,7 +245,8 @@ impl Hold {
                                       relying-party confirm NAME`"
                 .to_owned(),
             _ => "confirm each relying party that has the bundle with `banyan relying-party confirm NAME`, and remove one \
-                  that is gone with `banyan relying-party remove NAME`"
+                  that is gone with `banyan relying-party remove NAME`; one named kubernetes/CHANNEL confirms by itself, \
+                  and /readyz of `banyan kubernetes` says what it waits for"
                 .to_owned(),
         })
     }
