@@ -60,7 +60,7 @@ impl EtcdStore {
                 match after(&status) {
                     After::SignIn => self.members.sign_out(&member).await,
                     After::Leave => self.members.leave(&member).await,
-                    After::Refused => return Err(failed),
+                    After::Refused | After::Unsure => return Err(failed),
                 }
             }
             Err(failed)
@@ -102,6 +102,7 @@ impl EtcdStore {
             match after(&status) {
                 After::SignIn => self.members.sign_out(&member).await,
                 After::Refused => return Err(WriteError::failed(key, member.said(&status))),
+                After::Unsure => return Err(WriteError::unknown(key, member.said(&status))),
                 After::Leave => {
                     self.members.leave(&member).await;
                     return Err(WriteError::unknown(key, member.said(&status)));
@@ -151,6 +152,8 @@ enum After {
     SignIn,
     /// It was refused; nothing was done.
     Refused,
+    /// It was refused by a member that serves on, and a write may be done.
+    Unsure,
     /// The member may be gone or alone; a write may be done.
     Leave,
 }
@@ -160,6 +163,8 @@ fn after(status: &Status) -> After {
     match status.code() {
         Code::Unauthenticated => After::SignIn,
         Code::InvalidArgument if message.contains("revision in auth store is old") => After::SignIn,
+        // It looks at its size before a write and once more after it: the write that crosses the quota is done, and refused.
+        Code::ResourceExhausted if message.contains("space exceeded") => After::Unsure,
         Code::InvalidArgument
         | Code::FailedPrecondition
         | Code::PermissionDenied

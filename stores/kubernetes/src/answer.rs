@@ -94,12 +94,12 @@ impl Answer {
             // A proxy says it of a request whose answer it did not wait for.
             StatusCode::REQUEST_TIMEOUT => Outcome::Unknown,
             status if status.is_client_error() => Outcome::Refused,
-            _ if self.is_full() => Outcome::Refused,
+            // Also where the etcd below is full: the write that crosses its quota is done, and refused.
             _ => Outcome::Unknown,
         }
     }
 
-    /// The etcd below takes nothing more: it refuses before it writes.
+    /// The etcd below takes nothing more.
     fn is_full(&self) -> bool {
         self.said().is_some_and(|said| said.message.contains("database space exceeded"))
     }
@@ -181,7 +181,7 @@ mod tests {
             (413, "RequestEntityTooLarge", "", Outcome::Refused),
             (422, "Invalid", "", Outcome::Refused),
             (429, "TooManyRequests", "", Outcome::Refused),
-            (500, "", "etcdserver: mvcc: database space exceeded", Outcome::Refused),
+            (500, "", "etcdserver: mvcc: database space exceeded", Outcome::Unknown),
             (500, "InternalError", "etcdserver: leader changed", Outcome::Unknown),
             (500, "InternalError", "etcdserver: request timed out", Outcome::Unknown),
             (503, "ServiceUnavailable", "", Outcome::Unknown),
