@@ -12,6 +12,7 @@ use proto::banyan::admin::v1::replica_service_client::ReplicaServiceClient;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::state_service_client::StateServiceClient;
 use proto::banyan::admin::v1::token_service_client::TokenServiceClient;
+use proto::banyan::admin::v1::waiver_service_client::WaiverServiceClient;
 use proto::banyan::downstream::v1::downstream_admin_service_client::DownstreamAdminServiceClient;
 use tonic::transport::Channel;
 
@@ -50,6 +51,14 @@ pub async fn agents(target: &AdminTarget) -> Result<AgentAdminServiceClient<Chan
 /// As [`connect`].
 pub async fn leaves(target: &AdminTarget) -> Result<LeafServiceClient<Channel>, Failure> {
     Ok(LeafServiceClient::new(open(target).await?))
+}
+
+/// As [`connect`], for waivers.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn waivers(target: &AdminTarget) -> Result<WaiverServiceClient<Channel>, Failure> {
+    Ok(WaiverServiceClient::new(open(target).await?))
 }
 
 /// As [`connect`], for join tokens.

@@ -23,6 +23,7 @@ mod rotate;
 mod state;
 mod target;
 mod token;
+mod waiver;
 mod word;
 
 pub use about::{CompletedShell, CompletionsOptions, ManOptions, VersionOptions};
@@ -59,6 +60,7 @@ pub use target::{AdminTarget, LogFormat};
 pub use token::{
     TokenAction, TokenCreateOptions, TokenListOptions, TokenOptions, TokenRevokeOptions,
 };
+pub use waiver::{WaiverAction, WaiverOptions};
 pub use word::{ReasonedOptions, WordOptions};
 
 /// Columns of help where the terminal has as many, or where there is none.
@@ -98,6 +100,8 @@ pub enum Verb {
     Rotate(RotateOptions),
     /// Who else relies on the bundle? Parties without a leaf of this CA
     RelyingParty(RelyingPartyOptions),
+    /// Say for a time whose trust a rotation does not wait for
+    Waiver(WaiverOptions),
     /// Show the servers of a CA, drain one, and take one out for good
     Replica(ReplicaOptions),
     /// Manage CAs that issue under the root of this one

@@ -49,6 +49,7 @@ pub struct Metrics {
     objects: Family<ChannelLabel, Number>,
     published: Family<ChannelLabel, Number>,
     confirmed: Family<ChannelLabel, Number>,
+    unproven: Family<ChannelLabel, Number>,
     requests: Family<RequestLabels, Counter>,
 }
 
@@ -73,13 +74,27 @@ impl Default for Metrics {
         let confirmed = Family::<ChannelLabel, Number>::default();
         let text = "Bundle that a channel confirmed to the CA";
         registry.register("confirmed_sequence", text, confirmed.clone());
+        let unproven = Family::<ChannelLabel, Number>::default();
+        let text =
+            "Readers through the Gateway API that may take one certificate of the bundle only";
+        registry.register("unproven_readers", text, unproven.clone());
         let requests = Family::<RequestLabels, Counter>::default();
         registry.register(
             "requests",
             "Requests for certificates that were worked on",
             requests.clone(),
         );
-        Self { registry, ready, sequence, writes, objects, published, confirmed, requests }
+        Self {
+            registry,
+            ready,
+            sequence,
+            writes,
+            objects,
+            published,
+            confirmed,
+            unproven,
+            requests,
+        }
     }
 }
 
@@ -115,6 +130,12 @@ impl Metrics {
     /// The bundle that a channel confirmed.
     pub fn confirmed(&self, channel: &str, sequence: u64) {
         self.confirmed.get_or_create(&label(channel)).set(sequence);
+    }
+
+    /// Readers of a channel through the Gateway API that may take one certificate of the bundle only.
+    pub fn unproven(&self, channel: &str, readers: usize) {
+        let readers = u64::try_from(readers).unwrap_or(u64::MAX);
+        self.unproven.get_or_create(&label(channel)).set(readers);
     }
 
     /// One request for a certificate: `"signed"`, `"refused"` or `"later"`.

@@ -18,7 +18,7 @@ use crate::health;
 use crate::lead::{Elector, Leading};
 use crate::metrics::Metrics;
 use crate::publish::Channel;
-use crate::resources::{Rotations, Views};
+use crate::resources::{Rotations, Views, Waivers};
 use crate::sign::{Kind, Signer};
 use crate::world::World;
 
@@ -123,6 +123,7 @@ fn spawn(config: &Config, world: &World, tasks: &TaskTracker) {
     if let Some(resources) = &config.resources {
         tasks.spawn(Rotations::new(world.clone(), resources).run());
         tasks.spawn(Views::new(world.clone(), resources).run());
+        tasks.spawn(Waivers::new(world.clone(), resources).run());
     }
 }
 

@@ -180,6 +180,7 @@ mod tests {
             banyan::admin::v1::signer_service_server::SERVICE_NAME,
             banyan::admin::v1::state_service_server::SERVICE_NAME,
             banyan::admin::v1::token_service_server::SERVICE_NAME,
+            banyan::admin::v1::waiver_service_server::SERVICE_NAME,
             banyan::agent::v1::agent_service_server::SERVICE_NAME,
             banyan::agent::v1::local_service_server::SERVICE_NAME,
             banyan::plugin::v1::root_authority_service_server::SERVICE_NAME,

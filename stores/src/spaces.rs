@@ -28,6 +28,8 @@ pub const DOWNSTREAMS: Space = Space::new("downstreams", Sensitivity::Secret);
 pub const BANS: Space = Space::new("bans", Sensitivity::Plain);
 /// What operators attested of shared roots.
 pub const ATTESTED: Space = Space::new("attested", Sensitivity::Plain);
+/// Waivers: whose trust is not waited for.
+pub const WAIVERS: Space = Space::new("waivers", Sensitivity::Plain);
 /// What operators did about agents.
 pub const ACTS: Space = Space::new("acts", Sensitivity::Plain);
 /// For how long servers served this CA.
@@ -42,7 +44,7 @@ pub const AUTHORITY_BOOKS: Space = Space::new("authority-books", Sensitivity::Se
 pub const ROOT_KEYS: Space = Space::new("root-keys", Sensitivity::Secret);
 
 /// All of them.
-pub const ALL: [Space; 19] = [
+pub const ALL: [Space; 20] = [
     META,
     RECORD,
     JOURNAL,
@@ -56,6 +58,7 @@ pub const ALL: [Space; 19] = [
     DOWNSTREAMS,
     BANS,
     ATTESTED,
+    WAIVERS,
     ACTS,
     SERVED,
     ISSUER_REQUESTS,

@@ -10,6 +10,7 @@ pub mod bundle;
 pub mod certificate;
 pub mod chain;
 mod clock_guard;
+pub mod cover;
 pub mod csr;
 pub mod der;
 pub mod described;
@@ -33,6 +34,7 @@ pub use bundle::{Bundle, BundleError};
 pub use certificate::{Certificate, CertificateError};
 pub use chain::{Chain, ChainError, PeerRole};
 pub use clock_guard::{Accepted, ClockGuard, ClockMark};
+pub use cover::Cover;
 pub use digest::{BundleDigest, CertificateId, RootId, SpkiHash};
 pub use key::{KeyKind, PublicKey, SignatureAlgorithm};
 #[cfg(any(test, feature = "testing"))]

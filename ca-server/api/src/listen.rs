@@ -17,6 +17,7 @@ use proto::banyan::admin::v1::rotation_service_server::RotationServiceServer;
 use proto::banyan::admin::v1::signer_service_server::SignerServiceServer;
 use proto::banyan::admin::v1::state_service_server::StateServiceServer;
 use proto::banyan::admin::v1::token_service_server::TokenServiceServer;
+use proto::banyan::admin::v1::waiver_service_server::WaiverServiceServer;
 use proto::banyan::agent::v1::agent_service_server::AgentServiceServer;
 use proto::banyan::downstream::v1::downstream_admin_service_server::DownstreamAdminServiceServer;
 use proto::banyan::downstream::v1::downstream_service_server::DownstreamServiceServer;
@@ -55,6 +56,7 @@ use crate::signer::Signers;
 use crate::starting::StartingProbes;
 use crate::state::States;
 use crate::token::Tokens;
+use crate::waiver::Waivers;
 use control::ca::Ca;
 use control::front::{Front, NotServed, ServerIdentity};
 
@@ -304,10 +306,12 @@ impl Sockets {
             ));
             let states = StateServiceServer::new(States::new(Arc::clone(ca), operators.clone()));
             let leaves = LeafServiceServer::new(Leaves::new(Arc::clone(ca), operators.clone()));
+            let waivers = WaiverServiceServer::new(Waivers::new(Arc::clone(ca), operators.clone()));
             let tokens = TokenServiceServer::new(Tokens::new(Arc::clone(ca), operators.clone()));
             let replicas =
                 ReplicaServiceServer::new(Replicas::new(Arc::clone(ca), operators.clone()));
             routes
+                .add_service(waivers.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(leaves.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(replicas.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(tokens.max_decoding_message_size(MESSAGE_BYTES_MAX))
@@ -416,6 +420,7 @@ impl Front for ServerFront {
             AuthorityServiceServer::<AuthorityLooks>::NAME,
             StateServiceServer::<States>::NAME,
             LeafServiceServer::<Leaves>::NAME,
+            WaiverServiceServer::<Waivers>::NAME,
             TokenServiceServer::<Tokens>::NAME,
             ReplicaServiceServer::<Replicas>::NAME,
             DownstreamServiceServer::<DownstreamCalls>::NAME,

@@ -4,17 +4,17 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use auth::refusal::{Refusal, echoed};
+use auth::refusal::Refusal;
 use proto::banyan::admin::v1::{
     AddRelyingPartyRequest, AttestRootRequest, ConfirmRelyingPartyRequest, RelyingParty,
     RemoveRelyingPartyRequest, Root,
 };
 use registry::{AttestedRow, Confirmation, RegistryError, RelyingPartyRow};
 use trust::plain::span;
-use trust::{Sequence, SpiffeId, Timestamp};
+use trust::{Cover, Sequence, Timestamp};
 
-use crate::wire;
 use crate::words::{self, invalid};
+use crate::{covers, wire};
 use control::ca::Ca;
 use control::roots::RootView;
 
@@ -22,8 +22,6 @@ use control::roots::RootView;
 const NAME_MAX: usize = 128;
 /// Longest staleness bound.
 const STALENESS_MAX: Duration = Duration::from_secs(31_536_000);
-/// Identities that one relying party covers at most.
-const COVERS_MAX: usize = 256;
 
 /// Adds one, or changes one that is there.
 pub(crate) async fn add(
@@ -32,18 +30,21 @@ pub(crate) async fn add(
     caller: &str,
 ) -> Result<RelyingParty, Refusal> {
     let word = words::word(&message.by, &message.reason, caller)?;
+    let covers = whom(ca, &message)?;
     let name = name(message.name)?;
     let staleness = u64::try_from(message.staleness_seconds).map(Duration::from_secs);
     let staleness = staleness.ok().filter(|staleness| *staleness <= STALENESS_MAX);
     let staleness = staleness
         .ok_or_else(|| invalid(format!("a staleness bound is at most {}", span(STALENESS_MAX))))?;
     let staleness = (!staleness.is_zero()).then_some(staleness);
-    let covers = covers(ca, &message.covers)?;
     let bound = staleness
         .map_or("until it confirms".to_owned(), |bound| format!("staleness {}", span(bound)));
-    let whom: Vec<_> = covers.iter().map(ToString::to_string).collect();
-    let detail =
-        if whom.is_empty() { bound } else { format!("{bound}, covers {}", whom.join(", ")) };
+    let whom: Vec<_> = covers.iter().flatten().map(ToString::to_string).collect();
+    let detail = match covers {
+        None => bound,
+        Some(_) if whom.is_empty() => format!("{bound}, covers nobody"),
+        Some(_) => format!("{bound}, covers {}", whom.join(", ")),
+    };
     words::journal(ca, &word, "subscriber add", &name, detail).await?;
     let row =
         ca.registry.add_relying_party(name.clone(), staleness, covers, ca.clock.now()).await?;
@@ -175,21 +176,14 @@ pub(crate) fn shown((name, row): (String, RelyingPartyRow)) -> RelyingParty {
     }
 }
 
-fn covers(ca: &Ca, texts: &[String]) -> Result<BTreeSet<SpiffeId>, Refusal> {
-    if texts.len() > COVERS_MAX {
-        return Err(invalid(format!(
-            "a relying party covers at most {COVERS_MAX} identities: add a second one"
-        )));
-    }
-    let one = |text: &String| {
-        let id = SpiffeId::parse(text)
-            .map_err(|error| invalid(format!("\"{}\" is no SPIFFE id: {error}", echoed(text))))?;
-        match id.trust_domain() == ca.id.trust_domain() {
-            true => Ok(id),
-            false => Err(invalid(format!(
-                "{id} is of another trust domain than this CA: it covers nobody here"
-            ))),
+/// Whom it shall cover; `None` if that is to stay.
+fn whom(ca: &Ca, message: &AddRelyingPartyRequest) -> Result<Option<BTreeSet<Cover>>, Refusal> {
+    match (message.covers.is_empty(), message.covers_nobody) {
+        (true, nobody) => Ok(nobody.then(BTreeSet::new)),
+        (false, false) => covers::read(ca, &message.covers).map(Some),
+        (false, true) => {
+            let text = "it covers somebody or nobody, not both: leave out one of the two";
+            Err(invalid(text.to_owned()))
         }
-    };
-    texts.iter().map(one).collect()
+    }
 }

@@ -314,6 +314,8 @@ reasons! {
     RecordUnknown = "RECORD_UNKNOWN", Unavailable, Some(2);
     /// There is no relying party of this name.
     RelyingPartyUnknown = "RELYING_PARTY_UNKNOWN", NotFound, None;
+    /// There is no waiver of this name.
+    WaiverUnknown = "WAIVER_UNKNOWN", NotFound, None;
     /// The bearer token is of no downstream CA.
     DownstreamTokenInvalid = "DOWNSTREAM_TOKEN_INVALID", Unauthenticated, None;
     /// There is no downstream CA of this name.

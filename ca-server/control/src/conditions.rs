@@ -133,7 +133,21 @@ pub fn conditions(ca: &Ca, state: &State) -> Vec<String> {
 pub fn persons(ca: &Ca) -> Vec<String> {
     let troubles = ca.authority_troubles.borrow();
     let waiting = troubles.iter().filter(|(_, trouble)| trouble.waits);
-    waiting.map(|(name, trouble)| format!("authority {name}: {}", trouble.text)).collect()
+    let waiting = waiting.map(|(name, trouble)| format!("authority {name}: {}", trouble.text));
+    waiting.chain(waivers(ca)).collect()
+}
+
+/// Waivers that stand: while they do, nothing is waited for of those whom they cover.
+fn waivers(ca: &Ca) -> impl Iterator<Item = String> {
+    let now = ca.clock.now();
+    let standing = ca.registry.waivers().into_iter().filter(move |(_, row)| row.stands(now));
+    standing.map(|(name, row)| {
+        format!(
+            "waiver {name} of {} stands until {}, so no gate waits until whom it covers trusts the bundle ({}): \
+             `banyan waiver list`, `banyan waiver remove {name}`",
+            row.by, row.until, row.reason
+        )
+    })
 }
 
 /// Whether the authority that an effect is owed by waits for a person.

@@ -1,25 +1,29 @@
 //! What rows say to a gate: of one ledger, or of the ledgers of several replicas together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ledger::{Aggregates, Ledger, Standing, Tally};
-use trust::SpiffeId;
+use registry::Coverage;
+use trust::Cover;
 
 /// Counts of rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// All rows, by where they stand.
     pub rows: Aggregates,
-    /// Those of holders with trust of their own whom a relying party covers, by identity.
-    pub covered: BTreeMap<SpiffeId, Aggregates>,
+    /// Those of holders with trust of their own whom relying parties cover, by what covers them: many identities are covered
+    /// by the same, and a report has to hold them all.
+    pub covered: BTreeMap<BTreeSet<Cover>, Aggregates>,
     /// Those that somebody said nobody uses any more.
     pub waived: Aggregates,
 }
 
 impl Counts {
     /// Those of this ledger, now.
-    pub fn of<'a>(ledger: &Ledger, covered: impl Iterator<Item = &'a SpiffeId>) -> Self {
-        let (rows, covered) = ledger.aggregates_with(covered);
+    pub fn of(ledger: &Ledger, coverage: &Coverage) -> Self {
+        let (rows, covered) = ledger.aggregates_with(|identity| {
+            Some(coverage.covers(identity)).filter(|covers| !covers.is_empty())
+        });
         let mut waived = Aggregates::default();
         for live in ledger.forgotten().iter().filter(|live| live.forgotten.stands()) {
             let tally = Tally { rows: 1, latest_not_after: Some(live.row.not_after) };
@@ -32,8 +36,8 @@ impl Counts {
     pub fn join(&mut self, other: &Self) {
         self.rows.join(&other.rows);
         self.waived.join(&other.waived);
-        for (identity, rows) in &other.covered {
-            self.covered.entry(identity.clone()).or_default().join(rows);
+        for (covers, rows) in &other.covered {
+            self.covered.entry(covers.clone()).or_default().join(rows);
         }
     }
 }

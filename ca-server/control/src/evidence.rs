@@ -69,6 +69,8 @@ pub struct Unproven {
     pub own_trust: rotation::evidence::Tally,
     /// Those of such holders that a relying party's word stands for: they count as proven.
     pub confirmed: u64,
+    /// Those that a waiver says not to wait for.
+    pub waived: u64,
 }
 
 impl Unproven {
@@ -216,8 +218,8 @@ impl EvidenceReader {
 
     /// What the rows of this replica say.
     pub fn own_counts(&self) -> Counts {
-        let covered = self.registry.covered();
-        Counts::of(&self.ledger, covered.keys())
+        self.ledger.set_waivers(&self.registry.waived(self.clock.now()));
+        Counts::of(&self.ledger, &self.registry.coverage())
     }
 
     /// The rows of all replicas, as far as they are known.
@@ -232,26 +234,26 @@ impl EvidenceReader {
         sequence: Sequence,
         in_force_since: Option<Timestamp>,
     ) -> Unproven {
-        let covered = self.registry.covered();
-        let Counts { rows, covered: by_identity, .. } = counts;
+        let coverage = self.registry.coverage();
+        let Counts { rows, covered, .. } = counts;
         let lacks = |row: &Standing| row.is_unproven(sequence, self.required(row.kind));
-        let own = rows.tally(|row| row.own_trust && lacks(row));
+        let own = rows.tally(|row| row.own_trust && !row.waived && lacks(row));
         let assumed =
             in_force_since.or_else(|| self.settings.own_trust_after.map(|_| self.clock.now()));
         let assumed =
             assumed.zip(self.settings.own_trust_after).map(|(since, after)| since.plus(after));
         let mut unproven = Unproven {
-            lacking: rows.tally(|row| !row.own_trust && lacks(row)),
+            lacking: rows.tally(|row| !row.own_trust && !row.waived && lacks(row)),
             own_trust: rotation::evidence::Tally {
                 count: own.rows,
                 latest: assumed.filter(|_| own.rows > 0),
             },
             confirmed: 0,
+            waived: rows.tally(|row| row.waived && lacks(row)).rows,
         };
-        for (identity, rows) in by_identity {
-            let count = rows.tally(|row| row.own_trust && lacks(row)).rows;
-            let words = covered.get(identity).into_iter().flatten();
-            if count > 0 && words.clone().all(|(_, row)| row.has(sequence)) {
+        for (covers, rows) in covered {
+            let count = rows.tally(|row| row.own_trust && !row.waived && lacks(row)).rows;
+            if count > 0 && coverage.all_have(covers, sequence) {
                 unproven.confirmed += count;
                 unproven.own_trust.count = unproven.own_trust.count.saturating_sub(count);
             }
@@ -306,7 +308,7 @@ impl EvidenceSource for EvidenceReader {
         let sequence = state.sequence;
         let unproven = self.unproven_of(&counts, sequence, in_force_since);
         let lacks = |row: &Standing| row.is_unproven(sequence, self.required(row.kind));
-        let waived = counts.waived.tally(lacks).rows;
+        let waived = counts.waived.tally(lacks).rows + unproven.waived;
         let rows = counts.rows;
         let let_go = self.upstreams.let_go(state);
         // Taken when the reading is over, and what has ended has ended by both clocks, and by those of the other servers.

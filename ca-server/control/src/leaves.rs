@@ -1,15 +1,14 @@
 //! Leaves that may live, as operators see them: which gate each holds, and what it would mean to let one go.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use ledger::{LiveRow, RowKind, Standing};
-use registry::RelyingPartyRow;
+use registry::Coverage;
 use rotation::State;
 use rotation::evidence::GateName;
-use trust::{RootId, SpiffeId, Timestamp};
+use trust::{Cover, RootId, SpiffeId, Timestamp};
 
 use crate::ca::Ca;
-use crate::own_trust;
 
 /// Leaves that are named in a status.
 const NAMED_MAX: usize = 8;
@@ -40,13 +39,15 @@ pub struct Letting {
 pub struct Gate<'a> {
     ca: &'a Ca,
     state: &'a State,
-    covered: BTreeMap<SpiffeId, Vec<(String, RelyingPartyRow)>>,
+    coverage: Coverage,
+    waived: BTreeSet<Cover>,
 }
 
 impl<'a> Gate<'a> {
     /// Of this state.
     pub fn of(ca: &'a Ca, state: &'a State) -> Self {
-        Self { ca, state, covered: ca.registry.covered() }
+        let waived = ca.registry.waived(ca.clock.now());
+        Self { ca, state, coverage: ca.registry.coverage(), waived }
     }
 
     /// Its name, if the rotation is at one.
@@ -84,10 +85,19 @@ impl<'a> Gate<'a> {
 
     fn lacks_trust(&self, live: &LiveRow) -> bool {
         let required = self.ca.evidence.required(live.row.kind);
-        let unproven = Standing::of(live).is_unproven(self.state.sequence, required);
-        let confirmed = live.is_own_trust()
-            && own_trust::is_confirmed(&self.covered, &live.row.identity, self.state.sequence);
-        unproven && !confirmed
+        let (row, sequence) = (&live.row, self.state.sequence);
+        let unproven = Standing::of(live).is_unproven(sequence, required);
+        let confirmed = live.is_own_trust() && self.coverage.has(&row.identity, sequence);
+        unproven && !confirmed && !self.waived.iter().any(|cover| cover.has(&row.identity))
+    }
+
+    /// What it would mean to wait no longer until the holders that somebody speaks for trust the bundle: of each leaf of theirs
+    /// that a gate would wait for now.
+    pub fn waiving(&self, covers: &BTreeSet<Cover>) -> Vec<Letting> {
+        let covered = |identity: &SpiffeId| covers.iter().any(|cover| cover.has(identity));
+        let rows = self.ca.ledger.rows_of(covered);
+        let lacking = rows.iter().filter(|live| self.lacks_trust(live));
+        lacking.map(|live| self.preview(live)).collect()
     }
 
     /// A row, with what it means now.

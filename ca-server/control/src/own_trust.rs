@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use ledger::{LiveRow, RowKind};
-use registry::RelyingPartyRow;
-use trust::{Sequence, SpiffeId};
+use registry::{Coverage, RelyingPartyRow};
+use trust::{Cover, Sequence, SpiffeId};
 
 use crate::ca::Ca;
 use crate::explain::{self, Ends, Has, Holder, Leaf, Needs, Who, kind_name};
@@ -14,36 +14,39 @@ use trust::plain::about;
 /// Rows that are looked through for those to be named.
 const LOOKED_THROUGH_MAX: usize = 4_096;
 
-type Covered = BTreeMap<SpiffeId, Vec<(String, RelyingPartyRow)>>;
-
 /// Those that keep the gate of a bundle closed, as holders of it; at most `limit`. `ends` is when the gate goes on without
 /// them.
 pub(crate) fn holders(ca: &Ca, wanted: Sequence, ends: Ends, limit: usize) -> Vec<Holder> {
-    let covered = ca.registry.covered();
-    let holds = |live: &LiveRow| {
-        let unproven = live.evidence.applied.by(ca.evidence.required(live.row.kind)) < wanted;
-        unproven && !is_confirmed(&covered, &live.row.identity, wanted)
+    let coverage = ca.registry.coverage();
+    let holds =
+        |live: &LiveRow| live.evidence.applied.by(ca.evidence.required(live.row.kind)) < wanted;
+    let waived = ca.registry.waived(ca.clock.now());
+    let open = |identity: &SpiffeId| {
+        !coverage.has(identity, wanted) && !waived.iter().any(|cover| cover.has(identity))
     };
-    let rows = ca.ledger.own_trust(LOOKED_THROUGH_MAX);
+    let rows = ca.ledger.own_trust(LOOKED_THROUGH_MAX, open);
     rows.iter()
         .filter(|live| holds(live))
         .take(limit)
-        .map(|live| holder(ca, live, wanted, ends, &covered))
+        .map(|live| holder(ca, live, wanted, ends, &coverage))
         .collect()
 }
 
 /// What a rotation that starts now would wait for, one sentence for each identity; at most `limit` are named.
 pub(crate) fn forecast(ca: &Ca, limit: usize) -> Forecast {
-    let covered = ca.registry.covered();
+    let coverage = ca.registry.coverage();
     let mut held: BTreeMap<SpiffeId, (RowKind, String)> = BTreeMap::new();
-    for live in ca.ledger.own_trust(LOOKED_THROUGH_MAX) {
+    for live in ca.ledger.own_trust_of_each() {
         let agent = live.row.agent.clone().unwrap_or_default();
         held.insert(live.row.identity.clone(), (live.row.kind, agent));
     }
     let identities = held.len();
-    let open = held.keys().any(|identity| !covered.contains_key(identity));
+    let open = held.keys().any(|identity| coverage.covers(identity).is_empty());
     let never = open && ca.evidence.own_trust_after().is_none();
-    let named = held.iter().take(limit).map(|(identity, (kind, agent))| {
+    // Those first over whom no time opens the gate.
+    let mut ordered: Vec<_> = held.iter().collect();
+    ordered.sort_by_key(|(identity, _)| !coverage.covers(identity).is_empty());
+    let named = ordered.into_iter().take(limit).map(|(identity, (kind, agent))| {
         let missing = match kind {
             RowKind::ChannelTrusted => {
                 format!("{identity} ({}) has its roots from a channel", kind_name(*kind))
@@ -52,14 +55,12 @@ pub(crate) fn forecast(ca: &Ca, limit: usize) -> Forecast {
                 "{identity} (agent-held, agent {agent}) takes no validation secret from its agent"
             ),
         };
-        match covered.get(identity) {
-            Some(by) => format!("{missing}: {} must confirm for it", names(by)),
-            None => {
-                format!(
-                    "{missing}, and no time opens the trust gate over it: {}",
-                    advice(*kind, identity)
-                )
-            }
+        let by = coverage.by(identity);
+        if by.is_empty() {
+            let way = advice(*kind, identity);
+            format!("{missing}, and no time opens the trust gate over it: {way}")
+        } else {
+            format!("{missing}: {} must confirm for it", names(&by))
         }
     });
     let more = identities.saturating_sub(limit);
@@ -83,20 +84,16 @@ pub(crate) struct Forecast {
     pub(crate) never: bool,
 }
 
-pub(crate) fn is_confirmed(covered: &Covered, identity: &SpiffeId, wanted: Sequence) -> bool {
-    covered.get(identity).is_some_and(|by| by.iter().all(|(_, row)| row.has(wanted)))
-}
-
-fn holder(ca: &Ca, live: &LiveRow, wanted: Sequence, ends: Ends, covered: &Covered) -> Holder {
+fn holder(ca: &Ca, live: &LiveRow, wanted: Sequence, ends: Ends, coverage: &Coverage) -> Holder {
     let row = &live.row;
     let Leaf { kind, identity, serial, agent, born, refuses, .. } = explain::leaf(ca, live);
-    let way = match covered.get(&row.identity) {
-        Some(by) => {
-            let names = names(by);
+    let by = coverage.by(&row.identity);
+    let way = match by.first() {
+        Some((first, _)) => {
+            let names = names(&by);
             format!(
                 "{names} must confirm for it: once its file holds what `banyan root list --pem` prints, \
-                 `banyan relying-party confirm {}`",
-                by.first().map(|(name, _)| name.as_str()).unwrap_or_default()
+                 `banyan relying-party confirm {first}`"
             )
         }
         None => advice(kind, &row.identity),
@@ -133,7 +130,9 @@ fn holder(ca: &Ca, live: &LiveRow, wanted: Sequence, ends: Ends, covered: &Cover
 fn advice(kind: RowKind, identity: &SpiffeId) -> String {
     let first = match kind {
         RowKind::ChannelTrusted => format!(
-            "write {identity} into `covers` of the channel of kubernetes.toml that it has its roots from"
+            "write {identity}, or all of its namespace as {}, into `covers` of the channel of kubernetes.toml that it has its roots \
+             from",
+            beside(identity)
         ),
         _ => "let it take its roots from the agent (SDS secret ROOTCA)".to_owned(),
     };
@@ -143,7 +142,14 @@ fn advice(kind: RowKind, identity: &SpiffeId) -> String {
     )
 }
 
-fn names(by: &[(String, RelyingPartyRow)]) -> String {
+/// Everything beside an identity and below: of a service account, its namespace.
+fn beside(identity: &SpiffeId) -> String {
+    let above: Vec<_> = Cover::of(identity).filter(|cover| cover.one().is_none()).collect();
+    let namespace = above.iter().rev().nth(1).or_else(|| above.last());
+    namespace.map_or_else(|| identity.to_string(), ToString::to_string)
+}
+
+fn names(by: &[&(String, RelyingPartyRow)]) -> String {
     let names: Vec<_> = by.iter().map(|(name, _)| name.as_str()).collect();
     format!("relying party {}", names.join(" and "))
 }

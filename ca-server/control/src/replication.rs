@@ -294,6 +294,7 @@ mod tests {
             born: Sequence(1),
             applied: Applied::from_sequences([Sequence(0); EvidenceClass::ALL.len()]),
             own_trust: false,
+            waived: false,
         };
         let mut rows = Aggregates::default();
         rows.add(standing, Tally { rows: 7, latest_not_after: Some(NOW) });

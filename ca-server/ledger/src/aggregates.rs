@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use trust::{RootId, Sequence, SpiffeId, Timestamp};
+use trust::{Cover, RootId, Sequence, SpiffeId, Timestamp};
 
 use crate::row::{Applied, EvidenceClass, LiveRow, RowKind};
 use crate::store::Number;
@@ -20,15 +20,17 @@ pub struct Standing {
     pub applied: Applied,
     /// Whether a holder takes its trust from elsewhere than from its agent.
     pub own_trust: bool,
+    /// Whether an operator said by name that the trust of its holders is not waited for.
+    pub waived: bool,
 }
 
 impl Standing {
-    /// Where a row stands.
+    /// Where a row stands of which no operator said anything.
     #[must_use]
     pub fn of(live: &LiveRow) -> Self {
         let row = &live.row;
         let (root, kind, born, own_trust) = (row.root, row.kind, row.born, live.is_own_trust());
-        Self { root, kind, born, applied: live.evidence.applied, own_trust }
+        Self { root, kind, born, applied: live.evidence.applied, own_trust, waived: false }
     }
 
     /// Whether rows like this one keep the trust gate of sequence `s` closed: their holders are not known to have
@@ -122,6 +124,8 @@ pub(crate) struct Counts {
     identities: HashMap<SpiffeId, u64>,
     /// Rows whose holders take their trust from elsewhere, by identity.
     own_trust: BTreeMap<SpiffeId, Groups>,
+    /// Whose trust is not waited for.
+    waivers: BTreeSet<Cover>,
 }
 
 /// Rows by where they stand.
@@ -130,7 +134,8 @@ pub(crate) struct Groups(BTreeMap<Standing, Ends>);
 
 /// Rows by the ends of their validity. So the one that ends last, which holds a gate longest, is found at once. They are named by
 /// the numbers of their slots: a serial would take four times the room.
-pub(crate) type Ends = BTreeSet<(Timestamp, Number)>;
+pub(crate) type Ends = BTreeSet<Place>;
+type Place = (Timestamp, Number);
 
 impl Groups {
     /// The counts, at the price of as many steps as there are groups.
@@ -149,17 +154,15 @@ impl Groups {
         self.0.values().flatten().map(|(_, number)| *number)
     }
 
-    fn add(&mut self, number: Number, live: &LiveRow) {
-        let ends = self.0.entry(Standing::of(live)).or_default();
-        ends.insert((live.row.not_after, number));
+    fn add(&mut self, standing: Standing, place: Place) {
+        self.0.entry(standing).or_default().insert(place);
     }
 
-    fn remove(&mut self, number: Number, live: &LiveRow) {
-        let standing = Standing::of(live);
-        let Some(ends) = self.0.get_mut(&standing) else { return };
-        ends.remove(&(live.row.not_after, number));
+    fn remove(&mut self, standing: &Standing, place: Place) {
+        let Some(ends) = self.0.get_mut(standing) else { return };
+        ends.remove(&place);
         if ends.is_empty() {
-            self.0.remove(&standing);
+            self.0.remove(standing);
         }
     }
 }
@@ -243,22 +246,64 @@ impl Counts {
         self.agents.len()
     }
 
+    /// Where a row stands.
+    pub(crate) fn standing(&self, live: &LiveRow) -> Standing {
+        Standing { waived: self.waives(&live.row.identity), ..Standing::of(live) }
+    }
+
+    pub(crate) const fn waivers(&self) -> &BTreeSet<Cover> {
+        &self.waivers
+    }
+
+    /// From now on no trust is waited for of whom these cover, and of nobody else; `rows` are all that count.
+    pub(crate) fn set_waivers(
+        &mut self,
+        waivers: BTreeSet<Cover>,
+        rows: impl Iterator<Item = (Number, LiveRow)>,
+    ) {
+        let before = std::mem::replace(&mut self.waivers, waivers);
+        for (number, live) in rows {
+            let was = covered(&before, &live.row.identity);
+            if live.counts() && was != self.waives(&live.row.identity) {
+                let standing = self.standing(&live);
+                self.remove_from(number, &live, &Standing { waived: was, ..standing });
+                self.add_standing(number, &live);
+            }
+        }
+    }
+
+    fn waives(&self, identity: &SpiffeId) -> bool {
+        covered(&self.waivers, identity)
+    }
+
     fn add_standing(&mut self, number: Number, live: &LiveRow) {
-        self.groups.add(number, live);
-        if live.is_own_trust() {
-            self.own_trust.entry(live.row.identity.clone()).or_default().add(number, live);
+        let (standing, place) = (self.standing(live), (live.row.not_after, number));
+        self.groups.add(standing, place);
+        if standing.own_trust {
+            self.own_trust.entry(live.row.identity.clone()).or_default().add(standing, place);
         }
     }
 
     fn remove_standing(&mut self, number: Number, live: &LiveRow) {
-        self.groups.remove(number, live);
-        if live.is_own_trust()
+        let standing = self.standing(live);
+        self.remove_from(number, live, &standing);
+    }
+
+    fn remove_from(&mut self, number: Number, live: &LiveRow, standing: &Standing) {
+        let place = (live.row.not_after, number);
+        self.groups.remove(standing, place);
+        if standing.own_trust
             && let Some(groups) = self.own_trust.get_mut(&live.row.identity)
         {
-            groups.remove(number, live);
+            groups.remove(standing, place);
             if groups.0.is_empty() {
                 self.own_trust.remove(&live.row.identity);
             }
         }
     }
+}
+
+fn covered(covers: &BTreeSet<Cover>, identity: &SpiffeId) -> bool {
+    // There is none most of the time, and then nothing has to be taken apart.
+    !covers.is_empty() && Cover::of(identity).any(|cover| covers.contains(&cover))
 }

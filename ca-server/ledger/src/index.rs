@@ -5,9 +5,9 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-use trust::{RootId, Sequence, Serial, SpiffeId, Timestamp};
+use trust::{Cover, RootId, Sequence, Serial, SpiffeId, Timestamp};
 
-use crate::aggregates::{Aggregates, Counts, Ends, Groups, Standing};
+use crate::aggregates::{Aggregates, Counts, Ends, Standing};
 use crate::error::LedgerError;
 use crate::record::Record;
 use crate::row::{Change, Ended, EvidenceClass, LiveRow, Row, RowKind};
@@ -28,6 +28,8 @@ pub struct RowFilter {
     pub agent: Option<String>,
     /// Only rows whose holders take their trust from elsewhere, or only others.
     pub own_trust: Option<bool>,
+    /// Only rows of whose holders an operator said by name that their trust is not waited for, or only others.
+    pub waived: Option<bool>,
     /// Only rows that keep the trust gate of this sequence closed for lack of evidence of this class.
     pub unproven: Option<(Sequence, EvidenceClass)>,
     /// Only rows of this identity. They are looked for row by row.
@@ -195,7 +197,8 @@ impl Index {
             page.looked_at += 1;
             if let Some(live) = self.rows.at(number) {
                 page.next = Some(Cursor(not_after, live.row.serial));
-                page.rows.extend(Some(live).filter(|live| filter.matches(live)));
+                let standing = self.counts.standing(&live);
+                page.rows.extend(Some(live).filter(|live| filter.matches(live, &standing)));
             }
             heads.extend(ways.get_mut(way).and_then(|ends| Some((*ends.next()?, way))));
         }
@@ -212,21 +215,48 @@ impl Index {
         self.counts.snapshot()
     }
 
-    /// Rows that count and whose holders take their trust from elsewhere, by identity; at most `limit` are looked at.
-    pub(crate) fn own_trust(&self, limit: usize) -> Vec<LiveRow> {
-        let numbers = self.counts.own_trust().values().flat_map(Groups::numbers);
+    /// Rows that count and whose holders take their trust from elsewhere, of the identities that are asked about; at most
+    /// `limit` are looked at.
+    pub(crate) fn own_trust(&self, limit: usize, of: impl Fn(&SpiffeId) -> bool) -> Vec<LiveRow> {
+        let asked = self.counts.own_trust().iter().filter(|(identity, _)| of(identity));
+        let numbers = asked.flat_map(|(_, groups)| groups.numbers());
         numbers.take(limit).filter_map(|number| self.rows.at(number)).collect()
     }
 
-    /// The counts of such rows, for each of these identities that has any.
-    pub(crate) fn own_trust_of<'a>(
+    /// From now on no trust is waited for of whom these cover, and of nobody else.
+    pub(crate) fn set_waivers(&mut self, waivers: &BTreeSet<Cover>) {
+        if self.counts.waivers() != waivers {
+            self.counts.set_waivers(waivers.clone(), self.rows.numbered());
+        }
+    }
+
+    /// The rows that count and whose identities are asked for.
+    pub(crate) fn rows_asked(
         &self,
-        identities: impl Iterator<Item = &'a SpiffeId>,
-    ) -> BTreeMap<SpiffeId, Aggregates> {
-        let own = self.counts.own_trust();
-        identities
-            .filter_map(|identity| Some((identity.clone(), own.get(identity)?.snapshot())))
-            .collect()
+        asked: impl Fn(&SpiffeId) -> bool,
+    ) -> impl Iterator<Item = LiveRow> {
+        let rows = self.rows.numbered().map(|(_, live)| live);
+        rows.filter(move |live| live.counts() && asked(&live.row.identity))
+    }
+
+    /// One such row of each identity that has any.
+    pub(crate) fn own_trust_of_each(&self) -> Vec<LiveRow> {
+        let firsts = self.counts.own_trust().values().filter_map(|groups| groups.numbers().next());
+        firsts.filter_map(|number| self.rows.at(number)).collect()
+    }
+
+    /// The counts of such rows, together for all identities with the same answer; those without one are left out.
+    pub(crate) fn own_trust_by<K: Ord>(
+        &self,
+        grouped: impl Fn(&SpiffeId) -> Option<K>,
+    ) -> BTreeMap<K, Aggregates> {
+        let mut by: BTreeMap<K, Aggregates> = BTreeMap::new();
+        for (identity, groups) in self.counts.own_trust() {
+            if let Some(key) = grouped(identity) {
+                by.entry(key).or_default().join(&groups.snapshot());
+            }
+        }
+        by
     }
 
     pub(crate) fn rows_of(&self, agent: &str) -> u64 {
@@ -302,15 +332,16 @@ impl RowFilter {
         self.root.is_none_or(|root| root == standing.root)
             && self.kind.is_none_or(|kind| kind == standing.kind)
             && self.own_trust.is_none_or(|own_trust| own_trust == standing.own_trust)
+            && self.waived.is_none_or(|waived| waived == standing.waived)
             && self.unproven.is_none_or(|(s, class)| standing.is_unproven(s, class))
     }
 
-    fn matches(&self, live: &LiveRow) -> bool {
+    fn matches(&self, live: &LiveRow, standing: &Standing) -> bool {
         (self.ended_too || live.counts())
             && live.ended != Some(Ended::Abandoned)
             && self.agent.as_ref().is_none_or(|agent| live.row.agent.as_ref() == Some(agent))
             && self.identity.as_ref().is_none_or(|identity| live.row.identity == *identity)
-            && self.stands(&Standing::of(live))
+            && self.stands(standing)
     }
 }
 
@@ -365,8 +396,9 @@ mod tests {
         }
 
         index.rows.looked_at.set(0);
-        let (all, covered) = (index.aggregates(), [id(0), id(1), id(2), id(9_999)]);
-        let own = index.own_trust_of(covered.iter());
+        let all = index.aggregates();
+        let own = index.own_trust_by(|identity| Some(identity.clone()));
+        let together = index.own_trust_by(|identity| (*identity != id(0)).then_some(()));
         assert_eq!(index.rows.looked_at.get(), 0, "counts are kept, not made");
         let plain = |(standing, tally): (&Standing, &Tally)| {
             (*standing, (tally.rows, tally.latest_not_after.unwrap()))
@@ -376,14 +408,23 @@ mod tests {
             .map(|(identity, rows)| (identity, rows.groups().map(plain).collect()))
             .collect();
         assert_eq!(counted, expected);
+        let sum = |rows: &BTreeMap<Standing, (u64, Timestamp)>| {
+            rows.values().map(|(rows, _)| rows).sum::<u64>()
+        };
+        let of_others = expected.iter().filter(|(identity, _)| **identity != id(0));
+        assert_eq!(together[&()].all().rows, of_others.map(|(_, rows)| sum(rows)).sum::<u64>());
         assert_eq!(all.all().rows, ROWS - ROWS / 40);
-        assert_eq!(index.own_trust(64).len(), 64);
+        assert_eq!(index.own_trust(64, |_| true).len(), 64);
         let unproven = Some((Sequence(5), EvidenceClass::Applied));
         assert_eq!(
             index.page(&RowFilter { unproven, ..RowFilter::default() }, None, 32).rows.len(),
             32
         );
         assert_eq!(index.rows.looked_at.get(), 64 + 32);
+        // Whoever has many rows hides nobody else.
+        let last = index.own_trust(64, |identity| *identity == id(2));
+        assert!(!last.is_empty() && last.iter().all(|live| live.row.identity == id(2)));
+        assert_eq!(index.own_trust_of_each().len(), expected.len());
     }
 
     #[test]

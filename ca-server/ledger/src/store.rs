@@ -155,6 +155,12 @@ impl Rows {
         Some((number, live))
     }
 
+    /// All rows, each with where it is.
+    pub(crate) fn numbered(&self) -> impl Iterator<Item = (Number, LiveRow)> {
+        let slots = self.slots.iter().flatten().enumerate();
+        slots.filter_map(|(at, slot)| Some((Number::try_from(at).ok()?, self.live(slot.as_ref()?))))
+    }
+
     #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = LiveRow> {
         self.slots.iter().flatten().flatten().map(|slot| self.live(slot))

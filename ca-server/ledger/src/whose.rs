@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use trust::{Serial, SpiffeId, Timestamp};
+use trust::{Cover, Serial, SpiffeId, Timestamp};
 
 use crate::aggregates::Aggregates;
 use crate::ledger::Ledger;
@@ -25,20 +25,38 @@ impl Ledger {
         rows.filter(|(serial, _)| !known.contains(serial)).take(limit).collect()
     }
 
-    /// Rows that count and whose holders take their trust from elsewhere, by identity; at most `limit`.
+    /// Rows that count and whose holders take their trust from elsewhere, of the identities that are asked about; at most
+    /// `limit`.
     #[must_use]
-    pub fn own_trust(&self, limit: usize) -> Vec<LiveRow> {
-        self.shared.index().own_trust(limit)
+    pub fn own_trust(&self, limit: usize, of: impl Fn(&SpiffeId) -> bool) -> Vec<LiveRow> {
+        self.shared.index().own_trust(limit, of)
     }
 
-    /// The counts of this moment, and of the same moment those of rows whose holders take their trust from elsewhere, for
-    /// each of these identities that has any. No row is looked at.
+    /// From now on no trust is waited for of whom these cover, and of nobody else: their rows are told apart.
+    pub fn set_waivers(&self, waivers: &BTreeSet<Cover>) {
+        self.shared.index().set_waivers(waivers);
+    }
+
+    /// The rows that count and whose identities are asked for. Every row is looked at.
     #[must_use]
-    pub fn aggregates_with<'a>(
+    pub fn rows_of(&self, asked: impl Fn(&SpiffeId) -> bool) -> Vec<LiveRow> {
+        self.shared.index().rows_asked(asked).collect()
+    }
+
+    /// One such row of each identity that has any.
+    #[must_use]
+    pub fn own_trust_of_each(&self) -> Vec<LiveRow> {
+        self.shared.index().own_trust_of_each()
+    }
+
+    /// The counts of this moment, and of the same moment those of rows whose holders take their trust from elsewhere, together
+    /// for all identities with the same answer; those without one are left out. No row is looked at.
+    #[must_use]
+    pub fn aggregates_with<K: Ord>(
         &self,
-        identities: impl Iterator<Item = &'a SpiffeId>,
-    ) -> (Aggregates, BTreeMap<SpiffeId, Aggregates>) {
+        grouped: impl Fn(&SpiffeId) -> Option<K>,
+    ) -> (Aggregates, BTreeMap<K, Aggregates>) {
         let index = self.shared.index();
-        (index.aggregates(), index.own_trust_of(identities))
+        (index.aggregates(), index.own_trust_by(grouped))
     }
 }

@@ -297,9 +297,12 @@ fn instead(kind: Kind, id: &str) -> Option<Row> {
         }
         // Gates go on with the row that was there; a start without one is refused.
         Kind::Downstreams => None,
-        Kind::Attested | Kind::Tokens | Kind::Agents | Kind::Acts | Kind::Served => {
-            kind.gone(id).ok()
-        }
+        Kind::Attested
+        | Kind::Waivers
+        | Kind::Tokens
+        | Kind::Agents
+        | Kind::Acts
+        | Kind::Served => kind.gone(id).ok(),
     }
 }
 
@@ -315,6 +318,7 @@ const fn meanwhile(kind: Kind) -> &'static str {
             "gates wait for it meanwhile; `banyan relying-party add` writes it anew"
         }
         Kind::Attested => "gates wait as if nobody had said anything; repeat `banyan root attest`",
+        Kind::Waivers => "gates wait as if it were not there; `banyan waiver add` writes it anew",
         Kind::Tokens => "nobody can join with it; make a new one with `banyan token create`",
         Kind::Agents => "this agent is refused; one that joined with a join token needs a new one",
         Kind::Acts => "`banyan agent list --acts` omits it",

@@ -109,6 +109,9 @@ pub enum RegistryError {
     /// There is no relying party of this name.
     #[error("there is no relying party {0:?}")]
     RelyingPartyUnknown(String),
+    /// There is no waiver of this name.
+    #[error("there is no waiver {0:?}")]
+    WaiverUnknown(String),
     /// A confirmation is about a bundle of the future.
     #[error("bundle {0} was not published yet")]
     BundleOfTheFuture(trust::Sequence),
@@ -158,6 +161,7 @@ impl RegistryError {
             Self::RelyingPartyUnknown(_) => {
                 "`banyan relying-party list` shows those that there are"
             }
+            Self::WaiverUnknown(_) => "`banyan waiver list` shows those that there are",
             Self::BundleOfTheFuture(_) => "confirm the present one or a former one",
             Self::DownstreamExists(_) => "choose another name, or remove it first",
             Self::DownstreamUnknown(_) => "`banyan downstream list` shows those that there are",

@@ -55,7 +55,7 @@ async fn call(registry: &AgentRegistry, number: usize) -> Result<(), RegistryErr
         4 => registry.rule(Ruling::Unban, name(), sentence()).await.map(drop),
         5 => registry.rule(Ruling::Remove, name(), sentence()).await.map(drop),
         6 => registry.revoke_tokens([[1; 32]].into(), sentence()).await.map(drop),
-        7 => registry.add_relying_party(name(), None, BTreeSet::new(), NOW).await.map(drop),
+        7 => registry.add_relying_party(name(), None, None, NOW).await.map(drop),
         8 => {
             let word = Confirmation { sequence: Sequence(1), by: "bob".to_owned(), at: NOW };
             registry.confirm_relying_party(name(), word, Sequence(1)).await.map(drop)
@@ -78,12 +78,13 @@ fn known(registry: &AgentRegistry) -> String {
     let tables = registry.read().tables.clone();
     let tokens: std::collections::BTreeMap<_, _> = tables.tokens.iter().collect();
     format!(
-        "{tokens:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+        "{tokens:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
         tables.agents,
         tables.bans,
         tables.acts,
         tables.relying_parties,
         tables.attested,
+        tables.waivers,
         tables.downstreams,
     )
 }
@@ -191,7 +192,7 @@ async fn a_row_that_was_edited_is_named_lets_nobody_in_and_is_written_anew() {
     let party = |registry: &AgentRegistry| {
         let registry = registry.clone();
         let bound = Some(Duration::from_secs(60));
-        async move { registry.add_relying_party("mount".to_owned(), bound, BTreeSet::new(), NOW).await }
+        async move { registry.add_relying_party("mount".to_owned(), bound, None, NOW).await }
     };
     party(&one.registry).await.unwrap();
     edit(&store, spaces::BANS, "bad").await;

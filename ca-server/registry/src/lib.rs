@@ -12,6 +12,7 @@ mod agents;
 mod attested;
 mod cache;
 mod change;
+mod coverage;
 mod downstream;
 mod error;
 #[cfg(test)]
@@ -35,7 +36,10 @@ mod shared_tests;
 mod stored_tests;
 mod tables;
 mod tokens;
+mod waiver_row;
+mod waivers;
 
+pub use coverage::Coverage;
 pub use error::{RegistryError, RegistryUnreadable, TakeOverError};
 pub use follow::Following;
 pub use former::take_over;
@@ -47,3 +51,4 @@ pub use rows::{
 };
 pub use rulings::{Ruled, Ruling, Sentence};
 pub use tokens::TOKENS_MAX;
+pub use waiver_row::WaiverRow;

@@ -52,6 +52,7 @@ impl From<RegistryError> for Refusal {
             }
             RegistryError::Banned(_) => Reason::AgentBanned,
             RegistryError::RelyingPartyUnknown(_) => Reason::RelyingPartyUnknown,
+            RegistryError::WaiverUnknown(_) => Reason::WaiverUnknown,
             RegistryError::BundleOfTheFuture(_) | RegistryError::DownstreamExists(_) => {
                 Reason::RequestInvalid
             }

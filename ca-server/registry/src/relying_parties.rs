@@ -1,13 +1,14 @@
 //! Relying parties: who relies on the bundle without a leaf of this CA, such as a mounted file of roots or a place where the
 //! bundle is published. Gates wait for their word, or for the end of their staleness bound.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rotation::evidence::{RelyingParties, Tally};
-use trust::{Sequence, SpiffeId, Timestamp};
+use trust::{Cover, Sequence, Timestamp};
 
 use crate::cache::Write;
+use crate::coverage::Coverage;
 use crate::error::RegistryError;
 use crate::registry::AgentRegistry;
 use crate::row::{Kind, Row};
@@ -22,28 +23,29 @@ impl AgentRegistry {
         self.read().relying_parties.iter().map(|(name, row)| (name.clone(), row.clone())).collect()
     }
 
-    /// Adds a relying party, or changes the bound of one that is there, and whom it covers if any are named. What it
+    /// Adds a relying party, or changes the bound of one that is there, and whom it covers unless that is to stay. What it
     /// confirmed stays, unless it covers somebody now whom that word was not about.
     pub async fn add_relying_party(
         &self,
         name: String,
         staleness: Option<Duration>,
-        covers: BTreeSet<SpiffeId>,
+        covers: Option<BTreeSet<Cover>>,
         now: Timestamp,
     ) -> Result<RelyingPartyRow, RegistryError> {
         self.change(move |tables| {
             let row = match tables.relying_parties.get(&name) {
                 Some(known) => {
-                    let more = !covers.is_subset(&known.covers);
-                    let confirmed = known.confirmed.clone().filter(|_| !more);
-                    let covers = if covers.is_empty() { &known.covers } else { &covers }.clone();
+                    let covers = covers.as_ref().unwrap_or(&known.covers).clone();
+                    let was_about = |cover| known.covers.iter().any(|known| known.includes(cover));
+                    let same = covers.iter().all(was_about);
+                    let confirmed = known.confirmed.clone().filter(|_| same);
                     RelyingPartyRow { staleness, covers, confirmed, added: known.added }
                 }
                 None if tables.relying_parties.len() >= RELYING_PARTIES_MAX => {
                     return Err(RegistryError::Full("relying parties"));
                 }
                 None => {
-                    let covers = covers.clone();
+                    let covers = covers.clone().unwrap_or_default();
                     RelyingPartyRow { staleness, covers, added: now, confirmed: None }
                 }
             };
@@ -88,16 +90,9 @@ impl AgentRegistry {
         .await
     }
 
-    /// Whom relying parties cover, and by whom each is covered.
-    pub fn covered(&self) -> BTreeMap<SpiffeId, Vec<(String, RelyingPartyRow)>> {
-        let tables = self.read();
-        let mut covered: BTreeMap<SpiffeId, Vec<(String, RelyingPartyRow)>> = BTreeMap::new();
-        for (name, row) in &tables.relying_parties {
-            for identity in &row.covers {
-                covered.entry(identity.clone()).or_default().push((name.clone(), row.clone()));
-            }
-        }
-        covered
+    /// Whom relying parties cover.
+    pub fn coverage(&self) -> Coverage {
+        Coverage::of(self.read().relying_parties.iter())
     }
 
     /// The relying parties that are not known to have a bundle, as gates count them.
@@ -133,6 +128,8 @@ impl RelyingPartyRow {
 mod tests {
     use stores::fake::FakeStore;
 
+    use trust::SpiffeId;
+
     use super::*;
     use crate::fixture::open;
 
@@ -143,9 +140,8 @@ mod tests {
         let store = FakeStore::new();
         let registry = open(&store).await;
         let hour = Duration::from_secs(3_600);
-        let nobody = BTreeSet::new;
-        registry.add_relying_party("mount".to_owned(), Some(hour), nobody(), NOW).await.unwrap();
-        registry.add_relying_party("partner".to_owned(), None, nobody(), NOW).await.unwrap();
+        registry.add_relying_party("mount".to_owned(), Some(hour), None, NOW).await.unwrap();
+        registry.add_relying_party("partner".to_owned(), None, None, NOW).await.unwrap();
         let word = |sequence| {
             let word =
                 Confirmation { sequence: Sequence(sequence), by: "uid 0".to_owned(), at: NOW };
@@ -175,25 +171,37 @@ mod tests {
         let gone = registry.remove_relying_party("mount".to_owned()).await;
         assert_eq!(gone, Err(RegistryError::RelyingPartyUnknown("mount".to_owned())));
     }
+
     #[tokio::test]
     async fn a_word_is_about_those_who_were_covered_when_it_was_given_and_no_others() {
         let store = FakeStore::new();
         let registry = open(&store).await;
-        let id = |text: &str| SpiffeId::parse(text).unwrap();
-        let (one, two) = (id("spiffe://example.org/one"), id("spiffe://example.org/two"));
-        let add = |covers: &[&SpiffeId]| {
-            let covers = covers.iter().map(|id| (*id).clone()).collect();
-            registry.add_relying_party("file".to_owned(), None, covers, NOW)
+        let add = |covers: Option<&[&str]>| {
+            let all = |covers: &[&str]| covers.iter().map(|text| text.parse().unwrap()).collect();
+            registry.add_relying_party("file".to_owned(), None, covers.map(all), NOW)
         };
-        add(&[&one, &two]).await.unwrap();
-        let word = Confirmation { sequence: Sequence(2), by: "ops".to_owned(), at: NOW };
-        registry.confirm_relying_party("file".to_owned(), word, Sequence(2)).await.unwrap();
-        let (fewer, same) = (add(&[&one]).await.unwrap(), add(&[]).await.unwrap());
-        assert!(fewer.has(Sequence(2)) && same.has(Sequence(2)) && same.covers.contains(&one));
-        assert!(!add(&[&one, &two]).await.unwrap().has(Sequence(2)), "the word was not about two");
+        let confirm = || {
+            let word = Confirmation { sequence: Sequence(2), by: "ops".to_owned(), at: NOW };
+            registry.confirm_relying_party("file".to_owned(), word, Sequence(2))
+        };
+        let (one, two) = ("spiffe://example.org/ns/a/one", "spiffe://example.org/ns/a/two");
+        let (a, all) = ("spiffe://example.org/ns/a/*", "spiffe://example.org/*");
+        add(Some(&[one, two])).await.unwrap();
+        confirm().await.unwrap();
+        let (fewer, same) = (add(Some(&[one])).await.unwrap(), add(None).await.unwrap());
+        assert!(fewer.has(Sequence(2)) && same.has(Sequence(2)));
+        assert_eq!(same.covers, fewer.covers, "none named leaves those that it has");
+        assert!(!add(Some(&[one, two])).await.unwrap().has(Sequence(2)), "it was not about two");
+        confirm().await.unwrap();
+        assert!(!add(Some(&[a])).await.unwrap().has(Sequence(2)), "nor about all of them");
+        confirm().await.unwrap();
+        assert!(add(Some(&[one, two])).await.unwrap().has(Sequence(2)), "it was about these too");
+        assert!(!add(Some(&[all])).await.unwrap().has(Sequence(2)));
+        let nobody = add(Some(&[])).await.unwrap();
+        assert!(nobody.covers.is_empty());
+        add(Some(&[a])).await.unwrap();
         drop(registry);
-        let covered = open(&store).await.covered();
-        assert_eq!(covered.keys().collect::<Vec<_>>(), [&one, &two]);
-        assert_eq!(covered[&two][0].0, "file");
+        let coverage = open(&store).await.coverage();
+        assert_eq!(coverage.by(&SpiffeId::parse(two).unwrap())[0].0, "file");
     }
 }

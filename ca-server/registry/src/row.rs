@@ -14,6 +14,7 @@ use crate::rows::{
     ActRow, AgentRow, AttestedRow, BanRow, DownstreamRow, RelyingPartyRow, TokenHash, TokenRow,
     id_of,
 };
+use crate::waiver_row::WaiverRow;
 
 /// The one key of its space.
 const SERVED_SECS: &str = "secs";
@@ -25,6 +26,7 @@ pub(crate) enum Kind {
     Downstreams,
     RelyingParties,
     Attested,
+    Waivers,
     Tokens,
     Agents,
     Acts,
@@ -38,6 +40,7 @@ pub(crate) enum Row {
     Downstream(String, Option<DownstreamRow>),
     RelyingParty(String, Option<RelyingPartyRow>),
     Attested(RootId, Option<AttestedRow>),
+    Waiver(String, Option<WaiverRow>),
     Token(TokenHash, Option<TokenRow>),
     Agent(String, Option<AgentRow>),
     Act(u64, Option<ActRow>),
@@ -47,11 +50,12 @@ pub(crate) enum Row {
 
 impl Kind {
     /// In the order in which they are read, and taken over: whom a row refuses or makes wait comes before whom one lets in.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Bans,
         Self::Downstreams,
         Self::RelyingParties,
         Self::Attested,
+        Self::Waivers,
         Self::Tokens,
         Self::Agents,
         Self::Acts,
@@ -64,6 +68,7 @@ impl Kind {
             Self::Downstreams => spaces::DOWNSTREAMS,
             Self::RelyingParties => spaces::RELYING_PARTIES,
             Self::Attested => spaces::ATTESTED,
+            Self::Waivers => spaces::WAIVERS,
             Self::Tokens => spaces::TOKENS,
             Self::Agents => spaces::AGENTS,
             Self::Acts => spaces::ACTS,
@@ -73,7 +78,7 @@ impl Kind {
 
     /// Whether gates rest on rows of this kind.
     pub(crate) const fn is_evidence(self) -> bool {
-        matches!(self, Self::Downstreams | Self::RelyingParties | Self::Attested)
+        matches!(self, Self::Downstreams | Self::RelyingParties | Self::Attested | Self::Waivers)
     }
 
     /// The key of a row of this kind.
@@ -89,6 +94,7 @@ impl Kind {
             Self::Downstreams => Row::Downstream(name(), None),
             Self::RelyingParties => Row::RelyingParty(name(), None),
             Self::Attested => Row::Attested(root(id)?, None),
+            Self::Waivers => Row::Waiver(name(), None),
             Self::Tokens => Row::Token(hash(id)?, None),
             Self::Agents => Row::Agent(name(), None),
             Self::Acts => Row::Act(index(id)?, None),
@@ -111,6 +117,7 @@ impl Kind {
             Self::Downstreams => Row::Downstream(name(), Some(json(body)?)),
             Self::RelyingParties => Row::RelyingParty(name(), Some(json(body)?)),
             Self::Attested => Row::Attested(root(id)?, Some(json(body)?)),
+            Self::Waivers => Row::Waiver(name(), Some(json(body)?)),
             Self::Tokens => Row::Token(hash(id)?, Some(json(body)?)),
             Self::Agents => Row::Agent(name(), Some(json(body)?)),
             Self::Acts => Row::Act(index(id)?, Some(json(body)?)),
@@ -126,6 +133,7 @@ impl Row {
             Self::Downstream(..) => Kind::Downstreams,
             Self::RelyingParty(..) => Kind::RelyingParties,
             Self::Attested(..) => Kind::Attested,
+            Self::Waiver(..) => Kind::Waivers,
             Self::Token(..) => Kind::Tokens,
             Self::Agent(..) => Kind::Agents,
             Self::Act(..) => Kind::Acts,
@@ -138,6 +146,7 @@ impl Row {
             Self::Ban(name, _)
             | Self::Downstream(name, _)
             | Self::RelyingParty(name, _)
+            | Self::Waiver(name, _)
             | Self::Agent(name, _) => name.clone(),
             Self::Attested(root, _) => root.to_string(),
             Self::Token(hash, _) => id_of(hash),
@@ -154,6 +163,7 @@ impl Row {
             Self::Downstream(_, row) => body(row),
             Self::RelyingParty(_, row) => body(row),
             Self::Attested(_, row) => body(row),
+            Self::Waiver(_, row) => body(row),
             Self::Token(_, row) => body(row),
             Self::Agent(_, row) => body(row),
             Self::Act(_, row) => body(row),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use trust::{BundleDigest, RootId, Sequence, SpiffeId, SpkiHash, Timestamp};
+use trust::{BundleDigest, Cover, RootId, Sequence, SpiffeId, SpkiHash, Timestamp};
 
 /// SHA-256 of a join token's secret. The secret itself is stored nowhere.
 pub type TokenHash = [u8; 32];
@@ -142,7 +142,7 @@ pub struct RelyingPartyRow {
     /// What was confirmed last.
     pub confirmed: Option<Confirmation>,
     /// Identities whose holders take their trust from what this relying party is: its word is theirs.
-    pub covers: BTreeSet<SpiffeId>,
+    pub covers: BTreeSet<Cover>,
 }
 
 /// Somebody's word that a relying party has a bundle.
@@ -209,7 +209,7 @@ impl From<RelyingPartyRow> for RelyingPartyForm {
             staleness: row.staleness.map(|life| life.as_secs()),
             added: row.added.as_secs(),
             confirmed,
-            covers: texts(&row.covers),
+            covers: row.covers.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -227,7 +227,7 @@ impl TryFrom<RelyingPartyForm> for RelyingPartyRow {
             staleness: form.staleness.map(Duration::from_secs),
             added: Timestamp::from_secs(form.added),
             confirmed: form.confirmed.map(word),
-            covers: identities(&form.covers)?,
+            covers: covers(&form.covers)?,
         })
     }
 }
@@ -425,6 +425,13 @@ fn identities(texts: &[String]) -> Result<BTreeSet<SpiffeId>, String> {
     texts
         .iter()
         .map(|text| SpiffeId::parse(text).map_err(|error| format!("{text:?}: {error}")))
+        .collect()
+}
+
+fn covers(texts: &[String]) -> Result<BTreeSet<Cover>, String> {
+    texts
+        .iter()
+        .map(|text| Cover::parse(text).map_err(|error| format!("{text:?}: {error}")))
         .collect()
 }
 

@@ -190,7 +190,7 @@ async fn what_operators_do_at_two_servers_at_once_is_all_noted() {
 #[tokio::test]
 async fn words_about_one_row_from_two_servers_are_judged_anew_and_the_later_one_stands() {
     let (_store, one, two) = two().await;
-    one.registry.add_relying_party("mount".to_owned(), None, BTreeSet::new(), NOW).await.unwrap();
+    one.registry.add_relying_party("mount".to_owned(), None, None, NOW).await.unwrap();
     eventually("known", || !two.registry.relying_parties().is_empty()).await;
     let root = RootId::of(b"root");
     let confirm = |server: &Server, sequence| {
@@ -350,7 +350,7 @@ async fn whoever_wants_to_open_a_gate_knows_what_any_server_stored_before_or_lea
     let (one, deaf) = (Server::start(&store, "one").await, Server::deaf(&store, "two").await);
     for round in 1..=2 {
         let name = format!("mount-{round}");
-        one.registry.add_relying_party(name, None, BTreeSet::new(), NOW).await.unwrap();
+        one.registry.add_relying_party(name, None, None, NOW).await.unwrap();
         assert_eq!(deaf.registry.unconfirmed(Sequence(1), NOW).unbounded, round - 1);
         deaf.registry.read_evidence().await.unwrap();
         assert_eq!(deaf.registry.unconfirmed(Sequence(1), NOW).unbounded, round);

@@ -8,13 +8,14 @@ use redb::{Builder, TableDefinition};
 use stores::fake::{FakeStore, Fault};
 use stores::marked::unmark;
 use stores::{SharedStore as _, settle};
-use trust::{RootId, Sequence, SpkiHash};
+use trust::{RootId, Sequence, SpkiHash, Timestamp};
 
 use crate::error::TakeOverError;
 use crate::fixture::open;
 use crate::former::take_over;
 use crate::row::{Kind, Row};
 use crate::rows::{AgentRow, RelyingPartyRow, Seen, TokenRow};
+use crate::waiver_row::WaiverRow;
 
 /// One row of each kind with everything that it can hold, as `registry.redb` has it.
 const FORMER: &str = include_str!("stored_rows.txt");
@@ -83,6 +84,16 @@ async fn put_further(store: &FakeStore) {
     let rows = [
         Row::Token([0x01; 32], Some(TokenRow { spent: true, ..token })),
         Row::Agent("node-3".to_owned(), Some(AgentRow { home: Some("ca-2".to_owned()), ..agent })),
+        Row::Waiver(
+            "pay".to_owned(),
+            Some(WaiverRow {
+                covers: ["spiffe://example.org/ns/pay/*".parse().unwrap()].into(),
+                until: Timestamp::from_secs(90),
+                by: "ann (uid 0)".to_owned(),
+                reason: "closed".to_owned(),
+                at: Timestamp::from_secs(7),
+            }),
+        ),
     ];
     assert_eq!(hash, [0xab; 32]);
     for row in rows {

@@ -8,6 +8,7 @@ use crate::row::Row;
 use crate::rows::{
     ActRow, AgentRow, AttestedRow, BanRow, DownstreamRow, RelyingPartyRow, TokenHash, TokenRow,
 };
+use crate::waiver_row::WaiverRow;
 
 /// Everything in the registry. It is small, so all of it is in memory.
 #[derive(Debug, Default, Clone)]
@@ -25,6 +26,7 @@ pub(crate) struct Tables {
     pub(crate) heard: u64,
     pub(crate) relying_parties: BTreeMap<String, RelyingPartyRow>,
     pub(crate) attested: BTreeMap<RootId, AttestedRow>,
+    pub(crate) waivers: BTreeMap<String, WaiverRow>,
     pub(crate) downstreams: BTreeMap<String, DownstreamRow>,
 }
 
@@ -50,6 +52,7 @@ impl Tables {
             }
             Row::RelyingParty(name, row) => set(&mut self.relying_parties, name, row),
             Row::Attested(root, row) => set(&mut self.attested, root, row),
+            Row::Waiver(name, row) => set(&mut self.waivers, name, row),
             Row::Downstream(name, row) => set(&mut self.downstreams, name, row),
         }
         Vec::new()
@@ -65,6 +68,7 @@ impl Tables {
             Row::Served(secs) => *secs == Some(self.served),
             Row::RelyingParty(name, row) => self.relying_parties.get(name) == row.as_ref(),
             Row::Attested(root, row) => self.attested.get(root) == row.as_ref(),
+            Row::Waiver(name, row) => self.waivers.get(name) == row.as_ref(),
             Row::Downstream(name, row) => self.downstreams.get(name) == row.as_ref(),
         }
     }

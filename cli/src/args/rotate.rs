@@ -127,9 +127,12 @@ pub enum RelyingPartyAction {
         /// Time after which it has the newest bundle at the latest; without it, gates wait until it is confirmed
         #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
         staleness: Option<Duration>,
-        /// Holder behind an agent that takes its roots from this party, such as a file; confirmed with it; may be repeated
+        /// Holder that takes its roots from this party, such as a file; confirmed with it; `ID/*` for all below; may be repeated
         #[arg(long, value_name = "SPIFFE_ID")]
         covers: Vec<String>,
+        /// Whether it covers nobody any more; without this and `--covers`, whom it covers stays
+        #[arg(long, conflicts_with = "covers")]
+        covers_nobody: bool,
         /// Who adds it, and why.
         #[command(flatten)]
         word: WordOptions,

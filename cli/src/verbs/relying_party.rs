@@ -34,13 +34,19 @@ pub async fn run(options: &RelyingPartyOptions) -> Result<(), Failure> {
                 asked = ListRelyingPartiesRequest { after: page.next, limit: 0 };
             }
         }
-        RelyingPartyAction::Add { name, staleness, covers, word } => {
+        RelyingPartyAction::Add { name, staleness, covers, covers_nobody, word } => {
             let seconds =
                 staleness.map_or(0, |bound| i64::try_from(bound.as_secs()).unwrap_or(i64::MAX));
-            let (name, covers) = (name.clone(), covers.clone());
+            let (name, covers, covers_nobody) = (name.clone(), covers.clone(), *covers_nobody);
             let (by, reason) = (word.by(), word.reason());
-            let request =
-                AddRelyingPartyRequest { name, staleness_seconds: seconds, covers, by, reason };
+            let request = AddRelyingPartyRequest {
+                name,
+                staleness_seconds: seconds,
+                covers,
+                by,
+                reason,
+                covers_nobody,
+            };
             client.add_relying_party(request).await.map_err(failed)?.into_inner()
         }
         RelyingPartyAction::Confirm { name, sequence, word } => {

@@ -86,6 +86,17 @@ async fn what_comes_seldom(cluster: &Cluster) -> anyhow::Result<()> {
         "metadata": { "name": "gone" }, "spec": {} });
     let path = "/apis/banyan.dev/v1alpha1/namespaces/banyan-system/rootauthorities";
     cluster.api.ask("POST", path, Some(gone)).await?;
+    // It covers nobody who is here.
+    let waiver = json!({ "apiVersion": "banyan.dev/v1alpha1", "kind": "Waiver",
+        "metadata": { "name": "nobody" }, "spec": { "covers": ["spiffe://cluster.local/ns/nobody/*"],
+            "until": in_an_hour(), "reason": "a test" } });
+    let path = "/apis/banyan.dev/v1alpha1/namespaces/banyan-system/waivers";
+    cluster.api.ask("POST", path, Some(waiver)).await?;
+    let path = format!("{path}/nobody");
+    eventually("the waiver stands", || async {
+        cluster.get(&path).await.unwrap_or_default()["status"]["stands"] == true
+    })
+    .await?;
     let rotation = format!("{ROTATIONS}/first");
     for action in [Some("rollback"), None, Some("rollback")] {
         let patched = json!({ "spec": { "action": action } });
@@ -98,6 +109,10 @@ async fn what_comes_seldom(cluster: &Cluster) -> anyhow::Result<()> {
         .await?;
     }
     Ok(())
+}
+
+fn in_an_hour() -> String {
+    trust::Clock::now(&host::SystemClock).plus(Duration::from_secs(3_600)).to_string()
 }
 
 fn of_deploy(file: &str) -> String {

@@ -6,8 +6,10 @@
 mod bundles;
 mod config_maps;
 mod faults;
+mod gateways;
 mod lead;
 mod resources;
 mod rights;
 mod sign;
 mod support;
+mod waivers;

@@ -84,6 +84,9 @@ async fn no_right_of_the_page_is_missing_and_none_is_superfluous() -> anyhow::Re
     let one = json!({ "apiVersion": "banyan.dev/v1alpha1", "kind": "RootRotation",
         "metadata": { "name": "one" }, "spec": {} });
     world.api.ask("POST", &format!("{KINDS}/rootrotations"), Some(one)).await?;
+    let waiver = json!({ "apiVersion": "banyan.dev/v1alpha1", "kind": "Waiver", "metadata": { "name": "over" },
+        "spec": { "covers": ["spiffe://example.org/*"], "until": "2026-01-01T00:00:00Z", "reason": "a test" } });
+    world.api.ask("POST", &format!("{KINDS}/waivers"), Some(waiver)).await?;
     // The same words twice are one event that is counted.
     for (action, generation) in [(Some("rollback"), 2), (None, 3), (Some("rollback"), 4)] {
         patch(&world, action).await?;

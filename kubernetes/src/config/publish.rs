@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Deserialize;
-use trust::SpiffeId;
+use trust::Cover;
 
 use super::problems::{Problems, is_signer_name, is_subdomain};
 
@@ -36,7 +36,9 @@ pub struct ChannelConfig {
     /// How long readers may hold what was there before.
     pub staleness: Duration,
     /// Identities whose holders take their trust from it.
-    pub covers: Vec<SpiffeId>,
+    pub covers: Vec<Cover>,
+    /// Controllers of the Gateway API whose readers of it take every certificate; `None` if its readers are not looked at.
+    pub gateways: Option<BTreeSet<String>>,
 }
 
 /// What a channel writes.
@@ -102,6 +104,9 @@ pub(super) struct RawObjects {
     staleness: Option<String>,
     #[serde(default)]
     covers: Vec<String>,
+    #[serde(default)]
+    gateway_api: bool,
+    gateway_controllers: Option<BTreeSet<String>>,
 }
 
 #[derive(Deserialize)]
@@ -234,8 +239,22 @@ impl RawObjects {
         let staleness = self.staleness.as_deref().unwrap_or(STALENESS);
         let staleness = problems.duration(&at("staleness"), staleness, ["1s", STALENESS_MAX])?;
         let covers = covers(&at("covers"), &self.covers, problems);
+        let gateways = match (self.gateway_api, self.gateway_controllers) {
+            (true, controllers) => Some(controllers.unwrap_or_default()),
+            (false, None) => None,
+            (false, Some(_)) => {
+                let text = "is of use with gateway_api = true alone: set that too";
+                problems.add(&at("gateway_controllers"), text);
+                None
+            }
+        };
+        if gateways.is_some() && object != ObjectKind::ConfigMap {
+            let text = "is of a config-map alone, which is what the Gateway API reads";
+            problems.add(&at("gateway_api"), text);
+        }
         let kind = ChannelKind::PerNamespace { object, name, keys, namespaces };
-        Some(ChannelConfig { name: channel.to_owned(), kind, labels, staleness, covers })
+        let name = channel.to_owned();
+        Some(ChannelConfig { name, kind, labels, staleness, covers, gateways })
     }
 }
 
@@ -267,7 +286,7 @@ impl RawBundles {
         let covers = covers(&at("covers"), &self.covers, problems);
         let (name, labels) = (channel.to_owned(), self.labels);
         let kind = ChannelKind::ClusterTrustBundle { signer: self.signer, prefix: self.prefix };
-        Some(ChannelConfig { name, kind, labels, staleness, covers })
+        Some(ChannelConfig { name, kind, labels, staleness, covers, gateways: None })
     }
 }
 
@@ -300,16 +319,21 @@ fn labelled(key: &str, labels: &BTreeMap<String, String>, problems: &mut Problem
     }
 }
 
-fn covers(key: &str, texts: &[String], problems: &mut Problems) -> Vec<SpiffeId> {
+fn covers(key: &str, texts: &[String], problems: &mut Problems) -> Vec<Cover> {
     if texts.len() > COVERS_MAX {
         problems
-            .add(key, format_args!("names {} identities: write at most {COVERS_MAX}", texts.len()));
+            .add(key, format_args!("names {} identities: write at most {COVERS_MAX}, and one with /* behind it for all below it", texts.len()));
     }
     let mut ids = Vec::new();
     for text in texts {
-        match SpiffeId::parse(text) {
-            Ok(id) => ids.push(id),
-            Err(error) => problems.add(key, format_args!("{text:?} is no SPIFFE id: {error}")),
+        match Cover::parse(text) {
+            Ok(cover) => ids.push(cover),
+            Err(error) => problems.add(
+                key,
+                format_args!(
+                    "{text:?} is no SPIFFE id, nor one with /* behind it for all below it: {error}"
+                ),
+            ),
         }
     }
     ids
@@ -366,6 +390,14 @@ mod tests {
             ),
             ("[publish.a]\nkind = \"config-map\"\nistio = true\nname = \"x\"", "publish.a.istio"),
             ("[publish.a]\nkind = \"config-map\"\ncovers = [\"x\"]", "publish.a.covers"),
+            (
+                "[publish.a]\nkind = \"config-map\"\ngateway_controllers = [\"x\"]",
+                "publish.a.gateway_controllers",
+            ),
+            (
+                "[publish.a]\nkind = \"secret\"\nnamespaces = [\"a\"]\ngateway_api = true",
+                "publish.a.gateway_api",
+            ),
             ("[publish.a]\nkind = \"secret\"", "publish.a.namespaces: is missing"),
             ("[publish.a]\nkind = \"cluster-trust-bundle\"\nsigner = \"mesh\"", "publish.a.signer"),
             (

@@ -9,6 +9,7 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 
 use super::content::Shape;
+use super::gateways;
 use super::judge::Ours;
 use super::objects::{News, Objects};
 use super::seen::{Key, Seen};
@@ -27,6 +28,8 @@ const TICK: Duration = Duration::from_millis(200);
 const QUIET: Duration = Duration::from_secs(3_600);
 /// Pause before what failed as a whole is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// Pause before readers are looked at again that keep it from being confirmed.
+const READERS_AGAIN: Duration = Duration::from_secs(10);
 /// How often it says how far it is.
 const TELL_EVERY: Duration = Duration::from_millis(500);
 
@@ -76,6 +79,9 @@ struct Session<'a> {
     confirmed: Option<u64>,
     /// Why the CA did not take the word.
     untaken: Option<String>,
+    /// How many roots the bundle has, and who may take one of them only.
+    roots: usize,
+    unproven: Option<String>,
     told_at: Duration,
 }
 
@@ -134,6 +140,8 @@ impl<'a> Session<'a> {
             right_since: None,
             confirmed: None,
             untaken: None,
+            roots: 0,
+            unproven: None,
             told_at: Duration::ZERO,
         }
     }
@@ -194,11 +202,12 @@ impl<'a> Session<'a> {
             }
         };
         self.unfit = None;
+        self.roots = trust.bundle.roots().len();
         let ours = Ours { ca: trust.trust_domain.clone(), sequence: trust.bundle.sequence().0 };
         let plan = Plan { ours, contents };
         if self.known.plan().is_none_or(|known| **known != plan) {
             self.known.publish(plan);
-            (self.right_since, self.confirmed) = (None, None);
+            (self.right_since, self.confirmed, self.unproven) = (None, None, None);
         }
     }
 
@@ -323,10 +332,24 @@ impl<'a> Session<'a> {
         }
         // The time was over for all of them only if all of them are still right.
         self.look().await?;
-        if self.lost.is_none() && self.known.is_right() && self.channel.world.leading.works() {
+        if self.lost.is_none()
+            && self.known.is_right()
+            && self.channel.world.leading.works()
+            && self.is_proven().await
+        {
             self.confirm().await;
         }
         Ok(())
+    }
+
+    /// Whether no reader through the Gateway API may have taken one of several roots only.
+    async fn is_proven(&mut self) -> bool {
+        let Channel { world, shape, .. } = self.channel;
+        self.unproven = gateways::lacking(world, shape, self.roots).await;
+        if self.unproven.is_some() {
+            self.not_before = self.now() + READERS_AGAIN;
+        }
+        self.unproven.is_none()
     }
 
     async fn confirm(&mut self) {
@@ -415,6 +438,9 @@ impl<'a> Session<'a> {
         }
         if right < all {
             return Ok(format!("writes bundle {sequence}: {right} of {counted} hold it"));
+        }
+        if let Some(unproven) = self.unproven.as_ref().filter(|_| !self.is_confirmed()) {
+            return Err(unproven.clone());
         }
         match (&self.untaken, &self.away, self.right_since) {
             _ if self.is_confirmed() => Ok(format!("{counted} with bundle {sequence}, confirmed")),

@@ -208,6 +208,7 @@ mod tests {
             labels: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
             staleness: Duration::from_secs(1),
             covers: Vec::new(),
+            gateways: None,
         })
     }
 

@@ -295,7 +295,14 @@ mod tests {
     fn shape(kind: ChannelKind) -> Arc<Shape> {
         let (name, labels, covers) = ("c".to_owned(), BTreeMap::new(), Vec::new());
         let staleness = Duration::from_secs(1);
-        Arc::new(Shape::new(ChannelConfig { name, kind, labels, staleness, covers }))
+        Arc::new(Shape::new(ChannelConfig {
+            name,
+            kind,
+            labels,
+            staleness,
+            covers,
+            gateways: None,
+        }))
     }
 
     fn bundles() -> Arc<Shape> {

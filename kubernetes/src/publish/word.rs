@@ -1,5 +1,7 @@
 //! The word of a channel: what it is to the CA, a relying party.
 
+use std::collections::BTreeSet;
+
 use proto::banyan::admin::v1::{
     AddRelyingPartyRequest, ConfirmRelyingPartyRequest, ListRelyingPartiesRequest, RelyingParty,
 };
@@ -52,13 +54,8 @@ impl Word {
     }
 
     fn is_covered(&self, party: &RelyingParty) -> bool {
-        self.covers.is_empty() || {
-            let mut covers = self.covers.clone();
-            covers.sort();
-            let mut known = party.covers.clone();
-            known.sort();
-            covers == known
-        }
+        let sorted = |covers: &[String]| covers.iter().cloned().collect::<BTreeSet<_>>();
+        sorted(&self.covers) == sorted(&party.covers)
     }
 
     async fn look(&self) -> Result<Option<RelyingParty>, String> {
@@ -80,6 +77,7 @@ impl Word {
             name: self.name.clone(),
             staleness_seconds: 0,
             covers: self.covers.clone(),
+            covers_nobody: self.covers.is_empty(),
             by: BY.to_owned(),
             reason: "it is configured as a channel in the cluster".to_owned(),
         };

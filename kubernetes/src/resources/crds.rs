@@ -4,7 +4,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt as _;
 use serde_json::Value;
 
-use super::types::{RootAuthority, RootRotation, TrustDomain};
+use super::types::{RootAuthority, RootRotation, TrustDomain, Waiver};
 
 /// Each kind, by the name of its file.
 #[must_use]
@@ -13,6 +13,7 @@ pub fn crds() -> Vec<(&'static str, CustomResourceDefinition)> {
         ("rootrotations.yaml", RootRotation::crd()),
         ("trustdomains.yaml", TrustDomain::crd()),
         ("rootauthorities.yaml", RootAuthority::crd()),
+        ("waivers.yaml", Waiver::crd()),
     ]
 }
 

@@ -334,3 +334,60 @@ pub struct RootAuthorityStatus {
     #[serde(default)]
     pub conditions: Vec<Condition>,
 }
+
+/// Somebody's word that no gate of a rotation waits until some holders trust the bundle. It stands until its time or until the
+/// object is deleted.
+#[derive(
+    CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq,
+)]
+#[kube(
+    group = "banyan.dev",
+    version = "v1alpha1",
+    kind = "Waiver",
+    plural = "waivers",
+    namespaced,
+    category = "banyan",
+    status = "WaiverStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    doc = "Somebody's word that no gate of a rotation waits until some holders trust the bundle: they break when the new root signs unless they do. It stands until its time or until the object is deleted.",
+    printcolumn(name = "Stands", type_ = "boolean", json_path = ".status.stands"),
+    printcolumn(name = "Until", type_ = "string", json_path = ".spec.until"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".spec.reason", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct WaiverSpec {
+    /// Whose trust is not waited for: SPIFFE ids, or such with `/*` behind them for all below.
+    #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 2048)))]
+    #[x_kube(validation = Rule::new("self.all(id, id.startsWith('spiffe://'))").message("each entry is a SPIFFE id such as spiffe://example.org/ns/shop/sa/web, or one with /* behind it"))]
+    pub covers: Vec<String>,
+    /// When it is over; at most 90 days ahead.
+    #[schemars(extend("format" = "date-time"))]
+    pub until: String,
+    /// Why: for the CA's journal.
+    #[schemars(length(min = 1, max = 256))]
+    pub reason: String,
+    /// Also if agents are connected that hold certificates of theirs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+}
+
+/// What became of a waiver.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct WaiverStatus {
+    /// Whether the CA has it and its time is not over.
+    #[serde(default)]
+    pub stands: bool,
+    /// All of it in one sentence.
+    #[serde(default)]
+    pub message: String,
+    /// Generation of this object that the CA was told last.
+    #[serde(default)]
+    pub observed_generation: i64,
+    /// Accepted and Stands.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+}

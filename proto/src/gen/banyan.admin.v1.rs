@@ -831,7 +831,8 @@ pub struct RelyingParty {
     pub confirmed_at: i64,
     #[prost(int64, tag = "6")]
     pub added_at: i64,
-    /// Identities whose holders take their trust from what this relying party is: its word is theirs.
+    /// Holders that take their trust from what this relying party is: its word is theirs. Each is a SPIFFE id, or one with `/*`
+    /// behind it for all below it.
     #[prost(string, repeated, tag = "7")]
     pub covers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
@@ -890,7 +891,8 @@ pub struct AddRelyingPartyRequest {
     /// 0 to 31536000.
     #[prost(int64, tag = "2")]
     pub staleness_seconds: i64,
-    /// SPIFFE ids of holders whose trust its word is about, at most 256; none leaves those that it has.
+    /// Holders whose trust its word is about, at most 256: SPIFFE ids, or such with `/*` behind them for all below. None leaves
+    /// those that it has.
     #[prost(string, repeated, tag = "3")]
     pub covers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Who wants it, and why: for the journal. Without a name it has the caller alone.
@@ -898,6 +900,9 @@ pub struct AddRelyingPartyRequest {
     pub by: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     pub reason: ::prost::alloc::string::String,
+    /// Whether it covers nobody any more; only without `covers`.
+    #[prost(bool, tag = "6")]
+    pub covers_nobody: bool,
 }
 impl ::prost::Name for AddRelyingPartyRequest {
     const NAME: &'static str = "AddRelyingPartyRequest";
@@ -7049,6 +7054,618 @@ pub mod token_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "banyan.admin.v1.TokenService";
     impl<T> tonic::server::NamedService for TokenServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// One waiver. All times are seconds since the Unix epoch.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Waiver {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Whose trust is not waited for: SPIFFE ids, or such with `/*` behind them for all below.
+    #[prost(string, repeated, tag = "2")]
+    pub covers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// When it is over, and whether it still stands.
+    #[prost(int64, tag = "3")]
+    pub until: i64,
+    #[prost(bool, tag = "4")]
+    pub stands: bool,
+    /// Who said so, why, and when.
+    #[prost(string, tag = "5")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(int64, tag = "7")]
+    pub at: i64,
+}
+impl ::prost::Name for Waiver {
+    const NAME: &'static str = "Waiver";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.Waiver".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.Waiver".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListWaiversRequest {
+    /// Only names after this one; empty begins with the first.
+    #[prost(string, tag = "1")]
+    pub after: ::prost::alloc::string::String,
+    /// At most 1000; 0 for 1000.
+    #[prost(uint32, tag = "2")]
+    pub limit: u32,
+}
+impl ::prost::Name for ListWaiversRequest {
+    const NAME: &'static str = "ListWaiversRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ListWaiversRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ListWaiversRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListWaiversResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub waivers: ::prost::alloc::vec::Vec<Waiver>,
+    /// `after` of the next page; empty when this is the last.
+    #[prost(string, tag = "2")]
+    pub next: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ListWaiversResponse {
+    const NAME: &'static str = "ListWaiversResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ListWaiversResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ListWaiversResponse".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AddWaiverRequest {
+    /// 1 to 128 characters of letters, digits, '.', '\_', '-', '/'.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// 1 to 256 SPIFFE ids, or such with `/*` behind them for all below.
+    #[prost(string, repeated, tag = "2")]
+    pub covers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// For how long it stands: 60 to 7776000; 0 if `until` says it.
+    #[prost(int64, tag = "3")]
+    pub lasts_seconds: i64,
+    /// Who says so, and why. Both are required, and kept in the journal.
+    #[prost(string, tag = "4")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
+    /// Also if agents are connected that hold leaves of theirs and have not proven trust.
+    #[prost(bool, tag = "6")]
+    pub force: bool,
+    /// Changes nothing, and says what it would do.
+    #[prost(bool, tag = "7")]
+    pub dry_run: bool,
+    /// When it is over, 60 to 7776000 seconds ahead; 0 if `lasts_seconds` says it.
+    #[prost(int64, tag = "8")]
+    pub until: i64,
+}
+impl ::prost::Name for AddWaiverRequest {
+    const NAME: &'static str = "AddWaiverRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.AddWaiverRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.AddWaiverRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AddWaiverResponse {
+    #[prost(message, optional, tag = "1")]
+    pub waiver: ::core::option::Option<Waiver>,
+    /// Leaves at this server that a gate would wait for now, at most 1000; each with who would break.
+    #[prost(message, repeated, tag = "2")]
+    pub leaves: ::prost::alloc::vec::Vec<ForgottenLeaf>,
+    /// How many there are at this server.
+    #[prost(uint64, tag = "3")]
+    pub leaves_total: u64,
+    /// The gate of the rotation under way that is open to waivers, and how many leaves of this CA hold it now; empty for none.
+    #[prost(string, tag = "4")]
+    pub gate: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "5")]
+    pub holds_before: u64,
+}
+impl ::prost::Name for AddWaiverResponse {
+    const NAME: &'static str = "AddWaiverResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.AddWaiverResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.AddWaiverResponse".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveWaiverRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Who wants it, and why: for the journal. Without a name it has the caller alone.
+    #[prost(string, tag = "2")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+impl ::prost::Name for RemoveWaiverRequest {
+    const NAME: &'static str = "RemoveWaiverRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.RemoveWaiverRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.RemoveWaiverRequest".into()
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveWaiverResponse {}
+impl ::prost::Name for RemoveWaiverResponse {
+    const NAME: &'static str = "RemoveWaiverResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.RemoveWaiverResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.RemoveWaiverResponse".into()
+    }
+}
+/// Generated client implementations.
+pub mod waiver_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Says by name whose trust gates do not wait for.
+    #[derive(Debug, Clone)]
+    pub struct WaiverServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> WaiverServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> WaiverServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            WaiverServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// All waivers by name, also those that are over.
+        pub async fn list_waivers(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListWaiversRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListWaiversResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.WaiverService/ListWaivers",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("banyan.admin.v1.WaiverService", "ListWaivers"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Adds a waiver, or puts it in the place of the one of that name; or only says what that would mean.
+        pub async fn add_waiver(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AddWaiverRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AddWaiverResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.WaiverService/AddWaiver",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("banyan.admin.v1.WaiverService", "AddWaiver"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Removes a waiver: gates wait again for whom it covered.
+        pub async fn remove_waiver(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RemoveWaiverRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveWaiverResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.WaiverService/RemoveWaiver",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("banyan.admin.v1.WaiverService", "RemoveWaiver"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod waiver_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with WaiverServiceServer.
+    #[async_trait]
+    pub trait WaiverService: std::marker::Send + std::marker::Sync + 'static {
+        /// All waivers by name, also those that are over.
+        async fn list_waivers(
+            &self,
+            request: tonic::Request<super::ListWaiversRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListWaiversResponse>,
+            tonic::Status,
+        >;
+        /// Adds a waiver, or puts it in the place of the one of that name; or only says what that would mean.
+        async fn add_waiver(
+            &self,
+            request: tonic::Request<super::AddWaiverRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AddWaiverResponse>,
+            tonic::Status,
+        >;
+        /// Removes a waiver: gates wait again for whom it covered.
+        async fn remove_waiver(
+            &self,
+            request: tonic::Request<super::RemoveWaiverRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveWaiverResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Says by name whose trust gates do not wait for.
+    #[derive(Debug)]
+    pub struct WaiverServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> WaiverServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for WaiverServiceServer<T>
+    where
+        T: WaiverService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/banyan.admin.v1.WaiverService/ListWaivers" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListWaiversSvc<T: WaiverService>(pub Arc<T>);
+                    impl<
+                        T: WaiverService,
+                    > tonic::server::UnaryService<super::ListWaiversRequest>
+                    for ListWaiversSvc<T> {
+                        type Response = super::ListWaiversResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListWaiversRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WaiverService>::list_waivers(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListWaiversSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.WaiverService/AddWaiver" => {
+                    #[allow(non_camel_case_types)]
+                    struct AddWaiverSvc<T: WaiverService>(pub Arc<T>);
+                    impl<
+                        T: WaiverService,
+                    > tonic::server::UnaryService<super::AddWaiverRequest>
+                    for AddWaiverSvc<T> {
+                        type Response = super::AddWaiverResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AddWaiverRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WaiverService>::add_waiver(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AddWaiverSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.WaiverService/RemoveWaiver" => {
+                    #[allow(non_camel_case_types)]
+                    struct RemoveWaiverSvc<T: WaiverService>(pub Arc<T>);
+                    impl<
+                        T: WaiverService,
+                    > tonic::server::UnaryService<super::RemoveWaiverRequest>
+                    for RemoveWaiverSvc<T> {
+                        type Response = super::RemoveWaiverResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RemoveWaiverRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WaiverService>::remove_waiver(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RemoveWaiverSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for WaiverServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "banyan.admin.v1.WaiverService";
+    impl<T> tonic::server::NamedService for WaiverServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

@@ -190,6 +190,7 @@ fn held_by(
                 let filter = RowFilter {
                     kind: Some(kind),
                     own_trust: Some(false),
+                    waived: Some(false),
                     unproven,
                     ..RowFilter::default()
                 };
@@ -228,7 +229,8 @@ pub fn behind(ca: &Ca, state: &State, at: Timestamp) -> Vec<Holder> {
     let lacking = KINDS.into_iter().flat_map(|kind| {
         let class = ca.evidence.required(kind);
         let (kind, unproven) = (Some(kind), Some((sequence, class)));
-        let filter = RowFilter { kind, own_trust: Some(false), unproven, ..RowFilter::default() };
+        let (own_trust, waived) = (Some(false), Some(false));
+        let filter = RowFilter { kind, own_trust, waived, unproven, ..RowFilter::default() };
         named(ca, &filter, Asked::Bundle { sequence, class }, at)
     });
     lacking.chain(downstreams_without(ca, sequence, None, at)).take(HOLDERS_MAX).collect()
@@ -382,8 +384,10 @@ fn rests_on(ca: &Ca, state: &State, evidence: &Evidence, rows: &Aggregates) -> V
     let wanted = state.sequence;
     let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
     for (standing, tally) in rows.groups() {
+        let unproven = standing.is_unproven(wanted, ca.evidence.required(standing.kind));
         let ground = match standing.applied.newest() {
-            _ if standing.is_unproven(wanted, ca.evidence.required(standing.kind)) => "not proven",
+            _ if unproven && standing.waived => "waived",
+            _ if unproven => "not proven",
             Some((sequence, class)) if sequence >= wanted => class_name(class),
             _ => "born with the bundle",
         };

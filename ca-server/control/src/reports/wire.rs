@@ -1,12 +1,12 @@
 //! A report as it is stored: JSON. What a newer release adds is passed over; what it says otherwise is refused.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ledger::{Aggregates, Applied, EvidenceClass, RowKind, Standing, Tally};
 use rotation::SegmentId;
 use serde::{Deserialize, Serialize};
-use trust::{Generation, RootId, Sequence, SpiffeId, Timestamp};
+use trust::{Cover, Generation, RootId, Sequence, Timestamp};
 
 use crate::counts::Counts;
 
@@ -42,10 +42,21 @@ struct Stored {
     last: bool,
     read: BTreeMap<SegmentId, u64>,
     rows: Vec<Group>,
+    /// Of what one identity alone covers, by that identity: all that a release before this one knows.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     covered: BTreeMap<String, Vec<Group>>,
+    /// Of everything else that covers somebody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    covered_by: Vec<CoveredGroup>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     waived: Vec<Group>,
+}
+
+/// Rows that the same covers.
+#[derive(Serialize, Deserialize)]
+struct CoveredGroup {
+    covers: BTreeSet<String>,
+    rows: Vec<Group>,
 }
 
 /// Rows that stand alike.
@@ -58,20 +69,34 @@ struct Group {
     applied: [u64; EvidenceClass::ALL.len()],
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     own_trust: bool,
+    /// A release that knows no waivers passes it over, and waits.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    waived: bool,
     rows: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     latest_secs: Option<i64>,
 }
 
 pub(super) fn encode(report: &Report) -> Vec<u8> {
-    let covered = &report.counts.covered;
+    let (mut covered, mut covered_by) = (BTreeMap::new(), Vec::new());
+    for (covers, rows) in &report.counts.covered {
+        let one = covers.first().and_then(Cover::one).filter(|_| covers.len() == 1);
+        match one {
+            Some(identity) => drop(covered.insert(identity.to_string(), groups(rows))),
+            None => covered_by.push(CoveredGroup {
+                covers: covers.iter().map(ToString::to_string).collect(),
+                rows: groups(rows),
+            }),
+        }
+    }
     let stored = Stored {
         format: FORMAT,
         number: report.number,
         last: report.is_last,
         read: report.read.iter().map(|(id, generation)| (id.clone(), generation.0)).collect(),
         rows: groups(&report.counts.rows),
-        covered: covered.iter().map(|(id, rows)| (id.to_string(), groups(rows))).collect(),
+        covered,
+        covered_by,
         waived: groups(&report.counts.waived),
     };
     // Texts and numbers alone: nothing in it can fail to be written.
@@ -83,9 +108,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Report, String> {
     if stored.format != FORMAT {
         return Err(format!("it has format {}, this release reads {FORMAT}", stored.format));
     }
-    let covered = stored.covered.into_iter().map(|(id, rows)| {
-        let id = SpiffeId::parse(&id).map_err(|error| error.to_string())?;
-        Ok((id, aggregates(rows)?))
+    let alone = stored.covered.into_iter().map(|(id, rows)| (BTreeSet::from([id]), rows));
+    let by = stored.covered_by.into_iter().map(|group| (group.covers, group.rows));
+    let covered = alone.chain(by).map(|(covers, rows)| {
+        let covers = covers.iter().map(|cover| Cover::parse(cover)).collect::<Result<_, _>>();
+        Ok((covers.map_err(|error| error.to_string())?, aggregates(rows)?))
     });
     let counts = Counts {
         covered: covered.collect::<Result<_, String>>()?,
@@ -108,6 +135,7 @@ fn groups(rows: &Aggregates) -> Vec<Group> {
             born: standing.born.0,
             applied,
             own_trust: standing.own_trust,
+            waived: standing.waived,
             rows: tally.rows,
             latest_secs: tally.latest_not_after.map(Timestamp::as_secs),
         }
@@ -127,6 +155,7 @@ fn aggregates(groups: Vec<Group>) -> Result<Aggregates, String> {
             born: Sequence(group.born),
             applied: Applied::from_sequences(group.applied.map(Sequence)),
             own_trust: group.own_trust,
+            waived: group.waived,
         };
         let latest_not_after = group.latest_secs.map(Timestamp::from_secs);
         rows.add(standing, Tally { rows: group.rows, latest_not_after });
@@ -161,18 +190,25 @@ mod tests {
             born: Sequence(born),
             applied: Applied::from_sequences([5, 4, 3, 2, 1].map(Sequence)),
             own_trust,
+            waived: own_trust,
         };
         let tally = Tally { rows: 7, latest_not_after: Some(Timestamp::from_secs(1_800_000_000)) };
         let (mut rows, mut waived) = (Aggregates::default(), Aggregates::default());
         rows.add(standing(3, false), tally);
         rows.add(standing(4, true), Tally { rows: 1, latest_not_after: None });
         waived.add(standing(3, false), Tally { rows: 1, ..tally });
-        let identity = SpiffeId::parse("spiffe://example.org/web").unwrap();
-        let counts = Counts { covered: BTreeMap::from([(identity, rows.clone())]), rows, waived };
+        let cover = |path: &str| Cover::parse(&format!("spiffe://example.org/{path}")).unwrap();
+        let covered = [&["web"][..], &["web", "*"], &["shop/*"]].map(|covers| {
+            (covers.iter().map(|path| cover(path)).collect::<BTreeSet<_>>(), rows.clone())
+        });
+        let counts = Counts { covered: BTreeMap::from(covered), rows, waived };
         let read = BTreeMap::from([("ca-1-0".parse().unwrap(), Generation(9))]);
         let report = Report { number: 3, read, counts, is_last: true };
         let bytes = encode(&report);
         assert_eq!(decode(&bytes), Ok(report));
+        let stored: Stored = serde_json::from_slice(&bytes).unwrap();
+        let known_before: Vec<_> = stored.covered.keys().map(String::as_str).collect();
+        assert_eq!(known_before, ["spiffe://example.org/web"]);
         let newer = String::from_utf8(bytes).unwrap().replace("\"format\":1", "\"format\":2");
         let said = decode(newer.as_bytes()).unwrap_err();
         assert!(said.contains("format 2"), "{said}");
