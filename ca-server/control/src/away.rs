@@ -11,7 +11,6 @@ use crate::ca::Ca;
 const COME_BACK_WITHIN: Duration = Duration::from_secs(300);
 /// As long as this, where clients say that they do not trust this server.
 const TRUST_WITHIN: Duration = Duration::from_secs(10);
-
 /// How things stand since the start.
 #[derive(Clone, Copy, Debug)]
 struct Standing {
@@ -20,7 +19,7 @@ struct Standing {
     /// Agents that were seen not long before it.
     expected: usize,
     /// Handshakes that clients ended because they do not trust this server, and requests for the way from a bundle that it does not
-    /// know.
+    /// know; none if the last one is long ago.
     distrusting: u64,
     /// Another server of the CA may serve them.
     others_serve: bool,
@@ -34,6 +33,7 @@ pub(crate) fn condition(ca: &Ca) -> Option<String> {
     let (since, expected) = ca.registry.expected();
     let distrusting =
         ca.metrics.distrusting() + ca.metrics.refused_for(Reason::BundleUnknown.as_str());
+    let distrusting = ca.refusals.lately(distrusting, ca.clock.uptime());
     let others_serve = ca.replication.others_serve();
     said(Standing { since, expected, distrusting, others_serve })
 }

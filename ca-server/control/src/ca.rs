@@ -31,6 +31,7 @@ use crate::levels::Levels;
 use crate::metered::Authorities;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
+use crate::refusals::Refusals;
 use crate::replication::Replication;
 use crate::seen::Seen;
 
@@ -89,6 +90,8 @@ pub struct Ca {
     pub authority_troubles: watch::Receiver<AuthorityTroubles>,
     /// What was found wrong with files.
     pub findings: Findings,
+    /// When clients refused this server last.
+    pub refusals: Refusals,
     /// What root authorities would give now that is not what signs.
     pub authority_drift: watch::Receiver<Drifts>,
     /// When roots are replaced for their age.

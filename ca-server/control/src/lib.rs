@@ -70,6 +70,7 @@ mod own_trust;
 pub mod paths;
 pub mod peers;
 pub mod recovery;
+pub mod refusals;
 pub mod reissue;
 pub mod release;
 pub mod replication;

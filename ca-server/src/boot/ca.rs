@@ -33,6 +33,7 @@ use control::levels::Levels;
 use control::metered::Authorities;
 use control::metrics::Metrics;
 use control::peers::Peers;
+use control::refusals::Refusals;
 use control::replication::Replication;
 use control::seen::Seen;
 
@@ -124,6 +125,7 @@ pub(super) fn ca(config: &Config, deps: &HostDeps, driver: &DriverHandle, parts:
         authorities,
         authority_troubles,
         findings: Findings::default(),
+        refusals: Refusals::default(),
         authority_drift,
         aging: Aging {
             max_age: config.rotation().max_root_age(),

@@ -240,6 +240,7 @@ async fn serve(
         authorities: driven.authorities,
         authority_troubles: watch::channel(BTreeMap::new()).1,
         findings: Findings::default(),
+        refusals: control::refusals::Refusals::default(),
         authority_drift: watch::channel(BTreeMap::new()).1,
         aging: Aging { max_age: None, retry_after: Duration::from_secs(3_600) },
         downstreams,
