@@ -74,6 +74,9 @@ pub enum StateAction {
         /// Throw away for good the state that is there; WHAT is how the refusal names it
         #[arg(long, value_name = "WHAT")]
         replace: Option<String>,
+        /// Also if the sealed keys in it do not open with the passphrase of the configuration
+        #[arg(long)]
+        unopened: bool,
     },
     /// Count what may have been released after a backup that was restored by copying files; `restore` does it by itself
     Recover {

@@ -37,7 +37,9 @@ pub(super) async fn run(options: &StateOptions) -> Result<(), Failure> {
         StateAction::Verify { file, passphrase_file } => {
             verify(options, file, passphrase_file.as_deref()).await
         }
-        StateAction::Restore { file, replace } => restore(options, file, replace.as_deref()).await,
+        StateAction::Restore { file, replace, unopened } => {
+            restore(options, file, replace.as_deref(), *unopened).await
+        }
         _ => Ok(()),
     }
 }
@@ -189,8 +191,7 @@ async fn verify(
             in_words(&backup)
         ))?;
     }
-    let shut = keys.iter().find_map(|set| Some((&set.scope, set.opens.as_ref()?.as_ref().err()?)));
-    match shut {
+    match shut(&keys) {
         None => Ok(()),
         Some((scope, error)) => Err(Failure::Failed(anyhow::anyhow!(
             "the backup is whole, and its sealed keys ({}) do not open: {error}",
@@ -199,13 +200,35 @@ async fn verify(
     }
 }
 
+/// Keys that do not open, and why.
+fn shut(keys: &[SealedKeys]) -> Option<(&str, &str)> {
+    keys.iter()
+        .find_map(|set| Some((set.scope.as_str(), set.opens.as_ref()?.as_ref().err()?.as_str())))
+}
+
 async fn restore(
     options: &StateOptions,
     file: &Path,
     replaces: Option<&str>,
+    unopened: bool,
 ) -> Result<(), Failure> {
-    let config = config_file::find(options.target.config.as_deref(), config_file::SERVER)?;
-    let (config, backup) = (loaded(&config)?, read(file)?);
+    let path = config_file::find(options.target.config.as_deref(), config_file::SERVER)?;
+    let (config, backup) = (loaded(&path)?, read(file)?);
+    if !unopened {
+        let keys = Server::try_keys(&backup, Some(&config), None).await;
+        let keys = keys.map_err(|error| Failure::Failed(error.into()))?;
+        if let Some((scope, error)) = shut(&keys) {
+            let told = Told::new(format!(
+                "nothing was restored: the sealed keys in the backup ({}) do not open with the passphrase of {}: {error}",
+                whose(scope),
+                path.display()
+            ));
+            return Err(Failure::Refused(told.advising(
+                "give the configuration the passphrase of when the backup was made; or restore all the same with `--unopened`: no server \
+                 starts on the state until it has that passphrase",
+            )));
+        }
+    }
     let restored = Server::restore(&config, &HostDeps::system(), &backup, replaces).await;
     let restored = restored.map_err(failed)?;
     if options.json {
