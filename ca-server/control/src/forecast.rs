@@ -232,6 +232,14 @@ fn relying_parties(ca: &Ca) -> Vec<String> {
 fn absent(ca: &Ca) -> Vec<String> {
     let roster = roster::roster(ca);
     let away = roster.total.saturating_sub(roster.connected);
+    if ca.replication.others_serve() {
+        let agents = trust::plain::counted(away, "agent is", "agents are");
+        let text = format!(
+            "{agents} not connected to this server: other servers may have them (the same command there), and whoever has none is waited for \
+             until its leaves end"
+        );
+        return if away > 0 { vec![text] } else { Vec::new() };
+    }
     let agents = ca.registry.agents_named(&roster.excerpt).into_iter();
     let away_by_name =
         agents.map(|agent| AgentView::of(ca, agent)).filter(|agent| !agent.connected);

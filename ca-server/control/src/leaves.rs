@@ -24,6 +24,8 @@ pub struct LeafView {
     pub agent_connected: bool,
     /// When that was heard of last; the epoch if never.
     pub agent_last_seen: Timestamp,
+    /// Whether that may be connected to another server, of which this one does not know.
+    pub agent_may_be_elsewhere: bool,
 }
 
 /// What it would mean to let a leaf go.
@@ -108,6 +110,7 @@ impl<'a> Gate<'a> {
             holds: self.name().filter(|_| self.is_held_by(live)),
             agent_connected: session.streams > 0,
             agent_last_seen: session.last_seen,
+            agent_may_be_elsewhere: session.streams == 0 && self.ca.replication.others_serve(),
             live: live.clone(),
         }
     }
@@ -148,6 +151,10 @@ fn risk(leaf: &LeafView) -> String {
     let seen = match (row.agent.is_some(), leaf.agent_connected, leaf.agent_last_seen) {
         (false, ..) => String::new(),
         (_, true, _) => ", which is connected and has not given the leaf up".to_owned(),
+        (_, false, _) if leaf.agent_may_be_elsewhere => {
+            ", which is not connected to this server and may be to another (`banyan agent list` there)"
+                .to_owned()
+        }
         (_, false, seen) if seen == Timestamp::default() => {
             ", which has not been connected since this server started".to_owned()
         }
