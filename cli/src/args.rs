@@ -174,6 +174,9 @@ pub struct ConfigCheckOptions {
     /// Configuration file [default: banyan.toml, or agent.toml with --agent, here or else in /etc/banyan]
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
+    /// The same, as other verbs name it
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    pub config: Option<PathBuf>,
     /// Check an agent's configuration, not a server's
     #[arg(long)]
     pub agent: bool,

@@ -200,10 +200,17 @@ fn unread(ca: &Ca, state: &State, now: Timestamp) -> Vec<String> {
     let said = |(id, segment): (&SegmentId, &Segment)| {
         let until = segment.last_bound().filter(|bound| !ca.policy.has_passed(*bound, now))?;
         if segment.replica != ca.replica {
+            let replica = &segment.replica;
+            let way = match ca.replication.holds_lease(replica) {
+                true => format!(
+                    "it serves again without them, as with a new disk: if its former ledger/{id} is somewhere, stop it, put that there \
+                     and start it"
+                ),
+                false => "if that replica has its disk, start it again under its name".to_owned(),
+            };
             return Some(format!(
-                "rows of leaves in segment {id} of replica {} are not known, so gates of a rotation count it as full until \
-                 {until}: if that replica has its disk, start it again under its name",
-                segment.replica
+                "rows of leaves in segment {id} of replica {replica} are not known, so gates of a rotation count it as full until \
+                 {until}: {way}"
             ));
         }
         let mut faults = ca.ledger.faults().iter();

@@ -96,7 +96,13 @@ fn roots(rotation: &Rotation) -> String {
 /// What the present gate waits for, whom, and when it opens.
 pub fn explain(rotation: &Rotation) -> String {
     let Some(gate) = &rotation.gate else {
-        return format!("{}\nthis phase ends at no gate", status(rotation));
+        let why = match rotation.phase.as_str() {
+            "distributing" | "draining" | "withdrawing" => {
+                "what its gate waits for cannot be told now, since this server cannot read it: `banyan status` says why"
+            }
+            _ => "this phase ends at no gate",
+        };
+        return format!("{}\n{why}", status(rotation));
     };
     let mut text = status(rotation);
     for hold in &gate.holds {

@@ -21,7 +21,7 @@ pub async fn run(options: &ConfigOptions) -> Result<(), Failure> {
 
 async fn check(options: &ConfigCheckOptions) -> Result<(), Failure> {
     let usual = if options.agent { config_file::AGENT } else { config_file::SERVER };
-    let file = config_file::find(options.file.as_deref(), usual)?;
+    let file = config_file::find(options.file.as_deref().or(options.config.as_deref()), usual)?;
     let file = file.as_path();
     let mut outcome = if options.agent {
         check_agent(file, options.offline)
