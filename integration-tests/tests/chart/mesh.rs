@@ -11,10 +11,12 @@ use anyhow::{Context as _, bail, ensure};
 use integration_tests::cluster::{Chart, Cluster, Container, Pod};
 use integration_tests::mesh::{Member, Proxy, Traffic};
 use integration_tests::support::eventually;
+use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tonic::transport::Channel;
 
-use super::servers::{SERVERS, rights_are_exact, started};
+use super::servers::{SERVERS, clients, rights_are_exact, rotation, started};
 use super::{NAMESPACE, cluster};
 
 const APPLICATIONS: [(&str, &str); 2] = [("shop", "cart"), ("pay", "till")];
@@ -46,16 +48,19 @@ pub(crate) async fn a_root_is_rotated_by_kubectl_under_traffic_and_every_namespa
     cluster.kubectl(&["apply", "-f", &of_deploy("examples/root-rotation.yaml")], "").await?;
     let watched = watched(&cluster)?;
     // The server that leads dies in the middle, with what works beside it, and is started again.
-    until_phase(&cluster, "Distributing").await?;
-    what_comes_seldom(&cluster).await?;
-    let lead = servers.first_mut().context("no server")?;
-    for container in &mut lead.containers {
-        container.kill().await?;
-    }
-    lead.run()?;
-    let seen = tokio::time::timeout(ROTATION_MAX, rotated(&cluster, &applications)).await;
-    let seen = match seen {
-        Ok(seen) => seen?,
+    let witness = clients(&servers)?.pop().context("no server")?;
+    let disturbed = async {
+        until_phase(&cluster, "Distributing").await?;
+        what_comes_seldom(&cluster).await?;
+        let lead = servers.first_mut().context("no server")?;
+        for container in &mut lead.containers {
+            container.kill().await?;
+        }
+        lead.run()
+    };
+    let both = async { tokio::try_join!(rotated(&cluster, &applications, witness), disturbed) };
+    let seen = match tokio::time::timeout(ROTATION_MAX, both).await {
+        Ok(both) => both?.0,
         Err(_) => {
             let logs = servers.iter().flat_map(|pod| &pod.containers).map(Container::log);
             bail!("the rotation does not end:\n{}", logs.collect::<String>())
@@ -182,14 +187,20 @@ async fn until_phase(cluster: &Cluster, wanted: &str) -> anyhow::Result<()> {
 }
 
 /// Follows the rotation to its end: how many roots each namespace had when the new one was seen to sign, which are two, and one in
-/// the end. Files in Pods are kept up meanwhile.
-async fn rotated(cluster: &Cluster, pods: &[Pod]) -> anyhow::Result<BTreeMap<String, usize>> {
+/// the end. Files in Pods are kept up meanwhile. That it signs a server says that is never killed: while nobody leads in the cluster,
+/// no status is written.
+async fn rotated(
+    cluster: &Cluster,
+    pods: &[Pod],
+    mut witness: RotationServiceClient<Channel>,
+) -> anyhow::Result<BTreeMap<String, usize>> {
     let mut at_the_switch = BTreeMap::new();
     loop {
         let phase = phase(cluster).await;
         let is_over = phase == "Completed";
         ensure!(!["Aborted", "RolledBack", "Refused"].contains(&phase.as_str()), "{phase}");
-        if phase == "Draining" && at_the_switch.is_empty() {
+        let at_ca = rotation(&mut witness).await.unwrap_or_default().phase;
+        if at_ca == "draining" && at_the_switch.is_empty() {
             for (namespace, _) in APPLICATIONS {
                 at_the_switch.insert(namespace.to_owned(), roots(cluster, namespace).await?);
             }

@@ -83,14 +83,14 @@ async fn a_downstream_ca_comes_and_goes(servers: &[Pod]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn clients(servers: &[Pod]) -> anyhow::Result<Vec<RotationServiceClient<Channel>>> {
+pub(crate) fn clients(servers: &[Pod]) -> anyhow::Result<Vec<RotationServiceClient<Channel>>> {
     let channels = servers.iter().map(|server| {
         Ok(RotationServiceClient::new(admin_channel(&server.path("run", "admin.sock")?)))
     });
     channels.collect()
 }
 
-async fn rotation(client: &mut RotationServiceClient<Channel>) -> Option<Rotation> {
+pub(crate) async fn rotation(client: &mut RotationServiceClient<Channel>) -> Option<Rotation> {
     Some(client.get_rotation(GetRotationRequest::default()).await.ok()?.into_inner())
 }
 
