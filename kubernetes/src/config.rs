@@ -17,7 +17,7 @@ mod sign;
 
 use problems::Problems;
 pub use publish::{ChannelConfig, ChannelKind, Namespaces, ObjectKind};
-pub use sign::SignConfig;
+pub use sign::{CertManagerConfig, SignConfig};
 
 /// Where health and metrics are served unless it is set.
 const LISTEN: &str = "0.0.0.0:15025";

@@ -18,8 +18,8 @@ use crate::health;
 use crate::lead::{Elector, Leading};
 use crate::metrics::Metrics;
 use crate::publish::Channel;
-use crate::resources::{Rotations, Views, Waivers};
-use crate::sign::{Kind, Signer};
+use crate::resources::{BanyanClusterIssuer, BanyanIssuer, Issuers, Rotations, Views, Waivers};
+use crate::sign::{Kind, Scope, Signer};
 use crate::world::World;
 
 /// Time for parts to end when the process is asked to stop.
@@ -117,8 +117,16 @@ fn spawn(config: &Config, world: &World, tasks: &TaskTracker) {
     for (kind, signers) in [(Kind::Csr, &sign.csr), (Kind::PodCertificate, &sign.pod_certificates)]
     {
         if !signers.is_empty() {
-            tasks.spawn(Signer::new(world.clone(), kind, signers.clone()).run());
+            let scope = Scope { signers: signers.clone(), ..Scope::default() };
+            tasks.spawn(Signer::new(world.clone(), kind, scope).run());
         }
+    }
+    if let Some(cert_manager) = &sign.cert_manager {
+        let cluster_domain = cert_manager.cluster_domain.clone();
+        let scope = Scope { cluster_domain, ..Scope::default() };
+        tasks.spawn(Signer::new(world.clone(), Kind::CertManager, scope).run());
+        tasks.spawn(Issuers::<BanyanIssuer>::new(world.clone()).run());
+        tasks.spawn(Issuers::<BanyanClusterIssuer>::new(world.clone()).run());
     }
     if let Some(resources) = &config.resources {
         tasks.spawn(Rotations::new(world.clone(), resources).run());

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth::authz::Asked;
+use auth::authz::{AnsweredFor, Asked};
 use auth::refusal::{Reason, Refusal, echoed};
 use issuance::profile::ProfileSettings;
 use ledger::Word;
@@ -57,8 +57,8 @@ impl Signers {
         let now = self.ca.believed_now()?;
         let settings = self.ca.issuer.profile().settings();
         let ttl = Some(ttl(&asked, settings, now, snapshot.bounds().signer)?);
-        let request =
-            self.ca.authorizer.channel_trusted(identity, Asked { csr, ttl }, &snapshot)?;
+        let names = AnsweredFor { identity, dns: asked.dns_names };
+        let request = self.ca.authorizer.channel_trusted(names, Asked { csr, ttl }, &snapshot)?;
         // The next leaf says as little of its holder's trust as this one: the word of its channel is asked for.
         let request = request.with_word(Word::OwnTrust);
         self.ca.may_admit()?;

@@ -20,6 +20,8 @@ use crate::refusal::{Reason, Refusal, echoed};
 pub const JOIN_TOKEN_RETRY: Duration = Duration::from_secs(300);
 /// Longest name of an agent in bytes, as the ledger stores it.
 pub const AGENT_NAME_LEN_MAX: usize = 128;
+/// Most DNS names of one leaf.
+const DNS_NAMES_MAX: usize = 16;
 /// Bytes of the key's fingerprint in the name of an agent that joins with a JWT.
 const KEY_IN_NAME_LEN: usize = 8;
 
@@ -99,6 +101,17 @@ pub struct Authorizer {
     name_mismatch: NameMismatch,
     keys: Arc<dyn KeyPolicy>,
     agents: Arc<dyn Agents>,
+    /// DNS names of the CA's own servers.
+    own_names: Vec<String>,
+}
+
+/// Names that somebody on the admin socket answers for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnsweredFor {
+    /// The identity.
+    pub identity: SpiffeId,
+    /// DNS names beside it.
+    pub dns: Vec<String>,
 }
 
 /// What a caller asks for.
@@ -118,7 +131,13 @@ impl Authorizer {
         keys: Arc<dyn KeyPolicy>,
         agents: Arc<dyn Agents>,
     ) -> Self {
-        Self { trust_domain, name_mismatch, keys, agents }
+        Self { trust_domain, name_mismatch, keys, agents, own_names: Vec::new() }
+    }
+
+    /// The same for a CA whose own servers have these DNS names, which nobody else gets.
+    #[must_use]
+    pub fn with_own_names(self, own_names: Vec<String>) -> Self {
+        Self { own_names, ..self }
     }
 
     /// A leaf for a workload that asks for itself.
@@ -157,20 +176,33 @@ impl Authorizer {
         self.issue(granted.into_identity(), asked, Holder::CsrOnly, snapshot)
     }
 
-    /// A leaf for a workload that has its roots from another channel, for an identity that somebody on the admin socket answers
-    /// for. The CSR names it or nothing, whatever the configuration says of other callers: whoever approved the request may have
-    /// read the names in it.
+    /// A leaf for a workload that has its roots from another channel, for names that somebody on the admin socket answers
+    /// for. The CSR names these or nothing, whatever the configuration says of other callers: whoever approved the request may
+    /// have read the names in it.
     ///
     /// # Errors
-    /// A refusal if key or names of the CSR are not for it.
+    /// A refusal if key or names of the CSR are not for it, or a name is one of this CA's own servers.
     pub fn channel_trusted(
         &self,
-        identity: SpiffeId,
+        names: AnsweredFor,
         asked: Asked,
         snapshot: &Snapshot,
     ) -> Result<AuthorizedRequest, Refusal> {
-        names_agree(asked.csr.names(), &identity)?;
-        self.issue(identity, asked, Holder::ChannelTrusted, snapshot)
+        let AnsweredFor { identity, dns } = names;
+        names_agree(asked.csr.names(), &identity, &dns)?;
+        if dns.len() > DNS_NAMES_MAX {
+            let text = format!("a certificate has at most {DNS_NAMES_MAX} DNS names");
+            return Err(Refusal::new(Reason::CsrNameInvalid, text));
+        }
+        let own = |name: &&String| self.own_names.iter().any(|own| own.eq_ignore_ascii_case(name));
+        if let Some(name) = dns.iter().find(own) {
+            let text = format!("\"{}\" is a name of this CA's own servers", echoed(name));
+            return Err(Refusal::new(Reason::CsrNameInvalid, text));
+        }
+        let request = self.issue(identity, asked, Holder::ChannelTrusted, snapshot)?;
+        request
+            .with_dns_names(dns)
+            .map_err(|error| Refusal::new(Reason::CsrNameInvalid, error.to_string()))
     }
 
     /// A leaf for a workload behind an agent.
@@ -301,8 +333,9 @@ impl Authorizer {
             return Err(Refusal::new(Reason::IdentityNotEntitled, text));
         }
         self.key_is_free(&csr.public_key().hash(), snapshot)?;
-        if self.name_mismatch == NameMismatch::Refuse {
-            names_agree(csr.names(), &identity)?;
+        // Those of a channel's holder were compared before.
+        if self.name_mismatch == NameMismatch::Refuse && holder != Holder::ChannelTrusted {
+            names_agree(csr.names(), &identity, &[])?;
         }
         Ok(AuthorizedRequest::new(identity, csr, holder, ttl)?)
     }
@@ -335,8 +368,9 @@ pub fn requested_ttl(seconds: i64) -> Option<Duration> {
     u64::try_from(seconds).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
 }
 
-/// A CSR may name the caller's identity or nothing. Refused otherwise, since its sender believes to be someone else.
-fn names_agree(names: &RequestedNames, identity: &SpiffeId) -> Result<(), Refusal> {
+/// A CSR may name the caller's identity, these DNS names, or nothing. Refused otherwise, since its sender believes to be someone
+/// else.
+fn names_agree(names: &RequestedNames, identity: &SpiffeId, dns: &[String]) -> Result<(), Refusal> {
     match &names.spiffe_id {
         Some(named) if named.trust_domain() != identity.trust_domain() => {
             let text =
@@ -350,7 +384,7 @@ fn names_agree(names: &RequestedNames, identity: &SpiffeId) -> Result<(), Refusa
         }
         _ => {}
     }
-    let extra = !names.dns.is_empty()
+    let extra = names.dns.iter().any(|name| !dns.contains(name))
         || !names.ips.is_empty()
         || !names.emails.is_empty()
         || names.common_name.is_some();

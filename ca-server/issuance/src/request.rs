@@ -76,7 +76,7 @@ impl AuthorizedRequest {
         Ok(Self { identity, public_key, kind, agent, word: Word::None, ttl, names })
     }
 
-    /// The CA's request for its own serving leaf; the only leaf with DNS and IP names.
+    /// The CA's request for its own serving leaf; the only leaf with IP names.
     ///
     /// # Errors
     /// [`IdentityReserved`] unless the identity is that of a CA.
@@ -97,6 +97,14 @@ impl AuthorizedRequest {
     #[must_use]
     pub fn with_word(self, word: Word) -> Self {
         Self { word, ..self }
+    }
+
+    /// The same with DNS names beside the identity, which somebody answers for.
+    ///
+    /// # Errors
+    /// [`NotADnsName`] for the first name that is not a plain DNS name.
+    pub fn with_dns_names(self, dns: Vec<String>) -> Result<Self, NotADnsName> {
+        Ok(Self { names: ServingNames::new(dns, Vec::new())?, ..self })
     }
 
     /// The identity to issue.
@@ -129,13 +137,13 @@ impl AuthorizedRequest {
         self.ttl
     }
 
-    /// DNS names and IP addresses; empty but for the CA's own leaf.
+    /// DNS names and IP addresses; empty but for the CA's own leaf, and leaves with names that somebody answers for.
     pub const fn names(&self) -> &ServingNames {
         &self.names
     }
 }
 
-/// DNS names and IP addresses of the CA's own serving leaf, from its configuration.
+/// DNS names and IP addresses of a leaf to serve with: of the CA's own from its configuration, of others from who answers for them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServingNames {
     dns: Vec<String>,

@@ -100,7 +100,8 @@ pub(super) fn ca(config: &Config, deps: &HostDeps, driver: &DriverHandle, parts:
             config.leaf().name_mismatch(),
             keys,
             agents,
-        ),
+        )
+        .with_own_names(config.listen().dns_names().to_vec()),
         clock: Arc::clone(&deps.clock),
         guard,
         randomness: Arc::clone(&deps.randomness),

@@ -1,6 +1,7 @@
 //! The chart: rendered by helm, taken by a real API server, and run with exactly the rights that it gives.
 #![expect(clippy::indexing_slicing, reason = "what JSON does not have reads as null")]
 
+mod certificates;
 mod mesh;
 mod rendered;
 mod servers;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         rendered::values_that_are_wrong_are_refused_with_their_names,
         mesh::a_root_is_rotated_by_kubectl_under_traffic_and_every_namespace_has_both_roots_first,
         servers::three_servers_of_the_chart_rotate_with_exactly_its_rights_and_one_is_replaced_meanwhile,
+        certificates::certificates_of_cert_manager_csrs_and_pods_are_signed_with_exactly_the_charts_rights,
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }

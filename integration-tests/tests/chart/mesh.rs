@@ -35,7 +35,7 @@ pub(crate) async fn a_root_is_rotated_by_kubectl_under_traffic_and_every_namespa
     let chart = Chart { files: vec!["ci/short-lives.yaml".to_owned()], set: Vec::new() };
     let rendered = chart.render(NAMESPACE).await?;
     cluster.kubectl(&["apply", "--validate=strict", "-f", "-"], &rendered).await?;
-    let mut servers = started(&mut cluster).await?;
+    let mut servers = started(&mut cluster, SERVERS).await?;
     let applications = applications(&mut cluster).await?;
     let members = applications.iter().map(|pod| {
         let socket = pod.path("agent-socket", "agent.sock")?;
@@ -120,7 +120,7 @@ fn in_an_hour() -> String {
     trust::Clock::now(&host::SystemClock).plus(Duration::from_secs(3_600)).to_string()
 }
 
-fn of_deploy(file: &str) -> String {
+pub(crate) fn of_deploy(file: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
     folder.join(file).display().to_string()
 }

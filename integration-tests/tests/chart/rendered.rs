@@ -93,6 +93,11 @@ pub(crate) async fn values_that_are_wrong_are_refused_with_their_names(
         ("controllers.publish.mesh.stalenes=1m", "stalenes"),
         ("controllers.publish.keys.kind=secret", "namespaces"),
         ("controllers.publish.pods.kind=cluster-trust-bundle", "signer"),
+        ("controllers.sign.csr.signer_names={mesh}", "signer_names"),
+        ("controllers.sign.csr.signer_names={*/*}", "signer_names"),
+        ("controllers.sign.pod_certificates.signer_names={}", "signer_names"),
+        ("controllers.sign.csrs.signer_names={example.org/mesh}", "csrs"),
+        ("controllers.sign.cert_manager.domain=a", "domain"),
     ] {
         let chart = Chart { files: Vec::new(), set: vec![set.to_owned()] };
         let said =

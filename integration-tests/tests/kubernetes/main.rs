@@ -4,6 +4,8 @@
 #![expect(clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
 mod bundles;
+mod cert_manager;
+mod certificates;
 mod config_maps;
 mod faults;
 mod gateways;

@@ -1,13 +1,11 @@
 //! Signers: requests of a real API server, signed by a real CA, and verified by OpenSSL.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use integration_tests::mesh::{Tool, run};
 use integration_tests::support::{SOON, eventually};
 use ledger::RowKind;
 use proto::banyan::admin::v1::signer_service_client::SignerServiceClient;
@@ -15,6 +13,7 @@ use proto::banyan::admin::v1::{SignRequest, StartRotationRequest, Verb};
 use serde_json::{Value, json};
 use trust::{Certificate, Validity};
 
+use super::certificates::{csr_of, openssl, rows};
 use super::rights::{Right, used};
 use super::support::{MESH, World, never, rules, until_says};
 
@@ -63,12 +62,7 @@ async fn shop_of(options: &[&str], rights: &[&str]) -> anyhow::Result<(World, St
 
 /// A CSR that names nothing, or this.
 fn csr(uri: Option<&str>) -> anyhow::Result<rcgen::CertificateSigningRequest> {
-    let mut params = rcgen::CertificateParams::default();
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    if let Some(uri) = uri {
-        params.subject_alt_names = vec![rcgen::SanType::URI(uri.try_into()?)];
-    }
-    Ok(params.serialize_request(&rcgen::KeyPair::generate()?)?)
+    csr_of(uri, &[])
 }
 
 /// Asks for a certificate, and answers with the path of the request.
@@ -123,34 +117,6 @@ async fn until_condition(
     let one = found().await.unwrap_or_default();
     let text = |key: &str| one[key].as_str().unwrap_or_default().to_owned();
     Ok((text("reason"), text("message")))
-}
-
-/// OpenSSL's judgement of a chain under the bundle in force, and what it reads out of the leaf.
-async fn openssl(world: &World, chain: &str) -> anyhow::Result<(bool, String)> {
-    let folder = tempfile::tempdir()?;
-    let write = |name: &str, text: &str| -> anyhow::Result<PathBuf> {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text)?;
-        Ok(path)
-    };
-    let bundle = write("bundle.pem", world.ca.running().bundle().pem())?;
-    // OpenSSL takes the first certificate of a file as the one to be verified.
-    let chain = write("chain.pem", chain)?;
-    let mut verify = Tool::Openssl.command()?;
-    verify.args(["verify", "-x509_strict", "-no-CApath", "-no-CAstore", "-purpose", "sslclient"]);
-    verify.arg("-CAfile").arg(bundle).arg("-untrusted").arg(&chain).arg(&chain);
-    let (good, said) = run(&mut verify).await?;
-    let mut read = Tool::Openssl.command()?;
-    read.args(["x509", "-noout", "-ext", "subjectAltName", "-in"]).arg(&chain);
-    let (_, read) = run(&mut read).await?;
-    Ok((good, format!("{said}{read}")))
-}
-
-/// The rows of the account that asks.
-fn rows(world: &World) -> anyhow::Result<Vec<RowKind>> {
-    let rows = world.ca.rows()?;
-    let ours = rows.intents.values().filter(|(identity, _)| identity.ends_with(CART));
-    Ok(ours.map(|(_, kind)| *kind).collect())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt as _;
 use serde_json::Value;
 
+use super::issuer::{BanyanClusterIssuer, BanyanIssuer};
 use super::types::{RootAuthority, RootRotation, TrustDomain, Waiver};
 
 /// Each kind, by the name of its file.
@@ -14,6 +15,8 @@ pub fn crds() -> Vec<(&'static str, CustomResourceDefinition)> {
         ("trustdomains.yaml", TrustDomain::crd()),
         ("rootauthorities.yaml", RootAuthority::crd()),
         ("waivers.yaml", Waiver::crd()),
+        ("banyanissuers.yaml", BanyanIssuer::crd()),
+        ("banyanclusterissuers.yaml", BanyanClusterIssuer::crd()),
     ]
 }
 

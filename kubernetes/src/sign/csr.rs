@@ -5,13 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use trust::{SpiffeId, TrustDomain};
 
-use super::request::{Refused, Signed, Wanted, has, text};
-
-/// How users that are service accounts are named, and the groups that the API server gives them.
-const ACCOUNT: &str = "system:serviceaccount:";
-const ACCOUNTS: &str = "system:serviceaccounts";
-/// What a leaf of this CA may be used for.
-const USAGES: [&str; 4] = ["digital signature", "key encipherment", "server auth", "client auth"];
+use super::request::{ACCOUNT, ACCOUNTS, Refused, Signed, Wanted, has, only_usages, text};
 
 /// Whether it is approved, and neither denied, failed nor signed.
 pub(super) fn is_open(object: &Value) -> bool {
@@ -23,20 +17,13 @@ pub(super) fn is_open(object: &Value) -> bool {
 /// What it wants: a certificate for the service account that made it.
 pub(super) fn wanted(object: &Value, domain: &TrustDomain) -> Result<Wanted, Refused> {
     let identity = identity(object, domain)?;
-    let usages = object.pointer("/spec/usages").and_then(Value::as_array);
-    let mut usages = usages.into_iter().flatten().filter_map(Value::as_str);
-    if let Some(other) = usages.find(|usage| !USAGES.contains(usage)) {
-        let text = format!(
-            "the usage {other:?} is not for certificates of this CA: ask for {} alone",
-            USAGES.join(", ")
-        );
-        return Err(Refused::failed("UsageRefused", text));
-    }
+    only_usages(object)?;
     let csr = STANDARD.decode(text(object, "/spec/request")).map_err(|_| {
         Refused::failed("RequestMalformed", "spec.request is not in base64: make it anew")
     })?;
     let life = object.pointer("/spec/expirationSeconds").and_then(Value::as_u64);
-    Ok(Wanted { csr, identity, life: life.unwrap_or_default(), bounds: [0, 0] })
+    let life = life.unwrap_or_default();
+    Ok(Wanted { csr, identity, dns: Vec::new(), life, bounds: [0, 0] })
 }
 
 /// The API server wrote down who made the request, and nobody can change it.

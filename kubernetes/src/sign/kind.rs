@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use kube::core::DynamicObject;
 use serde_json::{Map, Value, json};
-use trust::{Timestamp, TrustDomain};
+use trust::Timestamp;
 
-use super::request::{Refused, Signed, Wanted, text};
-use super::{csr, pod_certificate};
+use super::request::{Refused, Signed, put_condition, text};
+use super::{cert_manager, csr, pod_certificate};
 
 /// Kinds of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub(crate) enum Kind {
     Csr,
     /// PodCertificateRequest.
     PodCertificate,
+    /// CertificateRequest of cert-manager.
+    CertManager,
 }
 
 impl Kind {
@@ -24,6 +26,7 @@ impl Kind {
         match self {
             Self::Csr => "sign/csr",
             Self::PodCertificate => "sign/pod-certificates",
+            Self::CertManager => "sign/cert-manager",
         }
     }
 
@@ -32,6 +35,25 @@ impl Kind {
         match self {
             Self::Csr => "CertificateSigningRequest",
             Self::PodCertificate => "PodCertificateRequest",
+            Self::CertManager => "CertificateRequest",
+        }
+    }
+
+    /// Its group.
+    pub(crate) const fn group(self) -> &'static str {
+        match self {
+            Self::Csr | Self::PodCertificate => "certificates.k8s.io",
+            Self::CertManager => "cert-manager.io",
+        }
+    }
+
+    /// How a cluster gets it that does not have it.
+    pub(crate) const fn advice(self) -> &'static str {
+        match self {
+            Self::Csr | Self::PodCertificate => {
+                "take Kubernetes 1.37 or later, or turn on its feature gate and API version"
+            }
+            Self::CertManager => "install cert-manager",
         }
     }
 
@@ -40,6 +62,7 @@ impl Kind {
         match self {
             Self::Csr => ("certificatesigningrequests", &["v1"]),
             Self::PodCertificate => ("podcertificaterequests", &["v1", "v1beta1", "v1alpha1"]),
+            Self::CertManager => ("certificaterequests", &["v1"]),
         }
     }
 
@@ -48,32 +71,19 @@ impl Kind {
         match self {
             Self::Csr => "sign.csr",
             Self::PodCertificate => "sign.pod_certificates",
+            Self::CertManager => "sign.cert_manager",
         }
     }
 
-    /// Whether it is for one of these signers, may be signed, and is neither signed nor refused yet.
+    /// Whether it is for one of these signers, or an issuer of ours, may be signed, and is neither signed nor refused yet.
     pub(crate) fn is_open(self, object: &DynamicObject, signers: &BTreeSet<String>) -> bool {
-        let ours = signers.contains(text(&object.data, "/spec/signerName"));
-        ours && object.metadata.deletion_timestamp.is_none()
+        let ours = || signers.contains(text(&object.data, "/spec/signerName"));
+        object.metadata.deletion_timestamp.is_none()
             && match self {
-                Self::Csr => csr::is_open(&object.data),
-                Self::PodCertificate => pod_certificate::is_open(&object.data),
+                Self::Csr => ours() && csr::is_open(&object.data),
+                Self::PodCertificate => ours() && pod_certificate::is_open(&object.data),
+                Self::CertManager => cert_manager::is_open(&object.data),
             }
-    }
-
-    /// What it wants, or why it gets nothing.
-    pub(crate) fn wanted(
-        self,
-        object: &DynamicObject,
-        domain: &TrustDomain,
-    ) -> Result<Wanted, Refused> {
-        match self {
-            Self::Csr => csr::wanted(&object.data, domain),
-            Self::PodCertificate => {
-                let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
-                pod_certificate::wanted(&object.data, namespace, domain)
-            }
-        }
     }
 
     /// The object with its certificate.
@@ -83,14 +93,14 @@ impl Kind {
         signed: &Signed,
         now: Timestamp,
     ) -> DynamicObject {
-        match self {
-            Self::Csr => edit(&mut object, |status| csr::put(status, signed)),
+        edit(&mut object, |status| match self {
+            Self::Csr => csr::put(status, signed),
             Self::PodCertificate => {
-                let issued = ["Issued", "Signed", "the CA signed it"];
-                condition(self, &mut object, issued, now);
-                edit(&mut object, |status| pod_certificate::put(status, signed));
+                condition(self, status, ["Issued", "Signed", "the CA signed it"], now);
+                pod_certificate::put(status, signed);
             }
-        }
+            Self::CertManager => cert_manager::put(status, signed, now),
+        });
         object
     }
 
@@ -102,8 +112,27 @@ impl Kind {
         now: Timestamp,
     ) -> DynamicObject {
         let Refused { type_, reason, message } = refused;
-        condition(self, &mut object, [type_, reason, message], now);
+        edit(&mut object, |status| match self {
+            Self::Csr | Self::PodCertificate => {
+                condition(self, status, [type_, reason, message], now);
+            }
+            Self::CertManager => cert_manager::refuse(status, refused, now),
+        });
         object
+    }
+
+    /// The object with the word that it waits, where its kind has one and it is not there yet.
+    pub(crate) fn with_wait(
+        self,
+        mut object: DynamicObject,
+        why: &str,
+        now: Timestamp,
+    ) -> Option<DynamicObject> {
+        let mut is_new = false;
+        if self == Self::CertManager {
+            edit(&mut object, |status| is_new = cert_manager::wait(status, why, now));
+        }
+        is_new.then_some(object)
     }
 }
 
@@ -122,19 +151,15 @@ fn edit(object: &mut DynamicObject, change: impl FnOnce(&mut Map<String, Value>)
 
 fn condition(
     kind: Kind,
-    object: &mut DynamicObject,
+    status: &mut Map<String, Value>,
     [type_, reason, message]: [&str; 3],
     now: Timestamp,
 ) {
     let now = now.to_string();
-    let one = match kind {
-        Kind::Csr => json!({ "type": type_, "status": "True", "reason": reason, "message": message,
-            "lastTransitionTime": now, "lastUpdateTime": now }),
-        Kind::PodCertificate => json!({ "type": type_, "status": "True", "reason": reason,
-            "message": message, "lastTransitionTime": now }),
-    };
-    edit(object, |status| match status.get_mut("conditions") {
-        Some(Value::Array(all)) => all.push(one),
-        _ => drop(status.insert("conditions".to_owned(), json!([one]))),
-    });
+    let mut one = json!({ "type": type_, "status": "True", "reason": reason, "message": message,
+        "lastTransitionTime": &now });
+    if let (Kind::Csr, Value::Object(fields)) = (kind, &mut one) {
+        fields.insert("lastUpdateTime".to_owned(), json!(now));
+    }
+    put_condition(status, one);
 }

@@ -38,7 +38,8 @@ pub(super) fn wanted(
         Refused::failed("RequestMalformed", "spec.stubPKCS10Request is not in base64")
     })?;
     let most = object.pointer("/spec/maxExpirationSeconds").and_then(Value::as_u64);
-    Ok(Wanted { csr, identity, life: 0, bounds: [LIFE_LEAST, most.unwrap_or_default()] })
+    let bounds = [LIFE_LEAST, most.unwrap_or_default()];
+    Ok(Wanted { csr, identity, dns: Vec::new(), life: 0, bounds })
 }
 
 /// Writes the certificate into its status, and all that has to come with it.

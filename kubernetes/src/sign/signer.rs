@@ -1,6 +1,6 @@
 //! Requests of one kind: watched, and handed out to a few at a time.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use super::kind::Kind;
 use super::request::Signed;
-use super::work::{Desk, Outcome, Place};
+use super::work::{Desk, Outcome, Place, Scope};
 use crate::api::{self, ApiError};
 use crate::board::Part;
 use crate::world::World;
@@ -29,13 +29,12 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 const RETRY_WHEN_MENDED: Duration = Duration::from_secs(60);
 /// Pause before it is looked again whether the cluster has the kind.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
-const GROUP: &str = "certificates.k8s.io";
 
 /// What signs requests of one kind.
 pub(crate) struct Signer {
     world: World,
     kind: Kind,
-    signers: Arc<BTreeSet<String>>,
+    scope: Arc<Scope>,
     part: Part,
     signed: u64,
 }
@@ -58,9 +57,9 @@ struct Entry {
 }
 
 impl Signer {
-    pub(crate) fn new(world: World, kind: Kind, signers: BTreeSet<String>) -> Self {
+    pub(crate) fn new(world: World, kind: Kind, scope: Scope) -> Self {
         let part = world.board.part(kind.part());
-        Self { world, kind, signers: Arc::new(signers), part, signed: 0 }
+        Self { world, kind, scope: Arc::new(scope), part, signed: 0 }
     }
 
     pub(crate) async fn run(mut self) {
@@ -77,13 +76,14 @@ impl Signer {
                 continue;
             }
             let (plural, versions) = self.kind.resource();
-            let found = api::best(&self.world.client, [GROUP, self.kind.name(), plural], versions);
-            match found.await {
+            let names = [self.kind.group(), self.kind.name(), plural];
+            match api::best(&self.world.client, names, versions).await {
                 Ok(Some(resource)) => self.session(resource).await,
                 Ok(None) => {
                     self.part.stuck(format!(
-                        "this cluster has no {}: take Kubernetes 1.37 or later, or turn on its feature gate and API version, or remove [{}]",
+                        "this cluster has no {}: {}, or remove [{}]",
                         self.kind.name(),
+                        self.kind.advice(),
                         self.kind.section()
                     ));
                     tokio::time::sleep(LOOK_AGAIN).await;
@@ -100,8 +100,8 @@ impl Signer {
     async fn session(&mut self, resource: ApiResource) {
         let objects = Api::<DynamicObject>::all_with(self.world.client.clone(), &resource);
         let mut news = watch(objects, watcher::Config::default()).default_backoff().boxed();
-        let (world, kind, signers) = (self.world.clone(), self.kind, Arc::clone(&self.signers));
-        let desk = Arc::new(Desk { world, kind, signers, resource });
+        let (world, kind, scope) = (self.world.clone(), self.kind, Arc::clone(&self.scope));
+        let desk = Arc::new(Desk { world, kind, scope, resource });
         let mut leading = self.world.leading.clone();
         let mut open = Open::default();
         // Both end with the session.
@@ -139,7 +139,7 @@ impl Signer {
         match event {
             Ok(Event::Init) => {}
             Ok(Event::InitApply(object) | Event::Apply(object)) => {
-                if self.kind.is_open(&object, &self.signers) {
+                if self.kind.is_open(&object, &self.scope.signers) {
                     open.add(&object);
                 }
             }

@@ -13,8 +13,10 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use trust::TrustDomain;
 
+use super::cert_manager::{self, IssuerKind, Rules};
 use super::kind::Kind;
 use super::request::{Refused, Signed, Wanted};
+use super::{csr, issuer, pod_certificate};
 use crate::api::{ApiError, asked};
 use crate::ca;
 use crate::world::World;
@@ -49,11 +51,20 @@ pub(super) enum Outcome {
     Later { why: String, passing: bool, kept: Option<Signed> },
 }
 
+/// Whose requests are signed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scope {
+    /// Names of signers, for kinds that have them.
+    pub(crate) signers: BTreeSet<String>,
+    /// What names of Services may end in beyond `.svc`, for kinds that may ask for them.
+    pub(crate) cluster_domain: String,
+}
+
 /// What works on requests of one kind.
 pub(super) struct Desk {
     pub(super) world: World,
     pub(super) kind: Kind,
-    pub(super) signers: Arc<BTreeSet<String>>,
+    pub(super) scope: Arc<Scope>,
     pub(super) resource: ApiResource,
 }
 
@@ -82,7 +93,24 @@ impl Desk {
     pub(super) async fn attempt(&self, place: &Place, mut kept: Option<Signed>) -> Outcome {
         match self.work(place, &mut kept).await {
             Ok(outcome) => outcome,
-            Err(Trouble { why, passing }) => Outcome::Later { why, passing, kept },
+            Err(Trouble { why, passing }) => {
+                self.say_that_it_waits(place, &why).await;
+                Outcome::Later { why, passing, kept }
+            }
+        }
+    }
+
+    /// Where its kind has a word for that.
+    async fn say_that_it_waits(&self, place: &Place, why: &str) {
+        if self.kind != Kind::CertManager {
+            return;
+        }
+        let Ok(Some(object)) = self.read(place).await else { return };
+        if self.kind.is_open(&object, &self.scope.signers)
+            && let Some(waits) = self.kind.with_wait(object, why, self.world.clock.now())
+            && let Err(error) = self.write(place, &waits).await
+        {
+            tracing::debug!(%error, name = place.name, "it is not told that it waits");
         }
     }
 
@@ -92,11 +120,14 @@ impl Desk {
         for _ in 0..READS_MAX {
             // Whatever a watch said before: somebody may have denied it meanwhile.
             let Some(object) = self.read(place).await? else { return Ok(Outcome::Nothing) };
-            if !self.kind.is_open(&object, &self.signers) {
+            if !self.kind.is_open(&object, &self.scope.signers) {
                 return Ok(Outcome::Nothing);
             }
             let verdict = match not_taken.take() {
                 Some(message) => Err(Refused::failed("NotTaken", message)),
+                None if self.kind == Kind::CertManager && cert_manager::is_denied(&object.data) => {
+                    Err(Refused::denied())
+                }
                 None => self.signed(place, &object, kept).await?,
             };
             let now = self.world.clock.now();
@@ -169,7 +200,7 @@ impl Desk {
             passing: true,
         };
         let domain = TrustDomain::parse(&trust.trust_domain).map_err(|error| malformed(&error))?;
-        let wanted = match self.kind.wanted(object, &domain) {
+        let wanted = match self.wanted(place, object, &domain).await? {
             Ok(wanted) => wanted,
             Err(refused) => return Ok(Err(refused)),
         };
@@ -178,15 +209,58 @@ impl Desk {
         let usable =
             |signed: &Signed| signed.sequence == sequence && now < signed.at.plus(KEPT_FOR);
         if let Some(signed) = kept.clone().filter(usable) {
-            return Ok(Ok(signed));
+            return Ok(Ok(self.with_roots(signed)?));
         }
         match self.sign(place, &wanted).await {
             Ok(signed) => {
                 *kept = Some(signed.clone());
-                Ok(Ok(signed))
+                Ok(Ok(self.with_roots(signed)?))
             }
             Err(NotSigned::Wrong(refused)) => Ok(Err(refused)),
             Err(NotSigned::Later(why, passing)) => Err(Trouble { why, passing }),
+        }
+    }
+
+    /// What it wants, or why it gets nothing.
+    async fn wanted(
+        &self,
+        place: &Place,
+        object: &DynamicObject,
+        domain: &TrustDomain,
+    ) -> Result<Result<Wanted, Refused>, Trouble> {
+        let (object, namespace) = (&object.data, place.namespace.as_deref().unwrap_or_default());
+        let (kind, name) = match self.kind {
+            Kind::Csr => return Ok(csr::wanted(object, domain)),
+            Kind::PodCertificate => return Ok(pod_certificate::wanted(object, namespace, domain)),
+            Kind::CertManager => {
+                cert_manager::issuer(object).map_err(|why| Trouble { why, passing: false })?
+            }
+        };
+        let Some(allowed) = issuer::allowed(&self.world, kind, namespace, name).await? else {
+            let why = match kind {
+                IssuerKind::Namespaced => {
+                    format!("there is no BanyanIssuer {name:?} in {namespace}: make it")
+                }
+                IssuerKind::Cluster => format!("there is no BanyanClusterIssuer {name:?}: make it"),
+            };
+            return Err(Trouble { why, passing: true });
+        };
+        let rules = Rules { allowed: &allowed, cluster_domain: &self.scope.cluster_domain };
+        Ok(cert_manager::wanted(object, namespace, domain, &rules))
+    }
+
+    /// The roots beside the certificate, of the bundle that it was born under and no other.
+    fn with_roots(&self, signed: Signed) -> Result<Signed, Trouble> {
+        if self.kind != Kind::CertManager {
+            return Ok(signed);
+        }
+        let trust = self.world.ca.trust();
+        match trust.filter(|trust| trust.bundle.sequence().0 == signed.sequence) {
+            Some(trust) => Ok(Signed { roots: trust.bundle.pem().to_string(), ..signed }),
+            None => {
+                let why = "waits for the bundle that its certificate was born under".to_owned();
+                Err(Trouble { why, passing: true })
+            }
         }
     }
 
@@ -196,6 +270,7 @@ impl Desk {
             csr: wanted.csr.clone(),
             identity: wanted.identity.to_string(),
             life_seconds: wanted.life,
+            dns_names: wanted.dns.clone(),
             life_seconds_min,
             life_seconds_max,
             object: Some(SignedObject {

@@ -5336,7 +5336,7 @@ pub mod replica_service_server {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SignRequest {
-    /// PKCS #10, in DER or as one PEM block. It names the identity or nothing.
+    /// PKCS #10, in DER or as one PEM block. It names the identity, some of dns_names, or nothing.
     #[prost(bytes = "vec", tag = "1")]
     pub csr: ::prost::alloc::vec::Vec<u8>,
     /// SPIFFE id that the certificate is for.
@@ -5353,6 +5353,9 @@ pub struct SignRequest {
     /// What asks for it, for audit and log.
     #[prost(message, optional, tag = "6")]
     pub object: ::core::option::Option<SignedObject>,
+    /// DNS names that the certificate has beside the identity: plain ones, at most 16, and none of the CA's own servers.
+    #[prost(string, repeated, tag = "7")]
+    pub dns_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 impl ::prost::Name for SignRequest {
     const NAME: &'static str = "SignRequest";

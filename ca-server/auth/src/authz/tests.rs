@@ -136,7 +136,8 @@ fn a_signers_csr_names_its_identity_or_nothing_even_where_other_names_are_ignore
     let lenient = authorizer(Memory::default(), NameMismatch::Ignore);
     let key = KeyPair::generate().unwrap();
     let judged = |csr: VerifiedCsr, path: &str| {
-        lenient.channel_trusted(id(path), Asked { csr, ttl: None }, &snapshot)
+        let names = AnsweredFor { identity: id(path), dns: Vec::new() };
+        lenient.channel_trusted(names, Asked { csr, ttl: None }, &snapshot)
     };
     let request = judged(csr(), CART).unwrap();
     assert_eq!((request.identity(), request.kind()), (&id(CART), RowKind::ChannelTrusted));
@@ -144,6 +145,36 @@ fn a_signers_csr_names_its_identity_or_nothing_even_where_other_names_are_ignore
     assert_eq!(reason(judged(other, CART)), Some(Reason::CsrIdentityMismatch));
     for reserved in ["/banyan/agent/node-1", "/banyan/ca/ca-1"] {
         assert_eq!(reason(judged(csr(), reserved)), Some(Reason::IdentityReserved));
+    }
+}
+
+#[test]
+fn a_signers_csr_names_only_dns_names_that_are_answered_for_and_none_of_the_cas_own() {
+    let snapshot = CaMaterial::new().snapshot(1);
+    let ca = strict().with_own_names(vec!["ca.example.org".to_owned()]);
+    let judged = |wanted: &[&str], named: &[&str]| {
+        let san = |name: &&str| rcgen::SanType::DnsName((*name).try_into().unwrap());
+        let csr = csr_with(|params| params.subject_alt_names = named.iter().map(san).collect());
+        let dns = wanted.iter().map(|name| (*name).to_owned()).collect();
+        let names = AnsweredFor { identity: id(CART), dns };
+        ca.channel_trusted(names, Asked { csr, ttl: None }, &snapshot)
+    };
+    let cart = "cart.shop.svc";
+    for named in [&[][..], &[cart]] {
+        let request = judged(&[cart], named).unwrap();
+        assert_eq!(
+            (request.identity(), request.names().dns()),
+            (&id(CART), &[cart.to_owned()][..])
+        );
+    }
+    for (wanted, named) in [
+        (&[][..], &[cart][..]),
+        (&[cart], &["till.shop.svc"]),
+        (&["CA.example.org"], &[]),
+        (&["*.shop.svc"], &[]),
+        (&[cart; 17], &[]),
+    ] {
+        assert_eq!(reason(judged(wanted, named)), Some(Reason::CsrNameInvalid), "{wanted:?}");
     }
 }
 
