@@ -64,6 +64,7 @@ pub(crate) const BUILT_INS: &[BuiltIn] = &[
         ..built_in("spire", "plugin-spire", &["spire-server", "spire-agent"])
     },
     BuiltIn { family: Some("tiers"), ..built_in("banyan", "plugin-banyan", &[]) },
+    built_in("cert-manager", "plugin-cert-manager", &["etcd", "kube-apiserver", "cert-manager"]),
     // new-plugin: further root authorities come above this line
     built_in("key-memory", "plugins-conformance", &[]),
     built_in("key-file", "plugin-key-file", &[]),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use host::SystemClock;
 use plugin_banyan::BanyanPlugin;
+use plugin_cert_manager::CertManagerPlugin;
 use plugin_file::FilePlugin;
 use plugin_key_file::FileKeysPlugin;
 use plugin_manual::ManualPlugin;
@@ -66,6 +67,7 @@ fn built_in(registry: &mut Registry, config: &Config, clock: Arc<dyn Clock>) {
     registry.add_authority(VaultPlugin);
     registry.add_authority(ManualPlugin);
     registry.add_authority(StepCaPlugin);
+    registry.add_authority(CertManagerPlugin);
     registry.add_authority(SpirePlugin);
     registry.add_authority(BanyanPlugin);
     registry.add_key_backend(MemoryKeysPlugin);
