@@ -177,6 +177,26 @@ number! {
     generation, trust::Generation, u64, |generation: &trust::Generation| generation.0, trust::Generation
 }
 
+/// A generation that may be missing.
+pub(crate) mod optional_generation {
+    use trust::Generation;
+
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(
+        generation: &Option<Generation>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serde::Serialize::serialize(&generation.map(|generation| generation.0), serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Generation>, D::Error> {
+        Ok(Option::<u64>::deserialize(deserializer)?.map(Generation))
+    }
+}
+
 /// A time that may be missing.
 pub(crate) mod optional_seconds {
     use trust::Timestamp;

@@ -6,6 +6,9 @@
 
 mod gates;
 mod report;
+mod words;
 
-pub use gates::{Gate, GateName, Hold, converged_gate, gate, leaf_gate, trust_gate};
+pub use gates::{
+    Gate, GateName, Hold, converged_gate, gate, leaf_gate, not_everybody_trusts, trust_gate,
+};
 pub use report::{Evidence, RelyingParties, Tally};

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use trust::{Root, RootId, Timestamp};
+use trust::{Generation, Root, RootId, Timestamp};
 
 use crate::codec;
 use crate::{AuthorityName, Der};
@@ -41,6 +41,9 @@ pub struct FurtherEntry {
     pub since: Timestamp,
     /// The authorities that have it trusted; at least one.
     pub by: BTreeSet<AuthorityName>,
+    /// The change that had it trusted, or named it to a neighbor first. Records of former releases have none.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "codec::optional_generation")]
+    pub decided: Option<Generation>,
 }
 
 impl FurtherRoot {

@@ -83,6 +83,24 @@ name! {
     /// A configured root authority: one instance of a plugin.
     AuthorityName, "authority name"
 }
+impl AuthorityName {
+    /// How the names of neighbors begin: CAs whose roots are trusted beside ours, and which never sign for us.
+    pub const NEIGHBOR: &str = "neighbor.";
+
+    /// The name of a neighbor of the configuration.
+    ///
+    /// # Errors
+    /// [`BadName`] where it makes no name.
+    pub fn of_neighbor(name: &str) -> Result<Self, BadName> {
+        Self::parse(&format!("{}{name}", Self::NEIGHBOR))
+    }
+
+    /// Which neighbor it is, if it is one.
+    pub fn neighbor(&self) -> Option<&str> {
+        self.as_str().strip_prefix(Self::NEIGHBOR)
+    }
+}
+
 name! {
     /// A replica of the CA; the name stays over restarts.
     ReplicaName, "replica name"

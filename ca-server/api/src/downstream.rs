@@ -11,9 +11,10 @@ use auth::refusal::{Reason, Refusal, echoed};
 use futures::stream::BoxStream;
 use plugins::checks::{IssuerExpectation, check_issuer_answer};
 use plugins::{CallContext, DownstreamReport, IssuerRequest, Outcome, PluginError, RequestId};
+use proto::banyan::admin::v1::ConfirmRelyingPartyRequest;
 use proto::banyan::downstream::v1 as wire;
 use proto::banyan::downstream::v1::downstream_service_server::DownstreamService;
-use registry::DownstreamIssuer;
+use registry::{DownstreamIssuer, NEIGHBOR_PARTY};
 use rotation::State;
 use tonic::{Request, Response, Status};
 use trust::csr::ParsedCsr;
@@ -21,6 +22,7 @@ use trust::digest::sha256;
 use trust::{PublicKey, Root, RootId, Sequence};
 
 use crate::call::Call;
+use crate::relying_parties;
 use crate::watcher::{self, Watched};
 use control::ca::Ca;
 
@@ -63,6 +65,12 @@ impl DownstreamCalls {
         message: wire::SignIssuerRequest,
     ) -> Result<wire::SignIssuerResponse, Refusal> {
         let (ca, parsed) = (&self.ca, self.parsed(message)?);
+        if ca.registry.is_neighbor(downstream) {
+            let text = format!(
+                "{downstream} is a neighbor here, and gets no issuer: `banyan downstream add` without --neighbor, under another name"
+            );
+            return Err(Refusal::new(Reason::CallerNotAllowed, text));
+        }
         let now = ca.believed_now()?;
         let root = parsed.request.root;
         let former = ca.downstreams.downstream(downstream);
@@ -183,7 +191,7 @@ impl DownstreamCalls {
         Ok(Parsed { id: id.to_string(), request, key })
     }
 
-    fn hear(&self, downstream: &str, message: wire::DownstreamReport) -> Result<(), Refusal> {
+    async fn hear(&self, downstream: &str, message: wire::DownstreamReport) -> Result<(), Refusal> {
         let (state, now) = (self.ca.driver.state(), self.ca.clock.now());
         if message.seen_generation > state.generation.0 {
             return Err(invalid(
@@ -205,7 +213,22 @@ impl DownstreamCalls {
             .applied(message.applied_sequence)
             .unused(unused)
             .waits_for(message.waits_for.into_iter().map(plain));
+        let applied = Sequence(report.applied_sequence);
         self.ca.downstreams.tell(downstream, report, now);
+        self.confirm(downstream, applied).await
+    }
+
+    /// Takes a neighbor's word that everybody there trusts a bundle, as that of a relying party.
+    async fn confirm(&self, downstream: &str, applied: Sequence) -> Result<(), Refusal> {
+        let name = format!("{NEIGHBOR_PARTY}{downstream}");
+        let known =
+            self.ca.registry.relying_parties().into_iter().find(|(known, _)| *known == name);
+        if applied == Sequence(0) || known.is_none_or(|(_, row)| row.has(applied)) {
+            return Ok(());
+        }
+        let message =
+            ConfirmRelyingPartyRequest { name, sequence: applied.0, ..Default::default() };
+        relying_parties::confirm(&self.ca, message, &format!("neighbor {downstream}")).await?;
         Ok(())
     }
 }
@@ -300,7 +323,10 @@ impl DownstreamService for DownstreamCalls {
         request: Request<wire::DownstreamReport>,
     ) -> Result<Response<wire::ReportResponse>, Status> {
         let (mut call, message) = Call::of(&self.ca, request);
-        let heard = judge(&mut call).and_then(|downstream| self.hear(&downstream, message));
+        let heard = match judge(&mut call) {
+            Ok(downstream) => self.hear(&downstream, message).await,
+            Err(refusal) => Err(refusal),
+        };
         heard
             .map(|()| Response::new(wire::ReportResponse {}))
             .map_err(|refusal| call.refuse(refusal))

@@ -7,8 +7,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use control::ca::Ca;
 use control::hierarchy::downstream::Downstream;
+use proto::banyan::admin::v1::{AddRelyingPartyRequest, RemoveRelyingPartyRequest};
 use proto::banyan::downstream::v1 as wire;
 use proto::banyan::downstream::v1::downstream_admin_service_server::DownstreamAdminService;
+use registry::NEIGHBOR_PARTY;
 use tonic::{Request, Response, Status};
 use trust::Timestamp;
 use trust::digest::sha256;
@@ -17,6 +19,7 @@ use trust::randomness::random_bytes;
 use crate::admin::Operators;
 use crate::call::Call;
 use crate::downstream::{TOKEN_PREFIX, invalid};
+use crate::relying_parties;
 use crate::words;
 
 /// Longest name of a downstream CA, in bytes.
@@ -42,6 +45,21 @@ impl DownstreamAdmin {
         let word = words::word(&message.by, &message.reason, by)?;
         let name = checked(message.name)?;
         self.ca.registry.downstream_named(&name, false)?;
+        if message.neighbor {
+            // First, so that there is never a token of it that a gate does not wait for.
+            let party = AddRelyingPartyRequest {
+                name: party(&name),
+                by: message.by.clone(),
+                reason: message.reason.clone(),
+                ..Default::default()
+            };
+            relying_parties::add(&self.ca, party, by).await?;
+        } else if self.ca.registry.is_neighbor(&name) {
+            let party = party(&name);
+            return Err(invalid(format!(
+                "the relying party {party} makes {name} a neighbor: `banyan relying-party remove {party}`, or add it with --neighbor"
+            )));
+        }
         words::journal(&self.ca, &word, "tier add", &name, "").await?;
         let secret: [u8; 32] = random_bytes(self.ca.randomness.as_ref());
         let token = format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(secret));
@@ -104,6 +122,14 @@ impl DownstreamAdminService for DownstreamAdmin {
             words::journal(&this.ca, &word, "tier remove", &name, "").await?;
             this.ca.registry.remove_downstream(name.clone()).await?;
             this.ca.downstreams.forget(&name);
+            if this.ca.registry.is_neighbor(&name) {
+                let party = RemoveRelyingPartyRequest {
+                    name: party(&name),
+                    by: message.by,
+                    reason: message.reason,
+                };
+                relying_parties::remove(&this.ca, party, by).await?;
+            }
             tracing::warn!(
                 downstream = name,
                 by,
@@ -123,6 +149,7 @@ fn shown(ca: &Ca, downstream: Downstream) -> wire::Downstream {
     let (reported_at, report) =
         downstream.told.map(|told| (told.at.as_secs(), told.report)).unwrap_or_default();
     wire::Downstream {
+        neighbor: ca.registry.is_neighbor(&downstream.name),
         name: downstream.name,
         added_at,
         live_issuers: u64::try_from(live).unwrap_or(u64::MAX),
@@ -131,6 +158,11 @@ fn shown(ca: &Ca, downstream: Downstream) -> wire::Downstream {
         applied_sequence: report.applied_sequence,
         waits_for: report.waits_for,
     }
+}
+
+/// The relying party that a neighbor is to gates.
+fn party(name: &str) -> String {
+    format!("{NEIGHBOR_PARTY}{name}")
 }
 
 fn checked(name: String) -> Result<String, Refusal> {

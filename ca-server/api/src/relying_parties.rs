@@ -9,7 +9,7 @@ use proto::banyan::admin::v1::{
     AddRelyingPartyRequest, AttestRootRequest, ConfirmRelyingPartyRequest, RelyingParty,
     RemoveRelyingPartyRequest, Root,
 };
-use registry::{AttestedRow, Confirmation, RegistryError, RelyingPartyRow};
+use registry::{AttestedRow, Confirmation, NEIGHBOR_PARTY, RegistryError, RelyingPartyRow};
 use trust::plain::span;
 use trust::{Cover, Sequence, Timestamp};
 
@@ -88,6 +88,13 @@ pub(crate) async fn remove(
     let name = name(message.name)?;
     let word = words::word(&message.by, &message.reason, caller)?;
     known(ca, &name)?;
+    if let Some(neighbor) = name.strip_prefix(NEIGHBOR_PARTY)
+        && ca.registry.downstream_named(neighbor, true).is_ok()
+    {
+        return Err(invalid(format!(
+            "{name} is the neighbor {neighbor}, whose token is still good: `banyan downstream remove {neighbor}` ends both"
+        )));
+    }
     words::journal(ca, &word, "subscriber remove", &name, "").await?;
     ca.registry.remove_relying_party(name.clone()).await?;
     tracing::info!(relying_party = name, by = word.by, "relying party removed");

@@ -1,5 +1,6 @@
 //! What every handler works with, and the one place where a refusal is written down.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -30,6 +31,7 @@ use crate::hush::Hush;
 use crate::levels::Levels;
 use crate::metered::Authorities;
 use crate::metrics::Metrics;
+use crate::neighbors::NeighborTroubles;
 use crate::peers::Peers;
 use crate::refusals::Refusals;
 use crate::replication::Replication;
@@ -94,6 +96,10 @@ pub struct Ca {
     pub refusals: Refusals,
     /// What root authorities would give now that is not what signs.
     pub authority_drift: watch::Receiver<Drifts>,
+    /// Neighbors of the configuration.
+    pub neighbors: BTreeSet<String>,
+    /// What is wrong with them.
+    pub neighbor_troubles: watch::Receiver<NeighborTroubles>,
     /// When roots are replaced for their age.
     pub aging: Aging,
     /// Downstream CAs, and what they reported.

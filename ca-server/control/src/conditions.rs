@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use ledger::LiveRow;
 use rotation::{
-    Contents, Effect, Policy, ReplicaName, RootEntry, Segment, SegmentId, SegmentState, State,
+    AuthorityName, Contents, Effect, Policy, ReplicaName, RootEntry, Segment, SegmentId,
+    SegmentState, State,
 };
 use rotation_driver::EffectError;
 use trust::plain::{counted, span};
@@ -90,7 +91,11 @@ pub fn conditions(ca: &Ca, state: &State) -> Vec<String> {
         conditions.push(format!("root authority {name} is unhealthy, issuance continues: {text}"));
     }
     conditions.extend(ca.authority_drift.borrow().values().flat_map(Drift::sentences).cloned());
-    let configured = |name: &str| ca.authorities.contains_key(name);
+    conditions.extend(ca.neighbor_troubles.borrow().values().flatten().cloned());
+    let configured = |name: &str| match name.strip_prefix(AuthorityName::NEIGHBOR) {
+        Some(neighbor) => ca.neighbors.contains(neighbor),
+        None => ca.authorities.contains_key(name),
+    };
     conditions.extend(further::conditions(state, configured, now, ENDING_SOON));
     conditions.extend(held_by_age(ca, state, now));
     for trouble in ca.driver.troubles().borrow().iter() {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ledger::{Aggregates, EvidenceClass, Ledger, RowKind, Standing};
 use registry::{AgentRegistry, AttestedRow};
+use rotation::evidence::RelyingParties;
 use rotation::{Contents, Effect, Evidence, Policy, RootEntry, SegmentId, SegmentState, State};
 use rotation_driver::{EvidenceSource, NoEvidence};
 use trust::{Clock, ClockDiverged, Generation, RootId, Sequence, Timestamp};
@@ -269,6 +270,31 @@ impl EvidenceReader {
         self.settings.own_trust_after
     }
 
+    /// The same for what is told to a neighbor: whether everybody *here* has the bundle. What neighbors confirmed of it is not asked
+    /// for, or two that rotate at a time would wait for each other.
+    ///
+    /// # Errors
+    /// As [`read`](EvidenceSource::read).
+    pub async fn read_here(&self, state: &State) -> Result<Evidence, NoEvidence> {
+        let mut evidence = self.read(state).await?;
+        let since = self.in_force_since(state).unwrap_or(evidence.at);
+        let here = self.registry.unconfirmed_here(evidence.sequence, since);
+        evidence.relying_parties = self.with_downstreams(here, evidence.sequence, evidence.at);
+        Ok(evidence)
+    }
+
+    fn with_downstreams(
+        &self,
+        mut parties: RelyingParties,
+        sequence: Sequence,
+        at: Timestamp,
+    ) -> RelyingParties {
+        let downstreams = self.downstreams.unproven(sequence, &self.policy, at);
+        parties.bounded.count += downstreams.count;
+        parties.bounded.latest = parties.bounded.latest.max(downstreams.latest);
+        parties
+    }
+
     fn foreign_ends(&self, state: &State) -> BTreeMap<RootId, Timestamp> {
         let end =
             |(root, entry): (&RootId, &RootEntry)| Some((*root, self.foreign(root, entry)?.1));
@@ -317,10 +343,8 @@ impl EvidenceSource for EvidenceReader {
         let uptime = self.clock.uptime();
         let mut live = live(&rows);
         self.downstreams.add_live(&mut live, state, &self.policy, at);
-        let mut relying_parties = self.registry.unconfirmed(sequence, in_force_since.unwrap_or(at));
-        let downstreams = self.downstreams.unproven(sequence, &self.policy, at);
-        relying_parties.bounded.count += downstreams.count;
-        relying_parties.bounded.latest = relying_parties.bounded.latest.max(downstreams.latest);
+        let relying_parties = self.registry.unconfirmed(sequence, in_force_since.unwrap_or(at));
+        let relying_parties = self.with_downstreams(relying_parties, sequence, at);
         Ok(Evidence {
             at,
             uptime,

@@ -34,7 +34,8 @@ pub fn compare(
     now: Timestamp,
 ) -> Difference {
     let Ok(name) = AuthorityName::parse(whose.name) else { return Difference::default() };
-    if !state.has_signed(&name) {
+    let is_neighbor = name.neighbor().is_some();
+    if !state.has_signed(&name) && !is_neighbor {
         return Difference::default();
     }
     let known: Vec<_> =
@@ -62,8 +63,11 @@ pub fn compare(
         })
         .collect();
     let mut to_add = Vec::new();
-    // A root of our own that is trusted comes and goes by rotations, whoever else names it.
-    let ours = |id: &RootId| state.roots.get(id).is_some_and(|root| root.state.is_trusted());
+    // A root of our own that is trusted comes and goes by rotations, whoever else names it; but for a neighbor's: one that both
+    // have shared is still needed there when it has gone here.
+    let ours = |id: &RootId| {
+        !is_neighbor && state.roots.get(id).is_some_and(|root| root.state.is_trusted())
+    };
     for root in passed.iter().filter(|root| !by_it(&root.id()) && !ours(&root.id())) {
         match state.roots.get(&root.id()).and_then(|ours| unfit(whose, root, ours, again)) {
             Some(reason) => refused.push(reason),
@@ -158,9 +162,12 @@ fn subject(entry: &FurtherEntry) -> Option<String> {
 }
 
 fn told(whose: &Whose<'_>) -> String {
+    let who = whose.name.strip_prefix(AuthorityName::NEIGHBOR);
+    let who =
+        who.map_or_else(|| format!("authority {}", whose.name), |name| format!("neighbor {name}"));
     match whose.place {
-        "" => format!("authority {}", whose.name),
-        place => format!("authority {} ({place})", whose.name),
+        "" => who,
+        place => format!("{who} ({place})"),
     }
 }
 
@@ -175,6 +182,13 @@ pub fn conditions(
     for (id, entry) in &state.further {
         let (id, name) = (id.short(), subject(entry).unwrap_or_default());
         if let Some(by) = entry.by.iter().find(|by| !configured(by.as_str())) {
+            if let Some(neighbor) = by.neighbor() {
+                said.push(format!(
+                    "root {id} ({name}) is trusted because neighbor {neighbor} named it, and there is no section [neighbor.{neighbor}] \
+                     any more: put it back; to end that trust, put it back with leave = true"
+                ));
+                continue;
+            }
             said.push(format!(
                 "root {id} ({name}) is trusted because authority {by} named it, and there is no section [authority.{by}] any more: put \
                  it back as it was, or with a setting that trusts no further roots, which ends that trust"

@@ -32,18 +32,20 @@ pub struct FurtherRoots {
 impl FurtherRoots {
     /// Adds or removes what is due, and tells what is not so yet.
     pub async fn keep(&self, whose: &Whose<'_>, set: &RootSet) -> Vec<String> {
-        let none = BTreeSet::new();
-        let again = self.again.get(whose.name).unwrap_or(&none);
+        // What a neighbor signs with is trusted for that, whatever it was here before; never one that is compromised.
+        let theirs = || set.further.iter().map(|der| RootId::of(der)).collect();
+        let is_neighbor = whose.name.starts_with(AuthorityName::NEIGHBOR);
+        let again: BTreeSet<_> = match is_neighbor {
+            true => theirs(),
+            false => self.again.get(whose.name).cloned().unwrap_or_default(),
+        };
+        let again = &again;
         let look = || compare(&self.driver.state(), whose, set, again, self.clock.now());
         let difference = look();
         let left = self.note(whose.name, &difference.gone);
         let refusal = match self.due(whose.name, &difference, left, again) {
             None => None,
-            Some(event) => match self
-                .driver
-                .submit_by(event, &format!("authority {}", whose.name))
-                .await
-            {
+            Some(event) => match self.driver.submit_by(event, &by(whose.name)).await {
                 Ok(_) => {
                     let (added, removed) = (difference.to_add.len(), difference.gone.len());
                     tracing::info!(authority = whose.name, added, removed, "further roots change");
@@ -98,5 +100,13 @@ impl FurtherRoots {
             gone.iter().map(|root| *missing.entry((name.to_owned(), *root)).or_insert(uptime));
         let last = since.max()?;
         Some((last + self.patience).saturating_sub(uptime)).filter(|left| !left.is_zero())
+    }
+}
+
+/// Whose word it is, in the journal.
+fn by(name: &str) -> String {
+    match name.strip_prefix(AuthorityName::NEIGHBOR) {
+        Some(neighbor) => format!("neighbor {neighbor}"),
+        None => format!("authority {name}"),
     }
 }

@@ -64,6 +64,7 @@ pub mod logs;
 pub mod machine;
 pub mod metered;
 pub mod metrics;
+pub mod neighbors;
 pub mod own_issuer;
 pub mod own_leaf;
 mod own_trust;

@@ -45,6 +45,7 @@ pub use follow::Following;
 pub use former::take_over;
 pub use joining::check_token;
 pub use registry::{AgentRegistry, Limits, Membership};
+pub use relying_parties::NEIGHBOR_PARTY;
 pub use rows::{
     ActRow, AgentRow, AttestedRow, BanRow, Confirmation, DownstreamIssuer, DownstreamRow,
     ListedAgent, Newcomer, RelyingPartyRow, Seen, TokenHash, TokenRow, id_of,

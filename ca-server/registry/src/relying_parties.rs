@@ -14,6 +14,8 @@ use crate::registry::AgentRegistry;
 use crate::row::{Kind, Row};
 use crate::rows::{Confirmation, RelyingPartyRow};
 
+/// How the names of relying parties begin that are neighbors: each confirms by itself what everybody there trusts.
+pub const NEIGHBOR_PARTY: &str = "ca/";
 /// Relying parties that there may be.
 pub(crate) const RELYING_PARTIES_MAX: usize = 10_000;
 
@@ -97,9 +99,29 @@ impl AgentRegistry {
 
     /// The relying parties that are not known to have a bundle, as gates count them.
     pub fn unconfirmed(&self, wanted: Sequence, in_force_since: Timestamp) -> RelyingParties {
+        self.unconfirmed_of(wanted, in_force_since, |_| true)
+    }
+
+    /// The same without neighbors: what everybody here trusts does not depend on what is trusted there.
+    pub fn unconfirmed_here(&self, wanted: Sequence, in_force_since: Timestamp) -> RelyingParties {
+        self.unconfirmed_of(wanted, in_force_since, |name| !name.starts_with(NEIGHBOR_PARTY))
+    }
+
+    /// Whether a downstream CA is a neighbor: it gets no issuer, and is waited for by its word.
+    pub fn is_neighbor(&self, downstream: &str) -> bool {
+        self.read().relying_parties.contains_key(&format!("{NEIGHBOR_PARTY}{downstream}"))
+    }
+
+    fn unconfirmed_of(
+        &self,
+        wanted: Sequence,
+        in_force_since: Timestamp,
+        counts: impl Fn(&str) -> bool,
+    ) -> RelyingParties {
         let tables = self.read();
-        let missing = tables.relying_parties.values().filter(|row| !row.has(wanted));
-        missing.fold(RelyingParties::default(), |mut sum, row| {
+        let parties = tables.relying_parties.iter();
+        let missing = parties.filter(|(name, row)| counts(name) && !row.has(wanted));
+        missing.fold(RelyingParties::default(), |mut sum, (_, row)| {
             match row.until(in_force_since) {
                 Some(end) => {
                     let Tally { count, latest } = sum.bounded;

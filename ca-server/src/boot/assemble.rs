@@ -14,6 +14,7 @@ use trust::{Bundle, SpiffeId};
 use super::BootError;
 use super::ca;
 use super::given::Given;
+use super::neighbors;
 use super::open::{self, CoreServices};
 use super::own_issuer;
 use super::rows;
@@ -36,6 +37,7 @@ use control::logs::Logs;
 use control::machine::OnThreads;
 use control::metered::Authorities;
 use control::metrics::Metrics;
+use control::neighbors::NeighborTroubles;
 use control::own_issuer::OwnIssuers;
 use control::own_leaf::{self, Own, OwnLeaf, Under};
 use control::peers::Peers;
@@ -118,6 +120,7 @@ pub(super) async fn assemble(
     let (bundles, bundle_changes) = watch::channel(cell.load().bundle().clone());
     let (told, authority_troubles) = watch::channel(AuthorityTroubles::new());
     let (drift_told, authority_drift) = watch::channel(Drifts::new());
+    let (neighbors_told, neighbor_troubles) = watch::channel(NeighborTroubles::new());
     let downstreams = Arc::new(Downstreams::new(registry.clone()));
     let (upstreams, watches) = upstreams(&core.authorities);
     let replication = core.joined.replication(&segment, config.leaf().skew());
@@ -160,6 +163,7 @@ pub(super) async fn assemble(
         authorities: core.authorities.clone(),
         authority_troubles,
         authority_drift,
+        neighbor_troubles,
         id,
         evidence,
         history: core.bundles.clone(),
@@ -231,6 +235,7 @@ pub(super) async fn assemble(
         let follow = follower::follow(Arc::clone(&ca), name.clone(), upstream.clone());
         served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(follow));
     }
+    neighbors::keep(config, &core.neighbors, &ca, &served, neighbors_told);
     let published = ca.history.clone().follow();
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(published));
     let sightings = hear::keep(Arc::clone(&ca));

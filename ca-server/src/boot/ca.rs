@@ -32,6 +32,7 @@ use control::hush::Hush;
 use control::levels::Levels;
 use control::metered::Authorities;
 use control::metrics::Metrics;
+use control::neighbors::NeighborTroubles;
 use control::peers::Peers;
 use control::refusals::Refusals;
 use control::replication::Replication;
@@ -49,6 +50,7 @@ pub(super) struct CaParts {
     pub(super) authorities: Authorities,
     pub(super) authority_troubles: watch::Receiver<AuthorityTroubles>,
     pub(super) authority_drift: watch::Receiver<Drifts>,
+    pub(super) neighbor_troubles: watch::Receiver<NeighborTroubles>,
     pub(super) id: SpiffeId,
     pub(super) evidence: Arc<EvidenceReader>,
     pub(super) history: BundleHistory,
@@ -81,6 +83,7 @@ pub(super) fn ca(config: &Config, deps: &HostDeps, driver: &DriverHandle, parts:
         peers,
         guard,
         authority_drift,
+        neighbor_troubles,
         replication,
         store,
         clusters,
@@ -128,6 +131,8 @@ pub(super) fn ca(config: &Config, deps: &HostDeps, driver: &DriverHandle, parts:
         findings: Findings::default(),
         refusals: Refusals::default(),
         authority_drift,
+        neighbors: config.neighbors().keys().cloned().collect(),
+        neighbor_troubles,
         aging: Aging {
             max_age: config.rotation().max_root_age(),
             retry_after: config.rotation().retry_aborted_after(),

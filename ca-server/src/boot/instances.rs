@@ -21,6 +21,7 @@ use plugins::{
     AuthorityDeps, AuthorityState, ConfigProblem, KeyBackend, Registry, RegistryError,
     RootAuthority,
 };
+use rotation::AuthorityName;
 use stores::SharedStore;
 use trust::Clock;
 
@@ -29,7 +30,9 @@ use super::blocking::blocking;
 use super::layout::Layout;
 use super::shared_files::{self, SharedFiles};
 use super::{BootError, Embedding, HostDeps};
-use crate::config::{AuthorityConfig, Config, KeyBackendConfig, KeysConfig, Passphrase};
+use crate::config::{
+    AuthorityConfig, Config, KeyBackendConfig, KeysConfig, NeighborConfig, Passphrase,
+};
 use control::metered::{Authorities, AuthorityCalls, Metered};
 
 /// The key backend that needs to know where the data directory is.
@@ -127,6 +130,16 @@ impl Opener<'_> {
         Ok(opened)
     }
 
+    /// Opens what neighbors are asked with, by their names.
+    pub(super) async fn neighbors(&self) -> Result<Authorities, BootError> {
+        let mut opened = Authorities::new();
+        for (name, neighbor) in self.config.neighbors() {
+            // It makes no keys.
+            opened.insert(name.clone(), self.open(neighbor.asked(), self.keys).await?);
+        }
+        Ok(opened)
+    }
+
     async fn open(
         &self,
         authority: &AuthorityConfig,
@@ -150,7 +163,7 @@ impl Opener<'_> {
             .named(name)
             .at(self.config.directory());
         let opened = self.registry.open_authority(authority.plugin(), authority.settings(), deps);
-        let opened = opened.map_err(|error| plugin_problem(&format!("authority.{name}"), error))?;
+        let opened = opened.map_err(|error| plugin_problem(&section(name), error))?;
         let metered = Metered::new(name, opened, self.calls.clone(), Arc::clone(&self.deps.clock));
         Ok(Arc::new(metered.over(book)))
     }
@@ -232,7 +245,8 @@ pub(super) fn plugin_problems(config: &Config, embedding: &dyn Embedding) -> Vec
         KeysConfig::Plugin(own) => told("keys", "backend", checked_keys(own, &registry)),
         KeysConfig::File { .. } | KeysConfig::Memory => Vec::new(),
     };
-    let authorities = config.root().authorities().values();
+    let neighbors = config.neighbors().values().map(NeighborConfig::asked);
+    let authorities = config.root().authorities().values().chain(neighbors);
     authorities.flat_map(|authority| problems_of(authority, &registry)).chain(keys).collect()
 }
 
@@ -241,13 +255,21 @@ fn checked_keys(keys: &KeyBackendConfig, registry: &Registry) -> Result<(), Regi
 }
 
 fn problems_of(authority: &AuthorityConfig, registry: &Registry) -> Vec<ConfigProblem> {
-    let section = format!("authority.{}", authority.name());
+    let section = section(authority.name());
     let checked = registry
         .authority(authority.plugin())
         .and_then(|plugin| plugin.validate(authority.settings()).map_err(RegistryError::Config));
     let keys = authority.keys().map_or(Ok(()), |keys| checked_keys(keys, registry));
     let told = told(&section, "plugin", checked);
     told.into_iter().chain(self::told(&format!("{section}.keys"), "backend", keys)).collect()
+}
+
+/// The title of an authority's section; a neighbor's name is its own.
+fn section(name: &str) -> String {
+    match name.starts_with(AuthorityName::NEIGHBOR) {
+        true => name.to_owned(),
+        false => format!("authority.{name}"),
+    }
 }
 
 fn told(section: &str, kind: &str, checked: Result<(), RegistryError>) -> Vec<ConfigProblem> {

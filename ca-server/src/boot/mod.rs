@@ -21,6 +21,7 @@ mod instances;
 mod joined;
 mod layout;
 mod moving;
+mod neighbors;
 mod open;
 mod own_issuer;
 mod patience;

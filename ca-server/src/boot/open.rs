@@ -39,6 +39,8 @@ pub(super) struct CoreServices {
     /// The clock, and where it is noted.
     pub(super) guard: Arc<GuardedClock>,
     pub(super) authorities: Authorities,
+    /// What neighbors are asked with.
+    pub(super) neighbors: Authorities,
     pub(super) keys: Arc<dyn KeyBackend>,
     /// Counters of calls to the authorities.
     pub(super) calls: AuthorityCalls,
@@ -74,7 +76,7 @@ pub(super) async fn core_services(
         calls: &calls,
         in_use: &in_use,
     };
-    let authorities = opener.all().await?;
+    let (authorities, neighbors) = (opener.all().await?, opener.neighbors().await?);
     let cell = Arc::new(OnceLock::new());
     let (bundles, transition_signer) =
         (bundles(config, &store).await?, Arc::<TransitionSigner>::default());
@@ -92,6 +94,7 @@ pub(super) async fn core_services(
         joined,
         guard,
         authorities,
+        neighbors,
         keys,
         calls,
         driver,

@@ -44,6 +44,13 @@ pub(super) fn problems(config: &Config, registry: &Registry) -> Vec<ConfigProble
             found.key_backend(&format!("{section}.keys"), keys, registry, config.directory());
         }
     }
+    for neighbor in config.neighbors().values() {
+        let (section, settings) = (neighbor.asked().name(), neighbor.asked().settings());
+        found.files(section, settings, config.directory());
+        if let Ok(plugin) = registry.authority(neighbor.asked().plugin()) {
+            found.all(section, plugin.preflight(settings, config.directory()));
+        }
+    }
     match config.store() {
         StoreConfig::Redb => {}
         StoreConfig::Etcd(etcd) => {

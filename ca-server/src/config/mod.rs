@@ -12,6 +12,7 @@ mod cluster;
 mod identity;
 mod leaf;
 mod listen;
+mod neighbor;
 mod reader;
 mod replica;
 mod root;
@@ -19,6 +20,7 @@ mod rotation;
 mod store;
 mod store_kubernetes;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
@@ -31,6 +33,7 @@ pub use agents::AgentsConfig;
 pub use identity::AdminConfig;
 pub use leaf::{AboveMax, LeafConfig};
 pub use listen::{DEFAULT_FILTER, LimitsConfig, ListenConfig, LogConfig, LogFormat};
+pub use neighbor::NeighborConfig;
 pub use replica::ReplicaConfig;
 pub use root::{AuthorityConfig, KeyBackendConfig, KeysConfig, Passphrase, RootConfig};
 pub use rotation::RotationConfig;
@@ -48,6 +51,7 @@ pub struct Config {
     replica: ReplicaConfig,
     listen: ListenConfig,
     root: RootConfig,
+    neighbors: BTreeMap<String, NeighborConfig>,
     keys: KeysConfig,
     store: StoreConfig,
     leaf: LeafConfig,
@@ -167,6 +171,11 @@ impl Config {
         &self.root
     }
 
+    /// Sections `[neighbor.*]`: CAs whose roots are trusted beside ours, by name.
+    pub const fn neighbors(&self) -> &BTreeMap<String, NeighborConfig> {
+        &self.neighbors
+    }
+
     /// Section `[keys]`: where private keys are.
     pub const fn keys(&self) -> &KeysConfig {
         &self.keys
@@ -239,6 +248,7 @@ fn read(file: &toml::Table, directory: &Path, problems: &mut Vec<ConfigProblem>)
     let listen = top.table("listen");
     let root = top.table("root");
     let authorities = top.table("authority");
+    let neighbors = top.table("neighbor");
     let keys = top.table("keys");
     let store = top.table("store");
     let leaf = top.table("leaf");
@@ -257,6 +267,7 @@ fn read(file: &toml::Table, directory: &Path, problems: &mut Vec<ConfigProblem>)
     let replica = replica::replica(&replica, problems);
     let leaf = leaf::leaf(&leaf, problems);
     let root = root::root(&root, &authorities, leaf.as_ref(), problems);
+    let neighbors = neighbor::neighbors(&neighbors, &authorities, problems);
     let lifetime = root.as_ref().map(RootConfig::lifetime);
     let rotation = rotation::rotation(&rotation, lifetime, leaf.as_ref(), problems);
     let agents = agents::agents(&agents, leaf.as_ref(), rotation.as_ref(), problems);
@@ -279,6 +290,7 @@ fn read(file: &toml::Table, directory: &Path, problems: &mut Vec<ConfigProblem>)
         replica: replica?,
         listen: listen?,
         root: root?,
+        neighbors: neighbors?,
         keys: keys?,
         store: store?,
         leaf: leaf?,

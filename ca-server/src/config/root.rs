@@ -103,7 +103,7 @@ impl KeyBackendConfig {
 }
 
 impl AuthorityConfig {
-    fn plain(name: &str, plugin: String, settings: toml::Table) -> Self {
+    pub(super) fn plain(name: &str, plugin: String, settings: toml::Table) -> Self {
         Self {
             name: name.to_owned(),
             plugin,

@@ -29,6 +29,9 @@ pub enum DownstreamAction {
     Add {
         /// Name of the downstream CA, such as a cluster's
         name: String,
+        /// It is a neighbor with roots of its own: it trusts the roots here, gets no issuer, and rotations wait for its word
+        #[arg(long)]
+        neighbor: bool,
         /// Write the token into this new file (mode 0600) [default: standard output]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,

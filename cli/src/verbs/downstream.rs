@@ -27,13 +27,14 @@ pub async fn run(options: &DownstreamOptions) -> Result<(), Failure> {
                 .into_inner();
             list(&listed.downstreams, options.json)
         }
-        DownstreamAction::Add { name, out, word } => {
+        DownstreamAction::Add { name, neighbor, out, word } => {
             if out.as_ref().is_some_and(|file| file.exists()) {
                 let told = Told::new("the file for the token exists");
                 return Err(Failure::Usage(told.advising("name a new one with --out")));
             }
-            let request =
-                AddDownstreamRequest { name: name.clone(), by: word.by(), reason: word.reason() };
+            let (name_of_it, neighbor) = (name.clone(), *neighbor);
+            let (by, reason) = (word.by(), word.reason());
+            let request = AddDownstreamRequest { name: name_of_it, by, reason, neighbor };
             let added = client.add_downstream(request).await.map_err(failed)?;
             let token = added.into_inner().token;
             if let Some(file) = out {
@@ -45,7 +46,8 @@ pub async fn run(options: &DownstreamOptions) -> Result<(), Failure> {
                     output::json(&json!({ "name": name, "token": shown, "file": out }))
                 }
                 (false, Some(file)) => output::line(&format!(
-                    "token of downstream CA {name} written to {}",
+                    "token of {} {name} written to {}",
+                    if neighbor { "neighbor" } else { "downstream CA" },
                     file.display()
                 )),
                 (false, None) => output::verbatim(&token),
@@ -85,7 +87,10 @@ fn list(downstreams: &[Downstream], json: bool) -> Result<(), Failure> {
         table.add_row([
             downstream.name.clone(),
             output::time(downstream.added_at),
-            downstream.live_issuers.to_string(),
+            match downstream.neighbor {
+                true => "neighbor".to_owned(),
+                false => downstream.live_issuers.to_string(),
+            },
             output::time(downstream.issuers_until),
             output::time(downstream.reported_at),
             match downstream.applied_sequence {
@@ -102,6 +107,7 @@ fn as_json(downstream: &Downstream) -> Value {
     json!({
         "name": downstream.name,
         "added_at": output::time(downstream.added_at),
+        "neighbor": downstream.neighbor,
         "live_issuers": downstream.live_issuers,
         "issuers_until": output::time(downstream.issuers_until),
         "reported_at": output::time(downstream.reported_at),

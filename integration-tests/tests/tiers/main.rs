@@ -5,6 +5,7 @@ mod conformance;
 mod dead;
 mod follow;
 mod moving;
+mod neighbors;
 mod operator;
 mod tier_ca;
 mod weakened;

@@ -1,6 +1,7 @@
 //! One CA of several in tiers, restartable in its place, and a mesh over all of them.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +15,13 @@ use integration_tests::mesh::{
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::{
-    CreateTokenRequest, DecideRotationRequest, GetRotationRequest, Rotation, StartRotationRequest,
-    Verb,
+    CreateTokenRequest, DecideRotationRequest, GetRotationRequest, RemoveRelyingPartyRequest,
+    Rotation, StartRotationRequest, StatusRequest, StatusResponse, Verb,
 };
 use proto::banyan::downstream::v1::downstream_admin_service_client::DownstreamAdminServiceClient;
-use proto::banyan::downstream::v1::{AddDownstreamRequest, RemoveDownstreamRequest};
+use proto::banyan::downstream::v1::{
+    AddDownstreamRequest, ListDownstreamsRequest, RemoveDownstreamRequest,
+};
 use tonic::transport::Channel;
 use trust::{Bundle, Clock as _, RootId};
 
@@ -72,6 +75,104 @@ impl TierCa {
         Self::start(home, &extra, Arc::new(())).await
     }
 
+    /// Two CAs with roots of their own, each a neighbor of the other: `a` and `b`. `lines` go into the section of `b` at `a`.
+    pub(crate) async fn neighbors(
+        embedding: Arc<dyn Embedding + Send + Sync>,
+        lines: &str,
+    ) -> anyhow::Result<[Self; 2]> {
+        let (mut a, mut b) = (Self::top_in(embedding).await?, Self::top().await?);
+        let tokens = [a.add_neighbor("b").await?, b.add_neighbor("a").await?];
+        let (at_a, at_b) = (a.as_neighbor("b"), b.as_neighbor("a"));
+        for (ca, other, token, lines) in
+            [(&mut a, at_b, &tokens[1], lines), (&mut b, at_a, &tokens[0], "")]
+        {
+            ca.meet(other, token, lines)?;
+            ca.down().await?;
+            ca.up().await?;
+        }
+        for ca in [&a, &b] {
+            ca.trusts(2).await?;
+        }
+        Ok([a, b])
+    }
+
+    /// What another one has to know of this one, which will call that one `caller`.
+    fn as_neighbor(&self, caller: &str) -> Known {
+        let name = if caller == "a" { "b" } else { "a" };
+        let pem = self.bundle().pem().to_string();
+        Known { name: name.to_owned(), address: self.address, pem }
+    }
+
+    fn meet(&mut self, other: Known, token: &str, lines: &str) -> anyhow::Result<()> {
+        let Known { name, address, pem } = other;
+        write_private(&self.home.path().join(format!("{name}.token")), token)?;
+        std::fs::write(self.home.path().join(format!("{name}.pem")), pem)?;
+        self.extra.push_str(&format!(
+            "[neighbor.{name}]\naddress = \"{address}\"\nca_file = \"{name}.pem\"\ntoken_file = \"{name}.token\"\n{lines}"
+        ));
+        Ok(())
+    }
+
+    /// Adds a neighbor and answers with its token.
+    pub(crate) async fn add_neighbor(&self, name: &str) -> anyhow::Result<String> {
+        let request =
+            AddDownstreamRequest { name: name.to_owned(), neighbor: true, ..Default::default() };
+        Ok(self.tiers().add_downstream(request).await?.into_inner().token)
+    }
+
+    /// Waits until so many roots are trusted.
+    pub(crate) async fn trusts(&self, roots: usize) -> anyhow::Result<()> {
+        eventually(&format!("{roots} roots are trusted"), || async {
+            self.bundle().roots().len() == roots
+        })
+        .await
+    }
+
+    /// The root that signs.
+    pub(crate) async fn signing(&self) -> anyhow::Result<RootId> {
+        let status = self.status().await?;
+        let id = status.active_root;
+        RootId::from_bytes(&id).context("no root signs")
+    }
+
+    /// Waits until `status` says so.
+    pub(crate) async fn says(&self, words: &str) -> anyhow::Result<()> {
+        eventually(words, || async {
+            let status = self.status().await;
+            status.is_ok_and(|status| status.conditions.iter().any(|said| said.contains(words)))
+        })
+        .await
+    }
+
+    /// Waits until nothing is wrong.
+    pub(crate) async fn is_well(&self) -> anyhow::Result<()> {
+        let well = eventually("nothing is wrong", || async {
+            self.status().await.is_ok_and(|status| status.healthy)
+        });
+        let well = well.await;
+        let conditions = self.status().await?.conditions;
+        well.with_context(|| format!("{conditions:#?}"))
+    }
+
+    async fn status(&self) -> anyhow::Result<StatusResponse> {
+        let mut client = AdminServiceClient::new(self.channel());
+        Ok(client.status(StatusRequest {}).await?.into_inner())
+    }
+
+    /// A copy of its data as they are, while it is down.
+    pub(crate) fn copied(&self) -> anyhow::Result<tempfile::TempDir> {
+        let copy = tempfile::tempdir()?;
+        copy_all(&self.home.path().join("data"), &copy.path().join("data"))?;
+        Ok(copy)
+    }
+
+    /// Puts a copy in the place of its data, while it is down.
+    pub(crate) fn restore(&self, copy: &tempfile::TempDir) -> anyhow::Result<()> {
+        let data = self.home.path().join("data");
+        std::fs::remove_dir_all(&data)?;
+        copy_all(&copy.path().join("data"), &data)
+    }
+
     async fn start(
         home: tempfile::TempDir,
         extra: &str,
@@ -99,6 +200,28 @@ impl TierCa {
         self.address = running.grpc_addr;
         self.running = Some(running);
         Ok(())
+    }
+
+    /// Starts the server on its data at another address.
+    pub(crate) async fn up_at(&mut self, address: SocketAddr) -> anyhow::Result<()> {
+        self.address = address;
+        self.up().await
+    }
+
+    /// Waits until a neighbor's report says so.
+    pub(crate) async fn neighbor_waits(&self, name: &str, words: &str) -> anyhow::Result<()> {
+        eventually(words, || async {
+            let listed = self.tiers().list_downstreams(ListDownstreamsRequest {}).await;
+            let listed = listed.map(|listed| listed.into_inner().downstreams).unwrap_or_default();
+            let told = listed.iter().filter(|one| one.neighbor && one.name == name);
+            told.flat_map(|one| &one.waits_for).any(|said| said.contains(words))
+        })
+        .await
+    }
+
+    pub(crate) async fn remove_relying_party(&self, name: &str) -> Result<(), tonic::Status> {
+        let request = RemoveRelyingPartyRequest { name: name.to_owned(), ..Default::default() };
+        RotationServiceClient::new(self.channel()).remove_relying_party(request).await.map(drop)
     }
 
     /// Stops the server.
@@ -198,6 +321,20 @@ impl TierCa {
         };
         self.until("steady on the one root", alone).await.map(drop)
     }
+}
+
+/// What a neighbor has to know of another one.
+struct Known {
+    name: String,
+    address: SocketAddr,
+    pem: String,
+}
+
+fn copy_all(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let mut copy = std::process::Command::new("cp");
+    let status = copy.args(["--archive"]).arg(from).arg(to).status()?;
+    anyhow::ensure!(status.success(), "cp: {status}");
+    Ok(())
 }
 
 /// Members of all tiers that talk to each other.

@@ -22,7 +22,7 @@ impl EvidenceSource for Impatient {
     }
 }
 
-struct Hides;
+pub(crate) struct Hides;
 
 impl Embedding for Hides {
     fn evidence(&self, truth: Arc<dyn EvidenceSource>) -> Arc<dyn EvidenceSource> {

@@ -1,7 +1,6 @@
 //! Connections to the upstream CA: TLS by its roots, and the token of this CA.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,11 +56,7 @@ pub(crate) fn token(path: &Path) -> Result<MetadataValue<Ascii>, PluginError> {
         field: "token_file".to_owned(),
         detail: format!("{}: {detail}", path.display()),
     };
-    let mode =
-        std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(wrong(format!("has mode {:o}; chmod it to 600", mode & 0o777)));
-    }
+    host::check_private(path).map_err(|error| wrong(error.to_string()))?;
     let text =
         Zeroizing::new(std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?);
     let token = text.trim();
@@ -129,6 +124,8 @@ pub(crate) async fn connect(
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -141,7 +138,7 @@ mod tests {
         };
         set(0o640);
         let refused = token(&path).expect_err("others may read it").to_string();
-        assert!(refused.contains("chmod it to 600") && !refused.contains("secret"), "{refused}");
+        assert!(refused.contains("chmod 0600") && !refused.contains("secret"), "{refused}");
         set(0o600);
         let value = token(&path).expect("a token");
         assert_eq!(value.to_str().expect("text"), "Bearer btt1.secret");

@@ -134,6 +134,10 @@ pub struct AddDownstreamRequest {
     pub by: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
+    /// It is a neighbor: a CA with roots of its own, which trusts the roots here and gets no issuer. Trust gates wait for its report
+    /// by name.
+    #[prost(bool, tag = "4")]
+    pub neighbor: bool,
 }
 impl ::prost::Name for AddDownstreamRequest {
     const NAME: &'static str = "AddDownstreamRequest";
@@ -209,6 +213,8 @@ pub struct Downstream {
     pub applied_sequence: u64,
     #[prost(string, repeated, tag = "7")]
     pub waits_for: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(bool, tag = "8")]
+    pub neighbor: bool,
 }
 impl ::prost::Name for Downstream {
     const NAME: &'static str = "Downstream";

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use trust::{Generation, RootId, Timestamp};
 
 use super::report::Evidence;
+use super::words::{
+    endless, holders, leaves, limited, own_trust, relying_parties, rounded_up, shown,
+};
 use crate::codec;
 use crate::{
     Contents, Distributing, Draining, Effect, Observer, Phase, Policy, ReplicaName, Segment,
@@ -175,6 +178,22 @@ pub fn trust_gate(
     judge.settled(GateName::Trust, Settling::of(phase.settling, phase.observer.as_ref()))
 }
 
+/// What keeps it from being known that everybody trusts the present bundle, whose roots in question came at `since`. Nothing
+/// settles here: that is left to whoever asks.
+///
+/// `evidence` must be about the present bundle.
+pub fn not_everybody_trusts(
+    state: &State,
+    since: Generation,
+    evidence: &Evidence,
+    policy: &Policy,
+) -> Vec<Hold> {
+    let mut judge = Judge::of(evidence, policy, None);
+    judge.in_force(state, |effect| matches!(effect, Effect::PublishBundle { .. }));
+    judge.trust(state, since);
+    judge.holds
+}
+
 /// The leaf gate: no leaf under the root that shall go is alive, and none can come.
 pub fn leaf_gate(state: &State, phase: &Draining, evidence: &Evidence, policy: &Policy) -> Gate {
     let mut judge = Judge::of(evidence, policy, None);
@@ -246,7 +265,8 @@ impl Hold {
                 .to_owned(),
             _ => "confirm each relying party that has the bundle with `banyan relying-party confirm NAME`, and remove one \
                   that is gone with `banyan relying-party remove NAME`; one named kubernetes/CHANNEL confirms by itself, \
-                  and /readyz of `banyan kubernetes` says what it waits for"
+                  and /readyz of `banyan kubernetes` says what it waits for; one named ca/NAME is a neighbor, and `banyan \
+                  downstream list` says what that one waits for"
                 .to_owned(),
         })
     }
@@ -458,51 +478,4 @@ impl<'a> Judge<'a> {
         }
         Gate { name, holds: self.holds, opens_at_latest, rests_on: self.rests_on }
     }
-}
-
-const fn rounded_up(left: Duration) -> u64 {
-    left.saturating_add(Duration::from_millis(999)).as_secs()
-}
-
-fn holders(count: u64) -> String {
-    match count {
-        1 => "1 leaf whose holder has".to_owned(),
-        count => format!("{count} leaves whose holders have"),
-    }
-}
-
-fn own_trust(count: u64) -> String {
-    match count {
-        1 => "1 leaf is held with trust of its holder's own".to_owned(),
-        count => format!("{count} leaves are held with trust of their holders' own"),
-    }
-}
-
-fn endless(until: Option<Timestamp>) -> String {
-    until.map_or_else(|| ", and no time ends that".to_owned(), |_| limited(until))
-}
-
-fn limited(until: Option<Timestamp>) -> String {
-    until.map_or_else(String::new, |until| format!(", until {until}"))
-}
-
-fn relying_parties(count: u64, [one, many]: [&str; 2]) -> String {
-    match count {
-        1 => format!("1 relying party {one}"),
-        count => format!("{count} relying parties {many}"),
-    }
-}
-
-fn leaves(count: u64) -> String {
-    match count {
-        1 => "1 leaf is".to_owned(),
-        count => format!("{count} leaves are"),
-    }
-}
-
-fn shown(until: Option<Timestamp>) -> String {
-    until.map_or_else(
-        || "somebody attests that the others have stopped".to_owned(),
-        |until| until.to_string(),
-    )
 }

@@ -3,7 +3,7 @@
 use trust::RootId;
 
 use super::Violation;
-use crate::{FURTHER_ROOTS_MAX, FurtherEntry, Phase, RootState, State};
+use crate::{BundleChange, Distributing, FURTHER_ROOTS_MAX, FurtherEntry, Phase, RootState, State};
 
 /// Each is named by somebody, none is compromised, and there are none before our own first root signs.
 pub(super) fn one(state: &State) -> Result<(), Violation> {
@@ -20,8 +20,27 @@ pub(super) fn one(state: &State) -> Result<(), Violation> {
     }
 }
 
+/// Whether neighbors' roots came while both of ours are distributed: all but the bundle is as before, and nothing has settled.
+fn distributes_more(former: &State, next: &State) -> bool {
+    let (Phase::Distributing(before), Phase::Distributing(after)) = (&former.phase, &next.phase)
+    else {
+        return false;
+    };
+    let of_neighbors = next.further.iter().filter(|(id, _)| !former.further.contains_key(*id));
+    let mut named =
+        of_neighbors.map(|(_, entry)| entry.by.iter().any(|by| by.neighbor().is_some()));
+    let bundle = BundleChange { sequence: next.sequence, generation: next.generation };
+    let expected = match next.sequence == former.sequence {
+        // A root that is trusted already, as one of ours: the bundle stays as it is.
+        true => before.clone(),
+        false => Distributing { bundle, settling: None, observer: None, ..before.clone() },
+    };
+    *after == expected && named.all(|is_one| is_one)
+}
+
 /// They change by an event of their own, which adds or removes: while no rotation changes the bundle, and no bundle is on
-/// its way. So neither an abort nor the end of a rotation takes one with it.
+/// its way. So neither an abort nor the end of a rotation takes one with it. A neighbor's may be added while both roots of a
+/// rotation are distributed, and then the trust gate is about the new bundle.
 pub(super) fn next(former: &State, next: &State) -> Result<(), Violation> {
     let same_ders = former.further.iter().all(|(id, before)| {
         next.further.get(id).is_none_or(|after| {
@@ -45,11 +64,10 @@ pub(super) fn next(former: &State, next: &State) -> Result<(), Violation> {
     );
     let grows = former.further.keys().all(|id| next.further.contains_key(id));
     let shrinks = next.further.keys().all(|id| former.further.contains_key(id));
+    let still = rests && former.phase == next.phase && (grows || shrinks);
     if same_ders
-        && rests
+        && (still || grows && distributes_more(former, next))
         && !former.publishes()
-        && (grows || shrinks)
-        && former.phase == next.phase
         && states(former) == states(next)
     {
         return Ok(());

@@ -1,5 +1,8 @@
 //! Further roots: into the bundle by a change that only adds, out of it by one that only removes, and never while another
 //! change of the bundle is on its way. No gate waits for either: no leaf of ours stands below them.
+//!
+//! A neighbor's root may come while both of our own are distributed: the neighbor may be about to sign with it, and wait for us,
+//! as we wait for the neighbor. Then our own trust gate begins anew, for the bundle with all of them.
 
 use std::collections::BTreeSet;
 
@@ -29,18 +32,26 @@ pub(super) fn added(state: &State, told: &Told<'_>, now: Timestamp) -> Decision 
     if new.is_empty() {
         return Ok(None);
     }
-    if !state.has_signed(authority) {
+    if !state.has_signed(authority) && authority.neighbor().is_none() {
         return Err(Cause::NeverSigned { authority: authority.clone() });
     }
     for root in &new {
         may_be_trusted(state, root, named, now)?;
     }
-    bundle_is_free(state)?;
+    match &state.phase {
+        Phase::Distributing(_) if authority.neighbor().is_some() && !state.publishes() => {
+            guards::none_open(state)?;
+        }
+        _ => bundle_is_free(state)?,
+    }
     let mut draft = Draft::after(state);
+    let decided = authority.neighbor().map(|_| draft.state.generation);
     for root in new {
         let FurtherRoot { id, der, not_after } = root.clone();
-        let fresh = FurtherEntry { der, not_after, since: now, by: BTreeSet::new() };
-        draft.state.further.entry(id).or_insert(fresh).by.insert(authority.clone());
+        let fresh = FurtherEntry { der, not_after, since: now, by: BTreeSet::new(), decided: None };
+        let entry = draft.state.further.entry(id).or_insert(fresh);
+        entry.by.insert(authority.clone());
+        entry.decided = entry.decided.or(decided);
     }
     if draft.state.further.len() > FURTHER_ROOTS_MAX {
         return Err(Cause::TooManyFurther);
@@ -117,10 +128,15 @@ impl State {
 }
 
 impl Draft {
-    /// Has the bundle published, if other roots are in it now than in `former`.
+    /// Has the bundle published, if other roots are in it now than in `former`. A trust gate that is waited for is then about
+    /// this bundle.
     fn change_bundle_from(&mut self, former: &State) {
-        if self.state.bundle() != former.bundle() {
-            self.change_bundle();
+        if self.state.bundle() == former.bundle() {
+            return;
+        }
+        let bundle = self.change_bundle();
+        if let Phase::Distributing(phase) = &mut self.state.phase {
+            (phase.bundle, phase.settling, phase.observer) = (bundle, None, None);
         }
     }
 }

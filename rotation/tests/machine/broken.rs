@@ -31,6 +31,7 @@ fn trusted(name: &str) -> rotation::FurtherEntry {
         not_after: at(ROOT_END),
         since: at(1_000),
         by,
+        decided: None,
     }
 }
 

@@ -238,3 +238,52 @@ fn the_record_keeps_further_roots_and_a_record_of_the_former_format_has_none() {
     // And that release does not read what it would forget.
     assert_eq!(bytes[8..12], 4_u32.to_be_bytes());
 }
+
+#[test]
+fn a_neighbors_root_comes_without_a_signature_of_ours_also_while_ours_are_distributed_and_the_gate_begins_anew()
+ {
+    let neighbor = |names: &[&str]| further("neighbor.east", names);
+    let met = after(signing(), 1_000, &[neighbor(&["N"]), published(2)]);
+    assert_eq!(bundle(&met), ["A", "N"]);
+    assert_eq!(met.further[&root("N")].decided, Some(trust::Generation(8)));
+    // Both of ours are distributed, and have settled for a while, when the neighbor has another.
+    let state = distributed_with_further();
+    let generation = state.generation.0;
+    let settling = after(state, 1_100, &[reported(evidence(1_100, 3, generation))]);
+    let Phase::Distributing(before) = settling.phase.clone() else { panic!() };
+    assert!(before.settling.is_some());
+    let next = step(&settling, &neighbor(&["N"]), at(1_110), &policy()).unwrap().next;
+    invariants::check_next(&settling, &next).unwrap();
+    let Phase::Distributing(phase) = &next.phase else { panic!("{}", line(&next)) };
+    assert_eq!(
+        (phase.bundle.sequence, phase.bundle.generation, phase.settling),
+        (Sequence(4), next.generation, None)
+    );
+    // Who has the former bundle is waited for.
+    let late = reported(evidence(1_200, 3, generation));
+    let held = step(&next, &late, at(1_200), &policy());
+    assert!(held.is_err() || matches!(held.unwrap().next.phase, Phase::Distributing(_)));
+    // One at a time, and none goes.
+    assert!(matches!(refused(&next, &neighbor(&["M"])), Cause::BundleChanges { .. }));
+    let out = after(next, 1_200, &[published(4)]);
+    let generation = out.generation.0;
+    let gone = no_further("neighbor.east", &["N"]);
+    assert!(matches!(refused(&out, &gone), Cause::BundleChanges { .. }));
+    let out = after(out, 1_200, &[sealed("s1", generation)]);
+    let now = |at: i64| reported(evidence(at, 4, generation));
+    let signs = after(after(out.clone(), 1_200, &[now(1_200)]), 1_230, &[now(1_230)]);
+    assert!(matches!(signs.phase, Phase::Draining(_)), "{}", line(&signs));
+    // An abort keeps it.
+    assert_eq!(bundle(&after(out, 1_200, &[abort("x")])), ["A", "F", "N"]);
+}
+
+#[test]
+fn a_root_that_both_share_stays_for_the_neighbor_when_it_is_withdrawn_here() {
+    let shared = after(distributed(Mode::Auto), 1_000, &[]);
+    assert!(matches!(shared.phase, Phase::Distributing(_)));
+    let named =
+        step(&shared, &further("neighbor.east", &["A"]), at(1_000), &policy()).unwrap().next;
+    invariants::check_next(&shared, &named).unwrap();
+    assert_eq!((named.sequence, bundle(&named)), (shared.sequence, bundle(&shared)));
+    assert!(named.further.contains_key(&root("A")));
+}

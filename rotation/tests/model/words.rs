@@ -68,7 +68,13 @@ pub(crate) fn stepped(state: &State, event: &Event, tick: i64, policy: &Policy) 
 /// A further root, trusted from the start.
 pub(crate) fn trusted_further() -> FurtherEntry {
     let by = ["main".parse().unwrap()].into();
-    FurtherEntry { der: Der::from(b"F".as_slice()), not_after: at(900), since: at(0), by }
+    FurtherEntry {
+        der: Der::from(b"F".as_slice()),
+        not_after: at(900),
+        since: at(0),
+        by,
+        decided: None,
+    }
 }
 
 /// The authority names the further root, or does so no more.

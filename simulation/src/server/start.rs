@@ -242,6 +242,8 @@ async fn serve(
         findings: Findings::default(),
         refusals: control::refusals::Refusals::default(),
         authority_drift: watch::channel(BTreeMap::new()).1,
+        neighbors: BTreeSet::new(),
+        neighbor_troubles: watch::channel(BTreeMap::new()).1,
         aging: Aging { max_age: None, retry_after: Duration::from_secs(3_600) },
         downstreams,
         upstreams: Upstreams::default(),

@@ -273,8 +273,13 @@ fn a_root_is_unused_when_it_never_signed_or_its_last_leaf_is_over() {
 fn further_roots_of_either_side_are_no_matter_to_a_report() {
     let mut state = state(&[A], steady());
     let by = ["upstream".parse().unwrap()].into();
-    let further =
-        rotation::FurtherEntry { der: Der::from(b"f".as_slice()), not_after: NOW, since: NOW, by };
+    let further = rotation::FurtherEntry {
+        der: Der::from(b"f".as_slice()),
+        not_after: NOW,
+        since: NOW,
+        by,
+        decided: None,
+    };
     state.further.insert(root("f"), further);
     let told = compose(&state, &upstream(&["a"], "a"), Some(&evidence()), &Policy::default());
     assert_eq!((told.applied_sequence, told.unused), (7, Vec::new()));
