@@ -11,6 +11,7 @@
 )]
 
 mod container;
+mod image;
 mod pod;
 mod tools;
 mod volumes;
@@ -20,11 +21,13 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use image::Images;
 use pod::Node;
 use serde_json::{Value, json};
 use stores_peers::{ApiServer, Token};
 
 pub use container::Container;
+pub use image::Image;
 pub use pod::Pod;
 pub use tools::{Chart, kubectl, rendered};
 
@@ -40,8 +43,7 @@ pub struct Cluster {
     pub api: ApiServer,
     net: Net,
     home: tempfile::TempDir,
-    /// Stands for every image.
-    program: PathBuf,
+    images: Images,
     kubeconfig: PathBuf,
     taken: u8,
     /// What names of the cluster lead to.
@@ -49,7 +51,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Lays a network with room for so many Pods, and starts the API server in the middle of it. Every container runs `program`.
+    /// Lays a network with room for so many Pods, and starts the API server in the middle of it. Every container runs `program`,
+    /// unless [`add_image`](Self::add_image) says something else of its image.
     ///
     /// # Errors
     /// If they cannot be started.
@@ -58,8 +61,13 @@ impl Cluster {
         let api = ApiServer::start_at(net.test(), AUDIENCES).await?;
         let kubeconfig = api.kubeconfig(api.address(), Token::Admin)?;
         let home = tempfile::tempdir()?;
-        let program = program.to_owned();
-        Ok(Self { api, net, home, program, kubeconfig, taken: 0, names: BTreeMap::new() })
+        let images = Images::of(program);
+        Ok(Self { api, net, home, images, kubeconfig, taken: 0, names: BTreeMap::new() })
+    }
+
+    /// What runs in containers of an image, in Pods that start from now on.
+    pub fn add_image(&mut self, name: &str, image: Image) {
+        self.images.add(name, image);
     }
 
     /// Makes a namespace with what a controller-manager puts into each: the CA of the API server.
@@ -69,6 +77,14 @@ impl Cluster {
     pub async fn add_namespace(&self, name: &str, labels: Value) -> anyhow::Result<()> {
         let body = json!({ "metadata": { "name": name, "labels": labels } });
         self.api.ask("POST", "/api/v1/namespaces", Some(body)).await?;
+        self.add_own_ca(name).await
+    }
+
+    /// What a controller-manager puts into a namespace that somebody made.
+    ///
+    /// # Errors
+    /// If the API server refuses.
+    pub async fn add_own_ca(&self, name: &str) -> anyhow::Result<()> {
         let ca = std::fs::read_to_string(self.api.pki().path("ca.pem"))?;
         let body = json!({ "metadata": { "name": "kube-root-ca.crt" }, "data": { "ca.crt": ca } });
         let path = format!("/api/v1/namespaces/{name}/configmaps");
@@ -99,6 +115,12 @@ impl Cluster {
     /// Says what installs it.
     pub fn kubectl_command(&self) -> anyhow::Result<tokio::process::Command> {
         tools::kubectl_command(&self.kubeconfig)
+    }
+
+    /// For programs that read `KUBECONFIG`, as one who may do everything.
+    #[must_use]
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
     }
 
     /// One object.
@@ -170,7 +192,7 @@ impl Cluster {
             home: self.home.path(),
             address: self.net.server(end),
             before: self.net.before_server(end),
-            program: &self.program,
+            images: &self.images,
             hosts: self.hosts(),
         };
         Pod::start(node, pod).await

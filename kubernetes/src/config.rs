@@ -11,6 +11,7 @@ use std::time::Duration;
 use kube_access::{Access, InCluster};
 use serde::Deserialize;
 
+mod also;
 mod problems;
 mod publish;
 mod sign;

@@ -26,6 +26,7 @@ pub(crate) fn test(root: &Path, arguments: &[String]) -> anyhow::Result<()> {
         table::CERT_MANAGER,
         table::KUBECTL,
         table::HELM,
+        table::PILOT_AGENT,
     ];
     peers::install(&cache, &needed)?;
     let mut tests = process::cargo(root);

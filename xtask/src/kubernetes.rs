@@ -22,8 +22,15 @@ const MANIFESTS: &str = "deploy/manifests/banyan.yaml";
 /// Runs the tests whose names have this part, with what `kubectl get -w` printed, then prints the sum of their figures.
 pub(crate) fn run(root: &Path, part: Option<&str>) -> anyhow::Result<()> {
     debian::ensure(&[&IPROUTE])?;
-    let peers =
-        [table::ETCD, table::KUBE_APISERVER, table::CERT_MANAGER, table::KUBECTL, table::HELM];
+    let peers = [
+        table::ETCD,
+        table::KUBE_APISERVER,
+        table::CERT_MANAGER,
+        table::KUBECTL,
+        table::HELM,
+        table::PILOT_AGENT,
+        table::ENVOY,
+    ];
     peers::install(&Cache::from_environment()?, &peers)?;
     let mut tests = process::cargo(root);
     tests.args(["test", "--workspace", "--test", "chart", "--", "--nocapture"]);

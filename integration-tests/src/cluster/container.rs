@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
+use super::image::Images;
 use super::volumes::{pointer, text};
 
 /// Under this name its maker finds the Pod's address.
@@ -22,8 +23,8 @@ pub(super) struct Made<'a> {
     pub(super) pod: &'a Value,
     /// Its specification.
     pub(super) spec: &'a Value,
-    /// The program of its image.
-    pub(super) program: &'a Path,
+    /// What stands for images.
+    pub(super) images: &'a Images,
     /// Folder of the Pod.
     pub(super) home: &'a Path,
     /// Folders of the Pod's volumes, by name.
@@ -47,7 +48,9 @@ impl Container {
         let name = text(made.spec, "/name")?.to_owned();
         let log = made.home.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log)?;
-        let program = Value::from("/banyan");
+        let program = made.images.image_of(made.spec).programs().first();
+        let program = program.with_context(|| format!("the image of {name} has no program"))?;
+        let program = Value::from(format!("/{}", program.name));
         let arguments = [&program].into_iter().chain(list(&made.spec["args"]));
         let mut command = made.command(arguments)?;
         command.stdout(file.try_clone()?).stderr(file);
@@ -117,7 +120,10 @@ impl Made<'_> {
             "cp {}/hosts etc/hosts; echo 'hosts: files' > etc/nsswitch.conf",
             self.home.display()
         )?;
-        writeln!(script, "touch banyan; mount --bind {} banyan", self.program.display())?;
+        for program in self.images.image_of(self.spec).programs() {
+            let (name, path) = (&program.name, program.path.display());
+            writeln!(script, "touch {name}; mount --bind {path} {name}")?;
+        }
         for mount in list(&self.spec["volumeMounts"]) {
             let volume = text(mount, "/name")?;
             let folder = self.volumes.get(volume);
@@ -164,7 +170,8 @@ impl Made<'_> {
                 let value = match field.and_then(Value::as_str) {
                     Some("status.podIP") => self.own_address()?,
                     Some(field) => text(self.pod, &pointer(field))?.to_owned(),
-                    None => text(variable, "/value")?.to_owned(),
+                    // The API server leaves out an empty one.
+                    None => variable["value"].as_str().unwrap_or_default().to_owned(),
                 };
                 Ok((name, value))
             })

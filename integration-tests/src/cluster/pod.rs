@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::container::{Container, Made, OWN_ADDRESS};
+use super::image::Images;
 use super::volumes::{Volumes, text};
 use crate::support::eventually;
 
@@ -25,8 +26,8 @@ pub(super) struct Node<'a> {
     pub(super) address: IpAddr,
     /// What stands before a program that runs in the Pod's network.
     pub(super) before: Vec<String>,
-    /// Stands for every image.
-    pub(super) program: &'a Path,
+    /// What stands for images.
+    pub(super) images: &'a Images,
     /// Names and addresses that Pods know.
     pub(super) hosts: String,
 }
@@ -43,7 +44,7 @@ pub struct Pod {
     home: PathBuf,
     claims: PathBuf,
     before: Vec<String>,
-    program: PathBuf,
+    images: Images,
     environment: Vec<(String, String)>,
 }
 
@@ -71,7 +72,7 @@ impl Pod {
             home,
             claims: node.home.join("claims"),
             before: node.before,
-            program: node.program.to_owned(),
+            images: node.images.clone(),
             environment,
         };
         pod.sync(node.api).await?;
@@ -154,7 +155,7 @@ impl Pod {
         Made {
             pod: &self.object,
             spec,
-            program: &self.program,
+            images: &self.images,
             home: &self.home,
             volumes,
             before: &self.before,

@@ -345,7 +345,10 @@ fn free_address() -> anyhow::Result<SocketAddr> {
 }
 
 /// One request without a body; answers with status and body.
-async fn http(address: SocketAddr, method: &str, path: &str) -> anyhow::Result<(u16, String)> {
+///
+/// # Errors
+/// When there is no answer.
+pub async fn http(address: SocketAddr, method: &str, path: &str) -> anyhow::Result<(u16, String)> {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;
         let request =

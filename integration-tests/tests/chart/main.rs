@@ -2,9 +2,12 @@
 #![expect(clippy::indexing_slicing, reason = "what JSON does not have reads as null")]
 
 mod certificates;
+mod istio;
 mod mesh;
+mod page;
 mod rendered;
 mod servers;
+mod ztunnel;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,6 +38,9 @@ fn main() -> ExitCode {
         rendered::the_plain_manifests_are_the_chart_with_its_own_values,
         rendered::values_that_are_wrong_are_refused_with_their_names,
         mesh::a_root_is_rotated_by_kubectl_under_traffic_and_every_namespace_has_both_roots_first,
+        istio::real_pilot_agents_and_envoys_stay_connected_through_a_rotation_by_kubectl,
+        ztunnel::ztunnels_with_exact_habits_talk_through_a_whole_rotation_and_get_what_is_on_their_node_alone,
+        page::the_page_of_istio_installs_istio_and_the_ca_as_it_says,
         servers::three_servers_of_the_chart_rotate_with_exactly_its_rights_and_one_is_replaced_meanwhile,
         certificates::certificates_of_cert_manager_csrs_and_pods_are_signed_with_exactly_the_charts_rights,
     ];
@@ -55,16 +61,20 @@ fn program() -> PathBuf {
     env!("CARGO_BIN_EXE_banyan_under_test").into()
 }
 
-/// Inside a network of its own: a cluster with the namespace of the CA, where Pods must be of the restricted standard, and its
-/// passphrase. Outside: goes there, and has nothing to do afterwards.
-async fn cluster(name: &'static str, pods: u8) -> anyhow::Result<Option<Cluster>> {
+/// Inside a network of its own: a cluster with nothing in it. Outside: goes there, and has nothing to do afterwards.
+async fn empty_cluster(name: &'static str, pods: u8) -> anyhow::Result<Option<Cluster>> {
     if !Net::is_inside() {
         let program = std::env::current_exe()?;
         let inside = move || Net::run_inside(&program, &["--exact", name, "--nocapture"]);
         tokio::task::spawn_blocking(inside).await??;
         return Ok(None);
     }
-    let cluster = Cluster::start(&program(), pods).await.context("the cluster")?;
+    Cluster::start(&program(), pods).await.context("the cluster").map(Some)
+}
+
+/// The same with the namespace of the CA, where Pods must be of the restricted standard, and its passphrase.
+async fn cluster(name: &'static str, pods: u8) -> anyhow::Result<Option<Cluster>> {
+    let Some(cluster) = empty_cluster(name, pods).await? else { return Ok(None) };
     let restricted = json!({ "pod-security.kubernetes.io/enforce": "restricted" });
     cluster.add_namespace(NAMESPACE, restricted).await?;
     let secret = json!({

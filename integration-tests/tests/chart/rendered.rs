@@ -91,6 +91,8 @@ pub(crate) async fn values_that_are_wrong_are_refused_with_their_names(
         ("persistence.size=big", "size"),
         ("authentication.review=offline", "issuer"),
         ("controllers.publish.mesh.stalenes=1m", "stalenes"),
+        ("neighbors.west.address=west:15012", "secret"),
+        ("neighbors.We_st.address=west:15012", "We_st"),
         ("controllers.publish.keys.kind=secret", "namespaces"),
         ("controllers.publish.pods.kind=cluster-trust-bundle", "signer"),
         ("controllers.sign.csr.signer_names={mesh}", "signer_names"),

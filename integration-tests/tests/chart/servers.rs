@@ -136,6 +136,11 @@ pub(crate) async fn rights_are_used(cluster: &Cluster, rendered: &str) -> anyhow
     let all_used = all_used.await;
     let unused = unused()?;
     all_used.with_context(|| format!("rights that nobody used: {unused:?}"))?;
+    nothing_was_forbidden(cluster)
+}
+
+/// No right was missing.
+pub(crate) fn nothing_was_forbidden(cluster: &Cluster) -> anyhow::Result<()> {
     let forbidden: BTreeSet<_> =
         own_requests(cluster)?.into_iter().filter(|asked| asked.code == 403).collect();
     ensure!(forbidden.is_empty(), "forbidden: {forbidden:?}");

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Deserialize;
-use trust::Cover;
+use trust::{Cover, Root};
 
+use super::also;
 use super::problems::{Problems, is_signer_name, is_subdomain};
 
 /// Name of the objects of a namespace unless it is set.
@@ -54,6 +55,8 @@ pub enum ChannelKind {
         keys: BTreeSet<String>,
         /// Which namespaces.
         namespaces: Namespaces,
+        /// CAs whose certificates stand behind the bundle.
+        also: Vec<Root>,
     },
     /// One ClusterTrustBundle for each root.
     ClusterTrustBundle {
@@ -101,6 +104,7 @@ pub(super) struct RawObjects {
     istio: bool,
     namespace_selector: Option<String>,
     namespaces: Option<BTreeSet<String>>,
+    also: Option<String>,
     staleness: Option<String>,
     #[serde(default)]
     covers: Vec<String>,
@@ -252,7 +256,9 @@ impl RawObjects {
             let text = "is of a config-map alone, which is what the Gateway API reads";
             problems.add(&at("gateway_api"), text);
         }
-        let kind = ChannelKind::PerNamespace { object, name, keys, namespaces };
+        let also = self.also.map(|text| also::read(&at("also"), &text, problems));
+        let also = also.unwrap_or_default();
+        let kind = ChannelKind::PerNamespace { object, name, keys, namespaces, also };
         let name = channel.to_owned();
         Some(ChannelConfig { name, kind, labels, staleness, covers, gateways })
     }
@@ -397,6 +403,10 @@ mod tests {
             (
                 "[publish.a]\nkind = \"secret\"\nnamespaces = [\"a\"]\ngateway_api = true",
                 "publish.a.gateway_api",
+            ),
+            (
+                "[publish.a]\nkind = \"config-map\"\nalso = \"x\"",
+                "publish.a.also: has no certificate",
             ),
             ("[publish.a]\nkind = \"secret\"", "publish.a.namespaces: is missing"),
             ("[publish.a]\nkind = \"cluster-trust-bundle\"\nsigner = \"mesh\"", "publish.a.signer"),

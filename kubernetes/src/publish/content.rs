@@ -67,10 +67,13 @@ impl Shape {
             Content { labels, annotations: annotations.clone(), body, print }
         };
         let contents: BTreeMap<_, _> = match &self.config.kind {
-            ChannelKind::PerNamespace { object, name, keys, .. } => {
+            ChannelKind::PerNamespace { object, name, keys, also, .. } => {
+                let others = also.iter().filter(|root| !bundle.contains(&root.id()));
+                let others = others.map(|root| root.certificate().pem());
+                let pem: String = [bundle.pem().to_string()].into_iter().chain(others).collect();
                 let value = match object {
-                    ObjectKind::ConfigMap => bundle.pem().to_string(),
-                    ObjectKind::Secret => STANDARD.encode(bundle.pem().as_bytes()),
+                    ObjectKind::ConfigMap => pem,
+                    ObjectKind::Secret => STANDARD.encode(pem.as_bytes()),
                 };
                 let data: Map<_, _> =
                     keys.iter().map(|key| (key.clone(), json!(value.clone()))).collect();
@@ -204,6 +207,7 @@ mod tests {
                 name: "bundle".to_owned(),
                 keys: keys.iter().map(ToString::to_string).collect(),
                 namespaces: Namespaces::Selected(None),
+                also: Vec::new(),
             },
             labels: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
             staleness: Duration::from_secs(1),
@@ -222,6 +226,17 @@ mod tests {
             told.contains("bundle 7 makes bundle") && told.contains("nothing is written"),
             "{told}"
         );
+    }
+
+    #[test]
+    fn other_cas_stand_behind_the_bundle_and_none_twice() {
+        let (trust, other) = (trust(2), root(9));
+        let mut shape = shape(&["ca.crt"]);
+        let ChannelKind::PerNamespace { also, .. } = &mut shape.config.kind else { panic!() };
+        also.extend([trust.bundle.roots()[0].clone(), other.clone()]);
+        let content = shape.contents(&trust).unwrap().remove("bundle").unwrap();
+        let held = content.body["data"]["ca.crt"].as_str().unwrap();
+        assert_eq!(held, format!("{}{}", trust.bundle.pem(), other.certificate().pem()));
     }
 
     #[test]

