@@ -118,13 +118,13 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_with_its_key() {
         for (lines, told) in [
-            ("[neighbor]\neast = 1", "neighbor.east is not a table"),
+            ("[neighbor]\neast = 1", "neighbor.east`: is not a table"),
             ("[neighbor.east]\nkeep = \"soon\"", "neighbor.east.keep"),
             ("[neighbor.east]\nleave = 1", "neighbor.east.leave"),
             ("[neighbor.\"a/b\"]\nkeep = \"1h\"", "neighbor.a/b"),
             (
                 "[authority.main]\nplugin = \"self-signed\"\n[authority.\"neighbor.x\"]\nplugin = \"self-signed\"",
-                "authority.neighbor.x is the name of a neighbor",
+                "authority.neighbor.x`: is the name of a neighbor",
             ),
         ] {
             let error = read(lines).unwrap_err();
