@@ -9,7 +9,8 @@ use futures::StreamExt as _;
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
 use proto::banyan::admin::v1::{
-    ListRootsRequest, Root, Rotation, StatusRequest, StatusResponse, WatchRotationRequest,
+    ListRelyingPartiesRequest, ListRootsRequest, RelyingParty, Root, Rotation, StatusRequest,
+    StatusResponse, WatchRotationRequest,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 const LOOKS_MAX: usize = 20;
 /// Pause between these.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// How names of channels begin, as the CA knows them.
+pub(crate) const CHANNELS: &str = "kubernetes/";
 
 /// What the CA says, as of one moment.
 #[derive(Clone, Debug)]
@@ -58,12 +61,14 @@ pub struct Known {
 pub struct Ca {
     channel: Channel,
     known: watch::Receiver<Known>,
+    parties: watch::Receiver<Vec<RelyingParty>>,
 }
 
 /// What watches it.
 pub(crate) struct Watch {
     channel: Channel,
     known: watch::Sender<Known>,
+    parties: watch::Sender<Vec<RelyingParty>>,
     part: Part,
     metrics: Arc<Metrics>,
 }
@@ -73,13 +78,20 @@ impl Ca {
     pub(crate) fn at(socket: &Path, part: Part, metrics: Arc<Metrics>) -> (Self, Watch) {
         let channel = admin_socket::lazy(socket);
         let (sender, known) = watch::channel(Known::default());
-        (Self { channel: channel.clone(), known }, Watch { channel, known: sender, part, metrics })
+        let (told, parties) = watch::channel(Vec::new());
+        let ca = Self { channel: channel.clone(), known, parties };
+        (ca, Watch { channel, known: sender, parties: told, part, metrics })
     }
 
     /// What is known of it, at every change.
     #[must_use]
     pub fn known(&self) -> watch::Receiver<Known> {
         self.known.clone()
+    }
+
+    /// The channels that it knows, as of each look: also when they are the same as before.
+    pub(crate) fn channels(&self) -> watch::Receiver<Vec<RelyingParty>> {
+        self.parties.clone()
     }
 
     /// What it said last.
@@ -132,6 +144,7 @@ impl Watch {
             }
             if let Some(rotation) = &rotation {
                 self.show(look(&self.channel, rotation).await?);
+                self.parties.send_replace(channels(&self.channel).await?);
             }
         }
     }
@@ -218,6 +231,23 @@ async fn roots(channel: &Channel) -> Result<Vec<Root>, String> {
         let page = admin.list_roots(ListRootsRequest { after, limit: 0 }).await;
         let page = page.map_err(|status| told(&status))?.into_inner();
         all.extend(page.roots);
+        if page.next.is_empty() {
+            return Ok(all);
+        }
+        after = page.next;
+    }
+}
+
+/// The channels that it knows.
+pub(crate) async fn channels(channel: &Channel) -> Result<Vec<RelyingParty>, String> {
+    let mut rotations = RotationServiceClient::new(channel.clone());
+    let (mut all, mut after) = (Vec::new(), String::new());
+    loop {
+        let request = ListRelyingPartiesRequest { after, limit: 0 };
+        let page = rotations.list_relying_parties(request).await;
+        let page = page.map_err(|status| told(&status))?.into_inner();
+        let known = page.relying_parties.into_iter();
+        all.extend(known.filter(|party| party.name.starts_with(CHANNELS)));
         if page.next.is_empty() {
             return Ok(all);
         }

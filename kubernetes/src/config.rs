@@ -12,10 +12,12 @@ use kube_access::{Access, InCluster};
 use serde::Deserialize;
 
 mod also;
+mod inject;
 mod problems;
 mod publish;
 mod sign;
 
+pub use inject::InjectConfig;
 use problems::Problems;
 pub use publish::{ChannelConfig, ChannelKind, Namespaces, ObjectKind};
 pub use sign::{CertManagerConfig, SignConfig};
@@ -46,6 +48,8 @@ pub struct Config {
     pub sign: SignConfig,
     /// Custom resources.
     pub resources: Option<ResourcesConfig>,
+    /// The webhook that gives Pods their agent.
+    pub inject: Option<InjectConfig>,
 }
 
 /// Section `[resources]`.
@@ -100,6 +104,7 @@ struct File {
     #[serde(default)]
     sign: sign::RawSign,
     resources: Option<ResourcesConfig>,
+    inject: Option<inject::RawInject>,
 }
 
 #[derive(Default, Deserialize)]
@@ -200,7 +205,12 @@ impl File {
         });
         let access = self.cluster.access(folder, problems);
         let lead = self.lead.map(|lead| lead.checked(problems));
-        let channels = publish::channels(self.publish, problems);
+        if self.inject.is_some() && self.publish.contains_key(inject::CHANNEL) {
+            problems.add("publish.inject", "is the channel of [inject]: take another name");
+        }
+        let mut channels = publish::channels(self.publish, problems);
+        let inject = self.inject.map(|inject| inject.checked(problems));
+        channels.extend(inject.iter().flatten().map(InjectConfig::channel));
         let sign = self.sign.checked(problems);
         if let Some(resources) = &self.resources {
             problems.name("resources.namespace", &resources.namespace);
@@ -218,6 +228,10 @@ impl File {
             channels,
             sign,
             resources: self.resources,
+            inject: match inject {
+                Some(inject) => Some(inject?),
+                None => None,
+            },
         })
     }
 }

@@ -108,7 +108,7 @@ impl Elector {
 
     /// Holds or wants it until it is stopped, and gives it back then.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let every = self.config.duration / 3;
+        let (renew, look) = (self.config.duration / 3, self.config.duration / 15);
         while !stop.is_cancelled() {
             match self.turn().await {
                 Ok(role) => {
@@ -126,8 +126,9 @@ impl Elector {
                     self.doubt();
                 }
             }
-            // Who lost a race looks again at once.
-            let pause = if self.seen.is_none() { every / 10 } else { every };
+            // Whoever waits for it looks more often than its holder renews: it may be given back at any time.
+            let holds = *self.role.borrow() == Role::Leads && self.seen.is_some();
+            let pause = if holds { renew } else { look };
             let _ = stop.run_until_cancelled(tokio::time::sleep(pause)).await;
         }
         if *self.role.borrow() == Role::Leads

@@ -38,6 +38,12 @@ struct RequestLabels {
     outcome: &'static str,
 }
 
+/// What came of a Pod that was asked about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
 type Number = Gauge<u64, AtomicU64>;
 
 /// Every figure.
@@ -51,6 +57,7 @@ pub struct Metrics {
     confirmed: Family<ChannelLabel, Number>,
     unproven: Family<ChannelLabel, Number>,
     requests: Family<RequestLabels, Counter>,
+    admissions: Family<OutcomeLabel, Counter>,
 }
 
 impl Default for Metrics {
@@ -84,6 +91,12 @@ impl Default for Metrics {
             "Requests for certificates that were worked on",
             requests.clone(),
         );
+        let admissions = Family::<OutcomeLabel, Counter>::default();
+        registry.register(
+            "admissions",
+            "Pods that the webhook was asked about",
+            admissions.clone(),
+        );
         Self {
             registry,
             ready,
@@ -94,6 +107,7 @@ impl Default for Metrics {
             confirmed,
             unproven,
             requests,
+            admissions,
         }
     }
 }
@@ -141,6 +155,11 @@ impl Metrics {
     /// One request for a certificate: `"signed"`, `"refused"` or `"later"`.
     pub fn signed(&self, kind: &'static str, outcome: &'static str) {
         self.requests.get_or_create(&RequestLabels { kind, outcome }).inc();
+    }
+
+    /// One Pod that the webhook was asked about: `"injected"`, `"complete"`, `"left"`, `"refused"` or `"malformed"`.
+    pub fn admitted(&self, outcome: &'static str) {
+        self.admissions.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     /// All of it as text, with how each part is.

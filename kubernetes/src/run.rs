@@ -15,10 +15,12 @@ use crate::board::Board;
 use crate::ca::{self, Ca};
 use crate::config::Config;
 use crate::health;
+use crate::inject::{Injector, Reserved};
 use crate::lead::{Elector, Leading};
 use crate::metrics::Metrics;
 use crate::publish::Channel;
 use crate::resources::{BanyanClusterIssuer, BanyanIssuer, Issuers, Rotations, Views, Waivers};
+use crate::rights;
 use crate::sign::{Kind, Scope, Signer};
 use crate::world::World;
 
@@ -38,6 +40,7 @@ pub struct HostDeps {
 #[derive(Debug)]
 pub struct Running {
     address: SocketAddr,
+    webhook: Option<SocketAddr>,
     board: Board,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -51,7 +54,7 @@ pub enum StartError {
     Cluster(String),
     /// The plain port cannot be had.
     #[error(
-        "cannot listen on {address}: {source}; stop what listens there, or set listen to another address"
+        "cannot listen on {address}: {source}; stop what listens there, or set listen (or inject.listen) to another address"
     )]
     Listen {
         /// The address.
@@ -98,8 +101,15 @@ pub async fn start(config: Config, deps: HostDeps) -> Result<Running, StartError
     let (clock, stopped) = (deps.clock, stop.clone());
     let world = World { ca, client, board: board.clone(), metrics, leading, clock, stop: stopped };
     spawn(&config, &world, &tasks);
+    let mut webhook = None;
+    if let Some(inject) = config.inject {
+        let place = Reserved::at(inject.listen)
+            .map_err(|source| StartError::Listen { address: inject.listen, source })?;
+        webhook = Some(place.address);
+        tasks.spawn(Injector::new(world, inject, tasks.clone()).run(place));
+    }
     tracing::info!(%address, "health and metrics are served");
-    Ok(Running { address, board, stop, tasks })
+    Ok(Running { address, webhook, board, stop, tasks })
 }
 
 /// Nothing is sent yet: what can be wrong is a file. Its token and the server's CA are read again as they are replaced.
@@ -135,14 +145,20 @@ fn spawn(config: &Config, world: &World, tasks: &TaskTracker) {
     }
 }
 
-/// Looks at what a configuration names: files, the CA, the cluster. Answers with every problem, with the key that it is about.
+/// Looks at what a configuration names: files, the CA, the cluster and the rights there. Answers with every problem, with the key that it is about.
 pub async fn inspect(config: &Config) -> Vec<String> {
     let mut problems = Vec::new();
     match client(config).await {
         Err(error) => problems.push(format!("cluster: {error}")),
         Ok(client) => {
-            if let Err(error) = asked(client.apiserver_version()).await {
-                problems.push(format!("cluster: {error}"));
+            let version = asked(client.apiserver_version()).await;
+            let missing = match version {
+                Ok(_) => rights::missing(&client, config).await,
+                Err(error) => Err(error),
+            };
+            match missing {
+                Ok(missing) => problems.extend(missing),
+                Err(error) => problems.push(format!("cluster: {error}")),
             }
         }
     }
@@ -166,6 +182,12 @@ impl Running {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the webhook is served, if it is.
+    #[must_use]
+    pub const fn webhook(&self) -> Option<SocketAddr> {
+        self.webhook
     }
 
     /// How each part is.

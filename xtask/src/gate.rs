@@ -24,6 +24,7 @@ pub(crate) fn test(root: &Path, arguments: &[String]) -> anyhow::Result<()> {
         table::ETCD,
         table::KUBE_APISERVER,
         table::CERT_MANAGER,
+        table::KUBE_CONTROLLER_MANAGER,
         table::KUBECTL,
         table::HELM,
         table::PILOT_AGENT,

@@ -1,7 +1,8 @@
 //! `cargo xtask kubernetes`: the chart at a real API server, its servers and controllers as it runs them, a rotation by `kubectl`,
 //! and what was counted.
 //!
-//! The tests are `integration-tests/tests/chart`; the gate runs them too.
+//! The tests are `integration-tests/tests/chart`; the gate runs them too. With `--bench`: what bundles in many namespaces cost, by
+//! `integration-tests/tests/kubernetes/bench.rs`.
 
 use std::fs;
 use std::path::Path;
@@ -19,12 +20,16 @@ const NAMESPACE: &str = "banyan-system";
 /// What people apply who do not use helm.
 const MANIFESTS: &str = "deploy/manifests/banyan.yaml";
 
+/// The test that measures.
+const BENCH: &str = "bench::";
+
 /// Runs the tests whose names have this part, with what `kubectl get -w` printed, then prints the sum of their figures.
 pub(crate) fn run(root: &Path, part: Option<&str>) -> anyhow::Result<()> {
     debian::ensure(&[&IPROUTE])?;
     let peers = [
         table::ETCD,
         table::KUBE_APISERVER,
+        table::KUBE_CONTROLLER_MANAGER,
         table::CERT_MANAGER,
         table::KUBECTL,
         table::HELM,
@@ -35,6 +40,14 @@ pub(crate) fn run(root: &Path, part: Option<&str>) -> anyhow::Result<()> {
     let mut tests = process::cargo(root);
     tests.args(["test", "--workspace", "--test", "chart", "--", "--nocapture"]);
     replicas::counted(tests.args(part))
+}
+
+/// Measures what bundles in so many namespaces cost, and prints the figures as one line of JSON.
+pub(crate) fn bench(root: &Path, namespaces: usize) -> anyhow::Result<()> {
+    peers::install(&Cache::from_environment()?, &[table::ETCD, table::KUBE_APISERVER])?;
+    let mut test = process::cargo(root);
+    test.args(["test", "--workspace", "--test", "kubernetes", "--", "--nocapture", BENCH]);
+    replicas::counted(test.env("BANYAN_BENCH_NAMESPACES", namespaces.to_string()))
 }
 
 /// Writes the plain manifests anew, of the chart with its own values.

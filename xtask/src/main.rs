@@ -105,6 +105,12 @@ enum Chore {
         /// Write deploy/manifests anew in place of that.
         #[arg(long, conflicts_with = "part")]
         manifests: bool,
+        /// Measure what bundles in many namespaces cost, in place of that.
+        #[arg(long, conflicts_with_all = ["part", "manifests"])]
+        bench: bool,
+        /// How many namespaces.
+        #[arg(long, requires = "bench", default_value_t = 5_000)]
+        namespaces: usize,
     },
     /// Check format, lints, documentation, dependencies and the rules of the workspace.
     Check,
@@ -139,6 +145,7 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Replicas { part } => replicas::run(&root, part.as_deref()),
         Chore::Upgrade => upgrade::run(&root),
         Chore::Kubernetes { manifests: true, .. } => kubernetes::write_manifests(&root),
+        Chore::Kubernetes { bench: true, namespaces, .. } => kubernetes::bench(&root, namespaces),
         Chore::Kubernetes { part, .. } => kubernetes::run(&root, part.as_deref()),
         Chore::Check => gate::check(&root),
     }

@@ -77,6 +77,7 @@ impl Signers {
             refresh_at: refresh_at.as_secs(),
             sequence: leaf.sequence().0,
             serial: leaf.serial().as_bytes().to_vec(),
+            root: root.as_bytes().to_vec(),
         })
     }
 }

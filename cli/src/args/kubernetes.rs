@@ -17,7 +17,7 @@ pub struct KubernetesOptions {
 pub enum KubernetesAction {
     /// Run what gives a cluster its bundles and custom resources, beside a CA server
     Run(KubernetesRunOptions),
-    /// Check its configuration file, and whether the CA and the cluster answer
+    /// Check its configuration file, the CA, the cluster, and its rights there
     Check(KubernetesCheckOptions),
     /// Print what a cluster must know of the custom resources before there can be any
     Crds(KubernetesCrdsOptions),

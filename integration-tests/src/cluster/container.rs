@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
@@ -16,6 +17,9 @@ use super::volumes::{pointer, text};
 
 /// Under this name its maker finds the Pod's address.
 pub(super) const OWN_ADDRESS: &str = "FAKE_KUBELET_POD_IP";
+
+/// What a kubelet waits for a container of the chart that was asked to end.
+const GRACE: Duration = Duration::from_secs(45);
 
 /// What a container is made of.
 #[derive(Debug)]
@@ -87,6 +91,19 @@ impl Container {
     /// If it cannot be waited for.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         Ok(self.child.kill().await?)
+    }
+
+    /// The same for one that may have ended by itself.
+    ///
+    /// # Errors
+    /// If it does not end in time.
+    pub async fn stop_if_it_runs(&mut self) -> anyhow::Result<()> {
+        if self.child.try_wait()?.is_some() {
+            return Ok(());
+        }
+        let name = self.name.clone();
+        let stopped = tokio::time::timeout(GRACE, self.stop()).await;
+        stopped.with_context(|| format!("container {name} does not end when it is asked to"))?
     }
 
     /// Asks it to end, and waits until it has.

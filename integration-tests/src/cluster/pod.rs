@@ -52,8 +52,9 @@ impl Pod {
     pub(super) async fn start(node: Node<'_>, object: Value) -> anyhow::Result<Self> {
         let namespace = text(&object, "/metadata/namespace")?.to_owned();
         let name = text(&object, "/metadata/name")?.to_owned();
-        // One that comes again under its name has other folders, as another Pod.
-        let home = node.home.join(format!("{namespace}-{name}-{}", node.address));
+        // One that comes again under its name has other folders, as another Pod. A path of a socket has to be short.
+        let uid: String = text(&object, "/metadata/uid")?.chars().take(8).collect();
+        let home = node.home.join(format!("{namespace}-{name}-{uid}"));
         fs::create_dir_all(&home)?;
         fs::write(home.join("hosts"), node.hosts)?;
         let api = node.api.address();
@@ -189,6 +190,46 @@ impl Pod {
         answered.with_context(logs)
     }
 
+    /// Whether a kubelet would call it ready now: every readiness probe of HTTP is answered, and the startup probe of its first
+    /// container has succeeded once.
+    ///
+    /// # Errors
+    /// If its specification is not one of those that are known here.
+    pub async fn is_ready(&self) -> anyhow::Result<bool> {
+        let containers = self.object.pointer("/spec/containers").and_then(Value::as_array);
+        for container in containers.into_iter().flatten() {
+            let Some(probe) = container.pointer("/readinessProbe/httpGet") else { continue };
+            let port = port_of(container, &probe["port"])?;
+            if http_status(self.address, port, text(probe, "/path")?).await != Some(200) {
+                return Ok(false);
+            }
+        }
+        match self.object.pointer("/spec/initContainers/0") {
+            Some(first) if first.pointer("/startupProbe/exec").is_some() => {
+                let volumes = self.folders()?;
+                Ok(self.made(first, &volumes).probe().await?.0)
+            }
+            _ => Ok(true),
+        }
+    }
+
+    /// Asks all of its containers to end, and waits until they have.
+    ///
+    /// # Errors
+    /// If one cannot be asked, or does not end in time.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        for container in &mut self.containers {
+            container.stop_if_it_runs().await?;
+        }
+        Ok(())
+    }
+
+    /// What it is at the API server.
+    #[must_use]
+    pub const fn object(&self) -> &Value {
+        &self.object
+    }
+
     fn folders(&self) -> anyhow::Result<BTreeMap<String, PathBuf>> {
         let volumes = self.object.pointer("/spec/volumes").and_then(Value::as_array);
         volumes
@@ -205,6 +246,14 @@ impl Pod {
             })
             .collect()
     }
+}
+
+/// The number of a port, which may be given by its name.
+fn port_of(container: &Value, port: &Value) -> anyhow::Result<u16> {
+    let ports = container["ports"].as_array();
+    let named = ports.into_iter().flatten().find(|one| one["name"] == *port);
+    let number = named.map_or(port, |one| &one["containerPort"]).as_u64();
+    Ok(number.with_context(|| format!("no port {port}"))?.try_into()?)
 }
 
 async fn http_status(address: IpAddr, port: u16, path: &str) -> Option<u16> {

@@ -42,6 +42,12 @@ impl Chart {
             .await
     }
 
+    pub(super) async fn install(&self, config: &Path, namespace: &str) -> anyhow::Result<()> {
+        let config = config.display().to_string();
+        let arguments = ["upgrade", "--install", "--namespace", namespace, "--kubeconfig", &config];
+        self.helm(&[&arguments, ["banyan"].as_slice()].concat()).await.map(drop)
+    }
+
     async fn helm(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let mut helm = Command::new(host::peers::binary("helm", "helm")?);
         helm.args(arguments).arg(Self::folder());

@@ -52,6 +52,10 @@ impl Volumes<'_> {
                 files.extend(self.projected(source).await?);
             }
             (files, mode(projected, 0o644))
+        } else if let Some(fields) = volume.get("downwardAPI") {
+            let items = fields["items"].as_array().into_iter().flatten();
+            let files = items.map(|item| self.field(item)).collect::<anyhow::Result<_>>()?;
+            (files, mode(fields, 0o644))
         } else if volume.get("emptyDir").is_some() || volume.get("persistentVolumeClaim").is_some()
         {
             return Ok(());
@@ -142,9 +146,14 @@ impl Volumes<'_> {
     }
 }
 
-/// `metadata.name` as a JSON pointer.
+/// `metadata.name`, or `metadata.annotations['KEY']`, as a JSON pointer.
 pub(super) fn pointer(field: &str) -> String {
-    format!("/{}", field.replace('.', "/"))
+    let (path, key) = field.split_once("['").unwrap_or((field, ""));
+    let path = format!("/{}", path.replace('.', "/"));
+    match key.strip_suffix("']") {
+        Some(key) => format!("{path}/{}", key.replace('~', "~0").replace('/', "~1")),
+        None => path,
+    }
 }
 
 pub(super) fn text<'v>(value: &'v Value, path: &str) -> anyhow::Result<&'v str> {

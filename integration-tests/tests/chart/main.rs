@@ -7,6 +7,7 @@ mod mesh;
 mod page;
 mod rendered;
 mod servers;
+mod upgrade;
 mod ztunnel;
 
 use std::path::PathBuf;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         page::the_page_of_istio_installs_istio_and_the_ca_as_it_says,
         servers::three_servers_of_the_chart_rotate_with_exactly_its_rights_and_one_is_replaced_meanwhile,
         certificates::certificates_of_cert_manager_csrs_and_pods_are_signed_with_exactly_the_charts_rights,
+        upgrade::helm_replaces_every_server_twice_in_the_middle_of_a_rotation_and_no_handshake_fails,
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }

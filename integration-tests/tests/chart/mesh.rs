@@ -158,7 +158,7 @@ async fn applications(cluster: &mut Cluster) -> anyhow::Result<Vec<Pod>> {
 }
 
 /// Waits until the bundle is published to a namespace.
-async fn bundle(cluster: &Cluster, namespace: &str) -> anyhow::Result<()> {
+pub(crate) async fn bundle(cluster: &Cluster, namespace: &str) -> anyhow::Result<()> {
     eventually(&format!("{namespace} has the bundle"), || async {
         roots(cluster, namespace).await.is_ok_and(|roots| roots > 0)
     })
@@ -172,17 +172,17 @@ async fn roots(cluster: &Cluster, namespace: &str) -> anyhow::Result<usize> {
     Ok(pem.matches("BEGIN CERTIFICATE").count())
 }
 
-async fn met(traffic: &Traffic) -> anyhow::Result<()> {
+pub(crate) async fn met(traffic: &Traffic) -> anyhow::Result<()> {
     let wanted = traffic.handshakes() + MEETINGS;
     eventually("all have met", || async { traffic.handshakes() >= wanted }).await
 }
 
-async fn phase(cluster: &Cluster) -> String {
+pub(crate) async fn phase(cluster: &Cluster) -> String {
     let object = cluster.get(&format!("{ROTATIONS}/first")).await.unwrap_or_default();
     object["status"]["phase"].as_str().unwrap_or_default().to_owned()
 }
 
-async fn until_phase(cluster: &Cluster, wanted: &str) -> anyhow::Result<()> {
+pub(crate) async fn until_phase(cluster: &Cluster, wanted: &str) -> anyhow::Result<()> {
     eventually(wanted, || async { phase(cluster).await == wanted }).await
 }
 

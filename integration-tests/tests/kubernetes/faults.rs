@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use integration_tests::support::eventually;
+use proto::banyan::admin::v1::{AddRelyingPartyRequest, RemoveRelyingPartyRequest};
 use serde_json::json;
 
 use super::support::{MESH, World, map, never, until_says};
@@ -161,9 +163,35 @@ async fn a_ca_that_is_away_is_told_and_what_it_published_is_kept_up() -> anyhow:
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_channel_that_was_removed_or_changed_by_hand_is_known_to_the_ca_again()
+-> anyhow::Result<()> {
+    let world = World::start(&["banyan-publish-config-maps"]).await?;
+    let running = world.beside(MESH).await?;
+    world.until_confirmed("mesh").await?;
+    let name = "kubernetes/mesh".to_owned();
+    let gone = RemoveRelyingPartyRequest { name: name.clone(), ..Default::default() };
+    world.ca.rotations().remove_relying_party(gone).await?;
+    assert!(world.party("mesh").await.is_none());
+    let again = world.until_confirmed("mesh").await;
+    again.with_context(|| format!("{:?}", running.board().lines()))?;
+    // With a bound, time alone would open gates for it.
+    let bound = AddRelyingPartyRequest { name, staleness_seconds: 60, ..Default::default() };
+    world.ca.rotations().add_relying_party(bound).await?;
+    eventually("it has no bound", || async {
+        world.party("mesh").await.is_some_and(|party| party.staleness_seconds == 0)
+    })
+    .await?;
+    let again = world.until_confirmed("mesh").await;
+    again.with_context(|| format!("{:?}", running.board().lines()))?;
+    until_says(&running, "publish/mesh", true, ", confirmed").await?;
+    running.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_program_checks_its_file_the_ca_and_the_cluster_under_either_name() -> anyhow::Result<()>
 {
-    let world = World::start(&[]).await?;
+    let world = World::start(&["banyan-publish-config-maps"]).await?;
     let config = world.config(&world.ca.running().admin_socket, world.api.address(), MESH)?;
     let folder = tempfile::tempdir()?;
     let plugin = folder.path().join("kubectl-banyan");
@@ -178,6 +206,25 @@ async fn the_program_checks_its_file_the_ca_and_the_cluster_under_either_name() 
     };
     let good = run(&config).await?;
     assert!(good.status.success(), "{}", String::from_utf8_lossy(&good.stderr));
+    // Rights are looked at too: these sections need others.
+    let more =
+        format!("{MESH}[lead]\nnamespace = \"banyan\"\n[resources]\nnamespace = \"banyan\"\n");
+    let poor = world.config(&world.ca.running().admin_socket, world.api.address(), &more)?;
+    let told = run(&poor).await?;
+    let said = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert_eq!(told.status.code(), Some(5), "{said}");
+    for lacks in [
+        "lead: this account may not get, update leases.coordination.k8s.io \"banyan-kubernetes\" in namespace banyan",
+        "resources: this account may not list, watch rootrotations.banyan.dev in namespace banyan",
+        "as banyan-resources of docs/kubernetes.md has them",
+    ] {
+        assert!(said.contains(lacks), "{said}");
+    }
+    assert!(!said.contains("publish.mesh"), "{said}");
+    world.allow("banyan-lead").await?;
+    world.allow("banyan-resources").await?;
+    let rich = run(&poor).await?;
+    assert!(rich.status.success(), "{}", String::from_utf8_lossy(&rich.stderr));
     let bad = world.config(&folder.path().join("none.sock"), "127.0.0.1:1".parse()?, MESH)?;
     let told = run(&bad).await?;
     let said = String::from_utf8_lossy(&told.stderr).into_owned();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use integration_tests::support::eventually;
 use kubernetes::Running;
+use tokio::time::Instant;
 
 use super::support::{MESH, World, until_says};
 
@@ -11,30 +12,44 @@ fn leads(running: &Running) -> bool {
     running.board().lines().get("lead").is_some_and(|line| line.text.starts_with("has the Lease"))
 }
 
-fn sections(name: &str) -> String {
-    format!("{MESH}[lead]\nnamespace = \"banyan\"\nduration = \"3s\"\nidentity = \"{name}\"\n")
+/// A process of this name at a Lease of its own duration.
+fn sections(name: &str, duration: &str) -> String {
+    format!(
+        "{MESH}[lead]\nnamespace = \"banyan\"\nduration = \"{duration}\"\nidentity = \"{name}\"\n"
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_of_two_works_and_the_other_goes_on_when_it_ends_or_dies() -> anyhow::Result<()> {
+async fn one_of_two_works_and_the_other_goes_on_at_once_when_it_ends() -> anyhow::Result<()> {
     let world = World::start(&["banyan-publish-config-maps", "banyan-lead"]).await?;
-    let first = world.beside(&sections("first")).await?;
+    let first = world.beside(&sections("first", "10m")).await?;
     world.until_confirmed("mesh").await?;
-    let second = world.beside(&sections("second")).await?;
+    let second = world.beside(&sections("second", "30s")).await?;
     until_says(&second, "publish/mesh", true, "first has the Lease").await?;
     assert!(leads(&first) && !leads(&second));
-    // In order: the Lease is given back.
+    // In order: the Lease is given back, ten minutes before its end.
     first.shutdown().await;
+    let given_back = Instant::now();
     eventually("the second works", || async { leads(&second) }).await?;
+    let waited = given_back.elapsed();
+    assert!(waited < Duration::from_secs(15), "{waited:?}");
     world.api.add_namespace("late").await?;
     world.until_published("late").await?;
-    // At once: the Lease is waited for.
-    let third = world.beside(&sections("third")).await?;
-    until_says(&third, "publish/mesh", true, "second has the Lease").await?;
-    drop(second);
-    eventually("the third works", || async { leads(&third) }).await?;
+    tokio::time::timeout(Duration::from_secs(5), second.shutdown()).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_one_dies_the_other_goes_on_once_the_lease_is_over() -> anyhow::Result<()> {
+    let world = World::start(&["banyan-publish-config-maps", "banyan-lead"]).await?;
+    let first = world.beside(&sections("first", "3s")).await?;
+    world.until_confirmed("mesh").await?;
+    let second = world.beside(&sections("second", "3s")).await?;
+    until_says(&second, "publish/mesh", true, "first has the Lease").await?;
+    drop(first);
+    eventually("the second works", || async { leads(&second) }).await?;
     world.api.add_namespace("later").await?;
     world.until_published("later").await?;
-    tokio::time::timeout(Duration::from_secs(5), third.shutdown()).await?;
+    second.shutdown().await;
     Ok(())
 }

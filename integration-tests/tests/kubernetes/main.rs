@@ -3,13 +3,17 @@
 
 #![expect(clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
+mod bench;
 mod bundles;
 mod cert_manager;
 mod certificates;
 mod config_maps;
+mod controllers;
 mod faults;
 mod gateways;
+mod inject;
 mod lead;
+mod older;
 mod resources;
 mod rights;
 mod sign;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use integration_tests::support::eventually;
 use kubernetes::resources;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::support::{MESH, World, never, rules, until_says};
+use super::support::{MESH, World, rules, until_says};
 
 const ROLES: [&str; 5] = [
     "banyan-publish-config-maps",
@@ -20,8 +20,6 @@ const SECTIONS: &str = "[publish.ingress]\nkind = \"secret\"\nnamespaces = [\"in
     [publish.pods]\nkind = \"cluster-trust-bundle\"\nsigner = \"example.org/mesh\"\n\
     [lead]\nnamespace = \"banyan\"\n[resources]\nnamespace = \"banyan\"\n";
 const KINDS: &str = "/apis/banyan.dev/v1alpha1/namespaces/banyan";
-/// Namespaces of the measurement unless the environment says otherwise.
-const NAMESPACES: usize = 150;
 
 pub(crate) type Right = (String, String, String);
 
@@ -38,13 +36,6 @@ pub(crate) fn used(world: &World) -> anyhow::Result<BTreeSet<Right>> {
         }
     }
     Ok(used)
-}
-
-/// Requests of the account that are no watch and not about its Lease.
-fn other_than_watches(world: &World) -> usize {
-    let all = world.api.requests().unwrap_or_default();
-    let ours = all.iter().filter(|asked| asked.user == "ca");
-    ours.filter(|asked| asked.verb != "watch" && asked.resource != "leases").count()
 }
 
 async fn patch(world: &World, action: Option<&str>) -> anyhow::Result<()> {
@@ -115,74 +106,4 @@ async fn no_right_of_the_page_is_missing_and_none_is_superfluous() -> anyhow::Re
     let unused: Vec<_> = listed.difference(&used).filter(|right| right.2 != "attest").collect();
     assert_eq!(unused, Vec::<&Right>::new(), "superfluous");
     Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn each_namespace_is_written_once_for_a_bundle_and_nothing_is_asked_while_nothing_changes()
--> anyhow::Result<()> {
-    let world = World::start(&["banyan-publish-config-maps"]).await?;
-    let set = std::env::var("BANYAN_TEST_NAMESPACES").ok().and_then(|set| set.parse().ok());
-    let namespaces: usize = set.unwrap_or(NAMESPACES);
-    for number in 0..namespaces {
-        world.api.add_namespace(&format!("n{number}")).await?;
-    }
-    let begun = tokio::time::Instant::now();
-    let running = world.beside(MESH).await?;
-    let said = |words: &'static str| {
-        let running = &running;
-        async move {
-            let poll = async {
-                while !running
-                    .board()
-                    .lines()
-                    .get("publish/mesh")
-                    .is_some_and(|line| line.text.contains(words))
-                {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            };
-            tokio::time::timeout(Duration::from_secs(600), poll).await
-        }
-    };
-    said("readers have it").await?;
-    let first = begun.elapsed();
-    said(", confirmed").await?;
-    let quiet = other_than_watches(&world);
-    never("something is asked", Duration::from_secs(5), || async {
-        other_than_watches(&world) != quiet
-    })
-    .await?;
-    let patches = || -> anyhow::Result<usize> {
-        let all = world.api.requests()?;
-        Ok(all.iter().filter(|asked| asked.user == "ca" && asked.verb == "patch").count())
-    };
-    let written = patches()?;
-    let all = namespaces + written_elsewhere(&world).await?;
-    assert_eq!(written, all, "each once");
-    let begun = tokio::time::Instant::now();
-    let sequence = world.ca.running().bundle().sequence().0;
-    world.ca.rotate_in_mode("one", "manual").await?;
-    let poll = async {
-        while world.party("mesh").await.is_none_or(|party| party.confirmed <= sequence) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(600), poll).await?;
-    assert_eq!(patches()?, 2 * all, "each once more");
-    eprintln!(
-        "{all} namespaces: first publish {:.1} s, a further bundle confirmed after {:.1} s, {quiet} requests before it was quiet",
-        first.as_secs_f64(),
-        begun.elapsed().as_secs_f64()
-    );
-    running.shutdown().await;
-    Ok(())
-}
-
-/// Namespaces that a cluster has by itself, and that every world has.
-async fn written_elsewhere(world: &World) -> anyhow::Result<usize> {
-    let list = world.api.ask("GET", "/api/v1/namespaces", None).await?;
-    let names = list["items"].as_array().cloned().unwrap_or_default();
-    let own =
-        |one: &Value| one["metadata"]["name"].as_str().is_some_and(|name| name.starts_with('n'));
-    Ok(names.iter().filter(|one| !own(one)).count())
 }

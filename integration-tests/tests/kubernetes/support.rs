@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use stores_peers::{ApiServer, Token};
 
 /// Rights of the page that operators read.
-const PAGE: &str = include_str!("../../../docs/kubernetes.md");
+pub(crate) const PAGE: &str = include_str!("../../../docs/kubernetes.md");
 /// A channel in every namespace whose readers are late by a second.
 pub(crate) const MESH: &str = "[publish.mesh]\nkind = \"config-map\"\nstaleness = \"1s\"\n";
 

@@ -58,6 +58,13 @@ pub enum ChannelKind {
         /// CAs whose certificates stand behind the bundle.
         also: Vec<Root>,
     },
+    /// The CA that the API server believes the webhook of `[inject]` by, in its MutatingWebhookConfiguration.
+    Webhook {
+        /// Its name.
+        name: String,
+        /// Path of the identity that the webhook serves with.
+        holder: String,
+    },
     /// One ClusterTrustBundle for each root.
     ClusterTrustBundle {
         /// Name of the signer.

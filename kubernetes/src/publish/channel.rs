@@ -154,6 +154,8 @@ impl<'a> Session<'a> {
         let mut news = self.objects.watch();
         let mut ca = self.channel.world.ca.known();
         let mut leading = self.channel.world.leading.clone();
+        let mut parties = self.channel.world.ca.channels();
+        parties.mark_unchanged();
         self.plan(&ca.borrow_and_update().clone());
         loop {
             self.begin_writes();
@@ -171,6 +173,12 @@ impl<'a> Session<'a> {
                     }
                     let known = ca.borrow_and_update().clone();
                     self.plan(&known);
+                }
+                Ok(()) = parties.changed() => {
+                    if !self.channel.word.is_known(&parties.borrow_and_update()) {
+                        // Somebody removed it or changed it by hand: as long as its section is there, it is put back.
+                        self.confirmed = None;
+                    }
                 }
                 () = leading.changed() => {}
                 () = tokio::time::sleep(pause) => {}
@@ -424,16 +432,10 @@ impl<'a> Session<'a> {
         let ((all, right), sequence) = (self.known.count(), plan.ours.sequence);
         self.channel.world.metrics.objects(self.channel.name(), all);
         let counted = trust::plain::counted(all, "object", "objects");
-        let lasting = |fault: &&super::state::Fault| !fault.passing || fault.tries >= 2;
-        if self.known.faults().values().any(|fault| lasting(&fault)) {
-            let faults = self.known.faults();
-            let worst =
-                faults.iter().find(|(_, fault)| lasting(fault)).or_else(|| faults.iter().next());
-            let text = worst.map(|(key, fault)| format!("{key}: {}", fault.text));
+        if let Some(worst) = self.known.worst() {
+            let faults = self.known.faults().len();
             return Err(format!(
-                "{} of {counted} cannot be written, and nothing is confirmed; {}",
-                faults.len(),
-                text.unwrap_or_default()
+                "{faults} of {counted} cannot be written, and nothing is confirmed; {worst}"
             ));
         }
         if right < all {

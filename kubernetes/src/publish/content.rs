@@ -22,6 +22,9 @@ pub(crate) const DIGEST: &str = "banyan.dev/bundle";
 /// more in all.
 pub(crate) const OBJECT_BYTES_MAX: usize = 1024 * 1024;
 
+/// Webhooks of `[inject]` in their configuration: of namespaces with our label, and of Pods with it elsewhere.
+pub(crate) const WEBHOOKS: [&str; 2] = ["namespace.inject.banyan.dev", "pod.inject.banyan.dev"];
+
 /// Digits of a root's fingerprint in the name of its ClusterTrustBundle.
 const ID_DIGITS: usize = 16;
 
@@ -79,6 +82,12 @@ impl Shape {
                     keys.iter().map(|key| (key.clone(), json!(value.clone()))).collect();
                 BTreeMap::from([(name.clone(), content(json!({ "data": data })))])
             }
+            ChannelKind::Webhook { name, .. } => {
+                let bundle = STANDARD.encode(bundle.pem().as_bytes());
+                let one = |webhook: &&str| json!({ "name": webhook, "clientConfig": { "caBundle": bundle } });
+                let webhooks: Vec<_> = WEBHOOKS.iter().map(one).collect();
+                BTreeMap::from([(name.clone(), content(json!({ "webhooks": webhooks })))])
+            }
             ChannelKind::ClusterTrustBundle { signer, .. } => {
                 let one = |root: &trust::Root| {
                     let id: String = root.id().to_string().chars().take(ID_DIGITS).collect();
@@ -111,24 +120,30 @@ impl Shape {
             chosen(metadata.labels.as_ref(), &mut self.config.labels.keys().map(String::as_str));
         let annotations =
             chosen(metadata.annotations.as_ref(), &mut [CA, SEQUENCE, DIGEST].into_iter());
-        let (part, keys): (&str, Vec<&str>) = match &self.config.kind {
-            ChannelKind::PerNamespace { keys, .. } => {
-                ("data", keys.iter().map(String::as_str).collect())
-            }
-            ChannelKind::ClusterTrustBundle { .. } => ("spec", vec!["signerName", "trustBundle"]),
+        let held = |part: &str, keys: &mut dyn Iterator<Item = &str>| {
+            let field =
+                |key: &str| Some((key.to_owned(), object.data.get(part)?.get(key)?.clone()));
+            let held = keys.filter_map(field).collect();
+            Map::from_iter([(part.to_owned(), Value::Object(held))])
         };
-        let held: Map<_, _> = keys
-            .into_iter()
-            .filter_map(|key| Some((key.to_owned(), object.data.get(part)?.get(key)?.clone())))
-            .collect();
-        let body = Map::from_iter([(part.to_owned(), Value::Object(held))]);
+        let body = match &self.config.kind {
+            ChannelKind::PerNamespace { keys, .. } => {
+                held("data", &mut keys.iter().map(String::as_str))
+            }
+            ChannelKind::Webhook { .. } => believed(&object.data),
+            ChannelKind::ClusterTrustBundle { .. } => {
+                held("spec", &mut ["signerName", "trustBundle"].into_iter())
+            }
+        };
         print(&labels, &annotations, &body)
     }
 
     /// How names of our ClusterTrustBundles begin: a name of the signer's, as the API server asks for it.
     pub(crate) fn begins(&self) -> String {
         match &self.config.kind {
-            ChannelKind::PerNamespace { name, .. } => name.clone(),
+            ChannelKind::PerNamespace { name, .. } | ChannelKind::Webhook { name, .. } => {
+                name.clone()
+            }
             ChannelKind::ClusterTrustBundle { signer, prefix } => {
                 format!("{}:{prefix}", signer.replace('/', ":"))
             }
@@ -138,25 +153,50 @@ impl Shape {
     /// Whether an object whose content is no longer wanted is one to delete.
     pub(crate) fn deletes(&self, name: &str) -> bool {
         match &self.config.kind {
-            ChannelKind::PerNamespace { .. } => false,
+            ChannelKind::PerNamespace { .. } | ChannelKind::Webhook { .. } => false,
             ChannelKind::ClusterTrustBundle { .. } => name.starts_with(&self.begins()),
+        }
+    }
+
+    /// Why an object that is not there is not made, where others have to make it.
+    pub(crate) fn made_by_others(&self) -> Option<String> {
+        match &self.config.kind {
+            ChannelKind::Webhook { name, .. } => Some(format!(
+                "there is no MutatingWebhookConfiguration {name}: apply the one of the chart or of docs/kubernetes.md, or remove [inject]"
+            )),
+            ChannelKind::PerNamespace { .. } | ChannelKind::ClusterTrustBundle { .. } => None,
         }
     }
 
     /// The kind of object, where it is the same in every cluster.
     pub(crate) fn resource(&self) -> Option<ApiResource> {
-        let kind = match &self.config.kind {
-            ChannelKind::PerNamespace { object: ObjectKind::ConfigMap, .. } => "ConfigMap",
-            ChannelKind::PerNamespace { object: ObjectKind::Secret, .. } => "Secret",
+        let (group, kind) = match &self.config.kind {
+            ChannelKind::PerNamespace { object: ObjectKind::ConfigMap, .. } => ("", "ConfigMap"),
+            ChannelKind::PerNamespace { object: ObjectKind::Secret, .. } => ("", "Secret"),
+            ChannelKind::Webhook { .. } => {
+                ("admissionregistration.k8s.io", "MutatingWebhookConfiguration")
+            }
             ChannelKind::ClusterTrustBundle { .. } => return None,
         };
-        Some(ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", kind)))
+        Some(ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind)))
     }
 
     /// The settings.
     pub(crate) const fn config(&self) -> &ChannelConfig {
         &self.config
     }
+}
+
+/// What the webhooks of ours are believed by, as it is.
+fn believed(data: &Value) -> Map<String, Value> {
+    let webhooks = data.get("webhooks").and_then(Value::as_array);
+    let one = |name: &&str| {
+        let found = webhooks?.iter().find(|webhook| webhook.get("name") == Some(&json!(name)))?;
+        let bundle = found.get("clientConfig")?.get("caBundle")?;
+        Some(json!({ "name": name, "clientConfig": { "caBundle": bundle } }))
+    };
+    let held: Vec<_> = WEBHOOKS.iter().filter_map(one).collect();
+    Map::from_iter([("webhooks".to_owned(), Value::Array(held))])
 }
 
 fn print(
@@ -237,6 +277,28 @@ mod tests {
         let content = shape.contents(&trust).unwrap().remove("bundle").unwrap();
         let held = content.body["data"]["ca.crt"].as_str().unwrap();
         assert_eq!(held, format!("{}{}", trust.bundle.pem(), other.certificate().pem()));
+    }
+
+    #[test]
+    fn of_a_webhook_only_what_it_is_believed_by_is_ours() {
+        let (name, holder) = ("hook".to_owned(), "/ns/a/sa/b".to_owned());
+        let kind = ChannelKind::Webhook { name, holder };
+        let shape = Shape::new(ChannelConfig { kind, ..shape(&[]).config().clone() });
+        let content = shape.contents(&trust(1)).unwrap().remove("hook").unwrap();
+        let mut object = DynamicObject::new("hook", &shape.resource().unwrap());
+        object.metadata.labels = Some(content.labels.clone());
+        object.metadata.annotations = Some(content.annotations.clone());
+        let mut webhooks = content.body["webhooks"].as_array().unwrap().clone();
+        webhooks[0]["failurePolicy"] = json!("Fail");
+        webhooks[1]["clientConfig"]["service"] = json!({ "name": "s" });
+        webhooks.reverse();
+        object.data = json!({ "webhooks": webhooks });
+        assert_eq!(shape.print_of(&object), content.print, "the rest is its maker's");
+        object.data["webhooks"][0]["clientConfig"]["caBundle"] = json!("eA==");
+        assert_ne!(shape.print_of(&object), content.print);
+        object.data["webhooks"].as_array_mut().unwrap().remove(0);
+        assert_ne!(shape.print_of(&object), content.print);
+        assert!(shape.made_by_others().is_some());
     }
 
     #[test]

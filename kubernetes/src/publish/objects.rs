@@ -89,6 +89,9 @@ impl Objects {
                         .collect(),
                 }
             }
+            ChannelKind::Webhook { name, .. } => {
+                vec![Scope { api: all(), fields: format!("metadata.name={name}") }]
+            }
             ChannelKind::ClusterTrustBundle { signer, .. } => {
                 vec![Scope { api: all(), fields: format!("spec.signerName={signer}") }]
             }
@@ -118,7 +121,9 @@ impl Objects {
                 Some(named.clone())
             }
             ChannelKind::PerNamespace { .. } => None,
-            ChannelKind::ClusterTrustBundle { .. } => Some(BTreeSet::from([String::new()])),
+            ChannelKind::Webhook { .. } | ChannelKind::ClusterTrustBundle { .. } => {
+                Some(BTreeSet::from([String::new()]))
+            }
         }
     }
 

@@ -222,6 +222,9 @@ impl Known {
             seen.and_then(|seen| seen.mark.as_ref()).is_some_and(|mark| mark.ca == plan.ours.ca);
         let is_wanted = self.namespaces.contains(&key.namespace) || ours;
         let content = plan.contents.get(&key.name).filter(|_| is_wanted);
+        if let (Some(_), None, Some(why)) = (content, seen, self.shape.made_by_others()) {
+            return Judgement::Stop(why);
+        }
         judge(content, seen, self.shape.deletes(&key.name), &plan.ours)
     }
 
@@ -276,6 +279,13 @@ impl Known {
     pub(crate) fn is_right(&self) -> bool {
         let (all, right) = self.count();
         self.dirty.is_empty() && self.faults.is_empty() && all == right
+    }
+
+    /// The object that is told of when some are not right and that is no matter of a moment, and why it is not.
+    pub(crate) fn worst(&self) -> Option<String> {
+        let lasting = |fault: &Fault| !fault.passing || fault.tries >= 2;
+        let (key, fault) = self.faults.iter().find(|(_, fault)| lasting(fault))?;
+        Some(format!("{key}: {}", fault.text))
     }
 
     pub(crate) const fn faults(&self) -> &BTreeMap<Key, Fault> {

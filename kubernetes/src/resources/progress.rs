@@ -203,8 +203,8 @@ fn sentence(rotation: &Rotation) -> String {
     if rotation.held_since != 0 {
         return format!("{ending}on hold: set spec.action to resume to let it go on");
     }
-    if let Some(trouble) = rotation.troubles.first() {
-        return format!("{ending}{trouble}");
+    if let Some(troubles) = first_of(&rotation.troubles) {
+        return format!("{ending}{troubles}");
     }
     match &rotation.gate {
         Some(gate) if gate.open && gate.waits_for == "activate" => {
@@ -213,12 +213,21 @@ fn sentence(rotation: &Rotation) -> String {
             )
         }
         Some(gate) if gate.open => format!("{ending}the {} gate is open", gate.name),
-        Some(gate) => match gate.holds.first() {
-            Some(hold) => format!("{ending}the {} gate waits: {hold}", gate.name),
+        Some(gate) => match first_of(&gate.holds) {
+            Some(holds) => format!("{ending}the {} gate waits: {holds}", gate.name),
             None => format!("{ending}the {} gate waits", gate.name),
         },
         None => format!("{ending}{}", rotation.phase),
     }
+}
+
+/// The first of some sentences, and how many more there are: one line has place for one.
+fn first_of(sentences: &[String]) -> Option<String> {
+    let (first, more) = sentences.split_first()?;
+    Some(match more.len() {
+        0 => first.clone(),
+        more => format!("{first}; and {more} more"),
+    })
 }
 
 fn gate(gate: &Gate) -> GateStatus {
@@ -298,6 +307,22 @@ mod tests {
             ("Aborted", "False")
         );
         assert!(is_final(&over));
+    }
+
+    #[test]
+    fn of_several_holds_one_is_told_and_how_many_there_are_beside_it() {
+        let waits = |holds: &[&str]| {
+            let holds = holds.iter().map(ToString::to_string).collect();
+            let gate = Gate { name: "trust".to_owned(), holds, ..Gate::default() };
+            let rotation = Rotation { gate: Some(gate), ..Rotation::default() };
+            told("t").under_way(&RootRotationStatus::default(), &rotation).message
+        };
+        assert_eq!(waits(&["a is late"]), "the trust gate waits: a is late");
+        assert_eq!(waits(&["a is late", "b", "c"]), "the trust gate waits: a is late; and 2 more");
+        let troubles = vec!["no store".to_owned(), "no key".to_owned()];
+        let rotation = Rotation { troubles, ..Rotation::default() };
+        let told = told("t").under_way(&RootRotationStatus::default(), &rotation);
+        assert_eq!(told.message, "no store; and 1 more");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use kube::api::{Api, PostParams};
+use kube::core::DeserializeGuard;
 use kube::runtime::events::{Event as Note, EventType, Recorder, Reporter};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
@@ -29,14 +30,19 @@ const AGAIN: Duration = Duration::from_secs(30);
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 const NAME: &str = "banyan-kubernetes";
 
+/// An object as it was read, or why it cannot be.
+type Read = DeserializeGuard<RootRotation>;
+
 /// The controller.
 pub(crate) struct Rotations {
     world: World,
     part: Part,
+    namespace: String,
     objects: Api<RootRotation>,
     recorder: Recorder,
-    /// What is there, by UID.
+    /// What is there, by UID; and why some of it cannot be read, as what an older version of the kind let pass.
     known: BTreeMap<String, RootRotation>,
+    unreadable: BTreeMap<String, String>,
     /// When the CA was asked last to start what it refused for now, and when a status was written, in uptime, by UID.
     asked_at: BTreeMap<String, Duration>,
     written_at: BTreeMap<String, Duration>,
@@ -51,9 +57,11 @@ impl Rotations {
         Self {
             world,
             part,
+            namespace: config.namespace.clone(),
             objects,
             recorder,
             known: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
             asked_at: BTreeMap::new(),
             written_at: BTreeMap::new(),
         }
@@ -78,8 +86,8 @@ impl Rotations {
 
     /// Works until another process does.
     async fn session(&mut self) {
-        let mut news =
-            watch(self.objects.clone(), watcher::Config::default()).default_backoff().boxed();
+        let objects: Api<Read> = Api::namespaced(self.world.client.clone(), &self.namespace);
+        let mut news = watch(objects, watcher::Config::default()).default_backoff().boxed();
         let mut ca = self.world.ca.known();
         let mut leading = self.world.leading.clone();
         self.known.clear();
@@ -87,14 +95,25 @@ impl Rotations {
         while leading.works() {
             tokio::select! {
                 Some(event) = news.next() => match event {
-                    Ok(Event::Init) => listing = BTreeMap::new(),
-                    Ok(Event::InitApply(object)) => drop(listing.insert(uid(&object), object)),
+                    Ok(Event::Init) => {
+                        listing = BTreeMap::new();
+                        self.unreadable.clear();
+                    }
+                    Ok(Event::InitApply(read)) => {
+                        listing.extend(self.read(read).map(|object| (uid(&object), object)));
+                    }
                     Ok(Event::InitDone) => {
                         self.known = std::mem::take(&mut listing);
                         complete = true;
                     }
-                    Ok(Event::Apply(object)) => drop(self.known.insert(uid(&object), object)),
-                    Ok(Event::Delete(object)) => self.deleted(&object).await,
+                    Ok(Event::Apply(read)) => {
+                        let read = self.read(read).map(|object| (uid(&object), object));
+                        self.known.extend(read);
+                    }
+                    Ok(Event::Delete(DeserializeGuard(Ok(object)))) => self.deleted(&object).await,
+                    Ok(Event::Delete(DeserializeGuard(Err(invalid)))) => {
+                        self.unreadable.remove(&invalid.metadata.uid.unwrap_or_default());
+                    }
                     Err(error) => self.lost(error),
                 },
                 changed = ca.changed() => if changed.is_err() { return },
@@ -104,6 +123,24 @@ impl Rotations {
             if complete {
                 let known = ca.borrow_and_update().clone();
                 self.reconcile_all(&known).await;
+            }
+        }
+    }
+
+    /// One that cannot be read keeps nobody from the others.
+    fn read(&mut self, read: Read) -> Option<RootRotation> {
+        let (uid, name) = (read.meta().uid.clone().unwrap_or_default(), read.name_any());
+        self.unreadable.remove(&uid);
+        match read.0 {
+            Ok(object) => Some(object),
+            Err(invalid) => {
+                self.known.remove(&uid);
+                let text = format!(
+                    "{name} cannot be read, as it was stored before this version of the kind: {invalid}: `kubectl delete rootrotation -n {} {name}`, and create another",
+                    self.namespace
+                );
+                self.unreadable.insert(uid, text);
+                None
             }
         }
     }
@@ -139,7 +176,7 @@ impl Rotations {
     }
 
     async fn reconcile_all(&mut self, known: &Known) {
-        let mut wrong = None;
+        let mut wrong = self.unreadable.values().next().cloned();
         for object in self.known.values().cloned().collect::<Vec<_>>() {
             match self.reconcile(&object, known).await {
                 // Another write came first, and the watch tells of it.

@@ -5407,6 +5407,9 @@ pub struct SignResponse {
     pub sequence: u64,
     #[prost(bytes = "vec", tag = "6")]
     pub serial: ::prost::alloc::vec::Vec<u8>,
+    /// The root above it, SHA-256 of its DER.
+    #[prost(bytes = "vec", tag = "7")]
+    pub root: ::prost::alloc::vec::Vec<u8>,
 }
 impl ::prost::Name for SignResponse {
     const NAME: &'static str = "SignResponse";

@@ -88,7 +88,9 @@ impl ApiServer {
     /// # Errors
     /// If they cannot be started.
     pub async fn start_over(setup: &Setup) -> anyhow::Result<Self> {
-        Self::start_with(setup, free()?, &[]).await
+        let mut server = Self::prepared(setup, free()?, &[])?;
+        server.run().await?;
+        Ok(server)
     }
 
     /// The same where others reach it by an address that this machine has, with the tokens of accounts that Pods show to other
@@ -98,7 +100,11 @@ impl ApiServer {
     /// If they cannot be started.
     pub async fn start_at(address: IpAddr, audiences: &[&str]) -> anyhow::Result<Self> {
         let address = SocketAddr::new(address, free()?.port());
-        Self::start_with(&Setup::plain(), address, audiences).await
+        let mut server = Self::prepared(&Setup::plain(), address, audiences)?;
+        // Services lead to their endpoints: there is nothing here that routes their addresses.
+        server.process.add_arguments(&["--enable-aggregator-routing=true"]);
+        server.run().await?;
+        Ok(server)
     }
 
     /// The same as [`start`](Self::start) with further options, such as those that have it behave like an older version.
@@ -108,16 +114,6 @@ impl ApiServer {
     pub async fn start_with_options(options: &[&str]) -> anyhow::Result<Self> {
         let mut server = Self::prepared(&Setup::plain(), free()?, &[])?;
         server.process.add_arguments(options);
-        server.run().await?;
-        Ok(server)
-    }
-
-    async fn start_with(
-        setup: &Setup,
-        address: SocketAddr,
-        audiences: &[&str],
-    ) -> anyhow::Result<Self> {
-        let mut server = Self::prepared(setup, address, audiences)?;
         server.run().await?;
         Ok(server)
     }
@@ -225,6 +221,11 @@ impl ApiServer {
         &self.pki
     }
 
+    /// The key that signs tokens of accounts.
+    pub(crate) fn accounts_key(&self) -> PathBuf {
+        self.process.path("accounts.key")
+    }
+
     /// Writes a file that tells a client how to reach it, at `address` (its own, or that of a relay), as a caller.
     ///
     /// # Errors
@@ -293,6 +294,7 @@ impl ApiServer {
         let kind = kind.context("the YAML has no kind")?.trim_matches('"');
         let base = match kind {
             "Role" | "RoleBinding" | "ClusterRole" => format!("/apis/{}", Role::API_VERSION),
+            "MutatingWebhookConfiguration" => "/apis/admissionregistration.k8s.io/v1".to_owned(),
             "CustomResourceDefinition" => "/apis/apiextensions.k8s.io/v1".to_owned(),
             _ => "/api/v1".to_owned(),
         };

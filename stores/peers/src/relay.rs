@@ -1,6 +1,8 @@
 //! What lies between a client and an engine: a relay that can break, or swallow what comes back.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -45,6 +47,7 @@ pub struct Relay {
     address: SocketAddr,
     line: watch::Sender<Line>,
     connections: watch::Sender<u32>,
+    passed: Arc<AtomicU64>,
 }
 
 /// Counts one connection while it is there.
@@ -67,23 +70,32 @@ impl Relay {
         let (line, watched) = watch::channel(Line::Up);
         let (connections, _) = watch::channel(0);
         let counts = connections.clone();
+        let passed = Arc::<AtomicU64>::default();
+        let sum = Arc::clone(&passed);
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
                 counts.send_modify(|now| *now += 1);
                 let (counted, watched) = (Counted(counts.clone()), watched.clone());
+                let sum = Arc::clone(&sum);
                 tokio::spawn(async move {
-                    relayed(near, to, watched).await;
+                    relayed(near, to, watched, sum).await;
                     drop(counted);
                 });
             }
         });
-        Ok(Self { address, line, connections })
+        Ok(Self { address, line, connections, passed })
     }
 
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Bytes that were passed on so far, there and back.
+    #[must_use]
+    pub fn passed(&self) -> u64 {
+        self.passed.load(Ordering::Relaxed)
     }
 
     /// Changes the line. When it is cut no connection is left on return.
@@ -97,7 +109,15 @@ impl Relay {
     }
 }
 
-async fn relayed(near: TcpStream, to: SocketAddr, line: watch::Receiver<Line>) -> Option<()> {
+async fn relayed(
+    near: TcpStream,
+    to: SocketAddr,
+    line: watch::Receiver<Line>,
+    passed: Arc<AtomicU64>,
+) -> Option<()> {
+    let count = |bytes: usize| {
+        passed.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
+    };
     if *line.borrow() == Line::Cut {
         return None;
     }
@@ -108,7 +128,14 @@ async fn relayed(near: TcpStream, to: SocketAddr, line: watch::Receiver<Line>) -
     let (mut far_in, mut far_out) = far.into_split();
     let mut cut = line.clone();
     let there = async {
-        let _ = tokio::io::copy(&mut near_in, &mut far_out).await;
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(bytes @ 1..) = near_in.read(&mut buffer).await {
+            count(bytes);
+            let sent = far_out.write_all(buffer.get(..bytes).unwrap_or_default()).await;
+            if sent.is_err() {
+                return;
+            }
+        }
     };
     let (hold, mut held) = mpsc::channel::<Held>(HELD_MAX);
     let read = async move {
@@ -128,6 +155,7 @@ async fn relayed(near: TcpStream, to: SocketAddr, line: watch::Receiver<Line>) -
     let write = async {
         while let Some(Held { at, bytes }) = held.recv().await {
             tokio::time::sleep_until(at).await;
+            count(bytes.len());
             if near_out.write_all(&bytes).await.is_err() {
                 return;
             }

