@@ -45,7 +45,7 @@ pub(crate) fn applied<'a>(
     let mut weakest: BTreeMap<Serial, Option<Applied>> = BTreeMap::new();
     for holder in holders {
         for leaf in holder.may_hold() {
-            let claim = applied_by(holder).map(Applied::by_ack);
+            let claim = applied_by(holder, newest).map(Applied::by_ack);
             weakest
                 .entry(leaf.serial)
                 .and_modify(|known| *known = weaker(*known, claim))
@@ -59,10 +59,13 @@ pub(crate) fn applied<'a>(
 }
 
 /// Sequence that a holder has applied on every validation secret; `None` if it proves nothing, such as while one of them
-/// stays away: the others say nothing about that one.
-pub(crate) fn applied_by(holder: &Holder) -> Option<Sequence> {
+/// stays away: the others say nothing about that one. One that believes other trust domains alone needs no root of ours.
+pub(crate) fn applied_by(holder: &Holder, newest: Sequence) -> Option<Sequence> {
     if holder.installed.unproven || !holder.installed.lost.is_empty() {
         return None;
+    }
+    if holder.installed.trust.is_empty() && holder.installed.believes_others {
+        return Some(newest).filter(|newest| *newest > Sequence(0));
     }
     let secrets = holder.installed.trust.values();
     let sequences =

@@ -14,6 +14,7 @@ use host::Disk;
 use serde::{Deserialize, Serialize};
 use trust::{RootId, Sequence, Serial, SpiffeId, Timestamp, TrustDomain};
 
+use crate::foreign::ForeignSubscription;
 use crate::install::{HeldLeaf, Installed, LeafSubscription, SubscriptionId, TrustSubscription};
 use crate::process::ProcessId;
 use crate::secret_name::{SecretKind, SecretName};
@@ -23,6 +24,8 @@ use crate::secret_name::{SecretKind, SecretName};
 pub(crate) struct Holder {
     pub(crate) uid: u32,
     pub(crate) installed: Installed,
+    /// Its validation secrets of other trust domains.
+    pub(crate) foreign: BTreeMap<SubscriptionId, ForeignSubscription>,
     pub(crate) subscriptions: BTreeMap<SubscriptionId, Subscription>,
     /// Uptime of the agent's machine when it was first seen in this run.
     pub(crate) seen_at: Duration,
@@ -128,7 +131,8 @@ impl Holder {
     /// A process that has shown up.
     pub(crate) fn new(uid: u32, uptime: Duration) -> Self {
         let installed = Installed { trust_expected: true, ..Installed::default() };
-        Self { uid, installed, subscriptions: BTreeMap::new(), seen_at: uptime }
+        let (subscriptions, foreign) = (BTreeMap::new(), BTreeMap::new());
+        Self { uid, installed, foreign, subscriptions, seen_at: uptime }
     }
 
     /// Every leaf that this holder may present.
@@ -153,6 +157,10 @@ impl Holder {
             SecretKind::Roots | SecretKind::All => {
                 self.installed.trust.insert(id, TrustSubscription::default());
             }
+            SecretKind::Foreign(_) => {
+                self.foreign.insert(id, ForeignSubscription::default());
+                self.installed.believes_others = true;
+            }
         }
         let (absent_since, refusal) = (Some(uptime), String::new());
         self.subscriptions.insert(id, Subscription { name, stream: None, absent_since, refusal });
@@ -163,6 +171,8 @@ impl Holder {
         self.subscriptions.remove(&id);
         self.installed.trust.remove(&id);
         self.installed.leaves.remove(&id);
+        self.foreign.remove(&id);
+        self.installed.believes_others = !self.foreign.is_empty();
     }
 
     /// Nobody came back for a secret, while the holder has others up. What it had of a validation secret it may still
@@ -188,6 +198,9 @@ impl Holder {
         if let Some(secret) = self.installed.leaves.get_mut(&id) {
             secret.detach();
         }
+        if let Some(secret) = self.foreign.get_mut(&id) {
+            secret.detach();
+        }
     }
 
     /// Says whether something can be pushed to a subscription now.
@@ -196,6 +209,9 @@ impl Holder {
             secret.ready = ready;
         }
         if let Some(secret) = self.installed.leaves.get_mut(&id) {
+            secret.ready = ready;
+        }
+        if let Some(secret) = self.foreign.get_mut(&id) {
             secret.ready = ready;
         }
     }
@@ -284,8 +300,9 @@ impl HolderFile {
 impl Holder {
     /// All that it was ever seen to use and did not give up; those that stay away among them.
     fn validation_secrets(&self) -> Vec<String> {
-        let served =
-            self.subscriptions.iter().filter(|(id, _)| self.installed.trust.contains_key(id));
+        let (trust, foreign) = (&self.installed.trust, &self.foreign);
+        let validates = |id| trust.contains_key(id) || foreign.contains_key(id);
+        let served = self.subscriptions.iter().filter(|(id, _)| validates(*id));
         let served = served.map(|(_, subscription)| &subscription.name.text);
         served.chain(&self.installed.lost).cloned().collect()
     }
@@ -317,7 +334,12 @@ fn restore(
     // It is no newcomer: which validation secrets it has is known.
     holder.installed.trust_expected = false;
     for text in stored.trust {
-        let kind = if text == "ALL" { SecretKind::All } else { SecretKind::Roots };
+        let other = text.strip_prefix("spiffe://").filter(|other| *other != trust_domain.as_str());
+        let kind = match other.map(TrustDomain::parse) {
+            Some(Ok(other)) => SecretKind::Foreign(other),
+            _ if text == "ALL" => SecretKind::All,
+            _ => SecretKind::Roots,
+        };
         holder.subscribe(next_id(), SecretName { text, kind }, uptime);
     }
     for secret in stored.leaves {

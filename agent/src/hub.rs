@@ -9,6 +9,7 @@
 
 mod command;
 mod doubts;
+mod foreign;
 mod pushes;
 mod report;
 mod run;

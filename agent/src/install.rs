@@ -50,6 +50,8 @@ pub(crate) struct TrustSubscription {
     pub(crate) in_flight: Option<TrustView>,
     /// What the holder refused; it is offered something else first.
     pub(crate) refused: Option<TrustView>,
+    /// What the last push carried of other trust domains; only of a secret that has all of them.
+    pub(crate) others: Option<RootId>,
     /// Whether something can be pushed now: there is a stream, and it waits for nothing.
     pub(crate) ready: bool,
 }
@@ -79,6 +81,8 @@ pub(crate) struct SubscriptionId(pub(crate) u64);
 pub(crate) struct Installed {
     pub(crate) trust: BTreeMap<SubscriptionId, TrustSubscription>,
     pub(crate) leaves: BTreeMap<SubscriptionId, LeafSubscription>,
+    /// It has validation secrets of other trust domains. If it has no others, it believes nobody of ours.
+    pub(crate) believes_others: bool,
     /// The holder is so new that its first validation secret may still come; a leaf waits for it.
     pub(crate) trust_expected: bool,
     /// It fetched a secret without a stream, so nothing tells what it applied.
@@ -233,7 +237,13 @@ impl LeafSubscription {
 impl Installed {
     /// Whether the holder takes its trust from elsewhere than from this agent, as far as can be seen.
     pub(crate) fn has_trust_of_its_own(&self) -> bool {
-        self.unproven || !self.lost.is_empty() || (self.trust.is_empty() && !self.trust_expected)
+        self.unproven || !self.lost.is_empty() || !self.validates_here()
+    }
+
+    /// Whether it has validation secrets here, or still may come to have some. One that has those of other trust domains alone
+    /// believes nobody of ours, and so has all of our bundle that it needs.
+    fn validates_here(&self) -> bool {
+        !self.trust.is_empty() || self.believes_others || self.trust_expected
     }
 
     /// Whether a leaf may be handed to this holder while this bundle is the newest.
@@ -241,7 +251,7 @@ impl Installed {
         let applied = |secret: &TrustSubscription| {
             secret.surely().is_some_and(|roots| newest.roots.is_subset(&roots))
         };
-        let known = !self.trust.is_empty() || !self.trust_expected;
+        let known = !self.trust.is_empty() || self.believes_others || !self.trust_expected;
         let kept = !(leaf.promised && self.has_trust_of_its_own());
         known && kept && self.trust.values().all(applied)
     }

@@ -81,6 +81,7 @@ impl World {
                 trust_expected: false,
                 unproven: false,
                 lost: BTreeSet::new(),
+                believes_others: false,
             },
             trust: trust.iter().map(|id| (*id, None)).collect(),
             leaves: leaves.iter().map(|id| (*id, None)).collect(),
@@ -286,6 +287,7 @@ fn one_of_each(applied: Option<TrustView>, held: Option<HeldLeaf>) -> Installed 
         trust_expected: false,
         unproven: false,
         lost: BTreeSet::new(),
+        believes_others: false,
     }
 }
 

@@ -10,7 +10,7 @@
 //! | calls to the CA, over channels that follow every change of trust | `ca_client` |
 //! | bundles down and evidence up, by level | `uplink`, `evidence` |
 //! | one task owns the state: bundles, leaves, holders, streams | `hub` |
-//! | what is durable before anybody is told: bundles, holders | `bundle_store`, `holders` |
+//! | what is durable before anybody is told: bundles, those of other trust domains, holders | `bundle_store`, `foreign`, `holders` |
 //! | the order in which a holder gets trust and leaves; pure | `install` |
 //! | how the agent is, for root and its own user | `local` |
 //! | Envoy's secret discovery service on a Unix socket | `sds` |
@@ -28,6 +28,7 @@ mod evidence;
 #[cfg(test)]
 mod fakes;
 mod first_contact;
+mod foreign;
 mod holders;
 mod hub;
 mod identity;
@@ -51,6 +52,7 @@ mod uplink;
 
 pub use bundle_store::BundleStoreError;
 pub use config::{AgentConfig, ConfigError};
+pub use foreign::ForeignStoreError;
 pub use holders::HolderFileError;
 pub use identity::IdentityError;
 pub use running::{Agent, HostDeps, Running, StartError};

@@ -17,6 +17,7 @@ use crate::bundle_store::{BundleStore, BundleStoreError};
 use crate::ca_client::{Addresses, CaClient};
 use crate::config::AgentConfig;
 use crate::evidence::Evidence;
+use crate::foreign::{ForeignStore, ForeignStoreError};
 use crate::holders::{Account, HolderFile, HolderFileError};
 use crate::hub::{Command, Hub, HubHandle, Parts, Publish};
 use crate::identity::{IdentityError, IdentityFiles};
@@ -84,6 +85,9 @@ pub enum StartError {
     /// The stored bundle cannot be used.
     #[error(transparent)]
     Bundle(#[from] BundleStoreError),
+    /// The stored bundles of other trust domains cannot be used.
+    #[error(transparent)]
+    Foreign(#[from] ForeignStoreError),
     /// The stored account of holders cannot be used.
     #[error(transparent)]
     Holders(#[from] HolderFileError),
@@ -168,6 +172,7 @@ impl Running {
 /// What is read from the state directory.
 struct State {
     store: BundleStore,
+    foreign: ForeignStore,
     holder_file: HolderFile,
     account: Account,
     last_id: u64,
@@ -205,6 +210,7 @@ impl State {
         check_private(dir)?;
         let lock = DirLock::acquire(dir)?;
         let store = BundleStore::open(Arc::clone(&deps.disk), dir, &config.trust_domain)?;
+        let foreign = ForeignStore::open(Arc::clone(&deps.disk), dir, &config.trust_domain)?;
         let holder_file = HolderFile::new(Arc::clone(&deps.disk), dir, boot);
         let mut last_id = 0;
         let account = holder_file.read(&config.trust_domain, deps.clock.uptime(), || {
@@ -214,7 +220,7 @@ impl State {
         let files = IdentityFiles::new(Arc::clone(&deps.disk), dir);
         let key = Arc::new(files.key()?);
         let chain = files.chain(&key, &config.trust_domain)?;
-        Ok(Self { store, holder_file, account, last_id, files, key, chain, lock })
+        Ok(Self { store, foreign, holder_file, account, last_id, files, key, chain, lock })
     }
 
     /// The agent's own certificate of a former run, whether it still stands or not.
@@ -260,6 +266,7 @@ fn spawn(
         randomness: Arc::clone(&deps.randomness),
         processes,
         store: state.store,
+        foreign: state.foreign,
         holder_file: state.holder_file,
         client: Arc::clone(&client),
         in_flight: in_flight.clone(),

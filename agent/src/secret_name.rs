@@ -19,6 +19,8 @@ pub(crate) enum SecretKind {
     Roots,
     /// `ALL`: the roots of each trust domain, with its name.
     All,
+    /// The SPIFFE id of another trust domain: its roots.
+    Foreign(TrustDomain),
 }
 
 /// A name that is not served to this caller. The texts name nobody else's secret.
@@ -34,7 +36,8 @@ pub(crate) enum NameRefused {
     NotEntitled(String),
     /// Nothing by that name.
     #[error(
-        "there is no secret `{0}`: ask for `default`, your SPIFFE id, `ROOTCA`, `spiffe://{1}` or `ALL`"
+        "there is no secret `{0}`: ask for `default`, your SPIFFE id, `ROOTCA`, `spiffe://{1}`, `ALL`, or the SPIFFE id of a trust domain that \
+         the CA is federated with"
     )]
     Unknown(String, TrustDomain),
 }
@@ -60,6 +63,9 @@ impl SecretName {
                 Some(id) => SecretKind::Leaf(id.clone()),
                 None if domain.is_none() && SpiffeId::parse(text).is_ok() => {
                     return Err(NameRefused::NotEntitled(echo(text)));
+                }
+                None if let Some(Ok(other)) = domain.map(TrustDomain::parse) => {
+                    SecretKind::Foreign(other)
                 }
                 None => return Err(NameRefused::Unknown(echo(text), trust_domain.clone())),
             },
@@ -92,7 +98,11 @@ mod tests {
             kind("spiffe://example.org/ns/a/sa/third"),
             Err(NameRefused::NotEntitled(_))
         ));
-        for other in ["", "rootca", "spiffe://other.org", "spiffe://example.org/", "default "] {
+        let other = TrustDomain::parse("other.org").unwrap();
+        assert_eq!(kind("spiffe://other.org"), Ok(SecretKind::Foreign(other)));
+        for other in
+            ["", "rootca", "spiffe://Other.org", "spiffe://", "spiffe://example.org/", "default "]
+        {
             assert!(matches!(kind(other), Err(NameRefused::Unknown(..))), "{other}");
         }
         let refused = SecretName::parse("default", &domain, &[]);

@@ -102,6 +102,12 @@ pub(crate) enum Condition {
     BundleRefused,
     /// The disk takes no new bundle.
     BundleNotStored,
+    /// The CA said of other trust domains what is not to be believed.
+    ForeignRefused,
+    /// The disk takes no new bundles of other trust domains.
+    ForeignNotStored,
+    /// A holder asks for the roots of a trust domain that the CA is not federated with.
+    NotFederated,
     /// The disk takes no new account of holders.
     HoldersNotStored,
     /// The CA serves this agent no longer.
@@ -117,6 +123,9 @@ impl Condition {
             Self::CaRefuses => "refused by the CA",
             Self::BundleRefused => "bundle refused",
             Self::BundleNotStored => "bundle not stored",
+            Self::ForeignRefused => "bundles of other trust domains refused",
+            Self::ForeignNotStored => "bundles of other trust domains not stored",
+            Self::NotFederated => "not federated",
             Self::HoldersNotStored => "holders not stored",
             Self::Banned => "banned",
         }

@@ -26,6 +26,7 @@ use crate::ca_client::{CALL_TIMEOUT, CaClient, CallError, Place, refused};
 use crate::config::AgentConfig;
 use crate::evidence::Evidence;
 use crate::first_contact::{self, FirstContactError};
+use crate::foreign;
 use crate::hub::{Command, HubHandle};
 use crate::leaf::Leaf;
 use crate::status::Condition;
@@ -433,6 +434,11 @@ impl Uplink {
                 // A refusal is noted by the hub, and reaches the CA as a Nack.
                 let offered = bundle_store::from_wire(&self.config.trust_domain, &bundle);
                 let _ = self.hub.offer(offered).await;
+                Order::GoOn
+            }
+            Down::Foreign(said) => {
+                let offered = foreign::from_wire(&self.config.trust_domain, &said);
+                let _ = self.hub.send(Command::Foreign(offered)).await;
                 Order::GoOn
             }
             Down::Reissue(hint) => {

@@ -7,6 +7,7 @@ use console::exit::{Failure, Told};
 use proto::banyan::admin::v1::admin_service_client::AdminServiceClient;
 use proto::banyan::admin::v1::agent_admin_service_client::AgentAdminServiceClient;
 use proto::banyan::admin::v1::authority_service_client::AuthorityServiceClient;
+use proto::banyan::admin::v1::federation_service_client::FederationServiceClient;
 use proto::banyan::admin::v1::leaf_service_client::LeafServiceClient;
 use proto::banyan::admin::v1::replica_service_client::ReplicaServiceClient;
 use proto::banyan::admin::v1::rotation_service_client::RotationServiceClient;
@@ -51,6 +52,16 @@ pub async fn agents(target: &AdminTarget) -> Result<AgentAdminServiceClient<Chan
 /// As [`connect`].
 pub async fn leaves(target: &AdminTarget) -> Result<LeafServiceClient<Channel>, Failure> {
     Ok(LeafServiceClient::new(open(target).await?))
+}
+
+/// As [`connect`], for federations.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn federations(
+    target: &AdminTarget,
+) -> Result<FederationServiceClient<Channel>, Failure> {
+    Ok(FederationServiceClient::new(open(target).await?))
 }
 
 /// As [`connect`], for waivers.

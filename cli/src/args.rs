@@ -11,6 +11,7 @@ mod authority;
 mod ceremony;
 mod clock;
 mod downstream;
+mod federation;
 mod issue;
 mod issuer;
 mod keys;
@@ -35,6 +36,7 @@ pub use authority::{AuthorityAction, AuthorityOptions};
 pub use ceremony::{CeremonyAction, CeremonyOptions};
 pub use clock::{ClockAcceptOptions, ClockAction, ClockOptions};
 pub use downstream::{DownstreamAction, DownstreamOptions};
+pub use federation::{FederationAction, FederationAddOptions, FederationOptions};
 pub use issue::IssueOptions;
 pub use issuer::{IssuerAction, IssuerOptions, IssuerWhich};
 pub use keys::{KeysAction, KeysOptions, RewrapOptions};
@@ -102,6 +104,8 @@ pub enum Verb {
     RelyingParty(RelyingPartyOptions),
     /// Say for a time whose trust a rotation does not wait for
     Waiver(WaiverOptions),
+    /// Believe members of other trust domains by their own bundles
+    Federation(FederationOptions),
     /// Show the servers of a CA, drain one, and take one out for good
     Replica(ReplicaOptions),
     /// Manage CAs that issue under the root of this one

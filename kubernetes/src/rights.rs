@@ -90,6 +90,8 @@ const KINDS: &[(&str, Verbs)] = &[
     ("rootauthorities/status", &["update"]),
     ("waivers", &["list", "watch"]),
     ("waivers/status", &["update"]),
+    ("federatedtrustdomains", &["list", "watch"]),
+    ("federatedtrustdomains/status", &["update"]),
 ];
 const WRITTEN: Verbs = &["list", "watch", "create", "patch"];
 

@@ -19,7 +19,9 @@ use crate::inject::{Injector, Reserved};
 use crate::lead::{Elector, Leading};
 use crate::metrics::Metrics;
 use crate::publish::Channel;
-use crate::resources::{BanyanClusterIssuer, BanyanIssuer, Issuers, Rotations, Views, Waivers};
+use crate::resources::{
+    BanyanClusterIssuer, BanyanIssuer, FederatedTrustDomains, Issuers, Rotations, Views, Waivers,
+};
 use crate::rights;
 use crate::sign::{Kind, Scope, Signer};
 use crate::world::World;
@@ -142,6 +144,7 @@ fn spawn(config: &Config, world: &World, tasks: &TaskTracker) {
         tasks.spawn(Rotations::new(world.clone(), resources).run());
         tasks.spawn(Views::new(world.clone(), resources).run());
         tasks.spawn(Waivers::new(world.clone(), resources).run());
+        tasks.spawn(FederatedTrustDomains::new(world.clone(), resources).run());
     }
 }
 

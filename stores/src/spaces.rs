@@ -30,6 +30,8 @@ pub const BANS: Space = Space::new("bans", Sensitivity::Plain);
 pub const ATTESTED: Space = Space::new("attested", Sensitivity::Plain);
 /// Waivers: whose trust is not waited for.
 pub const WAIVERS: Space = Space::new("waivers", Sensitivity::Plain);
+/// Other trust domains, each with its last good bundle.
+pub const FEDERATIONS: Space = Space::new("federations", Sensitivity::Plain);
 /// What operators did about agents.
 pub const ACTS: Space = Space::new("acts", Sensitivity::Plain);
 /// For how long servers served this CA.
@@ -44,7 +46,7 @@ pub const AUTHORITY_BOOKS: Space = Space::new("authority-books", Sensitivity::Se
 pub const ROOT_KEYS: Space = Space::new("root-keys", Sensitivity::Secret);
 
 /// All of them.
-pub const ALL: [Space; 20] = [
+pub const ALL: [Space; 21] = [
     META,
     RECORD,
     JOURNAL,
@@ -59,6 +61,7 @@ pub const ALL: [Space; 20] = [
     BANS,
     ATTESTED,
     WAIVERS,
+    FEDERATIONS,
     ACTS,
     SERVED,
     ISSUER_REQUESTS,

@@ -93,6 +93,15 @@ impl PublicKey {
         self.spki_der.get(self.key_start..).unwrap_or_default()
     }
 
+    /// The modulus of an RSA key, without leading zeros; the exponent is 65537 always.
+    pub fn rsa_modulus(&self) -> Option<&[u8]> {
+        if !matches!(self.kind, KeyKind::Rsa { .. }) {
+            return None;
+        }
+        let mut outer = Reader::new(self.key_octets());
+        outer.sequence().ok()?.unsigned().ok()
+    }
+
     /// Kind and size.
     pub const fn kind(&self) -> KeyKind {
         self.kind

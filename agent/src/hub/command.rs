@@ -7,6 +7,7 @@ use trust::{Bundle, Serial, Timestamp};
 
 use super::subscription::{Heard, Pushed, Refusal};
 use crate::bundle_store::BundleRefused;
+use crate::foreign::{Bundles, ForeignRefused};
 use crate::status::Condition;
 
 /// Commands that wait at most; senders then wait too.
@@ -34,6 +35,8 @@ pub(crate) enum Command {
     Fetch { peer: Peer, name: String, reply: oneshot::Sender<Pushed> },
     /// A bundle came from the CA, or from where it is pinned.
     Offer { offered: Result<Bundle, BundleRefused>, reply: oneshot::Sender<Result<(), OfferError>> },
+    /// What the CA says of other trust domains.
+    Foreign(Result<Bundles, ForeignRefused>),
     /// The CA wants leaves renewed, spread over a time.
     Reissue { serials: Vec<Serial>, spread: Duration },
     /// Something began or ceased to be wrong.

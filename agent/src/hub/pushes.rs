@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use trust::SpiffeId;
+use trust::{RootId, Sequence, SpiffeId};
 
 use super::command::Peer;
 use super::state::Hub;
 use super::subscription::{Delivery, DeliveryId, Material, Pushed, Refusal, TrustVersion, Why};
 use super::workload::Workload;
 use crate::bundle_store;
+use crate::holders::Holder;
 use crate::install::{HeldLeaf, Push, SubscriptionId, Target, TrustView, plan};
 use crate::process::ProcessId;
 use crate::secret_name::{SecretKind, SecretName};
@@ -18,9 +19,17 @@ use crate::secret_name::{SecretKind, SecretName};
 struct Dispatch {
     process: ProcessId,
     stream: u64,
-    push: Push,
+    order: Order,
     /// The leaf was not in the holder's account before.
     noted: bool,
+}
+
+/// What is pushed.
+enum Order {
+    /// What the plan says of our own trust domain.
+    Own(Push),
+    /// What another trust domain has now, by its fingerprint.
+    Other(SubscriptionId, RootId),
 }
 
 impl Hub {
@@ -29,16 +38,16 @@ impl Hub {
         let mut dispatches = self.planned();
         let mut account_grew = false;
         for dispatch in &mut dispatches {
-            if let Push::Leaf(id, leaf) = dispatch.push {
+            if let Order::Own(Push::Leaf(id, leaf)) = dispatch.order {
                 dispatch.noted = self.note(dispatch.process, id, leaf);
                 account_grew |= dispatch.noted;
             }
         }
         let durable = !account_grew || self.persist_holders().await;
         for dispatch in dispatches {
-            match &dispatch.push {
+            match &dispatch.order {
                 // What is noted and not written is taken back: nobody was handed that leaf.
-                Push::Leaf(id, leaf) if dispatch.noted && !durable => {
+                Order::Own(Push::Leaf(id, leaf)) if dispatch.noted && !durable => {
                     self.take_back(dispatch.process, *id, *leaf);
                 }
                 _ => self.dispatch(&dispatch),
@@ -56,16 +65,36 @@ impl Hub {
             Target { bundle: &bundle, known: &known, leaves: &leaves, now: self.parts.clock.now() };
         let mut by_stream: BTreeMap<u64, Dispatch> = BTreeMap::new();
         for (process, holder) in &self.holders {
-            for push in plan(&holder.installed, &target) {
-                let subscription = holder.subscriptions.get(&push.subscription());
+            let others = self.other_domains(holder, &bundle);
+            let own = plan(&holder.installed, &target).into_iter().map(Order::Own);
+            for order in own.chain(others) {
+                let subscription = holder.subscriptions.get(&order.subscription());
                 let Some(stream) = subscription.and_then(|subscription| subscription.stream) else {
                     continue;
                 };
-                let dispatch = Dispatch { process: *process, stream, push, noted: false };
+                let dispatch = Dispatch { process: *process, stream, order, noted: false };
                 by_stream.entry(stream).or_insert(dispatch);
             }
         }
         by_stream.into_values().collect()
+    }
+
+    /// What is new of other trust domains: in their own secrets, and in those that have all domains.
+    fn other_domains(&self, holder: &Holder, newest: &TrustView) -> Vec<Order> {
+        let foreign = &self.parts.foreign;
+        let kind = |id| holder.subscriptions.get(id).map(|known| &known.name.kind);
+        let own = holder.foreign.iter().filter_map(|(id, secret)| {
+            let Some(SecretKind::Foreign(domain)) = kind(id) else { return None };
+            let (fingerprint, known) =
+                (foreign.fingerprint(domain), foreign.bundles().contains_key(domain));
+            secret.wants(fingerprint, known).then_some(Order::Other(*id, fingerprint))
+        });
+        let others = foreign.fingerprint_of_all();
+        let all = holder.installed.trust.iter().filter(|(id, secret)| {
+            let is_free = secret.ready && secret.in_flight.is_none() && secret.others != others;
+            kind(id) == Some(&SecretKind::All) && is_free && secret.applied.as_ref() == Some(newest)
+        });
+        own.chain(all.map(|(id, _)| Order::Own(Push::Trust(*id, newest.clone())))).collect()
     }
 
     pub(super) fn newest_leaves(&self) -> BTreeMap<SpiffeId, HeldLeaf> {
@@ -93,30 +122,37 @@ impl Hub {
     }
 
     fn dispatch(&mut self, dispatch: &Dispatch) {
-        let id = dispatch.push.subscription();
+        let id = dispatch.order.subscription();
         let Some((name, material)) = self.rendered(dispatch) else { return };
         let Some(stream) = self.streams.get_mut(&dispatch.stream) else { return };
         stream.deliveries += 1;
         stream.outstanding = Some(id);
         let id = DeliveryId { stream: dispatch.stream, number: stream.deliveries };
         let sent = stream.to.try_send(Ok(Delivery { id: Some(id), name, material }));
+        let others = self.parts.foreign.fingerprint_of_all();
         let all: Vec<SubscriptionId> = stream.secrets.values().copied().collect();
         if let Some(holder) = self.holders.get_mut(&dispatch.process) {
             all.iter().for_each(|id| holder.set_ready(*id, false));
-            match &dispatch.push {
-                Push::Trust(id, view) => {
+            match &dispatch.order {
+                Order::Own(Push::Trust(id, view)) => {
                     if let Some(secret) = holder.installed.trust.get_mut(id) {
                         secret.in_flight = Some(view.clone());
+                        secret.others = others;
                     }
                 }
-                Push::Leaf(id, leaf) => {
+                Order::Other(id, fingerprint) => {
+                    if let Some(secret) = holder.foreign.get_mut(id) {
+                        (secret.in_flight, secret.had) = (Some(*fingerprint), true);
+                    }
+                }
+                Order::Own(Push::Leaf(id, leaf)) => {
                     if let Some(secret) = holder.installed.leaves.get_mut(id) {
                         secret.in_flight = Some(*leaf);
                     }
                 }
             }
         }
-        if let Push::Leaf(_, leaf) = &dispatch.push {
+        if let Order::Own(Push::Leaf(_, leaf)) = &dispatch.order {
             self.handed_over(leaf.serial);
         }
         // One delivery waits at most, so a queue that is full belongs to a reader that does not speak the protocol.
@@ -127,10 +163,11 @@ impl Hub {
 
     fn rendered(&self, dispatch: &Dispatch) -> Option<(String, Material)> {
         let holder = self.holders.get(&dispatch.process)?;
-        let name = &holder.subscriptions.get(&dispatch.push.subscription())?.name;
-        let material = match &dispatch.push {
-            Push::Trust(_, view) => self.trust(name, view),
-            Push::Leaf(_, leaf) => self.leaf(name, leaf)?,
+        let name = &holder.subscriptions.get(&dispatch.order.subscription())?.name;
+        let material = match &dispatch.order {
+            Order::Own(Push::Trust(_, view)) => self.trust(name, view),
+            Order::Own(Push::Leaf(_, leaf)) => self.leaf(name, leaf)?,
+            Order::Other(_, fingerprint) => self.foreign(name, *fingerprint)?,
         };
         Some((name.text.clone(), material))
     }
@@ -139,11 +176,25 @@ impl Hub {
         let (version, pem) = (TrustVersion::of(view), self.parts.store.pem(&view.roots));
         match name.kind {
             SecretKind::All => {
-                let trust_domain = self.parts.config.trust_domain.clone();
-                Material::RootsOf { trust_domain, version, pem }
+                let foreign = &self.parts.foreign;
+                let others = foreign.bundles().iter();
+                let others = others.map(|(domain, one)| (domain.clone(), one.pem().to_string()));
+                let own = (self.parts.config.trust_domain.clone(), pem);
+                Material::RootsOf {
+                    version: version.with(foreign.fingerprint_of_all()),
+                    domains: std::iter::once(own).chain(others).collect(),
+                }
             }
-            SecretKind::Roots | SecretKind::Leaf(_) => Material::Roots { version, pem },
+            SecretKind::Roots | SecretKind::Leaf(_) | SecretKind::Foreign(_) => {
+                Material::Roots { version, pem }
+            }
         }
+    }
+
+    fn foreign(&self, name: &SecretName, fingerprint: RootId) -> Option<Material> {
+        let SecretKind::Foreign(domain) = &name.kind else { return None };
+        let version = TrustVersion { proves: Sequence(0), fingerprint };
+        Some(Material::Roots { version, pem: self.parts.foreign.pem(domain) })
     }
 
     fn leaf(&self, name: &SecretName, held: &HeldLeaf) -> Option<Material> {
@@ -156,6 +207,15 @@ impl Hub {
     pub(super) async fn fetch(&mut self, peer: Peer, text: &str) -> Pushed {
         let process = self.admit(peer)?;
         let name = self.name(text, peer.uid)?;
+        if let SecretKind::Foreign(domain) = &name.kind {
+            let known = self.parts.foreign.bundles().contains_key(domain);
+            let fingerprint = self.parts.foreign.fingerprint(domain);
+            let material = self.foreign(&name, fingerprint).filter(|_| known);
+            return match material {
+                Some(material) => Ok(Delivery { id: None, name: name.text, material }),
+                None => Err(Refusal::not_now(format!("the CA is not federated with {domain}"))),
+            };
+        }
         let bundle = self.parts.store.current().map(bundle_store::view);
         let Some(bundle) = bundle else {
             return Err(Refusal::not_now("no bundle yet: the agent has not reached its CA"));
@@ -225,10 +285,10 @@ impl Hub {
     }
 }
 
-impl Push {
+impl Order {
     fn subscription(&self) -> SubscriptionId {
         match self {
-            Self::Trust(id, _) | Self::Leaf(id, _) => *id,
+            Self::Own(Push::Trust(id, _) | Push::Leaf(id, _)) | Self::Other(id, _) => *id,
         }
     }
 }

@@ -99,7 +99,7 @@ impl Hub {
             uid: holder.uid,
             connected: holder.connected(),
             serials: holder.may_hold().map(|leaf| leaf.serial.to_string()).collect(),
-            applied: applied_by(holder).map(|sequence| sequence.0),
+            applied: applied_by(holder, self.sequence()).map(|sequence| sequence.0),
         });
         let conditions =
             self.conditions.iter().map(|(kind, what)| format!("{}: {what}", kind.name()));

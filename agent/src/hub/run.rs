@@ -71,6 +71,7 @@ impl Hub {
             Command::Offer { offered, reply } => {
                 let _ = reply.send(self.offer(offered).await);
             }
+            Command::Foreign(offered) => self.heard_of_others(offered),
             Command::Reissue { serials, spread } => self.reissue(&serials, spread),
             Command::Condition(condition, what) => self.condition(condition, what),
             Command::Uplink(up) => {
@@ -96,6 +97,8 @@ impl Hub {
         self.drop_idle();
         self.shed();
         self.resolve_doubts();
+        self.store_foreign().await;
+        self.look_for_missing();
         self.push().await;
         self.request_leaves();
         if self.holders_dirty {
@@ -235,7 +238,11 @@ impl Hub {
 }
 
 /// Writes a file where blocking does no harm.
-async fn replace(disk: Arc<dyn Disk>, path: PathBuf, bytes: Vec<u8>) -> std::io::Result<()> {
+pub(super) async fn replace(
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    bytes: Vec<u8>,
+) -> std::io::Result<()> {
     let write = move || disk.replace(&path, &bytes, 0o600);
     tokio::task::spawn_blocking(write).await.map_err(std::io::Error::other)?
 }

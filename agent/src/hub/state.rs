@@ -17,6 +17,7 @@ use crate::bundle_store::BundleStore;
 use crate::ca_client::CaClient;
 use crate::config::{AgentConfig, Entitlements};
 use crate::evidence::Evidence;
+use crate::foreign::{Bundles, ForeignStore};
 use crate::holders::{Account, HolderFile, Holders};
 use crate::in_flight::{InFlight, Moment};
 use crate::install::SubscriptionId;
@@ -32,6 +33,7 @@ pub(crate) struct Parts {
     pub(crate) randomness: Arc<dyn Randomness>,
     pub(crate) processes: Arc<dyn Processes>,
     pub(crate) store: BundleStore,
+    pub(crate) foreign: ForeignStore,
     pub(crate) holder_file: HolderFile,
     pub(crate) client: Arc<CaClient>,
     pub(crate) in_flight: InFlight,
@@ -67,6 +69,8 @@ pub(crate) struct Hub {
     /// Since when it is up, or down.
     pub(super) connection_since: Timestamp,
     pub(super) doubts: Doubts,
+    /// Bundles of other trust domains that are not durable yet.
+    pub(super) foreign_heard: Option<Bundles>,
     /// See [`Account::silent_until`].
     pub(super) silent_until: Timestamp,
     /// The agent ends: it asks for nothing any more.
@@ -134,6 +138,7 @@ impl Hub {
             told: Told::default(),
             connected: false,
             doubts: Doubts::default(),
+            foreign_heard: None,
             silent_until,
             leaving: false,
             // A first account is on the disk before any leaf is asked for.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use trust::RootId;
 
 use super::command::Peer;
 use super::state::{Hub, Stream, cut};
@@ -185,6 +186,9 @@ impl Hub {
             secret.ready = true;
             self.holders_dirty = true;
         }
+        if let Some(secret) = holder.foreign.get_mut(&id) {
+            secret.answer(refused.is_some());
+        }
         self.mark_ready(number);
         if let (Some(error), Some(holder)) = (refused, self.holders.get_mut(&process))
             && let Some(subscription) = holder.subscriptions.get_mut(&id)
@@ -257,7 +261,7 @@ impl Hub {
         if let Some(holder) = self.holders.get_mut(&stream.holder) {
             holder.detach(id, uptime);
             // Roots that the holder asks for no more hold no leaf back; a leaf it was given may still be in its hands.
-            if holder.installed.trust.contains_key(&id) {
+            if holder.installed.trust.contains_key(&id) || holder.foreign.contains_key(&id) {
                 holder.forget(id);
             }
         }
@@ -274,7 +278,11 @@ impl Hub {
     ) {
         let fresh = self.next_subscription();
         let uptime = self.parts.clock.uptime();
-        let applied = has.and_then(|version| self.applied_by_version(version));
+        let others = match name.kind {
+            SecretKind::All => self.parts.foreign.fingerprint_of_all(),
+            _ => None,
+        };
+        let applied = has.and_then(|version| self.applied_by_version(version, others));
         let Some(holder) = self.holders.get_mut(&process) else { return };
         let Some(stream) = self.streams.get_mut(&number) else { return };
         let absent = holder
@@ -292,8 +300,13 @@ impl Hub {
         }
         if let Some(secret) = holder.installed.trust.get_mut(&id) {
             // On a new stream only what the holder says of itself counts; without a word it gets the newest again.
+            secret.others = others.filter(|_| applied.is_some());
             secret.applied = applied;
             secret.refused = None;
+        }
+        if let Some(secret) = holder.foreign.get_mut(&id) {
+            secret.applied = has.map(|version| version.fingerprint);
+            secret.had |= has.is_some();
         }
         if let Some(secret) = holder.installed.leaves.get_mut(&id) {
             secret.refused = None;
@@ -303,9 +316,13 @@ impl Hub {
     }
 
     /// The bundle whose version a reconnecting holder says it has; unions are not recognised, and are pushed again.
-    fn applied_by_version(&self, version: TrustVersion) -> Option<TrustView> {
+    fn applied_by_version(
+        &self,
+        version: TrustVersion,
+        others: Option<RootId>,
+    ) -> Option<TrustView> {
         let view = bundle_store::view(self.parts.store.at(version.proves)?);
-        (TrustVersion::of(&view) == version).then_some(view)
+        (TrustVersion::of(&view).with(others) == version).then_some(view)
     }
 
     /// Lets time do what time does: leaves expire, and secrets that nobody came back for are forgotten.
@@ -335,7 +352,7 @@ impl Hub {
                         .is_some_and(|secret| !secret.may_hold.is_empty());
                     let counts = match subscription.name.kind {
                         SecretKind::Leaf(_) => holds,
-                        SecretKind::Roots | SecretKind::All => !connected,
+                        SecretKind::Roots | SecretKind::All | SecretKind::Foreign(_) => !connected,
                     };
                     !counts && long_absent(subscription.absent_since)
                 })

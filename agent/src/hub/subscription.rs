@@ -61,8 +61,8 @@ pub(crate) enum Material {
     Leaf(Arc<Leaf>),
     /// Roots in PEM, of one version.
     Roots { version: TrustVersion, pem: String },
-    /// The same, said to be those of a trust domain.
-    RootsOf { trust_domain: TrustDomain, version: TrustVersion, pem: String },
+    /// The roots of each trust domain, by its name.
+    RootsOf { version: TrustVersion, domains: Vec<(TrustDomain, String)> },
 }
 
 /// What a stream's reader, or a caller without a stream, gets from the hub.
@@ -96,6 +96,13 @@ impl TrustVersion {
     pub(crate) fn of(view: &TrustView) -> Self {
         let ids: Vec<u8> = view.roots.iter().flat_map(|id| *id.as_bytes()).collect();
         Self { proves: view.proves, fingerprint: RootId::of(&ids) }
+    }
+
+    /// The same with roots of other trust domains.
+    pub(crate) fn with(self, others: Option<RootId>) -> Self {
+        let Some(others) = others else { return self };
+        let both = [*self.fingerprint.as_bytes(), *others.as_bytes()].concat();
+        Self { fingerprint: RootId::of(&both), ..self }
     }
 }
 

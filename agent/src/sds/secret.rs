@@ -46,8 +46,8 @@ pub(crate) fn response(delivery: &Delivery) -> DiscoveryResponse {
     let (secret, version_info) = match &delivery.material {
         Material::Leaf(held) => (leaf(name, held), held.held().serial.to_string()),
         Material::Roots { version, pem } => (roots(name, pem.clone()), trust_version(*version)),
-        Material::RootsOf { trust_domain, version, pem } => {
-            (all_domains(name, trust_domain, pem.clone()), trust_version(*version))
+        Material::RootsOf { version, domains } => {
+            (all_domains(name, domains), trust_version(*version))
         }
     };
     DiscoveryResponse {
@@ -89,10 +89,12 @@ fn roots(name: &str, pem: String) -> Secret {
 }
 
 /// Roots by trust domain, for Envoy's SPIFFE validator.
-fn all_domains(name: &str, trust_domain: &TrustDomain, pem: String) -> Secret {
-    let domain =
-        SpiffeDomain { name: trust_domain.as_str().to_owned(), trust_bundle: Some(inline(pem)) };
-    let config = SpiffeCertValidatorConfig { trust_domains: vec![domain] };
+fn all_domains(name: &str, domains: &[(TrustDomain, String)]) -> Secret {
+    let domain = |(domain, pem): &(TrustDomain, String)| SpiffeDomain {
+        name: domain.as_str().to_owned(),
+        trust_bundle: Some(inline(pem.clone())),
+    };
+    let config = SpiffeCertValidatorConfig { trust_domains: domains.iter().map(domain).collect() };
     let typed = Any { type_url: SPIFFE_VALIDATOR_TYPE.to_owned(), value: config.encode_to_vec() };
     let validator =
         TypedExtensionConfig { name: SPIFFE_VALIDATOR.to_owned(), typed_config: Some(typed) };

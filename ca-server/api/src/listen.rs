@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use proto::banyan::admin::v1::admin_service_server::AdminServiceServer;
 use proto::banyan::admin::v1::agent_admin_service_server::AgentAdminServiceServer;
 use proto::banyan::admin::v1::authority_service_server::AuthorityServiceServer;
+use proto::banyan::admin::v1::federation_service_server::FederationServiceServer;
 use proto::banyan::admin::v1::leaf_service_server::LeafServiceServer;
 use proto::banyan::admin::v1::replica_service_server::ReplicaServiceServer;
 use proto::banyan::admin::v1::rotation_service_server::RotationServiceServer;
@@ -33,6 +34,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use transport::accept::{self, Stop};
 use transport::crowd::Crowd;
+use transport::document::{self, DocumentTls, READ_WITHIN, READERS_MAX};
 use transport::grpc::GrpcPort;
 use transport::guard::Guard;
 use transport::plain::{self, PLAIN_CONNECTIONS_MAX, PROBE_WITHIN};
@@ -44,9 +46,11 @@ use crate::admin::{Admin, OperatorSettings, Operators};
 use crate::agent::Agents;
 use crate::agent_admin::AgentAdmin;
 use crate::authority::AuthorityLooks;
+use crate::documents::{self, ShownAs};
 use crate::downstream::DownstreamCalls;
 use crate::downstream_admin::DownstreamAdmin;
 use crate::entrance::Entrance;
+use crate::federation::Federations;
 use crate::istio::IstioCertificates;
 use crate::leaf::Leaves;
 use crate::peer::PeerCalls;
@@ -59,12 +63,14 @@ use crate::token::Tokens;
 use crate::waiver::Waivers;
 use control::ca::Ca;
 use control::front::{Front, NotServed, ServerIdentity};
+use federation::document::DOCUMENT_BYTES_MAX;
 
 /// The TCP addresses of a server: taken, so that nobody else gets them. That of gRPC is silent, so that whoever connects is
 /// refused until there is something to serve.
 pub struct Addresses {
     grpc: (TcpSocket, SocketAddr),
     plain: (std::net::TcpListener, SocketAddr),
+    bundle: Option<(TcpSocket, SocketAddr)>,
 }
 
 /// What is taken of the configuration.
@@ -84,6 +90,8 @@ pub struct Settings {
     pub rotations: Defaults,
     /// Whether gRPC reflection is served on the TLS port.
     pub reflection: bool,
+    /// As whom the bundle endpoint answers, if there is one.
+    pub documents: ShownAs,
 }
 
 /// Why nothing is served.
@@ -108,11 +116,15 @@ pub enum ListenError {
 const BACKLOG: u32 = 1_024;
 
 impl Addresses {
-    /// Takes both.
+    /// Takes them; `bundle` is that of the bundle endpoint, if there is one.
     ///
     /// # Errors
     /// [`ListenError::Bind`] if somebody has one.
-    pub fn reserve(grpc: SocketAddr, plain: SocketAddr) -> Result<Self, ListenError> {
+    pub fn reserve(
+        grpc: SocketAddr,
+        plain: SocketAddr,
+        bundle: Option<SocketAddr>,
+    ) -> Result<Self, ListenError> {
         let bound = |addr: SocketAddr| {
             let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
             let bound = socket.and_then(|socket| {
@@ -122,9 +134,10 @@ impl Addresses {
             });
             bound.map(|socket| (socket, addr)).map_err(failed(addr))
         };
+        let bundle = bundle.map(bound).transpose()?;
         let (grpc, (socket, _)) = (bound(grpc)?, bound(plain)?);
         let listens = || socket.listen(BACKLOG)?.into_std();
-        Ok(Self { grpc, plain: (listens().map_err(failed(plain))?, plain) })
+        Ok(Self { grpc, plain: (listens().map_err(failed(plain))?, plain), bundle })
     }
 
     /// Tells probes from now on that this server starts, and what it waits for if it waits.
@@ -151,6 +164,7 @@ pub struct Sockets {
     plain: TcpListener,
     admin: UnixListener,
     admin_file: SocketFile,
+    bundle: Option<(TcpListener, SocketAddr)>,
     grpc_addr: SocketAddr,
     plain_addr: SocketAddr,
 }
@@ -161,6 +175,8 @@ pub struct Served {
     pub grpc_addr: SocketAddr,
     /// Where health and metrics are served.
     pub plain_addr: SocketAddr,
+    /// Where the bundle is served as a document.
+    pub bundle_addr: Option<SocketAddr>,
     /// The admin socket, which goes when this is dropped.
     pub admin_file: SocketFile,
     /// What clients meet.
@@ -251,7 +267,7 @@ impl ServerFront {
     }
 }
 
-fn serving(identity: &ServerIdentity) -> ServingIdentity {
+pub(crate) fn serving(identity: &ServerIdentity) -> ServingIdentity {
     ServingIdentity { chain: identity.chain.clone(), key: identity.key.clone_key() }
 }
 
@@ -266,9 +282,11 @@ impl Sockets {
         let ((socket, grpc), (listener, plain)) = (addresses.grpc, addresses.plain);
         let (grpc, grpc_addr) = tcp(socket.listen(BACKLOG), grpc)?;
         let (plain, plain_addr) = tcp(TcpListener::from_std(listener), plain)?;
+        let bundle = addresses.bundle.map(|(socket, addr)| tcp(socket.listen(BACKLOG), addr));
+        let bundle = bundle.transpose()?;
         let (admin, admin_file) =
             unix::bind(admin_socket).map_err(failed(admin_socket.display()))?;
-        Ok(Self { grpc, plain, admin, admin_file, grpc_addr, plain_addr })
+        Ok(Self { grpc, plain, admin, admin_file, bundle, grpc_addr, plain_addr })
     }
 
     /// Serves all three until stopped; each loop and connection is a task of the tracker.
@@ -307,10 +325,13 @@ impl Sockets {
             let states = StateServiceServer::new(States::new(Arc::clone(ca), operators.clone()));
             let leaves = LeafServiceServer::new(Leaves::new(Arc::clone(ca), operators.clone()));
             let waivers = WaiverServiceServer::new(Waivers::new(Arc::clone(ca), operators.clone()));
+            let federations =
+                FederationServiceServer::new(Federations::new(Arc::clone(ca), operators.clone()));
             let tokens = TokenServiceServer::new(Tokens::new(Arc::clone(ca), operators.clone()));
             let replicas =
                 ReplicaServiceServer::new(Replicas::new(Arc::clone(ca), operators.clone()));
             routes
+                .add_service(federations.max_decoding_message_size(2 * DOCUMENT_BYTES_MAX))
                 .add_service(waivers.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(leaves.max_decoding_message_size(MESSAGE_BYTES_MAX))
                 .add_service(replicas.max_decoding_message_size(MESSAGE_BYTES_MAX))
@@ -366,12 +387,35 @@ impl Sockets {
             tasks.clone(),
             move |stream, _, place| plain::serve(stream, place, routes.clone()),
         ));
+        let bundle_addr = self.bundle.as_ref().map(|(_, addr)| *addr);
+        if let Some((listener, addr)) = self.bundle {
+            let tls = Arc::new(DocumentTls::default());
+            let identity = match settings.documents {
+                ShownAs::TheCa => front.identity(),
+                ShownAs::Host(identity) => identity,
+            };
+            let following = documents::follow(identity, Arc::clone(&tls));
+            tasks.spawn(stop.gently.clone().run_until_cancelled_owned(following));
+            // Nobody else sets it.
+            let _ = ca.federated.endpoint.set(addr);
+            let told = Arc::clone(ca);
+            let routes = document::routes(move || documents::document(&told));
+            tasks.spawn(accept::run(
+                listener,
+                crowd(Rules::of_documents(READERS_MAX, READ_WITHIN)),
+                stop.clone(),
+                tasks.clone(),
+                move |stream, _, place| {
+                    document::serve(stream, place, Arc::clone(&tls), routes.clone())
+                },
+            ));
+        }
         let (quiet, ended) = (Arc::clone(ca), stop.gently.clone());
         tasks.spawn(async move {
             ended.run_until_cancelled(quiet.hush.tell_at_times(&quiet.clock)).await
         });
         let Self { admin_file, grpc_addr, plain_addr, .. } = self;
-        Ok(Served { grpc_addr, plain_addr, admin_file, front, stop, tasks })
+        Ok(Served { grpc_addr, plain_addr, bundle_addr, admin_file, front, stop, tasks })
     }
 }
 
@@ -421,6 +465,7 @@ impl Front for ServerFront {
             StateServiceServer::<States>::NAME,
             LeafServiceServer::<Leaves>::NAME,
             WaiverServiceServer::<Waivers>::NAME,
+            FederationServiceServer::<Federations>::NAME,
             TokenServiceServer::<Tokens>::NAME,
             ReplicaServiceServer::<Replicas>::NAME,
             DownstreamServiceServer::<DownstreamCalls>::NAME,

@@ -9,7 +9,9 @@ use proto::banyan::admin::v1::{
     AddRelyingPartyRequest, AttestRootRequest, ConfirmRelyingPartyRequest, RelyingParty,
     RemoveRelyingPartyRequest, Root,
 };
-use registry::{AttestedRow, Confirmation, NEIGHBOR_PARTY, RegistryError, RelyingPartyRow};
+use registry::{
+    AttestedRow, Confirmation, FEDERATED_PARTY, NEIGHBOR_PARTY, RegistryError, RelyingPartyRow,
+};
 use trust::plain::span;
 use trust::{Cover, Sequence, Timestamp};
 
@@ -93,6 +95,18 @@ pub(crate) async fn remove(
     {
         return Err(invalid(format!(
             "{name} is the neighbor {neighbor}, whose token is still good: `banyan downstream remove {neighbor}` ends both"
+        )));
+    }
+    if let Some(domain) = name.strip_prefix(FEDERATED_PARTY)
+        && ca
+            .registry
+            .federations()
+            .iter()
+            .any(|(known, row)| known == domain && row.reads_within.is_some())
+    {
+        return Err(invalid(format!(
+            "{name} is the trust domain {domain}, which reads our bundle: `banyan federation add {domain}` without --reads-ours \
+             waits for it no longer, `banyan federation remove {domain}` ends the federation"
         )));
     }
     words::journal(ca, &word, "subscriber remove", &name, "").await?;

@@ -59,6 +59,8 @@ struct Uplink {
     messages: Streaming<AgentMessage>,
     intake: Intake,
     bundles: watch::Receiver<Bundle>,
+    /// Those of other trust domains.
+    foreign: watch::Receiver<Option<Arc<Vec<Bundle>>>>,
     ending: CancellationToken,
     /// Over how long agents are spread when they are sent elsewhere.
     departure: watch::Receiver<Option<Duration>>,
@@ -89,6 +91,8 @@ pub(crate) fn open(
     let ca = Arc::clone(&call.ca);
     let mut bundles = ca.bundles.clone();
     bundles.mark_changed();
+    let mut foreign = ca.federated.bundles.clone();
+    foreign.mark_changed();
     departure.mark_changed();
     let (session, hints) = ca.sessions.open(&agent, ca.clock.now());
     let uplink = Uplink {
@@ -104,6 +108,7 @@ pub(crate) fn open(
         messages,
         intake: Intake::new(),
         bundles,
+        foreign,
         doubts: None,
         differs: None,
         ended: false,
@@ -150,6 +155,11 @@ impl Uplink {
                     // Whoever sends bundles has stopped, and so will the server.
                     Err(_) => Some(self.goodbye()),
                 },
+                Ok(()) = self.foreign.changed() => {
+                    let foreign = self.foreign.borrow_and_update().clone();
+                    // While they are not known, the agent stays with those that it has.
+                    foreign.map(|bundles| Answer::Foreign(wire::foreign(&bundles)))
+                }
                 Ok(()) = self.departure.changed() => {
                     let spread = *self.departure.borrow_and_update();
                     spread.map(elsewhere)

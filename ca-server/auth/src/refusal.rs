@@ -316,6 +316,12 @@ reasons! {
     RelyingPartyUnknown = "RELYING_PARTY_UNKNOWN", NotFound, None;
     /// There is no waiver of this name.
     WaiverUnknown = "WAIVER_UNKNOWN", NotFound, None;
+    /// There is no federation with this trust domain.
+    FederationUnknown = "FEDERATION_UNKNOWN", NotFound, None;
+    /// Somebody else keeps the federation with this trust domain.
+    FederationOwned = "FEDERATION_OWNED", FailedPrecondition, None;
+    /// The bundle of another trust domain is not taken.
+    ForeignBundleRefused = "FOREIGN_BUNDLE_REFUSED", InvalidArgument, None;
     /// The bearer token is of no downstream CA.
     DownstreamTokenInvalid = "DOWNSTREAM_TOKEN_INVALID", Unauthenticated, None;
     /// There is no downstream CA of this name.

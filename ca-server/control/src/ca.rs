@@ -25,6 +25,7 @@ use crate::authority_upkeep::Drifts;
 use crate::bundles::BundleHistory;
 use crate::clock::GuardedClock;
 use crate::evidence::EvidenceReader;
+use crate::federated::Federated;
 use crate::findings::Findings;
 use crate::hierarchy::{Downstreams, Upstreams};
 use crate::hush::Hush;
@@ -100,6 +101,8 @@ pub struct Ca {
     pub neighbors: BTreeSet<String>,
     /// What is wrong with them.
     pub neighbor_troubles: watch::Receiver<NeighborTroubles>,
+    /// Other trust domains.
+    pub federated: Federated,
     /// When roots are replaced for their age.
     pub aging: Aging,
     /// Downstream CAs, and what they reported.

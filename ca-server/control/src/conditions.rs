@@ -91,6 +91,7 @@ pub fn conditions(ca: &Ca, state: &State) -> Vec<String> {
         conditions.push(format!("root authority {name} is unhealthy, issuance continues: {text}"));
     }
     conditions.extend(ca.authority_drift.borrow().values().flat_map(Drift::sentences).cloned());
+    conditions.extend(ca.federated.conditions());
     conditions.extend(ca.neighbor_troubles.borrow().values().flatten().cloned());
     let configured = |name: &str| match name.strip_prefix(AuthorityName::NEIGHBOR) {
         Some(neighbor) => ca.neighbors.contains(neighbor),

@@ -20,6 +20,7 @@
 //! | [`reissue`] | leaves of a root that drains, asked for at a pace |
 //! | [`peers`] | the other servers: whose row is it, and what agents said of it |
 //! | [`hierarchy`] | the upstream CA, which is followed, and downstream CAs, which are counted |
+//! | [`federated`] | what is known of other trust domains |
 //! | [`levels`], [`findings`], [`footing`], [`logs`], [`clock`], [`machine`] | what shall be so and is not |
 //! | [`compaction`] | the ledger forgets, beside everything else |
 //! | [`status`], [`conditions`], [`roots`], [`roster`], [`leaves`] | what operators see |
@@ -46,6 +47,7 @@ pub mod duty;
 mod effects;
 pub mod evidence;
 pub mod explain;
+pub mod federated;
 pub mod findings;
 pub mod footing;
 pub mod forecast;

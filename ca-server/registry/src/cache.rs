@@ -297,6 +297,8 @@ fn instead(kind: Kind, id: &str) -> Option<Row> {
         }
         // Gates go on with the row that was there; a start without one is refused.
         Kind::Downstreams => None,
+        // Its last good bundle is served on; a start without one tells nobody of any (`federations.rs`).
+        Kind::Federations => None,
         Kind::Attested
         | Kind::Waivers
         | Kind::Tokens
@@ -319,6 +321,9 @@ const fn meanwhile(kind: Kind) -> &'static str {
         }
         Kind::Attested => "gates wait as if nobody had said anything; repeat `banyan root attest`",
         Kind::Waivers => "gates wait as if it were not there; `banyan waiver add` writes it anew",
+        Kind::Federations => {
+            "the bundles of other trust domains stay as they were; `banyan federation add` writes it anew"
+        }
         Kind::Tokens => "nobody can join with it; make a new one with `banyan token create`",
         Kind::Agents => "this agent is refused; one that joined with a join token needs a new one",
         Kind::Acts => "`banyan agent list --acts` omits it",

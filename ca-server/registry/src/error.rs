@@ -112,6 +112,17 @@ pub enum RegistryError {
     /// There is no waiver of this name.
     #[error("there is no waiver {0:?}")]
     WaiverUnknown(String),
+    /// This CA is not federated with such a trust domain.
+    #[error("there is no federation with the trust domain {0:?}")]
+    FederationUnknown(String),
+    /// Somebody else keeps it.
+    #[error("the federation with {domain} is kept by {owner}")]
+    FederationOwned {
+        /// The trust domain.
+        domain: String,
+        /// Who keeps it.
+        owner: String,
+    },
     /// A confirmation is about a bundle of the future.
     #[error("bundle {0} was not published yet")]
     BundleOfTheFuture(trust::Sequence),
@@ -162,6 +173,10 @@ impl RegistryError {
                 "`banyan relying-party list` shows those that there are"
             }
             Self::WaiverUnknown(_) => "`banyan waiver list` shows those that there are",
+            Self::FederationUnknown(_) => "`banyan federation list` shows those that there are",
+            Self::FederationOwned { .. } => {
+                "change it there, or say `--force`: then its keeper may change it back"
+            }
             Self::BundleOfTheFuture(_) => "confirm the present one or a former one",
             Self::DownstreamExists(_) => "choose another name, or remove it first",
             Self::DownstreamUnknown(_) => "`banyan downstream list` shows those that there are",

@@ -78,13 +78,14 @@ fn known(registry: &AgentRegistry) -> String {
     let tables = registry.read().tables.clone();
     let tokens: std::collections::BTreeMap<_, _> = tables.tokens.iter().collect();
     format!(
-        "{tokens:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+        "{tokens:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
         tables.agents,
         tables.bans,
         tables.acts,
         tables.relying_parties,
         tables.attested,
         tables.waivers,
+        tables.federations,
         tables.downstreams,
     )
 }

@@ -17,6 +17,8 @@ mod downstream;
 mod error;
 #[cfg(test)]
 mod fault_tests;
+mod federation_row;
+mod federations;
 #[cfg(test)]
 mod fixture;
 mod follow;
@@ -41,6 +43,8 @@ mod waivers;
 
 pub use coverage::Coverage;
 pub use error::{RegistryError, RegistryUnreadable, TakeOverError};
+pub use federation_row::{Checked, EndpointProfile, FederationRow, ForeignBundle, ForeignRefused};
+pub use federations::{FEDERATED_PARTY, FEDERATIONS_MAX, FederationAdded};
 pub use follow::Following;
 pub use former::take_over;
 pub use joining::check_token;

@@ -53,6 +53,8 @@ impl From<RegistryError> for Refusal {
             RegistryError::Banned(_) => Reason::AgentBanned,
             RegistryError::RelyingPartyUnknown(_) => Reason::RelyingPartyUnknown,
             RegistryError::WaiverUnknown(_) => Reason::WaiverUnknown,
+            RegistryError::FederationUnknown(_) => Reason::FederationUnknown,
+            RegistryError::FederationOwned { .. } => Reason::FederationOwned,
             RegistryError::BundleOfTheFuture(_) | RegistryError::DownstreamExists(_) => {
                 Reason::RequestInvalid
             }

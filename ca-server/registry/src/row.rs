@@ -10,6 +10,7 @@ use stores::{InvalidKey, Key, ReadError, Space, spaces};
 use trust::RootId;
 
 use crate::error::RegistryError;
+use crate::federation_row::FederationRow;
 use crate::rows::{
     ActRow, AgentRow, AttestedRow, BanRow, DownstreamRow, RelyingPartyRow, TokenHash, TokenRow,
     id_of,
@@ -27,6 +28,7 @@ pub(crate) enum Kind {
     RelyingParties,
     Attested,
     Waivers,
+    Federations,
     Tokens,
     Agents,
     Acts,
@@ -41,6 +43,7 @@ pub(crate) enum Row {
     RelyingParty(String, Option<RelyingPartyRow>),
     Attested(RootId, Option<AttestedRow>),
     Waiver(String, Option<WaiverRow>),
+    Federation(String, Option<FederationRow>),
     Token(TokenHash, Option<TokenRow>),
     Agent(String, Option<AgentRow>),
     Act(u64, Option<ActRow>),
@@ -50,12 +53,13 @@ pub(crate) enum Row {
 
 impl Kind {
     /// In the order in which they are read, and taken over: whom a row refuses or makes wait comes before whom one lets in.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Bans,
         Self::Downstreams,
         Self::RelyingParties,
         Self::Attested,
         Self::Waivers,
+        Self::Federations,
         Self::Tokens,
         Self::Agents,
         Self::Acts,
@@ -69,6 +73,7 @@ impl Kind {
             Self::RelyingParties => spaces::RELYING_PARTIES,
             Self::Attested => spaces::ATTESTED,
             Self::Waivers => spaces::WAIVERS,
+            Self::Federations => spaces::FEDERATIONS,
             Self::Tokens => spaces::TOKENS,
             Self::Agents => spaces::AGENTS,
             Self::Acts => spaces::ACTS,
@@ -95,6 +100,7 @@ impl Kind {
             Self::RelyingParties => Row::RelyingParty(name(), None),
             Self::Attested => Row::Attested(root(id)?, None),
             Self::Waivers => Row::Waiver(name(), None),
+            Self::Federations => Row::Federation(name(), None),
             Self::Tokens => Row::Token(hash(id)?, None),
             Self::Agents => Row::Agent(name(), None),
             Self::Acts => Row::Act(index(id)?, None),
@@ -118,6 +124,7 @@ impl Kind {
             Self::RelyingParties => Row::RelyingParty(name(), Some(json(body)?)),
             Self::Attested => Row::Attested(root(id)?, Some(json(body)?)),
             Self::Waivers => Row::Waiver(name(), Some(json(body)?)),
+            Self::Federations => Row::Federation(name(), Some(json(body)?)),
             Self::Tokens => Row::Token(hash(id)?, Some(json(body)?)),
             Self::Agents => Row::Agent(name(), Some(json(body)?)),
             Self::Acts => Row::Act(index(id)?, Some(json(body)?)),
@@ -134,6 +141,7 @@ impl Row {
             Self::RelyingParty(..) => Kind::RelyingParties,
             Self::Attested(..) => Kind::Attested,
             Self::Waiver(..) => Kind::Waivers,
+            Self::Federation(..) => Kind::Federations,
             Self::Token(..) => Kind::Tokens,
             Self::Agent(..) => Kind::Agents,
             Self::Act(..) => Kind::Acts,
@@ -147,6 +155,7 @@ impl Row {
             | Self::Downstream(name, _)
             | Self::RelyingParty(name, _)
             | Self::Waiver(name, _)
+            | Self::Federation(name, _)
             | Self::Agent(name, _) => name.clone(),
             Self::Attested(root, _) => root.to_string(),
             Self::Token(hash, _) => id_of(hash),
@@ -164,6 +173,7 @@ impl Row {
             Self::RelyingParty(_, row) => body(row),
             Self::Attested(_, row) => body(row),
             Self::Waiver(_, row) => body(row),
+            Self::Federation(_, row) => body(row),
             Self::Token(_, row) => body(row),
             Self::Agent(_, row) => body(row),
             Self::Act(_, row) => body(row),

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use redb::{Builder, TableDefinition};
 use stores::fake::{FakeStore, Fault};
@@ -16,6 +17,7 @@ use crate::former::take_over;
 use crate::row::{Kind, Row};
 use crate::rows::{AgentRow, RelyingPartyRow, Seen, TokenRow};
 use crate::waiver_row::WaiverRow;
+use crate::{EndpointProfile, FederationRow, ForeignBundle};
 
 /// One row of each kind with everything that it can hold, as `registry.redb` has it.
 const FORMER: &str = include_str!("stored_rows.txt");
@@ -92,6 +94,26 @@ async fn put_further(store: &FakeStore) {
                 by: "ann (uid 0)".to_owned(),
                 reason: "closed".to_owned(),
                 at: Timestamp::from_secs(7),
+            }),
+        ),
+        Row::Federation(
+            "other.org".to_owned(),
+            Some(FederationRow {
+                endpoint: "https://ca.other.org/".to_owned(),
+                profile: EndpointProfile::Spiffe("spiffe://other.org/banyan/ca/*".parse().unwrap()),
+                reads_within: Some(Duration::from_secs(1_500)),
+                owner: "kubernetes/a/b".to_owned(),
+                by: "ann (uid 0)".to_owned(),
+                reason: "partners".to_owned(),
+                at: Timestamp::from_secs(7),
+                given: "ab".to_owned(),
+                bundle: Some(ForeignBundle {
+                    sequence: Some(3),
+                    refresh_hint: Some(300),
+                    roots: vec![vec![1, 2, 3]],
+                    taken: Timestamp::from_secs(8),
+                    checked: Some(Timestamp::from_secs(9)),
+                }),
             }),
         ),
     ];

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use trust::RootId;
 
+use crate::federation_row::FederationRow;
 use crate::row::Row;
 use crate::rows::{
     ActRow, AgentRow, AttestedRow, BanRow, DownstreamRow, RelyingPartyRow, TokenHash, TokenRow,
@@ -27,6 +28,8 @@ pub(crate) struct Tables {
     pub(crate) relying_parties: BTreeMap<String, RelyingPartyRow>,
     pub(crate) attested: BTreeMap<RootId, AttestedRow>,
     pub(crate) waivers: BTreeMap<String, WaiverRow>,
+    /// Other trust domains, by their names.
+    pub(crate) federations: BTreeMap<String, FederationRow>,
     pub(crate) downstreams: BTreeMap<String, DownstreamRow>,
 }
 
@@ -53,6 +56,7 @@ impl Tables {
             Row::RelyingParty(name, row) => set(&mut self.relying_parties, name, row),
             Row::Attested(root, row) => set(&mut self.attested, root, row),
             Row::Waiver(name, row) => set(&mut self.waivers, name, row),
+            Row::Federation(name, row) => set(&mut self.federations, name, row),
             Row::Downstream(name, row) => set(&mut self.downstreams, name, row),
         }
         Vec::new()
@@ -69,6 +73,7 @@ impl Tables {
             Row::RelyingParty(name, row) => self.relying_parties.get(name) == row.as_ref(),
             Row::Attested(root, row) => self.attested.get(root) == row.as_ref(),
             Row::Waiver(name, row) => self.waivers.get(name) == row.as_ref(),
+            Row::Federation(name, row) => self.federations.get(name) == row.as_ref(),
             Row::Downstream(name, row) => self.downstreams.get(name) == row.as_ref(),
         }
     }

@@ -13,6 +13,7 @@ use trust::{Bundle, SpiffeId};
 
 use super::BootError;
 use super::ca;
+use super::federation;
 use super::given::Given;
 use super::neighbors;
 use super::open::{self, CoreServices};
@@ -121,6 +122,7 @@ pub(super) async fn assemble(
     let (told, authority_troubles) = watch::channel(AuthorityTroubles::new());
     let (drift_told, authority_drift) = watch::channel(Drifts::new());
     let (neighbors_told, neighbor_troubles) = watch::channel(NeighborTroubles::new());
+    let (federation_told, federated) = federation::federated(config);
     let downstreams = Arc::new(Downstreams::new(registry.clone()));
     let (upstreams, watches) = upstreams(&core.authorities);
     let replication = core.joined.replication(&segment, config.leaf().skew());
@@ -164,6 +166,7 @@ pub(super) async fn assemble(
         authority_troubles,
         authority_drift,
         neighbor_troubles,
+        federated,
         id,
         evidence,
         history: core.bundles.clone(),
@@ -189,7 +192,7 @@ pub(super) async fn assemble(
             .set(issuer_keys.waiting().and_then(|calls| calls.try_into().ok()).unwrap_or(0));
     });
     let served = Sockets::listen(addresses, config.listen().admin_socket())?.serve(
-        settings::served_as(config, places.connections),
+        settings::served_as(config, places.connections, federation_told.shown_as(config)),
         &ca,
         front,
     )?;
@@ -236,6 +239,13 @@ pub(super) async fn assemble(
         served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(follow));
     }
     neighbors::keep(config, &core.neighbors, &ca, &served, neighbors_told);
+    let federation = federation_told.keep(
+        config.clone(),
+        ca.registry.clone(),
+        Arc::clone(&deps.clock),
+        core.joined.duty.clone(),
+    );
+    served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(federation));
     let published = ca.history.clone().follow();
     served.tasks.spawn(served.stop.gently.clone().run_until_cancelled_owned(published));
     let sightings = hear::keep(Arc::clone(&ca));

@@ -26,6 +26,7 @@ use control::ca::Ca;
 use control::ca_keys::CaKeys;
 use control::clock::GuardedClock;
 use control::evidence::EvidenceReader;
+use control::federated::Federated;
 use control::findings::Findings;
 use control::hierarchy::{Downstreams, Upstreams};
 use control::hush::Hush;
@@ -51,6 +52,7 @@ pub(super) struct CaParts {
     pub(super) authority_troubles: watch::Receiver<AuthorityTroubles>,
     pub(super) authority_drift: watch::Receiver<Drifts>,
     pub(super) neighbor_troubles: watch::Receiver<NeighborTroubles>,
+    pub(super) federated: Federated,
     pub(super) id: SpiffeId,
     pub(super) evidence: Arc<EvidenceReader>,
     pub(super) history: BundleHistory,
@@ -84,6 +86,7 @@ pub(super) fn ca(config: &Config, deps: &HostDeps, driver: &DriverHandle, parts:
         guard,
         authority_drift,
         neighbor_troubles,
+        federated,
         replication,
         store,
         clusters,
@@ -133,6 +136,7 @@ pub(super) fn ca(config: &Config, deps: &HostDeps, driver: &DriverHandle, parts:
         authority_drift,
         neighbors: config.neighbors().keys().cloned().collect(),
         neighbor_troubles,
+        federated,
         aging: Aging {
             max_age: config.rotation().max_root_age(),
             retry_after: config.rotation().retry_aborted_after(),

@@ -14,6 +14,7 @@ mod ca;
 mod clusters_look;
 mod embedding;
 mod error;
+mod federation;
 mod former;
 mod given;
 mod host_deps;
@@ -84,6 +85,7 @@ impl Server {
     pub fn inspect(config: &Config) -> Result<(), Problems> {
         let mut problems = instances::plugin_problems(config, &());
         problems.extend(preflight::problems(config, &instances::known(config, &())));
+        problems.extend(federation::problems(config));
         Problems::unless_empty(problems)
     }
 
@@ -191,7 +193,8 @@ impl Server {
         Problems::unless_empty(instances::plugin_problems(&config, embedding))?;
         let layout = Layout::claim(deps.disk.as_ref(), config.data_dir())?;
         // Before anything is made: what listens there already is often this server's own predecessor.
-        let addresses = Addresses::reserve(config.listen().grpc(), config.listen().plain())?;
+        let (listen, bundle) = (config.listen(), config.bundle_endpoint().listen());
+        let addresses = Addresses::reserve(listen.grpc(), listen.plain(), bundle)?;
         let guard = Arc::new(GuardedClock::open(
             Arc::clone(&deps.clock),
             Arc::clone(&deps.disk),

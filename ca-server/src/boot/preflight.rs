@@ -295,6 +295,9 @@ impl Found {
         if !is_running(config.data_dir()) {
             self.port("listen.grpc", config.listen().grpc());
             self.port("listen.plain", config.listen().plain());
+            if let Some(address) = config.bundle_endpoint().listen() {
+                self.port("bundle_endpoint.listen", address);
+            }
         }
     }
 

@@ -45,6 +45,8 @@ pub struct Running {
     pub grpc_addr: SocketAddr,
     /// Where health and metrics are served.
     pub plain_addr: SocketAddr,
+    /// Where the bundle is served to other trust domains.
+    pub bundle_addr: Option<SocketAddr>,
     /// The socket of the admin API.
     pub admin_socket: PathBuf,
     pub(super) parts: Parts,
@@ -74,7 +76,7 @@ pub(super) async fn run(
 ) -> Running {
     let Assembled { ca, served, upkeep, unstarted, segment } = assembled;
     let CoreServices { task: driver, joined, .. } = core;
-    let Served { grpc_addr, plain_addr, admin_file, front, stop, tasks } = served;
+    let Served { grpc_addr, plain_addr, bundle_addr, admin_file, front, stop, tasks } = served;
     upkeep.read_key_sets().await;
     let upkeep_stop = CancellationToken::new();
     let unkept = upkeep_stop.clone().drop_guard();
@@ -100,6 +102,7 @@ pub(super) async fn run(
     Running {
         grpc_addr,
         plain_addr,
+        bundle_addr,
         admin_socket: config.listen().admin_socket().to_owned(),
         parts,
     }

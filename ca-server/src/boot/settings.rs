@@ -9,13 +9,14 @@ use issuance::{LeafProfile, ProfileSettings};
 
 use super::BootError;
 use crate::config::{AboveMax, Config, StoreConfig};
-use api::{Defaults, OperatorSettings, Settings};
+use api::{Defaults, OperatorSettings, Settings, ShownAs};
 use control::evidence::EvidenceSettings;
 use control::footing::Where;
 
 /// How it is served, over as many connections as the system grants.
-pub(super) fn served_as(config: &Config, connections: usize) -> Settings {
+pub(super) fn served_as(config: &Config, connections: usize, documents: ShownAs) -> Settings {
     Settings {
+        documents,
         limits: config.limits().transport().clone(),
         connections,
         requests_in_flight: config.limits().requests_in_flight(),

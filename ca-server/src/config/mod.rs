@@ -8,6 +8,7 @@
 //! Each section is a type of its own, whose accessors say unit, default and bound of each key.
 
 mod agents;
+mod bundle_endpoint;
 mod cluster;
 mod identity;
 mod leaf;
@@ -30,6 +31,7 @@ use plugins::ConfigProblem;
 use trust::TrustDomain;
 
 pub use agents::AgentsConfig;
+pub use bundle_endpoint::{BundleEndpointConfig, HostCertificate};
 pub use identity::AdminConfig;
 pub use leaf::{AboveMax, LeafConfig};
 pub use listen::{DEFAULT_FILTER, LimitsConfig, ListenConfig, LogConfig, LogFormat};
@@ -52,6 +54,7 @@ pub struct Config {
     listen: ListenConfig,
     root: RootConfig,
     neighbors: BTreeMap<String, NeighborConfig>,
+    bundle_endpoint: BundleEndpointConfig,
     keys: KeysConfig,
     store: StoreConfig,
     leaf: LeafConfig,
@@ -176,6 +179,11 @@ impl Config {
         &self.neighbors
     }
 
+    /// Section `[bundle_endpoint]`: where other trust domains read our bundle.
+    pub const fn bundle_endpoint(&self) -> &BundleEndpointConfig {
+        &self.bundle_endpoint
+    }
+
     /// Section `[keys]`: where private keys are.
     pub const fn keys(&self) -> &KeysConfig {
         &self.keys
@@ -249,6 +257,8 @@ fn read(file: &toml::Table, directory: &Path, problems: &mut Vec<ConfigProblem>)
     let root = top.table("root");
     let authorities = top.table("authority");
     let neighbors = top.table("neighbor");
+    let bundle_endpoint: Option<toml::Table> =
+        top.optional("bundle_endpoint", "a table [bundle_endpoint]");
     let keys = top.table("keys");
     let store = top.table("store");
     let leaf = top.table("leaf");
@@ -268,6 +278,8 @@ fn read(file: &toml::Table, directory: &Path, problems: &mut Vec<ConfigProblem>)
     let leaf = leaf::leaf(&leaf, problems);
     let root = root::root(&root, &authorities, leaf.as_ref(), problems);
     let neighbors = neighbor::neighbors(&neighbors, &authorities, problems);
+    let bundle_endpoint =
+        bundle_endpoint::bundle_endpoint(bundle_endpoint.as_ref(), directory, problems);
     let lifetime = root.as_ref().map(RootConfig::lifetime);
     let rotation = rotation::rotation(&rotation, lifetime, leaf.as_ref(), problems);
     let agents = agents::agents(&agents, leaf.as_ref(), rotation.as_ref(), problems);
@@ -291,6 +303,7 @@ fn read(file: &toml::Table, directory: &Path, problems: &mut Vec<ConfigProblem>)
         listen: listen?,
         root: root?,
         neighbors: neighbors?,
+        bundle_endpoint: bundle_endpoint?,
         keys: keys?,
         store: store?,
         leaf: leaf?,

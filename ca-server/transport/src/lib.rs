@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`grpc`] | gRPC over TLS | the server, at every call: the handshake accepts any client certificate whose key is proven |
 //! | [`unix`] | the admin API on a Unix socket | the kernel's peer credentials |
+//! | [`document`] | HTTPS for one public document | nobody: it is for everybody |
 //! | [`plain`] | health and metrics | nobody: nothing secret is there |
 //!
 //! One accept loop ([`accept`]) serves them all: it survives errors of `accept` and owns its tasks. The connections of a
@@ -25,6 +26,7 @@ pub mod crowd;
 mod cut;
 mod departure;
 mod distrust;
+pub mod document;
 pub mod files;
 pub mod grpc;
 pub mod guard;

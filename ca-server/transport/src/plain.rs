@@ -18,7 +18,7 @@ use axum::routing::get;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::answer::Attended;
 use crate::crowd::Place;
@@ -75,7 +75,10 @@ pub fn routes(
 }
 
 /// Serves one connection in HTTP/1.1 or HTTP/2, whichever the client speaks.
-pub async fn serve(stream: TcpStream, place: Place, routes: Router) {
+pub async fn serve<IO>(stream: IO, place: Place, routes: Router)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     place.shaken();
     let conduct = place.conduct();
     let mut builder = Builder::new(TokioExecutor::new());

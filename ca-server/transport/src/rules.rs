@@ -87,6 +87,11 @@ impl Rules {
         }
     }
 
+    /// Those of a port where everybody may read a document: within a time they ask, take the answer, or ask again.
+    pub fn of_documents(places: usize, within: Duration) -> Self {
+        Self { port: "bundle", ..Self::of_probes(places, within) }
+    }
+
     /// Those of a port that only operators can reach.
     pub const fn of_operators(places: usize) -> Self {
         Self {

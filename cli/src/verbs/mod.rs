@@ -8,6 +8,7 @@ pub mod ceremony;
 pub mod clock;
 pub mod config;
 pub mod downstream;
+pub mod federation;
 pub mod issue;
 pub mod issuer;
 pub mod journal;

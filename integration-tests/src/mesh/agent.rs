@@ -48,6 +48,13 @@ impl TestAgent {
         Ok(Self { home, clock: Arc::new(SystemClock), config, running: None })
     }
 
+    /// Is of another trust domain.
+    #[must_use]
+    pub fn in_domain(mut self, domain: &str) -> Self {
+        self.config = self.config.replacen(TRUST_DOMAIN, domain, 1);
+        self
+    }
+
     /// Lives by another clock.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {

@@ -84,6 +84,7 @@ impl MeshCa {
         let files =
             files.iter().map(|(name, contents)| ((*name).to_owned(), (*contents).to_owned()));
         let ca_dir = CaDir::of(&CaDirPlan {
+            trust_domain: None,
             keys: Keys::Memory,
             listen: format!("ip_addresses = [\"127.0.0.1\"]\n{listen}"),
             sections: extra.to_owned(),
@@ -92,6 +93,35 @@ impl MeshCa {
         let deps =
             HostDeps { clock, randomness: Arc::new(OsRandomness::new()), disk: Arc::new(RealDisk) };
         let running = ca_dir.start_embedded(deps, embedding).await??;
+        let gate = Gate::before(running.grpc_addr).await?;
+        Ok(Self { ca_dir, running, gate })
+    }
+
+    /// Starts a CA of another trust domain, with keys in files.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn of_domain(domain: &str, extra: &str) -> anyhow::Result<Self> {
+        let ca_dir = CaDir::of(&CaDirPlan {
+            trust_domain: Some(domain.to_owned()),
+            listen: "ip_addresses = [\"127.0.0.1\"]".to_owned(),
+            sections: extra.to_owned(),
+            ..CaDirPlan::default()
+        })?;
+        let running = ca_dir.start().await?;
+        let gate = Gate::before(running.grpc_addr).await?;
+        Ok(Self { ca_dir, running, gate })
+    }
+
+    /// Ends the server of a CA whose keys are in files, and starts it again. Agents find it no more.
+    ///
+    /// # Errors
+    /// When it does not end, or start.
+    pub async fn restarted(self) -> anyhow::Result<Self> {
+        let Self { ca_dir, running, .. } = self;
+        let ended = running.shutdown(Duration::from_secs(1));
+        tokio::time::timeout(SOON, ended).await.context("the CA does not end")?;
+        let running = ca_dir.start().await?;
         let gate = Gate::before(running.grpc_addr).await?;
         Ok(Self { ca_dir, running, gate })
     }

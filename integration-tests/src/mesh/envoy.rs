@@ -83,6 +83,35 @@ impl Envoy {
         Self::launch(name, directory, &envoy_config::render(&config), ports).await
     }
 
+    /// As [`start`](Self::start), with another validation secret of the agent in the place of `ROOTCA`.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn believing(
+        name: &str,
+        directory: &Path,
+        socket: PathBuf,
+        secret: &str,
+        peers: &[SocketAddr],
+    ) -> anyhow::Result<Self> {
+        let (admin, inbound) = (free_address()?, free_address()?);
+        let mut outbound = Vec::new();
+        for (at, peer) in peers.iter().enumerate() {
+            outbound.push(Outbound {
+                name: format!("peer_{at}"),
+                listen: free_address()?,
+                peer: *peer,
+                peer_identities: Vec::new(),
+                new_connection_per_request: true,
+            });
+        }
+        let rendered =
+            envoy_config::render(&config(name, socket, admin, inbound, outbound.clone()));
+        let yaml = rendered.replace("\"ROOTCA\"", &format!("{secret:?}"));
+        let outbound = outbound.into_iter().map(|outbound| outbound.listen).collect();
+        Self::launch(name, directory, &yaml, Ports { admin, inbound, outbound }).await
+    }
+
     /// Starts one that takes its certificate from the agent and its roots from a file of this PEM, without ways out.
     ///
     /// # Errors

@@ -27,6 +27,8 @@ pub struct CaDir {
 /// What the directory of a CA is made of. Sockets are free ports of this machine, and the name of the server is `localhost`.
 #[derive(Clone, Debug, Default)]
 pub struct CaDirPlan {
+    /// The trust domain, if it is another than that of most tests.
+    pub trust_domain: Option<String>,
     /// Where private keys are.
     pub keys: Keys,
     /// Further keys of the section `[listen]`.
@@ -67,8 +69,9 @@ impl CaDir {
             Keys::Memory => "backend = \"memory\"\ndangerously_keep_keys_in_memory = true",
         };
         let CaDirPlan { listen, sections, .. } = plan;
+        let trust_domain = plan.trust_domain.as_deref().unwrap_or(TRUST_DOMAIN);
         let config = format!(
-            "trust_domain = \"{TRUST_DOMAIN}\"\ndata_dir = \"data\"\n[keys]\n{keys}\n\
+            "trust_domain = \"{trust_domain}\"\ndata_dir = \"data\"\n[keys]\n{keys}\n\
              [listen]\ngrpc = \"127.0.0.1:0\"\nplain = \"127.0.0.1:0\"\ndns_names = [\"localhost\"]\n{listen}\n{sections}"
         );
         write_private(&directory.path().join("passphrase"), "correct horse battery staple")?;

@@ -102,6 +102,19 @@ async fn what_comes_seldom(cluster: &Cluster) -> anyhow::Result<()> {
         cluster.get(&path).await.unwrap_or_default()["status"]["stands"] == true
     })
     .await?;
+    let federated = json!({ "apiVersion": "banyan.dev/v1alpha1", "kind": "FederatedTrustDomain",
+        "metadata": { "name": "far" }, "spec": { "trustDomain": "far.example",
+            "endpointURL": "https://127.0.0.1:9/", "reason": "a test" } });
+    let path = "/apis/banyan.dev/v1alpha1/namespaces/banyan-system/federatedtrustdomains";
+    cluster.api.ask("POST", path, Some(federated)).await?;
+    let path = format!("{path}/far");
+    eventually("the federation is taken", || async {
+        cluster.get(&path).await.unwrap_or_default()["status"]["message"]
+            .as_str()
+            .is_some_and(|message| message.contains("cannot be read"))
+    })
+    .await?;
+    cluster.api.ask("DELETE", &path, None).await?;
     let rotation = format!("{ROTATIONS}/first");
     for action in [Some("rollback"), None, Some("rollback")] {
         let patched = json!({ "spec": { "action": action } });

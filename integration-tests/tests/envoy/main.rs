@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod evidence;
+mod federated;
+mod federation;
 mod frozen;
 mod own_trust;
 mod renewed;

@@ -10,6 +10,7 @@ mod certificates;
 mod config_maps;
 mod controllers;
 mod faults;
+mod federated;
 mod gateways;
 mod inject;
 mod lead;

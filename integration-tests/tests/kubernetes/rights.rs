@@ -78,6 +78,9 @@ async fn no_right_of_the_page_is_missing_and_none_is_superfluous() -> anyhow::Re
     let waiver = json!({ "apiVersion": "banyan.dev/v1alpha1", "kind": "Waiver", "metadata": { "name": "over" },
         "spec": { "covers": ["spiffe://example.org/*"], "until": "2026-01-01T00:00:00Z", "reason": "a test" } });
     world.api.ask("POST", &format!("{KINDS}/waivers"), Some(waiver)).await?;
+    let federated = json!({ "apiVersion": "banyan.dev/v1alpha1", "kind": "FederatedTrustDomain", "metadata": { "name": "far" },
+        "spec": { "trustDomain": "far.example", "endpointURL": "https://127.0.0.1:9/", "reason": "a test" } });
+    world.api.ask("POST", &format!("{KINDS}/federatedtrustdomains"), Some(federated)).await?;
     // The same words twice are one event that is counted.
     for (action, generation) in [(Some("rollback"), 2), (None, 3), (Some("rollback"), 4)] {
         patch(&world, action).await?;

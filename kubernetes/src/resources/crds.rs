@@ -4,6 +4,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt as _;
 use serde_json::Value;
 
+use super::federated_types::FederatedTrustDomain;
 use super::issuer::{BanyanClusterIssuer, BanyanIssuer};
 use super::types::{RootAuthority, RootRotation, TrustDomain, Waiver};
 
@@ -15,6 +16,7 @@ pub fn crds() -> Vec<(&'static str, CustomResourceDefinition)> {
         ("trustdomains.yaml", TrustDomain::crd()),
         ("rootauthorities.yaml", RootAuthority::crd()),
         ("waivers.yaml", Waiver::crd()),
+        ("federatedtrustdomains.yaml", FederatedTrustDomain::crd()),
         ("banyanissuers.yaml", BanyanIssuer::crd()),
         ("banyanclusterissuers.yaml", BanyanClusterIssuer::crd()),
     ]

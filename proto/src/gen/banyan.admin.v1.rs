@@ -4114,6 +4114,682 @@ pub mod agent_admin_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// One federation. All times are seconds since the Unix epoch; 0 where there is none.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Federation {
+    #[prost(string, tag = "1")]
+    pub trust_domain: ::prost::alloc::string::String,
+    /// Where its bundle is: an HTTPS address.
+    #[prost(string, tag = "2")]
+    pub endpoint: ::prost::alloc::string::String,
+    /// `https_web` or `https_spiffe`.
+    #[prost(string, tag = "3")]
+    pub profile: ::prost::alloc::string::String,
+    /// Of `https_spiffe`: the SPIFFE id of the endpoint, or such with `/*` behind it.
+    #[prost(string, tag = "4")]
+    pub endpoint_id: ::prost::alloc::string::String,
+    /// Of `https_web`: CAs in PEM that the endpoint's certificate is below; empty for those of the machine.
+    #[prost(string, tag = "5")]
+    pub endpoint_ca: ::prost::alloc::string::String,
+    /// Within how many seconds that domain reads our bundle anew; 0 if nobody waits for it.
+    #[prost(int64, tag = "6")]
+    pub reads_within_seconds: i64,
+    /// Who keeps it; empty for operators.
+    #[prost(string, tag = "7")]
+    pub owner: ::prost::alloc::string::String,
+    /// Who said so, why, and when.
+    #[prost(string, tag = "8")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "9")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(int64, tag = "10")]
+    pub at: i64,
+    /// SHA-256 of the bundle that was given by hand last; empty if none was.
+    #[prost(bytes = "vec", tag = "11")]
+    pub given_digest: ::prost::alloc::vec::Vec<u8>,
+    /// Its last good bundle; none before the first.
+    #[prost(message, optional, tag = "12")]
+    pub bundle: ::core::option::Option<FederatedBundle>,
+    /// How often it is read, in seconds.
+    #[prost(int64, tag = "13")]
+    pub every_seconds: i64,
+    /// What is wrong, in one sentence; empty if nothing is.
+    #[prost(string, tag = "14")]
+    pub trouble: ::prost::alloc::string::String,
+}
+impl ::prost::Name for Federation {
+    const NAME: &'static str = "Federation";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.Federation".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.Federation".into()
+    }
+}
+/// The bundle of another trust domain.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FederatedBundle {
+    /// Its number there; absent if it has none.
+    #[prost(uint64, optional, tag = "1")]
+    pub sequence: ::core::option::Option<u64>,
+    /// DER certificates, sorted by SHA-256 of the DER.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub roots: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// When it was taken, and when it was read last and was still right.
+    #[prost(int64, tag = "3")]
+    pub taken_at: i64,
+    #[prost(int64, tag = "4")]
+    pub checked_at: i64,
+}
+impl ::prost::Name for FederatedBundle {
+    const NAME: &'static str = "FederatedBundle";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.FederatedBundle".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.FederatedBundle".into()
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListFederationsRequest {}
+impl ::prost::Name for ListFederationsRequest {
+    const NAME: &'static str = "ListFederationsRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ListFederationsRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ListFederationsRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListFederationsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub federations: ::prost::alloc::vec::Vec<Federation>,
+    /// The trust domain of this CA, where others read our bundle, and how often they shall, in seconds. The address is empty if this server
+    /// has no `\[bundle_endpoint\]`.
+    #[prost(string, tag = "2")]
+    pub trust_domain: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub own_endpoint: ::prost::alloc::string::String,
+    #[prost(int64, tag = "4")]
+    pub own_refresh_hint_seconds: i64,
+}
+impl ::prost::Name for ListFederationsResponse {
+    const NAME: &'static str = "ListFederationsResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.ListFederationsResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.ListFederationsResponse".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AddFederationRequest {
+    #[prost(string, tag = "1")]
+    pub trust_domain: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub endpoint: ::prost::alloc::string::String,
+    /// Empty for `https_web`, else `https_spiffe`: the SPIFFE id of the endpoint in that trust domain, or such with `/*` behind it.
+    #[prost(string, tag = "3")]
+    pub endpoint_id: ::prost::alloc::string::String,
+    /// Only of `https_web`: CAs in PEM; empty for those of the machine.
+    #[prost(string, tag = "4")]
+    pub endpoint_ca: ::prost::alloc::string::String,
+    /// A bundle, as a SPIFFE bundle document or as certificates in PEM: it takes the place of the one that is there, whatever its sequence.
+    /// Without it the one that is there stays. `https_spiffe` needs one at first.
+    #[prost(bytes = "vec", tag = "5")]
+    pub bundle: ::prost::alloc::vec::Vec<u8>,
+    /// The bundle is not taken if the same one was given last.
+    #[prost(bool, tag = "6")]
+    pub bundle_once: bool,
+    /// That domain reads our bundle: gates that wait for trust wait until it has had the time to, `reads_within_seconds`, or five times
+    /// our refresh hint if that is 0.
+    #[prost(bool, tag = "7")]
+    pub reads_ours: bool,
+    #[prost(int64, tag = "8")]
+    pub reads_within_seconds: i64,
+    /// Who keeps it; empty for operators. What somebody else keeps is changed with `force` alone.
+    #[prost(string, tag = "9")]
+    pub owner: ::prost::alloc::string::String,
+    #[prost(bool, tag = "10")]
+    pub force: bool,
+    /// Who says so, and why. The reason is required; both are kept in the journal.
+    #[prost(string, tag = "11")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "12")]
+    pub reason: ::prost::alloc::string::String,
+}
+impl ::prost::Name for AddFederationRequest {
+    const NAME: &'static str = "AddFederationRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.AddFederationRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.AddFederationRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AddFederationResponse {
+    #[prost(message, optional, tag = "1")]
+    pub federation: ::core::option::Option<Federation>,
+    /// Whether the bundle that was given is the one that is there now.
+    #[prost(bool, tag = "2")]
+    pub bundle_taken: bool,
+}
+impl ::prost::Name for AddFederationResponse {
+    const NAME: &'static str = "AddFederationResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.AddFederationResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.AddFederationResponse".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveFederationRequest {
+    #[prost(string, tag = "1")]
+    pub trust_domain: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub owner: ::prost::alloc::string::String,
+    #[prost(bool, tag = "3")]
+    pub force: bool,
+    /// Who wants it, and why: for the journal.
+    #[prost(string, tag = "4")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
+}
+impl ::prost::Name for RemoveFederationRequest {
+    const NAME: &'static str = "RemoveFederationRequest";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.RemoveFederationRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.RemoveFederationRequest".into()
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveFederationResponse {}
+impl ::prost::Name for RemoveFederationResponse {
+    const NAME: &'static str = "RemoveFederationResponse";
+    const PACKAGE: &'static str = "banyan.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.admin.v1.RemoveFederationResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.admin.v1.RemoveFederationResponse".into()
+    }
+}
+/// Generated client implementations.
+pub mod federation_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Says with whom this CA is federated.
+    #[derive(Debug, Clone)]
+    pub struct FederationServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> FederationServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> FederationServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            FederationServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// All federations, by trust domain.
+        pub async fn list_federations(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListFederationsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListFederationsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.FederationService/ListFederations",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "banyan.admin.v1.FederationService",
+                        "ListFederations",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Adds a federation, or changes the one with that trust domain.
+        pub async fn add_federation(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AddFederationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AddFederationResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.FederationService/AddFederation",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("banyan.admin.v1.FederationService", "AddFederation"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Removes a federation: nobody here believes members of that domain any more.
+        pub async fn remove_federation(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RemoveFederationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveFederationResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banyan.admin.v1.FederationService/RemoveFederation",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "banyan.admin.v1.FederationService",
+                        "RemoveFederation",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod federation_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with FederationServiceServer.
+    #[async_trait]
+    pub trait FederationService: std::marker::Send + std::marker::Sync + 'static {
+        /// All federations, by trust domain.
+        async fn list_federations(
+            &self,
+            request: tonic::Request<super::ListFederationsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListFederationsResponse>,
+            tonic::Status,
+        >;
+        /// Adds a federation, or changes the one with that trust domain.
+        async fn add_federation(
+            &self,
+            request: tonic::Request<super::AddFederationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AddFederationResponse>,
+            tonic::Status,
+        >;
+        /// Removes a federation: nobody here believes members of that domain any more.
+        async fn remove_federation(
+            &self,
+            request: tonic::Request<super::RemoveFederationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveFederationResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Says with whom this CA is federated.
+    #[derive(Debug)]
+    pub struct FederationServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> FederationServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for FederationServiceServer<T>
+    where
+        T: FederationService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/banyan.admin.v1.FederationService/ListFederations" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListFederationsSvc<T: FederationService>(pub Arc<T>);
+                    impl<
+                        T: FederationService,
+                    > tonic::server::UnaryService<super::ListFederationsRequest>
+                    for ListFederationsSvc<T> {
+                        type Response = super::ListFederationsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListFederationsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FederationService>::list_federations(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListFederationsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.FederationService/AddFederation" => {
+                    #[allow(non_camel_case_types)]
+                    struct AddFederationSvc<T: FederationService>(pub Arc<T>);
+                    impl<
+                        T: FederationService,
+                    > tonic::server::UnaryService<super::AddFederationRequest>
+                    for AddFederationSvc<T> {
+                        type Response = super::AddFederationResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AddFederationRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FederationService>::add_federation(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AddFederationSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banyan.admin.v1.FederationService/RemoveFederation" => {
+                    #[allow(non_camel_case_types)]
+                    struct RemoveFederationSvc<T: FederationService>(pub Arc<T>);
+                    impl<
+                        T: FederationService,
+                    > tonic::server::UnaryService<super::RemoveFederationRequest>
+                    for RemoveFederationSvc<T> {
+                        type Response = super::RemoveFederationResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RemoveFederationRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FederationService>::remove_federation(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RemoveFederationSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for FederationServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "banyan.admin.v1.FederationService";
+    impl<T> tonic::server::NamedService for FederationServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListLeavesRequest {
     /// Only leaves under this root, SHA-256 of its DER; empty for all.

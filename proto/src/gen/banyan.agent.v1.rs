@@ -387,7 +387,7 @@ pub struct ServerMessage {
     /// certificate or because the server is gone. The server counts how many are connected. 0 says nothing.
     #[prost(uint64, tag = "6")]
     pub reconnect_spread_ms: u64,
-    #[prost(oneof = "server_message::Message", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "server_message::Message", tags = "1, 2, 3, 4, 5, 7")]
     pub message: ::core::option::Option<server_message::Message>,
 }
 /// Nested message and enum types in `ServerMessage`.
@@ -404,6 +404,8 @@ pub mod server_message {
         Ban(super::Ban),
         #[prost(message, tag = "5")]
         Doubt(super::Doubt),
+        #[prost(message, tag = "7")]
+        Foreign(super::ForeignBundles),
     }
 }
 impl ::prost::Name for ServerMessage {
@@ -414,6 +416,43 @@ impl ::prost::Name for ServerMessage {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/banyan.agent.v1.ServerMessage".into()
+    }
+}
+/// The bundles of all trust domains that the CA is federated with: the whole list, which takes the place of the one before. It is sent
+/// after the first bundle of a stream, and whenever it changes, also when it is empty. A server that does not know them says nothing, and
+/// then the last list stays. They are about members of those domains alone, and no gate waits for anybody who holds them.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ForeignBundles {
+    #[prost(message, repeated, tag = "1")]
+    pub bundles: ::prost::alloc::vec::Vec<ForeignBundle>,
+}
+impl ::prost::Name for ForeignBundles {
+    const NAME: &'static str = "ForeignBundles";
+    const PACKAGE: &'static str = "banyan.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.agent.v1.ForeignBundles".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.agent.v1.ForeignBundles".into()
+    }
+}
+/// The roots of one other trust domain.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForeignBundle {
+    #[prost(string, tag = "1")]
+    pub trust_domain: ::prost::alloc::string::String,
+    /// DER certificates, sorted by SHA-256 of the DER. Never empty.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub roots: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+}
+impl ::prost::Name for ForeignBundle {
+    const NAME: &'static str = "ForeignBundle";
+    const PACKAGE: &'static str = "banyan.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "banyan.agent.v1.ForeignBundle".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/banyan.agent.v1.ForeignBundle".into()
     }
 }
 /// Leaves of this agent that its Hello did not name. The agent releases those that neither it nor any holder has, as soon as every

@@ -196,6 +196,7 @@ pub(crate) fn start(secrets: usize, has: Bundle, leaf: Option<Leaf>) -> Installe
         trust_expected: false,
         unproven: false,
         lost: BTreeSet::new(),
+        believes_others: false,
     }
 }
 

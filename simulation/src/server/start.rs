@@ -16,6 +16,7 @@ use control::ca::Ca;
 use control::ca_keys::CaKeys;
 use control::duty::Shown;
 use control::evidence::{self, EvidenceReader};
+use control::federated::Federated;
 use control::findings::Findings;
 use control::hear;
 use control::hierarchy::{Downstreams, Upstreams};
@@ -244,6 +245,13 @@ async fn serve(
         authority_drift: watch::channel(BTreeMap::new()).1,
         neighbors: BTreeSet::new(),
         neighbor_troubles: watch::channel(BTreeMap::new()).1,
+        federated: Federated {
+            bundles: watch::channel(None).1,
+            troubles: watch::channel(BTreeMap::new()).1,
+            refresh_hint: Duration::from_secs(300),
+            endpoint: Default::default(),
+            endpoint_trouble: watch::channel(None).1,
+        },
         aging: Aging { max_age: None, retry_after: Duration::from_secs(3_600) },
         downstreams,
         upstreams: Upstreams::default(),

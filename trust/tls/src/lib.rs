@@ -21,7 +21,7 @@ use rustls::{
     SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use trust::{Bundle, Chain, ChainError, Clock, PeerRole, SpiffeId};
+use trust::{Bundle, Chain, ChainError, Clock, Cover, PeerRole, SpiffeId};
 
 /// Which servers are believed, by the chain that they show.
 pub trait ServerRule: Debug + Send + Sync {
@@ -61,6 +61,8 @@ pub enum Meant {
     Such(fn(&SpiffeId) -> bool),
     /// This one alone.
     Only(SpiffeId),
+    /// Those that this is about.
+    Of(Cover),
 }
 
 impl Meant {
@@ -68,6 +70,7 @@ impl Meant {
         match self {
             Self::Such(is_meant) => is_meant(id),
             Self::Only(only) => id == only,
+            Self::Of(cover) => cover.has(id),
         }
     }
 }

@@ -6,7 +6,8 @@ mod status;
 
 use issuance::IssuedLeaf;
 use proto::banyan::agent::v1::{
-    Bundle as BundleMessage, IssueResponse, Transition as TransitionMessage,
+    Bundle as BundleMessage, ForeignBundle, ForeignBundles, IssueResponse,
+    Transition as TransitionMessage,
 };
 use trust::Bundle;
 use trust::transition::Transition;
@@ -23,6 +24,15 @@ pub(crate) fn bundle(bundle: &Bundle) -> BundleMessage {
         digest: bundle.digest().as_bytes().to_vec(),
         roots: bundle.roots().iter().map(|root| root.der().to_vec()).collect(),
     }
+}
+
+/// The bundles of other trust domains.
+pub(crate) fn foreign(bundles: &[Bundle]) -> ForeignBundles {
+    let one = |bundle: &Bundle| ForeignBundle {
+        trust_domain: bundle.trust_domain().to_string(),
+        roots: bundle.roots().iter().map(|root| root.der().to_vec()).collect(),
+    };
+    ForeignBundles { bundles: bundles.iter().map(one).collect() }
 }
 
 /// A change of the bundle.
