@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use transport::document::DocumentTls;
+use transport::tls::ServingIdentity;
 
-use crate::listen::serving;
 use control::ca::Ca;
 use control::front::ServerIdentity;
 
@@ -25,6 +25,11 @@ pub(crate) fn document(ca: &Ca) -> Result<Vec<u8>, String> {
     federation::document::write(&bundle, ca.federated.refresh_hint).map_err(|root| {
         format!("root {} has a key that a SPIFFE bundle document cannot say", root.short())
     })
+}
+
+/// What handshakes are answered with.
+pub(crate) fn serving(identity: &ServerIdentity) -> ServingIdentity {
+    ServingIdentity { chain: identity.chain.clone(), key: identity.key.clone_key() }
 }
 
 /// Answers readers with the newest identity that there is.
@@ -53,6 +58,6 @@ pub fn fits(
     chain: &[rustls_pki_types::CertificateDer<'static>],
     key: &rustls_pki_types::PrivateKeyDer<'static>,
 ) -> Result<(), String> {
-    let identity = transport::tls::ServingIdentity { chain: chain.to_vec(), key: key.clone_key() };
+    let identity = ServingIdentity { chain: chain.to_vec(), key: key.clone_key() };
     DocumentTls::default().renew(identity).map_err(|error| error.to_string())
 }

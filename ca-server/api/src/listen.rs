@@ -38,7 +38,7 @@ use transport::document::{self, DocumentTls, READ_WITHIN, READERS_MAX};
 use transport::grpc::GrpcPort;
 use transport::guard::Guard;
 use transport::plain::{self, PLAIN_CONNECTIONS_MAX, PROBE_WITHIN};
-use transport::tls::{ServingIdentity, TlsState};
+use transport::tls::TlsState;
 use transport::unix::{self, ADMIN_CONNECTIONS_MAX, SocketFile};
 use transport::{Departure, Limits, MESSAGE_BYTES_MAX, Rules};
 
@@ -46,7 +46,7 @@ use crate::admin::{Admin, OperatorSettings, Operators};
 use crate::agent::Agents;
 use crate::agent_admin::AgentAdmin;
 use crate::authority::AuthorityLooks;
-use crate::documents::{self, ShownAs};
+use crate::documents::{self, ShownAs, serving};
 use crate::downstream::DownstreamCalls;
 use crate::downstream_admin::DownstreamAdmin;
 use crate::entrance::Entrance;
@@ -265,10 +265,6 @@ impl ServerFront {
             }
         }
     }
-}
-
-pub(crate) fn serving(identity: &ServerIdentity) -> ServingIdentity {
-    ServingIdentity { chain: identity.chain.clone(), key: identity.key.clone_key() }
 }
 
 impl Sockets {

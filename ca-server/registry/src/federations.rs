@@ -157,7 +157,7 @@ mod tests {
     use stores::fake::FakeStore;
 
     use super::*;
-    use crate::EndpointProfile;
+    use crate::federation_row::EndpointProfile;
     use crate::fixture::open;
 
     const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);

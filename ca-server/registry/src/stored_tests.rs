@@ -12,12 +12,12 @@ use stores::{SharedStore as _, settle};
 use trust::{RootId, Sequence, SpkiHash, Timestamp};
 
 use crate::error::TakeOverError;
+use crate::federation_row::{EndpointProfile, FederationRow, ForeignBundle};
 use crate::fixture::open;
 use crate::former::take_over;
 use crate::row::{Kind, Row};
 use crate::rows::{AgentRow, RelyingPartyRow, Seen, TokenRow};
 use crate::waiver_row::WaiverRow;
-use crate::{EndpointProfile, FederationRow, ForeignBundle};
 
 /// One row of each kind with everything that it can hold, as `registry.redb` has it.
 const FORMER: &str = include_str!("stored_rows.txt");
