@@ -157,7 +157,7 @@ async fn what_makes_no_sense_is_refused_by_the_cluster() -> anyhow::Result<()> {
     }
     create(&world, "right", &good).await?;
     let renamed = change(&world, "right", json!({ "trustDomain": "third.example" })).await;
-    let refused = renamed.unwrap_err().to_string();
+    let refused = format!("{:#}", renamed.unwrap_err());
     assert!(refused.contains("trustDomain cannot be changed"), "{refused}");
     Ok(())
 }
