@@ -3,7 +3,8 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -37,13 +38,17 @@ const QUICK: &str = "[rotation]\nsettle = \"1s\"\nwithdrawal_max = \"1s\"\n";
 /// The keeper looks at what is due by age each 10 s.
 const THREE_LOOKS: Duration = Duration::from_secs(31);
 
-/// A fake: the self-signed authority, which refuses as long as it is told to, and refuses for ever what it refused once.
+/// A fake: the self-signed authority, which refuses or does not answer as long as it is told to, and refuses for ever what it
+/// refused once.
 #[derive(Debug, Clone, Default)]
 struct Stubborn(Arc<Word>);
 
 #[derive(Debug, Default)]
 struct Word {
     refuses: AtomicBool,
+    away: AtomicBool,
+    /// The ids of requests, in the order in which they came.
+    asked: Mutex<Vec<String>>,
     /// How often each refused request was made, by its id.
     refused: Mutex<BTreeMap<String, usize>>,
 }
@@ -95,9 +100,13 @@ impl RootAuthority for StubbornAuthority {
         context: &CallContext,
         request: &IssuerRequest,
     ) -> Result<Outcome<IssuerChain>, PluginError> {
+        let id = context.request_id.to_string();
+        self.1.asked.lock().unwrap().push(id.clone());
+        if self.1.away.load(Ordering::SeqCst) {
+            return Err(PluginError::AuthorityDown { detail: "fishing".to_owned() });
+        }
         {
             let mut refused = self.1.refused.lock().unwrap();
-            let id = context.request_id.to_string();
             if self.1.refuses.load(Ordering::SeqCst) || refused.contains_key(&id) {
                 *refused.entry(id).or_default() += 1;
                 return Err(PluginError::denied("not on a Sunday"));
@@ -172,6 +181,54 @@ async fn what_an_authority_refused_while_it_signed_is_asked_anew_until_it_signs_
     );
     eventually("nothing is told any more", async || rotation(&running).await.troubles.is_empty())
         .await;
+    stop(running).await;
+}
+
+/// The files below this folder, with their names.
+fn files_below(folder: &Path) -> BTreeSet<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let below = entries.flat_map(|path| match path.is_dir() {
+        true => files_below(&path),
+        false => BTreeSet::from([path]),
+    });
+    below.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_whose_key_was_lost_before_the_answer_is_asked_for_with_a_new_key_at_once() {
+    let (place, stubborn) = (Place::durable(QUICK), Stubborn::default());
+    let start = || Box::pin(Server::start_with(place.config(), HostDeps::system(), &stubborn));
+    let running = start().await.unwrap();
+    let before = issuers(&running).await;
+    let keys = files_below(&place.data().join("keys"));
+    stubborn.0.away.store(true, Ordering::SeqCst);
+    let mut authorities = AuthorityServiceClient::new(admin_channel(&running).await);
+    let (request_id, by) = ("one".to_owned(), "alice".to_owned());
+    let asked = RenewIssuerRequest { request_id, by, ..RenewIssuerRequest::default() };
+    authorities.renew_issuer(asked).await.unwrap();
+    eventually("the authority does not answer", async || {
+        rotation(&running).await.troubles.iter().any(|said| said.contains("fishing"))
+    })
+    .await;
+    stop(running).await;
+    let lost: Vec<_> = files_below(&place.data().join("keys")).difference(&keys).cloned().collect();
+    assert!(!lost.is_empty(), "the new issuer's key is among {keys:?}");
+    for key in lost {
+        std::fs::remove_file(key).unwrap();
+    }
+
+    stubborn.0.away.store(false, Ordering::SeqCst);
+    let sent = std::mem::take(&mut *stubborn.0.asked.lock().unwrap());
+    let running = start().await.unwrap();
+    eventually("another issuer signs", async || {
+        issuers(&running).await.iter().any(|issuer| issuer.active && issuer.id != before[0].id)
+    })
+    .await;
+    let asked = stubborn.0.asked.lock().unwrap().clone();
+    assert!(
+        asked.len() == 1 && !sent.contains(&asked[0]),
+        "one request, and another than before: {asked:?} after {sent:?}"
+    );
     stop(running).await;
 }
 

@@ -9,6 +9,7 @@ use plugins::checks::{CheckedIssuer, IssuerExpectation, check_issuer_answer, pro
 use plugins::{IssuerRequest, KeyHandle, PluginError, RequestId, RootAuthority};
 use rotation::{Der, KeyName, SignedIssuer, State};
 use rotation_driver::EffectError;
+use trust::csr::ParsedCsr;
 use trust::{Root, RootId, Timestamp};
 
 use crate::requests::{Attempt, Sent};
@@ -51,7 +52,7 @@ impl CaEffects {
         wanted: Wanted<'_>,
     ) -> Result<SignedIssuer, EffectError> {
         let authority = self.authority(wanted.name)?;
-        let attempt = self.requests().current(wanted.key).await?;
+        let attempt = self.current_attempt(wanted.key).await?;
         let (above, ends, attempt) = match self.attempted(wanted, authority, attempt.clone()).await
         {
             Err(Failed::Plugin(PluginError::Outlives { above, ends })) => (above, ends, attempt),
@@ -70,6 +71,24 @@ impl CaEffects {
         );
         let answered = self.attempted(wanted, authority, next.clone()).await;
         self.concluded(wanted.key, &next, answered).await
+    }
+
+    /// The attempt that counts now. One whose key is lost, with the disk that it was on, is over: what comes of it would be an
+    /// issuer that nobody can sign with.
+    async fn current_attempt(&self, key: &str) -> Result<Attempt, EffectError> {
+        let attempt = self.requests().current(key).await?;
+        let Some(sent) = &attempt.sent else { return Ok(attempt) };
+        let handle = self.issuer_key(key, &attempt).await?;
+        let asked = ParsedCsr::from_der(&sent.csr)
+            .map_err(|error| refused(&format!("the stored request for this issuer: {error}")))?;
+        if *asked.public_key() == handle.public {
+            return Ok(attempt);
+        }
+        tracing::warn!(
+            request = attempt.id(key),
+            "the key that an issuer was asked for with is lost: it is asked for with a new one"
+        );
+        self.requests().over(key, &attempt, attempt.at_most_secs).await
     }
 
     /// A refused attempt is over; whatever else came of it may be repeated.

@@ -196,6 +196,15 @@ impl Server {
         tokio::time::timeout(ANSWER_WITHIN, ask).await.context("no answer")?
     }
 
+    /// Waits until a load balancer sends clients there. Something may be wrong with it all the same.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub async fn until_ready(&self) -> anyhow::Result<()> {
+        let ready = || async { self.is_ready().await.is_ok_and(|ready| ready) };
+        eventually("a balancer sends clients there", ready).await
+    }
+
     /// Waits until a load balancer sends nobody there.
     ///
     /// # Errors
@@ -303,7 +312,7 @@ impl Server {
     pub fn log_tail(&self) -> String {
         let log = fs::read_to_string(self.home.join("ca.log")).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
-        lines.get(lines.len().saturating_sub(25)..).unwrap_or_default().join("\n")
+        lines.get(lines.len().saturating_sub(60)..).unwrap_or_default().join("\n")
     }
 
     /// Rotations, as operators ask for them.

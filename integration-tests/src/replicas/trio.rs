@@ -294,7 +294,10 @@ impl Trio {
             }
         };
         let found = tokio::time::timeout(most, poll).await;
-        found.map_err(|_| anyhow::anyhow!("{}: not within {most:?}: {what}: {last:#?}", self.name))
+        found.map_err(|_| {
+            self.print_logs();
+            anyhow::anyhow!("{}: not within {most:?}: {what}: {last:#?}", self.name)
+        })
     }
 
     /// Waits until a phase has come.
@@ -365,12 +368,28 @@ impl Trio {
         let ready = futures::future::join_all(readying).await;
         let ready: anyhow::Result<()> = ready.into_iter().collect();
         if ready.is_err() {
-            for server in &mut self.servers {
-                let (name, runs) = (server.name().to_owned(), server.is_running());
-                println!("{name} runs: {runs}; its log:\n{}", server.log_tail());
-            }
+            self.print_logs();
         }
         ready
+    }
+
+    /// Waits until this server serves and nothing is wrong with it.
+    ///
+    /// # Errors
+    /// If it does not in time, or ends.
+    pub async fn ready(&mut self, index: usize) -> anyhow::Result<()> {
+        let ready = self.server(index)?.ready().await;
+        if ready.is_err() {
+            self.print_logs();
+        }
+        ready
+    }
+
+    /// What one server is not can have its reason at another.
+    fn print_logs(&self) {
+        for server in &self.servers {
+            println!("log of {}:\n{}", server.name(), server.log_tail());
+        }
     }
 
     /// Waits until one server sees that another does this.

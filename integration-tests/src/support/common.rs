@@ -5,7 +5,7 @@ use std::time::Duration;
 /// The trust domain of every test.
 pub const TRUST_DOMAIN: &str = "example.org";
 /// Longest wait for something that should happen soon, on a machine that is busy.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_secs(120);
 
 /// Waits until a condition holds, asking every few milliseconds.
 ///

@@ -39,7 +39,7 @@ async fn jumps(plan: Plan, by: i64) -> anyhow::Result<()> {
     ensure!(!outcomes.contains_key(GIVEN), "it issues nothing: {outcomes:?}");
     drop(hammer);
     trio.server(0)?.hooks().set_clock_off(0)?;
-    trio.server(0)?.ready().await?;
+    trio.ready(0).await?;
     trio.over("among-faults", since, ROTATION_MAX).await?;
     trio.judged().await.map(drop)
 }

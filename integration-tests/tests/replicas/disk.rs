@@ -33,7 +33,7 @@ pub(crate) async fn a_server_that_lost_its_disk_joins_anew_and_its_former_rows_h
         "the gate opened at {opened}, leaves of lost rows lived until {until}"
     );
     ensure!(explained.contains("ca-3"), "who holds the gate is named: {explained}");
-    trio.server(2)?.ready().await?;
+    trio.ready(2).await?;
     let now = trio.at(0)?.sees("ca-3").await?;
     ensure!(now.segment != former && now.standing == "serving", "{now:?} after {former}");
     trio.over("among-faults", since, ROTATION_MAX).await?;

@@ -35,7 +35,7 @@ async fn killed_in(plan: Plan, killed: usize, phase: &str) -> anyhow::Result<()>
     anyhow::ensure!(seen.standing == "silent" && !seen.leads, "{seen:?}");
     anyhow::ensure!(seen.seen_seconds_ago >= LEASE.as_secs(), "{seen:?}");
     trio.server(killed)?.start()?;
-    trio.server(killed)?.ready().await?;
+    trio.ready(killed).await?;
     trio.over("among-faults", since, ROTATION_MAX).await?;
     trio.judged().await.map(drop)
 }

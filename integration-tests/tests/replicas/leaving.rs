@@ -22,7 +22,7 @@ pub(crate) async fn a_server_that_drains_sends_its_agents_elsewhere_stops_in_ord
         .until_it_says("`banyan replica undrain ca-1 --reason TEXT` takes that back")
         .await?;
     trio.at(0)?.until_not_ready().await?;
-    ensure!(trio.at(1)?.sees("ca-1").await?.standing == "draining");
+    trio.until_seen(1, "ca-1", "draining").await?;
     hammer.forget();
     trio.all_meet().await?;
     let outcomes = hammer.outcomes();
@@ -31,7 +31,7 @@ pub(crate) async fn a_server_that_drains_sends_its_agents_elsewhere_stops_in_ord
     let undrain = [["replica", "undrain", "ca-1"].as_slice(), &word].concat();
     let (done, said) = trio.at(0)?.banyan(&undrain).await?;
     ensure!(done, "{said}");
-    trio.server(0)?.ready().await?;
+    trio.ready(0).await?;
     hammer.forget();
     hammer.until(GIVEN).await?;
     drop(hammer);

@@ -35,7 +35,7 @@ pub(crate) async fn a_server_that_is_cut_off_from_the_store_releases_nothing_aft
     let outcomes = hammer.outcomes();
     ensure!(!outcomes.contains_key(GIVEN), "it releases nothing: {outcomes:?}");
     net.cut(0, store.ip(), false)?;
-    trio.server(0)?.ready().await?;
+    trio.ready(0).await?;
     drop(hammer);
     trio.over("among-faults", since, ROTATION_MAX).await?;
     trio.judged().await.map(drop)
@@ -44,7 +44,7 @@ pub(crate) async fn a_server_that_is_cut_off_from_the_store_releases_nothing_aft
 pub(crate) async fn a_server_that_is_cut_off_from_the_others_alone_serves_on(
     plan: Plan,
 ) -> anyhow::Result<()> {
-    let Some(Laid { net, mut trio, _pki }) = laid(plan).await? else { return Ok(()) };
+    let Some(Laid { net, trio, _pki }) = laid(plan).await? else { return Ok(()) };
     let since = Instant::now();
     for other in [1, 2] {
         net.cut(0, net.server(other), true)?;
@@ -57,7 +57,7 @@ pub(crate) async fn a_server_that_is_cut_off_from_the_others_alone_serves_on(
         let seen = trio.at(asked)?.sees(name).await?;
         ensure!(seen.standing == "serving", "{seen:?}");
     }
-    trio.server(0)?.ready().await?;
+    trio.at(0)?.until_ready().await?;
     for other in [1, 2] {
         net.cut(0, net.server(other), false)?;
         net.cut(other, net.server(0), false)?;

@@ -23,7 +23,7 @@ pub(crate) async fn the_lead_is_paused_for_longer_than_its_lease_and_releases_no
     trio.server(0)?.pause(false)?;
     // What it was asked while it was paused it answers with a refusal that says when to retry.
     hammer.until("Unavailable LEASE_LAPSED, with a time to retry").await?;
-    trio.server(0)?.ready().await?;
+    trio.ready(0).await?;
     hammer.forget();
     hammer.until(GIVEN).await?;
     drop(hammer);

@@ -123,7 +123,7 @@ pub(crate) async fn a_server_whose_certificate_the_store_refuses_says_so_and_goe
         .await?;
     trio.at(1)?.until_it_says("replica ca-1 (").await?;
     replace(&trio, &pki)?;
-    trio.server(0)?.ready().await?;
+    trio.ready(0).await?;
     trio.over("among-faults", since, ROTATION_MAX).await?;
     trio.judged().await.map(drop)
 }

@@ -45,7 +45,7 @@ pub(crate) async fn servers_are_replaced_and_taken_back_and_the_former_release_r
     let noted = || async { unmatched(&trio).is_ok_and(|noted| noted > 0) };
     eventually("a leaf is issued unmatched", noted).await?;
     trio.server(dead)?.start()?;
-    trio.server(dead)?.ready().await?;
+    trio.ready(dead).await?;
     trio.rotate(0, "among-servers-that-go-back").await?;
     trio.phase("distributing").await?;
     replaced(&mut trio, &former).await?;
@@ -72,11 +72,12 @@ async fn started(plan: &Plan) -> anyhow::Result<Trio> {
 
 /// One after another is stopped in order, and started with this program.
 async fn replaced(trio: &mut Trio, program: &Path) -> anyhow::Result<()> {
-    for server in &mut trio.servers {
+    for index in 0..trio.servers.len() {
+        let server = trio.server(index)?;
         server.stop().await?;
         server.set_program(program);
         server.start()?;
-        server.ready().await?;
+        trio.ready(index).await?;
     }
     Ok(())
 }
