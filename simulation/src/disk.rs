@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use host::{AppendFile, Disk};
 
 use crate::dice::Dice;
+use crate::run::Run;
+use crate::trap::{Blow, Failure};
 
 /// A power cut leaves a sector as it was, or as it was to be.
 const SECTOR: usize = 512;
@@ -95,21 +97,71 @@ impl Medium {
 /// The disk as one process sees it, until that process is dead.
 #[derive(Debug, Clone)]
 pub(crate) struct ProcessDisk {
-    medium: Arc<Medium>,
-    dead: Arc<AtomicBool>,
+    pub(crate) run: Arc<Run>,
+    pub(crate) medium: Arc<Medium>,
+    /// The number of the machine.
+    pub(crate) machine: usize,
+    pub(crate) dead: Arc<AtomicBool>,
+}
+
+/// How much of an operation is done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Done {
+    All,
+    /// As far as an operation has halves; else nothing.
+    Half,
 }
 
 impl ProcessDisk {
-    pub(crate) fn of(medium: Arc<Medium>, dead: Arc<AtomicBool>) -> Self {
-        Self { medium, dead }
-    }
-
     fn state(&self) -> io::Result<MutexGuard<'_, State>> {
         match self.dead.load(Ordering::Relaxed) {
-            true => Err(io::Error::other("the process is dead")),
+            true => Err(dead()),
             false => Ok(self.medium.state()),
         }
     }
+
+    /// An operation that outlives the process. The medium itself decides how one of them fails.
+    fn durably<T>(
+        &self,
+        what: &str,
+        path: &Path,
+        act: impl FnOnce(&mut State, Done) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut state = self.state()?;
+        let note = |failure: &dyn std::fmt::Display| {
+            self.run.note(
+                &format_args!("ca-{}", self.machine),
+                &format_args!("{what} of {}: {failure}", path.display()),
+            );
+        };
+        let Some(failure) = self.run.trap.operation(note) else {
+            return act(&mut state, Done::All);
+        };
+        match failure {
+            Failure::Killed | Failure::PowerCut => _ = act(&mut state, Done::All),
+            Failure::Torn => _ = act(&mut state, Done::Half),
+            Failure::Full => {
+                let _ = act(&mut state, Done::Half);
+                return Err(io::Error::from(io::ErrorKind::StorageFull));
+            }
+            Failure::Faulty => return Err(faulty()),
+            Failure::SaidToFail => {
+                return act(&mut state, Done::All).and_then(|_| Err(faulty()));
+            }
+        }
+        self.dead.store(true, Ordering::Relaxed);
+        let blow = if failure == Failure::Killed { Blow::Kill } else { Blow::PowerCut };
+        self.run.trap.hit(self.machine, blow);
+        Err(dead())
+    }
+}
+
+fn dead() -> io::Error {
+    io::Error::other("the process is dead")
+}
+
+fn faulty() -> io::Error {
+    io::Error::other("the simulated disk failed")
 }
 
 fn not_found() -> io::Error {
@@ -122,9 +174,13 @@ impl Disk for ProcessDisk {
     }
 
     fn replace(&self, path: &Path, contents: &[u8], _: u32) -> io::Result<()> {
-        let (bytes, durable) = (contents.to_vec(), contents.to_vec());
-        self.state()?.files.insert(path.to_owned(), Contents { bytes, durable });
-        Ok(())
+        self.durably("replacing", path, |state, done| {
+            if done == Done::All {
+                let (bytes, durable) = (contents.to_vec(), contents.to_vec());
+                state.files.insert(path.to_owned(), Contents { bytes, durable });
+            }
+            Ok(())
+        })
     }
 
     fn append_open(&self, path: &Path, _: u32) -> io::Result<Box<dyn AppendFile>> {
@@ -148,7 +204,10 @@ impl Disk for ProcessDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.state()?.files.remove(path).map(drop).ok_or_else(not_found)
+        self.durably("removal", path, |state, done| match done {
+            Done::All => state.files.remove(path).map(drop).ok_or_else(not_found),
+            Done::Half => Ok(()),
+        })
     }
 
     fn remove_dir(&self, directory: &Path) -> io::Result<()> {
@@ -159,10 +218,13 @@ impl Disk for ProcessDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut state = self.state()?;
-        let moved = state.files.remove(from).ok_or_else(not_found)?;
-        state.files.insert(to.to_owned(), moved);
-        Ok(())
+        self.durably("renaming", from, |state, done| {
+            if done == Done::All {
+                let moved = state.files.remove(from).ok_or_else(not_found)?;
+                state.files.insert(to.to_owned(), moved);
+            }
+            Ok(())
+        })
     }
 
     fn create_dir_all(&self, directory: &Path, _: u32) -> io::Result<()> {
@@ -182,20 +244,23 @@ struct Open {
 
 impl AppendFile for Open {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let mut state = self.disk.state()?;
-        let fails = state.failing_appends > 0;
-        state.failing_appends = state.failing_appends.saturating_sub(1);
-        let bytes = if fails { bytes.get(..bytes.len() / 2).unwrap_or(bytes) } else { bytes };
-        let file = state.files.get_mut(&self.path).ok_or_else(not_found)?;
-        let end = self.len + bytes.len();
-        if file.bytes.len() < end {
-            file.bytes.resize(end, 0);
-        }
-        if let Some(to) = file.bytes.get_mut(self.len..end) {
-            to.copy_from_slice(bytes);
-        }
-        self.len = end;
-        if fails { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { Ok(()) }
+        let Self { disk, path, len } = self;
+        disk.durably("append", path, |state, done| {
+            let fails = state.failing_appends > 0;
+            state.failing_appends = state.failing_appends.saturating_sub(1);
+            let half = fails || done == Done::Half;
+            let bytes = if half { bytes.get(..bytes.len() / 2).unwrap_or(bytes) } else { bytes };
+            let file = state.files.get_mut(path).ok_or_else(not_found)?;
+            let end = *len + bytes.len();
+            if file.bytes.len() < end {
+                file.bytes.resize(end, 0);
+            }
+            if let Some(to) = file.bytes.get_mut(*len..end) {
+                to.copy_from_slice(bytes);
+            }
+            *len = end;
+            if fails { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { Ok(()) }
+        })
     }
 
     fn reserve(&mut self, bytes: u64) -> io::Result<()> {
@@ -209,17 +274,19 @@ impl AppendFile for Open {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let mut state = self.disk.state()?;
-        if state.failing_syncs > 0 {
-            state.failing_syncs -= 1;
-            return Err(io::Error::other("the simulated disk failed"));
-        }
-        if !state.lies
-            && let Some(file) = state.files.get_mut(&self.path)
-        {
-            file.durable.clone_from(&file.bytes);
-        }
-        Ok(())
+        self.disk.durably("sync", &self.path, |state, done| {
+            if state.failing_syncs > 0 {
+                state.failing_syncs -= 1;
+                return Err(faulty());
+            }
+            if !state.lies
+                && done == Done::All
+                && let Some(file) = state.files.get_mut(&self.path)
+            {
+                file.durable.clone_from(&file.bytes);
+            }
+            Ok(())
+        })
     }
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {

@@ -8,6 +8,7 @@
 //! | `run`, `world` | what all parts share |
 //! | `machine`, `process`, `server` | a machine, and the process on it: the parts of a real server, put together as `ca-server/src/boot` does |
 //! | `door`, `peers`, `agents` | calls to a server, calls between servers; a small agent, and workloads |
+//! | `trap` | one durable operation that fails |
 //! | `story` | operators, faults, and the calm after them |
 //! | `observer` | the rules |
 //!
@@ -31,6 +32,7 @@ mod server;
 mod settings;
 mod store;
 mod story;
+mod trap;
 mod world;
 
 use std::cell::RefCell;
@@ -41,8 +43,9 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
 use agents::Agent;
-pub use run::{Broken, Counts, Options};
+pub use run::{Broken, Counts, Options, Quiet};
 use story::Story;
+pub use trap::{Failure, Point};
 use world::World;
 
 /// What a seed came to.
@@ -56,6 +59,8 @@ pub struct Outcome {
     pub digest: u64,
     /// What happened, counted.
     pub counts: Counts,
+    /// Durable operations of a quiet run from its beginning to the end of its first rotation.
+    pub operations: u64,
 }
 
 thread_local! {
@@ -85,10 +90,10 @@ pub fn run(seed: u64, options: Options) -> std::io::Result<Outcome> {
     let runtime = runtime(seed)?;
     let mut outcome = runtime.block_on(async move {
         let world = World::new(seed, options);
-        live(&world).await;
+        let operations = live(&world).await;
         let violation = world.violation();
         world.end();
-        Outcome { seed, violation, digest: world.digest(), counts: world.counts() }
+        Outcome { seed, violation, digest: world.digest(), counts: world.counts(), operations }
     });
     drop(runtime);
     if let Some(panic) = PANIC.take() {
@@ -108,19 +113,30 @@ fn runtime(seed: u64) -> std::io::Result<Runtime> {
     builder.build()
 }
 
-async fn live(world: &Arc<World>) {
+/// Answers how many durable operations there were, in a quiet run.
+async fn live(world: &Arc<World>) -> u64 {
     let mut blows = Vec::new();
     for machine in &world.machines {
         let (blow, hit) = mpsc::unbounded_channel();
         blows.push(blow);
         tokio::spawn(server::supervise(Arc::clone(world), Arc::clone(machine), hit));
     }
-    let (agents, alone) = world.roll(|dice| (1 + dice.below(3), dice.below(3)));
+    world.trap.hits_by(blows);
+    let is_quiet = world.options.quiet.is_some();
+    let (agents, alone) = match is_quiet {
+        true => (1, 1),
+        false => world.roll(|dice| (1 + dice.below(3), dice.below(3))),
+    };
     for number in 0..agents {
         tokio::spawn(Agent::new(world, number).run());
     }
     for number in 0..alone {
         tokio::spawn(agents::alone(Arc::clone(world), number));
     }
-    Story { world: Arc::clone(world), blows }.tell().await;
+    let story = Story { world: Arc::clone(world) };
+    if is_quiet {
+        return story.tell_quietly().await;
+    }
+    story.tell().await;
+    0
 }

@@ -85,7 +85,7 @@ fn work(asked: &Asked, next: &AtomicU64) -> Ran {
             return ran;
         }
         ran.seeds += 1;
-        let violation = match run(seed, Options { broken: None, trace: asked.trace }) {
+        let violation = match run(seed, Options { trace: asked.trace, ..Options::default() }) {
             Ok(outcome) => {
                 ran.counts.add(outcome.counts);
                 outcome.violation

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::clock::MachineClock;
 use crate::dice::Dice;
+use crate::trap::{Point, Trap};
 
 /// A part that does something else than it should, to show that the simulation notices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,17 @@ pub struct Options {
     pub broken: Option<Broken>,
     /// Whether what happens is printed.
     pub trace: bool,
+    /// A run in which nothing goes wrong by chance.
+    pub quiet: Option<Quiet>,
+}
+
+/// A run in which nothing goes wrong, but for one durable operation.
+#[derive(Clone, Copy, Debug)]
+pub struct Quiet {
+    /// How many servers there are.
+    pub servers: usize,
+    /// The operation that fails.
+    pub point: Option<Point>,
 }
 
 /// What happened in a run, counted.
@@ -96,6 +108,7 @@ pub(crate) struct Run {
     trouble: u64,
     pub(crate) began: Instant,
     pub(crate) true_clock: MachineClock,
+    pub(crate) trap: Trap,
     dice: Mutex<Dice>,
     hash: Mutex<std::hash::DefaultHasher>,
     counts: Mutex<Counts>,
@@ -114,6 +127,7 @@ impl Run {
             trouble,
             began,
             true_clock: MachineClock::new(began, 0),
+            trap: Trap::at(options.quiet.and_then(|quiet| quiet.point)),
             dice: Mutex::new(dice),
             hash: Mutex::default(),
             counts: Mutex::default(),

@@ -16,23 +16,11 @@ use tokio::task::JoinSet;
 
 use crate::machine::Machine;
 use crate::process::{Process, Started};
+use crate::trap::Blow;
 use crate::world::World;
 
 /// How long a start may take before it is begun anew.
 const START_WITHIN: Duration = Duration::from_secs(180);
-
-/// What ends a process from outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Blow {
-    /// It stops in order.
-    Stop,
-    /// It is killed; what it wrote stays.
-    Kill,
-    /// The machine loses its power; what was not synced is lost.
-    PowerCut,
-    /// The machine is lost with its disk and its keys; another takes its place.
-    NewDisk,
-}
 
 /// Keeps a process running on a machine, whatever hits it, for ever.
 pub(crate) async fn supervise(

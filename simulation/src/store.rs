@@ -14,6 +14,7 @@ use stores::{
 
 use crate::machine::Machine;
 use crate::run::{Broken, Run, locked};
+use crate::trap::{Blow, Failure};
 
 /// How long a call waits for an answer.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -168,13 +169,39 @@ impl Line {
                 false => WriteError::unknown(key, "the simulated store did not answer"),
             });
         }
-        let written = apply(self, &writing);
+        let written = self.arrives(&writing).await?;
         if self.way().await {
             return written;
         }
         tokio::time::sleep(DEADLINE).await;
         self.machine.awake().await;
         Err(WriteError::unknown(key, "the answer of the simulated store was lost"))
+    }
+
+    /// A write has reached the store, which answers; the outer error is what its writer hears in the place of that.
+    async fn arrives(&self, writing: &Writing) -> Result<Result<Version, WriteError>, WriteError> {
+        let key = &writing.key;
+        let place = (key.space().name(), key.id());
+        let note = |failure: &dyn fmt::Display| {
+            self.run.note(&self.machine, &format_args!("write of {place:?}: {failure}"));
+        };
+        let Some(failure) = self.run.trap.operation(note) else { return Ok(apply(self, writing)) };
+        match failure {
+            Failure::Killed | Failure::PowerCut => _ = apply(self, writing),
+            Failure::Torn => {}
+            Failure::Full => return Err(WriteError::failed(key, "the simulated store is full")),
+            Failure::Faulty => {
+                return Err(WriteError::unknown(key, "the simulated store did not answer"));
+            }
+            Failure::SaidToFail => {
+                let _ = apply(self, writing);
+                return Err(WriteError::unknown(key, "the answer of the simulated store was lost"));
+            }
+        }
+        self.dead.store(true, Ordering::Relaxed);
+        let blow = if failure == Failure::Killed { Blow::Kill } else { Blow::PowerCut };
+        self.run.trap.hit(self.machine.number, blow);
+        std::future::pending().await
     }
 
     /// What the caller gave up may arrive nevertheless.

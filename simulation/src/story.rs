@@ -7,15 +7,14 @@ use std::time::Duration;
 use rotation::evidence::GateName;
 use rotation::{AuthorityName, Event, Mode, RequestId, State};
 use rotation_driver::{EvidenceSource as _, RecordStore as _, SharedRecord, replay};
-use tokio::sync::mpsc::UnboundedSender;
 use trust::TrustDomain;
 
 use crate::machine::Machine;
 use crate::observer;
 use crate::process::Process;
-use crate::server::Blow;
 use crate::settings::{AUTHORITY, LEAF_MAX, POLICY, TRUST_DOMAIN};
 use crate::store::Truth;
+use crate::trap::Blow;
 use crate::world::World;
 
 const HOUR_MILLIS: i64 = 3_600_000;
@@ -25,7 +24,6 @@ const SLACK: Duration = Duration::from_secs(150);
 /// The operators of a CA, and what else happens to it.
 pub(crate) struct Story {
     pub(crate) world: Arc<World>,
-    pub(crate) blows: Vec<UnboundedSender<Blow>>,
 }
 
 impl Story {
@@ -40,6 +38,64 @@ impl Story {
             self.event().await;
         }
         self.calm().await;
+    }
+
+    /// A quiet life: a CA comes up, its root is replaced, and replaced again. At most one durable operation fails, in the first
+    /// half of it. Answers how many there were in that half.
+    pub(crate) async fn tell_quietly(&self) -> u64 {
+        self.world.calm_down();
+        let mut operations = 0;
+        for request in ["first", "second"] {
+            if !self.comes_to_rest("what was under way").await {
+                return operations;
+            }
+            self.rotates_once(request).await;
+            if !self.comes_to_rest(request).await {
+                return operations;
+            }
+            if operations == 0 {
+                operations = self.world.trap.operations();
+            }
+        }
+        if self.world.trap.is_set() {
+            self.world.violated("the operation that should fail did not come".to_owned());
+        }
+        self.everybody_has_a_leaf().await;
+        self.journal_holds().await;
+        operations
+    }
+
+    /// Asks for a rotation under one request id until it is begun, or was.
+    async fn rotates_once(&self, request: &str) {
+        let (Ok(authority), Ok(request_id)) =
+            (AuthorityName::parse(AUTHORITY), RequestId::parse(request))
+        else {
+            return;
+        };
+        let deadline = self.world.elapsed() + SLACK;
+        while self.world.elapsed() < deadline && !self.is_over() {
+            let begun = self.world.observer.state().is_some_and(|state| {
+                let now = state.phase.rotation();
+                now.is_some_and(|now| now.request_id == request_id)
+                    || state.done.contains(&request_id)
+            });
+            if begun {
+                return;
+            }
+            if let Some(process) = self.any_process() {
+                let (request_id, authority) = (request_id.clone(), authority.clone());
+                let mode = Mode::Auto;
+                let event =
+                    Event::RotationRequested { request_id, authority, mode, stage_again: None };
+                let asked = process.ca.driver.submit_by(event, "operator").await;
+                let said = asked.err().map(|error| error.to_string()).unwrap_or_default();
+                self.world.note(&"operator", &format_args!("asks for {request}: {said}"));
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        if !self.is_over() {
+            self.world.violated(format!("the rotation {request} cannot be begun"));
+        }
     }
 
     fn is_over(&self) -> bool {
@@ -149,9 +205,7 @@ impl Story {
         if blow != Blow::Stop {
             self.world.count(|counts| counts.crashes += 1);
         }
-        if let Some(blows) = self.blows.get(machine.number) {
-            let _ = blows.send(blow);
-        }
+        self.world.trap.hit(machine.number, blow);
     }
 
     fn cut_off(&self, machine: Arc<Machine>) {

@@ -37,6 +37,7 @@ impl World {
             3..6 => 2,
             _ => 3,
         };
+        let servers = options.quiet.map_or(servers, |quiet| quiet.servers);
         let machine =
             |number| run.roll(|dice| Arc::new(Machine::new(number, seed, run.began, dice)));
         let machines: Vec<_> = (0..servers).map(machine).collect();

@@ -12,7 +12,7 @@ use simulation::{Broken, Options, Outcome, run};
 const SEEDS_MAX: u64 = 60;
 
 fn outcome(seed: u64, broken: Option<Broken>) -> Outcome {
-    run(seed, Options { broken, trace: false }).unwrap()
+    run(seed, Options { broken, ..Options::default() }).unwrap()
 }
 
 /// The first seed in which a broken part is noticed, and what was said of it.

@@ -80,6 +80,18 @@ enum Chore {
         #[arg(long)]
         trace: bool,
     },
+    /// Fail each durable operation of a rotation once, in each way: how many of those runs ended as they must, of how many.
+    Crashpoints {
+        /// Servers of the CA; without it one, then two.
+        #[arg(long)]
+        servers: Option<u32>,
+        /// Fail only the first of each so many operations.
+        #[arg(long, value_name = "K", default_value_t = 1)]
+        every: u32,
+        /// Print one run step by step: the number of the operation, and how it fails.
+        #[arg(long, num_args = 2, value_names = ["AT", "FAILURE"], requires = "servers")]
+        trace: Vec<String>,
+    },
     /// Attack a server of this machine and measure what a good client notices: a table, and one line of JSON.
     Attacks {
         /// Parts of names of attacks, such as `flood`; all without any.
@@ -141,6 +153,9 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Test { arguments } => gate::test(&root, &arguments),
         Chore::Model { small } => model::run(&root, small),
         Chore::Simulate { seeds, seconds, trace } => simulate::run(&root, &seeds, seconds, trace),
+        Chore::Crashpoints { servers, every, trace } => {
+            simulate::crashpoints(&root, servers, every, &trace)
+        }
         Chore::Attacks { names, dev } => attacks::run(&root, &names, dev),
         Chore::Replicas { part } => replicas::run(&root, part.as_deref()),
         Chore::Upgrade => upgrade::run(&root),

@@ -18,6 +18,9 @@ const GATE_SECONDS: &str = "90";
 /// The seeds of that, as many as fit: always the same ones, so that a new machine meets no new seed.
 const GATE_SEEDS: &str = "0..600";
 
+/// Of so many durable operations one is failed as part of all tests.
+const GATE_EVERY: u32 = 40;
+
 /// Runs seeds, and prints what came of them last.
 pub(crate) fn run(
     root: &Path,
@@ -39,10 +42,31 @@ pub(crate) fn run(
     process::run_shown(&mut run)
 }
 
+/// Fails durable operations of a rotation, each in each way, and prints what came of them last.
+pub(crate) fn crashpoints(
+    root: &Path,
+    servers: Option<u32>,
+    every: u32,
+    trace: &[String],
+) -> anyhow::Result<()> {
+    let settings = servers.map_or_else(|| vec![1, 2], |servers| vec![servers]);
+    for servers in settings {
+        let mut run = cargo(root, "run");
+        run.args(["--quiet", "--bin", "crashpoints", "--", "--servers", &servers.to_string()]);
+        run.args(["--every", &every.to_string()]);
+        if !trace.is_empty() {
+            run.arg("--trace").args(trace);
+        }
+        process::run_shown(&mut run)?;
+    }
+    Ok(())
+}
+
 /// Shows that the simulation notices what is broken, then runs seeds for a while.
 pub(crate) fn gate(root: &Path) -> anyhow::Result<()> {
     process::run_shown(&mut cargo(root, "test"))?;
-    run(root, GATE_SEEDS, GATE_SECONDS.parse().ok(), false)
+    run(root, GATE_SEEDS, GATE_SECONDS.parse().ok(), false)?;
+    crashpoints(root, None, GATE_EVERY, &[])
 }
 
 /// `cargo` at work on the simulation.

@@ -9,8 +9,6 @@ use super::patience::Patience;
 
 /// How long a start waits for the first root. The making goes on at the next start.
 const BOOTSTRAP_WITHIN: Duration = Duration::from_secs(60);
-/// Failed attempts at one step, some three seconds of them, after which the start gives up.
-const BOOTSTRAP_ATTEMPTS: u32 = 4;
 
 /// What is waited for goes through the driver, and stands while the store of the CA's state is away.
 #[derive(Clone, Copy)]
@@ -55,13 +53,14 @@ pub(super) async fn answer_timeout(Asked { driver, patience }: Asked<'_>) {
 pub(super) async fn effect_failed(
     driver: &DriverHandle,
     is_meant: impl Fn(&Effect) -> bool,
+    attempts: u32,
 ) -> String {
     let mut troubles = driver.troubles();
     let has_failed = |trouble: &&Trouble| {
         is_meant(&trouble.pending.effect)
             && match trouble.last {
                 EffectError::NotYet { .. } => false,
-                EffectError::Unavailable { .. } => trouble.attempts >= BOOTSTRAP_ATTEMPTS,
+                EffectError::Unavailable { .. } => trouble.attempts >= attempts,
                 EffectError::Refused { .. } => true,
             }
     };

@@ -30,6 +30,9 @@ use control::metered::{Authorities, AuthorityCalls};
 use control::own_issuer::OwnIssuers;
 use control::work::{CaEffects, Shapes};
 
+/// Failed attempts at one step, some three seconds of them, after which the start gives up.
+const BOOTSTRAP_ATTEMPTS: u32 = 4;
+
 /// What everything else rests on.
 pub(super) struct CoreServices {
     /// What all servers of the CA share.
@@ -236,7 +239,7 @@ pub(super) async fn bootstrapped(
             Err(_) => Err(BootError::NoRoot { reason: "the driver stopped".to_owned() }),
         },
         Err(error) = own_issuer::asked(&mut issuers, deps, driver) => Err(error),
-        reason = effect_failed(driver, |_| true) => Err(BootError::NoRoot { reason }),
+        reason = effect_failed(driver, |_| true, BOOTSTRAP_ATTEMPTS) => Err(BootError::NoRoot { reason }),
         () = answer_timeout(through) => {
             Err(BootError::NoRoot { reason: "the authority has not answered yet".to_owned() })
         }

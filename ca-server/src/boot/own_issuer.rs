@@ -11,6 +11,10 @@ use rotation_driver::DriverHandle;
 use super::answers::{Asked, answer_timeout, effect_failed};
 use super::{BootError, HostDeps};
 
+/// Failed attempts, some half a minute of them, after which the start gives up: other servers ask the authority at the same time,
+/// and each may have to wait for the others.
+const ATTEMPTS: u32 = 8;
+
 /// Waits until this replica can sign under the root that signs, and may release. What it lacks it asks for.
 pub(super) async fn wait(
     issuers: &mut OwnIssuers,
@@ -21,11 +25,15 @@ pub(super) async fn wait(
 ) -> Result<(), BootError> {
     let driver = through.driver;
     let replica = issuers.replica().clone();
-    let own = |effect: &Effect| effect.replica() == Some(&replica);
+    // Under a root that only shall sign it is asked on, while leaves are signed under the present one.
+    let signing = |effect: &Effect| {
+        matches!(effect, Effect::RequestIssuer { root, replica: Some(asks), .. }
+            if *asks == replica && driver.state().signing_root() == Some(*root))
+    };
     tokio::select! {
         biased;
         asked = asked(issuers, deps, driver) => asked?,
-        reason = effect_failed(driver, own) => return Err(BootError::NoIssuer { reason }),
+        reason = effect_failed(driver, signing, ATTEMPTS) => return Err(BootError::NoIssuer { reason }),
         () = answer_timeout(through) => {
             let reason = "the authority has not answered yet".to_owned();
             return Err(BootError::NoIssuer { reason });

@@ -79,8 +79,12 @@ pub(super) fn core<'a>(
     machine: &'a Arc<Machine>,
     dead: &Arc<AtomicBool>,
 ) -> Result<Core<'a>, Failed> {
-    let disk: Arc<dyn Disk> =
-        Arc::new(ProcessDisk::of(Arc::clone(&machine.medium), Arc::clone(dead)));
+    let disk: Arc<dyn Disk> = Arc::new(ProcessDisk {
+        run: Arc::clone(&world.run),
+        medium: Arc::clone(&machine.medium),
+        machine: machine.number,
+        dead: Arc::clone(dead),
+    });
     let clock: Arc<dyn Clock> = Arc::<crate::clock::MachineClock>::clone(&machine.clock);
     let guard = Arc::new(GuardedClock::open(clock, Arc::clone(&disk), &paths(), SKEW)?);
     let line = Line {
