@@ -35,7 +35,8 @@ impl Machine for Simulated {
     }
 
     fn compact(&self) {
-        let _ = self.ledger.compact();
+        let ledger = Arc::clone(&self.ledger);
+        tokio::spawn(async move { ledger.compact_without_threads().await });
     }
 }
 

@@ -19,7 +19,7 @@ const GATE_SECONDS: &str = "90";
 const GATE_SEEDS: &str = "0..600";
 
 /// Of so many durable operations one is failed as part of all tests.
-const GATE_EVERY: u32 = 40;
+const GATE_EVERY: u32 = 80;
 
 /// Runs seeds, and prints what came of them last.
 pub(crate) fn run(

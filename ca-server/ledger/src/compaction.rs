@@ -7,7 +7,6 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
 
 use tokio::sync::oneshot;
 use trust::Serial;
@@ -45,12 +44,20 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`] at the first step that fails; the next call takes up there. No row is lost by a failure.
     pub fn compact(&self) -> Result<Compaction, LedgerError> {
-        let _one_at_a_time = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
+        futures::executor::block_on(self.compact_without_threads())
+    }
+
+    /// As [`compact`](Self::compact), where the disk never blocks.
+    ///
+    /// # Errors
+    /// As [`compact`](Self::compact).
+    pub async fn compact_without_threads(&self) -> Result<Compaction, LedgerError> {
+        let _one_at_a_time = self.compacting.lock().await;
         self.shared.check_sound()?;
         let mut done = Compaction::default();
         while let Some(used) = self.next_to_compact()? {
             if !used.carried {
-                done.carried += self.carry(&used)?;
+                done.carried += self.carry(&used).await?;
                 self.state_carried(&used)?;
             }
             self.archive(&used.file)?;
@@ -72,7 +79,7 @@ impl Ledger {
 
     /// Writes again every row that the file says anything about. Its own row may be in another file: what is said here
     /// must not be lost with this one.
-    fn carry(&self, used: &FileUse) -> Result<u64, LedgerError> {
+    async fn carry(&self, used: &FileUse) -> Result<u64, LedgerError> {
         let serials: Vec<Serial> = self.serials_in(used)?.into_iter().collect();
         let mut carried = 0;
         for chunk in serials.chunks(CARRY_MAX) {
@@ -87,8 +94,8 @@ impl Ledger {
             let entries = rows.into_iter().flat_map(|live| self.carried(live)).collect();
             let (done, durable) = oneshot::channel();
             let job = Job::Carried { entries, done };
-            self.sender()?.blocking_send(job).map_err(|_| LedgerError::Closed)?;
-            durable.blocking_recv().unwrap_or(Err(LedgerError::Closed))?;
+            self.sender()?.send(job).await.map_err(|_| LedgerError::Closed)?;
+            durable.await.unwrap_or(Err(LedgerError::Closed))?;
         }
         Ok(carried)
     }

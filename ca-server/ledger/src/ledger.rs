@@ -44,7 +44,7 @@ pub struct Ledger {
     /// What was found wrong with former segments.
     faults: Vec<SegmentFault>,
     /// Held by the one compaction that runs.
-    pub(crate) compacting: Mutex<()>,
+    pub(crate) compacting: tokio::sync::Mutex<()>,
 }
 
 impl Ledger {
@@ -76,7 +76,7 @@ impl Ledger {
             queue: Mutex::new(Some(queue)),
             writer: Mutex::new(Some(writer)),
             refusals: RefusalGate::default(),
-            compacting: Mutex::new(()),
+            compacting: tokio::sync::Mutex::new(()),
             faults: recovered.faults.clone(),
         };
         Ok((ledger, recovered))
