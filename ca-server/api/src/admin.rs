@@ -74,6 +74,19 @@ impl Operators {
             _ => denied("this caller is not in [admin] identities of the configuration"),
         }
     }
+
+    /// Judges the caller, then does what it asks for, in its name.
+    pub(crate) async fn answer<M, A>(
+        &self,
+        ca: &Arc<Ca>,
+        request: Request<M>,
+        work: impl AsyncFnOnce(M, &str) -> Result<A, Refusal>,
+    ) -> Result<Response<A>, Status> {
+        let (mut call, message) = Call::met(ca, request).await;
+        let caller = self.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
+        let answered = work(message, &caller).await;
+        answered.map(Response::new).map_err(|refusal| call.refuse(refusal))
+    }
 }
 
 impl Admin {
@@ -88,9 +101,9 @@ impl AdminService for Admin {
         &self,
         request: Request<StatusRequest>,
     ) -> Result<Response<StatusResponse>, Status> {
-        let (mut call, _) = Call::met(&self.ca, request).await;
-        self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
-        Ok(Response::new(wire::status(status::of(&self.ca))))
+        self.operators
+            .answer(&self.ca, request, async |_, _| Ok(wire::status(status::of(&self.ca))))
+            .await
     }
 
     async fn list_roots(
@@ -118,19 +131,21 @@ impl AdminService for Admin {
         &self,
         request: Request<AcceptClockRequest>,
     ) -> Result<Response<AcceptClockResponse>, Status> {
-        let (mut call, message) = Call::met(&self.ca, request).await;
-        let caller = self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
-        let accepted = crate::clock::accept(&self.ca, message, &caller).await;
-        accepted.map(Response::new).map_err(|refusal| call.refuse(refusal))
+        self.operators
+            .answer(&self.ca, request, async |asked, by| {
+                crate::clock::accept(&self.ca, asked, by).await
+            })
+            .await
     }
 
     async fn create_token(
         &self,
         request: Request<CreateTokenRequest>,
     ) -> Result<Response<CreateTokenResponse>, Status> {
-        let (mut call, message) = Call::met(&self.ca, request).await;
-        let caller = self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
-        let made = crate::join::create(&self.ca, message, &caller).await;
-        made.map(Response::new).map_err(|refusal| call.refuse(refusal))
+        self.operators
+            .answer(&self.ca, request, async |asked, by| {
+                crate::join::create(&self.ca, asked, by).await
+            })
+            .await
     }
 }

@@ -18,7 +18,6 @@ use trust::plain::counted;
 use trust::{SpiffeId, Timestamp, TrustDomain};
 
 use crate::admin::Operators;
-use crate::call::Call;
 use crate::{leaf, page, wire, words};
 use control::ca::Ca;
 use control::roster::{AgentView, EXCERPT_MAX};
@@ -163,18 +162,6 @@ impl AgentAdmin {
         }
         None
     }
-
-    /// Judges the caller, then does what it asks for, in its name.
-    async fn answer<M, A>(
-        &self,
-        request: Request<M>,
-        work: impl AsyncFnOnce(&Self, M, &str) -> Result<A, Refusal>,
-    ) -> Result<Response<A>, Status> {
-        let (mut call, message) = Call::met(&self.ca, request).await;
-        let caller = self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
-        let answered = work(self, message, &caller).await;
-        answered.map(Response::new).map_err(|refusal| call.refuse(refusal))
-    }
 }
 
 #[tonic::async_trait]
@@ -183,14 +170,15 @@ impl AgentAdminService for AgentAdmin {
         &self,
         request: Request<ListAgentsRequest>,
     ) -> Result<Response<ListAgentsResponse>, Status> {
-        self.answer(request, async |this, asked, _| Ok(this.list(&asked))).await
+        self.operators.answer(&self.ca, request, async |asked, _| Ok(self.list(&asked))).await
     }
 
     async fn remove_agents(
         &self,
         request: Request<RuleAgentsRequest>,
     ) -> Result<Response<RuleAgentsResponse>, Status> {
-        self.answer(request, async |this, asked, by| this.rule(Ruling::Remove, asked, by).await)
+        self.operators
+            .answer(&self.ca, request, async |asked, by| self.rule(Ruling::Remove, asked, by).await)
             .await
     }
 
@@ -198,14 +186,17 @@ impl AgentAdminService for AgentAdmin {
         &self,
         request: Request<RuleAgentsRequest>,
     ) -> Result<Response<RuleAgentsResponse>, Status> {
-        self.answer(request, async |this, asked, by| this.rule(Ruling::Ban, asked, by).await).await
+        self.operators
+            .answer(&self.ca, request, async |asked, by| self.rule(Ruling::Ban, asked, by).await)
+            .await
     }
 
     async fn unban_agents(
         &self,
         request: Request<RuleAgentsRequest>,
     ) -> Result<Response<RuleAgentsResponse>, Status> {
-        self.answer(request, async |this, asked, by| this.rule(Ruling::Unban, asked, by).await)
+        self.operators
+            .answer(&self.ca, request, async |asked, by| self.rule(Ruling::Unban, asked, by).await)
             .await
     }
 
@@ -213,30 +204,33 @@ impl AgentAdminService for AgentAdmin {
         &self,
         request: Request<ListBansRequest>,
     ) -> Result<Response<ListBansResponse>, Status> {
-        self.answer(request, async |this, asked, _| {
-            let limit = page::limit(asked.limit).saturating_add(1);
-            let rows = this.ca.registry.bans_after(&asked.after, limit);
-            let (rows, next) = page::cut(rows, asked.limit, |(name, _)| name.clone());
-            Ok(ListBansResponse {
-                bans: rows.into_iter().map(ban).collect(),
-                next: next.unwrap_or_default(),
+        self.operators
+            .answer(&self.ca, request, async |asked, _| {
+                let limit = page::limit(asked.limit).saturating_add(1);
+                let rows = self.ca.registry.bans_after(&asked.after, limit);
+                let (rows, next) = page::cut(rows, asked.limit, |(name, _)| name.clone());
+                Ok(ListBansResponse {
+                    bans: rows.into_iter().map(ban).collect(),
+                    next: next.unwrap_or_default(),
+                })
             })
-        })
-        .await
+            .await
     }
 
     async fn list_agent_acts(
         &self,
         request: Request<ListAgentActsRequest>,
     ) -> Result<Response<ListAgentActsResponse>, Status> {
-        self.answer(request, async |this, asked, _| {
-            let limit = page::limit(asked.limit).saturating_add(1);
-            let rows = this.ca.registry.acts_from(asked.from, limit);
-            let (rows, next) = page::cut(rows, asked.limit, |(index, _)| index.saturating_add(1));
-            let acts = rows.into_iter().map(act).collect();
-            Ok(ListAgentActsResponse { acts, next: next.unwrap_or_default() })
-        })
-        .await
+        self.operators
+            .answer(&self.ca, request, async |asked, _| {
+                let limit = page::limit(asked.limit).saturating_add(1);
+                let rows = self.ca.registry.acts_from(asked.from, limit);
+                let (rows, next) =
+                    page::cut(rows, asked.limit, |(index, _)| index.saturating_add(1));
+                let acts = rows.into_iter().map(act).collect();
+                Ok(ListAgentActsResponse { acts, next: next.unwrap_or_default() })
+            })
+            .await
     }
 }
 

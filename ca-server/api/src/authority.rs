@@ -16,7 +16,6 @@ use tonic::{Request, Response, Status};
 use trust::{RootId, Timestamp};
 
 use crate::admin::Operators;
-use crate::call::Call;
 use crate::words;
 use control::ca::Ca;
 use control::drift::{self, Whose};
@@ -196,21 +195,19 @@ impl AuthorityService for AuthorityLooks {
         &self,
         request: Request<ListAuthoritiesRequest>,
     ) -> Result<Response<ListAuthoritiesResponse>, Status> {
-        let (mut call, message) = Call::met(&self.ca, request).await;
-        self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
-        let listed = self.list(&message.name).await;
-        listed
-            .map(|authorities| Response::new(ListAuthoritiesResponse { authorities }))
-            .map_err(|refusal| call.refuse(refusal))
+        self.operators
+            .answer(&self.ca, request, async |asked, _| {
+                let authorities = self.list(&asked.name).await?;
+                Ok(ListAuthoritiesResponse { authorities })
+            })
+            .await
     }
 
     async fn renew_issuer(
         &self,
         request: Request<RenewIssuerRequest>,
     ) -> Result<Response<RenewIssuerResponse>, Status> {
-        let (mut call, message) = Call::met(&self.ca, request).await;
-        let by = self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
-        let renewed = self.renew(&message, &by).await;
-        renewed.map(Response::new).map_err(|refusal| call.refuse(refusal))
+        let renew = async |asked, by: &str| self.renew(&asked, by).await;
+        self.operators.answer(&self.ca, request, renew).await
     }
 }

@@ -17,7 +17,6 @@ use trust::digest::sha256;
 use trust::randomness::random_bytes;
 
 use crate::admin::Operators;
-use crate::call::Call;
 use crate::downstream::{TOKEN_PREFIX, invalid};
 use crate::relying_parties;
 use crate::words;
@@ -70,18 +69,6 @@ impl DownstreamAdmin {
         tracing::info!(downstream = name, by, "downstream CA added");
         Ok(wire::AddDownstreamResponse { name, token })
     }
-
-    /// Judges the caller, then does what it asks for, in its name.
-    async fn answer<M, A>(
-        &self,
-        request: Request<M>,
-        work: impl AsyncFnOnce(&Self, M, &str) -> Result<A, Refusal>,
-    ) -> Result<Response<A>, Status> {
-        let (mut call, message) = Call::met(&self.ca, request).await;
-        let caller = self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
-        let answered = work(self, message, &caller).await;
-        answered.map(Response::new).map_err(|refusal| call.refuse(refusal))
-    }
 }
 
 #[tonic::async_trait]
@@ -90,54 +77,58 @@ impl DownstreamAdminService for DownstreamAdmin {
         &self,
         request: Request<wire::AddDownstreamRequest>,
     ) -> Result<Response<wire::AddDownstreamResponse>, Status> {
-        self.answer(request, async |this, message, by| this.add(message, by).await).await
+        self.operators
+            .answer(&self.ca, request, async |message, by| self.add(message, by).await)
+            .await
     }
 
     async fn list_downstreams(
         &self,
         request: Request<wire::ListDownstreamsRequest>,
     ) -> Result<Response<wire::ListDownstreamsResponse>, Status> {
-        self.answer(request, async |this, _, _| {
-            let downstreams = this
-                .ca
-                .downstreams
-                .downstreams()
-                .into_iter()
-                .map(|downstream| shown(&this.ca, downstream))
-                .collect();
-            Ok(wire::ListDownstreamsResponse { downstreams })
-        })
-        .await
+        self.operators
+            .answer(&self.ca, request, async |_, _| {
+                let downstreams = self
+                    .ca
+                    .downstreams
+                    .downstreams()
+                    .into_iter()
+                    .map(|downstream| shown(&self.ca, downstream))
+                    .collect();
+                Ok(wire::ListDownstreamsResponse { downstreams })
+            })
+            .await
     }
 
     async fn remove_downstream(
         &self,
         request: Request<wire::RemoveDownstreamRequest>,
     ) -> Result<Response<wire::RemoveDownstreamResponse>, Status> {
-        self.answer(request, async |this, message, by| {
-            let word = words::word(&message.by, &message.reason, by)?;
-            let name = checked(message.name)?;
-            // What is not there is not written down either.
-            this.ca.registry.downstream_named(&name, true)?;
-            words::journal(&this.ca, &word, "tier remove", &name, "").await?;
-            this.ca.registry.remove_downstream(name.clone()).await?;
-            this.ca.downstreams.forget(&name);
-            if this.ca.registry.is_neighbor(&name) {
-                let party = RemoveRelyingPartyRequest {
-                    name: party(&name),
-                    by: message.by,
-                    reason: message.reason,
-                };
-                relying_parties::remove(&this.ca, party, by).await?;
-            }
-            tracing::warn!(
-                downstream = name,
-                by,
-                "downstream CA removed: nothing waits for it any more"
-            );
-            Ok(wire::RemoveDownstreamResponse {})
-        })
-        .await
+        self.operators
+            .answer(&self.ca, request, async |message, by| {
+                let word = words::word(&message.by, &message.reason, by)?;
+                let name = checked(message.name)?;
+                // What is not there is not written down either.
+                self.ca.registry.downstream_named(&name, true)?;
+                words::journal(&self.ca, &word, "tier remove", &name, "").await?;
+                self.ca.registry.remove_downstream(name.clone()).await?;
+                self.ca.downstreams.forget(&name);
+                if self.ca.registry.is_neighbor(&name) {
+                    let party = RemoveRelyingPartyRequest {
+                        name: party(&name),
+                        by: message.by,
+                        reason: message.reason,
+                    };
+                    relying_parties::remove(&self.ca, party, by).await?;
+                }
+                tracing::warn!(
+                    downstream = name,
+                    by,
+                    "downstream CA removed: nothing waits for it any more"
+                );
+                Ok(wire::RemoveDownstreamResponse {})
+            })
+            .await
     }
 }
 

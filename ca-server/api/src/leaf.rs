@@ -14,7 +14,6 @@ use tonic::{Request, Response, Status};
 use trust::{RootId, Serial, SpiffeId};
 
 use crate::admin::Operators;
-use crate::call::Call;
 use crate::{page, wire, words};
 use control::ca::Ca;
 use control::explain::{KINDS, kind_name};
@@ -145,18 +144,6 @@ impl Leaves {
         }
         Ok(live)
     }
-
-    /// Judges the caller, then does what it asks for, in its name.
-    async fn answer<M, A>(
-        &self,
-        request: Request<M>,
-        work: impl AsyncFnOnce(&Self, M, &str) -> Result<A, Refusal>,
-    ) -> Result<Response<A>, Status> {
-        let (mut call, message) = Call::met(&self.ca, request).await;
-        let caller = self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
-        let answered = work(self, message, &caller).await;
-        answered.map(Response::new).map_err(|refusal| call.refuse(refusal))
-    }
 }
 
 #[tonic::async_trait]
@@ -165,14 +152,16 @@ impl LeafService for Leaves {
         &self,
         request: Request<ListLeavesRequest>,
     ) -> Result<Response<ListLeavesResponse>, Status> {
-        self.answer(request, async |this, asked, _| this.list(&asked)).await
+        self.operators.answer(&self.ca, request, async |asked, _| self.list(&asked)).await
     }
 
     async fn forget_leaves(
         &self,
         request: Request<ForgetLeavesRequest>,
     ) -> Result<Response<ForgetLeavesResponse>, Status> {
-        self.answer(request, async |this, asked, by| this.forget(asked, by).await).await
+        self.operators
+            .answer(&self.ca, request, async |asked, by| self.forget(asked, by).await)
+            .await
     }
 }
 

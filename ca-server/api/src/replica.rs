@@ -16,7 +16,6 @@ use trust::Timestamp;
 use trust::randomness::random_bytes;
 
 use crate::admin::Operators;
-use crate::call::Call;
 use crate::words;
 use control::ca::Ca;
 use control::servers::{self, Server};
@@ -106,18 +105,6 @@ impl Replicas {
         RuleReplicaResponse { replica: Some(Self::shown(server)) }
     }
 
-    /// Judges the caller, then does what it asks for, in its name.
-    async fn answer<M, A>(
-        &self,
-        request: Request<M>,
-        work: impl AsyncFnOnce(&Self, M, &str) -> Result<A, Refusal>,
-    ) -> Result<Response<A>, Status> {
-        let (mut call, message) = Call::met(&self.ca, request).await;
-        let caller = self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
-        let answered = work(self, message, &caller).await;
-        answered.map(Response::new).map_err(|refusal| call.refuse(refusal))
-    }
-
     fn shown(server: Server) -> Replica {
         Replica {
             name: server.name.to_string(),
@@ -140,8 +127,9 @@ impl ReplicaService for Replicas {
         &self,
         request: Request<ListReplicasRequest>,
     ) -> Result<Response<ListReplicasResponse>, Status> {
-        let list = |this: &Self| servers::list(&this.ca).into_iter().map(Self::shown).collect();
-        self.answer(request, async |this, _, _| Ok(ListReplicasResponse { replicas: list(this) }))
+        let list = || servers::list(&self.ca).into_iter().map(Self::shown).collect();
+        self.operators
+            .answer(&self.ca, request, async |_, _| Ok(ListReplicasResponse { replicas: list() }))
             .await
     }
 
@@ -149,7 +137,10 @@ impl ReplicaService for Replicas {
         &self,
         request: Request<DrainReplicaRequest>,
     ) -> Result<Response<RuleReplicaResponse>, Status> {
-        self.answer(request, async |this, asked, by| this.drain(asked, by).await.map(Self::ruled))
+        self.operators
+            .answer(&self.ca, request, async |asked, by| {
+                self.drain(asked, by).await.map(Self::ruled)
+            })
             .await
     }
 
@@ -157,7 +148,10 @@ impl ReplicaService for Replicas {
         &self,
         request: Request<RuleReplicaRequest>,
     ) -> Result<Response<RuleReplicaResponse>, Status> {
-        self.answer(request, async |this, asked, by| this.undrain(asked, by).await.map(Self::ruled))
+        self.operators
+            .answer(&self.ca, request, async |asked, by| {
+                self.undrain(asked, by).await.map(Self::ruled)
+            })
             .await
     }
 
@@ -165,7 +159,10 @@ impl ReplicaService for Replicas {
         &self,
         request: Request<RuleReplicaRequest>,
     ) -> Result<Response<RuleReplicaResponse>, Status> {
-        self.answer(request, async |this, asked, by| this.remove(asked, by).await.map(Self::ruled))
+        self.operators
+            .answer(&self.ca, request, async |asked, by| {
+                self.remove(asked, by).await.map(Self::ruled)
+            })
             .await
     }
 }

@@ -119,18 +119,6 @@ impl States {
         let heard = state.seen.lost_leaves_until(policy);
         heard.or_else(|| state.lost_rows_until(now, policy)).unwrap_or_else(counted)
     }
-
-    /// Judges the caller, then does what it asks for, in its name.
-    async fn answer<M>(
-        &self,
-        request: Request<M>,
-        work: impl AsyncFnOnce(&Self, M, &str) -> Result<RecordState, Refusal>,
-    ) -> Result<Response<RecordState>, Status> {
-        let (mut call, message) = Call::met(&self.ca, request).await;
-        let caller = self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
-        let answered = work(self, message, &caller).await;
-        answered.map(Response::new).map_err(|refusal| call.refuse(refusal))
-    }
 }
 
 #[tonic::async_trait]
@@ -139,35 +127,45 @@ impl StateService for States {
         &self,
         request: Request<ShowStateRequest>,
     ) -> Result<Response<RecordState>, Status> {
-        self.answer(request, async |this, _, _| Ok(this.shown(&this.ca.driver.state()))).await
+        self.operators
+            .answer(&self.ca, request, async |_, _| Ok(self.shown(&self.ca.driver.state())))
+            .await
     }
 
     async fn continue_state(
         &self,
         request: Request<ContinueStateRequest>,
     ) -> Result<Response<RecordState>, Status> {
-        self.answer(request, async |this, message, by| this.go_on(message, by).await).await
+        self.operators
+            .answer(&self.ca, request, async |message, by| self.go_on(message, by).await)
+            .await
     }
 
     async fn dismiss_agent_word(
         &self,
         request: Request<DismissAgentWordRequest>,
     ) -> Result<Response<RecordState>, Status> {
-        self.answer(request, async |this, message, by| this.dismiss(message, by).await).await
+        self.operators
+            .answer(&self.ca, request, async |message, by| self.dismiss(message, by).await)
+            .await
     }
 
     async fn heed_agent_word(
         &self,
         request: Request<HeedAgentWordRequest>,
     ) -> Result<Response<RecordState>, Status> {
-        self.answer(request, async |this, message, by| this.heed(message, by).await).await
+        self.operators
+            .answer(&self.ca, request, async |message, by| self.heed(message, by).await)
+            .await
     }
 
     async fn recover_state(
         &self,
         request: Request<RecoverStateRequest>,
     ) -> Result<Response<RecordState>, Status> {
-        self.answer(request, async |this, message, by| this.recover(message, by).await).await
+        self.operators
+            .answer(&self.ca, request, async |message, by| self.recover(message, by).await)
+            .await
     }
 
     type BackupStateStream = BoxStream<'static, Result<BackupPart, Status>>;

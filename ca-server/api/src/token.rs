@@ -12,7 +12,6 @@ use tonic::{Request, Response, Status};
 use trust::{BundleDigest, Timestamp};
 
 use crate::admin::Operators;
-use crate::call::Call;
 use crate::{page, words};
 use control::ca::Ca;
 
@@ -107,18 +106,6 @@ impl Tokens {
             revoked_at: revoked.at.as_secs(),
         }
     }
-
-    /// Judges the caller, then does what it asks for, in its name.
-    async fn answer<M, A>(
-        &self,
-        request: Request<M>,
-        work: impl AsyncFnOnce(&Self, M, &str) -> Result<A, Refusal>,
-    ) -> Result<Response<A>, Status> {
-        let (mut call, message) = Call::met(&self.ca, request).await;
-        let caller = self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
-        let answered = work(self, message, &caller).await;
-        answered.map(Response::new).map_err(|refusal| call.refuse(refusal))
-    }
 }
 
 #[tonic::async_trait]
@@ -127,13 +114,15 @@ impl TokenService for Tokens {
         &self,
         request: Request<ListTokensRequest>,
     ) -> Result<Response<ListTokensResponse>, Status> {
-        self.answer(request, async |this, asked, _| Ok(this.list(&asked))).await
+        self.operators.answer(&self.ca, request, async |asked, _| Ok(self.list(&asked))).await
     }
 
     async fn revoke_tokens(
         &self,
         request: Request<RevokeTokensRequest>,
     ) -> Result<Response<RevokeTokensResponse>, Status> {
-        self.answer(request, async |this, asked, by| this.revoke(asked, by).await).await
+        self.operators
+            .answer(&self.ca, request, async |asked, by| self.revoke(asked, by).await)
+            .await
     }
 }

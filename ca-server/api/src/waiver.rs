@@ -17,7 +17,6 @@ use trust::Timestamp;
 use trust::plain::{counted, span};
 
 use crate::admin::Operators;
-use crate::call::Call;
 use crate::words::{self, invalid};
 use crate::{covers, page, relying_parties, wire};
 use control::ca::Ca;
@@ -112,18 +111,6 @@ impl Waivers {
         tracing::info!(waiver = name, by = word.by, "waiver removed");
         Ok(())
     }
-
-    /// Judges the caller, then does what it asks for, in its name.
-    async fn answer<M, A>(
-        &self,
-        request: Request<M>,
-        work: impl AsyncFnOnce(&Self, M, &str) -> Result<A, Refusal>,
-    ) -> Result<Response<A>, Status> {
-        let (mut call, message) = Call::met(&self.ca, request).await;
-        let caller = self.operators.allow(&mut call).map_err(|refusal| call.refuse(refusal))?;
-        let answered = work(self, message, &caller).await;
-        answered.map(Response::new).map_err(|refusal| call.refuse(refusal))
-    }
 }
 
 /// When it is over, by how long it shall stand or by the time itself.
@@ -204,23 +191,24 @@ impl WaiverService for Waivers {
         &self,
         request: Request<ListWaiversRequest>,
     ) -> Result<Response<ListWaiversResponse>, Status> {
-        self.answer(request, async |this, asked, _| Ok(this.list(&asked))).await
+        self.operators.answer(&self.ca, request, async |asked, _| Ok(self.list(&asked))).await
     }
 
     async fn add_waiver(
         &self,
         request: Request<AddWaiverRequest>,
     ) -> Result<Response<AddWaiverResponse>, Status> {
-        self.answer(request, async |this, asked, by| this.add(asked, by).await).await
+        self.operators.answer(&self.ca, request, async |asked, by| self.add(asked, by).await).await
     }
 
     async fn remove_waiver(
         &self,
         request: Request<RemoveWaiverRequest>,
     ) -> Result<Response<RemoveWaiverResponse>, Status> {
-        self.answer(request, async |this, asked, by| {
-            this.remove(asked, by).await.map(|()| RemoveWaiverResponse {})
-        })
-        .await
+        self.operators
+            .answer(&self.ca, request, async |asked, by| {
+                self.remove(asked, by).await.map(|()| RemoveWaiverResponse {})
+            })
+            .await
     }
 }
