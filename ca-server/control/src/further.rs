@@ -257,4 +257,4 @@ pub fn not_in_use(state: &State, authority: &dyn RootAuthority, set: &RootSet) -
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

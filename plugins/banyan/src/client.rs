@@ -26,6 +26,8 @@ type Client = DownstreamServiceClient<Channel>;
 
 /// Longest answer that is taken.
 const MESSAGE_MAX: usize = 1024 * 1024 + 64 * 1024;
+/// How often what was said is stored again after a failure, when what is there was read.
+const STORES_AGAIN: u32 = 2;
 /// How long the first message of a stream may take.
 const FIRST_WITHIN: Duration = Duration::from_secs(10);
 /// Reason of a refusal that says when what stands above the issuer ends.
@@ -119,17 +121,29 @@ impl BanyanAuthority {
             .await
     }
 
-    /// Checks and keeps what was said. It counts for nothing before it is durable.
+    /// Checks and keeps what was said. It counts for nothing before it is durable. Other servers of this CA hear and keep the same:
+    /// whoever comes second finds it there.
     async fn accept(&self, told: &wire::UpstreamState) -> Result<UpstreamState, PluginError> {
         let file = first_contact(&self.settings.ca_file)?.digest;
-        self.known().await?;
-        let mut accepted = self.accepted.lock().await;
-        let known = accepted.clone().unwrap_or_default();
-        let (next, upstream) = known.after(told, &self.deps.trust_domain, &file)?;
-        if next != known {
+        let mut stores = 0;
+        loop {
+            self.known().await?;
+            let mut accepted = self.accepted.lock().await;
+            let known = accepted.clone().unwrap_or_default();
+            let (next, upstream) = known.after(told, &self.deps.trust_domain, &file)?;
+            if next == known {
+                return Ok(upstream);
+            }
             // Read again after a failure: what is on the disk is unknown then.
             *accepted = None;
-            next.store(self.deps.state.as_ref()).await?;
+            match next.store(self.deps.state.as_ref()).await {
+                Ok(()) => {}
+                Err(_) if stores < STORES_AGAIN => {
+                    stores += 1;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
             let other_roots = next.roots().roots != known.roots().roots;
             *accepted = Some(next);
             drop(accepted);
@@ -137,8 +151,8 @@ impl BanyanAuthority {
                 // Later connections are judged by the new roots; what is under way goes on.
                 *self.client.lock().await = None;
             }
+            return Ok(upstream);
         }
-        Ok(upstream)
     }
 
     async fn now(&self) -> Result<UpstreamState, PluginError> {

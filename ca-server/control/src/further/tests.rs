@@ -6,12 +6,12 @@ use trust::{CertificateId, SeededRandomness, Sequence, Serial, TrustDomain, Vali
 
 use super::*;
 
-const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+pub(crate) const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 const DAY: Duration = Duration::from_secs(86_400);
 const WHOSE: Whose<'static> = Whose { name: "istio", place: "the files in /etc/cacerts" };
 
 /// One life for each name; the same name twice is one key and one subject.
-async fn roots<const N: usize>(wanted: [(&str, u32); N]) -> [Root; N] {
+pub(crate) async fn roots<const N: usize>(wanted: [(&str, u32); N]) -> [Root; N] {
     let keys = MemoryKeys::new();
     let mut made = Vec::new();
     for (name, days) in wanted {
@@ -28,11 +28,11 @@ async fn roots<const N: usize>(wanted: [(&str, u32); N]) -> [Root; N] {
     made
 }
 
-fn taken(state: State, event: &Event) -> State {
+pub(crate) fn taken(state: State, event: &Event) -> State {
     step(&state, event, NOW, &Policy::default()).unwrap().next
 }
 
-fn bootstrapped(root: &Root) -> State {
+pub(crate) fn bootstrapped(root: &Root) -> State {
     let request_id: rotation::RequestId = "f".parse().unwrap();
     let issuer = SignedIssuer {
         id: CertificateId::of(b"i"),
