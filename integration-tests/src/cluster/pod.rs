@@ -87,6 +87,12 @@ impl Pod {
         &self.name
     }
 
+    /// Its namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// Where it is.
     #[must_use]
     pub const fn address(&self) -> IpAddr {

@@ -25,6 +25,8 @@ pub struct Cluster {
     home: tempfile::TempDir,
     images: Images,
     kubeconfig: PathBuf,
+    /// The first end of the network that is its own, and how many Pods have one.
+    first: u8,
     taken: u8,
     /// What names of the cluster lead to.
     names: BTreeMap<String, Vec<IpAddr>>,
@@ -37,12 +39,23 @@ impl Cluster {
     /// # Errors
     /// If they cannot be started.
     pub async fn start(program: &Path, pods: u8) -> anyhow::Result<Self> {
-        let net = Net::lay(pods)?;
+        Self::start_in(Net::lay(pods)?, program, 0).await
+    }
+
+    /// Another cluster in the same network, with an API server of its own; its Pods have the ends behind the first so many.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub async fn start_beside(&self, program: &Path, after: u8) -> anyhow::Result<Self> {
+        Self::start_in(self.net, program, after).await
+    }
+
+    async fn start_in(net: Net, program: &Path, first: u8) -> anyhow::Result<Self> {
         let api = ApiServer::start_at(net.test(), AUDIENCES).await?;
         let kubeconfig = api.kubeconfig(api.address(), Token::Admin)?;
         let home = tempfile::tempdir()?;
         let images = Images::of(program);
-        Ok(Self { api, net, home, images, kubeconfig, taken: 0, names: BTreeMap::new() })
+        Ok(Self { api, net, home, images, kubeconfig, first, taken: 0, names: BTreeMap::new() })
     }
 
     /// What runs in containers of an image, in Pods that start from now on.
@@ -130,7 +143,7 @@ impl Cluster {
     /// Where the Pod is that will be started after so many others.
     #[must_use]
     pub fn address(&self, after: u8) -> IpAddr {
-        self.net.server(after)
+        self.net.server(self.first.saturating_add(after))
     }
 
     /// A name that Pods which start from now on resolve to these addresses.
@@ -148,6 +161,28 @@ impl Cluster {
         set: &str,
         number: u8,
     ) -> anyhow::Result<Pod> {
+        let pod = self.member(namespace, set, number).await?;
+        self.start_pod(namespace, pod).await
+    }
+
+    /// Ends a Pod of a StatefulSet in order, and starts what its controller would put in its place by what the set says now, on
+    /// the same node and with the same volumes.
+    ///
+    /// # Errors
+    /// If it does not end, or as of [`start_member`](Self::start_member).
+    pub async fn replace_member(&self, mut pod: Pod) -> anyhow::Result<Pod> {
+        let (name, namespace) = (pod.name().to_owned(), pod.namespace().to_owned());
+        let (set, number) = name.rsplit_once('-').context("it is of no set")?;
+        let end = (0..self.taken).find(|end| self.address(*end) == pod.address());
+        let end = end.with_context(|| format!("{name} is of another cluster"))?;
+        pod.stop().await?;
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
+        self.api.ask("DELETE", &path, None).await?;
+        let next = self.member(&namespace, set, number.parse()?).await?;
+        self.start_at(end, &namespace, next).await
+    }
+
+    async fn member(&self, namespace: &str, set: &str, number: u8) -> anyhow::Result<Value> {
         let path = format!("/apis/apps/v1/namespaces/{namespace}/statefulsets/{set}");
         let set_object = self.get(&path).await?;
         let name = format!("{set}-{number}");
@@ -163,16 +198,20 @@ impl Cluster {
             let volume = json!({ "name": volume, "persistentVolumeClaim": claim });
             pod["spec"]["volumes"].as_array_mut().context("no volumes")?.push(volume);
         }
-        self.start_pod(namespace, pod).await
+        Ok(pod)
     }
 
     /// Makes a Pod, bound to a node of its own, and starts it.
     ///
     /// # Errors
     /// If the API server refuses it, or a container does not run.
-    pub async fn start_pod(&mut self, namespace: &str, mut pod: Value) -> anyhow::Result<Pod> {
+    pub async fn start_pod(&mut self, namespace: &str, pod: Value) -> anyhow::Result<Pod> {
         let end = self.taken;
         self.taken = self.taken.checked_add(1).context("no end of the network is left")?;
+        self.start_at(end, namespace, pod).await
+    }
+
+    async fn start_at(&self, end: u8, namespace: &str, mut pod: Value) -> anyhow::Result<Pod> {
         let node = format!("node-{end}");
         let body = json!({ "metadata": { "name": node } });
         // One that is there is as good.
@@ -191,8 +230,8 @@ impl Cluster {
         Node {
             api: &self.api,
             home: self.home.path(),
-            address: self.net.server(end),
-            before: self.net.before_server(end),
+            address: self.address(end),
+            before: self.net.before_server(self.first.saturating_add(end)),
             images: &self.images,
             hosts: self.hosts(),
         }

@@ -181,7 +181,7 @@ fn held(strings: &[String], key: &KeyPair) -> anyhow::Result<Holding> {
     })
 }
 
-fn channel(files: &ZtunnelFiles) -> anyhow::Result<Channel> {
+pub(super) fn channel(files: &ZtunnelFiles) -> anyhow::Result<Channel> {
     let name = ServerName::try_from(files.ca_name.clone())?;
     let files = files.clone();
     let connect = service_fn(move |_| {

@@ -4,9 +4,11 @@
 mod certificates;
 mod istio;
 mod mesh;
+mod neighbors;
 mod page;
 mod rendered;
 mod servers;
+mod sites;
 mod upgrade;
 mod ztunnel;
 
@@ -40,6 +42,8 @@ fn main() -> ExitCode {
         rendered::values_that_are_wrong_are_refused_with_their_names,
         mesh::a_root_is_rotated_by_kubectl_under_traffic_and_every_namespace_has_both_roots_first,
         istio::real_pilot_agents_and_envoys_stay_connected_through_a_rotation_by_kubectl,
+        neighbors::roots_of_two_clusters_are_replaced_in_turn_by_kubectl_and_no_handshake_between_them_fails,
+        neighbors::a_neighbor_cluster_that_is_away_garbled_or_left_is_named_and_what_was_trusted_stays_until_it_is_left,
         ztunnel::ztunnels_with_exact_habits_talk_through_a_whole_rotation_and_get_what_is_on_their_node_alone,
         page::the_page_of_istio_installs_istio_and_the_ca_as_it_says,
         servers::three_servers_of_the_chart_rotate_with_exactly_its_rights_and_one_is_replaced_meanwhile,
@@ -63,12 +67,20 @@ fn program() -> PathBuf {
     env!("CARGO_BIN_EXE_banyan_under_test").into()
 }
 
+/// Whether this process is in a network of its own; if not, the test has been run there.
+async fn inside(name: &'static str) -> anyhow::Result<bool> {
+    if Net::is_inside() {
+        return Ok(true);
+    }
+    let program = std::env::current_exe()?;
+    let inside = move || Net::run_inside(&program, &["--exact", name, "--nocapture"]);
+    tokio::task::spawn_blocking(inside).await??;
+    Ok(false)
+}
+
 /// Inside a network of its own: a cluster with nothing in it. Outside: goes there, and has nothing to do afterwards.
 async fn empty_cluster(name: &'static str, pods: u8) -> anyhow::Result<Option<Cluster>> {
-    if !Net::is_inside() {
-        let program = std::env::current_exe()?;
-        let inside = move || Net::run_inside(&program, &["--exact", name, "--nocapture"]);
-        tokio::task::spawn_blocking(inside).await??;
+    if !inside(name).await? {
         return Ok(None);
     }
     Cluster::start(&program(), pods).await.context("the cluster").map(Some)
@@ -77,6 +89,11 @@ async fn empty_cluster(name: &'static str, pods: u8) -> anyhow::Result<Option<Cl
 /// The same with the namespace of the CA, where Pods must be of the restricted standard, and its passphrase.
 async fn cluster(name: &'static str, pods: u8) -> anyhow::Result<Option<Cluster>> {
     let Some(cluster) = empty_cluster(name, pods).await? else { return Ok(None) };
+    prepare(&cluster).await?;
+    Ok(Some(cluster))
+}
+
+async fn prepare(cluster: &Cluster) -> anyhow::Result<()> {
     let restricted = json!({ "pod-security.kubernetes.io/enforce": "restricted" });
     cluster.add_namespace(NAMESPACE, restricted).await?;
     let secret = json!({
@@ -84,6 +101,5 @@ async fn cluster(name: &'static str, pods: u8) -> anyhow::Result<Option<Cluster>
         "stringData": { "passphrase": "correct horse battery staple" },
     });
     let path = format!("/api/v1/namespaces/{NAMESPACE}/secrets");
-    cluster.api.ask("POST", &path, Some(secret)).await?;
-    Ok(Some(cluster))
+    cluster.api.ask("POST", &path, Some(secret)).await.map(drop)
 }

@@ -36,7 +36,7 @@ pub(crate) async fn a_root_is_rotated_by_kubectl_under_traffic_and_every_namespa
     let rendered = chart.render(NAMESPACE).await?;
     cluster.kubectl(&["apply", "--validate=strict", "-f", "-"], &rendered).await?;
     let mut servers = started(&mut cluster, SERVERS).await?;
-    let applications = applications(&mut cluster).await?;
+    let applications = applications(&mut cluster, SERVERS, &APPLICATIONS).await?;
     let members = applications.iter().map(|pod| {
         let socket = pod.path("agent-socket", "agent.sock")?;
         Ok(Member::Proxy(Arc::new(Proxy::follow(pod.name(), socket))))
@@ -138,13 +138,17 @@ pub(crate) fn of_deploy(file: &str) -> String {
     folder.join(file).display().to_string()
 }
 
-/// The example of an application with a sidecar, twice; of its own containers only the sidecar runs here.
-async fn applications(cluster: &mut Cluster) -> anyhow::Result<Vec<Pod>> {
+/// The example of an application with a sidecar, under these names; of its own containers only the sidecar runs here.
+pub(crate) async fn applications(
+    cluster: &mut Cluster,
+    servers: u8,
+    names: &[(&str, &str)],
+) -> anyhow::Result<Vec<Pod>> {
     let example = std::fs::read_to_string(of_deploy("agent/sidecar.yaml"))?;
-    let addresses = (0..SERVERS).map(|end| cluster.address(end)).collect();
+    let addresses = (0..servers).map(|end| cluster.address(end)).collect();
     cluster.name(&format!("banyan.{NAMESPACE}.svc"), addresses);
     let mut pods = Vec::new();
-    for (namespace, account) in APPLICATIONS {
+    for &(namespace, account) in names {
         let restricted = json!({ "pod-security.kubernetes.io/enforce": "restricted" });
         cluster.add_namespace(namespace, restricted).await?;
         cluster.add_account(namespace, account).await?;
