@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use auth::authn::cluster::{ClusterTokens, PodSeen};
 use auth::authn::jwt::{ClusterIssuer, JwtVerifier, TokenClaims, TokenIssuer};
+use auth::authn::signed::KnownKeys;
 use auth::refusal::{Reason, Refusal};
 use futures::future;
 use tokio::time::sleep;
@@ -40,21 +41,27 @@ pub(crate) struct Cluster {
 #[derive(Debug)]
 enum By {
     Review(Reviews),
-    Keys(Box<Keys>),
+    Keys(Box<Keys<JwtVerifier>>),
 }
 
 impl Cluster {
     pub(crate) fn new(settings: ClusterSettings, counted: Counted, clock: Arc<dyn Clock>) -> Self {
         let api = Arc::new(Api::new(settings.access.clone(), settings.timeout));
         let health = Arc::new(Health::of(&settings.name));
-        let source = match &settings.judged {
-            Judged::ByReview => None,
-            Judged::ByKeySet => Some(Source::Api(Arc::clone(&api))),
-            Judged::ByKeySetAt(address) => Some(Source::Address(address.clone())),
+        let of_source = |source| keys::Parts {
+            source,
+            health: Arc::clone(&health),
+            counted: counted.clone(),
+            clock: Arc::clone(&clock),
+            timeout: settings.timeout,
+            age_max: settings.key_set_age,
         };
-        let by = match source {
-            None => By::Review(Reviews::new(reviews::Parts {
+        let of_api = || of_source(Source::Api(Arc::clone(&api)));
+        let by_keys = |parts| By::Keys(Box::new(Keys::new(verifier_of(&settings), parts)));
+        let by = match &settings.judged {
+            Judged::ByReview => By::Review(Reviews::new(reviews::Parts {
                 tokens: tokens_of(&settings),
+                keys: Keys::new(KnownKeys::default(), of_api()),
                 api: Arc::clone(&api),
                 health: Arc::clone(&health),
                 counted: counted.clone(),
@@ -63,15 +70,8 @@ impl Cluster {
                 timeout: settings.timeout,
                 at_a_time: settings.reviews_at_a_time,
             })),
-            Some(source) => By::Keys(Box::new(Keys::new(keys::Parts {
-                source,
-                verifier: verifier_of(&settings),
-                health: Arc::clone(&health),
-                counted: counted.clone(),
-                clock: Arc::clone(&clock),
-                timeout: settings.timeout,
-                age_max: settings.key_set_age,
-            }))),
+            Judged::ByKeySet => by_keys(of_api()),
+            Judged::ByKeySetAt(address) => by_keys(of_source(Source::Address(address.clone()))),
         };
         let pods = Arc::new(Pods::default());
         let watch = (!settings.node_accounts.is_empty()).then(|| PodWatch {
@@ -109,7 +109,7 @@ impl Cluster {
         let keys = async {
             match &self.by {
                 By::Keys(keys) => keys.keep().await,
-                By::Review(_) => future::pending().await,
+                By::Review(reviews) => reviews.keep().await,
             }
         };
         let pods = async {

@@ -12,7 +12,7 @@ use prometheus_client::registry::{Registry, Unit};
 /// Upper ends of the buckets, in seconds: 1 ms to 10 s.
 const BUCKETS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 10.0];
 
-/// What became of a token: `good`, `refused` or `away`; of a saved review `remembered` or `joined`.
+/// What became of a token: `good`, `refused` or `away`; of a saved review `remembered`, `joined` or `forged`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
     cluster: String,
@@ -62,7 +62,7 @@ impl Counters {
     pub(crate) fn register(&self, registry: &mut Registry) {
         let help = "Tokens that a cluster was asked about, by what it said";
         registry.register("token_reviews", help, self.reviews.clone());
-        let help = "Tokens that a cluster was not asked about, since the answer was remembered or another call waits for it";
+        let help = "Tokens that a cluster was not asked about, since the answer was remembered, another call waits for it, or it is a forgery";
         registry.register("token_reviews_saved", help, self.saved.clone());
         let help = "Time that a cluster took to answer about a token, waiting for a place included";
         registry.register_with_unit("token_review", help, Unit::Seconds, self.seconds.clone());

@@ -5,7 +5,7 @@
 //! | `set.rs` | [`KubeClusters`]: which cluster a token is for; implements the port of [`auth::authn::cluster`] |
 //! | `cluster.rs` | one cluster: token review or key set, pods, looks at its rights |
 //! | `reviews.rs` | reviews of tokens: remembered for a bounded time, joined, so many at a time |
-//! | `keys.rs`, `fetch.rs` | the cluster's key set: fetched, kept until it is too old, refreshed when a key is unknown |
+//! | `keys.rs`, `fetch.rs` | the cluster's key set: fetched, kept until it is too old, refreshed when a key is unknown; by it tokens are judged, or forgeries found before the cluster is asked |
 //! | `pods.rs`, `watch.rs` | the pods of a cluster, and the watch that keeps them |
 //! | `api.rs` | what is asked of the API server, one bounded call each |
 //! | `look.rs` | whether the server's account has the rights that it needs |

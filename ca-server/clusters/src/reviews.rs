@@ -1,6 +1,10 @@
 //! Reviews of tokens. What a cluster said is remembered for a bounded time, and never beyond the end of the token; who asks
 //! about a token that is being asked about waits for that answer; so many are asked about at a time, and who waits too long for
 //! a place is told to retry. A refusal is not remembered.
+//!
+//! A token that names a key of the cluster's key set which did not sign it is refused without asking. One that names no known key
+//! may be good all the same (a cluster may publish a key late, or never), so it is asked about, but with few others at a time:
+//! whoever makes such tokens up takes no place from those that are proven to be signed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,6 +12,7 @@ use std::time::Duration;
 
 use auth::authn::cluster::{ClusterTokens, Presented, unavailable};
 use auth::authn::jwt::TokenClaims;
+use auth::authn::signed::{KnownKeys, Signed, forged};
 use auth::bounded_cache::BoundedCache;
 use auth::refusal::Refusal;
 use futures::FutureExt as _;
@@ -20,9 +25,12 @@ use trust::{Clock, Timestamp};
 use crate::api::{Api, Failed};
 use crate::counters::Counted;
 use crate::health::{Health, Look};
+use crate::keys::Keys;
 
 /// Answers that are remembered.
 const REMEMBERED_MAX: usize = 16 * 1024;
+/// Of so many places one is for tokens that name no known key, and one at least.
+const DOUBTFUL_SHARE: usize = 4;
 /// Questions under way of which is known; beyond it those that have ended are let go.
 const UNDER_WAY_MAX: usize = 1_024;
 
@@ -34,6 +42,7 @@ type Asked = WeakShared<BoxFuture<'static, Answer>>;
 /// What reviews are made with.
 pub(crate) struct Parts {
     pub(crate) tokens: ClusterTokens,
+    pub(crate) keys: Keys<KnownKeys>,
     pub(crate) api: Arc<Api>,
     pub(crate) health: Arc<Health>,
     pub(crate) counted: Counted,
@@ -47,6 +56,7 @@ pub(crate) struct Parts {
 pub(crate) struct Reviews {
     parts: Arc<Parts>,
     places: Arc<Semaphore>,
+    doubtful: Arc<Semaphore>,
     remembered: Arc<BoundedCache<Name, Remembered>>,
     /// Held for map work only.
     under_way: Mutex<HashMap<Name, Asked>>,
@@ -63,13 +73,20 @@ struct Remembered {
 impl Reviews {
     pub(crate) fn new(parts: Parts) -> Self {
         let places = Arc::new(Semaphore::new(parts.at_a_time));
+        let doubtful = Arc::new(Semaphore::new((parts.at_a_time / DOUBTFUL_SHARE).max(1)));
         let remembered = Arc::new(BoundedCache::new(REMEMBERED_MAX));
-        Self { parts: Arc::new(parts), places, remembered, under_way: Mutex::default() }
+        let under_way = Mutex::default();
+        Self { parts: Arc::new(parts), places, doubtful, remembered, under_way }
+    }
+
+    /// Keeps the key set up. Ends never.
+    pub(crate) async fn keep(&self) {
+        self.parts.keys.keep().await;
     }
 
     /// What the cluster says of a token.
     pub(crate) async fn judge(&self, token: &str) -> Answer {
-        let Parts { clock, tokens, counted, cache_age, .. } = self.parts.as_ref();
+        let Parts { clock, tokens, keys, counted, cache_age, .. } = self.parts.as_ref();
         let name = sha256(token.as_bytes());
         let is_fresh = |found: &Remembered| {
             clock.uptime().saturating_sub(found.asked_at) < *cache_age
@@ -80,7 +97,15 @@ impl Reviews {
             return Ok(found.claims);
         }
         let presented = tokens.present(token, clock.now())?;
-        let (asking, joined) = self.asking(name, token, presented);
+        let places = match keys.signed(token).await {
+            Signed::ByKnown | Signed::Unjudged => &self.places,
+            Signed::ByUnknown => &self.doubtful,
+            Signed::Forged => {
+                counted.saved("forged");
+                return Err(forged(&tokens.cluster));
+            }
+        };
+        let (asking, joined) = self.asking(name, token, presented, places);
         if joined {
             counted.saved("joined");
         }
@@ -88,7 +113,13 @@ impl Reviews {
     }
 
     /// The question about a token: the one that is under way, or a new one.
-    fn asking(&self, name: Name, token: &str, presented: Presented) -> (Asking, bool) {
+    fn asking(
+        &self,
+        name: Name,
+        token: &str,
+        presented: Presented,
+        places: &Arc<Semaphore>,
+    ) -> (Asking, bool) {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         // One that has ended has an answer already, which may be too old by now.
         let running = under_way.get(&name).and_then(Asked::upgrade);
@@ -100,7 +131,7 @@ impl Reviews {
         }
         let question = Question {
             parts: Arc::clone(&self.parts),
-            places: Arc::clone(&self.places),
+            places: Arc::clone(places),
             remembered: Arc::clone(&self.remembered),
             name,
             token: token.to_owned(),

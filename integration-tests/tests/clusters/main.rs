@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `place.rs` | a cluster with nodes, pods and accounts, and CAs that know it |
 //! | `tokens.rs` | the family "token" as a cluster judges it; rights; another cluster's tokens |
+//! | `forged.rs` | forged tokens, which cost the API server nothing, and keys that are replaced or not known |
 //! | `away.rs` | an API server that is away, slow, or comes back; a pod that is deleted |
 //! | `offline.rs` | the family "key set" |
 //! | `impersonation.rs` | the family "impersonation"; watches that are lost |
@@ -16,6 +17,7 @@
 
 mod away;
 mod burst;
+mod forged;
 mod impersonation;
 mod offline;
 mod place;

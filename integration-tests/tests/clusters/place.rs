@@ -18,6 +18,8 @@ use tonic::Code;
 pub(crate) const NODE_A: &str = "node-a";
 pub(crate) const NODE_B: &str = "node-b";
 pub(crate) const WEB: &str = "spiffe://example.org/ns/shop/sa/web";
+pub(crate) const KEYS_FETCHED: &str =
+    "banyan_cluster_key_set_fetches_total{cluster=\"one\",result=\"good\"}";
 /// The section's key for a node account.
 pub(crate) const ZTUNNEL: &str = "node_accounts = [\"system:serviceaccount:istio-system:ztunnel\"]";
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
@@ -74,6 +76,12 @@ impl Place {
     /// A CA that knows this cluster as `one`.
     pub(crate) async fn ca(&self, lines: &str) -> TestCa {
         TestCa::start(CaOptions::with(&self.section("one", lines))).await
+    }
+
+    /// How many tokens the API server was asked about by CAs.
+    pub(crate) fn reviews(&self) -> usize {
+        let asked = self.api.requests().unwrap().into_iter();
+        asked.filter(|asked| asked.resource == "tokenreviews" && asked.verb == "create").count()
     }
 
     pub(crate) async fn pod(&self, name: &str, account: &str, node: &str) -> Pod {
@@ -161,6 +169,19 @@ pub(crate) async fn says(ca: &TestCa, words: &str) {
 /// Waits until nothing is wrong.
 pub(crate) async fn is_well(ca: &TestCa) {
     eventually("nothing is wrong", async || conditions(ca).await.is_empty()).await;
+}
+
+/// Waits until the cluster's key set was fetched so often.
+pub(crate) async fn knows_keys(ca: &TestCa, times: usize) {
+    let what = format!("the key set was fetched {times} times");
+    eventually(&what, async || counted(ca, KEYS_FETCHED).await >= times).await;
+}
+
+/// A counter of the metrics.
+pub(crate) async fn counted(ca: &TestCa, name: &str) -> usize {
+    let metrics = ca.metrics().await;
+    let lines = metrics.lines().filter(|line| line.starts_with(name));
+    lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<usize>().unwrap()).sum()
 }
 
 /// Waits until a request is answered so.

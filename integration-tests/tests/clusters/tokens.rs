@@ -11,13 +11,14 @@ use stores_peers::ISSUER;
 use tonic::Code;
 
 use crate::place::{
-    Expected, NODE_A, Place, ZTUNNEL, is_well, refused, rules_of_the_page, says, with_token,
+    Expected, NODE_A, Place, ZTUNNEL, is_well, knows_keys, refused, rules_of_the_page, says,
+    with_token,
 };
 
 const UA: Code = Code::Unauthenticated;
 
 /// A token with its header or its claims changed and its signature as it was.
-fn forged(token: &str, part: usize, change: fn(&mut Value)) -> String {
+pub(crate) fn forged(token: &str, part: usize, change: impl Fn(&mut Value)) -> String {
     let mut parts: Vec<String> = token.split('.').map(str::to_owned).collect();
     let mut value: Value =
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(&parts[part]).unwrap()).unwrap();
@@ -36,6 +37,7 @@ async fn a_bound_token_gets_its_identity_and_every_other_one_its_refusal() {
     let answer = client.create(&with_token(&token)).await.unwrap();
     assert_eq!(answer.leaf.spiffe_id().unwrap().as_str(), CART);
     is_well(&ca).await;
+    knows_keys(&ca, 1).await;
 
     let other = place.api.token_of(&pod, "elsewhere").await.unwrap();
     let tampered = format!("{}AAAA", &token[..token.len() - 4]);
@@ -47,9 +49,9 @@ async fn a_bound_token_gets_its_identity_and_every_other_one_its_refusal() {
     });
     let cases = [
         (other, "TOKEN_AUDIENCE_MISMATCH"),
-        (tampered, "TOKEN_REVIEW_REFUSED"),
+        (tampered, "TOKEN_SIGNATURE_INVALID"),
         (made_up, "TOKEN_REVIEW_REFUSED"),
-        (as_web, "TOKEN_REVIEW_REFUSED"),
+        (as_web, "TOKEN_SIGNATURE_INVALID"),
         (forged(&token, 0, |header| header["alg"] = "none".into()), "TOKEN_ALGORITHM_REFUSED"),
         (forged(&token, 0, |header| header["alg"] = "HS256".into()), "TOKEN_ALGORITHM_REFUSED"),
         (forged(&token, 0, |header| header["jku"] = "https://x".into()), "TOKEN_HEADER_REFUSED"),

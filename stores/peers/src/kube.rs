@@ -178,6 +178,19 @@ impl ApiServer {
         self.process.stop();
     }
 
+    /// Starts it anew with another key for tokens of accounts; those of the former one stay good.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub async fn replace_accounts_key(&mut self) -> anyhow::Result<()> {
+        self.stop();
+        let (key, believed) = (rcgen::KeyPair::generate()?, self.process.path("accounts.pub"));
+        let all = format!("{}{}", fs::read_to_string(&believed)?, key.public_key_pem());
+        fs::write(&believed, all)?;
+        fs::write(self.accounts_key(), key.serialize_pem())?;
+        self.run().await
+    }
+
     /// Has it do nothing until [`resume`](Self::resume): its sockets stay open, and nobody answers.
     ///
     /// # Errors

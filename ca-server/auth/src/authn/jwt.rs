@@ -23,7 +23,7 @@ use crate::refusal::{Reason, Refusal, echoed};
 /// Verified tokens that are remembered.
 const CACHE_ENTRIES: usize = 16 * 1024;
 /// Keys that are tried for one token without a key id, so that a token cannot buy much arithmetic.
-const KEYS_TRIED_MAX: usize = 4;
+pub(super) const KEYS_TRIED_MAX: usize = 4;
 /// Judges tokens.
 #[derive(Debug)]
 pub struct JwtVerifier {
@@ -210,12 +210,17 @@ impl JwtVerifier {
     }
 }
 
+/// The key that the token names, if it names one.
+pub(super) fn key_id<'p>(parts: &'p Parts<'_>) -> Result<Option<&'p str>, Refusal> {
+    match parts.header.get("kid") {
+        None => Ok(None),
+        Some(Value::String(id)) => Ok(Some(id.as_str())),
+        Some(_) => Err(malformed("the token's key id is not a text")),
+    }
+}
+
 fn verify_signature(parts: &Parts<'_>, algorithm: Algorithm, keys: &KeySet) -> Result<(), Refusal> {
-    let id = match parts.header.get("kid") {
-        None => None,
-        Some(Value::String(id)) => Some(id.as_str()),
-        Some(_) => return Err(malformed("the token's key id is not a text")),
-    };
+    let id = key_id(parts)?;
     let mut candidates = keys.candidates(algorithm, id).take(KEYS_TRIED_MAX).peekable();
     if candidates.peek().is_none() {
         let text = "no key of the issuer fits the token's key id and algorithm";

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | a live leaf of this CA | the TLS connection | [`mtls`] |
 //! | a JWT of a configured issuer | `authorization: Bearer ...` | [`jwt`], with keys from [`jwks`] |
-//! | a service account's token of a cluster | `authorization: Bearer ...`, `clusterid` | [`cluster`], which was asked beforehand |
+//! | a service account's token of a cluster | `authorization: Bearer ...`, `clusterid` | [`cluster`], which was asked beforehand; [`signed`] finds forgeries without asking |
 //! | a join token | `authorization: Bearer bjt1....` | [`join_token`] |
 //!
 //! Every credential that is presented must be good, and two must agree. Headers in which proxies forward a client's
@@ -18,6 +18,7 @@ pub mod jwt;
 mod jwt_parts;
 mod jwt_ring;
 pub mod mtls;
+pub mod signed;
 mod strict_json;
 pub mod subject;
 #[cfg(test)]
