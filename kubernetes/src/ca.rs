@@ -29,6 +29,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 const LOOKS_MAX: usize = 20;
 /// Pause between these.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Rotations whose phases are remembered, and phases of each: one that is taken back and forth has many.
+const ROTATIONS_SEEN_MAX: usize = 8;
+pub(crate) const PHASES_SEEN_MAX: usize = 32;
 /// How names of channels begin, as the CA knows them.
 pub(crate) const CHANNELS: &str = "kubernetes/";
 
@@ -54,6 +57,56 @@ pub struct Known {
     pub trust: Option<Arc<Trust>>,
     /// Why it says nothing now.
     pub away: Option<String>,
+    /// What it was seen to go through, also while another process works: the rotations seen last, and their phases.
+    seen: Vec<SeenRotation>,
+}
+
+/// A rotation that was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct SeenRotation {
+    request_id: String,
+    phases: Vec<SeenPhase>,
+}
+
+/// A phase of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenPhase {
+    /// Such as "draining".
+    pub phase: String,
+    /// When it began, in seconds since the Unix epoch.
+    pub since: i64,
+}
+
+impl Known {
+    /// The phases that a rotation was seen in, in their order.
+    #[must_use]
+    pub fn phases(&self, request_id: &str) -> &[SeenPhase] {
+        let found = self.seen.iter().find(|seen| seen.request_id == request_id);
+        found.map_or(&[], |seen| &seen.phases)
+    }
+
+    fn see(&mut self, rotation: &Rotation) {
+        let Rotation { request_id, phase, phase_since, .. } = rotation;
+        if request_id.is_empty() {
+            return;
+        }
+        if !self.seen.iter().any(|seen| seen.request_id == *request_id) {
+            if self.seen.len() >= ROTATIONS_SEEN_MAX {
+                self.seen.remove(0);
+            }
+            self.seen.push(SeenRotation { request_id: request_id.clone(), phases: Vec::new() });
+        }
+        let now = SeenPhase { phase: phase.clone(), since: *phase_since };
+        let found = self.seen.iter_mut().find(|seen| seen.request_id == *request_id);
+        if let Some(SeenRotation { phases, .. }) = found
+            && phases.last() != Some(&now)
+        {
+            if phases.len() >= PHASES_SEEN_MAX {
+                phases.remove(0);
+            }
+            phases.push(now);
+        }
+    }
 }
 
 /// A CA that is watched.
@@ -136,7 +189,13 @@ impl Watch {
         loop {
             let news = tokio::time::timeout(LOOK_EVERY, changes.next()).await;
             match news {
-                Ok(Some(Ok(news))) => rotation = Some(news),
+                Ok(Some(Ok(news))) => {
+                    self.known.send_if_modified(|known| {
+                        known.see(&news);
+                        false
+                    });
+                    rotation = Some(news);
+                }
                 Ok(Some(Err(status))) => return Err(told(&status)),
                 Ok(None) => return Err("the CA ended the stream: it is stopping".to_owned()),
                 // Nothing changed: ask whether it is still there.
@@ -158,7 +217,7 @@ impl Watch {
             let same = known.trust.as_ref().is_some_and(|now| now.is_same(&trust));
             let changed = !same || known.away.is_some();
             if changed {
-                *known = Known { trust: Some(Arc::new(trust)), away: None };
+                (known.trust, known.away) = (Some(Arc::new(trust)), None);
             }
             changed
         });
@@ -273,6 +332,39 @@ pub(crate) fn told(status: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_phase_is_remembered_once_and_of_old_rotations_none() {
+        let mut known = Known::default();
+        let mut at = |id: &str, phase: &str, phase_since| {
+            let (request_id, phase) = (id.to_owned(), phase.to_owned());
+            known.see(&Rotation { request_id, phase, phase_since, ..Rotation::default() });
+        };
+        at("", "steady", 0);
+        for (phase, since) in [("staging", 1), ("staging", 1), ("draining", 2), ("staging", 3)] {
+            at("one", phase, since);
+        }
+        let seen = |known: &Known, id: &str| -> Vec<i64> {
+            known.phases(id).iter().map(|one| one.since).collect()
+        };
+        for number in 0..7 {
+            at(&number.to_string(), "staging", 4);
+        }
+        assert_eq!(seen(&known, "one"), [1, 2, 3]);
+        known.see(&Rotation { request_id: "8".to_owned(), ..Rotation::default() });
+        assert!(seen(&known, "one").is_empty() && seen(&known, "").is_empty());
+        for since in 0..40 {
+            let phase = "draining".to_owned();
+            known.see(&Rotation {
+                request_id: "8".to_owned(),
+                phase,
+                phase_since: since,
+                ..Rotation::default()
+            });
+        }
+        assert_eq!(seen(&known, "8").len(), PHASES_SEEN_MAX);
+        assert_eq!(seen(&known, "8").last(), Some(&39));
+    }
 
     #[test]
     fn roots_that_are_not_the_bundle_in_force_are_not_taken_for_it() {

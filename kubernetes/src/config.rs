@@ -27,7 +27,7 @@ const LISTEN: &str = "0.0.0.0:15025";
 /// The levels that are logged unless they are set.
 pub const LOG_FILTER: &str = "info";
 /// How long a holder of the Lease is believed that says nothing.
-const LEASE_DURATION: &str = "30s";
+const LEASE_DURATION: &str = "15s";
 
 /// A configuration that was checked.
 #[derive(Clone, Debug)]

@@ -89,6 +89,8 @@ pub(crate) struct Elector {
     role: watch::Sender<Role>,
     /// The Lease as it was read or written last, and when it changed, by this machine's time.
     seen: Option<(DynamicObject, Duration)>,
+    /// Whether it was never read: who has it then may be a former process in this place, which is dead.
+    begins: bool,
 }
 
 impl Elector {
@@ -103,7 +105,10 @@ impl Elector {
         let kind = ApiResource::from_gvk(&kind);
         let leases = Api::namespaced_with(client, &config.namespace, &kind);
         let (role, leading) = watch::channel(Role::Unsure);
-        (Self { leases, config, identity, clock, part, role, seen: None }, Leading(leading))
+        (
+            Self { leases, config, identity, clock, part, role, seen: None, begins: true },
+            Leading(leading),
+        )
     }
 
     /// Holds or wants it until it is stopped, and gives it back then.
@@ -178,7 +183,10 @@ impl Elector {
             return Ok(Role::Leads);
         };
         let holder = text(&known, "/spec/holderIdentity").to_owned();
-        if holder != self.identity && !holder.is_empty() && !self.is_over(&known) {
+        let was_here =
+            std::mem::take(&mut self.begins) && is_of_same_place(&holder, &self.identity);
+        let is_free = holder == self.identity || holder.is_empty() || was_here;
+        if !is_free && !self.is_over(&known) {
             return Ok(Role::Follows(holder));
         }
         // Before it is asked: a renewal counts from then.
@@ -222,6 +230,12 @@ impl Elector {
     }
 }
 
+/// Whether both are names of processes of one Pod, of which a container was started anew: `POD_NUMBER`.
+fn is_of_same_place(one: &str, other: &str) -> bool {
+    let place = |name: &str| name.rsplit_once('_').map(|(place, _)| place.to_owned());
+    place(one).is_some_and(|one| !one.is_empty() && place(other) == Some(one))
+}
+
 fn text<'a>(lease: &'a DynamicObject, pointer: &str) -> &'a str {
     lease.data.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
@@ -240,4 +254,23 @@ fn micro(clock: &dyn Clock) -> String {
         civil.second,
         millis.rem_euclid(1_000)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_former_process_of_the_same_pod_is_told_from_others() {
+        for (one, other, same) in [
+            ("banyan-0_5f3a9c01", "banyan-0_00000001", true),
+            ("banyan-0_5f3a9c01", "banyan-1_5f3a9c01", false),
+            ("my_pod_1", "my_pod_2", true),
+            ("first", "second", false),
+            ("_1", "_2", false),
+            ("", "banyan-0_1", false),
+        ] {
+            assert_eq!(is_of_same_place(one, other), same, "{one} {other}");
+        }
+    }
 }

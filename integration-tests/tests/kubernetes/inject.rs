@@ -219,3 +219,56 @@ async fn what_the_api_server_believes_is_put_back_and_an_object_that_is_missing_
     running.shutdown().await;
     Ok(())
 }
+
+/// Whoever reaches the port can connect to it. These come from another address than the API server, more than there are places, say
+/// nothing, and come again when they are ended.
+async fn crowd(port: u16, connected: Arc<AtomicUsize>) -> anyhow::Result<std::convert::Infallible> {
+    let mut held = std::collections::VecDeque::new();
+    loop {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.bind(([127, 0, 0, 2], 0).into())?;
+        if let Ok(Ok(stream)) = tokio::time::timeout(
+            Duration::from_secs(1),
+            socket.connect(([127, 0, 0, 1], port).into()),
+        )
+        .await
+        {
+            connected.fetch_add(1, Ordering::SeqCst);
+            held.push_back(stream);
+        }
+        if held.len() > 256 {
+            held.pop_front();
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_that_says_nothing_keeps_no_pod_from_its_agent() -> anyhow::Result<()> {
+    let world = World::start(&RIGHTS).await?;
+    namespaces(&world).await?;
+    let running = beside(&world).await?;
+    let port = running.webhook().context("no webhook")?.port();
+    let connected = Arc::<AtomicUsize>::default();
+    let crowd = tokio::spawn(crowd(port, Arc::clone(&connected)));
+    eventually("there are more than places", || async { connected.load(Ordering::SeqCst) > 200 })
+        .await?;
+    let mut longest = Duration::ZERO;
+    for number in 0..20 {
+        let began = tokio::time::Instant::now();
+        let path = format!("{PODS}?dryRun=All&fieldValidation=Strict");
+        let made = pod(&format!("cart-{number}"), json!({}));
+        let made = world.api.ask("POST", &path, Some(made)).await?;
+        assert_eq!(agents(&made), 1, "{made}");
+        longest = longest.max(began.elapsed());
+    }
+    assert!(!crowd.is_finished());
+    crowd.abort();
+    let connected = connected.load(Ordering::SeqCst);
+    println!(
+        "20 Pods, each with its agent; the longest took {longest:?}; a crowd of {connected} meanwhile"
+    );
+    assert!(longest < Duration::from_secs(5), "{longest:?}");
+    running.shutdown().await;
+    Ok(())
+}

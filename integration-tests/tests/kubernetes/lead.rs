@@ -53,3 +53,25 @@ async fn when_one_dies_the_other_goes_on_once_the_lease_is_over() -> anyhow::Res
     second.shutdown().await;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_comes_again_in_its_pod_goes_on_at_once_and_in_another_waits() -> anyhow::Result<()>
+{
+    let world = World::start(&["banyan-publish-config-maps", "banyan-lead"]).await?;
+    let first = world.beside(&sections("pod-0_1", "10m")).await?;
+    world.until_confirmed("mesh").await?;
+    drop(first);
+    let other = world.beside(&sections("pod-1_1", "10m")).await?;
+    until_says(&other, "publish/mesh", true, "pod-0_1 has the Lease").await?;
+    let died = Instant::now();
+    let again = world.beside(&sections("pod-0_2", "10m")).await?;
+    eventually("it works", || async { leads(&again) }).await?;
+    let waited = died.elapsed();
+    assert!(waited < Duration::from_secs(15), "{waited:?}");
+    assert!(!leads(&other));
+    world.api.add_namespace("later").await?;
+    world.until_published("later").await?;
+    again.shutdown().await;
+    other.shutdown().await;
+    Ok(())
+}

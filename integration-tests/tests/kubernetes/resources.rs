@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use integration_tests::support::{SOON, eventually};
 use kubernetes::resources;
+use proto::banyan::admin::v1::{DecideRotationRequest, Verb};
 use serde_json::{Value, json};
 
 use super::support::{MESH, World, never, until_says};
@@ -117,6 +118,54 @@ async fn an_action_is_one_word_and_a_refusal_is_told_and_not_repeated() -> anyho
     let late = |status: &Value| condition(status, "ActionTaken")["reason"] == "Over";
     until(&world, "one", "it is too late", late).await?;
     running.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_rotation_went_through_while_nobody_led_is_told_by_who_leads_next()
+-> anyhow::Result<()> {
+    let world = with_kinds(&["banyan-resources", "banyan-lead"]).await?;
+    let sections = |name: &str| {
+        format!(
+            "{SECTIONS}[lead]\nnamespace = \"banyan\"\nduration = \"10m\"\nidentity = \"{name}\"\n"
+        )
+    };
+    let first = world.beside(&sections("first")).await?;
+    let uid = create(&world, "one", json!({ "mode": "manual" })).await?;
+    let waits = |status: &Value| condition(status, "Progressing")["reason"] == "WaitsForActivate";
+    until(&world, "one", "it waits for a word", waits).await?;
+    let second = world.beside(&sections("second")).await?;
+    until_says(&second, "resources/rotations", true, "first has the Lease").await?;
+    // It dies without a word, and the rest of the rotation takes less time than its Lease has.
+    drop(first);
+    let activate = DecideRotationRequest {
+        request_id: "now".to_owned(),
+        verb: Verb::Activate.into(),
+        ..DecideRotationRequest::default()
+    };
+    world.ca.rotations().decide_rotation(activate).await?;
+    world.until_over(&uid).await?;
+    let meanwhile = status(&world, "one").await;
+    assert_eq!(meanwhile["phase"], "Distributing", "nobody wrote it: {meanwhile:#}");
+    world.clock.advance(Duration::from_secs(601));
+    let over =
+        until(&world, "one", "it is complete", |status| status["phase"] == "Completed").await?;
+    let phases = over["phases"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let names: Vec<_> = phases.iter().filter_map(|one| one["phase"].as_str()).collect();
+    let after = names.iter().skip_while(|name| **name != "Distributing").collect::<Vec<_>>();
+    assert_eq!(after, [&"Distributing", &"Draining", &"Withdrawing", &"Completed"], "{over:#}");
+    assert!(phases.iter().all(|one| one["since"].as_str().is_some_and(|since| since.len() == 20)));
+    // Events come after the status that they are of.
+    for phase in ["Draining", "Withdrawing", "Completed"] {
+        eventually(&format!("an event of {phase}"), || async {
+            let events =
+                world.api.ask("GET", "/apis/events.k8s.io/v1/namespaces/banyan/events", None).await;
+            events
+                .is_ok_and(|events| events.to_string().contains(&format!("\"reason\":\"{phase}\"")))
+        })
+        .await?;
+    }
+    second.shutdown().await;
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 
 mod agent;
 mod leaf;
+mod places;
 mod pod;
 mod review;
 mod serve;

@@ -22,6 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use super::leaf::{self, Leaf};
+use super::places::{Place, Places, Progress};
 use super::review;
 use crate::board::Part;
 use crate::config::InjectConfig;
@@ -29,7 +30,7 @@ use crate::world::World;
 
 /// Path of the webhook.
 const PATH: &str = "/inject";
-/// Connections at a time; further ones wait in the kernel.
+/// Connections at a time; when all are taken, one goes that has brought no review.
 const CONNECTIONS_MAX: usize = 64;
 /// Reviews that are read at a time.
 const REVIEWS_MAX: usize = 16;
@@ -143,20 +144,25 @@ impl Injector {
         };
         tracing::info!(address = %place.address, "the webhook is served");
         let (places, reviews) =
-            (Arc::new(Semaphore::new(CONNECTIONS_MAX)), Arc::new(Semaphore::new(REVIEWS_MAX)));
-        let desk = Desk { world: self.world.clone(), config: Arc::clone(&self.config), reviews };
+            (Places::new(CONNECTIONS_MAX), Arc::new(Semaphore::new(REVIEWS_MAX)));
+        let desk = Desk {
+            world: self.world.clone(),
+            config: Arc::clone(&self.config),
+            places: places.clone(),
+            reviews,
+        };
         loop {
-            let Ok(free) = Arc::clone(&places).acquire_owned().await else { return };
             // What fails is the one connection, or descriptors are short: then others must end first.
-            let Ok((stream, _)) = listener.accept().await else {
+            let Ok((stream, from)) = listener.accept().await else {
                 sleep(Duration::from_millis(100)).await;
                 continue;
             };
+            let Some(place) = places.take(from.ip().to_canonical()).await else { return };
             let Some(leaf) = leaf.borrow().clone() else { continue };
             let (desk, stop) = (desk.clone(), self.world.stop.clone());
             self.tasks.spawn(async move {
-                stop.run_until_cancelled(connection(stream, leaf, desk)).await;
-                drop(free);
+                let served = place.ends.run_until_cancelled(connection(stream, leaf, desk, &place));
+                stop.run_until_cancelled(served).await;
             });
         }
     }
@@ -167,17 +173,19 @@ impl Injector {
 struct Desk {
     world: World,
     config: Arc<InjectConfig>,
+    places: Places,
     reviews: Arc<Semaphore>,
 }
 
-async fn connection(stream: TcpStream, leaf: Arc<Leaf>, desk: Desk) {
+async fn connection(stream: TcpStream, leaf: Arc<Leaf>, desk: Desk, place: &Place) {
     let accepted = TlsAcceptor::from(Arc::clone(&leaf.tls)).accept(stream);
     // Whoever does not believe the certificate says so to whoever sent it.
     let Ok(Ok(stream)) = timeout(HANDSHAKE_WITHIN, accepted).await else { return };
     drop(leaf);
+    let progress = place.progress.clone();
     let answer = move |request: Request| {
-        let desk = desk.clone();
-        async move { desk.answer(request).await }
+        let (desk, progress) = (desk.clone(), progress.clone());
+        async move { desk.answer(request, &progress).await }
     };
     let service = TowerToHyperService::new(Router::new().fallback(answer));
     let mut server = auto::Builder::new(TokioExecutor::new());
@@ -188,26 +196,35 @@ async fn connection(stream: TcpStream, leaf: Arc<Leaf>, desk: Desk) {
 }
 
 impl Desk {
-    async fn answer(&self, request: Request) -> Response<Body> {
+    async fn answer(&self, request: Request, progress: &Progress) -> Response<Body> {
         if request.method() != Method::POST || request.uri().path() != PATH {
             return said(StatusCode::NOT_FOUND, format!("there is POST {PATH}\n"));
         }
-        match timeout(REVIEW_WITHIN, self.reviewed(request)).await {
+        match timeout(REVIEW_WITHIN, self.reviewed(request, progress)).await {
             Ok(answer) => answer,
             Err(_) => said(StatusCode::REQUEST_TIMEOUT, "the review came too slowly\n".to_owned()),
         }
     }
 
-    async fn reviewed(&self, request: Request) -> Response<Body> {
-        let Ok(_place) = self.reviews.acquire().await else {
+    async fn reviewed(&self, request: Request, progress: &Progress) -> Response<Body> {
+        let turn = match self.reviews.try_acquire() {
+            Ok(turn) => Ok(turn),
+            Err(_) => {
+                self.places.end_one_that_reads();
+                self.reviews.acquire().await
+            }
+        };
+        let Ok(_turn) = turn else {
             return said(StatusCode::SERVICE_UNAVAILABLE, "it is stopping\n".to_owned());
         };
+        progress.reads();
         let read = body::to_bytes(request.into_body(), REVIEW_BYTES_MAX).await;
         let Ok(review) = read else {
             self.world.metrics.admitted("malformed");
             let text = format!("a review has at most {REVIEW_BYTES_MAX} bytes\n");
             return said(StatusCode::PAYLOAD_TOO_LARGE, text);
         };
+        progress.reviews();
         let Some(trust) = self.world.ca.trust() else {
             return said(StatusCode::SERVICE_UNAVAILABLE, "the CA was not heard yet\n".to_owned());
         };

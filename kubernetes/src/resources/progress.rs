@@ -3,7 +3,8 @@
 use proto::banyan::admin::v1::{Gate, Progress, Rotation};
 use trust::Timestamp;
 
-use super::types::{Condition, GateStatus, RootRotationStatus};
+use super::types::{Condition, GateStatus, PassedPhase, RootRotationStatus};
+use crate::ca::{PHASES_SEEN_MAX, SeenPhase};
 
 /// Most sentences of one list: a status is for people, and an object has a size.
 const SENTENCES_MAX: usize = 16;
@@ -43,6 +44,31 @@ pub(super) fn standing(rotation: &Rotation, request_id: &str) -> Standing {
 /// Whether nothing follows any more.
 pub(super) fn is_final(status: &RootRotationStatus) -> bool {
     matches!(status.phase.as_str(), "Completed" | "Aborted" | "RolledBack" | "Refused" | "Over")
+}
+
+/// The phases that it went through: those that were written before, those that were seen meanwhile, whoever worked then, and
+/// what it came to.
+pub(super) fn passed(
+    written: &[PassedPhase],
+    seen: &[SeenPhase],
+    status: &RootRotationStatus,
+    now: &str,
+) -> Vec<PassedPhase> {
+    let mut all = written.to_vec();
+    for SeenPhase { phase, since } in seen {
+        let since = time(*since).unwrap_or_else(|| now.to_owned());
+        let one = PassedPhase { phase: capitalized(phase), since };
+        if !all.contains(&one) {
+            all.push(one);
+        }
+    }
+    // What was written by one who saw less comes between what others saw; within a second it stays in the order of the phases.
+    all.sort_by(|one, other| one.since.cmp(&other.since));
+    if is_final(status) && all.last().is_none_or(|last| last.phase != status.phase) {
+        all.push(PassedPhase { phase: status.phase.clone(), since: now.to_owned() });
+    }
+    let too_many = all.len().saturating_sub(PHASES_SEEN_MAX);
+    all.split_off(too_many)
 }
 
 impl Told {
@@ -307,6 +333,32 @@ mod tests {
             ("Aborted", "False")
         );
         assert!(is_final(&over));
+    }
+
+    #[test]
+    fn phases_are_told_also_of_the_time_when_nobody_wrote_them() {
+        let phase = |phase: &str, since| SeenPhase { phase: phase.to_owned(), since };
+        let shown = |all: &[PassedPhase]| -> Vec<String> {
+            all.iter().map(|one| format!("{} {}", one.phase, one.since.len())).collect()
+        };
+        let distributing = RootRotationStatus {
+            phase: "Distributing".to_owned(),
+            ..RootRotationStatus::default()
+        };
+        let first = [phase("staging", 10), phase("distributing", 20)];
+        let written = passed(&[], &first, &distributing, "now");
+        assert_eq!(shown(&written), ["Staging 20", "Distributing 20"]);
+        assert_eq!(passed(&written, &first, &distributing, "later"), written, "nothing is new");
+        // Another process saw the rest, and not the beginning.
+        let rest = [phase("distributing", 20), phase("draining", 30), phase("withdrawing", 30)];
+        let over =
+            RootRotationStatus { phase: "Completed".to_owned(), ..RootRotationStatus::default() };
+        let all = passed(&written, &rest, &over, "2030-01-01T00:00:00Z");
+        let names: Vec<_> = all.iter().map(|one| one.phase.as_str()).collect();
+        assert_eq!(names, ["Staging", "Distributing", "Draining", "Withdrawing", "Completed"]);
+        assert_eq!(passed(&all, &rest, &over, "2031-01-01T00:00:00Z"), all, "it ended once");
+        let many: Vec<_> = (0..50).map(|since| phase("draining", since + 1)).collect();
+        assert_eq!(passed(&[], &many, &over, "3").len(), PHASES_SEEN_MAX);
     }
 
     #[test]

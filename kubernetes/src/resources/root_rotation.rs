@@ -16,8 +16,8 @@ use kube::{Resource as _, ResourceExt as _};
 use proto::banyan::admin::v1::{DecideRotationRequest, StartRotationRequest, Verb};
 use tonic::Code;
 
-use super::progress::{Standing, Told, is_final, standing};
-use super::types::{Mode, RootRotation, RootRotationStatus, RotationAction};
+use super::progress::{Standing, Told, is_final, passed, standing};
+use super::types::{Mode, PassedPhase, RootRotation, RootRotationStatus, RotationAction};
 use crate::api::{ApiError, asked};
 use crate::board::Part;
 use crate::ca::{self, Known};
@@ -46,6 +46,8 @@ pub(crate) struct Rotations {
     /// When the CA was asked last to start what it refused for now, and when a status was written, in uptime, by UID.
     asked_at: BTreeMap<String, Duration>,
     written_at: BTreeMap<String, Duration>,
+    /// The phases that were written, by UID: a cluster with an older version of the kind keeps none.
+    phases: BTreeMap<String, Vec<PassedPhase>>,
 }
 
 impl Rotations {
@@ -64,6 +66,7 @@ impl Rotations {
             unreadable: BTreeMap::new(),
             asked_at: BTreeMap::new(),
             written_at: BTreeMap::new(),
+            phases: BTreeMap::new(),
         }
     }
 
@@ -167,6 +170,7 @@ impl Rotations {
     async fn deleted(&mut self, object: &RootRotation) {
         let uid = uid(object);
         self.known.remove(&uid);
+        self.phases.remove(&uid);
         let trust = self.world.ca.trust();
         if trust.is_some_and(|trust| standing(&trust.rotation, &uid) == Standing::UnderWay) {
             let text = "the object was deleted, and the rotation goes on: `banyan rotate watch` shows it, `banyan rotate abort` gives it up";
@@ -198,7 +202,12 @@ impl Rotations {
     }
 
     async fn reconcile(&mut self, object: &RootRotation, known: &Known) -> Result<(), ApiError> {
-        let before = object.status.clone().unwrap_or_default();
+        let mut before = object.status.clone().unwrap_or_default();
+        if before.phases.is_empty()
+            && let Some(written) = self.phases.get(&uid(object))
+        {
+            before.phases.clone_from(written);
+        }
         let generation = object.meta().generation.unwrap_or_default();
         if object.meta().deletion_timestamp.is_some()
             || (is_final(&before) && before.observed_generation == generation)
@@ -206,7 +215,7 @@ impl Rotations {
             return Ok(());
         }
         let told = Told { generation, now: self.world.clock.now().to_string() };
-        let after = match (&known.away, &known.trust) {
+        let mut after = match (&known.away, &known.trust) {
             _ if is_final(&before) => self.too_late(object, &told, before.clone()),
             (Some(away), _) => told.unknown(&before, "CAAway", away),
             (None, None) => return Ok(()),
@@ -219,6 +228,9 @@ impl Rotations {
                 Standing::Unknown => self.start(object, &told, &before).await,
             },
         };
+        if !is_final(&before) {
+            after.phases = passed(&before.phases, known.phases(&uid(object)), &after, &told.now);
+        }
         self.write(object, &before, after).await
     }
 
@@ -368,19 +380,30 @@ impl Rotations {
     ) -> Result<(), ApiError> {
         let (uid, now) = (uid(object), self.world.clock.uptime());
         let phase = before.phase != after.phase;
-        let news = phase || before.observed_generation != after.observed_generation;
+        let news = phase
+            || before.phases != after.phases
+            || before.observed_generation != after.observed_generation;
         let just =
             self.written_at.get(&uid).is_some_and(|at| now.saturating_sub(*at) < WRITE_EVERY);
         if *before == after || (just && !news) {
             return Ok(());
         }
         let (message, named) = (after.message.clone(), after.phase.clone());
+        let missed = after.phases.iter().filter(|one| !before.phases.contains(one));
+        let missed: Vec<_> = missed.filter(|one| one.phase != named).cloned().collect();
+        let phases = after.phases.clone();
         let changed = RootRotation { status: Some(after), ..object.clone() };
         let name = object.name_any();
         let written =
             asked(self.objects.replace_status(&name, &PostParams::default(), &changed)).await?;
         self.known.insert(uid.clone(), written);
+        self.phases.insert(uid.clone(), phases);
         self.written_at.insert(uid, now);
+        for PassedPhase { phase, since } in missed {
+            let text =
+                format!("it was in this phase since {since}, and went on before that was written");
+            self.note(object, EventType::Normal, &phase, &text).await;
+        }
         if phase {
             let kind = match named.as_str() {
                 "Aborted" | "RolledBack" | "Refused" | "Pending" | "Over" => EventType::Warning,

@@ -101,6 +101,9 @@ pub struct RootRotationStatus {
     /// Pending, Staging, Distributing, Draining, Withdrawing, Completed, Aborted, RolledBack, Refused or Unknown.
     #[serde(default)]
     pub phase: String,
+    /// The phases that it went through and when each began, also those in which nobody wrote this status.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub phases: Vec<PassedPhase>,
     /// All of it in one sentence.
     #[serde(default)]
     pub message: String,
@@ -140,6 +143,16 @@ pub struct RootRotationStatus {
     /// Accepted, Progressing, Complete and ActionTaken.
     #[serde(default)]
     pub conditions: Vec<Condition>,
+}
+
+/// A phase that a rotation went through.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PassedPhase {
+    /// Which.
+    pub phase: String,
+    /// When it began.
+    pub since: String,
 }
 
 /// A gate of a rotation.
