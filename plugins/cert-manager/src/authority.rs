@@ -1,5 +1,6 @@
 //! The authority itself.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -63,7 +64,8 @@ struct Seen {
 
 impl CertManagerAuthority {
     pub(crate) fn new(settings: Settings, deps: AuthorityDeps) -> Self {
-        let (answering, requests) = (Answering::new(&deps), Requests::of(&settings));
+        let requests = Requests::of(&settings, Arc::clone(&deps.clock));
+        let answering = Answering::new(&deps);
         Self { deps, settings, answering, requests }
     }
 

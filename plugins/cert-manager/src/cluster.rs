@@ -1,5 +1,7 @@
 //! CertificateRequests of one namespace, over the API of the cluster.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::header::{ACCEPT, CONTENT_TYPE};
@@ -7,6 +9,7 @@ use http::{Method, Request, StatusCode};
 use kube_access::{Answered, CallFailed, Connections, exchanged};
 use plugins::PluginError;
 use serde_json::Value;
+use trust::Clock;
 
 use crate::config::Settings;
 
@@ -16,21 +19,44 @@ const ANSWER_MAX: usize = 4 * 1024 * 1024;
 const WORDS_MAX: usize = 300;
 /// What an operator reads of rights.
 const RIGHTS: &str = "give this account the rights that docs/plugins/cert-manager.md lists";
+/// How long a missing right may be one that was given and is not in force yet: an API server learns of it a moment later, and
+/// behind one address there may be several.
+const IN_FORCE_WITHIN: Duration = Duration::from_secs(60);
 
 /// The requests.
 #[derive(Debug)]
 pub(crate) struct Requests {
     connections: Connections,
     path: String,
+    clock: Arc<dyn Clock>,
+    forbidden: Forbidden,
+}
+
+/// What was forbidden when it was last asked for, by verb, and since when in uptime.
+#[derive(Debug, Default)]
+struct Forbidden(Mutex<BTreeMap<&'static str, Duration>>);
+
+impl Forbidden {
+    /// It is not any more.
+    fn is_over(&self, verb: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(verb);
+    }
+
+    /// It is; answers whether that may pass by itself.
+    fn is_so(&self, verb: &'static str, now: Duration) -> bool {
+        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        now.saturating_sub(*since.entry(verb).or_insert(now)) < IN_FORCE_WITHIN
+    }
 }
 
 impl Requests {
-    pub(crate) fn of(settings: &Settings) -> Self {
+    pub(crate) fn of(settings: &Settings, clock: Arc<dyn Clock>) -> Self {
         let path = format!(
             "/apis/cert-manager.io/v1/namespaces/{}/certificaterequests",
             settings.namespace
         );
-        Self { connections: Connections::new(settings.access.clone()), path }
+        let connections = Connections::new(settings.access.clone());
+        Self { connections, path, clock, forbidden: Forbidden::default() }
     }
 
     /// One of them; none if it is not there.
@@ -40,10 +66,10 @@ impl Requests {
         within: Duration,
     ) -> Result<Option<Value>, PluginError> {
         let path = format!("{}/{name}", self.path);
-        let answer = self.ask(Method::GET, &path, None, within).await?;
+        let answer = self.ask("get", &path, None, within).await?;
         match answer.status {
             StatusCode::NOT_FOUND => Ok(None),
-            _ => self.read(&answer).map(Some),
+            _ => self.read("get", &answer).map(Some),
         }
     }
 
@@ -54,12 +80,12 @@ impl Requests {
         within: Duration,
     ) -> Result<Vec<Value>, PluginError> {
         let path = format!("{}?labelSelector={label}%3D{value}", self.path);
-        let answer = self.ask(Method::GET, &path, None, within).await?;
+        let answer = self.ask("list", &path, None, within).await?;
         if answer.status == StatusCode::NOT_FOUND {
             let detail = "the cluster has no CertificateRequest: install cert-manager".to_owned();
             return Err(PluginError::AuthorityDown { detail });
         }
-        match self.read(&answer)?.get_mut("items").map(Value::take) {
+        match self.read("list", &answer)?.get_mut("items").map(Value::take) {
             Some(Value::Array(items)) => Ok(items),
             _ => Ok(Vec::new()),
         }
@@ -68,35 +94,40 @@ impl Requests {
     /// Makes one; whether it was not there yet.
     pub(crate) async fn make(&self, object: &Value, within: Duration) -> Result<bool, PluginError> {
         let body = object.to_string().into_bytes();
-        let answer = self.ask(Method::POST, &self.path, Some(body), within).await?;
+        let answer = self.ask("create", &self.path, Some(body), within).await?;
         match answer.status {
             StatusCode::CONFLICT => Ok(false),
             StatusCode::NOT_FOUND => {
                 let detail = "the cluster has no CertificateRequest, or not this namespace: install cert-manager, and compare `namespace`";
                 Err(PluginError::AuthorityDown { detail: detail.to_owned() })
             }
-            _ => self.read(&answer).map(|_| true),
+            _ => self.read("create", &answer).map(|_| true),
         }
     }
 
     /// Deletes one, if it is there.
     pub(crate) async fn delete(&self, name: &str, within: Duration) -> Result<(), PluginError> {
         let path = format!("{}/{name}", self.path);
-        let answer = self.ask(Method::DELETE, &path, None, within).await?;
+        let answer = self.ask("delete", &path, None, within).await?;
         match answer.status {
             StatusCode::NOT_FOUND => Ok(()),
-            _ => self.read(&answer).map(drop),
+            _ => self.read("delete", &answer).map(drop),
         }
     }
 
     async fn ask(
         &self,
-        method: Method,
+        verb: &'static str,
         path: &str,
         body: Option<Vec<u8>>,
         within: Duration,
     ) -> Result<Answered, PluginError> {
         let down = |detail: String| PluginError::AuthorityDown { detail };
+        let method = match verb {
+            "create" => Method::POST,
+            "delete" => Method::DELETE,
+            _ => Method::GET,
+        };
         let asking = async {
             let connection = self.connections.one().await.map_err(down)?;
             let request = Request::builder()
@@ -123,11 +154,15 @@ impl Requests {
             })
         };
         let late = |_| down(format!("the cluster gave no answer within {} s", within.as_secs()));
-        tokio::time::timeout(within, asking).await.map_err(late)?
+        let answered = tokio::time::timeout(within, asking).await.map_err(late)??;
+        if answered.status != StatusCode::FORBIDDEN {
+            self.forbidden.is_over(verb);
+        }
+        Ok(answered)
     }
 
     /// What it says, unless that is a refusal.
-    fn read(&self, answer: &Answered) -> Result<Value, PluginError> {
+    fn read(&self, verb: &'static str, answer: &Answered) -> Result<Value, PluginError> {
         let status = answer.status;
         if status.is_success() {
             return serde_json::from_slice(&answer.body).map_err(|error| PluginError::Transient {
@@ -144,6 +179,12 @@ impl Requests {
             StatusCode::UNAUTHORIZED => PluginError::AuthorityDown {
                 detail: "the cluster does not believe the token of this account".to_owned(),
             },
+            StatusCode::FORBIDDEN if self.forbidden.is_so(verb, self.clock.uptime()) => {
+                let detail = format!(
+                    "{said}; {RIGHTS}, if they were not given a moment ago: that is in force a little later, and it is asked again"
+                );
+                PluginError::Transient { detail }
+            }
             StatusCode::FORBIDDEN => PluginError::denied(format!("{said}; {RIGHTS}")),
             StatusCode::TOO_MANY_REQUESTS => PluginError::RateLimited {
                 retry_after: Duration::from_secs(answer.retry_after.unwrap_or(1).into()),
@@ -153,5 +194,23 @@ impl Requests {
             }
             status => PluginError::denied(format!("{status}: {said}")),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_right_passes_for_one_that_comes_for_a_minute_and_each_verb_by_itself() {
+        let (forbidden, at) = (Forbidden::default(), Duration::from_secs);
+        assert!(forbidden.is_so("create", at(100)));
+        assert!(forbidden.is_so("create", at(159)));
+        // Another verb that is allowed says nothing of this one.
+        forbidden.is_over("get");
+        assert!(!forbidden.is_so("create", at(160)));
+        assert!(forbidden.is_so("delete", at(160)));
+        forbidden.is_over("create");
+        assert!(forbidden.is_so("create", at(1_000)));
     }
 }
