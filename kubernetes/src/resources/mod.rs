@@ -11,6 +11,7 @@ mod federated;
 mod federated_types;
 pub mod issuer;
 mod issuers;
+mod notes;
 mod progress;
 mod root_rotation;
 pub mod types;

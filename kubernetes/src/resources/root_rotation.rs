@@ -9,13 +9,14 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use kube::api::{Api, PostParams};
 use kube::core::DeserializeGuard;
-use kube::runtime::events::{Event as Note, EventType, Recorder, Reporter};
+use kube::runtime::events::EventType;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Resource as _, ResourceExt as _};
 use proto::banyan::admin::v1::{DecideRotationRequest, StartRotationRequest, Verb};
 use tonic::Code;
 
+use super::notes::Notes;
 use super::progress::{Standing, Told, is_final, passed, standing};
 use super::types::{Mode, PassedPhase, RootRotation, RootRotationStatus, RotationAction};
 use crate::api::{ApiError, asked};
@@ -28,7 +29,6 @@ use crate::world::World;
 const AGAIN: Duration = Duration::from_secs(30);
 /// Shortest time between two writes of one status that tell of the same phase.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
-const NAME: &str = "banyan-kubernetes";
 
 /// An object as it was read, or why it cannot be.
 type Read = DeserializeGuard<RootRotation>;
@@ -39,7 +39,7 @@ pub(crate) struct Rotations {
     part: Part,
     namespace: String,
     objects: Api<RootRotation>,
-    recorder: Recorder,
+    notes: Notes,
     /// What is there, by UID; and why some of it cannot be read, as what an older version of the kind let pass.
     known: BTreeMap<String, RootRotation>,
     unreadable: BTreeMap<String, String>,
@@ -54,14 +54,13 @@ impl Rotations {
     pub(crate) fn new(world: World, config: &ResourcesConfig) -> Self {
         let part = world.board.part("resources/rotations");
         let objects = Api::namespaced(world.client.clone(), &config.namespace);
-        let reporter = Reporter { controller: NAME.to_owned(), instance: None };
-        let recorder = Recorder::new(world.client.clone(), reporter);
+        let notes = Notes::of(&world);
         Self {
             world,
             part,
             namespace: config.namespace.clone(),
             objects,
-            recorder,
+            notes,
             known: BTreeMap::new(),
             unreadable: BTreeMap::new(),
             asked_at: BTreeMap::new(),
@@ -175,7 +174,7 @@ impl Rotations {
         if trust.is_some_and(|trust| standing(&trust.rotation, &uid) == Standing::UnderWay) {
             let text = "the object was deleted, and the rotation goes on: `banyan rotate watch` shows it, `banyan rotate abort` gives it up";
             tracing::warn!(rotation = object.name_any(), "{text}");
-            self.note(object, EventType::Warning, "GoesOn", text).await;
+            self.notes.note(object, EventType::Warning, "GoesOn", text).await;
         }
     }
 
@@ -355,7 +354,7 @@ impl Rotations {
             {
                 let text = format!("the CA refused {said}: {}", refusal.message());
                 told.condition(&mut status, ["ActionTaken", "False", "Refused", &text]);
-                self.note(object, EventType::Warning, "Refused", &text).await;
+                self.notes.note(object, EventType::Warning, "Refused", &text).await;
             }
             Err(failed) => {
                 // It is told again: with the same request id nothing is done twice.
@@ -402,34 +401,16 @@ impl Rotations {
         for PassedPhase { phase, since } in missed {
             let text =
                 format!("it was in this phase since {since}, and went on before that was written");
-            self.note(object, EventType::Normal, &phase, &text).await;
+            self.notes.note(object, EventType::Normal, &phase, &text).await;
         }
         if phase {
             let kind = match named.as_str() {
                 "Aborted" | "RolledBack" | "Refused" | "Pending" | "Over" => EventType::Warning,
                 _ => EventType::Normal,
             };
-            self.note(object, kind, &named, &message).await;
+            self.notes.note(object, kind, &named, &message).await;
         }
         Ok(())
-    }
-
-    /// An event of the cluster, for `kubectl describe`. One that is not taken is only logged: the status says the same.
-    async fn note(&self, object: &RootRotation, type_: EventType, reason: &str, note: &str) {
-        let mut note = note.to_owned();
-        while note.len() > 1000 {
-            note.pop();
-        }
-        let event = Note {
-            type_,
-            reason: reason.to_owned(),
-            note: Some(note),
-            action: "Rotate".to_owned(),
-            secondary: None,
-        };
-        if let Err(error) = asked(self.recorder.publish(&event, &object.object_ref(&()))).await {
-            tracing::info!(%error, reason, "an event was not taken");
-        }
     }
 }
 
