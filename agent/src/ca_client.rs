@@ -6,8 +6,10 @@ use proto::banyan::agent::v1 as wire;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::watch;
 use tonic::Status;
+use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::Channel;
 use trust::{Bundle, Clock};
+use zeroize::Zeroizing;
 
 use crate::key::PrivateKey;
 use crate::leaf::Leaf;
@@ -102,14 +104,22 @@ impl CaClient {
         Ok(client(channel))
     }
 
-    /// Asks for a workload's leaf, here.
+    /// Asks for a workload's leaf, here; with a token beside the certificate, if one is given.
     pub(crate) async fn issue(
         &self,
         place: &Place,
         request: wire::IssueWorkloadRequest,
+        beside: Option<Zeroizing<String>>,
     ) -> Result<wire::IssueResponse, CallError> {
         let mut client = self.authenticated(place)?;
-        let call = client.issue_workload(timed(request));
+        let mut request = timed(request);
+        if let Some(bearer) = beside {
+            let mut bearer =
+                AsciiMetadataValue::try_from(bearer.as_str()).map_err(|_| CallError::Header)?;
+            bearer.set_sensitive(true);
+            request.metadata_mut().insert("authorization", bearer);
+        }
+        let call = client.issue_workload(request);
         let answer = call.await.map_err(|status| refused(place, status))?;
         self.addresses.serves(place);
         Ok(answer.into_inner())

@@ -6,11 +6,12 @@ use std::path::Path;
 use trust::TrustDomain;
 
 mod file;
+mod node;
 mod settings;
 
 pub(crate) use settings::CaAddress;
 pub(crate) use settings::Entitlements;
-pub use settings::{AgentConfig, Attestation, Limits, WorkloadConfig};
+pub use settings::{AgentConfig, Attestation, Limits, NodeConfig, WorkloadConfig};
 
 /// Everything that is wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,7 +132,7 @@ mod tests {
         let entitled = AgentConfig::parse(&any).unwrap().entitlements();
         assert_eq!(entitled.of(7)[0].as_str(), "spiffe://example.org/ns/shop/sa/cart");
         assert_eq!(entitled.of(7).len(), 2);
-        assert!(entitled.shares(64).is_entitled(7));
+        assert!(entitled.shares(64).is_entitled(&crate::shares::Owner::User(7)));
         let mixed = GOOD.replacen("uid = 1000", "uid = \"any\"", 1);
         let said = AgentConfig::parse(&mixed).unwrap_err().to_string();
         assert!(said.contains("uid = \"any\" stands beside uid = 1000"), "{said}");
@@ -240,5 +241,36 @@ mod tests {
         assert!(AgentConfig::parse(&text).unwrap_err().to_string().contains("trust_bundle"));
         let text = format!("trust_bundle = \"/etc/banyan/roots.pem\"\n{text}");
         assert!(AgentConfig::parse(&text).is_ok());
+    }
+
+    #[test]
+    fn an_agent_of_a_node_is_told_its_node_and_has_no_workloads() {
+        let of = |lines: &str| {
+            let text =
+                GOOD.split("[[workload]]").next().unwrap().replace("join_token_file", "jwt_file");
+            let text = text.replace("[leaf]", "trust_bundle = \"/etc/banyan/ca.crt\"\n[leaf]");
+            AgentConfig::parse(&format!("{text}\n[kubernetes]\n{lines}"))
+        };
+        let good = of("node = \"worker-1\"").unwrap();
+        assert_eq!(good.node.unwrap().name().unwrap(), "worker-1");
+        let unset = of("node_env = \"NO_SUCH_VARIABLE_OF_A_NODE\"").unwrap().node.unwrap();
+        assert!(unset.name().unwrap_err().contains("NO_SUCH_VARIABLE_OF_A_NODE"));
+        for (lines, words) in [
+            ("", "kubernetes.node is missing"),
+            ("node = \"A b\"", "is no name of a node"),
+            ("node = \"a\"\nnode_env = \"B\"", "only one of node and node_env"),
+            ("node = \"a\"\ncgroup_root = \"kubelet\"", "kubernetes.cgroup_root"),
+            ("node = \"a\"\napi_server = \"https://k:1\"", "go together"),
+            (
+                "node = \"a\"\napi_server = \"k:1\"\ntoken_file = \"/t\"\nca_file = \"/c\"",
+                "https://",
+            ),
+            ("node = \"a\"\nnodes = 1", "nodes"),
+        ] {
+            let told = of(lines).unwrap_err().to_string();
+            assert!(told.contains(words), "{lines}: {told}");
+        }
+        let told = AgentConfig::parse(&format!("{GOOD}\n[kubernetes]\nnode = \"a\"")).unwrap_err();
+        assert_eq!(told.problems().len(), 2, "{told}");
     }
 }

@@ -16,13 +16,17 @@ use trust::{RootId, Sequence, Serial, SpiffeId, Timestamp, TrustDomain};
 
 use crate::foreign::ForeignSubscription;
 use crate::install::{HeldLeaf, Installed, LeafSubscription, SubscriptionId, TrustSubscription};
+use crate::pods::PodUid;
 use crate::process::ProcessId;
 use crate::secret_name::{SecretKind, SecretName};
+use crate::shares::Owner;
 
 /// One process that holds secrets of ours.
 #[derive(Debug)]
 pub(crate) struct Holder {
     pub(crate) uid: u32,
+    /// The Pod that it runs in, of an agent of a node.
+    pub(crate) pod: Option<PodUid>,
     pub(crate) installed: Installed,
     /// Its validation secrets of other trust domains.
     pub(crate) foreign: BTreeMap<SubscriptionId, ForeignSubscription>,
@@ -100,6 +104,8 @@ struct StoredHolder {
     pid: i32,
     start: u64,
     uid: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pod: Option<String>,
     unproven: bool,
     trust: Vec<String>,
     leaves: Vec<StoredSecret>,
@@ -132,7 +138,15 @@ impl Holder {
     pub(crate) fn new(uid: u32, uptime: Duration) -> Self {
         let installed = Installed { trust_expected: true, ..Installed::default() };
         let (subscriptions, foreign) = (BTreeMap::new(), BTreeMap::new());
-        Self { uid, installed, foreign, subscriptions, seen_at: uptime }
+        Self { uid, pod: None, installed, foreign, subscriptions, seen_at: uptime }
+    }
+
+    /// Whose share of the bounds it takes.
+    pub(crate) fn owner(&self) -> Owner {
+        match &self.pod {
+            Some(pod) => Owner::Pod(pod.clone()),
+            None => Owner::User(self.uid),
+        }
     }
 
     /// Every leaf that this holder may present.
@@ -273,6 +287,7 @@ impl HolderFile {
             pid: process.pid,
             start: process.start,
             uid: holder.uid,
+            pod: holder.pod.as_ref().map(ToString::to_string),
             unproven: holder.installed.unproven,
             trust: holder.validation_secrets(),
             leaves: holder
@@ -330,6 +345,9 @@ fn restore(
     next_id: &mut impl FnMut() -> SubscriptionId,
 ) -> Option<Holder> {
     let mut holder = Holder::new(stored.uid, uptime);
+    if let Some(pod) = stored.pod {
+        holder.pod = Some(PodUid::parse(&pod)?);
+    }
     holder.installed.unproven = stored.unproven;
     // It is no newcomer: which validation secrets it has is known.
     holder.installed.trust_expected = false;
@@ -396,6 +414,7 @@ mod tests {
             promised: true,
         };
         let mut holder = Holder::new(1000, Duration::ZERO);
+        holder.pod = PodUid::parse("u-1");
         let name = |text: &str, kind| SecretName { text: text.to_owned(), kind };
         holder.subscribe(SubscriptionId(1), name("ROOTCA", SecretKind::Roots), Duration::ZERO);
         holder.subscribe(
@@ -418,7 +437,7 @@ mod tests {
             file.read(&domain(), Duration::ZERO, counter()).unwrap();
         assert_eq!(silent_until, Timestamp::from_secs(55));
         let restored = &holders[&process];
-        assert_eq!(restored.uid, 1000);
+        assert_eq!((restored.uid, &restored.pod), (1000, &PodUid::parse("u-1")));
         assert_eq!(restored.may_hold().collect::<Vec<_>>(), [&leaf]);
         assert_eq!(
             restored.installed.trust.len(),

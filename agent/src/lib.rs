@@ -1,7 +1,7 @@
 //! The side of the workload: one agent for each host takes bundles and leaves from the CA and serves them to Envoy.
 //!
 //! It obeys bundles and reports; it knows no rotation and no CA key. Workload keys are made here, live in memory, and
-//! leave only over the local socket, to the user id that the configuration names.
+//! leave only over the local socket, to the user id that the configuration names, or to the Pod that the identity is of.
 //!
 //! | step | module |
 //! |---|---|
@@ -14,6 +14,7 @@
 //! | the order in which a holder gets trust and leaves; pure | `install` |
 //! | how the agent is, for root and its own user | `local` |
 //! | Envoy's secret discovery service on a Unix socket | `sds` |
+//! | which Pod of the node a caller runs in, of an agent of a node | `pods`, `node` |
 //! | a bootstrap file for an Envoy that uses it | [`envoy_config`] |
 //!
 //! Start at [`Agent::start`], then `hub`; the rule that everything else serves is in `install`.
@@ -38,7 +39,9 @@ mod key;
 mod leaf;
 mod local;
 mod member;
+mod node;
 mod open_files;
+mod pods;
 mod preflight;
 mod process;
 mod running;

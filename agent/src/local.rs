@@ -37,17 +37,19 @@ impl LocalService for Local {
         &self,
         request: Request<GetStatusRequest>,
     ) -> Result<Response<AgentStatus>, Answer> {
-        let info = request.extensions().get::<PeerInfo>();
-        judge(info.and_then(|info| info.peer).map(|peer| peer.uid), own_uid())?;
+        judge(request.extensions().get::<PeerInfo>(), own_uid())?;
         let status = Arc::clone(&self.status.borrow());
         Ok(Response::new(told(&status, &self.config)))
     }
 }
 
-fn judge(caller: Option<u32>, own: u32) -> Result<(), Answer> {
-    match caller {
-        Some(uid) if administers(uid, own) => Ok(()),
-        Some(uid) => Err(Answer::permission_denied(format!(
+fn judge(caller: Option<&PeerInfo>, own: u32) -> Result<(), Answer> {
+    match caller.and_then(|info| Some((info.peer.as_ref()?.uid, info.administers))) {
+        Some((_, true)) => Ok(()),
+        Some((uid, false)) if administers(uid, own) => Err(Answer::permission_denied(
+            "an agent of a node says how it is in its own Pod alone: ask with `kubectl exec` there",
+        )),
+        Some((uid, false)) => Err(Answer::permission_denied(format!(
             "user {uid} may not ask how this agent is: ask as root, or as the user that the agent runs as ({own})"
         ))),
         None => Err(Answer::permission_denied("the kernel does not say who is calling")),
@@ -112,6 +114,7 @@ fn holder(holder: &HolderStatus) -> LocalHolder {
     LocalHolder {
         pid: holder.pid,
         uid: holder.uid,
+        pod: holder.pod.clone().unwrap_or_default(),
         connected: holder.connected,
         serials: holder.serials.clone(),
         acknowledged: holder.applied.unwrap_or(0),
@@ -129,13 +132,15 @@ fn waits(status: &Status) -> Vec<String> {
     let mut waits = Vec::new();
     for holder in status.holders.iter().filter(|holder| !holder.serials.is_empty()) {
         let (pid, uid) = (holder.pid, holder.uid);
+        let of =
+            holder.pod.as_ref().map_or_else(|| format!("user {uid}"), |pod| format!("Pod {pod}"));
         match holder.applied {
             Some(applied) if applied >= wanted => {}
             Some(applied) => waits.push(format!(
-                "process {pid} (user {uid}) to acknowledge bundle {wanted}: it has acknowledged bundle {applied}"
+                "process {pid} ({of}) to acknowledge bundle {wanted}: it has acknowledged bundle {applied}"
             )),
             None => waits.push(format!(
-                "process {pid} (user {uid}) to acknowledge bundle {wanted}: it has acknowledged none, or takes no validation secret"
+                "process {pid} ({of}) to acknowledge bundle {wanted}: it has acknowledged none, or takes no validation secret"
             )),
         }
     }
@@ -150,11 +155,19 @@ fn waits(status: &Status) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sds::socket::Seen;
 
     #[test]
     fn root_and_the_agents_own_user_may_ask_and_nobody_else() {
-        assert!(judge(Some(0), 7).is_ok() && judge(Some(7), 7).is_ok());
-        let refused = judge(Some(8), 7).unwrap_err();
+        let caller = |uid: u32, administers: bool| PeerInfo {
+            peer: Some(Seen { uid, ..Seen::default() }),
+            untrusted: false,
+            administers,
+        };
+        assert!(judge(Some(&caller(0, true)), 7).is_ok());
+        let refused = judge(Some(&caller(0, false)), 7).unwrap_err();
+        assert!(refused.message().contains("kubectl exec"), "{refused}");
+        let refused = judge(Some(&caller(8, false)), 7).unwrap_err();
         assert_eq!(refused.code(), tonic::Code::PermissionDenied);
         assert!(
             refused.message().contains("user 8") && refused.message().contains("(7)"),
@@ -168,6 +181,7 @@ mod tests {
         let holder = |pid: i32, applied: Option<u64>, serials: &[&str]| HolderStatus {
             pid,
             uid: 5,
+            pod: None,
             connected: true,
             serials: serials.iter().map(|&serial| serial.to_owned()).collect(),
             applied,

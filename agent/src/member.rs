@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::AsciiMetadataValue;
 use trust::randomness::random_bytes;
-use trust::{Bundle, Clock, Randomness, Sequence, Serial};
+use trust::{Bundle, Chain, Clock, Randomness, Sequence, Serial};
 
 use crate::backoff::{Backoff, spread};
 use crate::bundle_store;
@@ -47,6 +47,8 @@ pub(crate) struct Member {
     pub(crate) renewal: watch::Receiver<Option<(Serial, Duration)>>,
     /// The certificate with which the CA turned this agent away, as one that it does not know.
     pub(crate) turned_away: watch::Receiver<Option<Serial>>,
+    /// The certificate that is of another agent than the token of the node: the way is a new one, under the right name.
+    pub(crate) misnamed: watch::Receiver<Option<Serial>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -228,7 +230,12 @@ impl Member {
 
     /// Whether the CA does not know this agent by the certificate that it has now.
     fn is_turned_away(&self, leaf: &Leaf) -> bool {
-        *self.turned_away.borrow() == Some(leaf.held().serial)
+        let serial = Some(leaf.held().serial);
+        *self.turned_away.borrow() == serial || self.is_misnamed(serial)
+    }
+
+    fn is_misnamed(&self, serial: Option<Serial>) -> bool {
+        serial.is_some() && *self.misnamed.borrow() == serial
     }
 
     /// Waits before the next attempt. A token or JWT that was not there ends the wait.
@@ -296,6 +303,10 @@ impl Member {
     async fn come_back(&self, place: &Place) -> Result<Way, MemberError> {
         let former = self.former.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(chain) = former else { return Ok(Way::None) };
+        let serial = Chain::parse(&chain).ok().and_then(|chain| chain.leaf().serial());
+        if self.is_misnamed(serial) {
+            return Ok(Way::None);
+        }
         let csr = self.key.request(None)?;
         let mut client = self.client.returning(place, &chain, &self.key)?;
         let answer = client.renew_agent(timed(self.renewal(csr))).await;
@@ -336,9 +347,9 @@ impl Member {
         let proof = first_contact::proof(&self.config)?;
         let csr = self.key.request(None)?;
         let (Sequence(stored_sequence), stored_digest) = self.stored();
-        let build = BUILD.to_owned();
+        let (build, for_node) = (BUILD.to_owned(), self.config.node.is_some());
         let mut request =
-            timed(wire::RegisterRequest { csr, build, stored_sequence, stored_digest });
+            timed(wire::RegisterRequest { csr, build, stored_sequence, stored_digest, for_node });
         let mut bearer = AsciiMetadataValue::try_from(proof.bearer().as_str())
             .map_err(|_| MemberError::Header)?;
         bearer.set_sensitive(true);

@@ -27,10 +27,12 @@ use crate::key::PrivateKey;
 use crate::leaf::{Expected, Judgement, Leaf};
 use crate::local::Local;
 use crate::member::Member;
+use crate::node::OfNode;
 use crate::open_files;
 use crate::process::{KernelProcesses, Processes};
+use crate::sds::attest::Attestor;
 use crate::sds::server::SdsService;
-use crate::sds::socket::{Incoming, SocketError};
+use crate::sds::socket::{Callers, Incoming, SocketError};
 use crate::status::Status;
 use crate::uplink::{Leave, Uplink};
 
@@ -97,6 +99,9 @@ pub enum StartError {
     /// The socket cannot be listened at.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// It is not known of which node the agent is, or where it runs.
+    #[error("{0}")]
+    Node(String),
 }
 
 /// The agent of a host.
@@ -196,9 +201,20 @@ pub(crate) async fn start_with(
         path: config.state_dir.clone(),
         source: std::io::Error::other(error),
     })??;
-    let connections = config.entitlements().shares(config.limits.connections);
-    let incoming = Incoming::bind(&config.socket, config.socket_mode, connections)?;
-    Ok(spawn(config, deps, processes, state, incoming))
+    let node = config.node.as_ref().map(|node| OfNode::of(node, &config.trust_domain)).transpose();
+    let node = node.map_err(StartError::Node)?;
+    let callers = match &node {
+        Some(node) => Callers::Pods(node.callers(config.limits.connections)),
+        None => Callers::Users(config.entitlements().shares(config.limits.connections)),
+    };
+    let incoming = Incoming::bind(&config.socket, config.socket_mode, callers)?;
+    Ok(spawn(config, deps, processes, state, Doors { incoming, node }))
+}
+
+/// Where callers come in, and how they are told apart.
+struct Doors {
+    incoming: Incoming,
+    node: Option<OfNode>,
 }
 
 impl State {
@@ -245,7 +261,7 @@ fn spawn(
     deps: HostDeps,
     processes: Arc<dyn Processes>,
     state: State,
-    incoming: Incoming,
+    Doors { incoming, node }: Doors,
 ) -> Running {
     let credential = state.credential(&config, deps.clock.as_ref()).map(Arc::new);
     let (trust_tx, trust) = watch::channel(state.store.current().cloned());
@@ -254,6 +270,7 @@ fn spawn(
     let (status_tx, status) = watch::channel(Arc::new(Status::default()));
     let (renewal_tx, renewal) = watch::channel(None);
     let (turned_away_tx, turned_away) = watch::channel(None);
+    let (misnamed_tx, misnamed) = watch::channel(None);
     let (addresses, randomness) = (config.ca_addresses.clone(), Arc::clone(&deps.randomness));
     let addresses = Addresses::new(addresses, Arc::clone(&deps.clock), randomness);
     let client =
@@ -272,11 +289,13 @@ fn spawn(
         in_flight: in_flight.clone(),
         former,
         credential: credential.clone(),
+        pods: node.as_ref().map(OfNode::pods),
         publish: Publish {
             trust: trust_tx,
             evidence: evidence_tx,
             status: status_tx,
             renewal: renewal_tx,
+            misnamed: misnamed_tx,
         },
     };
     let (hub, handle) = Hub::new(parts, state.account, state.last_id);
@@ -294,6 +313,7 @@ fn spawn(
         credential: credential_tx,
         renewal,
         turned_away,
+        misnamed,
     };
     let uplink = Uplink {
         comeback: Duration::ZERO,
@@ -315,15 +335,28 @@ fn spawn(
     tasks.spawn(member.run(stop.clone()));
     tasks.spawn(uplink.run(stop.clone()));
     let local = Local::new(status.clone(), Arc::clone(&config));
-    tasks.spawn(serve(incoming, handle.clone(), local, stop.clone()));
+    let attestor = node.as_ref().map_or(Attestor::Users, OfNode::attestor);
+    if let Some(node) = node {
+        tasks.spawn(node.watch.run(stop.clone()));
+    }
+    let services = Services { attestor, hub: handle.clone(), local };
+    tasks.spawn(serve(incoming, services, stop.clone()));
     tracing::info!(socket = %config.socket.display(), trust_domain = %config.trust_domain, "agent started");
     let socket = config.socket.clone();
     Running { socket, status, hub: handle, leave, stop, tasks, _lock: state.lock }
 }
 
-async fn serve(incoming: Incoming, hub: HubHandle, local: Local, stop: CancellationToken) {
+/// What is served at the socket.
+struct Services {
+    attestor: Attestor,
+    hub: HubHandle,
+    local: Local,
+}
+
+async fn serve(incoming: Incoming, services: Services, stop: CancellationToken) {
+    let Services { attestor, hub, local } = services;
     let readers = TaskTracker::new();
-    let service = SdsService::new(hub, readers.clone(), stop.clone());
+    let service = SdsService::new(attestor, hub, readers.clone(), stop.clone());
     let service = SecretDiscoveryServiceServer::new(service).max_decoding_message_size(REQUEST_MAX);
     let served = tonic::transport::Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION)

@@ -79,6 +79,8 @@ pub struct HolderStatus {
     pub pid: i32,
     /// Its user id.
     pub uid: u32,
+    /// The Pod that it runs in, of an agent of a node: namespace and name, or its UID where the API server tells of it no more.
+    pub pod: Option<String>,
     /// Whether one of its streams is up.
     pub connected: bool,
     /// Serial numbers, in hexadecimal, of the leaves that it may present.
@@ -112,6 +114,8 @@ pub(crate) enum Condition {
     HoldersNotStored,
     /// The CA serves this agent no longer.
     Banned,
+    /// What changes of the Pods of the node is not heard.
+    PodsUnknown,
 }
 
 impl Condition {
@@ -128,6 +132,7 @@ impl Condition {
             Self::NotFederated => "not federated",
             Self::HoldersNotStored => "holders not stored",
             Self::Banned => "banned",
+            Self::PodsUnknown => "Pods not known",
         }
     }
 }

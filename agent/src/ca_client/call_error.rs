@@ -11,6 +11,8 @@ const UNKNOWN: &str = "AGENT_UNKNOWN";
 const BANNED: &str = "AGENT_BANNED";
 /// The CA's reason for a certificate that an operator took for gone, the first time that it is shown.
 const FORGOTTEN: &str = "CERTIFICATE_FORGOTTEN";
+/// The CA's reason where certificate and token of a call do not name the same caller.
+const DISAGREE: &str = "CREDENTIALS_DISAGREE";
 
 /// The CA's reasons that pass by themselves within moments: nobody is left for them.
 const PASSING: [&str; 1] = ["HORIZON_BEHIND"];
@@ -33,6 +35,9 @@ pub(crate) enum CallError {
     /// There is no live certificate of the agent's own yet.
     #[error("this agent has no live certificate of its own yet")]
     NoCredential,
+    /// What proves the node of the agent is no text of a header.
+    #[error("the JWT cannot go into a header")]
+    Header,
     /// The channel cannot be set up.
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
@@ -68,6 +73,11 @@ impl CallError {
     fn reason(&self) -> Option<String> {
         let Self::Refused { status, .. } = self else { return None };
         Some(status.get_details_error_info()?.reason)
+    }
+
+    /// Whether the certificate and the token of a call are not of the same agent: the node, or its cluster, has another name now.
+    pub(crate) fn disagrees(&self) -> bool {
+        self.reason().as_deref() == Some(DISAGREE)
     }
 
     /// Whether an operator of the CA banned this agent.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 use trust::{SpiffeId, TrustDomain};
 
+use super::node::Kubernetes;
 use super::settings::{AgentConfig, Attestation, CaAddress, Limits, WorkloadConfig};
 
 /// Longest path that a Unix socket address takes (`sun_path`, less its final zero).
@@ -34,6 +35,7 @@ pub(super) struct File {
     limits: RawLimits,
     #[serde(default, rename = "workload")]
     workloads: Vec<Workload>,
+    kubernetes: Option<Kubernetes>,
 }
 
 /// One address, or several.
@@ -110,6 +112,21 @@ impl File {
         let leaf_ttl = self.leaf.ttl.as_deref().and_then(|text| ttl(text, &mut problems));
         let limits = self.limits.check(&mut problems);
         let workloads = workloads(&self.workloads, trust_domain.as_ref(), &mut problems);
+        let node = self.kubernetes.as_ref().and_then(|section| {
+            if !workloads.is_empty() {
+                problems.push(
+                    "kubernetes: an agent of a node gives each Pod what its service account has: remove the [[workload]] entries"
+                        .to_owned(),
+                );
+            }
+            if !matches!(attestation, Some(Attestation::JwtFile(_))) {
+                problems.push(
+                    "kubernetes: the agent of a node joins with the token of its own Pod: set jwt_file"
+                        .to_owned(),
+                );
+            }
+            section.check(&mut problems)
+        });
         match (trust_domain, problems.is_empty()) {
             (Some(trust_domain), true) => Ok(AgentConfig {
                 trust_domain,
@@ -121,6 +138,7 @@ impl File {
                 trust_bundle: self.trust_bundle,
                 leaf_ttl,
                 workloads,
+                node,
                 limits,
             }),
             _ => Err(problems),

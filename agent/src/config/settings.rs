@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kube_access::Access;
 use trust::{SpiffeId, TrustDomain};
 
-use crate::shares::Shares;
+use crate::pods::Layout;
+use crate::shares::{Owner, Shares};
 
 /// Where the agent's right to join comes from. Read anew at every attempt, so that a file may be replaced meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +42,54 @@ pub struct WorkloadConfig {
     pub prewarm: bool,
 }
 
+/// The node whose Pods an agent serves, and how it learns of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// Its name.
+    pub(crate) name: NodeName,
+    /// How the API of Kubernetes is reached.
+    pub(crate) access: Access,
+    /// Where the kubelet's cgroups are.
+    pub(crate) layout: Layout,
+}
+
+/// Where the name of a node comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NodeName {
+    Given(String),
+    /// An environment variable.
+    Env(String),
+}
+
+impl NodeConfig {
+    /// The name of the node.
+    ///
+    /// # Errors
+    /// A sentence, where the environment does not have it.
+    pub(crate) fn name(&self) -> Result<String, String> {
+        let name = match &self.name {
+            NodeName::Given(name) => return Ok(name.clone()),
+            NodeName::Env(variable) => std::env::var(variable).unwrap_or_default(),
+        };
+        let NodeName::Env(variable) = &self.name else { return Ok(name) };
+        match is_node_name(&name) {
+            true => Ok(name),
+            false => Err(format!(
+                "kubernetes.node_env: the variable {variable} holds no name of a node ({name:?}): set it from spec.nodeName with a \
+                 fieldRef"
+            )),
+        }
+    }
+}
+
+/// Whether a text is the name of a node (RFC 1123).
+pub(crate) fn is_node_name(text: &str) -> bool {
+    (1..=253).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte))
+}
+
 /// Bounds of what the socket serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -67,6 +117,8 @@ pub struct AgentConfig {
     pub(crate) trust_bundle: Option<PathBuf>,
     pub(crate) leaf_ttl: Option<Duration>,
     pub(crate) workloads: Vec<WorkloadConfig>,
+    /// Of an agent of a node; then there are no workloads.
+    pub(crate) node: Option<NodeConfig>,
     pub(crate) limits: Limits,
 }
 
@@ -98,7 +150,7 @@ impl Entitlements {
     /// How a bound is shared among the user ids.
     pub(crate) fn shares(&self, most: usize) -> Shares {
         match self.of_anybody.is_empty() {
-            true => Shares::new(most, self.by_uid.keys().copied()),
+            true => Shares::new(most, self.by_uid.keys().copied().map(Owner::User)),
             false => Shares::of_anybody(most),
         }
     }

@@ -1,5 +1,6 @@
 //! What others want of the hub, and how they say it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -8,16 +9,22 @@ use trust::{Bundle, Serial, Timestamp};
 use super::subscription::{Heard, Pushed, Refusal};
 use crate::bundle_store::BundleRefused;
 use crate::foreign::{Bundles, ForeignRefused};
+use crate::pods::KnownPod;
+use crate::process::ProcessId;
 use crate::status::Condition;
 
 /// Commands that wait at most; senders then wait too.
 const COMMANDS_MAX: usize = 1024;
 
 /// Who is at the other end of a connection, as the kernel says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Peer {
     pub(crate) pid: Option<i32>,
     pub(crate) uid: u32,
+    /// The process itself, if it was held while it was looked at; else it is looked for by its pid.
+    pub(crate) process: Option<ProcessId>,
+    /// The Pod that it runs in, of an agent of a node.
+    pub(crate) pod: Option<Arc<KnownPod>>,
 }
 
 /// What others want of the hub.

@@ -205,8 +205,8 @@ impl Hub {
 
     /// Answers once, without a stream. Nothing tells what became of the secret, so its holder proves nothing any more.
     pub(super) async fn fetch(&mut self, peer: Peer, text: &str) -> Pushed {
-        let process = self.admit(peer)?;
-        let name = self.name(text, peer.uid)?;
+        let (entitled, process) = (self.entitled(&peer)?, self.admit(&peer)?);
+        let name = self.name(text, &entitled)?;
         if let SecretKind::Foreign(domain) = &name.kind {
             let known = self.parts.foreign.bundles().contains_key(domain);
             let fingerprint = self.parts.foreign.fingerprint(domain);
@@ -227,6 +227,7 @@ impl Hub {
             let material = self.trust(&name, &bundle);
             return Ok(Delivery { id: None, name: name.text, material });
         };
+        self.workloads.entry(identity.clone()).or_default();
         self.want(identity);
         let leaf = self.newest_leaves().get(identity).copied();
         let now = self.parts.clock.now();

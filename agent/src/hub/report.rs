@@ -7,6 +7,7 @@ use trust::{Root, Serial};
 
 use super::state::{Hub, cut};
 use crate::evidence::{Applied, Evidence, applied, applied_by};
+use crate::pods::PodUid;
 use crate::status::{Condition, HolderStatus, MemberStatus, Status, WorkloadStatus};
 
 /// Refusals that the CA is told of at most.
@@ -94,9 +95,15 @@ impl Hub {
                 last_error: workload.last_error.clone(),
             }
         });
+        let view = self.parts.pods.as_ref().map(|pods| Arc::clone(&pods.borrow()));
+        let named = |uid: &PodUid| {
+            let known = view.as_ref().and_then(|view| view.pods.get(uid));
+            known.map_or_else(|| uid.to_string(), ToString::to_string)
+        };
         let holders = self.holders.iter().map(|(process, holder)| HolderStatus {
             pid: process.pid,
             uid: holder.uid,
+            pod: holder.pod.as_ref().map(named),
             connected: holder.connected(),
             serials: holder.may_hold().map(|leaf| leaf.serial.to_string()).collect(),
             applied: applied_by(holder, self.sequence()).map(|sequence| sequence.0),

@@ -93,6 +93,7 @@ impl Hub {
     }
 
     pub(super) async fn settle(&mut self) {
+        self.end_streams_of_gone_pods();
         self.expire();
         self.drop_idle();
         self.shed();

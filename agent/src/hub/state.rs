@@ -22,7 +22,9 @@ use crate::holders::{Account, HolderFile, Holders};
 use crate::in_flight::{InFlight, Moment};
 use crate::install::SubscriptionId;
 use crate::leaf::Leaf;
+use crate::pods::View;
 use crate::process::{ProcessId, Processes};
+use crate::shares::Owner;
 use crate::status::{Condition, Status};
 
 /// What the hub is made of.
@@ -40,6 +42,8 @@ pub(crate) struct Parts {
     /// The agent's own certificate of a former run, until it has another: it may come back with it.
     pub(crate) former: Option<(Serial, Timestamp)>,
     pub(crate) credential: watch::Receiver<Option<Arc<Leaf>>>,
+    /// The Pods of the node, of an agent of a node.
+    pub(crate) pods: Option<watch::Receiver<Arc<View>>>,
     pub(crate) publish: Publish,
 }
 
@@ -51,6 +55,8 @@ pub(crate) struct Publish {
     pub(crate) status: watch::Sender<Arc<Status>>,
     /// The agent's own certificate, if the CA wants that renewed, and over which time.
     pub(crate) renewal: watch::Sender<Option<(Serial, Duration)>>,
+    /// The agent's own certificate, if the CA says that it is of another agent than the token of the node.
+    pub(crate) misnamed: watch::Sender<Option<Serial>>,
 }
 
 #[derive(Debug)]
@@ -101,7 +107,9 @@ pub(super) struct Nacks {
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) holder: ProcessId,
-    pub(super) uid: u32,
+    pub(super) owner: Owner,
+    /// What it may have, the default one first.
+    pub(super) entitled: Vec<SpiffeId>,
     pub(super) to: mpsc::Sender<Pushed>,
     pub(super) secrets: BTreeMap<String, SubscriptionId>,
     /// What the last delivery carried, until it is acknowledged.

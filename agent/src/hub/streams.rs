@@ -1,10 +1,11 @@
 //! Streams of holders: who opens them, what they subscribe to, and what their acknowledgements mean.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use trust::RootId;
+use trust::{RootId, SpiffeId};
 
 use super::command::Peer;
 use super::state::{Hub, Stream, cut};
@@ -14,7 +15,8 @@ use crate::holders::{Holder, Subscription};
 use crate::install::{SubscriptionId, TrustView};
 use crate::process::ProcessId;
 use crate::secret_name::{NameRefused, SecretKind, SecretName};
-use crate::shares::counted;
+use crate::shares::{Owner, Shares, counted};
+use crate::status::Condition;
 
 /// Secrets that one stream may subscribe to.
 const NAMES_MAX: usize = 16;
@@ -24,17 +26,30 @@ const ABSENT_MAX: Duration = Duration::from_secs(120);
 /// A leaf waits this long for the first validation secret of a new holder: a busy one opens its streams one by one.
 pub(super) const TRUST_WAIT: Duration = Duration::from_secs(3);
 
+fn owner_of(peer: &Peer) -> Owner {
+    match &peer.pod {
+        Some(pod) => Owner::Pod(pod.uid.clone()),
+        None => Owner::User(peer.uid),
+    }
+}
+
+fn pod_is_gone(pod: &str) -> Refusal {
+    let text = format!("Pod {pod} is gone from this node: nothing is served to what is left of it");
+    Refusal::new(Why::NotPermitted, text)
+}
+
 impl Hub {
     pub(super) fn open(&mut self, peer: Peer, to: mpsc::Sender<Pushed>) -> Result<u64, Refusal> {
-        self.entitled(peer.uid)?;
-        self.share("streams", self.parts.config.limits.streams, peer.uid, |hub| {
-            counted(hub.streams.values().map(|stream| stream.uid))
+        let (entitled, owner) = (self.entitled(&peer)?, owner_of(&peer));
+        self.share("streams", self.parts.config.limits.streams, &owner, |hub| {
+            counted(hub.streams.values().map(|stream| stream.owner.clone()))
         })?;
-        let holder = self.admit(peer)?;
+        let holder = self.admit(&peer)?;
         let number = self.next_id();
         let stream = Stream {
             holder,
-            uid: peer.uid,
+            owner,
+            entitled,
             to,
             secrets: BTreeMap::new(),
             outstanding: None,
@@ -44,9 +59,9 @@ impl Hub {
         Ok(number)
     }
 
-    /// Finds the process behind a connection, and takes it into the holders. The user id decides, and only it.
-    pub(super) fn admit(&mut self, peer: Peer) -> Result<ProcessId, Refusal> {
-        self.entitled(peer.uid)?;
+    /// Finds the process behind a connection, and takes it into the holders. Its user id decides, or its Pod, and nothing else.
+    pub(super) fn admit(&mut self, peer: &Peer) -> Result<ProcessId, Refusal> {
+        self.entitled(peer)?;
         let found =
             peer.pid.filter(|pid| *pid > 0).map(|pid| self.parts.processes.find(pid)).transpose();
         let process = found.map_err(|error| {
@@ -61,38 +76,84 @@ impl Hub {
                 "the calling process cannot be seen: run the agent in the same PID namespace, or one above it",
             )
         })?;
+        // It was held when it was looked at, and may have ended since.
+        if peer.process.is_some_and(|held| held != process) {
+            return Err(Refusal::new(Why::CallerGone, "the calling process has ended"));
+        }
         if !self.holders.contains_key(&process) {
-            self.share("processes", self.parts.config.limits.processes, peer.uid, |hub| {
-                counted(hub.holders.values().map(|holder| holder.uid))
+            self.share("processes", self.parts.config.limits.processes, &owner_of(peer), |hub| {
+                counted(hub.holders.values().map(Holder::owner))
             })?;
-            self.holders.insert(process, Holder::new(peer.uid, self.parts.clock.uptime()));
+            let holder = Holder::new(peer.uid, self.parts.clock.uptime());
+            let pod = peer.pod.as_ref().map(|pod| pod.uid.clone());
+            self.holders.insert(process, Holder { pod, ..holder });
             self.watch(process);
         }
         Ok(process)
     }
 
-    fn entitled(&self, uid: u32) -> Result<(), Refusal> {
-        let known = !self.entitlements.of(uid).is_empty();
-        known
-            .then_some(())
-            .ok_or_else(|| Refusal::new(Why::NotPermitted, NameRefused::Nobody.to_string()))
+    /// What a caller may have, the default one first.
+    pub(super) fn entitled(&self, peer: &Peer) -> Result<Vec<SpiffeId>, Refusal> {
+        let entitled = match (&self.parts.pods, &peer.pod) {
+            (None, _) => self.entitlements.of(peer.uid).to_vec(),
+            (Some(_), None) => Vec::new(),
+            (Some(pods), Some(pod)) if pods.borrow().pods.contains_key(&pod.uid) => {
+                vec![pod.identity.clone()]
+            }
+            (Some(_), Some(pod)) => return Err(pod_is_gone(&pod.to_string())),
+        };
+        match entitled.is_empty() {
+            true => Err(Refusal::new(Why::NotPermitted, NameRefused::Nobody.to_string())),
+            false => Ok(entitled),
+        }
     }
 
-    /// Whether a user id may take one more of a bound.
+    /// Ends the streams of Pods that are gone. What their processes hold stays in the account until they have ended too.
+    pub(super) fn end_streams_of_gone_pods(&mut self) {
+        let Some(pods) = &self.parts.pods else { return };
+        let view = Arc::clone(&pods.borrow());
+        let gone = |stream: &Stream| match &stream.owner {
+            Owner::Pod(uid) => (!view.pods.contains_key(uid)).then(|| uid.to_string()),
+            Owner::User(_) => None,
+        };
+        let gone: Vec<(u64, String)> = self
+            .streams
+            .iter()
+            .filter_map(|(number, stream)| Some((*number, gone(stream)?)))
+            .collect();
+        for (number, pod) in gone {
+            tracing::info!(pod, stream = number, "the Pod of a stream is gone");
+            self.end_with(number, pod_is_gone(&pod));
+        }
+        self.condition(Condition::PodsUnknown, view.trouble.clone());
+    }
+
+    fn shares(&self, most: usize) -> Shares {
+        match &self.parts.pods {
+            Some(pods) => {
+                let known: Vec<Owner> =
+                    pods.borrow().pods.keys().cloned().map(Owner::Pod).collect();
+                Shares::new(most, known.into_iter())
+            }
+            None => self.entitlements.shares(most),
+        }
+    }
+
+    /// Whether somebody may take one more of a bound.
     fn share(
         &self,
         what: &str,
         most: usize,
-        uid: u32,
-        taken: impl FnOnce(&Self) -> BTreeMap<u32, usize>,
+        owner: &Owner,
+        taken: impl FnOnce(&Self) -> BTreeMap<Owner, usize>,
     ) -> Result<(), Refusal> {
-        let (shares, taken) = (self.entitlements.shares(most), taken(self));
-        if shares.admit(uid, &taken) {
+        let (shares, taken) = (self.shares(most), taken(self));
+        if shares.admit(owner, &taken) {
             return Ok(());
         }
-        let own = taken.get(&uid).copied().unwrap_or_default();
+        let own = taken.get(owner).copied().unwrap_or_default();
         let text = format!(
-            "user id {uid} has {own} {what} at this agent and {} of limits.{what} = {most} are its share: end some, or raise \
+            "{owner} has {own} {what} at this agent and {} of limits.{what} = {most} are its share: end some, or raise \
              limits.{what}",
             shares.sure()
         );
@@ -212,7 +273,7 @@ impl Hub {
 
     fn subscribe(&mut self, number: u64, heard: &Heard) -> Result<(), Refusal> {
         let Some(stream) = self.streams.get(&number) else { return Ok(()) };
-        let (process, uid) = (stream.holder, stream.uid);
+        let (process, entitled) = (stream.holder, stream.entitled.clone());
         let wanted: BTreeSet<&String> = heard.wants.iter().collect();
         if wanted.len() > NAMES_MAX {
             return Err(Refusal::malformed(format!(
@@ -225,7 +286,7 @@ impl Hub {
         }
         let added: Vec<SecretName> = wanted
             .difference(&present)
-            .map(|text| self.name(text, uid))
+            .map(|text| self.name(text, &entitled))
             .collect::<Result<_, _>>()?;
         let removed: Vec<String> =
             present.difference(&wanted).map(|name| (*name).clone()).collect();
@@ -240,8 +301,7 @@ impl Hub {
         Ok(())
     }
 
-    pub(super) fn name(&self, text: &str, uid: u32) -> Result<SecretName, Refusal> {
-        let entitled = self.entitlements.of(uid);
+    pub(super) fn name(&self, text: &str, entitled: &[SpiffeId]) -> Result<SecretName, Refusal> {
         SecretName::parse(text, &self.parts.config.trust_domain, entitled).map_err(|refused| {
             let why = match refused {
                 NameRefused::Nobody | NameRefused::NotEntitled(_) => Why::NotPermitted,
@@ -283,6 +343,9 @@ impl Hub {
             _ => None,
         };
         let applied = has.and_then(|version| self.applied_by_version(version, others));
+        if let SecretKind::Leaf(identity) = &name.kind {
+            self.workloads.entry(identity.clone()).or_default();
+        }
         let Some(holder) = self.holders.get_mut(&process) else { return };
         let Some(stream) = self.streams.get_mut(&number) else { return };
         let absent = holder

@@ -63,6 +63,9 @@ pub(super) enum IssueError {
     Key(#[from] KeyError),
     #[error(transparent)]
     Call(#[from] CallError),
+    /// What proves the node of the agent cannot be read.
+    #[error(transparent)]
+    Proof(FirstContactError),
     /// The CA has a newer bundle than was stored when it was asked; this is what the way to it led to.
     #[error("the CA has a newer bundle, and no way leads there from the one that is stored: {}", .0.as_ref().err().map(ToString::to_string).unwrap_or_default())]
     Behind(Result<Bundle, FirstContactError>),

@@ -49,6 +49,7 @@ impl Hub {
     pub(super) fn shed(&mut self) {
         let (now, sequence) = (self.parts.clock.now(), self.sequence());
         let bundle = self.parts.store.current();
+        let view = self.parts.pods.as_ref().map(|pods| Arc::clone(&pods.borrow()));
         for (identity, workload) in &mut self.workloads {
             let Some(leaf) = workload.leaf.as_ref().map(|leaf| leaf.held()) else { continue };
             let mut holders = self.holders.values();
@@ -58,12 +59,32 @@ impl Hub {
                 || workload.wanted_until > self.parts.clock.uptime();
             let usable =
                 leaf.not_after > now && bundle.is_some_and(|bundle| bundle.contains(&leaf.root));
-            let idle = !held && !wanted && (workload.handed_over || leaf.born < sequence);
+            let has_left = view.as_ref().is_some_and(|view| !view.has(identity));
+            let idle =
+                !held && !wanted && (workload.handed_over || leaf.born < sequence || has_left);
             if !usable || idle {
                 workload.drop_leaf();
             }
         }
+        if view.is_some() {
+            self.forget_idle_workloads();
+        }
         self.account_serials(now);
+    }
+
+    /// Identities of Pods come and go with them.
+    fn forget_idle_workloads(&mut self) {
+        let (uptime, holders) = (self.parts.clock.uptime(), &self.holders);
+        let subscribed = |identity: &SpiffeId| {
+            let leaves = holders.values().flat_map(|holder| holder.installed.leaves.values());
+            leaves.into_iter().any(|secret| secret.identity == *identity)
+        };
+        self.workloads.retain(|identity, workload| {
+            workload.leaf.is_some()
+                || workload.issuing
+                || workload.wanted_until > uptime
+                || subscribed(identity)
+        });
     }
 
     /// A serial that neither a holder nor this agent has any more is released.
@@ -157,7 +178,14 @@ impl Hub {
                 }
                 Err(error) => Err(error),
             },
-            Err(error) => Err(error.to_string()),
+            Err(error) => {
+                if matches!(&error, IssueError::Call(error) if error.disagrees()) {
+                    let own =
+                        self.parts.credential.borrow().as_ref().map(|leaf| leaf.held().serial);
+                    self.parts.publish.misnamed.send_replace(own);
+                }
+                Err(error.to_string())
+            }
         };
         let (uptime, randomness) = (self.parts.clock.uptime(), Arc::clone(&self.parts.randomness));
         let Some(workload) = self.workloads.get_mut(&asked.identity) else { return };
@@ -271,7 +299,12 @@ async fn ask(
     };
     loop {
         let place = client.place().await?;
-        let error = match client.issue(&place, request.clone()).await {
+        // What proves the node is read anew each time: a kubelet replaces it.
+        let beside = match &config.node {
+            Some(_) => Some(first_contact::proof(config).map_err(IssueError::Proof)?.bearer()),
+            None => None,
+        };
+        let error = match client.issue(&place, request.clone(), beside).await {
             Ok(response) => return Ok((key, response)),
             Err(error) => error,
         };

@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::attest::Attestor;
 use super::secret;
 use super::socket::PeerInfo;
 use crate::hub::{Command, HubHandle, Peer, Pushed, Refusal, Why};
-use crate::secret_name::NameRefused;
 
 /// Answers that wait for a reader: one that is not acknowledged, and a refusal that ends the stream.
 const ANSWERS_MAX: usize = 2;
@@ -24,6 +24,7 @@ const ANSWERS_MAX: usize = 2;
 /// Envoy's `SecretDiscoveryService`, State of the World.
 #[derive(Debug)]
 pub(crate) struct SdsService {
+    attestor: Attestor,
     hub: HubHandle,
     readers: TaskTracker,
     stop: CancellationToken,
@@ -37,8 +38,17 @@ pub(crate) struct Answers {
 
 impl SdsService {
     /// A service whose reader tasks are counted by `readers` and end with `stop`.
-    pub(crate) fn new(hub: HubHandle, readers: TaskTracker, stop: CancellationToken) -> Self {
-        Self { hub, readers, stop }
+    pub(crate) fn new(
+        attestor: Attestor,
+        hub: HubHandle,
+        readers: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { attestor, hub, readers, stop }
+    }
+
+    async fn peer(&self, info: Option<PeerInfo>) -> Result<Peer, Status> {
+        self.attestor.peer(info.as_ref()).await.map_err(status)
     }
 }
 
@@ -51,7 +61,7 @@ impl SecretDiscoveryService for SdsService {
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Answers>, Status> {
-        let peer = peer_of(&request)?;
+        let peer = self.peer(info_of(&request)).await?;
         let (to, from_hub) = mpsc::channel(ANSWERS_MAX);
         let (reply, opened) = oneshot::channel();
         self.hub.send(Command::Open { peer, to, reply }).await.map_err(|_| stopping())?;
@@ -75,7 +85,7 @@ impl SecretDiscoveryService for SdsService {
         &self,
         request: Request<DiscoveryRequest>,
     ) -> Result<Response<DiscoveryResponse>, Status> {
-        let peer = peer_of(&request)?;
+        let peer = self.peer(info_of(&request)).await?;
         let (reply, answer) = oneshot::channel();
         let mut names = request.into_inner().resource_names;
         let (Some(name), true) = (names.pop(), names.is_empty()) else {
@@ -121,16 +131,8 @@ async fn read(
     let _ = hub.send(Command::Close { stream }).await;
 }
 
-fn peer_of<T>(request: &Request<T>) -> Result<Peer, Status> {
-    let info = request.extensions().get::<PeerInfo>();
-    let peer = info.and_then(|info| info.peer);
-    let peer =
-        peer.ok_or_else(|| Status::permission_denied("the kernel does not say who is calling"))?;
-    // Refused here, so that it costs the hub nothing.
-    match info.is_some_and(|info| info.untrusted) {
-        true => Err(Status::permission_denied(NameRefused::Nobody.to_string())),
-        false => Ok(peer),
-    }
+fn info_of<T>(request: &Request<T>) -> Option<PeerInfo> {
+    request.extensions().get::<PeerInfo>().cloned()
 }
 
 fn answered(pushed: Pushed) -> Result<DiscoveryResponse, Status> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use auth::authn::cluster::{agent_of_node, impersonated};
 use auth::authz::{Asked, Registration, requested_ttl};
 use auth::refusal::{Reason, Refusal, echoed};
 use futures::stream::BoxStream;
@@ -73,8 +74,14 @@ impl Agents {
         let snapshot = self.ca.cell.load();
         let caller = call.authenticate(&snapshot)?;
         let csr = csr.verify()?;
-        let now = self.ca.clock.now();
-        let registration = self.ca.authorizer.register(&caller, csr, now, &snapshot)?;
+        let (now, authorizer) = (self.ca.clock.now(), &self.ca.authorizer);
+        let registration = match message.for_node {
+            true => {
+                let granted = agent_of_node(self.ca.clusters.as_ref(), &caller)?;
+                authorizer.register_of_node(granted, csr, &snapshot)?
+            }
+            false => authorizer.register(&caller, csr, now, &snapshot)?,
+        };
         let Registration { request, agent, identities, token, caller: shown } = registration;
         let stored = Stored::new(message.stored_sequence, &message.stored_digest);
         let request = request.with_word(self.ca.word_of(&agent, stored, &snapshot)?);
@@ -125,8 +132,17 @@ impl Agents {
             Refusal::new(Reason::RequestInvalid, text)
         })?;
         let ttl = requested_ttl(message.validity_seconds);
-        let request =
-            self.ca.authorizer.behind_agent(&caller, identity, Asked { csr, ttl }, &snapshot)?;
+        let (asked, authorizer) = (Asked { csr, ttl }, &self.ca.authorizer);
+        let request = match caller.token() {
+            // What the agent of a node may have is what runs there now.
+            Some(_) => {
+                let (clusters, domain) =
+                    (self.ca.clusters.as_ref(), snapshot.bundle().trust_domain());
+                let granted = impersonated(clusters, &caller, identity.as_str(), domain)?;
+                authorizer.behind_agent_of_node(&caller, granted, asked, &snapshot)?
+            }
+            None => authorizer.behind_agent(&caller, identity, asked, &snapshot)?,
+        };
         let stored = Stored::new(message.stored_sequence, &message.stored_digest);
         let agent = request.agent().unwrap_or_default().to_owned();
         let word = self.ca.word_of(&agent, stored, &snapshot)?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auth::authn::jwt::TokenClaims;
-use auth::authn::{Caller, CallerKind, Credentials, FormerMembers, foreign_bearer};
+use auth::authn::{Caller, Credentials, FormerMembers, foreign_bearer};
 use auth::refusal::{Reason, Refusal};
 use issuance::{AuthorizedRequest, CountedSnapshot, IssueError, IssuedLeaf};
 use rotation::{ReplicaName, State};
@@ -159,7 +159,7 @@ impl Call {
     }
 
     fn place_of(&self, caller: &Caller) -> Option<String> {
-        let CallerKind::Jwt(claims) = caller.kind() else { return None };
+        let claims = caller.token()?;
         let keeps = claims.cluster.as_ref().is_some_and(|one| self.ca.clusters.keeps_bearers(one));
         keeps.then(|| claims.place())
     }

@@ -11,7 +11,7 @@ use issuance::{AuthorizedRequest, Holder, Snapshot};
 use trust::csr::{RequestedNames, VerifiedCsr};
 use trust::{SpiffeId, SpkiHash, Timestamp, TrustDomain};
 
-use crate::authn::cluster::OnNode;
+use crate::authn::cluster::{OfNode, OnNode};
 use crate::authn::join_token::{JoinGrant, TokenUse};
 use crate::authn::{Caller, CallerKind};
 use crate::refusal::{Reason, Refusal, echoed};
@@ -224,6 +224,22 @@ impl Authorizer {
         self.issue(identity, asked, Holder::BehindAgent(agent.to_owned()), snapshot)
     }
 
+    /// A leaf for a pod behind the agent of its node, which was found to run there.
+    ///
+    /// # Errors
+    /// A refusal unless the caller is a registered agent, or if key or names of the CSR are not for it.
+    pub fn behind_agent_of_node(
+        &self,
+        caller: &Caller,
+        granted: OnNode,
+        asked: Asked,
+        snapshot: &Snapshot,
+    ) -> Result<AuthorizedRequest, Refusal> {
+        let (agent, _) = self.agent(caller)?;
+        let holder = Holder::BehindAgent(agent.to_owned());
+        self.issue(granted.into_identity(), asked, holder, snapshot)
+    }
+
     /// A new leaf for an agent itself, for the key it is registered with.
     ///
     /// # Errors
@@ -275,6 +291,35 @@ impl Authorizer {
         let identity = self.agent_id(&agent)?;
         let request = self.issue(identity, Asked { csr, ttl: None }, Holder::Agent, snapshot)?;
         Ok(Registration { request, agent, identities, token, caller })
+    }
+
+    /// First contact of the agent of a node. Of itself it may ask for its own service account's identity alone: for others it
+    /// shows its token each time.
+    ///
+    /// # Errors
+    /// A refusal if its name is banned or would be too long, or the CSR is not for it.
+    pub fn register_of_node(
+        &self,
+        granted: OfNode,
+        csr: VerifiedCsr,
+        snapshot: &Snapshot,
+    ) -> Result<Registration, Refusal> {
+        let agent = format!("{}{}", granted.agents(), of_key(&csr.public_key().hash()));
+        if self.find(&agent)?.is_some_and(|record| record.banned) {
+            return Err(banned());
+        }
+        let id = self.agent_id(&agent).map_err(|_| {
+            let text = format!(
+                "the agent would be called \"{}\", which is malformed or longer than {AGENT_NAME_LEN_MAX} bytes: give the section \
+                 [cluster.NAME] a shorter name",
+                echoed(&agent)
+            );
+            Refusal::new(Reason::RequestInvalid, text)
+        })?;
+        let request = self.issue(id, Asked { csr, ttl: None }, Holder::Agent, snapshot)?;
+        let claims = granted.caller();
+        let (identities, caller) = (vec![claims.identity.clone()], Some(claims.caller()));
+        Ok(Registration { request, agent, identities, token: None, caller })
     }
 
     /// The registered agent that calls, with its record; also for streams, at every message.
@@ -412,9 +457,12 @@ fn unused_or_retried(grant: &JoinGrant, spki: &SpkiHash, now: Timestamp) -> Resu
 
 /// `<path of the identity>/<16 digits of the key's fingerprint>`: the members of one service account stay apart.
 fn agent_name(identity: &SpiffeId, spki: &SpkiHash) -> String {
-    let key: String =
-        spki.as_bytes().iter().take(KEY_IN_NAME_LEN).map(|byte| format!("{byte:02x}")).collect();
-    format!("{}/{key}", identity.path().trim_start_matches('/'))
+    format!("{}/{}", identity.path().trim_start_matches('/'), of_key(spki))
+}
+
+/// What tells agents apart that are alike but for their keys.
+fn of_key(spki: &SpkiHash) -> String {
+    spki.as_bytes().iter().take(KEY_IN_NAME_LEN).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn not_allowed(text: &str) -> Refusal {

@@ -244,6 +244,7 @@ pub(crate) fn registration(running: &Running, pair: &KeyPair) -> RegisterRequest
         build: "test".to_owned(),
         stored_sequence: bundle.sequence().0,
         stored_digest: bundle.digest().as_bytes().to_vec(),
+        for_node: false,
     }
 }
 

@@ -97,6 +97,7 @@ impl Insider {
             build: "insider".to_owned(),
             stored_sequence: *stored_sequence,
             stored_digest: stored_digest.clone(),
+            for_node: false,
         })
     }
 

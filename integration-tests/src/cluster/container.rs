@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
+use super::cgroup::Cgroup;
 use super::image::Images;
 use super::volumes::{pointer, text};
 
@@ -35,6 +36,8 @@ pub(super) struct Made<'a> {
     pub(super) volumes: &'a BTreeMap<String, PathBuf>,
     /// What stands before a program that runs in the Pod's network.
     pub(super) before: &'a [String],
+    /// The Pod's cgroup, if it has one of its own.
+    pub(super) cgroup: Option<&'a Cgroup>,
     /// What every container has in its environment.
     pub(super) environment: &'a [(String, String)],
 }
@@ -66,6 +69,12 @@ impl Container {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Its process, as long as it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
     }
 
     /// What it printed.
@@ -158,6 +167,11 @@ impl Made<'_> {
     /// Runs what its startup probe says, beside it; answers whether that succeeded, and what it printed.
     pub(super) async fn probe(&self) -> anyhow::Result<(bool, String)> {
         let line = self.spec.pointer("/startupProbe/exec/command").context("it has no probe")?;
+        self.exec(line).await
+    }
+
+    /// Runs a command beside it, as `kubectl exec` does; answers whether that succeeded, and what it printed.
+    pub(super) async fn exec(&self, line: &Value) -> anyhow::Result<(bool, String)> {
         let output = self.command(list(line))?.output().await?;
         let printed = [output.stdout, output.stderr].concat();
         Ok((output.status.success(), String::from_utf8_lossy(&printed).into_owned()))
@@ -166,7 +180,9 @@ impl Made<'_> {
     /// A command in its file system.
     fn command<'v>(&self, line: impl Iterator<Item = &'v Value>) -> anyhow::Result<Command> {
         let name = text(self.spec, "/name")?;
-        let mut before = self.before.iter();
+        let mut before = self.cgroup.map(|one| one.before(name)).transpose()?.unwrap_or_default();
+        before.extend_from_slice(self.before);
+        let mut before = before.iter();
         let mut command = Command::new(before.next().context("nothing stands before it")?);
         command.args(before).args(["sh", "-euc", &self.script(name)?, "sh"]);
         for argument in line {

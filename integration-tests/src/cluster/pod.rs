@@ -12,6 +12,7 @@ use stores_peers::ApiServer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::cgroup::Cgroup;
 use super::container::{Container, Made, OWN_ADDRESS};
 use super::image::Images;
 use super::volumes::{Volumes, text};
@@ -30,6 +31,8 @@ pub(super) struct Node<'a> {
     pub(super) images: &'a Images,
     /// Names and addresses that Pods know.
     pub(super) hosts: String,
+    /// Whether Pods have cgroups of their own.
+    pub(super) has_cgroups: bool,
 }
 
 /// A Pod that runs. Dropping it kills its containers; its object stays.
@@ -43,9 +46,13 @@ pub struct Pod {
     address: IpAddr,
     home: PathBuf,
     claims: PathBuf,
+    /// Folders of nodes.
+    hosts: PathBuf,
     before: Vec<String>,
     images: Images,
     environment: Vec<(String, String)>,
+    /// The last: when it goes, nothing of the Pod runs any more.
+    cgroup: Option<Cgroup>,
 }
 
 impl Pod {
@@ -64,6 +71,7 @@ impl Pod {
             ("HOSTNAME".to_owned(), name.clone()),
             (OWN_ADDRESS.to_owned(), node.address.to_string()),
         ];
+        let cgroup = node.has_cgroups.then(|| Cgroup::of(&object)).transpose()?;
         let mut pod = Self {
             containers: Vec::new(),
             object,
@@ -72,9 +80,11 @@ impl Pod {
             address: node.address,
             home,
             claims: node.home.join("claims"),
+            hosts: node.home.join("hosts"),
             before: node.before,
             images: node.images.clone(),
             environment,
+            cgroup,
         };
         pod.sync(node.api).await?;
         pod.run()?;
@@ -166,8 +176,27 @@ impl Pod {
             home: &self.home,
             volumes,
             before: &self.before,
+            cgroup: self.cgroup.as_ref(),
             environment: &self.environment,
         }
+    }
+
+    /// Runs a command beside one of its containers, as `kubectl exec` does; answers whether that succeeded, and what it printed.
+    ///
+    /// # Errors
+    /// If it has no such container, or the command cannot be run.
+    pub async fn exec(&self, container: &str, line: &[&str]) -> anyhow::Result<(bool, String)> {
+        let volumes = self.folders()?;
+        let specs = self.object.pointer("/spec/containers").and_then(Value::as_array);
+        let spec = specs.into_iter().flatten().find(|spec| spec["name"] == container);
+        let spec = spec.with_context(|| format!("{} has no container {container}", self.name))?;
+        self.made(spec, &volumes).exec(&Value::from(line)).await
+    }
+
+    /// The folder of its cgroup, if it is on a node that it shares.
+    #[must_use]
+    pub fn cgroup(&self) -> Option<&Path> {
+        self.cgroup.as_ref().map(Cgroup::path)
     }
 
     /// A container by its name.
@@ -244,9 +273,14 @@ impl Pod {
             .map(|volume| {
                 let name = text(volume, "/name")?;
                 let claim = volume.pointer("/persistentVolumeClaim/claimName");
-                let folder = match claim.and_then(Value::as_str) {
-                    Some(claim) => self.claims.join(claim),
-                    None => self.home.join("volumes").join(name),
+                let of_host = volume.pointer("/hostPath/path").and_then(Value::as_str);
+                let folder = match (claim.and_then(Value::as_str), of_host) {
+                    (Some(claim), _) => self.claims.join(claim),
+                    (None, Some(path)) => {
+                        let node = self.hosts.join(text(&self.object, "/spec/nodeName")?);
+                        node.join(path.trim_start_matches('/'))
+                    }
+                    (None, None) => self.home.join("volumes").join(name),
                 };
                 Ok((name.to_owned(), folder))
             })

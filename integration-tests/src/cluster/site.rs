@@ -206,13 +206,42 @@ impl Cluster {
     /// # Errors
     /// If the API server refuses it, or a container does not run.
     pub async fn start_pod(&mut self, namespace: &str, pod: Value) -> anyhow::Result<Pod> {
-        let end = self.taken;
-        self.taken = self.taken.checked_add(1).context("no end of the network is left")?;
+        let end = self.next_end()?;
         self.start_at(end, namespace, pod).await
     }
 
-    async fn start_at(&self, end: u8, namespace: &str, mut pod: Value) -> anyhow::Result<Pod> {
-        let node = format!("node-{end}");
+    /// Makes a Pod, bound to a node that it may share with others, and starts it there in cgroups of its own.
+    ///
+    /// # Errors
+    /// If the API server refuses it, or a container does not run.
+    pub async fn start_pod_on(
+        &mut self,
+        node: &str,
+        namespace: &str,
+        pod: Value,
+    ) -> anyhow::Result<Pod> {
+        let end = self.next_end()?;
+        let place = Node { has_cgroups: true, ..self.node(end) };
+        self.start_placed(place, node, namespace, pod).await
+    }
+
+    fn next_end(&mut self) -> anyhow::Result<u8> {
+        let end = self.taken;
+        self.taken = self.taken.checked_add(1).context("no end of the network is left")?;
+        Ok(end)
+    }
+
+    async fn start_at(&self, end: u8, namespace: &str, pod: Value) -> anyhow::Result<Pod> {
+        self.start_placed(self.node(end), &format!("node-{end}"), namespace, pod).await
+    }
+
+    async fn start_placed(
+        &self,
+        place: Node<'_>,
+        node: &str,
+        namespace: &str,
+        mut pod: Value,
+    ) -> anyhow::Result<Pod> {
         let body = json!({ "metadata": { "name": node } });
         // One that is there is as good.
         let _ = self.api.ask("POST", "/api/v1/nodes", Some(body)).await;
@@ -222,7 +251,7 @@ impl Cluster {
         pod["spec"]["terminationGracePeriodSeconds"] = json!(0);
         let path = format!("/api/v1/namespaces/{namespace}/pods?fieldValidation=Strict");
         let pod = self.api.ask("POST", &path, Some(pod)).await?;
-        Pod::start(self.node(end), pod).await
+        Pod::start(place, pod).await
     }
 
     /// What the end of the network with this number has for a Pod.
@@ -234,6 +263,7 @@ impl Cluster {
             before: self.net.before_server(self.first.saturating_add(end)),
             images: &self.images,
             hosts: self.hosts(),
+            has_cgroups: false,
         }
     }
 

@@ -56,7 +56,9 @@ impl Volumes<'_> {
             let items = fields["items"].as_array().into_iter().flatten();
             let files = items.map(|item| self.field(item)).collect::<anyhow::Result<_>>()?;
             (files, mode(fields, 0o644))
-        } else if volume.get("emptyDir").is_some() || volume.get("persistentVolumeClaim").is_some()
+        } else if ["emptyDir", "persistentVolumeClaim", "hostPath"]
+            .iter()
+            .any(|kind| volume.get(kind).is_some())
         {
             return Ok(());
         } else {

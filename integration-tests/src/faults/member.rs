@@ -230,7 +230,9 @@ impl Member {
         let mut untrusted = AgentServiceClient::new(door.channel(None).map_err(defect)?);
         let (stored_sequence, stored_digest) = stored(&mut untrusted).await?;
         let build = "test".to_owned();
-        let message = RegisterRequest { csr: csr(&pair)?, build, stored_sequence, stored_digest };
+        let csr = csr(&pair)?;
+        let message =
+            RegisterRequest { csr, build, stored_sequence, stored_digest, for_node: false };
         let mut request = Request::new(message);
         let value = MetadataValue::try_from(format!("Bearer {token}")).map_err(defect)?;
         request.metadata_mut().insert("authorization", value);

@@ -203,6 +203,7 @@ impl MeshCa {
             build: "test".to_owned(),
             stored_sequence,
             stored_digest: stored_digest.clone(),
+            for_node: false,
         });
         request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);
         let mut client =

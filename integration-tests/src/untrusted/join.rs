@@ -67,10 +67,26 @@ impl TestClient {
     /// # Panics
     /// When the token is no text for a header.
     pub async fn register(&self, token: &str) -> Result<Credential, Refused> {
+        self.register_as(token, false).await
+    }
+
+    /// Registers the agent of the node that the token's pod is on, with a new key.
+    ///
+    /// # Errors
+    /// The refusal.
+    ///
+    /// # Panics
+    /// When the token is no text for a header.
+    pub async fn register_for_node(&self, token: &str) -> Result<Credential, Refused> {
+        self.register_as(token, true).await
+    }
+
+    async fn register_as(&self, token: &str, for_node: bool) -> Result<Credential, Refused> {
         let draft = CsrDraft::new().without_names();
         let (stored_sequence, stored_digest) = self.stored().await?;
         let build = "test".to_owned();
-        let message = RegisterRequest { csr: draft.der(), build, stored_sequence, stored_digest };
+        let csr = draft.der();
+        let message = RegisterRequest { csr, build, stored_sequence, stored_digest, for_node };
         let mut request = Request::new(message);
         let value = MetadataValue::try_from(format!("Bearer {token}")).unwrap();
         request.metadata_mut().insert("authorization", value);
@@ -107,6 +123,21 @@ impl TestClient {
     /// # Errors
     /// The refusal.
     pub async fn issue_workload(&self, identity: &str) -> Result<(), Refused> {
+        self.issue_workload_with(identity, None).await
+    }
+
+    /// The same with a token beside the certificate, as the agent of a node does it.
+    ///
+    /// # Errors
+    /// The refusal.
+    ///
+    /// # Panics
+    /// When the token is no text for a header.
+    pub async fn issue_workload_with(
+        &self,
+        identity: &str,
+        token: Option<&str>,
+    ) -> Result<(), Refused> {
         let csr = CsrDraft::new().without_names().der();
         let (stored_sequence, stored_digest) = self.stored().await?;
         let message = IssueWorkloadRequest {
@@ -117,7 +148,12 @@ impl TestClient {
             stored_digest,
             only_to_trusting: true,
         };
-        let answer = AgentServiceClient::new(self.channel.clone()).issue_workload(message).await;
+        let mut request = Request::new(message);
+        if let Some(token) = token {
+            let value = MetadataValue::try_from(format!("Bearer {token}")).unwrap();
+            request.metadata_mut().insert("authorization", value);
+        }
+        let answer = AgentServiceClient::new(self.channel.clone()).issue_workload(request).await;
         answer.map(drop).map_err(|status| Refused::of(&status))
     }
 }

@@ -22,9 +22,9 @@ use super::{NAMESPACE, cluster};
 pub(crate) const ISTIO_SYSTEM: &str = "istio-system";
 /// Names of images, as Istio's charts have them.
 const PROXY: &str = "docker.io/istio/proxyv2";
-const INBOUND: u16 = 8443;
-const OUTBOUND: u16 = 8080;
-const ADMIN: u16 = 15000;
+pub(crate) const INBOUND: u16 = 8443;
+pub(crate) const OUTBOUND: u16 = 8080;
+pub(crate) const ADMIN: u16 = 15000;
 const SOCKET: &str = "/var/run/secrets/workload-spiffe-uds/socket";
 /// What a sidecar's workload is.
 const SIDECARS: [(&str, &str); 2] = [("shop", "cart"), ("pay", "till")];
@@ -287,28 +287,28 @@ fn certificates(pods: &[Pod]) -> anyhow::Result<Vec<String>> {
 }
 
 /// What an Envoy counts of connections that failed.
-async fn statistics(address: IpAddr) -> anyhow::Result<Vec<String>> {
+pub(crate) async fn statistics(address: IpAddr) -> anyhow::Result<Vec<String>> {
     let (_, page) = http(SocketAddr::new(address, ADMIN), "GET", "/stats?usedonly").await?;
     let failed = |line: &&str| {
-        let name = line.split(": ").next().unwrap_or_default();
-        name.contains(".ssl.fail_verify")
+        let (name, count) = line.split_once(": ").unwrap_or_default();
+        name.contains(".ssl.fail_verify") && count != "0"
     };
     Ok(page.lines().filter(failed).map(str::to_owned).collect())
 }
 
 /// Requests without pause, each over a connection of its own.
 #[derive(Default)]
-struct Requests(Arc<Counts>);
+pub(crate) struct Requests(Arc<Counts>);
 
 #[derive(Default)]
-struct Counts {
+pub(crate) struct Counts {
     stop: AtomicBool,
     answered: AtomicU64,
     failed: std::sync::Mutex<Vec<String>>,
 }
 
 impl Requests {
-    fn among(&self, way: SocketAddr) {
+    pub(crate) fn among(&self, way: SocketAddr) {
         let counts = Arc::clone(&self.0);
         tokio::spawn(async move {
             while !counts.stop.load(Ordering::Relaxed) {
@@ -326,7 +326,7 @@ impl Requests {
         });
     }
 
-    async fn more(&self, number: u64) -> anyhow::Result<()> {
+    pub(crate) async fn more(&self, number: u64) -> anyhow::Result<()> {
         let wanted = self.0.answered.load(Ordering::Relaxed) + number;
         eventually("more requests are answered", async || {
             self.0.answered.load(Ordering::Relaxed) >= wanted
@@ -334,7 +334,7 @@ impl Requests {
         .await
     }
 
-    fn stop(&self) -> (u64, Vec<String>) {
+    pub(crate) fn stop(&self) -> (u64, Vec<String>) {
         self.0.stop.store(true, Ordering::Relaxed);
         let failed = self.0.failed.lock().unwrap_or_else(|held| held.into_inner()).clone();
         (self.0.answered.load(Ordering::Relaxed), failed)

@@ -14,6 +14,9 @@ pub(crate) async fn values_of_every_kind_are_linted_and_accepted_under_the_restr
 ) -> anyhow::Result<()> {
     let Some(cluster) = cluster(name, 0).await? else { return Ok(()) };
     cluster.api.ask("POST", "/apis/scheduling.k8s.io/v1/priorityclasses", None).await.err();
+    // Of agents of nodes, whose Pods are of another standard.
+    let privileged = json!({ "pod-security.kubernetes.io/enforce": "privileged" });
+    cluster.add_namespace("banyan-node", privileged).await?;
     let mut tried = 0;
     for entry in std::fs::read_dir(Chart::folder().join("ci"))? {
         let file = format!("ci/{}", entry?.file_name().to_string_lossy());
@@ -100,6 +103,12 @@ pub(crate) async fn values_that_are_wrong_are_refused_with_their_names(
         ("controllers.sign.pod_certificates.signer_names={}", "signer_names"),
         ("controllers.sign.csrs.signer_names={example.org/mesh}", "csrs"),
         ("controllers.sign.cert_manager.domain=a", "domain"),
+        ("nodeAgent.sockets=/run", "sockets"),
+        ("nodeAgent.cgroupRoot=kubelet", "cgroupRoot"),
+        ("nodeAgent.socketDir=run", "socketDir"),
+        ("nodeAgent.enabled=true,openshift=true", "nodeAgent: OpenShift"),
+        ("nodeAgent.enabled=true,authentication.enabled=false", "authentication.enabled"),
+        ("nodeAgent.enabled=true,nodeAgent.namespace=banyan-system", "nodeAgent.namespace"),
     ] {
         let chart = Chart { files: Vec::new(), set: vec![set.to_owned()] };
         let said =

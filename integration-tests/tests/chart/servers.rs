@@ -106,6 +106,15 @@ pub(crate) async fn rights_are_exact(
 
 /// The same for some of what helm rendered: each right of that alone.
 pub(crate) async fn rights_are_used(cluster: &Cluster, rendered: &str) -> anyhow::Result<()> {
+    rights_are_used_by(ACCOUNT, cluster, rendered).await
+}
+
+/// The same for another account of the chart.
+pub(crate) async fn rights_are_used_by(
+    account: &str,
+    cluster: &Cluster,
+    rendered: &str,
+) -> anyhow::Result<()> {
     let arguments = ["create", "--dry-run=client", "-f", "-", "-o", "json"];
     let objects = cluster.kubectl(&arguments, rendered).await?;
     let objects = serde_json::Deserializer::from_str(&objects).into_iter::<Value>();
@@ -118,7 +127,7 @@ pub(crate) async fn rights_are_used(cluster: &Cluster, rendered: &str) -> anyhow
     }
     let unused = || -> anyhow::Result<BTreeSet<Right>> {
         let mut used = BTreeSet::new();
-        for asked in own_requests(cluster)? {
+        for asked in requests_of(account, cluster)? {
             // To apply what is not there yet is to create it.
             if asked.verb == "patch" && asked.code == 201 {
                 let verb = "create".to_owned();
@@ -136,20 +145,24 @@ pub(crate) async fn rights_are_used(cluster: &Cluster, rendered: &str) -> anyhow
     let all_used = all_used.await;
     let unused = unused()?;
     all_used.with_context(|| format!("rights that nobody used: {unused:?}"))?;
-    nothing_was_forbidden(cluster)
+    nothing_was_forbidden_to(account, cluster)
 }
 
 /// No right was missing.
 pub(crate) fn nothing_was_forbidden(cluster: &Cluster) -> anyhow::Result<()> {
+    nothing_was_forbidden_to(ACCOUNT, cluster)
+}
+
+fn nothing_was_forbidden_to(account: &str, cluster: &Cluster) -> anyhow::Result<()> {
     let forbidden: BTreeSet<_> =
-        own_requests(cluster)?.into_iter().filter(|asked| asked.code == 403).collect();
+        requests_of(account, cluster)?.into_iter().filter(|asked| asked.code == 403).collect();
     ensure!(forbidden.is_empty(), "forbidden: {forbidden:?}");
     Ok(())
 }
 
-fn own_requests(cluster: &Cluster) -> anyhow::Result<Vec<Asked>> {
+fn requests_of(account: &str, cluster: &Cluster) -> anyhow::Result<Vec<Asked>> {
     let requests = cluster.api.requests()?.into_iter();
-    Ok(requests.filter(|asked| asked.user == ACCOUNT).collect())
+    Ok(requests.filter(|asked| asked.user == account).collect())
 }
 
 /// Group, resource, verb.

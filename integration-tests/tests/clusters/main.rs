@@ -8,6 +8,7 @@
 //! | `away.rs` | an API server that is away, slow, or comes back; a pod that is deleted |
 //! | `offline.rs` | the family "key set" |
 //! | `impersonation.rs` | the family "impersonation"; watches that are lost |
+//! | `node_agents.rs` | agents of nodes, which show their token beside their certificate |
 //! | `burst.rs` | many pods that begin at once |
 #![expect(
     clippy::unwrap_used,
@@ -19,6 +20,7 @@ mod away;
 mod burst;
 mod forged;
 mod impersonation;
+mod node_agents;
 mod offline;
 mod place;
 mod tokens;

@@ -106,6 +106,10 @@ pub struct RegisterRequest {
     pub stored_sequence: u64,
     #[prost(bytes = "vec", tag = "4")]
     pub stored_digest: ::prost::alloc::vec::Vec<u8>,
+    /// Join as the agent of the node that the pod of the JWT is on: a service account's token of a cluster, of one of its node accounts
+    /// (`node_accounts`). Such an agent shows its token with IssueWorkload too, and may have what runs on that node then.
+    #[prost(bool, tag = "5")]
+    pub for_node: bool,
 }
 impl ::prost::Name for RegisterRequest {
     const NAME: &'static str = "RegisterRequest";
@@ -747,7 +751,8 @@ pub mod agent_service_client {
                 .insert(GrpcMethod::new("banyan.agent.v1.AgentService", "RenewAgent"));
             self.inner.unary(req, path, codec).await
         }
-        /// Issues one leaf for a workload identity that this agent is entitled to. Credential: the agent's live certificate (mTLS).
+        /// Issues one leaf for a workload identity that this agent is entitled to. Credential: the agent's live certificate (mTLS), and of the
+        /// agent of a node its token beside it.
         pub async fn issue_workload(
             &mut self,
             request: impl tonic::IntoRequest<super::IssueWorkloadRequest>,
@@ -832,7 +837,8 @@ pub mod agent_service_server {
             &self,
             request: tonic::Request<super::RenewAgentRequest>,
         ) -> std::result::Result<tonic::Response<super::IssueResponse>, tonic::Status>;
-        /// Issues one leaf for a workload identity that this agent is entitled to. Credential: the agent's live certificate (mTLS).
+        /// Issues one leaf for a workload identity that this agent is entitled to. Credential: the agent's live certificate (mTLS), and of the
+        /// agent of a node its token beside it.
         async fn issue_workload(
             &self,
             request: tonic::Request<super::IssueWorkloadRequest>,
@@ -1331,6 +1337,9 @@ pub struct LocalHolder {
     /// Highest sequence that it has acknowledged on all of its validation secrets; 0 if it proves nothing.
     #[prost(uint64, tag = "5")]
     pub acknowledged: u64,
+    /// The pod that it runs in, of an agent of a node: namespace and name, or its UID where the API server tells of it no more.
+    #[prost(string, tag = "6")]
+    pub pod: ::prost::alloc::string::String,
 }
 impl ::prost::Name for LocalHolder {
     const NAME: &'static str = "LocalHolder";

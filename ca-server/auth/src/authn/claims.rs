@@ -30,6 +30,8 @@ pub struct BoundPod {
     pub node: Option<String>,
 }
 
+/// Names of agents of nodes begin so.
+const NODE_AGENTS: &str = "node";
 /// Longest UID of a pod that is taken for one.
 const UID_LEN_MAX: usize = 64;
 /// Longest name of an object in Kubernetes (RFC 1123).
@@ -42,6 +44,14 @@ impl TokenClaims {
         let cluster = self.cluster.as_ref();
         let cluster = cluster.map(|cluster| format!(" in cluster {cluster}")).unwrap_or_default();
         format!("{} of {}{cluster}{pod}", self.subject, self.issuer)
+    }
+
+    /// What the names of agents begin with that are of the bearer's node: `node/CLUSTER/NODE/`. `None` for a token that no cluster
+    /// judged, or that is bound to no pod on a node.
+    pub fn agents_of_node(&self) -> Option<String> {
+        let node = self.pod.as_ref().and_then(|pod| pod.node.as_ref());
+        let (cluster, node) = self.cluster.as_ref().zip(node)?;
+        Some(format!("{NODE_AGENTS}/{cluster}/{node}/"))
     }
 
     /// Where the bearer is, as far as the token tells: pod, UID, node and cluster; empty if it tells nothing.
@@ -109,6 +119,7 @@ mod tests {
         let place = format!("pod {uid} cart-1, node node-a, cluster one");
         assert_eq!(claims.place(), place);
         assert_eq!(told, format!("spiffe://example.org/ns/shop/sa/cart ({place})"));
+        assert_eq!(claims.agents_of_node().as_deref(), Some("node/one/node-a/"));
         assert_eq!(
             claims.caller(),
             format!("system:serviceaccount:shop:cart of https://i in cluster one, pod {uid}")

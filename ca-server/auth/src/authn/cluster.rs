@@ -270,6 +270,84 @@ impl OnNode {
     }
 }
 
+/// The node that a caller answers for, as its agent. It is made here and nowhere else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfNode {
+    agents: String,
+    caller: TokenClaims,
+}
+
+impl OfNode {
+    /// What the names of that node's agents begin with.
+    pub fn agents(&self) -> &str {
+        &self.agents
+    }
+
+    /// The caller.
+    pub const fn caller(&self) -> &TokenClaims {
+        &self.caller
+    }
+}
+
+/// Whether a caller may be the agent of its node: it is a node account of a cluster, and its own pod still runs there.
+///
+/// # Errors
+/// `IMPERSONATION_REFUSED`, or `PODS_NOT_SYNCED` while the pods of the cluster are not known.
+pub fn agent_of_node(clusters: &dyn Clusters, caller: &Caller) -> Result<OfNode, Refusal> {
+    let refused = |why: String| {
+        let text = format!("to be the agent of a node is refused: {why}");
+        Refusal::new(Reason::ImpersonationRefused, text)
+    };
+    let account = node_account(clusters, caller).map_err(refused)?;
+    let pods = clusters.pods_on(account.cluster, account.node)?;
+    account.is_there(&pods).map_err(refused)?;
+    let agents = account.claims.agents_of_node();
+    let agents = agents.ok_or_else(|| refused("its token names no node".to_owned()))?;
+    Ok(OfNode { agents, caller: account.claims.clone() })
+}
+
+/// A node account that calls.
+struct NodeAccount<'c> {
+    claims: &'c TokenClaims,
+    cluster: &'c str,
+    own: &'c BoundPod,
+    node: &'c str,
+}
+
+impl NodeAccount<'_> {
+    fn is_there(&self, pods: &[PodSeen]) -> Result<(), String> {
+        let own = self.own;
+        let is_there = pods.iter().any(|pod| pod.uid == own.uid);
+        is_there
+            .then_some(())
+            .ok_or_else(|| format!("the caller's own {own} does not run there any more"))
+    }
+}
+
+/// The node account that a caller is, by its token alone; or why it is none.
+fn node_account<'c>(
+    clusters: &dyn Clusters,
+    caller: &'c Caller,
+) -> Result<NodeAccount<'c>, String> {
+    let Some(claims) = caller.token() else {
+        return Err("only the token of a node account may ask for another's".to_owned());
+    };
+    let cluster = claims.cluster.as_deref();
+    let Some(cluster) = cluster.filter(|one| clusters.is_node_account(one, &claims.subject)) else {
+        return Err(format!(
+            "{} may ask only for itself; the operator names accounts that answer for their node, such as ztunnel's or that of \
+             agents of nodes, in node_accounts of [cluster.NAME]",
+            echoed(&claims.subject)
+        ));
+    };
+    let Some((own, node)) = claims.pod.as_ref().and_then(|pod| Some((pod, pod.node.as_deref()?)))
+    else {
+        let text = "the caller's token is not bound to a pod on a node: use a projected token";
+        return Err(text.to_owned());
+    };
+    Ok(NodeAccount { claims, cluster, own, node })
+}
+
 /// Whether a caller may have a certificate for another's identity: it is a node account of a cluster, its own pod still runs on
 /// its node, and a pod with that service account is scheduled there.
 ///
@@ -282,34 +360,21 @@ pub fn impersonated(
     trust_domain: &TrustDomain,
 ) -> Result<OnNode, Refusal> {
     let refused = |why: String| {
-        let text = format!("ImpersonatedIdentity \"{}\" is refused: {why}", echoed(asked));
+        let text = match caller.kind() {
+            CallerKind::Agent { .. } => format!("\"{}\" is refused: {why}", echoed(asked)),
+            _ => format!("ImpersonatedIdentity \"{}\" is refused: {why}", echoed(asked)),
+        };
         Refusal::new(Reason::ImpersonationRefused, text)
     };
-    let CallerKind::Jwt(claims) = caller.kind() else {
-        return Err(refused("only the token of a node account may ask for another's".to_owned()));
-    };
-    let cluster = claims.cluster.as_deref();
-    let Some(cluster) = cluster.filter(|one| clusters.is_node_account(one, &claims.subject)) else {
-        let text = format!(
-            "{} may ask only for itself; the operator names ztunnel's account in node_accounts of [cluster.NAME]",
-            echoed(&claims.subject)
-        );
-        return Err(refused(text));
-    };
-    let Some((own, node)) = claims.pod.as_ref().and_then(|pod| Some((pod, pod.node.as_deref()?)))
-    else {
-        let text = "the caller's token is not bound to a pod on a node: use a projected token";
-        return Err(refused(text.to_owned()));
-    };
+    let answers = node_account(clusters, caller).map_err(refused)?;
+    let (cluster, node) = (answers.cluster, answers.node);
     let identity = SpiffeId::parse(asked).ok().filter(|asked| asked.trust_domain() == trust_domain);
     let named = identity.as_ref().and_then(account_of);
     let Some((identity, (namespace, account))) = identity.as_ref().zip(named) else {
         return Err(refused(format!("it is not spiffe://{trust_domain}/ns/NAMESPACE/sa/ACCOUNT")));
     };
     let pods = clusters.pods_on(cluster, node)?;
-    if !pods.iter().any(|pod| pod.uid == own.uid) {
-        return Err(refused(format!("the caller's own {own} does not run there any more")));
-    }
+    answers.is_there(&pods).map_err(refused)?;
     let runs = |pod: &PodSeen| pod.namespace == namespace && pod.account == account;
     if !pods.iter().any(runs) {
         return Err(refused(format!(

@@ -227,6 +227,50 @@ fn a_node_account_may_have_what_runs_on_its_node_and_nothing_else() {
 }
 
 #[test]
+fn the_agent_of_a_node_is_a_node_account_whose_own_pod_runs_there() {
+    let clusters = FakeClusters { pods: Some(vec![pod("z-1", "istio-system", "ztunnel")]) };
+    let ask = |clusters: &FakeClusters, claims: TokenClaims| {
+        agent_of_node(clusters, &Caller::assumed(CallerKind::Jwt(claims)))
+    };
+    assert_eq!(ask(&clusters, ztunnel()).unwrap().agents(), "node/one/node-a/");
+    let changes: [fn(&mut TokenClaims); 4] = [
+        |claims| claims.subject = "system:serviceaccount:shop:cart".to_owned(),
+        |claims| claims.pod = None,
+        |claims| claims.pod = BoundPod::new(Some("z-0"), None, Some(NODE)),
+        |claims| claims.pod = BoundPod::new(Some("z-1"), None, Some("node-b")),
+    ];
+    for change in changes {
+        let mut claims = ztunnel();
+        change(&mut claims);
+        let refused = ask(&clusters, claims).unwrap_err();
+        assert_eq!(refused.reason(), Reason::ImpersonationRefused, "{refused}");
+    }
+    let refused = ask(&FakeClusters::default(), ztunnel()).unwrap_err();
+    assert_eq!(refused.reason().code(), Code::Unavailable, "unsynced");
+}
+
+#[test]
+fn an_agent_that_shows_its_token_is_judged_by_that() {
+    let pods = vec![pod("z-1", "istio-system", "ztunnel"), pod("c-1", "shop", "cart")];
+    let clusters = FakeClusters { pods: Some(pods) };
+    let agent = || {
+        let serial = trust::Serial::from_bytes(&[0x41; 16]).unwrap();
+        let spki = trust::SpkiHash::of(b"key");
+        let name = "node/one/node-a/0123".to_owned();
+        Caller::assumed(CallerKind::Agent { name, serial, spki })
+    };
+    let caller = agent().with_token(ztunnel());
+    let granted = impersonated(&clusters, &caller, CART, &trust_domain()).unwrap();
+    assert_eq!(granted.into_identity().as_str(), CART);
+    let web = "spiffe://example.org/ns/shop/sa/web";
+    let refused = impersonated(&clusters, &caller, web, &trust_domain()).unwrap_err();
+    assert_eq!(refused.reason(), Reason::ImpersonationRefused);
+    assert!(refused.to_string().contains("node-a"), "{refused}");
+    let refused = impersonated(&clusters, &agent(), CART, &trust_domain()).unwrap_err();
+    assert_eq!(refused.reason(), Reason::ImpersonationRefused, "without its token");
+}
+
+#[test]
 fn a_client_names_one_cluster_or_none() {
     let mut metadata = MetadataMap::new();
     assert_eq!(named(&metadata).unwrap(), None);

@@ -46,6 +46,8 @@ use crate::refusal::{Reason, Refusal};
 pub struct Caller {
     kind: CallerKind,
     unmatched: bool,
+    /// What the token says that an agent of a node shows beside its certificate.
+    beside: Option<TokenClaims>,
 }
 
 /// What a call brings to prove who makes it.
@@ -113,7 +115,21 @@ impl Caller {
     /// A caller that tests assume; product code has no way around the credentials.
     #[cfg(test)]
     pub(crate) const fn assumed(kind: CallerKind) -> Self {
-        Self { kind, unmatched: false }
+        Self { kind, unmatched: false, beside: None }
+    }
+
+    /// The same, with a token beside the certificate.
+    #[cfg(test)]
+    pub(crate) fn with_token(self, claims: TokenClaims) -> Self {
+        Self { beside: Some(claims), ..self }
+    }
+
+    /// What the token of the call says, be it the credential itself or beside an agent's certificate.
+    pub const fn token(&self) -> Option<&TokenClaims> {
+        match &self.kind {
+            CallerKind::Jwt(claims) => Some(claims),
+            _ => self.beside.as_ref(),
+        }
     }
 
     /// Who it is.
@@ -211,7 +227,13 @@ impl Authenticator {
             })),
         };
         let unmatched = holder.as_ref().is_some_and(|holder| holder.unmatched);
-        agreed(holder, bearer).map(|kind| Caller { kind, unmatched })
+        let beside = match (&holder, &bearer) {
+            (Some(holder), Some(CallerKind::Jwt(claims))) => {
+                Some(claims.clone()).filter(|claims| is_agent_of_its_node(holder, claims))
+            }
+            _ => None,
+        };
+        agreed(holder, bearer).map(|kind| Caller { kind, unmatched, beside })
     }
 
     /// The leaf that a client shows, if its chain is good and names a caller. Nothing is known of its row.
@@ -269,7 +291,7 @@ impl Authenticator {
             );
             let agent = || former_agent(credentials.certificates, former, self.clock.now());
             let kind = may_return.then(agent).flatten();
-            kind.map(|kind| Caller { kind, unmatched: false }).ok_or(refusal)
+            kind.map(|kind| Caller { kind, unmatched: false, beside: None }).ok_or(refusal)
         })
     }
 }
@@ -332,7 +354,9 @@ fn agreed(
         }
         (None, Some(bearer)) => Ok(bearer),
         (Some(holder), None) => Ok(of_certificate(holder)),
-        (Some(holder), Some(CallerKind::Jwt(claims))) if claims.identity == holder.identity => {
+        (Some(holder), Some(CallerKind::Jwt(claims)))
+            if claims.identity == holder.identity || is_agent_of_its_node(&holder, &claims) =>
+        {
             Ok(of_certificate(holder))
         }
         (Some(holder), Some(CallerKind::JoinToken { grant, secret_hash }))
@@ -346,6 +370,12 @@ fn agreed(
             Err(Refusal::new(Reason::CredentialsDisagree, text))
         }
     }
+}
+
+/// Whether a certificate is that of an agent of the node that the bearer of a token is on.
+fn is_agent_of_its_node(holder: &CertificateHolder, claims: &TokenClaims) -> bool {
+    let (agent, of_node) = (holder.identity.agent_name(), claims.agents_of_node());
+    agent.zip(of_node).is_some_and(|(agent, of_node)| agent.starts_with(&of_node))
 }
 
 fn of_certificate(holder: CertificateHolder) -> CallerKind {

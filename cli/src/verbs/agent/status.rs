@@ -136,11 +136,14 @@ fn workloads(rows: &[LocalWorkload]) -> output::Table {
 }
 
 fn holders(rows: &[LocalHolder]) -> output::Table {
-    let mut table = output::table(&["PROCESS", "USER", "CONNECTED", "ACKNOWLEDGED", "HOLDS"]);
+    // An agent of a node tells Pods apart, and another one users.
+    let by_pod = rows.iter().any(|row| !row.pod.is_empty());
+    let who = if by_pod { "POD" } else { "USER" };
+    let mut table = output::table(&["PROCESS", who, "CONNECTED", "ACKNOWLEDGED", "HOLDS"]);
     for row in rows {
         table.add_row([
             row.pid.to_string(),
-            row.uid.to_string(),
+            if by_pod { row.pod.clone() } else { row.uid.to_string() },
             if row.connected { "yes" } else { "no" }.to_owned(),
             if row.acknowledged == 0 {
                 "none".to_owned()
@@ -172,6 +175,7 @@ fn as_json(status: &AgentStatus) -> Value {
         json!({
             "pid": row.pid,
             "uid": row.uid,
+            "pod": (!row.pod.is_empty()).then_some(&row.pod),
             "connected": row.connected,
             "serials": row.serials,
             "acknowledged": output::json_count(row.acknowledged),

@@ -128,6 +128,7 @@ impl Desk {
             build: "bench".to_owned(),
             stored_sequence: self.bundle.sequence,
             stored_digest: self.bundle.digest.clone(),
+            for_node: false,
         });
         let token = self.tokens.next().context("no token")?;
         request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);

@@ -27,6 +27,25 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 {{- end -}}
 
+{{- define "banyan.nodeAgent" -}}
+{{ include "banyan.name" . }}-node
+{{- end -}}
+
+{{/* Not that of the servers, whose Service takes all that have it. */}}
+{{- define "banyan.nodeSelector" -}}
+app.kubernetes.io/name: banyan-node
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{/* Accounts that answer for their node: as JSON. */}}
+{{- define "banyan.nodeAccounts" -}}
+{{- $accounts := .Values.authentication.nodeAccounts -}}
+{{- if .Values.nodeAgent.enabled -}}
+{{- $accounts = append $accounts (printf "system:serviceaccount:%s:%s" .Values.nodeAgent.namespace (include "banyan.nodeAgent" .)) | uniq -}}
+{{- end -}}
+{{ $accounts | toJson }}
+{{- end -}}
+
 {{/* What every container may do: nothing but run. */}}
 {{- define "banyan.containerSecurity" -}}
 allowPrivilegeEscalation: false

@@ -5,6 +5,7 @@ use trust::join_token::{JoinSecret, JoinToken};
 use trust::{BundleDigest, SeededRandomness, SpkiHash};
 
 use super::*;
+use crate::authn::claims::BoundPod;
 use crate::fixture::{CaMaterial, id};
 use crate::refusal::Reason;
 
@@ -85,6 +86,32 @@ fn two_credentials_count_only_if_they_name_the_same_caller() {
         (agent(), jwt(cart)),
     ] {
         assert_eq!(outcome(holder, Some(bearer)), Err(Reason::CredentialsDisagree));
+    }
+}
+
+#[test]
+fn the_agent_of_a_node_shows_a_token_of_that_node_and_of_no_other_beside_its_certificate() {
+    let of_pod = |cluster: Option<&str>, node: Option<&str>| {
+        let CallerKind::Jwt(claims) = jwt("/ns/banyan-node/sa/agent") else { panic!("a token") };
+        let pod = BoundPod::new(Some("u-1"), None, node);
+        CallerKind::Jwt(TokenClaims { pod, cluster: cluster.map(str::to_owned), ..claims })
+    };
+    let outcome = |agent: &str, bearer| {
+        let kind = agreed(Some(holder(&format!("/banyan/agent/{agent}"))), Some(bearer));
+        kind.map(|kind| Caller::assumed(kind).label()).map_err(|refusal| refusal.reason())
+    };
+    let own = of_pod(Some("one"), Some("node-a"));
+    assert_eq!(outcome("node/one/node-a/0123", own.clone()), Ok("agent"));
+    for (agent, bearer) in [
+        ("node/one/node-ab/0123", own.clone()),
+        ("node/one/node-b/0123", own.clone()),
+        ("node/two/node-a/0123", own.clone()),
+        ("node/one/node-a", own.clone()),
+        ("ns/banyan-node/sa/agent/0123", own),
+        ("node/one/node-a/0123", of_pod(None, Some("node-a"))),
+        ("node/one/node-a/0123", of_pod(Some("one"), None)),
+    ] {
+        assert_eq!(outcome(agent, bearer), Err(Reason::CredentialsDisagree), "{agent}");
     }
 }
 
