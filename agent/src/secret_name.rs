@@ -36,8 +36,7 @@ pub(crate) enum NameRefused {
     NotEntitled(String),
     /// Nothing by that name.
     #[error(
-        "there is no secret `{0}`: ask for `default`, your SPIFFE id, `ROOTCA`, `spiffe://{1}`, `ALL`, or the SPIFFE id of a trust domain that \
-         the CA is federated with"
+        "there is no secret `{0}`: ask for `default`, your SPIFFE id, `ROOTCA`, `ALL`, or a trust domain such as `spiffe://{1}`"
     )]
     Unknown(String, TrustDomain),
 }

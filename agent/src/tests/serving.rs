@@ -118,7 +118,7 @@ async fn each_name_has_its_form_and_others_end_in_a_clear_error() {
     assert_eq!(secret_of(&leaf.next_acked().await).name, "spiffe://example.org/ns/a/sa/b");
     for (name, code) in [
         ("spiffe://example.org/ns/a/sa/other", Code::PermissionDenied),
-        ("spiffe://other.org", Code::InvalidArgument),
+        ("spiffe://Other.org", Code::InvalidArgument),
         ("nonsense", Code::InvalidArgument),
     ] {
         let mut untrusted = bench.subscribe(name).await;
