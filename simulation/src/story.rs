@@ -21,6 +21,9 @@ const HOUR_MILLIS: i64 = 3_600_000;
 /// What is added to the stated bound of a rotation: starts, pauses between tries, and the end of the withdrawal.
 const SLACK: Duration = Duration::from_secs(150);
 
+/// How long an operator waits for an answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+
 /// The operators of a CA, and what else happens to it.
 pub(crate) struct Story {
     pub(crate) world: Arc<World>,
@@ -87,8 +90,13 @@ impl Story {
                 let mode = Mode::Auto;
                 let event =
                     Event::RotationRequested { request_id, authority, mode, stage_again: None };
-                let asked = process.ca.driver.submit_by(event, "operator").await;
-                let said = asked.err().map(|error| error.to_string()).unwrap_or_default();
+                let asked = process.ca.driver.submit_by(event, "operator");
+                // A process that dies meanwhile never answers.
+                let said = match tokio::time::timeout(ANSWER_WITHIN, asked).await {
+                    Ok(Ok(_)) => String::new(),
+                    Ok(Err(error)) => error.to_string(),
+                    Err(_) => "no answer".to_owned(),
+                };
                 self.world.note(&"operator", &format_args!("asks for {request}: {said}"));
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
