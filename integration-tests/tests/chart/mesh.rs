@@ -87,6 +87,8 @@ pub(crate) async fn a_root_is_rotated_by_kubectl_under_traffic_and_every_namespa
 /// What the controllers do besides: an authority that is not there is shown no more, and what is said again is one event that is
 /// counted.
 async fn what_comes_seldom(cluster: &Cluster) -> anyhow::Result<()> {
+    // Nothing can be rolled back before the new root signs, which it does not while the rotation is held.
+    asks(cluster, Some("hold")).await?;
     let gone = json!({ "apiVersion": "banyan.dev/v1alpha1", "kind": "RootAuthority",
         "metadata": { "name": "gone" }, "spec": {} });
     let path = "/apis/banyan.dev/v1alpha1/namespaces/banyan-system/rootauthorities";
@@ -115,18 +117,23 @@ async fn what_comes_seldom(cluster: &Cluster) -> anyhow::Result<()> {
     })
     .await?;
     cluster.api.ask("DELETE", &path, None).await?;
-    let rotation = format!("{ROTATIONS}/first");
-    for action in [Some("rollback"), None, Some("rollback")] {
-        let patched = json!({ "spec": { "action": action } });
-        let patched = cluster.api.ask("PATCH", &rotation, Some(patched)).await?;
-        let generation = patched["metadata"]["generation"].as_i64();
-        eventually("the action is answered", || async {
-            let object = cluster.get(&rotation).await.unwrap_or_default();
-            object["status"]["observedGeneration"].as_i64() >= generation
-        })
-        .await?;
+    for action in [Some("rollback"), None, Some("rollback"), Some("resume")] {
+        asks(cluster, action).await?;
     }
     Ok(())
+}
+
+/// Asks for something in the object of the rotation, and waits until that is answered.
+async fn asks(cluster: &Cluster, action: Option<&str>) -> anyhow::Result<()> {
+    let rotation = format!("{ROTATIONS}/first");
+    let patched = json!({ "spec": { "action": action } });
+    let patched = cluster.api.ask("PATCH", &rotation, Some(patched)).await?;
+    let generation = patched["metadata"]["generation"].as_i64();
+    eventually("the action is answered", || async {
+        let object = cluster.get(&rotation).await.unwrap_or_default();
+        object["status"]["observedGeneration"].as_i64() >= generation
+    })
+    .await
 }
 
 fn in_an_hour() -> String {

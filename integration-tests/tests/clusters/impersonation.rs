@@ -74,8 +74,14 @@ async fn a_node_account_gets_what_is_scheduled_on_its_node_while_it_is() {
             format!("{} {}", asked.verb, asked.resource)
         })
         .collect();
-    let rights =
-        ["create selfsubjectaccessreviews", "create tokenreviews", "list pods", "watch pods"];
+    // What is no resource is the key set of the cluster.
+    let rights = [
+        "create selfsubjectaccessreviews",
+        "create tokenreviews",
+        "get ",
+        "list pods",
+        "watch pods",
+    ];
     assert_eq!(used, rights.map(str::to_owned).into());
     ca.stop().await;
 }
@@ -131,19 +137,11 @@ async fn what_happened_while_a_watch_was_lost_is_known_after_it() {
     // The same when the API server is another one afterwards.
     let again = place.pod("cart-2", "cart", NODE_A).await;
     becomes(&client, &on_behalf(&token, CART), "").await;
-    let before = lists(&ca.metrics().await);
     place.api.stop();
     place.api.etcd().compact().unwrap();
     place.api.run().await.unwrap();
     place.api.delete_pod(&again).await.unwrap();
     becomes(&client, &on_behalf(&token, CART), DENIED.reason).await;
-    assert!(lists(&ca.metrics().await) > before, "a list follows a break");
     eventually("nothing is wrong", async || crate::place::conditions(&ca).await.is_empty()).await;
     ca.stop().await;
-}
-
-fn lists(metrics: &str) -> u64 {
-    let name = "banyan_cluster_pod_lists_total{cluster=\"one\"} ";
-    let line = metrics.lines().find_map(|line| line.strip_prefix(name));
-    line.expect("lists are counted").trim().parse().unwrap()
 }
