@@ -27,7 +27,7 @@ use libtest_mimic::{Arguments, Trial};
 const AT_A_TIME: usize = 6;
 /// Longest rotation: two gates, each of which may wait for the last leaf of a server that is gone (12 s, the horizon's step of
 /// 10 s, twice the skew), settle, what its fault takes, and a machine that is busy.
-const ROTATION_MAX: Duration = Duration::from_secs(150);
+const ROTATION_MAX: Duration = Duration::from_secs(110);
 
 macro_rules! trials {
     ($($module:ident :: $test:ident),* $(,)?) => {
