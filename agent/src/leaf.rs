@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use trust::renewal::renew_after_millis;
 use trust::{Bundle, Chain, ChainError, PeerRole, Sequence, SpiffeId, Timestamp, TrustDomain};
 use zeroize::Zeroizing;
 
@@ -91,8 +92,7 @@ impl Leaf {
     /// When to renew, in milliseconds since the epoch: at half of what was left on arrival, give or take a tenth.
     pub(crate) fn renew_at_millis(&self, jitter: Jitter) -> i64 {
         let left = self.held.not_after.as_secs().saturating_mul(1_000) - self.received_millis;
-        let permille = 450 + i64::from(jitter.0 % 101);
-        self.received_millis.saturating_add(left.max(0).saturating_mul(permille) / 1_000)
+        self.received_millis.saturating_add(renew_after_millis(left, jitter.0))
     }
 }
 

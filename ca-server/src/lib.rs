@@ -14,7 +14,8 @@ pub mod config;
 
 pub use boot::{
     BootError, Embedding, Ended, HostDeps, OfflineBackup, RewrapFailure, RewrapOrders,
-    RewrappedStore, Running, SealedKeys, Server, StateBackupError, StateMoveError,
+    RewrappedStore, Running, SealedKeys, Server, StateBackupError, StateMoveError, machine_policy,
+    machine_policy_for,
 };
 pub use ca_state::backup::{Backup, BackupError};
 pub use ca_state::{RestoreError, Restored};

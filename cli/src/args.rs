@@ -21,6 +21,7 @@ mod plugin;
 mod replica;
 mod root;
 mod rotate;
+mod simulate;
 mod state;
 mod target;
 mod token;
@@ -57,6 +58,7 @@ pub use rotate::{
     JournalAction, JournalOptions, RelyingPartyAction, RelyingPartyOptions, RotateAction,
     RotateDecideOptions, RotateLookOptions, RotateOptions, RotateStartOptions,
 };
+pub use simulate::SimulateOptions;
 pub use state::{StateAction, StateOptions};
 pub use target::{AdminTarget, LogFormat};
 pub use token::{
@@ -100,6 +102,8 @@ pub enum Verb {
     Plugin(PluginOptions),
     /// Replace the root while everything keeps running, and watch it
     Rotate(RotateOptions),
+    /// Plan a rotation: how long it would take, who would hold it, what it would cost
+    Simulate(SimulateOptions),
     /// Who else relies on the bundle? Parties without a leaf of this CA
     RelyingParty(RelyingPartyOptions),
     /// Say for a time whose trust a rotation does not wait for

@@ -70,6 +70,7 @@ async fn dispatch(verb: Verb) -> Result<(), Failure> {
         Verb::Ceremony(options) => verbs::ceremony::run(&options),
         Verb::Plugin(options) => verbs::plugin::run(&options).await,
         Verb::Rotate(options) => verbs::rotate::run(&options).await,
+        Verb::Simulate(options) => verbs::simulate::run(&options).await,
         Verb::RelyingParty(options) => verbs::relying_party::run(&options).await,
         Verb::Waiver(options) => verbs::waiver::run(&options).await,
         Verb::Federation(options) => verbs::federation::run(&options).await,

@@ -21,6 +21,7 @@ pub mod key;
 mod manual_clock;
 pub mod plain;
 pub mod randomness;
+pub mod renewal;
 pub mod root;
 #[cfg(any(test, feature = "testing"))]
 mod seeded_randomness;

@@ -4,11 +4,14 @@
 //! waits for rows, not for answers.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledger::{Cursor, Row, RowFilter, RowKind};
+use async_trait::async_trait;
+use ledger::{Cursor, Ledger, Row, RowFilter, RowKind};
 use rotation::{Effect, State};
+use rotation_driver::DriverHandle;
 use tokio::time::MissedTickBehavior;
 use trust::{RootId, Serial};
 
@@ -19,10 +22,19 @@ const TICK: Duration = Duration::from_secs(1);
 /// Passes over all rows begin at most this often: what was asked for once is given time to come.
 const PASS_EVERY: u32 = 20;
 
+/// The port to the agents that can renew.
+#[async_trait]
+pub trait Agents: Send + Sync + Debug {
+    /// Asks agents, by their names, to renew these leaves. Whoever does not hear it renews later, by itself.
+    async fn ask_to_renew(&self, by_agent: BTreeMap<String, Vec<Serial>>);
+}
+
 /// Goes over the rows of the root that drains, those that live longest first.
 #[derive(Debug)]
 pub struct Reissue {
-    ca: Arc<Ca>,
+    driver: DriverHandle,
+    ledger: Arc<Ledger>,
+    agents: Arc<dyn Agents>,
     /// Leaves to ask for at each tick.
     budget: usize,
     /// The root of the present pass, and where it stands; `None` when it is over.
@@ -34,13 +46,24 @@ pub struct Reissue {
 impl Reissue {
     /// Asks for at most `per_second` leaves a second.
     pub fn new(ca: Arc<Ca>, per_second: u64) -> Self {
+        let (driver, ledger) = (ca.driver.clone(), Arc::clone(&ca.ledger));
+        Self::of(driver, ledger, ca, per_second)
+    }
+
+    /// The same over these parts of a CA.
+    pub fn of(
+        driver: DriverHandle,
+        ledger: Arc<Ledger>,
+        agents: Arc<dyn Agents>,
+        per_second: u64,
+    ) -> Self {
         let budget = usize::try_from(per_second).unwrap_or(usize::MAX);
-        Self { ca, budget, pass: None, ticks_since_pass: 0, last_root: None }
+        Self { driver, ledger, agents, budget, pass: None, ticks_since_pass: 0, last_root: None }
     }
 
     /// Asks until it is dropped.
     pub async fn run(mut self) {
-        let mut changes = self.ca.driver.changes();
+        let mut changes = self.driver.changes();
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -48,7 +71,7 @@ impl Reissue {
                 return;
             }
             ticks.tick().await;
-            match draining(&self.ca.driver.state()) {
+            match draining(&self.driver.state()) {
                 Some(root) => self.tick(root).await,
                 None => self.pass = None,
             }
@@ -65,7 +88,7 @@ impl Reissue {
         }
         let Some((_, after)) = self.pass else { return };
         let filter = RowFilter { root: Some(root), ..RowFilter::default() };
-        let page = self.ca.ledger.rows(&filter, after, self.budget);
+        let page = self.ledger.rows(&filter, after, self.budget);
         self.pass = page.next.map(|next| (root, Some(next)));
         let mut by_agent: BTreeMap<String, Vec<Serial>> = BTreeMap::new();
         for live in &page.rows {
@@ -73,17 +96,24 @@ impl Reissue {
                 by_agent.entry(agent).or_default().push(live.row.serial);
             }
         }
+        self.agents.ask_to_renew(by_agent).await;
+    }
+}
+
+#[async_trait]
+impl Agents for Ca {
+    async fn ask_to_renew(&self, by_agent: BTreeMap<String, Vec<Serial>>) {
         let mut elsewhere = Vec::new();
         for (agent, serials) in by_agent {
-            if !self.ca.sessions.is_connected(&agent) {
+            if !self.sessions.is_connected(&agent) {
                 elsewhere.push((agent, serials));
                 continue;
             }
-            let (count, taken) = (serials.len(), self.ca.sessions.ask_to_renew(&agent, serials));
+            let (count, taken) = (serials.len(), self.sessions.ask_to_renew(&agent, serials));
             tracing::debug!(agent, count, taken, "asked to renew leaves of the root that drains");
         }
         // The agents of those may be at another server.
-        self.ca.peers.ask_to_renew(elsewhere).await;
+        self.peers.ask_to_renew(elsewhere).await;
     }
 }
 

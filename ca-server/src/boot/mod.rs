@@ -48,6 +48,7 @@ pub use embedding::Embedding;
 pub use error::BootError;
 pub use host_deps::HostDeps;
 pub use moving::StateMoveError;
+pub use open::{policy as machine_policy, policy_for as machine_policy_for};
 pub use registry::RegistryUnreadable;
 pub use rewrap::{RewrapFailure, RewrapOrders, RewrappedStore};
 pub use running::{Ended, Running};

@@ -191,13 +191,18 @@ pub(super) async fn registry(
 }
 
 /// The machine's limits as configured.
-pub(super) fn policy(config: &Config) -> Policy {
+pub fn policy(config: &Config) -> Policy {
+    policy_for(config, config.leaf().ttl_max())
+}
+
+/// The same, were this the longest life of a leaf.
+pub fn policy_for(config: &Config, ttl_max: Duration) -> Policy {
     let (least, most) = (Duration::from_secs(10), Duration::from_secs(3_600));
     Policy {
         skew: config.leaf().skew(),
-        leaf_lifetime_max: config.leaf().ttl_max(),
+        leaf_lifetime_max: ttl_max,
         // A quarter of a leaf's life: some writes of the record in each, and no long wait for the last leaf.
-        horizon_step_max: (config.leaf().ttl_max() / 4).clamp(least, most),
+        horizon_step_max: (ttl_max / 4).clamp(least, most),
         settle: config.rotation().settle(),
         leaf_lifetime_min: config.leaf().ttl_min(),
         withdrawal_max: config.rotation().withdrawal_max(),

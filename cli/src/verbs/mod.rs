@@ -22,6 +22,7 @@ mod request;
 pub mod root;
 pub mod rotate;
 pub mod serve;
+pub mod simulate;
 pub mod state;
 pub mod status;
 pub mod token;

@@ -42,6 +42,6 @@ pub use former::{FormerError, former_record, take_over};
 pub use handle::{DriverHandle, QUEUE_EVENTS_MAX, SubmitError};
 pub use journal::{JournalEntry, Outcome, Word};
 pub use replay::{ReplayError, Replayed, is_routine, replay};
-pub use reporter::{EvidenceSource, NoEvidence, report};
+pub use reporter::{EvidenceSource, NoEvidence, Reporter, report, report_every};
 pub use shared_record::{JOURNAL_ENTRIES_MAX, Kept, SharedRecord};
 pub use store::{RecordStore, StoreError, Stored, Write};

@@ -46,10 +46,31 @@ pub async fn report(
     source: Arc<dyn EvidenceSource>,
     policy: Policy,
     clock: Arc<dyn Clock>,
-    mut duty: watch::Receiver<Duty>,
+    duty: watch::Receiver<Duty>,
 ) {
+    report_every(READ_EVERY, Reporter { driver, source, policy, clock, duty }).await;
+}
+
+/// What reports.
+#[derive(Debug)]
+pub struct Reporter {
+    /// Whom to tell.
+    pub driver: DriverHandle,
+    /// What is known of the mesh.
+    pub source: Arc<dyn EvidenceSource>,
+    /// What the operator chose.
+    pub policy: Policy,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Whether it is this process that reports.
+    pub duty: watch::Receiver<Duty>,
+}
+
+/// As [`report`], and reads so often: for whoever runs through months of a clock of its own.
+pub async fn report_every(every: Duration, reporter: Reporter) {
+    let Reporter { driver, source, policy, clock, mut duty } = reporter;
     let mut changes = driver.changes();
-    let mut ticks = tokio::time::interval(READ_EVERY);
+    let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         if changes.wait_for(|state| ends_at_gate(&state.phase)).await.is_err() {
