@@ -9,7 +9,10 @@ use futures::StreamExt as _;
 use http::{Request, StatusCode};
 use kube::client::Body;
 use kube::core::WatchEvent;
-use kube_access::{Access, CallFailed, Connections, cause, exchanged, parsed};
+use kube_access::{
+    Access, CallFailed, Connections, POD_PAGE_BYTES, PodList, PodMeta, PodObject, cause, exchanged,
+    is_expired, parsed, pods_listed, pods_watched,
+};
 use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -19,13 +22,8 @@ use trust::{SpiffeId, TrustDomain};
 use super::cgroup::PodUid;
 use super::view::{KnownPod, View};
 
-/// Largest page of a list, and how many Pods are asked for at a time.
-const PAGE_BYTES: usize = 64 * 1024 * 1024;
-const PAGE: usize = 250;
 /// Longest time for an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// Seconds after which the server ends a watch in order.
-const WATCH_LASTS: u32 = 290;
 /// Longest time without a word on a watch: a server that is alive says something about once a minute.
 const SILENCE: Duration = Duration::from_secs(90);
 /// Pause before anything is asked again, at first and at most.
@@ -46,50 +44,6 @@ enum Failed {
     Expired,
     /// What it is.
     Told(String),
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct PodObject {
-    metadata: Meta,
-    spec: Spec,
-    status: Status,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Meta {
-    namespace: String,
-    name: String,
-    uid: String,
-    resource_version: String,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Spec {
-    node_name: String,
-    service_account_name: String,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Status {
-    phase: String,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct PodList {
-    metadata: ListMeta,
-    items: Vec<PodObject>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct ListMeta {
-    resource_version: String,
-    r#continue: String,
 }
 
 /// What the API says in place of an answer.
@@ -142,8 +96,7 @@ impl PodWatch {
     async fn listed(&self) -> Result<String, Failed> {
         let (mut pods, mut from) = (BTreeMap::new(), String::new());
         loop {
-            let more = if from.is_empty() { from } else { format!("&continue={}", encoded(&from)) };
-            let page: PodList = self.page(&format!("{}&limit={PAGE}{more}", self.path())).await?;
+            let page = self.page(&pods_listed(Some(&self.node), &from)).await?;
             let known = page.items.iter().filter_map(|pod| self.known(pod));
             pods.extend(known.map(|pod| (pod.uid.clone(), Arc::new(pod))));
             if page.metadata.r#continue.is_empty() {
@@ -158,7 +111,7 @@ impl PodWatch {
         let connection = self.connections.one().await.map_err(Failed::Told)?;
         let request = Request::get(path).body(Body::empty());
         let request = request.map_err(|error| Failed::Told(error.to_string()))?;
-        let asked = timeout(ANSWER_WITHIN, exchanged(&connection, request, PAGE_BYTES)).await;
+        let asked = timeout(ANSWER_WITHIN, exchanged(&connection, request, POD_PAGE_BYTES)).await;
         let server = &connection.server;
         let failed = match asked {
             Ok(Ok(answered)) if answered.status == StatusCode::OK => {
@@ -194,12 +147,7 @@ impl PodWatch {
     async fn heard(&self, version: &mut String) -> Result<(), Failed> {
         let connection = self.connections.one().await.map_err(Failed::Told)?;
         let server = connection.server.as_str();
-        let path = format!(
-            "{}&watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_LASTS}&resourceVersion={}",
-            self.path(),
-            encoded(version)
-        );
-        let request = Request::get(&path).body(Vec::new());
+        let request = Request::get(pods_watched(Some(&self.node), version)).body(Vec::new());
         let request = request.map_err(|error| Failed::Told(error.to_string()))?;
         let opening = connection.client.request_events::<PodObject>(request);
         let silent = || Failed::Told(format!("{server} says nothing on the watch"));
@@ -229,10 +177,6 @@ impl PodWatch {
         }
     }
 
-    fn path(&self) -> String {
-        format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{}", encoded(&self.node))
-    }
-
     fn seen(&self, pod: &PodObject) {
         match self.known(pod) {
             Some(known) => self.change(|view| {
@@ -251,11 +195,11 @@ impl PodWatch {
     /// A Pod that is on this node and has not ended.
     fn known(&self, pod: &PodObject) -> Option<KnownPod> {
         let PodObject { metadata, spec, status } = pod;
-        let ended = ["Succeeded", "Failed"].contains(&status.phase.as_str());
-        if ended || spec.node_name != self.node || spec.service_account_name.is_empty() {
+        if status.has_ended() || spec.node_name != self.node || spec.service_account_name.is_empty()
+        {
             return None;
         }
-        let Meta { namespace, name, uid, .. } = metadata;
+        let PodMeta { namespace, name, uid, .. } = metadata;
         let (domain, account) = (&self.trust_domain, &spec.service_account_name);
         let identity = SpiffeId::parse(&format!("spiffe://{domain}/ns/{namespace}/sa/{account}"));
         let (namespace, name) = (namespace.clone(), name.clone());
@@ -296,20 +240,4 @@ fn broken(server: &str, error: &kube::Error) -> Failed {
         }
         error => Failed::Told(format!("{server}: {}", cause(error))),
     }
-}
-
-/// Forgotten (410), or yet to come (504): a cluster that was restored from a backup counts on from before.
-const fn is_expired(code: u16) -> bool {
-    code == StatusCode::GONE.as_u16() || code == StatusCode::GATEWAY_TIMEOUT.as_u16()
-}
-
-/// As a value of a query.
-fn encoded(value: &str) -> String {
-    let one = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-            char::from(byte).to_string()
-        }
-        _ => format!("%{byte:02X}"),
-    };
-    value.bytes().map(one).collect()
 }

@@ -12,7 +12,8 @@ use http::{Method, Request, StatusCode};
 use kube::client::Body;
 use kube::core::WatchEvent;
 use kube_access::{
-    Access, Answered, CallFailed, Connection, Connections, cause, exchanged, parsed,
+    Access, Answered, CallFailed, Connection, Connections, POD_PAGE_BYTES, PodList, PodObject,
+    cause, exchanged, is_expired, parsed, pods_listed, pods_watched,
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -20,18 +21,12 @@ use tokio::time::{Instant, timeout_at};
 
 /// Largest answer to a review or a question of rights.
 const ANSWER_MAX: usize = 1024 * 1024;
-/// Largest page of a list of pods, and how many pods are asked for at a time.
-const PAGE_MAX: usize = 64 * 1024 * 1024;
-const PAGE: usize = 250;
 /// A list is much longer than other answers.
 const LIST_WITHIN: Duration = Duration::from_secs(30);
-/// Seconds after which the server ends a watch in order.
-const WATCH_LASTS: u32 = 290;
 
 const REVIEWS: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 const RIGHTS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
 const KEY_SET: &str = "/openid/v1/jwks";
-const PODS: &str = "/api/v1/pods";
 
 /// Why the API server gave no answer that can be used. The sentences are for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,50 +46,6 @@ impl Failed {
             Self::Expired => "the watch is too old",
         }
     }
-}
-
-/// A pod as the API has it, as far as it is read.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct PodObject {
-    pub(crate) metadata: Meta,
-    pub(crate) spec: Spec,
-    pub(crate) status: Status,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(crate) struct Meta {
-    pub(crate) namespace: String,
-    pub(crate) uid: String,
-    pub(crate) resource_version: String,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(crate) struct Spec {
-    pub(crate) node_name: String,
-    pub(crate) service_account_name: String,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Status {
-    pub(crate) phase: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct PodList {
-    metadata: ListMeta,
-    items: Vec<PodObject>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct ListMeta {
-    resource_version: String,
-    r#continue: String,
 }
 
 /// What the API says in place of an answer.
@@ -229,12 +180,8 @@ impl Api {
     pub(crate) async fn pods(&self) -> Result<(Vec<PodObject>, String), Failed> {
         let (mut pods, mut from) = (Vec::new(), String::new());
         loop {
-            let path = match from.as_str() {
-                "" => format!("{PODS}?limit={PAGE}"),
-                from => format!("{PODS}?limit={PAGE}&continue={}", encoded(from)),
-            };
-            let call =
-                Call { method: Method::GET, path: &path, body: Vec::new(), bytes_max: PAGE_MAX };
+            let (path, bytes_max) = (pods_listed(None, &from), POD_PAGE_BYTES);
+            let call = Call { method: Method::GET, path: &path, body: Vec::new(), bytes_max };
             let (server, answered) = self.ask(&call, LIST_WITHIN).await?;
             let page: PodList = parsed(&server, &answered.body).map_err(Failed::Away)?;
             pods.extend(page.items);
@@ -247,13 +194,9 @@ impl Api {
 
     /// What changes of pods from a version on. The stream ends when the server ends it.
     pub(crate) async fn watch_pods(&self, from: &str) -> Result<PodEvents, Failed> {
-        let path = format!(
-            "{PODS}?watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_LASTS}&resourceVersion={}",
-            encoded(from)
-        );
         let deadline = Instant::now() + self.timeout;
         let connection = self.connection(deadline).await?;
-        let request = Request::get(&path).body(Vec::new());
+        let request = Request::get(pods_watched(None, from)).body(Vec::new());
         let request = request.map_err(|error| Failed::Away(error.to_string()))?;
         let opening = connection.client.request_events::<PodObject>(request);
         let opened = timeout_at(deadline, opening).await;
@@ -395,20 +338,4 @@ fn watch_failed(server: &str, error: &kube::Error) -> Failed {
         }
         error => Failed::Away(format!("{server}: {}", cause(error))),
     }
-}
-
-/// Forgotten (410), or yet to come (504): a cluster that was restored from a backup counts on from before.
-const fn is_expired(code: u16) -> bool {
-    code == StatusCode::GONE.as_u16() || code == StatusCode::GATEWAY_TIMEOUT.as_u16()
-}
-
-/// As a value of a query.
-fn encoded(value: &str) -> String {
-    let one = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-            char::from(byte).to_string()
-        }
-        _ => format!("%{byte:02X}"),
-    };
-    value.bytes().map(one).collect()
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use auth::authn::cluster::PodSeen;
 
-use crate::api::PodObject;
+use kube_access::PodObject;
 
 /// Pods, and whether they are what there is now.
 #[derive(Debug, Default)]
@@ -97,8 +97,7 @@ impl Known {
         let PodObject { metadata, spec, status } = pod;
         self.remove(&metadata.uid);
         // What has ended needs no certificate, and what is not scheduled has no node.
-        let ended = ["Succeeded", "Failed"].contains(&status.phase.as_str());
-        if ended || spec.node_name.is_empty() || spec.service_account_name.is_empty() {
+        if status.has_ended() || spec.node_name.is_empty() || spec.service_account_name.is_empty() {
             return;
         }
         let uid = metadata.uid.clone();
@@ -124,14 +123,14 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{Meta, Spec, Status};
+    use kube_access::{PodMeta, PodSpec, PodStatus};
 
     fn pod(uid: &str, node: &str, account: &str, phase: &str) -> PodObject {
         let [uid, node, account, phase] = [uid, node, account, phase].map(str::to_owned);
         PodObject {
-            metadata: Meta { namespace: "shop".to_owned(), uid, resource_version: String::new() },
-            spec: Spec { node_name: node, service_account_name: account },
-            status: Status { phase },
+            metadata: PodMeta { namespace: "shop".to_owned(), uid, ..PodMeta::default() },
+            spec: PodSpec { node_name: node, service_account_name: account },
+            status: PodStatus { phase },
         }
     }
 
